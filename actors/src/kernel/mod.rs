@@ -1,0 +1,1 @@
+//! Caller-runs actors: the loom-checked primitives. Nothing here names tokio, an actor or a file.

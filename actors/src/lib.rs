@@ -1,0 +1,3 @@
+//! Who does the work: the kernel, the five actors and their supervisor.
+
+pub mod kernel;

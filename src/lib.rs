@@ -1,0 +1,1 @@
+//! SluiceDB: an embedded, durable, ordered key-value engine for async Rust services.

@@ -1,0 +1,126 @@
+//! Names and numbers of files. Names come from numbers only; nothing on disk is used as a path.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A number from the one monotone space that all numbered files share. Never reused
+/// (INVARIANT(never-reuse-a-file-number) is upheld by the version manager).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileNumber(pub u64);
+
+impl fmt::Display for FileNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:06}", self.0)
+    }
+}
+
+/// The lock file's name.
+pub const LOCK: &str = "LOCK";
+/// The name of the pointer to the current manifest.
+pub const CURRENT: &str = "CURRENT";
+
+/// What a file in the database directory is, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileKind {
+    /// `LOCK`
+    Lock,
+    /// `CURRENT`
+    Current,
+    /// `MANIFEST-000001`
+    Manifest(FileNumber),
+    /// `000001.wal`
+    Wal(FileNumber),
+    /// `000001.spare`: a log segment prepared ahead, not yet part of the log.
+    Spare(FileNumber),
+    /// `000001.sst`
+    Table(FileNumber),
+    /// `000001.tmp`, or `CURRENT.tmp` as number 0: a file that was never published.
+    Temp(FileNumber),
+}
+
+impl FileKind {
+    /// The name in the directory.
+    pub fn name(self) -> String {
+        match self {
+            Self::Lock => LOCK.to_owned(),
+            Self::Current => CURRENT.to_owned(),
+            Self::Manifest(n) => format!("MANIFEST-{n}"),
+            Self::Wal(n) => format!("{n}.wal"),
+            Self::Spare(n) => format!("{n}.spare"),
+            Self::Table(n) => format!("{n}.sst"),
+            Self::Temp(FileNumber(0)) => "CURRENT.tmp".to_owned(),
+            Self::Temp(n) => format!("{n}.tmp"),
+        }
+    }
+
+    /// The path in `dir`.
+    pub fn path(self, dir: &Path) -> PathBuf {
+        dir.join(self.name())
+    }
+
+    /// What `name` is; `None` for a name that is not ours.
+    pub fn parse(name: &str) -> Option<Self> {
+        let number = |digits: &str| {
+            let plain = digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit());
+            if plain { digits.parse().ok().map(FileNumber) } else { None }
+        };
+        match name {
+            LOCK => return Some(Self::Lock),
+            CURRENT => return Some(Self::Current),
+            "CURRENT.tmp" => return Some(Self::Temp(FileNumber(0))),
+            _ => {}
+        }
+        if let Some(digits) = name.strip_prefix("MANIFEST-") {
+            return number(digits).map(Self::Manifest);
+        }
+        let (digits, extension) = name.split_once('.')?;
+        let number = number(digits)?;
+        match extension {
+            "wal" => Some(Self::Wal(number)),
+            "spare" => Some(Self::Spare(number)),
+            "sst" => Some(Self::Table(number)),
+            "tmp" => Some(Self::Temp(number)),
+            _ => None,
+        }
+    }
+
+    /// The number in the name, if it has one.
+    pub fn number(self) -> Option<FileNumber> {
+        match self {
+            Self::Lock | Self::Current => None,
+            Self::Manifest(n) | Self::Wal(n) | Self::Spare(n) | Self::Table(n) | Self::Temp(n) => {
+                Some(n)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_a_round_trip() {
+        let n = FileNumber(1_234_567);
+        let kinds = [
+            FileKind::Lock,
+            FileKind::Current,
+            FileKind::Manifest(FileNumber(1)),
+            FileKind::Wal(n),
+            FileKind::Spare(n),
+            FileKind::Table(n),
+            FileKind::Temp(n),
+            FileKind::Temp(FileNumber(0)),
+        ];
+        for kind in kinds {
+            assert_eq!(FileKind::parse(&kind.name()), Some(kind));
+        }
+    }
+
+    #[test]
+    fn foreign_names_are_left_alone() {
+        for name in ["", "1.sst", "000001", "000001.sst.bak", "MANIFEST-", "MANIFEST-x", "+00001.wal"] {
+            assert_eq!(FileKind::parse(name), None, "{name}");
+        }
+    }
+}

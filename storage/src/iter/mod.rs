@@ -1,0 +1,37 @@
+//! Cursors: one way to walk entries, wherever they lie.
+
+use crate::error::Result;
+use crate::key::{Kind, Seqno};
+
+/// A position in a sorted sequence of entries, each user key at most once.
+///
+/// After a positioning call either `valid()` is true and the accessors describe the current entry,
+/// or the cursor stands past one of the ends. After an error the cursor is not valid; a new seek
+/// makes it usable again. `Error::WouldBlock` is returned only by cursors that were opened so.
+///
+/// `next` and `prev` may be mixed freely. Calling an accessor, `next` or `prev` while not valid is
+/// a broken rule of the caller and panics.
+pub trait Cursor: Send {
+    /// Does the cursor stand on an entry?
+    fn valid(&self) -> bool;
+    /// The current user key.
+    fn key(&self) -> &[u8];
+    /// The current entry's sequence number.
+    fn seqno(&self) -> Seqno;
+    /// Put or delete.
+    fn kind(&self) -> Kind;
+    /// The current value; empty for a delete.
+    fn value(&self) -> &[u8];
+    /// Moves to the first entry.
+    fn seek_first(&mut self) -> Result<()>;
+    /// Moves to the last entry.
+    fn seek_last(&mut self) -> Result<()>;
+    /// Moves to the first entry whose key is at or after `key`.
+    fn seek(&mut self, key: &[u8]) -> Result<()>;
+    /// Moves to the last entry whose key is strictly before `key`.
+    fn seek_before(&mut self, key: &[u8]) -> Result<()>;
+    /// Moves one entry forward.
+    fn next(&mut self) -> Result<()>;
+    /// Moves one entry back.
+    fn prev(&mut self) -> Result<()>;
+}

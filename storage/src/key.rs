@@ -1,0 +1,152 @@
+//! Keys, sequence numbers and spans: the nouns every format shares.
+
+use crate::limits::SEQNO_MAX;
+use bytes::Bytes;
+use std::fmt;
+use std::ops::Bound;
+
+/// A number stamped by the WAL writer on every entry; orders everything. 0 means "before anything".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seqno(pub u64);
+
+impl Seqno {
+    /// Before every entry.
+    pub const ZERO: Self = Self(0);
+    /// After every entry.
+    pub const MAX: Self = Self(SEQNO_MAX);
+
+    /// The number right after this one.
+    pub fn next(self) -> Self {
+        assert!(self.0 < SEQNO_MAX, "56 bits of sequence numbers are spent");
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Seqno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What an entry says about its key. The numbers are part of every format.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A tombstone: the key is absent as of this entry.
+    Delete = 0,
+    /// The key has this value.
+    Put = 1,
+}
+
+impl Kind {
+    /// The kind with this number, if there is one.
+    pub fn from_u8(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Delete),
+            1 => Some(Self::Put),
+            _ => None,
+        }
+    }
+}
+
+/// One entry, borrowed from wherever it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRef<'a> {
+    /// The user's key.
+    pub key: &'a [u8],
+    /// When it was written.
+    pub seqno: Seqno,
+    /// Put or delete.
+    pub kind: Kind,
+    /// The user's value; empty for a delete.
+    pub value: &'a [u8],
+}
+
+/// A half-open key interval `[lo, hi)`; `hi == None` is "to the end".
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// First key inside.
+    pub lo: Bytes,
+    /// First key after it, or `None` for no upper end.
+    pub hi: Option<Bytes>,
+}
+
+impl Span {
+    /// The whole key space.
+    pub fn all() -> Self {
+        Self { lo: Bytes::new(), hi: None }
+    }
+
+    /// Is `key` inside?
+    pub fn contains(&self, key: &[u8]) -> bool {
+        key >= &self.lo[..] && self.hi.as_ref().is_none_or(|hi| key < &hi[..])
+    }
+
+    /// No key can be inside.
+    pub fn is_empty(&self) -> bool {
+        self.hi.as_ref().is_some_and(|hi| hi <= &self.lo)
+    }
+
+    /// Is there a key that both contain, where the other one is the closed interval `[min, max]`?
+    pub fn overlaps_closed(&self, min: &[u8], max: &[u8]) -> bool {
+        max >= &self.lo[..] && self.hi.as_ref().is_none_or(|hi| min < &hi[..])
+    }
+
+    /// The span of all keys that start with `prefix`.
+    pub fn prefix(prefix: &[u8]) -> Self {
+        Self { lo: Bytes::copy_from_slice(prefix), hi: prefix_end(prefix) }
+    }
+
+    /// The span between two bounds, as in `std::ops::RangeBounds`.
+    pub fn from_bounds(lo: Bound<&[u8]>, hi: Bound<&[u8]>) -> Self {
+        let after = |key: &[u8]| {
+            let mut next = Vec::with_capacity(key.len() + 1);
+            next.extend_from_slice(key);
+            next.push(0);
+            Bytes::from(next)
+        };
+        let lo = match lo {
+            Bound::Included(key) => Bytes::copy_from_slice(key),
+            Bound::Excluded(key) => after(key),
+            Bound::Unbounded => Bytes::new(),
+        };
+        let hi = match hi {
+            Bound::Included(key) => Some(after(key)),
+            Bound::Excluded(key) => Some(Bytes::copy_from_slice(key)),
+            Bound::Unbounded => None,
+        };
+        Self { lo, hi }
+    }
+}
+
+/// The first key after all keys that start with `prefix`; `None` if no key is.
+fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
+    let last = prefix.iter().rposition(|&byte| byte != 0xFF)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(Bytes::from(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_span_ends_before_the_next_prefix() {
+        assert_eq!(Span::prefix(b"ab").hi.as_deref(), Some(&b"ac"[..]));
+        assert_eq!(Span::prefix(b"a\xFF").hi.as_deref(), Some(&b"b"[..]));
+        assert_eq!(Span::prefix(b"\xFF\xFF").hi, None);
+        assert_eq!(Span::prefix(b"").hi, None);
+        assert!(Span::prefix(b"a\xFF").contains(b"a\xFF\xFF\xFF"));
+        assert!(!Span::prefix(b"a\xFF").contains(b"b"));
+    }
+
+    #[test]
+    fn bounds_become_half_open() {
+        let span = Span::from_bounds(Bound::Excluded(b"a"), Bound::Included(b"c"));
+        assert!(!span.contains(b"a"));
+        assert!(span.contains(b"a\0"));
+        assert!(span.contains(b"c"));
+        assert!(!span.contains(b"c\0"));
+    }
+}

@@ -1,0 +1,32 @@
+//! What the bytes mean: formats, in-memory structures, pure policy and recovery.
+//!
+//! Synchronous on purpose: nothing here is async, spawns, sleeps or reads a clock.
+
+pub mod batch;
+pub mod codec;
+pub mod error;
+pub mod filename;
+pub mod iter;
+pub mod key;
+pub mod limits;
+pub mod memtable;
+pub mod sync;
+
+#[cfg(not(loom))]
+pub mod compact;
+#[cfg(not(loom))]
+pub mod manifest;
+#[cfg(not(loom))]
+pub mod recover;
+#[cfg(not(loom))]
+pub mod table;
+#[cfg(not(loom))]
+pub mod version;
+#[cfg(not(loom))]
+pub mod vfs;
+#[cfg(not(loom))]
+pub mod view;
+#[cfg(not(loom))]
+pub mod wal;
+
+pub use error::{Error, Result};

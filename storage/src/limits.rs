@@ -1,0 +1,17 @@
+//! Every limit of the format in one place.
+
+/// Longest key, in bytes. Shortest is 1.
+pub const KEY_BYTES_MAX: usize = 65_535;
+/// Longest value by default, in bytes (an option may lower or raise it up to `VALUE_BYTES_CAP`).
+pub const VALUE_BYTES_MAX: usize = 64 << 20;
+/// Longest value that any option may allow: lengths inside the formats are 32 bits wide.
+pub const VALUE_BYTES_CAP: usize = 1 << 30;
+/// Largest encoded batch that any option may allow.
+pub const BATCH_BYTES_CAP: usize = (2 << 30) - 1;
+/// Largest sequence number: 56 bits, so that one fits a word beside its kind.
+pub const SEQNO_MAX: u64 = (1 << 56) - 1;
+/// Levels of a range below L0, counted from 1.
+pub const LEVELS_MAX: usize = 7;
+
+const _: () = assert!(VALUE_BYTES_MAX <= VALUE_BYTES_CAP);
+const _: () = assert!(VALUE_BYTES_CAP + KEY_BYTES_MAX < BATCH_BYTES_CAP);

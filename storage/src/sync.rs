@@ -1,0 +1,7 @@
+//! Atomics and locks, from std or from loom. The concurrency core names only these.
+
+#[cfg(not(loom))]
+pub use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, atomic};
+
+#[cfg(loom)]
+pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, atomic};
