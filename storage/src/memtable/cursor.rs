@@ -1,0 +1,303 @@
+//! Walking a memtable in key order, both ways, while it is being written.
+//!
+//! Guarantees: a cursor at `upto` shows, for each key, its newest entry at or below `upto`, and
+//! nothing else. Why that stays exact beside the writer: sequence numbers never decrease, so every
+//! entry at or below `upto` was inserted before the cursor was made (who hands out `upto` sees to
+//! that). Such an entry is reachable from every root loaded later: the writer only adds children,
+//! puts newer versions in front of older ones, and replaces nodes by copies that contain the same
+//! entries; and a node that was replaced while the cursor stood in it is frozen, not emptied. Entries
+//! added later have larger numbers and are passed over.
+//!
+//! An `upto` above the last inserted entry is allowed: then entries that arrive while the cursor
+//! walks may or may not be shown, each key still at most once and in order.
+//!
+//! It does not copy keys or values, and it pins the whole memtable.
+
+use super::Memtable;
+use super::entry::{Entry, EntryAt};
+use super::node::{ByteSet, Link, Node, Target};
+use crate::error::Result;
+use crate::iter::Cursor;
+use crate::key::{Kind, Seqno};
+use std::cmp;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// A cursor over one memtable. Owned: it keeps the memtable alive. Never fails.
+pub struct MemtableCursor {
+    table: Arc<Memtable>,
+    upto: Seqno,
+    /// The nodes from the root to the current entry.
+    path: Vec<Frame>,
+    current: Option<NonNull<Entry>>,
+}
+
+// SAFETY: the pointers lead into the arena that `table` keeps alive; what they lead to is published
+// and immutable or atomic, so any thread may follow them.
+unsafe impl Send for MemtableCursor {}
+// SAFETY: as above; `&MemtableCursor` only reads.
+unsafe impl Sync for MemtableCursor {}
+
+/// A node on the path and how far the walk has come in it.
+struct Frame {
+    node: Link,
+    /// The children that existed when the walk came in.
+    present: ByteSet,
+    /// A child's byte, or one of the places around them.
+    at: i16,
+}
+
+/// Before everything in a node.
+const BEFORE: i16 = -2;
+/// On the entry that ends here, which sorts before all children.
+const ENDS_HERE: i16 = -1;
+/// After everything in a node.
+const AFTER: i16 = 256;
+
+impl Frame {
+    #[inline(always)]
+    fn new(node: Node<'_>, at: i16) -> Self {
+        // Entries lie in order of arrival, so the next ones are likely not in the cache; ask for
+        // all of a small node's at once.
+        for slot in node.few_slots() {
+            let link = Link::load(slot);
+            if link.is_empty() {
+                break;
+            }
+            prefetch(link.address());
+        }
+        Self { node: node.link(), present: node.present(), at }
+    }
+
+    /// The next link forward, or `None` past the end.
+    #[inline(always)]
+    fn forward(&mut self, node: Node<'_>) -> Option<Link> {
+        if self.at == BEFORE {
+            self.at = ENDS_HERE;
+            let link = Link::load(&node.header().ends_here);
+            if !link.is_empty() {
+                return Some(link);
+            }
+        }
+        let byte = next_set(&self.present, self.at + 1)?;
+        self.at = i16::from(byte);
+        Some(node.child(byte))
+    }
+
+    /// The next link backward, or `None` past the start.
+    #[inline(always)]
+    fn backward(&mut self, node: Node<'_>) -> Option<Link> {
+        if self.at <= ENDS_HERE {
+            return None;
+        }
+        if let Some(byte) = last_set(&self.present, self.at) {
+            self.at = i16::from(byte);
+            return Some(node.child(byte));
+        }
+        self.at = ENDS_HERE;
+        Some(Link::load(&node.header().ends_here))
+    }
+}
+
+/// The lowest member at or above `from`.
+#[inline(always)]
+fn next_set(set: &ByteSet, from: i16) -> Option<u8> {
+    let mut at = from as usize / 64;
+    let mut word = *set.get(at)? & (u64::MAX << (from % 64));
+    while word == 0 {
+        at += 1;
+        word = *set.get(at)?;
+    }
+    Some((at * 64) as u8 + word.trailing_zeros() as u8)
+}
+
+/// The highest member below `below`.
+#[inline(always)]
+fn last_set(set: &ByteSet, below: i16) -> Option<u8> {
+    let last = (below - 1).max(0) as usize;
+    if below <= 0 {
+        return None;
+    }
+    let mut at = last / 64;
+    let mut word = set[at] & (u64::MAX >> (63 - last % 64));
+    while word == 0 {
+        at = at.checked_sub(1)?;
+        word = set[at];
+    }
+    Some((at * 64) as u8 + word.ilog2() as u8)
+}
+
+/// Asks for the cache line at an address; a hint.
+#[inline(always)]
+fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch never faults and changes no memory, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+impl MemtableCursor {
+    pub(super) fn new(table: Arc<Memtable>, upto: Seqno) -> Self {
+        Self { table, upto, path: Vec::new(), current: None }
+    }
+
+    #[inline(always)]
+    fn entry(&self) -> EntryAt<'_> {
+        let at = self.current.expect("the caller checks valid() first");
+        // SAFETY: taken from an `EntryAt` of this cursor's memtable, which it keeps alive.
+        unsafe { EntryAt::from_ptr(at) }
+    }
+
+    /// Stops at the first shown entry of `subtree` in the direction of the walk, or at the next one
+    /// after the subtree.
+    #[inline]
+    fn walk<const FORWARD: bool>(&mut self, mut subtree: Link) {
+        loop {
+            // SAFETY: the link was loaded from a slot of this cursor's memtable, which it keeps
+            // alive.
+            match unsafe { subtree.target() } {
+                Target::Entry(entry) => {
+                    if let Some(version) = entry.newest(self.upto) {
+                        self.current = Some(version.as_ptr());
+                        return;
+                    }
+                }
+                Target::Node(node) => {
+                    self.path.push(Frame::new(node, if FORWARD { BEFORE } else { AFTER }));
+                }
+                Target::Empty => {}
+            }
+            subtree = loop {
+                let Some(frame) = self.path.last_mut() else {
+                    self.current = None;
+                    return;
+                };
+                // SAFETY: as above.
+                let Target::Node(node) = (unsafe { frame.node.target() }) else {
+                    unreachable!("a frame holds a node")
+                };
+                match if FORWARD { frame.forward(node) } else { frame.backward(node) } {
+                    Some(link) => break link,
+                    None => self.path.pop(),
+                };
+            };
+        }
+    }
+
+    /// Goes down towards `key` and says how what it found there, with everything below it, lies
+    /// to the key. The path stands on it.
+    fn descend(&mut self, key: &[u8]) -> (Link, cmp::Ordering) {
+        self.path.clear();
+        let mut link = Link::load(&self.table.root);
+        let mut depth = 0;
+        loop {
+            // SAFETY: as in `walk`.
+            let node: Node<'_> = match unsafe { link.target() } {
+                Target::Empty => return (Link::EMPTY, cmp::Ordering::Equal),
+                Target::Entry(entry) => return (link, entry.key().cmp(key)),
+                Target::Node(node) => node,
+            };
+            let header = node.header();
+            let rest = &key[depth..];
+            let agreed = header.agreement(rest);
+            if agreed < header.prefix_len() {
+                let order = match rest.get(agreed) {
+                    Some(byte) => header.prefix()[agreed].cmp(byte),
+                    // The key ends inside the prefix.
+                    None => cmp::Ordering::Greater,
+                };
+                return (link, order);
+            }
+            depth += agreed;
+            let Some(&byte) = key.get(depth) else {
+                self.path.push(Frame::new(node, ENDS_HERE));
+                return (Link::load(&header.ends_here), cmp::Ordering::Equal);
+            };
+            self.path.push(Frame::new(node, i16::from(byte)));
+            link = node.child(byte);
+            depth += 1;
+        }
+    }
+}
+
+impl Cursor for MemtableCursor {
+    #[inline]
+    fn valid(&self) -> bool {
+        self.current.is_some()
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.entry().key()
+    }
+
+    #[inline]
+    fn seqno(&self) -> Seqno {
+        self.entry().seqno()
+    }
+
+    #[inline]
+    fn kind(&self) -> Kind {
+        self.entry().kind()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.entry().value()
+    }
+
+    fn seek_first(&mut self) -> Result<()> {
+        self.path.clear();
+        let root = Link::load(&self.table.root);
+        self.walk::<true>(root);
+        Ok(())
+    }
+
+    fn seek_last(&mut self) -> Result<()> {
+        self.path.clear();
+        let root = Link::load(&self.table.root);
+        self.walk::<false>(root);
+        Ok(())
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        let (found, order) = self.descend(key);
+        self.walk::<true>(if order.is_lt() { Link::EMPTY } else { found });
+        Ok(())
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        let (found, order) = self.descend(key);
+        self.walk::<false>(if order.is_lt() { found } else { Link::EMPTY });
+        Ok(())
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        assert!(self.valid(), "next() needs a current entry");
+        self.walk::<true>(Link::EMPTY);
+        Ok(())
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        assert!(self.valid(), "prev() needs a current entry");
+        self.walk::<false>(Link::EMPTY);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MemtableCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemtableCursor")
+            .field("memtable", &self.table.id)
+            .field("upto", &self.upto)
+            .field("valid", &self.current.is_some())
+            .finish_non_exhaustive()
+    }
+}

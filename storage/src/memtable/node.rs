@@ -1,0 +1,571 @@
+//! Inner nodes in four sizes, and the tagged links between them.
+//!
+//! A node has a *prefix* (bytes that all keys below it share at this depth), at most one entry whose
+//! key *ends here*, and children told apart by the byte after the prefix.
+//!
+//! Guarantees: a change to a node that readers can reach is one Release store of one pointer; what
+//! that store depends on (the key byte, the index, the presence bit) was written before it, so a
+//! reader who does not see all of it sees an empty slot, which means "not there". Only the writer
+//! changes nodes; readers never retry.
+//!
+//! It does not move or free nodes: a node that must grow or lose part of its prefix is copied, the
+//! copy takes its place in the parent, and the original stays as it was (*frozen*).
+
+use super::arena::Arena;
+use super::entry::{Entry, EntryAt};
+use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::array;
+use std::ptr::{self, NonNull};
+use std::slice;
+
+/// Where a link is kept and published.
+pub(super) type Slot = AtomicPtr<u8>;
+
+/// An address with the kind of its target in the lowest three bits; null is empty.
+#[derive(Clone, Copy)]
+pub(super) struct Link(*mut u8);
+
+const TAG_MASK: usize = 0b111;
+const TAG_ENTRY: usize = 0;
+const TAG_4: usize = 1;
+const TAG_16: usize = 2;
+const TAG_48: usize = 3;
+const TAG_256: usize = 4;
+const _: () = assert!(TAG_MASK < super::entry::ENTRY_ALIGN);
+
+/// What a link leads to.
+pub(super) enum Target<'a> {
+    /// Nothing.
+    Empty,
+    /// The newest version of one key.
+    Entry(EntryAt<'a>),
+    /// A subtree.
+    Node(Node<'a>),
+}
+
+impl Link {
+    /// Leads nowhere.
+    pub(super) const EMPTY: Self = Self(ptr::null_mut());
+
+    /// A link to an entry.
+    #[inline(always)]
+    pub(super) fn to_entry(entry: EntryAt<'_>) -> Self {
+        Self(entry.as_ptr().as_ptr().cast())
+    }
+
+    #[inline(always)]
+    fn to<N>(node: &N, tag: usize) -> Self {
+        Self(ptr::from_ref(node).cast_mut().cast::<u8>().map_addr(|at| at | tag))
+    }
+
+    /// Reads a slot; what the writer did before it published the link is visible afterwards.
+    #[inline(always)]
+    pub(super) fn load(slot: &Slot) -> Self {
+        Self(slot.load(Ordering::Acquire))
+    }
+
+    /// Publishes this link, and with it everything the writer has done so far.
+    #[inline(always)]
+    pub(super) fn publish(self, slot: &Slot) {
+        slot.store(self.0, Ordering::Release);
+    }
+
+    #[inline(always)]
+    pub(super) fn is_empty(self) -> bool {
+        self.0.is_null()
+    }
+
+    /// The address without its tag, for prefetching.
+    #[inline(always)]
+    pub(super) fn address(self) -> *const u8 {
+        self.0.map_addr(|at| at & !TAG_MASK).cast_const()
+    }
+
+    /// Follows the link.
+    ///
+    /// # Safety
+    /// The link must have been loaded from a slot of a tree (or made by this thread) whose arena
+    /// outlives `'a`.
+    #[inline(always)]
+    pub(super) unsafe fn target<'a>(self) -> Target<'a> {
+        let at = self.address();
+        match self.0.addr() & TAG_MASK {
+            TAG_ENTRY => match NonNull::new(self.0) {
+                None => Target::Empty,
+                // SAFETY: a link without a tag is made only from a published entry.
+                Some(at) => Target::Entry(unsafe { EntryAt::from_ptr(at.cast::<Entry>()) }),
+            },
+            // SAFETY: this tag is put only on links to a `Node4`, which live as long as the arena.
+            TAG_4 => Target::Node(Node::N4(unsafe { &*at.cast() })),
+            // SAFETY: as above, for `Node16`.
+            TAG_16 => Target::Node(Node::N16(unsafe { &*at.cast() })),
+            // SAFETY: as above, for `Node48`.
+            TAG_48 => Target::Node(Node::N48(unsafe { &*at.cast() })),
+            // SAFETY: as above, for `Node256`; there is no fifth tag.
+            _ => Target::Node(Node::N256(unsafe { &*at.cast() })),
+        }
+    }
+}
+
+/// What every node starts with.
+#[repr(C, align(8))]
+pub(super) struct Header {
+    /// The entry whose key is exactly the path to here, prefix included.
+    pub(super) ends_here: Slot,
+    /// The whole prefix, inside the key of some entry of the same arena.
+    prefix_at: *const u8,
+    /// Its first eight bytes, the first one lowest, padded with zeros: most prefixes are compared
+    /// without leaving this cache line.
+    prefix_head: u64,
+    prefix_len: u16,
+    /// Children so far. Only the writer reads it.
+    count: AtomicU16,
+    /// The key bytes of a `Node4`, which keeps them here to fit one cache line.
+    bytes_4: AtomicU32,
+}
+
+/// Bytes kept inside the header.
+const HEAD_BYTES: usize = 8;
+
+impl Header {
+    fn new(prefix: &[u8]) -> Self {
+        Self {
+            ends_here: Slot::new(ptr::null_mut()),
+            prefix_at: prefix.as_ptr(),
+            prefix_head: first_word(prefix),
+            prefix_len: prefix.len() as u16,
+            count: AtomicU16::new(0),
+            bytes_4: AtomicU32::new(0),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn prefix_len(&self) -> usize {
+        usize::from(self.prefix_len)
+    }
+
+    /// The prefix.
+    pub(super) fn prefix(&self) -> &[u8] {
+        // SAFETY: `prefix_at` points at `prefix_len` bytes of an entry's key in the arena that
+        // also holds this node; they never change.
+        unsafe { slice::from_raw_parts(self.prefix_at, self.prefix_len()) }
+    }
+
+    /// How many bytes of the prefix `rest` agrees with.
+    #[inline(always)]
+    pub(super) fn agreement(&self, rest: &[u8]) -> usize {
+        let head = self.head_agreement(rest);
+        if head < HEAD_BYTES {
+            return head;
+        }
+        HEAD_BYTES + agreement(&self.prefix()[HEAD_BYTES..], &rest[HEAD_BYTES..])
+    }
+
+    /// The same, looking at no more than the first eight bytes.
+    #[inline(always)]
+    fn head_agreement(&self, rest: &[u8]) -> usize {
+        let same = ((self.prefix_head ^ first_word(rest)).trailing_zeros() / 8) as usize;
+        same.min(self.prefix_len()).min(rest.len())
+    }
+
+    /// Can a key that goes on with `rest` lie below? False is certain; true is not when the prefix
+    /// is longer than eight bytes: then the whole key has to be compared at the entry.
+    #[inline(always)]
+    pub(super) fn may_lead_to(&self, rest: &[u8]) -> bool {
+        self.head_agreement(rest) == self.prefix_len().min(HEAD_BYTES)
+    }
+
+    fn count(&self) -> usize {
+        usize::from(self.count.load(Ordering::Relaxed))
+    }
+
+    fn set_count(&self, count: usize) {
+        self.count.store(count as u16, Ordering::Relaxed);
+    }
+}
+
+/// The first eight bytes, the first one lowest, padded with zeros.
+#[inline(always)]
+fn first_word(bytes: &[u8]) -> u64 {
+    if let Some(word) = bytes.first_chunk::<8>() {
+        return u64::from_le_bytes(*word);
+    }
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
+/// How many bytes two slices have in common at their start.
+pub(super) fn agreement(left: &[u8], right: &[u8]) -> usize {
+    let mut done = 0;
+    for (left, right) in left.as_chunks::<8>().0.iter().zip(right.as_chunks::<8>().0) {
+        let differs = u64::from_le_bytes(*left) ^ u64::from_le_bytes(*right);
+        if differs != 0 {
+            return done + (differs.trailing_zeros() / 8) as usize;
+        }
+        done += 8;
+    }
+    done + left[done..].iter().zip(&right[done..]).take_while(|(left, right)| left == right).count()
+}
+
+/// Up to four children, in order of arrival.
+///
+/// Key bytes of slots that are not taken yet repeat the first child's byte, here and in `Node16`:
+/// a search that takes the lowest match can then never pick a free slot, however old the word
+/// of key bytes is that it has loaded.
+#[repr(C, align(64))]
+pub(super) struct Node4 {
+    header: Header,
+    children: [Slot; 4],
+}
+
+/// Up to sixteen children, in order of arrival.
+#[repr(C, align(64))]
+pub(super) struct Node16 {
+    header: Header,
+    bytes: [AtomicU64; 2],
+    children: [Slot; 16],
+}
+
+/// Up to 48 children, found through an index by key byte.
+#[repr(C, align(64))]
+pub(super) struct Node48 {
+    header: Header,
+    present: [AtomicU64; 4],
+    /// Slot number plus one; zero is "no child".
+    index: [AtomicU8; 256],
+    children: [Slot; 48],
+}
+
+/// A child for every byte.
+#[repr(C, align(64))]
+pub(super) struct Node256 {
+    header: Header,
+    present: [AtomicU64; 4],
+    children: [Slot; 256],
+}
+
+#[cfg(all(not(loom), target_pointer_width = "64"))]
+const _: () = {
+    assert!(size_of::<Node4>() == 64);
+    assert!(size_of::<Node16>() == 192);
+    assert!(size_of::<Node48>() == 704);
+    assert!(size_of::<Node256>() == 2112);
+};
+
+fn empty_slots<const N: usize>() -> [Slot; N] {
+    array::from_fn(|_| Slot::new(ptr::null_mut()))
+}
+
+const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = LOW_BITS << 7;
+
+/// Marks the bytes of `word` that equal `byte`. Marks above the lowest one may be false.
+#[inline(always)]
+fn matches_8(word: u64, byte: u8) -> u64 {
+    let differs = word ^ (LOW_BITS * u64::from(byte));
+    differs.wrapping_sub(LOW_BITS) & !differs & HIGH_BITS
+}
+
+/// The same for four bytes.
+#[inline(always)]
+fn matches_4(word: u32, byte: u8) -> u32 {
+    const LOW: u32 = LOW_BITS as u32;
+    let differs = word ^ (LOW * u32::from(byte));
+    differs.wrapping_sub(LOW) & !differs & (LOW << 7)
+}
+
+impl Node4 {
+    #[inline(always)]
+    fn slot(&self, byte: u8) -> Option<&Slot> {
+        let found = matches_4(self.header.bytes_4.load(Ordering::Relaxed), byte);
+        if found == 0 {
+            return None;
+        }
+        // The mask is for the compiler: a mark is one of four.
+        Some(&self.children[(found.trailing_zeros() / 8) as usize & 3])
+    }
+
+    fn add(&self, byte: u8, child: Link) -> bool {
+        let count = self.header.count();
+        let Some(slot) = self.children.get(count) else { return false };
+        let word = if count == 0 {
+            u32::from_le_bytes([byte; 4])
+        } else {
+            let mut bytes = self.header.bytes_4.load(Ordering::Relaxed).to_le_bytes();
+            bytes[count] = byte;
+            u32::from_le_bytes(bytes)
+        };
+        self.header.bytes_4.store(word, Ordering::Relaxed);
+        self.header.set_count(count + 1);
+        child.publish(slot);
+        true
+    }
+}
+
+impl Node16 {
+    #[inline(always)]
+    fn slot(&self, byte: u8) -> Option<&Slot> {
+        let low = matches_8(self.bytes[0].load(Ordering::Relaxed), byte);
+        let high = matches_8(self.bytes[1].load(Ordering::Relaxed), byte);
+        let at = if low != 0 {
+            low.trailing_zeros() / 8
+        } else if high != 0 {
+            8 + high.trailing_zeros() / 8
+        } else {
+            return None;
+        };
+        // The mask is for the compiler: a mark is one of sixteen.
+        Some(&self.children[at as usize & 15])
+    }
+
+    fn add(&self, byte: u8, child: Link) -> bool {
+        let count = self.header.count();
+        let Some(slot) = self.children.get(count) else { return false };
+        if count == 0 {
+            for word in &self.bytes {
+                word.store(LOW_BITS * u64::from(byte), Ordering::Relaxed);
+            }
+        } else {
+            let word = &self.bytes[count / 8];
+            let mut bytes = word.load(Ordering::Relaxed).to_le_bytes();
+            bytes[count % 8] = byte;
+            word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+        }
+        self.header.set_count(count + 1);
+        child.publish(slot);
+        true
+    }
+}
+
+impl Node48 {
+    #[inline(always)]
+    fn slot(&self, byte: u8) -> Option<&Slot> {
+        let at = self.index[usize::from(byte)].load(Ordering::Relaxed);
+        // Zero, "no child", wraps to far outside.
+        self.children.get(usize::from(at).wrapping_sub(1))
+    }
+
+    fn add(&self, byte: u8, child: Link) -> bool {
+        let count = self.header.count();
+        let Some(slot) = self.children.get(count) else { return false };
+        self.index[usize::from(byte)].store(count as u8 + 1, Ordering::Relaxed);
+        set_present(&self.present, byte);
+        self.header.set_count(count + 1);
+        child.publish(slot);
+        true
+    }
+}
+
+impl Node256 {
+    #[inline(always)]
+    fn slot(&self, byte: u8) -> &Slot {
+        &self.children[usize::from(byte)]
+    }
+
+    fn add(&self, byte: u8, child: Link) {
+        set_present(&self.present, byte);
+        child.publish(self.slot(byte));
+    }
+}
+
+fn set_present(present: &[AtomicU64; 4], byte: u8) {
+    let word = &present[usize::from(byte / 64)];
+    word.store(word.load(Ordering::Relaxed) | 1 << (byte % 64), Ordering::Relaxed);
+}
+
+/// One bit per byte value.
+pub(super) type ByteSet = [u64; 4];
+
+/// A node of whichever size.
+#[derive(Clone, Copy)]
+pub(super) enum Node<'a> {
+    N4(&'a Node4),
+    N16(&'a Node16),
+    N48(&'a Node48),
+    N256(&'a Node256),
+}
+
+impl<'a> Node<'a> {
+    #[inline(always)]
+    pub(super) fn header(self) -> &'a Header {
+        match self {
+            Self::N4(node) => &node.header,
+            Self::N16(node) => &node.header,
+            Self::N48(node) => &node.header,
+            Self::N256(node) => &node.header,
+        }
+    }
+
+    /// A link to this node.
+    pub(super) fn link(self) -> Link {
+        match self {
+            Self::N4(node) => Link::to(node, TAG_4),
+            Self::N16(node) => Link::to(node, TAG_16),
+            Self::N48(node) => Link::to(node, TAG_48),
+            Self::N256(node) => Link::to(node, TAG_256),
+        }
+    }
+
+    /// The slot of the child under `byte`; it may still be empty.
+    #[inline(always)]
+    pub(super) fn slot(self, byte: u8) -> Option<&'a Slot> {
+        match self {
+            Self::N4(node) => node.slot(byte),
+            Self::N16(node) => node.slot(byte),
+            Self::N48(node) => node.slot(byte),
+            Self::N256(node) => Some(node.slot(byte)),
+        }
+    }
+
+    /// The child under `byte`, or `Link::EMPTY`.
+    #[inline(always)]
+    pub(super) fn child(self, byte: u8) -> Link {
+        self.slot(byte).map_or(Link::EMPTY, Link::load)
+    }
+
+    /// The writer adds a child under a byte that has none; false if there is no room.
+    pub(super) fn add(self, byte: u8, child: Link) -> bool {
+        match self {
+            Self::N4(node) => node.add(byte, child),
+            Self::N16(node) => node.add(byte, child),
+            Self::N48(node) => node.add(byte, child),
+            Self::N256(node) => {
+                node.add(byte, child);
+                true
+            }
+        }
+    }
+
+    /// Which bytes have a child: all that were published to this thread, perhaps newer ones, perhaps
+    /// one whose slot is still empty.
+    pub(super) fn present(self) -> ByteSet {
+        let mut set = [0; 4];
+        let mut insert = |byte: u8| set[usize::from(byte / 64)] |= 1 << (byte % 64);
+        match self {
+            // Free slots repeat the first child's byte, which changes nothing in a set.
+            Self::N4(node) => {
+                let bytes = node.header.bytes_4.load(Ordering::Relaxed);
+                bytes.to_le_bytes().into_iter().for_each(&mut insert);
+            }
+            Self::N16(node) => {
+                for word in &node.bytes {
+                    let bytes = word.load(Ordering::Relaxed);
+                    bytes.to_le_bytes().into_iter().for_each(&mut insert);
+                }
+            }
+            Self::N48(node) => set = array::from_fn(|at| node.present[at].load(Ordering::Relaxed)),
+            Self::N256(node) => set = array::from_fn(|at| node.present[at].load(Ordering::Relaxed)),
+        }
+        set
+    }
+
+    /// The children's slots of a small node, free ones included; none for a large one.
+    #[inline(always)]
+    pub(super) fn few_slots(self) -> &'a [Slot] {
+        match self {
+            Self::N4(node) => &node.children,
+            Self::N16(node) => &node.children,
+            Self::N48(_) | Self::N256(_) => &[],
+        }
+    }
+
+    /// A new `Node4` without children.
+    ///
+    /// # Safety
+    /// `prefix` must lie in the key of an entry of this arena, which must outlive `'a`.
+    pub(super) unsafe fn small(arena: &mut Arena, prefix: &[u8]) -> Self {
+        let node = Node4 { header: Header::new(prefix), children: empty_slots() };
+        // SAFETY: the caller vouches for the lifetime.
+        Self::N4(unsafe { arena.node(node) })
+    }
+
+    /// An unpublished copy of this node, one size larger.
+    ///
+    /// # Safety
+    /// This node must be in this arena, which must outlive `'a`.
+    pub(super) unsafe fn larger(self, arena: &mut Arena) -> Self {
+        let header = Header::new(self.header().prefix());
+        let copy = match self {
+            Self::N4(_) => {
+                // SAFETY: the caller vouches for the lifetime.
+                unsafe { Self::sixteen(arena, header) }
+            }
+            Self::N16(_) => {
+                // SAFETY: the caller vouches for the lifetime.
+                unsafe { Self::forty_eight(arena, header) }
+            }
+            Self::N48(_) | Self::N256(_) => {
+                // SAFETY: the caller vouches for the lifetime.
+                unsafe { Self::full(arena, header) }
+            }
+        };
+        self.copy_into(copy);
+        copy
+    }
+
+    /// An unpublished copy of this node that has lost the first `bytes` bytes of its prefix.
+    ///
+    /// # Safety
+    /// This node must be in this arena, which must outlive `'a`.
+    pub(super) unsafe fn without_prefix(self, arena: &mut Arena, bytes: usize) -> Self {
+        let prefix = &self.header().prefix()[bytes..];
+        let header = Header::new(prefix);
+        let copy = match self {
+            Self::N4(_) => {
+                // SAFETY: the caller vouches for the lifetime; a node's prefix lies in an entry.
+                unsafe { Self::small(arena, prefix) }
+            }
+            Self::N16(_) => {
+                // SAFETY: the caller vouches for the lifetime.
+                unsafe { Self::sixteen(arena, header) }
+            }
+            Self::N48(_) => {
+                // SAFETY: the caller vouches for the lifetime.
+                unsafe { Self::forty_eight(arena, header) }
+            }
+            Self::N256(_) => {
+                // SAFETY: the caller vouches for the lifetime.
+                unsafe { Self::full(arena, header) }
+            }
+        };
+        self.copy_into(copy);
+        copy
+    }
+
+    unsafe fn sixteen(arena: &mut Arena, header: Header) -> Self {
+        let bytes = array::from_fn(|_| AtomicU64::new(0));
+        let node = Node16 { header, bytes, children: empty_slots() };
+        // SAFETY: the caller vouches for the lifetime.
+        Self::N16(unsafe { arena.node(node) })
+    }
+
+    unsafe fn forty_eight(arena: &mut Arena, header: Header) -> Self {
+        let present = array::from_fn(|_| AtomicU64::new(0));
+        let index = array::from_fn(|_| AtomicU8::new(0));
+        let node = Node48 { header, present, index, children: empty_slots() };
+        // SAFETY: the caller vouches for the lifetime.
+        Self::N48(unsafe { arena.node(node) })
+    }
+
+    unsafe fn full(arena: &mut Arena, header: Header) -> Self {
+        let present = array::from_fn(|_| AtomicU64::new(0));
+        let node = Node256 { header, present, children: empty_slots() };
+        // SAFETY: the caller vouches for the lifetime.
+        Self::N256(unsafe { arena.node(node) })
+    }
+
+    /// Copies the children and the entry that ends here.
+    fn copy_into(self, copy: Self) {
+        Link::load(&self.header().ends_here).publish(&copy.header().ends_here);
+        let mut set = self.present();
+        for (at, word) in set.iter_mut().enumerate() {
+            while *word != 0 {
+                let byte = (at as u32 * 64 + word.trailing_zeros()) as u8;
+                *word &= *word - 1;
+                let room = copy.add(byte, self.child(byte));
+                assert!(room, "a copy is at least as large as the original");
+            }
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! The memtable against a sorted map of all versions, alone and beside concurrent readers.
+//!
+//! Method: keys come from families that hurt a radix tree (tiny alphabets with 0x00 and 0xFF, keys
+//! that are prefixes of keys, long shared prefixes that are left at every length, full fan-out of one
+//! byte). Every random test prints its seed.
+
+use super::*;
+use crate::iter::Cursor;
+use proptest::prelude::*;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+/// xorshift64*: small, seeded, good enough to mix keys.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        ((self.next() >> 32) as usize) % end
+    }
+}
+
+fn seeds() -> Vec<u64> {
+    let fresh = RandomState::new().hash_one("a seed that no run had before");
+    let seeds = vec![0x5EED_0001, 0x5EED_0002, fresh | 1];
+    println!("seeds: {seeds:#x?}");
+    seeds
+}
+
+fn key(random: &mut Random) -> Vec<u8> {
+    match random.below(6) {
+        0 => {
+            let len = 1 + random.below(6);
+            (0..len).map(|_| [0x00, 0xFF, b'a', 0x01][random.below(4)]).collect()
+        }
+        1 => {
+            let mut key = b"a long prefix that many of the keys here share, far beyond a word"
+                [..=random.below(64)]
+                .to_vec();
+            if random.below(2) == 0 {
+                key.push(random.next() as u8);
+            }
+            key
+        }
+        2 => vec![b'x', random.next() as u8],
+        3 => format!("user:{:010}", random.below(400)).into_bytes(),
+        4 => random.next().to_be_bytes().to_vec(),
+        _ => vec![0; 1 + random.below(40)],
+    }
+}
+
+type Model = BTreeMap<(Vec<u8>, Reverse<u64>), (Kind, Vec<u8>)>;
+type Shown = (Vec<u8>, u64, Kind, Vec<u8>);
+
+fn shown(model: &Model, upto: u64) -> Vec<Shown> {
+    let mut all: Vec<Shown> = Vec::new();
+    for ((key, Reverse(seqno)), (kind, value)) in model {
+        if *seqno <= upto && all.last().is_none_or(|last| last.0 != *key) {
+            all.push((key.clone(), *seqno, *kind, value.clone()));
+        }
+    }
+    all
+}
+
+fn at(cursor: &MemtableCursor) -> Option<Shown> {
+    cursor
+        .valid()
+        .then(|| (cursor.key().to_vec(), cursor.seqno().0, cursor.kind(), cursor.value().to_vec()))
+}
+
+fn model_get(model: &Model, key: &[u8], upto: u64) -> Option<(u64, Kind, Vec<u8>)> {
+    let from = (key.to_vec(), Reverse(upto));
+    let ((found, Reverse(seqno)), (kind, value)) = model.range(from..).next()?;
+    (found == key).then(|| (*seqno, *kind, value.clone()))
+}
+
+fn check_get(table: &Memtable, model: &Model, key: &[u8], upto: u64) {
+    let found = table.get(key, Seqno(upto)).map(|entry| {
+        assert_eq!(entry.key, key);
+        (entry.seqno.0, entry.kind, entry.value.to_vec())
+    });
+    assert_eq!(found, model_get(model, key, upto), "get({key:?}, {upto})");
+}
+
+fn check_cursor(table: &Arc<Memtable>, model: &Model, upto: u64, random: &mut Random) {
+    let expected = shown(model, upto);
+    let mut cursor = table.cursor(Seqno(upto));
+    assert!(!cursor.valid());
+    cursor.seek_first().unwrap();
+    for entry in &expected {
+        assert_eq!(at(&cursor).as_ref(), Some(entry), "forward at {upto}");
+        cursor.next().unwrap();
+    }
+    assert_eq!(at(&cursor), None);
+    cursor.seek_last().unwrap();
+    for entry in expected.iter().rev() {
+        assert_eq!(at(&cursor).as_ref(), Some(entry), "backward at {upto}");
+        cursor.prev().unwrap();
+    }
+    assert_eq!(at(&cursor), None);
+    for _ in 0..20 {
+        let target = if random.below(2) == 0 || expected.is_empty() {
+            key(random)
+        } else {
+            expected[random.below(expected.len())].0.clone()
+        };
+        let mut place = expected.partition_point(|entry| entry.0 < target);
+        if random.below(2) == 0 {
+            cursor.seek(&target).unwrap();
+        } else {
+            cursor.seek_before(&target).unwrap();
+            place = place.wrapping_sub(1);
+        }
+        for _ in 0..10 {
+            assert_eq!(at(&cursor).as_ref(), expected.get(place), "around {target:?} at {upto}");
+            if !cursor.valid() {
+                break;
+            }
+            if random.below(2) == 0 {
+                cursor.next().unwrap();
+                place += 1;
+            } else {
+                cursor.prev().unwrap();
+                place = place.wrapping_sub(1);
+            }
+        }
+    }
+    cursor.seek(b"").unwrap();
+    assert_eq!(at(&cursor).as_ref(), expected.first());
+    cursor.seek_before(b"").unwrap();
+    assert_eq!(at(&cursor), None);
+}
+
+fn operation(random: &mut Random, seqno: u64) -> (Vec<u8>, Kind, Vec<u8>) {
+    let key = key(random);
+    if random.below(5) == 0 {
+        return (key, Kind::Delete, Vec::new());
+    }
+    let mut value = seqno.to_le_bytes().to_vec();
+    value.resize(random.below(40), seqno as u8);
+    (key, Kind::Put, value)
+}
+
+/// Goal: gets and cursors agree with the map at every sequence number, while the table grows.
+#[test]
+fn agrees_with_a_sorted_map_of_versions() {
+    for seed in seeds() {
+        let mut random = Random(seed);
+        let (table, mut writer) = memtable(7);
+        let mut model = Model::new();
+        for seqno in 1..=3_000 {
+            let (key, kind, value) = operation(&mut random, seqno);
+            writer.insert(&key, Seqno(seqno), kind, &value);
+            model.insert((key.clone(), Reverse(seqno)), (kind, value));
+            check_get(&table, &model, &key, seqno);
+            check_get(&table, &model, &key, seqno - 1);
+            check_get(&table, &model, &super::tests::key(&mut random), random.next() % (seqno + 1));
+            if seqno % 250 == 0 {
+                let upto = random.next() % (seqno + 1);
+                check_cursor(&table, &model, upto, &mut random);
+                check_cursor(&table, &model, seqno, &mut random);
+            }
+        }
+        let keys: Vec<Vec<u8>> = shown(&model, u64::MAX).into_iter().map(|entry| entry.0).collect();
+        for key in keys.iter().step_by(7) {
+            for upto in 0..=3_001 {
+                check_get(&table, &model, key, upto);
+            }
+        }
+        assert_eq!(table.entries(), 3_000);
+        assert_eq!((table.first_seqno(), table.last_seqno()), (Some(Seqno(1)), Some(Seqno(3_000))));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    /// Goal: the same on short histories that shrink to something readable.
+    #[test]
+    fn agrees_on_any_short_history(
+        history in prop::collection::vec(
+            (prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(255), any::<u8>()], 1..12), any::<bool>()),
+            1..80,
+        )
+    ) {
+        let (table, mut writer) = memtable(0);
+        let mut model = Model::new();
+        for (seqno, (key, put)) in (1..).zip(&history) {
+            let kind = if *put { Kind::Put } else { Kind::Delete };
+            writer.insert(key, Seqno(seqno), kind, &key[..key.len() / 2]);
+            model.insert((key.clone(), Reverse(seqno)), (kind, key[..key.len() / 2].to_vec()));
+        }
+        let last = history.len() as u64;
+        for (key, _) in &history {
+            for upto in 0..=last {
+                check_get(&table, &model, key, upto);
+            }
+            check_get(&table, &model, &[&key[..], &[0]].concat(), last);
+        }
+        let mut random = Random(last | 1);
+        for upto in [last, last / 2, 0] {
+            check_cursor(&table, &model, upto, &mut random);
+        }
+    }
+}
+
+/// Goal: a reader beside the writer sees everything at or below the number it was told, exactly,
+/// through node growth, prefix splits and overwrites.
+/// Method: the history is known beforehand; two readers check gets and whole walks at `last_seqno`.
+#[test]
+fn readers_beside_the_writer_miss_nothing() {
+    for seed in seeds() {
+        let mut random = Random(seed);
+        let count = 30_000;
+        let history: Vec<_> = (1..=count).map(|seqno| operation(&mut random, seqno)).collect();
+        let mut model = Model::new();
+        for (seqno, (key, kind, value)) in (1..).zip(&history) {
+            model.insert((key.clone(), Reverse(seqno)), (*kind, value.clone()));
+        }
+        let (table, mut writer) = memtable(1);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for reader in 0..2 {
+                let (table, model, history, done) = (&table, &model, &history, &done);
+                scope.spawn(move || {
+                    let mut random = Random(seed ^ (reader + 0xBEEF));
+                    let mut finished = false;
+                    let mut walks = 0;
+                    while !finished || walks < 3 {
+                        finished = done.load(Ordering::Acquire);
+                        let upto = table.last_seqno().map_or(0, |seqno| seqno.0);
+                        for _ in 0..200 {
+                            let (key, _, _) = &history[random.below(history.len())];
+                            check_get(table, model, key, upto);
+                        }
+                        walks += 1;
+                        let mut expected = shown(model, upto).into_iter();
+                        let mut cursor = table.cursor(Seqno(upto));
+                        if reader == 0 {
+                            cursor.seek_first().unwrap();
+                            while let Some(entry) = at(&cursor) {
+                                assert_eq!(Some(entry), expected.next(), "seed {seed:#x}");
+                                cursor.next().unwrap();
+                            }
+                            assert_eq!(expected.next(), None, "seed {seed:#x}");
+                        } else {
+                            cursor.seek_last().unwrap();
+                            while let Some(entry) = at(&cursor) {
+                                assert_eq!(Some(entry), expected.next_back(), "seed {seed:#x}");
+                                cursor.prev().unwrap();
+                            }
+                            assert_eq!(expected.next_back(), None, "seed {seed:#x}");
+                        }
+                    }
+                });
+            }
+            for (seqno, (key, kind, value)) in (1..).zip(&history) {
+                writer.insert(key, Seqno(seqno), *kind, value);
+                if seqno % 64 == 0 {
+                    thread::yield_now();
+                }
+            }
+            done.store(true, Ordering::Release);
+        });
+    }
+}
+
+/// Goal: a cursor that stands in a node while that node is replaced goes on as if nothing happened.
+#[test]
+fn a_cursor_is_exact_while_nodes_are_replaced_under_it() {
+    let (table, mut writer) = memtable(0);
+    for (seqno, byte) in (1..).zip([10u8, 20, 30, 40]) {
+        writer.insert(&[b'k', b'e', b'y', byte], Seqno(seqno), Kind::Put, &[byte]);
+    }
+    let mut cursor = table.cursor(Seqno(4));
+    cursor.seek_first().unwrap();
+    let mut seqno = 4;
+    let mut seen = Vec::new();
+    while cursor.valid() {
+        seen.push(cursor.value()[0]);
+        for byte in 0..=255u8 {
+            seqno += 1;
+            writer.insert(&[b'k', b'e', b'y', byte], Seqno(seqno), Kind::Delete, b"");
+            writer.insert(&[b'k', byte], Seqno(seqno), Kind::Put, b"x");
+        }
+        cursor.next().unwrap();
+    }
+    assert_eq!(seen, [10, 20, 30, 40]);
+    cursor.seek_before(b"key\x1F").unwrap();
+    assert_eq!(cursor.value(), [30]);
+    cursor.prev().unwrap();
+    assert_eq!(cursor.value(), [20]);
+}
+
+/// Goal: one byte's whole range in every order of arrival, through all four node sizes.
+#[test]
+fn every_byte_value_finds_its_place_in_every_node_size() {
+    for stride in [1usize, 37, 101, 255] {
+        let (table, mut writer) = memtable(0);
+        let mut model = Model::new();
+        let mut random = Random(stride as u64);
+        for step in 0..256 {
+            let key = vec![b'p', (step * stride % 256) as u8];
+            let seqno = step as u64 + 1;
+            writer.insert(&key, Seqno(seqno), Kind::Put, &key);
+            model.insert((key.clone(), Reverse(seqno)), (Kind::Put, key));
+            for byte in 0..=255 {
+                check_get(&table, &model, &[b'p', byte], seqno);
+            }
+            if step % 5 == 0 {
+                check_cursor(&table, &model, seqno, &mut random);
+            }
+        }
+    }
+}
+
+/// Goal: the extreme sizes work: longest keys that differ late, prefixes of each other at every
+/// length, empty values and a 64 MiB one.
+#[test]
+fn extreme_sizes_are_stored_whole() {
+    let (table, mut writer) = memtable(0);
+    let mut seqno = 0;
+    let mut insert = |key: &[u8], value: &[u8]| {
+        seqno += 1;
+        writer.insert(key, Seqno(seqno), Kind::Put, value);
+    };
+    let mut long = vec![0xFF; KEY_BYTES_MAX];
+    insert(&long, b"");
+    for at in [KEY_BYTES_MAX - 1, 40_000, 9, 8, 7, 0] {
+        long[at] = 0;
+        insert(&long, &(at as u32).to_le_bytes());
+        long[at] = 0xFF;
+    }
+    for len in 1..300 {
+        insert(&vec![b'n'; len], &[len as u8]);
+    }
+    let large: Vec<u8> =
+        (0..64 << 20).map(|at: u32| (at.wrapping_mul(0x9E37_79B9) >> 24) as u8).collect();
+    insert(b"large", &large);
+    let get = |key: &[u8]| table.get(key, Seqno::MAX).map(|entry| entry.value.to_vec());
+    assert_eq!(get(&long), Some(Vec::new()));
+    for at in [KEY_BYTES_MAX - 1, 40_000, 9, 8, 7, 0] {
+        long[at] = 0;
+        assert_eq!(get(&long), Some((at as u32).to_le_bytes().to_vec()));
+        assert_eq!(get(&long[..KEY_BYTES_MAX - 1]), None);
+        long[at] = 0xFF;
+    }
+    for len in 1..300 {
+        assert_eq!(get(&vec![b'n'; len]), Some(vec![len as u8]));
+    }
+    assert_eq!(get(&vec![b'n'; 300]), None);
+    assert!(get(b"large").as_deref() == Some(&large[..]));
+    assert!(table.allocated_bytes() >= table.used_bytes());
+    assert!(table.used_bytes() > 64 << 20);
+    assert!(table.index_bytes() < table.used_bytes());
+}
+
+#[test]
+fn an_empty_table_is_empty() {
+    let (table, writer) = memtable(3);
+    assert_eq!((table.id(), table.entries(), table.allocated_bytes()), (3, 0, 0));
+    assert_eq!((table.first_seqno(), table.last_seqno()), (None, None));
+    assert_eq!(table.get(b"a", Seqno::MAX), None);
+    let mut cursor = table.cursor(Seqno::MAX);
+    cursor.seek_first().unwrap();
+    assert!(!cursor.valid());
+    cursor.seek_before(b"x").unwrap();
+    assert!(!cursor.valid());
+    assert!(!table.is_frozen());
+    writer.freeze();
+    assert!(table.is_frozen());
+}
+
+/// Goal: entries outlive their writer, and a cursor the last other owner of its memtable.
+#[test]
+fn memory_lives_as_long_as_the_last_owner() {
+    let (table, mut writer) = memtable(0);
+    for seqno in 1..=5_000u64 {
+        writer.insert(&(seqno * 7919 % 5_000).to_be_bytes(), Seqno(seqno), Kind::Put, &[7; 100]);
+    }
+    let mut cursor = table.cursor(Seqno::MAX);
+    writer.freeze();
+    assert!(table.get(&1u64.to_be_bytes(), Seqno::MAX).is_some());
+    drop(table);
+    let walked = thread::spawn(move || {
+        cursor.seek_first().unwrap();
+        let mut walked = 0;
+        while cursor.valid() {
+            assert_eq!(cursor.value(), [7; 100]);
+            walked += 1;
+            cursor.next().unwrap();
+        }
+        walked
+    });
+    assert_eq!(walked.join().unwrap(), 5_000);
+}
+
+#[test]
+#[should_panic(expected = "never decrease")]
+fn a_smaller_sequence_number_is_refused() {
+    let (_table, mut writer) = memtable(0);
+    writer.insert(b"a", Seqno(2), Kind::Put, b"");
+    writer.insert(b"b", Seqno(1), Kind::Put, b"");
+}
+
+/// Goal: memory per entry stays what `docs/adr/0005-memtable-radix-tree.md` says.
+#[test]
+fn the_index_of_random_keys_stays_small() {
+    let (table, mut writer) = memtable(0);
+    let mut random = Random(0x5EED);
+    for seqno in 1..=500_000 {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&random.next().to_be_bytes());
+        key[8..].copy_from_slice(&random.next().to_be_bytes());
+        writer.insert(&key, Seqno(seqno), Kind::Put, b"");
+    }
+    let per_entry = table.index_bytes() as f64 / 500_000.0;
+    println!("index bytes per entry: {per_entry:.1}");
+    assert!(per_entry < 60.0);
+}
