@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn foreign_names_are_left_alone() {
-        for name in ["", "1.sst", "000001", "000001.sst.bak", "MANIFEST-", "MANIFEST-x", "+00001.wal"] {
+        for name in
+            ["", "1.sst", "000001", "000001.sst.bak", "MANIFEST-", "MANIFEST-x", "+00001.wal"]
+        {
             assert_eq!(FileKind::parse(name), None, "{name}");
         }
     }
