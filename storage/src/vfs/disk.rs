@@ -1,0 +1,479 @@
+//! The real disk: `Vfs` over std, with the Linux calls that std lacks taken from rustix.
+//!
+//! Guarantees the contract in `vfs`, never follows a symbolic link in the last part of a path, and
+//! creates everything for the owner alone (files 0600, directories 0700). Interrupted and short
+//! system calls are finished here. Nothing is retried that failed for another reason.
+//!
+//! Does not cache, does not count, and does not promise anything about a file that somebody else
+//! cuts short while it is mapped.
+#![allow(clippy::disallowed_methods, reason = "this file is where files are opened")]
+
+use std::fs::{self, DirBuilder, File as OsFile, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use super::{File, LockError, LockGuard, Mapping, Vfs};
+
+/// The longest text a lock file is read for: a 32-bit process id and a line end.
+const LOCK_TEXT_BYTES_MAX: usize = 16;
+/// The distance of populating touches: the smallest page of any platform we run on.
+const TOUCH_STRIDE: usize = 4096;
+
+/// The file system of this machine.
+#[derive(Debug)]
+pub struct DiskVfs {
+    /// May `try_read_exact_at` ask the kernel? Cleared for good when a file system refuses.
+    nowait: Arc<AtomicBool>,
+}
+
+impl DiskVfs {
+    /// Reads without waiting are tried until the first file system that cannot do them.
+    pub fn new() -> Self {
+        Self { nowait: Arc::new(AtomicBool::new(linux::nowait_is_sound())) }
+    }
+
+    fn opened(&self, file: OsFile) -> Arc<dyn File> {
+        Arc::new(DiskFile { file, promised: AtomicU64::new(0), nowait: Arc::clone(&self.nowait) })
+    }
+}
+
+impl Default for DiskVfs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Options that every open shares: std adds `O_CLOEXEC`, we add `O_NOFOLLOW`.
+fn options(write: bool) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(write).mode(0o600).custom_flags(linux::NO_FOLLOW);
+    options
+}
+
+impl Vfs for DiskVfs {
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(self.opened(options(true).create_new(true).open(path)?))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(self.opened(options(false).open(path)?))
+    }
+
+    fn open_rw(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(self.opened(options(true).open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                continue;
+            }
+            // A name that is not text is not one of ours, and callers leave foreign names alone.
+            names.extend(entry.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::symlink_metadata(path)?.len())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        // The directory's own last part may be a link that the user made on purpose: followed.
+        OsFile::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+        let mut how = options(true);
+        let file = how.create(true).truncate(false).open(path).map_err(LockError::Io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LockError::Held { pid: lock_holder(&file) });
+            }
+            Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
+        }
+        let guard = DiskLock { file };
+        let text = format!("{}\n", std::process::id());
+        // The text is a courtesy to whoever comes second: a full disk must not keep a database
+        // from being opened for reading, so failing to write it is not failing to lock.
+        if guard.file.write_all_at(text.as_bytes(), 0).is_ok() {
+            let _ = guard.file.set_len(text.len() as u64);
+        }
+        Ok(Box::new(guard))
+    }
+
+    fn free_bytes(&self, dir: &Path) -> Option<u64> {
+        linux::free_bytes(dir)
+    }
+}
+
+/// The process id in a lock file; `None` for anything that is not a number.
+fn lock_holder(file: &OsFile) -> Option<u32> {
+    let mut text = [0; LOCK_TEXT_BYTES_MAX];
+    let n = read_full(file, &mut text, 0).ok()?;
+    std::str::from_utf8(&text[..n]).ok()?.lines().next()?.trim().parse().ok()
+}
+
+/// Reads until `buf` is full or the file ends.
+fn read_full(file: &OsFile, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match file.read_at(&mut buf[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Unlocks explicitly, because a child forked at the wrong moment may hold a copy of the descriptor.
+#[derive(Debug)]
+struct DiskLock {
+    file: OsFile,
+}
+
+impl LockGuard for DiskLock {}
+
+impl Drop for DiskLock {
+    fn drop(&mut self) {
+        // Closing the file, which follows, unlocks as well.
+        let _ = self.file.unlock();
+    }
+}
+
+#[derive(Debug)]
+struct DiskFile {
+    file: OsFile,
+    /// `[0, promised)` has real blocks, so a store through a map cannot meet a full disk.
+    promised: AtomicU64,
+    nowait: Arc<AtomicBool>,
+}
+
+impl File for DiskFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        read_full(&self.file, buf, offset)
+    }
+
+    #[inline]
+    fn try_read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<bool> {
+        if buf.is_empty() {
+            return Ok(true);
+        }
+        if !self.nowait.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        match linux::read_cached(&self.file, buf, offset) {
+            Ok(n) => Ok(n == buf.len()),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(false),
+                ErrorKind::Unsupported | ErrorKind::InvalidInput => {
+                    self.nowait.store(false, Ordering::Relaxed);
+                    Ok(false)
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        linux::write_back(&self.file, offset, len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        // First take the promise back, then cut: in between there is less promised than there is.
+        self.promised.fetch_min(len, Ordering::AcqRel);
+        self.file.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<bool> {
+        if len == 0 {
+            return linux::keeps_blocks_in_place(&self.file);
+        }
+        if !linux::keeps_blocks_in_place(&self.file)? || !linux::allocate(&self.file, len)? {
+            return Ok(false);
+        }
+        self.promised.fetch_max(len, Ordering::AcqRel);
+        Ok(true)
+    }
+
+    fn drop_cache(&self) {
+        linux::drop_cache(&self.file);
+    }
+
+    fn map_for_writing(&self, len: usize) -> io::Result<Option<Arc<dyn Mapping>>> {
+        if len == 0 || self.promised.load(Ordering::Acquire) < len as u64 {
+            return Ok(None);
+        }
+        // The map holds the file open by itself; it stays valid when this handle is dropped.
+        match MmapOptions::new().len(len).map_raw(&self.file) {
+            Ok(map) => Ok(Some(Arc::new(DiskMapping { map }))),
+            Err(error) if error.raw_os_error() == Some(linux::NO_DEVICE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct DiskMapping {
+    map: MmapRaw,
+}
+
+impl Mapping for DiskMapping {
+    fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    #[inline]
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        let end = offset.checked_add(bytes.len());
+        assert!(end.is_some_and(|end| end <= self.map.len()), "store outside of the window");
+        let target = self.map.as_mut_ptr().wrapping_add(offset);
+        // SAFETY: `[target, target + bytes.len())` lies in the map (asserted above), which is
+        // readable and writable and lives as long as `self`. Its blocks were promised by `allocate`
+        // on the handle that made it, so the store cannot fault for want of space. `bytes` cannot
+        // overlap: nobody is ever given a reference into the map. The trait lets only one thread at
+        // a time write a given byte, and no thread reads through the map.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) }
+    }
+
+    fn populate(&self) {
+        if linux::populate(&self.map) {
+            return;
+        }
+        for offset in (0..self.map.len()).step_by(TOUCH_STRIDE) {
+            touch(self.map.as_mut_ptr().wrapping_add(offset));
+        }
+    }
+}
+
+/// Writes a byte back unchanged, without losing a store that another thread does meanwhile.
+fn touch(byte: *mut u8) {
+    // SAFETY: the caller passes a byte of a live, writable map. A byte has no alignment to keep, and
+    // whoever stores to it at the same moment is not undone, because the exchange below only
+    // succeeds when nothing came between.
+    let cell = unsafe { std::sync::atomic::AtomicU8::from_ptr(byte) };
+    let mut seen = cell.load(Ordering::Relaxed);
+    while let Err(now) =
+        cell.compare_exchange_weak(seen, seen, Ordering::Relaxed, Ordering::Relaxed)
+    {
+        seen = now;
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    //! What Linux offers beyond std.
+
+    use std::fs::File as OsFile;
+    use std::io::{self, IoSliceMut};
+    use std::num::NonZeroU64;
+    use std::path::Path;
+
+    use memmap2::{Advice, MmapRaw};
+    use rustix::fs::{FallocateFlags, OFlags};
+    use rustix::io::{Errno, ReadWriteFlags};
+
+    /// Passed to open: a symbolic link in the last place is an error (`ELOOP`).
+    pub(super) const NO_FOLLOW: i32 = OFlags::NOFOLLOW.bits() as i32;
+    /// What `mmap` answers on a file system that cannot map.
+    pub(super) const NO_DEVICE: i32 = Errno::NODEV.raw_os_error();
+
+    /// Magic numbers (`statfs.f_type`) of the file systems that overwrite in place and honour
+    /// `fallocate` for later stores: ext2/3/4 and XFS. On any other, copy-on-write, compression,
+    /// a quota or a server may refuse a block at write-back, and a mapped store has no way to say so.
+    const IN_PLACE: [u32; 2] = [0xef53, 0x5846_5342];
+
+    /// Kernels 5.9 and 5.10 could answer `RWF_NOWAIT` with zero bytes where there was data.
+    pub(super) fn nowait_is_sound() -> bool {
+        let uname = rustix::system::uname();
+        super::kernel_reads_nowait(&uname.release().to_string_lossy())
+    }
+
+    /// Reads what is in the page cache. Short at the first page that is not.
+    #[inline]
+    pub(super) fn read_cached(file: &OsFile, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut slices = [IoSliceMut::new(buf)];
+        Ok(rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT)?)
+    }
+
+    pub(super) fn keeps_blocks_in_place(file: &OsFile) -> io::Result<bool> {
+        Ok(IN_PLACE.contains(&(rustix::fs::fstatfs(file)?.f_type as u32)))
+    }
+
+    /// Reserves blocks and extends the file to `len`; false where that is not supported.
+    pub(super) fn allocate(file: &OsFile, len: u64) -> io::Result<bool> {
+        loop {
+            match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
+                Ok(()) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// rustix has no `sync_file_range`, and no other caller of libc is wanted for a hint.
+    #[expect(clippy::unnecessary_wraps, reason = "the seam stays where the call will be")]
+    pub(super) fn write_back(_: &OsFile, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn drop_cache(file: &OsFile) {
+        let whole: Option<NonZeroU64> = None;
+        // Advice: nothing depends on it being taken.
+        let _ = rustix::fs::fadvise(file, 0, whole, rustix::fs::Advice::DontNeed);
+    }
+
+    pub(super) fn populate(map: &MmapRaw) -> bool {
+        map.advise(Advice::PopulateWrite).is_ok()
+    }
+
+    pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
+        let stat = rustix::fs::statvfs(dir).ok()?;
+        stat.f_bavail.checked_mul(stat.f_frsize)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod linux {
+    //! Elsewhere every one of these says "cannot", which is always a correct answer.
+
+    use std::fs::File as OsFile;
+    use std::io;
+    use std::path::Path;
+
+    use memmap2::MmapRaw;
+
+    pub(super) const NO_FOLLOW: i32 = 0;
+    pub(super) const NO_DEVICE: i32 = 19;
+
+    pub(super) fn nowait_is_sound() -> bool {
+        false
+    }
+
+    pub(super) fn read_cached(_: &OsFile, _: &mut [u8], _: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    pub(super) fn keeps_blocks_in_place(_: &OsFile) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    pub(super) fn allocate(_: &OsFile, _: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    pub(super) fn write_back(_: &OsFile, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn drop_cache(_: &OsFile) {}
+
+    pub(super) fn populate(_: &MmapRaw) -> bool {
+        false
+    }
+
+    pub(super) fn free_bytes(_: &Path) -> Option<u64> {
+        None
+    }
+}
+
+/// Can this kernel release be trusted with `RWF_NOWAIT`? Not 5.9 and 5.10, and none whose name
+/// cannot be read; older than 4.14 refuse by themselves.
+fn kernel_reads_nowait(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => !(major == 5 && (minor == 9 || minor == 10)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_kernels_are_refused() {
+        for release in ["5.9.0", "5.10.0-28-amd64", "5.10", "", "weird", "5"] {
+            assert!(!kernel_reads_nowait(release), "{release}");
+        }
+        for release in ["4.19.0", "5.8.18", "5.11.0", "5.100.1", "6.18.44-fc-v657", "6.5-rc1"] {
+            assert!(kernel_reads_nowait(release), "{release}");
+        }
+    }
+
+    #[test]
+    fn links_are_not_followed_and_modes_are_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let vfs = DiskVfs::new();
+        let sub = dir.path().join("a/b");
+        vfs.create_dir_all(&sub).unwrap();
+        vfs.create(&sub.join("f")).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&sub), mode(&sub.join("f"))), (0o700, 0o600));
+        std::os::unix::fs::symlink(sub.join("f"), sub.join("link")).unwrap();
+        if cfg!(target_os = "linux") {
+            assert!(vfs.open(&sub.join("link")).is_err());
+            assert!(vfs.open_rw(&sub.join("link")).is_err());
+            assert!(vfs.lock(&sub.join("link")).is_err());
+        }
+    }
+
+    #[test]
+    fn touching_keeps_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = DiskVfs::new().create(&dir.path().join("f")).unwrap();
+        if !file.allocate(10_000).unwrap() {
+            return;
+        }
+        file.write_all_at(b"kept", 4096).unwrap();
+        let map = file.map_for_writing(10_000).unwrap().unwrap();
+        map.populate();
+        let raw = MmapOptions::new().len(16).map_anon().unwrap();
+        let raw = MmapRaw::from(raw);
+        touch(raw.as_mut_ptr());
+        let mut seen = [0; 4];
+        file.read_at(&mut seen, 4096).unwrap();
+        assert_eq!(&seen, b"kept");
+    }
+}

@@ -1,0 +1,174 @@
+//! One file as a disk with a page cache sees it: what is current, what is durable, what differs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::content::{Content, PAGE_BYTES, page_span, pieces};
+
+/// The unit that a disk writes whole or not at all.
+pub(super) const SECTOR_BYTES: usize = 512;
+/// Earlier unsynced contents that are kept per sector: any of them may have been written back.
+const VERSIONS_MAX: usize = 3;
+
+/// A file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inode {
+    /// What reads see: the page cache.
+    pub(super) current: Content,
+    /// What certainly survives a power cut.
+    pub(super) durable: Content,
+    /// Pages with bytes that were written after the last sync.
+    pub(super) dirty: BTreeMap<u64, Arc<DirtyPage>>,
+    /// Pages that a failed sync marked clean: readable until the cache is dropped, on no disk.
+    pub(super) lost: BTreeSet<u64>,
+    /// Pages that were read since they were last dropped.
+    pub(super) resident: BTreeSet<u64>,
+}
+
+/// What is unsynced in one page.
+#[derive(Clone, Debug)]
+pub(super) struct DirtyPage {
+    /// One bit per byte that was written.
+    written: [u64; PAGE_BYTES / 64],
+    /// Contents of sectors between the durable and the current one.
+    versions: Vec<(usize, Box<[u8; SECTOR_BYTES]>)>,
+}
+
+impl DirtyPage {
+    fn new() -> Self {
+        Self { written: [0; PAGE_BYTES / 64], versions: Vec::new() }
+    }
+
+    /// Was this byte written since the last sync?
+    pub(super) fn is_written(&self, at: usize) -> bool {
+        self.written[at / 64] >> (at % 64) & 1 == 1
+    }
+
+    /// Was anything in this sector?
+    pub(super) fn is_dirty(&self, sector: usize) -> bool {
+        let words = SECTOR_BYTES / 64;
+        self.written[sector * words..(sector + 1) * words].iter().any(|&word| word != 0)
+    }
+
+    /// The in-between contents of a sector.
+    pub(super) fn versions(&self, sector: usize) -> Vec<&[u8; SECTOR_BYTES]> {
+        let mine = self.versions.iter().filter(|(s, _)| *s == sector);
+        mine.map(|(_, bytes)| &**bytes).collect()
+    }
+
+    /// Notes that `[at, at + len)` is about to be written over `page`.
+    fn mark(&mut self, page: Option<&[u8; PAGE_BYTES]>, at: usize, len: usize) {
+        for sector in at / SECTOR_BYTES..(at + len).div_ceil(SECTOR_BYTES) {
+            if self.is_dirty(sector) {
+                self.keep_version(page, sector);
+            }
+        }
+        let mut from = at;
+        while from < at + len {
+            let (word, bit) = (from / 64, from % 64);
+            let n = (64 - bit).min(at + len - from);
+            self.written[word] |= (u64::MAX >> (64 - n)) << bit;
+            from += n;
+        }
+    }
+
+    fn keep_version(&mut self, page: Option<&[u8; PAGE_BYTES]>, sector: usize) {
+        let mut bytes = Box::new([0; SECTOR_BYTES]);
+        if let Some(page) = page {
+            bytes.copy_from_slice(&page[sector * SECTOR_BYTES..][..SECTOR_BYTES]);
+        }
+        if self.versions(sector).len() == VERSIONS_MAX {
+            let oldest = self.versions.iter().position(|(s, _)| *s == sector);
+            self.versions.remove(oldest.expect("there are as many as the most"));
+        }
+        self.versions.push((sector, bytes));
+    }
+}
+
+impl Inode {
+    /// Writes into the page cache.
+    pub(super) fn write(&mut self, bytes: &[u8], offset: u64) {
+        for (number, at, _, len) in pieces(offset, bytes.len()) {
+            self.mark(number, at, len);
+        }
+        self.current.write(bytes, offset);
+    }
+
+    /// Cuts or extends in the page cache. Cut bytes count as overwritten by zeros.
+    pub(super) fn set_len(&mut self, len: u64) {
+        let old = self.current.len();
+        if len < old {
+            for number in self.current.page_numbers(len / PAGE_BYTES as u64) {
+                let start = number * PAGE_BYTES as u64;
+                let from = len.max(start);
+                let end = old.min(start + PAGE_BYTES as u64);
+                if from < end {
+                    self.mark(number, (from - start) as usize, (end - from) as usize);
+                }
+            }
+        }
+        self.current.set_len(len);
+    }
+
+    fn mark(&mut self, number: u64, at: usize, len: usize) {
+        let page = self.current.page(number).map(|page| &**page);
+        let dirty = self.dirty.entry(number).or_insert_with(|| Arc::new(DirtyPage::new()));
+        Arc::make_mut(dirty).mark(page, at, len);
+        // A page dirtied again is written whole by the next sync, lost bytes included.
+        self.lost.remove(&number);
+    }
+
+    /// Makes content and length durable.
+    pub(super) fn sync(&mut self) {
+        for &number in self.dirty.keys() {
+            self.durable.put_page(number, self.current.page(number).cloned());
+        }
+        self.dirty.clear();
+        self.settle_len();
+    }
+
+    /// Adopts the length, and the reserved blocks when nothing of them is unsynced.
+    fn settle_len(&mut self) {
+        self.durable.set_len(self.current.len());
+    }
+
+    /// What a failed sync leaves on ext4: clean pages whose bytes never reached the disk. The length
+    /// does not reach it either, until a later sync of something else.
+    pub(super) fn lose_unsynced(&mut self) {
+        self.lost.extend(self.dirty.keys());
+        self.dirty.clear();
+    }
+
+    /// Forgets clean pages: lost ones show what the disk has.
+    pub(super) fn drop_cache(&mut self) {
+        for number in std::mem::take(&mut self.lost) {
+            self.current.put_page(number, self.durable.page(number).cloned());
+        }
+        self.resident.clear();
+    }
+
+    /// How many of `len` bytes can be written at `offset` with `free` bytes of space left.
+    pub(super) fn fitting(&self, len: usize, offset: u64, free: u64) -> usize {
+        let mut pages_left = free / PAGE_BYTES as u64;
+        for (number, _, done, _) in pieces(offset, len) {
+            if self.current.page(number).is_none() {
+                if pages_left == 0 {
+                    return done;
+                }
+                pages_left -= 1;
+            }
+        }
+        len
+    }
+
+    /// Is all of it in memory? Used when reads start cold.
+    pub(super) fn is_resident(&self, offset: u64, len: usize) -> bool {
+        let (first, end) = page_span(offset, len as u64);
+        (first..end).all(|number| self.resident.contains(&number))
+    }
+
+    pub(super) fn make_resident(&mut self, offset: u64, len: usize) {
+        let (first, end) = page_span(offset, len as u64);
+        self.resident.extend(first..end);
+    }
+}

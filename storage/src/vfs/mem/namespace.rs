@@ -1,0 +1,252 @@
+//! Directories of the in-memory disk: which names exist, which of them are durable, and the inodes
+//! that somebody can still reach.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::thread::ThreadId;
+
+use super::inode::Inode;
+
+/// What a name means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    File(u64),
+    Dir,
+}
+
+/// A directory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Directory {
+    pub(super) current: BTreeMap<String, Entry>,
+    pub(super) durable: BTreeMap<String, Entry>,
+    /// What each changed name has meant since the last sync, the current meaning last.
+    pub(super) unsynced: BTreeMap<String, Vec<Option<Entry>>>,
+}
+
+impl Directory {
+    fn set(&mut self, name: &str, entry: Option<Entry>) {
+        match entry {
+            Some(entry) => self.current.insert(name.to_owned(), entry),
+            None => self.current.remove(name),
+        };
+        self.unsynced.entry(name.to_owned()).or_default().push(entry);
+    }
+
+    fn sync(&mut self) {
+        self.durable.clone_from(&self.current);
+        self.unsynced.clear();
+    }
+
+    fn inodes(&self) -> impl Iterator<Item = u64> {
+        let unsynced = self.unsynced.values().flatten().flatten();
+        let all = self.current.values().chain(self.durable.values()).chain(unsynced);
+        all.filter_map(|entry| if let Entry::File(id) = entry { Some(*id) } else { None })
+    }
+}
+
+/// What the tests can set; a clone of the disk inherits it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) capacity: Option<u64>,
+    pub(super) can_map: bool,
+    pub(super) cold_reads: bool,
+}
+
+/// The whole disk with its page cache. Cloning shares all content.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) inodes: BTreeMap<u64, Arc<Inode>>,
+    pub(super) dirs: BTreeMap<PathBuf, Arc<Directory>>,
+    pub(super) next_inode: u64,
+    pub(super) settings: Settings,
+    /// Open handles, maps and locks per inode. A clone has none.
+    pub(super) handles: BTreeMap<u64, u64>,
+    pub(super) locked: BTreeSet<u64>,
+    pub(super) operations: u64,
+    /// Changing operations beyond this number find the power off.
+    pub(super) power_off_after: Option<u64>,
+    /// The next sync by this thread fails and marks its pages clean.
+    pub(super) lose_sync_of: Option<ThreadId>,
+}
+
+impl Disk {
+    pub(super) fn new() -> Self {
+        let settings = Settings { capacity: None, can_map: true, cold_reads: false };
+        let root = BTreeMap::from([(PathBuf::from("/"), Arc::default())]);
+        Self::with(root, BTreeMap::new(), 1, settings)
+    }
+
+    pub(super) fn with(
+        dirs: BTreeMap<PathBuf, Arc<Directory>>,
+        inodes: BTreeMap<u64, Arc<Inode>>,
+        next_inode: u64,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            inodes,
+            dirs,
+            next_inode,
+            settings,
+            handles: BTreeMap::new(),
+            locked: BTreeSet::new(),
+            operations: 0,
+            power_off_after: None,
+            lose_sync_of: None,
+        }
+    }
+
+    /// The same disk after the death of all processes: cache and unsynced state included.
+    pub(super) fn surviving(&self) -> Self {
+        let mut disk =
+            Self::with(self.dirs.clone(), self.inodes.clone(), self.next_inode, self.settings);
+        disk.collect();
+        disk
+    }
+
+    fn dir_mut(&mut self, path: &Path) -> io::Result<&mut Directory> {
+        self.dirs.get_mut(path).map(Arc::make_mut).ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn dir(&self, path: &Path) -> io::Result<&Directory> {
+        self.dirs.get(path).map(|dir| &**dir).ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    /// What a path means.
+    pub(super) fn find(&self, path: &Path) -> io::Result<Entry> {
+        if path == Path::new("/") {
+            return Ok(Entry::Dir);
+        }
+        let (dir, name) = split(path)?;
+        self.dir(dir)?.current.get(name).copied().ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    /// The inode of a file.
+    pub(super) fn find_file(&self, path: &Path) -> io::Result<u64> {
+        match self.find(path)? {
+            Entry::File(id) => Ok(id),
+            Entry::Dir => Err(ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    pub(super) fn create_file(&mut self, path: &Path) -> io::Result<u64> {
+        let (dir, name) = split(path)?;
+        let id = self.next_inode;
+        let dir = self.dir_mut(dir)?;
+        if dir.current.contains_key(name) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        dir.set(name, Some(Entry::File(id)));
+        self.inodes.insert(id, Arc::default());
+        self.next_inode += 1;
+        Ok(id)
+    }
+
+    pub(super) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
+        let mut ancestors: Vec<_> = path.ancestors().collect();
+        ancestors.reverse();
+        for path in ancestors {
+            match self.find(path) {
+                Ok(Entry::Dir) => {}
+                Ok(Entry::File(_)) => return Err(ErrorKind::AlreadyExists.into()),
+                Err(_) => {
+                    let (dir, name) = split(path)?;
+                    self.dir_mut(dir)?.set(name, Some(Entry::Dir));
+                    self.dirs.insert(path.to_owned(), Arc::default());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let id = self.find_file(from)?;
+        let ((from_dir, from_name), (to_dir, to_name)) = (split(from)?, split(to)?);
+        match self.find(to) {
+            Ok(Entry::Dir) => return Err(ErrorKind::IsADirectory.into()),
+            Ok(Entry::File(same)) if same == id => return Ok(()),
+            _ => {}
+        }
+        self.dir_mut(to_dir)?.set(to_name, Some(Entry::File(id)));
+        self.dir_mut(from_dir)?.set(from_name, None);
+        self.collect();
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.find_file(path)?;
+        let (dir, name) = split(path)?;
+        self.dir_mut(dir)?.set(name, None);
+        self.collect();
+        Ok(())
+    }
+
+    pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
+        self.dir_mut(path)?.sync();
+        self.collect();
+        Ok(())
+    }
+
+    /// Forgets inodes that no name, past unsynced name or handle can reach.
+    fn collect(&mut self) {
+        let reachable: BTreeSet<u64> = self.dirs.values().flat_map(|dir| dir.inodes()).collect();
+        let handles = &self.handles;
+        self.inodes.retain(|id, _| reachable.contains(id) || handles.contains_key(id));
+    }
+
+    pub(super) fn retain_inode(&mut self, id: u64) {
+        *self.handles.entry(id).or_default() += 1;
+    }
+
+    pub(super) fn release_inode(&mut self, id: u64) {
+        let count = self.handles.get_mut(&id).expect("every handle was counted when it was made");
+        *count -= 1;
+        if *count == 0 {
+            self.handles.remove(&id);
+            self.collect();
+        }
+    }
+
+    pub(super) fn inode(&self, id: u64) -> &Inode {
+        self.inodes.get(&id).expect("a handle keeps its inode")
+    }
+
+    pub(super) fn inode_mut(&mut self, id: u64) -> &mut Inode {
+        Arc::make_mut(self.inodes.get_mut(&id).expect("a handle keeps its inode"))
+    }
+
+    /// Bytes of space taken: by files that have a name now, or a handle.
+    pub(super) fn used(&self) -> u64 {
+        let named = self.dirs.values().flat_map(|dir| dir.current.values());
+        let named = named.filter_map(|e| if let Entry::File(id) = e { Some(*id) } else { None });
+        let live: BTreeSet<u64> = named.chain(self.handles.keys().copied()).collect();
+        live.iter().map(|id| self.inode(*id).current.allocated()).sum()
+    }
+
+    /// Bytes of space left; `None` without a limit.
+    pub(super) fn free(&self) -> Option<u64> {
+        self.settings.capacity.map(|capacity| capacity.saturating_sub(self.used()))
+    }
+}
+
+/// The directory and the name in it.
+fn split(path: &Path) -> io::Result<(&Path, &str)> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    path.parent().zip(name).ok_or_else(|| ErrorKind::InvalidInput.into())
+}
+
+/// The one spelling of a path: absolute (the working directory is the root), without dots.
+pub(super) fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    out
+}

@@ -1,0 +1,115 @@
+//! The only way to a disk.
+//!
+//! The durability contract, which the in-memory disk enforces and the real one obeys:
+//!
+//! * Bytes survive a power cut once `sync_data` or `sync_all` of *that file* returned after them.
+//! * A name (creation, rename, removal) survives once `sync_dir` of its directory returned after it.
+//! * A failed sync says nothing about the bytes and must not be repeated on the same handle.
+//! * Closing is not syncing.
+//!
+//! Errors are plain `io::Error`s; callers add the path and the operation (`crate::Error::io`).
+
+pub mod disk;
+pub mod mem;
+pub mod operation;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use disk::DiskVfs;
+pub use mem::{CrashKind, MemVfs};
+pub use operation::{Operation, OperationKind};
+
+/// A file system.
+pub trait Vfs: Send + Sync + Debug + 'static {
+    /// Creates a directory and its parents (mode 0700); fine if it exists.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Creates a new file for reading and writing (mode 0600); `AlreadyExists` if there is one.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Opens an existing file for reading.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Opens an existing file for reading and writing.
+    fn open_rw(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Renames a file, replacing `to` if it exists.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// The names of the files in a directory, in no particular order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Length of a file in bytes.
+    fn len(&self, path: &Path) -> io::Result<u64>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the exclusive lock on `path`, creating the file, and writes this process's id into it.
+    /// `LockError::Held` at once if anybody, this process included, holds it. Dropping the guard
+    /// unlocks. The file is never removed.
+    fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError>;
+    /// Bytes that can still be written in `dir`, if the file system says so.
+    fn free_bytes(&self, dir: &Path) -> Option<u64>;
+}
+
+/// An open file. All methods take `&self` and are safe to call from several threads.
+pub trait File: Send + Sync + Debug {
+    /// Reads at `offset` until `buf` is full or the file ends; returns how much was read.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Like `read_at`, but only if all of it is in memory: `Ok(false)` means "ask again on a thread
+    /// that may wait". Never waits for the disk. `Ok(true)` only if `buf` was filled entirely.
+    fn try_read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<bool>;
+    /// Writes all of `bytes` at `offset`, extending the file as needed.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes content and length durable.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Makes content and all metadata of the file durable.
+    fn sync_all(&self) -> io::Result<()>;
+    /// Starts writing back `len` dirty bytes at `offset` without waiting or promising anything.
+    fn write_back(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Current length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Is the file empty?
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts or extends (with zeros) the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves real blocks for `[0, len)`. `Ok(false)` where the file system cannot promise that;
+    /// the file must then not be mapped for writing.
+    fn allocate(&self, len: u64) -> io::Result<bool>;
+    /// Drops cached clean pages, so that the next read sees what the disk holds. Best effort.
+    fn drop_cache(&self);
+    /// Maps `[0, len)` for writing, shared with the file. `Ok(None)` where that is not safe (see
+    /// `allocate`) or not supported; the caller then uses `write_all_at`.
+    fn map_for_writing(&self, len: usize) -> io::Result<Option<Arc<dyn Mapping>>>;
+}
+
+/// A writable window on a file. A store is at once seen by `read_at` and by other processes and
+/// survives the death of this process; it survives a power cut like any other written byte.
+pub trait Mapping: Send + Sync + Debug {
+    /// Length of the window in bytes.
+    fn len(&self) -> usize;
+    /// Is the window empty?
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Copies `bytes` to `offset`. One thread at a time may write a given byte (the WAL writer's
+    /// seat sees to that); panics when out of the window.
+    fn write(&self, offset: usize, bytes: &[u8]);
+    /// Touches every page once for writing, so that later stores do not fault.
+    fn populate(&self);
+}
+
+/// Holds a lock until dropped.
+pub trait LockGuard: Send + Sync + Debug {}
+
+/// Why a lock could not be taken.
+#[derive(Debug)]
+pub enum LockError {
+    /// Somebody has it; the process id is read from the file where possible.
+    Held {
+        /// The holder.
+        pid: Option<u32>,
+    },
+    /// The operating system refused.
+    Io(io::Error),
+}

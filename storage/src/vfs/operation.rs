@@ -1,0 +1,84 @@
+//! What is done to a disk, as data: for the hooks of `MemVfs` and the faults of `FaultVfs`.
+
+use std::path::PathBuf;
+
+/// The kinds of operation that can be observed or made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OperationKind {
+    /// `create_dir_all`
+    CreateDir,
+    /// `create`
+    Create,
+    /// `open` and `open_rw`
+    Open,
+    /// `rename`
+    Rename,
+    /// `remove`
+    Remove,
+    /// `list` and both `len`s
+    Inspect,
+    /// `sync_dir`
+    SyncDir,
+    /// `lock`
+    Lock,
+    /// `read_at` and `try_read_exact_at`
+    Read,
+    /// `write_all_at`
+    Write,
+    /// `sync_data` and `sync_all`
+    Sync,
+    /// `set_len`
+    SetLen,
+    /// `allocate`
+    Allocate,
+    /// `map_for_writing`
+    Map,
+    /// `Mapping::write`. Cannot fail: the processor does it.
+    Store,
+}
+
+impl OperationKind {
+    /// All of them, in the order of their indices.
+    pub const ALL: [Self; 15] = [
+        Self::CreateDir,
+        Self::Create,
+        Self::Open,
+        Self::Rename,
+        Self::Remove,
+        Self::Inspect,
+        Self::SyncDir,
+        Self::Lock,
+        Self::Read,
+        Self::Write,
+        Self::Sync,
+        Self::SetLen,
+        Self::Allocate,
+        Self::Map,
+        Self::Store,
+    ];
+
+    /// Can this change what a crash leaves behind?
+    pub fn is_change(self) -> bool {
+        !matches!(self, Self::Open | Self::Inspect | Self::Read | Self::Map)
+    }
+
+    /// Can a real disk refuse this?
+    pub fn can_fail(self) -> bool {
+        self != Self::Store
+    }
+}
+
+/// One operation that is about to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Counts the changing operations of one disk from 1.
+    pub number: u64,
+    /// What it does.
+    pub kind: OperationKind,
+    /// The file as it was named when it was opened, or the directory. The source of a rename.
+    pub path: PathBuf,
+    /// Where in the file it begins; the length for `SetLen` and `Allocate`; else 0.
+    pub offset: u64,
+    /// How many bytes it touches; else 0.
+    pub len: u64,
+}
