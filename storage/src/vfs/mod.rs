@@ -9,7 +9,11 @@
 //!
 //! Errors are plain `io::Error`s; callers add the path and the operation (`crate::Error::io`).
 
+mod chance;
+#[cfg(test)]
+mod contract;
 pub mod disk;
+pub mod fault;
 pub mod mem;
 pub mod operation;
 
@@ -19,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use disk::DiskVfs;
+pub use fault::{Fault, FaultControl, FaultVfs};
 pub use mem::{CrashKind, MemVfs};
 pub use operation::{Operation, OperationKind};
 
