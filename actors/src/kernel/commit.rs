@@ -1,0 +1,513 @@
+//! What readers may see: `visible` rises over commits in log order, without gaps.
+//!
+//! Guarantees (visible-without-gaps, ack-after-visible): commits are opened in log order and finished
+//! in any order, share by share; `visible` passes a commit only when all its shares and everything
+//! before it are finished; a reply stored with a commit is sent after the raise that covers it; what
+//! a share did before `finish` is seen by whoever loads a `visible` that covers it. Nobody waits for
+//! another thread here: who finds the raise under way leaves a note and goes on, and who raises looks
+//! at the notes before it stops. A ticket dropped unfinished fails the queue; then nothing is raised
+//! or acknowledged any more (a raise already under way may complete) and every waiter is told.
+//!
+//! Uncontended, a commit costs four read-modify-writes in its `_ref` form and six when owned.
+//! Does not: know about durability.
+
+use super::reply::Reply;
+use super::room::{Amount, Place, Refused, Room};
+use super::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use super::sync::{Arc, Lane, Mutex, block_on, lock};
+use sluicedb_storage::key::Seqno;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+/// The queue has failed: this commit will not become visible in this incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("commits have failed")]
+pub struct Failed;
+
+/// Somebody raises.
+const BUSY: u64 = 1;
+/// Somebody finished while `BUSY` was set: look again before leaving.
+const AGAIN: u64 = 2;
+/// The list of waiters is not empty.
+const WAITERS: u64 = 4;
+/// Nothing is raised any more.
+const FAILED: u64 = 8;
+
+/// One commit in flight. Written by the producer before `opened` covers it, read by who raises.
+struct Cell {
+    /// Shares not finished.
+    pending: AtomicU32,
+    has_reply: AtomicBool,
+    last_seqno: AtomicU64,
+    reply: Mutex<Option<Reply<Seqno>>>,
+}
+
+#[derive(Default)]
+struct Waiters {
+    next_id: u64,
+    list: BTreeMap<(u64, u64), Waker>,
+}
+
+/// What the handles share; the `_ref` forms borrow it.
+pub struct Commits {
+    visible: Lane<AtomicU64>,
+    /// Commits opened; written only by the producer.
+    opened: Lane<AtomicU64>,
+    /// The last of their sequence numbers; written only by the producer.
+    opened_seqno: AtomicU64,
+    state: Lane<AtomicU64>,
+    /// Commits raised; written only by who holds `BUSY`.
+    raised: AtomicU64,
+    ring: Box<[Cell]>,
+    slots: Room,
+    waiters: Mutex<Waiters>,
+}
+
+/// A handle on the queue; clones share it.
+#[derive(Clone)]
+pub struct CommitQueue(Arc<Commits>);
+
+opaque_debug!("Commits", [] Commits);
+opaque_debug!("CommitQueue", [] CommitQueue);
+opaque_debug!("Slot", [H: Deref<Target = Commits>] Slot<H>);
+opaque_debug!("ReserveSlot", [H: Deref<Target = Commits>] ReserveSlot<H>);
+opaque_debug!("Ticket", [H: Deref<Target = Commits>] Ticket<H>);
+opaque_debug!("WaitVisible", [] WaitVisible);
+
+impl Deref for CommitQueue {
+    type Target = Commits;
+
+    #[inline]
+    fn deref(&self) -> &Commits {
+        &self.0
+    }
+}
+
+/// A reserved place in the ring; given back when dropped.
+#[must_use = "a dropped slot is given back"]
+pub struct Slot<H: Deref<Target = Commits> = CommitQueue> {
+    /// `None` once opened.
+    queue: Option<H>,
+}
+
+/// One commit's unfinished work, or a part of its shares. Finish it, also when there was nothing to
+/// do; dropping it unfinished fails the queue.
+#[must_use = "a dropped ticket fails the queue"]
+pub struct Ticket<H: Deref<Target = Commits> = CommitQueue> {
+    queue: H,
+    ordinal: u64,
+    seqno: Seqno,
+    /// Shares in this ticket; 0 once finished.
+    shares: u32,
+    /// Is this the only ticket of its commit?
+    is_whole: bool,
+}
+
+impl CommitQueue {
+    /// A queue where everything up to `visible` is visible, for at most `capacity` commits in flight.
+    /// Asserts that `capacity` is a power of two.
+    pub fn new(visible: Seqno, capacity: usize) -> Self {
+        assert!(capacity.is_power_of_two(), "a ring's capacity is a power of two");
+        let cell = |_| Cell {
+            pending: AtomicU32::new(0),
+            has_reply: AtomicBool::new(false),
+            last_seqno: AtomicU64::new(0),
+            reply: Mutex::new(None),
+        };
+        Self(Arc::new(Commits {
+            visible: Lane(AtomicU64::new(visible.0)),
+            opened: Lane(AtomicU64::new(0)),
+            opened_seqno: AtomicU64::new(visible.0),
+            state: Lane(AtomicU64::new(0)),
+            raised: AtomicU64::new(0),
+            ring: (0..capacity).map(cell).collect(),
+            slots: Room::new(Amount::new(capacity as u64, 0), None),
+            waiters: Mutex::new(Waiters::default()),
+        }))
+    }
+
+    /// A place in the ring if there is one now.
+    pub fn try_reserve(&self) -> Result<Slot, Refused> {
+        self.slots.try_take(Amount::new(1, 0))?;
+        Ok(Slot { queue: Some(self.clone()) })
+    }
+
+    /// A place in the ring, waiting in line for it. `Closed` once the queue failed.
+    ///
+    /// # Cancellation
+    /// Dropped while waiting, nothing is taken and the next in line is woken.
+    pub fn reserve(&self) -> ReserveSlot {
+        ReserveSlot { queue: Some(self.clone()), place: Place::default() }
+    }
+
+    /// Resolves once `seqno` is visible, or with an error once the queue has failed. May be dropped.
+    pub fn wait_visible(&self, seqno: Seqno) -> WaitVisible {
+        WaitVisible { queue: self.clone(), seqno, id: None }
+    }
+
+    /// As [`CommitQueue::wait_visible`], parking this thread. For engine threads only.
+    pub fn wait_visible_blocking(&self, seqno: Seqno) -> Result<(), Failed> {
+        block_on(self.wait_visible(seqno))
+    }
+}
+
+impl Commits {
+    /// Everything at or below this has been applied completely. One load.
+    #[inline]
+    pub fn visible(&self) -> Seqno {
+        Seqno(self.visible.load(Ordering::Acquire))
+    }
+
+    /// As [`CommitQueue::try_reserve`], borrowed: one compare-and-swap.
+    #[inline]
+    pub fn try_reserve_ref(&self) -> Result<Slot<&Commits>, Refused> {
+        self.slots.try_take(Amount::new(1, 0))?;
+        Ok(Slot { queue: Some(self) })
+    }
+
+    /// As [`CommitQueue::reserve`], borrowed.
+    pub fn reserve_ref(&self) -> ReserveSlot<&Commits> {
+        ReserveSlot { queue: Some(self), place: Place::default() }
+    }
+
+    /// Opens the next commit: its last sequence number, and how many shares must be finished. Called
+    /// only under the WAL seat, in log order (one-stamp): there is one producer. Never waits.
+    #[inline]
+    pub fn open<H: Deref<Target = Commits>>(
+        &self,
+        slot: Slot<H>,
+        last_seqno: Seqno,
+        shares: u32,
+    ) -> Ticket<H> {
+        self.enqueue(slot, last_seqno, shares, None)
+    }
+
+    /// As [`Commits::open`]; `reply` is sent, with the sequence number, by whoever makes the commit
+    /// visible. If the queue fails first, it says `Lost`.
+    pub fn open_with<H: Deref<Target = Commits>>(
+        &self,
+        slot: Slot<H>,
+        last_seqno: Seqno,
+        shares: u32,
+        reply: Reply<Seqno>,
+    ) -> Ticket<H> {
+        let ticket = self.enqueue(slot, last_seqno, shares, Some(reply));
+        // A failure that swept before the reply was stored did not see it; a later one will.
+        if self.state.fetch_or(0, Ordering::AcqRel) & FAILED != 0 {
+            self.advance();
+        }
+        ticket
+    }
+
+    #[inline]
+    fn enqueue<H: Deref<Target = Commits>>(
+        &self,
+        mut slot: Slot<H>,
+        last_seqno: Seqno,
+        shares: u32,
+        reply: Option<Reply<Seqno>>,
+    ) -> Ticket<H> {
+        let queue = slot.queue.take().expect("a slot is opened once");
+        debug_assert!(std::ptr::eq::<Commits>(&*queue, self), "the slot is another queue's");
+        assert!(shares > 0, "somebody has to finish a commit");
+        // Who has a slot knows that the commit one lap ago was raised, so its cell is free.
+        let ordinal = self.opened.load(Ordering::Relaxed);
+        assert!(
+            last_seqno.0 >= self.opened_seqno.load(Ordering::Relaxed),
+            "commits are opened in log order"
+        );
+        self.opened_seqno.store(last_seqno.0, Ordering::Relaxed);
+        let cell = self.cell(ordinal);
+        cell.last_seqno.store(last_seqno.0, Ordering::Relaxed);
+        cell.pending.store(shares, Ordering::Relaxed);
+        if reply.is_some() {
+            *lock(&cell.reply) = reply;
+            cell.has_reply.store(true, Ordering::Relaxed);
+        }
+        self.opened.store(ordinal + 1, Ordering::Release);
+        Ticket { queue, ordinal, seqno: last_seqno, shares, is_whole: true }
+    }
+
+    #[inline]
+    fn cell(&self, ordinal: u64) -> &Cell {
+        &self.ring[ordinal as usize & (self.ring.len() - 1)]
+    }
+
+    /// Commits opened and not yet raised.
+    pub fn in_flight(&self) -> u64 {
+        let raised = self.raised.load(Ordering::Acquire);
+        self.opened.load(Ordering::Acquire).saturating_sub(raised)
+    }
+
+    /// Fails the queue: nothing becomes visible any more, every waiter and stored reply resolves with
+    /// an error, reservations are refused. Final.
+    pub fn fail(&self) {
+        self.state.fetch_or(FAILED, Ordering::AcqRel);
+        self.slots.close();
+        self.advance();
+    }
+
+    /// Has it failed?
+    pub fn is_failed(&self) -> bool {
+        self.state.load(Ordering::Acquire) & FAILED != 0
+    }
+
+    /// Raises `visible` over what is finished, or leaves a note to who is doing so.
+    #[inline]
+    fn advance(&self) {
+        let mut state = self.state.load(Ordering::Relaxed);
+        loop {
+            // A write in either case: who raises must see, through it, what this thread finished.
+            let next = if state & BUSY == 0 { state | BUSY } else { state | AGAIN };
+            match self.state.compare_exchange_weak(
+                state,
+                next,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) if state & BUSY == 0 => break,
+                Ok(_) => return,
+                Err(now) => state = now,
+            }
+        }
+        state |= BUSY;
+        let mut freed = 0;
+        let mut replies = Vec::new();
+        let mut wakers = Vec::new();
+        loop {
+            if state & FAILED == 0 {
+                freed += self.raise(&mut replies);
+            } else {
+                self.sweep(&mut replies);
+            }
+            if state & WAITERS != 0 && self.collect(state & FAILED != 0, &mut wakers) {
+                state &= !WAITERS;
+            }
+            match self.state.compare_exchange(
+                state,
+                state & !BUSY,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => break,
+                // Somebody finished, began to wait or failed meanwhile.
+                Err(_) => state = self.state.fetch_and(!AGAIN, Ordering::AcqRel) & !AGAIN,
+            }
+        }
+        if freed > 0 {
+            self.slots.release(Amount::new(freed, 0));
+        }
+        for (reply, seqno) in replies {
+            match seqno {
+                Some(seqno) => reply.send(seqno),
+                None => drop(reply),
+            }
+        }
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Holding `BUSY`: passes every finished commit at the head; how many?
+    #[inline]
+    fn raise(&self, replies: &mut Vec<(Reply<Seqno>, Option<Seqno>)>) -> u64 {
+        let opened = self.opened.load(Ordering::Acquire);
+        let first = self.raised.load(Ordering::Relaxed);
+        let mut next = first;
+        let mut visible = 0;
+        while next != opened {
+            let cell = self.cell(next);
+            if cell.pending.load(Ordering::Acquire) != 0 {
+                break;
+            }
+            visible = cell.last_seqno.load(Ordering::Relaxed);
+            if cell.has_reply.load(Ordering::Relaxed) {
+                cell.has_reply.store(false, Ordering::Relaxed);
+                let reply = lock(&cell.reply).take();
+                replies.extend(reply.map(|reply| (reply, Some(Seqno(visible)))));
+            }
+            next += 1;
+        }
+        if next != first {
+            self.raised.store(next, Ordering::Release);
+            // INVARIANT(visible-without-gaps): everything before `next` is finished.
+            self.visible.store(visible, Ordering::Release);
+        }
+        next - first
+    }
+
+    /// Holding `BUSY` on a failed queue: takes out the replies that will never be sent.
+    #[cold]
+    fn sweep(&self, replies: &mut Vec<(Reply<Seqno>, Option<Seqno>)>) {
+        let opened = self.opened.load(Ordering::Acquire);
+        for ordinal in self.raised.load(Ordering::Relaxed)..opened {
+            let reply = lock(&self.cell(ordinal).reply).take();
+            replies.extend(reply.map(|reply| (reply, None)));
+        }
+    }
+
+    /// Takes out the waiters that can be told; is nobody left?
+    #[cold]
+    fn collect(&self, all: bool, wakers: &mut Vec<Waker>) -> bool {
+        let visible = self.visible.load(Ordering::Relaxed);
+        let mut waiters = lock(&self.waiters);
+        while let Some(entry) = waiters.list.first_entry() {
+            if !all && entry.key().0 > visible {
+                return false;
+            }
+            wakers.push(entry.remove());
+        }
+        self.state.fetch_and(!WAITERS, Ordering::AcqRel);
+        true
+    }
+}
+
+impl<H: Deref<Target = Commits>> Drop for Slot<H> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(queue) = &self.queue {
+            queue.slots.release(Amount::new(1, 0));
+        }
+    }
+}
+
+impl<H: Deref<Target = Commits>> Ticket<H> {
+    /// The commit's last sequence number: what `wait_visible` is asked for.
+    #[inline]
+    pub fn seqno(&self) -> Seqno {
+        self.seqno
+    }
+
+    /// Splits one share off. Asserts that one is left for this ticket.
+    pub fn share(&mut self) -> Self
+    where
+        H: Clone,
+    {
+        assert!(self.shares > 1, "a commit has as many shares as it was opened with");
+        self.shares -= 1;
+        self.is_whole = false;
+        let queue = self.queue.clone();
+        Self { queue, ordinal: self.ordinal, seqno: self.seqno, shares: 1, is_whole: false }
+    }
+
+    /// Finishes all shares in this ticket, and raises `visible` if it can be. True if `visible` covers
+    /// this commit now; if not, somebody else will raise it: await `wait_visible(seqno)`.
+    #[inline]
+    pub fn finish(mut self) -> bool {
+        let shares = std::mem::take(&mut self.shares);
+        let cell = self.queue.cell(self.ordinal);
+        if self.is_whole {
+            cell.pending.store(0, Ordering::Release);
+        } else {
+            // Every share's work must be seen by who raises, so each extends the release sequence.
+            let before = cell.pending.fetch_sub(shares, Ordering::AcqRel);
+            debug_assert!(before >= shares, "shares are finished once");
+            if before != shares {
+                return false;
+            }
+        }
+        self.queue.advance();
+        self.queue.visible() >= self.seqno
+    }
+}
+
+impl<H: Deref<Target = Commits>> Drop for Ticket<H> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.shares > 0 {
+            self.queue.fail();
+        }
+    }
+}
+
+/// See [`CommitQueue::reserve`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct ReserveSlot<H: Deref<Target = Commits> = CommitQueue> {
+    /// `None` once the slot was handed out.
+    queue: Option<H>,
+    place: Place,
+}
+
+impl<H: Deref<Target = Commits> + Unpin> Future for ReserveSlot<H> {
+    type Output = Result<Slot<H>, Refused>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let queue = this.queue.as_ref().expect("a finished future is not polled again");
+        match queue.slots.poll_take(&mut this.place, Amount::new(1, 0), context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(refused)) => Poll::Ready(Err(refused)),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(Slot { queue: this.queue.take() })),
+        }
+    }
+}
+
+impl<H: Deref<Target = Commits>> Drop for ReserveSlot<H> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(queue) = &self.queue {
+            queue.slots.leave(&mut self.place);
+        }
+    }
+}
+
+/// See [`CommitQueue::wait_visible`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct WaitVisible {
+    queue: CommitQueue,
+    seqno: Seqno,
+    id: Option<u64>,
+}
+
+impl WaitVisible {
+    fn strike(&mut self) {
+        if let Some(id) = self.id.take() {
+            let old = lock(&self.queue.waiters).list.remove(&(self.seqno.0, id));
+            drop(old);
+        }
+    }
+}
+
+impl Future for WaitVisible {
+    type Output = Result<(), Failed>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if this.queue.visible() >= this.seqno {
+            this.strike();
+            return Poll::Ready(Ok(()));
+        }
+        let waker = context.waker().clone();
+        let (old, failed) = {
+            let mut waiters = lock(&this.queue.waiters);
+            let id = *this.id.get_or_insert_with(|| {
+                waiters.next_id += 1;
+                waiters.next_id
+            });
+            let old = waiters.list.insert((this.seqno.0, id), waker);
+            let state = this.queue.state.fetch_or(WAITERS, Ordering::AcqRel);
+            (old, state & FAILED != 0)
+        };
+        drop(old);
+        // Who raised before the flag was set did not see this waiter; this load sees that raise.
+        if this.queue.visible() >= this.seqno {
+            this.strike();
+            return Poll::Ready(Ok(()));
+        }
+        if failed {
+            this.strike();
+            return Poll::Ready(Err(Failed));
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for WaitVisible {
+    fn drop(&mut self) {
+        self.strike();
+    }
+}

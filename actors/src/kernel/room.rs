@@ -1,0 +1,504 @@
+//! Room for messages and bytes: the account inside mailboxes, credits and the commit queue.
+//!
+//! Guarantees: never more is out than the limit; who waits is served first come, first served; taking
+//! uncontended is one compare-and-swap, giving back one subtraction. Freed room is announced, never
+//! assigned: the waiter at the head is woken, but anybody who polls meanwhile may take it, so a waiter
+//! that is never polled again keeps nothing. A newcomer passes only waiters that were woken already.
+//!
+//! Liveness: every return of room wakes as many waiters as the room is enough for, counting those that
+//! were woken earlier and have not come, plus one spare; when nothing at all is out (so that no later
+//! return will come) everybody who fits alone is woken. A waiter that is dropped passes its wake on.
+//!
+//! Does not: know what the room is for.
+
+use super::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use super::sync::{Lane, Mutex, lock};
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+/// Why room was not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Not now: the room is out, or others wait for it.
+    #[error("full")]
+    Full,
+    /// Not any more.
+    #[error("closed")]
+    Closed,
+    /// Never: the request alone is larger than the whole room.
+    #[error("larger than the whole capacity")]
+    TooLarge,
+}
+
+/// Called, outside all locks, whenever somebody begins to wait.
+pub(crate) type WaitHook = Box<dyn Fn() + Send + Sync>;
+
+const BYTES_BITS: u32 = 40;
+/// Largest number of bytes a room can hold: 1 TiB - 1.
+pub(crate) const BYTES_MAX: u64 = (1 << BYTES_BITS) - 1;
+/// Largest number of messages a room can hold.
+pub(crate) const COUNT_MAX: u64 = (1 << 22) - 1;
+/// Somebody waits who has not been woken: newcomers queue up, returns must look at the line.
+const WAITING: u64 = 1 << 62;
+/// Nothing is given any more.
+const CLOSED: u64 = 1 << 63;
+
+/// A number of messages and of bytes in one word: `flags:2 | count:22 | bytes:40`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Amount(u64);
+
+impl Amount {
+    pub(crate) const NOTHING: Self = Self(0);
+
+    /// Asserts that both numbers fit; requests are capped by [`Amount::try_new`] instead.
+    pub(crate) fn new(count: u64, bytes: u64) -> Self {
+        Self::try_new(count, bytes).expect("capacities are below 4 Mi messages and 1 TiB")
+    }
+
+    #[inline]
+    pub(crate) fn try_new(count: u64, bytes: u64) -> Result<Self, Refused> {
+        if count > COUNT_MAX || bytes > BYTES_MAX {
+            return Err(Refused::TooLarge);
+        }
+        Ok(Self(count << BYTES_BITS | bytes))
+    }
+
+    #[inline]
+    pub(crate) fn of_state(state: u64) -> Self {
+        Self(state & !(WAITING | CLOSED))
+    }
+
+    #[inline]
+    pub(crate) fn bytes(self) -> u64 {
+        self.0 & BYTES_MAX
+    }
+
+    #[inline]
+    pub(crate) fn count(self) -> u64 {
+        self.0 >> BYTES_BITS
+    }
+
+    /// Sum; the caller knows that it stays within the bits.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self::new(self.count() + other.count(), self.bytes() + other.bytes())
+    }
+
+    fn minus_saturating(self, other: Self) -> Self {
+        Self::new(
+            self.count().saturating_sub(other.count()),
+            self.bytes().saturating_sub(other.bytes()),
+        )
+    }
+
+    #[inline]
+    fn within(self, limit: Self) -> bool {
+        self.bytes() <= limit.bytes() && self.count() <= limit.count()
+    }
+
+    /// Would `self` more still be within `limit` when `used` is out? Sums of two fields cannot leave
+    /// their bits far enough to wrap: each is below half of `u64`.
+    #[inline]
+    fn fits(self, used: Self, limit: Self) -> bool {
+        self.bytes() + used.bytes() <= limit.bytes() && self.count() + used.count() <= limit.count()
+    }
+}
+
+struct Waiter {
+    id: u64,
+    need: Amount,
+    /// `None` once woken and not polled since.
+    waker: Option<Waker>,
+}
+
+#[derive(Default)]
+struct Line {
+    next_id: u64,
+    /// Ids ascend, so a place is found by bisection.
+    waiting: VecDeque<Waiter>,
+}
+
+impl Line {
+    fn find(&self, id: u64) -> Option<usize> {
+        self.waiting.binary_search_by_key(&id, |waiter| waiter.id).ok()
+    }
+}
+
+/// A future's place in the line, `None` while it never had to wait. Must be given to [`Room::leave`]
+/// when the future is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Place(Option<u64>);
+
+/// See the module.
+pub(crate) struct Room {
+    state: Lane<AtomicU64>,
+    /// Written under the line's lock, read anywhere.
+    limit: AtomicU64,
+    /// Length of the line, for those who only want to know.
+    waiters: AtomicUsize,
+    line: Mutex<Line>,
+    on_wait: Option<WaitHook>,
+}
+
+impl Room {
+    pub(crate) fn new(limit: Amount, on_wait: Option<WaitHook>) -> Self {
+        Self {
+            state: Lane(AtomicU64::new(0)),
+            limit: AtomicU64::new(limit.0),
+            waiters: AtomicUsize::new(0),
+            line: Mutex::new(Line::default()),
+            on_wait,
+        }
+    }
+
+    pub(crate) fn used(&self) -> Amount {
+        Amount::of_state(self.state.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn limit(&self) -> Amount {
+        Amount(self.limit.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn waiters(&self) -> usize {
+        self.waiters.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// Takes `need` if it is there and nobody has an older claim.
+    #[inline]
+    pub(crate) fn try_take(&self, need: Amount) -> Result<(), Refused> {
+        let mut state = self.state.load(Ordering::Relaxed);
+        loop {
+            if state & (WAITING | CLOSED) != 0
+                || !need.fits(Amount::of_state(state), self.limit())
+            {
+                return Err(self.why_not(state, need));
+            }
+            match self.state.compare_exchange_weak(
+                state,
+                state + need.0,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(()),
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    #[cold]
+    fn why_not(&self, state: u64, need: Amount) -> Refused {
+        if state & CLOSED != 0 {
+            Refused::Closed
+        } else if need.within(self.limit()) {
+            Refused::Full
+        } else {
+            Refused::TooLarge
+        }
+    }
+
+    /// Takes `need` whatever the limit says: for what is already there and only has to be counted.
+    pub(crate) fn take_anyway(&self, need: Amount) {
+        let state = self.state.fetch_add(need.0, Ordering::Acquire);
+        assert!(need.fits(Amount::of_state(state), Amount::new(COUNT_MAX, BYTES_MAX)), "1 TiB is out");
+    }
+
+    /// Gives back; wakes who can go on now, after the lock is released.
+    #[inline]
+    pub(crate) fn release(&self, amount: Amount) {
+        if amount == Amount::NOTHING {
+            return;
+        }
+        let before = self.state.fetch_sub(amount.0, Ordering::Release);
+        debug_assert!(amount.within(Amount::of_state(before)), "more came back than was out");
+        if before & WAITING != 0 {
+            self.announce();
+        }
+    }
+
+    #[cold]
+    fn announce(&self) {
+        let mut wakes = Vec::new();
+        self.pump(&mut lock(&self.line), &mut wakes);
+        wake_all(wakes);
+    }
+
+    /// Changes the limit; what is out above a lowered limit stays out until it comes back.
+    pub(crate) fn set_limit(&self, limit: Amount) {
+        let mut wakes = Vec::new();
+        {
+            let mut line = lock(&self.line);
+            self.limit.store(limit.0, Ordering::Relaxed);
+            self.pump(&mut line, &mut wakes);
+        }
+        wake_all(wakes);
+    }
+
+    /// Refuses everybody from now on, and those who wait. What is out may still come back.
+    pub(crate) fn close(&self) {
+        let mut wakes = Vec::new();
+        {
+            let mut line = lock(&self.line);
+            self.state.fetch_or(CLOSED, Ordering::AcqRel);
+            self.pump(&mut line, &mut wakes);
+        }
+        wake_all(wakes);
+    }
+
+    /// Takes `need`, or gets in line and is woken when it may be worth another poll.
+    #[inline]
+    pub(crate) fn poll_take(
+        &self,
+        place: &mut Place,
+        need: Amount,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Refused>> {
+        if place.0.is_none() {
+            match self.try_take(need) {
+                Err(Refused::Full) => {}
+                settled => return Poll::Ready(settled),
+            }
+        }
+        self.poll_in_line(place, need, context)
+    }
+
+    #[cold]
+    fn poll_in_line(
+        &self,
+        place: &mut Place,
+        need: Amount,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Refused>> {
+        // Wakers are cloned before the lock and dropped after it: both may run foreign code.
+        let mut waker = Some(context.waker().clone());
+        let mut wakes = Vec::new();
+        let mut begins = false;
+        let outcome = {
+            let mut line = lock(&self.line);
+            let at = place.0.map(|id| line.find(id).expect("a place is kept until it is left"));
+            let ahead = at.unwrap_or(line.waiting.len());
+            let my_turn = line.waiting.iter().take(ahead).all(|waiter| waiter.waker.is_none());
+            let outcome = self.take_or_flag(need, my_turn);
+            match (outcome, at) {
+                (None, None) => {
+                    let id = line.next_id;
+                    line.next_id += 1;
+                    place.0 = Some(id);
+                    line.waiting.push_back(Waiter { id, need, waker: waker.take() });
+                    begins = true;
+                }
+                (None, Some(at)) => std::mem::swap(&mut line.waiting[at].waker, &mut waker),
+                (Some(_), None) => {}
+                (Some(_), Some(at)) => {
+                    place.0 = None;
+                    line.waiting.remove(at);
+                    // There may be room for the next one too, or only this one stood in its way.
+                    self.pump(&mut line, &mut wakes);
+                }
+            }
+            self.waiters.store(line.waiting.len(), Ordering::Relaxed);
+            outcome
+        };
+        wake_all(wakes);
+        if begins && let Some(hook) = &self.on_wait {
+            hook();
+        }
+        outcome.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Under the line's lock: takes, refuses, or (`None`) leaves `WAITING` set on a state in which
+    /// there was not enough room. Room and flag share a word, so whoever gives back later sees it.
+    fn take_or_flag(&self, need: Amount, my_turn: bool) -> Option<Result<(), Refused>> {
+        let limit = self.limit();
+        let mut state = self.state.load(Ordering::Relaxed);
+        loop {
+            if state & CLOSED != 0 {
+                return Some(Err(Refused::Closed));
+            }
+            if !need.within(limit) {
+                return Some(Err(Refused::TooLarge));
+            }
+            let takes = my_turn && need.fits(Amount::of_state(state), limit);
+            let next = if takes { state + need.0 } else { state | WAITING };
+            if next == state && !takes {
+                return None;
+            }
+            match self.state.compare_exchange(state, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if takes => return Some(Ok(())),
+                Ok(_) => return None,
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Gives up a place; what it was woken for goes to the next in line.
+    pub(crate) fn leave(&self, place: &mut Place) {
+        let Some(id) = place.0.take() else { return };
+        let mut wakes = Vec::new();
+        let gone = {
+            let mut line = lock(&self.line);
+            let at = line.find(id).expect("a place is kept until it is left");
+            let gone = line.waiting.remove(at);
+            self.pump(&mut line, &mut wakes);
+            self.waiters.store(line.waiting.len(), Ordering::Relaxed);
+            gone
+        };
+        drop(gone);
+        wake_all(wakes);
+    }
+
+    /// Under the line's lock: collects the wakers of everybody who may go on (see the module's
+    /// liveness rule) and clears `WAITING` when nobody unwoken is left.
+    fn pump(&self, line: &mut Line, wakes: &mut Vec<Waker>) {
+        let state = self.state.load(Ordering::Acquire);
+        let (used, limit) = (Amount::of_state(state), self.limit());
+        let free = limit.minus_saturating(used);
+        // What the room is still enough for after everybody woken has come and taken.
+        let mut left = free;
+        let mut spare = if used == Amount::NOTHING { usize::MAX } else { 1 };
+        let mut all_woken = true;
+        for waiter in &mut line.waiting {
+            if waiter.waker.is_none() {
+                left = left.minus_saturating(waiter.need);
+                continue;
+            }
+            let hopeless = state & CLOSED != 0 || !waiter.need.within(limit);
+            if hopeless {
+                // Woken to be told.
+            } else if waiter.need.within(left) {
+                left = left.minus_saturating(waiter.need);
+            } else if waiter.need.within(free) && spare > 0 {
+                // One of those woken before may never come.
+                spare -= 1;
+                left = Amount::NOTHING;
+            } else {
+                all_woken = false;
+                break;
+            }
+            wakes.extend(waiter.waker.take());
+        }
+        if all_woken {
+            self.state.fetch_and(!WAITING, Ordering::AcqRel);
+        }
+    }
+}
+
+fn wake_all(wakes: Vec<Waker>) {
+    for waker in wakes {
+        waker.wake();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Flag(std::sync::atomic::AtomicUsize);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Flag {
+        fn wakes(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    fn bytes(n: u64) -> Amount {
+        Amount::new(0, n)
+    }
+
+    fn poll(room: &Room, place: &mut Place, n: u64, flag: &Arc<Flag>) -> Poll<Result<(), Refused>> {
+        let waker = Waker::from(Arc::clone(flag));
+        room.poll_take(place, bytes(n), &mut Context::from_waker(&waker))
+    }
+
+    #[test]
+    fn both_dimensions_are_bounded() {
+        let room = Room::new(Amount::new(2, 10), None);
+        assert_eq!(room.try_take(Amount::new(1, 8)), Ok(()));
+        assert_eq!(room.try_take(Amount::new(1, 3)), Err(Refused::Full));
+        assert_eq!(room.try_take(Amount::new(1, 1)), Ok(()));
+        assert_eq!(room.try_take(Amount::new(1, 0)), Err(Refused::Full));
+        assert_eq!(room.try_take(Amount::new(1, 11)), Err(Refused::TooLarge));
+        room.release(Amount::new(2, 9));
+        assert_eq!(room.used(), Amount::NOTHING);
+    }
+
+    #[test]
+    fn newcomers_do_not_pass_a_waiter_that_still_sleeps() {
+        let room = Room::new(bytes(10), None);
+        let (flag, mut place) = (Arc::new(Flag::default()), Place::default());
+        assert_eq!(room.try_take(bytes(8)), Ok(()));
+        assert!(poll(&room, &mut place, 5, &flag).is_pending());
+        assert_eq!(room.waiters(), 1);
+        assert_eq!(room.try_take(bytes(1)), Err(Refused::Full), "the large one is first");
+        room.release(bytes(1));
+        assert_eq!(flag.wakes(), 0, "3 are not 5");
+        room.release(bytes(2));
+        assert_eq!(flag.wakes(), 1);
+        assert_eq!(poll(&room, &mut place, 5, &flag), Poll::Ready(Ok(())));
+        assert_eq!(room.used(), bytes(10));
+        assert_eq!(room.waiters(), 0);
+    }
+
+    #[test]
+    fn a_woken_waiter_that_is_never_polled_keeps_nothing() {
+        let room = Room::new(bytes(1), None);
+        let flags = [Arc::new(Flag::default()), Arc::new(Flag::default())];
+        let mut places = [Place::default(), Place::default()];
+        assert_eq!(room.try_take(bytes(1)), Ok(()));
+        assert!(poll(&room, &mut places[0], 1, &flags[0]).is_pending());
+        assert!(poll(&room, &mut places[1], 1, &flags[1]).is_pending());
+        room.release(bytes(1));
+        assert_eq!((flags[0].wakes(), flags[1].wakes()), (1, 1), "the first may never come");
+        assert_eq!(poll(&room, &mut places[1], 1, &flags[1]), Poll::Ready(Ok(())));
+        // The first comes after all, finds nothing and sleeps again, still at the head.
+        assert!(poll(&room, &mut places[0], 1, &flags[0]).is_pending());
+        room.release(bytes(1));
+        assert_eq!(flags[0].wakes(), 2);
+        room.leave(&mut places[0]);
+        assert_eq!(room.try_take(bytes(1)), Ok(()));
+    }
+
+    #[test]
+    fn a_dropped_waiter_passes_its_wake_on() {
+        let room = Room::new(bytes(2), None);
+        let flags = [Arc::new(Flag::default()), Arc::new(Flag::default())];
+        let mut places = [Place::default(), Place::default()];
+        assert_eq!(room.try_take(bytes(2)), Ok(()));
+        assert!(poll(&room, &mut places[0], 2, &flags[0]).is_pending());
+        assert!(poll(&room, &mut places[1], 1, &flags[1]).is_pending());
+        room.release(bytes(1));
+        assert_eq!((flags[0].wakes(), flags[1].wakes()), (0, 0), "the head needs both");
+        room.leave(&mut places[0]);
+        assert_eq!(flags[1].wakes(), 1);
+        assert_eq!(poll(&room, &mut places[1], 1, &flags[1]), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn closing_and_shrinking_answer_those_who_wait() {
+        let room = Room::new(bytes(4), None);
+        let flags = [Arc::new(Flag::default()), Arc::new(Flag::default())];
+        let mut places = [Place::default(), Place::default()];
+        assert_eq!(room.try_take(bytes(4)), Ok(()));
+        assert!(poll(&room, &mut places[0], 3, &flags[0]).is_pending());
+        assert!(poll(&room, &mut places[1], 1, &flags[1]).is_pending());
+        room.set_limit(bytes(2));
+        assert_eq!(poll(&room, &mut places[0], 3, &flags[0]), Poll::Ready(Err(Refused::TooLarge)));
+        assert!(poll(&room, &mut places[1], 1, &flags[1]).is_pending());
+        room.close();
+        assert_eq!(poll(&room, &mut places[1], 1, &flags[1]), Poll::Ready(Err(Refused::Closed)));
+        room.release(bytes(4));
+        assert_eq!(room.try_take(bytes(1)), Err(Refused::Closed));
+    }
+}

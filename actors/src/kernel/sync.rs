@@ -1,0 +1,158 @@
+//! The switch between std and loom, the queue inside every mailbox, and waiting on a thread.
+//!
+//! Guarantees: everything in the kernel that two threads share is made of the types named here, so a
+//! loom model sees all of it. The queue is flume in production and a plain locked deque under loom
+//! (flume knows nothing of loom, so it must never be inside a model). Does not: bound anything; the
+//! room in front of a queue does that.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc as StdArc, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+pub use sluicedb_storage::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
+
+/// Locks one of the kernel's own mutexes. No foreign code runs under them, so what a panic left
+/// behind is never half done and poison means nothing.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A value on cache lines of its own: two threads that write neighbours do not slow each other.
+/// 128 because x86 fetches lines in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Lane<T>(pub(crate) T);
+
+impl<T> std::ops::Deref for Lane<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// First in, first out, many producers, many consumers, never waits. Whoever pushes holds room for
+/// the message, so the queue is never longer than `capacity`.
+#[cfg(not(loom))]
+pub(crate) struct Queue<T> {
+    sender: flume::Sender<T>,
+    receiver: flume::Receiver<T>,
+}
+
+#[cfg(not(loom))]
+impl<T> Queue<T> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let (sender, receiver) = flume::bounded(capacity);
+        Self { sender, receiver }
+    }
+
+    pub(crate) fn push(&self, value: T) {
+        assert!(self.sender.try_send(value).is_ok(), "room was reserved before the message was sent");
+    }
+
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.receiver.try_recv().ok()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.receiver.len()
+    }
+}
+
+/// First in, first out, as the model sees it.
+#[cfg(loom)]
+pub(crate) struct Queue<T> {
+    capacity: usize,
+    messages: Mutex<std::collections::VecDeque<T>>,
+}
+
+#[cfg(loom)]
+impl<T> Queue<T> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { capacity, messages: Mutex::new(std::collections::VecDeque::new()) }
+    }
+
+    pub(crate) fn push(&self, value: T) {
+        let mut messages = lock(&self.messages);
+        assert!(messages.len() < self.capacity, "room was reserved before the message was sent");
+        messages.push_back(value);
+    }
+
+    pub(crate) fn pop(&self) -> Option<T> {
+        lock(&self.messages).pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.messages).len()
+    }
+}
+
+/// Wakes one parked thread.
+struct Parker {
+    rung: Mutex<bool>,
+    bell: Condvar,
+}
+
+impl Parker {
+    fn park(&self) {
+        let mut rung = lock(&self.rung);
+        while !*rung {
+            rung = self.bell.wait(rung).unwrap_or_else(PoisonError::into_inner);
+        }
+        *rung = false;
+    }
+}
+
+impl Wake for Parker {
+    fn wake(self: StdArc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &StdArc<Self>) {
+        *lock(&self.rung) = true;
+        self.bell.notify_one();
+    }
+}
+
+/// Runs `future` to its end on this thread, parking it between polls. For engine threads only.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let parker = StdArc::new(Parker { rung: Mutex::new(false), bell: Condvar::new() });
+    let waker = Waker::from(StdArc::clone(&parker));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        parker.park();
+    }
+}
+
+/// Like [`block_on`], but gives up once the thread has been parked for `longest` without the future
+/// resolving; `None` then, and the future is dropped. For engine threads only.
+#[cfg(not(loom))]
+pub fn block_on_for<F: Future>(future: F, longest: std::time::Duration) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let parker = StdArc::new(Parker { rung: Mutex::new(false), bell: Condvar::new() });
+    let waker = Waker::from(StdArc::clone(&parker));
+    let mut context = Context::from_waker(&waker);
+    let mut out_of_time = false;
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        if out_of_time {
+            return None;
+        }
+        let rung = lock(&parker.rung);
+        let (mut rung, timeout) = parker
+            .bell
+            .wait_timeout_while(rung, longest, |rung| !*rung)
+            .unwrap_or_else(PoisonError::into_inner);
+        *rung = false;
+        // One more poll decides: the answer may have come in the last moment.
+        out_of_time = timeout.timed_out();
+    }
+}

@@ -1,0 +1,507 @@
+//! A caller-runs actor: state behind a seat, and a bounded mailbox that whoever gets the seat drains.
+//!
+//! Guarantees: messages are handled one at a time, in the order in which they were sent; none is left
+//! behind while the seat is free: a sender counts its message and *then* tries the seat, an occupant
+//! frees the seat and *then* looks at the count, both with read-modify-writes, so one of the two sees
+//! the other. A turn on a caller's thread is bounded; what is left over, and everything heavy, is
+//! handed to an engine thread through the `kick` hook. Wakers, replies and deferred actions run after
+//! the seat is free. A panic in a handler is caught, fails the seat for good, drops what is queued (so
+//! replies say `Lost`) and never reaches the caller whose thread happened to run the turn.
+//!
+//! Does not: start the engine thread behind `kick`; it calls [`SeatMailbox::deliver_blocking`].
+
+use super::mailbox::{Capacity, Driver, Line, Permit, Reserve};
+use super::reply::Reply;
+use super::room::{Amount, Refused};
+use super::seat::{Seat, SeatGuard};
+use super::sync::Arc;
+use super::sync::atomic::Ordering;
+use std::any::Any;
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+
+/// Messages a turn on a caller's thread handles at most: about 100 us of 300 ns each.
+pub const TURN_MESSAGES_MAX: usize = 256;
+/// Weight a turn on a caller's thread handles at most (but always one message).
+pub const TURN_BYTES_MAX: usize = 256 << 10;
+
+/// What an actor does with its messages.
+pub trait Handler {
+    /// Its vocabulary.
+    type Message: Send;
+
+    /// Handles one message. Runs under the seat: no await, no disk, no waker, no second seat.
+    fn handle(&mut self, message: Self::Message, turn: &mut Turn);
+
+    /// How much of a turn's bytes this message uses up.
+    fn weight(message: &Self::Message) -> usize;
+
+    /// Must this message be left to an engine thread?
+    fn is_heavy(message: &Self::Message) -> bool {
+        let _ = message;
+        false
+    }
+}
+
+/// Where a turn ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnLimits {
+    /// Messages, at least 1.
+    pub messages: usize,
+    /// Weight; a single message may exceed it.
+    pub bytes: usize,
+}
+
+impl Default for TurnLimits {
+    fn default() -> Self {
+        Self { messages: TURN_MESSAGES_MAX, bytes: TURN_BYTES_MAX }
+    }
+}
+
+/// What a seat's mailbox calls outside itself. Both run on any thread and must not block.
+pub struct Hooks {
+    /// Hands the rest of the queue to an engine thread.
+    pub kick: Box<dyn Fn() + Send + Sync>,
+    /// Reports a panic's message; the seat is failed already.
+    pub on_panic: Box<dyn Fn(String) + Send + Sync>,
+}
+
+/// The turn under way: what is to happen once the seat is free again.
+pub struct Turn {
+    on_engine: bool,
+    /// Room of handled messages, given back in one go.
+    messages: u64,
+    bytes: u64,
+    wakers: Vec<Waker>,
+    after: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+opaque_debug!("Hooks", [] Hooks);
+opaque_debug!("Turn", [] Turn);
+opaque_debug!("SeatMailbox", [A: Handler] SeatMailbox<A>);
+opaque_debug!("TurnGuard", [A: Handler] TurnGuard<'_, A>);
+
+impl Turn {
+    fn new(on_engine: bool) -> Self {
+        Self { on_engine, messages: 0, bytes: 0, wakers: Vec::new(), after: Vec::new() }
+    }
+
+    /// Does this turn run on an engine thread, which may take longer?
+    pub fn is_on_engine(&self) -> bool {
+        self.on_engine
+    }
+
+    /// Answers; the waker is called after the turn.
+    pub fn answer<T>(&mut self, reply: Reply<T>, value: T) {
+        self.wakers.extend(reply.fill(value));
+    }
+
+    /// Calls `waker` after the turn.
+    pub fn wake(&mut self, waker: Waker) {
+        self.wakers.push(waker);
+    }
+
+    /// Runs `action` after the turn, on the same thread. Costs an allocation.
+    pub fn defer(&mut self, action: impl FnOnce() + Send + 'static) {
+        self.after.push(Box::new(action));
+    }
+}
+
+/// What the seat guards.
+struct Chair<A: Handler> {
+    actor: A,
+    /// The oldest message, taken out of the queue and found too much for the turn. Still counted.
+    held: Option<(A::Message, u64)>,
+}
+
+/// How far a turn got.
+enum End {
+    Empty,
+    /// The turn is used up, or the next message is heavy.
+    Left,
+    Panicked(String),
+}
+
+#[derive(Default)]
+struct Spent {
+    messages: usize,
+    bytes: usize,
+}
+
+/// See the module. Shared by reference or in an `Arc`.
+pub struct SeatMailbox<A: Handler> {
+    seat: Seat<Chair<A>>,
+    line: Arc<Line<A::Message>>,
+    limits: TurnLimits,
+    hooks: Hooks,
+}
+
+impl<A: Handler> SeatMailbox<A> {
+    /// An actor with an empty mailbox and a free seat.
+    pub fn new(actor: A, capacity: Capacity, hooks: Hooks) -> Self {
+        Self::with_limits(actor, capacity, hooks, TurnLimits::default())
+    }
+
+    /// As [`SeatMailbox::new`], with other bounds of a caller's turn.
+    pub fn with_limits(actor: A, capacity: Capacity, hooks: Hooks, limits: TurnLimits) -> Self {
+        assert!(limits.messages > 0, "a turn handles at least one message");
+        let seat = Seat::new(Chair { actor, held: None });
+        Self { seat, line: Arc::new(Line::new(capacity, Driver::Seat)), limits, hooks }
+    }
+
+    /// Room for a message of `bytes` if there is some now and nobody waits for it.
+    pub fn try_reserve(&self, bytes: u64) -> Result<Permit<A::Message>, Refused> {
+        Line::try_permit(Arc::clone(&self.line), bytes)
+    }
+
+    /// As [`SeatMailbox::try_reserve`], borrowed: one compare-and-swap.
+    #[inline]
+    pub fn try_reserve_ref(
+        &self,
+        bytes: u64,
+    ) -> Result<Permit<A::Message, &Line<A::Message>>, Refused> {
+        Line::try_permit(&*self.line, bytes)
+    }
+
+    /// Room for a message of `bytes`, waiting in line; as [`super::Mailbox::reserve`].
+    pub fn reserve(&self, bytes: u64) -> Reserve<A::Message> {
+        Reserve::new(Arc::clone(&self.line), bytes)
+    }
+
+    /// As [`SeatMailbox::reserve`], borrowed.
+    pub fn reserve_ref(&self, bytes: u64) -> Reserve<A::Message, &Line<A::Message>> {
+        Reserve::new(&*self.line, bytes)
+    }
+
+    /// As [`SeatMailbox::reserve`], parking this thread. For engine threads only.
+    pub fn reserve_blocking(&self, bytes: u64) -> Result<Permit<A::Message>, Refused> {
+        super::sync::block_on(self.reserve(bytes))
+    }
+
+    /// Takes the seat for the caller's own message: only if nothing is queued and the seat is free.
+    /// Dropping the guard frees the seat and sees to what was queued meanwhile. Never runs other
+    /// messages in here, so it may be called under the seat before it in log order.
+    #[inline]
+    pub fn try_enter_idle(&self) -> Option<TurnGuard<'_, A>> {
+        if self.line.queued.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        let chair = self.seat.try_enter()?;
+        if self.line.queued.load(Ordering::Acquire) > 0 {
+            drop(chair);
+            self.kick_unless_settled();
+            return None;
+        }
+        Some(TurnGuard { mailbox: self, chair: Some(chair), turn: Turn::new(false) })
+    }
+
+    /// Its sender may have found the seat taken by us; we have no time for it, an engine thread has.
+    #[cold]
+    fn kick_unless_settled(&self) {
+        if !self.is_settled() {
+            (self.hooks.kick)();
+        }
+    }
+
+    /// Runs `f` as the caller's own message, if [`SeatMailbox::try_enter_idle`] would succeed; sees to
+    /// what was queued meanwhile. `None` also when `f` panicked: then the mailbox is failed.
+    #[inline]
+    pub fn try_run_inline<R>(&self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
+        self.try_enter_idle()?.run(|actor, _| f(actor))
+    }
+
+    /// Takes the seat whatever is queued, waiting for its occupant; `None` if it failed. The queue is
+    /// seen to when the guard is dropped. For engine threads, to look at or repair the state.
+    pub fn enter_blocking(&self) -> Option<TurnGuard<'_, A>> {
+        let chair = self.seat.enter_blocking()?;
+        Some(TurnGuard { mailbox: self, chair: Some(chair), turn: Turn::new(true) })
+    }
+
+    /// Sees to it that what was sent is handled: by this thread in a bounded turn if the seat is free,
+    /// else by its occupant. What does not fit into the turn is left to an engine thread (`kick`).
+    pub fn deliver(&self) {
+        self.run(&mut Turn::new(false));
+    }
+
+    /// As [`Permit::send`], then [`SeatMailbox::deliver`].
+    pub fn send<H>(&self, permit: Permit<A::Message, H>, message: A::Message)
+    where
+        H: Deref<Target = Line<A::Message>>,
+    {
+        // A seat's mailbox takes whatever has a permit; a failed one drops it in `deliver`.
+        let _ = permit.send(message);
+        self.deliver();
+    }
+
+    /// Handles everything queued, heavy messages too, waiting for the seat. For engine threads only.
+    pub fn deliver_blocking(&self) {
+        loop {
+            let mut turn = Turn::new(true);
+            let Some(mut chair) = self.seat.enter_blocking() else { return self.discard() };
+            let end = self.drain(&mut chair, &mut turn, &mut Spent::default());
+            drop(chair);
+            let settled = match end {
+                End::Empty => self.is_settled(),
+                End::Left => false,
+                End::Panicked(message) => {
+                    self.fall(message);
+                    true
+                }
+            };
+            self.finish(&mut turn);
+            if settled {
+                return;
+            }
+        }
+    }
+
+    /// Messages sent and not yet handled.
+    pub fn len(&self) -> usize {
+        self.line.queued.load(Ordering::Acquire).max(0) as usize
+    }
+
+    /// Is nothing waiting to be handled?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Refuses new reservations, and those who wait for one get `Closed`. Permits that are out may
+    /// still send, and everything sent is handled.
+    pub fn close(&self) {
+        self.line.room.close();
+    }
+
+    /// Has it been closed, or did it fail?
+    pub fn is_closed(&self) -> bool {
+        self.line.room.is_closed()
+    }
+
+    /// Did a handler panic, or was the mailbox failed? Final.
+    #[inline]
+    pub fn is_failed(&self) -> bool {
+        self.seat.is_failed()
+    }
+
+    /// Fails the mailbox from outside: nothing is handled any more, what is queued is dropped.
+    pub fn fail(&self) {
+        self.seat.fail();
+        self.line.room.close();
+        self.discard();
+    }
+
+    fn run(&self, turn: &mut Turn) {
+        let mut spent = Spent::default();
+        loop {
+            let Some(mut chair) = self.seat.try_enter() else {
+                // Taken: the occupant looks at the queue after it has left. Failed: nobody will.
+                if self.seat.is_failed() {
+                    self.discard();
+                }
+                break;
+            };
+            let end = self.drain(&mut chair, turn, &mut spent);
+            drop(chair);
+            match end {
+                // INVARIANT(no message is left behind while the seat is free): looked at after the
+                // seat was freed, for those who found it taken.
+                End::Empty if self.is_settled() => break,
+                End::Empty => {}
+                End::Left => {
+                    (self.hooks.kick)();
+                    break;
+                }
+                End::Panicked(message) => {
+                    self.fall(message);
+                    break;
+                }
+            }
+        }
+        self.finish(turn);
+    }
+
+    /// Was every message that was counted also handled? A read-modify-write: see the module.
+    #[inline]
+    fn is_settled(&self) -> bool {
+        self.line.queued.fetch_add(0, Ordering::AcqRel) <= 0
+    }
+
+    fn drain(
+        &self,
+        chair: &mut SeatGuard<'_, Chair<A>>,
+        turn: &mut Turn,
+        spent: &mut Spent,
+    ) -> End {
+        let mut handled = 0;
+        let end = loop {
+            if chair.held.is_none() {
+                if handled >= self.line.queued.load(Ordering::Acquire) {
+                    break End::Empty;
+                }
+                chair.held = self.line.pop();
+            }
+            let Some((message, _)) = &chair.held else { break End::Empty };
+            let weight = A::weight(message);
+            let full = spent.messages >= self.limits.messages
+                || spent.messages > 0 && spent.bytes.saturating_add(weight) > self.limits.bytes;
+            if full || !turn.on_engine && A::is_heavy(message) {
+                break End::Left;
+            }
+            let (message, bytes) = chair.held.take().expect("looked at above");
+            handled += 1;
+            spent.messages += 1;
+            spent.bytes = spent.bytes.saturating_add(weight);
+            turn.messages += 1;
+            turn.bytes += bytes;
+            let actor = &mut chair.actor;
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| actor.handle(message, turn))) {
+                chair.fail();
+                break End::Panicked(words(&*panic));
+            }
+        };
+        if handled > 0 {
+            self.line.queued.fetch_sub(handled, Ordering::AcqRel);
+        }
+        end
+    }
+
+    /// After the seat: room, wakers, deferred actions.
+    #[inline]
+    fn finish(&self, turn: &mut Turn) {
+        if turn.messages > 0 || !turn.wakers.is_empty() || !turn.after.is_empty() {
+            self.finish_busy(turn);
+        }
+    }
+
+    fn finish_busy(&self, turn: &mut Turn) {
+        let room = Amount::new(std::mem::take(&mut turn.messages), std::mem::take(&mut turn.bytes));
+        let (wakers, after) = (std::mem::take(&mut turn.wakers), std::mem::take(&mut turn.after));
+        let all = || {
+            self.line.room.release(room);
+            for waker in wakers {
+                waker.wake();
+            }
+            for action in after {
+                action();
+            }
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(all)) {
+            self.seat.fail();
+            self.fall(words(&*panic));
+        }
+    }
+
+    /// After a panic, with the seat failed and free.
+    #[cold]
+    fn fall(&self, message: String) {
+        self.line.room.close();
+        self.discard();
+        (self.hooks.on_panic)(message);
+    }
+
+    /// Drops what is queued, on a failed seat: replies in it say `Lost`.
+    #[cold]
+    fn discard(&self) {
+        // A message whose drop panics has nobody to be told; the mailbox has failed already.
+        while catch_unwind(AssertUnwindSafe(|| self.line.discard())).is_err() {}
+    }
+}
+
+impl<A: Handler> Drop for SeatMailbox<A> {
+    fn drop(&mut self) {
+        self.line.room.close();
+        self.line.discard();
+    }
+}
+
+#[cold]
+fn words(panic: &(dyn Any + Send)) -> String {
+    if let Some(words) = panic.downcast_ref::<&str>() {
+        (*words).to_owned()
+    } else if let Some(words) = panic.downcast_ref::<String>() {
+        words.clone()
+    } else {
+        "a panic without words".to_owned()
+    }
+}
+
+/// The seat is taken for the caller's own work. Dropping it frees the seat, runs what the turn
+/// deferred, and sees to messages that were sent meanwhile.
+#[must_use = "the seat is free again once the guard is dropped"]
+pub struct TurnGuard<'a, A: Handler> {
+    mailbox: &'a SeatMailbox<A>,
+    /// `None` only while dropping.
+    chair: Option<SeatGuard<'a, Chair<A>>>,
+    turn: Turn,
+}
+
+impl<A: Handler> TurnGuard<'_, A> {
+    /// The state and the turn, to defer and answer.
+    pub fn parts(&mut self) -> (&mut A, &mut Turn) {
+        let chair = self.chair.as_mut().expect("taken only by drop");
+        (&mut chair.actor, &mut self.turn)
+    }
+
+    /// Runs `f` and frees the seat. `None` if `f` panicked: then the mailbox is failed, and the panic
+    /// was reported, not passed on.
+    pub fn run<R>(mut self, f: impl FnOnce(&mut A, &mut Turn) -> R) -> Option<R> {
+        let (actor, turn) = self.parts();
+        match catch_unwind(AssertUnwindSafe(|| f(actor, turn))) {
+            Ok(value) => Some(value),
+            Err(panic) => {
+                self.fall(words(&*panic));
+                None
+            }
+        }
+    }
+
+    /// Frees the seat; the same as dropping the guard.
+    pub fn leave(self) {}
+
+    #[cold]
+    fn fall(&mut self, message: String) {
+        if let Some(mut chair) = self.chair.take() {
+            chair.fail();
+            let held = chair.held.take();
+            drop(chair);
+            drop(held);
+        }
+        self.mailbox.fall(message);
+    }
+}
+
+impl<A: Handler> Deref for TurnGuard<'_, A> {
+    type Target = A;
+
+    #[inline]
+    fn deref(&self) -> &A {
+        &self.chair.as_ref().expect("taken only by drop").actor
+    }
+}
+
+impl<A: Handler> DerefMut for TurnGuard<'_, A> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut A {
+        &mut self.chair.as_mut().expect("taken only by drop").actor
+    }
+}
+
+impl<A: Handler> Drop for TurnGuard<'_, A> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(chair) = self.chair.take() {
+            drop(chair);
+            if self.mailbox.seat.is_failed() {
+                // The holder panics outside `run`, or somebody failed the mailbox meanwhile.
+                self.mailbox.line.room.close();
+                self.mailbox.discard();
+                if std::thread::panicking() {
+                    (self.mailbox.hooks.on_panic)("who held the seat panicked".to_owned());
+                }
+            } else if !self.mailbox.is_settled() {
+                return self.mailbox.run(&mut self.turn);
+            }
+        }
+        self.mailbox.finish(&mut self.turn);
+    }
+}
