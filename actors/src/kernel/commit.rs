@@ -12,15 +12,17 @@
 //! Does not: know about durability.
 
 use super::reply::Reply;
-use super::room::{Amount, Place, Refused, Room};
+use super::room::{Amount, Refused, Room};
 use super::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use super::sync::{Arc, Lane, Mutex, block_on, lock};
 use sluicedb_storage::key::Seqno;
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::ops::Deref;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
+
+mod wait;
+
+pub use wait::{ReserveSlot, WaitVisible};
 
 /// The queue has failed: this commit will not become visible in this incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,9 +75,7 @@ pub struct CommitQueue(Arc<Commits>);
 opaque_debug!("Commits", [] Commits);
 opaque_debug!("CommitQueue", [] CommitQueue);
 opaque_debug!("Slot", [H: Deref<Target = Commits>] Slot<H>);
-opaque_debug!("ReserveSlot", [H: Deref<Target = Commits>] ReserveSlot<H>);
 opaque_debug!("Ticket", [H: Deref<Target = Commits>] Ticket<H>);
-opaque_debug!("WaitVisible", [] WaitVisible);
 
 impl Deref for CommitQueue {
     type Target = Commits;
@@ -140,12 +140,12 @@ impl CommitQueue {
     /// # Cancellation
     /// Dropped while waiting, nothing is taken and the next in line is woken.
     pub fn reserve(&self) -> ReserveSlot {
-        ReserveSlot { queue: Some(self.clone()), place: Place::default() }
+        ReserveSlot::new(self.clone())
     }
 
     /// Resolves once `seqno` is visible, or with an error once the queue has failed. May be dropped.
     pub fn wait_visible(&self, seqno: Seqno) -> WaitVisible {
-        WaitVisible { queue: self.clone(), seqno, id: None }
+        WaitVisible::new(self.clone(), seqno)
     }
 
     /// As [`CommitQueue::wait_visible`], parking this thread. For engine threads only.
@@ -170,7 +170,7 @@ impl Commits {
 
     /// As [`CommitQueue::reserve`], borrowed.
     pub fn reserve_ref(&self) -> ReserveSlot<&Commits> {
-        ReserveSlot { queue: Some(self), place: Place::default() }
+        ReserveSlot::new(self)
     }
 
     /// Opens the next commit: its last sequence number, and how many shares must be finished. Called
@@ -211,7 +211,10 @@ impl Commits {
         reply: Option<Reply<Seqno>>,
     ) -> Ticket<H> {
         let queue = slot.queue.take().expect("a slot is opened once");
-        debug_assert!(std::ptr::eq::<Commits>(&*queue, self), "the slot is another queue's");
+        debug_assert!(
+            std::ptr::eq::<Commits>(&raw const *queue, self),
+            "the slot is another queue's"
+        );
         assert!(shares > 0, "somebody has to finish a commit");
         // Who has a slot knows that the commit one lap ago was raised, so its cell is free.
         let ordinal = self.opened.load(Ordering::Relaxed);
@@ -262,12 +265,8 @@ impl Commits {
         loop {
             // A write in either case: who raises must see, through it, what this thread finished.
             let next = if state & BUSY == 0 { state | BUSY } else { state | AGAIN };
-            match self.state.compare_exchange_weak(
-                state,
-                next,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
+            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) if state & BUSY == 0 => break,
                 Ok(_) => return,
                 Err(now) => state = now,
@@ -423,91 +422,5 @@ impl<H: Deref<Target = Commits>> Drop for Ticket<H> {
     }
 }
 
-/// See [`CommitQueue::reserve`].
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct ReserveSlot<H: Deref<Target = Commits> = CommitQueue> {
-    /// `None` once the slot was handed out.
-    queue: Option<H>,
-    place: Place,
-}
-
-impl<H: Deref<Target = Commits> + Unpin> Future for ReserveSlot<H> {
-    type Output = Result<Slot<H>, Refused>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let queue = this.queue.as_ref().expect("a finished future is not polled again");
-        match queue.slots.poll_take(&mut this.place, Amount::new(1, 0), context) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(refused)) => Poll::Ready(Err(refused)),
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(Slot { queue: this.queue.take() })),
-        }
-    }
-}
-
-impl<H: Deref<Target = Commits>> Drop for ReserveSlot<H> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(queue) = &self.queue {
-            queue.slots.leave(&mut self.place);
-        }
-    }
-}
-
-/// See [`CommitQueue::wait_visible`].
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct WaitVisible {
-    queue: CommitQueue,
-    seqno: Seqno,
-    id: Option<u64>,
-}
-
-impl WaitVisible {
-    fn strike(&mut self) {
-        if let Some(id) = self.id.take() {
-            let old = lock(&self.queue.waiters).list.remove(&(self.seqno.0, id));
-            drop(old);
-        }
-    }
-}
-
-impl Future for WaitVisible {
-    type Output = Result<(), Failed>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        if this.queue.visible() >= this.seqno {
-            this.strike();
-            return Poll::Ready(Ok(()));
-        }
-        let waker = context.waker().clone();
-        let (old, failed) = {
-            let mut waiters = lock(&this.queue.waiters);
-            let id = *this.id.get_or_insert_with(|| {
-                waiters.next_id += 1;
-                waiters.next_id
-            });
-            let old = waiters.list.insert((this.seqno.0, id), waker);
-            let state = this.queue.state.fetch_or(WAITERS, Ordering::AcqRel);
-            (old, state & FAILED != 0)
-        };
-        drop(old);
-        // Who raised before the flag was set did not see this waiter; this load sees that raise.
-        if this.queue.visible() >= this.seqno {
-            this.strike();
-            return Poll::Ready(Ok(()));
-        }
-        if failed {
-            this.strike();
-            return Poll::Ready(Err(Failed));
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for WaitVisible {
-    fn drop(&mut self) {
-        self.strike();
-    }
-}
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -190,7 +190,7 @@ impl<H: Deref<Target = Account>> Lease<H> {
     /// Takes over the bytes of `other`. Asserts that both belong to the same account.
     pub fn merge(&mut self, other: Self) {
         assert!(
-            std::ptr::eq::<Account>(&*self.account, &*other.account),
+            std::ptr::eq::<Account>(&raw const *self.account, &raw const *other.account),
             "leases of two accounts cannot be merged"
         );
         self.bytes += other.forget_into();

@@ -100,8 +100,10 @@ impl Gate {
     ) -> Result<(Lease<&'a Account>, Lease<&'a Account>), Overloaded> {
         let local =
             local.try_take_ref(bytes).map_err(|why| Overloaded { scope: Scope::Local, why })?;
-        let global =
-            self.global.try_take_ref(bytes).map_err(|why| Overloaded { scope: Scope::Global, why })?;
+        let global = self
+            .global
+            .try_take_ref(bytes)
+            .map_err(|why| Overloaded { scope: Scope::Global, why })?;
         Ok((local, global))
     }
 
@@ -203,7 +205,10 @@ impl<H: Deref<Target = Account>> Admit<H> {
 
     fn new(global: H, mut claims: Vec<Claim<H>>) -> Self {
         assert!(!claims.is_empty(), "an admission is for at least one range");
-        assert!(claims.is_sorted_by(|a, b| a.range < b.range), "ranges are asked in ascending order");
+        assert!(
+            claims.is_sorted_by(|a, b| a.range < b.range),
+            "ranges are asked in ascending order"
+        );
         let bytes = claims.iter().map(|claim| claim.bytes).fold(0, u64::saturating_add);
         claims.reverse();
         let first = claims.pop().expect("checked above");
@@ -301,11 +306,8 @@ mod tests {
         let gate = Gate::new(Credits::new(10));
         let locals = [Credits::new(4), Credits::new(4), Credits::new(4)];
         let claims = |n: u64| {
-            let claim = |range: u32| Claim {
-                range,
-                account: locals[range as usize].clone(),
-                bytes: n,
-            };
+            let claim =
+                |range: u32| Claim { range, account: locals[range as usize].clone(), bytes: n };
             (0..3).map(claim).collect::<Vec<_>>()
         };
         let held = locals[1].try_take(4).expect("there is room");

@@ -137,9 +137,7 @@ impl<C: Clone + Send + Sync> Health<C> {
 
     /// Back from degraded to running.
     pub fn recover(&self) -> bool {
-        self.advance(RUNNING, |state| {
-            matches!(state, State::Degraded(_)).then_some(State::Running)
-        })
+        self.advance(RUNNING, |state| matches!(state, State::Degraded(_)).then_some(State::Running))
     }
 
     /// Closes, whatever the state was; keeps the first failure.

@@ -151,7 +151,6 @@ opaque_debug!("Reserve", [T, H: Deref<Target = Line<T>>] Reserve<T, H>);
 
 impl<T> Mailbox<T> {
     /// Both ends of a new mailbox.
-    #[expect(clippy::new_ret_no_self, reason = "a mailbox is made with its inbox")]
     pub fn new(capacity: Capacity) -> (Mailbox<T>, Inbox<T>) {
         let line = Arc::new(Line::new(capacity, Driver::Inbox));
         let senders = Arc::new(AtomicUsize::new(1));

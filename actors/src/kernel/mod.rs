@@ -32,7 +32,7 @@ pub mod signal;
 pub mod sync;
 pub mod turn;
 
-pub use commit::{Commits, CommitQueue, Failed, Ticket};
+pub use commit::{CommitQueue, Commits, Failed, Ticket};
 pub use credits::{Account, Credits, Lease, RawLease};
 pub use gate::{Admission, Claim, Gate, Overloaded, Scope};
 pub use health::{Down, Health, State};

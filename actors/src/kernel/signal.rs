@@ -57,9 +57,7 @@ impl Signal {
 
     /// Clears the signal; was it set? For the one waiter.
     pub fn take(&self) -> bool {
-        self.state
-            .compare_exchange(SET, QUIET, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        self.state.compare_exchange(SET, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Ready, and cleared, when the signal is set. For the one waiter.
@@ -69,7 +67,8 @@ impl Signal {
         }
         let old = lock(&self.waker).replace(context.waker().clone());
         // The waker is in place before the state says so; a set in between is seen by the exchange.
-        let armed = self.state.compare_exchange(QUIET, AWAITED, Ordering::AcqRel, Ordering::Acquire);
+        let armed =
+            self.state.compare_exchange(QUIET, AWAITED, Ordering::AcqRel, Ordering::Acquire);
         drop(old);
         match armed {
             Ok(_) | Err(AWAITED) => Poll::Pending,

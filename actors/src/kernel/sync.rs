@@ -49,7 +49,10 @@ impl<T> Queue<T> {
     }
 
     pub(crate) fn push(&self, value: T) {
-        assert!(self.sender.try_send(value).is_ok(), "room was reserved before the message was sent");
+        assert!(
+            self.sender.try_send(value).is_ok(),
+            "room was reserved before the message was sent"
+        );
     }
 
     pub(crate) fn pop(&self) -> Option<T> {

@@ -17,9 +17,13 @@ use super::seat::{Seat, SeatGuard};
 use super::sync::Arc;
 use super::sync::atomic::Ordering;
 use std::any::Any;
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
+
+mod guard;
+
+pub use guard::TurnGuard;
 
 /// Messages a turn on a caller's thread handles at most: about 100 us of 300 ns each.
 pub const TURN_MESSAGES_MAX: usize = 256;
@@ -80,7 +84,6 @@ pub struct Turn {
 opaque_debug!("Hooks", [] Hooks);
 opaque_debug!("Turn", [] Turn);
 opaque_debug!("SeatMailbox", [A: Handler] SeatMailbox<A>);
-opaque_debug!("TurnGuard", [A: Handler] TurnGuard<'_, A>);
 
 impl Turn {
     fn new(on_engine: bool) -> Self {
@@ -193,7 +196,7 @@ impl<A: Handler> SeatMailbox<A> {
             self.kick_unless_settled();
             return None;
         }
-        Some(TurnGuard { mailbox: self, chair: Some(chair), turn: Turn::new(false) })
+        Some(TurnGuard::new(self, chair, false))
     }
 
     /// Its sender may have found the seat taken by us; we have no time for it, an engine thread has.
@@ -215,7 +218,7 @@ impl<A: Handler> SeatMailbox<A> {
     /// seen to when the guard is dropped. For engine threads, to look at or repair the state.
     pub fn enter_blocking(&self) -> Option<TurnGuard<'_, A>> {
         let chair = self.seat.enter_blocking()?;
-        Some(TurnGuard { mailbox: self, chair: Some(chair), turn: Turn::new(true) })
+        Some(TurnGuard::new(self, chair, true))
     }
 
     /// Sees to it that what was sent is handled: by this thread in a bounded turn if the seat is free,
@@ -425,83 +428,5 @@ fn words(panic: &(dyn Any + Send)) -> String {
     }
 }
 
-/// The seat is taken for the caller's own work. Dropping it frees the seat, runs what the turn
-/// deferred, and sees to messages that were sent meanwhile.
-#[must_use = "the seat is free again once the guard is dropped"]
-pub struct TurnGuard<'a, A: Handler> {
-    mailbox: &'a SeatMailbox<A>,
-    /// `None` only while dropping.
-    chair: Option<SeatGuard<'a, Chair<A>>>,
-    turn: Turn,
-}
-
-impl<A: Handler> TurnGuard<'_, A> {
-    /// The state and the turn, to defer and answer.
-    pub fn parts(&mut self) -> (&mut A, &mut Turn) {
-        let chair = self.chair.as_mut().expect("taken only by drop");
-        (&mut chair.actor, &mut self.turn)
-    }
-
-    /// Runs `f` and frees the seat. `None` if `f` panicked: then the mailbox is failed, and the panic
-    /// was reported, not passed on.
-    pub fn run<R>(mut self, f: impl FnOnce(&mut A, &mut Turn) -> R) -> Option<R> {
-        let (actor, turn) = self.parts();
-        match catch_unwind(AssertUnwindSafe(|| f(actor, turn))) {
-            Ok(value) => Some(value),
-            Err(panic) => {
-                self.fall(words(&*panic));
-                None
-            }
-        }
-    }
-
-    /// Frees the seat; the same as dropping the guard.
-    pub fn leave(self) {}
-
-    #[cold]
-    fn fall(&mut self, message: String) {
-        if let Some(mut chair) = self.chair.take() {
-            chair.fail();
-            let held = chair.held.take();
-            drop(chair);
-            drop(held);
-        }
-        self.mailbox.fall(message);
-    }
-}
-
-impl<A: Handler> Deref for TurnGuard<'_, A> {
-    type Target = A;
-
-    #[inline]
-    fn deref(&self) -> &A {
-        &self.chair.as_ref().expect("taken only by drop").actor
-    }
-}
-
-impl<A: Handler> DerefMut for TurnGuard<'_, A> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut A {
-        &mut self.chair.as_mut().expect("taken only by drop").actor
-    }
-}
-
-impl<A: Handler> Drop for TurnGuard<'_, A> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(chair) = self.chair.take() {
-            drop(chair);
-            if self.mailbox.seat.is_failed() {
-                // The holder panics outside `run`, or somebody failed the mailbox meanwhile.
-                self.mailbox.line.room.close();
-                self.mailbox.discard();
-                if std::thread::panicking() {
-                    (self.mailbox.hooks.on_panic)("who held the seat panicked".to_owned());
-                }
-            } else if !self.mailbox.is_settled() {
-                return self.mailbox.run(&mut self.turn);
-            }
-        }
-        self.mailbox.finish(&mut self.turn);
-    }
-}
+#[cfg(all(test, not(loom)))]
+mod tests;

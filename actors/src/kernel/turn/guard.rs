@@ -1,0 +1,101 @@
+//! The guard of a caller that works on an actor's state itself.
+//!
+//! Guarantees: leaving it, by any way, sees to messages that were sent meanwhile, after the seat is
+//! free. Does not: catch panics outside [`TurnGuard::run`]; those fail the mailbox and go on.
+
+use super::{Chair, Handler, SeatMailbox, Turn, words};
+use crate::kernel::seat::SeatGuard;
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+opaque_debug!("TurnGuard", [A: Handler] TurnGuard<'_, A>);
+
+/// The seat is taken for the caller's own work. Dropping it frees the seat, runs what the turn
+/// deferred, and sees to messages that were sent meanwhile.
+#[must_use = "the seat is free again once the guard is dropped"]
+pub struct TurnGuard<'a, A: Handler> {
+    mailbox: &'a SeatMailbox<A>,
+    /// `None` only while dropping.
+    chair: Option<SeatGuard<'a, Chair<A>>>,
+    turn: Turn,
+}
+
+impl<'a, A: Handler> TurnGuard<'a, A> {
+    #[inline]
+    pub(super) fn new(
+        mailbox: &'a SeatMailbox<A>,
+        chair: SeatGuard<'a, Chair<A>>,
+        on_engine: bool,
+    ) -> Self {
+        Self { mailbox, chair: Some(chair), turn: Turn::new(on_engine) }
+    }
+
+    /// The state and the turn, to defer and answer.
+    pub fn parts(&mut self) -> (&mut A, &mut Turn) {
+        let chair = self.chair.as_mut().expect("taken only by drop");
+        (&mut chair.actor, &mut self.turn)
+    }
+
+    /// Runs `f` and frees the seat. `None` if `f` panicked: then the mailbox is failed, and the panic
+    /// was reported, not passed on.
+    pub fn run<R>(mut self, f: impl FnOnce(&mut A, &mut Turn) -> R) -> Option<R> {
+        let (actor, turn) = self.parts();
+        match catch_unwind(AssertUnwindSafe(|| f(actor, turn))) {
+            Ok(value) => Some(value),
+            Err(panic) => {
+                self.fall(words(&*panic));
+                None
+            }
+        }
+    }
+
+    /// Frees the seat; the same as dropping the guard.
+    pub fn leave(self) {}
+
+    #[cold]
+    fn fall(&mut self, message: String) {
+        if let Some(mut chair) = self.chair.take() {
+            chair.fail();
+            let held = chair.held.take();
+            drop(chair);
+            drop(held);
+        }
+        self.mailbox.fall(message);
+    }
+}
+
+impl<A: Handler> Deref for TurnGuard<'_, A> {
+    type Target = A;
+
+    #[inline]
+    fn deref(&self) -> &A {
+        &self.chair.as_ref().expect("taken only by drop").actor
+    }
+}
+
+impl<A: Handler> DerefMut for TurnGuard<'_, A> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut A {
+        &mut self.chair.as_mut().expect("taken only by drop").actor
+    }
+}
+
+impl<A: Handler> Drop for TurnGuard<'_, A> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(chair) = self.chair.take() {
+            drop(chair);
+            if self.mailbox.seat.is_failed() {
+                // The holder panics outside `run`, or somebody failed the mailbox meanwhile.
+                self.mailbox.line.room.close();
+                self.mailbox.discard();
+                if std::thread::panicking() {
+                    (self.mailbox.hooks.on_panic)("who held the seat panicked".to_owned());
+                }
+            } else if !self.mailbox.is_settled() {
+                return self.mailbox.run(&mut self.turn);
+            }
+        }
+        self.mailbox.finish(&mut self.turn);
+    }
+}

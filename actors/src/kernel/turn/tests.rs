@@ -1,0 +1,174 @@
+//! One thread asks a seat's mailbox everything that needs no second one.
+
+use super::*;
+use crate::kernel::reply;
+use std::sync::Arc as StdArc;
+use std::sync::atomic::AtomicUsize;
+
+#[derive(Default)]
+struct Sum {
+    seen: Vec<u32>,
+}
+
+enum Message {
+    Add(u32),
+    Heavy(u32),
+    Ask(Reply<Vec<u32>>),
+    Panic,
+}
+
+impl Handler for Sum {
+    type Message = Message;
+
+    fn handle(&mut self, message: Message, turn: &mut Turn) {
+        match message {
+            Message::Add(n) | Message::Heavy(n) => self.seen.push(n),
+            Message::Ask(reply) => turn.answer(reply, self.seen.clone()),
+            Message::Panic => panic!("on purpose"),
+        }
+    }
+
+    fn weight(message: &Message) -> usize {
+        match message {
+            Message::Add(n) => *n as usize,
+            _ => 1,
+        }
+    }
+
+    fn is_heavy(message: &Message) -> bool {
+        matches!(message, Message::Heavy(_))
+    }
+}
+
+struct Probe {
+    kicks: AtomicUsize,
+    panics: std::sync::Mutex<Vec<String>>,
+}
+
+fn mailbox(limits: TurnLimits) -> (SeatMailbox<Sum>, StdArc<Probe>) {
+    let probe =
+        StdArc::new(Probe { kicks: AtomicUsize::new(0), panics: std::sync::Mutex::default() });
+    let (kicked, panicked) = (probe.clone(), probe.clone());
+    let hooks = Hooks {
+        kick: Box::new(move || {
+            kicked.kicks.fetch_add(1, Ordering::SeqCst);
+        }),
+        on_panic: Box::new(move |words| panicked.panics.lock().expect("not poisoned").push(words)),
+    };
+    let capacity = Capacity { messages: 8, bytes: 100 };
+    (SeatMailbox::with_limits(Sum::default(), capacity, hooks, limits), probe)
+}
+
+fn send(mailbox: &SeatMailbox<Sum>, message: Message) {
+    let permit = mailbox.try_reserve_ref(1).expect("there is room");
+    mailbox.send(permit, message);
+}
+
+fn ask(mailbox: &SeatMailbox<Sum>) -> Vec<u32> {
+    let (reply, answer) = reply();
+    send(mailbox, Message::Ask(reply));
+    mailbox.deliver_blocking();
+    answer.wait_blocking().expect("answered")
+}
+
+#[test]
+fn a_sender_runs_its_own_message() {
+    let (mailbox, probe) = mailbox(TurnLimits::default());
+    send(&mailbox, Message::Add(1));
+    assert!(mailbox.is_empty());
+    assert_eq!(mailbox.try_run_inline(|sum| sum.seen.push(2)), Some(()));
+    assert_eq!(ask(&mailbox), [1, 2]);
+    assert_eq!(probe.kicks.load(Ordering::SeqCst), 0);
+    assert_eq!(mailbox.line.room.used(), Amount::NOTHING);
+}
+
+#[test]
+fn what_was_sent_while_the_seat_was_taken_is_seen_to_on_leaving() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let mut guard = mailbox.try_enter_idle().expect("idle");
+    send(&mailbox, Message::Add(2));
+    assert_eq!(mailbox.len(), 1);
+    assert!(mailbox.try_enter_idle().is_none());
+    guard.seen.push(1);
+    guard.leave();
+    assert!(mailbox.is_empty());
+    assert_eq!(ask(&mailbox), [1, 2]);
+}
+
+#[test]
+fn a_queued_message_keeps_others_from_passing_it() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    assert!(mailbox.try_reserve_ref(1).expect("room").send(Message::Add(1)).is_ok());
+    assert!(mailbox.try_run_inline(|sum| sum.seen.push(2)).is_none());
+    mailbox.deliver();
+    assert_eq!(mailbox.try_run_inline(|sum| sum.seen.push(2)), Some(()));
+    assert_eq!(ask(&mailbox), [1, 2]);
+}
+
+#[test]
+fn a_turn_is_bounded_and_the_rest_is_kicked_on() {
+    let (mailbox, probe) = mailbox(TurnLimits { messages: 3, bytes: 10 });
+    let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
+    for n in [9, 9, 1, 1, 50] {
+        push(Message::Add(n));
+    }
+    mailbox.deliver();
+    assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (4, 1), "9 + 9 > 10");
+    mailbox.deliver();
+    assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (2, 2), "9 + 1, then full");
+    mailbox.deliver();
+    mailbox.deliver();
+    assert!(mailbox.is_empty(), "a single message may exceed the turn");
+    assert_eq!(ask(&mailbox), [9, 9, 1, 1, 50]);
+}
+
+#[test]
+fn heavy_messages_wait_for_an_engine_thread_in_their_place() {
+    let (mailbox, probe) = mailbox(TurnLimits::default());
+    send(&mailbox, Message::Add(1));
+    send(&mailbox, Message::Heavy(2));
+    assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (1, 1));
+    send(&mailbox, Message::Add(3));
+    assert_eq!(mailbox.len(), 2, "nothing passes it");
+    assert!(mailbox.try_run_inline(|_| ()).is_none());
+    mailbox.deliver_blocking();
+    assert_eq!(ask(&mailbox), [1, 2, 3]);
+}
+
+#[test]
+fn a_panic_is_caught_reported_and_final() {
+    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let (reply, answer) = reply();
+    let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
+    push(Message::Panic);
+    push(Message::Ask(reply));
+    mailbox.deliver();
+    assert!(mailbox.is_failed() && mailbox.is_closed() && mailbox.is_empty());
+    assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
+    assert!(answer.wait_blocking().is_err(), "what was queued is dropped");
+    assert!(mailbox.try_reserve_ref(1).is_err());
+    assert!(mailbox.try_enter_idle().is_none() && mailbox.enter_blocking().is_none());
+    mailbox.deliver_blocking();
+}
+
+#[test]
+fn a_panic_of_an_inline_caller_is_caught_too() {
+    let (mailbox, probe) = mailbox(TurnLimits::default());
+    assert!(mailbox.try_run_inline(|_| -> u32 { panic!("inline") }).is_none());
+    assert!(mailbox.is_failed());
+    assert_eq!(*probe.panics.lock().expect("not poisoned"), ["inline"]);
+}
+
+#[test]
+fn deferred_actions_run_after_the_seat_is_free() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let mailbox = StdArc::new(mailbox);
+    let (inner, free) = (mailbox.clone(), StdArc::new(AtomicUsize::new(0)));
+    let seen = free.clone();
+    mailbox.try_enter_idle().expect("idle").run(move |_, turn| {
+        turn.defer(move || {
+            seen.store(usize::from(inner.try_enter_idle().is_some()) + 1, Ordering::SeqCst);
+        });
+    });
+    assert_eq!(free.load(Ordering::SeqCst), 2);
+}
