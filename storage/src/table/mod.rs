@@ -1,1 +1,44 @@
-//! (module table)
+//! Tables: immutable sorted files, each user key at most once.
+//!
+//! ```text
+//! +------------+-----+------------+---------+---------+------------+--------+
+//! | data block | ... | data block | filter  | index   | properties | footer |
+//! +------------+-----+------------+---------+---------+------------+--------+
+//! 0                               ^ sections, each cut into sealed pieces   ^ 128 bytes
+//! ```
+//!
+//! * Every block and every piece of a section ends in a *seal*: codec, raw length and a checksum that
+//!   is seeded with the file's unique id and the block's own offset, so that neither a foreign nor a
+//!   misplaced block passes (`seal`).
+//! * A data block keeps its entries beside columns of offsets, seqnos and key tags, so that a point
+//!   read touches only the entry it wants (`block`).
+//! * Index and filter are loaded at `Table::open` and stay in memory; data blocks go through the
+//!   shared `BlockCache`.
+//! * Whatever is wrong with the bytes becomes an error that names file and offset. A broken filter
+//!   is the exception: it is ignored ("maybe"), counted and logged.
+//!
+//! Not here: names, renames and directory syncs (the flush and compaction jobs publish a table), the
+//! choice of keys to keep, and anything about levels.
+
+mod block;
+mod builder;
+mod cache;
+mod cursor;
+mod filter;
+mod footer;
+mod index;
+mod options;
+mod properties;
+mod reader;
+mod seal;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+pub use builder::TableBuilder;
+pub use cache::BlockCache;
+pub use cursor::{CursorOptions, TableCursor};
+pub use options::{Compression, TableId, TableOptions};
+pub use properties::TableMeta;
+pub use reader::{Found, Table, Wait};
+pub use verify::VerifyReport;

@@ -1,0 +1,125 @@
+//! Writes one data block; see the parent module for the format.
+
+use super::{COLUMN_BYTES_MAX, FOOTER_BYTES, shared_len, tag};
+use crate::codec::{VARINT_BYTES_MAX, write_varint};
+use crate::key::{Kind, Seqno};
+use crate::limits::SEQNO_MAX;
+
+/// Collects entries in ascending key order and lays them out as a block. Reused from block to block
+/// so that an entry allocates nothing.
+#[derive(Debug)]
+pub(crate) struct BlockBuilder {
+    bytes: Vec<u8>,
+    offsets: Vec<u32>,
+    seqnos: Vec<u64>,
+    tags: Vec<u8>,
+    restart_key: Vec<u8>,
+    restart_interval: usize,
+}
+
+impl BlockBuilder {
+    /// `restart_interval` is a power of two from 1 to 128.
+    pub(crate) fn new(restart_interval: usize) -> Self {
+        assert!(restart_interval.is_power_of_two() && restart_interval <= 128);
+        Self {
+            bytes: Vec::new(),
+            offsets: Vec::new(),
+            seqnos: Vec::new(),
+            tags: Vec::new(),
+            restart_key: Vec::new(),
+            restart_interval,
+        }
+    }
+
+    /// Has nothing been added since the last `clear`?
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// An upper bound of the block's size if it ended now (short of seqno widths, where it guesses
+    /// four bytes).
+    #[inline]
+    pub(crate) fn estimated_bytes(&self) -> usize {
+        self.bytes.len() + self.offsets.len() * (2 + 4 + 1) + FOOTER_BYTES
+    }
+
+    /// Adds an entry. Keys ascend strictly; the table builder sees to that.
+    #[inline]
+    pub(crate) fn add(&mut self, key: &[u8], hash: u64, seqno: Seqno, kind: Kind, value: &[u8]) {
+        let shared = if self.offsets.len() & (self.restart_interval - 1) == 0 {
+            self.restart_key.clear();
+            self.restart_key.extend_from_slice(key);
+            0
+        } else {
+            shared_len(&self.restart_key, key)
+        };
+        self.offsets.push(self.bytes.len() as u32);
+        self.seqnos.push(seqno.0);
+        self.tags.push(tag(hash));
+        let unshared = (key.len() - shared) as u64;
+        let mut head = [0; 2 * VARINT_BYTES_MAX];
+        let first = write_varint(&mut head, shared as u64);
+        let second = write_varint(&mut head[first..], unshared << 1 | kind as u64);
+        self.bytes.extend_from_slice(&head[..first + second]);
+        self.bytes.extend_from_slice(&key[shared..]);
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// Appends columns and footer; the returned bytes are the raw block.
+    pub(crate) fn finish(&mut self) -> &[u8] {
+        let count = self.offsets.len();
+        assert!(count > 0, "a block without entries is never written");
+        let entries_end = self.bytes.len();
+        assert!(u32::try_from(entries_end).is_ok(), "limits keep an entry below 4 GiB");
+        self.bytes.reserve(count * COLUMN_BYTES_MAX + FOOTER_BYTES);
+
+        let offset_bytes = if u16::try_from(entries_end).is_ok() { 2 } else { 4 };
+        for offset in &self.offsets {
+            self.bytes.extend_from_slice(&offset.to_le_bytes()[..offset_bytes]);
+        }
+        let (base, seqno_bytes) = seqno_column(&self.seqnos);
+        for seqno in &self.seqnos {
+            self.bytes.extend_from_slice(&(seqno - base).to_le_bytes()[..seqno_bytes]);
+        }
+        self.bytes.extend_from_slice(&self.tags);
+
+        self.bytes.extend_from_slice(&(count as u32).to_le_bytes());
+        let shift = self.restart_interval.trailing_zeros() as u8;
+        self.bytes.extend_from_slice(&[shift, offset_bytes as u8, seqno_bytes as u8, 0]);
+        self.bytes.extend_from_slice(&base.to_le_bytes());
+        &self.bytes
+    }
+
+    /// Forgets everything but the allocations.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.offsets.clear();
+        self.seqnos.clear();
+        self.tags.clear();
+    }
+}
+
+/// The base and the width of a column that holds `seqnos`. The base is lowered where needed so that
+/// no cell of that width, whatever its bytes, can mean more than `SEQNO_MAX`.
+fn seqno_column(seqnos: &[u64]) -> (u64, usize) {
+    let (min, max) = seqnos.iter().fold((u64::MAX, 0), |(min, max), &s| (min.min(s), max.max(s)));
+    let width = (64 - (max - min).leading_zeros() as usize).div_ceil(8);
+    let cell_max = (1_u64 << (8 * width)) - 1;
+    (min.min(SEQNO_MAX - cell_max), width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seqno_columns_are_as_wide_as_needed() {
+        assert_eq!(seqno_column(&[9]), (9, 0));
+        assert_eq!(seqno_column(&[9, 9, 10]), (9, 1));
+        assert_eq!(seqno_column(&[300, 44]), (44, 2));
+        assert_eq!(seqno_column(&[0, SEQNO_MAX]), (0, 7));
+        assert_eq!(seqno_column(&[SEQNO_MAX]), (SEQNO_MAX, 0));
+        assert_eq!(seqno_column(&[SEQNO_MAX - 1, SEQNO_MAX]), (SEQNO_MAX - 255, 1));
+    }
+}

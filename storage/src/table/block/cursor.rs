@@ -1,0 +1,209 @@
+//! A position inside one data block.
+
+use super::reader::Slot;
+use super::{Block, Broken};
+use crate::key::{Kind, Seqno};
+use bytes::Bytes;
+
+/// Keys up to this many new bytes are copied with one fixed-size move.
+const SHORT_SUFFIX: usize = 16;
+
+/// Stands on one entry of one block, with the entry's key assembled. The key buffer is kept from
+/// block to block, so that stepping allocates nothing.
+#[derive(Debug)]
+pub(crate) struct BlockCursor {
+    block: Option<Block>,
+    index: u32,
+    /// Bytes of `key` that are known to equal the current restart's key.
+    shared: u32,
+    value: u32,
+    end: u32,
+    kind: Kind,
+    key_len: usize,
+    /// Longer than the key by at least `SHORT_SUFFIX`; what lies behind `key_len` is left over.
+    key: Vec<u8>,
+}
+
+impl BlockCursor {
+    /// A cursor that stands nowhere yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            block: None,
+            index: 0,
+            shared: 0,
+            value: 0,
+            end: 0,
+            kind: Kind::Put,
+            key_len: 0,
+            key: vec![0; 64],
+        }
+    }
+
+    /// Forgets the block and releases its memory.
+    pub(crate) fn clear(&mut self) {
+        self.block = None;
+    }
+
+    /// Takes the block out; the cursor then stands nowhere.
+    pub(crate) fn take_block(&mut self) -> Option<Block> {
+        self.block.take()
+    }
+
+    /// The current block.
+    #[inline]
+    fn block(&self) -> &Block {
+        self.block.as_ref().expect("the table cursor enters a block before it steps")
+    }
+
+    /// Enters `block` at its first entry.
+    #[inline]
+    pub(crate) fn enter_first(&mut self, block: Block) -> Result<(), Broken> {
+        self.block = Some(block);
+        self.jump(0)
+    }
+
+    /// Enters `block` at its last entry.
+    #[inline]
+    pub(crate) fn enter_last(&mut self, block: Block) -> Result<(), Broken> {
+        let last = block.count() - 1;
+        self.block = Some(block);
+        self.jump(last)
+    }
+
+    /// Enters `block` at the first entry at or after `key`; false if there is none (the cursor then
+    /// stands nowhere in particular).
+    pub(crate) fn enter_at(&mut self, block: Block, key: &[u8]) -> Result<bool, Broken> {
+        let index = block.lower_bound(key)?;
+        let inside = index < block.count();
+        self.block = Some(block);
+        if inside {
+            self.jump(index)?;
+        }
+        Ok(inside)
+    }
+
+    /// Enters `block` at the last entry before `key`; false if there is none.
+    pub(crate) fn enter_before(&mut self, block: Block, key: &[u8]) -> Result<bool, Broken> {
+        let index = block.lower_bound(key)?;
+        self.block = Some(block);
+        if index > 0 {
+            self.jump(index - 1)?;
+        }
+        Ok(index > 0)
+    }
+
+    /// Steps forward; false at the end of the block (the position is then unchanged).
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<bool, Broken> {
+        let index = self.index + 1;
+        let block = self.block.as_ref().expect("the table cursor enters a block before it steps");
+        if index >= block.count() {
+            return Ok(false);
+        }
+        let slot = block.slot_at(self.end, index)?;
+        if block.restart_of(index) == index {
+            self.shared = 0;
+        }
+        // Sharing never grows inside a group, so the bytes in front are already there.
+        if slot.shared > self.shared {
+            return Err(Broken("entry shares more than its predecessor"));
+        }
+        let shared = slot.shared as usize;
+        let suffix_len = (slot.value - slot.suffix) as usize;
+        let bytes = &block.bytes()[..];
+        let from = slot.suffix as usize;
+        if let Some(source) = bytes.get(from..).and_then(|rest| rest.first_chunk::<SHORT_SUFFIX>())
+            && suffix_len <= SHORT_SUFFIX
+            && let Some(target) =
+                self.key.get_mut(shared..).and_then(|rest| rest.first_chunk_mut::<SHORT_SUFFIX>())
+        {
+            *target = *source;
+            self.key_len = shared + suffix_len;
+        } else {
+            self.key.truncate(shared);
+            self.key.extend_from_slice(&bytes[from..from + suffix_len]);
+            self.pad();
+        }
+        self.stand_on(index, &slot);
+        Ok(true)
+    }
+
+    /// Steps back; false at the beginning of the block (the position is then unchanged).
+    #[inline]
+    pub(crate) fn prev(&mut self) -> Result<bool, Broken> {
+        if self.index == 0 {
+            return Ok(false);
+        }
+        self.jump(self.index - 1)?;
+        Ok(true)
+    }
+
+    /// Moves to entry `index`, wherever the cursor stood.
+    fn jump(&mut self, index: u32) -> Result<(), Broken> {
+        let block = self.block.as_ref().expect("the table cursor enters a block before it steps");
+        let slot = block.slot(index)?;
+        let restart = block.restart_of(index);
+        self.key.clear();
+        if slot.shared > 0 || restart == index {
+            let front = block.restart_key(restart)?;
+            let front = front
+                .get(..slot.shared as usize)
+                .ok_or(Broken("entry shares more than its restart has"))?;
+            self.key.extend_from_slice(front);
+        }
+        self.key.extend_from_slice(block.part(slot.suffix..slot.value));
+        self.pad();
+        self.stand_on(index, &slot);
+        Ok(())
+    }
+
+    /// Makes room behind the key for the next short suffix.
+    #[inline]
+    fn pad(&mut self) {
+        self.key_len = self.key.len();
+        self.key.resize(self.key_len + SHORT_SUFFIX, 0);
+    }
+
+    #[inline]
+    fn stand_on(&mut self, index: u32, slot: &Slot) {
+        self.index = index;
+        // A restart's key is shared entirely.
+        self.shared = if slot.shared == 0 && self.block().restart_of(index) == index {
+            self.key_len as u32
+        } else {
+            slot.shared
+        };
+        self.value = slot.value;
+        self.end = slot.end;
+        self.kind = slot.kind;
+    }
+
+    /// The current key.
+    #[inline]
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key[..self.key_len]
+    }
+
+    /// The current kind.
+    #[inline]
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The current seqno.
+    #[inline]
+    pub(crate) fn seqno(&self) -> Seqno {
+        self.block().seqno(self.index)
+    }
+
+    /// The current value.
+    #[inline]
+    pub(crate) fn value(&self) -> &[u8] {
+        self.block().part(self.value..self.end)
+    }
+
+    /// The current value, shared with the block where that is worth it.
+    pub(crate) fn value_bytes(&self) -> Bytes {
+        self.block().value(self.value..self.end)
+    }
+}

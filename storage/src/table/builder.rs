@@ -1,0 +1,257 @@
+//! Writes a table, front to back.
+//!
+//! The file is written in large chunks, and write-back is started behind them, so that the final sync
+//! does not find everything dirty. Memory held: one chunk, the index and eight bytes per key for the
+//! filter. After an error the builder only repeats it; the caller removes the file.
+
+use super::block::BlockBuilder;
+use super::filter::Filter;
+use super::footer::{FOOTER_BYTES, Footer, Handle};
+use super::index::{IndexBuilder, separator};
+use super::options::{TableId, TableOptions};
+use super::properties::{self, TableMeta};
+use super::seal::{SEAL_BYTES, Seed, seal, seal_section};
+use crate::codec::hash64;
+use crate::error::{Error, Result};
+use crate::key::{Kind, Seqno};
+use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
+use crate::vfs::File;
+use bytes::Bytes;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Finished blocks are written when so many bytes have gathered.
+const CHUNK_BYTES: usize = 512 << 10;
+
+/// Writes one table to a file that the caller created.
+#[derive(Debug)]
+pub struct TableBuilder {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    id: TableId,
+    options: TableOptions,
+    seed: Seed,
+    block: BlockBuilder,
+    index: IndexBuilder,
+    hashes: Vec<u64>,
+    /// Finished bytes that are not in the file yet; they belong at `written`.
+    chunk: Vec<u8>,
+    written: u64,
+    /// Length of the last finished block, whose separator waits for the next key.
+    open_length: u64,
+    separator: Vec<u8>,
+    first_key: Vec<u8>,
+    last_key: Vec<u8>,
+    entries: u64,
+    tombstones: u64,
+    raw_bytes: u64,
+    min_seqno: Seqno,
+    max_seqno: Seqno,
+    features: u64,
+    failed: Option<Error>,
+}
+
+impl TableBuilder {
+    /// Starts a table in `file`, which is new and empty. `path` is for error messages. Bad `options`
+    /// are reported by the first `add` or by `finish`.
+    pub fn new(file: Arc<dyn File>, path: PathBuf, id: TableId, options: TableOptions) -> Self {
+        let failed = options.validate().err();
+        let interval = if failed.is_none() { options.restart_interval } else { 1 };
+        Self {
+            file,
+            path,
+            id,
+            seed: Seed::new(&id.unique_id()),
+            block: BlockBuilder::new(interval),
+            index: IndexBuilder::new(),
+            hashes: Vec::new(),
+            chunk: Vec::with_capacity(CHUNK_BYTES + 2 * options.block_bytes),
+            options,
+            written: 0,
+            open_length: 0,
+            separator: Vec::new(),
+            first_key: Vec::new(),
+            last_key: Vec::new(),
+            entries: 0,
+            tombstones: 0,
+            raw_bytes: 0,
+            min_seqno: Seqno::MAX,
+            max_seqno: Seqno::ZERO,
+            features: 0,
+            failed,
+        }
+    }
+
+    /// Adds an entry. Writes to the file about every half megabyte, otherwise a memory copy.
+    ///
+    /// # Panics
+    /// If `key` is not after the last one, or is empty or too long; if a delete has a value.
+    ///
+    /// # Errors
+    /// `Error::Io` if the file cannot be written, `Error::Invalid` for bad options.
+    pub fn add(&mut self, key: &[u8], seqno: Seqno, kind: Kind, value: &[u8]) -> Result<()> {
+        assert!(!key.is_empty() && key.len() <= KEY_BYTES_MAX, "key of {} bytes", key.len());
+        assert!(value.len() <= VALUE_BYTES_CAP, "value of {} bytes", value.len());
+        assert!(self.entries == 0 || key > &self.last_key[..], "keys of a table ascend strictly");
+        assert!(kind == Kind::Put || value.is_empty(), "a delete has no value");
+        assert!(seqno <= Seqno::MAX, "a seqno has 56 bits");
+        if let Some(error) = &self.failed {
+            return Err(error.duplicate());
+        }
+        if self.block.is_empty() {
+            self.close_separator(key);
+        } else {
+            let more = key.len() + value.len() + 10;
+            if self.block.estimated_bytes() + more > self.options.block_bytes {
+                self.finish_block()?;
+                self.close_separator(key);
+            }
+        }
+        if self.entries == 0 {
+            self.first_key.extend_from_slice(key);
+        }
+        let hash = hash64(key);
+        if self.options.filter_bits_per_key > 0 {
+            self.hashes.push(hash);
+        }
+        self.block.add(key, hash, seqno, kind, value);
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
+        self.entries += 1;
+        self.tombstones += u64::from(kind == Kind::Delete);
+        self.raw_bytes += (key.len() + value.len()) as u64;
+        self.min_seqno = self.min_seqno.min(seqno);
+        self.max_seqno = self.max_seqno.max(seqno);
+        Ok(())
+    }
+
+    /// What the file would have if the table were finished now, in bytes; a percent off at most.
+    pub fn estimated_bytes(&self) -> u64 {
+        let filter = self.hashes.len() * self.options.filter_bits_per_key / 8;
+        let block = if self.block.is_empty() { 0 } else { self.block.estimated_bytes() };
+        self.end() + (block + self.index.len() + filter + FOOTER_BYTES + 512) as u64
+    }
+
+    /// Entries added so far.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Writes what is left, the filter, the index, the properties and the footer, makes all of it
+    /// durable, and reads index, properties and footer back. The name is not durable yet: that takes
+    /// a sync of the directory.
+    ///
+    /// # Errors
+    /// `Error::Invalid` for a table without entries or bad options, `Error::Io` from the file,
+    /// `Error::Corrupt` if the file does not return what was written.
+    pub fn finish(mut self) -> Result<TableMeta> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if self.entries == 0 {
+            return Err(Error::invalid("a table needs at least one entry"));
+        }
+        self.finish_block()?;
+        self.index.add(&self.last_key, self.open_length);
+
+        let mut filter = Handle { offset: self.end(), length: 0 };
+        if self.options.filter_bits_per_key > 0 {
+            let payload = Filter::build(&self.hashes, self.options.filter_bits_per_key).encode();
+            seal_section(&mut self.chunk, &payload, self.seed, filter.offset);
+            filter.length = self.end() - filter.offset;
+        }
+        self.write_chunk()?;
+
+        // The rest is written and read back as one.
+        let start = self.end();
+        let mut tail = Vec::new();
+        let data_blocks = self.index.blocks();
+        let payload = std::mem::take(&mut self.index).finish();
+        seal_section(&mut tail, &payload, self.seed, start);
+        let index = Handle { offset: start, length: tail.len() as u64 };
+        let mut meta = TableMeta {
+            number: self.id.number,
+            unique_id: self.id.unique_id(),
+            file_bytes: 0,
+            raw_bytes: self.raw_bytes,
+            entries: self.entries,
+            tombstones: self.tombstones,
+            min_key: Bytes::copy_from_slice(&self.first_key),
+            max_key: Bytes::copy_from_slice(&self.last_key),
+            min_seqno: self.min_seqno,
+            max_seqno: self.max_seqno,
+        };
+        let payload = properties::encode(&meta, data_blocks, &self.options);
+        seal_section(&mut tail, &payload, self.seed, index.end());
+        let properties =
+            Handle { offset: index.end(), length: start + tail.len() as u64 - index.end() };
+        meta.file_bytes = properties.end() + FOOTER_BYTES as u64;
+        let footer = Footer {
+            properties,
+            index,
+            filter,
+            file_bytes: meta.file_bytes,
+            id: self.id,
+            features: self.features,
+        };
+        tail.extend_from_slice(&footer.encode());
+
+        let file = &self.file;
+        file.write_all_at(&tail, start).map_err(|e| Error::io_at("write", &self.path, start, e))?;
+        file.sync_all().map_err(|e| Error::io("sync", &self.path, e))?;
+        let mut again = vec![0; tail.len()];
+        let read = file
+            .read_at(&mut again, start)
+            .map_err(|e| Error::io_at("read", &self.path, start, e))?;
+        let length = file.len().map_err(|e| Error::io("stat", &self.path, e))?;
+        if read != tail.len() || again != tail || length != meta.file_bytes {
+            let what = "file does not return the index and footer just written";
+            return Err(Error::corrupt(&self.path, start, what));
+        }
+        Ok(meta)
+    }
+
+    /// Where the next block goes.
+    fn end(&self) -> u64 {
+        self.written + self.chunk.len() as u64
+    }
+
+    /// Indexes the block before `next_key`, if there is one.
+    fn close_separator(&mut self, next_key: &[u8]) {
+        if self.open_length > 0 {
+            separator(&self.last_key, next_key, &mut self.separator);
+            self.index.add(&self.separator, self.open_length);
+            self.open_length = 0;
+        }
+    }
+
+    /// Seals the current block and writes the chunk if it has grown large.
+    fn finish_block(&mut self) -> Result<()> {
+        let offset = self.end();
+        let raw = self.block.finish();
+        self.features |= seal(&mut self.chunk, raw, self.options.compression, self.seed, offset);
+        self.block.clear();
+        self.open_length = self.end() - offset;
+        debug_assert!(self.open_length > SEAL_BYTES as u64);
+        if self.chunk.len() >= CHUNK_BYTES {
+            self.write_chunk()?;
+        }
+        Ok(())
+    }
+
+    fn write_chunk(&mut self) -> Result<()> {
+        let (offset, length) = (self.written, self.chunk.len() as u64);
+        let done = self
+            .file
+            .write_all_at(&self.chunk, offset)
+            .and_then(|()| self.file.write_back(offset, length))
+            .map_err(|source| Error::io_at("write", &self.path, offset, source));
+        if let Err(error) = done {
+            self.failed = Some(error.duplicate());
+            return Err(error);
+        }
+        self.written += length;
+        self.chunk.clear();
+        Ok(())
+    }
+}

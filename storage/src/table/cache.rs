@@ -1,0 +1,193 @@
+//! The block cache: decoded data blocks of all tables, bounded in bytes.
+//!
+//! A hit takes a shared lock on one of several shards for the time of one hash lookup. A miss by a
+//! reader that may wait reads the block once for everybody who asks meanwhile. Errors are never kept:
+//! the next reader tries again.
+
+use super::block::Block;
+use crate::error::Result;
+use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult};
+use quick_cache::{OptionsBuilder, Weighter};
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What a cached block costs beside its bytes: the cache's own records and the allocation's header.
+const OVERHEAD_BYTES: u64 = 160;
+/// Shards are halved until each holds this much, so that a block is small against its shard.
+const SHARD_BYTES_MIN: u64 = 2 << 20;
+/// More shards than any plausible number of cores hammering the cache at once.
+const SHARDS_MAX: u64 = 64;
+/// Hits are counted in so many places, or counting would be the bottleneck.
+const HIT_COUNTERS: usize = 8;
+
+/// A block's name: the table's ordinal in this process (file numbers of two databases may be equal) and
+/// the block's position in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct BlockKey {
+    pub(super) table: u64,
+    pub(super) block: u64,
+}
+
+/// Data blocks that were read before, shared by all tables that were opened with it.
+pub struct BlockCache {
+    /// `None` if nothing is to be kept.
+    blocks: Option<Cache<BlockKey, Block, ByBytes, Mix>>,
+    capacity_bytes: u64,
+    hits: [HitCounter; HIT_COUNTERS],
+    misses: AtomicU64,
+    broken_filters: AtomicU64,
+}
+
+#[repr(align(64))]
+#[derive(Debug, Default)]
+struct HitCounter(AtomicU64);
+
+impl fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockCache")
+            .field("capacity_bytes", &self.capacity_bytes)
+            .field("used_bytes", &self.used_bytes())
+            .field("hits", &self.hits())
+            .field("misses", &self.misses())
+            .finish_non_exhaustive()
+    }
+}
+
+impl BlockCache {
+    /// A cache that holds up to `capacity_bytes` of blocks; 0 keeps nothing.
+    pub fn new(capacity_bytes: u64) -> Arc<Self> {
+        let blocks = (capacity_bytes > 0).then(|| {
+            let shards = (capacity_bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
+            // Rounding up, as the cache does, could undercut the smallest shard.
+            let shards = 1 << shards.ilog2();
+            let options = OptionsBuilder::new()
+                .shards(shards)
+                .estimated_items_capacity((capacity_bytes / 4096).max(1) as usize)
+                .weight_capacity(capacity_bytes)
+                .build()
+                .expect("both required options are set");
+            Cache::with_options(options, ByBytes, Mix, DefaultLifecycle::default())
+        });
+        Arc::new(Self {
+            blocks,
+            capacity_bytes,
+            hits: Default::default(),
+            misses: AtomicU64::new(0),
+            broken_filters: AtomicU64::new(0),
+        })
+    }
+
+    /// What the cache may hold, in bytes.
+    pub fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes
+    }
+
+    /// What the cache holds, in bytes, its own overhead included.
+    pub fn used_bytes(&self) -> u64 {
+        self.blocks.as_ref().map_or(0, Cache::weight)
+    }
+
+    /// Lookups that found their block, since the cache was made.
+    pub fn hits(&self) -> u64 {
+        self.hits.iter().map(|counter| counter.0.load(Relaxed)).sum()
+    }
+
+    /// Lookups that did not find their block, since the cache was made.
+    pub fn misses(&self) -> u64 {
+        self.misses.load(Relaxed)
+    }
+
+    /// Tables opened with this cache whose filter could not be read.
+    pub fn broken_filters(&self) -> u64 {
+        self.broken_filters.load(Relaxed)
+    }
+
+    pub(super) fn count_broken_filter(&self) {
+        self.broken_filters.fetch_add(1, Relaxed);
+    }
+
+    /// The block, if it is here. Never waits for a read in progress.
+    #[inline]
+    pub(super) fn get(&self, key: BlockKey) -> Option<Block> {
+        let block = self.blocks.as_ref().and_then(|blocks| blocks.get(&key));
+        if block.is_some() {
+            self.hits[key.block as usize % HIT_COUNTERS].0.fetch_add(1, Relaxed);
+        } else {
+            self.misses.fetch_add(1, Relaxed);
+        }
+        block
+    }
+
+    /// Keeps a block that was read without waiting.
+    pub(super) fn insert(&self, key: BlockKey, block: Block) {
+        if let Some(blocks) = &self.blocks {
+            blocks.insert(key, block);
+        }
+    }
+
+    /// The block, read by `read` if it is not here, after `get` has missed. Of several threads that
+    /// ask for one block at a time only one reads; the others wait. If that one fails, the next one
+    /// tries.
+    pub(super) fn get_or_read(
+        &self,
+        key: BlockKey,
+        read: impl FnOnce() -> Result<Block>,
+    ) -> Result<Block> {
+        let Some(blocks) = &self.blocks else { return read() };
+        match blocks.get_value_or_guard(&key, None) {
+            GuardResult::Value(block) => Ok(block),
+            GuardResult::Guard(guard) => {
+                let block = read()?;
+                // Refused if somebody put the block there meanwhile, which is as good.
+                let _ = guard.insert(block.clone());
+                Ok(block)
+            }
+            GuardResult::Timeout => read(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct ByBytes;
+
+impl Weighter<BlockKey, Block> for ByBytes {
+    fn weight(&self, _: &BlockKey, block: &Block) -> u64 {
+        block.bytes().len() as u64 + OVERHEAD_BYTES
+    }
+}
+
+/// Two folded multiplications: block keys are small numbers that nobody chooses with ill intent.
+#[derive(Clone, Debug)]
+struct Mix;
+
+#[derive(Debug)]
+struct Mixer(u64);
+
+impl BuildHasher for Mix {
+    type Hasher = Mixer;
+
+    fn build_hasher(&self) -> Mixer {
+        Mixer(0x9E37_79B9_7F4A_7C15)
+    }
+}
+
+impl Hasher for Mixer {
+    #[inline]
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word) * 0xD6E8_FEB8_6659_FD93;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

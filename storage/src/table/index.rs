@@ -1,0 +1,368 @@
+//! The index: which data block may hold a key. Decoded at open and kept in memory.
+//!
+//! ```text
+//! section payload   blocks u64 | one record per data block, in file order
+//! record            varint shared | varint unshared | separator[shared..] | varint block_length
+//! ```
+//!
+//! Data blocks fill the file from offset 0, so lengths (seals included) are enough. The *separator*
+//! of a block is at or after its last key and before the next block's first key, and as short as that
+//! allows; the last one is the table's last key. `shared` is in common with the separator before.
+//!
+//! In memory the first eight bytes of every separator, after the prefix that all of them share, are
+//! numbers (*heads*) in a tree of sixteen-wide nodes without pointers. Only separators whose head equals
+//! the wanted key's are compared byte by byte.
+
+use super::block::shared_len;
+use crate::codec::{Reader, put_varint};
+
+/// Heads per node: two cache lines, compared without branches.
+const FANOUT: usize = 16;
+
+/// Collects separators and block lengths while a table is written.
+#[derive(Debug, Default)]
+pub(super) struct IndexBuilder {
+    payload: Vec<u8>,
+    last: Vec<u8>,
+    blocks: u64,
+}
+
+impl IndexBuilder {
+    pub(super) fn new() -> Self {
+        Self { payload: vec![0; 8], ..Self::default() }
+    }
+
+    /// Adds the next block, which takes `length` bytes of the file.
+    pub(super) fn add(&mut self, separator: &[u8], length: u64) {
+        let shared = shared_len(&self.last, separator);
+        put_varint(&mut self.payload, shared as u64);
+        put_varint(&mut self.payload, (separator.len() - shared) as u64);
+        self.payload.extend_from_slice(&separator[shared..]);
+        put_varint(&mut self.payload, length);
+        self.last.truncate(shared);
+        self.last.extend_from_slice(&separator[shared..]);
+        self.blocks += 1;
+    }
+
+    /// Bytes collected so far.
+    pub(super) fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// How many blocks were added.
+    pub(super) fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// The section's payload.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.payload[..8].copy_from_slice(&self.blocks.to_le_bytes());
+        self.payload
+    }
+}
+
+/// Makes `out` a short key `s` with `before <= s < after`; `before < after`.
+pub(super) fn separator(before: &[u8], after: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    let at = shared_len(before, after);
+    if at == before.len() {
+        out.extend_from_slice(before);
+    } else if after.len() > at + 1 {
+        out.extend_from_slice(&after[..=at]);
+    } else if before[at] + 1 < after[at] {
+        out.extend_from_slice(&before[..=at]);
+        out[at] += 1;
+    } else {
+        // `after` ends right where it leaves `before`: stay below it and raise a later byte.
+        match before[at + 1..].iter().position(|&byte| byte != u8::MAX) {
+            Some(more) => {
+                let raised = at + 1 + more;
+                out.extend_from_slice(&before[..=raised]);
+                out[raised] += 1;
+            }
+            None => out.extend_from_slice(before),
+        }
+    }
+}
+
+/// All separators and block places of one table.
+#[derive(Debug)]
+pub(super) struct Index {
+    /// What all separators begin with.
+    prefix: Box<[u8]>,
+    /// `levels[0]` are the heads of all separators; each cell above is the largest head of a node
+    /// below. Every level is filled up to whole nodes with `u64::MAX`; the last one is one node.
+    levels: Vec<Vec<u64>>,
+    /// Separators in a row.
+    separators: Vec<u8>,
+    /// Where each separator begins in `separators`, and where the last one ends.
+    starts: Vec<u32>,
+    /// Where each block begins in the file, and where the last one ends.
+    offsets: Vec<u64>,
+}
+
+impl Index {
+    /// Reads a section's payload; the error says what is wrong with it.
+    pub(super) fn decode(payload: &[u8]) -> Result<Self, &'static str> {
+        const CUT: &str = "index is cut short";
+        let mut reader = Reader::new(payload);
+        let blocks = reader.u64().ok_or(CUT)?;
+        // A record takes at least four bytes, so that a lie about the count reserves nothing.
+        if blocks == 0 || blocks > reader.remaining() as u64 / 4 {
+            return Err("index has an impossible number of blocks");
+        }
+        let blocks = blocks as usize;
+        let mut separators = Vec::with_capacity(payload.len());
+        let mut starts = Vec::with_capacity(blocks + 1);
+        let mut offsets = Vec::with_capacity(blocks + 1);
+        offsets.push(0);
+        let (mut last, mut offset) = (0..0, 0_u64);
+        for _ in 0..blocks {
+            let shared = reader.varint().ok_or(CUT)?;
+            let suffix = reader.length_prefixed().ok_or(CUT)?;
+            let length = reader.varint().ok_or(CUT)?;
+            if shared > last.len() as u64 {
+                return Err("index separator shares more than there is");
+            }
+            let start = separators.len();
+            separators.extend_from_within(last.start..last.start + shared as usize);
+            separators.extend_from_slice(suffix);
+            if separators.len() > u32::MAX as usize {
+                return Err("index separators exceed 4 GiB");
+            }
+            if start > 0 && separators[start..] <= separators[last.clone()] {
+                return Err("index separators do not ascend");
+            }
+            if length > u64::from(u32::MAX) {
+                return Err("index names a block of more than 4 GiB");
+            }
+            starts.push(start as u32);
+            last = start..separators.len();
+            offset = offset.checked_add(length).ok_or("block lengths overflow")?;
+            offsets.push(offset);
+        }
+        if !reader.is_empty() {
+            return Err("index has bytes behind its last record");
+        }
+        starts.push(separators.len() as u32);
+        separators.shrink_to_fit();
+        let first = &separators[..starts[1] as usize];
+        let prefix = first[..shared_len(first, &separators[last])].into();
+        let mut index = Self { prefix, levels: Vec::new(), separators, starts, offsets };
+        index.build_levels();
+        Ok(index)
+    }
+
+    fn build_levels(&mut self) {
+        let heads = (0..self.len()).map(|i| head(&self.separator(i)[self.prefix.len()..]));
+        let mut level: Vec<u64> = heads.collect();
+        loop {
+            level.resize(level.len().next_multiple_of(FANOUT), u64::MAX);
+            level.shrink_to_fit();
+            let above: Vec<u64> = level.chunks_exact(FANOUT).map(|n| n[FANOUT - 1]).collect();
+            self.levels.push(level);
+            if above.len() == 1 {
+                return;
+            }
+            level = above;
+        }
+    }
+
+    /// How many data blocks there are, at least 1.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Where block `i` begins in the file, and its length with its seal.
+    #[inline]
+    pub(super) fn place(&self, i: usize) -> (u64, usize) {
+        let start = self.offsets[i];
+        (start, (self.offsets[i + 1] - start) as usize)
+    }
+
+    /// Where the last data block ends.
+    pub(super) fn data_end(&self) -> u64 {
+        self.offsets[self.len()]
+    }
+
+    /// How many blocks end at or before `offset`.
+    pub(super) fn blocks_ending_by(&self, offset: u64) -> usize {
+        self.offsets[1..].partition_point(|&end| end <= offset)
+    }
+
+    /// How many blocks begin before `offset`.
+    pub(super) fn blocks_starting_before(&self, offset: u64) -> usize {
+        self.offsets[..self.len()].partition_point(|&start| start < offset)
+    }
+
+    /// The separator of block `i`.
+    #[inline]
+    pub(super) fn separator(&self, i: usize) -> &[u8] {
+        &self.separators[self.starts[i] as usize..self.starts[i + 1] as usize]
+    }
+
+    /// The first block whose separator is at or after `key`, which is the only one that may hold it;
+    /// `len()` if the key is after all of them.
+    #[inline]
+    pub(super) fn lower_bound(&self, key: &[u8]) -> usize {
+        let Some(rest) = key.strip_prefix(&*self.prefix) else {
+            return if key < &*self.prefix { 0 } else { self.len() };
+        };
+        let wanted = head(rest);
+        let mut at = 0;
+        for level in self.levels.iter().rev() {
+            let Some(node) = level.get(at * FANOUT..).and_then(|n| n.first_chunk::<FANOUT>())
+            else {
+                // Everything above was smaller than `wanted`.
+                return self.len();
+            };
+            let smaller: usize = node.iter().map(|&head| usize::from(head < wanted)).sum();
+            at = at * FANOUT + smaller;
+        }
+        if self.levels[0].get(at).is_none_or(|&head| head != wanted) {
+            return at.min(self.len());
+        }
+        self.resolve_tie(key, wanted, at)
+    }
+
+    /// Among the separators from `at` on whose head is `wanted`, and the one after them.
+    #[cold]
+    fn resolve_tie(&self, key: &[u8], wanted: u64, at: usize) -> usize {
+        let heads = &self.levels[0][at.min(self.len())..self.len()];
+        let (mut lo, mut hi) = (at, at + heads.partition_point(|&head| head == wanted));
+        while lo < hi {
+            let middle = lo + (hi - lo) / 2;
+            if self.separator(middle) < key {
+                lo = middle + 1;
+            } else {
+                hi = middle;
+            }
+        }
+        lo.min(self.len())
+    }
+
+    /// Memory taken, in bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let heads: usize = self.levels.iter().map(Vec::len).sum();
+        heads * 8 + self.separators.len() + self.starts.len() * 4 + self.offsets.len() * 8
+    }
+}
+
+/// The first eight bytes as a number that orders like them; missing ones count as 0.
+#[inline]
+fn head(bytes: &[u8]) -> u64 {
+    if let Some(first) = bytes.first_chunk::<8>() {
+        return u64::from_be_bytes(*first);
+    }
+    let mut padded = [0; 8];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    u64::from_be_bytes(padded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(separators: &[Vec<u8>]) -> Index {
+        let mut builder = IndexBuilder::new();
+        for (i, separator) in separators.iter().enumerate() {
+            builder.add(separator, 100 + i as u64);
+        }
+        Index::decode(&builder.finish()).unwrap()
+    }
+
+    #[test]
+    fn separators_are_short_and_in_between() {
+        let cases: [(&[u8], &[u8], &[u8]); 9] = [
+            (b"abc", b"abd", b"abc\0"),
+            (b"apple", b"melon", b"m"),
+            (b"a", b"c", b"b"),
+            (b"a", b"b", b"a"),
+            (b"ab", b"abc", b"ab"),
+            (b"a\xFF\x01", b"b", b"a\xFF\x02"),
+            (b"a\xFF\xFF", b"b", b"a\xFF\xFF"),
+            (b"az", b"b", b"a{"),
+            (b"ab", b"b0", b"b"),
+        ];
+        let mut out = Vec::new();
+        for (before, after, want) in cases {
+            separator(before, after, &mut out);
+            assert!(before <= &out[..] && &out[..] < after, "{before:?} {out:?} {after:?}");
+            assert!(out.len() <= want.len(), "{before:?} {out:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn the_tree_agrees_with_a_linear_search() {
+        for count in [1, 2, 15, 16, 17, 255, 256, 257, 4097] {
+            for prefix in [&b""[..], b"user:", b"\xFF\xFF"] {
+                for tail in [&b""[..], b"-a-long-common-middle-"] {
+                    let key = |i: usize| {
+                        let number = (i as u32 * 3).to_be_bytes();
+                        [prefix, &[number[2]], tail, &number[..]].concat()
+                    };
+                    let mut separators: Vec<Vec<u8>> = (0..count).map(key).collect();
+                    separators.sort();
+                    let index = index(&separators);
+                    let mut probes = separators.clone();
+                    for separator in separators.iter().step_by(count / 16 + 1) {
+                        probes.push([separator, &b"\0"[..]].concat());
+                        probes.push(separator[..separator.len() - 1].to_vec());
+                        let mut next = separator.clone();
+                        *next.last_mut().unwrap() ^= 1;
+                        probes.push(next);
+                    }
+                    probes.extend([vec![], vec![0], b"user".to_vec(), b"user;".to_vec()]);
+                    probes.extend([vec![0xFF], vec![0xFF; 3], vec![0xFF; 40]]);
+                    for probe in probes {
+                        let want = separators.partition_point(|s| s < &probe);
+                        assert_eq!(index.lower_bound(&probe), want, "{count} {probe:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn heads_of_all_ones_are_not_mistaken_for_padding() {
+        let separators = [vec![0], vec![0xFF; 9], vec![0xFF; 10]];
+        let index = index(&separators);
+        assert_eq!(index.lower_bound(&[0xFF; 8]), 1);
+        assert_eq!(index.lower_bound(&[0xFF; 9]), 1);
+        assert_eq!(index.lower_bound(&[0xFF; 10]), 2);
+        assert_eq!(index.lower_bound(&[0xFF; 11]), 3);
+    }
+
+    #[test]
+    fn places_follow_each_other() {
+        let index = index(&[vec![1], vec![2], vec![3]]);
+        assert_eq!((index.place(0), index.place(2)), ((0, 100), (201, 102)));
+        assert_eq!(index.data_end(), 303);
+        assert_eq!(index.blocks_ending_by(200), 1);
+        assert_eq!(index.blocks_ending_by(201), 2);
+        assert_eq!(index.blocks_starting_before(201), 2);
+        assert_eq!(index.blocks_starting_before(202), 3);
+    }
+
+    #[test]
+    fn broken_indexes_are_refused() {
+        let mut builder = IndexBuilder::new();
+        builder.add(b"abc", 10);
+        builder.add(b"abd", 10);
+        let payload = builder.finish();
+        for cut in 0..payload.len() {
+            assert!(Index::decode(&payload[..cut]).is_err(), "{cut}");
+        }
+        let mut more = payload.clone();
+        more.push(0);
+        assert!(Index::decode(&more).is_err());
+        let mut huge = payload;
+        huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(Index::decode(&huge).is_err());
+        let mut descending = IndexBuilder::new();
+        descending.add(b"b", 10);
+        descending.add(b"a", 10);
+        assert!(Index::decode(&descending.finish()).is_err());
+    }
+}

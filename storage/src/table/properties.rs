@@ -1,0 +1,170 @@
+//! What a table says about itself: the facts the manifest repeats, and how it was written.
+//!
+//! ```text
+//! section payload   any number of: varint tag | varint length | bytes
+//! ```
+//!
+//! Numbers are little-endian `u64`s. A reader skips tags it does not know; every tag occurs at most
+//! once and every one below 32 must be there. Tags from 32 on are notes for people.
+
+use super::options::{Compression, TableOptions};
+use crate::codec::{Reader, put_length_prefixed, put_varint};
+use crate::filename::FileNumber;
+use crate::key::Seqno;
+use bytes::Bytes;
+
+/// What is known about a table without opening it. The manifest holds one per live table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableMeta {
+    /// The file number.
+    pub number: FileNumber,
+    /// 16 bytes that no other table has (`TableId::unique_id`).
+    pub unique_id: [u8; 16],
+    /// Length of the file in bytes.
+    pub file_bytes: u64,
+    /// Bytes of all keys and values.
+    pub raw_bytes: u64,
+    /// Entries, tombstones included.
+    pub entries: u64,
+    /// Entries that say "absent".
+    pub tombstones: u64,
+    /// The first key.
+    pub min_key: Bytes,
+    /// The last key.
+    pub max_key: Bytes,
+    /// The smallest seqno of any entry.
+    pub min_seqno: Seqno,
+    /// The largest seqno of any entry.
+    pub max_seqno: Seqno,
+}
+
+const NUMBER: u64 = 1;
+const UNIQUE_ID: u64 = 2;
+const RAW_BYTES: u64 = 3;
+const ENTRIES: u64 = 4;
+const TOMBSTONES: u64 = 5;
+const MIN_KEY: u64 = 6;
+const MAX_KEY: u64 = 7;
+const MIN_SEQNO: u64 = 8;
+const MAX_SEQNO: u64 = 9;
+const DATA_BLOCKS: u64 = 10;
+const REQUIRED_END: u64 = 11;
+const BLOCK_BYTES: u64 = 32;
+const RESTART_INTERVAL: u64 = 33;
+const FILTER_BITS_PER_KEY: u64 = 34;
+const COMPRESSION: u64 = 35;
+const COMPARATOR: u64 = 36;
+const CREATOR: u64 = 37;
+
+/// Changes with whoever changes what the builder writes, so that files can be told apart.
+const CREATOR_NAME: &[u8] = b"sluicedb table builder 1";
+
+/// The section's payload for a table with `meta` and `data_blocks`, written with `options`.
+pub(super) fn encode(meta: &TableMeta, data_blocks: u64, options: &TableOptions) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut put = |tag, bytes: &[u8]| {
+        put_varint(&mut out, tag);
+        put_length_prefixed(&mut out, bytes);
+    };
+    put(NUMBER, &meta.number.0.to_le_bytes());
+    put(UNIQUE_ID, &meta.unique_id);
+    put(RAW_BYTES, &meta.raw_bytes.to_le_bytes());
+    put(ENTRIES, &meta.entries.to_le_bytes());
+    put(TOMBSTONES, &meta.tombstones.to_le_bytes());
+    put(MIN_KEY, &meta.min_key);
+    put(MAX_KEY, &meta.max_key);
+    put(MIN_SEQNO, &meta.min_seqno.0.to_le_bytes());
+    put(MAX_SEQNO, &meta.max_seqno.0.to_le_bytes());
+    put(DATA_BLOCKS, &data_blocks.to_le_bytes());
+    put(BLOCK_BYTES, &(options.block_bytes as u64).to_le_bytes());
+    put(RESTART_INTERVAL, &(options.restart_interval as u64).to_le_bytes());
+    put(FILTER_BITS_PER_KEY, &(options.filter_bits_per_key as u64).to_le_bytes());
+    let compression = match options.compression {
+        Compression::None => "none".to_owned(),
+        Compression::Lz4 => "lz4".to_owned(),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd(level) => format!("zstd {level}"),
+    };
+    put(COMPRESSION, compression.as_bytes());
+    put(COMPARATOR, b"bytewise");
+    put(CREATOR, CREATOR_NAME);
+    out
+}
+
+/// Reads a section's payload: the table's facts and its number of data blocks. `file_bytes` comes
+/// from the footer. The error says what is wrong.
+pub(super) fn decode(payload: &[u8], file_bytes: u64) -> Result<(TableMeta, u64), String> {
+    let mut found: [Option<&[u8]>; REQUIRED_END as usize] = [None; _];
+    let mut reader = Reader::new(payload);
+    while !reader.is_empty() {
+        let mut record = || Some((reader.varint()?, reader.length_prefixed()?));
+        let (tag, bytes) = record().ok_or("properties are cut short")?;
+        if let Some(cell) = usize::try_from(tag).ok().and_then(|tag| found.get_mut(tag))
+            && cell.replace(bytes).is_some()
+        {
+            return Err(format!("property {tag} occurs twice"));
+        }
+    }
+    let bytes = |tag: u64| found[tag as usize].ok_or_else(|| format!("property {tag} is missing"));
+    let number = |tag| {
+        let bytes = <[u8; 8]>::try_from(bytes(tag)?);
+        bytes.map(u64::from_le_bytes).map_err(|_| format!("property {tag} is not a number"))
+    };
+    let meta = TableMeta {
+        number: FileNumber(number(NUMBER)?),
+        unique_id: bytes(UNIQUE_ID)?.try_into().map_err(|_| "unique id is not 16 bytes")?,
+        file_bytes,
+        raw_bytes: number(RAW_BYTES)?,
+        entries: number(ENTRIES)?,
+        tombstones: number(TOMBSTONES)?,
+        min_key: Bytes::copy_from_slice(bytes(MIN_KEY)?),
+        max_key: Bytes::copy_from_slice(bytes(MAX_KEY)?),
+        min_seqno: Seqno(number(MIN_SEQNO)?),
+        max_seqno: Seqno(number(MAX_SEQNO)?),
+    };
+    if meta.min_key > meta.max_key || meta.min_seqno > meta.max_seqno || meta.max_seqno > Seqno::MAX
+    {
+        return Err("properties contradict each other".to_owned());
+    }
+    Ok((meta, number(DATA_BLOCKS)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta() -> TableMeta {
+        TableMeta {
+            number: FileNumber(5),
+            unique_id: [9; 16],
+            file_bytes: 4711,
+            raw_bytes: 1000,
+            entries: 10,
+            tombstones: 1,
+            min_key: Bytes::from_static(b"a"),
+            max_key: Bytes::from_static(b"z"),
+            min_seqno: Seqno(3),
+            max_seqno: Seqno(12),
+        }
+    }
+
+    #[test]
+    fn properties_survive_a_round_trip_and_unknown_ones_are_skipped() {
+        let mut payload = encode(&meta(), 7, &TableOptions::default());
+        assert_eq!(decode(&payload, 4711), Ok((meta(), 7)));
+        put_varint(&mut payload, 1 << 40);
+        put_length_prefixed(&mut payload, b"from the future");
+        assert_eq!(decode(&payload, 4711), Ok((meta(), 7)));
+    }
+
+    #[test]
+    fn missing_doubled_and_absurd_properties_are_refused() {
+        let payload = encode(&meta(), 7, &TableOptions::default());
+        assert!(decode(&[], 1).unwrap_err().contains("missing"));
+        assert!(decode(&[&payload[..], &payload[..]].concat(), 1).unwrap_err().contains("twice"));
+        assert!(decode(&payload[..payload.len() - 1], 1).unwrap_err().contains("cut short"));
+        let backwards = TableMeta { min_key: Bytes::from_static(b"zz"), ..meta() };
+        let payload = encode(&backwards, 7, &TableOptions::default());
+        assert!(decode(&payload, 1).unwrap_err().contains("contradict"));
+    }
+}

@@ -1,0 +1,386 @@
+//! An open table: index and filter in memory, data blocks through the cache.
+
+use super::block::{Block, Broken, Slot};
+use super::cache::{BlockCache, BlockKey};
+use super::cursor::{CursorOptions, TableCursor};
+use super::filter::Filter;
+use super::footer::{FOOTER_BYTES, Footer, Handle};
+use super::index::Index;
+use super::options::TableId;
+use super::properties::{self, TableMeta};
+use super::seal::{Fault, Seed, Unsealed, unseal, unseal_section};
+use crate::error::{Error, Result};
+use crate::key::{Kind, Seqno};
+use crate::vfs::{File, Vfs};
+use bytes::Bytes;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What to do about a block that is not in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Give up with `Error::WouldBlock`. A block in the system's page cache still counts as in memory.
+    Never,
+    /// Read it, however long that takes; join a read in progress.
+    Allowed,
+}
+
+/// What a table says about a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// When it was written.
+    pub seqno: Seqno,
+    /// Put or delete.
+    pub kind: Kind,
+    /// The value; empty for a delete. Shares the block's memory if it is at least an eighth of it.
+    pub value: Bytes,
+}
+
+/// One open table. Immutable; all methods may be called from several threads.
+#[derive(Debug)]
+pub struct Table {
+    filter: Filter,
+    index: Index,
+    cache: Arc<BlockCache>,
+    /// The table's name in the cache.
+    ordinal: u64,
+    file: Arc<dyn File>,
+    seed: Seed,
+    path: PathBuf,
+    meta: TableMeta,
+    footer: Footer,
+    filter_broken: bool,
+}
+
+/// Ordinals of opened tables, of all databases in this process.
+static NEXT_ORDINAL: AtomicU64 = AtomicU64::new(0);
+
+impl Table {
+    /// Opens the table at `path` and loads its index and filter: disk work. A filter that cannot be
+    /// read is ignored, counted and logged; everything else that is wrong fails the call.
+    ///
+    /// # Errors
+    /// `Error::Missing` if there is no such file although `expected` says what should be in it;
+    /// `Error::Corrupt` if the file is not the table `id`, is damaged, or differs from `expected`;
+    /// `Error::Unsupported` if this build cannot read it; `Error::Io`.
+    pub fn open(
+        vfs: &Arc<dyn Vfs>,
+        path: PathBuf,
+        id: TableId,
+        expected: Option<&TableMeta>,
+        cache: Arc<BlockCache>,
+    ) -> Result<Arc<Self>> {
+        let file = vfs.open(&path).map_err(|source| {
+            if expected.is_some() && source.kind() == io::ErrorKind::NotFound {
+                Error::Missing { path: path.clone() }
+            } else {
+                Error::io("open", &path, source)
+            }
+        })?;
+        let seed = Seed::new(&id.unique_id());
+        let file_bytes = file.len().map_err(|source| Error::io("stat", &path, source))?;
+        let Some(footer_at) = file_bytes.checked_sub(FOOTER_BYTES as u64) else {
+            let what = format!("file of {file_bytes} bytes is too short for a table");
+            return Err(Error::corrupt(&path, 0, what));
+        };
+        let bytes = read(&*file, &path, footer_at, FOOTER_BYTES)?;
+        let bytes = bytes.as_slice().try_into().expect("as many bytes were asked for");
+        let footer = Footer::decode(bytes, &path, file_bytes, &id)?;
+
+        let payload = read_section(&*file, &path, seed, footer.properties)?;
+        let (meta, data_blocks) = properties::decode(&payload, file_bytes)
+            .map_err(|what| Error::corrupt(&path, footer.properties.offset, what))?;
+        let stranger = meta.number != id.number || meta.unique_id != id.unique_id();
+        if stranger || expected.is_some_and(|expected| *expected != meta) {
+            let what = match expected {
+                Some(expected) if !stranger => {
+                    format!("table is {meta:?}, but the manifest expects {expected:?}")
+                }
+                _ => format!("properties are those of table {}", meta.number),
+            };
+            return Err(Error::corrupt(&path, footer.properties.offset, what));
+        }
+
+        let payload = read_section(&*file, &path, seed, footer.index)?;
+        let index = Index::decode(&payload)
+            .map_err(|what| Error::corrupt(&path, footer.index.offset, what))?;
+        if index.data_end() != footer.filter.offset || index.len() as u64 != data_blocks {
+            let what = "index and data blocks do not fit each other";
+            return Err(Error::corrupt(&path, footer.index.offset, what));
+        }
+
+        let filter = match load_filter(&*file, &path, seed, footer.filter) {
+            Ok(filter) => Some(filter),
+            Err(error) => {
+                tracing::warn!(%error, "filter is ignored: absent keys will cost a block read");
+                cache.count_broken_filter();
+                None
+            }
+        };
+        Ok(Arc::new(Self {
+            filter_broken: filter.is_none(),
+            filter: filter.unwrap_or_else(Filter::everything),
+            index,
+            cache,
+            ordinal: NEXT_ORDINAL.fetch_add(1, Relaxed),
+            file,
+            seed,
+            path,
+            meta,
+            footer,
+        }))
+    }
+
+    /// What the table contains.
+    pub fn meta(&self) -> &TableMeta {
+        &self.meta
+    }
+
+    /// The file, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Was the filter unreadable when the table was opened?
+    pub fn filter_is_broken(&self) -> bool {
+        self.filter_broken
+    }
+
+    /// How many data blocks the table has.
+    pub fn data_blocks(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Memory that index and filter take as long as the table is open, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.index.memory_bytes() + self.filter.memory_bytes()
+    }
+
+    /// File bytes of the data blocks that lie wholly before `key`: a measure of how much is between
+    /// two keys. Memory only.
+    pub fn bytes_before(&self, key: &[u8]) -> u64 {
+        match self.index.lower_bound(key) {
+            i if i == self.index.len() => self.index.data_end(),
+            i => self.index.place(i).0,
+        }
+    }
+
+    /// A key that divides the table's data blocks at `numerator / denominator`, for choosing split
+    /// points. It need not be in the table.
+    ///
+    /// # Panics
+    /// If the fraction is not below 1.
+    pub fn key_at_fraction(&self, numerator: u64, denominator: u64) -> &[u8] {
+        assert!(numerator < denominator, "a fraction below 1");
+        let i = u128::from(numerator) * self.index.len() as u128 / u128::from(denominator);
+        self.index.separator(i as usize)
+    }
+
+    /// May the table have a key with this hash (`codec::hash64` of the key)? Memory only; "no" is
+    /// certain.
+    #[inline]
+    pub fn may_contain(&self, key_hash: u64) -> bool {
+        self.filter.may_contain(key_hash)
+    }
+
+    /// The entry of `key`, whose `codec::hash64` is `key_hash`; tombstones are found, too. At most one
+    /// block is looked at, and none if the filter says no.
+    ///
+    /// # Errors
+    /// `Error::WouldBlock` under `Wait::Never` if the block is not in memory; `Error::Io` or
+    /// `Error::Corrupt`, with file and offset, if it cannot be read.
+    #[inline]
+    pub fn get(&self, key: &[u8], key_hash: u64, wait: Wait) -> Result<Option<Found>> {
+        self.look_up(key, key_hash, wait, |block, index, slot| Found {
+            seqno: block.seqno(index),
+            kind: slot.kind,
+            value: block.value(slot.value..slot.end),
+        })
+    }
+
+    /// Like `get` without the value, which is not copied.
+    #[inline]
+    pub fn probe(&self, key: &[u8], key_hash: u64, wait: Wait) -> Result<Option<(Seqno, Kind)>> {
+        self.look_up(key, key_hash, wait, |block, index, slot| (block.seqno(index), slot.kind))
+    }
+
+    #[inline]
+    fn look_up<T>(
+        &self,
+        key: &[u8],
+        key_hash: u64,
+        wait: Wait,
+        make: impl FnOnce(&Block, u32, Slot) -> T,
+    ) -> Result<Option<T>> {
+        if !self.filter.may_contain(key_hash) {
+            return Ok(None);
+        }
+        let i = self.index.lower_bound(key);
+        if i == self.index.len() {
+            return Ok(None);
+        }
+        let block = self.block(i, wait, true)?;
+        match block.find(key, key_hash) {
+            Ok(Some((index, slot))) => Ok(Some(make(&block, index, slot))),
+            Ok(None) => Ok(None),
+            Err(broken) => Err(self.broken(i, broken)),
+        }
+    }
+
+    /// A cursor over all entries, tombstones included. It stands nowhere until a seek.
+    pub fn cursor(self: &Arc<Self>, how: CursorOptions) -> TableCursor {
+        TableCursor::new(Arc::clone(self), how)
+    }
+
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(super) fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    /// Block `i` from the cache.
+    #[inline]
+    pub(super) fn cached(&self, i: usize) -> Option<Block> {
+        self.cache.get(self.block_key(i))
+    }
+
+    /// Puts block `i` into the cache.
+    pub(super) fn cache(&self, i: usize, block: Block) {
+        self.cache.insert(self.block_key(i), block);
+    }
+
+    #[inline]
+    fn block_key(&self, i: usize) -> BlockKey {
+        BlockKey { table: self.ordinal, block: i as u64 }
+    }
+
+    /// Block `i` from the cache or the file.
+    #[inline]
+    pub(super) fn block(&self, i: usize, wait: Wait, fill_cache: bool) -> Result<Block> {
+        match self.cached(i) {
+            Some(block) => Ok(block),
+            None => self.fetch(i, wait, fill_cache),
+        }
+    }
+
+    /// Block `i`, which is not in the cache.
+    #[cold]
+    pub(super) fn fetch(&self, i: usize, wait: Wait, fill_cache: bool) -> Result<Block> {
+        match (wait, fill_cache) {
+            (Wait::Allowed, true) => {
+                self.cache.get_or_read(self.block_key(i), || self.read_block(i))
+            }
+            (Wait::Allowed, false) => self.read_block(i),
+            (Wait::Never, _) => {
+                let (offset, length) = self.index.place(i);
+                let mut sealed = vec![0; length];
+                if !self.try_read(&mut sealed, offset)? {
+                    return Err(Error::WouldBlock);
+                }
+                let block = self.open_block(i, sealed.into())?;
+                if fill_cache {
+                    self.cache(i, block.clone());
+                }
+                Ok(block)
+            }
+        }
+    }
+
+    /// Block `i` from the file, past the cache.
+    pub(super) fn read_block(&self, i: usize) -> Result<Block> {
+        let (offset, length) = self.index.place(i);
+        let sealed = read(&*self.file, &self.path, offset, length)?;
+        self.open_block(i, sealed.into())
+    }
+
+    /// Fills `buffer` from `offset`; false if that would take a disk read.
+    pub(super) fn try_read(&self, buffer: &mut [u8], offset: u64) -> Result<bool> {
+        self.file
+            .try_read_exact_at(buffer, offset)
+            .map_err(|source| Error::io_at("read", &self.path, offset, source))
+    }
+
+    /// Fills `buffer` from `offset`, which lies inside the file.
+    pub(super) fn read_into(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        read_into(&*self.file, &self.path, offset, buffer)
+    }
+
+    /// Checks and decodes block `i`, which was read as `sealed`; shares the bytes if it is not
+    /// compressed.
+    #[inline]
+    pub(super) fn open_block(&self, i: usize, sealed: Bytes) -> Result<Block> {
+        let (offset, _) = self.index.place(i);
+        let raw = match unseal(&sealed, self.seed, offset) {
+            Ok(Unsealed::Raw(length)) => {
+                let mut sealed = sealed;
+                sealed.truncate(length);
+                sealed
+            }
+            Ok(Unsealed::Inflated(raw)) => raw.into(),
+            Err(fault) => return Err(refuse(&self.path, offset, fault)),
+        };
+        Block::parse(raw).map_err(|broken| self.broken(i, broken))
+    }
+
+    /// The error for something wrong inside block `i`.
+    #[cold]
+    pub(super) fn broken(&self, i: usize, broken: Broken) -> Error {
+        Error::corrupt(&self.path, self.index.place(i).0, broken.0)
+    }
+
+    /// The payload of a section, read afresh.
+    pub(super) fn section(&self, handle: Handle) -> Result<Vec<u8>> {
+        read_section(&*self.file, &self.path, self.seed, handle)
+    }
+
+    /// The filter, read afresh.
+    pub(super) fn filter_afresh(&self) -> Result<Filter> {
+        load_filter(&*self.file, &self.path, self.seed, self.footer.filter)
+    }
+}
+
+fn load_filter(file: &dyn File, path: &Path, seed: Seed, handle: Handle) -> Result<Filter> {
+    if handle.length == 0 {
+        return Ok(Filter::everything());
+    }
+    let payload = read_section(file, path, seed, handle)?;
+    Filter::decode(&payload).map_err(|what| Error::corrupt(path, handle.offset, what))
+}
+
+/// Reads and opens a section. Its length was checked against the file's.
+fn read_section(file: &dyn File, path: &Path, seed: Seed, handle: Handle) -> Result<Vec<u8>> {
+    let sealed = read(file, path, handle.offset, handle.length as usize)?;
+    unseal_section(&sealed, seed, handle.offset).map_err(|(at, fault)| refuse(path, at, fault))
+}
+
+fn read(file: &dyn File, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
+    let mut buffer = vec![0; length];
+    read_into(file, path, offset, &mut buffer)?;
+    Ok(buffer)
+}
+
+fn read_into(file: &dyn File, path: &Path, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    let read = file
+        .read_at(buffer, offset)
+        .map_err(|source| Error::io_at("read", path, offset, source))?;
+    if read != buffer.len() {
+        let what = format!("file ends after {read} of {} bytes", buffer.len());
+        return Err(Error::corrupt(path, offset, what));
+    }
+    Ok(())
+}
+
+#[cold]
+fn refuse(path: &Path, offset: u64, fault: Fault) -> Error {
+    match fault {
+        Fault::Corrupt(what) => Error::corrupt(path, offset, what),
+        Fault::Unsupported(what) => {
+            let what = format!("{what} (at offset {offset})");
+            Error::Unsupported { path: path.to_owned(), what }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What stands behind every block: codec, raw length and a checksum that only fits here.
+//!
+//! ```text
+//! | payload, perhaps compressed | codec u8 | raw_len u32 | crc u32 |
+//! ```
+//!
+//! The crc covers payload, codec and raw length. It is seeded with the file's unique id and the
+//! block's offset, so that a block of another file, or from another place in this one, never passes.
+//!
+//! A *section* (filter, index, properties) is a byte string cut into pieces of at most
+//! `PIECE_BYTES`, each stored uncompressed and sealed by itself.
+
+use super::options::Compression;
+use crate::codec::{Reader, crc_seeded};
+
+/// Bytes that a seal adds to a payload.
+pub(super) const SEAL_BYTES: usize = 1 + 4 + 4;
+/// The longest block that may be compressed: what a reader would allocate on a block's word.
+pub(super) const INFLATED_BYTES_MAX: usize = 32 << 20;
+/// Payload bytes in all pieces of a section but the last, which has 1 to this many.
+pub(super) const PIECE_BYTES: usize = 8 << 20;
+
+const RAW: u8 = 0;
+const LZ4: u8 = 1;
+const ZSTD: u8 = 2;
+
+/// Feature bits that a reader must know, one per codec that was really used.
+pub(super) const FEATURE_LZ4: u64 = 1;
+/// See `FEATURE_LZ4`.
+pub(super) const FEATURE_ZSTD: u64 = 2;
+/// The feature bits that this build can read.
+pub(super) const FEATURES_KNOWN: u64 =
+    FEATURE_LZ4 | if cfg!(feature = "zstd") { FEATURE_ZSTD } else { 0 };
+
+/// The part of the checksums' seed that belongs to the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seed(u32);
+
+impl Seed {
+    /// The seed of the file with this id.
+    pub(super) fn new(unique_id: &[u8; 16]) -> Self {
+        Self(crc_seeded(0, unique_id))
+    }
+
+    #[inline]
+    fn at(self, offset: u64) -> u32 {
+        crc_seeded(self.0, &offset.to_le_bytes())
+    }
+}
+
+/// Why a sealed block cannot be used.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The bytes are wrong.
+    Corrupt(String),
+    /// The bytes are right, but this build lacks a codec.
+    Unsupported(&'static str),
+}
+
+/// What was inside a seal.
+#[derive(Debug)]
+pub(super) enum Unsealed {
+    /// The payload is the first so many bytes.
+    Raw(usize),
+    /// The payload was compressed; here it is.
+    Inflated(Vec<u8>),
+}
+
+/// Appends `raw`, compressed where that pays, and its seal to `out`; the block begins at `offset` of
+/// the file. Returns the feature bits a reader needs.
+pub(super) fn seal(
+    out: &mut Vec<u8>,
+    raw: &[u8],
+    compression: Compression,
+    seed: Seed,
+    offset: u64,
+) -> u64 {
+    let start = out.len();
+    let codec = if raw.len() <= INFLATED_BYTES_MAX { compress(out, raw, compression) } else { RAW };
+    if codec == RAW {
+        out.truncate(start);
+        out.extend_from_slice(raw);
+    }
+    out.push(codec);
+    let raw_len = u32::try_from(raw.len()).expect("limits keep an entry below 4 GiB");
+    out.extend_from_slice(&raw_len.to_le_bytes());
+    let crc = crc_seeded(seed.at(offset), &out[start..]);
+    out.extend_from_slice(&crc.to_le_bytes());
+    match codec {
+        LZ4 => FEATURE_LZ4,
+        ZSTD => FEATURE_ZSTD,
+        _ => 0,
+    }
+}
+
+/// Appends the compressed form of `raw`; returns `RAW` if there is none or it is not worth it.
+fn compress(out: &mut Vec<u8>, raw: &[u8], compression: Compression) -> u8 {
+    let start = out.len();
+    let worth = raw.len() - raw.len() / 8;
+    match compression {
+        Compression::None => RAW,
+        Compression::Lz4 => {
+            out.resize(start + lz4_flex::block::get_maximum_output_size(raw.len()), 0);
+            match lz4_flex::block::compress_into(raw, &mut out[start..]) {
+                Ok(length) if length < worth => {
+                    out.truncate(start + length);
+                    LZ4
+                }
+                _ => RAW,
+            }
+        }
+        #[cfg(feature = "zstd")]
+        Compression::Zstd(level) => {
+            out.resize(start + worth, 0);
+            match zstd::bulk::compress_to_buffer(raw, &mut out[start..], level) {
+                Ok(length) if length < worth => {
+                    out.truncate(start + length);
+                    ZSTD
+                }
+                _ => RAW,
+            }
+        }
+    }
+}
+
+/// Checks the seal of `sealed`, which was read at `offset`, and opens it.
+pub(super) fn unseal(sealed: &[u8], seed: Seed, offset: u64) -> Result<Unsealed, Fault> {
+    let corrupt = |what: String| Err(Fault::Corrupt(what));
+    let Some(payload_len) = sealed.len().checked_sub(SEAL_BYTES) else {
+        return corrupt(format!("block of {} bytes is too short", sealed.len()));
+    };
+    let (covered, stored) = sealed.split_at(payload_len + 5);
+    let (payload, fields) = covered.split_at(payload_len);
+    let computed = crc_seeded(seed.at(offset), covered);
+    let stored = Reader::new(stored).u32().expect("the seal has four bytes behind the fields");
+    if computed != stored {
+        return corrupt(format!("block checksum is {computed:#010x}, expected {stored:#010x}"));
+    }
+    let codec = fields[0];
+    let raw_len = Reader::new(&fields[1..]).u32().expect("four bytes are left") as usize;
+    match codec {
+        RAW if raw_len == payload_len => Ok(Unsealed::Raw(payload_len)),
+        RAW => corrupt(format!("block has {payload_len} bytes, expected {raw_len}")),
+        LZ4 | ZSTD if raw_len > INFLATED_BYTES_MAX => {
+            corrupt(format!("compressed block claims {raw_len} bytes"))
+        }
+        LZ4 => {
+            let mut raw = vec![0; raw_len];
+            match lz4_flex::block::decompress_into(payload, &mut raw) {
+                Ok(length) if length == raw_len => Ok(Unsealed::Inflated(raw)),
+                Ok(length) => corrupt(format!("block inflates to {length}, expected {raw_len}")),
+                Err(error) => corrupt(format!("block does not inflate: {error}")),
+            }
+        }
+        #[cfg(feature = "zstd")]
+        ZSTD => {
+            let mut raw = vec![0; raw_len];
+            match zstd::bulk::decompress_to_buffer(payload, &mut raw[..]) {
+                Ok(length) if length == raw_len => Ok(Unsealed::Inflated(raw)),
+                Ok(length) => corrupt(format!("block inflates to {length}, expected {raw_len}")),
+                Err(error) => corrupt(format!("block does not inflate: {error}")),
+            }
+        }
+        #[cfg(not(feature = "zstd"))]
+        ZSTD => Err(Fault::Unsupported("block is zstd, but the feature zstd is off in this build")),
+        other => corrupt(format!("block has unknown codec {other}")),
+    }
+}
+
+/// Appends the pieces of a section that begins at `offset` of the file.
+pub(super) fn seal_section(out: &mut Vec<u8>, payload: &[u8], seed: Seed, offset: u64) {
+    assert!(!payload.is_empty(), "a section has at least its header");
+    let start = out.len();
+    for piece in payload.chunks(PIECE_BYTES) {
+        let at = offset + (out.len() - start) as u64;
+        seal(out, piece, Compression::None, seed, at);
+    }
+}
+
+/// Opens the pieces of a section in place of `sealed`. The error comes with the offset of the piece.
+pub(super) fn unseal_section(
+    sealed: &[u8],
+    seed: Seed,
+    offset: u64,
+) -> Result<Vec<u8>, (u64, Fault)> {
+    let mut payload = Vec::with_capacity(sealed.len());
+    let mut at = offset;
+    for piece in sealed.chunks(PIECE_BYTES + SEAL_BYTES) {
+        match unseal(piece, seed, at) {
+            Ok(Unsealed::Raw(length)) => payload.extend_from_slice(&piece[..length]),
+            Ok(Unsealed::Inflated(_)) => {
+                return Err((at, Fault::Corrupt("section piece is compressed".to_owned())));
+            }
+            Err(fault) => return Err((at, fault)),
+        }
+        at += piece.len() as u64;
+    }
+    Ok(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(sealed: &[u8], seed: Seed, offset: u64) -> Option<Vec<u8>> {
+        match unseal(sealed, seed, offset) {
+            Ok(Unsealed::Raw(length)) => Some(sealed[..length].to_vec()),
+            Ok(Unsealed::Inflated(raw)) => Some(raw),
+            Err(_) => None,
+        }
+    }
+
+    fn compressions() -> Vec<Compression> {
+        vec![
+            Compression::None,
+            Compression::Lz4,
+            #[cfg(feature = "zstd")]
+            Compression::Zstd(3),
+        ]
+    }
+
+    #[test]
+    fn sealed_blocks_open_only_in_their_place() {
+        let (here, elsewhere) = (Seed::new(&[1; 16]), Seed::new(&[2; 16]));
+        for compression in compressions() {
+            for raw in [vec![7; 4000], (0..=255).collect::<Vec<u8>>(), vec![]] {
+                let mut sealed = b"before".to_vec();
+                seal(&mut sealed, &raw, compression, here, 42);
+                let sealed = &sealed[6..];
+                assert_eq!(open(sealed, here, 42), Some(raw), "{compression:?}");
+                assert_eq!(open(sealed, here, 43), None);
+                assert_eq!(open(sealed, elsewhere, 42), None);
+            }
+        }
+    }
+
+    #[test]
+    fn any_changed_bit_is_noticed() {
+        let seed = Seed::new(&[1; 16]);
+        for compression in compressions() {
+            let mut sealed = Vec::new();
+            seal(&mut sealed, &b"abcabcab".repeat(40), compression, seed, 0);
+            for at in 0..sealed.len() * 8 {
+                let mut changed = sealed.clone();
+                changed[at / 8] ^= 1 << (at % 8);
+                assert_eq!(open(&changed, seed, 0), None, "bit {at}");
+            }
+            for cut in 0..sealed.len() {
+                assert_eq!(open(&sealed[..cut], seed, 0), None, "cut {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_blocks_that_shrink_by_an_eighth_are_compressed() {
+        let seed = Seed::new(&[1; 16]);
+        let mut noise = Vec::new();
+        for i in 0..500_u64 {
+            noise.extend(crate::codec::hash64(&i.to_le_bytes()).to_le_bytes());
+        }
+        for compression in compressions() {
+            let mut sealed = Vec::new();
+            assert_eq!(seal(&mut sealed, &noise, compression, seed, 0), 0);
+            assert_eq!(sealed.len(), noise.len() + SEAL_BYTES);
+        }
+        let mut sealed = Vec::new();
+        assert_eq!(seal(&mut sealed, &[0; 4096], Compression::Lz4, seed, 0), FEATURE_LZ4);
+        assert!(sealed.len() < 200);
+    }
+
+    #[test]
+    fn a_lying_raw_length_allocates_nothing_and_is_refused() {
+        let seed = Seed::new(&[1; 16]);
+        for (codec, raw_len) in [(RAW, 5_u32), (LZ4, u32::MAX), (LZ4, 5), (ZSTD, u32::MAX), (9, 4)]
+        {
+            let mut sealed = vec![1, 2, 3, 4, codec];
+            sealed.extend(raw_len.to_le_bytes());
+            let crc = crc_seeded(seed.at(0), &sealed);
+            sealed.extend(crc.to_le_bytes());
+            assert!(unseal(&sealed, seed, 0).is_err(), "{codec} {raw_len}");
+        }
+    }
+
+    #[test]
+    fn sections_of_any_length_survive_a_round_trip() {
+        let seed = Seed::new(&[1; 16]);
+        for length in [1, 100, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES] {
+            let payload = vec![3; length];
+            let mut sealed = Vec::new();
+            seal_section(&mut sealed, &payload, seed, 1000);
+            let pieces = length.div_ceil(PIECE_BYTES);
+            assert_eq!(sealed.len(), length + pieces * SEAL_BYTES);
+            assert_eq!(unseal_section(&sealed, seed, 1000).unwrap(), payload);
+            assert!(unseal_section(&sealed, seed, 1001).is_err());
+        }
+    }
+}

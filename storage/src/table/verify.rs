@@ -1,0 +1,166 @@
+//! Checks a whole table against itself: disk work, past the cache.
+
+use super::block::BlockCursor;
+use super::index::Index;
+use super::properties;
+use super::reader::Table;
+use crate::codec::hash64;
+use crate::error::Error;
+use crate::key::{Kind, Seqno};
+
+/// What a verification has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Data blocks whose checksum was right.
+    pub blocks: u64,
+    /// Entries in those blocks.
+    pub entries: u64,
+    /// Errors handed to the callback.
+    pub errors: u64,
+}
+
+/// Running totals, to be compared with the properties.
+#[derive(Debug, Default)]
+struct Totals {
+    raw_bytes: u64,
+    tombstones: u64,
+    min_seqno: Option<Seqno>,
+    max_seqno: Option<Seqno>,
+    last_key: Vec<u8>,
+    denied: u64,
+}
+
+impl Table {
+    /// Reads every byte of the file once: all checksums, keys strictly ascending within and across
+    /// blocks, separators between their blocks, counts and bounds as the properties say, every key in
+    /// the filter. Each problem goes to `each`, and the check goes on behind it.
+    pub fn verify(&self, each: &mut dyn FnMut(Error)) -> VerifyReport {
+        let mut report = VerifyReport::default();
+        let mut errors = 0;
+        let mut tell = |error| {
+            errors += 1;
+            each(error);
+        };
+        self.verify_sections(&mut tell);
+        let filter = match self.filter_afresh() {
+            Ok(filter) => Some(filter),
+            Err(error) => {
+                tell(error);
+                None
+            }
+        };
+        let mut totals = Totals::default();
+        let mut complete = true;
+        for i in 0..self.index().len() {
+            let offset = self.index().place(i).0;
+            let wrong = |what: &str| Error::corrupt(self.path(), offset, what);
+            let block = match self.read_block(i) {
+                Ok(block) => block,
+                Err(error) => {
+                    complete = false;
+                    tell(error);
+                    continue;
+                }
+            };
+            report.blocks += 1;
+            let count = block.count();
+            let mut cursor = BlockCursor::new();
+            let mut step = cursor.enter_first(block.clone()).map(|()| true);
+            let mut first = true;
+            while step == Ok(true) {
+                report.entries += 1;
+                let (key, seqno) = (cursor.key(), cursor.seqno());
+                if !totals.last_key.is_empty() && key <= &totals.last_key[..] {
+                    tell(wrong("keys do not ascend"));
+                }
+                if first && i > 0 && key <= self.index().separator(i - 1) {
+                    tell(wrong("first key is not after the separator before"));
+                }
+                first = false;
+                if cursor.kind() == Kind::Delete && !cursor.value().is_empty() {
+                    tell(wrong("a delete has a value"));
+                }
+                let hash = hash64(key);
+                if filter.as_ref().is_some_and(|filter| !filter.may_contain(hash)) {
+                    totals.denied += 1;
+                }
+                if !matches!(block.find(key, hash), Ok(Some(_))) {
+                    tell(wrong("a key is not found by its tag"));
+                }
+                totals.raw_bytes += (key.len() + cursor.value().len()) as u64;
+                totals.tombstones += u64::from(cursor.kind() == Kind::Delete);
+                totals.min_seqno = Some(totals.min_seqno.map_or(seqno, |min| min.min(seqno)));
+                totals.max_seqno = totals.max_seqno.max(Some(seqno));
+                totals.last_key.clear();
+                totals.last_key.extend_from_slice(key);
+                step = cursor.next();
+            }
+            if let Err(broken) = step {
+                complete = false;
+                tell(self.broken(i, broken));
+            }
+            if totals.last_key[..] > *self.index().separator(i) {
+                tell(wrong("last key is after the block's separator"));
+            }
+            if count == 0 {
+                tell(wrong("block has no entries"));
+            }
+            if i == 0 {
+                let mut first = BlockCursor::new();
+                if first.enter_first(block).is_ok() && first.key() != self.meta().min_key {
+                    tell(wrong("first key is not the one the properties name"));
+                }
+            }
+        }
+        if complete {
+            self.verify_totals(&totals, report.entries, &mut tell);
+        }
+        report.errors = errors;
+        report
+    }
+
+    /// Index and properties as they are on disk now.
+    fn verify_sections(&self, tell: &mut dyn FnMut(Error)) {
+        let footer = *self.footer();
+        let index = self.section(footer.index).and_then(|payload| {
+            Index::decode(&payload)
+                .map_err(|what| Error::corrupt(self.path(), footer.index.offset, what))
+        });
+        if let Err(error) = index {
+            tell(error);
+        }
+        let at = footer.properties.offset;
+        let meta = self.section(footer.properties).and_then(|payload| {
+            properties::decode(&payload, footer.file_bytes)
+                .map_err(|what| Error::corrupt(self.path(), at, what))
+        });
+        match meta {
+            Ok((meta, _)) if meta == *self.meta() => {}
+            Ok(_) => {
+                tell(Error::corrupt(self.path(), at, "properties have changed since the open"));
+            }
+            Err(error) => tell(error),
+        }
+    }
+
+    fn verify_totals(&self, totals: &Totals, entries: u64, tell: &mut dyn FnMut(Error)) {
+        let meta = self.meta();
+        let at = self.footer().properties.offset;
+        let mut same = |name: &str, found: u64, stated: u64| {
+            if found != stated {
+                let what = format!("{name}: found {found}, properties say {stated}");
+                tell(Error::corrupt(self.path(), at, what));
+            }
+        };
+        same("entries", entries, meta.entries);
+        same("tombstones", totals.tombstones, meta.tombstones);
+        same("raw bytes", totals.raw_bytes, meta.raw_bytes);
+        same("min seqno", totals.min_seqno.unwrap_or_default().0, meta.min_seqno.0);
+        same("max seqno", totals.max_seqno.unwrap_or_default().0, meta.max_seqno.0);
+        same("keys that the filter denies", totals.denied, 0);
+        if totals.last_key[..] != meta.max_key[..] {
+            let what = "last key is not the one the properties name";
+            tell(Error::corrupt(self.path(), at, what));
+        }
+    }
+}
