@@ -100,7 +100,9 @@ impl Filter {
         if probes == 0 || probes > PROBES_MAX as u64 {
             return Err("filter has an impossible number of probes");
         }
-        if lines == 0 || !bytes.len().is_multiple_of(LINE_BYTES) || lines != (bytes.len() / LINE_BYTES) as u64
+        if lines == 0
+            || !bytes.len().is_multiple_of(LINE_BYTES)
+            || lines != (bytes.len() / LINE_BYTES) as u64
         {
             return Err("filter does not have the length it names");
         }
