@@ -1,1 +1,94 @@
-//! (module wal)
+//! The log: what was acknowledged before it reached a table.
+//!
+//! ```text
+//! segment  := header page (4096 bytes) | record* | zeros, or what a former life of the file left
+//! record   := header (24 bytes) | payload | zeros up to a multiple of 8
+//! ```
+//!
+//! Words used here:
+//! * A *segment* is one `.wal` file of fixed length. It is prepared ahead (allocated, zeroed or
+//!   recycled, synced, its name durable) as a *spare*, so that committing only overwrites bytes that
+//!   already belong to it. A `.wal` file without a valid header page *is* an unused spare.
+//! * A record goes into the file on one of two *paths*: stored through the segment's mapping
+//!   (`AppendPath::Mapped`), or *staged* in memory for the next sync group. Both draw their offsets
+//!   from one order, and no record ever reaches the file before its predecessors did.
+//! * A *sync group* is what the WAL thread makes durable at once: usually one write and one sync.
+//! * Every record *vouches*: its `synced_to` says up to where its segment was known to be durable
+//!   when it was encoded. Damage below a vouched point is corruption and is refused; damage above it
+//!   is the torn tail of an unclean stop and is cut.
+//!
+//! Guarantees: a process killed at any instant loses no record that was reported as being in the
+//! file; a power cut loses no record at or below a successful sync; what is replayed is a prefix of
+//! what was appended; records of another database, another segment, another offset or a former life
+//! of a recycled file are never replayed.
+//!
+//! Not here: who stamps sequence numbers, who waits for what, when a segment is obsolete (the WAL
+//! writer and the version manager decide), and any thread. Byte-exact pictures: `docs/format.md`.
+
+mod group;
+mod header;
+mod reader;
+mod record;
+mod spare;
+mod window;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use crate::filename::FileNumber;
+use crate::key::Seqno;
+use std::path::PathBuf;
+
+pub use group::SyncGroup;
+pub use reader::{RecoveryReport, TailReason, replay};
+pub use spare::{Spare, prepare_spare, recycle, remove};
+pub use writer::{AppendPath, Appended, LogWriter, segment_bytes_needed};
+
+/// Whose log it is. Part of every checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogIdentity {
+    /// The database's random id.
+    pub db_id: [u8; 16],
+}
+
+/// What a segment's header says about the segment before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Predecessor {
+    /// The log begins here: a new database, or everything older was made durable elsewhere.
+    Barrier,
+    /// The segment continues another one.
+    Follows(Link),
+}
+
+/// How the previous segment ended, as known when its successor was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The previous segment.
+    pub number: FileNumber,
+    /// Offset just after its last record.
+    pub final_length: u64,
+    /// Offset up to which it was known durable at that moment; at most `final_length`.
+    pub synced_length: u64,
+    /// The last sequence number in or before it.
+    pub last_seqno: Seqno,
+    /// Rolling digest over the checksums of all its records.
+    pub digest: u64,
+}
+
+/// A segment that will never be appended to again. Obsolete, and thus ready for `recycle` or
+/// `remove`, once every range's unflushed data is newer than `last_seqno` and the manifest's log
+/// floor is durably above `number` (INVARIANT(watermark-at-seal) is upheld by the caller).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedSegment {
+    /// Its number.
+    pub number: FileNumber,
+    /// Its file.
+    pub path: PathBuf,
+    /// The sequence number its first record has or could have had.
+    pub first_seqno: Seqno,
+    /// The last sequence number in or before it.
+    pub last_seqno: Seqno,
+    /// Length of the file.
+    pub bytes: u64,
+}

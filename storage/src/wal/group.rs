@@ -1,0 +1,106 @@
+//! A sync group: what the WAL thread makes durable at once while the next group forms.
+//!
+//! It owns the bytes and file handles it needs, so the writer's seat is free while it works. Write,
+//! tell the writer; sync, tell the writer. Nothing here changes the writer.
+
+use super::SealedSegment;
+use super::spare::SegmentFile;
+use crate::error::{Error, Result};
+use crate::key::Seqno;
+use std::fmt;
+use std::sync::Arc;
+
+/// Staged bytes and where they belong.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    pub(super) segment: Arc<SegmentFile>,
+    pub(super) offset: u64,
+    pub(super) bytes: Arc<Vec<u8>>,
+}
+
+/// A segment to sync.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) segment: Arc<SegmentFile>,
+    /// Offset up to which the sync makes it durable.
+    pub(super) upto: u64,
+    /// All of it was durable before; it is here to be unmapped off the seat.
+    pub(super) durable: bool,
+}
+
+/// Everything that was appended before `LogWriter::take_group` and had not been taken yet.
+///
+/// Groups are written and synced in the order they were taken.
+pub struct SyncGroup {
+    pub(super) id: u64,
+    pub(super) runs: Vec<Run>,
+    /// Oldest segment first.
+    pub(super) targets: Vec<Target>,
+    pub(super) sealed: Vec<SealedSegment>,
+    pub(super) upto: Seqno,
+}
+
+impl SyncGroup {
+    /// The last sequence number at or before the end of the group: durable once `sync` succeeded.
+    pub fn upto(&self) -> Seqno {
+        self.upto
+    }
+
+    /// Is there nothing to do?
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.targets.is_empty()
+    }
+
+    /// Staged bytes in it.
+    pub fn staged_bytes(&self) -> usize {
+        self.runs.iter().map(|run| run.bytes.len()).sum()
+    }
+
+    /// The segments that got their last byte in this group; they are complete once it is synced.
+    pub fn sealed(&self) -> &[SealedSegment] {
+        &self.sealed
+    }
+
+    /// Writes the staged bytes into their files: one system call, or one per segment after a
+    /// rotation. After success, and `LogWriter::written`, everything in the group survives the death
+    /// of the process. Repeatable: it writes the same bytes to the same places.
+    ///
+    /// # Errors
+    /// `Io`, naming file and offset.
+    pub fn write(&self) -> Result<()> {
+        for run in &self.runs {
+            let segment = &run.segment;
+            segment
+                .file
+                .write_all_at(&run.bytes, run.offset)
+                .map_err(|e| Error::io_at("write", &segment.path, run.offset, e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything in the group durable, older segments before newer ones. Call it after
+    /// `write` succeeded.
+    ///
+    /// # Errors
+    /// `Io`, naming the file. Final: a failed sync must not be repeated on the same handle, and
+    /// nothing newer may be synced after it.
+    pub fn sync(&self) -> Result<()> {
+        // Order matters: a record vouches for every older segment once its own is synced.
+        for target in self.targets.iter().filter(|target| !target.durable) {
+            let segment = &target.segment;
+            segment.file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SyncGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SyncGroup")
+            .field("id", &self.id)
+            .field("upto", &self.upto)
+            .field("staged_bytes", &self.staged_bytes())
+            .field("segments", &self.targets.len())
+            .finish_non_exhaustive()
+    }
+}

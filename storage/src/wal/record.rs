@@ -1,0 +1,188 @@
+//! One record of the log: its header, its checksum, its place in the rolling digest.
+//!
+//! The payload's checksum is computed by the caller, outside the writer's seat; the record's own
+//! covers the header and that checksum, so the seat only ever checksums 24 bytes. A record is valid
+//! at one offset of one segment of one database and nowhere else.
+//!
+//! Pure functions over bytes: no file, no state.
+
+use super::LogIdentity;
+use crate::codec::{Reader, crc, crc_seeded};
+use crate::filename::FileNumber;
+use crate::key::Seqno;
+
+/// `codec::crc` of no bytes.
+pub(super) const PAYLOAD_CRC_NONE: u32 = 0;
+/// Length of a record's header in bytes.
+pub(super) const RECORD_HEADER_BYTES: usize = 24;
+/// Every record starts at a multiple of this.
+pub(super) const ALIGN: u64 = 8;
+
+/// What a record is. 0 is never valid, so that zeros are the end; a reader that meets a number it
+/// does not know in a record whose checksum is right must not go on.
+pub(super) mod kind {
+    /// The operations of one batch.
+    pub(in crate::wal) const BATCH: u8 = 1;
+    /// The last record of a log that was closed in order.
+    pub(in crate::wal) const CLOSE_MARK: u8 = 2;
+    /// Nothing but its `synced_to` and its sequence number, the next one to be given.
+    pub(in crate::wal) const VOUCH: u8 = 3;
+}
+
+/// The decoded header of a record, not yet believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordHeader {
+    /// Length of the payload in bytes.
+    pub(super) len: u32,
+    /// Offset in this segment that was known durable when the record was encoded; multiple of 8.
+    pub(super) synced_to: u64,
+    /// One of `kind`.
+    pub(super) kind: u8,
+    /// Bits that change the meaning of the record; none is defined yet.
+    pub(super) flags: u8,
+    pub(super) first_seqno: Seqno,
+}
+
+/// The part of every checksum that is the same for a whole segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seed {
+    base: u32,
+    number_lo: u16,
+}
+
+impl Seed {
+    pub(super) fn new(identity: &LogIdentity, number: FileNumber) -> Self {
+        let base = crc_seeded(crc(&identity.db_id), &number.0.to_le_bytes());
+        Self { base, number_lo: number.0 as u16 }
+    }
+
+    /// Multiplying by an odd number maps different offsets to different seeds, and different seeds
+    /// give different checksums of equal bytes: a record copied within its segment never passes.
+    #[inline]
+    fn at(self, offset: u64) -> u32 {
+        debug_assert!(offset.is_multiple_of(ALIGN));
+        self.base ^ ((offset / ALIGN) as u32).wrapping_mul(0x9E37_79B1)
+    }
+}
+
+/// Bytes that a record with `payload_len` bytes takes in a segment.
+#[inline]
+pub(super) const fn record_bytes(payload_len: usize) -> u64 {
+    (RECORD_HEADER_BYTES as u64 + payload_len as u64).next_multiple_of(ALIGN)
+}
+
+/// Encodes a header for `offset`; also returns the record's checksum, for the digest.
+#[inline]
+pub(super) fn encode(
+    seed: Seed,
+    offset: u64,
+    header: &RecordHeader,
+    payload_crc: u32,
+) -> ([u8; RECORD_HEADER_BYTES], u32) {
+    let mut bytes = [0_u8; RECORD_HEADER_BYTES];
+    bytes[4..8].copy_from_slice(&header.len.to_le_bytes());
+    bytes[8..12].copy_from_slice(&((header.synced_to / ALIGN) as u32).to_le_bytes());
+    bytes[12..14].copy_from_slice(&seed.number_lo.to_le_bytes());
+    bytes[14] = header.kind;
+    bytes[15] = header.flags;
+    bytes[16..24].copy_from_slice(&header.first_seqno.0.to_le_bytes());
+    let crc = checksum(seed, offset, &bytes, payload_crc);
+    bytes[..4].copy_from_slice(&crc.to_le_bytes());
+    (bytes, crc)
+}
+
+/// The checksum of the record at `offset` whose header is `bytes`.
+#[inline]
+fn checksum(seed: Seed, offset: u64, bytes: &[u8; RECORD_HEADER_BYTES], payload_crc: u32) -> u32 {
+    let mut covered = [0_u8; RECORD_HEADER_BYTES];
+    covered[..20].copy_from_slice(&bytes[4..]);
+    covered[20..].copy_from_slice(&payload_crc.to_le_bytes());
+    crc_seeded(seed.at(offset), &covered)
+}
+
+/// Reads a header that could belong to this segment: the segment's number, not zero fill.
+/// Says nothing about its truth; that needs `verify`.
+#[inline]
+pub(super) fn decode(seed: Seed, bytes: &[u8; RECORD_HEADER_BYTES]) -> Option<RecordHeader> {
+    let mut reader = Reader::new(&bytes[4..]);
+    let len = reader.u32()?;
+    let synced_to = u64::from(reader.u32()?) * ALIGN;
+    let number_lo = reader.u16()?;
+    let kind = reader.u8()?;
+    let flags = reader.u8()?;
+    let first_seqno = Seqno(reader.u64()?);
+    (number_lo == seed.number_lo && kind != 0).then_some(RecordHeader {
+        len,
+        synced_to,
+        kind,
+        flags,
+        first_seqno,
+    })
+}
+
+/// Is `bytes`, the whole record with its padding, what was encoded for `offset`? Returns its
+/// checksum if so.
+pub(super) fn verify(seed: Seed, offset: u64, len: usize, bytes: &[u8]) -> Option<u32> {
+    let header: &[u8; RECORD_HEADER_BYTES] = bytes.first_chunk()?;
+    let payload = bytes.get(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + len)?;
+    let padding = bytes.get(RECORD_HEADER_BYTES + len..)?;
+    let stored = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+    let valid =
+        padding.iter().all(|&b| b == 0) && checksum(seed, offset, header, crc(payload)) == stored;
+    valid.then_some(stored)
+}
+
+/// The rolling digest of a segment after one more record.
+#[inline]
+pub(super) fn roll(digest: u64, record_crc: u32) -> u64 {
+    (digest ^ u64::from(record_crc)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
+}
+
+/// The rolling digest of a segment without records.
+pub(super) const DIGEST_START: u64 = 0x51_0CE0_6106;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDENTITY: LogIdentity = LogIdentity { db_id: [7; 16] };
+
+    fn sample() -> RecordHeader {
+        RecordHeader { len: 5, synced_to: 4096, kind: kind::BATCH, flags: 0, first_seqno: Seqno(9) }
+    }
+
+    fn record(seed: Seed, offset: u64) -> Vec<u8> {
+        let (head, _) = encode(seed, offset, &sample(), crc(b"hello"));
+        let mut bytes = head.to_vec();
+        bytes.extend_from_slice(b"hello\0\0\0");
+        bytes
+    }
+
+    #[test]
+    fn a_record_is_valid_only_where_it_was_encoded() {
+        let seed = Seed::new(&IDENTITY, FileNumber(3));
+        let bytes = record(seed, 8192);
+        assert_eq!(decode(seed, bytes.first_chunk().unwrap()), Some(sample()));
+        assert!(verify(seed, 8192, 5, &bytes).is_some());
+        for offset in (4096..16384).step_by(8).filter(|&o| o != 8192) {
+            assert_eq!(verify(seed, offset, 5, &bytes), None, "offset {offset}");
+        }
+        let other_log = Seed::new(&IDENTITY, FileNumber(3 + (1 << 16)));
+        assert_eq!(verify(other_log, 8192, 5, &bytes), None);
+        let other_db = Seed::new(&LogIdentity { db_id: [8; 16] }, FileNumber(3));
+        assert_eq!(verify(other_db, 8192, 5, &bytes), None);
+    }
+
+    #[test]
+    fn every_bit_counts() {
+        let seed = Seed::new(&IDENTITY, FileNumber(3));
+        let bytes = record(seed, 4096);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let accepted = decode(seed, flipped.first_chunk().unwrap())
+                .is_some_and(|h| verify(seed, 4096, h.len as usize, &flipped).is_some());
+            assert!(!accepted, "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Segments prepared ahead, so that committing never creates, grows or names a file.
+//!
+//! A spare is built under its `.spare` name, which recovery may delete at any time, and gets its
+//! `.wal` name as the last step, with the directory synced. From then on it is an empty part of the
+//! log: a `.wal` file without a valid header page. So when the writer rotates into it, in memory
+//! only, the first record stored in it already has a durable name around it.
+//!
+//! Everything here is disk work and belongs on the WAL thread.
+
+use super::SealedSegment;
+use super::header::HEADER_BYTES;
+use super::record::ALIGN;
+use crate::error::{Error, Result};
+use crate::filename::{FileKind, FileNumber};
+use crate::key::Seqno;
+use crate::vfs::{File, Mapping, Vfs};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const ZERO_BYTES: usize = 1 << 20;
+/// Zeros are synced whenever there are this many, so that preparing a segment never piles up dirty
+/// pages that a committing thread would have to wait for.
+const DIRTY_BYTES_MAX: u64 = 4 << 20;
+static ZEROS: [u8; ZERO_BYTES] = [0; ZERO_BYTES];
+
+/// Longest segment: `synced_to` counts 8 bytes in 32 bits.
+pub(super) const SEGMENT_BYTES_MAX: u64 = (u32::MAX as u64) * ALIGN;
+
+/// The open file of a segment: one handle from before the first write to the last sync.
+#[derive(Debug)]
+pub(super) struct SegmentFile {
+    pub(super) number: FileNumber,
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn File>,
+    /// Dropping the last reference unmaps the whole segment, which is slow: the sync group that
+    /// seals a segment holds one, so that this happens on the WAL thread.
+    pub(super) mapping: Option<Arc<dyn Mapping>>,
+    pub(super) bytes: u64,
+}
+
+/// A prepared segment: blocks allocated, content zeroed or recycled, name durable, mapped where
+/// that is safe.
+pub struct Spare {
+    pub(super) segment: SegmentFile,
+}
+
+impl Spare {
+    /// The number it will have in the log.
+    pub fn number(&self) -> FileNumber {
+        self.segment.number
+    }
+
+    /// Length of the file.
+    pub fn bytes(&self) -> u64 {
+        self.segment.bytes
+    }
+
+    /// Can records be stored through a mapping, without a system call?
+    pub fn is_mapped(&self) -> bool {
+        self.segment.mapping.is_some()
+    }
+
+    /// Gives up an unused spare, for example one that a bigger one overtook: numbers in the log only
+    /// rise. The file can then be recycled under a new number, or removed.
+    pub fn into_obsolete(self) -> SealedSegment {
+        SealedSegment {
+            number: self.segment.number,
+            path: self.segment.path,
+            first_seqno: Seqno::ZERO,
+            last_seqno: Seqno::ZERO,
+            bytes: self.segment.bytes,
+        }
+    }
+}
+
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SegmentFile { path, bytes, .. } = &self.segment;
+        f.debug_struct("Spare")
+            .field("path", path)
+            .field("bytes", bytes)
+            .field("mapped", &self.is_mapped())
+            .finish()
+    }
+}
+
+/// Creates the segment `number` with `bytes` bytes of zeros; mapped if `mapped` asks for it and the
+/// file system can promise its blocks.
+///
+/// Disk work: writes and syncs the whole segment, syncs the directory.
+///
+/// # Errors
+/// `Io`, for example a full disk; no file is left behind where that can be helped.
+pub fn prepare_spare(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    number: FileNumber,
+    bytes: u64,
+    mapped: bool,
+) -> Result<Spare> {
+    assert!(bytes.is_multiple_of(HEADER_BYTES as u64), "segments are whole pages");
+    assert!(bytes > HEADER_BYTES as u64, "a segment has room for records");
+    assert!(bytes <= SEGMENT_BYTES_MAX, "offsets fit their fields");
+    let path = FileKind::Spare(number).path(dir);
+    let file = vfs.create(&path).map_err(|e| Error::io("create", &path, e))?;
+    let prepared = zero(file.as_ref(), &path, bytes)
+        .and_then(|solid| finish(vfs, dir, &file, &path, number, bytes, mapped && solid));
+    if prepared.is_err() {
+        // Best effort: the name means "delete me" to recovery, too.
+        let _ = vfs.remove(&path);
+    }
+    prepared
+}
+
+/// Turns an obsolete segment into a spare under a new `number`, which saves zeroing it: its old
+/// records carry the old number and can never be read as part of the new segment.
+///
+/// Disk work: two small syncs and one of the directory.
+///
+/// # Errors
+/// `Io`; the file is then under its old name or its new one, with no valid header, and harmless.
+pub fn recycle(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    old: &SealedSegment,
+    number: FileNumber,
+    mapped: bool,
+) -> Result<Spare> {
+    assert!(number > old.number, "a recycled segment gets a new number");
+    let path = &old.path;
+    let file = vfs.open_rw(path).map_err(|e| Error::io("open", path, e))?;
+    let bytes = file.len().map_err(|e| Error::io("stat", path, e))?;
+    if bytes != old.bytes {
+        let what = format!("the log segment has {bytes} bytes, expected {}", old.bytes);
+        return Err(Error::corrupt(path, bytes.min(old.bytes), what));
+    }
+    // The old header must be gone before the new name appears: an intact header under a wrong name
+    // means that somebody moved files about.
+    file.write_all_at(&ZEROS[..HEADER_BYTES], 0).map_err(|e| Error::io_at("write", path, 0, e))?;
+    file.sync_data().map_err(|e| Error::io("sync", path, e))?;
+    let solid = file.allocate(bytes).map_err(|e| Error::io("allocate", path, e))?;
+    finish(vfs, dir, &file, path, number, bytes, mapped && solid)
+}
+
+/// Deletes an obsolete segment. Nothing is synced: should the file come back after a power cut, the
+/// manifest's log floor still excludes it.
+///
+/// # Errors
+/// `Io`; a file that is already gone is fine.
+pub fn remove(vfs: &Arc<dyn Vfs>, old: &SealedSegment) -> Result<()> {
+    match vfs.remove(&old.path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("remove", &old.path, e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fills the file with real zeros; says whether its blocks are promised.
+fn zero(file: &dyn File, path: &Path, bytes: u64) -> Result<bool> {
+    let solid = file.allocate(bytes).map_err(|e| Error::io("allocate", path, e))?;
+    let mut at = 0;
+    while at < bytes {
+        let piece = ZERO_BYTES.min((bytes - at) as usize);
+        file.write_all_at(&ZEROS[..piece], at).map_err(|e| Error::io_at("write", path, at, e))?;
+        at += piece as u64;
+        if at.is_multiple_of(DIRTY_BYTES_MAX) {
+            file.sync_data().map_err(|e| Error::io("sync", path, e))?;
+        }
+    }
+    file.sync_all().map_err(|e| Error::io("sync", path, e))?;
+    Ok(solid)
+}
+
+/// Maps, touches, syncs and names a segment whose blocks exist.
+fn finish(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    file: &Arc<dyn File>,
+    from: &Path,
+    number: FileNumber,
+    bytes: u64,
+    mapped: bool,
+) -> Result<Spare> {
+    let mut mapping = None;
+    if let (true, Ok(window)) = (mapped, usize::try_from(bytes)) {
+        mapping = file.map_for_writing(window).map_err(|e| Error::io("map", from, e))?;
+    }
+    if let Some(mapping) = &mapping {
+        mapping.populate();
+        // Touching dirties every page. Unless they are cleaned here, the first commit that syncs
+        // this segment pays for writing all of it.
+        file.sync_all().map_err(|e| Error::io("sync", from, e))?;
+    }
+    let path = FileKind::Wal(number).path(dir);
+    vfs.rename(from, &path).map_err(|e| Error::io("rename", from, e))?;
+    vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+    Ok(Spare { segment: SegmentFile { number, path, file: file.clone(), mapping, bytes } })
+}

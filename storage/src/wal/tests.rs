@@ -1,0 +1,316 @@
+//! The log as a whole, on the disk that forgets. Here: the bench they share, and everyday use.
+
+mod damage;
+mod golden;
+mod sweep;
+
+use super::*;
+use crate::batch::WriteBatch;
+use crate::codec::crc;
+use crate::error::{Error, Result};
+use crate::filename::FileKind;
+use crate::vfs::{MemVfs, Vfs};
+use std::path::Path;
+use std::sync::Arc;
+
+pub(super) const DIR: &str = "/db";
+pub(super) const IDENTITY: LogIdentity = LogIdentity { db_id: *b"0123456789abcdef" };
+
+/// A batch of `count` operations that can only be the one with `first`.
+pub(super) fn batch(first: u64, count: u32, value_len: usize) -> Vec<u8> {
+    let mut batch = WriteBatch::new();
+    for i in 0..u64::from(count) {
+        let seqno = first + i;
+        if seqno % 5 == 4 {
+            batch.delete(seqno.to_be_bytes());
+        } else {
+            batch.put(seqno.to_be_bytes(), vec![seqno as u8; value_len]);
+        }
+    }
+    batch.into_encoded()
+}
+
+/// Everything that was replayed.
+pub(super) type Replayed = (Vec<(u64, Vec<u8>)>, RecoveryReport);
+
+/// Replays the whole log on a disk.
+pub(super) fn replay_all(vfs: &MemVfs, floor: u64) -> Result<Replayed> {
+    let vfs: Arc<dyn Vfs> = Arc::new(vfs.clone());
+    let mut numbers: Vec<_> = vfs
+        .list(Path::new(DIR))
+        .unwrap()
+        .iter()
+        .filter_map(|name| match FileKind::parse(name) {
+            Some(FileKind::Wal(number)) => Some(number),
+            _ => None,
+        })
+        .collect();
+    numbers.sort();
+    let mut records = Vec::new();
+    let mut each = |first: Seqno, payload: &[u8]| {
+        records.push((first.0, payload.to_vec()));
+        Ok(())
+    };
+    let floor = FileNumber(floor);
+    let report = replay(&vfs, Path::new(DIR), &IDENTITY, floor, &numbers, &mut each)?;
+    Ok((records, report))
+}
+
+/// A disk with a log on it.
+pub(super) struct Bench {
+    pub(super) vfs: MemVfs,
+    pub(super) log: LogWriter,
+    pub(super) next: u64,
+    pub(super) next_number: u64,
+}
+
+impl Bench {
+    pub(super) fn new(segment_bytes: u64) -> Self {
+        Self::on(MemVfs::new(), segment_bytes)
+    }
+
+    pub(super) fn on(vfs: MemVfs, segment_bytes: u64) -> Self {
+        vfs.create_dir_all(Path::new(DIR)).unwrap();
+        vfs.sync_dir(Path::new("/")).unwrap();
+        let spare = spare(&vfs, 1, segment_bytes, true);
+        let log = LogWriter::start(IDENTITY, spare, Seqno(1), Predecessor::Barrier);
+        let mut bench = Self { vfs, log, next: 1, next_number: 2 };
+        bench.sync();
+        bench
+    }
+
+    pub(super) fn append(&mut self, count: u32, value_len: usize, path: AppendPath) -> Appended {
+        let payload = batch(self.next, count, value_len);
+        let first = Seqno(self.next);
+        self.next += u64::from(count);
+        self.log.append(first, count, &payload, crc(&payload), path)
+    }
+
+    pub(super) fn sync(&mut self) -> SyncGroup {
+        let group = self.log.take_group();
+        group.write().unwrap();
+        self.log.written(&group);
+        group.sync().unwrap();
+        self.log.synced(&group);
+        group
+    }
+
+    pub(super) fn spare(&mut self, bytes: u64) -> Spare {
+        let number = self.next_number;
+        self.next_number += 1;
+        spare(&self.vfs, number, bytes, true)
+    }
+
+    pub(super) fn rotate(&mut self) {
+        let spare = self.spare(self.log.segment_bytes());
+        self.log.rotate(spare, Seqno(self.next));
+    }
+
+    pub(super) fn replay(&self) -> Result<Replayed> {
+        replay_all(&self.vfs, 1)
+    }
+}
+
+pub(super) fn spare(vfs: &MemVfs, number: u64, bytes: u64, mapped: bool) -> Spare {
+    let vfs: Arc<dyn Vfs> = Arc::new(vfs.clone());
+    prepare_spare(&vfs, Path::new(DIR), FileNumber(number), bytes, mapped).unwrap()
+}
+
+pub(super) fn wal_path(number: u64) -> PathBuf {
+    FileKind::Wal(FileNumber(number)).path(Path::new(DIR))
+}
+
+#[test]
+fn what_was_appended_is_replayed() {
+    for can_map in [true, false] {
+        let vfs = MemVfs::new();
+        vfs.set_can_map(can_map);
+        let mut bench = Bench::on(vfs, 64 << 10);
+        assert_eq!(bench.log.is_mapped(), can_map);
+        for i in 0..20 {
+            let path = if i % 3 == 0 { AppendPath::Staged } else { AppendPath::Mapped };
+            let appended = bench.append(1 + i % 4, 10 * i as usize, path);
+            assert_eq!(appended.in_file, can_map && path == AppendPath::Mapped);
+            if i % 7 == 6 {
+                bench.sync();
+            }
+            if i % 10 == 9 {
+                bench.rotate();
+            }
+        }
+        bench.sync();
+        let (records, report) = bench.replay().unwrap();
+        assert_eq!(records.len(), 20);
+        assert_eq!(report.records, 20);
+        assert_eq!(report.last_seqno, Seqno(bench.next - 1));
+        assert_eq!(report.reason, TailReason::End);
+        assert_eq!((report.bytes_dropped, report.clean_close), (0, false));
+        let numbers: Vec<_> = report.segments.iter().map(|s| s.number.0).collect();
+        assert_eq!(numbers, [1, 2, 3]);
+        assert_eq!(report.segments[0].last_seqno.0 + 1, report.segments[1].first_seqno.0);
+        let mut next = 1;
+        for (first, payload) in records {
+            assert_eq!(first, next);
+            let mut operations = crate::batch::Operations::new(&payload);
+            next += operations.by_ref().count() as u64;
+            assert_eq!(operations.malformed_at(), None);
+        }
+    }
+}
+
+#[test]
+fn an_empty_directory_and_unused_spares_are_an_empty_log() {
+    let vfs = MemVfs::new();
+    vfs.create_dir_all(Path::new(DIR)).unwrap();
+    assert_eq!(replay_all(&vfs, 1).unwrap().1.reason, TailReason::Empty);
+    let first = spare(&vfs, 1, 8192, true);
+    let _ = spare(&vfs, 2, 8192, false);
+    let (records, report) = replay_all(&vfs, 1).unwrap();
+    assert_eq!((records.len(), report.reason, report.segment), (0, TailReason::Empty, None));
+    // A started but empty log gives its number back.
+    let mut log = LogWriter::start(IDENTITY, first, Seqno(77), Predecessor::Barrier);
+    log.take_group().write().unwrap();
+    let (_, report) = replay_all(&vfs, 1).unwrap();
+    assert_eq!((report.reason, report.last_seqno), (TailReason::End, Seqno(76)));
+}
+
+#[test]
+fn a_closed_log_says_so() {
+    let mut bench = Bench::new(8192);
+    bench.append(3, 10, AppendPath::Staged);
+    bench.sync();
+    bench.log.append_close_mark(Seqno(10));
+    let group = bench.sync();
+    assert_eq!(group.upto(), Seqno(9));
+    let (records, report) = bench.replay().unwrap();
+    assert_eq!((records.len(), report.clean_close), (1, true));
+    assert_eq!((report.reason, report.last_seqno), (TailReason::Closed, Seqno(9)));
+}
+
+#[test]
+fn a_group_takes_everything_once() {
+    let mut bench = Bench::new(16 << 10);
+    assert!(bench.log.take_group().is_empty());
+    bench.append(1, 100, AppendPath::Mapped);
+    let mapped = bench.log.take_group();
+    assert_eq!((mapped.is_empty(), mapped.staged_bytes()), (false, 0), "stored, but to be synced");
+    bench.append(2, 100, AppendPath::Staged);
+    let staged = bench.log.take_group();
+    assert_eq!((mapped.upto(), staged.upto()), (Seqno(1), Seqno(3)));
+    assert!(staged.staged_bytes() > 200);
+    assert!(bench.log.take_group().is_empty());
+    for group in [&mapped, &staged] {
+        group.write().unwrap();
+        bench.log.written(group);
+        group.sync().unwrap();
+        bench.log.synced(group);
+    }
+    assert!(bench.log.wants_vouch());
+    assert!(bench.log.append_vouch(Seqno(4)));
+    assert!(!bench.log.wants_vouch(), "once is enough");
+    bench.sync();
+    assert!(!bench.log.wants_vouch(), "a vouch is not vouched for");
+    assert_eq!(bench.replay().unwrap().0.len(), 2);
+}
+
+#[test]
+fn rotation_seals_and_the_successor_vouches() {
+    let mut bench = Bench::new(8192);
+    bench.append(1, 10, AppendPath::Staged);
+    bench.rotate();
+    bench.append(1, 10, AppendPath::Mapped);
+    let group = bench.sync();
+    assert_eq!(group.sealed().len(), 1);
+    let sealed = &group.sealed()[0];
+    assert_eq!((sealed.number, sealed.path.clone()), (FileNumber(1), wal_path(1)));
+    assert_eq!((sealed.first_seqno, sealed.last_seqno, sealed.bytes), (Seqno(1), Seqno(1), 8192));
+    assert!(bench.sync().is_empty());
+    assert!(bench.log.wants_vouch());
+    // A durable segment is vouched for by the next header at once.
+    bench.log.append_vouch(Seqno(3));
+    bench.sync();
+    bench.rotate();
+    bench.sync();
+    assert!(!bench.log.wants_vouch());
+    assert_eq!(bench.log.tail(), 4096);
+    assert_eq!(bench.replay().unwrap().0.len(), 2);
+}
+
+#[test]
+fn records_of_any_size_fit_into_a_spare_of_the_size_they_need() {
+    let vfs = MemVfs::new();
+    let mut bench = Bench::on(vfs, 8192);
+    let payload = batch(1, 1, 3 << 20);
+    assert!(!bench.log.has_room(payload.len()));
+    let needed = segment_bytes_needed(payload.len());
+    assert!(needed < (3 << 20) + 3 * 4096);
+    let large = bench.spare(needed);
+    bench.log.rotate(large, Seqno(1));
+    assert!(bench.log.has_room(payload.len()));
+    assert!(bench.append(1, 3 << 20, AppendPath::Mapped).in_file);
+    assert!(bench.log.append_vouch(Seqno(2)), "the reserve holds a vouch");
+    bench.log.append_close_mark(Seqno(2));
+    bench.sync();
+    let (records, report) = bench.replay().unwrap();
+    assert!(records[0].1 == payload);
+    assert!(report.clean_close);
+    // Exactly full: the smallest need of every length has room.
+    for len in 4000..4200 {
+        let needed = segment_bytes_needed(len);
+        let vfs = MemVfs::new();
+        vfs.create_dir_all(Path::new(DIR)).unwrap();
+        let only = spare(&vfs, 1, needed, false);
+        let log = LogWriter::start(IDENTITY, only, Seqno(1), Predecessor::Barrier);
+        assert!(log.has_room(len), "{len}");
+        assert!(!log.has_room(needed as usize - 4096), "{len}");
+    }
+}
+
+#[test]
+fn numbers_skipped_on_purpose_are_no_hole() {
+    let mut bench = Bench::new(8192);
+    bench.append(1, 10, AppendPath::Staged);
+    bench.log.append_vouch(Seqno(5));
+    bench.next = 5;
+    bench.append(1, 10, AppendPath::Staged);
+    bench.next = 9;
+    bench.rotate();
+    bench.append(1, 10, AppendPath::Staged);
+    bench.sync();
+    let (records, report) = bench.replay().unwrap();
+    let firsts: Vec<_> = records.iter().map(|(first, _)| *first).collect();
+    assert_eq!((firsts, report.last_seqno), (vec![1, 5, 9], Seqno(9)));
+}
+
+#[test]
+fn a_full_disk_leaves_no_half_made_spare() {
+    let vfs = MemVfs::new();
+    vfs.create_dir_all(Path::new(DIR)).unwrap();
+    vfs.set_capacity(Some(32 << 10));
+    for can_map in [true, false] {
+        vfs.set_can_map(can_map);
+        let disk: Arc<dyn Vfs> = Arc::new(vfs.clone());
+        let full = prepare_spare(&disk, Path::new(DIR), FileNumber(1), 64 << 10, true).unwrap_err();
+        assert_eq!(full.io_kind(), Some(std::io::ErrorKind::StorageFull), "{full}");
+        assert!(vfs.list(Path::new(DIR)).unwrap().is_empty());
+    }
+    vfs.set_capacity(None);
+    let _ = spare(&vfs, 1, 64 << 10, true);
+}
+
+#[test]
+fn an_error_of_the_receiver_ends_replay() {
+    let mut bench = Bench::new(8192);
+    bench.append(1, 10, AppendPath::Mapped);
+    bench.append(1, 10, AppendPath::Mapped);
+    let vfs: Arc<dyn Vfs> = Arc::new(bench.vfs.clone());
+    let mut calls = 0;
+    let mut each = |_: Seqno, _: &[u8]| {
+        calls += 1;
+        Err(Error::invalid("enough"))
+    };
+    let dir = Path::new(DIR);
+    let result = replay(&vfs, dir, &IDENTITY, FileNumber(1), &[FileNumber(1)], &mut each);
+    assert!(matches!(result, Err(Error::Invalid { .. })));
+    assert_eq!(calls, 1);
+}

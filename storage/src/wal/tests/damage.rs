@@ -1,0 +1,369 @@
+//! Goal: damage is named, a torn tail is cut, and neither is ever taken for the other.
+//! Method: change the bytes of finished logs, exhaustively where that is possible.
+
+use super::*;
+use crate::vfs::File;
+
+/// The bytes of segment `number`, changed.
+fn change(vfs: &MemVfs, number: u64, change: impl FnOnce(&mut Vec<u8>)) {
+    let file = vfs.open_rw(&wal_path(number)).unwrap();
+    let mut bytes = read(file.as_ref());
+    change(&mut bytes);
+    file.set_len(bytes.len() as u64).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+}
+
+fn read(file: &dyn File) -> Vec<u8> {
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+    bytes
+}
+
+fn segment(vfs: &MemVfs, number: u64) -> Vec<u8> {
+    read(vfs.open(&wal_path(number)).unwrap().as_ref())
+}
+
+/// A disk whose segment `number` is `bytes` and whose other segments are those of `vfs`.
+fn with(vfs: &MemVfs, number: u64, bytes: &[u8]) -> MemVfs {
+    let disk = vfs.kill_clone();
+    change(&disk, number, |old| *old = bytes.to_vec());
+    disk
+}
+
+fn corrupt_at(result: Result<Replayed>) -> (PathBuf, u64) {
+    match result {
+        Err(Error::Corrupt { path, offset, .. }) => (path, offset),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// Five batches, each synced on its own, the last one not vouched for. Returns where it begins.
+fn five() -> (Bench, usize) {
+    let mut bench = Bench::new(8192);
+    let mut last = 0;
+    for _ in 0..5 {
+        last = bench.append(2, 21, AppendPath::Staged).offset;
+        bench.sync();
+    }
+    (bench, last as usize)
+}
+
+#[test]
+fn a_last_record_torn_at_any_byte_is_cut_and_reported() {
+    let (bench, last) = five();
+    let whole = segment(&bench.vfs, 1);
+    let end = bench.log.tail() as usize;
+    for fill in [0_u8, 0xFF] {
+        for torn in last..end {
+            let mut bytes = whole.clone();
+            bytes[torn..end].fill(fill);
+            if bytes == whole {
+                continue; // Only the padding was cut.
+            }
+            let (records, report) = replay_all(&with(&bench.vfs, 1, &bytes), 1).unwrap();
+            assert_eq!(records.len(), 4, "torn at {torn}");
+            assert_eq!(report.offset, last as u64);
+            assert_eq!(report.last_seqno, Seqno(8));
+            if torn >= last + 16 {
+                assert_eq!(report.reason, TailReason::Torn, "torn at {torn}");
+                assert_eq!(report.bytes_dropped, (end - last) as u64);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_below_a_vouch_is_refused() {
+    let (mut bench, _) = five();
+    let vouch = bench.log.tail() as usize;
+    assert!(bench.log.append_vouch(Seqno(bench.next)));
+    bench.sync();
+    let whole = segment(&bench.vfs, 1);
+    let end = bench.log.tail() as usize;
+    for bit in 0..(end + 64) * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let result = replay_all(&with(&bench.vfs, 1, &bytes), 1);
+        if bit / 8 < vouch {
+            let (path, offset) = corrupt_at(result);
+            assert_eq!(path, wal_path(1));
+            assert!(offset as usize <= bit / 8, "bit {bit} blamed on {offset}");
+        } else {
+            // The vouch itself, or unused space behind it: nothing is lost.
+            let (records, report) = result.unwrap();
+            assert_eq!((records.len(), report.last_seqno), (5, Seqno(10)), "bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_last_record_is_a_torn_tail() {
+    let (bench, last) = five();
+    let whole = segment(&bench.vfs, 1);
+    for bit in 4096 * 8..bench.log.tail() as usize * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let result = replay_all(&with(&bench.vfs, 1, &bytes), 1);
+        if bit / 8 < last {
+            corrupt_at(result);
+        } else {
+            let (records, report) = result.unwrap();
+            assert_eq!((records.len(), report.offset), (4, last as u64), "bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn a_zeroed_sector_below_a_vouch_is_refused() {
+    let (mut bench, _) = five();
+    bench.log.append_vouch(Seqno(bench.next));
+    bench.sync();
+    for sector in 0..bench.log.tail() as usize / 512 {
+        let disk = bench.vfs.kill_clone();
+        change(&disk, 1, |bytes| bytes[sector * 512..][..512].fill(0));
+        if segment(&disk, 1) != segment(&bench.vfs, 1) {
+            corrupt_at(replay_all(&disk, 1));
+        }
+    }
+}
+
+/// Three segments with three batches each; everything durable and vouched for.
+fn three() -> Bench {
+    let mut bench = Bench::new(8192);
+    for segment in 0..3 {
+        for _ in 0..3 {
+            bench.append(1, 33, AppendPath::Staged);
+        }
+        bench.sync();
+        if segment < 2 {
+            bench.rotate();
+        }
+    }
+    bench.log.append_vouch(Seqno(bench.next));
+    bench.sync();
+    assert_eq!(bench.replay().unwrap().0.len(), 9);
+    bench
+}
+
+#[test]
+fn a_missing_segment_is_missed() {
+    let bench = three();
+    for number in [1, 2] {
+        let disk = bench.vfs.kill_clone();
+        disk.remove(&wal_path(number)).unwrap();
+        let missing = replay_all(&disk, 1).unwrap_err();
+        assert!(matches!(missing, Error::Missing { path } if path == wal_path(number)));
+    }
+    // Below the floor nothing is needed.
+    bench.vfs.remove(&wal_path(1)).unwrap();
+    assert_eq!(replay_all(&bench.vfs, 2).unwrap().0.len(), 6);
+}
+
+#[test]
+fn older_segments_are_checked_to_their_last_record() {
+    let bench = three();
+    for number in [1, 2] {
+        let whole = segment(&bench.vfs, number);
+        let records = whole.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+        for bit in (0..records * 8).step_by(3) {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let (path, offset) = corrupt_at(replay_all(&with(&bench.vfs, number, &bytes), 1));
+            assert!(path <= wal_path(number) && offset <= 8192, "bit {bit}: {path:?} {offset}");
+        }
+        // A clean cut at a record's start looks like the end, but for what the successor says.
+        let mut bytes = whole.clone();
+        bytes[4096..].fill(0);
+        let (path, offset) = corrupt_at(replay_all(&with(&bench.vfs, number, &bytes), 1));
+        assert_eq!((path, offset), (wal_path(number), 4096));
+        // So does a file without its last page.
+        let (path, offset) = corrupt_at(replay_all(&with(&bench.vfs, number, &whole[..4096]), 1));
+        assert_eq!((path, offset), (wal_path(number), 4096));
+        corrupt_at(replay_all(&with(&bench.vfs, number, &whole[..100]), 1));
+        corrupt_at(replay_all(&with(&bench.vfs, number, &[]), 1));
+    }
+}
+
+#[test]
+fn segments_of_another_place_are_refused() {
+    let bench = three();
+    let disk = bench.vfs.kill_clone();
+    let (one, two) = (segment(&disk, 1), segment(&disk, 2));
+    change(&disk, 1, |bytes| *bytes = two);
+    change(&disk, 2, |bytes| *bytes = one);
+    let swapped = replay_all(&disk, 1).unwrap_err();
+    assert!(swapped.to_string().contains("says it is number"), "{swapped}");
+    let other = LogIdentity { db_id: [1; 16] };
+    let vfs: Arc<dyn Vfs> = Arc::new(bench.vfs.clone());
+    let mut each = |_: Seqno, _: &[u8]| panic!("nothing is handed out");
+    let numbers = [FileNumber(1)];
+    let foreign = replay(&vfs, Path::new(DIR), &other, FileNumber(1), &numbers, &mut each);
+    assert!(foreign.unwrap_err().to_string().contains("another database"));
+}
+
+#[test]
+fn a_log_that_begins_in_the_middle_is_refused() {
+    let bench = three();
+    let later = spare(&bench.vfs, 9, 8192, true);
+    let mut log = LogWriter::start(IDENTITY, later, Seqno(10), Predecessor::Barrier);
+    log.take_group().write().unwrap();
+    assert_eq!(corrupt_at(bench.replay()), (wal_path(9), 80));
+    assert_eq!(replay_all(&bench.vfs, 9).unwrap().1.last_seqno, Seqno(9));
+}
+
+#[test]
+fn nothing_follows_a_close_mark() {
+    let mut bench = Bench::new(8192);
+    bench.append(1, 5, AppendPath::Staged);
+    bench.log.append_close_mark(Seqno(2));
+    bench.sync();
+    let _ = bench.spare(8192);
+    assert!(bench.replay().unwrap().1.clean_close, "an unused spare does not matter");
+    let link = Link {
+        number: FileNumber(1),
+        final_length: bench.log.tail(),
+        synced_length: bench.log.tail(),
+        last_seqno: Seqno(1),
+        digest: 0,
+    };
+    let after = spare(&bench.vfs, 3, 8192, true);
+    let mut log = LogWriter::start(IDENTITY, after, Seqno(2), Predecessor::Follows(link));
+    log.take_group().write().unwrap();
+    assert_eq!(corrupt_at(bench.replay()), (wal_path(3), 0));
+}
+
+#[test]
+fn a_recycled_segment_forgets_its_former_life() {
+    let mut bench = Bench::new(8192);
+    while bench.log.has_room(60) {
+        bench.append(1, 40, AppendPath::Mapped);
+    }
+    bench.rotate();
+    let sealed = bench.sync().sealed()[0].clone();
+    let old = segment(&bench.vfs, 1);
+    let disk: Arc<dyn Vfs> = Arc::new(bench.vfs.clone());
+    // Number 65,537 has the same low 16 bits as the old one.
+    let number = FileNumber(65_537);
+    let spare = recycle(&disk, Path::new(DIR), &sealed, number, true).unwrap();
+    assert!(spare.is_mapped());
+    let stale = segment(&bench.vfs, 65_537);
+    assert_eq!(stale[4096..], old[4096..], "the old records are still there");
+    let (records, report) = replay_all(&bench.vfs, 3).unwrap();
+    assert_eq!((records.len(), report.segment), (0, None));
+    // New records of the same length end exactly where an old one begins.
+    let first = bench.next;
+    bench.log.rotate(spare, Seqno(first));
+    for _ in 0..3 {
+        bench.append(1, 40, AppendPath::Mapped);
+        let (records, report) = replay_all(&bench.vfs, 2).unwrap();
+        assert_eq!(records.len() as u64, bench.next - first);
+        assert_eq!((report.offset, report.last_seqno.0), (bench.log.tail(), bench.next - 1));
+    }
+    let sealed = bench.sync().sealed()[0].clone();
+    remove(&disk, &sealed).unwrap();
+    remove(&disk, &sealed).unwrap();
+    assert!(matches!(replay_all(&bench.vfs, 2), Err(Error::Missing { .. })));
+}
+
+#[test]
+fn an_overtaken_spare_lives_on_under_a_new_number() {
+    let mut bench = Bench::new(8192);
+    bench.append(1, 10, AppendPath::Mapped);
+    let small = bench.spare(8192);
+    let large = bench.spare(64 << 10);
+    bench.log.rotate(large, Seqno(2));
+    bench.append(1, 10_000, AppendPath::Mapped);
+    assert_eq!(bench.replay().unwrap().0.len(), 2, "an empty segment in between is no hole");
+    let disk: Arc<dyn Vfs> = Arc::new(bench.vfs.clone());
+    let again =
+        recycle(&disk, Path::new(DIR), &small.into_obsolete(), FileNumber(4), true).unwrap();
+    bench.log.rotate(again, Seqno(3));
+    bench.append(1, 10, AppendPath::Mapped);
+    assert_eq!(bench.replay().unwrap().0.len(), 3);
+}
+
+#[test]
+fn a_value_that_contains_the_log_does_not_replay() {
+    let (mut bench, _) = five();
+    bench.rotate();
+    bench.sync();
+    for _ in 0..3 {
+        bench.append(1, 40, AppendPath::Staged);
+        bench.sync();
+    }
+    let logged = segment(&bench.vfs, 2)[4096..bench.log.tail() as usize].to_vec();
+    // At each alignment, so that one copy certainly stands at a multiple of 8.
+    let mut value = Vec::new();
+    for shift in 0..9 {
+        value.resize(value.len() + shift, 0xEE);
+        value.extend_from_slice(&logged);
+    }
+    let mut batch = WriteBatch::new();
+    batch.put("k", &value);
+    let payload = batch.into_encoded();
+    let torn = bench.log.tail() as usize;
+    let first = Seqno(bench.next);
+    bench.log.append(first, 1, &payload, crc(&payload), AppendPath::Staged);
+    bench.sync();
+    let (records, _) = bench.replay().unwrap();
+    assert_eq!(records.last().unwrap().1, payload);
+    // Without its header the scan walks through the value and must find nothing.
+    change(&bench.vfs, 2, |bytes| bytes[torn] ^= 1);
+    let (records, report) = bench.replay().unwrap();
+    assert_eq!((records.len(), report.reason), (8, TailReason::Torn));
+    assert_eq!(report.offset as usize, torn);
+}
+
+#[test]
+fn bytes_made_to_look_like_headers_cost_bounded_time() {
+    let mut bench = Bench::new(4 << 20);
+    bench.append(1, 10, AppendPath::Mapped);
+    let tail = bench.log.tail() as usize;
+    change(&bench.vfs, 1, |bytes| {
+        // Each claims all the rest.
+        for at in (tail..bytes.len() - 24).step_by(24) {
+            let len = (bytes.len() - at - 24) as u32;
+            bytes[at + 4..at + 8].copy_from_slice(&len.to_le_bytes());
+            bytes[at + 12..at + 14].copy_from_slice(&1_u16.to_le_bytes());
+            bytes[at + 14] = 1;
+        }
+    });
+    let (path, _) = corrupt_at(bench.replay());
+    assert_eq!(path, wal_path(1));
+}
+
+/// Any bytes at all: an answer or a typed error, never a panic. Prints its seed.
+#[test]
+fn arbitrary_bytes_never_panic() {
+    let bench = three();
+    let mut random = super::sweep::Random(0x5EED_0001);
+    for round in 0..3000 {
+        let seed = random.0;
+        let disk = bench.vfs.kill_clone();
+        let number = 1 + random.below(3);
+        change(&disk, number, |bytes| {
+            for _ in 0..=random.below(4) {
+                let (at, len) = (random.below(6000) as usize, 1 + random.below(60) as usize);
+                match random.below(4) {
+                    0 => bytes[at..at + len].fill_with(|| random.next() as u8),
+                    1 => bytes[at..at + len].fill(0),
+                    2 => bytes[at] = random.next() as u8,
+                    _ => {
+                        let from = random.below(6000) as usize;
+                        bytes.copy_within(from..from + len, at);
+                    }
+                }
+            }
+        });
+        match replay_all(&disk, 1) {
+            Ok((records, _)) => {
+                for (i, (first, payload)) in records.iter().enumerate() {
+                    let want = batch(i as u64 + 1, 1, 33);
+                    assert_eq!((*first, payload), (i as u64 + 1, &want), "{round} {seed:#x}");
+                }
+            }
+            Err(Error::Corrupt { .. } | Error::Unsupported { .. } | Error::Missing { .. }) => {}
+            Err(other) => panic!("round {round}, seed {seed:#x}: {other}"),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Goal: a process killed at any instant loses nothing that was in the file, a power cut at any
+//! instant loses nothing that was synced, and either leaves a log that opens.
+//! Method: random histories of appends on both paths, groups in flight, rotations and recycling, on
+//! the disk that forgets; an image before every operation on that disk; every image is replayed and
+//! compared with the history. Seeds are printed.
+
+use super::*;
+use crate::vfs::CrashKind;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard};
+
+/// splitmix64.
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+/// What was promised so far. Read at the moment an image is taken.
+#[derive(Default)]
+struct Promised {
+    in_file: AtomicU64,
+    synced: AtomicU64,
+    floor: AtomicU64,
+}
+
+struct Image {
+    at: String,
+    disk: MemVfs,
+    in_file: u64,
+    synced: u64,
+    floor: u64,
+}
+
+/// Which disks and segments a history uses.
+#[derive(Clone, Copy, Debug)]
+enum Mapping {
+    Always,
+    Never,
+    Mixed,
+}
+
+struct History {
+    vfs: MemVfs,
+    disk: Arc<dyn Vfs>,
+    log: LogWriter,
+    random: Random,
+    mapping: Mapping,
+    next: u64,
+    next_number: u64,
+    /// First sequence number, count and value length of every batch.
+    batches: Vec<(u64, u32, usize)>,
+    /// Taken groups and how far they got: taken, written, reported as written.
+    groups: VecDeque<(SyncGroup, u8)>,
+    obsolete: Vec<SealedSegment>,
+    promised: Arc<Promised>,
+}
+
+const SEGMENT_BYTES: u64 = 8192;
+
+impl History {
+    fn new(seed: u64, mapping: Mapping) -> (Self, Arc<Mutex<Vec<Image>>>) {
+        let vfs = MemVfs::new();
+        vfs.set_can_map(!matches!(mapping, Mapping::Never));
+        vfs.create_dir_all(Path::new(DIR)).unwrap();
+        vfs.sync_dir(Path::new("/")).unwrap();
+        let promised = Arc::new(Promised::default());
+        promised.floor.store(1, SeqCst);
+        let images: Arc<Mutex<Vec<Image>>> = Arc::default();
+        let (sink, state) = (images.clone(), promised.clone());
+        vfs.on_operation(move |disk, operation| {
+            sink.lock().unwrap().push(Image {
+                at: format!("{operation:?}"),
+                disk: disk.kill_clone(),
+                in_file: state.in_file.load(SeqCst),
+                synced: state.synced.load(SeqCst),
+                floor: state.floor.load(SeqCst),
+            });
+        });
+        let first = spare(&vfs, 1, SEGMENT_BYTES, true);
+        let log = LogWriter::start(IDENTITY, first, Seqno(1), Predecessor::Barrier);
+        let disk: Arc<dyn Vfs> = Arc::new(vfs.clone());
+        let history = Self {
+            vfs,
+            disk,
+            log,
+            random: Random(seed),
+            mapping,
+            next: 1,
+            next_number: 2,
+            batches: Vec::new(),
+            groups: VecDeque::new(),
+            obsolete: Vec::new(),
+            promised,
+        };
+        (history, images)
+    }
+
+    fn step(&mut self) {
+        match self.random.below(16) {
+            0..=3 => self.append(AppendPath::Mapped),
+            4..=7 => self.append(AppendPath::Staged),
+            8 | 9 if self.groups.len() < 3 => {
+                let group = self.log.take_group();
+                if !group.is_empty() {
+                    self.groups.push_back((group, 0));
+                }
+            }
+            10 if self.log.wants_vouch() => {
+                self.log.append_vouch(Seqno(self.next));
+            }
+            11 => self.reuse(),
+            _ => self.advance_group(),
+        }
+    }
+
+    fn append(&mut self, path: AppendPath) {
+        let count = 1 + self.random.below(3) as u32;
+        let value_len = match self.random.below(12) {
+            0 => 2500,
+            1 => 700,
+            n => n as usize * 8,
+        };
+        let payload = batch(self.next, count, value_len);
+        if !self.log.has_room(payload.len()) {
+            self.rotate(payload.len());
+        }
+        let first = Seqno(self.next);
+        let appended = self.log.append(first, count, &payload, crc(&payload), path);
+        self.batches.push((self.next, count, value_len));
+        self.next += u64::from(count);
+        if appended.in_file {
+            self.promised.in_file.store(self.next - 1, SeqCst);
+        }
+    }
+
+    fn rotate(&mut self, payload_len: usize) {
+        let bytes = SEGMENT_BYTES.max(segment_bytes_needed(payload_len));
+        let number = FileNumber(self.next_number);
+        self.next_number += 1;
+        let mapped = !matches!(self.mapping, Mapping::Mixed) || self.random.below(2) == 0;
+        let dir = Path::new(DIR);
+        let fitting = self.obsolete.iter().position(|old| old.bytes >= bytes);
+        let spare = match fitting {
+            Some(at) => {
+                let old = self.obsolete.swap_remove(at);
+                recycle(&self.disk, dir, &old, number, mapped).unwrap()
+            }
+            None => prepare_spare(&self.disk, dir, number, bytes, mapped).unwrap(),
+        };
+        self.log.rotate(spare, Seqno(self.next));
+    }
+
+    /// Moves the oldest group on by one step.
+    fn advance_group(&mut self) {
+        let Some((group, stage)) = self.groups.front_mut() else { return };
+        *stage += 1;
+        match *stage {
+            1 => group.write().unwrap(),
+            2 => {
+                self.log.written(group);
+                self.promised.in_file.fetch_max(group.upto().0, SeqCst);
+            }
+            _ => {
+                group.sync().unwrap();
+                self.promised.synced.fetch_max(group.upto().0, SeqCst);
+                self.log.synced(group);
+                self.obsolete.extend(group.sealed().iter().cloned());
+                self.groups.pop_front();
+            }
+        }
+    }
+
+    /// As if everything in the sealed segments had been flushed: raises the floor above them.
+    fn reuse(&mut self) {
+        if let Some(last) = self.obsolete.iter().map(|old| old.number.0).max() {
+            self.promised.floor.fetch_max(last + 1, SeqCst);
+        }
+        if self.obsolete.len() > 2 {
+            let old = self.obsolete.swap_remove(0);
+            remove(&self.disk, &old).unwrap();
+        }
+    }
+
+    /// What is left must be a run of the history that ends at or after `promised`.
+    fn check(&self, context: &str, floor: u64, promised: u64, result: Result<Replayed>) {
+        let (records, report) = match result {
+            Ok(replayed) => replayed,
+            Err(error) => panic!("{context}: {error}"),
+        };
+        let last = report.last_seqno.0;
+        assert!(last >= promised, "{context}: {promised} was promised, {last} is left: {report:?}");
+        let Some((first, _)) = records.first() else {
+            return;
+        };
+        let start = self.batches.binary_search_by_key(first, |b| b.0).expect("a batch's number");
+        if floor == 1 {
+            assert_eq!(start, 0, "{context}");
+        }
+        for ((first, payload), want) in records.iter().zip(&self.batches[start..]) {
+            assert_eq!(*first, want.0, "{context}");
+            assert!(*payload == batch(want.0, want.1, want.2), "{context}: batch {first}");
+        }
+        let end = self.batches[start + records.len() - 1];
+        assert_eq!(last, end.0 + u64::from(end.1) - 1, "{context}");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+fn sweep(mapping: Mapping, seeds: std::ops::Range<u64>, steps: usize) {
+    let (mut kills, mut cuts, mut torn, mut rotations) = (0, 0, 0, 0);
+    for seed in seeds {
+        let (mut history, images) = History::new(seed, mapping);
+        for _ in 0..steps {
+            // The obsolete ones may be recycled only once the floor is above them.
+            history.reuse();
+            history.step();
+        }
+        history.vfs.clear_hook();
+        rotations += history.log.number().0 - 1;
+        for (i, image) in lock(&images).drain(..).enumerate() {
+            let context = format!("{mapping:?}, seed {seed}, image {i} before {}", image.at);
+            let killed = replay_all(&image.disk, image.floor);
+            kills += 1;
+            history.check(&format!("kill: {context}"), image.floor, image.in_file, killed);
+            for kind in CrashKind::each(seed ^ i as u64) {
+                let cut = replay_all(&image.disk.crash_clone(kind), image.floor);
+                cuts += 1;
+                torn += u64::from(
+                    cut.as_ref().is_ok_and(|(_, report)| report.reason == TailReason::Torn),
+                );
+                let context = format!("{kind:?}: {context}");
+                history.check(&context, image.floor, image.synced, cut);
+            }
+        }
+    }
+    println!("{kills} kills, {cuts} power cuts, {torn} torn tails, {rotations} rotations");
+    assert!(torn > 0 && rotations > 0, "the sweep met what it is for");
+}
+
+#[test]
+fn kills_and_power_cuts_on_mapped_segments() {
+    sweep(Mapping::Always, 0..12, 150);
+}
+
+#[test]
+fn kills_and_power_cuts_without_mapping() {
+    sweep(Mapping::Never, 100..106, 150);
+}
+
+#[test]
+fn kills_and_power_cuts_on_segments_of_both_kinds() {
+    sweep(Mapping::Mixed, 200..206, 150);
+}
