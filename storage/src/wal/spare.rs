@@ -116,7 +116,7 @@ pub fn prepare_spare(
 /// Turns an obsolete segment into a spare under a new `number`, which saves zeroing it: its old
 /// records carry the old number and can never be read as part of the new segment.
 ///
-/// Disk work: two small syncs and one of the directory.
+/// Disk work: reads the file, one small sync and one of the directory.
 ///
 /// # Errors
 /// `Io`; the file is then under its old name or its new one, with no valid header, and harmless.
@@ -140,6 +140,9 @@ pub fn recycle(
     file.write_all_at(&ZEROS[..HEADER_BYTES], 0).map_err(|e| Error::io_at("write", path, 0, e))?;
     file.sync_data().map_err(|e| Error::io("sync", path, e))?;
     let solid = file.allocate(bytes).map_err(|e| Error::io("allocate", path, e))?;
+    if mapped && solid {
+        warm(file.as_ref(), path)?;
+    }
     finish(vfs, dir, &file, path, number, bytes, mapped && solid)
 }
 
@@ -173,7 +176,20 @@ fn zero(file: &dyn File, path: &Path, bytes: u64) -> Result<bool> {
     Ok(solid)
 }
 
-/// Maps, touches, syncs and names a segment whose blocks exist.
+/// Reads the whole file, so that a store through a mapping finds its page in memory: otherwise a
+/// committing thread would wait for the disk.
+fn warm(file: &dyn File, path: &Path) -> Result<()> {
+    let mut piece = vec![0; ZERO_BYTES];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut piece, at).map_err(|e| Error::io_at("read", path, at, e))? {
+            0 => return Ok(()),
+            read => at += read as u64,
+        }
+    }
+}
+
+/// Maps and names a segment whose blocks exist and whose bytes are durable and in the page cache.
 fn finish(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -183,16 +199,16 @@ fn finish(
     bytes: u64,
     mapped: bool,
 ) -> Result<Spare> {
-    let mut mapping = None;
-    if let (true, Ok(window)) = (mapped, usize::try_from(bytes)) {
-        mapping = file.map_for_writing(window).map_err(|e| Error::io("map", from, e))?;
-    }
-    if let Some(mapping) = &mapping {
-        mapping.populate();
-        // Touching dirties every page. Unless they are cleaned here, the first commit that syncs
-        // this segment pays for writing all of it.
-        file.sync_all().map_err(|e| Error::io("sync", from, e))?;
-    }
+    // Mapped last, after the syncs, and not touched: a page that a sync finds in the page tables is
+    // made read-only there, and the store that makes it writable again costs 4.3 us (Linux 6.18,
+    // ext4: 165 ns per record), while the first store to a cached page that was never mapped
+    // brings in a whole large folio (6-8 ns per record).
+    let mapping = match (mapped, usize::try_from(bytes)) {
+        (true, Ok(window)) => {
+            file.map_for_writing(window).map_err(|e| Error::io("map", from, e))?
+        }
+        _ => None,
+    };
     let path = FileKind::Wal(number).path(dir);
     vfs.rename(from, &path).map_err(|e| Error::io("rename", from, e))?;
     vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;

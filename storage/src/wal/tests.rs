@@ -9,7 +9,7 @@ use crate::batch::WriteBatch;
 use crate::codec::crc;
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
-use crate::vfs::{MemVfs, Vfs};
+use crate::vfs::{MemVfs, OperationKind, Vfs};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -234,6 +234,27 @@ fn rotation_seals_and_the_successor_vouches() {
     assert!(!bench.log.wants_vouch());
     assert_eq!(bench.log.tail(), 4096);
     assert_eq!(bench.replay().unwrap().0.len(), 2);
+}
+
+#[test]
+fn the_older_segment_is_synced_first() {
+    let mut bench = Bench::new(8192);
+    bench.append(1, 10, AppendPath::Staged);
+    bench.rotate();
+    bench.append(1, 10, AppendPath::Staged);
+    let images = bench.vfs.record_images(1);
+    bench.sync();
+    let done: Vec<_> =
+        images.take().into_iter().map(|(done, _)| (done.kind, done.path, done.len)).collect();
+    // A handle is known by the name it was created under.
+    let name = |number| FileKind::Spare(FileNumber(number)).path(Path::new(DIR));
+    let want = [
+        (OperationKind::Write, name(1), 48),
+        (OperationKind::Write, name(2), 4096 + 48),
+        (OperationKind::Sync, name(1), 0),
+        (OperationKind::Sync, name(2), 0),
+    ];
+    assert_eq!(done, want);
 }
 
 #[test]

@@ -367,3 +367,84 @@ fn arbitrary_bytes_never_panic() {
         }
     }
 }
+
+#[test]
+fn a_record_of_a_later_segment_vouches_for_the_older_one() {
+    let (mut bench, _) = five();
+    let unsynced = bench.append(1, 10, AppendPath::Staged).offset as usize;
+    // Nothing in the header of segment 2 can vouch for the end of segment 1, which is not durable.
+    bench.rotate();
+    bench.append(1, 10, AppendPath::Staged);
+    bench.sync();
+    let torn = bench.vfs.kill_clone();
+    change(&torn, 1, |bytes| bytes[unsynced] ^= 1);
+    let (records, report) = replay_all(&torn, 1).unwrap();
+    assert_eq!((records.len(), report.reason), (5, TailReason::Torn));
+    assert_eq!(report.segment, Some(FileNumber(1)));
+    // Once a record of segment 2 says that its segment was synced, segment 1 was, too.
+    bench.append(1, 10, AppendPath::Mapped);
+    change(&bench.vfs, 1, |bytes| bytes[unsynced] ^= 1);
+    assert_eq!(corrupt_at(bench.replay()).0, wal_path(1));
+    // So it does when the header in between is gone as well.
+    change(&bench.vfs, 2, |bytes| bytes[0] ^= 1);
+    assert_eq!(corrupt_at(bench.replay()).0, wal_path(1));
+    // A wholly lost first header is no better.
+    change(&bench.vfs, 1, |bytes| bytes[..4096].fill(0));
+    assert_eq!(corrupt_at(bench.replay()), (wal_path(1), 0));
+}
+
+#[test]
+fn a_header_that_tells_another_story_is_refused() {
+    let (bench, last) = five();
+    let bytes = segment(&bench.vfs, 1);
+    let true_link = {
+        // The truth, as the writer would tell it.
+        let (mut twin, _) = five();
+        twin.rotate();
+        twin.sync();
+        let header = header::SegmentHeader::decode(
+            &segment(&twin.vfs, 2)[..4096],
+            &wal_path(2),
+            &IDENTITY,
+            FileNumber(2),
+        );
+        match header.unwrap().unwrap().predecessor {
+            Predecessor::Follows(link) => link,
+            Predecessor::Barrier => panic!("it follows"),
+        }
+    };
+    let told = |link: Link| {
+        let disk = with(&bench.vfs, 1, &bytes);
+        let second = spare(&disk, 2, 8192, true);
+        let mut log = LogWriter::start(IDENTITY, second, Seqno(11), Predecessor::Follows(link));
+        log.take_group().write().unwrap();
+        replay_all(&disk, 1)
+    };
+    assert_eq!(told(true_link).unwrap().0.len(), 5);
+    let tail = bench.log.tail();
+    assert_eq!(corrupt_at(told(Link { digest: 1, ..true_link })), (wal_path(1), tail));
+    let seqno = Link { last_seqno: Seqno(9), ..true_link };
+    assert_eq!(corrupt_at(told(seqno)), (wal_path(1), tail));
+    let shorter = Link { final_length: last as u64, ..true_link };
+    assert_eq!(corrupt_at(told(shorter)), (wal_path(1), last as u64));
+    let longer = Link { final_length: tail + 24, synced_length: tail + 8, ..true_link };
+    assert_eq!(corrupt_at(told(longer)), (wal_path(1), tail));
+    let unsynced = Link { final_length: tail + 24, synced_length: tail, ..true_link };
+    let (records, report) = told(unsynced).unwrap();
+    assert_eq!((records.len(), report.bytes_dropped), (5, 24));
+}
+
+#[test]
+fn a_segment_of_another_length_is_refused() {
+    let (bench, _) = five();
+    let whole = segment(&bench.vfs, 1);
+    for len in [8191, 8184, bench.log.tail() as usize] {
+        assert_eq!(
+            corrupt_at(replay_all(&with(&bench.vfs, 1, &whole[..len]), 1)),
+            (wal_path(1), len as u64)
+        );
+    }
+    let mut longer = whole;
+    longer.resize(12_288, 0);
+    assert_eq!(corrupt_at(replay_all(&with(&bench.vfs, 1, &longer), 1)), (wal_path(1), 8192));
+}
