@@ -73,7 +73,8 @@ impl Signal {
         match armed {
             Ok(_) | Err(AWAITED) => Poll::Pending,
             Err(_) => {
-                self.state.store(QUIET, Ordering::Release);
+                // A swap, not a store: one more set may have come, and what it tells must be seen.
+                self.state.swap(QUIET, Ordering::AcqRel);
                 Poll::Ready(())
             }
         }

@@ -1,0 +1,101 @@
+use super::poll_once;
+use loom::thread;
+use sluicedb_actors::kernel::{Capacity, Mailbox, Refused, reply};
+
+const ONE: Capacity = Capacity { messages: 1, bytes: 1 };
+
+/// One sender, one receiver, room for one: order is kept, and the end comes after the last message.
+/// Catches: ringing the bell before the message is in the queue (deadlock).
+#[test]
+fn in_order_and_then_the_end() {
+    loom::model(|| {
+        let (mailbox, mut inbox) = Mailbox::new(ONE);
+        let sender = thread::spawn(move || {
+            mailbox.reserve_blocking(1).unwrap().send(1).unwrap();
+            mailbox.reserve_blocking(1).unwrap().send(2).unwrap();
+        });
+        assert_eq!((inbox.recv_blocking(), inbox.recv_blocking()), (Some(1), Some(2)));
+        assert_eq!(inbox.recv_blocking(), None);
+        sender.join().unwrap();
+    });
+}
+
+/// Two senders, one receiver, room for one: nothing is lost or doubled.
+/// Catches: `try_recv` that does not give room back (deadlock).
+#[test]
+fn two_senders_one_receiver() {
+    loom::model(|| {
+        let (mailbox, mut inbox) = Mailbox::new(ONE);
+        let senders = [1, 2].map(|n| {
+            let mailbox = mailbox.clone();
+            thread::spawn(move || mailbox.reserve_blocking(1).unwrap().send(n).unwrap())
+        });
+        let mut got = [inbox.recv_blocking(), inbox.recv_blocking()];
+        got.sort_unstable();
+        assert_eq!(got, [Some(1), Some(2)]);
+        for sender in senders {
+            sender.join().unwrap();
+        }
+        drop(mailbox);
+        assert_eq!(inbox.recv_blocking(), None);
+    });
+}
+
+/// A sender is dropped while it waits for room: the room is not leaked, the next sender gets it.
+/// Catches: `Reserve` without a `Drop` (the dead waiter keeps the head of the line: deadlock).
+#[test]
+fn a_waiting_sender_is_dropped() {
+    loom::model(|| {
+        let (mailbox, mut inbox) = Mailbox::new(ONE);
+        mailbox.try_reserve(1).unwrap().send(1).unwrap();
+        let mut leaves = mailbox.reserve(1);
+        assert!(poll_once(&mut leaves).is_pending());
+        let other = mailbox.clone();
+        let sender = thread::spawn(move || {
+            other.reserve_blocking(1).unwrap().send(2).unwrap();
+        });
+        let receiver = thread::spawn(move || {
+            assert_eq!(inbox.recv_blocking(), Some(1));
+            assert_eq!(inbox.recv_blocking(), Some(2));
+            inbox
+        });
+        drop(leaves);
+        sender.join().unwrap();
+        let _inbox = receiver.join().unwrap();
+        assert!(mailbox.try_reserve(1).is_ok(), "all room is back");
+    });
+}
+
+/// Close against a permit that is out and a waiter: the message is received before the end or handed
+/// back, the waiter is refused.
+/// Catches: reporting the end when closed and empty, without counting sends under way (lost message).
+#[test]
+fn closed_while_sending() {
+    loom::model(|| {
+        let (mailbox, mut inbox) = Mailbox::new(ONE);
+        let permit = mailbox.try_reserve(1).unwrap();
+        let sender = thread::spawn(move || permit.send(1).is_ok());
+        inbox.close();
+        let got = inbox.recv_blocking();
+        let sent = sender.join().unwrap();
+        assert_eq!(got.is_some(), sent);
+        assert_eq!(inbox.recv_blocking(), None);
+        assert_eq!(mailbox.try_reserve(1).map(drop), Err(Refused::Closed));
+    });
+}
+
+/// The actor goes away while somebody sends it a question: the question is answered.
+/// Catches: an inbox that empties the queue before it is marked gone (the reply stays in the queue
+/// for as long as a mailbox lives: deadlock).
+#[test]
+fn the_inbox_is_dropped_while_sending() {
+    loom::model(|| {
+        let (mailbox, inbox) = Mailbox::new(ONE);
+        let (reply, answer) = reply::<()>();
+        let permit = mailbox.try_reserve(1).unwrap();
+        let sender = thread::spawn(move || drop(permit.send(reply)));
+        drop(inbox);
+        assert!(answer.wait_blocking().is_err());
+        sender.join().unwrap();
+    });
+}

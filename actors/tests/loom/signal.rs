@@ -1,0 +1,48 @@
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+use sluicedb_actors::kernel::{Signal, Watch};
+
+/// Two setters, one waiter: what was done before the sets is seen, and no set is lost.
+/// Catches: `set` that skips the swap when the signal is set already (stale count, then deadlock);
+/// a waiter that stores its waker after it changed the state (deadlock); a waiter that clears the
+/// signal with a plain store, over a set that came meanwhile (this one was not planted).
+#[test]
+fn two_setters() {
+    loom::model(|| {
+        let shared = Arc::new((Signal::new(), AtomicUsize::new(0)));
+        let setters = [(); 2].map(|()| {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.1.fetch_add(1, Ordering::Relaxed);
+                shared.0.set();
+            })
+        });
+        while shared.1.load(Ordering::Relaxed) < 2 {
+            shared.0.wait_blocking();
+        }
+        for setter in setters {
+            setter.join().unwrap();
+        }
+    });
+}
+
+/// A watcher sleeps through no change.
+/// Catches: a watcher that compares editions outside the lock (deadlock).
+#[test]
+fn a_watched_value_changes() {
+    loom::model(|| {
+        let watch = Watch::new(0);
+        let mut watcher = watch.watcher();
+        let mut other = watch.watcher();
+        let setter = thread::spawn(move || {
+            watch.set(1);
+            watch.set(2);
+        });
+        let second = thread::spawn(move || while other.changed_blocking() < 2 {});
+        while watcher.changed_blocking() < 2 {}
+        setter.join().unwrap();
+        second.join().unwrap();
+        assert_eq!(watcher.get(), 2);
+    });
+}
