@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
+/// As in "a sync never".
+const NEVER: u64 = u64::MAX;
 const IDENTITY: LogIdentity = LogIdentity { db_id: [42; 16] };
 
 fn payload() -> Vec<u8> {
@@ -69,7 +71,14 @@ impl Rolling {
         self.start(spare.expect("room on disk"));
     }
 
-    fn time(&mut self, records: u64, path: AppendPath, payload: &[u8]) -> Duration {
+    /// Appends `records` records, with an untimed sync after every `synced_every`th.
+    fn time(
+        &mut self,
+        records: u64,
+        path: AppendPath,
+        payload: &[u8],
+        synced_every: u64,
+    ) -> Duration {
         let payload_crc = crc(payload);
         let mut spent = Duration::ZERO;
         let mut left = records;
@@ -78,12 +87,20 @@ impl Rolling {
                 self.turn_over();
             }
             let log = self.log.as_mut().expect("started above");
-            let start = now();
+            let mut start = now();
             while left > 0 && log.has_room(payload.len()) {
                 let payload = black_box(payload);
                 black_box(log.append(Seqno(self.seqno), 1, payload, payload_crc, path));
                 self.seqno += 1;
                 left -= 1;
+                if left > 0 && left.is_multiple_of(synced_every) {
+                    spent += start.elapsed();
+                    let group = log.take_group();
+                    group.write().and_then(|()| group.sync()).expect("the disk works");
+                    log.written(&group);
+                    log.synced(&group);
+                    start = now();
+                }
                 if path == AppendPath::Staged && left.is_multiple_of(64) {
                     // As with 64 clients waiting; the write itself is the WAL thread's.
                     let group = log.take_group();
@@ -139,11 +156,15 @@ fn commit_turn(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let mut mapped = Rolling::new();
     group.bench_function("mapped", |b| {
-        b.iter_custom(|records| mapped.time(records, AppendPath::Mapped, &payload));
+        b.iter_custom(|records| mapped.time(records, AppendPath::Mapped, &payload, NEVER));
+    });
+    let mut synced = Rolling::new();
+    group.bench_function("mapped, a sync every 1,000", |b| {
+        b.iter_custom(|records| synced.time(records, AppendPath::Mapped, &payload, 1000));
     });
     let mut staged = Rolling::new();
     group.bench_function("staged", |b| {
-        b.iter_custom(|records| staged.time(records, AppendPath::Staged, &payload));
+        b.iter_custom(|records| staged.time(records, AppendPath::Staged, &payload, NEVER));
     });
     let mut pwrites = Pwrites::new();
     let record = [&[0; 24], &payload[..], &[0; 1]].concat();
@@ -152,7 +173,7 @@ fn commit_turn(c: &mut Criterion) {
     // The bar, measured the way the groups above are, in turns so that both see the same machine.
     let (mut turn, mut pwrite) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..10 {
-        turn += mapped.time(100_000, AppendPath::Mapped, &payload);
+        turn += mapped.time(100_000, AppendPath::Mapped, &payload, NEVER);
         pwrite += pwrites.time(100_000, &record);
     }
     let ratio = turn.as_secs_f64() / pwrite.as_secs_f64();
@@ -170,7 +191,7 @@ fn read_back(c: &mut Criterion) {
     let payload = payload();
     let mut rolling = Rolling::new();
     let records = (SEGMENT_BYTES - (64 << 10)) / 144;
-    rolling.time(records, AppendPath::Mapped, &payload);
+    rolling.time(records, AppendPath::Mapped, &payload, NEVER);
     let log = rolling.log.as_mut().expect("it was used");
     let (number, bytes) = (log.number(), log.tail());
     let group = log.take_group();

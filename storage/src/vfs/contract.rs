@@ -241,6 +241,14 @@ fn maps(vfs: &dyn Vfs, dir: &Path) {
     file.write_all_at(b"head", 0).unwrap();
     map.write(2, b"AD");
     map.populate();
+    file.sync_data().unwrap();
+    map.write(50_000, b"before");
+    map.after_sync(0);
+    map.after_sync(99_999);
+    map.after_sync(100_000);
+    map.after_sync(usize::MAX);
+    map.write(50_006, b"after");
+    assert_eq!(&read(vfs, &path)[50_000..50_011], b"beforeafter", "nothing is forgotten");
     drop(file);
     map.write(4, b"ed");
     assert_eq!(&read(vfs, &path)[..6], b"heADed", "the map outlives the handle");

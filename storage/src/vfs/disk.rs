@@ -283,6 +283,10 @@ impl Mapping for DiskMapping {
             touch(self.map.as_mut_ptr().wrapping_add(offset));
         }
     }
+
+    fn after_sync(&self, offset: usize) {
+        linux::forget_pages(&self.map, offset);
+    }
 }
 
 /// Writes a byte back unchanged, without losing a store that another thread does meanwhile.
@@ -308,7 +312,7 @@ mod linux {
     use std::num::NonZeroU64;
     use std::path::Path;
 
-    use memmap2::{Advice, MmapRaw};
+    use memmap2::{Advice, MmapRaw, UncheckedAdvice};
     use rustix::fs::{FallocateFlags, OFlags};
     use rustix::io::{Errno, ReadWriteFlags};
 
@@ -367,6 +371,23 @@ mod linux {
         map.advise(Advice::PopulateWrite).is_ok()
     }
 
+    /// The largest piece in which the page cache holds a file.
+    const FOLIO_BYTES_MAX: usize = 2 << 20;
+
+    /// Takes the pages from `offset` on out of the page tables; they stay in the page cache. A store
+    /// to a folio of which no page is in the tables brings in all of it, writable, at once; a store
+    /// to a page that a sync made read-only costs 4.3 us, each (6.18, ext4). So whole folios go.
+    pub(super) fn forget_pages(map: &MmapRaw, offset: usize) {
+        let start = offset / FOLIO_BYTES_MAX * FOLIO_BYTES_MAX;
+        let Some(len) = map.len().checked_sub(start).filter(|&len| len > 0) else {
+            return;
+        };
+        // SAFETY: the map is shared with a file, so its bytes live in the page cache: the kernel
+        // keeps what was stored, also by a thread that stores at this moment, and a later access
+        // finds it there. Nobody ever gets a reference into the map.
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
+    }
+
     pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
         let stat = rustix::fs::statvfs(dir).ok()?;
         stat.f_bavail.checked_mul(stat.f_frsize)
@@ -411,6 +432,8 @@ mod linux {
     pub(super) fn populate(_: &MmapRaw) -> bool {
         false
     }
+
+    pub(super) fn forget_pages(_: &MmapRaw, _: usize) {}
 
     pub(super) fn free_bytes(_: &Path) -> Option<u64> {
         None

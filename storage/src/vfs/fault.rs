@@ -500,4 +500,8 @@ impl Mapping for CountedMapping {
     fn populate(&self) {
         self.inner.populate();
     }
+
+    fn after_sync(&self, offset: usize) {
+        self.inner.after_sync(offset);
+    }
 }

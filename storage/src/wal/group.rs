@@ -89,6 +89,9 @@ impl SyncGroup {
         for target in self.targets.iter().filter(|target| !target.durable) {
             let segment = &target.segment;
             segment.file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
+            if let Some(mapping) = &segment.mapping {
+                mapping.after_sync(target.upto as usize);
+            }
         }
         Ok(())
     }

@@ -199,10 +199,8 @@ fn finish(
     bytes: u64,
     mapped: bool,
 ) -> Result<Spare> {
-    // Mapped last, after the syncs, and not touched: a page that a sync finds in the page tables is
-    // made read-only there, and the store that makes it writable again costs 4.3 us (Linux 6.18,
-    // ext4: 165 ns per record), while the first store to a cached page that was never mapped
-    // brings in a whole large folio (6-8 ns per record).
+    // Mapped last, after the syncs, and not touched: pages that a sync finds in the page tables
+    // are slow to store to, 165 ns per record instead of 8 (docs/adr/0005).
     let mapping = match (mapped, usize::try_from(bytes)) {
         (true, Ok(window)) => {
             file.map_for_writing(window).map_err(|e| Error::io("map", from, e))?

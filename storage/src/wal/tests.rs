@@ -9,9 +9,10 @@ use crate::batch::WriteBatch;
 use crate::codec::crc;
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
-use crate::vfs::{MemVfs, OperationKind, Vfs};
+use crate::vfs::{DiskVfs, MemVfs, OperationKind, Vfs};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 pub(super) const DIR: &str = "/db";
 pub(super) const IDENTITY: LogIdentity = LogIdentity { db_id: *b"0123456789abcdef" };
@@ -317,6 +318,51 @@ fn a_full_disk_leaves_no_half_made_spare() {
     }
     vfs.set_capacity(None);
     let _ = spare(&vfs, 1, 64 << 10, true);
+}
+
+/// Goal: taking pages out of the tables after a sync loses no store beside it.
+/// Method: the real disk; one thread appends, another syncs as fast as it can.
+#[test]
+fn stores_survive_the_syncs_beside_them() {
+    let home = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(DiskVfs::new());
+    let number = FileNumber(1);
+    let first = prepare_spare(&vfs, home.path(), number, 8 << 20, true).unwrap();
+    let log = Mutex::new(LogWriter::start(IDENTITY, first, Seqno(1), Predecessor::Barrier));
+    let payload = batch(1, 1, 200);
+    let payload_crc = crc(&payload);
+    let done = AtomicBool::new(false);
+    let mut next = 1;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                let group = log.lock().unwrap().take_group();
+                group.write().unwrap();
+                log.lock().unwrap().written(&group);
+                group.sync().unwrap();
+                log.lock().unwrap().synced(&group);
+            }
+        });
+        loop {
+            let mut log = log.lock().unwrap();
+            if !log.has_room(payload.len()) {
+                break;
+            }
+            let path = if next % 64 == 0 { AppendPath::Staged } else { AppendPath::Mapped };
+            log.append(Seqno(next), 1, &payload, payload_crc, path);
+            next += 1;
+        }
+        done.store(true, Ordering::Release);
+    });
+    log.into_inner().unwrap().take_group().write().unwrap();
+    let mut seen = 0;
+    let mut each = |_: Seqno, got: &[u8]| {
+        assert!(got == payload);
+        seen += 1;
+        Ok(())
+    };
+    replay(&vfs, home.path(), &IDENTITY, number, &[number], &mut each).unwrap();
+    assert_eq!(seen, next - 1);
 }
 
 #[test]
