@@ -3,6 +3,14 @@
 use crate::error::Result;
 use crate::key::{Kind, Seqno};
 
+pub mod concat;
+pub mod merge;
+#[cfg(test)]
+pub(crate) mod model;
+
+pub use concat::{ConcatCursor, Run};
+pub use merge::MergeCursor;
+
 /// A position in a sorted sequence of entries, each user key at most once.
 ///
 /// After a positioning call either `valid()` is true and the accessors describe the current entry,
@@ -34,4 +42,40 @@ pub trait Cursor: Send {
     fn next(&mut self) -> Result<()>;
     /// Moves one entry back.
     fn prev(&mut self) -> Result<()>;
+}
+
+impl<C: Cursor + ?Sized> Cursor for Box<C> {
+    fn valid(&self) -> bool {
+        (**self).valid()
+    }
+    fn key(&self) -> &[u8] {
+        (**self).key()
+    }
+    fn seqno(&self) -> Seqno {
+        (**self).seqno()
+    }
+    fn kind(&self) -> Kind {
+        (**self).kind()
+    }
+    fn value(&self) -> &[u8] {
+        (**self).value()
+    }
+    fn seek_first(&mut self) -> Result<()> {
+        (**self).seek_first()
+    }
+    fn seek_last(&mut self) -> Result<()> {
+        (**self).seek_last()
+    }
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        (**self).seek(key)
+    }
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        (**self).seek_before(key)
+    }
+    fn next(&mut self) -> Result<()> {
+        (**self).next()
+    }
+    fn prev(&mut self) -> Result<()> {
+        (**self).prev()
+    }
 }
