@@ -14,6 +14,7 @@ mod level;
 pub(crate) mod testing;
 
 pub use check::Conflict;
+pub(crate) use edit::EditError;
 pub use edit::VersionEdit;
 pub use handle::{Graveyard, TableHandle};
 pub use image::Image;

@@ -1,0 +1,173 @@
+//! Reading a manifest: all edits folded into an image, and a verdict on its end.
+
+use super::current::Current;
+use super::frame::{self, HEADER_BYTES, Identity, Record, RecordType};
+use super::MANIFEST_BYTES_MAX;
+use crate::codec::hash64;
+use crate::error::{Error, Result};
+use crate::filename::{FileKind, FileNumber};
+use crate::version::{Image, VersionEdit};
+use crate::vfs::Vfs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes at the end of a file that never became durable and were cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The file.
+    pub path: PathBuf,
+    /// Where the good part ends.
+    pub offset: u64,
+    /// How many bytes follow it.
+    pub bytes_dropped: u64,
+    /// Why they are not a record.
+    pub reason: String,
+}
+
+/// A manifest, read.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The database's random id.
+    pub db_id: [u8; 16],
+    /// The manifest's number.
+    pub number: FileNumber,
+    /// All its edits, folded.
+    pub image: Image,
+    /// How many records it has, the snapshot included.
+    pub records: u64,
+    /// Length of the good part, in bytes.
+    pub bytes: u64,
+    /// The edit that never happened, if the file ends in one.
+    pub torn: Option<TornTail>,
+    /// False if the file has a feature that forbids this build to write the database.
+    pub writable: bool,
+}
+
+/// Reads the manifest that `current` names. Modifies nothing.
+pub fn load(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> Result<Loaded> {
+    let path = FileKind::Manifest(current.manifest).path(dir);
+    let bytes = read_whole(vfs, &path)?;
+    let (identity, writable) = frame::decode_header(&path, current.manifest, &bytes)?;
+    if identity.db_id != current.db_id {
+        return Err(Error::corrupt(&path, 40, "the manifest belongs to another database"));
+    }
+    let snapshot_end = snapshot_end(&path, current, &bytes)?;
+    let mut loaded = Loaded {
+        db_id: identity.db_id,
+        number: identity.number,
+        image: Image::default(),
+        records: 0,
+        bytes: HEADER_BYTES as u64,
+        torn: None,
+        writable,
+    };
+    while loaded.bytes < bytes.len() as u64 {
+        let offset = loaded.bytes;
+        match frame::parse_record(&identity, &bytes, offset as usize) {
+            Ok(record) => fold(&path, offset, &record, &mut loaded)?,
+            Err(reason) if offset < snapshot_end => {
+                return Err(Error::corrupt(&path, offset, reason));
+            }
+            Err(reason) => {
+                loaded.torn = Some(judge_tail(&path, &identity, &bytes, &loaded, reason)?);
+                break;
+            }
+        }
+        if loaded.records == 1 && loaded.bytes != snapshot_end {
+            let what = format!("the snapshot ends here, but CURRENT says at {snapshot_end}");
+            return Err(Error::corrupt(&path, loaded.bytes, what));
+        }
+    }
+    if loaded.records == 0 {
+        return Err(Error::corrupt(&path, loaded.bytes, "the manifest has no snapshot"));
+    }
+    Ok(loaded)
+}
+
+fn read_whole(vfs: &Arc<dyn Vfs>, path: &Path) -> Result<Vec<u8>> {
+    let file = match vfs.open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            return Err(Error::Missing { path: path.to_owned() });
+        }
+        Err(e) => return Err(Error::io("open", path, e)),
+    };
+    // What the disk holds counts, not what a failed sync left in the page cache.
+    file.drop_cache();
+    let length = file.len().map_err(|e| Error::io("stat", path, e))?;
+    if length > MANIFEST_BYTES_MAX {
+        let what = format!("{length} bytes are more than a manifest can have");
+        return Err(Error::corrupt(path, MANIFEST_BYTES_MAX, what));
+    }
+    let mut bytes = Vec::new();
+    if bytes.try_reserve_exact(length as usize).is_err() {
+        return Err(Error::io("read", path, ErrorKind::OutOfMemory.into()));
+    }
+    bytes.resize(length as usize, 0);
+    let count = file.read_at(&mut bytes, 0).map_err(|e| Error::io_at("read", path, 0, e))?;
+    bytes.truncate(count);
+    Ok(bytes)
+}
+
+/// Checks the part of the manifest that `CURRENT` vouches for.
+fn snapshot_end(path: &Path, current: &Current, bytes: &[u8]) -> Result<u64> {
+    let vouched = usize::try_from(current.snapshot_bytes).ok().and_then(|end| bytes.get(..end));
+    let Some(vouched) = vouched else {
+        let what = format!("the file ends here, but its snapshot at {}", current.snapshot_bytes);
+        return Err(Error::corrupt(path, bytes.len() as u64, what));
+    };
+    if hash64(vouched) != current.digest {
+        let what = "header and snapshot differ from the digest in CURRENT";
+        return Err(Error::corrupt(path, HEADER_BYTES as u64, what));
+    }
+    Ok(current.snapshot_bytes)
+}
+
+fn fold(path: &Path, offset: u64, record: &Record<'_>, loaded: &mut Loaded) -> Result<()> {
+    use crate::version::EditError;
+    let expected = if loaded.records == 0 { RecordType::Snapshot } else { RecordType::Edit } as u8;
+    if record.record_type != expected {
+        let what = format!("expected record type {expected}, found {}", record.record_type);
+        return Err(Error::corrupt(path, offset, what));
+    }
+    let payload_at = offset + frame::RECORD_HEADER_BYTES as u64;
+    let edit = VersionEdit::decode(record.payload).map_err(|error| match error {
+        EditError::Malformed { at, what } => Error::corrupt(path, payload_at + at as u64, what),
+        EditError::Unknown { tag } => Error::Unsupported {
+            path: path.to_owned(),
+            what: format!("an edit has field {tag}, which this build does not know"),
+        },
+    })?;
+    loaded.image.apply(&edit).map_err(|conflict| {
+        Error::corrupt(path, offset, format!("an edit contradicts those before it: {conflict}"))
+    })?;
+    loaded.records += 1;
+    loaded.bytes = record.end;
+    Ok(())
+}
+
+/// Torn or damaged? The bytes from `loaded.bytes` on are not a record.
+fn judge_tail(
+    path: &Path,
+    identity: &Identity,
+    bytes: &[u8],
+    loaded: &Loaded,
+    reason: &str,
+) -> Result<TornTail> {
+    let offset = loaded.bytes;
+    if loaded.image.clean_close {
+        let what = format!("{reason}, after the mark of a clean close");
+        return Err(Error::corrupt(path, offset, what));
+    }
+    if let Some(voucher) = frame::find_voucher(identity, bytes, offset as usize) {
+        let what = format!("{reason}, but the record at offset {voucher} says it was durable");
+        return Err(Error::corrupt(path, offset, what));
+    }
+    Ok(TornTail {
+        path: path.to_owned(),
+        offset,
+        bytes_dropped: bytes.len() as u64 - offset,
+        reason: reason.to_owned(),
+    })
+}

@@ -1,0 +1,268 @@
+//! Damage at every byte, crashes at every operation, and the golden bytes.
+
+use super::*;
+use crate::error::{Error, Result};
+use crate::filename::{FileKind, FileNumber};
+use crate::key::Seqno;
+use crate::version::testing::meta;
+use crate::version::{Image, RangeId, VersionEdit};
+use crate::vfs::Vfs;
+use crate::vfs::mem::{CrashKind, MemVfs};
+use std::path::Path;
+use std::sync::Arc;
+
+const DIR: &str = "/db";
+const DB_ID: [u8; 16] = *b"0123456789abcdef";
+
+fn disk() -> Arc<dyn Vfs> {
+    let vfs = MemVfs::new();
+    vfs.create_dir_all(Path::new(DIR)).unwrap();
+    vfs.sync_dir(Path::new("/")).unwrap();
+    Arc::new(vfs)
+}
+
+fn create(vfs: &Arc<dyn Vfs>) -> ManifestWriter {
+    let image = Image::of_new_database(FileNumber(1));
+    ManifestWriter::create(vfs, Path::new(DIR), DB_ID, FileNumber(1), image).unwrap()
+}
+
+fn edits() -> Vec<VersionEdit> {
+    let r = RangeId::FIRST;
+    vec![
+        VersionEdit {
+            added: vec![(r, 0, meta(2, b"apple", b"melon", 1000))],
+            flushed: vec![(r, Seqno(29))],
+            next_file_number: Some(FileNumber(4)),
+            last_seqno: Some(Seqno(29)),
+            ..VersionEdit::default()
+        },
+        VersionEdit {
+            added: vec![(r, 0, meta(4, b"banana", b"zebra", 2000))],
+            flushed: vec![(r, Seqno(49))],
+            log_floor: Some(FileNumber(3)),
+            next_file_number: Some(FileNumber(6)),
+            last_seqno: Some(Seqno(49)),
+            ..VersionEdit::default()
+        },
+        VersionEdit {
+            deleted: vec![(r, 0, FileNumber(2)), (r, 0, FileNumber(4))],
+            added: vec![(r, 1, meta(6, b"apple", b"zebra", 2500))],
+            next_file_number: Some(FileNumber(7)),
+            ..VersionEdit::default()
+        },
+    ]
+}
+
+fn reload(vfs: &Arc<dyn Vfs>) -> Result<Loaded> {
+    let current = read_current(vfs, Path::new(DIR))?.expect("CURRENT is there");
+    load(vfs, Path::new(DIR), &current)
+}
+
+fn bytes_of(vfs: &Arc<dyn Vfs>, kind: FileKind) -> Vec<u8> {
+    let file = vfs.open(&kind.path(Path::new(DIR))).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+fn overwrite(vfs: &Arc<dyn Vfs>, kind: FileKind, bytes: &[u8]) {
+    let file = vfs.open_rw(&kind.path(Path::new(DIR))).unwrap();
+    file.set_len(0).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
+}
+
+/// A manifest with three edits; also the images before and after each, and where each record ends.
+fn sample() -> (Arc<dyn Vfs>, Vec<Image>, Vec<u64>) {
+    let vfs = disk();
+    let mut writer = create(&vfs);
+    let mut images = vec![writer.image().clone()];
+    let mut ends = vec![writer.bytes()];
+    for edit in edits() {
+        writer.append(&edit).unwrap();
+        images.push(writer.image().clone());
+        ends.push(writer.bytes());
+    }
+    (vfs, images, ends)
+}
+
+const MANIFEST: FileKind = FileKind::Manifest(FileNumber(1));
+
+#[test]
+fn what_was_appended_is_read_back() {
+    let (vfs, images, ends) = sample();
+    let loaded = reload(&vfs).unwrap();
+    assert_eq!(loaded.image, images[3]);
+    assert_eq!((loaded.records, loaded.bytes), (4, ends[3]));
+    assert_eq!(loaded.torn, None);
+    assert_eq!(loaded.db_id, DB_ID);
+    assert!(loaded.writable);
+}
+
+#[test]
+fn every_damaged_byte_is_noticed() {
+    let (vfs, images, ends) = sample();
+    let good = bytes_of(&vfs, MANIFEST);
+    for at in 0..good.len() {
+        for flip in [0x01, 0x80, 0xFF] {
+            let mut bad = good.clone();
+            bad[at] ^= flip;
+            overwrite(&vfs, MANIFEST, &bad);
+            match reload(&vfs) {
+                Err(Error::Corrupt { path, .. }) => {
+                    assert!(path.ends_with("MANIFEST-000001"));
+                    assert!((at as u64) < ends[2], "byte {at}: the last edit may be torn");
+                }
+                Err(other) => panic!("byte {at}: {other}"),
+                Ok(loaded) => {
+                    assert!(at as u64 >= ends[2], "byte {at} was damaged and nobody noticed");
+                    assert_eq!(loaded.image, images[2]);
+                    let torn = loaded.torn.expect("reported");
+                    assert_eq!((torn.offset, torn.bytes_dropped), (ends[2], ends[3] - ends[2]));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_damaged_byte_of_current_is_noticed() {
+    let (vfs, ..) = sample();
+    let good = bytes_of(&vfs, FileKind::Current);
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        overwrite(&vfs, FileKind::Current, &bad);
+        assert!(matches!(reload(&vfs), Err(Error::Corrupt { .. })), "byte {at}");
+        overwrite(&vfs, FileKind::Current, &good[..at]);
+        assert!(matches!(reload(&vfs), Err(Error::Corrupt { .. })), "length {at}");
+    }
+}
+
+#[test]
+fn a_cut_file_loses_only_edits_that_were_not_vouched_for() {
+    let (vfs, images, ends) = sample();
+    let good = bytes_of(&vfs, MANIFEST);
+    for length in 0..good.len() as u64 {
+        overwrite(&vfs, MANIFEST, &good[..length as usize]);
+        let whole = ends.iter().filter(|end| **end <= length).count();
+        match reload(&vfs) {
+            Err(Error::Corrupt { .. }) => assert_eq!(whole, 0, "length {length}"),
+            Err(other) => panic!("length {length}: {other}"),
+            Ok(loaded) => {
+                assert_eq!(loaded.image, images[whole - 1]);
+                assert_eq!(loaded.torn.is_some(), length != ends[whole - 1]);
+            }
+        }
+    }
+}
+
+#[test]
+fn junk_after_the_end_is_torn_but_not_after_a_clean_close() {
+    let (vfs, images, _) = sample();
+    let mut bytes = bytes_of(&vfs, MANIFEST);
+    bytes.extend_from_slice(&[0; 100]);
+    overwrite(&vfs, MANIFEST, &bytes);
+    let loaded = reload(&vfs).unwrap();
+    assert_eq!(loaded.image, images[3]);
+    assert_eq!(loaded.torn.map(|torn| torn.bytes_dropped), Some(100));
+
+    let vfs = disk();
+    create(&vfs).append(&VersionEdit { clean_close: true, ..VersionEdit::default() }).unwrap();
+    let mut bytes = bytes_of(&vfs, MANIFEST);
+    bytes.push(0);
+    overwrite(&vfs, MANIFEST, &bytes);
+    let error = reload(&vfs).unwrap_err();
+    assert!(error.to_string().contains("clean close"), "{error}");
+}
+
+#[test]
+fn edits_of_one_sync_do_not_vouch_for_each_other() {
+    let vfs = disk();
+    let mut writer = create(&vfs);
+    let start = writer.bytes() as usize;
+    writer.append_all(&edits()).unwrap();
+    assert_eq!(reload(&vfs).unwrap().records, 4);
+    let mut bytes = bytes_of(&vfs, MANIFEST);
+    bytes[start + 8] ^= 1;
+    overwrite(&vfs, MANIFEST, &bytes);
+    let loaded = reload(&vfs).unwrap();
+    assert_eq!(loaded.records, 1, "a write torn in its first sector");
+    assert!(loaded.torn.is_some());
+}
+
+#[test]
+fn rolling_over_keeps_everything_and_a_crash_anywhere_finds_old_or_new() {
+    let mem = MemVfs::new();
+    mem.create_dir_all(Path::new(DIR)).unwrap();
+    mem.sync_dir(Path::new("/")).unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
+    let mut writer = create(&vfs);
+    writer.set_roll_bytes(1);
+    assert!(!writer.wants_roll_over());
+    for edit in edits() {
+        writer.append(&edit).unwrap();
+    }
+    assert!(writer.wants_roll_over());
+    let before = writer.image().clone();
+    let images = mem.record_images(1);
+    assert_eq!(writer.roll_over(FileNumber(9)).unwrap(), FileNumber(1));
+    assert_eq!(writer.image().next_file_number, FileNumber(10));
+    mem.clear_hook();
+    let mut seen = [0, 0];
+    for (operation, image) in images.take() {
+        for kind in CrashKind::each(7) {
+            let vfs: Arc<dyn Vfs> = Arc::new(image.crash_clone(kind));
+            let loaded = reload(&vfs).unwrap_or_else(|e| panic!("{operation:?} {kind:?}: {e}"));
+            assert_eq!(loaded.image.tables, before.tables);
+            seen[usize::from(loaded.number == FileNumber(9))] += 1;
+        }
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+    assert_eq!(reload(&vfs).unwrap().image, *writer.image());
+}
+
+#[test]
+fn a_conflicting_edit_is_refused_and_the_writer_goes_on() {
+    let vfs = disk();
+    let mut writer = create(&vfs);
+    let bad = VersionEdit {
+        deleted: vec![(RangeId::FIRST, 1, FileNumber(77))],
+        ..VersionEdit::default()
+    };
+    assert!(matches!(writer.append(&bad), Err(Error::Invalid { .. })));
+    writer.append(&edits()[0]).unwrap();
+    assert_eq!(reload(&vfs).unwrap().records, 2);
+}
+
+#[test]
+fn a_failed_sync_is_final() {
+    let mem = MemVfs::new();
+    mem.create_dir_all(Path::new(DIR)).unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
+    let mut writer = create(&vfs);
+    mem.power_off_after(1);
+    let error = writer.append(&edits()[0]).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    mem.power_on();
+    assert_eq!(writer.append(&edits()[0]).unwrap_err().to_string(), error.to_string());
+    assert!(writer.roll_over(FileNumber(5)).is_err());
+    assert!(writer.failure().is_some());
+}
+
+#[test]
+fn the_bytes_are_those_of_the_golden_files() {
+    let (vfs, images, _) = sample();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let files = [("manifest-v1.bin", MANIFEST), ("current-v1.bin", FileKind::Current)];
+    for (name, kind) in files {
+        let path = golden.join(name);
+        if std::env::var_os("SLUICE_WRITE_GOLDEN").is_some() {
+            std::fs::create_dir_all(&golden).unwrap();
+            std::fs::write(&path, bytes_of(&vfs, kind)).unwrap();
+        }
+        let want = std::fs::read(&path).unwrap();
+        assert_eq!(bytes_of(&vfs, kind), want, "{name}: the format changed");
+        overwrite(&vfs, kind, &want);
+    }
+    assert_eq!(reload(&vfs).unwrap().image, images[3]);
+}
