@@ -32,6 +32,7 @@ pub struct MergeCursor<C> {
     direction: Direction,
     /// The current key, kept while children move away from it.
     pivot: Vec<u8>,
+    superseded: u64,
 }
 
 impl<C: Cursor> MergeCursor<C> {
@@ -44,7 +45,14 @@ impl<C: Cursor> MergeCursor<C> {
             duplicates: false,
             direction: Direction::Forward,
             pivot: Vec::new(),
+            superseded: 0,
         }
+    }
+
+    /// How many entries lost to a newer one of their key since the merge began, counted when a walk
+    /// in one direction steps over them.
+    pub fn superseded(&self) -> u64 {
+        self.superseded
     }
 
     /// How many cursors are merged.
@@ -151,6 +159,7 @@ impl<C: Cursor> MergeCursor<C> {
                 && self.children[index].valid()
                 && self.children[index].key() == self.children[current].key();
             if same {
+                self.superseded += 1;
                 match self.direction {
                     Direction::Forward => self.children[index].next()?,
                     Direction::Backward => self.children[index].prev()?,

@@ -46,7 +46,11 @@ impl Current {
             return Err(Error::corrupt(path, 0, what));
         }
         if bytes[..8] != MAGIC {
-            return Err(Error::corrupt(path, 0, "expected the magic of CURRENT, found other bytes"));
+            return Err(Error::corrupt(
+                path,
+                0,
+                "expected the magic of CURRENT, found other bytes",
+            ));
         }
         let mut reader = Reader::new(&bytes[8..]);
         let (found, want) = (crc(&bytes[..CRC_AT]), Reader::new(&bytes[CRC_AT..]).u32());
@@ -108,7 +112,6 @@ pub(super) fn swap(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> Result<
     file.write_all_at(&current.encode(), 0).map_err(|e| before("write", e))?;
     file.sync_all().map_err(|e| before("sync", e))?;
     drop(file);
-    vfs.rename(&temp, &path)
-        .map_err(|e| SwapError::Uncertain(Error::io("rename", &path, e)))?;
+    vfs.rename(&temp, &path).map_err(|e| SwapError::Uncertain(Error::io("rename", &path, e)))?;
     vfs.sync_dir(dir).map_err(|e| SwapError::Uncertain(Error::io("sync", dir, e)))
 }

@@ -1,8 +1,8 @@
 //! Reading a manifest: all edits folded into an image, and a verdict on its end.
 
+use super::MANIFEST_BYTES_MAX;
 use super::current::Current;
 use super::frame::{self, HEADER_BYTES, Identity, Record, RecordType};
-use super::MANIFEST_BYTES_MAX;
 use crate::codec::hash64;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};

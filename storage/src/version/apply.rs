@@ -65,7 +65,10 @@ impl Version {
         }
         let removed = touched.iter().filter(|id| edit.ranges_removed.contains(id)).count();
         if applied + removed != touched.len() {
-            return Err(Conflict::new("ranges-cover-everything", "the edit names an unknown range"));
+            return Err(Conflict::new(
+                "ranges-cover-everything",
+                "the edit names an unknown range",
+            ));
         }
         Ok(Version::new(ranges, Arc::clone(self.graveyard())))
     }
@@ -212,10 +215,7 @@ mod tests {
             assert_eq!(numbers(&version), shape);
             image.apply(step).unwrap();
             let unopened = |meta: &_| {
-                Ok::<_, Conflict>(TableHandle::unopened(
-                    Clone::clone(meta),
-                    Graveyard::new(),
-                ))
+                Ok::<_, Conflict>(TableHandle::unopened(Clone::clone(meta), Graveyard::new()))
             };
             let rebuilt = image.to_version(Graveyard::new(), unopened).unwrap();
             assert_eq!(numbers(&rebuilt), shape);
@@ -254,7 +254,8 @@ mod tests {
 
     #[test]
     fn a_range_splits_and_its_tables_move() {
-        let version = version_of(vec![], vec![vec![handle(3, b"a", b"c", 1), handle(4, b"n", b"p", 1)]]);
+        let version =
+            version_of(vec![], vec![vec![handle(3, b"a", b"c", 1), handle(4, b"n", b"p", 1)]]);
         let span = |lo: &'static [u8], hi: Option<&'static [u8]>| Span {
             lo: Bytes::from_static(lo),
             hi: hi.map(Bytes::from_static),
@@ -263,7 +264,10 @@ mod tests {
             ranges_removed: vec![R],
             ranges_added: vec![(RangeId(2), span(b"", Some(b"m"))), (RangeId(3), span(b"m", None))],
             deleted: vec![(R, 1, FileNumber(3)), (R, 1, FileNumber(4))],
-            added: vec![(RangeId(2), 1, meta(3, b"a", b"c", 1)), (RangeId(3), 1, meta(4, b"n", b"p", 1))],
+            added: vec![
+                (RangeId(2), 1, meta(3, b"a", b"c", 1)),
+                (RangeId(3), 1, meta(4, b"n", b"p", 1)),
+            ],
             ..VersionEdit::default()
         };
         let next = version.apply(&split, &[]).unwrap();
@@ -284,7 +288,9 @@ mod tests {
         graveyard.on_burial(move || {
             bell.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         });
-        let old = apply(&Version::empty(Arc::clone(&graveyard)), &edit(vec![(1, 3, b"a", b"c")], vec![])).unwrap();
+        let old =
+            apply(&Version::empty(Arc::clone(&graveyard)), &edit(vec![(1, 3, b"a", b"c")], vec![]))
+                .unwrap();
         let drop_it = edit(vec![], vec![(1, 3)]);
         let new = apply(&old, &drop_it).unwrap();
         for handle in old.dropped_by(&drop_it) {

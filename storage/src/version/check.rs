@@ -140,7 +140,9 @@ pub fn newest_layer_first(range: &RangeVersion) -> Result<(), Conflict> {
 }
 
 /// Greater is newer.
-pub(super) fn l0_rank(table: &Arc<TableHandle>) -> (crate::key::Seqno, crate::filename::FileNumber) {
+pub(super) fn l0_rank(
+    table: &Arc<TableHandle>,
+) -> (crate::key::Seqno, crate::filename::FileNumber) {
     (table.meta().max_seqno, table.number())
 }
 

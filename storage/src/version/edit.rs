@@ -272,8 +272,8 @@ mod tests {
         let seqno = || (0..=SEQNO_MAX).prop_map(Seqno);
         let span = (key(), proptest::option::of(key())).prop_map(|(lo, hi)| Span { lo, hi });
         let table = (any::<[u64; 5]>(), any::<[u8; 16]>(), key(), key(), seqno(), seqno());
-        let table = table.prop_map(|(n, unique_id, min_key, max_key, min_seqno, max_seqno)| {
-            TableMeta {
+        let table =
+            table.prop_map(|(n, unique_id, min_key, max_key, min_seqno, max_seqno)| TableMeta {
                 number: FileNumber(n[0]),
                 unique_id,
                 file_bytes: n[1],
@@ -284,8 +284,7 @@ mod tests {
                 max_key,
                 min_seqno,
                 max_seqno,
-            }
-        });
+            });
         let some = |n| 0..n;
         (
             proptest::collection::vec(id(), some(3)),

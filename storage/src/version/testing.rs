@@ -41,10 +41,7 @@ pub(crate) fn handle_at(
 }
 
 /// One range over everything.
-pub(crate) fn version_of(
-    l0: Vec<Arc<TableHandle>>,
-    levels: Vec<Vec<Arc<TableHandle>>>,
-) -> Version {
+pub(crate) fn version_of(l0: Vec<Arc<TableHandle>>, levels: Vec<Vec<Arc<TableHandle>>>) -> Version {
     let mut range = RangeVersion::empty(RangeId::FIRST, Span::all());
     range.l0 = l0;
     range.levels = levels.into_iter().map(Level::new).collect();

@@ -1,0 +1,140 @@
+//! Compaction on request: a span ends up in one run per range, without tombstones.
+//!
+//! One step merges everything that overlaps the span straight into the deepest level that has
+//! any of it, so each byte is written once. Ask again after each step until `Done`.
+
+use super::job::{Claims, Inputs, Job};
+use crate::key::Span;
+use crate::version::{RangeVersion, TableHandle, Version};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// What there is to do for a manual compaction.
+#[derive(Debug)]
+pub enum Step {
+    /// Run and install this, then ask again.
+    Job(Job),
+    /// Running jobs are in the way: ask again when one of them is over.
+    Busy,
+    /// The span is compact.
+    Done,
+}
+
+/// The next step towards a compact `span`.
+pub fn manual(version: &Version, span: &Span, claims: &Claims) -> Step {
+    let mut busy = false;
+    for range in version.ranges() {
+        match range_step(range, span, claims) {
+            Step::Job(job) => return Step::Job(job),
+            Step::Busy => busy = true,
+            Step::Done => {}
+        }
+    }
+    if busy { Step::Busy } else { Step::Done }
+}
+
+fn range_step(range: &RangeVersion, span: &Span, claims: &Claims) -> Step {
+    let Some((min, max)) = grow(range, span) else {
+        return Step::Done;
+    };
+    let mut inputs: Vec<_> = (0..=range.levels.len() as u8)
+        .map(|level| Inputs { level, tables: overlapping(range, level, &min, &max) })
+        .filter(|inputs| !inputs.tables.is_empty())
+        .collect();
+    let deepest = inputs.last().expect("grown from at least one table").level;
+    if inputs.len() == 1 && deepest > 0 {
+        // One run already. Rewrite only the tables with tombstones, which nothing lies under.
+        let tables = &mut inputs[0].tables;
+        tables.retain(|table| table.meta().tombstones > 0);
+        if tables.is_empty() {
+            return Step::Done;
+        }
+        tables.truncate(1);
+    }
+    let job = Job::new(range, inputs, deepest.max(1));
+    if claims.admits(&job) { Step::Job(job) } else { Step::Busy }
+}
+
+/// The bounds of all tables that must go together: those that overlap the span, and whatever
+/// overlaps them, until nothing is added. `None` if no table overlaps the span.
+fn grow(range: &RangeVersion, span: &Span) -> Option<(Bytes, Bytes)> {
+    let mut bounds: Option<(Bytes, Bytes)> = None;
+    loop {
+        let before = bounds.clone();
+        for (_, table) in range.tables() {
+            let meta = table.meta();
+            let inside = match &bounds {
+                Some((min, max)) => table.overlaps(min, max),
+                None => span.overlaps_closed(&meta.min_key, &meta.max_key),
+            };
+            if inside || span.overlaps_closed(&meta.min_key, &meta.max_key) {
+                bounds = Some(match bounds {
+                    Some((min, max)) => {
+                        (min.min(meta.min_key.clone()), max.max(meta.max_key.clone()))
+                    }
+                    None => (meta.min_key.clone(), meta.max_key.clone()),
+                });
+            }
+        }
+        if bounds == before {
+            return bounds;
+        }
+    }
+}
+
+fn overlapping(range: &RangeVersion, level: u8, min: &[u8], max: &[u8]) -> Vec<Arc<TableHandle>> {
+    range.overlapping(level, min, max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::testing::{handle, meta, version_of};
+    use crate::version::{Graveyard, check};
+
+    fn inputs(step: &Step) -> (Vec<(u8, Vec<u64>)>, u8) {
+        let Step::Job(job) = step else { panic!("{step:?}") };
+        let numbers = |inputs: &Inputs| inputs.tables.iter().map(|t| t.number().0).collect();
+        (job.inputs.iter().map(|i| (i.level, numbers(i))).collect(), job.output_level)
+    }
+
+    #[test]
+    fn everything_goes_to_the_deepest_level_at_once() {
+        let version = version_of(
+            vec![handle(9, b"b", b"d", 1), handle(8, b"x", b"z", 1)],
+            vec![vec![handle(5, b"a", b"c", 1)], vec![], vec![handle(2, b"d", b"e", 1)]],
+        );
+        check::check(&version).unwrap();
+        let step = manual(&version, &Span::all(), &Claims::new());
+        let all = (vec![(0, vec![9, 8]), (1, vec![5]), (3, vec![2])], 3);
+        assert_eq!(inputs(&step), all);
+        let step = manual(&version, &Span::prefix(b"a"), &Claims::new());
+        assert_eq!(inputs(&step), (vec![(0, vec![9]), (1, vec![5]), (3, vec![2])], 3));
+        let step = manual(&version, &Span::prefix(b"y"), &Claims::new());
+        assert_eq!(inputs(&step), (vec![(0, vec![8])], 1));
+        assert!(matches!(manual(&version, &Span::prefix(b"m"), &Claims::new()), Step::Done));
+    }
+
+    #[test]
+    fn a_lone_run_is_rewritten_only_for_its_tombstones() {
+        let mut dead = meta(3, b"d", b"e", 1000);
+        dead.tombstones = 1;
+        let dead = TableHandle::unopened(dead, Graveyard::new());
+        let version = version_of(vec![], vec![vec![handle(2, b"a", b"b", 1), dead]]);
+        let step = manual(&version, &Span::all(), &Claims::new());
+        assert_eq!(inputs(&step), (vec![(1, vec![3])], 1));
+        let version = version_of(vec![], vec![vec![handle(2, b"a", b"b", 1)]]);
+        assert!(matches!(manual(&version, &Span::all(), &Claims::new()), Step::Done));
+        let empty = version_of(vec![], vec![]);
+        assert!(matches!(manual(&empty, &Span::all(), &Claims::new()), Step::Done));
+    }
+
+    #[test]
+    fn a_running_job_makes_it_wait() {
+        let version = version_of(vec![handle(9, b"b", b"d", 1)], vec![]);
+        let Step::Job(job) = manual(&version, &Span::all(), &Claims::new()) else { panic!() };
+        let mut claims = Claims::new();
+        let _ = claims.claim(&job);
+        assert!(matches!(manual(&version, &Span::all(), &claims), Step::Busy));
+    }
+}

@@ -1,0 +1,149 @@
+//! When a level is too large, and how large an output may be.
+
+use crate::error::{Error, Result};
+use crate::limits::LEVELS_MAX;
+
+/// The numbers of leveled compaction. Limits are `base x ratio^level`, saturating; `u64::MAX`
+/// switches a limit off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompactionOptions {
+    /// L0 is compacted when it has this many tables. At least 1.
+    pub l0_trigger: usize,
+    /// L0 is also compacted when its files have this many bytes.
+    pub l0_bytes_max: u64,
+    /// L0 is also compacted when its tables have this many entries.
+    pub l0_entries_max: u64,
+    /// Level N may have `level_base_bytes x level_ratio^N` bytes.
+    pub level_base_bytes: u64,
+    /// Level N may have `level_base_entries x level_ratio^N` entries.
+    pub level_base_entries: u64,
+    /// How much larger each level is than the one above it. At least 2.
+    pub level_ratio: u64,
+    /// An output table ends at this many bytes; `u64::MAX` makes one table per level.
+    pub table_bytes_max: u64,
+    /// An output table also ends when it overlaps this many times `table_bytes_max` of the level
+    /// below its own.
+    pub grandparent_factor: u64,
+    /// The deepest level, which has no limit; 1 to 7.
+    pub levels_max: u8,
+    /// Hand tables down without rewriting them where nothing overlaps.
+    pub moves: bool,
+}
+
+impl Default for CompactionOptions {
+    fn default() -> Self {
+        Self::balanced()
+    }
+}
+
+impl CompactionOptions {
+    /// Ratio 10, four tables in L0: L1 holds 320 MiB, L2 3.2 GiB.
+    pub fn balanced() -> Self {
+        Self {
+            l0_trigger: 4,
+            l0_bytes_max: u64::MAX,
+            l0_entries_max: u64::MAX,
+            level_base_bytes: 32 << 20,
+            level_base_entries: u64::MAX,
+            level_ratio: 10,
+            table_bytes_max: 64 << 20,
+            grandparent_factor: 10,
+            levels_max: LEVELS_MAX as u8,
+            moves: true,
+        }
+    }
+
+    /// Ratio 4, eight tables in L0: fewer rewrites, more places to look.
+    pub fn write_heavy() -> Self {
+        Self { l0_trigger: 8, level_base_bytes: 128 << 20, level_ratio: 4, ..Self::balanced() }
+    }
+
+    /// Ratio 10, three tables in L0: fewer places to look, more rewrites.
+    pub fn read_heavy() -> Self {
+        Self { l0_trigger: 3, ..Self::balanced() }
+    }
+
+    /// The toy numbers of seed 003: 1 MiB and 1,000 entries times 10^N, L0 included, and one
+    /// table per level.
+    pub fn seed() -> Self {
+        Self {
+            l0_bytes_max: 1 << 20,
+            l0_entries_max: 1000,
+            level_base_bytes: 1 << 20,
+            level_base_entries: 1000,
+            table_bytes_max: u64::MAX,
+            ..Self::balanced()
+        }
+    }
+
+    /// Checks every option against its limits.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |what: String| Err(Error::invalid(what));
+        if self.l0_trigger == 0 {
+            return fail("l0_trigger is 0, but must be at least 1".to_owned());
+        }
+        if self.level_ratio < 2 {
+            return fail(format!("level_ratio is {}, but must be at least 2", self.level_ratio));
+        }
+        if self.level_base_bytes == 0 || self.level_base_entries == 0 || self.table_bytes_max == 0 {
+            let what = "level_base_bytes, level_base_entries and table_bytes_max must not be 0";
+            return fail(what.to_owned());
+        }
+        if self.levels_max == 0 || usize::from(self.levels_max) > LEVELS_MAX {
+            let what = format!("levels_max is {}, but must be 1 to {LEVELS_MAX}", self.levels_max);
+            return fail(what);
+        }
+        Ok(())
+    }
+
+    /// Bytes that level N may have.
+    pub fn level_bytes(&self, level: u8) -> u64 {
+        self.level_base_bytes.saturating_mul(self.level_ratio.saturating_pow(u32::from(level)))
+    }
+
+    /// Entries that level N may have.
+    pub fn level_entries(&self, level: u8) -> u64 {
+        self.level_base_entries.saturating_mul(self.level_ratio.saturating_pow(u32::from(level)))
+    }
+
+    /// Bytes of the level below its own that one output, or one moved table, may overlap.
+    pub fn grandparent_bytes_max(&self) -> u64 {
+        self.table_bytes_max.saturating_mul(self.grandparent_factor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_grow_by_the_ratio_and_saturate() {
+        let seed = CompactionOptions::seed();
+        let mebi = 1_u64 << 20;
+        let bytes: Vec<_> = (0..=6).map(|level| seed.level_bytes(level) / mebi).collect();
+        assert_eq!(bytes, [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000]);
+        assert_eq!(seed.level_entries(3), 1_000_000);
+        let steep = CompactionOptions { level_ratio: u64::MAX / 2, ..seed };
+        assert_eq!(steep.level_bytes(6), u64::MAX);
+        let four = CompactionOptions::write_heavy();
+        assert_eq!(four.level_bytes(2), (128 << 20) * 16);
+    }
+
+    #[test]
+    fn bad_numbers_are_named() {
+        let good = CompactionOptions::balanced();
+        good.validate().unwrap();
+        for ratio in [0, 1] {
+            let bad = CompactionOptions { level_ratio: ratio, ..good.clone() };
+            assert!(bad.validate().unwrap_err().to_string().contains("level_ratio"));
+        }
+        for bad in [
+            CompactionOptions { l0_trigger: 0, ..good.clone() },
+            CompactionOptions { levels_max: 0, ..good.clone() },
+            CompactionOptions { levels_max: 8, ..good.clone() },
+            CompactionOptions { table_bytes_max: 0, ..good.clone() },
+        ] {
+            assert!(bad.validate().is_err());
+        }
+    }
+}
