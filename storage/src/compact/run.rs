@@ -6,14 +6,14 @@ use super::job::Job;
 use super::options::CompactionOptions;
 use super::sink::TableSink;
 use crate::error::{Error, Result};
-use crate::iter::{ConcatCursor, Cursor, MergeCursor, Run};
+use crate::iter::{ConcatCursor, Cursor, MergeCursor};
 use crate::key::Kind;
-use crate::table::{CursorOptions, TableCursor, TableMeta, Wait};
-use crate::version::TableHandle;
+use crate::table::{CursorOptions, TableMeta, Wait};
+use crate::version::{TableHandle, TableRun};
 use std::sync::Arc;
 
 /// The hook is called once per this many entries.
-pub const HOOK_EVERY: u64 = 4096;
+pub const HOOK_EVERY: u64 = 1024;
 /// Compaction reads ahead this far, in bytes.
 const READAHEAD_BYTES: usize = 256 << 10;
 
@@ -48,36 +48,6 @@ pub struct Outcome {
     pub tombstones_dropped: u64,
     /// Entries of all outputs.
     pub entries_out: u64,
-}
-
-/// Tables in key order, walked as one. Holds them.
-#[derive(Clone, Debug)]
-pub struct TableRun {
-    tables: Arc<[Arc<TableHandle>]>,
-    options: CursorOptions,
-}
-
-impl TableRun {
-    /// Over sorted, disjoint tables.
-    pub fn new(tables: Arc<[Arc<TableHandle>]>, options: CursorOptions) -> Self {
-        Self { tables, options }
-    }
-}
-
-impl Run for TableRun {
-    type Cursor = TableCursor;
-    fn count(&self) -> usize {
-        self.tables.len()
-    }
-    fn min_key(&self, part: usize) -> &[u8] {
-        &self.tables[part].meta().min_key
-    }
-    fn max_key(&self, part: usize) -> &[u8] {
-        &self.tables[part].meta().max_key
-    }
-    fn open(&self, part: usize) -> TableCursor {
-        self.tables[part].table().cursor(self.options)
-    }
 }
 
 /// Runs `job`. `Ok(None)` when `hook` said stop; then, and after an error, the outputs are removed.

@@ -10,6 +10,7 @@ mod edit;
 mod handle;
 mod image;
 mod level;
+mod run;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -19,6 +20,7 @@ pub use edit::VersionEdit;
 pub use handle::{Graveyard, TableHandle};
 pub use image::Image;
 pub use level::Level;
+pub use run::TableRun;
 
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};

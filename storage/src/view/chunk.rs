@@ -1,0 +1,125 @@
+//! Entries of a scan in one buffer: no allocation per entry, and slices that share it.
+
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Collects entries. Reusable: `freeze` leaves it empty.
+#[derive(Debug, Default)]
+pub struct ChunkBuilder {
+    data: Vec<u8>,
+    /// Where each entry's key and value end.
+    ends: Vec<(u32, u32)>,
+}
+
+impl ChunkBuilder {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty one with room for so many bytes and entries.
+    pub fn with_capacity(bytes: usize, entries: usize) -> Self {
+        Self { data: Vec::with_capacity(bytes), ends: Vec::with_capacity(entries) }
+    }
+
+    /// Appends an entry.
+    ///
+    /// # Panics
+    /// Beyond 4 GiB: scans stop at 1 GiB, before an entry that is at most that large.
+    #[inline]
+    pub fn push(&mut self, key: &[u8], value: &[u8]) {
+        let key_end = self.data.len() + key.len();
+        let end = key_end + value.len();
+        assert!(end <= u32::MAX as usize, "a chunk is below 4 GiB");
+        self.data.reserve(end - self.data.len());
+        self.data.extend_from_slice(key);
+        self.data.extend_from_slice(value);
+        self.ends.push((key_end as u32, end as u32));
+    }
+
+    /// How many entries it has.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Has it no entry?
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of all keys and values.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// The key of the last entry.
+    pub fn last_key(&self) -> Option<&[u8]> {
+        let (key_end, _) = *self.ends.last()?;
+        let start = self.ends.len().checked_sub(2).map_or(0, |at| self.ends[at].1);
+        Some(&self.data[start as usize..key_end as usize])
+    }
+
+    /// The entries as a chunk; the builder is empty afterwards.
+    pub fn freeze(&mut self) -> Chunk {
+        let data = Bytes::from(std::mem::take(&mut self.data));
+        Chunk { data, ends: std::mem::take(&mut self.ends).into() }
+    }
+}
+
+/// Entries in scan order. Clones and slices share one buffer, which lives as long as any of them.
+#[derive(Clone, Debug, Default)]
+pub struct Chunk {
+    data: Bytes,
+    ends: Arc<[(u32, u32)]>,
+}
+
+impl Chunk {
+    /// How many entries it has.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Has it no entry?
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    #[inline]
+    fn start(&self, index: usize) -> usize {
+        if index == 0 { 0 } else { self.ends[index - 1].1 as usize }
+    }
+
+    /// A key. Panics beyond the end.
+    #[inline]
+    pub fn key(&self, index: usize) -> Bytes {
+        self.data.slice(self.start(index)..self.ends[index].0 as usize)
+    }
+
+    /// A value; empty in a scan of keys. Panics beyond the end.
+    #[inline]
+    pub fn value(&self, index: usize) -> Bytes {
+        let (key_end, end) = self.ends[index];
+        self.data.slice(key_end as usize..end as usize)
+    }
+
+    /// A key and a value, borrowed. Panics beyond the end.
+    #[inline]
+    pub fn entry(&self, index: usize) -> (&[u8], &[u8]) {
+        let (key_end, end) = self.ends[index];
+        let (key_end, end) = (key_end as usize, end as usize);
+        (&self.data[self.start(index)..key_end], &self.data[key_end..end])
+    }
+
+    /// All entries, borrowed.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + DoubleEndedIterator {
+        (0..self.len()).map(|index| self.entry(index))
+    }
+}

@@ -1,0 +1,408 @@
+//! A toy engine on the simulated disk against an ordered map: writes, rotations, flushes, compactions
+//! and old views, in random order, everything synchronous.
+
+use super::*;
+use crate::compact::{self, Claims, CompactionOptions, Control, Job, Step, TableSink};
+use crate::error::Error;
+use crate::filename::{FileKind, FileNumber};
+use crate::iter::MergeCursor;
+use crate::key::{Kind, Span};
+use crate::memtable::{MemtableWriter, memtable};
+use crate::table::{BlockCache, Table, TableId, TableMeta, TableOptions};
+use crate::version::{Graveyard, RangeVersion, VersionEdit, check};
+use crate::vfs::Vfs;
+use crate::vfs::mem::MemVfs;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+const DB_ID: [u8; 16] = [7; 16];
+
+struct Toy {
+    mem: MemVfs,
+    vfs: Arc<dyn Vfs>,
+    dir: PathBuf,
+    cache: Arc<BlockCache>,
+    options: CompactionOptions,
+    superversion: Arc<Superversion>,
+    writers: Vec<MemtableWriter>,
+    claims: Claims,
+    next_number: u64,
+    seqno: Seqno,
+    model: Model,
+}
+
+impl Toy {
+    fn new(splits: &[&'static [u8]]) -> Self {
+        let mem = MemVfs::new();
+        let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
+        let dir = PathBuf::from("/db");
+        vfs.create_dir_all(&dir).unwrap();
+        let mut bounds = vec![Some(Bytes::new())];
+        bounds.extend(splits.iter().map(|key| Some(Bytes::from_static(key))));
+        bounds.push(None);
+        let ranges: Vec<_> = bounds
+            .windows(2)
+            .zip(1..)
+            .map(|(pair, id)| {
+                let span = Span { lo: pair[0].clone().unwrap(), hi: pair[1].clone() };
+                Arc::new(RangeVersion::empty(RangeId(id), span))
+            })
+            .collect();
+        let (mut overlays, mut writers) = (Vec::new(), Vec::new());
+        for range in &ranges {
+            let (active, writer) = memtable(0);
+            overlays.push(Overlay { range: range.id, active, sealed: Vec::new() });
+            writers.push(writer);
+        }
+        let version = Arc::new(Version::new(ranges, Graveyard::new()));
+        let options = CompactionOptions {
+            level_base_bytes: 2000,
+            level_ratio: 2,
+            table_bytes_max: 1500,
+            grandparent_factor: 2,
+            levels_max: 4,
+            ..CompactionOptions::balanced()
+        };
+        Self {
+            mem,
+            vfs,
+            dir,
+            cache: BlockCache::new(1 << 20),
+            options,
+            superversion: Arc::new(Superversion::new(1, version, overlays)),
+            writers,
+            claims: Claims::new(),
+            next_number: 1,
+            seqno: Seqno::ZERO,
+            model: Model::new(),
+        }
+    }
+
+    fn view(&self) -> View {
+        View::new(Arc::clone(&self.superversion), self.seqno)
+    }
+
+    fn swap(&mut self, version: Arc<Version>, overlays: Vec<Overlay>) {
+        check::check(&version).unwrap();
+        let number = self.superversion.number + 1;
+        self.superversion = Arc::new(Superversion::new(number, version, overlays));
+    }
+
+    fn write(&mut self, key: &[u8], value: Option<&[u8]>) {
+        self.seqno = self.seqno.next();
+        let kind = if value.is_some() { Kind::Put } else { Kind::Delete };
+        let range = self.superversion.route_index(key);
+        self.writers[range].insert(key, self.seqno, kind, value.unwrap_or(b""));
+        match value {
+            Some(value) => self.model.insert(key.to_vec(), value.to_vec()),
+            None => self.model.remove(key),
+        };
+    }
+
+    fn seal(&mut self, range: usize) {
+        let mut overlays = self.superversion.overlays.clone();
+        let (active, writer) = memtable(self.superversion.number);
+        let old = std::mem::replace(&mut overlays[range].active, active);
+        overlays[range].sealed.insert(0, old);
+        self.swap(Arc::clone(&self.superversion.version), overlays);
+        std::mem::replace(&mut self.writers[range], writer).freeze();
+    }
+
+    fn sink<'a>(&self, next_number: &'a mut u64) -> TableSink<'a> {
+        let options = TableOptions { block_bytes: 256, ..TableOptions::default() };
+        TableSink::new(&self.vfs, &self.dir, DB_ID, options, || {
+            *next_number += 1;
+            FileNumber(*next_number - 1)
+        })
+    }
+
+    fn install(&mut self, edit: &VersionEdit, overlays: Vec<Overlay>) {
+        let opened: Vec<_> = edit.added.iter().map(|(_, _, meta)| self.open(meta)).collect();
+        let old = Arc::clone(&self.superversion.version);
+        let version = old.apply(edit, &opened).unwrap();
+        self.swap(Arc::new(version), overlays);
+        old.dropped_by(edit).iter().for_each(|table| table.mark_obsolete());
+        drop(old);
+        for number in self.superversion.version.graveyard().take() {
+            self.vfs.remove(&FileKind::Table(number).path(&self.dir)).unwrap();
+        }
+    }
+
+    fn open(&self, meta: &TableMeta) -> Arc<Table> {
+        let path = FileKind::Table(meta.number).path(&self.dir);
+        let id = TableId { db_id: DB_ID, number: meta.number };
+        Table::open(&self.vfs, path, id, Some(meta), Arc::clone(&self.cache)).unwrap()
+    }
+
+    /// Flushes the sealed memtables of a range, all or only the oldest.
+    fn flush(&mut self, range: usize, all: bool) {
+        let mut overlays = self.superversion.overlays.clone();
+        let sealed = &mut overlays[range].sealed;
+        let keep = if all { 0 } else { sealed.len().saturating_sub(1) };
+        let flushed = sealed.split_off(keep);
+        let Some(upto) = flushed.iter().filter_map(|memtable| memtable.last_seqno()).max() else {
+            return self.swap(Arc::clone(&self.superversion.version), overlays);
+        };
+        let cursors = flushed.iter().map(|memtable| memtable.cursor(Seqno::MAX)).collect();
+        let mut cursor = MergeCursor::new(cursors);
+        let mut next = self.next_number;
+        let sink = self.sink(&mut next);
+        let added = compact::write_tables(&mut cursor, sink, 4000, &mut |_| Control::Continue);
+        let added = added.unwrap().expect("not stopped");
+        self.next_number = next;
+        let id = overlays[range].range;
+        let edit = VersionEdit {
+            added: added.into_iter().map(|meta| (id, 0, meta)).collect(),
+            flushed: vec![(id, upto)],
+            ..VersionEdit::default()
+        };
+        self.install(&edit, overlays);
+    }
+
+    fn run(&mut self, job: &Job) {
+        let added = if job.is_move {
+            Vec::new()
+        } else {
+            let mut next = self.next_number;
+            let sink = self.sink(&mut next);
+            let outcome = compact::run::run(job, &self.options, sink, &mut |_| Control::Continue);
+            self.next_number = next;
+            outcome.unwrap().expect("not stopped").added
+        };
+        let overlays = self.superversion.overlays.clone();
+        self.install(&job.edit(added), overlays);
+    }
+
+    fn compact(&mut self) {
+        let version = Arc::clone(&self.superversion.version);
+        if let Some(job) = compact::pick(&version, &self.options, &self.claims) {
+            drop(version);
+            let claim = self.claims.claim(&job);
+            self.run(&job);
+            self.claims.release(claim);
+        }
+    }
+
+    fn compact_all(&mut self) {
+        for _ in 0..100 {
+            let step = compact::manual(&self.superversion.version, &Span::all(), &Claims::new());
+            match step {
+                Step::Job(job) => self.run(&job),
+                Step::Busy => panic!("nothing runs"),
+                Step::Done => return,
+            }
+        }
+        panic!("manual compaction never ends");
+    }
+}
+
+fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut cursor = view.cursor(spec.clone(), if cold { Wait::Never } else { Wait::Allowed });
+    let mut all = Vec::new();
+    loop {
+        let mut out = ChunkBuilder::new();
+        // A cold block is waited for once, then the walk goes on without waiting.
+        let mut more = cursor.fill(&mut out, 1 << 20, entries_max);
+        if matches!(more, Err(Error::WouldBlock)) {
+            cursor.set_wait(Wait::Allowed);
+            more = cursor.fill(&mut out, 1 << 20, entries_max);
+            cursor.set_wait(Wait::Never);
+        }
+        let more = more.unwrap();
+        let chunk = out.freeze();
+        assert!(chunk.len() <= entries_max);
+        all.extend(chunk.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
+        if !more {
+            return all;
+        }
+    }
+}
+
+fn check_view(view: &View, model: &Model, spans: &[(Span, bool, usize)], cold: bool) {
+    for key in 0..KEYS {
+        let key = key_of(key);
+        let want = model.get(&key);
+        let got = view.get(&key, Wait::Allowed).unwrap();
+        assert_eq!(got.as_deref(), want.map(|v| &v[..]), "get {key:?}");
+        assert_eq!(view.contains_key(&key, Wait::Allowed).unwrap(), want.is_some());
+    }
+    for (span, reverse, entries_max) in spans {
+        let mut spec = ScanSpec::new(span.clone());
+        spec.reverse = *reverse;
+        let got = scan(view, &spec, *entries_max, cold);
+        let bounds = (
+            Bound::Included(span.lo.to_vec()),
+            span.hi.as_ref().map_or(Bound::Unbounded, |hi| Bound::Excluded(hi.to_vec())),
+        );
+        let inside = |(k, v): (&Vec<u8>, &Vec<u8>)| (k.clone(), v.clone());
+        let mut want: Vec<_> = if span.is_empty() {
+            Vec::new()
+        } else {
+            model.range::<Vec<u8>, _>(bounds).map(inside).collect()
+        };
+        if *reverse {
+            want.reverse();
+        }
+        assert_eq!(got, want, "{span:?} reverse {reverse} by {entries_max} cold {cold}");
+    }
+}
+
+const KEYS: u16 = 60;
+
+fn key_of(n: u16) -> Vec<u8> {
+    format!("key{:02}", n % KEYS).into_bytes()
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Write(u16, u16),
+    Delete(u16),
+    Seal(usize),
+    Flush(usize, bool),
+    Compact,
+    CompactAll,
+    Keep,
+    Forget,
+    Check(Vec<(u16, Option<u16>, bool, usize)>, bool),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let span = (0..KEYS, proptest::option::of(0..KEYS), any::<bool>(), 1_usize..70);
+    let op = prop_oneof![
+        40 => (0..KEYS, 0_u16..300).prop_map(|(key, len)| Op::Write(key, len)),
+        15 => (0..KEYS).prop_map(Op::Delete),
+        5 => (0_usize..3).prop_map(Op::Seal),
+        5 => (0_usize..3, any::<bool>()).prop_map(|(range, all)| Op::Flush(range, all)),
+        4 => Just(Op::Compact),
+        1 => Just(Op::CompactAll),
+        1 => Just(Op::Keep),
+        1 => Just(Op::Forget),
+        3 => (proptest::collection::vec(span, 1..4), any::<bool>())
+            .prop_map(|(spans, cold)| Op::Check(spans, cold)),
+    ];
+    proptest::collection::vec(op, 1..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #[test]
+    fn every_view_sees_its_own_instant(ops in ops(), ranges in 1_usize..4) {
+        let mut toy = Toy::new(&[&b"key20"[..], b"key45"][..ranges - 1]);
+        let mut kept: Vec<(View, Model)> = Vec::new();
+        for op in ops {
+            match op {
+                Op::Write(key, len) => toy.write(&key_of(key), Some(&vec![len as u8; len as usize])),
+                Op::Delete(key) => toy.write(&key_of(key), None),
+                Op::Seal(range) => toy.seal(range % ranges),
+                Op::Flush(range, all) => toy.flush(range % ranges, all),
+                Op::Compact => toy.compact(),
+                Op::CompactAll => toy.compact_all(),
+                Op::Keep => kept.push((toy.view(), toy.model.clone())),
+                Op::Forget => drop(kept.pop()),
+                Op::Check(spans, cold) => {
+                    toy.mem.set_cold_reads(cold);
+                    let key = |n: u16| Bytes::from(key_of(n));
+                    let spans: Vec<_> = spans
+                        .into_iter()
+                        .map(|(lo, hi, reverse, by)| {
+                            let lo = if lo == 0 { Bytes::new() } else { key(lo) };
+                            (Span { lo, hi: hi.map(key) }, reverse, by)
+                        })
+                        .collect();
+                    check_view(&toy.view(), &toy.model, &spans, cold);
+                    if let Some((view, model)) = kept.last() {
+                        check_view(view, model, &spans, cold);
+                    }
+                }
+            }
+        }
+        toy.compact_all();
+        let all = [(Span::all(), false, 1000), (Span::all(), true, 7)];
+        check_view(&toy.view(), &toy.model, &all, true);
+        for (view, model) in &kept {
+            check_view(view, model, &all, false);
+        }
+        // Only what somebody holds is on the disk.
+        drop(kept);
+        for number in toy.superversion.version.graveyard().take() {
+            toy.vfs.remove(&FileKind::Table(number).path(&toy.dir)).unwrap();
+        }
+        let mut files: Vec<_> = toy.vfs.list(Path::new("/db")).unwrap();
+        let mut live: Vec<_> = toy.superversion.version.tables()
+            .map(|(_, _, table)| FileKind::Table(table.number()).name()).collect();
+        files.sort();
+        live.sort();
+        prop_assert_eq!(files, live);
+    }
+}
+
+#[test]
+fn after_a_full_compaction_there_is_one_run_without_tombstones() {
+    let mut toy = Toy::new(&[]);
+    for round in 0..6_u16 {
+        for key in 0..KEYS {
+            let value = (key % 3 != round % 3).then(|| vec![round as u8; 50]);
+            toy.write(&key_of(key), value.as_deref());
+        }
+        toy.seal(0);
+        toy.flush(0, true);
+        toy.compact();
+    }
+    toy.compact_all();
+    let range = &toy.superversion.version.ranges()[0];
+    assert!(range.l0.is_empty());
+    assert_eq!(range.levels.iter().filter(|level| !level.is_empty()).count(), 1);
+    let (entries, tombstones) = range.tables().fold((0, 0), |sum, (_, table)| {
+        (sum.0 + table.meta().entries, sum.1 + table.meta().tombstones)
+    });
+    assert_eq!((entries, tombstones), (toy.model.len() as u64, 0));
+    for key in 0..KEYS {
+        toy.write(&key_of(key), None);
+    }
+    toy.seal(0);
+    toy.flush(0, true);
+    toy.compact_all();
+    assert_eq!(toy.superversion.version.tables().count(), 0, "all deleted: no files");
+}
+
+#[test]
+fn a_stopped_job_leaves_no_files() {
+    let mut toy = Toy::new(&[]);
+    for round in 0..4 {
+        for key in 0..3000_u32 {
+            toy.write(format!("{key:05}").as_bytes(), Some(&[round; 20]));
+        }
+        toy.seal(0);
+        toy.flush(0, true);
+    }
+    let files = toy.vfs.list(&toy.dir).unwrap().len();
+    let version = Arc::clone(&toy.superversion.version);
+    let job = compact::pick(&version, &toy.options, &Claims::new()).expect("due");
+    let mut next = 1000;
+    let sink = toy.sink(&mut next);
+    let stopped = compact::run::run(&job, &toy.options, sink, &mut |_| Control::Stop).unwrap();
+    assert_eq!(stopped, None);
+    assert!(next > 1000);
+    assert_eq!(toy.vfs.list(&toy.dir).unwrap().len(), files);
+}
+
+#[test]
+fn long_stretches_of_tombstones_end_a_turn() {
+    let mut toy = Toy::new(&[]);
+    for key in 0..20_000_u32 {
+        toy.write(&key.to_be_bytes(), None);
+    }
+    toy.write(b"zzz", Some(b"last"));
+    let mut cursor = toy.view().cursor(ScanSpec::new(Span::all()), Wait::Allowed);
+    let mut out = ChunkBuilder::new();
+    let mut empty_turns = 0;
+    while cursor.fill(&mut out, 1 << 20, 10).unwrap() {
+        empty_turns += usize::from(out.is_empty());
+    }
+    assert!(empty_turns >= 3, "{empty_turns}");
+    assert_eq!(out.freeze().iter().collect::<Vec<_>>(), [(&b"zzz"[..], &b"last"[..])]);
+}
