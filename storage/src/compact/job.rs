@@ -177,9 +177,9 @@ impl Claims {
     }
 
     /// The job is over: installed, failed or cancelled.
+    #[allow(clippy::needless_pass_by_value, reason = "a claim is given back, not lent")]
     pub fn release(&mut self, claim: ClaimId) {
-        let ClaimId(id) = claim;
-        self.held.retain(|held| held.id != id);
+        self.held.retain(|held| held.id != claim.0);
     }
 
     /// How many jobs run.

@@ -112,7 +112,7 @@ pub(super) fn encode_record(
 /// A record whose checksum holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record<'a> {
-    pub(super) record_type: u8,
+    pub(super) kind: u8,
     pub(super) synced_to: u64,
     pub(super) payload: &'a [u8],
     /// Offset just after it.
@@ -141,7 +141,7 @@ pub(super) fn parse_record<'a>(
     if reserved || synced_to > offset as u64 {
         return Err("record header contradicts itself");
     }
-    Ok(Record { record_type: kind as u8, synced_to, payload, end: end as u64 })
+    Ok(Record { kind: kind as u8, synced_to, payload, end: end as u64 })
 }
 
 /// The offset of a valid record after `offset` that says the file was durable beyond `offset`.

@@ -127,8 +127,8 @@ fn snapshot_end(path: &Path, current: &Current, bytes: &[u8]) -> Result<u64> {
 fn fold(path: &Path, offset: u64, record: &Record<'_>, loaded: &mut Loaded) -> Result<()> {
     use crate::version::EditError;
     let expected = if loaded.records == 0 { RecordType::Snapshot } else { RecordType::Edit } as u8;
-    if record.record_type != expected {
-        let what = format!("expected record type {expected}, found {}", record.record_type);
+    if record.kind != expected {
+        let what = format!("expected record type {expected}, found {}", record.kind);
         return Err(Error::corrupt(path, offset, what));
     }
     let payload_at = offset + frame::RECORD_HEADER_BYTES as u64;

@@ -40,14 +40,14 @@ impl Version {
             }
             handles.push(handle);
         }
-        self.apply_handles(edit, handles)
+        self.apply_handles(edit, &handles)
     }
 
     /// `apply` with a handle for each added table, in the edit's order.
     pub(crate) fn apply_handles(
         &self,
         edit: &VersionEdit,
-        handles: Vec<Arc<TableHandle>>,
+        handles: &[Arc<TableHandle>],
     ) -> Result<Self, Conflict> {
         let mut ranges = self.ranges().to_vec();
         self.apply_routes(edit, &mut ranges)?;
@@ -60,7 +60,7 @@ impl Version {
         for slot in &mut ranges {
             if touched.contains(&slot.id) {
                 applied += 1;
-                *slot = Arc::new(apply_range(slot, edit, &handles)?);
+                *slot = Arc::new(apply_range(slot, edit, handles)?);
             }
         }
         let removed = touched.iter().filter(|id| edit.ranges_removed.contains(id)).count();
@@ -178,7 +178,7 @@ mod tests {
             Some((_, _, table)) => Arc::clone(table),
             None => TableHandle::unopened(meta.clone(), Arc::clone(graveyard)),
         });
-        version.apply_handles(edit, handles.collect())
+        version.apply_handles(edit, &handles.collect::<Vec<_>>())
     }
 
     fn edit(added: Vec<(u8, u64, &[u8], &[u8])>, deleted: Vec<(u8, u64)>) -> VersionEdit {

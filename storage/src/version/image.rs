@@ -170,7 +170,7 @@ impl Image {
         for (_, _, meta) in &edit.added {
             handles.push(open(meta)?);
         }
-        let version = Version::new(ranges, graveyard).apply_handles(&edit, handles)?;
+        let version = Version::new(ranges, graveyard).apply_handles(&edit, &handles)?;
         super::check::check(&version)?;
         Ok(version)
     }

@@ -30,7 +30,7 @@ impl ChunkBuilder {
     pub fn push(&mut self, key: &[u8], value: &[u8]) {
         let key_end = self.data.len() + key.len();
         let end = key_end + value.len();
-        assert!(end <= u32::MAX as usize, "a chunk is below 4 GiB");
+        assert!(u32::try_from(end).is_ok(), "a chunk is below 4 GiB");
         self.data.reserve(end - self.data.len());
         self.data.extend_from_slice(key);
         self.data.extend_from_slice(value);

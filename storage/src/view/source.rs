@@ -99,12 +99,11 @@ pub(super) fn open(
         }
     }
     for level in range.levels.iter().filter(|level| overlaps(level, &spec.span)) {
-        let source = match &level.tables()[..] {
-            [table] => Source::Table(table.table().cursor(options)),
-            _ => {
-                let run = TableRun::new(Arc::clone(level.tables()), options);
-                Source::Level(ConcatCursor::new(run))
-            }
+        let source = if let [table] = &level.tables()[..] {
+            Source::Table(table.table().cursor(options))
+        } else {
+            let run = TableRun::new(Arc::clone(level.tables()), options);
+            Source::Level(ConcatCursor::new(run))
         };
         sources.push(source);
     }
