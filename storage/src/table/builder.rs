@@ -5,6 +5,7 @@
 //! filter. After an error the builder only repeats it; the caller removes the file.
 
 use super::block::BlockBuilder;
+use super::cache::BLOCKS_MAX;
 use super::filter::Filter;
 use super::footer::{FOOTER_BYTES, Footer, Handle};
 use super::index::{IndexBuilder, separator};
@@ -32,6 +33,8 @@ pub struct TableBuilder {
     options: TableOptions,
     seed: Seed,
     block: BlockBuilder,
+    /// The last finished block, before its seal.
+    raw: Vec<u8>,
     index: IndexBuilder,
     hashes: Vec<u64>,
     /// Finished bytes that are not in the file yet; they belong at `written`.
@@ -63,6 +66,7 @@ impl TableBuilder {
             id,
             seed: Seed::new(&id.unique_id()),
             block: BlockBuilder::new(interval),
+            raw: Vec::new(),
             index: IndexBuilder::new(),
             hashes: Vec::new(),
             chunk: Vec::with_capacity(CHUNK_BYTES + 2 * options.block_bytes),
@@ -227,9 +231,14 @@ impl TableBuilder {
 
     /// Seals the current block and writes the chunk if it has grown large.
     fn finish_block(&mut self) -> Result<()> {
+        if self.index.blocks() >= BLOCKS_MAX as u64 - 1 {
+            let what = format!("a table has at most {BLOCKS_MAX} blocks: use larger ones");
+            return Err(Error::invalid(what));
+        }
         let offset = self.end();
-        let raw = self.block.finish();
-        self.features |= seal(&mut self.chunk, raw, self.options.compression, self.seed, offset);
+        self.block.finish(&mut self.raw);
+        let compression = self.options.compression;
+        self.features |= seal(&mut self.chunk, &self.raw, compression, self.seed, offset);
         self.block.clear();
         self.open_length = self.end() - offset;
         debug_assert!(self.open_length > SEAL_BYTES as u64);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What a cached block costs beside its bytes: the cache's own records and the allocation's header.
-const OVERHEAD_BYTES: u64 = 160;
+const OVERHEAD_BYTES: u64 = 96;
 /// Shards are halved until each holds this much, so that a block is small against its shard.
 const SHARD_BYTES_MIN: u64 = 2 << 20;
 /// More shards than any plausible number of cores hammering the cache at once.
@@ -22,12 +22,22 @@ const SHARDS_MAX: u64 = 64;
 /// Hits are counted in so many places, or counting would be the bottleneck.
 const HIT_COUNTERS: usize = 8;
 
-/// A block's name: the table's ordinal in this process (file numbers of two databases may be equal) and
-/// the block's position in the table.
+/// A block's name: the table's ordinal in this process (file numbers of two databases may be equal)
+/// above the block's position in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct BlockKey {
-    pub(super) table: u64,
-    pub(super) block: u64,
+pub(super) struct BlockKey(u64);
+
+/// Bits of a block's position. The rest are the ordinal's: enough for a thousand opened tables per
+/// second over two years.
+const POSITION_BITS: u32 = 28;
+/// Tables have at most so many blocks: a terabyte of usual ones.
+pub(super) const BLOCKS_MAX: usize = 1 << POSITION_BITS;
+
+impl BlockKey {
+    #[inline]
+    pub(super) fn new(table: u64, block: usize) -> Self {
+        Self(table << POSITION_BITS | block as u64)
+    }
 }
 
 /// Data blocks that were read before, shared by all tables that were opened with it.
@@ -89,7 +99,7 @@ impl BlockCache {
         self.blocks.as_ref().map_or(0, Cache::weight)
     }
 
-    /// Lookups that found their block, since the cache was made.
+    /// Lookups that found their block, since the cache was made; a few may be missing.
     pub fn hits(&self) -> u64 {
         self.hits.iter().map(|counter| counter.0.load(Relaxed)).sum()
     }
@@ -113,7 +123,9 @@ impl BlockCache {
     pub(super) fn get(&self, key: BlockKey) -> Option<Block> {
         let block = self.blocks.as_ref().and_then(|blocks| blocks.get(&key));
         if block.is_some() {
-            self.hits[key.block as usize % HIT_COUNTERS].0.fetch_add(1, Relaxed);
+            // Two threads at once may count as one: an exact count would cost as much as the lock.
+            let counter = &self.hits[key.0 as usize % HIT_COUNTERS].0;
+            counter.store(counter.load(Relaxed) + 1, Relaxed);
         } else {
             self.misses.fetch_add(1, Relaxed);
         }
@@ -154,11 +166,11 @@ struct ByBytes;
 
 impl Weighter<BlockKey, Block> for ByBytes {
     fn weight(&self, _: &BlockKey, block: &Block) -> u64 {
-        block.bytes().len() as u64 + OVERHEAD_BYTES
+        block.memory_bytes() as u64 + OVERHEAD_BYTES
     }
 }
 
-/// Two folded multiplications: block keys are small numbers that nobody chooses with ill intent.
+/// A folded multiplication: block keys are small numbers that nobody chooses with ill intent.
 #[derive(Clone, Debug)]
 struct Mix;
 

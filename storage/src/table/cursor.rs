@@ -5,10 +5,11 @@
 
 use super::block::{Block, BlockCursor, Broken};
 use super::reader::{Table, Wait};
+use super::seal::{unshared, zeroed};
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::{Kind, Seqno};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// Blocks that must miss the cache in a row before a cursor reads ahead.
@@ -53,16 +54,27 @@ pub struct TableCursor {
 #[derive(Debug, Default)]
 struct Window {
     offset: u64,
-    bytes: Bytes,
+    /// How much of `buffer` was read.
+    length: usize,
+    buffer: Option<Arc<[u8]>>,
 }
 
 impl Window {
-    /// The file's bytes from `offset`, if all of them are here.
+    /// Where the file's bytes from `offset` are, if all of them are here.
     #[inline]
-    fn part(&self, offset: u64, length: usize) -> Option<Bytes> {
-        let start = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
-        let end = start.checked_add(length)?;
-        (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+    fn find(&self, offset: u64, length: usize) -> Option<(Arc<[u8]>, usize)> {
+        let at = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
+        let inside = at.checked_add(length)? <= self.length;
+        inside.then(|| self.buffer.clone()).flatten().map(|buffer| (buffer, at))
+    }
+
+    /// A buffer for `length` bytes: the old one if it is large enough and nobody has a part of it.
+    fn recycle(&mut self, length: usize) -> Arc<[u8]> {
+        self.length = 0;
+        match self.buffer.take() {
+            Some(buffer) if buffer.len() >= length && Arc::strong_count(&buffer) == 1 => buffer,
+            _ => zeroed(length.next_power_of_two()),
+        }
     }
 }
 
@@ -142,8 +154,8 @@ impl TableCursor {
         // The window can only be used again when no block points into it.
         self.position.clear();
         let (offset, length) = self.table.index().place(i);
-        if let Some(sealed) = self.window.part(offset, length) {
-            return self.open_ahead(i, sealed);
+        if let Some((buffer, at)) = self.window.find(offset, length) {
+            return self.open_ahead(i, buffer, at);
         }
         if let Some(block) = self.table.cached(i) {
             self.misses = 0;
@@ -155,17 +167,17 @@ impl TableCursor {
         if self.misses <= MISSES_BEFORE_READAHEAD {
             self.window_bytes = READAHEAD_FIRST_BYTES;
         } else if self.read_ahead(i, forward)?
-            && let Some(sealed) = self.window.part(offset, length)
+            && let Some((buffer, at)) = self.window.find(offset, length)
         {
-            return self.open_ahead(i, sealed);
+            return self.open_ahead(i, buffer, at);
         }
         self.table.fetch(i, self.how.wait, self.how.fill_cache)
     }
 
     /// Opens block `i` out of the window. What goes into the cache is a copy: a slice would keep
     /// the whole window alive.
-    fn open_ahead(&self, i: usize, sealed: Bytes) -> Result<Block> {
-        let block = self.table.open_block(i, sealed)?;
+    fn open_ahead(&self, i: usize, buffer: Arc<[u8]>, at: usize) -> Result<Block> {
+        let block = self.table.open_block(i, buffer, at)?;
         if self.how.fill_cache {
             self.table.cache(i, block.detached());
         }
@@ -192,20 +204,18 @@ impl TableCursor {
             return Ok(false);
         }
         self.window_bytes = self.window_bytes.saturating_mul(2);
-        // Without another owner the old buffer comes back; its bytes need not be cleared.
-        let old = std::mem::take(&mut self.window).bytes;
-        let mut buffer = old.try_into_mut().unwrap_or_else(|_| BytesMut::new());
-        buffer.resize(wanted, 0);
+        let mut buffer = self.window.recycle(wanted);
+        let target = &mut unshared(&mut buffer)[..wanted];
         match self.how.wait {
-            Wait::Allowed => self.table.read_into(&mut buffer, start)?,
+            Wait::Allowed => self.table.read_into(target, start)?,
             Wait::Never => {
-                if !self.table.try_read(&mut buffer, start)? {
+                if !self.table.try_read(target, start)? {
                     self.misses = 0;
                     return Ok(false);
                 }
             }
         }
-        self.window = Window { offset: start, bytes: buffer.freeze() };
+        self.window = Window { offset: start, length: wanted, buffer: Some(buffer) };
         Ok(true)
     }
 }

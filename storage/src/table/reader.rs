@@ -8,7 +8,7 @@ use super::footer::{FOOTER_BYTES, Footer, Handle};
 use super::index::Index;
 use super::options::TableId;
 use super::properties::{self, TableMeta};
-use super::seal::{Fault, Seed, Unsealed, unseal, unseal_section};
+use super::seal::{Fault, Seed, Unsealed, unseal, unseal_section, unshared, zeroed};
 use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
 use crate::vfs::{File, Vfs};
@@ -255,7 +255,7 @@ impl Table {
 
     #[inline]
     fn block_key(&self, i: usize) -> BlockKey {
-        BlockKey { table: self.ordinal, block: i as u64 }
+        BlockKey::new(self.ordinal, i)
     }
 
     /// Block `i` from the cache or the file.
@@ -277,11 +277,11 @@ impl Table {
             (Wait::Allowed, false) => self.read_block(i),
             (Wait::Never, _) => {
                 let (offset, length) = self.index.place(i);
-                let mut sealed = vec![0; length];
-                if !self.try_read(&mut sealed, offset)? {
+                let mut sealed = zeroed(length);
+                if !self.try_read(unshared(&mut sealed), offset)? {
                     return Err(Error::WouldBlock);
                 }
-                let block = self.open_block(i, sealed.into())?;
+                let block = self.open_block(i, sealed, 0)?;
                 if fill_cache {
                     self.cache(i, block.clone());
                 }
@@ -293,8 +293,9 @@ impl Table {
     /// Block `i` from the file, past the cache.
     pub(super) fn read_block(&self, i: usize) -> Result<Block> {
         let (offset, length) = self.index.place(i);
-        let sealed = read(&*self.file, &self.path, offset, length)?;
-        self.open_block(i, sealed.into())
+        let mut sealed = zeroed(length);
+        self.read_into(unshared(&mut sealed), offset)?;
+        self.open_block(i, sealed, 0)
     }
 
     /// Fills `buffer` from `offset`; false if that would take a disk read.
@@ -309,21 +310,19 @@ impl Table {
         read_into(&*self.file, &self.path, offset, buffer)
     }
 
-    /// Checks and decodes block `i`, which was read as `sealed`; shares the bytes if it is not
-    /// compressed.
-    #[inline]
-    pub(super) fn open_block(&self, i: usize, sealed: Bytes) -> Result<Block> {
-        let (offset, _) = self.index.place(i);
-        let raw = match unseal(&sealed, self.seed, offset) {
-            Ok(Unsealed::Raw(length)) => {
-                let mut sealed = sealed;
-                sealed.truncate(length);
-                sealed
+    /// Checks and decodes block `i`, which was read to `at` of `buffer`; shares the buffer if the
+    /// block is not compressed.
+    pub(super) fn open_block(&self, i: usize, buffer: Arc<[u8]>, at: usize) -> Result<Block> {
+        let (offset, length) = self.index.place(i);
+        let block = match unseal(&buffer[at..at + length], self.seed, offset) {
+            Ok(Unsealed::Raw(length)) => Block::parse(buffer, at..at + length),
+            Ok(Unsealed::Inflated(raw)) => {
+                let length = raw.len();
+                Block::parse(raw, 0..length)
             }
-            Ok(Unsealed::Inflated(raw)) => raw.into(),
             Err(fault) => return Err(refuse(&self.path, offset, fault)),
         };
-        Block::parse(raw).map_err(|broken| self.broken(i, broken))
+        block.map_err(|broken| self.broken(i, broken))
     }
 
     /// The error for something wrong inside block `i`.

@@ -12,6 +12,7 @@
 
 use super::options::Compression;
 use crate::codec::{Reader, crc_seeded};
+use std::sync::Arc;
 
 /// Bytes that a seal adds to a payload.
 pub(super) const SEAL_BYTES: usize = 1 + 4 + 4;
@@ -63,7 +64,7 @@ pub(super) enum Unsealed {
     /// The payload is the first so many bytes.
     Raw(usize),
     /// The payload was compressed; here it is.
-    Inflated(Vec<u8>),
+    Inflated(Arc<[u8]>),
 }
 
 /// Appends `raw`, compressed where that pays, and its seal to `out`; the block begins at `offset` of
@@ -145,8 +146,8 @@ pub(super) fn unseal(sealed: &[u8], seed: Seed, offset: u64) -> Result<Unsealed,
             corrupt(format!("compressed block claims {raw_len} bytes"))
         }
         LZ4 => {
-            let mut raw = vec![0; raw_len];
-            match lz4_flex::block::decompress_into(payload, &mut raw) {
+            let mut raw = zeroed(raw_len);
+            match lz4_flex::block::decompress_into(payload, unshared(&mut raw)) {
                 Ok(length) if length == raw_len => Ok(Unsealed::Inflated(raw)),
                 Ok(length) => corrupt(format!("block inflates to {length}, expected {raw_len}")),
                 Err(error) => corrupt(format!("block does not inflate: {error}")),
@@ -154,8 +155,8 @@ pub(super) fn unseal(sealed: &[u8], seed: Seed, offset: u64) -> Result<Unsealed,
         }
         #[cfg(feature = "zstd")]
         ZSTD => {
-            let mut raw = vec![0; raw_len];
-            match zstd::bulk::decompress_to_buffer(payload, &mut raw[..]) {
+            let mut raw = zeroed(raw_len);
+            match zstd::bulk::decompress_to_buffer(payload, unshared(&mut raw)) {
                 Ok(length) if length == raw_len => Ok(Unsealed::Inflated(raw)),
                 Ok(length) => corrupt(format!("block inflates to {length}, expected {raw_len}")),
                 Err(error) => corrupt(format!("block does not inflate: {error}")),
@@ -163,8 +164,18 @@ pub(super) fn unseal(sealed: &[u8], seed: Seed, offset: u64) -> Result<Unsealed,
         }
         #[cfg(not(feature = "zstd"))]
         ZSTD => Err(Fault::Unsupported("block is zstd, but the feature zstd is off in this build")),
-        other => corrupt(format!("block has unknown codec {other}")),
+        _ => Err(Fault::Unsupported("block has a codec that this build does not know")),
     }
+}
+
+/// Shared memory for a block: one allocation, with the reference count beside the first bytes.
+pub(super) fn zeroed(length: usize) -> Arc<[u8]> {
+    std::iter::repeat_n(0, length).collect()
+}
+
+/// The bytes of a buffer that was just made, for filling them.
+pub(super) fn unshared(buffer: &mut Arc<[u8]>) -> &mut [u8] {
+    Arc::get_mut(buffer).expect("nobody else has a buffer that is being filled")
 }
 
 /// Appends the pieces of a section that begins at `offset` of the file.
@@ -205,7 +216,7 @@ mod tests {
     fn open(sealed: &[u8], seed: Seed, offset: u64) -> Option<Vec<u8>> {
         match unseal(sealed, seed, offset) {
             Ok(Unsealed::Raw(length)) => Some(sealed[..length].to_vec()),
-            Ok(Unsealed::Inflated(raw)) => Some(raw),
+            Ok(Unsealed::Inflated(raw)) => Some(raw.to_vec()),
             Err(_) => None,
         }
     }

@@ -1,6 +1,6 @@
 //! Writes one data block; see the parent module for the format.
 
-use super::{COLUMN_BYTES_MAX, FOOTER_BYTES, shared_len, tag};
+use super::{HEADER_BYTES, shared_len, tag};
 use crate::codec::{VARINT_BYTES_MAX, write_varint};
 use crate::key::{Kind, Seqno};
 use crate::limits::SEQNO_MAX;
@@ -9,7 +9,7 @@ use crate::limits::SEQNO_MAX;
 /// so that an entry allocates nothing.
 #[derive(Debug)]
 pub(crate) struct BlockBuilder {
-    bytes: Vec<u8>,
+    entries: Vec<u8>,
     offsets: Vec<u32>,
     seqnos: Vec<u64>,
     tags: Vec<u8>,
@@ -22,7 +22,7 @@ impl BlockBuilder {
     pub(crate) fn new(restart_interval: usize) -> Self {
         assert!(restart_interval.is_power_of_two() && restart_interval <= 128);
         Self {
-            bytes: Vec::new(),
+            entries: Vec::new(),
             offsets: Vec::new(),
             seqnos: Vec::new(),
             tags: Vec::new(),
@@ -41,7 +41,7 @@ impl BlockBuilder {
     /// four bytes).
     #[inline]
     pub(crate) fn estimated_bytes(&self) -> usize {
-        self.bytes.len() + self.offsets.len() * (2 + 4 + 1) + FOOTER_BYTES
+        self.entries.len() + self.offsets.len() * (2 + 4 + 1) + HEADER_BYTES
     }
 
     /// Adds an entry. Keys ascend strictly; the table builder sees to that.
@@ -54,46 +54,45 @@ impl BlockBuilder {
         } else {
             shared_len(&self.restart_key, key)
         };
-        self.offsets.push(self.bytes.len() as u32);
+        self.offsets.push(self.entries.len() as u32);
         self.seqnos.push(seqno.0);
         self.tags.push(tag(hash));
         let unshared = (key.len() - shared) as u64;
         let mut head = [0; 2 * VARINT_BYTES_MAX];
         let first = write_varint(&mut head, shared as u64);
         let second = write_varint(&mut head[first..], unshared << 1 | kind as u64);
-        self.bytes.extend_from_slice(&head[..first + second]);
-        self.bytes.extend_from_slice(&key[shared..]);
-        self.bytes.extend_from_slice(value);
+        self.entries.extend_from_slice(&head[..first + second]);
+        self.entries.extend_from_slice(&key[shared..]);
+        self.entries.extend_from_slice(value);
     }
 
-    /// Appends columns and footer; the returned bytes are the raw block.
-    pub(crate) fn finish(&mut self) -> &[u8] {
+    /// Makes `out` the raw block.
+    pub(crate) fn finish(&self, out: &mut Vec<u8>) {
         let count = self.offsets.len();
         assert!(count > 0, "a block without entries is never written");
-        let entries_end = self.bytes.len();
-        assert!(u32::try_from(entries_end).is_ok(), "limits keep an entry below 4 GiB");
-        self.bytes.reserve(count * COLUMN_BYTES_MAX + FOOTER_BYTES);
-
-        let offset_bytes = if u16::try_from(entries_end).is_ok() { 2 } else { 4 };
-        for offset in &self.offsets {
-            self.bytes.extend_from_slice(&offset.to_le_bytes()[..offset_bytes]);
-        }
+        assert!(u32::try_from(self.entries.len()).is_ok(), "limits keep an entry below 4 GiB");
+        // The last offset counts, not the end: a long value may follow it.
+        let last = self.offsets.last().copied().unwrap_or_default();
+        let offset_bytes = if u16::try_from(last).is_ok() { 2 } else { 4 };
         let (base, seqno_bytes) = seqno_column(&self.seqnos);
-        for seqno in &self.seqnos {
-            self.bytes.extend_from_slice(&(seqno - base).to_le_bytes()[..seqno_bytes]);
-        }
-        self.bytes.extend_from_slice(&self.tags);
 
-        self.bytes.extend_from_slice(&(count as u32).to_le_bytes());
+        out.clear();
+        out.reserve(HEADER_BYTES + count * (1 + offset_bytes + seqno_bytes) + self.entries.len());
+        out.extend_from_slice(&(count as u32).to_le_bytes());
         let shift = self.restart_interval.trailing_zeros() as u8;
-        self.bytes.extend_from_slice(&[shift, offset_bytes as u8, seqno_bytes as u8, 0]);
-        self.bytes.extend_from_slice(&base.to_le_bytes());
-        &self.bytes
+        out.extend_from_slice(&[shift, offset_bytes as u8, seqno_bytes as u8, 0]);
+        out.extend_from_slice(&base.to_le_bytes());
+        out.extend_from_slice(&self.tags);
+        for (offset, seqno) in self.offsets.iter().zip(&self.seqnos) {
+            out.extend_from_slice(&offset.to_le_bytes()[..offset_bytes]);
+            out.extend_from_slice(&(seqno - base).to_le_bytes()[..seqno_bytes]);
+        }
+        out.extend_from_slice(&self.entries);
     }
 
     /// Forgets everything but the allocations.
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
+        self.entries.clear();
         self.offsets.clear();
         self.seqnos.clear();
         self.tags.clear();

@@ -110,7 +110,7 @@ impl BlockCursor {
         }
         let shared = slot.shared as usize;
         let suffix_len = (slot.value - slot.suffix) as usize;
-        let bytes = &block.bytes()[..];
+        let bytes = block.bytes();
         let from = slot.suffix as usize;
         if let Some(source) = bytes.get(from..).and_then(|rest| rest.first_chunk::<SHORT_SUFFIX>())
             && suffix_len <= SHORT_SUFFIX

@@ -1,18 +1,20 @@
 //! Data blocks: a run of entries in key order, readable from any entry.
 //!
 //! ```text
-//! | entries ... | offsets: count x 2 or 4 | seqnos: count x 0..=7 | tags: count x 1 | footer 16 |
+//! | header 16 | tags: count x 1 | cells: count x (offset, seqno) | entries ... |
 //!
+//! header  count u32 | log2 of the restart interval u8 | bytes per offset u8, 2 or 4
+//!         | bytes per seqno u8, 0 to 7 | 0 u8 | base seqno u64
+//! cell    where the entry begins, counted from the first one | seqno - base
 //! entry   varint shared | varint unshared << 1 | kind | key[shared..] | value
-//! footer  count u32 | log2 of the restart interval u8 | bytes per offset u8 | bytes per seqno u8
-//!         | 0 u8 | base seqno u64
 //! ```
 //!
 //! * `shared` counts the bytes an entry's key has in common with the key of its *restart*, the last
 //!   entry before it whose number is a multiple of the interval (not with its neighbour). So any
 //!   entry can be read on its own, and `shared` never grows from one entry to the next.
-//! * A value ends where the next entry, or the offsets, begin; its length is not stored.
-//! * A seqno is the base plus the entry's cell in the seqno column, whose width fits the block.
+//! * A value ends where the next entry begins, or with the block; its length is not stored.
+//! * The columns stand in front, so that in memory they share cache lines with each other and with
+//!   the reference count of the block.
 //! * A tag is one byte of the key's hash. A point read compares tags, eight at a time, and then reads
 //!   only entries that match: one of 256 entries that do not have the key.
 //!
@@ -27,10 +29,8 @@ pub(super) use builder::BlockBuilder;
 pub(super) use cursor::BlockCursor;
 pub(super) use reader::{Block, Slot};
 
-/// Bytes of the block footer.
-const FOOTER_BYTES: usize = 16;
-/// Bytes that the columns cost an entry at most: offset, seqno and tag.
-const COLUMN_BYTES_MAX: usize = 4 + 7 + 1;
+/// Bytes of the block header.
+const HEADER_BYTES: usize = 16;
 
 /// What is wrong inside a block; the table adds file and offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,23 @@ pub(super) struct Broken(pub(super) &'static str);
 fn tag(hash: u64) -> u8 {
     // Bits that the filter's choice of a line, which uses the top ones, does not fix.
     (hash >> 16) as u8
+}
+
+/// Eight bytes from `at` as a little-endian number; bytes behind the end count as 0.
+#[inline]
+fn load_u64(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.get(at..).unwrap_or_default();
+    match rest.first_chunk::<8>() {
+        Some(word) => u64::from_le_bytes(*word),
+        None => load_last(rest),
+    }
+}
+
+#[cold]
+fn load_last(rest: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..rest.len()].copy_from_slice(rest);
+    u64::from_le_bytes(word)
 }
 
 /// How many leading bytes two keys share.
@@ -60,4 +77,26 @@ pub(super) fn shared_len(a: &[u8], b: &[u8]) -> usize {
         at += 1;
     }
     at
+}
+
+/// Are the two equal? For keys of usual lengths faster than a call of the C library's comparison.
+#[inline]
+pub(super) fn equal(a: &[u8], b: &[u8]) -> bool {
+    let length = a.len();
+    if length != b.len() {
+        return false;
+    }
+    if let (Some(x), Some(y)) = (a.first_chunk::<8>(), b.first_chunk::<8>())
+        && length <= 16
+        && let (Some(v), Some(w)) = (a.last_chunk::<8>(), b.last_chunk::<8>())
+    {
+        // The two words overlap where there are fewer than sixteen bytes.
+        let differ = (u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y))
+            | (u64::from_le_bytes(*v) ^ u64::from_le_bytes(*w));
+        return differ == 0;
+    }
+    if length < 8 {
+        return a.iter().zip(b).all(|(x, y)| x == y);
+    }
+    a == b
 }

@@ -1,24 +1,30 @@
 //! Reads one data block; see the parent module for the format.
 
-use super::{Broken, FOOTER_BYTES, shared_len, tag, tags};
+use super::{Broken, HEADER_BYTES, equal, load_u64, shared_len, tag, tags};
 use crate::codec::Reader;
 use crate::key::{Kind, Seqno};
 use crate::limits::SEQNO_MAX;
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Up to this many entries a linear search of the tags beats a binary search of the keys.
 const TAGGED_ENTRIES_MAX: u32 = 1024;
 
 /// A decoded (not decompressed: that happened before) data block. Cloning shares the bytes.
+///
+/// Kept small, as the cache holds many. What the header says is read from the bytes again when it
+/// is needed: it lies in the first cache line, beside the reference count.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
-    bytes: Bytes,
-    base_seqno: u64,
-    count: u32,
-    /// Where the entries end and the offset column begins.
-    entries_end: u32,
+    /// The block's bytes and perhaps more: its seal, or its neighbours in a large read.
+    buffer: Arc<[u8]>,
+    /// Where the block lies in `buffer`.
+    start: u32,
+    end: u32,
+    /// Where the entries begin, counted from `start`.
+    entries_at: u32,
     restart_shift: u8,
     offset_bytes: u8,
     seqno_bytes: u8,
@@ -39,14 +45,13 @@ pub(crate) struct Slot {
 }
 
 impl Block {
-    /// Reads the footer and checks that the columns fit.
-    pub(crate) fn parse(bytes: Bytes) -> Result<Self, Broken> {
-        let length = bytes.len();
-        if u32::try_from(length).is_err() {
+    /// Takes the block at `range` of `buffer`: reads its header and checks that the columns fit.
+    pub(crate) fn parse(buffer: Arc<[u8]>, range: Range<usize>) -> Result<Self, Broken> {
+        if u32::try_from(buffer.len()).is_err() {
             return Err(Broken("block is longer than 4 GiB"));
         }
-        let footer = length.checked_sub(FOOTER_BYTES).ok_or(Broken("block is too short"))?;
-        let mut reader = Reader::new(&bytes[footer..]);
+        let bytes = buffer.get(range.clone()).ok_or(Broken("block exceeds its buffer"))?;
+        let mut reader = Reader::new(bytes);
         let mut fields = || {
             let count = reader.u32()?;
             let widths = [reader.u8()?, reader.u8()?, reader.u8()?, reader.u8()?];
@@ -58,47 +63,57 @@ impl Block {
             return Err(Broken("block has no entries"));
         }
         if restart_shift > 7 || !matches!(offset_bytes, 2 | 4) || seqno_bytes > 7 || zero != 0 {
-            return Err(Broken("block footer has an impossible field"));
+            return Err(Broken("block header has an impossible field"));
         }
         let cell_max = (1_u64 << (8 * seqno_bytes)) - 1;
         if base_seqno > SEQNO_MAX - cell_max {
             return Err(Broken("base seqno is too large"));
         }
         let columns = count as usize * (usize::from(offset_bytes + seqno_bytes) + 1);
-        let entries_end = footer.checked_sub(columns).ok_or(Broken("columns exceed the block"))?;
+        let entries_at = HEADER_BYTES + columns;
+        if entries_at > bytes.len() {
+            return Err(Broken("columns exceed the block"));
+        }
         Ok(Self {
-            base_seqno,
-            count,
-            entries_end: entries_end as u32,
+            start: range.start as u32,
+            end: range.end as u32,
+            entries_at: entries_at as u32,
             restart_shift,
             offset_bytes,
             seqno_bytes,
-            bytes,
+            buffer,
         })
+    }
+
+    /// The raw block.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start as usize..self.end as usize]
     }
 
     /// Entries in the block, at least 1.
     #[inline]
     pub(crate) fn count(&self) -> u32 {
-        self.count
+        load_u64(self.bytes(), 0) as u32
     }
 
-    /// The raw block.
+    /// Memory that the block keeps alive, in bytes.
     #[inline]
-    pub(crate) fn bytes(&self) -> &Bytes {
-        &self.bytes
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.buffer.len()
     }
 
     /// The same block in memory of its own.
     pub(crate) fn detached(&self) -> Self {
-        Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self.clone() }
+        let buffer = Arc::from(self.bytes());
+        Self { buffer, start: 0, end: self.end - self.start, ..*self }
     }
 
     /// A part of the block that a `Slot` described.
     #[inline]
     pub(crate) fn part(&self, range: Range<u32>) -> &[u8] {
         // A slot was checked when it was made; the empty slice can only stand for a foreign one.
-        self.bytes.get(range.start as usize..range.end as usize).unwrap_or_default()
+        self.bytes().get(range.start as usize..range.end as usize).unwrap_or_default()
     }
 
     /// The first entry of the group that shares one full key with entry `index`.
@@ -107,20 +122,27 @@ impl Block {
         index >> self.restart_shift << self.restart_shift
     }
 
+    /// Where the cell of entry `index` lies.
+    #[inline]
+    fn cell(&self, index: u32) -> usize {
+        let width = usize::from(self.offset_bytes + self.seqno_bytes);
+        HEADER_BYTES + self.count() as usize + index as usize * width
+    }
+
+    /// Where entry `index` begins; for `count` where the last one ends.
     #[inline]
     fn offset(&self, index: u32) -> Option<u32> {
-        if index >= self.count {
-            return (index == self.count).then_some(self.entries_end);
+        let count = self.count();
+        if index >= count {
+            return (index == count).then_some(self.end - self.start);
         }
-        if self.offset_bytes == 2 {
-            let at = self.entries_end as usize + 2 * index as usize;
-            let cell = self.bytes.get(at..)?.first_chunk::<2>()?;
-            Some(u32::from(u16::from_le_bytes(*cell)))
+        let cell = self.bytes().get(self.cell(index)..)?;
+        let offset = if self.offset_bytes == 2 {
+            u32::from(u16::from_le_bytes(*cell.first_chunk()?))
         } else {
-            let at = self.entries_end as usize + 4 * index as usize;
-            let cell = self.bytes.get(at..)?.first_chunk::<4>()?;
-            Some(u32::from_le_bytes(*cell))
-        }
+            u32::from_le_bytes(*cell.first_chunk()?)
+        };
+        self.entries_at.checked_add(offset)
     }
 
     /// Where the parts of entry `index` lie.
@@ -135,10 +157,7 @@ impl Block {
     pub(crate) fn slot_at(&self, start: u32, index: u32) -> Result<Slot, Broken> {
         const ORDER: Broken = Broken("entry offsets do not ascend");
         let end = self.offset(index + 1).ok_or(Broken("entry is not in the block"))?;
-        if end > self.entries_end {
-            return Err(ORDER);
-        }
-        let entry = self.bytes.get(start as usize..end as usize).ok_or(ORDER)?;
+        let entry = self.bytes().get(start as usize..end as usize).ok_or(ORDER)?;
         let (shared, unshared, head) = match entry {
             [shared, unshared, ..] if (shared | unshared) & 0x80 == 0 => {
                 (u32::from(*shared), u32::from(*unshared), 2)
@@ -167,30 +186,27 @@ impl Block {
     /// The seqno of entry `index`, which must be below `count`.
     #[inline]
     pub(crate) fn seqno(&self, index: u32) -> Seqno {
-        let width = usize::from(self.seqno_bytes);
-        let column =
-            self.entries_end as usize + usize::from(self.offset_bytes) * self.count as usize;
-        let at = column + width * index as usize;
-        // The footer lies behind the column, so eight bytes can always be loaded.
-        let cell = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>());
-        let word = u64::from_le_bytes(*cell.expect("parse checked that columns and footer fit"));
-        Seqno(self.base_seqno + (word & ((1 << (8 * width)) - 1)))
+        let bytes = self.bytes();
+        let word = load_u64(bytes, self.cell(index) + usize::from(self.offset_bytes));
+        let base = load_u64(bytes, 8);
+        // `parse` checked that this cannot exceed `SEQNO_MAX`.
+        Seqno(base + (word & ((1 << (8 * self.seqno_bytes)) - 1)))
     }
 
     /// The entry that has exactly `key`, whose hash is `hash`.
     #[inline]
     pub(crate) fn find(&self, key: &[u8], hash: u64) -> Result<Option<(u32, Slot)>, Broken> {
-        if self.count > TAGGED_ENTRIES_MAX {
+        let count = self.count();
+        if count > TAGGED_ENTRIES_MAX {
             let index = self.lower_bound(key)?;
-            if index == self.count {
+            if index == count {
                 return Ok(None);
             }
             let slot = self.slot(index)?;
             return Ok(self.has_key(index, &slot, key)?.then_some((index, slot)));
         }
-        let column = self.bytes.len() - FOOTER_BYTES - self.count as usize;
         let mut found = None;
-        tags::search(&self.bytes[column..], self.count, tag(hash), |index| {
+        tags::search(&self.bytes()[HEADER_BYTES..], count, tag(hash), |index| {
             let slot = self.slot(index)?;
             let yes = self.has_key(index, &slot, key)?;
             if yes {
@@ -206,20 +222,21 @@ impl Block {
         let shared = slot.shared as usize;
         // The suffix first: it nearly always tells, and the restart is one more line to load.
         let Some((front, rest)) = key.split_at_checked(shared) else { return Ok(false) };
-        if self.part(slot.suffix..slot.value) != rest {
+        if !equal(self.part(slot.suffix..slot.value), rest) {
             return Ok(false);
         }
         if shared == 0 {
             return Ok(true);
         }
-        Ok(self.restart_key(self.restart_of(index))?.get(..shared) == Some(front))
+        let restart = self.restart_key(self.restart_of(index))?;
+        Ok(restart.get(..shared).is_some_and(|restart| equal(restart, front)))
     }
 
     /// The number of the first entry whose key is at or after `key`; `count` if there is none.
     pub(crate) fn lower_bound(&self, key: &[u8]) -> Result<u32, Broken> {
-        let shift = self.restart_shift;
+        let (count, shift) = (self.count(), self.restart_shift);
         // How many restarts lie before `key`?
-        let (mut lo, mut hi) = (0, ((self.count - 1) >> shift) + 1);
+        let (mut lo, mut hi) = (0, ((count - 1) >> shift) + 1);
         while lo < hi {
             let middle = lo + (hi - lo) / 2;
             match self.restart_key(middle << shift)?.cmp(key) {
@@ -232,7 +249,7 @@ impl Block {
         let restart = group << shift;
         let restart_key = self.restart_key(restart)?;
         let common = shared_len(restart_key, key);
-        let (mut lo, mut hi) = (restart + 1, self.count.min((group + 1) << shift));
+        let (mut lo, mut hi) = (restart + 1, count.min((group + 1) << shift));
         while lo < hi {
             let middle = lo + (hi - lo) / 2;
             let slot = self.slot(middle)?;
@@ -252,18 +269,34 @@ impl Block {
         Ok(lo)
     }
 
-    /// The value bytes `range`: shared with the block if they are at least an eighth of it, so that a
-    /// value held for long never pins more than eight times itself; copied otherwise.
+    /// The value bytes `range`: shared with the block if they are at least an eighth of what the
+    /// block keeps in memory, so that a value held for long never pins more than eight times itself;
+    /// copied otherwise.
     #[inline]
     pub(crate) fn value(&self, range: Range<u32>) -> Bytes {
-        let value = self.part(range);
+        let value = self.part(range.clone());
         if value.is_empty() {
             Bytes::new()
-        } else if value.len() >= self.bytes.len() / 8 {
-            self.bytes.slice_ref(value)
+        } else if value.len() >= self.buffer.len() / 8 {
+            let (start, end) = (self.start + range.start, self.start + range.end);
+            let buffer = Arc::clone(&self.buffer);
+            Bytes::from_owner(SharedValue { buffer, start, end })
         } else {
             Bytes::copy_from_slice(value)
         }
+    }
+}
+
+/// A value that keeps its block alive.
+struct SharedValue {
+    buffer: Arc<[u8]>,
+    start: u32,
+    end: u32,
+}
+
+impl AsRef<[u8]> for SharedValue {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[self.start as usize..self.end as usize]
     }
 }
 
