@@ -21,6 +21,8 @@ pub mod recover;
 #[cfg(not(loom))]
 pub mod table;
 #[cfg(not(loom))]
+pub mod verify;
+#[cfg(not(loom))]
 pub mod version;
 #[cfg(not(loom))]
 pub mod vfs;

@@ -1,1 +1,462 @@
-//! (module recover)
+//! Opening a directory: what the disk holds becomes a version, or a reason why it cannot.
+//!
+//! The order of an open, each step crash-safe and repeatable (a crash anywhere leaves a directory whose
+//! next open ends in the same state):
+//!
+//! 1. `CURRENT`, the manifest, and every table it names are read and checked against each other.
+//! 2. The log is replayed into memtables, which become L0 tables whenever they exceed the budget and
+//!    at the end: everything that will be readable is durable before anybody can read it.
+//! 3. A new manifest whose log floor lies past every replayed segment is written and swapped in.
+//! 4. Only now old logs, old manifests and files that were never published are removed.
+//!
+//! The old log is never appended to; the caller starts a new one after this returned. When an open is
+//! refused nothing that was there has changed. The caller holds the directory's lock.
+
+use crate::batch::Operations;
+use crate::compact::{Control, TableSink, write_tables};
+use crate::error::{Error, Result};
+use crate::filename::{FileKind, FileNumber};
+use crate::key::Seqno;
+use crate::manifest::{self, Loaded, ManifestWriter, TornTail};
+use crate::memtable::{MemtableWriter, memtable};
+use crate::table::{BlockCache, Table, TableId, TableMeta, TableOptions};
+use crate::version::{Conflict, Graveyard, Image, RangeId, TableHandle, Version, VersionEdit};
+use crate::vfs::Vfs;
+use crate::wal::{self, LogIdentity, SealedSegment};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How to open a directory.
+#[derive(Clone, Debug)]
+pub struct RecoverOptions {
+    /// Make a new database where there is none; otherwise that is an error.
+    pub create_if_missing: bool,
+    /// The id that a new database gets: 16 random bytes.
+    pub fresh_id: [u8; 16],
+    /// Memory for replayed entries, in bytes; beyond it they are flushed.
+    pub memtable_bytes_max: usize,
+    /// How tables made from the log are written.
+    pub table: TableOptions,
+    /// Where the tables' blocks are cached.
+    pub cache: Arc<BlockCache>,
+    /// How many old log segments to leave for `wal::recycle`; the rest is removed.
+    pub keep_segments: usize,
+}
+
+/// An open database, before anything runs.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The database's random id.
+    pub db_id: [u8; 16],
+    /// All that was durable. No log entry is outside it.
+    pub version: Arc<Version>,
+    /// The new manifest.
+    pub manifest: ManifestWriter,
+    /// The first number that no file has.
+    pub next_file_number: FileNumber,
+    /// The last sequence number that was given out.
+    pub last_seqno: Seqno,
+    /// Old log segments, ready to be recycled; they are not part of the log any more.
+    pub reusable_segments: Vec<SealedSegment>,
+    /// What was found.
+    pub report: RecoveryReport,
+}
+
+/// What an open found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Was the database made just now?
+    pub created: bool,
+    /// The manifest edit that never happened, if the manifest ended in one.
+    pub manifest_torn: Option<TornTail>,
+    /// What the log held and where it ended; `None` for a new database.
+    pub log: Option<wal::RecoveryReport>,
+    /// Log entries that were in no table yet.
+    pub entries_replayed: u64,
+    /// Log entries that were in a table already.
+    pub entries_skipped: u64,
+    /// Tables made from the log.
+    pub tables_written: u64,
+    /// Names of the files that were removed.
+    pub files_removed: Vec<String>,
+}
+
+/// Opens the database in `dir`, or makes one. Blocks on the disk.
+///
+/// # Errors
+/// `Corrupt`, `Missing` and `Unsupported` name the file; `Invalid` where there is no database and none
+/// may be made, or where somebody else's files are; `Io`.
+pub fn open_directory(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    options: &RecoverOptions,
+) -> Result<Recovered> {
+    let names = vfs.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    match manifest::read_current(vfs, dir)? {
+        None => create(vfs, dir, &names, options),
+        Some(current) => {
+            let loaded = manifest::load(vfs, dir, &current)?;
+            reopen(vfs, dir, &names, loaded, options)
+        }
+    }
+}
+
+/// Makes a new database, unless the directory looks like one that lost its `CURRENT`.
+fn create(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    names: &[String],
+    options: &RecoverOptions,
+) -> Result<Recovered> {
+    let mut leftovers = Vec::new();
+    for name in names {
+        match FileKind::parse(name) {
+            Some(FileKind::Lock) => {}
+            // What a crash while the database was being made leaves.
+            Some(kind @ (FileKind::Manifest(FileNumber(1)) | FileKind::Temp(FileNumber(0)))) => {
+                leftovers.push(kind);
+            }
+            Some(_) => {
+                let what = format!("CURRENT is missing, but {name} of a database is there");
+                return Err(Error::corrupt(&FileKind::Current.path(dir), 0, what));
+            }
+            None => {
+                return Err(Error::invalid(format!(
+                    "{} has no database but other files, such as {name}",
+                    dir.display()
+                )));
+            }
+        }
+    }
+    if !options.create_if_missing {
+        let what = format!("{} has no database, and none may be created", dir.display());
+        return Err(Error::invalid(what));
+    }
+    for kind in leftovers {
+        let path = kind.path(dir);
+        vfs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+    }
+    sync_parent(vfs, dir)?;
+    let image = Image::of_new_database(FileNumber(2));
+    let manifest = ManifestWriter::create(vfs, dir, options.fresh_id, FileNumber(1), image)?;
+    Ok(Recovered {
+        db_id: options.fresh_id,
+        version: Arc::new(Version::empty(Graveyard::new())),
+        next_file_number: manifest.image().next_file_number,
+        manifest,
+        last_seqno: Seqno::ZERO,
+        reusable_segments: Vec::new(),
+        report: RecoveryReport { created: true, ..RecoveryReport::default() },
+    })
+}
+
+/// Makes the directory's own name durable. A parent that we may not open was not made by us.
+fn sync_parent(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<()> {
+    let Some(parent) = dir.parent() else {
+        return Ok(());
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    match vfs.sync_dir(parent) {
+        Err(e) if !matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => {
+            Err(Error::io("sync", parent, e))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn reopen(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    names: &[String],
+    loaded: Loaded,
+    options: &RecoverOptions,
+) -> Result<Recovered> {
+    let path = FileKind::Manifest(loaded.number).path(dir);
+    if !loaded.writable {
+        let what = "it has features that forbid this build to write the database".to_owned();
+        return Err(Error::Unsupported { path, what });
+    }
+    let Loaded { db_id, mut image, torn, .. } = loaded;
+    let version = open_version(vfs, dir, db_id, &image, options)
+        .map_err(|problem| problem.into_error(&path))?;
+    let mut replay = Replay::new(vfs, dir, db_id, options, &version, names, &image);
+    let segments = segments(names);
+    let identity = LogIdentity { db_id };
+    let floor = image.log_floor;
+    let mut each = |first, payload: &[u8]| replay.batch(first, payload);
+    let log = wal::replay(vfs, dir, &identity, floor, &segments, &mut each);
+    let log = match log.and_then(|log| replay.flush_down_to(0).map(|()| log)) {
+        Ok(log) => log,
+        Err(error) => {
+            replay.undo();
+            return Err(error);
+        }
+    };
+    let flushed_max = image.ranges.values().map(|(_, flushed)| *flushed).max();
+    let last_seqno = image.last_seqno.max(log.last_seqno).max(flushed_max.unwrap_or_default());
+    let number = replay.next_number();
+    let edit = VersionEdit {
+        added: replay.added.clone(),
+        flushed: image.ranges.keys().map(|range| (*range, last_seqno)).collect(),
+        // All segments that exist have lower numbers, all that will come have higher ones.
+        log_floor: Some(number),
+        next_file_number: Some(replay.next),
+        last_seqno: Some(last_seqno),
+        ..VersionEdit::default()
+    };
+    let installed = replay.open_added().and_then(|opened| {
+        let conflict = |conflict: Conflict| Error::corrupt(&path, 0, conflict.to_string());
+        image.apply(&edit).map_err(conflict)?;
+        version.apply(&edit, &opened).map_err(conflict)
+    });
+    let version = match installed {
+        Ok(version) => version,
+        Err(error) => {
+            replay.undo();
+            return Err(error);
+        }
+    };
+    let mut report = RecoveryReport {
+        created: false,
+        manifest_torn: torn,
+        entries_replayed: replay.replayed,
+        entries_skipped: replay.skipped,
+        tables_written: replay.added.len() as u64,
+        log: None,
+        files_removed: Vec::new(),
+    };
+    // If this fails the new manifest may count already: its tables must stay.
+    let manifest = ManifestWriter::create(vfs, dir, db_id, number, image)?;
+    let keep = log.segments.len().saturating_sub(options.keep_segments);
+    let reusable_segments = log.segments[keep..].to_vec();
+    report.files_removed = sweep(vfs, dir, &manifest, &reusable_segments);
+    report.log = Some(log);
+    Ok(Recovered {
+        db_id,
+        version: Arc::new(version),
+        next_file_number: manifest.image().next_file_number,
+        manifest,
+        last_seqno,
+        reusable_segments,
+        report,
+    })
+}
+
+/// The numbers of the log segments in a directory, ascending.
+pub(crate) fn segments(names: &[String]) -> Vec<FileNumber> {
+    let mut segments: Vec<_> = names
+        .iter()
+        .filter_map(|name| match FileKind::parse(name) {
+            Some(FileKind::Wal(number)) => Some(number),
+            _ => None,
+        })
+        .collect();
+    segments.sort_unstable();
+    segments.dedup();
+    segments
+}
+
+/// Why a manifest's tables do not make a version.
+enum Problem {
+    Rule(Conflict),
+    File(Error),
+}
+
+impl From<Conflict> for Problem {
+    fn from(conflict: Conflict) -> Self {
+        Self::Rule(conflict)
+    }
+}
+
+impl Problem {
+    fn into_error(self, manifest: &Path) -> Error {
+        match self {
+            Self::Rule(conflict) => Error::corrupt(manifest, 0, conflict.to_string()),
+            Self::File(error) => error,
+        }
+    }
+}
+
+fn open_version(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    db_id: [u8; 16],
+    image: &Image,
+    options: &RecoverOptions,
+) -> Result<Version, Problem> {
+    let graveyard = Graveyard::new();
+    let shared = Arc::clone(&graveyard);
+    image.to_version(graveyard, |meta| {
+        let table = open_table(vfs, dir, db_id, meta, &options.cache).map_err(Problem::File)?;
+        Ok(TableHandle::new(table, Arc::clone(&shared)))
+    })
+}
+
+/// Opens a table that the manifest names, and checks that it is the one the manifest means.
+pub fn open_table(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    db_id: [u8; 16],
+    meta: &TableMeta,
+    cache: &Arc<BlockCache>,
+) -> Result<Arc<Table>> {
+    let path = FileKind::Table(meta.number).path(dir);
+    let id = TableId { db_id, number: meta.number };
+    Table::open(vfs, path, id, Some(meta), Arc::clone(cache))
+}
+
+/// Replayed entries on their way into tables.
+struct Replay<'a> {
+    vfs: &'a Arc<dyn Vfs>,
+    dir: &'a Path,
+    db_id: [u8; 16],
+    options: &'a RecoverOptions,
+    version: &'a Version,
+    next: FileNumber,
+    writers: BTreeMap<RangeId, MemtableWriter>,
+    bytes: usize,
+    added: Vec<(RangeId, u8, TableMeta)>,
+    replayed: u64,
+    skipped: u64,
+}
+
+impl<'a> Replay<'a> {
+    fn new(
+        vfs: &'a Arc<dyn Vfs>,
+        dir: &'a Path,
+        db_id: [u8; 16],
+        options: &'a RecoverOptions,
+        version: &'a Version,
+        names: &[String],
+        image: &Image,
+    ) -> Self {
+        // Never a number that any file has or had, whoever left it there.
+        let numbers = names.iter().filter_map(|name| FileKind::parse(name)?.number());
+        let above = numbers.map(|number| FileNumber(number.0.saturating_add(1))).max();
+        let next = image.next_file_number.max(above.unwrap_or_default()).max(FileNumber(1));
+        Self {
+            vfs,
+            dir,
+            db_id,
+            options,
+            version,
+            next,
+            writers: BTreeMap::new(),
+            bytes: 0,
+            added: Vec::new(),
+            replayed: 0,
+            skipped: 0,
+        }
+    }
+
+    fn next_number(&mut self) -> FileNumber {
+        let number = self.next;
+        self.next = FileNumber(number.0 + 1);
+        number
+    }
+
+    /// Takes one batch of the log; its operations have consecutive numbers from `first` on.
+    fn batch(&mut self, first: Seqno, payload: &[u8]) -> Result<()> {
+        for (operation, seqno) in Operations::new(payload).zip(first.0..) {
+            let range = self.version.route(operation.key);
+            if Seqno(seqno) <= range.flushed_seqno {
+                self.skipped += 1;
+                continue;
+            }
+            self.replayed += 1;
+            let writer = self.writers.entry(range.id).or_insert_with(|| memtable(0).1);
+            let before = writer.memtable().allocated_bytes();
+            writer.insert(operation.key, Seqno(seqno), operation.kind, operation.value);
+            self.bytes += writer.memtable().allocated_bytes() - before;
+        }
+        if self.bytes > self.options.memtable_bytes_max {
+            self.flush_down_to(self.options.memtable_bytes_max / 2)?;
+        }
+        Ok(())
+    }
+
+    /// Flushes memtables, the largest first, until at most `bytes` are left.
+    fn flush_down_to(&mut self, bytes: usize) -> Result<()> {
+        while self.bytes > bytes {
+            let size = |writer: &MemtableWriter| writer.memtable().allocated_bytes();
+            let largest = self.writers.iter().max_by_key(|(_, writer)| size(writer));
+            let range = *largest.expect("bytes belong to a memtable").0;
+            let writer = self.writers.remove(&range).expect("just found");
+            self.bytes -= size(&writer);
+            let memtable = Arc::clone(writer.memtable());
+            writer.freeze();
+            let next = &mut self.next;
+            let table = self.options.table.clone();
+            let sink = TableSink::new(self.vfs, self.dir, self.db_id, table, || {
+                let number = *next;
+                *next = FileNumber(number.0 + 1);
+                number
+            });
+            let mut cursor = memtable.cursor(Seqno::MAX);
+            let tables = write_tables(&mut cursor, sink, u64::MAX, &mut |_| Control::Continue)?;
+            let tables = tables.expect("nobody stops a recovery");
+            self.added.extend(tables.into_iter().map(|meta| (range, 0, meta)));
+        }
+        Ok(())
+    }
+
+    fn open_added(&self) -> Result<Vec<Arc<Table>>> {
+        let open = |(_, _, meta): &(RangeId, u8, TableMeta)| {
+            open_table(self.vfs, self.dir, self.db_id, meta, &self.options.cache)
+        };
+        self.added.iter().map(open).collect()
+    }
+
+    /// Removes what was written, because the open is refused.
+    fn undo(&self) {
+        for (_, _, meta) in &self.added {
+            let _ = self.vfs.remove(&FileKind::Table(meta.number).path(self.dir));
+        }
+    }
+}
+
+/// Removes what the new manifest makes unreachable. Names that are not ours stay, as does everything
+/// that cannot be removed; the next open tries again.
+fn sweep(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    manifest: &ManifestWriter,
+    reusable: &[SealedSegment],
+) -> Vec<String> {
+    let image = manifest.image();
+    let live: BTreeSet<_> = image.tables.keys().map(|(_, _, number)| *number).collect();
+    let reusable: BTreeSet<_> = reusable.iter().map(|segment| segment.number).collect();
+    let mut removed = Vec::new();
+    let names = match vfs.list(dir) {
+        Ok(names) => names,
+        Err(error) => {
+            tracing::warn!(%error, "old files are not removed: the directory cannot be listed");
+            return removed;
+        }
+    };
+    for name in names {
+        let obsolete = match FileKind::parse(&name) {
+            None | Some(FileKind::Lock | FileKind::Current) => false,
+            Some(FileKind::Temp(_) | FileKind::Spare(_)) => true,
+            Some(FileKind::Manifest(number)) => number < manifest.number(),
+            Some(FileKind::Wal(number)) => number < image.log_floor && !reusable.contains(&number),
+            Some(FileKind::Table(number)) => {
+                number < image.next_file_number && !live.contains(&number)
+            }
+        };
+        if !obsolete {
+            continue;
+        }
+        match vfs.remove(&dir.join(&name)) {
+            Ok(()) => removed.push(name),
+            Err(error) => tracing::warn!(%error, file = %name, "an old file is not removed"),
+        }
+    }
+    removed.sort();
+    removed
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+//! Lives and deaths of a small database: written by hand, killed, powered off at every operation of
+//! the open, damaged, and opened again.
+
+use super::*;
+use crate::batch::WriteBatch;
+use crate::codec::crc;
+use crate::key::Span;
+use crate::table::Wait;
+use crate::verify::verify_directory;
+use crate::version::check;
+use crate::vfs::mem::{CrashKind, MemVfs};
+use crate::view::{ChunkBuilder, Overlay, ScanSpec, Superversion, View};
+use crate::wal::{AppendPath, LogWriter, Predecessor, prepare_spare};
+use std::path::PathBuf;
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn is_table(name: &str) -> bool {
+    matches!(FileKind::parse(name), Some(FileKind::Table(_)))
+}
+
+fn is_wal(name: &str) -> bool {
+    matches!(FileKind::parse(name), Some(FileKind::Wal(_)))
+}
+
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+fn dir() -> PathBuf {
+    PathBuf::from("/db")
+}
+
+fn disk() -> MemVfs {
+    let mem = MemVfs::new();
+    mem.create_dir_all(&dir()).unwrap();
+    mem.sync_dir(Path::new("/")).unwrap();
+    mem
+}
+
+fn options() -> RecoverOptions {
+    RecoverOptions {
+        create_if_missing: true,
+        fresh_id: [3; 16],
+        memtable_bytes_max: 90 << 10,
+        table: TableOptions::default(),
+        cache: BlockCache::new(1 << 20),
+        keep_segments: 1,
+    }
+}
+
+fn open(mem: &MemVfs) -> Result<Recovered> {
+    let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
+    open_directory(&vfs, &dir(), &options())
+}
+
+/// Everything that is in the tables.
+fn content(recovered: &Recovered) -> Model {
+    let version = Arc::clone(&recovered.version);
+    check::check(&version).unwrap();
+    let overlay = |range: RangeId| Overlay { range, active: memtable(0).0, sealed: vec![] };
+    let overlays = version.ranges().iter().map(|range| overlay(range.id)).collect();
+    let view = View::new(Arc::new(Superversion::new(1, version, overlays)), recovered.last_seqno);
+    let mut cursor = view.cursor(ScanSpec::new(Span::all()), Wait::Allowed);
+    let mut out = ChunkBuilder::new();
+    while cursor.fill(&mut out, 1 << 20, 1 << 20).unwrap() {}
+    out.freeze().iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
+}
+
+/// One running incarnation.
+struct Life {
+    vfs: Arc<dyn Vfs>,
+    recovered: Recovered,
+    log: LogWriter,
+    next_number: u64,
+    next_seqno: Seqno,
+    model: Model,
+    unflushed: MemtableWriter,
+}
+
+impl Life {
+    fn start(mem: &MemVfs) -> Self {
+        let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
+        let recovered = open(mem).unwrap();
+        let model = content(&recovered);
+        let next_number = recovered.next_file_number.0;
+        let spare =
+            prepare_spare(&vfs, &dir(), FileNumber(next_number), SEGMENT_BYTES, false).unwrap();
+        let next_seqno = recovered.last_seqno.next();
+        let identity = LogIdentity { db_id: recovered.db_id };
+        let log = LogWriter::start(identity, spare, next_seqno, Predecessor::Barrier);
+        let unflushed = memtable(0).1;
+        let next_number = next_number + 1;
+        Self { vfs, recovered, log, next_number, next_seqno, model, unflushed }
+    }
+
+    fn write(&mut self, batch: &WriteBatch) {
+        if !self.log.has_room(batch.encoded_len()) {
+            let number = FileNumber(self.next_number);
+            let spare = prepare_spare(&self.vfs, &dir(), number, SEGMENT_BYTES, false).unwrap();
+            self.next_number += 1;
+            self.log.rotate(spare, self.next_seqno);
+        }
+        let encoded = batch.encoded();
+        let count = batch.len() as u32;
+        self.log.append(self.next_seqno, count, encoded, crc(encoded), AppendPath::Staged);
+        for operation in batch.operations() {
+            self.unflushed.insert(operation.key, self.next_seqno, operation.kind, operation.value);
+            self.next_seqno = self.next_seqno.next();
+            match operation.kind {
+                crate::key::Kind::Put => {
+                    self.model.insert(operation.key.to_vec(), operation.value.to_vec())
+                }
+                crate::key::Kind::Delete => self.model.remove(operation.key),
+            };
+        }
+    }
+
+    fn sync(&mut self) {
+        let group = self.log.take_group();
+        group.write().unwrap();
+        self.log.written(&group);
+        group.sync().unwrap();
+        self.log.synced(&group);
+    }
+
+    /// What the flush worker and the version manager do, without moving the log floor.
+    fn flush(&mut self) {
+        let writer = std::mem::replace(&mut self.unflushed, memtable(0).1);
+        let memtable = Arc::clone(writer.memtable());
+        writer.freeze();
+        let next = &mut self.next_number;
+        let db_id = self.recovered.db_id;
+        let sink = TableSink::new(&self.vfs, &dir(), db_id, TableOptions::default(), || {
+            *next += 1;
+            FileNumber(*next - 1)
+        });
+        let mut cursor = memtable.cursor(Seqno::MAX);
+        let tables = write_tables(&mut cursor, sink, u64::MAX, &mut |_| Control::Continue);
+        let tables = tables.unwrap().expect("not stopped");
+        let edit = VersionEdit {
+            added: tables.into_iter().map(|meta| (RangeId::FIRST, 0, meta)).collect(),
+            flushed: vec![(RangeId::FIRST, Seqno(self.next_seqno.0 - 1))],
+            next_file_number: Some(FileNumber(self.next_number)),
+            last_seqno: Some(Seqno(self.next_seqno.0 - 1)),
+            ..VersionEdit::default()
+        };
+        self.recovered.manifest.append(&edit).unwrap();
+    }
+
+    fn fill(&mut self, round: u32, batches: u32) {
+        for n in 0..batches {
+            let mut batch = WriteBatch::new();
+            for k in 0..5 {
+                let key = format!("key{:04}", (n * 7 + k * 131 + round * 17) % 700);
+                if (n + k) % 6 == 0 {
+                    batch.delete(key);
+                } else {
+                    batch.put(key, vec![(n + round) as u8; 60]);
+                }
+            }
+            self.write(&batch);
+        }
+    }
+}
+
+/// A disk with tables, a log of several segments, and what it holds.
+fn sample() -> (MemVfs, Model) {
+    let mem = disk();
+    let mut life = Life::start(&mem);
+    life.fill(0, 100);
+    life.sync();
+    life.flush();
+    life.fill(1, 300);
+    life.sync();
+    let model = life.model;
+    (mem, model)
+}
+
+#[test]
+fn lives_follow_each_other() {
+    let mem = disk();
+    let mut model = Model::new();
+    for round in 0..5 {
+        let mut life = Life::start(&mem);
+        assert_eq!(life.model, model, "round {round}");
+        life.fill(round, 150);
+        life.sync();
+        if round % 2 == 0 {
+            life.flush();
+            life.fill(round + 100, 40);
+            life.sync();
+        }
+        model = life.model;
+    }
+    let recovered = open(&mem).unwrap();
+    assert_eq!(content(&recovered), model);
+    assert!(recovered.report.entries_replayed > 0 && recovered.report.entries_skipped > 0);
+}
+
+#[test]
+fn replay_stays_within_its_budget() {
+    let (mem, model) = sample();
+    let recovered = open(&mem).unwrap();
+    assert_eq!(content(&recovered), model);
+    assert!(recovered.report.tables_written > 2, "{:?}", recovered.report);
+}
+
+#[test]
+fn a_power_cut_anywhere_in_an_open_changes_nothing() {
+    let (mem, model) = sample();
+    let dead = mem.crash_clone(CrashKind::DropUnsynced);
+    let images = dead.record_images(1);
+    open(&dead).unwrap();
+    dead.clear_hook();
+    let images = images.take();
+    assert!(images.len() > 20, "{}", images.len());
+    for (at, (operation, image)) in images.into_iter().enumerate() {
+        for kind in CrashKind::each(at as u64) {
+            let again = image.crash_clone(kind);
+            let recovered =
+                open(&again).unwrap_or_else(|e| panic!("after {operation:?}, {kind:?}: {e}"));
+            assert_eq!(content(&recovered), model, "after {operation:?}, {kind:?}");
+            assert_only_live_files(&again, &recovered);
+        }
+    }
+}
+
+fn assert_only_live_files(mem: &MemVfs, recovered: &Recovered) {
+    let reusable = recovered.reusable_segments.iter().map(|s| FileKind::Wal(s.number));
+    let live = recovered.version.tables().map(|(_, _, table)| FileKind::Table(table.number()));
+    let mut want: Vec<_> = live.chain(reusable).map(FileKind::name).collect();
+    want.push("CURRENT".to_owned());
+    want.push(FileKind::Manifest(recovered.manifest.number()).name());
+    let mut names = mem.list(&dir()).unwrap();
+    names.sort();
+    want.sort();
+    assert_eq!(names, want);
+}
+
+#[test]
+fn a_power_cut_while_the_database_is_made_leaves_none_or_an_empty_one() {
+    let mem = disk();
+    let images = mem.record_images(1);
+    open(&mem).unwrap();
+    mem.clear_hook();
+    for (operation, image) in images.take() {
+        for kind in CrashKind::each(5) {
+            let again = image.crash_clone(kind);
+            let recovered = open(&again).unwrap_or_else(|e| panic!("{operation:?} {kind:?}: {e}"));
+            assert_eq!(content(&recovered), Model::new());
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_keeps_what_was_synced_and_whole_batches_only() {
+    for seed in 0..40 {
+        let mem = disk();
+        let mut life = Life::start(&mem);
+        let mut states = Vec::new();
+        let mut synced = 0;
+        for n in 0..60 {
+            states.push(life.model.clone());
+            life.fill(n, 1);
+            if n % 13 == 5 {
+                life.sync();
+                synced = states.len();
+            }
+            if n == 30 {
+                life.sync();
+                synced = states.len();
+                life.flush();
+            }
+        }
+        states.push(life.model.clone());
+        let group = life.log.take_group();
+        group.write().unwrap();
+        let kind = CrashKind::each(seed)[seed as usize % 8];
+        let recovered = open(&mem.crash_clone(kind)).unwrap_or_else(|e| panic!("{kind:?}: {e}"));
+        let found = content(&recovered);
+        let prefix = states.iter().rposition(|state| *state == found);
+        assert!(prefix.is_some_and(|at| at >= synced), "{kind:?}: {prefix:?}, synced {synced}");
+    }
+}
+
+/// All files and their bytes.
+fn snapshot(mem: &MemVfs) -> BTreeMap<String, Vec<u8>> {
+    let read = |name: String| {
+        let file = mem.open(&dir().join(&name)).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_at(&mut bytes, 0).unwrap();
+        (name, bytes)
+    };
+    mem.list(&dir()).unwrap().into_iter().map(read).collect()
+}
+
+fn damage(mem: &MemVfs, name: &str, at: u64) {
+    let file = mem.open_rw(&dir().join(name)).unwrap();
+    let mut byte = [0];
+    assert_eq!(file.read_at(&mut byte, at).unwrap(), 1);
+    file.write_all_at(&[byte[0] ^ 0x40], at).unwrap();
+}
+
+#[test]
+fn a_refused_open_names_the_file_and_changes_nothing() {
+    let (mem, _) = sample();
+    let files = snapshot(&mem);
+    let table = files.keys().find(|name| is_table(name)).unwrap().clone();
+    let wal = files.keys().find(|name| is_wal(name)).unwrap().clone();
+    let last_wal = files.keys().rfind(|name| is_wal(name)).unwrap().clone();
+    assert_ne!(wal, last_wal);
+    type Harm<'a> = Box<dyn Fn(&MemVfs) + 'a>;
+    let harms: Vec<(&str, &str, Harm<'_>)> = vec![
+        ("missing", &table, Box::new(|m| m.remove(&dir().join(&table)).unwrap())),
+        (
+            "short",
+            &table,
+            Box::new(|m| {
+                let file = m.open_rw(&dir().join(&table)).unwrap();
+                file.set_len(file.len().unwrap() - 1).unwrap();
+            }),
+        ),
+        ("footer", &table, Box::new(|m| damage(m, &table, files[&table].len() as u64 - 20))),
+        ("early log", &wal, Box::new(|m| damage(m, &wal, 6000))),
+        ("lost log", &wal, Box::new(|m| m.remove(&dir().join(&wal)).unwrap())),
+        ("current", "CURRENT", Box::new(|m| damage(m, "CURRENT", 9))),
+        ("no current", "CURRENT", Box::new(|m| m.remove(&dir().join("CURRENT")).unwrap())),
+    ];
+    for (name, file, harm) in harms {
+        let hurt = mem.kill_clone();
+        harm(&hurt);
+        let before = snapshot(&hurt);
+        let error = open(&hurt).expect_err(name);
+        assert!(error.to_string().contains(file), "{name}: {error}");
+        assert!(matches!(error, Error::Corrupt { .. } | Error::Missing { .. }), "{name}: {error}");
+        assert_eq!(snapshot(&hurt), before, "{name}");
+        let vfs: Arc<dyn Vfs> = Arc::new(hurt.clone());
+        let summary = verify_directory(&vfs, &dir(), &mut |_, _| {}).unwrap();
+        let named = summary.findings.iter().any(|finding| finding.file.ends_with(file));
+        assert!(named, "{name}: {:?}", summary.findings);
+        assert_eq!(snapshot(&hurt), before, "{name}: verify only reads");
+    }
+}
+
+#[test]
+fn directories_of_others_are_left_alone() {
+    let mem = disk();
+    mem.create(&dir().join("notes.txt")).unwrap();
+    assert!(matches!(open(&mem), Err(Error::Invalid { .. })));
+    assert_eq!(mem.list(&dir()).unwrap(), ["notes.txt"]);
+
+    let mem = disk();
+    let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
+    let refuse = RecoverOptions { create_if_missing: false, ..options() };
+    assert!(matches!(open_directory(&vfs, &dir(), &refuse), Err(Error::Invalid { .. })));
+    assert!(mem.list(&dir()).unwrap().is_empty());
+
+    // Beside a database a foreign name stays.
+    let (mem, model) = sample();
+    mem.create(&dir().join("notes.txt")).unwrap();
+    mem.create(&dir().join("000999.tmp")).unwrap();
+    mem.create(&dir().join("000998.sst")).unwrap();
+    let recovered = open(&mem).unwrap();
+    assert!(recovered.next_file_number > FileNumber(999));
+    assert_eq!(content(&recovered), model);
+    let names = mem.list(&dir()).unwrap();
+    assert!(names.contains(&"notes.txt".to_owned()));
+    assert!(!names.iter().any(|name| name.starts_with("00099")), "{names:?}");
+}
+
+#[test]
+fn verify_finds_all_damage_and_nothing_in_a_sound_database() {
+    let (mem, model) = sample();
+    drop(open(&mem).unwrap());
+    let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
+    let summary = verify_directory(&vfs, &dir(), &mut |_, _| {}).unwrap();
+    assert!(summary.is_sound(), "{:?}", summary.findings);
+    assert!(summary.tables > 2 && summary.entries >= model.len() as u64);
+    let tables: Vec<_> = mem.list(&dir()).unwrap();
+    let mut tables: Vec<_> = tables.into_iter().filter(|name| is_table(name)).collect();
+    tables.sort();
+    damage(&mem, &tables[0], 50);
+    damage(&mem, &tables[1], 70);
+    let summary = verify_directory(&vfs, &dir(), &mut |_, _| {}).unwrap();
+    let harmed: BTreeSet<_> = summary.findings.iter().map(|finding| &finding.file).collect();
+    assert_eq!(harmed.len(), 2, "{:?}", summary.findings);
+}
