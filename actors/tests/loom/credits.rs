@@ -24,13 +24,14 @@ fn two_and_one_of_two() {
     });
 }
 
-/// The head of the line is dropped while room comes back: the follower must get it.
-/// Catches: `leave` that does not pass the wake on (deadlock).
+/// The head of the line, too large for what comes back, is dropped: the follower must get it.
+/// Catches: `leave` that does not pass the wake on; a `Take` without a `Drop` (deadlock both).
 #[test]
 fn the_head_is_dropped() {
     loom::model(|| {
         let credits = Credits::new(2);
-        let held = credits.try_take(2).unwrap();
+        let held = credits.try_take(1).unwrap();
+        let kept = credits.try_take(1).unwrap();
         let mut head = credits.take(2);
         assert!(poll_once(&mut head).is_pending());
         let other = credits.clone();
@@ -39,6 +40,7 @@ fn the_head_is_dropped() {
         drop(head);
         follower.join().unwrap();
         releaser.join().unwrap();
+        drop(kept);
         assert_eq!((credits.used(), credits.waiters()), (0, 0));
     });
 }

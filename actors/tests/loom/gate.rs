@@ -45,14 +45,15 @@ fn a_parked_local_waiter_is_in_nobodys_way() {
 }
 
 /// A waiter for the global account is dropped: its local bytes come back, the next one is woken.
-/// Catches: an `Admit` that keeps its local lease in a place that drop does not reach.
+/// Catches: a `Take` without a `Drop` (the dead waiter keeps the head of the line: deadlock).
 #[test]
 fn a_dropped_global_waiter_gives_everything_back() {
     loom::model(|| {
-        let gate = Gate::new(Credits::new(1));
-        let local = Credits::new(1);
+        let gate = Gate::new(Credits::new(2));
+        let local = Credits::new(2);
         let hog = gate.global().try_take(1).unwrap();
-        let mut leaves = gate.admit(&local, 1);
+        let kept = gate.global().try_take(1).unwrap();
+        let mut leaves = gate.admit(&local, 2);
         assert!(poll_once(&mut leaves).is_pending());
         assert_eq!(leaves.waiting_for(), Scope::Global);
         let (other, same) = (gate.clone(), local.clone());
@@ -60,6 +61,7 @@ fn a_dropped_global_waiter_gives_everything_back() {
         drop(hog);
         drop(leaves);
         writer.join().unwrap();
+        drop(kept);
         assert_eq!((local.used(), gate.global().used()), (0, 0));
     });
 }

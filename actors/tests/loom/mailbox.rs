@@ -46,9 +46,10 @@ fn two_senders_one_receiver() {
 #[test]
 fn a_waiting_sender_is_dropped() {
     loom::model(|| {
-        let (mailbox, mut inbox) = Mailbox::new(ONE);
+        let (mailbox, mut inbox) = Mailbox::new(Capacity { messages: 2, bytes: 2 });
+        let kept = mailbox.try_reserve(1).unwrap();
         mailbox.try_reserve(1).unwrap().send(1).unwrap();
-        let mut leaves = mailbox.reserve(1);
+        let mut leaves = mailbox.reserve(2);
         assert!(poll_once(&mut leaves).is_pending());
         let other = mailbox.clone();
         let sender = thread::spawn(move || {
@@ -62,7 +63,8 @@ fn a_waiting_sender_is_dropped() {
         drop(leaves);
         sender.join().unwrap();
         let _inbox = receiver.join().unwrap();
-        assert!(mailbox.try_reserve(1).is_ok(), "all room is back");
+        drop(kept);
+        assert!(mailbox.try_reserve(2).is_ok(), "all room is back");
     });
 }
 
