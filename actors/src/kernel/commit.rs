@@ -131,7 +131,7 @@ impl CommitQueue {
 
     /// A place in the ring if there is one now.
     pub fn try_reserve(&self) -> Result<Slot, Refused> {
-        self.slots.try_take(Amount::new(1, 0))?;
+        self.slots.try_take(Amount::taken(1, 0))?;
         Ok(Slot { queue: Some(self.clone()) })
     }
 
@@ -164,7 +164,7 @@ impl Commits {
     /// As [`CommitQueue::try_reserve`], borrowed: one compare-and-swap.
     #[inline]
     pub fn try_reserve_ref(&self) -> Result<Slot<&Commits>, Refused> {
-        self.slots.try_take(Amount::new(1, 0))?;
+        self.slots.try_take(Amount::taken(1, 0))?;
         Ok(Slot { queue: Some(self) })
     }
 
@@ -297,7 +297,7 @@ impl Commits {
             }
         }
         if freed > 0 {
-            self.slots.release(Amount::new(freed, 0));
+            self.slots.release(Amount::taken(freed, 0));
         }
         for (reply, seqno) in replies {
             match seqno {
@@ -368,7 +368,7 @@ impl<H: Deref<Target = Commits>> Drop for Slot<H> {
     #[inline]
     fn drop(&mut self) {
         if let Some(queue) = &self.queue {
-            queue.slots.release(Amount::new(1, 0));
+            queue.slots.release(Amount::taken(1, 0));
         }
     }
 }

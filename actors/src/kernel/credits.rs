@@ -51,6 +51,7 @@ impl Deref for Credits {
     }
 }
 
+#[inline]
 fn bytes(n: u64) -> Result<Amount, Refused> {
     Amount::try_new(0, n)
 }
@@ -123,7 +124,7 @@ impl Account {
     /// Returns `n` bytes that were taken and forgotten. One subtraction while nobody waits.
     #[inline]
     pub fn release(&self, n: u64) {
-        self.room.release(Amount::new(0, n));
+        self.room.release(Amount::taken(0, n));
     }
 
     /// Bytes taken.

@@ -7,10 +7,10 @@
 //!
 //! Does not: run anything; an actor that its callers run has a `SeatMailbox`.
 
-use super::room::{Amount, Place, Refused, Room};
-use super::signal::Signal;
-use super::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
-use super::sync::{Arc, Queue, block_on};
+use super::line::{Driver, Line};
+use super::room::{Amount, Place, Refused};
+use super::sync::atomic::{AtomicUsize, Ordering};
+use super::sync::{Arc, block_on};
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
@@ -23,94 +23,6 @@ pub struct Capacity {
     pub messages: usize,
     /// Bytes, up to 1 TiB.
     pub bytes: u64,
-}
-
-/// Who takes messages out of a line.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Driver {
-    /// One thread with an [`Inbox`], woken by the bell.
-    Inbox,
-    /// Whoever gets the seat; a sender tries it after sending.
-    Seat,
-}
-
-/// No new sends; those under way are counted in the low bits.
-const CLOSED: u64 = 1 << 63;
-/// The inbox is gone: whoever sends last empties the queue.
-const GONE: u64 = 1 << 62;
-
-/// What both ends of a mailbox share; the `_ref` forms of permits borrow it.
-pub struct Line<T> {
-    pub(crate) room: Room,
-    queue: Queue<(T, u64)>,
-    /// Messages pushed and not yet handled. Counted after the push and before the pusher tries the
-    /// seat; may be one too low per push under way, whose pusher then tries the seat itself.
-    pub(crate) queued: AtomicIsize,
-    /// `CLOSED`, `GONE` and the number of sends under way; for inboxes only.
-    sends: AtomicU64,
-    bell: Signal,
-    driver: Driver,
-}
-
-impl<T> Line<T> {
-    pub(crate) fn new(capacity: Capacity, driver: Driver) -> Self {
-        assert!(capacity.messages > 0, "a mailbox without room never receives anything");
-        Self {
-            room: Room::new(Amount::new(capacity.messages as u64, capacity.bytes), None),
-            queue: Queue::new(capacity.messages),
-            queued: AtomicIsize::new(0),
-            sends: AtomicU64::new(0),
-            bell: Signal::new(),
-            driver,
-        }
-    }
-
-    fn push(&self, message: T, bytes: u64) -> Result<(), T> {
-        if self.driver == Driver::Seat {
-            // No bell: the sender tries the seat next.
-            self.queue.push((message, bytes));
-            self.queued.fetch_add(1, Ordering::AcqRel);
-            return Ok(());
-        }
-        if self.sends.fetch_add(1, Ordering::AcqRel) & CLOSED != 0 {
-            self.end_send();
-            return Err(message);
-        }
-        self.queue.push((message, bytes));
-        self.end_send();
-        Ok(())
-    }
-
-    fn end_send(&self) {
-        if self.sends.fetch_sub(1, Ordering::AcqRel) & GONE != 0 {
-            self.discard();
-        }
-        self.bell.set();
-    }
-
-    /// The oldest message and its bytes. The caller gives their room back.
-    pub(crate) fn pop(&self) -> Option<(T, u64)> {
-        self.queue.pop()
-    }
-
-    /// Drops everything queued and gives its room back.
-    pub(crate) fn discard(&self) {
-        while let Some((message, bytes)) = self.queue.pop() {
-            if self.driver == Driver::Seat {
-                self.queued.fetch_sub(1, Ordering::AcqRel);
-            }
-            drop(message);
-            self.room.release(Amount::new(1, bytes));
-        }
-    }
-
-    pub(crate) fn try_permit<H: Deref<Target = Self>>(
-        line: H,
-        bytes: u64,
-    ) -> Result<Permit<T, H>, Refused> {
-        line.room.try_take(Amount::try_new(1, bytes)?)?;
-        Ok(Permit { line, bytes, used: false })
-    }
 }
 
 /// The sending end; clones send to the same inbox. Dropping the last one closes the inbox, also for
@@ -143,7 +55,6 @@ pub struct Reserve<T, H: Deref<Target = Line<T>> = Arc<Line<T>>> {
     place: Place,
 }
 
-opaque_debug!("Line", [T] Line<T>);
 opaque_debug!("Mailbox", [T] Mailbox<T>);
 opaque_debug!("Inbox", [T] Inbox<T>);
 opaque_debug!("Permit", [T, H: Deref<Target = Line<T>>] Permit<T, H>);
@@ -159,12 +70,12 @@ impl<T> Mailbox<T> {
 
     /// Room for a message of `bytes` if there is some now and nobody waits for it.
     pub fn try_reserve(&self, bytes: u64) -> Result<Permit<T>, Refused> {
-        Line::try_permit(Arc::clone(&self.line), bytes)
+        Permit::try_new(Arc::clone(&self.line), bytes)
     }
 
     /// As [`Mailbox::try_reserve`], borrowed.
     pub fn try_reserve_ref(&self, bytes: u64) -> Result<Permit<T, &Line<T>>, Refused> {
-        Line::try_permit(&self.line, bytes)
+        Permit::try_new(&self.line, bytes)
     }
 
     /// Room for a message of `bytes`, waiting in line for it.
@@ -190,7 +101,7 @@ impl<T> Mailbox<T> {
 
     /// Messages queued.
     pub fn len(&self) -> usize {
-        self.line.queue.len()
+        self.line.len()
     }
 
     /// Is nothing queued?
@@ -206,14 +117,6 @@ impl<T> Mailbox<T> {
     /// Has it been closed?
     pub fn is_closed(&self) -> bool {
         self.line.room.is_closed()
-    }
-}
-
-impl<T> Line<T> {
-    fn close(&self) {
-        self.room.close();
-        self.sends.fetch_or(CLOSED, Ordering::AcqRel);
-        self.bell.set();
     }
 }
 
@@ -233,6 +136,11 @@ impl<T> Drop for Mailbox<T> {
 }
 
 impl<T, H: Deref<Target = Line<T>>> Permit<T, H> {
+    pub(crate) fn try_new(line: H, bytes: u64) -> Result<Self, Refused> {
+        line.room.try_take(Amount::try_new(1, bytes)?)?;
+        Ok(Self { line, bytes, used: false })
+    }
+
     /// Sends. Never waits; hands the message back only if the inbox was closed meanwhile. Into a
     /// seat's mailbox this only queues: call `deliver` next.
     pub fn send(mut self, message: T) -> Result<(), T> {
@@ -251,7 +159,7 @@ impl<T, H: Deref<Target = Line<T>>> Permit<T, H> {
 impl<T, H: Deref<Target = Line<T>>> Drop for Permit<T, H> {
     fn drop(&mut self) {
         if !self.used {
-            self.line.room.release(Amount::new(1, self.bytes));
+            self.line.room.release(Amount::taken(1, self.bytes));
         }
     }
 }
@@ -295,7 +203,7 @@ impl<T> Inbox<T> {
     /// The next message if one is there; its room comes back here.
     pub fn try_recv(&mut self) -> Option<T> {
         let (message, bytes) = self.line.pop()?;
-        self.line.room.release(Amount::new(1, bytes));
+        self.line.room.release(Amount::taken(1, bytes));
         Some(message)
     }
 
@@ -311,14 +219,14 @@ impl<T> Inbox<T> {
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
         loop {
             // Read before the queue: if nothing was under way then, an empty queue stays empty.
-            let sends = self.line.sends.load(Ordering::Acquire);
+            let ended = self.line.no_send_can_follow();
             if let Some(message) = self.try_recv() {
                 return Poll::Ready(Some(message));
             }
-            if sends == CLOSED {
+            if ended {
                 return Poll::Ready(None);
             }
-            if self.line.bell.poll_wait(context).is_pending() {
+            if self.line.poll_bell(context).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -334,7 +242,7 @@ impl<T> Inbox<T> {
 
     /// Messages queued.
     pub fn len(&self) -> usize {
-        self.line.queue.len()
+        self.line.len()
     }
 
     /// Is nothing queued?
@@ -351,11 +259,7 @@ impl<T> Inbox<T> {
 
 impl<T> Drop for Inbox<T> {
     fn drop(&mut self) {
-        self.line.room.close();
-        self.line.sends.fetch_or(CLOSED | GONE, Ordering::AcqRel);
-        // Messages carry replies: dropping them answers whoever waits. A send that is under way
-        // sees GONE when it ends and does the same.
-        self.line.discard();
+        self.line.abandon();
     }
 }
 
@@ -375,73 +279,4 @@ impl<T> Future for Recv<'_, T> {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    fn small() -> (Mailbox<u32>, Inbox<u32>) {
-        Mailbox::new(Capacity { messages: 2, bytes: 10 })
-    }
-
-    fn send(mailbox: &Mailbox<u32>, bytes: u64, message: u32) -> Result<(), Refused> {
-        mailbox.try_reserve_ref(bytes)?.send(message).map_err(|_| Refused::Closed)
-    }
-
-    #[test]
-    fn room_comes_back_when_a_message_is_received() {
-        let (mailbox, mut inbox) = small();
-        assert_eq!(send(&mailbox, 4, 1), Ok(()));
-        assert_eq!(send(&mailbox, 4, 2), Ok(()));
-        assert_eq!(send(&mailbox, 1, 3), Err(Refused::Full));
-        assert_eq!(send(&mailbox, 11, 3), Err(Refused::TooLarge));
-        assert_eq!((inbox.len(), inbox.try_recv()), (2, Some(1)));
-        assert_eq!(send(&mailbox, 7, 3), Err(Refused::Full), "one message, but 4 bytes are left");
-        drop(mailbox.try_reserve(6).expect("6 bytes are free"));
-        assert_eq!(send(&mailbox, 6, 3), Ok(()));
-        assert_eq!((inbox.recv_blocking(), inbox.recv_blocking()), (Some(2), Some(3)));
-        assert_eq!(inbox.try_recv(), None);
-    }
-
-    #[test]
-    fn closing_refuses_senders_and_keeps_what_was_queued() {
-        let (mailbox, mut inbox) = small();
-        assert_eq!(send(&mailbox, 1, 1), Ok(()));
-        let permit = mailbox.try_reserve(1).expect("there is room");
-        inbox.close();
-        assert_eq!(permit.send(2), Err(2));
-        assert_eq!(send(&mailbox, 1, 3), Err(Refused::Closed));
-        assert_eq!((inbox.recv_blocking(), inbox.recv_blocking()), (Some(1), None));
-    }
-
-    #[test]
-    fn the_last_sender_closes_and_a_lost_inbox_drops_messages() {
-        let (mailbox, mut inbox) = small();
-        drop(mailbox.clone());
-        assert_eq!(send(&mailbox, 1, 1), Ok(()));
-        drop(mailbox);
-        assert_eq!((inbox.recv_blocking(), inbox.recv_blocking()), (Some(1), None));
-
-        let (mailbox, inbox) = Mailbox::new(Capacity { messages: 1, bytes: 0 });
-        let (reply, answer) = super::super::reply::<()>();
-        assert!(mailbox.try_reserve(0).expect("there is room").send(reply).is_ok());
-        drop(inbox);
-        assert_eq!(answer.wait_blocking(), Err(super::super::Lost));
-        assert_eq!(mailbox.try_reserve(0).map(|_| ()), Err(Refused::Closed));
-    }
-
-    #[test]
-    fn a_thread_drives_an_inbox() {
-        let (mailbox, mut inbox) = Mailbox::new(Capacity { messages: 4, bytes: 4 });
-        let thread = std::thread::spawn(move || {
-            let mut sum = 0;
-            while let Some(n) = inbox.recv_blocking() {
-                sum += n;
-            }
-            sum
-        });
-        for n in 0..1_000_u64 {
-            mailbox.reserve_blocking(1).expect("open").send(n).expect("open");
-        }
-        drop(mailbox);
-        assert_eq!(thread.join().expect("the thread returns"), 499_500);
-    }
-}
+mod tests;

@@ -63,6 +63,13 @@ impl Amount {
         Ok(Self(count << BYTES_BITS | bytes))
     }
 
+    /// Of something that was taken before, so known to fit.
+    #[inline]
+    pub(crate) fn taken(count: u64, bytes: u64) -> Self {
+        debug_assert!(count <= COUNT_MAX && bytes <= BYTES_MAX, "more than was ever taken");
+        Self(count << BYTES_BITS | bytes)
+    }
+
     #[inline]
     pub(crate) fn of_state(state: u64) -> Self {
         Self(state & !(WAITING | CLOSED))

@@ -10,12 +10,12 @@
 //!
 //! Does not: start the engine thread behind `kick`; it calls [`SeatMailbox::deliver_blocking`].
 
-use super::mailbox::{Capacity, Driver, Line, Permit, Reserve};
+use super::line::{Driver, Line};
+use super::mailbox::{Capacity, Permit, Reserve};
 use super::reply::Reply;
 use super::room::{Amount, Refused};
 use super::seat::{Seat, SeatGuard};
 use super::sync::Arc;
-use super::sync::atomic::Ordering;
 use std::any::Any;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -111,13 +111,6 @@ impl Turn {
     }
 }
 
-/// What the seat guards.
-struct Chair<A: Handler> {
-    actor: A,
-    /// The oldest message, taken out of the queue and found too much for the turn. Still counted.
-    held: Option<(A::Message, u64)>,
-}
-
 /// How far a turn got.
 enum End {
     Empty,
@@ -134,7 +127,7 @@ struct Spent {
 
 /// See the module. Shared by reference or in an `Arc`.
 pub struct SeatMailbox<A: Handler> {
-    seat: Seat<Chair<A>>,
+    seat: Seat<A>,
     line: Arc<Line<A::Message>>,
     limits: TurnLimits,
     hooks: Hooks,
@@ -149,13 +142,13 @@ impl<A: Handler> SeatMailbox<A> {
     /// As [`SeatMailbox::new`], with other bounds of a caller's turn.
     pub fn with_limits(actor: A, capacity: Capacity, hooks: Hooks, limits: TurnLimits) -> Self {
         assert!(limits.messages > 0, "a turn handles at least one message");
-        let seat = Seat::new(Chair { actor, held: None });
+        let seat = Seat::new(actor);
         Self { seat, line: Arc::new(Line::new(capacity, Driver::Seat)), limits, hooks }
     }
 
     /// Room for a message of `bytes` if there is some now and nobody waits for it.
     pub fn try_reserve(&self, bytes: u64) -> Result<Permit<A::Message>, Refused> {
-        Line::try_permit(Arc::clone(&self.line), bytes)
+        Permit::try_new(Arc::clone(&self.line), bytes)
     }
 
     /// As [`SeatMailbox::try_reserve`], borrowed: one compare-and-swap.
@@ -164,7 +157,7 @@ impl<A: Handler> SeatMailbox<A> {
         &self,
         bytes: u64,
     ) -> Result<Permit<A::Message, &Line<A::Message>>, Refused> {
-        Line::try_permit(&*self.line, bytes)
+        Permit::try_new(&*self.line, bytes)
     }
 
     /// Room for a message of `bytes`, waiting in line; as [`super::Mailbox::reserve`].
@@ -187,24 +180,13 @@ impl<A: Handler> SeatMailbox<A> {
     /// messages in here, so it may be called under the seat before it in log order.
     #[inline]
     pub fn try_enter_idle(&self) -> Option<TurnGuard<'_, A>> {
-        if self.line.queued.load(Ordering::Acquire) > 0 {
+        // Whatever was sent before this call, as far as anybody can tell, is counted here. Who sends
+        // later is not passed, and finds the seat free or is seen to when the guard is dropped.
+        if self.line.unhandled() > 0 {
             return None;
         }
         let chair = self.seat.try_enter()?;
-        if self.line.queued.load(Ordering::Acquire) > 0 {
-            drop(chair);
-            self.kick_unless_settled();
-            return None;
-        }
         Some(TurnGuard::new(self, chair, false))
-    }
-
-    /// Its sender may have found the seat taken by us; we have no time for it, an engine thread has.
-    #[cold]
-    fn kick_unless_settled(&self) {
-        if !self.is_settled() {
-            (self.hooks.kick)();
-        }
     }
 
     /// Runs `f` as the caller's own message, if [`SeatMailbox::try_enter_idle`] would succeed; sees to
@@ -245,7 +227,7 @@ impl<A: Handler> SeatMailbox<A> {
             let end = self.drain(&mut chair, &mut turn, &mut Spent::default());
             drop(chair);
             let settled = match end {
-                End::Empty => self.is_settled(),
+                End::Empty => self.line.is_settled(),
                 End::Left => false,
                 End::Panicked(message) => {
                     self.fall(message);
@@ -261,7 +243,7 @@ impl<A: Handler> SeatMailbox<A> {
 
     /// Messages sent and not yet handled.
     pub fn len(&self) -> usize {
-        self.line.queued.load(Ordering::Acquire).max(0) as usize
+        self.line.unhandled() as usize
     }
 
     /// Is nothing waiting to be handled?
@@ -305,10 +287,15 @@ impl<A: Handler> SeatMailbox<A> {
             };
             let end = self.drain(&mut chair, turn, &mut spent);
             drop(chair);
+            if self.seat.is_failed() && !matches!(end, End::Panicked(_)) {
+                // Failed from outside meanwhile: what this turn held or left is nobody's.
+                self.discard();
+                break;
+            }
             match end {
                 // INVARIANT(no message is left behind while the seat is free): looked at after the
                 // seat was freed, for those who found it taken.
-                End::Empty if self.is_settled() => break,
+                End::Empty if self.line.is_settled() => break,
                 End::Empty => {}
                 End::Left => {
                     (self.hooks.kick)();
@@ -323,47 +310,33 @@ impl<A: Handler> SeatMailbox<A> {
         self.finish(turn);
     }
 
-    /// Was every message that was counted also handled? A read-modify-write: see the module.
-    #[inline]
-    fn is_settled(&self) -> bool {
-        self.line.queued.fetch_add(0, Ordering::AcqRel) <= 0
-    }
-
-    fn drain(
-        &self,
-        chair: &mut SeatGuard<'_, Chair<A>>,
-        turn: &mut Turn,
-        spent: &mut Spent,
-    ) -> End {
+    fn drain(&self, chair: &mut SeatGuard<'_, A>, turn: &mut Turn, spent: &mut Spent) -> End {
         let mut handled = 0;
         let end = loop {
-            if chair.held.is_none() {
-                if handled >= self.line.queued.load(Ordering::Acquire) {
-                    break End::Empty;
-                }
-                chair.held = self.line.pop();
+            if handled >= self.line.pushed() {
+                break End::Empty;
             }
-            let Some((message, _)) = &chair.held else { break End::Empty };
-            let weight = A::weight(message);
+            let Some((message, bytes)) = self.line.pop() else { break End::Empty };
+            let weight = A::weight(&message);
             let full = spent.messages >= self.limits.messages
                 || spent.messages > 0 && spent.bytes.saturating_add(weight) > self.limits.bytes;
-            if full || !turn.on_engine && A::is_heavy(message) {
+            if full || !turn.on_engine && A::is_heavy(&message) {
+                self.line.hold(message, bytes);
                 break End::Left;
             }
-            let (message, bytes) = chair.held.take().expect("looked at above");
             handled += 1;
             spent.messages += 1;
             spent.bytes = spent.bytes.saturating_add(weight);
             turn.messages += 1;
             turn.bytes += bytes;
-            let actor = &mut chair.actor;
+            let actor = &mut **chair;
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| actor.handle(message, turn))) {
                 chair.fail();
                 break End::Panicked(words(&*panic));
             }
         };
         if handled > 0 {
-            self.line.queued.fetch_sub(handled, Ordering::AcqRel);
+            self.line.handled(handled);
         }
         end
     }

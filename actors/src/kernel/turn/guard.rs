@@ -3,7 +3,7 @@
 //! Guarantees: leaving it, by any way, sees to messages that were sent meanwhile, after the seat is
 //! free. Does not: catch panics outside [`TurnGuard::run`]; those fail the mailbox and go on.
 
-use super::{Chair, Handler, SeatMailbox, Turn, words};
+use super::{Handler, SeatMailbox, Turn, words};
 use crate::kernel::seat::SeatGuard;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +16,7 @@ opaque_debug!("TurnGuard", [A: Handler] TurnGuard<'_, A>);
 pub struct TurnGuard<'a, A: Handler> {
     mailbox: &'a SeatMailbox<A>,
     /// `None` only while dropping.
-    chair: Option<SeatGuard<'a, Chair<A>>>,
+    chair: Option<SeatGuard<'a, A>>,
     turn: Turn,
 }
 
@@ -24,7 +24,7 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
     #[inline]
     pub(super) fn new(
         mailbox: &'a SeatMailbox<A>,
-        chair: SeatGuard<'a, Chair<A>>,
+        chair: SeatGuard<'a, A>,
         on_engine: bool,
     ) -> Self {
         Self { mailbox, chair: Some(chair), turn: Turn::new(on_engine) }
@@ -33,7 +33,7 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
     /// The state and the turn, to defer and answer.
     pub fn parts(&mut self) -> (&mut A, &mut Turn) {
         let chair = self.chair.as_mut().expect("taken only by drop");
-        (&mut chair.actor, &mut self.turn)
+        (&mut **chair, &mut self.turn)
     }
 
     /// Runs `f` and frees the seat. `None` if `f` panicked: then the mailbox is failed, and the panic
@@ -56,9 +56,6 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
     fn fall(&mut self, message: String) {
         if let Some(mut chair) = self.chair.take() {
             chair.fail();
-            let held = chair.held.take();
-            drop(chair);
-            drop(held);
         }
         self.mailbox.fall(message);
     }
@@ -69,14 +66,14 @@ impl<A: Handler> Deref for TurnGuard<'_, A> {
 
     #[inline]
     fn deref(&self) -> &A {
-        &self.chair.as_ref().expect("taken only by drop").actor
+        self.chair.as_ref().expect("taken only by drop")
     }
 }
 
 impl<A: Handler> DerefMut for TurnGuard<'_, A> {
     #[inline]
     fn deref_mut(&mut self) -> &mut A {
-        &mut self.chair.as_mut().expect("taken only by drop").actor
+        self.chair.as_mut().expect("taken only by drop")
     }
 }
 
@@ -92,7 +89,7 @@ impl<A: Handler> Drop for TurnGuard<'_, A> {
                 if std::thread::panicking() {
                     (self.mailbox.hooks.on_panic)("who held the seat panicked".to_owned());
                 }
-            } else if !self.mailbox.is_settled() {
+            } else if !self.mailbox.line.is_settled() {
                 return self.mailbox.run(&mut self.turn);
             }
         }

@@ -4,6 +4,7 @@ use super::*;
 use crate::kernel::reply;
 use std::sync::Arc as StdArc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 #[derive(Default)]
 struct Sum {
@@ -13,6 +14,7 @@ struct Sum {
 enum Message {
     Add(u32),
     Heavy(u32),
+    HeavyAsk(Reply<Vec<u32>>),
     Ask(Reply<Vec<u32>>),
     Panic,
 }
@@ -23,7 +25,7 @@ impl Handler for Sum {
     fn handle(&mut self, message: Message, turn: &mut Turn) {
         match message {
             Message::Add(n) | Message::Heavy(n) => self.seen.push(n),
-            Message::Ask(reply) => turn.answer(reply, self.seen.clone()),
+            Message::Ask(reply) | Message::HeavyAsk(reply) => turn.answer(reply, self.seen.clone()),
             Message::Panic => panic!("on purpose"),
         }
     }
@@ -36,7 +38,7 @@ impl Handler for Sum {
     }
 
     fn is_heavy(message: &Message) -> bool {
-        matches!(message, Message::Heavy(_))
+        matches!(message, Message::Heavy(_) | Message::HeavyAsk(_))
     }
 }
 
@@ -149,6 +151,18 @@ fn a_panic_is_caught_reported_and_final() {
     assert!(mailbox.try_reserve_ref(1).is_err());
     assert!(mailbox.try_enter_idle().is_none() && mailbox.enter_blocking().is_none());
     mailbox.deliver_blocking();
+}
+
+#[test]
+fn failing_from_outside_answers_also_what_was_held_back() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let (reply, mut answer) = reply();
+    send(&mailbox, Message::HeavyAsk(reply));
+    assert_eq!((answer.try_take(), mailbox.len()), (None, 1));
+    mailbox.fail();
+    assert!(matches!(answer.try_take(), Some(Err(_))));
+    assert!(mailbox.is_empty() && mailbox.is_failed());
+    assert_eq!(mailbox.line.room.used(), Amount::NOTHING);
 }
 
 #[test]
