@@ -1,3 +1,34 @@
 //! Who does the work: the kernel, the five actors and their supervisor.
+//!
+//! `sluicedb` calls `engine`; everything else is reached through it. Data flows one way:
+//! `write_path` -> `wal_writer` -> `range_owner` -> `flush_worker` -> `version_manager`, with the
+//! `compactor` beside. Under `--cfg loom` only the kernel exists.
 
 pub mod kernel;
+
+#[cfg(not(loom))]
+pub mod compactor;
+#[cfg(not(loom))]
+pub mod config;
+#[cfg(not(loom))]
+pub mod engine;
+#[cfg(not(loom))]
+pub mod failure;
+#[cfg(not(loom))]
+pub mod flush_worker;
+#[cfg(not(loom))]
+pub mod pool;
+#[cfg(not(loom))]
+pub mod range_owner;
+#[cfg(not(loom))]
+pub mod runtime;
+#[cfg(not(loom))]
+pub mod shared;
+#[cfg(not(loom))]
+mod supervisor;
+#[cfg(not(loom))]
+pub mod version_manager;
+#[cfg(not(loom))]
+pub mod wal_writer;
+#[cfg(not(loom))]
+pub mod write_path;

@@ -209,6 +209,14 @@ impl<A: Handler> SeatMailbox<A> {
         self.run(&mut Turn::new(false));
     }
 
+    /// The second half of [`TurnGuard::release`]: sees to what was queued while the seat was taken.
+    #[inline]
+    pub fn settle(&self) {
+        if !self.line.is_settled() {
+            self.deliver();
+        }
+    }
+
     /// As [`Permit::send`], then [`SeatMailbox::deliver`].
     pub fn send<H>(&self, permit: Permit<A::Message, H>, message: A::Message)
     where

@@ -49,6 +49,14 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
         }
     }
 
+    /// Frees the seat and leaves what was queued meanwhile to the caller, who must call
+    /// [`SeatMailbox::settle`] soon: for a caller with something more urgent to do under the next
+    /// seat in log order.
+    #[inline]
+    pub fn release(mut self) {
+        drop(self.chair.take());
+    }
+
     /// Frees the seat; the same as dropping the guard.
     pub fn leave(self) {}
 

@@ -1,0 +1,235 @@
+//! The running engine as the facade sees it: where to write, what to read, how to stop.
+
+use crate::compactor::message::CompactorMessage;
+use crate::config::EngineConfig;
+use crate::failure::Failure;
+use crate::kernel::mailbox::Mailbox;
+use crate::kernel::reply::reply;
+use crate::pool::Pool;
+use crate::runtime::Runtime;
+use crate::shared::{Catalog, Counters, Shared};
+use crate::supervisor::{self, Supervisor};
+use crate::version_manager::message::VersionMessage;
+use crate::wal_writer::WalWriter;
+use crate::write_path::WritePath;
+use bytes::Bytes;
+use sluicedb_storage::Result as StorageResult;
+use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::recover::RecoveryReport;
+use sluicedb_storage::table::Wait;
+use sluicedb_storage::vfs::Vfs;
+use sluicedb_storage::view::{self, View};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a database was not opened.
+#[derive(Debug)]
+pub enum OpenFailure {
+    /// There is none, and creating one was not asked for.
+    NoDatabase(PathBuf),
+    /// There is one, and a new one was asked for.
+    Exists(PathBuf),
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for OpenFailure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A running engine. Dropping it stops the actors without waiting for them; what was acknowledged
+/// is in the log.
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) wal: Arc<WalWriter>,
+    pub(crate) write_path: WritePath,
+    pub(crate) versions: Mailbox<VersionMessage>,
+    pub(crate) compactor: Mailbox<CompactorMessage>,
+    pub(crate) reads: Pool,
+    pub(crate) turns: Pool,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) recovery: RecoveryReport,
+}
+
+impl Engine {
+    /// Opens the directory, recovers it and starts the actors. The disk work happens on a thread of
+    /// the runtime.
+    ///
+    /// # Errors
+    /// See `OpenFailure`.
+    pub async fn open(
+        config: EngineConfig,
+        vfs: Arc<dyn Vfs>,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Self, OpenFailure> {
+        supervisor::start(config, vfs, runtime).await
+    }
+
+    /// The way in for writes.
+    #[inline]
+    pub fn write_path(&self) -> &WritePath {
+        &self.write_path
+    }
+
+    /// The newest visible value of `key`. One load of the catalog, one of `visible`, no mailbox.
+    ///
+    /// # Errors
+    /// `WouldBlock` with `Wait::Never` when a cold block is needed; `Corrupt` and `Io`.
+    #[inline]
+    pub fn get(&self, key: &[u8], wait: Wait) -> StorageResult<Option<Bytes>> {
+        let catalog = self.shared.catalog.load();
+        // After the catalog: what became visible since is newer than this read.
+        let upto = self.shared.visible();
+        view::get(&catalog.superversion, key, upto, wait)
+    }
+
+    /// Pins this instant: a superversion and the last sequence number to read in it.
+    pub fn view(&self) -> View {
+        loop {
+            let before = self.shared.catalog.load_full();
+            let upto = self.shared.visible();
+            let after = self.shared.catalog.load();
+            // Unchanged: every entry up to `upto` was applied to a memtable of `before`, or is in
+            // one of its tables (INVARIANT(published-before-used)). Changed: a newer memtable may
+            // hold some of them; a swap is rare, so the next round succeeds.
+            if Arc::ptr_eq(&before.superversion, &after.superversion) {
+                return View::new(Arc::clone(&before.superversion), upto);
+            }
+        }
+    }
+
+    /// The last sequence number that readers may see.
+    pub fn visible(&self) -> Seqno {
+        self.shared.visible()
+    }
+
+    /// The last sequence number that survives a power cut.
+    pub fn durable_seqno(&self) -> Seqno {
+        self.wal.durable.synced()
+    }
+
+    /// Threads for cold reads.
+    pub fn read_pool(&self) -> Pool {
+        self.reads.clone()
+    }
+
+    /// Counts since the database was opened.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.shared.counters)
+    }
+
+    /// What the actors share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// What can be read right now.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.shared.catalog.load_full()
+    }
+
+    /// What opening had to do.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+
+    /// The database directory.
+    pub fn dir(&self) -> &Path {
+        &self.shared.config.dir
+    }
+
+    /// Largest encoded batch.
+    pub fn batch_bytes_max(&self) -> usize {
+        self.shared.config.batch_bytes_max
+    }
+
+    /// Everything visible now is in published tables when this returns.
+    ///
+    /// # Errors
+    /// When flushing fails, or the engine has stopped.
+    pub async fn flush(&self) -> Result<(), Failure> {
+        supervisor::flush(&self.versions, &self.shared).await
+    }
+
+    /// Everything visible now is synced when this returns.
+    ///
+    /// # Errors
+    /// When the log cannot be synced, or the engine has stopped.
+    pub async fn sync(&self) -> Result<(), Failure> {
+        self.wal.sync(&self.shared).await
+    }
+
+    /// Flushes, then merges everything in `span` to the bottom.
+    ///
+    /// # Errors
+    /// When a flush or a merge fails, or the engine has stopped.
+    pub async fn compact(&self, span: Span) -> Result<(), Failure> {
+        self.flush().await?;
+        let (reply, answer) = reply();
+        let permit = self.compactor.reserve(1).await.map_err(|_| self.shared.why_stopped())?;
+        let sent = permit.send(CompactorMessage::Compact { span, reply });
+        sent.map_err(|_| self.shared.why_stopped())?;
+        answer.await.unwrap_or_else(|_| Err(self.shared.why_stopped()))
+    }
+
+    /// Stops admission, flushes, marks the database as cleanly closed, ends the actors. The work is
+    /// done by a thread of its own, so a dropped future does not stop it; a second call joins it.
+    ///
+    /// # Errors
+    /// The first failure met on the way.
+    pub async fn close(&self) -> Result<(), Failure> {
+        self.supervisor.close(self).await
+    }
+
+    /// Names, lengths and capacities of the mailboxes, in the order in which data flows.
+    pub fn mailboxes(&self) -> Vec<MailboxInfo> {
+        let counters = &self.shared.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let capacity = self.shared.config.commits_in_flight_max;
+        let mut all = vec![MailboxInfo {
+            actor: "wal writer".to_owned(),
+            length: self.wal.seat.len(),
+            capacity,
+            handled: get(&counters.commits) + get(&counters.commits_inline),
+        }];
+        for owner in &self.shared.catalog.load_full().owners {
+            all.push(MailboxInfo {
+                actor: format!("range owner {}", owner.id.0),
+                length: owner.seat.len(),
+                capacity,
+                handled: owner.sizes.batches(),
+            });
+        }
+        all.append(&mut self.supervisor.mailboxes(self));
+        all
+    }
+}
+
+/// What a mailbox looks like from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailboxInfo {
+    /// Whose it is.
+    pub actor: String,
+    /// Messages waiting.
+    pub length: usize,
+    /// Messages that can wait before senders do.
+    pub capacity: usize,
+    /// Messages handled so far.
+    pub handled: u64,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.supervisor.abandon(self);
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("dir", &self.shared.config.dir).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,112 @@
+//! Why an engine did not do what it was asked, and what became of the request.
+
+use sluicedb_storage::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use crate::kernel::gate::Scope;
+
+/// What became of a write that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing happened, now or after a restart.
+    NotApplied,
+    /// The write is visible, but the promised durability was not reached.
+    Applied,
+    /// It may or may not be there after a restart.
+    Unknown,
+}
+
+/// Why. Cheap to clone: one failure answers many waiters.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// A failure of the storage layer.
+    Storage(Arc<Error>),
+    /// No room, and the caller chose not to wait (longer).
+    Overloaded {
+        /// Whose room.
+        scope: Scope,
+        /// How long the caller waited.
+        waited: Duration,
+    },
+    /// The disk is full; resumes by itself when there is room again.
+    NoSpace(Arc<Error>),
+    /// The engine was closed.
+    Closed,
+    /// An actor broke one of its own rules and panicked.
+    Panicked {
+        /// Which one.
+        actor: &'static str,
+        /// What it said.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// A failure of the storage layer; a full disk is told apart.
+    pub fn storage(error: Error) -> Self {
+        let full = matches!(
+            error.io_kind(),
+            Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        );
+        let error = Arc::new(error);
+        if full { Self::NoSpace(error) } else { Self::Storage(error) }
+    }
+
+    /// `actor` panicked with this payload.
+    pub fn panicked(actor: &'static str, panic: &(dyn std::any::Any + Send)) -> Self {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        Self::Panicked { actor, message }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::storage(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage(error) => error.fmt(f),
+            Self::NoSpace(error) => write!(f, "the disk is full: {error}"),
+            Self::Overloaded { scope: Scope::Local, waited } => {
+                write!(f, "the key's range has too much unflushed data (waited {waited:?})")
+            }
+            Self::Overloaded { scope: Scope::Global, waited } => {
+                write!(f, "the database has too much unflushed data (waited {waited:?})")
+            }
+            Self::Closed => f.write_str("the database is closed"),
+            Self::Panicked { actor, message } => {
+                write!(f, "the {actor} broke one of its own rules: {message}")
+            }
+        }
+    }
+}
+
+/// A failed write: why, and what became of it.
+#[derive(Clone, Debug)]
+pub struct WriteFailure {
+    /// Why.
+    pub failure: Failure,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl WriteFailure {
+    /// Nothing happened.
+    pub fn not_applied(failure: impl Into<Failure>) -> Self {
+        Self { failure: failure.into(), outcome: Outcome::NotApplied }
+    }
+
+    /// Nobody knows before the next open.
+    pub fn unknown(failure: Failure) -> Self {
+        Self { failure, outcome: Outcome::Unknown }
+    }
+}

@@ -1,0 +1,25 @@
+//! The flush worker's disk work.
+
+use crate::failure::Failure;
+use crate::shared::Shared;
+use sluicedb_storage::compact::{Control, TableSink, write_tables};
+use sluicedb_storage::iter::MergeCursor;
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::memtable::Memtable;
+use sluicedb_storage::table::Table;
+use std::sync::Arc;
+
+/// Merges `sealed` (newest first) into L0 tables and opens them.
+pub(super) fn write(shared: &Shared, sealed: &[Arc<Memtable>]) -> Result<Vec<Arc<Table>>, Failure> {
+    let config = &shared.config;
+    let sink =
+        TableSink::new(&shared.vfs, &config.dir, shared.db_id, config.l0_table.clone(), || {
+            shared.file_numbers.take()
+        });
+    let cursors = sealed.iter().map(|table| table.cursor(Seqno::MAX)).collect();
+    let mut cursor = MergeCursor::new(cursors);
+    let mut hook = |_| if shared.is_stopped() { Control::Stop } else { Control::Continue };
+    let metas = write_tables(&mut cursor, sink, u64::MAX, &mut hook)?;
+    let metas = metas.ok_or_else(|| shared.why_stopped())?;
+    metas.iter().map(|meta| shared.open_table(meta)).collect()
+}

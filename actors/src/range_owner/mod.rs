@@ -1,0 +1,167 @@
+//! A range owner: the only writer of one range's overlay.
+//!
+//! Owns:      the active memtable of the range and the charges of the sealed ones.
+//! Receives:  Apply, from the WAL writer, in log order.
+//! Sends:     Seal to the version manager, after the seat is free.
+//! Publishes: entries, through the commit queue's `visible`.
+//! Stops:     never by itself; it has no thread. Its callers run it.
+
+pub mod message;
+pub mod state;
+
+use crate::failure::Failure;
+use crate::kernel::credits::Credits;
+use crate::kernel::mailbox::{Capacity, Mailbox};
+use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Turn};
+use crate::pool::Pool;
+use crate::shared::Shared;
+use crate::version_manager::message::VersionMessage;
+use message::{Apply, is_heavy};
+use sluicedb_storage::key::Span;
+use sluicedb_storage::memtable::MemtableWriter;
+use sluicedb_storage::version::RangeId;
+use state::{OverlaySizes, OverlayState};
+use std::sync::{Arc, Weak};
+
+/// A range as its senders see it.
+#[derive(Debug)]
+pub struct RangeOwner {
+    /// Its id.
+    pub id: RangeId,
+    /// The local account: bytes in this range's memtables.
+    pub local: Credits,
+    /// The overlay behind its seat.
+    pub seat: SeatMailbox<RangeActor>,
+    /// How much there is in it.
+    pub sizes: Arc<OverlaySizes>,
+    versions: Mailbox<VersionMessage>,
+}
+
+/// What the seat guards.
+#[derive(Debug)]
+pub struct RangeActor {
+    state: OverlayState,
+    span: Span,
+    memtable_bytes: usize,
+    owner: Weak<RangeOwner>,
+}
+
+impl RangeOwner {
+    /// The owner of `span`, writing through `writer`.
+    pub fn new(
+        id: RangeId,
+        span: Span,
+        writer: MemtableWriter,
+        shared: &Arc<Shared>,
+        versions: Mailbox<VersionMessage>,
+        turns: Pool,
+    ) -> Arc<Self> {
+        let config = &shared.config;
+        let capacity = Capacity {
+            messages: config.commits_in_flight_max,
+            bytes: config.write_buffer_bytes as u64,
+        };
+        let failing = Arc::downgrade(shared);
+        let sizes = Arc::<OverlaySizes>::default();
+        Arc::new_cyclic(|owner: &Weak<Self>| {
+            let actor = RangeActor {
+                state: OverlayState::new(writer, Arc::clone(&sizes)),
+                span,
+                memtable_bytes: config.memtable_bytes,
+                owner: Weak::clone(owner),
+            };
+            let kicked = Weak::clone(owner);
+            let hooks = Hooks {
+                kick: Box::new(move || {
+                    let owner = Weak::clone(&kicked);
+                    turns.kick(move || {
+                        if let Some(owner) = owner.upgrade() {
+                            owner.seat.deliver_blocking();
+                        }
+                    });
+                }),
+                on_panic: Box::new(move |message| {
+                    if let Some(shared) = failing.upgrade() {
+                        shared.fail(Failure::Panicked { actor: "range owner", message });
+                    }
+                }),
+            };
+            Self {
+                id,
+                local: Credits::new(config.range_buffer_bytes as u64),
+                seat: SeatMailbox::new(actor, capacity, hooks),
+                sizes,
+                versions,
+            }
+        })
+    }
+
+    /// Asks for a fresh active memtable.
+    pub fn request_seal(&self) {
+        match self.versions.try_reserve(1) {
+            Ok(permit) => {
+                // Closed: the engine is ending and nothing needs sealing any more.
+                let _ = permit.send(VersionMessage::Seal { range: self.id });
+            }
+            Err(_) => {
+                // Full: the next write that finds the memtable too large asks again.
+                self.with_state(OverlayState::seal_not_requested);
+            }
+        }
+    }
+
+    /// Runs `f` on the overlay, for engine threads: waits for the seat's occupant, whose turn is
+    /// bounded. A failed seat has failed the engine; its state is then looked at no more.
+    pub fn with_state<R: Default>(&self, f: impl FnOnce(&mut OverlayState) -> R) -> R {
+        match self.seat.enter_blocking() {
+            Some(mut guard) => f(&mut guard.state),
+            None => R::default(),
+        }
+    }
+}
+
+impl RangeActor {
+    /// Applies a caller's own batch; true if the memtable should be sealed.
+    #[inline]
+    pub fn apply(&mut self, payload: &[u8], apply: Entries) -> bool {
+        let span = apply.shared_batch.then_some(&self.span);
+        self.state.apply(payload, apply.first_seqno, apply.charge_bytes, span);
+        self.state.wants_seal(self.memtable_bytes)
+    }
+}
+
+/// The facts about a batch beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Entries {
+    /// Sequence number of its first operation.
+    pub first_seqno: sluicedb_storage::key::Seqno,
+    /// What it was charged for.
+    pub charge_bytes: usize,
+    /// Does it touch other ranges too?
+    pub shared_batch: bool,
+}
+
+impl Handler for RangeActor {
+    type Message = Apply;
+
+    fn handle(&mut self, message: Apply, turn: &mut Turn) {
+        let Apply { payload, first_seqno, charge_bytes, shared_batch, ticket, .. } = message;
+        let seal = self.apply(&payload, Entries { first_seqno, charge_bytes, shared_batch });
+        let owner = if seal { self.owner.upgrade() } else { None };
+        turn.defer(move || {
+            // INVARIANT(ack-after-visible): whoever waits for this batch is woken from in here.
+            ticket.finish();
+            if let Some(owner) = owner {
+                owner.request_seal();
+            }
+        });
+    }
+
+    fn weight(message: &Apply) -> usize {
+        message.payload.len() + message.operations as usize * 64
+    }
+
+    fn is_heavy(message: &Apply) -> bool {
+        is_heavy(message.payload.len(), message.operations)
+    }
+}

@@ -1,0 +1,232 @@
+//! The one seam for threads and time.
+//!
+//! An actor that does disk work is written as an `async` loop over kernel primitives and names no
+//! executor. `ThreadRuntime` drives each one on an OS thread of its own, where blocking on the disk
+//! is what the thread is for; a simulator drives all of them on one thread, in an order it draws
+//! from a seed, with a clock it sets. Nothing in the engine starts a thread or reads a clock in any
+//! other way, and nothing needs a tokio runtime to make progress.
+
+use crate::kernel::reply::{Answer, reply};
+use futures::future::BoxFuture;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Threads and time.
+pub trait Runtime: Send + Sync + Debug + 'static {
+    /// Runs `body` to its end on something that may block; `name` shows up in `top -H` and traces.
+    ///
+    /// # Errors
+    /// When the operating system has no thread to give.
+    fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task>;
+    /// The current time. Never compared for correctness, only for waiting and reporting.
+    fn now(&self) -> Instant;
+    /// Resolves at or after `deadline`.
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()>;
+}
+
+/// A running actor.
+#[derive(Debug)]
+pub struct Task {
+    ended: Answer<()>,
+}
+
+impl Task {
+    /// Makes a task and the token whose drop says that it ended.
+    pub fn new() -> (Self, impl Send + 'static) {
+        let (token, ended) = reply();
+        (Self { ended }, token)
+    }
+
+    /// Waits until the actor's body has returned or panicked.
+    pub async fn join(self) {
+        // The token is dropped, never sent: `Lost` is the only outcome and means "ended".
+        let _ = self.ended.await;
+    }
+}
+
+/// One named OS thread per actor, and one for timers once somebody sets one.
+#[derive(Debug, Default)]
+pub struct ThreadRuntime {
+    timers: Mutex<Option<Arc<Timers>>>,
+}
+
+impl ThreadRuntime {
+    /// A runtime without threads yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    fn timers(&self) -> Arc<Timers> {
+        let mut slot = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slot.get_or_insert_with(Timers::start))
+    }
+}
+
+impl Runtime for ThreadRuntime {
+    fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
+        let (task, token) = Task::new();
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _ended = token;
+            futures::executor::block_on(body);
+        })?;
+        Ok(task)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this is the clock the others are told to ask")]
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
+        Box::pin(Sleep { deadline, timers: self.timers(), entry: None })
+    }
+}
+
+/// Pending timers, served by one thread that ends with the last handle.
+#[derive(Debug)]
+struct Timers {
+    state: Mutex<TimerState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct TimerState {
+    heap: BinaryHeap<Reverse<(Instant, u64)>>,
+    wakers: std::collections::HashMap<u64, Waker>,
+    next: u64,
+    closed: bool,
+}
+
+impl Timers {
+    fn start() -> Arc<Self> {
+        let timers = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
+        let weak = Arc::downgrade(&timers);
+        let spawned = thread::Builder::new()
+            .name("sluice-timer".to_owned())
+            .spawn(move || Self::serve(&weak));
+        if let Err(error) = spawned {
+            // Deadlines then fire late, when the waiting future is polled for another reason.
+            tracing::error!(%error, "no thread for timers");
+        }
+        timers
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the timer thread compares deadlines to now")]
+    fn serve(timers: &Weak<Self>) {
+        loop {
+            let Some(this) = timers.upgrade() else { return };
+            let mut due = Vec::new();
+            let mut state = this.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.closed {
+                return;
+            }
+            let now = Instant::now();
+            let mut wait = Duration::from_millis(200);
+            while let Some(Reverse((deadline, id))) = state.heap.peek().copied() {
+                if deadline > now {
+                    wait = wait.min(deadline - now);
+                    break;
+                }
+                state.heap.pop();
+                due.extend(state.wakers.remove(&id));
+            }
+            if due.is_empty() {
+                // Bounded, so that a dropped runtime ends this thread soon.
+                let (state, _) =
+                    this.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+                drop(state);
+            } else {
+                drop(state);
+                due.into_iter().for_each(Waker::wake);
+            }
+        }
+    }
+}
+
+impl Drop for ThreadRuntime {
+    fn drop(&mut self) {
+        if let Some(timers) = self.timers.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            timers.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+            timers.changed.notify_all();
+        }
+    }
+}
+
+struct Sleep {
+    deadline: Instant,
+    timers: Arc<Timers>,
+    entry: Option<u64>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    #[allow(clippy::disallowed_methods, reason = "a timer compares its deadline to now")]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if Instant::now() >= self.deadline {
+            return Poll::Ready(());
+        }
+        let deadline = self.deadline;
+        let timers = Arc::clone(&self.timers);
+        let mut state = timers.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = if let Some(id) = self.entry.filter(|id| state.wakers.contains_key(id)) {
+            id
+        } else {
+            let id = state.next;
+            state.next += 1;
+            state.heap.push(Reverse((deadline, id)));
+            id
+        };
+        self.entry = Some(id);
+        state.wakers.insert(id, context.waker().clone());
+        drop(state);
+        timers.changed.notify_all();
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(id) = self.entry {
+            let mut state = self.timers.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.wakers.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_joined_after_its_body() {
+        let runtime = ThreadRuntime::new();
+        let (done, answer) = reply();
+        let task = runtime.spawn("test", Box::pin(async move { done.send(7) })).unwrap();
+        futures::executor::block_on(task.join());
+        assert_eq!(futures::executor::block_on(answer), Ok(7));
+    }
+
+    #[test]
+    fn timers_fire_in_order_and_cancelled_ones_do_not() {
+        let runtime = ThreadRuntime::new();
+        let now = runtime.now();
+        let mut late = runtime.sleep_until(now + Duration::from_millis(20));
+        let cancelled = runtime.sleep_until(now + Duration::from_millis(1));
+        futures::executor::block_on(async {
+            let early = runtime.sleep_until(now + Duration::from_millis(5));
+            let first = futures::future::select(&mut late, early).await;
+            assert!(matches!(first, futures::future::Either::Right(_)));
+        });
+        drop(cancelled);
+        futures::executor::block_on(late);
+        assert!(runtime.now() >= now + Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,270 @@
+//! What every actor may see: configuration, kernel primitives and the published view. No actor's
+//! state is in here, so nothing in here needs a lock that outlives a few instructions.
+
+use crate::config::EngineConfig;
+use crate::failure::Failure;
+use crate::kernel::commit::CommitQueue;
+use crate::kernel::credits::Credits;
+use crate::kernel::health::{Down, Health};
+use crate::kernel::published::Published;
+use crate::kernel::signal::Signal;
+use crate::range_owner::RangeOwner;
+use crate::runtime::Runtime;
+use sluicedb_storage::filename::{FileKind, FileNumber};
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::table::{BlockCache, Table, TableId, TableMeta};
+use sluicedb_storage::version::RangeId;
+use sluicedb_storage::vfs::{LockGuard, Vfs};
+use sluicedb_storage::view::Superversion;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// What readers and writers load with one pointer (INVARIANT(one-pointer)): what can be read, and
+/// who owns each range of it. Stored by the version manager alone.
+#[derive(Debug)]
+pub struct Catalog {
+    /// Memtables and tables of every range.
+    pub superversion: Arc<Superversion>,
+    /// The owners, in the order of the superversion's ranges.
+    pub owners: Vec<Arc<RangeOwner>>,
+}
+
+impl Catalog {
+    /// The owner of `key`'s range.
+    #[inline]
+    pub fn owner(&self, key: &[u8]) -> &Arc<RangeOwner> {
+        if self.owners.len() == 1 {
+            return &self.owners[0];
+        }
+        &self.owners[self.superversion.version.route_index(key)]
+    }
+
+    /// The owner of the range with this id.
+    pub fn owner_by_id(&self, id: RangeId) -> Option<&Arc<RangeOwner>> {
+        self.owners.iter().find(|owner| owner.id == id)
+    }
+}
+
+/// Hands out file numbers, each once (INVARIANT(never-reuse-a-file-number): the high-water mark is
+/// part of every version edit, and opening starts above every number seen on disk).
+#[derive(Debug)]
+pub struct FileNumbers(AtomicU64);
+
+impl FileNumbers {
+    /// Starts at `next`.
+    pub fn starting_at(next: FileNumber) -> Self {
+        Self(AtomicU64::new(next.0))
+    }
+
+    /// A fresh number.
+    pub fn take(&self) -> FileNumber {
+        FileNumber(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The number that `take` would return: above every number taken so far.
+    pub fn high_water(&self) -> FileNumber {
+        FileNumber(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Counts since the database was opened.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Batches committed.
+    pub commits: AtomicU64,
+    /// Entries committed.
+    pub entries_written: AtomicU64,
+    /// Bytes of batches committed.
+    pub bytes_written: AtomicU64,
+    /// Commits that were handled on their caller's thread without queueing.
+    pub commits_inline: AtomicU64,
+    /// Admissions that had to wait, by range.
+    pub waits_local: AtomicU64,
+    /// Admissions that had to wait, for the whole engine.
+    pub waits_global: AtomicU64,
+    /// Time that admissions waited, in microseconds.
+    pub wait_micros: AtomicU64,
+    /// Log syncs.
+    pub log_syncs: AtomicU64,
+    /// Bytes handed to the log.
+    pub log_bytes: AtomicU64,
+    /// Memtables sealed.
+    pub seals: AtomicU64,
+    /// Memtables flushed.
+    pub flushes: AtomicU64,
+    /// Bytes of tables written by flushes.
+    pub flush_bytes: AtomicU64,
+    /// Compactions finished.
+    pub compactions: AtomicU64,
+    /// Those that only renamed tables to another level.
+    pub trivial_moves: AtomicU64,
+    /// Bytes of tables read by compactions.
+    pub compaction_bytes_read: AtomicU64,
+    /// Bytes of tables written by compactions.
+    pub compaction_bytes_written: AtomicU64,
+    /// Jobs that failed and will be tried again.
+    pub job_retries: AtomicU64,
+    /// Manifest edits.
+    pub edits: AtomicU64,
+    /// Tables deleted.
+    pub tables_deleted: AtomicU64,
+    /// Log segments that a recovery would read; a gauge.
+    pub log_segments: AtomicU64,
+    /// Turns handed to an engine thread.
+    pub turns_handed_on: AtomicU64,
+    /// Reads that had to go to a read thread.
+    pub cold_reads: AtomicU64,
+}
+
+impl Counters {
+    /// Adds `n` to one of the counters.
+    #[inline]
+    pub fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+/// See the module.
+pub struct Shared {
+    /// Capacities and thresholds.
+    pub config: EngineConfig,
+    /// Threads and time.
+    pub runtime: Arc<dyn Runtime>,
+    /// The disk.
+    pub vfs: Arc<dyn Vfs>,
+    /// The database's identity, part of every checksum.
+    pub db_id: [u8; 16],
+    /// Decoded blocks.
+    pub cache: Arc<BlockCache>,
+    /// What can be read and who owns what.
+    pub catalog: Published<Catalog>,
+    /// From stamped to visible.
+    pub commits: CommitQueue,
+    /// The global account.
+    pub global: Credits,
+    /// First failure.
+    pub health: Health<Failure>,
+    /// The source of file numbers.
+    pub file_numbers: FileNumbers,
+    /// A version changed: the compactor may have work.
+    pub compaction_due: Signal,
+    /// A version changed: L0 may have room again.
+    pub l0_changed: Signal,
+    /// Somebody waits for the log to be written or synced.
+    pub log_due: Signal,
+    /// The log may have obsolete segments, or needs a spare one.
+    pub log_keeping_due: Signal,
+    /// The oldest log segment that a recovery would need, by the durable manifest.
+    pub log_floor: AtomicU64,
+    /// Counts.
+    pub counters: Arc<Counters>,
+    /// Keeps other processes out until the last actor has ended.
+    pub lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+impl Shared {
+    /// Has the engine failed or been closed?
+    #[inline]
+    pub fn is_stopped(&self) -> bool {
+        self.health.check().is_err()
+    }
+
+    /// Why, if it has.
+    pub fn stopped_by(&self) -> Option<Failure> {
+        match self.health.check() {
+            Ok(()) => None,
+            Err(Down::Failed(failure) | Down::Degraded(failure)) => Some(failure),
+            Err(Down::Closed(failure)) => Some(failure.unwrap_or(Failure::Closed)),
+        }
+    }
+
+    /// Why; for those who have just been told that somebody stopped.
+    pub fn why_stopped(&self) -> Failure {
+        self.stopped_by().unwrap_or(Failure::Closed)
+    }
+
+    /// Stops the engine for good because of `failure`: no further write, no further
+    /// acknowledgement, reads go on. The first failure is the one that everybody is told.
+    pub fn fail(&self, failure: Failure) {
+        if self.health.fail(failure) {
+            self.release_waiters();
+        }
+    }
+
+    /// Ends the engine.
+    pub fn shut(&self) {
+        self.health.close();
+        self.release_waiters();
+    }
+
+    /// Refuses new writes; what was admitted goes on.
+    pub fn close_admission(&self) {
+        self.global.close();
+        for owner in &self.catalog.load_full().owners {
+            owner.local.close();
+        }
+    }
+
+    /// Nobody waits for an engine that has stopped.
+    fn release_waiters(&self) {
+        self.close_admission();
+        self.commits.fail();
+        for signal in [&self.compaction_due, &self.l0_changed, &self.log_keeping_due, &self.log_due]
+        {
+            signal.set();
+        }
+    }
+
+    /// Why writes that need more room fail for now, if they do.
+    pub fn degraded_by(&self) -> Option<Failure> {
+        match self.health.check_running() {
+            Err(Down::Degraded(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// Resolves once writes that need more room fail.
+    pub async fn until_degraded(&self) -> Failure {
+        let mut watcher = self.health.watcher();
+        loop {
+            if let Some(failure) = self.degraded_by() {
+                return failure;
+            }
+            watcher.changed().await;
+        }
+    }
+
+    /// Waits until `until`; false if the engine has stopped by then.
+    pub async fn pause(&self, until: Instant) -> bool {
+        let sleep = self.runtime.sleep_until(until);
+        let down = std::pin::pin!(self.health.until_down());
+        futures::future::select(sleep, down).await;
+        !self.is_stopped()
+    }
+
+    /// Lets others open the directory. Only when every actor has ended.
+    pub fn release_lock(&self) {
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Opens a table that was just written.
+    pub fn open_table(&self, meta: &TableMeta) -> Result<Arc<Table>, Failure> {
+        let id = TableId { db_id: self.db_id, number: meta.number };
+        let path = FileKind::Table(meta.number).path(&self.config.dir);
+        Ok(Table::open(&self.vfs, path, id, Some(meta), Arc::clone(&self.cache))?)
+    }
+
+    /// The last sequence number that readers may see.
+    #[inline]
+    pub fn visible(&self) -> Seqno {
+        self.commits.visible()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("dir", &self.config.dir).finish_non_exhaustive()
+    }
+}

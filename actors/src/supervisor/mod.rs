@@ -1,0 +1,361 @@
+//! Start order, first failure, close order. Supervision is fail-stop: an actor that broke its rules
+//! is not restarted on state that may be broken; the engine stops and the next open recovers.
+
+mod close;
+mod departures;
+
+use crate::compactor::Compactor;
+use crate::config::EngineConfig;
+use crate::engine::{Engine, MailboxInfo, OpenFailure};
+use crate::failure::Failure;
+use crate::flush_worker::FlushWorker;
+use crate::flush_worker::message::FlushMessage;
+use crate::kernel::commit::CommitQueue;
+use crate::kernel::credits::Credits;
+use crate::kernel::health::Health;
+use crate::kernel::mailbox::{Capacity, Mailbox};
+use crate::kernel::published::Published;
+use crate::kernel::reply::reply;
+use crate::kernel::signal::Signal;
+use crate::pool::{Pool, PoolThread};
+use crate::range_owner::RangeOwner;
+use crate::runtime::{Runtime, Task};
+use crate::shared::{Catalog, Counters, FileNumbers, Shared};
+use crate::version_manager::VersionManager;
+use crate::version_manager::message::VersionMessage;
+use crate::wal_writer::{self, WalWriter};
+use crate::write_path::WritePath;
+pub(crate) use close::Supervisor;
+use departures::Departure;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sluicedb_storage::Error;
+use sluicedb_storage::filename::{CURRENT, FileKind};
+use sluicedb_storage::memtable::memtable;
+use sluicedb_storage::recover::{RecoverOptions, Recovered, open_directory};
+use sluicedb_storage::table::BlockCache;
+use sluicedb_storage::vfs::{LockError, LockGuard, Vfs};
+use sluicedb_storage::view::{Overlay, Superversion};
+use sluicedb_storage::wal::{LogIdentity, LogWriter, Predecessor, prepare_spare, recycle};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Edits waiting for the version manager, at most.
+const VERSION_INBOX_MAX: usize = 64;
+/// Ranges waiting for the flush worker, at most.
+const FLUSH_INBOX_MAX: usize = 64;
+/// Manual compactions waiting, at most.
+const COMPACT_INBOX_MAX: usize = 16;
+
+/// Segments of the old log that are kept for the new one.
+const SEGMENTS_KEPT: usize = 2;
+/// The first segment of a new log, when there is none to recycle, is at most this large: opening
+/// waits for it to be zeroed, and the next one is prepared in the background.
+const FIRST_SEGMENT_BYTES: u64 = 8 << 20;
+
+/// Opens and recovers on a thread of the runtime, then starts the actors.
+pub(crate) async fn start(
+    config: EngineConfig,
+    vfs: Arc<dyn Vfs>,
+    runtime: Arc<dyn Runtime>,
+) -> Result<Engine, OpenFailure> {
+    let (reply, answer) = reply();
+    let dir = config.dir.clone();
+    let for_thread = Arc::clone(&runtime);
+    let body = async move {
+        // If the caller has gone the engine is dropped right here, which closes it again.
+        reply.send(open(config, vfs, for_thread).await);
+    };
+    runtime
+        .spawn("sluice-open", Box::pin(body))
+        .map_err(|error| Error::io("start a thread for", &dir, error))?;
+    answer.await.unwrap_or(Err(OpenFailure::Failed(Failure::Closed)))
+}
+
+async fn open(
+    config: EngineConfig,
+    vfs: Arc<dyn Vfs>,
+    runtime: Arc<dyn Runtime>,
+) -> Result<Engine, OpenFailure> {
+    let departure = departures::arrive(&config.dir).await;
+    let lock = lock_directory(&config, &vfs)?;
+    let cache = BlockCache::new(config.cache_bytes);
+    let options = RecoverOptions {
+        create_if_missing: config.create_if_missing,
+        memtable_bytes_max: config.memtable_bytes,
+        keep_segments: SEGMENTS_KEPT,
+        table: config.l0_table.clone(),
+        cache: Arc::clone(&cache),
+        fresh_id: config.fresh_id,
+    };
+    let recovered = open_directory(&vfs, &config.dir, &options)?;
+    build(config, vfs, runtime, lock, cache, recovered, departure)
+}
+
+fn lock_directory(
+    config: &EngineConfig,
+    vfs: &Arc<dyn Vfs>,
+) -> Result<Box<dyn LockGuard>, OpenFailure> {
+    let dir = &config.dir;
+    let exists = match vfs.list(dir) {
+        Ok(names) => names.iter().any(|name| name == CURRENT),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        Err(error) => return Err(Error::io("list", dir, error).into()),
+    };
+    if exists && config.error_if_exists {
+        return Err(OpenFailure::Exists(dir.clone()));
+    }
+    if !exists && !config.create_if_missing {
+        return Err(OpenFailure::NoDatabase(dir.clone()));
+    }
+    if !exists {
+        vfs.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
+    }
+    vfs.lock(&FileKind::Lock.path(dir)).map_err(|error| match error {
+        LockError::Held { pid } => Error::Locked { path: dir.clone(), pid }.into(),
+        LockError::Io(error) => Error::io("lock", dir, error).into(),
+    })
+}
+
+fn build(
+    config: EngineConfig,
+    vfs: Arc<dyn Vfs>,
+    runtime: Arc<dyn Runtime>,
+    lock: Box<dyn LockGuard>,
+    cache: Arc<BlockCache>,
+    recovered: Recovered,
+    departure: Departure,
+) -> Result<Engine, OpenFailure> {
+    let Recovered {
+        db_id,
+        version,
+        manifest,
+        next_file_number,
+        last_seqno,
+        mut reusable_segments,
+        report,
+    } = recovered;
+    let graveyard = Arc::clone(version.graveyard());
+    let file_numbers = FileNumbers::starting_at(next_file_number);
+
+    let number = file_numbers.take();
+    let first = if let Some(old) = reusable_segments.pop() {
+        recycle(&vfs, &config.dir, &old, number, config.log_mapped)?
+    } else {
+        let bytes = config.log_segment_bytes.min(FIRST_SEGMENT_BYTES);
+        prepare_spare(&vfs, &config.dir, number, bytes, config.log_mapped)?
+    };
+    let next_seqno = last_seqno.next();
+    let mut log = LogWriter::start(LogIdentity { db_id }, first, next_seqno, Predecessor::Barrier);
+    let header = log.take_group();
+    header.write()?;
+    log.written(&header);
+    header.sync()?;
+    log.synced(&header);
+    let log_floor = log.number();
+
+    let (versions, version_inbox) = mailbox(VERSION_INBOX_MAX);
+    let (flush, flush_inbox) = mailbox(FLUSH_INBOX_MAX);
+    let (compactor, compact_inbox) = mailbox(COMPACT_INBOX_MAX);
+    let (reads, read_threads) = Pool::new(config.read_threads);
+    let (turns, turn_threads) = Pool::new(1);
+
+    let mut overlays = Vec::new();
+    let mut writers = Vec::new();
+    for (index, range) in version.ranges().iter().enumerate() {
+        let (active, writer) = memtable(index as u64);
+        overlays.push(Overlay { range: range.id, active, sealed: Vec::new() });
+        writers.push((range.id, range.span.clone(), writer));
+    }
+    let next_memtable_id = overlays.len() as u64;
+    let superversion = Superversion::new(1, version, overlays);
+    let owners = Vec::new();
+    let catalog = Catalog { superversion: Arc::new(superversion), owners };
+    let shared = Arc::new(Shared {
+        commits: CommitQueue::new(last_seqno, config.commits_in_flight_max),
+        global: Credits::new(config.write_buffer_bytes as u64),
+        health: Health::new(),
+        catalog: Published::new(Arc::new(catalog)),
+        compaction_due: Signal::new(),
+        l0_changed: Signal::new(),
+        log_keeping_due: Signal::new(),
+        log_floor: AtomicU64::new(log_floor.0),
+        counters: Arc::new(Counters::default()),
+        config,
+        runtime,
+        vfs,
+        db_id,
+        cache,
+        file_numbers,
+        lock: Mutex::new(Some(lock)),
+        log_due: Signal::new(),
+    });
+
+    let owners: Vec<_> = writers
+        .into_iter()
+        .map(|(id, span, writer)| {
+            RangeOwner::new(id, span, writer, &shared, versions.clone(), turns.clone())
+        })
+        .collect();
+    let superversion = Arc::clone(&shared.catalog.load_full().superversion);
+    shared.catalog.store(Arc::new(Catalog { superversion, owners }));
+    let wal = WalWriter::new(log, next_seqno, &shared, turns.clone());
+
+    let bell = versions.clone();
+    graveyard.on_burial(move || {
+        // Full: the manager looks at the graveyard after every message anyway.
+        if let Ok(permit) = bell.try_reserve(1) {
+            let _ = permit.send(VersionMessage::Bury);
+        }
+    });
+
+    let manager = VersionManager::new(
+        Arc::clone(&shared),
+        Arc::clone(&wal),
+        version_inbox,
+        flush.clone(),
+        manifest,
+        graveyard,
+        next_memtable_id,
+    );
+    let flusher = FlushWorker::new(Arc::clone(&shared), flush_inbox, versions.clone());
+    let merger = Compactor::new(Arc::clone(&shared), compact_inbox, versions.clone());
+
+    let mut starter = Starter { shared: &shared, tasks: Vec::new() };
+    let threads: [(&'static str, &str, BoxFuture<'static, ()>); 5] = [
+        ("version manager", "sluice-version", Box::pin(manager.run())),
+        ("flush worker", "sluice-flush", Box::pin(flusher.run())),
+        ("compactor", "sluice-compact", Box::pin(merger.run())),
+        (
+            "wal writer",
+            "sluice-wal",
+            Box::pin(wal_writer::sync_loop(Arc::clone(&shared), Arc::clone(&wal))),
+        ),
+        (
+            "log keeper",
+            "sluice-log",
+            Box::pin(wal_writer::keep_loop(
+                Arc::clone(&shared),
+                Arc::clone(&wal),
+                reusable_segments,
+            )),
+        ),
+    ];
+    let mut started = Ok(());
+    for (actor, name, body) in threads {
+        started = started.and_then(|()| starter.start(actor, name, body));
+    }
+    for (index, thread) in turn_threads.into_iter().enumerate() {
+        let name = format!("sluice-turn-{index}");
+        started = started.and_then(|()| starter.start_pool("turn thread", &name, thread));
+    }
+    for (index, thread) in read_threads.into_iter().enumerate() {
+        let name = format!("sluice-read-{index}");
+        started = started.and_then(|()| starter.start_pool("read thread", &name, thread));
+    }
+    let tasks = starter.tasks;
+    let write_path = WritePath::new(Arc::clone(&shared), Arc::clone(&wal), versions.clone());
+    let supervisor = Supervisor::new(tasks, flush, departure);
+    let engine = Engine {
+        shared,
+        wal,
+        write_path,
+        versions,
+        compactor,
+        reads,
+        turns,
+        supervisor,
+        recovery: report,
+    };
+    // If a thread could not be started, dropping the engine stops the others.
+    started?;
+    Ok(engine)
+}
+
+fn mailbox<T>(messages: usize) -> (Mailbox<T>, crate::kernel::mailbox::Inbox<T>) {
+    Mailbox::new(Capacity { messages, bytes: messages as u64 })
+}
+
+/// Starts actors on the runtime; a panic in one of them stops the engine.
+struct Starter<'a> {
+    shared: &'a Arc<Shared>,
+    tasks: Vec<Task>,
+}
+
+impl Starter<'_> {
+    fn start(
+        &mut self,
+        actor: &'static str,
+        name: &str,
+        body: BoxFuture<'static, ()>,
+    ) -> Result<(), OpenFailure> {
+        let shared = Arc::clone(self.shared);
+        let guarded = async move {
+            if let Err(panic) = AssertUnwindSafe(body).catch_unwind().await {
+                shared.fail(Failure::panicked(actor, &*panic));
+            }
+        };
+        let task = self.spawn(name, Box::pin(guarded))?;
+        self.tasks.push(task);
+        Ok(())
+    }
+
+    /// Threads of a pool end with the last handle to the pool, which snapshots may hold: they are
+    /// not joined by `close` and keep nothing of the engine alive.
+    fn start_pool(
+        &mut self,
+        actor: &'static str,
+        name: &str,
+        thread: PoolThread,
+    ) -> Result<(), OpenFailure> {
+        let shared = Arc::downgrade(self.shared);
+        let guarded = async move {
+            if let Err(panic) = AssertUnwindSafe(thread.run()).catch_unwind().await
+                && let Some(shared) = shared.upgrade()
+            {
+                shared.fail(Failure::panicked(actor, &*panic));
+            }
+        };
+        self.spawn(name, Box::pin(guarded)).map(|_| ())
+    }
+
+    fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> Result<Task, OpenFailure> {
+        let dir = &self.shared.config.dir;
+        let started = self.shared.runtime.spawn(name, body);
+        Ok(started.map_err(|error| Error::io("start a thread for", dir, error))?)
+    }
+}
+
+/// Seals everything and waits until it is published.
+pub(crate) async fn flush(
+    versions: &Mailbox<VersionMessage>,
+    shared: &Shared,
+) -> Result<(), Failure> {
+    if let Some(failure) = shared.stopped_by() {
+        return Err(failure);
+    }
+    let (reply, answer) = reply();
+    let permit = versions.reserve(1).await.map_err(|_| shared.why_stopped())?;
+    permit.send(VersionMessage::Flush { reply }).map_err(|_| shared.why_stopped())?;
+    answer.await.unwrap_or_else(|_| Err(shared.why_stopped()))
+}
+
+/// What the mailboxes of the thread-driven actors look like.
+fn mailboxes(engine: &Engine, flush: &Mailbox<FlushMessage>) -> Vec<MailboxInfo> {
+    let info = |actor: &str, length, capacity, handled: &AtomicU64| MailboxInfo {
+        actor: actor.to_owned(),
+        length,
+        capacity,
+        handled: handled.load(Ordering::Relaxed),
+    };
+    let Engine { versions, compactor, reads, turns, .. } = engine;
+    let counters = engine.counters();
+    vec![
+        info("flush worker", flush.len(), FLUSH_INBOX_MAX, &counters.flushes),
+        info("compactor", compactor.len(), COMPACT_INBOX_MAX, &counters.compactions),
+        info("version manager", versions.len(), VERSION_INBOX_MAX, &counters.edits),
+        info("read threads", reads.queued(), reads.capacity(), &counters.cold_reads),
+        info("turn thread", turns.queued(), turns.capacity(), &counters.turns_handed_on),
+    ]
+}

@@ -1,0 +1,65 @@
+//! What the version manager is told.
+
+use crate::failure::Failure;
+use crate::kernel::reply::Reply;
+use sluicedb_storage::table::Table;
+use sluicedb_storage::version::{RangeId, VersionEdit};
+use std::sync::Arc;
+
+/// Why an edit was not installed.
+#[derive(Clone, Debug)]
+pub enum InstallFailure {
+    /// The version moved on: an input is gone. Nothing happened; pick again.
+    Conflict(String),
+    /// The manifest failed: the engine has stopped.
+    Failed(Failure),
+}
+
+/// Memtables whose entries an edit brings into tables.
+#[derive(Debug)]
+pub struct Flushed {
+    /// Their range.
+    pub range: RangeId,
+    /// Their ids.
+    pub memtables: Vec<u64>,
+}
+
+/// Messages to the version manager.
+#[derive(Debug)]
+pub enum VersionMessage {
+    /// Make an edit durable, then swap.
+    Install {
+        /// What changes.
+        edit: VersionEdit,
+        /// The added tables, open.
+        tables: Vec<Arc<Table>>,
+        /// What readers need no longer find in memory once the swap is done.
+        flushed: Option<Flushed>,
+        /// Answered after the swap.
+        reply: Reply<Result<(), InstallFailure>>,
+    },
+    /// Give a range a fresh active memtable and its old one to the flush worker.
+    Seal {
+        /// Which range.
+        range: RangeId,
+    },
+    /// Writers wait for room: seal the largest active memtable unless a flush is already due.
+    Relieve,
+    /// Seal everything; answered when all of it is in published tables.
+    Flush {
+        /// Answered then, or when flushing fails for want of space.
+        reply: Reply<Result<(), Failure>>,
+    },
+    /// A flush failed and will be tried again later.
+    FlushFailed {
+        /// Why.
+        failure: Failure,
+    },
+    /// A table's last reader has gone: delete the file.
+    Bury,
+    /// Write the clean-close edit and stop.
+    Close {
+        /// Answered when it is durable.
+        reply: Reply<Result<(), Failure>>,
+    },
+}

@@ -1,0 +1,261 @@
+//! The version manager: every change of what readers see goes through here, one at a time.
+//!
+//! Owns:      the manifest, the current superversion, the deletion of tables.
+//! Receives:  Install (flush worker, compactor), Seal (range owners), Relieve (the gate), Flush,
+//!            FlushFailed, Bury, Close.
+//! Sends:     Flush to the flush worker; runs range owners' seats as their caller.
+//! Publishes: `Catalog`, the log floor.
+//! Stops:     after Close, or when its mailbox is closed and empty.
+//!
+//! INVARIANT(single-swapper): only `publish` below stores the catalog.
+//! INVARIANT(manifest-before-swap): an edit is synced before the version it makes is published.
+
+pub mod message;
+mod run;
+mod state;
+
+use crate::failure::Failure;
+use crate::flush_worker::message::FlushMessage;
+use crate::kernel::mailbox::{Inbox, Mailbox};
+use crate::kernel::reply::Reply;
+use crate::shared::{Catalog, Counters, Shared};
+use crate::wal_writer::WalWriter;
+use message::{Flushed, InstallFailure, VersionMessage};
+use sluicedb_storage::filename::FileNumber;
+use sluicedb_storage::manifest::ManifestWriter;
+use sluicedb_storage::memtable::memtable;
+use sluicedb_storage::table::Table;
+#[cfg(debug_assertions)]
+use sluicedb_storage::version::check::check;
+use sluicedb_storage::version::{Graveyard, RangeId, VersionEdit};
+use sluicedb_storage::view::{Overlay, Superversion};
+use state::FlushWaiters;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The actor. Driven by a thread of its own: it syncs the manifest.
+#[derive(Debug)]
+pub struct VersionManager {
+    shared: Arc<Shared>,
+    wal: Arc<WalWriter>,
+    inbox: Inbox<VersionMessage>,
+    flush: Mailbox<FlushMessage>,
+    manifest: ManifestWriter,
+    graveyard: Arc<Graveyard>,
+    waiters: FlushWaiters,
+    next_memtable_id: u64,
+}
+
+impl VersionManager {
+    /// The manager of what `shared.catalog` publishes.
+    pub fn new(
+        shared: Arc<Shared>,
+        wal: Arc<WalWriter>,
+        inbox: Inbox<VersionMessage>,
+        flush: Mailbox<FlushMessage>,
+        manifest: ManifestWriter,
+        graveyard: Arc<Graveyard>,
+        next_memtable_id: u64,
+    ) -> Self {
+        let waiters = FlushWaiters::default();
+        Self { shared, wal, inbox, flush, manifest, graveyard, waiters, next_memtable_id }
+    }
+
+    /// The loop.
+    pub async fn run(mut self) {
+        while let Some(message) = self.inbox.recv().await {
+            match message {
+                VersionMessage::Install { edit, tables, flushed, reply } => {
+                    let result = self.install(edit, &tables, flushed.as_ref());
+                    reply.send(result);
+                }
+                VersionMessage::Seal { range } => self.seal(range),
+                VersionMessage::Relieve => self.relieve(),
+                VersionMessage::Flush { reply } => self.flush_all(reply),
+                VersionMessage::FlushFailed { failure } => self.waiters.fail(&failure),
+                VersionMessage::Bury => {}
+                VersionMessage::Close { reply } => {
+                    let result = self.close();
+                    self.bury();
+                    reply.send(result);
+                    break;
+                }
+            }
+            self.bury();
+        }
+        self.waiters.fail(&Failure::Closed);
+    }
+
+    /// Edit -> durable -> swap -> forget.
+    fn install(
+        &mut self,
+        mut edit: VersionEdit,
+        tables: &[Arc<Table>],
+        flushed: Option<&Flushed>,
+    ) -> Result<(), InstallFailure> {
+        if let Some(failure) = self.shared.health.failure() {
+            return Err(InstallFailure::Failed(failure));
+        }
+        let current = self.shared.catalog.load_full();
+        let version = current
+            .superversion
+            .version
+            .apply(&edit, tables)
+            .map_err(|conflict| InstallFailure::Conflict(conflict.to_string()))?;
+        let version = Arc::new(version);
+        let overlays = state::without(&current.superversion.overlays, flushed);
+        let floor = self.log_floor(&overlays).map_err(InstallFailure::Failed)?;
+        edit.log_floor = Some(floor);
+        edit.next_file_number = Some(self.shared.file_numbers.high_water());
+        edit.last_seqno = Some(self.shared.visible());
+        run::append(&mut self.manifest, &edit, &self.shared).map_err(|failure| {
+            // A manifest that failed to sync may or may not hold the edit: nothing can be deleted
+            // and nothing acknowledged any more in this incarnation.
+            self.shared.fail(failure.clone());
+            InstallFailure::Failed(failure)
+        })?;
+        Counters::add(&self.shared.counters.edits, 1);
+        self.shared.log_floor.store(floor.0, Ordering::Release);
+
+        let dropped = current.superversion.version.dropped_by(&edit);
+        self.publish(Superversion::new(current.superversion.number + 1, version, overlays));
+        for handle in dropped {
+            // Buried once its last reader is gone.
+            handle.mark_obsolete();
+        }
+        drop(current);
+
+        if let Some(flushed) = flushed {
+            self.forget(flushed);
+        }
+        self.shared.compaction_due.set();
+        self.shared.l0_changed.set();
+        self.shared.log_keeping_due.set();
+        Ok(())
+    }
+
+    /// The one store of the catalog.
+    fn publish(&self, superversion: Superversion) {
+        #[cfg(debug_assertions)]
+        if let Err(broken) = check(&superversion.version) {
+            panic!("the new version breaks a rule: {broken}");
+        }
+        let owners = self.shared.catalog.load_full().owners.clone();
+        self.shared
+            .catalog
+            .store(Arc::new(Catalog { superversion: Arc::new(superversion), owners }));
+    }
+
+    /// INVARIANT(publish-before-forget): the version with these entries is current, so their memory
+    /// is no longer needed by new readers and its charge goes back to the accounts.
+    fn forget(&mut self, flushed: &Flushed) {
+        let catalog = self.shared.catalog.load_full();
+        let owner = catalog.owner_by_id(flushed.range).expect("ranges outlive their memtables");
+        for id in &flushed.memtables {
+            let bytes = owner.with_state(|state| state.forget(*id)) as u64;
+            owner.local.release(bytes);
+            self.shared.global.release(bytes);
+        }
+        self.waiters.published(&flushed.memtables);
+        self.shared.health.recover();
+        let waiting = catalog.owners.iter().map(|owner| owner.local.waiters()).sum::<usize>();
+        if waiting + self.shared.global.waiters() > 0 {
+            self.relieve();
+        }
+    }
+
+    /// The lowest log segment that holds an entry which is in no table: everything above `visible`
+    /// is still on its way, everything else that is not in a table is in one of `overlays`
+    /// (INVARIANT(watermark-at-seal)). `visible` is read before the memtables are looked at.
+    fn log_floor(&self, overlays: &[Overlay]) -> Result<FileNumber, Failure> {
+        let mut oldest = self.shared.visible().next();
+        for overlay in overlays {
+            let memtables = overlay.sealed.iter().chain([&overlay.active]);
+            if let Some(first) = memtables.filter_map(|table| table.first_seqno()).min() {
+                oldest = oldest.min(first);
+            }
+        }
+        self.wal.segment_of(oldest)
+    }
+
+    /// A fresh active memtable for `range`; its old one goes to the flush worker.
+    fn seal(&mut self, range: RangeId) {
+        let current = self.shared.catalog.load_full();
+        let Some(owner) = current.owner_by_id(range) else { return };
+        let (active, writer) = memtable(self.next_memtable_id);
+        self.next_memtable_id += 1;
+        let mut overlays = current.superversion.overlays.clone();
+        let overlay = overlays.iter_mut().find(|overlay| overlay.range == range);
+        let overlay = overlay.expect("every owner has an overlay");
+        let old = std::mem::replace(&mut overlay.active, active);
+        overlay.sealed.insert(0, old);
+        // INVARIANT(published-before-used): readers find the new memtable before its owner writes
+        // to it.
+        let version = Arc::clone(&current.superversion.version);
+        self.publish(Superversion::new(current.superversion.number + 1, version, overlays));
+        owner.with_state(|state| state.seal(writer));
+        Counters::add(&self.shared.counters.seals, 1);
+        // Full: one message per range fits, and the worker takes all frozen memtables of a range
+        // with each. Closed: the log keeps the entries.
+        if let Ok(permit) = self.flush.try_reserve(1) {
+            let _ = permit.send(FlushMessage::Flush { range });
+        }
+    }
+
+    /// Somebody waits for room. If nothing is being flushed, half-full memtables hold it all: seal
+    /// the largest (design: cold memtables can never starve a writer).
+    fn relieve(&mut self) {
+        let current = self.shared.catalog.load_full();
+        if current.superversion.overlays.iter().any(|overlay| !overlay.sealed.is_empty()) {
+            return;
+        }
+        let largest = current
+            .owners
+            .iter()
+            .map(|owner| (owner.with_state(|state| state.active_bytes()), owner.id))
+            .max();
+        if let Some((bytes, range)) = largest
+            && bytes > 0
+        {
+            self.seal(range);
+        }
+    }
+
+    fn flush_all(&mut self, reply: Reply<Result<(), Failure>>) {
+        let current = self.shared.catalog.load_full();
+        for overlay in &current.superversion.overlays {
+            if overlay.active.entries() > 0 {
+                self.seal(overlay.range);
+            }
+        }
+        let current = self.shared.catalog.load_full();
+        let sealed = current.superversion.overlays.iter().flat_map(|overlay| &overlay.sealed);
+        self.waiters.wait(sealed.map(|table| table.id()).collect(), reply);
+    }
+
+    /// INVARIANT(delete-only-by-version-manager): tables that no version names and no reader pins.
+    fn bury(&mut self) {
+        if self.shared.health.failure().is_some() {
+            // The durable manifest is uncertain: it may still name them.
+            return;
+        }
+        for number in self.graveyard.take() {
+            run::delete_table(&self.shared, number);
+        }
+    }
+
+    fn close(&mut self) -> Result<(), Failure> {
+        if let Some(failure) = self.shared.health.failure() {
+            return Err(failure);
+        }
+        let current = self.shared.catalog.load_full();
+        let edit = VersionEdit {
+            log_floor: Some(self.log_floor(&current.superversion.overlays)?),
+            next_file_number: Some(self.shared.file_numbers.high_water()),
+            last_seqno: Some(self.shared.visible()),
+            clean_close: true,
+            ..VersionEdit::default()
+        };
+        run::append(&mut self.manifest, &edit, &self.shared)
+    }
+}

@@ -1,0 +1,108 @@
+//! Who waits for the log to reach the disk, and how far it has.
+
+use super::message::{Committed, Level};
+use crate::failure::{Failure, WriteFailure};
+use crate::kernel::reply::Reply;
+use sluicedb_storage::key::Seqno;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Replies with their sequence numbers, in order.
+pub type Passed = Vec<(Seqno, Reply<Committed>)>;
+
+/// The durable point and those who wait for it to pass them.
+#[derive(Debug)]
+pub struct Durable {
+    /// Everything at or below is in the file (survives the process).
+    written: AtomicU64,
+    /// Everything at or below is synced (survives a power cut). Raised only after `fdatasync`
+    /// returned without an error.
+    synced: AtomicU64,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// In the order of their sequence numbers: registered under the WAL writer's seat.
+    written: VecDeque<(Seqno, Reply<Committed>)>,
+    synced: VecDeque<(Seqno, Reply<Committed>)>,
+    failure: Option<Failure>,
+}
+
+impl Durable {
+    /// Everything up to `recovered` is in tables already.
+    pub fn new(recovered: Seqno) -> Self {
+        Self {
+            written: AtomicU64::new(recovered.0),
+            synced: AtomicU64::new(recovered.0),
+            waiting: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing under this lock can panic half-way.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last durable sequence number. Never overstates.
+    pub fn synced(&self) -> Seqno {
+        Seqno(self.synced.load(Ordering::Acquire))
+    }
+
+    /// Answers `reply` once `seqno` is in the file (`Buffered`) or synced (`Synced`). The
+    /// caller then sets `Shared::log_due`.
+    pub fn register(&self, level: Level, seqno: Seqno, reply: Reply<Committed>) {
+        let mut waiting = self.lock();
+        if let Some(failure) = waiting.failure.clone() {
+            drop(waiting);
+            reply.send(Err(WriteFailure::unknown(failure)));
+            return;
+        }
+        let queue = match level {
+            Level::Buffered => &mut waiting.written,
+            Level::Synced => &mut waiting.synced,
+        };
+        // `sync` asks from outside the seat and may come late; then it goes to its place.
+        let at = queue.partition_point(|(earlier, _)| *earlier <= seqno);
+        queue.insert(at, (seqno, reply));
+    }
+
+    /// Does anybody wait for a sync, or for a write?
+    pub fn wanted(&self) -> (bool, bool) {
+        let waiting = self.lock();
+        (!waiting.synced.is_empty(), !waiting.written.is_empty())
+    }
+
+    /// The file has everything up to `upto`: returns who waited for that.
+    pub fn raise_written(&self, upto: Seqno) -> Passed {
+        self.written.fetch_max(upto.0, Ordering::Release);
+        take(&mut self.lock().written, upto)
+    }
+
+    /// The disk has everything up to `upto`: returns who waited for that.
+    pub fn raise_synced(&self, upto: Seqno) -> Passed {
+        self.synced.fetch_max(upto.0, Ordering::Release);
+        let mut waiting = self.lock();
+        let mut passed = take(&mut waiting.synced, upto);
+        passed.append(&mut take(&mut waiting.written, upto));
+        passed
+    }
+
+    /// The log failed: nobody will be acknowledged any more.
+    pub fn fail(&self, failure: &Failure) {
+        let mut waiting = self.lock();
+        waiting.failure.get_or_insert_with(|| failure.clone());
+        let mut lost = std::mem::take(&mut waiting.written);
+        lost.append(&mut waiting.synced);
+        drop(waiting);
+        for (_, reply) in lost {
+            reply.send(Err(WriteFailure::unknown(failure.clone())));
+        }
+    }
+}
+
+fn take(queue: &mut VecDeque<(Seqno, Reply<Committed>)>, upto: Seqno) -> Passed {
+    let passed = queue.partition_point(|(seqno, _)| *seqno <= upto);
+    queue.drain(..passed).collect()
+}

@@ -1,0 +1,58 @@
+//! What the WAL writer is told: batches to commit, admitted and routed.
+
+use crate::failure::WriteFailure;
+use crate::kernel::commit::Slot;
+use crate::kernel::credits::Lease;
+use crate::kernel::mailbox::Permit;
+use crate::kernel::reply::Reply;
+use crate::range_owner::RangeOwner;
+use crate::range_owner::message::Apply;
+use bytes::Bytes;
+use sluicedb_storage::key::Seqno;
+use std::sync::Arc;
+
+/// What an acknowledged write survives; see `sluicedb::Durability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The death of the process.
+    Buffered,
+    /// A power cut.
+    Synced,
+}
+
+/// How a commit ends: the sequence number of the batch's last operation, or why not.
+pub type Committed = Result<Seqno, WriteFailure>;
+
+/// One touched range: a reserved place in its mailbox and what the entries were charged for. The
+/// place is reserved at the gate, so handing on what is already in the log cannot block or fail.
+#[derive(Debug)]
+pub struct Target {
+    /// The range's owner.
+    pub owner: Arc<RangeOwner>,
+    /// The place in its mailbox.
+    pub permit: Permit<Apply>,
+    /// The charge, in the range's account.
+    pub local: Lease,
+}
+
+/// An admitted batch.
+#[derive(Debug)]
+pub struct Commit {
+    /// The encoded operations.
+    pub payload: Bytes,
+    /// Their checksum, computed by the caller outside the seat; `None` for a heavy batch, which an
+    /// engine thread handles.
+    pub payload_crc: Option<u32>,
+    /// How many they are.
+    pub operations: u32,
+    /// When to answer.
+    pub level: Level,
+    /// The ranges they touch, in route order.
+    pub targets: Vec<Target>,
+    /// The sum of the charges, in the global account.
+    pub global: Lease,
+    /// The reserved place in the commit queue.
+    pub slot: Slot,
+    /// The way back. `Ok` means stamped and in the log; who asked for more than that waits for it.
+    pub reply: Reply<Committed>,
+}

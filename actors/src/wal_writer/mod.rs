@@ -1,0 +1,207 @@
+//! The WAL writer: stamps, appends, hands on; the one place where writes get their order.
+//!
+//! Owns:      the log, the sequence numbers, spare segments.
+//! Receives:  Commit, from callers, already admitted.
+//! Sends:     Apply to range owners, in log order, into places reserved at the gate.
+//! Publishes: the durable point.
+//! Stops:     when it is closed (`stop_stamping`), or the log has failed.
+//!
+//! The seat is run by callers and only touches memory; `sync_loop` and `keep_loop` are the disk side,
+//! each on a thread of its own.
+
+pub mod durable;
+pub mod message;
+mod run;
+mod state;
+
+use crate::failure::{Failure, WriteFailure};
+use crate::kernel::mailbox::Capacity;
+use crate::kernel::reply::{Reply, reply};
+use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Turn};
+use crate::pool::Pool;
+use crate::range_owner::message::is_heavy;
+use crate::shared::{Counters, Shared};
+use durable::Durable;
+use message::{Commit, Level};
+pub use run::{keep_loop, sync_loop};
+use sluicedb_storage::filename::FileNumber;
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::wal::{LogWriter, SealedSegment};
+pub use state::{After, LogState, NoRoom, Stamped};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// The WAL writer as its senders see it.
+#[derive(Debug)]
+pub struct WalWriter {
+    /// The log behind its seat.
+    pub seat: SeatMailbox<WalActor>,
+    /// The durable point.
+    pub durable: Arc<Durable>,
+    /// Synced and sealed segments that a recovery may still need, oldest first.
+    retired: Mutex<Vec<SealedSegment>>,
+    /// Set by `close_log`, served by `sync_loop`.
+    closing: Mutex<Option<Reply<Result<(), Failure>>>>,
+}
+
+/// What the seat guards.
+#[derive(Debug)]
+pub struct WalActor {
+    /// The log.
+    pub state: LogState,
+    durable: Arc<Durable>,
+    shared: Weak<Shared>,
+}
+
+impl WalWriter {
+    /// A writer whose next operation gets `next_seqno`.
+    pub fn new(log: LogWriter, next_seqno: Seqno, shared: &Arc<Shared>, turns: Pool) -> Arc<Self> {
+        let config = &shared.config;
+        let capacity = Capacity {
+            messages: config.commits_in_flight_max,
+            bytes: config.write_buffer_bytes as u64,
+        };
+        let durable = Arc::new(Durable::new(Seqno(next_seqno.0 - 1)));
+        let failing = Arc::downgrade(shared);
+        Arc::new_cyclic(|wal: &Weak<Self>| {
+            let actor = WalActor {
+                state: LogState::new(log, next_seqno),
+                durable: Arc::clone(&durable),
+                shared: Arc::downgrade(shared),
+            };
+            let kicked = Weak::clone(wal);
+            let hooks = Hooks {
+                kick: Box::new(move || {
+                    let wal = Weak::clone(&kicked);
+                    turns.kick(move || {
+                        if let Some(wal) = wal.upgrade() {
+                            wal.seat.deliver_blocking();
+                        }
+                    });
+                }),
+                on_panic: Box::new(move |message| {
+                    if let Some(shared) = failing.upgrade() {
+                        shared.fail(Failure::Panicked { actor: "wal writer", message });
+                    }
+                }),
+            };
+            Self {
+                seat: SeatMailbox::new(actor, capacity, hooks),
+                durable,
+                retired: Mutex::default(),
+                closing: Mutex::default(),
+            }
+        })
+    }
+
+    /// Runs `f` on the log, for engine threads.
+    ///
+    /// # Errors
+    /// When the seat has failed, and with it the engine.
+    pub fn with_log<R>(&self, f: impl FnOnce(&mut LogState) -> R) -> Result<R, Failure> {
+        let guard = self.seat.enter_blocking();
+        let mut guard = guard.ok_or_else(|| Failure::Panicked {
+            actor: "wal writer",
+            message: "see the first failure".to_owned(),
+        })?;
+        Ok(f(&mut guard.state))
+    }
+
+    /// The segment in which `seqno` lies, or will lie.
+    ///
+    /// # Errors
+    /// When the seat has failed.
+    pub fn segment_of(&self, seqno: Seqno) -> Result<FileNumber, Failure> {
+        self.with_log(|state| state.segment_of(seqno))
+    }
+
+    /// Everything visible now is synced when this returns.
+    ///
+    /// # Errors
+    /// When the log cannot be synced, or the engine has stopped.
+    pub async fn sync(&self, shared: &Shared) -> Result<(), Failure> {
+        let upto = shared.visible();
+        if self.durable.synced() >= upto {
+            return Ok(());
+        }
+        if let Some(failure) = shared.stopped_by() {
+            return Err(failure);
+        }
+        let (reply, answer) = reply();
+        self.durable.register(Level::Synced, upto, reply);
+        shared.log_due.set();
+        match answer.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(WriteFailure { failure, .. })) => Err(failure),
+            Err(_) => Err(shared.why_stopped()),
+        }
+    }
+
+    /// Handles what is queued and stamps nothing more; returns the last sequence number. For the
+    /// closing thread.
+    ///
+    /// # Errors
+    /// When the seat has failed.
+    pub fn stop_stamping(&self, shared: &Shared) -> Result<Seqno, Failure> {
+        self.seat.close();
+        self.seat.deliver_blocking();
+        let mut after = After::default();
+        let last = self.with_log(|state| {
+            state.close(Failure::Closed, &mut after);
+            state.last_seqno()
+        });
+        after.run(shared);
+        last
+    }
+
+    /// Ends the log with a mark and syncs it.
+    ///
+    /// # Errors
+    /// When the log cannot be synced.
+    pub async fn close_log(&self, shared: &Shared) -> Result<(), Failure> {
+        let (reply, answer) = reply();
+        *lock(&self.closing) = Some(reply);
+        shared.log_due.set();
+        answer.await.unwrap_or_else(|_| Err(shared.why_stopped()))
+    }
+
+    fn take_closing(&self) -> Option<Reply<Result<(), Failure>>> {
+        lock(&self.closing).take()
+    }
+
+    fn retire(&self, sealed: &[SealedSegment]) {
+        lock(&self.retired).extend_from_slice(sealed);
+    }
+
+    fn take_retired_below(&self, floor: FileNumber) -> Vec<SealedSegment> {
+        let mut retired = lock(&self.retired);
+        let below = retired.partition_point(|segment| segment.number < floor);
+        retired.drain(..below).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing under these locks can panic half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Handler for WalActor {
+    type Message = Commit;
+
+    fn handle(&mut self, message: Commit, turn: &mut Turn) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        Counters::add(&shared.counters.commits, 1);
+        Counters::add(&shared.counters.entries_written, u64::from(message.operations));
+        Counters::add(&shared.counters.bytes_written, message.payload.len() as u64);
+        let mut after = After::default();
+        self.state.commit(message, &shared.commits, &self.durable, &mut after);
+        turn.defer(move || after.run(&shared));
+    }
+
+    fn weight(message: &Commit) -> usize {
+        message.payload.len()
+    }
+
+    fn is_heavy(message: &Commit) -> bool {
+        is_heavy(message.payload.len(), message.operations)
+    }
+}

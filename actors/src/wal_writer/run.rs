@@ -1,0 +1,220 @@
+//! The WAL writer's two threads: one syncs, one keeps spare segments ready and removes old ones.
+
+use super::durable::Passed;
+use super::{After, LogState, WalWriter};
+use crate::failure::{Failure, WriteFailure};
+use crate::shared::{Counters, Shared};
+use sluicedb_storage::filename::FileNumber;
+use sluicedb_storage::wal::{
+    SealedSegment, SyncGroup, prepare_spare, recycle, remove, segment_bytes_needed,
+};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Obsolete segments kept for recycling, beside the spare that is ready.
+const RECYCLED_MAX: usize = 2;
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Writes and syncs what is staged, whenever somebody waits for it. One `fdatasync` answers
+/// everybody who was appended before it began, while the next group forms behind it.
+pub async fn sync_loop(shared: Arc<Shared>, wal: Arc<WalWriter>) {
+    let ended = serve_syncs(&shared, &wal).await;
+    if let Err(failure) = &ended {
+        // Final for this incarnation: after a failed fsync nobody knows what is on disk, and asking
+        // again would be answered wrongly.
+        tracing::error!(%failure, "the log failed; writes have stopped");
+        shared.fail(failure.clone());
+    }
+    let why = shared.why_stopped();
+    wal.durable.fail(&why);
+    if let Some(reply) = wal.take_closing() {
+        reply.send(Err(why));
+    }
+}
+
+async fn serve_syncs(shared: &Shared, wal: &WalWriter) -> Result<(), Failure> {
+    let mut unsynced = Vec::new();
+    loop {
+        shared.log_due.wait().await;
+        loop {
+            if shared.is_stopped() {
+                return Ok(());
+            }
+            if let Some(reply) = wal.take_closing() {
+                let ended = end_log(shared, wal, &mut unsynced).await;
+                let result = ended.clone();
+                reply.send(ended);
+                return result;
+            }
+            let (sync_wanted, write_wanted) = wal.durable.wanted();
+            let rotated = wal.with_log(LogState::take_rotated)?;
+            if rotated {
+                shared.log_keeping_due.set();
+            }
+            if !(sync_wanted || write_wanted || rotated) {
+                vouch(wal, &mut unsynced)?;
+                break;
+            }
+            sync_once(shared, wal, sync_wanted || rotated, &mut unsynced).await?;
+        }
+    }
+}
+
+/// One group: write, tell those who wait for that, sync, tell the others. A group that nobody wants
+/// synced joins `unsynced`: the next sync covers it, for it is in the same file or in one that the
+/// next group seals.
+async fn sync_once(
+    shared: &Shared,
+    wal: &WalWriter,
+    sync: bool,
+    unsynced: &mut Vec<SyncGroup>,
+) -> Result<(), Failure> {
+    let group: SyncGroup = wal.with_log(|state| state.log.take_group())?;
+    group.write()?;
+    wal.with_log(|state| state.log.written(&group))?;
+    answer(shared, wal.durable.raise_written(group.upto())).await;
+    if !sync {
+        unsynced.push(group);
+        return Ok(());
+    }
+    group.sync()?;
+    wal.with_log(|state| {
+        for earlier in unsynced.drain(..) {
+            state.log.synced(&earlier);
+        }
+        state.log.synced(&group);
+    })?;
+    Counters::add(&shared.counters.log_syncs, 1);
+    answer(shared, wal.durable.raise_synced(group.upto())).await;
+    if !group.sealed().is_empty() {
+        wal.retire(group.sealed());
+        shared.log_keeping_due.set();
+    }
+    Ok(())
+}
+
+/// Nobody waits: a record that vouches for what is durable now, so that damage to it is told from a
+/// torn end. Written, not synced: it is worth no disk flush of its own.
+fn vouch(wal: &WalWriter, unsynced: &mut Vec<SyncGroup>) -> Result<(), Failure> {
+    let group = wal.with_log(|state| {
+        let due = state.log.wants_vouch();
+        let next = state.next_seqno();
+        (due && state.log.append_vouch(next)).then(|| state.log.take_group())
+    })?;
+    if let Some(group) = group {
+        group.write()?;
+        wal.with_log(|state| state.log.written(&group))?;
+        unsynced.push(group);
+    }
+    Ok(())
+}
+
+/// The last group: with a mark that says nothing follows.
+async fn end_log(
+    shared: &Shared,
+    wal: &WalWriter,
+    unsynced: &mut Vec<SyncGroup>,
+) -> Result<(), Failure> {
+    sync_once(shared, wal, true, unsynced).await?;
+    wal.with_log(LogState::append_close_mark)?;
+    sync_once(shared, wal, true, unsynced).await
+}
+
+/// INVARIANT(ack-after-visible): the disk may be ahead of a range owner; the answer waits for both.
+async fn answer(shared: &Shared, passed: Passed) {
+    let Some(last) = passed.last().map(|(last, _)| *last) else { return };
+    if shared.visible() < last && shared.commits.wait_visible(last).await.is_err() {
+        let failure = shared.why_stopped();
+        for (_, reply) in passed {
+            reply.send(Err(WriteFailure::unknown(failure.clone())));
+        }
+        return;
+    }
+    for (seqno, reply) in passed {
+        reply.send(Ok(seqno));
+    }
+}
+
+/// Keeps a spare segment ready and recycles or removes segments that nothing needs.
+/// `obsolete` are segments of the log before the last open.
+pub async fn keep_loop(shared: Arc<Shared>, wal: Arc<WalWriter>, mut obsolete: Vec<SealedSegment>) {
+    let mut backoff = BACKOFF_MIN;
+    while !shared.is_stopped() {
+        // A failed seat has failed the engine; the next round ends the loop.
+        let Ok((spares, parked_bytes)) = wal.with_log(|state| state.spare_wanted()) else { return };
+        collect(&shared, &wal, &mut obsolete);
+        if spares > 0 && parked_bytes.is_none() {
+            shared.log_keeping_due.wait().await;
+            continue;
+        }
+        match prepare(&shared, &wal, &mut obsolete, parked_bytes) {
+            Ok(()) => backoff = BACKOFF_MIN,
+            Err(failure) => {
+                tracing::warn!(%failure, "no log segment can be prepared");
+                Counters::add(&shared.counters.job_retries, 1);
+                shared.health.degrade(failure.clone());
+                let mut after = After::default();
+                let refused = wal.with_log(|state| state.refuse_room(&failure, &mut after));
+                after.run(&shared);
+                let until = shared.runtime.now() + backoff;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+                if refused.is_err() || !shared.pause(until).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Makes one spare segment and gives it to the log.
+fn prepare(
+    shared: &Shared,
+    wal: &WalWriter,
+    obsolete: &mut Vec<SealedSegment>,
+    payload_bytes: Option<usize>,
+) -> Result<(), Failure> {
+    let config = &shared.config;
+    let needed = payload_bytes.map_or(0, segment_bytes_needed);
+    let bytes = config.log_segment_bytes.max(needed);
+    let number = shared.file_numbers.take();
+    let spare = match obsolete.iter().position(|old| old.bytes == bytes) {
+        Some(index) => {
+            let old = obsolete.swap_remove(index);
+            recycle(&shared.vfs, &config.dir, &old, number, config.log_mapped)?
+        }
+        None => prepare_spare(&shared.vfs, &config.dir, number, bytes, config.log_mapped)?,
+    };
+    let mut after = After::default();
+    wal.with_log(|state| state.add_spare(spare, &shared.commits, &wal.durable, &mut after))?;
+    shared.health.recover();
+    after.run(shared);
+    Ok(())
+}
+
+/// Takes segments below the durable floor out of the log: some are kept for recycling, the rest is
+/// removed (INVARIANT(watermark-at-seal): the floor is the version manager's).
+fn collect(shared: &Shared, wal: &WalWriter, obsolete: &mut Vec<SealedSegment>) {
+    let floor = FileNumber(shared.log_floor.load(Ordering::Acquire));
+    obsolete.extend(wal.take_retired_below(floor));
+    // A failed seat has failed the engine; nobody asks for segments any more.
+    let segments = wal.with_log(|state| {
+        state.forget_segments_below(floor);
+        state.segment_count()
+    });
+    shared.counters.log_segments.store(segments.unwrap_or(0) as u64, Ordering::Relaxed);
+    // Oversized ones, and the small first one, are of no further use.
+    let usual = shared.config.log_segment_bytes;
+    let (keep, mut remove_now): (Vec<_>, Vec<_>) =
+        std::mem::take(obsolete).into_iter().partition(|old| old.bytes == usual);
+    *obsolete = keep;
+    let surplus = obsolete.len().saturating_sub(RECYCLED_MAX);
+    remove_now.extend(obsolete.drain(..surplus));
+    for old in remove_now {
+        if let Err(error) = remove(&shared.vfs, &old) {
+            // The next open removes it.
+            tracing::warn!(%error, "an old log segment was left behind");
+        }
+    }
+}

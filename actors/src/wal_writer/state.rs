@@ -1,0 +1,315 @@
+//! The log's only writer: stamps, appends, hands on. Memory only; the disk is `run.rs`'s.
+
+use super::durable::Durable;
+use super::message::{Commit, Committed, Level, Target};
+use crate::failure::{Failure, WriteFailure};
+use crate::kernel::commit::CommitQueue;
+use crate::kernel::reply::Reply;
+use crate::range_owner::RangeOwner;
+use crate::range_owner::message::Apply;
+use crate::shared::{Counters, Shared};
+use sluicedb_storage::codec;
+use sluicedb_storage::filename::FileNumber;
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::wal::{AppendPath, LogWriter, Spare};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What is done after the seat is released: wakers and other seats are never touched under it.
+#[derive(Debug, Default)]
+pub struct After {
+    deliver: Vec<Arc<RangeOwner>>,
+    answers: Vec<(Reply<Committed>, Committed)>,
+    log_due: bool,
+    keeper_due: bool,
+    log_bytes: u64,
+}
+
+impl After {
+    /// Does it: first the entries are applied, then callers are told.
+    pub fn run(self, shared: &Shared) {
+        if self.log_due {
+            shared.log_due.set();
+        }
+        Counters::add(&shared.counters.log_bytes, self.log_bytes);
+        if self.keeper_due {
+            shared.log_keeping_due.set();
+        }
+        for owner in self.deliver {
+            owner.seat.deliver();
+        }
+        for (reply, committed) in self.answers {
+            reply.send(committed);
+        }
+    }
+
+    fn refuse(&mut self, reply: Reply<Committed>, failure: &Failure) {
+        self.answers.push((reply, Err(WriteFailure::not_applied(failure.clone()))));
+    }
+}
+
+/// What a batch got.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamped {
+    /// Sequence number of its first operation.
+    pub first: Seqno,
+    /// Sequence number of its last operation.
+    pub last: Seqno,
+    /// Is it, with everything before it, in the file already? Then it survives the process.
+    pub in_file: bool,
+    /// Bytes that it took in the log.
+    pub log_bytes: u64,
+    /// Was a segment left that the WAL thread does not know of yet?
+    pub rotated: bool,
+}
+
+/// Why a commit cannot be appended right now.
+#[derive(Debug)]
+pub enum NoRoom {
+    /// A spare segment is being prepared: wait.
+    Later,
+    /// None can be had.
+    Refused(Failure),
+}
+
+/// The state behind the WAL writer's seat.
+#[derive(Debug)]
+pub struct LogState {
+    /// The current segment and what is staged for it.
+    pub log: LogWriter,
+    /// Prepared segments, in the order of their numbers.
+    spares: VecDeque<Spare>,
+    /// INVARIANT(one-stamp): the only source of sequence numbers.
+    next_seqno: Seqno,
+    /// Commits that wait for a spare segment, in their order.
+    parked: VecDeque<Commit>,
+    /// Why there is no spare segment, while there is none and that will not change soon.
+    room_failure: Option<Failure>,
+    /// First seqno of each segment that may still be needed, oldest first.
+    segments: VecDeque<(FileNumber, Seqno)>,
+    /// A segment was left since `take_rotated`: it is to be synced and a new spare prepared.
+    rotated: bool,
+    /// Closed for good: nothing is stamped any more.
+    closed: Option<Failure>,
+}
+
+impl LogState {
+    /// A log whose next operation gets `next_seqno`.
+    pub fn new(log: LogWriter, next_seqno: Seqno) -> Self {
+        let segments = VecDeque::from([(log.number(), next_seqno)]);
+        Self {
+            log,
+            spares: VecDeque::new(),
+            next_seqno,
+            parked: VecDeque::new(),
+            room_failure: None,
+            segments,
+            rotated: false,
+            closed: None,
+        }
+    }
+
+    /// The last sequence number stamped.
+    pub fn last_seqno(&self) -> Seqno {
+        Seqno(self.next_seqno.0 - 1)
+    }
+
+    /// The sequence number that the next operation gets.
+    pub fn next_seqno(&self) -> Seqno {
+        self.next_seqno
+    }
+
+    /// Makes sure that the current segment can take `payload_bytes`, rotating if a spare is ready.
+    pub fn make_room(&mut self, payload_bytes: usize) -> Result<(), NoRoom> {
+        if let Some(failure) = &self.closed {
+            return Err(NoRoom::Refused(failure.clone()));
+        }
+        while !self.log.has_room(payload_bytes) {
+            let Some(spare) = self.spares.pop_front() else {
+                return Err(match &self.room_failure {
+                    Some(failure) => NoRoom::Refused(failure.clone()),
+                    None => NoRoom::Later,
+                });
+            };
+            self.log.rotate(spare, self.next_seqno);
+            self.segments.push_back((self.log.number(), self.next_seqno));
+            self.rotated = true;
+        }
+        Ok(())
+    }
+
+    /// May a caller's own batch go in front of the queue? Not while older ones are parked.
+    pub fn is_idle(&self) -> bool {
+        self.parked.is_empty()
+    }
+
+    /// Stamps and appends (INVARIANT(log-before-apply): nothing is handed on before this).
+    /// `make_room` has said yes.
+    #[inline]
+    pub fn append(
+        &mut self,
+        payload: &[u8],
+        payload_crc: u32,
+        operations: u32,
+        level: Level,
+    ) -> Stamped {
+        assert!(operations > 0, "empty batches never reach the log");
+        let first = self.next_seqno;
+        let last = Seqno(first.0 + u64::from(operations) - 1);
+        self.next_seqno = last.next();
+        let path = match level {
+            Level::Buffered if self.log.is_mapped() => AppendPath::Mapped,
+            Level::Buffered | Level::Synced => AppendPath::Staged,
+        };
+        let before = self.log.tail();
+        let appended = self.log.append(first, operations, payload, payload_crc, path);
+        Stamped {
+            first,
+            last,
+            in_file: appended.in_file,
+            log_bytes: self.log.tail() - before,
+            rotated: self.rotated,
+        }
+    }
+
+    /// Handles a queued commit, or parks it until there is room; false if parked.
+    pub fn commit(
+        &mut self,
+        commit: Commit,
+        commits: &CommitQueue,
+        durable: &Durable,
+        after: &mut After,
+    ) -> bool {
+        if !self.parked.is_empty() {
+            self.parked.push_back(commit);
+            return false;
+        }
+        match self.make_room(commit.payload.len()) {
+            Ok(()) => {
+                self.hand_on(commit, commits, durable, after);
+                true
+            }
+            Err(NoRoom::Later) => {
+                self.parked.push_back(commit);
+                after.keeper_due = true;
+                false
+            }
+            Err(NoRoom::Refused(failure)) => {
+                after.refuse(commit.reply, &failure);
+                true
+            }
+        }
+    }
+
+    /// Stamps, appends, and gives each touched range its share, in log order.
+    fn hand_on(
+        &mut self,
+        commit: Commit,
+        commits: &CommitQueue,
+        durable: &Durable,
+        after: &mut After,
+    ) {
+        let Commit { payload, payload_crc, operations, level, targets, global, slot, reply } =
+            commit;
+        let crc = payload_crc.unwrap_or_else(|| codec::crc(&payload));
+        let stamped = self.append(&payload, crc, operations, level);
+        after.log_bytes += stamped.log_bytes;
+        after.log_due |= stamped.rotated;
+        if level == Level::Buffered && stamped.in_file {
+            after.answers.push((reply, Ok(stamped.last)));
+        } else {
+            durable.register(level, stamped.last, reply);
+            after.log_due = true;
+        }
+        // The memtables hold the charges from here on (INVARIANT(lease-follows-bytes)).
+        global.forget_into();
+        let shared_batch = targets.len() > 1;
+        let mut whole = Some(commits.open(slot, stamped.last, targets.len() as u32));
+        let last_target = targets.len() - 1;
+        for (index, Target { owner, permit, local }) in targets.into_iter().enumerate() {
+            let ticket = if index == last_target {
+                whole.take().expect("the last target takes what is left of the ticket")
+            } else {
+                whole.as_mut().expect("taken by the last target only").share()
+            };
+            let apply = Apply {
+                payload: payload.clone(),
+                first_seqno: stamped.first,
+                operations,
+                charge_bytes: local.forget_into() as usize,
+                shared_batch,
+                ticket,
+            };
+            // A range's mailbox takes whatever has a permit; if the range has failed, the dropped
+            // ticket fails the commit queue and the caller learns from there.
+            let _ = permit.send(apply);
+            after.deliver.push(owner);
+        }
+    }
+
+    /// A spare segment is ready: takes it and handles what was parked for it.
+    pub fn add_spare(
+        &mut self,
+        spare: Spare,
+        commits: &CommitQueue,
+        durable: &Durable,
+        after: &mut After,
+    ) {
+        self.spares.push_back(spare);
+        self.room_failure = None;
+        let mut parked = std::mem::take(&mut self.parked);
+        while let Some(commit) = parked.pop_front() {
+            if !self.commit(commit, commits, durable, after) {
+                break;
+            }
+        }
+        self.parked.append(&mut parked);
+    }
+
+    /// No spare segment can be had for now: those who wait for one are told, newcomers too.
+    pub fn refuse_room(&mut self, failure: &Failure, after: &mut After) {
+        self.room_failure = Some(failure.clone());
+        for commit in std::mem::take(&mut self.parked) {
+            after.refuse(commit.reply, failure);
+        }
+    }
+
+    /// Nothing is stamped from here on.
+    pub fn close(&mut self, failure: Failure, after: &mut After) {
+        self.refuse_room(&failure, after);
+        self.closed = Some(failure);
+    }
+
+    /// Says in the log that nothing follows.
+    pub fn append_close_mark(&mut self) {
+        self.log.append_close_mark(self.next_seqno);
+    }
+
+    /// Was a segment left since the last call?
+    pub fn take_rotated(&mut self) -> bool {
+        std::mem::take(&mut self.rotated)
+    }
+
+    /// Segments that a recovery would read.
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// How large a spare segment is needed and how many there are.
+    pub fn spare_wanted(&self) -> (usize, Option<usize>) {
+        (self.spares.len(), self.parked.front().map(|commit| commit.payload.len()))
+    }
+
+    /// The segment in which `seqno` lies, or will lie.
+    pub fn segment_of(&self, seqno: Seqno) -> FileNumber {
+        let after = self.segments.partition_point(|(_, first)| *first <= seqno);
+        self.segments[after.saturating_sub(1)].0
+    }
+
+    /// Forgets segments below `floor`.
+    pub fn forget_segments_below(&mut self, floor: FileNumber) {
+        while self.segments.len() > 1 && self.segments[0].0 < floor {
+            self.segments.pop_front();
+        }
+    }
+}

@@ -1,0 +1,587 @@
+//! The write path, from an encoded batch to its acknowledgement: admit, commit, apply, wait.
+//!
+//! An uncontended write is done by its caller, on its caller's thread, without queueing and without
+//! an allocation: admission is two compare-and-swaps, the WAL writer's turn a memory copy, the range
+//! owner's turn an insertion. Under contention the write is sent instead, and whoever holds the seat
+//! runs it.
+//!
+//! INVARIANT(admission-before-log): nothing is stamped before both accounts, the commit queue and the
+//! mailboxes of the touched ranges have given room.
+
+use crate::config::ENTRY_OVERHEAD_BYTES;
+use crate::failure::{Failure, Scope, WriteFailure};
+use crate::kernel::Refused;
+use crate::kernel::commit::{CommitQueue, WaitVisible};
+use crate::kernel::credits::{Credits, Lease};
+use crate::kernel::gate::{Admission, Claim, Gate, Overloaded};
+use crate::kernel::mailbox::Mailbox;
+use crate::kernel::reply::{Answer, reply};
+use crate::range_owner::message::is_heavy;
+use crate::range_owner::{Entries, RangeOwner};
+use crate::shared::{Catalog, Counters, Shared};
+use crate::version_manager::message::VersionMessage;
+use crate::wal_writer::message::{Commit, Committed, Level, Target};
+use crate::wal_writer::{NoRoom, WalWriter};
+use bytes::Bytes;
+use futures::future::{Either, select};
+use sluicedb_storage::batch::{Operations, operation_len};
+use sluicedb_storage::codec;
+use sluicedb_storage::key::Seqno;
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// How often a caller looks again whether a busy seat is free, before it sends its write instead.
+/// A turn takes some hundred nanoseconds: waiting for one costs less than queueing behind it.
+const SEAT_SPINS_MAX: u32 = 40;
+
+/// How long to wait for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as it takes.
+    Forever,
+    /// Until then.
+    Until(Instant),
+}
+
+/// An encoded batch that is not in the log.
+#[derive(Clone, Debug)]
+pub struct Write {
+    payload: Bytes,
+    payload_crc: u32,
+    operations: u32,
+    level: Level,
+}
+
+/// How far a write has come.
+pub enum Submitted {
+    /// Acknowledged: visible, and as durable as was asked.
+    Done(Seqno),
+    /// In the log, or queued for it in its final order; poll for the acknowledgement.
+    Waiting(Pending),
+    /// Nowhere: there was no room. Nothing has happened.
+    NotAdmitted(Write, Scope),
+}
+
+/// A write on its way.
+pub struct Pending {
+    stage: Stage,
+    shared: Arc<Shared>,
+}
+
+enum Stage {
+    /// To be stamped (`Buffered`), or stamped and synced (`Synced`).
+    Answer(Answer<Committed>),
+    /// Stamped; some other commit before it is not finished.
+    Visible(Seqno, WaitVisible),
+}
+
+impl fmt::Debug for Submitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(seqno) => f.debug_tuple("Done").field(seqno).finish(),
+            Self::Waiting(_) => f.write_str("Waiting"),
+            Self::NotAdmitted(_, scope) => f.debug_tuple("NotAdmitted").field(scope).finish(),
+        }
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}
+
+impl Submitted {
+    /// Resolves to the acknowledgement of a write that was admitted.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Committed> {
+        match self {
+            Self::Done(seqno) => Poll::Ready(Ok(*seqno)),
+            Self::Waiting(pending) => pending.poll(context),
+            Self::NotAdmitted(..) => unreachable!("only admitted writes are waited for"),
+        }
+    }
+}
+
+impl Pending {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Committed> {
+        loop {
+            match &mut self.stage {
+                Stage::Answer(answer) => match Pin::new(answer).poll(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(Ok(seqno))) => {
+                        if self.shared.visible() >= seqno {
+                            return Poll::Ready(Ok(seqno));
+                        }
+                        self.stage = Stage::Visible(seqno, self.shared.commits.wait_visible(seqno));
+                    }
+                    Poll::Ready(Ok(Err(failed))) => return Poll::Ready(Err(failed)),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(self.lost())),
+                },
+                Stage::Visible(seqno, visible) => {
+                    return match Pin::new(visible).poll(context) {
+                        Poll::Pending => Poll::Pending,
+                        Poll::Ready(Ok(())) => Poll::Ready(Ok(*seqno)),
+                        Poll::Ready(Err(_)) => Poll::Ready(Err(self.lost())),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Whoever had the write is gone: the engine has stopped, and the log may have it.
+    fn lost(&self) -> WriteFailure {
+        WriteFailure::unknown(self.shared.why_stopped())
+    }
+}
+
+/// The bytes of a batch, copied only if they have to outlive the call.
+enum Payload<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Bytes),
+}
+
+impl Payload<'_> {
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Payload<'_> {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// What came of trying the seats.
+enum Seats {
+    Done(Stamp),
+    Busy,
+    Refused(Failure),
+}
+
+struct Stamp {
+    last: Seqno,
+    visible: bool,
+    durable: Option<Answer<Committed>>,
+}
+
+/// The way in. One per engine.
+#[derive(Debug)]
+pub struct WritePath {
+    shared: Arc<Shared>,
+    wal: Arc<WalWriter>,
+    versions: Mailbox<VersionMessage>,
+    gate: Gate,
+}
+
+impl WritePath {
+    /// The way into `wal`.
+    pub fn new(
+        shared: Arc<Shared>,
+        wal: Arc<WalWriter>,
+        versions: Mailbox<VersionMessage>,
+    ) -> Self {
+        let gate = Gate::new(shared.global.clone());
+        Self { shared, wal, versions, gate }
+    }
+
+    /// Commits one or few encoded operations right here if nothing is in the way.
+    ///
+    /// # Errors
+    /// When the engine has stopped, or the log has no room on a full disk. Nothing has happened then.
+    #[inline]
+    pub fn submit(
+        &self,
+        payload: &[u8],
+        operations: u32,
+        level: Level,
+    ) -> Result<Submitted, WriteFailure> {
+        self.submit_payload(Payload::Borrowed(payload), operations, level)
+    }
+
+    /// As `submit`, for bytes that need no copy to be kept.
+    ///
+    /// # Errors
+    /// As `submit`.
+    pub fn submit_owned(
+        &self,
+        payload: Bytes,
+        operations: u32,
+        level: Level,
+    ) -> Result<Submitted, WriteFailure> {
+        self.submit_payload(Payload::Owned(payload), operations, level)
+    }
+
+    fn submit_payload(
+        &self,
+        payload: Payload<'_>,
+        operations: u32,
+        level: Level,
+    ) -> Result<Submitted, WriteFailure> {
+        self.check_running()?;
+        let bytes = payload.as_ref();
+        let catalog = self.shared.catalog.load();
+        let heavy = is_heavy(bytes.len(), operations);
+        // A heavy batch is checksummed by the engine thread that handles it.
+        let crc = if heavy { 0 } else { codec::crc(bytes) };
+        if !heavy && let Some(owner) = only_owner(&catalog, bytes, operations) {
+            let charge = charge(bytes.len(), operations);
+            let admission = match self.gate.try_admit_ref(&owner.local, charge) {
+                Ok(admission) => admission,
+                Err(refused) => return self.not_admitted(payload, crc, operations, level, refused),
+            };
+            match self.try_seats(owner, bytes, crc, operations, level, charge) {
+                Seats::Done(stamp) => {
+                    // The memtable holds the charge now.
+                    admission.forget_into();
+                    return Ok(self.submitted(stamp));
+                }
+                Seats::Refused(failure) => return Err(WriteFailure::not_applied(failure)),
+                Seats::Busy => {}
+            }
+        }
+        let write = Write { payload: payload.into_bytes(), payload_crc: crc, operations, level };
+        self.try_send(&catalog, write)
+    }
+
+    #[inline]
+    fn check_running(&self) -> Result<(), WriteFailure> {
+        match self.shared.stopped_by() {
+            None => Ok(()),
+            Some(failure) => Err(WriteFailure::not_applied(failure)),
+        }
+    }
+
+    fn submitted(&self, stamp: Stamp) -> Submitted {
+        let Stamp { last, visible, durable } = stamp;
+        let stage = match durable {
+            Some(answer) => Stage::Answer(answer),
+            None if visible => return Submitted::Done(last),
+            None => Stage::Visible(last, self.shared.commits.wait_visible(last)),
+        };
+        Submitted::Waiting(Pending { stage, shared: Arc::clone(&self.shared) })
+    }
+
+    /// Both turns on this thread. The WAL writer's seat is released before the range owner's work
+    /// begins; the range owner's is taken before that, so nothing can come in between
+    /// (design: mailbox order = log order = seqno order).
+    #[inline]
+    fn try_seats(
+        &self,
+        owner: &RangeOwner,
+        payload: &[u8],
+        payload_crc: u32,
+        operations: u32,
+        level: Level,
+        charge: u64,
+    ) -> Seats {
+        let mut spins = 0;
+        loop {
+            if let Some(mut wal) = self.wal.seat.try_enter_idle() {
+                if !wal.state.is_idle() {
+                    return Seats::Busy;
+                }
+                match wal.state.make_room(payload.len()) {
+                    Ok(()) => {}
+                    Err(NoRoom::Later) => return Seats::Busy,
+                    Err(NoRoom::Refused(failure)) => return Seats::Refused(failure),
+                }
+                if let Some(range) = owner.seat.try_enter_idle() {
+                    let Ok(slot) = self.shared.commits.try_reserve_ref() else {
+                        return Seats::Busy;
+                    };
+                    let stamped = wal.state.append(payload, payload_crc, operations, level);
+                    let durable = if level == Level::Buffered && stamped.in_file {
+                        None
+                    } else {
+                        let (reply, answer) = reply();
+                        self.wal.durable.register(level, stamped.last, reply);
+                        Some(answer)
+                    };
+                    let ticket = self.shared.commits.open(slot, stamped.last, 1);
+                    // From here on others may commit; their entries queue behind ours.
+                    wal.release();
+                    let entries = Entries {
+                        first_seqno: stamped.first,
+                        charge_bytes: charge as usize,
+                        shared_batch: false,
+                    };
+                    let applied = range.run(|actor, _| actor.apply(payload, entries));
+                    let visible = match applied {
+                        Some(seal) => {
+                            let visible = ticket.finish();
+                            if seal {
+                                owner.request_seal();
+                            }
+                            visible
+                        }
+                        // The owner panicked; the dropped ticket has failed the commit queue.
+                        None => false,
+                    };
+                    if durable.is_some() || stamped.rotated {
+                        self.shared.log_due.set();
+                    }
+                    self.wal.seat.settle();
+                    let counters = &self.shared.counters;
+                    Counters::add(&counters.commits_inline, 1);
+                    Counters::add(&counters.entries_written, u64::from(operations));
+                    Counters::add(&counters.bytes_written, payload.len() as u64);
+                    Counters::add(&counters.log_bytes, stamped.log_bytes);
+                    return Seats::Done(Stamp { last: stamped.last, visible, durable });
+                }
+            }
+            spins += 1;
+            if spins > SEAT_SPINS_MAX || !self.wal.seat.is_empty() {
+                return Seats::Busy;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Sends the write to the WAL writer if there is room everywhere right now.
+    fn try_send(&self, catalog: &Catalog, write: Write) -> Result<Submitted, WriteFailure> {
+        let claims = claims(catalog, &write);
+        let admitted = self.gate.try_admit_many(
+            self.gate.global().clone(),
+            claims.iter().map(|(index, bytes)| claim(catalog, *index, *bytes)).collect(),
+        );
+        let admission = match admitted {
+            Ok(admission) => admission,
+            Err(refused) => return self.refused(write, refused),
+        };
+        let Ok(slot) = self.shared.commits.try_reserve() else {
+            return Ok(Submitted::NotAdmitted(write, Scope::Global));
+        };
+        let Ok(wal_permit) = self.wal.seat.try_reserve(write.payload.len() as u64) else {
+            return Ok(Submitted::NotAdmitted(write, Scope::Global));
+        };
+        let mut targets = Vec::with_capacity(claims.len());
+        let (locals, global) = parts(admission);
+        for ((index, _), local) in claims.iter().zip(locals) {
+            let owner = Arc::clone(&catalog.owners[*index]);
+            let Ok(permit) = owner.seat.try_reserve(write.payload.len() as u64) else {
+                return Ok(Submitted::NotAdmitted(write, Scope::Local));
+            };
+            targets.push(Target { owner, permit, local });
+        }
+        let (commit, answer) = commit(write, targets, global, slot);
+        self.wal.seat.send(wal_permit, commit);
+        Ok(self.waiting(answer))
+    }
+
+    fn waiting(&self, answer: Answer<Committed>) -> Submitted {
+        let shared = Arc::clone(&self.shared);
+        Submitted::Waiting(Pending { stage: Stage::Answer(answer), shared })
+    }
+
+    fn not_admitted(
+        &self,
+        payload: Payload<'_>,
+        payload_crc: u32,
+        operations: u32,
+        level: Level,
+        refused: Overloaded,
+    ) -> Result<Submitted, WriteFailure> {
+        let payload = payload.into_bytes();
+        self.refused(Write { payload, payload_crc, operations, level }, refused)
+    }
+
+    fn refused(&self, write: Write, refused: Overloaded) -> Result<Submitted, WriteFailure> {
+        match refused.why {
+            Refused::Full => Ok(Submitted::NotAdmitted(write, refused.scope)),
+            Refused::TooLarge | Refused::Closed => Err(self.never(&write, refused)),
+        }
+    }
+
+    /// A refusal that waiting does not change.
+    fn never(&self, write: &Write, refused: Overloaded) -> WriteFailure {
+        WriteFailure::not_applied(match refused.why {
+            Refused::TooLarge => Failure::storage(sluicedb_storage::Error::invalid(format!(
+                "the batch needs {} bytes of write buffer, more than there is",
+                charge(write.payload.len(), write.operations)
+            ))),
+            Refused::Full | Refused::Closed => self.shared.why_stopped(),
+        })
+    }
+
+    /// The error for a write that was not admitted and shall not wait.
+    pub fn overloaded(&self, scope: Scope) -> WriteFailure {
+        self.relieve();
+        if let Some(failure) = self.shared.degraded_by() {
+            return WriteFailure::not_applied(failure);
+        }
+        WriteFailure::not_applied(Failure::Overloaded { scope, waited: Duration::ZERO })
+    }
+
+    /// Waits for room, then sends.
+    ///
+    /// # Errors
+    /// `Overloaded` at the deadline; `NoSpace` while the disk is full; why the engine has stopped.
+    /// Nothing has happened then.
+    ///
+    /// # Cancellation
+    /// Dropped, nothing has happened; room that was already given goes to the next in line.
+    pub async fn admit_and_submit(
+        &self,
+        write: Write,
+        patience: Patience,
+    ) -> Result<Submitted, WriteFailure> {
+        let started = self.shared.runtime.now();
+        self.relieve();
+        let mut scope = Scope::Global;
+        let sent = {
+            let admit = pin!(self.admit_and_send(&write, &mut scope));
+            let give_up = pin!(self.give_up(patience));
+            match select(admit, give_up).await {
+                Either::Left((sent, _)) => Either::Left(sent),
+                Either::Right((why, _)) => Either::Right(why),
+            }
+        };
+        let waited = self.shared.runtime.now().saturating_duration_since(started);
+        let counters = &self.shared.counters;
+        Counters::add(&counters.wait_micros, waited.as_micros() as u64);
+        Counters::add(
+            match scope {
+                Scope::Local => &counters.waits_local,
+                Scope::Global => &counters.waits_global,
+            },
+            1,
+        );
+        match sent {
+            Either::Left(answer) => Ok(self.waiting(answer?)),
+            Either::Right(Some(failure)) => Err(WriteFailure::not_applied(failure)),
+            Either::Right(None) => {
+                Err(WriteFailure::not_applied(Failure::Overloaded { scope, waited }))
+            }
+        }
+    }
+
+    async fn admit_and_send(
+        &self,
+        write: &Write,
+        scope: &mut Scope,
+    ) -> Result<Answer<Committed>, WriteFailure> {
+        let catalog = self.shared.catalog.load_full();
+        let claims = claims(&catalog, write);
+        let mut admit = self.gate.admit_many(
+            claims.iter().map(|(index, bytes)| claim(&catalog, *index, *bytes)).collect(),
+        );
+        let admission = std::future::poll_fn(|context| {
+            let polled = Pin::new(&mut admit).poll(context);
+            *scope = admit.waiting_for();
+            polled
+        })
+        .await
+        .map_err(|refused| self.never(write, refused))?;
+        *scope = Scope::Global;
+        let bytes = write.payload.len() as u64;
+        let stopped = |_| WriteFailure::not_applied(self.shared.why_stopped());
+        let slot = self.shared.commits.reserve().await.map_err(stopped)?;
+        let wal_permit = self.wal.seat.reserve(bytes).await.map_err(stopped)?;
+        let mut targets = Vec::with_capacity(claims.len());
+        let (locals, global) = parts(admission);
+        for ((index, _), local) in claims.iter().zip(locals) {
+            let owner = Arc::clone(&catalog.owners[*index]);
+            *scope = Scope::Local;
+            let permit = owner.seat.reserve(bytes).await.map_err(stopped)?;
+            targets.push(Target { owner, permit, local });
+        }
+        let (commit, answer) = commit(write.clone(), targets, global, slot);
+        self.wal.seat.send(wal_permit, commit);
+        Ok(answer)
+    }
+
+    /// Resolves when waiting makes no sense any more: at the deadline (`None`), or when the disk is
+    /// full.
+    async fn give_up(&self, patience: Patience) -> Option<Failure> {
+        let degraded = pin!(self.shared.until_degraded());
+        match patience {
+            Patience::Forever => Some(degraded.await),
+            Patience::Until(deadline) => {
+                let sleep = self.shared.runtime.sleep_until(deadline);
+                match select(degraded, sleep).await {
+                    Either::Left((failure, _)) => Some(failure),
+                    Either::Right(((), _)) => None,
+                }
+            }
+        }
+    }
+
+    /// Asks for a flush of what occupies the room.
+    fn relieve(&self) {
+        if let Ok(permit) = self.versions.try_reserve(1) {
+            // Closed: the wait ends with `why_stopped`.
+            let _ = permit.send(VersionMessage::Relieve);
+        }
+        // Full: the manager relieves after each flush while somebody waits.
+    }
+}
+
+/// What a batch is charged for at the gate, in bytes.
+#[inline]
+pub fn charge(payload_bytes: usize, operations: u32) -> u64 {
+    payload_bytes as u64 + u64::from(operations) * ENTRY_OVERHEAD_BYTES as u64
+}
+
+/// The owner of all keys in the batch, if finding out is cheap.
+#[inline]
+fn only_owner<'a>(
+    catalog: &'a Catalog,
+    payload: &[u8],
+    operations: u32,
+) -> Option<&'a Arc<RangeOwner>> {
+    if catalog.owners.len() == 1 {
+        return Some(&catalog.owners[0]);
+    }
+    if operations != 1 {
+        return None;
+    }
+    let operation = Operations::new(payload).next().expect("a batch is encoded by WriteBatch only");
+    Some(catalog.owner(operation.key))
+}
+
+/// Each touched range's index and charge, in route order.
+fn claims(catalog: &Catalog, write: &Write) -> Vec<(usize, u64)> {
+    if catalog.owners.len() == 1 {
+        return vec![(0, charge(write.payload.len(), write.operations))];
+    }
+    let mut by_range = std::collections::BTreeMap::new();
+    for operation in Operations::new(&write.payload) {
+        let bytes = operation_len(operation.kind, operation.key, operation.value);
+        let index = catalog.superversion.version.route_index(operation.key);
+        *by_range.entry(index).or_insert(0) += charge(bytes, 1);
+    }
+    by_range.into_iter().collect()
+}
+
+fn claim(catalog: &Catalog, index: usize, bytes: u64) -> Claim<Credits> {
+    Claim { range: index as u32, account: catalog.owners[index].local.clone(), bytes }
+}
+
+fn parts(admission: Admission) -> (impl Iterator<Item = Lease>, Lease) {
+    let Admission { local, more, global } = admission;
+    (std::iter::once(local).chain(more), global)
+}
+
+fn commit(
+    write: Write,
+    targets: Vec<Target>,
+    global: Lease,
+    slot: crate::kernel::commit::Slot<CommitQueue>,
+) -> (Commit, Answer<Committed>) {
+    let Write { payload, payload_crc, operations, level } = write;
+    let (reply, answer) = reply();
+    let payload_crc = (!is_heavy(payload.len(), operations)).then_some(payload_crc);
+    (Commit { payload, payload_crc, operations, level, targets, global, slot, reply }, answer)
+}
