@@ -1,1 +1,33 @@
-//! SluiceDB: an embedded, durable, ordered key-value engine for async Rust services.
+#![doc = include_str!("../README.md")]
+
+mod db;
+mod error;
+mod health;
+mod open;
+mod options;
+mod range;
+mod reader;
+mod scan;
+mod snapshot;
+mod stats;
+mod verify;
+
+pub use db::{Db, Ticket, WriteOptions};
+pub use error::{Error, ErrorKind, Outcome, Result, Scope};
+pub use health::{Health, HealthState};
+pub use open::Builder;
+pub use options::{Compression, Durability, Options, Preset};
+pub use range::KeyRange;
+pub use scan::{Chunk, Scan};
+pub use sluicedb_storage::batch::WriteBatch;
+pub use snapshot::Snapshot;
+pub use stats::{ActorStats, LevelInfo, Stats};
+pub use verify::{Finding, VerifySummary, verify};
+
+/// Opens the database in `path`, creating it if there is none: [`Db::open`].
+///
+/// # Errors
+/// As [`Db::open`].
+pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Db> {
+    Db::open(path).await
+}

@@ -1,0 +1,506 @@
+//! The database handle.
+
+use crate::error::{Error, Result};
+use crate::health::Health;
+use crate::options::{Durability, Options};
+use crate::range::KeyRange;
+use crate::reader::Reader;
+use crate::scan::Scan;
+use crate::snapshot::Snapshot;
+use crate::stats::{LevelInfo, Stats};
+use crate::{Builder, WriteBatch};
+use bytes::Bytes;
+use sluicedb_actors::engine::Engine;
+use sluicedb_actors::wal_writer::message::{Committed, Level};
+use sluicedb_actors::write_path::{Patience, Submitted, Write};
+use sluicedb_storage::Error as StorageError;
+use sluicedb_storage::batch::{
+    OPERATION_OVERHEAD_MAX, check_entry, encode_operation, operation_len,
+};
+use sluicedb_storage::key::{Kind, Span};
+use sluicedb_storage::table::Wait;
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Entries up to this size are encoded on the stack.
+const STACK_ENTRY_BYTES: usize = 1024;
+
+/// How one write is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// What its acknowledgement means; `None` takes the database's setting.
+    pub durability: Option<Durability>,
+    /// When to give up waiting for room with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded);
+    /// `None` waits as long as it takes. Once submitted a write is never given up.
+    pub deadline: Option<Instant>,
+}
+
+impl WriteOptions {
+    /// Acknowledged at this durability.
+    pub fn durability(durability: Durability) -> Self {
+        Self { durability: Some(durability), deadline: None }
+    }
+
+    /// The same, giving up at `deadline`.
+    pub fn by(self, deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+}
+
+/// An open database. Cheap to clone; all clones are the same database.
+///
+/// No method blocks the calling thread on the disk, on another writer or on compaction; what can
+/// wait is `async`, works in any executor, and completes on its first poll when nothing has to be
+/// waited for.
+///
+/// Dropping the last handle never blocks and loses nothing that was acknowledged;
+/// [`close`](Self::close) also flushes, so that the next open is quick.
+#[derive(Clone)]
+pub struct Db {
+    engine: Arc<Engine>,
+    durability: Durability,
+    value_bytes_max: usize,
+}
+
+impl Db {
+    /// Opens the database in `path`, creating it if there is none, with default [`Options`].
+    ///
+    /// # Errors
+    /// [`Locked`](crate::ErrorKind::Locked) at once when it is open elsewhere, with the holder's
+    /// process id; `Corrupt`, `Unsupported`, `Io` as the files demand. A refused open changes
+    /// nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("my.db");
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(&path).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// assert_eq!(db.get("user:1").await?.as_deref(), Some(&b"Ada"[..]));
+    /// db.close().await?;
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).open().await
+    }
+
+    /// Opens with settings of one's own.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(path)
+    }
+
+    pub(crate) fn new(engine: Engine, options: &Options) -> Self {
+        Self {
+            engine: Arc::new(engine),
+            durability: options.durability,
+            value_bytes_max: options.effective_value_bytes_max() as usize,
+        }
+    }
+
+    /// Sets `key` to `value`. When it returns, every later read by anyone sees it, and it survives
+    /// what the database's [`Durability`] says.
+    ///
+    /// Waits while the key's range or the whole database has too much unflushed data.
+    ///
+    /// # Errors
+    /// `Invalid` for an empty or oversized key or value, before anything else happens; `NoSpace`,
+    /// `Closed`, `Io` with [`Error::outcome`].
+    ///
+    /// # Cancellation
+    /// Dropped while it waits for room, nothing is written. Dropped later, the write completes.
+    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.put_with(key, value, WriteOptions::default()).await
+    }
+
+    /// [`put`](Self::put) with [`WriteOptions`].
+    ///
+    /// # Errors
+    /// As `put`, and `Overloaded` when the deadline passes before there is room.
+    pub async fn put_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: WriteOptions,
+    ) -> Result<()> {
+        tokio::task::coop::consume_budget().await;
+        let submitted = self.submit_one(Kind::Put, key.as_ref(), value.as_ref(), options)?;
+        self.finish(submitted, options).await
+    }
+
+    /// Removes `key`; fine if it is not there.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    ///
+    /// # Cancellation
+    /// As [`put`](Self::put).
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.delete_with(key, WriteOptions::default()).await
+    }
+
+    /// [`delete`](Self::delete) with [`WriteOptions`].
+    ///
+    /// # Errors
+    /// As [`put_with`](Self::put_with).
+    pub async fn delete_with(&self, key: impl AsRef<[u8]>, options: WriteOptions) -> Result<()> {
+        tokio::task::coop::consume_budget().await;
+        let submitted = self.submit_one(Kind::Delete, key.as_ref(), &[], options)?;
+        self.finish(submitted, options).await
+    }
+
+    /// Writes a batch: all of it becomes visible, durable and recoverable together, or none.
+    /// An empty batch does nothing.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put); `Invalid` also for a batch larger than `batch_bytes_max`.
+    ///
+    /// # Cancellation
+    /// As [`put`](Self::put).
+    pub async fn write(&self, batch: WriteBatch) -> Result<()> {
+        self.write_with(batch, WriteOptions::default()).await
+    }
+
+    /// [`write`](Self::write) with [`WriteOptions`].
+    ///
+    /// # Errors
+    /// As `write`, and `Overloaded` when the deadline passes before there is room.
+    pub async fn write_with(&self, batch: WriteBatch, options: WriteOptions) -> Result<()> {
+        tokio::task::coop::consume_budget().await;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let submitted = self.submit_batch(batch, options)?;
+        self.finish(submitted, options).await
+    }
+
+    /// [`put`](Self::put) that never waits for room.
+    ///
+    /// # Errors
+    /// As `put`; `Overloaded` at once when there is no room. Nothing is written then.
+    pub async fn try_put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        tokio::task::coop::consume_budget().await;
+        let options = WriteOptions::default();
+        let submitted = self.submit_one(Kind::Put, key.as_ref(), value.as_ref(), options)?;
+        self.finish_or_refuse(submitted).await
+    }
+
+    /// [`delete`](Self::delete) that never waits for room.
+    ///
+    /// # Errors
+    /// As [`try_put`](Self::try_put).
+    pub async fn try_delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        tokio::task::coop::consume_budget().await;
+        let submitted =
+            self.submit_one(Kind::Delete, key.as_ref(), &[], WriteOptions::default())?;
+        self.finish_or_refuse(submitted).await
+    }
+
+    /// [`write`](Self::write) that never waits for room.
+    ///
+    /// # Errors
+    /// As [`try_put`](Self::try_put).
+    pub async fn try_write(&self, batch: WriteBatch) -> Result<()> {
+        tokio::task::coop::consume_budget().await;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let submitted = self.submit_batch(batch, WriteOptions::default())?;
+        self.finish_or_refuse(submitted).await
+    }
+
+    /// [`put`](Self::put) that gives up at `deadline` if there is no room by then.
+    ///
+    /// # Errors
+    /// As `put`; `Overloaded` at the deadline. Nothing is written then.
+    pub async fn put_by(
+        &self,
+        deadline: Instant,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.put_with(key, value, WriteOptions::default().by(deadline)).await
+    }
+
+    /// [`write`](Self::write) that gives up at `deadline` if there is no room by then.
+    ///
+    /// # Errors
+    /// As `write`; `Overloaded` at the deadline. Nothing is written then.
+    pub async fn write_by(&self, deadline: Instant, batch: WriteBatch) -> Result<()> {
+        self.write_with(batch, WriteOptions::default().by(deadline)).await
+    }
+
+    /// Submits a batch and returns once its place in the order of writes is fixed; the [`Ticket`]
+    /// resolves when it is acknowledged. For pipelining: submit many, then await them.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), for what is known before the batch is in the log.
+    ///
+    /// # Cancellation
+    /// Dropped while it waits for room, nothing is written. The ticket may be dropped: the write
+    /// completes.
+    pub async fn submit(&self, batch: WriteBatch) -> Result<Ticket> {
+        self.submit_with(batch, WriteOptions::default()).await
+    }
+
+    /// [`submit`](Self::submit) with [`WriteOptions`].
+    ///
+    /// # Errors
+    /// As `submit`.
+    pub async fn submit_with(&self, batch: WriteBatch, options: WriteOptions) -> Result<Ticket> {
+        tokio::task::coop::consume_budget().await;
+        if batch.is_empty() {
+            return Ok(Ticket { state: Submitted::Done(self.engine.visible()) });
+        }
+        let submitted = match self.submit_batch(batch, options)? {
+            Submitted::NotAdmitted(write, _) => {
+                self.engine.write_path().admit_and_submit(write, patience(options)).await?
+            }
+            submitted => submitted,
+        };
+        Ok(Ticket { state: submitted })
+    }
+
+    fn level(&self, options: WriteOptions) -> Level {
+        match options.durability.unwrap_or(self.durability) {
+            Durability::Buffered => Level::Buffered,
+            Durability::Synced => Level::Synced,
+        }
+    }
+
+    #[inline]
+    fn submit_one(
+        &self,
+        kind: Kind,
+        key: &[u8],
+        value: &[u8],
+        options: WriteOptions,
+    ) -> Result<Submitted> {
+        check_entry(key.len(), value.len(), self.value_bytes_max).map_err(Error::invalid)?;
+        let level = self.level(options);
+        let path = self.engine.write_path();
+        if key.len() + value.len() + OPERATION_OVERHEAD_MAX <= STACK_ENTRY_BYTES {
+            let mut scratch = [0; STACK_ENTRY_BYTES];
+            let length = encode_operation(&mut scratch, kind, key, value);
+            return Ok(path.submit(&scratch[..length], 1, level)?);
+        }
+        let mut encoded = vec![0; operation_len(kind, key, value)];
+        encode_operation(&mut encoded, kind, key, value);
+        Ok(path.submit_owned(Bytes::from(encoded), 1, level)?)
+    }
+
+    fn submit_batch(&self, batch: WriteBatch, options: WriteOptions) -> Result<Submitted> {
+        batch.check(self.value_bytes_max).map_err(Error::invalid)?;
+        let limit = self.engine.batch_bytes_max();
+        if batch.encoded_len() > limit {
+            return Err(Error::invalid(format!(
+                "the batch has {} bytes; the limit is {limit} (option batch_bytes_max)",
+                batch.encoded_len()
+            )));
+        }
+        let operations = batch.len() as u32;
+        let level = self.level(options);
+        Ok(self.engine.write_path().submit_owned(batch.into_encoded().into(), operations, level)?)
+    }
+
+    async fn finish(&self, submitted: Submitted, options: WriteOptions) -> Result<()> {
+        let submitted = match submitted {
+            Submitted::Done(_) => return Ok(()),
+            Submitted::NotAdmitted(write, _) => self.admit(write, options).await?,
+            Submitted::Waiting(_) => submitted,
+        };
+        Ticket { state: submitted }.await.map(|_| ())
+    }
+
+    async fn admit(&self, write: Write, options: WriteOptions) -> Result<Submitted> {
+        Ok(self.engine.write_path().admit_and_submit(write, patience(options)).await?)
+    }
+
+    async fn finish_or_refuse(&self, submitted: Submitted) -> Result<()> {
+        match submitted {
+            Submitted::NotAdmitted(_, scope) => {
+                Err(self.engine.write_path().overloaded(scope).into())
+            }
+            submitted => Ticket { state: submitted }.await.map(|_| ()),
+        }
+    }
+
+    /// The value of `key`, or `None`.
+    ///
+    /// Completes on its first poll when the value, or the proof of its absence, is in memory or in
+    /// the page cache; otherwise an engine thread reads the block. A small value is a copy; one that
+    /// is a good part of its block shares the block's memory.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Io` when a block cannot be read, naming file and offset; other keys are not
+    /// affected.
+    ///
+    /// # Cancellation
+    /// No effect.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        tokio::task::coop::consume_budget().await;
+        let key = key.as_ref();
+        match self.engine.get(key, Wait::Never) {
+            Err(StorageError::WouldBlock) => self.reader().get(key).await,
+            result => Ok(result?),
+        }
+    }
+
+    /// Is `key` there? Like [`get`](Self::get) without copying the value.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        tokio::task::coop::consume_budget().await;
+        self.reader().contains_key(key.as_ref()).await
+    }
+
+    /// The values of `keys`, in their order and all at one instant.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); one failure fails all.
+    pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
+        tokio::task::coop::consume_budget().await;
+        self.reader().multi_get(keys).await
+    }
+
+    /// The entries in `range`, in key order, at this instant: a [`Stream`](futures::Stream).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use futures::TryStreamExt;
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// for key in ["a", "b", "c"] {
+    ///     db.put(key, "1").await?;
+    /// }
+    /// let last: Vec<_> = db.scan("a".."c").rev().limit(1).try_collect().await?;
+    /// assert_eq!(last[0].0, "b");
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "`scan(a..b)` reads better than `scan(&(a..b))`"
+    )]
+    pub fn scan(&self, range: impl KeyRange) -> Scan {
+        Scan::new(self.reader(), range.span())
+    }
+
+    /// The entries whose keys start with `prefix`, in key order, at this instant.
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        Scan::new(self.reader(), Span::prefix(prefix.as_ref()))
+    }
+
+    /// This instant, to read from at leisure. Takes no lock and waits for nobody.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.reader())
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::new(self.engine.view(), self.engine.read_pool(), self.engine.counters())
+    }
+
+    /// Writes everything that was written before the call into tables; it then no longer needs the
+    /// log.
+    ///
+    /// # Errors
+    /// `NoSpace` or `Io`; the data stays in memory and in the log, and is tried again.
+    ///
+    /// # Cancellation
+    /// The flush goes on.
+    pub async fn flush(&self) -> Result<()> {
+        Ok(self.engine.flush().await?)
+    }
+
+    /// Makes everything that was visible before the call survive a power cut.
+    ///
+    /// # Errors
+    /// `Io` when the log cannot be synced; writes stop then.
+    ///
+    /// # Cancellation
+    /// The sync goes on.
+    pub async fn sync(&self) -> Result<()> {
+        Ok(self.engine.sync().await?)
+    }
+
+    /// Flushes, then merges all tables down to one sorted run without tombstones. Writes go on
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush), and `Corrupt` when a table cannot be read.
+    ///
+    /// # Cancellation
+    /// The compaction goes on.
+    pub async fn compact(&self) -> Result<()> {
+        Ok(self.engine.compact(Span::all()).await?)
+    }
+
+    /// Counters, sizes and the actors' mailboxes. Cheap enough to call every second.
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.engine)
+    }
+
+    /// The levels of every range: tables, bytes, limits.
+    pub fn level_info(&self) -> Vec<LevelInfo> {
+        LevelInfo::of(&self.engine)
+    }
+
+    /// The database's health, to look at or to wait on.
+    pub fn health(&self) -> Health {
+        Health::new(self.engine.shared().health.watcher())
+    }
+
+    /// The sequence number of the last write that survives a power cut. Never overstates.
+    pub fn durable_seqno(&self) -> u64 {
+        self.engine.durable_seqno().0
+    }
+
+    /// Stops writes, flushes, marks the database as cleanly closed and ends the engine's threads.
+    /// Handles, clones and snapshots stay valid values; writes through them then fail as `Closed`,
+    /// reads go on. A second call waits for the first.
+    ///
+    /// # Errors
+    /// The first failure met on the way; everything acknowledged is in the log all the same.
+    ///
+    /// # Cancellation
+    /// The shutdown goes on.
+    pub async fn close(&self) -> Result<()> {
+        Ok(self.engine.close().await?)
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db").field("dir", &self.engine.dir()).finish_non_exhaustive()
+    }
+}
+
+/// A submitted batch: resolves to its sequence number when it is acknowledged.
+///
+/// # Cancellation
+/// Dropping it changes nothing: the write completes.
+#[must_use = "the write may still fail"]
+#[derive(Debug)]
+pub struct Ticket {
+    state: Submitted,
+}
+
+impl Future for Ticket {
+    type Output = Result<u64>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<u64>> {
+        let committed: Committed = std::task::ready!(self.state.poll(context));
+        std::task::Poll::Ready(committed.map(|seqno| seqno.0).map_err(Error::from))
+    }
+}
+
+fn patience(options: WriteOptions) -> Patience {
+    options.deadline.map_or(Patience::Forever, Patience::Until)
+}

@@ -1,0 +1,230 @@
+//! One error type. Its kind says what the caller should do; its message names file and offset.
+
+use sluicedb_actors::failure::{Failure, WriteFailure};
+pub use sluicedb_actors::failure::{Outcome, Scope};
+use sluicedb_storage::Error as StorageError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a caller should do about an [`Error`].
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The request can never succeed as written. Fix the call or the options.
+    Invalid,
+    /// No room now, and the caller chose not to wait (longer). Shed load, or retry later.
+    Overloaded,
+    /// The disk is full. Reads go on; writes resume by themselves once there is space again.
+    NoSpace,
+    /// Bytes on disk contradict their checksum or each other. Run `sluice verify`; restore from a
+    /// backup.
+    Corrupt,
+    /// The operating system refused. Look at the source; permissions and limits are the usual cause.
+    Io,
+    /// Another handle, in this process or another, has the database open. Close it first.
+    Locked,
+    /// There is no database in the directory, and creating one was not asked for; or there is one,
+    /// and a new one was asked for.
+    Exists,
+    /// The files were written by a version or with a feature that this build does not have.
+    Unsupported,
+    /// The database was closed, by `close` or because an earlier failure stopped its writes (the
+    /// source says which). Open it again.
+    Closed,
+    /// The engine broke one of its own rules. Please report it; reopen to continue.
+    Internal,
+}
+
+/// Why an operation did not do what it was asked, and what became of it.
+#[derive(Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    outcome: Outcome,
+    detail: Detail,
+}
+
+#[derive(Clone)]
+enum Detail {
+    Failure(Failure),
+    Message(String),
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the write is in the database: `NotApplied` for everything that failed before it was
+    /// submitted and for all reads; `Unknown` only when the log could not be written or synced.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// Whose room was missing, for [`ErrorKind::Overloaded`].
+    pub fn scope(&self) -> Option<Scope> {
+        match &self.detail {
+            Detail::Failure(Failure::Overloaded { scope, .. }) => Some(*scope),
+            _ => None,
+        }
+    }
+
+    /// How long the caller waited for room, for [`ErrorKind::Overloaded`].
+    pub fn waited(&self) -> Option<Duration> {
+        match &self.detail {
+            Detail::Failure(Failure::Overloaded { waited, .. }) => Some(*waited),
+            _ => None,
+        }
+    }
+
+    /// The file that the failure is about, if it is about one.
+    pub fn path(&self) -> Option<&std::path::Path> {
+        match &**self.storage()? {
+            StorageError::Io { path, .. }
+            | StorageError::Corrupt { path, .. }
+            | StorageError::Unsupported { path, .. }
+            | StorageError::Missing { path }
+            | StorageError::Locked { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The offset in [`path`](Self::path), if there is one.
+    pub fn offset(&self) -> Option<u64> {
+        match &**self.storage()? {
+            StorageError::Io { offset, .. } => *offset,
+            StorageError::Corrupt { offset, .. } => Some(*offset),
+            _ => None,
+        }
+    }
+
+    fn storage(&self) -> Option<&Arc<StorageError>> {
+        match &self.detail {
+            Detail::Failure(Failure::Storage(error) | Failure::NoSpace(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn invalid(what: impl Into<String>) -> Self {
+        Self {
+            kind: ErrorKind::Invalid,
+            outcome: Outcome::NotApplied,
+            detail: Detail::Message(what.into()),
+        }
+    }
+
+    pub(crate) fn exists(what: impl Into<String>) -> Self {
+        Self {
+            kind: ErrorKind::Exists,
+            outcome: Outcome::NotApplied,
+            detail: Detail::Message(what.into()),
+        }
+    }
+}
+
+fn kind_of(failure: &Failure) -> ErrorKind {
+    match failure {
+        Failure::Overloaded { .. } => ErrorKind::Overloaded,
+        Failure::NoSpace(_) => ErrorKind::NoSpace,
+        Failure::Closed => ErrorKind::Closed,
+        Failure::Panicked { .. } => ErrorKind::Internal,
+        Failure::Storage(error) => match &**error {
+            StorageError::Corrupt { .. } | StorageError::Missing { .. } => ErrorKind::Corrupt,
+            StorageError::Unsupported { .. } => ErrorKind::Unsupported,
+            StorageError::Locked { .. } => ErrorKind::Locked,
+            StorageError::Invalid { .. } => ErrorKind::Invalid,
+            StorageError::WouldBlock => ErrorKind::Internal,
+            _ => ErrorKind::Io,
+        },
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let kind = kind_of(&failure);
+        Self { kind, outcome: Outcome::NotApplied, detail: Detail::Failure(failure) }
+    }
+}
+
+impl From<WriteFailure> for Error {
+    fn from(failed: WriteFailure) -> Self {
+        Self { outcome: failed.outcome, ..Self::from(failed.failure) }
+    }
+}
+
+impl From<StorageError> for Error {
+    fn from(error: StorageError) -> Self {
+        Self::from(Failure::storage(error))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.detail {
+            Detail::Failure(failure) => failure.fmt(f)?,
+            Detail::Message(message) => f.write_str(message)?,
+        }
+        match self.outcome {
+            Outcome::NotApplied => Ok(()),
+            Outcome::Applied => f.write_str(" (the write is visible, but not yet durable)"),
+            Outcome::Unknown => f.write_str(" (reopen to learn whether the write survived)"),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Error {{ kind: {:?}, outcome: {:?}, message: \"{self}\" }}",
+            self.kind, self.outcome
+        )
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.storage().map(|error| &**error as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_message_names_file_and_offset() {
+        let error = Error::from(StorageError::corrupt(
+            Path::new("db/000012.sst"),
+            40_960,
+            "block checksum differs",
+        ));
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_eq!(error.to_string(), "db/000012.sst: block checksum differs at offset 40960");
+        assert_eq!(error.offset(), Some(40_960));
+        assert_eq!(error.outcome(), Outcome::NotApplied);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_other_io() {
+        let full = StorageError::io(
+            "write",
+            Path::new("000001.wal"),
+            std::io::Error::from_raw_os_error(28),
+        );
+        assert_eq!(Error::from(full).kind(), ErrorKind::NoSpace);
+    }
+
+    #[test]
+    fn overload_tells_whose_room_and_how_long() {
+        let waited = Duration::from_millis(5);
+        let error = Error::from(Failure::Overloaded { scope: Scope::Local, waited });
+        assert_eq!(error.kind(), ErrorKind::Overloaded);
+        assert_eq!((error.scope(), error.waited()), (Some(Scope::Local), Some(waited)));
+    }
+}

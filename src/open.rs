@@ -1,0 +1,108 @@
+//! Opening a database: settings, components, then the engine.
+
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::options::{Durability, Options};
+use sluicedb_actors::engine::Engine;
+use sluicedb_actors::runtime::{Runtime, ThreadRuntime};
+use sluicedb_storage::vfs::{Vfs, disk::DiskVfs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How to open a database: settings ([`Options`]) and components (disk, threads and time).
+#[derive(Clone, Debug)]
+#[must_use = "nothing is opened before `open`"]
+pub struct Builder {
+    path: PathBuf,
+    options: Options,
+    create_if_missing: bool,
+    error_if_exists: bool,
+    vfs: Option<Arc<dyn Vfs>>,
+    runtime: Option<Arc<dyn Runtime>>,
+}
+
+impl Builder {
+    pub(crate) fn new(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().to_owned(),
+            options: Options::default(),
+            create_if_missing: true,
+            error_if_exists: false,
+            vfs: None,
+            runtime: None,
+        }
+    }
+
+    /// All settings at once.
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Memory for write buffers and block cache together, in bytes.
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.options.memory_budget_bytes = bytes;
+        self
+    }
+
+    /// What an acknowledged write survives unless it says otherwise.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.options.durability = durability;
+        self
+    }
+
+    /// Create the database if there is none (default true).
+    pub fn create_if_missing(mut self, yes: bool) -> Self {
+        self.create_if_missing = yes;
+        self
+    }
+
+    /// Refuse to open a database that exists (default false).
+    pub fn error_if_exists(mut self, yes: bool) -> Self {
+        self.error_if_exists = yes;
+        self
+    }
+
+    /// A disk of one's own, for tests: see `sluicedb_storage::vfs`.
+    #[doc(hidden)]
+    pub fn vfs(mut self, vfs: Arc<dyn Vfs>) -> Self {
+        self.vfs = Some(vfs);
+        self
+    }
+
+    /// Threads and time of one's own, for simulators.
+    #[doc(hidden)]
+    pub fn runtime(mut self, runtime: Arc<dyn Runtime>) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Opens it. Recovery, where one is needed, runs on an engine thread.
+    ///
+    /// # Errors
+    /// `Invalid` for settings out of range; [`Exists`](crate::ErrorKind::Exists) against
+    /// `create_if_missing` and `error_if_exists`; `Locked`, `Corrupt`, `Unsupported`, `Io`. A
+    /// refused open changes nothing.
+    ///
+    /// # Cancellation
+    /// The open goes on and the database is closed again at once.
+    pub async fn open(self) -> Result<Db> {
+        self.options.validate()?;
+        let config =
+            self.options.engine_config(&self.path, self.create_if_missing, self.error_if_exists);
+        let vfs = self.vfs.unwrap_or_else(|| Arc::new(DiskVfs::new()));
+        let runtime = self.runtime.unwrap_or_else(|| ThreadRuntime::new());
+        let engine = Engine::open(config, vfs, runtime).await.map_err(|failed| match failed {
+            sluicedb_actors::engine::OpenFailure::NoDatabase(path) => Error::exists(format!(
+                "{}: there is no database here, and create_if_missing is off",
+                path.display()
+            )),
+            sluicedb_actors::engine::OpenFailure::Exists(path) => Error::exists(format!(
+                "{}: there is a database here already, and error_if_exists is on",
+                path.display()
+            )),
+            sluicedb_actors::engine::OpenFailure::Failed(failure) => failure.into(),
+        })?;
+        Ok(Db::new(engine, &self.options))
+    }
+}

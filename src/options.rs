@@ -1,0 +1,323 @@
+//! Settings: plain data with units in the names, validated once, when a database is opened.
+
+use crate::error::{Error, Result};
+use sluicedb_actors::config::{ENTRY_OVERHEAD_BYTES, EngineConfig};
+use sluicedb_storage::compact::CompactionOptions;
+use sluicedb_storage::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP, VALUE_BYTES_MAX};
+use sluicedb_storage::table::{Compression as TableCompression, TableOptions};
+use std::path::Path;
+
+/// What an acknowledged write survives.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// The death of the process (kill -9, out of memory), but not a power cut.
+    Buffered,
+    /// A power cut as well: the log was synced. Concurrent writers share one sync.
+    #[default]
+    Synced,
+}
+
+/// How blocks are compressed.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4: fast, pure Rust.
+    Lz4,
+    /// Zstandard at this level (1..=22): denser, slower. Needs the cargo feature `zstd`.
+    #[cfg(feature = "zstd")]
+    Zstd(i32),
+}
+
+/// A choice between write and space amplification.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Preset {
+    /// Fewer, larger merges: more L0 tables, larger base level.
+    WriteHeavy,
+    /// The defaults.
+    #[default]
+    Balanced,
+    /// More, earlier merges: fewer tables to look into.
+    ReadHeavy,
+}
+
+/// Everything that can be set. [`Options::default`] suits most services; `memory_budget_bytes` is
+/// the one number worth choosing.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Memory for write buffers and block cache together, in bytes; each gets half unless set by
+    /// itself. Filters and indexes of open tables (about 2 bytes per stored key) come on top.
+    /// Default 512 MiB, at least 4 MiB.
+    pub memory_budget_bytes: u64,
+    /// Memory for writes that are not yet in tables, in bytes. Writers wait when it is full.
+    /// Default: half of the budget. At least 1 MiB.
+    pub write_buffer_bytes: Option<u64>,
+    /// Memory for cached blocks, in bytes. Default: half of the budget. 0 switches the cache off.
+    pub cache_bytes: Option<u64>,
+    /// Size at which a memtable is sealed and flushed, in bytes. Default: a quarter of the write
+    /// buffer, at most 64 MiB. At most half of the write buffer.
+    pub memtable_bytes: Option<u64>,
+    /// Durability of writes that do not say it themselves. Default `Synced`.
+    pub durability: Durability,
+    /// Longest value, in bytes. Default 64 MiB, or a quarter of the write buffer if that is less;
+    /// at most 1 GiB and at most a quarter of the write buffer.
+    pub value_bytes_max: Option<u64>,
+    /// Largest encoded batch, in bytes. Default: half of the write buffer; at most that.
+    pub batch_bytes_max: Option<u64>,
+    /// Size of a log segment, in bytes. One or two are kept ready. Default 64 MiB, at least 64 KiB.
+    pub log_segment_bytes: u64,
+    /// Write buffered records through a memory map where the file system allows it (a store
+    /// instead of a system call per write). Default true.
+    pub log_mapped: bool,
+    /// Commits between submission and visibility, at most; a power of two, 16..=65536. Default 4096.
+    pub commits_in_flight_max: usize,
+    /// Target size of a table block before compression, in bytes. Default 4096, 256..=4 MiB.
+    pub block_bytes: usize,
+    /// Keys between full keys in a block. Default 16, 1..=1024.
+    pub restart_interval: usize,
+    /// Size of the Bloom filter, in bits per key. Default 10 (about 1 % false positives); 0 = none.
+    pub filter_bits_per_key: usize,
+    /// Compression of tables below L0. Default LZ4.
+    pub compression: Compression,
+    /// Compression of L0 tables, which live shortly. Default none.
+    pub l0_compression: Compression,
+    /// L0 tables that start a compaction. Default 4.
+    pub l0_trigger_tables: usize,
+    /// L0 tables at which flushing waits for compaction. Default 20.
+    pub l0_tables_max: usize,
+    /// Level N may hold `level_base_bytes x level_ratio^N`. Default 32 MiB: L1 holds 320 MiB.
+    pub level_base_bytes: u64,
+    /// How much larger each level is than the one above. Default 10, at least 2.
+    pub level_ratio: u64,
+    /// Size at which a table below L0 is cut, in bytes. Default 64 MiB.
+    pub table_bytes_max: u64,
+    /// Threads for reads that miss every cache, 1..=64. Default 4.
+    pub read_threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::preset(Preset::Balanced)
+    }
+}
+
+const MIB: u64 = 1 << 20;
+
+impl Options {
+    /// The defaults, shifted towards one kind of work.
+    pub fn preset(preset: Preset) -> Self {
+        let balanced = Self {
+            memory_budget_bytes: 512 * MIB,
+            write_buffer_bytes: None,
+            cache_bytes: None,
+            memtable_bytes: None,
+            durability: Durability::Synced,
+            value_bytes_max: None,
+            batch_bytes_max: None,
+            log_segment_bytes: 64 * MIB,
+            log_mapped: true,
+            commits_in_flight_max: 4096,
+            block_bytes: 4096,
+            restart_interval: 16,
+            filter_bits_per_key: 10,
+            compression: Compression::Lz4,
+            l0_compression: Compression::None,
+            l0_trigger_tables: 4,
+            l0_tables_max: 20,
+            level_base_bytes: 32 * MIB,
+            level_ratio: 10,
+            table_bytes_max: 64 * MIB,
+            read_threads: 4,
+        };
+        match preset {
+            Preset::Balanced => balanced,
+            Preset::WriteHeavy => Self {
+                l0_trigger_tables: 8,
+                l0_tables_max: 36,
+                level_base_bytes: 128 * MIB,
+                level_ratio: 4,
+                ..balanced
+            },
+            Preset::ReadHeavy => Self { l0_trigger_tables: 3, ..balanced },
+        }
+    }
+
+    /// Memory for unflushed writes, as derived from the budget.
+    pub fn effective_write_buffer_bytes(&self) -> u64 {
+        self.write_buffer_bytes.unwrap_or(self.memory_budget_bytes / 2)
+    }
+
+    /// Memory for cached blocks, as derived from the budget.
+    pub fn effective_cache_bytes(&self) -> u64 {
+        self.cache_bytes.unwrap_or(self.memory_budget_bytes / 2)
+    }
+
+    /// Memtable size, as derived from the write buffer.
+    pub fn effective_memtable_bytes(&self) -> u64 {
+        self.memtable_bytes.unwrap_or((self.effective_write_buffer_bytes() / 4).min(64 * MIB))
+    }
+
+    /// Longest value, as derived from the write buffer.
+    pub fn effective_value_bytes_max(&self) -> u64 {
+        let quarter = self.effective_write_buffer_bytes() / 4;
+        self.value_bytes_max.unwrap_or((VALUE_BYTES_MAX as u64).min(quarter))
+    }
+
+    /// Largest batch, as derived from the write buffer.
+    pub fn effective_batch_bytes_max(&self) -> u64 {
+        self.batch_bytes_max.unwrap_or(self.effective_write_buffer_bytes() / 2)
+    }
+
+    /// Checks every field against its documented range and the fields against each other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), naming the field, its value and the range.
+    pub fn validate(&self) -> Result<()> {
+        let write_buffer = self.effective_write_buffer_bytes();
+        check("memory_budget_bytes", self.memory_budget_bytes, 4 * MIB, u64::MAX / 4)?;
+        check("write_buffer_bytes", write_buffer, MIB, u64::MAX / 4)?;
+        check("memtable_bytes", self.effective_memtable_bytes(), 4096, write_buffer / 2)?;
+        let value_cap = (VALUE_BYTES_CAP as u64).min(write_buffer / 4);
+        check("value_bytes_max", self.effective_value_bytes_max(), 1, value_cap)?;
+        let batch_floor = (KEY_BYTES_MAX + ENTRY_OVERHEAD_BYTES) as u64;
+        check("batch_bytes_max", self.effective_batch_bytes_max(), batch_floor, write_buffer / 2)?;
+        check("log_segment_bytes", self.log_segment_bytes, 64 << 10, 4 << 30)?;
+        check("commits_in_flight_max", self.commits_in_flight_max as u64, 16, 65_536)?;
+        if !self.commits_in_flight_max.is_power_of_two() {
+            return Err(Error::invalid(format!(
+                "commits_in_flight_max is {}; it must be a power of two",
+                self.commits_in_flight_max
+            )));
+        }
+        check("block_bytes", self.block_bytes as u64, 256, 4 * MIB)?;
+        check("restart_interval", self.restart_interval as u64, 1, 1024)?;
+        check("filter_bits_per_key", self.filter_bits_per_key as u64, 0, 64)?;
+        check("l0_trigger_tables", self.l0_trigger_tables as u64, 1, 1000)?;
+        let l0_max = self.l0_tables_max as u64;
+        check("l0_tables_max", l0_max, self.l0_trigger_tables as u64 + 1, 10_000)?;
+        check("level_base_bytes", self.level_base_bytes, 4096, u64::MAX / 4)?;
+        check("level_ratio", self.level_ratio, 2, 1000)?;
+        check("table_bytes_max", self.table_bytes_max, 4096, u64::MAX)?;
+        check("read_threads", self.read_threads as u64, 1, 64)?;
+        #[cfg(feature = "zstd")]
+        for compression in [self.compression, self.l0_compression] {
+            if let Compression::Zstd(level) = compression
+                && !(1..=22).contains(&level)
+            {
+                return Err(Error::invalid(format!("zstd level is {level}; it must be 1..=22")));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn engine_config(
+        &self,
+        dir: &Path,
+        create_if_missing: bool,
+        error_if_exists: bool,
+    ) -> EngineConfig {
+        let write_buffer = self.effective_write_buffer_bytes() as usize;
+        EngineConfig {
+            dir: dir.to_owned(),
+            create_if_missing,
+            error_if_exists,
+            write_buffer_bytes: write_buffer,
+            range_buffer_bytes: write_buffer,
+            memtable_bytes: self.effective_memtable_bytes() as usize,
+            cache_bytes: self.effective_cache_bytes(),
+            log_segment_bytes: self.log_segment_bytes,
+            log_mapped: self.log_mapped,
+            commits_in_flight_max: self.commits_in_flight_max,
+            value_bytes_max: self.effective_value_bytes_max() as usize,
+            batch_bytes_max: self.effective_batch_bytes_max() as usize,
+            l0_tables_max: self.l0_tables_max,
+            l0_table: TableOptions {
+                block_bytes: self.block_bytes,
+                restart_interval: self.restart_interval,
+                filter_bits_per_key: self.filter_bits_per_key,
+                compression: table_compression(self.l0_compression),
+            },
+            level_compression: table_compression(self.compression),
+            compaction: CompactionOptions {
+                l0_trigger: self.l0_trigger_tables,
+                level_base_bytes: self.level_base_bytes,
+                level_ratio: self.level_ratio,
+                table_bytes_max: self.table_bytes_max,
+                ..CompactionOptions::default()
+            },
+            read_threads: self.read_threads,
+            fresh_id: fresh_id(),
+        }
+    }
+}
+
+fn check(name: &str, value: u64, min: u64, max: u64) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{name} is {value}; it must be {min}..={max}")))
+}
+
+fn table_compression(compression: Compression) -> TableCompression {
+    match compression {
+        Compression::None => TableCompression::None,
+        Compression::Lz4 => TableCompression::Lz4,
+        #[cfg(feature = "zstd")]
+        Compression::Zstd(level) => TableCompression::Zstd(level),
+    }
+}
+
+/// 128 bits that no other database has: the standard library seeds its hashers from the system.
+fn fresh_id() -> [u8; 16] {
+    use std::hash::{BuildHasher, RandomState};
+    let mut id = [0; 16];
+    for half in id.chunks_mut(8) {
+        half.copy_from_slice(&RandomState::new().hash_one(std::process::id()).to_le_bytes());
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_valid() {
+        for preset in [Preset::WriteHeavy, Preset::Balanced, Preset::ReadHeavy] {
+            Options::preset(preset).validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn one_number_derives_the_rest() {
+        let options = Options { memory_budget_bytes: 64 * MIB, ..Options::default() };
+        options.validate().unwrap();
+        assert_eq!(options.effective_write_buffer_bytes(), 32 * MIB);
+        assert_eq!(options.effective_memtable_bytes(), 8 * MIB);
+        assert_eq!(options.effective_value_bytes_max(), 8 * MIB);
+        assert_eq!(options.effective_cache_bytes(), 32 * MIB);
+    }
+
+    #[test]
+    fn a_bad_field_is_named_with_its_range() {
+        let refusal = |options: Options| options.validate().unwrap_err().to_string();
+        let message = refusal(Options { level_ratio: 1, ..Options::default() });
+        assert_eq!(message, "level_ratio is 1; it must be 2..=1000");
+        let message = refusal(Options { commits_in_flight_max: 100, ..Options::default() });
+        assert!(message.contains("power of two"), "{message}");
+        let message = refusal(Options { value_bytes_max: Some(1 << 40), ..Options::default() });
+        assert!(message.contains("value_bytes_max"), "{message}");
+    }
+
+    #[test]
+    fn identities_differ() {
+        assert_ne!(fresh_id(), fresh_id());
+    }
+}

@@ -1,0 +1,86 @@
+//! Reads over one pinned instant: inline when everything is in memory, else on a read thread.
+
+use crate::error::Result;
+use bytes::Bytes;
+use sluicedb_actors::pool::Pool;
+use sluicedb_actors::shared::Counters;
+use sluicedb_storage::Error as StorageError;
+use sluicedb_storage::table::Wait;
+use sluicedb_storage::view::View;
+use std::sync::Arc;
+
+/// A pinned view and the threads for its cold reads. Holds neither the engine nor its lock: it may
+/// outlive the database handle.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader {
+    view: View,
+    pool: Pool,
+    counters: Arc<Counters>,
+}
+
+impl Reader {
+    pub(crate) fn new(view: View, pool: Pool, counters: Arc<Counters>) -> Self {
+        Self { view, pool, counters }
+    }
+
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        match self.view.get(key, Wait::Never) {
+            Err(StorageError::WouldBlock) => {}
+            result => return Ok(result?),
+        }
+        let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
+        Ok(self.on_read_thread(move || view.get(&key, Wait::Allowed)).await??)
+    }
+
+    pub(crate) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
+        match self.view.contains_key(key, Wait::Never) {
+            Err(StorageError::WouldBlock) => {}
+            result => return Ok(result?),
+        }
+        let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
+        Ok(self.on_read_thread(move || view.contains_key(&key, Wait::Allowed)).await??)
+    }
+
+    /// All keys at this one instant: what is in memory at once, the cold ones side by side.
+    pub(crate) async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        let mut cold = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            match self.view.get(key.as_ref(), Wait::Never) {
+                Ok(value) => values.push(value),
+                Err(StorageError::WouldBlock) => {
+                    values.push(None);
+                    let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key.as_ref()));
+                    cold.push(async move {
+                        let read = self.on_read_thread(move || view.get(&key, Wait::Allowed));
+                        read.await.map(|value| (index, value))
+                    });
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if index % COOPERATE_EVERY == COOPERATE_EVERY - 1 {
+                tokio::task::coop::consume_budget().await;
+            }
+        }
+        for read in futures::future::join_all(cold).await {
+            let (index, value) = read?;
+            values[index] = value?;
+        }
+        Ok(values)
+    }
+
+    pub(crate) async fn on_read_thread<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        Counters::add(&self.counters.cold_reads, 1);
+        Ok(self.pool.run(read).await?)
+    }
+}
+
+/// Keys looked up between two chances for other tasks to run.
+const COOPERATE_EVERY: usize = 16;

@@ -1,0 +1,235 @@
+//! Scans: owned streams over one instant of the database.
+
+use crate::error::{Error, Result};
+use crate::reader::Reader;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::Stream;
+use sluicedb_storage::Error as StorageError;
+use sluicedb_storage::key::Span;
+use sluicedb_storage::table::Wait;
+pub use sluicedb_storage::view::Chunk;
+use sluicedb_storage::view::{ChunkBuilder, ScanCursor, ScanSpec};
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// A chunk ends after this many bytes or entries: the first one early, so that short scans are
+/// cheap, later ones larger.
+const CHUNK_BYTES_FIRST: usize = 4 << 10;
+const CHUNK_BYTES_MAX: usize = 32 << 10;
+const CHUNK_ENTRIES_MAX: usize = 1024;
+/// A read thread may fill more at once: nobody's executor waits for it.
+const CHUNK_BYTES_COLD: usize = 128 << 10;
+
+/// The entries of a span in key order: a [`Stream`] of `Result<(key, value)>`.
+///
+/// A scan sees exactly one instant: the one at which it was created. It is owned, `'static` and
+/// `Send`, and holds the memory and files it reads until it is dropped. Entries that are in memory
+/// or in the page cache come without leaving the calling task; a cold block is read by an engine
+/// thread, which then reads ahead.
+///
+/// Configure it with [`rev`](Self::rev), [`limit`](Self::limit) and [`keys_only`](Self::keys_only)
+/// before the first item is taken.
+///
+/// # Cancellation
+/// Dropping it, or a pending `next`, at any time is fine; the scan then continues where it was.
+#[must_use = "a scan does nothing until it is polled"]
+pub struct Scan {
+    reader: Reader,
+    spec: ScanSpec,
+    limit: Option<u64>,
+    state: State,
+    chunk_bytes: usize,
+    current: Chunk,
+    position: usize,
+}
+
+enum State {
+    Fresh,
+    Ready(Box<ScanCursor>),
+    Filling(BoxFuture<'static, Result<Filled>>),
+    Ended,
+}
+
+/// What a read thread brings back.
+struct Filled {
+    cursor: Box<ScanCursor>,
+    chunk: Chunk,
+    more: bool,
+}
+
+impl Scan {
+    pub(crate) fn new(reader: Reader, span: Span) -> Self {
+        Self {
+            reader,
+            spec: ScanSpec::new(span),
+            limit: None,
+            state: State::Fresh,
+            chunk_bytes: CHUNK_BYTES_FIRST,
+            current: Chunk::default(),
+            position: 0,
+        }
+    }
+
+    /// From the last key to the first.
+    pub fn rev(mut self) -> Self {
+        self.spec.reverse = !self.spec.reverse;
+        self
+    }
+
+    /// At most `entries` of them.
+    pub fn limit(mut self, entries: u64) -> Self {
+        self.limit = Some(self.limit.map_or(entries, |limit| limit.min(entries)));
+        self
+    }
+
+    /// Values come back empty and are not copied.
+    pub fn keys_only(mut self) -> Self {
+        self.spec.keys_only = true;
+        self
+    }
+
+    /// The next entries, as many as are cheap to get at once; `None` at the end. Entries already
+    /// handed out by the stream do not come again. The fastest way through many entries.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Io` when a block cannot be read; the scan then ends.
+    ///
+    /// # Cancellation
+    /// Nothing is lost: the next call returns the chunk.
+    pub async fn next_chunk(&mut self) -> Result<Option<Chunk>> {
+        if self.position < self.current.len() {
+            let mut rest = ChunkBuilder::new();
+            for (key, value) in self.current.iter().skip(self.position) {
+                rest.push(key, value);
+            }
+            self.position = self.current.len();
+            return Ok(Some(rest.freeze()));
+        }
+        poll_fn(|context| self.poll_chunk(context)).await
+    }
+
+    fn entries_wanted(&self) -> usize {
+        self.limit.map_or(CHUNK_ENTRIES_MAX, |limit| limit.min(CHUNK_ENTRIES_MAX as u64) as usize)
+    }
+
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Chunk>>> {
+        let coop = ready!(tokio::task::coop::poll_proceed(context));
+        let polled = self.poll_chunk_now(context);
+        if polled.is_ready() {
+            coop.made_progress();
+        }
+        polled
+    }
+
+    fn poll_chunk_now(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Chunk>>> {
+        loop {
+            match std::mem::replace(&mut self.state, State::Ended) {
+                State::Ended => return Poll::Ready(Ok(None)),
+                State::Fresh => {
+                    if self.limit != Some(0) {
+                        let cursor = self.reader.view().cursor(self.spec.clone(), Wait::Never);
+                        self.state = State::Ready(Box::new(cursor));
+                    }
+                }
+                State::Ready(mut cursor) => {
+                    let entries = self.entries_wanted();
+                    let mut builder = ChunkBuilder::new();
+                    cursor.set_wait(Wait::Never);
+                    let filled = cursor.fill(&mut builder, self.chunk_bytes, entries);
+                    let more = match filled {
+                        Ok(more) => more,
+                        Err(StorageError::WouldBlock) if builder.is_empty() => {
+                            self.state = State::Filling(self.fill_cold(cursor, entries));
+                            continue;
+                        }
+                        Err(StorageError::WouldBlock) => true,
+                        Err(error) => return Poll::Ready(Err(error.into())),
+                    };
+                    if let Some(chunk) = self.accept(cursor, builder.freeze(), more) {
+                        return Poll::Ready(Ok(Some(chunk)));
+                    }
+                    if !matches!(self.state, State::Ended) {
+                        // A long stretch of tombstones: give others a chance before going on.
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+                State::Filling(mut filling) => match filling.as_mut().poll(context) {
+                    Poll::Pending => {
+                        self.state = State::Filling(filling);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(Filled { cursor, chunk, more })) => {
+                        if let Some(chunk) = self.accept(cursor, chunk, more) {
+                            return Poll::Ready(Ok(Some(chunk)));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    fn fill_cold(
+        &self,
+        mut cursor: Box<ScanCursor>,
+        entries: usize,
+    ) -> BoxFuture<'static, Result<Filled>> {
+        let reader = self.reader.clone();
+        Box::pin(async move {
+            let filled = reader.on_read_thread(move || {
+                let mut builder = ChunkBuilder::new();
+                cursor.set_wait(Wait::Allowed);
+                let more = cursor.fill(&mut builder, CHUNK_BYTES_COLD, entries)?;
+                Ok::<_, StorageError>(Filled { cursor, chunk: builder.freeze(), more })
+            });
+            Ok(filled.await??)
+        })
+    }
+
+    /// Takes a filled chunk over; `None` if it is empty, at the end or in a stretch of tombstones.
+    fn accept(&mut self, cursor: Box<ScanCursor>, chunk: Chunk, more: bool) -> Option<Chunk> {
+        self.chunk_bytes = (self.chunk_bytes * 2).min(CHUNK_BYTES_MAX);
+        if let Some(limit) = &mut self.limit {
+            *limit -= chunk.len() as u64;
+        }
+        if more && self.limit != Some(0) {
+            self.state = State::Ready(cursor);
+        }
+        (!chunk.is_empty()).then_some(chunk)
+    }
+}
+
+impl Stream for Scan {
+    type Item = Result<(Bytes, Bytes), Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if self.position < self.current.len() {
+                let at = self.position;
+                self.position += 1;
+                return Poll::Ready(Some(Ok((self.current.key(at), self.current.value(at)))));
+            }
+            match ready!(self.poll_chunk(context)) {
+                Ok(Some(chunk)) => {
+                    self.current = chunk;
+                    self.position = 0;
+                }
+                Ok(None) => return Poll::Ready(None),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Scan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scan")
+            .field("reverse", &self.spec.reverse)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
