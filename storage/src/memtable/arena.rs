@@ -7,55 +7,20 @@
 //! It does not free single pieces: a replaced node or a superseded entry stays where a reader may
 //! still be looking at it. That is what makes readers free of any registration.
 
+use super::chunk::{Chunk, ChunkPool, LINE_BYTES};
 use super::entry::{Entry, EntryAt};
 use crate::key::{Kind, Seqno};
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
-/// A cache line: chunks and nodes start on one.
-pub(super) const LINE_BYTES: usize = 64;
 /// First chunk of entries. Small, because an engine may keep many nearly empty memtables.
 const ENTRY_CHUNK_BYTES_MIN: usize = 64 << 10;
 /// First chunk of nodes; an index is a fraction of its entries.
 const NODE_CHUNK_BYTES_MIN: usize = 16 << 10;
-/// Chunks double up to here: then an allocator call comes once in thousands of inserts, and the
-/// unused rest of the last chunk is small beside what is full.
-const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// Entries larger than this part of a chunk get a chunk of their own, so that the rest of the
 /// current one is not thrown away for them: at most a quarter of a chunk is ever lost.
 const LARGE_PART: usize = 4;
-
-/// One allocation, freed on drop.
-pub(super) struct Chunk {
-    at: NonNull<u8>,
-    layout: Layout,
-}
-
-// SAFETY: a chunk owns plain memory and no thread-bound state; who may read or write which part of
-// it is decided by the tree's publication rules, not by who owns the chunk.
-unsafe impl Send for Chunk {}
-// SAFETY: `&Chunk` gives no access to the memory.
-unsafe impl Sync for Chunk {}
-
-impl Chunk {
-    fn new(bytes: usize) -> Self {
-        assert!(bytes > 0);
-        let layout = Layout::from_size_align(bytes, LINE_BYTES)
-            .expect("an entry is at most 1 GiB and 64 KiB, far below isize::MAX");
-        // SAFETY: the layout has a size above zero.
-        let at = unsafe { alloc(layout) };
-        let Some(at) = NonNull::new(at) else { handle_alloc_error(layout) };
-        Self { at, layout }
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout, freed only here.
-        unsafe { dealloc(self.at.as_ptr(), self.layout) }
-    }
-}
 
 /// The unused rest of the current chunk of one kind.
 struct Rest {
@@ -75,6 +40,7 @@ pub(super) struct Arena {
     chunks: Vec<Chunk>,
     entries: Rest,
     nodes: Rest,
+    pool: Option<Arc<ChunkPool>>,
     allocated_bytes: usize,
     entry_bytes: usize,
     node_bytes: usize,
@@ -84,12 +50,13 @@ pub(super) struct Arena {
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// An empty arena; allocates with the first entry.
-    pub(super) fn new() -> Self {
+    /// An empty arena; takes its first memory with the first entry, from the pool where it can.
+    pub(super) fn new(pool: Option<Arc<ChunkPool>>) -> Self {
         Self {
             chunks: Vec::new(),
             entries: Rest::new(ENTRY_CHUNK_BYTES_MIN),
             nodes: Rest::new(NODE_CHUNK_BYTES_MIN),
+            pool,
             allocated_bytes: 0,
             entry_bytes: 0,
             node_bytes: 0,
@@ -113,7 +80,7 @@ impl Arena {
 
     /// Gives the chunks away; the arena is empty afterwards.
     pub(super) fn take_chunks(&mut self) -> Vec<Chunk> {
-        let taken = mem::replace(self, Self::new());
+        let taken = mem::replace(self, Self::new(None));
         taken.chunks
     }
 
@@ -173,7 +140,7 @@ impl Arena {
         let fresh = self.entries.next_chunk_bytes;
         self.entries.at = self.chunk(fresh);
         self.entries.bytes = fresh;
-        self.entries.next_chunk_bytes = (fresh * 2).min(CHUNK_BYTES_MAX);
+        self.entries.next_chunk_bytes = (fresh * 2).min(Chunk::BYTES_MAX);
         // SAFETY: a fresh chunk is at least four times as large.
         unsafe { cut(&mut self.entries, bytes) }
     }
@@ -184,12 +151,13 @@ impl Arena {
         let fresh = self.nodes.next_chunk_bytes.max(bytes.next_power_of_two());
         self.nodes.at = self.chunk(fresh);
         self.nodes.bytes = fresh;
-        self.nodes.next_chunk_bytes = (fresh * 2).min(CHUNK_BYTES_MAX);
+        self.nodes.next_chunk_bytes = (fresh * 2).min(Chunk::BYTES_MAX);
     }
 
     fn chunk(&mut self, bytes: usize) -> NonNull<u8> {
-        let chunk = Chunk::new(bytes);
-        let at = chunk.at;
+        let pooled = self.pool.as_ref().and_then(|pool| pool.take(bytes));
+        let chunk = pooled.unwrap_or_else(|| Chunk::new(bytes));
+        let at = chunk.start();
         self.allocated_bytes += bytes;
         self.chunks.push(chunk);
         at

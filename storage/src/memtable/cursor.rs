@@ -14,6 +14,7 @@
 //! It does not copy keys or values, and it pins the whole memtable.
 
 use super::Memtable;
+use super::chunk::{LINE_BYTES, prefetch};
 use super::entry::{Entry, EntryAt};
 use super::node::{ByteSet, Link, Node, Target};
 use crate::error::Result;
@@ -58,15 +59,6 @@ const AFTER: i16 = 256;
 impl Frame {
     #[inline(always)]
     fn new(node: Node<'_>, at: i16) -> Self {
-        // Entries lie in order of arrival, so the next ones are likely not in the cache; ask for
-        // all of a small node's at once.
-        for slot in node.few_slots() {
-            let link = Link::load(slot);
-            if link.is_empty() {
-                break;
-            }
-            prefetch(link.address());
-        }
         Self { node: node.link(), present: node.present(), at }
     }
 
@@ -100,6 +92,42 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// Asks for memory that the walk will need soon.
+    ///
+    /// Entries lie in order of arrival, so a step to the next key is a cache miss, and so is one
+    /// to the next node. Called when the walk enters a child: while it shows that child's entries,
+    /// those of the next child arrive, and the lines of the node after that.
+    #[inline(always)]
+    fn look_ahead<const FORWARD: bool>(&self) {
+        // SAFETY: as in `walk`.
+        let Target::Node(node) = (unsafe { self.node.target() }) else { return };
+        let Some(next) = self.beside::<FORWARD>(self.at) else { return };
+        // SAFETY: as in `walk`.
+        if let Target::Node(next) = unsafe { node.child(next).target() } {
+            for slot in next.few_slots() {
+                let link = Link::load(slot);
+                if link.is_empty() {
+                    break;
+                }
+                prefetch(link.address());
+                prefetch(link.address().wrapping_add(LINE_BYTES));
+            }
+        }
+        if let Some(later) = self.beside::<FORWARD>(i16::from(next)) {
+            let at = node.child(later).address();
+            for line in 0..3 {
+                prefetch(at.wrapping_add(line * LINE_BYTES));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn beside<const FORWARD: bool>(&self, at: i16) -> Option<u8> {
+        if FORWARD { next_set(&self.present, at + 1) } else { last_set(&self.present, at) }
+    }
+}
+
 /// The lowest member at or above `from`.
 #[inline(always)]
 fn next_set(set: &ByteSet, from: i16) -> Option<u8> {
@@ -126,19 +154,6 @@ fn last_set(set: &ByteSet, below: i16) -> Option<u8> {
         word = set[at];
     }
     Some((at * 64) as u8 + word.ilog2() as u8)
-}
-
-/// Asks for the cache line at an address; a hint.
-#[inline(always)]
-fn prefetch(at: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch never faults and changes no memory, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
 }
 
 impl MemtableCursor {
@@ -168,6 +183,9 @@ impl MemtableCursor {
                     }
                 }
                 Target::Node(node) => {
+                    if let Some(parent) = self.path.last() {
+                        parent.look_ahead::<FORWARD>();
+                    }
                     self.path.push(Frame::new(node, if FORWARD { BEFORE } else { AFTER }));
                 }
                 Target::Empty => {}

@@ -12,6 +12,7 @@
 //! It does not hide tombstones, limit its own size, or give back memory before it is dropped.
 
 mod arena;
+mod chunk;
 mod cursor;
 mod entry;
 mod node;
@@ -20,12 +21,14 @@ mod node;
 mod tests;
 mod tree;
 
+pub use chunk::ChunkPool;
 pub use cursor::MemtableCursor;
 
 use crate::key::{EntryRef, Kind, Seqno};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use arena::{Arena, Chunk};
+use arena::Arena;
+use chunk::Chunk;
 use node::Slot;
 use std::fmt;
 use std::ptr;
@@ -37,6 +40,15 @@ use std::sync::{Arc, OnceLock};
 ///
 /// `id` is the caller's name for it and means nothing here.
 pub fn memtable(id: u64) -> (Arc<Memtable>, MemtableWriter) {
+    build(id, None)
+}
+
+/// The same, with memory that goes back to `pool` in the end and comes from there where it can.
+pub fn memtable_from(id: u64, pool: &Arc<ChunkPool>) -> (Arc<Memtable>, MemtableWriter) {
+    build(id, Some(Arc::clone(pool)))
+}
+
+fn build(id: u64, pool: Option<Arc<ChunkPool>>) -> (Arc<Memtable>, MemtableWriter) {
     let table = Arc::new(Memtable {
         id,
         root: Slot::new(ptr::null_mut()),
@@ -50,10 +62,11 @@ pub fn memtable(id: u64) -> (Arc<Memtable>, MemtableWriter) {
             frozen: AtomicBool::new(false),
         },
         chunks: OnceLock::new(),
+        pool: pool.clone(),
     });
     let writer = MemtableWriter {
         table: Arc::clone(&table),
-        arena: Arena::new(),
+        arena: Arena::new(pool),
         entries: 0,
         last_seqno: Seqno::ZERO,
     };
@@ -72,6 +85,8 @@ pub struct Memtable {
     /// The memory behind the tree, left here by the writer when it goes; until then it owns it, and
     /// keeps this memtable alive.
     chunks: OnceLock<Vec<Chunk>>,
+    /// Where the chunks go in the end; without one they are freed.
+    pool: Option<Arc<ChunkPool>>,
 }
 
 /// What the writer stores with every insert; on cache lines of its own, two because processors
@@ -147,6 +162,14 @@ impl Memtable {
     /// Has the writer said that nothing more comes?
     pub fn is_frozen(&self) -> bool {
         self.progress.frozen.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Memtable {
+    fn drop(&mut self) {
+        if let (Some(pool), Some(chunks)) = (&self.pool, self.chunks.take()) {
+            pool.put(chunks);
+        }
     }
 }
 

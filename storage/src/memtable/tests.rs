@@ -404,6 +404,38 @@ fn memory_lives_as_long_as_the_last_owner() {
     assert_eq!(walked.join().unwrap(), 5_000);
 }
 
+/// Goal: memory goes round: the second memtable is made of the first one's chunks, the pool keeps
+/// no more than it may, and a cursor that outlives the writer keeps its memory out of the pool.
+#[test]
+fn a_pool_recycles_the_memory_of_dropped_memtables() {
+    let pool = ChunkPool::new(4 << 20);
+    pool.fill(2 << 20);
+    assert_eq!(pool.held_bytes(), 2 << 20);
+    for round in 0..3u8 {
+        let (table, mut writer) = memtable_from(u64::from(round), &pool);
+        for seqno in 1..=80_000u64 {
+            let key = seqno.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+            writer.insert(&key, Seqno(seqno), Kind::Put, &[round; 100]);
+        }
+        assert!(table.allocated_bytes() > 8 << 20);
+        assert_eq!(pool.held_bytes(), 0);
+        let mut cursor = table.cursor(Seqno::MAX);
+        writer.freeze();
+        drop(table);
+        assert_eq!(pool.held_bytes(), 0);
+        cursor.seek_first().unwrap();
+        let mut walked = 0;
+        while cursor.valid() {
+            assert_eq!(cursor.value(), [round; 100]);
+            walked += 1;
+            cursor.next().unwrap();
+        }
+        assert_eq!(walked, 80_000);
+        drop(cursor);
+        assert_eq!(pool.held_bytes(), 4 << 20);
+    }
+}
+
 #[test]
 #[should_panic(expected = "never decrease")]
 fn a_smaller_sequence_number_is_refused() {

@@ -1,0 +1,221 @@
+//! Models of the memtable's publication, checked by loom in every order it can find.
+//!
+//! Method: small tables are filled first, then a writer thread makes one step of each kind (a child
+//! added, a node grown, a prefix split, a version prepended) beside readers. loom knows which stores
+//! a reader may see late; it also reports an entry whose plain bytes are read without having been
+//! published (`touched` in the entry's header stands for them). Each test names the bug that was
+//! planted once to see it fail.
+//!
+//! Run: `RUSTFLAGS="--cfg loom" cargo test --release -p sluicedb-storage --test loom`
+#![cfg(loom)]
+
+use loom::thread;
+use sluicedb_storage::iter::Cursor;
+use sluicedb_storage::key::{Kind, Seqno};
+use sluicedb_storage::memtable::{Memtable, MemtableWriter, memtable};
+use std::sync::Arc;
+
+fn model(test: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    // Every known bug of this kind needs one or two switches at a bad moment; three leaves room.
+    builder.preemption_bound = Some(3);
+    builder.check(test);
+}
+
+/// A table with these keys at 1, 2, ...; every value is its key.
+fn filled(keys: &[&[u8]]) -> (Arc<Memtable>, MemtableWriter) {
+    let (table, mut writer) = memtable(0);
+    for (seqno, key) in (1..).zip(keys) {
+        writer.insert(key, Seqno(seqno), Kind::Put, key);
+    }
+    (table, writer)
+}
+
+/// The value must be the key's own; says whether it was found.
+fn found(table: &Memtable, key: &[u8]) -> bool {
+    table.get(key, Seqno::MAX).is_some_and(|entry| {
+        assert_eq!((entry.key, entry.value), (key, key));
+        true
+    })
+}
+
+/// Everything a cursor shows, forward.
+fn walk(table: &Arc<Memtable>, upto: Seqno) -> Vec<Vec<u8>> {
+    let mut cursor = table.cursor(upto);
+    cursor.seek_first().unwrap();
+    let mut keys = Vec::new();
+    while cursor.valid() {
+        keys.push(cursor.key().to_vec());
+        cursor.next().unwrap();
+    }
+    keys
+}
+
+/// Runs one insert beside `read`, then checks that all keys are there.
+fn insert_beside(
+    before: &'static [&'static [u8]],
+    new: &'static [u8],
+    read: impl Fn(&Arc<Memtable>) + Send + Sync + 'static,
+) {
+    model(move || {
+        let (table, mut writer) = filled(before);
+        let written = thread::spawn(move || {
+            writer.insert(new, Seqno(before.len() as u64 + 1), Kind::Put, new);
+            writer
+        });
+        read(&table);
+        let _writer = written.join().unwrap();
+        for key in before {
+            assert!(found(&table, key));
+        }
+        assert!(found(&table, new));
+    });
+}
+
+/// Planted: `Link::publish` with Relaxed instead of Release, and `Link::load` with Relaxed instead of
+/// Acquire.
+#[test]
+fn an_entry_is_there_whole_or_not_at_all() {
+    insert_beside(&[], b"a", |table| {
+        let first = found(table, b"a");
+        let second = found(table, b"a");
+        assert!(second || !first, "an entry was there and is gone");
+    });
+}
+
+/// Planted: `meet` that publishes the new node before it hangs the older entry into it.
+#[test]
+fn the_second_key_turns_an_entry_into_a_node() {
+    insert_beside(&[b"ab"], b"ac", |table| {
+        assert!(found(table, b"ab"));
+        found(table, b"ac");
+    });
+}
+
+/// Planted: free slots whose key byte is zero instead of the first child's. A reader that has loaded
+/// the old word of key bytes and then the new child takes it for the child under zero, and shows
+/// "k7" before "k1".
+#[test]
+fn a_child_is_added_to_a_node_with_room() {
+    insert_beside(&[b"k1", b"k2"], b"k7", |table| {
+        assert!(found(table, b"k1"));
+        let mut cursor = table.cursor(Seqno::MAX);
+        cursor.seek(b"k\0").unwrap();
+        assert_eq!(cursor.key(), b"k1");
+        cursor.next().unwrap();
+        assert_eq!(cursor.key(), b"k2");
+    });
+}
+
+/// Planted: `grow` that publishes the larger node before the children are copied into it.
+#[test]
+fn a_full_node_is_replaced_by_a_larger_one() {
+    insert_beside(&[b"k1", b"k4", b"k2", b"k3"], b"k0", |table| {
+        assert!(found(table, b"k3"));
+        assert!(found(table, b"k4"));
+        found(table, b"k0");
+    });
+}
+
+/// Planted: `split_prefix` that publishes the upper node before it hangs the lower one into it.
+#[test]
+fn a_prefix_is_split_above_a_node() {
+    insert_beside(&[b"abcd1", b"abcd2"], b"abx", |table| {
+        assert!(found(table, b"abcd1"));
+        assert!(found(table, b"abcd2"));
+        found(table, b"abx");
+    });
+}
+
+/// Planted: as above; here the new entry ends at the fork and hangs in the upper node itself.
+#[test]
+fn a_key_ends_inside_a_prefix() {
+    insert_beside(&[b"abcd1", b"abcd2"], b"ab", |table| {
+        assert!(found(table, b"abcd1"));
+        found(table, b"ab");
+        assert!(found(table, b"abcd2"));
+    });
+}
+
+/// Planted: `Link::publish` with Relaxed instead of Release.
+#[test]
+fn older_versions_stay_reachable_behind_newer_ones() {
+    model(|| {
+        let (table, mut writer) = memtable(0);
+        writer.insert(b"k", Seqno(1), Kind::Put, b"one");
+        let written = thread::spawn(move || {
+            writer.insert(b"k", Seqno(2), Kind::Put, b"two");
+            writer.insert(b"k", Seqno(3), Kind::Delete, b"");
+            writer
+        });
+        let at = |upto| table.get(b"k", upto).map(|entry| (entry.seqno.0, entry.value.to_vec()));
+        assert_eq!(at(Seqno(1)), Some((1, b"one".to_vec())));
+        let first = at(Seqno::MAX).unwrap().0;
+        let second = at(Seqno::MAX).unwrap().0;
+        assert!(first <= second, "a newer version was there and is gone");
+        assert_eq!(at(Seqno(1)), Some((1, b"one".to_vec())));
+        let _writer = written.join().unwrap();
+        assert_eq!(at(Seqno(2)), Some((2, b"two".to_vec())));
+        assert_eq!(at(Seqno::MAX), Some((3, Vec::new())));
+    });
+}
+
+/// Planted: `last_seqno` stored before the tree is changed; `last_seqno` stored with Relaxed;
+/// `Node4::add` that stores the key bytes after it has published the child.
+#[test]
+fn who_knows_the_number_finds_the_entry() {
+    model(|| {
+        let keys: [&[u8]; 3] = [b"k1", b"k2", b"k3"];
+        let (table, mut writer) = filled(&keys[..1]);
+        let written = thread::spawn(move || {
+            writer.insert(keys[1], Seqno(2), Kind::Put, keys[1]);
+            writer.insert(keys[2], Seqno(3), Kind::Put, keys[2]);
+            writer
+        });
+        let known = table.last_seqno().unwrap();
+        for key in &keys[..known.0 as usize] {
+            assert!(found(&table, key), "{key:?} is missing at {known}");
+        }
+        let _writer = written.join().unwrap();
+    });
+}
+
+/// Planted: `grow` that takes the children out of the node it replaces (instead of freezing it).
+#[test]
+fn a_cursor_is_exact_beside_the_writer() {
+    model(|| {
+        let (table, mut writer) = filled(&[b"k1", b"k4", b"k2", b"k3"]);
+        let written = thread::spawn(move || {
+            writer.insert(b"k0", Seqno(5), Kind::Put, b"grows");
+            writer.insert(b"k2", Seqno(6), Kind::Delete, b"");
+            writer
+        });
+        assert_eq!(walk(&table, Seqno(4)), [b"k1", b"k2", b"k3", b"k4"]);
+        let _writer = written.join().unwrap();
+        assert_eq!(walk(&table, Seqno(4)), [b"k1", b"k2", b"k3", b"k4"]);
+        assert_eq!(walk(&table, Seqno(5)).len(), 5);
+    });
+}
+
+/// Two readers that hand on what they know: what one saw, the other one finds.
+///
+/// Planted: `Link::publish` with Relaxed instead of Release.
+#[test]
+fn what_one_reader_saw_another_one_finds() {
+    model(|| {
+        let (table, mut writer) = filled(&[b"k1"]);
+        let written = thread::spawn(move || {
+            writer.insert(b"k2", Seqno(2), Kind::Put, b"k2");
+            writer
+        });
+        let second = Arc::clone(&table);
+        let reader = thread::spawn(move || found(&second, b"k2"));
+        let mine = found(&table, b"k2");
+        let theirs = reader.join().unwrap();
+        if mine || theirs {
+            assert!(found(&table, b"k2"));
+        }
+        assert!(found(&table, b"k1"));
+        let _writer = written.join().unwrap();
+    });
+}
