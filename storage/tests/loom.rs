@@ -8,6 +8,7 @@
 //!
 //! Run: `RUSTFLAGS="--cfg loom" cargo test --release -p sluicedb-storage --test loom`
 #![cfg(loom)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use loom::thread;
 use sluicedb_storage::iter::Cursor;

@@ -127,7 +127,7 @@ impl fmt::Debug for ChunkPool {
         f.debug_struct("ChunkPool")
             .field("held_bytes", &self.held_bytes())
             .field("bytes_max", &(self.chunks_max * Chunk::BYTES_MAX))
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

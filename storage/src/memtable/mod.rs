@@ -3,7 +3,7 @@
 //! One writer, any number of readers. A reader takes no lock, registers nowhere, writes nothing
 //! shared and never retries: it follows published pointers. Inside is an adaptive radix tree (`tree`,
 //! `node`) with one place per user key, over entries in an `arena`; an overwrite puts a new entry in
-//! front of the older versions of its key. Why this shape: `docs/adr/0005-memtable-radix-tree.md`.
+//! front of the older versions of its key. Why this shape: `docs/adr/0006-memtable-radix-tree.md`.
 //!
 //! Guarantees: every insert appears to readers in one step; an entry's bytes never change and
 //! stay where they are until the last `Arc<Memtable>` is gone; a reader that was told of a sequence

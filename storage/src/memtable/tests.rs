@@ -444,7 +444,7 @@ fn a_smaller_sequence_number_is_refused() {
     writer.insert(b"b", Seqno(1), Kind::Put, b"");
 }
 
-/// Goal: memory per entry stays what `docs/adr/0005-memtable-radix-tree.md` says.
+/// Goal: memory per entry stays what `docs/adr/0006-memtable-radix-tree.md` says.
 #[test]
 fn the_index_of_random_keys_stays_small() {
     let (table, mut writer) = memtable(0);
