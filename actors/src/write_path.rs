@@ -279,7 +279,7 @@ impl WritePath {
     #[inline]
     fn try_seats(
         &self,
-        owner: &RangeOwner,
+        owner: &Arc<RangeOwner>,
         payload: &[u8],
         payload_crc: u32,
         operations: u32,
@@ -321,8 +321,8 @@ impl WritePath {
                     let visible = match applied {
                         Some(seal) => {
                             let visible = ticket.finish();
-                            if seal {
-                                owner.request_seal();
+                            if let Some(memtable) = seal {
+                                owner.request_seal(memtable);
                             }
                             visible
                         }

@@ -23,6 +23,8 @@ use std::time::Duration;
 /// First pause after a failure, and the longest one.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// On a full disk: writers wait for it to be seen that there is room again.
+const BACKOFF_NO_SPACE_MAX: Duration = Duration::from_millis(500);
 
 /// The actor. Driven by a thread of its own: it writes tables.
 #[derive(Debug)]
@@ -82,25 +84,28 @@ impl FlushWorker {
             // fresh file number is used.
             tracing::warn!(%failure, ?backoff, "a flush failed and will be tried again");
             Counters::add(&self.shared.counters.job_retries, 1);
+            let mut longest = BACKOFF_MAX;
             if matches!(failure, Failure::NoSpace(_)) {
+                longest = BACKOFF_NO_SPACE_MAX;
                 self.shared.health.degrade(failure.clone());
             }
             if let Ok(permit) = self.versions.try_reserve(1) {
                 // Closed: nobody waits for a flush any more.
                 let _ = permit.send(VersionMessage::FlushFailed { failure });
             }
+            backoff = backoff.min(longest);
             let until = self.shared.runtime.now() + backoff;
             if !self.shared.pause(until).await {
                 return false;
             }
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            backoff *= 2;
         }
     }
 
     async fn try_flush(&self, range: RangeId, sealed: &[Arc<Memtable>]) -> Result<(), Failure> {
         let written = run::write(&self.shared, sealed)?;
         let last = sealed.iter().filter_map(|table| table.last_seqno()).max();
-        let Some(last) = last else { return Ok(()) };
+        let last = last.expect("empty memtables are never sealed");
         // Tables hold only what is visible, so that readers need no filter on them.
         if self.shared.commits.wait_visible(last).await.is_err() {
             return Err(self.shared.why_stopped());

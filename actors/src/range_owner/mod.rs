@@ -35,6 +35,7 @@ pub struct RangeOwner {
     /// How much there is in it.
     pub sizes: Arc<OverlaySizes>,
     versions: Mailbox<VersionMessage>,
+    turns: Pool,
 }
 
 /// What the seat guards.
@@ -71,10 +72,11 @@ impl RangeOwner {
                 owner: Weak::clone(owner),
             };
             let kicked = Weak::clone(owner);
+            let kicking = turns.clone();
             let hooks = Hooks {
                 kick: Box::new(move || {
                     let owner = Weak::clone(&kicked);
-                    turns.kick(move || {
+                    kicking.kick(move || {
                         if let Some(owner) = owner.upgrade() {
                             owner.seat.deliver_blocking();
                         }
@@ -92,22 +94,21 @@ impl RangeOwner {
                 seat: SeatMailbox::new(actor, capacity, hooks),
                 sizes,
                 versions,
+                turns: turns.clone(),
             }
         })
     }
 
-    /// Asks for a fresh active memtable.
-    pub fn request_seal(&self) {
-        match self.versions.try_reserve(1) {
-            Ok(permit) => {
-                // Closed: the engine is ending and nothing needs sealing any more.
-                let _ = permit.send(VersionMessage::Seal { range: self.id });
-            }
-            Err(_) => {
-                // Full: the next write that finds the memtable too large asks again.
-                self.with_state(OverlayState::seal_not_requested);
-            }
+    /// Asks for a fresh active memtable in place of `memtable`.
+    pub fn request_seal(self: &Arc<Self>, memtable: u64) {
+        if let Ok(permit) = self.versions.try_reserve(1) {
+            // Closed: the engine is ending and nothing needs sealing any more.
+            let _ = permit.send(VersionMessage::Seal { range: self.id, memtable });
+            return;
         }
+        // Full: let the next write ask again. Not on this thread, which may not wait for the seat.
+        let owner = Arc::clone(self);
+        self.turns.kick(move || owner.with_state(OverlayState::seal_not_requested));
     }
 
     /// Runs `f` on the overlay, for engine threads: waits for the seat's occupant, whose turn is
@@ -121,9 +122,9 @@ impl RangeOwner {
 }
 
 impl RangeActor {
-    /// Applies a caller's own batch; true if the memtable should be sealed.
+    /// Applies a batch; returns the memtable's id if it should be sealed now.
     #[inline]
-    pub fn apply(&mut self, payload: &[u8], apply: Entries) -> bool {
+    pub fn apply(&mut self, payload: &[u8], apply: Entries) -> Option<u64> {
         let span = apply.shared_batch.then_some(&self.span);
         self.state.apply(payload, apply.first_seqno, apply.charge_bytes, span);
         self.state.wants_seal(self.memtable_bytes)
@@ -147,12 +148,12 @@ impl Handler for RangeActor {
     fn handle(&mut self, message: Apply, turn: &mut Turn) {
         let Apply { payload, first_seqno, charge_bytes, shared_batch, ticket, .. } = message;
         let seal = self.apply(&payload, Entries { first_seqno, charge_bytes, shared_batch });
-        let owner = if seal { self.owner.upgrade() } else { None };
+        let seal = seal.and_then(|memtable| Some((self.owner.upgrade()?, memtable)));
         turn.defer(move || {
             // INVARIANT(ack-after-visible): whoever waits for this batch is woken from in here.
             ticket.finish();
-            if let Some(owner) = owner {
-                owner.request_seal();
+            if let Some((owner, memtable)) = seal {
+                owner.request_seal(memtable);
             }
         });
     }

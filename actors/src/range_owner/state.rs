@@ -87,11 +87,14 @@ impl OverlayState {
         self.sizes.batches.store(self.batches, Ordering::Relaxed);
     }
 
-    /// Should the active memtable be sealed now? True once per seal.
-    pub fn wants_seal(&mut self, memtable_bytes: usize) -> bool {
-        let wants = self.active_bytes >= memtable_bytes && !self.seal_requested;
-        self.seal_requested |= wants;
-        wants
+    /// The active memtable's id if it should be sealed now; once per memtable.
+    #[inline]
+    pub fn wants_seal(&mut self, memtable_bytes: usize) -> Option<u64> {
+        if self.active_bytes < memtable_bytes || self.seal_requested {
+            return None;
+        }
+        self.seal_requested = true;
+        Some(self.writer.memtable().id())
     }
 
     /// Takes back a request that could not be sent, so that the next write repeats it.
@@ -145,10 +148,12 @@ mod tests {
         let (_, writer) = memtable(1);
         let mut state = OverlayState::new(writer, Arc::default());
         apply_one(&mut state, "a", 1, 100);
-        assert!(!state.wants_seal(150));
+        assert_eq!(state.wants_seal(150), None);
         apply_one(&mut state, "b", 2, 100);
-        assert!(state.wants_seal(150));
-        assert!(!state.wants_seal(150), "one request at a time");
+        assert_eq!(state.wants_seal(150), Some(1));
+        assert_eq!(state.wants_seal(150), None, "one request at a time");
+        state.seal_not_requested();
+        assert_eq!(state.wants_seal(150), Some(1), "a request that was not sent is repeated");
         let (_, fresh) = memtable(2);
         assert_eq!(state.seal(fresh), 1);
         apply_one(&mut state, "c", 3, 50);

@@ -42,6 +42,8 @@ pub enum VersionMessage {
     Seal {
         /// Which range.
         range: RangeId,
+        /// The memtable that has grown too large; nothing is done if it is not active any more.
+        memtable: u64,
     },
     /// Writers wait for room: seal the largest active memtable unless a flush is already due.
     Relieve,

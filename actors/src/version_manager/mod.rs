@@ -69,7 +69,11 @@ impl VersionManager {
                     let result = self.install(edit, &tables, flushed.as_ref());
                     reply.send(result);
                 }
-                VersionMessage::Seal { range } => self.seal(range),
+                VersionMessage::Seal { range, memtable } => {
+                    if self.active_id(range) == Some(memtable) {
+                        self.seal(range);
+                    }
+                }
                 VersionMessage::Relieve => self.relieve(),
                 VersionMessage::Flush { reply } => self.flush_all(reply),
                 VersionMessage::FlushFailed { failure } => self.waiters.fail(&failure),
@@ -178,7 +182,13 @@ impl VersionManager {
         self.wal.segment_of(oldest)
     }
 
-    /// A fresh active memtable for `range`; its old one goes to the flush worker.
+    fn active_id(&self, range: RangeId) -> Option<u64> {
+        let catalog = self.shared.catalog.load_full();
+        catalog.superversion.overlay(range).map(|overlay| overlay.active.id())
+    }
+
+    /// A fresh active memtable for `range`; its old one, which is not empty, goes to the flush
+    /// worker.
     fn seal(&mut self, range: RangeId) {
         let current = self.shared.catalog.load_full();
         let Some(owner) = current.owner_by_id(range) else { return };

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Obsolete segments kept for recycling, beside the spare that is ready.
 const RECYCLED_MAX: usize = 2;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// Writes and syncs what is staged, whenever somebody waits for it. One `fdatasync` answers
 /// everybody who was appended before it began, while the next group forms behind it.

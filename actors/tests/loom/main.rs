@@ -14,6 +14,7 @@ mod health;
 mod mailbox;
 mod published;
 mod reply;
+mod rotation;
 mod seat;
 mod signal;
 
