@@ -39,13 +39,9 @@ impl Range {
     }
 }
 
-fn layers(
-    active: &Arc<AtomicU64>,
-    sealed: Option<&Arc<AtomicU64>>,
-    table: u64,
-) -> std::sync::Arc<Layers> {
+fn layers(active: &Arc<AtomicU64>, sealed: Option<&Arc<AtomicU64>>, table: u64) -> Arc<Layers> {
     let (active, sealed) = (Arc::clone(active), sealed.map(Arc::clone));
-    std::sync::Arc::new(Layers { active, sealed, table })
+    Arc::new(Layers { active, sealed, table })
 }
 
 /// Goal: an acknowledged put is found at every moment while its memtable is replaced, sealed,
