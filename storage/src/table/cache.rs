@@ -203,3 +203,96 @@ impl Hasher for Mixer {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::key::{Kind, Seqno};
+    use crate::table::block::BlockBuilder;
+    use std::sync::atomic::AtomicUsize;
+
+    fn block(bytes: usize) -> Block {
+        let mut builder = BlockBuilder::new(16);
+        builder.add(b"key", 0, Seqno(1), Kind::Put, &vec![0; bytes]);
+        let mut raw = Vec::new();
+        builder.finish(&mut raw);
+        let length = raw.len();
+        Block::parse(raw.into(), 0..length).unwrap()
+    }
+
+    #[test]
+    fn one_of_many_readers_reads() {
+        let cache = BlockCache::new(1 << 20);
+        for round in 0..50 {
+            let key = BlockKey::new(1, round);
+            let reads = AtomicUsize::new(0);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        let read = || {
+                            reads.fetch_add(1, Relaxed);
+                            // Give the others time to ask.
+                            for _ in 0..100 {
+                                std::thread::yield_now();
+                            }
+                            Ok(block(100))
+                        };
+                        cache.get_or_read(key, read).unwrap();
+                    });
+                }
+            });
+            assert_eq!(reads.into_inner(), 1);
+            assert!(cache.get(key).is_some());
+        }
+    }
+
+    #[test]
+    fn a_failed_read_is_tried_again_by_the_next() {
+        let cache = BlockCache::new(1 << 20);
+        let key = BlockKey::new(1, 1);
+        let reads = AtomicUsize::new(0);
+        let failures = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let read = || match reads.fetch_add(1, Relaxed) {
+                        0..3 => Err(Error::WouldBlock),
+                        _ => Ok(block(100)),
+                    };
+                    if cache.get_or_read(key, read).is_err() {
+                        failures.fetch_add(1, Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!((failures.into_inner(), reads.into_inner()), (3, 4));
+    }
+
+    #[test]
+    fn the_bound_holds_and_nothing_is_confused() {
+        let cache = BlockCache::new(8 << 20);
+        for table in 0..10 {
+            for i in 0..1000 {
+                cache.insert(BlockKey::new(table, i), block(4000));
+                assert!(cache.used_bytes() <= 8 << 20);
+            }
+        }
+        assert!(cache.used_bytes() > 6 << 20);
+        let mut present = 0;
+        for table in 0..10 {
+            for i in 0..1000 {
+                present += u64::from(cache.get(BlockKey::new(table, i)).is_some());
+            }
+        }
+        assert_eq!((cache.hits(), cache.misses()), (present, 10_000 - present));
+        assert!(present > 1500);
+        // Too large for any shard: not kept, not an error.
+        cache.insert(BlockKey::new(99, 0), block(9 << 20));
+        assert!(cache.used_bytes() <= 8 << 20);
+        let none = BlockCache::new(0);
+        none.insert(BlockKey::new(0, 0), block(10));
+        assert!(none.get(BlockKey::new(0, 0)).is_none());
+        assert_eq!(none.used_bytes(), 0);
+    }
+}

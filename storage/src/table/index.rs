@@ -384,4 +384,24 @@ mod tests {
         descending.add(b"a", 10);
         assert!(Index::decode(&descending.finish()).is_err());
     }
+    #[test]
+    fn no_changed_byte_makes_an_index_panic() {
+        let mut builder = IndexBuilder::new();
+        for i in 0..40_u64 {
+            builder.add(&[&b"key:"[..], &i.to_be_bytes(), &[7; 9]].concat(), 1000 + i);
+        }
+        let good = builder.finish();
+        for at in 0..good.len() {
+            for byte in [0, 1, 0x7F, 0x80, 0xFF, good[at] ^ 1] {
+                let mut bad = good.clone();
+                bad[at] = byte;
+                let Ok(index) = Index::decode(&bad) else { continue };
+                for i in 0..40_u64 {
+                    let key = [&b"key:"[..], &i.to_be_bytes(), &[7; 9]].concat();
+                    assert!(index.lower_bound(&key) <= index.len());
+                }
+                assert!(index.lower_bound(&[0xFF; 30]) <= index.len());
+            }
+        }
+    }
 }

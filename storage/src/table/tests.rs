@@ -257,6 +257,61 @@ fn a_verification_of_a_good_table_is_quiet() {
     }
 }
 
+/// Replaces block `i`, whose length must stay, by one with `entries`, under a right checksum.
+fn replace_block(vfs: &Arc<dyn Vfs>, table: &Table, i: usize, entries: &[(&[u8], u64, &[u8])]) {
+    let mut builder = super::block::BlockBuilder::new(16);
+    for (key, seqno, value) in entries {
+        builder.add(key, hash64(key), Seqno(*seqno), Kind::Put, value);
+    }
+    let mut raw = Vec::new();
+    builder.finish(&mut raw);
+    let (offset, length) = table.index().place(i);
+    let seed = super::seal::Seed::new(&ID.unique_id());
+    let mut sealed = Vec::new();
+    super::seal::seal(&mut sealed, &raw, Compression::None, seed, offset);
+    assert_eq!(sealed.len(), length, "the test's block has another length");
+    vfs.open_rw(Path::new(PATH)).unwrap().write_all_at(&sealed, offset).unwrap();
+}
+
+#[test]
+fn a_verification_sees_what_checksums_do_not() {
+    let model: Model = [&b"a"[..], b"b", b"c", b"d"]
+        .iter()
+        .enumerate()
+        .map(|(i, key)| (key.to_vec(), (Seqno(10 + i as u64), Kind::Put, vec![i as u8; 90])))
+        .collect();
+    let options = TableOptions { block_bytes: 256, ..TableOptions::default() };
+    let value: &[u8] = &[9; 90];
+    // Makes up for the byte that the second of two equal keys shares.
+    let longer: &[u8] = &[9; 91];
+    let cases: [(&str, [(&[u8], u64, &[u8]); 2]); 6] = [
+        ("keys do not ascend", [(b"b", 10, value), (b"a", 11, value)]),
+        ("keys do not ascend", [(b"a", 10, value), (b"a", 11, longer)]),
+        ("after the block's separator", [(b"a", 10, value), (b"d", 11, value)]),
+        ("first key is not the one", [(b"A", 10, value), (b"b", 11, value)]),
+        ("keys that the filter denies", [(b"a", 10, value), (b"B", 11, value)]),
+        ("max seqno", [(b"a", 10, value), (b"b", 99, value)]),
+    ];
+    for (want, entries) in cases {
+        let vfs = memory();
+        write(&vfs, &model, &options).unwrap();
+        let table = open(&vfs, &BlockCache::new(0)).unwrap();
+        assert_eq!(table.data_blocks(), 2);
+        replace_block(&vfs, &table, 0, &entries);
+        let mut told = Vec::new();
+        let report = table.verify(&mut |error| told.push(error.to_string()));
+        assert!(told.iter().any(|error| error.contains(want)), "{want}: {told:?}");
+        assert_eq!(report.errors, told.len() as u64);
+    }
+    let vfs = memory();
+    write(&vfs, &model, &options).unwrap();
+    let table = open(&vfs, &BlockCache::new(0)).unwrap();
+    replace_block(&vfs, &table, 1, &[(b"b", 12, value), (b"d", 13, value)]);
+    let mut told = Vec::new();
+    table.verify(&mut |error| told.push(error.to_string()));
+    assert!(told.iter().any(|error| error.contains("separator before")), "{told:?}");
+}
+
 /// Everything a reader could learn from the table; the first error ends it.
 fn read_everything(vfs: &Arc<dyn Vfs>, model: &Model) -> Result<()> {
     let table = open(vfs, &BlockCache::new(1 << 20))?;

@@ -24,6 +24,8 @@ mod builder;
 mod cursor;
 mod reader;
 mod tags;
+#[cfg(test)]
+mod tests;
 
 pub(super) use builder::BlockBuilder;
 pub(super) use cursor::BlockCursor;

@@ -1,0 +1,157 @@
+//! Blocks without the protection of a checksum: whatever the bytes, no panic and no false position.
+
+use super::*;
+use crate::codec::hash64;
+use crate::key::{Kind, Seqno};
+use std::sync::Arc;
+
+type Entry = (Vec<u8>, Seqno, Kind, Vec<u8>);
+
+fn entries(count: u64) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = (0..count)
+        .map(|i| {
+            let key = match i % 4 {
+                0 => format!("user:{:05}", i / 4).into_bytes(),
+                1 => format!("user:{:05}:name", i / 4).into_bytes(),
+                2 => vec![b'v'; i as usize % 200 + 1],
+                _ => hash64(&i.to_le_bytes()).to_be_bytes().to_vec(),
+            };
+            let kind = if i % 5 == 0 { Kind::Delete } else { Kind::Put };
+            let value = if kind == Kind::Put { vec![i as u8; i as usize % 90] } else { vec![] };
+            (key, Seqno(i * i), kind, value)
+        })
+        .collect();
+    entries.sort();
+    entries.dedup_by(|a, b| a.0 == b.0);
+    entries
+}
+
+fn build(entries: &[Entry], restart_interval: usize) -> Vec<u8> {
+    let mut builder = BlockBuilder::new(restart_interval);
+    for (key, seqno, kind, value) in entries {
+        builder.add(key, hash64(key), *seqno, *kind, value);
+    }
+    let mut raw = Vec::new();
+    builder.finish(&mut raw);
+    raw
+}
+
+fn parse(raw: &[u8]) -> Result<Block, Broken> {
+    Block::parse(Arc::from(raw), 0..raw.len())
+}
+
+/// Everything a reader does with a block; errors are fine.
+fn exercise(raw: &[u8], entries: &[Entry]) {
+    let Ok(block) = parse(raw) else { return };
+    for (key, ..) in entries {
+        if let Ok(Some((index, slot))) = block.find(key, hash64(key)) {
+            assert!(block.seqno(index) <= Seqno::MAX);
+            assert!(block.value(slot.value..slot.end).len() <= raw.len());
+        }
+        let _ = block.lower_bound(key);
+        let mut cursor = BlockCursor::new();
+        if cursor.enter_at(block.clone(), key) == Ok(true) {
+            walk(&mut cursor, raw.len(), BlockCursor::next);
+        }
+    }
+    let mut cursor = BlockCursor::new();
+    if cursor.enter_first(block.clone()).is_ok() {
+        walk(&mut cursor, raw.len(), BlockCursor::next);
+    }
+    if cursor.enter_last(block).is_ok() {
+        walk(&mut cursor, raw.len(), BlockCursor::prev);
+    }
+}
+
+fn walk(
+    cursor: &mut BlockCursor,
+    limit: usize,
+    step: impl Fn(&mut BlockCursor) -> Result<bool, Broken>,
+) {
+    for _ in 0..200 {
+        assert!(cursor.key().len() + cursor.value().len() <= 2 * limit);
+        assert!(cursor.seqno() <= Seqno::MAX);
+        if step(cursor) != Ok(true) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_block_returns_what_was_put_in() {
+    for count in [1, 2, 15, 16, 17, 100, 3000] {
+        for restart_interval in [1, 2, 16, 128] {
+            let entries = entries(count);
+            let block = parse(&build(&entries, restart_interval)).unwrap();
+            assert_eq!(block.count() as usize, entries.len());
+            let mut cursor = BlockCursor::new();
+            cursor.enter_first(block.clone()).unwrap();
+            for (i, (key, seqno, kind, value)) in entries.iter().enumerate() {
+                assert_eq!(cursor.key(), key);
+                assert_eq!((cursor.seqno(), cursor.kind()), (*seqno, *kind));
+                assert_eq!(cursor.value(), value);
+                let (index, slot) = block.find(key, hash64(key)).unwrap().unwrap();
+                assert_eq!((index as usize, slot.kind), (i, *kind));
+                assert_eq!(block.lower_bound(key), Ok(index));
+                let after = [&key[..], &[0]].concat();
+                assert_eq!(block.lower_bound(&after), Ok(index + 1));
+                assert!(block.find(&after, hash64(&after)).unwrap().is_none());
+                assert!(block.find(&after, hash64(key)).unwrap().is_none());
+                assert_eq!(cursor.next(), Ok(i + 1 < entries.len()));
+            }
+        }
+    }
+}
+
+#[test]
+fn no_changed_byte_makes_a_block_panic() {
+    for restart_interval in [1, 4, 16] {
+        let entries = entries(40);
+        let good = build(&entries, restart_interval);
+        exercise(&good, &entries);
+        for at in 0..good.len() {
+            for byte in [0, 1, 0x7F, 0x80, 0xFF, good[at] ^ 1, good[at].wrapping_add(1)] {
+                let mut bad = good.clone();
+                bad[at] = byte;
+                exercise(&bad, &entries);
+            }
+        }
+        for cut in 0..good.len() {
+            exercise(&good[..cut], &entries);
+            exercise(&good[cut..], &entries);
+        }
+    }
+}
+
+#[test]
+fn noise_never_makes_a_block_panic() {
+    let entries = entries(8);
+    for seed in 0..20_000_u64 {
+        let word = |i: u64| hash64(&(seed << 20 | i).to_le_bytes());
+        let length = 16 + word(0) as usize % 120;
+        let mut noise: Vec<u8> = (0..length as u64).map(|i| word(i + 1) as u8).collect();
+        // A plausible header, so that more than the header is tried.
+        noise[..4].copy_from_slice(&(1 + word(1000) as u32 % 12).to_le_bytes());
+        noise[4..8].copy_from_slice(&[(seed % 8) as u8, 2, (seed / 8 % 8) as u8, 0]);
+        noise[15] = 0;
+        noise[14] = 0;
+        exercise(&noise, &entries);
+    }
+}
+
+#[test]
+fn comparisons_of_short_keys_are_right() {
+    let base: Vec<u8> = (0..40).collect();
+    for a_len in 0..40 {
+        for b_len in 0..40 {
+            assert_eq!(equal(&base[..a_len], &base[..b_len]), a_len == b_len);
+            assert_eq!(shared_len(&base[..a_len], &base[..b_len]), a_len.min(b_len));
+        }
+        for at in 0..a_len {
+            let mut other = base[..a_len].to_vec();
+            other[at] ^= 0x80;
+            assert!(!equal(&base[..a_len], &other));
+            assert_eq!(shared_len(&base[..a_len], &other), at);
+        }
+    }
+}
