@@ -257,8 +257,11 @@ fn a_verification_of_a_good_table_is_quiet() {
     }
 }
 
+/// Key, seqno and value of a put.
+type Put<'a> = (&'a [u8], u64, &'a [u8]);
+
 /// Replaces block `i`, whose length must stay, by one with `entries`, under a right checksum.
-fn replace_block(vfs: &Arc<dyn Vfs>, table: &Table, i: usize, entries: &[(&[u8], u64, &[u8])]) {
+fn replace_block(vfs: &Arc<dyn Vfs>, table: &Table, i: usize, entries: &[Put<'_>]) {
     let mut builder = super::block::BlockBuilder::new(16);
     for (key, seqno, value) in entries {
         builder.add(key, hash64(key), Seqno(*seqno), Kind::Put, value);
@@ -284,7 +287,7 @@ fn a_verification_sees_what_checksums_do_not() {
     let value: &[u8] = &[9; 90];
     // Makes up for the byte that the second of two equal keys shares.
     let longer: &[u8] = &[9; 91];
-    let cases: [(&str, [(&[u8], u64, &[u8]); 2]); 6] = [
+    let cases: [(&str, [Put<'_>; 2]); 6] = [
         ("keys do not ascend", [(b"b", 10, value), (b"a", 11, value)]),
         ("keys do not ascend", [(b"a", 10, value), (b"a", 11, longer)]),
         ("after the block's separator", [(b"a", 10, value), (b"d", 11, value)]),
