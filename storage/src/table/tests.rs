@@ -485,6 +485,24 @@ fn values_share_their_block_only_when_they_are_a_good_part_of_it() {
 }
 
 #[test]
+fn a_value_that_is_kept_survives_the_window_it_was_read_in() {
+    let model: Model =
+        (0..200_u8).map(|i| (vec![i], (Seqno(1), Kind::Put, vec![i; 7000]))).collect();
+    let vfs = memory();
+    write(&vfs, &model, &TableOptions::default()).unwrap();
+    let table = open(&vfs, &BlockCache::new(0)).unwrap();
+    let mut cursor = table.cursor(CursorOptions { readahead_bytes: 40_000, ..Default::default() });
+    let mut kept = Vec::new();
+    cursor.seek_first().unwrap();
+    while cursor.valid() {
+        kept.push(cursor.value_bytes());
+        cursor.next().unwrap();
+    }
+    assert_eq!(kept.len(), 200);
+    assert!(kept.iter().zip(model.values()).all(|(value, (.., want))| value == want));
+}
+
+#[test]
 fn a_table_is_refused_where_the_manifest_expects_another() {
     let model = model(12, 100);
     let vfs = memory();

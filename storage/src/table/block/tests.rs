@@ -97,9 +97,35 @@ fn a_block_returns_what_was_put_in() {
                 assert_eq!(block.lower_bound(&after), Ok(index + 1));
                 assert!(block.find(&after, hash64(&after)).unwrap().is_none());
                 assert!(block.find(&after, hash64(key)).unwrap().is_none());
+                // Equal tag and equal rest, but another beginning.
+                let mut other = key.clone();
+                other[0] ^= 0x55;
+                assert!(block.find(&other, hash64(key)).unwrap().is_none());
                 assert_eq!(cursor.next(), Ok(i + 1 < entries.len()));
             }
         }
+    }
+}
+
+#[test]
+fn an_entry_that_shares_what_is_not_there_is_noticed() {
+    let put = |key: &[u8]| (key.to_vec(), Seqno(0), Kind::Put, b"value".to_vec());
+    // Restarts at 0 and 4; the others share 2, 1, 1 and 3 bytes with them.
+    let entries = [put(b"aaaa"), put(b"aab"), put(b"abc"), put(b"ac"), put(b"bbbb"), put(b"bbbc")];
+    let good = build(&entries, 4);
+    let starts: Vec<usize> = (0..6)
+        .map(|i| good.windows(5).enumerate().filter(|(_, w)| w == b"value").nth(i).unwrap().0 + 5)
+        .collect();
+    // (entry, the shared length it claims): more than the one before, more than there is, a restart.
+    for (entry, claim) in [(2, 3), (3, 2), (5, 9), (4, 1)] {
+        let mut bad = good.clone();
+        bad[starts[entry - 1]] = claim;
+        let mut cursor = BlockCursor::new();
+        cursor.enter_first(parse(&bad).unwrap()).unwrap();
+        for _ in 1..entry {
+            assert_eq!(cursor.next(), Ok(true));
+        }
+        assert!(cursor.next().is_err(), "entry {entry} claims {claim}");
     }
 }
 
