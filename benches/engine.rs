@@ -9,10 +9,12 @@
 //!
 //! Keys are 16 random bytes, values 100 bytes.
 
+#![allow(clippy::print_stderr, reason = "the bars are printed after criterion's own report")]
+
 use criterion::{Criterion, Throughput};
 use sluicedb::{Compression, Db, Durability, Options, WriteOptions};
 use sluicedb_storage::key::{Kind, Seqno};
-use sluicedb_storage::memtable::{MemtableWriter, memtable};
+use sluicedb_storage::memtable::{ChunkPool, MemtableWriter, memtable_from};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -131,6 +133,7 @@ fn writes(criterion: &mut Criterion, reached: &Reached) {
     let mut group = criterion.benchmark_group("put");
     group.throughput(Throughput::Elements(1)).sample_size(10);
 
+    let pool = ChunkPool::new(128 << 20);
     let mut index = 0;
     let mut writer: Option<MemtableWriter> = None;
     group.bench_function("memtable_insert", |bencher| {
@@ -139,7 +142,7 @@ fn writes(criterion: &mut Criterion, reached: &Reached) {
             let mut left = puts;
             while left > 0 {
                 if index % MEMTABLE_ENTRIES == 0 {
-                    writer = Some(memtable(index).1);
+                    writer = Some(memtable_from(index, &pool).1);
                 }
                 let table = writer.as_mut().expect("made above");
                 let run = left.min(MEMTABLE_ENTRIES - index % MEMTABLE_ENTRIES);

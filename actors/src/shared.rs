@@ -12,6 +12,7 @@ use crate::range_owner::RangeOwner;
 use crate::runtime::Runtime;
 use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::memtable::ChunkPool;
 use sluicedb_storage::table::{BlockCache, Table, TableId, TableMeta};
 use sluicedb_storage::version::RangeId;
 use sluicedb_storage::vfs::{LockGuard, Vfs};
@@ -144,6 +145,8 @@ pub struct Shared {
     pub commits: CommitQueue,
     /// The global account.
     pub global: Credits,
+    /// Memory of flushed memtables, for new ones.
+    pub chunks: Arc<ChunkPool>,
     /// First failure.
     pub health: Health<Failure>,
     /// The source of file numbers.

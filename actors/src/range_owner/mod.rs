@@ -55,7 +55,7 @@ impl RangeOwner {
         writer: MemtableWriter,
         shared: &Arc<Shared>,
         versions: Mailbox<VersionMessage>,
-        turns: Pool,
+        turns: &Pool,
     ) -> Arc<Self> {
         let config = &shared.config;
         let capacity = Capacity {

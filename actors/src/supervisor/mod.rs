@@ -31,7 +31,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::{CURRENT, FileKind};
-use sluicedb_storage::memtable::memtable;
+use sluicedb_storage::memtable::{ChunkPool, memtable_from};
 use sluicedb_storage::recover::{RecoverOptions, Recovered, open_directory};
 use sluicedb_storage::table::BlockCache;
 use sluicedb_storage::vfs::{LockError, LockGuard, Vfs};
@@ -161,10 +161,11 @@ fn build(
     let (reads, read_threads) = Pool::new(config.read_threads);
     let (turns, turn_threads) = Pool::new(1);
 
+    let chunks = ChunkPool::new(2 * config.memtable_bytes);
     let mut overlays = Vec::new();
     let mut writers = Vec::new();
     for (index, range) in version.ranges().iter().enumerate() {
-        let (active, writer) = memtable(index as u64);
+        let (active, writer) = memtable_from(index as u64, &chunks);
         overlays.push(Overlay { range: range.id, active, sealed: Vec::new() });
         writers.push((range.id, range.span.clone(), writer));
     }
@@ -176,6 +177,7 @@ fn build(
         commits: CommitQueue::new(last_seqno, config.commits_in_flight_max),
         global: Credits::new(config.write_buffer_bytes as u64),
         health: Health::new(),
+        chunks,
         catalog: Published::new(Arc::new(catalog)),
         compaction_due: Signal::new(),
         l0_changed: Signal::new(),
@@ -195,12 +197,12 @@ fn build(
     let owners: Vec<_> = writers
         .into_iter()
         .map(|(id, span, writer)| {
-            RangeOwner::new(id, span, writer, &shared, versions.clone(), turns.clone())
+            RangeOwner::new(id, span, writer, &shared, versions.clone(), &turns)
         })
         .collect();
     let superversion = Arc::clone(&shared.catalog.load_full().superversion);
     shared.catalog.store(Arc::new(Catalog { superversion, owners }));
-    let wal = WalWriter::new(log, next_seqno, &shared, turns.clone());
+    let wal = WalWriter::new(log, next_seqno, &shared, &turns);
 
     let bell = versions.clone();
     graveyard.on_burial(move || {

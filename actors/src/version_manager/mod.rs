@@ -23,7 +23,7 @@ use crate::wal_writer::WalWriter;
 use message::{Flushed, InstallFailure, VersionMessage};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::manifest::ManifestWriter;
-use sluicedb_storage::memtable::memtable;
+use sluicedb_storage::memtable::memtable_from;
 use sluicedb_storage::table::Table;
 #[cfg(debug_assertions)]
 use sluicedb_storage::version::check::check;
@@ -192,7 +192,7 @@ impl VersionManager {
     fn seal(&mut self, range: RangeId) {
         let current = self.shared.catalog.load_full();
         let Some(owner) = current.owner_by_id(range) else { return };
-        let (active, writer) = memtable(self.next_memtable_id);
+        let (active, writer) = memtable_from(self.next_memtable_id, &self.shared.chunks);
         self.next_memtable_id += 1;
         let mut overlays = current.superversion.overlays.clone();
         let overlay = overlays.iter_mut().find(|overlay| overlay.range == range);

@@ -54,7 +54,7 @@ pub struct WalActor {
 
 impl WalWriter {
     /// A writer whose next operation gets `next_seqno`.
-    pub fn new(log: LogWriter, next_seqno: Seqno, shared: &Arc<Shared>, turns: Pool) -> Arc<Self> {
+    pub fn new(log: LogWriter, next_seqno: Seqno, shared: &Arc<Shared>, turns: &Pool) -> Arc<Self> {
         let config = &shared.config;
         let capacity = Capacity {
             messages: config.commits_in_flight_max,
@@ -69,10 +69,11 @@ impl WalWriter {
                 shared: Arc::downgrade(shared),
             };
             let kicked = Weak::clone(wal);
+            let kicking = turns.clone();
             let hooks = Hooks {
                 kick: Box::new(move || {
                     let wal = Weak::clone(&kicked);
-                    turns.kick(move || {
+                    kicking.kick(move || {
                         if let Some(wal) = wal.upgrade() {
                             wal.seat.deliver_blocking();
                         }
