@@ -1,0 +1,203 @@
+//! The command line, as clap sees it. Field docs are the help text.
+
+use crate::bench::args::BenchArgs;
+use crate::demo::args::{ChildArgs, DemoArgs};
+use crate::import::args::ImportArgs;
+use crate::store::{Durable, Store};
+use crate::text::Encoding;
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 corrupt or findings,
+5 locked by another process, 6 overloaded, 7 no space, 8 unsupported format.
+
+Data goes to stdout, messages to stderr. NO_COLOR is respected.";
+
+/// Import, inspect, verify and bench SluiceDB databases
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read entries from a file, a directory tree or stdin into a database
+    Import(ImportArgs),
+    /// Write entries to stdout, a file or a directory tree; `import` reads them back
+    Export(ExportArgs),
+    /// Print the value of a key
+    Get(GetArgs),
+    /// Set a key, from an argument, a file or stdin
+    Put(PutArgs),
+    /// Remove keys
+    Del(DelArgs),
+    /// Print entries in key order
+    Scan(ScanArgs),
+    /// Print counters, memory and the actors' mailboxes
+    Stats(InspectArgs),
+    /// Print what each level holds
+    Levels(InspectArgs),
+    /// Check every checksum and every order rule of a closed database
+    Verify(InspectArgs),
+    /// Flush, and merge everything down
+    Compact(InspectArgs),
+    /// Import real files into a temporary database, break it, and check every value
+    Demo(DemoArgs),
+    #[command(hide = true)]
+    DemoChild(ChildArgs),
+    /// Measure a workload: rates, percentiles, and what they were measured on
+    Bench(BenchArgs),
+}
+
+/// Which entries.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Selection {
+    /// Only keys that begin with this
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["from", "to"])]
+    pub prefix: Option<String>,
+    /// First key, inclusive
+    #[arg(long, value_name = "KEY")]
+    pub from: Option<String>,
+    /// Last key, exclusive
+    #[arg(long, value_name = "KEY")]
+    pub to: Option<String>,
+    /// From the last key to the first
+    #[arg(long)]
+    pub reverse: bool,
+    /// At most this many entries
+    #[arg(long, value_name = "N", value_parser = crate::units::parse_count)]
+    pub limit: Option<u64>,
+    /// How keys on this command line are written
+    #[arg(long, value_name = "ENCODING", default_value = "raw")]
+    pub keys_as: Encoding,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct ScanArgs {
+    #[command(flatten)]
+    pub store: Store,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Keys without values
+    #[arg(long)]
+    pub keys_only: bool,
+    /// How keys and values are printed; `key<TAB>value` lines unless `--json`
+    #[arg(long, value_name = "ENCODING", default_value = "escaped")]
+    pub print: Encoding,
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub store: Store,
+    /// Form of the output [default: by the extension of --output, else jsonl]
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// Where to; `-` is stdout
+    #[arg(long, short, value_name = "PATH", default_value = "-")]
+    pub output: PathBuf,
+    /// How keys and values are written in csv, tsv and lines; the header tells `import`
+    #[arg(long, value_name = "ENCODING", default_value = "raw")]
+    pub encoding: Encoding,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Print the summary as JSON to stdout; needs --output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A form of data outside the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One JSON object per line
+    Jsonl,
+    /// Comma-separated values with a header
+    Csv,
+    /// Tab-separated values with a header
+    Tsv,
+    /// One value per line
+    Lines,
+    /// A directory tree: path as key, content as value
+    Tree,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct GetArgs {
+    #[command(flatten)]
+    pub store: Store,
+    /// The key
+    pub key: String,
+    /// How the key is written here
+    #[arg(long, value_name = "ENCODING", default_value = "raw")]
+    pub keys_as: Encoding,
+    /// How the value is printed; raw adds no line break except on a terminal
+    #[arg(long, value_name = "ENCODING", default_value = "raw")]
+    pub print: Encoding,
+    /// A JSON object with key and value
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct PutArgs {
+    #[command(flatten)]
+    pub store: Store,
+    /// The key
+    pub key: String,
+    /// The value [default: all of stdin]
+    #[arg(conflicts_with = "file")]
+    pub value: Option<String>,
+    /// Take the value from this file; `-` is stdin
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+    /// How key and value arguments are written here
+    #[arg(long, value_name = "ENCODING", default_value = "raw")]
+    pub keys_as: Encoding,
+    /// What the write survives once this command has ended
+    #[arg(long, default_value = "synced")]
+    pub durability: Durable,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct DelArgs {
+    #[command(flatten)]
+    pub store: Store,
+    /// The keys, removed in one atomic batch
+    #[arg(required = true)]
+    pub keys: Vec<String>,
+    /// Fail with "not found", removing nothing, if one of them is absent
+    #[arg(long)]
+    pub must_exist: bool,
+    /// How the keys are written here
+    #[arg(long, value_name = "ENCODING", default_value = "raw")]
+    pub keys_as: Encoding,
+    /// What the removal survives once this command has ended
+    #[arg(long, default_value = "synced")]
+    pub durability: Durable,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct InspectArgs {
+    #[command(flatten)]
+    pub store: Store,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,207 @@
+//! `stats`, `levels`, `verify`, `compact`: what the database says about itself.
+
+use crate::args::InspectArgs;
+use crate::outcome::{Exit, Failure, Result};
+use crate::{output, units};
+use comfy_table::Table;
+use serde_json::{Value, json};
+use sluicedb::{ActorStats, LevelInfo, Stats};
+use std::time::Instant;
+
+pub async fn stats(args: InspectArgs) -> Result {
+    let db = args.store.existing().await?;
+    let stats = db.stats();
+    let levels = db.level_info();
+    db.close().await?;
+    if args.json {
+        let mut json = to_json(&stats);
+        json["levels"] = to_json(&levels);
+        return output::json(&json);
+    }
+    output::line(&format!("{}\n\n{}", counters(&stats), actors(&stats.actors, None)))
+}
+
+pub async fn levels(args: InspectArgs) -> Result {
+    let db = args.store.existing().await?;
+    let levels = db.level_info();
+    db.close().await?;
+    if args.json {
+        return output::json(&to_json(&levels));
+    }
+    output::line(&level_table(&levels).to_string())
+}
+
+pub fn verify(args: &InspectArgs) -> Result {
+    args.store.must_exist()?;
+    let started = Instant::now();
+    let report = sluicedb::verify(&args.store.path)?;
+    let elapsed = started.elapsed();
+    let found = report.findings.len();
+    if args.json {
+        let findings: Vec<Value> = report
+            .findings
+            .iter()
+            .map(|finding| {
+                json!({"file": finding.file, "offset": finding.offset, "what": finding.what})
+            })
+            .collect();
+        output::json(&json!({
+            "ok": found == 0, "findings": findings, "files": report.files, "tables": report.tables,
+            "blocks": report.blocks, "entries": report.entries, "bytes": report.bytes,
+            "seconds": elapsed.as_secs_f64(),
+        }))?;
+    } else {
+        for finding in &report.findings {
+            output::line(&describe(finding))?;
+        }
+        output::line(&format!(
+            "{}: {} files, {} tables, {} blocks, {} entries, {} read in {}",
+            output::verdict(found == 0, if found == 0 { "ok" } else { "DAMAGED" }),
+            units::count(report.files),
+            units::count(report.tables),
+            units::count(report.blocks),
+            units::count(report.entries),
+            units::bytes(report.bytes),
+            units::seconds(elapsed)
+        ))?;
+    }
+    if found == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Corrupt, format!("{found} findings in {}", args.store.path.display())))
+}
+
+/// One finding as `file: what at offset n`.
+pub fn describe(finding: &sluicedb::Finding) -> String {
+    let file = finding.file.display();
+    match finding.offset {
+        Some(offset) => format!("{file}: {} at offset {offset}", finding.what),
+        None => format!("{file}: {}", finding.what),
+    }
+}
+
+pub async fn compact(args: InspectArgs) -> Result {
+    let db = args.store.existing().await?;
+    let before = db.level_info();
+    let started = Instant::now();
+    let compacted = db.compact().await;
+    let elapsed = started.elapsed();
+    let after = db.level_info();
+    db.close().await?;
+    compacted?;
+    if args.json {
+        return output::json(&json!({
+            "before": to_json(&before), "after": to_json(&after), "seconds": elapsed.as_secs_f64(),
+        }));
+    }
+    let sum = |levels: &[LevelInfo]| units::bytes(levels.iter().map(|level| level.bytes).sum());
+    output::line(&level_table(&after).to_string())?;
+    output::message(&format!(
+        "compacted {} to {} in {}",
+        sum(&before),
+        sum(&after),
+        units::seconds(elapsed)
+    ));
+    Ok(())
+}
+
+/// Anything the library can serialize.
+pub fn to_json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).expect("plain structs of numbers and text are JSON")
+}
+
+/// What each level holds.
+pub fn level_table(levels: &[LevelInfo]) -> Table {
+    let mut table =
+        output::table(&["level", "tables", "entries", "tombstones", "size", "limit", "score"]);
+    let ranges = levels.iter().map(|level| level.range).collect::<std::collections::BTreeSet<_>>();
+    for level in levels {
+        let name = match ranges.len() {
+            1 => format!("L{}", level.level),
+            _ => format!("range {} L{}", level.range, level.level),
+        };
+        let limit =
+            if level.bytes_max == 0 { "by count".into() } else { units::bytes(level.bytes_max) };
+        table.add_row([
+            name,
+            units::count(level.tables),
+            units::count(level.entries),
+            units::count(level.tombstones),
+            units::bytes(level.bytes),
+            limit,
+            format!("{:.2}", level.score),
+        ]);
+    }
+    table
+}
+
+/// The actors' mailboxes; `peaks` adds the fullest that was seen of each, by name.
+pub fn actors(actors: &[ActorStats], peaks: Option<&dyn Fn(&str) -> usize>) -> Table {
+    let mut header = vec!["actor", "waiting", "room", "handled"];
+    if peaks.is_some() {
+        header.push("peak seen");
+    }
+    let mut table = output::table(&header);
+    for actor in actors {
+        let mut row = vec![
+            actor.name.clone(),
+            units::count(actor.mailbox_len as u64),
+            units::count(actor.mailbox_capacity as u64),
+            units::count(actor.handled),
+        ];
+        row.extend(peaks.map(|peak| units::count(peak(&actor.name) as u64)));
+        table.add_row(row);
+    }
+    table
+}
+
+/// The counters, grouped as the data flows.
+fn counters(stats: &Stats) -> Table {
+    let count = units::count;
+    let bytes = units::bytes;
+    let mut table = output::table(&["what", "value"]);
+    let lookups = stats.cache_hits + stats.cache_misses;
+    let rows = [
+        ("visible seqno", count(stats.visible_seqno)),
+        ("durable seqno", count(stats.durable_seqno)),
+        ("recovered records", count(stats.recovered_records)),
+        ("recovered torn bytes", bytes(stats.recovered_torn_bytes)),
+        ("commits", count(stats.commits)),
+        ("  on the caller's thread", count(stats.commits_inline)),
+        ("entries written", count(stats.entries_written)),
+        ("bytes written", bytes(stats.bytes_written)),
+        (
+            "waits: range, database",
+            format!("{}, {}", count(stats.waits_local), count(stats.waits_global)),
+        ),
+        ("time waited", units::nanos(stats.wait_micros.saturating_mul(1000))),
+        ("log: bytes, syncs", format!("{}, {}", bytes(stats.log_bytes), count(stats.log_syncs))),
+        ("log segments", count(stats.log_segments)),
+        (
+            "memory: active, sealed",
+            format!("{}, {}", bytes(stats.active_bytes), bytes(stats.sealed_bytes)),
+        ),
+        ("write buffer", bytes(stats.write_buffer_bytes)),
+        ("flushes", format!("{} ({})", count(stats.flushes), bytes(stats.flush_bytes))),
+        ("compactions", count(stats.compactions)),
+        (
+            "  read, written",
+            format!(
+                "{}, {}",
+                bytes(stats.compaction_bytes_read),
+                bytes(stats.compaction_bytes_written)
+            ),
+        ),
+        ("job retries", count(stats.job_retries)),
+        ("tables", format!("{} ({})", count(stats.tables), bytes(stats.table_bytes))),
+        ("table entries", count(stats.table_entries)),
+        ("filters and indexes", bytes(stats.index_bytes)),
+        ("cache", format!("{} of {}", bytes(stats.cache_bytes), bytes(stats.cache_capacity_bytes))),
+        ("cache hits", format!("{} of {}", count(stats.cache_hits), count(lookups))),
+        ("cold reads", count(stats.cold_reads)),
+    ];
+    for (what, value) in rows {
+        table.add_row([what.to_owned(), value]);
+    }
+    table
+}

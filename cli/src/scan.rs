@@ -1,0 +1,77 @@
+//! `scan`: entries in key order, as text lines or JSON lines.
+
+use crate::args::{ScanArgs, Selection};
+use crate::outcome::{Failure, Result};
+use crate::output;
+use crate::point::argument;
+use sluicedb::{Db, Scan};
+use std::io::Write;
+use std::ops::Bound;
+
+impl Selection {
+    /// The scan that the flags describe.
+    pub fn scan(&self, db: &Db) -> Result<Scan> {
+        let key = |text: &Option<String>| {
+            text.as_ref().map(|text| argument(self.keys_as, text)).transpose()
+        };
+        let mut scan = if let Some(prefix) = key(&self.prefix)? {
+            db.scan_prefix(prefix)
+        } else {
+            let from = key(&self.from)?.map_or(Bound::Unbounded, Bound::Included);
+            let to = key(&self.to)?.map_or(Bound::Unbounded, Bound::Excluded);
+            if let (Bound::Included(from), Bound::Excluded(to)) = (&from, &to)
+                && from > to
+            {
+                return Err(Failure::usage(
+                    "--from is after --to; --reverse turns the order round",
+                ));
+            }
+            db.scan((from, to))
+        };
+        if self.reverse {
+            scan = scan.rev();
+        }
+        if let Some(limit) = self.limit {
+            scan = scan.limit(limit);
+        }
+        Ok(scan)
+    }
+}
+
+pub async fn run(args: ScanArgs) -> Result {
+    let db = args.store.existing().await?;
+    let scan = args.selection.scan(&db);
+    let printed = match scan {
+        Ok(scan) => print(scan, &args).await,
+        Err(failure) => Err(failure),
+    };
+    db.close().await?;
+    printed
+}
+
+async fn print(mut scan: Scan, args: &ScanArgs) -> Result {
+    if args.keys_only {
+        scan = scan.keys_only();
+    }
+    // Not held across an await: the lock of stdout belongs to a thread.
+    let mut buffer = Vec::with_capacity(64 << 10);
+    while let Some(chunk) = scan.next_chunk().await? {
+        for (key, value) in chunk.iter() {
+            let value = (!args.keys_only).then_some(&value[..]);
+            if args.json {
+                buffer.extend_from_slice(output::json_entry(&key, value).to_string().as_bytes());
+            } else {
+                buffer.extend_from_slice(&args.print.encode(&key));
+                if let Some(value) = value {
+                    buffer.push(b'\t');
+                    buffer.extend_from_slice(&args.print.encode(value));
+                }
+            }
+            buffer.push(b'\n');
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(&buffer).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))?;
+        buffer.clear();
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Opening a database the way the command line asks for.
+
+use crate::outcome::{Exit, Failure, Result};
+use crate::units::parse_size;
+use clap::{Args, ValueEnum};
+use sluicedb::{Db, Durability, Options, WriteOptions};
+use std::path::{Path, PathBuf};
+
+/// Which database, and how much memory it may use.
+#[derive(Args, Clone, Debug)]
+pub struct Store {
+    /// The database directory
+    #[arg(value_name = "DB")]
+    pub path: PathBuf,
+    /// Memory for write buffers and cache together
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
+}
+
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Durable {
+    /// The death of the process
+    Buffered,
+    /// A power cut as well
+    Synced,
+}
+
+impl From<Durable> for Durability {
+    fn from(durable: Durable) -> Self {
+        match durable {
+            Durable::Buffered => Self::Buffered,
+            Durable::Synced => Self::Synced,
+        }
+    }
+}
+
+impl Durable {
+    /// As options of one write.
+    pub fn write_options(self) -> WriteOptions {
+        WriteOptions::durability(self.into())
+    }
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Buffered => "buffered",
+            Self::Synced => "synced",
+        }
+    }
+}
+
+impl Store {
+    /// The options that the flags amount to.
+    pub fn options(&self) -> Options {
+        options(self.memory)
+    }
+
+    /// Opens, creating the database if there is none.
+    pub async fn create(&self) -> Result<Db> {
+        open(&self.path, self.options(), true).await
+    }
+
+    /// Opens what exists; "not found" if nothing does.
+    pub async fn existing(&self) -> Result<Db> {
+        self.must_exist()?;
+        open(&self.path, self.options(), false).await
+    }
+
+    /// "Not found" unless there is a database, told before anything is opened or created.
+    pub fn must_exist(&self) -> Result {
+        let path = self.path.display();
+        match std::fs::metadata(self.path.join("CURRENT")) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Failure::new(Exit::NotFound, format!("{path}: no database there")))
+            }
+            Err(error) => Err(Failure::io(path, &error)),
+        }
+    }
+}
+
+/// Defaults with another budget.
+pub fn options(memory: Option<u64>) -> Options {
+    let mut options = Options::default();
+    if let Some(memory) = memory {
+        options.memory_budget_bytes = memory;
+    }
+    options
+}
+
+/// Opens with these options.
+pub async fn open(path: &Path, options: Options, create: bool) -> Result<Db> {
+    Ok(Db::builder(path).options(options).create_if_missing(create).open().await?)
+}
