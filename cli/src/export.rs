@@ -8,6 +8,7 @@ use crate::args::{ExportArgs, Format};
 use crate::outcome::{Failure, Result};
 use crate::output;
 use crate::progress::Progress;
+use crate::store;
 use crate::text::{Encoding, escape};
 use crate::units;
 use serde_json::json;
@@ -39,8 +40,7 @@ pub async fn run(args: ExportArgs) -> Result {
         Ok(scan) => export(scan, format, &args).await,
         Err(failure) => Err(failure),
     };
-    db.close().await?;
-    let (entries, bytes) = exported?;
+    let (entries, bytes) = store::close(db, exported).await?;
     let elapsed = started.elapsed();
     if args.json {
         let seconds = elapsed.as_secs_f64();

@@ -2,7 +2,7 @@
 
 use crate::args::InspectArgs;
 use crate::outcome::{Exit, Failure, Result};
-use crate::{output, units};
+use crate::{output, store, units};
 use comfy_table::Table;
 use serde_json::{Value, json};
 use sluicedb::{ActorStats, LevelInfo, Stats};
@@ -84,11 +84,10 @@ pub async fn compact(args: InspectArgs) -> Result {
     let db = args.store.existing().await?;
     let before = db.level_info();
     let started = Instant::now();
-    let compacted = db.compact().await;
+    let compacted = db.compact().await.map_err(Failure::from);
     let elapsed = started.elapsed();
     let after = db.level_info();
-    db.close().await?;
-    compacted?;
+    store::close(db, compacted).await?;
     if args.json {
         return output::json(&json!({
             "before": to_json(&before), "after": to_json(&after), "seconds": elapsed.as_secs_f64(),

@@ -3,8 +3,9 @@
 use crate::args::{DelArgs, GetArgs, PutArgs};
 use crate::outcome::{Exit, Failure, Result};
 use crate::output;
+use crate::store::{self, Durable};
 use crate::text::{Encoding, escape};
-use sluicedb::WriteBatch;
+use sluicedb::{Db, WriteBatch};
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 
@@ -16,9 +17,8 @@ pub fn argument(encoding: Encoding, text: &str) -> Result<Vec<u8>> {
 pub async fn get(args: GetArgs) -> Result {
     let key = argument(args.keys_as, &args.key)?;
     let db = args.store.existing().await?;
-    let value = db.get(&key).await?;
-    db.close().await?;
-    let Some(value) = value else {
+    let found = db.get(&key).await.map_err(Failure::from);
+    let Some(value) = store::close(db, found).await? else {
         return Err(Failure::new(Exit::NotFound, format!("no such key: {}", escape(&key))));
     };
     if args.json {
@@ -46,8 +46,7 @@ pub async fn put(args: PutArgs) -> Result {
     };
     let db = args.store.create().await?;
     let written = db.put_with(&key, &value, args.durability.write_options()).await;
-    db.close().await?;
-    Ok(written?)
+    store::close(db, written.map_err(Failure::from)).await
 }
 
 /// Reads to the end, but not more than a value may hold.
@@ -66,19 +65,17 @@ pub async fn del(args: DelArgs) -> Result {
     let keys: Vec<Vec<u8>> =
         args.keys.iter().map(|key| argument(args.keys_as, key)).collect::<Result<_>>()?;
     let db = args.store.existing().await?;
-    if args.must_exist {
-        for key in &keys {
-            if !db.contains_key(key).await? {
-                db.close().await?;
-                return Err(Failure::new(Exit::NotFound, format!("no such key: {}", escape(key))));
-            }
-        }
-    }
+    let removed = remove(&db, &keys, args.must_exist, args.durability).await;
+    store::close(db, removed).await
+}
+
+async fn remove(db: &Db, keys: &[Vec<u8>], must_exist: bool, durability: Durable) -> Result {
     let mut batch = WriteBatch::new();
-    for key in &keys {
+    for key in keys {
+        if must_exist && !db.contains_key(key).await? {
+            return Err(Failure::new(Exit::NotFound, format!("no such key: {}", escape(key))));
+        }
         batch.delete(key);
     }
-    let written = db.write_with(batch, args.durability.write_options()).await;
-    db.close().await?;
-    Ok(written?)
+    Ok(db.write_with(batch, durability.write_options()).await?)
 }

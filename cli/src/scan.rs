@@ -4,6 +4,7 @@ use crate::args::{ScanArgs, Selection};
 use crate::outcome::{Failure, Result};
 use crate::output;
 use crate::point::argument;
+use crate::store;
 use sluicedb::{Db, Scan};
 use std::io::Write;
 use std::ops::Bound;
@@ -45,8 +46,7 @@ pub async fn run(args: ScanArgs) -> Result {
         Ok(scan) => print(scan, &args).await,
         Err(failure) => Err(failure),
     };
-    db.close().await?;
-    printed
+    store::close(db, printed).await
 }
 
 async fn print(mut scan: Scan, args: &ScanArgs) -> Result {

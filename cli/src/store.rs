@@ -93,3 +93,11 @@ pub fn options(memory: Option<u64>) -> Options {
 pub async fn open(path: &Path, options: Options, create: bool) -> Result<Db> {
     Ok(Db::builder(path).options(options).create_if_missing(create).open().await?)
 }
+
+/// Closes, and tells the first thing that went wrong: the command itself, or the close.
+pub async fn close<T>(db: Db, ended: Result<T>) -> Result<T> {
+    let closed = db.close().await;
+    let value = ended?;
+    closed?;
+    Ok(value)
+}

@@ -24,6 +24,8 @@ use workload::Plan;
 
 /// Tasks that prepare the data.
 const FILLERS: u64 = 4;
+/// How long the heartbeat is taken before the work begins, for comparison.
+const IDLE: Duration = Duration::from_millis(200);
 
 pub async fn run(args: BenchArgs) -> Result {
     check(&args)?;
@@ -93,6 +95,9 @@ async fn measure(db: &Db, args: &BenchArgs, path: &Path) -> Result<report::Repor
         db.compact().await?;
     }
     done.store(0, Ordering::Relaxed);
+    let idle = Heartbeat::start();
+    tokio::time::sleep(IDLE).await;
+    let idle = idle.stop().await;
     let before = db.stats();
     let begun = Instant::now();
     plan.deadline = args.count.is_none().then(|| begun + args.duration);
@@ -120,6 +125,7 @@ async fn measure(db: &Db, args: &BenchArgs, path: &Path) -> Result<report::Repor
         machine: Machine::look(path),
         disk_bytes: directory_bytes(path),
         latencies,
+        idle,
         heartbeat,
         entries,
         bytes,

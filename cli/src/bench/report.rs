@@ -14,6 +14,8 @@ pub struct Report {
     pub machine: Machine,
     pub disk_bytes: u64,
     pub latencies: Histogram<u64>,
+    /// The heartbeat before the work began.
+    pub idle: Histogram<u64>,
     pub heartbeat: Histogram<u64>,
     pub entries: u64,
     pub bytes: u64,
@@ -82,9 +84,11 @@ impl Report {
         result.add_row(["keys and values".to_owned(), units::byte_rate(self.bytes, self.elapsed)]);
         let mut latency =
             output::table(&["latency", "p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"]);
-        for (name, histogram) in
-            [("operation", &self.latencies), ("heartbeat late by", &self.heartbeat)]
-        {
+        for (name, histogram) in [
+            ("operation", &self.latencies),
+            ("heartbeat late", &self.heartbeat),
+            ("  before the work", &self.idle),
+        ] {
             let mut row = vec![name.to_owned()];
             row.extend(
                 PERCENTILES.iter().map(|(_, q)| units::nanos(histogram.value_at_quantile(*q))),
@@ -138,6 +142,7 @@ impl Report {
             "entries_per_second": self.entries as f64 / seconds,
             "latency_ns": percentiles(&self.latencies),
             "heartbeat_late_ns": percentiles(&self.heartbeat),
+            "heartbeat_idle_late_ns": percentiles(&self.idle),
             "stats": crate::inspect::to_json(&self.after),
         })
     }

@@ -4,9 +4,11 @@
 //! expected value can be computed again from the file whenever it is checked. Nothing is remembered
 //! but a hash per file, which tells when a file changed under the demo.
 
+use super::args::DemoArgs;
 use crate::import::tree::{Walk, key_of};
 use crate::outcome::{Failure, Result};
 use crate::random::mix;
+use crate::store;
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -68,12 +70,15 @@ pub struct Loaded {
 
 impl Corpus {
     /// Chooses files: `folder`, or the checkout and the cargo registry's sources.
-    pub fn choose(folder: Option<&Path>, cap: u64, lines_max: u64) -> Result<Self> {
-        let folders = match folder {
-            Some(folder) => vec![("folder", folder.to_owned())],
+    pub fn choose(args: &DemoArgs) -> Result<Self> {
+        let value_bytes_max = store::options(Some(args.memory)).effective_value_bytes_max();
+        let file_bytes_max = FILE_BYTES_MAX.min(value_bytes_max);
+        let folders = match &args.folder {
+            Some(folder) => vec![("folder", folder.clone())],
             None => default_folders(),
         };
-        let mut corpus = Self { items: Vec::new(), folders: Vec::new(), bytes: 0, lines_max };
+        let mut corpus =
+            Self { items: Vec::new(), folders: Vec::new(), bytes: 0, lines_max: args.lines };
         for (label, root) in folders {
             let skip: fn(&str) -> bool = |name| matches!(name, "target" | ".git");
             let walk = Walk::without(&root, skip);
@@ -82,7 +87,7 @@ impl Corpus {
                 // Unreadable folders belong to somebody else.
                 let Ok(path) = path else { continue };
                 let Ok(meta) = std::fs::metadata(&path) else { continue };
-                if meta.len() > FILE_BYTES_MAX || corpus.bytes + meta.len() > cap {
+                if meta.len() > file_bytes_max || corpus.bytes + meta.len() > args.cap {
                     continue;
                 }
                 corpus.bytes += meta.len();

@@ -188,6 +188,34 @@ mod tests {
         assert!(first.try_recv().is_ok());
     }
 
+    /// Goal: the check after a kill notices what it is there for.
+    /// Method: make the states that a broken engine would leave behind.
+    #[tokio::test]
+    async fn lost_halved_and_invented_writes_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = store::open(&dir.path().join("db"), store::options(None), true).await.unwrap();
+        let mismatches = async |acks: &Acks| {
+            let mut tally = Tally::default();
+            check(&db, 0, acks, &mut tally).await.unwrap();
+            tally.mismatches
+        };
+        for n in 0..5 {
+            db.put(key(0, 0, n), value(0, 0, n)).await.unwrap();
+        }
+        db.put(head(0, 0), "4").await.unwrap();
+        assert_eq!(mismatches(&vec![Some(4)]).await, 0);
+        assert_eq!(mismatches(&vec![Some(2)]).await, 0, "more than acknowledged is fine");
+        assert!(mismatches(&vec![Some(5)]).await > 0, "an acknowledged batch is lost");
+        db.put(head(0, 0), "3").await.unwrap();
+        assert!(mismatches(&vec![Some(3)]).await > 0, "a batch by halves");
+        db.put(head(0, 0), "4").await.unwrap();
+        db.put(key(0, 0, 1), "stale").await.unwrap();
+        assert!(mismatches(&vec![Some(4)]).await > 0, "another value");
+        db.delete(key(0, 0, 1)).await.unwrap();
+        assert!(mismatches(&vec![Some(4)]).await > 0, "a gap");
+        db.close().await.unwrap();
+    }
+
     #[test]
     fn values_tell_their_place() {
         assert_eq!(value(1, 2, 3), value(1, 2, 3));

@@ -26,7 +26,7 @@ use work::{Digest, Pass, Tally, digest};
 
 pub async fn run(args: DemoArgs) -> Result {
     let (_guard, path) = place(&args)?;
-    let corpus = Arc::new(Corpus::choose(args.folder.as_deref(), args.cap, args.lines)?);
+    let corpus = Arc::new(Corpus::choose(&args)?);
     let mut report = Report::begin(args.json);
     let memory = units::bytes(args.memory);
     report.fact("machine", &Machine::look(path.parent().unwrap_or(&path)).describe())?;

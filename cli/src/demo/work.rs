@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 
 /// Lines per batch and keys per multi-get.
 const LINES_PER_BATCH: usize = 128;
+/// Bytes of lines per batch.
+const BATCH_BYTES: usize = 256 << 10;
 /// Synced changes in flight per task: they share syncs.
 const IN_FLIGHT: usize = 16;
 /// Mismatches that are told one by one.
@@ -126,7 +128,7 @@ impl Pass {
             for (number, line) in (0..count).zip(lines(&content)) {
                 batch.put(item.line_key(number), line);
                 tally.bytes += line.len() as u64;
-                if batch.len() == LINES_PER_BATCH {
+                if batch.len() == LINES_PER_BATCH || batch.encoded_len() > BATCH_BYTES {
                     self.db.write_with(std::mem::take(&mut batch), options).await?;
                 }
             }
@@ -208,7 +210,7 @@ impl Pass {
         Ok(tally)
     }
 
-    /// How many entries of files and lines must be there, leaving out `unknown` files.
+    /// How many entries of files and lines must be there.
     pub fn live_entries(&self, changed: bool) -> u64 {
         (0..self.corpus.items.len()).map(|index| self.corpus.live_entries(index, changed)).sum()
     }
@@ -257,7 +259,91 @@ pub async fn digest(mut scan: Scan, reverse: bool, tally: &mut Tally) -> Result<
     Ok(digest)
 }
 
-/// Keys in the tally's files that changed meanwhile, once each.
+/// The files that changed meanwhile, once each.
 pub fn changed_files<'a>(tallies: impl Iterator<Item = &'a Tally>) -> BTreeSet<PathBuf> {
     tallies.flat_map(|tally| tally.changed.iter().cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::args::DemoArgs;
+    use crate::store;
+
+    async fn imported(dir: &std::path::Path) -> Pass {
+        let folder = dir.join("data");
+        std::fs::create_dir(&folder).unwrap();
+        for i in 0..30 {
+            let text = format!("first line of {i}\nsecond line of {i}\n");
+            std::fs::write(folder.join(format!("{i}.txt")), text).unwrap();
+        }
+        let args = DemoArgs {
+            folder: Some(folder),
+            cap: 1 << 20,
+            lines: 1000,
+            tasks: 2,
+            kills: 0,
+            memory: 16 << 20,
+            keep: None,
+            json: false,
+        };
+        let corpus = Arc::new(Corpus::choose(&args).unwrap());
+        let db = store::open(&dir.join("db"), store::options(Some(args.memory)), true).await;
+        let pass = Pass { db: db.unwrap(), corpus, tasks: args.tasks };
+        assert_eq!(pass.import().await.unwrap().entries, 90);
+        pass
+    }
+
+    fn of(pass: &Pass, fate: Fate) -> Vec<u8> {
+        let index = (0..30).find(|&index| Corpus::file_fate(index) == fate);
+        pass.corpus.items[index.expect("30 files meet every fate")].file_key()
+    }
+
+    /// Goal: a check that passes means something.
+    /// Method: plant each kind of wrong content and see it told.
+    #[tokio::test]
+    async fn wrong_content_is_a_mismatch() {
+        let dir = tempfile::tempdir().unwrap();
+        let pass = imported(dir.path()).await;
+        assert_eq!(pass.check(false).await.unwrap().mismatches, 0);
+        assert!(pass.check(true).await.unwrap().mismatches > 0, "the changes are not made yet");
+        pass.change().await.unwrap();
+        let tally = pass.check(true).await.unwrap();
+        assert_eq!((tally.entries, tally.mismatches), (90, 0), "{:?}", tally.told);
+
+        let (kept, deleted) = (of(&pass, Fate::Kept), of(&pass, Fate::Deleted));
+        pass.db.put(&kept, "something else").await.unwrap();
+        pass.db.put(&deleted, "back again").await.unwrap();
+        pass.db.delete(of(&pass, Fate::Overwritten)).await.unwrap();
+        let tally = pass.check(true).await.unwrap();
+        assert_eq!((tally.mismatches, tally.told.len()), (3, 3), "{:?}", tally.told);
+        pass.db.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changed_is_left_out_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let pass = imported(dir.path()).await;
+        std::fs::write(&pass.corpus.items[3].path, "edited meanwhile").unwrap();
+        let tally = pass.check(false).await.unwrap();
+        assert_eq!((tally.mismatches, tally.entries), (0, 87));
+        assert_eq!(tally.changed, [pass.corpus.items[3].path.clone()]);
+        pass.db.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn digests_agree_in_both_directions_and_notice_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let pass = imported(dir.path()).await;
+        let mut tally = Tally::default();
+        let forward = digest(pass.db.scan(..), false, &mut tally).await.unwrap();
+        let backward = digest(pass.db.scan(..).rev(), true, &mut tally).await.unwrap();
+        assert_eq!((forward, tally.mismatches), (backward, 0));
+        digest(pass.db.scan(..), true, &mut tally).await.unwrap();
+        assert!(tally.mismatches > 0, "a forward scan is not a reverse one");
+        pass.db.put(of(&pass, Fate::Kept), "other").await.unwrap();
+        let mut tally = Tally::default();
+        assert_ne!(digest(pass.db.scan(..), false, &mut tally).await.unwrap(), forward);
+        pass.db.close().await.unwrap();
+    }
 }

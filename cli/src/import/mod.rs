@@ -14,6 +14,7 @@ pub mod tree;
 use crate::args::Format;
 use crate::outcome::{Failure, Result};
 use crate::progress::Progress;
+use crate::store;
 use crate::text::escape;
 use crate::{output, units};
 use args::{ImportArgs, LineKey, OnError};
@@ -44,14 +45,13 @@ pub async fn run(args: ImportArgs) -> Result {
     let started = Instant::now();
     let db = args.store.create().await?;
     let bar = Progress::bytes(length, &done);
-    let imported = pump(&db, source, &args, value_bytes_max).await;
+    let imported = pump(&db, source, &args).await;
     let ended = match imported {
         Ok(tally) => db.sync().await.map(|()| tally).map_err(Failure::from),
         Err(failure) => Err(failure),
     };
     drop(bar);
-    db.close().await?;
-    let Tally { entries, bytes, skipped } = ended?;
+    let Tally { entries, bytes, skipped } = store::close(db, ended).await?;
     let elapsed = started.elapsed();
     if args.json {
         return output::json(&json!({
@@ -117,12 +117,11 @@ struct Tally {
     skipped: u64,
 }
 
-async fn pump(
-    db: &Db,
-    source: Box<dyn Source>,
-    args: &ImportArgs,
-    value_bytes_max: u64,
-) -> Result<Tally> {
+async fn pump(db: &Db, source: Box<dyn Source>, args: &ImportArgs) -> Result<Tally> {
+    let options = args.store.options();
+    let value_bytes_max = options.effective_value_bytes_max();
+    // A batch is sent once it is full, so it may be longer than asked for by one entry.
+    let room = options.effective_batch_bytes_max().saturating_sub(value_bytes_max + (128 << 10));
     let mut writers = JoinSet::new();
     let mut lanes = Vec::new();
     for _ in 0..args.writers {
@@ -134,7 +133,7 @@ async fn pump(
         source,
         lanes,
         prefix: args.key_prefix.clone().into_bytes(),
-        batch_bytes: usize::try_from(args.batch).unwrap_or(usize::MAX),
+        batch_bytes: usize::try_from(args.batch.min(room)).unwrap_or(usize::MAX),
         on_error: args.on_error,
         name: args.source.display().to_string(),
         value_bytes_max,
