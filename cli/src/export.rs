@@ -75,7 +75,7 @@ async fn export(mut scan: Scan, format: Format, args: &ExportArgs) -> Result<(u6
     let (mut entries, mut bytes) = (0, 0);
     while let Some(chunk) = scan.next_chunk().await? {
         for (key, value) in chunk.iter() {
-            sink.entry(&key, &value)?;
+            sink.entry(key, value)?;
             entries += 1;
             bytes += (key.len() + value.len()) as u64;
         }

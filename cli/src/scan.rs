@@ -57,11 +57,11 @@ async fn print(mut scan: Scan, args: &ScanArgs) -> Result {
     let mut buffer = Vec::with_capacity(64 << 10);
     while let Some(chunk) = scan.next_chunk().await? {
         for (key, value) in chunk.iter() {
-            let value = (!args.keys_only).then_some(&value[..]);
+            let value = (!args.keys_only).then_some(value);
             if args.json {
-                buffer.extend_from_slice(output::json_entry(&key, value).to_string().as_bytes());
+                buffer.extend_from_slice(output::json_entry(key, value).to_string().as_bytes());
             } else {
-                buffer.extend_from_slice(&args.print.encode(&key));
+                buffer.extend_from_slice(&args.print.encode(key));
                 if let Some(value) = value {
                     buffer.push(b'\t');
                     buffer.extend_from_slice(&args.print.encode(value));

@@ -146,15 +146,15 @@ pub async fn check(db: &Db, round: u32, acks: &Acks, tally: &mut Tally) -> Resul
             for (found, content) in chunk.iter() {
                 tally.entries += 1;
                 tally.bytes += content.len() as u64;
-                if found != key(round, task, next) {
+                if found != key(round, task, next).as_bytes() {
                     let wanted = key(round, task, next);
                     tally.mismatch(format!(
                         "after the kill: {wanted} is missing, {} follows",
-                        escape(&found)
+                        escape(found)
                     ));
                 }
                 if content != value(round, task, next) {
-                    tally.mismatch(format!("after the kill: {} has another value", escape(&found)));
+                    tally.mismatch(format!("after the kill: {} has another value", escape(found)));
                 }
                 next += 1;
             }

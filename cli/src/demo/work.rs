@@ -235,23 +235,20 @@ pub struct Digest {
 /// Walks a scan to its end and checks that keys come strictly in order.
 pub async fn digest(mut scan: Scan, reverse: bool, tally: &mut Tally) -> Result<Digest> {
     let mut digest = Digest::default();
-    let mut last: Option<bytes::Bytes> = None;
+    let mut last = Vec::new();
     while let Some(chunk) = scan.next_chunk().await? {
         for (key, value) in chunk.iter() {
             digest.entries += 1;
             digest.bytes += (key.len() + value.len()) as u64;
-            let entry = hash(&key).wrapping_mul(3).wrapping_add(hash(&value));
+            let entry = hash(key).wrapping_mul(3).wrapping_add(hash(value));
             digest.sum = digest.sum.wrapping_add(crate::random::mix(entry));
-            if let Some(last) = &last
-                && (*last == key || (*last > key) != reverse)
-            {
-                tally.mismatch(format!(
-                    "scan: {} does not come after {}",
-                    escape(&key),
-                    escape(last)
-                ));
+            let in_order = if reverse { key < &last[..] } else { key > &last[..] };
+            if !in_order && digest.entries > 1 {
+                let (key, last) = (escape(key), escape(&last));
+                tally.mismatch(format!("scan: {key} does not come after {last}"));
             }
-            last = Some(key);
+            last.clear();
+            last.extend_from_slice(key);
         }
     }
     tally.entries += digest.entries;
