@@ -2,10 +2,13 @@
 
 use crate::args::InspectArgs;
 use crate::outcome::{Exit, Failure, Result};
+use crate::progress::Progress;
 use crate::{output, store, units};
 use comfy_table::Table;
 use serde_json::{Value, json};
-use sluicedb::{ActorStats, LevelInfo, Stats};
+use sluicedb::{ActorStats, Finding, LevelInfo, Stats};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 pub async fn stats(args: InspectArgs) -> Result {
@@ -34,34 +37,42 @@ pub async fn levels(args: InspectArgs) -> Result {
 pub fn verify(args: &InspectArgs) -> Result {
     args.store.must_exist()?;
     let started = Instant::now();
-    let report = sluicedb::verify(&args.store.path)?;
+    let tables = Arc::new(AtomicU64::new(0));
+    let bar = Progress::items(None, &tables);
+    let summary = sluicedb::verify(&args.store.path, |done, _| tables.store(done, Relaxed));
+    drop(bar);
+    let summary = summary?;
     let elapsed = started.elapsed();
-    let found = report.findings.len();
+    let bytes = store::bytes_on_disk(&args.store.path);
+    let found = summary.findings.len();
     if args.json {
-        let findings: Vec<Value> = report
-            .findings
-            .iter()
-            .map(|finding| {
-                json!({"file": finding.file, "offset": finding.offset, "what": finding.what})
-            })
-            .collect();
+        let list = |findings: &[Finding]| findings.iter().map(finding_json).collect::<Vec<_>>();
         output::json(&json!({
-            "ok": found == 0, "findings": findings, "files": report.files, "tables": report.tables,
-            "blocks": report.blocks, "entries": report.entries, "bytes": report.bytes,
-            "seconds": elapsed.as_secs_f64(),
+            "ok": summary.is_sound(), "findings": list(&summary.findings),
+            "torn": list(&summary.torn), "strays": summary.strays, "tables": summary.tables,
+            "blocks": summary.blocks, "entries": summary.entries,
+            "manifest_records": summary.manifest_records, "log_records": summary.log_records,
+            "bytes": bytes, "seconds": elapsed.as_secs_f64(),
         }))?;
     } else {
-        for finding in &report.findings {
+        for finding in &summary.findings {
             output::line(&describe(finding))?;
         }
+        for torn in &summary.torn {
+            output::message(&format!("the next open will cut: {}", describe(torn)));
+        }
+        if !summary.strays.is_empty() {
+            output::message(&format!("nothing refers to: {}", summary.strays.join(", ")));
+        }
         output::line(&format!(
-            "{}: {} files, {} tables, {} blocks, {} entries, {} read in {}",
+            "{}: {} tables, {} blocks, {} entries, {} manifest edits, {} log records, {} in {}",
             output::verdict(found == 0, if found == 0 { "ok" } else { "DAMAGED" }),
-            units::count(report.files),
-            units::count(report.tables),
-            units::count(report.blocks),
-            units::count(report.entries),
-            units::bytes(report.bytes),
+            units::count(summary.tables),
+            units::count(summary.blocks),
+            units::count(summary.entries),
+            units::count(summary.manifest_records),
+            units::count(summary.log_records),
+            units::bytes(bytes),
             units::seconds(elapsed)
         ))?;
     }
@@ -71,8 +82,12 @@ pub fn verify(args: &InspectArgs) -> Result {
     Err(Failure::new(Exit::Corrupt, format!("{found} findings in {}", args.store.path.display())))
 }
 
+fn finding_json(finding: &Finding) -> Value {
+    json!({"file": finding.file, "offset": finding.offset, "what": finding.what})
+}
+
 /// One finding as `file: what at offset n`.
-pub fn describe(finding: &sluicedb::Finding) -> String {
+pub fn describe(finding: &Finding) -> String {
     let file = finding.file.display();
     match finding.offset {
         Some(offset) => format!("{file}: {} at offset {offset}", finding.what),
@@ -163,7 +178,7 @@ fn counters(stats: &Stats) -> Table {
     let rows = [
         ("visible seqno", count(stats.visible_seqno)),
         ("durable seqno", count(stats.durable_seqno)),
-        ("recovered records", count(stats.recovered_records)),
+        ("recovered entries", count(stats.recovered_entries)),
         ("recovered torn bytes", bytes(stats.recovered_torn_bytes)),
         ("commits", count(stats.commits)),
         ("  on the caller's thread", count(stats.commits_inline)),

@@ -101,3 +101,9 @@ pub async fn close<T>(db: Db, ended: Result<T>) -> Result<T> {
     closed?;
     Ok(value)
 }
+
+/// Bytes of all files of a database; what cannot be looked at counts as nothing.
+pub fn bytes_on_disk(path: &Path) -> u64 {
+    let files = std::fs::read_dir(path).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
+}

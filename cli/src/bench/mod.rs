@@ -123,7 +123,7 @@ async fn measure(db: &Db, args: &BenchArgs, path: &Path) -> Result<report::Repor
     Ok(report::Report {
         args: args.clone(),
         machine: Machine::look(path),
-        disk_bytes: directory_bytes(path),
+        disk_bytes: store::bytes_on_disk(path),
         latencies,
         idle,
         heartbeat,
@@ -152,11 +152,6 @@ async fn prepare(db: &Db, plan: Plan) -> Result<Plan> {
     drop(bar);
     db.flush().await?;
     Ok(Arc::into_inner(plan).expect("all fillers have ended"))
-}
-
-fn directory_bytes(path: &Path) -> u64 {
-    let files = std::fs::read_dir(path).into_iter().flatten().flatten();
-    files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
 }
 
 /// How late a timer of one millisecond comes while the work goes on.
