@@ -114,7 +114,10 @@ impl Report {
     pub fn keep_stats(&mut self, db: &Db) {
         for actor in db.stats().actors {
             match self.actors.iter_mut().find(|known| known.name == actor.name) {
-                Some(known) => known.handled += actor.handled,
+                Some(known) => {
+                    known.handled += actor.handled;
+                    known.mailbox_len = actor.mailbox_len;
+                }
                 None => self.actors.push(actor),
             }
         }
