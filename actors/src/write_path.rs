@@ -332,6 +332,9 @@ impl WritePath {
                     if durable.is_some() || stamped.rotated {
                         self.shared.log_due.set();
                     }
+                    if stamped.spare_due {
+                        self.shared.log_keeping_due.set();
+                    }
                     self.wal.seat.settle();
                     let counters = &self.shared.counters;
                     Counters::add(&counters.commits_inline, 1);

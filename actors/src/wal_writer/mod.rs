@@ -27,7 +27,7 @@ pub use run::{keep_loop, sync_loop};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::wal::{LogWriter, SealedSegment};
-pub use state::{After, LogState, NoRoom, Stamped};
+pub use state::{After, LogState, NoRoom, SpareWanted, Stamped};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// The WAL writer as its senders see it.

@@ -1,12 +1,12 @@
 //! The WAL writer's two threads: one syncs, one keeps spare segments ready and removes old ones.
 
 use super::durable::Passed;
-use super::{After, LogState, WalWriter};
+use super::{After, LogState, SpareWanted, WalWriter};
 use crate::failure::{Failure, WriteFailure};
 use crate::shared::{Counters, Shared};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::wal::{
-    SealedSegment, SyncGroup, prepare_spare, recycle, remove, segment_bytes_needed,
+    SealedSegment, SyncGroup, allocate_spare, prepare_spare, recycle, remove, segment_bytes_needed,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -143,13 +143,13 @@ pub async fn keep_loop(shared: Arc<Shared>, wal: Arc<WalWriter>, mut obsolete: V
     let mut backoff = BACKOFF_MIN;
     while !shared.is_stopped() {
         // A failed seat has failed the engine; the next round ends the loop.
-        let Ok((spares, parked_bytes)) = wal.with_log(|state| state.spare_wanted()) else { return };
+        let Ok(wanted) = wal.with_log(|state| state.spare_wanted()) else { return };
         collect(&shared, &wal, &mut obsolete);
-        if spares > 0 && parked_bytes.is_none() {
+        let Some(wanted) = wanted else {
             shared.log_keeping_due.wait().await;
             continue;
-        }
-        match prepare(&shared, &wal, &mut obsolete, parked_bytes) {
+        };
+        match prepare(&shared, &wal, &mut obsolete, wanted) {
             Ok(()) => backoff = BACKOFF_MIN,
             Err(failure) => {
                 tracing::warn!(%failure, "no log segment can be prepared");
@@ -173,18 +173,20 @@ fn prepare(
     shared: &Shared,
     wal: &WalWriter,
     obsolete: &mut Vec<SealedSegment>,
-    payload_bytes: Option<usize>,
+    wanted: SpareWanted,
 ) -> Result<(), Failure> {
     let config = &shared.config;
-    let needed = payload_bytes.map_or(0, segment_bytes_needed);
-    let bytes = config.log_segment_bytes.max(needed);
+    let bytes = config.log_segment_bytes.max(segment_bytes_needed(wanted.payload_bytes));
     let number = shared.file_numbers.take();
     let spare = match obsolete.iter().position(|old| old.bytes == bytes) {
         Some(index) => {
             let old = obsolete.swap_remove(index);
             recycle(&shared.vfs, &config.dir, &old, number, config.log_mapped)?
         }
-        None => prepare_spare(&shared.vfs, &config.dir, number, bytes, config.log_mapped)?,
+        None => {
+            let make = if wanted.soon { allocate_spare } else { prepare_spare };
+            make(&shared.vfs, &config.dir, number, bytes, config.log_mapped)?
+        }
     };
     let mut after = After::default();
     wal.with_log(|state| state.add_spare(spare, &shared.commits, &wal.durable, &mut after))?;

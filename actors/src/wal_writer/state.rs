@@ -48,6 +48,18 @@ impl After {
     }
 }
 
+/// Prepared segments beside the current one, once that is in use.
+const SPARES_MAX: usize = 2;
+
+/// A segment that the keeper should prepare.
+#[derive(Clone, Copy, Debug)]
+pub struct SpareWanted {
+    /// Is it needed soon, so that there is no time to zero it?
+    pub soon: bool,
+    /// It must have room for a batch of this size.
+    pub payload_bytes: usize,
+}
+
 /// What a batch got.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamped {
@@ -61,6 +73,8 @@ pub struct Stamped {
     pub log_bytes: u64,
     /// Was a segment left that the WAL thread does not know of yet?
     pub rotated: bool,
+    /// Should the keeper be woken?
+    pub spare_due: bool,
 }
 
 /// Why a commit cannot be appended right now.
@@ -87,8 +101,10 @@ pub struct LogState {
     room_failure: Option<Failure>,
     /// First seqno of each segment that may still be needed, oldest first.
     segments: VecDeque<(FileNumber, Seqno)>,
-    /// A segment was left since `take_rotated`: it is to be synced and a new spare prepared.
+    /// A segment was left since `take_rotated`: it is to be synced.
     rotated: bool,
+    /// The keeper was told that spares are wanted.
+    spare_asked: bool,
     /// Closed for good: nothing is stamped any more.
     closed: Option<Failure>,
 }
@@ -105,6 +121,7 @@ impl LogState {
             room_failure: None,
             segments,
             rotated: false,
+            spare_asked: false,
             closed: None,
         }
     }
@@ -134,6 +151,7 @@ impl LogState {
             self.log.rotate(spare, self.next_seqno);
             self.segments.push_back((self.log.number(), self.next_seqno));
             self.rotated = true;
+            self.spare_asked = true;
         }
         Ok(())
     }
@@ -169,6 +187,7 @@ impl LogState {
             in_file: appended.in_file,
             log_bytes: self.log.tail() - before,
             rotated: self.rotated,
+            spare_due: self.spare_due(),
         }
     }
 
@@ -215,6 +234,7 @@ impl LogState {
         let stamped = self.append(&payload, crc, operations, level);
         after.log_bytes += stamped.log_bytes;
         after.log_due |= stamped.rotated;
+        after.keeper_due |= stamped.spare_due;
         if level == Level::Buffered && stamped.in_file {
             after.answers.push((reply, Ok(stamped.last)));
         } else {
@@ -295,9 +315,26 @@ impl LogState {
         self.segments.len()
     }
 
-    /// How large a spare segment is needed and how many there are.
-    pub fn spare_wanted(&self) -> (usize, Option<usize>) {
-        (self.spares.len(), self.parked.front().map(|commit| commit.payload.len()))
+    /// What the keeper should prepare now, if anything.
+    pub fn spare_wanted(&self) -> Option<SpareWanted> {
+        let parked = self.parked.front().map(|commit| commit.payload.len());
+        let spares_max = if self.spare_asked { SPARES_MAX } else { 0 };
+        if parked.is_none() && self.spares.len() >= spares_max {
+            return None;
+        }
+        // With none in hand the next rotation may come before a segment could be zeroed.
+        let soon = self.spares.is_empty() || parked.is_some();
+        Some(SpareWanted { soon, payload_bytes: parked.unwrap_or(0) })
+    }
+
+    /// True once per segment, when a quarter of it is used: time to see to its successor.
+    #[inline]
+    fn spare_due(&mut self) -> bool {
+        if self.spare_asked || self.log.tail() * 4 < self.log.segment_bytes() {
+            return false;
+        }
+        self.spare_asked = true;
+        true
     }
 
     /// The segment in which `seqno` lies, or will lie.

@@ -42,7 +42,7 @@ use std::path::PathBuf;
 
 pub use group::SyncGroup;
 pub use reader::{RecoveryReport, TailReason, replay};
-pub use spare::{Spare, prepare_spare, recycle, remove};
+pub use spare::{Spare, allocate_spare, prepare_spare, recycle, remove};
 pub use writer::{AppendPath, Appended, LogWriter, segment_bytes_needed};
 
 /// Whose log it is. Part of every checksum.

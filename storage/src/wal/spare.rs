@@ -99,12 +99,42 @@ pub fn prepare_spare(
     bytes: u64,
     mapped: bool,
 ) -> Result<Spare> {
+    create(vfs, dir, number, bytes, mapped, zero)
+}
+
+/// As `prepare_spare`, in a fraction of the time: the blocks are allocated, but not written. Where
+/// blocks cannot be promised it is the same.
+///
+/// Stores cost about the same, but each sync of fresh pages costs about half as much again, because
+/// it also records that the blocks are written now. For when a segment is needed soon.
+///
+/// # Errors
+/// As `prepare_spare`.
+pub fn allocate_spare(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    number: FileNumber,
+    bytes: u64,
+    mapped: bool,
+) -> Result<Spare> {
+    create(vfs, dir, number, bytes, mapped, allocate)
+}
+
+/// Creates, fills, maps and names a segment.
+fn create(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    number: FileNumber,
+    bytes: u64,
+    mapped: bool,
+    fill: fn(&dyn File, &Path, u64) -> Result<bool>,
+) -> Result<Spare> {
     assert!(bytes.is_multiple_of(HEADER_BYTES as u64), "segments are whole pages");
     assert!(bytes > HEADER_BYTES as u64, "a segment has room for records");
     assert!(bytes <= SEGMENT_BYTES_MAX, "offsets fit their fields");
     let path = FileKind::Spare(number).path(dir);
     let file = vfs.create(&path).map_err(|e| Error::io("create", &path, e))?;
-    let prepared = zero(file.as_ref(), &path, bytes)
+    let prepared = fill(file.as_ref(), &path, bytes)
         .and_then(|solid| finish(vfs, dir, &file, &path, number, bytes, mapped && solid));
     if prepared.is_err() {
         // Best effort: the name means "delete me" to recovery, too.
@@ -171,6 +201,16 @@ fn zero(file: &dyn File, path: &Path, bytes: u64) -> Result<bool> {
         if at.is_multiple_of(DIRTY_BYTES_MAX) {
             file.sync_data().map_err(|e| Error::io("sync", path, e))?;
         }
+    }
+    file.sync_all().map_err(|e| Error::io("sync", path, e))?;
+    Ok(solid)
+}
+
+/// Promises the file's blocks without writing them, or writes them where that cannot be promised.
+fn allocate(file: &dyn File, path: &Path, bytes: u64) -> Result<bool> {
+    let solid = file.allocate(bytes).map_err(|e| Error::io("allocate", path, e))?;
+    if !solid {
+        return zero(file, path, bytes);
     }
     file.sync_all().map_err(|e| Error::io("sync", path, e))?;
     Ok(solid)
