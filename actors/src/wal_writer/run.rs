@@ -178,15 +178,12 @@ fn prepare(
     let config = &shared.config;
     let bytes = config.log_segment_bytes.max(segment_bytes_needed(wanted.payload_bytes));
     let number = shared.file_numbers.take();
-    let spare = match obsolete.iter().position(|old| old.bytes == bytes) {
-        Some(index) => {
-            let old = obsolete.swap_remove(index);
-            recycle(&shared.vfs, &config.dir, &old, number, config.log_mapped)?
-        }
-        None => {
-            let make = if wanted.soon { allocate_spare } else { prepare_spare };
-            make(&shared.vfs, &config.dir, number, bytes, config.log_mapped)?
-        }
+    let spare = if let Some(index) = obsolete.iter().position(|old| old.bytes == bytes) {
+        let old = obsolete.swap_remove(index);
+        recycle(&shared.vfs, &config.dir, &old, number, config.log_mapped)?
+    } else {
+        let make = if wanted.soon { allocate_spare } else { prepare_spare };
+        make(&shared.vfs, &config.dir, number, bytes, config.log_mapped)?
     };
     let mut after = After::default();
     wal.with_log(|state| state.add_spare(spare, &shared.commits, &wal.durable, &mut after))?;
