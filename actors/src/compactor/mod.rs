@@ -131,7 +131,15 @@ impl Compactor {
         }
     }
 
+    /// Runs one job, claimed meanwhile: the claims also remember where each level's picks go on.
     async fn execute(&mut self, job: Job) -> Ended {
+        let claim = self.claims.claim(&job);
+        let ended = self.execute_claimed(job).await;
+        self.claims.release(claim);
+        ended
+    }
+
+    async fn execute_claimed(&mut self, job: Job) -> Ended {
         let written = match run::write(&self.shared, &job) {
             Ok(written) => written,
             Err(failure) => return Ended::Failed(failure),

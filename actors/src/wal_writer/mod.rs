@@ -22,12 +22,14 @@ use crate::pool::Pool;
 use crate::range_owner::message::is_heavy;
 use crate::shared::{Counters, Shared};
 use durable::Durable;
+use futures::future::{Either, select};
 use message::{Commit, Level};
 pub use run::{keep_loop, sync_loop};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::wal::{LogWriter, SealedSegment};
 pub use state::{After, LogState, NoRoom, SpareWanted, Stamped};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// The WAL writer as its senders see it.
@@ -162,7 +164,12 @@ impl WalWriter {
         let (reply, answer) = reply();
         *lock(&self.closing) = Some(reply);
         shared.log_due.set();
-        answer.await.unwrap_or_else(|_| Err(shared.why_stopped()))
+        // A log that has failed serves nobody any more, and would not answer.
+        let down = pin!(shared.health.until_down());
+        match select(answer, down).await {
+            Either::Left((ended, _)) => ended.unwrap_or_else(|_| Err(shared.why_stopped())),
+            Either::Right(_) => Err(shared.why_stopped()),
+        }
     }
 
     fn take_closing(&self) -> Option<Reply<Result<(), Failure>>> {
