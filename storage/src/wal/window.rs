@@ -30,8 +30,9 @@ pub(super) enum Found {
     Record { header: RecordHeader, crc: u32, end: u64 },
     /// Zeros, bytes of another segment, or too few bytes for a record.
     Nothing,
-    /// A header of this segment whose record is not whole; it claims to end at `claimed_end`.
-    Broken { claimed_end: u64 },
+    /// A header of this segment whose record is not whole; it claims to end at `claimed_end`, and
+    /// to tell cost checksumming `checked` bytes.
+    Broken { claimed_end: u64, checked: u64 },
 }
 
 impl Window {
@@ -95,13 +96,13 @@ impl Window {
         let len = header.len as usize;
         let extent = record::record_bytes(len);
         if extent > room {
-            return Ok(Found::Broken { claimed_end: self.len });
+            return Ok(Found::Broken { claimed_end: self.len, checked: 0 });
         }
         let end = offset + extent;
         let bytes = self.bytes(offset, extent as usize)?;
         Ok(match record::verify(seed, offset, len, bytes) {
             Some(crc) => Found::Record { header, crc, end },
-            None => Found::Broken { claimed_end: end },
+            None => Found::Broken { claimed_end: end, checked: extent },
         })
     }
 
@@ -114,7 +115,9 @@ impl Window {
     /// start, until `each` returns false.
     ///
     /// Bytes made to look like headers could make this checksum the file again and again. It gives
-    /// up, refusing the file, after 64 times its length.
+    /// up, refusing the file, after 64 times its length. What claims more than the file holds is not
+    /// checksummed and does not count: a recycled segment full of random values has more than a
+    /// hundred of those.
     pub(super) fn scan(
         &mut self,
         from: u64,
@@ -131,8 +134,8 @@ impl Window {
                     }
                     offset = end;
                 }
-                Found::Broken { claimed_end } => {
-                    budget = budget.saturating_sub(claimed_end - candidate);
+                Found::Broken { checked, .. } => {
+                    budget = budget.saturating_sub(checked);
                     if budget == 0 {
                         let what = "too many bytes that look like records but are none";
                         return Err(Error::corrupt(&self.path, candidate, what));

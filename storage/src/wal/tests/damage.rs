@@ -332,6 +332,25 @@ fn bytes_made_to_look_like_headers_cost_bounded_time() {
     assert_eq!(path, wal_path(1));
 }
 
+/// Found by `sluice demo`: the former life of a recycled segment had random values, 128 places of
+/// which looked like headers of a record too long for the file, and a log killed in mid-write was
+/// refused as damaged.
+#[test]
+fn headers_that_claim_more_than_there_is_cost_nothing() {
+    let mut bench = Bench::new(4 << 20);
+    bench.append(1, 10, AppendPath::Mapped);
+    let tail = bench.log.tail() as usize;
+    change(&bench.vfs, 1, |bytes| {
+        for at in (tail + 24..bytes.len() - 24).step_by(24) {
+            bytes[at + 4..at + 8].fill(0xFF);
+            bytes[at + 12..at + 14].copy_from_slice(&1_u16.to_le_bytes());
+            bytes[at + 14] = 1;
+        }
+    });
+    let (records, report) = bench.replay().unwrap();
+    assert_eq!((records.len(), report.offset), (1, tail as u64));
+}
+
 /// Any bytes at all: an answer or a typed error, never a panic. Prints its seed.
 #[test]
 fn arbitrary_bytes_never_panic() {
