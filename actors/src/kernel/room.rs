@@ -6,8 +6,10 @@
 //! that is never polled again keeps nothing. A newcomer passes only waiters that were woken already.
 //!
 //! Liveness: every return of room wakes as many waiters as the room is enough for, counting those that
-//! were woken earlier and have not come, plus one spare; when nothing at all is out (so that no later
-//! return will come) everybody who fits alone is woken. A waiter that is dropped passes its wake on.
+//! were woken earlier and have not come, plus one spare. When nothing at all is out, so that no later
+//! return will come, there are sixteen spares; and once somebody woken earlier still has not come, all
+//! who fit alone are woken. The same look is taken when a waiter comes, takes, or is dropped. So what
+//! futures that are never polled can keep from others is less than one further step of anybody.
 //!
 //! Does not: know what the room is for.
 
@@ -104,6 +106,10 @@ impl Amount {
         self.bytes() + used.bytes() <= limit.bytes() && self.count() + used.count() <= limit.count()
     }
 }
+
+/// Wakes beyond what fits, when nothing is out: enough that parked futures hardly ever use them up,
+/// few enough that a crowd of waiters does not stampede.
+const IDLE_SPARES: usize = 16;
 
 struct Waiter {
     id: u64,
@@ -293,6 +299,8 @@ impl Room {
                     place.0 = Some(id);
                     line.waiting.push_back(Waiter { id, need, waker: waker.take() });
                     begins = true;
+                    // Room may lie idle in front of sleepers because those woken for it never came.
+                    self.pump(&mut line, &mut wakes);
                 }
                 (None, Some(at)) => std::mem::swap(&mut line.waiting[at].waker, &mut waker),
                 (Some(_), None) => {}
@@ -362,7 +370,13 @@ impl Room {
         let free = limit.minus_saturating(used);
         // What the room is still enough for after everybody woken has come and taken.
         let mut left = free;
-        let mut spare = if used == Amount::NOTHING { usize::MAX } else { 1 };
+        let mut spare = if used != Amount::NOTHING {
+            1
+        } else if line.waiting.iter().any(|waiter| waiter.waker.is_none()) {
+            usize::MAX
+        } else {
+            IDLE_SPARES
+        };
         let mut all_woken = true;
         for waiter in &mut line.waiting {
             if waiter.waker.is_none() {

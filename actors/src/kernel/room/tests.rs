@@ -92,6 +92,25 @@ fn a_dropped_waiter_passes_its_wake_on() {
 }
 
 #[test]
+fn a_crowd_is_not_woken_at_once_and_parked_futures_keep_nobody_out() {
+    let room = Room::new(bytes(1), None);
+    assert_eq!(room.try_take(bytes(1)), Ok(()));
+    let flags = [(); 40].map(|()| Arc::new(Flag::default()));
+    let mut places = [(); 40].map(|()| Place::default());
+    for (place, flag) in places.iter_mut().zip(&flags) {
+        assert!(poll(&room, place, 1, flag).is_pending());
+    }
+    let woken = || flags.iter().filter(|flag| flag.wakes() > 0).count();
+    room.release(bytes(1));
+    assert_eq!(woken(), 1 + IDLE_SPARES);
+    // None of those comes. The next who wants something finds out.
+    let (late, mut place) = (Arc::new(Flag::default()), Place::default());
+    assert!(poll(&room, &mut place, 1, &late).is_pending());
+    assert_eq!((woken(), late.wakes()), (40, 1));
+    assert_eq!(poll(&room, &mut place, 1, &late), Poll::Ready(Ok(())));
+}
+
+#[test]
 fn closing_and_shrinking_answer_those_who_wait() {
     let room = Room::new(bytes(4), None);
     let flags = [Arc::new(Flag::default()), Arc::new(Flag::default())];
