@@ -65,7 +65,8 @@ impl Signal {
         if self.take() {
             return Poll::Ready(());
         }
-        let old = lock(&self.waker).replace(context.waker().clone());
+        let waker = context.waker().clone();
+        let old = lock(&self.waker).replace(waker);
         // The waker is in place before the state says so; a set in between is seen by the exchange.
         let armed =
             self.state.compare_exchange(QUIET, AWAITED, Ordering::AcqRel, Ordering::Acquire);

@@ -6,7 +6,7 @@ use sluicedb_actors::kernel::{CommitQueue, Failed, Ticket, reply};
 use sluicedb_storage::key::Seqno;
 
 fn open(queue: &CommitQueue, seqno: u64, shares: u32) -> Ticket {
-    queue.open(queue.try_reserve().unwrap(), Seqno(seqno), shares)
+    queue.open(queue.try_reserve().expect("a slot is free"), Seqno(seqno), shares)
 }
 
 /// Two ranges apply one batch: a reader sees both halves or none.

@@ -17,7 +17,7 @@ impl Drop for Version {
 
 /// A reader's version is alive while it holds it, versions never go back, and the newest is what a
 /// load after the store gets. (Production loads through arc-swap; this checks our use of the cell.)
-/// Catches: a swap that drops the old version under its readers.
+/// Catches: a `store` that keeps the old version.
 #[test]
 fn swapped_under_two_readers() {
     loom::model(|| {
