@@ -487,7 +487,7 @@ fn values_share_their_block_only_when_they_are_a_good_part_of_it() {
 #[test]
 fn a_value_that_is_kept_survives_the_window_it_was_read_in() {
     let model: Model =
-        (0..200_u8).map(|i| (vec![i], (Seqno(1), Kind::Put, vec![i; 7000]))).collect();
+        (0..200_u8).map(|i| (vec![i], (Seqno(1), Kind::Put, vec![i; 9000]))).collect();
     let vfs = memory();
     write(&vfs, &model, &TableOptions::default()).unwrap();
     let table = open(&vfs, &BlockCache::new(0)).unwrap();
