@@ -108,22 +108,7 @@ impl BlockCursor {
         if slot.shared > self.shared {
             return Err(Broken("entry shares more than its predecessor"));
         }
-        let shared = slot.shared as usize;
-        let suffix_len = (slot.value - slot.suffix) as usize;
-        let bytes = block.bytes();
-        let from = slot.suffix as usize;
-        if let Some(source) = bytes.get(from..).and_then(|rest| rest.first_chunk::<SHORT_SUFFIX>())
-            && suffix_len <= SHORT_SUFFIX
-            && let Some(target) =
-                self.key.get_mut(shared..).and_then(|rest| rest.first_chunk_mut::<SHORT_SUFFIX>())
-        {
-            *target = *source;
-            self.key_len = shared + suffix_len;
-        } else {
-            self.key.truncate(shared);
-            self.key.extend_from_slice(&bytes[from..from + suffix_len]);
-            self.pad();
-        }
+        self.key_len = put_suffix(&mut self.key, block.bytes(), &slot);
         self.stand_on(index, &slot);
         Ok(true)
     }
@@ -134,7 +119,18 @@ impl BlockCursor {
         if self.index == 0 {
             return Ok(false);
         }
-        self.jump(self.index - 1)?;
+        let index = self.index - 1;
+        let block = self.block.as_ref().expect("the table cursor enters a block before it steps");
+        if block.restart_of(index) == block.restart_of(self.index) {
+            let slot = block.slot(index)?;
+            // Nothing more of the restart's key is needed than what is already there.
+            if slot.shared == self.shared {
+                self.key_len = put_suffix(&mut self.key, block.bytes(), &slot);
+                self.stand_on(index, &slot);
+                return Ok(true);
+            }
+        }
+        self.jump(index)?;
         Ok(true)
     }
 
@@ -151,17 +147,10 @@ impl BlockCursor {
                 .ok_or(Broken("entry shares more than its restart has"))?;
             self.key.extend_from_slice(front);
         }
-        self.key.extend_from_slice(block.part(slot.suffix..slot.value));
-        self.pad();
+        self.key.resize(self.key.len() + SHORT_SUFFIX, 0);
+        self.key_len = put_suffix(&mut self.key, block.bytes(), &slot);
         self.stand_on(index, &slot);
         Ok(())
-    }
-
-    /// Makes room behind the key for the next short suffix.
-    #[inline]
-    fn pad(&mut self) {
-        self.key_len = self.key.len();
-        self.key.resize(self.key_len + SHORT_SUFFIX, 0);
     }
 
     #[inline]
@@ -206,4 +195,26 @@ impl BlockCursor {
     pub(crate) fn value_bytes(&self) -> Bytes {
         self.block().value(self.value..self.end)
     }
+}
+
+/// Writes the key's own bytes behind the shared ones, which `key` begins with; returns the key's
+/// length and leaves room for the next short suffix.
+#[inline(always)]
+fn put_suffix(key: &mut Vec<u8>, block: &[u8], slot: &Slot) -> usize {
+    let shared = slot.shared as usize;
+    let (from, to) = (slot.suffix as usize, slot.value as usize);
+    let length = shared + (to - from);
+    if to - from <= SHORT_SUFFIX
+        && let Some(source) = block.get(from..).and_then(|rest| rest.first_chunk::<SHORT_SUFFIX>())
+        && let Some(target) =
+            key.get_mut(shared..).and_then(|rest| rest.first_chunk_mut::<SHORT_SUFFIX>())
+    {
+        // More than the suffix, but always the same amount: one load and one store.
+        *target = *source;
+    } else {
+        key.truncate(shared);
+        key.extend_from_slice(&block[from..to]);
+        key.resize(length + SHORT_SUFFIX, 0);
+    }
+    length
 }

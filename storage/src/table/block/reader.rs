@@ -123,14 +123,14 @@ impl Block {
     }
 
     /// Where the cell of entry `index` lies.
-    #[inline]
+    #[inline(always)]
     fn cell(&self, index: u32) -> usize {
         let width = usize::from(self.offset_bytes + self.seqno_bytes);
         HEADER_BYTES + self.count() as usize + index as usize * width
     }
 
     /// Where entry `index` begins; for `count` where the last one ends.
-    #[inline]
+    #[inline(always)]
     fn offset(&self, index: u32) -> Option<u32> {
         let count = self.count();
         if index >= count {
@@ -153,7 +153,7 @@ impl Block {
     }
 
     /// The same for a caller who knows where entry `index` begins.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slot_at(&self, start: u32, index: u32) -> Result<Slot, Broken> {
         const ORDER: Broken = Broken("entry offsets do not ascend");
         let end = self.offset(index + 1).ok_or(Broken("entry is not in the block"))?;
