@@ -18,8 +18,7 @@ pub(super) struct Written {
 pub(super) fn write(shared: &Shared, job: &Job) -> Result<Written, Failure> {
     if job.is_move {
         let tables: Vec<_> = job.tables().map(|(_, handle)| Arc::clone(handle.table())).collect();
-        let added = tables.iter().map(|table| table.meta().clone()).collect();
-        return Ok(Written { added, tables });
+        return Ok(Written { added: Vec::new(), tables });
     }
     let config = &shared.config;
     let sink = TableSink::new(&shared.vfs, &config.dir, shared.db_id, config.level_table(), || {
