@@ -207,7 +207,8 @@ impl Segment {
     }
 
     fn window(&self) -> Window {
-        Window::new(self.file.clone(), &self.path, self.bytes, self.seed)
+        let first_seqno = self.header.as_ref().map(|header| header.first_seqno);
+        Window::new(self.file.clone(), &self.path, self.bytes, self.seed, first_seqno)
     }
 
     fn link(&self) -> Option<Link> {

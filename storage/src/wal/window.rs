@@ -3,8 +3,9 @@
 //! Memory is bounded by the piece size or the largest record that really fits into the file: no
 //! length from the disk is believed before it was compared with what the file holds.
 
-use super::record::{self, ALIGN, RECORD_HEADER_BYTES, RecordHeader, Seed};
+use super::record::{self, ALIGN, RECORD_HEADER_BYTES, RecordHeader, Seed, kind};
 use crate::error::{Error, Result};
+use crate::key::Seqno;
 use crate::vfs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ pub(super) struct Window {
     file: Arc<dyn File>,
     path: PathBuf,
     seed: Seed,
+    first_seqno: Option<Seqno>,
     len: u64,
     start: u64,
     buffer: Vec<u8>,
@@ -36,9 +38,16 @@ pub(super) enum Found {
 }
 
 impl Window {
-    pub(super) fn new(file: Arc<dyn File>, path: &Path, len: u64, seed: Seed) -> Self {
+    /// `first_seqno` is what the segment's header says, if it can be read.
+    pub(super) fn new(
+        file: Arc<dyn File>,
+        path: &Path,
+        len: u64,
+        seed: Seed,
+        first_seqno: Option<Seqno>,
+    ) -> Self {
         let path = path.to_owned();
-        Self { file, path, seed, len, start: 0, buffer: Vec::new(), filled: 0 }
+        Self { file, path, seed, first_seqno, len, start: 0, buffer: Vec::new(), filled: 0 }
     }
 
     /// The `count` bytes at `offset`, which lie within the file.
@@ -147,6 +156,25 @@ impl Window {
         Ok(())
     }
 
+    /// Could this header, found at `offset`, have been written there? Said without a checksum, so
+    /// that the former life of a recycled segment (other people's binary files, full of small
+    /// numbers) does not have to be checksummed again and again.
+    fn is_plausible(&self, header: &RecordHeader, offset: u64) -> bool {
+        let known = matches!(header.kind, kind::BATCH | kind::CLOSE_MARK | kind::VOUCH);
+        // No two records of a segment are further apart in numbers than in bytes.
+        let seqnos = match self.first_seqno {
+            Some(Seqno(first)) => first..=first.saturating_add(self.len),
+            None => 1..=Seqno::MAX.0,
+        };
+        let empty = header.kind != kind::BATCH;
+        known
+            && header.flags == 0
+            && seqnos.contains(&header.first_seqno.0)
+            && header.synced_to <= offset
+            && empty == (header.len == 0)
+            && u64::from(header.len) <= self.len - offset
+    }
+
     /// The first offset at or after `offset` where a header of this segment could stand.
     fn next_candidate(&mut self, mut offset: u64) -> Result<Option<u64>> {
         while offset + RECORD_HEADER_BYTES as u64 <= self.len {
@@ -154,12 +182,21 @@ impl Window {
             let available = PIECE_BYTES.min((self.len - offset) as usize);
             let bytes = self.bytes(offset, available)?;
             let steps = (available - RECORD_HEADER_BYTES) / ALIGN as usize + 1;
+            let mut found = None;
             for step in 0..steps {
                 let at = step * ALIGN as usize;
                 let head = bytes[at..].first_chunk().expect("a step leaves room for a header");
-                if record::decode(seed, head).is_some() {
-                    return Ok(Some(offset + at as u64));
+                if let Some(header) = record::decode(seed, head) {
+                    found = Some((offset + at as u64, header));
+                    break;
                 }
+            }
+            if let Some((at, header)) = found {
+                if self.is_plausible(&header, at) {
+                    return Ok(Some(at));
+                }
+                offset = at + ALIGN;
+                continue;
             }
             offset += (steps * ALIGN as usize) as u64;
         }

@@ -320,12 +320,13 @@ fn bytes_made_to_look_like_headers_cost_bounded_time() {
     bench.append(1, 10, AppendPath::Mapped);
     let tail = bench.log.tail() as usize;
     change(&bench.vfs, 1, |bytes| {
-        // Each claims all the rest.
+        // Each claims all the rest, and a number that it could have.
         for at in (tail..bytes.len() - 24).step_by(24) {
             let len = (bytes.len() - at - 24) as u32;
             bytes[at + 4..at + 8].copy_from_slice(&len.to_le_bytes());
             bytes[at + 12..at + 14].copy_from_slice(&1_u16.to_le_bytes());
             bytes[at + 14] = 1;
+            bytes[at + 16..at + 24].copy_from_slice(&2_u64.to_le_bytes());
         }
     });
     let (path, _) = corrupt_at(bench.replay());
