@@ -79,7 +79,11 @@ async fn sync_once(
         unsynced.push(group);
         return Ok(());
     }
-    group.sync()?;
+    // Nothing new since the last group: the one before it is what has to reach the disk.
+    match unsynced.last() {
+        Some(last) if group.is_empty() => last.sync()?,
+        _ => group.sync()?,
+    }
     wal.with_log(|state| {
         for earlier in unsynced.drain(..) {
             state.log.synced(&earlier);
