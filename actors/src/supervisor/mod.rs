@@ -28,7 +28,7 @@ use crate::write_path::WritePath;
 pub(crate) use close::Supervisor;
 use departures::Departure;
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::{CURRENT, FileKind};
 use sluicedb_storage::memtable::{ChunkPool, memtable_from};
@@ -340,7 +340,12 @@ pub(crate) async fn flush(
     let (reply, answer) = reply();
     let permit = versions.reserve(1).await.map_err(|_| shared.why_stopped())?;
     permit.send(VersionMessage::Flush { reply }).map_err(|_| shared.why_stopped())?;
-    answer.await.unwrap_or_else(|_| Err(shared.why_stopped()))
+    // An engine that has stopped flushes nothing more, and nobody would answer.
+    let down = std::pin::pin!(shared.health.until_down());
+    match select(answer, down).await {
+        Either::Left((answered, _)) => answered.unwrap_or_else(|_| Err(shared.why_stopped())),
+        Either::Right(_) => Err(shared.why_stopped()),
+    }
 }
 
 /// What the mailboxes of the thread-driven actors look like.
