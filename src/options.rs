@@ -78,9 +78,9 @@ pub struct Options {
     pub log_mapped: bool,
     /// Commits between submission and visibility, at most; a power of two, 16..=65536. Default 4096.
     pub commits_in_flight_max: usize,
-    /// Target size of a table block before compression, in bytes. Default 4096, 256..=4 MiB.
+    /// Target size of a table block before compression, in bytes. Default 4096, 256..=1 MiB.
     pub block_bytes: usize,
-    /// Keys between full keys in a block. Default 16, 1..=1024.
+    /// Keys between full keys in a block. Default 16; a power of two, 1..=128.
     pub restart_interval: usize,
     /// Size of the Bloom filter, in bits per key. Default 10 (about 1 % false positives); 0 = none.
     pub filter_bits_per_key: usize,
@@ -196,9 +196,15 @@ impl Options {
                 self.commits_in_flight_max
             )));
         }
-        check("block_bytes", self.block_bytes as u64, 256, 4 * MIB)?;
-        check("restart_interval", self.restart_interval as u64, 1, 1024)?;
-        check("filter_bits_per_key", self.filter_bits_per_key as u64, 0, 64)?;
+        check("block_bytes", self.block_bytes as u64, 256, MIB)?;
+        check("restart_interval", self.restart_interval as u64, 1, 128)?;
+        if !self.restart_interval.is_power_of_two() {
+            return Err(Error::invalid(format!(
+                "restart_interval is {}; it must be a power of two",
+                self.restart_interval
+            )));
+        }
+        check("filter_bits_per_key", self.filter_bits_per_key as u64, 0, 24)?;
         check("l0_trigger_tables", self.l0_trigger_tables as u64, 1, 1000)?;
         let l0_max = self.l0_tables_max as u64;
         check("l0_tables_max", l0_max, self.l0_trigger_tables as u64 + 1, 10_000)?;
