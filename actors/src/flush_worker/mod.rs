@@ -74,7 +74,6 @@ impl FlushWorker {
                 return false;
             }
             let Err(failure) = self.try_flush(range, sealed).await else {
-                Counters::add(&self.shared.counters.flushes, sealed.len() as u64);
                 return true;
             };
             if self.shared.is_stopped() {
@@ -111,9 +110,7 @@ impl FlushWorker {
             return Err(self.shared.why_stopped());
         }
         let mut edit = VersionEdit::default();
-        let mut bytes = 0;
         for table in &written {
-            bytes += table.meta().file_bytes;
             edit.added.push((range, 0, table.meta().clone()));
         }
         edit.flushed.push((range, last));
@@ -124,10 +121,7 @@ impl FlushWorker {
         let message = VersionMessage::Install { edit, tables, flushed: Some(flushed), reply };
         permit.send(message).map_err(|_| self.shared.why_stopped())?;
         match answer.await {
-            Ok(Ok(())) => {
-                Counters::add(&self.shared.counters.flush_bytes, bytes);
-                Ok(())
-            }
+            Ok(Ok(())) => Ok(()),
             Ok(Err(InstallFailure::Failed(failure))) => Err(failure),
             Ok(Err(InstallFailure::Conflict(what))) => {
                 unreachable!("a flush adds to L0 and removes nothing, yet: {what}")

@@ -130,6 +130,10 @@ impl VersionManager {
         drop(current);
 
         if let Some(flushed) = flushed {
+            // Before anybody who waits for the flush is told.
+            let bytes = edit.added.iter().map(|(_, _, meta)| meta.file_bytes).sum();
+            Counters::add(&self.shared.counters.flush_bytes, bytes);
+            Counters::add(&self.shared.counters.flushes, flushed.memtables.len() as u64);
             self.forget(flushed);
         }
         self.shared.compaction_due.set();
