@@ -1,0 +1,214 @@
+use crate::home::{Home, block_on, check};
+use crate::kit::disk::content;
+use crate::kit::oracle::Map;
+use sluicedb::{Db, Error, ErrorKind, Options, Outcome, WriteBatch};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+fn batch(build: impl FnOnce(&mut WriteBatch)) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    build(&mut batch);
+    batch
+}
+
+#[test]
+fn later_operations_of_a_batch_win() {
+    let home = Home::new();
+    let db = home.open();
+    let mut expected = Map::new();
+    expected.insert(b"a".to_vec(), b"2".to_vec());
+    expected.insert(b"c".to_vec(), b"".to_vec());
+    block_on(async {
+        db.put("b", "before").await.unwrap();
+        db.write(batch(|b| {
+            b.put("a", "1").delete("a").put("a", "2").put("b", "1").delete("b").put("c", "");
+        }))
+        .await
+        .unwrap();
+        check(&db, &expected).await.unwrap();
+        db.flush().await.unwrap();
+        check(&db, &expected).await.unwrap();
+    });
+    drop(db);
+    block_on(check(&home.open(), &expected)).unwrap();
+}
+
+fn refused(error: Error, message: &str) {
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    assert_eq!(error.to_string(), message);
+    assert_eq!(error.path(), None);
+}
+
+#[test]
+fn what_can_never_succeed_is_refused_before_anything_happens() {
+    let home = Home::new();
+    let value_max = home.options.effective_value_bytes_max() as usize;
+    let batch_max = home.options.effective_batch_bytes_max() as usize;
+    let db = home.open();
+    block_on(async {
+        db.put("a", "1").await.unwrap();
+        let before = db.stats();
+
+        let empty = "the key is empty; keys are 1..=65535 bytes";
+        refused(db.put("", "v").await.unwrap_err(), empty);
+        refused(db.delete("").await.unwrap_err(), empty);
+        refused(db.try_put("", "v").await.unwrap_err(), empty);
+        refused(db.try_delete("").await.unwrap_err(), empty);
+        let long = vec![b'k'; 65_536];
+        let too_long = "the key has 65536 bytes; keys are 1..=65535 bytes";
+        refused(db.put(&long, "v").await.unwrap_err(), too_long);
+        refused(db.delete(&long).await.unwrap_err(), too_long);
+        let large = vec![0; value_max + 1];
+        let too_large = format!(
+            "the value has {} bytes; the limit is {value_max} (option value_bytes_max)",
+            value_max + 1
+        );
+        refused(db.put("a", &large).await.unwrap_err(), &too_large);
+
+        // In the middle of a batch: nothing of it.
+        let bad = |key: &[u8], value: &[u8]| {
+            batch(|b| {
+                b.put("a", "2").put(key, value).delete("a");
+            })
+        };
+        refused(db.write(bad(b"", b"v")).await.unwrap_err(), empty);
+        refused(db.write(bad(&long, b"v")).await.unwrap_err(), too_long);
+        refused(db.write(bad(b"b", &large)).await.unwrap_err(), &too_large);
+        refused(db.try_write(bad(b"", b"v")).await.unwrap_err(), empty);
+        refused(db.submit(bad(b"", b"v")).await.unwrap_err(), empty);
+
+        let huge = batch(|b| {
+            for n in 0..=(batch_max / 1000) {
+                b.put(format!("huge{n}"), vec![0; 1000]);
+            }
+        });
+        let message = format!(
+            "the batch has {} bytes; the limit is {batch_max} (option batch_bytes_max)",
+            huge.encoded_len()
+        );
+        refused(db.write(huge.clone()).await.unwrap_err(), &message);
+        refused(db.submit(huge).await.unwrap_err(), &message);
+
+        let after = db.stats();
+        assert_eq!(before.commits, after.commits);
+        assert_eq!(before.visible_seqno, after.visible_seqno);
+        assert_eq!(before.log_bytes, after.log_bytes);
+    });
+    let mut expected = Map::new();
+    expected.insert(b"a".to_vec(), b"1".to_vec());
+    block_on(check(&db, &expected)).unwrap();
+    drop(db);
+    block_on(check(&home.open(), &expected)).unwrap();
+}
+
+#[test]
+fn the_largest_batch_that_fits_is_written_whole() {
+    let home = Home::new();
+    let batch_max = home.options.effective_batch_bytes_max() as usize;
+    let db = home.open();
+    let mut largest = WriteBatch::new();
+    let mut expected = Map::new();
+    let mut n = 0_u32;
+    while largest.encoded_len() + 1024 <= batch_max {
+        let (key, value) = (n.to_be_bytes().to_vec(), vec![n as u8; 990]);
+        largest.put(&key, &value);
+        expected.insert(key, value);
+        n += 1;
+    }
+    // To the byte.
+    let rest = batch_max - largest.encoded_len() - (1 + 1 + 2 + 1);
+    largest.put("z", vec![1; rest]);
+    expected.insert(b"z".to_vec(), vec![1; rest]);
+    assert_eq!(largest.encoded_len(), batch_max);
+    block_on(db.write(largest)).unwrap();
+    block_on(check(&db, &expected)).unwrap();
+    drop(db);
+    block_on(check(&home.open(), &expected)).unwrap();
+}
+
+#[test]
+fn an_empty_batch_does_nothing() {
+    let home = Home::new();
+    let db = home.open();
+    block_on(async {
+        db.put("a", "1").await.unwrap();
+        let before = db.stats();
+        db.write(WriteBatch::new()).await.unwrap();
+        db.try_write(WriteBatch::new()).await.unwrap();
+        let seqno = db.submit(WriteBatch::new()).await.unwrap().await.unwrap();
+        assert_eq!(seqno, before.visible_seqno);
+        let mut cleared = batch(|b| {
+            b.put("x", "1");
+        });
+        cleared.clear();
+        db.write(cleared).await.unwrap();
+        assert_eq!(db.stats().commits, before.commits);
+        assert_eq!(content(&db).await.unwrap().len(), 1);
+    });
+}
+
+/// More operations than a turn on an executor thread may take: an engine thread does it.
+#[test]
+fn a_batch_of_many_operations_is_atomic_too() {
+    let mut options = Options::default();
+    options.memory_budget_bytes = 64 << 20;
+    let home = Home::with(options);
+    let db = home.open();
+    for round in 0..3 {
+        let mut batch = WriteBatch::new();
+        for n in 0..9_000_u32 {
+            batch.put(n.to_be_bytes(), format!("round {round}"));
+        }
+        block_on(db.write(batch)).unwrap();
+        let found = block_on(content(&db)).unwrap();
+        assert_eq!(found.len(), 9_000);
+        assert!(found.values().all(|value| *value == format!("round {round}").into_bytes()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_never_see_half_a_batch() {
+    let home = Home::new();
+    let db = home.builder().open().await.unwrap();
+    let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let reader = {
+        let (db, stop, seen) = (db.clone(), stop.clone(), seen.clone());
+        tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                one_look(&db).await;
+                seen.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    // The reader has to have had its turns, on any machine.
+    let mut round = 0_u32;
+    while round < 1_500 || (seen.load(Ordering::Relaxed) < 50 && round < 1_000_000) {
+        let mut batch = WriteBatch::new();
+        for n in 0..5 {
+            batch.put(format!("twin{n}"), round.to_be_bytes());
+        }
+        if round.is_multiple_of(3) {
+            batch.delete("twin3");
+            batch.delete("twin4");
+        }
+        db.write(batch).await.unwrap();
+        round += 1;
+    }
+    stop.store(true, Ordering::Relaxed);
+    reader.await.unwrap();
+    assert!(seen.load(Ordering::Relaxed) >= 50);
+}
+
+async fn one_look(db: &Db) {
+    let keys = ["twin0", "twin1", "twin2", "twin3", "twin4"];
+    let all = db.multi_get(&keys).await.unwrap();
+    assert!(all[0] == all[1] && all[1] == all[2] && all[3] == all[4], "{all:?}");
+    let found = content(db).await.unwrap();
+    let round = found.get(&b"twin0"[..]);
+    assert!(found.values().all(|value| Some(value) == round), "{found:?}");
+    if let Some(round) = round {
+        let round = u32::from_be_bytes(round[..].try_into().unwrap());
+        assert_eq!(found.len(), if round % 3 == 0 { 3 } else { 5 }, "round {round}");
+    }
+}

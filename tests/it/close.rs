@@ -1,0 +1,175 @@
+use crate::home::{Held, Home, block_on, fill};
+use crate::kit::disk::{collect, content};
+use crate::kit::settings;
+use sluicedb::{Db, ErrorKind, HealthState, Outcome, Result, WriteBatch};
+use std::thread;
+
+fn closed<T: std::fmt::Debug>(result: Result<T>) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    assert_eq!(error.to_string(), "the database is closed");
+}
+
+#[test]
+fn after_close_writes_fail_and_reads_go_on() {
+    let home = Home::new();
+    let db = home.open();
+    let other = db.clone();
+    let mut health = db.health();
+    block_on(async {
+        let expected = fill(&db, 100, 30).await;
+        let snapshot = db.snapshot();
+        db.close().await.unwrap();
+        for db in [&db, &other] {
+            closed(db.put("a", "1").await);
+            closed(db.delete("a").await);
+            closed(db.try_put("a", "1").await);
+            closed(db.try_delete("a").await);
+            let mut batch = WriteBatch::new();
+            batch.put("a", "1");
+            closed(db.write(batch.clone()).await);
+            closed(db.try_write(batch.clone()).await);
+            closed(db.submit(batch).await);
+            closed(db.flush().await);
+            // Everything is durable: there is nothing to refuse.
+            db.sync().await.unwrap();
+            closed(db.compact().await);
+            assert_eq!(content(db).await.unwrap(), expected);
+            assert_eq!(db.get("key0001").await.unwrap().unwrap().len(), 30);
+            assert_eq!(db.snapshot().get("a").await.unwrap(), None);
+            assert!(matches!(db.health().state(), HealthState::Closed(None)));
+            assert!(db.stats().visible_seqno >= 100);
+            assert!(!db.level_info().is_empty());
+        }
+        assert_eq!(collect(snapshot.scan(..)).await.unwrap().len(), 100);
+        assert!(matches!(health.changed().await, HealthState::Closed(None)));
+    });
+}
+
+#[test]
+fn close_may_be_called_again_and_by_many() {
+    let home = Home::new();
+    let db = home.open();
+    block_on(fill(&db, 300, 60));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let db = db.clone();
+            thread::spawn(move || block_on(db.close()))
+        })
+        .collect();
+    block_on(db.close()).unwrap();
+    for thread in threads {
+        thread.join().unwrap().unwrap();
+    }
+    block_on(async {
+        db.close().await.unwrap();
+        futures::try_join!(db.close(), db.close()).unwrap();
+    });
+    // The handles are still there: the lock is not.
+    let again = home.open();
+    assert_eq!(block_on(content(&again)).unwrap().len(), 300);
+}
+
+#[test]
+fn close_flushes_so_that_the_next_open_replays_nothing() {
+    let home = Home::new();
+    let db = home.open();
+    let expected = block_on(fill(&db, 100, 30));
+    block_on(db.close()).unwrap();
+    let db = home.open();
+    assert_eq!((db.stats().recovered_entries, db.stats().recovered_torn_bytes), (0, 0));
+    assert_eq!(block_on(content(&db)).unwrap(), expected);
+    // An unused database can be closed, too, again and again.
+    for _ in 0..3 {
+        let db = {
+            block_on(db.close()).unwrap();
+            home.open()
+        };
+        block_on(db.close()).unwrap();
+    }
+    assert!(crate::kit::disk::verify(&home.path()).unwrap().is_sound());
+}
+
+#[test]
+fn what_was_submitted_before_close_is_in_the_database() {
+    let home = Home::new();
+    let db = home.open();
+    let mut acked = 0;
+    block_on(async {
+        let mut tickets = Vec::new();
+        for n in 0..100 {
+            let mut batch = WriteBatch::new();
+            batch.put(format!("k{n:03}"), "v");
+            tickets.push(db.submit(batch).await.unwrap());
+        }
+        db.close().await.unwrap();
+        for ticket in tickets {
+            acked += usize::from(ticket.await.is_ok());
+        }
+    });
+    let found = block_on(content(&home.open())).unwrap().len();
+    assert_eq!((acked, found), (100, 100));
+}
+
+#[test]
+fn close_while_others_write_refuses_or_keeps_each_write() {
+    let home = Home::new();
+    let db = home.open();
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let db = db.clone();
+            thread::spawn(move || {
+                for n in 0_u32.. {
+                    let result = block_on(db.put(format!("{writer}/{n:06}"), vec![1; 30]));
+                    match result {
+                        Ok(()) => {}
+                        Err(error) if error.kind() == ErrorKind::Closed => return (writer, n),
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+                unreachable!()
+            })
+        })
+        .collect();
+    while db.stats().commits < 2_000 {
+        thread::yield_now();
+    }
+    block_on(db.close()).unwrap();
+    let written: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+    let found = block_on(content(&home.open())).unwrap();
+    let total: u32 = written.iter().map(|(_, count)| count).sum();
+    assert_eq!(found.len() as u32, total, "no more and no less than what was acknowledged");
+    for (writer, count) in written {
+        assert!(count == 0 || found.contains_key(format!("{writer}/{:06}", count - 1).as_bytes()));
+    }
+}
+
+#[test]
+fn a_dropped_close_goes_on() {
+    for polls in 0..6 {
+        let held = Held::new(settings::tiny());
+        let db: Db = held.open();
+        block_on(fill(&db, 40, 20));
+        held.hold();
+        let mut close = tokio_test::task::spawn({
+            let db = db.clone();
+            async move { db.close().await }
+        });
+        for _ in 0..polls {
+            assert!(close.poll().is_pending());
+        }
+        drop(close);
+        held.release();
+        if polls > 0 {
+            // Somebody asked for it: it comes to its end, and so does who asks again.
+            block_on(db.close()).unwrap();
+            closed(block_on(db.put("a", "1")));
+        } else {
+            block_on(db.put("a", "1")).unwrap();
+        }
+        drop(db);
+        let db = held.open();
+        assert_eq!(block_on(content(&db)).unwrap().len(), if polls > 0 { 40 } else { 41 });
+    }
+}

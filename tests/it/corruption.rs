@@ -1,0 +1,250 @@
+use crate::home::{Home, block_on, check, fill, fingerprint};
+use crate::kit::disk::{collect, content};
+use crate::kit::settings;
+use sluicedb::{Compression, Durability, ErrorKind, WriteOptions};
+use std::path::{Path, PathBuf};
+
+const SYNCED: WriteOptions = WriteOptions { durability: Some(Durability::Synced), deadline: None };
+
+/// No compression, so that a test finds its values in the files; large memtables, so that it
+/// decides when they are flushed.
+fn home() -> Home {
+    let mut options = settings::tiny();
+    options.compression = Compression::None;
+    options.memtable_bytes = Some(256 << 10);
+    options.log_segment_bytes = 1 << 20;
+    Home::with(options)
+}
+
+/// Where `text` is, in which of the files with this ending.
+fn find(home: &Home, ending: &str, text: &[u8]) -> (PathBuf, usize) {
+    for path in home.files(ending) {
+        let bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(text.len()).position(|window| window == text) {
+            return (path, at);
+        }
+    }
+    panic!("{} is in no {ending} file", text.escape_ascii());
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 0x10;
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// Drops the database and waits until it has let go of the directory.
+fn leave(home: &Home, db: sluicedb::Db) {
+    drop(db);
+    let lock = std::fs::File::options().write(true).open(home.path().join("LOCK")).unwrap();
+    lock.lock().unwrap();
+}
+
+fn marked(n: usize) -> Vec<u8> {
+    format!("<value {n:04} of the log>").into_bytes()
+}
+
+#[test]
+fn damage_in_the_middle_of_the_log_refuses_to_open() {
+    let home = home();
+    let db = home.open();
+    for n in 0..40 {
+        block_on(db.put_with(format!("key{n:04}"), marked(n), SYNCED)).unwrap();
+    }
+    leave(&home, db);
+    for n in [0, 1, 20, 38] {
+        let (path, at) = find(&home, ".wal", &marked(n));
+        flip(&path, at + 3);
+        let before = fingerprint(&home.path());
+        let error = block_on(home.builder().open()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "record {n}: {error:?}");
+        assert_eq!(error.path(), Some(&*path));
+        let offset = error.offset().expect("an offset") as usize;
+        // The record that is damaged begins a little before its value.
+        assert!(offset <= at && at < offset + 100, "{offset} for damage at {at}");
+        let message = error.to_string();
+        assert!(
+            message.contains(&name(&path)) && message.contains(&offset.to_string()),
+            "{message}"
+        );
+        assert!(fingerprint(&home.path()) == before, "a refused open changes nothing");
+        let report = crate::kit::disk::verify(&home.path()).unwrap();
+        assert!(!report.is_sound());
+        assert!(format!("{report:?}").contains(&name(&path)), "{report:?}");
+        flip(&path, at + 3);
+    }
+    let db = home.open();
+    assert_eq!(block_on(content(&db)).unwrap().len(), 40);
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_reported() {
+    let home = home();
+    let db = home.open();
+    for n in 0..40 {
+        block_on(db.put(format!("key{n:04}"), marked(n))).unwrap();
+    }
+    leave(&home, db);
+    let (path, at) = find(&home, ".wal", &marked(39));
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The last record came only in part.
+    bytes[at + 5..].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let db = home.open();
+    let stats = db.stats();
+    assert!(stats.recovered_torn_bytes > 0, "{stats:?}");
+    assert_eq!(stats.recovered_entries, 39);
+    let found = block_on(content(&db)).unwrap();
+    assert_eq!(found.len(), 39);
+    assert_eq!(found[&b"key0038"[..]], marked(38));
+    block_on(db.put("key0039", "again")).unwrap();
+    leave(&home, db);
+    let db = home.open();
+    assert_eq!(db.stats().recovered_torn_bytes, 0, "cut once, not twice");
+    assert_eq!(block_on(content(&db)).unwrap().len(), 40);
+}
+
+#[test]
+fn a_damaged_block_hurts_only_its_own_readers() {
+    let home = home();
+    let db = home.open();
+    let expected = block_on(async {
+        for n in 0..400 {
+            db.put(format!("key{n:04}"), marked(n)).await.unwrap();
+        }
+        db.compact().await.unwrap();
+        content(&db).await.unwrap()
+    });
+    block_on(db.close()).unwrap();
+    drop(db);
+    assert!(crate::kit::disk::verify(&home.path()).unwrap().is_sound());
+
+    let (path, at) = find(&home, ".sst", &marked(200));
+    flip(&path, at + 3);
+    let report = crate::kit::disk::verify(&home.path()).unwrap();
+    assert!(!report.is_sound());
+    let text = format!("{report:?}");
+    assert!(text.contains(&name(&path)), "{text}");
+
+    let db = home.open();
+    block_on(async {
+        let error = db.get("key0200").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+        assert_eq!(error.path(), Some(&*path));
+        let offset = error.offset().expect("an offset") as usize;
+        assert!(offset <= at && at < offset + 512, "{offset} for damage at {at}");
+        // The same every time.
+        assert_eq!(db.get("key0200").await.unwrap_err().kind(), ErrorKind::Corrupt);
+        assert!(db.multi_get(&["key0000", "key0200"]).await.is_err());
+
+        let mut lost = 0;
+        for (key, value) in &expected {
+            match db.get(key).await {
+                Ok(found) => assert_eq!(found.as_deref(), Some(&value[..])),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corrupt);
+                    lost += 1;
+                }
+            }
+        }
+        assert!((1..30).contains(&lost), "{lost} keys in a block of 256 bytes");
+        // A scan up to there works, one across it ends with the error, never silently.
+        assert_eq!(collect(db.scan(.."key0100")).await.unwrap().len(), 100);
+        assert_eq!(collect(db.scan("key0300"..)).await.unwrap().len(), 100);
+        assert_eq!(collect(db.scan(..)).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(collect(db.scan(..).rev()).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        // Writing goes on; compaction does not make a table that lacks entries.
+        db.put("new", "1").await.unwrap();
+        db.flush().await.unwrap();
+        assert!(db.compact().await.is_err());
+        assert_eq!(db.get("key0399").await.unwrap().as_deref(), Some(&marked(399)[..]));
+        assert_eq!(db.get("new").await.unwrap().as_deref(), Some(&b"1"[..]));
+        assert!(path.exists());
+    });
+    leave(&home, db);
+    flip(&path, at + 3);
+    let db = home.open();
+    let mut expected = expected;
+    expected.insert(b"new".to_vec(), b"1".to_vec());
+    block_on(check(&db, &expected)).unwrap();
+    block_on(db.compact()).unwrap();
+    block_on(check(&db, &expected)).unwrap();
+}
+
+/// Each byte of each small file, each end of a file: the right content, or a typed error. Never
+/// another answer, never a panic.
+#[test]
+fn every_byte_of_a_small_database_may_be_damaged() {
+    let mut options = settings::tiny();
+    options.log_segment_bytes = 64 << 10;
+    let home = Home::with(options.clone());
+    let db = home.open();
+    let expected = block_on(async {
+        let mut expected = fill(&db, 12, 20).await;
+        db.flush().await.unwrap();
+        db.put_with("last", "in the log", SYNCED).await.unwrap();
+        expected.insert(b"last".to_vec(), b"in the log".to_vec());
+        expected
+    });
+    leave(&home, db);
+    let original = fingerprint(&home.path());
+    let mut opened = 0;
+    let mut refused = 0;
+    for (path, bytes) in &original {
+        let name = name(path);
+        if name.ends_with(".spare") || name.ends_with(".tmp") {
+            continue;
+        }
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let step = (end / 40).max(1);
+        let places = (0..end).step_by(step).map(|at| (at, false));
+        let cuts = [0, 1, end / 2, end.saturating_sub(1)].map(|at| (at, true));
+        for (at, cut) in places.chain(cuts) {
+            let copy = tempfile::tempdir().unwrap();
+            let dir = copy.path().join("db");
+            std::fs::create_dir(&dir).unwrap();
+            for (path, bytes) in &original {
+                std::fs::write(dir.join(path.file_name().unwrap()), bytes).unwrap();
+            }
+            let mut damaged = bytes.clone();
+            if cut {
+                damaged.truncate(at);
+            } else {
+                damaged[at] ^= 1 << (at % 8);
+            }
+            std::fs::write(dir.join(&name), damaged).unwrap();
+            let what = format!("{name}, byte {at}, cut {cut}");
+            let typed = |error: sluicedb::Error| {
+                let fits = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported);
+                assert!(fits, "{what}: {error:?}");
+                assert!(error.path().is_some(), "{what}: {error:?}");
+            };
+            match block_on(sluicedb::Db::builder(&dir).options(options.clone()).open()) {
+                Err(error) => {
+                    refused += 1;
+                    typed(error);
+                }
+                Ok(db) => {
+                    opened += 1;
+                    for (key, value) in &expected {
+                        match block_on(db.get(key)) {
+                            Err(error) => typed(error),
+                            Ok(Some(found)) => assert_eq!(&found[..], &value[..], "{what}"),
+                            // Only the tail of the log may be taken for torn.
+                            Ok(None) => {
+                                assert!(name.ends_with(".wal") && key == b"last", "{what}");
+                                assert!(db.stats().recovered_torn_bytes > 0 || cut, "{what}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    eprintln!("{opened} opened, {refused} refused");
+    assert!(opened >= 10 && refused >= 40, "{opened} opened, {refused} refused");
+}

@@ -1,0 +1,230 @@
+//! Databases for tests.
+
+use crate::kit::disk::{fresh_dir, shared};
+use crate::kit::oracle::Map;
+use crate::kit::settings;
+use crate::kit::simulator::Simulator;
+use sluicedb::{Builder, Db, Options, Result};
+use sluicedb_storage::vfs::{FaultControl, FaultVfs, MemVfs, Operation, OperationKind};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::time::Duration;
+
+/// How long a test waits for something that must happen before it calls it a hang.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a future on this thread, without any runtime.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    futures::executor::block_on(future)
+}
+
+/// A temporary directory for one database.
+pub struct Home {
+    dir: tempfile::TempDir,
+    pub options: Options,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self::with(settings::tiny())
+    }
+
+    pub fn with(options: Options) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), options }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("db")
+    }
+
+    pub fn builder(&self) -> Builder {
+        Db::builder(self.path()).options(self.options.clone())
+    }
+
+    pub fn open(&self) -> Db {
+        block_on(self.builder().open()).unwrap()
+    }
+
+    /// The files with these endings (or beginnings), sorted.
+    pub fn files(&self, part: &str) -> Vec<PathBuf> {
+        files(&self.path(), part)
+    }
+}
+
+pub fn files(dir: &Path, part: &str) -> Vec<PathBuf> {
+    let mut found: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_string_lossy().contains(part))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Every file of a database but the lock: name and content.
+pub fn fingerprint(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let all = files(dir, "").into_iter().filter(|path| !path.ends_with("LOCK"));
+    all.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+/// A database on a simulated disk that can fail, under the simulator of threads and time.
+pub struct Simulated {
+    pub disk: MemVfs,
+    pub faults: FaultControl,
+    vfs: Arc<FaultVfs>,
+    pub simulator: Simulator,
+    pub dir: PathBuf,
+    pub options: Options,
+}
+
+impl Simulated {
+    pub fn new(seed: u64) -> Self {
+        Self::with(seed, settings::tiny())
+    }
+
+    pub fn with(seed: u64, options: Options) -> Self {
+        Self::on(MemVfs::new(), fresh_dir(), seed, options)
+    }
+
+    pub fn on(disk: MemVfs, dir: PathBuf, seed: u64, options: Options) -> Self {
+        let vfs = Arc::new(FaultVfs::over_mem(&disk));
+        let (faults, simulator) = (vfs.control(), Simulator::new(seed));
+        Self { disk, faults, vfs, simulator, dir, options }
+    }
+
+    pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        self.simulator.run(future)
+    }
+
+    pub fn builder(&self) -> Builder {
+        let builder = Db::builder(&self.dir).options(self.options.clone());
+        builder.vfs(self.vfs.clone()).runtime(self.simulator.handle())
+    }
+
+    pub fn open(&self) -> Db {
+        self.run(self.builder().open()).unwrap()
+    }
+
+    /// The same directory on another disk, in a new process.
+    pub fn reborn(&self, disk: MemVfs) -> Self {
+        Self::on(disk, self.dir.clone(), 77, self.options.clone())
+    }
+}
+
+/// A database on a simulated disk with the engine's own threads, where the writing of tables can be
+/// held.
+pub struct Held {
+    pub disk: MemVfs,
+    pub dir: PathBuf,
+    pub options: Options,
+    gate: Arc<Gate>,
+    arrivals: mpsc::Receiver<()>,
+}
+
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Held {
+    pub fn new(options: Options) -> Self {
+        let disk = MemVfs::new();
+        let gate: Arc<Gate> = Arc::default();
+        let (arrived, arrivals) = mpsc::channel();
+        let held = Arc::clone(&gate);
+        disk.on_operation(move |_, operation| {
+            if is_table_creation(operation) {
+                let mut closed = held.closed.lock().unwrap();
+                if *closed {
+                    let _ = arrived.send(());
+                }
+                while *closed {
+                    closed = held.changed.wait(closed).unwrap();
+                }
+            }
+        });
+        Self { disk, dir: fresh_dir(), options, gate, arrivals }
+    }
+
+    pub fn builder(&self) -> Builder {
+        Db::builder(&self.dir).options(self.options.clone()).vfs(shared(&self.disk))
+    }
+
+    pub fn open(&self) -> Db {
+        block_on(self.builder().open()).unwrap()
+    }
+
+    /// From now on nobody gets further than to the creation of a table.
+    pub fn hold(&self) {
+        *self.gate.closed.lock().unwrap() = true;
+    }
+
+    /// Waits until somebody stands there.
+    pub fn wait_until_held(&self) {
+        self.arrivals.recv_timeout(PATIENCE).expect("nobody writes a table");
+    }
+
+    pub fn release(&self) {
+        *self.gate.closed.lock().unwrap() = false;
+        self.gate.changed.notify_all();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Also when a test panics: the engine's threads would wait for ever.
+        if let Ok(mut closed) = self.gate.closed.lock() {
+            *closed = false;
+        }
+        self.gate.changed.notify_all();
+    }
+}
+
+pub fn is_table_creation(operation: &Operation) -> bool {
+    let name = operation.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let table = name.contains(".sst") || (name.contains(".tmp") && !name.contains("CURRENT"));
+    operation.kind == OperationKind::Create && table
+}
+
+/// Every way to read agrees with `expected`.
+pub async fn check(db: &Db, expected: &Map) -> Result<()> {
+    let found = crate::kit::disk::content(db).await?;
+    assert_eq!(crate::kit::oracle::difference(expected, &found), None);
+    let backwards = crate::kit::disk::collect(db.scan(..).rev()).await?;
+    assert!(
+        backwards.iter().rev().eq(found
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect::<Vec<_>>()
+            .iter())
+    );
+    let keys: Vec<&Vec<u8>> = expected.keys().collect();
+    let values = db.multi_get(&keys).await?;
+    let snapshot = db.snapshot();
+    for ((key, value), many) in expected.iter().zip(&values) {
+        assert_eq!(many.as_deref(), Some(&value[..]));
+        assert_eq!(db.get(key).await?.as_deref(), Some(&value[..]));
+        assert!(db.contains_key(key).await?);
+        assert_eq!(snapshot.get(key).await?.as_deref(), Some(&value[..]));
+        let mut beside = key.clone();
+        beside.push(0);
+        if !expected.contains_key(&beside) {
+            assert_eq!(db.get(&beside).await?, None);
+            assert!(!db.contains_key(&beside).await?);
+        }
+    }
+    Ok(())
+}
+
+/// `count` entries `key0000..` with values of `len` bytes.
+pub async fn fill(db: &Db, count: usize, len: usize) -> Map {
+    let mut map = Map::new();
+    for n in 0..count {
+        let (key, value) = (format!("key{n:04}").into_bytes(), vec![n as u8; len]);
+        db.put(&key, &value).await.unwrap();
+        map.insert(key, value);
+    }
+    map
+}

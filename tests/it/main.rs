@@ -1,0 +1,45 @@
+//! What the documentation promises, checked through the public API alone.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::needless_pass_by_value,
+    reason = "a test may panic, print, spawn and look at files"
+)]
+
+#[path = "../kit/mod.rs"]
+mod kit;
+
+// Databases for tests: on a temporary directory, on a simulated disk, held at a chosen point.
+mod home;
+
+// Room for writes: waiting for it, refusing to, giving up in time.
+mod admission;
+// Batches: whole or not at all, and what is refused before anything happens.
+mod batch;
+// Dropped futures, dropped databases, dropped runtimes.
+mod cancel;
+mod close;
+mod concurrency;
+// Damaged files: named, never served, never made worse.
+mod corruption;
+mod durability;
+// flush, sync, compact.
+mod maintenance;
+mod open;
+mod options;
+// What completes on the first poll, and that a tight loop lets others run.
+mod polls;
+mod put_get;
+mod runtimes;
+mod scan;
+#[cfg(feature = "serde")]
+mod serde;
+mod snapshot;
+mod stats;
+// Pipelining with tickets.
+mod submit;

@@ -1,0 +1,176 @@
+use crate::home::{Home, Simulated, block_on, check, fill};
+use crate::kit::disk::content;
+use crate::kit::settings;
+use sluicedb::ErrorKind;
+use sluicedb_storage::vfs::{Fault, OperationKind};
+
+#[test]
+fn a_flush_empties_the_memtables() {
+    let home = Simulated::new(1);
+    let db = home.open();
+    let expected = home.run(fill(&db, 30, 20));
+    home.run(db.flush()).unwrap();
+    let stats = db.stats();
+    assert_eq!(stats.sealed_bytes, 0);
+    assert!(stats.tables > 0 && stats.flushes > 0);
+    // Entries of tables, not of memory.
+    assert!(stats.table_entries >= 30);
+    home.run(check(&db, &expected)).unwrap();
+    // Nothing to do the second time.
+    let flushes = db.stats().flushes;
+    home.run(db.flush()).unwrap();
+    assert_eq!(db.stats().flushes, flushes);
+    drop(db);
+    home.simulator.settle();
+    // The log is not needed for any of it.
+    let db = home.open();
+    assert_eq!(db.stats().recovered_entries, 0);
+    home.run(check(&db, &expected)).unwrap();
+}
+
+#[test]
+fn compact_leaves_one_sorted_run_without_tombstones() {
+    let home = Simulated::new(2);
+    let db = home.open();
+    home.run(async {
+        for round in 0..6 {
+            fill(&db, 100, 20 + round).await;
+            for n in (0..100).step_by(3) {
+                db.delete(format!("key{n:04}")).await.unwrap();
+            }
+            db.flush().await.unwrap();
+        }
+        db.compact().await.unwrap();
+    });
+    let levels = db.level_info();
+    let used: Vec<_> = levels.iter().filter(|info| info.tables > 0).collect();
+    assert_eq!(used.len(), 1, "{levels:?}");
+    assert!(used[0].level > 0);
+    assert_eq!(used[0].tombstones, 0);
+    assert_eq!(used[0].entries, 66, "each key once");
+    assert_eq!(home.run(content(&db)).unwrap().len(), 66);
+    // Everything deleted: nothing is left, not even a tombstone.
+    home.run(async {
+        for n in 0..100 {
+            db.delete(format!("key{n:04}")).await.unwrap();
+        }
+        db.compact().await.unwrap();
+    });
+    assert_eq!(db.stats().table_entries, 0, "{:?}", db.level_info());
+    assert!(home.run(content(&db)).unwrap().is_empty());
+    home.run(db.compact()).unwrap();
+    home.run(db.flush()).unwrap();
+    home.run(db.sync()).unwrap();
+}
+
+#[test]
+fn maintenance_of_an_empty_database_is_fine() {
+    let home = Home::new();
+    let db = home.open();
+    block_on(async {
+        db.flush().await.unwrap();
+        db.compact().await.unwrap();
+        db.sync().await.unwrap();
+        assert_eq!(db.get("a").await.unwrap(), None);
+        db.close().await.unwrap();
+    });
+}
+
+#[test]
+fn maintenance_goes_on_beside_writes_and_beside_itself() {
+    let home = Simulated::new(3);
+    let db = home.open();
+    home.run(async {
+        let writes = async {
+            for n in 0..600 {
+                db.put(format!("key{:04}", n % 200), vec![n as u8; 40]).await.unwrap();
+            }
+        };
+        let maintenance = async {
+            for _ in 0..6 {
+                futures::try_join!(db.flush(), db.compact(), db.sync(), db.flush()).unwrap();
+            }
+        };
+        futures::join!(writes, maintenance);
+    });
+    let found = home.run(content(&db)).unwrap();
+    assert_eq!(found.len(), 200);
+    for (n, value) in found.values().enumerate() {
+        assert_eq!(*value, vec![(400 + n) as u8; 40]);
+    }
+}
+
+#[test]
+fn a_failing_flush_is_reported_and_tried_again() {
+    let home = Simulated::new(4);
+    let db = home.open();
+    let expected = home.run(fill(&db, 40, 20));
+    home.faults.arm(Fault::of(OperationKind::Create).named(".sst").times(3));
+    home.faults.arm(Fault::of(OperationKind::Create).named(".tmp").times(3));
+    let error = home.run(db.flush()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+    assert!(error.path().is_some());
+    home.run(check(&db, &expected)).unwrap();
+    // By itself, after a while.
+    for _ in 0..5 {
+        let _ = home.run(db.flush());
+    }
+    home.faults.disarm();
+    home.run(db.flush()).unwrap();
+    assert!(db.stats().job_retries > 0);
+    assert!(db.health().state().is_running());
+    home.run(check(&db, &expected)).unwrap();
+}
+
+/// Background work keeps the shape: nobody asks for it.
+#[test]
+fn levels_keep_their_limits_by_themselves() {
+    let mut options = settings::tiny();
+    options.compression = sluicedb::Compression::None;
+    let home = Simulated::with(5, options);
+    let db = home.open();
+    home.run(async {
+        let mut chance = crate::kit::chance::Chance::new(5);
+        for _ in 0..3_000 {
+            let key = format!("{:016x}", chance.next());
+            db.put(key, chance.bytes(60)).await.unwrap();
+        }
+        db.flush().await.unwrap();
+    });
+    home.simulator.settle();
+    let levels = db.level_info();
+    let l0 = levels.iter().find(|info| info.level == 0).unwrap();
+    assert!(l0.tables < 2, "{levels:?}");
+    for info in &levels {
+        assert!(info.score < 1.0 || info.level == levels.last().unwrap().level, "{levels:?}");
+    }
+    assert!(levels.last().unwrap().level >= 2, "{levels:?}");
+    let stats = db.stats();
+    assert!(stats.compactions > 0 && stats.tables_deleted > 0);
+    assert_eq!(home.run(content(&db)).unwrap().len(), 3_000);
+}
+
+/// Log segments and tables that nothing needs any more are deleted.
+#[test]
+fn files_do_not_pile_up() {
+    let home = Simulated::new(6);
+    let db = home.open();
+    home.run(async {
+        for round in 0..40 {
+            fill(&db, 100, 60 + round).await;
+        }
+        db.compact().await.unwrap();
+    });
+    home.simulator.settle();
+    home.run(db.put("one", "more")).unwrap();
+    home.run(db.flush()).unwrap();
+    home.simulator.settle();
+    use sluicedb_storage::vfs::Vfs;
+    let files = home.disk.list(&home.dir).unwrap();
+    let logs = files.iter().filter(|name| name.ends_with(".wal") || name.ends_with(".spare"));
+    assert!(logs.count() <= 6, "{files:?}");
+    let tables = files.iter().filter(|name| name.ends_with(".sst")).count() as u64;
+    assert_eq!(tables, db.stats().tables, "{files:?}");
+    assert!(!files.iter().any(|name| name.ends_with(".tmp")), "{files:?}");
+    assert_eq!(files.iter().filter(|name| name.starts_with("MANIFEST")).count(), 1, "{files:?}");
+}

@@ -1,0 +1,163 @@
+use crate::home::{Home, block_on};
+use crate::kit::settings;
+use sluicedb::{Durability, ErrorKind, Options, Preset};
+
+type Change = fn(&mut Options);
+
+/// A bad value for every field that has a range, and what the message begins with.
+fn bad() -> Vec<(Change, &'static str)> {
+    vec![
+        (|o| o.memory_budget_bytes = (4 << 20) - 1, "memory_budget_bytes is 4194303; it must be"),
+        (|o| o.memory_budget_bytes = u64::MAX, "memory_budget_bytes is"),
+        (
+            |o| o.write_buffer_bytes = Some((1 << 20) - 1),
+            "write_buffer_bytes is 1048575; it must be",
+        ),
+        (|o| o.write_buffer_bytes = Some(0), "write_buffer_bytes is 0; it must be"),
+        (|o| o.memtable_bytes = Some(4095), "memtable_bytes is 4095; it must be 4096..="),
+        (|o| o.memtable_bytes = Some((128 << 20) + 1), "memtable_bytes is 134217729; it must be"),
+        (|o| o.value_bytes_max = Some(0), "value_bytes_max is 0; it must be 1..="),
+        (|o| o.value_bytes_max = Some((64 << 20) + 1), "value_bytes_max is 67108865; it must be"),
+        (|o| o.batch_bytes_max = Some(1000), "batch_bytes_max is 1000; it must be"),
+        (|o| o.batch_bytes_max = Some((128 << 20) + 1), "batch_bytes_max is 134217729; it must be"),
+        (
+            |o| o.log_segment_bytes = (64 << 10) - 1,
+            "log_segment_bytes is 65535; it must be 65536..=",
+        ),
+        (|o| o.log_segment_bytes = (4 << 30) + 1, "log_segment_bytes is 4294967297; it must be"),
+        (|o| o.commits_in_flight_max = 15, "commits_in_flight_max is 15; it must be 16..=65536"),
+        (|o| o.commits_in_flight_max = 131_072, "commits_in_flight_max is 131072; it must be"),
+        (
+            |o| o.commits_in_flight_max = 100,
+            "commits_in_flight_max is 100; it must be a power of two",
+        ),
+        (|o| o.block_bytes = 255, "block_bytes is 255; it must be 256..=1048576"),
+        (|o| o.block_bytes = (1 << 20) + 1, "block_bytes is 1048577; it must be"),
+        (|o| o.restart_interval = 0, "restart_interval is 0; it must be 1..=128"),
+        (|o| o.restart_interval = 129, "restart_interval is 129; it must be"),
+        (|o| o.restart_interval = 24, "restart_interval is 24; it must be a power of two"),
+        (|o| o.filter_bits_per_key = 25, "filter_bits_per_key is 25; it must be 0..=24"),
+        (|o| o.l0_trigger_tables = 0, "l0_trigger_tables is 0; it must be 1..=1000"),
+        (|o| o.l0_trigger_tables = 1001, "l0_trigger_tables is 1001; it must be"),
+        (|o| o.l0_tables_max = 4, "l0_tables_max is 4; it must be 5..=10000"),
+        (|o| o.l0_tables_max = 10_001, "l0_tables_max is 10001; it must be"),
+        (|o| o.level_base_bytes = 4095, "level_base_bytes is 4095; it must be 4096..="),
+        (|o| o.level_base_bytes = u64::MAX, "level_base_bytes is"),
+        (|o| o.level_ratio = 1, "level_ratio is 1; it must be 2..=1000"),
+        (|o| o.level_ratio = 1001, "level_ratio is 1001; it must be"),
+        (|o| o.table_bytes_max = 4095, "table_bytes_max is 4095; it must be 4096..="),
+        (|o| o.read_threads = 0, "read_threads is 0; it must be 1..=64"),
+        (|o| o.read_threads = 65, "read_threads is 65; it must be"),
+        #[cfg(feature = "zstd")]
+        (
+            |o| o.compression = sluicedb::Compression::Zstd(23),
+            "zstd level is 23; it must be 1..=22",
+        ),
+    ]
+}
+
+#[test]
+fn every_field_out_of_range_is_named_and_nothing_is_created() {
+    for (change, message) in bad() {
+        let mut options = Options::default();
+        change(&mut options);
+        let home = Home::with(options.clone());
+        let error = block_on(home.builder().open()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().starts_with(message), "{error} should begin with {message}");
+        assert_eq!(options.validate().unwrap_err().to_string(), error.to_string());
+        assert!(!home.path().exists());
+    }
+}
+
+/// The ends of every range do work.
+#[test]
+fn every_field_at_its_ends_works() {
+    let ends: Vec<Change> = vec![
+        |o| o.memory_budget_bytes = 4 << 20,
+        |o| o.cache_bytes = Some(0),
+        |o| o.memtable_bytes = Some(4096),
+        |o| o.memtable_bytes = Some(512 << 10),
+        |o| o.value_bytes_max = Some(100),
+        |o| o.batch_bytes_max = Some(65_535 + 4096),
+        |o| o.commits_in_flight_max = 16,
+        |o| o.commits_in_flight_max = 65_536,
+        |o| o.block_bytes = 256,
+        |o| o.block_bytes = 1 << 20,
+        |o| o.restart_interval = 1,
+        |o| o.restart_interval = 128,
+        |o| o.filter_bits_per_key = 0,
+        |o| o.filter_bits_per_key = 24,
+        |o| {
+            o.l0_trigger_tables = 1;
+            o.l0_tables_max = 2;
+        },
+        |o| o.level_base_bytes = 4096,
+        |o| o.level_ratio = 1000,
+        |o| o.table_bytes_max = 4096,
+        |o| o.table_bytes_max = u64::MAX,
+        |o| o.read_threads = 64,
+        |o| o.log_mapped = false,
+        |o| o.durability = Durability::Synced,
+    ];
+    for change in ends {
+        let mut options = settings::tiny();
+        change(&mut options);
+        let home = Home::with(options);
+        let db = home.open();
+        block_on(async {
+            for n in 0..120 {
+                db.put(format!("key{:04}", n % 60), vec![n as u8; 90]).await.unwrap();
+            }
+            db.compact().await.unwrap();
+            for n in 60..120 {
+                let value = db.get(format!("key{:04}", n % 60)).await.unwrap().unwrap();
+                assert_eq!(value[..], [n as u8; 90]);
+            }
+            db.close().await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn presets_and_the_one_number() {
+    assert_eq!(Options::default(), Options::preset(Preset::Balanced));
+    for preset in [Preset::WriteHeavy, Preset::ReadHeavy] {
+        assert_ne!(Options::preset(preset), Options::default());
+        let home = Home::with(Options::preset(preset));
+        block_on(home.open().put("a", "1")).unwrap();
+    }
+    let home = Home::with(Options::default());
+    let db = block_on(home.builder().memory_budget(8 << 20).open()).unwrap();
+    let stats = db.stats();
+    assert_eq!(stats.write_buffer_bytes, 4 << 20);
+    assert_eq!(stats.cache_capacity_bytes, 4 << 20);
+    let home = Home::new();
+    let db = block_on(home.builder().durability(Durability::Synced).open()).unwrap();
+    block_on(db.put("a", "1")).unwrap();
+    assert_eq!(db.durable_seqno(), 1);
+}
+
+/// Options belong to an open, not to the files: each may be another one next time.
+#[test]
+fn options_may_change_between_opens() {
+    let mut home = Home::new();
+    let mut chance = crate::kit::chance::Chance::new(8);
+    let mut expected = crate::kit::oracle::Map::new();
+    for round in 0..12 {
+        home.options = settings::drawn(&mut chance);
+        let db = home.open();
+        block_on(async {
+            crate::home::check(&db, &expected).await.unwrap();
+            for n in 0..60 {
+                let key = format!("key{:03}", (n * 7 + round * 13) % 200).into_bytes();
+                db.put(&key, vec![round as u8; 50]).await.unwrap();
+                expected.insert(key, vec![round as u8; 50]);
+            }
+            if round % 2 == 0 {
+                db.close().await.unwrap();
+            }
+        });
+    }
+    block_on(crate::home::check(&home.open(), &expected)).unwrap();
+}

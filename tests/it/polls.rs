@@ -1,0 +1,186 @@
+use crate::home::{Simulated, fill};
+use crate::kit::disk::{fresh_dir, shared};
+use crate::kit::settings;
+use sluicedb::{Db, Durability, Options, WriteBatch, WriteOptions};
+use sluicedb_storage::vfs::MemVfs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_test::task::spawn;
+use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
+
+fn roomy() -> Options {
+    let mut options = settings::tiny();
+    options.memory_budget_bytes = 64 << 20;
+    options.write_buffer_bytes = None;
+    options.memtable_bytes = None;
+    options.cache_bytes = None;
+    options.log_segment_bytes = 16 << 20;
+    options
+}
+
+#[test]
+fn a_buffered_put_completes_on_its_first_poll() {
+    let home = Simulated::with(1, roomy());
+    let db = home.open();
+    // The engine has finished its own preparations; from here on nobody but us runs.
+    home.simulator.settle();
+    for n in 0..1_000_u32 {
+        assert_ready_ok!(spawn(db.put(n.to_be_bytes(), "value")).poll());
+    }
+    assert_ready_ok!(spawn(db.delete(7_u32.to_be_bytes())).poll());
+    assert_ready_ok!(spawn(db.try_put("k", "v")).poll());
+    let mut batch = WriteBatch::new();
+    batch.put("a", "1").put("b", "2");
+    assert_ready_ok!(spawn(db.write(batch.clone())).poll());
+    let ticket = assert_ready_ok!(spawn(db.submit(batch)).poll());
+    assert_ready_ok!(spawn(ticket).poll());
+    assert_eq!(db.stats().commits_inline, db.stats().commits);
+
+    // What is in memory is read at once.
+    let found = assert_ready_ok!(spawn(db.get("a")).poll());
+    assert_eq!(found.as_deref(), Some(&b"1"[..]));
+    assert_eq!(assert_ready_ok!(spawn(db.get("none")).poll()), None);
+    assert!(assert_ready_ok!(spawn(db.contains_key("b")).poll()));
+    assert_eq!(assert_ready_ok!(spawn(db.multi_get(&["a", "b"])).poll()).len(), 2);
+    let mut scan = db.scan(..);
+    assert!(assert_ready_ok!(spawn(scan.next_chunk()).poll()).is_some());
+}
+
+#[test]
+fn a_synced_put_waits_for_the_disk_and_only_for_that() {
+    let home = Simulated::with(2, roomy());
+    let db = home.open();
+    home.simulator.settle();
+    let how = WriteOptions::durability(Durability::Synced);
+    let mut put = spawn(db.put_with("a", "1", how));
+    assert_pending!(put.poll());
+    // Visible already, durable not yet.
+    assert!(assert_ready_ok!(spawn(db.get("a")).poll()).is_some());
+    home.simulator.settle();
+    assert!(put.is_woken());
+    assert_ready_ok!(put.poll());
+}
+
+#[test]
+fn a_cached_block_is_read_on_the_first_poll_and_a_cold_one_is_not() {
+    let home = Simulated::with(3, roomy());
+    home.disk.set_cold_reads(true);
+    let db = home.open();
+    home.run(fill(&db, 300, 60));
+    home.run(db.close()).unwrap();
+    drop(db);
+    home.simulator.settle();
+    let db = home.open();
+    home.simulator.settle();
+
+    let mut get = spawn(db.get("key0123"));
+    assert_pending!(get.poll());
+    home.simulator.settle();
+    assert!(get.is_woken());
+    assert!(assert_ready_ok!(get.poll()).is_some());
+    let cold = db.stats().cold_reads;
+    assert!(cold > 0);
+    // Now it is in the cache.
+    assert!(assert_ready_ok!(spawn(db.get("key0123")).poll()).is_some());
+    assert_eq!(db.stats().cold_reads, cold);
+    assert!(db.stats().cache_hits > 0);
+    // The filter knows that this one is not there, without a block.
+    assert!(assert_ready!(spawn(db.get("absent")).poll()).unwrap().is_none());
+}
+
+/// The page cache is as good as the block cache: no other thread, no waiting.
+#[test]
+fn what_the_page_cache_has_is_read_on_the_first_poll() {
+    let mut options = roomy();
+    options.cache_bytes = Some(0);
+    let home = Simulated::with(4, options);
+    let db = home.open();
+    home.run(fill(&db, 300, 60));
+    home.run(db.compact()).unwrap();
+    home.simulator.settle();
+    for n in 0..300 {
+        assert!(assert_ready_ok!(spawn(db.get(format!("key{n:04}"))).poll()).is_some());
+    }
+    assert_eq!(db.stats().cold_reads, 0);
+}
+
+fn on_memory() -> sluicedb::Builder {
+    Db::builder(fresh_dir()).options(roomy()).vfs(shared(&MemVfs::new()))
+}
+
+/// Everything in here completes on its first poll; without the cooperative budget the loops would
+/// never let the other task run.
+#[tokio::test(flavor = "current_thread")]
+async fn tight_loops_let_other_tasks_run() {
+    let db = on_memory().open().await.unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put("batch", "1");
+    for kind in ["put", "write", "submit", "get", "contains", "snapshot", "scan"] {
+        let done = Arc::new(AtomicBool::new(false));
+        let other = {
+            let done = done.clone();
+            tokio::spawn(async move {
+                let mut turns = 0;
+                while !done.load(Ordering::Relaxed) {
+                    turns += 1;
+                    tokio::task::yield_now().await;
+                }
+                turns
+            })
+        };
+        let snapshot = db.snapshot();
+        let (working, batch) = (db.clone(), batch.clone());
+        let rounds = 4_000_u32;
+        let worker = tokio::spawn(async move {
+            for n in 0..rounds {
+                match kind {
+                    "put" => working.put(n.to_be_bytes(), "v").await.unwrap(),
+                    "write" => working.write(batch.clone()).await.unwrap(),
+                    "submit" => drop(working.submit(batch.clone()).await.unwrap()),
+                    "get" => drop(working.get(n.to_be_bytes()).await.unwrap()),
+                    "contains" => drop(working.contains_key(n.to_be_bytes()).await.unwrap()),
+                    "snapshot" => drop(snapshot.get(n.to_be_bytes()).await.unwrap()),
+                    _ => drop(working.scan(n.to_be_bytes()..).next_chunk().await.unwrap()),
+                }
+            }
+        });
+        worker.await.unwrap();
+        done.store(true, Ordering::Relaxed);
+        let turns = other.await.unwrap();
+        // tokio gives a task a budget of 128 operations.
+        assert!(turns >= 15, "{kind}: the other task ran {turns} times during {rounds} operations");
+    }
+}
+
+/// The same within one long call.
+#[tokio::test(flavor = "current_thread")]
+async fn long_calls_let_other_tasks_run() {
+    let db = on_memory().open().await.unwrap();
+    for n in 0..20_000_u32 {
+        db.put(n.to_be_bytes(), [0; 16]).await.unwrap();
+    }
+    let done = Arc::new(AtomicBool::new(false));
+    let other = {
+        let done = done.clone();
+        tokio::spawn(async move {
+            let mut turns = 0;
+            while !done.load(Ordering::Relaxed) {
+                turns += 1;
+                tokio::task::yield_now().await;
+            }
+            turns
+        })
+    };
+    let worker = {
+        let db = db.clone();
+        tokio::spawn(async move {
+            let keys: Vec<_> = (0..20_000_u32).map(u32::to_be_bytes).collect();
+            assert_eq!(db.multi_get(&keys).await.unwrap().len(), 20_000);
+            assert_eq!(crate::kit::disk::collect(db.scan(..)).await.unwrap().len(), 20_000);
+        })
+    };
+    worker.await.unwrap();
+    done.store(true, Ordering::Relaxed);
+    let turns = other.await.unwrap();
+    assert!(turns >= 5, "the other task ran {turns} times");
+}

@@ -1,0 +1,289 @@
+use crate::home::{Held, Home, block_on};
+use crate::kit::disk::collect;
+use crate::kit::oracle::Entries;
+use crate::kit::settings;
+use futures::{Stream, StreamExt, TryStreamExt};
+use sluicedb::{Chunk, Db, Scan};
+use std::ops::Bound;
+
+fn keys(scan: Scan) -> Vec<String> {
+    let entries: Entries = block_on(collect(scan)).unwrap();
+    entries.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect()
+}
+
+/// a, b, c, d, e spread over levels, L0 and memory; some of them deleted and written again.
+fn spread(home: &Home) -> Db {
+    let db = home.open();
+    block_on(async {
+        for key in ["a", "b", "c", "x", "e"] {
+            db.put(key, "old").await.unwrap();
+        }
+        db.compact().await.unwrap();
+        db.delete("x").await.unwrap();
+        db.put("b", "newer").await.unwrap();
+        db.flush().await.unwrap();
+        db.delete("c").await.unwrap();
+        db.put("d", "new").await.unwrap();
+        db.put("c", "again").await.unwrap();
+    });
+    db
+}
+
+#[test]
+fn every_notation_of_a_range() {
+    let home = Home::new();
+    let db = spread(&home);
+    assert_eq!(keys(db.scan(..)), ["a", "b", "c", "d", "e"]);
+    assert_eq!(keys(db.scan("b".."d")), ["b", "c"]);
+    assert_eq!(keys(db.scan("b"..="d")), ["b", "c", "d"]);
+    assert_eq!(keys(db.scan("c"..)), ["c", "d", "e"]);
+    assert_eq!(keys(db.scan(.."c")), ["a", "b"]);
+    assert_eq!(keys(db.scan(..="c")), ["a", "b", "c"]);
+    assert_eq!(keys(db.scan("bb".."dd")), ["c", "d"]);
+    assert_eq!(keys(db.scan(String::from("d")..)), ["d", "e"]);
+    assert_eq!(keys(db.scan(b"b".to_vec()..b"c".to_vec())), ["b"]);
+    assert_eq!(keys(db.scan([b'b']..=[b'c'])), ["b", "c"]);
+    let excluded = (Bound::Excluded("a"), Bound::Included("c"));
+    assert_eq!(keys(db.scan(excluded)), ["b", "c"]);
+    let open_end = (Bound::Excluded("c"), Bound::Unbounded);
+    assert_eq!(keys(db.scan(open_end)), ["d", "e"]);
+    assert_eq!(keys(db.scan("b".."d").rev()), ["c", "b"]);
+    assert_eq!(keys(db.scan("b"..="d").rev()), ["d", "c", "b"]);
+    assert_eq!(keys(db.scan(..).rev().rev()), ["a", "b", "c", "d", "e"]);
+    let snapshot = db.snapshot();
+    assert_eq!(keys(snapshot.scan("b".."d")), ["b", "c"]);
+    assert_eq!(keys(snapshot.scan_prefix("c")), ["c"]);
+}
+
+#[test]
+fn empty_and_inverted_ranges_hold_nothing() {
+    let home = Home::new();
+    let db = spread(&home);
+    let none: [&str; 0] = [];
+    #[allow(clippy::reversed_empty_ranges, reason = "that is the point")]
+    {
+        assert_eq!(keys(db.scan("c".."c")), none);
+        assert_eq!(keys(db.scan("d".."b")), none);
+        assert_eq!(keys(db.scan("d".."b").rev()), none);
+        assert_eq!(keys(db.scan("d"..="b")), none);
+    }
+    assert_eq!(keys(db.scan("c"..="c")), ["c"]);
+    assert_eq!(keys(db.scan((Bound::Excluded("c"), Bound::Excluded("c")))), none);
+    assert_eq!(keys(db.scan("f"..)), none);
+    assert_eq!(keys(db.scan(.."a")), none);
+    assert_eq!(keys(db.scan_prefix("nothing")), none);
+    assert_eq!(keys(db.scan(.."")), none);
+    assert_eq!(keys(db.scan(""..)), ["a", "b", "c", "d", "e"]);
+    let empty = Home::new();
+    assert_eq!(keys(empty.open().scan(..)), none);
+}
+
+#[test]
+fn prefixes_at_the_edges_of_the_key_space() {
+    let home = Home::new();
+    let db = home.open();
+    let all: [&[u8]; 9] =
+        [&[0], &[0, 0], b"a", b"a\xFE\xFF", b"a\xFF", b"a\xFF\xFF", b"b", b"\xFF", b"\xFF\xFF\x01"];
+    for pass in ["memory", "tables"] {
+        block_on(async {
+            for key in all {
+                db.put(key, pass).await.unwrap();
+            }
+            if pass == "tables" {
+                db.compact().await.unwrap();
+            }
+        });
+        for prefix in [&b""[..], &[0], b"a", b"a\xFF", b"a\xFF\xFF", b"\xFF", b"\xFF\xFF", b"b\0"] {
+            let wanted: Vec<_> = all.iter().filter(|key| key.starts_with(prefix)).collect();
+            let found = block_on(collect(db.scan_prefix(prefix))).unwrap();
+            assert!(found.iter().map(|(key, _)| &key[..]).eq(wanted.iter().map(|key| &key[..])));
+            let back = block_on(collect(db.scan_prefix(prefix).rev())).unwrap();
+            assert!(back.iter().rev().eq(found.iter()), "{prefix:?} backwards");
+        }
+    }
+}
+
+#[test]
+fn limits_and_keys_only() {
+    let home = Home::new();
+    let db = spread(&home);
+    let none: [&str; 0] = [];
+    assert_eq!(keys(db.scan(..).limit(2)), ["a", "b"]);
+    assert_eq!(keys(db.scan(..).rev().limit(2)), ["e", "d"]);
+    assert_eq!(keys(db.scan(..).limit(0)), none);
+    assert_eq!(keys(db.scan(..).limit(100)), ["a", "b", "c", "d", "e"]);
+    assert_eq!(keys(db.scan(..).limit(4).limit(3)), ["a", "b", "c"]);
+    assert_eq!(keys(db.scan(..).limit(3).limit(u64::MAX)), ["a", "b", "c"]);
+    let bare = block_on(collect(db.scan(..).keys_only())).unwrap();
+    assert_eq!(bare.len(), 5);
+    assert!(bare.iter().all(|(_, value)| value.is_empty()));
+    let full = block_on(collect(db.scan("b".."d"))).unwrap();
+    assert_eq!(full[0], (b"b".to_vec(), b"newer".to_vec()));
+    assert_eq!(full[1], (b"c".to_vec(), b"again".to_vec()));
+}
+
+fn many(home: &Home, count: usize) -> Db {
+    let db = home.open();
+    block_on(async {
+        for n in 0..count {
+            db.put(format!("k{n:05}"), vec![n as u8; 30]).await.unwrap();
+        }
+    });
+    db
+}
+
+fn take_chunk(chunk: &Chunk, into: &mut Vec<String>) {
+    for at in 0..chunk.len() {
+        into.push(String::from_utf8(chunk.key(at).to_vec()).unwrap());
+        let n: usize = into.last().unwrap()[1..].parse().unwrap();
+        assert_eq!(chunk.value(at)[..], [n as u8; 30]);
+    }
+}
+
+#[test]
+fn chunks_and_single_entries_mix() {
+    let home = Home::new();
+    let db = many(&home, 3_000);
+    let wanted: Vec<String> = (0..3_000).map(|n| format!("k{n:05}")).collect();
+    for reverse in [false, true] {
+        let mut scan = if reverse { db.scan(..).rev() } else { db.scan(..) };
+        let mut found = Vec::new();
+        block_on(async {
+            let mut turn = 0;
+            loop {
+                turn += 1;
+                if turn % 3 == 0 {
+                    let Some(chunk) = scan.next_chunk().await.unwrap() else { break };
+                    assert!(!chunk.is_empty());
+                    take_chunk(&chunk, &mut found);
+                } else {
+                    for _ in 0..turn % 7 {
+                        if let Some((key, _)) = scan.try_next().await.unwrap() {
+                            found.push(String::from_utf8(key.to_vec()).unwrap());
+                        }
+                    }
+                }
+            }
+            // The end stays the end.
+            assert!(scan.next_chunk().await.unwrap().is_none());
+            assert!(scan.next().await.is_none());
+        });
+        if reverse {
+            found.reverse();
+        }
+        assert_eq!(found, wanted);
+    }
+    // A limit is kept across both ways.
+    let mut scan = db.scan(..).limit(5);
+    block_on(async {
+        assert!(scan.next().await.is_some());
+        let chunk = scan.next_chunk().await.unwrap().unwrap();
+        assert_eq!(chunk.len(), 4);
+        assert!(scan.next_chunk().await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_scan_shows_one_instant_while_everything_moves_underneath() {
+    let home = Home::new();
+    let db = many(&home, 400);
+    let mut forward = db.scan(..);
+    let mut backward = db.scan(..).rev();
+    let mut found = (Vec::new(), Vec::new());
+    block_on(async {
+        for round in 0..400 {
+            for (scan, into) in [(&mut forward, &mut found.0), (&mut backward, &mut found.1)] {
+                let (key, value) = scan.next().await.unwrap().unwrap();
+                let n: usize = std::str::from_utf8(&key[1..]).unwrap().parse().unwrap();
+                assert_eq!(value[..], [n as u8; 30]);
+                into.push(n);
+            }
+            // Behind, at and before the place of the scans.
+            db.put(format!("k{round:05}"), "changed").await.unwrap();
+            db.delete(format!("k{:05}", (round * 7) % 400)).await.unwrap();
+            db.put(format!("k{:05}x", (round * 3) % 400), "new").await.unwrap();
+            if round % 50 == 20 {
+                db.flush().await.unwrap();
+            }
+            if round % 130 == 70 {
+                db.compact().await.unwrap();
+            }
+        }
+        assert!(forward.next().await.is_none());
+        assert!(backward.next().await.is_none());
+    });
+    assert!(found.0.iter().copied().eq(0..400));
+    assert!(found.1.iter().copied().eq((0..400).rev()));
+}
+
+#[test]
+fn a_scan_goes_on_while_tables_are_written_and_after_close() {
+    let held = Held::new(settings::tiny());
+    let db = held.open();
+    block_on(async {
+        for n in 0..300 {
+            db.put(format!("k{n:05}"), vec![n as u8; 30]).await.unwrap();
+        }
+        db.flush().await.unwrap();
+        db.put("k00000", vec![0; 30]).await.unwrap();
+    });
+    let mut scan = db.scan(..);
+    let mut found = Vec::new();
+    block_on(async {
+        let chunk = scan.next_chunk().await.unwrap().unwrap();
+        take_chunk(&chunk, &mut found);
+        db.compact().await.unwrap();
+        db.close().await.unwrap();
+    });
+    drop(db);
+    // The files that it reads are no longer part of any database; it has them still.
+    let again = held.open();
+    block_on(async {
+        again.put("k00001", "other").await.unwrap();
+        again.compact().await.unwrap();
+        while let Some(chunk) = scan.next_chunk().await.unwrap() {
+            take_chunk(&chunk, &mut found);
+        }
+    });
+    let wanted: Vec<String> = (0..300).map(|n| format!("k{n:05}")).collect();
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn cold_blocks_are_scanned_by_another_thread() {
+    let mut options = settings::tiny();
+    options.cache_bytes = Some(0);
+    let held = Held::new(options);
+    held.disk.set_cold_reads(true);
+    let db = held.open();
+    block_on(async {
+        for n in 0..500 {
+            db.put(format!("k{n:05}"), vec![n as u8; 30]).await.unwrap();
+        }
+        db.compact().await.unwrap();
+        db.close().await.unwrap();
+    });
+    drop(db);
+    let db = held.open();
+    assert_eq!(keys(db.scan(..)).len(), 500);
+    assert!(db.stats().cold_reads > 0);
+    assert_eq!(keys(db.scan("k00100".."k00110").rev()).len(), 10);
+    assert_eq!(block_on(db.get("k00400")).unwrap().unwrap()[..], [144; 30]);
+}
+
+#[test]
+fn a_scan_is_owned() {
+    fn owned<T: Send + Unpin + 'static>() {}
+    fn stream<T: Stream<Item = Result<(bytes::Bytes, bytes::Bytes), sluicedb::Error>>>() {}
+    owned::<Scan>();
+    stream::<Scan>();
+    owned::<Chunk>();
+    let home = Home::new();
+    let scan = {
+        let db = spread(&home);
+        db.scan(..)
+    };
+    // Another thread, no database handle left.
+    let found = std::thread::spawn(move || keys(scan)).join().unwrap();
+    assert_eq!(found, ["a", "b", "c", "d", "e"]);
+}

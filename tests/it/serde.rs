@@ -1,0 +1,34 @@
+use sluicedb::{Compression, Durability, Options};
+
+#[test]
+fn options_survive_a_round_trip() {
+    let mut options = crate::kit::settings::tiny();
+    options.compression = Compression::None;
+    options.cache_bytes = None;
+    let text = serde_json::to_string(&options).unwrap();
+    assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), options);
+}
+
+#[test]
+fn a_part_of_the_options_is_enough() {
+    let text = r#"{"memory_budget_bytes": 67108864, "durability": "Buffered", "cache_bytes": 0}"#;
+    let options: Options = serde_json::from_str(text).unwrap();
+    let mut wanted = Options::default();
+    wanted.memory_budget_bytes = 64 << 20;
+    wanted.durability = Durability::Buffered;
+    wanted.cache_bytes = Some(0);
+    assert_eq!(options, wanted);
+    options.validate().unwrap();
+}
+
+#[test]
+fn stats_and_levels_can_be_written_down() {
+    let home = crate::home::Home::new();
+    let db = home.open();
+    crate::home::block_on(crate::home::fill(&db, 200, 60));
+    crate::home::block_on(db.compact()).unwrap();
+    let stats = serde_json::to_value(db.stats()).unwrap();
+    assert_eq!(stats["commits"], 200);
+    let levels = serde_json::to_value(db.level_info()).unwrap();
+    assert!(levels.as_array().is_some_and(|levels| !levels.is_empty()));
+}

@@ -1,0 +1,41 @@
+//! Everything that a test does with a database's content as a whole.
+
+use super::oracle::{Entries, Map};
+use futures::TryStreamExt;
+use sluicedb::{Db, Result, Scan, VerifySummary};
+use sluicedb_storage::vfs::{MemVfs, Vfs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A directory on simulated disks that no other test uses: an engine that leaves a directory keeps
+/// others of this process waiting, by the directory's name.
+pub fn fresh_dir() -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("/db{}", NEXT.fetch_add(1, Ordering::Relaxed)).into()
+}
+
+/// A simulated disk as the engine takes it.
+pub fn shared(vfs: &MemVfs) -> Arc<dyn Vfs> {
+    Arc::new(vfs.clone())
+}
+
+/// Everything that is wrong in a closed database.
+pub fn verify(dir: &Path) -> Result<VerifySummary> {
+    sluicedb::verify(dir, |_, _| {})
+}
+
+/// All entries of a scan.
+pub async fn collect(scan: Scan) -> Result<Entries> {
+    scan.map_ok(|(key, value)| (key.to_vec(), value.to_vec())).try_collect().await
+}
+
+/// The whole content.
+pub async fn content(db: &Db) -> Result<Map> {
+    let entries = collect(db.scan(..)).await?;
+    let count = entries.len();
+    assert!(entries.is_sorted_by(|a, b| a.0 < b.0), "a scan is sorted and free of duplicates");
+    let map: Map = entries.into_iter().collect();
+    assert_eq!(map.len(), count);
+    Ok(map)
+}

@@ -1,0 +1,56 @@
+//! Options so small that a few hundred operations exercise every structure, and some that take one
+//! option to its extreme.
+
+use super::chance::Chance;
+use sluicedb::{Compression, Durability, Options};
+
+/// 4 KiB memtables, 256-byte blocks, tables of 16 KiB: seals, flushes, compactions and log
+/// rotations happen every few operations.
+pub fn tiny() -> Options {
+    let mut options = Options::default();
+    options.memory_budget_bytes = 4 << 20;
+    options.write_buffer_bytes = Some(1 << 20);
+    options.cache_bytes = Some(1 << 20);
+    options.memtable_bytes = Some(4 << 10);
+    options.log_segment_bytes = 64 << 10;
+    options.commits_in_flight_max = 64;
+    options.block_bytes = 256;
+    options.restart_interval = 4;
+    options.l0_trigger_tables = 2;
+    options.l0_tables_max = 6;
+    options.level_base_bytes = 32 << 10;
+    options.level_ratio = 3;
+    options.table_bytes_max = 16 << 10;
+    options.read_threads = 1;
+    options.durability = Durability::Buffered;
+    options
+}
+
+/// `tiny` with each option drawn from what is worth trying.
+pub fn drawn(chance: &mut Chance) -> Options {
+    let mut options = tiny();
+    options.memtable_bytes = Some(chance.pick(&[4 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10]));
+    options.cache_bytes = Some(chance.pick(&[0, 16 << 10, 1 << 20]));
+    options.block_bytes = chance.pick(&[256, 256, 1024, 4096]);
+    options.restart_interval = chance.pick(&[1, 2, 16]);
+    options.filter_bits_per_key = chance.pick(&[0, 1, 10]);
+    options.compression = compression(chance);
+    options.l0_compression = compression(chance);
+    options.l0_trigger_tables = chance.pick(&[1, 2, 2, 4]);
+    options.l0_tables_max = options.l0_trigger_tables + chance.pick(&[1, 4, 16]);
+    options.level_base_bytes = chance.pick(&[4 << 10, 32 << 10]);
+    options.level_ratio = chance.pick(&[2, 3]);
+    options.table_bytes_max = chance.pick(&[4 << 10, 16 << 10]);
+    options.log_mapped = !chance.one_in(3);
+    options.commits_in_flight_max = chance.pick(&[16, 64]);
+    options.durability = chance.pick(&[Durability::Buffered, Durability::Synced]);
+    options
+}
+
+fn compression(chance: &mut Chance) -> Compression {
+    #[cfg(feature = "zstd")]
+    if chance.one_in(3) {
+        return Compression::Zstd(1);
+    }
+    chance.pick(&[Compression::None, Compression::Lz4])
+}

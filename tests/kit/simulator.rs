@@ -1,0 +1,286 @@
+//! Threads and time for the engine, on the test's own thread: every actor is a task, the next one to
+//! run is drawn from a seed, and the clock moves only when nobody can run.
+//!
+//! So a run can be repeated exactly, an hour of back-off takes no time, and a hang is not a timeout
+//! but a fact: nobody can run and no timer is set.
+
+use super::chance::Chance;
+use futures::future::BoxFuture;
+use sluicedb_actors::runtime::{Runtime, Task};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+/// Polls after which a run is taken to go in circles.
+const STEPS_MAX: u64 = 5_000_000;
+
+/// A handle on a simulator; clones are the same one.
+#[derive(Clone)]
+pub struct Simulator {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    chance: Chance,
+    tasks: Vec<Slot>,
+    now: Instant,
+    timers: BTreeMap<(Instant, u64), Waker>,
+    next_timer: u64,
+    steps: u64,
+    steps_max: u64,
+    killed: bool,
+}
+
+struct Slot {
+    name: String,
+    flag: Arc<Flag>,
+    /// Taken out while it is polled.
+    body: Option<BoxFuture<'static, ()>>,
+}
+
+struct Flag(AtomicBool);
+
+impl Flag {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicBool::new(true)))
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Simulator").field("tasks", &self.lock().tasks.len()).finish_non_exhaustive()
+    }
+}
+
+impl Simulator {
+    pub fn new(seed: u64) -> Self {
+        let state = State {
+            chance: Chance::new(seed),
+            tasks: Vec::new(),
+            now: Instant::now(),
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            steps: 0,
+            steps_max: STEPS_MAX,
+            killed: false,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    pub fn handle(&self) -> Arc<dyn Runtime> {
+        Arc::new(self.clone())
+    }
+
+    /// Panics, as a hang would, after this many polls in total.
+    pub fn limit_steps(&self, steps: u64) {
+        self.lock().steps_max = steps;
+    }
+
+    /// Polls so far.
+    pub fn steps(&self) -> u64 {
+        self.lock().steps
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs the actors until `future` is done. Panics when it never will be.
+    pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        let flag = Flag::new();
+        let waker = Waker::from(Arc::clone(&flag));
+        loop {
+            match self.choose(Some(&flag)) {
+                Choice::Main => {
+                    flag.0.store(false, Ordering::Release);
+                    if let Poll::Ready(value) =
+                        future.as_mut().poll(&mut Context::from_waker(&waker))
+                    {
+                        return value;
+                    }
+                }
+                Choice::Task(index) => self.poll_task(index),
+                Choice::Nobody => {
+                    if !self.advance_clock() {
+                        let waiting = self.names();
+                        panic!("hang: nobody can run and no timer is set; waiting: {waiting:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs the actors until none of them can go on without the clock moving.
+    pub fn settle(&self) {
+        while let Choice::Task(index) = self.choose(None) {
+            self.poll_task(index);
+        }
+    }
+
+    /// Ends every actor where it stands, as the death of the process does.
+    pub fn kill(&self) {
+        loop {
+            let (tasks, timers) = {
+                let mut state = self.lock();
+                state.killed = true;
+                (std::mem::take(&mut state.tasks), std::mem::take(&mut state.timers))
+            };
+            if tasks.is_empty() && timers.is_empty() {
+                return;
+            }
+            // Dropped without the lock: what they own may call back.
+            drop((tasks, timers));
+        }
+    }
+
+    /// The names of the actors that have not ended.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().tasks.iter().map(|slot| slot.name.clone()).collect()
+    }
+
+    fn choose(&self, main: Option<&Arc<Flag>>) -> Choice {
+        let mut state = self.lock();
+        let ready = state.tasks.iter().enumerate().filter(|(_, slot)| slot.flag.is_set());
+        let ready: Vec<usize> = ready.map(|(index, _)| index).collect();
+        let main = usize::from(main.is_some_and(|flag| flag.is_set()));
+        let count = ready.len() + main;
+        if count == 0 {
+            return Choice::Nobody;
+        }
+        state.steps += 1;
+        assert!(state.steps <= state.steps_max, "going in circles: {} polls", state.steps);
+        let choice = state.chance.below(count);
+        if choice < ready.len() { Choice::Task(ready[choice]) } else { Choice::Main }
+    }
+
+    fn poll_task(&self, index: usize) {
+        let (mut body, flag) = {
+            let mut state = self.lock();
+            let slot = &mut state.tasks[index];
+            (slot.body.take().expect("a task is polled by one thread"), Arc::clone(&slot.flag))
+        };
+        flag.0.store(false, Ordering::Release);
+        let waker = Waker::from(Arc::clone(&flag));
+        let polled = body.as_mut().poll(&mut Context::from_waker(&waker));
+        let mut state = self.lock();
+        let at = state.tasks.iter().position(|slot| Arc::ptr_eq(&slot.flag, &flag));
+        match (at, polled) {
+            (Some(at), Poll::Pending) => state.tasks[at].body = Some(body),
+            (Some(at), Poll::Ready(())) => {
+                let ended = state.tasks.remove(at);
+                drop(state);
+                drop((ended, body));
+            }
+            (None, _) => {
+                drop(state);
+                drop(body);
+            }
+        }
+    }
+
+    fn advance_clock(&self) -> bool {
+        let mut state = self.lock();
+        let Some(((deadline, _), waker)) = state.timers.pop_first() else { return false };
+        state.now = state.now.max(deadline);
+        drop(state);
+        waker.wake();
+        true
+    }
+
+    /// Moves the clock; timers that are due by then fire.
+    pub fn advance(&self, by: Duration) {
+        let mut due = Vec::new();
+        {
+            let mut state = self.lock();
+            state.now += by;
+            let now = state.now;
+            while state.timers.first_key_value().is_some_and(|((at, _), _)| *at <= now) {
+                due.extend(state.timers.pop_first().map(|(_, waker)| waker));
+            }
+        }
+        due.into_iter().for_each(Waker::wake);
+    }
+}
+
+enum Choice {
+    Main,
+    Task(usize),
+    Nobody,
+}
+
+impl Runtime for Simulator {
+    fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
+        let (task, token) = Task::new();
+        let mut state = self.lock();
+        if state.killed {
+            drop(state);
+            drop((body, token));
+            return Ok(task);
+        }
+        let body: BoxFuture<'static, ()> = Box::pin(async move {
+            let _ended = token;
+            body.await;
+        });
+        state.tasks.push(Slot { name: name.to_owned(), flag: Flag::new(), body: Some(body) });
+        Ok(task)
+    }
+
+    fn now(&self) -> Instant {
+        self.lock().now
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
+        Box::pin(Sleep { simulator: self.clone(), deadline, entry: None })
+    }
+}
+
+struct Sleep {
+    simulator: Simulator,
+    deadline: Instant,
+    entry: Option<u64>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let simulator = self.simulator.clone();
+        let mut state = simulator.lock();
+        if state.now >= self.deadline {
+            return Poll::Ready(());
+        }
+        let entry = *self.entry.get_or_insert_with(|| {
+            state.next_timer += 1;
+            state.next_timer
+        });
+        let replaced = state.timers.insert((self.deadline, entry), context.waker().clone());
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry {
+            let waker = self.simulator.lock().timers.remove(&(self.deadline, entry));
+            drop(waker);
+        }
+    }
+}
