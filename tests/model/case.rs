@@ -1,0 +1,541 @@
+//! One history on one database: every answer is compared with the model's.
+//!
+//! The model is an ordered map, a copy of it per snapshot and iterator, and the batches since the
+//! last reopen, so that what a power cut leaves can be judged.
+
+use crate::kit::chance::Chance;
+use crate::kit::disk::{collect, content, fresh_dir, shared};
+use crate::kit::oracle::{self, Change, Entries, Map, Shown, difference};
+use crate::kit::simulator::Simulator;
+use crate::operation::{Operation, ScanOf};
+use crate::tally::{Event, Tally};
+use futures::StreamExt;
+use sluicedb::{Db, Durability, Error, Options, Scan, Snapshot, WriteOptions};
+use sluicedb_storage::vfs::{CrashKind, MemVfs, Vfs};
+use std::future::Future;
+use std::ops::Bound;
+use std::path::PathBuf;
+
+/// How a case runs.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub seed: u64,
+    pub options: Options,
+    /// The engine's own threads instead of the simulator's order.
+    pub threads: bool,
+    pub cold_reads: bool,
+    pub can_map: bool,
+}
+
+impl Setup {
+    pub fn drawn(seed: u64, chance: &mut Chance) -> Self {
+        Self {
+            seed,
+            options: crate::kit::settings::drawn(chance),
+            threads: chance.one_in(8),
+            cold_reads: chance.one_in(3),
+            can_map: !chance.one_in(4),
+        }
+    }
+}
+
+/// Answers in the order of the history, for comparing runs with each other.
+pub type Answers = Vec<String>;
+
+/// Does it. The text of an error says at which operation what was wrong.
+pub fn run(setup: &Setup, history: &[Operation]) -> Result<(Tally, Answers), String> {
+    let mut case = Case::open(setup)?;
+    for (index, operation) in history.iter().enumerate() {
+        let done = case.step(operation);
+        done.map_err(|what| format!("operation {index}, {operation:?}: {what}"))?;
+    }
+    case.finish().map_err(|what| format!("at the end: {what}"))
+}
+
+struct Case<'a> {
+    setup: &'a Setup,
+    chance: Chance,
+    disk: MemVfs,
+    dir: PathBuf,
+    simulator: Simulator,
+    db: Option<Db>,
+    model: Map,
+    /// What each batch since the last reopen made of the model, and whether it was synced.
+    since_open: Vec<Vec<Change>>,
+    at_open: Map,
+    /// So many batches of `since_open` survive a power cut.
+    synced: usize,
+    snapshots: Vec<(Snapshot, Map, u64)>,
+    iterators: Vec<(Iterating, u64)>,
+    tally: Tally,
+    answers: Answers,
+    manifest: Option<String>,
+}
+
+struct Iterating {
+    scan: Scan,
+    rest: std::vec::IntoIter<(Vec<u8>, Vec<u8>)>,
+    chunked: bool,
+}
+
+fn text(error: Error) -> String {
+    format!("failed: {error:?}")
+}
+
+impl<'a> Case<'a> {
+    fn open(setup: &'a Setup) -> Result<Self, String> {
+        let disk = MemVfs::new();
+        disk.set_cold_reads(setup.cold_reads);
+        disk.set_can_map(setup.can_map);
+        let mut case = Self {
+            setup,
+            chance: Chance::new(setup.seed),
+            disk,
+            dir: fresh_dir(),
+            simulator: Simulator::new(setup.seed),
+            db: None,
+            model: Map::new(),
+            since_open: Vec::new(),
+            at_open: Map::new(),
+            synced: 0,
+            snapshots: Vec::new(),
+            iterators: Vec::new(),
+            tally: Tally::default(),
+            answers: Vec::new(),
+            manifest: None,
+        };
+        case.reopen()?;
+        Ok(case)
+    }
+
+    /// Runs a future: the engine's threads, or the simulator's tasks, go on meanwhile.
+    fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        if self.setup.threads {
+            futures::executor::block_on(future)
+        } else {
+            self.simulator.run(future)
+        }
+    }
+
+    fn db(&self) -> &Db {
+        self.db.as_ref().expect("open between steps")
+    }
+
+    fn reopen(&mut self) -> Result<(), String> {
+        let mut builder = Db::builder(&self.dir).options(self.setup.options.clone());
+        builder = builder.vfs(shared(&self.disk));
+        if !self.setup.threads {
+            builder = builder.runtime(self.simulator.handle());
+        }
+        let db = self.wait(builder.open()).map_err(text)?;
+        let stats = db.stats();
+        if stats.recovered_entries > 0 {
+            self.tally.add(Event::ReplayingReopen, 1);
+        } else if self.manifest.is_some() {
+            self.tally.add(Event::CleanReopen, 1);
+        }
+        if stats.recovered_torn_bytes > 0 {
+            self.tally.add(Event::TornReopen, 1);
+        }
+        self.db = Some(db);
+        let manifest = self.manifest_name();
+        self.tally.add(Event::NewManifest, u64::from(manifest != self.manifest));
+        self.manifest = manifest;
+        self.since_open.clear();
+        self.at_open = self.model.clone();
+        self.synced = 0;
+        Ok(())
+    }
+
+    fn files(&self) -> Vec<String> {
+        self.disk.list(&self.dir).unwrap_or_default()
+    }
+
+    fn manifest_name(&self) -> Option<String> {
+        self.files().into_iter().filter(|name| name.starts_with("MANIFEST")).max()
+    }
+
+    /// Counts what this incarnation has exercised.
+    fn take_stock(&mut self) {
+        let stats = self.db().stats();
+        let levels = self.db().level_info();
+        let deepest = levels.iter().filter(|info| info.tables > 0).map(|info| info.level).max();
+        let mut add = |event, times| self.tally.add(event, times);
+        add(Event::Flush, stats.flushes);
+        add(Event::Compaction, stats.compactions);
+        add(Event::TrivialMove, stats.trivial_moves);
+        add(Event::TableDeleted, stats.tables_deleted);
+        add(Event::LevelOne, u64::from(deepest >= Some(1)));
+        add(Event::LevelTwo, u64::from(deepest >= Some(2)));
+        let rotations = stats.log_bytes / self.setup.options.log_segment_bytes;
+        add(Event::LogRotation, rotations);
+        add(Event::LogRecycledOrRemoved, u64::from(rotations >= stats.log_segments));
+        add(Event::ColdRead, stats.cold_reads);
+        add(Event::CacheHit, stats.cache_hits);
+        add(Event::WaitForRoom, stats.waits_local + stats.waits_global);
+    }
+
+    /// After everything: what is on disk is in order, and the same after one more reopen.
+    fn finish(mut self) -> Result<(Tally, Answers), String> {
+        self.iterators.clear();
+        self.snapshots.clear();
+        self.compare_content()?;
+        self.take_stock();
+        self.check_levels()?;
+        self.wait(self.db().close()).map_err(text)?;
+        self.db = None;
+        let vfs = shared(&self.disk);
+        let report = sluicedb_storage::verify::verify_directory(&vfs, &self.dir, &mut |_, _| {})
+            .map_err(|error| format!("verify failed: {error}"))?;
+        if !report.is_sound() {
+            return Err(format!("verify: {report:?}"));
+        }
+        self.reopen()?;
+        self.compare_content()?;
+        self.wait(self.db().close()).map_err(text)?;
+        Ok((self.tally, self.answers))
+    }
+
+    fn check_levels(&self) -> Result<(), String> {
+        let (stats, levels) = (self.db().stats(), self.db().level_info());
+        let tables: u64 = levels.iter().map(|info| info.tables).sum();
+        // With threads the two are not taken at the same instant.
+        if !self.setup.threads && tables != stats.tables {
+            return Err(format!("{tables} tables in levels, {} in stats", stats.tables));
+        }
+        Ok(())
+    }
+
+    fn compare_content(&mut self) -> Result<(), String> {
+        let found = self.wait(content(self.db())).map_err(text)?;
+        difference(&self.model, &found).map_or(Ok(()), Err)
+    }
+
+    fn applied(&mut self, changes: Vec<Change>, durability: Durability) {
+        oracle::apply(&mut self.model, &changes);
+        self.since_open.push(changes);
+        if durability == Durability::Synced {
+            self.synced = self.since_open.len();
+        }
+    }
+
+    fn step(&mut self, operation: &Operation) -> Result<(), String> {
+        use Operation as Op;
+        let default = self.setup.options.durability;
+        match operation {
+            Op::Put(key, value) => {
+                self.wait(self.db().put(key, value)).map_err(text)?;
+                self.applied(vec![Change::Put(key.clone(), value.clone())], default);
+            }
+            Op::Delete(key) => {
+                self.wait(self.db().delete(key)).map_err(text)?;
+                self.applied(vec![Change::Delete(key.clone())], default);
+            }
+            Op::Batch(changes, durability) => {
+                let options = WriteOptions::durability(*durability);
+                let batch = oracle::batch(changes);
+                self.wait(self.db().write_with(batch, options)).map_err(text)?;
+                self.applied(changes.clone(), *durability);
+            }
+            Op::Pipeline(batches) => {
+                let mut tickets = Vec::new();
+                for changes in batches {
+                    let batch = oracle::batch(changes);
+                    tickets.push(self.wait(self.db().submit(batch)).map_err(text)?);
+                }
+                let mut last = 0;
+                for (changes, ticket) in batches.iter().zip(tickets) {
+                    let seqno = self.wait(ticket).map_err(text)?;
+                    if seqno != last + changes.len() as u64 && last != 0 {
+                        return Err(format!("sequence number {seqno} after {last}"));
+                    }
+                    last = seqno;
+                    self.applied(changes.clone(), default);
+                }
+            }
+            Op::Forget(changes) => {
+                let batch = oracle::batch(changes);
+                let ticket = self.wait(self.db().submit(batch)).map_err(text)?;
+                drop(ticket);
+                // The next write is behind it: when that is visible, so is this.
+                let fence = oracle::batch(&[Change::Delete(b"fence".to_vec())]);
+                self.wait(self.db().write(fence)).map_err(text)?;
+                self.applied(changes.clone(), Durability::Buffered);
+                self.applied(vec![Change::Delete(b"fence".to_vec())], default);
+            }
+            Op::Get(key) => {
+                let found = self.wait(self.db().get(key)).map_err(text)?;
+                same_value(key, self.model.get(key), found.as_deref())?;
+                self.answers.push(format!("{:?}", found.as_deref().map(Shown)));
+            }
+            Op::Contains(key) => {
+                let found = self.wait(self.db().contains_key(key)).map_err(text)?;
+                if found != self.model.contains_key(key) {
+                    return Err(format!("contains_key says {found}"));
+                }
+            }
+            Op::MultiGet(keys) => {
+                let found = self.wait(self.db().multi_get(keys)).map_err(text)?;
+                if found.len() != keys.len() {
+                    return Err(format!("{} answers", found.len()));
+                }
+                for (key, value) in keys.iter().zip(&found) {
+                    same_value(key, self.model.get(key), value.as_deref())?;
+                }
+            }
+            Op::Scan(how) => {
+                let scan = start(how, |range| self.db().scan(range), |p| self.db().scan_prefix(p));
+                let wanted = wanted(&self.model, how);
+                let found = self.take_all(scan, how.chunked)?;
+                same_entries(&wanted, &found)?;
+                self.answers.push(format!("{} entries", found.len()));
+            }
+            Op::Content => self.compare_content()?,
+            Op::SnapshotOpen => {
+                if self.snapshots.len() < 4 {
+                    let snapshot = self.db().snapshot();
+                    let compactions = self.db().stats().compactions;
+                    self.snapshots.push((snapshot, self.model.clone(), compactions));
+                }
+            }
+            Op::SnapshotGet(which, key) => {
+                let Some(which) = which.checked_rem(self.snapshots.len()) else { return Ok(()) };
+                let (snapshot, model, compactions) = &self.snapshots[which];
+                let found = self.wait(snapshot.get(key)).map_err(text)?;
+                same_value(key, model.get(key), found.as_deref())?;
+                if self.db().stats().compactions > *compactions {
+                    self.tally.add(Event::SnapshotAcrossCompaction, 1);
+                }
+            }
+            Op::SnapshotScan(which, how) => {
+                let Some(which) = which.checked_rem(self.snapshots.len()) else { return Ok(()) };
+                let (snapshot, model, _) = &self.snapshots[which];
+                let scan = start(how, |range| snapshot.scan(range), |p| snapshot.scan_prefix(p));
+                same_entries(&wanted(model, how), &self.take_all(scan, how.chunked)?)?;
+            }
+            Op::SnapshotDrop(which) => {
+                if let Some(which) = which.checked_rem(self.snapshots.len()) {
+                    self.snapshots.remove(which);
+                }
+            }
+            Op::IteratorOpen(how) => {
+                if self.iterators.len() < 4 {
+                    let scan =
+                        start(how, |range| self.db().scan(range), |p| self.db().scan_prefix(p));
+                    let rest = wanted(&self.model, how).into_iter();
+                    let flushes = self.db().stats().flushes;
+                    let iterating = Iterating { scan, rest, chunked: how.chunked };
+                    self.iterators.push((iterating, flushes));
+                }
+            }
+            Op::IteratorStep(which, entries) => {
+                let Some(which) = which.checked_rem(self.iterators.len()) else { return Ok(()) };
+                let (mut iterating, flushes) = self.iterators.swap_remove(which);
+                self.step_iterator(&mut iterating, *entries)?;
+                if self.db().stats().flushes > flushes {
+                    self.tally.add(Event::IteratorAcrossFlush, 1);
+                }
+                self.iterators.push((iterating, flushes));
+            }
+            Op::IteratorDrop(which) => {
+                if let Some(which) = which.checked_rem(self.iterators.len()) {
+                    self.iterators.remove(which);
+                }
+            }
+            Op::Flush => {
+                self.wait(self.db().flush()).map_err(text)?;
+                self.synced = self.since_open.len();
+            }
+            Op::Compact => {
+                let tombstones =
+                    |db: &Db| -> u64 { db.level_info().iter().map(|info| info.tombstones).sum() };
+                let before = tombstones(self.db());
+                self.wait(self.db().compact()).map_err(text)?;
+                let after = tombstones(self.db());
+                self.tally.add(Event::TombstonesDropped, before.saturating_sub(after));
+                self.synced = self.since_open.len();
+                if !self.setup.threads && after != 0 {
+                    return Err(format!("{after} tombstones survived a full compaction"));
+                }
+            }
+            Op::Sync => {
+                self.wait(self.db().sync()).map_err(text)?;
+                self.synced = self.since_open.len();
+            }
+            Op::Rest => {
+                if !self.setup.threads {
+                    self.simulator.settle();
+                }
+            }
+            Op::CloseOpen => {
+                self.take_stock();
+                self.wait(self.db().close()).map_err(text)?;
+                self.db = None;
+                self.reopen()?;
+                if self.db().stats().recovered_entries > 0 {
+                    return Err("log entries were left behind by a clean close".to_owned());
+                }
+                self.compare_content()?;
+            }
+            Op::DropOpen => {
+                self.take_stock();
+                self.db = None;
+                self.reopen()?;
+                self.compare_content()?;
+            }
+            Op::PowerCut(seed) => self.power_cut(*seed)?,
+        }
+        Ok(())
+    }
+
+    fn take_all(&self, mut scan: Scan, chunked: bool) -> Result<Entries, String> {
+        if !chunked {
+            return self.wait(collect(scan)).map_err(text);
+        }
+        self.wait(async {
+            let mut entries = Entries::new();
+            while let Some(chunk) = scan.next_chunk().await.map_err(text)? {
+                for at in 0..chunk.len() {
+                    entries.push((chunk.key(at).to_vec(), chunk.value(at).to_vec()));
+                }
+            }
+            Ok(entries)
+        })
+    }
+
+    /// Takes single entries, or one chunk, and compares them with what has to come next.
+    fn step_iterator(&self, iterating: &mut Iterating, entries: usize) -> Result<(), String> {
+        let Iterating { scan, rest, chunked } = iterating;
+        let mut found = Entries::new();
+        let mut ended = false;
+        if *chunked && entries.is_multiple_of(3) {
+            if let Some(chunk) = self.wait(scan.next_chunk()).map_err(text)? {
+                for at in 0..chunk.len() {
+                    found.push((chunk.key(at).to_vec(), chunk.value(at).to_vec()));
+                }
+            } else {
+                ended = true;
+            }
+        } else {
+            for _ in 0..entries {
+                let Some(entry) = self.wait(scan.next()) else {
+                    ended = true;
+                    break;
+                };
+                let (key, value) = entry.map_err(text)?;
+                found.push((key.to_vec(), value.to_vec()));
+            }
+        }
+        let wanted: Entries = rest.take(found.len()).collect();
+        same_entries(&wanted, &found)?;
+        match rest.as_slice().first() {
+            Some((key, _)) if ended => Err(format!("ended before {}", Shown(key))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The machine loses power; what is left opens and holds the batches up to some point.
+    fn power_cut(&mut self, seed: u64) -> Result<(), String> {
+        self.take_stock();
+        self.tally.add(Event::PowerCut, 1);
+        self.snapshots.clear();
+        self.iterators.clear();
+        let kind = Chance::new(seed).pick(&CrashKind::each(seed));
+        // With real threads the engine is still at work when the image is taken, as in life.
+        let disk = self.disk.crash_clone(kind);
+        self.simulator.kill();
+        self.db = None;
+        self.simulator = Simulator::new(self.chance.next());
+        self.disk = disk;
+        self.disk.set_cold_reads(self.setup.cold_reads);
+        self.disk.set_can_map(self.setup.can_map);
+
+        let (mut left, batches) = (self.at_open.clone(), std::mem::take(&mut self.since_open));
+        let synced = self.synced;
+        self.reopen()?;
+        let found = self.wait(content(self.db())).map_err(text)?;
+        let mut why = String::new();
+        for count in 0..=batches.len() {
+            if count > 0 {
+                oracle::apply(&mut left, &batches[count - 1]);
+            }
+            if count < synced {
+                continue;
+            }
+            match difference(&left, &found) {
+                None => {
+                    self.model = left;
+                    self.at_open = self.model.clone();
+                    return Ok(());
+                }
+                Some(what) => why = what,
+            }
+        }
+        Err(format!(
+            "after {kind:?}: not the first {synced}..={} batches since the last open; {why}",
+            batches.len()
+        ))
+    }
+}
+
+fn start<'a>(
+    how: &'a ScanOf,
+    range: impl Fn((Bound<&'a [u8]>, Bound<&'a [u8]>)) -> Scan,
+    prefix: impl Fn(&'a [u8]) -> Scan,
+) -> Scan {
+    let mut scan = match &how.prefix {
+        Some(bytes) => prefix(bytes),
+        None => range((borrowed(&how.lo), borrowed(&how.hi))),
+    };
+    if how.reverse {
+        scan = scan.rev();
+    }
+    if how.keys_only {
+        scan = scan.keys_only();
+    }
+    match how.limit {
+        Some(limit) => scan.limit(limit),
+        None => scan,
+    }
+}
+
+fn borrowed(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    bound.as_ref().map(Vec::as_slice)
+}
+
+fn wanted(model: &Map, how: &ScanOf) -> Entries {
+    let Some(prefix) = &how.prefix else {
+        let bounds = (borrowed(&how.lo), borrowed(&how.hi));
+        return oracle::scan(model, bounds, how.reverse, how.limit, how.keys_only);
+    };
+    let inside = model.iter().filter(|(key, _)| key.starts_with(prefix));
+    let inside: Map = inside.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    oracle::scan(&inside, all, how.reverse, how.limit, how.keys_only)
+}
+
+fn same_value(key: &[u8], want: Option<&Vec<u8>>, found: Option<&[u8]>) -> Result<(), String> {
+    if want.map(Vec::as_slice) == found {
+        return Ok(());
+    }
+    let want = want.map(|value| Shown(value));
+    Err(format!("{} is {:?}, should be {want:?}", Shown(key), found.map(Shown)))
+}
+
+fn same_entries(want: &Entries, found: &Entries) -> Result<(), String> {
+    if want == found {
+        return Ok(());
+    }
+    let at = want.iter().zip(found).position(|(a, b)| a != b);
+    let at = at.unwrap_or(want.len().min(found.len()));
+    let show = |entries: &Entries| {
+        entries.get(at).map_or("nothing".to_owned(), |(key, value)| {
+            format!("{} = {}", Shown(key), Shown(value))
+        })
+    };
+    let (want_at, found_at) = (show(want), show(found));
+    let (want, found) = (want.len(), found.len());
+    Err(format!(
+        "entry {at} is {found_at}, should be {want_at} ({found} entries, should be {want})"
+    ))
+}

@@ -1,0 +1,129 @@
+//! One step of a history. Numbers that choose among what is there (a snapshot, an iterator) are
+//! taken modulo their count, so that any part of a history is a history.
+
+use crate::kit::chance::Chance;
+use crate::kit::oracle::{self, Change};
+use sluicedb::Durability;
+use std::ops::Bound;
+
+#[derive(Clone, Debug)]
+pub enum Operation {
+    Put(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+    Batch(Vec<Change>, Durability),
+    /// Submitted together, awaited together.
+    Pipeline(Vec<Vec<Change>>),
+    /// Submitted, the tickets dropped.
+    Forget(Vec<Change>),
+    Get(Vec<u8>),
+    Contains(Vec<u8>),
+    MultiGet(Vec<Vec<u8>>),
+    Scan(ScanOf),
+    Content,
+    SnapshotOpen,
+    SnapshotGet(usize, Vec<u8>),
+    SnapshotScan(usize, ScanOf),
+    SnapshotDrop(usize),
+    IteratorOpen(ScanOf),
+    /// Takes this many entries, or a chunk.
+    IteratorStep(usize, usize),
+    IteratorDrop(usize),
+    Flush,
+    Compact,
+    Sync,
+    Rest,
+    CloseOpen,
+    DropOpen,
+    /// Opens what a power cut leaves: the seed chooses among the possible disks.
+    PowerCut(u64),
+}
+
+/// What is scanned and how.
+#[derive(Clone, Debug)]
+pub struct ScanOf {
+    pub lo: Bound<Vec<u8>>,
+    pub hi: Bound<Vec<u8>>,
+    pub prefix: Option<Vec<u8>>,
+    pub reverse: bool,
+    pub limit: Option<u64>,
+    pub keys_only: bool,
+    pub chunked: bool,
+}
+
+fn bound(chance: &mut Chance) -> Bound<Vec<u8>> {
+    match chance.below(3) {
+        0 => Bound::Unbounded,
+        1 => Bound::Included(oracle::key(chance)),
+        _ => Bound::Excluded(oracle::key(chance)),
+    }
+}
+
+pub fn scan(chance: &mut Chance) -> ScanOf {
+    let prefixes: [&[u8]; 6] = [b"hot/", b"cold/0", b"cold/12", b"", b"\xFF", b"p"];
+    ScanOf {
+        lo: bound(chance),
+        hi: bound(chance),
+        prefix: chance.one_in(4).then(|| chance.pick(&prefixes).to_vec()),
+        reverse: chance.one_in(2),
+        limit: chance.one_in(3).then(|| chance.below(12) as u64),
+        keys_only: chance.one_in(4),
+        chunked: chance.one_in(2),
+    }
+}
+
+/// A history of `count` operations. `gentle` has no power cuts and no forgotten tickets: every
+/// answer is then fixed by the history alone.
+pub fn history(chance: &mut Chance, count: usize, gentle: bool) -> Vec<Operation> {
+    // Some histories mostly overwrite, some mostly read, some reopen all the time.
+    let lives = chance.pick(&[60, 200, 1000]);
+    (0..count)
+        .map(|_| {
+            if chance.one_in(lives) {
+                return match chance.below(3) {
+                    0 => Operation::CloseOpen,
+                    1 => Operation::DropOpen,
+                    _ if gentle => Operation::DropOpen,
+                    _ => Operation::PowerCut(chance.next()),
+                };
+            }
+            one(chance, gentle)
+        })
+        .collect()
+}
+
+fn one(chance: &mut Chance, gentle: bool) -> Operation {
+    use Operation as Op;
+    match chance.below(100) {
+        0..=24 => Op::Put(oracle::key(chance), oracle::value(chance)),
+        25..=31 => Op::Delete(oracle::key(chance)),
+        32..=43 => {
+            let most = if chance.one_in(8) { 50 } else { 8 };
+            let level = chance.pick(&[Durability::Buffered, Durability::Synced]);
+            Op::Batch(oracle::changes(chance, most), level)
+        }
+        44..=46 => {
+            let batches = chance.between(1, 12);
+            Op::Pipeline((0..batches).map(|_| oracle::changes(chance, 4)).collect())
+        }
+        47 if !gentle => Op::Forget(oracle::changes(chance, 4)),
+        47..=58 => Op::Get(oracle::key(chance)),
+        59..=61 => Op::Contains(oracle::key(chance)),
+        62..=64 => {
+            let count = chance.below(20);
+            Op::MultiGet((0..count).map(|_| oracle::key(chance)).collect())
+        }
+        65..=71 => Op::Scan(scan(chance)),
+        72 => Op::Content,
+        73..=74 => Op::SnapshotOpen,
+        75..=77 => Op::SnapshotGet(chance.below(8), oracle::key(chance)),
+        78..=79 => Op::SnapshotScan(chance.below(8), scan(chance)),
+        80 => Op::SnapshotDrop(chance.below(8)),
+        81..=82 => Op::IteratorOpen(scan(chance)),
+        83..=89 => Op::IteratorStep(chance.below(8), chance.below(10)),
+        90 => Op::IteratorDrop(chance.below(8)),
+        91..=93 => Op::Flush,
+        94 => Op::Compact,
+        95..=96 => Op::Sync,
+        _ => Op::Rest,
+    }
+}

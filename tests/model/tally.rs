@@ -1,0 +1,93 @@
+//! What the histories have exercised. A test that never met a compaction proves nothing about
+//! compactions: each of these must have happened often enough.
+
+use std::collections::BTreeMap;
+
+/// Something that must have happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    Flush,
+    Compaction,
+    /// Tables in the first level below L0.
+    LevelOne,
+    /// Tables deeper than that.
+    LevelTwo,
+    TrivialMove,
+    TombstonesDropped,
+    LogRotation,
+    LogRecycledOrRemoved,
+    NewManifest,
+    TableDeleted,
+    CleanReopen,
+    ReplayingReopen,
+    TornReopen,
+    PowerCut,
+    SnapshotAcrossCompaction,
+    IteratorAcrossFlush,
+    ColdRead,
+    CacheHit,
+    WaitForRoom,
+}
+
+impl Event {
+    const ALL: [Self; 19] = [
+        Self::Flush,
+        Self::Compaction,
+        Self::LevelOne,
+        Self::LevelTwo,
+        Self::TrivialMove,
+        Self::TombstonesDropped,
+        Self::LogRotation,
+        Self::LogRecycledOrRemoved,
+        Self::NewManifest,
+        Self::TableDeleted,
+        Self::CleanReopen,
+        Self::ReplayingReopen,
+        Self::TornReopen,
+        Self::PowerCut,
+        Self::SnapshotAcrossCompaction,
+        Self::IteratorAcrossFlush,
+        Self::ColdRead,
+        Self::CacheHit,
+        Self::WaitForRoom,
+    ];
+
+    /// How often a full run has to meet it.
+    fn least(self) -> u64 {
+        match self {
+            // Needs a write buffer that is full: the histories are too short for many.
+            Self::WaitForRoom => 0,
+            Self::LogRotation => 20,
+            Self::TornReopen | Self::LogRecycledOrRemoved => 30,
+            _ => 100,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    counts: BTreeMap<Event, u64>,
+}
+
+impl Tally {
+    pub fn add(&mut self, event: Event, times: u64) {
+        *self.counts.entry(event).or_default() += times;
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        for (event, times) in &other.counts {
+            self.add(*event, *times);
+        }
+    }
+
+    pub fn count(&self, event: Event) -> u64 {
+        self.counts.get(&event).copied().unwrap_or(0)
+    }
+
+    /// Panics when something was met too rarely.
+    pub fn demand_all(&self) {
+        let rare: Vec<_> =
+            Event::ALL.iter().filter(|event| self.count(**event) < event.least()).collect();
+        assert!(rare.is_empty(), "met too rarely: {rare:?} in {self:#?}");
+    }
+}
