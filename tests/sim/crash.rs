@@ -1,0 +1,323 @@
+//! A power cut, or the death of the process, at every operation of the disk.
+//!
+//! The workload runs once; before each changing operation the disk is cloned together with what had
+//! been promised by then. Afterwards each clone becomes the disks that the crash may leave, and each
+//! of those has to open and to hold every promise.
+
+use crate::history::{Driver, History, Promises, Step, judge, mark, steps};
+use crate::kit::chance::{Chance, Replay, replayed, seeds};
+use crate::kit::disk::{content, fresh_dir, shared};
+use crate::kit::oracle::{Map, difference};
+use crate::kit::settings;
+use crate::kit::simulator::Simulator;
+use sluicedb::{Db, Durability, Options, WriteOptions};
+use sluicedb_storage::vfs::{CrashKind, MemVfs, OperationKind};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+#[derive(Clone, Copy, Debug)]
+enum Crash {
+    Killed,
+    PowerCut(CrashKind),
+}
+
+struct Image {
+    operation: String,
+    disk: MemVfs,
+    promises: Promises,
+}
+
+/// How often what was met: a sweep that never saw a torn log proves nothing about torn logs.
+#[derive(Debug, Default)]
+struct Tally {
+    images: u64,
+    states: u64,
+    nested: u64,
+    torn: u64,
+    replayed: u64,
+    partial: u64,
+    per_kind: BTreeMap<OperationKind, u64>,
+}
+
+/// A recording of a workload: images with promises, and the contents after every batch.
+struct Recording {
+    images: Vec<Image>,
+    contents: Vec<Map>,
+    dir: std::path::PathBuf,
+    options: Options,
+}
+
+fn record(seed: u64, steps: &[Step], options: Options, every: u64, tally: &mut Tally) -> Recording {
+    let vfs = MemVfs::new();
+    let history = History::default();
+    let images: Arc<Mutex<Vec<Image>>> = Arc::default();
+    let kinds: Arc<Mutex<BTreeMap<OperationKind, u64>>> = Arc::default();
+    let (taken, seen, story) = (Arc::clone(&images), Arc::clone(&kinds), history.clone());
+    vfs.on_operation(move |disk, operation| {
+        *seen.lock().unwrap().entry(operation.kind).or_default() += 1;
+        if operation.number % every == 0 {
+            let image = Image {
+                operation: format!("{operation:?}"),
+                disk: disk.kill_clone(),
+                promises: story.promises(),
+            };
+            taken.lock().unwrap().push(image);
+        }
+    });
+    let simulator = Simulator::new(seed);
+    let dir = fresh_dir();
+    let driver = Driver { vfs: shared(&vfs), dir, options, simulator, history, lossy: false };
+    let db = driver.run(steps).expect("the disk is fine");
+    let found = driver.content(&db).unwrap();
+    assert!(driver.history.failures().is_empty(), "{:?}", driver.history.failures());
+    let contents = driver.history.contents();
+    assert_eq!(difference(contents.last().unwrap(), &found), None);
+    driver.simulator.run(db.close()).unwrap();
+    drop(db);
+    driver.simulator.kill();
+    vfs.clear_hook();
+    // And once more when everything is over.
+    let promises = Promises {
+        submitted: driver.history.len(),
+        buffered: driver.history.len(),
+        synced: driver.history.len(),
+    };
+    let last = Image { operation: "the end".to_owned(), disk: vfs.kill_clone(), promises };
+    let mut images = std::mem::take(&mut *images.lock().unwrap());
+    images.push(last);
+    for (kind, count) in kinds.lock().unwrap().iter() {
+        *tally.per_kind.entry(*kind).or_default() += count;
+    }
+    tally.images += images.len() as u64;
+    Recording { images, contents, dir: driver.dir, options: driver.options }
+}
+
+/// A database on `disk`, under a simulator of its own.
+fn open(
+    disk: &MemVfs,
+    dir: &Path,
+    options: &Options,
+    seed: u64,
+) -> Result<(Simulator, Db), String> {
+    let simulator = Simulator::new(seed);
+    let builder = Db::builder(dir).options(options.clone());
+    let builder = builder.vfs(shared(disk)).runtime(simulator.handle());
+    match simulator.run(builder.open()) {
+        Ok(db) => Ok((simulator, db)),
+        Err(error) => Err(format!("does not open: {error:?}")),
+    }
+}
+
+fn look(simulator: &Simulator, db: &Db) -> Result<Map, String> {
+    simulator.run(content(db)).map_err(|error| format!("cannot be read: {error:?}"))
+}
+
+/// The process dies: no thread of it does anything any more.
+fn die(simulator: &Simulator, db: Db) {
+    simulator.kill();
+    drop(db);
+}
+
+fn crashed(image: &Image, crash: Crash) -> (MemVfs, usize) {
+    match crash {
+        Crash::Killed => (image.disk.kill_clone(), image.promises.buffered),
+        Crash::PowerCut(kind) => (image.disk.crash_clone(kind), image.promises.synced),
+    }
+}
+
+/// Everything that has to hold after one crash.
+fn check(
+    recording: &Recording,
+    image: &Image,
+    crash: Crash,
+    seed: u64,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    let Recording { contents, dir, options, .. } = recording;
+    let mut chance = Chance::new(seed);
+    let (disk, least) = crashed(image, crash);
+    let most = image.promises.submitted;
+    tally.states += 1;
+
+    let nested = chance.one_in(12).then(|| disk.record_images(chance.between(1, 3) as u64));
+    let (simulator, db) = open(&disk, dir, options, chance.next())?;
+    disk.clear_hook();
+    let found = look(&simulator, &db)?;
+    let count = judge(contents, &found, least, most)?;
+    let stats = db.stats();
+    tally.torn += u64::from(stats.recovered_torn_bytes > 0);
+    tally.replayed += u64::from(stats.recovered_entries > 0);
+    tally.partial += u64::from(least < count && count < most);
+
+    match chance.below(4) {
+        0 => {
+            // What was seen after recovery survives a power cut at once.
+            die(&simulator, db);
+            let again = disk.crash_clone(CrashKind::DropUnsynced);
+            let (simulator, db) = open(&again, dir, options, chance.next())?;
+            same("a second crash", &found, &look(&simulator, &db)?)?;
+            die(&simulator, db);
+        }
+        1 => {
+            // Writing works again, and survives the next crash.
+            let mut expected = found.clone();
+            expected.insert(b"after".to_vec(), b"the crash".to_vec());
+            let options_synced = WriteOptions::durability(Durability::Synced);
+            simulator
+                .run(db.put_with("after", "the crash", options_synced))
+                .map_err(|error| format!("cannot be written: {error:?}"))?;
+            die(&simulator, db);
+            let again = disk.crash_clone(CrashKind::Mixed(chance.next()));
+            let (simulator, db) = open(&again, dir, options, chance.next())?;
+            same("writing and a second crash", &expected, &look(&simulator, &db)?)?;
+            die(&simulator, db);
+        }
+        2 => {
+            let closed = simulator.run(db.close());
+            closed.map_err(|error| format!("cannot be closed: {error:?}"))?;
+            die(&simulator, db);
+            let (simulator, db) = open(&disk, dir, options, chance.next())?;
+            same("close and open", &found, &look(&simulator, &db)?)?;
+            if db.stats().recovered_entries > 0 {
+                return Err("a clean close left log entries behind".to_owned());
+            }
+            die(&simulator, db);
+        }
+        _ => die(&simulator, db),
+    }
+
+    // A crash in the recovery itself.
+    for (operation, during) in nested.map(|images| images.take()).unwrap_or_default() {
+        tally.nested += 1;
+        let kind = chance.pick(&CrashKind::each(chance.clone().next()));
+        let (disk, least) = match crash {
+            // Killed twice: everything written is still there.
+            Crash::Killed if chance.one_in(2) => (during.kill_clone(), least),
+            Crash::Killed => (during.crash_clone(kind), image.promises.synced),
+            Crash::PowerCut(_) => (during.crash_clone(kind), least),
+        };
+        let during =
+            |what: String| format!("{what}; crashed again ({kind:?}) before {operation:?}");
+        let (simulator, db) = open(&disk, dir, options, chance.next()).map_err(during)?;
+        let found = look(&simulator, &db).map_err(during)?;
+        judge(contents, &found, least, most).map_err(during)?;
+        die(&simulator, db);
+    }
+    Ok(())
+}
+
+fn same(after: &str, want: &Map, got: &Map) -> Result<(), String> {
+    match difference(want, got) {
+        None => Ok(()),
+        Some(what) => Err(format!("{after} changed what is there (mark {}): {what}", mark(got))),
+    }
+}
+
+fn sweep(recording: &Recording, seed: u64, crashes: usize, tally: &mut Tally) {
+    let mut chance = Chance::new(seed);
+    for (index, image) in recording.images.iter().enumerate() {
+        let mut all = vec![Crash::Killed];
+        all.extend(CrashKind::each(chance.next()).map(Crash::PowerCut));
+        // A different choice at each image, so that a sweep meets all of them everywhere.
+        let first = chance.below(all.len());
+        for step in 0..crashes.min(all.len()) {
+            let crash = all[(first + step) % all.len()];
+            let result = check(recording, image, crash, chance.next(), tally);
+            if let Err(what) = result {
+                panic!(
+                    "image {index} of {}, {crash:?} before {}, promises {:?}: {what}",
+                    recording.images.len(),
+                    image.operation,
+                    image.promises
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
+    let mut tally = Tally::default();
+    for seed in seeds(1000, 24) {
+        let _replay = Replay {
+            binary: "sim",
+            test: "every_power_cut_leaves_a_prefix_with_all_that_was_promised",
+            seed,
+        };
+        let mut chance = Chance::new(seed);
+        let options = settings::drawn(&mut chance);
+        let steps = steps(&mut chance, 60);
+        let every = chance.between(3, 7) as u64;
+        let recording = record(seed, &steps, options, every, &mut tally);
+        sweep(&recording, seed, 2, &mut tally);
+    }
+    eprintln!("{tally:?}");
+    if replayed().is_none() {
+        assert!(tally.states >= 3_000, "{tally:?}");
+        assert!(tally.nested >= 300, "{tally:?}");
+        assert!(tally.torn >= 50 && tally.replayed >= 500 && tally.partial >= 100, "{tally:?}");
+        let kinds = [
+            OperationKind::Create,
+            OperationKind::Rename,
+            OperationKind::Remove,
+            OperationKind::SyncDir,
+            OperationKind::Write,
+            OperationKind::Sync,
+            OperationKind::Allocate,
+            OperationKind::Store,
+        ];
+        for kind in kinds {
+            assert!(
+                tally.per_kind.get(&kind).is_some_and(|count| *count >= 20),
+                "{kind:?}: {tally:?}"
+            );
+        }
+    }
+}
+
+/// The first moments of a database, and each of its protocols alone: every operation, every crash.
+#[test]
+fn every_operation_of_each_protocol_may_be_the_last_one() {
+    use crate::kit::oracle::Change::{Delete, Put};
+    let put = |n: usize, level| {
+        let value = vec![b'v'; 40 + n];
+        Step::Write(vec![Put(format!("key{n:03}").into_bytes(), value)], level)
+    };
+    let (buffered, synced) = (Durability::Buffered, Durability::Synced);
+    let fill = |count| (0..count).map(move |n| put(n, if n % 3 == 0 { synced } else { buffered }));
+    let mut protocols: Vec<(&str, Vec<Step>)> = vec![
+        ("create", vec![]),
+        ("commit", fill(4).collect()),
+        ("flush", fill(6).chain([Step::Flush, put(7, buffered)]).collect()),
+        ("close", fill(5).chain([Step::Reopen { close: true }, put(8, synced)]).collect()),
+        ("drop", fill(5).chain([Step::Reopen { close: false }, put(8, synced)]).collect()),
+    ];
+    let mut compact: Vec<Step> = Vec::new();
+    for round in 0..3 {
+        compact.extend(fill(4 + round));
+        compact.push(Step::Write(vec![Delete(b"key001".to_vec())], buffered));
+        compact.push(Step::Flush);
+    }
+    compact.extend([Step::Compact, put(9, synced), Step::Rest]);
+    protocols.push(("compact", compact));
+    // Enough to leave the first log segment, and the second.
+    let large = |n: usize| {
+        let level = if n.is_multiple_of(4) { synced } else { buffered };
+        Step::Write(vec![Put(format!("large{n}").into_bytes(), vec![n as u8; 9_000])], level)
+    };
+    protocols.push(("rotate", (0..16).map(large).collect()));
+
+    let mut tally = Tally::default();
+    for (name, steps) in &protocols {
+        for mapped in [true, false] {
+            let mut options = settings::tiny();
+            options.log_mapped = mapped;
+            let dense = *name != "rotate" && *name != "compact";
+            let recording = record(7, steps, options, if dense { 1 } else { 3 }, &mut tally);
+            eprintln!("{name}, mapped {mapped}: {} images", recording.images.len());
+            sweep(&recording, 7, if dense { 9 } else { 4 }, &mut tally);
+        }
+    }
+    eprintln!("{tally:?}");
+}

@@ -1,0 +1,45 @@
+//! The same seed does the same: without that, no finding of this binary could be replayed.
+
+use crate::history::{Driver, History, steps};
+use crate::kit::chance::Chance;
+use crate::kit::disk::{fresh_dir, shared};
+use crate::kit::settings;
+use crate::kit::simulator::Simulator;
+use sluicedb_storage::vfs::MemVfs;
+use std::sync::{Arc, Mutex};
+
+fn trace(seed: u64) -> Vec<String> {
+    let vfs = MemVfs::new();
+    let trace: Arc<Mutex<Vec<String>>> = Arc::default();
+    let lines = Arc::clone(&trace);
+    vfs.on_operation(move |_, operation| {
+        let name = operation.path.file_name().unwrap_or_default().to_string_lossy();
+        // The directory's name differs from run to run.
+        let name = if name.starts_with("db") { "the directory".into() } else { name };
+        let line = format!("{:?} {name} {} {}", operation.kind, operation.offset, operation.len);
+        lines.lock().unwrap().push(line);
+    });
+    let mut chance = Chance::new(seed);
+    let options = settings::drawn(&mut chance);
+    let steps = steps(&mut chance, 80);
+    let (simulator, history) = (Simulator::new(seed), History::default());
+    let (vfs, dir) = (shared(&vfs), fresh_dir());
+    let driver = Driver { vfs, dir, options, simulator, history, lossy: false };
+    let db = driver.run(&steps).unwrap();
+    driver.simulator.run(db.close()).unwrap();
+    std::mem::take(&mut *trace.lock().unwrap())
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..4 {
+        let (first, second) = (trace(seed), trace(seed));
+        assert!(first.len() > 50, "{} operations", first.len());
+        let differing = first.iter().zip(&second).position(|(a, b)| a != b);
+        if let Some(at) = differing {
+            panic!("seed {seed}, operation {at}: {} / {}", first[at], second[at]);
+        }
+        assert_eq!(first.len(), second.len(), "seed {seed}");
+    }
+    assert_ne!(trace(0), trace(1));
+}

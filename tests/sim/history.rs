@@ -1,0 +1,334 @@
+//! A run of a database, written down: every batch, what was promised about it, and the rule for
+//! what may be found later: the batches up to some point, none of them torn, none invented, and
+//! none missing that was acknowledged.
+//!
+//! Each batch also sets `MARK` to its own number, so the content itself says up to where it goes.
+
+use crate::kit::chance::Chance;
+use crate::kit::disk::content;
+use crate::kit::oracle::{self, Change, Map, difference};
+use crate::kit::simulator::Simulator;
+use sluicedb::{
+    Db, Durability, Error, ErrorKind, Options, Outcome, Ticket, WriteBatch, WriteOptions,
+};
+use sluicedb_storage::vfs::Vfs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub const MARK: &[u8] = b"~mark";
+
+/// What happened to a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Nobody knows yet.
+    Submitted,
+    Acked(Durability),
+    /// Failed, and the engine said that nothing happened.
+    Refused,
+    /// Failed, and the engine said that nobody knows.
+    Unknown,
+}
+
+/// What may be found after a crash at one instant, in numbers of batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promises {
+    /// Submitted so far: no more than this can be found.
+    pub submitted: usize,
+    /// At least this must be found after the death of the process.
+    pub buffered: usize,
+    /// At least this must be found after a power cut.
+    pub synced: usize,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    batches: Vec<(Vec<Change>, Fate)>,
+    promises: Promises,
+    failures: Vec<Error>,
+}
+
+/// The story so far; clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    log: Arc<Mutex<Log>>,
+}
+
+impl History {
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn promises(&self) -> Promises {
+        self.lock().promises
+    }
+
+    pub fn len(&self) -> usize {
+        self.lock().batches.len()
+    }
+
+    pub fn failures(&self) -> Vec<Error> {
+        self.lock().failures.clone()
+    }
+
+    /// Adds a batch that is about to be submitted.
+    pub fn begin(&self, mut changes: Vec<Change>) -> (usize, WriteBatch) {
+        let mut log = self.lock();
+        let number = log.batches.len();
+        changes.push(Change::Put(MARK.to_vec(), (number + 1).to_string().into_bytes()));
+        let batch = oracle::batch(&changes);
+        log.batches.push((changes, Fate::Submitted));
+        log.promises.submitted = log.batches.len();
+        (number, batch)
+    }
+
+    pub fn end<T>(&self, number: usize, durability: Durability, result: Result<T, Error>) {
+        let mut log = self.lock();
+        match result {
+            Ok(_) => {
+                let lost =
+                    log.batches[..number].iter().position(|(_, fate)| *fate == Fate::Unknown);
+                assert_eq!(
+                    lost, None,
+                    "batch {number} acknowledged although an earlier one failed"
+                );
+                log.batches[number].1 = Fate::Acked(durability);
+                let upto = number + 1;
+                log.promises.buffered = log.promises.buffered.max(upto);
+                if durability == Durability::Synced {
+                    log.promises.synced = log.promises.synced.max(upto);
+                }
+            }
+            Err(error) => {
+                log.batches[number].1 = match error.outcome() {
+                    Outcome::NotApplied => Fate::Refused,
+                    Outcome::Applied | Outcome::Unknown => Fate::Unknown,
+                };
+                log.failures.push(error);
+            }
+        }
+    }
+
+    pub fn fail(&self, error: Error) {
+        self.lock().failures.push(error);
+    }
+
+    /// Everything that was visible survives a power cut from now on.
+    fn all_synced(&self, visible: usize) {
+        let mut log = self.lock();
+        log.promises.synced = log.promises.synced.max(visible);
+        log.promises.buffered = log.promises.buffered.max(visible);
+    }
+
+    /// A reopened database holds `count` batches: what was unknown is known now, and what was found
+    /// is durable.
+    fn settle(&self, count: usize) {
+        let mut log = self.lock();
+        for (number, (_, fate)) in log.batches.iter_mut().enumerate() {
+            if number >= count {
+                *fate = Fate::Refused;
+            } else if *fate == Fate::Unknown {
+                *fate = Fate::Acked(Durability::Synced);
+            }
+        }
+        log.promises.synced = count;
+        log.promises.buffered = count;
+    }
+
+    /// Batches whose fate is "acknowledged": how many of them, counted from the first.
+    fn visible(&self) -> usize {
+        let log = self.lock();
+        let acked = |(_, fate): &(_, Fate)| matches!(fate, Fate::Acked(_));
+        log.batches.iter().rposition(acked).map_or(0, |last| last + 1)
+    }
+
+    /// The contents after 0, 1, 2.. batches, for a sweep that looks at many images.
+    pub fn contents(&self) -> Vec<Map> {
+        let log = self.lock();
+        let mut map = Map::new();
+        let mut contents = vec![map.clone()];
+        for (changes, fate) in &log.batches {
+            if *fate != Fate::Refused {
+                oracle::apply(&mut map, changes);
+            }
+            contents.push(map.clone());
+        }
+        contents
+    }
+}
+
+/// How many batches `found` goes up to.
+pub fn mark(found: &Map) -> usize {
+    found.get(MARK).map_or(0, |text| {
+        let text = std::str::from_utf8(text).expect("a mark is a number");
+        text.parse().expect("a mark is a number")
+    })
+}
+
+/// Is `found` what may be left? Returns how many batches it holds.
+pub fn judge(contents: &[Map], found: &Map, least: usize, most: usize) -> Result<usize, String> {
+    let count = mark(found);
+    if count < least {
+        return Err(format!("{count} batches found, but {least} were acknowledged"));
+    }
+    if count > most {
+        return Err(format!("{count} batches found, but only {most} were submitted"));
+    }
+    match difference(&contents[count], found) {
+        None => Ok(count),
+        Some(what) => Err(format!("not the content after {count} batches: {what}")),
+    }
+}
+
+/// One step of a run.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Writes and waits for the acknowledgement.
+    Write(Vec<Change>, Durability),
+    /// Submits; the acknowledgement is waited for by a later step.
+    Submit(Vec<Change>, Durability),
+    Await,
+    Flush,
+    Compact,
+    Sync,
+    /// Lets the engine finish its background work.
+    Rest,
+    Reopen {
+        close: bool,
+    },
+}
+
+/// `count` steps; mostly small writes at random levels.
+pub fn steps(chance: &mut Chance, count: usize) -> Vec<Step> {
+    let level = |chance: &mut Chance| {
+        if chance.one_in(3) { Durability::Synced } else { Durability::Buffered }
+    };
+    let step = |chance: &mut Chance| match chance.below(24) {
+        0 => Step::Flush,
+        1 if chance.one_in(2) => Step::Compact,
+        2 => Step::Sync,
+        3 | 4 => Step::Rest,
+        5 => Step::Reopen { close: chance.one_in(2) },
+        6 | 7 => Step::Await,
+        8..=12 => Step::Submit(oracle::changes(chance, 4), level(chance)),
+        13 => Step::Write(oracle::changes(chance, 30), level(chance)),
+        _ => Step::Write(oracle::changes(chance, 5), level(chance)),
+    };
+    (0..count).map(|_| step(chance)).collect()
+}
+
+/// Who drives a database through a run.
+pub struct Driver {
+    pub vfs: Arc<dyn Vfs>,
+    pub dir: PathBuf,
+    pub options: Options,
+    pub simulator: Simulator,
+    pub history: History,
+    /// The disk loses written bytes in a failed sync: what was only written is not safe then, not
+    /// even from the death of the process.
+    pub lossy: bool,
+}
+
+impl Driver {
+    pub async fn open(&self) -> Result<Db, Error> {
+        let builder = Db::builder(&self.dir).options(self.options.clone());
+        builder.vfs(Arc::clone(&self.vfs)).runtime(self.simulator.handle()).open().await
+    }
+
+    /// Does `steps`. Failures are written down; returns the database if it is open at the end.
+    pub fn run(&self, steps: &[Step]) -> Option<Db> {
+        let mut db = self.reopen(None, true);
+        let mut tickets = Vec::new();
+        for step in steps {
+            let Some(open) = &db else { return None };
+            match step {
+                Step::Write(changes, durability) => {
+                    let (number, batch) = self.history.begin(changes.clone());
+                    let options = WriteOptions::durability(*durability);
+                    let result = self.simulator.run(open.write_with(batch, options));
+                    self.history.end(number, *durability, result);
+                }
+                Step::Submit(changes, durability) => {
+                    let (number, batch) = self.history.begin(changes.clone());
+                    let options = WriteOptions::durability(*durability);
+                    match self.simulator.run(open.submit_with(batch, options)) {
+                        Ok(ticket) => tickets.push((number, *durability, ticket)),
+                        Err(error) => self.history.end::<()>(number, *durability, Err(error)),
+                    }
+                }
+                Step::Await => self.await_all(&mut tickets),
+                Step::Flush => self.note(self.simulator.run(open.flush())),
+                Step::Compact => self.note(self.simulator.run(open.compact())),
+                Step::Sync => {
+                    let visible = self.history.visible();
+                    match self.simulator.run(open.sync()) {
+                        Ok(()) => self.history.all_synced(visible),
+                        Err(error) => self.history.fail(error),
+                    }
+                }
+                Step::Rest => self.simulator.settle(),
+                Step::Reopen { close } => {
+                    self.await_all(&mut tickets);
+                    db = self.reopen(db, *close);
+                }
+            }
+        }
+        self.await_all(&mut tickets);
+        db
+    }
+
+    fn await_all(&self, tickets: &mut Vec<(usize, Durability, Ticket)>) {
+        for (number, durability, ticket) in tickets.drain(..) {
+            let result = self.simulator.run(ticket);
+            self.history.end(number, durability, result);
+        }
+    }
+
+    fn note(&self, result: Result<(), Error>) {
+        if let Err(error) = result {
+            self.history.fail(error);
+        }
+    }
+
+    fn reopen(&self, db: Option<Db>, close: bool) -> Option<Db> {
+        if let Some(db) = db {
+            if close {
+                let visible = self.history.visible();
+                match self.simulator.run(db.close()) {
+                    Ok(()) => self.history.all_synced(visible),
+                    Err(error) => self.history.fail(error),
+                }
+            }
+            drop(db);
+        }
+        let db = self.simulator.run(self.open()).map_err(|error| self.history.fail(error)).ok()?;
+        match self.content(&db) {
+            Ok(found) => {
+                let promises = self.history.promises();
+                let least = if self.lossy { promises.synced } else { promises.buffered };
+                let most = promises.submitted;
+                let count = judge(&self.history.contents(), &found, least, most)
+                    .unwrap_or_else(|what| panic!("after an open: {what}"));
+                self.history.settle(count);
+                Some(db)
+            }
+            Err(error) => {
+                self.history.fail(error);
+                None
+            }
+        }
+    }
+
+    /// What the open database shows.
+    pub fn content(&self, db: &Db) -> Result<Map, Error> {
+        self.simulator.run(content(db))
+    }
+}
+
+/// Failures that a failing disk may cause: typed, and about a file.
+pub fn is_fitting(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Io | ErrorKind::NoSpace => error.path().is_some(),
+        ErrorKind::Closed => true,
+        _ => false,
+    }
+}

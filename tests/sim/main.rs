@@ -1,0 +1,30 @@
+//! What a crash, a failing disk or a full one may do to a database, and what they may not.
+//!
+//! Everything but `kill` runs on a simulated disk, under a simulator of threads and time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::needless_pass_by_value,
+    reason = "a test may panic, print and look at files"
+)]
+
+#[path = "../kit/mod.rs"]
+mod kit;
+
+// A power cut at every operation of the disk, and at those of the recovery after it.
+mod crash;
+// The same seed does the same.
+mod deterministic;
+// Each operation of the disk fails once, or from then on.
+mod faults;
+// No space, then space again.
+mod full_disk;
+// The story of a run: what was written, what was promised, what a crash may leave of it.
+mod history;
+// kill -9 of a real process.
+mod kill;
