@@ -4,10 +4,12 @@ use super::durable::Passed;
 use super::{After, LogState, SpareWanted, WalWriter};
 use crate::failure::{Failure, WriteFailure};
 use crate::shared::{Counters, Shared};
+use futures::FutureExt;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::wal::{
     SealedSegment, SyncGroup, allocate_spare, prepare_spare, recycle, remove, segment_bytes_needed,
 };
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,7 +22,11 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// Writes and syncs what is staged, whenever somebody waits for it. One `fdatasync` answers
 /// everybody who was appended before it began, while the next group forms behind it.
 pub async fn sync_loop(shared: Arc<Shared>, wal: Arc<WalWriter>) {
-    let ended = serve_syncs(&shared, &wal).await;
+    // Caught here, not above: those who wait for the disk have to be told, whatever ended this.
+    let ended = AssertUnwindSafe(serve_syncs(&shared, &wal))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Err(Failure::panicked("wal writer", &*panic)));
     if let Err(failure) = &ended {
         // Final for this incarnation: after a failed fsync nobody knows what is on disk, and asking
         // again would be answered wrongly.
