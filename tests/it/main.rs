@@ -28,6 +28,8 @@ mod concurrency;
 // Damaged files: named, never served, never made worse.
 mod corruption;
 mod durability;
+// Actors that break.
+mod failure;
 // flush, sync, compact.
 mod maintenance;
 mod open;
