@@ -167,6 +167,16 @@ pub fn change(chance: &mut Chance) -> Change {
     if chance.one_in(4) { Change::Delete(key) } else { Change::Put(key, value(chance)) }
 }
 
+/// Makes values long, so that a log segment holds only some dozens of them.
+pub fn lengthen(chance: &mut Chance, changes: &mut [Change]) {
+    for change in changes {
+        if let Change::Put(_, value) = change {
+            let len = chance.between(500, 6_000);
+            *value = chance.bytes(len);
+        }
+    }
+}
+
 pub fn changes(chance: &mut Chance, most: usize) -> Vec<Change> {
     (0..chance.between(1, most)).map(|_| change(chance)).collect()
 }

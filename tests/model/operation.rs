@@ -76,7 +76,8 @@ pub fn scan(chance: &mut Chance) -> ScanOf {
 pub fn history(chance: &mut Chance, count: usize, gentle: bool) -> Vec<Operation> {
     // Some histories mostly overwrite, some mostly read, some reopen all the time.
     let lives = chance.pick(&[60, 200, 1000]);
-    (0..count)
+    let heavy = chance.one_in(5);
+    let mut history: Vec<Operation> = (0..count)
         .map(|_| {
             if chance.one_in(lives) {
                 return match chance.below(3) {
@@ -88,7 +89,16 @@ pub fn history(chance: &mut Chance, count: usize, gentle: bool) -> Vec<Operation
             }
             one(chance, gentle)
         })
-        .collect()
+        .collect();
+    for operation in &mut history {
+        if let Operation::Batch(changes, _) = operation
+            && heavy
+        {
+            changes.truncate(6);
+            oracle::lengthen(chance, changes);
+        }
+    }
+    history
 }
 
 fn one(chance: &mut Chance, gentle: bool) -> Operation {

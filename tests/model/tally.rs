@@ -57,7 +57,7 @@ impl Event {
         match self {
             // Needs a write buffer that is full: the histories are too short for many.
             Self::WaitForRoom => 0,
-            Self::LogRotation => 20,
+            Self::LogRotation => 200,
             Self::TornReopen | Self::LogRecycledOrRemoved => 30,
             _ => 100,
         }

@@ -246,8 +246,13 @@ fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
             seed,
         };
         let mut chance = Chance::new(seed);
-        let options = settings::drawn(&mut chance);
-        let steps = steps(&mut chance, 60);
+        let mut options = settings::drawn(&mut chance);
+        let heavy = seed % 3 == 0;
+        if heavy {
+            // So that several log segments are needed at once.
+            options.memtable_bytes = Some(chance.pick(&[16 << 10, 128 << 10, 256 << 10]));
+        }
+        let steps = steps(&mut chance, 60, heavy);
         let every = chance.between(3, 7) as u64;
         let recording = record(seed, &steps, options, every, &mut tally);
         sweep(&recording, seed, 2, &mut tally);

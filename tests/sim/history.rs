@@ -197,8 +197,9 @@ pub enum Step {
     },
 }
 
-/// `count` steps; mostly small writes at random levels.
-pub fn steps(chance: &mut Chance, count: usize) -> Vec<Step> {
+/// `count` steps; mostly small writes at random levels. Heavy ones leave a log segment behind every
+/// few steps.
+pub fn steps(chance: &mut Chance, count: usize, heavy: bool) -> Vec<Step> {
     let level = |chance: &mut Chance| {
         if chance.one_in(3) { Durability::Synced } else { Durability::Buffered }
     };
@@ -213,7 +214,16 @@ pub fn steps(chance: &mut Chance, count: usize) -> Vec<Step> {
         13 => Step::Write(oracle::changes(chance, 30), level(chance)),
         _ => Step::Write(oracle::changes(chance, 5), level(chance)),
     };
-    (0..count).map(|_| step(chance)).collect()
+    let mut steps: Vec<Step> = (0..count).map(|_| step(chance)).collect();
+    for step in &mut steps {
+        if let Step::Write(changes, _) | Step::Submit(changes, _) = step
+            && heavy
+        {
+            changes.truncate(8);
+            oracle::lengthen(chance, changes);
+        }
+    }
+    steps
 }
 
 /// Who drives a database through a run.
