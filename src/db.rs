@@ -12,7 +12,7 @@ use crate::{Builder, WriteBatch};
 use bytes::Bytes;
 use sluicedb_actors::engine::Engine;
 use sluicedb_actors::wal_writer::message::{Committed, Level};
-use sluicedb_actors::write_path::{Patience, Submitted, Write};
+use sluicedb_actors::write_path::{Patience, Submitted, Write, WritePath};
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::batch::{
     OPERATION_OVERHEAD_MAX, check_entry, encode_operation, operation_len,
@@ -27,6 +27,8 @@ use std::time::Instant;
 
 /// Entries up to this size are encoded on the stack.
 const STACK_ENTRY_BYTES: usize = 1024;
+/// Most entries: for them less stack is cleared.
+const SMALL_ENTRY_BYTES: usize = 192;
 
 /// How one write is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -282,10 +284,12 @@ impl Db {
         check_entry(key.len(), value.len(), self.value_bytes_max).map_err(Error::invalid)?;
         let level = self.level(options);
         let path = self.engine.write_path();
-        if key.len() + value.len() + OPERATION_OVERHEAD_MAX <= STACK_ENTRY_BYTES {
-            let mut scratch = [0; STACK_ENTRY_BYTES];
-            let length = encode_operation(&mut scratch, kind, key, value);
-            return Ok(path.submit(&scratch[..length], 1, level)?);
+        let bytes = key.len() + value.len() + OPERATION_OVERHEAD_MAX;
+        if bytes <= SMALL_ENTRY_BYTES {
+            return submit_on_stack::<SMALL_ENTRY_BYTES>(path, kind, key, value, level);
+        }
+        if bytes <= STACK_ENTRY_BYTES {
+            return submit_on_stack::<STACK_ENTRY_BYTES>(path, kind, key, value, level);
         }
         let mut encoded = vec![0; operation_len(kind, key, value)];
         encode_operation(&mut encoded, kind, key, value);
@@ -499,6 +503,20 @@ impl Future for Ticket {
         let committed: Committed = std::task::ready!(self.state.poll(context));
         std::task::Poll::Ready(committed.map(|seqno| seqno.0).map_err(Error::from))
     }
+}
+
+/// Encodes into `BYTES` bytes of stack, which are enough, and submits.
+#[inline]
+fn submit_on_stack<const BYTES: usize>(
+    path: &WritePath,
+    kind: Kind,
+    key: &[u8],
+    value: &[u8],
+    level: Level,
+) -> Result<Submitted> {
+    let mut scratch = [0; BYTES];
+    let length = encode_operation(&mut scratch, kind, key, value);
+    Ok(path.submit(&scratch[..length], 1, level)?)
 }
 
 fn patience(options: WriteOptions) -> Patience {

@@ -129,7 +129,7 @@ impl Stats {
         let version = &catalog.superversion.version;
         let cache = &engine.shared().cache;
         let mut stats = Self {
-            commits: get(&counters.commits) + get(&counters.commits_inline),
+            commits: get(&counters.commits),
             commits_inline: get(&counters.commits_inline),
             entries_written: get(&counters.entries_written),
             bytes_written: get(&counters.bytes_written),

@@ -194,7 +194,7 @@ impl Engine {
             actor: "wal writer".to_owned(),
             length: self.wal.seat.len(),
             capacity,
-            handled: get(&counters.commits) + get(&counters.commits_inline),
+            handled: get(&counters.commits),
         }];
         for owner in &self.shared.catalog.load_full().owners {
             all.push(MailboxInfo {

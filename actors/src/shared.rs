@@ -70,7 +70,7 @@ impl FileNumbers {
     }
 }
 
-/// Counts since the database was opened.
+/// Counts since the database was opened. The first five are written under the WAL writer's seat.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Batches committed.
@@ -120,6 +120,13 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Adds `n` to a counter that only the caller writes, because it holds the seat that guards it:
+    /// no locked instruction.
+    #[inline]
+    pub fn bump(counter: &AtomicU64, n: u64) {
+        counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
     /// Adds `n` to one of the counters.
     #[inline]
     pub fn add(counter: &AtomicU64, n: u64) {

@@ -310,6 +310,7 @@ impl WritePath {
                         Some(answer)
                     };
                     let ticket = self.shared.commits.open(slot, stamped.last, 1);
+                    Counters::bump(&self.shared.counters.commits_inline, 1);
                     // From here on others may commit; their entries queue behind ours.
                     wal.release();
                     let entries = Entries {
@@ -336,11 +337,6 @@ impl WritePath {
                         self.shared.log_keeping_due.set();
                     }
                     self.wal.seat.settle();
-                    let counters = &self.shared.counters;
-                    Counters::add(&counters.commits_inline, 1);
-                    Counters::add(&counters.entries_written, u64::from(operations));
-                    Counters::add(&counters.bytes_written, payload.len() as u64);
-                    Counters::add(&counters.log_bytes, stamped.log_bytes);
                     return Seats::Done(Stamp { last: stamped.last, visible, durable });
                 }
             }

@@ -20,7 +20,7 @@ use crate::kernel::reply::{Reply, reply};
 use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Turn};
 use crate::pool::Pool;
 use crate::range_owner::message::is_heavy;
-use crate::shared::{Counters, Shared};
+use crate::shared::Shared;
 use durable::Durable;
 use futures::future::{Either, select};
 use message::{Commit, Level};
@@ -66,7 +66,7 @@ impl WalWriter {
         let failing = Arc::downgrade(shared);
         Arc::new_cyclic(|wal: &Weak<Self>| {
             let actor = WalActor {
-                state: LogState::new(log, next_seqno),
+                state: LogState::new(log, next_seqno, Arc::clone(&shared.counters)),
                 durable: Arc::clone(&durable),
                 shared: Arc::downgrade(shared),
             };
@@ -197,9 +197,6 @@ impl Handler for WalActor {
 
     fn handle(&mut self, message: Commit, turn: &mut Turn) {
         let Some(shared) = self.shared.upgrade() else { return };
-        Counters::add(&shared.counters.commits, 1);
-        Counters::add(&shared.counters.entries_written, u64::from(message.operations));
-        Counters::add(&shared.counters.bytes_written, message.payload.len() as u64);
         let mut after = After::default();
         self.state.commit(message, &shared.commits, &self.durable, &mut after);
         turn.defer(move || after.run(&shared));

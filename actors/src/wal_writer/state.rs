@@ -22,7 +22,6 @@ pub struct After {
     answers: Vec<(Reply<Committed>, Committed)>,
     log_due: bool,
     keeper_due: bool,
-    log_bytes: u64,
 }
 
 impl After {
@@ -31,7 +30,6 @@ impl After {
         if self.log_due {
             shared.log_due.set();
         }
-        Counters::add(&shared.counters.log_bytes, self.log_bytes);
         if self.keeper_due {
             shared.log_keeping_due.set();
         }
@@ -69,8 +67,6 @@ pub struct Stamped {
     pub last: Seqno,
     /// Is it, with everything before it, in the file already? Then it survives the process.
     pub in_file: bool,
-    /// Bytes that it took in the log.
-    pub log_bytes: u64,
     /// Was a segment left that the WAL thread does not know of yet?
     pub rotated: bool,
     /// Should the keeper be woken?
@@ -105,13 +101,14 @@ pub struct LogState {
     rotated: bool,
     /// The keeper was told that spares are wanted.
     spare_asked: bool,
+    counters: Arc<Counters>,
     /// Closed for good: nothing is stamped any more.
     closed: Option<Failure>,
 }
 
 impl LogState {
     /// A log whose next operation gets `next_seqno`.
-    pub fn new(log: LogWriter, next_seqno: Seqno) -> Self {
+    pub fn new(log: LogWriter, next_seqno: Seqno, counters: Arc<Counters>) -> Self {
         let segments = VecDeque::from([(log.number(), next_seqno)]);
         Self {
             log,
@@ -122,6 +119,7 @@ impl LogState {
             segments,
             rotated: false,
             spare_asked: false,
+            counters,
             closed: None,
         }
     }
@@ -181,11 +179,14 @@ impl LogState {
         };
         let before = self.log.tail();
         let appended = self.log.append(first, operations, payload, payload_crc, path);
+        Counters::bump(&self.counters.commits, 1);
+        Counters::bump(&self.counters.entries_written, u64::from(operations));
+        Counters::bump(&self.counters.bytes_written, payload.len() as u64);
+        Counters::bump(&self.counters.log_bytes, self.log.tail() - before);
         Stamped {
             first,
             last,
             in_file: appended.in_file,
-            log_bytes: self.log.tail() - before,
             rotated: self.rotated,
             spare_due: self.spare_due(),
         }
@@ -232,7 +233,6 @@ impl LogState {
             commit;
         let crc = payload_crc.unwrap_or_else(|| codec::crc(&payload));
         let stamped = self.append(&payload, crc, operations, level);
-        after.log_bytes += stamped.log_bytes;
         after.log_due |= stamped.rotated;
         after.keeper_due |= stamped.spare_due;
         if level == Level::Buffered && stamped.in_file {
