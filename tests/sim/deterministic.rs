@@ -21,7 +21,7 @@ fn trace(seed: u64) -> Vec<String> {
     });
     let mut chance = Chance::new(seed);
     let options = settings::drawn(&mut chance);
-    let steps = steps(&mut chance, 80, seed % 2 == 0);
+    let steps = steps(&mut chance, 80, seed.is_multiple_of(2));
     let (simulator, history) = (Simulator::new(seed), History::default());
     let (vfs, dir) = (shared(&vfs), fresh_dir());
     let driver = Driver { vfs, dir, options, simulator, history, lossy: false };
