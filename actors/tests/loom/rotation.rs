@@ -18,6 +18,13 @@ struct Range {
 }
 
 impl Range {
+    /// A range with an empty memtable, and the one that will replace it.
+    fn new() -> (Arc<Self>, Arc<AtomicU64>, Arc<AtomicU64>) {
+        let (old, fresh) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let published = Published::new(layers(&old, None, 0));
+        (Arc::new(Self { published, visible: AtomicU64::new(0) }), old, fresh)
+    }
+
     fn put(&self, memtable: &AtomicU64, seqno: u64) {
         memtable.store(seqno, Ordering::Relaxed);
         self.visible.store(seqno, Ordering::Release);
@@ -79,12 +86,7 @@ fn layers(active: &Arc<AtomicU64>, sealed: Option<&Arc<AtomicU64>>, table: u64) 
 #[test]
 fn get_finds_the_entry_through_seal_and_flush() {
     loom::model(|| {
-        let old = Arc::new(AtomicU64::new(0));
-        let fresh = Arc::new(AtomicU64::new(0));
-        let range = Arc::new(Range {
-            published: Published::new(layers(&old, None, 0)),
-            visible: AtomicU64::new(0),
-        });
+        let (range, old, fresh) = Range::new();
         let reader = {
             let range = Arc::clone(&range);
             thread::spawn(move || {
@@ -105,12 +107,7 @@ fn get_finds_the_entry_through_seal_and_flush() {
 #[test]
 fn a_pinned_view_has_everything_up_to_its_number() {
     loom::model(|| {
-        let old = Arc::new(AtomicU64::new(0));
-        let fresh = Arc::new(AtomicU64::new(0));
-        let range = Arc::new(Range {
-            published: Published::new(layers(&old, None, 0)),
-            visible: AtomicU64::new(0),
-        });
+        let (range, old, fresh) = Range::new();
         let reader = {
             let range = Arc::clone(&range);
             thread::spawn(move || {
