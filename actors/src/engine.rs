@@ -204,7 +204,7 @@ impl Engine {
                 handled: owner.sizes.batches(),
             });
         }
-        all.append(&mut self.supervisor.mailboxes(self));
+        all.append(&mut supervisor::mailboxes(self));
         all
     }
 }

@@ -7,6 +7,8 @@
 pub mod kernel;
 
 #[cfg(not(loom))]
+pub mod backoff;
+#[cfg(not(loom))]
 pub mod compactor;
 #[cfg(not(loom))]
 pub mod config;

@@ -20,7 +20,7 @@ use sluicedb_storage::view::Superversion;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 /// What readers and writers load with one pointer (INVARIANT(one-pointer)): what can be read, and
 /// who owns each range of it. Stored by the version manager alone.
@@ -160,8 +160,8 @@ pub struct Shared {
     pub file_numbers: FileNumbers,
     /// A version changed: the compactor may have work.
     pub compaction_due: Signal,
-    /// A version changed: L0 may have room again.
-    pub l0_changed: Signal,
+    /// A memtable was frozen, or a version changed and L0 may have room again.
+    pub flush_due: Signal,
     /// Somebody waits for the log to be written or synced.
     pub log_due: Signal,
     /// The log may have obsolete segments, or needs a spare one.
@@ -221,7 +221,7 @@ impl Shared {
     fn release_waiters(&self) {
         self.close_admission();
         self.commits.fail();
-        for signal in [&self.compaction_due, &self.l0_changed, &self.log_keeping_due, &self.log_due]
+        for signal in [&self.compaction_due, &self.flush_due, &self.log_keeping_due, &self.log_due]
         {
             signal.set();
         }
@@ -246,9 +246,9 @@ impl Shared {
         }
     }
 
-    /// Waits until `until`; false if the engine has stopped by then.
-    pub async fn pause(&self, until: Instant) -> bool {
-        let sleep = self.runtime.sleep_until(until);
+    /// Waits for so long; false if the engine has stopped by then.
+    pub async fn pause(&self, pause: Duration) -> bool {
+        let sleep = self.runtime.sleep_until(self.runtime.now() + pause);
         let down = std::pin::pin!(self.health.until_down());
         futures::future::select(sleep, down).await;
         !self.is_stopped()

@@ -9,6 +9,7 @@
 pub mod message;
 mod run;
 
+use crate::backoff::Backoff;
 use crate::failure::Failure;
 use crate::kernel::mailbox::{Inbox, Mailbox};
 use crate::kernel::reply::reply;
@@ -19,10 +20,6 @@ use message::CompactorMessage;
 use sluicedb_storage::compact::{Claims, Job, Step, manual, pick};
 use sluicedb_storage::key::Span;
 use std::sync::Arc;
-use std::time::Duration;
-
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// The actor. Driven by a thread of its own: it reads and writes tables.
 #[derive(Debug)]
@@ -55,7 +52,7 @@ impl Compactor {
 
     /// The loop.
     pub async fn run(mut self) {
-        let mut backoff = BACKOFF_MIN;
+        let mut backoff = Backoff::default();
         loop {
             match self.next_message().await {
                 Next::Compact(span, reply) => {
@@ -67,19 +64,18 @@ impl Compactor {
             }
             while let Some(job) = self.pick() {
                 match self.execute(job).await {
-                    Ended::Done => backoff = BACKOFF_MIN,
+                    Ended::Done => backoff.reset(),
                     Ended::Conflict => {}
                     Ended::Failed(failure) => {
                         if self.shared.is_stopped() {
                             return;
                         }
-                        tracing::warn!(%failure, ?backoff, "a compaction failed and will be tried again");
+                        let pause = backoff.after_failure();
+                        tracing::warn!(%failure, ?pause, "a compaction failed and will be tried again");
                         Counters::add(&self.shared.counters.job_retries, 1);
-                        let until = self.shared.runtime.now() + backoff;
-                        if !self.shared.pause(until).await {
+                        if !self.shared.pause(pause).await {
                             return;
                         }
-                        backoff = (backoff * 2).min(BACKOFF_MAX);
                     }
                 }
                 // A caller's request goes before the next automatic job.

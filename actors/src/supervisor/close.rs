@@ -1,9 +1,8 @@
 //! How an engine ends: cleanly by `close`, or abandoned by drop.
 
 use super::departures::Departure;
-use crate::engine::{Engine, MailboxInfo};
+use crate::engine::Engine;
 use crate::failure::Failure;
-use crate::flush_worker::message::FlushMessage;
 use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::reply;
 use crate::kernel::signal::Watch;
@@ -17,20 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     tasks: Arc<Mutex<Option<Vec<Task>>>>,
-    flush: Mailbox<FlushMessage>,
     departure: Departure,
     closed: Arc<Watch<Option<Result<(), Failure>>>>,
 }
 
 impl Supervisor {
-    pub(super) fn new(
-        tasks: Vec<Task>,
-        flush: Mailbox<FlushMessage>,
-        departure: Departure,
-    ) -> Self {
+    pub(super) fn new(tasks: Vec<Task>, departure: Departure) -> Self {
         Self {
             tasks: Arc::new(Mutex::new(Some(tasks))),
-            flush,
             departure,
             closed: Arc::new(Watch::new(None)),
         }
@@ -49,7 +42,7 @@ impl Supervisor {
                 shared: Arc::clone(&engine.shared),
                 wal: Arc::clone(&engine.wal),
                 versions: engine.versions.clone(),
-                mailboxes: Mailboxes::of(engine, &self.flush),
+                mailboxes: Mailboxes::of(engine),
             };
             let closed = Arc::clone(&self.closed);
             let leaving = self.departure.leave();
@@ -77,7 +70,7 @@ impl Supervisor {
         let Some(tasks) = self.take_tasks() else { return };
         let leaving = self.departure.leave();
         engine.shared.shut();
-        Mailboxes::of(engine, &self.flush).close();
+        Mailboxes::of(engine).close();
         let shared = Arc::clone(&engine.shared);
         let runtime = Arc::clone(&shared.runtime);
         let body = async move {
@@ -91,30 +84,20 @@ impl Supervisor {
             tracing::warn!(%error, "nobody waits for the engine's threads to end");
         }
     }
-
-    pub(crate) fn mailboxes(&self, engine: &Engine) -> Vec<MailboxInfo> {
-        super::mailboxes(engine, &self.flush)
-    }
 }
 
 /// The mailboxes of the thread-driven actors, to be closed in the order of the flow.
 struct Mailboxes {
     versions: Mailbox<VersionMessage>,
-    flush: Mailbox<FlushMessage>,
     compactor: Mailbox<crate::compactor::message::CompactorMessage>,
 }
 
 impl Mailboxes {
-    fn of(engine: &Engine, flush: &Mailbox<FlushMessage>) -> Self {
-        Self {
-            versions: engine.versions.clone(),
-            flush: flush.clone(),
-            compactor: engine.compactor.clone(),
-        }
+    fn of(engine: &Engine) -> Self {
+        Self { versions: engine.versions.clone(), compactor: engine.compactor.clone() }
     }
 
     fn close(&self) {
-        self.flush.close();
         self.compactor.close();
         self.versions.close();
     }

@@ -9,7 +9,6 @@ use crate::config::EngineConfig;
 use crate::engine::{Engine, MailboxInfo, OpenFailure};
 use crate::failure::Failure;
 use crate::flush_worker::FlushWorker;
-use crate::flush_worker::message::FlushMessage;
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::credits::Credits;
 use crate::kernel::health::Health;
@@ -43,8 +42,6 @@ use std::sync::{Arc, Mutex};
 
 /// Edits waiting for the version manager, at most.
 const VERSION_INBOX_MAX: usize = 64;
-/// Ranges waiting for the flush worker, at most.
-const FLUSH_INBOX_MAX: usize = 64;
 /// Manual compactions waiting, at most.
 const COMPACT_INBOX_MAX: usize = 16;
 
@@ -156,7 +153,6 @@ fn build(
     let log_floor = log.number();
 
     let (versions, version_inbox) = mailbox(VERSION_INBOX_MAX);
-    let (flush, flush_inbox) = mailbox(FLUSH_INBOX_MAX);
     let (compactor, compact_inbox) = mailbox(COMPACT_INBOX_MAX);
     let (reads, read_threads) = Pool::new(config.read_threads);
     let (turns, turn_threads) = Pool::new(1);
@@ -180,7 +176,7 @@ fn build(
         chunks,
         catalog: Published::new(Arc::new(catalog)),
         compaction_due: Signal::new(),
-        l0_changed: Signal::new(),
+        flush_due: Signal::new(),
         log_keeping_due: Signal::new(),
         log_floor: AtomicU64::new(log_floor.0),
         counters: Arc::new(Counters::default()),
@@ -216,12 +212,11 @@ fn build(
         Arc::clone(&shared),
         Arc::clone(&wal),
         version_inbox,
-        flush.clone(),
         manifest,
         graveyard,
         next_memtable_id,
     );
-    let flusher = FlushWorker::new(Arc::clone(&shared), flush_inbox, versions.clone());
+    let flusher = FlushWorker::new(Arc::clone(&shared), versions.clone());
     let merger = Compactor::new(Arc::clone(&shared), compact_inbox, versions.clone());
 
     let mut starter = Starter { shared: &shared, tasks: Vec::new() };
@@ -258,7 +253,7 @@ fn build(
     }
     let tasks = starter.tasks;
     let write_path = WritePath::new(Arc::clone(&shared), Arc::clone(&wal), versions.clone());
-    let supervisor = Supervisor::new(tasks, flush, departure);
+    let supervisor = Supervisor::new(tasks, departure);
     let engine = Engine {
         shared,
         wal,
@@ -349,7 +344,7 @@ pub(crate) async fn flush(
 }
 
 /// What the mailboxes of the thread-driven actors look like.
-fn mailboxes(engine: &Engine, flush: &Mailbox<FlushMessage>) -> Vec<MailboxInfo> {
+pub(crate) fn mailboxes(engine: &Engine) -> Vec<MailboxInfo> {
     let info = |actor: &str, length, capacity, handled: &AtomicU64| MailboxInfo {
         actor: actor.to_owned(),
         length,
@@ -358,8 +353,12 @@ fn mailboxes(engine: &Engine, flush: &Mailbox<FlushMessage>) -> Vec<MailboxInfo>
     };
     let Engine { versions, compactor, reads, turns, .. } = engine;
     let counters = engine.counters();
+    // It has no mailbox: what is due is read off the overlays.
+    let catalog = engine.catalog();
+    let overlays = &catalog.superversion.overlays;
+    let to_flush = overlays.iter().filter(|overlay| !overlay.sealed.is_empty()).count();
     vec![
-        info("flush worker", flush.len(), FLUSH_INBOX_MAX, &counters.flushes),
+        info("flush worker", to_flush, overlays.len(), &counters.flushes),
         info("compactor", compactor.len(), COMPACT_INBOX_MAX, &counters.compactions),
         info("version manager", versions.len(), VERSION_INBOX_MAX, &counters.edits),
         info("read threads", reads.queued(), reads.capacity(), &counters.cold_reads),

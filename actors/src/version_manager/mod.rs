@@ -3,7 +3,7 @@
 //! Owns:      the manifest, the current superversion, the deletion of tables.
 //! Receives:  Install (flush worker, compactor), Seal (range owners), Relieve (the gate), Flush,
 //!            FlushFailed, Bury, Close.
-//! Sends:     Flush to the flush worker; runs range owners' seats as their caller.
+//! Sends:     nothing; wakes the flush worker, and runs range owners' seats as their caller.
 //! Publishes: `Catalog`, the log floor.
 //! Stops:     after Close, or when its mailbox is closed and empty.
 //!
@@ -15,8 +15,7 @@ mod run;
 mod state;
 
 use crate::failure::Failure;
-use crate::flush_worker::message::FlushMessage;
-use crate::kernel::mailbox::{Inbox, Mailbox};
+use crate::kernel::mailbox::Inbox;
 use crate::kernel::reply::Reply;
 use crate::shared::{Catalog, Counters, Shared};
 use crate::wal_writer::WalWriter;
@@ -39,7 +38,6 @@ pub struct VersionManager {
     shared: Arc<Shared>,
     wal: Arc<WalWriter>,
     inbox: Inbox<VersionMessage>,
-    flush: Mailbox<FlushMessage>,
     manifest: ManifestWriter,
     graveyard: Arc<Graveyard>,
     waiters: FlushWaiters,
@@ -52,13 +50,12 @@ impl VersionManager {
         shared: Arc<Shared>,
         wal: Arc<WalWriter>,
         inbox: Inbox<VersionMessage>,
-        flush: Mailbox<FlushMessage>,
         manifest: ManifestWriter,
         graveyard: Arc<Graveyard>,
         next_memtable_id: u64,
     ) -> Self {
         let waiters = FlushWaiters::default();
-        Self { shared, wal, inbox, flush, manifest, graveyard, waiters, next_memtable_id }
+        Self { shared, wal, inbox, manifest, graveyard, waiters, next_memtable_id }
     }
 
     /// The loop.
@@ -137,7 +134,7 @@ impl VersionManager {
             self.forget(flushed);
         }
         self.shared.compaction_due.set();
-        self.shared.l0_changed.set();
+        self.shared.flush_due.set();
         self.shared.log_keeping_due.set();
         Ok(())
     }
@@ -209,11 +206,7 @@ impl VersionManager {
         self.publish(Superversion::new(current.superversion.number + 1, version, overlays));
         owner.with_state(|state| state.seal(writer));
         Counters::add(&self.shared.counters.seals, 1);
-        // Full: one message per range fits, and the worker takes all frozen memtables of a range
-        // with each. Closed: the log keeps the entries.
-        if let Ok(permit) = self.flush.try_reserve(1) {
-            let _ = permit.send(FlushMessage::Flush { range });
-        }
+        self.shared.flush_due.set();
     }
 
     /// Somebody waits for room. If nothing is being flushed, half-full memtables hold it all: seal

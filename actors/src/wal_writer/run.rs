@@ -2,6 +2,7 @@
 
 use super::durable::Passed;
 use super::{After, LogState, SpareWanted, WalWriter};
+use crate::backoff::{Backoff, LONGEST_NO_SPACE};
 use crate::failure::{Failure, WriteFailure};
 use crate::shared::{Counters, Shared};
 use futures::FutureExt;
@@ -12,12 +13,9 @@ use sluicedb_storage::wal::{
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// Obsolete segments kept for recycling, beside the spare that is ready.
 const RECYCLED_MAX: usize = 2;
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// Writes and syncs what is staged, whenever somebody waits for it. One `fdatasync` answers
 /// everybody who was appended before it began, while the next group forms behind it.
@@ -150,7 +148,7 @@ async fn answer(shared: &Shared, passed: Passed) {
 /// Keeps a spare segment ready and recycles or removes segments that nothing needs.
 /// `obsolete` are segments of the log before the last open.
 pub async fn keep_loop(shared: Arc<Shared>, wal: Arc<WalWriter>, mut obsolete: Vec<SealedSegment>) {
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = Backoff::default();
     while !shared.is_stopped() {
         // A failed seat has failed the engine; the next round ends the loop.
         let Ok(wanted) = wal.with_log(|state| state.spare_wanted()) else { return };
@@ -160,7 +158,7 @@ pub async fn keep_loop(shared: Arc<Shared>, wal: Arc<WalWriter>, mut obsolete: V
             continue;
         };
         match prepare(&shared, &wal, &mut obsolete, wanted) {
-            Ok(()) => backoff = BACKOFF_MIN,
+            Ok(()) => backoff.reset(),
             Err(failure) => {
                 tracing::warn!(%failure, "no log segment can be prepared");
                 Counters::add(&shared.counters.job_retries, 1);
@@ -168,9 +166,8 @@ pub async fn keep_loop(shared: Arc<Shared>, wal: Arc<WalWriter>, mut obsolete: V
                 let mut after = After::default();
                 let refused = wal.with_log(|state| state.refuse_room(&failure, &mut after));
                 after.run(&shared);
-                let until = shared.runtime.now() + backoff;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
-                if refused.is_err() || !shared.pause(until).await {
+                let pause = backoff.after_failure_at_most(LONGEST_NO_SPACE);
+                if refused.is_err() || !shared.pause(pause).await {
                     return;
                 }
             }

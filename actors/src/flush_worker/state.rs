@@ -1,0 +1,154 @@
+//! Which range is flushed next. No I/O in here.
+
+use crate::backoff::Backoff;
+use sluicedb_storage::memtable::Memtable;
+use sluicedb_storage::version::RangeId;
+use sluicedb_storage::view::Superversion;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What the worker does now.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Flush these memtables, newest first: all frozen ones of the range. They go together, so that
+    /// an entry which a newer one overwrites is never written.
+    Flush {
+        /// The range.
+        range: RangeId,
+        /// Its frozen memtables.
+        frozen: Vec<Arc<Memtable>>,
+    },
+    /// Nothing, until something changes or until this time.
+    Wait {
+        /// When a range that failed is tried again.
+        until: Option<Instant>,
+        /// Does a range wait for room in its L0?
+        for_l0: bool,
+    },
+}
+
+/// The ranges that failed, and when each is tried again.
+#[derive(Debug, Default)]
+pub(super) struct Retries(BTreeMap<RangeId, (Backoff, Instant)>);
+
+impl Retries {
+    /// The range whose oldest frozen memtable is the oldest of all, among those that may be flushed
+    /// now: a range that waits for room in its L0, or for its retry, stands in nobody's way. Nobody
+    /// starves: what is frozen later has a higher number.
+    pub(super) fn next(
+        &self,
+        superversion: &Superversion,
+        now: Instant,
+        l0_has_room: impl Fn(RangeId) -> bool,
+    ) -> Next {
+        let mut oldest: Option<(u64, Next)> = None;
+        let (mut until, mut for_l0): (Option<Instant>, bool) = (None, false);
+        for overlay in &superversion.overlays {
+            let frozen = overlay.sealed.iter().filter(|table| table.is_frozen());
+            let frozen: Vec<_> = frozen.map(Arc::clone).collect();
+            let Some(age) = frozen.last().map(|table| table.id()) else { continue };
+            let range = overlay.range;
+            if let Some((_, at)) = self.0.get(&range)
+                && *at > now
+            {
+                until = Some(until.map_or(*at, |until| until.min(*at)));
+            } else if !l0_has_room(range) {
+                for_l0 = true;
+            } else if oldest.as_ref().is_none_or(|(other, _)| age < *other) {
+                oldest = Some((age, Next::Flush { range, frozen }));
+            }
+        }
+        oldest.map_or(Next::Wait { until, for_l0 }, |(_, next)| next)
+    }
+
+    /// The flush of `range` failed; returns how long it pauses, which is at most `longest` if given.
+    pub(super) fn failed(
+        &mut self,
+        range: RangeId,
+        now: Instant,
+        longest: Option<Duration>,
+    ) -> Duration {
+        let (backoff, at) = self.0.entry(range).or_insert((Backoff::default(), now));
+        let pause = match longest {
+            Some(longest) => backoff.after_failure_at_most(longest),
+            None => backoff.after_failure(),
+        };
+        *at = now + pause;
+        pause
+    }
+
+    /// The range was flushed.
+    pub(super) fn succeeded(&mut self, range: RangeId) {
+        self.0.remove(&range);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{Runtime, ThreadRuntime};
+    use sluicedb_storage::key::{Kind, Seqno, Span};
+    use sluicedb_storage::memtable::memtable;
+    use sluicedb_storage::version::{Graveyard, RangeVersion, Version};
+    use sluicedb_storage::view::Overlay;
+
+    fn frozen(id: u64) -> Arc<Memtable> {
+        let (table, mut writer) = memtable(id);
+        writer.insert(b"k", Seqno(id), Kind::Put, b"v");
+        writer.freeze();
+        table
+    }
+
+    /// One range per list; the numbers are those of its frozen memtables, newest first.
+    fn superversion(ranges: &[&[u64]]) -> Superversion {
+        let (mut versions, mut overlays) = (Vec::new(), Vec::new());
+        for (at, ids) in (0_u8..).zip(ranges) {
+            let range = RangeId(u32::from(at) + 1);
+            let lo = if at == 0 { Vec::new() } else { vec![at] };
+            let hi = (usize::from(at) + 1 < ranges.len()).then(|| vec![at + 1].into());
+            versions.push(Arc::new(RangeVersion::empty(range, Span { lo: lo.into(), hi })));
+            let sealed = ids.iter().map(|id| frozen(*id)).collect();
+            overlays.push(Overlay { range, active: memtable(99).0, sealed });
+        }
+        Superversion::new(1, Arc::new(Version::new(versions, Graveyard::new())), overlays)
+    }
+
+    fn chosen(next: &Next) -> Option<(u32, Vec<u64>)> {
+        let Next::Flush { range, frozen } = next else { return None };
+        Some((range.0, frozen.iter().map(|table| table.id()).collect()))
+    }
+
+    #[test]
+    fn the_oldest_memtable_goes_first_with_all_of_its_range() {
+        let (retries, now) = (Retries::default(), ThreadRuntime::new().now());
+        let superversion = superversion(&[&[7, 4], &[], &[9, 3], &[5]]);
+        let next = retries.next(&superversion, now, |_| true);
+        assert_eq!(chosen(&next), Some((3, vec![9, 3])));
+    }
+
+    #[test]
+    fn who_waits_is_passed_by() {
+        let (mut retries, now) = (Retries::default(), ThreadRuntime::new().now());
+        let superversion = superversion(&[&[1], &[2], &[3]]);
+        let pause = retries.failed(RangeId(1), now, None);
+        let no_room_in_2 = |range: RangeId| range != RangeId(2);
+        assert_eq!(chosen(&retries.next(&superversion, now, no_room_in_2)), Some((3, vec![3])));
+        assert_eq!(chosen(&retries.next(&superversion, now, |_| true)), Some((2, vec![2])));
+        let later = now + pause;
+        assert_eq!(chosen(&retries.next(&superversion, later, no_room_in_2)), Some((1, vec![1])));
+        let next = retries.next(&superversion, now, |_| false);
+        let Next::Wait { until, for_l0 } = next else { panic!("{next:?}") };
+        assert_eq!((until, for_l0), (Some(later), true));
+        retries.succeeded(RangeId(1));
+        assert_eq!(chosen(&retries.next(&superversion, now, |_| true)), Some((1, vec![1])));
+    }
+
+    #[test]
+    fn a_range_that_fails_again_waits_longer_than_one_that_fails_first() {
+        let (mut retries, now) = (Retries::default(), ThreadRuntime::new().now());
+        let first = retries.failed(RangeId(1), now, None);
+        assert!(retries.failed(RangeId(1), now, None) > first);
+        assert_eq!(retries.failed(RangeId(2), now, None), first);
+    }
+}
