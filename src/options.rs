@@ -1,9 +1,12 @@
 //! Settings: plain data with units in the names, validated once, when a database is opened.
 
 use crate::error::{Error, Result};
+use bytes::Bytes;
 use sluicedb_actors::config::{ENTRY_OVERHEAD_BYTES, EngineConfig};
 use sluicedb_storage::compact::CompactionOptions;
-use sluicedb_storage::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP, VALUE_BYTES_MAX};
+use sluicedb_storage::limits::{
+    INITIAL_RANGES_MAX, KEY_BYTES_MAX, VALUE_BYTES_CAP, VALUE_BYTES_MAX,
+};
 use sluicedb_storage::table::{Compression as TableCompression, TableOptions};
 use std::path::Path;
 
@@ -100,6 +103,14 @@ pub struct Options {
     pub table_bytes_max: u64,
     /// Threads for reads that miss every cache, 1..=64. Default 4.
     pub read_threads: usize,
+    /// Where the key ranges of a *new* database meet: `n` keys make `n + 1` ranges, the first one
+    /// from the least key to (not including) the first of these, the last one from the last of
+    /// these on. Each range has its own memtable and its own levels, so a range with much traffic
+    /// does not slow the others; batches, snapshots and scans go across ranges as if there were
+    /// one. Default none: one range. At most 255, not empty, ascending, each at most 65,535 bytes.
+    ///
+    /// Ignored when the database exists: its ranges are in its manifest.
+    pub initial_split_keys: Vec<Vec<u8>>,
 }
 
 impl Default for Options {
@@ -135,6 +146,7 @@ impl Options {
             level_ratio: 10,
             table_bytes_max: 64 * MIB,
             read_threads: 4,
+            initial_split_keys: Vec::new(),
         };
         match preset {
             Preset::Balanced => balanced,
@@ -212,6 +224,7 @@ impl Options {
         check("level_ratio", self.level_ratio, 2, 1000)?;
         check("table_bytes_max", self.table_bytes_max, 4096, u64::MAX)?;
         check("read_threads", self.read_threads as u64, 1, 64)?;
+        check_split_keys(&self.initial_split_keys)?;
         #[cfg(feature = "zstd")]
         for compression in [self.compression, self.l0_compression] {
             if let Compression::Zstd(level) = compression
@@ -259,6 +272,11 @@ impl Options {
                 ..CompactionOptions::default()
             },
             read_threads: self.read_threads,
+            initial_split_keys: self
+                .initial_split_keys
+                .iter()
+                .map(|key| Bytes::copy_from_slice(key))
+                .collect(),
             fresh_id: fresh_id(),
         }
     }
@@ -269,6 +287,30 @@ fn check(name: &str, value: u64, min: u64, max: u64) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!("{name} is {value}; it must be {min}..={max}")))
+}
+
+fn check_split_keys(keys: &[Vec<u8>]) -> Result<()> {
+    let most = INITIAL_RANGES_MAX - 1;
+    if keys.len() > most {
+        let count = keys.len();
+        let what = format!("initial_split_keys has {count} keys; give at most {most}");
+        return Err(Error::invalid(what));
+    }
+    for (at, key) in keys.iter().enumerate() {
+        let problem = if key.is_empty() {
+            "is empty; leave it out, the first range begins before every key anyway".to_owned()
+        } else if key.len() > KEY_BYTES_MAX {
+            format!("is {} bytes long; give at most {KEY_BYTES_MAX}", key.len())
+        } else if at > 0 && keys[at - 1] == *key {
+            format!("is the same as initial_split_keys[{}]; leave one of them out", at - 1)
+        } else if at > 0 && keys[at - 1] > *key {
+            format!("is less than initial_split_keys[{}]; sort them in byte order", at - 1)
+        } else {
+            continue;
+        };
+        return Err(Error::invalid(format!("initial_split_keys[{at}] {problem}")));
+    }
+    Ok(())
 }
 
 fn table_compression(compression: Compression) -> TableCompression {

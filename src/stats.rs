@@ -105,6 +105,10 @@ pub struct Stats {
 pub struct LevelInfo {
     /// The range's number.
     pub range: u32,
+    /// The first key that is routed to the range; empty for the first range.
+    pub range_start: Vec<u8>,
+    /// The first key that is not any more; `None` for the last range.
+    pub range_end: Option<Vec<u8>>,
     /// 0 for freshly flushed, overlapping tables; 1.. are one sorted run each.
     pub level: u8,
     /// Tables in it.
@@ -194,6 +198,8 @@ impl LevelInfo {
             for level in 0..=range.deepest() {
                 let mut info = Self {
                     range: range.id.0,
+                    range_start: range.span.lo.to_vec(),
+                    range_end: range.span.hi.as_ref().map(|end| end.to_vec()),
                     level,
                     tables: 0,
                     entries: 0,

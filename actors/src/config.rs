@@ -1,5 +1,6 @@
 //! Capacities and thresholds. Every field is required: the facade derives them in one place.
 
+use bytes::Bytes;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::table::{Compression, TableOptions};
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ pub struct EngineConfig {
     pub compaction: CompactionOptions,
     /// Threads for reads that miss every cache.
     pub read_threads: usize,
+    /// Where the ranges of a new database meet, ascending; an existing one keeps its own.
+    pub initial_split_keys: Vec<Bytes>,
     /// Random bytes for the identity of a new database.
     pub fresh_id: [u8; 16],
 }

@@ -3,7 +3,7 @@
 use crate::args::InspectArgs;
 use crate::outcome::{Exit, Failure, Result};
 use crate::progress::Progress;
-use crate::{output, store, units};
+use crate::{output, store, text, units};
 use comfy_table::Table;
 use serde_json::{Value, json};
 use sluicedb::{ActorStats, Finding, LevelInfo, Stats};
@@ -132,7 +132,7 @@ pub fn level_table(levels: &[LevelInfo]) -> Table {
     for level in levels {
         let name = match ranges.len() {
             1 => format!("L{}", level.level),
-            _ => format!("range {} L{}", level.range, level.level),
+            _ => format!("{} L{}", range_name(level), level.level),
         };
         let limit =
             if level.bytes_max == 0 { "by count".into() } else { units::bytes(level.bytes_max) };
@@ -147,6 +147,13 @@ pub fn level_table(levels: &[LevelInfo]) -> Table {
         ]);
     }
     table
+}
+
+/// A range by the keys that are routed to it.
+fn range_name(level: &LevelInfo) -> String {
+    let start = text::escape(&level.range_start);
+    let end = level.range_end.as_deref().map(text::escape).unwrap_or_default();
+    format!("range {} [{start}..{end})", level.range)
 }
 
 /// The actors' mailboxes; `peaks` adds the fullest that was seen of each, by name.

@@ -23,6 +23,7 @@ use crate::table::{BlockCache, Table, TableId, TableMeta, TableOptions};
 use crate::version::{Conflict, Graveyard, Image, RangeId, TableHandle, Version, VersionEdit};
 use crate::vfs::Vfs;
 use crate::wal::{self, LogIdentity, SealedSegment};
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -35,6 +36,8 @@ pub struct RecoverOptions {
     pub create_if_missing: bool,
     /// The id that a new database gets: 16 random bytes.
     pub fresh_id: [u8; 16],
+    /// Where the ranges of a new database meet, ascending; an existing one keeps its own ranges.
+    pub split_keys: Vec<Bytes>,
     /// Memory for replayed entries, in bytes; beyond it they are flushed.
     pub memtable_bytes_max: usize,
     /// How tables made from the log are written.
@@ -134,16 +137,25 @@ fn create(
         let what = format!("{} has no database, and none may be created", dir.display());
         return Err(Error::invalid(what));
     }
+    let image = Image::of_new_database(FileNumber(2), &options.split_keys);
+    // Before anything is written: split keys that make no ranges are refused here.
+    let version =
+        open_version(vfs, dir, options.fresh_id, &image, options).map_err(
+            |problem| match problem {
+                Problem::Rule(conflict) => Error::invalid(format!("the split keys: {conflict}")),
+                Problem::File(error) => error,
+            },
+        )?;
     for kind in leftovers {
         let path = kind.path(dir);
         vfs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
     }
     sync_parent(vfs, dir)?;
-    let image = Image::of_new_database(FileNumber(2));
+    // All ranges are in the manifest's first record, which counts once `CURRENT` names it.
     let manifest = ManifestWriter::create(vfs, dir, options.fresh_id, FileNumber(1), image)?;
     Ok(Recovered {
         db_id: options.fresh_id,
-        version: Arc::new(Version::empty(Graveyard::new())),
+        version: Arc::new(version),
         next_file_number: manifest.image().next_file_number,
         manifest,
         last_seqno: Seqno::ZERO,

@@ -37,6 +37,8 @@ mod options;
 // What completes on the first poll, and that a tight loop lets others run.
 mod polls;
 mod put_get;
+// Several key ranges: routed, kept, independent of each other.
+mod ranges;
 mod runtimes;
 mod scan;
 #[cfg(feature = "serde")]

@@ -48,6 +48,23 @@ fn bad() -> Vec<(Change, &'static str)> {
         (|o| o.table_bytes_max = 4095, "table_bytes_max is 4095; it must be 4096..="),
         (|o| o.read_threads = 0, "read_threads is 0; it must be 1..=64"),
         (|o| o.read_threads = 65, "read_threads is 65; it must be"),
+        (|o| o.initial_split_keys = vec![vec![]], "initial_split_keys[0] is empty; leave it out"),
+        (
+            |o| o.initial_split_keys = vec![vec![1; 65_536]],
+            "initial_split_keys[0] is 65536 bytes long; give at most 65535",
+        ),
+        (
+            |o| o.initial_split_keys = vec![b"a".to_vec(), b"a".to_vec()],
+            "initial_split_keys[1] is the same as initial_split_keys[0]; leave one of them out",
+        ),
+        (
+            |o| o.initial_split_keys = vec![b"b".to_vec(), b"c".to_vec(), b"a".to_vec()],
+            "initial_split_keys[2] is less than initial_split_keys[1]; sort them",
+        ),
+        (
+            |o| o.initial_split_keys = (0..256_u16).map(|n| n.to_be_bytes().to_vec()).collect(),
+            "initial_split_keys has 256 keys; give at most 255",
+        ),
         #[cfg(feature = "zstd")]
         (
             |o| o.compression = sluicedb::Compression::Zstd(23),
@@ -97,6 +114,9 @@ fn every_field_at_its_ends_works() {
         |o| o.table_bytes_max = 4096,
         |o| o.table_bytes_max = u64::MAX,
         |o| o.read_threads = 64,
+        |o| o.initial_split_keys = vec![b"key0030".to_vec()],
+        |o| o.initial_split_keys = (1..=255).map(|n| format!("key{n:04}").into_bytes()).collect(),
+        |o| o.initial_split_keys = vec![b"k".to_vec(), vec![0xFF; 65_535]],
         |o| o.log_mapped = false,
         |o| o.durability = Durability::Synced,
     ];

@@ -44,7 +44,32 @@ pub fn drawn(chance: &mut Chance) -> Options {
     options.log_mapped = !chance.one_in(3);
     options.commits_in_flight_max = chance.pick(&[16, 64]);
     options.durability = chance.pick(&[Durability::Buffered, Durability::Synced]);
+    options.initial_split_keys = split_keys(chance);
     options
+}
+
+/// Boundaries among the keys of `oracle::key`: none, one between the hot and the cold, or many, some
+/// of them keys that are written, some ranges always empty.
+fn split_keys(chance: &mut Chance) -> Vec<Vec<u8>> {
+    let all: [&[u8]; 12] = [
+        &[0, 0],
+        b"cold/0700",
+        b"cold/1400",
+        b"cold/1401",
+        b"cold/2100",
+        b"cold\xFF",
+        b"hot/",
+        b"hot/10",
+        b"hot/20",
+        b"p",
+        b"q",
+        &[0xFF, 0xFF],
+    ];
+    match chance.below(4) {
+        0 | 1 => Vec::new(),
+        2 => vec![b"d".to_vec()],
+        _ => all.iter().filter(|_| chance.one_in(2)).map(|key| key.to_vec()).collect(),
+    }
 }
 
 fn compression(chance: &mut Chance) -> Compression {

@@ -165,6 +165,9 @@ impl<'a> Case<'a> {
         add(Event::Compaction, stats.compactions);
         add(Event::TrivialMove, stats.trivial_moves);
         add(Event::TableDeleted, stats.tables_deleted);
+        let full = levels.iter().filter(|info| info.tables > 0).map(|info| info.range);
+        let full = full.collect::<std::collections::BTreeSet<_>>().len();
+        add(Event::ManyRanges, u64::from(full > 1));
         add(Event::LevelOne, u64::from(deepest >= Some(1)));
         add(Event::LevelTwo, u64::from(deepest >= Some(2)));
         let rotations = stats.log_bytes / self.setup.options.log_segment_bytes;

@@ -37,8 +37,14 @@ fn variants() -> Vec<(&'static str, Options)> {
     one_table.restart_interval = 128;
     one_table.block_bytes = 64 << 10;
 
+    let mut many_ranges = settings::tiny();
+    many_ranges.initial_split_keys = ["cold/1", "cold/2", "hot", "hot/10", "hot/20", "p"]
+        .map(|key| key.as_bytes().to_vec())
+        .to_vec();
+
     vec![
         ("large", large),
+        ("many ranges", many_ranges),
         ("smallest", smallest),
         ("no levels", no_levels),
         ("one table", one_table),

@@ -27,10 +27,12 @@ pub enum Event {
     ColdRead,
     CacheHit,
     WaitForRoom,
+    /// Tables in more than one range.
+    ManyRanges,
 }
 
 impl Event {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Flush,
         Self::Compaction,
         Self::LevelOne,
@@ -50,6 +52,7 @@ impl Event {
         Self::ColdRead,
         Self::CacheHit,
         Self::WaitForRoom,
+        Self::ManyRanges,
     ];
 
     /// How often a full run has to meet it.

@@ -20,6 +20,7 @@ use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::reply;
 use crate::shared::{Counters, Shared};
 use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage};
+use crate::wal_writer::WalWriter;
 use futures::future::select;
 use sluicedb_storage::memtable::Memtable;
 use sluicedb_storage::version::{RangeId, Version, VersionEdit};
@@ -32,14 +33,19 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct FlushWorker {
     shared: Arc<Shared>,
+    wal: Arc<WalWriter>,
     versions: Mailbox<VersionMessage>,
     retries: Retries,
 }
 
 impl FlushWorker {
-    /// A worker that installs through `versions`.
-    pub fn new(shared: Arc<Shared>, versions: Mailbox<VersionMessage>) -> Self {
-        Self { shared, versions, retries: Retries::default() }
+    /// A worker that installs through `versions` what is in `wal`'s log.
+    pub fn new(
+        shared: Arc<Shared>,
+        wal: Arc<WalWriter>,
+        versions: Mailbox<VersionMessage>,
+    ) -> Self {
+        Self { shared, wal, versions, retries: Retries::default() }
     }
 
     /// The loop.
@@ -110,6 +116,13 @@ impl FlushWorker {
         // Tables hold only what is visible, so that readers need no filter on them.
         if self.shared.commits.wait_visible(last).await.is_err() {
             return Err(self.shared.why_stopped());
+        }
+        // INVARIANT(log-before-table): the tables of one range hold parts of batches whose other
+        // parts, and older batches of other ranges, are only in the log. Were the tables durable
+        // and the log not, a power cut would leave half a batch, or a later write without an
+        // earlier one. With one range its tables are a prefix of everything by themselves.
+        if self.shared.catalog.load_full().owners.len() > 1 {
+            self.wal.sync(&self.shared).await?;
         }
         let mut edit = VersionEdit::default();
         for table in &written {

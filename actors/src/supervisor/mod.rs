@@ -85,6 +85,7 @@ async fn open(
         table: config.l0_table.clone(),
         cache: Arc::clone(&cache),
         fresh_id: config.fresh_id,
+        split_keys: config.initial_split_keys.clone(),
     };
     let recovered = open_directory(&vfs, &config.dir, &options)?;
     build(config, vfs, runtime, lock, cache, recovered, departure)
@@ -216,7 +217,7 @@ fn build(
         graveyard,
         next_memtable_id,
     );
-    let flusher = FlushWorker::new(Arc::clone(&shared), versions.clone());
+    let flusher = FlushWorker::new(Arc::clone(&shared), Arc::clone(&wal), versions.clone());
     let merger = Compactor::new(Arc::clone(&shared), compact_inbox, versions.clone());
 
     let mut starter = Starter { shared: &shared, tasks: Vec::new() };

@@ -22,7 +22,7 @@ fn disk() -> Arc<dyn Vfs> {
 }
 
 fn create(vfs: &Arc<dyn Vfs>) -> ManifestWriter {
-    let image = Image::of_new_database(FileNumber(1));
+    let image = Image::of_new_database(FileNumber(1), &[]);
     ManifestWriter::create(vfs, Path::new(DIR), DB_ID, FileNumber(1), image).unwrap()
 }
 

@@ -40,6 +40,7 @@ fn options() -> RecoverOptions {
     RecoverOptions {
         create_if_missing: true,
         fresh_id: [3; 16],
+        split_keys: Vec::new(),
         memtable_bytes_max: 90 << 10,
         table: TableOptions::default(),
         cache: BlockCache::new(1 << 20),
@@ -248,6 +249,55 @@ fn a_power_cut_while_the_database_is_made_leaves_none_or_an_empty_one() {
             let recovered = open(&again).unwrap_or_else(|e| panic!("{operation:?} {kind:?}: {e}"));
             assert_eq!(content(&recovered), Model::new());
         }
+    }
+}
+
+/// Keys at which the ranges meet.
+fn meeting_points(recovered: &Recovered) -> Vec<Bytes> {
+    check::check(&recovered.version).unwrap();
+    let ranges = recovered.version.ranges();
+    ranges.iter().skip(1).map(|range| range.span.lo.clone()).collect()
+}
+
+#[test]
+fn a_power_cut_while_ranges_are_made_leaves_no_database_or_all_of_them() {
+    let mem = disk();
+    let vfs = |mem: &MemVfs| -> Arc<dyn Vfs> { Arc::new(mem.clone()) };
+    let split_keys = vec![Bytes::from("g"), Bytes::from("n"), Bytes::from("n\0")];
+    let wanted = RecoverOptions { split_keys: split_keys.clone(), ..options() };
+    let images = mem.record_images(1);
+    let made = open_directory(&vfs(&mem), &dir(), &wanted).unwrap();
+    assert_eq!(meeting_points(&made), split_keys);
+    drop(made);
+    mem.clear_hook();
+    let (mut none, mut all) = (0, 0);
+    let end = [(None, mem.kill_clone())];
+    for (operation, image) in images.take().into_iter().map(|(o, i)| (Some(o), i)).chain(end) {
+        for kind in CrashKind::each(5) {
+            // Opened with other wishes: what was made before the crash counts, if anything was.
+            let again = image.crash_clone(kind);
+            let recovered = open(&again).unwrap_or_else(|e| panic!("{operation:?} {kind:?}: {e}"));
+            if recovered.report.created {
+                none += 1;
+                assert!(meeting_points(&recovered).is_empty());
+            } else {
+                all += 1;
+                assert_eq!(meeting_points(&recovered), split_keys, "{operation:?} {kind:?}");
+            }
+        }
+    }
+    assert!(none > 0 && all > 0, "{none} and {all}");
+}
+
+#[test]
+fn split_keys_that_make_no_ranges_are_refused_before_anything_is_written() {
+    for keys in [["b", "a"], ["a", "a"], ["", "a"]] {
+        let mem = disk();
+        let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
+        let split_keys = keys.iter().map(|key| Bytes::from(*key)).collect();
+        let error = open_directory(&vfs, &dir(), &RecoverOptions { split_keys, ..options() });
+        assert!(matches!(error, Err(Error::Invalid { .. })), "{keys:?}: {error:?}");
+        assert!(mem.list(&dir()).unwrap().is_empty());
     }
 }
 

@@ -163,7 +163,7 @@ fn apply_range(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{handle, meta, version_of};
+    use super::super::testing::{empty_version, handle, meta, version_of};
     use super::super::{Graveyard, Image, RangeId};
     use super::*;
     use crate::key::{Seqno, Span};
@@ -198,8 +198,8 @@ mod tests {
 
     #[test]
     fn edits_build_the_tree_and_the_image_alike() {
-        let mut version = Version::empty(Graveyard::new());
-        let mut image = Image::of_new_database(FileNumber(1));
+        let mut version = empty_version(Graveyard::new());
+        let mut image = Image::of_new_database(FileNumber(1), &[]);
         let steps = [
             edit(vec![(0, 2, b"a", b"m")], vec![]),
             edit(vec![(0, 3, b"c", b"z")], vec![]),
@@ -289,7 +289,7 @@ mod tests {
             bell.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         });
         let old =
-            apply(&Version::empty(Arc::clone(&graveyard)), &edit(vec![(1, 3, b"a", b"c")], vec![]))
+            apply(&empty_version(Arc::clone(&graveyard)), &edit(vec![(1, 3, b"a", b"c")], vec![]))
                 .unwrap();
         let drop_it = edit(vec![], vec![(1, 3)]);
         let new = apply(&old, &drop_it).unwrap();

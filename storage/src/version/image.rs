@@ -8,6 +8,7 @@ use super::{Graveyard, RangeId, RangeVersion, TableHandle, Version, VersionEdit}
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
 use crate::table::TableMeta;
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -29,13 +30,14 @@ pub struct Image {
 }
 
 impl Image {
-    /// Of a new database: one range, nothing else.
-    pub fn of_new_database(next_file_number: FileNumber) -> Self {
-        Self {
-            ranges: BTreeMap::from([(RangeId::FIRST, (Span::all(), Seqno::ZERO))]),
-            next_file_number,
-            ..Self::default()
-        }
+    /// Of a new database: ranges that meet at `split_keys` (none: one range over everything),
+    /// nothing else. Keys that do not ascend make an image that `to_version` refuses.
+    pub fn of_new_database(next_file_number: FileNumber, split_keys: &[Bytes]) -> Self {
+        let starts = std::iter::once(Bytes::new()).chain(split_keys.iter().cloned());
+        let ends = split_keys.iter().cloned().map(Some).chain([None]);
+        let ids = (RangeId::FIRST.0..).map(RangeId);
+        let spans = starts.zip(ends).map(|(lo, hi)| (Span { lo, hi }, Seqno::ZERO));
+        Self { ranges: ids.zip(spans).collect(), next_file_number, ..Self::default() }
     }
 
     /// Applies an edit, or refuses it and stays as it was. Costs the edit's size, not the image's,
@@ -173,5 +175,58 @@ impl Image {
         let version = Version::new(ranges, graveyard).apply_handles(&edit, &handles)?;
         super::check::check(&version)?;
         Ok(version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(split_keys: &[Bytes]) -> Version {
+        let image = Image::of_new_database(FileNumber(1), split_keys);
+        let none = |_: &TableMeta| -> Result<_, Conflict> { unreachable!("there are no tables") };
+        image.to_version(Graveyard::new(), none).unwrap()
+    }
+
+    /// One range per key, whose span contains it; next to a boundary, the one that begins there.
+    #[test]
+    fn t002_12_routes_have_no_gap_and_no_overlap_and_are_found_at_each_boundary() {
+        for count in [0_u16, 1, 2, 3, 7, 255] {
+            let split_keys: Vec<Bytes> =
+                (1..=count).map(|n| Bytes::copy_from_slice(&(n * 200).to_be_bytes())).collect();
+            let version = routes(&split_keys);
+            super::super::check::ranges_cover_everything(&version).unwrap();
+            let ranges = version.ranges();
+            assert_eq!(ranges.len(), usize::from(count) + 1);
+            assert!(ranges[0].span.lo.is_empty(), "the first range begins before every key");
+            assert_eq!(ranges[ranges.len() - 1].span.hi, None, "the last one takes all above");
+            for pair in ranges.windows(2) {
+                assert_eq!(pair[0].span.hi.as_ref(), Some(&pair[1].span.lo));
+                assert!(pair[0].id < pair[1].id);
+            }
+            let mut probes = vec![Bytes::from_static(b"\0"), Bytes::from_static(&[0xFF; 9])];
+            for key in &split_keys {
+                let (mut below, mut above) = (key.to_vec(), key.to_vec());
+                let number = u16::from_be_bytes([key[0], key[1]]) - 1;
+                below[..2].copy_from_slice(&number.to_be_bytes());
+                below.push(0xFF);
+                above.push(0);
+                probes.extend([Bytes::from(below), key.clone(), Bytes::from(above)]);
+            }
+            for key in probes {
+                let inside: Vec<_> =
+                    (0..ranges.len()).filter(|at| ranges[*at].span.contains(&key)).collect();
+                assert_eq!(inside, [version.route_index(&key)], "{key:?} of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_manifest_of_many_ranges_is_read_back() {
+        let split_keys: Vec<Bytes> = (1..=255_u8).map(|n| Bytes::from(vec![n; 1000])).collect();
+        let image = Image::of_new_database(FileNumber(2), &split_keys);
+        let mut copy = Image::default();
+        copy.apply(&image.to_edit()).unwrap();
+        assert_eq!(copy, image);
     }
 }

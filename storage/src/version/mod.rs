@@ -32,7 +32,7 @@ use std::sync::Arc;
 pub struct RangeId(pub u32);
 
 impl RangeId {
-    /// The range that a new database starts with; it covers every key.
+    /// The range that holds the least keys of a new database; the others are numbered upwards.
     pub const FIRST: Self = Self(1);
 }
 
@@ -109,11 +109,6 @@ impl Version {
     /// A version of these ranges, sorted by span. Use `check` before trusting it.
     pub fn new(ranges: Vec<Arc<RangeVersion>>, graveyard: Arc<Graveyard>) -> Self {
         Self { ranges, graveyard }
-    }
-
-    /// One range, no tables.
-    pub fn empty(graveyard: Arc<Graveyard>) -> Self {
-        Self::new(vec![Arc::new(RangeVersion::empty(RangeId::FIRST, Span::all()))], graveyard)
     }
 
     /// The ranges in key order; together they cover every key.

@@ -40,6 +40,11 @@ pub(crate) fn handle_at(
     TableHandle::unopened(meta, Graveyard::new())
 }
 
+/// One range over everything, no tables.
+pub(crate) fn empty_version(graveyard: Arc<Graveyard>) -> Version {
+    Version::new(vec![Arc::new(RangeVersion::empty(RangeId::FIRST, Span::all()))], graveyard)
+}
+
 /// One range over everything.
 pub(crate) fn version_of(l0: Vec<Arc<TableHandle>>, levels: Vec<Vec<Arc<TableHandle>>>) -> Version {
     let mut range = RangeVersion::empty(RangeId::FIRST, Span::all());

@@ -1,0 +1,109 @@
+//! A database of several key ranges: what a user sees of them, and what a user does not.
+
+use crate::home::{Home, Simulated, block_on};
+use crate::kit::disk::content;
+use crate::kit::oracle::{Map, difference};
+use crate::kit::settings;
+use sluicedb::{Db, LevelInfo, Options, WriteBatch};
+use sluicedb_storage::vfs::CrashKind;
+
+fn split_at(keys: &[&str]) -> Options {
+    let mut options = settings::tiny();
+    options.initial_split_keys = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+    options
+}
+
+/// The ranges, as pairs of ends, in key order.
+fn ranges(db: &Db) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let mut ranges: Vec<_> = db
+        .level_info()
+        .into_iter()
+        .map(|LevelInfo { range_start, range_end, .. }| (range_start, range_end))
+        .collect();
+    ranges.dedup();
+    ranges
+}
+
+fn range(start: &str, end: Option<&str>) -> (Vec<u8>, Option<Vec<u8>>) {
+    (start.as_bytes().to_vec(), end.map(|end| end.as_bytes().to_vec()))
+}
+
+/// Keys on both sides of each boundary, and on it, land where the boundaries say, and stay there.
+#[test]
+fn t002_12_keys_at_the_boundaries_are_found_in_their_range_also_after_a_restart() {
+    let home = Home::with(split_at(&["g", "n", "n\0"]));
+    let wanted =
+        [range("", Some("g")), range("g", Some("n")), range("n", Some("n\0")), range("n\0", None)];
+    let keys = ["\0", "a", "f\u{7f}", "g", "g\0", "m", "n", "n\0", "n\0\0", "z", "\u{7f}"];
+    let tables_of = |db: &Db| -> Vec<u64> {
+        let entries = |(start, _): &(Vec<u8>, _)| {
+            let infos = db.level_info();
+            infos.iter().filter(|info| info.range_start == *start).map(|info| info.entries).sum()
+        };
+        ranges(db).iter().map(entries).collect()
+    };
+    block_on(async {
+        let db = home.builder().open().await.unwrap();
+        assert_eq!(ranges(&db), wanted);
+        for key in keys {
+            db.put(key, key).await.unwrap();
+        }
+        db.flush().await.unwrap();
+        assert_eq!(tables_of(&db), [3, 3, 1, 4], "each entry is in its own range's tables");
+        db.close().await.unwrap();
+    });
+    block_on(async {
+        // Another wish, or none, changes nothing in a database that exists.
+        let other = Home::path(&home);
+        let db = Db::builder(other).options(split_at(&["b"])).open().await.unwrap();
+        assert_eq!(ranges(&db), wanted);
+        for key in keys {
+            assert_eq!(db.get(key).await.unwrap().as_deref(), Some(key.as_bytes()));
+        }
+        let all = content(&db).await.unwrap();
+        assert_eq!(all.len(), keys.len());
+        db.close().await.unwrap();
+    });
+    let summary = sluicedb::verify(home.path(), |_, _| {}).unwrap();
+    assert!(summary.is_sound(), "{:?}", summary.findings);
+    assert!(summary.tables >= 4);
+}
+
+/// A batch over all ranges, and what a power cut may leave of it: everything or nothing, also when
+/// the tables of some ranges are durable and the log has not been synced by any writer.
+#[test]
+fn a_batch_over_many_ranges_is_one_batch_also_in_a_crash() {
+    let home = Simulated::with(3, split_at(&["2", "4", "6", "8"]));
+    let db = home.open();
+    let mut promised = Map::new();
+    let mut disks = Vec::new();
+    for round in 0..40_u8 {
+        let mut batch = WriteBatch::new();
+        for key in 0..10 {
+            // One range is hot: it is flushed over and over while the others are not.
+            let len = if key == 5 { 900 } else { 30 };
+            let value = vec![round; len];
+            batch.put([b'0' + key], &value);
+            promised.insert(vec![b'0' + key], value);
+        }
+        home.run(db.write(batch)).unwrap();
+        home.simulator.settle();
+        if round % 5 == 4 {
+            disks.extend(CrashKind::each(9).map(|kind| (kind, home.disk.crash_clone(kind))));
+        }
+    }
+    let found = home.run(content(&db)).unwrap();
+    assert_eq!(difference(&promised, &found), None);
+    assert!(db.stats().flushes > 5, "the hot range was flushed");
+    home.simulator.kill();
+    drop(db);
+    for (kind, disk) in disks {
+        let reborn = home.reborn(disk);
+        let db = reborn.open();
+        let found = reborn.run(content(&db)).unwrap();
+        let rounds: std::collections::BTreeSet<_> = found.values().map(|value| value[0]).collect();
+        assert_eq!((found.len(), rounds.len()), (10, 1), "{kind:?}: parts of batches: {rounds:?}");
+        assert_eq!(ranges(&db).len(), 5);
+        reborn.simulator.kill();
+    }
+}
