@@ -91,10 +91,14 @@ pub struct Options {
     pub compression: Compression,
     /// Compression of L0 tables, which live shortly. Default none.
     pub l0_compression: Compression,
-    /// L0 tables that start a compaction. Default 4.
+    /// Runs in L0 that start a compaction; a flush brings one, in one table or in several. Default 4.
     pub l0_trigger_tables: usize,
-    /// L0 tables at which flushing waits for compaction. Default 20.
+    /// Runs in L0 at which flushing waits for compaction. Default 20.
     pub l0_tables_max: usize,
+    /// Shards that divide the keys of each range evenly: a flush of at least half a memtable ends a
+    /// table at each bound between two. More shards make smaller tables. Default 4, 1..=64; 1 cuts
+    /// nothing.
+    pub shards_per_range: usize,
     /// Level N may hold `level_base_bytes x level_ratio^N`. Default 32 MiB: L1 holds 320 MiB.
     pub level_base_bytes: u64,
     /// How much larger each level is than the one above. Default 10, at least 2.
@@ -142,6 +146,7 @@ impl Options {
             l0_compression: Compression::None,
             l0_trigger_tables: 4,
             l0_tables_max: 20,
+            shards_per_range: 4,
             level_base_bytes: 32 * MIB,
             level_ratio: 10,
             table_bytes_max: 64 * MIB,
@@ -220,6 +225,7 @@ impl Options {
         check("l0_trigger_tables", self.l0_trigger_tables as u64, 1, 1000)?;
         let l0_max = self.l0_tables_max as u64;
         check("l0_tables_max", l0_max, self.l0_trigger_tables as u64 + 1, 10_000)?;
+        check("shards_per_range", self.shards_per_range as u64, 1, 64)?;
         check("level_base_bytes", self.level_base_bytes, 4096, u64::MAX / 4)?;
         check("level_ratio", self.level_ratio, 2, 1000)?;
         check("table_bytes_max", self.table_bytes_max, 4096, u64::MAX)?;
@@ -266,6 +272,8 @@ impl Options {
             level_compression: table_compression(self.compression),
             compaction: CompactionOptions {
                 l0_trigger: self.l0_trigger_tables,
+                shards: self.shards_per_range,
+                shard_cut_bytes_min: self.effective_memtable_bytes() / 2,
                 level_base_bytes: self.level_base_bytes,
                 level_ratio: self.level_ratio,
                 table_bytes_max: self.table_bytes_max,

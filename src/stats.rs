@@ -113,13 +113,15 @@ pub struct LevelInfo {
     pub level: u8,
     /// Tables in it.
     pub tables: u64,
+    /// Sorted runs that they form: places where a read has to look. 1 below level 0.
+    pub runs: u64,
     /// Entries in them.
     pub entries: u64,
     /// How many of those are tombstones.
     pub tombstones: u64,
     /// Their bytes on disk.
     pub bytes: u64,
-    /// Size at which the level is merged into the next, in bytes; 0 for level 0, which goes by count.
+    /// Size at which the level is merged into the next, in bytes; 0 for level 0, which goes by runs.
     pub bytes_max: u64,
     /// At 1.0 a compaction is due.
     pub score: f64,
@@ -202,6 +204,7 @@ impl LevelInfo {
                     range_end: range.span.hi.as_ref().map(|end| end.to_vec()),
                     level,
                     tables: 0,
+                    runs: 1,
                     entries: 0,
                     tombstones: 0,
                     bytes: 0,
@@ -215,7 +218,8 @@ impl LevelInfo {
                     info.bytes += handle.meta().file_bytes;
                 }
                 if level == 0 {
-                    info.score = info.tables as f64 / options.l0_trigger as f64;
+                    info.runs = range.l0.depth() as u64;
+                    info.score = info.runs as f64 / options.l0_trigger as f64;
                 } else {
                     info.bytes_max = options.level_bytes(level);
                     info.score = info.bytes as f64 / info.bytes_max as f64;

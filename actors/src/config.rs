@@ -32,7 +32,7 @@ pub struct EngineConfig {
     pub value_bytes_max: usize,
     /// Largest encoded batch, in bytes.
     pub batch_bytes_max: usize,
-    /// L0 tables of a range at which flushing waits for compaction.
+    /// Runs in the L0 of a range at which its flushes wait for compaction.
     pub l0_tables_max: usize,
     /// Format of new tables in L0.
     pub l0_table: TableOptions,

@@ -13,7 +13,7 @@
 //! refused nothing that was there has changed. The caller holds the directory's lock.
 
 use crate::batch::Operations;
-use crate::compact::{Control, TableSink, write_tables};
+use crate::compact::{CompactionOptions, Control, TableSink, write_tables};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
@@ -42,6 +42,8 @@ pub struct RecoverOptions {
     pub memtable_bytes_max: usize,
     /// How tables made from the log are written.
     pub table: TableOptions,
+    /// Where they are cut.
+    pub compaction: CompactionOptions,
     /// Where the tables' blocks are cached.
     pub cache: Arc<BlockCache>,
     /// How many old log segments to leave for `wal::recycle`; the rest is removed.
@@ -406,8 +408,12 @@ impl<'a> Replay<'a> {
                 *next = FileNumber(number.0 + 1);
                 number
             });
+            let span = &self.version.range(range).expect("it was routed to").span;
+            let bytes = memtable.used_bytes() as u64;
+            let shards = self.options.compaction.flush_shards(span, bytes);
             let mut cursor = memtable.cursor(Seqno::MAX);
-            let tables = write_tables(&mut cursor, sink, u64::MAX, &mut |_| Control::Continue)?;
+            let mut go_on = |_| Control::Continue;
+            let tables = write_tables(&mut cursor, sink, &shards, u64::MAX, &mut go_on)?;
             let tables = tables.expect("nobody stops a recovery");
             self.added.extend(tables.into_iter().map(|meta| (range, 0, meta)));
         }

@@ -140,7 +140,7 @@ fn levels_keep_their_limits_by_themselves() {
     home.simulator.settle();
     let levels = db.level_info();
     let l0 = levels.iter().find(|info| info.level == 0).unwrap();
-    assert!(l0.tables < 2, "{levels:?}");
+    assert!(l0.runs < 2, "{levels:?}");
     for info in &levels {
         assert!(info.score < 1.0 || info.level == levels.last().unwrap().level, "{levels:?}");
     }
@@ -148,6 +148,67 @@ fn levels_keep_their_limits_by_themselves() {
     let stats = db.stats();
     assert!(stats.compactions > 0 && stats.tables_deleted > 0);
     assert_eq!(home.run(content(&db)).unwrap().len(), 3_000);
+}
+
+/// Random keys over the whole key space, with this many shards; nothing runs any more.
+fn spread_out(shards: usize, l0_trigger: usize) -> (Simulated, sluicedb::Db) {
+    let mut options = settings::tiny();
+    (options.shards_per_range, options.l0_trigger_tables) = (shards, l0_trigger);
+    options.l0_tables_max = l0_trigger + 4;
+    options.memtable_bytes = Some(16 << 10);
+    let home = Simulated::with(7, options);
+    let db = home.open();
+    let mut chance = crate::kit::chance::Chance::new(7);
+    for _ in 0..40 {
+        home.run(async {
+            for _ in 0..100 {
+                db.put(chance.bytes(16), chance.bytes(60)).await.unwrap();
+            }
+        });
+        home.simulator.settle();
+    }
+    home.run(db.flush()).unwrap();
+    home.simulator.settle();
+    (home, db)
+}
+
+/// Tables of L0 lie in one shard each, so that they can be handed on by an edit alone; the last flush
+/// of half a memtable or less is exempt.
+#[test]
+fn flushes_are_cut_at_shard_bounds() {
+    use sluicedb_storage::{manifest, version::Shards};
+    let (home, db) = spread_out(4, 1_000);
+    let stats = db.stats();
+    assert!(stats.tables > 3 * stats.flushes, "{stats:?}");
+    let l0 = db.level_info()[0].clone();
+    assert!(l0.runs <= stats.flushes && l0.tables == stats.tables, "{l0:?}");
+    home.run(db.close()).unwrap();
+    let vfs = crate::kit::disk::shared(&home.disk);
+    let current = manifest::read_current(&vfs, &home.dir).unwrap().unwrap();
+    let image = manifest::load(&vfs, &home.dir, &current).unwrap().image;
+    let shards = Shards::of(&sluicedb_storage::key::Span::all(), 4);
+    let newest = image.tables.values().map(|meta| meta.max_seqno).max();
+    for meta in image.tables.values() {
+        let straddles = shards.index(&meta.min_key) != shards.index(&meta.max_key);
+        assert!(!straddles || Some(meta.max_seqno) == newest, "{meta:?}");
+    }
+}
+
+/// A cut flush is one run, whatever number of files it is: compaction does not start earlier or
+/// rewrite more because of it.
+#[test]
+fn shards_do_not_make_more_compactions() {
+    let work = |shards| {
+        let (_home, db) = spread_out(shards, 4);
+        let stats = db.stats();
+        (stats.flushes, stats.compactions, stats.compaction_bytes_written)
+    };
+    let (whole, cut) = (work(1), work(4));
+    assert_eq!(whole.0, cut.0);
+    assert!(
+        cut.1 <= whole.1 + whole.1 / 10 && cut.2 <= whole.2 + whole.2 / 10,
+        "{whole:?} {cut:?}"
+    );
 }
 
 /// Log segments and tables that nothing needs any more are deleted.

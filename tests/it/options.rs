@@ -40,6 +40,8 @@ fn bad() -> Vec<(Change, &'static str)> {
         (|o| o.l0_trigger_tables = 0, "l0_trigger_tables is 0; it must be 1..=1000"),
         (|o| o.l0_trigger_tables = 1001, "l0_trigger_tables is 1001; it must be"),
         (|o| o.l0_tables_max = 4, "l0_tables_max is 4; it must be 5..=10000"),
+        (|o| o.shards_per_range = 0, "shards_per_range is 0; it must be 1..=64"),
+        (|o| o.shards_per_range = 65, "shards_per_range is 65; it must be"),
         (|o| o.l0_tables_max = 10_001, "l0_tables_max is 10001; it must be"),
         (|o| o.level_base_bytes = 4095, "level_base_bytes is 4095; it must be 4096..="),
         (|o| o.level_base_bytes = u64::MAX, "level_base_bytes is"),

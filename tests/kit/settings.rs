@@ -38,6 +38,7 @@ pub fn drawn(chance: &mut Chance) -> Options {
     options.l0_compression = compression(chance);
     options.l0_trigger_tables = chance.pick(&[1, 2, 2, 4]);
     options.l0_tables_max = options.l0_trigger_tables + chance.pick(&[1, 4, 16]);
+    options.shards_per_range = chance.pick(&[1, 4, 16]);
     options.level_base_bytes = chance.pick(&[4 << 10, 32 << 10]);
     options.level_ratio = chance.pick(&[2, 3]);
     options.table_bytes_max = chance.pick(&[4 << 10, 16 << 10]);

@@ -17,6 +17,7 @@ fn variants() -> Vec<(&'static str, Options)> {
     smallest.cache_bytes = Some(0);
     smallest.l0_trigger_tables = 1;
     smallest.l0_tables_max = 2;
+    smallest.shards_per_range = 64;
     smallest.level_base_bytes = 4096;
     smallest.level_ratio = 2;
     smallest.table_bytes_max = 4096;
@@ -34,6 +35,7 @@ fn variants() -> Vec<(&'static str, Options)> {
 
     let mut one_table = settings::tiny();
     one_table.table_bytes_max = u64::MAX;
+    one_table.shards_per_range = 1;
     one_table.restart_interval = 128;
     one_table.block_bytes = 64 << 10;
 

@@ -15,6 +15,7 @@ mod run;
 mod state;
 
 use crate::backoff::LONGEST_NO_SPACE;
+use crate::config::EngineConfig;
 use crate::failure::Failure;
 use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::reply;
@@ -23,7 +24,7 @@ use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage};
 use crate::wal_writer::WalWriter;
 use futures::future::select;
 use sluicedb_storage::memtable::Memtable;
-use sluicedb_storage::version::{RangeId, Version, VersionEdit};
+use sluicedb_storage::version::{RangeId, RangeVersion, Version, VersionEdit};
 use state::{Next, Retries};
 use std::pin::pin;
 use std::sync::Arc;
@@ -67,9 +68,9 @@ impl FlushWorker {
     fn next(&self) -> Next {
         let superversion = Arc::clone(&self.shared.catalog.load_full().superversion);
         let version = &superversion.version;
-        let l0_tables_max = self.shared.config.l0_tables_max;
         let now = self.shared.runtime.now();
-        self.retries.next(&superversion, now, |range| l0_has_room(version, range, l0_tables_max))
+        self.retries
+            .next(&superversion, now, |range| l0_has_room(version, range, &self.shared.config))
     }
 
     /// Waits until a memtable is frozen, a version changes, the engine stops, or it is `until`.
@@ -110,7 +111,7 @@ impl FlushWorker {
     }
 
     async fn try_flush(&self, range: RangeId, frozen: &[Arc<Memtable>]) -> Result<(), Failure> {
-        let written = run::write(&self.shared, frozen)?;
+        let written = run::write(&self.shared, range, frozen)?;
         let last = frozen.iter().filter_map(|table| table.last_seqno()).max();
         let last = last.expect("empty memtables are never sealed");
         // Tables hold only what is visible, so that readers need no filter on them.
@@ -146,7 +147,12 @@ impl FlushWorker {
     }
 }
 
-/// May `range` get another table?
-fn l0_has_room(version: &Version, range: RangeId, l0_tables_max: usize) -> bool {
-    version.range(range).is_none_or(|range| range.l0.len() < l0_tables_max)
+/// May `range` get the tables of another flush? As with the trigger, runs count, and files only where
+/// they are more than that many flushes bring.
+fn l0_has_room(version: &Version, range: RangeId, config: &EngineConfig) -> bool {
+    let depth_max = config.l0_tables_max;
+    let files_max = depth_max.saturating_mul(config.compaction.shards);
+    let fits =
+        |range: &Arc<RangeVersion>| range.l0.depth() < depth_max && range.l0.len() < files_max;
+    version.range(range).is_none_or(fits)
 }

@@ -7,11 +7,21 @@ use sluicedb_storage::iter::MergeCursor;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::Memtable;
 use sluicedb_storage::table::Table;
+use sluicedb_storage::version::RangeId;
 use std::sync::Arc;
 
-/// Merges `sealed` (newest first) into L0 tables and opens them.
-pub(super) fn write(shared: &Shared, sealed: &[Arc<Memtable>]) -> Result<Vec<Arc<Table>>, Failure> {
+/// Merges `sealed` (newest first) into L0 tables of `range`, each in one shard, and opens them.
+pub(super) fn write(
+    shared: &Shared,
+    range: RangeId,
+    sealed: &[Arc<Memtable>],
+) -> Result<Vec<Arc<Table>>, Failure> {
     let config = &shared.config;
+    let catalog = shared.catalog.load_full();
+    let range = catalog.superversion.version.range(range).expect("ranges outlive their memtables");
+    let bytes = sealed.iter().map(|table| table.used_bytes() as u64).sum();
+    // INVARIANT(shard-disjoint): where this cuts depends on the range alone.
+    let shards = config.compaction.flush_shards(&range.span, bytes);
     let sink =
         TableSink::new(&shared.vfs, &config.dir, shared.db_id, config.l0_table.clone(), || {
             shared.file_numbers.take()
@@ -19,7 +29,7 @@ pub(super) fn write(shared: &Shared, sealed: &[Arc<Memtable>]) -> Result<Vec<Arc
     let cursors = sealed.iter().map(|table| table.cursor(Seqno::MAX)).collect();
     let mut cursor = MergeCursor::new(cursors);
     let mut hook = |_| if shared.is_stopped() { Control::Stop } else { Control::Continue };
-    let metas = write_tables(&mut cursor, sink, u64::MAX, &mut hook)?;
+    let metas = write_tables(&mut cursor, sink, &shards, u64::MAX, &mut hook)?;
     let metas = metas.ok_or_else(|| shared.why_stopped())?;
     metas.iter().map(|meta| shared.open_table(meta)).collect()
 }

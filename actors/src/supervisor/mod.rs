@@ -83,6 +83,7 @@ async fn open(
         memtable_bytes_max: config.memtable_bytes,
         keep_segments: SEGMENTS_KEPT,
         table: config.l0_table.clone(),
+        compaction: config.compaction.clone(),
         cache: Arc::clone(&cache),
         fresh_id: config.fresh_id,
         split_keys: config.initial_split_keys.clone(),

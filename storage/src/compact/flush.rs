@@ -8,20 +8,23 @@ use super::sink::TableSink;
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::table::TableMeta;
+use crate::version::Shards;
 
-/// Writes everything under `cursor` into tables of at most about `table_bytes_max` bytes; `u64::MAX`
-/// makes one. `Ok(None)` when `hook`, called now and then, says stop. The tables are durable when
+/// Writes everything under `cursor` into tables that lie in one of `shards` each and have at most
+/// about `table_bytes_max` bytes (`u64::MAX`: no limit). `Ok(None)` when `hook`, called now and then, says stop. The tables are durable when
 /// this returns; no table comes from an empty cursor. Blocks on the disk.
 pub fn write_tables<C: Cursor + ?Sized>(
     cursor: &mut C,
     mut sink: TableSink<'_>,
+    shards: &Shards,
     table_bytes_max: u64,
     hook: &mut dyn FnMut(Progress) -> Control,
 ) -> Result<Option<Vec<TableMeta>>> {
+    let mut cuts = shards.cuts();
     let mut entries = 0;
     cursor.seek_first()?;
     while cursor.valid() {
-        if sink.table_bytes() >= table_bytes_max {
+        if cuts.passes(cursor.key()) || sink.table_bytes() >= table_bytes_max {
             sink.cut()?;
         }
         sink.add(cursor.key(), cursor.seqno(), cursor.kind(), cursor.value())?;
@@ -38,4 +41,52 @@ pub fn write_tables<C: Cursor + ?Sized>(
     let written: u64 = tables.iter().map(|meta| meta.entries).sum();
     assert_eq!(written, entries, "every entry of the memtables is in a table");
     Ok(Some(tables))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filename::FileNumber;
+    use crate::key::{Kind, Seqno, Span};
+    use crate::memtable::memtable;
+    use crate::table::TableOptions;
+    use crate::vfs::{MemVfs, Vfs};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    /// Flushes 4,000 keys spread over the key space.
+    fn flushed(shards: &Shards) -> Vec<TableMeta> {
+        let vfs: Arc<dyn Vfs> = Arc::new(MemVfs::new());
+        vfs.create_dir_all(Path::new("/db")).unwrap();
+        let (table, mut writer) = memtable(1);
+        for n in 0..4_000_u32 {
+            let key = n.wrapping_mul(0x9E37_79B9).to_be_bytes();
+            writer.insert(&key, Seqno(u64::from(n) + 1), Kind::Put, b"value");
+        }
+        writer.freeze();
+        let mut next = 0;
+        let numbers = move || {
+            next += 1;
+            FileNumber(next)
+        };
+        let sink =
+            TableSink::new(&vfs, Path::new("/db"), [1; 16], TableOptions::default(), numbers);
+        let mut cursor = table.cursor(Seqno::MAX);
+        let mut hook = |_| Control::Continue;
+        write_tables(&mut cursor, sink, shards, u64::MAX, &mut hook).unwrap().unwrap()
+    }
+
+    #[test]
+    fn every_table_of_a_flush_lies_in_one_shard() {
+        for count in [1, 2, 4, 16, 64] {
+            let shards = Shards::of(&Span::all(), count);
+            let tables = flushed(&shards);
+            assert_eq!(tables.len(), count, "every shard has keys");
+            for (shard, meta) in tables.iter().enumerate() {
+                assert_eq!(shards.index(&meta.min_key), shard);
+                assert_eq!(shards.index(&meta.max_key), shard, "{count} shards: {meta:?}");
+            }
+            assert_eq!(tables.iter().map(|meta| meta.entries).sum::<u64>(), 4_000);
+        }
+    }
 }

@@ -1,14 +1,22 @@
 //! When a level is too large, and how large an output may be.
 
 use crate::error::{Error, Result};
+use crate::key::Span;
 use crate::limits::LEVELS_MAX;
+use crate::version::Shards;
 
 /// The numbers of leveled compaction. Limits are `base x ratio^level`, saturating; `u64::MAX`
 /// switches a limit off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompactionOptions {
-    /// L0 is compacted when it has this many tables. At least 1.
+    /// L0 is compacted when it has this many runs: places where a read has to look. The pieces of a
+    /// flush that was cut at shard bounds are one. At least 1.
     pub l0_trigger: usize,
+    /// Shards of a range: flushes cut their tables at the bounds between them. At least 1.
+    pub shards: usize,
+    /// A flush of less than this many bytes is not cut: it would come in pieces of which each costs a
+    /// file, and what is to be gained is a rewrite of little.
+    pub shard_cut_bytes_min: u64,
     /// L0 is also compacted when its files have this many bytes.
     pub l0_bytes_max: u64,
     /// L0 is also compacted when its tables have this many entries.
@@ -41,6 +49,8 @@ impl CompactionOptions {
     pub fn balanced() -> Self {
         Self {
             l0_trigger: 4,
+            shards: 4,
+            shard_cut_bytes_min: 1 << 20,
             l0_bytes_max: u64::MAX,
             l0_entries_max: u64::MAX,
             level_base_bytes: 32 << 20,
@@ -72,6 +82,7 @@ impl CompactionOptions {
             level_base_bytes: 1 << 20,
             level_base_entries: 1000,
             table_bytes_max: u64::MAX,
+            shards: 1,
             ..Self::balanced()
         }
     }
@@ -81,6 +92,9 @@ impl CompactionOptions {
         let fail = |what: String| Err(Error::invalid(what));
         if self.l0_trigger == 0 {
             return fail("l0_trigger is 0, but must be at least 1".to_owned());
+        }
+        if self.shards == 0 {
+            return fail("shards is 0, but must be at least 1".to_owned());
         }
         if self.level_ratio < 2 {
             return fail(format!("level_ratio is {}, but must be at least 2", self.level_ratio));
@@ -94,6 +108,17 @@ impl CompactionOptions {
             return fail(what);
         }
         Ok(())
+    }
+
+    /// L0 is also compacted when it has this many tables, however they lie: as many as
+    /// `l0_trigger` flushes bring at most.
+    pub fn l0_files_trigger(&self) -> usize {
+        self.l0_trigger.saturating_mul(self.shards)
+    }
+
+    /// Where a flush of `bytes` into the range of `span` is cut.
+    pub fn flush_shards(&self, span: &Span, bytes: u64) -> Shards {
+        if bytes < self.shard_cut_bytes_min { Shards::one() } else { Shards::of(span, self.shards) }
     }
 
     /// Bytes that level N may have.
@@ -139,6 +164,7 @@ mod tests {
         }
         for bad in [
             CompactionOptions { l0_trigger: 0, ..good.clone() },
+            CompactionOptions { shards: 0, ..good.clone() },
             CompactionOptions { levels_max: 0, ..good.clone() },
             CompactionOptions { levels_max: 8, ..good.clone() },
             CompactionOptions { table_bytes_max: 0, ..good.clone() },

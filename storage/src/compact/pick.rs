@@ -33,7 +33,7 @@ fn pick_l0(range: &RangeVersion, options: &CompactionOptions, claims: &Claims) -
     if claims.touches(range.id, 0) {
         return None;
     }
-    let job = with_targets(range, vec![Inputs { level: 0, tables: range.l0.clone() }], 1, options);
+    let job = with_targets(range, vec![Inputs { level: 0, tables: range.l0.to_vec() }], 1, options);
     if claims.admits(&job) {
         return Some(job);
     }
@@ -145,6 +145,8 @@ mod tests {
         CompactionOptions {
             level_base_bytes: MIB,
             table_bytes_max: MIB,
+            // Every table is a flush.
+            shards: 1,
             ..CompactionOptions::balanced()
         }
     }

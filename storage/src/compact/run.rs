@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::iter::{ConcatCursor, Cursor, MergeCursor};
 use crate::key::Kind;
 use crate::table::{CursorOptions, TableMeta, Wait};
-use crate::version::{TableHandle, TableRun};
+use crate::version::{L0, TableHandle, TableRun};
 use std::sync::Arc;
 
 /// The hook is called once per this many entries.
@@ -104,7 +104,7 @@ pub fn run(
     Ok(Some(Outcome { added, entries_in, superseded, tombstones_dropped, entries_out }))
 }
 
-/// One cursor per L0 table and one per deeper level, newest first. Blocks read by compaction do not
+/// One cursor per run of L0 and one per deeper level, newest first. Blocks read by compaction do not
 /// push others out of the cache.
 fn sources(job: &Job) -> Vec<ConcatCursor<TableRun>> {
     let options =
@@ -112,7 +112,8 @@ fn sources(job: &Job) -> Vec<ConcatCursor<TableRun>> {
     let mut sources = Vec::new();
     for inputs in &job.inputs {
         if inputs.level == 0 {
-            let runs = inputs.tables.iter().map(|table| Arc::from([Arc::clone(table)]));
+            let l0 = L0::new(inputs.tables.clone());
+            let runs = l0.runs().iter().map(|run| Arc::clone(run.tables()));
             sources.extend(runs.map(|run| ConcatCursor::new(TableRun::new(run, options))));
         } else {
             let run = Arc::from(&inputs.tables[..]);

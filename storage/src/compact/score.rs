@@ -32,10 +32,12 @@ fn range_scores(range: &RangeVersion, options: &CompactionOptions) -> Vec<LevelS
     let mut push = |level, score| scores.push(LevelScore { range: range.id, level, score });
     if !range.l0.is_empty() {
         let metas = || range.l0.iter().map(|table| table.meta());
-        let by_count = range.l0.len() as f64 / options.l0_trigger as f64;
+        // Files that do not overlap cost nobody a look, but there may not be any number of them.
+        let by_depth = range.l0.depth() as f64 / options.l0_trigger as f64;
+        let by_count = range.l0.len() as f64 / options.l0_files_trigger() as f64;
         let by_bytes = over(metas().map(|meta| meta.file_bytes).sum(), options.l0_bytes_max);
         let by_entries = over(metas().map(|meta| meta.entries).sum(), options.l0_entries_max);
-        push(0, by_count.max(by_bytes).max(by_entries));
+        push(0, by_depth.max(by_count).max(by_bytes).max(by_entries));
     }
     for (level, number) in range.levels.iter().zip(1..) {
         // A range may be deeper than the options now allow; what lies there stays there.
@@ -80,6 +82,31 @@ mod tests {
         for (entries, due) in [(9_999, false), (10_000, true), (10_001, true)] {
             let version = version_of(vec![], vec![vec![handle(1, b"a", b"z", entries * 100)]]);
             assert_eq!(score_of(&version, &options, 1) >= 1.0, due, "{entries}");
+        }
+    }
+
+    #[test]
+    fn pieces_of_flushes_count_as_the_flushes_they_are_of() {
+        let options = CompactionOptions::balanced();
+        let pieces: [(&[u8], &[u8]); 4] = [(b"a", b"b"), (b"c", b"d"), (b"e", b"f"), (b"g", b"h")];
+        let l0 = |flushes: u64| {
+            let number = |flush, piece| 100 - 4 * flush - piece;
+            let of =
+                |flush| (0..).zip(pieces).map(move |(n, (min, max))| (number(flush, n), min, max));
+            (0..flushes).flat_map(of).map(|(n, min, max)| handle(n, min, max, 10)).collect()
+        };
+        for (flushes, due) in [(1, false), (3, false), (4, true)] {
+            let version = version_of(l0(flushes), vec![]);
+            assert_eq!(version.ranges()[0].l0.depth() as u64, flushes);
+            assert_eq!(score_of(&version, &options, 0) >= 1.0, due, "{flushes} flushes");
+        }
+        // Flushes that do not overlap form one run, but not an endless one.
+        for (count, due) in [(15, false), (16, true)] {
+            let key = |n: u64| format!("{n:03}").into_bytes();
+            let l0 = (0..count).rev().map(|n| handle(n + 1, &key(n), &key(n), 10)).collect();
+            let version = version_of(l0, vec![]);
+            assert_eq!(version.ranges()[0].l0.depth(), 1);
+            assert_eq!(score_of(&version, &options, 0) >= 1.0, due, "{count} tables");
         }
     }
 

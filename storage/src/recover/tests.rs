@@ -7,7 +7,7 @@ use crate::codec::crc;
 use crate::key::Span;
 use crate::table::Wait;
 use crate::verify::verify_directory;
-use crate::version::check;
+use crate::version::{Shards, check};
 use crate::vfs::mem::{CrashKind, MemVfs};
 use crate::view::{ChunkBuilder, Overlay, ScanSpec, Superversion, View};
 use crate::wal::{AppendPath, LogWriter, Predecessor, prepare_spare};
@@ -43,6 +43,7 @@ fn options() -> RecoverOptions {
         split_keys: Vec::new(),
         memtable_bytes_max: 90 << 10,
         table: TableOptions::default(),
+        compaction: CompactionOptions::default(),
         cache: BlockCache::new(1 << 20),
         keep_segments: 1,
     }
@@ -135,7 +136,8 @@ impl Life {
             FileNumber(*next - 1)
         });
         let mut cursor = memtable.cursor(Seqno::MAX);
-        let tables = write_tables(&mut cursor, sink, u64::MAX, &mut |_| Control::Continue);
+        let tables =
+            write_tables(&mut cursor, sink, &Shards::one(), u64::MAX, &mut |_| Control::Continue);
         let tables = tables.unwrap().expect("not stopped");
         let edit = VersionEdit {
             added: tables.into_iter().map(|meta| (RangeId::FIRST, 0, meta)).collect(),

@@ -1,7 +1,7 @@
 //! Version x edit -> next version, or the rule that the edit would break.
 
 use super::check::{self, Conflict, l0_rank};
-use super::{Level, RangeVersion, TableHandle, Version, VersionEdit};
+use super::{L0, Level, RangeVersion, TableHandle, Version, VersionEdit};
 use crate::filename::FileNumber;
 use crate::limits::LEVELS_MAX;
 use crate::table::Table;
@@ -129,9 +129,10 @@ fn apply_range(
             }
         }
         if level == 0 {
-            next.l0.retain(|table| !gone.contains(&table.number()));
-            next.l0.extend(added);
-            next.l0.sort_by_key(|table| std::cmp::Reverse(l0_rank(table)));
+            let kept = next.l0.iter().filter(|table| !gone.contains(&table.number()));
+            let mut tables: Vec<_> = kept.cloned().chain(added).collect();
+            tables.sort_by_key(|table| std::cmp::Reverse(l0_rank(table)));
+            next.l0 = L0::new(tables);
         } else {
             let index = usize::from(level) - 1;
             if next.levels.len() <= index {

@@ -9,8 +9,10 @@ pub mod check;
 mod edit;
 mod handle;
 mod image;
+mod l0;
 mod level;
 mod run;
+mod shards;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -19,8 +21,10 @@ pub(crate) use edit::EditError;
 pub use edit::VersionEdit;
 pub use handle::{Graveyard, TableHandle};
 pub use image::Image;
+pub use l0::L0;
 pub use level::Level;
 pub use run::TableRun;
+pub use shards::{ShardCuts, Shards};
 
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
@@ -52,7 +56,7 @@ pub struct RangeVersion {
     /// Every entry of the range up to here is in its tables; replay skips them.
     pub flushed_seqno: Seqno,
     /// Tables that may overlap, newest first.
-    pub l0: Vec<Arc<TableHandle>>,
+    pub l0: L0,
     /// L1 and deeper: `levels[0]` is L1. Trailing empty levels are not kept.
     pub levels: Vec<Level>,
 }
@@ -60,7 +64,7 @@ pub struct RangeVersion {
 impl RangeVersion {
     /// A range without tables.
     pub fn empty(id: RangeId, span: Span) -> Self {
-        Self { id, span, flushed_seqno: Seqno::ZERO, l0: Vec::new(), levels: Vec::new() }
+        Self { id, span, flushed_seqno: Seqno::ZERO, l0: L0::default(), levels: Vec::new() }
     }
 
     /// A level by its number, counted from 1; `None` where the range has no such level yet.

@@ -1,6 +1,6 @@
 //! Versions without files, for tests of structure and policy.
 
-use super::{Graveyard, Level, RangeId, RangeVersion, TableHandle, Version};
+use super::{Graveyard, L0, Level, RangeId, RangeVersion, TableHandle, Version};
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
 use crate::table::TableMeta;
@@ -48,7 +48,7 @@ pub(crate) fn empty_version(graveyard: Arc<Graveyard>) -> Version {
 /// One range over everything.
 pub(crate) fn version_of(l0: Vec<Arc<TableHandle>>, levels: Vec<Vec<Arc<TableHandle>>>) -> Version {
     let mut range = RangeVersion::empty(RangeId::FIRST, Span::all());
-    range.l0 = l0;
+    range.l0 = L0::new(l0);
     range.levels = levels.into_iter().map(Level::new).collect();
     Version::new(vec![Arc::new(range)], Graveyard::new())
 }

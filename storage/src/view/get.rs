@@ -85,16 +85,8 @@ fn in_tables<T>(
     mut ask: impl FnMut(&Arc<TableHandle>, u64) -> Result<Option<T>>,
 ) -> Result<Option<T>> {
     let mut hash = None;
-    for table in &range.l0 {
-        if table.overlaps(key, key) {
-            let hash = *hash.get_or_insert_with(|| hash64(key));
-            if let Some(answer) = ask(table, hash)? {
-                return Ok(Some(answer));
-            }
-        }
-    }
-    for level in &range.levels {
-        if let Some(table) = level.find(key) {
+    for run in range.l0.runs().iter().chain(&range.levels) {
+        if let Some(table) = run.find(key) {
             let hash = *hash.get_or_insert_with(|| hash64(key));
             if let Some(answer) = ask(table, hash)? {
                 return Ok(Some(answer));

@@ -93,16 +93,12 @@ pub(super) fn open(
             sources.push(Source::Memory(memtable.cursor(upto)));
         }
     }
-    for table in &range.l0 {
-        if spec.span.overlaps_closed(&table.meta().min_key, &table.meta().max_key) {
-            sources.push(Source::Table(table.table().cursor(options)));
-        }
-    }
-    for level in range.levels.iter().filter(|level| overlaps(level, &spec.span)) {
-        let source = if let [table] = &level.tables()[..] {
+    let runs = range.l0.runs().iter().chain(&range.levels);
+    for run in runs.filter(|run| overlaps(run, &spec.span)) {
+        let source = if let [table] = &run.tables()[..] {
             Source::Table(table.table().cursor(options))
         } else {
-            let run = TableRun::new(Arc::clone(level.tables()), options);
+            let run = TableRun::new(Arc::clone(run.tables()), options);
             Source::Level(ConcatCursor::new(run))
         };
         sources.push(source);

@@ -9,7 +9,7 @@ use crate::iter::MergeCursor;
 use crate::key::{Kind, Span};
 use crate::memtable::{MemtableWriter, memtable};
 use crate::table::{BlockCache, Table, TableId, TableMeta, TableOptions};
-use crate::version::{Graveyard, RangeVersion, VersionEdit, check};
+use crate::version::{Graveyard, RangeVersion, Shards, VersionEdit, check};
 use crate::vfs::Vfs;
 use crate::vfs::mem::MemVfs;
 use proptest::prelude::*;
@@ -151,7 +151,13 @@ impl Toy {
         let mut cursor = MergeCursor::new(cursors);
         let mut next = self.next_number;
         let sink = self.sink(&mut next);
-        let added = compact::write_tables(&mut cursor, sink, 4000, &mut |_| Control::Continue);
+        let added = compact::write_tables(
+            &mut cursor,
+            sink,
+            &Shards::of(&Span::all(), 4),
+            4000,
+            &mut |_| Control::Continue,
+        );
         let added = added.unwrap().expect("not stopped");
         self.next_number = next;
         let id = overlays[range].range;

@@ -1,0 +1,169 @@
+//! Where a range's keys are divided into shards.
+//!
+//! A shard is a part of a range's span. Flushes cut their tables at shard bounds, so that a table of
+//! L0 lies in one shard and can later be handed to that shard's landing by an edit alone.
+//!
+//! The bounds follow from the span and the number of shards and from nothing else: every flush of a
+//! range cuts at the same places, also after a restart.
+
+use crate::key::Span;
+use bytes::Bytes;
+
+/// Bytes of a key that decide about its shard, after those that all keys of the range share.
+const DECIDING: usize = 8;
+
+/// The bounds between the shards of one range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shards {
+    /// The first key of each shard but the first, ascending.
+    bounds: Vec<Bytes>,
+}
+
+impl Shards {
+    /// One shard: nothing is cut.
+    pub fn one() -> Self {
+        Self { bounds: Vec::new() }
+    }
+
+    /// `count` shards (at least 1) that divide `span` evenly by the eight bytes after the prefix that
+    /// both of its ends share. For the whole key space and four shards these are the two top bits of
+    /// the first byte. Fewer where the ends are so close that there are not as many bounds between.
+    pub fn of(span: &Span, count: usize) -> Self {
+        let shared = match &span.hi {
+            Some(hi) => span.lo.iter().zip(hi).take_while(|(lo, hi)| lo == hi).count(),
+            None => 0,
+        };
+        let lo = u128::from(head(&span.lo[shared..]));
+        let hi = match &span.hi {
+            Some(hi) => u128::from(head(&hi[shared..])),
+            None => 1 << 64,
+        };
+        let width = hi.saturating_sub(lo);
+        let mut bounds: Vec<Bytes> = Vec::new();
+        for at in 1..count as u128 {
+            let deciding = (lo + width * at / count as u128) as u64;
+            let mut bound = span.lo[..shared].to_vec();
+            bound.extend_from_slice(&deciding.to_be_bytes());
+            // Short bounds are as good.
+            bound.truncate(bound.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+            let ascends = bounds.last().is_none_or(|last| *last < bound);
+            if bound[..] > span.lo[..] && span.hi.as_ref().is_none_or(|hi| bound < *hi) && ascends {
+                bounds.push(bound.into());
+            }
+        }
+        Self { bounds }
+    }
+
+    /// How many shards there are.
+    pub fn count(&self) -> usize {
+        self.bounds.len() + 1
+    }
+
+    /// The shard in which `key` lies, from 0 on.
+    pub fn index(&self, key: &[u8]) -> usize {
+        self.bounds.partition_point(|bound| bound <= key)
+    }
+
+    /// Walks the bounds beside ascending keys.
+    pub fn cuts(&self) -> ShardCuts<'_> {
+        ShardCuts { ahead: &self.bounds }
+    }
+}
+
+/// See [`Shards::cuts`].
+#[derive(Debug)]
+pub struct ShardCuts<'a> {
+    ahead: &'a [Bytes],
+}
+
+impl ShardCuts<'_> {
+    /// Goes on to `key`, which is not before the last one; does a shard end before it?
+    #[inline]
+    pub fn passes(&mut self, key: &[u8]) -> bool {
+        let mut passed = false;
+        while let Some((bound, ahead)) = self.ahead.split_first()
+            && key >= &bound[..]
+        {
+            self.ahead = ahead;
+            passed = true;
+        }
+        passed
+    }
+}
+
+/// The first eight bytes as a number that orders like them.
+fn head(key: &[u8]) -> u64 {
+    let mut padded = [0; DECIDING];
+    let len = key.len().min(DECIDING);
+    padded[..len].copy_from_slice(&key[..len]);
+    u64::from_be_bytes(padded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn span(lo: &[u8], hi: Option<&[u8]>) -> Span {
+        Span { lo: Bytes::copy_from_slice(lo), hi: hi.map(Bytes::copy_from_slice) }
+    }
+
+    fn bounds(span: &Span, count: usize) -> Vec<Vec<u8>> {
+        Shards::of(span, count).bounds.iter().map(|bound| bound.to_vec()).collect()
+    }
+
+    #[test]
+    fn the_whole_key_space_is_divided_by_the_top_bits_of_the_first_byte() {
+        assert_eq!(bounds(&Span::all(), 4), [[0x40], [0x80], [0xC0]]);
+        let shards = Shards::of(&Span::all(), 4);
+        for byte in 0..=255_u8 {
+            assert_eq!(shards.index(&[byte, 1, 2]), usize::from(byte >> 6));
+        }
+        assert_eq!(Shards::of(&Span::all(), 1), Shards::one());
+    }
+
+    #[test]
+    fn a_range_is_divided_after_what_its_ends_share() {
+        let users = span(b"user:a", Some(b"user:i"));
+        assert_eq!(bounds(&users, 4), [b"user:c", b"user:e", b"user:g"]);
+        let first = span(b"", Some(b"\x10"));
+        assert_eq!(bounds(&first, 2), [b"\x08"]);
+        let last = span(b"\xF0", None);
+        assert_eq!(bounds(&last, 2), [b"\xF8"]);
+        assert_eq!(bounds(&span(b"a", Some(b"a\0")), 4), Vec::<Vec<u8>>::new());
+    }
+
+    #[test]
+    fn cuts_come_between_the_keys_of_two_shards() {
+        let shards = Shards::of(&Span::all(), 4);
+        let mut cuts = shards.cuts();
+        let keys: [&[u8]; 5] = [b"\x3F\xFF", b"\x40", b"\x41", b"\xC0", b"\xFF"];
+        assert_eq!(keys.map(|key| cuts.passes(key)), [false, true, false, true, false]);
+    }
+
+    proptest! {
+        #[test]
+        fn bounds_ascend_inside_the_span_and_cuts_agree_with_the_index(
+            lo in proptest::collection::vec(any::<u8>(), 0..12),
+            hi in proptest::option::of(proptest::collection::vec(any::<u8>(), 1..12)),
+            keys in proptest::collection::btree_set(
+                proptest::collection::vec(any::<u8>(), 1..12), 1..40),
+            count in 1_usize..17,
+        ) {
+            let span = span(&lo, hi.as_deref());
+            prop_assume!(!span.is_empty());
+            let shards = Shards::of(&span, count);
+            prop_assert!(shards.count() <= count);
+            prop_assert!(shards.bounds.is_sorted_by(|a, b| a < b));
+            for bound in &shards.bounds {
+                prop_assert!(span.contains(bound) && *bound != span.lo);
+            }
+            let (mut cuts, mut shard) = (shards.cuts(), 0);
+            for key in &keys {
+                let index = shards.index(key);
+                prop_assert_eq!(cuts.passes(key), index != shard);
+                shard = index;
+            }
+        }
+    }
+}
