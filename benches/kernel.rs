@@ -2,8 +2,8 @@
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use sluicedb_actors::kernel::{
-    Capacity, CommitQueue, Credits, Gate, Handler, Health, Hooks, Mailbox, Published, Reply, Seat,
-    SeatMailbox, Signal, Turn, reply,
+    Capacity, Claim, CommitQueue, Credits, Gate, Handler, Health, Hooks, Mailbox, Published, Reply,
+    Seat, SeatMailbox, Signal, Turn, reply,
 };
 use sluicedb_storage::key::Seqno;
 use std::hint::black_box;
@@ -110,15 +110,22 @@ fn accounts(c: &mut Criterion) {
     let gate = Gate::new(Credits::new(1 << 30));
     let local = Credits::new(1 << 30);
     group.bench_function("try_admit_ref+release", |b| {
-        b.iter(|| drop(gate.try_admit_ref(&local, black_box(116)).expect("room")));
+        b.iter(|| drop(gate.try_admit_ref(&local, black_box(116), black_box(116)).expect("room")));
     });
-    group.bench_function("try_admit+release", |b| {
-        b.iter(|| drop(gate.try_admit(&local, black_box(116)).expect("room")));
+    group.bench_function("try_admit_many of one+release", |b| {
+        b.iter(|| {
+            let bytes = black_box(116);
+            let claim = Claim { range: 0, account: local.clone(), bytes, local_bytes: bytes };
+            drop(gate.try_admit_many(vec![claim]).expect("room"));
+        });
     });
     group.bench_function("try_admit_ref+forget, released per 1024", |b| {
         let mut n = 0;
         b.iter(|| {
-            n += gate.try_admit_ref(&local, black_box(116)).expect("room").forget_into();
+            n += gate
+                .try_admit_ref(&local, black_box(116), black_box(116))
+                .expect("room")
+                .forget_into();
             if n >= 1024 * 116 {
                 local.release(n);
                 gate.global().release(n);

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use sluicedb_actors::config::{ENTRY_OVERHEAD_BYTES, EngineConfig};
+use sluicedb_actors::range_owner::RangeBudget;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::limits::{
     INITIAL_RANGES_MAX, KEY_BYTES_MAX, VALUE_BYTES_CAP, VALUE_BYTES_MAX,
@@ -64,9 +65,21 @@ pub struct Options {
     pub write_buffer_bytes: Option<u64>,
     /// Memory for cached blocks, in bytes. Default: half of the budget. 0 switches the cache off.
     pub cache_bytes: Option<u64>,
-    /// Size at which a memtable is sealed and flushed, in bytes. Default: a quarter of the write
-    /// buffer, at most 64 MiB. At most half of the write buffer.
+    /// Size at which the memtable of a range is sealed, to be flushed, in bytes. While it cannot be
+    /// sealed (see `sealed_memtables_max`) it grows to twice that, and then the writers of the range
+    /// wait. Default, with one range: a quarter of the write buffer, at most 64 MiB. With several:
+    /// so much that a single hot range leaves half of the write buffer to the others. At most half
+    /// of the write buffer.
     pub memtable_bytes: Option<u64>,
+    /// Sealed memtables of a range that wait for flush, beyond the one that is being flushed. Default
+    /// 2, at most 1000.
+    pub sealed_memtables_max: usize,
+    /// Memory that the memtables of one range may hold together, in bytes: no memtable is sealed, and
+    /// soon the writers of the range wait, where that would be passed. Only a write larger than a
+    /// memtable goes beyond it. Default: as much as `memtable_bytes` and `sealed_memtables_max`
+    /// allow, twice the size for each memtable. At least four times `memtable_bytes`, at most the
+    /// write buffer.
+    pub range_buffer_bytes: Option<u64>,
     /// Durability of writes that do not say it themselves. Default `Synced`.
     pub durability: Durability,
     /// Longest value, in bytes. Default 64 MiB, or a quarter of the write buffer if that is less;
@@ -133,6 +146,8 @@ impl Options {
             write_buffer_bytes: None,
             cache_bytes: None,
             memtable_bytes: None,
+            sealed_memtables_max: 2,
+            range_buffer_bytes: None,
             durability: Durability::Synced,
             value_bytes_max: None,
             batch_bytes_max: None,
@@ -176,9 +191,27 @@ impl Options {
         self.cache_bytes.unwrap_or(self.memory_budget_bytes / 2)
     }
 
-    /// Memtable size, as derived from the write buffer.
+    /// Memtable size, as derived from the write buffer, for a database with the ranges that
+    /// `initial_split_keys` makes.
     pub fn effective_memtable_bytes(&self) -> u64 {
-        self.memtable_bytes.unwrap_or((self.effective_write_buffer_bytes() / 4).min(64 * MIB))
+        self.range_budget().memtable_bytes as u64
+    }
+
+    /// What the memtables of one range may hold together, as derived from their size and number,
+    /// for a database with the ranges that `initial_split_keys` makes.
+    pub fn effective_range_buffer_bytes(&self) -> u64 {
+        self.range_budget().buffer_bytes as u64
+    }
+
+    fn range_budget(&self) -> RangeBudget {
+        let bytes = |option: Option<u64>| option.map(|bytes| bytes as usize);
+        RangeBudget::derive(
+            self.effective_write_buffer_bytes() as usize,
+            bytes(self.memtable_bytes),
+            bytes(self.range_buffer_bytes),
+            self.sealed_memtables_max,
+            self.initial_split_keys.len() + 1,
+        )
     }
 
     /// Longest value, as derived from the write buffer.
@@ -200,7 +233,12 @@ impl Options {
         let write_buffer = self.effective_write_buffer_bytes();
         check("memory_budget_bytes", self.memory_budget_bytes, 4 * MIB, u64::MAX / 4)?;
         check("write_buffer_bytes", write_buffer, MIB, u64::MAX / 4)?;
-        check("memtable_bytes", self.effective_memtable_bytes(), 4096, write_buffer / 2)?;
+        check("sealed_memtables_max", self.sealed_memtables_max as u64, 0, 1000)?;
+        let memtable = self.effective_memtable_bytes();
+        check("memtable_bytes", memtable, 4096, write_buffer / 2)?;
+        if let Some(bytes) = self.range_buffer_bytes {
+            check("range_buffer_bytes", bytes, 4 * memtable, write_buffer)?;
+        }
         let value_cap = (VALUE_BYTES_CAP as u64).min(write_buffer / 4);
         check("value_bytes_max", self.effective_value_bytes_max(), 1, value_cap)?;
         let batch_floor = (KEY_BYTES_MAX + ENTRY_OVERHEAD_BYTES) as u64;
@@ -254,8 +292,9 @@ impl Options {
             create_if_missing,
             error_if_exists,
             write_buffer_bytes: write_buffer,
-            range_buffer_bytes: write_buffer,
-            memtable_bytes: self.effective_memtable_bytes() as usize,
+            range_buffer_bytes: self.range_buffer_bytes.map(|bytes| bytes as usize),
+            memtable_bytes: self.memtable_bytes.map(|bytes| bytes as usize),
+            sealed_memtables_max: self.sealed_memtables_max,
             cache_bytes: self.effective_cache_bytes(),
             log_segment_bytes: self.log_segment_bytes,
             log_mapped: self.log_mapped,

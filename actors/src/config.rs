@@ -1,4 +1,5 @@
-//! Capacities and thresholds. Every field is required: the facade derives them in one place.
+//! Capacities and thresholds. The facade derives and validates them; what depends on the
+//! number of ranges, which the manifest knows, is derived in `range_owner::budget`.
 
 use bytes::Bytes;
 use sluicedb_storage::compact::CompactionOptions;
@@ -16,10 +17,14 @@ pub struct EngineConfig {
     pub error_if_exists: bool,
     /// Memory for everything that is not yet in tables, in bytes (the global account).
     pub write_buffer_bytes: usize,
-    /// Memory that one range may hold, in bytes (the local account).
-    pub range_buffer_bytes: usize,
-    /// Size at which an active memtable is sealed, in bytes.
-    pub memtable_bytes: usize,
+    /// Memory that the memtables of one range may hold, in bytes; by default what follows from the
+    /// other sizes (`RangeBudget`).
+    pub range_buffer_bytes: Option<usize>,
+    /// Size at which an active memtable is sealed, in bytes; by default what follows from the write
+    /// buffer and the number of ranges (`RangeBudget`).
+    pub memtable_bytes: Option<usize>,
+    /// Sealed memtables of a range that may wait, beyond the one in flush.
+    pub sealed_memtables_max: usize,
     /// Block cache, in bytes.
     pub cache_bytes: u64,
     /// Size of a log segment, in bytes.

@@ -11,15 +11,16 @@
 use crate::config::ENTRY_OVERHEAD_BYTES;
 use crate::failure::{Failure, Scope, WriteFailure};
 use crate::kernel::Refused;
-use crate::kernel::commit::{CommitQueue, WaitVisible};
-use crate::kernel::credits::{Credits, Lease};
+use crate::kernel::commit::{CommitQueue, Slot, WaitVisible};
+use crate::kernel::credits::Credits;
 use crate::kernel::gate::{Admission, Claim, Gate, Overloaded};
-use crate::kernel::mailbox::Mailbox;
+use crate::kernel::mailbox::{Mailbox, Permit};
 use crate::kernel::reply::{Answer, reply};
-use crate::range_owner::message::is_heavy;
+use crate::range_owner::message::{Apply, is_heavy};
 use crate::range_owner::{Entries, RangeOwner};
 use crate::shared::{Catalog, Counters, Shared};
 use crate::version_manager::message::VersionMessage;
+use crate::version_manager::relief;
 use crate::wal_writer::message::{Commit, Committed, Level, Target};
 use crate::wal_writer::{NoRoom, WalWriter};
 use bytes::Bytes;
@@ -163,6 +164,20 @@ impl AsRef<[u8]> for Payload<'_> {
     }
 }
 
+/// Room for one write in every queue on its way.
+struct Places {
+    slot: Slot<CommitQueue>,
+    wal: Permit<Commit>,
+    ranges: Vec<(Arc<RangeOwner>, Permit<Apply>)>,
+}
+
+/// The queue that had none.
+enum Taken {
+    Commits,
+    Log,
+    Range(Arc<RangeOwner>),
+}
+
 /// What came of trying the seats.
 enum Seats {
     Done(Stamp),
@@ -235,9 +250,10 @@ impl WritePath {
         let heavy = is_heavy(bytes.len(), operations);
         // A heavy batch is checksummed by the engine thread that handles it.
         let crc = if heavy { 0 } else { codec::crc(bytes) };
-        if !heavy && let Some(owner) = only_owner(&catalog, bytes, operations) {
+        if !heavy && let Some(owner) = only_owner(&catalog, bytes) {
             let charge = charge(bytes.len(), operations);
-            let admission = match self.gate.try_admit_ref(&owner.local, charge) {
+            let local = owner.budget.local_charge(charge);
+            let admission = match self.gate.try_admit_ref(&owner.local, local, charge) {
                 Ok(admission) => admission,
                 Err(refused) => return self.not_admitted(payload, crc, operations, level, refused),
             };
@@ -351,32 +367,62 @@ impl WritePath {
     /// Sends the write to the WAL writer if there is room everywhere right now.
     fn try_send(&self, catalog: &Catalog, write: Write) -> Result<Submitted, WriteFailure> {
         let claims = claims(catalog, &write);
-        let admitted = self.gate.try_admit_many(
-            self.gate.global().clone(),
-            claims.iter().map(|(index, bytes)| claim(catalog, *index, *bytes)).collect(),
-        );
-        let admission = match admitted {
+        let admission = match self.gate.try_admit_many(claims.clone()) {
             Ok(admission) => admission,
             Err(refused) => return self.refused(write, refused),
         };
-        let Ok(slot) = self.shared.commits.try_reserve() else {
-            return Ok(Submitted::NotAdmitted(write, Scope::Global));
-        };
-        let Ok(wal_permit) = self.wal.seat.try_reserve(write.payload.len() as u64) else {
-            return Ok(Submitted::NotAdmitted(write, Scope::Global));
-        };
-        let mut targets = Vec::with_capacity(claims.len());
-        let (locals, global) = parts(admission);
-        for ((index, _), local) in claims.iter().zip(locals) {
-            let owner = Arc::clone(&catalog.owners[*index]);
-            let Ok(permit) = owner.seat.try_reserve(write.payload.len() as u64) else {
-                return Ok(Submitted::NotAdmitted(write, Scope::Local));
-            };
-            targets.push(Target { owner, permit, local });
+        match self.try_places(catalog, &claims, write.payload.len() as u64) {
+            Ok(places) => Ok(self.waiting(self.send(write, &claims, admission, places))),
+            Err(Taken::Commits | Taken::Log) => Ok(Submitted::NotAdmitted(write, Scope::Global)),
+            Err(Taken::Range(_)) => Ok(Submitted::NotAdmitted(write, Scope::Local)),
         }
-        let (commit, answer) = commit(write, targets, global, slot);
-        self.wal.seat.send(wal_permit, commit);
-        Ok(self.waiting(answer))
+    }
+
+    /// A place in the commit queue and one in every mailbox on the way, if they are free right now.
+    fn try_places(
+        &self,
+        catalog: &Catalog,
+        claims: &[Claim<Credits>],
+        bytes: u64,
+    ) -> Result<Places, Taken> {
+        let slot = self.shared.commits.try_reserve().map_err(|_| Taken::Commits)?;
+        let wal = self.wal.seat.try_reserve(bytes).map_err(|_| Taken::Log)?;
+        let mut ranges = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let owner = Arc::clone(&catalog.owners[claim.range as usize]);
+            match owner.seat.try_reserve(bytes) {
+                Ok(permit) => ranges.push((owner, permit)),
+                Err(_) => return Err(Taken::Range(owner)),
+            }
+        }
+        Ok(Places { slot, wal, ranges })
+    }
+
+    /// The write is in the WAL writer's mailbox, or already stamped, when this returns.
+    fn send(
+        &self,
+        write: Write,
+        claims: &[Claim<Credits>],
+        admission: Admission,
+        places: Places,
+    ) -> Answer<Committed> {
+        let Admission { local, more, global } = admission;
+        let locals = std::iter::once(local).chain(more);
+        let targets = claims.iter().zip(locals).zip(places.ranges);
+        let targets = targets.map(|((claim, local), (owner, permit))| Target {
+            owner,
+            permit,
+            local,
+            charge_bytes: claim.bytes as usize,
+        });
+        let Write { payload, payload_crc, operations, level } = write;
+        let (reply, answer) = reply();
+        let payload_crc = (!is_heavy(payload.len(), operations)).then_some(payload_crc);
+        let (targets, slot) = (targets.collect(), places.slot);
+        let commit =
+            Commit { payload, payload_crc, operations, level, targets, global, slot, reply };
+        self.wal.seat.send(places.wal, commit);
+        answer
     }
 
     fn waiting(&self, answer: Answer<Committed>) -> Submitted {
@@ -398,7 +444,10 @@ impl WritePath {
 
     fn refused(&self, write: Write, refused: Overloaded) -> Result<Submitted, WriteFailure> {
         match refused.why {
-            Refused::Full => Ok(Submitted::NotAdmitted(write, refused.scope)),
+            Refused::Full => {
+                relief::ask(&self.versions, refused.scope);
+                Ok(Submitted::NotAdmitted(write, refused.scope))
+            }
             Refused::TooLarge | Refused::Closed => Err(self.never(&write, refused)),
         }
     }
@@ -416,7 +465,6 @@ impl WritePath {
 
     /// The error for a write that was not admitted and shall not wait.
     pub fn overloaded(&self, scope: Scope) -> WriteFailure {
-        self.relieve();
         if let Some(failure) = self.shared.degraded_by() {
             return WriteFailure::not_applied(failure);
         }
@@ -437,7 +485,6 @@ impl WritePath {
         patience: Patience,
     ) -> Result<Submitted, WriteFailure> {
         let started = self.shared.runtime.now();
-        self.relieve();
         let mut scope = Scope::Global;
         let sent = {
             let admit = pin!(self.admit_and_send(&write, &mut scope));
@@ -466,6 +513,9 @@ impl WritePath {
         }
     }
 
+    /// INVARIANT(nothing-held-while-waiting): waits for whatever has no room, and holds nothing of
+    /// anything else meanwhile: this future may
+    /// never be polled again. Bytes first; places in queues turn over within one turn of an actor.
     async fn admit_and_send(
         &self,
         write: &Write,
@@ -473,32 +523,32 @@ impl WritePath {
     ) -> Result<Answer<Committed>, WriteFailure> {
         let catalog = self.shared.catalog.load_full();
         let claims = claims(&catalog, write);
-        let mut admit = self.gate.admit_many(
-            claims.iter().map(|(index, bytes)| claim(&catalog, *index, *bytes)).collect(),
-        );
-        let admission = std::future::poll_fn(|context| {
-            let polled = Pin::new(&mut admit).poll(context);
-            *scope = admit.waiting_for();
-            polled
-        })
-        .await
-        .map_err(|refused| self.never(write, refused))?;
-        *scope = Scope::Global;
         let bytes = write.payload.len() as u64;
         let stopped = |_| WriteFailure::not_applied(self.shared.why_stopped());
-        let slot = self.shared.commits.reserve().await.map_err(stopped)?;
-        let wal_permit = self.wal.seat.reserve(bytes).await.map_err(stopped)?;
-        let mut targets = Vec::with_capacity(claims.len());
-        let (locals, global) = parts(admission);
-        for ((index, _), local) in claims.iter().zip(locals) {
-            let owner = Arc::clone(&catalog.owners[*index]);
-            *scope = Scope::Local;
-            let permit = owner.seat.reserve(bytes).await.map_err(stopped)?;
-            targets.push(Target { owner, permit, local });
+        loop {
+            let mut admit = self.gate.admit_many(claims.clone());
+            let admission = std::future::poll_fn(|context| {
+                let polled = Pin::new(&mut admit).poll(context);
+                *scope = admit.waiting_for();
+                polled
+            })
+            .await
+            .map_err(|refused| self.never(write, refused))?;
+            let taken = match self.try_places(&catalog, &claims, bytes) {
+                Ok(places) => return Ok(self.send(write.clone(), &claims, admission, places)),
+                Err(taken) => taken,
+            };
+            drop(admission);
+            *scope = Scope::Global;
+            match taken {
+                Taken::Commits => drop(self.shared.commits.reserve().await.map_err(stopped)?),
+                Taken::Log => drop(self.wal.seat.reserve(bytes).await.map_err(stopped)?),
+                Taken::Range(owner) => {
+                    *scope = Scope::Local;
+                    drop(owner.seat.reserve(bytes).await.map_err(stopped)?);
+                }
+            }
         }
-        let (commit, answer) = commit(write.clone(), targets, global, slot);
-        self.wal.seat.send(wal_permit, commit);
-        Ok(answer)
     }
 
     /// Resolves when waiting makes no sense any more: at the deadline (`None`), or when the disk is
@@ -516,15 +566,6 @@ impl WritePath {
             }
         }
     }
-
-    /// Asks for a flush of what occupies the room.
-    fn relieve(&self) {
-        if let Ok(permit) = self.versions.try_reserve(1) {
-            // Closed: the wait ends with `why_stopped`.
-            let _ = permit.send(VersionMessage::Relieve);
-        }
-        // Full: the manager relieves after each flush while somebody waits.
-    }
 }
 
 /// What a batch is charged for at the gate, in bytes.
@@ -533,54 +574,48 @@ pub fn charge(payload_bytes: usize, operations: u32) -> u64 {
     payload_bytes as u64 + u64::from(operations) * ENTRY_OVERHEAD_BYTES as u64
 }
 
-/// The owner of all keys in the batch, if finding out is cheap.
+/// The owner of all keys in the batch, if there is one.
 #[inline]
-fn only_owner<'a>(
-    catalog: &'a Catalog,
-    payload: &[u8],
-    operations: u32,
-) -> Option<&'a Arc<RangeOwner>> {
+fn only_owner<'a>(catalog: &'a Catalog, payload: &[u8]) -> Option<&'a Arc<RangeOwner>> {
     if catalog.owners.len() == 1 {
         return Some(&catalog.owners[0]);
     }
-    if operations != 1 {
-        return None;
-    }
-    let operation = Operations::new(payload).next().expect("a batch is encoded by WriteBatch only");
-    Some(catalog.owner(operation.key))
+    let mut operations = Operations::new(payload);
+    let first = operations.next().expect("a batch is encoded by WriteBatch only");
+    let version = &catalog.superversion.version;
+    let index = version.route_index(first.key);
+    let span = &version.ranges()[index].span;
+    operations.all(|operation| span.contains(operation.key)).then(|| &catalog.owners[index])
 }
 
-/// Each touched range's index and charge, in route order.
-fn claims(catalog: &Catalog, write: &Write) -> Vec<(usize, u64)> {
+/// What each touched range is asked for, in route order.
+fn claims(catalog: &Catalog, write: &Write) -> Vec<Claim<Credits>> {
+    let claim = |index: usize, bytes: u64| {
+        let owner = &catalog.owners[index];
+        let (account, local_bytes) = (owner.local.clone(), owner.budget.local_charge(bytes));
+        Claim { range: index as u32, account, bytes, local_bytes }
+    };
     if catalog.owners.len() == 1 {
-        return vec![(0, charge(write.payload.len(), write.operations))];
+        return vec![claim(0, charge(write.payload.len(), write.operations))];
     }
-    let mut by_range = std::collections::BTreeMap::new();
+    let version = &catalog.superversion.version;
+    let mut by_range: Vec<(usize, u64)> = Vec::new();
+    let mut last = 0;
     for operation in Operations::new(&write.payload) {
-        let bytes = operation_len(operation.kind, operation.key, operation.value);
-        let index = catalog.superversion.version.route_index(operation.key);
-        *by_range.entry(index).or_insert(0) += charge(bytes, 1);
+        let len = operation_len(operation.kind, operation.key, operation.value);
+        let bytes = charge(len, 1);
+        // Batches tend to be sorted, or about one place: look where the one before was.
+        let same = by_range
+            .get(last)
+            .is_some_and(|(index, _)| version.ranges()[*index].span.contains(operation.key));
+        if !same {
+            let index = version.route_index(operation.key);
+            last = by_range.partition_point(|(other, _)| *other < index);
+            if by_range.get(last).is_none_or(|(other, _)| *other != index) {
+                by_range.insert(last, (index, 0));
+            }
+        }
+        by_range[last].1 += bytes;
     }
-    by_range.into_iter().collect()
-}
-
-fn claim(catalog: &Catalog, index: usize, bytes: u64) -> Claim<Credits> {
-    Claim { range: index as u32, account: catalog.owners[index].local.clone(), bytes }
-}
-
-fn parts(admission: Admission) -> (impl Iterator<Item = Lease>, Lease) {
-    let Admission { local, more, global } = admission;
-    (std::iter::once(local).chain(more), global)
-}
-
-fn commit(
-    write: Write,
-    targets: Vec<Target>,
-    global: Lease,
-    slot: crate::kernel::commit::Slot<CommitQueue>,
-) -> (Commit, Answer<Committed>) {
-    let Write { payload, payload_crc, operations, level } = write;
-    let (reply, answer) = reply();
-    let payload_crc = (!is_heavy(payload.len(), operations)).then_some(payload_crc);
-    (Commit { payload, payload_crc, operations, level, targets, global, slot, reply }, answer)
+    by_range.into_iter().map(|(index, bytes)| claim(index, bytes)).collect()
 }

@@ -4,11 +4,19 @@
 use crate::home::Simulated;
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
+use crate::kit::settings;
 use sluicedb::{Db, Error, ErrorKind, Outcome, WriteBatch, WriteOptions};
 use sluicedb_actors::runtime::Runtime;
 use sluicedb_storage::vfs::{Fault, OperationKind};
 use std::time::Duration;
 use tokio_test::task;
+
+/// A database in which only the budget of the whole engine is ever full: one range may have all of it.
+fn home(seed: u64) -> Simulated {
+    let mut options = settings::tiny();
+    options.sealed_memtables_max = 1000;
+    Simulated::with(seed, options)
+}
 
 /// Fills the database until there is no room; returns what is in it.
 fn overfill(home: &Simulated, db: &Db) -> Map {
@@ -53,7 +61,7 @@ fn small_batch() -> WriteBatch {
 
 #[test]
 fn try_never_waits_and_a_deadline_is_kept() {
-    let home = Simulated::new(1);
+    let home = home(1);
     let db = home.open();
     let expected = overfill(&home, &db);
     let stats = db.stats();
@@ -96,7 +104,7 @@ fn try_never_waits_and_a_deadline_is_kept() {
 
 #[test]
 fn who_waits_goes_on_when_there_is_room() {
-    let home = Simulated::new(2);
+    let home = home(2);
     let db = home.open();
     let mut expected = overfill(&home, &db);
     let mut waiting: Vec<_> = (0..5)
@@ -130,7 +138,7 @@ fn who_waits_goes_on_when_there_is_room() {
 /// A waiter that is neither polled nor dropped keeps nobody waiting.
 #[test]
 fn a_future_that_nobody_polls_delays_nobody() {
-    let home = Simulated::new(3);
+    let home = home(3);
     let db = home.open();
     overfill(&home, &db);
     let mut parked = {
@@ -151,7 +159,7 @@ fn a_future_that_nobody_polls_delays_nobody() {
 
 #[test]
 fn close_wakes_who_waits_for_room() {
-    let home = Simulated::new(4);
+    let home = home(4);
     let db = home.open();
     overfill(&home, &db);
     let mut waiting = {
@@ -175,7 +183,7 @@ fn close_wakes_who_waits_for_room() {
 
 #[test]
 fn a_thousand_tasks_share_a_small_budget() {
-    let home = Simulated::new(5);
+    let home = home(5);
     let db = home.open();
     home.run(async {
         let puts = (0..1_000_u32).map(|n| {

@@ -46,6 +46,7 @@ pub fn drawn(chance: &mut Chance) -> Options {
     options.commits_in_flight_max = chance.pick(&[16, 64]);
     options.durability = chance.pick(&[Durability::Buffered, Durability::Synced]);
     options.initial_split_keys = split_keys(chance);
+    options.sealed_memtables_max = chance.pick(&[0, 1, 2, 1000]);
     options
 }
 

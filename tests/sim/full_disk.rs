@@ -60,13 +60,17 @@ fn a_full_disk_refuses_writes_and_resumes_without_a_reopen() {
         disk.set_capacity(None);
         let mut waited = Duration::ZERO;
         let mut n = 1000;
-        while put(n, &mut expected).is_err() {
+        // Until a flush has succeeded, a write that finds no room in memory is refused.
+        while put(n, &mut expected).is_err() || !db.health().state().is_running() {
             n += 1;
             waited += Duration::from_millis(100);
             assert!(waited <= Duration::from_secs(3), "writes stay refused though there is space");
             simulator.advance(Duration::from_millis(100));
             simulator.settle();
         }
+        // The flush worker has seen that there is space; who prepares log segments looks by itself.
+        simulator.advance(Duration::from_secs(1));
+        simulator.settle();
         for n in 2000..2040 {
             put(n, &mut expected).unwrap();
         }

@@ -106,7 +106,7 @@ impl FlushWorker {
         Counters::add(&self.shared.counters.job_retries, 1);
         if let Ok(permit) = self.versions.try_reserve(1) {
             // Closed: nobody waits for a flush any more.
-            let _ = permit.send(VersionMessage::FlushFailed { failure });
+            let _ = permit.send(VersionMessage::FlushFailed { range, failure });
         }
     }
 
@@ -149,7 +149,7 @@ impl FlushWorker {
 
 /// May `range` get the tables of another flush? As with the trigger, runs count, and files only where
 /// they are more than that many flushes bring.
-fn l0_has_room(version: &Version, range: RangeId, config: &EngineConfig) -> bool {
+pub(crate) fn l0_has_room(version: &Version, range: RangeId, config: &EngineConfig) -> bool {
     let depth_max = config.l0_tables_max;
     let files_max = depth_max.saturating_mul(config.compaction.shards);
     let fits =

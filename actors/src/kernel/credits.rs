@@ -158,6 +158,19 @@ impl Account {
     }
 }
 
+impl<H: Deref<Target = Account> + Clone> Lease<H> {
+    /// Takes `n` bytes if they are there now; `passing` those who wait for more, if need be.
+    pub(super) fn try_take(account: &H, n: u64, passing: bool) -> Result<Self, Refused> {
+        let need = bytes(n)?;
+        if passing {
+            account.room.try_take_passing(need)?;
+        } else {
+            account.room.try_take(need)?;
+        }
+        Ok(Self { account: account.clone(), bytes: n })
+    }
+}
+
 impl<H: Deref<Target = Account>> Lease<H> {
     /// Bytes this lease holds.
     #[inline]

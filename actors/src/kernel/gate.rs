@@ -1,9 +1,15 @@
 //! Admission: the door in front of the log.
 //!
 //! Guarantees (admission-before-log): who holds an [`Admission`] holds its bytes in every range account
-//! it touches and in the global account. Range accounts are taken first, in ascending range order, the
-//! global one last, so who waits for a range holds no global bytes and nobody waits in a circle.
-//! Dropping the future or the admission gives everything back.
+//! it touches and in the global account. Everything is taken in one go: who lacks room in one account
+//! waits in its line and holds nothing meanwhile, in no account, so a future that is never polled again
+//! keeps no room from anybody, and nobody waits in a circle. Ranges are asked first, in ascending
+//! order, the global account last.
+//!
+//! Progress: who has come to the head of one line then takes from the *ranges* without standing in
+//! line again, if they have room; else it goes to the line of the one that has none. It never passes
+//! those who wait for the global account. So somebody turned away has seen an account that others have
+//! just filled, and a large write at the head of the global line is not overtaken for ever.
 //!
 //! Does not: measure time. Who sets a deadline drops the future and asks [`Admit::waiting_for`] first.
 
@@ -40,8 +46,10 @@ pub struct Claim<H> {
     pub range: u32,
     /// The account of the range.
     pub account: H,
-    /// Bytes.
+    /// Bytes of the global account.
     pub bytes: u64,
+    /// Bytes of the range's account: as many, or fewer where a range counts a large write as less.
+    pub local_bytes: u64,
 }
 
 /// Bytes in the local accounts and in the global one; given back when dropped.
@@ -52,7 +60,7 @@ pub struct Admission<H: Deref<Target = Account> = Credits> {
     pub local: Lease<H>,
     /// Of the other ranges, ascending.
     pub more: Vec<Lease<H>>,
-    /// The sum, in the account of the engine.
+    /// The sum of the claims, in the account of the engine.
     pub global: Lease<H>,
 }
 
@@ -73,84 +81,51 @@ impl Gate {
         &self.global
     }
 
-    /// Admits `bytes` to one range if both accounts have them now.
-    pub fn try_admit(&self, local: &Credits, bytes: u64) -> Result<Admission, Overloaded> {
-        let (local_raw, global_raw) = self.try_both(local, bytes)?;
-        let local = local.remember(local_raw.forget_into());
-        let global = self.global.remember(global_raw.forget_into());
-        Ok(Admission { local, more: Vec::new(), global })
-    }
-
-    /// As [`Gate::try_admit`], borrowed: two compare-and-swaps in all.
+    /// Admits to one range if both accounts have room now: `local_bytes` of the range's account and
+    /// `bytes` of the global one. Two compare-and-swaps in all.
     #[inline]
     pub fn try_admit_ref<'a>(
         &'a self,
         local: &'a Account,
+        local_bytes: u64,
         bytes: u64,
     ) -> Result<Admission<&'a Account>, Overloaded> {
-        let (local, global) = self.try_both(local, bytes)?;
-        Ok(Admission { local, more: Vec::new(), global })
-    }
-
-    #[inline]
-    fn try_both<'a>(
-        &'a self,
-        local: &'a Account,
-        bytes: u64,
-    ) -> Result<(Lease<&'a Account>, Lease<&'a Account>), Overloaded> {
-        let local =
-            local.try_take_ref(bytes).map_err(|why| Overloaded { scope: Scope::Local, why })?;
+        let local = local
+            .try_take_ref(local_bytes)
+            .map_err(|why| Overloaded { scope: Scope::Local, why })?;
         let global = self
             .global
             .try_take_ref(bytes)
             .map_err(|why| Overloaded { scope: Scope::Global, why })?;
-        Ok((local, global))
+        Ok(Admission { local, more: Vec::new(), global })
     }
 
-    /// Admits to several ranges if all accounts have the bytes now.
-    pub fn try_admit_many<H>(
-        &self,
-        global: H,
-        claims: Vec<Claim<H>>,
-    ) -> Result<Admission<H>, Overloaded>
-    where
-        H: Deref<Target = Account> + Clone + Unpin,
-    {
-        let mut admit = Admit::new(global, claims);
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        match Pin::new(&mut admit).poll(&mut context) {
-            Poll::Ready(outcome) => outcome,
-            Poll::Pending => Err(Overloaded { scope: admit.waiting_for(), why: Refused::Full }),
-        }
+    /// Admits to several ranges if all accounts have the bytes now; asserts as [`Gate::admit_many`].
+    pub fn try_admit_many(&self, claims: Vec<Claim<Credits>>) -> Result<Admission, Overloaded> {
+        let mut admit = self.admit_many(claims);
+        admit.try_the_rest(None).map_err(|(at, why)| Overloaded { scope: admit.scope_of(at), why })
     }
 
-    /// Admits `bytes` to one range, waiting for its account first and for the global one then.
+    /// Admits `bytes` to one range, waiting for its account and for the global one.
     ///
     /// # Cancellation
     /// Dropped at any point, everything is given back and the next in line is woken.
     pub fn admit(&self, local: &Credits, bytes: u64) -> Admit {
-        Admit::one(self.global.clone(), local.clone(), bytes)
-    }
-
-    /// As [`Gate::admit`], borrowed.
-    #[inline]
-    pub fn admit_ref<'a>(&'a self, local: &'a Account, bytes: u64) -> Admit<&'a Account> {
-        Admit::one(&*self.global, local, bytes)
+        let account = local.clone();
+        self.admit_many(vec![Claim { range: 0, account, bytes, local_bytes: bytes }])
     }
 
     /// Admits to several ranges; asserts that they ascend and that there is at least one.
+    ///
+    /// # Cancellation
+    /// As [`Gate::admit`].
     pub fn admit_many(&self, claims: Vec<Claim<Credits>>) -> Admit {
         Admit::new(self.global.clone(), claims)
-    }
-
-    /// As [`Gate::admit_many`], borrowed.
-    pub fn admit_many_ref<'a>(&'a self, claims: Vec<Claim<&'a Account>>) -> Admit<&'a Account> {
-        Admit::new(&*self.global, claims)
     }
 }
 
 impl<H: Deref<Target = Account>> Admission<H> {
-    /// Bytes admitted, over all ranges.
+    /// Bytes of the global account.
     pub fn bytes(&self) -> u64 {
         self.global.bytes()
     }
@@ -170,14 +145,11 @@ impl<H: Deref<Target = Account>> Admission<H> {
 /// Waits at the gate; see [`Gate::admit`].
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Admit<H: Deref<Target = Account> = Credits> {
-    /// The account being asked; declared first, so a dropped future leaves the line, then gives back.
-    asking: Take<H>,
-    scope: Scope,
-    first: Option<Lease<H>>,
-    more: Vec<Lease<H>>,
-    /// What is still to be asked, last one next.
-    rest: Vec<Claim<H>>,
-    global: Option<H>,
+    /// The line it stands in: the position of its account among `claims`, or past them for the global
+    /// one. Nothing is held meanwhile.
+    asking: Option<(usize, Take<H>)>,
+    claims: Vec<Claim<H>>,
+    global: H,
     bytes: u64,
 }
 
@@ -190,73 +162,91 @@ impl Admit {
     }
 }
 
-impl<H: Deref<Target = Account>> Admit<H> {
-    fn one(global: H, local: H, bytes: u64) -> Self {
-        Self {
-            asking: Take::new(local, bytes),
-            scope: Scope::Local,
-            first: None,
-            more: Vec::new(),
-            rest: Vec::new(),
-            global: Some(global),
-            bytes,
-        }
-    }
-
-    fn new(global: H, mut claims: Vec<Claim<H>>) -> Self {
+impl<H: Deref<Target = Account> + Clone> Admit<H> {
+    fn new(global: H, claims: Vec<Claim<H>>) -> Self {
         assert!(!claims.is_empty(), "an admission is for at least one range");
         assert!(
             claims.is_sorted_by(|a, b| a.range < b.range),
             "ranges are asked in ascending order"
         );
         let bytes = claims.iter().map(|claim| claim.bytes).fold(0, u64::saturating_add);
-        claims.reverse();
-        let first = claims.pop().expect("checked above");
-        let mut admit = Self::one(global, first.account, first.bytes);
-        admit.more.reserve_exact(claims.len());
-        admit.rest = claims;
-        admit.bytes = bytes;
-        admit
+        Self { asking: None, claims, global, bytes }
+    }
+
+    /// The position, among the claims, of the range whose account this future waits for; `None` while
+    /// it waits for the global one, or not at all.
+    pub fn waiting_range(&self) -> Option<usize> {
+        self.asking.as_ref().map(|(at, _)| *at).filter(|at| *at < self.claims.len())
     }
 
     /// Whose account this future waits for.
     pub fn waiting_for(&self) -> Scope {
-        self.scope
+        self.asking.as_ref().map_or(Scope::Global, |(at, _)| self.scope_of(*at))
+    }
+
+    fn scope_of(&self, at: usize) -> Scope {
+        if at < self.claims.len() { Scope::Local } else { Scope::Global }
+    }
+
+    fn account(&self, at: usize) -> (&H, u64) {
+        match self.claims.get(at) {
+            Some(claim) => (&claim.account, claim.local_bytes),
+            None => (&self.global, self.bytes),
+        }
+    }
+
+    /// Takes everything but what `turn` brings along, without waiting. If one account refuses,
+    /// everything goes back, and its position is returned.
+    fn try_the_rest(
+        &mut self,
+        mut turn: Option<(usize, Lease<H>)>,
+    ) -> Result<Admission<H>, (usize, Refused)> {
+        let stood_in_line = turn.is_some();
+        let mut take = |at: usize| {
+            if let Some((_, lease)) = turn.take_if(|(had, _)| *had == at) {
+                return Ok(lease);
+            }
+            let (account, bytes) = self.account(at);
+            let passing = stood_in_line && at < self.claims.len();
+            Lease::try_take(account, bytes, passing).map_err(|why| (at, why))
+        };
+        let local = take(0)?;
+        let mut more = Vec::with_capacity(self.claims.len() - 1);
+        for at in 1..self.claims.len() {
+            more.push(take(at)?);
+        }
+        let global = take(self.claims.len())?;
+        Ok(Admission { local, more, global })
     }
 }
 
-impl<H: Deref<Target = Account> + Unpin> Future for Admit<H> {
+impl<H: Deref<Target = Account> + Clone + Unpin> Future for Admit<H> {
     type Output = Result<Admission<H>, Overloaded>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         loop {
-            let lease = match Pin::new(&mut this.asking).poll(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(lease)) => lease,
-                Poll::Ready(Err(why)) => {
-                    // Nothing stays taken while the caller looks at the refusal.
-                    this.first = None;
-                    this.more.clear();
-                    return Poll::Ready(Err(Overloaded { scope: this.scope, why }));
-                }
+            let turn = match &mut this.asking {
+                None => None,
+                Some((at, take)) => match Pin::new(take).poll(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(lease)) => Some((*at, lease)),
+                    Poll::Ready(Err(why)) => {
+                        let scope = this.waiting_for();
+                        return Poll::Ready(Err(Overloaded { scope, why }));
+                    }
+                },
             };
-            if this.scope == Scope::Global {
-                let local = this.first.take().expect("ranges were asked before the global account");
-                let more = std::mem::take(&mut this.more);
-                return Poll::Ready(Ok(Admission { local, more, global: lease }));
-            }
-            if this.first.is_none() {
-                this.first = Some(lease);
-            } else {
-                this.more.push(lease);
-            }
-            if let Some(claim) = this.rest.pop() {
-                this.asking = Take::new(claim.account, claim.bytes);
-            } else {
-                let global = this.global.take().expect("the global account is asked once");
-                this.asking = Take::new(global, this.bytes);
-                this.scope = Scope::Global;
+            this.asking = None;
+            match this.try_the_rest(turn) {
+                Ok(admission) => return Poll::Ready(Ok(admission)),
+                Err((at, Refused::Full)) => {
+                    let (account, bytes) = this.account(at);
+                    this.asking = Some((at, Take::new(account.clone(), bytes)));
+                }
+                Err((at, why)) => {
+                    return Poll::Ready(Err(Overloaded { scope: this.scope_of(at), why }));
+                }
             }
         }
     }
@@ -270,56 +260,89 @@ mod tests {
         Pin::new(future).poll(&mut Context::from_waker(std::task::Waker::noop()))
     }
 
+    fn claim(range: u32, account: &Credits, bytes: u64) -> Claim<Credits> {
+        Claim { range, account: account.clone(), bytes, local_bytes: bytes }
+    }
+
     #[test]
     fn the_range_is_asked_first_and_named() {
         let gate = Gate::new(Credits::new(10));
         let local = Credits::new(6);
-        let admission = gate.try_admit(&local, 6).expect("both have room");
-        let refused = gate.try_admit(&local, 1).expect_err("the range is full");
+        let admission = gate.try_admit_ref(&local, 6, 6).expect("both have room");
+        let refused = gate.try_admit_ref(&local, 1, 1).expect_err("the range is full");
         assert_eq!(refused, Overloaded { scope: Scope::Local, why: Refused::Full });
-        let refused = gate.try_admit(&Credits::new(6), 5).expect_err("the engine is full");
-        assert_eq!(refused, Overloaded { scope: Scope::Global, why: Refused::Full });
+        let refused = gate.try_admit_ref(&Credits::new(6), 5, 5).map(|_| ());
+        assert_eq!(refused, Err(Overloaded { scope: Scope::Global, why: Refused::Full }));
         drop(admission);
         assert_eq!((local.used(), gate.global().used()), (0, 0));
     }
 
     #[test]
-    fn who_waits_for_a_range_holds_no_global_bytes() {
+    fn who_waits_holds_nothing_anywhere() {
         let gate = Gate::new(Credits::new(10));
         let local = Credits::new(4);
         let held = local.try_take(4).expect("there is room");
-        let mut admit = gate.admit_ref(&local, 3);
+        let mut admit = gate.admit(&local, 3);
         assert!(poll(&mut admit).is_pending());
-        assert_eq!((admit.waiting_for(), gate.global().used()), (Scope::Local, 0));
+        assert_eq!((admit.waiting_for(), admit.waiting_range()), (Scope::Local, Some(0)));
+        assert_eq!(gate.global().used(), 0);
         let hog = gate.global().try_take(8).expect("there is room");
         drop(held);
         assert!(poll(&mut admit).is_pending());
-        assert_eq!((admit.waiting_for(), local.used()), (Scope::Global, 3));
+        assert_eq!((admit.waiting_for(), admit.waiting_range()), (Scope::Global, None));
+        assert_eq!((local.used(), local.waiters()), (0, 0), "others may have the range's room");
+        let taken = local.try_take(2).expect("there is room");
         drop(hog);
+        assert!(poll(&mut admit).is_pending());
+        assert_eq!((admit.waiting_for(), gate.global().used()), (Scope::Local, 0));
+        drop(taken);
         let Poll::Ready(Ok(admission)) = poll(&mut admit) else { panic!("both have room") };
         assert_eq!(admission.forget_into(), 3);
         assert_eq!((local.used(), gate.global().used()), (3, 3));
     }
 
     #[test]
+    fn who_stood_in_the_global_line_needs_no_second_place_in_the_ranges() {
+        let gate = Gate::new(Credits::new(10));
+        let local = Credits::new(4);
+        let hog = gate.global().try_take(10).expect("there is room");
+        let mut early = gate.admit(&local, 1);
+        assert!(poll(&mut early).is_pending());
+        let held = local.try_take(2).expect("there is room");
+        let mut late = gate.admit(&local, 4);
+        assert!(poll(&mut late).is_pending(), "needs more of the range than is left");
+        drop(hog);
+        assert!(poll(&mut early).is_ready(), "there is room for one, whoever waits for four");
+        drop(held);
+        assert!(poll(&mut late).is_ready());
+    }
+
+    #[test]
+    fn a_large_write_may_count_as_less_in_its_range() {
+        let gate = Gate::new(Credits::new(10));
+        let local = Credits::new(4);
+        let large = Claim { range: 0, account: local.clone(), bytes: 9, local_bytes: 2 };
+        let admission = gate.try_admit_many(vec![large]).expect("both have room");
+        assert_eq!((admission.bytes(), local.used(), gate.global().used()), (9, 2, 9));
+    }
+
+    #[test]
     fn dropping_gives_everything_back() {
         let gate = Gate::new(Credits::new(10));
         let locals = [Credits::new(4), Credits::new(4), Credits::new(4)];
-        let claims = |n: u64| {
-            let claim =
-                |range: u32| Claim { range, account: locals[range as usize].clone(), bytes: n };
-            (0..3).map(claim).collect::<Vec<_>>()
-        };
+        let claims =
+            |n: u64| (0..3).map(|at| claim(at, &locals[at as usize], n)).collect::<Vec<_>>();
         let held = locals[1].try_take(4).expect("there is room");
         let mut admit = gate.admit_many(claims(3));
         assert!(poll(&mut admit).is_pending());
-        assert_eq!((locals[0].used(), locals[2].used()), (3, 0));
+        assert_eq!(admit.waiting_range(), Some(1));
+        assert_eq!((locals[0].used(), locals[2].used()), (0, 0), "nothing is held meanwhile");
         drop(admit);
-        assert_eq!(locals[0].used(), 0);
+        assert_eq!(locals[1].waiters(), 0);
         drop(held);
-        let admission = gate.try_admit_many(gate.global().clone(), claims(3)).expect("all fit");
+        let admission = gate.try_admit_many(claims(3)).expect("all fit");
         assert_eq!((admission.bytes(), admission.more.len()), (9, 2));
-        let refused = gate.try_admit_many(gate.global().clone(), claims(1)).expect_err("3 > 1");
+        let refused = gate.try_admit_many(claims(1)).expect_err("3 > 1");
         assert_eq!(refused.scope, Scope::Global);
         assert_eq!(locals.iter().map(|local| local.used()).sum::<u64>(), 9);
     }
@@ -328,7 +351,7 @@ mod tests {
     #[should_panic(expected = "ascending")]
     fn ranges_out_of_order_are_a_bug() {
         let gate = Gate::new(Credits::new(10));
-        let claim = |range| Claim { range, account: Credits::new(1), bytes: 1 };
-        let _admit = gate.admit_many(vec![claim(2), claim(1)]);
+        let one = Credits::new(1);
+        let _admit = gate.admit_many(vec![claim(2, &one, 1), claim(1, &one, 1)]);
     }
 }

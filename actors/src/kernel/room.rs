@@ -178,10 +178,19 @@ impl Room {
     /// Takes `need` if it is there and nobody has an older claim.
     #[inline]
     pub(crate) fn try_take(&self, need: Amount) -> Result<(), Refused> {
+        self.try_take_unless(WAITING | CLOSED, need)
+    }
+
+    /// Takes `need` if it is there, also when others wait for more: for who has stood in line before.
+    pub(crate) fn try_take_passing(&self, need: Amount) -> Result<(), Refused> {
+        self.try_take_unless(CLOSED, need)
+    }
+
+    #[inline]
+    fn try_take_unless(&self, barred: u64, need: Amount) -> Result<(), Refused> {
         let mut state = self.state.load(Ordering::Relaxed);
         loop {
-            if state & (WAITING | CLOSED) != 0 || !need.fits(Amount::of_state(state), self.limit())
-            {
+            if state & barred != 0 || !need.fits(Amount::of_state(state), self.limit()) {
                 return Err(self.why_not(state, need));
             }
             match self.state.compare_exchange_weak(

@@ -6,16 +6,19 @@
 //! Publishes: entries, through the commit queue's `visible`.
 //! Stops:     never by itself; it has no thread. Its callers run it.
 
+mod budget;
 pub mod message;
 pub mod state;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Scope};
 use crate::kernel::credits::Credits;
 use crate::kernel::mailbox::{Capacity, Mailbox};
 use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Turn};
 use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::version_manager::message::VersionMessage;
+use crate::version_manager::relief;
+pub use budget::RangeBudget;
 use message::{Apply, is_heavy};
 use sluicedb_storage::key::Span;
 use sluicedb_storage::memtable::MemtableWriter;
@@ -28,12 +31,15 @@ use std::sync::{Arc, Weak};
 pub struct RangeOwner {
     /// Its id.
     pub id: RangeId,
-    /// The local account: bytes in this range's memtables.
+    /// The local account: bytes in this range's active memtable, and on their way there. Sealing
+    /// gives them back, publishing gives back those of the global account.
     pub local: Credits,
     /// The overlay behind its seat.
     pub seat: SeatMailbox<RangeActor>,
     /// How much there is in it.
     pub sizes: Arc<OverlaySizes>,
+    /// How much that may be.
+    pub budget: RangeBudget,
     versions: Mailbox<VersionMessage>,
     turns: Pool,
 }
@@ -43,7 +49,6 @@ pub struct RangeOwner {
 pub struct RangeActor {
     state: OverlayState,
     span: Span,
-    memtable_bytes: usize,
     owner: Weak<RangeOwner>,
 }
 
@@ -53,6 +58,7 @@ impl RangeOwner {
         id: RangeId,
         span: Span,
         writer: MemtableWriter,
+        budget: RangeBudget,
         shared: &Arc<Shared>,
         versions: Mailbox<VersionMessage>,
         turns: &Pool,
@@ -66,9 +72,8 @@ impl RangeOwner {
         let sizes = Arc::<OverlaySizes>::default();
         Arc::new_cyclic(|owner: &Weak<Self>| {
             let actor = RangeActor {
-                state: OverlayState::new(writer, Arc::clone(&sizes)),
+                state: OverlayState::new(writer, budget, Arc::clone(&sizes)),
                 span,
-                memtable_bytes: config.memtable_bytes,
                 owner: Weak::clone(owner),
             };
             let kicked = Weak::clone(owner);
@@ -90,9 +95,13 @@ impl RangeOwner {
             };
             Self {
                 id,
-                local: Credits::new(config.range_buffer_bytes as u64),
+                local: Credits::with_pressure(
+                    budget.active_bytes_max() as u64,
+                    relief::on_wait(&versions, Scope::Local),
+                ),
                 seat: SeatMailbox::new(actor, capacity, hooks),
                 sizes,
+                budget,
                 versions,
                 turns: turns.clone(),
             }
@@ -127,7 +136,7 @@ impl RangeActor {
     pub fn apply(&mut self, payload: &[u8], apply: Entries) -> Option<u64> {
         let span = apply.shared_batch.then_some(&self.span);
         self.state.apply(payload, apply.first_seqno, apply.charge_bytes, span);
-        self.state.wants_seal(self.memtable_bytes)
+        self.state.wants_seal()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The overlay's only writer: what happens to it, without a word about who asks or who waits.
 
+use super::RangeBudget;
 use sluicedb_storage::batch::Operations;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::memtable::MemtableWriter;
@@ -36,10 +37,15 @@ impl OverlaySizes {
 #[derive(Debug)]
 pub struct OverlayState {
     writer: MemtableWriter,
+    budget: RangeBudget,
     /// What the entries of the active memtable were charged for.
     active_bytes: usize,
+    /// What they take of the local account: less, where a write was large.
+    active_local_bytes: u64,
     /// Sealed and not yet published as tables: memtable id and charge, oldest first.
     sealed: VecDeque<(u64, usize)>,
+    /// Size at which the active memtable is to be sealed.
+    seal_at: usize,
     /// A seal was requested and has not happened yet.
     seal_requested: bool,
     batches: u64,
@@ -48,11 +54,14 @@ pub struct OverlayState {
 
 impl OverlayState {
     /// An overlay whose active memtable is empty.
-    pub fn new(writer: MemtableWriter, sizes: Arc<OverlaySizes>) -> Self {
+    pub fn new(writer: MemtableWriter, budget: RangeBudget, sizes: Arc<OverlaySizes>) -> Self {
         Self {
             writer,
+            budget,
             active_bytes: 0,
+            active_local_bytes: 0,
             sealed: VecDeque::new(),
+            seal_at: budget.memtable_bytes,
             seal_requested: false,
             batches: 0,
             sizes,
@@ -61,8 +70,11 @@ impl OverlayState {
 
     fn show_sizes(&self) {
         self.sizes.active_bytes.store(self.active_bytes, Ordering::Relaxed);
-        let sealed = self.sealed.iter().map(|(_, bytes)| bytes).sum();
-        self.sizes.sealed_bytes.store(sealed, Ordering::Relaxed);
+        self.sizes.sealed_bytes.store(self.sealed_bytes(), Ordering::Relaxed);
+    }
+
+    fn sealed_bytes(&self) -> usize {
+        self.sealed.iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// Inserts the batch's entries, or those in `span` if one is given. `charge_bytes` stays with
@@ -82,6 +94,7 @@ impl OverlayState {
         }
         assert!(operations.malformed_at().is_none(), "a batch is encoded by WriteBatch only");
         self.active_bytes += charge_bytes;
+        self.active_local_bytes += self.budget.local_charge(charge_bytes as u64);
         self.batches += 1;
         self.sizes.active_bytes.store(self.active_bytes, Ordering::Relaxed);
         self.sizes.batches.store(self.batches, Ordering::Relaxed);
@@ -89,8 +102,8 @@ impl OverlayState {
 
     /// The active memtable's id if it should be sealed now; once per memtable.
     #[inline]
-    pub fn wants_seal(&mut self, memtable_bytes: usize) -> Option<u64> {
-        if self.active_bytes < memtable_bytes || self.seal_requested {
+    pub fn wants_seal(&mut self) -> Option<u64> {
+        if self.active_bytes < self.seal_at || self.seal_requested {
             return None;
         }
         self.seal_requested = true;
@@ -102,21 +115,41 @@ impl OverlayState {
         self.seal_requested = false;
     }
 
+    /// INVARIANT(bounded-overlay): has the active memtable entries, and the queue of sealed ones room
+    /// for it?
+    pub fn may_seal(&self) -> bool {
+        let (sealed, active) = (self.sealed.len(), self.active_bytes);
+        active > 0 && self.budget.has_room_in_queue(sealed, self.sealed_bytes(), active)
+    }
+
+    /// May it be sealed, and is it time? Asked again whenever the queue gets room: a seal that had
+    /// to wait for that happens then.
+    pub fn is_seal_due(&self) -> bool {
+        self.active_bytes >= self.seal_at && self.may_seal()
+    }
+
+    /// The active memtable is to be sealed whatever its size, as soon as it has an entry and the
+    /// queue has room.
+    pub fn seal_soon(&mut self) {
+        self.seal_at = 1;
+    }
+
     /// Starts to write to `fresh`, which readers already see in front of the old active memtable
     /// (INVARIANT(published-before-used)); the old one takes no more writes from here on
-    /// (INVARIANT(frozen-before-flushed)).
+    /// (INVARIANT(frozen-before-flushed)). Returns what goes back to the local account, which is
+    /// about the active memtable.
     pub fn seal(&mut self, fresh: MemtableWriter) -> u64 {
         let old = std::mem::replace(&mut self.writer, fresh);
-        let id = old.memtable().id();
-        self.sealed.push_back((id, std::mem::take(&mut self.active_bytes)));
+        self.sealed.push_back((old.memtable().id(), std::mem::take(&mut self.active_bytes)));
+        self.seal_at = self.budget.memtable_bytes;
         self.seal_requested = false;
         self.show_sizes();
         old.freeze();
-        id
+        std::mem::take(&mut self.active_local_bytes)
     }
 
     /// The memtable's entries are in a published version: returns the charge that goes back to the
-    /// accounts (INVARIANT(publish-before-forget) is the version manager's to uphold).
+    /// global account (INVARIANT(publish-before-forget) is the version manager's to uphold).
     pub fn forget(&mut self, id: u64) -> usize {
         let position = self.sealed.iter().position(|(sealed, _)| *sealed == id);
         let position = position.expect("only sealed memtables are flushed");
@@ -137,6 +170,11 @@ mod tests {
     use sluicedb_storage::batch::WriteBatch;
     use sluicedb_storage::memtable::memtable;
 
+    fn state(memtable_bytes: usize) -> OverlayState {
+        let budget = RangeBudget { memtable_bytes, buffer_bytes: 1 << 20, sealed_max: 1 };
+        OverlayState::new(memtable(1).1, budget, Arc::default())
+    }
+
     fn apply_one(state: &mut OverlayState, key: &str, seqno: u64, charge: usize) {
         let mut batch = WriteBatch::new();
         batch.put(key, "v");
@@ -145,17 +183,16 @@ mod tests {
 
     #[test]
     fn a_charge_stays_until_its_memtable_is_published() {
-        let (_, writer) = memtable(1);
-        let mut state = OverlayState::new(writer, Arc::default());
+        let mut state = state(150);
         apply_one(&mut state, "a", 1, 100);
-        assert_eq!(state.wants_seal(150), None);
+        assert_eq!(state.wants_seal(), None);
         apply_one(&mut state, "b", 2, 100);
-        assert_eq!(state.wants_seal(150), Some(1));
-        assert_eq!(state.wants_seal(150), None, "one request at a time");
+        assert_eq!(state.wants_seal(), Some(1));
+        assert_eq!(state.wants_seal(), None, "one request at a time");
         state.seal_not_requested();
-        assert_eq!(state.wants_seal(150), Some(1), "a request that was not sent is repeated");
+        assert_eq!(state.wants_seal(), Some(1), "a request that was not sent is repeated");
         let (_, fresh) = memtable(2);
-        assert_eq!(state.seal(fresh), 1);
+        assert_eq!(state.seal(fresh), 200, "the local account is about the active memtable");
         apply_one(&mut state, "c", 3, 50);
         assert_eq!((state.active_bytes(), state.sizes.sealed_bytes()), (50, 200));
         assert_eq!(state.forget(1), 200);
@@ -163,9 +200,48 @@ mod tests {
     }
 
     #[test]
+    fn a_seal_waits_for_room_in_the_queue() {
+        let mut state = state(150);
+        assert!(!state.may_seal(), "nothing is in it");
+        for id in 2..4 {
+            apply_one(&mut state, "k", id, 160);
+            assert!(state.is_seal_due());
+            state.seal(memtable(id).1);
+        }
+        // One may be in flush, one waits, the third has to grow.
+        apply_one(&mut state, "k", 5, 160);
+        assert_eq!(state.wants_seal(), Some(3), "asked for nevertheless");
+        assert!(!state.is_seal_due());
+        state.forget(1);
+        assert!(state.is_seal_due(), "one is published");
+    }
+
+    #[test]
+    fn what_is_sealed_soon_is_sealed_at_any_size_and_the_next_at_its_own() {
+        let mut state = state(150);
+        state.seal_soon();
+        assert!(!state.is_seal_due(), "nothing is in it");
+        apply_one(&mut state, "k", 1, 20);
+        assert!(state.wants_seal().is_some() && state.is_seal_due());
+        state.seal(memtable(2).1);
+        apply_one(&mut state, "k", 2, 20);
+        assert!(state.wants_seal().is_none() && !state.is_seal_due());
+    }
+
+    #[test]
+    fn a_large_write_takes_one_memtable_of_the_local_account() {
+        let mut state = state(150);
+        apply_one(&mut state, "k", 1, 4000);
+        apply_one(&mut state, "k", 2, 100);
+        assert_eq!(state.active_bytes(), 4100);
+        assert_eq!(state.seal(memtable(2).1), 250);
+        assert_eq!(state.forget(1), 4100);
+    }
+
+    #[test]
     fn of_a_shared_batch_only_the_own_span_is_applied() {
-        let (table, writer) = memtable(1);
-        let mut state = OverlayState::new(writer, Arc::default());
+        let mut state = state(150);
+        let table = Arc::clone(state.writer.memtable());
         let mut batch = WriteBatch::new();
         batch.put("a", "1").put("x", "2").delete("b");
         let span = Span { lo: "a".into(), hi: Some("m".into()) };

@@ -8,6 +8,7 @@ use crate::compactor::Compactor;
 use crate::config::EngineConfig;
 use crate::engine::{Engine, MailboxInfo, OpenFailure};
 use crate::failure::Failure;
+use crate::failure::Scope;
 use crate::flush_worker::FlushWorker;
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::credits::Credits;
@@ -17,11 +18,12 @@ use crate::kernel::published::Published;
 use crate::kernel::reply::reply;
 use crate::kernel::signal::Signal;
 use crate::pool::{Pool, PoolThread};
-use crate::range_owner::RangeOwner;
+use crate::range_owner::{RangeBudget, RangeOwner};
 use crate::runtime::{Runtime, Task};
 use crate::shared::{Catalog, Counters, FileNumbers, Shared};
 use crate::version_manager::VersionManager;
 use crate::version_manager::message::VersionMessage;
+use crate::version_manager::relief;
 use crate::wal_writer::{self, WalWriter};
 use crate::write_path::WritePath;
 pub(crate) use close::Supervisor;
@@ -80,7 +82,7 @@ async fn open(
     let cache = BlockCache::new(config.cache_bytes);
     let options = RecoverOptions {
         create_if_missing: config.create_if_missing,
-        memtable_bytes_max: config.memtable_bytes,
+        memtable_bytes_max: RangeBudget::of(&config, 1).memtable_bytes,
         keep_segments: SEGMENTS_KEPT,
         table: config.l0_table.clone(),
         compaction: config.compaction.clone(),
@@ -159,7 +161,8 @@ fn build(
     let (reads, read_threads) = Pool::new(config.read_threads);
     let (turns, turn_threads) = Pool::new(1);
 
-    let chunks = ChunkPool::new(2 * config.memtable_bytes);
+    let budget = RangeBudget::of(&config, version.ranges().len());
+    let chunks = ChunkPool::new(2 * budget.memtable_bytes);
     let mut overlays = Vec::new();
     let mut writers = Vec::new();
     for (index, range) in version.ranges().iter().enumerate() {
@@ -173,7 +176,10 @@ fn build(
     let catalog = Catalog { superversion: Arc::new(superversion), owners };
     let shared = Arc::new(Shared {
         commits: CommitQueue::new(last_seqno, config.commits_in_flight_max),
-        global: Credits::new(config.write_buffer_bytes as u64),
+        global: Credits::with_pressure(
+            config.write_buffer_bytes as u64,
+            relief::on_wait(&versions, Scope::Global),
+        ),
         health: Health::new(),
         chunks,
         catalog: Published::new(Arc::new(catalog)),
@@ -195,7 +201,7 @@ fn build(
     let owners: Vec<_> = writers
         .into_iter()
         .map(|(id, span, writer)| {
-            RangeOwner::new(id, span, writer, &shared, versions.clone(), &turns)
+            RangeOwner::new(id, span, writer, budget, &shared, versions.clone(), &turns)
         })
         .collect();
     let superversion = Arc::clone(&shared.catalog.load_full().superversion);

@@ -1,6 +1,6 @@
 //! What the version manager is told.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Scope};
 use crate::kernel::reply::Reply;
 use sluicedb_storage::table::Table;
 use sluicedb_storage::version::{RangeId, VersionEdit};
@@ -45,8 +45,11 @@ pub enum VersionMessage {
         /// The memtable that has grown too large; nothing is done if it is not active any more.
         memtable: u64,
     },
-    /// Writers wait for room: seal the largest active memtable unless a flush is already due.
-    Relieve,
+    /// A writer lacks room: seal what is due, or, for the engine's room, what helps most.
+    Relieve {
+        /// Whose room.
+        scope: Scope,
+    },
     /// Seal everything; answered when all of it is in published tables.
     Flush {
         /// Answered then, or when flushing fails for want of space.
@@ -54,6 +57,8 @@ pub enum VersionMessage {
     },
     /// A flush failed and will be tried again later.
     FlushFailed {
+        /// Whose memtables they are.
+        range: RangeId,
         /// Why.
         failure: Failure,
     },

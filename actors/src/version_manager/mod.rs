@@ -11,24 +11,29 @@
 //! INVARIANT(manifest-before-swap): an edit is synced before the version it makes is published.
 
 pub mod message;
+pub mod relief;
 mod run;
 mod state;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Scope};
+use crate::flush_worker::l0_has_room;
 use crate::kernel::mailbox::Inbox;
 use crate::kernel::reply::Reply;
+use crate::range_owner::state::OverlayState;
 use crate::shared::{Catalog, Counters, Shared};
 use crate::wal_writer::WalWriter;
 use message::{Flushed, InstallFailure, VersionMessage};
+use relief::{Candidate, Relief};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::manifest::ManifestWriter;
 use sluicedb_storage::memtable::memtable_from;
 use sluicedb_storage::table::Table;
 #[cfg(debug_assertions)]
 use sluicedb_storage::version::check::check;
-use sluicedb_storage::version::{Graveyard, RangeId, VersionEdit};
+use sluicedb_storage::version::{Graveyard, RangeId, Version, VersionEdit};
 use sluicedb_storage::view::{Overlay, Superversion};
 use state::FlushWaiters;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -41,6 +46,8 @@ pub struct VersionManager {
     manifest: ManifestWriter,
     graveyard: Arc<Graveyard>,
     waiters: FlushWaiters,
+    /// Ranges whose last flush failed.
+    failing: BTreeSet<RangeId>,
     next_memtable_id: u64,
 }
 
@@ -54,8 +61,8 @@ impl VersionManager {
         graveyard: Arc<Graveyard>,
         next_memtable_id: u64,
     ) -> Self {
-        let waiters = FlushWaiters::default();
-        Self { shared, wal, inbox, manifest, graveyard, waiters, next_memtable_id }
+        let (waiters, failing) = (FlushWaiters::default(), BTreeSet::new());
+        Self { shared, wal, inbox, manifest, graveyard, waiters, failing, next_memtable_id }
     }
 
     /// The loop.
@@ -68,12 +75,16 @@ impl VersionManager {
                 }
                 VersionMessage::Seal { range, memtable } => {
                     if self.active_id(range) == Some(memtable) {
-                        self.seal(range);
+                        self.seal_if_due(range);
                     }
                 }
-                VersionMessage::Relieve => self.relieve(),
+                VersionMessage::Relieve { scope: Scope::Local } => self.seal_what_is_due(),
+                VersionMessage::Relieve { scope: Scope::Global } => self.relieve(),
                 VersionMessage::Flush { reply } => self.flush_all(reply),
-                VersionMessage::FlushFailed { failure } => self.waiters.fail(&failure),
+                VersionMessage::FlushFailed { range, failure } => {
+                    self.failing.insert(range);
+                    self.waiters.fail(&failure);
+                }
                 VersionMessage::Bury => {}
                 VersionMessage::Close { reply } => {
                     let result = self.close();
@@ -83,6 +94,7 @@ impl VersionManager {
                 }
             }
             self.bury();
+            self.look_after_waiters();
         }
         self.waiters.fail(&Failure::Closed);
     }
@@ -158,13 +170,23 @@ impl VersionManager {
         let owner = catalog.owner_by_id(flushed.range).expect("ranges outlive their memtables");
         for id in &flushed.memtables {
             let bytes = owner.with_state(|state| state.forget(*id)) as u64;
-            owner.local.release(bytes);
             self.shared.global.release(bytes);
         }
         self.waiters.published(&flushed.memtables);
         self.shared.health.recover();
-        let waiting = catalog.owners.iter().map(|owner| owner.local.waiters()).sum::<usize>();
-        if waiting + self.shared.global.waiters() > 0 {
+        self.failing.remove(&flushed.range);
+        // The queue has room: a seal that waited for it happens now.
+        self.seal_if_due(flushed.range);
+    }
+
+    /// Whoever began to wait before this look is seen, and whoever begins later asks for another one
+    /// (`relief::on_wait`): so nobody waits while something could be sealed for him.
+    fn look_after_waiters(&mut self) {
+        let catalog = self.shared.catalog.load_full();
+        if catalog.owners.iter().any(|owner| owner.local.waiters() > 0) {
+            self.seal_what_is_due();
+        }
+        if self.shared.global.waiters() > 0 {
             self.relieve();
         }
     }
@@ -188,11 +210,28 @@ impl VersionManager {
         catalog.superversion.overlay(range).map(|overlay| overlay.active.id())
     }
 
-    /// A fresh active memtable for `range`; its old one, which is not empty, goes to the flush
-    /// worker.
+    /// Seals the range's active memtable as soon as it has an entry and the queue has room.
     fn seal(&mut self, range: RangeId) {
+        let catalog = self.shared.catalog.load_full();
+        let Some(owner) = catalog.owner_by_id(range) else { return };
+        owner.with_state(OverlayState::seal_soon);
+        self.seal_if_due(range);
+    }
+
+    fn seal_what_is_due(&mut self) {
+        for owner in &self.shared.catalog.load_full().owners {
+            self.seal_if_due(owner.id);
+        }
+    }
+
+    /// A fresh active memtable for `range`; its old one, which is not empty, goes to the flush
+    /// worker. Unless it is not time, or the queue is full: then when that has changed.
+    fn seal_if_due(&mut self, range: RangeId) {
         let current = self.shared.catalog.load_full();
         let Some(owner) = current.owner_by_id(range) else { return };
+        if !owner.with_state(|state| state.is_seal_due()) {
+            return;
+        }
         let (active, writer) = memtable_from(self.next_memtable_id, &self.shared.chunks);
         self.next_memtable_id += 1;
         let mut overlays = current.superversion.overlays.clone();
@@ -204,40 +243,62 @@ impl VersionManager {
         // to it.
         let version = Arc::clone(&current.superversion.version);
         self.publish(Superversion::new(current.superversion.number + 1, version, overlays));
-        owner.with_state(|state| state.seal(writer));
+        let local_bytes = owner.with_state(|state| state.seal(writer));
+        owner.local.release(local_bytes);
         Counters::add(&self.shared.counters.seals, 1);
         self.shared.flush_due.set();
     }
 
-    /// Somebody waits for room. If nothing is being flushed, half-full memtables hold it all: seal
-    /// the largest (design: cold memtables can never starve a writer).
+    /// Somebody waits for room in the engine (design: cold memtables can never starve a writer).
     fn relieve(&mut self) {
         let current = self.shared.catalog.load_full();
-        if current.superversion.overlays.iter().any(|overlay| !overlay.sealed.is_empty()) {
-            return;
+        let version = &current.superversion.version;
+        let mut accounted = 0;
+        let candidates = current.owners.iter().zip(&current.superversion.overlays).map(|pair| {
+            let (owner, overlay) = pair;
+            let active_bytes = owner.with_state(|state| state.active_bytes());
+            accounted += active_bytes + owner.sizes.sealed_bytes();
+            Candidate {
+                range: owner.id,
+                active_bytes,
+                oldest: overlay.active.first_seqno(),
+                has_sealed: !overlay.sealed.is_empty(),
+                can_flush: self.can_flush(version, owner.id),
+            }
+        });
+        match relief::choose(candidates) {
+            Relief::Coming => {}
+            Relief::Seal(range) => self.seal(range),
+            Relief::None => {
+                // What is on its way into a memtable was not counted: then its arrival is the time.
+                if self.shared.global.used() > accounted as u64 {
+                    for owner in &current.owners {
+                        if self.can_flush(version, owner.id) {
+                            owner.with_state(OverlayState::seal_soon);
+                        }
+                    }
+                }
+            }
         }
-        let largest = current
-            .owners
-            .iter()
-            .map(|owner| (owner.with_state(|state| state.active_bytes()), owner.id))
-            .max();
-        if let Some((bytes, range)) = largest
-            && bytes > 0
-        {
-            self.seal(range);
-        }
+    }
+
+    /// Does nothing keep the flush worker from this range?
+    fn can_flush(&self, version: &Version, range: RangeId) -> bool {
+        let room = l0_has_room(version, range, &self.shared.config);
+        room && !self.failing.contains(&range)
     }
 
     fn flush_all(&mut self, reply: Reply<Result<(), Failure>>) {
         let current = self.shared.catalog.load_full();
+        let mut memtables = HashSet::new();
         for overlay in &current.superversion.overlays {
+            memtables.extend(overlay.sealed.iter().map(|table| table.id()));
             if overlay.active.entries() > 0 {
+                memtables.insert(overlay.active.id());
                 self.seal(overlay.range);
             }
         }
-        let current = self.shared.catalog.load_full();
-        let sealed = current.superversion.overlays.iter().flat_map(|overlay| &overlay.sealed);
-        self.waiters.wait(sealed.map(|table| table.id()).collect(), reply);
+        self.waiters.wait(memtables, reply);
     }
 
     /// INVARIANT(delete-only-by-version-manager): tables that no version names and no reader pins.

@@ -31,8 +31,10 @@ pub struct Target {
     pub owner: Arc<RangeOwner>,
     /// The place in its mailbox.
     pub permit: Permit<Apply>,
-    /// The charge, in the range's account.
+    /// What it takes of the range's account.
     pub local: Lease,
+    /// What its entries were charged for.
+    pub charge_bytes: usize,
 }
 
 /// An admitted batch.

@@ -246,7 +246,9 @@ impl LogState {
         let shared_batch = targets.len() > 1;
         let mut whole = Some(commits.open(slot, stamped.last, targets.len() as u32));
         let last_target = targets.len() - 1;
-        for (index, Target { owner, permit, local }) in targets.into_iter().enumerate() {
+        for (index, target) in targets.into_iter().enumerate() {
+            let Target { owner, permit, local, charge_bytes } = target;
+            local.forget_into();
             let ticket = if index == last_target {
                 whole.take().expect("the last target takes what is left of the ticket")
             } else {
@@ -256,7 +258,7 @@ impl LogState {
                 payload: payload.clone(),
                 first_seqno: stamped.first,
                 operations,
-                charge_bytes: local.forget_into() as usize,
+                charge_bytes,
                 shared_batch,
                 ticket,
             };

@@ -1,6 +1,6 @@
 use super::poll_once;
 use loom::thread;
-use sluicedb_actors::kernel::{Credits, Gate, Scope};
+use sluicedb_actors::kernel::{Claim, Credits, Gate, Scope};
 
 /// Two ranges, one global account that holds only one of them: both are admitted in turn.
 /// Catches: taking the global account first (the hot range's waiter starves the other: deadlock).
@@ -44,7 +44,51 @@ fn a_parked_local_waiter_is_in_nobodys_way() {
     });
 }
 
-/// A waiter for the global account is dropped: its local bytes come back, the next one is woken.
+/// A waiter for the global account that is never polled again keeps none of its range's room: another
+/// writer of the range gets in.
+/// Catches: keeping the range's lease while waiting for the global account (deadlock).
+#[test]
+fn a_parked_global_waiter_keeps_no_room_of_its_range() {
+    loom::model(|| {
+        let gate = Gate::new(Credits::new(1));
+        let local = Credits::new(1);
+        let hog = gate.global().try_take(1).unwrap();
+        let mut parked = gate.admit(&local, 1);
+        assert!(poll_once(&mut parked).is_pending());
+        assert_eq!(parked.waiting_for(), Scope::Global);
+        let (other, same) = (gate.clone(), local.clone());
+        let writer = thread::spawn(move || drop(other.admit(&same, 1).wait_blocking().unwrap()));
+        drop(hog);
+        writer.join().unwrap();
+        drop(parked);
+        assert_eq!((local.used(), gate.global().used()), (0, 0));
+    });
+}
+
+/// Two batches over the same two ranges, each of which holds one: both get in, whoever stands where.
+/// Catches: holding one range while waiting for another in a different order (deadlock), and giving
+/// up a range without waking the next in its line (deadlock).
+#[test]
+fn batches_over_two_ranges_take_turns() {
+    loom::model(|| {
+        let gate = Gate::new(Credits::new(4));
+        let (low, high) = (Credits::new(1), Credits::new(1));
+        let claims = move || {
+            let claim = |range, account: &Credits| {
+                let account = account.clone();
+                Claim { range, account, bytes: 1, local_bytes: 1 }
+            };
+            vec![claim(1, &low), claim(2, &high)]
+        };
+        let (other, theirs) = (gate.clone(), claims());
+        let writer = thread::spawn(move || drop(other.admit_many(theirs).wait_blocking().unwrap()));
+        drop(gate.admit_many(claims()).wait_blocking().unwrap());
+        writer.join().unwrap();
+        assert_eq!(gate.global().used(), 0);
+    });
+}
+
+/// A waiter for the global account is dropped: the next one is woken.
 /// Catches: a `Take` without a `Drop` (the dead waiter keeps the head of the line: deadlock).
 #[test]
 fn a_dropped_global_waiter_gives_everything_back() {

@@ -1,0 +1,102 @@
+//! Somebody waits for room: what is sealed so that there will be some. No I/O in here.
+
+use super::message::VersionMessage;
+use crate::failure::Scope;
+use crate::kernel::mailbox::Mailbox;
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::version::RangeId;
+use std::cmp::Reverse;
+
+/// What an account calls when somebody begins to wait for it.
+pub fn on_wait(versions: &Mailbox<VersionMessage>, scope: Scope) -> Box<dyn Fn() + Send + Sync> {
+    let versions = versions.clone();
+    Box::new(move || ask(&versions, scope))
+}
+
+/// Tells the version manager that somebody lacks room.
+pub fn ask(versions: &Mailbox<VersionMessage>, scope: Scope) {
+    if let Ok(permit) = versions.try_reserve(1) {
+        // Closed: the wait ends with the engine.
+        let _ = permit.send(VersionMessage::Relieve { scope });
+    }
+    // Full: there are messages, and after each the manager looks at who waits.
+}
+
+/// A range, as far as relief is concerned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    /// Which.
+    pub(super) range: RangeId,
+    /// Charge of its active memtable.
+    pub(super) active_bytes: usize,
+    /// Number of the oldest entry in it.
+    pub(super) oldest: Option<Seqno>,
+    /// Has it sealed memtables?
+    pub(super) has_sealed: bool,
+    /// Does nothing keep the flush worker from it: a full L0, a failure?
+    pub(super) can_flush: bool,
+}
+
+/// What is to be done for those who wait for room in the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relief {
+    /// Nothing: a flush is due that will give room back, and then it is asked again.
+    Coming,
+    /// Seal the active memtable of this range.
+    Seal(RangeId),
+    /// Nothing can be sealed that could be flushed.
+    None,
+}
+
+/// Seals one memtable at a time: the largest of those that can be flushed, of equal ones the one with the
+/// oldest entry. So cold, half-full memtables starve nobody, and a crowd of waiters does not cut
+/// everything into tiny tables. Ranges that cannot be flushed now are passed over: neither what is
+/// sealed there nor what could be is of any help.
+pub(super) fn choose(candidates: impl Iterator<Item = Candidate>) -> Relief {
+    let mut largest = None;
+    for candidate in candidates.filter(|candidate| candidate.can_flush) {
+        if candidate.has_sealed {
+            return Relief::Coming;
+        }
+        let rank = (candidate.active_bytes, Reverse(candidate.oldest));
+        if candidate.active_bytes > 0 && largest.is_none_or(|(other, _)| rank > other) {
+            largest = Some((rank, candidate.range));
+        }
+    }
+    largest.map_or(Relief::None, |(_, range)| Relief::Seal(range))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(id: u32, active_bytes: usize, oldest: u64) -> Candidate {
+        let oldest = Some(Seqno(oldest));
+        let range = RangeId(id);
+        Candidate { range, active_bytes, oldest, has_sealed: false, can_flush: true }
+    }
+
+    #[test]
+    fn the_largest_is_sealed_and_of_equal_ones_the_oldest() {
+        let ranges = [range(1, 10, 1), range(2, 30, 9), range(3, 30, 7), range(4, 0, 0)];
+        assert_eq!(choose(ranges.into_iter()), Relief::Seal(RangeId(3)));
+        assert_eq!(choose([range(4, 0, 0)].into_iter()), Relief::None);
+    }
+
+    #[test]
+    fn one_flush_at_a_time_is_enough() {
+        let flushing = Candidate { has_sealed: true, ..range(1, 5, 1) };
+        assert_eq!(choose([range(2, 30, 9), flushing].into_iter()), Relief::Coming);
+    }
+
+    /// The hazard of seed 002: everything is held by memtables that nobody seals, because some other
+    /// range has sealed ones already, which cannot be flushed.
+    #[test]
+    fn what_cannot_be_flushed_is_no_relief() {
+        let stuck = Candidate { has_sealed: true, can_flush: false, ..range(1, 90, 1) };
+        let full = Candidate { can_flush: false, ..range(2, 80, 2) };
+        let ranges = [stuck, full, range(3, 5, 3), range(4, 4, 4)];
+        assert_eq!(choose(ranges.into_iter()), Relief::Seal(RangeId(3)));
+        assert_eq!(choose([stuck, full].into_iter()), Relief::None);
+    }
+}
