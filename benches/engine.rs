@@ -14,10 +14,11 @@
 use criterion::{Criterion, Throughput};
 use sluicedb::{Compression, Db, Durability, Options, WriteOptions};
 use sluicedb_storage::key::{Kind, Seqno};
-use sluicedb_storage::memtable::{ChunkPool, MemtableWriter, memtable_from};
+use sluicedb_storage::memtable::{ChunkPool, MemtableOptions, MemtableWriter, memtable_with};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
@@ -152,7 +153,13 @@ fn writes(criterion: &mut Criterion, reached: &Reached) {
             let mut left = puts;
             while left > 0 {
                 if index % MEMTABLE_ENTRIES == 0 {
-                    writer = Some(memtable_from(index, &pool).1);
+                    writer = Some(
+                        memtable_with(
+                            index,
+                            MemtableOptions { pool: Some(Arc::clone(&pool)), reclaim: None },
+                        )
+                        .1,
+                    );
                 }
                 let table = writer.as_mut().expect("made above");
                 let run = left.min(MEMTABLE_ENTRIES - index % MEMTABLE_ENTRIES);

@@ -12,9 +12,13 @@
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use crossbeam_skiplist::SkipMap;
+use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::iter::Cursor;
 use sluicedb_storage::key::{Kind, Seqno};
-use sluicedb_storage::memtable::{ChunkPool, Memtable, MemtableWriter, memtable, memtable_from};
+use sluicedb_storage::memtable::{
+    ChunkPool, Memtable, MemtableOptions, MemtableWriter, Reclaim, memtable, memtable_with,
+};
+use sluicedb_storage::points::ReadPoints;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,6 +112,12 @@ fn beside_a_reader(keys: &[Key], read: impl Fn(&Key) + Sync, write: impl FnOnce(
     })
 }
 
+/// As the engine makes them.
+fn reclaiming(pool: &Arc<ChunkPool>) -> (Arc<Memtable>, MemtableWriter) {
+    let reclaim = Some(Reclaim { points: ReadPoints::new(), options: BufferOptions::default() });
+    memtable_with(0, MemtableOptions { pool: Some(Arc::clone(pool)), reclaim })
+}
+
 fn insert_memtable(
     keys: &[Key],
     probes: &[Key],
@@ -115,7 +125,7 @@ fn insert_memtable(
 ) -> (Duration, Arc<Memtable>) {
     let (table, mut writer) = new();
     let read = |key: &Key| {
-        black_box(table.get(key, Seqno::MAX));
+        black_box(table.pin().get(key, Seqno::MAX).version.is_some());
     };
     let taken = beside_a_reader(probes, read, || fill(&mut writer, keys, &VALUE));
     (taken, table)
@@ -139,8 +149,9 @@ fn insert_skiplist(keys: &[Key], probes: &[Key]) -> (Duration, SkipList) {
 fn get_memtable(table: &Memtable, probes: &[Key]) -> Duration {
     let start = Instant::now();
     for key in probes {
-        let found = table.get(key, Seqno::MAX).expect("every probe was inserted");
-        black_box(found.value[VALUE.len() - 1]);
+        let pin = table.pin();
+        let found = pin.get(key, Seqno::MAX).version.expect("every probe was inserted");
+        black_box(found.read(|_, value| value[VALUE.len() - 1]));
     }
     start.elapsed()
 }
@@ -194,7 +205,7 @@ fn tables(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("insert", "sluicedb-pooled"), |bencher| {
             bencher.iter_custom(|times| {
-                repeat(times, || insert_memtable(&keys, &probes, || memtable_from(0, &pool)).0)
+                repeat(times, || insert_memtable(&keys, &probes, || reclaiming(&pool)).0)
             });
         });
         group.bench_function(BenchmarkId::new("insert", "skiplist"), |bencher| {
@@ -218,7 +229,8 @@ fn tables(criterion: &mut Criterion) {
     }
 }
 
-/// Overwrites keep every version here and none in the skip list, which replaces the value.
+/// Overwrites keep every version in the first, none in the skip list, which replaces the value, and
+/// those that are not buried yet in the second, which does what the engine does with each write.
 fn overwrites(criterion: &mut Criterion) {
     let count = entries();
     let keys = keys("random", count / 5);
@@ -232,6 +244,19 @@ fn overwrites(criterion: &mut Criterion) {
             let (table, mut writer) = memtable(0);
             for (seqno, &at) in (1..).zip(&draws) {
                 writer.insert(&keys[at], Seqno(seqno), Kind::Put, &VALUE);
+            }
+            table
+        });
+    });
+    let pool = ChunkPool::new(256 << 20);
+    group.bench_function(BenchmarkId::new("overwrite", "sluicedb-reclaiming"), |bencher| {
+        bencher.iter(|| {
+            let (table, mut writer) = reclaiming(&pool);
+            for (seqno, &at) in (1..).zip(&draws) {
+                writer.insert(&keys[at], Seqno(seqno), Kind::Put, &VALUE);
+                if writer.wants_tending() {
+                    writer.tend(Seqno(seqno), 2 * VALUE.len(), true);
+                }
             }
             table
         });

@@ -359,7 +359,11 @@ impl Db {
     /// As [`get`](Self::get).
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         tokio::task::coop::consume_budget().await;
-        self.reader().contains_key(key.as_ref()).await
+        let key = key.as_ref();
+        match self.engine.contains_key(key, Wait::Never) {
+            Err(StorageError::WouldBlock) => self.reader().contains_key(key).await,
+            result => Ok(result?),
+        }
     }
 
     /// The values of `keys`, in their order and all at one instant.
@@ -399,7 +403,7 @@ impl Db {
         Scan::new(self.reader(), Span::prefix(prefix.as_ref()))
     }
 
-    /// This instant, to read from at leisure. Takes no lock and waits for nobody.
+    /// This instant, to read from at leisure. Waits for nobody (a lock is held for a few instructions).
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.reader())
     }

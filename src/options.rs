@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use bytes::Bytes;
 use sluicedb_actors::config::{ENTRY_OVERHEAD_BYTES, EngineConfig};
 use sluicedb_actors::range_owner::RangeBudget;
+use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::limits::{
     INITIAL_RANGES_MAX, KEY_BYTES_MAX, VALUE_BYTES_CAP, VALUE_BYTES_MAX,
@@ -63,6 +64,9 @@ pub struct Options {
     /// Memory for writes that are not yet in tables, in bytes. Writers wait when it is full.
     /// Default: half of the budget. At least 1 MiB.
     pub write_buffer_bytes: Option<u64>,
+    /// Take the memory of overwritten entries back while they are still in the write buffer, by
+    /// compacting it a little with each write: hot keys then cost no flush. Default true.
+    pub buffer_compaction: bool,
     /// Memory for cached blocks, in bytes. Default: half of the budget. 0 switches the cache off.
     pub cache_bytes: Option<u64>,
     /// Size at which the memtable of a range is sealed, to be flushed, in bytes. While it cannot be
@@ -148,6 +152,7 @@ impl Options {
             memtable_bytes: None,
             sealed_memtables_max: 2,
             range_buffer_bytes: None,
+            buffer_compaction: true,
             durability: Durability::Synced,
             value_bytes_max: None,
             batch_bytes_max: None,
@@ -295,6 +300,7 @@ impl Options {
             range_buffer_bytes: self.range_buffer_bytes.map(|bytes| bytes as usize),
             memtable_bytes: self.memtable_bytes.map(|bytes| bytes as usize),
             sealed_memtables_max: self.sealed_memtables_max,
+            buffer: self.buffer_compaction.then(BufferOptions::default),
             cache_bytes: self.effective_cache_bytes(),
             log_segment_bytes: self.log_segment_bytes,
             log_mapped: self.log_mapped,

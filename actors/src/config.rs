@@ -2,6 +2,7 @@
 //! number of ranges, which the manifest knows, is derived in `range_owner::budget`.
 
 use bytes::Bytes;
+use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::table::{Compression, TableOptions};
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub struct EngineConfig {
     pub memtable_bytes: Option<usize>,
     /// Sealed memtables of a range that may wait, beyond the one in flush.
     pub sealed_memtables_max: usize,
+    /// Take memory of overwritten entries back without a flush; `None` keeps it until the flush.
+    pub buffer: Option<BufferOptions>,
     /// Block cache, in bytes.
     pub cache_bytes: u64,
     /// Size of a log segment, in bytes.
@@ -62,8 +65,9 @@ impl EngineConfig {
     }
 }
 
-/// Bytes that one entry costs in a memtable beside its encoded operation: 24 of header, alignment,
-/// and its share of the index (12 to 43, measured at 500 k entries; ADR 0006).
+/// Bytes that one entry costs in a memtable beside its encoded operation: 11 to 17 around key and
+/// value, and its share of the index (12 to 43, measured at 500 k entries; ADR 0006), or a note and a
+/// link (48) while an overwritten version is held by a snapshot.
 pub const ENTRY_OVERHEAD_BYTES: usize = 72;
 
 /// A batch above this size, or with more operations than `EXECUTOR_OPERATIONS_MAX`, is

@@ -18,7 +18,7 @@ use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::recover::RecoveryReport;
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::vfs::Vfs;
-use sluicedb_storage::view::{self, View};
+use sluicedb_storage::view::{self, Instant, View};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,22 +82,37 @@ impl Engine {
     #[inline]
     pub fn get(&self, key: &[u8], wait: Wait) -> StorageResult<Option<Bytes>> {
         let catalog = self.shared.catalog.load();
-        // After the catalog: what became visible since is newer than this read.
-        let upto = self.shared.visible();
-        view::get(&catalog.superversion, key, upto, wait)
+        view::get(&catalog.superversion, key, &self.now(), wait)
+    }
+
+    /// Has `key` a value? As `get`, without copying it.
+    ///
+    /// # Errors
+    /// As `get`.
+    #[inline]
+    pub fn contains_key(&self, key: &[u8], wait: Wait) -> StorageResult<bool> {
+        let catalog = self.shared.catalog.load();
+        view::contains_key(&catalog.superversion, key, &self.now(), wait)
+    }
+
+    /// For a lookup. Asked after the catalog was loaded: what became visible since is newer than
+    /// the lookup.
+    #[inline]
+    fn now(&self) -> Instant<impl Fn() -> Seqno> {
+        Instant::Newest(|| self.shared.visible())
     }
 
     /// Pins this instant: a superversion and the last sequence number to read in it.
     pub fn view(&self) -> View {
         loop {
             let before = self.shared.catalog.load_full();
-            let upto = self.shared.visible();
+            let point = self.shared.points.hold(|| self.shared.visible());
             let after = self.shared.catalog.load();
-            // Unchanged: every entry up to `upto` was applied to a memtable of `before`, or is in
+            // Unchanged: every entry up to the point was applied to a memtable of `before`, or is in
             // one of its tables (INVARIANT(published-before-used)). Changed: a newer memtable may
             // hold some of them; a swap is rare, so the next round succeeds.
             if Arc::ptr_eq(&before.superversion, &after.superversion) {
-                return View::new(Arc::clone(&before.superversion), upto);
+                return View::at(Arc::clone(&before.superversion), point);
             }
         }
     }

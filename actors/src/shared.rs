@@ -12,7 +12,8 @@ use crate::range_owner::RangeOwner;
 use crate::runtime::Runtime;
 use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::memtable::ChunkPool;
+use sluicedb_storage::memtable::{ChunkPool, MemtableOptions};
+use sluicedb_storage::points::ReadPoints;
 use sluicedb_storage::table::{BlockCache, Table, TableId, TableMeta};
 use sluicedb_storage::version::RangeId;
 use sluicedb_storage::vfs::{LockGuard, Vfs};
@@ -154,6 +155,12 @@ pub struct Shared {
     pub global: Credits,
     /// Memory of flushed memtables, for new ones.
     pub chunks: Arc<ChunkPool>,
+    /// What every memtable is made with.
+    pub memtables: MemtableOptions,
+    /// Where snapshots and scans read.
+    pub points: Arc<ReadPoints>,
+    /// A range has overwritten entries to see to, should no write come that does it.
+    pub tending_due: Signal,
     /// First failure.
     pub health: Health<Failure>,
     /// The source of file numbers.
@@ -221,8 +228,13 @@ impl Shared {
     fn release_waiters(&self) {
         self.close_admission();
         self.commits.fail();
-        for signal in [&self.compaction_due, &self.flush_due, &self.log_keeping_due, &self.log_due]
-        {
+        for signal in [
+            &self.compaction_due,
+            &self.flush_due,
+            &self.log_keeping_due,
+            &self.log_due,
+            &self.tending_due,
+        ] {
             signal.set();
         }
     }

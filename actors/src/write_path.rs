@@ -336,11 +336,9 @@ impl WritePath {
                     };
                     let applied = range.run(|actor, _| actor.apply(payload, entries));
                     let visible = match applied {
-                        Some(seal) => {
+                        Some(applied) => {
                             let visible = ticket.finish();
-                            if let Some(memtable) = seal {
-                                owner.request_seal(memtable);
-                            }
+                            owner.after(applied);
                             visible
                         }
                         // The owner panicked; the dropped ticket has failed the commit queue.

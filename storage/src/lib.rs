@@ -3,6 +3,7 @@
 //! Synchronous on purpose: nothing here is async, spawns, sleeps or reads a clock.
 
 pub mod batch;
+pub mod buffer;
 pub mod codec;
 pub mod error;
 pub mod filename;
@@ -10,6 +11,7 @@ pub mod iter;
 pub mod key;
 pub mod limits;
 pub mod memtable;
+pub mod points;
 pub mod sync;
 
 #[cfg(not(loom))]

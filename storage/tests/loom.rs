@@ -43,10 +43,17 @@ fn filled(keys: &[&[u8]]) -> (Arc<Memtable>, MemtableWriter) {
     (table, writer)
 }
 
+/// Sequence number and value (`None` for a tombstone) of what a lookup finds.
+fn value(table: &Memtable, key: &[u8], upto: Seqno) -> Option<(u64, Option<Vec<u8>>)> {
+    let pin = table.pin();
+    let version = pin.get(key, upto).version?;
+    Some((version.seqno().0, version.value().map(|value| value.to_vec())))
+}
+
 /// The value must be the key's own; says whether it was found.
 fn found(table: &Memtable, key: &[u8]) -> bool {
-    table.get(key, Seqno::MAX).is_some_and(|entry| {
-        assert_eq!((entry.key, entry.value), (key, key));
+    value(table, key, Seqno::MAX).is_some_and(|(_, value)| {
+        assert_eq!(value.as_deref(), Some(key));
         true
     })
 }
@@ -154,18 +161,17 @@ fn older_versions_stay_reachable_behind_newer_ones() {
         let (table, mut writer) = memtable(0);
         writer.insert(b"k", Seqno(1), Kind::Put, b"one");
         let reader = spawn(&table, |table| {
-            let at =
-                |upto| table.get(b"k", upto).map(|entry| (entry.seqno.0, entry.value.to_vec()));
+            let at = |upto| value(table, b"k", upto);
             let first = at(Seqno::MAX).unwrap().0;
             let second = at(Seqno::MAX).unwrap().0;
             assert!(first <= second, "a newer version was there and is gone");
-            assert_eq!(at(Seqno(1)), Some((1, b"one".to_vec())));
+            assert_eq!(at(Seqno(1)), Some((1, Some(b"one".to_vec()))));
         });
         writer.insert(b"k", Seqno(2), Kind::Put, b"two");
         writer.insert(b"k", Seqno(3), Kind::Delete, b"");
         reader.join().unwrap();
-        assert_eq!(table.get(b"k", Seqno(2)).unwrap().value, b"two");
-        assert_eq!(table.get(b"k", Seqno::MAX).unwrap().kind, Kind::Delete);
+        assert_eq!(value(&table, b"k", Seqno(2)), Some((2, Some(b"two".to_vec()))));
+        assert_eq!(value(&table, b"k", Seqno::MAX), Some((3, None)));
     });
 }
 
@@ -220,5 +226,124 @@ fn what_one_reader_saw_another_one_finds() {
         });
         writer.insert(b"k2", Seqno(2), Kind::Put, b"k2");
         second.join().unwrap();
+    });
+}
+
+/// Readers pin, writer unlinks, turns twice, and uses the memory again: never under a reader.
+/// Planted: `Limbo`'s rule with one turn only; `pin` without its fence; `turn` without its fence.
+#[test]
+fn grace_is_over_only_when_the_readers_are_gone() {
+    use loom::cell::UnsafeCell;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+    use sluicedb_storage::buffer::Grace;
+    struct World {
+        grace: Grace,
+        /// Which of the two cells is reachable.
+        reachable: AtomicUsize,
+        cells: [UnsafeCell<u32>; 2],
+    }
+    // SAFETY: who touches a cell when is what the model is about.
+    unsafe impl Sync for World {}
+    model(|| {
+        let world = Arc::new(World {
+            grace: Grace::default(),
+            reachable: AtomicUsize::new(0),
+            cells: [UnsafeCell::new(7), UnsafeCell::new(7)],
+        });
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let world = Arc::clone(&world);
+                thread::spawn(move || {
+                    let pin = world.grace.pin();
+                    let at = world.reachable.load(Ordering::Acquire);
+                    // SAFETY: checked by loom.
+                    world.cells[at].with(|cell| assert_eq!(unsafe { *cell }, 7));
+                    world.grace.unpin(pin);
+                })
+            })
+            .collect();
+        world.reachable.store(1, Ordering::Release);
+        let turned = (0..3).filter(|_| world.grace.turn()).count();
+        if turned >= 2 {
+            // Unreachable, and both phases were empty since: nobody looks at it any more.
+            // SAFETY: checked by loom.
+            world.cells[0].with_mut(|cell| unsafe { *cell = 8 });
+        }
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    });
+}
+
+/// A snapshot is taken beside an overwrite: what it needs is there. Planted: `hold` that reads `visible`
+/// before it says so; `reach` without its fence.
+#[test]
+fn a_point_is_held_before_what_it_needs_can_die() {
+    use loom::sync::atomic::{AtomicU64, Ordering};
+    use sluicedb_storage::buffer::BufferOptions;
+    use sluicedb_storage::memtable::{MemtableOptions, Reclaim, memtable_with};
+    use sluicedb_storage::points::ReadPoints;
+    model(|| {
+        let points = ReadPoints::new();
+        let options = BufferOptions::default();
+        let reclaim = Some(Reclaim { points: Arc::clone(&points), options });
+        let (table, mut writer) = memtable_with(0, MemtableOptions { pool: None, reclaim });
+        writer.insert(b"k", Seqno(1), Kind::Put, b"one");
+        let visible = Arc::new(AtomicU64::new(1));
+        let reader = {
+            let (table, points, visible) =
+                (Arc::clone(&table), Arc::clone(&points), Arc::clone(&visible));
+            thread::spawn(move || {
+                let point = points.hold(|| Seqno(visible.load(Ordering::Acquire)));
+                let found = value(&table, b"k", point.seqno());
+                let want = if point.seqno() == Seqno(1) { "one" } else { "two" };
+                assert_eq!(found.and_then(|(_, value)| value), Some(want.as_bytes().to_vec()));
+            })
+        };
+        writer.insert(b"k", Seqno(2), Kind::Put, b"two");
+        visible.store(2, Ordering::Release);
+        writer.tend(Seqno(2), 1, true);
+        reader.join().unwrap();
+    });
+}
+
+/// A lookup at the newest instant beside two overwrites that are buried at once: it finds a value, or is
+/// told to look again when more is visible. Planted: `bury` that does not cut.
+#[test]
+fn a_lookup_without_a_point_is_told_when_it_came_too_late() {
+    use loom::sync::atomic::{AtomicU64, Ordering};
+    use sluicedb_storage::buffer::BufferOptions;
+    use sluicedb_storage::memtable::{MemtableOptions, Reclaim, memtable_with};
+    use sluicedb_storage::points::ReadPoints;
+    model(|| {
+        let reclaim =
+            Some(Reclaim { points: ReadPoints::new(), options: BufferOptions::default() });
+        let (table, mut writer) = memtable_with(0, MemtableOptions { pool: None, reclaim });
+        writer.insert(b"k", Seqno(1), Kind::Put, b"1");
+        let visible = Arc::new(AtomicU64::new(1));
+        let reader = {
+            let (table, visible) = (Arc::clone(&table), Arc::clone(&visible));
+            thread::spawn(move || {
+                let upto = visible.load(Ordering::Acquire);
+                let pin = table.pin();
+                let found = pin.get(b"k", Seqno(upto));
+                match found.version {
+                    Some(version) if !found.passed_cut => {
+                        assert_eq!(version.seqno().0, upto);
+                        assert_eq!(version.value().unwrap(), upto.to_string());
+                    }
+                    _ => {
+                        assert!(found.passed_cut, "the key was there all the time");
+                        assert!(visible.load(Ordering::Acquire) > upto);
+                    }
+                }
+            })
+        };
+        for seqno in 2..=3_u64 {
+            writer.insert(b"k", Seqno(seqno), Kind::Put, seqno.to_string().as_bytes());
+            visible.store(seqno, Ordering::Release);
+            writer.tend(Seqno(seqno), 1, true);
+        }
+        reader.join().unwrap();
     });
 }

@@ -1,6 +1,7 @@
 //! A range owner: the only writer of one range's overlay.
 //!
 //! Owns:      the active memtable of the range and the charges of the sealed ones.
+//!            Overwritten entries are seen to with each batch, and by the tender when none comes.
 //! Receives:  Apply, from the WAL writer, in log order.
 //! Sends:     Seal to the version manager, after the seat is free.
 //! Publishes: entries, through the commit queue's `visible`.
@@ -9,8 +10,12 @@
 mod budget;
 pub mod message;
 pub mod state;
+mod tender;
+
+pub use tender::tend_idle;
 
 use crate::failure::{Failure, Scope};
+use crate::kernel::commit::CommitQueue;
 use crate::kernel::credits::Credits;
 use crate::kernel::mailbox::{Capacity, Mailbox};
 use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Turn};
@@ -23,7 +28,7 @@ use message::{Apply, is_heavy};
 use sluicedb_storage::key::Span;
 use sluicedb_storage::memtable::MemtableWriter;
 use sluicedb_storage::version::RangeId;
-use state::{OverlaySizes, OverlayState};
+use state::{Applied, Freed, OverlaySizes, OverlayState};
 use std::sync::{Arc, Weak};
 
 /// A range as its senders see it.
@@ -40,6 +45,7 @@ pub struct RangeOwner {
     pub sizes: Arc<OverlaySizes>,
     /// How much that may be.
     pub budget: RangeBudget,
+    shared: Weak<Shared>,
     versions: Mailbox<VersionMessage>,
     turns: Pool,
 }
@@ -49,6 +55,7 @@ pub struct RangeOwner {
 pub struct RangeActor {
     state: OverlayState,
     span: Span,
+    commits: CommitQueue,
     owner: Weak<RangeOwner>,
 }
 
@@ -74,6 +81,7 @@ impl RangeOwner {
             let actor = RangeActor {
                 state: OverlayState::new(writer, budget, Arc::clone(&sizes)),
                 span,
+                commits: shared.commits.clone(),
                 owner: Weak::clone(owner),
             };
             let kicked = Weak::clone(owner);
@@ -102,14 +110,46 @@ impl RangeOwner {
                 seat: SeatMailbox::new(actor, capacity, hooks),
                 sizes,
                 budget,
+                shared: Arc::downgrade(shared),
                 versions,
                 turns: turns.clone(),
             }
         })
     }
 
+    /// What a turn leaves to do once the seat is free.
+    #[inline]
+    pub fn after(self: &Arc<Self>, applied: Applied) {
+        if applied != Applied::default() {
+            self.follow_up(applied);
+        }
+    }
+
+    #[cold]
+    fn follow_up(self: &Arc<Self>, applied: Applied) {
+        let Applied { seal, freed, untidy } = applied;
+        self.give_back(freed);
+        if untidy && let Some(shared) = self.shared.upgrade() {
+            shared.tending_due.set();
+        }
+        if let Some(memtable) = seal {
+            self.request_seal(memtable);
+        }
+    }
+
+    /// Charge that no entry of this range needs any more goes back to the accounts.
+    fn give_back(&self, freed: Freed) {
+        if freed == Freed::default() {
+            return;
+        }
+        self.local.release(freed.local_bytes);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.global.release(freed.global_bytes);
+        }
+    }
+
     /// Asks for a fresh active memtable in place of `memtable`.
-    pub fn request_seal(self: &Arc<Self>, memtable: u64) {
+    fn request_seal(self: &Arc<Self>, memtable: u64) {
         if let Ok(permit) = self.versions.try_reserve(1) {
             // Closed: the engine is ending and nothing needs sealing any more.
             let _ = permit.send(VersionMessage::Seal { range: self.id, memtable });
@@ -131,12 +171,13 @@ impl RangeOwner {
 }
 
 impl RangeActor {
-    /// Applies a batch; returns the memtable's id if it should be sealed now.
+    /// Applies a batch; says what is to be done once the seat is free.
     #[inline]
-    pub fn apply(&mut self, payload: &[u8], apply: Entries) -> Option<u64> {
+    pub fn apply(&mut self, payload: &[u8], apply: Entries) -> Applied {
         let span = apply.shared_batch.then_some(&self.span);
+        let visible = self.commits.visible();
         self.state.apply(payload, apply.first_seqno, apply.charge_bytes, span);
-        self.state.wants_seal()
+        self.state.tidy(visible, payload.len())
     }
 }
 
@@ -156,13 +197,13 @@ impl Handler for RangeActor {
 
     fn handle(&mut self, message: Apply, turn: &mut Turn) {
         let Apply { payload, first_seqno, charge_bytes, shared_batch, ticket, .. } = message;
-        let seal = self.apply(&payload, Entries { first_seqno, charge_bytes, shared_batch });
-        let seal = seal.and_then(|memtable| Some((self.owner.upgrade()?, memtable)));
+        let applied = self.apply(&payload, Entries { first_seqno, charge_bytes, shared_batch });
+        let owner = (applied != Applied::default()).then(|| self.owner.upgrade()).flatten();
         turn.defer(move || {
             // INVARIANT(ack-after-visible): whoever waits for this batch is woken from in here.
             ticket.finish();
-            if let Some((owner, memtable)) = seal {
-                owner.request_seal(memtable);
+            if let Some(owner) = owner {
+                owner.after(applied);
             }
         });
     }

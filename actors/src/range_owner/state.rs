@@ -1,12 +1,48 @@
 //! The overlay's only writer: what happens to it, without a word about who asks or who waits.
 
 use super::RangeBudget;
+use crate::config::ENTRY_OVERHEAD_BYTES;
 use sluicedb_storage::batch::Operations;
 use sluicedb_storage::key::{Seqno, Span};
-use sluicedb_storage::memtable::MemtableWriter;
+use sluicedb_storage::memtable::{MemtableWriter, Tended};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// While a batch is applied, the buffer compacts this many times the batch's bytes: from three quarters
+/// full, that is done before the memtable is half as full again.
+const COPIED_PER_WRITTEN: usize = 2;
+/// Bytes that the tender compacts before it looks whether somebody wants the seat.
+const IDLE_COPY_BYTES: usize = 64 << 10;
+
+/// What became of a batch, or of the time without one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The memtable that should be sealed now.
+    pub seal: Option<u64>,
+    /// Charge that goes back to the accounts.
+    pub freed: Freed,
+    /// The tender should look in, if no write does; said once.
+    pub untidy: bool,
+}
+
+/// What a look without a batch has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Idle {
+    /// Anything at all.
+    pub progress: bool,
+    /// Charge that goes back to the accounts.
+    pub freed: Freed,
+}
+
+/// Charge of entries whose memory is free again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// For the local account.
+    pub local_bytes: u64,
+    /// For the global account.
+    pub global_bytes: u64,
+}
 
 /// Sizes of an overlay, for those who only look. Written by its owner, in no hurry.
 #[derive(Debug, Default)]
@@ -14,6 +50,7 @@ pub struct OverlaySizes {
     active_bytes: AtomicUsize,
     sealed_bytes: AtomicUsize,
     batches: AtomicU64,
+    untidy: AtomicBool,
 }
 
 impl OverlaySizes {
@@ -25,6 +62,11 @@ impl OverlaySizes {
     /// Charges of the sealed memtables.
     pub fn sealed_bytes(&self) -> usize {
         self.sealed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Are there overwritten entries to see to?
+    pub fn is_untidy(&self) -> bool {
+        self.untidy.load(Ordering::Relaxed)
     }
 
     /// Batches applied.
@@ -48,6 +90,8 @@ pub struct OverlayState {
     seal_at: usize,
     /// A seal was requested and has not happened yet.
     seal_requested: bool,
+    /// The tender has been told.
+    untidy: bool,
     batches: u64,
     sizes: Arc<OverlaySizes>,
 }
@@ -63,6 +107,7 @@ impl OverlayState {
             sealed: VecDeque::new(),
             seal_at: budget.memtable_bytes,
             seal_requested: false,
+            untidy: false,
             batches: 0,
             sizes,
         }
@@ -78,7 +123,8 @@ impl OverlayState {
     }
 
     /// Inserts the batch's entries, or those in `span` if one is given. `charge_bytes` stays with
-    /// the memtable until it is published (INVARIANT(lease-follows-bytes)).
+    /// the memtable until it is published or its entries are overwritten and their memory is free
+    /// (INVARIANT(lease-follows-bytes)).
     pub fn apply(
         &mut self,
         payload: &[u8],
@@ -100,10 +146,68 @@ impl OverlayState {
         self.sizes.batches.store(self.batches, Ordering::Relaxed);
     }
 
+    /// What a batch of `written_bytes` leaves to do: sees to what was overwritten, by the way, and says
+    /// whether the memtable should be sealed. `visible` is what readers may see.
+    #[inline]
+    pub fn tidy(&mut self, visible: Seqno, written_bytes: usize) -> Applied {
+        let mut freed = Freed::default();
+        if self.writer.wants_tending() {
+            freed = self.tend(visible, COPIED_PER_WRITTEN * written_bytes).freed;
+        }
+        let untidy = !self.untidy && self.writer.is_untidy();
+        if untidy {
+            self.note_untidy(true);
+        }
+        Applied { seal: self.wants_seal(), freed, untidy }
+    }
+
+    /// The same when no batch comes.
+    pub fn tidy_idle(&mut self, visible: Seqno) -> Idle {
+        let idle = self.tend(visible, IDLE_COPY_BYTES);
+        self.note_untidy(self.writer.is_untidy());
+        idle
+    }
+
+    fn note_untidy(&mut self, untidy: bool) {
+        self.untidy = untidy;
+        self.sizes.untidy.store(untidy, Ordering::Relaxed);
+    }
+
+    #[inline(never)]
+    fn tend(&mut self, visible: Seqno, copy_bytes: usize) -> Idle {
+        // Compacting early would copy the same entries more often for the same room.
+        let scarce = self.active_bytes >= self.budget.memtable_bytes / 4 * 3;
+        let Tended { progress, freed } = self.writer.tend(visible, copy_bytes, scarce);
+        let freed = if freed { self.lower_charge() } else { Freed::default() };
+        Idle { progress, freed }
+    }
+
+    /// The charge becomes what the entries that hold memory would be charged now.
+    fn lower_charge(&mut self) -> Freed {
+        let (content_bytes, entries) = self.writer.content();
+        let needed = content_bytes as usize + entries as usize * ENTRY_OVERHEAD_BYTES;
+        let needed = needed.min(self.active_bytes);
+        let global_bytes = (self.active_bytes - needed) as u64;
+        let local_bytes = self.active_local_bytes.saturating_sub(needed as u64);
+        self.active_bytes = needed;
+        self.active_local_bytes -= local_bytes;
+        self.sizes.active_bytes.store(self.active_bytes, Ordering::Relaxed);
+        Freed { local_bytes, global_bytes }
+    }
+
+    /// Is it time to seal the active memtable? One whose hot keys are about to give room back may grow
+    /// by a quarter meanwhile.
+    #[inline]
+    fn is_full(&self) -> bool {
+        let size = self.budget.memtable_bytes;
+        self.active_bytes >= self.seal_at
+            && (self.seal_at < size || self.active_bytes >= size / 4 * 5 || !self.writer.can_free())
+    }
+
     /// The active memtable's id if it should be sealed now; once per memtable.
     #[inline]
-    pub fn wants_seal(&mut self) -> Option<u64> {
-        if self.active_bytes < self.seal_at || self.seal_requested {
+    fn wants_seal(&mut self) -> Option<u64> {
+        if self.seal_requested || !self.is_full() {
             return None;
         }
         self.seal_requested = true;
@@ -125,7 +229,7 @@ impl OverlayState {
     /// May it be sealed, and is it time? Asked again whenever the queue gets room: a seal that had
     /// to wait for that happens then.
     pub fn is_seal_due(&self) -> bool {
-        self.active_bytes >= self.seal_at && self.may_seal()
+        self.is_full() && self.may_seal()
     }
 
     /// The active memtable is to be sealed whatever its size, as soon as it has an entry and the
@@ -143,6 +247,7 @@ impl OverlayState {
         self.sealed.push_back((old.memtable().id(), std::mem::take(&mut self.active_bytes)));
         self.seal_at = self.budget.memtable_bytes;
         self.seal_requested = false;
+        self.note_untidy(false);
         self.show_sizes();
         old.freeze();
         std::mem::take(&mut self.active_local_bytes)
@@ -185,12 +290,13 @@ mod tests {
     fn a_charge_stays_until_its_memtable_is_published() {
         let mut state = state(150);
         apply_one(&mut state, "a", 1, 100);
-        assert_eq!(state.wants_seal(), None);
+        let wants_seal = |state: &mut OverlayState| state.tidy(Seqno::MAX, 1).seal;
+        assert_eq!(wants_seal(&mut state), None);
         apply_one(&mut state, "b", 2, 100);
-        assert_eq!(state.wants_seal(), Some(1));
-        assert_eq!(state.wants_seal(), None, "one request at a time");
+        assert_eq!(wants_seal(&mut state), Some(1));
+        assert_eq!(wants_seal(&mut state), None, "one request at a time");
         state.seal_not_requested();
-        assert_eq!(state.wants_seal(), Some(1), "a request that was not sent is repeated");
+        assert_eq!(wants_seal(&mut state), Some(1), "a request that was not sent is repeated");
         let (_, fresh) = memtable(2);
         assert_eq!(state.seal(fresh), 200, "the local account is about the active memtable");
         apply_one(&mut state, "c", 3, 50);
@@ -247,8 +353,9 @@ mod tests {
         let span = Span { lo: "a".into(), hi: Some("m".into()) };
         state.apply(batch.encoded(), Seqno(10), 64, Some(&span));
         assert_eq!(table.entries(), 2);
-        assert!(table.get(b"x", Seqno::MAX).is_none());
-        let deleted = table.get(b"b", Seqno::MAX).map(|entry| entry.seqno);
+        let pin = table.pin();
+        assert!(pin.get(b"x", Seqno::MAX).version.is_none());
+        let deleted = pin.get(b"b", Seqno::MAX).version.map(|entry| entry.seqno());
         assert_eq!(deleted, Some(Seqno(12)), "operations keep their place in the batch");
     }
 }

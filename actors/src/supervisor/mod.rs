@@ -18,7 +18,7 @@ use crate::kernel::published::Published;
 use crate::kernel::reply::reply;
 use crate::kernel::signal::Signal;
 use crate::pool::{Pool, PoolThread};
-use crate::range_owner::{RangeBudget, RangeOwner};
+use crate::range_owner::{self, RangeBudget, RangeOwner};
 use crate::runtime::{Runtime, Task};
 use crate::shared::{Catalog, Counters, FileNumbers, Shared};
 use crate::version_manager::VersionManager;
@@ -32,7 +32,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::{CURRENT, FileKind};
-use sluicedb_storage::memtable::{ChunkPool, memtable_from};
+use sluicedb_storage::memtable::{ChunkPool, MemtableOptions, Reclaim, memtable_with};
+use sluicedb_storage::points::ReadPoints;
 use sluicedb_storage::recover::{RecoverOptions, Recovered, open_directory};
 use sluicedb_storage::table::BlockCache;
 use sluicedb_storage::vfs::{LockError, LockGuard, Vfs};
@@ -163,10 +164,14 @@ fn build(
 
     let budget = RangeBudget::of(&config, version.ranges().len());
     let chunks = ChunkPool::new(2 * budget.memtable_bytes);
+    let points = ReadPoints::new();
+    let reclaim = config.buffer.clone();
+    let reclaim = reclaim.map(|options| Reclaim { points: Arc::clone(&points), options });
+    let memtables = MemtableOptions { pool: Some(Arc::clone(&chunks)), reclaim };
     let mut overlays = Vec::new();
     let mut writers = Vec::new();
     for (index, range) in version.ranges().iter().enumerate() {
-        let (active, writer) = memtable_from(index as u64, &chunks);
+        let (active, writer) = memtable_with(index as u64, memtables.clone());
         overlays.push(Overlay { range: range.id, active, sealed: Vec::new() });
         writers.push((range.id, range.span.clone(), writer));
     }
@@ -182,6 +187,9 @@ fn build(
         ),
         health: Health::new(),
         chunks,
+        memtables,
+        points,
+        tending_due: Signal::new(),
         catalog: Published::new(Arc::new(catalog)),
         compaction_due: Signal::new(),
         flush_due: Signal::new(),
@@ -228,10 +236,11 @@ fn build(
     let merger = Compactor::new(Arc::clone(&shared), compact_inbox, versions.clone());
 
     let mut starter = Starter { shared: &shared, tasks: Vec::new() };
-    let threads: [(&'static str, &str, BoxFuture<'static, ()>); 5] = [
+    let threads: [(&'static str, &str, BoxFuture<'static, ()>); 6] = [
         ("version manager", "sluice-version", Box::pin(manager.run())),
         ("flush worker", "sluice-flush", Box::pin(flusher.run())),
         ("compactor", "sluice-compact", Box::pin(merger.run())),
+        ("tender", "sluice-tend", Box::pin(range_owner::tend_idle(Arc::clone(&shared)))),
         (
             "wal writer",
             "sluice-wal",

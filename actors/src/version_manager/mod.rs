@@ -26,7 +26,7 @@ use message::{Flushed, InstallFailure, VersionMessage};
 use relief::{Candidate, Relief};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::manifest::ManifestWriter;
-use sluicedb_storage::memtable::memtable_from;
+use sluicedb_storage::memtable::memtable_with;
 use sluicedb_storage::table::Table;
 #[cfg(debug_assertions)]
 use sluicedb_storage::version::check::check;
@@ -232,7 +232,7 @@ impl VersionManager {
         if !owner.with_state(|state| state.is_seal_due()) {
             return;
         }
-        let (active, writer) = memtable_from(self.next_memtable_id, &self.shared.chunks);
+        let (active, writer) = memtable_with(self.next_memtable_id, self.shared.memtables.clone());
         self.next_memtable_id += 1;
         let mut overlays = current.superversion.overlays.clone();
         let overlay = overlays.iter_mut().find(|overlay| overlay.range == range);

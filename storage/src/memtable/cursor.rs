@@ -14,24 +14,27 @@
 //! It does not copy keys or values, and it pins the whole memtable.
 
 use super::Memtable;
-use super::chunk::{LINE_BYTES, prefetch};
-use super::entry::{Entry, EntryAt};
 use super::node::{ByteSet, Link, Node, Target};
+use super::versions::{at_or_below, newest};
+use crate::buffer::{EntryAt, LINE_BYTES, Phase, prefetch, split_payload};
 use crate::error::Result;
 use crate::iter::Cursor;
-use crate::key::{Kind, Seqno};
+use crate::key::{EntryRef, Kind, Seqno};
 use std::cmp;
 use std::fmt;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// A cursor over one memtable. Owned: it keeps the memtable alive. Never fails.
+/// A cursor over one memtable. Owned: it keeps the memtable alive and pins its memory. Never fails.
 pub struct MemtableCursor {
-    table: Arc<Memtable>,
+    /// Borrowed from the memtable's memory, or from `straddling`.
+    current: Option<EntryRef<'static>>,
+    /// The payload of the current entry, put together, if it straddles chunks.
+    straddling: Vec<u8>,
     upto: Seqno,
     /// The nodes from the root to the current entry.
     path: Vec<Frame>,
-    current: Option<NonNull<Entry>>,
+    pin: Option<Phase>,
+    table: Arc<Memtable>,
 }
 
 // SAFETY: the pointers lead into the arena that `table` keeps alive; what they lead to is published
@@ -158,14 +161,30 @@ fn last_set(set: &ByteSet, below: i16) -> Option<u8> {
 
 impl MemtableCursor {
     pub(super) fn new(table: Arc<Memtable>, upto: Seqno) -> Self {
-        Self { table, upto, path: Vec::new(), current: None }
+        let pin = table.pin_phase();
+        Self { table, pin, upto, path: Vec::new(), current: None, straddling: Vec::new() }
     }
 
     #[inline(always)]
-    fn entry(&self) -> EntryAt<'_> {
-        let at = self.current.expect("the caller checks valid() first");
-        // SAFETY: taken from an `EntryAt` of this cursor's memtable, which it keeps alive.
-        unsafe { EntryAt::from_ptr(at) }
+    fn entry(&self) -> &EntryRef<'_> {
+        self.current.as_ref().expect("the caller checks valid() first")
+    }
+
+    /// Stands on this entry from here on.
+    #[inline(always)]
+    fn stop_at(&mut self, entry: EntryAt<'_>) {
+        let found = if let Some(found) = entry.whole() {
+            found
+        } else {
+            self.straddling.clear();
+            entry.put_together(&mut self.straddling);
+            split_payload(&self.straddling)
+        };
+        // SAFETY: the bytes are in the memtable's memory, which the pin holds in place and the
+        // memtable alive, or in `straddling`, which is not touched before `current` is replaced. Both
+        // live as long as this cursor, and `current` leaves it only with the cursor's lifetime.
+        let found = unsafe { std::mem::transmute::<EntryRef<'_>, EntryRef<'static>>(found) };
+        self.current = Some(found);
     }
 
     /// Stops at the first shown entry of `subtree` in the direction of the walk, or at the next one
@@ -176,9 +195,10 @@ impl MemtableCursor {
             // SAFETY: the link was loaded from a slot of this cursor's memtable, which it keeps
             // alive.
             match unsafe { subtree.target() } {
-                Target::Entry(entry) => {
-                    if let Some(version) = entry.newest(self.upto) {
-                        self.current = Some(version.as_ptr());
+                Target::Entry(_) | Target::Versions(_) => {
+                    // SAFETY: as above; the pin keeps what dies meanwhile from being reused.
+                    if let Some(version) = unsafe { at_or_below(subtree, self.upto) }.version {
+                        self.stop_at(version);
                         return;
                     }
                 }
@@ -217,7 +237,11 @@ impl MemtableCursor {
             // SAFETY: as in `walk`.
             let node: Node<'_> = match unsafe { link.target() } {
                 Target::Empty => return (Link::EMPTY, cmp::Ordering::Equal),
-                Target::Entry(entry) => return (link, entry.key().cmp(key)),
+                Target::Entry(_) | Target::Versions(_) => {
+                    // SAFETY: as in `walk`.
+                    let entry = unsafe { newest(link) }.expect("it leads to a key");
+                    return (link, entry.compare_key(key));
+                }
                 Target::Node(node) => node,
             };
             let header = node.header();
@@ -243,6 +267,14 @@ impl MemtableCursor {
     }
 }
 
+impl Drop for MemtableCursor {
+    fn drop(&mut self) {
+        if let Some(pin) = self.pin.take() {
+            self.table.grace.unpin(pin);
+        }
+    }
+}
+
 impl Cursor for MemtableCursor {
     #[inline]
     fn valid(&self) -> bool {
@@ -251,22 +283,22 @@ impl Cursor for MemtableCursor {
 
     #[inline]
     fn key(&self) -> &[u8] {
-        self.entry().key()
+        self.entry().key
     }
 
     #[inline]
     fn seqno(&self) -> Seqno {
-        self.entry().seqno()
+        self.entry().seqno
     }
 
     #[inline]
     fn kind(&self) -> Kind {
-        self.entry().kind()
+        self.entry().kind
     }
 
     #[inline]
     fn value(&self) -> &[u8] {
-        self.entry().value()
+        self.entry().value
     }
 
     fn seek_first(&mut self) -> Result<()> {

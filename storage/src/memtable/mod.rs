@@ -1,75 +1,73 @@
 //! The memtable: the newest entries of a range, sorted, in memory.
 //!
-//! One writer, any number of readers. A reader takes no lock, registers nowhere, writes nothing
-//! shared and never retries: it follows published pointers. Inside is an adaptive radix tree (`tree`,
-//! `node`) with one place per user key, over entries in an `arena`; an overwrite puts a new entry in
-//! front of the older versions of its key. Why this shape: `docs/adr/0006-memtable-radix-tree.md`.
+//! One writer, any number of readers. A reader takes no lock, writes nothing that it shares with many,
+//! and never waits or retries: it pins (`Grace`), follows published pointers, and unpins. Inside is
+//! an adaptive radix tree (`tree`, `node`) with one place per user key, over entries in a chunked
+//! buffer (`crate::buffer`); an overwrite puts a new entry in front of the older versions of its key
+//! (`versions`), and those that nobody can need any more give their memory back (`reclaim`). Why this
+//! shape: `docs/adr/0006-memtable-radix-tree.md`, `docs/adr/0009-chunked-buffer.md`.
 //!
-//! Guarantees: every insert appears to readers in one step; an entry's bytes never change and
-//! stay where they are until the last `Arc<Memtable>` is gone; a reader that was told of a sequence
-//! number after its insert finds that entry.
+//! Guarantees: every insert appears to readers in one step; an entry's bytes never change under a
+//! pin; a reader that was told of a sequence number after its insert finds that entry, or a newer one
+//! and the word that it must look again at a newer number.
 //!
-//! It does not hide tombstones, limit its own size, or give back memory before it is dropped.
+//! It does not hide tombstones or limit its own size.
 
 mod arena;
-mod chunk;
 mod cursor;
-mod entry;
 mod node;
+mod reclaim;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;
 mod tree;
+mod versions;
+mod writer;
 
-pub use chunk::ChunkPool;
+pub use crate::buffer::ChunkPool;
 pub use cursor::MemtableCursor;
+pub use reclaim::{Reclaim, Tended};
+pub use writer::MemtableWriter;
 
-use crate::key::{EntryRef, Kind, Seqno};
-use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
+use crate::buffer::{BufferStats, Chunk, ChunkClass, EntryAt, Grace, Phase, split_payload};
+use crate::key::{Kind, Seqno};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use arena::Arena;
-use chunk::Chunk;
+use bytes::Bytes;
 use node::Slot;
 use std::fmt;
 use std::ptr;
 // Not `crate::sync::Arc`: loom's cannot be a method receiver. What it would check, that the last
 // owner frees, is not a protocol of ours.
 use std::sync::{Arc, OnceLock};
+use versions::Found;
+
+/// What a memtable is made with; the default keeps everything until it is dropped.
+#[derive(Clone, Debug, Default)]
+pub struct MemtableOptions {
+    /// Where its memory comes from and goes to; without one, the allocator.
+    pub pool: Option<Arc<ChunkPool>>,
+    /// Give memory of overwritten entries back while the memtable takes writes.
+    pub reclaim: Option<Reclaim>,
+}
 
 /// Makes an empty memtable and its only writer. Allocates nothing but the two of them.
 ///
 /// `id` is the caller's name for it and means nothing here.
 pub fn memtable(id: u64) -> (Arc<Memtable>, MemtableWriter) {
-    build(id, None)
+    memtable_with(id, MemtableOptions::default())
 }
 
-/// The same, with memory that goes back to `pool` in the end and comes from there where it can.
-pub fn memtable_from(id: u64, pool: &Arc<ChunkPool>) -> (Arc<Memtable>, MemtableWriter) {
-    build(id, Some(Arc::clone(pool)))
-}
-
-fn build(id: u64, pool: Option<Arc<ChunkPool>>) -> (Arc<Memtable>, MemtableWriter) {
+/// The same, with options.
+pub fn memtable_with(id: u64, options: MemtableOptions) -> (Arc<Memtable>, MemtableWriter) {
     let table = Arc::new(Memtable {
         id,
         root: Slot::new(ptr::null_mut()),
-        progress: Progress {
-            entries: AtomicU64::new(0),
-            first_seqno: AtomicU64::new(NO_SEQNO),
-            last_seqno: AtomicU64::new(NO_SEQNO),
-            allocated_bytes: AtomicUsize::new(0),
-            used_bytes: AtomicUsize::new(0),
-            index_bytes: AtomicUsize::new(0),
-            frozen: AtomicBool::new(false),
-        },
+        progress: Progress::default(),
+        grace: Grace::default(),
         chunks: OnceLock::new(),
-        pool: pool.clone(),
+        pool: options.pool.clone(),
     });
-    let writer = MemtableWriter {
-        table: Arc::clone(&table),
-        arena: Arena::new(pool),
-        entries: 0,
-        last_seqno: Seqno::ZERO,
-    };
+    let writer = MemtableWriter::new(Arc::clone(&table), options);
     (table, writer)
 }
 
@@ -82,6 +80,7 @@ pub struct Memtable {
     /// Read by every search and rarely written.
     root: Slot,
     progress: Progress,
+    grace: Grace,
     /// The memory behind the tree, left here by the writer when it goes; until then it owns it, and
     /// keeps this memtable alive.
     chunks: OnceLock<Vec<Chunk>>,
@@ -100,6 +99,57 @@ struct Progress {
     used_bytes: AtomicUsize,
     index_bytes: AtomicUsize,
     frozen: AtomicBool,
+    // From here on only where something was overwritten.
+    live_bytes: AtomicU64,
+    dead_bytes: AtomicU64,
+    content_bytes: AtomicU64,
+    present_entries: AtomicU64,
+    class: AtomicUsize,
+    compacting: AtomicBool,
+    compactions: AtomicU64,
+    steps: AtomicU64,
+    copied_bytes: AtomicU64,
+    reclaimed_bytes: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            entries: zero(),
+            first_seqno: AtomicU64::new(NO_SEQNO),
+            last_seqno: AtomicU64::new(NO_SEQNO),
+            allocated_bytes: AtomicUsize::new(0),
+            used_bytes: AtomicUsize::new(0),
+            index_bytes: AtomicUsize::new(0),
+            frozen: AtomicBool::new(false),
+            live_bytes: zero(),
+            dead_bytes: zero(),
+            content_bytes: zero(),
+            present_entries: zero(),
+            class: AtomicUsize::new(0),
+            compacting: AtomicBool::new(false),
+            compactions: zero(),
+            steps: zero(),
+            copied_bytes: zero(),
+            reclaimed_bytes: zero(),
+        }
+    }
+}
+
+/// What the buffer of a memtable has done for its hot keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReclaimStats {
+    /// What is in it now.
+    pub buffer: BufferStats,
+    /// Compactions started.
+    pub compactions: u64,
+    /// Steps made.
+    pub steps: u64,
+    /// Bytes that steps copied.
+    pub copied_bytes: u64,
+    /// Bytes of chunks that became free without a flush.
+    pub reclaimed_bytes: u64,
 }
 
 impl Memtable {
@@ -108,21 +158,24 @@ impl Memtable {
         self.id
     }
 
-    /// The newest entry of `key` at or below `upto`, tombstones included.
-    ///
-    /// Never waits. Costs a descent (one cache line or two per node, about three nodes for
-    /// half a million random keys), one comparison of the key, and a step for each version newer
-    /// than `upto`.
+    /// Keeps everything where it is that is reached through the pin.
     #[inline]
-    pub fn get(&self, key: &[u8], upto: Seqno) -> Option<EntryRef<'_>> {
-        // SAFETY: the arena lives as long as this memtable: the writer keeps it alive while it owns
-        // the chunks, and afterwards they are in `chunks`.
-        let newest = unsafe { tree::find(&self.root, key) }?;
-        Some(newest.newest(upto)?.as_entry_ref())
+    pub fn pin(&self) -> Pin<'_> {
+        Pin { table: self, phase: self.pin_phase() }
+    }
+
+    #[inline]
+    fn pin_phase(&self) -> Option<Phase> {
+        // Once the writer has gone, memory only ends with the memtable.
+        (!self.is_frozen()).then(|| self.grace.pin())
     }
 
     /// A cursor over the newest entry at or below `upto` of every key. It stands nowhere until its
-    /// first seek, stays exact while the writer goes on, and keeps the memtable alive.
+    /// first seek, stays exact while the writer goes on, keeps the memtable alive, and pins its memory
+    /// for as long as it lives.
+    ///
+    /// Where the writer reclaims, `upto` must be a held `ReadPoint`, or at or above everything
+    /// inserted.
     pub fn cursor(self: &Arc<Self>, upto: Seqno) -> MemtableCursor {
         MemtableCursor::new(Arc::clone(self), upto)
     }
@@ -138,18 +191,19 @@ impl Memtable {
         seqno(self.progress.last_seqno.load(Ordering::Acquire))
     }
 
-    /// Entries inserted, every version counted.
+    /// Entries inserted, every version counted, those that have died too.
     pub fn entries(&self) -> u64 {
         self.progress.entries.load(Ordering::Acquire)
     }
 
-    /// Bytes held from the allocator: what dropping this memtable gives back. One load. It moves in
-    /// chunks of 16 KiB to 1 MiB (or one large entry).
+    /// Bytes held from the allocator: what dropping this memtable gives back, and what waits for the
+    /// last reader. One load. It moves in chunks of 16 KiB to 2 MiB.
     pub fn allocated_bytes(&self) -> usize {
         self.progress.allocated_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes in use by entries and index, exact after every insert; never above `allocated_bytes`.
+    /// Bytes in use by entries (dead ones included) and index, exact after every insert; never above
+    /// `allocated_bytes`.
     pub fn used_bytes(&self) -> usize {
         self.progress.used_bytes.load(Ordering::Relaxed)
     }
@@ -159,7 +213,31 @@ impl Memtable {
         self.progress.index_bytes.load(Ordering::Relaxed)
     }
 
+    /// What reclaiming has done so far, as of the writer's last look.
+    pub fn reclaim_stats(&self) -> ReclaimStats {
+        let get = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        let progress = &self.progress;
+        let class = progress.class.load(Ordering::Relaxed);
+        let index_bytes = self.index_bytes() as u64;
+        ReclaimStats {
+            buffer: BufferStats {
+                live_bytes: get(&progress.live_bytes),
+                dead_bytes: get(&progress.dead_bytes),
+                entries: get(&progress.present_entries),
+                content_bytes: get(&progress.content_bytes),
+                allocated_bytes: (self.allocated_bytes() as u64).saturating_sub(index_bytes),
+                class: ChunkClass::ALL[class],
+                compacting: progress.compacting.load(Ordering::Relaxed),
+            },
+            compactions: get(&progress.compactions),
+            steps: get(&progress.steps),
+            copied_bytes: get(&progress.copied_bytes),
+            reclaimed_bytes: get(&progress.reclaimed_bytes),
+        }
+    }
+
     /// Has the writer said that nothing more comes?
+    #[inline]
     pub fn is_frozen(&self) -> bool {
         self.progress.frozen.load(Ordering::Acquire)
     }
@@ -188,75 +266,94 @@ impl fmt::Debug for Memtable {
     }
 }
 
-/// The right to insert. There is one per memtable, and it is not `Clone`.
-///
-/// Dropped without `freeze`, it ends the writing all the same; only the mark is missing.
-pub struct MemtableWriter {
-    table: Arc<Memtable>,
-    arena: Arena,
-    entries: u64,
-    last_seqno: Seqno,
+/// While it lives, memory that can be reached through it is not used again.
+#[derive(Debug)]
+pub struct Pin<'a> {
+    table: &'a Memtable,
+    phase: Option<Phase>,
 }
 
-impl MemtableWriter {
-    /// Inserts one entry; readers see it when this returns (those that come in between may).
+impl Pin<'_> {
+    /// The newest entry of `key` at or below `upto`, tombstones included.
     ///
-    /// Never waits for readers. Copies key and value once; allocates once per chunk.
-    ///
-    /// # Panics
-    /// On a key outside `1..=KEY_BYTES_MAX` bytes, a value above `VALUE_BYTES_CAP`, or a sequence
-    /// number below the last one: callers check what users give them.
+    /// Never waits. Costs a descent (one cache line or two per node, about three nodes for
+    /// half a million random keys), one comparison of the key, and a step for each version newer
+    /// than `upto`.
     #[inline]
-    pub fn insert(&mut self, key: &[u8], seqno: Seqno, kind: Kind, value: &[u8]) {
-        assert!(!key.is_empty(), "a key has at least one byte");
-        assert!(key.len() <= KEY_BYTES_MAX, "a key is at most KEY_BYTES_MAX bytes");
-        assert!(value.len() <= VALUE_BYTES_CAP, "a value is at most VALUE_BYTES_CAP bytes");
-        assert!(seqno >= self.last_seqno, "sequence numbers never decrease");
-        assert!(seqno <= Seqno::MAX, "a sequence number has 56 bits");
-        let table = &*self.table;
-        // SAFETY: the chunks outlive this borrow of the memtable: they move into it when the writer
-        // is dropped, and are freed with it.
-        let entry = unsafe { self.arena.entry(key, seqno, kind, value) };
-        // SAFETY: everything is in this arena, and `&mut self` makes us the only writer.
-        unsafe { tree::insert(&table.root, &mut self.arena, entry) };
-        self.last_seqno = seqno;
-        self.entries += 1;
-        let progress = &table.progress;
-        if self.entries == 1 {
-            progress.first_seqno.store(seqno.0, Ordering::Release);
-        }
-        let index_bytes = self.arena.node_bytes();
-        progress.allocated_bytes.store(self.arena.allocated_bytes(), Ordering::Relaxed);
-        progress.used_bytes.store(self.arena.entry_bytes() + index_bytes, Ordering::Relaxed);
-        progress.index_bytes.store(index_bytes, Ordering::Relaxed);
-        progress.entries.store(self.entries, Ordering::Release);
-        progress.last_seqno.store(seqno.0, Ordering::Release);
-    }
-
-    /// The memtable that this writer fills.
-    pub fn memtable(&self) -> &Arc<Memtable> {
-        &self.table
-    }
-
-    /// Ends the writing and marks the memtable as frozen.
-    pub fn freeze(self) {
-        self.table.progress.frozen.store(true, Ordering::Release);
+    pub fn get(&self, key: &[u8], upto: Seqno) -> Lookup<'_> {
+        // SAFETY: the memory lives as long as this memtable: the writer keeps it alive while it owns
+        // the chunks, and afterwards they are in `chunks`. What dies is not reused under this pin
+        // (INVARIANT(grace-before-reuse)).
+        let link = unsafe { tree::find(&self.table.root, key) };
+        // SAFETY: as above.
+        let Found { version, passed_cut } = unsafe { versions::at_or_below(link, upto) };
+        Lookup { version: version.map(Version), passed_cut }
     }
 }
 
-impl Drop for MemtableWriter {
+impl Drop for Pin<'_> {
+    #[inline]
     fn drop(&mut self) {
-        let left = self.table.chunks.set(self.arena.take_chunks());
-        assert!(left.is_ok(), "a memtable has one writer");
+        if let Some(phase) = self.phase.take() {
+            self.table.grace.unpin(phase);
+        }
     }
 }
 
-impl fmt::Debug for MemtableWriter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemtableWriter")
-            .field("memtable", &self.table.id)
-            .field("entries", &self.entries)
-            .field("last_seqno", &self.last_seqno)
-            .finish_non_exhaustive()
+/// What a lookup found.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookup<'a> {
+    /// The newest version at or below the number that is still there.
+    pub version: Option<Version<'a>>,
+    /// A newer one at or below the number may have been there and died. Never so at a held
+    /// `ReadPoint`; without one, look again at what is visible now: it is higher.
+    pub passed_cut: bool,
+}
+
+/// One version of a key, pinned.
+#[derive(Clone, Copy, Debug)]
+pub struct Version<'a>(EntryAt<'a>);
+
+impl Version<'_> {
+    /// When it was written.
+    pub fn seqno(&self) -> Seqno {
+        self.0.seqno()
+    }
+
+    /// The value, copied once; `None` for a tombstone.
+    #[inline]
+    pub fn value(&self) -> Option<Bytes> {
+        match self.0.whole() {
+            Some(entry) => (entry.kind == Kind::Put).then(|| Bytes::copy_from_slice(entry.value)),
+            None => self.straddling_value(),
+        }
+    }
+
+    /// Is it a value, and not a tombstone?
+    #[inline]
+    pub fn is_put(&self) -> bool {
+        self.read(|kind, _| kind == Kind::Put)
+    }
+
+    /// What `look` makes of kind and value, in place unless the entry straddles chunks.
+    #[inline]
+    pub fn read<T>(&self, look: impl FnOnce(Kind, &[u8]) -> T) -> T {
+        if let Some(entry) = self.0.whole() {
+            return look(entry.kind, entry.value);
+        }
+        let mut payload = Vec::new();
+        self.0.put_together(&mut payload);
+        let entry = split_payload(&payload);
+        look(entry.kind, entry.value)
+    }
+
+    /// The value shares its memory with the key in front of it, which is short beside it.
+    #[cold]
+    fn straddling_value(self) -> Option<Bytes> {
+        let mut payload = Vec::new();
+        self.0.put_together(&mut payload);
+        let entry = split_payload(&payload);
+        let (kind, from) = (entry.kind, payload.len() - entry.value.len());
+        (kind == Kind::Put).then(|| Bytes::from(payload).slice(from..))
     }
 }

@@ -12,7 +12,8 @@
 //! copy takes its place in the parent, and the original stays as it was (*frozen*).
 
 use super::arena::Arena;
-use super::entry::{Entry, EntryAt};
+use super::versions::Versions;
+use crate::buffer::{ADDRESS_BITS, EntryAt};
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::array;
 use std::ptr::{self, NonNull};
@@ -21,24 +22,36 @@ use std::slice;
 /// Where a link is kept and published.
 pub(super) type Slot = AtomicPtr<u8>;
 
-/// An address with the kind of its target in the lowest three bits; null is empty.
-#[derive(Clone, Copy)]
+/// An address with the kind of its target above it; null is empty. A link to an entry also carries
+/// what `EntryAt` needs, and every link what has died around it.
+///
+/// ```text
+/// bits 0..48 address | 48..51 kind | 51 cut below | 52..54 an entry's own | 54 cut before
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Link(*mut u8);
 
-const TAG_MASK: usize = 0b111;
-const TAG_ENTRY: usize = 0;
-const TAG_4: usize = 1;
-const TAG_16: usize = 2;
-const TAG_48: usize = 3;
-const TAG_256: usize = 4;
-const _: () = assert!(TAG_MASK < super::entry::ENTRY_ALIGN);
+const KIND_MASK: usize = 0b111;
+const KIND_ENTRY: usize = 0;
+const KIND_4: usize = 1;
+const KIND_16: usize = 2;
+const KIND_48: usize = 3;
+const KIND_256: usize = 4;
+const KIND_VERSIONS: usize = 5;
+/// Older versions than the one this leads to have died.
+const CUT_BELOW: usize = 1 << (ADDRESS_BITS + 3);
+/// Versions between this one's holder and the one it leads to have died.
+const CUT_BEFORE: usize = 1 << (ADDRESS_BITS + 6);
+const CUTS: usize = CUT_BELOW | CUT_BEFORE;
 
 /// What a link leads to.
 pub(super) enum Target<'a> {
     /// Nothing.
     Empty,
-    /// The newest version of one key.
+    /// The only version of one key.
     Entry(EntryAt<'a>),
+    /// Several versions of one key.
+    Versions(&'a Versions),
     /// A subtree.
     Node(Node<'a>),
 }
@@ -50,12 +63,23 @@ impl Link {
     /// A link to an entry.
     #[inline(always)]
     pub(super) fn to_entry(entry: EntryAt<'_>) -> Self {
-        Self(entry.as_ptr().as_ptr().cast())
+        Self(entry.tagged().as_ptr())
+    }
+
+    /// A link to several versions.
+    #[inline(always)]
+    pub(super) fn to_versions(versions: NonNull<Versions>) -> Self {
+        Self::tagged(versions.as_ptr().cast(), KIND_VERSIONS)
     }
 
     #[inline(always)]
-    fn to<N>(node: &N, tag: usize) -> Self {
-        Self(ptr::from_ref(node).cast_mut().cast::<u8>().map_addr(|at| at | tag))
+    fn to<N>(node: &N, kind: usize) -> Self {
+        Self::tagged(ptr::from_ref(node).cast_mut().cast(), kind)
+    }
+
+    #[inline(always)]
+    fn tagged(at: *mut u8, kind: usize) -> Self {
+        Self(at.map_addr(|at| at | kind << ADDRESS_BITS))
     }
 
     /// Reads a slot; what the writer did before it published the link is visible afterwards.
@@ -75,34 +99,92 @@ impl Link {
         self.0.is_null()
     }
 
-    /// The address without its tag, for prefetching.
+    /// Have older versions than the one this leads to died?
+    #[inline(always)]
+    pub(super) fn is_cut_below(self) -> bool {
+        self.0.addr() & CUT_BELOW != 0
+    }
+
+    /// Have versions between the holder of this link and the one it leads to died?
+    #[inline(always)]
+    pub(super) fn is_cut_before(self) -> bool {
+        self.0.addr() & CUT_BEFORE != 0
+    }
+
+    /// The same link; older versions have died.
+    #[inline(always)]
+    pub(super) fn cut_below(self) -> Self {
+        Self(self.0.map_addr(|at| at | CUT_BELOW))
+    }
+
+    /// The same link; versions in front of it have died.
+    #[inline(always)]
+    pub(super) fn cut_before(self) -> Self {
+        Self(self.0.map_addr(|at| at | CUT_BEFORE))
+    }
+
+    /// This link's target, and what `other` knows of the dead around it.
+    #[inline(always)]
+    pub(super) fn with_cuts_of(self, other: Self) -> Self {
+        Self(self.0.map_addr(|at| at | other.0.addr() & CUTS))
+    }
+
+    /// This link's target, and what `other` knows of the dead in front of it.
+    #[inline(always)]
+    pub(super) fn with_cut_before_of(self, other: Self) -> Self {
+        Self(self.0.map_addr(|at| at | other.0.addr() & CUT_BEFORE))
+    }
+
+    /// Do both lead to the same place?
+    #[inline(always)]
+    pub(super) fn leads_where(self, other: Self) -> bool {
+        self.address() == other.address()
+    }
+
+    /// The address without its tags, for prefetching.
     #[inline(always)]
     pub(super) fn address(self) -> *const u8 {
-        self.0.map_addr(|at| at & !TAG_MASK).cast_const()
+        self.0.map_addr(|at| at & ((1 << ADDRESS_BITS) - 1)).cast_const()
+    }
+
+    /// The entry that this leads to, if it leads to one.
+    ///
+    /// # Safety
+    /// As for `target`.
+    #[inline(always)]
+    pub(super) unsafe fn entry<'a>(self) -> Option<EntryAt<'a>> {
+        if self.0.addr() >> ADDRESS_BITS & KIND_MASK != KIND_ENTRY {
+            return None;
+        }
+        let at = NonNull::new(self.0.map_addr(|at| at & !CUTS))?;
+        // SAFETY: a link of this kind is made only from a published entry.
+        Some(unsafe { EntryAt::from_tagged(at) })
     }
 
     /// Follows the link.
     ///
     /// # Safety
-    /// The link must have been loaded from a slot of a tree (or made by this thread) whose arena
+    /// The link must have been loaded from a slot of a tree (or made by this thread) whose memory
     /// outlives `'a`.
     #[inline(always)]
     pub(super) unsafe fn target<'a>(self) -> Target<'a> {
         let at = self.address();
-        match self.0.addr() & TAG_MASK {
-            TAG_ENTRY => match NonNull::new(self.0) {
+        match self.0.addr() >> ADDRESS_BITS & KIND_MASK {
+            // SAFETY: the caller's promise is the same.
+            KIND_ENTRY => match unsafe { self.entry() } {
                 None => Target::Empty,
-                // SAFETY: a link without a tag is made only from a published entry.
-                Some(at) => Target::Entry(unsafe { EntryAt::from_ptr(at.cast::<Entry>()) }),
+                Some(entry) => Target::Entry(entry),
             },
             // SAFETY: this tag is put only on links to a `Node4`, which live as long as the arena.
-            TAG_4 => Target::Node(Node::N4(unsafe { &*at.cast() })),
+            KIND_4 => Target::Node(Node::N4(unsafe { &*at.cast() })),
             // SAFETY: as above, for `Node16`.
-            TAG_16 => Target::Node(Node::N16(unsafe { &*at.cast() })),
+            KIND_16 => Target::Node(Node::N16(unsafe { &*at.cast() })),
             // SAFETY: as above, for `Node48`.
-            TAG_48 => Target::Node(Node::N48(unsafe { &*at.cast() })),
-            // SAFETY: as above, for `Node256`; there is no fifth tag.
-            _ => Target::Node(Node::N256(unsafe { &*at.cast() })),
+            KIND_48 => Target::Node(Node::N48(unsafe { &*at.cast() })),
+            // SAFETY: as above, for `Node256`.
+            KIND_256 => Target::Node(Node::N256(unsafe { &*at.cast() })),
+            // SAFETY: as above, for `Versions`; there is no sixth kind.
+            _ => Target::Versions(unsafe { &*at.cast() }),
         }
     }
 }
@@ -112,11 +194,11 @@ impl Link {
 pub(super) struct Header {
     /// The entry whose key is exactly the path to here, prefix included.
     pub(super) ends_here: Slot,
-    /// The whole prefix, inside the key of some entry of the same arena.
+    /// The whole prefix, in the arena, if it is longer than `HEAD_BYTES`.
     prefix_at: *const u8,
-    /// Its first eight bytes, the first one lowest, padded with zeros: most prefixes are compared
-    /// without leaving this cache line.
-    prefix_head: u64,
+    /// Its first eight bytes, padded with zeros: most prefixes are compared without leaving this
+    /// cache line.
+    prefix_head: [u8; HEAD_BYTES],
     prefix_len: u16,
     /// Children so far. Only the writer reads it.
     count: AtomicU16,
@@ -128,11 +210,27 @@ pub(super) struct Header {
 const HEAD_BYTES: usize = 8;
 
 impl Header {
-    fn new(prefix: &[u8]) -> Self {
+    /// Of a node with this prefix, which is copied if it is long.
+    ///
+    /// # Safety
+    /// The node must not outlive the arena's chunks.
+    unsafe fn new(arena: &mut Arena, prefix: &[u8]) -> Self {
+        if prefix.len() <= HEAD_BYTES {
+            return Self::over(prefix);
+        }
+        // SAFETY: the caller's promise is the same.
+        Self::over(unsafe { arena.bytes(prefix) })
+    }
+
+    /// Of a node with this prefix, which is in the arena if it is long.
+    fn over(prefix: &[u8]) -> Self {
+        let mut prefix_head = [0; HEAD_BYTES];
+        let head = prefix.len().min(HEAD_BYTES);
+        prefix_head[..head].copy_from_slice(&prefix[..head]);
         Self {
             ends_here: Slot::new(ptr::null_mut()),
             prefix_at: prefix.as_ptr(),
-            prefix_head: first_word(prefix),
+            prefix_head,
             prefix_len: prefix.len() as u16,
             count: AtomicU16::new(0),
             bytes_4: AtomicU32::new(0),
@@ -146,8 +244,11 @@ impl Header {
 
     /// The prefix.
     pub(super) fn prefix(&self) -> &[u8] {
-        // SAFETY: `prefix_at` points at `prefix_len` bytes of an entry's key in the arena that
-        // also holds this node; they never change.
+        if self.prefix_len() <= HEAD_BYTES {
+            return &self.prefix_head[..self.prefix_len()];
+        }
+        // SAFETY: a long prefix is `prefix_len` bytes in the arena that also holds this node; they
+        // never change.
         unsafe { slice::from_raw_parts(self.prefix_at, self.prefix_len()) }
     }
 
@@ -164,7 +265,8 @@ impl Header {
     /// The same, looking at no more than the first eight bytes.
     #[inline(always)]
     fn head_agreement(&self, rest: &[u8]) -> usize {
-        let same = ((self.prefix_head ^ first_word(rest)).trailing_zeros() / 8) as usize;
+        let same = ((u64::from_le_bytes(self.prefix_head) ^ first_word(rest)).trailing_zeros() / 8)
+            as usize;
         same.min(self.prefix_len()).min(rest.len())
     }
 
@@ -400,10 +502,10 @@ impl<'a> Node<'a> {
     /// A link to this node.
     pub(super) fn link(self) -> Link {
         match self {
-            Self::N4(node) => Link::to(node, TAG_4),
-            Self::N16(node) => Link::to(node, TAG_16),
-            Self::N48(node) => Link::to(node, TAG_48),
-            Self::N256(node) => Link::to(node, TAG_256),
+            Self::N4(node) => Link::to(node, KIND_4),
+            Self::N16(node) => Link::to(node, KIND_16),
+            Self::N48(node) => Link::to(node, KIND_48),
+            Self::N256(node) => Link::to(node, KIND_256),
         }
     }
 
@@ -473,11 +575,17 @@ impl<'a> Node<'a> {
     /// A new `Node4` without children.
     ///
     /// # Safety
-    /// `prefix` must lie in the key of an entry of this arena, which must outlive `'a`.
+    /// The arena must outlive `'a`.
     pub(super) unsafe fn small(arena: &mut Arena, prefix: &[u8]) -> Self {
-        let node = Node4 { header: Header::new(prefix), children: empty_slots() };
+        // SAFETY: the node goes to the same arena.
+        let header = unsafe { Header::new(arena, prefix) };
         // SAFETY: the caller vouches for the lifetime.
-        Self::N4(unsafe { arena.node(node) })
+        unsafe { Self::four(arena, header) }
+    }
+
+    unsafe fn four(arena: &mut Arena, header: Header) -> Self {
+        // SAFETY: the caller vouches for the lifetime.
+        Self::N4(unsafe { arena.node(Node4 { header, children: empty_slots() }) })
     }
 
     /// An unpublished copy of this node, one size larger.
@@ -485,7 +593,7 @@ impl<'a> Node<'a> {
     /// # Safety
     /// This node must be in this arena, which must outlive `'a`.
     pub(super) unsafe fn larger(self, arena: &mut Arena) -> Self {
-        let header = Header::new(self.header().prefix());
+        let header = Header::over(self.header().prefix());
         let copy = match self {
             Self::N4(_) => {
                 // SAFETY: the caller vouches for the lifetime.
@@ -509,12 +617,11 @@ impl<'a> Node<'a> {
     /// # Safety
     /// This node must be in this arena, which must outlive `'a`.
     pub(super) unsafe fn without_prefix(self, arena: &mut Arena, bytes: usize) -> Self {
-        let prefix = &self.header().prefix()[bytes..];
-        let header = Header::new(prefix);
+        let header = Header::over(&self.header().prefix()[bytes..]);
         let copy = match self {
             Self::N4(_) => {
-                // SAFETY: the caller vouches for the lifetime; a node's prefix lies in an entry.
-                unsafe { Self::small(arena, prefix) }
+                // SAFETY: the caller vouches for the lifetime.
+                unsafe { Self::four(arena, header) }
             }
             Self::N16(_) => {
                 // SAFETY: the caller vouches for the lifetime.

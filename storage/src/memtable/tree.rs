@@ -1,4 +1,4 @@
-//! The radix tree: finding an entry, and the one place that changes the index.
+//! The radix tree: finding a key's place, and the one place that changes the index.
 //!
 //! Guarantees: a search never waits, retries or writes; it finds every entry whose insert
 //! happened before it, and only whole entries. An insert is published by exactly one Release store
@@ -7,28 +7,31 @@
 //! It does not check lengths or the order of sequence numbers; the writer does.
 
 use super::arena::Arena;
-use super::entry::EntryAt;
 use super::node::{Link, Node, Slot, Target, agreement};
+use super::versions::{Versions, newest};
+use crate::buffer::EntryAt;
+use std::ptr::NonNull;
 
-/// The newest version of `key` below `root`.
+/// What leads to the versions of `key` below `root`; empty if there are none.
 ///
 /// # Safety
-/// The arena behind `root` must outlive `'a`.
+/// The memory behind `root` must outlive `'a`, and entries must not be reused meanwhile.
 #[inline]
-pub(super) unsafe fn find<'a>(root: &Slot, key: &[u8]) -> Option<EntryAt<'a>> {
+pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
     let mut link = Link::load(root);
     let mut depth = 0;
     loop {
-        // SAFETY: loaded from a slot of this tree; the caller vouches for the arena.
-        let node: Node<'a> = match unsafe { link.target() } {
-            Target::Empty => return None,
-            Target::Entry(entry) => return (entry.key() == key).then_some(entry),
+        // SAFETY: loaded from a slot of this tree; the caller vouches for the memory.
+        let node: Node<'_> = match unsafe { link.target() } {
+            Target::Empty => return Link::EMPTY,
+            // SAFETY: as above.
+            Target::Entry(_) | Target::Versions(_) => return unsafe { only_of(link, key) },
             Target::Node(node) => node,
         };
         let header = node.header();
         if header.prefix_len() != 0 {
             if !header.may_lead_to(&key[depth..]) {
-                return None;
+                return Link::EMPTY;
             }
             depth += header.prefix_len();
         }
@@ -36,34 +39,76 @@ pub(super) unsafe fn find<'a>(root: &Slot, key: &[u8]) -> Option<EntryAt<'a>> {
             // A long prefix was not compared to its end, so `depth` may even lie beyond the key:
             // what ends here is compared as a whole.
             // SAFETY: as above.
-            let Target::Entry(entry) = (unsafe { Link::load(&header.ends_here).target() }) else {
-                return None;
-            };
-            return (entry.key() == key).then_some(entry);
+            return unsafe { only_of(Link::load(&header.ends_here), key) };
         };
         link = node.child(byte);
         depth += 1;
     }
 }
 
-/// Puts an unpublished entry into the tree.
+/// `link` if it leads to versions of this key.
+#[inline(always)]
+unsafe fn only_of(link: Link, key: &[u8]) -> Link {
+    // SAFETY: the caller's promise is the same.
+    match unsafe { newest(link) } {
+        Some(entry) if entry.has_key(key) => link,
+        _ => Link::EMPTY,
+    }
+}
+
+/// The place that leads to the versions of `key`, which is in the tree.
 ///
 /// # Safety
-/// `entry` and everything behind `root` must be in `arena`, which must outlive `'a`; the caller must
-/// be the only writer.
-#[inline(always)]
-pub(super) unsafe fn insert<'a>(root: &'a Slot, arena: &mut Arena, entry: EntryAt<'a>) {
-    let key = entry.key();
+/// The memory behind `root` must outlive `'a`; the caller must be the only writer.
+pub(super) unsafe fn place_of<'a>(root: &'a Slot, key: &[u8]) -> &'a Slot {
     let mut slot = root;
     let mut depth = 0;
     loop {
-        // SAFETY: loaded from a slot of this tree; the caller vouches for the arena.
-        let node: Node<'a> = match unsafe { Link::load(slot).target() } {
-            // Only the root and `ends_here` get here empty; other free slots are filled by `add`.
-            Target::Empty => return Link::to_entry(entry).publish(slot),
-            Target::Entry(there) => {
+        // SAFETY: loaded from a slot of this tree; the caller vouches for the memory.
+        let Target::Node(node) = (unsafe { Link::load(slot).target::<'a>() }) else { return slot };
+        let header = node.header();
+        depth += header.prefix_len();
+        let Some(&byte) = key.get(depth) else { return &header.ends_here };
+        depth += 1;
+        slot = node.slot(byte).expect("the key is in the tree");
+    }
+}
+
+/// What an insert met.
+pub(super) enum Met<'a> {
+    /// The key is new; nodes stay where they were.
+    New,
+    /// The key is new, and a node was replaced: places in it are not read any more.
+    NewReplacing,
+    /// There were older versions. They and the entry now hang at this place, by these links.
+    Older { place: &'a Slot, versions: NonNull<Versions> },
+}
+
+/// Puts an unpublished entry into the tree.
+///
+/// # Safety
+/// Everything behind `root` must be in `arena` and the buffer of `entry`, both of which must outlive
+/// `'a`; `key` must be the entry's; the caller must be the only writer.
+#[inline(always)]
+pub(super) unsafe fn insert<'a>(
+    root: &'a Slot,
+    arena: &mut Arena,
+    entry: EntryAt<'a>,
+    key: &[u8],
+) -> Met<'a> {
+    let mut slot = root;
+    let mut depth = 0;
+    loop {
+        let link = Link::load(slot);
+        // SAFETY: loaded from a slot of this tree; the caller vouches for the memory.
+        let node: Node<'a> = match unsafe { link.target() } {
+            Target::Empty => {
+                Link::to_entry(entry).publish(slot);
+                return Met::New;
+            }
+            Target::Entry(_) | Target::Versions(_) => {
                 // SAFETY: the caller's promises are the same.
-                return unsafe { meet(slot, arena, there, entry, depth) };
+                return unsafe { meet(slot, arena, link, entry, key, depth) };
             }
             Target::Node(node) => node,
         };
@@ -72,7 +117,8 @@ pub(super) unsafe fn insert<'a>(root: &'a Slot, arena: &mut Arena, entry: EntryA
             let agreed = header.agreement(&key[depth..]);
             if agreed < header.prefix_len() {
                 // SAFETY: the caller's promises are the same.
-                return unsafe { split_prefix(slot, arena, node, agreed, entry, depth) };
+                unsafe { split_prefix(slot, arena, node, agreed, entry, key, depth) };
+                return Met::NewReplacing;
             }
             depth += agreed;
         }
@@ -85,43 +131,58 @@ pub(super) unsafe fn insert<'a>(root: &'a Slot, arena: &mut Arena, entry: EntryA
             Some(child) if !Link::load(child).is_empty() => slot = child,
             _ => {
                 let link = Link::to_entry(entry);
-                if !node.add(byte, link) {
-                    // SAFETY: the caller's promises are the same.
-                    unsafe { grow(slot, arena, node, byte, link) };
+                if node.add(byte, link) {
+                    return Met::New;
                 }
-                return;
+                // SAFETY: the caller's promises are the same.
+                unsafe { grow(slot, arena, node, byte, link) };
+                return Met::NewReplacing;
             }
         }
     }
 }
 
-/// The slot already leads to an entry: a new version of the same key, or two keys that part ways
-/// somewhere after `depth`.
+/// The slot already leads to a key: a new version of it, or two keys that part ways somewhere after
+/// `depth`.
 #[inline]
 unsafe fn meet<'a>(
-    slot: &Slot,
+    slot: &'a Slot,
     arena: &mut Arena,
-    there: EntryAt<'a>,
+    there: Link,
     entry: EntryAt<'a>,
+    new: &[u8],
     depth: usize,
-) {
-    let (old, new) = (there.key(), entry.key());
+) -> Met<'a> {
+    // SAFETY: the caller loaded the link from a slot of its tree.
+    let met: EntryAt<'a> = unsafe { newest(there) }.expect("it leads to a key");
+    let mut straddling = Vec::new();
+    let old = if let Some(met) = met.whole() {
+        met.key
+    } else {
+        met.put_key(&mut straddling);
+        &straddling
+    };
     // A slot below a node whose prefix was compared in full: both keys agree up to `depth`.
     let start = depth.min(new.len());
     let fork = start + agreement(&old[start..], &new[start..]);
     if fork == old.len() && fork == new.len() {
-        // SAFETY: not published yet; both entries are in the caller's arena.
-        unsafe { entry.set_previous(there) };
-        return Link::to_entry(entry).publish(slot);
+        let versions = arena.versions();
+        let both = Versions::of(Link::to_entry(entry), there);
+        // SAFETY: aligned and large enough; no reader is in it and no reader will be before it is
+        // published.
+        unsafe { versions.write(both) };
+        Link::to_versions(versions).publish(slot);
+        return Met::Older { place: slot, versions };
     }
-    // SAFETY: the prefix lies in the key of an entry of this arena.
+    // SAFETY: the caller vouches for the lifetime.
     let node = unsafe { Node::small(arena, &new[start..fork]) };
-    hang(node, old, fork, Link::to_entry(there));
+    hang(node, old, fork, there);
     hang(node, new, fork, Link::to_entry(entry));
     node.link().publish(slot);
+    Met::New
 }
 
-/// Puts the entry with this key into an unpublished node that tells keys apart at `fork`.
+/// Puts the key that `link` leads to into an unpublished node that tells keys apart at `fork`.
 fn hang(node: Node<'_>, key: &[u8], fork: usize, link: Link) {
     match key.get(fork) {
         Some(&byte) => {
@@ -141,18 +202,19 @@ unsafe fn split_prefix<'a>(
     node: Node<'a>,
     agreed: usize,
     entry: EntryAt<'a>,
+    key: &[u8],
     depth: usize,
 ) {
     let prefix = node.header().prefix();
     let fork = depth + agreed;
-    // SAFETY: the prefix lies in the key of an entry of this arena.
-    let upper = unsafe { Node::small(arena, &entry.key()[depth..fork]) };
+    // SAFETY: the caller vouches for the lifetime.
+    let upper = unsafe { Node::small(arena, &key[depth..fork]) };
     // The byte that leads to the copy is the one after the common part, so that goes too.
     // SAFETY: the node is in this arena.
     let lower = unsafe { node.without_prefix(arena, agreed + 1) };
     let room = upper.add(prefix[agreed], lower.link());
     assert!(room, "a new node takes two children");
-    hang(upper, entry.key(), fork, Link::to_entry(entry));
+    hang(upper, key, fork, Link::to_entry(entry));
     upper.link().publish(slot);
 }
 

@@ -3,77 +3,88 @@
 use super::Superversion;
 use crate::codec::hash64;
 use crate::error::Result;
-use crate::key::{EntryRef, Kind, Seqno};
+use crate::key::{Kind, Seqno};
+use crate::memtable::{Lookup, Version};
 use crate::table::{Found, Wait};
 use crate::version::{RangeVersion, TableHandle};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// The value of `key` at `upto`, or `None` where it is absent or deleted.
+/// Where a lookup reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Instant<V> {
+    /// At this number, which is held as a `ReadPoint`, or below which nothing is overwritten any more.
+    Held(Seqno),
+    /// At what is visible now. Asked once, and again in the rare case that the version which was
+    /// visible then has been overwritten twice meanwhile.
+    Newest(V),
+}
+
+/// The value of `key`, or `None` where it is absent or deleted.
 ///
 /// Copies a value that lies in a memtable; one that lies in a table shares its block or is copied, as
 /// the table decides. `WouldBlock` only with `Wait::Never`.
 #[inline]
-pub fn get(
+pub fn get<V: Fn() -> Seqno>(
     superversion: &Superversion,
     key: &[u8],
-    upto: Seqno,
+    at: &Instant<V>,
     wait: Wait,
 ) -> Result<Option<Bytes>> {
     let index = superversion.route_index(key);
-    if let Some(entry) = in_memory(superversion, index, key, upto) {
-        return Ok((entry.kind == Kind::Put).then(|| Bytes::copy_from_slice(entry.value)));
+    if let Some(value) = in_memory(superversion, index, key, at, |found| found.value()) {
+        return Ok(value);
     }
     let range = &superversion.version.ranges()[index];
-    let found = in_tables(range, key, |table, hash| match table.table().get(key, hash, wait)? {
-        Some(found) => {
-            debug_assert!(found.seqno <= upto, "a table is published when all of it is visible");
-            Ok(Some(found))
-        }
-        None => Ok(None),
-    })?;
+    let found = in_tables(range, key, |table, hash| table.table().get(key, hash, wait))?;
     Ok(found.and_then(|Found { kind, value, .. }| (kind == Kind::Put).then_some(value)))
 }
 
-/// Has `key` a value at `upto`? Copies nothing.
+/// Has `key` a value? Copies nothing.
 #[inline]
-pub fn contains_key(
+pub fn contains_key<V: Fn() -> Seqno>(
     superversion: &Superversion,
     key: &[u8],
-    upto: Seqno,
+    at: &Instant<V>,
     wait: Wait,
 ) -> Result<bool> {
     let index = superversion.route_index(key);
-    if let Some(entry) = in_memory(superversion, index, key, upto) {
-        return Ok(entry.kind == Kind::Put);
+    if let Some(is_put) = in_memory(superversion, index, key, at, |found| found.is_put()) {
+        return Ok(is_put);
     }
     let range = &superversion.version.ranges()[index];
     let found = in_tables(range, key, |table, hash| table.table().probe(key, hash, wait))?;
     Ok(found.is_some_and(|(_, kind)| kind == Kind::Put))
 }
 
-/// The values of several keys at `upto`, in the order of the keys.
-pub fn multi_get<K: AsRef<[u8]>>(
-    superversion: &Superversion,
-    keys: &[K],
-    upto: Seqno,
-    wait: Wait,
-) -> Result<Vec<Option<Bytes>>> {
-    keys.iter().map(|key| get(superversion, key.as_ref(), upto, wait)).collect()
-}
-
+/// What `read` makes of the newest visible version of `key` in the memtables of its range.
 #[inline]
-fn in_memory<'a>(
-    superversion: &'a Superversion,
+fn in_memory<V: Fn() -> Seqno, T>(
+    superversion: &Superversion,
     index: usize,
     key: &[u8],
-    upto: Seqno,
-) -> Option<EntryRef<'a>> {
+    at: &Instant<V>,
+    read: impl Fn(Version<'_>) -> T,
+) -> Option<T> {
     let overlay = &superversion.overlays[index];
-    if let Some(entry) = overlay.active.get(key, upto) {
-        return Some(entry);
+    'again: loop {
+        let upto = match at {
+            Instant::Held(seqno) => *seqno,
+            Instant::Newest(visible) => visible(),
+        };
+        for memtable in std::iter::once(&overlay.active).chain(&overlay.sealed) {
+            let pin = memtable.pin();
+            let Lookup { version, passed_cut } = pin.get(key, upto);
+            if passed_cut && matches!(at, Instant::Newest(_)) {
+                // What was cut had a visible successor: the next `visible()` is above this one.
+                continue 'again;
+            }
+            if let Some(version) = version {
+                return Some(read(version));
+            }
+        }
+        return None;
     }
-    overlay.sealed.iter().find_map(|memtable| memtable.get(key, upto))
 }
 
 /// Asks every table that may have `key`, newest layer first, until one answers. The key is hashed

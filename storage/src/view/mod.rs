@@ -21,12 +21,13 @@ mod source;
 mod tests;
 
 pub use chunk::{Chunk, ChunkBuilder};
-pub use get::{contains_key, get, multi_get};
+pub use get::{Instant, contains_key, get};
 pub use scan::{ScanCursor, ScanSpec};
 
 use crate::error::Result;
 use crate::key::Seqno;
 use crate::memtable::Memtable;
+use crate::points::ReadPoint;
 use crate::table::Wait;
 use crate::version::{RangeId, Version};
 use bytes::Bytes;
@@ -83,33 +84,46 @@ impl Superversion {
     }
 }
 
-/// One instant of the database. Holds its memtables and files; cheap to clone.
+/// One instant of the database. Holds its memtables and files, and what was visible then in them;
+/// cheap to clone.
 #[derive(Clone, Debug)]
 pub struct View {
     /// What there is.
     pub superversion: Arc<Superversion>,
     /// Entries above it are not seen.
     pub upto: Seqno,
+    /// Keeps what is overwritten from here on, while memtables reclaim.
+    _point: Option<Arc<ReadPoint>>,
 }
 
 impl View {
-    /// `superversion` as of `upto`. Load the superversion first and `visible` after it.
+    /// `superversion` as of `upto`, where no memtable reclaims. Load the superversion first and
+    /// `visible` after it.
     pub fn new(superversion: Arc<Superversion>, upto: Seqno) -> Self {
-        Self { superversion, upto }
+        Self { superversion, upto, _point: None }
+    }
+
+    /// `superversion` as of a point, which is held as long as the view.
+    pub fn at(superversion: Arc<Superversion>, point: ReadPoint) -> Self {
+        Self { superversion, upto: point.seqno(), _point: Some(Arc::new(point)) }
+    }
+
+    fn instant(&self) -> Instant<fn() -> Seqno> {
+        Instant::Held(self.upto)
     }
 
     /// The value of `key`. See `get`.
     pub fn get(&self, key: &[u8], wait: Wait) -> Result<Option<Bytes>> {
-        get(&self.superversion, key, self.upto, wait)
+        get(&self.superversion, key, &self.instant(), wait)
     }
 
     /// Has `key` a value? See `contains_key`.
     pub fn contains_key(&self, key: &[u8], wait: Wait) -> Result<bool> {
-        contains_key(&self.superversion, key, self.upto, wait)
+        contains_key(&self.superversion, key, &self.instant(), wait)
     }
 
     /// A walk over the entries of a span.
     pub fn cursor(&self, spec: ScanSpec, wait: Wait) -> ScanCursor {
-        ScanCursor::new(Arc::clone(&self.superversion), self.upto, spec, wait)
+        ScanCursor::new(self.clone(), spec, wait)
     }
 }

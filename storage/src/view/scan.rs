@@ -6,13 +6,12 @@
 //! last entry that came out.
 
 use super::source::{self, Walker};
-use super::{ChunkBuilder, Superversion};
+use super::{ChunkBuilder, View};
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::{Kind, Seqno, Span};
 use crate::table::Wait;
 use std::fmt;
-use std::sync::Arc;
 
 /// A chunk ends at this many bytes, whatever the caller allows.
 const CHUNK_BYTES_CAP: usize = 1 << 30;
@@ -50,8 +49,7 @@ impl ScanSpec {
 
 /// A position in a view.
 pub struct ScanCursor {
-    superversion: Arc<Superversion>,
-    upto: Seqno,
+    view: View,
     spec: ScanSpec,
     wait: Wait,
     /// The range that is walked, by index.
@@ -66,8 +64,8 @@ pub struct ScanCursor {
 impl fmt::Debug for ScanCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ScanCursor")
-            .field("superversion", &self.superversion.number)
-            .field("upto", &self.upto)
+            .field("superversion", &self.view.superversion.number)
+            .field("upto", &self.view.upto)
             .field("reverse", &self.spec.reverse)
             .field("range", &self.range)
             .field("done", &self.done)
@@ -84,11 +82,10 @@ enum Stop {
 }
 
 impl ScanCursor {
-    /// Over `superversion` as of `upto`. Does nothing yet.
-    pub fn new(superversion: Arc<Superversion>, upto: Seqno, spec: ScanSpec, wait: Wait) -> Self {
+    /// Over `view`. Does nothing yet.
+    pub fn new(view: View, spec: ScanSpec, wait: Wait) -> Self {
         let done = spec.span.is_empty();
-        let mut cursor =
-            Self { superversion, upto, spec, wait, range: 0, walker: None, last: None, done };
+        let mut cursor = Self { view, spec, wait, range: 0, walker: None, last: None, done };
         cursor.range = cursor.first_range();
         cursor
     }
@@ -118,7 +115,7 @@ impl ScanCursor {
 
     /// The range that the walk starts in, or continues in.
     fn first_range(&self) -> usize {
-        let version = &self.superversion.version;
+        let version = &self.view.superversion.version;
         match (&self.last, self.spec.reverse) {
             (Some(last), _) => version.route_index(last),
             (None, false) => version.route_index(&self.spec.span.lo),
@@ -176,18 +173,36 @@ impl ScanCursor {
             }
             let stop = match self.walker.as_mut().expect("entered") {
                 Walker::One(cursor) => match cursor {
-                    source::Source::Memory(c) => {
-                        drain(c, &self.spec, self.upto, out, bytes_max, entries_max, &mut steps)
-                    }
-                    source::Source::Table(c) => {
-                        drain(c, &self.spec, self.upto, out, bytes_max, entries_max, &mut steps)
-                    }
-                    source::Source::Level(c) => {
-                        drain(c, &self.spec, self.upto, out, bytes_max, entries_max, &mut steps)
-                    }
+                    source::Source::Memory(c) => drain(
+                        c,
+                        &self.spec,
+                        self.view.upto,
+                        out,
+                        bytes_max,
+                        entries_max,
+                        &mut steps,
+                    ),
+                    source::Source::Table(c) => drain(
+                        c,
+                        &self.spec,
+                        self.view.upto,
+                        out,
+                        bytes_max,
+                        entries_max,
+                        &mut steps,
+                    ),
+                    source::Source::Level(c) => drain(
+                        c,
+                        &self.spec,
+                        self.view.upto,
+                        out,
+                        bytes_max,
+                        entries_max,
+                        &mut steps,
+                    ),
                 },
                 Walker::Many(c) => {
-                    drain(c, &self.spec, self.upto, out, bytes_max, entries_max, &mut steps)
+                    drain(c, &self.spec, self.view.upto, out, bytes_max, entries_max, &mut steps)
                 }
             }?;
             if let Stop::RangeEnd = stop {
@@ -199,9 +214,9 @@ impl ScanCursor {
 
     /// Opens the layers of the current range and seeks; false if no layer has anything.
     fn enter(&mut self) -> Result<bool> {
-        let range = &self.superversion.version.ranges()[self.range];
-        let overlay = &self.superversion.overlays[self.range];
-        let Some(mut walker) = source::open(range, overlay, self.upto, &self.spec, self.wait)
+        let range = &self.view.superversion.version.ranges()[self.range];
+        let overlay = &self.view.superversion.overlays[self.range];
+        let Some(mut walker) = source::open(range, overlay, self.view.upto, &self.spec, self.wait)
         else {
             return Ok(false);
         };
@@ -218,7 +233,7 @@ impl ScanCursor {
     /// Goes on to the next range in the direction of travel.
     fn leave(&mut self) {
         self.walker = None;
-        let ranges = self.superversion.version.ranges();
+        let ranges = self.view.superversion.version.ranges();
         if self.spec.reverse {
             self.done = self.range == 0 || ranges[self.range].span.lo <= self.spec.span.lo;
             self.range = self.range.saturating_sub(1);

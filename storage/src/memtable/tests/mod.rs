@@ -4,8 +4,13 @@
 //! that are prefixes of keys, long shared prefixes that are left at every length, full fan-out of one
 //! byte). Every random test prints its seed.
 
+mod reclaim;
+
 use super::*;
+use crate::buffer::BufferOptions;
 use crate::iter::Cursor;
+use crate::limits::KEY_BYTES_MAX;
+use crate::points::ReadPoints;
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -83,11 +88,17 @@ fn model_get(model: &Model, key: &[u8], upto: u64) -> Option<(u64, Kind, Vec<u8>
     (found == key).then(|| (*seqno, *kind, value.clone()))
 }
 
+fn lookup(table: &Memtable, key: &[u8], upto: u64) -> Option<(u64, Kind, Vec<u8>)> {
+    let pin = table.pin();
+    let version = pin.get(key, Seqno(upto)).version?;
+    Some(match version.value() {
+        Some(value) => (version.seqno().0, Kind::Put, value.to_vec()),
+        None => (version.seqno().0, Kind::Delete, Vec::new()),
+    })
+}
+
 fn check_get(table: &Memtable, model: &Model, key: &[u8], upto: u64) {
-    let found = table.get(key, Seqno(upto)).map(|entry| {
-        assert_eq!(entry.key, key);
-        (entry.seqno.0, entry.kind, entry.value.to_vec())
-    });
+    let found = lookup(table, key, upto);
     assert_eq!(found, model_get(model, key, upto), "get({key:?}, {upto})");
 }
 
@@ -196,8 +207,9 @@ proptest! {
         let mut model = Model::new();
         for (seqno, (key, put)) in (1..).zip(&history) {
             let kind = if *put { Kind::Put } else { Kind::Delete };
-            writer.insert(key, Seqno(seqno), kind, &key[..key.len() / 2]);
-            model.insert((key.clone(), Reverse(seqno)), (kind, key[..key.len() / 2].to_vec()));
+            let value = if *put { &key[..key.len() / 2] } else { &[] };
+            writer.insert(key, Seqno(seqno), kind, value);
+            model.insert((key.clone(), Reverse(seqno)), (kind, value.to_vec()));
         }
         let last = history.len() as u64;
         for (key, _) in &history {
@@ -346,7 +358,7 @@ fn extreme_sizes_are_stored_whole() {
     let large: Vec<u8> =
         (0..64 << 20).map(|at: u32| (at.wrapping_mul(0x9E37_79B9) >> 24) as u8).collect();
     insert(b"large", &large);
-    let get = |key: &[u8]| table.get(key, Seqno::MAX).map(|entry| entry.value.to_vec());
+    let get = |key: &[u8]| lookup(&table, key, Seqno::MAX.0).map(|(_, _, value)| value);
     assert_eq!(get(&long), Some(Vec::new()));
     for at in [KEY_BYTES_MAX - 1, 40_000, 9, 8, 7, 0] {
         long[at] = 0;
@@ -369,7 +381,7 @@ fn an_empty_table_is_empty() {
     let (table, writer) = memtable(3);
     assert_eq!((table.id(), table.entries(), table.allocated_bytes()), (3, 0, 0));
     assert_eq!((table.first_seqno(), table.last_seqno()), (None, None));
-    assert_eq!(table.get(b"a", Seqno::MAX), None);
+    assert_eq!(lookup(&table, b"a", Seqno::MAX.0), None);
     let mut cursor = table.cursor(Seqno::MAX);
     cursor.seek_first().unwrap();
     assert!(!cursor.valid());
@@ -389,7 +401,7 @@ fn memory_lives_as_long_as_the_last_owner() {
     }
     let mut cursor = table.cursor(Seqno::MAX);
     writer.freeze();
-    assert!(table.get(&1u64.to_be_bytes(), Seqno::MAX).is_some());
+    assert!(lookup(&table, &1u64.to_be_bytes(), Seqno::MAX.0).is_some());
     drop(table);
     let walked = thread::spawn(move || {
         cursor.seek_first().unwrap();
@@ -408,14 +420,20 @@ fn memory_lives_as_long_as_the_last_owner() {
 /// no more than it may, and a cursor that outlives the writer keeps its memory out of the pool.
 #[test]
 fn a_pool_recycles_the_memory_of_dropped_memtables() {
+    let reclaim = Reclaim { points: ReadPoints::new(), options: BufferOptions::default() };
     let pool = ChunkPool::new(4 << 20);
     pool.fill(2 << 20);
     assert_eq!(pool.held_bytes(), 2 << 20);
     for round in 0..3u8 {
-        let (table, mut writer) = memtable_from(u64::from(round), &pool);
+        let (table, mut writer) = memtable_with(
+            u64::from(round),
+            MemtableOptions { pool: Some(Arc::clone(&pool)), reclaim: Some(reclaim.clone()) },
+        );
         for seqno in 1..=80_000u64 {
             let key = seqno.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
             writer.insert(&key, Seqno(seqno), Kind::Put, &[round; 100]);
+            // Moves to large chunks.
+            writer.tend(Seqno(seqno), 1024, true);
         }
         assert!(table.allocated_bytes() > 8 << 20);
         assert_eq!(pool.held_bytes(), 0);

@@ -1,0 +1,79 @@
+//! The tender: sees to overwritten entries of ranges that nobody writes to any more.
+//!
+//! Owns:      nothing.
+//! Receives:  `tending_due`, from range owners.
+//! Sends:     nothing; runs range owners' seats as their caller.
+//! Publishes: nothing.
+//! Stops:     when the engine has stopped.
+//!
+//! While a range is written to, its writers do this work by the way, a little with each batch; without
+//! the tender a compaction that is under way when they stop would keep up to twice its memory for ever.
+
+use super::RangeOwner;
+use super::state::OverlayState;
+use crate::shared::Shared;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two rounds over the ranges; longer while nothing can be done (a scan holds the memory).
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Turns that one range gets in a round, each about 64 KiB of copying.
+const TURNS_PER_ROUND: usize = 32;
+
+/// What a look at a range has shown.
+#[derive(PartialEq, Eq)]
+enum Look {
+    Tidy,
+    /// Its writers are at work.
+    Busy,
+    Stuck,
+    Progress,
+}
+
+/// The loop.
+pub async fn tend_idle(shared: Arc<Shared>) {
+    let mut seen = Vec::new();
+    while !shared.is_stopped() {
+        shared.tending_due.wait().await;
+        let mut pause = PAUSE_MIN;
+        loop {
+            if !shared.pause(pause).await {
+                return;
+            }
+            let owners = shared.catalog.load_full().owners.clone();
+            seen.resize(owners.len(), u64::MAX);
+            let looks: Vec<_> = owners
+                .iter()
+                .zip(&mut seen)
+                .map(|(owner, seen)| look(&shared, owner, seen))
+                .collect();
+            if looks.iter().all(|look| *look == Look::Tidy) {
+                break;
+            }
+            let stuck = !looks.contains(&Look::Progress);
+            pause = if stuck { (pause * 2).min(PAUSE_MAX) } else { PAUSE_MIN };
+        }
+    }
+}
+
+fn look(shared: &Shared, owner: &RangeOwner, seen: &mut u64) -> Look {
+    let batches = owner.sizes.batches();
+    if std::mem::replace(seen, batches) != batches {
+        return if owner.sizes.is_untidy() { Look::Busy } else { Look::Tidy };
+    }
+    let mut look = Look::Tidy;
+    for _ in 0..TURNS_PER_ROUND {
+        if !owner.sizes.is_untidy() {
+            break;
+        }
+        let visible = shared.visible();
+        let idle = owner.with_state(|state: &mut OverlayState| state.tidy_idle(visible));
+        owner.give_back(idle.freed);
+        if !idle.progress {
+            return Look::Stuck;
+        }
+        look = Look::Progress;
+    }
+    look
+}

@@ -1,0 +1,141 @@
+//! Chunk sizes, and when a buffer moves to another one (seed 001, "P"; seeds.md 2.3).
+//!
+//! A buffer with little in it uses small chunks and wastes little; one with much in it uses large ones
+//! and allocates seldom. `P` says how eager it is: 0 prefers small chunks, 1 always takes the largest.
+//! A buffer leaves class `i` upward when it has more than `ceil(2 x (1 - P) x C[i + 1])` live bytes,
+//! and comes back when it has less than that times `downgrade_ratio`, so it cannot swing to and fro.
+
+use crate::error::{Error, Result};
+
+/// The size of a buffer's chunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum ChunkClass {
+    /// 64 KiB.
+    #[default]
+    Small = 0,
+    /// 512 KiB.
+    Medium = 1,
+    /// 2 MiB.
+    Large = 2,
+}
+
+impl ChunkClass {
+    /// All of them, ascending.
+    pub const ALL: [Self; 3] = [Self::Small, Self::Medium, Self::Large];
+
+    /// Bytes of a chunk: a power of two, and the alignment of the chunk as well.
+    #[inline(always)]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Small => 64 << 10,
+            Self::Medium => 512 << 10,
+            Self::Large => 2 << 20,
+        }
+    }
+
+    fn larger(self) -> Option<Self> {
+        Self::ALL.get(self as usize + 1).copied()
+    }
+
+    fn smaller(self) -> Option<Self> {
+        Self::ALL.get((self as usize).wrapping_sub(1)).copied()
+    }
+}
+
+/// When a buffer is compacted, and in what steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BufferOptions {
+    /// `P`: 0 keeps chunks small, 1 always takes the largest.
+    pub preference: f64,
+    /// A class is left downward below its upward threshold times this.
+    pub downgrade_ratio: f64,
+    /// Compaction starts when this part of the bytes is dead.
+    pub dead_ratio: f64,
+    /// And when this part of a chunk is dead.
+    pub dead_chunk_ratio: f64,
+    /// Bytes that one step copies, at most.
+    pub step_bytes: usize,
+    /// Dead entries that one step looks at, at most.
+    pub step_dead_max: usize,
+}
+
+impl Default for BufferOptions {
+    fn default() -> Self {
+        Self {
+            preference: 0.75,
+            downgrade_ratio: 0.5,
+            dead_ratio: 0.3,
+            dead_chunk_ratio: 0.5,
+            step_bytes: 64 << 10,
+            step_dead_max: 10,
+        }
+    }
+}
+
+impl BufferOptions {
+    /// Checks every number against its limits.
+    ///
+    /// # Errors
+    /// `Invalid` names the first one that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        let inside = |name: &str, value: f64, low: f64, high: f64, open: bool| {
+            let fits =
+                if open { value > low && value < high } else { value >= low && value <= high };
+            if fits {
+                return Ok(());
+            }
+            let (left, right) = if open { ('(', ')') } else { ('[', ']') };
+            Err(Error::invalid(format!(
+                "{name} is {value}, but must be in {left}{low}, {high}{right}"
+            )))
+        };
+        inside("preference", self.preference, 0.0, 1.0, false)?;
+        // At 1 and above a buffer would change its class for ever.
+        inside("downgrade_ratio", self.downgrade_ratio, 0.0, 1.0, true)?;
+        inside("dead_ratio", self.dead_ratio, 0.0, 1.0, true)?;
+        inside("dead_chunk_ratio", self.dead_chunk_ratio, 0.0, f64::INFINITY, true)?;
+        if self.step_bytes == 0 || self.step_dead_max == 0 {
+            return Err(Error::invalid(
+                "step_bytes and step_dead_max must be at least 1".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Live bytes above which `class` is left for the next larger one; `None` for the largest.
+    pub(super) fn upgrade_above(&self, class: ChunkClass) -> Option<u64> {
+        let next = class.larger()?;
+        Some((2.0 * (1.0 - self.preference) * next.bytes() as f64).ceil() as u64)
+    }
+
+    /// Live bytes below which `class` is left for the next smaller one; `None` for the smallest.
+    pub(super) fn downgrade_below(&self, class: ChunkClass) -> Option<u64> {
+        let threshold = self.upgrade_above(class.smaller()?)?;
+        Some((threshold as f64 * self.downgrade_ratio) as u64)
+    }
+
+    /// The class that a buffer of class `now` with so many live bytes should have.
+    pub(super) fn wanted(&self, now: ChunkClass, live_bytes: u64) -> ChunkClass {
+        let mut class = now;
+        while self.upgrade_above(class).is_some_and(|above| live_bytes > above) {
+            class = class.larger().expect("a class with an upward threshold has a larger one");
+        }
+        if class != now {
+            return class;
+        }
+        while self.downgrade_below(class).is_some_and(|below| live_bytes < below) {
+            class = class.smaller().expect("a class with a downward threshold has a smaller one");
+        }
+        class
+    }
+
+    /// Is there enough dead in it that copying the rest pays?
+    pub(super) fn is_worth_it(&self, class: ChunkClass, live: u64, dead: u64, padded: u64) -> bool {
+        // What a merge padded is not counted: it must not start the next compaction by itself.
+        let real = (dead - padded) as f64;
+        dead as f64 >= self.dead_chunk_ratio * class.bytes() as f64
+            && real > 0.0
+            && real >= self.dead_ratio * (live + dead) as f64
+    }
+}

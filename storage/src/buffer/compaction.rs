@@ -1,0 +1,234 @@
+//! A compaction in progress: the live entries of one strip move to another one, a little at a time.
+//!
+//! Method (seed 001; seeds.md 2.5). Find: skip dead entries. Copy: byte by byte, so that a large entry
+//! takes several steps. Commit: look at the source once more, because the entry may have died
+//! meanwhile, and tell the index where it is now. The destination's length is known when it starts:
+//! the live bytes of that moment. An entry that dies before its turn is therefore still copied, as a
+//! dead one (`DeadAfterCopy`), and the next compaction skips it; so the strip that takes the writes
+//! meanwhile could be numbered from the destination's end on, before that end was there.
+//!
+//! It does not decide when to start, nor when the memory of the source may be reused.
+
+use super::chunk::{Chunk, ChunkSource};
+use super::class::BufferOptions;
+use super::entry::{EntryAt, Pieces};
+use super::header::State;
+use super::strip::{Strip, content_bytes};
+use std::mem;
+use std::ptr::NonNull;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Compaction {
+    pub(super) source: Strip,
+    pub(super) destination: Strip,
+    /// The offset up to which the source is done, and the entry there.
+    position: u64,
+    next: Option<NonNull<u8>>,
+    copying: Option<Copying>,
+    /// Live bytes when it started: where the destination will end.
+    destination_end: u64,
+    /// What was skipped since the last chunk was released.
+    pub(super) skipped: Gone,
+}
+
+// SAFETY: `next` points into a chunk of `source`.
+unsafe impl Send for Compaction {}
+
+/// A large entry on its way.
+#[derive(Debug)]
+struct Copying {
+    to: NonNull<u8>,
+    copied: usize,
+    total: usize,
+}
+
+/// Entries that are in memory no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gone {
+    /// How many.
+    pub(crate) entries: u64,
+    /// Their key and value bytes.
+    pub(crate) content_bytes: u64,
+}
+
+impl Gone {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.content_bytes += other.content_bytes;
+    }
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Bytes copied.
+    pub(crate) copied_bytes: usize,
+    /// Dead entries passed.
+    pub(crate) dead_visited: usize,
+    /// Is everything moved?
+    pub(crate) finished: bool,
+}
+
+/// A chunk that the writer needs no more, and the entries that go with it. Readers may still be
+/// looking at it.
+pub(crate) struct Retired {
+    pub(crate) chunk: Chunk,
+    pub(crate) gone: Gone,
+}
+
+impl Compaction {
+    /// Everything live in `source` is to go to `destination`, which is empty.
+    pub(super) fn new(source: Strip, destination: Strip) -> Self {
+        let destination_end = source.census.live_bytes;
+        let (position, next) = (source.start(), source.first());
+        Self {
+            source,
+            destination,
+            position,
+            next,
+            copying: None,
+            destination_end,
+            skipped: Gone::default(),
+        }
+    }
+
+    /// An entry in the source has died before its turn.
+    pub(super) fn bury_in_source(entry: EntryAt<'_>) {
+        entry.set_state(State::DeadAfterCopy);
+    }
+
+    /// One step: at most `step_dead_max` dead entries are passed, and then one live entry, or
+    /// `step_bytes` of it, is copied. `moved(from, to)` is called for an entry that is live at its
+    /// new place, before its old one is given up.
+    ///
+    /// # Safety
+    /// The chunks must outlive what `moved` makes of the entries.
+    pub(super) unsafe fn step<'a>(
+        &mut self,
+        options: &BufferOptions,
+        source: &ChunkSource,
+        retired: &mut Vec<Retired>,
+        moved: &mut dyn FnMut(EntryAt<'a>, EntryAt<'a>),
+    ) -> Step {
+        let mut step = Step::default();
+        loop {
+            let Some(at) = self.next.filter(|_| self.position < self.source.end()) else {
+                self.release_until(None, retired);
+                self.check_end();
+                step.finished = true;
+                return step;
+            };
+            // SAFETY: `at` is where an entry of the source begins; the caller vouches for the rest.
+            let entry: EntryAt<'a> = unsafe { EntryAt::new(at, self.source.class()) };
+            match entry.state() {
+                State::Live | State::DeadAfterCopy => {
+                    // SAFETY: the caller's promises are the same.
+                    unsafe { self.copy(entry, options, source, retired, moved, &mut step) };
+                    if self.position == self.source.end() {
+                        continue;
+                    }
+                    return step;
+                }
+                state @ (State::Dead | State::Filler) => {
+                    if step.dead_visited == options.step_dead_max {
+                        return step;
+                    }
+                    step.dead_visited += 1;
+                    let header = entry.header();
+                    if state == State::Dead {
+                        let content_bytes = content_bytes(header.payload_bytes);
+                        self.skipped.add(Gone { entries: 1, content_bytes });
+                        self.source.census.entries -= 1;
+                        self.source.census.content_bytes -= content_bytes;
+                    } else {
+                        self.source.census.padded_bytes -= header.entry_bytes() as u64;
+                    }
+                    self.source.census.dead_bytes -= header.entry_bytes() as u64;
+                    self.advance(entry, header.entry_bytes(), retired);
+                }
+            }
+        }
+    }
+
+    unsafe fn copy<'a>(
+        &mut self,
+        entry: EntryAt<'a>,
+        options: &BufferOptions,
+        source: &ChunkSource,
+        retired: &mut Vec<Retired>,
+        moved: &mut dyn FnMut(EntryAt<'a>, EntryAt<'a>),
+        step: &mut Step,
+    ) {
+        let mut copying = self.copying.take().unwrap_or_else(|| Copying {
+            to: self.destination.next_entry(source),
+            copied: 0,
+            total: entry.bytes(),
+        });
+        let now = (copying.total - copying.copied).min(options.step_bytes);
+        for piece in Pieces::starting(entry, copying.copied, now) {
+            self.destination.write(source, piece);
+        }
+        copying.copied += now;
+        step.copied_bytes += now;
+        if copying.copied < copying.total {
+            self.copying = Some(copying);
+            return;
+        }
+        // SAFETY: a whole entry was copied to there; the caller vouches for the lifetime.
+        let copy: EntryAt<'a> = unsafe { EntryAt::new(copying.to, self.destination.class()) };
+        #[cfg(loom)]
+        copy.note_written();
+        let header = entry.header();
+        let (bytes, content_bytes) =
+            (header.entry_bytes() as u64, content_bytes(header.payload_bytes));
+        let (from, to) = (&mut self.source.census, &mut self.destination.census);
+        if header.state == State::Live {
+            copy.set_state(State::Live);
+            from.live_bytes -= bytes;
+            to.live_bytes += bytes;
+            moved(entry, copy);
+        } else {
+            copy.set_state(State::Dead);
+            from.dead_bytes -= bytes;
+            to.dead_bytes += bytes;
+        }
+        from.entries -= 1;
+        from.content_bytes -= content_bytes;
+        to.entries += 1;
+        to.content_bytes += content_bytes;
+        self.advance(entry, header.entry_bytes(), retired);
+    }
+
+    /// The entry is done: the next one begins `bytes` further on. Chunks wholly in front of that are
+    /// released.
+    fn advance(&mut self, entry: EntryAt<'_>, bytes: usize, retired: &mut Vec<Retired>) {
+        self.position += bytes as u64;
+        if self.position == self.source.end() {
+            self.next = None;
+            return;
+        }
+        let next = Pieces::starting(entry, bytes, 1).at().expect("the source goes on");
+        self.next = Some(next);
+        let inside = self.source.class().bytes() - 1;
+        self.release_until(Some(next.as_ptr().addr() & !inside), retired);
+    }
+
+    /// Releases the source's chunks in front of the one at this address, or all.
+    fn release_until(&mut self, chunk: Option<usize>, retired: &mut Vec<Retired>) {
+        while self.source.first_chunk().is_some_and(|first| Some(first.addr().get()) != chunk) {
+            let gone = mem::take(&mut self.skipped);
+            let chunk = self.source.release_first().expect("there is a first chunk");
+            retired.push(Retired { chunk, gone });
+        }
+    }
+
+    fn check_end(&self) {
+        assert_eq!(
+            self.destination.end(),
+            self.destination_end,
+            "a compaction ends where it said it would"
+        );
+        assert_eq!(self.source.census.total(), 0, "nothing of the source is left");
+    }
+}

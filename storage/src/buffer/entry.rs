@@ -1,0 +1,439 @@
+//! One entry in a buffer: a header, then the payload, byte by byte, across as many chunks as it takes.
+//!
+//! ```text
+//! header | key length: u16 | key | seqno << 8 | kind: u64 | value          (integers little-endian)
+//! ```
+//!
+//! Guarantees: once published, nothing of an entry changes but the state bits in its first byte,
+//! which only the writer reads. Nearly all entries lie in one chunk and are read in place
+//! (`whole`); of one that straddles, keys are compared piece by piece and the rest is put together
+//! where somebody wants it.
+//!
+//! It does not know who refers to the entry, nor how long its memory stays: see `grace`.
+
+use super::chunk::{ADDRESS_BITS, CHUNK_HEADER_BYTES, ChunkHeader};
+use super::class::ChunkClass;
+use super::header::{Damage, HEADER_BYTES_MAX, Header, State, decode};
+use crate::key::{EntryRef, Kind, Seqno};
+use std::cmp::Ordering as KeyOrder;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+const KEY_LEN_BYTES: usize = 2;
+const STAMP_BYTES: usize = 8;
+/// Under loom the payload also carries the address of a cell that loom watches: it stands for the
+/// plain bytes, which loom cannot see.
+#[cfg(loom)]
+const WATCH_BYTES: usize = 8;
+#[cfg(not(loom))]
+const WATCH_BYTES: usize = 0;
+
+/// Bytes of a payload beside key and value.
+pub(super) const PAYLOAD_FIXED_BYTES: usize = KEY_LEN_BYTES + STAMP_BYTES + WATCH_BYTES;
+
+/// The class of the chunk that a pointer leads into, above its address.
+const CLASS_SHIFT: u32 = ADDRESS_BITS + 4;
+
+/// Where an entry is; its memory lives at least as long as `'a`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryAt<'a> {
+    /// The address of the first byte, and the class of its chunk.
+    tagged: NonNull<u8>,
+    memory: PhantomData<&'a [u8]>,
+}
+
+// SAFETY: what it leads to is immutable but for an atomic byte.
+unsafe impl Send for EntryAt<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for EntryAt<'_> {}
+
+/// The stamp of an entry.
+#[inline(always)]
+pub(super) fn stamp(seqno: Seqno, kind: Kind) -> u64 {
+    seqno.0 << 8 | kind as u64
+}
+
+#[inline(always)]
+fn unstamp(stamp: u64) -> (Seqno, Kind) {
+    let kind = if stamp as u8 == Kind::Put as u8 { Kind::Put } else { Kind::Delete };
+    (Seqno(stamp >> 8), kind)
+}
+
+/// What comes in front of the key in a payload, and what comes between key and value.
+#[inline(always)]
+pub(super) fn fixed_parts(
+    key: &[u8],
+    seqno: Seqno,
+    kind: Kind,
+) -> ([u8; KEY_LEN_BYTES], [u8; STAMP_BYTES + WATCH_BYTES]) {
+    let mut behind = [0; STAMP_BYTES + WATCH_BYTES];
+    behind[..STAMP_BYTES].copy_from_slice(&stamp(seqno, kind).to_le_bytes());
+    #[cfg(loom)]
+    behind[STAMP_BYTES..].copy_from_slice(&watch::written().to_le_bytes());
+    ((key.len() as u16).to_le_bytes(), behind)
+}
+
+impl<'a> EntryAt<'a> {
+    /// The entry whose first byte is at `at`, in a chunk of `class`.
+    ///
+    /// # Safety
+    /// An entry must have been written there, and live as long as `'a`.
+    #[inline(always)]
+    pub(super) unsafe fn new(at: NonNull<u8>, class: ChunkClass) -> Self {
+        let tagged = at.map_addr(|at| at | (class as usize) << CLASS_SHIFT);
+        Self { tagged, memory: PhantomData }
+    }
+
+    /// The entry behind a pointer that came out of `tagged`.
+    ///
+    /// # Safety
+    /// The entry must have been published to this thread (or written by it), and live as long as
+    /// `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn from_tagged(tagged: NonNull<u8>) -> Self {
+        Self { tagged, memory: PhantomData }
+    }
+
+    /// The pointer, for storing: the four bits above the address are free.
+    #[inline(always)]
+    pub(crate) fn tagged(self) -> NonNull<u8> {
+        self.tagged
+    }
+
+    #[inline(always)]
+    pub(super) fn class(self) -> ChunkClass {
+        match self.tagged.addr().get() >> CLASS_SHIFT {
+            0 => ChunkClass::Small,
+            1 => ChunkClass::Medium,
+            _ => ChunkClass::Large,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn address(self) -> *mut u8 {
+        self.tagged.as_ptr().map_addr(|at| at & ((1 << ADDRESS_BITS) - 1))
+    }
+
+    /// Bytes from the entry's first to the end of its chunk.
+    #[inline(always)]
+    fn rest_of_chunk(self) -> usize {
+        let bytes = self.class().bytes();
+        bytes - (self.address().addr() & (bytes - 1))
+    }
+
+    #[inline(always)]
+    pub(super) fn chunk(self) -> &'a ChunkHeader {
+        // SAFETY: whoever made this vouched for the entry's memory, which its chunk is part of.
+        unsafe { ChunkHeader::of(self.address(), self.class()) }
+    }
+
+    #[inline(always)]
+    fn first_byte(self) -> &'a AtomicU8 {
+        // SAFETY: the entry has at least a header, and its first byte is only used atomically once
+        // published.
+        unsafe { AtomicU8::from_ptr(self.address()) }
+    }
+
+    /// What the writer noted about the entry.
+    #[inline(always)]
+    pub(super) fn state(self) -> State {
+        State::of(self.first_byte().load(Ordering::Relaxed))
+    }
+
+    /// Notes something else. For the writer only: load and store are two steps.
+    #[inline(always)]
+    pub(super) fn set_state(self, state: State) {
+        let byte = self.first_byte();
+        byte.store(state.set_in(byte.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// The entry in place, unless it straddles.
+    #[inline(always)]
+    pub(crate) fn whole(self) -> Option<EntryRef<'a>> {
+        let (payload_at, payload_bytes, _) = self.in_place()?;
+        // SAFETY: the payload lies in this chunk, is immutable and lives as long as `'a`.
+        let payload = unsafe { slice::from_raw_parts(payload_at, payload_bytes) };
+        Some(split_payload(payload))
+    }
+
+    /// Where the payload lies, its length and the header's, if all of it is in this chunk.
+    #[inline(always)]
+    fn in_place(self) -> Option<(*const u8, usize, usize)> {
+        let rest = self.rest_of_chunk();
+        if rest < HEADER_BYTES_MAX {
+            return None;
+        }
+        let at = self.address().cast_const();
+        let first = self.first_byte().load(Ordering::Relaxed);
+        let mut value = usize::from(first & 0x7F);
+        let mut header_bytes = 1;
+        if first & 0x80 != 0 {
+            loop {
+                // SAFETY: a header ends after at most `HEADER_BYTES_MAX` bytes, and that many are
+                // left in the chunk; bytes after the first never change.
+                let next = unsafe { at.add(header_bytes) };
+                // SAFETY: as above.
+                let byte = unsafe { *next };
+                value |= usize::from(byte & 0x7F) << (7 * header_bytes);
+                header_bytes += 1;
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+        }
+        let payload_bytes = value >> 2;
+        if header_bytes + payload_bytes > rest {
+            return None;
+        }
+        // SAFETY: that many bytes are left in the chunk.
+        Some((unsafe { at.add(header_bytes) }, payload_bytes, header_bytes))
+    }
+
+    /// The header, wherever its bytes are.
+    #[inline]
+    pub(super) fn header(self) -> Header {
+        if let Some((_, payload_bytes, bytes)) = self.in_place() {
+            return Header { state: self.state(), payload_bytes, bytes };
+        }
+        let mut raw = [0; HEADER_BYTES_MAX];
+        raw[0] = self.first_byte().load(Ordering::Relaxed);
+        let mut filled = 1;
+        for piece in Pieces::starting(self, 1, HEADER_BYTES_MAX - 1) {
+            raw[filled..filled + piece.len()].copy_from_slice(piece);
+            filled += piece.len();
+        }
+        decode(&raw[..filled]).expect("the writer writes whole headers")
+    }
+
+    /// Header and payload together.
+    #[inline]
+    pub(super) fn bytes(self) -> usize {
+        self.header().entry_bytes()
+    }
+
+    /// The payload, in pieces.
+    #[inline]
+    fn payload(self) -> Pieces<'a> {
+        let header = self.header();
+        Pieces::starting(self, header.bytes, header.payload_bytes)
+    }
+
+    /// Copies the whole payload to the end of `out`, from where `split_payload` reads it.
+    #[cold]
+    pub(crate) fn put_together(self, out: &mut Vec<u8>) {
+        let header = self.header();
+        out.reserve(header.payload_bytes);
+        for piece in Pieces::starting(self, header.bytes, header.payload_bytes) {
+            out.extend_from_slice(piece);
+        }
+    }
+
+    /// When it was written.
+    #[inline(always)]
+    pub(crate) fn seqno(self) -> Seqno {
+        match self.whole() {
+            Some(entry) => entry.seqno,
+            None => self.seqno_of_pieces(),
+        }
+    }
+
+    #[cold]
+    fn seqno_of_pieces(self) -> Seqno {
+        let mut payload = self.payload();
+        let mut key_len = [0; KEY_LEN_BYTES];
+        payload.read(&mut key_len);
+        payload.pass(usize::from(u16::from_le_bytes(key_len)));
+        let mut stamp = [0; STAMP_BYTES];
+        payload.read(&mut stamp);
+        unstamp(u64::from_le_bytes(stamp)).0
+    }
+
+    /// Is `key` its key?
+    #[inline(always)]
+    pub(crate) fn has_key(self, key: &[u8]) -> bool {
+        match self.whole() {
+            Some(entry) => entry.key == key,
+            None => self.agreement(key) == (key.len(), KeyOrder::Equal),
+        }
+    }
+
+    /// How its key sorts against `key`.
+    #[inline]
+    pub(crate) fn compare_key(self, key: &[u8]) -> KeyOrder {
+        match self.whole() {
+            Some(entry) => entry.key.cmp(key),
+            None => self.agreement(key).1,
+        }
+    }
+
+    /// Bytes that its key and `key` have in common, and how its key sorts against `key`.
+    #[cold]
+    pub(crate) fn agreement(self, key: &[u8]) -> (usize, KeyOrder) {
+        let mut own = Vec::new();
+        self.put_key(&mut own);
+        let same = own.iter().zip(key).take_while(|(own, other)| own == other).count();
+        (same, own[..].cmp(key))
+    }
+
+    /// Copies the key to the end of `out`.
+    pub(crate) fn put_key(self, out: &mut Vec<u8>) {
+        if let Some(entry) = self.whole() {
+            return out.extend_from_slice(entry.key);
+        }
+        let mut payload = self.payload();
+        let mut key_len = [0; KEY_LEN_BYTES];
+        payload.read(&mut key_len);
+        let mut missing = usize::from(u16::from_le_bytes(key_len));
+        while missing > 0 {
+            let piece = payload.up_to(missing);
+            missing -= piece.len();
+            out.extend_from_slice(piece);
+        }
+    }
+
+    /// Under loom: the bytes of a copy were written by this thread, now.
+    #[cfg(loom)]
+    pub(super) fn note_written(self) {
+        let entry = self.whole().expect("models use entries that do not straddle");
+        // SAFETY: the watch follows the stamp, in front of the value.
+        let at = unsafe { entry.value.as_ptr().cast_mut().sub(WATCH_BYTES) };
+        let watched = watch::written().to_le_bytes();
+        // SAFETY: unpublished, so nobody else looks.
+        unsafe { std::ptr::copy_nonoverlapping(watched.as_ptr(), at, WATCH_BYTES) };
+    }
+}
+
+/// Takes a payload apart that this crate has written.
+#[inline(always)]
+pub(crate) fn split_payload(payload: &[u8]) -> EntryRef<'_> {
+    debug_assert!(check_payload(payload).is_ok(), "the writer writes whole payloads");
+    let (key_len, rest) = payload.split_at(KEY_LEN_BYTES);
+    let key_len = usize::from(u16::from_le_bytes([key_len[0], key_len[1]]));
+    let (key, rest) = rest.split_at(key_len);
+    let (stamp, value) = rest.split_at(STAMP_BYTES);
+    let stamp: [u8; STAMP_BYTES] = stamp.try_into().expect("split at its length");
+    let (seqno, kind) = unstamp(u64::from_le_bytes(stamp));
+    #[cfg(loom)]
+    let value = watch::read(value);
+    EntryRef { key, seqno, kind, value }
+}
+
+/// Is this a payload?
+pub(super) fn check_payload(payload: &[u8]) -> Result<(), Damage> {
+    let Some((key_len, rest)) = payload.split_first_chunk::<KEY_LEN_BYTES>() else {
+        return Err(Damage::PayloadTooShort);
+    };
+    let key_len = usize::from(u16::from_le_bytes(*key_len));
+    if rest.len() < STAMP_BYTES + WATCH_BYTES {
+        return Err(Damage::PayloadTooShort);
+    }
+    if key_len == 0 || key_len > rest.len() - STAMP_BYTES - WATCH_BYTES {
+        return Err(Damage::BadKeyLength);
+    }
+    if Kind::from_u8(rest[key_len]).is_none() {
+        return Err(Damage::BadKind);
+    }
+    Ok(())
+}
+
+/// A stretch of bytes of a buffer, chunk by chunk.
+pub(super) struct Pieces<'a> {
+    at: *mut u8,
+    in_chunk: usize,
+    missing: usize,
+    chunk: &'a ChunkHeader,
+    class: ChunkClass,
+}
+
+impl<'a> Pieces<'a> {
+    /// `bytes` bytes of the entry, after the first `skip`.
+    pub(super) fn starting(entry: EntryAt<'a>, skip: usize, bytes: usize) -> Self {
+        let mut pieces = Self {
+            at: entry.address(),
+            in_chunk: entry.rest_of_chunk(),
+            missing: skip + bytes,
+            chunk: entry.chunk(),
+            class: entry.class(),
+        };
+        pieces.pass(skip);
+        pieces
+    }
+
+    fn pass(&mut self, mut bytes: usize) {
+        while bytes > 0 {
+            bytes -= self.up_to(bytes).len();
+        }
+    }
+
+    fn read(&mut self, out: &mut [u8]) {
+        let mut filled = 0;
+        while filled < out.len() {
+            let piece = self.up_to(out.len() - filled);
+            out[filled..filled + piece.len()].copy_from_slice(piece);
+            filled += piece.len();
+        }
+    }
+
+    /// Where the next byte is; `None` at the end of the strip.
+    pub(super) fn at(&mut self) -> Option<NonNull<u8>> {
+        if self.in_chunk == 0 {
+            let next = self.chunk.next()?;
+            self.at = next.as_ptr();
+            self.in_chunk = self.class.bytes() - CHUNK_HEADER_BYTES;
+            // SAFETY: a chunk of the same strip has the same class and lives as long.
+            self.chunk = unsafe { ChunkHeader::of(next.as_ptr(), self.class) };
+        }
+        NonNull::new(self.at)
+    }
+
+    /// The next piece, of at most `most` bytes; empty at the end of the strip only.
+    fn up_to(&mut self, most: usize) -> &'a [u8] {
+        if most == 0 || self.missing == 0 || self.at().is_none() {
+            return &[];
+        }
+        let bytes = most.min(self.in_chunk).min(self.missing);
+        // SAFETY: inside the chunk; the caller asked for bytes that belong to one entry, which are
+        // immutable (but for its first, which is skipped or belongs to the writer).
+        let piece = unsafe { slice::from_raw_parts(self.at, bytes) };
+        // SAFETY: at most one past the end of the chunk.
+        self.at = unsafe { self.at.add(bytes) };
+        self.in_chunk -= bytes;
+        self.missing -= bytes;
+        piece
+    }
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let piece = self.up_to(usize::MAX);
+        (!piece.is_empty()).then_some(piece)
+    }
+}
+
+#[cfg(loom)]
+mod watch {
+    use super::WATCH_BYTES;
+    use loom::cell::UnsafeCell;
+
+    /// A cell that was written just now. It is never freed: models are small.
+    pub(super) fn written() -> u64 {
+        let cell: &'static UnsafeCell<()> = Box::leak(Box::new(UnsafeCell::new(())));
+        cell.with_mut(|_| ());
+        std::ptr::from_ref(cell).expose_provenance() as u64
+    }
+
+    /// Reads the cell in front of the value.
+    pub(super) fn read(rest: &[u8]) -> &[u8] {
+        let (watch, value) = rest.split_at(WATCH_BYTES);
+        let address = u64::from_le_bytes(watch.try_into().expect("split at its length"));
+        let cell = std::ptr::with_exposed_provenance::<UnsafeCell<()>>(address as usize);
+        // SAFETY: leaked by `written`.
+        let cell = unsafe { &*cell };
+        cell.with(|_| ());
+        value
+    }
+}

@@ -1,0 +1,124 @@
+//! The header in front of every entry: `uvarint(payload length << 2 | state)`.
+//!
+//! ```text
+//! byte 0: 1 bit "more follows" | 5 low bits of the length | 2 bits state
+//! byte 1..: 1 bit "more follows" | 7 further bits of the length
+//! ```
+//!
+//! LEB128 puts the lowest bits first, so the state sits in the first byte: changing it rewrites one
+//! byte, keeps the length and never crosses the end of a chunk (seed 001; seeds.md 2.2).
+//!
+//! The decoder accepts headers that are longer than they need be: a filler has to fill an exact
+//! number of bytes, and for some numbers no shortest form adds up.
+
+/// Longest header: 35 bits hold two state bits and the length of the longest payload.
+pub(super) const HEADER_BYTES_MAX: usize = 5;
+
+/// What the bytes behind a header are, as far as the writer knows. Readers do not look at it.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Some reader may need the entry.
+    Live = 0,
+    /// Nobody needs the entry; the next compaction skips it.
+    Dead = 1,
+    /// Nobody needs the entry, but the running compaction still copies it, as a dead one: its
+    /// length was promised to the destination when the compaction started.
+    DeadAfterCopy = 2,
+    /// No entry at all: the unused end of a chunk.
+    Filler = 3,
+}
+
+/// The bits of the first byte that hold the state.
+const STATE_MASK: u8 = 0b11;
+const MORE: u8 = 0x80;
+
+impl State {
+    /// The state that the first byte of a header tells.
+    #[inline(always)]
+    pub(super) fn of(first: u8) -> Self {
+        match first & STATE_MASK {
+            0 => Self::Live,
+            1 => Self::Dead,
+            2 => Self::DeadAfterCopy,
+            _ => Self::Filler,
+        }
+    }
+
+    /// `first` with this state and everything else as it was.
+    #[inline(always)]
+    pub(super) fn set_in(self, first: u8) -> u8 {
+        first & !STATE_MASK | self as u8
+    }
+}
+
+/// A decoded header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) state: State,
+    pub(super) payload_bytes: usize,
+    /// Its own length.
+    pub(super) bytes: usize,
+}
+
+impl Header {
+    /// Header and payload together.
+    #[inline(always)]
+    pub(super) fn entry_bytes(self) -> usize {
+        self.bytes + self.payload_bytes
+    }
+}
+
+/// Bytes of the shortest header for this payload.
+#[inline(always)]
+pub(super) fn header_bytes(payload_bytes: usize) -> usize {
+    match payload_bytes {
+        0..=0x1F => 1,
+        0x20..=0xFFF => 2,
+        0x1000..=0x7_FFFF => 3,
+        0x8_0000..=0x3FF_FFFF => 4,
+        _ => HEADER_BYTES_MAX,
+    }
+}
+
+/// Writes a header of exactly `out.len()` bytes, longer than necessary if that is what is asked.
+#[inline(always)]
+pub(super) fn encode(out: &mut [u8], payload_bytes: usize, state: State) {
+    let mut rest = (payload_bytes as u64) << 2 | state as u64;
+    let last = out.len() - 1;
+    for byte in &mut out[..last] {
+        *byte = rest as u8 | MORE;
+        rest >>= 7;
+    }
+    debug_assert!(rest < u64::from(MORE), "the caller leaves enough room for the length");
+    out[last] = rest as u8;
+}
+
+/// Why bytes are not an entry. Memory that only this crate writes is never damaged; the strict
+/// readers exist to prove that, in tests and behind assertions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// The header or the payload goes on behind the last byte.
+    CutOff,
+    /// The header is longer than any header.
+    HeaderTooLong,
+    /// The payload is too short for a key and a stamp.
+    PayloadTooShort,
+    /// The key's length is zero or leads out of the payload.
+    BadKeyLength,
+    /// The stamp's kind is neither put nor delete.
+    BadKind,
+}
+
+/// Decodes the header at the start of `bytes`.
+pub(super) fn decode(bytes: &[u8]) -> Result<Header, Damage> {
+    let mut value = 0_u64;
+    for (at, &byte) in bytes.iter().take(HEADER_BYTES_MAX).enumerate() {
+        value |= u64::from(byte & !MORE) << (7 * at);
+        if byte & MORE == 0 {
+            let payload_bytes = (value >> 2) as usize;
+            return Ok(Header { state: State::of(bytes[0]), payload_bytes, bytes: at + 1 });
+        }
+    }
+    if bytes.len() < HEADER_BYTES_MAX { Err(Damage::CutOff) } else { Err(Damage::HeaderTooLong) }
+}

@@ -1,0 +1,260 @@
+//! The chunked buffer: memory for entries that are overwritten (seed 001; seeds.md 2).
+//!
+//! Entries are written one behind the other into chunks of 64 KiB, 512 KiB or 2 MiB. Who overwrites
+//! one says so (`bury`); when enough is dead the live entries are copied together in small steps, and
+//! the chunks they left can be used again. So a memtable with hot keys gives memory back without
+//! being flushed.
+//!
+//! ```text
+//! idle:        main [ live dead live dead dead live ]        <- writes
+//! compacting:  source [ ......... live dead dead live ]      what is done is given back
+//!              destination [ live live ]                     ends where `live at start` says
+//!              fresh                       [ live live ]     <- writes, numbered from there on
+//! idle again:  main = destination + filler + fresh
+//! ```
+//!
+//! Guarantees: `append` never moves an entry; a moved entry is announced while both copies are whole;
+//! a step is bounded (`BufferOptions`); chunks that were left come out through `step`'s `retired`
+//! list and are not touched again. INVARIANT(offsets-add-up): a strip's end is its start plus what
+//! is live and dead in it, and a compaction ends at the live bytes it started with.
+//!
+//! One writer. Readers follow pointers to entries, take no lock and are not known here: whoever
+//! retires chunks must wait until no reader can be in them (`Grace`). It keeps no index.
+
+pub(crate) mod chunk;
+mod class;
+mod compaction;
+mod entry;
+mod grace;
+mod header;
+mod strip;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;
+
+pub use chunk::ChunkPool;
+pub use class::{BufferOptions, ChunkClass};
+pub use grace::{Grace, Phase};
+
+pub(crate) use chunk::{ADDRESS_BITS, Chunk, ChunkSource, LINE_BYTES, prefetch};
+pub(crate) use compaction::{Gone, Retired, Step};
+pub(crate) use entry::{EntryAt, split_payload};
+
+use crate::key::{Kind, Seqno};
+use compaction::Compaction;
+use header::State;
+use strip::{Census, Strip, room};
+
+/// Entries of one memtable. See the module.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    /// Takes the writes: the only strip, or the fresh one beside a compaction.
+    writing: Strip,
+    compaction: Option<Compaction>,
+    options: BufferOptions,
+    source: ChunkSource,
+    next_strip_id: u32,
+}
+
+/// What a buffer holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferStats {
+    /// Bytes of entries that somebody may need, headers included.
+    pub live_bytes: u64,
+    /// Bytes of entries that nobody needs and that are still there, fillers included.
+    pub dead_bytes: u64,
+    /// Entries that are there, dead ones included.
+    pub entries: u64,
+    /// Their key and value bytes.
+    pub content_bytes: u64,
+    /// Bytes of the chunks.
+    pub allocated_bytes: u64,
+    /// Size of the chunks that take writes.
+    pub class: ChunkClass,
+    /// Is a compaction under way?
+    pub compacting: bool,
+}
+
+impl Buffer {
+    /// An empty buffer with chunks from `source`. Takes its first chunk with its first entry.
+    pub(crate) fn new(options: BufferOptions, source: ChunkSource) -> Self {
+        Self {
+            writing: Strip::new(0, ChunkClass::default(), 0),
+            compaction: None,
+            options,
+            source,
+            next_strip_id: 1,
+        }
+    }
+
+    /// Writes an entry.
+    ///
+    /// # Safety
+    /// The chunks must outlive `'a`: retired ones as well as those `into_chunks` gives away.
+    #[inline(always)]
+    pub(crate) unsafe fn append<'a>(
+        &mut self,
+        key: &[u8],
+        seqno: Seqno,
+        kind: Kind,
+        value: &[u8],
+    ) -> EntryAt<'a> {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.writing.append(&self.source, key, seqno, kind, value) }
+    }
+
+    /// Nobody needs this live entry of the buffer any more.
+    #[inline]
+    pub(crate) fn bury(&mut self, entry: EntryAt<'_>) {
+        debug_assert_eq!(entry.state(), State::Live, "an entry dies once");
+        let bytes = entry.bytes() as u64;
+        let strip = entry.chunk().strip();
+        let census = match &mut self.compaction {
+            Some(compaction) if compaction.source.id() == strip => {
+                Compaction::bury_in_source(entry);
+                &mut compaction.source.census
+            }
+            Some(compaction) if compaction.destination.id() == strip => {
+                entry.set_state(State::Dead);
+                &mut compaction.destination.census
+            }
+            _ => {
+                entry.set_state(State::Dead);
+                &mut self.writing.census
+            }
+        };
+        census.live_bytes -= bytes;
+        census.dead_bytes += bytes;
+    }
+
+    /// Is a compaction under way?
+    #[inline(always)]
+    pub(crate) fn is_compacting(&self) -> bool {
+        self.compaction.is_some()
+    }
+
+    /// Has it outgrown its chunks, or they it? Only a compaction changes them. Only asked while none
+    /// is under way.
+    #[inline]
+    pub(crate) fn wants_other_class(&self) -> bool {
+        let class = self.writing.class();
+        self.options.wanted(class, self.writing.census.live_bytes) != class
+    }
+
+    /// Is so much dead that a compaction pays? Only asked while none is under way.
+    #[inline]
+    pub(crate) fn has_much_dead(&self) -> bool {
+        let Census { live_bytes, dead_bytes, padded_bytes, .. } = self.writing.census;
+        self.options.is_worth_it(self.writing.class(), live_bytes, dead_bytes, padded_bytes)
+    }
+
+    #[cfg(test)]
+    fn wants_compaction(&self) -> bool {
+        self.wants_other_class() || self.has_much_dead()
+    }
+
+    /// Starts a compaction; returns where it will end.
+    pub(crate) fn start(&mut self) -> u64 {
+        assert!(self.compaction.is_none(), "one compaction at a time");
+        let live = self.writing.census.live_bytes;
+        let class = self.options.wanted(self.writing.class(), live);
+        let destination = Strip::new(self.next_strip_id, class, 0);
+        let base = live.next_multiple_of(room(class));
+        let fresh = Strip::new(self.next_strip_id + 1, class, base);
+        self.next_strip_id += 2;
+        let source = std::mem::replace(&mut self.writing, fresh);
+        self.compaction = Some(Compaction::new(source, destination));
+        live
+    }
+
+    /// One step of the compaction under way, if there is one. `moved(from, to)` is called when a live
+    /// entry is whole at its new place; what refers to `from` must refer to `to` when it returns.
+    /// Chunks that are done with go to `retired`.
+    ///
+    /// # Safety
+    /// As for `append`.
+    pub(crate) unsafe fn step<'a>(
+        &mut self,
+        retired: &mut Vec<Retired>,
+        moved: &mut dyn FnMut(EntryAt<'a>, EntryAt<'a>),
+    ) -> Step {
+        let Some(compaction) = &mut self.compaction else {
+            return Step { finished: true, ..Step::default() };
+        };
+        // SAFETY: the caller's promise is the same.
+        let step = unsafe { compaction.step(&self.options, &self.source, retired, moved) };
+        if step.finished {
+            self.merge();
+        }
+        step
+    }
+
+    /// The destination, and behind it what was written meanwhile.
+    fn merge(&mut self) {
+        let compaction = self.compaction.take().expect("the caller has just stepped it");
+        let mut main = compaction.destination;
+        if !self.writing.is_empty() {
+            main.pad(&self.source);
+            let empty = Strip::new(main.id(), main.class(), 0);
+            main.join(std::mem::replace(&mut self.writing, empty));
+        }
+        self.writing = main;
+    }
+
+    /// Bytes of entries, dead ones and fillers included.
+    #[inline(always)]
+    pub(crate) fn used_bytes(&self) -> usize {
+        let mut bytes = self.writing.census.total();
+        if let Some(Compaction { source, destination, .. }) = &self.compaction {
+            bytes += source.census.total() + destination.census.total();
+        }
+        bytes as usize
+    }
+
+    /// Bytes of the chunks that entries are in.
+    #[inline(always)]
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        let mut bytes = self.writing.allocated_bytes();
+        if let Some(Compaction { source, destination, .. }) = &self.compaction {
+            bytes += source.allocated_bytes() + destination.allocated_bytes();
+        }
+        bytes
+    }
+
+    /// What it holds.
+    pub(crate) fn stats(&self) -> BufferStats {
+        let mut census = self.writing.census;
+        if let Some(Compaction { source, destination, skipped, .. }) = &self.compaction {
+            census = census.plus(source.census).plus(destination.census);
+            // Passed, and its chunk is still there.
+            census.entries += skipped.entries;
+            census.content_bytes += skipped.content_bytes;
+        }
+        BufferStats {
+            live_bytes: census.live_bytes,
+            dead_bytes: census.dead_bytes,
+            entries: census.entries,
+            content_bytes: census.content_bytes,
+            allocated_bytes: self.allocated_bytes() as u64,
+            class: self.writing.class(),
+            compacting: self.compaction.is_some(),
+        }
+    }
+
+    /// Gives chunks back that no reader can be in any more.
+    pub(crate) fn recycle(&self, chunks: Vec<Chunk>) {
+        self.source.give(chunks);
+    }
+
+    /// Ends the buffer, in whatever state its compaction is; the entries stay in the chunks.
+    pub(crate) fn take_chunks(&mut self) -> Vec<Chunk> {
+        let empty = Strip::new(0, self.writing.class(), 0);
+        let mut chunks: Vec<_> =
+            std::mem::replace(&mut self.writing, empty).into_chunks().collect();
+        if let Some(Compaction { source, destination, .. }) = self.compaction.take() {
+            chunks.extend(source.into_chunks());
+            chunks.extend(destination.into_chunks());
+        }
+        chunks
+    }
+}

@@ -1,0 +1,147 @@
+//! Headers, payloads and where they may lie.
+
+use super::super::entry::check_payload;
+use super::super::header::{Damage, HEADER_BYTES_MAX, Header, decode, encode, header_bytes};
+use super::super::strip::{Strip, room};
+use super::*;
+
+const STATES: [State; 4] = [State::Live, State::Dead, State::DeadAfterCopy, State::Filler];
+
+/// Planted: `header_bytes` that gives 32 bytes of payload a header of one byte.
+#[test]
+fn t001_01_headers_come_back_as_they_were_written() {
+    for payload in [0, 1, 31, 32, 127, 128, 4095, 4096, 65_535, 1 << 21, 25 << 20, 1 << 30] {
+        for state in STATES {
+            let bytes = header_bytes(payload);
+            let mut out = [0xEE; HEADER_BYTES_MAX];
+            encode(&mut out[..bytes], payload, state);
+            let header = Header { state, payload_bytes: payload, bytes };
+            assert_eq!(decode(&out[..bytes]), Ok(header));
+            assert_eq!(decode(&out[..bytes - 1]), Err(Damage::CutOff));
+            if bytes > 1 {
+                let shorter = (payload as u64) << 2 >> (7 * (bytes - 1));
+                assert_ne!(shorter, 0, "{payload} does not fit a shorter header");
+            }
+        }
+    }
+}
+
+/// Planted: `set_in` that writes the state alone, which loses the bit that says "more follows".
+#[test]
+fn t001_02_a_change_of_state_changes_one_byte() {
+    for payload in [1, 31, 32, 4095, 4096, 1 << 21] {
+        let bytes = header_bytes(payload);
+        for from in STATES {
+            for to in STATES {
+                let mut out = [0; HEADER_BYTES_MAX];
+                encode(&mut out[..bytes], payload, from);
+                let before = out;
+                out[0] = to.set_in(out[0]);
+                assert_eq!(out[1..], before[1..]);
+                assert_eq!(out[0] & 0x80, before[0] & 0x80, "the continuation bit stays");
+                let header = Header { state: to, payload_bytes: payload, bytes };
+                assert_eq!(decode(&out[..bytes]), Ok(header));
+            }
+        }
+    }
+    // In the last byte of a chunk: the length goes on in the next one.
+    let mut rig = Rig::new(BufferOptions::default());
+    let room = room(ChunkClass::Small) as usize;
+    rig.add(room - 1 - (3 + 18));
+    let number = rig.add(100);
+    let entry = rig.live[&number].0;
+    assert_eq!(entry.address().addr() % ChunkClass::Small.bytes(), ChunkClass::Small.bytes() - 1);
+    rig.check();
+    let bytes = entry.bytes();
+    rig.bury(number);
+    assert_eq!((entry.state(), entry.bytes()), (State::Dead, bytes));
+    rig.check();
+}
+
+/// Every position of an entry around the end of a chunk, so that each of its parts straddles once.
+/// Planted: `Pieces::at` that forgets the next chunk's header.
+#[test]
+fn t001_03_entries_straddle_chunks_anywhere() {
+    let room = room(ChunkClass::Small) as usize;
+    for short in 0..60 {
+        let mut rig = Rig::new(BufferOptions::default());
+        // Leaves `short` bytes in the first chunk: 3 bytes of header, 18 beside the value.
+        rig.add(room - short - 21);
+        rig.add(40);
+        rig.add(3);
+        rig.check();
+        let chunks = rig.buffer.stats().allocated_bytes / ChunkClass::Small.bytes() as u64;
+        assert_eq!(chunks, 2);
+    }
+    let mut rig = Rig::new(BufferOptions::default());
+    rig.add(10);
+    rig.add(3 * room + 1000);
+    rig.add(10);
+    rig.check();
+    assert!(rig.buffer.stats().allocated_bytes >= 4 * ChunkClass::Small.bytes() as u64);
+
+    let mut rig = Rig::new(BufferOptions::default());
+    rig.add(room - 21);
+    assert_eq!(rig.buffer.stats().allocated_bytes, 64 << 10, "the next chunk comes with its entry");
+    rig.add(1);
+    assert_eq!(rig.buffer.stats().allocated_bytes, 128 << 10);
+    rig.check();
+}
+
+/// Planted: `check_payload` without the check of the key's length against the payload's.
+#[test]
+fn t001_05_damage_is_named() {
+    assert_eq!(decode(&[]), Err(Damage::CutOff));
+    assert_eq!(decode(&[0x80, 0x80]), Err(Damage::CutOff));
+    assert_eq!(decode(&[0x80; 10]), Err(Damage::HeaderTooLong));
+    let payload = |key_len: u16, rest: &[u8]| [&key_len.to_le_bytes()[..], rest].concat();
+    assert_eq!(check_payload(&[]), Err(Damage::PayloadTooShort));
+    assert_eq!(check_payload(&payload(1, b"k1234567")), Err(Damage::BadKeyLength));
+    assert_eq!(check_payload(&payload(1, b"1234567")), Err(Damage::PayloadTooShort));
+    assert_eq!(check_payload(&payload(0, b"\x01234567x")), Err(Damage::BadKeyLength));
+    assert_eq!(check_payload(&payload(u16::MAX, b"\x01234567x")), Err(Damage::BadKeyLength));
+    assert_eq!(check_payload(&payload(1, b"k\x02234567x")), Err(Damage::BadKind));
+    assert_eq!(check_payload(&payload(1, b"k\x01234567x")), Ok(()));
+    // An offset out of range: what stands there is not an entry, and the walk says so.
+    let source = ChunkSource::new(None);
+    let mut strip = Strip::new(0, ChunkClass::Small, 0);
+    strip.write(&source, &[0x80; 20]);
+    strip.census.dead_bytes = 20;
+    assert!(strip.check().unwrap_err().contains("HeaderTooLong"));
+}
+
+/// Planted: `pad` that always takes the shortest header, which is one byte short at 33.
+#[test]
+fn t001_10_a_filler_fills_any_number_of_bytes_exactly() {
+    let room = room(ChunkClass::Small) as usize;
+    let source = ChunkSource::new(None);
+    let many = (0..=200).chain([4096, 4097, 4098, 4099, room - 22, room - 21]);
+    for rest in many {
+        let mut strip = Strip::new(0, ChunkClass::Small, 0);
+        let write = |strip: &mut Strip, value_bytes: usize| {
+            let value = vec![7; value_bytes];
+            // SAFETY: the entry is not used after the strip.
+            let _ = unsafe { strip.append(&source, &[1; 8], Seqno(1), Kind::Put, &value) };
+        };
+        // 21 bytes beside a value of 4 KiB and more, 19 beside a tiny one.
+        let first = if room - rest > 5000 { room - rest - 21 } else { room - rest - 19 };
+        write(&mut strip, first);
+        let end = strip.end();
+        if (room as u64 - end) as usize != rest {
+            // Lengths just at the change of header size: not every rest can be made like this.
+            continue;
+        }
+        strip.pad(&source);
+        assert_eq!(strip.end(), room as u64);
+        assert_eq!(strip.census.padded_bytes, rest as u64);
+        let mut next = Strip::new(1, ChunkClass::Small, room as u64);
+        write(&mut next, 10);
+        strip.join(next);
+        let states: Vec<_> = strip.check().unwrap().into_iter().map(|(state, _)| state).collect();
+        if rest == 0 {
+            assert_eq!(states, [State::Live, State::Live]);
+        } else {
+            assert_eq!(states, [State::Live, State::Filler, State::Live]);
+        }
+    }
+}

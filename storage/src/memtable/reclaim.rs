@@ -1,0 +1,173 @@
+//! Giving memory back while a memtable takes writes: who has died, and when his memory is free.
+//!
+//! ```text
+//! overwritten --(successor visible, no read point between)--> buried --(compaction)--> chunk retired
+//!             --(both phases of readers gone)--> chunk free
+//! ```
+//!
+//! Every overwrite leaves a note (`Overwritten`). Notes are looked at in order; one whose old version is
+//! held by a snapshot is kept aside and looked at again when a point was given back. All work is done
+//! by the writer, a bounded amount per call (`MemtableWriter::tend`).
+
+use super::node::{Link, Slot};
+use super::versions::Versions;
+use crate::buffer::{BufferOptions, Chunk, Gone, Grace, Retired};
+use crate::key::Seqno;
+use crate::points::ReadPoints;
+use std::collections::VecDeque;
+use std::mem;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// How and for whom to reclaim.
+#[derive(Clone, Debug)]
+pub struct Reclaim {
+    /// Who still reads what was overwritten.
+    pub points: Arc<ReadPoints>,
+    /// When to compact, in what steps.
+    pub options: BufferOptions,
+}
+
+/// What `MemtableWriter::tend` has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tended {
+    /// Something was buried, moved or freed.
+    pub progress: bool,
+    /// Memory has become free: what the entries cost may have fallen.
+    pub freed: bool,
+}
+
+/// A version that was put in front of an older one.
+#[derive(Clone, Copy)]
+pub(super) struct Overwritten {
+    /// The link between the two: of all notes exactly one names it while it is in use.
+    pub(super) versions: NonNull<Versions>,
+    /// The place in the tree that led to it, unless nodes were replaced since.
+    pub(super) place: NonNull<Slot>,
+    pub(super) replacements: u64,
+    /// When the newer one was written.
+    pub(super) seqno: Seqno,
+}
+
+// SAFETY: the pointers lead into the arena of the writer that owns the note.
+unsafe impl Send for Overwritten {}
+
+/// The notes of one memtable.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// Not looked at yet, oldest first.
+    pub(super) fresh: VecDeque<Overwritten>,
+    /// A read point held the older version when they were looked at.
+    pub(super) held: VecDeque<Overwritten>,
+    /// How many of `held`, from the front, are to be looked at again.
+    pub(super) again: usize,
+    /// `ReadPoints::released` when `again` was set.
+    pub(super) released: u64,
+}
+
+/// Memory that cannot be reached any more but may still be looked at.
+#[derive(Default)]
+struct Batch {
+    chunks: Vec<Chunk>,
+    gone: Gone,
+    versions: Vec<NonNull<Versions>>,
+}
+
+/// What waits for readers to go (INVARIANT(grace-before-reuse)).
+#[derive(Default)]
+pub(super) struct Limbo {
+    /// Unreachable since some time after the last turn.
+    young: Batch,
+    /// Unreachable since before the last turn.
+    old: Batch,
+    chunk_bytes: usize,
+}
+
+// SAFETY: the pointers lead into the arena of the writer that owns the limbo.
+unsafe impl Send for Limbo {}
+
+/// Links that are worth a look at the readers' counters.
+const VERSIONS_WORTH_A_TURN: usize = 256;
+
+/// What left limbo.
+pub(super) struct Freed {
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) versions: Vec<NonNull<Versions>>,
+}
+
+impl Limbo {
+    pub(super) fn add_chunks(&mut self, retired: &mut Vec<Retired>) {
+        for Retired { chunk, gone } in retired.drain(..) {
+            self.chunk_bytes += chunk.bytes();
+            self.young.chunks.push(chunk);
+            self.young.gone.add(gone);
+        }
+    }
+
+    #[inline]
+    pub(super) fn add_versions(&mut self, versions: NonNull<Versions>) {
+        self.young.versions.push(versions);
+    }
+
+    /// Bytes of chunks in here.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
+    pub(super) fn holds_chunks(&self) -> bool {
+        self.chunk_bytes != 0
+    }
+
+    #[inline]
+    pub(super) fn is_worth_a_turn(&self) -> bool {
+        self.holds_chunks() || self.young.versions.len() >= VERSIONS_WORTH_A_TURN
+    }
+
+    /// What readers have left since the turn before the last one, if they have.
+    pub(super) fn turn(&mut self, grace: &Grace) -> Option<Freed> {
+        if !grace.turn() {
+            return None;
+        }
+        let Batch { chunks, versions, .. } = mem::take(&mut self.old);
+        mem::swap(&mut self.old, &mut self.young);
+        self.chunk_bytes -= chunks.iter().map(Chunk::bytes).sum::<usize>();
+        Some(Freed { chunks, versions })
+    }
+
+    /// What went with the chunks in here.
+    pub(super) fn gone(&self) -> Gone {
+        let mut gone = self.young.gone;
+        gone.add(self.old.gone);
+        gone
+    }
+
+    pub(super) fn take_chunks(&mut self) -> Vec<Chunk> {
+        let mut chunks = mem::take(&mut self.young).chunks;
+        chunks.append(&mut mem::take(&mut self.old).chunks);
+        self.chunk_bytes = 0;
+        chunks
+    }
+}
+
+/// The slot that leads to `versions`, from `place` on down the list of one key; `None` if it is not
+/// in that list.
+///
+/// # Safety
+/// The memory behind `place` must outlive `'a`; the caller must be the only writer.
+pub(super) unsafe fn holder_of<'a>(
+    place: &'a Slot,
+    versions: NonNull<Versions>,
+) -> Option<&'a Slot> {
+    use super::node::Target;
+    let wanted = Link::to_versions(versions);
+    let mut slot = place;
+    loop {
+        let link = Link::load(slot);
+        // SAFETY: loaded from a slot of the tree.
+        match unsafe { link.target::<'a>() } {
+            Target::Versions(_) if link.leads_where(wanted) => return Some(slot),
+            Target::Versions(other) => slot = &other.older,
+            Target::Empty | Target::Entry(_) | Target::Node(_) => return None,
+        }
+    }
+}

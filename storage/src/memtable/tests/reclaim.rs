@@ -1,0 +1,350 @@
+//! Overwritten entries: who dies, who stays, and whose bytes are still valid. Items T001-* are those of
+//! seeds.md 2.9.
+//!
+//! Chunks that leave limbo are filled with 0xDD here, so that a reader of memory that was given back too
+//! early sees it.
+
+use super::*;
+use crate::limits::VALUE_BYTES_CAP;
+use crate::points::ReadPoint;
+use std::sync::atomic::AtomicU64;
+
+fn options(step_bytes: usize) -> BufferOptions {
+    BufferOptions { step_bytes, ..BufferOptions::default() }
+}
+
+/// A memtable that reclaims, and what every read point should see.
+struct Rig {
+    table: Arc<Memtable>,
+    writer: MemtableWriter,
+    points: Arc<ReadPoints>,
+    model: Model,
+    seqno: u64,
+    held: Vec<ReadPoint>,
+}
+
+impl Rig {
+    fn new(options: BufferOptions) -> Self {
+        options.validate().unwrap();
+        let points = ReadPoints::new();
+        let reclaim = Some(Reclaim { points: Arc::clone(&points), options });
+        let (table, writer) = memtable_with(0, MemtableOptions { pool: None, reclaim });
+        Self { table, writer, points, model: Model::new(), seqno: 0, held: Vec::new() }
+    }
+
+    fn put(&mut self, key: &[u8], kind: Kind, value: &[u8]) {
+        self.seqno += 1;
+        self.writer.insert(key, Seqno(self.seqno), kind, value);
+        self.model.insert((key.to_vec(), Reverse(self.seqno)), (kind, value.to_vec()));
+    }
+
+    fn tend(&mut self, copy_bytes: usize) -> Tended {
+        self.writer.tend(Seqno(self.seqno), copy_bytes, true)
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..1_000_000 {
+            if !self.writer.is_untidy() {
+                return;
+            }
+            self.tend(4096);
+        }
+        panic!("it never gets tidy: {:?}", self.table.reclaim_stats());
+    }
+
+    fn hold(&mut self) {
+        let seqno = self.seqno;
+        self.held.push(self.points.hold(|| Seqno(seqno)));
+    }
+
+    /// Everything that a read point, or the newest instant, can see is there.
+    fn check(&self, random: &mut Random) {
+        for point in &self.held {
+            check_cursor(&self.table, &self.model, point.seqno().0, random);
+            for (key, ..) in shown(&self.model, self.seqno) {
+                check_get(&self.table, &self.model, &key, point.seqno().0);
+            }
+        }
+        check_cursor(&self.table, &self.model, self.seqno, random);
+    }
+}
+
+/// Planted: the entry is buried before the new one is written.
+#[test]
+fn t001_04_what_is_too_large_is_refused_and_the_old_value_stays() {
+    let mut rig = Rig::new(BufferOptions::default());
+    rig.put(b"k", Kind::Put, b"old");
+    let longest = vec![7; KEY_BYTES_MAX];
+    rig.put(&longest, Kind::Put, &vec![1; 70_000]);
+    let attempt = |rig: &mut Rig, key: &[u8], value: &[u8]| {
+        let next = Seqno(rig.seqno + 1);
+        let writer = std::panic::AssertUnwindSafe(&mut rig.writer);
+        std::panic::catch_unwind(move || {
+            let writer = writer;
+            writer.0.insert(key, next, Kind::Put, value);
+        })
+        .is_err()
+    };
+    assert!(attempt(&mut rig, b"", b"v"));
+    assert!(attempt(&mut rig, &vec![7; KEY_BYTES_MAX + 1], b"v"));
+    // Untouched pages: nothing is read of it but its length.
+    let too_long = vec![0; VALUE_BYTES_CAP + 1];
+    assert!(attempt(&mut rig, b"k", &too_long));
+    rig.settle();
+    rig.check(&mut Random(1));
+    assert_eq!(lookup(&rig.table, b"k", u64::MAX >> 8), Some((1, Kind::Put, b"old".to_vec())));
+}
+
+/// Keys are overwritten at every stage of a compaction. Planted: `relocate` that stops at the first
+/// `Versions`.
+#[test]
+fn t001_09_overwrites_during_a_compaction_win() {
+    let mut rig = Rig::new(options(64));
+    let mut random = Random(0x5EED_0901);
+    for round in 0..30_000_u64 {
+        let key = format!("key{:03}", random.below(400));
+        rig.put(key.as_bytes(), Kind::Put, &[round as u8; 300]);
+        rig.tend(300);
+        if round % 3_000 == 0 {
+            rig.check(&mut random);
+        }
+    }
+    rig.settle();
+    rig.check(&mut random);
+    let stats = rig.table.reclaim_stats();
+    assert!(stats.compactions > 10, "{stats:?}");
+    assert!(rig.table.allocated_bytes() < 2 << 20, "{stats:?}");
+}
+
+/// Planted: `tend` that steps only when something was buried.
+#[test]
+fn t001_13_a_compaction_ends_without_further_writes() {
+    let mut rig = Rig::new(options(1024));
+    for round in 0..4_000_u64 {
+        rig.put(&(round % 1_000).to_be_bytes(), Kind::Put, &[round as u8; 200]);
+    }
+    let before = rig.table.allocated_bytes();
+    assert!(rig.writer.is_untidy());
+    let mut ticks = 0;
+    while rig.writer.is_untidy() {
+        rig.tend(64 << 10);
+        ticks += 1;
+    }
+    println!("{ticks} ticks");
+    let stats = rig.table.reclaim_stats();
+    // Less than half a chunk may stay: it would not pay to move the rest for it.
+    assert!(!stats.buffer.compacting && stats.buffer.dead_bytes < 256 << 10, "{stats:?}");
+    assert!(rig.table.allocated_bytes() < before / 4 * 3);
+    assert!(stats.reclaimed_bytes > 0);
+    rig.check(&mut Random(2));
+}
+
+/// Cursors and lookups beside a writer that overwrites, buries and compacts all the time: a cursor sees
+/// exactly its point, a lookup at the newest instant what was written last before it or later.
+/// Planted: `Limbo::turn` without `grace.turn()` (torn values); `hold` that reads `visible` before it says
+/// so (a version is missing).
+#[test]
+fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
+    for seed in [0x5EED_1501_u64, 0x5EED_1502] {
+        println!("seed {seed:#x}");
+        let points = ReadPoints::new();
+        let reclaim =
+            Some(Reclaim { points: Arc::clone(&points), options: BufferOptions::default() });
+        let pool = Some(ChunkPool::new(64 << 20));
+        let (table, mut writer) = memtable_with(0, MemtableOptions { pool, reclaim });
+        let visible = AtomicU64::new(0);
+        let done = AtomicBool::new(false);
+        let key = |number: u64| format!("key{number:04}").into_bytes();
+        // A value says which key and which number it belongs to, in every byte of it.
+        let value = |number: u64, seqno: u64| {
+            let len =
+                16 + (seqno as usize * 37) % if seqno.is_multiple_of(97) { 90_000 } else { 400 };
+            let mut value = vec![(number ^ seqno) as u8; len];
+            value[..8].copy_from_slice(&number.to_le_bytes());
+            value[8..16].copy_from_slice(&seqno.to_le_bytes());
+            value
+        };
+        let check = |key_bytes: &[u8], seqno: u64, found: &[u8]| {
+            let number = u64::from_le_bytes(found[..8].try_into().unwrap());
+            assert_eq!(key_bytes, key(number));
+            assert!(found == value(number, seqno), "the value of {number} at {seqno} is torn");
+        };
+        thread::scope(|scope| {
+            for reader in 0..2 {
+                let (table, points, visible, done) = (&table, &points, &visible, &done);
+                scope.spawn(move || {
+                    let mut random = Random(seed ^ (reader + 0xF00D));
+                    let now = || Seqno(visible.load(Ordering::Acquire));
+                    while !done.load(Ordering::Acquire) {
+                        if reader == 0 {
+                            let point = points.hold(now);
+                            let mut cursor = table.cursor(point.seqno());
+                            cursor.seek_first().unwrap();
+                            let mut shown = 0;
+                            while cursor.valid() {
+                                assert!(cursor.seqno() <= point.seqno());
+                                check(cursor.key(), cursor.seqno().0, cursor.value());
+                                shown += 1;
+                                cursor.next().unwrap();
+                            }
+                            // The first round writes every key once.
+                            assert_eq!(shown, point.seqno().0.min(500));
+                            continue;
+                        }
+                        let number = random.below(500) as u64;
+                        let mut looks = 0;
+                        loop {
+                            let upto = now();
+                            let pin = table.pin();
+                            let found = pin.get(&key(number), upto);
+                            looks += 1;
+                            if found.passed_cut {
+                                assert!(now() > upto, "a cut has a visible successor");
+                                continue;
+                            }
+                            match found.version {
+                                Some(version) => {
+                                    assert!(version.seqno() <= upto);
+                                    check(
+                                        &key(number),
+                                        version.seqno().0,
+                                        &version.value().unwrap(),
+                                    );
+                                }
+                                None => assert!(upto.0 <= number, "{number} is missing at {upto}"),
+                            }
+                            break;
+                        }
+                        assert!(looks < 1000);
+                    }
+                });
+            }
+            let mut random = Random(seed);
+            // How soon memory comes back depends on how the readers are scheduled.
+            let enough = |seqno| seqno > 20_000 && table.reclaim_stats().compactions > 5;
+            for seqno in (1..=2_000_000_u64).take_while(|seqno| !enough(*seqno)) {
+                let number = if seqno <= 500 { seqno - 1 } else { random.below(500) as u64 };
+                writer.insert(&key(number), Seqno(seqno), Kind::Put, &value(number, seqno));
+                visible.store(seqno, Ordering::Release);
+                writer.tend(Seqno(seqno), 2_000, true);
+            }
+            done.store(true, Ordering::Release);
+        });
+        let stats = table.reclaim_stats();
+        println!("{stats:?}");
+        assert!(stats.compactions > 5, "{stats:?}");
+    }
+}
+
+/// Sealing at every stage of a compaction, with versions held: the frozen memtable shows everything,
+/// in order. Planted: `take_chunks` that forgets the source.
+#[test]
+fn t001_16_a_seal_is_right_in_any_state_of_a_compaction() {
+    for stop_after in (0..400).step_by(7) {
+        let mut rig = Rig::new(options(100));
+        let mut random = Random(0x5EED_1601 ^ stop_after);
+        for round in 0..1_500_u64 {
+            let value = vec![round as u8; random.below(300)];
+            rig.put(&(round % 500).to_be_bytes(), Kind::Put, &value);
+            if round == 600 {
+                rig.hold();
+            }
+        }
+        for _ in 0..stop_after {
+            rig.tend(1);
+        }
+        let Rig { table, writer, model, seqno, held, .. } = rig;
+        let before: Vec<_> = shown(&model, seqno);
+        writer.freeze();
+        for upto in [held[0].seqno().0, seqno] {
+            check_cursor(&table, &model, upto, &mut random);
+        }
+        assert_eq!(before.len(), 500);
+    }
+}
+
+/// Buffer and index against a sorted map under random puts, deletes, steps, points and seals.
+/// Planted: `bury` that frees a version between two points (`frees` with `>` for `>=`); `holder_of` that
+/// takes a stale place.
+#[test]
+fn t001_17_agrees_with_a_sorted_map_under_random_work() {
+    let (mut compactions, mut merges_of_lists, mut seals) = (0, 0, 0);
+    for seed in seeds() {
+        let mut random = Random(seed);
+        for case in 0..30 {
+            let mut rig = Rig::new(options([1, 16, 300, 5_000, 64 << 10][random.below(5)]));
+            for _ in 0..2_000 {
+                match random.below(40) {
+                    0 => rig.hold(),
+                    1..=2 if !rig.held.is_empty() => {
+                        let at = random.below(rig.held.len());
+                        rig.held.remove(at);
+                        merges_of_lists += 1;
+                    }
+                    3..=12 => {
+                        let bytes = random.below(3_000);
+                        rig.tend(bytes);
+                    }
+                    _ => {
+                        let (key, kind, mut value) = operation(&mut random, rig.seqno + 1);
+                        if kind == Kind::Put && random.below(30) == 0 {
+                            value.resize(random.below(100_000), 3);
+                        }
+                        let hot = [b'h', random.below(40) as u8];
+                        let key = if random.below(3) > 0 { hot.to_vec() } else { key };
+                        rig.put(&key, kind, &value);
+                    }
+                }
+            }
+            rig.check(&mut random);
+            if random.below(2) == 0 {
+                rig.held.clear();
+                rig.settle();
+                rig.check(&mut random);
+            }
+            compactions += rig.table.reclaim_stats().compactions;
+            println!("seed {seed:#x} case {case}: {:?}", rig.table.reclaim_stats());
+            let Rig { table, writer, model, seqno, held, .. } = rig;
+            writer.freeze();
+            seals += 1;
+            for upto in held.iter().map(|point| point.seqno().0).chain([seqno]) {
+                check_cursor(&table, &model, upto, &mut random);
+            }
+        }
+    }
+    assert!(
+        compactions > 200 && merges_of_lists > 1_000 && seals == 90,
+        "{compactions} {merges_of_lists}"
+    );
+}
+
+/// A snapshot keeps exactly what it needs, and gives it up when it goes. Planted: notes that are held are
+/// dropped instead of kept aside.
+#[test]
+fn a_point_holds_one_version_of_each_key() {
+    let mut rig = Rig::new(BufferOptions::default());
+    for round in 0..50_u64 {
+        for key in 0..100_u64 {
+            rig.put(&key.to_be_bytes(), Kind::Put, &[round as u8; 1_000]);
+            rig.tend(10_000);
+        }
+        if round == 20 {
+            rig.hold();
+        }
+    }
+    rig.settle();
+    let entries = rig.table.reclaim_stats().buffer.entries;
+    let live = rig.table.reclaim_stats().buffer.live_bytes;
+    assert!(
+        (190_000..230_000).contains(&live),
+        "two versions of each key: {live}, {entries} entries"
+    );
+    rig.check(&mut Random(3));
+    rig.held.clear();
+    rig.put(b"wake", Kind::Put, b"");
+    for _ in 0..10 {
+        rig.tend(1);
+    }
+    let live = rig.table.reclaim_stats().buffer.live_bytes;
+    assert!(live < 120_000, "{live}");
+}

@@ -1,0 +1,393 @@
+//! The one writer of a memtable: inserting, burying what was overwritten, moving what is left.
+
+use super::arena::Arena;
+use super::node::{Link, Slot, Target};
+use super::reclaim::{Freed, Limbo, Notes, Overwritten, Reclaim, Tended, holder_of};
+use super::tree::{self, Met};
+use super::versions::newest;
+use super::{Memtable, MemtableOptions};
+use crate::buffer::{Buffer, BufferOptions, BufferStats, ChunkSource, EntryAt};
+use crate::key::{Kind, Seqno};
+use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
+use crate::points::Reach;
+use crate::sync::atomic::Ordering;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// Notes that gather before they are looked at: one look costs a full fence.
+const NOTES_WORTH_A_LOOK: usize = 32;
+/// Notes that one call looks at, at most.
+const NOTES_PER_CALL: usize = 128;
+/// A dead entry that a step passes counts as this many copied bytes against the caller's allowance.
+const DEAD_VISIT_BYTES: usize = 64;
+
+/// The right to insert. There is one per memtable, and it is not `Clone`.
+///
+/// Dropped without `freeze`, it ends the writing all the same; only the mark is missing.
+pub struct MemtableWriter {
+    table: Arc<Memtable>,
+    buffer: Buffer,
+    arena: Arena,
+    entries: u64,
+    last_seqno: Seqno,
+    reclaim: Option<Reclaim>,
+    notes: Notes,
+    limbo: Limbo,
+    /// Nodes replaced so far: places noted before the last one may be stale.
+    replacements: u64,
+}
+
+impl MemtableWriter {
+    pub(super) fn new(table: Arc<Memtable>, options: MemtableOptions) -> Self {
+        let MemtableOptions { pool, reclaim } = options;
+        let source = ChunkSource::new(pool);
+        let options = reclaim.as_ref().map_or_else(BufferOptions::default, |r| r.options.clone());
+        Self {
+            table,
+            buffer: Buffer::new(options, source.clone()),
+            arena: Arena::new(source),
+            entries: 0,
+            last_seqno: Seqno::ZERO,
+            reclaim,
+            notes: Notes::default(),
+            limbo: Limbo::default(),
+            replacements: 0,
+        }
+    }
+
+    /// Inserts one entry; readers see it when this returns (those that come in between may).
+    ///
+    /// Never waits for readers. Copies key and value once; allocates once per chunk.
+    ///
+    /// # Panics
+    /// On a key outside `1..=KEY_BYTES_MAX` bytes, a value above `VALUE_BYTES_CAP`, or a sequence
+    /// number below the last one: callers check what users give them.
+    #[inline]
+    pub fn insert(&mut self, key: &[u8], seqno: Seqno, kind: Kind, value: &[u8]) {
+        assert!(!key.is_empty(), "a key has at least one byte");
+        assert!(key.len() <= KEY_BYTES_MAX, "a key is at most KEY_BYTES_MAX bytes");
+        assert!(value.len() <= VALUE_BYTES_CAP, "a value is at most VALUE_BYTES_CAP bytes");
+        assert!(seqno >= self.last_seqno, "sequence numbers never decrease");
+        assert!(seqno <= Seqno::MAX, "a sequence number has 56 bits");
+        let table = &*self.table;
+        // SAFETY: the chunks outlive this borrow of the memtable: they move into it when the writer
+        // is dropped, and are freed with it.
+        let entry = unsafe { self.buffer.append(key, seqno, kind, value) };
+        // SAFETY: everything is in this arena and buffer, the key was just written into the entry,
+        // and `&mut self` makes us the only writer.
+        match unsafe { tree::insert(&table.root, &mut self.arena, entry, key) } {
+            Met::New => {}
+            Met::NewReplacing => self.replacements += 1,
+            Met::Older { place, versions } => {
+                if self.reclaim.is_some() {
+                    self.notes.fresh.push_back(Overwritten {
+                        versions,
+                        place: NonNull::from(place),
+                        replacements: self.replacements,
+                        seqno,
+                    });
+                }
+            }
+        }
+        self.last_seqno = seqno;
+        self.entries += 1;
+        let progress = &table.progress;
+        if self.entries == 1 {
+            progress.first_seqno.store(seqno.0, Ordering::Release);
+        }
+        let index_bytes = self.arena.used_bytes();
+        progress.allocated_bytes.store(self.allocated_bytes(), Ordering::Relaxed);
+        progress.used_bytes.store(self.buffer.used_bytes() + index_bytes, Ordering::Relaxed);
+        progress.index_bytes.store(index_bytes, Ordering::Relaxed);
+        progress.entries.store(self.entries, Ordering::Release);
+        progress.last_seqno.store(seqno.0, Ordering::Release);
+    }
+
+    #[inline(always)]
+    fn allocated_bytes(&self) -> usize {
+        self.buffer.allocated_bytes() + self.arena.allocated_bytes() + self.limbo.chunk_bytes()
+    }
+
+    /// Is there anything for `tend` to do?
+    #[inline(always)]
+    pub fn wants_tending(&self) -> bool {
+        self.notes.fresh.len() >= NOTES_WORTH_A_LOOK
+            || self.buffer.is_compacting()
+            || self.limbo.is_worth_a_turn()
+            || self.notes.again > 0
+            // A class is outgrown without any overwriting.
+            || self.entries.is_multiple_of(64) && self.reclaim.is_some()
+    }
+
+    /// Is there anything that should be done even if no further write comes?
+    #[inline(always)]
+    pub fn is_untidy(&self) -> bool {
+        self.buffer.is_compacting()
+            || self.limbo.holds_chunks()
+            || !self.notes.fresh.is_empty()
+            || self.notes.again > 0
+    }
+
+    /// Is a compaction under way, or would one free much if it were allowed to start?
+    pub fn can_free(&self) -> bool {
+        self.reclaim.is_some() && (self.buffer.is_compacting() || self.buffer.has_much_dead())
+    }
+
+    /// Buries what nobody needs any more, and compacts a little: about `copy_bytes`, never less than
+    /// one step where one is due. `visible` is what readers may see; it must have been read before
+    /// this call. With `scarce`, memory is wanted back: a compaction may start for that.
+    ///
+    /// Never waits. Without `Reclaim` it does nothing.
+    pub fn tend(&mut self, visible: Seqno, copy_bytes: usize, scarce: bool) -> Tended {
+        if self.reclaim.is_none() {
+            return Tended::default();
+        }
+        let buried = self.look_at_notes(visible);
+        if !self.buffer.is_compacting()
+            && !self.limbo.holds_chunks()
+            && (self.buffer.wants_other_class() || scarce && self.buffer.has_much_dead())
+        {
+            self.buffer.start();
+            self.count(|progress| &progress.compactions, 1);
+        }
+        let compacting = self.buffer.is_compacting();
+        if compacting {
+            self.compact(copy_bytes);
+        }
+        let mut freed = false;
+        if self.limbo.is_worth_a_turn()
+            && let Some(left) = self.limbo.turn(&self.table.grace)
+        {
+            freed = self.reuse(left);
+        }
+        let progress = buried > 0 || freed || compacting;
+        if progress {
+            self.show();
+        }
+        Tended { progress, freed }
+    }
+
+    /// Key and value bytes of the entries that hold memory, and how many entries that are: what
+    /// was inserted less what has been reclaimed.
+    pub fn content(&self) -> (u64, u64) {
+        let BufferStats { content_bytes, entries, .. } = self.buffer.stats();
+        (content_bytes + self.limbo.gone().content_bytes, entries + self.limbo.gone().entries)
+    }
+
+    /// Looks at notes, oldest first; returns how many versions were buried.
+    fn look_at_notes(&mut self, visible: Seqno) -> usize {
+        let reclaim = self.reclaim.as_ref().expect("the caller looked");
+        let ready = self.notes.fresh.front().is_some_and(|note| note.seqno <= visible);
+        let released = reclaim.points.released();
+        if released != self.notes.released {
+            (self.notes.released, self.notes.again) = (released, self.notes.held.len());
+        }
+        if !ready && self.notes.again == 0 {
+            return 0;
+        }
+        let reach = reclaim.points.reach();
+        if matches!(reach, Reach::Unknown) {
+            return 0;
+        }
+        let mut buried = 0;
+        for _ in 0..NOTES_PER_CALL {
+            let note = match self.notes.fresh.front() {
+                Some(note) if note.seqno <= visible => self.notes.fresh.pop_front(),
+                _ if self.notes.again > 0 => {
+                    self.notes.again -= 1;
+                    self.notes.held.pop_front()
+                }
+                _ => break,
+            };
+            let Some(note) = note else { break };
+            if self.bury(note, &reach) {
+                buried += 1;
+            } else {
+                self.notes.held.push_back(note);
+            }
+        }
+        buried
+    }
+
+    /// Buries the version that `note` names as overwritten, unless a read point is in the way.
+    fn bury(&mut self, note: Overwritten, reach: &Reach) -> bool {
+        let Self { table, buffer, limbo, .. } = self;
+        let root = &table.root;
+        // SAFETY: a note's link is in use as long as there is the note, and the arena is ours.
+        let versions = unsafe { note.versions.as_ref() };
+        let newer_link = Link::load(&versions.newest);
+        // SAFETY: loaded from a slot of this tree.
+        let newer: EntryAt<'_> = unsafe { newer_link.entry() }.expect("a version is an entry");
+        let older_link = Link::load(&versions.older);
+        // SAFETY: as above.
+        let older: EntryAt<'_> = unsafe { newest(older_link) }.expect("there is an older version");
+        if !reach.frees(older.seqno(), note.seqno) {
+            return false;
+        }
+        // SAFETY: as above; a place stays where it is as long as no node was replaced.
+        let noted: Option<&Slot> =
+            (note.replacements == self.replacements).then_some(unsafe { note.place.as_ref() });
+        // SAFETY: the place is in this tree, and `&mut self` makes us the only writer.
+        let holder = noted.and_then(|place| unsafe { holder_of(place, note.versions) });
+        let holder = holder.unwrap_or_else(|| {
+            let mut key = Vec::new();
+            newer.put_key(&mut key);
+            // SAFETY: the key of an entry in this tree is in it.
+            let place = unsafe { tree::place_of(root, &key) };
+            // SAFETY: as above.
+            unsafe { holder_of(place, note.versions) }
+                .expect("a link in use hangs in its key's list")
+        });
+        let held_by = Link::load(holder);
+        // SAFETY: loaded from a slot of this tree.
+        match unsafe { older_link.target::<'_>() } {
+            Target::Entry(_) => {
+                newer_link.cut_below().with_cut_before_of(held_by).publish(holder);
+            }
+            // The older one has older ones of its own, which are held: its link becomes ours. First
+            // what it leads on to, so that nobody who finds the newer one there misses the cut.
+            Target::Versions(next) => {
+                Link::load(&next.older).cut_before().publish(&next.older);
+                newer_link.publish(&next.newest);
+                older_link.with_cut_before_of(held_by).publish(holder);
+            }
+            Target::Empty | Target::Node(_) => unreachable!("a version has a list of versions"),
+        }
+        limbo.add_versions(note.versions);
+        buffer.bury(older);
+        true
+    }
+
+    /// Steps until about `copy_bytes` are copied.
+    fn compact(&mut self, copy_bytes: usize) {
+        let Self { table, buffer, limbo, .. } = self;
+        let root = &table.root;
+        let mut key = Vec::new();
+        let mut retired = Vec::new();
+        let mut moved = |from: EntryAt<'_>, to: EntryAt<'_>| {
+            let at = if let Some(entry) = from.whole() {
+                entry.key
+            } else {
+                key.clear();
+                from.put_key(&mut key);
+                &key
+            };
+            // SAFETY: a live entry is in the tree, and we are the only writer.
+            unsafe { relocate(root, at, from, to) };
+        };
+        let (mut done, mut steps, mut copied) = (0, 0, 0);
+        while done < copy_bytes.max(1) {
+            // SAFETY: as in `insert`.
+            let step = unsafe { buffer.step(&mut retired, &mut moved) };
+            steps += 1;
+            copied += step.copied_bytes as u64;
+            done += step.copied_bytes + step.dead_visited * DEAD_VISIT_BYTES;
+            if step.finished {
+                break;
+            }
+        }
+        limbo.add_chunks(&mut retired);
+        self.count(|progress| &progress.steps, steps);
+        self.count(|progress| &progress.copied_bytes, copied);
+    }
+
+    /// True if whole chunks were among it.
+    fn reuse(&mut self, freed: Freed) -> bool {
+        let Freed { chunks, mut versions } = freed;
+        // A reader of memory that was given back too early shall see it.
+        #[cfg(test)]
+        chunks.iter().for_each(crate::buffer::Chunk::poison);
+        self.arena.reuse(&mut versions);
+        if chunks.is_empty() {
+            return false;
+        }
+        let bytes: usize = chunks.iter().map(crate::buffer::Chunk::bytes).sum();
+        self.count(|progress| &progress.reclaimed_bytes, bytes as u64);
+        self.buffer.recycle(chunks);
+        true
+    }
+
+    fn count(
+        &self,
+        counter: impl FnOnce(&super::Progress) -> &crate::sync::atomic::AtomicU64,
+        n: u64,
+    ) {
+        let counter = counter(&self.table.progress);
+        counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
+    /// Brings what readers are told up to date.
+    fn show(&self) {
+        let progress = &self.table.progress;
+        let stats = self.buffer.stats();
+        progress.live_bytes.store(stats.live_bytes, Ordering::Relaxed);
+        progress.dead_bytes.store(stats.dead_bytes, Ordering::Relaxed);
+        progress.content_bytes.store(stats.content_bytes, Ordering::Relaxed);
+        progress.present_entries.store(stats.entries, Ordering::Relaxed);
+        progress.class.store(stats.class as usize, Ordering::Relaxed);
+        progress.compacting.store(stats.compacting, Ordering::Relaxed);
+        progress.allocated_bytes.store(self.allocated_bytes(), Ordering::Relaxed);
+        let used = self.buffer.used_bytes() + self.arena.used_bytes();
+        progress.used_bytes.store(used, Ordering::Relaxed);
+    }
+
+    /// The memtable that this writer fills.
+    pub fn memtable(&self) -> &Arc<Memtable> {
+        &self.table
+    }
+
+    /// Ends the writing and marks the memtable as frozen. A compaction that is under way ends where
+    /// it is: every entry is whole in one of its places.
+    pub fn freeze(self) {
+        self.table.progress.frozen.store(true, Ordering::Release);
+    }
+}
+
+/// What leads to `from` leads to `to` from here on.
+///
+/// # Safety
+/// `from` must hang in the list of `key` below `root`, `to` must be its copy; the caller must be the
+/// only writer.
+unsafe fn relocate<'a>(root: &'a Slot, key: &[u8], from: EntryAt<'a>, to: EntryAt<'a>) {
+    // SAFETY: the caller's promises are the same.
+    let mut slot = unsafe { tree::place_of(root, key) };
+    loop {
+        let link = Link::load(slot);
+        // SAFETY: loaded from a slot of the tree.
+        match unsafe { link.target::<'a>() } {
+            Target::Entry(entry) => {
+                assert!(entry == from, "a live entry hangs in its key's list");
+                return Link::to_entry(to).with_cuts_of(link).publish(slot);
+            }
+            Target::Versions(versions) => {
+                // SAFETY: as above.
+                if unsafe { Link::load(&versions.newest).entry() } == Some(from) {
+                    return Link::to_entry(to).publish(&versions.newest);
+                }
+                slot = &versions.older;
+            }
+            Target::Empty | Target::Node(_) => unreachable!("a live entry hangs in the tree"),
+        }
+    }
+}
+
+impl Drop for MemtableWriter {
+    fn drop(&mut self) {
+        let mut chunks = self.buffer.take_chunks();
+        chunks.extend(self.arena.take_chunks());
+        chunks.extend(self.limbo.take_chunks());
+        let left = self.table.chunks.set(chunks);
+        assert!(left.is_ok(), "a memtable has one writer");
+    }
+}
+
+impl fmt::Debug for MemtableWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemtableWriter")
+            .field("memtable", &self.table.id)
+            .field("entries", &self.entries)
+            .field("last_seqno", &self.last_seqno)
+            .finish_non_exhaustive()
+    }
+}
