@@ -147,17 +147,30 @@ async fn answer(shared: &Shared, passed: Passed) {
 
 /// Keeps a spare segment ready and recycles or removes segments that nothing needs.
 /// `obsolete` are segments of the log before the last open.
-pub async fn keep_loop(shared: Arc<Shared>, wal: Arc<WalWriter>, mut obsolete: Vec<SealedSegment>) {
+pub async fn keep_loop(shared: Arc<Shared>, wal: Arc<WalWriter>, obsolete: Vec<SealedSegment>) {
+    // Caught here, not above: whatever ended this, no segment comes any more, and those who wait for
+    // one, or will, have to be told.
+    let ended = AssertUnwindSafe(keep_segments(&shared, &wal, obsolete)).catch_unwind().await;
+    if let Err(panic) = ended {
+        shared.fail(Failure::panicked("log keeper", &*panic));
+    }
+    let mut after = After::default();
+    // A failed seat has dropped what was queued, and that was an answer.
+    let _ = wal.with_log(|state| state.close(shared.why_stopped(), &mut after));
+    after.run(&shared);
+}
+
+async fn keep_segments(shared: &Shared, wal: &WalWriter, mut obsolete: Vec<SealedSegment>) {
     let mut backoff = Backoff::default();
     while !shared.is_stopped() {
         // A failed seat has failed the engine; the next round ends the loop.
         let Ok(wanted) = wal.with_log(|state| state.spare_wanted()) else { return };
-        collect(&shared, &wal, &mut obsolete);
+        collect(shared, wal, &mut obsolete);
         let Some(wanted) = wanted else {
             shared.log_keeping_due.wait().await;
             continue;
         };
-        match prepare(&shared, &wal, &mut obsolete, wanted) {
+        match prepare(shared, wal, &mut obsolete, wanted) {
             Ok(()) => backoff.reset(),
             Err(failure) => {
                 tracing::warn!(%failure, "no log segment can be prepared");
@@ -165,7 +178,7 @@ pub async fn keep_loop(shared: Arc<Shared>, wal: Arc<WalWriter>, mut obsolete: V
                 shared.health.degrade(failure.clone());
                 let mut after = After::default();
                 let refused = wal.with_log(|state| state.refuse_room(&failure, &mut after));
-                after.run(&shared);
+                after.run(shared);
                 let pause = backoff.after_failure_at_most(LONGEST_NO_SPACE);
                 if refused.is_err() || !shared.pause(pause).await {
                     return;
