@@ -20,7 +20,7 @@ async fn main() -> Result<()> {
         "20 MB through 4 MiB of buffer: {} flushes, {} waits, {} ms waited",
         stats.flushes,
         stats.waits_local + stats.waits_global,
-        stats.wait_micros / 1000,
+        (stats.wait_micros_local + stats.wait_micros_global) / 1000,
     );
 
     // `try_put` never waits: shed load, or answer 503.

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::options::{Durability, Options};
+use crate::pressure::{Pressure, PressureWatch};
 use crate::range::KeyRange;
 use crate::reader::Reader;
 use crate::scan::Scan;
@@ -460,6 +461,35 @@ impl Db {
     /// The database's health, to look at or to wait on.
     pub fn health(&self) -> Health {
         Health::new(self.engine.shared().health.watcher())
+    }
+
+    /// How near the database is to making writers wait, at this moment. A few loads per range.
+    pub fn pressure(&self) -> Pressure {
+        self.engine.shared().pressure().into()
+    }
+
+    /// The pressure to wait on: shed load, slow a producer down or raise an alarm before writers wait.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let mut watch = db.pressure_watch();
+    /// let alarm = tokio::spawn(async move {
+    ///     while let Some(pressure) = watch.changed().await {
+    ///         if let Some(cause) = pressure.cause && pressure.level > 0.9 {
+    ///             eprintln!("writers will wait soon: {cause}");
+    ///         }
+    ///     }
+    /// });
+    /// db.put("user:1", "Ada").await?;
+    /// db.close().await?;
+    /// alarm.await.unwrap();
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub fn pressure_watch(&self) -> PressureWatch {
+        PressureWatch::new(self.engine.shared().pressure_board.watcher())
     }
 
     /// The sequence number of the last write that survives a power cut. Never overstates.

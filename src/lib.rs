@@ -5,6 +5,7 @@ mod error;
 mod health;
 mod open;
 mod options;
+mod pressure;
 mod range;
 mod reader;
 mod scan;
@@ -17,11 +18,12 @@ pub use error::{Error, ErrorKind, Outcome, Result, Scope};
 pub use health::{Health, HealthState};
 pub use open::Builder;
 pub use options::{Compression, Durability, Options, Preset};
+pub use pressure::{Pressure, PressureCause, PressureWatch};
 pub use range::KeyRange;
 pub use scan::{Chunk, Scan};
 pub use sluicedb_storage::batch::WriteBatch;
 pub use snapshot::Snapshot;
-pub use stats::{ActorStats, LevelInfo, Stats};
+pub use stats::{ActorStats, LevelInfo, RangeStats, Stats};
 pub use verify::{Finding, VerifySummary, verify};
 
 /// Opens the database in `path`, creating it if there is none: [`Db::open`].

@@ -1,6 +1,10 @@
 //! What the database is doing, in numbers.
 
+use crate::pressure::Pressure;
 use sluicedb_actors::engine::Engine;
+use sluicedb_actors::range_owner::RangeOwner;
+use sluicedb_storage::version::RangeVersion;
+use sluicedb_storage::view::Overlay;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One actor's mailbox.
@@ -20,7 +24,7 @@ pub struct ActorStats {
 /// Counters since the database was opened, and sizes as of now.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
     /// Batches committed (a `put` is a batch of one).
     pub commits: u64,
@@ -38,8 +42,16 @@ pub struct Stats {
     pub waits_local: u64,
     /// Waits for room in the database.
     pub waits_global: u64,
-    /// Time that writes have waited for room, in microseconds.
-    pub wait_micros: u64,
+    /// Time that writes have waited for room in a range, in microseconds. A wait counts when it ends.
+    pub wait_micros_local: u64,
+    /// Time that writes have waited for room in the database, in microseconds.
+    pub wait_micros_global: u64,
+    /// Writes refused as `Overloaded`, at once or at their deadline, for want of room in a range.
+    pub overloaded_local: u64,
+    /// Writes refused as `Overloaded`, at once or at their deadline, for want of room in the database.
+    pub overloaded_global: u64,
+    /// How near the database is to making writers wait.
+    pub pressure: Pressure,
     /// Bytes written to the log, records and padding.
     pub log_bytes: u64,
     /// Syncs of the log.
@@ -50,7 +62,10 @@ pub struct Stats {
     pub active_bytes: u64,
     /// Bytes in sealed memtables, as accounted.
     pub sealed_bytes: u64,
-    /// The most that active and sealed memtables may hold.
+    /// Bytes taken from the write buffer: memtables, and writes on their way into them. Exact at
+    /// the moment of the call, and never above `write_buffer_bytes`.
+    pub write_buffer_used_bytes: u64,
+    /// The most that writes which are not yet in tables may hold.
     pub write_buffer_bytes: u64,
     /// Memtables sealed.
     pub seals: u64,
@@ -94,8 +109,89 @@ pub struct Stats {
     pub recovered_entries: u64,
     /// Bytes after the last good log record that were cut off when the database was opened.
     pub recovered_torn_bytes: u64,
+    /// The ranges, in key order.
+    pub ranges: Vec<RangeStats>,
     /// The mailboxes, in the order in which data flows.
     pub actors: Vec<ActorStats>,
+}
+
+/// One range: its memory, what became of it, and who waited for it. Counters are since the database
+/// was opened, sizes as of now.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangeStats {
+    /// The range's number.
+    pub range: u32,
+    /// The first key that is routed to it; empty for the first range. Serialized as text, other
+    /// bytes than printable ASCII as `\xNN`.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
+    pub range_start: Vec<u8>,
+    /// The first key that is not any more; `None` for the last range. Serialized likewise.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_optional_text"))]
+    pub range_end: Option<Vec<u8>>,
+    /// Bytes in its active memtable, as accounted.
+    pub active_bytes: u64,
+    /// Bytes in its sealed memtables, as accounted.
+    pub sealed_bytes: u64,
+    /// Its sealed memtables, the one being flushed included.
+    pub sealed_memtables: u64,
+    /// The most that its memtables may hold, in bytes.
+    pub memory_bytes_max: u64,
+    /// Batches applied.
+    pub batches: u64,
+    /// Active memtables replaced by a fresh one.
+    pub rotations: u64,
+    /// Flushes published; one may take several sealed memtables along.
+    pub flushes: u64,
+    /// Waits for room in this range.
+    pub waits: u64,
+    /// Time waited for room in this range, in microseconds. A wait counts when it ends.
+    pub wait_micros: u64,
+    /// Tables in L0.
+    pub l0_tables: u64,
+    /// Bytes on disk per level, L0 first.
+    pub level_bytes: Vec<u64>,
+}
+
+impl RangeStats {
+    fn of(owner: &RangeOwner, overlay: &Overlay, version: &RangeVersion) -> Self {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut level_bytes = vec![0; usize::from(version.deepest()) + 1];
+        for (level, table) in version.tables() {
+            level_bytes[usize::from(level)] += table.meta().file_bytes;
+        }
+        Self {
+            range: owner.id.0,
+            range_start: version.span.lo.to_vec(),
+            range_end: version.span.hi.as_ref().map(|end| end.to_vec()),
+            active_bytes: owner.sizes.active_bytes() as u64,
+            sealed_bytes: owner.sizes.sealed_bytes() as u64,
+            sealed_memtables: overlay.sealed.len() as u64,
+            memory_bytes_max: owner.local.limit(),
+            batches: owner.sizes.batches(),
+            rotations: get(&owner.rotations),
+            flushes: get(&owner.flushes),
+            waits: owner.waits.waits(),
+            wait_micros: owner.waits.micros(),
+            l0_tables: version.l0.len() as u64,
+            level_bytes,
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+fn as_text<S: serde::Serializer>(key: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&key.escape_ascii())
+}
+
+#[cfg(feature = "serde")]
+#[allow(clippy::ref_option, reason = "the signature is serde's")]
+fn as_optional_text<S: serde::Serializer>(key: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+    match key {
+        Some(key) => to.collect_str(&key.escape_ascii()),
+        None => to.serialize_none(),
+    }
 }
 
 /// One level of one range.
@@ -105,9 +201,12 @@ pub struct Stats {
 pub struct LevelInfo {
     /// The range's number.
     pub range: u32,
-    /// The first key that is routed to the range; empty for the first range.
+    /// The first key that is routed to the range; empty for the first range. Serialized as text,
+    /// other bytes than printable ASCII as `\xNN`.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub range_start: Vec<u8>,
-    /// The first key that is not any more; `None` for the last range.
+    /// The first key that is not any more; `None` for the last range. Serialized likewise.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_optional_text"))]
     pub range_end: Option<Vec<u8>>,
     /// 0 for freshly flushed, overlapping tables; 1.. are one sorted run each.
     pub level: u8,
@@ -127,55 +226,57 @@ pub struct LevelInfo {
     pub score: f64,
 }
 
+/// Takes over counters that have the same name on both sides.
+macro_rules! take_over {
+    ($from:expr => $to:ident: $($name:ident)*) => {
+        $($to.$name = $from.$name.load(Ordering::Relaxed);)*
+    };
+}
+
 impl Stats {
     pub(crate) fn of(engine: &Engine) -> Self {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = engine.counters();
+        let shared = engine.shared();
         let catalog = engine.catalog();
         let version = &catalog.superversion.version;
-        let cache = &engine.shared().cache;
+        let cache = &shared.cache;
         let mut stats = Self {
-            commits: get(&counters.commits),
-            commits_inline: get(&counters.commits_inline),
-            entries_written: get(&counters.entries_written),
-            bytes_written: get(&counters.bytes_written),
             visible_seqno: engine.visible().0,
             durable_seqno: engine.durable_seqno().0,
-            waits_local: get(&counters.waits_local),
-            waits_global: get(&counters.waits_global),
-            wait_micros: get(&counters.wait_micros),
-            log_bytes: get(&counters.log_bytes),
-            log_syncs: get(&counters.log_syncs),
-            log_segments: get(&counters.log_segments),
-            write_buffer_bytes: engine.shared().global.limit(),
-            seals: get(&counters.seals),
-            flushes: get(&counters.flushes),
-            flush_bytes: get(&counters.flush_bytes),
-            compactions: get(&counters.compactions),
-            trivial_moves: get(&counters.trivial_moves),
-            compaction_bytes_read: get(&counters.compaction_bytes_read),
-            compaction_bytes_written: get(&counters.compaction_bytes_written),
-            job_retries: get(&counters.job_retries),
-            edits: get(&counters.edits),
-            tables_deleted: get(&counters.tables_deleted),
+            waits_local: counters.local.waits(),
+            waits_global: counters.global.waits(),
+            wait_micros_local: counters.local.micros(),
+            wait_micros_global: counters.global.micros(),
+            pressure: shared.pressure().into(),
+            write_buffer_used_bytes: shared.global.used(),
+            write_buffer_bytes: shared.global.limit(),
             cache_bytes: cache.used_bytes(),
             cache_capacity_bytes: cache.capacity_bytes(),
             cache_hits: cache.hits(),
             cache_misses: cache.misses(),
-            cold_reads: get(&counters.cold_reads),
             recovered_entries: engine.recovery().entries_replayed,
             recovered_torn_bytes: engine.recovery().log.as_ref().map_or(0, |log| log.bytes_dropped),
             ..Self::default()
         };
+        take_over!(counters => stats:
+            commits commits_inline entries_written bytes_written
+            overloaded_local overloaded_global log_bytes log_syncs log_segments
+            seals flushes flush_bytes compactions trivial_moves
+            compaction_bytes_read compaction_bytes_written job_retries edits tables_deleted cold_reads
+        );
         for (_, _, handle) in version.tables() {
             stats.tables += 1;
             stats.table_bytes += handle.meta().file_bytes;
             stats.table_entries += handle.meta().entries;
             stats.index_bytes += handle.table().memory_bytes() as u64;
         }
-        for owner in &catalog.owners {
-            stats.active_bytes += owner.sizes.active_bytes() as u64;
-            stats.sealed_bytes += owner.sizes.sealed_bytes() as u64;
+        for (range, owner) in version.ranges().iter().zip(&catalog.owners) {
+            let overlay =
+                catalog.superversion.overlay(range.id).expect("every range has an overlay");
+            let range = RangeStats::of(owner, overlay, range);
+            stats.active_bytes += range.active_bytes;
+            stats.sealed_bytes += range.sealed_bytes;
+            stats.ranges.push(range);
         }
         stats.actors = engine
             .mailboxes()

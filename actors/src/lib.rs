@@ -21,6 +21,8 @@ pub mod flush_worker;
 #[cfg(not(loom))]
 pub mod pool;
 #[cfg(not(loom))]
+pub mod pressure;
+#[cfg(not(loom))]
 pub mod range_owner;
 #[cfg(not(loom))]
 pub mod runtime;
@@ -30,6 +32,8 @@ pub mod shared;
 mod supervisor;
 #[cfg(not(loom))]
 pub mod version_manager;
+#[cfg(not(loom))]
+pub mod waits;
 #[cfg(not(loom))]
 pub mod wal_writer;
 #[cfg(not(loom))]

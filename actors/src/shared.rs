@@ -8,8 +8,10 @@ use crate::kernel::credits::Credits;
 use crate::kernel::health::{Down, Health};
 use crate::kernel::published::Published;
 use crate::kernel::signal::Signal;
+use crate::pressure::Board;
 use crate::range_owner::RangeOwner;
 use crate::runtime::Runtime;
+use crate::waits::WaitCounts;
 use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::{ChunkPool, MemtableOptions};
@@ -82,12 +84,14 @@ pub struct Counters {
     pub bytes_written: AtomicU64,
     /// Commits that were handled on their caller's thread without queueing.
     pub commits_inline: AtomicU64,
-    /// Admissions that had to wait, by range.
-    pub waits_local: AtomicU64,
-    /// Admissions that had to wait, for the whole engine.
-    pub waits_global: AtomicU64,
-    /// Time that admissions waited, in microseconds.
-    pub wait_micros: AtomicU64,
+    /// Waits for room in a range.
+    pub local: WaitCounts,
+    /// Waits for room in the engine.
+    pub global: WaitCounts,
+    /// Writes refused, at once or at their deadline, because a range had no room.
+    pub overloaded_local: AtomicU64,
+    /// Writes refused, at once or at their deadline, because the engine had no room.
+    pub overloaded_global: AtomicU64,
     /// Log syncs.
     pub log_syncs: AtomicU64,
     /// Bytes handed to the log.
@@ -163,6 +167,8 @@ pub struct Shared {
     pub tending_due: Signal,
     /// First failure.
     pub health: Health<Failure>,
+    /// What watchers see of the pressure.
+    pub pressure_board: Board,
     /// The source of file numbers.
     pub file_numbers: FileNumbers,
     /// A version changed: the compactor may have work.
@@ -228,6 +234,7 @@ impl Shared {
     fn release_waiters(&self) {
         self.close_admission();
         self.commits.fail();
+        self.pressure_board.end();
         for signal in [
             &self.compaction_due,
             &self.flush_due,

@@ -21,6 +21,7 @@ use crate::range_owner::{Entries, RangeOwner};
 use crate::shared::{Catalog, Counters, Shared};
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::relief;
+use crate::waits::{Place, Stopwatch};
 use crate::wal_writer::message::{Commit, Committed, Level, Target};
 use crate::wal_writer::{NoRoom, WalWriter};
 use bytes::Bytes;
@@ -466,7 +467,19 @@ impl WritePath {
         if let Some(failure) = self.shared.degraded_by() {
             return WriteFailure::not_applied(failure);
         }
-        WriteFailure::not_applied(Failure::Overloaded { scope, waited: Duration::ZERO })
+        self.too_much(scope, Duration::ZERO)
+    }
+
+    fn too_much(&self, scope: Scope, waited: Duration) -> WriteFailure {
+        let counters = &self.shared.counters;
+        Counters::add(
+            match scope {
+                Scope::Local => &counters.overloaded_local,
+                Scope::Global => &counters.overloaded_global,
+            },
+            1,
+        );
+        WriteFailure::not_applied(Failure::Overloaded { scope, waited })
     }
 
     /// Waits for room, then sends.
@@ -482,32 +495,19 @@ impl WritePath {
         write: Write,
         patience: Patience,
     ) -> Result<Submitted, WriteFailure> {
-        let started = self.shared.runtime.now();
-        let mut scope = Scope::Global;
+        let mut stopwatch = Stopwatch::start(&self.shared);
         let sent = {
-            let admit = pin!(self.admit_and_send(&write, &mut scope));
+            let admit = pin!(self.admit_and_send(&write, &mut stopwatch));
             let give_up = pin!(self.give_up(patience));
             match select(admit, give_up).await {
                 Either::Left((sent, _)) => Either::Left(sent),
                 Either::Right((why, _)) => Either::Right(why),
             }
         };
-        let waited = self.shared.runtime.now().saturating_duration_since(started);
-        let counters = &self.shared.counters;
-        Counters::add(&counters.wait_micros, waited.as_micros() as u64);
-        Counters::add(
-            match scope {
-                Scope::Local => &counters.waits_local,
-                Scope::Global => &counters.waits_global,
-            },
-            1,
-        );
         match sent {
             Either::Left(answer) => Ok(self.waiting(answer?)),
             Either::Right(Some(failure)) => Err(WriteFailure::not_applied(failure)),
-            Either::Right(None) => {
-                Err(WriteFailure::not_applied(Failure::Overloaded { scope, waited }))
-            }
+            Either::Right(None) => Err(self.too_much(stopwatch.scope(), stopwatch.elapsed())),
         }
     }
 
@@ -517,33 +517,37 @@ impl WritePath {
     async fn admit_and_send(
         &self,
         write: &Write,
-        scope: &mut Scope,
+        stopwatch: &mut Stopwatch<'_>,
     ) -> Result<Answer<Committed>, WriteFailure> {
         let catalog = self.shared.catalog.load_full();
         let claims = claims(&catalog, write);
         let bytes = write.payload.len() as u64;
         let stopped = |_| WriteFailure::not_applied(self.shared.why_stopped());
         loop {
-            let mut admit = self.gate.admit_many(claims.clone());
-            let admission = std::future::poll_fn(|context| {
-                let polled = Pin::new(&mut admit).poll(context);
-                *scope = admit.waiting_for();
-                polled
-            })
-            .await
-            .map_err(|refused| self.never(write, refused))?;
+            let admit = self.gate.admit_many(claims.clone());
+            let admitted = stopwatch.along(admit, |admit| match admit.waiting_range() {
+                Some(at) => Place::Range(Arc::clone(&catalog.owners[claims[at].range as usize])),
+                None => Place::Engine,
+            });
+            let admission = admitted.await.map_err(|refused| self.never(write, refused))?;
             let taken = match self.try_places(&catalog, &claims, bytes) {
                 Ok(places) => return Ok(self.send(write.clone(), &claims, admission, places)),
                 Err(taken) => taken,
             };
             drop(admission);
-            *scope = Scope::Global;
             match taken {
-                Taken::Commits => drop(self.shared.commits.reserve().await.map_err(stopped)?),
-                Taken::Log => drop(self.wal.seat.reserve(bytes).await.map_err(stopped)?),
+                Taken::Commits => {
+                    let place = self.shared.commits.reserve();
+                    drop(stopwatch.during(Place::Engine, place).await.map_err(stopped)?);
+                }
+                Taken::Log => {
+                    let place = self.wal.seat.reserve(bytes);
+                    drop(stopwatch.during(Place::Engine, place).await.map_err(stopped)?);
+                }
                 Taken::Range(owner) => {
-                    *scope = Scope::Local;
-                    drop(owner.seat.reserve(bytes).await.map_err(stopped)?);
+                    let at = Place::Range(Arc::clone(&owner));
+                    let place = owner.seat.reserve(bytes);
+                    drop(stopwatch.during(at, place).await.map_err(stopped)?);
                 }
             }
         }

@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::{output, store, text, units};
 use comfy_table::Table;
 use serde_json::{Value, json};
-use sluicedb::{ActorStats, Finding, LevelInfo, Stats};
+use sluicedb::{ActorStats, Finding, LevelInfo, RangeStats, Stats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -21,7 +21,8 @@ pub async fn stats(args: InspectArgs) -> Result {
         json["levels"] = to_json(&levels);
         return output::json(&json);
     }
-    output::line(&format!("{}\n\n{}", counters(&stats), actors(&stats.actors, None)))
+    let (ranges, actors) = (ranges(&stats.ranges), actors(&stats.actors, None));
+    output::line(&format!("{}\n\n{ranges}\n\n{actors}", counters(&stats)))
 }
 
 pub async fn levels(args: InspectArgs) -> Result {
@@ -132,7 +133,11 @@ pub fn level_table(levels: &[LevelInfo]) -> Table {
     for level in levels {
         let name = match ranges.len() {
             1 => format!("L{}", level.level),
-            _ => format!("{} L{}", range_name(level), level.level),
+            _ => format!(
+                "{} L{}",
+                range_name(level.range, &level.range_start, level.range_end.as_deref()),
+                level.level
+            ),
         };
         let limit =
             if level.bytes_max == 0 { "by count".into() } else { units::bytes(level.bytes_max) };
@@ -150,10 +155,9 @@ pub fn level_table(levels: &[LevelInfo]) -> Table {
 }
 
 /// A range by the keys that are routed to it.
-fn range_name(level: &LevelInfo) -> String {
-    let start = text::escape(&level.range_start);
-    let end = level.range_end.as_deref().map(text::escape).unwrap_or_default();
-    format!("range {} [{start}..{end})", level.range)
+fn range_name(range: u32, start: &[u8], end: Option<&[u8]>) -> String {
+    let end = end.map(text::escape).unwrap_or_default();
+    format!("range {range} [{}..{end})", text::escape(start))
 }
 
 /// The actors' mailboxes; `peaks` adds the fullest that was seen of each, by name.
@@ -172,6 +176,41 @@ pub fn actors(actors: &[ActorStats], peaks: Option<&dyn Fn(&str) -> usize>) -> T
         ];
         row.extend(peaks.map(|peak| units::count(peak(&actor.name) as u64)));
         table.add_row(row);
+    }
+    table
+}
+
+/// Each range's memory, and who waited for it.
+fn ranges(ranges: &[RangeStats]) -> Table {
+    let mut table = output::table(&[
+        "keys",
+        "active",
+        "sealed",
+        "limit",
+        "rotations",
+        "flushes",
+        "waits",
+        "time waited",
+        "L0",
+        "tables",
+    ]);
+    for range in ranges {
+        table.add_row([
+            range_name(range.range, &range.range_start, range.range_end.as_deref()),
+            units::bytes(range.active_bytes),
+            format!(
+                "{} ({})",
+                units::count(range.sealed_memtables),
+                units::bytes(range.sealed_bytes)
+            ),
+            units::bytes(range.memory_bytes_max),
+            units::count(range.rotations),
+            units::count(range.flushes),
+            units::count(range.waits),
+            units::nanos(range.wait_micros.saturating_mul(1000)),
+            units::count(range.l0_tables),
+            units::bytes(range.level_bytes.iter().sum()),
+        ]);
     }
     table
 }
@@ -195,14 +234,39 @@ fn counters(stats: &Stats) -> Table {
             "waits: range, database",
             format!("{}, {}", count(stats.waits_local), count(stats.waits_global)),
         ),
-        ("time waited", units::nanos(stats.wait_micros.saturating_mul(1000))),
+        (
+            "  time waited",
+            format!(
+                "{}, {}",
+                units::nanos(stats.wait_micros_local.saturating_mul(1000)),
+                units::nanos(stats.wait_micros_global.saturating_mul(1000))
+            ),
+        ),
+        (
+            "  refused as overloaded",
+            format!("{}, {}", count(stats.overloaded_local), count(stats.overloaded_global)),
+        ),
+        (
+            "pressure",
+            match stats.pressure.cause {
+                Some(cause) => format!("{:.2} ({cause})", stats.pressure.level),
+                None => format!("{:.2}", stats.pressure.level),
+            },
+        ),
         ("log: bytes, syncs", format!("{}, {}", bytes(stats.log_bytes), count(stats.log_syncs))),
         ("log segments", count(stats.log_segments)),
         (
             "memory: active, sealed",
             format!("{}, {}", bytes(stats.active_bytes), bytes(stats.sealed_bytes)),
         ),
-        ("write buffer", bytes(stats.write_buffer_bytes)),
+        (
+            "write buffer",
+            format!(
+                "{} of {}",
+                bytes(stats.write_buffer_used_bytes),
+                bytes(stats.write_buffer_bytes)
+            ),
+        ),
         ("flushes", format!("{} ({})", count(stats.flushes), bytes(stats.flush_bytes))),
         ("compactions", count(stats.compactions)),
         (

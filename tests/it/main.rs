@@ -36,6 +36,8 @@ mod open;
 mod options;
 // What completes on the first poll, and that a tight loop lets others run.
 mod polls;
+// How near to waiting, as a value.
+mod pressure;
 mod put_get;
 // Several key ranges: routed, kept, independent of each other.
 mod ranges;

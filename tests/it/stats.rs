@@ -48,6 +48,10 @@ fn consistent(levels: &[LevelInfo], stats: &sluicedb::Stats) {
             .windows(2)
             .all(|pair| (pair[0].range, pair[0].level) < (pair[1].range, pair[1].level))
     );
+    for range in &stats.ranges {
+        let of_range = levels.iter().filter(|info| info.range == range.range);
+        assert_eq!(of_range.map(|info| info.bytes).collect::<Vec<_>>(), range.level_bytes);
+    }
     // Each level may be larger than the one above.
     let below: Vec<_> = levels.iter().filter(|info| info.level > 0).collect();
     assert!(below.windows(2).all(|pair| pair[1].bytes_max > pair[0].bytes_max));
@@ -77,6 +81,12 @@ fn levels_and_stats_agree() {
     assert!(stats.flush_bytes > 0 && stats.compaction_bytes_read > 0);
     assert!(stats.compaction_bytes_written > 0 && stats.edits > 0 && stats.index_bytes > 0);
     assert!(stats.seals >= stats.flushes);
+    let [range] = &stats.ranges[..] else { panic!("{:?}", stats.ranges) };
+    assert_eq!((&range.range_start[..], &range.range_end), (&b""[..], &None));
+    assert_eq!((range.batches, range.rotations), (stats.commits, stats.seals));
+    assert!(range.flushes > 0 && range.flushes <= stats.flushes, "{range:?}");
+    assert_eq!((range.active_bytes, range.sealed_bytes), (stats.active_bytes, stats.sealed_bytes));
+    assert_eq!((range.sealed_bytes, range.sealed_memtables), (0, 0));
     home.run(collect(db.scan(..))).unwrap();
     home.run(collect(db.scan(..))).unwrap();
     let stats = db.stats();

@@ -96,7 +96,7 @@ impl FlushWorker {
         }
         let full = matches!(failure, Failure::NoSpace(_));
         if full {
-            self.shared.health.degrade(failure.clone());
+            self.shared.degrade(failure.clone());
         }
         let now = self.shared.runtime.now();
         let pause = self.retries.failed(range, now, full.then_some(LONGEST_NO_SPACE));

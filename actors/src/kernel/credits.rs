@@ -142,6 +142,11 @@ impl Account {
         self.room.set_limit(Amount::new(0, limit.min(BYTES_MAX)));
     }
 
+    /// Does somebody wait who has not been woken: is there less room than is wanted? One load.
+    pub fn is_short(&self) -> bool {
+        self.room.is_short()
+    }
+
     /// How many futures stand in line (woken or not).
     pub fn waiters(&self) -> usize {
         self.room.waiters()

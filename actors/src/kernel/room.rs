@@ -170,6 +170,11 @@ impl Room {
         self.waiters.load(Ordering::Relaxed)
     }
 
+    /// Does somebody wait who has not been woken?
+    pub(crate) fn is_short(&self) -> bool {
+        self.state.load(Ordering::Acquire) & WAITING != 0
+    }
+
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.state.load(Ordering::Acquire) & CLOSED != 0

@@ -23,12 +23,14 @@ use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::relief;
+use crate::waits::WaitCounts;
 pub use budget::RangeBudget;
 use message::{Apply, is_heavy};
 use sluicedb_storage::key::Span;
 use sluicedb_storage::memtable::MemtableWriter;
 use sluicedb_storage::version::RangeId;
 use state::{Applied, Freed, OverlaySizes, OverlayState};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 /// A range as its senders see it.
@@ -45,6 +47,12 @@ pub struct RangeOwner {
     pub sizes: Arc<OverlaySizes>,
     /// How much that may be.
     pub budget: RangeBudget,
+    /// Active memtables that were replaced by a fresh one.
+    pub rotations: AtomicU64,
+    /// Flushes published.
+    pub flushes: AtomicU64,
+    /// Waits for room in this range.
+    pub waits: WaitCounts,
     shared: Weak<Shared>,
     versions: Mailbox<VersionMessage>,
     turns: Pool,
@@ -110,6 +118,9 @@ impl RangeOwner {
                 seat: SeatMailbox::new(actor, capacity, hooks),
                 sizes,
                 budget,
+                rotations: AtomicU64::new(0),
+                flushes: AtomicU64::new(0),
+                waits: WaitCounts::default(),
                 shared: Arc::downgrade(shared),
                 versions,
                 turns: turns.clone(),

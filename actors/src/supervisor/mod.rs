@@ -18,6 +18,7 @@ use crate::kernel::published::Published;
 use crate::kernel::reply::reply;
 use crate::kernel::signal::Signal;
 use crate::pool::{Pool, PoolThread};
+use crate::pressure::Board;
 use crate::range_owner::{self, RangeBudget, RangeOwner};
 use crate::runtime::{Runtime, Task};
 use crate::shared::{Catalog, Counters, FileNumbers, Shared};
@@ -186,6 +187,7 @@ fn build(
             relief::on_wait(&versions, Scope::Global),
         ),
         health: Health::new(),
+        pressure_board: Board::default(),
         chunks,
         memtables,
         points,

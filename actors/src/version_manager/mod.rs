@@ -95,6 +95,7 @@ impl VersionManager {
             }
             self.bury();
             self.look_after_waiters();
+            self.shared.show_pressure();
         }
         self.waiters.fail(&Failure::Closed);
     }
@@ -172,8 +173,9 @@ impl VersionManager {
             let bytes = owner.with_state(|state| state.forget(*id)) as u64;
             self.shared.global.release(bytes);
         }
+        Counters::add(&owner.flushes, 1);
         self.waiters.published(&flushed.memtables);
-        self.shared.health.recover();
+        self.shared.recover();
         self.failing.remove(&flushed.range);
         // The queue has room: a seal that waited for it happens now.
         self.seal_if_due(flushed.range);
@@ -246,6 +248,7 @@ impl VersionManager {
         let local_bytes = owner.with_state(|state| state.seal(writer));
         owner.local.release(local_bytes);
         Counters::add(&self.shared.counters.seals, 1);
+        Counters::add(&owner.rotations, 1);
         self.shared.flush_due.set();
     }
 

@@ -175,7 +175,7 @@ async fn keep_segments(shared: &Shared, wal: &WalWriter, mut obsolete: Vec<Seale
             Err(failure) => {
                 tracing::warn!(%failure, "no log segment can be prepared");
                 Counters::add(&shared.counters.job_retries, 1);
-                shared.health.degrade(failure.clone());
+                shared.degrade(failure.clone());
                 let mut after = After::default();
                 let refused = wal.with_log(|state| state.refuse_room(&failure, &mut after));
                 after.run(shared);
@@ -207,7 +207,7 @@ fn prepare(
     };
     let mut after = After::default();
     wal.with_log(|state| state.add_spare(spare, &shared.commits, &wal.durable, &mut after))?;
-    shared.health.recover();
+    shared.recover();
     after.run(shared);
     Ok(())
 }

@@ -13,11 +13,22 @@ fn filled() -> Place {
 fn stats_tell_counters_levels_and_mailboxes() {
     let place = filled();
     let text = place.sluice("stats", &[]).ok().text();
-    for word in ["visible seqno", "cache hits", "actor", "waiting"] {
+    for word in ["visible seqno", "cache hits", "pressure", "range 1 [..)", "actor", "waiting"] {
         assert!(text.contains(word), "no {word:?} in:\n{text}");
     }
     let json = place.sluice("stats", &["--json"]).ok().json();
     assert!(json["visible_seqno"].is_number() && json["levels"].is_array(), "{json}");
+    let range = &json["ranges"][0];
+    assert_eq!(
+        (&range["range_start"], &range["range_end"]),
+        (&"".into(), &serde_json::Value::Null),
+        "{json}"
+    );
+    assert!(range["sealed_memtables"].is_number() && range["level_bytes"].is_array(), "{json}");
+    assert!(
+        json["pressure"]["level"].is_number() && json["overloaded_local"].is_number(),
+        "{json}"
+    );
     let actors = json["actors"].as_array().unwrap();
     assert!(!actors.is_empty());
     assert!(actors.iter().all(|actor| actor["mailbox_capacity"].is_number()), "{json}");

@@ -1,0 +1,211 @@
+//! How near the engine is to making writers wait, and because of what.
+//!
+//! Guarantees: [`Shared::pressure`] is exact at the moment of the call and costs a few loads per range;
+//! the board shows what [`Shared::show_pressure`] saw last, in steps, to any number of watchers, and
+//! showing never waits for one of them. The put path does not know about any of this: the version
+//! manager looks after each message, a writer when it begins to wait, and whoever finds the disk full
+//! or in order again. So the board lags by what the active memtables took in since.
+//!
+//! Does not: slow anybody down. That is the accounts' business (`kernel::gate`).
+
+use crate::failure::Failure;
+use crate::kernel::credits::Account;
+use crate::kernel::signal::{Watch, Watcher};
+use crate::shared::Shared;
+use sluicedb_storage::version::RangeId;
+
+/// The board shows a change of the level from this size on; a new cause, and reaching or leaving 1.0,
+/// at once.
+pub const STEP: f64 = 0.05;
+/// The third table of twenty is a step after the second, although 0.15 - 0.1 < 0.05 in binary.
+const ROUNDING: f64 = 1e-9;
+
+/// What is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Space on the disk.
+    Disk,
+    /// Places in L0 of a range: compaction is behind.
+    L0(RangeId),
+    /// Memory of the engine: flushing is behind.
+    Memory,
+    /// Memory of one range.
+    RangeMemory(RangeId),
+}
+
+/// The highest level of all causes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pressure {
+    /// From 0.0 (nothing is held) to 1.0 (writers wait, or will with the next bytes).
+    pub level: f64,
+    /// What it is about; `None` at 0.0.
+    pub cause: Option<Cause>,
+}
+
+impl Pressure {
+    /// Takes over a cause that presses harder. Of equal ones the first stays.
+    fn raise(&mut self, level: f64, cause: Cause) {
+        if level > self.level {
+            *self = Self { level, cause: Some(cause) };
+        }
+    }
+
+    /// Is this worth telling those who know `old`?
+    fn differs_from(self, old: Self) -> bool {
+        self.cause != old.cause
+            || (self.level - old.level).abs() >= STEP - ROUNDING
+            || (self.level >= 1.0) != (old.level >= 1.0)
+    }
+}
+
+/// What watchers see: the pressure, or `None` once the engine has stopped.
+pub struct Board(Watch<Option<Pressure>>);
+
+impl std::fmt::Debug for Board {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Board").field(&self.0.get()).finish()
+    }
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self(Watch::new(Some(Pressure::default())))
+    }
+}
+
+impl Board {
+    fn show(&self, now: Pressure) {
+        self.0.update(|shown| shown.is_some_and(|old| now.differs_from(old)).then_some(Some(now)));
+    }
+
+    /// There will be no further change.
+    pub(crate) fn end(&self) {
+        self.0.update(|shown| shown.is_some().then_some(None));
+    }
+
+    /// A watcher that has seen what is shown now.
+    pub fn watcher(&self) -> Watcher<Option<Pressure>> {
+        self.0.watcher()
+    }
+}
+
+impl Shared {
+    /// The pressure at this moment. Equal levels are put down to what the others follow from: a full
+    /// L0 stops flushing, which fills the memory.
+    pub fn pressure(&self) -> Pressure {
+        let mut pressure = Pressure::default();
+        if self.degraded_by().is_some() {
+            pressure.raise(1.0, Cause::Disk);
+        }
+        let catalog = self.catalog.load_full();
+        for range in catalog.superversion.version.ranges() {
+            let depth = range.l0.len() as f64 / self.config.l0_tables_max as f64;
+            pressure.raise(depth.min(1.0), Cause::L0(range.id));
+        }
+        pressure.raise(fullness(&self.global), Cause::Memory);
+        for owner in &catalog.owners {
+            pressure.raise(fullness(&owner.local), Cause::RangeMemory(owner.id));
+        }
+        pressure
+    }
+
+    /// Shows the watchers what has become of the pressure, if that is worth a word.
+    pub fn show_pressure(&self) {
+        self.pressure_board.show(self.pressure());
+    }
+
+    /// Writes that need more room fail from now on, for now: the disk is full.
+    pub fn degrade(&self, failure: Failure) {
+        self.health.degrade(failure);
+        self.show_pressure();
+    }
+
+    /// The disk has room again.
+    pub fn recover(&self) {
+        if self.health.recover() {
+            self.show_pressure();
+        }
+    }
+}
+
+/// 1.0 when it is full or somebody waits for more than is left.
+fn fullness(account: &Account) -> f64 {
+    if account.is_short() {
+        return 1.0;
+    }
+    (account.used() as f64 / account.limit().max(1) as f64).min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(level: f64) -> Pressure {
+        Pressure { level, cause: Some(Cause::Memory) }
+    }
+
+    #[test]
+    fn the_first_of_the_hardest_causes_is_named() {
+        let mut pressure = Pressure::default();
+        pressure.raise(0.0, Cause::Memory);
+        assert_eq!(pressure, Pressure::default());
+        for (level, cause) in [
+            (0.5, Cause::L0(RangeId(3))),
+            (0.5, Cause::Memory),
+            (0.75, Cause::RangeMemory(RangeId(4))),
+            (0.25, Cause::RangeMemory(RangeId(5))),
+        ] {
+            pressure.raise(level, cause);
+        }
+        let cause = Some(Cause::RangeMemory(RangeId(4)));
+        assert_eq!(pressure, Pressure { level: 0.75, cause });
+    }
+
+    #[test]
+    fn small_changes_are_not_told() {
+        let board = Board::default();
+        let mut watcher = board.watcher();
+        let mut told = |level, cause| {
+            board.show(Pressure { level, cause });
+            let told = watcher.has_changed();
+            watcher.get();
+            told
+        };
+        let memory = Some(Cause::Memory);
+        assert!(told(0.02, memory), "the cause is new");
+        assert!(!told(0.0625, memory));
+        assert!(told(0.125, memory), "small changes add up");
+        assert!(told(0.125, Some(Cause::Disk)));
+        assert!(told(0.97, memory));
+        assert!(told(1.0, memory), "from here on writers wait");
+        assert!(!told(1.0, memory));
+        assert!(told(0.99, memory), "they go on");
+        assert!(told(0.0, None));
+    }
+
+    #[test]
+    fn nothing_is_told_after_the_end() {
+        let board = Board::default();
+        let mut watcher = board.watcher();
+        board.end();
+        assert_eq!(watcher.get(), None);
+        board.show(memory(0.5));
+        board.end();
+        assert!(!watcher.has_changed());
+    }
+
+    #[test]
+    fn an_account_that_somebody_waits_for_is_full() {
+        let account = crate::kernel::credits::Credits::new(100);
+        assert_eq!(fullness(&account).to_bits(), 0.0_f64.to_bits());
+        let held = account.try_take(50).expect("there is room");
+        assert_eq!(fullness(&account).to_bits(), 0.5_f64.to_bits());
+        let mut large = account.take(80);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::Pin::new(&mut large).poll(&mut context).is_pending());
+        assert_eq!(fullness(&account).to_bits(), 1.0_f64.to_bits());
+        drop(large);
+        assert_eq!(fullness(&account).to_bits(), 0.5_f64.to_bits());
+        drop(held);
+    }
+}

@@ -1,0 +1,225 @@
+use crate::home::{Simulated, fill};
+use crate::kit::settings;
+use sluicedb::{ErrorKind, Pressure, PressureCause, PressureWatch};
+use sluicedb_actors::runtime::Runtime;
+use sluicedb_storage::vfs::{Fault, OperationKind};
+use std::task::Poll;
+use std::time::Duration;
+use tokio_test::task::{self, spawn};
+use tokio_test::{assert_pending, assert_ready};
+
+/// From here on no table can be written, so memory fills up.
+fn hold_tables(home: &Simulated) {
+    home.faults.arm(Fault::of(OperationKind::Create).named(".sst").sticky());
+    home.faults.arm(Fault::of(OperationKind::Create).named(".tmp").sticky());
+}
+
+fn about_memory(pressure: Pressure) -> bool {
+    use PressureCause::{Memory, RangeMemory};
+    matches!(pressure.cause, Some(Memory | RangeMemory { .. }))
+}
+
+/// What a watch has to say at once, if anything.
+fn told(watch: &mut PressureWatch) -> Poll<Option<Pressure>> {
+    spawn(Box::pin(watch.changed())).poll()
+}
+
+#[test]
+fn memory_fills_up_writers_wait_and_go_on() {
+    let home = Simulated::new(1);
+    let db = home.open();
+    home.simulator.settle();
+    assert_eq!(db.pressure(), Pressure::default());
+    let mut watch = db.pressure_watch();
+    let mut asleep = db.pressure_watch();
+    assert_eq!(told(&mut watch), Poll::Pending, "nothing has happened yet");
+
+    hold_tables(&home);
+    let memtable = home.options.effective_memtable_bytes() as f64 + 5_000.0;
+    let lag = memtable / home.options.effective_write_buffer_bytes() as f64 + 0.05;
+    let (mut last, mut steps) = (Pressure::default(), 0);
+    for n in 0.. {
+        match home.run(db.try_put(format!("fill{n:04}"), vec![n as u8; 4096])) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Overloaded && last.level < 0.9 => {}
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Overloaded);
+                break;
+            }
+        }
+        home.simulator.settle();
+        let (exact, stats) = (db.pressure(), db.stats());
+        assert_eq!(stats.pressure, exact);
+        let used = stats.write_buffer_used_bytes as f64 / stats.write_buffer_bytes as f64;
+        let range = &stats.ranges[0];
+        let used_of_range =
+            (range.active_bytes + range.sealed_bytes) as f64 / range.memory_bytes_max as f64;
+        assert!(about_memory(exact), "{exact:?}");
+        assert!((exact.level - used.max(used_of_range)).abs() < 1e-9, "{exact:?}: {stats:?}");
+        if let Poll::Ready(now) = told(&mut watch) {
+            let now = now.unwrap();
+            let step = now.level - last.level;
+            assert!(step > 0.0499 || now.cause != last.cause, "{now:?} after {last:?}");
+            (last, steps) = (now, steps + 1);
+        }
+        let behind = exact.level - last.level;
+        assert!((0.0..=lag).contains(&behind), "{last:?} is shown, {exact:?} is so");
+    }
+    assert!((10..=21).contains(&steps), "{steps} steps of 0.05 on the way up");
+    let stats = db.stats();
+    assert!(stats.overloaded_local + stats.overloaded_global > 0);
+
+    // Somebody waits: that is 1.0, however much is free for smaller writes.
+    let mut put = {
+        let db = db.clone();
+        task::spawn(Box::pin(async move { db.put("late", vec![0; 100_000]).await }))
+    };
+    assert_pending!(put.poll());
+    let full = db.pressure();
+    assert!(full.level >= 1.0 && about_memory(full), "{full:?}");
+    assert_eq!(told(&mut watch), Poll::Ready(Some(full)), "at once, without a turn of any actor");
+
+    // Who did not look sees the newest only.
+    assert_eq!(told(&mut asleep), Poll::Ready(Some(full)));
+    assert_eq!(told(&mut asleep), Poll::Pending);
+
+    home.faults.disarm();
+    home.run(put.into_inner()).unwrap();
+    home.run(db.flush()).unwrap();
+    home.simulator.settle();
+    let calm = watch.latest();
+    assert!(calm.level < 0.5 && !about_memory(calm), "{calm:?}");
+    assert_eq!(told(&mut watch), Poll::Pending, "`latest` counts as seen");
+    assert_eq!(db.stats().write_buffer_used_bytes, 0);
+}
+
+#[test]
+fn a_dropped_wait_misses_nothing() {
+    let home = Simulated::new(2);
+    let db = home.open();
+    let (mut first, mut second) = (db.pressure_watch(), db.pressure_watch());
+    let mut changed = spawn(Box::pin(first.changed()));
+    assert_pending!(changed.poll());
+    drop(changed);
+    hold_tables(&home);
+    home.run(async {
+        for n in 0..60_u32 {
+            db.put(n.to_be_bytes(), vec![0; 4096]).await.unwrap();
+        }
+    });
+    home.simulator.settle();
+    let told_first = told(&mut first);
+    assert_eq!(told(&mut second), told_first);
+    let Poll::Ready(told_first) = told_first else { panic!("it has changed") };
+    assert!(told_first.is_some_and(|pressure| pressure.level > 0.1));
+}
+
+#[test]
+fn the_depth_of_l0_presses() {
+    let mut options = settings::tiny();
+    (options.l0_trigger_tables, options.l0_tables_max) = (19, 20);
+    let home = Simulated::with(3, options);
+    let db = home.open();
+    let range = db.stats().ranges[0].range;
+    let mut watch = db.pressure_watch();
+    for tables in 1..=10_u32 {
+        home.run(fill(&db, 3, 10));
+        home.run(db.flush()).unwrap();
+        home.simulator.settle();
+        assert_eq!(db.stats().ranges[0].l0_tables, u64::from(tables));
+        let level = f64::from(tables) / 20.0;
+        let expected = Pressure { level, cause: Some(PressureCause::L0 { range }) };
+        assert_eq!(db.pressure(), expected);
+        assert_eq!(watch.latest(), expected);
+    }
+    home.run(db.compact()).unwrap();
+    home.simulator.settle();
+    assert_eq!((db.pressure(), watch.latest()), Default::default());
+}
+
+#[test]
+fn a_full_disk_presses_until_there_is_space() {
+    // Only the log meets the full disk: no flush is due, so no message goes to the version manager.
+    let mut options = settings::tiny();
+    options.memtable_bytes = Some(512 << 10);
+    let home = Simulated::with(4, options);
+    let db = home.open();
+    let mut watch = db.pressure_watch();
+    home.disk.set_capacity(Some(home.disk.used_bytes() + (40 << 10)));
+    let refused = (0..600_u32).any(|n| home.run(db.put(n.to_be_bytes(), vec![0; 3000])).is_err());
+    assert!(refused && !db.health().state().is_running());
+    let full = Pressure { level: 1.0, cause: Some(PressureCause::Disk) };
+    assert_eq!((db.pressure(), watch.latest()), (full, full));
+    home.disk.set_capacity(None);
+    home.simulator.advance(Duration::from_secs(60));
+    home.simulator.settle();
+    assert!(db.health().state().is_running());
+    let now = (db.pressure(), watch.latest());
+    assert!(now.0.cause != full.cause && now.1.cause != full.cause, "{now:?}");
+}
+
+#[test]
+fn the_watch_ends_with_the_database() {
+    let home = Simulated::new(5);
+    let db = home.open();
+    let mut watch = db.pressure_watch();
+    let mut late = db.pressure_watch();
+    let mut changed = spawn(Box::pin(async move { while watch.changed().await.is_some() {} }));
+    assert_pending!(changed.poll());
+    home.run(db.close()).unwrap();
+    assert!(changed.is_woken());
+    assert_ready!(changed.poll());
+    late.latest();
+    assert_eq!(told(&mut late), Poll::Ready(None), "also for those who were told by `latest`");
+    assert_eq!(told(&mut late), Poll::Ready(None), "and again");
+    assert_eq!(told(&mut db.pressure_watch()), Poll::Ready(None));
+
+    let home = Simulated::new(6);
+    let db = home.open();
+    let mut watch = db.pressure_watch();
+    drop(db);
+    home.simulator.settle();
+    assert_eq!(told(&mut watch), Poll::Ready(None), "a watch keeps no database open");
+    home.run(home.open().close()).unwrap();
+}
+
+#[test]
+fn waits_and_refusals_are_counted_where_they_happen() {
+    let home = Simulated::new(7);
+    let db = home.open();
+    hold_tables(&home);
+    while home.run(db.try_put("key", vec![0; 4096])).is_ok() || db.pressure().level < 0.9 {
+        home.simulator.settle();
+    }
+    let before = db.stats();
+    let patience = Duration::from_secs(100);
+    let deadline = home.simulator.now() + patience;
+    home.run(db.put_by(deadline, "late", vec![0; 60_000])).unwrap_err();
+    let after = db.stats();
+    // One range, whose limit is the engine's: its own account is asked first.
+    let scope = |stats: &sluicedb::Stats| {
+        let local = (stats.waits_local, stats.wait_micros_local, stats.overloaded_local);
+        let global = (stats.waits_global, stats.wait_micros_global, stats.overloaded_global);
+        let range = (stats.ranges[0].waits, stats.ranges[0].wait_micros);
+        (local, global, range)
+    };
+    let ((before_local, _, before_range), (local, _, range)) = (scope(&before), scope(&after));
+    assert_eq!(local.0 - before_local.0, 1);
+    assert!(local.1 - before_local.1 >= patience.as_micros() as u64);
+    assert_eq!(local.2 - before_local.2, 1);
+    assert_eq!((range.0 - before_range.0, range.1 - before_range.1), (1, local.1 - before_local.1));
+    assert_eq!((range.0, range.1), (local.0, local.1), "one range: the same numbers");
+
+    // A wait that is given up counts, too.
+    let mut put = {
+        let db = db.clone();
+        task::spawn(Box::pin(async move { db.put("late", vec![0; 60_000]).await }))
+    };
+    assert_pending!(put.poll());
+    home.simulator.advance(patience);
+    drop(put);
+    let dropped = scope(&db.stats());
+    assert_eq!(dropped.0.0 - local.0, 1);
+    assert!(dropped.0.1 - local.1 >= patience.as_micros() as u64);
+    assert_eq!(dropped.0.2, local.2, "nobody was refused");
+}
