@@ -10,3 +10,4 @@ pub mod disk;
 pub mod oracle;
 pub mod settings;
 pub mod simulator;
+pub mod slow;

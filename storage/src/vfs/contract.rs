@@ -1,11 +1,12 @@
 //! Goal: every disk behaves the same where the engine can see it.
-//! Method: one suite, run on the real disk, the one in memory, and that one behind `FaultVfs`.
+//! Method: one suite, run on the real disk, the one in memory, and that one behind `FaultVfs` and
+//! behind `ThrottledVfs`.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{DiskVfs, FaultVfs, LockError, MemVfs, Vfs};
+use super::{DiskVfs, FaultVfs, LockError, MemVfs, ThrottledVfs, Vfs};
 
 type Check = fn(&dyn Vfs, &Path);
 
@@ -58,6 +59,13 @@ fn the_disk_in_memory() {
 #[test]
 fn the_faulty_disk_while_nothing_is_armed() {
     run(&FaultVfs::new(Arc::new(MemVfs::new())), Path::new("/db"));
+}
+
+#[test]
+fn the_slow_disk() {
+    let clock = Arc::<super::throttle::tests::Counted>::default();
+    let slow = super::throttle::tests::SLOW;
+    run(&ThrottledVfs::new(Arc::new(MemVfs::new()), slow, clock), Path::new("/db"));
 }
 
 fn kind<T>(result: std::io::Result<T>) -> Option<ErrorKind> {

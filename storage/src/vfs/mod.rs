@@ -16,6 +16,7 @@ pub mod disk;
 pub mod fault;
 pub mod mem;
 pub mod operation;
+pub mod throttle;
 
 use std::fmt::Debug;
 use std::io;
@@ -26,6 +27,7 @@ pub use disk::DiskVfs;
 pub use fault::{Fault, FaultControl, FaultVfs};
 pub use mem::{CrashKind, MemVfs};
 pub use operation::{Operation, OperationKind};
+pub use throttle::{Clock, Speed, ThrottleControl, ThrottledVfs};
 
 /// A file system.
 pub trait Vfs: Send + Sync + Debug + 'static {

@@ -1,0 +1,30 @@
+//! A real disk made slow, in real time.
+
+use sluicedb_storage::vfs::{Clock, DiskVfs, Speed, ThrottleControl, ThrottledVfs};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The clock on the wall.
+#[derive(Debug)]
+struct RealTime(Instant);
+
+impl Clock for RealTime {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn wait_until(&self, at: Duration) {
+        std::thread::sleep(at.saturating_sub(self.now()));
+    }
+}
+
+/// The machine's own disk, at `bytes_per_second`. A sync costs as much as 16 KiB, and what a thread
+/// oversleeps, up to 5 ms, is not lost.
+pub fn slow_disk(bytes_per_second: u64) -> (Arc<ThrottledVfs>, ThrottleControl) {
+    let burst_bytes = bytes_per_second / 200;
+    let speed = Speed { bytes_per_second, sync_bytes: 16 << 10, burst_bytes };
+    let clock = Arc::new(RealTime(Instant::now()));
+    let vfs = Arc::new(ThrottledVfs::new(Arc::new(DiskVfs::new()), speed, clock));
+    let control = vfs.control();
+    (vfs, control)
+}
