@@ -19,7 +19,8 @@ pub enum PressureCause {
     },
     /// Memory of the whole database: flushing is behind. At `write_buffer_bytes` all writers wait.
     Memory,
-    /// Memory of one range: flushing is behind there. At its limit the writers of this range wait.
+    /// Memory of one range: above 0.5 flushing is behind there. At its limit the writers of this
+    /// range wait.
     RangeMemory {
         /// The range's number.
         range: u32,
@@ -31,8 +32,8 @@ pub enum PressureCause {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pressure {
     /// From 0.0 (nothing is held) to 1.0 (writers wait for room, or will with the next bytes).
-    /// Memory rises and falls with every memtable, so a busy and healthy database is between 0.2
-    /// and 0.8.
+    /// Memory rises and falls with every memtable: a range that is flushed in time goes up to 0.5,
+    /// where its memtable is sealed, again and again.
     pub level: f64,
     /// What it is about; `None` at 0.0. Of equally high causes the one that the others follow from.
     pub cause: Option<PressureCause>,
@@ -66,7 +67,7 @@ impl fmt::Display for PressureCause {
 ///
 /// It shows steps: a change of the level by 0.05 or more, a new cause, and reaching or leaving 1.0.
 /// Writes do not update it; seals, flushes, compactions and writers that begin to wait do. So it may
-/// be behind by what each range took in since then, at most about `memtable_bytes`;
+/// be behind by what each range took in since then, about up to `memtable_bytes`;
 /// [`Db::pressure`](crate::Db::pressure) never is.
 pub struct PressureWatch {
     watcher: Watcher<Option<Level>>,

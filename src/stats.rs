@@ -136,7 +136,10 @@ pub struct RangeStats {
     pub sealed_bytes: u64,
     /// Its sealed memtables, the one being flushed included.
     pub sealed_memtables: u64,
-    /// The most that its memtables may hold, in bytes.
+    /// The hard limit of its active memtable, in bytes: at half of it, it is to be sealed, and at it
+    /// the range's writers wait.
+    pub active_bytes_max: u64,
+    /// What its memtables may hold together, in bytes, before none is sealed any more.
     pub memory_bytes_max: u64,
     /// Batches applied.
     pub batches: u64,
@@ -150,6 +153,8 @@ pub struct RangeStats {
     pub wait_micros: u64,
     /// Tables in L0.
     pub l0_tables: u64,
+    /// Sorted runs that they form: places where a read may have to look.
+    pub l0_runs: u64,
     /// Bytes on disk per level, L0 first.
     pub level_bytes: Vec<u64>,
 }
@@ -168,13 +173,15 @@ impl RangeStats {
             active_bytes: owner.sizes.active_bytes() as u64,
             sealed_bytes: owner.sizes.sealed_bytes() as u64,
             sealed_memtables: overlay.sealed.len() as u64,
-            memory_bytes_max: owner.local.limit(),
+            active_bytes_max: owner.local.limit(),
+            memory_bytes_max: owner.budget.buffer_bytes as u64,
             batches: owner.sizes.batches(),
             rotations: get(&owner.rotations),
             flushes: get(&owner.flushes),
             waits: owner.waits.waits(),
             wait_micros: owner.waits.micros(),
             l0_tables: version.l0.len() as u64,
+            l0_runs: version.l0.depth() as u64,
             level_bytes,
         }
     }

@@ -8,11 +8,13 @@
 //!
 //! Does not: slow anybody down. That is the accounts' business (`kernel::gate`).
 
+use crate::config::EngineConfig;
 use crate::failure::Failure;
 use crate::kernel::credits::Account;
 use crate::kernel::signal::{Watch, Watcher};
+use crate::range_owner::RangeOwner;
 use crate::shared::Shared;
-use sluicedb_storage::version::RangeId;
+use sluicedb_storage::version::{RangeId, RangeVersion};
 
 /// The board shows a change of the level from this size on; a new cause, and reaching or leaving 1.0,
 /// at once.
@@ -99,12 +101,11 @@ impl Shared {
         }
         let catalog = self.catalog.load_full();
         for range in catalog.superversion.version.ranges() {
-            let depth = range.l0.len() as f64 / self.config.l0_tables_max as f64;
-            pressure.raise(depth.min(1.0), Cause::L0(range.id));
+            pressure.raise(l0_fullness(range, &self.config).min(1.0), Cause::L0(range.id));
         }
         pressure.raise(fullness(&self.global), Cause::Memory);
         for owner in &catalog.owners {
-            pressure.raise(fullness(&owner.local), Cause::RangeMemory(owner.id));
+            pressure.raise(range_fullness(owner), Cause::RangeMemory(owner.id));
         }
         pressure
     }
@@ -126,6 +127,24 @@ impl Shared {
             self.show_pressure();
         }
     }
+}
+
+/// From 1.0 on no further flush is let in. As with the trigger, runs count, and files only where they
+/// are more than that many flushes bring.
+pub(crate) fn l0_fullness(range: &RangeVersion, config: &EngineConfig) -> f64 {
+    let runs_max = config.l0_tables_max;
+    let files_max = runs_max.saturating_mul(config.compaction.shards);
+    let share = |count: usize, most: usize| count as f64 / most as f64;
+    share(range.l0.depth(), runs_max).max(share(range.l0.len(), files_max))
+}
+
+/// 1.0 when the active memtable has reached its hard limit. Half of that, where it is sealed, is as
+/// far as it comes while its range is flushed in time. What the range holds in all bounds the queue
+/// behind it.
+fn range_fullness(owner: &RangeOwner) -> f64 {
+    let held = owner.sizes.active_bytes() + owner.sizes.sealed_bytes();
+    let share = held as f64 / owner.budget.buffer_bytes as f64;
+    fullness(&owner.local).max(share.min(1.0))
 }
 
 /// 1.0 when it is full or somebody waits for more than is left.

@@ -191,7 +191,7 @@ fn ranges(ranges: &[RangeStats]) -> Table {
         "flushes",
         "waits",
         "time waited",
-        "L0",
+        "L0 runs",
         "tables",
     ]);
     for range in ranges {
@@ -208,7 +208,7 @@ fn ranges(ranges: &[RangeStats]) -> Table {
             units::count(range.flushes),
             units::count(range.waits),
             units::nanos(range.wait_micros.saturating_mul(1000)),
-            units::count(range.l0_tables),
+            units::count(range.l0_runs),
             units::bytes(range.level_bytes.iter().sum()),
         ]);
     }

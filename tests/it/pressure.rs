@@ -8,6 +8,13 @@ use std::time::Duration;
 use tokio_test::task::{self, spawn};
 use tokio_test::{assert_pending, assert_ready};
 
+/// One range may have the whole write buffer.
+fn roomy_range(seed: u64) -> Simulated {
+    let mut options = settings::tiny();
+    options.sealed_memtables_max = 1000;
+    Simulated::with(seed, options)
+}
+
 /// From here on no table can be written, so memory fills up.
 fn hold_tables(home: &Simulated) {
     home.faults.arm(Fault::of(OperationKind::Create).named(".sst").sticky());
@@ -26,7 +33,7 @@ fn told(watch: &mut PressureWatch) -> Poll<Option<Pressure>> {
 
 #[test]
 fn memory_fills_up_writers_wait_and_go_on() {
-    let home = Simulated::new(1);
+    let home = roomy_range(1);
     let db = home.open();
     home.simulator.settle();
     assert_eq!(db.pressure(), Pressure::default());
@@ -35,9 +42,7 @@ fn memory_fills_up_writers_wait_and_go_on() {
     assert_eq!(told(&mut watch), Poll::Pending, "nothing has happened yet");
 
     hold_tables(&home);
-    let memtable = home.options.effective_memtable_bytes() as f64 + 5_000.0;
-    let lag = memtable / home.options.effective_write_buffer_bytes() as f64 + 0.05;
-    let (mut last, mut steps) = (Pressure::default(), 0);
+    let (mut last, mut steps, mut rotations) = (Pressure::default(), 0, 0);
     for n in 0.. {
         match home.run(db.try_put(format!("fill{n:04}"), vec![n as u8; 4096])) {
             Ok(()) => {}
@@ -52,20 +57,26 @@ fn memory_fills_up_writers_wait_and_go_on() {
         assert_eq!(stats.pressure, exact);
         let used = stats.write_buffer_used_bytes as f64 / stats.write_buffer_bytes as f64;
         let range = &stats.ranges[0];
-        let used_of_range =
-            (range.active_bytes + range.sealed_bytes) as f64 / range.memory_bytes_max as f64;
+        let held = range.active_bytes + range.sealed_bytes;
+        let of_range = held as f64 / range.memory_bytes_max as f64;
+        let active = range.active_bytes as f64 / range.active_bytes_max as f64;
+        let expected = used.max(of_range).max(active).min(1.0);
         assert!(about_memory(exact), "{exact:?}");
-        assert!((exact.level - used.max(used_of_range)).abs() < 1e-9, "{exact:?}: {stats:?}");
+        assert!((exact.level - expected).abs() < 1e-9, "{exact:?}: {stats:?}");
         if let Poll::Ready(now) = told(&mut watch) {
             let now = now.unwrap();
-            let step = now.level - last.level;
+            let step = (now.level - last.level).abs();
             assert!(step > 0.0499 || now.cause != last.cause, "{now:?} after {last:?}");
             (last, steps) = (now, steps + 1);
         }
-        let behind = exact.level - last.level;
-        assert!((0.0..=lag).contains(&behind), "{last:?} is shown, {exact:?} is so");
+        if range.rotations > rotations {
+            // The version manager has just looked.
+            rotations = range.rotations;
+            assert!((exact.level - last.level).abs() < 0.05, "{last:?} is shown, {exact:?} is so");
+        }
     }
-    assert!((10..=21).contains(&steps), "{steps} steps of 0.05 on the way up");
+    assert!(steps >= 10, "{steps} steps on the way up");
+    assert!(rotations >= 5, "{rotations} times the version manager had something to do");
     let stats = db.stats();
     assert!(stats.overloaded_local + stats.overloaded_global > 0);
 
@@ -95,7 +106,7 @@ fn memory_fills_up_writers_wait_and_go_on() {
 
 #[test]
 fn a_dropped_wait_misses_nothing() {
-    let home = Simulated::new(2);
+    let home = roomy_range(2);
     let db = home.open();
     let (mut first, mut second) = (db.pressure_watch(), db.pressure_watch());
     let mut changed = spawn(Box::pin(first.changed()));
@@ -126,7 +137,7 @@ fn the_depth_of_l0_presses() {
         home.run(fill(&db, 3, 10));
         home.run(db.flush()).unwrap();
         home.simulator.settle();
-        assert_eq!(db.stats().ranges[0].l0_tables, u64::from(tables));
+        assert_eq!(db.stats().ranges[0].l0_runs, u64::from(tables));
         let level = f64::from(tables) / 20.0;
         let expected = Pressure { level, cause: Some(PressureCause::L0 { range }) };
         assert_eq!(db.pressure(), expected);
@@ -185,18 +196,23 @@ fn the_watch_ends_with_the_database() {
 
 #[test]
 fn waits_and_refusals_are_counted_where_they_happen() {
-    let home = Simulated::new(7);
+    let mut options = settings::tiny();
+    options.initial_split_keys = vec![b"m".to_vec()];
+    let home = Simulated::with(7, options);
     let db = home.open();
     hold_tables(&home);
-    while home.run(db.try_put("key", vec![0; 4096])).is_ok() || db.pressure().level < 0.9 {
+    while home.run(db.try_put("key", vec![0; 3000])).is_ok() || db.pressure().level < 0.7 {
         home.simulator.settle();
     }
+    let range = db.stats().ranges[0].range;
+    let cause = Some(PressureCause::RangeMemory { range });
+    assert_eq!(db.pressure().cause, cause, "one range is full, the database is not");
+    assert!(home.run(db.try_put("other range", vec![0; 3000])).is_ok());
     let before = db.stats();
     let patience = Duration::from_secs(100);
     let deadline = home.simulator.now() + patience;
     home.run(db.put_by(deadline, "late", vec![0; 60_000])).unwrap_err();
     let after = db.stats();
-    // One range, whose limit is the engine's: its own account is asked first.
     let scope = |stats: &sluicedb::Stats| {
         let local = (stats.waits_local, stats.wait_micros_local, stats.overloaded_local);
         let global = (stats.waits_global, stats.wait_micros_global, stats.overloaded_global);
@@ -208,7 +224,9 @@ fn waits_and_refusals_are_counted_where_they_happen() {
     assert!(local.1 - before_local.1 >= patience.as_micros() as u64);
     assert_eq!(local.2 - before_local.2, 1);
     assert_eq!((range.0 - before_range.0, range.1 - before_range.1), (1, local.1 - before_local.1));
-    assert_eq!((range.0, range.1), (local.0, local.1), "one range: the same numbers");
+    assert_eq!((range.0, range.1), (local.0, local.1), "all of it in this range");
+    assert_eq!((after.ranges[1].waits, after.ranges[1].wait_micros), (0, 0));
+    assert_eq!(db.pressure(), Pressure { level: after.pressure.level, cause });
 
     // A wait that is given up counts, too.
     let mut put = {
@@ -216,6 +234,7 @@ fn waits_and_refusals_are_counted_where_they_happen() {
         task::spawn(Box::pin(async move { db.put("late", vec![0; 60_000]).await }))
     };
     assert_pending!(put.poll());
+    assert_eq!(db.pressure(), Pressure { level: 1.0, cause });
     home.simulator.advance(patience);
     drop(put);
     let dropped = scope(&db.stats());

@@ -19,12 +19,13 @@ use crate::config::EngineConfig;
 use crate::failure::Failure;
 use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::reply;
+use crate::pressure::l0_fullness;
 use crate::shared::{Counters, Shared};
 use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage};
 use crate::wal_writer::WalWriter;
 use futures::future::select;
 use sluicedb_storage::memtable::Memtable;
-use sluicedb_storage::version::{RangeId, RangeVersion, Version, VersionEdit};
+use sluicedb_storage::version::{RangeId, Version, VersionEdit};
 use state::{Next, Retries};
 use std::pin::pin;
 use std::sync::Arc;
@@ -147,12 +148,7 @@ impl FlushWorker {
     }
 }
 
-/// May `range` get the tables of another flush? As with the trigger, runs count, and files only where
-/// they are more than that many flushes bring.
+/// May `range` get the tables of another flush?
 pub(crate) fn l0_has_room(version: &Version, range: RangeId, config: &EngineConfig) -> bool {
-    let depth_max = config.l0_tables_max;
-    let files_max = depth_max.saturating_mul(config.compaction.shards);
-    let fits =
-        |range: &Arc<RangeVersion>| range.l0.depth() < depth_max && range.l0.len() < files_max;
-    version.range(range).is_none_or(fits)
+    version.range(range).is_none_or(|range| l0_fullness(range, config) < 1.0)
 }
