@@ -34,6 +34,8 @@ mod failure;
 mod maintenance;
 mod open;
 mod options;
+// Memory in front of the tables: phases, order, bounds, and who waits for whom.
+mod overlay;
 // What completes on the first poll, and that a tight loop lets others run.
 mod polls;
 // How near to waiting, as a value.
