@@ -3,6 +3,7 @@
 use crate::pressure::Pressure;
 use sluicedb_actors::engine::Engine;
 use sluicedb_actors::range_owner::RangeOwner;
+use sluicedb_storage::memtable::ReclaimStats;
 use sluicedb_storage::version::RangeVersion;
 use sluicedb_storage::view::Overlay;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -157,6 +158,46 @@ pub struct RangeStats {
     pub l0_runs: u64,
     /// Bytes on disk per level, L0 first.
     pub level_bytes: Vec<u64>,
+    /// What overwritten entries are taking, and what was taken back from them.
+    pub buffer: BufferStats,
+}
+
+/// The buffer behind a range's active memtable.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferStats {
+    /// Bytes of entries that somebody may need.
+    pub live_bytes: u64,
+    /// Bytes of entries that are overwritten and that nobody can need, as of the last look.
+    pub dead_bytes: u64,
+    /// Size of its chunks, in bytes: 64 KiB, 512 KiB or 2 MiB.
+    pub chunk_bytes: u64,
+    /// Is it being compacted?
+    pub compacting: bool,
+    /// Compactions since the database was opened, earlier memtables' included; likewise below.
+    pub compactions: u64,
+    /// Steps of at most 64 KiB that they took.
+    pub steps: u64,
+    /// Bytes that they copied.
+    pub copied_bytes: u64,
+    /// Bytes of memory that became free without a flush.
+    pub reclaimed_bytes: u64,
+}
+
+impl BufferStats {
+    fn of(stats: &ReclaimStats) -> Self {
+        Self {
+            live_bytes: stats.buffer.live_bytes,
+            dead_bytes: stats.buffer.dead_bytes,
+            chunk_bytes: stats.buffer.class.bytes() as u64,
+            compacting: stats.buffer.compacting,
+            compactions: stats.compactions,
+            steps: stats.steps,
+            copied_bytes: stats.copied_bytes,
+            reclaimed_bytes: stats.reclaimed_bytes,
+        }
+    }
 }
 
 impl RangeStats {
@@ -183,6 +224,7 @@ impl RangeStats {
             l0_tables: version.l0.len() as u64,
             l0_runs: version.l0.depth() as u64,
             level_bytes,
+            buffer: BufferStats::of(&owner.sizes.reclaim_stats(&overlay.active)),
         }
     }
 }

@@ -185,6 +185,8 @@ fn ranges(ranges: &[RangeStats]) -> Table {
     let mut table = output::table(&[
         "keys",
         "active",
+        "dead",
+        "taken back",
         "sealed",
         "limit",
         "rotations",
@@ -198,6 +200,8 @@ fn ranges(ranges: &[RangeStats]) -> Table {
         table.add_row([
             range_name(range.range, &range.range_start, range.range_end.as_deref()),
             units::bytes(range.active_bytes),
+            units::bytes(range.buffer.dead_bytes),
+            units::bytes(range.buffer.reclaimed_bytes),
             format!(
                 "{} ({})",
                 units::count(range.sealed_memtables),

@@ -30,6 +30,8 @@ mod corruption;
 mod durability;
 // Actors that break.
 mod failure;
+// Overwritten entries.
+mod hot_keys;
 // flush, sync, compact.
 mod maintenance;
 mod open;

@@ -2,16 +2,23 @@
 
 use super::RangeBudget;
 use crate::config::ENTRY_OVERHEAD_BYTES;
+use crate::shared::Counters;
 use sluicedb_storage::batch::Operations;
 use sluicedb_storage::key::{Seqno, Span};
-use sluicedb_storage::memtable::{MemtableWriter, Tended};
+use sluicedb_storage::memtable::{Memtable, MemtableWriter, ReclaimStats, Tended};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// While a batch is applied, the buffer compacts this many times the batch's bytes: from three quarters
-/// full, that is done before the memtable is half as full again.
-const COPIED_PER_WRITTEN: usize = 2;
+/// While a batch is applied, the buffer compacts this many times the batch's bytes: begun at six quarters
+/// of a memtable, with three of them alive, that is done when there are seven.
+const COPIED_PER_WRITTEN: usize = 3;
+/// It does so when this much has come together: entries are found faster in numbers.
+const COPIED_AT_ONCE: usize = 4 << 10;
+/// Bytes of a live entry beside key and value.
+const LIVE_HEADER_BYTES: usize = 12;
+/// But no more than this in one turn, which has to end soon: eight steps.
+const COPIED_PER_TURN_MAX: usize = 512 << 10;
 /// Bytes that the tender compacts before it looks whether somebody wants the seat.
 const IDLE_COPY_BYTES: usize = 64 << 10;
 
@@ -51,6 +58,38 @@ pub struct OverlaySizes {
     sealed_bytes: AtomicUsize,
     batches: AtomicU64,
     untidy: AtomicBool,
+    reclaimed: Reclaimed,
+}
+
+/// What the buffers of memtables that are sealed by now have done.
+#[derive(Debug, Default)]
+pub struct Reclaimed {
+    compactions: AtomicU64,
+    steps: AtomicU64,
+    copied_bytes: AtomicU64,
+    freed_bytes: AtomicU64,
+}
+
+impl Reclaimed {
+    fn add(&self, sealed: &ReclaimStats) {
+        // Written under the seat alone.
+        Counters::bump(&self.compactions, sealed.compactions);
+        Counters::bump(&self.steps, sealed.steps);
+        Counters::bump(&self.copied_bytes, sealed.copied_bytes);
+        Counters::bump(&self.freed_bytes, sealed.reclaimed_bytes);
+    }
+
+    /// The same and what the active memtable's buffer has done.
+    fn with(&self, active: ReclaimStats) -> ReclaimStats {
+        let past = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ReclaimStats {
+            buffer: active.buffer,
+            compactions: active.compactions + past(&self.compactions),
+            steps: active.steps + past(&self.steps),
+            copied_bytes: active.copied_bytes + past(&self.copied_bytes),
+            reclaimed_bytes: active.reclaimed_bytes + past(&self.freed_bytes),
+        }
+    }
 }
 
 impl OverlaySizes {
@@ -62,6 +101,11 @@ impl OverlaySizes {
     /// Charges of the sealed memtables.
     pub fn sealed_bytes(&self) -> usize {
         self.sealed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What buffers have done since the database was opened, and what is in the one of `active`.
+    pub fn reclaim_stats(&self, active: &Memtable) -> ReclaimStats {
+        self.reclaimed.with(active.reclaim_stats())
     }
 
     /// Are there overwritten entries to see to?
@@ -88,10 +132,14 @@ pub struct OverlayState {
     sealed: VecDeque<(u64, usize)>,
     /// Size at which the active memtable is to be sealed.
     seal_at: usize,
+    /// Somebody waits for room in the range.
+    crowded: bool,
     /// A seal was requested and has not happened yet.
     seal_requested: bool,
     /// The tender has been told.
     untidy: bool,
+    /// Bytes that the writes since the last look owe to the compaction under way.
+    copy_due: usize,
     batches: u64,
     sizes: Arc<OverlaySizes>,
 }
@@ -106,8 +154,10 @@ impl OverlayState {
             active_local_bytes: 0,
             sealed: VecDeque::new(),
             seal_at: budget.memtable_bytes,
+            crowded: false,
             seal_requested: false,
             untidy: false,
+            copy_due: 0,
             batches: 0,
             sizes,
         }
@@ -151,8 +201,12 @@ impl OverlayState {
     #[inline]
     pub fn tidy(&mut self, visible: Seqno, written_bytes: usize) -> Applied {
         let mut freed = Freed::default();
-        if self.writer.wants_tending() {
-            freed = self.tend(visible, COPIED_PER_WRITTEN * written_bytes).freed;
+        if self.writer.is_compacting() {
+            self.copy_due += COPIED_PER_WRITTEN * written_bytes;
+        }
+        if self.copy_due >= COPIED_AT_ONCE || self.writer.wants_tending() {
+            let copy_bytes = std::mem::take(&mut self.copy_due).min(COPIED_PER_TURN_MAX);
+            freed = self.tend(visible, copy_bytes).freed;
         }
         let untidy = !self.untidy && self.writer.is_untidy();
         if untidy {
@@ -176,7 +230,7 @@ impl OverlayState {
     #[inline(never)]
     fn tend(&mut self, visible: Seqno, copy_bytes: usize) -> Idle {
         // Compacting early would copy the same entries more often for the same room.
-        let scarce = self.active_bytes >= self.budget.memtable_bytes / 4 * 3;
+        let scarce = self.active_bytes >= self.budget.memtable_bytes / 4 * 6;
         let Tended { progress, freed } = self.writer.tend(visible, copy_bytes, scarce);
         let freed = if freed { self.lower_charge() } else { Freed::default() };
         Idle { progress, freed }
@@ -195,13 +249,21 @@ impl OverlayState {
         Freed { local_bytes, global_bytes }
     }
 
-    /// Is it time to seal the active memtable? One whose hot keys are about to give room back may grow
-    /// by a quarter meanwhile.
+    /// Is it time to seal the active memtable? What counts is what a flush would have to write; what
+    /// was overwritten may take three quarters of a memtable more, while it is given back.
     #[inline]
     fn is_full(&self) -> bool {
-        let size = self.budget.memtable_bytes;
         self.active_bytes >= self.seal_at
-            && (self.seal_at < size || self.active_bytes >= size / 4 * 5 || !self.writer.can_free())
+            && (self.crowded
+                || self.seal_at < self.budget.memtable_bytes
+                || self.active_bytes >= self.budget.memtable_bytes / 4 * 7
+                || self.live_charge() >= self.budget.memtable_bytes)
+    }
+
+    /// What the entries that somebody may need would be charged.
+    fn live_charge(&self) -> usize {
+        let (live_bytes, live_entries) = self.writer.live();
+        live_bytes as usize + live_entries as usize * (ENTRY_OVERHEAD_BYTES - LIVE_HEADER_BYTES)
     }
 
     /// The active memtable's id if it should be sealed now; once per memtable.
@@ -232,6 +294,12 @@ impl OverlayState {
         self.is_full() && self.may_seal()
     }
 
+    /// Somebody waits for room in the range: the active memtable is to be sealed as soon as it has its
+    /// size, whatever is dead in it.
+    pub fn seal_when_full(&mut self) {
+        self.crowded = true;
+    }
+
     /// The active memtable is to be sealed whatever its size, as soon as it has an entry and the
     /// queue has room.
     pub fn seal_soon(&mut self) {
@@ -244,8 +312,10 @@ impl OverlayState {
     /// about the active memtable.
     pub fn seal(&mut self, fresh: MemtableWriter) -> u64 {
         let old = std::mem::replace(&mut self.writer, fresh);
+        self.sizes.reclaimed.add(&old.memtable().reclaim_stats());
         self.sealed.push_back((old.memtable().id(), std::mem::take(&mut self.active_bytes)));
         self.seal_at = self.budget.memtable_bytes;
+        self.crowded = false;
         self.seal_requested = false;
         self.note_untidy(false);
         self.show_sizes();

@@ -185,8 +185,10 @@ impl VersionManager {
     /// (`relief::on_wait`): so nobody waits while something could be sealed for him.
     fn look_after_waiters(&mut self) {
         let catalog = self.shared.catalog.load_full();
-        if catalog.owners.iter().any(|owner| owner.local.waiters() > 0) {
-            self.seal_what_is_due();
+        for owner in catalog.owners.iter().filter(|owner| owner.local.waiters() > 0) {
+            // What is dead in there is room that somebody wants now.
+            owner.with_state(OverlayState::seal_when_full);
+            self.seal_if_due(owner.id);
         }
         if self.shared.global.waiters() > 0 {
             self.relieve();

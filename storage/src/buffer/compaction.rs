@@ -186,7 +186,9 @@ impl Compaction {
         if header.state == State::Live {
             copy.set_state(State::Live);
             from.live_bytes -= bytes;
+            from.live_entries -= 1;
             to.live_bytes += bytes;
+            to.live_entries += 1;
             moved(entry, copy);
         } else {
             copy.set_state(State::Dead);

@@ -124,6 +124,7 @@ impl Buffer {
             }
         };
         census.live_bytes -= bytes;
+        census.live_entries -= 1;
         census.dead_bytes += bytes;
     }
 
@@ -209,6 +210,16 @@ impl Buffer {
             bytes += source.census.total() + destination.census.total();
         }
         bytes as usize
+    }
+
+    /// Bytes of entries that somebody may need, and how many these are.
+    #[inline(always)]
+    pub(crate) fn live(&self) -> (u64, u64) {
+        let mut census = self.writing.census;
+        if let Some(Compaction { source, destination, .. }) = &self.compaction {
+            census = census.plus(source.census).plus(destination.census);
+        }
+        (census.live_bytes, census.live_entries)
     }
 
     /// Bytes of the chunks that entries are in.

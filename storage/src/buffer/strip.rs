@@ -25,6 +25,7 @@ pub(super) const fn room(class: ChunkClass) -> u64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Census {
     pub(super) live_bytes: u64,
+    pub(super) live_entries: u64,
     pub(super) dead_bytes: u64,
     /// The part of `dead_bytes` that fills the end of a chunk and never was an entry.
     pub(super) padded_bytes: u64,
@@ -41,6 +42,7 @@ impl Census {
     pub(super) fn plus(self, other: Self) -> Self {
         Self {
             live_bytes: self.live_bytes + other.live_bytes,
+            live_entries: self.live_entries + other.live_entries,
             dead_bytes: self.dead_bytes + other.dead_bytes,
             padded_bytes: self.padded_bytes + other.padded_bytes,
             entries: self.entries + other.entries,
@@ -138,6 +140,7 @@ impl Strip {
     #[inline(always)]
     fn count_live(&mut self, entry_bytes: usize, payload_bytes: usize) {
         self.census.live_bytes += entry_bytes as u64;
+        self.census.live_entries += 1;
         self.census.entries += 1;
         self.census.content_bytes += content_bytes(payload_bytes);
     }
@@ -292,7 +295,10 @@ impl Strip {
                 return Err("the last entry is cut off".to_owned());
             };
             match header.state {
-                State::Live => census.live_bytes += entry.len() as u64,
+                State::Live => {
+                    census.live_bytes += entry.len() as u64;
+                    census.live_entries += 1;
+                }
                 State::Filler => census.padded_bytes += entry.len() as u64,
                 State::Dead | State::DeadAfterCopy => census.dead_bytes += entry.len() as u64,
             }

@@ -100,7 +100,6 @@ struct Progress {
     index_bytes: AtomicUsize,
     frozen: AtomicBool,
     // From here on only where something was overwritten.
-    live_bytes: AtomicU64,
     dead_bytes: AtomicU64,
     content_bytes: AtomicU64,
     present_entries: AtomicU64,
@@ -123,7 +122,6 @@ impl Default for Progress {
             used_bytes: AtomicUsize::new(0),
             index_bytes: AtomicUsize::new(0),
             frozen: AtomicBool::new(false),
-            live_bytes: zero(),
             dead_bytes: zero(),
             content_bytes: zero(),
             present_entries: zero(),
@@ -221,7 +219,9 @@ impl Memtable {
         let index_bytes = self.index_bytes() as u64;
         ReclaimStats {
             buffer: BufferStats {
-                live_bytes: get(&progress.live_bytes),
+                // Exact after every insert, where the writer's own number is from its last look.
+                live_bytes: (self.used_bytes() as u64)
+                    .saturating_sub(index_bytes + get(&progress.dead_bytes)),
                 dead_bytes: get(&progress.dead_bytes),
                 entries: get(&progress.present_entries),
                 content_bytes: get(&progress.content_bytes),

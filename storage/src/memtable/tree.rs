@@ -9,7 +9,7 @@
 use super::arena::Arena;
 use super::node::{Link, Node, Slot, Target, agreement};
 use super::versions::{Versions, newest};
-use crate::buffer::EntryAt;
+use crate::buffer::{EntryAt, prefetch};
 use std::ptr::NonNull;
 
 /// What leads to the versions of `key` below `root`; empty if there are none.
@@ -61,17 +61,50 @@ unsafe fn only_of(link: Link, key: &[u8]) -> Link {
 /// # Safety
 /// The memory behind `root` must outlive `'a`; the caller must be the only writer.
 pub(super) unsafe fn place_of<'a>(root: &'a Slot, key: &[u8]) -> &'a Slot {
-    let mut slot = root;
-    let mut depth = 0;
+    // SAFETY: the caller's promises are the same.
+    unsafe { place_below(root, key, &mut 0) }
+}
+
+unsafe fn place_below<'a>(mut slot: &'a Slot, key: &[u8], depth: &mut usize) -> &'a Slot {
     loop {
         // SAFETY: loaded from a slot of this tree; the caller vouches for the memory.
         let Target::Node(node) = (unsafe { Link::load(slot).target::<'a>() }) else { return slot };
         let header = node.header();
-        depth += header.prefix_len();
-        let Some(&byte) = key.get(depth) else { return &header.ends_here };
-        depth += 1;
+        *depth += header.prefix_len();
+        let Some(&byte) = key.get(*depth) else { return &header.ends_here };
+        *depth += 1;
         slot = node.slot(byte).expect("the key is in the tree");
     }
+}
+
+/// One step from `slot` towards the place of the entry's key, which is in the tree, or `None` if it is
+/// reached. Asks for the memory that the next step needs.
+///
+/// # Safety
+/// As for `place_of`.
+#[inline]
+pub(super) unsafe fn step_to<'a>(
+    slot: &'a Slot,
+    entry: EntryAt<'a>,
+    depth: &mut usize,
+) -> Option<&'a Slot> {
+    // SAFETY: loaded from a slot of this tree; the caller vouches for the memory.
+    let Target::Node(node) = (unsafe { Link::load(slot).target::<'a>() }) else { return None };
+    let Some(whole) = entry.whole() else {
+        let mut key = Vec::new();
+        entry.put_key(&mut key);
+        // From here all the way at once: a straddling entry is rare.
+        // SAFETY: the caller's promises are the same.
+        let place = unsafe { place_below(slot, &key, depth) };
+        return Some(place);
+    };
+    let header = node.header();
+    *depth += header.prefix_len();
+    let Some(&byte) = whole.key.get(*depth) else { return Some(&header.ends_here) };
+    *depth += 1;
+    let next = node.slot(byte).expect("the key is in the tree");
+    prefetch(Link::load(next).address());
+    Some(next)
 }
 
 /// What an insert met.

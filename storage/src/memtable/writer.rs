@@ -21,6 +21,8 @@ const NOTES_WORTH_A_LOOK: usize = 32;
 const NOTES_PER_CALL: usize = 128;
 /// A dead entry that a step passes counts as this many copied bytes against the caller's allowance.
 const DEAD_VISIT_BYTES: usize = 64;
+/// Entries whose places are looked for at the same time; as many misses as a core can have under way.
+const RELINKED_TOGETHER: usize = 16;
 
 /// The right to insert. There is one per memtable, and it is not `Clone`.
 ///
@@ -109,11 +111,10 @@ impl MemtableWriter {
         self.buffer.allocated_bytes() + self.arena.allocated_bytes() + self.limbo.chunk_bytes()
     }
 
-    /// Is there anything for `tend` to do?
+    /// Is there anything for `tend` to do beside compacting?
     #[inline(always)]
     pub fn wants_tending(&self) -> bool {
         self.notes.fresh.len() >= NOTES_WORTH_A_LOOK
-            || self.buffer.is_compacting()
             || self.limbo.is_worth_a_turn()
             || self.notes.again > 0
             // A class is outgrown without any overwriting.
@@ -129,13 +130,19 @@ impl MemtableWriter {
             || self.notes.again > 0
     }
 
-    /// Is a compaction under way, or would one free much if it were allowed to start?
-    pub fn can_free(&self) -> bool {
-        self.reclaim.is_some() && (self.buffer.is_compacting() || self.buffer.has_much_dead())
+    /// Is a compaction under way?
+    #[inline(always)]
+    pub fn is_compacting(&self) -> bool {
+        self.buffer.is_compacting()
     }
 
-    /// Buries what nobody needs any more, and compacts a little: about `copy_bytes`, never less than
-    /// one step where one is due. `visible` is what readers may see; it must have been read before
+    /// Bytes of entries that somebody may need, headers included, and how many entries that are.
+    #[inline]
+    pub fn live(&self) -> (u64, u64) {
+        self.buffer.live()
+    }
+
+    /// Buries what nobody needs any more, and compacts about `copy_bytes`. `visible` is what readers may see; it must have been read before
     /// this call. With `scarce`, memory is wanted back: a compaction may start for that.
     ///
     /// Never waits. Without `Reclaim` it does nothing.
@@ -262,30 +269,23 @@ impl MemtableWriter {
     /// Steps until about `copy_bytes` are copied.
     fn compact(&mut self, copy_bytes: usize) {
         let Self { table, buffer, limbo, .. } = self;
-        let root = &table.root;
-        let mut key = Vec::new();
         let mut retired = Vec::new();
-        let mut moved = |from: EntryAt<'_>, to: EntryAt<'_>| {
-            let at = if let Some(entry) = from.whole() {
-                entry.key
-            } else {
-                key.clear();
-                from.put_key(&mut key);
-                &key
-            };
-            // SAFETY: a live entry is in the tree, and we are the only writer.
-            unsafe { relocate(root, at, from, to) };
-        };
+        let mut moved = Vec::new();
         let (mut done, mut steps, mut copied) = (0, 0, 0);
-        while done < copy_bytes.max(1) {
+        while done < copy_bytes {
             // SAFETY: as in `insert`.
-            let step = unsafe { buffer.step(&mut retired, &mut moved) };
+            let step = unsafe { buffer.step(&mut retired, &mut |from, to| moved.push((from, to))) };
             steps += 1;
             copied += step.copied_bytes as u64;
             done += step.copied_bytes + step.dead_visited * DEAD_VISIT_BYTES;
             if step.finished {
                 break;
             }
+        }
+        // Before the chunks that the entries have left can be used again.
+        for group in moved.chunks(RELINKED_TOGETHER) {
+            // SAFETY: live entries are in the tree, and we are the only writer.
+            unsafe { relink(&table.root, group) };
         }
         limbo.add_chunks(&mut retired);
         self.count(|progress| &progress.steps, steps);
@@ -321,7 +321,6 @@ impl MemtableWriter {
     fn show(&self) {
         let progress = &self.table.progress;
         let stats = self.buffer.stats();
-        progress.live_bytes.store(stats.live_bytes, Ordering::Relaxed);
         progress.dead_bytes.store(stats.dead_bytes, Ordering::Relaxed);
         progress.content_bytes.store(stats.content_bytes, Ordering::Relaxed);
         progress.present_entries.store(stats.entries, Ordering::Relaxed);
@@ -344,14 +343,41 @@ impl MemtableWriter {
     }
 }
 
+/// What leads to the first of each pair leads to the second from here on. The ways down to them are walked
+/// side by side: each step of one is a cache miss, and so they overlap.
+///
+/// # Safety
+/// The first of each pair must hang in the tree below `root`, the second must be its copy; the caller
+/// must be the only writer.
+unsafe fn relink<'a>(root: &'a Slot, moved: &[(EntryAt<'a>, EntryAt<'a>)]) {
+    let mut places = [root; RELINKED_TOGETHER];
+    let mut depths = [0; RELINKED_TOGETHER];
+    let mut going: u32 = (1 << moved.len()) - 1;
+    while going != 0 {
+        let mut left = going;
+        while left != 0 {
+            let at = left.trailing_zeros() as usize;
+            left &= left - 1;
+            // SAFETY: the caller's promises are the same.
+            let next = unsafe { tree::step_to(places[at], moved[at].0, &mut depths[at]) };
+            match next {
+                Some(place) => places[at] = place,
+                None => going &= !(1 << at),
+            }
+        }
+    }
+    for (place, (from, to)) in places.into_iter().zip(moved) {
+        // SAFETY: the caller's promises are the same.
+        unsafe { relocate(place, *from, *to) };
+    }
+}
+
 /// What leads to `from` leads to `to` from here on.
 ///
 /// # Safety
-/// `from` must hang in the list of `key` below `root`, `to` must be its copy; the caller must be the
-/// only writer.
-unsafe fn relocate<'a>(root: &'a Slot, key: &[u8], from: EntryAt<'a>, to: EntryAt<'a>) {
-    // SAFETY: the caller's promises are the same.
-    let mut slot = unsafe { tree::place_of(root, key) };
+/// `slot` must be the place of `from`'s key, in whose list it must hang, `to` must be its copy; the
+/// caller must be the only writer.
+unsafe fn relocate<'a>(mut slot: &'a Slot, from: EntryAt<'a>, to: EntryAt<'a>) {
     loop {
         let link = Link::load(slot);
         // SAFETY: loaded from a slot of the tree.
