@@ -413,8 +413,9 @@ impl Db {
         Reader::new(self.engine.view(), self.engine.read_pool(), self.engine.counters())
     }
 
-    /// Writes everything that was written before the call into tables; it then no longer needs the
-    /// log.
+    /// Writes everything that was written before the call into tables, and checkpoints the log: no
+    /// recovery will apply any of it again, and log segments that were closed before the call are
+    /// deleted or kept aside for recycling. Syncs the log and waits for the disk.
     ///
     /// # Errors
     /// `NoSpace` or `Io`; the data stays in memory and in the log, and is tried again.

@@ -11,6 +11,7 @@ use sluicedb_storage::limits::{
 };
 use sluicedb_storage::table::{Compression as TableCompression, TableOptions};
 use std::path::Path;
+use std::time::Duration;
 
 /// What an acknowledged write survives.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -93,6 +94,16 @@ pub struct Options {
     pub batch_bytes_max: Option<u64>,
     /// Size of a log segment, in bytes. One or two are kept ready. Default 64 MiB, at least 64 KiB.
     pub log_segment_bytes: u64,
+    /// Closed log segments whose entries are not all in tables may have this many bytes. When they
+    /// have more, the range with the oldest such entry is flushed, then the next, in the background:
+    /// a range that is hardly written to cannot keep the log from shrinking, nor an open from being
+    /// quick. Default 512 MiB, or two write buffers or four segments if that is more; at least two
+    /// segments.
+    pub log_retained_bytes_max: Option<u64>,
+    /// A range without writes for this long, in milliseconds (once to twice as long), is flushed if
+    /// that frees log segments, or memory while more than half of the write buffer is taken. Default
+    /// 60,000; 0 = never; at most a week.
+    pub idle_seal_after_ms: u64,
     /// Write buffered records through a memory map where the file system allows it (a store
     /// instead of a system call per write). Default true.
     pub log_mapped: bool,
@@ -157,6 +168,8 @@ impl Options {
             value_bytes_max: None,
             batch_bytes_max: None,
             log_segment_bytes: 64 * MIB,
+            log_retained_bytes_max: None,
+            idle_seal_after_ms: 60_000,
             log_mapped: true,
             commits_in_flight_max: 4096,
             block_bytes: 4096,
@@ -230,6 +243,14 @@ impl Options {
         self.batch_bytes_max.unwrap_or(self.effective_write_buffer_bytes() / 2)
     }
 
+    fn effective_log_retained_bytes_max(&self) -> u64 {
+        let derived = || {
+            let buffers = self.effective_write_buffer_bytes().saturating_mul(2);
+            buffers.max(4 * self.log_segment_bytes).clamp(512 * MIB, u64::MAX / 4)
+        };
+        self.log_retained_bytes_max.unwrap_or_else(derived)
+    }
+
     /// Checks every field against its documented range and the fields against each other.
     ///
     /// # Errors
@@ -249,6 +270,9 @@ impl Options {
         let batch_floor = (KEY_BYTES_MAX + ENTRY_OVERHEAD_BYTES) as u64;
         check("batch_bytes_max", self.effective_batch_bytes_max(), batch_floor, write_buffer / 2)?;
         check("log_segment_bytes", self.log_segment_bytes, 64 << 10, 4 << 30)?;
+        let retained = self.effective_log_retained_bytes_max();
+        check("log_retained_bytes_max", retained, 2 * self.log_segment_bytes, u64::MAX / 4)?;
+        check("idle_seal_after_ms", self.idle_seal_after_ms, 0, 7 * 24 * 3_600_000)?;
         check("commits_in_flight_max", self.commits_in_flight_max as u64, 16, 65_536)?;
         if !self.commits_in_flight_max.is_power_of_two() {
             return Err(Error::invalid(format!(
@@ -303,6 +327,11 @@ impl Options {
             buffer: self.buffer_compaction.then(BufferOptions::default),
             cache_bytes: self.effective_cache_bytes(),
             log_segment_bytes: self.log_segment_bytes,
+            log_retained_bytes_max: self.effective_log_retained_bytes_max(),
+            idle_seal_after: match self.idle_seal_after_ms {
+                0 => None,
+                after => Some(Duration::from_millis(after)),
+            },
             log_mapped: self.log_mapped,
             commits_in_flight_max: self.commits_in_flight_max,
             value_bytes_max: self.effective_value_bytes_max() as usize,

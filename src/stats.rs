@@ -59,6 +59,8 @@ pub struct Stats {
     pub log_syncs: u64,
     /// Log segments that a recovery would read.
     pub log_segments: u64,
+    /// Bytes of those among them that are closed: what `log_retained_bytes_max` bounds.
+    pub log_retained_bytes: u64,
     /// Bytes in active memtables, as accounted.
     pub active_bytes: u64,
     /// Bytes in sealed memtables, as accounted.
@@ -68,8 +70,18 @@ pub struct Stats {
     pub write_buffer_used_bytes: u64,
     /// The most that writes which are not yet in tables may hold.
     pub write_buffer_bytes: u64,
-    /// Memtables sealed.
+    /// Memtables sealed, for whatever reason.
     pub seals: u64,
+    /// Of those: because they were full.
+    pub seals_size: u64,
+    /// Because writers waited for room.
+    pub seals_pressure: u64,
+    /// Because they pinned more of the log than `log_retained_bytes_max`.
+    pub seals_log: u64,
+    /// Because nothing was written to them for `idle_seal_after_ms` and they pinned log or memory.
+    pub seals_idle: u64,
+    /// Because somebody called `flush`, `compact` or `close`.
+    pub seals_flush: u64,
     /// Memtables flushed.
     pub flushes: u64,
     /// Bytes of tables written by flushes.
@@ -106,6 +118,10 @@ pub struct Stats {
     pub cache_misses: u64,
     /// Reads that went to a read thread.
     pub cold_reads: u64,
+    /// Bytes of batches read from the log when the database was opened.
+    pub recovered_bytes: u64,
+    /// How long recovery took then, in microseconds.
+    pub recovery_micros: u64,
     /// Entries replayed from the log when the database was opened.
     pub recovered_entries: u64,
     /// Bytes after the last good log record that were cut off when the database was opened.
@@ -303,16 +319,20 @@ impl Stats {
             cache_capacity_bytes: cache.capacity_bytes(),
             cache_hits: cache.hits(),
             cache_misses: cache.misses(),
+            recovered_bytes: engine.recovery().bytes_replayed,
+            recovery_micros: engine.recovery().took.as_micros() as u64,
             recovered_entries: engine.recovery().entries_replayed,
             recovered_torn_bytes: engine.recovery().log.as_ref().map_or(0, |log| log.bytes_dropped),
             ..Self::default()
         };
         take_over!(counters => stats:
             commits commits_inline entries_written bytes_written
-            overloaded_local overloaded_global log_bytes log_syncs log_segments
-            seals flushes flush_bytes compactions trivial_moves
+            overloaded_local overloaded_global log_bytes log_syncs log_segments log_retained_bytes
+            seals_size seals_pressure seals_log seals_idle seals_flush flushes flush_bytes compactions trivial_moves
             compaction_bytes_read compaction_bytes_written job_retries edits tables_deleted cold_reads
         );
+        let causes = [stats.seals_size, stats.seals_pressure, stats.seals_log, stats.seals_idle];
+        stats.seals = causes.iter().sum::<u64>() + stats.seals_flush;
         for (_, _, handle) in version.tables() {
             stats.tables += 1;
             stats.table_bytes += handle.meta().file_bytes;

@@ -6,6 +6,7 @@ use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::table::{Compression, TableOptions};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What an engine is started with. Validated by the facade.
 #[derive(Clone, Debug)]
@@ -32,6 +33,11 @@ pub struct EngineConfig {
     pub cache_bytes: u64,
     /// Size of a log segment, in bytes.
     pub log_segment_bytes: u64,
+    /// Closed log segments that a recovery would need may have this many bytes; then the range that
+    /// pins the oldest is flushed.
+    pub log_retained_bytes_max: u64,
+    /// A range without writes for so long is sealed where that frees log or memory.
+    pub idle_seal_after: Option<Duration>,
     /// Write buffered records through a memory map where the file system allows it.
     pub log_mapped: bool,
     /// Commits between submission and visibility, at most.

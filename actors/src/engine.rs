@@ -162,12 +162,14 @@ impl Engine {
         self.shared.config.batch_bytes_max
     }
 
-    /// Everything visible now is in published tables when this returns.
+    /// Everything visible now is in published tables when this returns, and checkpointed: no recovery
+    /// applies an entry of it, or reads a segment that was closed before the call. Those are deleted,
+    /// or kept aside for recycling.
     ///
     /// # Errors
     /// When flushing fails, or the engine has stopped.
     pub async fn flush(&self) -> Result<(), Failure> {
-        supervisor::flush(&self.versions, &self.shared).await
+        supervisor::flush(&self.versions, &self.wal, &self.shared).await
     }
 
     /// Everything visible now is synced when this returns.

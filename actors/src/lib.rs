@@ -13,6 +13,8 @@ pub mod compactor;
 #[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]
+pub mod cooldown;
+#[cfg(not(loom))]
 pub mod engine;
 #[cfg(not(loom))]
 pub mod failure;

@@ -96,8 +96,16 @@ pub struct Counters {
     pub log_syncs: AtomicU64,
     /// Bytes handed to the log.
     pub log_bytes: AtomicU64,
-    /// Memtables sealed.
-    pub seals: AtomicU64,
+    /// Memtables sealed because they were full.
+    pub seals_size: AtomicU64,
+    /// Memtables sealed because writers waited for room.
+    pub seals_pressure: AtomicU64,
+    /// Memtables sealed because they pinned too much of the log.
+    pub seals_log: AtomicU64,
+    /// Memtables sealed because nobody wrote to them and they pinned log or memory.
+    pub seals_idle: AtomicU64,
+    /// Memtables sealed by callers of `flush`.
+    pub seals_flush: AtomicU64,
     /// Memtables flushed.
     pub flushes: AtomicU64,
     /// Bytes of tables written by flushes.
@@ -118,6 +126,8 @@ pub struct Counters {
     pub tables_deleted: AtomicU64,
     /// Log segments that a recovery would read; a gauge.
     pub log_segments: AtomicU64,
+    /// Bytes of those among them that are closed; a gauge.
+    pub log_retained_bytes: AtomicU64,
     /// Turns handed to an engine thread.
     pub turns_handed_on: AtomicU64,
     /// Reads that had to go to a read thread.

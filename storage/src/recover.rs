@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How to open a directory.
 #[derive(Clone, Debug)]
@@ -38,8 +39,9 @@ pub struct RecoverOptions {
     pub fresh_id: [u8; 16],
     /// Where the ranges of a new database meet, ascending; an existing one keeps its own ranges.
     pub split_keys: Vec<Bytes>,
-    /// Memory for replayed entries, in bytes; beyond it they are flushed.
-    pub memtable_bytes_max: usize,
+    /// Memory for replayed entries of all ranges together, in bytes; beyond it the largest memtables
+    /// are flushed. One batch may exceed it.
+    pub replay_bytes_max: usize,
     /// How tables made from the log are written.
     pub table: TableOptions,
     /// Where they are cut.
@@ -78,12 +80,18 @@ pub struct RecoveryReport {
     pub manifest_torn: Option<TornTail>,
     /// What the log held and where it ended; `None` for a new database.
     pub log: Option<wal::RecoveryReport>,
+    /// Bytes of the batches that were read from the log.
+    pub bytes_replayed: u64,
+    /// The most memory that replayed entries held at once, in bytes.
+    pub replay_bytes_peak: u64,
     /// Log entries that were in no table yet.
     pub entries_replayed: u64,
     /// Log entries that were in a table already.
     pub entries_skipped: u64,
     /// Tables made from the log.
     pub tables_written: u64,
+    /// How long it took. Filled in by the caller, who has a clock.
+    pub took: Duration,
     /// Names of the files that were removed.
     pub files_removed: Vec<String>,
 }
@@ -235,10 +243,13 @@ fn reopen(
     let mut report = RecoveryReport {
         created: false,
         manifest_torn: torn,
+        bytes_replayed: replay.bytes_read,
+        replay_bytes_peak: replay.bytes_peak as u64,
         entries_replayed: replay.replayed,
         entries_skipped: replay.skipped,
         tables_written: replay.added.len() as u64,
         log: None,
+        took: Duration::ZERO,
         files_removed: Vec::new(),
     };
     // If this fails the new manifest may count already: its tables must stay.
@@ -330,7 +341,10 @@ struct Replay<'a> {
     version: &'a Version,
     next: FileNumber,
     writers: BTreeMap<RangeId, MemtableWriter>,
+    /// What the memtables use, all ranges together.
     bytes: usize,
+    bytes_peak: usize,
+    bytes_read: u64,
     added: Vec<(RangeId, u8, TableMeta)>,
     replayed: u64,
     skipped: u64,
@@ -359,6 +373,8 @@ impl<'a> Replay<'a> {
             next,
             writers: BTreeMap::new(),
             bytes: 0,
+            bytes_peak: 0,
+            bytes_read: 0,
             added: Vec::new(),
             replayed: 0,
             skipped: 0,
@@ -381,12 +397,15 @@ impl<'a> Replay<'a> {
             }
             self.replayed += 1;
             let writer = self.writers.entry(range.id).or_insert_with(|| memtable(0).1);
-            let before = writer.memtable().allocated_bytes();
+            let before = writer.memtable().used_bytes();
             writer.insert(operation.key, Seqno(seqno), operation.kind, operation.value);
-            self.bytes += writer.memtable().allocated_bytes() - before;
+            self.bytes = self.bytes + writer.memtable().used_bytes() - before;
         }
-        if self.bytes > self.options.memtable_bytes_max {
-            self.flush_down_to(self.options.memtable_bytes_max / 2)?;
+        self.bytes_read += payload.len() as u64;
+        self.bytes_peak = self.bytes_peak.max(self.bytes);
+        if self.bytes > self.options.replay_bytes_max {
+            // By half, so that what is flushed is worth a table.
+            self.flush_down_to(self.options.replay_bytes_max / 2)?;
         }
         Ok(())
     }
@@ -394,7 +413,7 @@ impl<'a> Replay<'a> {
     /// Flushes memtables, the largest first, until at most `bytes` are left.
     fn flush_down_to(&mut self, bytes: usize) -> Result<()> {
         while self.bytes > bytes {
-            let size = |writer: &MemtableWriter| writer.memtable().allocated_bytes();
+            let size = |writer: &MemtableWriter| writer.memtable().used_bytes();
             let largest = self.writers.iter().max_by_key(|(_, writer)| size(writer));
             let range = *largest.expect("bytes belong to a memtable").0;
             let writer = self.writers.remove(&range).expect("just found");

@@ -33,6 +33,7 @@ mod failure;
 // Overwritten entries.
 mod hot_keys;
 // flush, sync, compact.
+mod log_retention;
 mod maintenance;
 mod open;
 mod options;

@@ -253,6 +253,8 @@ fn a_scan_goes_on_while_tables_are_written_and_after_close() {
 fn cold_blocks_are_scanned_by_another_thread() {
     let mut options = settings::tiny();
     options.cache_bytes = Some(0);
+    // One table: what opening a small one reads would warm all of it.
+    (options.memtable_bytes, options.table_bytes_max) = (Some(128 << 10), 1 << 20);
     let held = Held::new(options);
     held.disk.set_cold_reads(true);
     let db = held.open();

@@ -42,6 +42,7 @@ pub fn drawn(chance: &mut Chance) -> Options {
     options.level_base_bytes = chance.pick(&[4 << 10, 32 << 10]);
     options.level_ratio = chance.pick(&[2, 3]);
     options.table_bytes_max = chance.pick(&[4 << 10, 16 << 10]);
+    options.log_retained_bytes_max = chance.pick(&[None, Some(128 << 10)]);
     options.log_mapped = !chance.one_in(3);
     options.commits_in_flight_max = chance.pick(&[16, 64]);
     options.durability = chance.pick(&[Durability::Buffered, Durability::Synced]);

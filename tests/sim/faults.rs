@@ -219,7 +219,7 @@ fn each_operation_may_fail_without_a_mapped_log() {
 }
 
 #[test]
-fn after_a_failed_log_sync_nothing_is_acknowledged_and_reads_go_on() {
+fn t002_17_after_a_failed_log_sync_nothing_is_acknowledged_and_reads_go_on() {
     let mem = MemVfs::new();
     let faulty = Arc::new(FaultVfs::over_mem(&mem));
     let control = faulty.control();
@@ -230,7 +230,10 @@ fn after_a_failed_log_sync_nothing_is_acknowledged_and_reads_go_on() {
             driver.history.begin(vec![Change::Put(format!("k{n}").into_bytes(), vec![1; 50])]);
         let options = sluicedb::WriteOptions::durability(level);
         let result = driver.simulator.run(db.write_with(batch, options));
-        let outcome = result.as_ref().map_err(|error| (error.kind(), error.outcome())).copied();
+        let outcome = match &result {
+            Ok(()) => Ok(()),
+            Err(error) => Err((error.kind(), error.outcome(), error.to_string())),
+        };
         driver.history.end(number, level, result);
         outcome
     };
@@ -239,12 +242,14 @@ fn after_a_failed_log_sync_nothing_is_acknowledged_and_reads_go_on() {
     let durable = db.durable_seqno();
     control.arm(Fault::of(OperationKind::Sync).lose_sync());
     let failed = write(2, Durability::Synced).unwrap_err();
-    assert_eq!(failed, (ErrorKind::Io, sluicedb::Outcome::Unknown));
+    let (kind, outcome, first) = failed;
+    assert_eq!((kind, outcome), (ErrorKind::Io, sluicedb::Outcome::Unknown));
     assert_eq!(control.fired().len(), 1);
     // A second sync would succeed, and lie. Nobody may ask for it.
     for (n, level) in [(3, Durability::Synced), (4, Durability::Buffered)] {
-        let (_, outcome) = write(n, level).unwrap_err();
-        assert_eq!(outcome, sluicedb::Outcome::NotApplied);
+        let (kind, outcome, message) = write(n, level).unwrap_err();
+        assert_eq!((kind, outcome), (ErrorKind::Io, sluicedb::Outcome::NotApplied));
+        assert!(first.starts_with(&message), "everybody is told the first failure: {message}");
     }
     assert!(driver.simulator.run(db.sync()).is_err());
     assert!(driver.simulator.run(db.flush()).is_err());

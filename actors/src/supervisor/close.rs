@@ -129,7 +129,7 @@ impl Closing {
         // What is queued was admitted, and completes exactly once.
         let last = self.wal.stop_stamping(&self.shared)?;
         self.shared.commits.wait_visible(last).await.map_err(|_| self.shared.why_stopped())?;
-        let flushed = super::flush(&self.versions, &self.shared).await;
+        let flushed = super::flush(&self.versions, &self.wal, &self.shared).await;
         self.wal.close_log(&self.shared).await?;
         flushed?;
         let (reply, answer) = reply();

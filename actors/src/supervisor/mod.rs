@@ -84,7 +84,7 @@ async fn open(
     let cache = BlockCache::new(config.cache_bytes);
     let options = RecoverOptions {
         create_if_missing: config.create_if_missing,
-        memtable_bytes_max: RangeBudget::of(&config, 1).memtable_bytes,
+        replay_bytes_max: config.write_buffer_bytes,
         keep_segments: SEGMENTS_KEPT,
         table: config.l0_table.clone(),
         compaction: config.compaction.clone(),
@@ -92,7 +92,9 @@ async fn open(
         fresh_id: config.fresh_id,
         split_keys: config.initial_split_keys.clone(),
     };
-    let recovered = open_directory(&vfs, &config.dir, &options)?;
+    let began = runtime.now();
+    let mut recovered = open_directory(&vfs, &config.dir, &options)?;
+    recovered.report.took = runtime.now().saturating_duration_since(began);
     build(config, vfs, runtime, lock, cache, recovered, departure)
 }
 
@@ -254,6 +256,7 @@ fn build(
             Box::pin(wal_writer::keep_loop(
                 Arc::clone(&shared),
                 Arc::clone(&wal),
+                versions.clone(),
                 reusable_segments,
             )),
         ),
@@ -343,9 +346,11 @@ impl Starter<'_> {
     }
 }
 
-/// Seals everything and waits until it is published.
+/// Seals everything, waits until it is published, and then until the log no longer has it: see
+/// `Engine::flush`.
 pub(crate) async fn flush(
     versions: &Mailbox<VersionMessage>,
+    wal: &WalWriter,
     shared: &Shared,
 ) -> Result<(), Failure> {
     if let Some(failure) = shared.stopped_by() {
@@ -356,10 +361,13 @@ pub(crate) async fn flush(
     permit.send(VersionMessage::Flush { reply }).map_err(|_| shared.why_stopped())?;
     // An engine that has stopped flushes nothing more, and nobody would answer.
     let down = std::pin::pin!(shared.health.until_down());
-    match select(answer, down).await {
-        Either::Left((answered, _)) => answered.unwrap_or_else(|_| Err(shared.why_stopped())),
-        Either::Right(_) => Err(shared.why_stopped()),
-    }
+    let stamped = match select(answer, down).await {
+        Either::Left((answered, _)) => answered.unwrap_or_else(|_| Err(shared.why_stopped()))?,
+        Either::Right(_) => return Err(shared.why_stopped()),
+    };
+    // A segment is taken out of the log only when it is synced: a later one may say so of it.
+    wal.sync_upto(shared, stamped).await?;
+    wal.collect(shared).await
 }
 
 /// What the mailboxes of the thread-driven actors look like.

@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Scope};
 use crate::kernel::reply::Reply;
+use sluicedb_storage::key::Seqno;
 use sluicedb_storage::table::Table;
 use sluicedb_storage::version::{RangeId, VersionEdit};
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub enum VersionMessage {
         /// The memtable that has grown too large; nothing is done if it is not active any more.
         memtable: u64,
     },
+    /// The log has grown: see whether something pins too much of it, or lies idle.
+    LogGrown,
     /// A writer lacks room: seal what is due, or, for the engine's room, what helps most.
     Relieve {
         /// Whose room.
@@ -52,8 +55,9 @@ pub enum VersionMessage {
     },
     /// Seal everything; answered when all of it is in published tables.
     Flush {
-        /// Answered then, or when flushing fails for want of space.
-        reply: Reply<Result<(), Failure>>,
+        /// Answered then, with the last number that had been stamped when it was sealed; or when
+        /// flushing fails for want of space.
+        reply: Reply<Result<Seqno, Failure>>,
     },
     /// A flush failed and will be tried again later.
     FlushFailed {

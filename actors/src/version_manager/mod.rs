@@ -1,8 +1,8 @@
 //! The version manager: every change of what readers see goes through here, one at a time.
 //!
 //! Owns:      the manifest, the current superversion, the deletion of tables.
-//! Receives:  Install (flush worker, compactor), Seal (range owners), Relieve (the gate), Flush,
-//!            FlushFailed, Bury, Close.
+//! Receives:  Install (flush worker, compactor), Seal (range owners), Relieve (the gate), LogGrown
+//!            (the log's keeper), Flush, FlushFailed, Bury, Close.
 //! Sends:     nothing; wakes the flush worker, and runs range owners' seats as their caller.
 //! Publishes: `Catalog`, the log floor.
 //! Stops:     after Close, or when its mailbox is closed and empty.
@@ -14,6 +14,7 @@ pub mod message;
 pub mod relief;
 mod run;
 mod state;
+mod upkeep;
 
 use crate::failure::{Failure, Scope};
 use crate::flush_worker::l0_has_room;
@@ -22,9 +23,11 @@ use crate::kernel::reply::Reply;
 use crate::range_owner::state::OverlayState;
 use crate::shared::{Catalog, Counters, Shared};
 use crate::wal_writer::WalWriter;
+use futures::future::{Either, select};
 use message::{Flushed, InstallFailure, VersionMessage};
 use relief::{Candidate, Relief};
 use sluicedb_storage::filename::FileNumber;
+use sluicedb_storage::key::Seqno;
 use sluicedb_storage::manifest::ManifestWriter;
 use sluicedb_storage::memtable::memtable_with;
 use sluicedb_storage::table::Table;
@@ -36,6 +39,7 @@ use state::FlushWaiters;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use upkeep::{SealCause, Upkeep};
 
 /// The actor. Driven by a thread of its own: it syncs the manifest.
 #[derive(Debug)]
@@ -48,6 +52,7 @@ pub struct VersionManager {
     waiters: FlushWaiters,
     /// Ranges whose last flush failed.
     failing: BTreeSet<RangeId>,
+    upkeep: Upkeep,
     next_memtable_id: u64,
 }
 
@@ -61,13 +66,22 @@ impl VersionManager {
         graveyard: Arc<Graveyard>,
         next_memtable_id: u64,
     ) -> Self {
-        let (waiters, failing) = (FlushWaiters::default(), BTreeSet::new());
-        Self { shared, wal, inbox, manifest, graveyard, waiters, failing, next_memtable_id }
+        Self {
+            shared,
+            wal,
+            inbox,
+            manifest,
+            graveyard,
+            waiters: FlushWaiters::default(),
+            failing: BTreeSet::new(),
+            upkeep: Upkeep::default(),
+            next_memtable_id,
+        }
     }
 
     /// The loop.
     pub async fn run(mut self) {
-        while let Some(message) = self.inbox.recv().await {
+        while let Some(message) = self.next_message().await {
             match message {
                 VersionMessage::Install { edit, tables, flushed, reply } => {
                     let result = self.install(edit, &tables, flushed.as_ref());
@@ -85,7 +99,8 @@ impl VersionManager {
                     self.failing.insert(range);
                     self.waiters.fail(&failure);
                 }
-                VersionMessage::Bury => {}
+                // What these ask for is looked after below, after every message.
+                VersionMessage::LogGrown | VersionMessage::Bury => {}
                 VersionMessage::Close { reply } => {
                     let result = self.close();
                     self.bury();
@@ -95,9 +110,20 @@ impl VersionManager {
             }
             self.bury();
             self.look_after_waiters();
+            self.look_after_memtables();
             self.shared.show_pressure();
         }
         self.waiters.fail(&Failure::Closed);
+    }
+
+    /// The next message; the alarm is one that says that something may be due.
+    async fn next_message(&mut self) -> Option<VersionMessage> {
+        let message = self.inbox.recv();
+        let Some(alarm) = self.upkeep.alarm else { return message.await };
+        match select(message, self.shared.runtime.sleep_until(alarm)).await {
+            Either::Left((message, _)) => message,
+            Either::Right(_) => Some(VersionMessage::LogGrown),
+        }
     }
 
     /// Edit -> durable -> swap -> forget.
@@ -175,6 +201,7 @@ impl VersionManager {
         }
         Counters::add(&owner.flushes, 1);
         self.waiters.published(&flushed.memtables);
+        self.upkeep.published(flushed.range, self.shared.runtime.now());
         self.shared.recover();
         self.failing.remove(&flushed.range);
         // The queue has room: a seal that waited for it happens now.
@@ -215,10 +242,11 @@ impl VersionManager {
     }
 
     /// Seals the range's active memtable as soon as it has an entry and the queue has room.
-    fn seal(&mut self, range: RangeId) {
+    fn seal(&mut self, range: RangeId, cause: SealCause) {
         let catalog = self.shared.catalog.load_full();
         let Some(owner) = catalog.owner_by_id(range) else { return };
         owner.with_state(OverlayState::seal_soon);
+        self.upkeep.asked(range, cause);
         self.seal_if_due(range);
     }
 
@@ -249,8 +277,16 @@ impl VersionManager {
         self.publish(Superversion::new(current.superversion.number + 1, version, overlays));
         let local_bytes = owner.with_state(|state| state.seal(writer));
         owner.local.release(local_bytes);
-        Counters::add(&self.shared.counters.seals, 1);
         Counters::add(&owner.rotations, 1);
+        let counters = &self.shared.counters;
+        let counter = match self.upkeep.why(range) {
+            SealCause::Size => &counters.seals_size,
+            SealCause::Pressure => &counters.seals_pressure,
+            SealCause::Log => &counters.seals_log,
+            SealCause::Idle => &counters.seals_idle,
+            SealCause::Flush => &counters.seals_flush,
+        };
+        Counters::add(counter, 1);
         self.shared.flush_due.set();
     }
 
@@ -273,7 +309,7 @@ impl VersionManager {
         });
         match relief::choose(candidates) {
             Relief::Coming => {}
-            Relief::Seal(range) => self.seal(range),
+            Relief::Seal(range) => self.seal(range, SealCause::Pressure),
             Relief::None => {
                 // What is on its way into a memtable was not counted: then its arrival is the time.
                 if self.shared.global.used() > accounted as u64 {
@@ -293,17 +329,22 @@ impl VersionManager {
         room && !self.failing.contains(&range)
     }
 
-    fn flush_all(&mut self, reply: Reply<Result<(), Failure>>) {
+    fn flush_all(&mut self, reply: Reply<Result<Seqno, Failure>>) {
         let current = self.shared.catalog.load_full();
         let mut memtables = HashSet::new();
         for overlay in &current.superversion.overlays {
             memtables.extend(overlay.sealed.iter().map(|table| table.id()));
             if overlay.active.entries() > 0 {
                 memtables.insert(overlay.active.id());
-                self.seal(overlay.range);
+                self.seal(overlay.range, SealCause::Flush);
             }
         }
-        self.waiters.wait(memtables, reply);
+        match self.wal.with_log(|log| log.last_seqno()) {
+            Ok(stamped) => self.waiters.wait(memtables, stamped, reply),
+            Err(failure) => {
+                reply.send(Err(failure));
+            }
+        }
     }
 
     /// INVARIANT(delete-only-by-version-manager): tables that no version names and no reader pins.

@@ -3,6 +3,7 @@
 use super::message::Flushed;
 use crate::failure::Failure;
 use crate::kernel::reply::Reply;
+use sluicedb_storage::key::Seqno;
 use sluicedb_storage::view::Overlay;
 use std::collections::HashSet;
 
@@ -17,37 +18,47 @@ pub(super) fn without(overlays: &[Overlay], flushed: Option<&Flushed>) -> Vec<Ov
     overlays
 }
 
-/// A caller of `flush`: the memtables it still waits for, and its reply.
-type FlushWaiter = (HashSet<u64>, Reply<Result<(), Failure>>);
+/// A caller of `flush`: the memtables it still waits for, what it is told then, and its reply.
+#[derive(Debug)]
+struct FlushWaiter {
+    memtables: HashSet<u64>,
+    stamped: Seqno,
+    reply: Reply<Result<Seqno, Failure>>,
+}
 
 /// The callers of `flush`.
 #[derive(Debug, Default)]
 pub(super) struct FlushWaiters(Vec<FlushWaiter>);
 
 impl FlushWaiters {
-    /// Answers `reply` once all of `memtables` are published.
-    pub(super) fn wait(&mut self, memtables: HashSet<u64>, reply: Reply<Result<(), Failure>>) {
+    /// Answers `reply` with `stamped` once all of `memtables` are published.
+    pub(super) fn wait(
+        &mut self,
+        memtables: HashSet<u64>,
+        stamped: Seqno,
+        reply: Reply<Result<Seqno, Failure>>,
+    ) {
         if memtables.is_empty() {
-            reply.send(Ok(()));
+            reply.send(Ok(stamped));
         } else {
-            self.0.push((memtables, reply));
+            self.0.push(FlushWaiter { memtables, stamped, reply });
         }
     }
 
     /// These memtables are published.
     pub(super) fn published(&mut self, memtables: &[u64]) {
-        for (waiting, _) in &mut self.0 {
-            waiting.retain(|id| !memtables.contains(id));
+        for waiter in &mut self.0 {
+            waiter.memtables.retain(|id| !memtables.contains(id));
         }
-        for (_, reply) in self.0.extract_if(.., |(waiting, _)| waiting.is_empty()) {
-            reply.send(Ok(()));
+        for waiter in self.0.extract_if(.., |waiter| waiter.memtables.is_empty()) {
+            waiter.reply.send(Ok(waiter.stamped));
         }
     }
 
     /// Flushing fails: nobody waits for it to come right.
     pub(super) fn fail(&mut self, failure: &Failure) {
-        for (_, reply) in self.0.drain(..) {
-            reply.send(Err(failure.clone()));
+        for waiter in self.0.drain(..) {
+            waiter.reply.send(Err(failure.clone()));
         }
     }
 }
@@ -62,20 +73,20 @@ mod tests {
         let mut waiters = FlushWaiters::default();
         let (first, mut first_answer) = reply();
         let (second, mut second_answer) = reply();
-        waiters.wait(HashSet::from([1, 2]), first);
-        waiters.wait(HashSet::from([2]), second);
+        waiters.wait(HashSet::from([1, 2]), Seqno(7), first);
+        waiters.wait(HashSet::from([2]), Seqno(9), second);
         waiters.published(&[2]);
         assert!(first_answer.try_take().is_none());
-        assert!(matches!(second_answer.try_take(), Some(Ok(Ok(())))));
+        assert!(matches!(second_answer.try_take(), Some(Ok(Ok(Seqno(9))))));
         waiters.published(&[1]);
-        assert!(matches!(first_answer.try_take(), Some(Ok(Ok(())))));
+        assert!(matches!(first_answer.try_take(), Some(Ok(Ok(Seqno(7))))));
     }
 
     #[test]
     fn a_flush_of_nothing_is_answered_at_once() {
         let mut waiters = FlushWaiters::default();
         let (reply, mut answer) = reply();
-        waiters.wait(HashSet::new(), reply);
-        assert!(matches!(answer.try_take(), Some(Ok(Ok(())))));
+        waiters.wait(HashSet::new(), Seqno(3), reply);
+        assert!(matches!(answer.try_take(), Some(Ok(Ok(Seqno(3))))));
     }
 }

@@ -43,6 +43,8 @@ pub struct WalWriter {
     retired: Mutex<Vec<SealedSegment>>,
     /// Set by `close_log`, served by `sync_loop`.
     closing: Mutex<Option<Reply<Result<(), Failure>>>>,
+    /// Who waits until obsolete segments are out of the way; served by `keep_loop`.
+    collecting: Mutex<Vec<Reply<()>>>,
 }
 
 /// What the seat guards.
@@ -92,6 +94,7 @@ impl WalWriter {
                 durable,
                 retired: Mutex::default(),
                 closing: Mutex::default(),
+                collecting: Mutex::default(),
             }
         })
     }
@@ -122,7 +125,14 @@ impl WalWriter {
     /// # Errors
     /// When the log cannot be synced, or the engine has stopped.
     pub async fn sync(&self, shared: &Shared) -> Result<(), Failure> {
-        let upto = shared.visible();
+        self.sync_upto(shared, shared.visible()).await
+    }
+
+    /// Everything up to `upto`, which has been stamped, is visible and synced when this returns.
+    ///
+    /// # Errors
+    /// As `sync`.
+    pub async fn sync_upto(&self, shared: &Shared, upto: Seqno) -> Result<(), Failure> {
         if self.durable.synced() >= upto {
             return Ok(());
         }
@@ -137,6 +147,26 @@ impl WalWriter {
             Ok(Err(WriteFailure { failure, .. })) => Err(failure),
             Err(_) => Err(shared.why_stopped()),
         }
+    }
+
+    /// Segments below the durable floor that were closed, and everything in them synced, before the
+    /// call are deleted, or kept aside for recycling, when this returns.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub async fn collect(&self, shared: &Shared) -> Result<(), Failure> {
+        let (reply, answer) = reply();
+        lock(&self.collecting).push(reply);
+        shared.log_keeping_due.set();
+        let down = pin!(shared.health.until_down());
+        match select(answer, down).await {
+            Either::Left((collected, _)) => collected.map_err(|_| shared.why_stopped()),
+            Either::Right(_) => Err(shared.why_stopped()),
+        }
+    }
+
+    fn take_collecting(&self) -> Vec<Reply<()>> {
+        std::mem::take(&mut *lock(&self.collecting))
     }
 
     /// Handles what is queued and stamps nothing more; returns the last sequence number. For the

@@ -4,7 +4,9 @@ use super::durable::Passed;
 use super::{After, LogState, SpareWanted, WalWriter};
 use crate::backoff::{Backoff, LONGEST_NO_SPACE};
 use crate::failure::{Failure, WriteFailure};
+use crate::kernel::mailbox::Mailbox;
 use crate::shared::{Counters, Shared};
+use crate::version_manager::message::VersionMessage;
 use futures::FutureExt;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::wal::{
@@ -95,11 +97,13 @@ async fn sync_once(
         state.log.synced(&group);
     })?;
     Counters::add(&shared.counters.log_syncs, 1);
-    answer(shared, wal.durable.raise_synced(group.upto())).await;
+    // Before anybody learns that it is synced: who asks for obsolete segments to be collected then
+    // finds these among them.
     if !group.sealed().is_empty() {
         wal.retire(group.sealed());
         shared.log_keeping_due.set();
     }
+    answer(shared, wal.durable.raise_synced(group.upto())).await;
     Ok(())
 }
 
@@ -146,11 +150,18 @@ async fn answer(shared: &Shared, passed: Passed) {
 }
 
 /// Keeps a spare segment ready and recycles or removes segments that nothing needs.
-/// `obsolete` are segments of the log before the last open.
-pub async fn keep_loop(shared: Arc<Shared>, wal: Arc<WalWriter>, obsolete: Vec<SealedSegment>) {
+/// `obsolete` are segments of the log before the last open. Tells the version manager when the log
+/// has grown.
+pub async fn keep_loop(
+    shared: Arc<Shared>,
+    wal: Arc<WalWriter>,
+    versions: Mailbox<VersionMessage>,
+    obsolete: Vec<SealedSegment>,
+) {
     // Caught here, not above: whatever ended this, no segment comes any more, and those who wait for
     // one, or will, have to be told.
-    let ended = AssertUnwindSafe(keep_segments(&shared, &wal, obsolete)).catch_unwind().await;
+    let kept = keep_segments(&shared, &wal, &versions, obsolete);
+    let ended = AssertUnwindSafe(kept).catch_unwind().await;
     if let Err(panic) = ended {
         shared.fail(Failure::panicked("log keeper", &*panic));
     }
@@ -160,12 +171,31 @@ pub async fn keep_loop(shared: Arc<Shared>, wal: Arc<WalWriter>, obsolete: Vec<S
     after.run(&shared);
 }
 
-async fn keep_segments(shared: &Shared, wal: &WalWriter, mut obsolete: Vec<SealedSegment>) {
+async fn keep_segments(
+    shared: &Shared,
+    wal: &WalWriter,
+    versions: &Mailbox<VersionMessage>,
+    mut obsolete: Vec<SealedSegment>,
+) {
+    let mut told = 0;
     let mut backoff = Backoff::default();
     while !shared.is_stopped() {
         // A failed seat has failed the engine; the next round ends the loop.
         let Ok(wanted) = wal.with_log(|state| state.spare_wanted()) else { return };
-        collect(shared, wal, &mut obsolete);
+        let waiting = wal.take_collecting();
+        let retained = collect(shared, wal, &mut obsolete);
+        for reply in waiting {
+            reply.send(());
+        }
+        // More is retained, or a good part of a segment was written since the last one. Not if the
+        // mailbox is full: then the manager is about to look by itself.
+        if (retained > told || wanted.is_some())
+            && let Ok(permit) = versions.try_reserve(1)
+        {
+            // Closed: nobody seals anything any more.
+            let _ = permit.send(VersionMessage::LogGrown);
+        }
+        told = retained;
         let Some(wanted) = wanted else {
             shared.log_keeping_due.wait().await;
             continue;
@@ -213,16 +243,19 @@ fn prepare(
 }
 
 /// Takes segments below the durable floor out of the log: some are kept for recycling, the rest is
-/// removed (INVARIANT(watermark-at-seal): the floor is the version manager's).
-fn collect(shared: &Shared, wal: &WalWriter, obsolete: &mut Vec<SealedSegment>) {
+/// removed (INVARIANT(watermark-at-seal): the floor is the version manager's). Returns the bytes of
+/// closed segments that stay.
+fn collect(shared: &Shared, wal: &WalWriter, obsolete: &mut Vec<SealedSegment>) -> u64 {
     let floor = FileNumber(shared.log_floor.load(Ordering::Acquire));
     obsolete.extend(wal.take_retired_below(floor));
     // A failed seat has failed the engine; nobody asks for segments any more.
     let segments = wal.with_log(|state| {
         state.forget_segments_below(floor);
-        state.segment_count()
+        (state.segment_count() as u64, state.retained_bytes(floor))
     });
-    shared.counters.log_segments.store(segments.unwrap_or(0) as u64, Ordering::Relaxed);
+    let (segments, retained) = segments.unwrap_or_default();
+    shared.counters.log_segments.store(segments, Ordering::Relaxed);
+    shared.counters.log_retained_bytes.store(retained, Ordering::Relaxed);
     // Oversized ones, and the small first one, are of no further use.
     let usual = shared.config.log_segment_bytes;
     let (keep, mut remove_now): (Vec<_>, Vec<_>) =
@@ -236,4 +269,5 @@ fn collect(shared: &Shared, wal: &WalWriter, obsolete: &mut Vec<SealedSegment>) 
             tracing::warn!(%error, "an old log segment was left behind");
         }
     }
+    retained
 }

@@ -82,6 +82,20 @@ pub enum NoRoom {
     Refused(Failure),
 }
 
+/// A segment that may still be needed.
+#[derive(Clone, Copy, Debug)]
+struct Needed {
+    number: FileNumber,
+    first_seqno: Seqno,
+    bytes: u64,
+}
+
+impl Needed {
+    fn current_of(log: &LogWriter, first_seqno: Seqno) -> Self {
+        Self { number: log.number(), first_seqno, bytes: log.segment_bytes() }
+    }
+}
+
 /// The state behind the WAL writer's seat.
 #[derive(Debug)]
 pub struct LogState {
@@ -95,8 +109,8 @@ pub struct LogState {
     parked: VecDeque<Commit>,
     /// Why there is no spare segment, while there is none and that will not change soon.
     room_failure: Option<Failure>,
-    /// First seqno of each segment that may still be needed, oldest first.
-    segments: VecDeque<(FileNumber, Seqno)>,
+    /// The segments that may still be needed, oldest first; the last one is the current one.
+    segments: VecDeque<Needed>,
     /// A segment was left since `take_rotated`: it is to be synced.
     rotated: bool,
     /// The keeper was told that spares are wanted.
@@ -109,7 +123,7 @@ pub struct LogState {
 impl LogState {
     /// A log whose next operation gets `next_seqno`.
     pub fn new(log: LogWriter, next_seqno: Seqno, counters: Arc<Counters>) -> Self {
-        let segments = VecDeque::from([(log.number(), next_seqno)]);
+        let segments = VecDeque::from([Needed::current_of(&log, next_seqno)]);
         Self {
             log,
             spares: VecDeque::new(),
@@ -147,7 +161,7 @@ impl LogState {
                 });
             };
             self.log.rotate(spare, self.next_seqno);
-            self.segments.push_back((self.log.number(), self.next_seqno));
+            self.segments.push_back(Needed::current_of(&self.log, self.next_seqno));
             self.rotated = true;
             self.spare_asked = true;
         }
@@ -341,13 +355,24 @@ impl LogState {
 
     /// The segment in which `seqno` lies, or will lie.
     pub fn segment_of(&self, seqno: Seqno) -> FileNumber {
-        let after = self.segments.partition_point(|(_, first)| *first <= seqno);
-        self.segments[after.saturating_sub(1)].0
+        let after = self.segments.partition_point(|segment| segment.first_seqno <= seqno);
+        self.segments[after.saturating_sub(1)].number
+    }
+
+    /// Bytes of the closed segments from `floor` on.
+    pub fn retained_bytes(&self, floor: FileNumber) -> u64 {
+        let closed = self.segments.iter().rev().skip(1);
+        closed.filter(|segment| segment.number >= floor).map(|segment| segment.bytes).sum()
+    }
+
+    /// The number that the first entry of the current segment has, or will have.
+    pub fn current_first_seqno(&self) -> Seqno {
+        self.segments.back().expect("there is always a current segment").first_seqno
     }
 
     /// Forgets segments below `floor`.
     pub fn forget_segments_below(&mut self, floor: FileNumber) {
-        while self.segments.len() > 1 && self.segments[0].0 < floor {
+        while self.segments.len() > 1 && self.segments[0].number < floor {
             self.segments.pop_front();
         }
     }

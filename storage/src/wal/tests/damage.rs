@@ -49,7 +49,7 @@ fn five() -> (Bench, usize) {
 }
 
 #[test]
-fn a_last_record_torn_at_any_byte_is_cut_and_reported() {
+fn t002_14_a_last_record_torn_at_any_byte_is_cut_and_reported() {
     let (bench, last) = five();
     let whole = segment(&bench.vfs, 1);
     let end = bench.log.tail() as usize;
@@ -73,7 +73,7 @@ fn a_last_record_torn_at_any_byte_is_cut_and_reported() {
 }
 
 #[test]
-fn every_flipped_bit_below_a_vouch_is_refused() {
+fn t002_14_every_flipped_bit_below_a_vouch_is_refused() {
     let (mut bench, _) = five();
     let vouch = bench.log.tail() as usize;
     assert!(bench.log.append_vouch(Seqno(bench.next)));
@@ -146,7 +146,7 @@ fn three() -> Bench {
 }
 
 #[test]
-fn a_missing_segment_is_missed() {
+fn t002_14_a_gap_in_the_log_is_refused() {
     let bench = three();
     for number in [1, 2] {
         let disk = bench.vfs.kill_clone();
@@ -160,7 +160,7 @@ fn a_missing_segment_is_missed() {
 }
 
 #[test]
-fn older_segments_are_checked_to_their_last_record() {
+fn t002_14_older_segments_are_checked_to_their_last_record() {
     let bench = three();
     for number in [1, 2] {
         let whole = segment(&bench.vfs, number);

@@ -1,0 +1,168 @@
+//! Seals that no writer asked for: of a range that pins the log, and of ranges that lie idle.
+//!
+//! Looked at after every message, and when the alarm set here goes off. Nothing in here is on a
+//! writer's path: that a range is idle is read off a counter that it keeps anyway.
+
+use super::VersionManager;
+use crate::cooldown::Cooldown;
+use crate::shared::Catalog;
+use sluicedb_storage::filename::FileNumber;
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::version::RangeId;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Why a memtable was sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SealCause {
+    /// It was full.
+    Size,
+    /// Writers waited for room.
+    Pressure,
+    /// It pinned more of the log than may be retained.
+    Log,
+    /// Nobody wrote to it, and it pinned log or memory.
+    Idle,
+    /// Somebody called `flush`.
+    Flush,
+}
+
+/// What the manager remembers about each range.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    ranges: HashMap<RangeId, Kept>,
+    /// When to look again although nothing has happened.
+    pub(super) alarm: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    cooldown: Cooldown,
+    /// Why it is to be sealed, if somebody has asked.
+    asked: Option<SealCause>,
+    /// The number of batches applied when it was last seen to have changed, and when that was.
+    quiet: Option<(u64, Instant)>,
+}
+
+impl Upkeep {
+    /// The range is to be sealed because of `cause`, now or when its queue has room.
+    pub(super) fn asked(&mut self, range: RangeId, cause: SealCause) {
+        self.ranges.entry(range).or_default().asked.get_or_insert(cause);
+    }
+
+    /// Why the range is being sealed: what was asked first, or else that it is full.
+    pub(super) fn why(&mut self, range: RangeId) -> SealCause {
+        let asked = self.ranges.get_mut(&range).and_then(|kept| kept.asked.take());
+        asked.unwrap_or(SealCause::Size)
+    }
+
+    /// Memtables of the range are published.
+    pub(super) fn published(&mut self, range: RangeId, now: Instant) {
+        if let Some(kept) = self.ranges.get_mut(&range) {
+            kept.cooldown.published(now);
+        }
+    }
+
+    fn look_again(&mut self, at: Instant) {
+        self.alarm = Some(self.alarm.map_or(at, |alarm| alarm.min(at)));
+    }
+
+    /// Since when has nothing been written to the range?
+    fn quiet_since(&mut self, range: RangeId, batches: u64, now: Instant) -> Instant {
+        let quiet = &mut self.ranges.entry(range).or_default().quiet;
+        match quiet {
+            Some((seen, since)) if *seen == batches => *since,
+            _ => {
+                *quiet = Some((batches, now));
+                now
+            }
+        }
+    }
+}
+
+impl VersionManager {
+    /// Seals what has to be sealed although nobody asked for it.
+    pub(super) fn look_after_memtables(&mut self) {
+        if self.shared.health.failure().is_some() {
+            self.upkeep.alarm = None;
+            return;
+        }
+        let now = self.shared.runtime.now();
+        self.upkeep.alarm = None;
+        self.bound_the_log(now);
+        self.seal_idle(now);
+    }
+
+    /// One step towards a log within its limit: the range whose unflushed data is the oldest is
+    /// sealed. The next step follows when that is published (INVARIANT(log-bounded)).
+    fn bound_the_log(&mut self, now: Instant) {
+        let max = self.shared.config.log_retained_bytes_max;
+        // Written by the thread that keeps the log, which also wakes this one; may be out of date.
+        if self.shared.counters.log_retained_bytes.load(Ordering::Relaxed) <= max {
+            return;
+        }
+        let floor = FileNumber(self.shared.log_floor.load(Ordering::Acquire));
+        let log = self.wal.with_log(|log| (log.retained_bytes(floor), log.current_first_seqno()));
+        // A failed log has failed the engine.
+        let Ok((retained, current)) = log else { return };
+        let catalog = self.shared.catalog.load_full();
+        let Some((first, range, is_active)) = oldest_unflushed(&catalog) else { return };
+        // Sealed already: it is on its way. In the current segment: nothing in memory pins more.
+        if retained <= max || !is_active || first >= current {
+            return;
+        }
+        let cooldown = &mut self.upkeep.ranges.entry(range).or_default().cooldown;
+        if cooldown.is_over(now) {
+            cooldown.sealed(now);
+            self.seal(range, SealCause::Log);
+        } else if let Some(at) = cooldown.ends(now) {
+            self.upkeep.look_again(at);
+        }
+    }
+
+    /// Seals ranges that nobody has written to for a while, where that frees something: segments of
+    /// the log, or memory when more than half of it is taken. Others may stay as they are for ever:
+    /// they cost nobody anything.
+    fn seal_idle(&mut self, now: Instant) {
+        let Some(after) = self.shared.config.idle_seal_after else { return };
+        let catalog = self.shared.catalog.load_full();
+        let overlays = &catalog.superversion.overlays;
+        let mut idle = Vec::new();
+        for (overlay, owner) in overlays.iter().zip(&catalog.owners) {
+            let Some(first) = overlay.active.first_seqno() else { continue };
+            let since = self.upkeep.quiet_since(owner.id, owner.sizes.batches(), now);
+            if since + after > now {
+                self.upkeep.look_again(since + after);
+            } else {
+                idle.push((owner, first));
+            }
+        }
+        if idle.is_empty() {
+            return;
+        }
+        let Ok(current) = self.wal.with_log(|log| log.current_first_seqno()) else { return };
+        let sealed: u64 =
+            catalog.owners.iter().map(|owner| owner.sizes.sealed_bytes() as u64).sum();
+        let half = self.shared.global.limit() / 2;
+        let mut staying = self.shared.global.used().saturating_sub(sealed);
+        for (owner, first) in idle {
+            if first < current || staying > half {
+                staying = staying.saturating_sub(owner.sizes.active_bytes() as u64);
+                self.seal(owner.id, SealCause::Idle);
+            }
+        }
+    }
+}
+
+/// The oldest entry that is in no table: its number, its range, and whether it is in the active
+/// memtable.
+fn oldest_unflushed(catalog: &Catalog) -> Option<(Seqno, RangeId, bool)> {
+    let overlays = &catalog.superversion.overlays;
+    let memtables = overlays.iter().flat_map(|overlay| {
+        let sealed = overlay.sealed.iter().map(|table| (table, false));
+        let all = sealed.chain([(&overlay.active, true)]);
+        all.filter_map(|(table, active)| Some((table.first_seqno()?, overlay.range, active)))
+    });
+    memtables.min_by_key(|(first, _, _)| *first)
+}
