@@ -17,6 +17,9 @@ pub enum PressureCause {
         /// The range's number.
         range: u32,
     },
+    /// The log keeps much that is not in tables yet. At `log_retained_bytes_max` the ranges that pin
+    /// it are flushed; no writer waits for that.
+    Log,
     /// Memory of the whole database: flushing is behind. At `write_buffer_bytes` all writers wait.
     Memory,
     /// Memory of one range: above 0.5 flushing is behind there. At its limit the writers of this
@@ -44,6 +47,7 @@ impl From<Level> for Pressure {
         let cause = level.cause.map(|cause| match cause {
             Cause::Disk => PressureCause::Disk,
             Cause::L0(range) => PressureCause::L0 { range: range.0 },
+            Cause::Log => PressureCause::Log,
             Cause::Memory => PressureCause::Memory,
             Cause::RangeMemory(range) => PressureCause::RangeMemory { range: range.0 },
         });
@@ -56,6 +60,7 @@ impl fmt::Display for PressureCause {
         match self {
             Self::Disk => f.write_str("the disk is full"),
             Self::L0 { range } => write!(f, "L0 tables of range {range}"),
+            Self::Log => f.write_str("retained log"),
             Self::Memory => f.write_str("memory"),
             Self::RangeMemory { range } => write!(f, "memory of range {range}"),
         }

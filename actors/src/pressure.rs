@@ -15,6 +15,7 @@ use crate::kernel::signal::{Watch, Watcher};
 use crate::range_owner::RangeOwner;
 use crate::shared::Shared;
 use sluicedb_storage::version::{RangeId, RangeVersion};
+use std::sync::atomic::Ordering;
 
 /// The board shows a change of the level from this size on; a new cause, and reaching or leaving 1.0,
 /// at once.
@@ -29,6 +30,8 @@ pub enum Cause {
     Disk,
     /// Places in L0 of a range: compaction is behind.
     L0(RangeId),
+    /// Log that cannot be let go: flushing is forced soon.
+    Log,
     /// Memory of the engine: flushing is behind.
     Memory,
     /// Memory of one range.
@@ -103,6 +106,9 @@ impl Shared {
         for range in catalog.superversion.version.ranges() {
             pressure.raise(l0_fullness(range, &self.config).min(1.0), Cause::L0(range.id));
         }
+        let retained = self.counters.log_retained_bytes.load(Ordering::Relaxed);
+        let share = retained as f64 / self.config.log_retained_bytes_max as f64;
+        pressure.raise(share.min(1.0), Cause::Log);
         pressure.raise(fullness(&self.global), Cause::Memory);
         for owner in &catalog.owners {
             pressure.raise(range_fullness(owner), Cause::RangeMemory(owner.id));

@@ -149,6 +149,33 @@ fn the_depth_of_l0_presses() {
 }
 
 #[test]
+fn a_pinned_log_presses() {
+    let mut options = settings::tiny();
+    options.memory_budget_bytes = 32 << 20;
+    options.write_buffer_bytes = Some(16 << 20);
+    options.initial_split_keys = vec![b"m".to_vec()];
+    options.idle_seal_after_ms = 0;
+    let max = 8 * options.log_segment_bytes;
+    options.log_retained_bytes_max = Some(max);
+    let home = Simulated::with(8, options);
+    let db = home.open();
+    home.run(db.put("a cold one", "pins the log")).unwrap();
+    let mut highest = 0.0_f64;
+    for n in 0..800_u32 {
+        home.run(db.put(format!("z{n:04}"), vec![0; 1_000])).unwrap();
+        home.simulator.settle();
+        let share = (db.stats().log_retained_bytes as f64 / max as f64).min(1.0);
+        let pressure = db.pressure();
+        assert!(pressure.level >= share, "{pressure:?}, {share}");
+        if pressure.cause == Some(PressureCause::Log) {
+            highest = highest.max(pressure.level);
+        }
+    }
+    assert!(highest > 0.8, "{highest}");
+    assert!(db.stats().seals_log > 0 && db.pressure().level < 1.0, "it was let go");
+}
+
+#[test]
 fn a_full_disk_presses_until_there_is_space() {
     // Only the log meets the full disk: no flush is due, so no message goes to the version manager.
     let mut options = settings::tiny();
