@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 const COPIED_PER_WRITTEN: usize = 3;
 /// It does so when this much has come together: entries are found faster in numbers.
 const COPIED_AT_ONCE: usize = 4 << 10;
-/// Bytes of a live entry beside key and value.
-const LIVE_HEADER_BYTES: usize = 12;
+/// Bytes of an entry beside key and value.
+const HEADER_BYTES: usize = 12;
 /// But no more than this in one turn, which has to end soon: eight steps.
 const COPIED_PER_TURN_MAX: usize = 512 << 10;
 /// Bytes that the tender compacts before it looks whether somebody wants the seat.
@@ -257,13 +257,14 @@ impl OverlayState {
             && (self.crowded
                 || self.seal_at < self.budget.memtable_bytes
                 || self.active_bytes >= self.budget.memtable_bytes / 4 * 7
-                || self.live_charge() >= self.budget.memtable_bytes)
+                || self.active_bytes - self.dead_charge() >= self.budget.memtable_bytes)
     }
 
-    /// What the entries that somebody may need would be charged.
-    fn live_charge(&self) -> usize {
-        let (live_bytes, live_entries) = self.writer.live();
-        live_bytes as usize + live_entries as usize * (ENTRY_OVERHEAD_BYTES - LIVE_HEADER_BYTES)
+    /// What the entries that nobody needs were charged, about.
+    fn dead_charge(&self) -> usize {
+        let (bytes, entries) = self.writer.dead();
+        let charge = bytes as usize + entries as usize * (ENTRY_OVERHEAD_BYTES - HEADER_BYTES);
+        charge.min(self.active_bytes)
     }
 
     /// The active memtable's id if it should be sealed now; once per memtable.

@@ -212,14 +212,14 @@ impl Buffer {
         bytes as usize
     }
 
-    /// Bytes of entries that somebody may need, and how many these are.
+    /// Bytes of entries that nobody needs, and how many these are.
     #[inline(always)]
-    pub(crate) fn live(&self) -> (u64, u64) {
+    pub(crate) fn dead(&self) -> (u64, u64) {
         let mut census = self.writing.census;
         if let Some(Compaction { source, destination, .. }) = &self.compaction {
             census = census.plus(source.census).plus(destination.census);
         }
-        (census.live_bytes, census.live_entries)
+        (census.dead_bytes - census.padded_bytes, census.entries - census.live_entries)
     }
 
     /// Bytes of the chunks that entries are in.

@@ -136,10 +136,11 @@ impl MemtableWriter {
         self.buffer.is_compacting()
     }
 
-    /// Bytes of entries that somebody may need, headers included, and how many entries that are.
+    /// Bytes of entries that nobody needs and that are still there, headers included, and how many
+    /// entries that are.
     #[inline]
-    pub fn live(&self) -> (u64, u64) {
-        self.buffer.live()
+    pub fn dead(&self) -> (u64, u64) {
+        self.buffer.dead()
     }
 
     /// Buries what nobody needs any more, and compacts about `copy_bytes`. `visible` is what readers may see; it must have been read before
