@@ -5,7 +5,7 @@
 //!   with `buffer_compaction` than without, at no more than 15 % of the put rate;
 //! * the longest step of a buffer compaction, with 1 MiB values in the mix: below 100 us.
 //!
-//! `cargo bench --bench overwrite`; `PUTS=1000000` for a shorter run.
+//! `cargo bench --bench overwrite`; `PUTS`, `TASKS` and `MEMTABLE_MIB` change the run.
 
 #![allow(clippy::print_stdout, reason = "what it measures is what it prints")]
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
@@ -20,8 +20,6 @@ use std::time::{Duration, Instant};
 
 const KEYS: usize = 1_000_000;
 const ROUNDS: usize = 3;
-/// Client tasks: two keep both cores busy beside flush and compaction.
-const TASKS: u64 = 4;
 
 fn mixed(number: u64) -> u64 {
     let mut bits = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -53,6 +51,16 @@ fn key(rank: u32) -> [u8; 16] {
     key
 }
 
+fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+/// How much is saved depends on how much of the key space a memtable holds: a key that was flushed since
+/// it was written saves nothing.
+fn memtable_mib() -> u64 {
+    number("MEMTABLE_MIB", 64)
+}
+
 struct Run {
     puts_per_second: f64,
     flushed_bytes: u64,
@@ -66,14 +74,17 @@ fn run(draws: &[u32], buffer_compaction: bool) -> Run {
     options.durability = Durability::Buffered;
     options.compression = sluicedb::Compression::None;
     options.buffer_compaction = buffer_compaction;
+    options.memory_budget_bytes = 2 << 30;
+    options.memtable_bytes = Some(memtable_mib() << 20);
     runtime.block_on(async {
         let db = Db::builder(dir.path()).options(options).open().await.unwrap();
         let started = Instant::now();
-        let tasks: Vec<_> = (0..TASKS)
+        let count = number("TASKS", 4);
+        let tasks: Vec<_> = (0..count)
             .map(|task| {
                 let db = db.clone();
                 let mine: Vec<u32> =
-                    draws.iter().skip(task as usize).step_by(TASKS as usize).copied().collect();
+                    draws.iter().skip(task as usize).step_by(count as usize).copied().collect();
                 tokio::spawn(async move {
                     for rank in mine {
                         db.put(key(rank), [7; 100]).await.unwrap();
@@ -101,8 +112,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn zipf() {
-    let puts = std::env::var("PUTS").ok().and_then(|puts| puts.parse().ok()).unwrap_or(8_000_000);
-    let draws = draws(puts);
+    let draws = draws(number("PUTS", 8_000_000) as usize);
     let (mut saved, mut cost) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         // The second of two runs finds a busier disk; take turns.
