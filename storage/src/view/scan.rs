@@ -171,38 +171,21 @@ impl ScanCursor {
                 self.leave();
                 continue;
             }
+            let upto = self.view.upto;
             let stop = match self.walker.as_mut().expect("entered") {
                 Walker::One(cursor) => match cursor {
-                    source::Source::Memory(c) => drain(
-                        c,
-                        &self.spec,
-                        self.view.upto,
-                        out,
-                        bytes_max,
-                        entries_max,
-                        &mut steps,
-                    ),
-                    source::Source::Table(c) => drain(
-                        c,
-                        &self.spec,
-                        self.view.upto,
-                        out,
-                        bytes_max,
-                        entries_max,
-                        &mut steps,
-                    ),
-                    source::Source::Level(c) => drain(
-                        c,
-                        &self.spec,
-                        self.view.upto,
-                        out,
-                        bytes_max,
-                        entries_max,
-                        &mut steps,
-                    ),
+                    source::Source::Memory(c) => {
+                        drain(c, &self.spec, upto, out, bytes_max, entries_max, &mut steps)
+                    }
+                    source::Source::Table(c) => {
+                        drain(c, &self.spec, upto, out, bytes_max, entries_max, &mut steps)
+                    }
+                    source::Source::Level(c) => {
+                        drain(c, &self.spec, upto, out, bytes_max, entries_max, &mut steps)
+                    }
                 },
                 Walker::Many(c) => {
-                    drain(c, &self.spec, self.view.upto, out, bytes_max, entries_max, &mut steps)
+                    drain(c, &self.spec, upto, out, bytes_max, entries_max, &mut steps)
                 }
             }?;
             if let Stop::RangeEnd = stop {
