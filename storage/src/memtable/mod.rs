@@ -19,7 +19,7 @@ mod node;
 mod reclaim;
 #[cfg(test)]
 #[cfg(not(loom))]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 mod versions;
 mod writer;

@@ -6,24 +6,9 @@ mod entries;
 
 use super::chunk::{ChunkPool, ChunkSource};
 use super::*;
+use crate::memtable::tests::Random;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// xorshift64*: small, seeded, good enough to mix keys.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        ((self.next() >> 32) as usize) % end
-    }
-}
 
 /// A buffer, what should be in it by number, and every chunk that it has given back.
 struct Rig {
