@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 const COPIED_PER_WRITTEN: usize = 3;
 /// It does so when this much has come together: entries are found faster in numbers.
 const COPIED_AT_ONCE: usize = 4 << 10;
-/// Bytes of an entry beside key and value.
-const HEADER_BYTES: usize = 12;
 /// But no more than this in one turn, which has to end soon: eight steps.
 const COPIED_PER_TURN_MAX: usize = 512 << 10;
 /// Bytes that the tender compacts before it looks whether somebody wants the seat.
 const IDLE_COPY_BYTES: usize = 64 << 10;
+/// Bytes of an entry beside key and value.
+const HEADER_BYTES: usize = 12;
 
 /// What became of a batch, or of the time without one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

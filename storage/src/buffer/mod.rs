@@ -205,20 +205,25 @@ impl Buffer {
     /// Bytes of entries, dead ones and fillers included.
     #[inline(always)]
     pub(crate) fn used_bytes(&self) -> usize {
-        let mut bytes = self.writing.census.total();
-        if let Some(Compaction { source, destination, .. }) = &self.compaction {
-            bytes += source.census.total() + destination.census.total();
+        self.census().total() as usize
+    }
+
+    /// What lies in all strips.
+    #[inline(always)]
+    fn census(&self) -> Census {
+        let census = self.writing.census;
+        match &self.compaction {
+            Some(Compaction { source, destination, .. }) => {
+                census.plus(source.census).plus(destination.census)
+            }
+            None => census,
         }
-        bytes as usize
     }
 
     /// Bytes of entries that nobody needs, and how many these are.
     #[inline(always)]
     pub(crate) fn dead(&self) -> (u64, u64) {
-        let mut census = self.writing.census;
-        if let Some(Compaction { source, destination, .. }) = &self.compaction {
-            census = census.plus(source.census).plus(destination.census);
-        }
+        let census = self.census();
         (census.dead_bytes - census.padded_bytes, census.entries - census.live_entries)
     }
 
@@ -234,9 +239,8 @@ impl Buffer {
 
     /// What it holds.
     pub(crate) fn stats(&self) -> BufferStats {
-        let mut census = self.writing.census;
-        if let Some(Compaction { source, destination, skipped, .. }) = &self.compaction {
-            census = census.plus(source.census).plus(destination.census);
+        let mut census = self.census();
+        if let Some(Compaction { skipped, .. }) = &self.compaction {
             // Passed, and its chunk is still there.
             census.entries += skipped.entries;
             census.content_bytes += skipped.content_bytes;

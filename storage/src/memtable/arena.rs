@@ -7,9 +7,9 @@
 //! and replaced nodes are a fraction of it. Links between versions come with every overwrite, so those
 //! that are retired are used again, once no reader can be in them (the caller knows when).
 
-use super::node::Slot;
 use super::versions::Versions;
 use crate::buffer::{Chunk, ChunkClass, ChunkSource, LINE_BYTES};
+use crate::limits::KEY_BYTES_MAX;
 use std::mem;
 use std::ptr::NonNull;
 
@@ -131,15 +131,10 @@ impl Arena {
         let chunk = if self.chunks.is_empty() && bytes <= FIRST_CHUNK_BYTES {
             Chunk::small(FIRST_CHUNK_BYTES)
         } else {
-            // As much again as there is, in the nearest class; a prefix is shorter than any.
+            // As much again as there is, in the nearest class. The smallest holds the longest prefix.
             let wanted = self.allocated_bytes;
             let class = ChunkClass::ALL.into_iter().rev().find(|class| class.bytes() <= wanted);
-            let large = bytes > ChunkClass::Small.bytes();
-            self.source.take(class.unwrap_or_default().max(if large {
-                ChunkClass::Medium
-            } else {
-                ChunkClass::Small
-            }))
+            self.source.take(class.unwrap_or_default())
         };
         self.at = chunk.start();
         self.rest_bytes = chunk.bytes();
@@ -148,5 +143,6 @@ impl Arena {
     }
 }
 
+const _: () = assert!(KEY_BYTES_MAX <= ChunkClass::Small.bytes());
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Versions>() == 2 * size_of::<Slot>());
+const _: () = assert!(size_of::<Versions>() == 2 * size_of::<super::node::Slot>());
