@@ -13,7 +13,7 @@
 
 use super::arena::Arena;
 use super::versions::Versions;
-use crate::buffer::{ADDRESS_BITS, EntryAt};
+use crate::buffer::{ADDRESS_BITS, EntryAt, LINE_BYTES, prefetch};
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::array;
 use std::ptr::{self, NonNull};
@@ -496,6 +496,23 @@ impl<'a> Node<'a> {
             Self::N16(node) => &node.header,
             Self::N48(node) => &node.header,
             Self::N256(node) => &node.header,
+        }
+    }
+
+    /// Asks for the lines behind the first one that a search for the child under `byte` will read, as
+    /// far as they can be told before the first one is there.
+    #[inline(always)]
+    pub(super) fn prefetch_rest(self, byte: u8) {
+        match self {
+            // Its only line.
+            Self::N4(_) => {}
+            Self::N16(node) => {
+                let at: *const u8 = ptr::from_ref(node).cast();
+                prefetch(at.wrapping_add(LINE_BYTES));
+                prefetch(at.wrapping_add(2 * LINE_BYTES));
+            }
+            Self::N48(node) => prefetch(ptr::from_ref(&node.index[usize::from(byte)]).cast()),
+            Self::N256(node) => prefetch(ptr::from_ref(node.slot(byte)).cast()),
         }
     }
 

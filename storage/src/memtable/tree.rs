@@ -28,6 +28,8 @@ pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
             Target::Entry(_) | Target::Versions(_) => return unsafe { only_of(link, key) },
             Target::Node(node) => node,
         };
+        // A guess: with a prefix it will be a later byte.
+        node.prefetch_rest(key.get(depth).copied().unwrap_or_default());
         let header = node.header();
         if header.prefix_len() != 0 {
             if !header.may_lead_to(&key[depth..]) {
@@ -103,7 +105,12 @@ pub(super) unsafe fn step_to<'a>(
     let Some(&byte) = whole.key.get(*depth) else { return Some(&header.ends_here) };
     *depth += 1;
     let next = node.slot(byte).expect("the key is in the tree");
-    prefetch(Link::load(next).address());
+    let link = Link::load(next);
+    prefetch(link.address());
+    // SAFETY: as above.
+    if let Target::Node(node) = unsafe { link.target::<'a>() } {
+        node.prefetch_rest(whole.key.get(*depth).copied().unwrap_or_default());
+    }
     Some(next)
 }
 
@@ -145,6 +152,8 @@ pub(super) unsafe fn insert<'a>(
             }
             Target::Node(node) => node,
         };
+        // A guess: with a prefix it will be a later byte.
+        node.prefetch_rest(key.get(depth).copied().unwrap_or_default());
         let header = node.header();
         if header.prefix_len() != 0 {
             let agreed = header.agreement(&key[depth..]);

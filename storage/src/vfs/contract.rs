@@ -240,7 +240,6 @@ fn maps(vfs: &dyn Vfs, dir: &Path) {
         return;
     };
     assert_eq!((map.len(), vfs.len(&path).unwrap()), (100_000, 100_000));
-    map.populate();
     map.write(99_995, b"tail!");
     map.write(0, b"");
     let mut seen = [0; 5];
@@ -248,9 +247,11 @@ fn maps(vfs: &dyn Vfs, dir: &Path) {
     assert_eq!(&seen, b"tail!", "a store is seen by reads at once");
     file.write_all_at(b"head", 0).unwrap();
     map.write(2, b"AD");
-    map.populate();
     file.sync_data().unwrap();
     map.write(50_000, b"before");
+    for (from, upto) in [(0, 0), (0, 100_000), (50_000, 99_999), (99_999, usize::MAX)] {
+        map.before_sync(from, upto);
+    }
     map.after_sync(0);
     map.after_sync(99_999);
     map.after_sync(100_000);

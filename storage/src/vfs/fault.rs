@@ -497,8 +497,8 @@ impl Mapping for CountedMapping {
         self.inner.write(offset, bytes);
     }
 
-    fn populate(&self) {
-        self.inner.populate();
+    fn before_sync(&self, from: usize, upto: usize) {
+        self.inner.before_sync(from, upto);
     }
 
     fn after_sync(&self, offset: usize) {

@@ -477,6 +477,4 @@ impl Mapping for MemMapping {
         assert!(at + len <= inode.current.len(), "store beyond the end of a file that was cut");
         inode.write(bytes, at);
     }
-
-    fn populate(&self) {}
 }

@@ -102,9 +102,11 @@ pub trait Mapping: Send + Sync + Debug {
     /// Copies `bytes` to `offset`. One thread at a time may write a given byte (the WAL writer's
     /// seat sees to that); panics when out of the window.
     fn write(&self, offset: usize, bytes: &[u8]);
-    /// Touches every page once for writing, so that later stores do not fault. The pages are dirty
-    /// then, and the next sync writes them all.
-    fn populate(&self);
+    /// Says that the file is about to be synced and that nothing before `upto` is likely to be stored
+    /// to any more. A sync write-protects every dirty page that it finds in the page tables, and
+    /// each time all processors have to agree; this makes it find none there but around `upto`. A
+    /// hint without effect on content; may run while another thread stores. Never waits for the disk.
+    fn before_sync(&self, _from: usize, _upto: usize) {}
     /// Says that the file was just synced. A sync leaves the pages it finds mapped read-only, and
     /// the next store to each of them slow; this makes stores at `offset` and after it quick again.
     /// A hint without effect on content; may run while another thread stores. Never waits for the

@@ -22,7 +22,9 @@ pub(super) struct Run {
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) segment: Arc<SegmentFile>,
-    /// Offset up to which the sync makes it durable.
+    /// What the sync makes durable: everything before `upto`, of which earlier groups had what is
+    /// before `from`.
+    pub(super) from: u64,
     pub(super) upto: u64,
     /// All of it was durable before; it is here to be unmapped off the seat.
     pub(super) durable: bool,
@@ -86,8 +88,17 @@ impl SyncGroup {
     /// nothing newer may be synced after it.
     pub fn sync(&self) -> Result<()> {
         // Order matters: a record vouches for every older segment once its own is synced.
-        for target in self.targets.iter().filter(|target| !target.durable) {
+        for (index, target) in self.targets.iter().enumerate() {
+            if target.durable {
+                continue;
+            }
             let segment = &target.segment;
+            if let Some(mapping) = &segment.mapping {
+                // The sealed segments come first, and nothing of them is stored to again.
+                let is_sealed = index < self.sealed.len();
+                let upto = if is_sealed { segment.bytes } else { target.upto };
+                mapping.before_sync(target.from as usize, upto as usize);
+            }
             segment.file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
             if let Some(mapping) = &segment.mapping {
                 mapping.after_sync(target.upto as usize);

@@ -255,7 +255,8 @@ impl LogWriter {
             bytes: old.bytes,
         };
         let durable = self.synced == self.tail;
-        self.sealed.push((Target { segment: old, upto: self.tail, durable }, sealed));
+        self.sealed
+            .push((Target { segment: old, from: self.taken, upto: self.tail, durable }, sealed));
         self.first_seqno = first_seqno;
         self.next_seqno = first_seqno;
         self.digest = DIGEST_START;
@@ -283,7 +284,8 @@ impl LogWriter {
         }
         if self.tail > self.taken {
             let segment = self.segment.clone();
-            targets.push(Target { segment, upto: self.tail, durable: false });
+            let (from, upto) = (self.taken, self.tail);
+            targets.push(Target { segment, from, upto, durable: false });
             self.taken = self.tail;
         }
         let upto = Seqno(self.next_seqno.0 - 1);
