@@ -249,6 +249,10 @@ impl WritePath {
         let bytes = payload.as_ref();
         let catalog = self.shared.catalog.load();
         let heavy = is_heavy(bytes.len(), operations);
+        // The insert would wait for this memory under the seat, where others wait for the insert.
+        if let Some(first) = Operations::new(bytes).next() {
+            catalog.superversion.route(first.key).active.prefetch(first.key);
+        }
         // A heavy batch is checksummed by the engine thread that handles it.
         let crc = if heavy { 0 } else { codec::crc(bytes) };
         if !heavy && let Some(owner) = only_owner(&catalog, bytes) {

@@ -183,7 +183,14 @@ impl OverlayState {
         span: Option<&Span>,
     ) {
         let mut operations = Operations::new(payload);
-        for (seqno, operation) in (first_seqno.0..).zip(&mut operations) {
+        let mut following = operations.next();
+        for seqno in first_seqno.0.. {
+            let Some(operation) = following else { break };
+            following = operations.next();
+            if let Some(following) = &following {
+                // Comes while this one is inserted.
+                self.writer.memtable().prefetch(following.key);
+            }
             if span.is_none_or(|span| span.contains(operation.key)) {
                 self.writer.insert(operation.key, Seqno(seqno), operation.kind, operation.value);
             }

@@ -162,6 +162,15 @@ impl Memtable {
         Pin { table: self, phase: self.pin_phase() }
     }
 
+    /// Asks for the memory that a search for `key`, or its insert, will wait for. A hint, that costs the
+    /// way down the index once more: it pays where something else is done before, or where the
+    /// insert is done while others wait for it.
+    #[inline]
+    pub fn prefetch(&self, key: &[u8]) {
+        // SAFETY: nodes live as long as this memtable.
+        unsafe { tree::prefetch_entry(&self.root, key) };
+    }
+
     #[inline]
     fn pin_phase(&self) -> Option<Phase> {
         // Once the writer has gone, memory only ends with the memtable.

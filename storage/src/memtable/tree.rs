@@ -48,6 +48,30 @@ pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
     }
 }
 
+/// Asks for the memory that a search for `key` reads last, its entry, and on the way there reads what
+/// leads to it. Entries and versions are not looked at, and nodes stay where they are, so no pin is
+/// needed: what the way leads to may be given back meanwhile.
+///
+/// # Safety
+/// The memory behind `root` must outlive the call.
+#[inline]
+pub(super) unsafe fn prefetch_entry(root: &Slot, key: &[u8]) {
+    let mut link = Link::load(root);
+    let mut depth = 0;
+    // SAFETY: loaded from a slot of this tree; the caller vouches for the memory.
+    while let Target::Node(node) = unsafe { link.target() } {
+        node.prefetch_rest(key.get(depth).copied().unwrap_or_default());
+        let header = node.header();
+        depth += header.prefix_len();
+        link = match key.get(depth) {
+            Some(&byte) => node.child(byte),
+            None => Link::load(&header.ends_here),
+        };
+        depth += 1;
+    }
+    prefetch(link.address());
+}
+
 /// `link` if it leads to versions of this key.
 #[inline(always)]
 unsafe fn only_of(link: Link, key: &[u8]) -> Link {
