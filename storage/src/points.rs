@@ -43,10 +43,11 @@ pub(crate) enum Reach {
 impl Reach {
     /// Does nobody stand in `[written, overwritten)`?
     #[inline]
-    pub(crate) fn frees(&self, written: Seqno, overwritten: Seqno) -> bool {
+    pub(crate) fn frees(&self, written: impl FnOnce() -> Seqno, overwritten: Seqno) -> bool {
         match self {
             Self::Everything => true,
             Self::Around(held) => {
+                let written = written();
                 let after = held.partition_point(|point| *point < written);
                 held.get(after).is_none_or(|point| *point >= overwritten)
             }

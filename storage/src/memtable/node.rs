@@ -200,7 +200,7 @@ pub(super) struct Header {
     /// cache line.
     prefix_head: [u8; HEAD_BYTES],
     prefix_len: u16,
-    /// Children so far. Only the writer reads it.
+    /// Children so far, or `REPLACED`. Only the writer reads it.
     count: AtomicU16,
     /// The key bytes of a `Node4`, which keeps them here to fit one cache line.
     bytes_4: AtomicU32,
@@ -208,6 +208,9 @@ pub(super) struct Header {
 
 /// Bytes kept inside the header.
 const HEAD_BYTES: usize = 8;
+
+/// The count of a node whose place a copy has taken.
+const REPLACED: u16 = u16::MAX;
 
 impl Header {
     /// Of a node with this prefix, which is copied if it is long.
@@ -275,6 +278,12 @@ impl Header {
     #[inline(always)]
     pub(super) fn may_lead_to(&self, rest: &[u8]) -> bool {
         self.head_agreement(rest) == self.prefix_len().min(HEAD_BYTES)
+    }
+
+    /// Has a copy taken this node's place? For the writer: slots in it lead nowhere that counts.
+    #[inline(always)]
+    pub(super) fn is_replaced(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == REPLACED
     }
 
     fn count(&self) -> usize {
@@ -679,8 +688,9 @@ impl<'a> Node<'a> {
         Self::N256(unsafe { arena.node(node) })
     }
 
-    /// Copies the children and the entry that ends here.
+    /// Copies the children and the entry that ends here. The copy will take this node's place.
     fn copy_into(self, copy: Self) {
+        self.header().count.store(REPLACED, Ordering::Relaxed);
         Link::load(&self.header().ends_here).publish(&copy.header().ends_here);
         let mut set = self.present();
         for (at, word) in set.iter_mut().enumerate() {

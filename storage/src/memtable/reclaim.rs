@@ -9,7 +9,8 @@
 //! held by a snapshot is kept aside and looked at again when a point was given back. All work is done
 //! by the writer, a bounded amount per call (`MemtableWriter::tend`).
 
-use super::node::{Link, Slot};
+use super::node::{Header, Link, Slot};
+use super::tree::Place;
 use super::versions::Versions;
 use crate::buffer::{BufferOptions, Chunk, Gone, Grace, Retired};
 use crate::key::Seqno;
@@ -42,11 +43,35 @@ pub struct Tended {
 pub(super) struct Overwritten {
     /// The link between the two: of all notes exactly one names it while it is in use.
     pub(super) versions: NonNull<Versions>,
-    /// The place in the tree that led to it, unless nodes were replaced since.
-    pub(super) place: NonNull<Slot>,
-    pub(super) replacements: u64,
+    /// The place in the tree that led to it.
+    slot: NonNull<Slot>,
+    /// And the node that the place is in, if it is in one.
+    node: Option<NonNull<Header>>,
     /// When the newer one was written.
     pub(super) seqno: Seqno,
+}
+
+impl Overwritten {
+    pub(super) fn new(versions: NonNull<Versions>, place: Place<'_>, seqno: Seqno) -> Self {
+        let Place { slot, node } = place;
+        Self { versions, slot: NonNull::from(slot), node: node.map(NonNull::from), seqno }
+    }
+
+    /// The place that led to it then, unless a copy has taken the place of its node.
+    ///
+    /// # Safety
+    /// The memory of the tree must outlive `'a`.
+    #[inline]
+    pub(super) unsafe fn slot<'a>(&self) -> Option<&'a Slot> {
+        if let Some(node) = self.node {
+            // SAFETY: nodes are not freed before their arena, which the caller vouches for.
+            if unsafe { node.as_ref() }.is_replaced() {
+                return None;
+            }
+        }
+        // SAFETY: as above.
+        Some(unsafe { self.slot.as_ref() })
+    }
 }
 
 // SAFETY: the pointers lead into the arena of the writer that owns the note.

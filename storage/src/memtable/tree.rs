@@ -7,7 +7,7 @@
 //! It does not check lengths or the order of sequence numbers; the writer does.
 
 use super::arena::Arena;
-use super::node::{Link, Node, Slot, Target, agreement};
+use super::node::{Header, Link, Node, Slot, Target, agreement};
 use super::versions::{Versions, newest};
 use crate::buffer::{EntryAt, prefetch};
 use std::ptr::NonNull;
@@ -138,14 +138,20 @@ pub(super) unsafe fn step_to<'a>(
     Some(next)
 }
 
+/// Where a key's versions hang.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) slot: &'a Slot,
+    /// The node that the slot is in; the root's is in none.
+    pub(super) node: Option<&'a Header>,
+}
+
 /// What an insert met.
 pub(super) enum Met<'a> {
-    /// The key is new; nodes stay where they were.
+    /// The key is new.
     New,
-    /// The key is new, and a node was replaced: places in it are not read any more.
-    NewReplacing,
     /// There were older versions. They and the entry now hang at this place, by these links.
-    Older { place: &'a Slot, versions: NonNull<Versions> },
+    Older { place: Place<'a>, versions: NonNull<Versions> },
 }
 
 /// Puts an unpublished entry into the tree.
@@ -161,6 +167,7 @@ pub(super) unsafe fn insert<'a>(
     key: &[u8],
 ) -> Met<'a> {
     let mut slot = root;
+    let mut within = None;
     let mut depth = 0;
     loop {
         let link = Link::load(slot);
@@ -172,7 +179,9 @@ pub(super) unsafe fn insert<'a>(
             }
             Target::Entry(_) | Target::Versions(_) => {
                 // SAFETY: the caller's promises are the same.
-                return unsafe { meet(slot, arena, link, entry, key, depth) };
+                return unsafe {
+                    meet(Place { slot, node: within }, arena, link, entry, key, depth)
+                };
             }
             Target::Node(node) => node,
         };
@@ -184,10 +193,11 @@ pub(super) unsafe fn insert<'a>(
             if agreed < header.prefix_len() {
                 // SAFETY: the caller's promises are the same.
                 unsafe { split_prefix(slot, arena, node, agreed, entry, key, depth) };
-                return Met::NewReplacing;
+                return Met::New;
             }
             depth += agreed;
         }
+        within = Some(header);
         let Some(&byte) = key.get(depth) else {
             slot = &header.ends_here;
             continue;
@@ -202,7 +212,7 @@ pub(super) unsafe fn insert<'a>(
                 }
                 // SAFETY: the caller's promises are the same.
                 unsafe { grow(slot, arena, node, byte, link) };
-                return Met::NewReplacing;
+                return Met::New;
             }
         }
     }
@@ -212,7 +222,7 @@ pub(super) unsafe fn insert<'a>(
 /// `depth`.
 #[inline]
 unsafe fn meet<'a>(
-    slot: &'a Slot,
+    place: Place<'a>,
     arena: &mut Arena,
     there: Link,
     entry: EntryAt<'a>,
@@ -237,14 +247,14 @@ unsafe fn meet<'a>(
         // SAFETY: aligned and large enough; no reader is in it and no reader will be before it is
         // published.
         unsafe { versions.write(both) };
-        Link::to_versions(versions).publish(slot);
-        return Met::Older { place: slot, versions };
+        Link::to_versions(versions).publish(place.slot);
+        return Met::Older { place, versions };
     }
     // SAFETY: the caller vouches for the lifetime.
     let node = unsafe { Node::small(arena, &new[start..fork]) };
     hang(node, old, fork, there);
     hang(node, new, fork, Link::to_entry(entry));
-    node.link().publish(slot);
+    node.link().publish(place.slot);
     Met::New
 }
 

@@ -12,7 +12,6 @@ use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
 use crate::points::Reach;
 use crate::sync::atomic::Ordering;
 use std::fmt;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Notes that gather before they are looked at: one look costs a full fence.
@@ -36,8 +35,6 @@ pub struct MemtableWriter {
     reclaim: Option<Reclaim>,
     notes: Notes,
     limbo: Limbo,
-    /// Nodes replaced so far: places noted before the last one may be stale.
-    replacements: u64,
 }
 
 impl MemtableWriter {
@@ -54,7 +51,6 @@ impl MemtableWriter {
             reclaim,
             notes: Notes::default(),
             limbo: Limbo::default(),
-            replacements: 0,
         }
     }
 
@@ -80,15 +76,9 @@ impl MemtableWriter {
         // and `&mut self` makes us the only writer.
         match unsafe { tree::insert(&table.root, &mut self.arena, entry, key) } {
             Met::New => {}
-            Met::NewReplacing => self.replacements += 1,
             Met::Older { place, versions } => {
                 if self.reclaim.is_some() {
-                    self.notes.fresh.push_back(Overwritten {
-                        versions,
-                        place: NonNull::from(place),
-                        replacements: self.replacements,
-                        seqno,
-                    });
+                    self.notes.fresh.push_back(Overwritten::new(versions, place, seqno));
                 }
             }
         }
@@ -230,12 +220,11 @@ impl MemtableWriter {
         let older_link = Link::load(&versions.older);
         // SAFETY: as above.
         let older: EntryAt<'_> = unsafe { newest(older_link) }.expect("there is an older version");
-        if !reach.frees(older.seqno(), note.seqno) {
+        if !reach.frees(|| older.seqno(), note.seqno) {
             return false;
         }
-        // SAFETY: as above; a place stays where it is as long as no node was replaced.
-        let noted: Option<&Slot> =
-            (note.replacements == self.replacements).then_some(unsafe { note.place.as_ref() });
+        // SAFETY: nodes stay as long as the arena, which is ours.
+        let noted = unsafe { note.slot() };
         // SAFETY: the place is in this tree, and `&mut self` makes us the only writer.
         let holder = noted.and_then(|place| unsafe { holder_of(place, note.versions) });
         let holder = holder.unwrap_or_else(|| {
