@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// While a batch is applied, the buffer compacts this many times the batch's bytes: begun at six quarters
-/// of a memtable, with three of them alive, that is done when there are seven.
+/// of a memtable, with three of them alive, that is done when there are seven. One of parts is done
+/// much sooner.
 const COPIED_PER_WRITTEN: usize = 3;
 /// It does so when this much has come together: entries are found faster in numbers.
 const COPIED_AT_ONCE: usize = 4 << 10;
@@ -236,8 +237,10 @@ impl OverlayState {
 
     #[inline(never)]
     fn tend(&mut self, visible: Seqno, copy_bytes: usize) -> Idle {
-        // Compacting early would copy the same entries more often for the same room.
-        let scarce = self.active_bytes >= self.budget.memtable_bytes / 4 * 6;
+        // Compacting early would copy the same entries more often for the same room; it has to be
+        // done when there are seven quarters of a memtable.
+        let eighths = if self.writer.is_in_parts() { 13 } else { 12 };
+        let scarce = self.active_bytes >= self.budget.memtable_bytes / 8 * eighths;
         let Tended { progress, freed } = self.writer.tend(visible, copy_bytes, scarce);
         let freed = if freed { self.lower_charge() } else { Freed::default() };
         Idle { progress, freed }
@@ -245,9 +248,7 @@ impl OverlayState {
 
     /// The charge becomes what the entries that hold memory would be charged now.
     fn lower_charge(&mut self) -> Freed {
-        let (content_bytes, entries) = self.writer.content();
-        let needed = content_bytes as usize + entries as usize * ENTRY_OVERHEAD_BYTES;
-        let needed = needed.min(self.active_bytes);
+        let needed = self.present_charge().min(self.active_bytes);
         let global_bytes = (self.active_bytes - needed) as u64;
         let local_bytes = self.active_local_bytes.saturating_sub(needed as u64);
         self.active_bytes = needed;
@@ -267,11 +268,19 @@ impl OverlayState {
                 || self.active_bytes - self.dead_charge() >= self.budget.memtable_bytes)
     }
 
-    /// What the entries that nobody needs were charged, about.
+    /// What the entries that nobody needs were charged, about: all that hold memory, also where it is about
+    /// to be given back, less those that somebody may need.
     fn dead_charge(&self) -> usize {
-        let (bytes, entries) = self.writer.dead();
-        let charge = bytes as usize + entries as usize * (ENTRY_OVERHEAD_BYTES - HEADER_BYTES);
-        charge.min(self.active_bytes)
+        let (live_bytes, live_entries) = self.writer.live();
+        let live =
+            live_bytes as usize + live_entries as usize * (ENTRY_OVERHEAD_BYTES - HEADER_BYTES);
+        self.present_charge().saturating_sub(live).min(self.active_bytes)
+    }
+
+    /// What the entries that hold memory would be charged now.
+    fn present_charge(&self) -> usize {
+        let (content_bytes, entries) = self.writer.content();
+        content_bytes as usize + entries as usize * ENTRY_OVERHEAD_BYTES
     }
 
     /// The active memtable's id if it should be sealed now; once per memtable.

@@ -34,6 +34,10 @@ impl ChunkClass {
         }
     }
 
+    pub(super) fn is_largest(self) -> bool {
+        self.larger().is_none()
+    }
+
     fn larger(self) -> Option<Self> {
         Self::ALL.get(self as usize + 1).copied()
     }

@@ -26,7 +26,8 @@ pub(super) struct Compaction {
     position: u64,
     next: Option<NonNull<u8>>,
     copying: Option<Copying>,
-    /// Live bytes when it started: where the destination will end.
+    /// Where the destination will end: behind what was in it and the live bytes of the source, as of the
+    /// start.
     destination_end: u64,
     /// What was skipped since the last chunk was released.
     pub(super) skipped: Gone,
@@ -78,9 +79,9 @@ pub(crate) struct Retired {
 }
 
 impl Compaction {
-    /// Everything live in `source` is to go to `destination`, which is empty.
+    /// Everything live in `source` is to go to the end of `destination`.
     pub(super) fn new(source: Strip, destination: Strip) -> Self {
-        let destination_end = source.census.live_bytes;
+        let destination_end = destination.end() + source.census.live_bytes;
         let (position, next) = (source.start(), source.first());
         Self {
             source,

@@ -13,6 +13,16 @@
 //! idle again:  main = destination + filler + fresh
 //! ```
 //!
+//! A large buffer is cut into parts (`parts`). A compaction then takes those as its source of which most is
+//! dead, writes go on where they were, and the destination is a part of its own, which the next
+//! compaction continues:
+//!
+//! ```text
+//! parts:       [ cold ][ live dead dead ][ dead dead live ]   main [ live dead ]   <- writes
+//! compacting:  [ cold ]  source [ live dead dead | dead dead live ]
+//!                        destination [ live live ]            main [ live dead live ] <- writes
+//! ```
+//!
 //! Guarantees: `append` never moves an entry; a moved entry is announced while both copies are whole;
 //! a step is bounded (`BufferOptions`); chunks that were left come out through `step`'s `retired`
 //! list and are not touched again. INVARIANT(offsets-add-up): a strip's end is its start plus what
@@ -27,6 +37,7 @@ mod compaction;
 mod entry;
 mod grace;
 mod header;
+mod parts;
 mod strip;
 #[cfg(test)]
 #[cfg(not(loom))]
@@ -38,11 +49,13 @@ pub use grace::{Grace, Phase};
 
 pub(crate) use chunk::{ADDRESS_BITS, Chunk, ChunkSource, LINE_BYTES, prefetch};
 pub(crate) use compaction::{Gone, Retired, Step};
+use entry::PAYLOAD_FIXED_BYTES;
 pub(crate) use entry::{EntryAt, split_payload};
 
 use crate::key::{Kind, Seqno};
 use compaction::Compaction;
-use header::State;
+use header::{HEADER_BYTES_MAX, State};
+use parts::Parts;
 use strip::{Census, Strip, room};
 
 /// Entries of one memtable. See the module.
@@ -50,11 +63,30 @@ use strip::{Census, Strip, room};
 pub(crate) struct Buffer {
     /// Takes the writes: the only strip, or the fresh one beside a compaction.
     writing: Strip,
+    /// What was set aside of a large buffer.
+    parts: Parts,
+    /// The part that the next compaction goes on to fill, once there is one.
+    destination: Option<u32>,
     compaction: Option<Compaction>,
+    /// Is everything in the source, so that its destination and `writing` will be one strip?
+    compacts_all: bool,
     options: BufferOptions,
     source: ChunkSource,
     next_strip_id: u32,
 }
+
+/// What an entry takes beside key and value, at most.
+const ENTRY_FIXED_BYTES_MAX: usize = PAYLOAD_FIXED_BYTES + HEADER_BYTES_MAX;
+/// A strip of the largest class is set aside when it has this many chunks.
+const PART_CHUNKS: usize = 2;
+/// The destination of compactions of parts is closed when it has this many: one more seam is worth as
+/// little as one more large strip.
+const DESTINATION_CHUNKS: usize = 8;
+/// Entries that fill less than this part of a chunk do not straddle the end of a part; for others that
+/// would waste too much.
+const SEAM_PART: usize = 16;
+/// A compaction of parts frees about this part of the buffer.
+const FREED_PART: u64 = 10;
 
 /// What a buffer holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,7 +112,10 @@ impl Buffer {
     pub(crate) fn new(options: BufferOptions, source: ChunkSource) -> Self {
         Self {
             writing: Strip::new(0, ChunkClass::default(), 0),
+            parts: Parts::default(),
+            destination: None,
             compaction: None,
+            compacts_all: false,
             options,
             source,
             next_strip_id: 1,
@@ -99,8 +134,33 @@ impl Buffer {
         kind: Kind,
         value: &[u8],
     ) -> EntryAt<'a> {
+        let content_bytes = key.len() + value.len();
+        if content_bytes + ENTRY_FIXED_BYTES_MAX > self.writing.rest() {
+            self.end_of_chunk(content_bytes);
+        }
         // SAFETY: the caller's promise is the same.
         unsafe { self.writing.append(&self.source, key, seqno, kind, value) }
+    }
+
+    /// The next entry may not fit into the last chunk: time to set the strip aside?
+    #[cold]
+    #[inline(never)]
+    fn end_of_chunk(&mut self, content_bytes: usize) {
+        let class = self.writing.class();
+        let is_large =
+            class.is_largest() && self.writing.allocated_bytes() >= PART_CHUNKS * class.bytes();
+        let joins = self.compaction.is_some() && self.compacts_all;
+        if is_large && !joins && content_bytes < class.bytes() / SEAM_PART {
+            self.writing.pad(&self.source);
+            let next = self.new_strip(class, 0);
+            self.parts.add(std::mem::replace(&mut self.writing, next));
+        }
+    }
+
+    fn new_strip(&mut self, class: ChunkClass, start: u64) -> Strip {
+        let id = self.next_strip_id;
+        self.next_strip_id += 1;
+        Strip::new(id, class, start)
     }
 
     /// Nobody needs this live entry of the buffer any more.
@@ -109,23 +169,18 @@ impl Buffer {
         debug_assert_eq!(entry.state(), State::Live, "an entry dies once");
         let bytes = entry.bytes() as u64;
         let strip = entry.chunk().strip();
-        let census = match &mut self.compaction {
+        match &mut self.compaction {
             Some(compaction) if compaction.source.id() == strip => {
                 Compaction::bury_in_source(entry);
-                &mut compaction.source.census
+                return compaction.source.census.bury(bytes);
             }
             Some(compaction) if compaction.destination.id() == strip => {
-                entry.set_state(State::Dead);
-                &mut compaction.destination.census
+                compaction.destination.census.bury(bytes);
             }
-            _ => {
-                entry.set_state(State::Dead);
-                &mut self.writing.census
-            }
-        };
-        census.live_bytes -= bytes;
-        census.live_entries -= 1;
-        census.dead_bytes += bytes;
+            _ if self.writing.id() == strip => self.writing.census.bury(bytes),
+            _ => self.parts.bury(strip, bytes),
+        }
+        entry.set_state(State::Dead);
     }
 
     /// Is a compaction under way?
@@ -139,13 +194,19 @@ impl Buffer {
     #[inline]
     pub(crate) fn wants_other_class(&self) -> bool {
         let class = self.writing.class();
-        self.options.wanted(class, self.writing.census.live_bytes) != class
+        self.options.wanted(class, self.census().live_bytes) != class
+    }
+
+    /// Are compactions small beside the buffer?
+    #[inline]
+    pub(crate) fn is_in_parts(&self) -> bool {
+        !self.parts.is_empty()
     }
 
     /// Is so much dead that a compaction pays? Only asked while none is under way.
     #[inline]
     pub(crate) fn has_much_dead(&self) -> bool {
-        let Census { live_bytes, dead_bytes, padded_bytes, .. } = self.writing.census;
+        let Census { live_bytes, dead_bytes, padded_bytes, .. } = self.census();
         self.options.is_worth_it(self.writing.class(), live_bytes, dead_bytes, padded_bytes)
     }
 
@@ -154,17 +215,48 @@ impl Buffer {
         self.wants_other_class() || self.has_much_dead()
     }
 
-    /// Starts a compaction; returns where it will end.
+    /// Starts a compaction; returns how many bytes it will move.
     pub(crate) fn start(&mut self) -> u64 {
         assert!(self.compaction.is_none(), "one compaction at a time");
-        let live = self.writing.census.live_bytes;
-        let class = self.options.wanted(self.writing.class(), live);
-        let destination = Strip::new(self.next_strip_id, class, 0);
-        let base = live.next_multiple_of(room(class));
-        let fresh = Strip::new(self.next_strip_id + 1, class, base);
-        self.next_strip_id += 2;
-        let source = std::mem::replace(&mut self.writing, fresh);
+        let census = self.census();
+        let class = self.options.wanted(self.writing.class(), census.live_bytes);
+        if class == self.writing.class() {
+            let freed_bytes = census.total() / FREED_PART;
+            let Self { parts, options, source, destination, .. } = self;
+            let picked = parts.pick(freed_bytes, options.dead_ratio, *destination, source);
+            if let Some(source) = picked {
+                return self.start_with(source, class);
+            }
+        }
+        self.start_with_all(class)
+    }
+
+    /// The source was taken out of the parts.
+    fn start_with(&mut self, source: Strip, class: ChunkClass) -> u64 {
+        let live = source.census.live_bytes;
+        let destination = self.destination.take().and_then(|id| self.parts.take(id));
+        let destination = destination.unwrap_or_else(|| self.new_strip(class, 0));
         self.compaction = Some(Compaction::new(source, destination));
+        self.compacts_all = false;
+        live
+    }
+
+    fn start_with_all(&mut self, class: ChunkClass) -> u64 {
+        self.destination = None;
+        let destination = self.new_strip(class, 0);
+        let live = self.census().live_bytes;
+        let fresh = self.new_strip(class, live.next_multiple_of(room(class)));
+        let writing = std::mem::replace(&mut self.writing, fresh);
+        let source = match self.parts.take_all(&self.source) {
+            Some(mut parts) => {
+                parts.pad(&self.source);
+                parts.join(writing.starting_at(parts.end()));
+                parts
+            }
+            None => writing,
+        };
+        self.compaction = Some(Compaction::new(source, destination));
+        self.compacts_all = true;
         live
     }
 
@@ -190,10 +282,18 @@ impl Buffer {
         step
     }
 
-    /// The destination, and behind it what was written meanwhile.
+    /// Of everything: the destination, and behind it what was written meanwhile. Of parts: another part.
     fn merge(&mut self) {
         let compaction = self.compaction.take().expect("the caller has just stepped it");
         let mut main = compaction.destination;
+        if !self.compacts_all {
+            if main.allocated_bytes() < DESTINATION_CHUNKS * main.class().bytes() {
+                self.destination = Some(main.id());
+            } else {
+                main.pad(&self.source);
+            }
+            return self.parts.add(main);
+        }
         if !self.writing.is_empty() {
             main.pad(&self.source);
             let empty = Strip::new(main.id(), main.class(), 0);
@@ -211,7 +311,7 @@ impl Buffer {
     /// What lies in all strips.
     #[inline(always)]
     fn census(&self) -> Census {
-        let census = self.writing.census;
+        let census = self.writing.census.plus(self.parts.census());
         match &self.compaction {
             Some(Compaction { source, destination, .. }) => {
                 census.plus(source.census).plus(destination.census)
@@ -220,17 +320,17 @@ impl Buffer {
         }
     }
 
-    /// Bytes of entries that nobody needs, and how many these are.
+    /// Bytes of entries that somebody may need, and how many these are.
     #[inline(always)]
-    pub(crate) fn dead(&self) -> (u64, u64) {
-        let census = self.census();
-        (census.dead_bytes - census.padded_bytes, census.entries - census.live_entries)
+    pub(crate) fn live(&self) -> (u64, u64) {
+        let Census { live_bytes, live_entries, .. } = self.census();
+        (live_bytes, live_entries)
     }
 
     /// Bytes of the chunks that entries are in.
     #[inline(always)]
     pub(crate) fn allocated_bytes(&self) -> usize {
-        let mut bytes = self.writing.allocated_bytes();
+        let mut bytes = self.writing.allocated_bytes() + self.parts.allocated_bytes();
         if let Some(Compaction { source, destination, .. }) = &self.compaction {
             bytes += source.allocated_bytes() + destination.allocated_bytes();
         }
@@ -266,6 +366,7 @@ impl Buffer {
         let empty = Strip::new(0, self.writing.class(), 0);
         let mut chunks: Vec<_> =
             std::mem::replace(&mut self.writing, empty).into_chunks().collect();
+        chunks.extend(self.parts.take_chunks());
         if let Some(Compaction { source, destination, .. }) = self.compaction.take() {
             chunks.extend(source.into_chunks());
             chunks.extend(destination.into_chunks());

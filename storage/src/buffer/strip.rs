@@ -39,6 +39,25 @@ impl Census {
         self.live_bytes + self.dead_bytes
     }
 
+    /// A live entry of so many bytes has died.
+    #[inline]
+    pub(super) fn bury(&mut self, bytes: u64) {
+        self.live_bytes -= bytes;
+        self.live_entries -= 1;
+        self.dead_bytes += bytes;
+    }
+
+    pub(super) fn minus(self, other: Self) -> Self {
+        Self {
+            live_bytes: self.live_bytes - other.live_bytes,
+            live_entries: self.live_entries - other.live_entries,
+            dead_bytes: self.dead_bytes - other.dead_bytes,
+            padded_bytes: self.padded_bytes - other.padded_bytes,
+            entries: self.entries - other.entries,
+            content_bytes: self.content_bytes - other.content_bytes,
+        }
+    }
+
     pub(super) fn plus(self, other: Self) -> Self {
         Self {
             live_bytes: self.live_bytes + other.live_bytes,
@@ -108,6 +127,20 @@ impl Strip {
 
     pub(super) fn is_empty(&self) -> bool {
         self.end == self.start
+    }
+
+    /// Bytes that still fit into the last chunk.
+    #[inline(always)]
+    pub(super) fn rest(&self) -> usize {
+        self.rest
+    }
+
+    /// The same strip, numbered from `start` on, the beginning of a chunk.
+    pub(super) fn starting_at(mut self, start: u64) -> Self {
+        debug_assert!(start.is_multiple_of(room(self.class)));
+        self.end = start + (self.end - self.start);
+        self.start = start;
+        self
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {

@@ -126,11 +126,16 @@ impl MemtableWriter {
         self.buffer.is_compacting()
     }
 
-    /// Bytes of entries that nobody needs and that are still there, headers included, and how many
-    /// entries that are.
+    /// Is a compaction small beside the memtable, so that it needs little time and room?
     #[inline]
-    pub fn dead(&self) -> (u64, u64) {
-        self.buffer.dead()
+    pub fn is_in_parts(&self) -> bool {
+        self.buffer.is_in_parts()
+    }
+
+    /// Bytes of entries that somebody may need, headers included, and how many entries that are.
+    #[inline]
+    pub fn live(&self) -> (u64, u64) {
+        self.buffer.live()
     }
 
     /// Buries what nobody needs any more, and compacts about `copy_bytes`. `visible` is what readers may see; it must have been read before

@@ -3,6 +3,7 @@
 
 mod compaction;
 mod entries;
+mod parts;
 
 use super::chunk::{ChunkPool, ChunkSource};
 use super::*;
@@ -95,9 +96,9 @@ impl Rig {
             live_bytes += entry.bytes() as u64;
         }
         assert_eq!(self.buffer.stats().live_bytes, live_bytes);
+        let mut found = self.buffer.parts.check().unwrap();
         if !self.buffer.is_compacting() {
-            let strip = &self.buffer.writing;
-            let found = strip.check().unwrap();
+            found.extend(self.buffer.writing.check().unwrap());
             let alive = found.iter().filter(|(state, _)| *state == State::Live).count();
             assert_eq!(alive, self.live.len());
         }
