@@ -16,8 +16,44 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Obsolete segments kept for recycling, beside the spare that is ready.
-const RECYCLED_MAX: usize = 2;
+/// Obsolete segments that are kept for recycling in any case, beside the spare that is ready.
+const RECYCLED_MIN: usize = 2;
+
+/// Segments that nothing needs any more and that are kept to be recycled: as many as were used up
+/// between the last two times that some became obsolete, because as many will be wanted until the next
+/// time, and zeroing one writes all of it.
+#[derive(Default)]
+struct Recycling {
+    obsolete: Vec<SealedSegment>,
+    prepared_since: usize,
+    kept_max: usize,
+}
+
+impl Recycling {
+    fn add(&mut self, retired: Vec<SealedSegment>) {
+        if !retired.is_empty() {
+            self.kept_max = std::mem::take(&mut self.prepared_since);
+            self.obsolete.extend(retired);
+        }
+    }
+
+    /// One of this size, if there is one.
+    fn take(&mut self, bytes: u64) -> Option<SealedSegment> {
+        let index = self.obsolete.iter().position(|old| old.bytes == bytes)?;
+        Some(self.obsolete.swap_remove(index))
+    }
+
+    /// What is too much, and what is not of the usual size.
+    fn take_surplus(&mut self, usual_bytes: u64) -> Vec<SealedSegment> {
+        let (keep, mut surplus): (Vec<_>, Vec<_>) = std::mem::take(&mut self.obsolete)
+            .into_iter()
+            .partition(|old| old.bytes == usual_bytes);
+        self.obsolete = keep;
+        let more = self.obsolete.len().saturating_sub(self.kept_max.max(RECYCLED_MIN));
+        surplus.extend(self.obsolete.drain(..more));
+        surplus
+    }
+}
 
 /// Writes and syncs what is staged, whenever somebody waits for it. One `fdatasync` answers
 /// everybody who was appended before it began, while the next group forms behind it.
@@ -175,15 +211,16 @@ async fn keep_segments(
     shared: &Shared,
     wal: &WalWriter,
     versions: &Mailbox<VersionMessage>,
-    mut obsolete: Vec<SealedSegment>,
+    obsolete: Vec<SealedSegment>,
 ) {
+    let mut recycling = Recycling { obsolete, ..Recycling::default() };
     let mut told = 0;
     let mut backoff = Backoff::default();
     while !shared.is_stopped() {
         // A failed seat has failed the engine; the next round ends the loop.
         let Ok(wanted) = wal.with_log(|state| state.spare_wanted()) else { return };
         let waiting = wal.take_collecting();
-        let retained = collect(shared, wal, &mut obsolete);
+        let retained = collect(shared, wal, &mut recycling);
         for reply in waiting {
             reply.send(());
         }
@@ -200,7 +237,7 @@ async fn keep_segments(
             shared.log_keeping_due.wait().await;
             continue;
         };
-        match prepare(shared, wal, &mut obsolete, wanted) {
+        match prepare(shared, wal, &mut recycling, wanted) {
             Ok(()) => backoff.reset(),
             Err(failure) => {
                 tracing::warn!(%failure, "no log segment can be prepared");
@@ -222,19 +259,19 @@ async fn keep_segments(
 fn prepare(
     shared: &Shared,
     wal: &WalWriter,
-    obsolete: &mut Vec<SealedSegment>,
+    recycling: &mut Recycling,
     wanted: SpareWanted,
 ) -> Result<(), Failure> {
     let config = &shared.config;
     let bytes = config.log_segment_bytes.max(segment_bytes_needed(wanted.payload_bytes));
     let number = shared.file_numbers.take();
-    let spare = if let Some(index) = obsolete.iter().position(|old| old.bytes == bytes) {
-        let old = obsolete.swap_remove(index);
+    let spare = if let Some(old) = recycling.take(bytes) {
         recycle(&shared.vfs, &config.dir, &old, number, config.log_mapped)?
     } else {
         let make = if wanted.soon { allocate_spare } else { prepare_spare };
         make(&shared.vfs, &config.dir, number, bytes, config.log_mapped)?
     };
+    recycling.prepared_since += 1;
     let mut after = After::default();
     wal.with_log(|state| state.add_spare(spare, &shared.commits, &wal.durable, &mut after))?;
     shared.recover();
@@ -245,9 +282,9 @@ fn prepare(
 /// Takes segments below the durable floor out of the log: some are kept for recycling, the rest is
 /// removed (INVARIANT(watermark-at-seal): the floor is the version manager's). Returns the bytes of
 /// closed segments that stay.
-fn collect(shared: &Shared, wal: &WalWriter, obsolete: &mut Vec<SealedSegment>) -> u64 {
+fn collect(shared: &Shared, wal: &WalWriter, recycling: &mut Recycling) -> u64 {
     let floor = FileNumber(shared.log_floor.load(Ordering::Acquire));
-    obsolete.extend(wal.take_retired_below(floor));
+    recycling.add(wal.take_retired_below(floor));
     // A failed seat has failed the engine; nobody asks for segments any more.
     let segments = wal.with_log(|state| {
         state.forget_segments_below(floor);
@@ -257,17 +294,46 @@ fn collect(shared: &Shared, wal: &WalWriter, obsolete: &mut Vec<SealedSegment>) 
     shared.counters.log_segments.store(segments, Ordering::Relaxed);
     shared.counters.log_retained_bytes.store(retained, Ordering::Relaxed);
     // Oversized ones, and the small first one, are of no further use.
-    let usual = shared.config.log_segment_bytes;
-    let (keep, mut remove_now): (Vec<_>, Vec<_>) =
-        std::mem::take(obsolete).into_iter().partition(|old| old.bytes == usual);
-    *obsolete = keep;
-    let surplus = obsolete.len().saturating_sub(RECYCLED_MAX);
-    remove_now.extend(obsolete.drain(..surplus));
-    for old in remove_now {
+    for old in recycling.take_surplus(shared.config.log_segment_bytes) {
         if let Err(error) = remove(&shared.vfs, &old) {
             // The next open removes it.
             tracing::warn!(%error, "an old log segment was left behind");
         }
     }
     retained
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluicedb_storage::key::Seqno;
+
+    fn segments(numbers: std::ops::Range<u64>, bytes: u64) -> Vec<SealedSegment> {
+        let seqno = Seqno::ZERO;
+        let segment = |number| SealedSegment {
+            number: FileNumber(number),
+            path: format!("{number}.wal").into(),
+            first_seqno: seqno,
+            last_seqno: seqno,
+            bytes,
+        };
+        numbers.map(segment).collect()
+    }
+
+    /// Planted: `kept_max` that only rises; one that is not kept at all.
+    #[test]
+    fn as_many_segments_are_kept_as_were_used_up_before() {
+        let mut recycling = Recycling { prepared_since: 5, ..Recycling::default() };
+        recycling.add(segments(1..7, 64));
+        assert_eq!(recycling.take_surplus(64).len(), 1);
+        recycling.add(Vec::new());
+        assert_eq!(recycling.take_surplus(64).len(), 0, "nothing became obsolete: the rule stays");
+        assert!(recycling.take(64).is_some() && recycling.take(32).is_none());
+        recycling.prepared_since += 1;
+        recycling.add(segments(7..8, 64));
+        assert_eq!(recycling.take_surplus(64).len(), 3, "two stay in any case");
+        recycling.add(segments(8..9, 32));
+        assert_eq!(recycling.take_surplus(64).len(), 1, "the wrong size is of no use");
+        assert_eq!(recycling.obsolete.len(), RECYCLED_MIN);
+    }
 }
