@@ -28,3 +28,5 @@ mod full_disk;
 mod history;
 // kill -9 of a real process.
 mod kill;
+// Memtables are replaced under writers and readers.
+mod rotation;

@@ -105,13 +105,13 @@ const HUGE_PAGE_BYTES: usize = ChunkClass::Large.bytes();
 /// Entries are met in the order of their keys, not of their places: with pages of 4 KiB nearly each is a
 /// walk through the page tables. A hint.
 fn ask_for_huge_pages(at: NonNull<u8>, bytes: usize) {
-    #[cfg(all(target_os = "linux", not(miri)))]
+    #[cfg(all(target_os = "linux", not(any(loom, miri))))]
     {
         use rustix::mm::{Advice, madvise};
         // SAFETY: the range is ours alone, and the advice changes nothing about its content.
         let _ = unsafe { madvise(at.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
     }
-    #[cfg(not(all(target_os = "linux", not(miri))))]
+    #[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
     let _ = (at, bytes);
 }
 
