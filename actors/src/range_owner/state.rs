@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// While a batch is applied, the buffer compacts this many times the batch's bytes: begun at six quarters
-/// of a memtable, with three of them alive, that is done when there are seven. One of parts is done
-/// much sooner.
+/// While a batch is applied, the buffer compacts this many times the batch's bytes: begun at twelve eighths
+/// of a memtable, with eight of them alive, that is done when there are fifteen. One of parts is done
+/// much sooner, and begins later.
 const COPIED_PER_WRITTEN: usize = 3;
 /// It does so when this much has come together: entries are found faster in numbers.
 const COPIED_AT_ONCE: usize = 4 << 10;
@@ -238,8 +238,8 @@ impl OverlayState {
     #[inline(never)]
     fn tend(&mut self, visible: Seqno, copy_bytes: usize) -> Idle {
         // Compacting early would copy the same entries more often for the same room; it has to be
-        // done when there are seven quarters of a memtable.
-        let eighths = if self.writer.is_in_parts() { 13 } else { 12 };
+        // done when there are fifteen eighths of a memtable.
+        let eighths = if self.writer.is_in_parts() { 14 } else { 12 };
         let scarce = self.active_bytes >= self.budget.memtable_bytes / 8 * eighths;
         let Tended { progress, freed } = self.writer.tend(visible, copy_bytes, scarce);
         let freed = if freed { self.lower_charge() } else { Freed::default() };
@@ -257,15 +257,22 @@ impl OverlayState {
         Freed { local_bytes, global_bytes }
     }
 
-    /// Is it time to seal the active memtable? What counts is what a flush would have to write; what
-    /// was overwritten may take three quarters of a memtable more, while it is given back.
+    /// Is it time to seal the active memtable? What counts is what a flush would have to write. Where much
+    /// of what is written overwrites, the longer a memtable stays the less there is to flush, so it may
+    /// outgrow its size by a quarter; and what was overwritten may take more, while it is given back.
     #[inline]
     fn is_full(&self) -> bool {
-        self.active_bytes >= self.seal_at
-            && (self.crowded
-                || self.seal_at < self.budget.memtable_bytes
-                || self.active_bytes >= self.budget.memtable_bytes / 4 * 7
-                || self.active_bytes - self.dead_charge() >= self.budget.memtable_bytes)
+        let RangeBudget { memtable_bytes, .. } = self.budget;
+        let active = self.active_bytes;
+        if active < self.seal_at {
+            return false;
+        }
+        if self.crowded || self.seal_at < memtable_bytes || active >= memtable_bytes / 8 * 15 {
+            return true;
+        }
+        let dead = self.dead_charge();
+        let live = active - dead;
+        live >= memtable_bytes / 8 * 10 || live >= memtable_bytes && dead < active / 4
     }
 
     /// What the entries that nobody needs were charged, about: all that hold memory, also where it is about
