@@ -69,7 +69,7 @@ impl Rig {
     }
 }
 
-/// Planted: the entry is buried before the new one is written.
+/// Planted: `insert` without its check of the length.
 #[test]
 fn t001_04_what_is_too_large_is_refused_and_the_old_value_stays() {
     let mut rig = Rig::new(BufferOptions::default());
@@ -151,8 +151,8 @@ fn t001_13_a_compaction_ends_without_further_writes() {
 
 /// Cursors and lookups beside a writer that overwrites, buries and compacts all the time: a cursor sees
 /// exactly its point, a lookup at the newest instant what was written last before it or later.
-/// Planted: `Limbo::turn` without `grace.turn()` (torn values); `hold` that reads `visible` before it says
-/// so (a version is missing).
+/// Planted: `Limbo::turn` without `grace.turn()` (torn values). A `hold` that reads `visible` before it says
+/// so is too rare for it; that is the loom model's.
 #[test]
 fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
     for seed in [0x5EED_1501_u64, 0x5EED_1502] {
