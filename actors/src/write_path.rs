@@ -250,7 +250,7 @@ impl WritePath {
         let catalog = self.shared.catalog.load();
         let heavy = is_heavy(bytes.len(), operations);
         // The insert would wait for this memory under the seat, where others wait for the insert.
-        if let Some(first) = Operations::new(bytes).next() {
+        if !heavy && let Some(first) = Operations::new(bytes).next() {
             catalog.superversion.route(first.key).active.prefetch(first.key);
         }
         // A heavy batch is checksummed by the engine thread that handles it.

@@ -247,14 +247,9 @@ impl Buffer {
         let live = self.census().live_bytes;
         let fresh = self.new_strip(class, live.next_multiple_of(room(class)));
         let writing = std::mem::replace(&mut self.writing, fresh);
-        let source = match self.parts.take_all(&self.source) {
-            Some(mut parts) => {
-                parts.pad(&self.source);
-                parts.join(writing.starting_at(parts.end()));
-                parts
-            }
-            None => writing,
-        };
+        self.parts.add(writing);
+        let source = self.parts.take_all(&self.source);
+        let source = source.expect("a strip was just put in");
         self.compaction = Some(Compaction::new(source, destination));
         self.compacts_all = true;
         live

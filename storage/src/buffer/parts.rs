@@ -55,14 +55,10 @@ impl Parts {
     /// Takes the strip with this id out.
     pub(super) fn take(&mut self, id: u32) -> Option<Strip> {
         let at = self.strips.binary_search_by_key(&id, Strip::id).ok()?;
-        Some(self.take_at(at))
-    }
-
-    fn take_at(&mut self, at: usize) -> Strip {
         let strip = self.strips.remove(at);
         self.census = self.census.minus(strip.census);
         self.allocated_bytes -= strip.allocated_bytes();
-        strip
+        Some(strip)
     }
 
     /// Takes out the strips of which the largest part is dead, until about `dead_bytes` are; joined to

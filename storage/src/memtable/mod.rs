@@ -22,6 +22,7 @@ mod reclaim;
 pub(crate) mod tests;
 mod tree;
 mod versions;
+mod words;
 mod writer;
 
 pub use crate::buffer::ChunkPool;

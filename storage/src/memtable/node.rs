@@ -13,6 +13,7 @@
 
 use super::arena::Arena;
 use super::versions::Versions;
+use super::words::{LOW_BITS, agreement, first_word, matches_4, matches_8};
 use crate::buffer::{ADDRESS_BITS, EntryAt, LINE_BYTES, prefetch};
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::array;
@@ -295,30 +296,6 @@ impl Header {
     }
 }
 
-/// The first eight bytes, the first one lowest, padded with zeros.
-#[inline(always)]
-fn first_word(bytes: &[u8]) -> u64 {
-    if let Some(word) = bytes.first_chunk::<8>() {
-        return u64::from_le_bytes(*word);
-    }
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
-}
-
-/// How many bytes two slices have in common at their start.
-pub(super) fn agreement(left: &[u8], right: &[u8]) -> usize {
-    let mut done = 0;
-    for (left, right) in left.as_chunks::<8>().0.iter().zip(right.as_chunks::<8>().0) {
-        let differs = u64::from_le_bytes(*left) ^ u64::from_le_bytes(*right);
-        if differs != 0 {
-            return done + (differs.trailing_zeros() / 8) as usize;
-        }
-        done += 8;
-    }
-    done + left[done..].iter().zip(&right[done..]).take_while(|(left, right)| left == right).count()
-}
-
 /// Up to four children, in order of arrival.
 ///
 /// Key bytes of slots that are not taken yet repeat the first child's byte, here and in `Node16`:
@@ -366,24 +343,6 @@ const _: () = {
 
 fn empty_slots<const N: usize>() -> [Slot; N] {
     array::from_fn(|_| Slot::new(ptr::null_mut()))
-}
-
-const LOW_BITS: u64 = 0x0101_0101_0101_0101;
-const HIGH_BITS: u64 = LOW_BITS << 7;
-
-/// Marks the bytes of `word` that equal `byte`. Marks above the lowest one may be false.
-#[inline(always)]
-fn matches_8(word: u64, byte: u8) -> u64 {
-    let differs = word ^ (LOW_BITS * u64::from(byte));
-    differs.wrapping_sub(LOW_BITS) & !differs & HIGH_BITS
-}
-
-/// The same for four bytes.
-#[inline(always)]
-fn matches_4(word: u32, byte: u8) -> u32 {
-    const LOW: u32 = LOW_BITS as u32;
-    let differs = word ^ (LOW * u32::from(byte));
-    differs.wrapping_sub(LOW) & !differs & (LOW << 7)
 }
 
 impl Node4 {
@@ -508,10 +467,11 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Asks for the lines behind the first one that a search for the child under `byte` will read, as
-    /// far as they can be told before the first one is there.
+    /// Asks for the lines behind the first one that the way to `key` will read, as far as they can be told
+    /// before the first one is there. A guess: behind a prefix it goes on with a later byte.
     #[inline(always)]
-    pub(super) fn prefetch_rest(self, byte: u8) {
+    pub(super) fn prefetch_rest(self, key: &[u8], depth: usize) {
+        let byte = key.get(depth).copied().unwrap_or_default();
         match self {
             // Its only line.
             Self::N4(_) => {}

@@ -7,8 +7,9 @@
 //! It does not check lengths or the order of sequence numbers; the writer does.
 
 use super::arena::Arena;
-use super::node::{Header, Link, Node, Slot, Target, agreement};
+use super::node::{Header, Link, Node, Slot, Target};
 use super::versions::{Versions, newest};
+use super::words::agreement;
 use crate::buffer::{EntryAt, prefetch};
 use std::ptr::NonNull;
 
@@ -28,8 +29,7 @@ pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
             Target::Entry(_) | Target::Versions(_) => return unsafe { only_of(link, key) },
             Target::Node(node) => node,
         };
-        // A guess: with a prefix it will be a later byte.
-        node.prefetch_rest(key.get(depth).copied().unwrap_or_default());
+        node.prefetch_rest(key, depth);
         let header = node.header();
         if header.prefix_len() != 0 {
             if !header.may_lead_to(&key[depth..]) {
@@ -60,7 +60,7 @@ pub(super) unsafe fn prefetch_entry(root: &Slot, key: &[u8]) {
     let mut depth = 0;
     // SAFETY: loaded from a slot of this tree; the caller vouches for the memory.
     while let Target::Node(node) = unsafe { link.target() } {
-        node.prefetch_rest(key.get(depth).copied().unwrap_or_default());
+        node.prefetch_rest(key, depth);
         let header = node.header();
         depth += header.prefix_len();
         link = match key.get(depth) {
@@ -133,7 +133,7 @@ pub(super) unsafe fn step_to<'a>(
     prefetch(link.address());
     // SAFETY: as above.
     if let Target::Node(node) = unsafe { link.target::<'a>() } {
-        node.prefetch_rest(whole.key.get(*depth).copied().unwrap_or_default());
+        node.prefetch_rest(whole.key, *depth);
     }
     Some(next)
 }
@@ -185,8 +185,7 @@ pub(super) unsafe fn insert<'a>(
             }
             Target::Node(node) => node,
         };
-        // A guess: with a prefix it will be a later byte.
-        node.prefetch_rest(key.get(depth).copied().unwrap_or_default());
+        node.prefetch_rest(key, depth);
         let header = node.header();
         if header.prefix_len() != 0 {
             let agreed = header.agreement(&key[depth..]);
