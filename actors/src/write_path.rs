@@ -36,9 +36,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// How often a caller looks again whether a busy seat is free, before it sends its write instead.
-/// A turn takes some hundred nanoseconds: waiting for one costs less than queueing behind it.
-const SEAT_SPINS_MAX: u32 = 40;
+/// How often a caller looks again whether a busy seat is free, before it sends its write instead: some
+/// microseconds in all. A turn takes some hundred nanoseconds, one that also gives memory back a few
+/// thousand; queueing behind it costs an allocation, and waking whoever waits for the acknowledgement.
+const SEAT_SPINS_MAX: u32 = 160;
 
 /// How long to wait for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
