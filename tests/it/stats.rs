@@ -1,5 +1,6 @@
 use crate::home::{Home, Simulated, block_on, fill};
 use crate::kit::disk::collect;
+use crate::kit::settings;
 use sluicedb::{HealthState, LevelInfo, WriteBatch};
 
 #[test]
@@ -30,6 +31,25 @@ fn writes_are_counted() {
     home.run(db.sync()).unwrap();
     assert_eq!(db.stats().durable_seqno, 5);
     assert!(db.stats().log_syncs > 0);
+}
+
+/// Goal: a writer finds the memory that its memtable grows into; nobody else pays for that.
+/// Planted: `RangeOwner::follow_up` that forgets `stock_due`.
+#[test]
+fn memory_is_stocked_where_a_memtable_grows() {
+    let mut options = settings::tiny();
+    options.write_buffer_bytes = Some(64 << 20);
+    options.memtable_bytes = Some(8 << 20);
+    options.buffer_compaction = true;
+    let home = Simulated::with(2, options);
+    let db = home.open();
+    home.run(fill(&db, 50, 1000));
+    home.simulator.settle();
+    assert_eq!(db.stats().spare_chunk_bytes, 0, "there is little in it");
+    home.run(fill(&db, 600, 1000));
+    home.simulator.settle();
+    let spare = db.stats().spare_chunk_bytes;
+    assert!((4 << 20..=16 << 20).contains(&spare), "{spare}");
 }
 
 fn consistent(levels: &[LevelInfo], stats: &sluicedb::Stats) {

@@ -138,10 +138,14 @@ impl RangeOwner {
 
     #[cold]
     fn follow_up(self: &Arc<Self>, applied: Applied) {
-        let Applied { seal, freed, untidy } = applied;
+        let Applied { seal, freed, untidy, stock_due } = applied;
         self.give_back(freed);
         if untidy && let Some(shared) = self.shared.upgrade() {
             shared.tending_due.set();
+        }
+        if stock_due && let Some(shared) = self.shared.upgrade() {
+            let chunks = Arc::clone(&shared.chunks);
+            self.turns.kick(move || chunks.stock());
         }
         if let Some(memtable) = seal {
             self.request_seal(memtable);

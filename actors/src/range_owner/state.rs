@@ -5,7 +5,7 @@ use crate::config::ENTRY_OVERHEAD_BYTES;
 use crate::shared::Counters;
 use sluicedb_storage::batch::Operations;
 use sluicedb_storage::key::{Seqno, Span};
-use sluicedb_storage::memtable::{Memtable, MemtableWriter, ReclaimStats, Tended};
+use sluicedb_storage::memtable::{ChunkPool, Memtable, MemtableWriter, ReclaimStats, Tended};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -32,6 +32,8 @@ pub struct Applied {
     pub freed: Freed,
     /// The tender should look in, if no write does; said once.
     pub untidy: bool,
+    /// The pool of chunks should be stocked; said once.
+    pub stock_due: bool,
 }
 
 /// What a look without a batch has done.
@@ -220,7 +222,8 @@ impl OverlayState {
         if untidy {
             self.note_untidy(true);
         }
-        Applied { seal: self.wants_seal(), freed, untidy }
+        let stock_due = self.writer.memtable().pool().is_some_and(ChunkPool::take_stock_due);
+        Applied { seal: self.wants_seal(), freed, untidy, stock_due }
     }
 
     /// The same when no batch comes.

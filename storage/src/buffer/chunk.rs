@@ -1,24 +1,14 @@
-//! Chunks of memory, and the pool that keeps them between memtables.
+//! Chunks of memory.
 //!
-//! Guarantees: a chunk is freed (or pooled) exactly once, when its owner drops it; the pool never
-//! holds more bytes than it was made for.
+//! Guarantees: a chunk is freed (or pooled) exactly once, when its owner drops it.
 //!
 //! A chunk of a buffer is as aligned as it is large, so a pointer into it and its class lead to its
 //! header: which chunk comes next, and which strip it belongs to.
-//!
-//! Why a pool: the first touch of a page costs a trip into the kernel, about as much as inserting
-//! the entries that fit on it. An engine that fills and drops memtables all the time pays that
-//! once instead of always.
-//!
-//! It does not clear recycled memory; the writer writes every byte before anyone reads it.
 
 use super::class::ChunkClass;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::fmt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-// Not `crate::sync`: no reader or writer protocol depends on this lock, so loom need not explore it.
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// A cache line: chunks and nodes start on one.
 pub(crate) const LINE_BYTES: usize = 64;
@@ -81,14 +71,19 @@ impl Chunk {
         unsafe { self.at.write_bytes(0xDD, self.layout.size()) }
     }
 
-    fn class(&self) -> Option<ChunkClass> {
+    /// The class it is of; the start of an index is of none.
+    pub(super) fn class(&self) -> Option<ChunkClass> {
         ChunkClass::ALL.into_iter().find(|class| class.bytes() == self.layout.align())
     }
 
     /// Makes the kernel back every page with memory.
-    fn touch(&mut self) {
-        // SAFETY: the chunk is ours alone (`&mut`) and this long.
-        unsafe { self.at.write_bytes(0, self.layout.size()) }
+    pub(super) fn touch(&mut self) {
+        for offset in (0..self.layout.size()).step_by(PAGE_BYTES) {
+            // SAFETY: the chunk is longer than the offset.
+            let page = unsafe { self.at.add(offset) };
+            // SAFETY: the chunk is ours alone (`&mut`). Volatile: nobody reads what is written.
+            unsafe { page.write_volatile(0) };
+        }
     }
 }
 
@@ -98,6 +93,9 @@ impl Drop for Chunk {
         unsafe { dealloc(self.at.as_ptr(), self.layout) }
     }
 }
+
+/// No page is smaller.
+const PAGE_BYTES: usize = 4 << 10;
 
 /// What a large chunk is a whole number of.
 const HUGE_PAGE_BYTES: usize = ChunkClass::Large.bytes();
@@ -174,109 +172,6 @@ impl ChunkHeader {
 
     pub(super) fn set_strip(&self, strip: u32) {
         self.strip.store(strip, Ordering::Relaxed);
-    }
-}
-
-/// Memory of dropped memtables and compacted buffers, kept for new ones: an insert into recycled
-/// memory takes about half the time of one into fresh memory.
-///
-/// Shared by the memtables of an engine. What it holds belongs to no memtable, so count it
-/// (`held_bytes`) beside their `allocated_bytes`.
-pub struct ChunkPool {
-    chunks: Mutex<Held>,
-    bytes_max: usize,
-}
-
-#[derive(Default)]
-struct Held {
-    of_class: [Vec<Chunk>; 3],
-    bytes: usize,
-}
-
-impl Held {
-    fn push(&mut self, class: ChunkClass, chunk: Chunk) {
-        self.bytes += class.bytes();
-        self.of_class[class as usize].push(chunk);
-    }
-}
-
-impl ChunkPool {
-    /// An empty pool that will keep up to `bytes_max` bytes.
-    pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { chunks: Mutex::default(), bytes_max })
-    }
-
-    /// Fills the pool up to `bytes` with memory that the kernel has already handed over, so that
-    /// the first memtables are as fast as later ones. Takes about half a millisecond per MiB:
-    /// for a thread of the engine's own.
-    pub fn fill(&self, bytes: usize) {
-        while self.held_bytes() + ChunkClass::Large.bytes() <= bytes.min(self.bytes_max) {
-            let mut chunk = Chunk::of(ChunkClass::Large);
-            chunk.touch();
-            self.put(vec![chunk]);
-        }
-    }
-
-    /// Bytes that wait here for the next memtable.
-    pub fn held_bytes(&self) -> usize {
-        self.chunks.lock().unwrap_or_else(PoisonError::into_inner).bytes
-    }
-
-    /// A chunk of this class, if there is one and nobody else is at the pool right now: the writer
-    /// of a memtable does not wait.
-    pub(crate) fn take(&self, class: ChunkClass) -> Option<Chunk> {
-        let mut held = self.chunks.try_lock().ok()?;
-        let chunk = held.of_class[class as usize].pop()?;
-        held.bytes -= class.bytes();
-        Some(chunk)
-    }
-
-    /// Keeps what it has room for, the largest first, and frees the rest, outside the lock.
-    pub(crate) fn put(&self, mut freed: Vec<Chunk>) {
-        freed.sort_unstable_by_key(Chunk::bytes);
-        let mut rest = Vec::new();
-        let mut held = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(chunk) = freed.pop() {
-            match chunk.class() {
-                Some(class) if held.bytes + class.bytes() <= self.bytes_max => {
-                    held.push(class, chunk);
-                }
-                _ => rest.push(chunk),
-            }
-        }
-        drop(held);
-    }
-}
-
-impl fmt::Debug for ChunkPool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChunkPool")
-            .field("held_bytes", &self.held_bytes())
-            .field("bytes_max", &self.bytes_max)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Where a buffer and an index get their chunks.
-#[derive(Clone, Debug)]
-pub(crate) struct ChunkSource {
-    pool: Option<Arc<ChunkPool>>,
-}
-
-impl ChunkSource {
-    pub(crate) fn new(pool: Option<Arc<ChunkPool>>) -> Self {
-        Self { pool }
-    }
-
-    pub(crate) fn take(&self, class: ChunkClass) -> Chunk {
-        let pooled = self.pool.as_ref().and_then(|pool| pool.take(class));
-        pooled.unwrap_or_else(|| Chunk::of(class))
-    }
-
-    pub(crate) fn give(&self, chunks: Vec<Chunk>) {
-        if let Some(pool) = &self.pool {
-            pool.put(chunks);
-        }
     }
 }
 

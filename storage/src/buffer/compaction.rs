@@ -9,10 +9,11 @@
 //!
 //! It does not decide when to start, nor when the memory of the source may be reused.
 
-use super::chunk::{Chunk, ChunkSource};
+use super::chunk::Chunk;
 use super::class::BufferOptions;
 use super::entry::{EntryAt, Pieces};
 use super::header::State;
+use super::pool::ChunkSource;
 use super::strip::{Strip, content_bytes};
 use std::mem;
 use std::ptr::NonNull;
@@ -30,7 +31,7 @@ pub(super) struct Compaction {
     /// start.
     destination_end: u64,
     /// What was skipped since the last chunk was released.
-    pub(super) skipped: Gone,
+    pub(super) skipped: Content,
 }
 
 // SAFETY: `next` points into a chunk of `source`.
@@ -44,16 +45,16 @@ struct Copying {
     total: usize,
 }
 
-/// Entries that are in memory no more.
+/// Some entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Gone {
+pub(crate) struct Content {
     /// How many.
     pub(crate) entries: u64,
     /// Their key and value bytes.
     pub(crate) content_bytes: u64,
 }
 
-impl Gone {
+impl Content {
     pub(crate) fn add(&mut self, other: Self) {
         self.entries += other.entries;
         self.content_bytes += other.content_bytes;
@@ -75,7 +76,7 @@ pub(crate) struct Step {
 /// looking at it.
 pub(crate) struct Retired {
     pub(crate) chunk: Chunk,
-    pub(crate) gone: Gone,
+    pub(crate) gone: Content,
 }
 
 impl Compaction {
@@ -90,7 +91,7 @@ impl Compaction {
             next,
             copying: None,
             destination_end,
-            skipped: Gone::default(),
+            skipped: Content::default(),
         }
     }
 
@@ -139,7 +140,7 @@ impl Compaction {
                     let header = entry.header();
                     if state == State::Dead {
                         let content_bytes = content_bytes(header.payload_bytes);
-                        self.skipped.add(Gone { entries: 1, content_bytes });
+                        self.skipped.add(Content { entries: 1, content_bytes });
                         self.source.census.entries -= 1;
                         self.source.census.content_bytes -= content_bytes;
                     } else {

@@ -38,19 +38,21 @@ mod entry;
 mod grace;
 mod header;
 mod parts;
+mod pool;
 mod strip;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;
 
-pub use chunk::ChunkPool;
 pub use class::{BufferOptions, ChunkClass};
 pub use grace::{Grace, Phase};
+pub use pool::ChunkPool;
 
-pub(crate) use chunk::{ADDRESS_BITS, Chunk, ChunkSource, LINE_BYTES, prefetch};
-pub(crate) use compaction::{Gone, Retired, Step};
+pub(crate) use chunk::{ADDRESS_BITS, Chunk, LINE_BYTES, prefetch};
+pub(crate) use compaction::{Content, Retired, Step};
 use entry::PAYLOAD_FIXED_BYTES;
 pub(crate) use entry::{EntryAt, split_payload};
+pub(crate) use pool::ChunkSource;
 
 use crate::key::{Kind, Seqno};
 use compaction::Compaction;
@@ -332,19 +334,27 @@ impl Buffer {
         bytes
     }
 
-    /// What it holds.
-    pub(crate) fn stats(&self) -> BufferStats {
-        let mut census = self.census();
+    /// The entries that are there, dead ones included.
+    #[inline(always)]
+    pub(crate) fn content(&self) -> Content {
+        let Census { entries, content_bytes, .. } = self.census();
+        let mut content = Content { entries, content_bytes };
         if let Some(Compaction { skipped, .. }) = &self.compaction {
             // Passed, and its chunk is still there.
-            census.entries += skipped.entries;
-            census.content_bytes += skipped.content_bytes;
+            content.add(*skipped);
         }
+        content
+    }
+
+    /// What it holds.
+    pub(crate) fn stats(&self) -> BufferStats {
+        let Census { live_bytes, dead_bytes, .. } = self.census();
+        let Content { entries, content_bytes } = self.content();
         BufferStats {
-            live_bytes: census.live_bytes,
-            dead_bytes: census.dead_bytes,
-            entries: census.entries,
-            content_bytes: census.content_bytes,
+            live_bytes,
+            dead_bytes,
+            entries,
+            content_bytes,
             allocated_bytes: self.allocated_bytes() as u64,
             class: self.writing.class(),
             compacting: self.compaction.is_some(),

@@ -9,7 +9,8 @@
 //! Guarantees: nothing of a strip moves in here; sums are kept, so nothing is counted over all strips but
 //! for a pick.
 
-use super::chunk::{Chunk, ChunkSource};
+use super::chunk::Chunk;
+use super::pool::ChunkSource;
 use super::strip::{Census, Strip};
 
 /// See the module.

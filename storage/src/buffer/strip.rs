@@ -6,12 +6,13 @@
 //! It is written by one thread. Readers follow pointers to entries into it and never see the strip
 //! itself.
 
-use super::chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader, ChunkSource};
+use super::chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader};
 use super::class::ChunkClass;
 #[cfg(test)]
 use super::entry::Pieces;
 use super::entry::{EntryAt, PAYLOAD_FIXED_BYTES, fixed_parts};
 use super::header::{HEADER_BYTES_MAX, State, encode, header_bytes};
+use super::pool::ChunkSource;
 use crate::key::{Kind, Seqno};
 use std::collections::VecDeque;
 use std::ptr::{self, NonNull};

@@ -172,6 +172,12 @@ impl Memtable {
         unsafe { tree::prefetch_entry(&self.root, key) };
     }
 
+    /// Where its chunks come from and go to.
+    #[inline]
+    pub fn pool(&self) -> Option<&ChunkPool> {
+        self.pool.as_deref()
+    }
+
     #[inline]
     fn pin_phase(&self) -> Option<Phase> {
         // Once the writer has gone, memory only ends with the memtable.

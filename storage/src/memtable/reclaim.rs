@@ -12,7 +12,7 @@
 use super::node::{Header, Link, Slot};
 use super::tree::Place;
 use super::versions::Versions;
-use crate::buffer::{BufferOptions, Chunk, Gone, Grace, Retired};
+use crate::buffer::{BufferOptions, Chunk, Content, Grace, Retired};
 use crate::key::Seqno;
 use crate::points::ReadPoints;
 use std::collections::VecDeque;
@@ -94,7 +94,7 @@ pub(super) struct Notes {
 #[derive(Default)]
 struct Batch {
     chunks: Vec<Chunk>,
-    gone: Gone,
+    gone: Content,
     versions: Vec<NonNull<Versions>>,
 }
 
@@ -160,7 +160,7 @@ impl Limbo {
     }
 
     /// What went with the chunks in here.
-    pub(super) fn gone(&self) -> Gone {
+    pub(super) fn gone(&self) -> Content {
         let mut gone = self.young.gone;
         gone.add(self.old.gone);
         gone

@@ -6,7 +6,7 @@ use super::reclaim::{Freed, Limbo, Notes, Overwritten, Reclaim, Tended, holder_o
 use super::tree::{self, Met};
 use super::versions::newest;
 use super::{Memtable, MemtableOptions};
-use crate::buffer::{Buffer, BufferOptions, BufferStats, ChunkSource, EntryAt};
+use crate::buffer::{Buffer, BufferOptions, ChunkSource, EntryAt};
 use crate::key::{Kind, Seqno};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
 use crate::points::Reach;
@@ -173,9 +173,11 @@ impl MemtableWriter {
 
     /// Key and value bytes of the entries that hold memory, and how many entries that are: what
     /// was inserted less what has been reclaimed.
+    #[inline]
     pub fn content(&self) -> (u64, u64) {
-        let BufferStats { content_bytes, entries, .. } = self.buffer.stats();
-        (content_bytes + self.limbo.gone().content_bytes, entries + self.limbo.gone().entries)
+        let mut content = self.buffer.content();
+        content.add(self.limbo.gone());
+        (content.content_bytes, content.entries)
     }
 
     /// Looks at notes, oldest first; returns how many versions were buried.

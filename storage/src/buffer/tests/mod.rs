@@ -4,8 +4,8 @@
 mod compaction;
 mod entries;
 mod parts;
+mod pool;
 
-use super::chunk::{ChunkPool, ChunkSource};
 use super::*;
 use crate::memtable::tests::Random;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ struct Rig {
     /// Key and value bytes added so far.
     content_bytes: u64,
     retired: Vec<Retired>,
-    gone: Gone,
+    gone: Content,
     pool: Arc<ChunkPool>,
 }
 
@@ -34,7 +34,7 @@ impl Rig {
             next: 0,
             content_bytes: 0,
             retired: Vec::new(),
-            gone: Gone::default(),
+            gone: Content::default(),
             pool,
         }
     }
