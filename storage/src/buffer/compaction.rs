@@ -9,14 +9,18 @@
 //!
 //! It does not decide when to start, nor when the memory of the source may be reused.
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, LINE_BYTES, prefetch};
 use super::class::BufferOptions;
 use super::entry::{EntryAt, Pieces};
 use super::header::State;
 use super::pool::ChunkSource;
 use super::strip::{Strip, content_bytes};
 use std::mem;
+use std::ops::Range;
 use std::ptr::NonNull;
+
+/// Lines of the source that are asked for ahead of the entry that is looked at.
+const LINES_AHEAD: Range<usize> = 4..7;
 
 /// See the module.
 #[derive(Debug)]
@@ -213,6 +217,10 @@ impl Compaction {
             return;
         }
         let next = Pieces::starting(entry, bytes, 1).at().expect("the source goes on");
+        // Steps are too far apart for the processor to see that it is read in order.
+        for line in LINES_AHEAD {
+            prefetch(next.as_ptr().wrapping_add(line * LINE_BYTES));
+        }
         self.next = Some(next);
         let inside = self.source.class().bytes() - 1;
         self.release_until(Some(next.as_ptr().addr() & !inside), retired);

@@ -12,7 +12,7 @@
 use super::node::{Header, Link, Slot};
 use super::tree::Place;
 use super::versions::Versions;
-use crate::buffer::{BufferOptions, Chunk, Content, Grace, Retired};
+use crate::buffer::{BufferOptions, Chunk, Content, Grace, Retired, prefetch};
 use crate::key::Seqno;
 use crate::points::ReadPoints;
 use std::collections::VecDeque;
@@ -55,6 +55,27 @@ impl Overwritten {
     pub(super) fn new(versions: NonNull<Versions>, place: Place<'_>, seqno: Seqno) -> Self {
         let Place { slot, node } = place;
         Self { versions, slot: NonNull::from(slot), node: node.map(NonNull::from), seqno }
+    }
+
+    /// Asks for the link and the place.
+    #[inline]
+    pub(super) fn prefetch_links(&self) {
+        prefetch(self.versions.as_ptr().cast());
+        prefetch(self.slot.as_ptr().cast());
+        if let Some(node) = self.node {
+            prefetch(node.as_ptr().cast());
+        }
+    }
+
+    /// Asks for the older version. Waits for the link, unless it was asked for.
+    ///
+    /// # Safety
+    /// The link must be in use.
+    #[inline]
+    pub(super) unsafe fn prefetch_older(&self) {
+        // SAFETY: the caller's promise; links are not freed before their arena.
+        let versions = unsafe { self.versions.as_ref() };
+        prefetch(Link::load(&versions.older).address());
     }
 
     /// The place that led to it then, unless a copy has taken the place of its node.

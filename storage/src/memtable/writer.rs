@@ -16,6 +16,10 @@ use std::sync::Arc;
 
 /// Notes that gather before they are looked at: one look costs a full fence.
 const NOTES_WORTH_A_LOOK: usize = 32;
+/// So long before its turn a note asks for what leads from it to the older version, and so long before
+/// for that version.
+const NOTES_AHEAD_FAR: usize = 12;
+const NOTES_AHEAD_NEAR: usize = 5;
 /// Notes that one call looks at, at most.
 const NOTES_PER_CALL: usize = 128;
 /// A dead entry that a step passes counts as this many copied bytes against the caller's allowance.
@@ -197,6 +201,13 @@ impl MemtableWriter {
         }
         let mut buried = 0;
         for _ in 0..NOTES_PER_CALL {
+            if let Some(note) = self.notes.fresh.get(NOTES_AHEAD_FAR) {
+                note.prefetch_links();
+            }
+            if let Some(note) = self.notes.fresh.get(NOTES_AHEAD_NEAR) {
+                // SAFETY: a note's link is in use as long as there is the note.
+                unsafe { note.prefetch_older() };
+            }
             let note = match self.notes.fresh.front() {
                 Some(note) if note.seqno <= visible => self.notes.fresh.pop_front(),
                 _ if self.notes.again > 0 => {
@@ -267,7 +278,7 @@ impl MemtableWriter {
     fn compact(&mut self, copy_bytes: usize) {
         let Self { table, buffer, limbo, .. } = self;
         let mut retired = Vec::new();
-        let mut moved = Vec::new();
+        let mut moved = Vec::with_capacity(4 * RELINKED_TOGETHER);
         let (mut done, mut steps, mut copied) = (0, 0, 0);
         while done < copy_bytes {
             // SAFETY: as in `insert`.
