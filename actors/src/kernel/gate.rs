@@ -90,9 +90,10 @@ impl Gate {
         local_bytes: u64,
         bytes: u64,
     ) -> Result<Admission<&'a Account>, Overloaded> {
-        let local = local
-            .try_take_ref(local_bytes)
-            .map_err(|why| Overloaded { scope: Scope::Local, why })?;
+        let local = local.try_take_ref(local_bytes).map_err(|why| {
+            let refused = Overloaded { scope: Scope::Local, why };
+            never_fits(&self.global, bytes).unwrap_or(refused)
+        })?;
         let global = self
             .global
             .try_take_ref(bytes)
@@ -122,6 +123,12 @@ impl Gate {
     pub fn admit_many(&self, claims: Vec<Claim<Credits>>) -> Admit {
         Admit::new(self.global.clone(), claims)
     }
+}
+
+/// What can never fit is told so at once, also while the range, which is asked first, is full.
+fn never_fits(global: &Account, bytes: u64) -> Option<Overloaded> {
+    let too_large = Overloaded { scope: Scope::Global, why: Refused::TooLarge };
+    (bytes > global.limit()).then_some(too_large)
 }
 
 impl<H: Deref<Target = Account>> Admission<H> {
@@ -202,6 +209,9 @@ impl<H: Deref<Target = Account> + Clone> Admit<H> {
         mut turn: Option<(usize, Lease<H>)>,
     ) -> Result<Admission<H>, (usize, Refused)> {
         let stood_in_line = turn.is_some();
+        if let Some(Overloaded { why, .. }) = never_fits(&self.global, self.bytes) {
+            return Err((self.claims.len(), why));
+        }
         let mut take = |at: usize| {
             if let Some((_, lease)) = turn.take_if(|(had, _)| *had == at) {
                 return Ok(lease);
@@ -315,6 +325,23 @@ mod tests {
         assert!(poll(&mut early).is_ready(), "there is room for one, whoever waits for four");
         drop(held);
         assert!(poll(&mut late).is_ready());
+    }
+
+    /// Planted: `try_the_rest` and `try_admit_ref` that ask the range only.
+    #[test]
+    fn what_never_fits_is_refused_at_once_also_while_its_range_is_full() {
+        let gate = Gate::new(Credits::new(10));
+        let local = Credits::new(4);
+        let _full = local.try_take(4).expect("there is room");
+        let never = Overloaded { scope: Scope::Global, why: Refused::TooLarge };
+        assert_eq!(gate.try_admit_ref(&local, 2, 11).map(|_| ()), Err(never));
+        let claim = || Claim { range: 0, account: local.clone(), bytes: 11, local_bytes: 2 };
+        assert_eq!(gate.try_admit_many(vec![claim()]).map(|_| ()), Err(never));
+        let Poll::Ready(answer) = poll(&mut gate.admit_many(vec![claim()])) else {
+            panic!("it would wait for ever");
+        };
+        assert_eq!(answer.map(|_| ()), Err(never));
+        assert_eq!(gate.global().used(), 0);
     }
 
     #[test]
