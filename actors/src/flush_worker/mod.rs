@@ -105,7 +105,9 @@ impl FlushWorker {
         // file numbers are used (INVARIANT(never-reuse-a-file-number)).
         tracing::warn!(%range, %failure, ?pause, "a flush failed and will be tried again");
         Counters::add(&self.shared.counters.job_retries, 1);
-        if let Ok(permit) = self.versions.try_reserve(1) {
+        // Waits for its place: until the version manager knows, those who wait for room would count on
+        // this flush.
+        if let Ok(permit) = self.versions.reserve(1).await {
             // Closed: nobody waits for a flush any more.
             let _ = permit.send(VersionMessage::FlushFailed { range, failure });
         }
