@@ -22,6 +22,11 @@ const NOTES_AHEAD_FAR: usize = 12;
 const NOTES_AHEAD_NEAR: usize = 5;
 /// Notes that one call looks at, at most.
 const NOTES_PER_CALL: usize = 128;
+/// Of those that were held, and may be free since a point was given back, this many: writers should not
+/// notice.
+const HELD_PER_CALL: usize = 16;
+/// While there are such ones, every so-manieth insert looks at some.
+const INSERTS_PER_LOOK: u64 = 16;
 /// A dead entry that a step passes counts as this many copied bytes against the caller's allowance.
 const DEAD_VISIT_BYTES: usize = 64;
 /// Entries whose places are looked for at the same time; as many misses as a core can have under way.
@@ -110,7 +115,7 @@ impl MemtableWriter {
     pub fn wants_tending(&self) -> bool {
         self.notes.fresh.len() >= NOTES_WORTH_A_LOOK
             || self.limbo.is_worth_a_turn()
-            || self.notes.again > 0
+            || self.notes.again > 0 && self.entries.is_multiple_of(INSERTS_PER_LOOK)
             // A class is outgrown without any overwriting.
             || self.entries.is_multiple_of(64) && self.reclaim.is_some()
     }
@@ -121,7 +126,8 @@ impl MemtableWriter {
         self.buffer.is_compacting()
             || self.limbo.holds_chunks()
             || !self.notes.fresh.is_empty()
-            || self.notes.again > 0
+            // Nobody says when a point is given back.
+            || !self.notes.held.is_empty()
     }
 
     /// Is a compaction under way?
@@ -199,7 +205,7 @@ impl MemtableWriter {
         if matches!(reach, Reach::Unknown) {
             return 0;
         }
-        let mut buried = 0;
+        let (mut buried, mut held_left) = (0, HELD_PER_CALL);
         for _ in 0..NOTES_PER_CALL {
             if let Some(note) = self.notes.fresh.get(NOTES_AHEAD_FAR) {
                 note.prefetch_links();
@@ -210,7 +216,8 @@ impl MemtableWriter {
             }
             let note = match self.notes.fresh.front() {
                 Some(note) if note.seqno <= visible => self.notes.fresh.pop_front(),
-                _ if self.notes.again > 0 => {
+                _ if self.notes.again > 0 && held_left > 0 => {
+                    held_left -= 1;
                     self.notes.again -= 1;
                     self.notes.held.pop_front()
                 }
