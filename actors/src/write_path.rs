@@ -361,7 +361,9 @@ impl WritePath {
                 }
             }
             spins += 1;
-            if spins > SEAT_SPINS_MAX || !self.wal.seat.is_empty() {
+            // Behind what is queued there would be no seat for this caller, however long it spins.
+            let queued = !self.wal.seat.is_empty() || !owner.seat.is_empty();
+            if spins > SEAT_SPINS_MAX || queued {
                 return Seats::Busy;
             }
             std::hint::spin_loop();
