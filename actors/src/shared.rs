@@ -175,6 +175,8 @@ pub struct Shared {
     pub points: Arc<ReadPoints>,
     /// A range has overwritten entries to see to, should no write come that does it.
     pub tending_due: Signal,
+    /// The pool of chunks should be stocked.
+    pub stock_due: Signal,
     /// First failure.
     pub health: Health<Failure>,
     /// What watchers see of the pressure.
@@ -251,6 +253,7 @@ impl Shared {
             &self.log_keeping_due,
             &self.log_due,
             &self.tending_due,
+            &self.stock_due,
         ] {
             signal.set();
         }

@@ -12,7 +12,7 @@ pub mod message;
 pub mod state;
 mod tender;
 
-pub use tender::tend_idle;
+pub use tender::tend;
 
 use crate::failure::{Failure, Scope};
 use crate::kernel::commit::CommitQueue;
@@ -144,8 +144,7 @@ impl RangeOwner {
             shared.tending_due.set();
         }
         if stock_due && let Some(shared) = self.shared.upgrade() {
-            let chunks = Arc::clone(&shared.chunks);
-            self.turns.kick(move || chunks.stock());
+            shared.stock_due.set();
         }
         if let Some(memtable) = seal {
             self.request_seal(memtable);

@@ -1,7 +1,8 @@
-//! The tender: sees to overwritten entries of ranges that nobody writes to any more.
+//! The tender: sees to overwritten entries of ranges that nobody writes to any more, and to it that those
+//! who are written to find memory.
 //!
 //! Owns:      nothing.
-//! Receives:  `tending_due`, from range owners.
+//! Receives:  `tending_due` and `stock_due`, from range owners.
 //! Sends:     nothing; runs range owners' seats as their caller.
 //! Publishes: nothing.
 //! Stops:     when the engine has stopped.
@@ -12,6 +13,7 @@
 use super::RangeOwner;
 use super::state::OverlayState;
 use crate::shared::Shared;
+use futures::future::join;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +33,20 @@ enum Look {
     Progress,
 }
 
-/// The loop.
-pub async fn tend_idle(shared: Arc<Shared>) {
+/// Both loops.
+pub async fn tend(shared: Arc<Shared>) {
+    join(tend_idle(Arc::clone(&shared)), stock_chunks(shared)).await;
+}
+
+/// The first touch of a chunk takes milliseconds, and is spared whoever takes it (`ChunkPool::stock`).
+async fn stock_chunks(shared: Arc<Shared>) {
+    while !shared.is_stopped() {
+        shared.stock_due.wait().await;
+        shared.chunks.stock();
+    }
+}
+
+async fn tend_idle(shared: Arc<Shared>) {
     let mut seen = Vec::new();
     while !shared.is_stopped() {
         shared.tending_due.wait().await;

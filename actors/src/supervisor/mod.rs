@@ -194,6 +194,7 @@ fn build(
         memtables,
         points,
         tending_due: Signal::new(),
+        stock_due: Signal::new(),
         catalog: Published::new(Arc::new(catalog)),
         compaction_due: Signal::new(),
         flush_due: Signal::new(),
@@ -244,7 +245,7 @@ fn build(
         ("version manager", "sluice-version", Box::pin(manager.run())),
         ("flush worker", "sluice-flush", Box::pin(flusher.run())),
         ("compactor", "sluice-compact", Box::pin(merger.run())),
-        ("tender", "sluice-tend", Box::pin(range_owner::tend_idle(Arc::clone(&shared)))),
+        ("tender", "sluice-tend", Box::pin(range_owner::tend(Arc::clone(&shared)))),
         (
             "wal writer",
             "sluice-wal",
