@@ -63,7 +63,8 @@ pub struct Options {
     /// Default 512 MiB, at least 4 MiB.
     pub memory_budget_bytes: u64,
     /// Memory for writes that are not yet in tables, in bytes. Writers wait when it is full.
-    /// Default: half of the budget. At least 1 MiB.
+    /// Default: half of the budget. 1 MiB to 512 GiB. Beside it up to two memtables of memory are kept for
+    /// the next ones (`Stats::spare_chunk_bytes`).
     pub write_buffer_bytes: Option<u64>,
     /// Take the memory of overwritten entries back while they are still in the write buffer, by
     /// compacting it a little with each write: hot keys then cost no flush. Default true.
@@ -152,6 +153,8 @@ impl Default for Options {
 }
 
 const MIB: u64 = 1 << 20;
+/// What the accounts and mailboxes of the engine can count, with room to spare.
+const WRITE_BUFFER_BYTES_CAP: u64 = 512 << 30;
 
 impl Options {
     /// The defaults, shifted towards one kind of work.
@@ -201,7 +204,8 @@ impl Options {
 
     /// Memory for unflushed writes, as derived from the budget.
     pub fn effective_write_buffer_bytes(&self) -> u64 {
-        self.write_buffer_bytes.unwrap_or(self.memory_budget_bytes / 2)
+        let half = (self.memory_budget_bytes / 2).min(WRITE_BUFFER_BYTES_CAP);
+        self.write_buffer_bytes.unwrap_or(half)
     }
 
     /// Memory for cached blocks, as derived from the budget.
@@ -258,7 +262,7 @@ impl Options {
     pub fn validate(&self) -> Result<()> {
         let write_buffer = self.effective_write_buffer_bytes();
         check("memory_budget_bytes", self.memory_budget_bytes, 4 * MIB, u64::MAX / 4)?;
-        check("write_buffer_bytes", write_buffer, MIB, u64::MAX / 4)?;
+        check("write_buffer_bytes", write_buffer, MIB, WRITE_BUFFER_BYTES_CAP)?;
         check("sealed_memtables_max", self.sealed_memtables_max as u64, 0, 1000)?;
         let memtable = self.effective_memtable_bytes();
         check("memtable_bytes", memtable, 4096, write_buffer / 2)?;
@@ -347,7 +351,6 @@ impl Options {
             compaction: CompactionOptions {
                 l0_trigger: self.l0_trigger_tables,
                 shards: self.shards_per_range,
-                shard_cut_bytes_min: self.effective_memtable_bytes() / 2,
                 level_base_bytes: self.level_base_bytes,
                 level_ratio: self.level_ratio,
                 table_bytes_max: self.table_bytes_max,

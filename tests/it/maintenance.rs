@@ -198,6 +198,35 @@ fn flushes_are_cut_at_shard_bounds() {
     }
 }
 
+/// Goal: what is half a memtable follows from the ranges that there are, not from the options of this opening.
+/// Planted: `build` that leaves `shard_cut_bytes_min` alone.
+#[test]
+fn flushes_are_cut_after_a_reopening_that_names_no_ranges() {
+    let mut options = settings::tiny();
+    (options.shards_per_range, options.l0_trigger_tables, options.l0_tables_max) = (4, 100, 200);
+    (options.write_buffer_bytes, options.memtable_bytes) = (Some(16 << 20), None);
+    options.initial_split_keys = (1..16).map(|n| vec![n * 16]).collect();
+    let home = Simulated::with(8, options);
+    home.run(home.open().close()).unwrap();
+    let mut again = home.reborn(home.disk.clone());
+    again.options.initial_split_keys.clear();
+    let db = again.open();
+    assert_eq!(db.stats().ranges.len(), 16);
+    let mut chance = crate::kit::chance::Chance::new(8);
+    // All in the first range, all over it: two memtables of it, and a rest that need not be cut; neither would
+    // be half a memtable of a database with one range.
+    again.run(async {
+        for _ in 0..12_000 {
+            let mut key = chance.bytes(16);
+            key[0] &= 15;
+            db.put(key, chance.bytes(100)).await.unwrap();
+        }
+    });
+    again.run(db.flush()).unwrap();
+    let stats = db.stats();
+    assert!(stats.flushes >= 2 && stats.tables >= 2 * stats.flushes, "{stats:?}");
+}
+
 /// A cut flush is one run, whatever number of files it is: compaction does not start earlier or
 /// rewrite more because of it.
 #[test]

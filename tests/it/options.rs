@@ -14,6 +14,10 @@ fn bad() -> Vec<(Change, &'static str)> {
             "write_buffer_bytes is 1048575; it must be",
         ),
         (|o| o.write_buffer_bytes = Some(0), "write_buffer_bytes is 0; it must be"),
+        (
+            |o| o.write_buffer_bytes = Some(1 << 40),
+            "write_buffer_bytes is 1099511627776; it must be",
+        ),
         (|o| o.memtable_bytes = Some(4095), "memtable_bytes is 4095; it must be 4096..="),
         (|o| o.memtable_bytes = Some((128 << 20) + 1), "memtable_bytes is 134217729; it must be"),
         (|o| o.value_bytes_max = Some(0), "value_bytes_max is 0; it must be 1..="),

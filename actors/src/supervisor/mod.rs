@@ -124,7 +124,7 @@ fn lock_directory(
 }
 
 fn build(
-    config: EngineConfig,
+    mut config: EngineConfig,
     vfs: Arc<dyn Vfs>,
     runtime: Arc<dyn Runtime>,
     lock: Box<dyn LockGuard>,
@@ -166,6 +166,8 @@ fn build(
     let (turns, turn_threads) = Pool::new(1);
 
     let budget = RangeBudget::of(&config, version.ranges().len());
+    // By the ranges that there are, not by those that were asked for when it was created.
+    config.compaction.shard_cut_bytes_min = budget.memtable_bytes as u64 / 2;
     let chunks = ChunkPool::new(2 * budget.memtable_bytes);
     let points = ReadPoints::new();
     let reclaim = config.buffer.clone();
