@@ -70,6 +70,8 @@ pub struct Stats {
     pub write_buffer_used_bytes: u64,
     /// The most that writes which are not yet in tables may hold.
     pub write_buffer_bytes: u64,
+    /// Snapshots and scans that are open: each keeps memtables, and files, of its time.
+    pub read_points: u64,
     /// Memory kept for the next memtables, beside the write buffer: at most two memtables.
     pub spare_chunk_bytes: u64,
     /// Memtables sealed, for whatever reason.
@@ -317,6 +319,7 @@ impl Stats {
             pressure: shared.pressure().into(),
             write_buffer_used_bytes: shared.global.used(),
             write_buffer_bytes: shared.global.limit(),
+            read_points: shared.points.len() as u64,
             spare_chunk_bytes: shared.chunks.held_bytes() as u64,
             cache_bytes: cache.used_bytes(),
             cache_capacity_bytes: cache.capacity_bytes(),

@@ -271,6 +271,7 @@ fn counters(stats: &Stats) -> Table {
                 bytes(stats.write_buffer_bytes)
             ),
         ),
+        ("snapshots and scans open", count(stats.read_points)),
         ("spare chunks", bytes(stats.spare_chunk_bytes)),
         ("flushes", format!("{} ({})", count(stats.flushes), bytes(stats.flush_bytes))),
         ("compactions", count(stats.compactions)),
