@@ -241,9 +241,10 @@ impl OverlayState {
     #[inline(never)]
     fn tend(&mut self, visible: Seqno, copy_bytes: usize) -> Idle {
         // Compacting early would copy the same entries more often for the same room; it has to be
-        // done when there are fifteen eighths of a memtable.
-        let eighths = if self.writer.is_in_parts() { 14 } else { 12 };
-        let scarce = self.active_bytes >= self.budget.memtable_bytes / 8 * eighths;
+        // done when there are fifteen eighths of a memtable. Later than this, so much is dead at that
+        // moment that a memtable is sealed with less alive.
+        let sixteenths = if self.writer.is_in_parts() { 27 } else { 24 };
+        let scarce = self.active_bytes >= self.budget.memtable_bytes / 16 * sixteenths;
         let Tended { progress, freed } = self.writer.tend(visible, copy_bytes, scarce);
         let freed = if freed { self.lower_charge() } else { Freed::default() };
         Idle { progress, freed }
@@ -262,7 +263,7 @@ impl OverlayState {
 
     /// Is it time to seal the active memtable? What counts is what a flush would have to write. Where much
     /// of what is written overwrites, the longer a memtable stays the less there is to flush, so it may
-    /// outgrow its size by a quarter; and what was overwritten may take more, while it is given back.
+    /// outgrow its size by three eighths; and what was overwritten may take more, while it is given back.
     #[inline]
     fn is_full(&self) -> bool {
         let RangeBudget { memtable_bytes, .. } = self.budget;
@@ -275,7 +276,7 @@ impl OverlayState {
         }
         let dead = self.dead_charge();
         let live = active - dead;
-        live >= memtable_bytes / 8 * 10 || live >= memtable_bytes && dead < active / 4
+        live >= memtable_bytes / 8 * 11 || live >= memtable_bytes && dead < active / 8
     }
 
     /// What the entries that nobody needs were charged, about: all that hold memory, also where it is about
