@@ -70,6 +70,13 @@ impl Layers {
         }
         layers.table
     }
+
+    /// In how many layers the entry is.
+    fn places_of(&self, seqno: u64) -> usize {
+        let memtables = [Some(&self.active), self.sealed.as_ref()].into_iter().flatten();
+        let entries = memtables.map(|memtable| memtable.load(Ordering::Relaxed));
+        entries.chain([self.table]).filter(|entry| *entry == seqno).count()
+    }
 }
 
 fn layers(active: &Arc<AtomicU64>, sealed: Option<&Arc<AtomicU64>>, table: u64) -> Arc<Layers> {
@@ -100,10 +107,11 @@ fn get_finds_the_entry_through_seal_and_flush() {
     });
 }
 
-/// Goal: a snapshot shows everything up to its number, however the memtables rotate meanwhile.
-/// Method: a reader pins while the other thread lives; the newest entry at the pinned number must be
-/// in the pinned layers.
-/// Catches: pinning without looking at the pointer a second time (the pair then is of two instants).
+/// Goal: a snapshot shows everything up to its number, and that once, however the memtables rotate meanwhile.
+/// Method: a reader pins while the other thread lives; each entry up to the pinned number must be in exactly
+/// one of the pinned layers.
+/// Catches: pinning without looking at the pointer a second time (the pair then is of two instants); a table
+/// that comes in while its memtable is still there.
 #[test]
 fn a_pinned_view_has_everything_up_to_its_number() {
     loom::model(|| {
@@ -113,6 +121,9 @@ fn a_pinned_view_has_everything_up_to_its_number() {
             thread::spawn(move || {
                 let (pinned, upto) = range.pin();
                 assert_eq!(pinned.newest(upto), upto);
+                for seqno in 1..=upto {
+                    assert_eq!(pinned.places_of(seqno), 1, "entry {seqno} at {upto}");
+                }
             })
         };
         range.live(&old, &fresh);
