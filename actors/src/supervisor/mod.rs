@@ -32,6 +32,7 @@ use departures::Departure;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use sluicedb_storage::Error;
+use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::filename::{CURRENT, FileKind};
 use sluicedb_storage::memtable::{ChunkPool, MemtableOptions, Reclaim, memtable_with};
 use sluicedb_storage::points::ReadPoints;
@@ -87,7 +88,8 @@ async fn open(
         replay_bytes_max: config.write_buffer_bytes,
         keep_segments: SEGMENTS_KEPT,
         table: config.l0_table.clone(),
-        compaction: config.compaction.clone(),
+        // The ranges of a database that is there are not known yet.
+        compaction: compaction_options(&config, config.initial_split_keys.len() + 1),
         cache: Arc::clone(&cache),
         fresh_id: config.fresh_id,
         split_keys: config.initial_split_keys.clone(),
@@ -121,6 +123,12 @@ fn lock_directory(
         LockError::Held { pid } => Error::Locked { path: dir.clone(), pid }.into(),
         LockError::Io(error) => Error::io("lock", dir, error).into(),
     })
+}
+
+/// The options with what follows from the size of a memtable where there are so many ranges.
+fn compaction_options(config: &EngineConfig, ranges: usize) -> CompactionOptions {
+    let shard_cut_bytes_min = RangeBudget::of(config, ranges).memtable_bytes as u64 / 2;
+    CompactionOptions { shard_cut_bytes_min, ..config.compaction.clone() }
 }
 
 fn build(
@@ -167,7 +175,7 @@ fn build(
 
     let budget = RangeBudget::of(&config, version.ranges().len());
     // By the ranges that there are, not by those that were asked for when it was created.
-    config.compaction.shard_cut_bytes_min = budget.memtable_bytes as u64 / 2;
+    config.compaction = compaction_options(&config, version.ranges().len());
     let chunks = ChunkPool::new(2 * budget.memtable_bytes);
     let points = ReadPoints::new();
     let reclaim = config.buffer.clone();
