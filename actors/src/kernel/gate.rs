@@ -91,8 +91,11 @@ impl Gate {
         bytes: u64,
     ) -> Result<Admission<&'a Account>, Overloaded> {
         let local = local.try_take_ref(local_bytes).map_err(|why| {
-            let refused = Overloaded { scope: Scope::Local, why };
-            never_fits(&self.global, bytes).unwrap_or(refused)
+            if never_fits(&self.global, bytes) {
+                Overloaded { scope: Scope::Global, why: Refused::TooLarge }
+            } else {
+                Overloaded { scope: Scope::Local, why }
+            }
         })?;
         let global = self
             .global
@@ -126,9 +129,8 @@ impl Gate {
 }
 
 /// What can never fit is told so at once, also while the range, which is asked first, is full.
-fn never_fits(global: &Account, bytes: u64) -> Option<Overloaded> {
-    let too_large = Overloaded { scope: Scope::Global, why: Refused::TooLarge };
-    (bytes > global.limit()).then_some(too_large)
+fn never_fits(global: &Account, bytes: u64) -> bool {
+    bytes > global.limit()
 }
 
 impl<H: Deref<Target = Account>> Admission<H> {
@@ -209,8 +211,8 @@ impl<H: Deref<Target = Account> + Clone> Admit<H> {
         mut turn: Option<(usize, Lease<H>)>,
     ) -> Result<Admission<H>, (usize, Refused)> {
         let stood_in_line = turn.is_some();
-        if let Some(Overloaded { why, .. }) = never_fits(&self.global, self.bytes) {
-            return Err((self.claims.len(), why));
+        if never_fits(&self.global, self.bytes) {
+            return Err((self.claims.len(), Refused::TooLarge));
         }
         let mut take = |at: usize| {
             if let Some((_, lease)) = turn.take_if(|(had, _)| *had == at) {

@@ -49,7 +49,7 @@ struct Copying {
     total: usize,
 }
 
-/// Some entries.
+/// Some entries: how many, and what is in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Content {
     /// How many.

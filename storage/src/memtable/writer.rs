@@ -25,7 +25,7 @@ const NOTES_PER_CALL: usize = 128;
 /// Of those that were held, and may be free since a point was given back, this many: writers should not
 /// notice.
 const HELD_PER_CALL: usize = 16;
-/// While there are such ones, every so-manieth insert looks at some.
+/// While there are such ones, one insert in so many looks at some.
 const INSERTS_PER_LOOK: u64 = 16;
 /// A dead entry that a step passes counts as this many copied bytes against the caller's allowance.
 const DEAD_VISIT_BYTES: usize = 64;
