@@ -127,9 +127,10 @@ impl Fault {
         Self { kind: Some(OperationKind::Write), effect: Effect::PartialWrite, ..self }
     }
 
-    /// Syncs fail as on ext4: the data stays readable, and later syncs of it succeed without
-    /// having persisted it. Over a `MemVfs` (see `FaultVfs::over_mem`) just the pages that were
-    /// unsynced are lost; over another disk later syncs of the same handle do nothing at all.
+    /// Syncs fail as on a real disk: later syncs of the data succeed without having persisted it.
+    /// Over a `MemVfs` (see `FaultVfs::over_mem`) just the pages that were unsynced are lost, in the
+    /// way that `MemVfs::set_failed_sync` chose; over another disk the data stays readable, and later
+    /// syncs of the same handle do nothing at all.
     #[must_use]
     pub fn lose_sync(self) -> Self {
         Self { kind: Some(OperationKind::Sync), effect: Effect::LoseSync, ..self }
@@ -445,6 +446,7 @@ impl File for FaultFile {
     }
 
     fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.check(OperationKind::WriteBack, offset, len)?;
         self.inner.write_back(offset, len)
     }
 

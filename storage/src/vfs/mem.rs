@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use crash::CrashKind;
+pub use namespace::{FailedSync, SpaceUse};
 
 use self::content::PAGE_BYTES;
 use self::namespace::{Disk, Entry, normal};
@@ -93,7 +94,19 @@ impl MemVfs {
         self.disk().settings.capacity = bytes;
     }
 
-    /// Does `allocate` promise blocks, and may files be mapped for writing? At first yes.
+    /// What takes space, and who is told that there is none. At first `InPlace`. Set it on an empty
+    /// disk: what was allocated before keeps its promise.
+    pub fn set_space_use(&self, space: SpaceUse) {
+        self.disk().settings.space = space;
+    }
+
+    /// What reads see after a failed sync. At first `KeepsNew`.
+    pub fn set_failed_sync(&self, failed: FailedSync) {
+        self.disk().settings.failed_sync = failed;
+    }
+
+    /// Does `allocate` promise blocks, and may files be mapped for writing? At first yes; never where
+    /// space is not used in place.
     pub fn set_can_map(&self, can_map: bool) {
         self.disk().settings.can_map = can_map;
     }
@@ -163,8 +176,8 @@ impl MemVfs {
         disk.power_off_after.is_some_and(|last| disk.operations > last)
     }
 
-    /// The next sync of a file by this thread fails with EIO as on ext4: its unsynced pages are
-    /// marked clean without having been written, so that a repeated sync succeeds and lies.
+    /// The next sync of a file by this thread fails with EIO: its unsynced pages are marked clean
+    /// without having been written (see `set_failed_sync`), so that a repeated sync succeeds and lies.
     pub fn lose_next_sync(&self) {
         self.disk().lose_sync_of = Some(std::thread::current().id());
     }
@@ -360,13 +373,15 @@ impl MemFile {
     fn sync(&self) -> io::Result<()> {
         self.handle.begin(OperationKind::Sync, 0, 0)?;
         let mut disk = self.handle.vfs.disk();
+        let failed = disk.settings.failed_sync;
         if disk.lose_sync_of == Some(std::thread::current().id()) {
             disk.lose_sync_of = None;
-            disk.inode_mut(self.handle.id).lose_unsynced();
+            disk.inode_mut(self.handle.id).lose_unsynced(failed);
             return Err(io::Error::from_raw_os_error(5)); // EIO
         }
-        disk.inode_mut(self.handle.id).sync();
-        Ok(())
+        let free = disk.free().filter(|_| disk.settings.space == SpaceUse::Delayed);
+        let fits = disk.inode_mut(self.handle.id).sync_within(free.unwrap_or(u64::MAX), failed);
+        if fits { Ok(()) } else { Err(ErrorKind::StorageFull.into()) }
     }
 }
 
@@ -394,7 +409,10 @@ impl File for MemFile {
         self.begin_change(OperationKind::Write, offset, bytes.len() as u64)?;
         let mut disk = self.handle.vfs.disk();
         let fits = match disk.free() {
-            Some(free) => disk.inode(self.handle.id).fitting(bytes.len(), offset, free),
+            Some(free) => {
+                let space = disk.settings.space;
+                disk.inode(self.handle.id).fitting(bytes.len(), offset, free, space)
+            }
             None => bytes.len(),
         };
         disk.inode_mut(self.handle.id).write(&bytes[..fits], offset);
@@ -409,8 +427,9 @@ impl File for MemFile {
         self.sync()
     }
 
-    fn write_back(&self, _offset: u64, _len: u64) -> io::Result<()> {
-        Ok(())
+    /// Any unsynced sector may be on the disk already, so there is nothing to start.
+    fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.handle.begin(OperationKind::WriteBack, offset, len)
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -428,7 +447,7 @@ impl File for MemFile {
     fn allocate(&self, len: u64) -> io::Result<bool> {
         self.begin_change(OperationKind::Allocate, len, 0)?;
         let mut disk = self.handle.vfs.disk();
-        if !disk.settings.can_map {
+        if !disk.settings.can_map || disk.settings.space != SpaceUse::InPlace {
             return Ok(false);
         }
         let missing = disk.inode(self.handle.id).current.absent_pages(0, len) * PAGE_BYTES as u64;

@@ -27,6 +27,8 @@ pub enum OperationKind {
     Write,
     /// `sync_data` and `sync_all`
     Sync,
+    /// `write_back`
+    WriteBack,
     /// `set_len`
     SetLen,
     /// `allocate`
@@ -39,7 +41,7 @@ pub enum OperationKind {
 
 impl OperationKind {
     /// All of them, in the order of their indices.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::CreateDir,
         Self::Create,
         Self::Open,
@@ -51,6 +53,7 @@ impl OperationKind {
         Self::Read,
         Self::Write,
         Self::Sync,
+        Self::WriteBack,
         Self::SetLen,
         Self::Allocate,
         Self::Map,
@@ -59,7 +62,7 @@ impl OperationKind {
 
     /// Can this change what a crash leaves behind?
     pub fn is_change(self) -> bool {
-        !matches!(self, Self::Open | Self::Inspect | Self::Read | Self::Map)
+        !matches!(self, Self::Open | Self::Inspect | Self::Read | Self::WriteBack | Self::Map)
     }
 
     /// Can a real disk refuse this?

@@ -56,6 +56,7 @@ fn every_kind_that_can_fail_does() {
             (OperationKind::Write, file.write_all_at(b"x", 0)),
             (OperationKind::Sync, file.sync_data()),
             (OperationKind::Sync, file.sync_all()),
+            (OperationKind::WriteBack, file.write_back(0, 1)),
             (OperationKind::SetLen, file.set_len(1)),
             (OperationKind::Allocate, file.allocate(1).map(drop)),
             (OperationKind::Map, file.map_for_writing(1).map(drop)),

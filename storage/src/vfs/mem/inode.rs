@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::content::{Content, PAGE_BYTES, page_span, pieces};
+use super::namespace::{FailedSync, SpaceUse};
 
 /// The unit that a disk writes whole or not at all.
 pub(super) const SECTOR_BYTES: usize = 512;
@@ -127,16 +128,51 @@ impl Inode {
         self.settle_len();
     }
 
+    /// Makes those unsynced pages durable that have room in `free` bytes, in the order of the file;
+    /// the others fail as in a failed sync. Did all of them have room?
+    pub(super) fn sync_within(&mut self, free: u64, failed: FailedSync) -> bool {
+        let mut pages_left = free / PAGE_BYTES as u64;
+        let has_room = |number: &u64| {
+            let takes =
+                self.durable.page(*number).is_none() && self.current.page(*number).is_some();
+            let fits = !takes || pages_left > 0;
+            pages_left -= u64::from(takes && fits);
+            fits
+        };
+        let numbers: Vec<u64> = self.dirty.keys().copied().collect();
+        let (fitting, rest): (Vec<u64>, Vec<u64>) = numbers.into_iter().partition(has_room);
+        if rest.is_empty() {
+            self.sync();
+            return true;
+        }
+        for number in fitting {
+            let end = (number + 1) * PAGE_BYTES as u64;
+            self.durable.set_len(self.durable.len().max(end.min(self.current.len())));
+            self.durable.put_page(number, self.current.page(number).cloned());
+            self.dirty.remove(&number);
+        }
+        self.lose_unsynced(failed);
+        false
+    }
+
     /// Adopts the length, and the reserved blocks when nothing of them is unsynced.
     fn settle_len(&mut self) {
         self.durable.set_len(self.current.len());
     }
 
-    /// What a failed sync leaves on ext4: clean pages whose bytes never reached the disk. The length
-    /// does not reach it either, until a later sync of something else.
-    pub(super) fn lose_unsynced(&mut self) {
-        self.lost.extend(self.dirty.keys());
-        self.dirty.clear();
+    /// What a failed sync leaves: clean pages whose bytes never reached the disk. The length does not
+    /// reach it either, until a later sync of something else.
+    pub(super) fn lose_unsynced(&mut self, failed: FailedSync) {
+        let dirty = std::mem::take(&mut self.dirty);
+        match failed {
+            FailedSync::KeepsNew => self.lost.extend(dirty.keys()),
+            FailedSync::RevertsToOld => {
+                for number in dirty.keys() {
+                    self.current.put_page(*number, self.durable.page(*number).cloned());
+                }
+                self.current.set_len(self.durable.len());
+            }
+        }
     }
 
     /// Forgets clean pages: lost ones show what the disk has.
@@ -147,11 +183,30 @@ impl Inode {
         self.resident.clear();
     }
 
+    /// Bytes of space that the file takes.
+    pub(super) fn used(&self, space: SpaceUse) -> u64 {
+        match space {
+            SpaceUse::InPlace => self.current.allocated(),
+            SpaceUse::Delayed => self.durable.allocated(),
+            SpaceUse::CopyOnWrite => {
+                let twice = |number: &&u64| self.durable.page(**number).is_some();
+                let old = self.dirty.keys().filter(twice).count() as u64;
+                self.current.allocated() + old * PAGE_BYTES as u64
+            }
+        }
+    }
+
     /// How many of `len` bytes can be written at `offset` with `free` bytes of space left.
-    pub(super) fn fitting(&self, len: usize, offset: u64, free: u64) -> usize {
+    pub(super) fn fitting(&self, len: usize, offset: u64, free: u64, space: SpaceUse) -> usize {
+        if space == SpaceUse::Delayed {
+            return len;
+        }
         let mut pages_left = free / PAGE_BYTES as u64;
         for (number, _, done, _) in pieces(offset, len) {
-            if self.current.page(number).is_none() {
+            let copied = space == SpaceUse::CopyOnWrite
+                && self.durable.page(number).is_some()
+                && !self.dirty.contains_key(&number);
+            if copied || self.current.page(number).is_none() {
                 if pages_left == 0 {
                     return done;
                 }

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::thread::ThreadId;
 
+use super::content::PAGE_BYTES;
 use super::inode::Inode;
 
 /// What a name means.
@@ -46,10 +47,38 @@ impl Directory {
     }
 }
 
+/// When a disk with a limited capacity finds out that there is no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SpaceUse {
+    /// Ext4, XFS: a page takes space when it is first written or allocated; overwriting it and
+    /// syncing it take none.
+    #[default]
+    InPlace,
+    /// Btrfs, ZFS: an overwritten page takes new space and gives the old one back with the next sync
+    /// of its file. A new name takes a page for the time of its making. Nothing can be promised.
+    CopyOnWrite,
+    /// A server, a quota, thin provisioning: every write succeeds, and the sync finds out. Pages
+    /// that have room are durable then, the others are lost as in a failed sync. Nothing can be
+    /// promised.
+    Delayed,
+}
+
+/// What reads see after a sync has failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FailedSync {
+    /// Ext4, XFS: the new bytes, in pages that count as clean, until they leave the cache.
+    #[default]
+    KeepsNew,
+    /// Btrfs: the bytes and the length that the disk has, at once.
+    RevertsToOld,
+}
+
 /// What the tests can set; a clone of the disk inherits it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) capacity: Option<u64>,
+    pub(super) space: SpaceUse,
+    pub(super) failed_sync: FailedSync,
     pub(super) can_map: bool,
     pub(super) cold_reads: bool,
 }
@@ -73,7 +102,13 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn new() -> Self {
-        let settings = Settings { capacity: None, can_map: true, cold_reads: false };
+        let settings = Settings {
+            capacity: None,
+            space: SpaceUse::default(),
+            failed_sync: FailedSync::default(),
+            can_map: true,
+            cold_reads: false,
+        };
         let root = BTreeMap::from([(PathBuf::from("/"), Arc::default())]);
         Self::with(root, BTreeMap::new(), 1, settings)
     }
@@ -133,10 +168,11 @@ impl Disk {
     pub(super) fn create_file(&mut self, path: &Path) -> io::Result<u64> {
         let (dir, name) = split(path)?;
         let id = self.next_inode;
-        let dir = self.dir_mut(dir)?;
-        if dir.current.contains_key(name) {
+        if self.dir(dir)?.current.contains_key(name) {
             return Err(ErrorKind::AlreadyExists.into());
         }
+        self.room_for_a_name()?;
+        let dir = self.dir_mut(dir)?;
         dir.set(name, Some(Entry::File(id)));
         self.inodes.insert(id, Arc::default());
         self.next_inode += 1;
@@ -168,6 +204,7 @@ impl Disk {
             Ok(Entry::File(same)) if same == id => return Ok(()),
             _ => {}
         }
+        self.room_for_a_name()?;
         self.dir_mut(to_dir)?.set(to_name, Some(Entry::File(id)));
         self.dir_mut(from_dir)?.set(from_name, None);
         self.collect();
@@ -179,6 +216,15 @@ impl Disk {
         let (dir, name) = split(path)?;
         self.dir_mut(dir)?.set(name, None);
         self.collect();
+        Ok(())
+    }
+
+    /// A directory is a tree that is copied when it changes. Removing has a reserve of its own.
+    fn room_for_a_name(&self) -> io::Result<()> {
+        let full = self.free().is_some_and(|free| free < PAGE_BYTES as u64);
+        if full && self.settings.space == SpaceUse::CopyOnWrite {
+            return Err(ErrorKind::StorageFull.into());
+        }
         Ok(())
     }
 
@@ -221,7 +267,7 @@ impl Disk {
         let named = self.dirs.values().flat_map(|dir| dir.current.values());
         let named = named.filter_map(|e| if let Entry::File(id) = e { Some(*id) } else { None });
         let live: BTreeSet<u64> = named.chain(self.handles.keys().copied()).collect();
-        live.iter().map(|id| self.inode(*id).current.allocated()).sum()
+        live.iter().map(|id| self.inode(*id).used(self.settings.space)).sum()
     }
 
     /// Bytes of space left; `None` without a limit.

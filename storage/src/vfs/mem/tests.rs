@@ -6,6 +6,9 @@ use std::collections::BTreeSet;
 use super::super::chance::Chance;
 use super::*;
 
+// Who is told that there is no space, and what a failed sync leaves.
+mod space;
+
 fn p(path: &str) -> &Path {
     Path::new(path)
 }
