@@ -64,6 +64,9 @@ impl WriteOptions {
 #[derive(Clone)]
 pub struct Db {
     engine: Arc<Engine>,
+    /// Who opened it.
+    #[cfg(debug_assertions)]
+    process: u32,
     durability: Durability,
     value_bytes_max: usize,
 }
@@ -99,9 +102,20 @@ impl Db {
     pub(crate) fn new(engine: Engine, options: &Options) -> Self {
         Self {
             engine: Arc::new(engine),
+            #[cfg(debug_assertions)]
+            process: std::process::id(),
             durability: options.durability,
             value_bytes_max: options.effective_value_bytes_max() as usize,
         }
+    }
+
+    /// The engine. Its threads and its lock stay with the process that opened it: a child made by
+    /// `fork` has neither, and would write into files that its parent is writing.
+    #[inline]
+    fn engine(&self) -> &Engine {
+        #[cfg(debug_assertions)]
+        assert_eq!(self.process, std::process::id(), "a database was used in a forked child");
+        &self.engine
     }
 
     /// Sets `key` to `value`. When it returns, every later read by anyone sees it, and it survives
@@ -256,11 +270,11 @@ impl Db {
     pub async fn submit_with(&self, batch: WriteBatch, options: WriteOptions) -> Result<Ticket> {
         tokio::task::coop::consume_budget().await;
         if batch.is_empty() {
-            return Ok(Ticket { state: Submitted::Done(self.engine.visible()) });
+            return Ok(Ticket { state: Submitted::Done(self.engine().visible()) });
         }
         let submitted = match self.submit_batch(batch, options)? {
             Submitted::NotAdmitted(write, _) => {
-                self.engine.write_path().admit_and_submit(write, patience(options)).await?
+                self.engine().write_path().admit_and_submit(write, patience(options)).await?
             }
             submitted => submitted,
         };
@@ -284,7 +298,7 @@ impl Db {
     ) -> Result<Submitted> {
         check_entry(key.len(), value.len(), self.value_bytes_max).map_err(Error::invalid)?;
         let level = self.level(options);
-        let path = self.engine.write_path();
+        let path = self.engine().write_path();
         let bytes = key.len() + value.len() + OPERATION_OVERHEAD_MAX;
         if bytes <= SMALL_ENTRY_BYTES {
             return submit_on_stack::<SMALL_ENTRY_BYTES>(path, kind, key, value, level);
@@ -299,7 +313,7 @@ impl Db {
 
     fn submit_batch(&self, batch: WriteBatch, options: WriteOptions) -> Result<Submitted> {
         batch.check(self.value_bytes_max).map_err(Error::invalid)?;
-        let limit = self.engine.batch_bytes_max();
+        let limit = self.engine().batch_bytes_max();
         if batch.encoded_len() > limit {
             return Err(Error::invalid(format!(
                 "the batch has {} bytes; the limit is {limit} (option batch_bytes_max)",
@@ -308,7 +322,11 @@ impl Db {
         }
         let operations = batch.len() as u32;
         let level = self.level(options);
-        Ok(self.engine.write_path().submit_owned(batch.into_encoded().into(), operations, level)?)
+        Ok(self.engine().write_path().submit_owned(
+            batch.into_encoded().into(),
+            operations,
+            level,
+        )?)
     }
 
     async fn finish(&self, submitted: Submitted, options: WriteOptions) -> Result<()> {
@@ -321,13 +339,13 @@ impl Db {
     }
 
     async fn admit(&self, write: Write, options: WriteOptions) -> Result<Submitted> {
-        Ok(self.engine.write_path().admit_and_submit(write, patience(options)).await?)
+        Ok(self.engine().write_path().admit_and_submit(write, patience(options)).await?)
     }
 
     async fn finish_or_refuse(&self, submitted: Submitted) -> Result<()> {
         match submitted {
             Submitted::NotAdmitted(_, scope) => {
-                Err(self.engine.write_path().overloaded(scope).into())
+                Err(self.engine().write_path().overloaded(scope).into())
             }
             submitted => Ticket { state: submitted }.await.map(|_| ()),
         }
@@ -348,7 +366,7 @@ impl Db {
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
-        match self.engine.get(key, Wait::Never) {
+        match self.engine().get(key, Wait::Never) {
             Err(StorageError::WouldBlock) => self.reader().get(key).await,
             result => Ok(result?),
         }
@@ -361,7 +379,7 @@ impl Db {
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
-        match self.engine.contains_key(key, Wait::Never) {
+        match self.engine().contains_key(key, Wait::Never) {
             Err(StorageError::WouldBlock) => self.reader().contains_key(key).await,
             result => Ok(result?),
         }
@@ -410,7 +428,7 @@ impl Db {
     }
 
     fn reader(&self) -> Reader {
-        Reader::new(self.engine.view(), self.engine.read_pool(), self.engine.counters())
+        Reader::new(self.engine().view(), self.engine().read_pool(), self.engine().counters())
     }
 
     /// Writes everything that was written before the call into tables, and checkpoints the log: no
@@ -423,7 +441,7 @@ impl Db {
     /// # Cancellation
     /// The flush goes on.
     pub async fn flush(&self) -> Result<()> {
-        Ok(self.engine.flush().await?)
+        Ok(self.engine().flush().await?)
     }
 
     /// Makes everything that was visible before the call survive a power cut.
@@ -434,7 +452,7 @@ impl Db {
     /// # Cancellation
     /// The sync goes on.
     pub async fn sync(&self) -> Result<()> {
-        Ok(self.engine.sync().await?)
+        Ok(self.engine().sync().await?)
     }
 
     /// Flushes, then merges all tables down to one sorted run without tombstones. Writes go on
@@ -446,7 +464,7 @@ impl Db {
     /// # Cancellation
     /// The compaction goes on.
     pub async fn compact(&self) -> Result<()> {
-        Ok(self.engine.compact(Span::all()).await?)
+        Ok(self.engine().compact(Span::all()).await?)
     }
 
     /// Counters, sizes and the actors' mailboxes. Cheap enough to call every second.
@@ -461,12 +479,12 @@ impl Db {
 
     /// The database's health, to look at or to wait on.
     pub fn health(&self) -> Health {
-        Health::new(self.engine.shared().health.watcher())
+        Health::new(self.engine().shared().health.watcher())
     }
 
     /// How near the database is to making writers wait, at this moment. A few loads per range.
     pub fn pressure(&self) -> Pressure {
-        self.engine.shared().pressure().into()
+        self.engine().shared().pressure().into()
     }
 
     /// The pressure to wait on: shed load, slow a producer down or raise an alarm before writers wait.
@@ -490,12 +508,12 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn pressure_watch(&self) -> PressureWatch {
-        PressureWatch::new(self.engine.shared().pressure_board.watcher())
+        PressureWatch::new(self.engine().shared().pressure_board.watcher())
     }
 
     /// The sequence number of the last write that survives a power cut. Never overstates.
     pub fn durable_seqno(&self) -> u64 {
-        self.engine.durable_seqno().0
+        self.engine().durable_seqno().0
     }
 
     /// Stops writes, flushes, marks the database as cleanly closed and ends the engine's threads.
@@ -508,13 +526,13 @@ impl Db {
     /// # Cancellation
     /// The shutdown goes on.
     pub async fn close(&self) -> Result<()> {
-        Ok(self.engine.close().await?)
+        Ok(self.engine().close().await?)
     }
 }
 
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Db").field("dir", &self.engine.dir()).finish_non_exhaustive()
+        f.debug_struct("Db").field("dir", &self.engine().dir()).finish_non_exhaustive()
     }
 }
 

@@ -1,9 +1,11 @@
 use crate::home::{Held, Home, Simulated, block_on, fill};
-use crate::kit::disk::{collect, content};
+use crate::kit::disk::{collect, content, shared};
 use crate::kit::settings;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sluicedb::{Db, Durability, WriteBatch, WriteOptions};
+use sluicedb_storage::filename::FileKind;
+use sluicedb_storage::vfs::LockError;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -238,6 +240,25 @@ fn dropping_never_waits() {
     // these waited for it, they would wait for ever.
     drop(flush);
     drop(db);
+    held.release();
+    let db = held.open();
+    assert_eq!(block_on(content(&db)).unwrap().len(), 100);
+}
+
+#[test]
+fn p23_the_lock_is_held_until_the_last_call_to_the_disk_has_ended() {
+    let held = Held::new(settings::tiny());
+    let db = held.open();
+    block_on(fill(&db, 100, 60));
+    held.hold();
+    let mut flush = tokio_test::task::spawn(db.flush());
+    assert!(flush.poll().is_pending());
+    held.wait_until_held();
+    drop(flush);
+    drop(db);
+    // The flush worker is inside a call: whoever opened the directory now would meet its table.
+    let lock = FileKind::Lock.path(&held.dir);
+    assert!(matches!(shared(&held.disk).lock(&lock), Err(LockError::Held { .. })));
     held.release();
     let db = held.open();
     assert_eq!(block_on(content(&db)).unwrap().len(), 100);

@@ -43,6 +43,8 @@ mod overlay;
 mod polls;
 // How near to waiting, as a value.
 mod pressure;
+// Other processes: forked ones, and programs started beside the database.
+mod process;
 mod put_get;
 // Several key ranges: routed, kept, independent of each other.
 mod ranges;
