@@ -146,7 +146,7 @@ fn cells(c: &mut Criterion) {
     let cell = Published::new(Arc::new(1_u64));
     group.bench_function("published: load", |b| b.iter(|| **cell.load()));
     group.bench_function("published: load_full", |b| b.iter(|| *cell.load_full()));
-    let health = Health::<Arc<str>>::new();
+    let health = Health::<(), Arc<str>>::new();
     group.bench_function("health: check", |b| b.iter(|| health.check().is_ok()));
     let signal = Signal::new();
     group.bench_function("signal: set", |b| b.iter(|| signal.set()));

@@ -1,7 +1,7 @@
 //! The database's health as a value one can look at or wait on.
 
 use crate::error::Error;
-use sluicedb_actors::failure::Failure;
+use sluicedb_actors::failure::{Failure, Party as Who};
 use sluicedb_actors::kernel::health::State;
 use sluicedb_actors::kernel::signal::Watcher;
 use std::fmt;
@@ -12,9 +12,10 @@ use std::fmt;
 pub enum HealthState {
     /// Everything works.
     Running,
-    /// Writes that need more room fail with this error for now and resume by themselves; reads go
-    /// on. A full disk.
-    Degraded(Error),
+    /// Somebody in the engine cannot do its work for now, for example because the disk is full. Writes
+    /// that need more room fail with the first of these errors and resume by themselves when the last
+    /// of them is gone; reads go on. In the order in which they began, never empty.
+    Degraded(Vec<Trouble>),
     /// Writes have stopped for good because of this error; reads go on. Reopen after fixing it.
     Failed(Error),
     /// It was closed; with the failure that had stopped it before, if there was one.
@@ -27,23 +28,75 @@ impl HealthState {
         matches!(self, Self::Running)
     }
 
-    /// The failure, in every state that has one.
+    /// The first failure, in every state that has one.
     pub fn error(&self) -> Option<&Error> {
         match self {
             Self::Running => None,
-            Self::Degraded(error) | Self::Failed(error) => Some(error),
+            Self::Degraded(troubles) => troubles.first().map(|trouble| &trouble.error),
+            Self::Failed(error) => Some(error),
             Self::Closed(error) => error.as_ref(),
         }
     }
 }
 
+/// Who cannot do its work.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Party {
+    /// The log: it cannot make its next segment.
+    Log,
+    /// Flushing: memory cannot be written out as tables.
+    Flush,
+    /// Compaction: tables cannot be merged.
+    Compaction,
+    /// The manifest: the list of tables cannot be written.
+    Manifest,
+}
+
+/// What keeps a party from its work, for now.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// Who cannot work.
+    pub party: Party,
+    /// Why: the newest failure of this party.
+    pub error: Error,
+}
+
+impl Trouble {
+    pub(crate) fn all(causes: Vec<(Who, Failure)>) -> Vec<Self> {
+        let one = |(who, failure): (Who, Failure)| {
+            let party = match who {
+                Who::Log => Party::Log,
+                Who::Flush => Party::Flush,
+                Who::Compaction => Party::Compaction,
+                Who::Manifest => Party::Manifest,
+            };
+            Self { party, error: failure.into() }
+        };
+        causes.into_iter().map(one).collect()
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Log => "log",
+            Self::Flush => "flush",
+            Self::Compaction => "compaction",
+            Self::Manifest => "manifest",
+        })
+    }
+}
+
 /// A watch on a database's [`HealthState`]. Does not keep the database open.
 pub struct Health {
-    watcher: Watcher<State<Failure>>,
+    watcher: Watcher<State<Who, Failure>>,
 }
 
 impl Health {
-    pub(crate) fn new(watcher: Watcher<State<Failure>>) -> Self {
+    pub(crate) fn new(watcher: Watcher<State<Who, Failure>>) -> Self {
         Self { watcher }
     }
 
@@ -61,10 +114,10 @@ impl Health {
     }
 }
 
-fn public(state: State<Failure>) -> HealthState {
+fn public(state: State<Who, Failure>) -> HealthState {
     match state {
         State::Running => HealthState::Running,
-        State::Degraded(cause) => HealthState::Degraded(cause.into()),
+        State::Degraded(causes) => HealthState::Degraded(Trouble::all(causes)),
         State::Failed(cause) => HealthState::Failed(cause.into()),
         State::Closed(cause) => HealthState::Closed(cause.map(Error::from)),
     }

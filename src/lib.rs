@@ -15,7 +15,7 @@ mod verify;
 
 pub use db::{Db, Ticket, WriteOptions};
 pub use error::{Error, ErrorKind, Outcome, Result, Scope};
-pub use health::{Health, HealthState};
+pub use health::{Health, HealthState, Party, Trouble};
 pub use open::Builder;
 pub use options::{Compression, Durability, Options, Preset};
 pub use pressure::{Pressure, PressureCause, PressureWatch};
@@ -23,7 +23,7 @@ pub use range::KeyRange;
 pub use scan::{Chunk, Scan};
 pub use sluicedb_storage::batch::WriteBatch;
 pub use snapshot::Snapshot;
-pub use stats::{ActorStats, BufferStats, LevelInfo, RangeStats, Stats};
+pub use stats::{ActorStats, BufferStats, LevelInfo, RangeStats, Stats, TroubleStats};
 pub use verify::{Finding, VerifySummary, verify};
 
 /// Opens the database in `path`, creating it if there is none: [`Db::open`].

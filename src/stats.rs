@@ -1,7 +1,10 @@
 //! What the database is doing, in numbers.
 
+use crate::health::{Party, Trouble};
 use crate::pressure::Pressure;
 use sluicedb_actors::engine::Engine;
+use sluicedb_actors::failure::{Failure, Party as Who};
+use sluicedb_actors::kernel::health::State;
 use sluicedb_actors::range_owner::RangeOwner;
 use sluicedb_storage::memtable::ReclaimStats;
 use sluicedb_storage::version::RangeVersion;
@@ -20,6 +23,25 @@ pub struct ActorStats {
     pub mailbox_capacity: usize,
     /// Messages it has handled.
     pub handled: u64,
+}
+
+/// What keeps a part of the engine from its work, for now.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TroubleStats {
+    /// Who cannot work.
+    pub party: Party,
+    /// Why, in words.
+    pub error: String,
+}
+
+impl TroubleStats {
+    fn all(state: State<Who, Failure>) -> Vec<Self> {
+        let State::Degraded(causes) = state else { return Vec::new() };
+        let one = |Trouble { party, error }| Self { party, error: error.to_string() };
+        Trouble::all(causes).into_iter().map(one).collect()
+    }
 }
 
 /// Counters since the database was opened, and sizes as of now.
@@ -130,6 +152,8 @@ pub struct Stats {
     pub recovered_entries: u64,
     /// Bytes after the last good log record that were cut off when the database was opened.
     pub recovered_torn_bytes: u64,
+    /// Why the database is degraded, if it is: who cannot work for now, in the order in which it began.
+    pub troubles: Vec<TroubleStats>,
     /// The ranges, in key order.
     pub ranges: Vec<RangeStats>,
     /// The mailboxes, in the order in which data flows.
@@ -325,6 +349,7 @@ impl Stats {
             cache_capacity_bytes: cache.capacity_bytes(),
             cache_hits: cache.hits(),
             cache_misses: cache.misses(),
+            troubles: TroubleStats::all(shared.health.state()),
             recovered_bytes: engine.recovery().bytes_replayed,
             recovery_micros: engine.recovery().took.as_micros() as u64,
             recovered_entries: engine.recovery().entries_replayed,

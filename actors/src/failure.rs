@@ -18,6 +18,19 @@ pub enum Outcome {
     Unknown,
 }
 
+/// Who may be unable to do its work for a while. Each says so itself, and only itself that it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Party {
+    /// The log: no segment can be made.
+    Log,
+    /// Memtables cannot become tables.
+    Flush,
+    /// Tables cannot be merged.
+    Compaction,
+    /// The list of tables cannot be written.
+    Manifest,
+}
+
 /// Why. Cheap to clone: one failure answers many waiters.
 #[derive(Clone, Debug)]
 pub enum Failure {

@@ -9,7 +9,7 @@
 //! Does not: slow anybody down. That is the accounts' business (`kernel::gate`).
 
 use crate::config::EngineConfig;
-use crate::failure::Failure;
+use crate::failure::{Failure, Party};
 use crate::kernel::credits::Account;
 use crate::kernel::signal::{Watch, Watcher};
 use crate::range_owner::RangeOwner;
@@ -121,15 +121,15 @@ impl Shared {
         self.pressure_board.show(self.pressure());
     }
 
-    /// Writes that need more room fail from now on, for now: the disk is full.
-    pub fn degrade(&self, failure: Failure) {
-        self.health.degrade(failure);
+    /// `party` cannot do its work for now: writes that need more room fail, until everybody can again.
+    pub fn degrade(&self, party: Party, failure: Failure) {
+        self.health.degrade(party, failure);
         self.show_pressure();
     }
 
-    /// The disk has room again.
-    pub fn recover(&self) {
-        if self.health.recover() {
+    /// `party` has done its work: it knows of nothing that is in the way any more.
+    pub fn recover(&self, party: Party) {
+        if self.health.recover(&party) {
             self.show_pressure();
         }
     }

@@ -2,7 +2,7 @@
 //! state is in here, so nothing in here needs a lock that outlives a few instructions.
 
 use crate::config::EngineConfig;
-use crate::failure::Failure;
+use crate::failure::{Failure, Party};
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::credits::Credits;
 use crate::kernel::health::{Down, Health};
@@ -177,8 +177,8 @@ pub struct Shared {
     pub tending_due: Signal,
     /// The pool of chunks should be stocked.
     pub stock_due: Signal,
-    /// First failure.
-    pub health: Health<Failure>,
+    /// The first failure, and who cannot do its work for now.
+    pub health: Health<Party, Failure>,
     /// What watchers see of the pressure.
     pub pressure_board: Board,
     /// The source of file numbers.

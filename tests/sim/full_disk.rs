@@ -5,8 +5,10 @@ use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;
-use sluicedb::{Db, Durability, ErrorKind, HealthState, Outcome, WriteOptions};
-use sluicedb_storage::vfs::{CrashKind, MemVfs};
+use sluicedb::{Db, Durability, ErrorKind, HealthState, Outcome, Party, WriteOptions};
+use sluicedb_storage::vfs::fault::ENOSPC;
+use sluicedb_storage::vfs::{CrashKind, Fault, FaultVfs, MemVfs, OperationKind};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
@@ -110,4 +112,36 @@ fn opening_on_a_full_disk_fails_typed_and_works_later() {
     disk.set_capacity(None);
     let db = simulator.run(open()).unwrap();
     assert_eq!(simulator.run(db.get("a")).unwrap().as_deref(), Some(&b"1"[..]));
+}
+
+/// Tables find no room while the log does: a new log segment is no sign that a flush would succeed.
+#[test]
+fn a8e_a_new_log_segment_does_not_take_away_what_the_flush_worker_said() {
+    let simulator = Simulator::new(13);
+    let faulty = Arc::new(FaultVfs::over_mem(&MemVfs::new()));
+    let control = faulty.control();
+    let builder = Db::builder(fresh_dir()).options(settings::tiny());
+    let db = simulator.run(builder.vfs(faulty).runtime(simulator.handle()).open()).unwrap();
+    control.arm(Fault::of(OperationKind::Create).named(".tmp").errno(ENOSPC).sticky());
+    let put = |n: u32| simulator.run(db.put(n.to_be_bytes(), vec![7; 3_000]));
+    let degraded = (0..600).find(|n| put(*n).is_err() || !db.health().state().is_running());
+    assert!(degraded.is_some(), "a flush was due");
+    let segments = control.count(OperationKind::Create);
+    for n in 1000..1100 {
+        // Refused or not; small ones find room in memory for a while, and use up the log.
+        drop(simulator.run(db.put((n % 7_u32).to_be_bytes(), vec![9; 3_000])));
+        let state = db.health().state();
+        let HealthState::Degraded(troubles) = &state else { panic!("{n}: {state:?}") };
+        assert_eq!(troubles[0].party, Party::Flush, "{troubles:?}");
+        assert_eq!(troubles[0].error.kind(), ErrorKind::NoSpace, "{troubles:?}");
+        let stats = db.stats().troubles;
+        assert_eq!(stats[0].party, Party::Flush, "{stats:?}");
+    }
+    assert!(control.count(OperationKind::Create) > segments, "no log segment was prepared");
+    control.disarm();
+    simulator.advance(std::time::Duration::from_secs(1));
+    simulator.settle();
+    assert!(db.health().state().is_running(), "{:?}", db.health().state());
+    assert!(db.stats().troubles.is_empty());
+    simulator.run(db.close()).unwrap();
 }

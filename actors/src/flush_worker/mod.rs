@@ -16,7 +16,7 @@ mod state;
 
 use crate::backoff::LONGEST_NO_SPACE;
 use crate::config::EngineConfig;
-use crate::failure::Failure;
+use crate::failure::{Failure, Party};
 use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::reply;
 use crate::pressure::l0_fullness;
@@ -97,7 +97,7 @@ impl FlushWorker {
         }
         let full = matches!(failure, Failure::NoSpace(_));
         if full {
-            self.shared.degrade(failure.clone());
+            self.shared.degrade(Party::Flush, failure.clone());
         }
         let now = self.shared.runtime.now();
         let pause = self.retries.failed(range, now, full.then_some(LONGEST_NO_SPACE));

@@ -1,25 +1,39 @@
 //! How the engine is: `Running <-> Degraded -> Failed -> Closed`.
 //!
 //! Guarantees: the first failure wins and is what everybody is told; no way leads back from `Failed`
-//! or `Closed`; a change wakes every watcher; asking on the hot path is one atomic load. A check made
-//! behind the same seat as the work it guards cannot be overtaken by a failure declared there.
-//! Does not: know what a cause is, nor close anything; those who watch do.
+//! or `Closed`; each party that cannot work for now has a cause of its own, which nobody else takes
+//! away, and the engine runs again when the last cause is gone; a change wakes every watcher; asking on
+//! the hot path is one atomic load. A check made behind the same seat as the work it guards cannot be
+//! overtaken by a failure declared there.
+//! Does not: know what a party or a cause is, nor close anything; those who watch do.
 
 use super::signal::{Watch, Watcher};
 use super::sync::atomic::{AtomicU8, Ordering};
 use super::sync::{Arc, block_on};
 
-/// The states. `C` is the cause, usually an `Arc` of an error.
+/// The states. `C` is a cause, usually an `Arc` of an error, and `P` says whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State<C> {
+pub enum State<P, C> {
     /// All is well.
     Running,
-    /// Some writes are refused for now (a full disk); may go back to `Running`.
-    Degraded(C),
+    /// Some cannot do their work for now (a full disk): who and why, in the order in which it began.
+    /// Never empty. May go back to `Running`.
+    Degraded(Vec<(P, C)>),
     /// No write and no acknowledgement any more; reads go on. Final for this incarnation.
     Failed(C),
     /// Closed; with the first failure, if there was one.
     Closed(Option<C>),
+}
+
+impl<P, C> State<P, C> {
+    fn level(&self) -> u8 {
+        match self {
+            Self::Running => RUNNING,
+            Self::Degraded(_) => DEGRADED,
+            Self::Failed(_) => FAILED,
+            Self::Closed(_) => CLOSED,
+        }
+    }
 }
 
 /// Why work is refused.
@@ -39,27 +53,27 @@ const FAILED: u8 = 2;
 const CLOSED: u8 = 3;
 
 /// See the module. Clones share one state.
-pub struct Health<C> {
+pub struct Health<P, C> {
     /// The state's number, stored before the watch lets go of its lock.
     level: Arc<AtomicU8>,
-    watch: Watch<State<C>>,
+    watch: Watch<State<P, C>>,
 }
 
-opaque_debug!("Health", [C] Health<C>);
+opaque_debug!("Health", [P, C] Health<P, C>);
 
-impl<C> Clone for Health<C> {
+impl<P, C> Clone for Health<P, C> {
     fn clone(&self) -> Self {
         Self { level: Arc::clone(&self.level), watch: self.watch.clone() }
     }
 }
 
-impl<C: Clone + Send + Sync> Default for Health<C> {
+impl<P: Clone + Eq, C: Clone> Default for Health<P, C> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<C: Clone + Send + Sync> Health<C> {
+impl<P: Clone + Eq, C: Clone> Health<P, C> {
     /// Running.
     pub fn new() -> Self {
         Self { level: Arc::new(AtomicU8::new(RUNNING)), watch: Watch::new(State::Running) }
@@ -80,7 +94,10 @@ impl<C: Clone + Send + Sync> Health<C> {
         match self.state() {
             // It recovered between the two looks.
             State::Running => Ok(()),
-            State::Degraded(cause) => Err(Down::Degraded(cause)),
+            State::Degraded(causes) => {
+                let first = causes.into_iter().next().expect("degraded is because of something");
+                Err(Down::Degraded(first.1))
+            }
             State::Failed(cause) => Err(Down::Failed(cause)),
             State::Closed(cause) => Err(Down::Closed(cause)),
         }
@@ -98,7 +115,7 @@ impl<C: Clone + Send + Sync> Health<C> {
     }
 
     /// The state now.
-    pub fn state(&self) -> State<C> {
+    pub fn state(&self) -> State<P, C> {
         self.watch.get()
     }
 
@@ -111,38 +128,59 @@ impl<C: Clone + Send + Sync> Health<C> {
         }
     }
 
-    fn advance(&self, level: u8, next: impl FnOnce(&State<C>) -> Option<State<C>>) -> bool {
+    fn advance(&self, next: impl FnOnce(&State<P, C>) -> Option<State<P, C>>) -> bool {
         self.watch.update(|state| {
             let next = next(state)?;
-            self.level.store(level, Ordering::Release);
+            self.level.store(next.level(), Ordering::Release);
             Some(next)
         })
     }
 
     /// Fails for good, unless failed or closed already; did this call decide?
     pub fn fail(&self, cause: C) -> bool {
-        self.advance(FAILED, |state| match state {
+        self.advance(|state| match state {
             State::Running | State::Degraded(_) => Some(State::Failed(cause)),
             State::Failed(_) | State::Closed(_) => None,
         })
     }
 
-    /// Degrades, or replaces the cause; does nothing once failed or closed.
-    pub fn degrade(&self, cause: C) -> bool {
-        self.advance(DEGRADED, |state| match state {
-            State::Running | State::Degraded(_) => Some(State::Degraded(cause)),
-            State::Failed(_) | State::Closed(_) => None,
+    /// `party` cannot work for now, because of `cause`, which replaces an earlier one of this party.
+    /// Does nothing once failed or closed.
+    pub fn degrade(&self, party: P, cause: C) -> bool {
+        self.advance(|state| {
+            let mut causes = match state {
+                State::Running => Vec::new(),
+                State::Degraded(causes) => causes.clone(),
+                State::Failed(_) | State::Closed(_) => return None,
+            };
+            match causes.iter_mut().find(|(other, _)| *other == party) {
+                Some((_, earlier)) => *earlier = cause,
+                None => causes.push((party, cause)),
+            }
+            Some(State::Degraded(causes))
         })
     }
 
-    /// Back from degraded to running.
-    pub fn recover(&self) -> bool {
-        self.advance(RUNNING, |state| matches!(state, State::Degraded(_)).then_some(State::Running))
+    /// `party` works again: its cause is gone, and with the last cause the engine is running.
+    pub fn recover(&self, party: &P) -> bool {
+        // One load for everybody who is well: this is called after each success. A cause of this
+        // party was set by itself, so it is seen.
+        if self.level.load(Ordering::Acquire) != DEGRADED {
+            return false;
+        }
+        self.advance(|state| {
+            let State::Degraded(causes) = state else { return None };
+            let left: Vec<_> = causes.iter().filter(|(other, _)| other != party).cloned().collect();
+            if left.len() == causes.len() {
+                return None;
+            }
+            Some(if left.is_empty() { State::Running } else { State::Degraded(left) })
+        })
     }
 
     /// Closes, whatever the state was; keeps the first failure.
     pub fn close(&self) -> bool {
-        self.advance(CLOSED, |state| match state {
+        self.advance(|state| match state {
             State::Running | State::Degraded(_) => Some(State::Closed(None)),
             State::Failed(cause) => Some(State::Closed(Some(cause.clone()))),
             State::Closed(_) => None,
@@ -150,7 +188,7 @@ impl<C: Clone + Send + Sync> Health<C> {
     }
 
     /// A watcher that has seen the present state.
-    pub fn watcher(&self) -> Watcher<State<C>> {
+    pub fn watcher(&self) -> Watcher<State<P, C>> {
         self.watch.watcher()
     }
 
@@ -179,14 +217,14 @@ mod tests {
     fn the_first_failure_wins() {
         let health = Health::new();
         assert_eq!((health.check(), health.check_running()), (Ok(()), Ok(())));
-        assert!(health.degrade("disk full"));
+        assert!(health.degrade("log", "disk full"));
         assert_eq!(health.check(), Ok(()));
         assert_eq!(health.check_running(), Err(Down::Degraded("disk full")));
-        assert!(health.recover());
-        assert!(!health.recover());
+        assert!(health.recover(&"log"));
+        assert!(!health.recover(&"log"));
         assert!(health.fail("sync"));
         assert!(!health.fail("later"));
-        assert!(!health.degrade("later") && !health.recover());
+        assert!(!health.degrade("log", "later") && !health.recover(&"log"));
         assert_eq!(health.check(), Err(Down::Failed("sync")));
         assert!(health.close());
         assert!(!health.close());
@@ -195,12 +233,27 @@ mod tests {
     }
 
     #[test]
+    fn a8e_each_party_clears_its_own_cause_only() {
+        let health = Health::new();
+        assert!(health.degrade("flush", 1));
+        assert!(health.degrade("log", 2));
+        assert!(health.degrade("flush", 3));
+        assert_eq!(health.state(), State::Degraded(vec![("flush", 3), ("log", 2)]));
+        assert!(!health.recover(&"compaction"));
+        assert!(health.recover(&"flush"));
+        assert_eq!(health.state(), State::Degraded(vec![("log", 2)]));
+        assert_eq!(health.check_running(), Err(Down::Degraded(2)));
+        assert!(health.recover(&"log"));
+        assert_eq!((health.state(), health.check_running()), (State::Running, Ok(())));
+    }
+
+    #[test]
     fn a_failure_wakes_those_who_wait() {
-        let health = Health::<u32>::new();
+        let health = Health::<&str, u32>::new();
         let watched = health.clone();
         let thread = std::thread::spawn(move || watched.until_down_blocking());
-        health.degrade(1);
-        health.recover();
+        health.degrade("log", 1);
+        health.recover(&"log");
         health.fail(7);
         assert_eq!(thread.join().expect("the thread returns"), Down::Failed(7));
     }

@@ -16,7 +16,7 @@ mod run;
 mod state;
 mod upkeep;
 
-use crate::failure::{Failure, Scope};
+use crate::failure::{Failure, Party, Scope};
 use crate::flush_worker::l0_has_room;
 use crate::kernel::mailbox::Inbox;
 use crate::kernel::reply::Reply;
@@ -202,7 +202,7 @@ impl VersionManager {
         Counters::add(&owner.flushes, 1);
         self.waiters.published(&flushed.memtables);
         self.upkeep.published(flushed.range, self.shared.runtime.now());
-        self.shared.recover();
+        self.shared.recover(Party::Flush);
         self.failing.remove(&flushed.range);
         // The queue has room: a seal that waited for it happens now.
         self.seal_if_due(flushed.range);

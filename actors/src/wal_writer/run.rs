@@ -3,7 +3,7 @@
 use super::durable::Passed;
 use super::{After, LogState, SpareWanted, WalWriter};
 use crate::backoff::{Backoff, LONGEST_NO_SPACE};
-use crate::failure::{Failure, WriteFailure};
+use crate::failure::{Failure, Party, WriteFailure};
 use crate::kernel::mailbox::Mailbox;
 use crate::shared::{Counters, Shared};
 use crate::version_manager::message::VersionMessage;
@@ -242,7 +242,7 @@ async fn keep_segments(
             Err(failure) => {
                 tracing::warn!(%failure, "no log segment can be prepared");
                 Counters::add(&shared.counters.job_retries, 1);
-                shared.degrade(failure.clone());
+                shared.degrade(Party::Log, failure.clone());
                 let mut after = After::default();
                 let refused = wal.with_log(|state| state.refuse_room(&failure, &mut after));
                 after.run(shared);
@@ -274,7 +274,7 @@ fn prepare(
     recycling.prepared_since += 1;
     let mut after = After::default();
     wal.with_log(|state| state.add_spare(spare, &shared.commits, &wal.durable, &mut after))?;
-    shared.recover();
+    shared.recover(Party::Log);
     after.run(shared);
     Ok(())
 }

@@ -8,7 +8,7 @@ use sluicedb_actors::kernel::{Capacity, Credits, Down, Health, Mailbox, reply};
 #[test]
 fn two_failures() {
     loom::model(|| {
-        let health = Health::<u32>::new();
+        let health = Health::<(), u32>::new();
         let (one, two) = (health.clone(), health.clone());
         let watcher = thread::spawn(move || two.until_down_blocking());
         let other = thread::spawn(move || one.fail(1));
@@ -26,7 +26,7 @@ fn two_failures() {
 #[test]
 fn no_ack_after_failure() {
     loom::model(|| {
-        let shared = Arc::new((Health::<&str>::new(), Mutex::new((0, None))));
+        let shared = Arc::new((Health::<(), &str>::new(), Mutex::new((0, None))));
         let failing = shared.clone();
         let syncer = thread::spawn(move || {
             let mut log = failing.1.lock().unwrap();
