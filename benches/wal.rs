@@ -11,7 +11,8 @@ use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::vfs::{DiskVfs, Vfs};
 use sluicedb_storage::wal::{
-    AppendPath, LogIdentity, LogWriter, Predecessor, Spare, prepare_spare, recycle, replay,
+    AppendPath, LogIdentity, LogWriter, Predecessor, Spare, Unsynced, prepare_spare, recycle,
+    replay,
 };
 use std::hint::black_box;
 use std::path::Path;
@@ -63,9 +64,11 @@ impl Rolling {
         let fresh = prepare_spare(vfs, dir, number, 1 << 20, false).expect("room on disk");
         log.rotate(fresh, Seqno(self.seqno));
         let group = log.take_group();
-        group.write().and_then(|()| group.sync()).expect("the disk works");
-        let sealed = group.sealed()[0].clone();
-        drop(group);
+        group.write().expect("the disk works");
+        let unsynced = Unsynced::from(group);
+        unsynced.sync().expect("the disk works");
+        let sealed = unsynced.sealed()[0].clone();
+        drop(unsynced);
         self.number += 1;
         let spare = recycle(&self.vfs, self.dir.path(), &sealed, FileNumber(self.number), true);
         self.start(spare.expect("room on disk"));
@@ -96,16 +99,18 @@ impl Rolling {
                 if left > 0 && left.is_multiple_of(synced_every) {
                     spent += start.elapsed();
                     let group = log.take_group();
-                    group.write().and_then(|()| group.sync()).expect("the disk works");
+                    group.write().expect("the disk works");
                     log.written(&group);
-                    log.synced(&group);
+                    let unsynced = Unsynced::from(group);
+                    unsynced.sync().expect("the disk works");
+                    log.synced(&unsynced);
                     start = now();
                 }
                 if path == AppendPath::Staged && left.is_multiple_of(64) {
                     // As with 64 clients waiting; the write itself is the WAL thread's.
                     let group = log.take_group();
                     log.written(&group);
-                    log.synced(&group);
+                    log.synced(&group.into());
                 }
             }
             spent += start.elapsed();
@@ -195,7 +200,8 @@ fn read_back(c: &mut Criterion) {
     let log = rolling.log.as_mut().expect("it was used");
     let (number, bytes) = (log.number(), log.tail());
     let group = log.take_group();
-    group.write().and_then(|()| group.sync()).expect("the disk works");
+    group.write().expect("the disk works");
+    Unsynced::from(group).sync().expect("the disk works");
     let mut group = c.benchmark_group("wal/replay");
     group.throughput(Throughput::Bytes(bytes)).sample_size(10);
     group.bench_function("records of 117 B, cache dropped", |b| {

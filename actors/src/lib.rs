@@ -21,6 +21,8 @@ pub mod failure;
 #[cfg(not(loom))]
 pub mod flush_worker;
 #[cfg(not(loom))]
+pub mod group_commit;
+#[cfg(not(loom))]
 pub mod pool;
 #[cfg(not(loom))]
 pub mod pressure;

@@ -40,7 +40,9 @@ use sluicedb_storage::recover::{RecoverOptions, Recovered, open_directory};
 use sluicedb_storage::table::BlockCache;
 use sluicedb_storage::vfs::{LockError, LockGuard, Vfs};
 use sluicedb_storage::view::{Overlay, Superversion};
-use sluicedb_storage::wal::{LogIdentity, LogWriter, Predecessor, prepare_spare, recycle};
+use sluicedb_storage::wal::{
+    LogIdentity, LogWriter, Predecessor, Unsynced, prepare_spare, recycle,
+};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -164,6 +166,7 @@ fn build(
     let header = log.take_group();
     header.write()?;
     log.written(&header);
+    let header = Unsynced::from(header);
     header.sync()?;
     log.synced(&header);
     let log_floor = log.number();

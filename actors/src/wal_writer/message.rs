@@ -1,6 +1,5 @@
 //! What the WAL writer is told: batches to commit, admitted and routed.
 
-use crate::failure::WriteFailure;
 use crate::kernel::commit::Slot;
 use crate::kernel::credits::Lease;
 use crate::kernel::mailbox::Permit;
@@ -8,20 +7,9 @@ use crate::kernel::reply::Reply;
 use crate::range_owner::RangeOwner;
 use crate::range_owner::message::Apply;
 use bytes::Bytes;
-use sluicedb_storage::key::Seqno;
 use std::sync::Arc;
 
-/// What an acknowledged write survives; see `sluicedb::Durability`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// The death of the process.
-    Buffered,
-    /// A power cut.
-    Synced,
-}
-
-/// How a commit ends: the sequence number of the batch's last operation, or why not.
-pub type Committed = Result<Seqno, WriteFailure>;
+pub use crate::group_commit::durable::{Committed, Level};
 
 /// One touched range: a reserved place in its mailbox and what the entries were charged for. The
 /// place is reserved at the gate, so handing on what is already in the log cannot block or fail.

@@ -9,19 +9,19 @@
 //! The seat is run by callers and only touches memory; `sync_loop` and `keep_loop` are the disk side,
 //! each on a thread of its own.
 
-pub mod durable;
 pub mod message;
 mod run;
 mod state;
 
 use crate::failure::{Failure, WriteFailure};
+use crate::group_commit::LogSeat;
+use crate::group_commit::durable::Durable;
 use crate::kernel::mailbox::Capacity;
 use crate::kernel::reply::{Reply, reply};
 use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Turn};
 use crate::pool::Pool;
 use crate::range_owner::message::is_heavy;
 use crate::shared::Shared;
-use durable::Durable;
 use futures::future::{Either, select};
 use message::{Commit, Level};
 pub use run::{keep_loop, sync_loop};
@@ -214,6 +214,12 @@ impl WalWriter {
         let mut retired = lock(&self.retired);
         let below = retired.partition_point(|segment| segment.number < floor);
         retired.drain(..below).collect()
+    }
+}
+
+impl LogSeat for WalWriter {
+    fn with_writer<R>(&self, f: impl FnOnce(&mut LogWriter) -> R) -> Result<R, Failure> {
+        self.with_log(|state| f(&mut state.log))
     }
 }
 

@@ -1,16 +1,17 @@
 //! The WAL writer's two threads: one syncs, one keeps spare segments ready and removes old ones.
 
-use super::durable::Passed;
-use super::{After, LogState, SpareWanted, WalWriter};
+use super::{After, SpareWanted, WalWriter};
 use crate::backoff::{Backoff, LONGEST_NO_SPACE};
 use crate::failure::{Failure, Party, WriteFailure};
+use crate::group_commit::GroupCommit;
+use crate::group_commit::durable::Passed;
 use crate::kernel::mailbox::Mailbox;
 use crate::shared::{Counters, Shared};
 use crate::version_manager::message::VersionMessage;
 use futures::FutureExt;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::wal::{
-    SealedSegment, SyncGroup, allocate_spare, prepare_spare, recycle, remove, segment_bytes_needed,
+    SealedSegment, allocate_spare, prepare_spare, recycle, remove, segment_bytes_needed,
 };
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ pub async fn sync_loop(shared: Arc<Shared>, wal: Arc<WalWriter>) {
 }
 
 async fn serve_syncs(shared: &Shared, wal: &WalWriter) -> Result<(), Failure> {
-    let mut unsynced = Vec::new();
+    let mut groups = GroupCommit::new(wal, &wal.durable);
     loop {
         shared.log_due.wait().await;
         loop {
@@ -85,77 +86,44 @@ async fn serve_syncs(shared: &Shared, wal: &WalWriter) -> Result<(), Failure> {
                 return Ok(());
             }
             if let Some(reply) = wal.take_closing() {
-                let ended = end_log(shared, wal, &mut unsynced).await;
+                let ended = end_log(shared, wal, &mut groups).await;
                 let result = ended.clone();
                 reply.send(ended);
                 return result;
             }
-            let (sync_wanted, write_wanted) = wal.durable.wanted();
-            let rotated = wal.with_log(LogState::take_rotated)?;
-            if rotated {
-                shared.log_keeping_due.set();
-            }
-            if !(sync_wanted || write_wanted || rotated) {
-                vouch(wal, &mut unsynced)?;
+            if !groups.take_due()? {
                 break;
             }
-            sync_once(shared, wal, sync_wanted || rotated, &mut unsynced).await?;
+            commit_group(shared, wal, &mut groups).await?;
         }
     }
 }
 
-/// One group: write, tell those who wait for that, sync, tell the others. A group that nobody wants
-/// synced joins `unsynced`: the next sync covers it, for it is in the same file or in one that the
-/// next group seals.
-async fn sync_once(
+/// One group: write, tell those who wait for that; if need be sync, and tell the others.
+async fn commit_group(
     shared: &Shared,
     wal: &WalWriter,
-    sync: bool,
-    unsynced: &mut Vec<SyncGroup>,
+    groups: &mut GroupCommit<'_, WalWriter>,
 ) -> Result<(), Failure> {
-    let group: SyncGroup = wal.with_log(|state| state.log.take_group())?;
-    group.write()?;
-    wal.with_log(|state| state.log.written(&group))?;
-    answer(shared, wal.durable.raise_written(group.upto())).await;
-    if !sync {
-        unsynced.push(group);
+    let written = groups.write()?;
+    answer(shared, written).await;
+    if !groups.must_sync() {
         return Ok(());
     }
-    // Nothing new since the last group: the one before it is what has to reach the disk.
-    match unsynced.last() {
-        Some(last) if group.is_empty() => last.sync()?,
-        _ => group.sync()?,
-    }
-    wal.with_log(|state| {
-        for earlier in unsynced.drain(..) {
-            state.log.synced(&earlier);
-        }
-        state.log.synced(&group);
-    })?;
-    Counters::add(&shared.counters.log_syncs, 1);
-    // Before anybody learns that it is synced: who asks for obsolete segments to be collected then
-    // finds these among them.
-    if !group.sealed().is_empty() {
-        wal.retire(group.sealed());
+    if groups.has_left_segment() {
+        // Its successor is in use: time for another spare.
         shared.log_keeping_due.set();
     }
-    answer(shared, wal.durable.raise_synced(group.upto())).await;
-    Ok(())
-}
-
-/// Nobody waits: a record that vouches for what is durable now, so that damage to it is told from a
-/// torn end. Written, not synced: it is worth no disk flush of its own.
-fn vouch(wal: &WalWriter, unsynced: &mut Vec<SyncGroup>) -> Result<(), Failure> {
-    let group = wal.with_log(|state| {
-        let due = state.log.wants_vouch();
-        let next = state.next_seqno();
-        (due && state.log.append_vouch(next)).then(|| state.log.take_group())
+    // Retired before anybody learns that it is synced: who asks for obsolete segments to be collected
+    // then finds these among them.
+    let synced = groups.sync(|sealed| {
+        if !sealed.is_empty() {
+            wal.retire(sealed);
+            shared.log_keeping_due.set();
+        }
     })?;
-    if let Some(group) = group {
-        group.write()?;
-        wal.with_log(|state| state.log.written(&group))?;
-        unsynced.push(group);
-    }
+    Counters::add(&shared.counters.log_syncs, 1);
+    answer(shared, synced).await;
     Ok(())
 }
 
@@ -163,11 +131,13 @@ fn vouch(wal: &WalWriter, unsynced: &mut Vec<SyncGroup>) -> Result<(), Failure> 
 async fn end_log(
     shared: &Shared,
     wal: &WalWriter,
-    unsynced: &mut Vec<SyncGroup>,
+    groups: &mut GroupCommit<'_, WalWriter>,
 ) -> Result<(), Failure> {
-    sync_once(shared, wal, true, unsynced).await?;
-    wal.with_log(LogState::append_close_mark)?;
-    sync_once(shared, wal, true, unsynced).await
+    groups.take_all()?;
+    commit_group(shared, wal, groups).await?;
+    wal.with_log(|state| state.log.append_close_mark(state.next_seqno()))?;
+    groups.take_all()?;
+    commit_group(shared, wal, groups).await
 }
 
 /// INVARIANT(ack-after-visible): the disk may be ahead of a range owner; the answer waits for both.

@@ -1,8 +1,8 @@
 //! The log's only writer: stamps, appends, hands on. Memory only; the disk is `run.rs`'s.
 
-use super::durable::Durable;
 use super::message::{Commit, Committed, Level, Target};
 use crate::failure::{Failure, WriteFailure};
+use crate::group_commit::durable::Durable;
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::reply::Reply;
 use crate::range_owner::RangeOwner;
@@ -111,8 +111,6 @@ pub struct LogState {
     room_failure: Option<Failure>,
     /// The segments that may still be needed, oldest first; the last one is the current one.
     segments: VecDeque<Needed>,
-    /// A segment was left since `take_rotated`: it is to be synced.
-    rotated: bool,
     /// The keeper was told that spares are wanted.
     spare_asked: bool,
     counters: Arc<Counters>,
@@ -131,7 +129,6 @@ impl LogState {
             parked: VecDeque::new(),
             room_failure: None,
             segments,
-            rotated: false,
             spare_asked: false,
             counters,
             closed: None,
@@ -162,7 +159,6 @@ impl LogState {
             };
             self.log.rotate(spare, self.next_seqno);
             self.segments.push_back(Needed::current_of(&self.log, self.next_seqno));
-            self.rotated = true;
             self.spare_asked = true;
         }
         Ok(())
@@ -201,7 +197,7 @@ impl LogState {
             first,
             last,
             in_file: appended.in_file,
-            rotated: self.rotated,
+            rotated: self.log.has_sealed(),
             spare_due: self.spare_due(),
         }
     }
@@ -314,16 +310,6 @@ impl LogState {
     pub fn close(&mut self, failure: Failure, after: &mut After) {
         self.refuse_room(&failure, after);
         self.closed = Some(failure);
-    }
-
-    /// Says in the log that nothing follows.
-    pub fn append_close_mark(&mut self) {
-        self.log.append_close_mark(self.next_seqno);
-    }
-
-    /// Was a segment left since the last call?
-    pub fn take_rotated(&mut self) -> bool {
-        std::mem::take(&mut self.rotated)
     }
 
     /// Segments that a recovery would read.

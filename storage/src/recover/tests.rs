@@ -12,7 +12,7 @@ use crate::verify::verify_directory;
 use crate::version::{Shards, check};
 use crate::vfs::mem::{CrashKind, MemVfs};
 use crate::view::{ChunkBuilder, Overlay, ScanSpec, Superversion, View};
-use crate::wal::{AppendPath, LogWriter, Predecessor, prepare_spare};
+use crate::wal::{AppendPath, LogWriter, Predecessor, Unsynced, prepare_spare};
 use std::path::PathBuf;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -122,8 +122,9 @@ impl Life {
         let group = self.log.take_group();
         group.write().unwrap();
         self.log.written(&group);
-        group.sync().unwrap();
-        self.log.synced(&group);
+        let unsynced = Unsynced::from(group);
+        unsynced.sync().unwrap();
+        self.log.synced(&unsynced);
     }
 
     /// What the flush worker and the version manager do, without moving the log floor.

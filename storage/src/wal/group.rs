@@ -1,13 +1,17 @@
-//! A sync group: what the WAL thread makes durable at once while the next group forms.
+//! Sync groups: what the WAL thread writes and syncs while the next group forms.
 //!
-//! It owns the bytes and file handles it needs, so the writer's seat is free while it works. Write,
-//! tell the writer; sync, tell the writer. Nothing here changes the writer.
+//! A `SyncGroup` is written; then it is added to `Unsynced`, which is all that was written and is not
+//! yet synced, however many groups that were. Only `Unsynced` can be synced, so a sync covers every
+//! segment that any of them wrote to. Both own the file handles they need, so the writer's seat is
+//! free while they work: write, tell the writer; sync, tell the writer. Nothing here changes the
+//! writer.
 
 use super::SealedSegment;
 use super::spare::SegmentFile;
 use crate::error::{Error, Result};
 use crate::key::Seqno;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Staged bytes and where they belong.
@@ -32,7 +36,7 @@ pub(super) struct Target {
 
 /// Everything that was appended before `LogWriter::take_group` and had not been taken yet.
 ///
-/// Groups are written and synced in the order they were taken.
+/// Groups are written in the order they were taken, and then added to `Unsynced` in that order.
 pub struct SyncGroup {
     pub(super) id: u64,
     pub(super) runs: Vec<Run>,
@@ -43,7 +47,7 @@ pub struct SyncGroup {
 }
 
 impl SyncGroup {
-    /// The last sequence number at or before the end of the group: durable once `sync` succeeded.
+    /// The last sequence number at or before the end of the group: in the file once `write` succeeded.
     pub fn upto(&self) -> Seqno {
         self.upto
     }
@@ -56,11 +60,6 @@ impl SyncGroup {
     /// Staged bytes in it.
     pub fn staged_bytes(&self) -> usize {
         self.runs.iter().map(|run| run.bytes.len()).sum()
-    }
-
-    /// The segments that got their last byte in this group; they are complete once it is synced.
-    pub fn sealed(&self) -> &[SealedSegment] {
-        &self.sealed
     }
 
     /// Writes the staged bytes into their files: one system call, or one per segment after a
@@ -79,13 +78,78 @@ impl SyncGroup {
         }
         Ok(())
     }
+}
 
-    /// Makes everything in the group durable, older segments before newer ones. Call it after
-    /// `write` succeeded.
+impl fmt::Debug for SyncGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SyncGroup")
+            .field("id", &self.id)
+            .field("upto", &self.upto)
+            .field("staged_bytes", &self.staged_bytes())
+            .field("segments", &self.targets.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Everything that was written and is not synced yet, of one group or of several.
+#[derive(Default)]
+pub struct Unsynced {
+    pub(super) groups: Range<u64>,
+    /// Oldest segment first; all but the last one are sealed, the last one may be.
+    pub(super) targets: Vec<Target>,
+    sealed: Vec<SealedSegment>,
+    upto: Seqno,
+}
+
+impl Unsynced {
+    /// Adds a group that was written, and frees its bytes.
+    ///
+    /// # Panics
+    /// When it is not the one that was taken after the last one added.
+    pub fn add(&mut self, group: SyncGroup) {
+        self.upto = group.upto;
+        if group.is_empty() {
+            return;
+        }
+        if self.groups.is_empty() {
+            self.groups = group.id..group.id;
+        }
+        assert!(self.groups.end == group.id, "groups are written in the order they were taken");
+        self.groups.end += 1;
+        for target in group.targets {
+            match self.targets.last_mut() {
+                // INVARIANT(sync-covers-segments): a segment stays a target until it is synced.
+                Some(last) if Arc::ptr_eq(&last.segment, &target.segment) => {
+                    last.upto = target.upto;
+                    last.durable &= target.durable;
+                }
+                _ => self.targets.push(target),
+            }
+        }
+        self.sealed.extend(group.sealed);
+    }
+
+    /// The last sequence number at or before the end of it: durable once `sync` succeeded.
+    pub fn upto(&self) -> Seqno {
+        self.upto
+    }
+
+    /// Is there nothing to sync?
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// The segments that got their last byte in it; they are complete once it is synced.
+    pub fn sealed(&self) -> &[SealedSegment] {
+        &self.sealed
+    }
+
+    /// Makes all of it durable, older segments before newer ones.
     ///
     /// # Errors
-    /// `Io`, naming the file. Final: a failed sync must not be repeated on the same handle, and
-    /// nothing newer may be synced after it.
+    /// `Io`, naming the file. Final, whatever the cause, a full disk included: a failed sync must not
+    /// be repeated on the same handle, for nobody knows what is on the disk, and nothing newer may be
+    /// synced after it.
     pub fn sync(&self) -> Result<()> {
         // Order matters: a record vouches for every older segment once its own is synced.
         for (index, target) in self.targets.iter().enumerate() {
@@ -108,12 +172,19 @@ impl SyncGroup {
     }
 }
 
-impl fmt::Debug for SyncGroup {
+impl From<SyncGroup> for Unsynced {
+    fn from(written: SyncGroup) -> Self {
+        let mut unsynced = Self::default();
+        unsynced.add(written);
+        unsynced
+    }
+}
+
+impl fmt::Debug for Unsynced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SyncGroup")
-            .field("id", &self.id)
+        f.debug_struct("Unsynced")
+            .field("groups", &self.groups)
             .field("upto", &self.upto)
-            .field("staged_bytes", &self.staged_bytes())
             .field("segments", &self.targets.len())
             .finish_non_exhaustive()
     }

@@ -12,7 +12,8 @@
 //! * A record goes into the file on one of two *paths*: stored through the segment's mapping
 //!   (`AppendPath::Mapped`), or *staged* in memory for the next sync group. Both draw their offsets
 //!   from one order, and no record ever reaches the file before its predecessors did.
-//! * A *sync group* is what the WAL thread makes durable at once: usually one write and one sync.
+//! * A *sync group* is what the WAL thread writes at once. One sync makes everything durable that was
+//!   written and is *unsynced*: usually one group, sometimes several.
 //! * Every record *vouches*: its `synced_to` says up to where its segment was known to be durable
 //!   when it was encoded. Damage below a vouched point is corruption and is refused; damage above it
 //!   is the torn tail of an unclean stop and is cut.
@@ -40,7 +41,7 @@ use crate::filename::FileNumber;
 use crate::key::Seqno;
 use std::path::PathBuf;
 
-pub use group::SyncGroup;
+pub use group::{SyncGroup, Unsynced};
 pub use reader::{RecoveryReport, TailReason, replay};
 pub use spare::{Spare, allocate_spare, prepare_spare, recycle, remove};
 pub use writer::{AppendPath, Appended, LogWriter, segment_bytes_needed};

@@ -9,7 +9,7 @@ use crate::batch::WriteBatch;
 use crate::codec::crc;
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
-use crate::vfs::{DiskVfs, MemVfs, OperationKind, Vfs};
+use crate::vfs::{CrashKind, DiskVfs, MemVfs, OperationKind, Vfs};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -87,13 +87,22 @@ impl Bench {
         self.log.append(first, count, &payload, crc(&payload), path)
     }
 
-    pub(super) fn sync(&mut self) -> SyncGroup {
+    pub(super) fn write(&mut self) -> SyncGroup {
         let group = self.log.take_group();
         group.write().unwrap();
         self.log.written(&group);
-        group.sync().unwrap();
-        self.log.synced(&group);
         group
+    }
+
+    pub(super) fn sync(&mut self) -> Unsynced {
+        let unsynced = self.write().into();
+        self.report_synced(&unsynced);
+        unsynced
+    }
+
+    pub(super) fn report_synced(&mut self, unsynced: &Unsynced) {
+        unsynced.sync().unwrap();
+        self.log.synced(unsynced);
     }
 
     pub(super) fn spare(&mut self, bytes: u64) -> Spare {
@@ -226,11 +235,10 @@ fn a_group_takes_everything_once() {
     assert_eq!((mapped.upto(), staged.upto()), (Seqno(1), Seqno(3)));
     assert!(staged.staged_bytes() > 200);
     assert!(bench.log.take_group().is_empty());
-    for group in [&mapped, &staged] {
+    for group in [mapped, staged] {
         group.write().unwrap();
-        bench.log.written(group);
-        group.sync().unwrap();
-        bench.log.synced(group);
+        bench.log.written(&group);
+        bench.report_synced(&group.into());
     }
     assert!(bench.log.wants_vouch());
     assert!(bench.log.append_vouch(Seqno(4)));
@@ -282,6 +290,37 @@ fn the_older_segment_is_synced_first() {
         (OperationKind::Sync, name(2), 0),
     ];
     assert_eq!(done, want);
+}
+
+/// Planted: `Unsynced::add` that forgets what the groups before it wrote to, as one sync of the last
+/// group did.
+#[test]
+fn a1_a_sync_covers_every_segment_that_was_written_to() {
+    for can_map in [false, true] {
+        let vfs = MemVfs::new();
+        vfs.set_can_map(can_map);
+        let mut bench = Bench::on(vfs, 8192);
+        bench.append(1, 10, AppendPath::Staged);
+        assert!(!bench.log.has_sealed());
+        bench.rotate();
+        assert!(bench.log.has_sealed());
+        // Written, because nobody waits for a sync; the next group has nothing of segment 1.
+        let mut unsynced = Unsynced::from(bench.write());
+        assert!(!bench.log.has_sealed());
+        bench.append(1, 10, AppendPath::Staged);
+        unsynced.add(bench.write());
+        bench.append(1, 10, AppendPath::Staged);
+        unsynced.add(bench.write());
+        assert_eq!(unsynced.upto(), Seqno(3));
+        let sealed: Vec<_> = unsynced.sealed().iter().map(|sealed| sealed.number.0).collect();
+        assert_eq!(sealed, [1]);
+        bench.report_synced(&unsynced);
+        let cut = bench.vfs.crash_clone(CrashKind::DropUnsynced);
+        assert_eq!(replay_all(&cut, 1).unwrap().0.len(), 3);
+        // What is durable is vouched for, and nothing is in flight any more.
+        assert!(bench.log.wants_vouch());
+        assert!(bench.sync().is_empty());
+    }
 }
 
 #[test]
@@ -365,8 +404,9 @@ fn stores_survive_the_syncs_beside_them() {
                 let group = log.lock().unwrap().take_group();
                 group.write().unwrap();
                 log.lock().unwrap().written(&group);
-                group.sync().unwrap();
-                log.lock().unwrap().synced(&group);
+                let unsynced = Unsynced::from(group);
+                unsynced.sync().unwrap();
+                log.lock().unwrap().synced(&unsynced);
             }
         });
         loop {
@@ -397,11 +437,9 @@ fn bytes_that_a_failed_sync_lost_are_not_replayed_from_the_cache() {
     bench.append(1, 10, AppendPath::Staged);
     bench.sync();
     bench.append(1, 6000, AppendPath::Staged);
-    let group = bench.log.take_group();
-    group.write().unwrap();
-    bench.log.written(&group);
+    let unsynced = Unsynced::from(bench.write());
     bench.vfs.lose_next_sync();
-    let failed = group.sync().unwrap_err();
+    let failed = unsynced.sync().unwrap_err();
     assert!(failed.to_string().contains("sync"), "{failed}");
     // The page cache still shows the second record; the disk does not have it.
     let (records, report) = bench.replay().unwrap();

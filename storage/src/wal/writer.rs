@@ -6,7 +6,7 @@
 //!
 //! Does not stamp sequence numbers (it checks that they are consecutive) and does not know who waits.
 
-use super::group::{Run, SyncGroup, Target};
+use super::group::{Run, SyncGroup, Target, Unsynced};
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::record::{self, DIGEST_START, RECORD_HEADER_BYTES, RecordHeader, Seed, kind};
 use super::spare::SegmentFile;
@@ -266,6 +266,13 @@ impl LogWriter {
         self.vouch_due = if durable { 0 } else { self.tail };
     }
 
+    /// Was a segment left that no group has taken? Somebody should, soon, and sync it: only then can it
+    /// become obsolete.
+    #[inline]
+    pub fn has_sealed(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
     /// Takes everything appended since the last group. Cheap: it swaps buffers. Write and sync it off
     /// the seat, in the order groups were taken, and report both.
     pub fn take_group(&mut self) -> SyncGroup {
@@ -315,16 +322,16 @@ impl LogWriter {
         }
     }
 
-    /// Notes that `group.sync()` succeeded: later records vouch for it.
-    pub fn synced(&mut self, group: &SyncGroup) {
-        if group.is_empty() {
-            return;
+    /// Notes that `unsynced.sync()` succeeded: later records vouch for what it covered.
+    pub fn synced(&mut self, unsynced: &Unsynced) {
+        for id in unsynced.groups.clone() {
+            let flight =
+                self.in_flight.pop_front().expect("a taken group is in flight until synced");
+            assert!(flight.id == id, "groups are synced in the order they were taken");
+            assert!(flight.runs.is_empty(), "a group is written before it is synced");
         }
-        let flight = self.in_flight.pop_front().expect("a taken group is in flight until synced");
-        assert!(flight.id == group.id, "groups are synced in the order they were taken");
-        assert!(flight.runs.is_empty(), "a group is written before it is synced");
         if let Some(target) =
-            group.targets.last().filter(|t| Arc::ptr_eq(&t.segment, &self.segment))
+            unsynced.targets.last().filter(|t| Arc::ptr_eq(&t.segment, &self.segment))
         {
             assert!(target.upto > self.synced, "a group has new bytes");
             self.synced = target.upto;

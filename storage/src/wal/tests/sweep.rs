@@ -61,8 +61,13 @@ struct History {
     next_number: u64,
     /// First sequence number, count and value length of every batch.
     batches: Vec<(u64, u32, usize)>,
-    /// Taken groups and how far they got: taken, written, reported as written.
-    groups: VecDeque<(SyncGroup, u8)>,
+    /// Taken groups, and whether the first one is written.
+    groups: VecDeque<SyncGroup>,
+    first_is_written: bool,
+    /// Groups that were reported as written: a later sync covers them.
+    unsynced: Unsynced,
+    /// The longest run of groups under one sync.
+    groups_per_sync_max: u64,
     obsolete: Vec<SealedSegment>,
     promised: Arc<Promised>,
 }
@@ -101,6 +106,9 @@ impl History {
             next_number: 2,
             batches: Vec::new(),
             groups: VecDeque::new(),
+            first_is_written: false,
+            unsynced: Unsynced::default(),
+            groups_per_sync_max: 0,
             obsolete: Vec::new(),
             promised,
         };
@@ -114,7 +122,7 @@ impl History {
             8 | 9 if self.groups.len() < 3 => {
                 let group = self.log.take_group();
                 if !group.is_empty() {
-                    self.groups.push_back((group, 0));
+                    self.groups.push_back(group);
                 }
             }
             10 if self.log.wants_vouch() => {
@@ -162,24 +170,31 @@ impl History {
         self.log.rotate(spare, Seqno(self.next));
     }
 
-    /// Moves the oldest group on by one step.
+    /// Moves the oldest group on by one step, or syncs what was written so far.
     fn advance_group(&mut self) {
-        let Some((group, stage)) = self.groups.front_mut() else { return };
-        *stage += 1;
-        match *stage {
-            1 => group.write().unwrap(),
-            2 => {
-                self.log.written(group);
-                self.promised.in_file.fetch_max(group.upto().0, SeqCst);
-            }
-            _ => {
-                group.sync().unwrap();
-                self.promised.synced.fetch_max(group.upto().0, SeqCst);
-                self.log.synced(group);
-                self.obsolete.extend(group.sealed().iter().cloned());
-                self.groups.pop_front();
-            }
+        if self.random.below(4) == 0 {
+            return self.sync();
         }
+        let Some(group) = self.groups.pop_front() else { return };
+        if self.first_is_written {
+            self.log.written(&group);
+            self.promised.in_file.fetch_max(group.upto().0, SeqCst);
+            self.unsynced.add(group);
+        } else {
+            group.write().unwrap();
+            self.groups.push_front(group);
+        }
+        self.first_is_written = !self.first_is_written;
+    }
+
+    fn sync(&mut self) {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        unsynced.sync().unwrap();
+        self.promised.synced.fetch_max(unsynced.upto().0, SeqCst);
+        self.log.synced(&unsynced);
+        self.obsolete.extend(unsynced.sealed().iter().cloned());
+        let groups = unsynced.groups.end - unsynced.groups.start;
+        self.groups_per_sync_max = self.groups_per_sync_max.max(groups);
     }
 
     /// As if everything in the sealed segments had been flushed: raises the floor above them.
@@ -223,6 +238,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn sweep(mapping: Mapping, seeds: std::ops::Range<u64>, steps: usize) {
     let (mut kills, mut cuts, mut torn, mut rotations) = (0, 0, 0, 0);
+    let mut groups_per_sync_max = 0;
     for seed in seeds {
         let (mut history, images) = History::new(seed, mapping);
         for _ in 0..steps {
@@ -232,6 +248,7 @@ fn sweep(mapping: Mapping, seeds: std::ops::Range<u64>, steps: usize) {
         }
         history.vfs.clear_hook();
         rotations += history.log.number().0 - 1;
+        groups_per_sync_max = groups_per_sync_max.max(history.groups_per_sync_max);
         for (i, image) in lock(&images).drain(..).enumerate() {
             let context = format!("{mapping:?}, seed {seed}, image {i} before {}", image.at);
             let killed = replay_all(&image.disk, image.floor);
@@ -250,6 +267,7 @@ fn sweep(mapping: Mapping, seeds: std::ops::Range<u64>, steps: usize) {
     }
     println!("{kills} kills, {cuts} power cuts, {torn} torn tails, {rotations} rotations");
     assert!(torn > 0 && rotations > 0, "the sweep met what it is for");
+    assert!(groups_per_sync_max > 2, "groups were written and covered by a later sync");
 }
 
 #[test]

@@ -1,12 +1,23 @@
 //! Who waits for the log to reach the disk, and how far it has.
 
-use super::message::{Committed, Level};
 use crate::failure::{Failure, WriteFailure};
 use crate::kernel::reply::Reply;
+use crate::kernel::sync::atomic::{AtomicU64, Ordering};
+use crate::kernel::sync::{Mutex, MutexGuard, lock};
 use sluicedb_storage::key::Seqno;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What an acknowledged write survives; see `sluicedb::Durability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The death of the process.
+    Buffered,
+    /// A power cut.
+    Synced,
+}
+
+/// How a commit ends: the sequence number of the batch's last operation, or why not.
+pub type Committed = Result<Seqno, WriteFailure>;
 
 /// Replies with their sequence numbers, in order.
 pub type Passed = Vec<(Seqno, Reply<Committed>)>;
@@ -36,13 +47,12 @@ impl Durable {
         Self {
             written: AtomicU64::new(recovered.0),
             synced: AtomicU64::new(recovered.0),
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting::default()),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Nothing under this lock can panic half-way.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 
     /// The last durable sequence number. Never overstates.
