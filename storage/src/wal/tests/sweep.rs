@@ -159,7 +159,9 @@ impl History {
         self.next_number += 1;
         let mapped = !matches!(self.mapping, Mapping::Mixed) || self.random.below(2) == 0;
         let dir = Path::new(DIR);
-        let fitting = self.obsolete.iter().position(|old| old.bytes >= bytes);
+        let floor = self.promised.floor.load(SeqCst);
+        let fitting =
+            self.obsolete.iter().position(|old| old.bytes >= bytes && old.number.0 < floor);
         let spare = match fitting {
             Some(at) => {
                 let old = self.obsolete.swap_remove(at);
@@ -197,13 +199,14 @@ impl History {
         self.groups_per_sync_max = self.groups_per_sync_max.max(groups);
     }
 
-    /// As if everything in the sealed segments had been flushed: raises the floor above them.
+    /// As if everything in the sealed segments had been flushed: raises the floor above them. From then
+    /// on they may be recycled. Not at once: a power cut before it needs all of them.
     fn reuse(&mut self) {
         if let Some(last) = self.obsolete.iter().map(|old| old.number.0).max() {
             self.promised.floor.fetch_max(last + 1, SeqCst);
         }
         if self.obsolete.len() > 2 {
-            let old = self.obsolete.swap_remove(0);
+            let old = self.obsolete.remove(0);
             remove(&self.disk, &old).unwrap();
         }
     }
@@ -242,8 +245,6 @@ fn sweep(mapping: Mapping, seeds: std::ops::Range<u64>, steps: usize) {
     for seed in seeds {
         let (mut history, images) = History::new(seed, mapping);
         for _ in 0..steps {
-            // The obsolete ones may be recycled only once the floor is above them.
-            history.reuse();
             history.step();
         }
         history.vfs.clear_hook();
