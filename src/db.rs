@@ -13,7 +13,7 @@ use crate::{Builder, WriteBatch};
 use bytes::Bytes;
 use sluicedb_actors::engine::Engine;
 use sluicedb_actors::wal_writer::message::{Committed, Level};
-use sluicedb_actors::write_path::{Patience, Submitted, Write, WritePath};
+use sluicedb_actors::write_path::{Patience, Submitted, WritePath};
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::batch::{
     OPERATION_OVERHEAD_MAX, check_entry, encode_operation, operation_len,
@@ -272,13 +272,8 @@ impl Db {
         if batch.is_empty() {
             return Ok(Ticket { state: Submitted::Done(self.engine().visible()) });
         }
-        let submitted = match self.submit_batch(batch, options)? {
-            Submitted::NotAdmitted(write, _) => {
-                self.engine().write_path().admit_and_submit(write, patience(options)).await?
-            }
-            submitted => submitted,
-        };
-        Ok(Ticket { state: submitted })
+        let submitted = self.submit_batch(batch, options)?;
+        Ok(Ticket { state: self.admitted(submitted, options).await? })
     }
 
     fn level(&self, options: WriteOptions) -> Level {
@@ -330,20 +325,32 @@ impl Db {
     }
 
     async fn finish(&self, submitted: Submitted, options: WriteOptions) -> Result<()> {
-        let submitted = match submitted {
-            Submitted::Done(_) => return Ok(()),
-            Submitted::NotAdmitted(write, _) => self.admit(write, options).await?,
-            Submitted::Waiting(_) => submitted,
-        };
-        Ticket { state: submitted }.await.map(|_| ())
+        if let Submitted::Done(_) = submitted {
+            return Ok(());
+        }
+        Ticket { state: self.admitted(submitted, options).await? }.await.map(|_| ())
     }
 
-    async fn admit(&self, write: Write, options: WriteOptions) -> Result<Submitted> {
-        Ok(self.engine().write_path().admit_and_submit(write, patience(options)).await?)
+    /// Waits until the write is in the log, or queued for it in its final order.
+    async fn admitted(&self, submitted: Submitted, options: WriteOptions) -> Result<Submitted> {
+        let (path, patience) = (self.engine().write_path(), patience(options));
+        match self.routed(submitted, patience).await? {
+            Submitted::NotAdmitted(write, _) => Ok(path.admit_and_submit(write, patience).await?),
+            submitted => Ok(submitted),
+        }
+    }
+
+    async fn routed(&self, submitted: Submitted, patience: Patience) -> Result<Submitted> {
+        match submitted {
+            Submitted::NotRouted(write) => {
+                Ok(self.engine().write_path().route_and_submit(write, patience).await?)
+            }
+            submitted => Ok(submitted),
+        }
     }
 
     async fn finish_or_refuse(&self, submitted: Submitted) -> Result<()> {
-        match submitted {
+        match self.routed(submitted, Patience::Forever).await? {
             Submitted::NotAdmitted(_, scope) => {
                 Err(self.engine().write_path().overloaded(scope).into())
             }
@@ -447,7 +454,8 @@ impl Db {
     /// Makes everything that was visible before the call survive a power cut.
     ///
     /// # Errors
-    /// `Io` when the log cannot be synced; writes stop then.
+    /// `Io` when the log cannot be synced; writes stop then. `Closed` after [`close`](Self::close), which
+    /// has synced everything.
     ///
     /// # Cancellation
     /// The sync goes on.

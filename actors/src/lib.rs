@@ -29,6 +29,8 @@ pub mod pressure;
 #[cfg(not(loom))]
 pub mod range_owner;
 #[cfg(not(loom))]
+pub mod route;
+#[cfg(not(loom))]
 pub mod runtime;
 #[cfg(not(loom))]
 pub mod shared;

@@ -8,7 +8,6 @@
 //! INVARIANT(admission-before-log): nothing is stamped before both accounts, the commit queue and the
 //! mailboxes of the touched ranges have given room.
 
-use crate::config::ENTRY_OVERHEAD_BYTES;
 use crate::failure::{Failure, Scope, WriteFailure};
 use crate::kernel::Refused;
 use crate::kernel::commit::{CommitQueue, Slot, WaitVisible};
@@ -16,8 +15,10 @@ use crate::kernel::credits::Credits;
 use crate::kernel::gate::{Admission, Claim, Gate, Overloaded};
 use crate::kernel::mailbox::{Mailbox, Permit};
 use crate::kernel::reply::{Answer, reply};
+use crate::pool::Pool;
+use crate::range_owner::RangeOwner;
 use crate::range_owner::message::{Apply, is_heavy};
-use crate::range_owner::{Entries, RangeOwner};
+use crate::route::{Lot, Part, Reach, Route, charge};
 use crate::shared::{Catalog, Counters, Shared};
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::relief;
@@ -26,7 +27,7 @@ use crate::wal_writer::message::{Commit, Committed, Level, Target};
 use crate::wal_writer::{NoRoom, WalWriter};
 use bytes::Bytes;
 use futures::future::{Either, select};
-use sluicedb_storage::batch::{Operations, operation_len};
+use sluicedb_storage::batch::Operations;
 use sluicedb_storage::codec;
 use sluicedb_storage::key::Seqno;
 use std::fmt;
@@ -57,6 +58,8 @@ pub struct Write {
     payload_crc: u32,
     operations: u32,
     level: Level,
+    /// `None`: a heavy batch that no engine thread has looked at.
+    route: Option<Arc<Route>>,
 }
 
 /// How far a write has come.
@@ -67,6 +70,9 @@ pub enum Submitted {
     Waiting(Pending),
     /// Nowhere: there was no room. Nothing has happened.
     NotAdmitted(Write, Scope),
+    /// Nowhere: it is too much for the caller's thread to find out which ranges it touches. Nothing has
+    /// happened.
+    NotRouted(Write),
 }
 
 /// A write on its way.
@@ -88,6 +94,7 @@ impl fmt::Debug for Submitted {
             Self::Done(seqno) => f.debug_tuple("Done").field(seqno).finish(),
             Self::Waiting(_) => f.write_str("Waiting"),
             Self::NotAdmitted(_, scope) => f.debug_tuple("NotAdmitted").field(scope).finish(),
+            Self::NotRouted(_) => f.write_str("NotRouted"),
         }
     }
 }
@@ -104,7 +111,9 @@ impl Submitted {
         match self {
             Self::Done(seqno) => Poll::Ready(Ok(*seqno)),
             Self::Waiting(pending) => pending.poll(context),
-            Self::NotAdmitted(..) => unreachable!("only admitted writes are waited for"),
+            Self::NotAdmitted(..) | Self::NotRouted(_) => {
+                unreachable!("only admitted writes are waited for")
+            }
         }
     }
 }
@@ -177,7 +186,8 @@ struct Places {
 enum Taken {
     Commits,
     Log,
-    Range(Arc<RangeOwner>),
+    /// Of the range at this position of the route.
+    Range(usize),
 }
 
 /// What came of trying the seats.
@@ -200,17 +210,19 @@ pub struct WritePath {
     wal: Arc<WalWriter>,
     versions: Mailbox<VersionMessage>,
     gate: Gate,
+    reads: Pool,
 }
 
 impl WritePath {
-    /// The way into `wal`.
+    /// The way into `wal`; heavy batches are routed by the threads of `reads`.
     pub fn new(
         shared: Arc<Shared>,
         wal: Arc<WalWriter>,
         versions: Mailbox<VersionMessage>,
+        reads: Pool,
     ) -> Self {
         let gate = Gate::new(shared.global.clone());
-        Self { shared, wal, versions, gate }
+        Self { shared, wal, versions, gate, reads }
     }
 
     /// Commits one or few encoded operations right here if nothing is in the way.
@@ -249,19 +261,28 @@ impl WritePath {
         self.check_running()?;
         let bytes = payload.as_ref();
         let catalog = self.shared.catalog.load();
-        let heavy = is_heavy(bytes.len(), operations);
+        let version = &catalog.superversion.version;
+        if is_heavy(bytes.len(), operations) {
+            return self.submit_heavy(&catalog, payload, operations, level);
+        }
         // The insert would wait for this memory under the seat, where others wait for the insert.
-        if !heavy && let Some(first) = Operations::new(bytes).next() {
+        if let Some(first) = Operations::new(bytes).next() {
             catalog.superversion.route(first.key).active.prefetch(first.key);
         }
-        // A heavy batch is checksummed by the engine thread that handles it.
-        let crc = if heavy { 0 } else { codec::crc(bytes) };
-        if !heavy && let Some(owner) = only_owner(&catalog, bytes) {
+        let crc = codec::crc(bytes);
+        let reach = Reach::of(version, bytes);
+        if let Reach::One(range) = reach {
+            let owner = &catalog.owners[range];
             let charge = charge(bytes.len(), operations);
             let local = owner.budget.local_charge(charge);
             let admission = match self.gate.try_admit_ref(&owner.local, local, charge) {
                 Ok(admission) => admission,
-                Err(refused) => return self.not_admitted(payload, crc, operations, level, refused),
+                Err(refused) => {
+                    let route = Some(Arc::new(Route::whole(range, bytes.len(), operations)));
+                    let payload = payload.into_bytes();
+                    let write = Write { payload, payload_crc: crc, operations, level, route };
+                    return self.refused(write, refused);
+                }
             };
             match self.try_seats(owner, bytes, crc, operations, level, charge) {
                 Seats::Done(stamp) => {
@@ -273,8 +294,27 @@ impl WritePath {
                 Seats::Busy => {}
             }
         }
-        let write = Write { payload: payload.into_bytes(), payload_crc: crc, operations, level };
+        let route = Some(Arc::new(Route::from_reach(version, bytes, operations, reach)));
+        let payload = payload.into_bytes();
+        let write = Write { payload, payload_crc: crc, operations, level, route };
         self.try_send(&catalog, write)
+    }
+
+    /// Sends what is too much for this thread: it is checksummed, and routed if there are several
+    /// ranges, by the engine thread that handles it.
+    #[cold]
+    fn submit_heavy(
+        &self,
+        catalog: &Catalog,
+        payload: Payload<'_>,
+        operations: u32,
+        level: Level,
+    ) -> Result<Submitted, WriteFailure> {
+        let payload = payload.into_bytes();
+        let only = catalog.owners.len() == 1;
+        let route = only.then(|| Arc::new(Route::whole(0, payload.len(), operations)));
+        let write = Write { payload, payload_crc: 0, operations, level, route };
+        if only { self.try_send(catalog, write) } else { Ok(Submitted::NotRouted(write)) }
     }
 
     #[inline]
@@ -335,12 +375,9 @@ impl WritePath {
                     Counters::bump(&self.shared.counters.commits_inline, 1);
                     // From here on others may commit; their entries queue behind ours.
                     wal.release();
-                    let entries = Entries {
-                        first_seqno: stamped.first,
-                        charge_bytes: charge as usize,
-                        shared_batch: false,
-                    };
-                    let applied = range.run(|actor, _| actor.apply(payload, entries));
+                    let lot = Lot::whole(payload, stamped.first);
+                    let applied =
+                        range.run(|actor, _| actor.apply(lot, payload.len(), charge as usize));
                     let visible = match applied {
                         Some(applied) => {
                             let visible = ticket.finish();
@@ -372,33 +409,31 @@ impl WritePath {
 
     /// Sends the write to the WAL writer if there is room everywhere right now.
     fn try_send(&self, catalog: &Catalog, write: Write) -> Result<Submitted, WriteFailure> {
-        let claims = claims(catalog, &write);
-        let admission = match self.gate.try_admit_many(claims.clone()) {
+        let Some(route) = &write.route else { return Ok(Submitted::NotRouted(write)) };
+        let admission = match self.gate.try_admit_many(claims(catalog, route)) {
             Ok(admission) => admission,
             Err(refused) => return self.refused(write, refused),
         };
-        match self.try_places(catalog, &claims, write.payload.len() as u64) {
-            Ok(places) => Ok(self.waiting(self.send(write, &claims, admission, places))),
+        match self.try_places(catalog, route, write.payload.len() as u64) {
+            Ok(places) => {
+                let route = Arc::clone(route);
+                Ok(self.waiting(self.send(write, route, admission, places)))
+            }
             Err(Taken::Commits | Taken::Log) => Ok(Submitted::NotAdmitted(write, Scope::Global)),
             Err(Taken::Range(_)) => Ok(Submitted::NotAdmitted(write, Scope::Local)),
         }
     }
 
     /// A place in the commit queue and one in every mailbox on the way, if they are free right now.
-    fn try_places(
-        &self,
-        catalog: &Catalog,
-        claims: &[Claim<Credits>],
-        bytes: u64,
-    ) -> Result<Places, Taken> {
+    fn try_places(&self, catalog: &Catalog, route: &Route, bytes: u64) -> Result<Places, Taken> {
         let slot = self.shared.commits.try_reserve().map_err(|_| Taken::Commits)?;
         let wal = self.wal.seat.try_reserve(bytes).map_err(|_| Taken::Log)?;
-        let mut ranges = Vec::with_capacity(claims.len());
-        for claim in claims {
-            let owner = Arc::clone(&catalog.owners[claim.range as usize]);
-            match owner.seat.try_reserve(bytes) {
+        let mut ranges = Vec::with_capacity(route.parts().len());
+        for (at, part) in route.parts().iter().enumerate() {
+            let owner = Arc::clone(&catalog.owners[part.range as usize]);
+            match owner.seat.try_reserve(part.bytes as u64) {
                 Ok(permit) => ranges.push((owner, permit)),
-                Err(_) => return Err(Taken::Range(owner)),
+                Err(_) => return Err(Taken::Range(at)),
             }
         }
         Ok(Places { slot, wal, ranges })
@@ -408,25 +443,19 @@ impl WritePath {
     fn send(
         &self,
         write: Write,
-        claims: &[Claim<Credits>],
+        route: Arc<Route>,
         admission: Admission,
         places: Places,
     ) -> Answer<Committed> {
         let Admission { local, more, global } = admission;
-        let locals = std::iter::once(local).chain(more);
-        let targets = claims.iter().zip(locals).zip(places.ranges);
-        let targets = targets.map(|((claim, local), (owner, permit))| Target {
-            owner,
-            permit,
-            local,
-            charge_bytes: claim.bytes as usize,
-        });
-        let Write { payload, payload_crc, operations, level } = write;
+        let targets = std::iter::once(local).chain(more).zip(places.ranges);
+        let targets = targets.map(|(local, (owner, permit))| Target { owner, permit, local });
+        let Write { payload, payload_crc, operations, level, .. } = write;
         let (reply, answer) = reply();
         let payload_crc = (!is_heavy(payload.len(), operations)).then_some(payload_crc);
         let (targets, slot) = (targets.collect(), places.slot);
         let commit =
-            Commit { payload, payload_crc, operations, level, targets, global, slot, reply };
+            Commit { payload, payload_crc, operations, level, route, targets, global, slot, reply };
         self.wal.seat.send(places.wal, commit);
         answer
     }
@@ -434,18 +463,6 @@ impl WritePath {
     fn waiting(&self, answer: Answer<Committed>) -> Submitted {
         let shared = Arc::clone(&self.shared);
         Submitted::Waiting(Pending { stage: Stage::Answer(answer), shared })
-    }
-
-    fn not_admitted(
-        &self,
-        payload: Payload<'_>,
-        payload_crc: u32,
-        operations: u32,
-        level: Level,
-        refused: Overloaded,
-    ) -> Result<Submitted, WriteFailure> {
-        let payload = payload.into_bytes();
-        self.refused(Write { payload, payload_crc, operations, level }, refused)
     }
 
     fn refused(&self, write: Write, refused: Overloaded) -> Result<Submitted, WriteFailure> {
@@ -489,6 +506,44 @@ impl WritePath {
         WriteFailure::not_applied(Failure::Overloaded { scope, waited })
     }
 
+    /// Has an engine thread find out which ranges `write` touches, then sends it if there is room. A
+    /// deadline that has passed already is not waited for, as in `submit`.
+    ///
+    /// # Errors
+    /// `Overloaded` if no thread has come to it by the deadline; as `submit`.
+    ///
+    /// # Cancellation
+    /// Dropped, nothing has happened.
+    pub async fn route_and_submit(
+        &self,
+        mut write: Write,
+        patience: Patience,
+    ) -> Result<Submitted, WriteFailure> {
+        let began = self.shared.runtime.now();
+        let catalog = self.shared.catalog.load_full();
+        let (ranges, payload) = (Arc::clone(&catalog), write.payload.clone());
+        let operations = write.operations;
+        let route = pin!(self.reads.run(move || {
+            let version = &ranges.superversion.version;
+            let reach = Reach::of(version, &payload);
+            Arc::new(Route::from_reach(version, &payload, operations, reach))
+        }));
+        let route = match patience {
+            Patience::Until(deadline) if deadline > began => {
+                match select(route, self.shared.runtime.sleep_until(deadline)).await {
+                    Either::Left((route, _)) => route,
+                    Either::Right(_) => {
+                        let waited = self.shared.runtime.now().saturating_duration_since(began);
+                        return Err(self.too_much(Scope::Global, waited));
+                    }
+                }
+            }
+            Patience::Until(_) | Patience::Forever => route.await,
+        };
+        write.route = Some(route.map_err(WriteFailure::not_applied)?);
+        self.try_send(&catalog, write)
+    }
+
     /// Waits for room, then sends.
     ///
     /// # Errors
@@ -527,7 +582,8 @@ impl WritePath {
         stopwatch: &mut Stopwatch<'_>,
     ) -> Result<Answer<Committed>, WriteFailure> {
         let catalog = self.shared.catalog.load_full();
-        let claims = claims(&catalog, write);
+        let route = write.route.as_ref().expect("a write is routed before it waits for room");
+        let claims = claims(&catalog, route);
         let bytes = write.payload.len() as u64;
         let stopped = |_| WriteFailure::not_applied(self.shared.why_stopped());
         loop {
@@ -537,8 +593,10 @@ impl WritePath {
                 None => Place::Engine,
             });
             let admission = admitted.await.map_err(|refused| self.never(write, refused))?;
-            let taken = match self.try_places(&catalog, &claims, bytes) {
-                Ok(places) => return Ok(self.send(write.clone(), &claims, admission, places)),
+            let taken = match self.try_places(&catalog, route, bytes) {
+                Ok(places) => {
+                    return Ok(self.send(write.clone(), Arc::clone(route), admission, places));
+                }
                 Err(taken) => taken,
             };
             drop(admission);
@@ -551,9 +609,11 @@ impl WritePath {
                     let place = self.wal.seat.reserve(bytes);
                     drop(stopwatch.during(Place::Engine, place).await.map_err(stopped)?);
                 }
-                Taken::Range(owner) => {
+                Taken::Range(at) => {
+                    let part = &route.parts()[at];
+                    let owner = Arc::clone(&catalog.owners[part.range as usize]);
+                    let place = owner.seat.reserve(part.bytes as u64);
                     let at = Place::Range(Arc::clone(&owner));
-                    let place = owner.seat.reserve(bytes);
                     drop(stopwatch.during(at, place).await.map_err(stopped)?);
                 }
             }
@@ -577,54 +637,12 @@ impl WritePath {
     }
 }
 
-/// What a batch is charged for at the gate, in bytes.
-#[inline]
-pub fn charge(payload_bytes: usize, operations: u32) -> u64 {
-    payload_bytes as u64 + u64::from(operations) * ENTRY_OVERHEAD_BYTES as u64
-}
-
-/// The owner of all keys in the batch, if there is one.
-#[inline]
-fn only_owner<'a>(catalog: &'a Catalog, payload: &[u8]) -> Option<&'a Arc<RangeOwner>> {
-    if catalog.owners.len() == 1 {
-        return Some(&catalog.owners[0]);
-    }
-    let mut operations = Operations::new(payload);
-    let first = operations.next().expect("a batch is encoded by WriteBatch only");
-    let version = &catalog.superversion.version;
-    let index = version.route_index(first.key);
-    let span = &version.ranges()[index].span;
-    operations.all(|operation| span.contains(operation.key)).then(|| &catalog.owners[index])
-}
-
 /// What each touched range is asked for, in route order.
-fn claims(catalog: &Catalog, write: &Write) -> Vec<Claim<Credits>> {
-    let claim = |index: usize, bytes: u64| {
-        let owner = &catalog.owners[index];
+fn claims(catalog: &Catalog, route: &Route) -> Vec<Claim<Credits>> {
+    let claim = |part: &Part| {
+        let (owner, bytes) = (&catalog.owners[part.range as usize], part.charge());
         let (account, local_bytes) = (owner.local.clone(), owner.budget.local_charge(bytes));
-        Claim { range: index as u32, account, bytes, local_bytes }
+        Claim { range: part.range, account, bytes, local_bytes }
     };
-    if catalog.owners.len() == 1 {
-        return vec![claim(0, charge(write.payload.len(), write.operations))];
-    }
-    let version = &catalog.superversion.version;
-    let mut by_range: Vec<(usize, u64)> = Vec::new();
-    let mut last = 0;
-    for operation in Operations::new(&write.payload) {
-        let len = operation_len(operation.kind, operation.key, operation.value);
-        let bytes = charge(len, 1);
-        // Batches tend to be sorted, or about one place: look where the one before was.
-        let same = by_range
-            .get(last)
-            .is_some_and(|(index, _)| version.ranges()[*index].span.contains(operation.key));
-        if !same {
-            let index = version.route_index(operation.key);
-            last = by_range.partition_point(|(other, _)| *other < index);
-            if by_range.get(last).is_none_or(|(other, _)| *other != index) {
-                by_range.insert(last, (index, 0));
-            }
-        }
-        by_range[last].1 += bytes;
-    }
-    by_range.into_iter().map(|(index, bytes)| claim(index, bytes)).collect()
+    route.parts().iter().map(claim).collect()
 }

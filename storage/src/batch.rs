@@ -169,6 +169,17 @@ pub struct Operation<'a> {
     pub value: &'a [u8],
 }
 
+#[cfg(debug_assertions)]
+thread_local! {
+    static DECODED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Operations that this thread has decoded, in debug builds: a test counts work by it.
+#[cfg(debug_assertions)]
+pub fn operations_decoded() -> u64 {
+    DECODED.get()
+}
+
 /// The operations of encoded bytes. Ends at the first malformed one; `malformed_at` tells.
 #[derive(Clone, Debug)]
 pub struct Operations<'a> {
@@ -185,6 +196,12 @@ impl<'a> Operations<'a> {
     /// Where decoding stopped short, once it has.
     pub fn malformed_at(&self) -> Option<usize> {
         self.malformed_at
+    }
+
+    /// Where the next operation begins.
+    #[inline]
+    pub fn position(&self) -> usize {
+        self.reader.position()
     }
 
     #[inline]
@@ -212,6 +229,8 @@ impl<'a> Iterator for Operations<'a> {
         if self.malformed_at.is_some() || self.reader.is_empty() {
             return None;
         }
+        #[cfg(debug_assertions)]
+        DECODED.with(|decoded| decoded.set(decoded.get() + 1));
         let start = self.reader.position();
         let operation = self.decode();
         if operation.is_none() {

@@ -1,7 +1,9 @@
-use crate::home::{Home, block_on, check};
+use crate::home::{Home, Simulated, block_on, check};
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
 use sluicedb::{Db, Error, ErrorKind, Options, Outcome, WriteBatch};
+use sluicedb_actors::runtime::Runtime;
+use sluicedb_storage::batch::operations_decoded;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -211,4 +213,103 @@ async fn one_look(db: &Db) {
         let round = u32::from_be_bytes(round[..].try_into().unwrap());
         assert_eq!(found.len(), if round % 3 == 0 { 3 } else { 5 }, "round {round}");
     }
+}
+
+/// As many ranges as there can be, and memory enough that nothing is sealed.
+fn many_ranges(seed: u64) -> Simulated {
+    let mut options = crate::kit::settings::tiny();
+    options.memory_budget_bytes = 256 << 20;
+    options.write_buffer_bytes = Some(128 << 20);
+    options.memtable_bytes = None;
+    options.log_segment_bytes = 16 << 20;
+    options.initial_split_keys = (1..=255).map(|byte| vec![byte]).collect();
+    Simulated::with(seed, options)
+}
+
+/// Keys that jump from range to range.
+fn scattered(operations: u32) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for n in 0..operations {
+        batch.put([[(n * 151) as u8].as_slice(), &n.to_be_bytes()].concat(), "value");
+    }
+    batch
+}
+
+/// Decoded once to find the ranges, and once more by each range for its own part.
+#[cfg(debug_assertions)]
+#[test]
+fn b3_a_batch_over_many_ranges_is_decoded_once_and_by_each_range_its_own_part() {
+    let home = many_ranges(1);
+    let db = home.open();
+    home.simulator.settle();
+    let operations = 4_000;
+    let before = operations_decoded();
+    home.run(db.write(scattered(operations))).unwrap();
+    home.simulator.settle();
+    let decoded = operations_decoded() - before;
+    assert!(decoded <= 2 * u64::from(operations) + 2, "{decoded} for {operations}");
+    assert_eq!(home.run(content(&db)).unwrap().len(), operations as usize);
+}
+
+/// Seed 2. Nothing of a heavy batch is looked at on the thread of its caller.
+#[cfg(debug_assertions)]
+#[test]
+fn b3_a_heavy_batch_over_many_ranges_is_routed_by_an_engine_thread() {
+    let home = many_ranges(2);
+    let db = home.open();
+    home.simulator.settle();
+    let operations = 20_000;
+    let before = operations_decoded();
+    let mut write = tokio_test::task::spawn(db.write(scattered(operations)));
+    tokio_test::assert_pending!(write.poll());
+    assert_eq!(operations_decoded() - before, 0, "decoded by the caller");
+    let mut polled = before;
+    while !write.is_woken() {
+        home.simulator.settle();
+        polled = operations_decoded();
+    }
+    while write.poll().is_pending() {
+        assert_eq!(operations_decoded() - polled, 0, "decoded by the caller");
+        home.simulator.settle();
+        polled = operations_decoded();
+    }
+    assert_eq!(operations_decoded() - polled, 0, "decoded by the caller");
+    assert!(polled - before <= 2 * u64::from(operations) + 2, "{} in all", polled - before);
+    assert_eq!(home.run(content(&db)).unwrap().len(), operations as usize);
+}
+
+/// Also without waiting, at a deadline that has passed, and where the batch has to wait for room.
+#[test]
+fn b3_a_heavy_batch_over_many_ranges_is_written_in_every_way() {
+    let home = many_ranges(3);
+    let db = home.open();
+    let mut expected = Map::new();
+    let operations = 5_000;
+    let past = home.simulator.now();
+    home.simulator.advance(std::time::Duration::from_secs(1));
+    for operation in scattered(operations).operations() {
+        expected.insert(operation.key.to_vec(), operation.value.to_vec());
+    }
+    home.run(async {
+        db.try_write(scattered(operations)).await.unwrap();
+        check(&db, &expected).await.unwrap();
+        db.write_by(past, scattered(operations)).await.unwrap();
+        db.submit(scattered(operations)).await.unwrap().await.unwrap();
+        check(&db, &expected).await.unwrap();
+        // Wholly in one range.
+        let mut one = WriteBatch::new();
+        for n in 0..operations {
+            one.put([&[7][..], &n.to_be_bytes()].concat(), "one");
+        }
+        for operation in one.operations() {
+            expected.insert(operation.key.to_vec(), operation.value.to_vec());
+        }
+        db.write(one).await.unwrap();
+        check(&db, &expected).await.unwrap();
+        db.close().await.unwrap();
+    });
+    let error = home.run(db.try_write(scattered(operations))).unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Closed, Outcome::NotApplied));
+    drop(db);
+    home.run(check(&home.open(), &expected)).unwrap();
 }

@@ -2,25 +2,31 @@
 
 use crate::config::{EXECUTOR_BATCH_BYTES_MAX, EXECUTOR_OPERATIONS_MAX};
 use crate::kernel::commit::Ticket;
+use crate::route::{Part, Route};
 use bytes::Bytes;
 use sluicedb_storage::key::Seqno;
+use std::sync::Arc;
 
 /// Entries of one batch, already in the log (INVARIANT(log-before-apply)).
 #[derive(Debug)]
 pub struct Apply {
-    /// The encoded batch. Of a batch over several ranges, each owner gets the whole and applies what
-    /// lies in its span.
+    /// The encoded batch, all of it.
     pub payload: Bytes,
     /// Sequence number of the batch's first operation.
     pub first_seqno: Seqno,
-    /// How many operations the batch has.
-    pub operations: u32,
-    /// What these entries were charged for at the gate.
-    pub charge_bytes: usize,
-    /// Does the batch touch other ranges too?
-    pub shared_batch: bool,
+    /// Where the operations of each range lie in it.
+    pub route: Arc<Route>,
+    /// Which of the route's parts is this range's.
+    pub part: usize,
     /// This range's share of the commit.
     pub ticket: Ticket,
+}
+
+impl Apply {
+    /// What this range gets of the batch.
+    pub fn part(&self) -> &Part {
+        &self.route.parts()[self.part]
+    }
 }
 
 /// Is a batch too much for a turn on a caller's thread?

@@ -20,13 +20,13 @@ use crate::kernel::credits::Credits;
 use crate::kernel::mailbox::{Capacity, Mailbox};
 use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Turn};
 use crate::pool::Pool;
+use crate::route::Lot;
 use crate::shared::Shared;
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::relief;
 use crate::waits::WaitCounts;
 pub use budget::RangeBudget;
 use message::{Apply, is_heavy};
-use sluicedb_storage::key::Span;
 use sluicedb_storage::memtable::MemtableWriter;
 use sluicedb_storage::version::RangeId;
 use state::{Applied, Freed, OverlaySizes, OverlayState};
@@ -62,16 +62,14 @@ pub struct RangeOwner {
 #[derive(Debug)]
 pub struct RangeActor {
     state: OverlayState,
-    span: Span,
     commits: CommitQueue,
     owner: Weak<RangeOwner>,
 }
 
 impl RangeOwner {
-    /// The owner of `span`, writing through `writer`.
+    /// The owner of the range `id`, writing through `writer`.
     pub fn new(
         id: RangeId,
-        span: Span,
         writer: MemtableWriter,
         budget: RangeBudget,
         shared: &Arc<Shared>,
@@ -88,7 +86,6 @@ impl RangeOwner {
         Arc::new_cyclic(|owner: &Weak<Self>| {
             let actor = RangeActor {
                 state: OverlayState::new(writer, budget, Arc::clone(&sizes)),
-                span,
                 commits: shared.commits.clone(),
                 owner: Weak::clone(owner),
             };
@@ -185,33 +182,25 @@ impl RangeOwner {
 }
 
 impl RangeActor {
-    /// Applies a batch; says what is to be done once the seat is free.
+    /// Applies a batch, or this range's part of it, of so many encoded bytes; says what is to be done
+    /// once the seat is free.
     #[inline]
-    pub fn apply(&mut self, payload: &[u8], apply: Entries) -> Applied {
-        let span = apply.shared_batch.then_some(&self.span);
+    pub fn apply(&mut self, lot: Lot<'_>, bytes: usize, charge_bytes: usize) -> Applied {
         let visible = self.commits.visible();
-        self.state.apply(payload, apply.first_seqno, apply.charge_bytes, span);
-        self.state.tidy(visible, payload.len())
+        self.state.apply(lot, charge_bytes);
+        self.state.tidy(visible, bytes)
     }
-}
-
-/// The facts about a batch beside its bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Entries {
-    /// Sequence number of its first operation.
-    pub first_seqno: sluicedb_storage::key::Seqno,
-    /// What it was charged for.
-    pub charge_bytes: usize,
-    /// Does it touch other ranges too?
-    pub shared_batch: bool,
 }
 
 impl Handler for RangeActor {
     type Message = Apply;
 
     fn handle(&mut self, message: Apply, turn: &mut Turn) {
-        let Apply { payload, first_seqno, charge_bytes, shared_batch, ticket, .. } = message;
-        let applied = self.apply(&payload, Entries { first_seqno, charge_bytes, shared_batch });
+        let part = message.part();
+        let (bytes, charge) = (part.bytes, part.charge());
+        let lot = message.route.lot(message.part, &message.payload, message.first_seqno);
+        let applied = self.apply(lot, bytes, charge as usize);
+        let ticket = message.ticket;
         let owner = (applied != Applied::default()).then(|| self.owner.upgrade()).flatten();
         turn.defer(move || {
             // INVARIANT(ack-after-visible): whoever waits for this batch is woken from in here.
@@ -223,10 +212,12 @@ impl Handler for RangeActor {
     }
 
     fn weight(message: &Apply) -> usize {
-        message.payload.len() + message.operations as usize * 64
+        let part = message.part();
+        part.bytes + part.operations as usize * 64
     }
 
     fn is_heavy(message: &Apply) -> bool {
-        is_heavy(message.payload.len(), message.operations)
+        let part = message.part();
+        is_heavy(part.bytes, part.operations)
     }
 }

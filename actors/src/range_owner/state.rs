@@ -2,9 +2,9 @@
 
 use super::RangeBudget;
 use crate::config::ENTRY_OVERHEAD_BYTES;
+use crate::route::Lot;
 use crate::shared::Counters;
-use sluicedb_storage::batch::Operations;
-use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::{ChunkPool, Memtable, MemtableWriter, ReclaimStats, Tended};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -175,30 +175,19 @@ impl OverlayState {
         self.sealed.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Inserts the batch's entries, or those in `span` if one is given. `charge_bytes` stays with
-    /// the memtable until it is published or its entries are overwritten and their memory is free
-    /// (INVARIANT(lease-follows-bytes)).
-    pub fn apply(
-        &mut self,
-        payload: &[u8],
-        first_seqno: Seqno,
-        charge_bytes: usize,
-        span: Option<&Span>,
-    ) {
-        let mut operations = Operations::new(payload);
-        let mut following = operations.next();
-        for seqno in first_seqno.0.. {
-            let Some(operation) = following else { break };
-            following = operations.next();
-            if let Some(following) = &following {
+    /// Inserts the entries. `charge_bytes` stays with the memtable until it is published or its entries
+    /// are overwritten and their memory is free (INVARIANT(lease-follows-bytes)).
+    #[inline]
+    pub fn apply(&mut self, mut lot: Lot<'_>, charge_bytes: usize) {
+        let mut following = lot.next();
+        while let Some((seqno, operation)) = following {
+            following = lot.next();
+            if let Some((_, following)) = &following {
                 // Comes while this one is inserted.
                 self.writer.memtable().prefetch(following.key);
             }
-            if span.is_none_or(|span| span.contains(operation.key)) {
-                self.writer.insert(operation.key, Seqno(seqno), operation.kind, operation.value);
-            }
+            self.writer.insert(operation.key, seqno, operation.kind, operation.value);
         }
-        assert!(operations.malformed_at().is_none(), "a batch is encoded by WriteBatch only");
         self.active_bytes += charge_bytes;
         self.active_local_bytes += self.budget.local_charge(charge_bytes as u64);
         self.batches += 1;
@@ -381,7 +370,7 @@ mod tests {
     fn apply_one(state: &mut OverlayState, key: &str, seqno: u64, charge: usize) {
         let mut batch = WriteBatch::new();
         batch.put(key, "v");
-        state.apply(batch.encoded(), Seqno(seqno), charge, None);
+        state.apply(Lot::whole(batch.encoded(), Seqno(seqno)), charge);
     }
 
     #[test]
@@ -440,20 +429,5 @@ mod tests {
         assert_eq!(state.active_bytes(), 4100);
         assert_eq!(state.seal(memtable(2).1), 250);
         assert_eq!(state.forget(1), 4100);
-    }
-
-    #[test]
-    fn of_a_shared_batch_only_the_own_span_is_applied() {
-        let mut state = state(150);
-        let table = Arc::clone(state.writer.memtable());
-        let mut batch = WriteBatch::new();
-        batch.put("a", "1").put("x", "2").delete("b");
-        let span = Span { lo: "a".into(), hi: Some("m".into()) };
-        state.apply(batch.encoded(), Seqno(10), 64, Some(&span));
-        assert_eq!(table.entries(), 2);
-        let pin = table.pin();
-        assert!(pin.get(b"x", Seqno::MAX).version.is_none());
-        let deleted = pin.get(b"b", Seqno::MAX).version.map(|entry| entry.seqno());
-        assert_eq!(deleted, Some(Seqno(12)), "operations keep their place in the batch");
     }
 }

@@ -189,7 +189,7 @@ fn build(
     for (index, range) in version.ranges().iter().enumerate() {
         let (active, writer) = memtable_with(index as u64, memtables.clone());
         overlays.push(Overlay { range: range.id, active, sealed: Vec::new() });
-        writers.push((range.id, range.span.clone(), writer));
+        writers.push((range.id, writer));
     }
     let next_memtable_id = overlays.len() as u64;
     let superversion = Superversion::new(1, version, overlays);
@@ -226,9 +226,7 @@ fn build(
 
     let owners: Vec<_> = writers
         .into_iter()
-        .map(|(id, span, writer)| {
-            RangeOwner::new(id, span, writer, budget, &shared, versions.clone(), &turns)
-        })
+        .map(|(id, writer)| RangeOwner::new(id, writer, budget, &shared, versions.clone(), &turns))
         .collect();
     let superversion = Arc::clone(&shared.catalog.load_full().superversion);
     shared.catalog.store(Arc::new(Catalog { superversion, owners }));
@@ -288,7 +286,8 @@ fn build(
         started = started.and_then(|()| starter.start_pool("read thread", &name, thread));
     }
     let tasks = starter.tasks;
-    let write_path = WritePath::new(Arc::clone(&shared), Arc::clone(&wal), versions.clone());
+    let write_path =
+        WritePath::new(Arc::clone(&shared), Arc::clone(&wal), versions.clone(), reads.clone());
     let supervisor = Supervisor::new(tasks, departure);
     let engine = Engine {
         shared,

@@ -6,12 +6,13 @@ use crate::kernel::mailbox::Permit;
 use crate::kernel::reply::Reply;
 use crate::range_owner::RangeOwner;
 use crate::range_owner::message::Apply;
+use crate::route::Route;
 use bytes::Bytes;
 use std::sync::Arc;
 
 pub use crate::group_commit::durable::{Committed, Level};
 
-/// One touched range: a reserved place in its mailbox and what the entries were charged for. The
+/// One touched range: a reserved place in its mailbox and what its entries take of its account. The
 /// place is reserved at the gate, so handing on what is already in the log cannot block or fail.
 #[derive(Debug)]
 pub struct Target {
@@ -21,8 +22,6 @@ pub struct Target {
     pub permit: Permit<Apply>,
     /// What it takes of the range's account.
     pub local: Lease,
-    /// What its entries were charged for.
-    pub charge_bytes: usize,
 }
 
 /// An admitted batch.
@@ -37,7 +36,9 @@ pub struct Commit {
     pub operations: u32,
     /// When to answer.
     pub level: Level,
-    /// The ranges they touch, in route order.
+    /// Which ranges they touch, and which of them each.
+    pub route: Arc<Route>,
+    /// Those ranges, in the order of the route's parts.
     pub targets: Vec<Target>,
     /// The sum of the charges, in the global account.
     pub global: Lease,

@@ -239,8 +239,8 @@ impl LogState {
         durable: &Durable,
         after: &mut After,
     ) {
-        let Commit { payload, payload_crc, operations, level, targets, global, slot, reply } =
-            commit;
+        let Commit { payload, payload_crc, operations, level, route, targets, .. } = commit;
+        let (global, slot, reply) = (commit.global, commit.slot, commit.reply);
         let crc = payload_crc.unwrap_or_else(|| codec::crc(&payload));
         let stamped = self.append(&payload, crc, operations, level);
         after.log_due |= stamped.rotated;
@@ -253,13 +253,12 @@ impl LogState {
         }
         // The memtables hold the charges from here on (INVARIANT(lease-follows-bytes)).
         global.forget_into();
-        let shared_batch = targets.len() > 1;
         let mut whole = Some(commits.open(slot, stamped.last, targets.len() as u32));
         let last_target = targets.len() - 1;
-        for (index, target) in targets.into_iter().enumerate() {
-            let Target { owner, permit, local, charge_bytes } = target;
+        for (part, target) in targets.into_iter().enumerate() {
+            let Target { owner, permit, local } = target;
             local.forget_into();
-            let ticket = if index == last_target {
+            let ticket = if part == last_target {
                 whole.take().expect("the last target takes what is left of the ticket")
             } else {
                 whole.as_mut().expect("taken by the last target only").share()
@@ -267,9 +266,8 @@ impl LogState {
             let apply = Apply {
                 payload: payload.clone(),
                 first_seqno: stamped.first,
-                operations,
-                charge_bytes,
-                shared_batch,
+                route: Arc::clone(&route),
+                part,
                 ticket,
             };
             // A range's mailbox takes whatever has a permit; if the range has failed, the dropped

@@ -1,0 +1,273 @@
+//! Which ranges a batch touches, and where in it the operations of each lie.
+//!
+//! Guarantees: a batch is decoded once to find that out, and then by each range no further than its own
+//! operations, however many ranges share it. Does not: know who owns a range, nor whether there is room.
+
+use crate::config::ENTRY_OVERHEAD_BYTES;
+use sluicedb_storage::batch::{Operation, Operations};
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::version::Version;
+
+/// Operations that follow one another in a batch and lie in one range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Position of the range among all, in key order.
+    range: u32,
+    /// Position of the first of them in the batch.
+    first: u32,
+    operations: u32,
+    start: u32,
+    end: u32,
+}
+
+/// What one range gets of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Position of the range among all, in key order.
+    pub range: u32,
+    /// Operations in it.
+    pub operations: u32,
+    /// Their encoded bytes.
+    pub bytes: usize,
+    runs_end: usize,
+}
+
+impl Part {
+    /// What it is charged for at the gate, in bytes.
+    pub fn charge(&self) -> u64 {
+        charge(self.bytes, self.operations)
+    }
+}
+
+/// What operations of so many encoded bytes are charged for at the gate, in bytes.
+#[inline]
+pub fn charge(bytes: usize, operations: u32) -> u64 {
+    bytes as u64 + u64::from(operations) * ENTRY_OVERHEAD_BYTES as u64
+}
+
+/// A batch that is found to lie in one range, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// In this one.
+    One(usize),
+    /// In several; the first operations are one run.
+    Several(Run),
+}
+
+/// The way of a batch to its ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// In key order; at least one.
+    parts: Vec<Part>,
+    /// Part by part, and within one in the order of the batch. Empty: all of it is one part.
+    runs: Vec<Run>,
+}
+
+impl Reach {
+    /// Looks through `payload` as far as it lies in one range.
+    #[inline]
+    pub fn of(version: &Version, payload: &[u8]) -> Self {
+        if version.ranges().len() == 1 {
+            return Self::One(0);
+        }
+        let mut operations = Operations::new(payload);
+        let first = operations.next().expect("a batch is encoded by WriteBatch only");
+        let index = version.route_index(first.key);
+        let span = &version.ranges()[index].span;
+        let mut run = Run { range: index as u32, first: 0, operations: 1, start: 0, end: 0 };
+        loop {
+            run.end = operations.position() as u32;
+            match operations.next() {
+                None => return Self::One(index),
+                Some(operation) if span.contains(operation.key) => run.operations += 1,
+                Some(_) => return Self::Several(run),
+            }
+        }
+    }
+}
+
+impl Route {
+    /// Of a batch that lies in one range.
+    pub fn whole(range: usize, bytes: usize, operations: u32) -> Self {
+        let part = Part { range: range as u32, operations, bytes, runs_end: 0 };
+        Self { parts: vec![part], runs: Vec::new() }
+    }
+
+    /// Of a batch of which `reach` is known.
+    pub fn from_reach(version: &Version, payload: &[u8], operations: u32, reach: Reach) -> Self {
+        match reach {
+            Reach::One(range) => Self::whole(range, payload.len(), operations),
+            Reach::Several(first) => Self::several(version, payload, first),
+        }
+    }
+
+    fn several(version: &Version, payload: &[u8], first: Run) -> Self {
+        let mut runs = vec![first];
+        let mut run = first;
+        let begun = first.end as usize;
+        let mut operations = Operations::new(&payload[begun..]);
+        loop {
+            let start = (begun + operations.position()) as u32;
+            let Some(operation) = operations.next() else { break };
+            let end = (begun + operations.position()) as u32;
+            // Batches tend to be sorted, or about one place: look where the one before was.
+            if version.ranges()[run.range as usize].span.contains(operation.key) {
+                run.operations += 1;
+                run.end = end;
+                *runs.last_mut().expect("there is a first one") = run;
+                continue;
+            }
+            let range = version.route_index(operation.key) as u32;
+            run = Run { range, first: run.first + run.operations, operations: 1, start, end };
+            runs.push(run);
+        }
+        assert!(operations.malformed_at().is_none(), "a batch is encoded by WriteBatch only");
+        // Stable: the operations of a range stay in their order.
+        runs.sort_by_key(|run| run.range);
+        let mut parts: Vec<Part> = Vec::new();
+        for (index, run) in runs.iter().enumerate() {
+            if parts.last().is_none_or(|part| part.range != run.range) {
+                parts.push(Part { range: run.range, operations: 0, bytes: 0, runs_end: 0 });
+            }
+            let part = parts.last_mut().expect("just made sure");
+            part.operations += run.operations;
+            part.bytes += (run.end - run.start) as usize;
+            part.runs_end = index + 1;
+        }
+        Self { parts, runs }
+    }
+
+    /// What each range gets, in key order.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The operations of one part of `payload`, numbered from `first` on, which is the number of the
+    /// first operation of the whole batch.
+    pub fn lot<'a>(&'a self, part: usize, payload: &'a [u8], first: Seqno) -> Lot<'a> {
+        if self.runs.is_empty() {
+            return Lot::whole(payload, first);
+        }
+        let start = part.checked_sub(1).map_or(0, |before| self.parts[before].runs_end);
+        let runs = self.runs[start..self.parts[part].runs_end].iter();
+        Lot { payload, first, runs, operations: Operations::new(&[]), next: first.0 }
+    }
+}
+
+/// Numbered operations: a whole batch, or one range's part of it.
+#[derive(Clone, Debug)]
+pub struct Lot<'a> {
+    payload: &'a [u8],
+    first: Seqno,
+    runs: std::slice::Iter<'a, Run>,
+    operations: Operations<'a>,
+    next: u64,
+}
+
+impl<'a> Lot<'a> {
+    /// All of `payload`, numbered from `first` on.
+    #[inline]
+    pub fn whole(payload: &'a [u8], first: Seqno) -> Self {
+        let operations = Operations::new(payload);
+        Self { payload, first, runs: [].iter(), operations, next: first.0 }
+    }
+}
+
+impl<'a> Iterator for Lot<'a> {
+    type Item = (Seqno, Operation<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(operation) = self.operations.next() {
+                let seqno = Seqno(self.next);
+                self.next += 1;
+                return Some((seqno, operation));
+            }
+            let malformed = self.operations.malformed_at();
+            assert!(malformed.is_none(), "a batch is encoded by WriteBatch only");
+            let run = self.runs.next()?;
+            self.operations = Operations::new(&self.payload[run.start as usize..run.end as usize]);
+            self.next = self.first.0 + u64::from(run.first);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluicedb_storage::batch::WriteBatch;
+    use sluicedb_storage::key::Span;
+    use sluicedb_storage::version::{Graveyard, RangeId, RangeVersion};
+
+    /// Ranges that meet at these keys.
+    fn version(splits: &[&str]) -> Version {
+        let bounds: Vec<&str> = [&[""], splits].concat();
+        let range = |at: usize| {
+            let bytes = |bound: &str| bytes::Bytes::copy_from_slice(bound.as_bytes());
+            let hi = bounds.get(at + 1).map(|hi| bytes(hi));
+            let span = Span { lo: bytes(bounds[at]), hi };
+            RangeVersion::empty(RangeId(at as u32 + 1), span).into()
+        };
+        Version::new((0..bounds.len()).map(range).collect(), Graveyard::new())
+    }
+
+    fn route(version: &Version, batch: &WriteBatch) -> Route {
+        let reach = Reach::of(version, batch.encoded());
+        Route::from_reach(version, batch.encoded(), batch.len() as u32, reach)
+    }
+
+    #[test]
+    fn b3_each_range_gets_its_operations_in_their_order_and_with_their_numbers() {
+        let version = version(&["d", "m"]);
+        let mut batch = WriteBatch::new();
+        batch.put("x", "1").put("y", "2").put("a", "3").put("z", "4").delete("b").delete("x");
+        let route = route(&version, &batch);
+        let lots: Vec<Vec<_>> = (0..route.parts().len())
+            .map(|part| {
+                let lot = route.lot(part, batch.encoded(), Seqno(10));
+                lot.map(|(seqno, operation)| (seqno.0, operation.key)).collect()
+            })
+            .collect();
+        assert_eq!(lots[0], [(12, &b"a"[..]), (14, b"b")]);
+        assert_eq!(lots[1], [(10, &b"x"[..]), (11, b"y"), (13, b"z"), (15, b"x")]);
+        let ranges: Vec<_> = route.parts().iter().map(|part| part.range).collect();
+        assert_eq!((ranges, lots.len()), (vec![0, 2], 2), "nothing is in the middle one");
+    }
+
+    /// Seeded: parts of every kind of batch add up to the batch, byte by byte.
+    #[test]
+    fn b3_the_parts_of_a_batch_are_the_batch() {
+        let version = version(&["c", "f", "k", "q"]);
+        let mut state = 0x5EED_u64;
+        for round in 0..200 {
+            let mut batch = WriteBatch::new();
+            for _ in 0..=round % 40 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let key =
+                    [b'a' + (state >> 33) as u8 % (1 + round as u8 % 26), (state >> 50) as u8];
+                if state >> 63 == 0 {
+                    batch.put(key, vec![7; round])
+                } else {
+                    batch.delete(key)
+                };
+            }
+            let route = route(&version, &batch);
+            let mut found = Vec::new();
+            for (index, part) in route.parts().iter().enumerate() {
+                let span = &version.ranges()[part.range as usize].span;
+                let lot: Vec<_> = route.lot(index, batch.encoded(), Seqno(1)).collect();
+                assert!(lot.iter().all(|(_, operation)| span.contains(operation.key)), "{round}");
+                assert_eq!(lot.len(), part.operations as usize, "{round}");
+                found.extend(lot);
+            }
+            found.sort_by_key(|(seqno, _)| *seqno);
+            let whole: Vec<_> = Lot::whole(batch.encoded(), Seqno(1)).collect();
+            assert_eq!(found, whole, "{round}");
+            let bytes: usize = route.parts().iter().map(|part| part.bytes).sum();
+            let charges: u64 = route.parts().iter().map(Part::charge).sum();
+            assert_eq!(bytes, batch.encoded_len(), "{round}");
+            assert_eq!(charges, charge(bytes, batch.len() as u32), "{round}");
+        }
+    }
+}
