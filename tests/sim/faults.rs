@@ -19,7 +19,7 @@ use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::manifest;
 use sluicedb_storage::vfs::fault::{EIO, EMFILE, ENOSPC, EROFS};
 use sluicedb_storage::vfs::{
-    CrashKind, FailedSync, Fault, FaultControl, FaultVfs, MemVfs, OperationKind,
+    CrashKind, FailedSync, Fault, FaultControl, FaultVfs, MemVfs, OperationKind, Vfs,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -77,7 +77,7 @@ impl Wrong {
 }
 
 /// Writes at both levels, a flush, overwrites, a compaction, a log rotation, a reopen.
-fn workload() -> Vec<Step> {
+pub fn workload() -> Vec<Step> {
     let put = |n: usize, round: usize| {
         let value = format!("value {n} of round {round} {}", "x".repeat(40)).into_bytes();
         Change::Put(format!("key{n:02}").into_bytes(), value)
@@ -108,15 +108,15 @@ fn workload() -> Vec<Step> {
     steps
 }
 
-fn driver(faulty: Arc<FaultVfs>, options: Options, seed: u64) -> Driver {
+pub fn driver(vfs: Arc<dyn Vfs>, options: Options, seed: u64) -> Driver {
     let simulator = Simulator::new(seed);
     simulator.limit_steps(400_000);
     let (dir, history) = (fresh_dir(), History::default());
-    Driver { vfs: faulty, dir, options, simulator, history, lossy: false }
+    Driver { vfs, dir, options, simulator, history, lossy: false }
 }
 
 /// Reads everything, then closes: what each run does after the workload, while its fault is armed.
-fn read_and_close(driver: &Driver, db: &Db) -> Result<(), String> {
+pub fn read_and_close(driver: &Driver, db: &Db) -> Result<(), String> {
     let contents = driver.history.contents();
     let promises = driver.history.promises();
     // Reads go on. What is acknowledged is visible.
@@ -138,7 +138,7 @@ fn read_and_close(driver: &Driver, db: &Db) -> Result<(), String> {
 /// Counts what a run does while nothing is wrong.
 fn calm_run(options: &Options, wrong: Wrong, schedule: u64) -> FaultControl {
     let calm = Arc::new(FaultVfs::over_mem(&wrong.disk(options)));
-    let driver = driver(Arc::clone(&calm), options.clone(), schedule);
+    let driver = driver(calm.clone(), options.clone(), schedule);
     let db = driver.run(&workload()).expect("nothing is wrong with this disk");
     read_and_close(&driver, &db).expect("nothing is wrong with this disk");
     assert!(driver.history.failures().is_empty(), "{:?}", driver.history.failures());
@@ -165,8 +165,6 @@ fn one_run(
             return Err(format!("an unfitting failure: {failure:?}"));
         }
     }
-    let contents = driver.history.contents();
-    let promises = driver.history.promises();
     if let Some(db) = db {
         read_and_close(&driver, &db)?;
     }
@@ -177,6 +175,15 @@ fn one_run(
     if fired.is_empty() {
         return Err("the fault never fired".to_owned());
     }
+    survives(&driver, &mem, seed)?;
+    Ok(fired)
+}
+
+/// The process ends: whatever of the disk is left opens with a working disk, keeps every promise, and
+/// holds no file that nobody needs.
+pub fn survives(driver: &Driver, mem: &MemVfs, seed: u64) -> Result<(), String> {
+    let contents = driver.history.contents();
+    let promises = driver.history.promises();
     driver.simulator.settle();
     driver.simulator.kill();
 
@@ -192,8 +199,9 @@ fn one_run(
         ("after another power cut", mem.crash_clone(kind), promises.synced),
     ];
     for (name, disk, least) in images {
+        disk.set_capacity(None);
         let simulator = Simulator::new(seed);
-        let builder = Db::builder(&driver.dir).options(options.clone());
+        let builder = Db::builder(&driver.dir).options(driver.options.clone());
         let builder = builder.vfs(shared(&disk)).runtime(simulator.handle());
         let db = simulator
             .run(builder.open())
@@ -208,7 +216,7 @@ fn one_run(
         simulator.kill();
         drop(db);
     }
-    Ok(fired)
+    Ok(())
 }
 
 /// The directory of an open database at rest holds what its manifest names, the log from its floor on,
@@ -247,7 +255,7 @@ fn only_what_is_needed(disk: &MemVfs, dir: &Path) -> Result<(), String> {
 }
 
 /// So much room that writers need not wait for flushes, which may fail for ever.
-fn roomy() -> Options {
+pub fn roomy() -> Options {
     let mut options = settings::tiny();
     options.sealed_memtables_max = 1000;
     options

@@ -28,5 +28,7 @@ mod full_disk;
 mod history;
 // kill -9 of a real process.
 mod kill;
+// No space, found out late.
+mod no_room;
 // Memtables are replaced under writers and readers.
 mod rotation;
