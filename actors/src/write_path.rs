@@ -15,6 +15,7 @@ use crate::kernel::credits::Credits;
 use crate::kernel::gate::{Admission, Claim, Gate, Overloaded};
 use crate::kernel::mailbox::{Mailbox, Permit};
 use crate::kernel::reply::{Answer, reply};
+use crate::kernel::turn::Spent;
 use crate::pool::Pool;
 use crate::range_owner::RangeOwner;
 use crate::range_owner::message::{Apply, is_heavy};
@@ -348,6 +349,8 @@ impl WritePath {
         level: Level,
         charge: u64,
     ) -> Seats {
+        // Before the log's seat and given back after it: under it nobody is woken.
+        let Ok(slot) = self.shared.commits.try_reserve_ref() else { return Seats::Busy };
         let mut spins = 0;
         loop {
             if let Some(mut wal) = self.wal.seat.try_enter_idle() {
@@ -360,15 +363,16 @@ impl WritePath {
                     Err(NoRoom::Refused(failure)) => return Seats::Refused(failure),
                 }
                 if let Some(range) = owner.seat.try_enter_idle() {
-                    let Ok(slot) = self.shared.commits.try_reserve_ref() else {
-                        return Seats::Busy;
-                    };
                     let stamped = wal.state.append(payload, payload_crc, operations, level);
                     let durable = if level == Level::Buffered && stamped.in_file {
                         None
                     } else {
                         let (reply, answer) = reply();
-                        self.wal.durable.register(level, stamped.last, reply);
+                        let registered = self.wal.durable.register(level, stamped.last, reply);
+                        if let Err((reply, failed)) = registered {
+                            // Nobody waits for the answer yet.
+                            reply.send(Err(failed));
+                        }
                         Some(answer)
                     };
                     let ticket = self.shared.commits.open(slot, stamped.last, 1);
@@ -376,8 +380,8 @@ impl WritePath {
                     // From here on others may commit; their entries queue behind ours.
                     wal.release();
                     let lot = Lot::whole(payload, stamped.first);
-                    let applied =
-                        range.run(|actor, _| actor.apply(lot, payload.len(), charge as usize));
+                    let applied = range
+                        .run_and_release(|actor| actor.apply(lot, payload.len(), charge as usize));
                     let visible = match applied {
                         Some(applied) => {
                             let visible = ticket.finish();
@@ -393,7 +397,10 @@ impl WritePath {
                     if stamped.spare_due {
                         self.shared.log_keeping_due.set();
                     }
-                    self.wal.seat.settle();
+                    // What others have queued meanwhile, after the caller's own write is done.
+                    let mut spent = Spent::default();
+                    owner.seat.settle(&mut spent);
+                    self.wal.seat.settle(&mut spent);
                     return Seats::Done(Stamp { last: stamped.last, visible, durable });
                 }
             }
@@ -646,3 +653,6 @@ fn claims(catalog: &Catalog, route: &Route) -> Vec<Claim<Credits>> {
     };
     route.parts().iter().map(claim).collect()
 }
+
+#[cfg(test)]
+mod tests;

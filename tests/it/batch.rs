@@ -3,6 +3,7 @@ use crate::kit::disk::content;
 use crate::kit::oracle::Map;
 use sluicedb::{Db, Error, ErrorKind, Options, Outcome, WriteBatch};
 use sluicedb_actors::runtime::Runtime;
+#[cfg(debug_assertions)]
 use sluicedb_storage::batch::operations_decoded;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

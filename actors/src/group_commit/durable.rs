@@ -62,12 +62,18 @@ impl Durable {
 
     /// Answers `reply` once `seqno` is in the file (`Buffered`) or synced (`Synced`). The
     /// caller then sets `Shared::log_due`.
-    pub fn register(&self, level: Level, seqno: Seqno, reply: Reply<Committed>) {
+    ///
+    /// # Errors
+    /// The log has failed: gives `reply` back with what it should say, once no seat is held.
+    pub fn register(
+        &self,
+        level: Level,
+        seqno: Seqno,
+        reply: Reply<Committed>,
+    ) -> Result<(), (Reply<Committed>, WriteFailure)> {
         let mut waiting = self.lock();
         if let Some(failure) = waiting.failure.clone() {
-            drop(waiting);
-            reply.send(Err(WriteFailure::unknown(failure)));
-            return;
+            return Err((reply, WriteFailure::unknown(failure)));
         }
         let queue = match level {
             Level::Buffered => &mut waiting.written,
@@ -76,6 +82,7 @@ impl Durable {
         // `sync` asks from outside the seat and may come late; then it goes to its place.
         let at = queue.partition_point(|(earlier, _)| *earlier <= seqno);
         queue.insert(at, (seqno, reply));
+        Ok(())
     }
 
     /// Does anybody wait for a sync, or for a write?

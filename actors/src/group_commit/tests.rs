@@ -49,7 +49,7 @@ impl Log {
         self.with_writer(|log| {
             let seqno = log.next_seqno();
             log.append(seqno, 1, &payload, codec::crc(&payload), AppendPath::Staged);
-            self.durable.register(level, seqno, reply);
+            assert!(self.durable.register(level, seqno, reply).is_ok());
         })
         .unwrap();
         answer

@@ -3,8 +3,9 @@
 //! Guarantees: messages are handled one at a time, in the order in which they were sent; none is left
 //! behind while the seat is free: a sender counts its message and *then* tries the seat, an occupant
 //! frees the seat and *then* looks at the count, both with read-modify-writes, so one of the two sees
-//! the other. A turn on a caller's thread is bounded; what is left over, and everything heavy, is
-//! handed to an engine thread through the `kick` hook. Wakers, replies and deferred actions run after
+//! the other. A turn on a caller's thread is bounded, and so is all that it leads to in other seats,
+//! which shares the bounds of one further turn; what is left over, and everything heavy, is handed to
+//! an engine thread through the `kick` hook. Wakers, replies and deferred actions run after
 //! the seat is free. A panic in a handler is caught, fails the seat for good, drops what is queued (so
 //! replies say `Lost`) and never reaches the caller whose thread happened to run the turn.
 //!
@@ -78,8 +79,11 @@ pub struct Turn {
     messages: u64,
     bytes: u64,
     wakers: Vec<Waker>,
-    after: Vec<Box<dyn FnOnce() + Send>>,
+    after: Vec<Deferred>,
 }
+
+/// Done after the turn, within what is left of the turn that all these share.
+type Deferred = Box<dyn FnOnce(&mut Spent) + Send>;
 
 opaque_debug!("Hooks", [] Hooks);
 opaque_debug!("Turn", [] Turn);
@@ -105,8 +109,9 @@ impl Turn {
         self.wakers.push(waker);
     }
 
-    /// Runs `action` after the turn, on the same thread. Costs an allocation.
-    pub fn defer(&mut self, action: impl FnOnce() + Send + 'static) {
+    /// Runs `action` after the turn, on the same thread; if it comes to other seats it uses
+    /// [`SeatMailbox::deliver_within`]. Costs an allocation.
+    pub fn defer(&mut self, action: impl FnOnce(&mut Spent) + Send + 'static) {
         self.after.push(Box::new(action));
     }
 }
@@ -119,8 +124,9 @@ enum End {
     Panicked(String),
 }
 
-#[derive(Default)]
-struct Spent {
+/// What was done of a turn, which may lead through several seats.
+#[derive(Debug, Default)]
+pub struct Spent {
     messages: usize,
     bytes: usize,
 }
@@ -206,14 +212,19 @@ impl<A: Handler> SeatMailbox<A> {
     /// Sees to it that what was sent is handled: by this thread in a bounded turn if the seat is free,
     /// else by its occupant. What does not fit into the turn is left to an engine thread (`kick`).
     pub fn deliver(&self) {
-        self.run(&mut Turn::new(false));
+        self.deliver_within(&mut Spent::default());
+    }
+
+    /// As [`SeatMailbox::deliver`], as a part of a turn of which so much is done already.
+    pub fn deliver_within(&self, spent: &mut Spent) {
+        self.run(&mut Turn::new(false), spent);
     }
 
     /// The second half of [`TurnGuard::release`]: sees to what was queued while the seat was taken.
     #[inline]
-    pub fn settle(&self) {
+    pub fn settle(&self, spent: &mut Spent) {
         if !self.line.is_settled() {
-            self.deliver();
+            self.deliver_within(spent);
         }
     }
 
@@ -283,8 +294,7 @@ impl<A: Handler> SeatMailbox<A> {
         self.discard();
     }
 
-    fn run(&self, turn: &mut Turn) {
-        let mut spent = Spent::default();
+    fn run(&self, turn: &mut Turn, spent: &mut Spent) {
         loop {
             let Some(mut chair) = self.seat.try_enter() else {
                 // Taken: the occupant looks at the queue after it has left. Failed: nobody will.
@@ -293,7 +303,7 @@ impl<A: Handler> SeatMailbox<A> {
                 }
                 break;
             };
-            let end = self.drain(&mut chair, turn, &mut spent);
+            let end = self.drain(&mut chair, turn, spent);
             drop(chair);
             if self.seat.is_failed() && !matches!(end, End::Panicked(_)) {
                 // Failed from outside meanwhile: what this turn held or left is nobody's.
@@ -365,8 +375,9 @@ impl<A: Handler> SeatMailbox<A> {
             for waker in wakers {
                 waker.wake();
             }
+            let mut spent = Spent::default();
             for action in after {
-                action();
+                action(&mut spent);
             }
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(all)) {

@@ -202,7 +202,7 @@ impl Handler for RangeActor {
         let applied = self.apply(lot, bytes, charge as usize);
         let ticket = message.ticket;
         let owner = (applied != Applied::default()).then(|| self.owner.upgrade()).flatten();
-        turn.defer(move || {
+        turn.defer(move |_| {
             // INVARIANT(ack-after-visible): whoever waits for this batch is woken from in here.
             ticket.finish();
             if let Some(owner) = owner {

@@ -18,7 +18,7 @@ use crate::group_commit::LogSeat;
 use crate::group_commit::durable::Durable;
 use crate::kernel::mailbox::Capacity;
 use crate::kernel::reply::{Reply, reply};
-use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Turn};
+use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Spent, Turn};
 use crate::pool::Pool;
 use crate::range_owner::message::is_heavy;
 use crate::shared::Shared;
@@ -140,7 +140,9 @@ impl WalWriter {
             return Err(failure);
         }
         let (reply, answer) = reply();
-        self.durable.register(Level::Synced, upto, reply);
+        if let Err((_, failed)) = self.durable.register(Level::Synced, upto, reply) {
+            return Err(failed.failure);
+        }
         shared.log_due.set();
         match answer.await {
             Ok(Ok(_)) => Ok(()),
@@ -182,7 +184,7 @@ impl WalWriter {
             state.close(Failure::Closed, &mut after);
             state.last_seqno()
         });
-        after.run(shared);
+        after.run(shared, &mut Spent::default());
         last
     }
 
@@ -235,7 +237,7 @@ impl Handler for WalActor {
         let Some(shared) = self.shared.upgrade() else { return };
         let mut after = After::default();
         self.state.commit(message, &shared.commits, &self.durable, &mut after);
-        turn.defer(move || after.run(&shared));
+        turn.defer(move |spent| after.run(&shared, spent));
     }
 
     fn weight(message: &Commit) -> usize {

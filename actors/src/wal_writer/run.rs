@@ -6,6 +6,7 @@ use crate::failure::{Failure, Party, WriteFailure};
 use crate::group_commit::GroupCommit;
 use crate::group_commit::durable::Passed;
 use crate::kernel::mailbox::Mailbox;
+use crate::kernel::turn::Spent;
 use crate::shared::{Counters, Shared};
 use crate::version_manager::message::VersionMessage;
 use futures::FutureExt;
@@ -174,7 +175,7 @@ pub async fn keep_loop(
     let mut after = After::default();
     // A failed seat has dropped what was queued, and that was an answer.
     let _ = wal.with_log(|state| state.close(shared.why_stopped(), &mut after));
-    after.run(&shared);
+    after.run(&shared, &mut Spent::default());
 }
 
 async fn keep_segments(
@@ -215,7 +216,7 @@ async fn keep_segments(
                 shared.degrade(Party::Log, failure.clone());
                 let mut after = After::default();
                 let refused = wal.with_log(|state| state.refuse_room(&failure, &mut after));
-                after.run(shared);
+                after.run(shared, &mut Spent::default());
                 let pause = backoff.after_failure_at_most(LONGEST_NO_SPACE);
                 if refused.is_err() || !shared.pause(pause).await {
                     return;
@@ -245,7 +246,7 @@ fn prepare(
     let mut after = After::default();
     wal.with_log(|state| state.add_spare(spare, &shared.commits, &wal.durable, &mut after))?;
     shared.recover(Party::Log);
-    after.run(shared);
+    after.run(shared, &mut Spent::default());
     Ok(())
 }
 

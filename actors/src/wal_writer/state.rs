@@ -5,6 +5,7 @@ use crate::failure::{Failure, WriteFailure};
 use crate::group_commit::durable::Durable;
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::reply::Reply;
+use crate::kernel::turn::Spent;
 use crate::range_owner::RangeOwner;
 use crate::range_owner::message::Apply;
 use crate::shared::{Counters, Shared};
@@ -20,13 +21,16 @@ use std::sync::Arc;
 pub struct After {
     deliver: Vec<Arc<RangeOwner>>,
     answers: Vec<(Reply<Committed>, Committed)>,
+    /// With the room that they give back.
+    refused: Vec<(Commit, Failure)>,
     log_due: bool,
     keeper_due: bool,
 }
 
 impl After {
-    /// Does it: first the entries are applied, then callers are told.
-    pub fn run(self, shared: &Shared) {
+    /// Does it: first the entries are applied, as many as belong to one turn, the others by an engine
+    /// thread; then callers are told.
+    pub fn run(self, shared: &Shared, spent: &mut Spent) {
         if self.log_due {
             shared.log_due.set();
         }
@@ -34,15 +38,14 @@ impl After {
             shared.log_keeping_due.set();
         }
         for owner in self.deliver {
-            owner.seat.deliver();
+            owner.seat.deliver_within(spent);
         }
         for (reply, committed) in self.answers {
             reply.send(committed);
         }
-    }
-
-    fn refuse(&mut self, reply: Reply<Committed>, failure: &Failure) {
-        self.answers.push((reply, Err(WriteFailure::not_applied(failure.clone()))));
+        for (commit, failure) in self.refused {
+            commit.reply.send(Err(WriteFailure::not_applied(failure)));
+        }
     }
 }
 
@@ -225,7 +228,7 @@ impl LogState {
                 false
             }
             Err(NoRoom::Refused(failure)) => {
-                after.refuse(commit.reply, &failure);
+                after.refused.push((commit, failure));
                 true
             }
         }
@@ -248,7 +251,9 @@ impl LogState {
         if level == Level::Buffered && stamped.in_file {
             after.answers.push((reply, Ok(stamped.last)));
         } else {
-            durable.register(level, stamped.last, reply);
+            if let Err((reply, failed)) = durable.register(level, stamped.last, reply) {
+                after.answers.push((reply, Err(failed)));
+            }
             after.log_due = true;
         }
         // The memtables hold the charges from here on (INVARIANT(lease-follows-bytes)).
@@ -300,7 +305,7 @@ impl LogState {
     pub fn refuse_room(&mut self, failure: &Failure, after: &mut After) {
         self.room_failure = Some(failure.clone());
         for commit in std::mem::take(&mut self.parked) {
-            after.refuse(commit.reply, failure);
+            after.refused.push((commit, failure.clone()));
         }
     }
 

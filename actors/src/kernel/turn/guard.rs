@@ -3,7 +3,7 @@
 //! Guarantees: leaving it, by any way, sees to messages that were sent meanwhile, after the seat is
 //! free. Does not: catch panics outside [`TurnGuard::run`]; those fail the mailbox and go on.
 
-use super::{Handler, SeatMailbox, Turn, words};
+use super::{Handler, SeatMailbox, Spent, Turn, words};
 use crate::kernel::seat::SeatGuard;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,6 +42,23 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
         let (actor, turn) = self.parts();
         match catch_unwind(AssertUnwindSafe(|| f(actor, turn))) {
             Ok(value) => Some(value),
+            Err(panic) => {
+                self.fall(words(&*panic));
+                None
+            }
+        }
+    }
+
+    /// As [`TurnGuard::run`], for work that defers nothing, and leaves what was queued meanwhile to the
+    /// caller, as [`TurnGuard::release`] does.
+    #[inline]
+    pub fn run_and_release<R>(mut self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
+        let (actor, _) = self.parts();
+        match catch_unwind(AssertUnwindSafe(|| f(actor))) {
+            Ok(value) => {
+                self.release();
+                Some(value)
+            }
             Err(panic) => {
                 self.fall(words(&*panic));
                 None
@@ -98,7 +115,7 @@ impl<A: Handler> Drop for TurnGuard<'_, A> {
                     (self.mailbox.hooks.on_panic)("who held the seat panicked".to_owned());
                 }
             } else if !self.mailbox.line.is_settled() {
-                return self.mailbox.run(&mut self.turn);
+                return self.mailbox.run(&mut self.turn, &mut Spent::default());
             }
         }
         self.mailbox.finish(&mut self.turn);

@@ -180,7 +180,7 @@ fn deferred_actions_run_after_the_seat_is_free() {
     let (inner, free) = (mailbox.clone(), StdArc::new(AtomicUsize::new(0)));
     let seen = free.clone();
     mailbox.try_enter_idle().expect("idle").run(move |_, turn| {
-        turn.defer(move || {
+        turn.defer(move |_| {
             seen.store(usize::from(inner.try_enter_idle().is_some()) + 1, Ordering::SeqCst);
         });
     });

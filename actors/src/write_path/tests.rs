@@ -1,0 +1,181 @@
+//! Turns on a caller's thread. No other thread of the engine runs, so what is done is done by the caller.
+
+use super::*;
+use crate::config::EngineConfig;
+use crate::engine::Engine;
+use crate::kernel::turn::TURN_MESSAGES_MAX;
+use crate::runtime::{Runtime, Task, ThreadRuntime};
+use crate::wal_writer::After;
+use futures::executor::block_on;
+use futures::future::BoxFuture;
+use sluicedb_storage::batch::WriteBatch;
+use sluicedb_storage::compact::CompactionOptions;
+use sluicedb_storage::table::{Compression, TableOptions};
+use sluicedb_storage::vfs::MemVfs;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Wake, Waker};
+
+/// Opens, and starts nobody.
+#[derive(Default)]
+struct Still {
+    threads: Arc<ThreadRuntime>,
+    kept: Mutex<Vec<BoxFuture<'static, ()>>>,
+}
+
+impl fmt::Debug for Still {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Still")
+    }
+}
+
+impl Runtime for Still {
+    fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
+        if name == "sluice-open" {
+            return self.threads.spawn(name, body);
+        }
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(body);
+        Ok(Task::new().0)
+    }
+
+    fn now(&self) -> Instant {
+        self.threads.now()
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
+        self.threads.sleep_until(deadline)
+    }
+}
+
+/// An engine of so many ranges, which part at the values of a byte. No two may share a directory: none
+/// ever leaves it.
+fn engine(dir: &str, ranges: u8) -> Engine {
+    let config = EngineConfig {
+        dir: dir.into(),
+        create_if_missing: true,
+        error_if_exists: false,
+        write_buffer_bytes: 16 << 20,
+        range_buffer_bytes: None,
+        memtable_bytes: None,
+        sealed_memtables_max: 2,
+        buffer: None,
+        cache_bytes: 1 << 20,
+        log_segment_bytes: 8 << 20,
+        log_retained_bytes_max: 64 << 20,
+        idle_seal_after: None,
+        log_mapped: true,
+        commits_in_flight_max: 1024,
+        value_bytes_max: 1 << 20,
+        batch_bytes_max: 8 << 20,
+        l0_tables_max: 8,
+        l0_table: TableOptions::default(),
+        level_compression: Compression::None,
+        compaction: CompactionOptions::default(),
+        read_threads: 1,
+        initial_split_keys: (1..ranges).map(|byte| vec![byte].into()).collect(),
+        fresh_id: [7; 16],
+    };
+    let opened = Engine::open(config, Arc::new(MemVfs::new()), Arc::new(Still::default()));
+    block_on(opened).expect("an empty directory opens")
+}
+
+fn over(ranges: u8) -> (Bytes, u32) {
+    let mut batch = WriteBatch::new();
+    for byte in 0..ranges {
+        batch.put([byte, 1], "value");
+    }
+    let operations = batch.len() as u32;
+    (batch.into_encoded().into(), operations)
+}
+
+/// Each range has more messages than a turn handles, and a caller comes to all of them.
+#[test]
+fn b13_a_callers_turn_is_bounded_over_all_the_ranges_that_it_comes_to() {
+    let engine = engine("/b13", 8);
+    let path = engine.write_path();
+    let owners = engine.catalog().owners.clone();
+    let submit = || {
+        let (payload, operations) = over(8);
+        let submitted = path.submit_owned(payload, operations, Level::Buffered);
+        assert!(matches!(submitted, Ok(Submitted::Waiting(_) | Submitted::Done(_))));
+    };
+    let handled = || owners.iter().map(|owner| owner.sizes.batches()).sum::<u64>() as usize;
+    let guards: Vec<_> =
+        owners.iter().map(|owner| owner.seat.enter_blocking().expect("nobody panicked")).collect();
+    for _ in 0..300 {
+        submit();
+    }
+    assert_eq!(handled(), 0);
+    guards.into_iter().for_each(crate::kernel::turn::TurnGuard::release);
+    submit();
+    let mine = handled();
+    assert!((1..=TURN_MESSAGES_MAX).contains(&mine), "{mine} messages in one turn");
+    // What was left over is not lost.
+    for owner in &owners {
+        owner.seat.deliver_blocking();
+    }
+    assert_eq!(handled(), 301 * 8);
+    assert_eq!(engine.visible(), Seqno(301 * 8));
+}
+
+/// Notes whether the log's seat is free when it is called.
+struct Look {
+    wal: Arc<WalWriter>,
+    free: Mutex<Vec<bool>>,
+}
+
+impl Look {
+    fn new(engine: &Engine) -> Arc<Self> {
+        Arc::new(Self { wal: Arc::clone(&engine.write_path().wal), free: Mutex::default() })
+    }
+
+    fn seen(&self) -> Vec<bool> {
+        self.free.lock().expect("nothing panics under it").clone()
+    }
+}
+
+impl Wake for Look {
+    fn wake(self: Arc<Self>) {
+        let free = self.wal.seat.try_enter_idle().is_some();
+        self.free.lock().expect("nothing panics under it").push(free);
+    }
+}
+
+/// A write that is queued while the log is in use.
+fn queued(engine: &Engine, level: Level) -> Submitted {
+    let (payload, operations) = over(1);
+    let submitted = engine.write_path().submit_owned(payload, operations, level);
+    submitted.expect("there is room")
+}
+
+#[test]
+fn b12_a_write_into_a_log_that_has_failed_is_answered_when_the_seat_is_free() {
+    let engine = engine("/b12a", 1);
+    let (wal, look) = (&engine.write_path().wal, Look::new(&engine));
+    let guard = wal.seat.enter_blocking().expect("nobody panicked");
+    let mut write = queued(&engine, Level::Synced);
+    let waker = Waker::from(Arc::clone(&look));
+    assert!(write.poll(&mut Context::from_waker(&waker)).is_pending());
+    wal.durable.fail(&Failure::Closed);
+    guard.leave();
+    assert_eq!(look.seen(), [true]);
+    let answer = write.poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(answer, Poll::Ready(Err(_))));
+}
+
+#[test]
+fn b12_what_a_refused_write_gives_back_wakes_nobody_before_the_seat_is_free() {
+    let engine = engine("/b12b", 1);
+    let (wal, look) = (&engine.write_path().wal, Look::new(&engine));
+    let mut guard = wal.seat.enter_blocking().expect("nobody panicked");
+    let mut write = queued(&engine, Level::Buffered);
+    let global = engine.shared().global.clone();
+    let mut all = global.take(global.limit());
+    let waker = Waker::from(Arc::clone(&look));
+    assert!(Pin::new(&mut all).poll(&mut Context::from_waker(&waker)).is_pending());
+    let mut after = After::default();
+    guard.state.close(Failure::Closed, &mut after);
+    guard.leave();
+    assert_eq!(look.seen(), [true], "all of the account is there again");
+    let answer = write.poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(answer, Poll::Ready(Err(_))));
+}
