@@ -475,7 +475,8 @@ impl WritePath {
     fn refused(&self, write: Write, refused: Overloaded) -> Result<Submitted, WriteFailure> {
         match refused.why {
             Refused::Full => {
-                relief::ask(&self.versions, refused.scope);
+                let bytes = charge(write.payload.len(), write.operations);
+                relief::ask(&self.versions, refused.scope, bytes);
                 Ok(Submitted::NotAdmitted(write, refused.scope))
             }
             Refused::TooLarge | Refused::Closed => Err(self.never(&write, refused)),

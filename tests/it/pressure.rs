@@ -269,3 +269,77 @@ fn waits_and_refusals_are_counted_where_they_happen() {
     assert!(dropped.0.1 - local.1 >= patience.as_micros() as u64);
     assert_eq!(dropped.0.2, local.2, "nobody was refused");
 }
+
+/// Sixteen ranges of which none is full when all memory is in use.
+fn many_warm_ranges(seed: u64) -> Simulated {
+    let mut options = settings::tiny();
+    options.memtable_bytes = Some(256 << 10);
+    options.log_segment_bytes = 16 << 20;
+    options.initial_split_keys = (1..16).map(|n| vec![16 * n as u8]).collect();
+    Simulated::with(seed, options)
+}
+
+fn key(n: usize) -> [u8; 5] {
+    ((n as u64 % 16 * 16) << 32 | n as u64).to_be_bytes()[3..].try_into().unwrap()
+}
+
+/// Seed 41. A waiter that was woken, and that nobody polls for now, has room: nothing is sealed for him.
+#[test]
+fn b4_nothing_is_sealed_for_a_waiter_that_has_been_woken() {
+    let home = many_warm_ranges(41);
+    let db = home.open();
+    home.simulator.settle();
+    // Nobody else runs meanwhile.
+    let mut n = 0;
+    let waiting = loop {
+        let mut put = spawn(Box::pin({
+            let db = db.clone();
+            async move { db.put(key(n), vec![7; 2000]).await }
+        }));
+        n += 1;
+        if put.poll().is_pending() {
+            break put;
+        }
+    };
+    home.simulator.settle();
+    assert!(waiting.is_woken());
+    let sealed = db.stats().seals_pressure;
+    assert!((1..=2).contains(&sealed), "{sealed} memtables were sealed for one waiter");
+    // Nobody polls it. Others write a little, and the manager looks again and again.
+    for n in 0..64 {
+        home.run(db.try_put(key(n), "little")).unwrap();
+        home.simulator.advance(Duration::from_secs(1));
+        home.simulator.settle();
+    }
+    assert_eq!(db.stats().seals_pressure, sealed, "sealed for a waiter that has room");
+    home.run(waiting.into_inner()).unwrap();
+}
+
+/// Seed 42. A waiter that comes too late for the room that it was woken for is not forgotten.
+#[test]
+fn b4_a_waiter_that_comes_too_late_asks_again() {
+    let home = many_warm_ranges(42);
+    let db = home.open();
+    home.simulator.settle();
+    let mut n = 0;
+    for _ in 0..20 {
+        let mut late = loop {
+            let mut put = spawn(Box::pin({
+                let db = db.clone();
+                async move { db.put(key(n), vec![7; 2000]).await }
+            }));
+            n += 1;
+            if put.poll().is_pending() {
+                break put;
+            }
+        };
+        home.simulator.settle();
+        // Room came, and others take it before the one who was woken looks.
+        while home.run(db.try_put(key(n), vec![7; 2000])).is_ok() {
+            n += 1;
+        }
+        if late.poll().is_pending() {
+            home.run(late.into_inner()).unwrap();
+        }
+    }
+}

@@ -305,6 +305,7 @@ impl Room {
             let at = place.0.map(|id| line.find(id).expect("a place is kept until it is left"));
             let ahead = at.unwrap_or(line.waiting.len());
             let my_turn = line.waiting.iter().take(ahead).all(|waiter| waiter.waker.is_none());
+            let was_short = self.is_short();
             let outcome = self.take_or_flag(need, my_turn);
             match (outcome, at) {
                 (None, None) => {
@@ -316,7 +317,10 @@ impl Room {
                     // Room may lie idle in front of sleepers because those woken for it never came.
                     self.pump(&mut line, &mut wakes);
                 }
-                (None, Some(at)) => std::mem::swap(&mut line.waiting[at].waker, &mut waker),
+                (None, Some(at)) => {
+                    std::mem::swap(&mut line.waiting[at].waker, &mut waker);
+                    begins = !was_short;
+                }
                 (Some(_), None) => {}
                 (Some(_), Some(at)) => {
                     place.0 = None;

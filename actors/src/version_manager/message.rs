@@ -52,6 +52,8 @@ pub enum VersionMessage {
     Relieve {
         /// Whose room.
         scope: Scope,
+        /// Bytes that a write needs which does not wait for them.
+        bytes: u64,
     },
     /// Seal everything; answered when all of it is in published tables.
     Flush {

@@ -92,8 +92,10 @@ impl VersionManager {
                         self.seal_if_due(range);
                     }
                 }
-                VersionMessage::Relieve { scope: Scope::Local } => self.seal_what_is_due(),
-                VersionMessage::Relieve { scope: Scope::Global } => self.relieve(),
+                VersionMessage::Relieve { scope: Scope::Local, .. } => self.seal_what_is_due(),
+                VersionMessage::Relieve { scope: Scope::Global, bytes } => {
+                    self.relieve_if_short(bytes);
+                }
                 VersionMessage::Flush { reply } => self.flush_all(reply),
                 VersionMessage::FlushFailed { range, failure } => {
                     self.failing.insert(range);
@@ -209,15 +211,22 @@ impl VersionManager {
     }
 
     /// Whoever began to wait before this look is seen, and whoever begins later asks for another one
-    /// (`relief::on_wait`): so nobody waits while something could be sealed for him.
+    /// (`relief::on_wait`): so nobody waits while something could be sealed for him. Who was woken and
+    /// has not come has room, as far as anybody knows; if he finds none when he comes, he begins anew.
     fn look_after_waiters(&mut self) {
         let catalog = self.shared.catalog.load_full();
-        for owner in catalog.owners.iter().filter(|owner| owner.local.waiters() > 0) {
+        for owner in catalog.owners.iter().filter(|owner| owner.local.is_short()) {
             // What is dead in there is room that somebody wants now.
             owner.with_state(OverlayState::seal_when_full);
             self.seal_if_due(owner.id);
         }
-        if self.shared.global.waiters() > 0 {
+        self.relieve_if_short(0);
+    }
+
+    /// Nothing is sealed at less than its size for room that is there by now.
+    fn relieve_if_short(&mut self, bytes: u64) {
+        let global = &self.shared.global;
+        if global.is_short() || global.used().saturating_add(bytes) > global.limit() {
             self.relieve();
         }
     }
