@@ -11,8 +11,8 @@ use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::vfs::{DiskVfs, Vfs};
 use sluicedb_storage::wal::{
-    AppendPath, LogIdentity, LogWriter, Predecessor, Spare, Unsynced, prepare_spare, recycle,
-    replay,
+    AppendPath, KnownLog, LogIdentity, LogWriter, Predecessor, Spare, Unsynced, prepare_spare,
+    recycle, replay,
 };
 use std::hint::black_box;
 use std::path::Path;
@@ -57,12 +57,14 @@ impl Rolling {
         let number = FileNumber(self.number);
         let (vfs, dir) = (&self.vfs, self.dir.path());
         let Some(log) = &mut self.log else {
-            let spare = prepare_spare(vfs, dir, number, SEGMENT_BYTES, true).expect("room on disk");
+            let spare = prepare_spare(vfs, dir, &IDENTITY, number, SEGMENT_BYTES, true)
+                .expect("room on disk");
             self.start(spare);
             return;
         };
-        let fresh = prepare_spare(vfs, dir, number, 1 << 20, false).expect("room on disk");
-        log.rotate(fresh, Seqno(self.seqno));
+        let fresh =
+            prepare_spare(vfs, dir, &IDENTITY, number, 1 << 20, false).expect("room on disk");
+        log.rotate(fresh);
         let group = log.take_group();
         group.write().expect("the disk works");
         let unsynced = Unsynced::from(group);
@@ -70,7 +72,8 @@ impl Rolling {
         let sealed = unsynced.sealed()[0].clone();
         drop(unsynced);
         self.number += 1;
-        let spare = recycle(&self.vfs, self.dir.path(), &sealed, FileNumber(self.number), true);
+        let spare =
+            recycle(&self.vfs, self.dir.path(), &IDENTITY, &sealed, FileNumber(self.number), true);
         self.start(spare.expect("room on disk"));
     }
 
@@ -135,7 +138,8 @@ impl Pwrites {
     fn new() -> Self {
         let rolling = Rolling::new();
         let dir = rolling.dir.path();
-        let spare = prepare_spare(&rolling.vfs, dir, FileNumber(1), SEGMENT_BYTES, false);
+        let spare =
+            prepare_spare(&rolling.vfs, dir, &IDENTITY, FileNumber(1), SEGMENT_BYTES, false);
         let path = dir.join("000001.wal");
         drop(spare.expect("room on disk"));
         let file = rolling.vfs.open_rw(&path).expect("it was just made");
@@ -216,7 +220,9 @@ fn read(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber, records: u64) {
         bytes += payload.len();
         Ok(())
     };
-    let report = replay(vfs, dir, &IDENTITY, number, &[number], &mut each).expect("it is intact");
+    let (last_seqno, closed) = (Seqno::MAX, false);
+    let known = KnownLog { floor: number, newest: Some(number), last_seqno, closed };
+    let report = replay(vfs, dir, &IDENTITY, &known, &[number], &mut each).expect("it is intact");
     assert_eq!(report.records, records);
     black_box(bytes);
 }

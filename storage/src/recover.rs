@@ -22,7 +22,7 @@ use crate::memtable::{MemtableWriter, memtable};
 use crate::table::{BlockCache, Table, TableId, TableMeta, TableOptions};
 use crate::version::{Conflict, Graveyard, Image, RangeId, TableHandle, Version, VersionEdit};
 use crate::vfs::Vfs;
-use crate::wal::{self, LogIdentity, SealedSegment};
+use crate::wal::{self, KnownLog, LogIdentity, SealedSegment};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -206,9 +206,8 @@ fn reopen(
     let mut replay = Replay::new(vfs, dir, db_id, options, &version, names, &image);
     let segments = segments(names);
     let identity = LogIdentity { db_id };
-    let floor = image.log_floor;
     let mut each = |first, payload: &[u8]| replay.batch(first, payload);
-    let log = wal::replay(vfs, dir, &identity, floor, &segments, &mut each);
+    let log = wal::replay(vfs, dir, &identity, &known_log(&image), &segments, &mut each);
     let log = match log.and_then(|log| replay.flush_down_to(0).map(|()| log)) {
         Ok(log) => log,
         Err(error) => {
@@ -267,6 +266,17 @@ fn reopen(
         reusable_segments,
         report,
     })
+}
+
+/// What the manifest says of the log.
+pub(crate) fn known_log(image: &Image) -> KnownLog {
+    let needed = image.log_floor.max(FileNumber(1));
+    KnownLog {
+        floor: image.log_floor,
+        newest: Some(image.newest_segment).filter(|number| *number >= needed),
+        last_seqno: image.last_seqno,
+        closed: image.clean_close,
+    }
 }
 
 /// The numbers of the log segments in a directory, ascending.

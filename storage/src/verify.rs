@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
 use crate::manifest;
-use crate::recover::{open_table, segments};
+use crate::recover::{known_log, open_table, segments};
 use crate::table::BlockCache;
 use crate::version::{Conflict, Graveyard, Image, TableHandle, check};
 use crate::vfs::Vfs;
@@ -174,7 +174,7 @@ fn verify_log(
 ) {
     let identity = LogIdentity { db_id };
     let mut each = |_, _: &[u8]| Ok(());
-    match wal::replay(vfs, dir, &identity, image.log_floor, &segments(names), &mut each) {
+    match wal::replay(vfs, dir, &identity, &known_log(image), &segments(names), &mut each) {
         Ok(report) => {
             summary.log_records = report.records;
             if report.bytes_dropped > 0

@@ -146,8 +146,12 @@ impl Compactor {
         let Ok(permit) = self.versions.reserve(1).await else {
             return Ended::Failed(self.shared.why_stopped());
         };
-        let message =
-            VersionMessage::Install { edit, tables: written.tables, flushed: None, reply };
+        let message = VersionMessage::Install {
+            edit: Box::new(edit),
+            tables: written.tables,
+            flushed: None,
+            reply,
+        };
         if permit.send(message).is_err() {
             return Ended::Failed(self.shared.why_stopped());
         }

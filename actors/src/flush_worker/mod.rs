@@ -137,6 +137,7 @@ impl FlushWorker {
         let (reply, answer) = reply();
         let permit = self.versions.reserve(1).await.map_err(|_| self.shared.why_stopped())?;
         let tables = written;
+        let edit = Box::new(edit);
         let message = VersionMessage::Install { edit, tables, flushed: Some(flushed), reply };
         permit.send(message).map_err(|_| self.shared.why_stopped())?;
         match answer.await {

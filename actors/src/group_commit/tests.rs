@@ -10,7 +10,9 @@ use sluicedb_storage::codec;
 use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::vfs::{CrashKind, MemVfs, Vfs};
-use sluicedb_storage::wal::{AppendPath, LogIdentity, Predecessor, prepare_spare, replay};
+use sluicedb_storage::wal::{
+    AppendPath, KnownLog, LogIdentity, Predecessor, prepare_spare, replay,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,7 +37,8 @@ impl Log {
         vfs.set_can_map(can_map);
         vfs.create_dir_all(Path::new(DIR)).unwrap();
         vfs.sync_dir(Path::new("/")).unwrap();
-        let spare = prepare_spare(&disk(&vfs), Path::new(DIR), FileNumber(1), 8192, true).unwrap();
+        let (dir, number) = (Path::new(DIR), FileNumber(1));
+        let spare = prepare_spare(&disk(&vfs), dir, &IDENTITY, number, 8192, true).unwrap();
         let log = LogWriter::start(IDENTITY, spare, Seqno(1), Predecessor::Barrier);
         Self { vfs, seat: Seat::new(log), durable: Durable::new(Seqno::ZERO) }
     }
@@ -58,8 +61,8 @@ impl Log {
     fn rotate(&self) {
         self.with_writer(|log| {
             let number = FileNumber(log.number().0 + 1);
-            let spare = prepare_spare(&disk(&self.vfs), Path::new(DIR), number, 8192, true);
-            log.rotate(spare.unwrap(), log.next_seqno());
+            let (disk, dir) = (disk(&self.vfs), Path::new(DIR));
+            log.rotate(prepare_spare(&disk, dir, &IDENTITY, number, 8192, true).unwrap());
         })
         .unwrap();
     }
@@ -79,7 +82,9 @@ impl Log {
         numbers.sort();
         let each = &mut |_: Seqno, _: &[u8]| Ok(());
         let dir = Path::new(DIR);
-        replay(&disk(&cut), dir, &IDENTITY, FileNumber(1), &numbers, each).unwrap().records
+        let (floor, last_seqno) = (FileNumber(1), Seqno::MAX);
+        let known = KnownLog { floor, newest: Some(floor), last_seqno, closed: false };
+        replay(&disk(&cut), dir, &IDENTITY, &known, &numbers, each).unwrap().records
     }
 }
 

@@ -38,6 +38,7 @@ use sluicedb_storage::memtable::{ChunkPool, MemtableOptions, Reclaim, memtable_w
 use sluicedb_storage::points::ReadPoints;
 use sluicedb_storage::recover::{RecoverOptions, Recovered, open_directory};
 use sluicedb_storage::table::BlockCache;
+use sluicedb_storage::version::VersionEdit;
 use sluicedb_storage::vfs::{LockError, LockGuard, Vfs};
 use sluicedb_storage::view::{Overlay, Superversion};
 use sluicedb_storage::wal::{
@@ -145,7 +146,7 @@ fn build(
     let Recovered {
         db_id,
         version,
-        manifest,
+        mut manifest,
         next_file_number,
         last_seqno,
         mut reusable_segments,
@@ -154,21 +155,28 @@ fn build(
     let graveyard = Arc::clone(version.graveyard());
     let file_numbers = FileNumbers::starting_at(next_file_number);
 
+    let identity = LogIdentity { db_id };
     let number = file_numbers.take();
     let first = if let Some(old) = reusable_segments.pop() {
-        recycle(&vfs, &config.dir, &old, number, config.log_mapped)?
+        recycle(&vfs, &config.dir, &identity, &old, number, config.log_mapped)?
     } else {
         let bytes = config.log_segment_bytes.min(FIRST_SEGMENT_BYTES);
-        prepare_spare(&vfs, &config.dir, number, bytes, config.log_mapped)?
+        prepare_spare(&vfs, &config.dir, &identity, number, bytes, config.log_mapped)?
     };
     let next_seqno = last_seqno.next();
-    let mut log = LogWriter::start(LogIdentity { db_id }, first, next_seqno, Predecessor::Barrier);
-    let header = log.take_group();
-    header.write()?;
-    log.written(&header);
-    let header = Unsynced::from(header);
-    header.sync()?;
-    log.synced(&header);
+    let mut log = LogWriter::start(identity, first, next_seqno, Predecessor::Barrier);
+    let begin = log.take_group();
+    begin.write()?;
+    log.written(&begin);
+    let begin = Unsynced::from(begin);
+    begin.sync()?;
+    log.synced(&begin);
+    // INVARIANT(no-log-file-missing): before anything is acknowledged that only this file has.
+    manifest.append(&VersionEdit {
+        next_file_number: Some(file_numbers.high_water()),
+        newest_segment: Some(log.number()),
+        ..VersionEdit::default()
+    })?;
     let log_floor = log.number();
 
     let (versions, version_inbox) = mailbox(VERSION_INBOX_MAX);

@@ -31,7 +31,7 @@ pub enum VersionMessage {
     /// Make an edit durable, then swap.
     Install {
         /// What changes.
-        edit: VersionEdit,
+        edit: Box<VersionEdit>,
         /// The added tables, open.
         tables: Vec<Arc<Table>>,
         /// What readers need no longer find in memory once the swap is done.

@@ -84,7 +84,7 @@ impl VersionManager {
         while let Some(message) = self.next_message().await {
             match message {
                 VersionMessage::Install { edit, tables, flushed, reply } => {
-                    let result = self.install(edit, &tables, flushed.as_ref());
+                    let result = self.install(*edit, &tables, flushed.as_ref());
                     reply.send(result);
                 }
                 VersionMessage::Seal { range, memtable } => {
@@ -146,8 +146,9 @@ impl VersionManager {
             .map_err(|conflict| InstallFailure::Conflict(conflict.to_string()))?;
         let version = Arc::new(version);
         let overlays = state::without(&current.superversion.overlays, flushed);
-        let floor = self.log_floor(&overlays).map_err(InstallFailure::Failed)?;
+        let (floor, newest) = self.log_needed(&overlays).map_err(InstallFailure::Failed)?;
         edit.log_floor = Some(floor);
+        edit.newest_segment = Some(newest);
         edit.next_file_number = Some(self.shared.file_numbers.high_water());
         edit.last_seqno = Some(self.shared.visible());
         run::append(&mut self.manifest, &edit, &self.shared).map_err(|failure| {
@@ -231,10 +232,10 @@ impl VersionManager {
         }
     }
 
-    /// The lowest log segment that holds an entry which is in no table: everything above `visible`
-    /// is still on its way, everything else that is not in a table is in one of `overlays`
+    /// The lowest log segment that holds an entry which is in no table, and the newest segment of all:
+    /// everything above `visible` is still on its way, everything else that is not in a table is in one of `overlays`
     /// (INVARIANT(watermark-at-seal)). `visible` is read before the memtables are looked at.
-    fn log_floor(&self, overlays: &[Overlay]) -> Result<FileNumber, Failure> {
+    fn log_needed(&self, overlays: &[Overlay]) -> Result<(FileNumber, FileNumber), Failure> {
         let mut oldest = self.shared.visible().next();
         for overlay in overlays {
             let memtables = overlay.sealed.iter().chain([&overlay.active]);
@@ -242,7 +243,7 @@ impl VersionManager {
                 oldest = oldest.min(first);
             }
         }
-        self.wal.segment_of(oldest)
+        self.wal.segments_from(oldest)
     }
 
     fn active_id(&self, range: RangeId) -> Option<u64> {
@@ -372,8 +373,10 @@ impl VersionManager {
             return Err(failure);
         }
         let current = self.shared.catalog.load_full();
+        let (floor, newest) = self.log_needed(&current.superversion.overlays)?;
         let edit = VersionEdit {
-            log_floor: Some(self.log_floor(&current.superversion.overlays)?),
+            log_floor: Some(floor),
+            newest_segment: Some(newest),
             next_file_number: Some(self.shared.file_numbers.high_water()),
             last_seqno: Some(self.shared.visible()),
             clean_close: true,

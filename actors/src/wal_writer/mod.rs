@@ -112,12 +112,12 @@ impl WalWriter {
         Ok(f(&mut guard.state))
     }
 
-    /// The segment in which `seqno` lies, or will lie.
+    /// The segment in which `seqno` lies, or will lie, and the newest one.
     ///
     /// # Errors
     /// When the seat has failed.
-    pub fn segment_of(&self, seqno: Seqno) -> Result<FileNumber, Failure> {
-        self.with_log(|state| state.segment_of(seqno))
+    pub fn segments_from(&self, seqno: Seqno) -> Result<(FileNumber, FileNumber), Failure> {
+        self.with_log(|state| (state.segment_of(seqno), state.log.number()))
     }
 
     /// Everything visible now is synced when this returns.

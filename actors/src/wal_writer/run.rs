@@ -12,7 +12,8 @@ use crate::version_manager::message::VersionMessage;
 use futures::FutureExt;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::wal::{
-    SealedSegment, allocate_spare, prepare_spare, recycle, remove, segment_bytes_needed,
+    LogIdentity, SealedSegment, allocate_spare, prepare_spare, recycle, remove,
+    segment_bytes_needed,
 };
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -136,7 +137,7 @@ async fn end_log(
 ) -> Result<(), Failure> {
     groups.take_all()?;
     commit_group(shared, wal, groups).await?;
-    wal.with_log(|state| state.log.append_close_mark(state.next_seqno()))?;
+    wal.with_log(|state| state.log.append_close_mark())?;
     groups.take_all()?;
     commit_group(shared, wal, groups).await
 }
@@ -236,11 +237,12 @@ fn prepare(
     let config = &shared.config;
     let bytes = config.log_segment_bytes.max(segment_bytes_needed(wanted.payload_bytes));
     let number = shared.file_numbers.take();
+    let identity = LogIdentity { db_id: shared.db_id };
     let spare = if let Some(old) = recycling.take(bytes) {
-        recycle(&shared.vfs, &config.dir, &old, number, config.log_mapped)?
+        recycle(&shared.vfs, &config.dir, &identity, &old, number, config.log_mapped)?
     } else {
         let make = if wanted.soon { allocate_spare } else { prepare_spare };
-        make(&shared.vfs, &config.dir, number, bytes, config.log_mapped)?
+        make(&shared.vfs, &config.dir, &identity, number, bytes, config.log_mapped)?
     };
     recycling.prepared_since += 1;
     let mut after = After::default();

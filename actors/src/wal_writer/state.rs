@@ -160,7 +160,7 @@ impl LogState {
                     None => NoRoom::Later,
                 });
             };
-            self.log.rotate(spare, self.next_seqno);
+            self.log.rotate(spare);
             self.segments.push_back(Needed::current_of(&self.log, self.next_seqno));
             self.spare_asked = true;
         }

@@ -42,6 +42,7 @@ fn edits() -> Vec<VersionEdit> {
             log_floor: Some(FileNumber(3)),
             next_file_number: Some(FileNumber(6)),
             last_seqno: Some(Seqno(49)),
+            newest_segment: Some(FileNumber(5)),
             ..VersionEdit::default()
         },
         VersionEdit {

@@ -1,6 +1,8 @@
 //! Lives and deaths of a small database: written by hand, killed, powered off at every operation of
 //! the open, damaged, and opened again.
 
+mod seam;
+
 use super::*;
 use crate::batch::WriteBatch;
 use crate::codec::crc;
@@ -12,7 +14,7 @@ use crate::verify::verify_directory;
 use crate::version::{Shards, check};
 use crate::vfs::mem::{CrashKind, MemVfs};
 use crate::view::{ChunkBuilder, Overlay, ScanSpec, Superversion, View};
-use crate::wal::{AppendPath, LogWriter, Predecessor, Unsynced, prepare_spare};
+use crate::wal::{AppendPath, LogWriter, Predecessor, Unsynced, prepare_spare, recycle};
 use std::path::PathBuf;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -78,30 +80,60 @@ struct Life {
     next_seqno: Seqno,
     model: Model,
     unflushed: MemtableWriter,
+    segment_bytes: u64,
+    /// Synced and left segments.
+    sealed: Vec<SealedSegment>,
+    /// Those that nothing needs any more.
+    obsolete: Vec<SealedSegment>,
 }
 
 impl Life {
     fn start(mem: &MemVfs) -> Self {
+        Self::with(mem, SEGMENT_BYTES)
+    }
+
+    fn with(mem: &MemVfs, segment_bytes: u64) -> Self {
         let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
         let recovered = open(mem).unwrap();
         let model = content(&recovered);
         let next_number = recovered.next_file_number.0;
-        let spare =
-            prepare_spare(&vfs, &dir(), FileNumber(next_number), SEGMENT_BYTES, false).unwrap();
-        let next_seqno = recovered.last_seqno.next();
         let identity = LogIdentity { db_id: recovered.db_id };
+        let number = FileNumber(next_number);
+        let spare = prepare_spare(&vfs, &dir(), &identity, number, segment_bytes, false).unwrap();
+        let next_seqno = recovered.last_seqno.next();
         let log = LogWriter::start(identity, spare, next_seqno, Predecessor::Barrier);
         let unflushed = memtable(0).1;
         let next_number = next_number + 1;
-        Self { vfs, recovered, log, next_number, next_seqno, model, unflushed }
+        let mut life = Self {
+            vfs,
+            recovered,
+            log,
+            next_number,
+            next_seqno,
+            model,
+            unflushed,
+            segment_bytes,
+            sealed: Vec::new(),
+            obsolete: Vec::new(),
+        };
+        life.sync();
+        let edit = VersionEdit { newest_segment: Some(number), ..VersionEdit::default() };
+        life.recovered.manifest.append(&edit).unwrap();
+        life
     }
 
     fn write(&mut self, batch: &WriteBatch) {
         if !self.log.has_room(batch.encoded_len()) {
             let number = FileNumber(self.next_number);
-            let spare = prepare_spare(&self.vfs, &dir(), number, SEGMENT_BYTES, false).unwrap();
+            let identity = LogIdentity { db_id: self.recovered.db_id };
+            let bytes = self.segment_bytes;
+            let spare = match self.obsolete.pop() {
+                Some(old) => recycle(&self.vfs, &dir(), &identity, &old, number, false),
+                None => prepare_spare(&self.vfs, &dir(), &identity, number, bytes, false),
+            };
+            let spare = spare.unwrap();
             self.next_number += 1;
-            self.log.rotate(spare, self.next_seqno);
+            self.log.rotate(spare);
         }
         let encoded = batch.encoded();
         let count = batch.len() as u32;
@@ -125,6 +157,27 @@ impl Life {
         let unsynced = Unsynced::from(group);
         unsynced.sync().unwrap();
         self.log.synced(&unsynced);
+        self.sealed.extend_from_slice(unsynced.sealed());
+    }
+
+    /// Everything is in tables: the log may begin with the current segment.
+    fn trim(&mut self) {
+        let floor = Some(self.log.number());
+        let edit =
+            VersionEdit { log_floor: floor, newest_segment: floor, ..VersionEdit::default() };
+        self.recovered.manifest.append(&edit).unwrap();
+        self.obsolete.append(&mut self.sealed);
+    }
+
+    /// The clean end.
+    fn close(mut self) {
+        self.sync();
+        self.flush();
+        self.log.append_close_mark();
+        self.sync();
+        let newest_segment = Some(self.log.number());
+        let edit = VersionEdit { clean_close: true, newest_segment, ..VersionEdit::default() };
+        self.recovered.manifest.append(&edit).unwrap();
     }
 
     /// What the flush worker and the version manager do, without moving the log floor.
@@ -174,6 +227,7 @@ impl Life {
             flushed: vec![(range, Seqno(self.next_seqno.0 - 1))],
             next_file_number: Some(FileNumber(self.next_number)),
             last_seqno: Some(Seqno(self.next_seqno.0 - 1)),
+            newest_segment: Some(self.log.number()),
             ..VersionEdit::default()
         };
         self.recovered.manifest.append(&edit).unwrap();

@@ -24,6 +24,7 @@ const LOG_FLOOR: u64 = 11;
 const NEXT_FILE_NUMBER: u64 = 13;
 const LAST_SEQNO: u64 = 15;
 const CLEAN_CLOSE: u64 = 17;
+const NEWEST_SEGMENT: u64 = 19;
 
 /// One change of the tree: durable as a whole or not at all. Empty fields change nothing.
 ///
@@ -48,6 +49,8 @@ pub struct VersionEdit {
     pub last_seqno: Option<Seqno>,
     /// Everything is in tables and nothing follows; any later edit takes it back.
     pub clean_close: bool,
+    /// The newest log segment in use; its file is there for as long as the log floor is not above it.
+    pub newest_segment: Option<FileNumber>,
 }
 
 /// Why the bytes of an edit were refused.
@@ -119,6 +122,9 @@ impl VersionEdit {
         if self.clean_close {
             put(CLEAN_CLOSE, &|_| {});
         }
+        if let Some(number) = self.newest_segment {
+            put(NEWEST_SEGMENT, &|f| put_varint(f, number.0));
+        }
     }
 
     /// Reads what `encode` wrote. Allocates no more than a small multiple of `bytes`.
@@ -152,6 +158,10 @@ impl VersionEdit {
                 CLEAN_CLOSE => {
                     edit.clean_close = true;
                     Ok(())
+                }
+                NEWEST_SEGMENT => {
+                    edit.newest_segment = field.varint().map(FileNumber);
+                    edit.newest_segment.map(drop).err_name("newest log segment")
                 }
                 odd if odd % 2 == 1 => return Err(EditError::Unknown { tag }),
                 _ => continue,
@@ -296,6 +306,7 @@ mod tests {
             proptest::option::of(number()),
             proptest::option::of(seqno()),
             any::<bool>(),
+            proptest::option::of(number()),
         )
             .prop_map(|t| VersionEdit {
                 ranges_removed: t.0,
@@ -307,6 +318,7 @@ mod tests {
                 next_file_number: t.6,
                 last_seqno: t.7,
                 clean_close: t.8,
+                newest_segment: t.9,
             })
     }
 

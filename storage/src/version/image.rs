@@ -27,6 +27,8 @@ pub struct Image {
     pub last_seqno: Seqno,
     /// Was the last edit a clean close?
     pub clean_close: bool,
+    /// The newest log segment known to be in use; below the log floor: none that is needed.
+    pub newest_segment: FileNumber,
 }
 
 impl Image {
@@ -63,6 +65,7 @@ impl Image {
         self.next_file_number = edit.next_file_number.unwrap_or(self.next_file_number);
         self.last_seqno = edit.last_seqno.unwrap_or(self.last_seqno);
         self.clean_close = edit.clean_close;
+        self.newest_segment = edit.newest_segment.unwrap_or(self.newest_segment);
         Ok(())
     }
 
@@ -102,9 +105,10 @@ impl Image {
         }
         let falls = edit.log_floor.is_some_and(|number| number < self.log_floor)
             || edit.next_file_number.is_some_and(|number| number < self.next_file_number)
-            || edit.last_seqno.is_some_and(|seqno| seqno < self.last_seqno);
+            || edit.last_seqno.is_some_and(|seqno| seqno < self.last_seqno)
+            || edit.newest_segment.is_some_and(|number| number < self.newest_segment);
         if falls {
-            let what = "log floor, next file number or last seqno would fall";
+            let what = "log floor, newest segment, next file number or last seqno would fall";
             return Err(Conflict::new("counters-never-fall", what));
         }
         Ok(())
@@ -152,6 +156,7 @@ impl Image {
             next_file_number: Some(self.next_file_number),
             last_seqno: Some(self.last_seqno),
             clean_close: self.clean_close,
+            newest_segment: Some(self.newest_segment),
             ..VersionEdit::default()
         }
     }

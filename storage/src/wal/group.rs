@@ -30,8 +30,6 @@ pub(super) struct Target {
     /// before `from`.
     pub(super) from: u64,
     pub(super) upto: u64,
-    /// All of it was durable before; it is here to be unmapped off the seat.
-    pub(super) durable: bool,
 }
 
 /// Everything that was appended before `LogWriter::take_group` and had not been taken yet.
@@ -121,7 +119,6 @@ impl Unsynced {
                 // INVARIANT(sync-covers-segments): a segment stays a target until it is synced.
                 Some(last) if Arc::ptr_eq(&last.segment, &target.segment) => {
                     last.upto = target.upto;
-                    last.durable &= target.durable;
                 }
                 _ => self.targets.push(target),
             }
@@ -153,9 +150,6 @@ impl Unsynced {
     pub fn sync(&self) -> Result<()> {
         // Order matters: a record vouches for every older segment once its own is synced.
         for (index, target) in self.targets.iter().enumerate() {
-            if target.durable {
-                continue;
-            }
             let segment = &target.segment;
             if let Some(mapping) = &segment.mapping {
                 // The sealed segments come first, and nothing of them is stored to again.

@@ -1,4 +1,4 @@
-//! The header page of a segment: who it is and what it continues.
+//! The header page of a segment: which file this is.
 //!
 //! ```text
 //!    0  magic "SLUICEWL"
@@ -6,21 +6,20 @@
 //!   16  incompat u64 | ro_compat u64 | compat u64      feature bits
 //!   40  db_id 16 bytes
 //!   56  log number u64
-//!   64  first_seqno u64
-//!   72  segment length u64
-//!   80  predecessor kind u8 (1 barrier, 2 follows) | zeros to 88
-//!   88  number u64 | final_length u64 | synced_length u64 | last_seqno u64 | digest u64
-//!  128  zeros
+//!   64  segment length u64
+//!   72  zeros
 //! 4092  crc u32 over bytes 0..4092
 //! ```
+//! The page is durable before the file gets its `.wal` name and is never written again under that
+//! number. So a `.wal` file without it is damaged, or is not the file that had this name.
+//!
 //! The checksum is not seeded: the page itself says whose it is, so that a file of another database
 //! can be named as such. Magic, format and checksum keep their places in every future format.
 
-use super::{Link, LogIdentity, Predecessor};
+use super::LogIdentity;
 use crate::codec::{Reader, crc};
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
-use crate::key::Seqno;
 use std::path::Path;
 
 /// Length of the header page; the first record starts here.
@@ -32,18 +31,14 @@ const INCOMPAT_KNOWN: u64 = 0;
 /// Features that a writer must know. None yet; and replaying always leads to writing.
 const RO_COMPAT_KNOWN: u64 = 0;
 const CRC_AT: usize = HEADER_BYTES - 4;
-const BARRIER: u8 = 1;
-const FOLLOWS: u8 = 2;
 
 /// What a segment's header page says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) identity: LogIdentity,
     pub(super) number: FileNumber,
-    pub(super) first_seqno: Seqno,
     /// Length of the file.
     pub(super) bytes: u64,
-    pub(super) predecessor: Predecessor,
 }
 
 impl SegmentHeader {
@@ -56,45 +51,35 @@ impl SegmentHeader {
             page.extend_from_slice(&features.to_le_bytes());
         }
         page.extend_from_slice(&self.identity.db_id);
-        for field in [self.number.0, self.first_seqno.0, self.bytes] {
+        for field in [self.number.0, self.bytes] {
             page.extend_from_slice(&field.to_le_bytes());
-        }
-        match self.predecessor {
-            Predecessor::Barrier => page.push(BARRIER),
-            Predecessor::Follows(link) => {
-                page.push(FOLLOWS);
-                page.resize(88, 0);
-                let Link { number, final_length, synced_length, last_seqno, digest } = link;
-                for field in [number.0, final_length, synced_length, last_seqno.0, digest] {
-                    page.extend_from_slice(&field.to_le_bytes());
-                }
-            }
         }
         page.resize(CRC_AT, 0);
         let crc = crc(&page);
         page.extend_from_slice(&crc.to_le_bytes());
-        assert_eq!(page.len(), HEADER_BYTES, "the page is full");
         page
     }
 
-    /// Reads the page of the segment `number` at `path`. `None`: there is no valid header, because
-    /// none was ever written (a spare), or not entirely, or because it is damaged.
+    /// Reads the page of the segment `number` at `path`.
     ///
     /// # Errors
-    /// `Unsupported` for an intact page of another format; `Corrupt` for an intact page that belongs
-    /// elsewhere.
+    /// `Unsupported` for an intact page of another format; `Corrupt` for anything else that is not
+    /// the page that was written for this segment.
     pub(super) fn decode(
         page: &[u8],
         path: &Path,
         identity: &LogIdentity,
         number: FileNumber,
-    ) -> Result<Option<Self>> {
+    ) -> Result<Self> {
         let (Some(body), Some(stored)) = (page.get(..CRC_AT), page.get(CRC_AT..HEADER_BYTES))
         else {
-            return Ok(None);
+            // The length was durable before the file got this name.
+            let what = "the file ends within its header page";
+            return Err(Error::corrupt(path, page.len() as u64, what));
         };
         if body[..8] != MAGIC || crc(body).to_le_bytes() != stored {
-            return Ok(None);
+            let what = "the log segment has no valid header page";
+            return Err(Error::corrupt(path, 0, what));
         }
         let unsupported = |what: String| Err(Error::Unsupported { path: path.to_owned(), what });
         let format = u16::from_le_bytes([body[8], body[9]]);
@@ -103,20 +88,17 @@ impl SegmentHeader {
                 "the log segment has format {format}; this build reads format {FORMAT}"
             ));
         }
-        let Some(fields) = Fields::read(body) else {
-            return Err(Error::corrupt(path, 80, "the header page has no valid predecessor"));
-        };
-        let unknown = fields.incompat & !INCOMPAT_KNOWN;
+        let (incompat, ro_compat, header) = read(body).expect("the page is long enough");
+        let unknown = incompat & !INCOMPAT_KNOWN;
         if unknown != 0 {
             return unsupported(format!("the log segment needs unknown features {unknown:#x}"));
         }
-        let unknown = fields.ro_compat & !RO_COMPAT_KNOWN;
+        let unknown = ro_compat & !RO_COMPAT_KNOWN;
         if unknown != 0 {
             return unsupported(format!(
                 "writing beside this log segment needs unknown features {unknown:#x}"
             ));
         }
-        let header = fields.header;
         if header.identity != *identity {
             return Err(Error::corrupt(path, 40, "the log segment belongs to another database"));
         }
@@ -127,42 +109,18 @@ impl SegmentHeader {
             );
             return Err(Error::corrupt(path, 56, what));
         }
-        Ok(Some(header))
+        Ok(header)
     }
 }
 
-struct Fields {
-    incompat: u64,
-    ro_compat: u64,
-    header: SegmentHeader,
-}
-
-impl Fields {
-    fn read(body: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(body);
-        reader.take(16)?;
-        let (incompat, ro_compat, _compat) = (reader.u64()?, reader.u64()?, reader.u64()?);
-        let db_id = *reader.take(16)?.first_chunk()?;
-        let number = FileNumber(reader.u64()?);
-        let first_seqno = Seqno(reader.u64()?);
-        let bytes = reader.u64()?;
-        let kind = reader.take(8)?[0];
-        let link = Link {
-            number: FileNumber(reader.u64()?),
-            final_length: reader.u64()?,
-            synced_length: reader.u64()?,
-            last_seqno: Seqno(reader.u64()?),
-            digest: reader.u64()?,
-        };
-        let predecessor = match kind {
-            BARRIER => Predecessor::Barrier,
-            FOLLOWS if link.number < number => Predecessor::Follows(link),
-            _ => return None,
-        };
-        let identity = LogIdentity { db_id };
-        let header = SegmentHeader { identity, number, first_seqno, bytes, predecessor };
-        Some(Self { incompat, ro_compat, header })
-    }
+/// The feature bits and the rest.
+fn read(body: &[u8]) -> Option<(u64, u64, SegmentHeader)> {
+    let mut reader = Reader::new(body);
+    reader.take(16)?;
+    let (incompat, ro_compat, _compat) = (reader.u64()?, reader.u64()?, reader.u64()?);
+    let identity = LogIdentity { db_id: *reader.take(16)?.first_chunk()? };
+    let (number, bytes) = (FileNumber(reader.u64()?), reader.u64()?);
+    Some((incompat, ro_compat, SegmentHeader { identity, number, bytes }))
 }
 
 #[cfg(test)]
@@ -170,22 +128,11 @@ mod tests {
     use super::*;
 
     fn sample() -> SegmentHeader {
-        SegmentHeader {
-            identity: LogIdentity { db_id: [5; 16] },
-            number: FileNumber(8),
-            first_seqno: Seqno(101),
-            bytes: 1 << 20,
-            predecessor: Predecessor::Follows(Link {
-                number: FileNumber(6),
-                final_length: 9000,
-                synced_length: 8000,
-                last_seqno: Seqno(100),
-                digest: 77,
-            }),
-        }
+        let identity = LogIdentity { db_id: [5; 16] };
+        SegmentHeader { identity, number: FileNumber(8), bytes: 1 << 20 }
     }
 
-    fn decode(page: &[u8]) -> Result<Option<SegmentHeader>> {
+    fn decode(page: &[u8]) -> Result<SegmentHeader> {
         let identity = LogIdentity { db_id: [5; 16] };
         SegmentHeader::decode(page, Path::new("000008.wal"), &identity, FileNumber(8))
     }
@@ -201,21 +148,21 @@ mod tests {
 
     #[test]
     fn a_page_survives_a_round_trip() {
-        assert_eq!(decode(&sample().encode()).unwrap(), Some(sample()));
-        let first = SegmentHeader { predecessor: Predecessor::Barrier, ..sample() };
-        assert_eq!(decode(&first.encode()).unwrap(), Some(first));
+        assert_eq!(decode(&sample().encode()).unwrap(), sample());
     }
 
     #[test]
     fn every_bit_of_the_page_counts() {
         let page = sample().encode();
+        assert_eq!(page.len(), HEADER_BYTES);
         for bit in 0..page.len() * 8 {
             let mut flipped = page.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode(&flipped).unwrap().is_none(), "bit {bit}");
+            let refused = decode(&flipped).unwrap_err();
+            assert!(matches!(refused, Error::Corrupt { offset: 0, .. }), "bit {bit}: {refused}");
         }
-        assert!(decode(&[0; HEADER_BYTES]).unwrap().is_none());
-        assert!(decode(&page[..4095]).unwrap().is_none());
+        assert!(decode(&[0; HEADER_BYTES]).is_err());
+        assert!(matches!(decode(&page[..4095]), Err(Error::Corrupt { offset: 4095, .. })));
     }
 
     #[test]
@@ -226,12 +173,10 @@ mod tests {
             let feature = decode(&changed(|p| p[byte] = 1)).unwrap_err();
             assert!(matches!(feature, Error::Unsupported { .. }), "{feature}");
         }
-        assert!(decode(&changed(|p| p[32] = 1)).unwrap().is_some(), "compat bits are harmless");
+        assert!(decode(&changed(|p| p[32] = 1)).is_ok(), "compat bits are harmless");
         let foreign = decode(&changed(|p| p[40] = 6)).unwrap_err();
         assert!(foreign.to_string().contains("another database"), "{foreign}");
         let misplaced = decode(&changed(|p| p[56] = 9)).unwrap_err();
         assert!(misplaced.to_string().contains("number 000009"), "{misplaced}");
-        let kind = decode(&changed(|p| p[80] = 0)).unwrap_err();
-        assert!(matches!(kind, Error::Corrupt { offset: 80, .. }), "{kind}");
     }
 }

@@ -1,14 +1,15 @@
 //! The log: what was acknowledged before it reached a table.
 //!
 //! ```text
-//! segment  := header page (4096 bytes) | record* | zeros, or what a former life of the file left
+//! segment  := header page (4096 bytes) | begin | record* | [continued] | zeros, or a former life's bytes
 //! record   := header (24 bytes) | payload | zeros up to a multiple of 8
 //! ```
 //!
 //! Words used here:
 //! * A *segment* is one `.wal` file of fixed length. It is prepared ahead (allocated, zeroed or
-//!   recycled, synced, its name durable) as a *spare*, so that committing only overwrites bytes that
-//!   already belong to it. A `.wal` file without a valid header page *is* an unused spare.
+//!   recycled, its header page written, synced, its name durable) as a *spare*, so that committing
+//!   only overwrites bytes that already belong to it. A `.wal` file whose first record is not a
+//!   *beginning* is an unused spare. A segment that is left ends by naming the one that continues it.
 //! * A record goes into the file on one of two *paths*: stored through the segment's mapping
 //!   (`AppendPath::Mapped`), or *staged* in memory for the next sync group. Both draw their offsets
 //!   from one order, and no record ever reaches the file before its predecessors did.
@@ -21,15 +22,18 @@
 //! Guarantees: a process killed at any instant loses no record that was reported as being in the
 //! file; a power cut loses no record at or below a successful sync; what is replayed is a prefix of
 //! what was appended; records of another database, another segment, another offset or a former life
-//! of a recycled file are never replayed.
+//! of a recycled file are never replayed; a file of the log that went missing, or another one in its
+//! place, is noticed (INVARIANT(no-log-file-missing)).
 //!
 //! Not here: who stamps sequence numbers, who waits for what, when a segment is obsolete (the WAL
 //! writer and the version manager decide), and any thread. Byte-exact pictures: `docs/format.md`.
 
+mod ends;
 mod group;
 mod header;
 mod reader;
 mod record;
+mod segment;
 mod spare;
 mod window;
 mod writer;
@@ -53,7 +57,20 @@ pub struct LogIdentity {
     pub db_id: [u8; 16],
 }
 
-/// What a segment's header says about the segment before it.
+/// What the manifest says of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownLog {
+    /// Segments below this one are not needed.
+    pub floor: FileNumber,
+    /// The newest segment that the manifest knew to be in use, unless it is below the floor.
+    pub newest: Option<FileNumber>,
+    /// The last sequence number that the manifest knew to be given out.
+    pub last_seqno: Seqno,
+    /// The database was closed in order.
+    pub closed: bool,
+}
+
+/// What a segment's first record says about the segment before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Predecessor {
     /// The log begins here: a new database, or everything older was made durable elsewhere.

@@ -2,27 +2,25 @@
 //! that names what is damaged.
 //!
 //! Guarantees: what is handed out is a prefix of what was appended; nothing that anything later
-//! vouches for is ever cut silently; nothing on the disk is changed, whatever is found.
+//! vouches for is ever cut silently; no file that acknowledged records lie in can be missing
+//! unnoticed; nothing on the disk is changed, whatever is found.
 //!
 //! Torn or damaged? Where the records stop, `s` in segment `k`, something later may *vouch* for what
-//! should have followed: a valid record behind `s` whose `synced_to` is above it; a later header that
+//! should have followed: a valid record behind `s` whose `synced_to` is above it; a later beginning that
 //! knew `k` to be durable beyond `s`; any record of a later segment with `synced_to > 0`, because an
-//! older segment is always synced first. A later header alone proves nothing: the operating system
+//! older segment is always synced first. A later beginning alone proves nothing: the operating system
 //! may have written it back before the end of its predecessor. Vouched for means corrupt; otherwise
 //! it is the torn tail and everything from `s` on is cut, later segments included.
 //!
 //! Does not decide what to do with the records, nor which segments are obsolete.
 
-use super::header::{HEADER_BYTES, SegmentHeader};
-use super::record::{self, DIGEST_START, Seed, kind};
-use super::window::{Found, Window};
-use super::{Link, LogIdentity, Predecessor, SealedSegment};
-use crate::batch::Operations;
+use super::segment::{RECORDS_AT, Segment};
+use super::{KnownLog, Link, LogIdentity, SealedSegment};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
-use crate::vfs::{File, Vfs};
-use std::path::{Path, PathBuf};
+use crate::vfs::Vfs;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Why replay stopped where it did.
@@ -61,9 +59,9 @@ pub struct RecoveryReport {
 
 /// Calls `each(first_seqno, payload)` for every batch of the log in `dir`, in order.
 ///
-/// `segments` are the numbers of all `.wal` files there, ascending; those below `floor` are ignored.
-/// The payload is the encoded operations, already checked to be well-formed; their sequence numbers
-/// count up from `first_seqno`. Reads at the speed of the disk, in pieces of 1 MiB.
+/// `segments` are the numbers of all `.wal` files there, ascending; those below `known.floor` are
+/// ignored. The payload is the encoded operations, already checked to be well-formed; their sequence
+/// numbers count up from `first_seqno`. Reads at the speed of the disk, in pieces of 1 MiB.
 ///
 /// # Errors
 /// `Corrupt`, `Missing` or `Unsupported`, naming the file and offset, for anything but a torn tail;
@@ -72,55 +70,21 @@ pub fn replay(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
     identity: &LogIdentity,
-    floor: FileNumber,
+    known: &KnownLog,
     segments: &[FileNumber],
     each: &mut dyn FnMut(Seqno, &[u8]) -> Result<()>,
 ) -> Result<RecoveryReport> {
     assert!(segments.is_sorted_by(|a, b| a < b), "segments are listed once each, ascending");
     let mut files = Vec::new();
-    for &number in segments.iter().filter(|&&number| number >= floor) {
+    for &number in segments.iter().filter(|&&number| number >= known.floor) {
         files.push(Segment::open(vfs, dir, identity, number)?);
     }
-    let log = Log { dir, files };
-    let mut report = RecoveryReport::empty();
-    let Some(mut at) = log.first(floor)? else {
-        if log.files.is_empty() {
-            return Ok(report);
-        }
-        // Nothing can be replayed. Spares look like that, and so does a log whose first header did
-        // not make it, or was damaged.
-        let mut report = log.cut(report, 0, 0, None)?;
-        if report.bytes_dropped == 0 {
-            report = RecoveryReport::empty();
-        }
-        return Ok(report);
-    };
-    loop {
-        let segment = &log.files[at];
-        let header = segment.header.as_ref().expect("the log is followed from header to header");
-        let outcome = segment.replay(header, &mut report, each)?;
-        let next = log.successor(at)?;
-        if outcome.closed {
-            return match next {
-                Some((next, _)) => Err(Error::corrupt(
-                    &log.files[next].path,
-                    0,
-                    format!("log segment {} was closed, yet this one has a header", segment.number),
-                )),
-                None => Ok(report),
-            };
-        }
-        match next {
-            Some((_, link)) if outcome.end < link.final_length => {
-                return log.cut(report, at, outcome.end, Some(link.final_length));
-            }
-            Some((next, link)) => {
-                outcome.check(segment, &link, report.last_seqno)?;
-                at = next;
-            }
-            None => return log.cut(report, at, outcome.end, outcome.claimed_end),
-        }
-    }
+    let log = Log { dir, known, files };
+    // INVARIANT(no-log-file-missing): the manifest names the newest file that it knew of.
+    known.newest.map_or(Ok(()), |newest| log.present(newest))?;
+    let report = log.replay(each)?;
+    log.check_close(&report)?;
+    Ok(report)
 }
 
 impl RecoveryReport {
@@ -138,230 +102,115 @@ impl RecoveryReport {
     }
 }
 
-/// One `.wal` file.
-struct Segment {
-    number: FileNumber,
-    path: PathBuf,
-    file: Arc<dyn File>,
-    seed: Seed,
-    bytes: u64,
-    /// `None`: a spare, or a header that did not make it, or was damaged.
-    header: Option<SegmentHeader>,
-}
-
-/// How the records of one segment ended.
-struct Outcome {
-    /// Offset after the last valid record.
-    end: u64,
-    digest: u64,
-    closed: bool,
-    /// Where the record that is not whole would have ended, if one begins at `end`.
-    claimed_end: Option<u64>,
-}
-
-impl Outcome {
-    /// Compares what was read with what the successor says was written.
-    fn check(&self, segment: &Segment, link: &Link, last_seqno: Seqno) -> Result<()> {
-        let read = (self.end, self.digest, last_seqno);
-        let written = (link.final_length, link.digest, link.last_seqno);
-        if read == written {
-            return Ok(());
-        }
-        let what = format!(
-            "the records end at {} with sequence number {last_seqno} and digest {:#x}; the next \
-             segment says {}, {} and {:#x}",
-            self.end, self.digest, link.final_length, link.last_seqno, link.digest
-        );
-        Err(Error::corrupt(&segment.path, self.end.min(link.final_length), what))
-    }
-}
-
-impl Segment {
-    fn open(
-        vfs: &Arc<dyn Vfs>,
-        dir: &Path,
-        identity: &LogIdentity,
-        number: FileNumber,
-    ) -> Result<Self> {
-        let path = FileKind::Wal(number).path(dir);
-        let file = vfs.open(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::Missing { path: path.clone() },
-            _ => Error::io("open", &path, e),
-        })?;
-        // After a failed sync the cache may hold bytes that the disk does not.
-        file.drop_cache();
-        let bytes = file.len().map_err(|e| Error::io("stat", &path, e))?;
-        let mut page = [0; HEADER_BYTES];
-        let read = file.read_at(&mut page, 0).map_err(|e| Error::io_at("read", &path, 0, e))?;
-        if read < HEADER_BYTES {
-            // The length was durable before the file got this name.
-            return Err(Error::corrupt(&path, read as u64, "the file ends within its header page"));
-        }
-        let header = SegmentHeader::decode(&page, &path, identity, number)?;
-        if let Some(header) = header.filter(|header| header.bytes != bytes) {
-            let what = format!("the file has {bytes} bytes, its header says {}", header.bytes);
-            return Err(Error::corrupt(&path, bytes.min(header.bytes), what));
-        }
-        let seed = Seed::new(identity, number);
-        Ok(Self { number, path, file, seed, bytes, header })
-    }
-
-    fn window(&self) -> Window {
-        let first_seqno = self.header.as_ref().map(|header| header.first_seqno);
-        Window::new(self.file.clone(), &self.path, self.bytes, self.seed, first_seqno)
-    }
-
-    fn link(&self) -> Option<Link> {
-        match self.header?.predecessor {
-            Predecessor::Follows(link) => Some(link),
-            Predecessor::Barrier => None,
-        }
-    }
-
-    /// Hands out the records up to the first offset where none stands.
-    fn replay(
-        &self,
-        header: &SegmentHeader,
-        report: &mut RecoveryReport,
-        each: &mut dyn FnMut(Seqno, &[u8]) -> Result<()>,
-    ) -> Result<Outcome> {
-        let corrupt = |offset, what: String| Error::corrupt(&self.path, offset, what);
-        let mut next_seqno = header.first_seqno;
-        if next_seqno <= report.last_seqno {
-            let what = format!(
-                "the segment begins with sequence number {next_seqno}, after {}",
-                report.last_seqno
-            );
-            return Err(corrupt(64, what));
-        }
-        let mut window = self.window();
-        let mut offset = HEADER_BYTES as u64;
-        let mut outcome =
-            Outcome { end: offset, digest: DIGEST_START, closed: false, claimed_end: None };
-        while !outcome.closed {
-            let (record, crc, end) = match window.find(offset)? {
-                Found::Record { header, crc, end } => (header, crc, end),
-                Found::Broken { claimed_end, .. } => {
-                    outcome.claimed_end = Some(claimed_end);
-                    break;
-                }
-                Found::Nothing => break,
-            };
-            if record.flags != 0 {
-                let what = format!("the record at {offset} has unknown flags {:#x}", record.flags);
-                return Err(Error::Unsupported { path: self.path.clone(), what });
-            }
-            if record.synced_to > offset {
-                return Err(corrupt(offset, format!("a record vouches for {}", record.synced_to)));
-            }
-            let first = record.first_seqno;
-            match record.kind {
-                kind::BATCH => {
-                    if first != next_seqno {
-                        let what =
-                            format!("a record has sequence number {first}, expected {next_seqno}");
-                        return Err(corrupt(offset, what));
-                    }
-                    let payload = window.payload(offset, &record)?;
-                    let mut operations = Operations::new(payload);
-                    let count = operations.by_ref().count() as u64;
-                    if let Some(at) = operations.malformed_at() {
-                        let what = format!("a batch is malformed {at} bytes after its header");
-                        return Err(corrupt(offset, what));
-                    }
-                    if count == 0 || first.0 >= Seqno::MAX.0 - count {
-                        let what = format!("a batch of {count} operations begins with {first}");
-                        return Err(corrupt(offset, what));
-                    }
-                    each(first, payload)?;
-                    next_seqno = Seqno(first.0 + count);
-                    report.records += 1;
-                }
-                kind::VOUCH | kind::CLOSE_MARK => {
-                    if first < next_seqno || first > Seqno::MAX || record.len != 0 {
-                        let what =
-                            format!("a mark has sequence number {first}, expected {next_seqno}");
-                        return Err(corrupt(offset, what));
-                    }
-                    next_seqno = first;
-                    outcome.closed = record.kind == kind::CLOSE_MARK;
-                }
-                unknown => {
-                    let what = format!("the record at {offset} has unknown type {unknown}");
-                    return Err(Error::Unsupported { path: self.path.clone(), what });
-                }
-            }
-            outcome.digest = record::roll(outcome.digest, crc);
-            outcome.end = end;
-            offset = end;
-        }
-        let last_seqno = Seqno(next_seqno.0 - 1);
-        report.segment = Some(self.number);
-        report.offset = outcome.end;
-        report.reason = if outcome.closed { TailReason::Closed } else { TailReason::End };
-        report.clean_close = outcome.closed;
-        report.last_seqno = last_seqno;
-        report.segments.push(SealedSegment {
-            number: self.number,
-            path: self.path.clone(),
-            first_seqno: header.first_seqno,
-            last_seqno,
-            bytes: self.bytes,
-        });
-        Ok(outcome)
-    }
-}
-
 /// All segments at or above the floor.
 struct Log<'a> {
     dir: &'a Path,
+    known: &'a KnownLog,
     files: Vec<Segment>,
 }
 
 impl Log<'_> {
-    /// Checks that the segment a header names is there, with or without a header of its own: its
-    /// name was durable before it was used.
-    fn linked(&self, number: FileNumber) -> Result<()> {
-        if self.files.iter().any(|segment| segment.number == number) {
-            return Ok(());
-        }
-        Err(Error::Missing { path: FileKind::Wal(number).path(self.dir) })
-    }
-
-    /// Where the log begins. `None`: nowhere, because no segment has a header, or because the oldest
-    /// header continues a segment that is needed but has none.
-    fn first(&self, floor: FileNumber) -> Result<Option<usize>> {
-        let Some(first) = self.files.iter().position(|segment| segment.header.is_some()) else {
-            return Ok(None);
+    fn replay(&self, each: &mut dyn FnMut(Seqno, &[u8]) -> Result<()>) -> Result<RecoveryReport> {
+        let mut report = RecoveryReport::empty();
+        let Some(mut at) = self.first()? else {
+            if self.files.is_empty() {
+                return Ok(report);
+            }
+            // Nothing can be replayed. Spares look like that, and so does a log whose beginning did
+            // not make it, or was damaged.
+            let report = self.cut(report, 0, RECORDS_AT, None)?;
+            return Ok(if report.bytes_dropped == 0 { RecoveryReport::empty() } else { report });
         };
-        match self.files[first].link() {
-            Some(link) if link.number >= floor => self.linked(link.number).map(|()| None),
-            _ => Ok(Some(first)),
+        loop {
+            let segment = &self.files[at];
+            let begin = segment.begin.as_ref().expect("the log is followed where it begins");
+            let outcome = segment.replay(begin, &mut report, each)?;
+            let next = self.successor(at)?;
+            if outcome.closed {
+                let Some((next, _)) = next else { return Ok(report) };
+                let what =
+                    format!("log segment {} was closed, yet this one is used", segment.number);
+                return Err(Error::corrupt(&self.files[next].path, RECORDS_AT, what));
+            }
+            // INVARIANT(no-log-file-missing): a segment that was left names its successor.
+            outcome.continued.map_or(Ok(()), |next| self.present(next))?;
+            match next {
+                Some((_, link)) if outcome.end < link.final_length => {
+                    return self.cut(report, at, outcome.end, Some(link.final_length));
+                }
+                Some((next, link)) => {
+                    outcome.check(segment, self.files[next].number, &link, report.last_seqno)?;
+                    at = next;
+                }
+                None => {
+                    // Left in order: what is missing is the beginning of the next one.
+                    let next = outcome.continued.and_then(|next| self.index(next));
+                    let (at, offset) = next.map_or((at, outcome.end), |next| (next, RECORDS_AT));
+                    return self.cut(report, at, offset, outcome.claimed_end);
+                }
+            }
         }
     }
 
-    /// The segment that continues the one at index `at`, with what its header says about that one.
-    /// `None`: no header continues it, perhaps because the one that should never reached the disk.
+    /// Checks that the segment that somebody names is there, used or not: its name was durable
+    /// before anybody could.
+    fn present(&self, number: FileNumber) -> Result<()> {
+        match self.index(number) {
+            Some(_) => Ok(()),
+            None => Err(Error::Missing { path: FileKind::Wal(number).path(self.dir) }),
+        }
+    }
+
+    fn index(&self, number: FileNumber) -> Option<usize> {
+        self.files.binary_search_by_key(&number, |segment| segment.number).ok()
+    }
+
+    /// Where the log begins. `None`: nowhere, because no segment is used, or because the oldest one
+    /// that is continues a segment that is needed but has no beginning.
+    fn first(&self) -> Result<Option<usize>> {
+        let begun = |segment: &Segment| Some(segment.begin.as_ref()?.first_seqno);
+        let first = self.files.iter().enumerate().find_map(|(at, s)| Some((at, begun(s)?)));
+        let Some((first, first_seqno)) = first else { return Ok(None) };
+        let segment = &self.files[first];
+        if let Some(link) = segment.link().filter(|link| link.number >= self.known.floor) {
+            return self.present(link.number).map(|()| None);
+        }
+        // INVARIANT(no-log-file-missing): every edit that sets the floor knows all numbers before
+        // the floor's first one, so there is no gap between the two.
+        let last_seqno = self.known.last_seqno;
+        if first_seqno.0 > last_seqno.0 + 1 {
+            let what = format!(
+                "the log begins with sequence number {first_seqno}, the manifest ends at \
+                 {last_seqno}: a part of the log is missing, or the manifest is an older one"
+            );
+            return Err(Error::corrupt(&segment.path, RECORDS_AT, what));
+        }
+        Ok(Some(first))
+    }
+
+    /// The segment that continues the one at index `at`, with what it says about that one.
+    /// `None`: none continues it, perhaps because the beginning of the one that should never
+    /// reached the disk.
     fn successor(&self, at: usize) -> Result<Option<(usize, Link)>> {
         let later = at + 1..self.files.len();
-        let Some(next) = later.into_iter().find(|&next| self.files[next].header.is_some()) else {
+        let Some(next) = later.into_iter().find(|&next| self.files[next].begin.is_some()) else {
             return Ok(None);
         };
         let number = self.files[at].number;
         let segment = &self.files[next];
         let Some(link) = segment.link() else {
             let what = "the segment says that the log begins here, but an older one is in use";
-            return Err(Error::corrupt(&segment.path, 80, what));
+            return Err(Error::corrupt(&segment.path, RECORDS_AT, what));
         };
         if link.number < number {
             let what = format!("the segment continues {} instead of {number}", link.number);
-            return Err(Error::corrupt(&segment.path, 88, what));
+            return Err(Error::corrupt(&segment.path, RECORDS_AT, what));
         }
         if link.number == number {
             return Ok(Some((next, link)));
         }
-        // The segment in between has no header, so nothing says how this one ended.
-        self.linked(link.number).map(|()| None)
+        // The segment in between has no beginning, so nothing says how this one ended.
+        self.present(link.number).map(|()| None)
     }
 
     /// Everything from `offset` in segment `at` on is to be cut. Finishes the report, unless
@@ -375,7 +224,7 @@ impl Log<'_> {
     ) -> Result<RecoveryReport> {
         let stopped = &self.files[at];
         let mut vouched_by: Option<String> = None;
-        let mut dropped = claimed_end.map_or(0, |end| end - offset);
+        let mut dropped = claimed_end.map_or(0, |end| end.saturating_sub(offset));
         stopped.window().scan(offset, |found, record, end| {
             dropped = dropped.max(end - offset);
             if record.synced_to > offset {
@@ -394,12 +243,12 @@ impl Log<'_> {
                     std::cmp::Ordering::Greater => link.synced_length > 0,
                 };
                 if vouched {
-                    vouched_by = Some(format!("the header of {}", later.path.display()));
+                    vouched_by = Some(format!("the beginning of {}", later.path.display()));
                     break;
                 }
             }
-            later.window().scan(HEADER_BYTES as u64, |found, record, end| {
-                dropped += end - found;
+            later.window().scan(RECORDS_AT, |found, record, end| {
+                dropped = dropped.saturating_add(end - found);
                 if record.synced_to > 0 {
                     vouched_by = Some(format!("{} at offset {found}", later.path.display()));
                 }
@@ -415,5 +264,20 @@ impl Log<'_> {
         report.bytes_dropped = dropped;
         report.reason = if dropped == 0 { TailReason::End } else { TailReason::Torn };
         Ok(report)
+    }
+
+    /// A database that was closed in order has a log that was, too: that came first.
+    fn check_close(&self, report: &RecoveryReport) -> Result<()> {
+        let Some(newest) = self.known.newest.filter(|_| self.known.closed) else { return Ok(()) };
+        let (found, wanted) = (report.last_seqno, self.known.last_seqno);
+        if report.clean_close && found == wanted {
+            return Ok(());
+        }
+        let path = FileKind::Wal(report.segment.unwrap_or(newest)).path(self.dir);
+        let what = format!(
+            "the database was closed in order at sequence number {wanted}, but the log has no mark \
+             that says so: it ends at {found}"
+        );
+        Err(Error::corrupt(&path, report.offset.max(RECORDS_AT), what))
     }
 }

@@ -1,18 +1,18 @@
 //! Segments prepared ahead, so that committing never creates, grows or names a file.
 //!
 //! A spare is built under its `.spare` name, which recovery may delete at any time, and gets its
-//! `.wal` name as the last step, with the directory synced. From then on it is an empty part of the
-//! log: a `.wal` file without a valid header page. So when the writer rotates into it, in memory
-//! only, the first record stored in it already has a durable name around it.
+//! `.wal` name as the last step, with the directory synced; its header page, which says which file it
+//! is, is durable before. From then on it is an empty part of the log: a `.wal` file whose first record
+//! is not a beginning. So when the writer rotates into it, in memory only, the first record stored in
+//! it already has a durable name around it.
 //!
 //! Everything here is disk work and belongs on the WAL thread.
 
-use super::SealedSegment;
-use super::header::HEADER_BYTES;
+use super::header::{HEADER_BYTES, SegmentHeader};
 use super::record::ALIGN;
+use super::{LogIdentity, SealedSegment};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
-use crate::key::Seqno;
 use crate::vfs::{File, Mapping, Vfs};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -60,18 +60,6 @@ impl Spare {
     pub fn is_mapped(&self) -> bool {
         self.segment.mapping.is_some()
     }
-
-    /// Gives up an unused spare, for example one that a bigger one overtook: numbers in the log only
-    /// rise. The file can then be recycled under a new number, or removed.
-    pub fn into_obsolete(self) -> SealedSegment {
-        SealedSegment {
-            number: self.segment.number,
-            path: self.segment.path,
-            first_seqno: Seqno::ZERO,
-            last_seqno: Seqno::ZERO,
-            bytes: self.segment.bytes,
-        }
-    }
 }
 
 impl fmt::Debug for Spare {
@@ -95,11 +83,12 @@ impl fmt::Debug for Spare {
 pub fn prepare_spare(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
+    identity: &LogIdentity,
     number: FileNumber,
     bytes: u64,
     mapped: bool,
 ) -> Result<Spare> {
-    create(vfs, dir, number, bytes, mapped, zero)
+    create(vfs, dir, identity, number, bytes, mapped, zero)
 }
 
 /// As `prepare_spare`, in a fraction of the time: the blocks are allocated, but not written. Where
@@ -113,28 +102,31 @@ pub fn prepare_spare(
 pub fn allocate_spare(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
+    identity: &LogIdentity,
     number: FileNumber,
     bytes: u64,
     mapped: bool,
 ) -> Result<Spare> {
-    create(vfs, dir, number, bytes, mapped, allocate)
+    create(vfs, dir, identity, number, bytes, mapped, allocate)
 }
 
 /// Creates, fills, maps and names a segment.
 fn create(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
+    identity: &LogIdentity,
     number: FileNumber,
     bytes: u64,
     mapped: bool,
-    fill: fn(&dyn File, &Path, u64) -> Result<bool>,
+    fill: fn(&dyn File, &Path, &SegmentHeader) -> Result<bool>,
 ) -> Result<Spare> {
     assert!(bytes.is_multiple_of(HEADER_BYTES as u64), "segments are whole pages");
     assert!(bytes > HEADER_BYTES as u64, "a segment has room for records");
     assert!(bytes <= SEGMENT_BYTES_MAX, "offsets fit their fields");
     let path = FileKind::Spare(number).path(dir);
     let file = vfs.create(&path).map_err(|e| Error::io("create", &path, e))?;
-    let prepared = fill(file.as_ref(), &path, bytes)
+    let header = SegmentHeader { identity: *identity, number, bytes };
+    let prepared = fill(file.as_ref(), &path, &header)
         .and_then(|solid| finish(vfs, dir, &file, &path, number, bytes, mapped && solid));
     if prepared.is_err() {
         // Best effort: the name means "delete me" to recovery, too.
@@ -149,10 +141,12 @@ fn create(
 /// Disk work: reads the file, one small sync and one of the directory.
 ///
 /// # Errors
-/// `Io`; the file is then under its old name or its new one, with no valid header, and harmless.
+/// `Io`; the file is then under its old name, which is below the manifest's log floor, or its new one,
+/// where it is an unused segment.
 pub fn recycle(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
+    identity: &LogIdentity,
     old: &SealedSegment,
     number: FileNumber,
     mapped: bool,
@@ -165,9 +159,8 @@ pub fn recycle(
         let what = format!("the log segment has {bytes} bytes, expected {}", old.bytes);
         return Err(Error::corrupt(path, bytes.min(old.bytes), what));
     }
-    // The old header must be gone before the new name appears: an intact header under a wrong name
-    // means that somebody moved files about.
-    file.write_all_at(&ZEROS[..HEADER_BYTES], 0).map_err(|e| Error::io_at("write", path, 0, e))?;
+    // Before the new name appears: a header under a wrong name means that somebody moved files about.
+    write_header(file.as_ref(), path, &SegmentHeader { identity: *identity, number, bytes })?;
     file.sync_data().map_err(|e| Error::io("sync", path, e))?;
     let solid = file.allocate(bytes).map_err(|e| Error::io("allocate", path, e))?;
     if mapped && solid {
@@ -190,12 +183,19 @@ pub fn remove(vfs: &Arc<dyn Vfs>, old: &SealedSegment) -> Result<()> {
     }
 }
 
-/// Fills the file with real zeros; says whether its blocks are promised.
-fn zero(file: &dyn File, path: &Path, bytes: u64) -> Result<bool> {
+fn write_header(file: &dyn File, path: &Path, header: &SegmentHeader) -> Result<()> {
+    file.write_all_at(&header.encode(), 0).map_err(|e| Error::io_at("write", path, 0, e))
+}
+
+/// Fills the file with real zeros behind its header; says whether its blocks are promised.
+fn zero(file: &dyn File, path: &Path, header: &SegmentHeader) -> Result<bool> {
+    let bytes = header.bytes;
     let solid = file.allocate(bytes).map_err(|e| Error::io("allocate", path, e))?;
-    let mut at = 0;
+    write_header(file, path, header)?;
+    let mut at = HEADER_BYTES as u64;
     while at < bytes {
-        let piece = ZERO_BYTES.min((bytes - at) as usize);
+        // Up to a multiple of the piece.
+        let piece = (ZERO_BYTES - at as usize % ZERO_BYTES).min((bytes - at) as usize);
         file.write_all_at(&ZEROS[..piece], at).map_err(|e| Error::io_at("write", path, at, e))?;
         at += piece as u64;
         if at.is_multiple_of(DIRTY_BYTES_MAX) {
@@ -206,12 +206,13 @@ fn zero(file: &dyn File, path: &Path, bytes: u64) -> Result<bool> {
     Ok(solid)
 }
 
-/// Promises the file's blocks without writing them, or writes them where that cannot be promised.
-fn allocate(file: &dyn File, path: &Path, bytes: u64) -> Result<bool> {
-    let solid = file.allocate(bytes).map_err(|e| Error::io("allocate", path, e))?;
+/// Promises the file's blocks without writing them but for the header, or writes them where that cannot be promised.
+fn allocate(file: &dyn File, path: &Path, header: &SegmentHeader) -> Result<bool> {
+    let solid = file.allocate(header.bytes).map_err(|e| Error::io("allocate", path, e))?;
     if !solid {
-        return zero(file, path, bytes);
+        return zero(file, path, header);
     }
+    write_header(file, path, header)?;
     file.sync_all().map_err(|e| Error::io("sync", path, e))?;
     Ok(solid)
 }

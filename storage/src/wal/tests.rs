@@ -15,6 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub(super) const DIR: &str = "/db";
+/// Length of the first record of a segment that continues another one.
+pub(super) const BEGIN: u64 = 24 + 40;
+/// Length of the last record of a segment that is continued.
+pub(super) const CONTINUED: u64 = 24 + 8;
 pub(super) const IDENTITY: LogIdentity = LogIdentity { db_id: *b"0123456789abcdef" };
 
 /// A batch of `count` operations that can only be the one with `first`.
@@ -52,9 +56,13 @@ pub(super) fn replay_all(vfs: &MemVfs, floor: u64) -> Result<Replayed> {
         records.push((first.0, payload.to_vec()));
         Ok(())
     };
-    let floor = FileNumber(floor);
-    let report = replay(&vfs, Path::new(DIR), &IDENTITY, floor, &numbers, &mut each)?;
+    let report = replay(&vfs, Path::new(DIR), &IDENTITY, &known(floor), &numbers, &mut each)?;
     Ok((records, report))
+}
+
+/// A manifest that knows nothing but the floor.
+pub(super) fn known(floor: u64) -> KnownLog {
+    KnownLog { floor: FileNumber(floor), newest: None, last_seqno: Seqno::MAX, closed: false }
 }
 
 /// A disk with a log on it.
@@ -113,7 +121,7 @@ impl Bench {
 
     pub(super) fn rotate(&mut self) {
         let spare = self.spare(self.log.segment_bytes());
-        self.log.rotate(spare, Seqno(self.next));
+        self.log.rotate(spare);
     }
 
     pub(super) fn replay(&self) -> Result<Replayed> {
@@ -123,7 +131,7 @@ impl Bench {
 
 pub(super) fn spare(vfs: &MemVfs, number: u64, bytes: u64, mapped: bool) -> Spare {
     let vfs: Arc<dyn Vfs> = Arc::new(vfs.clone());
-    prepare_spare(&vfs, Path::new(DIR), FileNumber(number), bytes, mapped).unwrap()
+    prepare_spare(&vfs, Path::new(DIR), &IDENTITY, FileNumber(number), bytes, mapped).unwrap()
 }
 
 pub(super) fn wal_path(number: u64) -> PathBuf {
@@ -215,12 +223,12 @@ fn a_closed_log_says_so() {
     let mut bench = Bench::new(8192);
     bench.append(3, 10, AppendPath::Staged);
     bench.sync();
-    bench.log.append_close_mark(Seqno(10));
+    bench.log.append_close_mark();
     let group = bench.sync();
-    assert_eq!(group.upto(), Seqno(9));
+    assert_eq!(group.upto(), Seqno(3));
     let (records, report) = bench.replay().unwrap();
     assert_eq!((records.len(), report.clean_close), (1, true));
-    assert_eq!((report.reason, report.last_seqno), (TailReason::Closed, Seqno(9)));
+    assert_eq!((report.reason, report.last_seqno), (TailReason::Closed, Seqno(3)));
 }
 
 #[test]
@@ -241,7 +249,7 @@ fn a_group_takes_everything_once() {
         bench.report_synced(&group.into());
     }
     assert!(bench.log.wants_vouch());
-    assert!(bench.log.append_vouch(Seqno(4)));
+    assert!(bench.log.append_vouch());
     assert!(!bench.log.wants_vouch(), "once is enough");
     bench.sync();
     assert!(!bench.log.wants_vouch(), "a vouch is not vouched for");
@@ -261,13 +269,12 @@ fn rotation_seals_and_the_successor_vouches() {
     assert_eq!((sealed.first_seqno, sealed.last_seqno, sealed.bytes), (Seqno(1), Seqno(1), 8192));
     assert!(bench.sync().is_empty());
     assert!(bench.log.wants_vouch());
-    // A durable segment is vouched for by the next header at once.
-    bench.log.append_vouch(Seqno(3));
+    bench.log.append_vouch();
     bench.sync();
     bench.rotate();
     bench.sync();
-    assert!(!bench.log.wants_vouch());
-    assert_eq!(bench.log.tail(), 4096);
+    assert!(bench.log.wants_vouch(), "for the end of the older segment");
+    assert_eq!(bench.log.tail(), 4096 + BEGIN);
     assert_eq!(bench.replay().unwrap().0.len(), 2);
 }
 
@@ -284,8 +291,8 @@ fn the_older_segment_is_synced_first() {
     // A handle is known by the name it was created under.
     let name = |number| FileKind::Spare(FileNumber(number)).path(Path::new(DIR));
     let want = [
-        (OperationKind::Write, name(1), 48),
-        (OperationKind::Write, name(2), 4096 + 48),
+        (OperationKind::Write, name(1), 48 + CONTINUED),
+        (OperationKind::Write, name(2), BEGIN + 48),
         (OperationKind::Sync, name(1), 0),
         (OperationKind::Sync, name(2), 0),
     ];
@@ -332,11 +339,11 @@ fn records_of_any_size_fit_into_a_spare_of_the_size_they_need() {
     let needed = segment_bytes_needed(payload.len());
     assert!(needed < (3 << 20) + 3 * 4096);
     let large = bench.spare(needed);
-    bench.log.rotate(large, Seqno(1));
+    bench.log.rotate(large);
     assert!(bench.log.has_room(payload.len()));
     assert!(bench.append(1, 3 << 20, AppendPath::Mapped).in_file);
-    assert!(bench.log.append_vouch(Seqno(2)), "the reserve holds a vouch");
-    bench.log.append_close_mark(Seqno(2));
+    assert!(bench.log.append_vouch(), "the reserve holds a vouch");
+    bench.log.append_close_mark();
     bench.sync();
     let (records, report) = bench.replay().unwrap();
     assert!(records[0].1 == payload);
@@ -354,22 +361,6 @@ fn records_of_any_size_fit_into_a_spare_of_the_size_they_need() {
 }
 
 #[test]
-fn numbers_skipped_on_purpose_are_no_hole() {
-    let mut bench = Bench::new(8192);
-    bench.append(1, 10, AppendPath::Staged);
-    bench.log.append_vouch(Seqno(5));
-    bench.next = 5;
-    bench.append(1, 10, AppendPath::Staged);
-    bench.next = 9;
-    bench.rotate();
-    bench.append(1, 10, AppendPath::Staged);
-    bench.sync();
-    let (records, report) = bench.replay().unwrap();
-    let firsts: Vec<_> = records.iter().map(|(first, _)| *first).collect();
-    assert_eq!((firsts, report.last_seqno), (vec![1, 5, 9], Seqno(9)));
-}
-
-#[test]
 fn a_full_disk_leaves_no_half_made_spare() {
     let vfs = MemVfs::new();
     vfs.create_dir_all(Path::new(DIR)).unwrap();
@@ -377,7 +368,8 @@ fn a_full_disk_leaves_no_half_made_spare() {
     for can_map in [true, false] {
         vfs.set_can_map(can_map);
         let disk: Arc<dyn Vfs> = Arc::new(vfs.clone());
-        let full = prepare_spare(&disk, Path::new(DIR), FileNumber(1), 64 << 10, true).unwrap_err();
+        let full = prepare_spare(&disk, Path::new(DIR), &IDENTITY, FileNumber(1), 64 << 10, true)
+            .unwrap_err();
         assert_eq!(full.io_kind(), Some(std::io::ErrorKind::StorageFull), "{full}");
         assert!(vfs.list(Path::new(DIR)).unwrap().is_empty());
     }
@@ -392,7 +384,7 @@ fn stores_survive_the_syncs_beside_them() {
     let home = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
     let vfs: Arc<dyn Vfs> = Arc::new(DiskVfs::new());
     let number = FileNumber(1);
-    let first = prepare_spare(&vfs, home.path(), number, 8 << 20, true).unwrap();
+    let first = prepare_spare(&vfs, home.path(), &IDENTITY, number, 8 << 20, true).unwrap();
     let log = Mutex::new(LogWriter::start(IDENTITY, first, Seqno(1), Predecessor::Barrier));
     let payload = batch(1, 1, 200);
     let payload_crc = crc(&payload);
@@ -427,7 +419,7 @@ fn stores_survive_the_syncs_beside_them() {
         seen += 1;
         Ok(())
     };
-    replay(&vfs, home.path(), &IDENTITY, number, &[number], &mut each).unwrap();
+    replay(&vfs, home.path(), &IDENTITY, &known(1), &[number], &mut each).unwrap();
     assert_eq!(seen, next - 1);
 }
 
@@ -458,7 +450,7 @@ fn an_error_of_the_receiver_ends_replay() {
         Err(Error::invalid("enough"))
     };
     let dir = Path::new(DIR);
-    let result = replay(&vfs, dir, &IDENTITY, FileNumber(1), &[FileNumber(1)], &mut each);
+    let result = replay(&vfs, dir, &IDENTITY, &known(1), &[FileNumber(1)], &mut each);
     assert!(matches!(result, Err(Error::Invalid { .. })));
     assert_eq!(calls, 1);
 }

@@ -3,6 +3,8 @@
 //! Memory is bounded by the piece size or the largest record that really fits into the file: no
 //! length from the disk is believed before it was compared with what the file holds.
 
+use super::ends::CONTINUED_BYTES;
+use super::header::HEADER_BYTES;
 use super::record::{self, ALIGN, RECORD_HEADER_BYTES, RecordHeader, Seed, kind};
 use crate::error::{Error, Result};
 use crate::key::Seqno;
@@ -38,7 +40,7 @@ pub(super) enum Found {
 }
 
 impl Window {
-    /// `first_seqno` is what the segment's header says, if it can be read.
+    /// `first_seqno` is what the segment's first record says, if it can be read.
     pub(super) fn new(
         file: Arc<dyn File>,
         path: &Path,
@@ -160,18 +162,22 @@ impl Window {
     /// that the former life of a recycled segment (other people's binary files, full of small
     /// numbers) does not have to be checksummed again and again.
     fn is_plausible(&self, header: &RecordHeader, offset: u64) -> bool {
-        let known = matches!(header.kind, kind::BATCH | kind::CLOSE_MARK | kind::VOUCH);
+        let fitting = match header.kind {
+            kind::BATCH => header.len > 0,
+            kind::CLOSE_MARK | kind::VOUCH => header.len == 0,
+            kind::BEGIN => offset == HEADER_BYTES as u64,
+            kind::CONTINUED => header.len as usize == CONTINUED_BYTES,
+            _ => false,
+        };
         // No two records of a segment are further apart in numbers than in bytes.
         let seqnos = match self.first_seqno {
             Some(Seqno(first)) => first..=first.saturating_add(self.len),
             None => 1..=Seqno::MAX.0,
         };
-        let empty = header.kind != kind::BATCH;
-        known
+        fitting
             && header.flags == 0
             && seqnos.contains(&header.first_seqno.0)
             && header.synced_to <= offset
-            && empty == (header.len == 0)
             && u64::from(header.len) <= self.len - offset
     }
 

@@ -6,11 +6,13 @@
 //!
 //! Does not stamp sequence numbers (it checks that they are consecutive) and does not know who waits.
 
+use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, encode_begin};
 use super::group::{Run, SyncGroup, Target, Unsynced};
-use super::header::{HEADER_BYTES, SegmentHeader};
+use super::header::HEADER_BYTES;
 use super::record::{self, DIGEST_START, RECORD_HEADER_BYTES, RecordHeader, Seed, kind};
 use super::spare::SegmentFile;
 use super::{Link, LogIdentity, Predecessor, SealedSegment, Spare};
+use crate::codec::crc;
 use crate::filename::FileNumber;
 use crate::key::Seqno;
 use crate::limits::BATCH_BYTES_CAP;
@@ -20,8 +22,11 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-/// Kept free at the end of every segment: one vouch and one close mark always fit.
-const RESERVE_BYTES: u64 = 2 * record::record_bytes(0);
+/// Kept free at the end of every segment: one vouch always fits, and the close mark or the name of
+/// the next segment after it.
+const RESERVE_BYTES: u64 = record::record_bytes(0) + record::record_bytes(CONTINUED_BYTES);
+/// The longest beginning.
+const BEGIN_BYTES_MAX: u64 = record::record_bytes(BEGIN_PAYLOAD_BYTES_MAX);
 /// Staging buffers larger than this are not kept for reuse.
 const KEPT_BUFFER_BYTES_MAX: usize = 4 << 20;
 /// One buffer being filled, one being written, one waiting.
@@ -29,7 +34,8 @@ const KEPT_BUFFERS_MAX: usize = 2;
 
 /// Length of the smallest segment that can hold a record with `payload_len` bytes.
 pub fn segment_bytes_needed(payload_len: usize) -> u64 {
-    let needed = HEADER_BYTES as u64 + record::record_bytes(payload_len) + RESERVE_BYTES;
+    let frame = HEADER_BYTES as u64 + BEGIN_BYTES_MAX + RESERVE_BYTES;
+    let needed = frame + record::record_bytes(payload_len);
     needed.next_multiple_of(HEADER_BYTES as u64)
 }
 
@@ -90,14 +96,14 @@ pub struct LogWriter {
     buffers: Vec<Arc<Vec<u8>>>,
     /// What the newest record of this segment vouches for.
     vouched: u64,
-    /// What still has to be vouched for: the end of the last batch, or of the header page if that
-    /// vouches for the previous segment.
+    /// What still has to be vouched for: the end of the last batch, or of the beginning, which says
+    /// how the previous segment ended.
     vouch_due: u64,
     closed: bool,
 }
 
 impl LogWriter {
-    /// Begins a log, or a new incarnation of one, in `first`. The header page is staged: taking,
+    /// Begins a log, or a new incarnation of one, in `first`. The first record is staged: taking,
     /// writing and syncing a group right away lets every record vouch for it from the start.
     pub fn start(
         identity: LogIdentity,
@@ -112,7 +118,7 @@ impl LogWriter {
             seed: Seed::new(&identity, segment.number),
             mapping: segment.mapping.clone(),
             segment,
-            tail: 0,
+            tail: HEADER_BYTES as u64,
             synced: 0,
             taken: 0,
             digest: DIGEST_START,
@@ -129,7 +135,7 @@ impl LogWriter {
             vouch_due: 0,
             closed: false,
         };
-        writer.stage_header(predecessor);
+        writer.begin(predecessor);
         writer
     }
 
@@ -202,36 +208,31 @@ impl LogWriter {
     }
 
     /// Stages a record that only vouches for what is durable now. `false`: there was no room, and
-    /// the header of the next segment will vouch instead.
-    ///
-    /// `next_seqno` may lie beyond `next_seqno()`: the numbers between were given to something that
-    /// is not in the log.
-    pub fn append_vouch(&mut self, next_seqno: Seqno) -> bool {
-        assert!(next_seqno >= self.next_seqno, "numbers never fall");
+    /// the records of the next segment will vouch instead.
+    pub fn append_vouch(&mut self) -> bool {
         if !self.vouch_fits() {
             return false;
         }
-        self.next_seqno = next_seqno;
         self.put(kind::VOUCH, &[], record::PAYLOAD_CRC_NONE, AppendPath::Staged);
         true
     }
 
     /// Stages the last record of the log. Best after everything else was synced, so that it vouches
     /// for all of it. It still has to be taken, written and synced. Nothing can be appended later.
-    pub fn append_close_mark(&mut self, next_seqno: Seqno) {
-        assert!(next_seqno >= self.next_seqno, "numbers never fall");
-        self.next_seqno = next_seqno;
+    pub fn append_close_mark(&mut self) {
         self.put(kind::CLOSE_MARK, &[], record::PAYLOAD_CRC_NONE, AppendPath::Staged);
         self.closed = true;
     }
 
-    /// Goes on in `spare`. Memory only: the old segment joins the next group, which syncs it before
-    /// the new one. `first_seqno` is normally `next_seqno()`; see `append_vouch` for a larger one.
-    pub fn rotate(&mut self, spare: Spare, first_seqno: Seqno) {
+    /// Goes on in `spare`. Memory only: the old segment gets its last record, which names the new
+    /// one, and joins the next group, which syncs it before the new one.
+    pub fn rotate(&mut self, spare: Spare) {
         let new = Arc::new(spare.segment);
         assert!(new.number > self.segment.number, "numbers rise along the log");
-        assert!(first_seqno >= self.next_seqno, "numbers never fall");
         assert!(!self.closed, "nothing follows the close mark");
+        // INVARIANT(no-log-file-missing): its file and its name are durable.
+        let name = new.number.0.to_le_bytes();
+        self.put(kind::CONTINUED, &name, crc(&name), AppendPath::Staged);
         let link = Link {
             number: self.segment.number,
             final_length: self.tail,
@@ -254,16 +255,15 @@ impl LogWriter {
             last_seqno: link.last_seqno,
             bytes: old.bytes,
         };
-        let durable = self.synced == self.tail;
-        self.sealed
-            .push((Target { segment: old, from: self.taken, upto: self.tail, durable }, sealed));
-        self.first_seqno = first_seqno;
-        self.next_seqno = first_seqno;
+        let target = Target { segment: old, from: self.taken, upto: self.tail };
+        self.sealed.push((target, sealed));
+        self.first_seqno = self.next_seqno;
         self.digest = DIGEST_START;
+        self.tail = HEADER_BYTES as u64;
         (self.synced, self.taken, self.vouched) = (0, 0, 0);
-        self.stage_header(Predecessor::Follows(link));
-        // The header itself vouches if the old segment was durable; else a record here has to.
-        self.vouch_due = if durable { 0 } else { self.tail };
+        self.begin(Predecessor::Follows(link));
+        // A record here has to vouch for the end of the old segment.
+        self.vouch_due = self.tail;
     }
 
     /// Was a segment left that no group has taken? Somebody should, soon, and sync it: only then can it
@@ -292,7 +292,7 @@ impl LogWriter {
         if self.tail > self.taken {
             let segment = self.segment.clone();
             let (from, upto) = (self.taken, self.tail);
-            targets.push(Target { segment, from, upto, durable: false });
+            targets.push(Target { segment, from, upto });
             self.taken = self.tail;
         }
         let upto = Seqno(self.next_seqno.0 - 1);
@@ -342,17 +342,11 @@ impl LogWriter {
         self.tail + RESERVE_BYTES <= self.segment.bytes
     }
 
-    fn stage_header(&mut self, predecessor: Predecessor) {
-        let header = SegmentHeader {
-            identity: self.identity,
-            number: self.segment.number,
-            first_seqno: self.first_seqno,
-            bytes: self.segment.bytes,
-            predecessor,
-        };
-        assert!(self.staged.is_empty(), "the header page comes first");
-        self.staged.extend_from_slice(&header.encode());
-        self.tail = HEADER_BYTES as u64;
+    /// The first record: what the segment continues. Always staged, so that nothing is stored in the
+    /// new file before the old one has all of its own.
+    fn begin(&mut self, predecessor: Predecessor) {
+        let payload = encode_begin(predecessor);
+        self.put(kind::BEGIN, &payload, crc(&payload), AppendPath::Staged);
     }
 
     fn take_staged(&mut self) -> Run {

@@ -28,9 +28,9 @@ fn encoded() -> Vec<u8> {
     bench.sync();
     bench.append(5, 7, AppendPath::Staged);
     bench.sync();
-    bench.log.append_vouch(Seqno(bench.next));
+    bench.log.append_vouch();
     bench.sync();
-    bench.log.append_close_mark(Seqno(bench.next));
+    bench.log.append_close_mark();
     bench.sync();
     let file = bench.vfs.open(&wal_path(8)).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];

@@ -126,7 +126,7 @@ impl History {
                 }
             }
             10 if self.log.wants_vouch() => {
-                self.log.append_vouch(Seqno(self.next));
+                self.log.append_vouch();
             }
             11 => self.reuse(),
             _ => self.advance_group(),
@@ -165,11 +165,11 @@ impl History {
         let spare = match fitting {
             Some(at) => {
                 let old = self.obsolete.swap_remove(at);
-                recycle(&self.disk, dir, &old, number, mapped).unwrap()
+                recycle(&self.disk, dir, &IDENTITY, &old, number, mapped).unwrap()
             }
-            None => prepare_spare(&self.disk, dir, number, bytes, mapped).unwrap(),
+            None => prepare_spare(&self.disk, dir, &IDENTITY, number, bytes, mapped).unwrap(),
         };
-        self.log.rotate(spare, Seqno(self.next));
+        self.log.rotate(spare);
     }
 
     /// Moves the oldest group on by one step, or syncs what was written so far.

@@ -1,0 +1,265 @@
+//! One segment of the log, as it is read: whose it is, what it continues, its records in order.
+//!
+//! Believes nothing that a checksum does not cover, changes nothing, and does not judge whether what
+//! is missing at its end was torn or damaged: that takes the other segments (`reader.rs`).
+
+use super::ends::{decode_begin, decode_continued};
+use super::header::{HEADER_BYTES, SegmentHeader};
+use super::reader::{RecoveryReport, TailReason};
+use super::record::{self, DIGEST_START, RecordHeader, Seed, kind};
+use super::window::{Found, Window};
+use super::{Link, LogIdentity, Predecessor, SealedSegment};
+use crate::batch::Operations;
+use crate::error::{Error, Result};
+use crate::filename::{FileKind, FileNumber};
+use crate::key::Seqno;
+use crate::limits::{BATCH_BYTES_CAP, VALUE_BYTES_CAP};
+use crate::vfs::{File, Vfs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where the first record stands.
+pub(super) const RECORDS_AT: u64 = HEADER_BYTES as u64;
+
+/// One `.wal` file.
+pub(super) struct Segment {
+    pub(super) number: FileNumber,
+    pub(super) path: PathBuf,
+    file: Arc<dyn File>,
+    seed: Seed,
+    bytes: u64,
+    /// `None`: it was never used, or how it begins did not make it, or is damaged.
+    pub(super) begin: Option<Begin>,
+}
+
+/// What the first record of a segment says.
+#[derive(Clone, Copy)]
+pub(super) struct Begin {
+    pub(super) first_seqno: Seqno,
+    predecessor: Predecessor,
+}
+
+/// How the records of one segment ended.
+pub(super) struct Outcome {
+    /// Offset after the last valid record.
+    pub(super) end: u64,
+    digest: u64,
+    /// The last record is the close mark.
+    pub(super) closed: bool,
+    /// The last record says that this segment goes on from here.
+    pub(super) continued: Option<FileNumber>,
+    /// Where the record that is not whole would have ended, if one begins at `end`.
+    pub(super) claimed_end: Option<u64>,
+}
+
+impl Outcome {
+    /// Compares what was read with what the successor `next` says was written.
+    pub(super) fn check(
+        &self,
+        segment: &Segment,
+        next: FileNumber,
+        link: &Link,
+        last_seqno: Seqno,
+    ) -> Result<()> {
+        let read = (self.end, self.digest, last_seqno, self.continued);
+        let written = (link.final_length, link.digest, link.last_seqno, Some(next));
+        if read == written {
+            return Ok(());
+        }
+        let what = format!(
+            "the records end at {} with sequence number {last_seqno} and digest {:#x}; segment \
+             {next} says {}, {} and {:#x}",
+            self.end, self.digest, link.final_length, link.last_seqno, link.digest
+        );
+        Err(Error::corrupt(&segment.path, self.end.min(link.final_length), what))
+    }
+}
+
+impl Segment {
+    pub(super) fn open(
+        vfs: &Arc<dyn Vfs>,
+        dir: &Path,
+        identity: &LogIdentity,
+        number: FileNumber,
+    ) -> Result<Self> {
+        let path = FileKind::Wal(number).path(dir);
+        let file = vfs.open(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::Missing { path: path.clone() },
+            _ => Error::io("open", &path, e),
+        })?;
+        // After a failed sync the cache may hold bytes that the disk does not.
+        file.drop_cache();
+        let bytes = file.len().map_err(|e| Error::io("stat", &path, e))?;
+        let mut page = [0; HEADER_BYTES];
+        let read = file.read_at(&mut page, 0).map_err(|e| Error::io_at("read", &path, 0, e))?;
+        let header = SegmentHeader::decode(&page[..read], &path, identity, number)?;
+        if header.bytes != bytes {
+            let what = format!("the file has {bytes} bytes, its header says {}", header.bytes);
+            return Err(Error::corrupt(&path, bytes.min(header.bytes), what));
+        }
+        let seed = Seed::new(identity, number);
+        let mut segment = Self { number, path, file, seed, bytes, begin: None };
+        segment.begin = segment.read_begin()?;
+        Ok(segment)
+    }
+
+    fn read_begin(&self) -> Result<Option<Begin>> {
+        let mut window = self.window();
+        let Found::Record { header, .. } = window.find(RECORDS_AT)? else { return Ok(None) };
+        self.check_flags(RECORDS_AT, &header)?;
+        let payload = window.payload(RECORDS_AT, &header)?;
+        let predecessor = match header.kind {
+            kind::BEGIN => decode_begin(payload, self.number),
+            _ => None,
+        };
+        let first_seqno = header.first_seqno;
+        match predecessor {
+            Some(predecessor) if (Seqno(1)..=Seqno::MAX).contains(&first_seqno) => {
+                Ok(Some(Begin { first_seqno, predecessor }))
+            }
+            _ => {
+                let what = "the first record does not say what the segment continues";
+                Err(Error::corrupt(&self.path, RECORDS_AT, what))
+            }
+        }
+    }
+
+    pub(super) fn window(&self) -> Window {
+        let first_seqno = self.begin.as_ref().map(|begin| begin.first_seqno);
+        Window::new(self.file.clone(), &self.path, self.bytes, self.seed, first_seqno)
+    }
+
+    pub(super) fn link(&self) -> Option<Link> {
+        match self.begin?.predecessor {
+            Predecessor::Follows(link) => Some(link),
+            Predecessor::Barrier => None,
+        }
+    }
+
+    fn check_flags(&self, offset: u64, record: &RecordHeader) -> Result<()> {
+        if record.flags == 0 {
+            return Ok(());
+        }
+        let what = format!("the record at {offset} has unknown flags {:#x}", record.flags);
+        Err(Error::Unsupported { path: self.path.clone(), what })
+    }
+
+    /// Hands out the records up to the first offset where none stands, and adds what it found to
+    /// `report`.
+    pub(super) fn replay(
+        &self,
+        begin: &Begin,
+        report: &mut RecoveryReport,
+        each: &mut dyn FnMut(Seqno, &[u8]) -> Result<()>,
+    ) -> Result<Outcome> {
+        let first_seqno = begin.first_seqno;
+        if !report.segments.is_empty() && first_seqno.0 != report.last_seqno.0 + 1 {
+            let what = format!(
+                "the segment begins with sequence number {first_seqno}, after {}",
+                report.last_seqno
+            );
+            return Err(Error::corrupt(&self.path, RECORDS_AT, what));
+        }
+        let mut window = self.window();
+        let mut outcome = Outcome {
+            end: RECORDS_AT,
+            digest: DIGEST_START,
+            closed: false,
+            continued: None,
+            claimed_end: None,
+        };
+        let mut next_seqno = first_seqno;
+        while !outcome.closed && outcome.continued.is_none() {
+            let offset = outcome.end;
+            let (record, crc, end) = match window.find(offset)? {
+                Found::Record { header, crc, end } => (header, crc, end),
+                Found::Broken { claimed_end, .. } => {
+                    outcome.claimed_end = Some(claimed_end);
+                    break;
+                }
+                Found::Nothing => break,
+            };
+            let operations = self.check_record(&mut window, offset, &record, next_seqno)?;
+            match record.kind {
+                kind::BATCH => {
+                    each(next_seqno, window.payload(offset, &record)?)?;
+                    report.records += 1;
+                }
+                kind::CLOSE_MARK => outcome.closed = true,
+                kind::CONTINUED => {
+                    let payload = window.payload(offset, &record)?;
+                    outcome.continued = decode_continued(payload, self.number);
+                }
+                _ => {}
+            }
+            next_seqno = Seqno(next_seqno.0 + operations);
+            outcome.digest = record::roll(outcome.digest, crc);
+            outcome.end = end;
+        }
+        report.segment = Some(self.number);
+        report.offset = outcome.end;
+        report.reason = if outcome.closed { TailReason::Closed } else { TailReason::End };
+        report.clean_close = outcome.closed;
+        report.last_seqno = Seqno(next_seqno.0 - 1);
+        report.segments.push(SealedSegment {
+            number: self.number,
+            path: self.path.clone(),
+            first_seqno,
+            last_seqno: report.last_seqno,
+            bytes: self.bytes,
+        });
+        Ok(outcome)
+    }
+
+    /// Is this record, whose checksum holds, one that could stand here? Returns how many sequence
+    /// numbers it takes.
+    fn check_record(
+        &self,
+        window: &mut Window,
+        offset: u64,
+        record: &RecordHeader,
+        next_seqno: Seqno,
+    ) -> Result<u64> {
+        let corrupt = |what: String| Err(Error::corrupt(&self.path, offset, what));
+        self.check_flags(offset, record)?;
+        let known = [kind::BATCH, kind::CLOSE_MARK, kind::VOUCH, kind::BEGIN, kind::CONTINUED];
+        if !known.contains(&record.kind) {
+            let what = format!("the record at {offset} has unknown type {}", record.kind);
+            return Err(Error::Unsupported { path: self.path.clone(), what });
+        }
+        if record.synced_to > offset {
+            return corrupt(format!("a record vouches for {}", record.synced_to));
+        }
+        let first = record.first_seqno;
+        if first != next_seqno {
+            return corrupt(format!("a record has sequence number {first}, expected {next_seqno}"));
+        }
+        let payload = window.payload(offset, record)?;
+        let well_formed = match record.kind {
+            kind::BATCH => payload.len() <= BATCH_BYTES_CAP,
+            kind::BEGIN => offset == RECORDS_AT,
+            kind::CONTINUED => decode_continued(payload, self.number).is_some(),
+            _ => payload.is_empty(),
+        };
+        if !well_formed {
+            return corrupt(format!("a record of type {} is malformed", record.kind));
+        }
+        if record.kind != kind::BATCH {
+            return Ok(0);
+        }
+        let (mut operations, mut count) = (Operations::new(payload), 0);
+        for operation in operations.by_ref() {
+            if operation.value.len() > VALUE_BYTES_CAP {
+                return corrupt(format!("a value has {} bytes", operation.value.len()));
+            }
+            count += 1;
+        }
+        if let Some(at) = operations.malformed_at() {
+            return corrupt(format!("a batch is malformed {at} bytes after its header"));
+        }
+        if count == 0 || first.0 >= Seqno::MAX.0 - count {
+            return corrupt(format!("a batch of {count} operations begins with {first}"));
+        }
+        Ok(count)
+    }
+}
