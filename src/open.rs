@@ -77,10 +77,13 @@ impl Builder {
         self
     }
 
-    /// Opens it. Recovery, where one is needed, runs on an engine thread.
+    /// Opens it. Recovery, where one is needed, runs on an engine thread. A relative path means a
+    /// directory below the working directory of this moment; what is missing of it is created, for
+    /// this user alone.
     ///
     /// # Errors
-    /// `Invalid` for settings out of range; [`Exists`](crate::ErrorKind::Exists) against
+    /// `Invalid` for settings out of range, for a directory with the files of others, and for one that
+    /// others can write to ([`Options::allow_shared_directory`]); [`Exists`](crate::ErrorKind::Exists) against
     /// `create_if_missing` and `error_if_exists`; `Locked`, `Corrupt`, `Unsupported`, `Io`. A
     /// refused open changes nothing.
     ///
@@ -88,8 +91,12 @@ impl Builder {
     /// The open goes on and the database is closed again at once.
     pub async fn open(self) -> Result<Db> {
         self.options.validate()?;
+        // Files are created later, too, wherever the process has gone by then.
+        let path = std::path::absolute(&self.path).map_err(|error| {
+            Error::from(sluicedb_storage::Error::io("make absolute", &self.path, error))
+        })?;
         let config =
-            self.options.engine_config(&self.path, self.create_if_missing, self.error_if_exists);
+            self.options.engine_config(&path, self.create_if_missing, self.error_if_exists);
         let vfs = self.vfs.unwrap_or_else(|| Arc::new(DiskVfs::new()));
         let runtime = self.runtime.unwrap_or_else(|| ThreadRuntime::new());
         let engine = Engine::open(config, vfs, runtime).await.map_err(|failed| match failed {

@@ -108,6 +108,10 @@ pub struct Options {
     /// Write buffered records through a memory map where the file system allows it (a store
     /// instead of a system call per write). Default true.
     pub log_mapped: bool,
+    /// Open a directory that belongs to another user, or that its group or everybody can write to.
+    /// Whoever can change its files can change what is in the database, or make it unreadable.
+    /// Default false: refused. A directory that `open` creates is for its user alone.
+    pub allow_shared_directory: bool,
     /// Commits between submission and visibility, at most; a power of two, 16..=65536. Default 4096.
     pub commits_in_flight_max: usize,
     /// Target size of a table block before compression, in bytes. Default 4096, 256..=1 MiB.
@@ -174,6 +178,7 @@ impl Options {
             log_retained_bytes_max: None,
             idle_seal_after_ms: 60_000,
             log_mapped: true,
+            allow_shared_directory: false,
             commits_in_flight_max: 4096,
             block_bytes: 4096,
             restart_interval: 16,
@@ -337,6 +342,7 @@ impl Options {
                 after => Some(Duration::from_millis(after)),
             },
             log_mapped: self.log_mapped,
+            allow_shared_directory: self.allow_shared_directory,
             commits_in_flight_max: self.commits_in_flight_max,
             value_bytes_max: self.effective_value_bytes_max() as usize,
             batch_bytes_max: self.effective_batch_bytes_max() as usize,

@@ -1,7 +1,9 @@
 //! Checking a closed database: every checksum and every order rule, all damage named.
 
 use crate::error::Result;
-use sluicedb_storage::filename::{FileKind, LOCK};
+use sluicedb_storage::Error as StorageError;
+use sluicedb_storage::filename::FileKind;
+use sluicedb_storage::recover::home;
 use sluicedb_storage::verify::verify_directory;
 pub use sluicedb_storage::verify::{Finding, VerifySummary};
 use sluicedb_storage::vfs::{LockError, Vfs, disk::DiskVfs};
@@ -13,24 +15,26 @@ use std::sync::Arc;
 /// this is for tools, not for services.
 ///
 /// # Errors
-/// `Locked` when the database is open; `Io` when the directory cannot be read at all. Damage is not
-/// an error but a [`Finding`].
+/// `Locked` when the database is open; `Invalid` when the directory has the files of others; `Io` when
+/// it cannot be read at all. Damage is not an error but a [`Finding`].
 ///
 /// `progress` is called after each table with how many are done and how many there are.
 pub fn verify(path: impl AsRef<Path>, mut progress: impl FnMut(u64, u64)) -> Result<VerifySummary> {
     let (vfs, dir) = (Arc::new(DiskVfs::new()) as Arc<dyn Vfs>, path.as_ref());
-    let io = |op, error| sluicedb_storage::Error::io(op, dir, error);
-    let names = vfs.list(dir).map_err(|error| io("list", error))?;
-    // Taking a lock would create the lock file: only where there is a database to protect.
-    let _guard = if names.iter().any(|name| name == LOCK) {
-        Some(vfs.lock(&FileKind::Lock.path(dir)).map_err(|error| match error {
-            LockError::Held { pid } => {
-                sluicedb_storage::Error::Locked { path: dir.to_owned(), pid }
-            }
-            LockError::Io(error) => io("lock", error),
-        })?)
-    } else {
-        None
+    vfs.list(dir).map_err(|error| StorageError::io("list", dir, error))?;
+    // Damage is found below; the files of others are not to be locked.
+    if let Err(error @ StorageError::Invalid { .. }) = home::look(&vfs, dir) {
+        return Err(error.into());
+    }
+    let path = FileKind::Lock.path(dir);
+    // Taking a lock would create the lock file: only where there is one. Where something else has its
+    // name, that is a finding.
+    let _guard = match vfs.open(&path) {
+        Err(_) => None,
+        Ok(_) => Some(vfs.lock(&path).map_err(|error| match error {
+            LockError::Held { pid } => StorageError::Locked { path: dir.to_owned(), pid },
+            LockError::Io(error) => StorageError::io("lock", &path, error),
+        })?),
     };
     Ok(verify_directory(&vfs, dir, &mut progress)?)
 }

@@ -38,6 +38,8 @@ pub struct EngineConfig {
     pub log_retained_bytes_max: u64,
     /// A range without writes for so long is sealed where that frees log or memory.
     pub idle_seal_after: Option<Duration>,
+    /// Open a directory in which others can change files.
+    pub allow_shared_directory: bool,
     /// Write buffered records through a memory map where the file system allows it.
     pub log_mapped: bool,
     /// Commits between submission and visibility, at most.

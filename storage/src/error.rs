@@ -1,5 +1,6 @@
 //! What broke and where. `sluicedb::Error` turns this into what the caller should do.
 
+use crate::vfs::NotAFile;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -75,8 +76,11 @@ fn holder(pid: Option<u32>) -> String {
 }
 
 impl Error {
-    /// An I/O error of `op` on the whole of `path`.
+    /// An I/O error of `op` on the whole of `path`. Damage, if something else than a file is there.
     pub fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
+        if let Some(what) = source.get_ref().and_then(|e| e.downcast_ref::<NotAFile>()) {
+            return Self::corrupt(path, 0, what.to_string());
+        }
         Self::Io { op, path: path.to_owned(), offset: None, source }
     }
 

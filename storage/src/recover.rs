@@ -12,20 +12,22 @@
 //! The old log is never appended to; the caller starts a new one after this returned. When an open is
 //! refused nothing that was there has changed. The caller holds the directory's lock.
 
-use crate::batch::Operations;
-use crate::compact::{CompactionOptions, Control, TableSink, write_tables};
+pub mod home;
+mod replay;
+
+use self::home::Place;
+use self::replay::Replay;
+use crate::compact::CompactionOptions;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::manifest::{self, Loaded, ManifestWriter, TornTail};
-use crate::memtable::{MemtableWriter, memtable};
 use crate::table::{BlockCache, Table, TableId, TableMeta, TableOptions};
-use crate::version::{Conflict, Graveyard, Image, RangeId, TableHandle, Version, VersionEdit};
+use crate::version::{Conflict, Graveyard, Image, TableHandle, Version, VersionEdit};
 use crate::vfs::Vfs;
 use crate::wal::{self, KnownLog, LogIdentity, SealedSegment};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,43 +108,23 @@ pub fn open_directory(
     dir: &Path,
     options: &RecoverOptions,
 ) -> Result<Recovered> {
-    let names = vfs.list(dir).map_err(|e| Error::io("list", dir, e))?;
-    match manifest::read_current(vfs, dir)? {
-        None => create(vfs, dir, &names, options),
-        Some(current) => {
+    match home::look(vfs, dir)? {
+        Place::Vacant(leftovers) => create(vfs, dir, &leftovers, options),
+        Place::Database(current) => {
+            let names = vfs.list(dir).map_err(|e| Error::io("list", dir, e))?;
             let loaded = manifest::load(vfs, dir, &current)?;
             reopen(vfs, dir, &names, loaded, options)
         }
     }
 }
 
-/// Makes a new database, unless the directory looks like one that lost its `CURRENT`.
+/// Makes a new database in a directory whose name is durable.
 fn create(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
-    names: &[String],
+    leftovers: &[FileKind],
     options: &RecoverOptions,
 ) -> Result<Recovered> {
-    let mut leftovers = Vec::new();
-    for name in names {
-        match FileKind::parse(name) {
-            Some(FileKind::Lock) => {}
-            // What a crash while the database was being made leaves.
-            Some(kind @ (FileKind::Manifest(FileNumber(1)) | FileKind::Temp(FileNumber(0)))) => {
-                leftovers.push(kind);
-            }
-            Some(_) => {
-                let what = format!("CURRENT is missing, but {name} of a database is there");
-                return Err(Error::corrupt(&FileKind::Current.path(dir), 0, what));
-            }
-            None => {
-                return Err(Error::invalid(format!(
-                    "{} has no database but other files, such as {name}",
-                    dir.display()
-                )));
-            }
-        }
-    }
     if !options.create_if_missing {
         let what = format!("{} has no database, and none may be created", dir.display());
         return Err(Error::invalid(what));
@@ -160,7 +142,6 @@ fn create(
         let path = kind.path(dir);
         vfs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
     }
-    sync_parent(vfs, dir)?;
     // All ranges are in the manifest's first record, which counts once `CURRENT` names it.
     let manifest = ManifestWriter::create(vfs, dir, options.fresh_id, FileNumber(1), image)?;
     Ok(Recovered {
@@ -172,20 +153,6 @@ fn create(
         reusable_segments: Vec::new(),
         report: RecoveryReport { created: true, ..RecoveryReport::default() },
     })
-}
-
-/// Makes the directory's own name durable. A parent that we may not open was not made by us.
-fn sync_parent(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<()> {
-    let Some(parent) = dir.parent() else {
-        return Ok(());
-    };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    match vfs.sync_dir(parent) {
-        Err(e) if !matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => {
-            Err(Error::io("sync", parent, e))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn reopen(
@@ -340,128 +307,6 @@ pub fn open_table(
     let path = FileKind::Table(meta.number).path(dir);
     let id = TableId { db_id, number: meta.number };
     Table::open(vfs, path, id, Some(meta), Arc::clone(cache))
-}
-
-/// Replayed entries on their way into tables.
-struct Replay<'a> {
-    vfs: &'a Arc<dyn Vfs>,
-    dir: &'a Path,
-    db_id: [u8; 16],
-    options: &'a RecoverOptions,
-    version: &'a Version,
-    next: FileNumber,
-    writers: BTreeMap<RangeId, MemtableWriter>,
-    /// What the memtables use, all ranges together.
-    bytes: usize,
-    bytes_peak: usize,
-    bytes_read: u64,
-    added: Vec<(RangeId, u8, TableMeta)>,
-    replayed: u64,
-    skipped: u64,
-}
-
-impl<'a> Replay<'a> {
-    fn new(
-        vfs: &'a Arc<dyn Vfs>,
-        dir: &'a Path,
-        db_id: [u8; 16],
-        options: &'a RecoverOptions,
-        version: &'a Version,
-        names: &[String],
-        image: &Image,
-    ) -> Self {
-        // Never a number that any file has or had, whoever left it there.
-        let numbers = names.iter().filter_map(|name| FileKind::parse(name)?.number());
-        let above = numbers.map(|number| FileNumber(number.0.saturating_add(1))).max();
-        let next = image.next_file_number.max(above.unwrap_or_default()).max(FileNumber(1));
-        Self {
-            vfs,
-            dir,
-            db_id,
-            options,
-            version,
-            next,
-            writers: BTreeMap::new(),
-            bytes: 0,
-            bytes_peak: 0,
-            bytes_read: 0,
-            added: Vec::new(),
-            replayed: 0,
-            skipped: 0,
-        }
-    }
-
-    fn next_number(&mut self) -> FileNumber {
-        let number = self.next;
-        self.next = FileNumber(number.0 + 1);
-        number
-    }
-
-    /// Takes one batch of the log; its operations have consecutive numbers from `first` on.
-    fn batch(&mut self, first: Seqno, payload: &[u8]) -> Result<()> {
-        for (operation, seqno) in Operations::new(payload).zip(first.0..) {
-            let range = self.version.route(operation.key);
-            if Seqno(seqno) <= range.flushed_seqno {
-                self.skipped += 1;
-                continue;
-            }
-            self.replayed += 1;
-            let writer = self.writers.entry(range.id).or_insert_with(|| memtable(0).1);
-            let before = writer.memtable().used_bytes();
-            writer.insert(operation.key, Seqno(seqno), operation.kind, operation.value);
-            self.bytes = self.bytes + writer.memtable().used_bytes() - before;
-        }
-        self.bytes_read += payload.len() as u64;
-        self.bytes_peak = self.bytes_peak.max(self.bytes);
-        if self.bytes > self.options.replay_bytes_max {
-            // By half, so that what is flushed is worth a table.
-            self.flush_down_to(self.options.replay_bytes_max / 2)?;
-        }
-        Ok(())
-    }
-
-    /// Flushes memtables, the largest first, until at most `bytes` are left.
-    fn flush_down_to(&mut self, bytes: usize) -> Result<()> {
-        while self.bytes > bytes {
-            let size = |writer: &MemtableWriter| writer.memtable().used_bytes();
-            let largest = self.writers.iter().max_by_key(|(_, writer)| size(writer));
-            let range = *largest.expect("bytes belong to a memtable").0;
-            let writer = self.writers.remove(&range).expect("just found");
-            self.bytes -= size(&writer);
-            let memtable = Arc::clone(writer.memtable());
-            writer.freeze();
-            let next = &mut self.next;
-            let table = self.options.table.clone();
-            let sink = TableSink::new(self.vfs, self.dir, self.db_id, table, || {
-                let number = *next;
-                *next = FileNumber(number.0 + 1);
-                number
-            });
-            let span = &self.version.range(range).expect("it was routed to").span;
-            let bytes = memtable.used_bytes() as u64;
-            let shards = self.options.compaction.flush_shards(span, bytes);
-            let mut cursor = memtable.cursor(Seqno::MAX);
-            let mut go_on = |_| Control::Continue;
-            let tables = write_tables(&mut cursor, sink, &shards, u64::MAX, &mut go_on)?;
-            let tables = tables.expect("nobody stops a recovery");
-            self.added.extend(tables.into_iter().map(|meta| (range, 0, meta)));
-        }
-        Ok(())
-    }
-
-    fn open_added(&self) -> Result<Vec<Arc<Table>>> {
-        let open = |(_, _, meta): &(RangeId, u8, TableMeta)| {
-            open_table(self.vfs, self.dir, self.db_id, meta, &self.options.cache)
-        };
-        self.added.iter().map(open).collect()
-    }
-
-    /// Removes what was written, because the open is refused.
-    fn undo(&self) {
-        for (_, _, meta) in &self.added {
-            let _ = self.vfs.remove(&FileKind::Table(meta.number).path(self.dir));
-        }
-    }
 }
 
 /// Removes what the new manifest makes unreachable. Names that are not ours stay, as does everything

@@ -25,6 +25,8 @@ mod batch;
 mod cancel;
 mod close;
 mod concurrency;
+// The directory: lasting, private, and what is not a file in it.
+mod directory;
 // Damaged files: named, never served, never made worse.
 mod corruption;
 mod durability;

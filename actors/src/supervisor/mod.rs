@@ -33,9 +33,10 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use sluicedb_storage::Error;
 use sluicedb_storage::compact::CompactionOptions;
-use sluicedb_storage::filename::{CURRENT, FileKind};
+use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::memtable::{ChunkPool, MemtableOptions, Reclaim, memtable_with};
 use sluicedb_storage::points::ReadPoints;
+use sluicedb_storage::recover::home::{self, Place};
 use sluicedb_storage::recover::{RecoverOptions, Recovered, open_directory};
 use sluicedb_storage::table::BlockCache;
 use sluicedb_storage::version::VersionEdit;
@@ -108,23 +109,24 @@ fn lock_directory(
     vfs: &Arc<dyn Vfs>,
 ) -> Result<Box<dyn LockGuard>, OpenFailure> {
     let dir = &config.dir;
-    let exists = match vfs.list(dir) {
-        Ok(names) => names.iter().any(|name| name == CURRENT),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-        Err(error) => return Err(Error::io("list", dir, error).into()),
-    };
+    // Before the lock: taking it writes, which nobody wants among files that are not ours.
+    let exists = matches!(home::look(vfs, dir)?, Place::Database(_));
     if exists && config.error_if_exists {
         return Err(OpenFailure::Exists(dir.clone()));
     }
     if !exists && !config.create_if_missing {
         return Err(OpenFailure::NoDatabase(dir.clone()));
     }
-    if !exists {
-        vfs.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
+    if !config.allow_shared_directory {
+        home::check_private(vfs, dir)?;
     }
-    vfs.lock(&FileKind::Lock.path(dir)).map_err(|error| match error {
+    if !exists {
+        home::make(vfs, dir)?;
+    }
+    let path = FileKind::Lock.path(dir);
+    vfs.lock(&path).map_err(|error| match error {
         LockError::Held { pid } => Error::Locked { path: dir.clone(), pid }.into(),
-        LockError::Io(error) => Error::io("lock", dir, error).into(),
+        LockError::Io(error) => Error::io("lock", &path, error).into(),
     })
 }
 

@@ -63,6 +63,7 @@ fn engine(dir: &str, ranges: u8) -> Engine {
         log_retained_bytes_max: 64 << 20,
         idle_seal_after: None,
         log_mapped: true,
+        allow_shared_directory: false,
         commits_in_flight_max: 1024,
         value_bytes_max: 1 << 20,
         batch_bytes_max: 8 << 20,

@@ -41,6 +41,11 @@ impl Current {
     }
 
     pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
+        if bytes.starts_with(b"MANIFEST-") {
+            let what =
+                "this names a manifest the way LevelDB and RocksDB do; it is no SluiceDB database";
+            return Err(Error::invalid(format!("{}: {what}", path.display())));
+        }
         if bytes.len() != CURRENT_BYTES {
             let what = format!("expected {CURRENT_BYTES} bytes, found {}", bytes.len());
             return Err(Error::corrupt(path, 0, what));

@@ -10,7 +10,7 @@
 
 use std::fs::{self, DirBuilder, File as OsFile, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::{File, LockError, LockGuard, Mapping, Vfs};
+use super::{File, LockError, LockGuard, Mapping, NotAFile, Vfs};
 
 /// The longest text a lock file is read for: a 32-bit process id and a line end.
 const LOCK_TEXT_BYTES_MAX: usize = 16;
@@ -47,10 +47,11 @@ impl Default for DiskVfs {
     }
 }
 
-/// Options that every open shares: std adds `O_CLOEXEC`, we add `O_NOFOLLOW`.
+/// Options that every open shares: std adds `O_CLOEXEC`, we add `O_NOFOLLOW`, and `O_NONBLOCK`, which
+/// is for pipes: opening one would wait for the other end.
 fn options(write: bool) -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).write(write).mode(0o600).custom_flags(linux::NO_FOLLOW);
+    options.read(true).write(write).mode(0o600).custom_flags(linux::OPEN_FLAGS);
     options
 }
 
@@ -64,11 +65,11 @@ impl Vfs for DiskVfs {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(self.opened(options(false).open(path)?))
+        Ok(self.opened(open_regular(&options(false), path)?))
     }
 
     fn open_rw(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(self.opened(options(true).open(path)?))
+        Ok(self.opened(open_regular(&options(true), path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -103,7 +104,7 @@ impl Vfs for DiskVfs {
 
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
         let mut how = options(true);
-        let file = how.create(true).truncate(false).open(path).map_err(LockError::Io)?;
+        let file = open_regular(how.create(true).truncate(false), path).map_err(LockError::Io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -121,8 +122,40 @@ impl Vfs for DiskVfs {
         Ok(Box::new(guard))
     }
 
+    fn open_to_others(&self, dir: &Path) -> io::Result<Option<String>> {
+        let directory = fs::metadata(dir)?;
+        let (owner, mode) = (directory.uid(), directory.mode());
+        Ok(match linux::user() {
+            Some(user) if user != owner => {
+                Some(format!("belongs to user {owner}, and this process runs as {user}"))
+            }
+            _ if mode & 0o002 != 0 => Some("can be written to by everybody".to_owned()),
+            _ if mode & 0o020 != 0 => Some("can be written to by its group".to_owned()),
+            _ => None,
+        })
+    }
+
     fn free_bytes(&self, dir: &Path) -> Option<u64> {
         linux::free_bytes(dir)
+    }
+}
+
+/// Opens what must be a regular file.
+fn open_regular(options: &OpenOptions, path: &Path) -> io::Result<OsFile> {
+    let file = options.open(path).map_err(|error| match error.raw_os_error() {
+        Some(linux::LINK) => NotAFile("a symbolic link").into(),
+        _ if error.kind() == ErrorKind::IsADirectory => NotAFile("a directory").into(),
+        // What writing to a pipe without a reader, a socket or a device without a driver gives.
+        Some(linux::NO_DEVICE_OR_ADDRESS) => NotAFile("a pipe, a socket or a device").into(),
+        _ => error,
+    })?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        Ok(file)
+    } else if kind.is_dir() {
+        Err(NotAFile("a directory").into())
+    } else {
+        Err(NotAFile("a pipe, a socket or a device").into())
     }
 }
 
@@ -296,8 +329,13 @@ mod linux {
     use rustix::fs::{FallocateFlags, OFlags};
     use rustix::io::{Errno, ReadWriteFlags};
 
-    /// Passed to open: a symbolic link in the last place is an error (`ELOOP`).
-    pub(super) const NO_FOLLOW: i32 = OFlags::NOFOLLOW.bits() as i32;
+    /// Passed to open: a symbolic link in the last place is an error (`ELOOP`), and a pipe is opened
+    /// at once.
+    pub(super) const OPEN_FLAGS: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
+    /// What opening a symbolic link answers.
+    pub(super) const LINK: i32 = Errno::LOOP.raw_os_error();
+    /// What opening a pipe for writing, or a socket, answers.
+    pub(super) const NO_DEVICE_OR_ADDRESS: i32 = Errno::NXIO.raw_os_error();
     /// What `mmap` answers on a file system that cannot map.
     pub(super) const NO_DEVICE: i32 = Errno::NODEV.raw_os_error();
 
@@ -370,6 +408,12 @@ mod linux {
         let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
     }
 
+    /// Whose rights this process has.
+    #[expect(clippy::unnecessary_wraps, reason = "elsewhere nobody can say")]
+    pub(super) fn user() -> Option<u32> {
+        Some(rustix::process::geteuid().as_raw())
+    }
+
     pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
         let stat = rustix::fs::statvfs(dir).ok()?;
         stat.f_bavail.checked_mul(stat.f_frsize)
@@ -386,7 +430,9 @@ mod linux {
 
     use memmap2::MmapRaw;
 
-    pub(super) const NO_FOLLOW: i32 = 0;
+    pub(super) const OPEN_FLAGS: i32 = 0;
+    pub(super) const LINK: i32 = 62;
+    pub(super) const NO_DEVICE_OR_ADDRESS: i32 = 6;
     pub(super) const NO_DEVICE: i32 = 19;
 
     pub(super) fn nowait_is_sound() -> bool {
@@ -416,6 +462,10 @@ mod linux {
     }
 
     pub(super) fn forget_pages(_: &MmapRaw, _: usize, _: usize) {}
+
+    pub(super) fn user() -> Option<u32> {
+        None
+    }
 
     pub(super) fn free_bytes(_: &Path) -> Option<u64> {
         None

@@ -360,6 +360,11 @@ impl Vfs for FaultVfs {
         self.inner.lock(path)
     }
 
+    fn open_to_others(&self, dir: &Path) -> io::Result<Option<String>> {
+        self.control.check(OperationKind::Inspect, dir)?;
+        self.inner.open_to_others(dir)
+    }
+
     fn free_bytes(&self, dir: &Path) -> Option<u64> {
         self.inner.free_bytes(dir)
     }

@@ -35,9 +35,10 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Creates a new file for reading and writing (mode 0600); `AlreadyExists` if there is one.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
-    /// Opens an existing file for reading.
+    /// Opens an existing file for reading. Never waits for a pipe's other end: what is not a regular
+    /// file is refused, with `NotAFile` in the error.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
-    /// Opens an existing file for reading and writing.
+    /// Opens an existing file for reading and writing; otherwise as `open`.
     fn open_rw(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Renames a file, replacing `to` if it exists.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -53,8 +54,24 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     /// `LockError::Held` at once if anybody, this process included, holds it. Dropping the guard
     /// unlocks. The file is never removed.
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError>;
+    /// Why others than this user can change files in `dir`, as in "the directory ..."; `None` if they
+    /// cannot.
+    fn open_to_others(&self, _dir: &Path) -> io::Result<Option<String>> {
+        Ok(None)
+    }
     /// Bytes that can still be written in `dir`, if the file system says so.
     fn free_bytes(&self, dir: &Path) -> Option<u64>;
+}
+
+/// What has the name of a file is something else. The source of an error of kind `InvalidInput`.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("it is {0}, not a regular file")]
+pub struct NotAFile(pub &'static str);
+
+impl From<NotAFile> for io::Error {
+    fn from(what: NotAFile) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, what)
+    }
 }
 
 /// An open file. All methods take `&self` and are safe to call from several threads.

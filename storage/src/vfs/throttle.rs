@@ -168,6 +168,10 @@ impl Vfs for ThrottledVfs {
         self.inner.lock(path)
     }
 
+    fn open_to_others(&self, dir: &Path) -> io::Result<Option<String>> {
+        self.inner.open_to_others(dir)
+    }
+
     fn free_bytes(&self, dir: &Path) -> Option<u64> {
         self.inner.free_bytes(dir)
     }

@@ -1,0 +1,139 @@
+//! Replayed entries on their way into tables, within a budget of memory.
+//!
+//! Writes tables that nothing names yet; `undo` removes them when the open is refused after all.
+
+use super::{RecoverOptions, open_table};
+use crate::batch::Operations;
+use crate::compact::{Control, TableSink, write_tables};
+use crate::error::Result;
+use crate::filename::{FileKind, FileNumber};
+use crate::key::Seqno;
+use crate::memtable::{MemtableWriter, memtable};
+use crate::table::{Table, TableMeta};
+use crate::version::{Image, RangeId, Version};
+use crate::vfs::Vfs;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Replayed entries on their way into tables.
+pub(super) struct Replay<'a> {
+    vfs: &'a Arc<dyn Vfs>,
+    dir: &'a Path,
+    db_id: [u8; 16],
+    options: &'a RecoverOptions,
+    version: &'a Version,
+    pub(super) next: FileNumber,
+    writers: BTreeMap<RangeId, MemtableWriter>,
+    /// What the memtables use, all ranges together.
+    bytes: usize,
+    pub(super) bytes_peak: usize,
+    pub(super) bytes_read: u64,
+    pub(super) added: Vec<(RangeId, u8, TableMeta)>,
+    pub(super) replayed: u64,
+    pub(super) skipped: u64,
+}
+
+impl<'a> Replay<'a> {
+    pub(super) fn new(
+        vfs: &'a Arc<dyn Vfs>,
+        dir: &'a Path,
+        db_id: [u8; 16],
+        options: &'a RecoverOptions,
+        version: &'a Version,
+        names: &[String],
+        image: &Image,
+    ) -> Self {
+        // Never a number that any file has or had, whoever left it there.
+        let numbers = names.iter().filter_map(|name| FileKind::parse(name)?.number());
+        let above = numbers.map(|number| FileNumber(number.0.saturating_add(1))).max();
+        let next = image.next_file_number.max(above.unwrap_or_default()).max(FileNumber(1));
+        Self {
+            vfs,
+            dir,
+            db_id,
+            options,
+            version,
+            next,
+            writers: BTreeMap::new(),
+            bytes: 0,
+            bytes_peak: 0,
+            bytes_read: 0,
+            added: Vec::new(),
+            replayed: 0,
+            skipped: 0,
+        }
+    }
+
+    pub(super) fn next_number(&mut self) -> FileNumber {
+        let number = self.next;
+        self.next = FileNumber(number.0 + 1);
+        number
+    }
+
+    /// Takes one batch of the log; its operations have consecutive numbers from `first` on.
+    pub(super) fn batch(&mut self, first: Seqno, payload: &[u8]) -> Result<()> {
+        for (operation, seqno) in Operations::new(payload).zip(first.0..) {
+            let range = self.version.route(operation.key);
+            if Seqno(seqno) <= range.flushed_seqno {
+                self.skipped += 1;
+                continue;
+            }
+            self.replayed += 1;
+            let writer = self.writers.entry(range.id).or_insert_with(|| memtable(0).1);
+            let before = writer.memtable().used_bytes();
+            writer.insert(operation.key, Seqno(seqno), operation.kind, operation.value);
+            self.bytes = self.bytes + writer.memtable().used_bytes() - before;
+        }
+        self.bytes_read += payload.len() as u64;
+        self.bytes_peak = self.bytes_peak.max(self.bytes);
+        if self.bytes > self.options.replay_bytes_max {
+            // By half, so that what is flushed is worth a table.
+            self.flush_down_to(self.options.replay_bytes_max / 2)?;
+        }
+        Ok(())
+    }
+
+    /// Flushes memtables, the largest first, until at most `bytes` are left.
+    pub(super) fn flush_down_to(&mut self, bytes: usize) -> Result<()> {
+        while self.bytes > bytes {
+            let size = |writer: &MemtableWriter| writer.memtable().used_bytes();
+            let largest = self.writers.iter().max_by_key(|(_, writer)| size(writer));
+            let range = *largest.expect("bytes belong to a memtable").0;
+            let writer = self.writers.remove(&range).expect("just found");
+            self.bytes -= size(&writer);
+            let memtable = Arc::clone(writer.memtable());
+            writer.freeze();
+            let next = &mut self.next;
+            let table = self.options.table.clone();
+            let sink = TableSink::new(self.vfs, self.dir, self.db_id, table, || {
+                let number = *next;
+                *next = FileNumber(number.0 + 1);
+                number
+            });
+            let span = &self.version.range(range).expect("it was routed to").span;
+            let bytes = memtable.used_bytes() as u64;
+            let shards = self.options.compaction.flush_shards(span, bytes);
+            let mut cursor = memtable.cursor(Seqno::MAX);
+            let mut go_on = |_| Control::Continue;
+            let tables = write_tables(&mut cursor, sink, &shards, u64::MAX, &mut go_on)?;
+            let tables = tables.expect("nobody stops a recovery");
+            self.added.extend(tables.into_iter().map(|meta| (range, 0, meta)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn open_added(&self) -> Result<Vec<Arc<Table>>> {
+        let open = |(_, _, meta): &(RangeId, u8, TableMeta)| {
+            open_table(self.vfs, self.dir, self.db_id, meta, &self.options.cache)
+        };
+        self.added.iter().map(open).collect()
+    }
+
+    /// Removes what was written, because the open is refused.
+    pub(super) fn undo(&self) {
+        for (_, _, meta) in &self.added {
+            let _ = self.vfs.remove(&FileKind::Table(meta.number).path(self.dir));
+        }
+    }
+}
