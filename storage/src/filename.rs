@@ -1,5 +1,6 @@
 //! Names and numbers of files. Names come from numbers only; nothing on disk is used as a path.
 
+use crate::limits::FILE_NUMBER_MAX;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -61,8 +62,11 @@ impl FileKind {
     /// What `name` is; `None` for a name that is not ours.
     pub fn parse(name: &str) -> Option<Self> {
         let number = |digits: &str| {
-            let plain = digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit());
-            if plain { digits.parse().ok().map(FileNumber) } else { None }
+            // As `Display` writes it, so that a number has one name.
+            let plain = digits.len() == 6 || (digits.len() > 6 && !digits.starts_with('0'));
+            let plain = plain && digits.bytes().all(|b| b.is_ascii_digit());
+            let number = digits.parse().ok().filter(|number| plain && *number <= FILE_NUMBER_MAX);
+            number.map(FileNumber)
         };
         match name {
             LOCK => return Some(Self::Lock),
@@ -122,6 +126,17 @@ mod tests {
         for name in
             ["", "1.sst", "000001", "000001.sst.bak", "MANIFEST-", "MANIFEST-x", "+00001.wal"]
         {
+            assert_eq!(FileKind::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn c4_numbers_that_nobody_can_count_on_from_are_foreign() {
+        let largest = FileKind::Table(FileNumber(FILE_NUMBER_MAX));
+        assert_eq!(FileKind::parse(&largest.name()), Some(largest));
+        let more = [FILE_NUMBER_MAX + 1, u64::MAX].map(|number| format!("{number}.sst"));
+        let names = ["99999999999999999999999.wal", "0000007.sst", "MANIFEST-0000001"];
+        for name in more.iter().map(String::as_str).chain(names) {
             assert_eq!(FileKind::parse(name), None, "{name}");
         }
     }

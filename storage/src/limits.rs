@@ -10,6 +10,11 @@ pub const VALUE_BYTES_CAP: usize = 1 << 30;
 pub const BATCH_BYTES_CAP: usize = (2 << 30) - 1;
 /// Largest sequence number: 56 bits, so that one fits a word beside its kind.
 pub const SEQNO_MAX: u64 = (1 << 56) - 1;
+/// Largest sequence number that is believed when it is read: whoever goes on from there has more
+/// numbers left than can be given out between two opens.
+pub const SEQNO_ON_DISK_MAX: u64 = SEQNO_MAX - (1 << 54);
+/// Largest file number that is believed when it is read, for the same reason.
+pub const FILE_NUMBER_MAX: u64 = (1 << 56) - 1;
 /// Ranges that a new database may start with.
 pub const INITIAL_RANGES_MAX: usize = 256;
 /// Levels of a range below L0, counted from 1.

@@ -168,6 +168,9 @@ fn reopen(
         return Err(Error::Unsupported { path, what });
     }
     let Loaded { db_id, mut image, torn, .. } = loaded;
+    if let Some(conflict) = image.contradictions().first() {
+        return Err(Error::corrupt(&path, 0, conflict.to_string()));
+    }
     let version = open_version(vfs, dir, db_id, &image, options)
         .map_err(|problem| problem.into_error(&path))?;
     let mut replay = Replay::new(vfs, dir, db_id, options, &version, names, &image);

@@ -1,17 +1,20 @@
 //! Checks a closed database and reports everything that is wrong, not only the first thing.
 //!
-//! Reads only. Every checksum of every file that the manifest names, the log, and the rules of the
-//! tree. The caller holds the directory's lock.
+//! Reads only. Every checksum of every file that the manifest names, the log, the rules of the tree, and
+//! what manifest, tables and log say about each other. Where the manifest cannot be read, tables and
+//! log are checked by themselves. The caller holds the directory's lock.
 
 use crate::error::{Error, Result};
-use crate::filename::FileKind;
-use crate::manifest;
-use crate::recover::{known_log, open_table, segments};
-use crate::table::BlockCache;
+use crate::filename::{FileKind, FileNumber};
+use crate::key::Seqno;
+use crate::manifest::{self, Loaded};
+use crate::recover::{known_log, segments};
+use crate::table::{BlockCache, Table, TableId, TableMeta};
 use crate::version::{Conflict, Graveyard, Image, TableHandle, check};
 use crate::vfs::Vfs;
-use crate::wal::{self, LogIdentity};
+use crate::wal::{self, KnownLog, LogIdentity};
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,106 +88,150 @@ pub fn verify_directory(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<VerifySummary> {
     let names = vfs.list(dir).map_err(|e| Error::io("list", dir, e))?;
-    let mut summary = VerifySummary::default();
-    let current = match manifest::read_current(vfs, dir) {
-        Ok(Some(current)) => current,
-        Ok(None) => {
-            summary.found(&Error::Missing { path: FileKind::Current.path(dir) });
-            return Ok(summary);
-        }
-        Err(error) => {
-            summary.found(&error);
-            return Ok(summary);
-        }
-    };
-    let loaded = match manifest::load(vfs, dir, &current) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            summary.found(&error);
-            return Ok(summary);
-        }
-    };
-    summary.manifest_records = loaded.records;
-    if let Some(torn) = &loaded.torn {
-        let (file, offset) = (torn.path.clone(), Some(torn.offset));
-        summary.torn.push(Finding { file, offset, what: torn.reason.clone() });
+    let mut run = Run { vfs, dir, names, summary: VerifySummary::default(), progress };
+    run.lock_file();
+    match run.manifest() {
+        Ok(loaded) => run.by_manifest(&loaded),
+        Err(db_id) => run.standalone(db_id),
     }
-    let manifest_path = FileKind::Manifest(loaded.number).path(dir);
-    verify_tree(&loaded.image, &manifest_path, &mut summary);
-    verify_tables(vfs, dir, loaded.db_id, &loaded.image, &mut summary, progress);
-    verify_log(vfs, dir, loaded.db_id, &loaded.image, &names, &mut summary);
-    let live: BTreeSet<_> = loaded.image.tables.keys().map(|(_, _, number)| *number).collect();
-    summary.strays = names
-        .into_iter()
-        .filter(|name| match FileKind::parse(name) {
+    Ok(run.summary)
+}
+
+struct Run<'a> {
+    vfs: &'a Arc<dyn Vfs>,
+    dir: &'a Path,
+    names: Vec<String>,
+    summary: VerifySummary,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+impl Run<'_> {
+    /// It has no content that counts, but it has to be a file.
+    fn lock_file(&mut self) {
+        let path = FileKind::Lock.path(self.dir);
+        match self.vfs.open(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                self.summary.found(&Error::io("open", &path, e));
+            }
+            _ => {}
+        }
+    }
+
+    /// The manifest that counts; if there is none, whose files these seem to be.
+    fn manifest(&mut self) -> Result<Loaded, Option<[u8; 16]>> {
+        let (vfs, dir) = (self.vfs, self.dir);
+        let current = match manifest::read_current(vfs, dir) {
+            Ok(Some(current)) => current,
+            Ok(None) => {
+                self.summary.found(&Error::Missing { path: FileKind::Current.path(dir) });
+                return Err(self.claimed_id());
+            }
+            Err(error) => {
+                self.summary.found(&error);
+                return Err(self.claimed_id());
+            }
+        };
+        manifest::load(vfs, dir, &current).map_err(|error| {
+            self.summary.found(&error);
+            Some(current.db_id)
+        })
+    }
+
+    /// Whose files these are, as the first of them says that can be read that far.
+    fn claimed_id(&self) -> Option<[u8; 16]> {
+        let kinds = self.names.iter().filter_map(|name| FileKind::parse(name));
+        kinds.into_iter().find_map(|kind| match kind {
+            FileKind::Manifest(number) => manifest::claimed_id(self.vfs, self.dir, number),
+            FileKind::Wal(number) => wal::claimed_id(self.vfs, self.dir, number),
+            _ => None,
+        })
+    }
+
+    fn by_manifest(&mut self, loaded: &Loaded) {
+        let image = &loaded.image;
+        self.summary.manifest_records = loaded.records;
+        if let Some(torn) = &loaded.torn {
+            let (file, offset) = (torn.path.clone(), Some(torn.offset));
+            self.summary.torn.push(Finding { file, offset, what: torn.reason.clone() });
+        }
+        self.tree(image, &FileKind::Manifest(loaded.number).path(self.dir));
+        let tables: Vec<_> = image.tables.values().map(|meta| (meta.number, Some(meta))).collect();
+        self.tables(loaded.db_id, &tables);
+        self.log(loaded.db_id, &known_log(image));
+        let live: BTreeSet<_> = tables.iter().map(|(number, _)| *number).collect();
+        let is_stray = |name: &String| match FileKind::parse(name) {
             Some(FileKind::Lock | FileKind::Current | FileKind::Spare(_)) => false,
             Some(FileKind::Manifest(number)) => number != loaded.number,
             Some(FileKind::Table(number)) => !live.contains(&number),
-            Some(FileKind::Wal(number)) => number < loaded.image.log_floor,
+            Some(FileKind::Wal(number)) => number < image.log_floor,
             Some(FileKind::Temp(_)) | None => true,
-        })
-        .collect();
-    summary.strays.sort();
-    Ok(summary)
-}
-
-fn verify_tree(image: &Image, manifest: &Path, summary: &mut VerifySummary) {
-    let graveyard = Graveyard::new();
-    let shared = Arc::clone(&graveyard);
-    let version = image.to_version(graveyard, |meta| {
-        Ok::<_, Conflict>(TableHandle::unopened(meta.clone(), Arc::clone(&shared)))
-    });
-    if let Err(conflict) = version.and_then(|version| check::check(&version)) {
-        let file = manifest.to_owned();
-        summary.findings.push(Finding { file, offset: None, what: conflict.to_string() });
+        };
+        self.summary.strays = self.names.iter().filter(|name| is_stray(name)).cloned().collect();
+        self.summary.strays.sort();
     }
-}
 
-fn verify_tables(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    db_id: [u8; 16],
-    image: &Image,
-    summary: &mut VerifySummary,
-    progress: &mut dyn FnMut(u64, u64),
-) {
-    let cache = BlockCache::new(0);
-    let total = image.tables.len() as u64;
-    for (meta, done) in image.tables.values().zip(1..) {
-        match open_table(vfs, dir, db_id, meta, &cache) {
-            Ok(table) => {
-                let report = table.verify(&mut |error| summary.findings.push(finding(&error)));
-                summary.blocks += report.blocks;
-                summary.entries += report.entries;
-            }
-            Err(error) => summary.found(&error),
-        }
-        summary.tables += 1;
-        progress(done, total);
+    /// Tables and log without a manifest. Which of them count nobody knows, so none is a stray.
+    fn standalone(&mut self, db_id: Option<[u8; 16]>) {
+        // That is a finding already, and of the tables nothing can be said: their checksums need it.
+        let Some(db_id) = db_id else { return };
+        let number = |name: &String| match FileKind::parse(name) {
+            Some(FileKind::Table(number)) => Some((number, None)),
+            _ => None,
+        };
+        let mut tables: Vec<_> = self.names.iter().filter_map(number).collect();
+        tables.sort_unstable_by_key(|(number, _)| *number);
+        self.tables(db_id, &tables);
+        let (floor, last_seqno) = (FileNumber(0), Seqno::MAX);
+        self.log(db_id, &KnownLog { floor, newest: None, last_seqno, closed: false });
     }
-}
 
-fn verify_log(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    db_id: [u8; 16],
-    image: &Image,
-    names: &[String],
-    summary: &mut VerifySummary,
-) {
-    let identity = LogIdentity { db_id };
-    let mut each = |_, _: &[u8]| Ok(());
-    match wal::replay(vfs, dir, &identity, &known_log(image), &segments(names), &mut each) {
-        Ok(report) => {
-            summary.log_records = report.records;
-            if report.bytes_dropped > 0
-                && let Some(segment) = report.segment
-            {
-                let file = FileKind::Wal(segment).path(dir);
-                let what = format!("{} bytes of the log are torn", report.bytes_dropped);
-                summary.torn.push(Finding { file, offset: Some(report.offset), what });
-            }
+    fn tree(&mut self, image: &Image, manifest: &Path) {
+        let graveyard = Graveyard::new();
+        let shared = Arc::clone(&graveyard);
+        let version = image.to_version_unchecked(graveyard, |meta| {
+            Ok::<_, Conflict>(TableHandle::unopened(meta.clone(), Arc::clone(&shared)))
+        });
+        let conflicts = match &version {
+            Ok(version) => check::all(version),
+            Err(conflict) => vec![conflict.clone()],
+        };
+        for conflict in conflicts.into_iter().chain(image.contradictions()) {
+            let (file, what) = (manifest.to_owned(), conflict.to_string());
+            self.summary.findings.push(Finding { file, offset: None, what });
         }
-        Err(error) => summary.found(&error),
+    }
+
+    fn tables(&mut self, db_id: [u8; 16], tables: &[(FileNumber, Option<&TableMeta>)]) {
+        let cache = BlockCache::new(0);
+        let total = tables.len() as u64;
+        for (&(number, meta), done) in tables.iter().zip(1..) {
+            let path = FileKind::Table(number).path(self.dir);
+            let id = TableId { db_id, number };
+            let summary = &mut self.summary;
+            match Table::open(self.vfs, path, id, meta, Arc::clone(&cache)) {
+                Ok(table) => {
+                    let report = table.verify(&mut |error| summary.found(&error));
+                    summary.blocks += report.blocks;
+                    summary.entries += report.entries;
+                }
+                Err(error) => summary.found(&error),
+            }
+            summary.tables += 1;
+            (self.progress)(done, total);
+        }
+    }
+
+    fn log(&mut self, db_id: [u8; 16], known: &KnownLog) {
+        let (identity, segments) = (LogIdentity { db_id }, segments(&self.names));
+        let summary = &mut self.summary;
+        let mut found = |error: Error| summary.found(&error);
+        let report = wal::survey(self.vfs, self.dir, &identity, known, &segments, &mut found);
+        let Some(report) = report else { return };
+        self.summary.log_records = report.records;
+        if let Some(segment) = report.segment.filter(|_| report.bytes_dropped > 0) {
+            let file = FileKind::Wal(segment).path(self.dir);
+            let what = format!("{} bytes of the log are torn", report.bytes_dropped);
+            self.summary.torn.push(Finding { file, offset: Some(report.offset), what });
+        }
     }
 }

@@ -150,7 +150,9 @@ impl VersionManager {
         edit.log_floor = Some(floor);
         edit.newest_segment = Some(newest);
         edit.next_file_number = Some(self.shared.file_numbers.high_water());
-        edit.last_seqno = Some(self.shared.visible());
+        // A memtable may have entries of batches that are not visible yet.
+        let flushed_to = edit.flushed.iter().map(|(_, seqno)| *seqno).max();
+        edit.last_seqno = Some(self.shared.visible().max(flushed_to.unwrap_or_default()));
         run::append(&mut self.manifest, &edit, &self.shared).map_err(|failure| {
             // A manifest that failed to sync may or may not hold the edit: nothing can be deleted
             // and nothing acknowledged any more in this incarnation.

@@ -4,6 +4,7 @@ use super::FORMAT_VERSION;
 use crate::codec::{Reader, crc};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
+use crate::limits::FILE_NUMBER_MAX;
 use crate::vfs::Vfs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -74,6 +75,9 @@ impl Current {
         };
         let (manifest, snapshot_bytes, digest, db_id, format) =
             fields().expect("the length was checked");
+        if manifest.0 > FILE_NUMBER_MAX {
+            return Err(Error::corrupt(path, 8, format!("no manifest has number {manifest}")));
+        }
         if format != FORMAT_VERSION {
             let what = format!("format version {format}, this build knows {FORMAT_VERSION}");
             return Err(Error::Unsupported { path: path.to_owned(), what });

@@ -85,6 +85,14 @@ pub fn load(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> Result<Loaded>
     Ok(loaded)
 }
 
+/// The database that the manifest `number` in `dir` says it belongs to, if its header can be read.
+pub fn claimed_id(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber) -> Option<[u8; 16]> {
+    let path = FileKind::Manifest(number).path(dir);
+    let mut header = [0; HEADER_BYTES];
+    vfs.open(&path).ok()?.read_at(&mut header, 0).ok()?;
+    frame::decode_header(&path, number, &header).ok().map(|(identity, _)| identity.db_id)
+}
+
 fn read_whole(vfs: &Arc<dyn Vfs>, path: &Path) -> Result<Vec<u8>> {
     let file = match vfs.open(path) {
         Ok(file) => file,

@@ -1,6 +1,7 @@
 //! Lives and deaths of a small database: written by hand, killed, powered off at every operation of
 //! the open, damaged, and opened again.
 
+mod hostile;
 mod seam;
 
 use super::*;
@@ -62,6 +63,10 @@ fn open(mem: &MemVfs) -> Result<Recovered> {
 
 /// Everything that is in the tables.
 fn content(recovered: &Recovered) -> Model {
+    try_content(recovered).unwrap()
+}
+
+fn try_content(recovered: &Recovered) -> Result<Model> {
     let version = Arc::clone(&recovered.version);
     check::check(&version).unwrap();
     let overlay = |range: RangeId| Overlay { range, active: memtable(0).0, sealed: vec![] };
@@ -69,8 +74,8 @@ fn content(recovered: &Recovered) -> Model {
     let view = View::new(Arc::new(Superversion::new(1, version, overlays)), recovered.last_seqno);
     let mut cursor = view.cursor(ScanSpec::new(Span::all()), Wait::Allowed);
     let mut out = ChunkBuilder::new();
-    while cursor.fill(&mut out, 1 << 20, 1 << 20).unwrap() {}
-    out.freeze().iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
+    while cursor.fill(&mut out, 1 << 20, 1 << 20)? {}
+    Ok(out.freeze().iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect())
 }
 
 /// One running incarnation.
@@ -119,8 +124,7 @@ impl Life {
             obsolete: Vec::new(),
         };
         life.sync();
-        let edit = VersionEdit { newest_segment: Some(number), ..VersionEdit::default() };
-        life.recovered.manifest.append(&edit).unwrap();
+        life.note(VersionEdit::default());
         life
     }
 
@@ -164,10 +168,7 @@ impl Life {
 
     /// Everything is in tables: the log may begin with the current segment.
     fn trim(&mut self) {
-        let floor = Some(self.log.number());
-        let edit =
-            VersionEdit { log_floor: floor, newest_segment: floor, ..VersionEdit::default() };
-        self.recovered.manifest.append(&edit).unwrap();
+        self.note(VersionEdit { log_floor: Some(self.log.number()), ..VersionEdit::default() });
         self.obsolete.append(&mut self.sealed);
     }
 
@@ -177,8 +178,27 @@ impl Life {
         self.flush();
         self.log.append_close_mark();
         self.sync();
-        let newest_segment = Some(self.log.number());
-        let edit = VersionEdit { clean_close: true, newest_segment, ..VersionEdit::default() };
+        self.note(VersionEdit { clean_close: true, ..VersionEdit::default() });
+    }
+
+    /// An edit that says that so many numbers were given out.
+    fn close_at(&mut self, seqno: u64, number: u64) {
+        let edit = VersionEdit {
+            next_file_number: Some(FileNumber(number)),
+            last_seqno: Some(Seqno(seqno)),
+            ..VersionEdit::default()
+        };
+        self.recovered.manifest.append(&edit).unwrap();
+    }
+
+    /// An edit, with what every edit says.
+    fn note(&mut self, edit: VersionEdit) {
+        let edit = VersionEdit {
+            next_file_number: Some(FileNumber(self.next_number)),
+            last_seqno: Some(Seqno(self.next_seqno.0 - 1)),
+            newest_segment: Some(self.log.number()),
+            ..edit
+        };
         self.recovered.manifest.append(&edit).unwrap();
     }
 
@@ -227,12 +247,9 @@ impl Life {
         let edit = VersionEdit {
             added: tables.into_iter().map(|meta| (range, 0, meta)).collect(),
             flushed: vec![(range, Seqno(self.next_seqno.0 - 1))],
-            next_file_number: Some(FileNumber(self.next_number)),
-            last_seqno: Some(Seqno(self.next_seqno.0 - 1)),
-            newest_segment: Some(self.log.number()),
             ..VersionEdit::default()
         };
-        self.recovered.manifest.append(&edit).unwrap();
+        self.note(edit);
     }
 
     fn fill(&mut self, round: u32, batches: u32) {
@@ -505,6 +522,7 @@ fn a_refused_open_names_the_file_and_changes_nothing() {
         ("footer", &table, Box::new(|m| damage(m, &table, files[&table].len() as u64 - 20))),
         ("early log", &wal, Box::new(|m| damage(m, &wal, 6000))),
         ("lost log", &wal, Box::new(|m| m.remove(&dir().join(&wal)).unwrap())),
+        ("lost newest", &last_wal, Box::new(|m| m.remove(&dir().join(&last_wal)).unwrap())),
         ("current", "CURRENT", Box::new(|m| damage(m, "CURRENT", 9))),
         ("no current", "CURRENT", Box::new(|m| m.remove(&dir().join("CURRENT")).unwrap())),
     ];

@@ -32,6 +32,20 @@ pub fn check(version: &Version) -> Result<(), Conflict> {
     version.ranges().iter().try_for_each(|range| check_range(range))
 }
 
+/// Every rule that is broken, once per range.
+pub(crate) fn all(version: &Version) -> Vec<Conflict> {
+    let whole = [ranges_cover_everything(version), no_table_twice(version)];
+    let within = version.ranges().iter().flat_map(|range| {
+        [
+            tables_are_sane(range),
+            tables_inside_their_range(range),
+            newest_layer_first(range),
+            one_run_per_level(range),
+        ]
+    });
+    whole.into_iter().chain(within).filter_map(Result::err).collect()
+}
+
 /// The rules within one range.
 pub fn check_range(range: &RangeVersion) -> Result<(), Conflict> {
     tables_are_sane(range)?;

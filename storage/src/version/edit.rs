@@ -11,7 +11,7 @@ use super::RangeId;
 use crate::codec::{Reader, put_length_prefixed, put_varint};
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
-use crate::limits::{KEY_BYTES_MAX, LEVELS_MAX, SEQNO_MAX};
+use crate::limits::{FILE_NUMBER_MAX, KEY_BYTES_MAX, LEVELS_MAX, SEQNO_ON_DISK_MAX};
 use crate::table::TableMeta;
 use bytes::Bytes;
 
@@ -144,11 +144,11 @@ impl VersionEdit {
                 TABLE_ADDED => edit.read_added(&mut field).err_name("table"),
                 FLUSHED => edit.read_flushed(&mut field).err_name("flushed seqno"),
                 LOG_FLOOR => {
-                    edit.log_floor = field.varint().map(FileNumber);
+                    edit.log_floor = read_number(&mut field);
                     edit.log_floor.map(drop).err_name("log floor")
                 }
                 NEXT_FILE_NUMBER => {
-                    edit.next_file_number = field.varint().map(FileNumber);
+                    edit.next_file_number = read_number(&mut field);
                     edit.next_file_number.map(drop).err_name("next file number")
                 }
                 LAST_SEQNO => {
@@ -160,7 +160,7 @@ impl VersionEdit {
                     Ok(())
                 }
                 NEWEST_SEGMENT => {
-                    edit.newest_segment = field.varint().map(FileNumber);
+                    edit.newest_segment = read_number(&mut field);
                     edit.newest_segment.map(drop).err_name("newest log segment")
                 }
                 odd if odd % 2 == 1 => return Err(EditError::Unknown { tag }),
@@ -193,7 +193,7 @@ impl VersionEdit {
 
     fn read_deleted(&mut self, field: &mut Reader<'_>) -> Option<()> {
         let (range, level) = (read_range(field)?, read_level(field)?);
-        self.deleted.push((range, level, FileNumber(field.varint()?)));
+        self.deleted.push((range, level, read_number(field)?));
         Some(())
     }
 
@@ -228,7 +228,11 @@ fn read_level(field: &mut Reader<'_>) -> Option<u8> {
 }
 
 fn read_seqno(field: &mut Reader<'_>) -> Option<Seqno> {
-    field.varint().filter(|seqno| *seqno <= SEQNO_MAX).map(Seqno)
+    field.varint().filter(|seqno| *seqno <= SEQNO_ON_DISK_MAX).map(Seqno)
+}
+
+fn read_number(field: &mut Reader<'_>) -> Option<FileNumber> {
+    field.varint().filter(|number| *number <= FILE_NUMBER_MAX).map(FileNumber)
 }
 
 fn read_bound(field: &mut Reader<'_>) -> Option<Bytes> {
@@ -252,7 +256,7 @@ fn put_meta(out: &mut Vec<u8>, meta: &TableMeta) {
 
 fn read_meta(field: &mut Reader<'_>) -> Option<TableMeta> {
     Some(TableMeta {
-        number: FileNumber(field.varint()?),
+        number: read_number(field)?,
         unique_id: field.take(16)?.try_into().ok()?,
         file_bytes: field.varint()?,
         raw_bytes: field.varint()?,
@@ -278,13 +282,13 @@ mod tests {
     fn edits() -> impl Strategy<Value = VersionEdit> {
         let id = || any::<u32>().prop_map(RangeId);
         let level = || 0_u8..=LEVELS_MAX as u8;
-        let number = || any::<u64>().prop_map(FileNumber);
-        let seqno = || (0..=SEQNO_MAX).prop_map(Seqno);
+        let number = || (0..=FILE_NUMBER_MAX).prop_map(FileNumber);
+        let seqno = || (0..=SEQNO_ON_DISK_MAX).prop_map(Seqno);
         let span = (key(), proptest::option::of(key())).prop_map(|(lo, hi)| Span { lo, hi });
         let table = (any::<[u64; 5]>(), any::<[u8; 16]>(), key(), key(), seqno(), seqno());
         let table =
             table.prop_map(|(n, unique_id, min_key, max_key, min_seqno, max_seqno)| TableMeta {
-                number: FileNumber(n[0]),
+                number: FileNumber(n[0] % FILE_NUMBER_MAX),
                 unique_id,
                 file_bytes: n[1],
                 raw_bytes: n[2],

@@ -161,9 +161,51 @@ impl Image {
         }
     }
 
+    /// What its numbers say against each other (INVARIANT(counters-agree)): a range was flushed up to
+    /// a sequence number that was given out, its tables have nothing newer, no number in use is free.
+    pub fn contradictions(&self) -> Vec<Conflict> {
+        let mut found = Vec::new();
+        let mut tell = |what: String| found.push(Conflict::new("counters-agree", what));
+        let (last, next) = (self.last_seqno, self.next_file_number);
+        for (range, (_, flushed)) in &self.ranges {
+            if *flushed > last {
+                tell(format!("range {range} was flushed to {flushed}, the last seqno is {last}"));
+            }
+        }
+        for ((range, _, number), meta) in &self.tables {
+            let flushed = self.ranges.get(range).map_or(Seqno::ZERO, |(_, flushed)| *flushed);
+            if meta.max_seqno > flushed {
+                let newest = meta.max_seqno;
+                tell(format!("table {number} has {newest}, its range was flushed to {flushed}"));
+            }
+        }
+        let tables = self.tables.keys().map(|(_, _, number)| *number);
+        for number in tables.chain([self.log_floor, self.newest_segment]) {
+            if number >= next && number > FileNumber(0) {
+                tell(format!("file {number} is in use, but {next} is the next number"));
+            }
+        }
+        let sizes = self.tables.values().flat_map(|t| [t.file_bytes, t.raw_bytes, t.entries]);
+        if sizes.map(u128::from).sum::<u128>() > u128::from(u64::MAX) {
+            tell("the tables' sizes are more than 64 bits can add up".to_owned());
+        }
+        found
+    }
+
     /// The version that this image describes; `open` provides each table's handle. The result has
     /// passed `check`.
     pub fn to_version<E: From<Conflict>>(
+        &self,
+        graveyard: Arc<Graveyard>,
+        open: impl FnMut(&TableMeta) -> Result<Arc<TableHandle>, E>,
+    ) -> Result<Version, E> {
+        let version = self.to_version_unchecked(graveyard, open)?;
+        super::check::check(&version)?;
+        Ok(version)
+    }
+
+    /// As `to_version`, for who wants to name every broken rule.
+    pub(crate) fn to_version_unchecked<E: From<Conflict>>(
         &self,
         graveyard: Arc<Graveyard>,
         mut open: impl FnMut(&TableMeta) -> Result<Arc<TableHandle>, E>,
@@ -177,9 +219,7 @@ impl Image {
         for (_, _, meta) in &edit.added {
             handles.push(open(meta)?);
         }
-        let version = Version::new(ranges, graveyard).apply_handles(&edit, &handles)?;
-        super::check::check(&version)?;
-        Ok(version)
+        Ok(Version::new(ranges, graveyard).apply_handles(&edit, &handles)?)
     }
 }
 

@@ -19,8 +19,10 @@
 use super::LogIdentity;
 use crate::codec::{Reader, crc};
 use crate::error::{Error, Result};
-use crate::filename::FileNumber;
+use crate::filename::{FileKind, FileNumber};
+use crate::vfs::Vfs;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Length of the header page; the first record starts here.
 pub(super) const HEADER_BYTES: usize = 4096;
@@ -111,6 +113,16 @@ impl SegmentHeader {
         }
         Ok(header)
     }
+}
+
+/// The database that the segment `number` in `dir` says it belongs to, if it has a valid header page.
+pub fn claimed_id(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber) -> Option<[u8; 16]> {
+    let mut page = [0; HEADER_BYTES];
+    let read_bytes = vfs.open(&FileKind::Wal(number).path(dir)).ok()?.read_at(&mut page, 0).ok()?;
+    let valid = read_bytes == HEADER_BYTES
+        && page[..8] == MAGIC
+        && crc(&page[..CRC_AT]).to_le_bytes() == page[CRC_AT..];
+    valid.then(|| read(&page)).flatten().map(|(_, _, header)| header.identity.db_id)
 }
 
 /// The feature bits and the rest.

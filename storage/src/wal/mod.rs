@@ -35,6 +35,7 @@ mod reader;
 mod record;
 mod segment;
 mod spare;
+mod survey;
 mod window;
 mod writer;
 
@@ -46,8 +47,10 @@ use crate::key::Seqno;
 use std::path::PathBuf;
 
 pub use group::{SyncGroup, Unsynced};
+pub use header::claimed_id;
 pub use reader::{RecoveryReport, TailReason, replay};
 pub use spare::{Spare, allocate_spare, prepare_spare, recycle, remove};
+pub use survey::survey;
 pub use writer::{AppendPath, Appended, LogWriter, segment_bytes_needed};
 
 /// Whose log it is. Part of every checksum.

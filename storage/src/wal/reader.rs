@@ -79,16 +79,15 @@ pub fn replay(
     for &number in segments.iter().filter(|&&number| number >= known.floor) {
         files.push(Segment::open(vfs, dir, identity, number)?);
     }
-    let log = Log { dir, known, files };
-    // INVARIANT(no-log-file-missing): the manifest names the newest file that it knew of.
-    known.newest.map_or(Ok(()), |newest| log.present(newest))?;
+    let log = Log { dir, known, files, unreadable: Vec::new() };
+    log.check_present()?;
     let report = log.replay(each)?;
     log.check_close(&report)?;
     Ok(report)
 }
 
 impl RecoveryReport {
-    fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         Self {
             segment: None,
             offset: 0,
@@ -103,14 +102,24 @@ impl RecoveryReport {
 }
 
 /// All segments at or above the floor.
-struct Log<'a> {
-    dir: &'a Path,
-    known: &'a KnownLog,
-    files: Vec<Segment>,
+pub(super) struct Log<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) known: &'a KnownLog,
+    pub(super) files: Vec<Segment>,
+    /// Segments that are there, but say nothing: only a survey goes on with those.
+    pub(super) unreadable: Vec<FileNumber>,
 }
 
 impl Log<'_> {
-    fn replay(&self, each: &mut dyn FnMut(Seqno, &[u8]) -> Result<()>) -> Result<RecoveryReport> {
+    /// INVARIANT(no-log-file-missing): the manifest names the newest file that it knew of.
+    pub(super) fn check_present(&self) -> Result<()> {
+        self.known.newest.map_or(Ok(()), |newest| self.present(newest))
+    }
+
+    pub(super) fn replay(
+        &self,
+        each: &mut dyn FnMut(Seqno, &[u8]) -> Result<()>,
+    ) -> Result<RecoveryReport> {
         let mut report = RecoveryReport::empty();
         let Some(mut at) = self.first()? else {
             if self.files.is_empty() {
@@ -154,9 +163,10 @@ impl Log<'_> {
 
     /// Checks that the segment that somebody names is there, used or not: its name was durable
     /// before anybody could.
-    fn present(&self, number: FileNumber) -> Result<()> {
+    pub(super) fn present(&self, number: FileNumber) -> Result<()> {
         match self.index(number) {
             Some(_) => Ok(()),
+            None if self.unreadable.contains(&number) => Ok(()),
             None => Err(Error::Missing { path: FileKind::Wal(number).path(self.dir) }),
         }
     }
@@ -215,7 +225,7 @@ impl Log<'_> {
 
     /// Everything from `offset` in segment `at` on is to be cut. Finishes the report, unless
     /// something vouches for what is missing.
-    fn cut(
+    pub(super) fn cut(
         &self,
         mut report: RecoveryReport,
         at: usize,
@@ -267,7 +277,7 @@ impl Log<'_> {
     }
 
     /// A database that was closed in order has a log that was, too: that came first.
-    fn check_close(&self, report: &RecoveryReport) -> Result<()> {
+    pub(super) fn check_close(&self, report: &RecoveryReport) -> Result<()> {
         let Some(newest) = self.known.newest.filter(|_| self.known.closed) else { return Ok(()) };
         let (found, wanted) = (report.last_seqno, self.known.last_seqno);
         if report.clean_close && found == wanted {

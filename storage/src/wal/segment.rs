@@ -13,7 +13,7 @@ use crate::batch::Operations;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
-use crate::limits::{BATCH_BYTES_CAP, VALUE_BYTES_CAP};
+use crate::limits::{BATCH_BYTES_CAP, SEQNO_ON_DISK_MAX, VALUE_BYTES_CAP};
 use crate::vfs::{File, Vfs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,7 +114,7 @@ impl Segment {
         };
         let first_seqno = header.first_seqno;
         match predecessor {
-            Some(predecessor) if (Seqno(1)..=Seqno::MAX).contains(&first_seqno) => {
+            Some(predecessor) if (1..=SEQNO_ON_DISK_MAX).contains(&first_seqno.0) => {
                 Ok(Some(Begin { first_seqno, predecessor }))
             }
             _ => {
@@ -187,8 +187,7 @@ impl Segment {
                 }
                 kind::CLOSE_MARK => outcome.closed = true,
                 kind::CONTINUED => {
-                    let payload = window.payload(offset, &record)?;
-                    outcome.continued = decode_continued(payload, self.number);
+                    outcome.continued = self.read_continued(&mut window, offset, &record)?;
                 }
                 _ => {}
             }
@@ -211,9 +210,19 @@ impl Segment {
         Ok(outcome)
     }
 
+    /// The segment that a `continued` names.
+    pub(super) fn read_continued(
+        &self,
+        window: &mut Window,
+        offset: u64,
+        record: &RecordHeader,
+    ) -> Result<Option<FileNumber>> {
+        Ok(decode_continued(window.payload(offset, record)?, self.number))
+    }
+
     /// Is this record, whose checksum holds, one that could stand here? Returns how many sequence
     /// numbers it takes.
-    fn check_record(
+    pub(super) fn check_record(
         &self,
         window: &mut Window,
         offset: u64,
@@ -257,7 +266,7 @@ impl Segment {
         if let Some(at) = operations.malformed_at() {
             return corrupt(format!("a batch is malformed {at} bytes after its header"));
         }
-        if count == 0 || first.0 >= Seqno::MAX.0 - count {
+        if count == 0 || first.0 + count > SEQNO_ON_DISK_MAX {
             return corrupt(format!("a batch of {count} operations begins with {first}"));
         }
         Ok(count)

@@ -423,14 +423,16 @@ fn a_beginning_that_tells_another_story_is_refused() {
             Predecessor::Barrier => panic!("it follows"),
         }
     };
-    let told = |link: Link| {
+    let told_from = |first, link: Link| {
         let disk = with(&bench.vfs, 1, &bytes);
         disk.remove(&wal_path(2)).unwrap();
         let second = spare(&disk, 2, 8192, true);
-        let mut log = LogWriter::start(IDENTITY, second, Seqno(11), Predecessor::Follows(link));
+        let mut log = LogWriter::start(IDENTITY, second, Seqno(first), Predecessor::Follows(link));
         log.take_group().write().unwrap();
         replay_all(&disk, 1)
     };
+    let told = |link: Link| told_from(11, link);
+    assert_eq!(corrupt_at(told_from(12, true_link)), (wal_path(2), 4096));
     assert_eq!(told(true_link).unwrap().0.len(), 5);
     let tail = true_link.final_length;
     assert_eq!(corrupt_at(told(Link { digest: 1, ..true_link })), (wal_path(1), tail));

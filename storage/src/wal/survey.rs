@@ -1,0 +1,136 @@
+//! Everything that is wrong with the log, not only what `replay` would stop at.
+//!
+//! For `verify`. Reads every segment from end to end, goes on behind each piece of damage, and judges
+//! it as `replay` does. Hands out no records and changes nothing.
+
+use super::reader::{Log, RecoveryReport};
+use super::record::kind;
+use super::segment::{RECORDS_AT, Segment};
+use super::window::Found;
+use super::{KnownLog, LogIdentity};
+use crate::error::Error;
+use crate::filename::FileNumber;
+use crate::key::Seqno;
+use crate::vfs::Vfs;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Pieces of damage after which a segment is given up.
+const HOLES_MAX: usize = 100;
+
+/// Calls `found` for everything that is wrong with the log in `dir`; returns what a replay would say,
+/// if nothing is.
+pub fn survey(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    identity: &LogIdentity,
+    known: &KnownLog,
+    segments: &[FileNumber],
+    found: &mut dyn FnMut(Error),
+) -> Option<RecoveryReport> {
+    let mut told = Vec::new();
+    let mut tell = |error: Error| {
+        let text = error.to_string();
+        if !told.contains(&text) {
+            told.push(text);
+            found(error);
+        }
+    };
+    let (mut files, mut unreadable) = (Vec::new(), Vec::new());
+    for &number in segments.iter().filter(|&&number| number >= known.floor) {
+        match Segment::open(vfs, dir, identity, number) {
+            Ok(segment) => files.push(segment),
+            Err(error) => {
+                unreadable.push(number);
+                tell(error);
+            }
+        }
+    }
+    let log = Log { dir, known, files, unreadable };
+    let whole = log.check_present().and_then(|()| {
+        let report = log.replay(&mut |_, _| Ok(()))?;
+        log.check_close(&report)?;
+        Ok(report)
+    });
+    match whole {
+        Ok(report) if log.unreadable.is_empty() => return Some(report),
+        Ok(_) => {}
+        Err(error) => tell(error),
+    }
+    for at in 0..log.files.len() {
+        inspect(&log, at, &mut tell);
+    }
+    None
+}
+
+/// One segment, and what it and its neighbours say about each other.
+fn inspect(log: &Log<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
+    let segment = &log.files[at];
+    let lost = |offset, claimed_end, tell: &mut dyn FnMut(Error)| {
+        if let Err(error) = log.cut(RecoveryReport::empty(), at, offset, claimed_end) {
+            tell(error);
+        }
+    };
+    let Some(begin) = &segment.begin else {
+        return lost(RECORDS_AT, None, tell);
+    };
+    if let Some(link) = segment.link()
+        && link.number >= log.known.floor
+        && let Err(error) = log.present(link.number)
+    {
+        tell(error);
+    }
+    let mut window = segment.window();
+    let (mut offset, mut next_seqno, mut holes) = (RECORDS_AT, begin.first_seqno, 0);
+    loop {
+        let record = match window.find(offset) {
+            Ok(Found::Record { header, end, .. }) => Some((header, end)),
+            Ok(_) => None,
+            Err(error) => return tell(error),
+        };
+        let Some((record, end)) = record else {
+            holes += 1;
+            lost(offset, None, tell);
+            let mut behind = None;
+            let scanned = segment.window().scan(offset, |at, header, _| {
+                behind = Some((at, header.first_seqno));
+                false
+            });
+            match (scanned, behind) {
+                (Ok(()), Some((found, first_seqno))) if holes < HOLES_MAX => {
+                    (offset, next_seqno) = (found, first_seqno);
+                    continue;
+                }
+                (Err(error), _) => return tell(error),
+                _ => return,
+            }
+        };
+        match segment.check_record(&mut window, offset, &record, next_seqno) {
+            Ok(operations) => next_seqno = Seqno(next_seqno.0 + operations),
+            Err(error) => {
+                tell(error);
+                holes += 1;
+                if holes == HOLES_MAX {
+                    return;
+                }
+                // The next one says where it stands.
+                match window.find(end) {
+                    Ok(Found::Record { header, .. }) => next_seqno = header.first_seqno,
+                    _ => return lost(end, None, tell),
+                }
+            }
+        }
+        if record.kind == kind::CLOSE_MARK {
+            return;
+        }
+        if record.kind == kind::CONTINUED {
+            if let Ok(Some(next)) = segment.read_continued(&mut window, offset, &record)
+                && let Err(error) = log.present(next)
+            {
+                tell(error);
+            }
+            return;
+        }
+        offset = end;
+    }
+}
