@@ -11,7 +11,7 @@ use crate::kit::oracle::{Map, difference};
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;
 use sluicedb::{Db, Durability, Options, WriteOptions};
-use sluicedb_storage::vfs::{CrashKind, MemVfs, OperationKind};
+use sluicedb_storage::vfs::{CrashKind, MemVfs, Operation, OperationKind};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -33,7 +33,8 @@ struct Image {
 struct Tally {
     images: u64,
     states: u64,
-    nested: u64,
+    /// Crashes in a recovery, in the one after that, and in the one after that.
+    nested: [u64; 3],
     torn: u64,
     replayed: u64,
     partial: u64,
@@ -143,7 +144,8 @@ fn check(
     let most = image.promises.submitted;
     tally.states += 1;
 
-    let nested = chance.one_in(12).then(|| disk.record_images(chance.between(1, 3) as u64));
+    let nested =
+        chance.one_in(nested_every()).then(|| disk.record_images(chance.between(1, 3) as u64));
     let (simulator, db) = open(&disk, dir, options, chance.next())?;
     disk.clear_hook();
     let found = look(&simulator, &db)?;
@@ -190,24 +192,62 @@ fn check(
         _ => die(&simulator, db),
     }
 
-    // A crash in the recovery itself.
-    for (operation, during) in nested.map(|images| images.take()).unwrap_or_default() {
-        tally.nested += 1;
-        let kind = chance.pick(&CrashKind::each(chance.clone().next()));
-        let (disk, least) = match crash {
-            // Killed twice: everything written is still there.
-            Crash::Killed if chance.one_in(2) => (during.kill_clone(), least),
-            Crash::Killed => (during.crash_clone(kind), image.promises.synced),
-            Crash::PowerCut(_) => (during.crash_clone(kind), least),
-        };
-        let during =
-            |what: String| format!("{what}; crashed again ({kind:?}) before {operation:?}");
-        let (simulator, db) = open(&disk, dir, options, chance.next()).map_err(during)?;
-        let found = look(&simulator, &db).map_err(during)?;
-        judge(contents, &found, least, most).map_err(during)?;
-        die(&simulator, db);
+    // A crash in the recovery itself, in the recovery from that, and in the one from that.
+    let state = State { recording, image, most };
+    for interrupted in nested.map(|images| images.take()).unwrap_or_default() {
+        let killed = matches!(crash, Crash::Killed);
+        again(&state, &interrupted, (killed, least), 1, &mut chance, tally)?;
     }
     Ok(())
+}
+
+/// In one of how many states the recovery is interrupted as well; 1 for all of them.
+fn nested_every() -> usize {
+    std::env::var("SLUICE_NESTED_EVERY").map_or(48, |every| every.parse().unwrap())
+}
+
+/// What does not change while recoveries are interrupted.
+struct State<'a> {
+    recording: &'a Recording,
+    image: &'a Image,
+    most: usize,
+}
+
+/// The disk as an interrupted recovery left it, `level` crashes after the first: opens, and so does what
+/// an interruption of that leaves. `killed` as long as no crash was a power cut.
+fn again(
+    state: &State<'_>,
+    (operation, during): &(Operation, MemVfs),
+    (killed, least): (bool, usize),
+    level: u32,
+    chance: &mut Chance,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    let Recording { contents, dir, options, .. } = state.recording;
+    tally.nested[level as usize - 1] += 1;
+    let kind = chance.pick(&CrashKind::each(chance.clone().next()));
+    // Killed twice: everything written is still there.
+    let (killed, least, disk) = if killed && chance.one_in(2) {
+        (true, least, during.kill_clone())
+    } else {
+        let least = if killed { state.image.promises.synced } else { least };
+        (false, least, during.crash_clone(kind))
+    };
+    let context = |what: String| {
+        format!("{what}; crash {level} in recovery ({kind:?}, {killed}) before {operation:?}")
+    };
+    let deeper = (level < 3).then(|| disk.record_images(chance.between(1, 3) as u64));
+    let (simulator, db) = open(&disk, dir, options, chance.next()).map_err(context)?;
+    disk.clear_hook();
+    let found = look(&simulator, &db).map_err(context)?;
+    judge(contents, &found, least, state.most).map_err(context)?;
+    die(&simulator, db);
+    let images = deeper.map(|images| images.take()).unwrap_or_default();
+    if images.is_empty() {
+        return Ok(());
+    }
+    let next = &images[chance.below(images.len())];
+    again(state, next, (killed, least), level + 1, chance, tally).map_err(context)
 }
 
 fn same(after: &str, want: &Map, got: &Map) -> Result<(), String> {
@@ -263,7 +303,7 @@ fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
     eprintln!("{tally:?}");
     if replayed().is_none() {
         assert!(tally.states >= 3_000, "{tally:?}");
-        assert!(tally.nested >= 300, "{tally:?}");
+        assert!(tally.nested.iter().all(|count| *count >= 300), "{tally:?}");
         assert!(tally.torn >= 50 && tally.replayed >= 500 && tally.partial >= 100, "{tally:?}");
         let kinds = [
             OperationKind::Create,
