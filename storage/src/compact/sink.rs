@@ -9,14 +9,10 @@ use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::{Kind, Seqno};
 use crate::table::{TableBuilder, TableId, TableMeta, TableOptions};
-use crate::vfs::{File, Vfs};
+use crate::vfs::Vfs;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The disk is asked to start writing back whenever this many bytes more were written, so that the
-/// final sync is short and the kernel never throttles other writers of the process.
-const WRITE_BACK_BYTES: u64 = 1 << 20;
 
 /// Writes tables into a database directory. Blocks on the disk.
 pub struct TableSink<'a> {
@@ -33,9 +29,7 @@ pub struct TableSink<'a> {
 struct OpenTable {
     number: FileNumber,
     temp: PathBuf,
-    file: Arc<dyn File>,
     builder: TableBuilder,
-    written_back: u64,
 }
 
 impl fmt::Debug for TableSink<'_> {
@@ -71,14 +65,7 @@ impl<'a> TableSink<'a> {
             self.open = Some(self.create()?);
         }
         let open = self.open.as_mut().expect("just opened");
-        open.builder.add(key, seqno, kind, value)?;
-        let bytes = open.builder.estimated_bytes();
-        if bytes >= open.written_back + WRITE_BACK_BYTES {
-            // A hint: its failure will show again at the sync, which counts.
-            let _ = open.file.write_back(open.written_back, bytes - open.written_back);
-            open.written_back = bytes;
-        }
-        Ok(())
+        open.builder.add(key, seqno, kind, value)
     }
 
     fn create(&mut self) -> Result<OpenTable> {
@@ -86,8 +73,8 @@ impl<'a> TableSink<'a> {
         let temp = FileKind::Temp(number).path(&self.dir);
         let file = self.vfs.create(&temp).map_err(|e| Error::io("create", &temp, e))?;
         let id = TableId { db_id: self.db_id, number };
-        let builder = TableBuilder::new(Arc::clone(&file), temp.clone(), id, self.options.clone());
-        Ok(OpenTable { number, temp, file, builder, written_back: 0 })
+        let builder = TableBuilder::new(file, temp.clone(), id, self.options.clone());
+        Ok(OpenTable { number, temp, builder })
     }
 
     /// Bytes of the open table so far; 0 if none is open.

@@ -1,7 +1,7 @@
 //! Writes a table, front to back.
 //!
-//! The file is written in large chunks, and write-back is started behind them, so that the final sync
-//! does not find everything dirty. Memory held: one chunk, the index and eight bytes per key for the
+//! The file is written in large chunks, and write-back is started behind each of them, so that the final
+//! sync does not find everything dirty, and a sync of the log beside it no wall of dirty pages. Memory held: one chunk, the index and eight bytes per key for the
 //! filter. After an error the builder only repeats it; the caller removes the file.
 
 use super::block::BlockBuilder;
@@ -253,12 +253,13 @@ impl TableBuilder {
         let done = self
             .file
             .write_all_at(&self.chunk, offset)
-            .and_then(|()| self.file.write_back(offset, length))
             .map_err(|source| Error::io_at("write", &self.path, offset, source));
         if let Err(error) = done {
             self.failed = Some(error.duplicate());
             return Err(error);
         }
+        // A hint: what fails here fails again at the sync, which counts.
+        let _ = self.file.write_back(offset, length);
         self.written += length;
         self.chunk.clear();
         Ok(())

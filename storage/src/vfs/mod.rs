@@ -87,7 +87,8 @@ pub trait File: Send + Sync + Debug {
     fn sync_data(&self) -> io::Result<()>;
     /// Makes content and all metadata of the file durable.
     fn sync_all(&self) -> io::Result<()>;
-    /// Starts writing back `len` dirty bytes at `offset` without waiting or promising anything.
+    /// Starts writing back `len` bytes at `offset`, which were just written, without waiting or promising
+    /// anything.
     fn write_back(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Current length in bytes.
     fn len(&self) -> io::Result<u64>;
