@@ -23,6 +23,9 @@ pub enum ErrorKind {
     /// Bytes on disk contradict their checksum or each other. Run `sluice verify`; restore from a
     /// backup.
     Corrupt,
+    /// The process or the system has no file descriptor left, after closing tables that nobody was
+    /// reading. Nothing is lost; raise the limit (`ulimit -n`), or lower what else is open.
+    TooManyOpenFiles,
     /// The operating system refused. Look at the source; permissions and limits are the usual cause.
     Io,
     /// Another handle, in this process or another, has the database open. Close it first.
@@ -138,6 +141,7 @@ fn kind_of(failure: &Failure) -> ErrorKind {
             StorageError::Locked { .. } => ErrorKind::Locked,
             StorageError::Invalid { .. } => ErrorKind::Invalid,
             StorageError::WouldBlock => ErrorKind::Internal,
+            error if error.is_out_of_descriptors() => ErrorKind::TooManyOpenFiles,
             _ => ErrorKind::Io,
         },
     }

@@ -39,7 +39,7 @@ impl Builder {
         self
     }
 
-    /// Memory for write buffers and block cache together, in bytes.
+    /// Memory for write buffers and cache together, in bytes.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.options.memory_budget_bytes = bytes;
         self

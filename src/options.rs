@@ -10,6 +10,7 @@ use sluicedb_storage::limits::{
     INITIAL_RANGES_MAX, KEY_BYTES_MAX, VALUE_BYTES_CAP, VALUE_BYTES_MAX,
 };
 use sluicedb_storage::table::{Compression as TableCompression, TableOptions};
+use sluicedb_storage::vfs::disk::descriptors_max;
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,8 +59,7 @@ pub enum Preset {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Memory for write buffers and block cache together, in bytes; each gets half unless set by
-    /// itself. Filters and indexes of open tables (about 2 bytes per stored key) come on top.
+    /// Memory for write buffers and cache together, in bytes; each gets half unless set by itself.
     /// Default 512 MiB, at least 4 MiB.
     pub memory_budget_bytes: u64,
     /// Memory for writes that are not yet in tables, in bytes. Writers wait when it is full.
@@ -69,8 +69,17 @@ pub struct Options {
     /// Take the memory of overwritten entries back while they are still in the write buffer, by
     /// compacting it a little with each write: hot keys then cost no flush. Default true.
     pub buffer_compaction: bool,
-    /// Memory for cached blocks, in bytes. Default: half of the budget. 0 switches the cache off.
+    /// Memory for cached blocks and for the indexes and filters of open tables (about 2 bytes per
+    /// key in them), in bytes. Those may take up to three quarters of it; then tables are closed.
+    /// Default: half of the budget. 0 caches no blocks, and leaves to indexes and filters what the
+    /// default would.
     pub cache_bytes: Option<u64>,
+    /// Tables that are open at a time: each has a file descriptor, and an index and a filter in
+    /// memory. A table is opened when it is read (on a read thread) and closed when others need the
+    /// room; only those that scans and compactions are walking may be more. Default: half of the file
+    /// descriptors that the process may have (`ulimit -n`) less 16, from 16 to 16,384; 496 if they
+    /// are not limited. 8 to 1,000,000.
+    pub open_tables_max: Option<usize>,
     /// Size at which the memtable of a range is sealed, to be flushed, in bytes. While it cannot be
     /// sealed (see `sealed_memtables_max`) it grows to twice that, and then the writers of the range
     /// wait. Default, with one range: a quarter of the write buffer, at most 64 MiB. With several:
@@ -167,6 +176,7 @@ impl Options {
             memory_budget_bytes: 512 * MIB,
             write_buffer_bytes: None,
             cache_bytes: None,
+            open_tables_max: None,
             memtable_bytes: None,
             sealed_memtables_max: 2,
             range_buffer_bytes: None,
@@ -213,9 +223,25 @@ impl Options {
         self.write_buffer_bytes.unwrap_or(half)
     }
 
-    /// Memory for cached blocks, as derived from the budget.
+    /// Memory for cached blocks and open tables, as derived from the budget.
     pub fn effective_cache_bytes(&self) -> u64 {
         self.cache_bytes.unwrap_or(self.memory_budget_bytes / 2)
+    }
+
+    /// Tables that are open at a time, as derived from what the process may open.
+    pub fn effective_open_tables_max(&self) -> usize {
+        self.open_tables_max.unwrap_or_else(|| match descriptors_max() {
+            None => 496,
+            Some(most) => (most / 2).saturating_sub(16).clamp(16, 16_384) as usize,
+        })
+    }
+
+    /// What indexes and filters of open tables may take.
+    fn open_tables_bytes_max(&self) -> u64 {
+        match self.effective_cache_bytes() {
+            0 => self.memory_budget_bytes / 8 * 3,
+            cache => cache / 4 * 3,
+        }
     }
 
     /// Memtable size, as derived from the write buffer, for a database with the ranges that
@@ -278,6 +304,7 @@ impl Options {
         check("value_bytes_max", self.effective_value_bytes_max(), 1, value_cap)?;
         let batch_floor = (KEY_BYTES_MAX + ENTRY_OVERHEAD_BYTES) as u64;
         check("batch_bytes_max", self.effective_batch_bytes_max(), batch_floor, write_buffer / 2)?;
+        check("open_tables_max", self.effective_open_tables_max() as u64, 8, 1_000_000)?;
         check("log_segment_bytes", self.log_segment_bytes, 64 << 10, 4 << 30)?;
         let retained = self.effective_log_retained_bytes_max();
         check("log_retained_bytes_max", retained, 2 * self.log_segment_bytes, u64::MAX / 4)?;
@@ -335,6 +362,8 @@ impl Options {
             sealed_memtables_max: self.sealed_memtables_max,
             buffer: self.buffer_compaction.then(BufferOptions::default),
             cache_bytes: self.effective_cache_bytes(),
+            open_tables_max: self.effective_open_tables_max(),
+            open_tables_bytes_max: self.open_tables_bytes_max(),
             log_segment_bytes: self.log_segment_bytes,
             log_retained_bytes_max: self.effective_log_retained_bytes_max(),
             idle_seal_after: match self.idle_seal_after_ms {
@@ -453,6 +482,8 @@ mod tests {
         assert!(message.contains("power of two"), "{message}");
         let message = refusal(Options { value_bytes_max: Some(1 << 40), ..Options::default() });
         assert!(message.contains("value_bytes_max"), "{message}");
+        let message = refusal(Options { open_tables_max: Some(7), ..Options::default() });
+        assert_eq!(message, "open_tables_max is 7; it must be 8..=1000000");
     }
 
     #[test]

@@ -132,11 +132,22 @@ pub struct Stats {
     pub table_entries: u64,
     /// Obsolete tables deleted.
     pub tables_deleted: u64,
-    /// Memory of filters and indexes of open tables, in bytes.
+    /// Tables that are open, those of old snapshots included: each has a file descriptor.
+    pub open_tables: u64,
+    /// Tables that may be open at a time.
+    pub open_tables_max: u64,
+    /// Tables opened.
+    pub table_opens: u64,
+    /// Tables closed because others needed the room. If it rises as fast as `table_opens` does,
+    /// `open_tables_max` or `cache_bytes` is too small for what is read.
+    pub table_evictions: u64,
+    /// Memory of the open tables' indexes, in bytes. Part of the cache's capacity.
     pub index_bytes: u64,
+    /// Memory of the open tables' filters, in bytes. Part of the cache's capacity.
+    pub filter_bytes: u64,
     /// Decoded blocks in the cache, in bytes.
     pub cache_bytes: u64,
-    /// Capacity of the cache, in bytes.
+    /// Capacity of the cache, in bytes: blocks, indexes and filters.
     pub cache_capacity_bytes: u64,
     /// Block look-ups that the cache answered.
     pub cache_hits: u64,
@@ -332,7 +343,8 @@ impl Stats {
         let shared = engine.shared();
         let catalog = engine.catalog();
         let version = &catalog.superversion.version;
-        let cache = &shared.cache;
+        let tables = &shared.tables;
+        let cache = &tables.limits().blocks;
         let mut stats = Self {
             visible_seqno: engine.visible().0,
             durable_seqno: engine.durable_seqno().0,
@@ -345,6 +357,12 @@ impl Stats {
             write_buffer_bytes: shared.global.limit(),
             read_points: shared.points.len() as u64,
             spare_chunk_bytes: shared.chunks.held_bytes() as u64,
+            open_tables: cache.open_tables(),
+            open_tables_max: tables.limits().open_max as u64,
+            table_opens: tables.opens(),
+            table_evictions: tables.evictions(),
+            index_bytes: cache.index_bytes(),
+            filter_bytes: cache.filter_bytes(),
             cache_bytes: cache.used_bytes(),
             cache_capacity_bytes: cache.capacity_bytes(),
             cache_hits: cache.hits(),
@@ -368,7 +386,6 @@ impl Stats {
             stats.tables += 1;
             stats.table_bytes += handle.meta().file_bytes;
             stats.table_entries += handle.meta().entries;
-            stats.index_bytes += handle.table().memory_bytes() as u64;
         }
         for (range, owner) in version.ranges().iter().zip(&catalog.owners) {
             let overlay =

@@ -29,8 +29,12 @@ pub struct EngineConfig {
     pub sealed_memtables_max: usize,
     /// Take memory of overwritten entries back without a flush; `None` keeps it until the flush.
     pub buffer: Option<BufferOptions>,
-    /// Block cache, in bytes.
+    /// Block cache, in bytes; indexes and filters of open tables count as well.
     pub cache_bytes: u64,
+    /// Tables open at a time.
+    pub open_tables_max: usize,
+    /// What indexes and filters of open tables may have in memory, in bytes.
+    pub open_tables_bytes_max: u64,
     /// Size of a log segment, in bytes.
     pub log_segment_bytes: u64,
     /// Closed log segments that a recovery would need may have this many bytes; then the range that

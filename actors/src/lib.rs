@@ -23,6 +23,8 @@ pub mod flush_worker;
 #[cfg(not(loom))]
 pub mod group_commit;
 #[cfg(not(loom))]
+mod outputs;
+#[cfg(not(loom))]
 pub mod pool;
 #[cfg(not(loom))]
 pub mod pressure;

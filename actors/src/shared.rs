@@ -12,12 +12,12 @@ use crate::pressure::Board;
 use crate::range_owner::RangeOwner;
 use crate::runtime::Runtime;
 use crate::waits::WaitCounts;
-use sluicedb_storage::filename::{FileKind, FileNumber};
+use sluicedb_storage::Error;
+use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::{ChunkPool, MemtableOptions};
 use sluicedb_storage::points::ReadPoints;
-use sluicedb_storage::table::{BlockCache, Table, TableId, TableMeta};
-use sluicedb_storage::version::RangeId;
+use sluicedb_storage::version::{RangeId, TableCache};
 use sluicedb_storage::vfs::{LockGuard, Vfs};
 use sluicedb_storage::view::Superversion;
 use std::fmt;
@@ -159,8 +159,8 @@ pub struct Shared {
     pub vfs: Arc<dyn Vfs>,
     /// The database's identity, part of every checksum.
     pub db_id: [u8; 16],
-    /// Decoded blocks.
-    pub cache: Arc<BlockCache>,
+    /// Which tables are open, and their cached blocks.
+    pub tables: Arc<TableCache>,
     /// What can be read and who owns what.
     pub catalog: Published<Catalog>,
     /// From stamped to visible.
@@ -291,11 +291,11 @@ impl Shared {
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    /// Opens a table that was just written.
-    pub fn open_table(&self, meta: &TableMeta) -> Result<Arc<Table>, Failure> {
-        let id = TableId { db_id: self.db_id, number: meta.number };
-        let path = FileKind::Table(meta.number).path(&self.config.dir);
-        Ok(Table::open(&self.vfs, path, id, Some(meta), Arc::clone(&self.cache))?)
+    /// If a job failed for want of file descriptors: closes tables, so that its next attempt has some.
+    pub(crate) fn give_up_descriptors(&self, error: &Error) {
+        if error.is_out_of_descriptors() {
+            self.tables.close_some();
+        }
     }
 
     /// The last sequence number that readers may see.

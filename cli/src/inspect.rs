@@ -286,7 +286,14 @@ fn counters(stats: &Stats) -> Table {
         ("job retries", count(stats.job_retries)),
         ("tables", format!("{} ({})", count(stats.tables), bytes(stats.table_bytes))),
         ("table entries", count(stats.table_entries)),
-        ("filters and indexes", bytes(stats.index_bytes)),
+        (
+            "open tables",
+            format!("{} of {}", count(stats.open_tables), count(stats.open_tables_max)),
+        ),
+        (
+            "their indexes, filters",
+            format!("{}, {}", bytes(stats.index_bytes), bytes(stats.filter_bytes)),
+        ),
         ("cache", format!("{} of {}", bytes(stats.cache_bytes), bytes(stats.cache_capacity_bytes))),
         ("cache hits", format!("{} of {}", count(stats.cache_hits), count(lookups))),
         ("cold reads", count(stats.cold_reads)),

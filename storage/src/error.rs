@@ -107,6 +107,12 @@ impl Error {
         }
     }
 
+    /// Did the system or the process run out of file descriptors?
+    pub fn is_out_of_descriptors(&self) -> bool {
+        // ENFILE and EMFILE, which have these numbers on every Unix and no `io::ErrorKind`.
+        matches!(self, Self::Io { source, .. } if matches!(source.raw_os_error(), Some(23 | 24)))
+    }
+
     /// The same failure once more, for the second of two waiters (`io::Error` is not `Clone`).
     pub fn duplicate(&self) -> Self {
         match self {

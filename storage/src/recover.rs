@@ -3,7 +3,7 @@
 //! The order of an open, each step crash-safe and repeatable (a crash anywhere leaves a directory whose
 //! next open ends in the same state):
 //!
-//! 1. `CURRENT`, the manifest, and every table it names are read and checked against each other.
+//! 1. `CURRENT` and the manifest are read, and every table that it names is there with its length.
 //! 2. The log is replayed into memtables, which become L0 tables whenever they exceed the budget and
 //!    at the end: everything that will be readable is durable before anybody can read it.
 //! 3. A new manifest whose log floor lies past every replayed segment is written and swapped in.
@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::manifest::{self, Loaded, ManifestWriter, TornTail};
-use crate::table::{BlockCache, Table, TableId, TableMeta, TableOptions};
-use crate::version::{Conflict, Graveyard, Image, TableHandle, Version, VersionEdit};
+use crate::table::TableOptions;
+use crate::version::{Conflict, Image, TableCache, TableLimits, Version, VersionEdit};
 use crate::vfs::Vfs;
 use crate::wal::{self, KnownLog, LogIdentity, SealedSegment};
 use bytes::Bytes;
@@ -48,8 +48,8 @@ pub struct RecoverOptions {
     pub table: TableOptions,
     /// Where they are cut.
     pub compaction: CompactionOptions,
-    /// Where the tables' blocks are cached.
-    pub cache: Arc<BlockCache>,
+    /// What open tables may take, and where their blocks are cached.
+    pub tables: TableLimits,
     /// How many old log segments to leave for `wal::recycle`; the rest is removed.
     pub keep_segments: usize,
 }
@@ -61,6 +61,8 @@ pub struct Recovered {
     pub db_id: [u8; 16],
     /// All that was durable. No log entry is outside it.
     pub version: Arc<Version>,
+    /// Opens its tables; none is open yet.
+    pub tables: Arc<TableCache>,
     /// The new manifest.
     pub manifest: ManifestWriter,
     /// The first number that no file has.
@@ -131,13 +133,11 @@ fn create(
     }
     let image = Image::of_new_database(FileNumber(2), &options.split_keys);
     // Before anything is written: split keys that make no ranges are refused here.
-    let version =
-        open_version(vfs, dir, options.fresh_id, &image, options).map_err(
-            |problem| match problem {
-                Problem::Rule(conflict) => Error::invalid(format!("the split keys: {conflict}")),
-                Problem::File(error) => error,
-            },
-        )?;
+    let tables = TableCache::new(vfs, dir, options.fresh_id, options.tables.clone());
+    let version = make_version(&image, &tables).map_err(|problem| match problem {
+        Problem::Rule(conflict) => Error::invalid(format!("the split keys: {conflict}")),
+        Problem::File(error) => error,
+    })?;
     for kind in leftovers {
         let path = kind.path(dir);
         vfs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
@@ -147,6 +147,7 @@ fn create(
     Ok(Recovered {
         db_id: options.fresh_id,
         version: Arc::new(version),
+        tables,
         next_file_number: manifest.image().next_file_number,
         manifest,
         last_seqno: Seqno::ZERO,
@@ -171,8 +172,8 @@ fn reopen(
     if let Some(conflict) = image.contradictions().first() {
         return Err(Error::corrupt(&path, 0, conflict.to_string()));
     }
-    let version = open_version(vfs, dir, db_id, &image, options)
-        .map_err(|problem| problem.into_error(&path))?;
+    let tables = TableCache::new(vfs, dir, db_id, options.tables.clone());
+    let version = make_version(&image, &tables).map_err(|problem| problem.into_error(&path))?;
     let mut replay = Replay::new(vfs, dir, db_id, options, &version, names, &image);
     let segments = segments(names);
     let identity = LogIdentity { db_id };
@@ -197,16 +198,14 @@ fn reopen(
         last_seqno: Some(last_seqno),
         ..VersionEdit::default()
     };
-    let installed = replay.open_added().and_then(|opened| {
-        let conflict = |conflict: Conflict| Error::corrupt(&path, 0, conflict.to_string());
-        image.apply(&edit).map_err(conflict)?;
-        version.apply(&edit, &opened).map_err(conflict)
-    });
+    let added = replay.added.iter().map(|(_, _, meta)| tables.handle(meta.clone()));
+    let added: Vec<_> = added.collect();
+    let installed = image.apply(&edit).and_then(|()| version.apply(&edit, &added));
     let version = match installed {
         Ok(version) => version,
-        Err(error) => {
+        Err(conflict) => {
             replay.undo();
-            return Err(error);
+            return Err(Error::corrupt(&path, 0, conflict.to_string()));
         }
     };
     let mut report = RecoveryReport {
@@ -230,6 +229,7 @@ fn reopen(
     Ok(Recovered {
         db_id,
         version: Arc::new(version),
+        tables,
         next_file_number: manifest.image().next_file_number,
         manifest,
         last_seqno,
@@ -284,32 +284,13 @@ impl Problem {
     }
 }
 
-fn open_version(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    db_id: [u8; 16],
-    image: &Image,
-    options: &RecoverOptions,
-) -> Result<Version, Problem> {
-    let graveyard = Graveyard::new();
-    let shared = Arc::clone(&graveyard);
-    image.to_version(graveyard, |meta| {
-        let table = open_table(vfs, dir, db_id, meta, &options.cache).map_err(Problem::File)?;
-        Ok(TableHandle::new(table, Arc::clone(&shared)))
+/// The version that `image` describes. Every table's file is there and has its length; what is in it
+/// is checked when it is read.
+fn make_version(image: &Image, tables: &Arc<TableCache>) -> Result<Version, Problem> {
+    image.to_version(Arc::clone(tables.graveyard()), |meta| {
+        tables.check_presence(meta).map_err(Problem::File)?;
+        Ok(tables.handle(meta.clone()))
     })
-}
-
-/// Opens a table that the manifest names, and checks that it is the one the manifest means.
-pub fn open_table(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    db_id: [u8; 16],
-    meta: &TableMeta,
-    cache: &Arc<BlockCache>,
-) -> Result<Arc<Table>> {
-    let path = FileKind::Table(meta.number).path(dir);
-    let id = TableId { db_id, number: meta.number };
-    Table::open(vfs, path, id, Some(meta), Arc::clone(cache))
 }
 
 /// Removes what the new manifest makes unreachable. Names that are not ours stay, as does everything

@@ -58,3 +58,5 @@ mod snapshot;
 mod stats;
 // Pipelining with tickets.
 mod submit;
+// Which tables are open.
+mod tables;

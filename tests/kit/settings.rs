@@ -22,6 +22,7 @@ pub fn tiny() -> Options {
     options.level_ratio = 3;
     options.table_bytes_max = 16 << 10;
     options.read_threads = 1;
+    options.open_tables_max = Some(16);
     options.durability = Durability::Buffered;
     options
 }

@@ -136,22 +136,23 @@ impl Compactor {
     }
 
     async fn execute_claimed(&mut self, job: Job) -> Ended {
-        let written = match run::write(&self.shared, &job) {
+        let mut written = match run::write(&self.shared, &job) {
             Ok(written) => written,
             Err(failure) => return Ended::Failed(failure),
         };
-        let edit = job.edit(written.added.clone());
-        let bytes_written = written.added.iter().map(|meta| meta.file_bytes).sum();
+        let edit = job.edit(written.metas().to_vec());
+        let bytes_written = written.metas().iter().map(|meta| meta.file_bytes).sum();
         let (reply, answer) = reply();
         let Ok(permit) = self.versions.reserve(1).await else {
             return Ended::Failed(self.shared.why_stopped());
         };
         let message = VersionMessage::Install {
             edit: Box::new(edit),
-            tables: written.tables,
+            tables: written.handles(),
             flushed: None,
             reply,
         };
+        written.hand_over();
         if permit.send(message).is_err() {
             return Ended::Failed(self.shared.why_stopped());
         }
@@ -169,10 +170,7 @@ impl Compactor {
             }
             Ok(Err(InstallFailure::Conflict(what))) => {
                 tracing::debug!(%what, "a compaction lost its inputs");
-                if !job.is_move {
-                    // Its outputs were never named by a manifest; nobody else knows of them.
-                    run::discard(&self.shared, &written.added);
-                }
+                written.take_back();
                 Ended::Conflict
             }
             Ok(Err(InstallFailure::Failed(failure))) => Ended::Failed(failure),

@@ -114,7 +114,7 @@ impl FlushWorker {
     }
 
     async fn try_flush(&self, range: RangeId, frozen: &[Arc<Memtable>]) -> Result<(), Failure> {
-        let written = run::write(&self.shared, range, frozen)?;
+        let mut written = run::write(&self.shared, range, frozen)?;
         let last = frozen.iter().filter_map(|table| table.last_seqno()).max();
         let last = last.expect("empty memtables are never sealed");
         // Tables hold only what is visible, so that readers need no filter on them.
@@ -129,16 +129,17 @@ impl FlushWorker {
             self.wal.sync(&self.shared).await?;
         }
         let mut edit = VersionEdit::default();
-        for table in &written {
-            edit.added.push((range, 0, table.meta().clone()));
+        for meta in written.metas() {
+            edit.added.push((range, 0, meta.clone()));
         }
         edit.flushed.push((range, last));
         let flushed = Flushed { range, memtables: frozen.iter().map(|table| table.id()).collect() };
         let (reply, answer) = reply();
         let permit = self.versions.reserve(1).await.map_err(|_| self.shared.why_stopped())?;
-        let tables = written;
+        let tables = written.handles();
         let edit = Box::new(edit);
         let message = VersionMessage::Install { edit, tables, flushed: Some(flushed), reply };
+        written.hand_over();
         permit.send(message).map_err(|_| self.shared.why_stopped())?;
         match answer.await {
             Ok(Ok(())) => Ok(()),

@@ -1,21 +1,21 @@
 //! The flush worker's disk work.
 
 use crate::failure::Failure;
+use crate::outputs::Outputs;
 use crate::shared::Shared;
 use sluicedb_storage::compact::{Control, TableSink, write_tables};
 use sluicedb_storage::iter::MergeCursor;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::Memtable;
-use sluicedb_storage::table::Table;
 use sluicedb_storage::version::RangeId;
 use std::sync::Arc;
 
-/// Merges `sealed` (newest first) into L0 tables of `range`, each in one shard, and opens them.
+/// Merges `sealed` (newest first) into L0 tables of `range`, each in one shard.
 pub(super) fn write(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     range: RangeId,
     sealed: &[Arc<Memtable>],
-) -> Result<Vec<Arc<Table>>, Failure> {
+) -> Result<Outputs, Failure> {
     let config = &shared.config;
     let catalog = shared.catalog.load_full();
     let range = catalog.superversion.version.range(range).expect("ranges outlive their memtables");
@@ -29,7 +29,7 @@ pub(super) fn write(
     let cursors = sealed.iter().map(|table| table.cursor(Seqno::MAX)).collect();
     let mut cursor = MergeCursor::new(cursors);
     let mut hook = |_| if shared.is_stopped() { Control::Stop } else { Control::Continue };
-    let metas = write_tables(&mut cursor, sink, &shards, u64::MAX, &mut hook)?;
-    let metas = metas.ok_or_else(|| shared.why_stopped())?;
-    metas.iter().map(|meta| shared.open_table(meta)).collect()
+    let metas = write_tables(&mut cursor, sink, &shards, u64::MAX, &mut hook)
+        .inspect_err(|error| shared.give_up_descriptors(error))?;
+    Ok(Outputs::new(shared, metas.ok_or_else(|| shared.why_stopped())?))
 }

@@ -39,7 +39,7 @@ use sluicedb_storage::points::ReadPoints;
 use sluicedb_storage::recover::home::{self, Place};
 use sluicedb_storage::recover::{RecoverOptions, Recovered, open_directory};
 use sluicedb_storage::table::BlockCache;
-use sluicedb_storage::version::VersionEdit;
+use sluicedb_storage::version::{TableLimits, VersionEdit};
 use sluicedb_storage::vfs::{LockError, LockGuard, Vfs};
 use sluicedb_storage::view::{Overlay, Superversion};
 use sluicedb_storage::wal::{
@@ -86,7 +86,6 @@ async fn open(
 ) -> Result<Engine, OpenFailure> {
     let departure = departures::arrive(&config.dir).await;
     let lock = lock_directory(&config, &vfs)?;
-    let cache = BlockCache::new(config.cache_bytes);
     let options = RecoverOptions {
         create_if_missing: config.create_if_missing,
         replay_bytes_max: config.write_buffer_bytes,
@@ -94,14 +93,18 @@ async fn open(
         table: config.l0_table.clone(),
         // The ranges of a database that is there are not known yet.
         compaction: compaction_options(&config, config.initial_split_keys.len() + 1),
-        cache: Arc::clone(&cache),
+        tables: TableLimits {
+            open_max: config.open_tables_max,
+            memory_bytes_max: config.open_tables_bytes_max,
+            blocks: BlockCache::new(config.cache_bytes),
+        },
         fresh_id: config.fresh_id,
         split_keys: config.initial_split_keys.clone(),
     };
     let began = runtime.now();
     let mut recovered = open_directory(&vfs, &config.dir, &options)?;
     recovered.report.took = runtime.now().saturating_duration_since(began);
-    build(config, vfs, runtime, lock, cache, recovered, departure)
+    build(config, vfs, runtime, lock, recovered, departure)
 }
 
 fn lock_directory(
@@ -141,20 +144,19 @@ fn build(
     vfs: Arc<dyn Vfs>,
     runtime: Arc<dyn Runtime>,
     lock: Box<dyn LockGuard>,
-    cache: Arc<BlockCache>,
     recovered: Recovered,
     departure: Departure,
 ) -> Result<Engine, OpenFailure> {
     let Recovered {
         db_id,
         version,
+        tables,
         mut manifest,
         next_file_number,
         last_seqno,
         mut reusable_segments,
         report,
     } = recovered;
-    let graveyard = Arc::clone(version.graveyard());
     let file_numbers = FileNumbers::starting_at(next_file_number);
 
     let identity = LogIdentity { db_id };
@@ -228,7 +230,7 @@ fn build(
         runtime,
         vfs,
         db_id,
-        cache,
+        tables,
         file_numbers,
         lock: Mutex::new(Some(lock)),
         log_due: Signal::new(),
@@ -243,7 +245,7 @@ fn build(
     let wal = WalWriter::new(log, next_seqno, &shared, &turns);
 
     let bell = versions.clone();
-    graveyard.on_burial(move || {
+    shared.tables.graveyard().on_burial(move || {
         // Full: the manager looks at the graveyard after every message anyway.
         if let Ok(permit) = bell.try_reserve(1) {
             let _ = permit.send(VersionMessage::Bury);
@@ -255,7 +257,6 @@ fn build(
         Arc::clone(&wal),
         version_inbox,
         manifest,
-        graveyard,
         next_memtable_id,
     );
     let flusher = FlushWorker::new(Arc::clone(&shared), Arc::clone(&wal), versions.clone());

@@ -3,8 +3,7 @@
 use crate::failure::{Failure, Scope};
 use crate::kernel::reply::Reply;
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::table::Table;
-use sluicedb_storage::version::{RangeId, VersionEdit};
+use sluicedb_storage::version::{RangeId, TableHandle, VersionEdit};
 use std::sync::Arc;
 
 /// Why an edit was not installed.
@@ -32,8 +31,8 @@ pub enum VersionMessage {
     Install {
         /// What changes.
         edit: Box<VersionEdit>,
-        /// The added tables, open.
-        tables: Vec<Arc<Table>>,
+        /// The added tables.
+        tables: Vec<Arc<TableHandle>>,
         /// What readers need no longer find in memory once the swap is done.
         flushed: Option<Flushed>,
         /// Answered after the swap.

@@ -30,10 +30,9 @@ use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::manifest::ManifestWriter;
 use sluicedb_storage::memtable::memtable_with;
-use sluicedb_storage::table::Table;
 #[cfg(debug_assertions)]
 use sluicedb_storage::version::check::check;
-use sluicedb_storage::version::{Graveyard, RangeId, Version, VersionEdit};
+use sluicedb_storage::version::{RangeId, TableHandle, Version, VersionEdit};
 use sluicedb_storage::view::{Overlay, Superversion};
 use state::FlushWaiters;
 use std::collections::{BTreeSet, HashSet};
@@ -48,7 +47,6 @@ pub struct VersionManager {
     wal: Arc<WalWriter>,
     inbox: Inbox<VersionMessage>,
     manifest: ManifestWriter,
-    graveyard: Arc<Graveyard>,
     waiters: FlushWaiters,
     /// Ranges whose last flush failed.
     failing: BTreeSet<RangeId>,
@@ -63,7 +61,6 @@ impl VersionManager {
         wal: Arc<WalWriter>,
         inbox: Inbox<VersionMessage>,
         manifest: ManifestWriter,
-        graveyard: Arc<Graveyard>,
         next_memtable_id: u64,
     ) -> Self {
         Self {
@@ -71,7 +68,6 @@ impl VersionManager {
             wal,
             inbox,
             manifest,
-            graveyard,
             waiters: FlushWaiters::default(),
             failing: BTreeSet::new(),
             upkeep: Upkeep::default(),
@@ -132,7 +128,7 @@ impl VersionManager {
     fn install(
         &mut self,
         mut edit: VersionEdit,
-        tables: &[Arc<Table>],
+        tables: &[Arc<TableHandle>],
         flushed: Option<&Flushed>,
     ) -> Result<(), InstallFailure> {
         if let Some(failure) = self.shared.health.failure() {
@@ -365,7 +361,7 @@ impl VersionManager {
             // The durable manifest is uncertain: it may still name them.
             return;
         }
-        for number in self.graveyard.take() {
+        for number in self.shared.tables.graveyard().take() {
             run::delete_table(&self.shared, number);
         }
     }

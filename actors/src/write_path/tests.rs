@@ -59,6 +59,8 @@ fn engine(dir: &str, ranges: u8) -> Engine {
         sealed_memtables_max: 2,
         buffer: None,
         cache_bytes: 1 << 20,
+        open_tables_max: 8,
+        open_tables_bytes_max: 1 << 20,
         log_segment_bytes: 8 << 20,
         log_retained_bytes_max: 64 << 20,
         idle_seal_after: None,

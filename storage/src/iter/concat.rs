@@ -17,8 +17,8 @@ pub trait Run: Send {
     fn min_key(&self, part: usize) -> &[u8];
     /// The largest key of a part.
     fn max_key(&self, part: usize) -> &[u8];
-    /// A cursor over a part, without touching the disk.
-    fn open(&self, part: usize) -> Self::Cursor;
+    /// A cursor over a part, which may have to be opened.
+    fn open(&self, part: usize) -> Result<Self::Cursor>;
 
     /// The first part that ends at or after `key`.
     fn first_ending_at_or_after(&self, key: &[u8]) -> usize {
@@ -51,12 +51,16 @@ impl<R: Run> ConcatCursor<R> {
     }
 
     /// The cursor over `part`, the open one if it is that.
-    fn enter(&mut self, part: usize) -> &mut R::Cursor {
+    fn enter(&mut self, part: usize) -> Result<&mut R::Cursor> {
         if self.part != part {
             self.cursor = None;
             self.part = part;
         }
-        self.cursor.get_or_insert_with(|| self.run.open(part))
+        let cursor = match self.cursor.take() {
+            Some(cursor) => cursor,
+            None => self.run.open(part)?,
+        };
+        Ok(self.cursor.insert(cursor))
     }
 
     /// Steps over empty parts until an entry is found at or after the current position.
@@ -69,7 +73,7 @@ impl<R: Run> ConcatCursor<R> {
             if self.part + 1 >= self.run.count() {
                 return Ok(());
             }
-            self.enter(self.part + 1).seek_first()?;
+            self.enter(self.part + 1)?.seek_first()?;
         }
     }
 
@@ -82,7 +86,7 @@ impl<R: Run> ConcatCursor<R> {
             if self.part == 0 {
                 return Ok(());
             }
-            self.enter(self.part - 1).seek_last()?;
+            self.enter(self.part - 1)?.seek_last()?;
         }
     }
 
@@ -119,7 +123,7 @@ impl<R: Run> Cursor for ConcatCursor<R> {
         if self.run.count() == 0 {
             return Ok(());
         }
-        self.enter(0).seek_first()?;
+        self.enter(0)?.seek_first()?;
         self.settle_forward()
     }
     fn seek_last(&mut self) -> Result<()> {
@@ -127,7 +131,7 @@ impl<R: Run> Cursor for ConcatCursor<R> {
         let Some(last) = self.run.count().checked_sub(1) else {
             return Ok(());
         };
-        self.enter(last).seek_last()?;
+        self.enter(last)?.seek_last()?;
         self.settle_backward()
     }
     fn seek(&mut self, key: &[u8]) -> Result<()> {
@@ -136,7 +140,7 @@ impl<R: Run> Cursor for ConcatCursor<R> {
         if part == self.run.count() {
             return Ok(());
         }
-        self.enter(part).seek(key)?;
+        self.enter(part)?.seek(key)?;
         self.settle_forward()
     }
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
@@ -146,11 +150,11 @@ impl<R: Run> Cursor for ConcatCursor<R> {
         };
         let part = self.run.first_ending_at_or_after(key);
         if part > last {
-            self.enter(last).seek_last()?;
+            self.enter(last)?.seek_last()?;
         } else if self.run.min_key(part) < key {
-            self.enter(part).seek_before(key)?;
+            self.enter(part)?.seek_before(key)?;
         } else if part > 0 {
-            self.enter(part - 1).seek_last()?;
+            self.enter(part - 1)?.seek_last()?;
         } else {
             return Ok(());
         }
@@ -206,9 +210,9 @@ mod tests {
         fn max_key(&self, part: usize) -> &[u8] {
             &self.parts[part].last().unwrap().key
         }
-        fn open(&self, part: usize) -> VecCursor {
+        fn open(&self, part: usize) -> Result<VecCursor> {
             self.opened.fetch_add(1, Ordering::Relaxed);
-            VecCursor::new(self.parts[part].clone())
+            Ok(VecCursor::new(self.parts[part].clone()))
         }
     }
 

@@ -2,14 +2,14 @@
 //!
 //! Writes tables that nothing names yet; `undo` removes them when the open is refused after all.
 
-use super::{RecoverOptions, open_table};
+use super::RecoverOptions;
 use crate::batch::Operations;
 use crate::compact::{Control, TableSink, write_tables};
 use crate::error::Result;
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::memtable::{MemtableWriter, memtable};
-use crate::table::{Table, TableMeta};
+use crate::table::TableMeta;
 use crate::version::{Image, RangeId, Version};
 use crate::vfs::Vfs;
 use std::collections::BTreeMap;
@@ -121,13 +121,6 @@ impl<'a> Replay<'a> {
             self.added.extend(tables.into_iter().map(|meta| (range, 0, meta)));
         }
         Ok(())
-    }
-
-    pub(super) fn open_added(&self) -> Result<Vec<Arc<Table>>> {
-        let open = |(_, _, meta): &(RangeId, u8, TableMeta)| {
-            open_table(self.vfs, self.dir, self.db_id, meta, &self.options.cache)
-        };
-        self.added.iter().map(open).collect()
     }
 
     /// Removes what was written, because the open is refused.

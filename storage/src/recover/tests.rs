@@ -11,7 +11,7 @@ use crate::compact::{Control, TableSink, write_tables};
 use crate::iter::Cursor;
 use crate::key::Span;
 use crate::memtable::{Memtable, MemtableWriter, memtable};
-use crate::table::Wait;
+use crate::table::{BlockCache, Wait};
 use crate::verify::verify_directory;
 use crate::version::{RangeId, Shards, check};
 use crate::vfs::mem::{CrashKind, MemVfs};
@@ -51,7 +51,11 @@ fn options() -> RecoverOptions {
         replay_bytes_max: 40 << 10,
         table: TableOptions::default(),
         compaction: CompactionOptions::default(),
-        cache: BlockCache::new(1 << 20),
+        tables: TableLimits {
+            open_max: 4,
+            memory_bytes_max: 1 << 20,
+            blocks: BlockCache::new(1 << 20),
+        },
         keep_segments: 1,
     }
 }
@@ -519,7 +523,6 @@ fn a_refused_open_names_the_file_and_changes_nothing() {
                 file.set_len(file.len().unwrap() - 1).unwrap();
             }),
         ),
-        ("footer", &table, Box::new(|m| damage(m, &table, files[&table].len() as u64 - 20))),
         ("early log", &wal, Box::new(|m| damage(m, &wal, 6000))),
         ("lost log", &wal, Box::new(|m| m.remove(&dir().join(&wal)).unwrap())),
         ("lost newest", &last_wal, Box::new(|m| m.remove(&dir().join(&last_wal)).unwrap())),
@@ -540,6 +543,23 @@ fn a_refused_open_names_the_file_and_changes_nothing() {
         assert!(named, "{name}: {:?}", summary.findings);
         assert_eq!(snapshot(&hurt), before, "{name}: verify only reads");
     }
+}
+
+#[test]
+fn b8_a_damaged_footer_is_met_by_whoever_reads_the_table() {
+    let (mem, _) = sample();
+    let files = snapshot(&mem);
+    let table = files.keys().find(|name| is_table(name)).unwrap();
+    damage(&mem, table, files[table].len() as u64 - 20);
+    let recovered = open(&mem).unwrap();
+    assert_eq!(recovered.tables.opens(), 0);
+    let (_, _, handle) = recovered
+        .version
+        .tables()
+        .find(|(_, _, t)| table.starts_with(&t.number().to_string()))
+        .unwrap();
+    let error = handle.table(Wait::Allowed).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }) && error.to_string().contains(table), "{error}");
 }
 
 #[test]

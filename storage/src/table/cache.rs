@@ -1,4 +1,8 @@
-//! The block cache: decoded data blocks of all tables, bounded in bytes.
+//! The block cache: decoded data blocks of all tables, bounded in bytes together with the indexes and
+//! filters of the open tables.
+//!
+//! What an open table keeps in memory is taken from the blocks' capacity, down to a quarter of it; the
+//! table cache closes tables before they take more.
 //!
 //! A hit takes a shared lock on one of several shards for the time of one hash lookup. A miss by a
 //! reader that may wait reads the block once for everybody who asks meanwhile. Errors are never kept:
@@ -10,8 +14,8 @@ use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult};
 use quick_cache::{OptionsBuilder, Weighter};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a cached block costs beside its bytes: the cache's own records and the allocation's header.
 const OVERHEAD_BYTES: u64 = 96;
@@ -22,21 +26,36 @@ const SHARDS_MAX: u64 = 64;
 /// Hits are counted in so many places, or counting would be the bottleneck.
 const HIT_COUNTERS: usize = 8;
 
-/// A block's name: the table's ordinal in this process (file numbers of two databases may be equal)
+/// A block's name: the table's number in this process (file numbers of two databases may be equal)
 /// above the block's position in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct BlockKey(u64);
 
-/// Bits of a block's position. The rest are the ordinal's: enough for a thousand opened tables per
-/// second over two years.
+/// A table's name in the cache. It is kept while the table is closed and opened again, so that its
+/// blocks are found again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheName(u64);
+
+/// Names given out, of all databases in this process.
+static NEXT_NAME: AtomicU64 = AtomicU64::new(0);
+
+impl CacheName {
+    /// A name that no other table has.
+    pub fn fresh() -> Self {
+        Self(NEXT_NAME.fetch_add(1, Relaxed))
+    }
+}
+
+/// Bits of a block's position. The rest are the table's: enough for a thousand new tables per second
+/// over two years.
 const POSITION_BITS: u32 = 28;
 /// Tables have at most so many blocks: a terabyte of usual ones.
 pub(super) const BLOCKS_MAX: usize = 1 << POSITION_BITS;
 
 impl BlockKey {
     #[inline]
-    pub(super) fn new(table: u64, block: usize) -> Self {
-        Self(table << POSITION_BITS | block as u64)
+    pub(super) fn new(table: CacheName, block: usize) -> Self {
+        Self(table.0 << POSITION_BITS | block as u64)
     }
 }
 
@@ -48,6 +67,11 @@ pub struct BlockCache {
     hits: [HitCounter; HIT_COUNTERS],
     misses: AtomicU64,
     broken_filters: AtomicU64,
+    open_tables: AtomicU64,
+    index_bytes: AtomicU64,
+    filter_bytes: AtomicU64,
+    /// Held while the blocks' capacity follows the tables'.
+    resizing: Mutex<()>,
 }
 
 #[repr(align(64))]
@@ -86,15 +110,60 @@ impl BlockCache {
             hits: Default::default(),
             misses: AtomicU64::new(0),
             broken_filters: AtomicU64::new(0),
+            open_tables: AtomicU64::new(0),
+            index_bytes: AtomicU64::new(0),
+            filter_bytes: AtomicU64::new(0),
+            resizing: Mutex::new(()),
         })
     }
 
-    /// What the cache may hold, in bytes.
+    /// What the cache may hold, in bytes: blocks, and indexes and filters of open tables.
     pub fn capacity_bytes(&self) -> u64 {
         self.capacity_bytes
     }
 
-    /// What the cache holds, in bytes, its own overhead included.
+    /// Tables that are open: each has a file descriptor, an index and a filter.
+    pub fn open_tables(&self) -> u64 {
+        self.open_tables.load(Relaxed)
+    }
+
+    /// Memory of the open tables' indexes, in bytes.
+    pub fn index_bytes(&self) -> u64 {
+        self.index_bytes.load(Relaxed)
+    }
+
+    /// Memory of the open tables' filters, in bytes.
+    pub fn filter_bytes(&self) -> u64 {
+        self.filter_bytes.load(Relaxed)
+    }
+
+    /// A table was opened and keeps so much in memory.
+    pub(super) fn table_opened(&self, index_bytes: u64, filter_bytes: u64) {
+        self.open_tables.fetch_add(1, Relaxed);
+        self.index_bytes.fetch_add(index_bytes, Relaxed);
+        self.filter_bytes.fetch_add(filter_bytes, Relaxed);
+        self.resize();
+    }
+
+    /// A table was closed.
+    pub(super) fn table_closed(&self, index_bytes: u64, filter_bytes: u64) {
+        self.open_tables.fetch_sub(1, Relaxed);
+        self.index_bytes.fetch_sub(index_bytes, Relaxed);
+        self.filter_bytes.fetch_sub(filter_bytes, Relaxed);
+        self.resize();
+    }
+
+    /// Gives the blocks what the tables leave.
+    fn resize(&self) {
+        let Some(blocks) = &self.blocks else { return };
+        let _one = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = self.capacity_bytes.saturating_sub(self.index_bytes() + self.filter_bytes());
+        let shards = blocks.num_shards() as u64;
+        // Rounding up, as the cache does, could exceed what is left.
+        blocks.set_capacity(rest.max(self.capacity_bytes / 4) / shards * shards);
+    }
+
+    /// What the cache's blocks hold, in bytes, its own overhead included.
     pub fn used_bytes(&self) -> u64 {
         self.blocks.as_ref().map_or(0, Cache::weight)
     }
@@ -225,7 +294,7 @@ mod tests {
     fn one_of_many_readers_reads() {
         let cache = BlockCache::new(1 << 20);
         for round in 0..50 {
-            let key = BlockKey::new(1, round);
+            let key = BlockKey::new(CacheName(1), round);
             let reads = AtomicUsize::new(0);
             std::thread::scope(|scope| {
                 for _ in 0..8 {
@@ -250,7 +319,7 @@ mod tests {
     #[test]
     fn a_failed_read_is_tried_again_by_the_next() {
         let cache = BlockCache::new(1 << 20);
-        let key = BlockKey::new(1, 1);
+        let key = BlockKey::new(CacheName(1), 1);
         let reads = AtomicUsize::new(0);
         let failures = AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -274,7 +343,7 @@ mod tests {
         let cache = BlockCache::new(8 << 20);
         for table in 0..10 {
             for i in 0..1000 {
-                cache.insert(BlockKey::new(table, i), block(4000));
+                cache.insert(BlockKey::new(CacheName(table), i), block(4000));
                 assert!(cache.used_bytes() <= 8 << 20);
             }
         }
@@ -282,17 +351,17 @@ mod tests {
         let mut present = 0;
         for table in 0..10 {
             for i in 0..1000 {
-                present += u64::from(cache.get(BlockKey::new(table, i)).is_some());
+                present += u64::from(cache.get(BlockKey::new(CacheName(table), i)).is_some());
             }
         }
         assert_eq!((cache.hits(), cache.misses()), (present, 10_000 - present));
         assert!(present > 1500);
         // Too large for any shard: not kept, not an error.
-        cache.insert(BlockKey::new(99, 0), block(9 << 20));
+        cache.insert(BlockKey::new(CacheName(99), 0), block(9 << 20));
         assert!(cache.used_bytes() <= 8 << 20);
         let none = BlockCache::new(0);
-        none.insert(BlockKey::new(0, 0), block(10));
-        assert!(none.get(BlockKey::new(0, 0)).is_none());
+        none.insert(BlockKey::new(CacheName(0), 0), block(10));
+        assert!(none.get(BlockKey::new(CacheName(0), 0)).is_none());
         assert_eq!(none.used_bytes(), 0);
     }
 }

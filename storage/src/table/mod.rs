@@ -12,8 +12,8 @@
 //!   misplaced block passes (`seal`).
 //! * A data block keeps its entries beside columns of offsets, seqnos and key tags, so that a point
 //!   read touches only the entry it wants (`block`).
-//! * Index and filter are loaded at `Table::open` and stay in memory; data blocks go through the
-//!   shared `BlockCache`.
+//! * Index and filter are loaded at `Table::open` and stay in memory until the table is closed; data
+//!   blocks go through the shared `BlockCache`, which counts both.
 //! * Whatever is wrong with the bytes becomes an error that names file and offset. A broken filter
 //!   is the exception: it is ignored ("maybe"), counted and logged.
 //!
@@ -36,7 +36,7 @@ mod tests;
 mod verify;
 
 pub use builder::TableBuilder;
-pub use cache::BlockCache;
+pub use cache::{BlockCache, CacheName};
 pub use cursor::{CursorOptions, TableCursor};
 pub use options::{Compression, TableId, TableOptions};
 pub use properties::TableMeta;

@@ -1,7 +1,7 @@
 //! An open table: index and filter in memory, data blocks through the cache.
 
 use super::block::{Block, Broken, Slot};
-use super::cache::{BlockCache, BlockKey};
+use super::cache::{BlockCache, BlockKey, CacheName};
 use super::cursor::{CursorOptions, TableCursor};
 use super::filter::Filter;
 use super::footer::{FOOTER_BYTES, Footer, Handle};
@@ -16,7 +16,6 @@ use bytes::Bytes;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What to do about a block that is not in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +44,7 @@ pub struct Table {
     index: Index,
     cache: Arc<BlockCache>,
     /// The table's name in the cache.
-    ordinal: u64,
+    name: CacheName,
     file: Arc<dyn File>,
     seed: Seed,
     path: PathBuf,
@@ -53,9 +52,6 @@ pub struct Table {
     footer: Footer,
     filter_broken: bool,
 }
-
-/// Ordinals of opened tables, of all databases in this process.
-static NEXT_ORDINAL: AtomicU64 = AtomicU64::new(0);
 
 impl Table {
     /// Opens the table at `path` and loads its index and filter: disk work. A filter that cannot be
@@ -66,6 +62,21 @@ impl Table {
     /// `Error::Corrupt` if the file is not the table `id`, is damaged, or differs from `expected`;
     /// `Error::Unsupported` if this build cannot read it; `Error::Io`.
     pub fn open(
+        vfs: &Arc<dyn Vfs>,
+        path: PathBuf,
+        id: TableId,
+        expected: Option<&TableMeta>,
+        cache: Arc<BlockCache>,
+    ) -> Result<Arc<Self>> {
+        Self::open_as(CacheName::fresh(), vfs, path, id, expected, cache)
+    }
+
+    /// `open` for a table that has a name in the cache already.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_as(
+        name: CacheName,
         vfs: &Arc<dyn Vfs>,
         path: PathBuf,
         id: TableId,
@@ -119,17 +130,20 @@ impl Table {
                 None
             }
         };
+        let filter_broken = filter.is_none();
+        let filter = filter.unwrap_or_else(Filter::everything);
+        cache.table_opened(index.memory_bytes() as u64, filter.memory_bytes() as u64);
         Ok(Arc::new(Self {
-            filter_broken: filter.is_none(),
-            filter: filter.unwrap_or_else(Filter::everything),
+            filter,
             index,
             cache,
-            ordinal: NEXT_ORDINAL.fetch_add(1, Relaxed),
+            name,
             file,
             seed,
             path,
             meta,
             footer,
+            filter_broken,
         }))
     }
 
@@ -151,11 +165,6 @@ impl Table {
     /// How many data blocks the table has.
     pub fn data_blocks(&self) -> usize {
         self.index.len()
-    }
-
-    /// Memory that index and filter take as long as the table is open, in bytes.
-    pub fn memory_bytes(&self) -> usize {
-        self.index.memory_bytes() + self.filter.memory_bytes()
     }
 
     /// File bytes of the data blocks that lie wholly before `key`: a measure of how much is between
@@ -255,7 +264,7 @@ impl Table {
 
     #[inline]
     fn block_key(&self, i: usize) -> BlockKey {
-        BlockKey::new(self.ordinal, i)
+        BlockKey::new(self.name, i)
     }
 
     /// Block `i` from the cache or the file.
@@ -339,6 +348,13 @@ impl Table {
     /// The filter, read afresh.
     pub(super) fn filter_afresh(&self) -> Result<Filter> {
         load_filter(&*self.file, &self.path, self.seed, self.footer.filter)
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        let (index, filter) = (self.index.memory_bytes(), self.filter.memory_bytes());
+        self.cache.table_closed(index as u64, filter as u64);
     }
 }
 

@@ -4,17 +4,16 @@ use super::check::{self, Conflict, l0_rank};
 use super::{L0, Level, RangeVersion, TableHandle, Version, VersionEdit};
 use crate::filename::FileNumber;
 use crate::limits::LEVELS_MAX;
-use crate::table::Table;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 impl Version {
-    /// The version after `edit`. Added tables come from `opened`, or from this version when the edit
+    /// The version after `edit`. Added tables come from `added`, or from this version when the edit
     /// only moves them. Checks the touched ranges; untouched ones are shared with this version.
     ///
     /// A conflict means that the edit was made against an older version: the job must be planned
     /// again. This version is not changed.
-    pub fn apply(&self, edit: &VersionEdit, opened: &[Arc<Table>]) -> Result<Self, Conflict> {
+    pub fn apply(&self, edit: &VersionEdit, added: &[Arc<TableHandle>]) -> Result<Self, Conflict> {
         let moved: HashMap<FileNumber, Arc<TableHandle>> = edit
             .deleted
             .iter()
@@ -24,21 +23,16 @@ impl Version {
             .collect();
         let mut handles = Vec::with_capacity(edit.added.len());
         for (_, _, meta) in &edit.added {
-            let handle = if let Some(handle) = moved.get(&meta.number) {
-                Arc::clone(handle)
-            } else {
-                let table = opened.iter().find(|table| table.meta().number == meta.number);
-                let Some(table) = table else {
-                    let what = format!("table {} is added but was not opened", meta.number);
-                    return Err(Conflict::new("open-before-add", what));
-                };
-                TableHandle::new(Arc::clone(table), Arc::clone(self.graveyard()))
+            let given = || added.iter().find(|handle| handle.number() == meta.number);
+            let Some(handle) = moved.get(&meta.number).or_else(given) else {
+                let what = format!("table {} is added but nobody has it", meta.number);
+                return Err(Conflict::new("write-before-add", what));
             };
             if handle.meta() != meta {
                 let what = format!("table {} differs from what the edit says", meta.number);
-                return Err(Conflict::new("open-before-add", what));
+                return Err(Conflict::new("write-before-add", what));
             }
-            handles.push(handle);
+            handles.push(Arc::clone(handle));
         }
         self.apply_handles(edit, &handles)
     }
@@ -247,7 +241,7 @@ mod tests {
             assert_eq!(apply(&version, &edit).unwrap_err().rule, rule, "{edit:?}");
         }
         let unopened = edit(vec![(2, 30, b"a", b"c")], vec![]);
-        assert_eq!(version.apply(&unopened, &[]).unwrap_err().rule, "open-before-add");
+        assert_eq!(version.apply(&unopened, &[]).unwrap_err().rule, "write-before-add");
         let fall = |to| VersionEdit { flushed: vec![(R, Seqno(to))], ..VersionEdit::default() };
         let version = apply(&version, &fall(5)).unwrap();
         assert_eq!(apply(&version, &fall(4)).unwrap_err().rule, "flushed-never-falls");

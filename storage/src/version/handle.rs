@@ -4,10 +4,13 @@
 //! on an executor thread. It only leaves the file's number in the graveyard, and the version manager
 //! removes the file (INVARIANT(delete-only-by-version-manager)).
 
-use crate::error::Error;
+use super::table_cache::TableCache;
+use crate::error::{Error, Result};
 use crate::filename::FileNumber;
-use crate::table::{Table, TableMeta};
+use crate::table::{CacheName, Table, TableMeta, Wait};
+use arc_swap::{ArcSwapOption, Guard};
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -51,25 +54,61 @@ impl fmt::Debug for Graveyard {
 }
 
 /// One table of one or more versions. Everybody holds it by `Arc`.
+///
+/// It is opened when somebody reads it, and closed by the table cache when others need the room; what
+/// the manifest knows about it is always here.
 #[derive(Debug)]
 pub struct TableHandle {
     meta: TableMeta,
+    name: CacheName,
+    /// The table while it is open. A reader's load is no shared write; what it loaded stays open while
+    /// it is held.
+    table: ArcSwapOption<Table>,
+    /// Was it read since the table cache last looked? Written only where it changes.
+    read: AtomicBool,
+    /// Held while the table is opened, so that only one thread does.
+    opening: Mutex<()>,
     /// Absent in versions that are only inspected (`verify`, policy tests).
-    table: Option<Arc<Table>>,
+    cache: Option<Arc<TableCache>>,
     obsolete: AtomicBool,
     graveyard: Arc<Graveyard>,
 }
 
+/// An open table, to be read and let go of soon. Clone the `Arc` in it to keep the table open.
+#[derive(Debug)]
+pub struct OpenTable(Guard<Option<Arc<Table>>>);
+
+impl Deref for OpenTable {
+    type Target = Arc<Table>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<Table> {
+        self.0.as_ref().expect("made only of a table that is open")
+    }
+}
+
 impl TableHandle {
-    /// A handle of an open table.
-    pub fn new(table: Arc<Table>, graveyard: Arc<Graveyard>) -> Arc<Self> {
-        let meta = table.meta().clone();
-        Arc::new(Self { meta, table: Some(table), obsolete: AtomicBool::new(false), graveyard })
+    /// A handle of a table that `cache` opens when it is read.
+    pub(super) fn new(
+        meta: TableMeta,
+        cache: Option<Arc<TableCache>>,
+        graveyard: Arc<Graveyard>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            meta,
+            name: CacheName::fresh(),
+            table: ArcSwapOption::empty(),
+            read: AtomicBool::new(false),
+            opening: Mutex::new(()),
+            cache,
+            obsolete: AtomicBool::new(false),
+            graveyard,
+        })
     }
 
     /// A handle that can be planned with but not read.
     pub fn unopened(meta: TableMeta, graveyard: Arc<Graveyard>) -> Arc<Self> {
-        Arc::new(Self { meta, table: None, obsolete: AtomicBool::new(false), graveyard })
+        Self::new(meta, None, graveyard)
     }
 
     /// What the manifest knows about the table.
@@ -78,17 +117,64 @@ impl TableHandle {
         &self.meta
     }
 
-    /// The open table. Panics for an unopened handle, which no reader can reach.
+    /// The table, opened if it is not. No disk work if it is open.
+    ///
+    /// # Errors
+    /// `WouldBlock` under `Wait::Never` if it is not open; what `Table::open` says of the file, and
+    /// what `TableCache` says about file descriptors.
     #[inline]
-    pub fn table(&self) -> &Arc<Table> {
-        self.table.as_ref().expect("a version that is read has its tables open")
+    pub fn table(self: &Arc<Self>, wait: Wait) -> Result<OpenTable> {
+        let table = self.table.load();
+        if table.is_none() {
+            return self.open(wait);
+        }
+        if !self.read.load(Ordering::Relaxed) {
+            self.read.store(true, Ordering::Relaxed);
+        }
+        Ok(OpenTable(table))
     }
 
-    /// The open table, or why there is none.
-    pub fn try_table(&self) -> Result<&Arc<Table>, Error> {
-        self.table
-            .as_ref()
-            .ok_or_else(|| Error::invalid(format!("table {} is not open", self.meta.number)))
+    #[cold]
+    fn open(self: &Arc<Self>, wait: Wait) -> Result<OpenTable> {
+        if wait == Wait::Never {
+            return Err(Error::WouldBlock);
+        }
+        let Some(cache) = &self.cache else {
+            return Err(Error::invalid(format!("table {} is only planned with", self.meta.number)));
+        };
+        let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.table.load_full();
+        if table.is_none() {
+            table = Some(cache.open(self.name, &self.meta)?);
+            self.table.store(table.clone());
+            cache.opened(self);
+        }
+        self.read.store(true, Ordering::Relaxed);
+        Ok(OpenTable(Guard::from_inner(table)))
+    }
+
+    /// Opens the table if the table cache has room without closing another one. For tables that were
+    /// just written and will be read soon; their first reader meets what goes wrong.
+    pub fn open_early(self: &Arc<Self>) {
+        if self.cache.as_ref().is_some_and(|cache| cache.has_room())
+            && let Err(error) = self.table(Wait::Allowed)
+        {
+            tracing::warn!(%error, "a new table is not opened yet");
+        }
+    }
+
+    /// Closes the table unless it was read since the last call or is being walked; returns whether it
+    /// did.
+    pub(super) fn close_if_idle(&self) -> bool {
+        if self.read.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        // Whoever walks it keeps it open: to close it would only mean to open it twice.
+        if self.table.load().as_ref().is_some_and(|table| Arc::strong_count(table) > 1) {
+            return false;
+        }
+        self.table.store(None);
+        true
     }
 
     /// The file's number.
@@ -119,7 +205,7 @@ impl Drop for TableHandle {
     fn drop(&mut self) {
         if *self.obsolete.get_mut() {
             // Closes the file first: the version manager may remove it at once.
-            self.table = None;
+            self.table.store(None);
             self.graveyard.bury(self.meta.number);
         }
     }

@@ -13,18 +13,20 @@ mod l0;
 mod level;
 mod run;
 mod shards;
+mod table_cache;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use check::Conflict;
 pub(crate) use edit::EditError;
 pub use edit::VersionEdit;
-pub use handle::{Graveyard, TableHandle};
+pub use handle::{Graveyard, OpenTable, TableHandle};
 pub use image::Image;
 pub use l0::L0;
 pub use level::Level;
 pub use run::TableRun;
 pub use shards::{ShardCuts, Shards};
+pub use table_cache::{TableCache, TableLimits};
 
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};

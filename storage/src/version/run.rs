@@ -1,6 +1,7 @@
 //! Tables in a row, as the concatenating cursor walks them.
 
 use super::TableHandle;
+use crate::error::Result;
 use crate::iter::Run;
 use crate::table::{CursorOptions, TableCursor};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ impl Run for TableRun {
     fn max_key(&self, part: usize) -> &[u8] {
         &self.tables[part].meta().max_key
     }
-    fn open(&self, part: usize) -> TableCursor {
-        self.tables[part].table().cursor(self.options)
+    fn open(&self, part: usize) -> Result<TableCursor> {
+        Ok(self.tables[part].table(self.options.wait)?.cursor(self.options))
     }
 }

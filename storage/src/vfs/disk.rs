@@ -159,6 +159,12 @@ fn open_regular(options: &OpenOptions, path: &Path) -> io::Result<OsFile> {
     }
 }
 
+/// File descriptors that this process may have (its soft limit); `None` if that is not known or not
+/// limited.
+pub fn descriptors_max() -> Option<u64> {
+    linux::descriptors_max()
+}
+
 /// The process id in a lock file; `None` for anything that is not a number.
 fn lock_holder(file: &OsFile) -> Option<u32> {
     let mut text = [0; LOCK_TEXT_BYTES_MAX];
@@ -417,6 +423,10 @@ mod linux {
         Some(rustix::process::geteuid().as_raw())
     }
 
+    pub(super) fn descriptors_max() -> Option<u64> {
+        rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+    }
+
     pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
         let stat = rustix::fs::statvfs(dir).ok()?;
         stat.f_bavail.checked_mul(stat.f_frsize)
@@ -467,6 +477,10 @@ mod linux {
     pub(super) fn forget_pages(_: &MmapRaw, _: usize, _: usize) {}
 
     pub(super) fn user() -> Option<u32> {
+        None
+    }
+
+    pub(super) fn descriptors_max() -> Option<u64> {
         None
     }
 

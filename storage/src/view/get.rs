@@ -36,7 +36,7 @@ pub fn get<V: Fn() -> Seqno>(
         return Ok(value);
     }
     let range = &superversion.version.ranges()[index];
-    let found = in_tables(range, key, |table, hash| table.table().get(key, hash, wait))?;
+    let found = in_tables(range, key, |table, hash| table.table(wait)?.get(key, hash, wait))?;
     Ok(found.and_then(|Found { kind, value, .. }| (kind == Kind::Put).then_some(value)))
 }
 
@@ -53,7 +53,7 @@ pub fn contains_key<V: Fn() -> Seqno>(
         return Ok(is_put);
     }
     let range = &superversion.version.ranges()[index];
-    let found = in_tables(range, key, |table, hash| table.table().probe(key, hash, wait))?;
+    let found = in_tables(range, key, |table, hash| table.table(wait)?.probe(key, hash, wait))?;
     Ok(found.is_some_and(|(_, kind)| kind == Kind::Put))
 }
 

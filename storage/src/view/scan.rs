@@ -199,7 +199,7 @@ impl ScanCursor {
     fn enter(&mut self) -> Result<bool> {
         let range = &self.view.superversion.version.ranges()[self.range];
         let overlay = &self.view.superversion.overlays[self.range];
-        let Some(mut walker) = source::open(range, overlay, self.view.upto, &self.spec, self.wait)
+        let Some(mut walker) = source::open(range, overlay, self.view.upto, &self.spec, self.wait)?
         else {
             return Ok(false);
         };

@@ -82,7 +82,7 @@ pub(super) fn open(
     upto: Seqno,
     spec: &ScanSpec,
     wait: Wait,
-) -> Option<Walker> {
+) -> Result<Option<Walker>> {
     let options =
         CursorOptions { wait, fill_cache: spec.fill_cache, readahead_bytes: spec.readahead_bytes };
     let mut sources = Vec::new();
@@ -96,18 +96,18 @@ pub(super) fn open(
     let runs = range.l0.runs().iter().chain(&range.levels);
     for run in runs.filter(|run| overlaps(run, &spec.span)) {
         let source = if let [table] = &run.tables()[..] {
-            Source::Table(table.table().cursor(options))
+            Source::Table(table.table(wait)?.cursor(options))
         } else {
             let run = TableRun::new(Arc::clone(run.tables()), options);
             Source::Level(ConcatCursor::new(run))
         };
         sources.push(source);
     }
-    match sources.len() {
+    Ok(match sources.len() {
         0 => None,
         1 => sources.pop().map(Walker::One),
         _ => Some(Walker::Many(MergeCursor::new(sources))),
-    }
+    })
 }
 
 fn overlaps(level: &Level, span: &Span) -> bool {

@@ -8,8 +8,8 @@ use crate::filename::{FileKind, FileNumber};
 use crate::iter::MergeCursor;
 use crate::key::{Kind, Span};
 use crate::memtable::{MemtableWriter, memtable};
-use crate::table::{BlockCache, Table, TableId, TableMeta, TableOptions};
-use crate::version::{Graveyard, RangeVersion, Shards, VersionEdit, check};
+use crate::table::{BlockCache, TableOptions};
+use crate::version::{RangeVersion, Shards, TableCache, TableLimits, VersionEdit, check};
 use crate::vfs::Vfs;
 use crate::vfs::mem::MemVfs;
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ struct Toy {
     mem: MemVfs,
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
-    cache: Arc<BlockCache>,
+    tables: Arc<TableCache>,
     options: CompactionOptions,
     superversion: Arc<Superversion>,
     writers: Vec<MemtableWriter>,
@@ -58,7 +58,11 @@ impl Toy {
             overlays.push(Overlay { range: range.id, active, sealed: Vec::new() });
             writers.push(writer);
         }
-        let version = Arc::new(Version::new(ranges, Graveyard::new()));
+        // Few enough that every view has tables closed and opened again.
+        let blocks = BlockCache::new(1 << 20);
+        let limits = TableLimits { open_max: 3, memory_bytes_max: 1 << 20, blocks };
+        let tables = TableCache::new(&vfs, &dir, DB_ID, limits);
+        let version = Arc::new(Version::new(ranges, Arc::clone(tables.graveyard())));
         let options = CompactionOptions {
             level_base_bytes: 2000,
             level_ratio: 2,
@@ -71,7 +75,7 @@ impl Toy {
             mem,
             vfs,
             dir,
-            cache: BlockCache::new(1 << 20),
+            tables,
             options,
             superversion: Arc::new(Superversion::new(1, version, overlays)),
             writers,
@@ -121,21 +125,16 @@ impl Toy {
     }
 
     fn install(&mut self, edit: &VersionEdit, overlays: Vec<Overlay>) {
-        let opened: Vec<_> = edit.added.iter().map(|(_, _, meta)| self.open(meta)).collect();
+        let added = edit.added.iter().map(|(_, _, meta)| self.tables.handle(meta.clone()));
+        let added: Vec<_> = added.collect();
         let old = Arc::clone(&self.superversion.version);
-        let version = old.apply(edit, &opened).unwrap();
+        let version = old.apply(edit, &added).unwrap();
         self.swap(Arc::new(version), overlays);
         old.dropped_by(edit).iter().for_each(|table| table.mark_obsolete());
         drop(old);
         for number in self.superversion.version.graveyard().take() {
             self.vfs.remove(&FileKind::Table(number).path(&self.dir)).unwrap();
         }
-    }
-
-    fn open(&self, meta: &TableMeta) -> Arc<Table> {
-        let path = FileKind::Table(meta.number).path(&self.dir);
-        let id = TableId { db_id: DB_ID, number: meta.number };
-        Table::open(&self.vfs, path, id, Some(meta), Arc::clone(&self.cache)).unwrap()
     }
 
     /// Flushes the sealed memtables of a range, all or only the oldest.

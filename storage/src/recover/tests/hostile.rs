@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::limits::{FILE_NUMBER_MAX, SEQNO_MAX, SEQNO_ON_DISK_MAX};
+use crate::table::TableMeta;
 
 /// A refused open, by its error; `verify` finds something, and neither changes anything.
 fn refused(mem: &MemVfs, context: &str) -> Error {
