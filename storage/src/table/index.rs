@@ -15,7 +15,9 @@
 
 use super::block::shared_len;
 use super::cache::BLOCKS_MAX;
+use super::seal::Fault;
 use crate::codec::{Reader, put_varint};
+use crate::limits::KEY_BYTES_MAX;
 
 /// Heads per node: two cache lines, compared without branches.
 const FANOUT: usize = 16;
@@ -103,53 +105,35 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Reads a section's payload; the error says what is wrong with it.
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, &'static str> {
-        const CUT: &str = "index is cut short";
-        let mut reader = Reader::new(payload);
-        let blocks = reader.u64().ok_or(CUT)?;
-        // A record takes at least four bytes, so that a lie about the count reserves nothing.
-        if blocks == 0 || blocks > reader.remaining() as u64 / 4 {
-            return Err("index has an impossible number of blocks");
+    /// Reads a section's payload of a table whose keys and values have `raw_bytes`.
+    pub(super) fn decode(payload: &[u8], raw_bytes: u64) -> Result<Self, Fault> {
+        let corrupt = |what: &str| Err(Fault::Corrupt(what.to_owned()));
+        let (blocks, bytes) = measure(payload).map_err(|what| Fault::Corrupt(what.to_owned()))?;
+        // A separator is no longer than the key before it or the key after it, and each key of the
+        // table is one or the other at most once.
+        if bytes > raw_bytes.saturating_mul(2) || bytes > u64::from(u32::MAX) {
+            return corrupt("index separators are longer than the table's keys");
         }
-        if blocks > BLOCKS_MAX as u64 {
-            return Err("index names more blocks than the cache can tell apart");
-        }
-        let blocks = blocks as usize;
-        let mut separators = Vec::with_capacity(payload.len());
-        let mut starts = Vec::with_capacity(blocks + 1);
-        let mut offsets = Vec::with_capacity(blocks + 1);
+        let mut separators = reserved(bytes as usize)?;
+        let mut starts = reserved(blocks + 1)?;
+        let mut offsets = reserved(blocks + 1)?;
         offsets.push(0);
         let (mut last, mut offset) = (0..0, 0_u64);
-        for _ in 0..blocks {
-            let shared = reader.varint().ok_or(CUT)?;
-            let suffix = reader.length_prefixed().ok_or(CUT)?;
-            let length = reader.varint().ok_or(CUT)?;
-            if shared > last.len() as u64 {
-                return Err("index separator shares more than there is");
-            }
+        for record in records(payload) {
+            let Record { shared, suffix, length } =
+                record.map_err(|what| Fault::Corrupt(what.to_owned()))?;
             let start = separators.len();
-            separators.extend_from_within(last.start..last.start + shared as usize);
+            separators.extend_from_within(last.start..last.start + shared);
             separators.extend_from_slice(suffix);
-            if separators.len() > u32::MAX as usize {
-                return Err("index separators exceed 4 GiB");
-            }
-            if start > 0 && separators[start..] <= separators[last.clone()] {
-                return Err("index separators do not ascend");
-            }
-            if length > u64::from(u32::MAX) {
-                return Err("index names a block of more than 4 GiB");
+            if separators[start..] <= separators[last.clone()] {
+                return corrupt("index separators do not ascend");
             }
             starts.push(start as u32);
             last = start..separators.len();
-            offset = offset.checked_add(length).ok_or("block lengths overflow")?;
+            offset += length;
             offsets.push(offset);
         }
-        if !reader.is_empty() {
-            return Err("index has bytes behind its last record");
-        }
         starts.push(separators.len() as u32);
-        separators.shrink_to_fit();
         let first = &separators[..starts[1] as usize];
         let prefix = first[..shared_len(first, &separators[last])].into();
         let mut index = Self { prefix, levels: Vec::new(), separators, starts, offsets };
@@ -258,6 +242,68 @@ impl Index {
     }
 }
 
+/// One block's record.
+struct Record<'a> {
+    shared: usize,
+    suffix: &'a [u8],
+    length: u64,
+}
+
+/// The records of a payload, each checked against the one before.
+fn records(payload: &[u8]) -> impl Iterator<Item = Result<Record<'_>, &'static str>> {
+    const CUT: &str = "index is cut short";
+    let mut reader = Reader::new(payload.get(8..).unwrap_or_default());
+    let mut last = 0;
+    std::iter::from_fn(move || {
+        if reader.is_empty() {
+            return None;
+        }
+        let mut next = || {
+            let shared = reader.varint().ok_or(CUT)?;
+            let suffix = reader.length_prefixed().ok_or(CUT)?;
+            let length = reader.varint().ok_or(CUT)?;
+            if shared > last {
+                return Err("index separator shares more than there is");
+            }
+            last = shared + suffix.len() as u64;
+            if last == 0 || last > KEY_BYTES_MAX as u64 {
+                return Err("index separator has an impossible length");
+            }
+            if length > u64::from(u32::MAX) {
+                return Err("index names a block of more than 4 GiB");
+            }
+            Ok(Record { shared: shared as usize, suffix, length })
+        };
+        Some(next())
+    })
+}
+
+/// How many blocks a payload names, and how long their separators are together. Every record is sound
+/// but for the order of the separators.
+fn measure(payload: &[u8]) -> Result<(usize, u64), &'static str> {
+    let blocks = Reader::new(payload).u64().ok_or("index is cut short")?;
+    if blocks == 0 || blocks > BLOCKS_MAX as u64 {
+        return Err("index has an impossible number of blocks");
+    }
+    let (mut count, mut bytes) = (0, 0);
+    for record in records(payload) {
+        let Record { shared, suffix, .. } = record?;
+        count += 1;
+        bytes += (shared + suffix.len()) as u64;
+    }
+    if count != blocks {
+        return Err("index has another number of records than it says");
+    }
+    Ok((blocks as usize, bytes))
+}
+
+/// An empty vector with room for so many.
+fn reserved<T>(count: usize) -> Result<Vec<T>, Fault> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(count).map_err(|_| Fault::OutOfMemory)?;
+    Ok(vec)
+}
+
 /// How many heads of a node are below `wanted`.
 #[inline]
 fn smaller(node: &[u64; FANOUT], wanted: u64) -> usize {
@@ -288,7 +334,7 @@ mod tests {
         for (i, separator) in separators.iter().enumerate() {
             builder.add(separator, 100 + i as u64);
         }
-        Index::decode(&builder.finish()).unwrap()
+        Index::decode(&builder.finish(), u64::MAX).unwrap()
     }
 
     #[test]
@@ -371,19 +417,51 @@ mod tests {
         builder.add(b"abd", 10);
         let payload = builder.finish();
         for cut in 0..payload.len() {
-            assert!(Index::decode(&payload[..cut]).is_err(), "{cut}");
+            assert!(Index::decode(&payload[..cut], u64::MAX).is_err(), "{cut}");
         }
         let mut more = payload.clone();
         more.push(0);
-        assert!(Index::decode(&more).is_err());
+        assert!(Index::decode(&more, u64::MAX).is_err());
         let mut huge = payload;
         huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert!(Index::decode(&huge).is_err());
+        assert!(Index::decode(&huge, u64::MAX).is_err());
         let mut descending = IndexBuilder::new();
         descending.add(b"b", 10);
         descending.add(b"a", 10);
-        assert!(Index::decode(&descending.finish()).is_err());
+        assert!(Index::decode(&descending.finish(), u64::MAX).is_err());
     }
+
+    /// 320 KB that would take 4 GiB: separators that share nearly everything with the one before.
+    #[test]
+    fn c2_an_index_takes_no_more_memory_than_its_table_has_keys() {
+        let hostile = |blocks: u64, first: usize| {
+            let mut payload = blocks.to_le_bytes().to_vec();
+            for i in 0..blocks {
+                let (shared, fresh) = if i == 0 { (0, first) } else { (first as u64 + i - 1, 1) };
+                put_varint(&mut payload, shared);
+                put_varint(&mut payload, fresh as u64);
+                payload.extend(std::iter::repeat_n(b'k', fresh));
+                put_varint(&mut payload, 30);
+            }
+            payload
+        };
+        let refusal = |payload: &[u8], raw_bytes| match Index::decode(payload, raw_bytes) {
+            Ok(index) => panic!("{} bytes", index.memory_bytes()),
+            Err(fault) => format!("{fault:?}"),
+        };
+        let payload = hostile(65_000, 500);
+        assert!(payload.len() < 400_000);
+        assert!(refusal(&payload, 3_000_000).contains("longer than the table's keys"));
+        assert!(refusal(&hostile(100, KEY_BYTES_MAX), u64::MAX).contains("impossible length"));
+        // As long as keys may be, and not longer than those that the table has.
+        let longest = hostile(1, KEY_BYTES_MAX);
+        assert!(Index::decode(&longest, KEY_BYTES_MAX as u64).is_ok());
+        assert!(refusal(&longest, KEY_BYTES_MAX as u64 / 2).contains("longer than"));
+        let mut empty = 1_u64.to_le_bytes().to_vec();
+        empty.extend([0, 0, 30]);
+        assert!(refusal(&empty, u64::MAX).contains("impossible length"));
+    }
+
     #[test]
     fn no_changed_byte_makes_an_index_panic() {
         let mut builder = IndexBuilder::new();
@@ -395,7 +473,7 @@ mod tests {
             for byte in [0, 1, 0x7F, 0x80, 0xFF, good[at] ^ 1] {
                 let mut bad = good.clone();
                 bad[at] = byte;
-                let Ok(index) = Index::decode(&bad) else { continue };
+                let Ok(index) = Index::decode(&bad, u64::MAX) else { continue };
                 for i in 0..40_u64 {
                     let key = [&b"key:"[..], &i.to_be_bytes(), &[7; 9]].concat();
                     assert!(index.lower_bound(&key) <= index.len());

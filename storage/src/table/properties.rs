@@ -11,6 +11,7 @@ use super::options::{Compression, TableOptions};
 use crate::codec::{Reader, put_length_prefixed, put_varint};
 use crate::filename::FileNumber;
 use crate::key::Seqno;
+use crate::limits::KEY_BYTES_MAX;
 use bytes::Bytes;
 
 /// What is known about a table without opening it. The manifest holds one per live table.
@@ -122,6 +123,10 @@ pub(super) fn decode(payload: &[u8], file_bytes: u64) -> Result<(TableMeta, u64)
         min_seqno: Seqno(number(MIN_SEQNO)?),
         max_seqno: Seqno(number(MAX_SEQNO)?),
     };
+    let has_key_length = |key: &[u8]| !key.is_empty() && key.len() <= KEY_BYTES_MAX;
+    if !has_key_length(&meta.min_key) || !has_key_length(&meta.max_key) {
+        return Err("properties name an impossible key".to_owned());
+    }
     if meta.min_key > meta.max_key || meta.min_seqno > meta.max_seqno || meta.max_seqno > Seqno::MAX
     {
         return Err("properties contradict each other".to_owned());

@@ -1,6 +1,6 @@
 //! An open table: index and filter in memory, data blocks through the cache.
 
-use super::block::{Block, Broken, Slot};
+use super::block::{Block, Bounds, Broken, Slot};
 use super::cache::{BlockCache, BlockKey, CacheName};
 use super::cursor::{CursorOptions, TableCursor};
 use super::filter::Filter;
@@ -115,10 +115,14 @@ impl Table {
         }
 
         let payload = read_section(&*file, &path, seed, footer.index)?;
-        let index = Index::decode(&payload)
-            .map_err(|what| Error::corrupt(&path, footer.index.offset, what))?;
-        if index.data_end() != footer.filter.offset || index.len() as u64 != data_blocks {
-            let what = "index and data blocks do not fit each other";
+        let index = Index::decode(&payload, meta.raw_bytes)
+            .map_err(|fault| refuse(&path, footer.index.offset, fault))?;
+        if index.data_end() != footer.filter.offset
+            || index.len() as u64 != data_blocks
+            || data_blocks > meta.entries
+            || index.separator(index.len() - 1) != meta.max_key
+        {
+            let what = "index, properties and data blocks do not fit each other";
             return Err(Error::corrupt(&path, footer.index.offset, what));
         }
 
@@ -320,7 +324,8 @@ impl Table {
     }
 
     /// Checks and decodes block `i`, which was read to `at` of `buffer`; shares the buffer if the
-    /// block is not compressed.
+    /// block is not compressed. What it returns keeps every rule of a block, so that nothing read from
+    /// it can break one elsewhere (INVARIANT(blocks-keep-their-rules)).
     pub(super) fn open_block(&self, i: usize, buffer: Arc<[u8]>, at: usize) -> Result<Block> {
         let (offset, length) = self.index.place(i);
         let block = match unseal(&buffer[at..at + length], self.seed, offset) {
@@ -331,7 +336,15 @@ impl Table {
             }
             Err(fault) => return Err(refuse(&self.path, offset, fault)),
         };
-        block.map_err(|broken| self.broken(i, broken))
+        let bounds = Bounds {
+            first: (i == 0).then_some(&self.meta.min_key),
+            after: i.checked_sub(1).map(|before| self.index.separator(before)),
+            upto: self.index.separator(i),
+            seqnos: self.meta.min_seqno.0..=self.meta.max_seqno.0,
+        };
+        block
+            .and_then(|block| block.check(&bounds).map(|()| block))
+            .map_err(|broken| self.broken(i, broken))
     }
 
     /// The error for something wrong inside block `i`.
@@ -373,7 +386,9 @@ fn read_section(file: &dyn File, path: &Path, seed: Seed, handle: Handle) -> Res
 }
 
 fn read(file: &dyn File, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
-    let mut buffer = vec![0; length];
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(length).map_err(|_| refuse(path, offset, Fault::OutOfMemory))?;
+    buffer.resize(length, 0);
     read_into(file, path, offset, &mut buffer)?;
     Ok(buffer)
 }
@@ -390,12 +405,15 @@ fn read_into(file: &dyn File, path: &Path, offset: u64, buffer: &mut [u8]) -> Re
 }
 
 #[cold]
-fn refuse(path: &Path, offset: u64, fault: Fault) -> Error {
+pub(super) fn refuse(path: &Path, offset: u64, fault: Fault) -> Error {
     match fault {
         Fault::Corrupt(what) => Error::corrupt(path, offset, what),
         Fault::Unsupported(what) => {
             let what = format!("{what} (at offset {offset})");
             Error::Unsupported { path: path.to_owned(), what }
+        }
+        Fault::OutOfMemory => {
+            Error::io_at("read", path, offset, io::Error::from(io::ErrorKind::OutOfMemory))
         }
     }
 }

@@ -56,6 +56,8 @@ pub(super) enum Fault {
     Corrupt(String),
     /// The bytes are right, but this build lacks a codec.
     Unsupported(&'static str),
+    /// The bytes may be right, but what they say does not fit into memory.
+    OutOfMemory,
 }
 
 /// What was inside a seal.

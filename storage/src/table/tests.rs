@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::codec::hash64;
+use crate::compact::{Claims, CompactionOptions, Control, Step, TableSink, manual, run};
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
 use crate::iter::Cursor;
-use crate::key::{Kind, Seqno};
+use crate::key::{Kind, Seqno, Span};
+use crate::version::{L0, RangeId, RangeVersion, TableCache, TableLimits, Version};
 use crate::vfs::{MemVfs, Vfs};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -288,12 +290,12 @@ fn a_verification_sees_what_checksums_do_not() {
     // Makes up for the byte that the second of two equal keys shares.
     let longer: &[u8] = &[9; 91];
     let cases: [(&str, [Put<'_>; 2]); 6] = [
-        ("keys do not ascend", [(b"b", 10, value), (b"a", 11, value)]),
+        ("first key is not the one", [(b"b", 10, value), (b"a", 11, value)]),
         ("keys do not ascend", [(b"a", 10, value), (b"a", 11, longer)]),
         ("after the block's separator", [(b"a", 10, value), (b"d", 11, value)]),
         ("first key is not the one", [(b"A", 10, value), (b"b", 11, value)]),
-        ("keys that the filter denies", [(b"a", 10, value), (b"B", 11, value)]),
-        ("max seqno", [(b"a", 10, value), (b"b", 99, value)]),
+        ("keys that the filter denies", [(b"a", 10, value), (b"aa", 11, value)]),
+        ("a seqno is none of the table's", [(b"a", 10, value), (b"b", 99, value)]),
     ];
     for (want, entries) in cases {
         let vfs = memory();
@@ -313,6 +315,128 @@ fn a_verification_sees_what_checksums_do_not() {
     let mut told = Vec::new();
     table.verify(&mut |error| told.push(error.to_string()));
     assert!(told.iter().any(|error| error.contains("separator before")), "{told:?}");
+}
+
+/// A block with right checksums whose entries break a rule is met by every kind of reader as damage,
+/// with file and offset.
+#[test]
+fn c3_blocks_that_break_a_rule_are_damage_to_every_reader() {
+    let value = |i: u8| vec![i; 90];
+    let entries = [&b"aaaa"[..], b"bbbb", b"cccc", b"dddd"];
+    let model: Model = (entries.iter().zip(10_u8..))
+        .map(|(key, i)| (key.to_vec(), (Seqno(u64::from(i)), Kind::Put, value(i))))
+        .collect();
+    let options = TableOptions { block_bytes: 256, ..TableOptions::default() };
+    type Crafted<'a> = (&'a [u8], u64, Kind, Vec<u8>);
+    let cases: [(&str, usize, [Crafted<'_>; 2]); 7] = [
+        (
+            "keys do not ascend",
+            0,
+            [(b"aaaa", 10, Kind::Put, value(1)), (b"aaa", 11, Kind::Put, value(1))],
+        ),
+        (
+            "keys do not ascend",
+            1,
+            [(b"dddc", 12, Kind::Put, value(1)), (b"dddd", 13, Kind::Put, value(1))],
+        ),
+        ("a key is empty", 1, [(b"", 12, Kind::Put, value(1)), (b"dddd", 13, Kind::Put, value(1))]),
+        (
+            "a delete has a value",
+            1,
+            [(b"cccc", 12, Kind::Delete, value(1)), (b"dddd", 13, Kind::Put, value(1))],
+        ),
+        (
+            "not after the separator before",
+            1,
+            [(b"bbbb", 12, Kind::Put, value(1)), (b"dddd", 13, Kind::Put, value(1))],
+        ),
+        (
+            "after the block's separator",
+            1,
+            [(b"cccc", 12, Kind::Put, value(1)), (b"dddddd", 13, Kind::Put, value(1))],
+        ),
+        (
+            "not the one the properties name",
+            0,
+            [(b"aaa", 10, Kind::Put, value(1)), (b"bbbb", 11, Kind::Put, value(1))],
+        ),
+    ];
+    for (want, i, crafted) in cases {
+        let vfs = memory();
+        let meta = write(&vfs, &model, &options).unwrap();
+        let intact = open(&vfs, &BlockCache::new(0)).unwrap();
+        assert_eq!(intact.data_blocks(), 2);
+        let (offset, length) = intact.index().place(i);
+        let seal_and_write = |crafted: &[Crafted<'_>]| {
+            let mut builder = super::block::BlockBuilder::new(16);
+            for (key, seqno, kind, value) in crafted {
+                builder.add(key, hash64(key), Seqno(*seqno), *kind, value);
+            }
+            let (mut raw, mut sealed) = (Vec::new(), Vec::new());
+            builder.finish(&mut raw);
+            let seed = super::seal::Seed::new(&ID.unique_id());
+            super::seal::seal(&mut sealed, &raw, Compression::None, seed, offset);
+            sealed
+        };
+        // The order that the builder would refuse to write: made by swapping where it is about order.
+        let mut crafted = crafted;
+        if want == "keys do not ascend" && i == 1 {
+            let (first, second) = crafted.split_at_mut(1);
+            std::mem::swap(&mut first[0].0, &mut second[0].0);
+        }
+        let short = length as isize - seal_and_write(&crafted).len() as isize;
+        let tail = &mut crafted[usize::from(want != "a delete has a value")].3;
+        tail.resize((tail.len() as isize + short) as usize, 1);
+        let sealed = seal_and_write(&crafted);
+        assert_eq!(sealed.len(), length, "{want}");
+        vfs.open_rw(Path::new(PATH)).unwrap().write_all_at(&sealed, offset).unwrap();
+
+        let table = open(&vfs, &BlockCache::new(1 << 20)).unwrap();
+        let damaged = |error: Error| {
+            let named = matches!(&error, Error::Corrupt { offset: at, .. } if *at == offset);
+            assert!(named && error.to_string().contains(PATH), "{want}: {error:?}");
+            assert!(error.to_string().contains(want), "{want}: {error}");
+        };
+        for key in &entries[2 * i..2 * i + 2] {
+            damaged(get(&table, key).unwrap_err());
+        }
+        let walk = |step: fn(&mut TableCursor) -> Result<()>, how: CursorOptions| {
+            let mut cursor = table.cursor(how);
+            let mut outcome = if i == 0 { cursor.seek_first() } else { cursor.seek(b"bbbbb") };
+            while outcome.is_ok() && cursor.valid() {
+                outcome = step(&mut cursor);
+            }
+            outcome.unwrap_err()
+        };
+        damaged(walk(TableCursor::next, CursorOptions::default()));
+        damaged(walk(
+            TableCursor::prev,
+            CursorOptions { readahead_bytes: 0, ..Default::default() },
+        ));
+        let mut told = Vec::new();
+        table.verify(&mut |error| told.push(error));
+        damaged(told.swap_remove(0));
+        damaged(compact(&vfs, &meta).unwrap_err());
+    }
+}
+
+/// Merges the one table that there is into another level.
+fn compact(vfs: &Arc<dyn Vfs>, meta: &TableMeta) -> Result<()> {
+    let blocks = BlockCache::new(0);
+    let limits = TableLimits { open_max: 8, memory_bytes_max: 1 << 20, blocks };
+    let tables = TableCache::new(vfs, Path::new("/db"), ID.db_id, limits);
+    let mut range = RangeVersion::empty(RangeId::FIRST, Span::all());
+    range.l0 = L0::new(vec![tables.handle(meta.clone())]);
+    let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
+    let Step::Job(mut job) = manual(&version, &Span::all(), &Claims::new()) else {
+        panic!("no job")
+    };
+    job.is_move = false;
+    let mut numbers = 100..;
+    let next = || FileNumber(numbers.next().expect("endless"));
+    let sink = TableSink::new(vfs, Path::new("/db"), ID.db_id, TableOptions::default(), next);
+    let options = CompactionOptions::default();
+    run::run(&job, &options, sink, &mut |_| Control::Continue).map(|_| ())
 }
 
 /// Everything a reader could learn from the table; the first error ends it.

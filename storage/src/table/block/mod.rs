@@ -21,6 +21,7 @@
 //! Nothing read from a block is trusted: every access is checked and reports `Broken`.
 
 mod builder;
+mod check;
 mod cursor;
 mod reader;
 mod tags;
@@ -28,6 +29,7 @@ mod tags;
 mod tests;
 
 pub(super) use builder::BlockBuilder;
+pub(super) use check::Bounds;
 pub(super) use cursor::BlockCursor;
 pub(super) use reader::{Block, Slot};
 

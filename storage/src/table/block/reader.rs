@@ -131,7 +131,7 @@ impl Block {
 
     /// Where entry `index` begins; for `count` where the last one ends.
     #[inline(always)]
-    fn offset(&self, index: u32) -> Option<u32> {
+    pub(super) fn offset(&self, index: u32) -> Option<u32> {
         let count = self.count();
         if index >= count {
             return (index == count).then_some(self.end - self.start);

@@ -1,0 +1,113 @@
+//! The rules of a data block, all of them, checked once when it comes from the disk. Its checksum was
+//! right, so what breaks a rule was written so; a reader that trusted it could skip keys or return them
+//! out of order, and a compaction would write them again.
+
+use super::{Block, Broken, Slot};
+use crate::key::Kind;
+use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
+use std::cmp::Ordering;
+use std::ops::RangeInclusive;
+
+/// What the rest of the table says of one block.
+#[derive(Debug)]
+pub(crate) struct Bounds<'a> {
+    /// The first key, in the table's first block.
+    pub(crate) first: Option<&'a [u8]>,
+    /// Every key is after it: the separator of the block before.
+    pub(crate) after: Option<&'a [u8]>,
+    /// No key is after it: the block's separator.
+    pub(crate) upto: &'a [u8],
+    /// Every seqno is one of these.
+    pub(crate) seqnos: RangeInclusive<u64>,
+}
+
+/// A key in two parts: the beginning of its restart's key, and its own bytes.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    shared: &'a [u8],
+    own: &'a [u8],
+}
+
+impl Parts<'_> {
+    fn cmp(self, key: &[u8]) -> Ordering {
+        let at = self.shared.len().min(key.len());
+        self.shared.cmp(&key[..at]).then_with(|| self.own.cmp(&key[at..]))
+    }
+}
+
+impl Block {
+    /// Does the block keep every rule? Keys ascend strictly, share with their restart all they can, and
+    /// have 1 to `KEY_BYTES_MAX` bytes; deletes have no value; keys and seqnos are inside `bounds`.
+    pub(crate) fn check(&self, bounds: &Bounds<'_>) -> Result<(), Broken> {
+        let mut restart: &[u8] = &[];
+        let mut last = Parts { shared: &[], own: &[] };
+        let mut at = self.offset(0).ok_or(Broken("block is too short"))?;
+        for index in 0..self.count() {
+            let slot = self.slot_at(at, index)?;
+            at = slot.end;
+            let own = self.part(slot.suffix..slot.value);
+            if self.restart_of(index) == index {
+                if slot.shared != 0 {
+                    return Err(Broken("restart does not hold its whole key"));
+                }
+                if index > 0 && last.cmp(own) != Ordering::Less {
+                    return Err(Broken("keys do not ascend"));
+                }
+                if own.is_empty() {
+                    return Err(Broken("a key is empty"));
+                }
+                restart = own;
+                last = Parts { shared: own, own: &[] };
+            } else {
+                let shared = restart.get(..slot.shared as usize);
+                let shared = shared.ok_or(Broken("entry shares more than its restart has"))?;
+                // Whoever leaves the restart's key, leaves it upwards, and later ones leave it earlier.
+                let leaves_upwards = match (own.first(), restart.get(shared.len())) {
+                    (Some(own), Some(restart)) => own > restart,
+                    (Some(_), None) => true,
+                    (None, _) => false,
+                };
+                let ascends = match shared.len().cmp(&last.shared.len()) {
+                    Ordering::Less => true,
+                    Ordering::Equal => own > last.own,
+                    Ordering::Greater => false,
+                };
+                if !leaves_upwards || !ascends {
+                    return Err(Broken("keys do not ascend"));
+                }
+                last = Parts { shared, own };
+            }
+            if index == 0 {
+                if bounds.first.is_some_and(|first| own != first) {
+                    return Err(Broken("first key is not the one the properties name"));
+                }
+                if bounds.after.is_some_and(|after| own <= after) {
+                    return Err(Broken("first key is not after the separator before"));
+                }
+            }
+            self.check_entry(index, &slot, bounds)?;
+        }
+        if last.cmp(bounds.upto) == Ordering::Greater {
+            return Err(Broken("last key is after the block's separator"));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn check_entry(&self, index: u32, slot: &Slot, bounds: &Bounds<'_>) -> Result<(), Broken> {
+        if (slot.shared + slot.value - slot.suffix) as usize > KEY_BYTES_MAX {
+            return Err(Broken("a key is too long"));
+        }
+        let value_bytes = (slot.end - slot.value) as usize;
+        if slot.kind == Kind::Delete && value_bytes > 0 {
+            return Err(Broken("a delete has a value"));
+        }
+        if value_bytes > VALUE_BYTES_CAP {
+            return Err(Broken("a value is too long"));
+        }
+        if !bounds.seqnos.contains(&self.seqno(index).0) {
+            return Err(Broken("a seqno is none of the table's"));
+        }
+        Ok(())
+    }
+}
