@@ -60,3 +60,5 @@ mod stats;
 mod submit;
 // Which tables are open.
 mod tables;
+// Writers that wait and are not polled.
+mod unpolled;

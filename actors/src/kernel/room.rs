@@ -5,11 +5,18 @@
 //! assigned: the waiter at the head is woken, but anybody who polls meanwhile may take it, so a waiter
 //! that is never polled again keeps nothing. A newcomer passes only waiters that were woken already.
 //!
-//! Liveness: every return of room wakes as many waiters as the room is enough for, counting those that
-//! were woken earlier and have not come, plus one spare. When nothing at all is out, so that no later
-//! return will come, there are sixteen spares; and once somebody woken earlier still has not come, all
-//! who fit alone are woken. The same look is taken when a waiter comes, takes, or is dropped. So what
-//! futures that are never polled can keep from others is less than one further step of anybody.
+//! Liveness (nothing-held-while-waiting): a future that was woken and is never polled delays nobody.
+//! While more than a quarter of the room is free, everybody who fits alone is woken, in order, up to
+//! the first who does not, whoever was woken before and has not come. While less is free, a return
+//! wakes as many as the room is enough for, counting those woken earlier, and one spare; for then more
+//! is on its way back without anybody's poll: a message is handled, a commit becomes visible, a
+//! memtable at half of its account is sealed, one at less is when somebody waits for the engine's.
+//! The same look is taken when a waiter comes, takes, or is dropped.
+//!
+//! A crowd is woken at most once per quarter of the room that was taken in between. A large request is
+//! passed only by what comes between its wake and its poll; a poll that finds too little bars newcomers
+//! and everybody behind it again until there is room for it. More cannot be promised to a future that
+//! might never be polled again.
 //!
 //! Does not: know what the room is for.
 
@@ -94,6 +101,11 @@ impl Amount {
         )
     }
 
+    /// What may be out while a quarter of this limit is free.
+    fn three_quarters(self) -> Self {
+        Self::new(self.count() - self.count() / 4, self.bytes() - self.bytes() / 4)
+    }
+
     #[inline]
     fn within(self, limit: Self) -> bool {
         self.bytes() <= limit.bytes() && self.count() <= limit.count()
@@ -107,10 +119,6 @@ impl Amount {
     }
 }
 
-/// Wakes beyond what fits, when nothing is out: enough that parked futures hardly ever use them up,
-/// few enough that a crowd of waiters does not stampede.
-const IDLE_SPARES: usize = 16;
-
 struct Waiter {
     id: u64,
     need: Amount,
@@ -123,11 +131,32 @@ struct Line {
     next_id: u64,
     /// Ids ascend, so a place is found by bisection.
     waiting: VecDeque<Waiter>,
+    /// How many of them have not been woken.
+    asleep: usize,
 }
 
 impl Line {
     fn find(&self, id: u64) -> Option<usize> {
         self.waiting.binary_search_by_key(&id, |waiter| waiter.id).ok()
+    }
+
+    fn push(&mut self, need: Amount, waker: Option<Waker>) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.asleep += usize::from(waker.is_some());
+        self.waiting.push_back(Waiter { id, need, waker });
+        id
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Waiter> {
+        let gone = self.waiting.remove(at)?;
+        self.asleep -= usize::from(gone.waker.is_some());
+        Some(gone)
+    }
+
+    /// Does nobody ahead of this position sleep?
+    fn is_turn_of(&self, at: usize) -> bool {
+        self.asleep == 0 || self.waiting.iter().take(at).all(|waiter| waiter.waker.is_none())
     }
 }
 
@@ -303,28 +332,25 @@ impl Room {
         let outcome = {
             let mut line = lock(&self.line);
             let at = place.0.map(|id| line.find(id).expect("a place is kept until it is left"));
-            let ahead = at.unwrap_or(line.waiting.len());
-            let my_turn = line.waiting.iter().take(ahead).all(|waiter| waiter.waker.is_none());
+            let my_turn = line.is_turn_of(at.unwrap_or(line.waiting.len()));
             let was_short = self.is_short();
             let outcome = self.take_or_flag(need, my_turn);
             match (outcome, at) {
                 (None, None) => {
-                    let id = line.next_id;
-                    line.next_id += 1;
-                    place.0 = Some(id);
-                    line.waiting.push_back(Waiter { id, need, waker: waker.take() });
+                    place.0 = Some(line.push(need, waker.take()));
                     begins = true;
                     // Room may lie idle in front of sleepers because those woken for it never came.
                     self.pump(&mut line, &mut wakes);
                 }
                 (None, Some(at)) => {
+                    line.asleep += usize::from(line.waiting[at].waker.is_none());
                     std::mem::swap(&mut line.waiting[at].waker, &mut waker);
                     begins = !was_short;
                 }
                 (Some(_), None) => {}
                 (Some(_), Some(at)) => {
                     place.0 = None;
-                    line.waiting.remove(at);
+                    line.remove(at);
                     // There may be room for the next one too, or only this one stood in its way.
                     self.pump(&mut line, &mut wakes);
                 }
@@ -371,7 +397,7 @@ impl Room {
         let gone = {
             let mut line = lock(&self.line);
             let at = line.find(id).expect("a place is kept until it is left");
-            let gone = line.waiting.remove(at);
+            let gone = line.remove(at);
             self.pump(&mut line, &mut wakes);
             self.waiters.store(line.waiting.len(), Ordering::Relaxed);
             gone
@@ -386,17 +412,17 @@ impl Room {
         let state = self.state.load(Ordering::Acquire);
         let (used, limit) = (Amount::of_state(state), self.limit());
         let free = limit.minus_saturating(used);
+        // INVARIANT(nothing-held-while-waiting): with so much free, nothing may come back before
+        // somebody takes; so everybody who could is woken.
+        let plenty = used.within(limit.three_quarters());
         // What the room is still enough for after everybody woken has come and taken.
         let mut left = free;
-        let mut spare = if used != Amount::NOTHING {
-            1
-        } else if line.waiting.iter().any(|waiter| waiter.waker.is_none()) {
-            usize::MAX
-        } else {
-            IDLE_SPARES
-        };
-        let mut all_woken = true;
-        for waiter in &mut line.waiting {
+        let mut spare = 1;
+        let Line { waiting, asleep, .. } = line;
+        for waiter in waiting {
+            if *asleep == 0 {
+                break;
+            }
             if waiter.waker.is_none() {
                 left = left.minus_saturating(waiter.need);
                 continue;
@@ -404,19 +430,19 @@ impl Room {
             let hopeless = state & CLOSED != 0 || !waiter.need.within(limit);
             if hopeless {
                 // Woken to be told.
-            } else if waiter.need.within(left) {
+            } else if waiter.need.within(left) || plenty && waiter.need.within(free) {
                 left = left.minus_saturating(waiter.need);
             } else if waiter.need.within(free) && spare > 0 {
                 // One of those woken before may never come.
                 spare -= 1;
                 left = Amount::NOTHING;
             } else {
-                all_woken = false;
                 break;
             }
             wakes.extend(waiter.waker.take());
+            *asleep -= 1;
         }
-        if all_woken {
+        if *asleep == 0 {
             self.state.fetch_and(!WAITING, Ordering::AcqRel);
         }
     }

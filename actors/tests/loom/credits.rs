@@ -64,6 +64,31 @@ fn the_head_is_parked() {
     });
 }
 
+/// Three futures that need more than half are woken, or not, and never polled again. What comes back
+/// is not all that was out, and nothing more will: who waits behind them is served all the same, and so
+/// is who comes later.
+/// Catches: waking as many as the room is enough for, and one spare (deadlock).
+#[test]
+fn a9_parked_futures_stand_in_nobodys_way() {
+    loom::model(|| {
+        let credits = Credits::new(8);
+        let held = credits.try_take(7).unwrap();
+        let kept = credits.try_take(1).unwrap();
+        let mut parked = [credits.take(5), credits.take(5), credits.take(5)];
+        for parked in &mut parked {
+            assert!(poll_once(parked).is_pending());
+        }
+        let other = credits.clone();
+        let follower = thread::spawn(move || drop(other.take_blocking(5).unwrap()));
+        drop(held);
+        drop(credits.take_blocking(5).unwrap());
+        follower.join().unwrap();
+        drop(parked);
+        assert_eq!((credits.used(), credits.waiters()), (1, 0));
+        drop(kept);
+    });
+}
+
 /// Closing answers who waits and who comes; leases still come back.
 /// Catches: `close` that sets its flag outside the lock and wakes nobody (deadlock).
 #[test]
