@@ -19,10 +19,10 @@ enum Message {
 impl Handler for Sum {
     type Message = Message;
 
-    fn handle(&mut self, message: Message, turn: &mut Turn) {
+    fn handle(&mut self, message: Message, _: &mut Turn) {
         match message {
             Message::Add(n) => self.0 = self.0.wrapping_add(n),
-            Message::Ask(reply) => turn.answer(reply, self.0),
+            Message::Ask(reply) => reply.send(self.0),
         }
     }
 

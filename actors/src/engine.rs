@@ -3,6 +3,7 @@
 use crate::compactor::message::CompactorMessage;
 use crate::config::EngineConfig;
 use crate::failure::Failure;
+use crate::kernel::jobs::Jobs;
 use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::reply;
 use crate::pool::Pool;
@@ -50,7 +51,7 @@ pub struct Engine {
     pub(crate) versions: Mailbox<VersionMessage>,
     pub(crate) compactor: Mailbox<CompactorMessage>,
     pub(crate) reads: Pool,
-    pub(crate) turns: Pool,
+    pub(crate) turns: Jobs,
     pub(crate) supervisor: Supervisor,
     pub(crate) recovery: RecoveryReport,
 }

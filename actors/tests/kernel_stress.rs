@@ -168,7 +168,7 @@ impl Handler for Ledger {
         assert!(!entry.heavy || turn.is_on_engine());
         self.note(entry.thread, entry.n);
         if let Some(reply) = entry.reply {
-            turn.answer(reply, entry.n);
+            reply.send(entry.n);
         }
     }
 

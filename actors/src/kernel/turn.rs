@@ -66,7 +66,8 @@ impl Default for TurnLimits {
 
 /// What a seat's mailbox calls outside itself. Both run on any thread and must not block.
 pub struct Hooks {
-    /// Hands the rest of the queue to an engine thread.
+    /// Hands the rest of the queue to an engine thread: rings a [`super::Kick`] whose look is
+    /// [`SeatMailbox::deliver_blocking`]. One that is lost leaves messages behind for ever.
     pub kick: Box<dyn Fn() + Send + Sync>,
     /// Reports a panic's message; the seat is failed already.
     pub on_panic: Box<dyn Fn(String) + Send + Sync>,

@@ -17,11 +17,11 @@ pub use tender::tend;
 use crate::failure::{Failure, Scope};
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::credits::Credits;
+use crate::kernel::jobs::{Jobs, Kick};
 use crate::kernel::mailbox::{Capacity, Mailbox};
 use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Turn};
-use crate::pool::Pool;
 use crate::route::Lot;
-use crate::shared::Shared;
+use crate::shared::{Counters, Shared};
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::relief;
 use crate::waits::WaitCounts;
@@ -55,7 +55,8 @@ pub struct RangeOwner {
     pub waits: WaitCounts,
     shared: Weak<Shared>,
     versions: Mailbox<VersionMessage>,
-    turns: Pool,
+    /// Lets the next write ask for a seal again.
+    seal_refused: Kick,
 }
 
 /// What the seat guards.
@@ -74,7 +75,7 @@ impl RangeOwner {
         budget: RangeBudget,
         shared: &Arc<Shared>,
         versions: Mailbox<VersionMessage>,
-        turns: &Pool,
+        turns: &Jobs,
     ) -> Arc<Self> {
         let config = &shared.config;
         let capacity = Capacity {
@@ -90,15 +91,21 @@ impl RangeOwner {
                 owner: Weak::clone(owner),
             };
             let kicked = Weak::clone(owner);
-            let kicking = turns.clone();
+            let kick = Kick::new(turns, move || {
+                if let Some(owner) = kicked.upgrade() {
+                    owner.seat.deliver_blocking();
+                }
+            });
+            let refused = Weak::clone(owner);
+            let seal_refused = Kick::new(turns, move || {
+                if let Some(owner) = refused.upgrade() {
+                    owner.with_state(OverlayState::seal_not_requested);
+                }
+            });
+            let counters = Arc::clone(&shared.counters);
             let hooks = Hooks {
                 kick: Box::new(move || {
-                    let owner = Weak::clone(&kicked);
-                    kicking.kick(move || {
-                        if let Some(owner) = owner.upgrade() {
-                            owner.seat.deliver_blocking();
-                        }
-                    });
+                    Counters::add(&counters.turns_handed_on, kick.ring().into());
                 }),
                 on_panic: Box::new(move |message| {
                     if let Some(shared) = failing.upgrade() {
@@ -120,7 +127,7 @@ impl RangeOwner {
                 waits: WaitCounts::default(),
                 shared: Arc::downgrade(shared),
                 versions,
-                turns: turns.clone(),
+                seal_refused,
             }
         })
     }
@@ -167,8 +174,7 @@ impl RangeOwner {
             return;
         }
         // Full: let the next write ask again. Not on this thread, which may not wait for the seat.
-        let owner = Arc::clone(self);
-        self.turns.kick(move || owner.with_state(OverlayState::seal_not_requested));
+        self.seal_refused.ring();
     }
 
     /// Runs `f` on the overlay, for engine threads: waits for the seat's occupant, whose turn is

@@ -13,11 +13,12 @@ use crate::flush_worker::FlushWorker;
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::credits::Credits;
 use crate::kernel::health::Health;
+use crate::kernel::jobs::{Jobs, Worker};
 use crate::kernel::mailbox::{Capacity, Mailbox};
 use crate::kernel::published::Published;
 use crate::kernel::reply::reply;
 use crate::kernel::signal::Signal;
-use crate::pool::{Pool, PoolThread};
+use crate::pool::Pool;
 use crate::pressure::Board;
 use crate::range_owner::{self, RangeBudget, RangeOwner};
 use crate::runtime::{Runtime, Task};
@@ -186,7 +187,7 @@ fn build(
     let (versions, version_inbox) = mailbox(VERSION_INBOX_MAX);
     let (compactor, compact_inbox) = mailbox(COMPACT_INBOX_MAX);
     let (reads, read_threads) = Pool::new(config.read_threads);
-    let (turns, turn_threads) = Pool::new(1);
+    let (turns, turn_threads) = Jobs::new(1, 0);
 
     let budget = RangeBudget::of(&config, version.ranges().len());
     // By the ranges that there are, not by those that were asked for when it was created.
@@ -350,17 +351,15 @@ impl Starter<'_> {
         &mut self,
         actor: &'static str,
         name: &str,
-        thread: PoolThread,
+        thread: Worker,
     ) -> Result<(), OpenFailure> {
         let shared = Arc::downgrade(self.shared);
-        let guarded = async move {
-            if let Err(panic) = AssertUnwindSafe(thread.run()).catch_unwind().await
-                && let Some(shared) = shared.upgrade()
-            {
+        let body = thread.run(move |panic| {
+            if let Some(shared) = shared.upgrade() {
                 shared.fail(Failure::panicked(actor, &*panic));
             }
-        };
-        self.spawn(name, Box::pin(guarded)).map(|_| ())
+        });
+        self.spawn(name, Box::pin(body)).map(|_| ())
     }
 
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> Result<Task, OpenFailure> {

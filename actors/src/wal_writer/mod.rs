@@ -16,12 +16,12 @@ mod state;
 use crate::failure::{Failure, WriteFailure};
 use crate::group_commit::LogSeat;
 use crate::group_commit::durable::Durable;
+use crate::kernel::jobs::{Jobs, Kick};
 use crate::kernel::mailbox::Capacity;
 use crate::kernel::reply::{Reply, reply};
 use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Spent, Turn};
-use crate::pool::Pool;
 use crate::range_owner::message::is_heavy;
-use crate::shared::Shared;
+use crate::shared::{Counters, Shared};
 use futures::future::{Either, select};
 use message::{Commit, Level};
 pub use run::{keep_loop, sync_loop};
@@ -58,7 +58,7 @@ pub struct WalActor {
 
 impl WalWriter {
     /// A writer whose next operation gets `next_seqno`.
-    pub fn new(log: LogWriter, next_seqno: Seqno, shared: &Arc<Shared>, turns: &Pool) -> Arc<Self> {
+    pub fn new(log: LogWriter, next_seqno: Seqno, shared: &Arc<Shared>, turns: &Jobs) -> Arc<Self> {
         let config = &shared.config;
         let capacity = Capacity {
             messages: config.commits_in_flight_max,
@@ -73,15 +73,15 @@ impl WalWriter {
                 shared: Arc::downgrade(shared),
             };
             let kicked = Weak::clone(wal);
-            let kicking = turns.clone();
+            let kick = Kick::new(turns, move || {
+                if let Some(wal) = kicked.upgrade() {
+                    wal.seat.deliver_blocking();
+                }
+            });
+            let counters = Arc::clone(&shared.counters);
             let hooks = Hooks {
                 kick: Box::new(move || {
-                    let wal = Weak::clone(&kicked);
-                    kicking.kick(move || {
-                        if let Some(wal) = wal.upgrade() {
-                            wal.seat.deliver_blocking();
-                        }
-                    });
+                    Counters::add(&counters.turns_handed_on, kick.ring().into());
                 }),
                 on_panic: Box::new(move |message| {
                     if let Some(shared) = failing.upgrade() {

@@ -1,0 +1,276 @@
+//! Jobs for a few engine threads: one queue, and whoever is idle takes the oldest.
+//!
+//! Guarantees: no job waits while a thread is idle; a job that panics costs nobody else anything. A
+//! [`Kick`] is queued at most once, so there is always room for it, and whatever its caller did before
+//! is seen by a look that begins afterwards: none is lost. Room for other jobs is bounded and waited
+//! for in line.
+//!
+//! Does not: start the threads; each runs [`Worker::run`].
+
+use super::credits::{Credits, Lease, Take};
+use super::signal::Signal;
+use super::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use super::sync::{Arc, Mutex, lock};
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+enum Job {
+    Once(Box<dyn FnOnce() + Send>, Lease),
+    Kick(Arc<Kicked>),
+}
+
+struct State {
+    queue: VecDeque<Job>,
+    /// Workers that have found nothing to do and wait for their bell.
+    idle: Vec<usize>,
+    ended: bool,
+}
+
+struct Crew {
+    places: Credits,
+    /// Kicks there are: each may have one job in the queue.
+    kicks: AtomicUsize,
+    state: Mutex<State>,
+    /// One for each worker.
+    bells: Box<[Signal]>,
+}
+
+impl Crew {
+    fn push(&self, job: Job) {
+        let idle = {
+            let mut state = lock(&self.state);
+            state.queue.push_back(job);
+            state.idle.pop()
+        };
+        if let Some(idle) = idle {
+            self.bells[idle].set();
+        }
+    }
+}
+
+/// The last handle: when it is gone no job can follow.
+struct Handle(Arc<Crew>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        lock(&self.0.state).ended = true;
+        self.0.bells.iter().for_each(Signal::set);
+    }
+}
+
+/// Where jobs are queued. Clones queue for the same threads.
+#[derive(Clone)]
+pub struct Jobs(Arc<Handle>);
+
+/// One of the threads; see [`Worker::run`].
+pub struct Worker {
+    crew: Arc<Crew>,
+    index: usize,
+}
+
+/// Room for one job; given back when dropped.
+#[must_use = "a dropped place is given back"]
+pub struct JobPlace(Lease);
+
+opaque_debug!("Jobs", [] Jobs);
+opaque_debug!("Worker", [] Worker);
+opaque_debug!("JobPlace", [] JobPlace);
+opaque_debug!("Kick", [] Kick);
+
+impl Jobs {
+    /// A queue for `workers` threads, with room for so many jobs beside the kicks.
+    pub fn new(workers: usize, places: usize) -> (Self, Vec<Worker>) {
+        let state = State { queue: VecDeque::new(), idle: Vec::new(), ended: false };
+        let crew = Arc::new(Crew {
+            places: Credits::new(places as u64),
+            kicks: AtomicUsize::new(0),
+            state: Mutex::new(state),
+            bells: (0..workers).map(|_| Signal::new()).collect(),
+        });
+        let worker = |index| Worker { crew: Arc::clone(&crew), index };
+        let workers = (0..workers).map(worker).collect();
+        (Self(Arc::new(Handle(crew))), workers)
+    }
+
+    fn crew(&self) -> &Crew {
+        &self.0.0
+    }
+
+    /// Waits in line for a place in the queue.
+    ///
+    /// # Cancellation
+    /// Dropped while waiting, nothing is taken and the next in line is woken.
+    pub async fn place(&self) -> JobPlace {
+        let take: Take = self.crew().places.take(1);
+        JobPlace(take.await.expect("the account is never closed, and every place is one"))
+    }
+
+    /// Queues `job`.
+    pub fn push(&self, place: JobPlace, job: Box<dyn FnOnce() + Send>) {
+        self.crew().push(Job::Once(job, place.0));
+    }
+
+    /// Jobs waiting for a thread.
+    pub fn queued(&self) -> usize {
+        lock(&self.crew().state).queue.len()
+    }
+
+    /// Jobs that can wait in the queue.
+    pub fn capacity(&self) -> usize {
+        self.crew().places.limit() as usize + self.crew().kicks.load(Ordering::Relaxed)
+    }
+}
+
+struct Kicked {
+    /// Queued, and the look has not begun.
+    pending: AtomicBool,
+    look: Box<dyn Fn() + Send + Sync>,
+}
+
+/// A look that an engine thread takes when asked to, at one thing: however often it is asked for, it
+/// has one place in the queue.
+pub struct Kick {
+    kicked: Arc<Kicked>,
+    jobs: Jobs,
+}
+
+impl Kick {
+    /// `look` sees to all work that it finds.
+    pub fn new(jobs: &Jobs, look: impl Fn() + Send + Sync + 'static) -> Self {
+        jobs.crew().kicks.fetch_add(1, Ordering::Relaxed);
+        let kicked = Kicked { pending: AtomicBool::new(false), look: Box::new(look) };
+        Self { kicked: Arc::new(kicked), jobs: jobs.clone() }
+    }
+
+    /// Sees to it that a look begins after this call; was none due already?
+    pub fn ring(&self) -> bool {
+        // A swap in any case: the look's own swap must see what this thread did before.
+        if self.kicked.pending.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.jobs.crew().push(Job::Kick(Arc::clone(&self.kicked)));
+        true
+    }
+}
+
+impl Drop for Kick {
+    fn drop(&mut self) {
+        self.jobs.crew().kicks.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    /// Runs jobs until every [`Jobs`] is gone and the queue is empty. `on_panic` is told what a job
+    /// panicked with; the next job runs all the same.
+    pub async fn run(self, on_panic: impl Fn(Box<dyn Any + Send>)) {
+        loop {
+            let next = {
+                let mut state = lock(&self.crew.state);
+                let next = state.queue.pop_front();
+                if next.is_none() {
+                    if state.ended {
+                        return;
+                    }
+                    state.idle.push(self.index);
+                }
+                next
+            };
+            let ran = match next {
+                None => {
+                    self.crew.bells[self.index].wait().await;
+                    continue;
+                }
+                Some(Job::Once(job, place)) => {
+                    drop(place);
+                    catch_unwind(AssertUnwindSafe(job))
+                }
+                Some(Job::Kick(kicked)) => {
+                    // INVARIANT(no-kick-is-lost): before the look, so that who rings from here on is
+                    // seen by it, or queued again.
+                    kicked.pending.swap(false, Ordering::AcqRel);
+                    catch_unwind(AssertUnwindSafe(|| (kicked.look)()))
+                }
+            };
+            if let Err(panic) = ran {
+                on_panic(panic);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::sync::block_on;
+    use super::*;
+
+    fn push(jobs: &Jobs, job: impl FnOnce() + Send + 'static) {
+        jobs.push(block_on(jobs.place()), Box::new(job));
+    }
+
+    fn count(counter: &AtomicUsize) {
+        counter.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn poll(worker: &mut std::pin::Pin<Box<impl Future<Output = ()>>>) -> bool {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        worker.as_mut().poll(&mut context).is_ready()
+    }
+
+    #[test]
+    fn b11_a_job_that_panics_costs_nobody_else_anything() {
+        let (jobs, mut workers) = Jobs::new(1, 8);
+        let worker = workers.pop().expect("there is one");
+        let (ran, panics) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+        push(&jobs, || panic!("on purpose"));
+        let counted = ran.clone();
+        push(&jobs, move || count(&counted));
+        drop(jobs);
+        block_on(worker.run(|_| count(&panics)));
+        assert_eq!((ran.load(Ordering::SeqCst), panics.into_inner()), (1, 1));
+    }
+
+    /// Planted: workers with a queue each, the shortest chosen by its length alone.
+    #[test]
+    fn b11_no_job_waits_behind_a_busy_thread_while_another_is_idle() {
+        let (jobs, workers) = Jobs::new(2, 8);
+        let [busy, idle] = <[Worker; 2]>::try_from(workers).expect("there are two");
+        let mut idle = Box::pin(idle.run(|_| ()));
+        assert!(!poll(&mut idle));
+        let ran = Arc::new(AtomicUsize::new(0));
+        let (inside, counted) = (jobs.clone(), ran.clone());
+        // While the first thread has this job in hand, four more come.
+        push(&jobs, move || {
+            for _ in 0..4 {
+                let counted = counted.clone();
+                push(&inside, move || count(&counted));
+            }
+            assert!(!poll(&mut idle));
+            assert_eq!(counted.load(Ordering::SeqCst), 4);
+        });
+        drop(jobs);
+        block_on(busy.run(|panic| std::panic::resume_unwind(panic)));
+        assert_eq!(ran.load(Ordering::SeqCst), 4);
+    }
+
+    #[test]
+    fn a5_a_kick_is_queued_once_however_often_it_is_rung() {
+        let (jobs, mut workers) = Jobs::new(1, 0);
+        let looks = Arc::new(AtomicUsize::new(0));
+        let kicks = [(); 3].map(|()| {
+            let looks = looks.clone();
+            Kick::new(&jobs, move || count(&looks))
+        });
+        for round in 0..1_000 {
+            assert_eq!(kicks[round % 3].ring(), round < 3);
+        }
+        assert_eq!((jobs.queued(), jobs.capacity()), (3, 3));
+        let mut worker = Box::pin(workers.pop().expect("there is one").run(|_| ()));
+        assert!(!poll(&mut worker));
+        assert_eq!(looks.load(Ordering::SeqCst), 3);
+        assert!(kicks[0].ring());
+        drop((kicks, jobs));
+        block_on(worker);
+        assert_eq!(looks.load(Ordering::SeqCst), 4, "what was rung for is looked at, last of all");
+    }
+}
