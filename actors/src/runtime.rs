@@ -8,12 +8,11 @@
 
 use crate::kernel::reply::{Answer, reply};
 use futures::future::BoxFuture;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -98,8 +97,8 @@ struct Timers {
 
 #[derive(Debug, Default)]
 struct TimerState {
-    heap: BinaryHeap<Reverse<(Instant, u64)>>,
-    wakers: std::collections::HashMap<u64, Waker>,
+    /// Of sleeps that somebody still waits for, the earliest first.
+    pending: BTreeMap<(Instant, u64), Waker>,
     next: u64,
     closed: bool,
 }
@@ -118,24 +117,29 @@ impl Timers {
         timers
     }
 
+    fn lock(&self) -> MutexGuard<'_, TimerState> {
+        // Nothing under this lock can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     #[allow(clippy::disallowed_methods, reason = "the timer thread compares deadlines to now")]
     fn serve(timers: &Weak<Self>) {
         loop {
             let Some(this) = timers.upgrade() else { return };
             let mut due = Vec::new();
-            let mut state = this.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = this.lock();
             if state.closed {
                 return;
             }
             let now = Instant::now();
             let mut wait = Duration::from_millis(200);
-            while let Some(Reverse((deadline, id))) = state.heap.peek().copied() {
+            while let Some(first) = state.pending.first_entry() {
+                let (deadline, _) = *first.key();
                 if deadline > now {
                     wait = wait.min(deadline - now);
                     break;
                 }
-                state.heap.pop();
-                due.extend(state.wakers.remove(&id));
+                due.push(first.remove());
             }
             if due.is_empty() {
                 // Bounded, so that a dropped runtime ends this thread soon.
@@ -153,7 +157,7 @@ impl Timers {
 impl Drop for ThreadRuntime {
     fn drop(&mut self) {
         if let Some(timers) = self.timers.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            timers.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+            timers.lock().closed = true;
             timers.changed.notify_all();
         }
     }
@@ -173,21 +177,21 @@ impl Future for Sleep {
         if Instant::now() >= self.deadline {
             return Poll::Ready(());
         }
-        let deadline = self.deadline;
         let timers = Arc::clone(&self.timers);
-        let mut state = timers.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = if let Some(id) = self.entry.filter(|id| state.wakers.contains_key(id)) {
-            id
-        } else {
-            let id = state.next;
+        let waker = context.waker().clone();
+        let mut state = timers.lock();
+        let id = *self.entry.get_or_insert_with(|| {
             state.next += 1;
-            state.heap.push(Reverse((deadline, id)));
-            id
-        };
-        self.entry = Some(id);
-        state.wakers.insert(id, context.waker().clone());
+            state.next
+        });
+        let key = (self.deadline, id);
+        let replaced = state.pending.insert(key, waker);
+        let is_first = state.pending.first_key_value().is_some_and(|(first, _)| *first == key);
         drop(state);
-        timers.changed.notify_all();
+        drop(replaced);
+        if is_first {
+            timers.changed.notify_all();
+        }
         Poll::Pending
     }
 }
@@ -195,8 +199,8 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(id) = self.entry {
-            let mut state = self.timers.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.wakers.remove(&id);
+            let waker = self.timers.lock().pending.remove(&(self.deadline, id));
+            drop(waker);
         }
     }
 }
@@ -228,5 +232,21 @@ mod tests {
         drop(cancelled);
         futures::executor::block_on(late);
         assert!(runtime.now() >= now + Duration::from_millis(20));
+    }
+
+    /// Planted: entries that leave the list at their deadline only.
+    #[test]
+    fn b9_a_cancelled_sleep_leaves_nothing_behind() {
+        let runtime = ThreadRuntime::new();
+        let far = runtime.now() + Duration::from_secs(3600);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut kept = runtime.sleep_until(far);
+        assert!(kept.as_mut().poll(&mut context).is_pending());
+        for _ in 0..1_000 {
+            let mut cancelled = runtime.sleep_until(far);
+            assert!(cancelled.as_mut().poll(&mut context).is_pending());
+            assert!(cancelled.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(runtime.timers().lock().pending.len(), 1);
     }
 }
