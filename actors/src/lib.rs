@@ -43,6 +43,8 @@ pub mod version_manager;
 #[cfg(not(loom))]
 pub mod waits;
 #[cfg(not(loom))]
+mod waking;
+#[cfg(not(loom))]
 pub mod wal_writer;
 #[cfg(not(loom))]
 pub mod write_path;

@@ -7,6 +7,8 @@
 //! other way, and nothing needs a tokio runtime to make progress.
 
 use crate::kernel::reply::{Answer, reply};
+use crate::kernel::wake;
+use crate::waking::WakingThreads;
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -50,10 +52,12 @@ impl Task {
     }
 }
 
-/// One named OS thread per actor, and one for timers once somebody sets one.
+/// One named OS thread per actor, one for timers once somebody sets one, and one that calls the wakers of
+/// those who wait for an actor or a timer.
 #[derive(Debug, Default)]
 pub struct ThreadRuntime {
     timers: Mutex<Option<Arc<Timers>>>,
+    waking: WakingThreads,
 }
 
 impl ThreadRuntime {
@@ -64,14 +68,16 @@ impl ThreadRuntime {
 
     fn timers(&self) -> Arc<Timers> {
         let mut slot = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slot.get_or_insert_with(Timers::start))
+        Arc::clone(slot.get_or_insert_with(|| Timers::start(&self.waking)))
     }
 }
 
 impl Runtime for ThreadRuntime {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
         let (task, token) = Task::new();
+        let courier = self.waking.courier();
         thread::Builder::new().name(name.to_owned()).spawn(move || {
+            wake::hand_on_to(courier);
             let _ended = token;
             futures::executor::block_on(body);
         })?;
@@ -104,12 +110,13 @@ struct TimerState {
 }
 
 impl Timers {
-    fn start() -> Arc<Self> {
+    fn start(waking: &WakingThreads) -> Arc<Self> {
         let timers = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
-        let weak = Arc::downgrade(&timers);
-        let spawned = thread::Builder::new()
-            .name("sluice-timer".to_owned())
-            .spawn(move || Self::serve(&weak));
+        let (weak, courier) = (Arc::downgrade(&timers), waking.courier());
+        let spawned = thread::Builder::new().name("sluice-timer".to_owned()).spawn(move || {
+            wake::hand_on_to(courier);
+            Self::serve(&weak);
+        });
         if let Err(error) = spawned {
             // Deadlines then fire late, when the waiting future is polled for another reason.
             tracing::error!(%error, "no thread for timers");
@@ -148,7 +155,7 @@ impl Timers {
                 drop(state);
             } else {
                 drop(state);
-                due.into_iter().for_each(Waker::wake);
+                wake::wake_all(due);
             }
         }
     }

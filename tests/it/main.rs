@@ -62,3 +62,5 @@ mod submit;
 mod tables;
 // Writers that wait and are not polled.
 mod unpolled;
+// Wakers that panic, sleep, or use the database.
+mod wakers;

@@ -15,6 +15,7 @@ use super::reply::Reply;
 use super::room::{Amount, Refused, Room};
 use super::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use super::sync::{Arc, Lane, Mutex, block_on, lock};
+use super::wake::{Hold, wake_all};
 use sluicedb_storage::key::Seqno;
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -299,15 +300,15 @@ impl Commits {
         if freed > 0 {
             self.slots.release(Amount::taken(freed, 0));
         }
+        // Everybody is told before anybody is woken.
+        let _hold = Hold::new();
         for (reply, seqno) in replies {
             match seqno {
                 Some(seqno) => reply.send(seqno),
                 None => drop(reply),
             }
         }
-        for waker in wakers {
-            waker.wake();
-        }
+        wake_all(wakers);
     }
 
     /// Holding `BUSY`: passes every finished commit at the head; how many?

@@ -2,7 +2,7 @@
 //!
 //! Guarantees that hold for every primitive: no method waits for another thread longer than a very
 //! short internal lock, except those named `*_blocking`; wakers and user code never run under such a
-//! lock; the uncontended path allocates nothing; every waiting future may be dropped at any point.
+//! lock, nor under a seat (see `wake`); the uncontended path allocates nothing; every waiting future may be dropped at any point.
 //!
 //! Three words used throughout: an *owned* form holds a reference count and is `'static`; a `_ref`
 //! form borrows instead and costs two atomic operations less; *wake, not assign* means that freed
@@ -33,6 +33,7 @@ pub mod seat;
 pub mod signal;
 pub mod sync;
 pub mod turn;
+pub mod wake;
 
 pub use commit::{CommitQueue, Commits, Failed, Ticket};
 pub use credits::{Account, Credits, Lease, RawLease};

@@ -6,6 +6,7 @@
 //! Does not: carry errors of the engine; the value may be a `Result`.
 
 use super::sync::{Arc, Mutex, block_on, lock};
+use super::wake::wake;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
@@ -52,17 +53,10 @@ pub fn reply<T>() -> (Reply<T>, Answer<T>) {
 
 impl<T> Reply<T> {
     /// Answers and wakes whoever waits. Never waits; when nobody asks any more the value is dropped.
-    pub fn send(self, value: T) {
-        if let Some(waker) = self.fill(value) {
-            waker.wake();
+    pub fn send(mut self, value: T) {
+        if let Some(shared) = self.shared.take() {
+            settle(&shared, Outcome::Sent(value));
         }
-    }
-
-    /// Answers without waking: who holds a seat wakes after having left it.
-    #[must_use = "somebody waits for this waker to be called"]
-    pub fn fill(mut self, value: T) -> Option<Waker> {
-        let shared = self.shared.take()?;
-        settle(&shared, Outcome::Sent(value))
     }
 
     /// Does nobody wait for the answer any more? (A hint: true is final, false may be old.)
@@ -73,20 +67,17 @@ impl<T> Reply<T> {
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.take()
-            && let Some(waker) = settle(&shared, Outcome::Lost)
-        {
-            waker.wake();
+        if let Some(shared) = self.shared.take() {
+            settle(&shared, Outcome::Lost);
         }
     }
 }
 
-/// Stores the one outcome; returns who has to be woken, after the lock is released.
-fn settle<T>(shared: &Mutex<Outcome<T>>, outcome: Outcome<T>) -> Option<Waker> {
+/// Stores the one outcome and wakes who waits for it, after the lock is released.
+fn settle<T>(shared: &Mutex<Outcome<T>>, outcome: Outcome<T>) {
     let before = mem::replace(&mut *lock(shared), outcome);
-    match before {
-        Outcome::Awaited(waker) => Some(waker),
-        _ => None,
+    if let Outcome::Awaited(waker) = before {
+        wake(waker);
     }
 }
 

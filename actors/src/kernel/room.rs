@@ -22,6 +22,7 @@
 
 use super::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::sync::{Lane, Mutex, lock};
+use super::wake::wake_all;
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
@@ -445,12 +446,6 @@ impl Room {
         if *asleep == 0 {
             self.state.fetch_and(!WAITING, Ordering::AcqRel);
         }
-    }
-}
-
-fn wake_all(wakes: Vec<Waker>) {
-    for waker in wakes {
-        waker.wake();
     }
 }
 

@@ -7,6 +7,7 @@
 
 use super::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use super::sync::{Arc, Mutex, block_on, lock};
+use super::wake::{call, wake_all};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -51,7 +52,8 @@ impl Signal {
     fn wake(&self) {
         let waker = lock(&self.waker).take();
         if let Some(waker) = waker {
-            waker.wake();
+            // An engine thread's own, not foreign code: it need not wait for this thread's turn.
+            call(waker);
         }
     }
 
@@ -178,9 +180,7 @@ impl<T: Clone> Watch<T> {
             (std::mem::replace(&mut inside.value, value), std::mem::take(&mut inside.waiting))
         };
         drop(old);
-        for waker in waiting.into_values() {
-            waker.wake();
-        }
+        wake_all(waiting.into_values());
         true
     }
 

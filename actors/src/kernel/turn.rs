@@ -5,22 +5,22 @@
 //! frees the seat and *then* looks at the count, both with read-modify-writes, so one of the two sees
 //! the other. A turn on a caller's thread is bounded, and so is all that it leads to in other seats,
 //! which shares the bounds of one further turn; what is left over, and everything heavy, is handed to
-//! an engine thread through the `kick` hook. Wakers, replies and deferred actions run after
-//! the seat is free. A panic in a handler is caught, fails the seat for good, drops what is queued (so
-//! replies say `Lost`) and never reaches the caller whose thread happened to run the turn.
+//! an engine thread through the `kick` hook. Replies' wakers and deferred actions run after the seat is
+//! free, the wakers last of all (see `wake`). A panic in a handler is caught, fails the seat for good,
+//! drops what is queued (so replies say `Lost`) and never reaches the caller whose thread happened to
+//! run the turn.
 //!
 //! Does not: start the engine thread behind `kick`; it calls [`SeatMailbox::deliver_blocking`].
 
 use super::line::{Driver, Line};
 use super::mailbox::{Capacity, Permit, Reserve};
-use super::reply::Reply;
 use super::room::{Amount, Refused};
 use super::seat::{Seat, SeatGuard};
 use super::sync::Arc;
+use super::wake::Hold;
 use std::any::Any;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Waker;
 
 mod guard;
 
@@ -79,7 +79,6 @@ pub struct Turn {
     /// Room of handled messages, given back in one go.
     messages: u64,
     bytes: u64,
-    wakers: Vec<Waker>,
     after: Vec<Deferred>,
 }
 
@@ -92,22 +91,12 @@ opaque_debug!("SeatMailbox", [A: Handler] SeatMailbox<A>);
 
 impl Turn {
     fn new(on_engine: bool) -> Self {
-        Self { on_engine, messages: 0, bytes: 0, wakers: Vec::new(), after: Vec::new() }
+        Self { on_engine, messages: 0, bytes: 0, after: Vec::new() }
     }
 
     /// Does this turn run on an engine thread, which may take longer?
     pub fn is_on_engine(&self) -> bool {
         self.on_engine
-    }
-
-    /// Answers; the waker is called after the turn.
-    pub fn answer<T>(&mut self, reply: Reply<T>, value: T) {
-        self.wakers.extend(reply.fill(value));
-    }
-
-    /// Calls `waker` after the turn.
-    pub fn wake(&mut self, waker: Waker) {
-        self.wakers.push(waker);
     }
 
     /// Runs `action` after the turn, on the same thread; if it comes to other seats it uses
@@ -242,6 +231,7 @@ impl<A: Handler> SeatMailbox<A> {
     /// Handles everything queued, heavy messages too, waiting for the seat. For engine threads only.
     pub fn deliver_blocking(&self) {
         loop {
+            let _hold = Hold::new();
             let mut turn = Turn::new(true);
             let Some(mut chair) = self.seat.enter_blocking() else { return self.discard() };
             let end = self.drain(&mut chair, &mut turn, &mut Spent::default());
@@ -296,6 +286,7 @@ impl<A: Handler> SeatMailbox<A> {
     }
 
     fn run(&self, turn: &mut Turn, spent: &mut Spent) {
+        let _hold = Hold::new();
         loop {
             let Some(mut chair) = self.seat.try_enter() else {
                 // Taken: the occupant looks at the queue after it has left. Failed: nobody will.
@@ -360,22 +351,19 @@ impl<A: Handler> SeatMailbox<A> {
         end
     }
 
-    /// After the seat: room, wakers, deferred actions.
+    /// After the seat: room, deferred actions.
     #[inline]
     fn finish(&self, turn: &mut Turn) {
-        if turn.messages > 0 || !turn.wakers.is_empty() || !turn.after.is_empty() {
+        if turn.messages > 0 || !turn.after.is_empty() {
             self.finish_busy(turn);
         }
     }
 
     fn finish_busy(&self, turn: &mut Turn) {
         let room = Amount::new(std::mem::take(&mut turn.messages), std::mem::take(&mut turn.bytes));
-        let (wakers, after) = (std::mem::take(&mut turn.wakers), std::mem::take(&mut turn.after));
+        let after = std::mem::take(&mut turn.after);
         let all = || {
             self.line.room.release(room);
-            for waker in wakers {
-                waker.wake();
-            }
             let mut spent = Spent::default();
             for action in after {
                 action(&mut spent);

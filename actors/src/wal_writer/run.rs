@@ -7,6 +7,7 @@ use crate::group_commit::GroupCommit;
 use crate::group_commit::durable::Passed;
 use crate::kernel::mailbox::Mailbox;
 use crate::kernel::turn::Spent;
+use crate::kernel::wake::Hold;
 use crate::shared::{Counters, Shared};
 use crate::version_manager::message::VersionMessage;
 use futures::FutureExt;
@@ -145,7 +146,10 @@ async fn end_log(
 /// INVARIANT(ack-after-visible): the disk may be ahead of a range owner; the answer waits for both.
 async fn answer(shared: &Shared, passed: Passed) {
     let Some(last) = passed.last().map(|(last, _)| *last) else { return };
-    if shared.visible() < last && shared.commits.wait_visible(last).await.is_err() {
+    let failed = shared.visible() < last && shared.commits.wait_visible(last).await.is_err();
+    // All wakers of a group at once.
+    let _hold = Hold::new();
+    if failed {
         let failure = shared.why_stopped();
         for (_, reply) in passed {
             reply.send(Err(WriteFailure::unknown(failure.clone())));

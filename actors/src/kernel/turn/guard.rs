@@ -5,6 +5,7 @@
 
 use super::{Handler, SeatMailbox, Spent, Turn, words};
 use crate::kernel::seat::SeatGuard;
+use crate::kernel::wake::Hold;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -18,6 +19,8 @@ pub struct TurnGuard<'a, A: Handler> {
     /// `None` only while dropping.
     chair: Option<SeatGuard<'a, A>>,
     turn: Turn,
+    /// Ends last: no waker runs under the seat, nor before what this guard owes others is done.
+    _hold: Hold,
 }
 
 impl<'a, A: Handler> TurnGuard<'a, A> {
@@ -27,7 +30,7 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
         chair: SeatGuard<'a, A>,
         on_engine: bool,
     ) -> Self {
-        Self { mailbox, chair: Some(chair), turn: Turn::new(on_engine) }
+        Self { mailbox, chair: Some(chair), turn: Turn::new(on_engine), _hold: Hold::new() }
     }
 
     /// The state and the turn, to defer and answer.

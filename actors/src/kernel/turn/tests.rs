@@ -224,3 +224,40 @@ fn a5_no_seats_kick_is_lost_however_often_another_seat_kicks() {
     }
     assert_eq!((busy.len(), other.len()), (0, 0));
 }
+
+/// A waker may use the seat from which it is called, and may panic.
+/// Planted: wakers called where the reply is sent (the seat is found taken, and a panic fails it).
+#[test]
+fn o9_wakers_run_after_the_seat_is_free_and_their_panics_fail_nothing() {
+    struct Uses(StdArc<SeatMailbox<Sum>>);
+    impl std::task::Wake for Uses {
+        fn wake(self: StdArc<Self>) {
+            send(&self.0, Message::Add(7));
+            assert!(self.0.is_empty(), "handled at once: the seat was free");
+            panic!("on purpose");
+        }
+    }
+    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let mailbox = StdArc::new(mailbox);
+    let waker = std::task::Waker::from(StdArc::new(Uses(mailbox.clone())));
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let (reply, mut answer) = reply();
+        let mut context = std::task::Context::from_waker(&waker);
+        assert!(std::pin::Pin::new(&mut answer).poll(&mut context).is_pending());
+        answers.push((reply, answer));
+    }
+    let guard = mailbox.try_enter_idle().expect("idle");
+    let mut answers: Vec<_> = answers
+        .into_iter()
+        .map(|(reply, answer)| {
+            let permit = mailbox.try_reserve_ref(1).expect("there is room");
+            mailbox.send(permit, Message::Ask(reply));
+            answer
+        })
+        .collect();
+    guard.leave();
+    assert!(answers.iter_mut().all(|answer| answer.try_take() == Some(Ok(vec![]))));
+    assert_eq!(ask(&mailbox), [7, 7]);
+    assert!(!mailbox.is_failed() && probe.panics.lock().expect("not poisoned").is_empty());
+}

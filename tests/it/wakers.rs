@@ -1,0 +1,179 @@
+//! Wakers are foreign code: they panic, sleep, or use the database. The engine goes on, and so does
+//! everybody else.
+
+use crate::home::{Held, PATIENCE, Simulated, block_on, fill};
+use crate::kit::settings;
+use sluicedb::{Db, Durability, HealthState, WriteOptions};
+use sluicedb_actors::kernel::sync::block_on as block_on_in_waker;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Wake, Waker};
+use std::time::Instant;
+
+fn synced() -> WriteOptions {
+    WriteOptions::durability(Durability::Synced)
+}
+
+/// What a waker does beside waking nobody.
+type Mischief = Arc<dyn Fn() + Send + Sync>;
+
+struct Foreign {
+    name: &'static str,
+    called: Mutex<Sender<&'static str>>,
+    mischief: Mischief,
+}
+
+impl Wake for Foreign {
+    fn wake(self: Arc<Self>) {
+        let _ = self.called.lock().unwrap().send(self.name);
+        (self.mischief)();
+    }
+}
+
+/// Futures that wait for each of the engine's threads in turn, polled once with such a waker.
+struct Waiting<'a> {
+    futures: Vec<Pin<Box<dyn Future<Output = ()> + 'a>>>,
+    names: Vec<&'static str>,
+    calls: Receiver<&'static str>,
+    called: Sender<&'static str>,
+    mischief: Mischief,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(mischief: Mischief) -> Self {
+        let (called, calls) = channel();
+        Self { futures: Vec::new(), names: Vec::new(), calls, called, mischief }
+    }
+
+    fn add(&mut self, name: &'static str, future: impl Future + 'a) {
+        let mut future: Pin<Box<dyn Future<Output = ()> + 'a>> =
+            Box::pin(async { drop(future.await) });
+        let (called, mischief) = (Mutex::new(self.called.clone()), self.mischief.clone());
+        let waker = Waker::from(Arc::new(Foreign { name, called, mischief }));
+        if future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            self.names.push(name);
+            self.futures.push(future);
+        }
+    }
+
+    /// Every one of them was woken, or is now.
+    fn wait_for_all(&mut self) {
+        while !self.names.is_empty() {
+            let called = self.calls.recv_timeout(PATIENCE);
+            let called = called.unwrap_or_else(|_| panic!("not woken: {:?}", self.names));
+            self.names.retain(|name| *name != called);
+        }
+    }
+}
+
+/// Held tables, so that writers wait for room; then everything is let go, while an ordinary caller
+/// does one of each.
+fn exercise(mischief: impl Fn(&Db) -> Mischief) {
+    for log_mapped in [true, false] {
+        let mut options = settings::tiny();
+        options.log_mapped = log_mapped;
+        options.cache_bytes = Some(0);
+        let held = Held::new(options);
+        held.disk.set_cold_reads(true);
+        let db = held.open();
+        block_on(fill(&db, 60, 200));
+        block_on(db.flush()).unwrap();
+        held.hold();
+        let mut waiting = Waiting::new(mischief(&db));
+        waiting.add("a synced put", db.put_with("synced", "1", synced()));
+        waiting.add("another", db.put_with("synced too", "1", synced()));
+        waiting.add("a cold read", db.get("key0007"));
+        waiting.add("a flush", db.flush());
+        held.wait_until_held();
+        let mut full = Vec::new();
+        for n in 0.. {
+            match block_on(db.try_put(format!("full{n:05}"), vec![1; 1_000])) {
+                Ok(()) => assert!(n < 10_000),
+                Err(error) if error.scope().is_none() => panic!("{error:?}"),
+                Err(_) if full.len() == 3 => break,
+                // A log segment may not be ready yet; three times in a row it is the memory.
+                Err(_) => full.push(block_on(db.sync())),
+            }
+        }
+        waiting.add("room", db.put("room", vec![1; 1_000]));
+        #[allow(clippy::disallowed_methods, reason = "a deadline that has all but passed")]
+        let soon = Instant::now() + std::time::Duration::from_millis(1);
+        waiting.add("a deadline", db.put_by(soon, "late", vec![1; 1_000]));
+        held.release();
+        waiting.wait_for_all();
+        block_on(async {
+            for n in 0..50 {
+                db.put_with(format!("after{n:02}"), vec![1; 300], synced()).await.unwrap();
+            }
+            db.flush().await.unwrap();
+            db.compact().await.unwrap();
+            assert!(db.get("key0007").await.unwrap().is_some());
+        });
+        assert!(matches!(db.health().state(), HealthState::Running), "{:?}", db.health().state());
+        let mut last = Waiting::new(waiting.mischief.clone());
+        let mut health = db.health();
+        last.add("its health", async move { drop(health.changed().await) });
+        last.add("its end", db.close());
+        block_on(db.close()).unwrap();
+        last.wait_for_all();
+        drop((waiting, last));
+    }
+}
+
+/// Planted: `kernel::wake::call` without `catch_unwind`.
+#[test]
+fn o9_wakers_that_panic_harm_nobody() {
+    exercise(|_| Arc::new(|| panic!("on purpose")));
+}
+
+/// Planted: engine threads that call wakers themselves (each of these waits for all of them).
+#[test]
+fn o9_wakers_that_write_and_read_and_wait_for_it_harm_nobody() {
+    exercise(|db| {
+        let db = db.clone();
+        Arc::new(move || {
+            // The database may be closed by then.
+            let _ = block_on_in_waker(db.put_with("from a waker", "1", synced()));
+            let _ = block_on_in_waker(db.flush());
+            let _ = block_on_in_waker(db.get("key0007"));
+        })
+    });
+}
+
+/// Planted: one thread for all wakers.
+#[test]
+fn o9_wakers_that_sleep_till_the_end_harm_nobody() {
+    let bed: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+    let theirs = bed.clone();
+    exercise(move |_| {
+        let bed = theirs.clone();
+        Arc::new(move || {
+            let up = bed.1.wait_while(bed.0.lock().unwrap(), |up| !*up);
+            drop(up.unwrap());
+        })
+    });
+    *bed.0.lock().unwrap() = true;
+    bed.1.notify_all();
+}
+
+/// On a thread that hands no waker on, as a caller's.
+#[test]
+fn o9_wakers_that_panic_end_their_panics_on_any_thread() {
+    let home = Simulated::new(3);
+    let db = home.open();
+    let mut waiting = Waiting::new(Arc::new(|| panic!("on purpose")));
+    for round in 0..200 {
+        waiting.add("a synced put", db.put_with(format!("key{round}"), "1", synced()));
+        if round % 20 == 19 {
+            home.run(db.put_with("mine", "1", synced())).unwrap();
+        }
+    }
+    waiting.add("a flush", db.flush());
+    home.run(db.flush()).unwrap();
+    waiting.wait_for_all();
+    assert!(matches!(db.health().state(), HealthState::Running));
+    drop(waiting);
+    home.run(db.close()).unwrap();
+}
