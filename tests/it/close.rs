@@ -1,7 +1,11 @@
-use crate::home::{Held, Home, block_on, fill};
+use crate::home::{Held, Home, Simulated, block_on, fill};
 use crate::kit::disk::{collect, content};
 use crate::kit::settings;
+use futures::future::BoxFuture;
 use sluicedb::{Db, ErrorKind, HealthState, Outcome, Result, WriteBatch};
+use sluicedb_actors::runtime::{Runtime, Task};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 fn closed<T: std::fmt::Debug>(result: Result<T>) {
@@ -171,5 +175,60 @@ fn a_dropped_close_goes_on() {
         drop(db);
         let db = held.open();
         assert_eq!(block_on(content(&db)).unwrap().len(), if polls > 0 { 40 } else { 41 });
+    }
+}
+
+/// A runtime that has no thread to give when it is told so.
+#[derive(Debug)]
+struct Stingy {
+    inner: Arc<dyn Runtime>,
+    refuses: AtomicBool,
+}
+
+impl Runtime for Stingy {
+    fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(std::io::Error::other("no thread to give"));
+        }
+        self.inner.spawn(name, body)
+    }
+
+    fn now(&self) -> std::time::Instant {
+        self.inner.now()
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> BoxFuture<'static, ()> {
+        self.inner.sleep_until(deadline)
+    }
+}
+
+/// Planted: the tasks dropped with the thread's body (the second close waits for ever, and after a drop
+/// the lock is never released).
+#[test]
+fn b10_a_close_without_a_thread_has_not_happened_and_may_be_asked_for_again() {
+    for again in [true, false] {
+        let home = Simulated::new(5);
+        let refuses = AtomicBool::new(false);
+        let runtime = Arc::new(Stingy { inner: home.simulator.handle(), refuses });
+        let db = home.run(home.builder().runtime(runtime.clone()).open()).unwrap();
+        home.run(db.put("a", "1")).unwrap();
+        runtime.refuses.store(true, Ordering::SeqCst);
+        let (first, second) = home.run(async { futures::join!(db.close(), db.close()) });
+        for result in [first, second] {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+            assert!(error.to_string().contains("no thread to give"), "{error}");
+        }
+        home.run(db.put("b", "2")).unwrap();
+        assert!(matches!(db.health().state(), HealthState::Running));
+        runtime.refuses.store(false, Ordering::SeqCst);
+        if again {
+            home.run(db.close()).unwrap();
+            closed(home.run(db.put("c", "3")));
+        }
+        drop(db);
+        home.simulator.settle();
+        let db = home.open();
+        assert_eq!(home.run(content(&db)).unwrap().len(), 2);
     }
 }

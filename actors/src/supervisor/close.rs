@@ -10,14 +10,45 @@ use crate::runtime::Task;
 use crate::shared::Shared;
 use crate::version_manager::message::VersionMessage;
 use crate::wal_writer::WalWriter;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The tasks of an engine and the way it ends.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    tasks: Arc<Mutex<Option<Vec<Task>>>>,
+    /// Taken by whoever ends the engine.
+    tasks: Tasks,
     departure: Departure,
+    /// How it ended; set to `None` again when nobody ends it after all.
     closed: Arc<Watch<Option<Result<(), Failure>>>>,
+}
+
+type Tasks = Arc<Mutex<Option<Vec<Task>>>>;
+
+fn lock(tasks: &Tasks) -> MutexGuard<'_, Option<Vec<Task>>> {
+    // Nothing under this lock can panic half-way.
+    tasks.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Carries the tasks into the thread that ends the engine, and back if there is no such thread.
+struct InHand {
+    tasks: Vec<Task>,
+    back: Tasks,
+}
+
+impl InHand {
+    fn take(from: &Tasks) -> Option<Self> {
+        let tasks = lock(from).take()?;
+        Some(Self { tasks, back: Arc::clone(from) })
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let tasks = std::mem::take(&mut self.tasks);
+        if !tasks.is_empty() {
+            *lock(&self.back) = Some(tasks);
+        }
+    }
 }
 
 impl Supervisor {
@@ -29,15 +60,23 @@ impl Supervisor {
         }
     }
 
-    fn take_tasks(&self) -> Option<Vec<Task>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
     /// The clean end. The first caller's request does the work, on a thread of the runtime; everybody
-    /// gets its result.
+    /// gets its result. If no thread can be had nothing has happened: it may be asked for again.
     pub(crate) async fn close(&self, engine: &Engine) -> Result<(), Failure> {
         let mut watcher = self.closed.watcher();
-        if let Some(tasks) = self.take_tasks() {
+        loop {
+            // Before the attempt: if somebody else's comes to nothing, that is a change.
+            if let Some(result) = watcher.get() {
+                return result;
+            }
+            self.begin_closing(engine)?;
+            watcher.changed().await;
+        }
+    }
+
+    /// Unless somebody else has begun already.
+    fn begin_closing(&self, engine: &Engine) -> Result<(), Failure> {
+        if let Some(mut in_hand) = InHand::take(&self.tasks) {
             let closing = Closing {
                 shared: Arc::clone(&engine.shared),
                 wal: Arc::clone(&engine.wal),
@@ -47,27 +86,24 @@ impl Supervisor {
             let closed = Arc::clone(&self.closed);
             let leaving = self.departure.leave();
             let body = async move {
-                let result = closing.run(tasks).await;
+                let result = closing.run(std::mem::take(&mut in_hand.tasks)).await;
                 closed.set(Some(result));
                 drop(leaving);
             };
             if let Err(error) = engine.shared.runtime.spawn("sluice-close", Box::pin(body)) {
                 let dir = engine.dir();
                 let error = sluicedb_storage::Error::io("start a thread for", dir, error);
-                self.closed.set(Some(Err(Failure::storage(error))));
+                // The tasks are back; those who joined this attempt make one of their own.
+                self.closed.set(None);
+                return Err(Failure::storage(error));
             }
         }
-        loop {
-            if let Some(result) = watcher.get() {
-                return result;
-            }
-            watcher.changed().await;
-        }
+        Ok(())
     }
 
     /// The end without ceremony: actors stop when they look up next; nobody waits for them here.
     pub(crate) fn abandon(&self, engine: &Engine) {
-        let Some(tasks) = self.take_tasks() else { return };
+        let Some(tasks) = lock(&self.tasks).take() else { return };
         let leaving = self.departure.leave();
         engine.shared.shut();
         Mailboxes::of(engine).close();
