@@ -583,3 +583,6 @@ fn submit_on_stack<const BYTES: usize>(
 fn patience(options: WriteOptions) -> Patience {
     options.deadline.map_or(Patience::Forever, Patience::Until)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,13 @@
 
 use crate::failure::{Failure, Scope, WriteFailure};
 use crate::kernel::Refused;
-use crate::kernel::commit::{CommitQueue, Slot, WaitVisible};
+use crate::kernel::commit::{CommitQueue, Commits, Slot, Ticket, WaitVisible};
 use crate::kernel::credits::Credits;
 use crate::kernel::gate::{Admission, Claim, Gate, Overloaded};
 use crate::kernel::mailbox::{Mailbox, Permit};
 use crate::kernel::reply::{Answer, reply};
 use crate::kernel::turn::Spent;
+use crate::kernel::wake::Hold;
 use crate::pool::Pool;
 use crate::range_owner::RangeOwner;
 use crate::range_owner::message::{Apply, is_heavy};
@@ -25,7 +26,7 @@ use crate::version_manager::message::VersionMessage;
 use crate::version_manager::relief;
 use crate::waits::{Place, Stopwatch};
 use crate::wal_writer::message::{Commit, Committed, Level, Target};
-use crate::wal_writer::{NoRoom, WalWriter};
+use crate::wal_writer::{NoRoom, Stamped, WalActor, WalWriter};
 use bytes::Bytes;
 use futures::future::{Either, select};
 use sluicedb_storage::batch::Operations;
@@ -196,6 +197,15 @@ enum Seats {
     Done(Stamp),
     Busy,
     Refused(Failure),
+    /// The log turn broke: the log may have the write, or not.
+    Lost,
+}
+
+/// What came of the log's turn.
+enum LogTurn<'a> {
+    Stamped(Stamped, Option<Answer<Committed>>, Ticket<&'a Commits>),
+    Busy,
+    Refused(Failure),
 }
 
 struct Stamp {
@@ -292,6 +302,7 @@ impl WritePath {
                     return Ok(self.submitted(stamp));
                 }
                 Seats::Refused(failure) => return Err(WriteFailure::not_applied(failure)),
+                Seats::Lost => return Err(WriteFailure::unknown(self.shared.why_stopped())),
                 Seats::Busy => {}
             }
         }
@@ -349,60 +360,48 @@ impl WritePath {
         level: Level,
         charge: u64,
     ) -> Seats {
-        // Before the log's seat and given back after it: under it nobody is woken.
+        // No waker is called before both turns are over and everything they owe others is done.
+        let _hold = Hold::new();
         let Ok(slot) = self.shared.commits.try_reserve_ref() else { return Seats::Busy };
         let mut spins = 0;
         loop {
-            if let Some(mut wal) = self.wal.seat.try_enter_idle() {
-                if !wal.state.is_idle() {
-                    return Seats::Busy;
-                }
-                match wal.state.make_room(payload.len()) {
-                    Ok(()) => {}
-                    Err(NoRoom::Later) => return Seats::Busy,
-                    Err(NoRoom::Refused(failure)) => return Seats::Refused(failure),
-                }
-                if let Some(range) = owner.seat.try_enter_idle() {
-                    let stamped = wal.state.append(payload, payload_crc, operations, level);
-                    let durable = if level == Level::Buffered && stamped.in_file {
-                        None
-                    } else {
-                        let (reply, answer) = reply();
-                        let registered = self.wal.durable.register(level, stamped.last, reply);
-                        if let Err((reply, failed)) = registered {
-                            // Nobody waits for the answer yet.
-                            reply.send(Err(failed));
-                        }
-                        Some(answer)
-                    };
-                    let ticket = self.shared.commits.open(slot, stamped.last, 1);
-                    Counters::bump(&self.shared.counters.commits_inline, 1);
-                    // From here on others may commit; their entries queue behind ours.
-                    wal.release();
-                    let lot = Lot::whole(payload, stamped.first);
-                    let applied = range
-                        .run_and_release(|actor| actor.apply(lot, payload.len(), charge as usize));
-                    let visible = match applied {
-                        Some(applied) => {
-                            let visible = ticket.finish();
-                            owner.after(applied);
-                            visible
-                        }
-                        // The owner panicked; the dropped ticket has failed the commit queue.
-                        None => false,
-                    };
-                    if durable.is_some() || stamped.rotated {
-                        self.shared.log_due.set();
+            if let Some(wal) = self.wal.seat.try_enter_idle()
+                && let Some(range) = owner.seat.try_enter_idle()
+            {
+                // A panic in there stops the engine, and is told as an error to this caller, too.
+                let batch = (payload, payload_crc, operations);
+                let turn = wal.attempt(|log| self.log_turn(log, slot, batch, level));
+                let Some((turn, wal)) = turn else { return Seats::Lost };
+                let (stamped, durable, ticket) = match turn {
+                    LogTurn::Stamped(stamped, durable, ticket) => (stamped, durable, ticket),
+                    LogTurn::Busy => return Seats::Busy,
+                    LogTurn::Refused(failure) => return Seats::Refused(failure),
+                };
+                // From here on others may commit; their entries queue behind ours.
+                wal.release();
+                let lot = Lot::whole(payload, stamped.first);
+                let applied =
+                    range.run_and_release(|actor| actor.apply(lot, payload.len(), charge as usize));
+                let visible = match applied {
+                    Some(applied) => {
+                        let visible = ticket.finish();
+                        owner.after(applied);
+                        visible
                     }
-                    if stamped.spare_due {
-                        self.shared.log_keeping_due.set();
-                    }
-                    // What others have queued meanwhile, after the caller's own write is done.
-                    let mut spent = Spent::default();
-                    owner.seat.settle(&mut spent);
-                    self.wal.seat.settle(&mut spent);
-                    return Seats::Done(Stamp { last: stamped.last, visible, durable });
+                    // The owner panicked; the dropped ticket has failed the commit queue.
+                    None => false,
+                };
+                if durable.is_some() || stamped.rotated {
+                    self.shared.log_due.set();
                 }
+                if stamped.spare_due {
+                    self.shared.log_keeping_due.set();
+                }
+                // What others have queued meanwhile, after the caller's own write is done.
+                let mut spent = Spent::default();
+                owner.seat.settle(&mut spent);
+                self.wal.seat.settle(&mut spent);
+                return Seats::Done(Stamp { last: stamped.last, visible, durable });
             }
             spins += 1;
             // Behind what is queued there would be no seat for this caller, however long it spins.
@@ -412,6 +411,39 @@ impl WritePath {
             }
             std::hint::spin_loop();
         }
+    }
+
+    /// Stamps and appends, under the seats of the log and of the write's range.
+    #[inline]
+    fn log_turn<'a>(
+        &self,
+        log: &mut WalActor,
+        slot: Slot<&'a Commits>,
+        (payload, payload_crc, operations): (&[u8], u32, u32),
+        level: Level,
+    ) -> LogTurn<'a> {
+        if !log.state.is_idle() {
+            return LogTurn::Busy;
+        }
+        match log.state.make_room(payload.len()) {
+            Ok(()) => {}
+            Err(NoRoom::Later) => return LogTurn::Busy,
+            Err(NoRoom::Refused(failure)) => return LogTurn::Refused(failure),
+        }
+        let stamped = log.state.append(payload, payload_crc, operations, level);
+        let durable = if level == Level::Buffered && stamped.in_file {
+            None
+        } else {
+            let (reply, answer) = reply();
+            if let Err((reply, failed)) = self.wal.durable.register(level, stamped.last, reply) {
+                // Nobody waits for the answer yet.
+                reply.send(Err(failed));
+            }
+            Some(answer)
+        };
+        let ticket = self.shared.commits.open(slot, stamped.last, 1);
+        Counters::bump(&self.shared.counters.commits_inline, 1);
+        LogTurn::Stamped(stamped, durable, ticket)
     }
 
     /// Sends the write to the WAL writer if there is room everywhere right now.

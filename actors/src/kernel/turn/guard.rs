@@ -39,6 +39,20 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
         (&mut **chair, &mut self.turn)
     }
 
+    /// Runs `f` and keeps the seat. `None` if `f` panicked: then the mailbox is failed and the seat
+    /// free, and the panic was reported, not passed on.
+    #[inline]
+    pub fn attempt<R>(mut self, f: impl FnOnce(&mut A) -> R) -> Option<(R, Self)> {
+        let (actor, _) = self.parts();
+        match catch_unwind(AssertUnwindSafe(|| f(actor))) {
+            Ok(value) => Some((value, self)),
+            Err(panic) => {
+                self.fall(words(&*panic));
+                None
+            }
+        }
+    }
+
     /// Runs `f` and frees the seat. `None` if `f` panicked: then the mailbox is failed, and the panic
     /// was reported, not passed on.
     pub fn run<R>(mut self, f: impl FnOnce(&mut A, &mut Turn) -> R) -> Option<R> {
