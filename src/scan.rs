@@ -22,6 +22,8 @@ const CHUNK_BYTES_MAX: usize = 32 << 10;
 const CHUNK_ENTRIES_MAX: usize = 1024;
 /// A read thread may fill more at once: nobody's executor waits for it.
 const CHUNK_BYTES_COLD: usize = 128 << 10;
+/// And it may pass so many stretches of tombstones: other reads wait for it.
+const EMPTY_TURNS_COLD: usize = 16;
 
 /// The entries of a span in key order: a [`Stream`] of `Result<(key, value)>`.
 ///
@@ -152,9 +154,7 @@ impl Scan {
                         return Poll::Ready(Ok(Some(chunk)));
                     }
                     if !matches!(self.state, State::Ended) {
-                        // A long stretch of tombstones: give others a chance before going on.
-                        context.waker().wake_by_ref();
-                        return Poll::Pending;
+                        return yield_to_others(context);
                     }
                 }
                 State::Filling(mut filling) => match filling.as_mut().poll(context) {
@@ -166,6 +166,9 @@ impl Scan {
                     Poll::Ready(Ok(Filled { cursor, chunk, more })) => {
                         if let Some(chunk) = self.accept(cursor, chunk, more) {
                             return Poll::Ready(Ok(Some(chunk)));
+                        }
+                        if !matches!(self.state, State::Ended) {
+                            return yield_to_others(context);
                         }
                     }
                 },
@@ -183,7 +186,12 @@ impl Scan {
             let filled = reader.on_read_thread(move || {
                 let mut builder = ChunkBuilder::new();
                 cursor.set_wait(Wait::Allowed);
-                let more = cursor.fill(&mut builder, CHUNK_BYTES_COLD, entries)?;
+                let mut more = true;
+                for _ in 0..EMPTY_TURNS_COLD {
+                    if more && builder.is_empty() {
+                        more = cursor.fill(&mut builder, CHUNK_BYTES_COLD, entries)?;
+                    }
+                }
                 Ok::<_, StorageError>(Filled { cursor, chunk: builder.freeze(), more })
             });
             Ok(filled.await??)
@@ -201,6 +209,12 @@ impl Scan {
         }
         (!chunk.is_empty()).then_some(chunk)
     }
+}
+
+/// In a long stretch of tombstones: others get a chance before it goes on.
+fn yield_to_others<T>(context: &Context<'_>) -> Poll<T> {
+    context.waker().wake_by_ref();
+    Poll::Pending
 }
 
 impl Stream for Scan {

@@ -1,10 +1,13 @@
-use crate::home::{Held, Home, block_on};
+use crate::home::{Held, Home, Simulated, block_on};
+use crate::kit::chance::Chance;
 use crate::kit::disk::collect;
-use crate::kit::oracle::Entries;
+use crate::kit::oracle::{Entries, Map};
 use crate::kit::settings;
 use futures::{Stream, StreamExt, TryStreamExt};
-use sluicedb::{Chunk, Db, Scan};
+use sluicedb::{Chunk, Db, Durability, Options, Scan, WriteBatch};
 use std::ops::Bound;
+use tokio_test::assert_ready_ok;
+use tokio_test::task::spawn;
 
 fn keys(scan: Scan) -> Vec<String> {
     let entries: Entries = block_on(collect(scan)).unwrap();
@@ -288,4 +291,136 @@ fn a_scan_is_owned() {
     // Another thread, no database handle left.
     let found = std::thread::spawn(move || keys(scan)).join().unwrap();
     assert_eq!(found, ["a", "b", "c", "d", "e"]);
+}
+
+/// `count` keys that were written, compacted to the bottom, and deleted again but for the first and the
+/// last, in one L0 table on a disk that cannot read without waiting. Nothing is cached.
+fn deleted(seed: u64, count: usize) -> (Simulated, Db) {
+    let mut options = settings::tiny();
+    options.cache_bytes = Some(0);
+    options.memory_budget_bytes = 64 << 20;
+    options.write_buffer_bytes = Some(48 << 20);
+    options.memtable_bytes = Some(24 << 20);
+    options.log_segment_bytes = 16 << 20;
+    (options.table_bytes_max, options.block_bytes) = (1 << 20, 4096);
+    (options.l0_trigger_tables, options.l0_tables_max) = (8, 16);
+    let home = Simulated::with(seed, options);
+    let db = home.open();
+    let key = |n: usize| format!("k{n:06}");
+    let write = |range: std::ops::Range<usize>, delete: bool| {
+        for from in range.clone().step_by(1000) {
+            let mut batch = WriteBatch::new();
+            for n in from..(from + 1000).min(range.end) {
+                if delete {
+                    batch.delete(key(n))
+                } else {
+                    batch.put(key(n), "live")
+                };
+            }
+            home.run(db.write(batch)).unwrap();
+        }
+    };
+    write(0..count, false);
+    home.run(db.compact()).unwrap();
+    write(1..count - 1, true);
+    home.run(db.flush()).unwrap();
+    home.run(db.close()).unwrap();
+    drop(db);
+    home.disk.set_reads_without_waiting(false);
+    let db = home.open();
+    (home, db)
+}
+
+/// A scan over very many deleted keys ends, also where each block is cold whenever it is looked at, and
+/// each poll does a bounded part of it. Planted: `drain` without `passed`.
+#[test]
+fn a4_a_scan_over_very_many_deleted_keys_ends() {
+    for (seed, count) in [(0xA401_u64, 20_000), (0xA402, 100_000)] {
+        println!("seed {seed:#x}");
+        let (home, db) = deleted(seed, count);
+        let before = db.stats().cold_reads;
+        for reverse in [false, true] {
+            let mut scan = if reverse { db.scan(..).rev() } else { db.scan(..) };
+            let (mut found, mut polls) = (Vec::new(), 0);
+            loop {
+                let mut chunk = spawn(scan.next_chunk());
+                polls += 1;
+                let mut polled = chunk.poll();
+                while polled.is_pending() {
+                    home.simulator.settle();
+                    assert!(chunk.is_woken(), "nobody will poll it again");
+                    polls += 1;
+                    assert!(polls < 200, "no end after {polls} polls");
+                    polled = chunk.poll();
+                }
+                match assert_ready_ok!(polled) {
+                    Some(chunk) => found.extend(chunk.iter().map(|(key, _)| key.to_vec())),
+                    None => break,
+                }
+            }
+            println!("{count} keys, reverse {reverse}: {polls} polls");
+            if reverse {
+                found.reverse();
+            }
+            assert_eq!(found, [&b"k000000"[..], format!("k{:06}", count - 1).as_bytes()]);
+        }
+        let trips = db.stats().cold_reads - before;
+        println!("{trips} trips to a read thread");
+        assert!(trips > 2 && trips <= 2 * (count as u64 / 4096 + 8), "{trips} trips");
+        home.run(db.close()).unwrap();
+    }
+}
+
+/// Tables of a realistic size, in several ranges and levels, on a real disk or on one that cannot read
+/// without waiting; the caller of a scan never waits for either (it has no runtime and is polled by hand).
+#[test]
+fn d7_a_large_database_is_scanned_from_disk() {
+    let mut options = Options::default();
+    options.memory_budget_bytes = 16 << 20;
+    options.cache_bytes = Some(0);
+    options.memtable_bytes = Some(1 << 20);
+    options.log_segment_bytes = 4 << 20;
+    (options.table_bytes_max, options.level_base_bytes) = (512 << 10, 1 << 20);
+    options.durability = Durability::Buffered;
+    options.initial_split_keys = vec![b"k020000".to_vec(), b"k050000".to_vec()];
+    let (home, held) = (Home::with(options.clone()), Held::new(options));
+    held.disk.set_reads_without_waiting(false);
+    for db in [home.open(), held.open()] {
+        let mut expected = Map::new();
+        let mut chance = Chance::new(0xD7);
+        block_on(async {
+            for round in 0..60_u8 {
+                let mut batch = WriteBatch::new();
+                for _ in 0..1_000 {
+                    let key = format!("k{:06}", chance.below(60_000)).into_bytes();
+                    if chance.one_in(3) {
+                        batch.delete(&key);
+                        expected.remove(&key);
+                    } else {
+                        let value = vec![round; chance.below(200)];
+                        batch.put(&key, &value);
+                        expected.insert(key, value);
+                    }
+                }
+                db.write(batch).await.unwrap();
+                if round == 40 {
+                    db.compact().await.unwrap();
+                }
+            }
+            db.flush().await.unwrap();
+        });
+        for reverse in [false, true] {
+            let scan = if reverse { db.scan(..).rev() } else { db.scan(..) };
+            let mut found = block_on(collect(scan)).unwrap();
+            if reverse {
+                found.reverse();
+            }
+            assert!(found.iter().map(|(key, value)| (key, value)).eq(&expected), "{reverse}");
+            let scan = db.scan("k019000".."k021000");
+            let part = block_on(collect(if reverse { scan.rev() } else { scan })).unwrap();
+            let wanted = expected.range(b"k019000".to_vec()..b"k021000".to_vec()).count();
+            assert_eq!(part.len(), wanted);
+        }
+        block_on(db.close()).unwrap();
+    }
 }

@@ -1,7 +1,8 @@
 //! Walking a memtable in key order, both ways, while it is being written.
 //!
 //! Guarantees: a cursor at `upto` shows, for each key, its newest entry at or below `upto`, and
-//! nothing else. Why that stays exact beside the writer: sequence numbers never decrease, so every
+//! nothing else, but that it rests (see `Cursor`) when it has passed `PASSED_MAX` keys without such an
+//! entry: an old snapshot's walk may meet millions of younger keys. Why that stays exact beside the writer: sequence numbers never decrease, so every
 //! entry at or below `upto` was inserted before the cursor was made (who hands out `upto` sees to
 //! that). Such an entry is reachable from every root loaded later: the writer only adds children,
 //! puts newer versions in front of older ones, and replaces nodes by copies that contain the same
@@ -51,6 +52,9 @@ struct Frame {
     /// A child's byte, or one of the places around them.
     at: i16,
 }
+
+/// So many keys that are not shown are passed in one step.
+pub(crate) const PASSED_MAX: usize = 64;
 
 /// Before everything in a node.
 const BEFORE: i16 = -2;
@@ -187,10 +191,23 @@ impl MemtableCursor {
         self.current = Some(found);
     }
 
+    /// Stops at a key that has nothing to show.
+    #[cold]
+    fn rest_at(&mut self, newest: EntryAt<'_>) {
+        self.straddling.clear();
+        newest.put_key(&mut self.straddling);
+        let rest =
+            EntryRef { key: &self.straddling, seqno: Seqno::ZERO, kind: Kind::Delete, value: &[] };
+        // SAFETY: as in `stop_at`.
+        let rest = unsafe { std::mem::transmute::<EntryRef<'_>, EntryRef<'static>>(rest) };
+        self.current = Some(rest);
+    }
+
     /// Stops at the first shown entry of `subtree` in the direction of the walk, or at the next one
-    /// after the subtree.
+    /// after the subtree; or rests.
     #[inline]
     fn walk<const FORWARD: bool>(&mut self, mut subtree: Link) {
+        let mut passed = 0;
         loop {
             // SAFETY: the link was loaded from a slot of this cursor's memtable, which it keeps
             // alive.
@@ -200,6 +217,12 @@ impl MemtableCursor {
                     if let Some(version) = unsafe { at_or_below(subtree, self.upto) }.version {
                         self.stop_at(version);
                         return;
+                    }
+                    passed += 1;
+                    if passed == PASSED_MAX {
+                        // SAFETY: as above.
+                        let newest = unsafe { newest(subtree) }.expect("it leads to a key");
+                        return self.rest_at(newest);
                     }
                 }
                 Target::Node(node) => {

@@ -117,6 +117,12 @@ impl MemVfs {
         self.disk().settings.cold_reads = cold;
     }
 
+    /// With `false`, `try_read_exact_at` answers `Ok(false)` always, as where the kernel has no reads
+    /// that do not wait. At first `true`.
+    pub fn set_reads_without_waiting(&self, supported: bool) {
+        self.disk().settings.reads_without_waiting = supported;
+    }
+
     /// Bytes of space taken by files that have a name or a handle.
     pub fn used_bytes(&self) -> u64 {
         self.disk().used()
@@ -399,7 +405,8 @@ impl File for MemFile {
         self.handle.begin(OperationKind::Read, offset, buf.len() as u64)?;
         let disk = self.handle.vfs.disk();
         let inode = disk.inode(self.handle.id);
-        if disk.settings.cold_reads && !inode.is_resident(offset, buf.len()) {
+        let is_cold = disk.settings.cold_reads && !inode.is_resident(offset, buf.len());
+        if is_cold || !disk.settings.reads_without_waiting {
             return Ok(false);
         }
         Ok(inode.current.read(buf, offset) == buf.len())

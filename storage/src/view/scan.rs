@@ -3,20 +3,23 @@
 //! Each live key of the view comes out once, in order; tombstones do not. A cursor is owned and
 //! `Send`. When a block is cold and waiting is not allowed, `fill` says `WouldBlock` and keeps what it
 //! has: allow waiting (`set_wait`) on another thread and fill again, and the walk goes on after the
-//! last entry that came out.
+//! last key that was looked at, whether or not it came out. So every call gets further, and a walk
+//! ends however many tombstones lie on its way and however often it is told to wait or not.
 
 use super::source::{self, Walker};
 use super::{ChunkBuilder, View};
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::{Kind, Seqno, Span};
+use crate::memtable::PASSED_MAX;
 use crate::table::Wait;
+use crate::version::Version;
 use std::fmt;
 
 /// A chunk ends at this many bytes, whatever the caller allows.
 const CHUNK_BYTES_CAP: usize = 1 << 30;
-/// `fill` returns after looking at this many entries even if most were tombstones, so that its time
-/// is bounded.
+/// `fill` returns after looking at this many keys even if most were deleted or younger than the view, so
+/// that its time is bounded.
 const STEPS_MAX: usize = 4096;
 
 /// What to walk, and how.
@@ -54,10 +57,13 @@ pub struct ScanCursor {
     wait: Wait,
     /// The range that is walked, by index.
     range: usize,
-    /// Its layers, positioned on the next entry; `None` before the first seek and after an error.
+    /// Its layers, positioned on the next entry; `None` before the first seek, after an error and
+    /// after `set_wait`.
     walker: Option<Walker>,
     /// Continue after this key.
     last: Option<Vec<u8>>,
+    /// The last key that this `fill` looked at and did not put out; empty if there is none.
+    passed: Vec<u8>,
     done: bool,
 }
 
@@ -85,54 +91,22 @@ impl ScanCursor {
     /// Over `view`. Does nothing yet.
     pub fn new(view: View, spec: ScanSpec, wait: Wait) -> Self {
         let done = spec.span.is_empty();
-        let mut cursor = Self { view, spec, wait, range: 0, walker: None, last: None, done };
-        cursor.range = cursor.first_range();
-        cursor
-    }
-
-    /// Is everything out?
-    pub fn is_done(&self) -> bool {
-        self.done
+        let range = first_range(&view.superversion.version, &spec);
+        Self { view, spec, wait, range, walker: None, last: None, passed: Vec::new(), done }
     }
 
     /// From now on, may it wait for the disk? The next `fill` seeks again.
     pub fn set_wait(&mut self, wait: Wait) {
         if self.wait != wait {
             self.wait = wait;
-            // Without a position there is nothing to remember; with one, `last` has it.
+            // `last` has the position.
             self.walker = None;
-        }
-    }
-
-    /// Continues after `key` (before it, when walking backward), or from the start.
-    pub fn resume_after(&mut self, key: Option<&[u8]>, wait: Wait) {
-        self.wait = wait;
-        self.walker = None;
-        self.last = key.map(<[u8]>::to_vec);
-        self.done = self.spec.span.is_empty();
-        self.range = self.first_range();
-    }
-
-    /// The range that the walk starts in, or continues in.
-    fn first_range(&self) -> usize {
-        let version = &self.view.superversion.version;
-        match (&self.last, self.spec.reverse) {
-            (Some(last), _) => version.route_index(last),
-            (None, false) => version.route_index(&self.spec.span.lo),
-            (None, true) => match &self.spec.span.hi {
-                None => version.ranges().len() - 1,
-                Some(hi) => {
-                    let at = version.route_index(hi);
-                    // `hi` is outside the span: if it opens a range, that range is not needed.
-                    if at > 0 && version.ranges()[at].span.lo == *hi { at - 1 } else { at }
-                }
-            },
         }
     }
 
     /// Appends entries until `out` has `entries_max` entries or `bytes_max` bytes, or a bounded
     /// amount of work is done. `Ok(false)` when the walk is over; `Ok(true)` otherwise, also with
-    /// nothing appended (a stretch of tombstones): call again.
+    /// nothing appended (a stretch of tombstones, or of younger keys): call again.
     ///
     /// After an error what was appended stays good, and the next call continues after it.
     pub fn fill(
@@ -143,17 +117,27 @@ impl ScanCursor {
     ) -> Result<bool> {
         let before = out.len();
         let result = self.fill_some(out, bytes_max.min(CHUNK_BYTES_CAP), entries_max);
-        if out.len() > before
-            && let Some(key) = out.last_key()
-        {
-            let last = self.last.get_or_insert_default();
-            last.clear();
-            last.extend_from_slice(key);
-        }
+        self.remember(out.last_key().filter(|_| out.len() > before));
         if result.is_err() {
             self.walker = None;
         }
         result
+    }
+
+    /// The walk continues after what was looked at last: `came_out`, or what was passed after it.
+    fn remember(&mut self, came_out: Option<&[u8]>) {
+        let passed = Some(&self.passed[..]).filter(|passed| !passed.is_empty());
+        let looked_at = if self.spec.reverse {
+            came_out.into_iter().chain(passed).min()
+        } else {
+            came_out.max(passed)
+        };
+        if let Some(key) = looked_at {
+            let last = self.last.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(key);
+        }
+        self.passed.clear();
     }
 
     fn fill_some(
@@ -171,22 +155,21 @@ impl ScanCursor {
                 self.leave();
                 continue;
             }
-            let upto = self.view.upto;
+            let mut turn = Turn {
+                spec: &self.spec,
+                upto: self.view.upto,
+                bytes_max,
+                entries_max,
+                steps: &mut steps,
+                passed: &mut self.passed,
+            };
             let stop = match self.walker.as_mut().expect("entered") {
                 Walker::One(cursor) => match cursor {
-                    source::Source::Memory(c) => {
-                        drain(c, &self.spec, upto, out, bytes_max, entries_max, &mut steps)
-                    }
-                    source::Source::Table(c) => {
-                        drain(c, &self.spec, upto, out, bytes_max, entries_max, &mut steps)
-                    }
-                    source::Source::Level(c) => {
-                        drain(c, &self.spec, upto, out, bytes_max, entries_max, &mut steps)
-                    }
+                    source::Source::Memory(c) => turn.drain(c, out),
+                    source::Source::Table(c) => turn.drain(c, out),
+                    source::Source::Level(c) => turn.drain(c, out),
                 },
-                Walker::Many(c) => {
-                    drain(c, &self.spec, upto, out, bytes_max, entries_max, &mut steps)
-                }
+                Walker::Many(c) => turn.drain(c, out),
             }?;
             if let Stop::RangeEnd = stop {
                 self.leave();
@@ -232,6 +215,19 @@ impl ScanCursor {
     }
 }
 
+/// The range that a walk starts in.
+fn first_range(version: &Version, spec: &ScanSpec) -> usize {
+    match &spec.span.hi {
+        _ if !spec.reverse => version.route_index(&spec.span.lo),
+        None => version.ranges().len() - 1,
+        Some(hi) => {
+            let at = version.route_index(hi);
+            // `hi` is outside the span: if it opens a range, that range is not needed.
+            if at > 0 && version.ranges()[at].span.lo == *hi { at - 1 } else { at }
+        }
+    }
+}
+
 fn seek<C: Cursor>(cursor: &mut C, spec: &ScanSpec, after: Option<&[u8]>) -> Result<()> {
     if spec.reverse {
         return match (after, &spec.span.hi) {
@@ -253,36 +249,50 @@ fn seek<C: Cursor>(cursor: &mut C, spec: &ScanSpec, after: Option<&[u8]>) -> Res
     }
 }
 
-/// The hot loop, compiled once per kind of cursor.
-fn drain<C: Cursor>(
-    cursor: &mut C,
-    spec: &ScanSpec,
+/// What one call may do, and how far it has come.
+struct Turn<'a> {
+    spec: &'a ScanSpec,
     upto: Seqno,
-    out: &mut ChunkBuilder,
     bytes_max: usize,
     entries_max: usize,
-    steps: &mut usize,
-) -> Result<Stop> {
-    let lo = (spec.reverse && !spec.span.lo.is_empty()).then_some(&spec.span.lo);
-    let hi = if spec.reverse { None } else { spec.span.hi.as_ref() };
-    while cursor.valid() {
-        if out.len() >= entries_max || out.bytes() >= bytes_max || *steps == 0 {
-            return Ok(Stop::Full);
+    /// Entries that it may still look at.
+    steps: &'a mut usize,
+    passed: &'a mut Vec<u8>,
+}
+
+impl Turn<'_> {
+    /// The hot loop, compiled once per kind of cursor.
+    fn drain<C: Cursor>(&mut self, cursor: &mut C, out: &mut ChunkBuilder) -> Result<Stop> {
+        let spec = self.spec;
+        let lo = (spec.reverse && !spec.span.lo.is_empty()).then_some(&spec.span.lo);
+        let hi = if spec.reverse { None } else { spec.span.hi.as_ref() };
+        while cursor.valid() {
+            if out.len() >= self.entries_max || out.bytes() >= self.bytes_max || *self.steps == 0 {
+                return Ok(Stop::Full);
+            }
+            *self.steps -= 1;
+            let key = cursor.key();
+            if hi.is_some_and(|hi| key >= &hi[..]) || lo.is_some_and(|lo| key < &lo[..]) {
+                return Ok(Stop::RangeEnd);
+            }
+            debug_assert!(cursor.seqno() <= self.upto, "a layer shows nothing above the view");
+            if cursor.kind() == Kind::Put {
+                out.push(key, if spec.keys_only { &[] } else { cursor.value() });
+            } else {
+                if cursor.seqno() == Seqno::ZERO {
+                    // It rests, after so many keys.
+                    *self.steps = self.steps.saturating_sub(PASSED_MAX);
+                }
+                // The next step may fail, and the key is gone then.
+                self.passed.clear();
+                self.passed.extend_from_slice(key);
+            }
+            if spec.reverse {
+                cursor.prev()?;
+            } else {
+                cursor.next()?;
+            }
         }
-        *steps -= 1;
-        let key = cursor.key();
-        if hi.is_some_and(|hi| key >= &hi[..]) || lo.is_some_and(|lo| key < &lo[..]) {
-            return Ok(Stop::RangeEnd);
-        }
-        debug_assert!(cursor.seqno() <= upto, "a layer shows nothing above the view");
-        if cursor.kind() == Kind::Put {
-            out.push(key, if spec.keys_only { &[] } else { cursor.value() });
-        }
-        if spec.reverse {
-            cursor.prev()?;
-        } else {
-            cursor.next()?;
-        }
+        Ok(Stop::RangeEnd)
     }
-    Ok(Stop::RangeEnd)
 }

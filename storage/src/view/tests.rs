@@ -1,6 +1,8 @@
 //! A toy engine on the simulated disk against an ordered map: writes, rotations, flushes, compactions
 //! and old views, in random order, everything synchronous.
 
+mod long;
+
 use super::*;
 use crate::compact::{self, Claims, CompactionOptions, Control, Job, Step, TableSink};
 use crate::error::Error;
@@ -37,6 +39,10 @@ struct Toy {
 
 impl Toy {
     fn new(splits: &[&'static [u8]]) -> Self {
+        Self::caching(1 << 20, splits)
+    }
+
+    fn caching(cache_bytes: u64, splits: &[&'static [u8]]) -> Self {
         let mem = MemVfs::new();
         let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
         let dir = PathBuf::from("/db");
@@ -59,7 +65,7 @@ impl Toy {
             writers.push(writer);
         }
         // Few enough that every view has tables closed and opened again.
-        let blocks = BlockCache::new(1 << 20);
+        let blocks = BlockCache::new(cache_bytes);
         let limits = TableLimits { open_max: 3, memory_bytes_max: 1 << 20, blocks };
         let tables = TableCache::new(&vfs, &dir, DB_ID, limits);
         let version = Arc::new(Version::new(ranges, Arc::clone(tables.graveyard())));

@@ -8,6 +8,7 @@ mod reclaim;
 
 use super::*;
 use crate::buffer::BufferOptions;
+use crate::error::Result;
 use crate::iter::Cursor;
 use crate::limits::KEY_BYTES_MAX;
 use crate::points::ReadPoints;
@@ -82,6 +83,21 @@ fn at(cursor: &MemtableCursor) -> Option<Shown> {
         .then(|| (cursor.key().to_vec(), cursor.seqno().0, cursor.kind(), cursor.value().to_vec()))
 }
 
+/// Moves, and on to the next entry where the cursor rests.
+fn onward(cursor: &mut MemtableCursor, step: impl FnOnce(&mut MemtableCursor) -> Result<()>) {
+    step(cursor).unwrap();
+    while cursor.valid() && cursor.seqno() == Seqno::ZERO {
+        cursor.next().unwrap();
+    }
+}
+
+fn backward(cursor: &mut MemtableCursor, step: impl FnOnce(&mut MemtableCursor) -> Result<()>) {
+    step(cursor).unwrap();
+    while cursor.valid() && cursor.seqno() == Seqno::ZERO {
+        cursor.prev().unwrap();
+    }
+}
+
 fn model_get(model: &Model, key: &[u8], upto: u64) -> Option<(u64, Kind, Vec<u8>)> {
     let from = (key.to_vec(), Reverse(upto));
     let ((found, Reverse(seqno)), (kind, value)) = model.range(from..).next()?;
@@ -106,16 +122,16 @@ fn check_cursor(table: &Arc<Memtable>, model: &Model, upto: u64, random: &mut Ra
     let expected = shown(model, upto);
     let mut cursor = table.cursor(Seqno(upto));
     assert!(!cursor.valid());
-    cursor.seek_first().unwrap();
+    onward(&mut cursor, Cursor::seek_first);
     for entry in &expected {
         assert_eq!(at(&cursor).as_ref(), Some(entry), "forward at {upto}");
-        cursor.next().unwrap();
+        onward(&mut cursor, Cursor::next);
     }
     assert_eq!(at(&cursor), None);
-    cursor.seek_last().unwrap();
+    backward(&mut cursor, Cursor::seek_last);
     for entry in expected.iter().rev() {
         assert_eq!(at(&cursor).as_ref(), Some(entry), "backward at {upto}");
-        cursor.prev().unwrap();
+        backward(&mut cursor, Cursor::prev);
     }
     assert_eq!(at(&cursor), None);
     for _ in 0..20 {
@@ -126,9 +142,9 @@ fn check_cursor(table: &Arc<Memtable>, model: &Model, upto: u64, random: &mut Ra
         };
         let mut place = expected.partition_point(|entry| entry.0 < target);
         if random.below(2) == 0 {
-            cursor.seek(&target).unwrap();
+            onward(&mut cursor, |cursor| cursor.seek(&target));
         } else {
-            cursor.seek_before(&target).unwrap();
+            backward(&mut cursor, |cursor| cursor.seek_before(&target));
             place = place.wrapping_sub(1);
         }
         for _ in 0..10 {
@@ -137,17 +153,17 @@ fn check_cursor(table: &Arc<Memtable>, model: &Model, upto: u64, random: &mut Ra
                 break;
             }
             if random.below(2) == 0 {
-                cursor.next().unwrap();
+                onward(&mut cursor, Cursor::next);
                 place += 1;
             } else {
-                cursor.prev().unwrap();
+                backward(&mut cursor, Cursor::prev);
                 place = place.wrapping_sub(1);
             }
         }
     }
-    cursor.seek(b"").unwrap();
+    onward(&mut cursor, |cursor| cursor.seek(b""));
     assert_eq!(at(&cursor).as_ref(), expected.first());
-    cursor.seek_before(b"").unwrap();
+    backward(&mut cursor, |cursor| cursor.seek_before(b""));
     assert_eq!(at(&cursor), None);
 }
 
@@ -258,17 +274,17 @@ fn readers_beside_the_writer_miss_nothing() {
                         let mut expected = shown(model, upto).into_iter();
                         let mut cursor = table.cursor(Seqno(upto));
                         if reader == 0 {
-                            cursor.seek_first().unwrap();
+                            onward(&mut cursor, Cursor::seek_first);
                             while let Some(entry) = at(&cursor) {
                                 assert_eq!(Some(entry), expected.next(), "seed {seed:#x}");
-                                cursor.next().unwrap();
+                                onward(&mut cursor, Cursor::next);
                             }
                             assert_eq!(expected.next(), None, "seed {seed:#x}");
                         } else {
-                            cursor.seek_last().unwrap();
+                            backward(&mut cursor, Cursor::seek_last);
                             while let Some(entry) = at(&cursor) {
                                 assert_eq!(Some(entry), expected.next_back(), "seed {seed:#x}");
-                                cursor.prev().unwrap();
+                                backward(&mut cursor, Cursor::prev);
                             }
                             assert_eq!(expected.next_back(), None, "seed {seed:#x}");
                         }
@@ -294,7 +310,7 @@ fn a_cursor_is_exact_while_nodes_are_replaced_under_it() {
         writer.insert(&[b'k', b'e', b'y', byte], Seqno(seqno), Kind::Put, &[byte]);
     }
     let mut cursor = table.cursor(Seqno(4));
-    cursor.seek_first().unwrap();
+    onward(&mut cursor, Cursor::seek_first);
     let mut seqno = 4;
     let mut seen = Vec::new();
     while cursor.valid() {
@@ -304,12 +320,12 @@ fn a_cursor_is_exact_while_nodes_are_replaced_under_it() {
             writer.insert(&[b'k', b'e', b'y', byte], Seqno(seqno), Kind::Delete, b"");
             writer.insert(&[b'k', byte], Seqno(seqno), Kind::Put, b"x");
         }
-        cursor.next().unwrap();
+        onward(&mut cursor, Cursor::next);
     }
     assert_eq!(seen, [10, 20, 30, 40]);
-    cursor.seek_before(b"key\x1F").unwrap();
+    backward(&mut cursor, |cursor| cursor.seek_before(b"key\x1F"));
     assert_eq!(cursor.value(), [30]);
-    cursor.prev().unwrap();
+    backward(&mut cursor, Cursor::prev);
     assert_eq!(cursor.value(), [20]);
 }
 
@@ -383,9 +399,9 @@ fn an_empty_table_is_empty() {
     assert_eq!((table.first_seqno(), table.last_seqno()), (None, None));
     assert_eq!(lookup(&table, b"a", Seqno::MAX.0), None);
     let mut cursor = table.cursor(Seqno::MAX);
-    cursor.seek_first().unwrap();
+    onward(&mut cursor, Cursor::seek_first);
     assert!(!cursor.valid());
-    cursor.seek_before(b"x").unwrap();
+    backward(&mut cursor, |cursor| cursor.seek_before(b"x"));
     assert!(!cursor.valid());
     assert!(!table.is_frozen());
     writer.freeze();
@@ -404,12 +420,12 @@ fn memory_lives_as_long_as_the_last_owner() {
     assert!(lookup(&table, &1u64.to_be_bytes(), Seqno::MAX.0).is_some());
     drop(table);
     let walked = thread::spawn(move || {
-        cursor.seek_first().unwrap();
+        onward(&mut cursor, Cursor::seek_first);
         let mut walked = 0;
         while cursor.valid() {
             assert_eq!(cursor.value(), [7; 100]);
             walked += 1;
-            cursor.next().unwrap();
+            onward(&mut cursor, Cursor::next);
         }
         walked
     });
@@ -441,12 +457,12 @@ fn a_pool_recycles_the_memory_of_dropped_memtables() {
         writer.freeze();
         drop(table);
         assert_eq!(pool.held_bytes(), 0);
-        cursor.seek_first().unwrap();
+        onward(&mut cursor, Cursor::seek_first);
         let mut walked = 0;
         while cursor.valid() {
             assert_eq!(cursor.value(), [round; 100]);
             walked += 1;
-            cursor.next().unwrap();
+            onward(&mut cursor, Cursor::next);
         }
         assert_eq!(walked, 80_000);
         drop(cursor);

@@ -190,13 +190,13 @@ fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
                         if reader == 0 {
                             let point = points.hold(now);
                             let mut cursor = table.cursor(point.seqno());
-                            cursor.seek_first().unwrap();
+                            onward(&mut cursor, Cursor::seek_first);
                             let mut shown = 0;
                             while cursor.valid() {
                                 assert!(cursor.seqno() <= point.seqno());
                                 check(cursor.key(), cursor.seqno().0, cursor.value());
                                 shown += 1;
-                                cursor.next().unwrap();
+                                onward(&mut cursor, Cursor::next);
                             }
                             // The first round writes every key once.
                             assert_eq!(shown, point.seqno().0.min(500));

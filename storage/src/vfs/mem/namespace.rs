@@ -81,6 +81,7 @@ pub(super) struct Settings {
     pub(super) failed_sync: FailedSync,
     pub(super) can_map: bool,
     pub(super) cold_reads: bool,
+    pub(super) reads_without_waiting: bool,
 }
 
 /// The whole disk with its page cache. Cloning shares all content.
@@ -108,6 +109,7 @@ impl Disk {
             failed_sync: FailedSync::default(),
             can_map: true,
             cold_reads: false,
+            reads_without_waiting: true,
         };
         let root = BTreeMap::from([(PathBuf::from("/"), Arc::default())]);
         Self::with(root, BTreeMap::new(), 1, settings)
