@@ -1,7 +1,8 @@
 //! Read points: the sequence numbers at which somebody reads for longer than one lookup.
 //!
 //! A memtable gives up an overwritten entry once nobody can need it: when its successor is visible, so
-//! that no new reader stands before it, and no read point lies between the two. Snapshots and scans
+//! that no new reader stands before it, and no read point lies between the two. (If both are of one
+//! batch, at once: what is visible, and so every read point, is the end of a batch.) Snapshots and scans
 //! hold a point; a lookup at the newest instant does not, and looks again in the rare case that it came
 //! too late (`Memtable::get`).
 //!

@@ -180,6 +180,9 @@ impl OverlayState {
     #[inline]
     pub fn apply(&mut self, mut lot: Lot<'_>, charge_bytes: usize) {
         let mut following = lot.next();
+        if let Some((first, _)) = &following {
+            self.writer.begin_batch(*first);
+        }
         while let Some((seqno, operation)) = following {
             following = lot.next();
             if let Some((_, following)) = &following {

@@ -13,6 +13,9 @@ use crate::limits::KEY_BYTES_MAX;
 use std::mem;
 use std::ptr::NonNull;
 
+/// Links are made in eights: that many fill whole cache lines.
+const VERSIONS_BYTES: usize = 3 * LINE_BYTES;
+
 /// First chunk. Small, because an engine may keep many nearly empty memtables.
 const FIRST_CHUNK_BYTES: usize = 16 << 10;
 
@@ -97,10 +100,10 @@ impl Arena {
 
     #[cold]
     fn more_versions(&mut self) -> NonNull<Versions> {
-        let mut at = self.cut(LINE_BYTES).cast::<Versions>();
+        let mut at = self.cut(VERSIONS_BYTES).cast::<Versions>();
         let first = at;
-        for _ in 1..LINE_BYTES / size_of::<Versions>() {
-            // SAFETY: the line has room for that many.
+        for _ in 1..VERSIONS_BYTES / size_of::<Versions>() {
+            // SAFETY: there is room for that many.
             at = unsafe { at.add(1) };
             self.free_versions.push(at);
         }
@@ -145,4 +148,4 @@ impl Arena {
 
 const _: () = assert!(KEY_BYTES_MAX <= ChunkClass::Small.bytes());
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Versions>() == 2 * size_of::<super::node::Slot>());
+const _: () = assert!(8 * size_of::<Versions>() == VERSIONS_BYTES);

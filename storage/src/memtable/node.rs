@@ -86,6 +86,8 @@ impl Link {
     /// Reads a slot; what the writer did before it published the link is visible afterwards.
     #[inline(always)]
     pub(super) fn load(slot: &Slot) -> Self {
+        #[cfg(test)]
+        loads::count();
         Self(slot.load(Ordering::Acquire))
     }
 
@@ -130,10 +132,11 @@ impl Link {
         Self(self.0.map_addr(|at| at | other.0.addr() & CUTS))
     }
 
-    /// This link's target, and what `other` knows of the dead in front of it.
+    /// This link's target, and what `other` knows of the dead in front of it: it moves to `other`'s
+    /// place, and what died between its old holder and its target did not die in front of that.
     #[inline(always)]
     pub(super) fn with_cut_before_of(self, other: Self) -> Self {
-        Self(self.0.map_addr(|at| at | other.0.addr() & CUT_BEFORE))
+        Self(self.0.map_addr(|at| at & !CUT_BEFORE | other.0.addr() & CUT_BEFORE))
     }
 
     /// Do both lead to the same place?
@@ -187,6 +190,25 @@ impl Link {
             // SAFETY: as above, for `Versions`; there is no sixth kind.
             _ => Target::Versions(unsafe { &*at.cast() }),
         }
+    }
+}
+
+/// How many links a thread has loaded, so that tests can say how much work something is.
+#[cfg(test)]
+pub(super) mod loads {
+    use std::cell::Cell;
+
+    thread_local! {
+        static LOADED: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        LOADED.set(LOADED.get() + 1);
+    }
+
+    /// So far.
+    pub(in super::super) fn so_far() -> u64 {
+        LOADED.get()
     }
 }
 

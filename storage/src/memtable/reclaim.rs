@@ -78,20 +78,29 @@ impl Overwritten {
         prefetch(Link::load(&versions.older).address());
     }
 
-    /// The place that led to it then, unless a copy has taken the place of its node.
+    /// The slot that leads to the link, in a bounded time; `None` if that is a place in the tree and
+    /// not the one that led to it then.
     ///
     /// # Safety
-    /// The memory of the tree must outlive `'a`.
+    /// The link must be in use, the memory of the tree must outlive `'a`, and the caller must be the
+    /// only writer.
     #[inline]
-    pub(super) unsafe fn slot<'a>(&self) -> Option<&'a Slot> {
+    pub(super) unsafe fn holder<'a>(&self) -> Option<&'a Slot> {
+        // SAFETY: links are not freed before their arena, which the caller vouches for.
+        if let Some(above) = unsafe { self.versions.as_ref() }.above() {
+            // SAFETY: as above.
+            return Some(&unsafe { above.as_ref() }.older);
+        }
         if let Some(node) = self.node {
-            // SAFETY: nodes are not freed before their arena, which the caller vouches for.
+            // SAFETY: nor are nodes.
             if unsafe { node.as_ref() }.is_replaced() {
                 return None;
             }
         }
         // SAFETY: as above.
-        Some(unsafe { self.slot.as_ref() })
+        let place = unsafe { self.slot.as_ref() };
+        // It may lead to a node by now, in which the key has got another place.
+        Link::load(place).leads_where(Link::to_versions(self.versions)).then_some(place)
     }
 }
 
@@ -192,28 +201,5 @@ impl Limbo {
         chunks.append(&mut mem::take(&mut self.old).chunks);
         self.chunk_bytes = 0;
         chunks
-    }
-}
-
-/// The slot that leads to `versions`, from `place` on down the list of one key; `None` if it is not
-/// in that list.
-///
-/// # Safety
-/// The memory behind `place` must outlive `'a`; the caller must be the only writer.
-pub(super) unsafe fn holder_of<'a>(
-    place: &'a Slot,
-    versions: NonNull<Versions>,
-) -> Option<&'a Slot> {
-    use super::node::Target;
-    let wanted = Link::to_versions(versions);
-    let mut slot = place;
-    loop {
-        let link = Link::load(slot);
-        // SAFETY: loaded from a slot of the tree.
-        match unsafe { link.target::<'a>() } {
-            Target::Versions(_) if link.leads_where(wanted) => return Some(slot),
-            Target::Versions(other) => slot = &other.older,
-            Target::Empty | Target::Entry(_) | Target::Node(_) => return None,
-        }
     }
 }

@@ -11,6 +11,7 @@ use super::node::{Header, Link, Node, Slot, Target};
 use super::versions::{Versions, newest};
 use super::words::agreement;
 use crate::buffer::{EntryAt, prefetch};
+use crate::key::Seqno;
 use std::ptr::NonNull;
 
 /// What leads to the versions of `key` below `root`; empty if there are none.
@@ -152,9 +153,13 @@ pub(super) enum Met<'a> {
     New,
     /// There were older versions. They and the entry now hang at this place, by these links.
     Older { place: Place<'a>, versions: NonNull<Versions> },
+    /// Its newest version was written so late that nobody has seen it or will: the entry has taken its
+    /// place, and this one has died.
+    Unseen(EntryAt<'a>),
 }
 
-/// Puts an unpublished entry into the tree.
+/// Puts an unpublished entry into the tree. Nobody sees what was written at `unseen` or later, but
+/// together with the entry.
 ///
 /// # Safety
 /// Everything behind `root` must be in `arena` and the buffer of `entry`, both of which must outlive
@@ -165,6 +170,7 @@ pub(super) unsafe fn insert<'a>(
     arena: &mut Arena,
     entry: EntryAt<'a>,
     key: &[u8],
+    unseen: Seqno,
 ) -> Met<'a> {
     let mut slot = root;
     let mut within = None;
@@ -180,7 +186,7 @@ pub(super) unsafe fn insert<'a>(
             Target::Entry(_) | Target::Versions(_) => {
                 // SAFETY: the caller's promises are the same.
                 return unsafe {
-                    meet(Place { slot, node: within }, arena, link, entry, key, depth)
+                    meet(Place { slot, node: within }, arena, link, entry, key, depth, unseen)
                 };
             }
             Target::Node(node) => node,
@@ -227,25 +233,38 @@ unsafe fn meet<'a>(
     entry: EntryAt<'a>,
     new: &[u8],
     depth: usize,
+    unseen: Seqno,
 ) -> Met<'a> {
     // SAFETY: the caller loaded the link from a slot of its tree.
     let met: EntryAt<'a> = unsafe { newest(there) }.expect("it leads to a key");
     let mut straddling = Vec::new();
-    let old = if let Some(met) = met.whole() {
-        met.key
+    let (old, written) = if let Some(met) = met.whole() {
+        (met.key, met.seqno)
     } else {
         met.put_key(&mut straddling);
-        &straddling
+        (&straddling[..], met.seqno())
     };
     // A slot below a node whose prefix was compared in full: both keys agree up to `depth`.
     let start = depth.min(new.len());
     let fork = start + agreement(&old[start..], &new[start..]);
     if fork == old.len() && fork == new.len() {
+        if written >= unseen {
+            // SAFETY: the caller loaded the link from a slot of its tree.
+            match unsafe { there.target::<'a>() } {
+                Target::Versions(versions) => Link::to_entry(entry).publish(&versions.newest),
+                _ => Link::to_entry(entry).with_cuts_of(there).publish(place.slot),
+            }
+            return Met::Unseen(met);
+        }
         let versions = arena.versions();
         let both = Versions::of(Link::to_entry(entry), there);
         // SAFETY: aligned and large enough; no reader is in it and no reader will be before it is
         // published.
         unsafe { versions.write(both) };
+        // SAFETY: the caller loaded the link from a slot of its tree.
+        if let Target::Versions(below) = unsafe { there.target::<'a>() } {
+            below.hang_below(Some(versions));
+        }
         Link::to_versions(versions).publish(place.slot);
         return Met::Older { place, versions };
     }

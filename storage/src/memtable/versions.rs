@@ -10,6 +10,8 @@
 use super::node::{Link, Slot, Target};
 use crate::buffer::EntryAt;
 use crate::key::Seqno;
+use crate::sync::atomic::{AtomicPtr, Ordering};
+use std::ptr::{self, NonNull};
 
 /// A version and the next older ones.
 #[repr(C)]
@@ -18,18 +20,34 @@ pub(super) struct Versions {
     pub(super) newest: Slot,
     /// An entry, or a further `Versions`.
     pub(super) older: Slot,
+    /// The link in front of this one; null where the place in the tree leads here. For the writer
+    /// alone, who finds what leads to a link without walking down to it: lists may be long.
+    above: AtomicPtr<Versions>,
 }
 
 impl Versions {
-    /// Not published yet.
+    /// The first of its key, not published yet.
     pub(super) fn of(newest: Link, older: Link) -> Self {
         let versions = Self {
-            newest: Slot::new(std::ptr::null_mut()),
-            older: Slot::new(std::ptr::null_mut()),
+            newest: Slot::new(ptr::null_mut()),
+            older: Slot::new(ptr::null_mut()),
+            above: AtomicPtr::new(ptr::null_mut()),
         };
         newest.publish(&versions.newest);
         older.publish(&versions.older);
         versions
+    }
+
+    /// What leads here, if it is another link.
+    #[inline(always)]
+    pub(super) fn above(&self) -> Option<NonNull<Self>> {
+        NonNull::new(self.above.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    pub(super) fn hang_below(&self, above: Option<NonNull<Self>>) {
+        let above = above.map_or(ptr::null_mut(), NonNull::as_ptr);
+        self.above.store(above, Ordering::Relaxed);
     }
 }
 

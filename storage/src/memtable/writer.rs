@@ -2,16 +2,19 @@
 
 use super::arena::Arena;
 use super::node::{Link, Slot, Target};
-use super::reclaim::{Freed, Limbo, Notes, Overwritten, Reclaim, Tended, holder_of};
+use super::reclaim::{Freed, Limbo, Notes, Overwritten, Reclaim, Tended};
 use super::tree::{self, Met};
-use super::versions::newest;
+use super::versions::{Versions, newest};
 use super::{Memtable, MemtableOptions};
 use crate::buffer::{Buffer, BufferOptions, ChunkSource, EntryAt};
 use crate::key::{Kind, Seqno};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
 use crate::points::Reach;
 use crate::sync::atomic::Ordering;
+use std::collections::HashMap;
 use std::fmt;
+use std::mem;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Notes that gather before they are looked at: one look costs a full fence.
@@ -20,13 +23,19 @@ const NOTES_WORTH_A_LOOK: usize = 32;
 /// for that version.
 const NOTES_AHEAD_FAR: usize = 12;
 const NOTES_AHEAD_NEAR: usize = 5;
-/// Notes that one call looks at, at most.
+/// Notes that one call looks at: so many, or so many for each entry since the last call. Large batches
+/// leave as many notes as they have entries, and must not leave them behind for ever.
 const NOTES_PER_CALL: usize = 128;
+const NOTES_PER_ENTRY: usize = 2;
 /// Of those that were held, and may be free since a point was given back, this many: writers should not
 /// notice.
 const HELD_PER_CALL: usize = 16;
 /// While there are such ones, one insert in so many looks at some.
 const INSERTS_PER_LOOK: u64 = 16;
+/// Inserts that are worth one even if nothing was overwritten.
+const INSERTS_WORTH_A_LOOK: u64 = 64;
+/// Nobody has said where a batch begins: above every number.
+const NO_BATCH: Seqno = Seqno(u64::MAX);
 /// A dead entry that a step passes counts as this many copied bytes against the caller's allowance.
 const DEAD_VISIT_BYTES: usize = 64;
 /// Entries whose places are looked for at the same time; as many misses as a core can have under way.
@@ -40,7 +49,13 @@ pub struct MemtableWriter {
     buffer: Buffer,
     arena: Arena,
     entries: u64,
+    /// `entries` when `tend` was called last.
+    tended_entries: u64,
     last_seqno: Seqno,
+    /// Where the present batch began.
+    batch_began: Seqno,
+    /// Something has died in the present batch, and readers have not been told.
+    buried_unseen: bool,
     reclaim: Option<Reclaim>,
     notes: Notes,
     limbo: Limbo,
@@ -56,11 +71,22 @@ impl MemtableWriter {
             buffer: Buffer::new(options, source.clone()),
             arena: Arena::new(source),
             entries: 0,
+            tended_entries: 0,
             last_seqno: Seqno::ZERO,
+            batch_began: NO_BATCH,
+            buried_unseen: false,
             reclaim,
             notes: Notes::default(),
             limbo: Limbo::default(),
         }
+    }
+
+    /// The entries from `first` on are one batch, until the next one begins: no number at which
+    /// somebody reads lies between two of them. So what one of them overwrites of another has died
+    /// at once, and a key that is written a thousand times in a batch has one version more than before.
+    #[inline]
+    pub fn begin_batch(&mut self, first: Seqno) {
+        self.batch_began = first;
     }
 
     /// Inserts one entry; readers see it when this returns (those that come in between may).
@@ -83,8 +109,14 @@ impl MemtableWriter {
         let entry = unsafe { self.buffer.append(key, seqno, kind, value) };
         // SAFETY: everything is in this arena and buffer, the key was just written into the entry,
         // and `&mut self` makes us the only writer.
-        match unsafe { tree::insert(&table.root, &mut self.arena, entry, key) } {
+        match unsafe { tree::insert(&table.root, &mut self.arena, entry, key, self.batch_began) } {
             Met::New => {}
+            Met::Unseen(dead) => {
+                if self.reclaim.is_some() {
+                    self.buffer.bury(dead);
+                    self.buried_unseen = true;
+                }
+            }
             Met::Older { place, versions } => {
                 if self.reclaim.is_some() {
                     self.notes.fresh.push_back(Overwritten::new(versions, place, seqno));
@@ -117,7 +149,7 @@ impl MemtableWriter {
             || self.limbo.is_worth_a_turn()
             || self.notes.again > 0 && self.entries.is_multiple_of(INSERTS_PER_LOOK)
             // A class is outgrown without any overwriting.
-            || self.entries.is_multiple_of(64) && self.reclaim.is_some()
+            || self.entries - self.tended_entries >= INSERTS_WORTH_A_LOOK && self.reclaim.is_some()
     }
 
     /// Is there anything that should be done even if no further write comes?
@@ -156,7 +188,11 @@ impl MemtableWriter {
         if self.reclaim.is_none() {
             return Tended::default();
         }
-        let buried = self.look_at_notes(visible);
+        let since = (self.entries - self.tended_entries) as usize;
+        self.tended_entries = self.entries;
+        let notes_max = NOTES_PER_CALL.max(NOTES_PER_ENTRY * since);
+        let buried = self.look_at_notes(visible, notes_max) > 0;
+        let buried = mem::take(&mut self.buried_unseen) || buried;
         if !self.buffer.is_compacting()
             && !self.limbo.holds_chunks()
             && (self.buffer.wants_other_class() || scarce && self.buffer.has_much_dead())
@@ -174,7 +210,7 @@ impl MemtableWriter {
         {
             freed = self.reuse(left);
         }
-        let progress = buried > 0 || freed || compacting;
+        let progress = buried || freed || compacting;
         if progress {
             self.show();
         }
@@ -191,7 +227,7 @@ impl MemtableWriter {
     }
 
     /// Looks at notes, oldest first; returns how many versions were buried.
-    fn look_at_notes(&mut self, visible: Seqno) -> usize {
+    fn look_at_notes(&mut self, visible: Seqno, notes_max: usize) -> usize {
         let reclaim = self.reclaim.as_ref().expect("the caller looked");
         let ready = self.notes.fresh.front().is_some_and(|note| note.seqno <= visible);
         let released = reclaim.points.released();
@@ -206,7 +242,7 @@ impl MemtableWriter {
             return 0;
         }
         let (mut buried, mut held_left) = (0, HELD_PER_CALL);
-        for _ in 0..NOTES_PER_CALL {
+        for _ in 0..notes_max {
             if let Some(note) = self.notes.fresh.get(NOTES_AHEAD_FAR) {
                 note.prefetch_links();
             }
@@ -248,20 +284,19 @@ impl MemtableWriter {
         if !reach.frees(|| older.seqno(), note.seqno) {
             return false;
         }
-        // SAFETY: nodes stay as long as the arena, which is ours.
-        let noted = unsafe { note.slot() };
-        // SAFETY: the place is in this tree, and `&mut self` makes us the only writer.
-        let holder = noted.and_then(|place| unsafe { holder_of(place, note.versions) });
+        // SAFETY: as above, and `&mut self` makes us the only writer.
+        let holder = unsafe { note.holder() };
         let holder = holder.unwrap_or_else(|| {
             let mut key = Vec::new();
             newer.put_key(&mut key);
             // SAFETY: the key of an entry in this tree is in it.
-            let place = unsafe { tree::place_of(root, &key) };
-            // SAFETY: as above.
-            unsafe { holder_of(place, note.versions) }
-                .expect("a link in use hangs in its key's list")
+            unsafe { tree::place_of(root, &key) }
         });
         let held_by = Link::load(holder);
+        debug_assert!(
+            held_by.leads_where(Link::to_versions(note.versions)),
+            "a link in use hangs in its key's list"
+        );
         // SAFETY: loaded from a slot of this tree.
         match unsafe { older_link.target::<'_>() } {
             Target::Entry(_) => {
@@ -272,6 +307,7 @@ impl MemtableWriter {
             Target::Versions(next) => {
                 Link::load(&next.older).cut_before().publish(&next.older);
                 newer_link.publish(&next.newest);
+                next.hang_below(versions.above());
                 older_link.with_cut_before_of(held_by).publish(holder);
             }
             Target::Empty | Target::Node(_) => unreachable!("a version has a list of versions"),
@@ -298,9 +334,10 @@ impl MemtableWriter {
             }
         }
         // Before the chunks that the entries have left can be used again.
+        let mut long_lists = LongLists::default();
         for group in moved.chunks(RELINKED_TOGETHER) {
             // SAFETY: live entries are in the tree, and we are the only writer.
-            unsafe { relink(&table.root, group) };
+            unsafe { relink(&table.root, group, &mut long_lists) };
         }
         limbo.add_chunks(&mut retired);
         self.count(|progress| &progress.steps, steps);
@@ -364,7 +401,11 @@ impl MemtableWriter {
 /// # Safety
 /// The first of each pair must hang in the tree below `root`, the second must be its copy; the caller
 /// must be the only writer.
-unsafe fn relink<'a>(root: &'a Slot, moved: &[(EntryAt<'a>, EntryAt<'a>)]) {
+unsafe fn relink<'a>(
+    root: &'a Slot,
+    moved: &[(EntryAt<'a>, EntryAt<'a>)],
+    long_lists: &mut LongLists,
+) {
     let mut places = [root; RELINKED_TOGETHER];
     let mut depths = [0; RELINKED_TOGETHER];
     let mut going: u32 = (1 << moved.len()) - 1;
@@ -383,33 +424,65 @@ unsafe fn relink<'a>(root: &'a Slot, moved: &[(EntryAt<'a>, EntryAt<'a>)]) {
     }
     for (place, (from, to)) in places.into_iter().zip(moved) {
         // SAFETY: the caller's promises are the same.
-        unsafe { relocate(place, *from, *to) };
+        unsafe { relocate(place, *from, *to, long_lists) };
     }
 }
+
+/// Of lists that are long (many snapshots hold versions of one key), by their place, how far down the
+/// last entry hung that was relinked. Entries move in the order in which they were written, so the next
+/// one hangs above it.
+type LongLists = HashMap<NonNull<Slot>, NonNull<Versions>>;
+
+/// A list in which a way so far down is worth remembering.
+const LONG_LIST: usize = 32;
 
 /// What leads to `from` leads to `to` from here on.
 ///
 /// # Safety
 /// `slot` must be the place of `from`'s key, in whose list it must hang, `to` must be its copy; the
 /// caller must be the only writer.
-unsafe fn relocate<'a>(mut slot: &'a Slot, from: EntryAt<'a>, to: EntryAt<'a>) {
-    loop {
+unsafe fn relocate<'a>(
+    mut slot: &'a Slot,
+    from: EntryAt<'a>,
+    to: EntryAt<'a>,
+    long_lists: &mut LongLists,
+) {
+    let place = NonNull::from(slot);
+    let mut known = long_lists.get(&place).copied();
+    while let Some(at) = known {
+        // SAFETY: nothing is buried while entries are relinked, so the link is in use.
+        let versions = unsafe { at.as_ref() };
+        // SAFETY: loaded from a slot of the tree.
+        if unsafe { Link::load(&versions.newest).entry() } == Some(from) {
+            long_lists.insert(place, at);
+            return Link::to_entry(to).publish(&versions.newest);
+        }
+        known = versions.above();
+    }
+    let (mut depth, mut above) = (0, None);
+    let (copy, at) = loop {
         let link = Link::load(slot);
         // SAFETY: loaded from a slot of the tree.
         match unsafe { link.target::<'a>() } {
             Target::Entry(entry) => {
                 assert!(entry == from, "a live entry hangs in its key's list");
-                return Link::to_entry(to).with_cuts_of(link).publish(slot);
+                break (Link::to_entry(to).with_cuts_of(link), slot);
             }
             Target::Versions(versions) => {
+                above = Some(NonNull::from(versions));
                 // SAFETY: as above.
                 if unsafe { Link::load(&versions.newest).entry() } == Some(from) {
-                    return Link::to_entry(to).publish(&versions.newest);
+                    break (Link::to_entry(to), &versions.newest);
                 }
                 slot = &versions.older;
+                depth += 1;
             }
             Target::Empty | Target::Node(_) => unreachable!("a live entry hangs in the tree"),
         }
+    };
+    copy.publish(at);
+    if depth > LONG_LIST {
+        long_lists.extend(above.map(|above| (place, above)));
     }
 }
 

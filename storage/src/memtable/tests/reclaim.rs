@@ -4,6 +4,8 @@
 //! Chunks that leave limbo are filled with 0xDD here, so that a reader of memory that was given back too
 //! early sees it.
 
+mod lists;
+
 use super::*;
 use crate::limits::VALUE_BYTES_CAP;
 use crate::points::ReadPoint;
@@ -380,13 +382,13 @@ fn what_a_point_held_is_buried_a_little_at_a_time() {
     for key in 10_000..20_000_u64 {
         rig.put(&key.to_be_bytes(), Kind::Put, b"");
         if rig.writer.wants_tending() {
-            early_calls += u64::from(key < 10_064);
+            early_calls += u64::from(key < 10_128);
             rig.tend(0);
             most = most.max(dead(&rig) - before);
             before = dead(&rig);
         }
     }
-    assert!((2..10).contains(&early_calls), "{early_calls} calls in 64 inserts");
+    assert!((2..10).contains(&early_calls), "{early_calls} calls in 128 inserts");
     assert!(most > 0 && most <= 16 * 64, "{most} bytes buried at once");
     rig.settle();
     assert!(!rig.writer.is_untidy());

@@ -1,0 +1,191 @@
+//! Long lists of versions of one key, and what is known about the dead in them.
+
+use super::super::super::node::loads;
+use super::*;
+
+/// Links that one insert with its `tend` may follow, however long a list is: a few for each note that it
+/// looks at.
+const LOADS_MAX: u64 = 16 * 128;
+
+/// Puts and tends; returns how many links that followed.
+fn put_and_tend(rig: &mut Rig, key: &[u8], visible: u64, copy_bytes: usize) -> u64 {
+    let before = loads::so_far();
+    rig.put(key, Kind::Put, b"small");
+    rig.writer.tend(Seqno(visible), copy_bytes, false);
+    loads::so_far() - before
+}
+
+/// The places in the list of a key that a lookup below all of them passes.
+fn list_len(rig: &Rig, key: &[u8]) -> u64 {
+    let before = loads::so_far();
+    assert!(rig.table.pin().get(key, Seqno(0)).version.is_none());
+    (loads::so_far() - before) / 2
+}
+
+/// Planted: `bury` that keeps the mark of the link that moves up.
+#[test]
+fn a6_a_link_that_moves_up_leaves_its_mark_behind() {
+    let mut rig = Rig::new(BufferOptions::default());
+    rig.put(b"k", Kind::Put, b"O");
+    rig.hold();
+    rig.put(b"k", Kind::Put, b"M");
+    rig.hold();
+    rig.put(b"k", Kind::Put, b"D");
+    rig.put(b"k", Kind::Put, b"N");
+    rig.tend(0);
+    rig.held.remove(1);
+    rig.tend(0);
+    // Not visible yet: readers look at 4.
+    rig.put(b"k", Kind::Put, b"P");
+    let pin = rig.table.pin();
+    let at = |upto| {
+        let found = pin.get(b"k", Seqno(upto));
+        (found.version.map(|version| version.seqno().0), found.passed_cut)
+    };
+    assert_eq!(at(5), (Some(5), false));
+    assert_eq!(at(4), (Some(4), false), "nothing died between 4 and 5");
+    assert_eq!(at(3), (Some(1), true), "2 and 3 have died");
+    assert_eq!(at(2), (Some(1), true), "2 has died");
+}
+
+/// A lookup that is told of a cut finds a newer number that is visible: checked against all that is
+/// visible, with random points. Planted: as above.
+#[test]
+fn a6_a_cut_is_passed_only_below_what_is_visible() {
+    for seed in seeds() {
+        let mut random = Random(seed);
+        for _ in 0..200 {
+            let mut rig = Rig::new(BufferOptions::default());
+            for _ in 0..60 {
+                match random.below(5) {
+                    0 => rig.hold(),
+                    1 if !rig.held.is_empty() => {
+                        let at = random.below(rig.held.len());
+                        rig.held.remove(at);
+                    }
+                    2 => {
+                        rig.tend(0);
+                    }
+                    _ => rig.put(b"k", Kind::Put, b"v"),
+                }
+                let pin = rig.table.pin();
+                let found = pin.get(b"k", Seqno(rig.seqno));
+                assert!(!found.passed_cut, "seed {seed:#x}");
+                for point in &rig.held {
+                    let found = pin.get(b"k", point.seqno()).version.map(|v| v.seqno().0);
+                    let wanted = model_get(&rig.model, b"k", point.seqno().0).map(|(at, ..)| at);
+                    assert_eq!(found, wanted, "seed {seed:#x}");
+                }
+                drop(pin);
+                // The next one is not visible yet.
+                let visible = rig.seqno;
+                rig.put(b"k", Kind::Put, b"w");
+                let passed_cut = rig.table.pin().get(b"k", Seqno(visible)).passed_cut;
+                assert!(!passed_cut, "seed {seed:#x}: nobody could have overwritten it");
+            }
+        }
+    }
+}
+
+/// A key that one batch writes very often has one version more after it, and the writes after it do no
+/// more than others. Planted: `meet` without its `unseen`.
+#[test]
+fn b1_a_batch_of_one_key_leaves_one_version() {
+    let mut rig = Rig::new(BufferOptions::default());
+    rig.put(b"hot", Kind::Put, b"before");
+    rig.tend(0);
+    rig.hold();
+    let visible = rig.seqno;
+    rig.writer.begin_batch(Seqno(visible + 1));
+    for n in 0..100_000_u32 {
+        rig.put(b"hot", if n % 3 == 0 { Kind::Delete } else { Kind::Put }, b"");
+    }
+    assert_eq!(list_len(&rig, b"hot"), 2);
+    let found = lookup(&rig.table, b"hot", visible);
+    assert_eq!(found.map(|found| found.2), Some(b"before".to_vec()), "not visible yet");
+    for n in 0..1_000_u32 {
+        let visible = rig.seqno;
+        rig.writer.begin_batch(Seqno(visible + 1));
+        let loads = put_and_tend(&mut rig, &n.to_be_bytes(), visible, 0);
+        assert!(loads <= LOADS_MAX, "write {n} followed {loads} links");
+    }
+    rig.settle();
+    let dead = rig.table.reclaim_stats().buffer;
+    assert!(dead.live_bytes < 100_000, "{dead:?}");
+    rig.check(&mut Random(0xB1));
+}
+
+/// Commits to one key that become visible all at once are buried at a bounded cost per write.
+/// Planted: `above` that is null always, and the holder looked for from the place on.
+#[test]
+fn b1_thousands_of_commits_to_one_key_are_buried_a_little_at_a_time() {
+    let mut rig = Rig::new(BufferOptions::default());
+    let mut most = 0;
+    for _ in 0..8_000 {
+        most = most.max(put_and_tend(&mut rig, b"hot", 0, 0));
+    }
+    assert_eq!(list_len(&rig, b"hot"), 8_000);
+    for n in 0..200_u32 {
+        let visible = rig.seqno;
+        most = most.max(put_and_tend(&mut rig, &n.to_be_bytes(), visible, 0));
+    }
+    println!("{most} links followed by a write, at most");
+    assert!(most <= LOADS_MAX, "a write followed {most} links");
+    assert_eq!(list_len(&rig, b"hot"), 1);
+    rig.check(&mut Random(0xB2));
+}
+
+/// The same where snapshots held each version and are given back, and while these versions are moved.
+/// Planted: as above; `relocate` without `long_lists`.
+#[test]
+fn b1_thousands_of_held_versions_cost_no_more_than_few() {
+    const HELD: u64 = 2_000;
+    let mut rig = Rig::new(BufferOptions::default());
+    for _ in 0..HELD {
+        rig.put(b"hot", Kind::Put, &[1; 100]);
+        rig.hold();
+        rig.put(b"cold", Kind::Put, &[2; 200]);
+        rig.tend(0);
+    }
+    // The versions of the other key between two points are dead: a compaction moves the held ones.
+    let before = loads::so_far();
+    while rig.tend(64 << 10).progress {}
+    let stats = rig.table.reclaim_stats();
+    let moving = loads::so_far() - before;
+    println!("{moving} links followed to move {} bytes; {stats:?}", stats.copied_bytes);
+    assert!(stats.copied_bytes > 0, "nothing was moved");
+    // Once down the list for each call, and a few for each entry.
+    assert!(moving < 100 * HELD, "{moving} links followed to move what is held");
+    rig.held.clear();
+    let mut most = 0;
+    for n in 0..2_000_u32 {
+        let visible = rig.seqno;
+        most = most.max(put_and_tend(&mut rig, &n.to_be_bytes(), visible, 0));
+    }
+    println!("{most} links followed by a write, at most");
+    assert!(most <= LOADS_MAX, "a write followed {most} links");
+    rig.settle();
+    rig.check(&mut Random(0xB3));
+}
+
+/// Large batches over hot keys leave no more behind than the last of them did. Planted: `tend` that looks
+/// at 128 notes whatever was written.
+#[test]
+fn b6_large_batches_are_buried_as_fast_as_they_are_written() {
+    const KEYS: u64 = 3_000;
+    let mut rig = Rig::new(BufferOptions::default());
+    let mut most = 0;
+    for round in 0..40_u8 {
+        let visible = rig.seqno;
+        rig.writer.begin_batch(Seqno(visible + 1));
+        for key in 0..KEYS {
+            rig.put(&key.to_be_bytes(), Kind::Put, &[round; 100]);
+        }
+        // As the range's owner does it: what this batch wrote is not visible yet.
+        rig.writer.tend(Seqno(visible), 512 << 10, true);
+        most = most.max(rig.writer.live().1);
+    }
+    println!("{most} entries alive at most; {:?}", rig.table.reclaim_stats());
+    assert!(most <= 2 * KEYS + KEYS / 8, "{most} entries alive, {KEYS} keys");
+    rig.check(&mut Random(0xB6));
+}
