@@ -182,8 +182,8 @@ fn steps() -> (Vec<Duration>, ReclaimStats) {
         };
         writer.insert(&key, Seqno(number + 1), Kind::Put, value);
         // As the tender does.
-        if pool.take_stock_due() {
-            pool.stock();
+        if pool.take_upkeep_due() {
+            pool.upkeep();
         }
         let started = Instant::now();
         writer.tend(Seqno(number + 1), 1, true);

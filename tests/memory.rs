@@ -1,4 +1,5 @@
-//! Memory stays within its budget while producers are faster than the disk.
+//! Memory stays within its budget while producers are faster than the disk, and while memtables and their
+//! chunks come and go in all sizes.
 //!
 //! A binary of its own, with one test, so that the process's memory is the engine's. The work is
 //! bounded, not the time: a slow machine takes longer and sees the same. Nobody sleeps; memory is
@@ -104,7 +105,82 @@ async fn produce(db: Db, index: usize, seen: Arc<Seen>) -> Vec<u64> {
 }
 
 #[test]
-fn producers_faster_than_the_disk_stay_within_the_budget() {
+fn memory_stays_within_the_budget() {
+    let before = resident_bytes();
+    producers_faster_than_the_disk(before);
+    b16_chunks_that_come_and_go(before);
+}
+
+fn check_resident(before: Option<u64>, most: u64) {
+    match before {
+        Some(before) => {
+            let grown = most.saturating_sub(before);
+            eprintln!("process memory grew by {} MiB at most", grown / MIB);
+            assert!(grown <= BUDGET_BYTES + SLACK_BYTES, "{} MiB", grown / MIB);
+        }
+        None => eprintln!("SKIPPED: this system has no /proc/self/status, memory was not measured"),
+    }
+}
+
+/// Rounds of the second test; in all so many times the budget is written.
+const OVERWRITE_ROUNDS: u64 = 12;
+
+/// Keys are overwritten by several threads in values of all sizes, snapshots come and go, and readers
+/// allocate beside that: chunks of every class are taken and given back in every order. Planted: chunks
+/// from the allocator (`MAPPED_BYTES_MIN` of `usize::MAX`).
+fn b16_chunks_that_come_and_go(before: Option<u64>) {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_time()
+        .build()
+        .unwrap();
+    let mut options = options();
+    options.memtable_bytes = Some(4 * MIB);
+    options.initial_split_keys = vec![b"h".to_vec()];
+    let most = Arc::new(AtomicU64::new(0));
+    runtime.block_on(async {
+        let db = Db::builder(dir.path().join("db")).options(options).open().await.unwrap();
+        let work = |index: u64| {
+            let (db, most) = (db.clone(), Arc::clone(&most));
+            async move {
+                let mut chance = Chance::new(0xB16 + index);
+                let noise = chance.bytes(64 << 10);
+                let mut written = 0;
+                let mut kept = Vec::new();
+                while written < OVERWRITE_ROUNDS * BUDGET_BYTES / 8 {
+                    let (first, hot) = (chance.pick(b"am"), chance.one_in(2));
+                    let key =
+                        [&[first][..], &chance.below(if hot { 200 } else { 20_000 }).to_be_bytes()];
+                    let len = if chance.one_in(200) { 40_000 } else { chance.below(3_000) };
+                    let at = chance.below(noise.len() - len);
+                    db.put(key.concat(), &noise[at..at + len]).await.unwrap();
+                    written += len as u64;
+                    if chance.one_in(300) {
+                        kept.push(db.snapshot());
+                    }
+                    if kept.len() > 2 || chance.one_in(1_000) {
+                        kept.clear();
+                    }
+                    if chance.one_in(20) {
+                        db.get(key.concat()).await.unwrap().expect("it was just written");
+                    }
+                    if chance.one_in(50) {
+                        most.fetch_max(resident_bytes().unwrap_or(0), Ordering::Relaxed);
+                    }
+                }
+            }
+        };
+        let tasks: Vec<_> = (0..8).map(|index| tokio::spawn(work(index))).collect();
+        let all = tokio::time::timeout(PATIENCE, futures::future::try_join_all(tasks)).await;
+        all.unwrap_or_else(|_| panic!("it hangs: {:#?}", db.stats())).unwrap();
+        eprintln!("{} flushes, {:?}", db.stats().flushes, db.stats().spare_chunk_bytes);
+        db.close().await.unwrap();
+    });
+    check_resident(before, most.load(Ordering::Relaxed));
+}
+
+fn producers_faster_than_the_disk(before: Option<u64>) {
     let dir = tempfile::tempdir().unwrap();
     let (disk, control) = kit::slow::slow_disk(DISK_BYTES_PER_SECOND);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -112,7 +188,6 @@ fn producers_faster_than_the_disk_stay_within_the_budget() {
         .enable_time()
         .build()
         .unwrap();
-    let before = resident_bytes();
     let seen = Arc::new(Seen::default());
     let stats = runtime.block_on(async {
         let builder = Db::builder(dir.path().join("db")).options(options()).vfs(disk);
@@ -145,12 +220,5 @@ fn producers_faster_than_the_disk_stay_within_the_budget() {
     eprintln!("accounted at most {} KiB of {}", accounted >> 10, limit >> 10);
     assert!(accounted <= limit, "{accounted} of {limit} bytes");
     assert!(accounted > limit / 2, "memory was never short");
-    match before {
-        Some(before) => {
-            let grown = seen.resident_max.load(Ordering::Relaxed).saturating_sub(before);
-            eprintln!("process memory grew by {} MiB at most", grown / MIB);
-            assert!(grown <= BUDGET_BYTES + SLACK_BYTES, "{} MiB", grown / MIB);
-        }
-        None => eprintln!("SKIPPED: this system has no /proc/self/status, memory was not measured"),
-    }
+    check_resident(before, seen.resident_max.load(Ordering::Relaxed));
 }

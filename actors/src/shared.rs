@@ -175,8 +175,8 @@ pub struct Shared {
     pub points: Arc<ReadPoints>,
     /// A range has overwritten entries to see to, should no write come that does it.
     pub tending_due: Signal,
-    /// The pool of chunks should be stocked.
-    pub stock_due: Signal,
+    /// The pool of chunks should be stocked, or has chunks to free.
+    pub upkeep_due: Signal,
     /// The first failure, and who cannot do its work for now.
     pub health: Health<Party, Failure>,
     /// What watchers see of the pressure.
@@ -253,7 +253,7 @@ impl Shared {
             &self.log_keeping_due,
             &self.log_due,
             &self.tending_due,
-            &self.stock_due,
+            &self.upkeep_due,
         ] {
             signal.set();
         }

@@ -453,7 +453,7 @@ impl WritePath {
             Ok(admission) => admission,
             Err(refused) => return self.refused(write, refused),
         };
-        match self.try_places(catalog, route, write.payload.len() as u64) {
+        match self.try_places(&catalog.owners, route, write.payload.len() as u64) {
             Ok(places) => {
                 let route = Arc::clone(route);
                 Ok(self.waiting(self.send(write, route, admission, places)))
@@ -464,12 +464,17 @@ impl WritePath {
     }
 
     /// A place in the commit queue and one in every mailbox on the way, if they are free right now.
-    fn try_places(&self, catalog: &Catalog, route: &Route, bytes: u64) -> Result<Places, Taken> {
+    fn try_places(
+        &self,
+        owners: &[Arc<RangeOwner>],
+        route: &Route,
+        bytes: u64,
+    ) -> Result<Places, Taken> {
         let slot = self.shared.commits.try_reserve().map_err(|_| Taken::Commits)?;
         let wal = self.wal.seat.try_reserve(bytes).map_err(|_| Taken::Log)?;
         let mut ranges = Vec::with_capacity(route.parts().len());
         for (at, part) in route.parts().iter().enumerate() {
-            let owner = Arc::clone(&catalog.owners[part.range as usize]);
+            let owner = Arc::clone(&owners[part.range as usize]);
             match owner.seat.try_reserve(part.bytes as u64) {
                 Ok(permit) => ranges.push((owner, permit)),
                 Err(_) => return Err(Taken::Range(at)),
@@ -615,25 +620,28 @@ impl WritePath {
 
     /// INVARIANT(nothing-held-while-waiting): waits for whatever has no room, and holds nothing of
     /// anything else meanwhile: this future may
-    /// never be polled again. Bytes first; places in queues turn over within one turn of an actor.
+    /// never be polled again. Not even the catalog: memtables that are flushed meanwhile would stay in
+    /// memory for it, although their bytes are back in the accounts. Bytes first; places in queues turn over within one turn of an actor.
     async fn admit_and_send(
         &self,
         write: &Write,
         stopwatch: &mut Stopwatch<'_>,
     ) -> Result<Answer<Committed>, WriteFailure> {
-        let catalog = self.shared.catalog.load_full();
         let route = write.route.as_ref().expect("a write is routed before it waits for room");
-        let claims = claims(&catalog, route);
+        let (owners, claims) = {
+            let catalog = self.shared.catalog.load_full();
+            (catalog.owners.clone(), claims(&catalog, route))
+        };
         let bytes = write.payload.len() as u64;
         let stopped = |_| WriteFailure::not_applied(self.shared.why_stopped());
         loop {
             let admit = self.gate.admit_many(claims.clone());
             let admitted = stopwatch.along(admit, |admit| match admit.waiting_range() {
-                Some(at) => Place::Range(Arc::clone(&catalog.owners[claims[at].range as usize])),
+                Some(at) => Place::Range(Arc::clone(&owners[claims[at].range as usize])),
                 None => Place::Engine,
             });
             let admission = admitted.await.map_err(|refused| self.never(write, refused))?;
-            let taken = match self.try_places(&catalog, route, bytes) {
+            let taken = match self.try_places(&owners, route, bytes) {
                 Ok(places) => {
                     return Ok(self.send(write.clone(), Arc::clone(route), admission, places));
                 }
@@ -651,7 +659,7 @@ impl WritePath {
                 }
                 Taken::Range(at) => {
                     let part = &route.parts()[at];
-                    let owner = Arc::clone(&catalog.owners[part.range as usize]);
+                    let owner = Arc::clone(&owners[part.range as usize]);
                     let place = owner.seat.reserve(part.bytes as u64);
                     let at = Place::Range(Arc::clone(&owner));
                     drop(stopwatch.during(at, place).await.map_err(stopped)?);

@@ -199,3 +199,26 @@ fn a_thousand_tasks_share_a_small_budget() {
     assert!(stats.waits_local + stats.waits_global > 0, "3 MB through 1 MiB: somebody waited");
     home.run(db.close()).unwrap();
 }
+
+/// Whoever waits for room, woken or not, keeps no memtable that others have flushed meanwhile: its memory
+/// is there for those who write. Planted: `admit_and_send` that keeps the catalog while it waits.
+#[test]
+fn b5_who_waits_for_room_keeps_no_old_memtables() {
+    let mut options = settings::tiny();
+    options.sealed_memtables_max = 1000;
+    options.memtable_bytes = Some(128 << 10);
+    let home = Simulated::with(0xB5, options);
+    let db = home.open();
+    overfill(&home, &db);
+    let mut late = task::spawn(Box::pin(db.put("late", vec![0; 4096])));
+    assert!(late.poll().is_pending());
+    home.simulator.settle();
+    assert_eq!(db.stats().spare_chunk_bytes, 0, "everything is in use");
+    home.faults.disarm();
+    home.run(db.flush()).unwrap();
+    home.simulator.settle();
+    assert!(late.is_woken(), "nobody has polled it");
+    let spare = db.stats().spare_chunk_bytes;
+    assert!(spare >= 128 << 10, "{spare} bytes came back");
+    home.run(&mut *late).unwrap();
+}

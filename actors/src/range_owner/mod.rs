@@ -142,13 +142,13 @@ impl RangeOwner {
 
     #[cold]
     fn follow_up(self: &Arc<Self>, applied: Applied) {
-        let Applied { seal, freed, untidy, stock_due } = applied;
+        let Applied { seal, freed, untidy, upkeep_due } = applied;
         self.give_back(freed);
         if untidy && let Some(shared) = self.shared.upgrade() {
             shared.tending_due.set();
         }
-        if stock_due && let Some(shared) = self.shared.upgrade() {
-            shared.stock_due.set();
+        if upkeep_due && let Some(shared) = self.shared.upgrade() {
+            shared.upkeep_due.set();
         }
         if let Some(memtable) = seal {
             self.request_seal(memtable);

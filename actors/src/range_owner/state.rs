@@ -32,8 +32,8 @@ pub struct Applied {
     pub freed: Freed,
     /// The tender should look in, if no write does; said once.
     pub untidy: bool,
-    /// The pool of chunks should be stocked; said once.
-    pub stock_due: bool,
+    /// The pool of chunks should be seen to; said once.
+    pub upkeep_due: bool,
 }
 
 /// What a look without a batch has done.
@@ -214,8 +214,8 @@ impl OverlayState {
         if untidy {
             self.note_untidy(true);
         }
-        let stock_due = self.writer.memtable().pool().is_some_and(ChunkPool::take_stock_due);
-        Applied { seal: self.wants_seal(), freed, untidy, stock_due }
+        let upkeep_due = self.writer.memtable().pool().is_some_and(ChunkPool::take_upkeep_due);
+        Applied { seal: self.wants_seal(), freed, untidy, upkeep_due }
     }
 
     /// The same when no batch comes.

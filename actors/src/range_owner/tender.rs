@@ -1,8 +1,9 @@
 //! The tender: sees to overwritten entries of ranges that nobody writes to any more, and to it that those
-//! who are written to find memory.
+//! who are written to find memory. Frees what nobody needs any more.
 //!
 //! Owns:      nothing.
-//! Receives:  `tending_due` and `stock_due`, from range owners.
+//! Receives:  `tending_due` and `upkeep_due`, from range owners; the latter also from whoever drops a
+//!            memtable.
 //! Sends:     nothing; runs range owners' seats as their caller.
 //! Publishes: nothing.
 //! Stops:     when the engine has stopped.
@@ -35,14 +36,21 @@ enum Look {
 
 /// Both loops.
 pub async fn tend(shared: Arc<Shared>) {
-    join(tend_idle(Arc::clone(&shared)), stock_chunks(shared)).await;
+    join(tend_idle(Arc::clone(&shared)), keep_chunks(shared)).await;
 }
 
-/// The first touch of a chunk takes milliseconds, and is spared whoever takes it (`ChunkPool::stock`).
-async fn stock_chunks(shared: Arc<Shared>) {
+/// The first touch of a chunk takes milliseconds, and so does freeing it. Whoever takes one or puts it
+/// back is spared that (`ChunkPool`), also who drops the last view of memtables that were flushed long ago.
+async fn keep_chunks(shared: Arc<Shared>) {
+    let called = Arc::downgrade(&shared);
+    let _attendant = shared.chunks.attend(move || {
+        if let Some(shared) = called.upgrade() {
+            shared.upkeep_due.set();
+        }
+    });
     while !shared.is_stopped() {
-        shared.stock_due.wait().await;
-        shared.chunks.stock();
+        shared.upkeep_due.wait().await;
+        shared.chunks.upkeep();
     }
 }
 
@@ -84,6 +92,9 @@ fn look(shared: &Shared, owner: &RangeOwner, seen: &mut u64) -> Look {
         let visible = shared.visible();
         let idle = owner.with_state(|state: &mut OverlayState| state.tidy_idle(visible));
         owner.give_back(idle.freed);
+        if shared.chunks.take_upkeep_due() {
+            shared.upkeep_due.set();
+        }
         if !idle.progress {
             return Look::Stuck;
         }

@@ -220,7 +220,7 @@ fn build(
         memtables,
         points,
         tending_due: Signal::new(),
-        stock_due: Signal::new(),
+        upkeep_due: Signal::new(),
         catalog: Published::new(Arc::new(catalog)),
         compaction_due: Signal::new(),
         flush_due: Signal::new(),

@@ -2,6 +2,11 @@
 //!
 //! Guarantees: a chunk is freed (or pooled) exactly once, when its owner drops it.
 //!
+//! Large ones are mapped by themselves and unmapped when they are freed: an allocator that has to find
+//! room for blocks as aligned as they are large leaves holes beside them, which nothing fits into, and
+//! keeps them. Unmapping costs about as much as the first touch of the pages did: `ChunkPool` keeps it
+//! away from threads that others wait for.
+//!
 //! A chunk of a buffer is as aligned as it is large, so a pointer into it and its class lead to its
 //! header: which chunk comes next, and which strip it belongs to.
 
@@ -18,10 +23,11 @@ pub(crate) const ADDRESS_BITS: u32 = 48;
 
 const _: () = assert!(usize::BITS == 64, "pointers carry tags above their 48 bits");
 
-/// One allocation, freed on drop.
+/// One allocation or mapping, freed on drop.
 pub(crate) struct Chunk {
     at: NonNull<u8>,
     layout: Layout,
+    is_mapped: bool,
 }
 
 // SAFETY: a chunk owns plain memory and no thread-bound state; who may read or write which part of
@@ -44,14 +50,17 @@ impl Chunk {
     fn new(bytes: usize, align: usize) -> Self {
         assert!(bytes > 0);
         let layout = Layout::from_size_align(bytes, align).expect("sizes are powers of two");
-        // SAFETY: the layout has a size above zero.
-        let at = unsafe { alloc(layout) };
-        let Some(at) = NonNull::new(at) else { handle_alloc_error(layout) };
+        let mapped = if align >= MAPPED_BYTES_MIN { mapping::map(layout) } else { None };
+        let at = mapped.unwrap_or_else(|| {
+            // SAFETY: the layout has a size above zero.
+            let at = unsafe { alloc(layout) };
+            NonNull::new(at).unwrap_or_else(|| handle_alloc_error(layout))
+        });
         assert!(at.addr().get() >> ADDRESS_BITS == 0, "user memory lies below 2^48");
         if layout.align() >= HUGE_PAGE_BYTES {
             ask_for_huge_pages(at, layout.size());
         }
-        Self { at, layout }
+        Self { at, layout, is_mapped: mapped.is_some() }
     }
 
     /// The first byte.
@@ -89,8 +98,104 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
+        #[cfg(test)]
+        freed_here::count(self.layout.size());
+        if self.is_mapped {
+            // SAFETY: mapped in `new` with this layout, unmapped only here; whoever drops a chunk
+            // vouches that nobody looks at it any more.
+            return unsafe { mapping::unmap(self.at, self.layout.size()) };
+        }
         // SAFETY: allocated in `new` with this layout, freed only here.
         unsafe { dealloc(self.at.as_ptr(), self.layout) }
+    }
+}
+
+/// How many bytes of chunks a thread has freed.
+#[cfg(test)]
+pub(crate) mod freed_here {
+    use std::cell::Cell;
+
+    thread_local! {
+        static BYTES: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count(bytes: usize) {
+        // A chunk may outlive the locals of the thread that frees it.
+        let _ = BYTES.try_with(|freed| freed.set(freed.get() + bytes));
+    }
+
+    /// So far.
+    pub(crate) fn bytes() -> usize {
+        BYTES.get()
+    }
+}
+
+/// Chunks at least as large (and as aligned) are mapped.
+const MAPPED_BYTES_MIN: usize = ChunkClass::Medium.bytes();
+
+#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+mod mapping {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+    use std::alloc::Layout;
+    use std::ptr::{self, NonNull};
+
+    /// Fresh memory of this layout, or nothing if the system refuses.
+    pub(super) fn map(layout: Layout) -> Option<NonNull<u8>> {
+        let bytes = layout.size();
+        let at = anywhere(bytes)?;
+        if at.addr().get().is_multiple_of(layout.align()) {
+            return Some(at);
+        }
+        // SAFETY: just mapped, and nobody knows it.
+        unsafe { unmap(at, bytes) };
+        // Enough to have an aligned part in it; what is around that goes back.
+        let at = anywhere(bytes + layout.align())?;
+        let before = at.align_offset(layout.align());
+        // SAFETY: inside what was just mapped.
+        let aligned = unsafe { at.add(before) };
+        if before > 0 {
+            // SAFETY: in front of the aligned part; nobody knows it.
+            unsafe { unmap(at, before) };
+        }
+        // SAFETY: at most one past the end of what was mapped.
+        let end = unsafe { aligned.add(bytes) };
+        if before < layout.align() {
+            // SAFETY: behind the aligned part; nobody knows it.
+            unsafe { unmap(end, layout.align() - before) };
+        }
+        Some(aligned)
+    }
+
+    fn anywhere(bytes: usize) -> Option<NonNull<u8>> {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new private mapping, at a place that the system chooses: it replaces none.
+        let at = unsafe { mmap_anonymous(ptr::null_mut(), bytes, access, MapFlags::PRIVATE) };
+        at.ok().and_then(|at| NonNull::new(at.cast()))
+    }
+
+    /// # Safety
+    /// The range must be mapped by `map`, whole pages of it, and nobody may look at it any more.
+    pub(super) unsafe fn unmap(at: NonNull<u8>, bytes: usize) {
+        // SAFETY: the caller's promise. If the system has no memory to note it down, the range stays
+        // mapped, and unused.
+        let _ = unsafe { munmap(at.as_ptr().cast(), bytes) };
+    }
+}
+
+/// Where chunks come from the allocator, whatever their size.
+#[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
+mod mapping {
+    use std::alloc::Layout;
+    use std::ptr::NonNull;
+
+    pub(super) fn map(_: Layout) -> Option<NonNull<u8>> {
+        None
+    }
+
+    /// # Safety
+    /// None: nothing is ever mapped.
+    pub(super) unsafe fn unmap(_: NonNull<u8>, _: usize) {
+        unreachable!("nothing is mapped here")
     }
 }
 

@@ -46,7 +46,7 @@ mod tests;
 
 pub use class::{BufferOptions, ChunkClass};
 pub use grace::{Grace, Phase};
-pub use pool::ChunkPool;
+pub use pool::{Attendant, ChunkPool};
 
 pub(crate) use chunk::{ADDRESS_BITS, Chunk, LINE_BYTES, prefetch};
 pub(crate) use compaction::{Content, Retired, Step};

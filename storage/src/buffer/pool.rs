@@ -7,6 +7,11 @@
 //! once instead of always. Why a stock: the first touch of a large chunk is one such trip for all of it,
 //! a millisecond or more, and would be made by a writer whom others wait for.
 //!
+//! What it has no room for is freed, and that is as slow as the first touch. So who puts it back does not
+//! free it (it may be a writer, or a task that drops the last view of an instant), but leaves it to an
+//! *attendant*, a thread of the engine, while there is one (`attend`). Views that outlive the engine free
+//! what they held themselves.
+//!
 //! It does not clear recycled memory; the writer writes every byte before anyone reads it.
 
 use super::chunk::Chunk;
@@ -27,13 +32,38 @@ const STOCKED_CHUNKS: usize = 2;
 pub struct ChunkPool {
     chunks: Mutex<Held>,
     bytes_max: usize,
-    stock_due: AtomicBool,
+    upkeep_due: AtomicBool,
 }
 
 #[derive(Default)]
 struct Held {
     of_class: [Vec<Chunk>; 3],
     bytes: usize,
+    /// What there was no room for, for the attendant to free.
+    excess: Vec<Chunk>,
+    /// Calls the attendant, if there is one.
+    call: Option<Call>,
+}
+
+type Call = Arc<dyn Fn() + Send + Sync>;
+
+/// As long as it lives, its owner calls `upkeep` when it is called.
+#[must_use = "dropped, it attends no longer"]
+pub struct Attendant<'a> {
+    pool: &'a ChunkPool,
+}
+
+impl Drop for Attendant<'_> {
+    fn drop(&mut self) {
+        self.pool.lock().call = None;
+        self.pool.free_excess();
+    }
+}
+
+impl fmt::Debug for Attendant<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attendant").finish_non_exhaustive()
+    }
 }
 
 impl Held {
@@ -59,8 +89,15 @@ fn touched() -> Chunk {
 impl ChunkPool {
     /// An empty pool that will keep up to `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Arc<Self> {
-        let stock_due = AtomicBool::new(false);
-        Arc::new(Self { chunks: Mutex::default(), bytes_max, stock_due })
+        let upkeep_due = AtomicBool::new(false);
+        Arc::new(Self { chunks: Mutex::default(), bytes_max, upkeep_due })
+    }
+
+    /// From now on the caller frees what the pool has no room for: `call` is called when there is
+    /// something and `take_upkeep_due` is not asked. It may run on any thread, and must be short.
+    pub fn attend(&self, call: impl Fn() + Send + Sync + 'static) -> Attendant<'_> {
+        self.lock().call = Some(Arc::new(call));
+        Attendant { pool: self }
     }
 
     /// Fills the pool up to `bytes` with memory that the kernel has already handed over, so that
@@ -72,20 +109,29 @@ impl ChunkPool {
         }
     }
 
-    /// Has a chunk been taken so that `stock` has something to do? True once for each time.
+    /// Has a memtable's writer taken or left a chunk so that `upkeep` has something to do? True once
+    /// for each time.
     #[inline]
-    pub fn take_stock_due(&self) -> bool {
-        self.stock_due.load(Ordering::Relaxed) && self.stock_due.swap(false, Ordering::Relaxed)
+    pub fn take_upkeep_due(&self) -> bool {
+        self.upkeep_due.load(Ordering::Relaxed) && self.upkeep_due.swap(false, Ordering::Relaxed)
     }
 
-    /// Sees to it that there are a few large chunks that the kernel has already handed over. As slow
-    /// as `fill`: for a thread of the engine's own, when `take_stock_due` says so.
-    pub fn stock(&self) {
+    /// Sees to it that there are a few large chunks that the kernel has already handed over, and frees
+    /// what there was no room for. As slow as `fill`: for a thread of the engine's own, when
+    /// `take_upkeep_due` says so or the attendant is called.
+    pub fn upkeep(&self) {
         for _ in 0..STOCKED_CHUNKS {
             if self.lock().wants_stock(self.bytes_max) {
                 self.put(vec![touched()]);
             }
         }
+        self.free_excess();
+    }
+
+    /// Outside the lock.
+    fn free_excess(&self) {
+        let excess = std::mem::take(&mut self.lock().excess);
+        drop(excess);
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -107,25 +153,47 @@ impl ChunkPool {
         }
         // Who takes medium chunks will take large ones soon.
         if class > ChunkClass::Small && held.wants_stock(self.bytes_max) {
-            self.stock_due.store(true, Ordering::Relaxed);
+            self.upkeep_due.store(true, Ordering::Relaxed);
         }
         chunk
     }
 
-    /// Keeps what it has room for, the largest first, and frees the rest, outside the lock.
-    pub(crate) fn put(&self, mut freed: Vec<Chunk>) {
+    /// Keeps what it has room for, the largest first, and leaves the rest to its attendant.
+    pub(crate) fn put(&self, freed: Vec<Chunk>) {
+        if let Some(call) = self.keep(freed) {
+            call();
+        }
+    }
+
+    /// The same for a memtable's writer, on whose seat nobody is to be called: who runs it asks
+    /// `take_upkeep_due`.
+    fn put_as_writer(&self, freed: Vec<Chunk>) {
+        if self.keep(freed).is_some() {
+            self.upkeep_due.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Who is to be called about the rest. Without an attendant it is freed here, outside the lock.
+    fn keep(&self, mut freed: Vec<Chunk>) -> Option<Call> {
         freed.sort_unstable_by_key(Chunk::bytes);
-        let mut rest = Vec::new();
+        let (mut rest, mut small) = (Vec::new(), Vec::new());
         let mut held = self.lock();
         while let Some(chunk) = freed.pop() {
             match chunk.class() {
                 Some(class) if held.bytes + class.bytes() <= self.bytes_max => {
                     held.push(class, chunk);
                 }
-                _ => rest.push(chunk),
+                Some(_) => rest.push(chunk),
+                // The start of an index: the allocator's business, and quickly done.
+                None => small.push(chunk),
             }
         }
+        let call = held.call.clone().filter(|_| !rest.is_empty());
+        if call.is_some() {
+            held.excess.append(&mut rest);
+        }
         drop(held);
+        call
     }
 }
 
@@ -156,7 +224,7 @@ impl ChunkSource {
 
     pub(crate) fn give(&self, chunks: Vec<Chunk>) {
         if let Some(pool) = &self.pool {
-            pool.put(chunks);
+            pool.put_as_writer(chunks);
         }
     }
 }

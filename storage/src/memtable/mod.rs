@@ -25,7 +25,7 @@ mod versions;
 mod words;
 mod writer;
 
-pub use crate::buffer::ChunkPool;
+pub use crate::buffer::{Attendant, ChunkPool};
 pub use cursor::MemtableCursor;
 pub(crate) use cursor::PASSED_MAX;
 pub use reclaim::{Reclaim, Tended};

@@ -1,30 +1,32 @@
-//! The stock of the pool.
+//! The stock of the pool, and what it has no room for.
 
 use super::*;
+use crate::buffer::chunk::freed_here;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const LARGE: usize = ChunkClass::Large.bytes();
 
 fn after_taking(pool: &Arc<ChunkPool>, class: ChunkClass) -> bool {
     drop(ChunkSource::new(Some(Arc::clone(pool))).take(class));
-    pool.take_stock_due()
+    pool.take_upkeep_due()
 }
 
 /// Goal: who begins to grow asks for a stock, once, and then finds it there.
-/// Planted: `take` that never asks; `take_stock_due` that leaves the flag; `wants_stock` that does
+/// Planted: `take` that never asks; `take_upkeep_due` that leaves the flag; `wants_stock` that does
 /// not count.
 #[test]
 fn who_grows_finds_large_chunks_stocked() {
     let pool = ChunkPool::new(64 << 20);
     assert!(!after_taking(&pool, ChunkClass::Small), "an engine with little in it needs none");
     assert!(after_taking(&pool, ChunkClass::Medium));
-    assert!(!pool.take_stock_due(), "said once");
-    pool.stock();
+    assert!(!pool.take_upkeep_due(), "said once");
+    pool.upkeep();
     assert_eq!(pool.held_bytes(), 2 * LARGE);
-    pool.stock();
+    pool.upkeep();
     assert_eq!(pool.held_bytes(), 2 * LARGE);
     assert!(after_taking(&pool, ChunkClass::Large), "one is missing");
     assert_eq!(pool.held_bytes(), LARGE);
-    pool.stock();
+    pool.upkeep();
     assert!(!after_taking(&pool, ChunkClass::Small));
     assert_eq!(pool.held_bytes(), 2 * LARGE);
 }
@@ -35,11 +37,80 @@ fn who_grows_finds_large_chunks_stocked() {
 fn a_stock_keeps_to_the_size_of_its_pool() {
     let pool = ChunkPool::new(LARGE + LARGE / 2);
     assert!(after_taking(&pool, ChunkClass::Large));
-    pool.stock();
+    pool.upkeep();
     assert_eq!(pool.held_bytes(), LARGE);
     assert!(!after_taking(&pool, ChunkClass::Medium), "there is room for one only");
     let pool = ChunkPool::new(LARGE - 1);
     assert!(!after_taking(&pool, ChunkClass::Large));
-    pool.stock();
+    pool.upkeep();
     assert_eq!(pool.held_bytes(), 0);
+}
+
+fn chunks(count: usize) -> Vec<Chunk> {
+    (0..count).map(|_| Chunk::of(ChunkClass::Large)).collect()
+}
+
+/// What there is no room for is freed by the attendant while there is one, and by whoever puts it back
+/// when there is none. Planted: `keep` that frees the rest itself; an `Attendant` that leaves the excess
+/// behind.
+#[test]
+fn b5_what_there_is_no_room_for_is_freed_by_the_attendant() {
+    let pool = ChunkPool::new(LARGE);
+    let before = freed_here::bytes();
+    let freed = || freed_here::bytes() - before;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let called = Arc::clone(&calls);
+    let attendant = pool.attend(move || {
+        called.fetch_add(1, Ordering::Relaxed);
+    });
+    // A dropped memtable.
+    pool.put(chunks(1));
+    assert_eq!(calls.load(Ordering::Relaxed), 0, "there was room");
+    pool.put(chunks(3));
+    assert_eq!((calls.load(Ordering::Relaxed), freed()), (1, 0), "somebody else frees it");
+    // A writer that has compacted: nobody is called under its seat.
+    ChunkSource::new(Some(Arc::clone(&pool))).give(chunks(1));
+    assert_eq!((calls.load(Ordering::Relaxed), freed()), (1, 0));
+    assert!(pool.take_upkeep_due());
+    let attending = &pool;
+    let elsewhere = std::thread::scope(|scope| {
+        let upkeep = scope.spawn(|| {
+            attending.upkeep();
+            freed_here::bytes()
+        });
+        upkeep.join().unwrap()
+    });
+    assert_eq!((elsewhere, freed()), (4 * LARGE, 0));
+    assert_eq!(pool.held_bytes(), LARGE);
+    // What is left when the attendant goes, and what comes later.
+    pool.put(chunks(1));
+    assert_eq!(freed(), 0);
+    drop(attendant);
+    assert_eq!(freed(), LARGE);
+    pool.put(chunks(2));
+    assert_eq!((calls.load(Ordering::Relaxed), freed()), (2, 3 * LARGE));
+}
+
+/// Chunks that are mapped are aligned like others, and their memory is there and goes back.
+/// Planted: `map` that gives away the aligned part with what is in front of it.
+#[test]
+fn b16_mapped_chunks_are_as_aligned_as_they_are_large() {
+    for class in ChunkClass::ALL {
+        // Many at once, so that the system cannot put all of them where it likes them best.
+        let all: Vec<_> = (0..20)
+            .map(|_| {
+                let mut chunk = Chunk::of(class);
+                assert!(chunk.start().addr().get().is_multiple_of(class.bytes()));
+                assert_eq!((chunk.bytes(), chunk.class()), (class.bytes(), Some(class)));
+                chunk.touch();
+                chunk
+            })
+            .collect();
+        let mut starts: Vec<_> = all.iter().map(|chunk| chunk.start().addr().get()).collect();
+        starts.sort_unstable();
+        assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= class.bytes()));
+        for chunk in all.into_iter().step_by(2) {
+            drop(chunk);
+        }
+    }
 }
