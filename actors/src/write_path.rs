@@ -565,11 +565,12 @@ impl WritePath {
         patience: Patience,
     ) -> Result<Submitted, WriteFailure> {
         let began = self.shared.runtime.now();
-        let catalog = self.shared.catalog.load_full();
-        let (ranges, payload) = (Arc::clone(&catalog), write.payload.clone());
+        // Not the catalog of this moment: see `admit_and_send`.
+        let (shared, payload) = (Arc::clone(&self.shared), write.payload.clone());
         let operations = write.operations;
         let route = pin!(self.reads.run(move || {
-            let version = &ranges.superversion.version;
+            let catalog = shared.catalog.load_full();
+            let version = &catalog.superversion.version;
             let reach = Reach::of(version, &payload);
             Arc::new(Route::from_reach(version, &payload, operations, reach))
         }));
@@ -586,7 +587,7 @@ impl WritePath {
             Patience::Until(_) | Patience::Forever => route.await,
         };
         write.route = Some(route.map_err(WriteFailure::not_applied)?);
-        self.try_send(&catalog, write)
+        self.try_send(&self.shared.catalog.load_full(), write)
     }
 
     /// Waits for room, then sends.
