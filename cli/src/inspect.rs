@@ -80,7 +80,9 @@ pub fn verify(args: &InspectArgs) -> Result {
     if found == 0 {
         return Ok(());
     }
-    Err(Failure::new(Exit::Corrupt, format!("{found} findings in {}", args.store.path.display())))
+    let findings = if found == 1 { "finding" } else { "findings" };
+    let message = format!("{found} {findings} in {}", args.store.path.display());
+    Err(Failure::new(Exit::Corrupt, message))
 }
 
 fn finding_json(finding: &Finding) -> Value {

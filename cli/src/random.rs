@@ -92,6 +92,15 @@ mod tests {
     }
 
     #[test]
+    fn o10_zipf_over_one_rank_or_two_stays_in_range() {
+        let mut random = Random::new(3);
+        for n in 1..=3 {
+            let zipf = Zipf::new(n, 0.99);
+            assert!((0..10_000).all(|_| zipf.sample(&mut random) < n), "seed 3, {n} ranks");
+        }
+    }
+
+    #[test]
     fn zipf_is_skewed_and_in_range() {
         let zipf = Zipf::new(1000, 0.99);
         let mut random = Random::new(2);

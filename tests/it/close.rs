@@ -36,8 +36,7 @@ fn after_close_writes_fail_and_reads_go_on() {
             closed(db.try_write(batch.clone()).await);
             closed(db.submit(batch).await);
             closed(db.flush().await);
-            // Everything is durable: there is nothing to refuse.
-            db.sync().await.unwrap();
+            closed(db.sync().await);
             closed(db.compact().await);
             assert_eq!(content(db).await.unwrap(), expected);
             assert_eq!(db.get("key0001").await.unwrap().unwrap().len(), 30);
@@ -231,4 +230,16 @@ fn b10_a_close_without_a_thread_has_not_happened_and_may_be_asked_for_again() {
         let db = home.open();
         assert_eq!(home.run(content(&db)).unwrap().len(), 2);
     }
+}
+
+#[test]
+fn o10_sync_after_close_says_closed() {
+    let home = Home::new();
+    let db = home.open();
+    block_on(async {
+        db.put("a", "1").await.unwrap();
+        db.sync().await.unwrap();
+        db.close().await.unwrap();
+        closed(db.sync().await);
+    });
 }

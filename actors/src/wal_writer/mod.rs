@@ -125,7 +125,11 @@ impl WalWriter {
     /// # Errors
     /// When the log cannot be synced, or the engine has stopped.
     pub async fn sync(&self, shared: &Shared) -> Result<(), Failure> {
-        self.sync_upto(shared, shared.visible()).await
+        // Also if nothing is left to sync: who asks is told that the engine does not work any more.
+        match shared.stopped_by() {
+            Some(failure) => Err(failure),
+            None => self.sync_upto(shared, shared.visible()).await,
+        }
     }
 
     /// Everything up to `upto`, which has been stamped, is visible and synced when this returns.

@@ -48,7 +48,7 @@ pub struct Tally {
 
 impl Plan {
     pub fn new(args: BenchArgs, done: &Arc<AtomicU64>) -> Self {
-        let zipf = (args.order == Order::Zipf).then(|| Zipf::new(args.entries.max(2), args.theta));
+        let zipf = (args.order == Order::Zipf).then(|| Zipf::new(args.entries, args.theta));
         let mut noise = vec![0; args.value_bytes as usize + (64 << 10)];
         let mut random = Random::new(args.seed);
         // Half random, half repeated: compresses to about one half, as much real data does.

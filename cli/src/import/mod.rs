@@ -51,16 +51,20 @@ pub async fn run(args: ImportArgs) -> Result {
         Err(failure) => Err(failure),
     };
     drop(bar);
-    let Tally { entries, bytes, skipped } = store::close(db, ended).await?;
+    let Tally { entries, bytes, skipped, passed_over } = store::close(db, ended).await?;
     let elapsed = started.elapsed();
     if args.json {
         return output::json(&json!({
-            "entries": entries, "bytes": bytes, "skipped": skipped,
+            "entries": entries, "bytes": bytes, "skipped": skipped, "passed_over": passed_over,
             "seconds": elapsed.as_secs_f64(), "durability": args.durability.name(),
         }));
     }
     let skips =
         if skipped > 0 { format!(", {} skipped", units::count(skipped)) } else { String::new() };
+    if passed_over > 0 {
+        let links = units::count(passed_over);
+        output::message(&format!("passed over: {links} symbolic links and special files"));
+    }
     output::message(&format!(
         "imported {} entries ({}){skips} in {}: {} entries/s, {}",
         units::count(entries),
@@ -114,7 +118,10 @@ fn open(
 struct Tally {
     entries: u64,
     bytes: u64,
+    /// Bad records.
     skipped: u64,
+    /// Links and special files.
+    passed_over: u64,
 }
 
 async fn pump(db: &Db, source: Box<dyn Source>, args: &ImportArgs) -> Result<Tally> {
@@ -222,6 +229,7 @@ impl Reader {
             }
         }
         self.lanes.iter_mut().all(Lane::send);
+        tally.passed_over = self.source.passed_over();
         if tally.skipped > REPORTED_MAX {
             let more = tally.skipped - REPORTED_MAX;
             output::message(&format!("... and {} more", units::count(more)));

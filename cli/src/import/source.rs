@@ -38,6 +38,10 @@ pub trait Source: Send {
     fn next(&mut self) -> Result<Option<Record>, Trouble>;
     /// Where the record lies that `next` has just returned.
     fn place(&self) -> String;
+    /// What was seen so far and cannot be a record: symbolic links and special files of a tree.
+    fn passed_over(&self) -> u64 {
+        0
+    }
 }
 
 /// Counts what is read, and refuses to read more than one record may hold without a break.

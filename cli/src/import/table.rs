@@ -8,9 +8,9 @@ use crate::outcome::Failure;
 use crate::text::Encoding;
 use csv::ByteRecord;
 use serde_json::{Map, Value};
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What is asked of the columns.
 #[derive(Clone, Debug)]
@@ -22,7 +22,9 @@ pub struct Columns {
 }
 
 pub struct Table<R> {
-    reader: csv::Reader<Meter<R>>,
+    reader: csv::Reader<Quotes<Meter<R>>>,
+    /// The file has ended inside a quoted field.
+    unclosed: Arc<AtomicBool>,
     since_record: Arc<AtomicU64>,
     name: String,
     row: ByteRecord,
@@ -30,6 +32,59 @@ pub struct Table<R> {
     key: Column,
     /// `None`: the whole row.
     value: Option<Column>,
+}
+
+const UNCLOSED: &str = "a quote is not closed before the end of the file";
+
+/// Notices when a file ends inside a quoted field, which the parser takes for the end of the field. It
+/// knows as much of quoting as that needs.
+struct Quotes<R> {
+    inner: R,
+    delimiter: u8,
+    at: At,
+    unclosed: Arc<AtomicBool>,
+}
+
+/// Where in a field the last byte was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    Start,
+    Plain,
+    Quoted,
+    /// After a quote inside quotes: the end of them, or half of an escaped one.
+    Quote,
+}
+
+impl<R> Quotes<R> {
+    fn new(inner: R, delimiter: u8, unclosed: &Arc<AtomicBool>) -> Self {
+        Self { inner, delimiter, at: At::Start, unclosed: Arc::clone(unclosed) }
+    }
+
+    fn follow(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            let ends = *byte == self.delimiter || *byte == b'\n' || *byte == b'\r';
+            self.at = match self.at {
+                At::Start | At::Quote if *byte == b'"' => At::Quoted,
+                At::Quoted if *byte == b'"' => At::Quote,
+                At::Quoted => At::Quoted,
+                At::Start | At::Plain | At::Quote if ends => At::Start,
+                At::Start | At::Plain | At::Quote => At::Plain,
+            };
+        }
+    }
+}
+
+impl<R: Read> Read for Quotes<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.follow(&buf[..n]);
+        if n == 0 && self.at == At::Quoted {
+            // Told once: the reader asks again after the end.
+            self.at = At::Start;
+            self.unclosed.store(true, Ordering::Relaxed);
+        }
+        Ok(n)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,13 +102,21 @@ impl<R: Read + Send> Table<R> {
         columns: &Columns,
     ) -> Result<Self, Failure> {
         let since_record = Arc::new(AtomicU64::new(0));
+        let unclosed = Arc::new(AtomicBool::new(false));
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(columns.delimiter)
             .has_headers(columns.headers)
             .buffer_capacity(256 << 10)
-            .from_reader(Meter::new(reader, total, &since_record));
+            .from_reader(Quotes::new(
+                Meter::new(reader, total, &since_record),
+                columns.delimiter,
+                &unclosed,
+            ));
         let header: Vec<String> = if columns.headers {
             let record = reader.byte_headers().map_err(|error| fatal(name, error))?;
+            if unclosed.load(Ordering::Relaxed) {
+                return Err(Failure::failed(format!("{name}, line 1: {UNCLOSED}")));
+            }
             record.iter().map(|field| String::from_utf8_lossy(field).into_owned()).collect()
         } else {
             Vec::new()
@@ -73,7 +136,7 @@ impl<R: Read + Send> Table<R> {
             None => None,
         };
         let (name, row) = (name.to_owned(), ByteRecord::new());
-        Ok(Self { reader, since_record, name, row, header, key, value })
+        Ok(Self { reader, unclosed, since_record, name, row, header, key, value })
     }
 
     fn record(&self) -> Result<Record, String> {
@@ -113,7 +176,18 @@ impl<R: Read + Send> Table<R> {
 impl<R: Read + Send> Source for Table<R> {
     fn next(&mut self) -> Result<Option<Record>, Trouble> {
         self.since_record.store(0, Ordering::Relaxed);
-        match self.reader.read_byte_record(&mut self.row) {
+        let read = self.reader.read_byte_record(&mut self.row);
+        // Seen by the read that met the end, which was for this very record. It has what follows the
+        // quote in it, and too few fields.
+        if self.unclosed.swap(false, Ordering::Relaxed) {
+            let position = match &read {
+                Ok(_) => self.row.position(),
+                Err(error) => error.position(),
+            };
+            let line = position.map_or(0, csv::Position::line);
+            return Err(Trouble::line(line, UNCLOSED));
+        }
+        match read {
             Ok(false) => return Ok(None),
             Ok(true) => {}
             Err(error) => {
@@ -207,5 +281,40 @@ mod tests {
         table.next().unwrap();
         let Err(Trouble::Record { place, what }) = table.next() else { panic!("it was accepted") };
         assert_eq!((&*place, &*what), ("line 3", "1 fields where the rows before have 2"));
+    }
+
+    /// Planted: an escaped quote taken for the end of the quotes; a quote inside a plain field taken for
+    /// the beginning of some.
+    #[test]
+    fn o7_a_quote_that_is_not_closed_is_told_with_its_line() {
+        let columns = Columns { delimiter: b',', headers: true, key: None, value: None };
+        let total = Arc::new(AtomicU64::new(0));
+        for (text, line) in [
+            ("key,value\na,\"1\nb,2\nc,3\n", Some(2)),
+            ("key,value\na,1\nb,\"2 \"\" and\nc,3", Some(3)),
+            ("key,value\na,1\n\"b,2\n", Some(3)),
+            ("key,value\na,\"1\"\nb,\"", Some(3)),
+            ("key,value\na,\"1\"\nb,\"2\"", None),
+            ("key,value\na,one \" inch\nb,\"two \"\"\"\n", None),
+            ("key,value\r\na,\"\"\r\nb,\"\n\"\r\n", None),
+        ] {
+            let mut table = Table::open(text.as_bytes(), "t.csv", &total, &columns).unwrap();
+            let end = loop {
+                match table.next() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break None,
+                    Err(Trouble::Record { place, what }) => break Some((place, what)),
+                    Err(Trouble::Fatal(failure)) => panic!("{failure:?}"),
+                }
+            };
+            let expected = line.map(|line: u64| (format!("line {line}"), UNCLOSED.to_owned()));
+            assert_eq!(end, expected, "{text:?}");
+            assert!(table.next().unwrap().is_none(), "{text:?}");
+        }
+        let Err(failure) = Table::open(&b"key,\"value\na,1\n"[..], "t.csv", &total, &columns)
+        else {
+            panic!("it was accepted")
+        };
+        assert_eq!(failure.message.unwrap(), format!("t.csv, line 1: {UNCLOSED}"));
     }
 }

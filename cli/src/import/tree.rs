@@ -64,6 +64,10 @@ impl Source for Tree {
     fn place(&self) -> String {
         self.place.clone()
     }
+
+    fn passed_over(&self) -> u64 {
+        self.walk.passed_over
+    }
 }
 
 /// The regular files below a directory, depth first, in sorted order, without following links.
@@ -72,7 +76,7 @@ pub struct Walk {
     /// What is still to visit, last first.
     stack: Vec<(PathBuf, bool)>,
     /// Links and special files that were passed over.
-    pub passed_over: u64,
+    passed_over: u64,
     skip: fn(&str) -> bool,
 }
 

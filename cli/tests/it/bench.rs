@@ -67,3 +67,15 @@ fn impossible_plans_are_usage_errors() {
     sluice(&["bench", "--workload", "dance"], b"").fails(2, "invalid value");
     sluice(&["bench", "--count", "5", "--duration", "5s"], b"").fails(2, "cannot be used with");
 }
+
+#[test]
+fn o10_the_smallest_plans_are_plans_and_none_is_less() {
+    let one = ["--workload", "read", "--order", "zipf", "--entries", "1", "--count", "20"];
+    let common = ["bench", "--json", "--tasks", "1", "--durability", "buffered"];
+    let json = sluice(&[&common[..], &one].concat(), b"").ok().json();
+    assert_eq!((&json["entries"], &json["missing"]), (&20.into(), &0.into()));
+    let scan = ["--workload", "scan", "--scan-entries", "1", "--entries", "9", "--count", "5"];
+    let json = sluice(&[&common[..], &scan].concat(), b"").ok().json();
+    assert_eq!((&json["entries"], &json["missing"]), (&5.into(), &0.into()));
+    sluice(&["bench", "--workload", "scan", "--scan-entries", "0"], b"").fails(2, "scan-entries");
+}

@@ -39,6 +39,10 @@ fn a_flipped_bit_is_found_and_named() {
     let json = ran.json();
     assert_eq!(json["ok"], false);
     assert!(json["findings"][0]["file"].as_str().unwrap().ends_with(name), "{json}");
+    let findings = json["findings"].as_array().unwrap().len();
+    let told =
+        if findings == 1 { "1 finding in".into() } else { format!("{findings} findings in") };
+    assert!(ran.err.contains(&told), "{}", ran.err);
     let ran = place.sluice("scan", &[]);
     assert_eq!(ran.code, 4, "damage is not served: {}", ran.err);
     assert!(ran.err.contains(name), "{}", ran.err);

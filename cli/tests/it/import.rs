@@ -130,3 +130,27 @@ fn oversized_records_are_named() {
         .sluice("import", &[&big, "--memory", "8MiB"])
         .fails(1, "line 1: the value has 3145728 bytes");
 }
+
+#[test]
+fn o7_a_quote_that_is_not_closed_is_an_error_with_its_line() {
+    let place = Place::new();
+    let csv = place.file("open.csv", "key,value\na,1\nb,\"2\nc,3\n");
+    place.sluice("import", &[&csv]).fails(1, "open.csv, line 3: a quote is not closed");
+    let ran = place.sluice("import", &[&csv, "--on-error", "skip", "--json"]).ok();
+    assert_eq!((&ran.json()["entries"], &ran.json()["skipped"]), (&json!(1), &json!(1)));
+}
+
+#[cfg(unix)]
+#[test]
+fn o10_links_and_special_files_of_a_tree_are_told() {
+    let place = Place::new();
+    let file = place.file("tree/a/file", "content");
+    std::os::unix::fs::symlink(&file, place.path("tree/link")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(place.path("tree/a/socket")).unwrap();
+    let tree = place.path("tree").display().to_string();
+    let ran = place.sluice("import", &[&tree, "--format", "tree"]).ok();
+    assert!(ran.err.contains("passed over: 2 symbolic links and special files"), "{}", ran.err);
+    let ran = place.sluice("import", &[&tree, "--format", "tree", "--json"]).ok();
+    let json = ran.json();
+    assert_eq!((&json["entries"], &json["passed_over"]), (&json!(1), &json!(2)));
+}
