@@ -97,6 +97,39 @@ fn what_was_sent_while_the_seat_was_taken_is_seen_to_on_leaving() {
     assert_eq!(ask(&mailbox), [1, 2]);
 }
 
+/// So a caller finishes what it has begun before it works for others.
+#[test]
+fn b13_what_comes_during_a_callers_own_work_is_left_until_the_caller_settles() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let guard = mailbox.try_enter_idle().expect("idle");
+    let ran = guard.run_and_release(|sum| {
+        sum.seen.push(1);
+        send(&mailbox, Message::Add(2));
+    });
+    assert_eq!((ran, mailbox.len()), (Some(()), 1), "not handled in passing");
+    mailbox.settle(&mut Spent::default());
+    assert!(mailbox.is_empty());
+    assert_eq!(ask(&mailbox), [1, 2]);
+}
+
+/// What was done elsewhere in the same turn counts.
+#[test]
+fn b13_two_seats_share_a_turn() {
+    let limits = TurnLimits { messages: 3, bytes: 100 };
+    let ((first, _), (second, probe)) = (mailbox(limits), mailbox(limits));
+    for mailbox in [&first, &second] {
+        for _ in 0..2 {
+            assert!(mailbox.try_reserve(1).expect("room").send(Message::Add(1)).is_ok());
+        }
+    }
+    let mut spent = Spent::default();
+    first.deliver_within(&mut spent);
+    second.deliver_within(&mut spent);
+    assert_eq!((first.len(), second.len(), probe.kicks.load(Ordering::SeqCst)), (0, 1, 1));
+    second.deliver_blocking();
+    assert_eq!(ask(&second), [1, 1]);
+}
+
 #[test]
 fn a_queued_message_keeps_others_from_passing_it() {
     let (mailbox, _probe) = mailbox(TurnLimits::default());
