@@ -73,7 +73,7 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
         let (actor, _) = self.parts();
         match catch_unwind(AssertUnwindSafe(|| f(actor))) {
             Ok(value) => {
-                self.release();
+                drop(self.chair.take());
                 Some(value)
             }
             Err(panic) => {
