@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const IMAGE_BYTES: u64 = 192 << 20;
+const IMAGE_BYTES: u64 = 768 << 20;
 const PAGE_BYTES: u64 = 4096;
 
 /// `EXT4_IOC_SHUTDOWN` (the same number as on XFS).

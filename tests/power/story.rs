@@ -67,6 +67,7 @@ impl Cell {
         options.table_bytes_max = 64 << 10;
         options.commits_in_flight_max = 1024;
         options.log_segment_bytes = if self.small { 64 << 10 } else { 1 << 20 };
+        options.log_retained_bytes_max = Some(64 << 20);
         options.log_mapped = self.mapped;
         if self.ranges > 1 {
             options.initial_split_keys = [b"f", b"m", b"t"].map(|key| key.to_vec()).into();
