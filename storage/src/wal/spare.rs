@@ -129,10 +129,17 @@ fn create(
     let prepared = fill(file.as_ref(), &path, &header)
         .and_then(|solid| finish(vfs, dir, &file, &path, number, bytes, mapped && solid));
     if prepared.is_err() {
-        // Best effort: the name means "delete me" to recovery, too.
-        let _ = vfs.remove(&path);
+        discard(vfs, dir, &path, number);
     }
     prepared
+}
+
+/// Removes a file that did not become a spare, under whichever of its two names it is. Best effort:
+/// should it stay, or come back after a power cut, it is an empty part of the log or "delete me".
+fn discard(vfs: &Arc<dyn Vfs>, dir: &Path, from: &Path, number: FileNumber) {
+    for path in [from, &FileKind::Wal(number).path(dir)] {
+        let _ = vfs.remove(path);
+    }
 }
 
 /// Turns an obsolete segment into a spare under a new `number`, which saves zeroing it: its old
@@ -141,8 +148,9 @@ fn create(
 /// Disk work: reads the file, one small sync and one of the directory.
 ///
 /// # Errors
-/// `Io`; the file is then under its old name, which is below the manifest's log floor, or its new one,
-/// where it is an unused segment.
+/// `Io`, and `Corrupt` for a file of another length. The file is then removed, where that can be helped;
+/// else it is under its old name, which is below the manifest's log floor, or its new one, where it is
+/// an unused segment.
 pub fn recycle(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -152,6 +160,21 @@ pub fn recycle(
     mapped: bool,
 ) -> Result<Spare> {
     assert!(number > old.number, "a recycled segment gets a new number");
+    let recycled = reuse(vfs, dir, identity, old, number, mapped);
+    if recycled.is_err() {
+        discard(vfs, dir, &old.path, number);
+    }
+    recycled
+}
+
+fn reuse(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    identity: &LogIdentity,
+    old: &SealedSegment,
+    number: FileNumber,
+    mapped: bool,
+) -> Result<Spare> {
     let path = &old.path;
     let file = vfs.open_rw(path).map_err(|e| Error::io("open", path, e))?;
     let bytes = file.len().map_err(|e| Error::io("stat", path, e))?;

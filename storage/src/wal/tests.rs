@@ -9,7 +9,7 @@ use crate::batch::WriteBatch;
 use crate::codec::crc;
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
-use crate::vfs::{CrashKind, DiskVfs, MemVfs, OperationKind, Vfs};
+use crate::vfs::{CrashKind, DiskVfs, Fault, FaultVfs, MemVfs, OperationKind, Vfs};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -375,6 +375,37 @@ fn a_full_disk_leaves_no_half_made_spare() {
     }
     vfs.set_capacity(None);
     let _ = spare(&vfs, 1, 64 << 10, true);
+}
+
+/// Planted: removing the `.spare` name only.
+#[test]
+fn b7_a_failed_spare_leaves_no_file_whatever_failed() {
+    for kind in [OperationKind::Rename, OperationKind::SyncDir, OperationKind::Sync] {
+        let mem = MemVfs::new();
+        mem.create_dir_all(Path::new(DIR)).unwrap();
+        let faulty = FaultVfs::over_mem(&mem);
+        let control = faulty.control();
+        let disk: Arc<dyn Vfs> = Arc::new(faulty);
+        let dir = Path::new(DIR);
+        let old = prepare_spare(&disk, dir, &IDENTITY, FileNumber(1), 8192, true).unwrap();
+        let old = SealedSegment {
+            number: old.number(),
+            path: wal_path(1),
+            first_seqno: Seqno(1),
+            last_seqno: Seqno(1),
+            bytes: old.bytes(),
+        };
+        for (number, make) in [(2, prepare_spare as fn(_, _, _, _, _, _) -> _), (3, allocate_spare)]
+        {
+            control.arm(Fault::of(kind));
+            make(&disk, dir, &IDENTITY, FileNumber(number), 8192, true).unwrap_err();
+            assert_eq!(mem.list(dir).unwrap(), ["000001.wal"], "{kind:?}");
+        }
+        control.arm(Fault::of(kind));
+        recycle(&disk, dir, &IDENTITY, &old, FileNumber(4), true).unwrap_err();
+        assert!(mem.list(dir).unwrap().is_empty(), "{kind:?}");
+        assert_eq!(control.fired().len(), 3);
+    }
 }
 
 /// Goal: taking pages out of the tables after a sync loses no store beside it.
