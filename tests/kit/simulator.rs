@@ -1,16 +1,22 @@
 //! Threads and time for the engine, on the test's own thread: every actor is a task, the next one to
 //! run is drawn from a seed, and the clock moves only when nobody can run.
 //!
+//! A preempting one lets others run also where no await is: before a seat is taken, after it is free,
+//! and before an operation of the disk, if that calls `preempt::point`. Who is preempted goes on when
+//! those who run then have come to an await of theirs.
+//!
 //! So a run can be repeated exactly, an hour of back-off takes no time, and a hang is not a timeout
 //! but a fact: nobody can run and no timer is set.
 
 use super::chance::Chance;
 use futures::future::BoxFuture;
+use sluicedb_actors::kernel::preempt;
 use sluicedb_actors::runtime::{Runtime, Task};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -18,6 +24,9 @@ use std::time::{Duration, Instant};
 
 /// Polls after which a run is taken to go in circles.
 const STEPS_MAX: u64 = 5_000_000;
+
+/// How deep those who run in the middle of another's poll may be preempted themselves.
+const NESTED_MAX: usize = 3;
 
 /// A handle on a simulator; clones are the same one.
 #[derive(Clone)]
@@ -34,6 +43,9 @@ struct State {
     steps: u64,
     steps_max: u64,
     killed: bool,
+    preempts: bool,
+    nested: usize,
+    preemptions: u64,
 }
 
 struct Slot {
@@ -78,8 +90,23 @@ impl Simulator {
             steps: 0,
             steps_max: STEPS_MAX,
             killed: false,
+            preempts: false,
+            nested: 0,
+            preemptions: 0,
         };
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// One that preempts.
+    pub fn preempting(seed: u64) -> Self {
+        let simulator = Self::new(seed);
+        simulator.lock().preempts = true;
+        simulator
+    }
+
+    /// How often somebody ran in the middle of another's poll.
+    pub fn preemptions(&self) -> u64 {
+        self.lock().preemptions
     }
 
     pub fn handle(&self) -> Arc<dyn Runtime> {
@@ -109,9 +136,9 @@ impl Simulator {
             match self.choose(Some(&flag)) {
                 Choice::Main => {
                     flag.0.store(false, Ordering::Release);
-                    if let Poll::Ready(value) =
-                        future.as_mut().poll(&mut Context::from_waker(&waker))
-                    {
+                    let mut context = Context::from_waker(&waker);
+                    let polled = self.preemptible(|| future.as_mut().poll(&mut context));
+                    if let Poll::Ready(value) = polled {
                         return value;
                     }
                 }
@@ -156,7 +183,9 @@ impl Simulator {
 
     fn choose(&self, main: Option<&Arc<Flag>>) -> Choice {
         let mut state = self.lock();
-        let ready = state.tasks.iter().enumerate().filter(|(_, slot)| slot.flag.is_set());
+        // Who has no body is being polled, and was preempted.
+        let ready = |slot: &Slot| slot.flag.is_set() && slot.body.is_some();
+        let ready = state.tasks.iter().enumerate().filter(|(_, slot)| ready(slot));
         let ready: Vec<usize> = ready.map(|(index, _)| index).collect();
         let main = usize::from(main.is_some_and(|flag| flag.is_set()));
         let count = ready.len() + main;
@@ -177,7 +206,8 @@ impl Simulator {
         };
         flag.0.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(&flag));
-        let polled = body.as_mut().poll(&mut Context::from_waker(&waker));
+        let mut context = Context::from_waker(&waker);
+        let polled = self.preemptible(|| body.as_mut().poll(&mut context));
         let mut state = self.lock();
         let at = state.tasks.iter().position(|slot| Arc::ptr_eq(&slot.flag, &flag));
         match (at, polled) {
@@ -192,6 +222,36 @@ impl Simulator {
                 drop(body);
             }
         }
+    }
+
+    /// Runs `poll` so that it can be preempted.
+    fn preemptible<T>(&self, poll: impl FnOnce() -> T) -> T {
+        if !self.lock().preempts {
+            return poll();
+        }
+        let this = self.clone();
+        let before = preempt::install(Some(Rc::new(move || this.preempt())));
+        let value = poll();
+        preempt::install(before);
+        value
+    }
+
+    /// Perhaps lets some others run, from within the poll of one.
+    fn preempt(&self) {
+        let polls = {
+            let mut state = self.lock();
+            if state.nested == NESTED_MAX || !state.chance.one_in(3) {
+                return;
+            }
+            state.nested += 1;
+            state.chance.between(1, 4)
+        };
+        for _ in 0..polls {
+            let Choice::Task(index) = self.choose(None) else { break };
+            self.lock().preemptions += 1;
+            self.poll_task(index);
+        }
+        self.lock().nested -= 1;
     }
 
     fn advance_clock(&self) -> bool {

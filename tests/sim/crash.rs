@@ -68,7 +68,8 @@ fn record(seed: u64, steps: &[Step], options: Options, every: u64, tally: &mut T
             taken.lock().unwrap().push(image);
         }
     });
-    let simulator = Simulator::new(seed);
+    let simulator =
+        if seed.is_multiple_of(2) { Simulator::new(seed) } else { Simulator::preempting(seed) };
     let dir = fresh_dir();
     let driver = Driver { vfs: shared(&vfs), dir, options, simulator, history, lossy: false };
     let db = driver.run(steps).expect("the disk is fine");

@@ -24,6 +24,8 @@ mod deterministic;
 mod faults;
 // No space, then space again.
 mod full_disk;
+// Several writers under one sync, preempted wherever no seat is held.
+mod group_commit;
 // The story of a run: what was written, what was promised, what a crash may leave of it.
 mod history;
 // kill -9 of a real process.

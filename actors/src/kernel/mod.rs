@@ -26,6 +26,7 @@ pub mod health;
 pub mod jobs;
 mod line;
 pub mod mailbox;
+pub mod preempt;
 pub mod published;
 pub mod reply;
 mod room;

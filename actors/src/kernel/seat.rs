@@ -8,6 +8,7 @@
 //! [`super::SeatMailbox`], which re-checks its queue after every occupant. Who holds a seat never awaits
 //! and never does disk I/O (no-await-under-seat).
 
+use super::preempt::{self, Occupied};
 use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::{Mutex, MutexGuard};
 use std::ops::{Deref, DerefMut};
@@ -24,6 +25,8 @@ pub struct Seat<S> {
 pub struct SeatGuard<'a, S> {
     seat: &'a Seat<S>,
     state: MutexGuard<'a, S>,
+    /// After `state`: the seat is free when this is dropped.
+    _occupied: Occupied,
 }
 
 opaque_debug!("Seat", [S] Seat<S>);
@@ -38,9 +41,10 @@ impl<S> Seat<S> {
     /// Takes the seat if it is free; `None` if it is taken or failed. Never waits.
     #[inline]
     pub fn try_enter(&self) -> Option<SeatGuard<'_, S>> {
+        preempt::point();
         match self.state.try_lock() {
             Ok(state) if !self.failed.load(Ordering::Relaxed) => {
-                Some(SeatGuard { seat: self, state })
+                Some(SeatGuard { seat: self, state, _occupied: Occupied::new() })
             }
             _ => None,
         }
@@ -48,9 +52,10 @@ impl<S> Seat<S> {
 
     /// Takes the seat, waiting for the occupant to leave; `None` if it is failed. For engine threads.
     pub fn enter_blocking(&self) -> Option<SeatGuard<'_, S>> {
+        preempt::point();
         match self.state.lock() {
             Ok(state) if !self.failed.load(Ordering::Relaxed) => {
-                Some(SeatGuard { seat: self, state })
+                Some(SeatGuard { seat: self, state, _occupied: Occupied::new() })
             }
             _ => None,
         }
