@@ -2,8 +2,11 @@
 //!
 //! `sluicedb` calls `engine`; everything else is reached through it. Data flows one way:
 //! `write_path` -> `wal_writer` -> `range_owner` -> `flush_worker` -> `version_manager`, with the
-//! `compactor` beside. Under `--cfg loom` only the kernel exists.
+//! `compactor` beside. Under `--cfg loom` only the kernel and group
+//! commit exist.
 
+pub mod failure;
+pub mod group_commit;
 pub mod kernel;
 
 #[cfg(not(loom))]
@@ -17,11 +20,7 @@ pub mod cooldown;
 #[cfg(not(loom))]
 pub mod engine;
 #[cfg(not(loom))]
-pub mod failure;
-#[cfg(not(loom))]
 pub mod flush_worker;
-#[cfg(not(loom))]
-pub mod group_commit;
 #[cfg(not(loom))]
 mod outputs;
 #[cfg(not(loom))]

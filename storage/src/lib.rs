@@ -13,6 +13,8 @@ pub mod limits;
 pub mod memtable;
 pub mod points;
 pub mod sync;
+pub mod vfs;
+pub mod wal;
 
 #[cfg(not(loom))]
 pub mod compact;
@@ -27,10 +29,6 @@ pub mod verify;
 #[cfg(not(loom))]
 pub mod version;
 #[cfg(not(loom))]
-pub mod vfs;
-#[cfg(not(loom))]
 pub mod view;
-#[cfg(not(loom))]
-pub mod wal;
 
 pub use error::{Error, Result};

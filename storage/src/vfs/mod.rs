@@ -12,6 +12,7 @@
 mod chance;
 #[cfg(test)]
 mod contract;
+#[cfg(not(loom))]
 pub mod disk;
 pub mod fault;
 pub mod mem;
@@ -23,6 +24,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(not(loom))]
 pub use disk::DiskVfs;
 pub use fault::{Fault, FaultControl, FaultVfs};
 pub use mem::{CrashKind, FailedSync, MemVfs, SpaceUse};
