@@ -102,7 +102,9 @@ pub struct Options {
     pub value_bytes_max: Option<u64>,
     /// Largest encoded batch, in bytes. Default: half of the write buffer; at most that.
     pub batch_bytes_max: Option<u64>,
-    /// Size of a log segment, in bytes. One or two are kept ready. Default 64 MiB, at least 64 KiB.
+    /// Size of a log segment, in bytes. One or two are kept ready. Of those that nothing needs any more,
+    /// as many are kept to be used again as were used up lately, and of at most two write buffers of
+    /// bytes (or one). Default 64 MiB, at least 64 KiB.
     pub log_segment_bytes: u64,
     /// Closed log segments whose entries are not all in tables may have this many bytes. When they
     /// have more, the range with the oldest such entry is flushed, then the next, in the background:

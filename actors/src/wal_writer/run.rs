@@ -20,12 +20,16 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Obsolete segments that are kept for recycling in any case, beside the spare that is ready.
+/// Obsolete segments that are kept for recycling, if there is room for them, beside the spare that is
+/// ready.
 const RECYCLED_MIN: usize = 2;
+/// Segments that are kept for recycling have at most so many write buffers of bytes.
+const RECYCLED_WRITE_BUFFERS_MAX: u64 = 2;
 
 /// Segments that nothing needs any more and that are kept to be recycled: as many as were used up
 /// between the last two times that some became obsolete, because as many will be wanted until the next
-/// time, and zeroing one writes all of it.
+/// time, and zeroing one writes all of it. Their bytes are bounded by the write buffer: who gives the
+/// database little memory does not want it to keep much disk.
 #[derive(Default)]
 struct Recycling {
     obsolete: Vec<SealedSegment>,
@@ -47,13 +51,15 @@ impl Recycling {
         Some(self.obsolete.swap_remove(index))
     }
 
-    /// What is too much, and what is not of the usual size.
-    fn take_surplus(&mut self, usual_bytes: u64) -> Vec<SealedSegment> {
+    /// What is too much, and what is not of the usual size. One segment may stay in any case.
+    fn take_surplus(&mut self, usual_bytes: u64, bytes_max: u64) -> Vec<SealedSegment> {
         let (keep, mut surplus): (Vec<_>, Vec<_>) = std::mem::take(&mut self.obsolete)
             .into_iter()
             .partition(|old| old.bytes == usual_bytes);
         self.obsolete = keep;
-        let more = self.obsolete.len().saturating_sub(self.kept_max.max(RECYCLED_MIN));
+        let fitting = (bytes_max / usual_bytes).max(1) as usize;
+        let kept = self.kept_max.max(RECYCLED_MIN).min(fitting);
+        let more = self.obsolete.len().saturating_sub(kept);
         surplus.extend(self.obsolete.drain(..more));
         surplus
     }
@@ -271,7 +277,8 @@ fn collect(shared: &Shared, wal: &WalWriter, recycling: &mut Recycling) -> u64 {
     shared.counters.log_segments.store(segments, Ordering::Relaxed);
     shared.counters.log_retained_bytes.store(retained, Ordering::Relaxed);
     // Oversized ones, and the small first one, are of no further use.
-    for old in recycling.take_surplus(shared.config.log_segment_bytes) {
+    let bytes_max = RECYCLED_WRITE_BUFFERS_MAX * shared.config.write_buffer_bytes as u64;
+    for old in recycling.take_surplus(shared.config.log_segment_bytes, bytes_max) {
         if let Err(error) = remove(&shared.vfs, &old) {
             // The next open removes it.
             tracing::warn!(%error, "an old log segment was left behind");
@@ -284,6 +291,8 @@ fn collect(shared: &Shared, wal: &WalWriter, recycling: &mut Recycling) -> u64 {
 mod tests {
     use super::*;
     use sluicedb_storage::key::Seqno;
+
+    const MANY: u64 = u64::MAX;
 
     fn segments(numbers: std::ops::Range<u64>, bytes: u64) -> Vec<SealedSegment> {
         let seqno = Seqno::ZERO;
@@ -302,15 +311,30 @@ mod tests {
     fn as_many_segments_are_kept_as_were_used_up_before() {
         let mut recycling = Recycling { prepared_since: 5, ..Recycling::default() };
         recycling.add(segments(1..7, 64));
-        assert_eq!(recycling.take_surplus(64).len(), 1);
+        assert_eq!(recycling.take_surplus(64, MANY).len(), 1);
         recycling.add(Vec::new());
-        assert_eq!(recycling.take_surplus(64).len(), 0, "nothing became obsolete: the rule stays");
+        assert_eq!(
+            recycling.take_surplus(64, MANY).len(),
+            0,
+            "nothing became obsolete: the rule stays"
+        );
         assert!(recycling.take(64).is_some() && recycling.take(32).is_none());
         recycling.prepared_since += 1;
         recycling.add(segments(7..8, 64));
-        assert_eq!(recycling.take_surplus(64).len(), 3, "two stay in any case");
+        assert_eq!(recycling.take_surplus(64, MANY).len(), 3, "two stay in any case");
         recycling.add(segments(8..9, 32));
-        assert_eq!(recycling.take_surplus(64).len(), 1, "the wrong size is of no use");
+        assert_eq!(recycling.take_surplus(64, MANY).len(), 1, "the wrong size is of no use");
         assert_eq!(recycling.obsolete.len(), RECYCLED_MIN);
+    }
+
+    /// Planted: no bound in bytes; one in segments of any size.
+    #[test]
+    fn o6_segments_kept_for_recycling_are_bounded_in_bytes() {
+        let mut recycling = Recycling { prepared_since: 100, ..Recycling::default() };
+        recycling.add(segments(1..101, 64));
+        assert_eq!(recycling.take_surplus(64, MANY).len(), 0, "as many as were used up");
+        assert_eq!(recycling.take_surplus(64, 64 * 12 + 63).len(), 88);
+        assert_eq!(recycling.take_surplus(64, 64).len(), 11);
+        assert_eq!(recycling.take_surplus(64, 1).len(), 0, "one stays");
     }
 }
