@@ -117,7 +117,9 @@ pub struct Options {
     /// 60,000; 0 = never; at most a week.
     pub idle_seal_after_ms: u64,
     /// Write buffered records through a memory map where the file system allows it (a store
-    /// instead of a system call per write). Default true.
+    /// instead of a system call per write). The price: if another process truncates a log segment of
+    /// an open database, the next store ends this process (SIGBUS), as with any mapped file; without
+    /// the map it is an error. Default true.
     pub log_mapped: bool,
     /// Open a directory that belongs to another user, or that its group or everybody can write to.
     /// Whoever can change its files can change what is in the database, or make it unreadable.
