@@ -63,7 +63,8 @@ impl Error {
     }
 
     /// Whether the write is in the database: `NotApplied` for everything that failed before it was
-    /// submitted and for all reads; `Unknown` only when the log could not be written or synced.
+    /// submitted and for all reads; `Applied` when the disk had no room for the log's bytes, which are
+    /// written when there is room; `Unknown` only when the log could not be written or synced.
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }

@@ -46,6 +46,9 @@ impl HealthState {
 pub enum Party {
     /// The log: it cannot make its next segment.
     Log,
+    /// The log: what was appended cannot be written. Only where a file system has no room for what it
+    /// had given before (copy-on-write, delayed allocation).
+    LogWrites,
     /// Flushing: memory cannot be written out as tables.
     Flush,
     /// Compaction: tables cannot be merged.
@@ -69,6 +72,7 @@ impl Trouble {
         let one = |(who, failure): (Who, Failure)| {
             let party = match who {
                 Who::Log => Party::Log,
+                Who::LogWrites => Party::LogWrites,
                 Who::Flush => Party::Flush,
                 Who::Compaction => Party::Compaction,
                 Who::Manifest => Party::Manifest,
@@ -83,6 +87,7 @@ impl fmt::Display for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Log => "log",
+            Self::LogWrites => "log writes",
             Self::Flush => "flush",
             Self::Compaction => "compaction",
             Self::Manifest => "manifest",

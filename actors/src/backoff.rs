@@ -35,6 +35,11 @@ impl Backoff {
         pause
     }
 
+    /// Has nothing failed since it went well?
+    pub fn is_fresh(&self) -> bool {
+        self.next == FIRST
+    }
+
     /// It went well: the next failure is a first one.
     pub fn reset(&mut self) {
         *self = Self::default();

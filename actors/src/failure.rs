@@ -23,6 +23,8 @@ pub enum Outcome {
 pub enum Party {
     /// The log: no segment can be made.
     Log,
+    /// The log: what was appended cannot be written.
+    LogWrites,
     /// Memtables cannot become tables.
     Flush,
     /// Tables cannot be merged.
@@ -116,6 +118,11 @@ impl WriteFailure {
     /// Nothing happened.
     pub fn not_applied(failure: impl Into<Failure>) -> Self {
         Self { failure: failure.into(), outcome: Outcome::NotApplied }
+    }
+
+    /// Visible, and not as durable as was asked.
+    pub fn applied(failure: Failure) -> Self {
+        Self { failure, outcome: Outcome::Applied }
     }
 
     /// Nobody knows before the next open.

@@ -101,7 +101,9 @@ impl History {
             Err(error) => {
                 log.batches[number].1 = match error.outcome() {
                     Outcome::NotApplied => Fate::Refused,
-                    Outcome::Applied | Outcome::Unknown => Fate::Unknown,
+                    // Visible, and as durable as whatever is acknowledged after it.
+                    Outcome::Applied => Fate::Submitted,
+                    Outcome::Unknown => Fate::Unknown,
                 };
                 log.failures.push(error);
             }

@@ -24,6 +24,8 @@ mod deterministic;
 mod faults;
 // No space, then space again.
 mod full_disk;
+// No space for the bytes of the log, then space again.
+mod full_log;
 // Several writers under one sync, preempted wherever no seat is held.
 mod group_commit;
 // The story of a run: what was written, what was promised, what a crash may leave of it.

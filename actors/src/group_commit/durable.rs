@@ -106,6 +106,14 @@ impl Durable {
         passed
     }
 
+    /// Everybody who waits; for a log that cannot be written for now.
+    pub fn take_waiting(&self) -> Passed {
+        let mut waiting = self.lock();
+        let mut all = Passed::from(std::mem::take(&mut waiting.written));
+        all.extend(std::mem::take(&mut waiting.synced));
+        all
+    }
+
     /// The log failed: nobody will be acknowledged any more.
     pub fn fail(&self, failure: &Failure) {
         let mut waiting = self.lock();

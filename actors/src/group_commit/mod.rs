@@ -78,11 +78,14 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
     /// Writes what was taken; returns who waited for that.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it cannot be written. It may be called again then, and writes the same bytes to the same
+    /// places.
     pub fn write(&mut self) -> Result<Passed, Failure> {
+        if let Some(group) = &self.taken {
+            group.write()?;
+            self.log.with_writer(|log| log.written(group))?;
+        }
         let Some(group) = self.taken.take() else { return Ok(Passed::new()) };
-        group.write()?;
-        self.log.with_writer(|log| log.written(&group))?;
         let upto = group.upto();
         self.unsynced.add(group);
         Ok(self.durable.raise_written(upto))

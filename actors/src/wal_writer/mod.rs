@@ -208,6 +208,10 @@ impl WalWriter {
         }
     }
 
+    fn is_closing(&self) -> bool {
+        lock(&self.closing).is_some()
+    }
+
     fn take_closing(&self) -> Option<Reply<Result<(), Failure>>> {
         lock(&self.closing).take()
     }

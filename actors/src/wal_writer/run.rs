@@ -1,6 +1,6 @@
 //! The WAL writer's two threads: one syncs, one keeps spare segments ready and removes old ones.
 
-use super::{After, SpareWanted, WalWriter};
+use super::{After, LogState, SpareWanted, WalWriter};
 use crate::backoff::{Backoff, LONGEST_NO_SPACE};
 use crate::failure::{Failure, Party, WriteFailure};
 use crate::group_commit::GroupCommit;
@@ -94,11 +94,12 @@ async fn serve_syncs(shared: &Shared, wal: &WalWriter) -> Result<(), Failure> {
             if shared.is_stopped() {
                 return Ok(());
             }
-            if let Some(reply) = wal.take_closing() {
+            if wal.is_closing() {
                 let ended = end_log(shared, wal, &mut groups).await;
-                let result = ended.clone();
-                reply.send(ended);
-                return result;
+                if let Some(reply) = wal.take_closing() {
+                    reply.send(ended.clone());
+                }
+                return ended;
             }
             if !groups.take_due()? {
                 break;
@@ -114,7 +115,7 @@ async fn commit_group(
     wal: &WalWriter,
     groups: &mut GroupCommit<'_, WalWriter>,
 ) -> Result<(), Failure> {
-    let written = groups.write()?;
+    let written = write_group(shared, wal, groups).await?;
     answer(shared, written).await;
     if !groups.must_sync() {
         return Ok(());
@@ -134,6 +135,56 @@ async fn commit_group(
     Counters::add(&shared.counters.log_syncs, 1);
     answer(shared, synced).await;
     Ok(())
+}
+
+/// Writes the group that was taken. While the disk is full it is tried again and again: nothing of it
+/// was synced, so the same bytes may be written to the same places as often as it takes. Meanwhile new
+/// writes are refused; those in the log are told that they are visible and not as durable as was asked,
+/// and are written when there is room. Any other failure is final.
+async fn write_group(
+    shared: &Shared,
+    wal: &WalWriter,
+    groups: &mut GroupCommit<'_, WalWriter>,
+) -> Result<Passed, Failure> {
+    let mut backoff = Backoff::default();
+    loop {
+        let failure = match groups.write() {
+            Ok(written) => {
+                if !backoff.is_fresh() {
+                    wal.with_log(LogState::resume)?;
+                    shared.recover(Party::LogWrites);
+                }
+                return Ok(written);
+            }
+            Err(failure @ Failure::NoSpace(_)) => failure,
+            Err(failure) => return Err(failure),
+        };
+        tracing::warn!(%failure, "the log cannot be written");
+        Counters::add(&shared.counters.job_retries, 1);
+        shared.degrade(Party::LogWrites, failure.clone());
+        let mut after = After::default();
+        wal.with_log(|state| state.refuse_for_now(&failure, &mut after))?;
+        after.run(shared, &mut Spent::default());
+        // Registered before newcomers were refused: everybody who can be waiting.
+        turn_away(shared, wal.durable.take_waiting(), &failure).await;
+        let pause = backoff.after_failure_at_most(LONGEST_NO_SPACE);
+        if wal.is_closing() || !shared.pause(pause).await || wal.is_closing() {
+            return Err(failure);
+        }
+    }
+}
+
+/// Tells those who waited for the log that they do so in vain for now.
+async fn turn_away(shared: &Shared, waiting: Passed, failure: &Failure) {
+    let Some(last) = waiting.iter().map(|(seqno, _)| *seqno).max() else { return };
+    let visible = shared.visible() >= last || shared.commits.wait_visible(last).await.is_ok();
+    for (_, reply) in waiting {
+        reply.send(Err(if visible {
+            WriteFailure::applied(failure.clone())
+        } else {
+            WriteFailure::unknown(shared.why_stopped())
+        }));
+    }
 }
 
 /// The last group: with a mark that says nothing follows.

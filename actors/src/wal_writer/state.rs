@@ -117,8 +117,10 @@ pub struct LogState {
     /// The keeper was told that spares are wanted.
     spare_asked: bool,
     counters: Arc<Counters>,
-    /// Closed for good: nothing is stamped any more.
-    closed: Option<Failure>,
+    /// Why nothing is stamped: the log was closed, or what is in it cannot be written for now.
+    refusing: Option<Failure>,
+    /// It refuses for good.
+    closed: bool,
 }
 
 impl LogState {
@@ -134,7 +136,8 @@ impl LogState {
             segments,
             spare_asked: false,
             counters,
-            closed: None,
+            refusing: None,
+            closed: false,
         }
     }
 
@@ -150,7 +153,7 @@ impl LogState {
 
     /// Makes sure that the current segment can take `payload_bytes`, rotating if a spare is ready.
     pub fn make_room(&mut self, payload_bytes: usize) -> Result<(), NoRoom> {
-        if let Some(failure) = &self.closed {
+        if let Some(failure) = &self.refusing {
             return Err(NoRoom::Refused(failure.clone()));
         }
         while !self.log.has_room(payload_bytes) {
@@ -304,15 +307,34 @@ impl LogState {
     /// No spare segment can be had for now: those who wait for one are told, newcomers too.
     pub fn refuse_room(&mut self, failure: &Failure, after: &mut After) {
         self.room_failure = Some(failure.clone());
-        for commit in std::mem::take(&mut self.parked) {
-            after.refused.push((commit, failure.clone()));
-        }
+        self.refuse_parked(failure, after);
+    }
+
+    fn refuse_parked(&mut self, failure: &Failure, after: &mut After) {
+        let parked = std::mem::take(&mut self.parked);
+        after.refused.extend(parked.into_iter().map(|commit| (commit, failure.clone())));
     }
 
     /// Nothing is stamped from here on.
     pub fn close(&mut self, failure: Failure, after: &mut After) {
         self.refuse_room(&failure, after);
-        self.closed = Some(failure);
+        self.refusing = Some(failure);
+        self.closed = true;
+    }
+
+    /// Nothing is stamped until `resume`: those who wait for a spare segment are told, newcomers too.
+    pub fn refuse_for_now(&mut self, failure: &Failure, after: &mut After) {
+        self.refuse_parked(failure, after);
+        if !self.closed {
+            self.refusing = Some(failure.clone());
+        }
+    }
+
+    /// Ends `refuse_for_now`.
+    pub fn resume(&mut self) {
+        if !self.closed {
+            self.refusing = None;
+        }
     }
 
     /// Segments that a recovery would read.

@@ -69,7 +69,7 @@ impl Log {
             let (log, _) = &mut *seat;
             let seqno = log.next_seqno();
             log.append(seqno, 1, &payload, codec::crc(&payload), AppendPath::Staged);
-            self.durable.register(level, seqno, reply);
+            assert!(self.durable.register(level, seqno, reply).is_ok());
         }
         self.due.set();
         answer

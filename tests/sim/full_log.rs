@@ -1,0 +1,156 @@
+//! A disk without room for the bytes of the log: possible where overwriting takes new blocks.
+
+use crate::kit::disk::{content, fresh_dir, shared};
+use crate::kit::oracle::Map;
+use crate::kit::settings;
+use crate::kit::simulator::Simulator;
+use sluicedb::{Db, Durability, Error, ErrorKind, HealthState, Outcome, Party, WriteOptions};
+use sluicedb_storage::vfs::fault::ENOSPC;
+use sluicedb_storage::vfs::{CrashKind, Fault, FaultControl, FaultVfs, MemVfs, OperationKind, Vfs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Scene {
+    disk: MemVfs,
+    faults: FaultControl,
+    simulator: Simulator,
+    dir: PathBuf,
+    db: Db,
+    expected: Map,
+}
+
+impl Scene {
+    /// An open database with a few entries in its log.
+    fn new(mapped: bool) -> Self {
+        let disk = MemVfs::new();
+        let vfs = FaultVfs::over_mem(&disk);
+        let faults = vfs.control();
+        let simulator = Simulator::new(5);
+        let dir = fresh_dir();
+        let mut options = settings::tiny();
+        options.log_mapped = mapped;
+        options.memtable_bytes = Some(256 << 10);
+        let vfs: Arc<dyn Vfs> = Arc::new(vfs);
+        let builder = Db::builder(&dir).options(options).vfs(vfs).runtime(simulator.handle());
+        let db = simulator.run(builder.open()).unwrap();
+        let mut scene = Self { disk, faults, simulator, dir, db, expected: Map::new() };
+        for n in 0..5 {
+            scene.put(n, Durability::Synced).unwrap();
+        }
+        scene.simulator.settle();
+        scene
+    }
+
+    /// What it says is remembered: it is visible unless nothing happened.
+    fn put(&mut self, n: usize, durability: Durability) -> Result<(), Error> {
+        let (key, value) = (format!("key{n:04}").into_bytes(), vec![n as u8; 1_000]);
+        let options = WriteOptions::durability(durability);
+        let result = self.simulator.run(self.db.put_with(&key, &value, options));
+        if result.as_ref().err().is_none_or(|error| error.outcome() == Outcome::Applied) {
+            self.expected.insert(key, value);
+        }
+        result
+    }
+
+    /// Writes of the log fail from now on. A file is known by the name it was created under.
+    fn fill_disk(&self, partly: bool) {
+        let fault = Fault::of(OperationKind::Write).named(".spare").errno(ENOSPC).sticky();
+        self.faults.arm(if partly { fault.partial_write() } else { fault });
+    }
+
+    fn troubled(&self) -> Vec<Party> {
+        match self.db.health().state() {
+            HealthState::Degraded(troubles) => {
+                troubles.iter().map(|trouble| trouble.party).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn check_after(&self, disk: &MemVfs) {
+        let simulator = Simulator::new(6);
+        let builder = Db::builder(&self.dir).options(settings::tiny());
+        let builder = builder.vfs(shared(disk)).runtime(simulator.handle());
+        let db = simulator.run(builder.open()).unwrap();
+        assert_eq!(simulator.run(content(&db)).unwrap(), self.expected);
+        simulator.kill();
+    }
+}
+
+/// Planted: a failed write of the log that is final; one that is given up and not repeated; callers
+/// that are left waiting; a log that goes on stamping; one that does not resume.
+#[test]
+fn a8c_a_log_write_without_room_is_repeated_when_there_is_room() {
+    let (buffered, synced) = (Durability::Buffered, Durability::Synced);
+    // With a mapping only those who want a sync meet it.
+    for (mapped, level) in [(false, buffered), (false, synced), (true, synced)] {
+        for partly in [false, true] {
+            let mut scene = Scene::new(mapped);
+            scene.fill_disk(partly);
+            let error = scene.put(100, level).unwrap_err();
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::NoSpace, Outcome::Applied));
+            assert!(error.path().is_some(), "{error:?}");
+            assert_eq!(scene.troubled(), [Party::LogWrites]);
+            // Nothing new is taken, and nobody is left waiting.
+            for n in 101..104 {
+                for level in [buffered, synced] {
+                    let error = scene.put(n, level).unwrap_err();
+                    let told = (error.kind(), error.outcome());
+                    assert_eq!(told, (ErrorKind::NoSpace, Outcome::NotApplied), "{error:?}");
+                }
+            }
+            let error = scene.simulator.run(scene.db.sync()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error:?}");
+            // What was applied is read, and was not promised.
+            assert_eq!(scene.simulator.run(content(&scene.db)).unwrap(), scene.expected);
+            assert_eq!(scene.troubled(), [Party::LogWrites]);
+
+            scene.faults.disarm();
+            scene.simulator.advance(Duration::from_secs(1));
+            scene.simulator.settle();
+            assert!(scene.db.health().state().is_running(), "{:?}", scene.db.health().state());
+            scene.put(200, level).unwrap();
+            scene.put(201, synced).unwrap();
+            scene.check_after(&scene.disk.crash_clone(CrashKind::DropUnsynced));
+            scene.simulator.run(scene.db.close()).unwrap();
+            scene.check_after(&scene.disk.kill_clone());
+        }
+    }
+}
+
+/// Closing ends with the failure and not never; what was acknowledged is there.
+#[test]
+fn a8c_a_full_log_closes() {
+    let mut scene = Scene::new(false);
+    scene.fill_disk(false);
+    scene.put(100, Durability::Synced).unwrap_err();
+    let error = scene.simulator.run(scene.db.close()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error:?}");
+    scene.faults.disarm();
+    // It went to a table or it is lost: it was visible, and not promised.
+    let simulator = Simulator::new(7);
+    let builder = Db::builder(&scene.dir).options(settings::tiny());
+    let builder = builder.vfs(shared(&scene.disk)).runtime(simulator.handle());
+    let db = simulator.run(builder.open()).unwrap();
+    let found = simulator.run(content(&db)).unwrap();
+    for n in 0..5 {
+        assert!(found.contains_key(format!("key{n:04}").as_bytes()), "{n}");
+    }
+    simulator.kill();
+}
+
+/// Planted: a sync without room that is tried again, as a write is.
+#[test]
+fn a8c_a_log_sync_without_room_is_final() {
+    let mut scene = Scene::new(false);
+    scene.faults.arm(Fault::of(OperationKind::Sync).named(".spare").errno(ENOSPC));
+    let error = scene.put(100, Durability::Synced).unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::NoSpace, Outcome::Unknown));
+    scene.simulator.advance(Duration::from_secs(60));
+    scene.simulator.settle();
+    let state = scene.db.health().state();
+    assert!(matches!(state, HealthState::Failed(_)), "{state:?}");
+    scene.put(101, Durability::Buffered).unwrap_err();
+    assert_eq!(scene.simulator.run(scene.db.get("key0004")).unwrap().unwrap().len(), 1_000);
+}
