@@ -10,15 +10,19 @@ pub const VALUE_BYTES_CAP: usize = 1 << 30;
 pub const BATCH_BYTES_CAP: usize = (2 << 30) - 1;
 /// Largest sequence number: 56 bits, so that one fits a word beside its kind.
 pub const SEQNO_MAX: u64 = (1 << 56) - 1;
-/// Largest sequence number that is believed when it is read: whoever goes on from there has more
-/// numbers left than can be given out between two opens.
+/// Largest sequence number that is believed when it is read.
 pub const SEQNO_ON_DISK_MAX: u64 = SEQNO_MAX - (1 << 54);
-/// Largest file number that is believed when it is read, for the same reason.
+/// Largest file number that is believed when it is read.
 pub const FILE_NUMBER_MAX: u64 = (1 << 56) - 1;
+/// Largest file number and sequence number that an open goes on from. So much is left above it that
+/// what is given out until the next open can be read then.
+pub const COUNTERS_AT_OPEN_MAX: u64 = 1 << 55;
 /// Ranges that a new database may start with.
 pub const INITIAL_RANGES_MAX: usize = 256;
 /// Levels of a range below L0, counted from 1.
 pub const LEVELS_MAX: usize = 7;
 
+const _: () =
+    assert!(COUNTERS_AT_OPEN_MAX < SEQNO_ON_DISK_MAX && SEQNO_ON_DISK_MAX < FILE_NUMBER_MAX);
 const _: () = assert!(VALUE_BYTES_MAX <= VALUE_BYTES_CAP);
 const _: () = assert!(VALUE_BYTES_CAP + KEY_BYTES_MAX < BATCH_BYTES_CAP);

@@ -16,11 +16,12 @@ pub mod home;
 mod replay;
 
 use self::home::Place;
-use self::replay::Replay;
+use self::replay::{Replay, next_file_number};
 use crate::compact::CompactionOptions;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
+use crate::limits::COUNTERS_AT_OPEN_MAX;
 use crate::manifest::{self, Loaded, ManifestWriter, TornTail};
 use crate::table::TableOptions;
 use crate::version::{Conflict, Image, TableCache, TableLimits, Version, VersionEdit};
@@ -113,6 +114,9 @@ pub fn open_directory(
     match home::look(vfs, dir)? {
         Place::Vacant(leftovers) => create(vfs, dir, &leftovers, options),
         Place::Database(current) => {
+            // Whoever made these names may have died before they were durable. They have to be, before
+            // there is any other: a manifest without `CURRENT` is no database.
+            vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
             let names = vfs.list(dir).map_err(|e| Error::io("list", dir, e))?;
             let loaded = manifest::load(vfs, dir, &current)?;
             reopen(vfs, dir, &names, loaded, options)
@@ -156,6 +160,21 @@ fn create(
     })
 }
 
+/// Refuses counters so large that what follows could not be read again: only files made by hand
+/// have them.
+pub(crate) fn check_counters(dir: &Path, names: &[String], image: &Image) -> Result<()> {
+    check_counter(dir, "a file number", next_file_number(names, image).0)?;
+    check_counter(dir, "a sequence number", image.last_seqno.0)
+}
+
+fn check_counter(dir: &Path, what: &str, number: u64) -> Result<()> {
+    if number <= COUNTERS_AT_OPEN_MAX {
+        return Ok(());
+    }
+    let what = format!("{what} in this directory is {number}, more than can have been given out");
+    Err(Error::corrupt(&FileKind::Current.path(dir), 0, what))
+}
+
 fn reopen(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -172,6 +191,7 @@ fn reopen(
     if let Some(conflict) = image.contradictions().first() {
         return Err(Error::corrupt(&path, 0, conflict.to_string()));
     }
+    check_counters(dir, names, &image)?;
     let tables = TableCache::new(vfs, dir, db_id, options.tables.clone());
     let version = make_version(&image, &tables).map_err(|problem| problem.into_error(&path))?;
     let mut replay = Replay::new(vfs, dir, db_id, options, &version, names, &image);
@@ -179,7 +199,11 @@ fn reopen(
     let identity = LogIdentity { db_id };
     let mut each = |first, payload: &[u8]| replay.batch(first, payload);
     let log = wal::replay(vfs, dir, &identity, &known_log(&image), &segments, &mut each);
-    let log = match log.and_then(|log| replay.flush_down_to(0).map(|()| log)) {
+    let log = log.and_then(|log| {
+        check_counter(dir, "a sequence number", log.last_seqno.0)?;
+        replay.flush_down_to(0).map(|()| log)
+    });
+    let log = match log {
         Ok(log) => log,
         Err(error) => {
             replay.undo();

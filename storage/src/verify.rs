@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::manifest::{self, Loaded};
-use crate::recover::{known_log, segments};
+use crate::recover::{check_counters, known_log, segments};
 use crate::table::{BlockCache, Table, TableId, TableMeta};
 use crate::version::{Conflict, Graveyard, Image, TableHandle, check};
 use crate::vfs::Vfs;
@@ -153,6 +153,9 @@ impl Run<'_> {
         if let Some(torn) = &loaded.torn {
             let (file, offset) = (torn.path.clone(), Some(torn.offset));
             self.summary.torn.push(Finding { file, offset, what: torn.reason.clone() });
+        }
+        if let Err(error) = check_counters(self.dir, &self.names, image) {
+            self.summary.found(&error);
         }
         self.tree(image, &FileKind::Manifest(loaded.number).path(self.dir));
         let tables: Vec<_> = image.tables.values().map(|meta| (meta.number, Some(meta))).collect();

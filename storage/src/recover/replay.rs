@@ -34,6 +34,13 @@ pub(super) struct Replay<'a> {
     pub(super) skipped: u64,
 }
 
+/// A number that no file has or had, whoever left it there.
+pub(super) fn next_file_number(names: &[String], image: &Image) -> FileNumber {
+    let numbers = names.iter().filter_map(|name| FileKind::parse(name)?.number());
+    let above = numbers.map(|number| FileNumber(number.0.saturating_add(1))).max();
+    image.next_file_number.max(above.unwrap_or_default()).max(FileNumber(1))
+}
+
 impl<'a> Replay<'a> {
     pub(super) fn new(
         vfs: &'a Arc<dyn Vfs>,
@@ -44,10 +51,7 @@ impl<'a> Replay<'a> {
         names: &[String],
         image: &Image,
     ) -> Self {
-        // Never a number that any file has or had, whoever left it there.
-        let numbers = names.iter().filter_map(|name| FileKind::parse(name)?.number());
-        let above = numbers.map(|number| FileNumber(number.0.saturating_add(1))).max();
-        let next = image.next_file_number.max(above.unwrap_or_default()).max(FileNumber(1));
+        let next = next_file_number(names, image);
         Self {
             vfs,
             dir,

@@ -406,6 +406,32 @@ fn a_power_cut_while_the_database_is_made_leaves_none_or_an_empty_one() {
     }
 }
 
+/// Goal: who dies while the database is made, before its names are durable, and is followed by an
+/// open that a power cut ends, leaves something that opens.
+#[test]
+fn a_power_cut_in_the_open_after_a_killed_making_leaves_none_or_an_empty_one() {
+    let mem = disk();
+    let made = mem.record_images(1);
+    open(&mem).unwrap();
+    mem.clear_hook();
+    let mut states = 0;
+    for (killed_at, killed) in made.take() {
+        let opened = killed.record_images(1);
+        open(&killed).unwrap_or_else(|e| panic!("killed at {killed_at:?}: {e}"));
+        killed.clear_hook();
+        for (cut_at, image) in opened.take() {
+            for kind in CrashKind::each(8) {
+                let again = image.crash_clone(kind);
+                let recovered = open(&again)
+                    .unwrap_or_else(|e| panic!("{killed_at:?}, {cut_at:?}, {kind:?}: {e}"));
+                assert_eq!(content(&recovered), Model::new());
+                states += 1;
+            }
+        }
+    }
+    assert!(states > 500, "{states} states");
+}
+
 /// Keys at which the ranges meet.
 fn meeting_points(recovered: &Recovered) -> Vec<Bytes> {
     check::check(&recovered.version).unwrap();

@@ -3,7 +3,7 @@
 //! Method: files with valid checksums and numbers that no database gives out; every byte of every file.
 
 use super::*;
-use crate::limits::{FILE_NUMBER_MAX, SEQNO_MAX, SEQNO_ON_DISK_MAX};
+use crate::limits::{COUNTERS_AT_OPEN_MAX, FILE_NUMBER_MAX, SEQNO_MAX, SEQNO_ON_DISK_MAX};
 use crate::table::TableMeta;
 
 /// A refused open, by its error; `verify` finds something, and neither changes anything.
@@ -52,6 +52,9 @@ fn c1_c4_a_manifest_with_numbers_at_their_end_is_refused() {
         seqno(SEQNO_MAX),
         seqno(SEQNO_ON_DISK_MAX + 1),
         seqno(u64::MAX),
+        seqno(COUNTERS_AT_OPEN_MAX + 1),
+        next(COUNTERS_AT_OPEN_MAX + 1),
+        next(FILE_NUMBER_MAX),
         next(FILE_NUMBER_MAX + 1),
         next(u64::MAX),
         flushed,
@@ -67,13 +70,24 @@ fn c1_c4_a_manifest_with_numbers_at_their_end_is_refused() {
     // What is believed can be gone on from.
     let mem = disk();
     let mut life = Life::start(&mem);
-    life.close_at(SEQNO_ON_DISK_MAX - 100, FILE_NUMBER_MAX - 100);
+    life.close_at(COUNTERS_AT_OPEN_MAX - 100, COUNTERS_AT_OPEN_MAX - 100);
     drop(life);
     let mut life = Life::start(&mem);
     life.fill(0, 10);
     life.sync();
     let model = life.model;
     assert_eq!(content(&open(&mem).unwrap()), model);
+}
+
+/// Goal: nothing that an open accepts keeps the next open from reading what it wrote.
+#[test]
+fn c4_a_file_whose_number_leaves_none_for_others_is_refused_at_once() {
+    let (mem, _) = sample();
+    for number in [COUNTERS_AT_OPEN_MAX, FILE_NUMBER_MAX - 1, FILE_NUMBER_MAX] {
+        let hurt = mem.kill_clone();
+        hurt.create(&FileKind::Table(FileNumber(number)).path(&dir())).unwrap();
+        refused(&hurt, &format!("{number}"));
+    }
 }
 
 #[test]
