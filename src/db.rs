@@ -37,7 +37,8 @@ pub struct WriteOptions {
     /// What its acknowledgement means; `None` takes the database's setting.
     pub durability: Option<Durability>,
     /// When to give up waiting for room with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded);
-    /// `None` waits as long as it takes. Once submitted a write is never given up.
+    /// `None` waits as long as it takes. It bounds that wait only: once there is room a write is never
+    /// given up, however long the disk takes to sync it or to bring in a page of the log.
     pub deadline: Option<Instant>,
 }
 

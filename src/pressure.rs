@@ -9,8 +9,8 @@ use std::fmt;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PressureCause {
-    /// The disk is full. Writes that need more room fail with
-    /// [`NoSpace`](crate::ErrorKind::NoSpace) and resume by themselves.
+    /// Files cannot be written: most often the disk is full; [`health`](crate::Db::health) says why.
+    /// Writes that need more room fail with that error and resume by themselves.
     Disk,
     /// A range has many L0 tables: compaction is behind. At `l0_tables_max` its flushes wait.
     L0 {
@@ -58,7 +58,7 @@ impl From<Level> for Pressure {
 impl fmt::Display for PressureCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disk => f.write_str("the disk is full"),
+            Self::Disk => f.write_str("files cannot be written (the health says why)"),
             Self::L0 { range } => write!(f, "L0 tables of range {range}"),
             Self::Log => f.write_str("retained log"),
             Self::Memory => f.write_str("memory"),

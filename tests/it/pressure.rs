@@ -343,3 +343,10 @@ fn b4_a_waiter_that_comes_too_late_asks_again() {
         }
     }
 }
+
+/// It may be that the process has too many files open.
+#[test]
+fn o10_files_that_cannot_be_written_are_not_called_a_full_disk() {
+    let said = PressureCause::Disk.to_string();
+    assert_eq!(said, "files cannot be written (the health says why)");
+}
