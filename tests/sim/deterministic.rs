@@ -6,6 +6,7 @@ use crate::kit::disk::{fresh_dir, shared};
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;
 use sluicedb_storage::vfs::MemVfs;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 fn trace(seed: u64) -> Vec<String> {
@@ -23,7 +24,9 @@ fn trace(seed: u64) -> Vec<String> {
     let options = settings::drawn(&mut chance);
     let steps = steps(&mut chance, 80, seed.is_multiple_of(2));
     let (simulator, history) = (Simulator::new(seed), History::default());
-    let (vfs, dir) = (shared(&vfs), fresh_dir());
+    // As deep in every run, whatever the others get.
+    let dir = Path::new("/x").join(fresh_dir().file_name().unwrap());
+    let vfs = shared(&vfs);
     let driver = Driver { vfs, dir, options, simulator, history, lossy: false };
     let db = driver.run(&steps).unwrap();
     driver.simulator.run(db.close()).unwrap();

@@ -339,7 +339,7 @@ impl Driver {
 /// Failures that a failing disk may cause: typed, and about a file.
 pub fn is_fitting(error: &Error) -> bool {
     match error.kind() {
-        ErrorKind::Io | ErrorKind::NoSpace => error.path().is_some(),
+        ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::TooManyOpenFiles => error.path().is_some(),
         ErrorKind::Closed => true,
         _ => false,
     }
