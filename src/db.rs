@@ -352,8 +352,8 @@ impl Db {
 
     async fn finish_or_refuse(&self, submitted: Submitted) -> Result<()> {
         match self.routed(submitted, Patience::Forever).await? {
-            Submitted::NotAdmitted(_, scope) => {
-                Err(self.engine().write_path().overloaded(scope).into())
+            Submitted::NotAdmitted(write, scope) => {
+                Err(self.engine().write_path().overloaded(&write, scope).into())
             }
             submitted => Ticket { state: submitted }.await.map(|_| ()),
         }

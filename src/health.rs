@@ -1,7 +1,7 @@
 //! The database's health as a value one can look at or wait on.
 
 use crate::error::Error;
-use sluicedb_actors::failure::{Failure, Party as Who};
+use sluicedb_actors::failure::{Concern, Failure, Party as Who};
 use sluicedb_actors::kernel::health::State;
 use sluicedb_actors::kernel::signal::Watcher;
 use std::fmt;
@@ -12,9 +12,10 @@ use std::fmt;
 pub enum HealthState {
     /// Everything works.
     Running,
-    /// Somebody in the engine cannot do its work for now, for example because the disk is full. Writes
-    /// that need more room fail with the first of these errors and resume by themselves when the last
-    /// of them is gone; reads go on. In the order in which they began, never empty.
+    /// Somebody in the engine cannot do its work for now, for example because the disk is full or because a
+    /// table is damaged: these, in the order in which it began. Reads go on, and so do writes that find
+    /// room in memory. A write that does not find any fails with one of these errors if it is what keeps
+    /// room from coming; it waits as ever if not, and to its deadline for what may pass. Resumes by itself.
     Degraded(Vec<Trouble>),
     /// Writes have stopped for good because of this error; reads go on. Reopen after fixing it.
     Failed(Error),
@@ -55,6 +56,9 @@ pub enum Party {
     Compaction,
     /// The manifest: the list of tables cannot be written.
     Manifest,
+    /// The space reserve: the disk was full, and what was set aside for that is in use. Until it can be set
+    /// aside again, deletes are taken and other writes are refused.
+    Reserve,
 }
 
 /// What keeps a party from its work, for now.
@@ -63,21 +67,24 @@ pub enum Party {
 pub struct Trouble {
     /// Who cannot work.
     pub party: Party,
+    /// For which range, if it is not for all.
+    pub range: Option<u32>,
     /// Why: the newest failure of this party.
     pub error: Error,
 }
 
 impl Trouble {
-    pub(crate) fn all(causes: Vec<(Who, Failure)>) -> Vec<Self> {
-        let one = |(who, failure): (Who, Failure)| {
-            let party = match who {
+    pub(crate) fn all(causes: Vec<(Concern, Failure)>) -> Vec<Self> {
+        let one = |(concern, failure): (Concern, Failure)| {
+            let party = match concern.party {
                 Who::Log => Party::Log,
                 Who::LogWrites => Party::LogWrites,
                 Who::Flush => Party::Flush,
                 Who::Compaction => Party::Compaction,
                 Who::Manifest => Party::Manifest,
+                Who::Reserve => Party::Reserve,
             };
-            Self { party, error: failure.into() }
+            Self { party, range: concern.range.map(|range| range.0), error: failure.into() }
         };
         causes.into_iter().map(one).collect()
     }
@@ -91,17 +98,18 @@ impl fmt::Display for Party {
             Self::Flush => "flush",
             Self::Compaction => "compaction",
             Self::Manifest => "manifest",
+            Self::Reserve => "space reserve",
         })
     }
 }
 
 /// A watch on a database's [`HealthState`]. Does not keep the database open.
 pub struct Health {
-    watcher: Watcher<State<Who, Failure>>,
+    watcher: Watcher<State<Concern, Failure>>,
 }
 
 impl Health {
-    pub(crate) fn new(watcher: Watcher<State<Who, Failure>>) -> Self {
+    pub(crate) fn new(watcher: Watcher<State<Concern, Failure>>) -> Self {
         Self { watcher }
     }
 
@@ -119,7 +127,7 @@ impl Health {
     }
 }
 
-fn public(state: State<Who, Failure>) -> HealthState {
+fn public(state: State<Concern, Failure>) -> HealthState {
     match state {
         State::Running => HealthState::Running,
         State::Degraded(causes) => HealthState::Degraded(Trouble::all(causes)),

@@ -23,7 +23,9 @@ pub use range::KeyRange;
 pub use scan::{Chunk, Scan};
 pub use sluicedb_storage::batch::WriteBatch;
 pub use snapshot::Snapshot;
-pub use stats::{ActorStats, BufferStats, LevelInfo, RangeStats, Stats, TroubleStats};
+pub use stats::{
+    ActorStats, BufferStats, DamagedTable, LevelInfo, RangeStats, Stats, TroubleStats,
+};
 pub use verify::{Finding, VerifySummary, verify};
 
 /// Opens the database in `path`, creating it if there is none: [`Db::open`].

@@ -151,6 +151,12 @@ pub struct Options {
     pub level_ratio: u64,
     /// Size at which a table below L0 is cut, in bytes. Default 64 MiB.
     pub table_bytes_max: u64,
+    /// Space on the disk that is set aside for the time when it is full, in bytes, at most: it follows the
+    /// size of the database, from 64 KiB on. When there is no other space it is let go of, so that deletes
+    /// can be logged, and the database be flushed, compacted, closed and opened; other writes are
+    /// refused as `NoSpace` until it can be set aside again. Default: a quarter of the write buffer, at
+    /// most 64 MiB. 0 = none.
+    pub space_reserve_bytes: Option<u64>,
     /// Threads for reads that miss every cache, 1..=64. Default 4.
     pub read_threads: usize,
     /// Where the key ranges of a *new* database meet: `n` keys make `n + 1` ranges, the first one
@@ -170,6 +176,8 @@ impl Default for Options {
 }
 
 const MIB: u64 = 1 << 20;
+/// Enough for any flush of usual size.
+const SPACE_RESERVE_BYTES_MAX: u64 = 64 * MIB;
 /// What the accounts and mailboxes of the engine can count, with room to spare.
 const WRITE_BUFFER_BYTES_CAP: u64 = 512 << 30;
 
@@ -205,6 +213,7 @@ impl Options {
             level_base_bytes: 32 * MIB,
             level_ratio: 10,
             table_bytes_max: 64 * MIB,
+            space_reserve_bytes: None,
             read_threads: 4,
             initial_split_keys: Vec::new(),
         };
@@ -282,6 +291,12 @@ impl Options {
         self.batch_bytes_max.unwrap_or(self.effective_write_buffer_bytes() / 2)
     }
 
+    /// Space on the disk that is set aside at most, as derived from the write buffer.
+    pub fn effective_space_reserve_bytes(&self) -> u64 {
+        let quarter = self.effective_write_buffer_bytes() / 4;
+        self.space_reserve_bytes.unwrap_or(quarter.min(SPACE_RESERVE_BYTES_MAX))
+    }
+
     fn effective_log_retained_bytes_max(&self) -> u64 {
         let derived = || {
             let buffers = self.effective_write_buffer_bytes().saturating_mul(2);
@@ -336,6 +351,7 @@ impl Options {
         check("level_base_bytes", self.level_base_bytes, 4096, u64::MAX / 4)?;
         check("level_ratio", self.level_ratio, 2, 1000)?;
         check("table_bytes_max", self.table_bytes_max, 4096, u64::MAX)?;
+        check("space_reserve_bytes", self.effective_space_reserve_bytes(), 0, u64::MAX / 4)?;
         check("read_threads", self.read_threads as u64, 1, 64)?;
         check_split_keys(&self.initial_split_keys)?;
         #[cfg(feature = "zstd")]
@@ -395,6 +411,7 @@ impl Options {
                 table_bytes_max: self.table_bytes_max,
                 ..CompactionOptions::default()
             },
+            space_reserve_bytes: self.effective_space_reserve_bytes(),
             read_threads: self.read_threads,
             initial_split_keys: self
                 .initial_split_keys

@@ -3,9 +3,10 @@
 use crate::health::{Party, Trouble};
 use crate::pressure::Pressure;
 use sluicedb_actors::engine::Engine;
-use sluicedb_actors::failure::{Failure, Party as Who};
+use sluicedb_actors::failure::{Concern, Failure};
 use sluicedb_actors::kernel::health::State;
 use sluicedb_actors::range_owner::RangeOwner;
+use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::memtable::ReclaimStats;
 use sluicedb_storage::version::RangeVersion;
 use sluicedb_storage::view::Overlay;
@@ -32,14 +33,45 @@ pub struct ActorStats {
 pub struct TroubleStats {
     /// Who cannot work.
     pub party: Party,
+    /// For which range, if it is not for all.
+    pub range: Option<u32>,
     /// Why, in words.
     pub error: String,
 }
 
+/// A table that was found damaged or missing. Its keys cannot be read, and not be merged with what lies
+/// above them; all others are as they were.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedTable {
+    /// The file.
+    pub path: std::path::PathBuf,
+    /// Where in it the damage was noticed; `None` if it is missing.
+    pub offset: Option<u64>,
+    /// What was found, in words.
+    pub error: String,
+}
+
+impl DamagedTable {
+    fn of(error: &StorageError) -> Option<Self> {
+        let (path, offset) = match error {
+            StorageError::Corrupt { path, offset, .. } => (path, Some(*offset)),
+            StorageError::Missing { path } => (path, None),
+            _ => return None,
+        };
+        Some(Self { path: path.clone(), offset, error: error.to_string() })
+    }
+}
+
 impl TroubleStats {
-    fn all(state: State<Who, Failure>) -> Vec<Self> {
+    fn all(state: State<Concern, Failure>) -> Vec<Self> {
         let State::Degraded(causes) = state else { return Vec::new() };
-        let one = |Trouble { party, error }| Self { party, error: error.to_string() };
+        let one = |trouble: Trouble| Self {
+            party: trouble.party,
+            range: trouble.range,
+            error: trouble.error.to_string(),
+        };
         Trouble::all(causes).into_iter().map(one).collect()
     }
 }
@@ -163,8 +195,13 @@ pub struct Stats {
     pub recovered_entries: u64,
     /// Bytes after the last good log record that were cut off when the database was opened.
     pub recovered_torn_bytes: u64,
+    /// Space on the disk that is set aside for the time when it is full, in bytes; 0 while it is in use.
+    pub space_reserve_bytes: u64,
     /// Why the database is degraded, if it is: who cannot work for now, in the order in which it began.
     pub troubles: Vec<TroubleStats>,
+    /// Tables that were found damaged or missing since the database was opened and are still in use. A
+    /// read or a compaction has to come across the damage; `verify` looks for it.
+    pub damaged: Vec<DamagedTable>,
     /// The ranges, in key order.
     pub ranges: Vec<RangeStats>,
     /// The mailboxes, in the order in which data flows.
@@ -367,6 +404,13 @@ impl Stats {
             cache_capacity_bytes: cache.capacity_bytes(),
             cache_hits: cache.hits(),
             cache_misses: cache.misses(),
+            damaged: shared
+                .damage
+                .list()
+                .iter()
+                .filter_map(|error| DamagedTable::of(error))
+                .collect(),
+            space_reserve_bytes: shared.reserve.bytes(),
             troubles: TroubleStats::all(shared.health.state()),
             recovered_bytes: engine.recovery().bytes_replayed,
             recovery_micros: engine.recovery().took.as_micros() as u64,

@@ -60,6 +60,8 @@ pub struct EngineConfig {
     pub level_compression: Compression,
     /// Level sizes and triggers.
     pub compaction: CompactionOptions,
+    /// Space on the disk that is set aside for the time when it is full, in bytes, at most.
+    pub space_reserve_bytes: u64,
     /// Threads for reads that miss every cache.
     pub read_threads: usize,
     /// Where the ranges of a new database meet, ascending; an existing one keeps its own.

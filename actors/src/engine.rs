@@ -83,7 +83,7 @@ impl Engine {
     #[inline]
     pub fn get(&self, key: &[u8], wait: Wait) -> StorageResult<Option<Bytes>> {
         let catalog = self.shared.catalog.load();
-        view::get(&catalog.superversion, key, &self.now(), wait)
+        view::get(&catalog.superversion, key, &self.now(), wait).inspect_err(|e| self.note(e))
     }
 
     /// Has `key` a value? As `get`, without copying it.
@@ -93,7 +93,16 @@ impl Engine {
     #[inline]
     pub fn contains_key(&self, key: &[u8], wait: Wait) -> StorageResult<bool> {
         let catalog = self.shared.catalog.load();
-        view::contains_key(&catalog.superversion, key, &self.now(), wait)
+        let found = view::contains_key(&catalog.superversion, key, &self.now(), wait);
+        found.inspect_err(|e| self.note(e))
+    }
+
+    /// A read has failed: is a table damaged?
+    #[cold]
+    fn note(&self, error: &sluicedb_storage::Error) {
+        if !matches!(error, sluicedb_storage::Error::WouldBlock) {
+            self.shared.damage.note(&Failure::storage(error.duplicate()));
+        }
     }
 
     /// For a lookup. Asked after the catalog was loaded: what became visible since is newer than
@@ -181,12 +190,25 @@ impl Engine {
         self.wal.sync(&self.shared).await
     }
 
-    /// Flushes, then merges everything in `span` to the bottom.
+    /// Flushes, then merges everything in `span` to the bottom. If the flush fails what is in tables is
+    /// merged all the same: that may be what it wants for, room in L0 or on the disk.
     ///
     /// # Errors
     /// When a flush or a merge fails, or the engine has stopped.
     pub async fn compact(&self, span: Span) -> Result<(), Failure> {
-        self.flush().await?;
+        let flushed = self.flush().await;
+        let merged = self.merge(span.clone()).await;
+        if flushed.is_err() && merged.is_ok() {
+            self.flush().await?;
+            return self.merge(span).await;
+        }
+        flushed.and(merged)
+    }
+
+    async fn merge(&self, span: Span) -> Result<(), Failure> {
+        if let Some(failure) = self.shared.stopped_by() {
+            return Err(failure);
+        }
         let (reply, answer) = reply();
         let permit = self.compactor.reserve(1).await.map_err(|_| self.shared.why_stopped())?;
         let sent = permit.send(CompactorMessage::Compact { span, reply });

@@ -1,6 +1,8 @@
 //! Why an engine did not do what it was asked, and what became of the request.
 
 use sluicedb_storage::Error;
+use sluicedb_storage::filename::{FileKind, FileNumber};
+use sluicedb_storage::version::RangeId;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +33,30 @@ pub enum Party {
     Compaction,
     /// The list of tables cannot be written.
     Manifest,
+    /// The disk was full, and the space that was set aside for that is in use.
+    Reserve,
+}
+
+impl Party {
+    /// It cannot do its work for `range`.
+    pub fn of(self, range: RangeId) -> Concern {
+        Concern { party: self, range: Some(range) }
+    }
+}
+
+/// Who cannot do its work, and for which range if it is for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Concern {
+    /// Who.
+    pub party: Party,
+    /// For which range; `None`: for all.
+    pub range: Option<RangeId>,
+}
+
+impl From<Party> for Concern {
+    fn from(party: Party) -> Self {
+        Self { party, range: None }
+    }
 }
 
 /// Why. Cheap to clone: one failure answers many waiters.
@@ -61,12 +87,34 @@ pub enum Failure {
 impl Failure {
     /// A failure of the storage layer; a full disk is told apart.
     pub fn storage(error: Error) -> Self {
-        let full = matches!(
-            error.io_kind(),
-            Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
-        );
+        let full = error.is_no_space();
         let error = Arc::new(error);
         if full { Self::NoSpace(error) } else { Self::Storage(error) }
+    }
+
+    /// Is it that there is no space on the disk?
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::NoSpace(_))
+    }
+
+    /// Is it that bytes on disk are wrong, or that a file is missing?
+    pub fn is_damage(&self) -> bool {
+        let Self::Storage(error) = self else { return false };
+        matches!(**error, Error::Corrupt { .. } | Error::Missing { .. })
+    }
+
+    /// The table that it is about, by its file's name.
+    pub fn table(&self) -> Option<FileNumber> {
+        let Self::Storage(error) = self else { return None };
+        let (Error::Corrupt { path, .. } | Error::Missing { path } | Error::Io { path, .. }) =
+            &**error
+        else {
+            return None;
+        };
+        match FileKind::parse(path.file_name()?.to_str()?)? {
+            FileKind::Table(number) => Some(number),
+            _ => None,
+        }
     }
 
     /// `actor` panicked with this payload.

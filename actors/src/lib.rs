@@ -36,7 +36,11 @@ pub mod runtime;
 #[cfg(not(loom))]
 pub mod shared;
 #[cfg(not(loom))]
+pub mod space;
+#[cfg(not(loom))]
 mod supervisor;
+#[cfg(not(loom))]
+pub mod trouble;
 #[cfg(not(loom))]
 pub mod version_manager;
 #[cfg(not(loom))]

@@ -9,7 +9,6 @@
 //! Does not: slow anybody down. That is the accounts' business (`kernel::gate`).
 
 use crate::config::EngineConfig;
-use crate::failure::{Failure, Party};
 use crate::kernel::credits::Account;
 use crate::kernel::signal::{Watch, Watcher};
 use crate::range_owner::RangeOwner;
@@ -99,7 +98,7 @@ impl Shared {
     /// L0 stops flushing, which fills the memory.
     pub fn pressure(&self) -> Pressure {
         let mut pressure = Pressure::default();
-        if self.degraded_by().is_some() {
+        if self.is_disk_full() {
             pressure.raise(1.0, Cause::Disk);
         }
         let catalog = self.catalog.load_full();
@@ -119,19 +118,6 @@ impl Shared {
     /// Shows the watchers what has become of the pressure, if that is worth a word.
     pub fn show_pressure(&self) {
         self.pressure_board.show(self.pressure());
-    }
-
-    /// `party` cannot do its work for now: writes that need more room fail, until everybody can again.
-    pub fn degrade(&self, party: Party, failure: Failure) {
-        self.health.degrade(party, failure);
-        self.show_pressure();
-    }
-
-    /// `party` has done its work: it knows of nothing that is in the way any more.
-    pub fn recover(&self, party: Party) {
-        if self.health.recover(&party) {
-            self.show_pressure();
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! state is in here, so nothing in here needs a lock that outlives a few instructions.
 
 use crate::config::EngineConfig;
-use crate::failure::{Failure, Party};
+use crate::failure::{Concern, Failure};
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::credits::Credits;
 use crate::kernel::health::{Down, Health};
@@ -11,12 +11,14 @@ use crate::kernel::signal::Signal;
 use crate::pressure::Board;
 use crate::range_owner::RangeOwner;
 use crate::runtime::Runtime;
+use crate::trouble::{Attempts, Damage};
 use crate::waits::WaitCounts;
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::{ChunkPool, MemtableOptions};
 use sluicedb_storage::points::ReadPoints;
+use sluicedb_storage::reserve::Reserve;
 use sluicedb_storage::version::{RangeId, TableCache};
 use sluicedb_storage::vfs::{LockGuard, Vfs};
 use sluicedb_storage::view::Superversion;
@@ -178,13 +180,23 @@ pub struct Shared {
     /// The pool of chunks should be stocked, or has chunks to free.
     pub upkeep_due: Signal,
     /// The first failure, and who cannot do its work for now.
-    pub health: Health<Party, Failure>,
+    pub health: Health<Concern, Failure>,
+    /// Counts of jobs that fail.
+    pub attempts: Attempts,
+    /// Space set aside for a full disk.
+    pub reserve: Reserve,
+    /// Tables that were found damaged.
+    pub damage: Damage,
     /// What watchers see of the pressure.
     pub pressure_board: Board,
     /// The source of file numbers.
     pub file_numbers: FileNumbers,
     /// A version changed: the compactor may have work.
     pub compaction_due: Signal,
+    /// The reserve was let go of: the version manager has to look for room.
+    pub reserve_due: Signal,
+    /// Held while the reserve changes, together with what health says of it.
+    pub reserve_turn: Mutex<()>,
     /// A memtable was frozen, or a version changed and L0 may have room again.
     pub flush_due: Signal,
     /// Somebody waits for the log to be written or synced.
@@ -210,7 +222,7 @@ impl Shared {
     pub fn stopped_by(&self) -> Option<Failure> {
         match self.health.check() {
             Ok(()) => None,
-            Err(Down::Failed(failure) | Down::Degraded(failure)) => Some(failure),
+            Err(Down::Failed(failure)) => Some(failure),
             Err(Down::Closed(failure)) => Some(failure.unwrap_or(Failure::Closed)),
         }
     }
@@ -249,6 +261,7 @@ impl Shared {
         self.pressure_board.end();
         for signal in [
             &self.compaction_due,
+            &self.reserve_due,
             &self.flush_due,
             &self.log_keeping_due,
             &self.log_due,
@@ -256,25 +269,6 @@ impl Shared {
             &self.upkeep_due,
         ] {
             signal.set();
-        }
-    }
-
-    /// Why writes that need more room fail for now, if they do.
-    pub fn degraded_by(&self) -> Option<Failure> {
-        match self.health.check_running() {
-            Err(Down::Degraded(failure)) => Some(failure),
-            _ => None,
-        }
-    }
-
-    /// Resolves once writes that need more room fail.
-    pub async fn until_degraded(&self) -> Failure {
-        let mut watcher = self.health.watcher();
-        loop {
-            if let Some(failure) = self.degraded_by() {
-                return failure;
-            }
-            watcher.changed().await;
         }
     }
 

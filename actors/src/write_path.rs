@@ -32,6 +32,7 @@ use futures::future::{Either, select};
 use sluicedb_storage::batch::Operations;
 use sluicedb_storage::codec;
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::version::RangeId;
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -269,8 +270,8 @@ impl WritePath {
         operations: u32,
         level: Level,
     ) -> Result<Submitted, WriteFailure> {
-        self.check_running()?;
         let bytes = payload.as_ref();
+        self.check_running(bytes, operations)?;
         let catalog = self.shared.catalog.load();
         let version = &catalog.superversion.version;
         if is_heavy(bytes.len(), operations) {
@@ -330,8 +331,12 @@ impl WritePath {
     }
 
     #[inline]
-    fn check_running(&self) -> Result<(), WriteFailure> {
-        match self.shared.stopped_by() {
+    fn check_running(&self, payload: &[u8], operations: u32) -> Result<(), WriteFailure> {
+        if self.shared.health.is_running() {
+            return Ok(());
+        }
+        let heavy = is_heavy(payload.len(), operations);
+        match self.shared.stopped_by().or_else(|| self.shared.refuses(payload, heavy)) {
             None => Ok(()),
             Some(failure) => Err(WriteFailure::not_applied(failure)),
         }
@@ -531,9 +536,9 @@ impl WritePath {
         })
     }
 
-    /// The error for a write that was not admitted and shall not wait.
-    pub fn overloaded(&self, scope: Scope) -> WriteFailure {
-        if let Some(failure) = self.shared.degraded_by() {
+    /// The error for `write`, which was not admitted and shall not wait.
+    pub fn overloaded(&self, write: &Write, scope: Scope) -> WriteFailure {
+        if let Some(failure) = self.shared.refusal(false, |range| self.touches(write, range)) {
             return WriteFailure::not_applied(failure);
         }
         self.too_much(scope, Duration::ZERO)
@@ -593,8 +598,8 @@ impl WritePath {
     /// Waits for room, then sends.
     ///
     /// # Errors
-    /// `Overloaded` at the deadline; `NoSpace` while the disk is full; why the engine has stopped.
-    /// Nothing has happened then.
+    /// `Overloaded` at the deadline; why the room it waits for cannot come, as `NoSpace` while the disk is
+    /// full; why the engine has stopped. Nothing has happened then.
     ///
     /// # Cancellation
     /// Dropped, nothing has happened; room that was already given goes to the next in line.
@@ -606,7 +611,7 @@ impl WritePath {
         let mut stopwatch = Stopwatch::start(&self.shared);
         let sent = {
             let admit = pin!(self.admit_and_send(&write, &mut stopwatch));
-            let give_up = pin!(self.give_up(patience));
+            let give_up = pin!(self.give_up(&write, patience));
             match select(admit, give_up).await {
                 Either::Left((sent, _)) => Either::Left(sent),
                 Either::Right((why, _)) => Either::Right(why),
@@ -669,20 +674,29 @@ impl WritePath {
         }
     }
 
-    /// Resolves when waiting makes no sense any more: at the deadline (`None`), or when the disk is
-    /// full.
-    async fn give_up(&self, patience: Patience) -> Option<Failure> {
-        let degraded = pin!(self.shared.until_degraded());
+    /// Resolves when waiting makes no sense any more: at the deadline (`None`), or when the room cannot
+    /// come, because the disk is full, or because the range cannot be flushed.
+    async fn give_up(&self, write: &Write, patience: Patience) -> Option<Failure> {
+        let for_ever = matches!(patience, Patience::Forever);
+        let touches = |range| self.touches(write, range);
+        let refused = pin!(self.shared.until_refused(for_ever, touches));
         match patience {
-            Patience::Forever => Some(degraded.await),
+            Patience::Forever => Some(refused.await),
             Patience::Until(deadline) => {
                 let sleep = self.shared.runtime.sleep_until(deadline);
-                match select(degraded, sleep).await {
+                match select(refused, sleep).await {
                     Either::Left((failure, _)) => Some(failure),
                     Either::Right(((), _)) => None,
                 }
             }
         }
+    }
+
+    /// Does the write need room of this range?
+    fn touches(&self, write: &Write, range: RangeId) -> bool {
+        let owners = &self.shared.catalog.load().owners;
+        let is_in = |part: &Part| owners[part.range as usize].id == range;
+        write.route.as_ref().is_none_or(|route| route.parts().iter().any(is_in))
     }
 }
 

@@ -113,6 +113,11 @@ impl Error {
         matches!(self, Self::Io { source, .. } if matches!(source.raw_os_error(), Some(23 | 24)))
     }
 
+    /// Did an operation find no space on the disk, or no more of a quota?
+    pub fn is_no_space(&self) -> bool {
+        matches!(self.io_kind(), Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
     /// The same failure once more, for the second of two waiters (`io::Error` is not `Clone`).
     pub fn duplicate(&self) -> Self {
         match self {

@@ -20,6 +20,9 @@ pub const LOCK: &str = "LOCK";
 /// The name of the pointer to the current manifest.
 pub const CURRENT: &str = "CURRENT";
 
+/// The name of the space that is set aside.
+pub const RESERVE: &str = "RESERVE";
+
 /// What a file in the database directory is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileKind {
@@ -27,6 +30,8 @@ pub enum FileKind {
     Lock,
     /// `CURRENT`
     Current,
+    /// `RESERVE`: space without content.
+    Reserve,
     /// `MANIFEST-000001`
     Manifest(FileNumber),
     /// `000001.wal`
@@ -45,6 +50,7 @@ impl FileKind {
         match self {
             Self::Lock => LOCK.to_owned(),
             Self::Current => CURRENT.to_owned(),
+            Self::Reserve => RESERVE.to_owned(),
             Self::Manifest(n) => format!("MANIFEST-{n}"),
             Self::Wal(n) => format!("{n}.wal"),
             Self::Spare(n) => format!("{n}.spare"),
@@ -71,6 +77,7 @@ impl FileKind {
         match name {
             LOCK => return Some(Self::Lock),
             CURRENT => return Some(Self::Current),
+            RESERVE => return Some(Self::Reserve),
             "CURRENT.tmp" => return Some(Self::Temp(FileNumber(0))),
             _ => {}
         }
@@ -91,7 +98,7 @@ impl FileKind {
     /// The number in the name, if it has one.
     pub fn number(self) -> Option<FileNumber> {
         match self {
-            Self::Lock | Self::Current => None,
+            Self::Lock | Self::Current | Self::Reserve => None,
             Self::Manifest(n) | Self::Wal(n) | Self::Spare(n) | Self::Table(n) | Self::Temp(n) => {
                 Some(n)
             }
@@ -109,6 +116,7 @@ mod tests {
         let kinds = [
             FileKind::Lock,
             FileKind::Current,
+            FileKind::Reserve,
             FileKind::Manifest(FileNumber(1)),
             FileKind::Wal(n),
             FileKind::Spare(n),

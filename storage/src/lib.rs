@@ -22,6 +22,7 @@ pub mod compact;
 pub mod manifest;
 #[cfg(not(loom))]
 pub mod recover;
+pub mod reserve;
 #[cfg(not(loom))]
 pub mod table;
 #[cfg(not(loom))]

@@ -187,7 +187,7 @@ fn reopen(
         let what = "it has features that forbid this build to write the database".to_owned();
         return Err(Error::Unsupported { path, what });
     }
-    let Loaded { db_id, mut image, torn, .. } = loaded;
+    let Loaded { db_id, mut image, torn, number: old, .. } = loaded;
     if let Some(conflict) = image.contradictions().first() {
         return Err(Error::corrupt(&path, 0, conflict.to_string()));
     }
@@ -244,8 +244,19 @@ fn reopen(
         took: Duration::ZERO,
         files_removed: Vec::new(),
     };
-    // If this fails the new manifest may count already: its tables must stay.
-    let manifest = ManifestWriter::create(vfs, dir, db_id, number, image)?;
+    let manifest = match ManifestWriter::create(vfs, dir, db_id, number, image) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            // If the new manifest may count already its tables must stay. Where there was no space for
+            // it they are in the way.
+            let counts = |current: manifest::Current| current.manifest != old;
+            let counts = manifest::read_current(vfs, dir).map(|found| found.is_none_or(counts));
+            if error.is_no_space() && matches!(counts, Ok(false)) {
+                replay.undo();
+            }
+            return Err(error);
+        }
+    };
     let keep = log.segments.len().saturating_sub(options.keep_segments);
     let reusable_segments = log.segments[keep..].to_vec();
     report.files_removed = sweep(vfs, dir, &manifest, &reusable_segments);
@@ -338,7 +349,7 @@ fn sweep(
     };
     for name in names {
         let obsolete = match FileKind::parse(&name) {
-            None | Some(FileKind::Lock | FileKind::Current) => false,
+            None | Some(FileKind::Lock | FileKind::Current | FileKind::Reserve) => false,
             Some(FileKind::Temp(_) | FileKind::Spare(_)) => true,
             Some(FileKind::Manifest(number)) => number < manifest.number(),
             Some(FileKind::Wal(number)) => number < image.log_floor && !reusable.contains(&number),

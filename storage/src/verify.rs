@@ -163,7 +163,9 @@ impl Run<'_> {
         self.log(loaded.db_id, &known_log(image));
         let live: BTreeSet<_> = tables.iter().map(|(number, _)| *number).collect();
         let is_stray = |name: &String| match FileKind::parse(name) {
-            Some(FileKind::Lock | FileKind::Current | FileKind::Spare(_)) => false,
+            Some(FileKind::Lock | FileKind::Current | FileKind::Reserve | FileKind::Spare(_)) => {
+                false
+            }
             Some(FileKind::Manifest(number)) => number != loaded.number,
             Some(FileKind::Table(number)) => !live.contains(&number),
             Some(FileKind::Wal(number)) => number < image.log_floor,

@@ -257,8 +257,8 @@ fn waits_and_refusals_are_counted_where_they_happen() {
 
     // A wait that is given up counts, too.
     let mut put = {
-        let db = db.clone();
-        task::spawn(Box::pin(async move { db.put("late", vec![0; 60_000]).await }))
+        let (db, far) = (db.clone(), deadline + 2 * patience);
+        task::spawn(Box::pin(async move { db.put_by(far, "late", vec![0; 60_000]).await }))
     };
     assert_pending!(put.poll());
     assert_eq!(db.pressure(), Pressure { level: 1.0, cause });

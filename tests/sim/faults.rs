@@ -111,7 +111,9 @@ pub fn workload() -> Vec<Step> {
 pub fn driver(vfs: Arc<dyn Vfs>, options: Options, seed: u64) -> Driver {
     let simulator = Simulator::new(seed);
     simulator.limit_steps(400_000);
-    let (dir, history) = (fresh_dir(), History::default());
+    // At the same depth in each run, so that making it takes as many operations.
+    let dir = Path::new("/").join(fresh_dir().file_name().expect("it has a name"));
+    let history = History::default();
     Driver { vfs, dir, options, simulator, history, lossy: false }
 }
 
@@ -231,7 +233,7 @@ fn only_what_is_needed(disk: &MemVfs, dir: &Path) -> Result<(), String> {
     let (mut spares, mut recyclable) = (0, 0);
     for name in &names {
         let needed = match FileKind::parse(name) {
-            Some(FileKind::Lock | FileKind::Current) => true,
+            Some(FileKind::Lock | FileKind::Current | FileKind::Reserve) => true,
             Some(FileKind::Manifest(number)) => number == loaded.number,
             Some(FileKind::Table(number)) => tables.contains(&number),
             Some(FileKind::Wal(number)) => {

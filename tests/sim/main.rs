@@ -36,3 +36,5 @@ mod kill;
 mod no_room;
 // Memtables are replaced under writers and readers.
 mod rotation;
+// Flushes and compactions that cannot succeed.
+mod stuck;

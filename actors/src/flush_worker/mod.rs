@@ -14,19 +14,21 @@
 mod run;
 mod state;
 
-use crate::backoff::LONGEST_NO_SPACE;
+use crate::backoff::{LASTING, LONGEST_NO_SPACE};
 use crate::config::EngineConfig;
 use crate::failure::{Failure, Party};
 use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::reply;
 use crate::pressure::l0_fullness;
 use crate::shared::{Counters, Shared};
+use crate::trouble::Asked;
 use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage};
 use crate::wal_writer::WalWriter;
 use futures::future::select;
 use sluicedb_storage::memtable::Memtable;
 use sluicedb_storage::version::{RangeId, Version, VersionEdit};
-use state::{Next, Retries};
+use state::{Due, Retries};
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,6 +40,9 @@ pub struct FlushWorker {
     wal: Arc<WalWriter>,
     versions: Mailbox<VersionMessage>,
     retries: Retries,
+    /// Ranges whose L0 is full, while nothing can be merged there; the version manager knows.
+    stuck: BTreeSet<RangeId>,
+    asked: Asked,
 }
 
 impl FlushWorker {
@@ -47,31 +52,75 @@ impl FlushWorker {
         wal: Arc<WalWriter>,
         versions: Mailbox<VersionMessage>,
     ) -> Self {
-        Self { shared, wal, versions, retries: Retries::default() }
+        Self {
+            shared,
+            wal,
+            versions,
+            retries: Retries::default(),
+            stuck: BTreeSet::new(),
+            asked: Asked::default(),
+        }
     }
 
     /// The loop.
     pub async fn run(mut self) {
         while !self.shared.is_stopped() {
-            match self.next() {
-                Next::Flush { range, frozen } => self.flush(range, &frozen).await,
-                Next::Wait { until, for_l0 } => {
-                    if for_l0 {
-                        // Felt upstream as full accounts.
-                        self.shared.compaction_due.set();
-                    }
-                    self.wait(until).await;
-                }
+            let Due { next, until, for_l0 } = self.due();
+            if !for_l0.is_empty() {
+                // Felt upstream as full accounts.
+                self.shared.compaction_due.set();
+            }
+            self.see_to_stuck(for_l0).await;
+            match next {
+                Some((range, frozen)) => self.flush(range, &frozen).await,
+                None => self.wait(until).await,
             }
         }
     }
 
-    fn next(&self) -> Next {
+    fn due(&mut self) -> Due {
         let superversion = Arc::clone(&self.shared.catalog.load_full().superversion);
         let version = &superversion.version;
         let now = self.shared.runtime.now();
+        if self.shared.attempts.is_asked(&mut self.asked) {
+            self.retries.try_now(now);
+            // Who asked is to be told once more.
+            self.stuck.clear();
+        }
         self.retries
-            .next(&superversion, now, |range| l0_has_room(version, range, &self.shared.config))
+            .due(&superversion, now, |range| l0_has_room(version, range, &self.shared.config))
+    }
+
+    /// Says of ranges that wait for room in L0 whether it can come. If it cannot, because their tables
+    /// cannot be merged, that is why they cannot be flushed either.
+    async fn see_to_stuck(&mut self, for_l0: Vec<(RangeId, Vec<u64>)>) {
+        for range in std::mem::take(&mut self.stuck) {
+            let waits = for_l0.iter().any(|(waiting, _)| *waiting == range);
+            if waits && self.shared.trouble(Party::Compaction, range).is_some() {
+                self.stuck.insert(range);
+            } else {
+                self.shared.recover(Party::Flush.of(range));
+            }
+        }
+        for (range, memtables) in for_l0 {
+            if !self.stuck.contains(&range)
+                && let Some(failure) = self.shared.trouble(Party::Compaction, range)
+            {
+                self.stuck.insert(range);
+                self.shared.degrade(Party::Flush.of(range), failure.clone());
+                self.failed(range, memtables, failure).await;
+            }
+        }
+    }
+
+    /// Tells the version manager that `range` cannot be flushed for now: until it knows, those who wait for
+    /// room would count on the flush.
+    async fn failed(&self, range: RangeId, memtables: Vec<u64>, failure: Failure) {
+        // Waits for its place.
+        if let Ok(permit) = self.versions.reserve(1).await {
+            // Closed: nobody waits for a flush any more.
+            let _ = permit.send(VersionMessage::FlushFailed { range, memtables, failure });
+        }
     }
 
     /// Waits until a memtable is frozen, a version changes, the engine stops, or it is `until`.
@@ -90,27 +139,28 @@ impl FlushWorker {
     async fn flush(&mut self, range: RangeId, frozen: &[Arc<Memtable>]) {
         let Err(failure) = self.try_flush(range, frozen).await else {
             self.retries.succeeded(range);
+            self.shared.job_succeeded();
             return;
         };
-        if self.shared.is_stopped() {
+        if self.shared.is_stopped() || self.shared.job_failed(&failure) {
             return;
         }
-        let full = matches!(failure, Failure::NoSpace(_));
-        if full {
-            self.shared.degrade(Party::Flush, failure.clone());
+        if self.shared.use_reserve(&failure) {
+            // Due still, and with more room.
+            return;
         }
         let now = self.shared.runtime.now();
-        let pause = self.retries.failed(range, now, full.then_some(LONGEST_NO_SPACE));
+        let longest = failure.is_no_space().then_some(LONGEST_NO_SPACE);
+        let pause = self.retries.failed(range, now, longest);
         // Sound to repeat, unlike a log sync: the source of the data is still in memory, and fresh
         // file numbers are used (INVARIANT(never-reuse-a-file-number)).
         tracing::warn!(%range, %failure, ?pause, "a flush failed and will be tried again");
         Counters::add(&self.shared.counters.job_retries, 1);
-        // Waits for its place: until the version manager knows, those who wait for room would count on
-        // this flush.
-        if let Ok(permit) = self.versions.reserve(1).await {
-            // Closed: nobody waits for a flush any more.
-            let _ = permit.send(VersionMessage::FlushFailed { range, failure });
+        // Writers who wait are not turned away because of something that may be over in a moment.
+        if failure.is_no_space() || pause >= LASTING {
+            self.shared.degrade(Party::Flush.of(range), failure.clone());
         }
+        self.failed(range, frozen.iter().map(|table| table.id()).collect(), failure).await;
     }
 
     async fn try_flush(&self, range: RangeId, frozen: &[Arc<Memtable>]) -> Result<(), Failure> {
@@ -143,6 +193,10 @@ impl FlushWorker {
         permit.send(message).map_err(|_| self.shared.why_stopped())?;
         match answer.await {
             Ok(Ok(())) => Ok(()),
+            Ok(Err(InstallFailure::NotInstalled(failure))) => {
+                written.take_back();
+                Err(failure)
+            }
             Ok(Err(InstallFailure::Failed(failure))) => Err(failure),
             Ok(Err(InstallFailure::Conflict(what))) => {
                 unreachable!("a flush adds to L0 and removes nothing, yet: {what}")

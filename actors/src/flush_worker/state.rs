@@ -8,24 +8,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What the worker does now.
+/// What there is to do.
 #[derive(Debug)]
-pub(super) enum Next {
-    /// Flush these memtables, newest first: all frozen ones of the range. They go together, so that
+pub(super) struct Due {
+    /// The range to flush now, and its frozen memtables, newest first. All of them go together, so that
     /// an entry which a newer one overwrites is never written.
-    Flush {
-        /// The range.
-        range: RangeId,
-        /// Its frozen memtables.
-        frozen: Vec<Arc<Memtable>>,
-    },
-    /// Nothing, until something changes or until this time.
-    Wait {
-        /// When a range that failed is tried again.
-        until: Option<Instant>,
-        /// Does a range wait for room in its L0?
-        for_l0: bool,
-    },
+    pub(super) next: Option<(RangeId, Vec<Arc<Memtable>>)>,
+    /// When a range that failed is tried again.
+    pub(super) until: Option<Instant>,
+    /// The ranges that wait for room in their L0, with the ids of their frozen memtables.
+    pub(super) for_l0: Vec<(RangeId, Vec<u64>)>,
 }
 
 /// The ranges that failed, and when each is tried again.
@@ -36,30 +28,38 @@ impl Retries {
     /// The range whose oldest frozen memtable is the oldest of all, among those that may be flushed
     /// now: a range that waits for room in its L0, or for its retry, stands in nobody's way. Nobody
     /// starves: what is frozen later has a higher number.
-    pub(super) fn next(
+    pub(super) fn due(
         &self,
         superversion: &Superversion,
         now: Instant,
         l0_has_room: impl Fn(RangeId) -> bool,
-    ) -> Next {
-        let mut oldest: Option<(u64, Next)> = None;
-        let (mut until, mut for_l0): (Option<Instant>, bool) = (None, false);
+    ) -> Due {
+        let mut due = Due { next: None, until: None, for_l0: Vec::new() };
+        let mut oldest = u64::MAX;
         for overlay in &superversion.overlays {
             let frozen = overlay.sealed.iter().filter(|table| table.is_frozen());
             let frozen: Vec<_> = frozen.map(Arc::clone).collect();
             let Some(age) = frozen.last().map(|table| table.id()) else { continue };
             let range = overlay.range;
-            if let Some((_, at)) = self.0.get(&range)
+            if !l0_has_room(range) {
+                due.for_l0.push((range, frozen.iter().map(|table| table.id()).collect()));
+            } else if let Some((_, at)) = self.0.get(&range)
                 && *at > now
             {
-                until = Some(until.map_or(*at, |until| until.min(*at)));
-            } else if !l0_has_room(range) {
-                for_l0 = true;
-            } else if oldest.as_ref().is_none_or(|(other, _)| age < *other) {
-                oldest = Some((age, Next::Flush { range, frozen }));
+                due.until = Some(due.until.map_or(*at, |until| until.min(*at)));
+            } else if age < oldest {
+                oldest = age;
+                due.next = Some((range, frozen));
             }
         }
-        oldest.map_or(Next::Wait { until, for_l0 }, |(_, next)| next)
+        due
+    }
+
+    /// Somebody asks for everything to be tried now.
+    pub(super) fn try_now(&mut self, now: Instant) {
+        for (_, at) in self.0.values_mut() {
+            *at = now;
+        }
     }
 
     /// The flush of `range` failed; returns how long it pauses, which is at most `longest` if given.
@@ -114,8 +114,8 @@ mod tests {
         Superversion::new(1, Arc::new(Version::new(versions, Graveyard::new())), overlays)
     }
 
-    fn chosen(next: &Next) -> Option<(u32, Vec<u64>)> {
-        let Next::Flush { range, frozen } = next else { return None };
+    fn chosen(due: &Due) -> Option<(u32, Vec<u64>)> {
+        let (range, frozen) = due.next.as_ref()?;
         Some((range.0, frozen.iter().map(|table| table.id()).collect()))
     }
 
@@ -123,8 +123,8 @@ mod tests {
     fn the_oldest_memtable_goes_first_with_all_of_its_range() {
         let (retries, now) = (Retries::default(), ThreadRuntime::new().now());
         let superversion = superversion(&[&[7, 4], &[], &[9, 3], &[5]]);
-        let next = retries.next(&superversion, now, |_| true);
-        assert_eq!(chosen(&next), Some((3, vec![9, 3])));
+        let due = retries.due(&superversion, now, |_| true);
+        assert_eq!(chosen(&due), Some((3, vec![9, 3])));
     }
 
     #[test]
@@ -133,15 +133,18 @@ mod tests {
         let superversion = superversion(&[&[1], &[2], &[3]]);
         let pause = retries.failed(RangeId(1), now, None);
         let no_room_in_2 = |range: RangeId| range != RangeId(2);
-        assert_eq!(chosen(&retries.next(&superversion, now, no_room_in_2)), Some((3, vec![3])));
-        assert_eq!(chosen(&retries.next(&superversion, now, |_| true)), Some((2, vec![2])));
+        assert_eq!(chosen(&retries.due(&superversion, now, no_room_in_2)), Some((3, vec![3])));
+        assert_eq!(chosen(&retries.due(&superversion, now, |_| true)), Some((2, vec![2])));
         let later = now + pause;
-        assert_eq!(chosen(&retries.next(&superversion, later, no_room_in_2)), Some((1, vec![1])));
-        let next = retries.next(&superversion, now, |_| false);
-        let Next::Wait { until, for_l0 } = next else { panic!("{next:?}") };
-        assert_eq!((until, for_l0), (Some(later), true));
+        assert_eq!(chosen(&retries.due(&superversion, later, no_room_in_2)), Some((1, vec![1])));
+        let due = retries.due(&superversion, now, no_room_in_2);
+        assert_eq!((due.until, due.for_l0), (Some(later), vec![(RangeId(2), vec![2])]));
+        let due = retries.due(&superversion, now, |_| false);
+        assert!(due.next.is_none() && due.for_l0.len() == 3);
+        retries.try_now(now);
+        assert_eq!(chosen(&retries.due(&superversion, now, |_| true)), Some((1, vec![1])));
         retries.succeeded(RangeId(1));
-        assert_eq!(chosen(&retries.next(&superversion, now, |_| true)), Some((1, vec![1])));
+        assert_eq!(chosen(&retries.due(&superversion, now, |_| true)), Some((1, vec![1])));
     }
 
     #[test]

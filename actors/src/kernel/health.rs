@@ -39,8 +39,6 @@ impl<P, C> State<P, C> {
 /// Why work is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Down<C> {
-    /// Refused for now.
-    Degraded(C),
     /// Refused for good.
     Failed(C),
     /// Closed; with the first failure, if there was one.
@@ -85,22 +83,10 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
         if self.level.load(Ordering::Acquire) <= DEGRADED { Ok(()) } else { Err(self.down()) }
     }
 
-    /// `Ok` while running; for what a degraded engine refuses.
+    /// Is all well? One atomic load.
     #[inline]
-    pub fn check_running(&self) -> Result<(), Down<C>> {
-        if self.level.load(Ordering::Acquire) == RUNNING {
-            return Ok(());
-        }
-        match self.state() {
-            // It recovered between the two looks.
-            State::Running => Ok(()),
-            State::Degraded(causes) => {
-                let first = causes.into_iter().next().expect("degraded is because of something");
-                Err(Down::Degraded(first.1))
-            }
-            State::Failed(cause) => Err(Down::Failed(cause)),
-            State::Closed(cause) => Err(Down::Closed(cause)),
-        }
+    pub fn is_running(&self) -> bool {
+        self.level.load(Ordering::Acquire) == RUNNING
     }
 
     #[cold]
@@ -216,10 +202,9 @@ mod tests {
     #[test]
     fn the_first_failure_wins() {
         let health = Health::new();
-        assert_eq!((health.check(), health.check_running()), (Ok(()), Ok(())));
+        assert!(health.check().is_ok() && health.is_running());
         assert!(health.degrade("log", "disk full"));
-        assert_eq!(health.check(), Ok(()));
-        assert_eq!(health.check_running(), Err(Down::Degraded("disk full")));
+        assert!(health.check().is_ok() && !health.is_running());
         assert!(health.recover(&"log"));
         assert!(!health.recover(&"log"));
         assert!(health.fail("sync"));
@@ -228,7 +213,7 @@ mod tests {
         assert_eq!(health.check(), Err(Down::Failed("sync")));
         assert!(health.close());
         assert!(!health.close());
-        assert_eq!(health.check_running(), Err(Down::Closed(Some("sync"))));
+        assert_eq!(health.check(), Err(Down::Closed(Some("sync"))));
         assert_eq!(health.failure(), Some("sync"));
     }
 
@@ -242,9 +227,9 @@ mod tests {
         assert!(!health.recover(&"compaction"));
         assert!(health.recover(&"flush"));
         assert_eq!(health.state(), State::Degraded(vec![("log", 2)]));
-        assert_eq!(health.check_running(), Err(Down::Degraded(2)));
+        assert!(!health.is_running());
         assert!(health.recover(&"log"));
-        assert_eq!((health.state(), health.check_running()), (State::Running, Ok(())));
+        assert_eq!((health.state(), health.is_running()), (State::Running, true));
     }
 
     #[test]

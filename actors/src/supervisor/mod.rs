@@ -7,8 +7,8 @@ mod departures;
 use crate::compactor::Compactor;
 use crate::config::EngineConfig;
 use crate::engine::{Engine, MailboxInfo, OpenFailure};
-use crate::failure::Failure;
 use crate::failure::Scope;
+use crate::failure::{Failure, Party};
 use crate::flush_worker::FlushWorker;
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::credits::Credits;
@@ -23,6 +23,8 @@ use crate::pressure::Board;
 use crate::range_owner::{self, RangeBudget, RangeOwner};
 use crate::runtime::{Runtime, Task};
 use crate::shared::{Catalog, Counters, FileNumbers, Shared};
+use crate::space::RESERVE_BYTES_MIN;
+use crate::trouble::{Attempts, Damage};
 use crate::version_manager::VersionManager;
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::relief;
@@ -39,6 +41,7 @@ use sluicedb_storage::memtable::{ChunkPool, MemtableOptions, Reclaim, memtable_w
 use sluicedb_storage::points::ReadPoints;
 use sluicedb_storage::recover::home::{self, Place};
 use sluicedb_storage::recover::{RecoverOptions, Recovered, open_directory};
+use sluicedb_storage::reserve::Reserve;
 use sluicedb_storage::table::BlockCache;
 use sluicedb_storage::version::{TableLimits, VersionEdit};
 use sluicedb_storage::vfs::{LockError, LockGuard, Vfs};
@@ -103,9 +106,32 @@ async fn open(
         split_keys: config.initial_split_keys.clone(),
     };
     let began = runtime.now();
-    let mut recovered = open_directory(&vfs, &config.dir, &options)?;
+    let mut reserve =
+        OpeningReserve { reserve: Reserve::adopt(&vfs, &config.dir), spent_for: None };
+    let mut recovered = reserve.run(|| open_directory(&vfs, &config.dir, &options))?;
     recovered.report.took = runtime.now().saturating_duration_since(began);
-    build(config, vfs, runtime, lock, recovered, departure)
+    build(config, vfs, runtime, lock, recovered, reserve, departure)
+}
+
+/// The reserve while the database is opened.
+struct OpeningReserve {
+    reserve: Reserve,
+    /// Why it was let go of.
+    spent_for: Option<Failure>,
+}
+
+impl OpeningReserve {
+    /// Does `work`, which may be done again, and lets go of the reserve if it finds no space.
+    fn run<T>(&mut self, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        match work() {
+            Err(error) if error.is_no_space() && self.reserve.release()? > 0 => {
+                tracing::warn!(%error, "the disk is full; the reserve is in use");
+                self.spent_for = Some(Failure::storage(error));
+                work()
+            }
+            result => result,
+        }
+    }
 }
 
 fn lock_directory(
@@ -146,6 +172,7 @@ fn build(
     runtime: Arc<dyn Runtime>,
     lock: Box<dyn LockGuard>,
     recovered: Recovered,
+    mut reserve: OpeningReserve,
     departure: Departure,
 ) -> Result<Engine, OpenFailure> {
     let Recovered {
@@ -163,10 +190,16 @@ fn build(
     let identity = LogIdentity { db_id };
     let number = file_numbers.take();
     let first = if let Some(old) = reusable_segments.pop() {
-        recycle(&vfs, &config.dir, &identity, &old, number, config.log_mapped)?
+        reserve.run(|| recycle(&vfs, &config.dir, &identity, &old, number, config.log_mapped))?
     } else {
-        let bytes = config.log_segment_bytes.min(FIRST_SEGMENT_BYTES);
-        prepare_spare(&vfs, &config.dir, &identity, number, bytes, config.log_mapped)?
+        let mut bytes = config.log_segment_bytes.min(FIRST_SEGMENT_BYTES);
+        reserve.run(|| {
+            let spare =
+                prepare_spare(&vfs, &config.dir, &identity, number, bytes, config.log_mapped);
+            // The next attempt gets by with less.
+            bytes = RESERVE_BYTES_MIN;
+            spare
+        })?
     };
     let next_seqno = last_seqno.next();
     let mut log = LogWriter::start(identity, first, next_seqno, Predecessor::Barrier);
@@ -177,10 +210,16 @@ fn build(
     begin.sync()?;
     log.synced(&begin);
     // INVARIANT(no-log-file-missing): before anything is acknowledged that only this file has.
-    manifest.append(&VersionEdit {
+    let edit = VersionEdit {
         next_file_number: Some(file_numbers.high_water()),
         newest_segment: Some(log.number()),
         ..VersionEdit::default()
+    };
+    reserve.run(|| {
+        if manifest.must_roll_over() {
+            return manifest.roll_over(file_numbers.take(), Some(&edit)).map(drop);
+        }
+        manifest.append(&edit)
     })?;
     let log_floor = log.number();
 
@@ -215,6 +254,9 @@ fn build(
             relief::on_wait(&versions, Scope::Global),
         ),
         health: Health::new(),
+        attempts: Attempts::default(),
+        damage: Damage::default(),
+        reserve: reserve.reserve,
         pressure_board: Board::default(),
         chunks,
         memtables,
@@ -223,6 +265,8 @@ fn build(
         upkeep_due: Signal::new(),
         catalog: Published::new(Arc::new(catalog)),
         compaction_due: Signal::new(),
+        reserve_due: Signal::new(),
+        reserve_turn: Mutex::default(),
         flush_due: Signal::new(),
         log_keeping_due: Signal::new(),
         log_floor: AtomicU64::new(log_floor.0),
@@ -236,6 +280,9 @@ fn build(
         lock: Mutex::new(Some(lock)),
         log_due: Signal::new(),
     });
+    if let Some(failure) = reserve.spent_for {
+        shared.degrade(Party::Reserve, failure);
+    }
 
     let owners: Vec<_> = writers
         .into_iter()

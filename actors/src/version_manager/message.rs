@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub enum InstallFailure {
     /// The version moved on: an input is gone. Nothing happened; pick again.
     Conflict(String),
+    /// The manifest had no room for it. Nothing happened, and nothing will: its tables can go.
+    NotInstalled(Failure),
     /// The manifest failed: the engine has stopped.
     Failed(Failure),
 }
@@ -57,13 +59,15 @@ pub enum VersionMessage {
     /// Seal everything; answered when all of it is in published tables.
     Flush {
         /// Answered then, with the last number that had been stamped when it was sealed; or when
-        /// flushing fails for want of space.
+        /// flushing any of it fails.
         reply: Reply<Result<Seqno, Failure>>,
     },
-    /// A flush failed and will be tried again later.
+    /// A flush failed, or cannot begin, and will be tried again later.
     FlushFailed {
         /// Whose memtables they are.
         range: RangeId,
+        /// Which.
+        memtables: Vec<u64>,
         /// Why.
         failure: Failure,
     },

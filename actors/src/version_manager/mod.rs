@@ -20,10 +20,12 @@ use crate::failure::{Failure, Party, Scope};
 use crate::flush_worker::l0_has_room;
 use crate::kernel::mailbox::Inbox;
 use crate::kernel::reply::Reply;
+use crate::range_owner::RangeOwner;
 use crate::range_owner::state::OverlayState;
 use crate::shared::{Catalog, Counters, Shared};
+use crate::space::reserve_wanted;
 use crate::wal_writer::WalWriter;
-use futures::future::{Either, select};
+use futures::FutureExt;
 use message::{Flushed, InstallFailure, VersionMessage};
 use relief::{Candidate, Relief};
 use sluicedb_storage::filename::FileNumber;
@@ -36,6 +38,7 @@ use sluicedb_storage::version::{RangeId, TableHandle, Version, VersionEdit};
 use sluicedb_storage::view::{Overlay, Superversion};
 use state::FlushWaiters;
 use std::collections::{BTreeSet, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use upkeep::{SealCause, Upkeep};
@@ -48,8 +51,12 @@ pub struct VersionManager {
     inbox: Inbox<VersionMessage>,
     manifest: ManifestWriter,
     waiters: FlushWaiters,
-    /// Ranges whose last flush failed.
+    /// Ranges whose last flush failed, or that cannot be flushed.
     failing: BTreeSet<RangeId>,
+    /// Writers wait for room in the engine, and none of what holds it can be flushed: is that shown?
+    hopeless: bool,
+    /// Bytes of all tables.
+    table_bytes: u64,
     upkeep: Upkeep,
     next_memtable_id: u64,
 }
@@ -70,6 +77,8 @@ impl VersionManager {
             manifest,
             waiters: FlushWaiters::default(),
             failing: BTreeSet::new(),
+            hopeless: false,
+            table_bytes: 0,
             upkeep: Upkeep::default(),
             next_memtable_id,
         }
@@ -77,6 +86,8 @@ impl VersionManager {
 
     /// The loop.
     pub async fn run(mut self) {
+        self.count_tables();
+        self.look_after_reserve();
         while let Some(message) = self.next_message().await {
             match message {
                 VersionMessage::Install { edit, tables, flushed, reply } => {
@@ -93,9 +104,9 @@ impl VersionManager {
                     self.relieve_if_short(bytes);
                 }
                 VersionMessage::Flush { reply } => self.flush_all(reply),
-                VersionMessage::FlushFailed { range, failure } => {
+                VersionMessage::FlushFailed { range, memtables, failure } => {
+                    self.waiters.failed(&memtables, &failure);
                     self.failing.insert(range);
-                    self.waiters.fail(&failure);
                 }
                 // What these ask for is looked after below, after every message.
                 VersionMessage::LogGrown | VersionMessage::Bury => {}
@@ -109,18 +120,26 @@ impl VersionManager {
             self.bury();
             self.look_after_waiters();
             self.look_after_memtables();
+            self.look_after_reserve();
             self.shared.show_pressure();
         }
         self.waiters.fail(&Failure::Closed);
     }
 
-    /// The next message; the alarm is one that says that something may be due.
+    /// The next message; the alarm, and that the reserve is in use, are one that says that something may
+    /// be due.
     async fn next_message(&mut self) -> Option<VersionMessage> {
-        let message = self.inbox.recv();
-        let Some(alarm) = self.upkeep.alarm else { return message.await };
-        match select(message, self.shared.runtime.sleep_until(alarm)).await {
-            Either::Left((message, _)) => message,
-            Either::Right(_) => Some(VersionMessage::LogGrown),
+        let alarm = self.upkeep.alarm;
+        let alarm = async {
+            match alarm {
+                Some(alarm) => self.shared.runtime.sleep_until(alarm).await,
+                None => std::future::pending().await,
+            }
+        };
+        futures::select_biased! {
+            message = self.inbox.recv().fuse() => message,
+            () = self.shared.reserve_due.wait().fuse() => Some(VersionMessage::LogGrown),
+            () = pin!(alarm.fuse()) => Some(VersionMessage::LogGrown),
         }
     }
 
@@ -149,12 +168,7 @@ impl VersionManager {
         // A memtable may have entries of batches that are not visible yet.
         let flushed_to = edit.flushed.iter().map(|(_, seqno)| *seqno).max();
         edit.last_seqno = Some(self.shared.visible().max(flushed_to.unwrap_or_default()));
-        run::append(&mut self.manifest, &edit, &self.shared).map_err(|failure| {
-            // A manifest that failed to sync may or may not hold the edit: nothing can be deleted
-            // and nothing acknowledged any more in this incarnation.
-            self.shared.fail(failure.clone());
-            InstallFailure::Failed(failure)
-        })?;
+        self.append(&edit)?;
         Counters::add(&self.shared.counters.edits, 1);
         self.shared.log_floor.store(floor.0, Ordering::Release);
 
@@ -165,6 +179,7 @@ impl VersionManager {
             handle.mark_obsolete();
         }
         drop(current);
+        self.count_tables();
 
         if let Some(flushed) = flushed {
             // Before anybody who waits for the flush is told.
@@ -177,6 +192,29 @@ impl VersionManager {
         self.shared.flush_due.set();
         self.shared.log_keeping_due.set();
         Ok(())
+    }
+
+    /// Makes `edit` durable.
+    fn append(&mut self, edit: &VersionEdit) -> Result<(), InstallFailure> {
+        let mut appended = run::append(&mut self.manifest, edit, &self.shared);
+        if let Err(failure) = &appended
+            && self.manifest.failure().is_none()
+            && self.shared.use_reserve(failure)
+        {
+            appended = run::append(&mut self.manifest, edit, &self.shared);
+        }
+        let Err(failure) = appended else {
+            self.shared.recover(Party::Manifest);
+            return Ok(());
+        };
+        if self.manifest.failure().is_none() {
+            self.shared.degrade(Party::Manifest, failure.clone());
+            return Err(InstallFailure::NotInstalled(failure));
+        }
+        // The manifest may or may not hold the edit after a power cut: nothing can be deleted and nothing
+        // acknowledged any more in this incarnation.
+        self.shared.fail(failure.clone());
+        Err(InstallFailure::Failed(failure))
     }
 
     /// The one store of the catalog.
@@ -203,10 +241,24 @@ impl VersionManager {
         Counters::add(&owner.flushes, 1);
         self.waiters.published(&flushed.memtables);
         self.upkeep.published(flushed.range, self.shared.runtime.now());
-        self.shared.recover(Party::Flush);
+        self.shared.recover(Party::Flush.of(flushed.range));
         self.failing.remove(&flushed.range);
         // The queue has room: a seal that waited for it happens now.
         self.seal_if_due(flushed.range);
+    }
+
+    fn count_tables(&mut self) {
+        let catalog = self.shared.catalog.load_full();
+        let tables = catalog.superversion.version.tables();
+        self.table_bytes = tables.map(|(_, _, table)| table.meta().file_bytes).sum();
+    }
+
+    fn look_after_reserve(&mut self) {
+        let (max, memory) = (self.shared.config.space_reserve_bytes, self.shared.global.used());
+        let wanted = reserve_wanted(max, memory, self.table_bytes);
+        if let Some(at) = self.shared.tend_reserve(wanted) {
+            self.upkeep.look_again(at);
+        }
     }
 
     /// Whoever began to wait before this look is seen, and whoever begins later asks for another one
@@ -225,7 +277,10 @@ impl VersionManager {
     /// Nothing is sealed at less than its size for room that is there by now.
     fn relieve_if_short(&mut self, bytes: u64) {
         let global = &self.shared.global;
-        if global.is_short() || global.used().saturating_add(bytes) > global.limit() {
+        if self.hopeless
+            || global.is_short()
+            || global.used().saturating_add(bytes) > global.limit()
+        {
             self.relieve();
         }
     }
@@ -315,7 +370,9 @@ impl VersionManager {
                 can_flush: self.can_flush(version, owner.id),
             }
         });
-        match relief::choose(candidates) {
+        let relief = relief::choose(candidates);
+        self.show_hope(&current, relief);
+        match relief {
             Relief::Coming => {}
             Relief::Seal(range) => self.seal(range, SealCause::Pressure),
             Relief::None => {
@@ -328,6 +385,31 @@ impl VersionManager {
                     }
                 }
             }
+        }
+    }
+
+    /// Says to those who wait for room in the engine whether it can come: not if all that holds it belongs
+    /// to ranges that cannot be flushed.
+    fn show_hope(&mut self, current: &Catalog, relief: Relief) {
+        let trouble = |owner: &Arc<RangeOwner>| self.shared.trouble_of(Party::Flush.of(owner.id));
+        let holds =
+            |owner: &&Arc<RangeOwner>| owner.sizes.active_bytes() + owner.sizes.sealed_bytes() > 0;
+        let mut why = None;
+        if relief == Relief::None && !self.shared.health.is_running() {
+            let mut holders = current.owners.iter().filter(holds);
+            why = holders.next().and_then(trouble);
+            why = why.filter(|_| holders.all(|owner| trouble(owner).is_some()));
+        }
+        match why {
+            Some(failure) if !self.hopeless => {
+                self.shared.degrade(Party::Flush, failure);
+                self.hopeless = true;
+            }
+            None if self.hopeless => {
+                self.shared.recover(Party::Flush);
+                self.hopeless = false;
+            }
+            _ => {}
         }
     }
 
@@ -348,7 +430,11 @@ impl VersionManager {
             }
         }
         match self.wal.with_log(|log| log.last_seqno()) {
-            Ok(stamped) => self.waiters.wait(memtables, stamped, reply),
+            Ok(stamped) => {
+                self.waiters.wait(memtables, stamped, reply);
+                // What failed before and pauses is tried for this caller, who is told what comes of it.
+                self.shared.try_now();
+            }
             Err(failure) => {
                 reply.send(Err(failure));
             }
@@ -380,6 +466,12 @@ impl VersionManager {
             clean_close: true,
             ..VersionEdit::default()
         };
-        run::append(&mut self.manifest, &edit, &self.shared)
+        match self.append(&edit) {
+            Ok(()) => Ok(()),
+            Err(InstallFailure::Failed(failure) | InstallFailure::NotInstalled(failure)) => {
+                Err(failure)
+            }
+            Err(InstallFailure::Conflict(what)) => unreachable!("no table is in it, yet: {what}"),
+        }
     }
 }

@@ -55,7 +55,16 @@ impl FlushWaiters {
         }
     }
 
-    /// Flushing fails: nobody waits for it to come right.
+    /// Flushing these memtables fails: nobody waits for it to come right.
+    pub(super) fn failed(&mut self, memtables: &[u64], failure: &Failure) {
+        let waits =
+            |waiter: &mut FlushWaiter| memtables.iter().any(|id| waiter.memtables.contains(id));
+        for waiter in self.0.extract_if(.., waits) {
+            waiter.reply.send(Err(failure.clone()));
+        }
+    }
+
+    /// Nothing will be flushed any more.
     pub(super) fn fail(&mut self, failure: &Failure) {
         for waiter in self.0.drain(..) {
             waiter.reply.send(Err(failure.clone()));
@@ -80,6 +89,18 @@ mod tests {
         assert!(matches!(second_answer.try_take(), Some(Ok(Ok(Seqno(9))))));
         waiters.published(&[1]);
         assert!(matches!(first_answer.try_take(), Some(Ok(Ok(Seqno(7))))));
+    }
+
+    #[test]
+    fn a7_who_waits_for_what_fails_is_told_and_nobody_else() {
+        let mut waiters = FlushWaiters::default();
+        let (first, mut first_answer) = reply();
+        let (second, mut second_answer) = reply();
+        waiters.wait(HashSet::from([1, 2]), Seqno(7), first);
+        waiters.wait(HashSet::from([3]), Seqno(9), second);
+        waiters.failed(&[2, 4], &Failure::Closed);
+        assert!(matches!(first_answer.try_take(), Some(Ok(Err(Failure::Closed)))));
+        assert!(second_answer.try_take().is_none());
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Upkeep {
         }
     }
 
-    fn look_again(&mut self, at: Instant) {
+    pub(super) fn look_again(&mut self, at: Instant) {
         self.alarm = Some(self.alarm.map_or(at, |alarm| alarm.min(at)));
     }
 

@@ -9,6 +9,7 @@ use crate::kernel::mailbox::Mailbox;
 use crate::kernel::turn::Spent;
 use crate::kernel::wake::Hold;
 use crate::shared::{Counters, Shared};
+use crate::space::RESERVE_BYTES_MIN;
 use crate::version_manager::message::VersionMessage;
 use futures::FutureExt;
 use sluicedb_storage::filename::FileNumber;
@@ -272,6 +273,8 @@ async fn keep_segments(
         };
         match prepare(shared, wal, &mut recycling, wanted) {
             Ok(()) => backoff.reset(),
+            // With what that gives back the next attempt may succeed.
+            Err(failure) if shared.use_reserve(&failure) => {}
             Err(failure) => {
                 tracing::warn!(%failure, "no log segment can be prepared");
                 Counters::add(&shared.counters.job_retries, 1);
@@ -296,12 +299,16 @@ fn prepare(
     wanted: SpareWanted,
 ) -> Result<(), Failure> {
     let config = &shared.config;
-    let bytes = config.log_segment_bytes.max(segment_bytes_needed(wanted.payload_bytes));
+    let needed = segment_bytes_needed(wanted.payload_bytes);
+    let bytes = config.log_segment_bytes.max(needed);
     let number = shared.file_numbers.take();
     let identity = LogIdentity { db_id: shared.db_id };
     let spare = if let Some(old) = recycling.take(bytes) {
         recycle(&shared.vfs, &config.dir, &identity, &old, number, config.log_mapped)?
     } else {
+        // While the reserve is in use there are deletes to log, and no room to waste.
+        let spent = shared.reserve.is_spent();
+        let bytes = if spent { needed.max(RESERVE_BYTES_MIN) } else { bytes };
         let make = if wanted.soon { allocate_spare } else { prepare_spare };
         make(&shared.vfs, &config.dir, &identity, number, bytes, config.log_mapped)?
     };

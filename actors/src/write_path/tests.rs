@@ -64,6 +64,7 @@ fn engine(dir: &str, ranges: u8) -> Engine {
         log_segment_bytes: 8 << 20,
         log_retained_bytes_max: 64 << 20,
         idle_seal_after: None,
+        space_reserve_bytes: 0,
         log_mapped: true,
         allow_shared_directory: false,
         commits_in_flight_max: 1024,

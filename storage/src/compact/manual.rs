@@ -5,8 +5,9 @@
 
 use super::job::{Claims, Inputs, Job};
 use crate::key::Span;
-use crate::version::{RangeVersion, TableHandle, Version};
+use crate::version::{RangeId, RangeVersion, TableHandle, Version};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What there is to do for a manual compaction.
@@ -20,10 +21,15 @@ pub enum Step {
     Done,
 }
 
-/// The next step towards a compact `span`.
-pub fn manual(version: &Version, span: &Span, claims: &Claims) -> Step {
+/// The next step towards a compact `span`, not counting the ranges that are `given_up`.
+pub fn manual(
+    version: &Version,
+    span: &Span,
+    claims: &Claims,
+    given_up: &BTreeSet<RangeId>,
+) -> Step {
     let mut busy = false;
-    for range in version.ranges() {
+    for range in version.ranges().iter().filter(|range| !given_up.contains(&range.id)) {
         match range_step(range, span, claims) {
             Step::Job(job) => return Step::Job(job),
             Step::Busy => busy = true,
@@ -105,14 +111,17 @@ mod tests {
             vec![vec![handle(5, b"a", b"c", 1)], vec![], vec![handle(2, b"d", b"e", 1)]],
         );
         check::check(&version).unwrap();
-        let step = manual(&version, &Span::all(), &Claims::new());
+        let step = manual(&version, &Span::all(), &Claims::new(), &BTreeSet::new());
         let all = (vec![(0, vec![9, 8]), (1, vec![5]), (3, vec![2])], 3);
         assert_eq!(inputs(&step), all);
-        let step = manual(&version, &Span::prefix(b"a"), &Claims::new());
+        let step = manual(&version, &Span::prefix(b"a"), &Claims::new(), &BTreeSet::new());
         assert_eq!(inputs(&step), (vec![(0, vec![9]), (1, vec![5]), (3, vec![2])], 3));
-        let step = manual(&version, &Span::prefix(b"y"), &Claims::new());
+        let step = manual(&version, &Span::prefix(b"y"), &Claims::new(), &BTreeSet::new());
         assert_eq!(inputs(&step), (vec![(0, vec![8])], 1));
-        assert!(matches!(manual(&version, &Span::prefix(b"m"), &Claims::new()), Step::Done));
+        assert!(matches!(
+            manual(&version, &Span::prefix(b"m"), &Claims::new(), &BTreeSet::new()),
+            Step::Done
+        ));
     }
 
     #[test]
@@ -121,20 +130,29 @@ mod tests {
         dead.tombstones = 1;
         let dead = TableHandle::unopened(dead, Graveyard::new());
         let version = version_of(vec![], vec![vec![handle(2, b"a", b"b", 1), dead]]);
-        let step = manual(&version, &Span::all(), &Claims::new());
+        let step = manual(&version, &Span::all(), &Claims::new(), &BTreeSet::new());
         assert_eq!(inputs(&step), (vec![(1, vec![3])], 1));
         let version = version_of(vec![], vec![vec![handle(2, b"a", b"b", 1)]]);
-        assert!(matches!(manual(&version, &Span::all(), &Claims::new()), Step::Done));
+        assert!(matches!(
+            manual(&version, &Span::all(), &Claims::new(), &BTreeSet::new()),
+            Step::Done
+        ));
         let empty = version_of(vec![], vec![]);
-        assert!(matches!(manual(&empty, &Span::all(), &Claims::new()), Step::Done));
+        assert!(matches!(
+            manual(&empty, &Span::all(), &Claims::new(), &BTreeSet::new()),
+            Step::Done
+        ));
     }
 
     #[test]
     fn a_running_job_makes_it_wait() {
         let version = version_of(vec![handle(9, b"b", b"d", 1)], vec![]);
-        let Step::Job(job) = manual(&version, &Span::all(), &Claims::new()) else { panic!() };
+        let Step::Job(job) = manual(&version, &Span::all(), &Claims::new(), &BTreeSet::new())
+        else {
+            panic!()
+        };
         let mut claims = Claims::new();
         let _ = claims.claim(&job);
-        assert!(matches!(manual(&version, &Span::all(), &claims), Step::Busy));
+        assert!(matches!(manual(&version, &Span::all(), &claims, &BTreeSet::new()), Step::Busy));
     }
 }

@@ -1,9 +1,14 @@
 //! Version + scores -> the next job.
+//!
+//! Tables that could not be merged lately may be set aside. Jobs are then planned around them and around
+//! what has to wait for them, so that a damaged table hurts its own keys only.
 
 use super::job::{Claims, Inputs, Job};
 use super::options::CompactionOptions;
 use super::score::scores;
+use crate::filename::FileNumber;
 use crate::version::{RangeVersion, TableHandle, Version};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How many tables of a level are compared for the cheapest pick, from the round-robin cursor on.
@@ -11,14 +16,38 @@ const WINDOW: usize = 8;
 /// A pick grows by neighbours that cost no further target, up to this many tables.
 const GROWTH: usize = 8;
 
-/// The most urgent job that can run beside `claims`; `None` when no level is due. Claim it before
-/// asking again.
-pub fn pick(version: &Version, options: &CompactionOptions, claims: &Claims) -> Option<Job> {
+/// What a job has to leave alone.
+#[derive(Clone, Copy)]
+struct Others<'a> {
+    claims: &'a Claims,
+    set_aside: &'a BTreeSet<FileNumber>,
+}
+
+impl Others<'_> {
+    fn admit(&self, job: &Job) -> bool {
+        self.claims.admits(job) && !job.tables().any(|(_, table)| self.is_set_aside(table))
+    }
+
+    fn is_set_aside(&self, table: &TableHandle) -> bool {
+        // Nearly always nothing is.
+        !self.set_aside.is_empty() && self.set_aside.contains(&table.number())
+    }
+}
+
+/// The most urgent job that can run beside `claims` and does not need what is `set_aside`; `None` when no
+/// level is due for one. Claim it before asking again.
+pub fn pick(
+    version: &Version,
+    options: &CompactionOptions,
+    claims: &Claims,
+    set_aside: &BTreeSet<FileNumber>,
+) -> Option<Job> {
+    let others = Others { claims, set_aside };
     for due in scores(version, options).into_iter().take_while(|due| due.score >= 1.0) {
         let range = version.range(due.range)?;
         let job = match due.level {
-            0 => pick_l0(range, options, claims),
-            level => pick_level(range, level, options, claims),
+            0 => pick_l0(range, options, others),
+            level => pick_level(range, level, options, others),
         };
         if job.is_some() {
             return job;
@@ -28,22 +57,57 @@ pub fn pick(version: &Version, options: &CompactionOptions, claims: &Claims) -> 
 }
 
 /// Everything in L0 that no running job holds, with what it overlaps in L1.
-fn pick_l0(range: &RangeVersion, options: &CompactionOptions, claims: &Claims) -> Option<Job> {
+fn pick_l0(range: &RangeVersion, options: &CompactionOptions, others: Others<'_>) -> Option<Job> {
     // One L0 job per range: a second one would have to prove that it skips nothing older.
-    if claims.touches(range.id, 0) {
+    if others.claims.touches(range.id, 0) {
         return None;
     }
-    let job = with_targets(range, vec![Inputs { level: 0, tables: range.l0.to_vec() }], 1, options);
-    if claims.admits(&job) {
+    let tables = unhindered(range, others);
+    if tables.is_empty() {
+        return None;
+    }
+    let of = |tables: &[Arc<TableHandle>]| {
+        with_targets(range, vec![Inputs { level: 0, tables: tables.to_vec() }], 1, options)
+    };
+    let job = of(&tables);
+    if others.admit(&job) {
         return Some(job);
     }
     // L1 is busy somewhere below the newest tables: try the oldest ones, closed under "older and
     // overlapping". Walking from the oldest, a prefix is closed by itself.
-    (1..range.l0.len()).rev().find_map(|count| {
-        let oldest = range.l0[range.l0.len() - count..].to_vec();
-        let job = with_targets(range, vec![Inputs { level: 0, tables: oldest }], 1, options);
-        claims.admits(&job).then_some(job)
+    (1..tables.len()).rev().find_map(|count| {
+        let job = of(&tables[tables.len() - count..]);
+        others.admit(&job).then_some(job)
     })
+}
+
+/// The L0 tables that may go down without one that is set aside, newest first: closed under "older and
+/// overlapping" (INVARIANT(oldest-closed)), and within bounds that hold no L1 table that is set aside.
+/// Of several such groups the one with the most tables.
+fn unhindered(range: &RangeVersion, others: Others<'_>) -> Vec<Arc<TableHandle>> {
+    let l1 = range.level(1).map_or(&[][..], |level| level.tables());
+    let walls: Vec<_> = l1.iter().filter(|table| others.is_set_aside(table)).collect();
+    if walls.is_empty() && !range.l0.iter().any(|table| others.is_set_aside(table)) {
+        return range.l0.to_vec();
+    }
+    // What lies over a table that has to stay has to stay as well.
+    let mut staying = walls.clone();
+    let mut groups: BTreeMap<usize, Vec<Arc<TableHandle>>> = BTreeMap::new();
+    for table in range.l0.iter().rev() {
+        let meta = table.meta();
+        let overlaps = |other: &&Arc<TableHandle>| {
+            other.meta().min_key <= meta.max_key && meta.min_key <= other.meta().max_key
+        };
+        if others.is_set_aside(table) || staying.iter().any(overlaps) {
+            staying.push(table);
+        } else {
+            let gap = walls.partition_point(|wall| wall.meta().max_key < meta.min_key);
+            groups.entry(gap).or_default().push(Arc::clone(table));
+        }
+    }
+    let mut largest = groups.into_values().max_by_key(Vec::len).unwrap_or_default();
+    largest.reverse();
+    largest
 }
 
 /// One table of a level and some neighbours: the one that drags the least along, from the cursor on.
@@ -51,10 +115,10 @@ fn pick_level(
     range: &RangeVersion,
     level: u8,
     options: &CompactionOptions,
-    claims: &Claims,
+    others: Others<'_>,
 ) -> Option<Job> {
     let tables = range.level(level)?.tables();
-    let start = claims.cursor(range.id, level).map_or(0, |after| {
+    let start = others.claims.cursor(range.id, level).map_or(0, |after| {
         let at = tables.partition_point(|table| table.meta().max_key <= *after);
         if at == tables.len() { 0 } else { at }
     });
@@ -66,7 +130,7 @@ fn pick_level(
     };
     let admitted = |at: usize| {
         let job = one_level(range, level, &tables[at..=at], options);
-        claims.admits(&job).then_some(job)
+        others.admit(&job).then_some(job)
     };
     let order = (0..tables.len()).map(|step| (start + step) % tables.len());
     let mut window: Vec<(f64, usize)> = Vec::new();
@@ -85,7 +149,7 @@ fn pick_level(
         let wider = one_level(range, level, &tables[at..=end], options);
         let targets = |job: &Job| job.tables().filter(|(l, _)| *l == level + 1).count();
         let large = wider.input_bytes() > options.grandparent_bytes_max();
-        if best.is_move || targets(&wider) != targets(&best) || large || !claims.admits(&wider) {
+        if best.is_move || targets(&wider) != targets(&best) || large || !others.admit(&wider) {
             break;
         }
         best = wider;
@@ -140,6 +204,11 @@ mod tests {
     use crate::version::testing::{handle, version_of};
 
     const MIB: u64 = 1 << 20;
+    static NONE: BTreeSet<FileNumber> = BTreeSet::new();
+
+    fn others(claims: &Claims) -> Others<'_> {
+        Others { claims, set_aside: &NONE }
+    }
 
     fn options() -> CompactionOptions {
         CompactionOptions {
@@ -249,7 +318,7 @@ mod tests {
         ];
         for (name, version, want) in cases {
             crate::version::check::check(&version).unwrap();
-            let job = pick(&version, &options(), &Claims::new());
+            let job = pick(&version, &options(), &Claims::new(), &NONE);
             assert_eq!(job.as_ref().map(shape), want, "{name}");
         }
     }
@@ -270,16 +339,16 @@ mod tests {
         let mut claims = Claims::new();
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..20 {
-            let job = pick(&version, &options(), &claims).expect("due");
+            let job = pick(&version, &options(), &claims, &NONE).expect("due");
             assert!(seen.insert(job.inputs[0].tables[0].number()), "picked again while running");
             let _ = claims.claim(&job);
         }
-        assert!(pick(&version, &options(), &claims).is_none(), "all of it is claimed");
+        assert!(pick(&version, &options(), &claims, &NONE).is_none(), "all of it is claimed");
         // Released, the round goes on from its cursor.
         let mut claims = Claims::new();
         let mut order = Vec::new();
         for _ in 0..3 {
-            let job = pick(&version, &options(), &claims).expect("due");
+            let job = pick(&version, &options(), &claims, &NONE).expect("due");
             order.push(job.inputs[0].tables[0].number().0);
             let claim = claims.claim(&job);
             claims.release(claim);
@@ -298,13 +367,13 @@ mod tests {
         let busy = one_level(range, 1, &range.level(1).unwrap().tables()[1..], &options());
         let mut claims = Claims::new();
         let busy = claims.claim(&busy);
-        let job = pick_l0(range, &options(), &claims).unwrap();
+        let job = pick_l0(range, &options(), others(&claims)).unwrap();
         assert_eq!(shape(&job), (vec![(0, vec![8, 7, 6]), (1, vec![2])], 1, false));
         let held = claims.claim(&job);
         claims.release(busy);
-        assert!(pick_l0(range, &options(), &claims).is_none());
+        assert!(pick_l0(range, &options(), others(&claims)).is_none());
         claims.release(held);
-        let job = pick_l0(range, &options(), &claims).unwrap();
+        let job = pick_l0(range, &options(), others(&claims)).unwrap();
         assert_eq!(job.inputs[0].tables.len(), 4);
     }
 
@@ -314,7 +383,7 @@ mod tests {
             (0..4).map(|n| t(20 - n, "a", "z", 1)).collect(),
             vec![vec![t(5, "a", "z", 1)], vec![t(4, "c", "f", 1)], vec![t(3, "m", "p", 1)]],
         );
-        let job = pick(&version, &options(), &Claims::new()).unwrap();
+        let job = pick(&version, &options(), &Claims::new(), &NONE).unwrap();
         for (key, may) in [
             ("a", true),
             ("c", false),
@@ -326,5 +395,60 @@ mod tests {
         ] {
             assert_eq!(job.may_drop_tombstone(key.as_bytes()), may, "{key}");
         }
+    }
+
+    /// (what is set aside, what is picked of L0 and of L1)
+    type Around = (&'static [u64], Option<(&'static [u64], &'static [u64])>);
+
+    #[test]
+    fn a7_jobs_go_around_what_is_set_aside_and_around_what_lies_over_it() {
+        let l0 = vec![
+            t(16, "a", "b", 1),
+            t(15, "e", "f", 1),
+            t(14, "p", "q", 1),
+            t(13, "b", "e", 1),
+            t(12, "r", "s", 1),
+            t(11, "d", "d", 1),
+        ];
+        let l1 = vec![t(1, "a", "c", 1), t(2, "m", "n", 1), t(3, "q", "z", 1)];
+        let cases: [Around; 8] = [
+            (&[], Some((&[16, 15, 14, 13, 12, 11], &[1, 2, 3]))),
+            (&[99], Some((&[16, 15, 14, 13, 12, 11], &[1, 2, 3]))),
+            // 13 lies over 11, and 16 and 15 over 13.
+            (&[11], Some((&[14, 12], &[3]))),
+            (&[13], Some((&[14, 12, 11], &[2, 3]))),
+            (&[16], Some((&[15, 14, 13, 12, 11], &[1, 2, 3]))),
+            // A wall in L1 that nothing in L0 overlaps: one side of it.
+            (&[2], Some((&[16, 15, 13, 11], &[1]))),
+            (&[2, 11], Some((&[14, 12], &[3]))),
+            (&[1, 3, 11], None),
+        ];
+        let version = version_of(l0, vec![l1]);
+        let options = CompactionOptions { l0_trigger: 1, level_base_bytes: 100 * MIB, ..options() };
+        for (set_aside, want) in cases {
+            let set_aside = set_aside.iter().copied().map(FileNumber).collect();
+            let job = pick(&version, &options, &Claims::new(), &set_aside);
+            let numbers = |job: &Job, level| -> Vec<u64> {
+                let of = job.tables().filter(|(at, _)| *at == level);
+                of.map(|(_, table)| table.number().0).collect()
+            };
+            let found = job.map(|job| (numbers(&job, 0), numbers(&job, 1)));
+            let want = want.map(|(l0, l1)| (l0.to_vec(), l1.to_vec()));
+            assert_eq!(found, want, "set aside: {set_aside:?}");
+        }
+    }
+
+    #[test]
+    fn a7_a_level_goes_around_what_is_set_aside() {
+        let upper = vec![t(5, "a", "c", 6), t(6, "d", "f", 6)];
+        let lower = vec![t(1, "a", "b", 20), t(2, "c", "d", 20), t(3, "f", "g", 1)];
+        let version = version_of(vec![], vec![upper, lower]);
+        let picked = |number| {
+            let set_aside = [FileNumber(number)].into();
+            let job = pick(&version, &options(), &Claims::new(), &set_aside);
+            job.map(|job| job.inputs[0].tables[0].number().0)
+        };
+        assert_eq!((picked(6), picked(3), picked(5)), (Some(5), Some(5), Some(6)));
+        assert_eq!(picked(2), None, "both overlap it");
     }
 }

@@ -111,16 +111,41 @@ pub(super) enum SwapError {
 /// Makes `CURRENT` say `current`: written beside it, synced, renamed over it, directory synced.
 pub(super) fn swap(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> Result<(), SwapError> {
     let temp = FileKind::Temp(FileNumber(0)).path(dir);
-    let path = FileKind::Current.path(dir);
-    let before = |op, e| SwapError::Before(Error::io(op, &temp, e));
     match vfs.remove(&temp) {
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(before("remove", e)),
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            return Err(SwapError::Before(Error::io("remove", &temp, e)));
+        }
         _ => {}
     }
-    let file = vfs.create(&temp).map_err(|e| before("create", e))?;
-    file.write_all_at(&current.encode(), 0).map_err(|e| before("write", e))?;
-    file.sync_all().map_err(|e| before("sync", e))?;
-    drop(file);
-    vfs.rename(&temp, &path).map_err(|e| SwapError::Uncertain(Error::io("rename", &path, e)))?;
+    if let Err(error) = write(vfs, &temp, current) {
+        // If it cannot be removed the next swap tries again.
+        let _ = vfs.remove(&temp);
+        return Err(SwapError::Before(error));
+    }
+    let path = FileKind::Current.path(dir);
+    if let Err(e) = vfs.rename(&temp, &path) {
+        let error = Error::io("rename", &path, e);
+        // Refused for want of space, and the old content is there to be read: nothing happened.
+        let refused = error.is_no_space() && !names(vfs, dir, current);
+        if !refused {
+            return Err(SwapError::Uncertain(error));
+        }
+        let _ = vfs.remove(&temp);
+        return Err(SwapError::Before(error));
+    }
     vfs.sync_dir(dir).map_err(|e| SwapError::Uncertain(Error::io("sync", dir, e)))
+}
+
+fn write(vfs: &Arc<dyn Vfs>, path: &Path, current: &Current) -> Result<()> {
+    let file = vfs.create(path).map_err(|e| Error::io("create", path, e))?;
+    file.write_all_at(&current.encode(), 0).map_err(|e| Error::io_at("write", path, 0, e))?;
+    file.sync_all().map_err(|e| Error::io("sync", path, e))
+}
+
+/// May `CURRENT` name this manifest, as far as can be seen?
+fn names(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> bool {
+    match read_current(vfs, dir) {
+        Ok(found) => found.is_some_and(|found| found.manifest == current.manifest),
+        Err(_) => true,
+    }
 }

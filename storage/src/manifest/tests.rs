@@ -6,8 +6,9 @@ use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::version::testing::meta;
 use crate::version::{Image, RangeId, VersionEdit};
-use crate::vfs::Vfs;
+use crate::vfs::fault::{EIO, ENOSPC};
 use crate::vfs::mem::{CrashKind, MemVfs};
+use crate::vfs::{Fault, FaultVfs, Operation, OperationKind, Vfs};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -177,21 +178,6 @@ fn junk_after_the_end_is_torn_but_not_after_a_clean_close() {
 }
 
 #[test]
-fn edits_of_one_sync_do_not_vouch_for_each_other() {
-    let vfs = disk();
-    let mut writer = create(&vfs);
-    let start = writer.bytes() as usize;
-    writer.append_all(&edits()).unwrap();
-    assert_eq!(reload(&vfs).unwrap().records, 4);
-    let mut bytes = bytes_of(&vfs, MANIFEST);
-    bytes[start + 8] ^= 1;
-    overwrite(&vfs, MANIFEST, &bytes);
-    let loaded = reload(&vfs).unwrap();
-    assert_eq!(loaded.records, 1, "a write torn in its first sector");
-    assert!(loaded.torn.is_some());
-}
-
-#[test]
 fn rolling_over_keeps_everything_and_a_crash_anywhere_finds_old_or_new() {
     let mem = MemVfs::new();
     mem.create_dir_all(Path::new(DIR)).unwrap();
@@ -206,7 +192,7 @@ fn rolling_over_keeps_everything_and_a_crash_anywhere_finds_old_or_new() {
     assert!(writer.wants_roll_over());
     let before = writer.image().clone();
     let images = mem.record_images(1);
-    assert_eq!(writer.roll_over(FileNumber(9)).unwrap(), FileNumber(1));
+    assert_eq!(writer.roll_over(FileNumber(9), None).unwrap(), FileNumber(1));
     assert_eq!(writer.image().next_file_number, FileNumber(10));
     mem.clear_hook();
     let mut seen = [0, 0];
@@ -246,8 +232,92 @@ fn a_failed_sync_is_final() {
     assert!(matches!(error, Error::Io { .. }), "{error}");
     mem.power_on();
     assert_eq!(writer.append(&edits()[0]).unwrap_err().to_string(), error.to_string());
-    assert!(writer.roll_over(FileNumber(5)).is_err());
+    assert!(writer.roll_over(FileNumber(5), None).is_err());
     assert!(writer.failure().is_some());
+}
+
+/// What an append or a roll-over that failed at operation `k` left, or `None` if nothing failed.
+fn fails_at(
+    k: u64,
+    roll: bool,
+    fault: Fault,
+) -> Option<(Operation, Result<()>, ManifestWriter, MemVfs)> {
+    let mem = MemVfs::new();
+    mem.create_dir_all(Path::new(DIR)).unwrap();
+    mem.sync_dir(Path::new("/")).unwrap();
+    let faulty = FaultVfs::over_mem(&mem);
+    let control = faulty.control();
+    let vfs: Arc<dyn Vfs> = Arc::new(faulty);
+    let mut writer = create(&vfs);
+    writer.append(&edits()[0]).unwrap();
+    control.arm(fault.after(k));
+    let result = if roll {
+        writer.roll_over(FileNumber(4), Some(&edits()[1])).map(drop)
+    } else {
+        writer.append(&edits()[1])
+    };
+    let fired = control.fired().pop()?;
+    Some((fired, result, writer, mem))
+}
+
+/// Each operation finds no space, once, and a write also after it put down half. Unless it is a sync
+/// of what `CURRENT` names, or the swap itself, the old state is there, nothing is left behind, and
+/// the next edit is taken.
+#[test]
+fn a8a_no_space_leaves_a_known_state_and_the_next_edit_is_taken() {
+    let refused = Fault::any().errno(ENOSPC);
+    let half = refused.clone().partial_write();
+    let (mut resumed, mut ended) = (Vec::new(), Vec::new());
+    for (roll, fault) in
+        [(false, refused.clone()), (false, half.clone()), (true, refused), (true, half)]
+    {
+        for k in 0.. {
+            let Some((operation, result, mut writer, mem)) = fails_at(k, roll, fault.clone())
+            else {
+                break;
+            };
+            let what = format!("roll {roll} {operation:?}");
+            let disk: Arc<dyn Vfs> = Arc::new(mem.kill_clone());
+            assert!(result.unwrap_err().is_no_space(), "{what}");
+            if writer.failure().is_some() {
+                ended.push((operation.kind, roll));
+                reload(&disk).unwrap();
+                continue;
+            }
+            resumed.push((operation.kind, roll));
+            let found = reload(&disk).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!((found.number, &found.image), (FileNumber(1), writer.image()), "{what}");
+            let names = disk.list(Path::new(DIR)).unwrap();
+            assert_eq!(names.len(), 2, "{what}: {names:?}");
+            if writer.must_roll_over() {
+                assert_eq!(
+                    writer.roll_over(FileNumber(5), Some(&edits()[1])).unwrap(),
+                    FileNumber(1)
+                );
+            } else {
+                writer.append(&edits()[1]).unwrap();
+            }
+            writer.append(&edits()[2]).unwrap();
+            for kind in CrashKind::each(k) {
+                let disk: Arc<dyn Vfs> = Arc::new(mem.crash_clone(kind));
+                assert_eq!(&reload(&disk).unwrap().image, writer.image(), "{what} {kind:?}");
+            }
+        }
+    }
+    for kind in
+        [OperationKind::Create, OperationKind::Write, OperationKind::Sync, OperationKind::Rename]
+    {
+        assert!(resumed.contains(&(kind, true)), "{kind:?}: {resumed:?}");
+    }
+    assert!(resumed.contains(&(OperationKind::Write, false)), "{resumed:?}");
+    assert_eq!(ended, [(OperationKind::Sync, false), (OperationKind::SyncDir, true)]);
+}
+
+/// Nobody knows what the device made of it.
+#[test]
+fn a8a_a_write_that_failed_for_another_reason_is_final() {
+    let (_, result, writer, _) = fails_at(0, false, Fault::any().errno(EIO)).unwrap();
+    assert!(result.is_err() && writer.failure().is_some());
 }
 
 #[test]

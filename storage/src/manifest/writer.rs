@@ -1,7 +1,15 @@
 //! The one writer of the manifest.
 //!
-//! A failed append or sync is final: nobody can know what the disk holds, so the writer refuses every
-//! later edit with the same error, and only a new open can tell. Blocks on the disk.
+//! What a failure means depends on whether it is known what the disk holds then:
+//!
+//! * A write that found no space put down less than the edit, which is therefore not in the manifest.
+//!   Nothing is ever appended behind what it may have left: the next edit goes into a new manifest.
+//! * A new manifest that could not be written is removed; `CURRENT` names the old one as before.
+//! * After any other failed write, a failed sync, and a swap of `CURRENT` that may or may not have
+//!   happened, nobody knows what a power cut would leave. That is final: the writer refuses every later
+//!   edit with the same error, and only a new open can tell.
+//!
+//! Blocks on the disk.
 
 use super::current::{self, Current, SwapError};
 use super::frame::{self, HEADER_BYTES, Identity, RecordType};
@@ -9,7 +17,7 @@ use super::{MANIFEST_BYTES_MAX, ROLL_BYTES};
 use crate::codec::hash64;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
-use crate::version::{Image, VersionEdit};
+use crate::version::{Conflict, Image, VersionEdit};
 use crate::vfs::{File, Vfs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +29,8 @@ pub struct ManifestWriter {
     dir: PathBuf,
     sink: Sink,
     image: Image,
+    /// A write found no space: what lies behind the last edit is not to be built upon.
+    torn: bool,
     failed: Option<Error>,
     roll_bytes: u64,
 }
@@ -53,6 +63,7 @@ impl ManifestWriter {
                 dir: dir.to_owned(),
                 sink,
                 image,
+                torn: false,
                 failed: None,
                 roll_bytes: ROLL_BYTES,
             }),
@@ -90,46 +101,26 @@ impl ManifestWriter {
         self.failed.as_ref()
     }
 
-    /// Makes one edit durable. See `append_all`.
+    /// Makes one edit durable; after a crash it is whole or absent. It must have passed
+    /// `Version::apply`; one that contradicts the manifest is refused.
+    ///
+    /// # Errors
+    /// If `failure` tells nothing afterwards, the edit is not in the manifest and never will be; if it
+    /// has found no space, `wants_roll_over`. Otherwise the writer is finished.
     pub fn append(&mut self, edit: &VersionEdit) -> Result<()> {
-        self.append_all(std::slice::from_ref(edit))
-    }
-
-    /// Makes edits durable, in order, with one write and one sync; each of them is whole or absent
-    /// after a crash, and none is there without those before it. The edits must have passed
-    /// `Version::apply`; one that contradicts the manifest is refused, and if others went before it
-    /// the writer is finished. An I/O error finishes the writer.
-    pub fn append_all(&mut self, edits: &[VersionEdit]) -> Result<()> {
         self.check_alive()?;
-        let mut bytes = Vec::new();
-        let mut payload = Vec::new();
-        for (at, edit) in edits.iter().enumerate() {
-            if let Err(conflict) = self.image.apply(edit) {
-                let error = Error::invalid(format!("the manifest refuses an edit: {conflict}"));
-                return if at == 0 { Err(error) } else { self.fail(error) };
-            }
-            payload.clear();
-            edit.encode(&mut payload);
-            let sink = &self.sink;
-            let offset = sink.tail + bytes.len() as u64;
-            let encoded = frame::encode_record(
-                &mut bytes,
-                &sink.identity,
-                offset,
-                RecordType::Edit,
-                sink.tail,
-                &payload,
-            );
-            if let Err(error) = encoded {
-                return self.fail(error);
-            }
-        }
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let Sink { file, path, tail, .. } = &self.sink;
+        assert!(!self.torn, "behind an edit that was not written whole there comes no other");
+        self.image.admits(edit).map_err(refused)?;
+        let (mut bytes, mut payload) = (Vec::new(), Vec::new());
+        edit.encode(&mut payload);
+        let Sink { identity, path, file, tail, .. } = &self.sink;
+        frame::encode_record(&mut bytes, identity, *tail, RecordType::Edit, *tail, &payload)?;
         if let Err(e) = file.write_all_at(&bytes, *tail) {
             let error = Error::io_at("write", path, *tail, e);
+            if error.is_no_space() {
+                self.torn = true;
+                return Err(error);
+            }
             return self.fail(error);
         }
         if let Err(e) = file.sync_data() {
@@ -137,7 +128,13 @@ impl ManifestWriter {
             return self.fail(error);
         }
         self.sink.tail += bytes.len() as u64;
+        self.image.apply(edit).expect("it was admitted");
         Ok(())
+    }
+
+    /// Must the next edit go into a new manifest?
+    pub fn must_roll_over(&self) -> bool {
+        self.torn
     }
 
     /// Is the manifest worth rewriting: 4 MiB or more, and twice what its snapshot took?
@@ -146,17 +143,29 @@ impl ManifestWriter {
         self.failed.is_none() && self.sink.tail >= floor
     }
 
-    /// Rewrites everything as manifest `number` and makes `CURRENT` name it; returns the old
-    /// manifest, which the caller may now remove. If it fails before the swap, this writer goes on
-    /// with the old manifest; a swap that may have happened finishes it.
-    pub fn roll_over(&mut self, number: FileNumber) -> Result<FileNumber> {
+    /// Writes everything, and `edit` if one is given, as manifest `number` and makes `CURRENT` name it;
+    /// returns the old manifest, which the caller may now remove.
+    ///
+    /// # Errors
+    /// As `append`: unless `failure` tells otherwise the old manifest counts as before, without `edit`.
+    pub fn roll_over(
+        &mut self,
+        number: FileNumber,
+        edit: Option<&VersionEdit>,
+    ) -> Result<FileNumber> {
         self.check_alive()?;
         let old = self.number();
         assert!(number > old, "a file number is never used again");
+        let mut image = self.image.clone();
+        if let Some(edit) = edit {
+            image.apply(edit).map_err(refused)?;
+        }
         let identity = Identity { db_id: self.db_id(), number };
-        match publish(&self.vfs, &self.dir, identity, &mut self.image) {
+        match publish(&self.vfs, &self.dir, identity, &mut image) {
             Ok(sink) => {
                 self.sink = sink;
+                self.image = image;
+                self.torn = false;
                 Ok(old)
             }
             Err(SwapError::Before(error)) => Err(error),
@@ -174,8 +183,27 @@ impl ManifestWriter {
     }
 }
 
-/// Writes a manifest, makes it durable under its name, then swaps `CURRENT`.
+fn refused(conflict: Conflict) -> Error {
+    Error::invalid(format!("the manifest refuses an edit: {conflict}"))
+}
+
+/// Writes a manifest, makes it durable under its name, then swaps `CURRENT`. If it is certain that
+/// `CURRENT` does not name it, nothing of it stays.
 fn publish(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    identity: Identity,
+    image: &mut Image,
+) -> Result<Sink, SwapError> {
+    let published = write_and_swap(vfs, dir, identity, image);
+    if let Err(SwapError::Before(_)) = &published {
+        // Otherwise the next open removes it; on a full disk its space is wanted now.
+        let _ = vfs.remove(&FileKind::Manifest(identity.number).path(dir));
+    }
+    published
+}
+
+fn write_and_swap(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
     identity: Identity,

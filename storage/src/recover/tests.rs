@@ -420,7 +420,7 @@ fn a_power_cut_in_the_open_after_a_killed_making_leaves_none_or_an_empty_one() {
         open(&killed).unwrap_or_else(|e| panic!("killed at {killed_at:?}: {e}"));
         killed.clear_hook();
         for (cut_at, image) in opened.take() {
-            for kind in CrashKind::each(8) {
+            for kind in (0..8).flat_map(CrashKind::each) {
                 let again = image.crash_clone(kind);
                 let recovered = open(&again)
                     .unwrap_or_else(|e| panic!("{killed_at:?}, {cut_at:?}, {kind:?}: {e}"));

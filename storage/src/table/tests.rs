@@ -428,7 +428,9 @@ fn compact(vfs: &Arc<dyn Vfs>, meta: &TableMeta) -> Result<()> {
     let mut range = RangeVersion::empty(RangeId::FIRST, Span::all());
     range.l0 = L0::new(vec![tables.handle(meta.clone())]);
     let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
-    let Step::Job(mut job) = manual(&version, &Span::all(), &Claims::new()) else {
+    let Step::Job(mut job) =
+        manual(&version, &Span::all(), &Claims::new(), &std::collections::BTreeSet::new())
+    else {
         panic!("no job")
     };
     job.is_move = false;

@@ -45,7 +45,7 @@ impl Image {
     /// Applies an edit, or refuses it and stays as it was. Costs the edit's size, not the image's,
     /// except that route changes check all routes.
     pub fn apply(&mut self, edit: &VersionEdit) -> Result<(), Conflict> {
-        self.admit(edit)?;
+        self.admits(edit)?;
         for range in &edit.ranges_removed {
             self.ranges.remove(range);
         }
@@ -69,7 +69,8 @@ impl Image {
         Ok(())
     }
 
-    fn admit(&self, edit: &VersionEdit) -> Result<(), Conflict> {
+    /// Would `apply` take this edit?
+    pub fn admits(&self, edit: &VersionEdit) -> Result<(), Conflict> {
         let mut gone = BTreeSet::new();
         for place in &edit.deleted {
             if !self.tables.contains_key(place) || !gone.insert(*place) {

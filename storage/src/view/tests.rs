@@ -15,7 +15,7 @@ use crate::version::{RangeVersion, Shards, TableCache, TableLimits, VersionEdit,
 use crate::vfs::Vfs;
 use crate::vfs::mem::MemVfs;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
@@ -190,7 +190,7 @@ impl Toy {
 
     fn compact(&mut self) {
         let version = Arc::clone(&self.superversion.version);
-        if let Some(job) = compact::pick(&version, &self.options, &self.claims) {
+        if let Some(job) = compact::pick(&version, &self.options, &self.claims, &BTreeSet::new()) {
             drop(version);
             let claim = self.claims.claim(&job);
             self.run(&job);
@@ -200,7 +200,12 @@ impl Toy {
 
     fn compact_all(&mut self) {
         for _ in 0..100 {
-            let step = compact::manual(&self.superversion.version, &Span::all(), &Claims::new());
+            let step = compact::manual(
+                &self.superversion.version,
+                &Span::all(),
+                &Claims::new(),
+                &BTreeSet::new(),
+            );
             match step {
                 Step::Job(job) => self.run(&job),
                 Step::Busy => panic!("nothing runs"),
@@ -392,7 +397,7 @@ fn a_stopped_job_leaves_no_files() {
     }
     let files = toy.vfs.list(&toy.dir).unwrap().len();
     let version = Arc::clone(&toy.superversion.version);
-    let job = compact::pick(&version, &toy.options, &Claims::new()).expect("due");
+    let job = compact::pick(&version, &toy.options, &Claims::new(), &BTreeSet::new()).expect("due");
     let mut next = 1000;
     let sink = toy.sink(&mut next);
     let stopped = compact::run::run(&job, &toy.options, sink, &mut |_| Control::Stop).unwrap();

@@ -1,0 +1,184 @@
+//! What could not be merged lately, and when it is tried again. No I/O in here.
+
+use crate::backoff::{Backoff, LONGEST_NO_SPACE};
+use crate::failure::Failure;
+use sluicedb_storage::filename::FileNumber;
+use sluicedb_storage::version::{RangeId, Version};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// A table whose jobs fail.
+#[derive(Debug)]
+struct Setback {
+    range: RangeId,
+    backoff: Backoff,
+    until: Instant,
+    /// Its bytes are wrong, or it is not there.
+    damaged: bool,
+}
+
+/// The tables that are set aside, each until its own time: jobs that do not need them go on. A full
+/// disk is everybody's, so it makes all jobs pause, but never for long.
+#[derive(Debug, Default)]
+pub(super) struct Setbacks {
+    tables: BTreeMap<FileNumber, Setback>,
+    no_space: Option<(Backoff, Instant)>,
+}
+
+impl Setbacks {
+    /// A job of `range` with these inputs failed; returns how long what is to blame for it pauses: one
+    /// table, if it is named, or all inputs, or everything.
+    pub(super) fn failed(
+        &mut self,
+        range: RangeId,
+        inputs: &[FileNumber],
+        failure: &Failure,
+        now: Instant,
+    ) -> Duration {
+        if failure.is_no_space() {
+            let (backoff, until) = self.no_space.get_or_insert((Backoff::default(), now));
+            let pause = backoff.after_failure_at_most(LONGEST_NO_SPACE);
+            *until = now + pause;
+            return pause;
+        }
+        let named = failure.table().filter(|number| inputs.contains(number));
+        let blamed = named.as_ref().map_or(inputs, std::slice::from_ref);
+        let mut longest = Duration::ZERO;
+        for number in blamed {
+            let setback = self.tables.entry(*number).or_insert_with(|| Setback {
+                range,
+                backoff: Backoff::default(),
+                until: now,
+                damaged: false,
+            });
+            setback.damaged |= failure.is_damage();
+            let pause = setback.backoff.after_failure();
+            setback.until = now + pause;
+            longest = longest.max(pause);
+        }
+        longest
+    }
+
+    /// A job that wrote tables was installed: there is space, and nothing is wrong with its inputs.
+    pub(super) fn succeeded(&mut self, inputs: &[FileNumber]) {
+        self.no_space = None;
+        for number in inputs {
+            self.tables.remove(number);
+        }
+    }
+
+    /// Forgets tables that are not there any more.
+    pub(super) fn prune(&mut self, version: &Version) {
+        if self.tables.is_empty() {
+            return;
+        }
+        let live: BTreeSet<_> = version.tables().map(|(_, _, table)| table.number()).collect();
+        self.tables.retain(|number, _| live.contains(number));
+    }
+
+    /// Somebody asks for everything to be tried now.
+    pub(super) fn try_now(&mut self, now: Instant) {
+        for setback in self.tables.values_mut() {
+            setback.until = now;
+        }
+        if let Some((_, until)) = &mut self.no_space {
+            *until = now;
+        }
+    }
+
+    /// What no job may need now; `None` if there may be no job at all.
+    pub(super) fn set_aside(&self, now: Instant) -> Option<BTreeSet<FileNumber>> {
+        if self.no_space.is_some_and(|(_, until)| until > now) {
+            return None;
+        }
+        let waiting = self.tables.iter().filter(|(_, setback)| setback.until > now);
+        Some(waiting.map(|(number, _)| *number).collect())
+    }
+
+    /// When something that is set aside now may be tried again.
+    pub(super) fn next_try(&self, now: Instant) -> Option<Instant> {
+        let tables = self.tables.values().map(|setback| setback.until);
+        tables.chain(self.no_space.map(|(_, until)| until)).filter(|until| *until > now).min()
+    }
+
+    /// For whom merging is in trouble: ranges with a table that is set aside, or was and has not been
+    /// merged since; and, while the disk is full, everybody.
+    pub(super) fn concerns(&self) -> BTreeSet<Option<RangeId>> {
+        let ranges = self.tables.values().map(|setback| Some(setback.range));
+        ranges.chain(self.no_space.is_some().then_some(None)).collect()
+    }
+
+    /// Nothing waits for being tried again, and nothing is to be merged: what failed is not wanted any
+    /// more. Only damage stays what it is.
+    pub(super) fn nothing_due(&mut self) {
+        self.no_space = None;
+        self.tables.retain(|_, setback| setback.damaged);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{Runtime, ThreadRuntime};
+    use sluicedb_storage::Error;
+    use sluicedb_storage::filename::FileKind;
+    use std::path::Path;
+
+    fn damage(number: u64) -> Failure {
+        let path = FileKind::Table(FileNumber(number)).path(Path::new("/db"));
+        Failure::storage(Error::corrupt(&path, 77, "planted"))
+    }
+
+    fn io(errno: i32) -> Failure {
+        let path = Path::new("/db/000099.tmp");
+        Failure::storage(Error::io("write", path, std::io::Error::from_raw_os_error(errno)))
+    }
+
+    const RANGE: RangeId = RangeId(1);
+    const INPUTS: [FileNumber; 3] = [FileNumber(4), FileNumber(5), FileNumber(6)];
+
+    #[test]
+    fn a7_a_damaged_table_is_set_aside_alone_and_its_pause_doubles() {
+        let (mut setbacks, now) = (Setbacks::default(), ThreadRuntime::new().now());
+        let first = setbacks.failed(RANGE, &INPUTS, &damage(5), now);
+        assert_eq!(setbacks.set_aside(now), Some([FileNumber(5)].into()));
+        assert_eq!(setbacks.next_try(now), Some(now + first));
+        let later = now + first;
+        assert_eq!(setbacks.set_aside(later), Some([].into()), "it is tried again");
+        assert_eq!(setbacks.next_try(later), None, "and nothing wakes anybody before it was");
+        assert!(setbacks.failed(RANGE, &INPUTS, &damage(5), later) > first);
+        assert!(setbacks.concerns().contains(&Some(RANGE)));
+        setbacks.succeeded(&[FileNumber(4), FileNumber(6)]);
+        assert!(setbacks.concerns().contains(&Some(RANGE)), "jobs around it do not mend it");
+        setbacks.nothing_due();
+        assert!(setbacks.concerns().contains(&Some(RANGE)), "nor does it mend by itself");
+        setbacks.succeeded(&[FileNumber(5)]);
+        assert!(setbacks.concerns().is_empty());
+    }
+
+    #[test]
+    fn a7_who_is_not_named_is_not_to_blame_alone() {
+        let (mut setbacks, now) = (Setbacks::default(), ThreadRuntime::new().now());
+        setbacks.failed(RANGE, &INPUTS, &io(5), now);
+        assert_eq!(setbacks.set_aside(now), Some(INPUTS.into()));
+        setbacks.try_now(now);
+        assert_eq!(setbacks.set_aside(now), Some([].into()));
+        setbacks.nothing_due();
+        assert!(setbacks.concerns().is_empty(), "nobody wants them merged any more");
+    }
+
+    #[test]
+    fn a8d_a_full_disk_makes_all_pause_but_not_for_long() {
+        let (mut setbacks, mut now) = (Setbacks::default(), ThreadRuntime::new().now());
+        for _ in 0..20 {
+            let pause = setbacks.failed(RANGE, &INPUTS, &io(28), now);
+            assert!(pause <= LONGEST_NO_SPACE);
+            assert_eq!(setbacks.set_aside(now), None);
+            now += pause;
+            assert_eq!(setbacks.set_aside(now), Some([].into()));
+        }
+        assert!(setbacks.concerns().contains(&None));
+        setbacks.succeeded(&[]);
+        assert!(setbacks.concerns().is_empty());
+    }
+}

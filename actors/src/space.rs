@@ -1,0 +1,108 @@
+//! Space on the disk, when there is none: the reserve is let go of for those who find the disk full, and set
+//! aside anew when there is room.
+//!
+//! While it is in use deletes are taken and other writes refused: it is for getting out of the situation, not
+//! further into it.
+
+use crate::failure::{Failure, Party};
+use crate::shared::Shared;
+use sluicedb_storage::batch::Operations;
+use sluicedb_storage::key::Kind;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The least that is worth being set aside: a small log segment, a manifest and some small tables.
+pub(crate) const RESERVE_BYTES_MIN: u64 = 64 << 10;
+/// The reserve is at least this part of the tables.
+const PART_OF_TABLES: u64 = 16;
+/// How often the version manager looks for room while the reserve is in use.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// What a database of this size sets aside: enough to flush what is in memory, and to merge a part of the
+/// tables. In steps, so that it seldom changes.
+pub fn reserve_wanted(bytes_max: u64, memory_bytes: u64, table_bytes: u64) -> u64 {
+    let wanted = memory_bytes.max(table_bytes / PART_OF_TABLES).max(RESERVE_BYTES_MIN);
+    wanted.next_power_of_two().min(bytes_max)
+}
+
+impl Shared {
+    /// Somebody failed: was it for want of space, and is there some now? Then it can be tried again at once.
+    pub fn use_reserve(&self, failure: &Failure) -> bool {
+        if !failure.is_no_space() || self.reserve.bytes() == 0 {
+            return false;
+        }
+        let turn = self.reserve_turn();
+        self.degrade(Party::Reserve, failure.clone());
+        let released = self.reserve.release();
+        if released.is_err() {
+            self.recover(Party::Reserve);
+        }
+        drop(turn);
+        // The version manager looks for room from now on.
+        self.reserve_due.set();
+        match released {
+            Ok(bytes) => {
+                tracing::warn!(%failure, bytes, "the disk is full; the reserve is in use");
+                bytes > 0
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the disk is full, and the reserve cannot be let go of");
+                false
+            }
+        }
+    }
+
+    /// Letting go of the reserve and setting it aside anew, each with what health says of it, do not mix.
+    fn reserve_turn(&self) -> MutexGuard<'_, ()> {
+        self.reserve_turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why this batch is refused although the engine works, if it is. A heavy one is, whatever it holds: to
+    /// look would take too long here.
+    #[cold]
+    pub fn refuses(&self, payload: &[u8], heavy: bool) -> Option<Failure> {
+        let failure = self.trouble_of(Party::Reserve)?;
+        let deletes_only = !heavy && Operations::new(payload).all(|one| one.kind == Kind::Delete);
+        (!deletes_only).then_some(failure)
+    }
+
+    /// Sets `wanted` bytes aside if that is more than there is, and there is room for it. Returns when to look
+    /// again, if somebody waits for that.
+    pub fn tend_reserve(&self, wanted: u64) -> Option<Instant> {
+        let _turn = self.reserve_turn();
+        let spent = self.reserve.is_spent();
+        if wanted == 0 {
+            if let Err(error) = self.reserve.give_up() {
+                tracing::warn!(%error, "the reserve is not wanted and stays");
+            }
+            self.recover(Party::Reserve);
+            return None;
+        }
+        if wanted <= self.reserve.bytes() {
+            return None;
+        }
+        // Not the last of it: the reserve must not be what makes the disk full.
+        let free = self.vfs.free_bytes(&self.config.dir);
+        let room = free.is_none_or(|free| free >= 2 * wanted);
+        if room && self.reserve.grow_to(wanted).is_ok() {
+            self.recover(Party::Reserve);
+            return None;
+        }
+        spent.then(|| self.runtime.now() + LOOK_AGAIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a8f_the_reserve_follows_the_database_in_steps() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(reserve_wanted(64 * MIB, 0, 0), 64 << 10);
+        assert_eq!(reserve_wanted(64 * MIB, 100 << 10, MIB), 128 << 10);
+        assert_eq!(reserve_wanted(64 * MIB, 5 * MIB, 32 * MIB), 8 * MIB);
+        assert_eq!(reserve_wanted(64 * MIB, 5 * MIB, 1 << 40), 64 * MIB);
+        assert_eq!(reserve_wanted(0, 5 * MIB, 1 << 40), 0);
+    }
+}

@@ -1,0 +1,169 @@
+//! Space on the disk that is set aside for the time when it is full: so that deletes can be logged, memory
+//! can be flushed, tables can be merged, and the database be closed and opened.
+//!
+//! It is one file without content. It is let go of in one step, as a whole, and is set aside anew when
+//! there is room again; it outlives the process. Nothing is lost with it. Blocks on the disk.
+//!
+//! Not here: when, and how much.
+
+use crate::error::{Error, Result};
+use crate::filename::FileKind;
+use crate::vfs::Vfs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Written so much at a time where blocks cannot be promised.
+const FILL_BYTES: u64 = 64 << 10;
+
+/// The reserve of one database.
+#[derive(Debug)]
+pub struct Reserve {
+    vfs: Arc<dyn Vfs>,
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    bytes: u64,
+    spent: bool,
+}
+
+impl Reserve {
+    /// What an earlier incarnation set aside in `dir`, if it did.
+    pub fn adopt(vfs: &Arc<dyn Vfs>, dir: &Path) -> Self {
+        let path = FileKind::Reserve.path(dir);
+        // What cannot be told, or is no file, is taken for nothing, and made anew.
+        let bytes = vfs.open(&path).and_then(|file| file.len()).unwrap_or(0);
+        Self { vfs: Arc::clone(vfs), path, state: Mutex::new(State { bytes, spent: false }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // It is written in one step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is set aside, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.state().bytes
+    }
+
+    /// Was it let go of, and not set aside anew since?
+    pub fn is_spent(&self) -> bool {
+        self.state().spent
+    }
+
+    /// Sets aside so much in all.
+    ///
+    /// # Errors
+    /// If there is no room. What was set aside before stays.
+    pub fn grow_to(&self, bytes: u64) -> Result<()> {
+        let mut state = self.state();
+        let held = state.bytes;
+        if let Err(error) = self.fill(held, bytes) {
+            if held == 0 {
+                let _ = self.vfs.remove(&self.path);
+            }
+            return Err(error);
+        }
+        *state = State { bytes, spent: false };
+        Ok(())
+    }
+
+    fn fill(&self, held: u64, bytes: u64) -> Result<()> {
+        let io = |op, e| Error::io(op, &self.path, e);
+        let file = if held == 0 {
+            // One of an unknown size may be there.
+            match self.vfs.remove(&self.path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(io("remove", e)),
+                _ => self.vfs.create(&self.path).map_err(|e| io("create", e))?,
+            }
+        } else {
+            self.vfs.open_rw(&self.path).map_err(|e| io("open", e))?
+        };
+        if file.allocate(bytes).map_err(|e| io("allocate", e))? {
+            return Ok(());
+        }
+        // Not zeros: those may take no space.
+        let mut chunk = vec![0; FILL_BYTES as usize];
+        let mut offset = held;
+        while offset < bytes {
+            let mut word = offset | 1;
+            for slot in chunk.chunks_exact_mut(8) {
+                word = word.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+                slot.copy_from_slice(&word.to_le_bytes());
+            }
+            let length = (bytes - offset).min(FILL_BYTES);
+            file.write_all_at(&chunk[..length as usize], offset).map_err(|e| io("write", e))?;
+            offset += length;
+        }
+        file.sync_data().map_err(|e| io("sync", e))
+    }
+
+    /// Lets go of it; returns what that gave, in bytes.
+    ///
+    /// # Errors
+    /// If the file cannot be removed.
+    pub fn release(&self) -> Result<u64> {
+        let mut state = self.state();
+        let bytes = state.bytes;
+        if bytes == 0 {
+            return Ok(0);
+        }
+        let given = match self.vfs.remove(&self.path) {
+            Ok(()) => bytes,
+            // Somebody else took it away.
+            Err(e) if e.kind() == ErrorKind::NotFound => 0,
+            Err(e) => return Err(Error::io("remove", &self.path, e)),
+        };
+        *state = State { bytes: 0, spent: true };
+        Ok(given)
+    }
+
+    /// None is wanted any more.
+    ///
+    /// # Errors
+    /// If the file cannot be removed.
+    pub fn give_up(&self) -> Result<()> {
+        self.release()?;
+        self.state().spent = false;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::MemVfs;
+
+    #[test]
+    fn a8f_a_reserve_takes_space_grows_and_gives_all_of_it_back() {
+        for can_map in [true, false] {
+            let mem = MemVfs::new();
+            mem.set_can_map(can_map);
+            let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
+            let dir = Path::new("/");
+            let reserve = Reserve::adopt(&vfs, dir);
+            assert_eq!((reserve.bytes(), reserve.is_spent()), (0, false));
+            reserve.grow_to(100 << 10).unwrap();
+            assert!(mem.used_bytes() >= 100 << 10);
+            reserve.grow_to(200 << 10).unwrap();
+            assert!(mem.used_bytes() >= 200 << 10);
+            let reserve = Reserve::adopt(&vfs, dir);
+            assert_eq!(reserve.bytes(), 200 << 10, "it outlives its owner");
+            mem.set_capacity(Some(mem.used_bytes()));
+            assert!(reserve.grow_to(300 << 10).unwrap_err().is_no_space());
+            assert_eq!((reserve.bytes(), reserve.release().unwrap()), (200 << 10, 200 << 10));
+            assert!(reserve.is_spent() && mem.used_bytes() == 0);
+            assert_eq!(reserve.release().unwrap(), 0);
+            reserve.grow_to(64 << 10).unwrap();
+            assert!(!reserve.is_spent());
+            mem.set_capacity(Some(mem.used_bytes()));
+            assert_eq!(reserve.release().unwrap(), 64 << 10);
+            mem.set_capacity(Some(mem.used_bytes()));
+            assert!(reserve.grow_to(64 << 10).unwrap_err().is_no_space());
+            assert!(reserve.is_spent() && vfs.list(dir).unwrap().is_empty());
+        }
+    }
+}
