@@ -298,7 +298,7 @@ fn with_little_space(seed: u64, spare: u64, l0_full: bool) -> u32 {
     }
     assert_eq!(simulator.run(content(&db)).unwrap(), expected, "{what}");
     let image = mem.kill_clone();
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         // Goes on by itself, within about a second.
         mem.set_capacity(None);
         control.disarm();

@@ -110,7 +110,7 @@ impl ManifestWriter {
     pub fn append(&mut self, edit: &VersionEdit) -> Result<()> {
         self.check_alive()?;
         assert!(!self.torn, "behind an edit that was not written whole there comes no other");
-        self.image.admits(edit).map_err(refused)?;
+        self.image.admits(edit).map_err(|conflict| refused(&conflict))?;
         let (mut bytes, mut payload) = (Vec::new(), Vec::new());
         edit.encode(&mut payload);
         let Sink { identity, path, file, tail, .. } = &self.sink;
@@ -158,7 +158,7 @@ impl ManifestWriter {
         assert!(number > old, "a file number is never used again");
         let mut image = self.image.clone();
         if let Some(edit) = edit {
-            image.apply(edit).map_err(refused)?;
+            image.apply(edit).map_err(|conflict| refused(&conflict))?;
         }
         let identity = Identity { db_id: self.db_id(), number };
         match publish(&self.vfs, &self.dir, identity, &mut image) {
@@ -183,7 +183,7 @@ impl ManifestWriter {
     }
 }
 
-fn refused(conflict: Conflict) -> Error {
+fn refused(conflict: &Conflict) -> Error {
     Error::invalid(format!("the manifest refuses an edit: {conflict}"))
 }
 
