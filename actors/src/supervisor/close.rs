@@ -113,13 +113,21 @@ impl Supervisor {
             for task in tasks {
                 task.join().await;
             }
-            shared.release_lock();
+            leave_directory(&shared);
             drop(leaving);
         };
         if let Err(error) = runtime.spawn("sluice-drop", Box::pin(body)) {
             tracing::warn!(%error, "nobody waits for the engine's threads to end");
         }
     }
+}
+
+/// Lets others open the directory, after the last actor has ended.
+fn leave_directory(shared: &Shared) {
+    if !shared.points.is_empty() {
+        shared.tables.outlive();
+    }
+    shared.release_lock();
 }
 
 /// The mailboxes of the thread-driven actors, to be closed in the order of the flow.
@@ -156,7 +164,7 @@ impl Closing {
         for task in tasks {
             task.join().await;
         }
-        self.shared.release_lock();
+        leave_directory(&self.shared);
         result
     }
 

@@ -11,7 +11,7 @@
 use super::handle::{Graveyard, TableHandle};
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
-use crate::table::{BlockCache, CacheName, Table, TableId, TableMeta};
+use crate::table::{BlockCache, CacheName, Table, TableId, TableMeta, Wait};
 use crate::vfs::Vfs;
 use std::fmt;
 use std::io::ErrorKind;
@@ -37,6 +37,8 @@ pub struct TableCache {
     db_id: [u8; 16],
     limits: TableLimits,
     graveyard: Arc<Graveyard>,
+    /// Every handle that somebody may hold, and some that nobody does any more.
+    handles: Mutex<Vec<Weak<TableHandle>>>,
     clock: Mutex<Clock>,
     opens: AtomicU64,
     evictions: AtomicU64,
@@ -49,6 +51,8 @@ struct Clock {
     hand: usize,
     /// Tables that are being opened; each has been given room.
     opening: usize,
+    /// The database has ended: nothing is closed any more.
+    ended: bool,
 }
 
 impl fmt::Debug for TableCache {
@@ -71,6 +75,7 @@ impl TableCache {
             db_id,
             limits,
             graveyard: Graveyard::new(),
+            handles: Mutex::default(),
             clock: Mutex::default(),
             opens: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
@@ -79,7 +84,29 @@ impl TableCache {
 
     /// A handle of the table with this `meta`, which is opened when it is read.
     pub fn handle(self: &Arc<Self>, meta: TableMeta) -> Arc<TableHandle> {
-        TableHandle::new(meta, Some(Arc::clone(self)), Arc::clone(&self.graveyard))
+        let handle = TableHandle::new(meta, Some(Arc::clone(self)), Arc::clone(&self.graveyard));
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        if handles.len() == handles.capacity() {
+            handles.retain(|handle| handle.strong_count() > 0);
+            // Room for as many again: what this costs is spread over them.
+            let more = handles.len().max(64);
+            handles.reserve(more);
+        }
+        handles.push(Arc::downgrade(&handle));
+        handle
+    }
+
+    /// The database ends while snapshots or scans are left. Whoever opens the directory next may remove
+    /// any table: therefore all that somebody holds are opened now, however many, and stay open. Blocks on
+    /// the disk. What cannot be opened its reader is told.
+    pub fn outlive(&self) {
+        self.lock().ended = true;
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for handle in handles.iter().filter_map(Weak::upgrade) {
+            if let Err(error) = handle.table(Wait::Allowed) {
+                tracing::warn!(%error, "a table that a snapshot may need was not opened");
+            }
+        }
     }
 
     /// Where the numbers of unneeded tables gather.
@@ -175,6 +202,9 @@ impl TableCache {
 
     /// Closes one table; false if there is none that can be closed.
     fn evict(&self, clock: &mut Clock) -> bool {
+        if clock.ended {
+            return false;
+        }
         // Twice around: the first time the hand may find nothing but tables that were read.
         for _ in 0..2 * clock.tables.len() {
             if clock.hand >= clock.tables.len() {
