@@ -85,7 +85,7 @@ fn b2_younger_keys_are_passed_a_bounded_number_at_a_time() {
     }
     for reverse in [false, true] {
         let spec = ScanSpec { reverse, ..ScanSpec::new(Span::all()) };
-        let mut cursor = view.cursor(spec, Wait::Never);
+        let mut cursor = view.cursor(spec, Wait::Allowed);
         let mut out = ChunkBuilder::new();
         let mut turns = 1;
         while cursor.fill(&mut out, 1 << 20, 10).unwrap() {
