@@ -2,6 +2,7 @@
 
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::{FileKind, FileNumber};
+#[cfg(not(loom))]
 use sluicedb_storage::version::RangeId;
 use std::fmt;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub enum Party {
     Reserve,
 }
 
+#[cfg(not(loom))]
 impl Party {
     /// It cannot do its work for `range`.
     pub fn of(self, range: RangeId) -> Concern {
@@ -45,6 +47,7 @@ impl Party {
 }
 
 /// Who cannot do its work, and for which range if it is for one.
+#[cfg(not(loom))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Concern {
     /// Who.
@@ -53,6 +56,7 @@ pub struct Concern {
     pub range: Option<RangeId>,
 }
 
+#[cfg(not(loom))]
 impl From<Party> for Concern {
     fn from(party: Party) -> Self {
         Self { party, range: None }
