@@ -195,8 +195,6 @@ pub struct Shared {
     pub compaction_due: Signal,
     /// The reserve was let go of: the version manager has to look for room.
     pub reserve_due: Signal,
-    /// Held while the reserve changes, together with what health says of it.
-    pub reserve_turn: Mutex<()>,
     /// A memtable was frozen, or a version changed and L0 may have room again.
     pub flush_due: Signal,
     /// Somebody waits for the log to be written or synced.

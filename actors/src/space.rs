@@ -8,7 +8,6 @@ use crate::failure::{Failure, Party};
 use crate::shared::Shared;
 use sluicedb_storage::batch::Operations;
 use sluicedb_storage::key::Kind;
-use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The least that is worth being set aside: a small log segment, a manifest and some small tables.
@@ -31,9 +30,10 @@ impl Shared {
         if !failure.is_no_space() || self.reserve.bytes() == 0 {
             return false;
         }
-        let turn = self.reserve_turn();
+        // What becomes of it and what health says of that are one change.
+        let turn = self.reserve.turn();
         self.degrade(Party::Reserve, failure.clone());
-        let released = self.reserve.release();
+        let released = turn.release();
         if released.is_err() {
             self.recover(Party::Reserve);
         }
@@ -52,11 +52,6 @@ impl Shared {
         }
     }
 
-    /// Letting go of the reserve and setting it aside anew, each with what health says of it, do not mix.
-    fn reserve_turn(&self) -> MutexGuard<'_, ()> {
-        self.reserve_turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Why this batch is refused although the engine works, if it is. A heavy one is, whatever it holds: to
     /// look would take too long here.
     #[cold]
@@ -69,10 +64,10 @@ impl Shared {
     /// Sets `wanted` bytes aside if that is more than there is, and there is room for it. Returns when to look
     /// again, if somebody waits for that.
     pub fn tend_reserve(&self, wanted: u64) -> Option<Instant> {
-        let _turn = self.reserve_turn();
+        let turn = self.reserve.turn();
         let spent = self.reserve.is_spent();
         if wanted == 0 {
-            if let Err(error) = self.reserve.give_up() {
+            if let Err(error) = turn.give_up() {
                 tracing::warn!(%error, "the reserve is not wanted and stays");
             }
             self.recover(Party::Reserve);
@@ -84,7 +79,7 @@ impl Shared {
         // Not the last of it: the reserve must not be what makes the disk full.
         let free = self.vfs.free_bytes(&self.config.dir);
         let room = free.is_none_or(|free| free >= 2 * wanted);
-        if room && self.reserve.grow_to(wanted).is_ok() {
+        if room && turn.grow_to(wanted).is_ok() {
             self.recover(Party::Reserve);
             return None;
         }

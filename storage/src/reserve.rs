@@ -11,23 +11,28 @@ use crate::filename::FileKind;
 use crate::vfs::Vfs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Written so much at a time where blocks cannot be promised.
 const FILL_BYTES: u64 = 64 << 10;
 
-/// The reserve of one database.
+/// The reserve of one database. What it holds can be asked at any time, without waiting for whoever
+/// changes it.
 #[derive(Debug)]
 pub struct Reserve {
     vfs: Arc<dyn Vfs>,
     path: PathBuf,
-    state: Mutex<State>,
+    bytes: AtomicU64,
+    spent: AtomicBool,
+    turn: Mutex<()>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct State {
-    bytes: u64,
-    spent: bool,
+/// The right to change a reserve; one party at a time has it. Held while the disk works.
+#[derive(Debug)]
+pub struct ReserveTurn<'a> {
+    reserve: &'a Reserve,
+    _only: MutexGuard<'a, ()>,
 }
 
 impl Reserve {
@@ -36,39 +41,35 @@ impl Reserve {
         let path = FileKind::Reserve.path(dir);
         // What cannot be told, or is no file, is taken for nothing, and made anew.
         let bytes = vfs.open(&path).and_then(|file| file.len()).unwrap_or(0);
-        Self { vfs: Arc::clone(vfs), path, state: Mutex::new(State { bytes, spent: false }) }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // It is written in one step.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        Self {
+            vfs: Arc::clone(vfs),
+            path,
+            bytes: AtomicU64::new(bytes),
+            spent: AtomicBool::new(false),
+            turn: Mutex::new(()),
+        }
     }
 
     /// What is set aside, in bytes.
     pub fn bytes(&self) -> u64 {
-        self.state().bytes
+        self.bytes.load(Ordering::Acquire)
     }
 
     /// Was it let go of, and not set aside anew since?
     pub fn is_spent(&self) -> bool {
-        self.state().spent
+        self.spent.load(Ordering::Acquire)
     }
 
-    /// Sets aside so much in all.
-    ///
-    /// # Errors
-    /// If there is no room. What was set aside before stays.
-    pub fn grow_to(&self, bytes: u64) -> Result<()> {
-        let mut state = self.state();
-        let held = state.bytes;
-        if let Err(error) = self.fill(held, bytes) {
-            if held == 0 {
-                let _ = self.vfs.remove(&self.path);
-            }
-            return Err(error);
-        }
-        *state = State { bytes, spent: false };
-        Ok(())
+    /// Waits for the right to change it. Not on an executor thread.
+    pub fn turn(&self) -> ReserveTurn<'_> {
+        // It guards no data: what there is stands in the atomics.
+        let only = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        ReserveTurn { reserve: self, _only: only }
+    }
+
+    fn set(&self, bytes: u64, spent: bool) {
+        self.bytes.store(bytes, Ordering::Release);
+        self.spent.store(spent, Ordering::Release);
     }
 
     fn fill(&self, held: u64, bytes: u64) -> Result<()> {
@@ -100,24 +101,43 @@ impl Reserve {
         }
         file.sync_data().map_err(|e| io("sync", e))
     }
+}
+
+impl ReserveTurn<'_> {
+    /// Sets aside so much in all.
+    ///
+    /// # Errors
+    /// If there is no room. What was set aside before stays.
+    pub fn grow_to(&self, bytes: u64) -> Result<()> {
+        let reserve = self.reserve;
+        let held = reserve.bytes();
+        if let Err(error) = reserve.fill(held, bytes) {
+            if held == 0 {
+                let _ = reserve.vfs.remove(&reserve.path);
+            }
+            return Err(error);
+        }
+        reserve.set(bytes, false);
+        Ok(())
+    }
 
     /// Lets go of it; returns what that gave, in bytes.
     ///
     /// # Errors
     /// If the file cannot be removed.
     pub fn release(&self) -> Result<u64> {
-        let mut state = self.state();
-        let bytes = state.bytes;
+        let reserve = self.reserve;
+        let bytes = reserve.bytes();
         if bytes == 0 {
             return Ok(0);
         }
-        let given = match self.vfs.remove(&self.path) {
+        let given = match reserve.vfs.remove(&reserve.path) {
             Ok(()) => bytes,
             // Somebody else took it away.
             Err(e) if e.kind() == ErrorKind::NotFound => 0,
-            Err(e) => return Err(Error::io("remove", &self.path, e)),
+            Err(e) => return Err(Error::io("remove", &reserve.path, e)),
         };
-        *state = State { bytes: 0, spent: true };
+        reserve.set(0, true);
         Ok(given)
     }
 
@@ -127,7 +147,7 @@ impl Reserve {
     /// If the file cannot be removed.
     pub fn give_up(&self) -> Result<()> {
         self.release()?;
-        self.state().spent = false;
+        self.reserve.set(0, false);
         Ok(())
     }
 }
@@ -146,23 +166,26 @@ mod tests {
             let dir = Path::new("/");
             let reserve = Reserve::adopt(&vfs, dir);
             assert_eq!((reserve.bytes(), reserve.is_spent()), (0, false));
-            reserve.grow_to(100 << 10).unwrap();
+            reserve.turn().grow_to(100 << 10).unwrap();
             assert!(mem.used_bytes() >= 100 << 10);
-            reserve.grow_to(200 << 10).unwrap();
+            reserve.turn().grow_to(200 << 10).unwrap();
             assert!(mem.used_bytes() >= 200 << 10);
             let reserve = Reserve::adopt(&vfs, dir);
             assert_eq!(reserve.bytes(), 200 << 10, "it outlives its owner");
             mem.set_capacity(Some(mem.used_bytes()));
-            assert!(reserve.grow_to(300 << 10).unwrap_err().is_no_space());
-            assert_eq!((reserve.bytes(), reserve.release().unwrap()), (200 << 10, 200 << 10));
+            assert!(reserve.turn().grow_to(300 << 10).unwrap_err().is_no_space());
+            assert_eq!(
+                (reserve.bytes(), reserve.turn().release().unwrap()),
+                (200 << 10, 200 << 10)
+            );
             assert!(reserve.is_spent() && mem.used_bytes() == 0);
-            assert_eq!(reserve.release().unwrap(), 0);
-            reserve.grow_to(64 << 10).unwrap();
+            assert_eq!(reserve.turn().release().unwrap(), 0);
+            reserve.turn().grow_to(64 << 10).unwrap();
             assert!(!reserve.is_spent());
             mem.set_capacity(Some(mem.used_bytes()));
-            assert_eq!(reserve.release().unwrap(), 64 << 10);
+            assert_eq!(reserve.turn().release().unwrap(), 64 << 10);
             mem.set_capacity(Some(mem.used_bytes()));
-            assert!(reserve.grow_to(64 << 10).unwrap_err().is_no_space());
+            assert!(reserve.turn().grow_to(64 << 10).unwrap_err().is_no_space());
             assert!(reserve.is_spent() && vfs.list(dir).unwrap().is_empty());
         }
     }

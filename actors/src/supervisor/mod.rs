@@ -124,7 +124,7 @@ impl OpeningReserve {
     /// Does `work`, which may be done again, and lets go of the reserve if it finds no space.
     fn run<T>(&mut self, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         match work() {
-            Err(error) if error.is_no_space() && self.reserve.release()? > 0 => {
+            Err(error) if error.is_no_space() && self.reserve.turn().release()? > 0 => {
                 tracing::warn!(%error, "the disk is full; the reserve is in use");
                 self.spent_for = Some(Failure::storage(error));
                 work()
@@ -266,7 +266,6 @@ fn build(
         catalog: Published::new(Arc::new(catalog)),
         compaction_due: Signal::new(),
         reserve_due: Signal::new(),
-        reserve_turn: Mutex::default(),
         flush_due: Signal::new(),
         log_keeping_due: Signal::new(),
         log_floor: AtomicU64::new(log_floor.0),
