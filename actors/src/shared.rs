@@ -25,7 +25,7 @@ use sluicedb_storage::view::Superversion;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What readers and writers load with one pointer (INVARIANT(one-pointer)): what can be read, and
 /// who owns each range of it. Stored by the version manager alone.
@@ -267,6 +267,14 @@ impl Shared {
             &self.upkeep_due,
         ] {
             signal.set();
+        }
+    }
+
+    /// Waits until then; for ever, if there is no such time.
+    pub async fn until(&self, at: Option<Instant>) {
+        match at {
+            Some(at) => self.runtime.sleep_until(at).await,
+            None => std::future::pending().await,
         }
     }
 

@@ -8,13 +8,14 @@
 
 use crate::failure::{Concern, Failure, Party};
 use crate::kernel::health::State;
+use crate::kernel::sync::lock;
 use crate::shared::Shared;
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::version::RangeId;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A device that fails so many syncs in a row is given up.
 const FAILED_SYNCS_MAX: u32 = 3;
@@ -34,8 +35,7 @@ pub struct Damage(Mutex<BTreeMap<FileNumber, Arc<Error>>>);
 
 impl Damage {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<FileNumber, Arc<Error>>> {
-        // Nothing under this lock can panic half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Takes note if the failure is that a table is damaged or missing.

@@ -7,6 +7,7 @@
 //!
 //! Does not: bound the time a waker takes, nor catch what it panics with (see `kernel::wake`).
 
+use crate::kernel::sync::lock;
 use crate::kernel::wake::{Courier, call};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -75,7 +76,7 @@ impl Courier for Carrier {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No foreign code runs under it.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// INVARIANT(no-waker-where-others-wait): if wakers are due, one thread is awake and inside none.

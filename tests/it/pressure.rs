@@ -1,6 +1,8 @@
 use crate::home::{Simulated, fill};
 use crate::kit::settings;
-use sluicedb::{ErrorKind, Pressure, PressureCause, PressureWatch};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sluicedb::{Db, ErrorKind, Pressure, PressureCause, PressureWatch, Result};
 use sluicedb_actors::runtime::Runtime;
 use sluicedb_storage::vfs::{Fault, OperationKind};
 use std::task::Poll;
@@ -283,6 +285,18 @@ fn key(n: usize) -> [u8; 5] {
     ((n as u64 % 16 * 16) << 32 | n as u64).to_be_bytes()[3..].try_into().unwrap()
 }
 
+/// Puts the keys from `n` on until one finds no room.
+fn first_that_waits(db: &Db, n: &mut usize) -> task::Spawn<BoxFuture<'static, Result<()>>> {
+    loop {
+        let (db, key) = (db.clone(), key(*n));
+        let mut put = spawn(async move { db.put(key, vec![7; 2000]).await }.boxed());
+        *n += 1;
+        if put.poll().is_pending() {
+            return put;
+        }
+    }
+}
+
 /// Seed 41. A waiter that was woken, and that nobody polls for now, has room: nothing is sealed for him.
 #[test]
 fn b4_nothing_is_sealed_for_a_waiter_that_has_been_woken() {
@@ -291,16 +305,7 @@ fn b4_nothing_is_sealed_for_a_waiter_that_has_been_woken() {
     home.simulator.settle();
     // Nobody else runs meanwhile.
     let mut n = 0;
-    let waiting = loop {
-        let mut put = spawn(Box::pin({
-            let db = db.clone();
-            async move { db.put(key(n), vec![7; 2000]).await }
-        }));
-        n += 1;
-        if put.poll().is_pending() {
-            break put;
-        }
-    };
+    let waiting = first_that_waits(&db, &mut n);
     home.simulator.settle();
     assert!(waiting.is_woken());
     let sealed = db.stats().seals_pressure;
@@ -323,16 +328,7 @@ fn b4_a_waiter_that_comes_too_late_asks_again() {
     home.simulator.settle();
     let mut n = 0;
     for _ in 0..20 {
-        let mut late = loop {
-            let mut put = spawn(Box::pin({
-                let db = db.clone();
-                async move { db.put(key(n), vec![7; 2000]).await }
-            }));
-            n += 1;
-            if put.poll().is_pending() {
-                break put;
-            }
-        };
+        let mut late = first_that_waits(&db, &mut n);
         home.simulator.settle();
         // Room came, and others take it before the one who was woken looks.
         while home.run(db.try_put(key(n), vec![7; 2000])).is_ok() {

@@ -95,15 +95,8 @@ impl Compactor {
         if self.shared.is_stopped() {
             return Next::Stop;
         }
-        let runtime = &self.shared.runtime;
-        let next_try = self.setbacks.next_try(runtime.now());
-        let alarm = async {
-            match next_try {
-                Some(at) => runtime.sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        let mut alarm = std::pin::pin!(alarm.fuse());
+        let next_try = self.setbacks.next_try(self.shared.runtime.now());
+        let mut alarm = std::pin::pin!(self.shared.until(next_try).fuse());
         futures::select_biased! {
             message = self.inbox.recv().fuse() => match message {
                 Some(CompactorMessage::Compact { span, reply }) => Next::Compact(span, reply),

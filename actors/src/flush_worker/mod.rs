@@ -125,13 +125,7 @@ impl FlushWorker {
 
     /// Waits until a memtable is frozen, a version changes, the engine stops, or it is `until`.
     async fn wait(&self, until: Option<Instant>) {
-        let due = self.shared.flush_due.wait();
-        match until {
-            None => due.await,
-            Some(until) => {
-                select(due, pin!(self.shared.runtime.sleep_until(until))).await;
-            }
-        }
+        select(self.shared.flush_due.wait(), pin!(self.shared.until(until))).await;
     }
 
     /// Writes `frozen` as L0 tables and installs them, or arranges for another attempt: the

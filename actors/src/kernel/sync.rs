@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 pub use sluicedb_storage::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
 
-/// Locks one of the kernel's own mutexes. No foreign code runs under them, so what a panic left
+/// Locks one of the engine's own mutexes. No foreign code runs under them, so what a panic left
 /// behind is never half done and poison means nothing.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

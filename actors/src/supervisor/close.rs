@@ -6,11 +6,12 @@ use crate::failure::Failure;
 use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::reply;
 use crate::kernel::signal::Watch;
+use crate::kernel::sync::lock;
 use crate::runtime::Task;
 use crate::shared::Shared;
 use crate::version_manager::message::VersionMessage;
 use crate::wal_writer::WalWriter;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The tasks of an engine and the way it ends.
 #[derive(Debug)]
@@ -23,11 +24,6 @@ pub(crate) struct Supervisor {
 }
 
 type Tasks = Arc<Mutex<Option<Vec<Task>>>>;
-
-fn lock(tasks: &Tasks) -> MutexGuard<'_, Option<Vec<Task>>> {
-    // Nothing under this lock can panic half-way.
-    tasks.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Carries the tasks into the thread that ends the engine, and back if there is no such thread.
 struct InHand {

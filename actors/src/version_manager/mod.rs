@@ -129,17 +129,10 @@ impl VersionManager {
     /// The next message; the alarm, and that the reserve is in use, are one that says that something may
     /// be due.
     async fn next_message(&mut self) -> Option<VersionMessage> {
-        let alarm = self.upkeep.alarm;
-        let alarm = async {
-            match alarm {
-                Some(alarm) => self.shared.runtime.sleep_until(alarm).await,
-                None => std::future::pending().await,
-            }
-        };
         futures::select_biased! {
             message = self.inbox.recv().fuse() => message,
             () = self.shared.reserve_due.wait().fuse() => Some(VersionMessage::LogGrown),
-            () = pin!(alarm.fuse()) => Some(VersionMessage::LogGrown),
+            () = pin!(self.shared.until(self.upkeep.alarm).fuse()) => Some(VersionMessage::LogGrown),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::group_commit::durable::Durable;
 use crate::kernel::jobs::{Jobs, Kick};
 use crate::kernel::mailbox::Capacity;
 use crate::kernel::reply::{Reply, reply};
+use crate::kernel::sync::lock;
 use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Spent, Turn};
 use crate::range_owner::message::is_heavy;
 use crate::shared::{Counters, Shared};
@@ -30,7 +31,7 @@ use sluicedb_storage::key::Seqno;
 use sluicedb_storage::wal::{LogWriter, SealedSegment};
 pub use state::{After, LogState, NoRoom, SpareWanted, Stamped};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 /// The WAL writer as its senders see it.
 #[derive(Debug)]
@@ -231,11 +232,6 @@ impl LogSeat for WalWriter {
     fn with_writer<R>(&self, f: impl FnOnce(&mut LogWriter) -> R) -> Result<R, Failure> {
         self.with_log(|state| f(&mut state.log))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing under these locks can panic half-way.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Handler for WalActor {
