@@ -16,7 +16,7 @@ pub mod home;
 mod replay;
 
 use self::home::Place;
-use self::replay::{Replay, next_file_number};
+use self::replay::Replay;
 use crate::compact::CompactionOptions;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
@@ -160,11 +160,18 @@ fn create(
     })
 }
 
-/// Refuses counters so large that what follows could not be read again: only files made by hand
-/// have them.
-pub(crate) fn check_counters(dir: &Path, names: &[String], image: &Image) -> Result<()> {
-    check_counter(dir, "a file number", next_file_number(names, image).0)?;
-    check_counter(dir, "a sequence number", image.last_seqno.0)
+/// The first number that no file has or had, whoever left it there.
+///
+/// # Errors
+/// `Corrupt` where it, or the last sequence number, is so large that what follows could not be read
+/// again: only files made by hand have such numbers.
+pub(crate) fn next_file_number(dir: &Path, names: &[String], image: &Image) -> Result<FileNumber> {
+    let numbers = names.iter().filter_map(|name| FileKind::parse(name)?.number());
+    let above = numbers.map(|number| FileNumber(number.0.saturating_add(1))).max();
+    let next = image.next_file_number.max(above.unwrap_or_default()).max(FileNumber(1));
+    check_counter(dir, "a file number", next.0)?;
+    check_counter(dir, "a sequence number", image.last_seqno.0)?;
+    Ok(next)
 }
 
 fn check_counter(dir: &Path, what: &str, number: u64) -> Result<()> {
@@ -191,10 +198,10 @@ fn reopen(
     if let Some(conflict) = image.contradictions().first() {
         return Err(Error::corrupt(&path, 0, conflict.to_string()));
     }
-    check_counters(dir, names, &image)?;
+    let next = next_file_number(dir, names, &image)?;
     let tables = TableCache::new(vfs, dir, db_id, options.tables.clone());
     let version = make_version(&image, &tables).map_err(|problem| problem.into_error(&path))?;
-    let mut replay = Replay::new(vfs, dir, db_id, options, &version, names, &image);
+    let mut replay = Replay::new(vfs, dir, db_id, options, &version, next);
     let segments = segments(names);
     let identity = LogIdentity { db_id };
     let mut each = |first, payload: &[u8]| replay.batch(first, payload);

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::manifest::{self, Loaded};
-use crate::recover::{check_counters, known_log, segments};
+use crate::recover::{known_log, next_file_number, segments};
 use crate::table::{BlockCache, Table, TableId, TableMeta};
 use crate::version::{Conflict, Graveyard, Image, TableHandle, check};
 use crate::vfs::Vfs;
@@ -154,7 +154,7 @@ impl Run<'_> {
             let (file, offset) = (torn.path.clone(), Some(torn.offset));
             self.summary.torn.push(Finding { file, offset, what: torn.reason.clone() });
         }
-        if let Err(error) = check_counters(self.dir, &self.names, image) {
+        if let Err(error) = next_file_number(self.dir, &self.names, image) {
             self.summary.found(&error);
         }
         self.tree(image, &FileKind::Manifest(loaded.number).path(self.dir));

@@ -10,7 +10,7 @@ use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::memtable::{MemtableWriter, memtable};
 use crate::table::TableMeta;
-use crate::version::{Image, RangeId, Version};
+use crate::version::{RangeId, Version};
 use crate::vfs::Vfs;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,13 +34,6 @@ pub(super) struct Replay<'a> {
     pub(super) skipped: u64,
 }
 
-/// A number that no file has or had, whoever left it there.
-pub(super) fn next_file_number(names: &[String], image: &Image) -> FileNumber {
-    let numbers = names.iter().filter_map(|name| FileKind::parse(name)?.number());
-    let above = numbers.map(|number| FileNumber(number.0.saturating_add(1))).max();
-    image.next_file_number.max(above.unwrap_or_default()).max(FileNumber(1))
-}
-
 impl<'a> Replay<'a> {
     pub(super) fn new(
         vfs: &'a Arc<dyn Vfs>,
@@ -48,10 +41,8 @@ impl<'a> Replay<'a> {
         db_id: [u8; 16],
         options: &'a RecoverOptions,
         version: &'a Version,
-        names: &[String],
-        image: &Image,
+        next: FileNumber,
     ) -> Self {
-        let next = next_file_number(names, image);
         Self {
             vfs,
             dir,
