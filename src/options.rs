@@ -143,7 +143,7 @@ pub struct Options {
     pub l0_tables_max: usize,
     /// Shards that divide the keys of each range evenly: a flush of at least half a memtable ends a
     /// table at each bound between two. More shards make smaller tables. Default 4, 1..=64; 1 cuts
-    /// nothing.
+    /// nothing. A range keeps the bounds it was made with: an existing database does not change.
     pub shards_per_range: usize,
     /// Level N may hold `level_base_bytes x level_ratio^N`. Default 32 MiB: L1 holds 320 MiB.
     pub level_base_bytes: u64,

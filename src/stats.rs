@@ -8,7 +8,7 @@ use sluicedb_actors::kernel::health::State;
 use sluicedb_actors::range_owner::RangeOwner;
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::memtable::ReclaimStats;
-use sluicedb_storage::version::RangeVersion;
+use sluicedb_storage::version::{Place, RangeVersion};
 use sluicedb_storage::view::Overlay;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -296,8 +296,8 @@ impl RangeStats {
     fn of(owner: &RangeOwner, overlay: &Overlay, version: &RangeVersion) -> Self {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut level_bytes = vec![0; usize::from(version.deepest()) + 1];
-        for (level, table) in version.tables() {
-            level_bytes[usize::from(level)] += table.meta().file_bytes;
+        for layer in version.layers.iter() {
+            level_bytes[usize::from(layer.place.level())] += layer.run.bytes();
         }
         Self {
             range: owner.id.0,
@@ -313,8 +313,8 @@ impl RangeStats {
             flushes: get(&owner.flushes),
             waits: owner.waits.waits(),
             wait_micros: owner.waits.micros(),
-            l0_tables: version.l0.len() as u64,
-            l0_runs: version.l0.depth() as u64,
+            l0_tables: version.layers.count(Place::L0) as u64,
+            l0_runs: version.layers.at(Place::L0).len() as u64,
             level_bytes,
             buffer: BufferStats::of(&owner.sizes.reclaim_stats(&overlay.active)),
         }
@@ -426,10 +426,10 @@ impl Stats {
         );
         let causes = [stats.seals_size, stats.seals_pressure, stats.seals_log, stats.seals_idle];
         stats.seals = causes.iter().sum::<u64>() + stats.seals_flush;
-        for (_, _, handle) in version.tables() {
+        for (_, _, slice) in version.slices() {
             stats.tables += 1;
-            stats.table_bytes += handle.meta().file_bytes;
-            stats.table_entries += handle.meta().entries;
+            stats.table_bytes += slice.file_bytes();
+            stats.table_entries += slice.entries();
         }
         for (range, owner) in version.ranges().iter().zip(&catalog.owners) {
             let overlay =
@@ -473,14 +473,15 @@ impl LevelInfo {
                     bytes_max: 0,
                     score: 0.0,
                 };
-                for (_, handle) in range.tables().filter(|(at, _)| *at == level) {
-                    info.tables += 1;
-                    info.entries += handle.meta().entries;
-                    info.tombstones += handle.meta().tombstones;
-                    info.bytes += handle.meta().file_bytes;
+                let place = if level == 0 { Place::L0 } else { Place::Main(level) };
+                for layer in range.layers.at(place) {
+                    info.tables += layer.run.slices().len() as u64;
+                    info.entries += layer.run.entries();
+                    info.tombstones += layer.run.tombstones();
+                    info.bytes += layer.run.bytes();
                 }
-                if level == 0 {
-                    info.runs = range.l0.depth() as u64;
+                if place == Place::L0 {
+                    info.runs = range.layers.at(place).len() as u64;
                     info.score = info.runs as f64 / options.l0_trigger as f64;
                 } else {
                     info.bytes_max = options.level_bytes(level);

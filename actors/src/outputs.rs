@@ -4,7 +4,7 @@ use crate::shared::Shared;
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::table::TableMeta;
-use sluicedb_storage::version::TableHandle;
+use sluicedb_storage::version::{SliceMeta, TableHandle};
 use std::sync::Arc;
 
 /// Finished tables, durable under their names. Removed when dropped, unless a manifest may name them: a
@@ -12,25 +12,27 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Outputs {
     shared: Arc<Shared>,
-    metas: Vec<TableMeta>,
+    slices: Vec<SliceMeta>,
     may_be_named: bool,
 }
 
 impl Outputs {
     /// What a job wrote.
     pub(crate) fn new(shared: &Arc<Shared>, metas: Vec<TableMeta>) -> Self {
-        Self { shared: Arc::clone(shared), metas, may_be_named: false }
+        let slices = metas.into_iter().map(SliceMeta::whole).collect();
+        Self { shared: Arc::clone(shared), slices, may_be_named: false }
     }
 
-    /// What is in them.
-    pub(crate) fn metas(&self) -> &[TableMeta] {
-        &self.metas
+    /// The tables as an edit names them: all of each.
+    pub(crate) fn slices(&self) -> &[SliceMeta] {
+        &self.slices
     }
 
     /// Handles for the version that will name the tables. Opened while this thread may wait, if there
     /// is room, so that no reader has to; that fails without consequence.
     pub(crate) fn handles(&self) -> Vec<Arc<TableHandle>> {
-        let handles = self.metas.iter().map(|meta| self.shared.tables.handle(meta.clone()));
+        let tables = self.slices.iter().map(|slice| Arc::clone(&slice.table));
+        let handles = tables.map(|table| self.shared.tables.handle(table));
         handles.inspect(TableHandle::open_early).collect()
     }
 
@@ -50,8 +52,8 @@ impl Drop for Outputs {
         if self.may_be_named {
             return;
         }
-        for meta in &self.metas {
-            let path = FileKind::Table(meta.number).path(&self.shared.config.dir);
+        for slice in &self.slices {
+            let path = FileKind::Table(slice.number()).path(&self.shared.config.dir);
             if let Err(error) = self.shared.vfs.remove(&path) {
                 let error = Error::io("remove", &path, error);
                 tracing::warn!(%error, "an unused table was left behind; the next open removes it");

@@ -13,7 +13,7 @@ use crate::kernel::credits::Account;
 use crate::kernel::signal::{Watch, Watcher};
 use crate::range_owner::RangeOwner;
 use crate::shared::Shared;
-use sluicedb_storage::version::{RangeId, RangeVersion};
+use sluicedb_storage::version::{Place, RangeId, RangeVersion};
 use std::sync::atomic::Ordering;
 
 /// The board shows a change of the level from this size on; a new cause, and reaching or leaving 1.0,
@@ -127,7 +127,8 @@ pub(crate) fn l0_fullness(range: &RangeVersion, config: &EngineConfig) -> f64 {
     let runs_max = config.l0_tables_max;
     let files_max = runs_max.saturating_mul(config.compaction.shards);
     let share = |count: usize, most: usize| count as f64 / most as f64;
-    share(range.l0.depth(), runs_max).max(share(range.l0.len(), files_max))
+    let (runs, files) = (range.layers.at(Place::L0).len(), range.layers.count(Place::L0));
+    share(runs, runs_max).max(share(files, files_max))
 }
 
 /// 1.0 when the active memtable has reached its hard limit. Half of that, where it is sealed, is as

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
     use sluicedb_storage::batch::WriteBatch;
     use sluicedb_storage::key::Span;
-    use sluicedb_storage::version::{Graveyard, RangeId, RangeVersion};
+    use sluicedb_storage::version::{Graveyard, RangeId, RangeVersion, Shards};
 
     /// Ranges that meet at these keys.
     fn version(splits: &[&str]) -> Version {
@@ -207,7 +207,7 @@ mod tests {
             let bytes = |bound: &str| bytes::Bytes::copy_from_slice(bound.as_bytes());
             let hi = bounds.get(at + 1).map(|hi| bytes(hi));
             let span = Span { lo: bytes(bounds[at]), hi };
-            RangeVersion::empty(RangeId(at as u32 + 1), span).into()
+            RangeVersion::empty(RangeId(at as u32 + 1), span, Shards::one()).into()
         };
         Version::new((0..bounds.len()).map(range).collect(), Graveyard::new())
     }

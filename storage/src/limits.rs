@@ -19,6 +19,8 @@ pub const FILE_NUMBER_MAX: u64 = (1 << 56) - 1;
 pub const COUNTERS_AT_OPEN_MAX: u64 = 1 << 55;
 /// Ranges that a new database may start with.
 pub const INITIAL_RANGES_MAX: usize = 256;
+/// Shards of a range.
+pub const SHARDS_MAX: usize = 1024;
 /// Levels of a range below L0, counted from 1.
 pub const LEVELS_MAX: usize = 7;
 

@@ -24,7 +24,7 @@ use crate::key::Seqno;
 use crate::limits::COUNTERS_AT_OPEN_MAX;
 use crate::manifest::{self, Loaded, ManifestWriter, TornTail};
 use crate::table::TableOptions;
-use crate::version::{Conflict, Image, TableCache, TableLimits, Version, VersionEdit};
+use crate::version::{Conflict, Image, SliceMeta, TableCache, TableLimits, Version, VersionEdit};
 use crate::vfs::Vfs;
 use crate::wal::{self, KnownLog, LogIdentity, SealedSegment};
 use bytes::Bytes;
@@ -135,7 +135,8 @@ fn create(
         let what = format!("{} has no database, and none may be created", dir.display());
         return Err(Error::invalid(what));
     }
-    let image = Image::of_new_database(FileNumber(2), &options.split_keys);
+    let shards = options.compaction.shards;
+    let image = Image::of_new_database(FileNumber(2), &options.split_keys, shards);
     // Before anything is written: split keys that make no ranges are refused here.
     let tables = TableCache::new(vfs, dir, options.fresh_id, options.tables.clone());
     let version = make_version(&image, &tables).map_err(|problem| match problem {
@@ -217,7 +218,7 @@ fn reopen(
             return Err(error);
         }
     };
-    let flushed_max = image.ranges.values().map(|(_, flushed)| *flushed).max();
+    let flushed_max = image.ranges.values().map(|range| range.flushed).max();
     let last_seqno = image.last_seqno.max(log.last_seqno).max(flushed_max.unwrap_or_default());
     let number = replay.next_number();
     let edit = VersionEdit {
@@ -229,7 +230,7 @@ fn reopen(
         last_seqno: Some(last_seqno),
         ..VersionEdit::default()
     };
-    let added = replay.added.iter().map(|(_, _, meta)| tables.handle(meta.clone()));
+    let added = replay.added.iter().map(|(_, _, slice)| tables.handle(Arc::clone(&slice.table)));
     let added: Vec<_> = added.collect();
     let installed = image.apply(&edit).and_then(|()| version.apply(&edit, &added));
     let version = match installed {
@@ -331,7 +332,7 @@ impl Problem {
 fn make_version(image: &Image, tables: &Arc<TableCache>) -> Result<Version, Problem> {
     image.to_version(Arc::clone(tables.graveyard()), |meta| {
         tables.check_presence(meta).map_err(Problem::File)?;
-        Ok(tables.handle(meta.clone()))
+        Ok(tables.handle(Arc::clone(meta)))
     })
 }
 
@@ -344,7 +345,7 @@ fn sweep(
     reusable: &[SealedSegment],
 ) -> Vec<String> {
     let image = manifest.image();
-    let live: BTreeSet<_> = image.tables.keys().map(|(_, _, number)| *number).collect();
+    let live: BTreeSet<_> = image.slices.values().map(SliceMeta::number).collect();
     let reusable: BTreeSet<_> = reusable.iter().map(|segment| segment.number).collect();
     let mut removed = Vec::new();
     let names = match vfs.list(dir) {

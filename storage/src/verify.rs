@@ -13,7 +13,7 @@ use crate::table::{BlockCache, Table, TableId, TableMeta};
 use crate::version::{Conflict, Graveyard, Image, TableHandle, check};
 use crate::vfs::Vfs;
 use crate::wal::{self, KnownLog, LogIdentity};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -158,7 +158,10 @@ impl Run<'_> {
             self.summary.found(&error);
         }
         self.tree(image, &FileKind::Manifest(loaded.number).path(self.dir));
-        let tables: Vec<_> = image.tables.values().map(|meta| (meta.number, Some(meta))).collect();
+        let slices = image.slices.values().map(|slice| (slice.number(), &*slice.table));
+        let tables: BTreeMap<_, _> = slices.collect();
+        let tables: Vec<_> =
+            tables.into_iter().map(|(number, meta)| (number, Some(meta))).collect();
         self.tables(loaded.db_id, &tables);
         self.log(loaded.db_id, &known_log(image));
         let live: BTreeSet<_> = tables.iter().map(|(number, _)| *number).collect();
@@ -194,7 +197,7 @@ impl Run<'_> {
         let graveyard = Graveyard::new();
         let shared = Arc::clone(&graveyard);
         let version = image.to_version_unchecked(graveyard, |meta| {
-            Ok::<_, Conflict>(TableHandle::unopened(meta.clone(), Arc::clone(&shared)))
+            Ok::<_, Conflict>(TableHandle::unopened(Arc::clone(meta), Arc::clone(&shared)))
         });
         let conflicts = match &version {
             Ok(version) => check::all(version),

@@ -180,7 +180,8 @@ fn spread_out(shards: usize, l0_trigger: usize) -> (Simulated, sluicedb::Db) {
 /// of half a memtable or less is exempt.
 #[test]
 fn flushes_are_cut_at_shard_bounds() {
-    use sluicedb_storage::{manifest, version::Shards};
+    use sluicedb_storage::manifest;
+    use sluicedb_storage::version::{Shards, SliceMeta};
     let (home, db) = spread_out(4, 1_000);
     let stats = db.stats();
     assert!(stats.tables > 3 * stats.flushes, "{stats:?}");
@@ -191,8 +192,8 @@ fn flushes_are_cut_at_shard_bounds() {
     let current = manifest::read_current(&vfs, &home.dir).unwrap().unwrap();
     let image = manifest::load(&vfs, &home.dir, &current).unwrap().image;
     let shards = Shards::of(&sluicedb_storage::key::Span::all(), 4);
-    let newest = image.tables.values().map(|meta| meta.max_seqno).max();
-    for meta in image.tables.values() {
+    let newest = image.slices.values().map(SliceMeta::max_seqno).max();
+    for meta in image.slices.values().map(|slice| &slice.table) {
         let straddles = shards.index(&meta.min_key) != shards.index(&meta.max_key);
         assert!(!straddles || Some(meta.max_seqno) == newest, "{meta:?}");
     }

@@ -141,9 +141,9 @@ fn refuses(home: &Home, kind: ErrorKind, name: &str) -> Error {
 
 /// Overwrites the two bytes of the format version and makes the checksum (at `crc`, over everything
 /// before it) right again.
-fn set_version(path: &Path, at: usize, crc: usize) {
+fn set_version(path: &Path, known: u8, at: usize, crc: usize) {
     let mut bytes = std::fs::read(path).unwrap();
-    assert_eq!(bytes[at..at + 2], [1, 0], "version 1 is where the format says");
+    assert_eq!(bytes[at..at + 2], [known, 0], "the version is where the format says");
     bytes[at] = 99;
     let sum = sluicedb_storage::codec::crc(&bytes[..crc]);
     bytes[crc..crc + 4].copy_from_slice(&sum.to_le_bytes());
@@ -154,7 +154,7 @@ fn set_version(path: &Path, at: usize, crc: usize) {
 fn files_of_another_version_are_unsupported() {
     let home = Home::new();
     made(&home);
-    set_version(&home.path().join("CURRENT"), 48, 60);
+    set_version(&home.path().join("CURRENT"), 2, 48, 60);
     let error = refuses(&home, ErrorKind::Unsupported, "CURRENT");
     assert!(error.to_string().contains("99"), "{error}");
 
@@ -170,7 +170,7 @@ fn files_of_another_version_are_unsupported() {
     let log = home.files(".wal").pop().unwrap();
     drop(db);
     drop(lock_when_free(&home));
-    set_version(&log, 8, 4092);
+    set_version(&log, 1, 8, 4092);
     let error = refuses(&home, ErrorKind::Unsupported, ".wal");
     assert!(error.to_string().contains("99"), "{error}");
 }

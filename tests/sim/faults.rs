@@ -17,6 +17,7 @@ use crate::kit::simulator::Simulator;
 use sluicedb::{Db, Durability, ErrorKind, Options};
 use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::manifest;
+use sluicedb_storage::version::SliceMeta;
 use sluicedb_storage::vfs::fault::{EIO, EMFILE, ENOSPC, EROFS};
 use sluicedb_storage::vfs::{
     CrashKind, FailedSync, Fault, FaultControl, FaultVfs, MemVfs, OperationKind, Vfs,
@@ -228,7 +229,7 @@ fn only_what_is_needed(disk: &MemVfs, dir: &Path) -> Result<(), String> {
     let current = manifest::read_current(&vfs, dir).map_err(|error| error.to_string())?;
     let current = current.ok_or("an open database has no CURRENT")?;
     let loaded = manifest::load(&vfs, dir, &current).map_err(|error| error.to_string())?;
-    let tables: Vec<_> = loaded.image.tables.keys().map(|(_, _, number)| *number).collect();
+    let tables: Vec<_> = loaded.image.slices.values().map(SliceMeta::number).collect();
     let names = vfs.list(dir).map_err(|error| error.to_string())?;
     let (mut spares, mut recyclable) = (0, 0);
     for name in &names {

@@ -24,7 +24,7 @@ use futures::FutureExt;
 use message::CompactorMessage;
 use sluicedb_storage::compact::{Claims, Job, Step, manual, pick};
 use sluicedb_storage::key::Span;
-use sluicedb_storage::version::RangeId;
+use sluicedb_storage::version::{RangeId, SliceMeta};
 use state::Setbacks;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -154,7 +154,7 @@ impl Compactor {
     /// Runs one job, claimed meanwhile: the claims also remember where each level's picks go on.
     async fn execute(&mut self, job: Job) -> Ended {
         let (range, is_move) = (job.range, job.is_move);
-        let inputs: Vec<_> = job.tables().map(|(_, table)| table.number()).collect();
+        let inputs: Vec<_> = job.slices().map(|(_, slice)| slice.number()).collect();
         let claim = self.claims.claim(&job);
         let mut ended = self.execute_claimed(&job).await;
         if let Ended::Failed(failure) = &ended
@@ -218,8 +218,8 @@ impl Compactor {
             Ok(written) => written,
             Err(failure) => return Ended::Failed(failure),
         };
-        let edit = job.edit(written.metas().to_vec());
-        let bytes_written = written.metas().iter().map(|meta| meta.file_bytes).sum();
+        let edit = job.edit(written.slices().to_vec());
+        let bytes_written = written.slices().iter().map(SliceMeta::file_bytes).sum();
         let (reply, answer) = reply();
         let Ok(permit) = self.versions.reserve(1).await else {
             return Ended::Failed(self.shared.why_stopped());

@@ -72,7 +72,7 @@ impl Setbacks {
         if self.tables.is_empty() {
             return;
         }
-        let live: BTreeSet<_> = version.tables().map(|(_, _, table)| table.number()).collect();
+        let live: BTreeSet<_> = version.slices().map(|(_, _, slice)| slice.number()).collect();
         self.tables.retain(|number, _| live.contains(number));
     }
 

@@ -26,7 +26,7 @@ use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage};
 use crate::wal_writer::WalWriter;
 use futures::future::select;
 use sluicedb_storage::memtable::Memtable;
-use sluicedb_storage::version::{RangeId, Version, VersionEdit};
+use sluicedb_storage::version::{Place, RangeId, Version, VersionEdit};
 use state::{Due, Retries};
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -173,8 +173,8 @@ impl FlushWorker {
             self.wal.sync(&self.shared).await?;
         }
         let mut edit = VersionEdit::default();
-        for meta in written.metas() {
-            edit.added.push((range, 0, meta.clone()));
+        for slice in written.slices() {
+            edit.added.push((range, Place::L0, slice.clone()));
         }
         edit.flushed.push((range, last));
         let flushed = Flushed { range, memtables: frozen.iter().map(|table| table.id()).collect() };

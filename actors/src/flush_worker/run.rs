@@ -21,7 +21,7 @@ pub(super) fn write(
     let range = catalog.superversion.version.range(range).expect("ranges outlive their memtables");
     let bytes = sealed.iter().map(|table| table.used_bytes() as u64).sum();
     // INVARIANT(shard-disjoint): where this cuts depends on the range alone.
-    let shards = config.compaction.flush_shards(&range.span, bytes);
+    let shards = config.compaction.flush_shards(&range.shards, bytes);
     let sink =
         TableSink::new(&shared.vfs, &config.dir, shared.db_id, config.l0_table.clone(), || {
             shared.file_numbers.take()

@@ -90,7 +90,7 @@ mod tests {
     use crate::runtime::{Runtime, ThreadRuntime};
     use sluicedb_storage::key::{Kind, Seqno, Span};
     use sluicedb_storage::memtable::memtable;
-    use sluicedb_storage::version::{Graveyard, RangeVersion, Version};
+    use sluicedb_storage::version::{Graveyard, RangeVersion, Shards, Version};
     use sluicedb_storage::view::Overlay;
 
     fn frozen(id: u64) -> Arc<Memtable> {
@@ -107,7 +107,8 @@ mod tests {
             let range = RangeId(u32::from(at) + 1);
             let lo = if at == 0 { Vec::new() } else { vec![at] };
             let hi = (usize::from(at) + 1 < ranges.len()).then(|| vec![at + 1].into());
-            versions.push(Arc::new(RangeVersion::empty(range, Span { lo: lo.into(), hi })));
+            let span = Span { lo: lo.into(), hi };
+            versions.push(Arc::new(RangeVersion::empty(range, span, Shards::one())));
             let sealed = ids.iter().map(|id| frozen(*id)).collect();
             overlays.push(Overlay { range, active: memtable(99).0, sealed });
         }

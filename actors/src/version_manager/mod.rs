@@ -165,7 +165,7 @@ impl VersionManager {
         Counters::add(&self.shared.counters.edits, 1);
         self.shared.log_floor.store(floor.0, Ordering::Release);
 
-        let dropped = current.superversion.version.dropped_by(&edit);
+        let dropped = current.superversion.version.dropped_by(&edit, &version);
         self.publish(Superversion::new(current.superversion.number + 1, version, overlays));
         for handle in dropped {
             // Buried once its last reader is gone.
@@ -176,7 +176,7 @@ impl VersionManager {
 
         if let Some(flushed) = flushed {
             // Before anybody who waits for the flush is told.
-            let bytes = edit.added.iter().map(|(_, _, meta)| meta.file_bytes).sum();
+            let bytes = edit.added.iter().map(|(_, _, slice)| slice.file_bytes()).sum();
             Counters::add(&self.shared.counters.flush_bytes, bytes);
             Counters::add(&self.shared.counters.flushes, flushed.memtables.len() as u64);
             self.forget(flushed);
@@ -242,8 +242,8 @@ impl VersionManager {
 
     fn count_tables(&mut self) {
         let catalog = self.shared.catalog.load_full();
-        let tables = catalog.superversion.version.tables();
-        self.table_bytes = tables.map(|(_, _, table)| table.meta().file_bytes).sum();
+        let ranges = catalog.superversion.version.ranges();
+        self.table_bytes = ranges.iter().map(|range| range.bytes()).sum();
     }
 
     fn look_after_reserve(&mut self) {

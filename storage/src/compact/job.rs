@@ -1,72 +1,62 @@
-//! A job: which tables are merged into which level, and what others may not touch meanwhile.
+//! A job: which slices are merged into which place, and what others may not touch meanwhile.
 
-use crate::key::Seqno;
-use crate::table::TableMeta;
-use crate::version::{RangeId, RangeVersion, TableHandle, VersionEdit};
+use crate::version::{Place, RangeId, RangeVersion, Slice, SliceMeta, VersionEdit};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-/// The tables that a job takes from one level, in the level's order (L0: newest first).
+/// The slices that a job takes from one place: newest first in a tier, in key order in a level.
 #[derive(Clone, Debug)]
 pub struct Inputs {
-    /// The level.
-    pub level: u8,
-    /// At least one table.
-    pub tables: Vec<Arc<TableHandle>>,
+    /// The place.
+    pub place: Place,
+    /// At least one slice.
+    pub slices: Vec<Slice>,
 }
 
-/// One compaction. Holds its tables, so their files stay while it runs.
+/// One compaction. Holds its slices, so their files stay while it runs.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// The range.
     pub range: RangeId,
-    /// What goes in, newest level first. The last one may be the output level itself.
+    /// What goes in, newest place first. The last one may be the output's place itself.
     pub inputs: Vec<Inputs>,
     /// Where the result goes.
-    pub output_level: u8,
-    /// Nothing overlaps: hand the tables down as they are.
+    pub output: Place,
+    /// Nothing overlaps: hand the slices down as they are.
     pub is_move: bool,
-    /// Tables of the level below the output that overlap the job: where outputs are cut.
-    pub grandparents: Vec<Arc<TableHandle>>,
-    /// Per level below the output: overlapping tables, sorted. Older entries of a key can only be
+    /// Slices of the level below the output that overlap the job: where outputs are cut.
+    pub grandparents: Vec<Slice>,
+    /// Per layer after the output: overlapping slices, sorted. Older entries of a key can only be
     /// there, because everything else that is older is an input.
-    deeper: Vec<Vec<Arc<TableHandle>>>,
+    older: Vec<Vec<Slice>>,
     min_key: Bytes,
     max_key: Bytes,
 }
 
 impl Job {
     /// A job over `inputs`, which must not be empty.
-    pub(super) fn new(range: &RangeVersion, inputs: Vec<Inputs>, output_level: u8) -> Self {
-        let metas = || inputs.iter().flat_map(|i| i.tables.iter().map(|table| table.meta()));
-        let min_key = metas().map(|m| &m.min_key).min().expect("a job has an input").clone();
-        let max_key = metas().map(|m| &m.max_key).max().expect("a job has an input").clone();
-        let below = output_level + 1..=range.levels.len() as u8;
-        let deeper: Vec<_> =
-            below.map(|level| range.overlapping(level, &min_key, &max_key)).collect();
-        let grandparents = deeper.first().cloned().unwrap_or_default();
-        let is_move = false;
-        Self {
-            range: range.id,
-            inputs,
-            output_level,
-            is_move,
-            grandparents,
-            deeper,
-            min_key,
-            max_key,
-        }
+    pub(super) fn new(range: &RangeVersion, inputs: Vec<Inputs>, output: Place) -> Self {
+        let slices = || inputs.iter().flat_map(|inputs| &inputs.slices);
+        let min_key = slices().map(|s| s.min_key()).min().expect("a job has an input").clone();
+        let max_key = slices().map(|s| s.max_key()).max().expect("a job has an input").clone();
+        let after = range.layers.iter().filter(|layer| layer.place > output);
+        let older = after
+            .map(|layer| layer.run.slices()[layer.run.overlapping(&min_key, &max_key)].to_vec())
+            .collect();
+        let below = Place::Main(output.level() + 1);
+        let grandparents = range.overlapping(below, &min_key, &max_key);
+        let (range, is_move) = (range.id, false);
+        Self { range, inputs, output, is_move, grandparents, older, min_key, max_key }
     }
 
-    /// All input tables with their levels.
-    pub fn tables(&self) -> impl Iterator<Item = (u8, &Arc<TableHandle>)> {
-        self.inputs.iter().flat_map(|i| i.tables.iter().map(move |table| (i.level, table)))
+    /// All input slices with their places.
+    pub fn slices(&self) -> impl Iterator<Item = (Place, &Slice)> {
+        self.inputs.iter().flat_map(|i| i.slices.iter().map(move |slice| (i.place, slice)))
     }
 
-    /// The shallowest level that the job takes from.
-    pub fn input_level(&self) -> u8 {
-        self.inputs.first().expect("a job has an input").level
+    /// The first place that the job takes from.
+    pub fn input_place(&self) -> Place {
+        self.inputs.first().expect("a job has an input").place
     }
 
     /// Smallest and largest key of the inputs.
@@ -74,61 +64,59 @@ impl Job {
         (&self.min_key, &self.max_key)
     }
 
-    /// Bytes of all input files: what the job reads, and at most about what it writes.
+    /// Bytes of all inputs: what the job reads, and at most about what it writes.
     pub fn input_bytes(&self) -> u64 {
-        self.tables().fold(0, |sum, (_, table)| sum.saturating_add(table.meta().file_bytes))
+        self.slices().fold(0, |sum, (_, slice)| sum.saturating_add(slice.file_bytes()))
     }
 
-    /// Entries of all inputs.
-    pub fn input_entries(&self) -> u64 {
-        self.tables().fold(0, |sum, (_, table)| sum.saturating_add(table.meta().entries))
+    /// Entries of all inputs, if that is known exactly: of a part of a table it is not.
+    pub fn input_entries(&self) -> Option<u64> {
+        self.slices().try_fold(0_u64, |sum, (_, slice)| {
+            slice.part.is_none().then(|| sum.saturating_add(slice.entries()))
+        })
     }
 
     /// May a tombstone of `key` be dropped: can no entry older than the job have this key? Costs a
-    /// binary search per deeper level.
+    /// binary search per layer after the output.
     pub fn may_drop_tombstone(&self, key: &[u8]) -> bool {
-        self.deeper.iter().all(|tables| {
-            let at = tables.partition_point(|table| table.meta().max_key < key);
-            tables.get(at).is_none_or(|table| table.meta().min_key > key)
+        self.older.iter().all(|slices| {
+            let at = slices.partition_point(|slice| slice.max_key() < key);
+            slices.get(at).is_none_or(|slice| slice.min_key() > key)
         })
     }
 
     /// The edit that replaces the inputs by `added` (for a move: by themselves).
-    pub fn edit(&self, added: Vec<TableMeta>) -> VersionEdit {
+    pub fn edit(&self, added: Vec<SliceMeta>) -> VersionEdit {
         let deleted =
-            self.tables().map(|(level, table)| (self.range, level, table.number())).collect();
+            self.slices().map(|(place, slice)| (self.range, place, slice.name())).collect();
         let added = if self.is_move {
             assert!(added.is_empty(), "a move writes nothing");
-            self.tables().map(|(_, table)| table.meta().clone()).collect()
+            self.slices().map(|(_, slice)| slice.meta().clone()).collect()
         } else {
             added
         };
-        let added = added.into_iter().map(|meta| (self.range, self.output_level, meta)).collect();
+        let added = added.into_iter().map(|slice| (self.range, self.output, slice)).collect();
         VersionEdit { deleted, added, ..VersionEdit::default() }
-    }
-
-    /// The highest sequence number in the inputs.
-    pub fn max_seqno(&self) -> Seqno {
-        self.tables().map(|(_, table)| table.meta().max_seqno).max().unwrap_or_default()
     }
 }
 
-/// What running jobs hold, and where the round-robin picks of each level continue.
+/// What running jobs hold, and where the round-robin picks of each place continue.
 ///
-/// Two jobs of a range may run at once only if they share no level or no key: then neither changes
+/// Two jobs of a range may run at once only if they share no place or no key: then neither changes
 /// what the other planned with, and what a job saw below its output can only sink further.
 #[derive(Clone, Debug, Default)]
 pub struct Claims {
     held: Vec<Claim>,
     next_id: u64,
-    cursors: BTreeMap<(RangeId, u8), Bytes>,
+    cursors: BTreeMap<(RangeId, Place), Bytes>,
 }
 
 #[derive(Clone, Debug)]
 struct Claim {
     id: u64,
     range: RangeId,
-    levels: (u8, u8),
+    /// From the first place to the last.
+    places: (Place, Place),
     min_key: Bytes,
     max_key: Bytes,
 }
@@ -148,8 +136,8 @@ impl Claims {
     pub fn admits(&self, job: &Job) -> bool {
         !self.held.iter().any(|claim| {
             claim.range == job.range
-                && claim.levels.0 <= job.output_level
-                && job.input_level() <= claim.levels.1
+                && claim.places.0 <= job.output
+                && job.input_place() <= claim.places.1
                 && claim.min_key <= job.max_key
                 && job.min_key <= claim.max_key
         })
@@ -163,15 +151,15 @@ impl Claims {
         self.held.push(Claim {
             id,
             range: job.range,
-            levels: (job.input_level(), job.output_level),
+            places: (job.input_place(), job.output),
             min_key: job.min_key.clone(),
             max_key: job.max_key.clone(),
         });
         if let Some(first) = job.inputs.first()
-            && first.level > 0
-            && let Some(last) = first.tables.last()
+            && !first.place.is_tier()
+            && let Some(last) = first.slices.last()
         {
-            self.cursors.insert((job.range, first.level), last.meta().max_key.clone());
+            self.cursors.insert((job.range, first.place), last.max_key().clone());
         }
         ClaimId(id)
     }
@@ -187,15 +175,14 @@ impl Claims {
         self.held.len()
     }
 
-    /// Does a job of this range run that touches this level?
-    pub fn touches(&self, range: RangeId, level: u8) -> bool {
-        self.held
-            .iter()
-            .any(|claim| claim.range == range && (claim.levels.0..=claim.levels.1).contains(&level))
+    /// Does a job of this range run that touches this place?
+    pub fn touches(&self, range: RangeId, place: Place) -> bool {
+        let touches = |claim: &Claim| (claim.places.0..=claim.places.1).contains(&place);
+        self.held.iter().any(|claim| claim.range == range && touches(claim))
     }
 
-    /// Where the next pick of a level continues: after this key.
-    pub(super) fn cursor(&self, range: RangeId, level: u8) -> Option<&Bytes> {
-        self.cursors.get(&(range, level))
+    /// Where the next pick of a place continues: after this key.
+    pub(super) fn cursor(&self, range: RangeId, place: Place) -> Option<&Bytes> {
+        self.cursors.get(&(range, place))
     }
 }

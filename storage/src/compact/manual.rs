@@ -5,10 +5,9 @@
 
 use super::job::{Claims, Inputs, Job};
 use crate::key::Span;
-use crate::version::{RangeId, RangeVersion, TableHandle, Version};
+use crate::version::{Place, RangeId, RangeVersion, Version};
 use bytes::Bytes;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// What there is to do for a manual compaction.
 #[derive(Debug)]
@@ -43,42 +42,39 @@ fn range_step(range: &RangeVersion, span: &Span, claims: &Claims) -> Step {
     let Some((min, max)) = grow(range, span) else {
         return Step::Done;
     };
-    let mut inputs: Vec<_> = (0..=range.levels.len() as u8)
-        .map(|level| Inputs { level, tables: overlapping(range, level, &min, &max) })
-        .filter(|inputs| !inputs.tables.is_empty())
+    let mut inputs: Vec<_> = range
+        .layers
+        .places()
+        .map(|place| Inputs { place, slices: range.overlapping(place, &min, &max) })
+        .filter(|inputs| !inputs.slices.is_empty())
         .collect();
-    let deepest = inputs.last().expect("grown from at least one table").level;
-    if inputs.len() == 1 && deepest > 0 {
-        // One run already. Rewrite only the tables with tombstones, which nothing lies under.
-        let tables = &mut inputs[0].tables;
-        tables.retain(|table| table.meta().tombstones > 0);
-        if tables.is_empty() {
+    let deepest = inputs.last().expect("grown from at least one slice").place;
+    if inputs.len() == 1 && !deepest.is_tier() {
+        // One run already. Rewrite only the slices with tombstones, which nothing lies under.
+        let slices = &mut inputs[0].slices;
+        slices.retain(|slice| slice.tombstones() > 0);
+        if slices.is_empty() {
             return Step::Done;
         }
-        tables.truncate(1);
+        slices.truncate(1);
     }
-    let job = Job::new(range, inputs, deepest.max(1));
+    let job = Job::new(range, inputs, Place::Main(deepest.level().max(1)));
     if claims.admits(&job) { Step::Job(job) } else { Step::Busy }
 }
 
-/// The bounds of all tables that must go together: those that overlap the span, and whatever
-/// overlaps them, until nothing is added. `None` if no table overlaps the span.
+/// The bounds of all slices that must go together: those that overlap the span, and whatever
+/// overlaps them, until nothing is added. `None` if no slice overlaps the span.
 fn grow(range: &RangeVersion, span: &Span) -> Option<(Bytes, Bytes)> {
     let mut bounds: Option<(Bytes, Bytes)> = None;
     loop {
         let before = bounds.clone();
-        for (_, table) in range.tables() {
-            let meta = table.meta();
-            let inside = match &bounds {
-                Some((min, max)) => table.overlaps(min, max),
-                None => span.overlaps_closed(&meta.min_key, &meta.max_key),
-            };
-            if inside || span.overlaps_closed(&meta.min_key, &meta.max_key) {
+        for (_, slice) in range.layers.slices() {
+            let (first, last) = (slice.min_key(), slice.max_key());
+            let inside = bounds.as_ref().is_some_and(|(min, max)| slice.overlaps(min, max));
+            if inside || span.overlaps_closed(first, last) {
                 bounds = Some(match bounds {
-                    Some((min, max)) => {
-                        (min.min(meta.min_key.clone()), max.max(meta.max_key.clone()))
-                    }
-                    None => (meta.min_key.clone(), meta.max_key.clone()),
+                    Some((min, max)) => (min.min(first.clone()), max.max(last.clone())),
+                    None => (first.clone(), last.clone()),
                 });
             }
         }
@@ -88,27 +84,23 @@ fn grow(range: &RangeVersion, span: &Span) -> Option<(Bytes, Bytes)> {
     }
 }
 
-fn overlapping(range: &RangeVersion, level: u8, min: &[u8], max: &[u8]) -> Vec<Arc<TableHandle>> {
-    range.overlapping(level, min, max)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::version::testing::{handle, meta, version_of};
-    use crate::version::{Graveyard, check};
+    use crate::version::testing::{meta, slice, version_of};
+    use crate::version::{Graveyard, Slice, TableHandle, check};
 
     fn inputs(step: &Step) -> (Vec<(u8, Vec<u64>)>, u8) {
         let Step::Job(job) = step else { panic!("{step:?}") };
-        let numbers = |inputs: &Inputs| inputs.tables.iter().map(|t| t.number().0).collect();
-        (job.inputs.iter().map(|i| (i.level, numbers(i))).collect(), job.output_level)
+        let numbers = |inputs: &Inputs| inputs.slices.iter().map(|t| t.number().0).collect();
+        (job.inputs.iter().map(|i| (i.place.level(), numbers(i))).collect(), job.output.level())
     }
 
     #[test]
     fn everything_goes_to_the_deepest_level_at_once() {
         let version = version_of(
-            vec![handle(9, b"b", b"d", 1), handle(8, b"x", b"z", 1)],
-            vec![vec![handle(5, b"a", b"c", 1)], vec![], vec![handle(2, b"d", b"e", 1)]],
+            vec![slice(9, b"b", b"d", 1), slice(8, b"x", b"z", 1)],
+            vec![vec![slice(5, b"a", b"c", 1)], vec![], vec![slice(2, b"d", b"e", 1)]],
         );
         check::check(&version).unwrap();
         let step = manual(&version, &Span::all(), &Claims::new(), &BTreeSet::new());
@@ -128,11 +120,11 @@ mod tests {
     fn a_lone_run_is_rewritten_only_for_its_tombstones() {
         let mut dead = meta(3, b"d", b"e", 1000);
         dead.tombstones = 1;
-        let dead = TableHandle::unopened(dead, Graveyard::new());
-        let version = version_of(vec![], vec![vec![handle(2, b"a", b"b", 1), dead]]);
+        let dead = Slice::whole(&TableHandle::unopened(dead.into(), Graveyard::new()));
+        let version = version_of(vec![], vec![vec![slice(2, b"a", b"b", 1), dead]]);
         let step = manual(&version, &Span::all(), &Claims::new(), &BTreeSet::new());
         assert_eq!(inputs(&step), (vec![(1, vec![3])], 1));
-        let version = version_of(vec![], vec![vec![handle(2, b"a", b"b", 1)]]);
+        let version = version_of(vec![], vec![vec![slice(2, b"a", b"b", 1)]]);
         assert!(matches!(
             manual(&version, &Span::all(), &Claims::new(), &BTreeSet::new()),
             Step::Done
@@ -146,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_running_job_makes_it_wait() {
-        let version = version_of(vec![handle(9, b"b", b"d", 1)], vec![]);
+        let version = version_of(vec![slice(9, b"b", b"d", 1)], vec![]);
         let Step::Job(job) = manual(&version, &Span::all(), &Claims::new(), &BTreeSet::new())
         else {
             panic!()

@@ -1,8 +1,7 @@
 //! When a level is too large, and how large an output may be.
 
 use crate::error::{Error, Result};
-use crate::key::Span;
-use crate::limits::LEVELS_MAX;
+use crate::limits::{LEVELS_MAX, SHARDS_MAX};
 use crate::version::Shards;
 
 /// The numbers of leveled compaction. Limits are `base x ratio^level`, saturating; `u64::MAX`
@@ -12,7 +11,7 @@ pub struct CompactionOptions {
     /// L0 is compacted when it has this many runs: places where a read has to look. The pieces of a
     /// flush that was cut at shard bounds are one. At least 1.
     pub l0_trigger: usize,
-    /// Shards of a range: flushes cut their tables at the bounds between them. At least 1.
+    /// Shards of a range that is made: flushes cut their tables at the bounds between them. 1 to 1024.
     pub shards: usize,
     /// A flush of less than this many bytes is not cut: it would come in pieces of which each costs a
     /// file, and what is to be gained is a rewrite of little.
@@ -93,8 +92,8 @@ impl CompactionOptions {
         if self.l0_trigger == 0 {
             return fail("l0_trigger is 0, but must be at least 1".to_owned());
         }
-        if self.shards == 0 {
-            return fail("shards is 0, but must be at least 1".to_owned());
+        if self.shards == 0 || self.shards > SHARDS_MAX {
+            return fail(format!("shards is {}, but must be 1 to {SHARDS_MAX}", self.shards));
         }
         if self.level_ratio < 2 {
             return fail(format!("level_ratio is {}, but must be at least 2", self.level_ratio));
@@ -116,9 +115,9 @@ impl CompactionOptions {
         self.l0_trigger.saturating_mul(self.shards)
     }
 
-    /// Where a flush of `bytes` into the range of `span` is cut.
-    pub fn flush_shards(&self, span: &Span, bytes: u64) -> Shards {
-        if bytes < self.shard_cut_bytes_min { Shards::one() } else { Shards::of(span, self.shards) }
+    /// Where a flush of `bytes` into a range with these `shards` is cut.
+    pub fn flush_shards(&self, shards: &Shards, bytes: u64) -> Shards {
+        if bytes < self.shard_cut_bytes_min { Shards::one() } else { shards.clone() }
     }
 
     /// Bytes that level N may have.
@@ -165,6 +164,7 @@ mod tests {
         for bad in [
             CompactionOptions { l0_trigger: 0, ..good.clone() },
             CompactionOptions { shards: 0, ..good.clone() },
+            CompactionOptions { shards: SHARDS_MAX + 1, ..good.clone() },
             CompactionOptions { levels_max: 0, ..good.clone() },
             CompactionOptions { levels_max: 8, ..good.clone() },
             CompactionOptions { table_bytes_max: 0, ..good.clone() },

@@ -7,13 +7,12 @@ use super::job::{Claims, Inputs, Job};
 use super::options::CompactionOptions;
 use super::score::scores;
 use crate::filename::FileNumber;
-use crate::version::{RangeVersion, TableHandle, Version};
+use crate::version::{Place, RangeVersion, Slice, Version};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-/// How many tables of a level are compared for the cheapest pick, from the round-robin cursor on.
+/// How many slices of a level are compared for the cheapest pick, from the round-robin cursor on.
 const WINDOW: usize = 8;
-/// A pick grows by neighbours that cost no further target, up to this many tables.
+/// A pick grows by neighbours that cost no further target, up to this many slices.
 const GROWTH: usize = 8;
 
 /// What a job has to leave alone.
@@ -25,12 +24,12 @@ struct Others<'a> {
 
 impl Others<'_> {
     fn admit(&self, job: &Job) -> bool {
-        self.claims.admits(job) && !job.tables().any(|(_, table)| self.is_set_aside(table))
+        self.claims.admits(job) && !job.slices().any(|(_, slice)| self.is_set_aside(slice))
     }
 
-    fn is_set_aside(&self, table: &TableHandle) -> bool {
+    fn is_set_aside(&self, slice: &Slice) -> bool {
         // Nearly always nothing is.
-        !self.set_aside.is_empty() && self.set_aside.contains(&table.number())
+        !self.set_aside.is_empty() && self.set_aside.contains(&slice.number())
     }
 }
 
@@ -45,9 +44,9 @@ pub fn pick(
     let others = Others { claims, set_aside };
     for due in scores(version, options).into_iter().take_while(|due| due.score >= 1.0) {
         let range = version.range(due.range)?;
-        let job = match due.level {
-            0 => pick_l0(range, options, others),
-            level => pick_level(range, level, options, others),
+        let job = match due.place {
+            Place::Main(level) => pick_level(range, level, options, others),
+            Place::L0 | Place::Landing(..) => pick_l0(range, options, others),
         };
         if job.is_some() {
             return job;
@@ -59,24 +58,25 @@ pub fn pick(
 /// Everything in L0 that no running job holds, with what it overlaps in L1.
 fn pick_l0(range: &RangeVersion, options: &CompactionOptions, others: Others<'_>) -> Option<Job> {
     // One L0 job per range: a second one would have to prove that it skips nothing older.
-    if others.claims.touches(range.id, 0) {
+    if others.claims.touches(range.id, Place::L0) {
         return None;
     }
-    let tables = unhindered(range, others);
-    if tables.is_empty() {
+    let slices = unhindered(range, others);
+    if slices.is_empty() {
         return None;
     }
-    let of = |tables: &[Arc<TableHandle>]| {
-        with_targets(range, vec![Inputs { level: 0, tables: tables.to_vec() }], 1, options)
+    let of = |slices: &[Slice]| {
+        let inputs = Inputs { place: Place::L0, slices: slices.to_vec() };
+        with_targets(range, inputs, Place::Main(1), options)
     };
-    let job = of(&tables);
+    let job = of(&slices);
     if others.admit(&job) {
         return Some(job);
     }
     // L1 is busy somewhere below the newest tables: try the oldest ones, closed under "older and
     // overlapping". Walking from the oldest, a prefix is closed by itself.
-    (1..tables.len()).rev().find_map(|count| {
-        let job = of(&tables[tables.len() - count..]);
+    (1..slices.len()).rev().find_map(|count| {
+        let job = of(&slices[slices.len() - count..]);
         others.admit(&job).then_some(job)
     })
 }
@@ -84,25 +84,23 @@ fn pick_l0(range: &RangeVersion, options: &CompactionOptions, others: Others<'_>
 /// The L0 tables that may go down without one that is set aside, newest first: closed under "older and
 /// overlapping" (INVARIANT(oldest-closed)), and within bounds that hold no L1 table that is set aside.
 /// Of several such groups the one with the most tables.
-fn unhindered(range: &RangeVersion, others: Others<'_>) -> Vec<Arc<TableHandle>> {
-    let l1 = range.level(1).map_or(&[][..], |level| level.tables());
-    let walls: Vec<_> = l1.iter().filter(|table| others.is_set_aside(table)).collect();
-    if walls.is_empty() && !range.l0.iter().any(|table| others.is_set_aside(table)) {
-        return range.l0.to_vec();
+fn unhindered(range: &RangeVersion, others: Others<'_>) -> Vec<Slice> {
+    let l1 = range.layers.in_order(Place::Main(1));
+    let l0 = range.layers.in_order(Place::L0);
+    let walls: Vec<_> = l1.iter().filter(|slice| others.is_set_aside(slice)).collect();
+    if walls.is_empty() && !l0.iter().any(|slice| others.is_set_aside(slice)) {
+        return l0;
     }
     // What lies over a table that has to stay has to stay as well.
     let mut staying = walls.clone();
-    let mut groups: BTreeMap<usize, Vec<Arc<TableHandle>>> = BTreeMap::new();
-    for table in range.l0.iter().rev() {
-        let meta = table.meta();
-        let overlaps = |other: &&Arc<TableHandle>| {
-            other.meta().min_key <= meta.max_key && meta.min_key <= other.meta().max_key
-        };
-        if others.is_set_aside(table) || staying.iter().any(overlaps) {
-            staying.push(table);
+    let mut groups: BTreeMap<usize, Vec<Slice>> = BTreeMap::new();
+    for slice in l0.iter().rev() {
+        let overlaps = |other: &&Slice| other.overlaps(slice.min_key(), slice.max_key());
+        if others.is_set_aside(slice) || staying.iter().any(overlaps) {
+            staying.push(slice);
         } else {
-            let gap = walls.partition_point(|wall| wall.meta().max_key < meta.min_key);
-            groups.entry(gap).or_default().push(Arc::clone(table));
+            let gap = walls.partition_point(|wall| wall.max_key() < slice.min_key());
+            groups.entry(gap).or_default().push(slice.clone());
         }
     }
     let mut largest = groups.into_values().max_by_key(Vec::len).unwrap_or_default();
@@ -110,33 +108,38 @@ fn unhindered(range: &RangeVersion, others: Others<'_>) -> Vec<Arc<TableHandle>>
     largest
 }
 
-/// One table of a level and some neighbours: the one that drags the least along, from the cursor on.
+/// One slice of a level and some neighbours: the one that drags the least along, from the cursor on.
 fn pick_level(
     range: &RangeVersion,
     level: u8,
     options: &CompactionOptions,
     others: Others<'_>,
 ) -> Option<Job> {
-    let tables = range.level(level)?.tables();
-    let start = others.claims.cursor(range.id, level).map_or(0, |after| {
-        let at = tables.partition_point(|table| table.meta().max_key <= *after);
-        if at == tables.len() { 0 } else { at }
+    let slices = range.layers.main(level)?.slices();
+    let target = Place::Main(level + 1);
+    let start = others.claims.cursor(range.id, Place::Main(level)).map_or(0, |after| {
+        let at = slices.partition_point(|slice| *slice.max_key() <= *after);
+        if at == slices.len() { 0 } else { at }
     });
     let cost = |at: usize| {
-        let meta = tables[at].meta();
-        let targets = range.overlapping(level + 1, &meta.min_key, &meta.max_key);
-        let bytes: u64 = targets.iter().map(|table| table.meta().file_bytes).sum();
-        (bytes as f64 / meta.file_bytes.max(1) as f64, targets.len())
+        let slice = &slices[at];
+        let targets = range.overlapping(target, slice.min_key(), slice.max_key());
+        let bytes: u64 = targets.iter().map(|slice| slice.file_bytes()).sum();
+        bytes as f64 / slice.file_bytes().max(1) as f64
+    };
+    let of = |from: usize, to: usize| {
+        let inputs = Inputs { place: Place::Main(level), slices: slices[from..=to].to_vec() };
+        with_targets(range, inputs, target, options)
     };
     let admitted = |at: usize| {
-        let job = one_level(range, level, &tables[at..=at], options);
+        let job = of(at, at);
         others.admit(&job).then_some(job)
     };
-    let order = (0..tables.len()).map(|step| (start + step) % tables.len());
+    let order = (0..slices.len()).map(|step| (start + step) % slices.len());
     let mut window: Vec<(f64, usize)> = Vec::new();
     for at in order {
         if admitted(at).is_some() {
-            window.push((cost(at).0, at));
+            window.push((cost(at), at));
             if window.len() == WINDOW {
                 break;
             }
@@ -145,9 +148,9 @@ fn pick_level(
     let (_, at) = window.into_iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
     let mut best = admitted(at)?;
     // Neighbours to the right that overlap no further target come along for free.
-    for end in at + 1..tables.len().min(at + GROWTH) {
-        let wider = one_level(range, level, &tables[at..=end], options);
-        let targets = |job: &Job| job.tables().filter(|(l, _)| *l == level + 1).count();
+    for end in at + 1..slices.len().min(at + GROWTH) {
+        let wider = of(at, end);
+        let targets = |job: &Job| job.slices().filter(|(place, _)| *place == target).count();
         let large = wider.input_bytes() > options.grandparent_bytes_max();
         if best.is_move || targets(&wider) != targets(&best) || large || !others.admit(&wider) {
             break;
@@ -157,51 +160,42 @@ fn pick_level(
     Some(best)
 }
 
-fn one_level(
-    range: &RangeVersion,
-    level: u8,
-    tables: &[Arc<TableHandle>],
-    options: &CompactionOptions,
-) -> Job {
-    with_targets(range, vec![Inputs { level, tables: tables.to_vec() }], level + 1, options)
-}
-
-/// Completes inputs by what they overlap in the output level; a move where nothing overlaps.
+/// Completes an input by what it overlaps in the output's place; a move where nothing overlaps.
 fn with_targets(
     range: &RangeVersion,
-    inputs: Vec<Inputs>,
-    output_level: u8,
+    input: Inputs,
+    output: Place,
     options: &CompactionOptions,
 ) -> Job {
-    let mut job = Job::new(range, inputs, output_level);
+    let mut job = Job::new(range, vec![input], output);
     let targets = {
         let (min, max) = job.bounds();
-        range.overlapping(output_level, min, max)
+        range.overlapping(output, min, max)
     };
     if !targets.is_empty() {
         let mut inputs = std::mem::take(&mut job.inputs);
-        inputs.push(Inputs { level: output_level, tables: targets });
-        return Job::new(range, inputs, output_level);
+        inputs.push(Inputs { place: output, slices: targets });
+        return Job::new(range, inputs, output);
     }
-    let overlap: u64 = job.grandparents.iter().map(|table| table.meta().file_bytes).sum();
+    let overlap: u64 = job.grandparents.iter().map(|slice| slice.file_bytes()).sum();
     job.is_move =
         options.moves && overlap <= options.grandparent_bytes_max() && is_disjoint(&job, options);
     job
 }
 
-/// Could the inputs be one run as they are? With one table per level, only a single table can.
+/// Could the inputs be one run as they are? With one table per level, only a single one can.
 fn is_disjoint(job: &Job, options: &CompactionOptions) -> bool {
-    let mut tables: Vec<_> = job.tables().map(|(_, table)| table.meta()).collect();
-    tables.sort_by(|a, b| a.min_key.cmp(&b.min_key));
-    let one_per_level = options.table_bytes_max == u64::MAX && tables.len() > 1;
-    !one_per_level && tables.windows(2).all(|pair| pair[0].max_key < pair[1].min_key)
+    let mut slices: Vec<_> = job.slices().map(|(_, slice)| slice).collect();
+    slices.sort_by(|a, b| a.min_key().cmp(b.min_key()));
+    let one_per_level = options.table_bytes_max == u64::MAX && slices.len() > 1;
+    !one_per_level && slices.windows(2).all(|pair| pair[0].max_key() < pair[1].min_key())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::version::RangeId;
-    use crate::version::testing::{handle, version_of};
+    use crate::version::testing::{slice, version_of};
 
     const MIB: u64 = 1 << 20;
     static NONE: BTreeSet<FileNumber> = BTreeSet::new();
@@ -224,13 +218,14 @@ mod tests {
     type Shape = (Vec<(u8, Vec<u64>)>, u8, bool);
 
     fn shape(job: &Job) -> Shape {
-        let numbers = |inputs: &Inputs| inputs.tables.iter().map(|t| t.number().0).collect();
-        let inputs = job.inputs.iter().map(|inputs| (inputs.level, numbers(inputs))).collect();
-        (inputs, job.output_level, job.is_move)
+        let numbers = |inputs: &Inputs| inputs.slices.iter().map(|t| t.number().0).collect();
+        let inputs =
+            job.inputs.iter().map(|inputs| (inputs.place.level(), numbers(inputs))).collect();
+        (inputs, job.output.level(), job.is_move)
     }
 
-    fn t(number: u64, min: &str, max: &str, mib: u64) -> Arc<TableHandle> {
-        handle(number, min.as_bytes(), max.as_bytes(), mib * MIB)
+    fn t(number: u64, min: &str, max: &str, mib: u64) -> Slice {
+        slice(number, min.as_bytes(), max.as_bytes(), mib * MIB)
     }
 
     #[test]
@@ -340,7 +335,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..20 {
             let job = pick(&version, &options(), &claims, &NONE).expect("due");
-            assert!(seen.insert(job.inputs[0].tables[0].number()), "picked again while running");
+            assert!(seen.insert(job.inputs[0].slices[0].number()), "picked again while running");
             let _ = claims.claim(&job);
         }
         assert!(pick(&version, &options(), &claims, &NONE).is_none(), "all of it is claimed");
@@ -349,7 +344,7 @@ mod tests {
         let mut order = Vec::new();
         for _ in 0..3 {
             let job = pick(&version, &options(), &claims, &NONE).expect("due");
-            order.push(job.inputs[0].tables[0].number().0);
+            order.push(job.inputs[0].slices[0].number().0);
             let claim = claims.claim(&job);
             claims.release(claim);
         }
@@ -364,7 +359,9 @@ mod tests {
             vec![vec![t(2, "a", "d", 6), t(3, "m", "p", 6)], vec![t(1, "m", "n", 1)]],
         );
         let range = version.range(RangeId::FIRST).unwrap();
-        let busy = one_level(range, 1, &range.level(1).unwrap().tables()[1..], &options());
+        let slices = range.layers.in_order(Place::Main(1))[1..].to_vec();
+        let busy = Inputs { place: Place::Main(1), slices };
+        let busy = with_targets(range, busy, Place::Main(2), &options());
         let mut claims = Claims::new();
         let busy = claims.claim(&busy);
         let job = pick_l0(range, &options(), others(&claims)).unwrap();
@@ -374,7 +371,7 @@ mod tests {
         assert!(pick_l0(range, &options(), others(&claims)).is_none());
         claims.release(held);
         let job = pick_l0(range, &options(), others(&claims)).unwrap();
-        assert_eq!(job.inputs[0].tables.len(), 4);
+        assert_eq!(job.inputs[0].slices.len(), 4);
     }
 
     #[test]
@@ -429,8 +426,8 @@ mod tests {
             let set_aside = set_aside.iter().copied().map(FileNumber).collect();
             let job = pick(&version, &options, &Claims::new(), &set_aside);
             let numbers = |job: &Job, level| -> Vec<u64> {
-                let of = job.tables().filter(|(at, _)| *at == level);
-                of.map(|(_, table)| table.number().0).collect()
+                let of = job.slices().filter(|(place, _)| place.level() == level);
+                of.map(|(_, slice)| slice.number().0).collect()
             };
             let found = job.map(|job| (numbers(&job, 0), numbers(&job, 1)));
             let want = want.map(|(l0, l1)| (l0.to_vec(), l1.to_vec()));
@@ -446,7 +443,7 @@ mod tests {
         let picked = |number| {
             let set_aside = [FileNumber(number)].into();
             let job = pick(&version, &options(), &Claims::new(), &set_aside);
-            job.map(|job| job.inputs[0].tables[0].number().0)
+            job.map(|job| job.inputs[0].slices[0].number().0)
         };
         assert_eq!((picked(6), picked(3), picked(5)), (Some(5), Some(5), Some(6)));
         assert_eq!(picked(2), None, "both overlap it");

@@ -9,8 +9,7 @@ use crate::error::{Error, Result};
 use crate::iter::{ConcatCursor, Cursor, MergeCursor};
 use crate::key::Kind;
 use crate::table::{CursorOptions, TableMeta, Wait};
-use crate::version::{L0, TableHandle, TableRun};
-use std::sync::Arc;
+use crate::version::{RunParts, Slice, runs_of};
 
 /// The hook is called once per this many entries.
 pub const HOOK_EVERY: u64 = 1024;
@@ -86,12 +85,14 @@ pub fn run(
         }
     }
     let superseded = cursor.superseded();
-    let entries_in = job.input_entries();
-    if walked + superseded != entries_in {
+    let entries_in = walked + superseded;
+    if let Some(expected) = job.input_entries()
+        && entries_in != expected
+    {
         // No output that misses entries is ever installed.
-        let what = format!("the inputs have {} entries, not {entries_in}", walked + superseded);
-        let (_, table) = job.tables().next().expect("a job has an input");
-        let name = crate::filename::FileKind::Table(table.number()).name();
+        let what = format!("the inputs have {entries_in} entries, not {expected}");
+        let (_, slice) = job.slices().next().expect("a job has an input");
+        let name = crate::filename::FileKind::Table(slice.number()).name();
         return Err(Error::corrupt(std::path::Path::new(&name), 0, what));
     }
     let added = sink.finish()?;
@@ -104,29 +105,19 @@ pub fn run(
     Ok(Some(Outcome { added, entries_in, superseded, tombstones_dropped, entries_out }))
 }
 
-/// One cursor per run of L0 and one per deeper level, newest first. Blocks read by compaction do not
+/// One cursor per run, newest first. Blocks read by compaction do not
 /// push others out of the cache.
-fn sources(job: &Job) -> Vec<ConcatCursor<TableRun>> {
+fn sources(job: &Job) -> Vec<ConcatCursor<RunParts>> {
     let options =
         CursorOptions { wait: Wait::Allowed, fill_cache: false, readahead_bytes: READAHEAD_BYTES };
-    let mut sources = Vec::new();
-    for inputs in &job.inputs {
-        if inputs.level == 0 {
-            let l0 = L0::new(inputs.tables.clone());
-            let runs = l0.runs().iter().map(|run| Arc::clone(run.tables()));
-            sources.extend(runs.map(|run| ConcatCursor::new(TableRun::new(run, options))));
-        } else {
-            let run = Arc::from(&inputs.tables[..]);
-            sources.push(ConcatCursor::new(TableRun::new(run, options)));
-        }
-    }
-    sources
+    let runs = job.inputs.iter().flat_map(|inputs| runs_of(inputs.place, inputs.slices.clone()));
+    runs.map(|run| ConcatCursor::new(RunParts::new(run, options))).collect()
 }
 
 /// Ends an output before it overlaps too much of the level below, or its own compaction would later
 /// drag all of that along.
 struct GrandparentCut<'a> {
-    tables: &'a [Arc<TableHandle>],
+    slices: &'a [Slice],
     passed: usize,
     overlap: u64,
     overlap_max: u64,
@@ -135,16 +126,16 @@ struct GrandparentCut<'a> {
 impl<'a> GrandparentCut<'a> {
     fn new(job: &'a Job, options: &CompactionOptions) -> Self {
         let overlap_max = options.grandparent_bytes_max();
-        Self { tables: &job.grandparents, passed: 0, overlap: 0, overlap_max }
+        Self { slices: &job.grandparents, passed: 0, overlap: 0, overlap_max }
     }
 
     /// Goes on to `key`; must the output end before it?
     #[inline]
     fn passes(&mut self, key: &[u8]) -> bool {
-        while let Some(table) = self.tables.get(self.passed)
-            && table.meta().max_key < key
+        while let Some(slice) = self.slices.get(self.passed)
+            && slice.max_key() < key
         {
-            self.overlap = self.overlap.saturating_add(table.meta().file_bytes);
+            self.overlap = self.overlap.saturating_add(slice.file_bytes());
             self.passed += 1;
         }
         let cut = self.overlap > self.overlap_max;

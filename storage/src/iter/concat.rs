@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::key::{Kind, Seqno};
 
 /// Sorted, disjoint parts, each of which can be walked. Indexes are below `count`.
-pub trait Run: Send {
+pub trait Parts: Send {
     /// What walks one part.
     type Cursor: Cursor;
     /// How many parts there are.
@@ -37,14 +37,14 @@ pub trait Run: Send {
 
 /// Walks a run. Opens a part's cursor when it gets there.
 #[derive(Debug)]
-pub struct ConcatCursor<R: Run> {
+pub struct ConcatCursor<R: Parts> {
     run: R,
     part: usize,
     cursor: Option<R::Cursor>,
     valid: bool,
 }
 
-impl<R: Run> ConcatCursor<R> {
+impl<R: Parts> ConcatCursor<R> {
     /// Over `run`; not valid until the first seek.
     pub fn new(run: R) -> Self {
         Self { run, part: 0, cursor: None, valid: false }
@@ -97,7 +97,7 @@ impl<R: Run> ConcatCursor<R> {
     }
 }
 
-impl<R: Run> Cursor for ConcatCursor<R> {
+impl<R: Parts> Cursor for ConcatCursor<R> {
     #[inline]
     fn valid(&self) -> bool {
         self.valid
@@ -194,12 +194,12 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    struct Parts {
+    struct Rows {
         parts: Vec<Vec<Entry>>,
         opened: Arc<AtomicUsize>,
     }
 
-    impl Run for Parts {
+    impl super::Parts for Rows {
         type Cursor = VecCursor;
         fn count(&self) -> usize {
             self.parts.len()
@@ -242,7 +242,7 @@ mod tests {
             }
             prop_assert!(rest.is_empty());
             let mut oracle = VecCursor::new(entries);
-            let mut cursor = ConcatCursor::new(Parts { parts, opened: Arc::default() });
+            let mut cursor = ConcatCursor::new(Rows { parts, opened: Arc::default() });
             for (what, key) in moves {
                 for walker in [&mut cursor as &mut dyn Cursor, &mut oracle] {
                     match what {
@@ -264,7 +264,7 @@ mod tests {
     fn parts_open_when_the_walk_reaches_them() {
         let opened = Arc::new(AtomicUsize::new(0));
         let parts = (0..5).map(|part| vec![entry(part * 2), entry(part * 2 + 1)]).collect();
-        let mut cursor = ConcatCursor::new(Parts { parts, opened: Arc::clone(&opened) });
+        let mut cursor = ConcatCursor::new(Rows { parts, opened: Arc::clone(&opened) });
         cursor.seek(&[4]).unwrap();
         assert_eq!(opened.load(Ordering::Relaxed), 1);
         cursor.next().unwrap();

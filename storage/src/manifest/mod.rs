@@ -5,11 +5,11 @@
 //!
 //! header                                               CURRENT
 //!   0 magic "SLUICEMF"                                   0 magic "SLUICECU"
-//!   8 format version u16 = 1, 6 zero bytes               8 manifest number u64
+//!   8 format version u16 = 2, 6 zero bytes               8 manifest number u64
 //!  16 incompatible features u64                         16 length of header and snapshot u64
 //!  24 features that forbid writing u64                  24 hash64 of those bytes u64
 //!  32 compatible features u64                           32 db_id, 16 bytes
-//!  40 db_id, 16 bytes                                   48 format version u16 = 1, 10 zero bytes
+//!  40 db_id, 16 bytes                                   48 format version u16 = 2, 10 zero bytes
 //!  56 manifest number u64                               60 crc u32 of bytes 0..60
 //!  64 4 zero bytes
 //!  68 crc u32 of bytes 0..68
@@ -42,7 +42,7 @@ pub use reader::{Loaded, TornTail, claimed_id, load};
 pub use writer::ManifestWriter;
 
 /// Version of the manifest and `CURRENT` formats that this build writes.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 /// Largest manifest that is read, in bytes.
 pub const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 /// A manifest below this size is not rewritten, in bytes.

@@ -4,8 +4,8 @@ use super::*;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
-use crate::version::testing::meta;
-use crate::version::{Image, RangeId, VersionEdit};
+use crate::version::testing::slice;
+use crate::version::{ChangeId, Image, Part, Place, RangeId, SliceMeta, SliceName, VersionEdit};
 use crate::vfs::fault::{EIO, ENOSPC};
 use crate::vfs::mem::{CrashKind, MemVfs};
 use crate::vfs::{Fault, FaultVfs, Operation, OperationKind, Vfs};
@@ -23,22 +23,48 @@ fn disk() -> Arc<dyn Vfs> {
 }
 
 fn create(vfs: &Arc<dyn Vfs>) -> ManifestWriter {
-    let image = Image::of_new_database(FileNumber(1), &[]);
+    let image = Image::of_new_database(FileNumber(1), &[], 4);
     ManifestWriter::create(vfs, Path::new(DIR), DB_ID, FileNumber(1), image).unwrap()
+}
+
+fn name(table: u64, min_key: &'static [u8]) -> SliceName {
+    SliceName { table: FileNumber(table), min_key: min_key.into() }
 }
 
 fn edits() -> Vec<VersionEdit> {
     let r = RangeId::FIRST;
+    let meta =
+        |number, min: &[u8], max: &[u8], bytes| slice(number, min, max, bytes).meta().clone();
+    let whole = meta(6, b"apple", b"zebra", 2500);
+    let part = |min: &'static [u8], max: &'static [u8]| {
+        let (min_key, max_key) = (min.into(), max.into());
+        let part = Part { min_key, max_key, file_bytes: 1000, entries: 10, tombstones: 0 };
+        SliceMeta { part: Some(Arc::new(part)), ..whole.clone() }
+    };
+    let (left, right) = (part(b"apple", b"fig"), part(b"melon", b"zebra"));
+    // A span is cut out of a table, and another table takes its place.
+    let foreign = SliceMeta { seqno: Some(Seqno(60)), ..meta(7, b"grape", b"lemon", 500) };
+    let (change, never) = (ChangeId(8), ChangeId(9));
+    let cut = VersionEdit {
+        deleted: vec![(r, Place::Main(1), name(6, b"apple"))],
+        added: vec![
+            (r, Place::Main(1), left),
+            (r, Place::Main(1), right),
+            (r, Place::Landing(1, 2), foreign),
+        ],
+        flushed: vec![(r, Seqno(60))],
+        ..VersionEdit::default()
+    };
     vec![
         VersionEdit {
-            added: vec![(r, 0, meta(2, b"apple", b"melon", 1000))],
+            added: vec![(r, Place::L0, meta(2, b"apple", b"melon", 1000))],
             flushed: vec![(r, Seqno(29))],
             next_file_number: Some(FileNumber(4)),
             last_seqno: Some(Seqno(29)),
             ..VersionEdit::default()
         },
         VersionEdit {
-            added: vec![(r, 0, meta(4, b"banana", b"zebra", 2000))],
+            added: vec![(r, Place::L0, meta(4, b"banana", b"zebra", 2000))],
             flushed: vec![(r, Seqno(49))],
             log_floor: Some(FileNumber(3)),
             next_file_number: Some(FileNumber(6)),
@@ -47,9 +73,20 @@ fn edits() -> Vec<VersionEdit> {
             ..VersionEdit::default()
         },
         VersionEdit {
-            deleted: vec![(r, 0, FileNumber(2)), (r, 0, FileNumber(4))],
-            added: vec![(r, 1, meta(6, b"apple", b"zebra", 2500))],
+            deleted: vec![(r, Place::L0, name(2, b"apple")), (r, Place::L0, name(4, b"banana"))],
+            added: vec![(r, Place::Main(1), whole.clone())],
             next_file_number: Some(FileNumber(7)),
+            ..VersionEdit::default()
+        },
+        VersionEdit {
+            prepared: vec![(change, cut), (never, VersionEdit::default())],
+            next_file_number: Some(FileNumber(10)),
+            ..VersionEdit::default()
+        },
+        VersionEdit {
+            settled: vec![change],
+            abandoned: vec![never],
+            last_seqno: Some(Seqno(60)),
             ..VersionEdit::default()
         },
     ]
@@ -73,7 +110,7 @@ fn overwrite(vfs: &Arc<dyn Vfs>, kind: FileKind, bytes: &[u8]) {
     file.write_all_at(bytes, 0).unwrap();
 }
 
-/// A manifest with three edits; also the images before and after each, and where each record ends.
+/// A manifest with five edits; also the images before and after each, and where each record ends.
 fn sample() -> (Arc<dyn Vfs>, Vec<Image>, Vec<u64>) {
     let vfs = disk();
     let mut writer = create(&vfs);
@@ -93,8 +130,8 @@ const MANIFEST: FileKind = FileKind::Manifest(FileNumber(1));
 fn what_was_appended_is_read_back() {
     let (vfs, images, ends) = sample();
     let loaded = reload(&vfs).unwrap();
-    assert_eq!(loaded.image, images[3]);
-    assert_eq!((loaded.records, loaded.bytes), (4, ends[3]));
+    assert_eq!(loaded.image, images[5]);
+    assert_eq!((loaded.records, loaded.bytes), (6, ends[5]));
     assert_eq!(loaded.torn, None);
     assert_eq!(loaded.db_id, DB_ID);
     assert!(loaded.writable);
@@ -112,14 +149,14 @@ fn every_damaged_byte_is_noticed() {
             match reload(&vfs) {
                 Err(Error::Corrupt { path, .. }) => {
                     assert!(path.ends_with("MANIFEST-000001"));
-                    assert!((at as u64) < ends[2], "byte {at}: the last edit may be torn");
+                    assert!((at as u64) < ends[4], "byte {at}: the last edit may be torn");
                 }
                 Err(other) => panic!("byte {at}: {other}"),
                 Ok(loaded) => {
-                    assert!(at as u64 >= ends[2], "byte {at} was damaged and nobody noticed");
-                    assert_eq!(loaded.image, images[2]);
+                    assert!(at as u64 >= ends[4], "byte {at} was damaged and nobody noticed");
+                    assert_eq!(loaded.image, images[4]);
                     let torn = loaded.torn.expect("reported");
-                    assert_eq!((torn.offset, torn.bytes_dropped), (ends[2], ends[3] - ends[2]));
+                    assert_eq!((torn.offset, torn.bytes_dropped), (ends[4], ends[5] - ends[4]));
                 }
             }
         }
@@ -165,7 +202,7 @@ fn junk_after_the_end_is_torn_but_not_after_a_clean_close() {
     bytes.extend_from_slice(&[0; 100]);
     overwrite(&vfs, MANIFEST, &bytes);
     let loaded = reload(&vfs).unwrap();
-    assert_eq!(loaded.image, images[3]);
+    assert_eq!(loaded.image, images[5]);
     assert_eq!(loaded.torn.map(|torn| torn.bytes_dropped), Some(100));
 
     let vfs = disk();
@@ -200,7 +237,7 @@ fn rolling_over_keeps_everything_and_a_crash_anywhere_finds_old_or_new() {
         for kind in CrashKind::each(7) {
             let vfs: Arc<dyn Vfs> = Arc::new(image.crash_clone(kind));
             let loaded = reload(&vfs).unwrap_or_else(|e| panic!("{operation:?} {kind:?}: {e}"));
-            assert_eq!(loaded.image.tables, before.tables);
+            assert_eq!(loaded.image.slices, before.slices);
             seen[usize::from(loaded.number == FileNumber(9))] += 1;
         }
     }
@@ -213,7 +250,7 @@ fn a_conflicting_edit_is_refused_and_the_writer_goes_on() {
     let vfs = disk();
     let mut writer = create(&vfs);
     let bad = VersionEdit {
-        deleted: vec![(RangeId::FIRST, 1, FileNumber(77))],
+        deleted: vec![(RangeId::FIRST, Place::Main(1), name(77, b"a"))],
         ..VersionEdit::default()
     };
     assert!(matches!(writer.append(&bad), Err(Error::Invalid { .. })));
@@ -324,7 +361,7 @@ fn a8a_a_write_that_failed_for_another_reason_is_final() {
 fn the_bytes_are_those_of_the_golden_files() {
     let (vfs, images, _) = sample();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let files = [("manifest-v1.bin", MANIFEST), ("current-v1.bin", FileKind::Current)];
+    let files = [("manifest-v2.bin", MANIFEST), ("current-v2.bin", FileKind::Current)];
     for (name, kind) in files {
         let path = golden.join(name);
         if std::env::var_os("SLUICE_WRITE_GOLDEN").is_some() {
@@ -335,5 +372,5 @@ fn the_bytes_are_those_of_the_golden_files() {
         assert_eq!(bytes_of(&vfs, kind), want, "{name}: the format changed");
         overwrite(&vfs, kind, &want);
     }
-    assert_eq!(reload(&vfs).unwrap().image, images[3]);
+    assert_eq!(reload(&vfs).unwrap().image, images[5]);
 }

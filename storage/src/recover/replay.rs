@@ -9,8 +9,7 @@ use crate::error::Result;
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::memtable::{MemtableWriter, memtable};
-use crate::table::TableMeta;
-use crate::version::{RangeId, Version};
+use crate::version::{Place, RangeId, SliceMeta, Version};
 use crate::vfs::Vfs;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,7 +28,7 @@ pub(super) struct Replay<'a> {
     bytes: usize,
     pub(super) bytes_peak: usize,
     pub(super) bytes_read: u64,
-    pub(super) added: Vec<(RangeId, u8, TableMeta)>,
+    pub(super) added: Vec<(RangeId, Place, SliceMeta)>,
     pub(super) replayed: u64,
     pub(super) skipped: u64,
 }
@@ -106,22 +105,23 @@ impl<'a> Replay<'a> {
                 *next = FileNumber(number.0 + 1);
                 number
             });
-            let span = &self.version.range(range).expect("it was routed to").span;
+            let shards = &self.version.range(range).expect("it was routed to").shards;
             let bytes = memtable.used_bytes() as u64;
-            let shards = self.options.compaction.flush_shards(span, bytes);
+            let shards = self.options.compaction.flush_shards(shards, bytes);
             let mut cursor = memtable.cursor(Seqno::MAX);
             let mut go_on = |_| Control::Continue;
             let tables = write_tables(&mut cursor, sink, &shards, u64::MAX, &mut go_on)?;
             let tables = tables.expect("nobody stops a recovery");
-            self.added.extend(tables.into_iter().map(|meta| (range, 0, meta)));
+            let slices = tables.into_iter().map(SliceMeta::whole);
+            self.added.extend(slices.map(|slice| (range, Place::L0, slice)));
         }
         Ok(())
     }
 
     /// Removes what was written, because the open is refused.
     pub(super) fn undo(&self) {
-        for (_, _, meta) in &self.added {
-            let _ = self.vfs.remove(&FileKind::Table(meta.number).path(self.dir));
+        for (_, _, slice) in &self.added {
+            let _ = self.vfs.remove(&FileKind::Table(slice.number()).path(self.dir));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::key::Span;
 use crate::memtable::{Memtable, MemtableWriter, memtable};
 use crate::table::{BlockCache, Wait};
 use crate::verify::verify_directory;
-use crate::version::{RangeId, Shards, check};
+use crate::version::{Place, RangeId, Shards, SliceMeta, check};
 use crate::vfs::mem::{CrashKind, MemVfs};
 use crate::view::{ChunkBuilder, Overlay, ScanSpec, Superversion, View};
 use crate::wal::{AppendPath, LogWriter, Predecessor, Unsynced, prepare_spare, recycle};
@@ -249,7 +249,10 @@ impl Life {
             write_tables(&mut cursor, sink, &Shards::one(), u64::MAX, &mut |_| Control::Continue);
         let tables = tables.unwrap().expect("not stopped");
         let edit = VersionEdit {
-            added: tables.into_iter().map(|meta| (range, 0, meta)).collect(),
+            added: tables
+                .into_iter()
+                .map(|meta| (range, Place::L0, SliceMeta::whole(meta)))
+                .collect(),
             flushed: vec![(range, Seqno(self.next_seqno.0 - 1))],
             ..VersionEdit::default()
         };
@@ -381,7 +384,7 @@ fn a_power_cut_anywhere_in_an_open_changes_nothing() {
 
 fn assert_only_live_files(mem: &MemVfs, recovered: &Recovered) {
     let reusable = recovered.reusable_segments.iter().map(|s| FileKind::Wal(s.number));
-    let live = recovered.version.tables().map(|(_, _, table)| FileKind::Table(table.number()));
+    let live = recovered.version.slices().map(|(_, _, slice)| FileKind::Table(slice.number()));
     let mut want: Vec<_> = live.chain(reusable).map(FileKind::name).collect();
     want.push("CURRENT".to_owned());
     want.push(FileKind::Manifest(recovered.manifest.number()).name());
@@ -579,12 +582,12 @@ fn b8_a_damaged_footer_is_met_by_whoever_reads_the_table() {
     damage(&mem, table, files[table].len() as u64 - 20);
     let recovered = open(&mem).unwrap();
     assert_eq!(recovered.tables.opens(), 0);
-    let (_, _, handle) = recovered
+    let (_, _, slice) = recovered
         .version
-        .tables()
-        .find(|(_, _, t)| table.starts_with(&t.number().to_string()))
+        .slices()
+        .find(|(_, _, slice)| table.starts_with(&slice.number().to_string()))
         .unwrap();
-    let error = handle.table(Wait::Allowed).unwrap_err();
+    let error = slice.handle().table(Wait::Allowed).unwrap_err();
     assert!(matches!(error, Error::Corrupt { .. }) && error.to_string().contains(table), "{error}");
 }
 

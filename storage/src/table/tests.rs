@@ -7,7 +7,9 @@ use crate::error::{Error, Result};
 use crate::filename::FileNumber;
 use crate::iter::Cursor;
 use crate::key::{Kind, Seqno, Span};
-use crate::version::{L0, RangeId, RangeVersion, TableCache, TableLimits, Version};
+use crate::version::{
+    Place, RangeId, RangeVersion, Shards, Slice, TableCache, TableLimits, Version,
+};
 use crate::vfs::{MemVfs, Vfs};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -425,8 +427,9 @@ fn compact(vfs: &Arc<dyn Vfs>, meta: &TableMeta) -> Result<()> {
     let blocks = BlockCache::new(0);
     let limits = TableLimits { open_max: 8, memory_bytes_max: 1 << 20, blocks };
     let tables = TableCache::new(vfs, Path::new("/db"), ID.db_id, limits);
-    let mut range = RangeVersion::empty(RangeId::FIRST, Span::all());
-    range.l0 = L0::new(vec![tables.handle(meta.clone())]);
+    let mut range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
+    let slice = Slice::whole(&tables.handle(Arc::new(meta.clone())));
+    range.layers = range.layers.with(Place::L0, vec![slice]);
     let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
     let Step::Job(mut job) =
         manual(&version, &Span::all(), &Claims::new(), &std::collections::BTreeSet::new())

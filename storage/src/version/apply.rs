@@ -1,15 +1,18 @@
 //! Version x edit -> next version, or the rule that the edit would break.
 
-use super::check::{self, Conflict, l0_rank};
-use super::{L0, Level, RangeVersion, TableHandle, Version, VersionEdit};
+use super::check::{self, Conflict};
+use super::{
+    NewRange, Place, RangeId, RangeVersion, Slice, SliceName, TableHandle, Version, VersionEdit,
+};
 use crate::filename::FileNumber;
-use crate::limits::LEVELS_MAX;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 impl Version {
-    /// The version after `edit`. Added tables come from `added`, or from this version when the edit
-    /// only moves them. Checks the touched ranges; untouched ones are shared with this version.
+    /// The version after `edit`. The tables of added slices come from `added`, or from this version when
+    /// the edit only moves or cuts slices. Checks the touched ranges; untouched ones are shared with this
+    /// version. What the edit prepares or settles is not looked at: a change is applied by itself, when
+    /// the log has stamped it.
     ///
     /// A conflict means that the edit was made against an older version: the job must be planned
     /// again. This version is not changed.
@@ -17,19 +20,20 @@ impl Version {
         let moved: HashMap<FileNumber, Arc<TableHandle>> = edit
             .deleted
             .iter()
-            .filter_map(|&(range, level, number)| {
-                Some((number, Arc::clone(self.find_table(range, level, number)?)))
+            .filter_map(|(range, place, name)| {
+                Some((name.table, Arc::clone(self.find(*range, *place, name)?.handle())))
             })
             .collect();
         let mut handles = Vec::with_capacity(edit.added.len());
-        for (_, _, meta) in &edit.added {
-            let given = || added.iter().find(|handle| handle.number() == meta.number);
-            let Some(handle) = moved.get(&meta.number).or_else(given) else {
-                let what = format!("table {} is added but nobody has it", meta.number);
+        for (_, _, slice) in &edit.added {
+            let number = slice.number();
+            let given = || added.iter().find(|handle| handle.number() == number);
+            let Some(handle) = moved.get(&number).or_else(given) else {
+                let what = format!("table {number} is added but nobody has it");
                 return Err(Conflict::new("write-before-add", what));
             };
-            if handle.meta() != meta {
-                let what = format!("table {} differs from what the edit says", meta.number);
+            if *handle.meta() != slice.table {
+                let what = format!("table {number} differs from what the edit says");
                 return Err(Conflict::new("write-before-add", what));
             }
             handles.push(Arc::clone(handle));
@@ -37,7 +41,7 @@ impl Version {
         self.apply_handles(edit, &handles)
     }
 
-    /// `apply` with a handle for each added table, in the edit's order.
+    /// `apply` with a handle for each added slice, in the edit's order.
     pub(crate) fn apply_handles(
         &self,
         edit: &VersionEdit,
@@ -48,13 +52,15 @@ impl Version {
         let touched: HashSet<_> = (edit.deleted.iter().map(|(range, _, _)| *range))
             .chain(edit.added.iter().map(|(range, _, _)| *range))
             .chain(edit.flushed.iter().map(|(range, _)| *range))
-            .chain(edit.ranges_added.iter().map(|(range, _)| *range))
+            .chain(edit.ranges_added.iter().map(|range| range.id))
             .collect();
+        let mut moves = moves_by_range(edit, handles);
         let mut applied = 0;
         for slot in &mut ranges {
             if touched.contains(&slot.id) {
                 applied += 1;
-                *slot = Arc::new(apply_range(slot, edit, handles)?);
+                let moves = moves.remove(&slot.id).unwrap_or_default();
+                *slot = Arc::new(apply_range(slot, edit, moves)?);
             }
         }
         let removed = touched.iter().filter(|id| edit.ranges_removed.contains(id)).count();
@@ -80,66 +86,65 @@ impl Version {
             let Some(range) = self.range(*id) else {
                 return fail(format!("range {id} is not there to be removed"));
             };
-            let deleted = |level, number| edit.deleted.contains(&(*id, level, number));
-            if !range.tables().all(|(level, table)| deleted(level, table.number())) {
+            let deleted: HashSet<_> = (edit.deleted.iter())
+                .filter(|(range, _, _)| range == id)
+                .map(|(_, place, name)| (*place, name.clone()))
+                .collect();
+            if !range.layers.slices().all(|(place, slice)| deleted.contains(&(place, slice.name())))
+            {
                 return fail(format!("range {id} still has tables"));
             }
         }
         ranges.retain(|range| !edit.ranges_removed.contains(&range.id));
-        for (id, span) in &edit.ranges_added {
-            ranges.push(Arc::new(RangeVersion::empty(*id, span.clone())));
+        for range in edit.ranges_added.iter().cloned() {
+            ranges.push(Arc::new(NewRange::into_empty(range)));
         }
         ranges.sort_by(|a, b| a.span.lo.cmp(&b.span.lo));
         check::ranges_cover_everything(&Version::new(ranges.clone(), Arc::clone(self.graveyard())))
     }
 }
 
+/// What an edit takes out of a place and puts into it.
+#[derive(Default)]
+struct Moves<'a> {
+    gone: HashSet<&'a SliceName>,
+    added: Vec<Slice>,
+}
+
+fn moves_by_range<'a>(
+    edit: &'a VersionEdit,
+    handles: &[Arc<TableHandle>],
+) -> HashMap<RangeId, BTreeMap<Place, Moves<'a>>> {
+    let mut ranges: HashMap<_, BTreeMap<_, Moves<'_>>> = HashMap::new();
+    for (range, place, name) in &edit.deleted {
+        ranges.entry(*range).or_default().entry(*place).or_default().gone.insert(name);
+    }
+    for ((range, place, meta), handle) in edit.added.iter().zip(handles) {
+        let slice = Slice::new(meta.clone(), Arc::clone(handle));
+        ranges.entry(*range).or_default().entry(*place).or_default().added.push(slice);
+    }
+    ranges
+}
+
 fn apply_range(
     range: &RangeVersion,
     edit: &VersionEdit,
-    handles: &[Arc<TableHandle>],
+    moves: BTreeMap<Place, Moves<'_>>,
 ) -> Result<RangeVersion, Conflict> {
     let mut next = range.clone();
-    for level in 0..=LEVELS_MAX as u8 {
-        let gone: HashSet<FileNumber> = (edit.deleted.iter())
-            .filter(|(r, l, _)| *r == range.id && *l == level)
-            .map(|(_, _, number)| *number)
-            .collect();
-        let added: Vec<_> = (edit.added.iter().zip(handles))
-            .filter(|((r, l, _), _)| *r == range.id && *l == level)
-            .map(|(_, handle)| Arc::clone(handle))
-            .collect();
-        if gone.is_empty() && added.is_empty() {
-            continue;
-        }
-        let there: &[_] = match level {
-            0 => &range.l0,
-            _ => range.level(level).map_or(&[], |level| &level.tables()[..]),
-        };
-        for number in &gone {
-            if !there.iter().any(|table| table.number() == *number) {
-                let what = format!("table {number} is not in range {} level {level}", range.id);
+    for (place, Moves { gone, added }) in moves {
+        for name in &gone {
+            if range.layers.find(place, name).is_none() {
+                let what = format!("{name} is not in range {}, {place}", range.id);
                 return Err(Conflict::new("delete-what-is-there", what));
             }
         }
-        if level == 0 {
-            let kept = next.l0.iter().filter(|table| !gone.contains(&table.number()));
-            let mut tables: Vec<_> = kept.cloned().chain(added).collect();
-            tables.sort_by_key(|table| std::cmp::Reverse(l0_rank(table)));
-            next.l0 = L0::new(tables);
-        } else {
-            let index = usize::from(level) - 1;
-            if next.levels.len() <= index {
-                next.levels.resize_with(index + 1, Level::default);
-            }
-            next.levels[index] =
-                next.levels[index].edited(|table| gone.contains(&table.number()), added);
-        }
+        let mut slices = range.layers.in_order(place);
+        slices.retain(|slice| !gone.contains(&slice.name()));
+        slices.extend(added);
+        next.layers = next.layers.with(place, slices);
     }
-    while next.levels.last().is_some_and(Level::is_empty) {
-        next.levels.pop();
-    }
-    for (_, seqno) in edit.flushed.iter().filter(|(r, _)| *r == range.id) {
+    for (_, seqno) in edit.flushed.iter().filter(|(id, _)| *id == range.id) {
         if *seqno < next.flushed_seqno {
             let before = next.flushed_seqno;
             let what = format!("range {} was flushed to {before}, not to {seqno}", range.id);
@@ -147,10 +152,10 @@ fn apply_range(
         }
         next.flushed_seqno = *seqno;
     }
-    let mut numbers = HashSet::new();
-    if let Some((level, twice)) = next.tables().find(|(_, t)| !numbers.insert(t.number())) {
-        let what = format!("table {} again in range {} level {level}", twice.number(), range.id);
-        return Err(Conflict::new("no-table-twice", what));
+    let mut names = HashSet::new();
+    if let Some((place, twice)) = next.layers.slices().find(|(_, s)| !names.insert(s.name())) {
+        let what = format!("table {} again in range {}, {place}", twice.number(), range.id);
+        return Err(Conflict::new("slices-share-files", what));
     }
     check::check_range(&next)?;
     Ok(next)
@@ -158,8 +163,8 @@ fn apply_range(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{empty_version, handle, meta, version_of};
-    use super::super::{Graveyard, Image, RangeId};
+    use super::super::testing::{empty_version, meta, part_of, slice, version_of};
+    use super::super::{Graveyard, Image, Shards, SliceMeta};
     use super::*;
     use crate::key::{Seqno, Span};
     use bytes::Bytes;
@@ -168,39 +173,56 @@ mod tests {
 
     fn apply(version: &Version, edit: &VersionEdit) -> Result<Version, Conflict> {
         let graveyard = version.graveyard();
-        let moved = |number| version.tables().find(|(_, _, t)| t.number() == number);
-        let handles = edit.added.iter().map(|(_, _, meta)| match moved(meta.number) {
-            Some((_, _, table)) => Arc::clone(table),
-            None => TableHandle::unopened(meta.clone(), Arc::clone(graveyard)),
+        let moved = |number| version.slices().find(|(_, _, slice)| slice.number() == number);
+        let handles = edit.added.iter().map(|(_, _, meta)| match moved(meta.number()) {
+            Some((_, _, slice)) => Arc::clone(slice.handle()),
+            None => TableHandle::unopened(Arc::clone(&meta.table), Arc::clone(graveyard)),
         });
         version.apply_handles(edit, &handles.collect::<Vec<_>>())
     }
 
-    fn edit(added: Vec<(u8, u64, &[u8], &[u8])>, deleted: Vec<(u8, u64)>) -> VersionEdit {
+    fn place(level: u8) -> Place {
+        if level == 0 { Place::L0 } else { Place::Main(level) }
+    }
+
+    fn added(level: u8, number: u64, min: &[u8], max: &[u8]) -> (RangeId, Place, SliceMeta) {
+        (R, place(level), SliceMeta::whole(meta(number, min, max, 100)))
+    }
+
+    fn edit(
+        added: Vec<(RangeId, Place, SliceMeta)>,
+        deleted: Vec<(u8, u64, &'static [u8])>,
+    ) -> VersionEdit {
         VersionEdit {
-            added: added
+            added,
+            deleted: deleted
                 .into_iter()
-                .map(|(level, number, min, max)| (R, level, meta(number, min, max, 100)))
+                .map(|(level, number, min)| {
+                    let (table, min_key) = (FileNumber(number), Bytes::from_static(min));
+                    (R, place(level), SliceName { table, min_key })
+                })
                 .collect(),
-            deleted: deleted.into_iter().map(|(l, n)| (R, l, FileNumber(n))).collect(),
             ..VersionEdit::default()
         }
     }
 
     fn numbers(version: &Version) -> Vec<(u8, u64)> {
-        version.tables().map(|(_, level, table)| (level, table.number().0)).collect()
+        version.slices().map(|(_, place, slice)| (place.level(), slice.number().0)).collect()
     }
 
     #[test]
     fn edits_build_the_tree_and_the_image_alike() {
         let mut version = empty_version(Graveyard::new());
-        let mut image = Image::of_new_database(FileNumber(1), &[]);
+        let mut image = Image::of_new_database(FileNumber(1), &[], 1);
         let steps = [
-            edit(vec![(0, 2, b"a", b"m")], vec![]),
-            edit(vec![(0, 3, b"c", b"z")], vec![]),
-            edit(vec![(1, 4, b"a", b"f"), (1, 5, b"g", b"z")], vec![(0, 2), (0, 3)]),
-            edit(vec![(2, 4, b"a", b"f")], vec![(1, 4)]),
-            edit(vec![], vec![(1, 5)]),
+            edit(vec![added(0, 2, b"a", b"m")], vec![]),
+            edit(vec![added(0, 3, b"c", b"z")], vec![]),
+            edit(
+                vec![added(1, 4, b"a", b"f"), added(1, 5, b"g", b"z")],
+                vec![(0, 2, b"a"), (0, 3, b"c")],
+            ),
+            edit(vec![added(2, 4, b"a", b"f")], vec![(1, 4, b"a")]),
+            edit(vec![], vec![(1, 5, b"g")]),
         ];
         let shapes: [&[(u8, u64)]; 5] =
             [&[(0, 2)], &[(0, 3), (0, 2)], &[(1, 4), (1, 5)], &[(1, 5), (2, 4)], &[(2, 4)]];
@@ -209,8 +231,8 @@ mod tests {
             check::check(&version).unwrap();
             assert_eq!(numbers(&version), shape);
             image.apply(step).unwrap();
-            let unopened = |meta: &_| {
-                Ok::<_, Conflict>(TableHandle::unopened(Clone::clone(meta), Graveyard::new()))
+            let unopened = |meta: &Arc<_>| {
+                Ok::<_, Conflict>(TableHandle::unopened(Arc::clone(meta), Graveyard::new()))
             };
             let rebuilt = image.to_version(Graveyard::new(), unopened).unwrap();
             assert_eq!(numbers(&rebuilt), shape);
@@ -223,15 +245,15 @@ mod tests {
     #[test]
     fn stale_edits_conflict_and_change_nothing() {
         let version = version_of(
-            vec![handle(9, b"a", b"z", 1)],
-            vec![vec![handle(3, b"a", b"c", 1), handle(4, b"e", b"f", 1)]],
+            vec![slice(9, b"a", b"z", 1)],
+            vec![vec![slice(3, b"a", b"c", 1), slice(4, b"e", b"f", 1)]],
         );
         let cases: [(VersionEdit, &str); 6] = [
-            (edit(vec![], vec![(1, 7)]), "delete-what-is-there"),
-            (edit(vec![], vec![(2, 3)]), "delete-what-is-there"),
-            (edit(vec![(1, 5, b"c", b"d")], vec![]), "one-run-per-level"),
-            (edit(vec![(2, 3, b"a", b"c")], vec![]), "no-table-twice"),
-            (edit(vec![(1, 5, b"d", b"b")], vec![]), "tables-are-sane"),
+            (edit(vec![], vec![(1, 7, b"a")]), "delete-what-is-there"),
+            (edit(vec![], vec![(2, 3, b"a")]), "delete-what-is-there"),
+            (edit(vec![added(1, 5, b"c", b"d")], vec![]), "one-run-per-level"),
+            (edit(vec![added(2, 3, b"a", b"c")], vec![]), "slices-share-files"),
+            (edit(vec![added(1, 5, b"d", b"b")], vec![]), "slices-are-sane"),
             (
                 VersionEdit { flushed: vec![(RangeId(9), Seqno(1))], ..VersionEdit::default() },
                 "ranges-cover-everything",
@@ -240,7 +262,7 @@ mod tests {
         for (edit, rule) in cases {
             assert_eq!(apply(&version, &edit).unwrap_err().rule, rule, "{edit:?}");
         }
-        let unopened = edit(vec![(2, 30, b"a", b"c")], vec![]);
+        let unopened = edit(vec![added(2, 30, b"a", b"c")], vec![]);
         assert_eq!(version.apply(&unopened, &[]).unwrap_err().rule, "write-before-add");
         let fall = |to| VersionEdit { flushed: vec![(R, Seqno(to))], ..VersionEdit::default() };
         let version = apply(&version, &fall(5)).unwrap();
@@ -250,18 +272,20 @@ mod tests {
     #[test]
     fn a_range_splits_and_its_tables_move() {
         let version =
-            version_of(vec![], vec![vec![handle(3, b"a", b"c", 1), handle(4, b"n", b"p", 1)]]);
+            version_of(vec![], vec![vec![slice(3, b"a", b"c", 1), slice(4, b"n", b"p", 1)]]);
         let span = |lo: &'static [u8], hi: Option<&'static [u8]>| Span {
             lo: Bytes::from_static(lo),
             hi: hi.map(Bytes::from_static),
         };
+        let new = |id, span: Span| NewRange { id: RangeId(id), span, shards: Shards::one() };
+        let moved: Vec<_> = version.slices().map(|(_, _, slice)| slice.meta().clone()).collect();
         let mut split = VersionEdit {
             ranges_removed: vec![R],
-            ranges_added: vec![(RangeId(2), span(b"", Some(b"m"))), (RangeId(3), span(b"m", None))],
-            deleted: vec![(R, 1, FileNumber(3)), (R, 1, FileNumber(4))],
+            ranges_added: vec![new(2, span(b"", Some(b"m"))), new(3, span(b"m", None))],
+            deleted: moved.iter().map(|slice| (R, Place::Main(1), slice.name())).collect(),
             added: vec![
-                (RangeId(2), 1, meta(3, b"a", b"c", 1)),
-                (RangeId(3), 1, meta(4, b"n", b"p", 1)),
+                (RangeId(2), Place::Main(1), moved[0].clone()),
+                (RangeId(3), Place::Main(1), moved[1].clone()),
             ],
             ..VersionEdit::default()
         };
@@ -269,7 +293,7 @@ mod tests {
         check::check(&next).unwrap();
         assert_eq!(next.route(b"b").id, RangeId(2));
         assert_eq!(next.route(b"m").id, RangeId(3));
-        assert!(version.dropped_by(&split).is_empty(), "moved tables are not obsolete");
+        assert!(version.dropped_by(&split, &next).is_empty(), "moved tables are not obsolete");
         split.deleted.pop();
         split.added.pop();
         assert_eq!(version.apply(&split, &[]).unwrap_err().rule, "ranges-cover-everything");
@@ -283,12 +307,14 @@ mod tests {
         graveyard.on_burial(move || {
             bell.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         });
-        let old =
-            apply(&empty_version(Arc::clone(&graveyard)), &edit(vec![(1, 3, b"a", b"c")], vec![]))
-                .unwrap();
-        let drop_it = edit(vec![], vec![(1, 3)]);
+        let old = apply(
+            &empty_version(Arc::clone(&graveyard)),
+            &edit(vec![added(1, 3, b"a", b"c")], vec![]),
+        )
+        .unwrap();
+        let drop_it = edit(vec![], vec![(1, 3, b"a")]);
         let new = apply(&old, &drop_it).unwrap();
-        for handle in old.dropped_by(&drop_it) {
+        for handle in old.dropped_by(&drop_it, &new) {
             handle.mark_obsolete();
         }
         assert_eq!(graveyard.take(), vec![], "the old version still holds it");
@@ -297,5 +323,32 @@ mod tests {
         assert_eq!(rings.load(std::sync::atomic::Ordering::Relaxed), 1);
         drop(new);
         assert_eq!(graveyard.take(), vec![]);
+    }
+
+    #[test]
+    fn slices_share_files_a_table_stays_until_its_last_slice_is_dropped() {
+        let whole = version_of(vec![], vec![vec![slice(3, b"a", b"z", 100)]]);
+        let (_, _, table) = whole.slices().next().unwrap();
+        let (left, right) =
+            (part_of(table.handle(), b"a", b"f"), part_of(table.handle(), b"m", b"z"));
+        let of = |slice: &Slice| (R, Place::Main(1), slice.name());
+        let cut = VersionEdit {
+            deleted: vec![of(table)],
+            added: [&left, &right].map(|s| (R, Place::Main(1), s.meta().clone())).into(),
+            ..VersionEdit::default()
+        };
+        let both = whole.apply(&cut, &[]).unwrap();
+        check::check(&both).unwrap();
+        assert!(whole.dropped_by(&cut, &both).is_empty());
+        let drop_left = VersionEdit { deleted: vec![of(&left)], ..VersionEdit::default() };
+        let one = both.apply(&drop_left, &[]).unwrap();
+        assert!(both.dropped_by(&drop_left, &one).is_empty(), "the right one needs it");
+        let drop_right = VersionEdit { deleted: vec![of(&right)], ..VersionEdit::default() };
+        let none = one.apply(&drop_right, &[]).unwrap();
+        assert_eq!(one.dropped_by(&drop_right, &none).len(), 1);
+        let drop_both =
+            VersionEdit { deleted: vec![of(&left), of(&right)], ..VersionEdit::default() };
+        let none = both.apply(&drop_both, &[]).unwrap();
+        assert_eq!(both.dropped_by(&drop_both, &none).len(), 1, "once");
     }
 }

@@ -3,11 +3,10 @@
 //! The version manager calls `check` after every swap in debug builds; recovery and `verify` call it
 //! always. A finding names the rule and the tables.
 
-use super::{RangeVersion, TableHandle, Version};
+use super::{Place, RangeVersion, Slice, Version};
 use crate::key::Span;
 use crate::limits::LEVELS_MAX;
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 
 /// A rule of the tree that an edit would break or a version breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,17 +27,18 @@ impl Conflict {
 /// All rules on all ranges; the first broken one. Costs a walk over all tables.
 pub fn check(version: &Version) -> Result<(), Conflict> {
     ranges_cover_everything(version)?;
-    no_table_twice(version)?;
+    slices_share_files(version)?;
     version.ranges().iter().try_for_each(|range| check_range(range))
 }
 
 /// Every rule that is broken, once per range.
 pub(crate) fn all(version: &Version) -> Vec<Conflict> {
-    let whole = [ranges_cover_everything(version), no_table_twice(version)];
+    let whole = [ranges_cover_everything(version), slices_share_files(version)];
     let within = version.ranges().iter().flat_map(|range| {
         [
-            tables_are_sane(range),
-            tables_inside_their_range(range),
+            slices_are_sane(range),
+            slices_inside_their_range(range),
+            one_layer_order(range),
             newest_layer_first(range),
             one_run_per_level(range),
         ]
@@ -48,8 +48,9 @@ pub(crate) fn all(version: &Version) -> Vec<Conflict> {
 
 /// The rules within one range.
 pub fn check_range(range: &RangeVersion) -> Result<(), Conflict> {
-    tables_are_sane(range)?;
-    tables_inside_their_range(range)?;
+    slices_are_sane(range)?;
+    slices_inside_their_range(range)?;
+    one_layer_order(range)?;
     newest_layer_first(range)?;
     one_run_per_level(range)
 }
@@ -87,91 +88,103 @@ pub(crate) fn spans_cover_everything(spans: &[&Span]) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// A file number is in one place only.
-pub fn no_table_twice(version: &Version) -> Result<(), Conflict> {
-    let mut seen = HashSet::new();
-    for (range, level, table) in version.tables() {
-        if !seen.insert(table.number()) {
-            let what = format!("table {} again in range {range} level {level}", table.number());
-            return Err(Conflict::new("no-table-twice", what));
+/// Slices of one file say the same of it, and no two of them share a key.
+pub fn slices_share_files(version: &Version) -> Result<(), Conflict> {
+    let fail = |what: String| Err(Conflict::new("slices-share-files", what));
+    let mut seen: HashMap<_, Vec<&Slice>> = HashMap::new();
+    for (range, place, slice) in version.slices() {
+        let number = slice.number();
+        let others = seen.entry(number).or_default();
+        if others.iter().any(|other| other.table != slice.table) {
+            return fail(format!("table {number} is another one in range {range}, {place}"));
         }
+        if others.iter().any(|other| other.overlaps(slice.min_key(), slice.max_key())) {
+            return fail(format!("keys of table {number} again in range {range}, {place}"));
+        }
+        others.push(slice);
     }
     Ok(())
 }
 
-/// What a table says about itself does not contradict itself.
-pub fn tables_are_sane(range: &RangeVersion) -> Result<(), Conflict> {
-    for (_, table) in range.tables() {
-        let meta = table.meta();
-        let sane = meta.number.0 > 0
-            && meta.entries > 0
-            && meta.tombstones <= meta.entries
-            && !meta.min_key.is_empty()
-            && meta.min_key <= meta.max_key
-            && meta.min_seqno <= meta.max_seqno;
-        if !sane {
-            let what = format!("table {} of range {}: {meta:?}", meta.number, range.id);
-            return Err(Conflict::new("tables-are-sane", what));
+/// What a slice says about itself and its table is possible.
+pub fn slices_are_sane(range: &RangeVersion) -> Result<(), Conflict> {
+    match range.layers.slices().find(|(_, slice)| !slice.is_sane()) {
+        Some((_, slice)) => {
+            let what =
+                format!("table {} of range {}: {:?}", slice.number(), range.id, slice.meta());
+            Err(Conflict::new("slices-are-sane", what))
         }
+        None => Ok(()),
     }
-    Ok(())
 }
 
-/// No table has a key that is routed to another range.
-pub fn tables_inside_their_range(range: &RangeVersion) -> Result<(), Conflict> {
-    for (level, table) in range.tables() {
-        let meta = table.meta();
-        if !range.span.contains(&meta.min_key) || !range.span.contains(&meta.max_key) {
-            let what = format!("table {} in range {} level {level}", meta.number, range.id);
-            return Err(Conflict::new("tables-inside-their-range", what));
-        }
-    }
-    Ok(())
-}
-
-/// L0 is sorted newest first, and of two overlapping tables the newer one is newer throughout.
-pub fn newest_layer_first(range: &RangeVersion) -> Result<(), Conflict> {
-    let fail = |newer: &TableHandle, older: &TableHandle, why: &str| {
-        let (newer, older) = (newer.number(), older.number());
-        let what = format!("range {} L0: table {newer} before {older} {why}", range.id);
-        Err(Conflict::new("newest-layer-first", what))
+/// No slice has a key that is routed to another range.
+pub fn slices_inside_their_range(range: &RangeVersion) -> Result<(), Conflict> {
+    let inside = |slice: &Slice| {
+        range.span.contains(slice.min_key()) && range.span.contains(slice.max_key())
     };
-    for (at, newer) in range.l0.iter().enumerate() {
-        let meta = newer.meta();
-        if let Some(older) = range.l0.get(at + 1)
-            && l0_rank(newer) < l0_rank(older)
-        {
-            return fail(newer, older, "is out of order");
+    match range.layers.slices().find(|(_, slice)| !inside(slice)) {
+        Some((place, slice)) => {
+            let what = format!("table {} in range {}, {place}", slice.number(), range.id);
+            Err(Conflict::new("slices-inside-their-range", what))
         }
-        for older in &range.l0[at + 1..] {
-            let mixed = meta.min_seqno <= older.meta().max_seqno;
-            if mixed && older.overlaps(&meta.min_key, &meta.max_key) {
-                return fail(newer, older, "overlaps it in keys and in sequence numbers");
+        None => Ok(()),
+    }
+}
+
+/// Layers are in reading order, none is empty, and no level is deeper than levels go.
+pub fn one_layer_order(range: &RangeVersion) -> Result<(), Conflict> {
+    let fail = |what: String| Err(Conflict::new("one-layer-order", what));
+    let mut before = None;
+    for layer in range.layers.iter() {
+        let place = layer.place;
+        if layer.run.slices().is_empty() || usize::from(place.level()) > LEVELS_MAX {
+            return fail(format!("range {} has an impossible layer in {place}", range.id));
+        }
+        if before.is_some_and(|before| before > place) {
+            return fail(format!("range {} has {place} too late", range.id));
+        }
+        before = Some(place);
+    }
+    Ok(())
+}
+
+/// Where two slices of a tier overlap, the one in the earlier layer is newer throughout.
+pub fn newest_layer_first(range: &RangeVersion) -> Result<(), Conflict> {
+    let layers: Vec<_> = range.layers.iter().collect();
+    for (at, newer) in layers.iter().enumerate() {
+        let older = layers[at + 1..].iter().filter(|older| older.place == newer.place);
+        for older in older.flat_map(|layer| layer.run.slices().iter()) {
+            let mixed = |slice: &&Slice| {
+                slice.min_seqno() <= older.max_seqno()
+                    && slice.overlaps(older.min_key(), older.max_key())
+            };
+            if let Some(newer) = newer.run.slices().iter().find(mixed) {
+                let (newer, older) = (newer.number(), older.number());
+                let what = format!(
+                    "range {}: table {newer} before {older} overlaps it in keys and in sequence \
+                     numbers",
+                    range.id
+                );
+                return Err(Conflict::new("newest-layer-first", what));
             }
         }
     }
     Ok(())
 }
 
-/// Greater is newer.
-pub(super) fn l0_rank(
-    table: &Arc<TableHandle>,
-) -> (crate::key::Seqno, crate::filename::FileNumber) {
-    (table.meta().max_seqno, table.number())
-}
-
-/// Below L0 the tables of a level are sorted and disjoint.
+/// The slices of a run are sorted and disjoint, and a level is one run.
 pub fn one_run_per_level(range: &RangeVersion) -> Result<(), Conflict> {
-    if range.levels.len() > LEVELS_MAX {
-        let what = format!("range {} has {} levels", range.id, range.levels.len());
-        return Err(Conflict::new("one-run-per-level", what));
-    }
-    for (level, number) in range.levels.iter().zip(1..) {
-        for pair in level.tables().windows(2) {
-            if pair[0].meta().max_key >= pair[1].meta().min_key {
+    let fail = |what: String| Err(Conflict::new("one-run-per-level", what));
+    for layer in range.layers.iter() {
+        let (id, place) = (range.id, layer.place);
+        if matches!(place, Place::Main(_)) && range.layers.at(place).len() > 1 {
+            return fail(format!("range {id} has several runs in {place}"));
+        }
+        for pair in layer.run.slices().windows(2) {
+            if pair[0].max_key() >= pair[1].min_key() {
                 let (a, b) = (pair[0].number(), pair[1].number());
-                let what = format!("range {} level {number}: tables {a} and {b} overlap", range.id);
-                return Err(Conflict::new("one-run-per-level", what));
+                return fail(format!("range {id}, {place}: tables {a} and {b} overlap"));
             }
         }
     }
@@ -180,10 +193,11 @@ pub fn one_run_per_level(range: &RangeVersion) -> Result<(), Conflict> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{handle, handle_at, version_of};
-    use super::super::{Graveyard, Level, RangeId};
+    use super::super::testing::{meta, part_of, slice, slice_at, version_of};
+    use super::super::{Graveyard, RangeId, Shards, TableHandle};
     use super::*;
     use bytes::Bytes;
+    use std::sync::Arc;
 
     fn rule(version: &Version) -> &'static str {
         check(version).unwrap_err().rule
@@ -191,23 +205,21 @@ mod tests {
 
     #[test]
     fn a_good_version_passes() {
-        let levels = vec![vec![handle(3, b"a", b"c", 1), handle(4, b"d", b"f", 1)]];
-        let l0 = vec![handle_at(2, b"a", b"z", 1, 11..=20), handle_at(1, b"b", b"c", 1, 1..=10)];
+        let levels = vec![vec![slice(3, b"a", b"c", 1), slice(4, b"d", b"f", 1)]];
+        let l0 = vec![slice_at(2, b"a", b"z", 1, 11..=20), slice_at(1, b"b", b"c", 1, 1..=10)];
         assert_eq!(check(&version_of(l0, levels)), Ok(()));
     }
 
     #[test]
     fn each_rule_has_a_version_that_breaks_it() {
-        let overlap = vec![vec![handle(3, b"a", b"d", 1), handle(4, b"d", b"f", 1)]];
+        let overlap = vec![vec![slice(3, b"a", b"d", 1), slice(4, b"d", b"f", 1)]];
         assert_eq!(rule(&version_of(vec![], overlap)), "one-run-per-level");
-        let twice = vec![vec![handle(3, b"a", b"b", 1)], vec![handle(3, b"a", b"b", 1)]];
-        assert_eq!(rule(&version_of(vec![], twice)), "no-table-twice");
-        let order = vec![handle_at(1, b"b", b"c", 1, 1..=10), handle_at(2, b"x", b"z", 1, 11..=20)];
-        assert_eq!(rule(&version_of(order, vec![])), "newest-layer-first");
-        let mixed = vec![handle_at(2, b"a", b"z", 1, 5..=20), handle_at(1, b"b", b"c", 1, 1..=10)];
+        let twice = vec![vec![slice(3, b"a", b"b", 1)], vec![slice(3, b"a", b"b", 1)]];
+        assert_eq!(rule(&version_of(vec![], twice)), "slices-share-files");
+        let mixed = vec![slice_at(2, b"a", b"z", 1, 5..=20), slice_at(1, b"b", b"c", 1, 1..=10)];
         assert_eq!(rule(&version_of(mixed, vec![])), "newest-layer-first");
-        let backwards = vec![vec![handle(3, b"d", b"a", 1)]];
-        assert_eq!(rule(&version_of(vec![], backwards)), "tables-are-sane");
+        let backwards = vec![vec![slice(3, b"d", b"a", 1)]];
+        assert_eq!(rule(&version_of(vec![], backwards)), "slices-are-sane");
     }
 
     #[test]
@@ -216,7 +228,7 @@ mod tests {
             lo: Bytes::from_static(lo),
             hi: hi.map(Bytes::from_static),
         };
-        let range = |id, span| Arc::new(RangeVersion::empty(RangeId(id), span));
+        let range = |id, span| Arc::new(RangeVersion::empty(RangeId(id), span, Shards::one()));
         let version = |ranges| Version::new(ranges, Graveyard::new());
         assert_eq!(rule(&version(vec![])), "ranges-cover-everything");
         let gap = vec![range(1, span(b"", Some(b"m"))), range(2, span(b"n", None))];
@@ -225,9 +237,41 @@ mod tests {
         assert_eq!(rule(&version(open)), "ranges-cover-everything");
         let same = vec![range(1, span(b"", Some(b"m"))), range(1, span(b"m", None))];
         assert_eq!(rule(&version(same)), "ranges-cover-everything");
-        let mut stray = RangeVersion::empty(RangeId(1), span(b"", Some(b"m")));
-        stray.levels = vec![Level::new(vec![handle(3, b"a", b"m", 1)])];
+        let mut stray = RangeVersion::empty(RangeId(1), span(b"", Some(b"m")), Shards::one());
+        stray.layers = stray.layers.with(Place::Main(1), vec![slice(3, b"a", b"m", 1)]);
         let stray = vec![Arc::new(stray), range(2, span(b"m", None))];
-        assert_eq!(rule(&version(stray)), "tables-inside-their-range");
+        assert_eq!(rule(&version(stray)), "slices-inside-their-range");
+    }
+
+    #[test]
+    fn slices_share_a_file_as_long_as_they_share_no_key() {
+        let handle = |number, bytes| {
+            let meta = meta(number, b"a", b"z", bytes);
+            TableHandle::unopened(Arc::new(meta), Graveyard::new())
+        };
+        let file = handle(3, 100);
+        let of =
+            |right: Slice| version_of(vec![], vec![vec![part_of(&file, b"a", b"f")], vec![right]]);
+        assert_eq!(check(&of(part_of(&file, b"g", b"z"))), Ok(()));
+        assert_eq!(rule(&of(part_of(&file, b"f", b"z"))), "slices-share-files");
+        assert_eq!(rule(&of(Slice::whole(&file))), "slices-share-files");
+        assert_eq!(rule(&of(part_of(&handle(3, 200), b"g", b"z"))), "slices-share-files");
+        assert_eq!(rule(&of(part_of(&handle(4, 100), b"g", b"zz"))), "slices-are-sane");
+    }
+
+    #[test]
+    fn layers_out_of_order_are_found() {
+        let layers = |places: &[Place]| {
+            let mut range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
+            for (place, number) in places.iter().zip(1..) {
+                let key = [b'a' + number as u8];
+                range.layers = range.layers.with(*place, vec![slice(number, &key, &key, 1)]);
+            }
+            range
+        };
+        let good = layers(&[Place::Main(1), Place::L0, Place::Landing(1, 0)]);
+        assert_eq!(one_layer_order(&good), Ok(()));
+        let deep = layers(&[Place::Main(LEVELS_MAX as u8 + 1)]);
+        assert_eq!(one_layer_order(&deep).unwrap_err().rule, "one-layer-order");
     }
 }

@@ -59,7 +59,7 @@ impl fmt::Debug for Graveyard {
 /// the manifest knows about it is always here.
 #[derive(Debug)]
 pub struct TableHandle {
-    meta: TableMeta,
+    meta: Arc<TableMeta>,
     name: CacheName,
     /// The table while it is open. A reader's load is no shared write; what it loaded stays open while
     /// it is held.
@@ -90,7 +90,7 @@ impl Deref for OpenTable {
 impl TableHandle {
     /// A handle of a table that `cache` opens when it is read.
     pub(super) fn new(
-        meta: TableMeta,
+        meta: Arc<TableMeta>,
         cache: Option<Arc<TableCache>>,
         graveyard: Arc<Graveyard>,
     ) -> Arc<Self> {
@@ -107,13 +107,13 @@ impl TableHandle {
     }
 
     /// A handle that can be planned with but not read.
-    pub fn unopened(meta: TableMeta, graveyard: Arc<Graveyard>) -> Arc<Self> {
+    pub fn unopened(meta: Arc<TableMeta>, graveyard: Arc<Graveyard>) -> Arc<Self> {
         Self::new(meta, None, graveyard)
     }
 
     /// What the manifest knows about the table.
     #[inline]
-    pub fn meta(&self) -> &TableMeta {
+    pub fn meta(&self) -> &Arc<TableMeta> {
         &self.meta
     }
 
@@ -192,12 +192,6 @@ impl TableHandle {
     /// Was `mark_obsolete` called?
     pub fn is_obsolete(&self) -> bool {
         self.obsolete.load(Ordering::Acquire)
-    }
-
-    /// Is there a key inside both the table's bounds and the closed interval `[min, max]`?
-    #[inline]
-    pub fn overlaps(&self, min: &[u8], max: &[u8]) -> bool {
-        max >= &self.meta.min_key[..] && min <= &self.meta.max_key[..]
     }
 }
 

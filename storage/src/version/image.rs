@@ -1,10 +1,13 @@
-//! What the manifest says, as data: routes, tables and counters, without open files.
+//! What the manifest says, as data: routes, slices and counters, without open files.
 //!
 //! The manifest's reader folds edits into an image, its writer keeps one to know what a snapshot
 //! must contain, and a version is made from one by opening its tables.
 
 use super::check::{Conflict, spans_cover_everything};
-use super::{Graveyard, RangeId, RangeVersion, TableHandle, Version, VersionEdit};
+use super::{
+    ChangeId, Graveyard, NewRange, Place, RangeId, Shards, SliceMeta, SliceName, TableHandle,
+    Version, VersionEdit,
+};
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
 use crate::table::TableMeta;
@@ -12,13 +15,35 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// What a manifest records of a range, its slices apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeImage {
+    /// The keys routed to it.
+    pub span: Span,
+    /// Where its flushes cut their tables.
+    pub shards: Shards,
+    /// Its entries up to here are in its tables.
+    pub flushed: Seqno,
+}
+
+impl RangeImage {
+    fn as_new(&self, id: RangeId) -> NewRange {
+        NewRange { id, span: self.span.clone(), shards: self.shards.clone() }
+    }
+}
+
+/// A slice's place among all.
+type SliceKey = (RangeId, Place, SliceName);
+
 /// Everything a manifest records. Starts from nothing and grows by edits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
-    /// Span and flushed sequence number of each range.
-    pub ranges: BTreeMap<RangeId, (Span, Seqno)>,
-    /// All tables by place.
-    pub tables: BTreeMap<(RangeId, u8, FileNumber), TableMeta>,
+    /// All ranges.
+    pub ranges: BTreeMap<RangeId, RangeImage>,
+    /// All slices by place.
+    pub slices: BTreeMap<SliceKey, SliceMeta>,
+    /// Changes that happen if the log stamps them, with what they do then.
+    pub prepared: BTreeMap<ChangeId, VersionEdit>,
     /// The lowest log segment that recovery needs.
     pub log_floor: FileNumber,
     /// A number above every file number in use.
@@ -32,35 +57,63 @@ pub struct Image {
 }
 
 impl Image {
-    /// Of a new database: ranges that meet at `split_keys` (none: one range over everything),
-    /// nothing else. Keys that do not ascend make an image that `to_version` refuses.
-    pub fn of_new_database(next_file_number: FileNumber, split_keys: &[Bytes]) -> Self {
+    /// Of a new database: ranges that meet at `split_keys` (none: one range over everything), each with
+    /// at most `shards` shards, and nothing else. Keys that do not ascend make an image that
+    /// `to_version` refuses.
+    pub fn of_new_database(
+        next_file_number: FileNumber,
+        split_keys: &[Bytes],
+        shards: usize,
+    ) -> Self {
         let starts = std::iter::once(Bytes::new()).chain(split_keys.iter().cloned());
         let ends = split_keys.iter().cloned().map(Some).chain([None]);
         let ids = (RangeId::FIRST.0..).map(RangeId);
-        let spans = starts.zip(ends).map(|(lo, hi)| (Span { lo, hi }, Seqno::ZERO));
-        Self { ranges: ids.zip(spans).collect(), next_file_number, ..Self::default() }
+        let ranges = starts.zip(ends).map(|(lo, hi)| {
+            let span = Span { lo, hi };
+            let shards = Shards::of(&span, shards);
+            RangeImage { span, shards, flushed: Seqno::ZERO }
+        });
+        Self { ranges: ids.zip(ranges).collect(), next_file_number, ..Self::default() }
     }
 
-    /// Applies an edit, or refuses it and stays as it was. Costs the edit's size, not the image's,
-    /// except that route changes check all routes.
+    /// Applies an edit, or refuses it and stays as it was. What was prepared happens here when it is
+    /// settled, and nowhere else (INVARIANT(prepared-needs-its-record)). Costs the edit's size, not the image's,
+    /// except that route changes check all routes, and that settling a change copies the image.
     pub fn apply(&mut self, edit: &VersionEdit) -> Result<(), Conflict> {
-        self.admits(edit)?;
+        if !edit.settled.is_empty() {
+            let mut next = self.clone();
+            for id in &edit.settled {
+                let Some(change) = next.prepared.remove(id) else {
+                    let what = format!("change {id} was not prepared");
+                    return Err(Conflict::new("prepared-needs-its-record", what));
+                };
+                next.apply(&change)?;
+            }
+            next.apply(&VersionEdit { settled: Vec::new(), ..edit.clone() })?;
+            *self = next;
+            return Ok(());
+        }
+        self.admits_plain(edit)?;
         for range in &edit.ranges_removed {
             self.ranges.remove(range);
         }
-        for (range, span) in &edit.ranges_added {
-            self.ranges.insert(*range, (span.clone(), Seqno::ZERO));
+        for NewRange { id, span, shards } in &edit.ranges_added {
+            let (span, shards, flushed) = (span.clone(), shards.clone(), Seqno::ZERO);
+            self.ranges.insert(*id, RangeImage { span, shards, flushed });
         }
-        for place in &edit.deleted {
-            self.tables.remove(place);
+        for key in &edit.deleted {
+            self.slices.remove(key);
         }
-        for (range, level, meta) in &edit.added {
-            self.tables.insert((*range, *level, meta.number), meta.clone());
+        for (range, place, slice) in &edit.added {
+            self.slices.insert((*range, *place, slice.name()), slice.clone());
         }
         for (range, seqno) in &edit.flushed {
-            self.ranges.get_mut(range).expect("admitted").1 = *seqno;
+            self.ranges.get_mut(range).expect("admitted").flushed = *seqno;
         }
+        for id in &edit.abandoned {
+            self.prepared.remove(id);
+        }
+        self.prepared.extend(edit.prepared.iter().cloned());
         self.log_floor = edit.log_floor.unwrap_or(self.log_floor);
         self.next_file_number = edit.next_file_number.unwrap_or(self.next_file_number);
         self.last_seqno = edit.last_seqno.unwrap_or(self.last_seqno);
@@ -71,38 +124,50 @@ impl Image {
 
     /// Would `apply` take this edit?
     pub fn admits(&self, edit: &VersionEdit) -> Result<(), Conflict> {
+        if edit.settled.is_empty() { self.admits_plain(edit) } else { self.clone().apply(edit) }
+    }
+
+    /// `admits` for an edit that settles nothing.
+    fn admits_plain(&self, edit: &VersionEdit) -> Result<(), Conflict> {
         let mut gone = BTreeSet::new();
-        for place in &edit.deleted {
-            if !self.tables.contains_key(place) || !gone.insert(*place) {
-                let (range, level, number) = place;
-                let what = format!("table {number} is not in range {range} level {level}");
+        for key in &edit.deleted {
+            if !self.slices.contains_key(key) || !gone.insert(key) {
+                let (range, place, name) = key;
+                let what = format!("{name} is not in range {range}, {place}");
                 return Err(Conflict::new("delete-what-is-there", what));
             }
         }
         self.admit_ranges(edit, &gone)?;
         let routed = |range: &RangeId| {
-            edit.ranges_added.iter().any(|(added, _)| added == range)
+            edit.ranges_added.iter().any(|added| added.id == *range)
                 || (self.ranges.contains_key(range) && !edit.ranges_removed.contains(range))
         };
         let mut new = BTreeSet::new();
-        for (range, level, meta) in &edit.added {
-            let place = (*range, *level, meta.number);
+        for (range, place, slice) in &edit.added {
+            let name = slice.name();
             if !routed(range) {
-                let what = format!("table {} is added to no range {range}", meta.number);
-                return Err(Conflict::new("tables-inside-their-range", what));
+                let what = format!("{name} is added to no range {range}");
+                return Err(Conflict::new("slices-inside-their-range", what));
             }
-            let there = self.tables.contains_key(&place) && !gone.contains(&place);
-            if there || !new.insert(meta.number) {
-                let what = format!("table {} again in range {range} level {level}", meta.number);
-                return Err(Conflict::new("no-table-twice", what));
+            let key = (*range, *place, name);
+            let there = self.slices.contains_key(&key) && !gone.contains(&key);
+            if there || !new.insert(key.clone()) {
+                let what = format!("{} again in range {range}, {place}", key.2);
+                return Err(Conflict::new("slices-share-files", what));
             }
         }
         for (range, seqno) in &edit.flushed {
-            let before = self.ranges.get(range).map_or(Seqno::ZERO, |(_, flushed)| *flushed);
+            let before = self.ranges.get(range).map_or(Seqno::ZERO, |range| range.flushed);
             if !routed(range) || *seqno < before {
                 let what = format!("range {range} was flushed to {before}, not back to {seqno}");
                 return Err(Conflict::new("flushed-never-falls", what));
             }
+        }
+        let there = |id| self.prepared.contains_key(id);
+        let twice = edit.prepared.iter().any(|(id, _)| there(id) && !edit.abandoned.contains(id));
+        if twice || !edit.abandoned.iter().all(there) {
+            let what = "a change is prepared twice, or abandoned and was not prepared";
+            return Err(Conflict::new("prepared-needs-its-record", what));
         }
         let falls = edit.log_floor.is_some_and(|number| number < self.log_floor)
             || edit.next_file_number.is_some_and(|number| number < self.next_file_number)
@@ -115,30 +180,25 @@ impl Image {
         Ok(())
     }
 
-    fn admit_ranges(
-        &self,
-        edit: &VersionEdit,
-        gone: &BTreeSet<(RangeId, u8, FileNumber)>,
-    ) -> Result<(), Conflict> {
+    fn admit_ranges(&self, edit: &VersionEdit, gone: &BTreeSet<&SliceKey>) -> Result<(), Conflict> {
         if edit.ranges_removed.is_empty() && edit.ranges_added.is_empty() {
             return Ok(());
         }
         let fail = |what: String| Err(Conflict::new("ranges-cover-everything", what));
         let mut spans: BTreeMap<RangeId, &Span> =
-            self.ranges.iter().map(|(id, (span, _))| (*id, span)).collect();
+            self.ranges.iter().map(|(id, range)| (*id, &range.span)).collect();
         for range in &edit.ranges_removed {
             if spans.remove(range).is_none() {
                 return fail(format!("range {range} is not there to be removed"));
             }
-            let first = (*range, 0, FileNumber(0));
-            let mut left = self.tables.range(first..).take_while(|((r, _, _), _)| r == range);
-            if left.any(|(place, _)| !gone.contains(place)) {
+            let mut left = self.slices.keys().filter(|(of, _, _)| of == range);
+            if left.any(|key| !gone.contains(key)) {
                 return fail(format!("range {range} still has tables"));
             }
         }
-        for (range, span) in &edit.ranges_added {
-            if self.ranges.contains_key(range) || spans.insert(*range, span).is_some() {
-                return fail(format!("range {range} is there already"));
+        for NewRange { id, span, .. } in &edit.ranges_added {
+            if self.ranges.contains_key(id) || spans.insert(*id, span).is_some() {
+                return fail(format!("range {id} is there already"));
             }
         }
         let mut sorted: Vec<_> = spans.into_values().collect();
@@ -150,9 +210,10 @@ impl Image {
     pub fn to_edit(&self) -> VersionEdit {
         let ranges = || self.ranges.iter();
         VersionEdit {
-            ranges_added: ranges().map(|(id, (span, _))| (*id, span.clone())).collect(),
-            added: self.tables.iter().map(|(&(r, l, _), meta)| (r, l, meta.clone())).collect(),
-            flushed: ranges().map(|(id, (_, flushed))| (*id, *flushed)).collect(),
+            ranges_added: ranges().map(|(id, range)| range.as_new(*id)).collect(),
+            added: self.slices.iter().map(|((r, p, _), slice)| (*r, *p, slice.clone())).collect(),
+            flushed: ranges().map(|(id, range)| (*id, range.flushed)).collect(),
+            prepared: self.prepared.iter().map(|(id, edit)| (*id, edit.clone())).collect(),
             log_floor: Some(self.log_floor),
             next_file_number: Some(self.next_file_number),
             last_seqno: Some(self.last_seqno),
@@ -168,25 +229,30 @@ impl Image {
         let mut found = Vec::new();
         let mut tell = |what: String| found.push(Conflict::new("counters-agree", what));
         let (last, next) = (self.last_seqno, self.next_file_number);
-        for (range, (_, flushed)) in &self.ranges {
+        for (id, RangeImage { flushed, .. }) in &self.ranges {
             if *flushed > last {
-                tell(format!("range {range} was flushed to {flushed}, the last seqno is {last}"));
+                tell(format!("range {id} was flushed to {flushed}, the last seqno is {last}"));
             }
         }
-        for ((range, _, number), meta) in &self.tables {
-            let flushed = self.ranges.get(range).map_or(Seqno::ZERO, |(_, flushed)| *flushed);
-            if meta.max_seqno > flushed {
-                let newest = meta.max_seqno;
+        for ((range, _, name), slice) in &self.slices {
+            let flushed = self.ranges.get(range).map_or(Seqno::ZERO, |range| range.flushed);
+            let newest = slice.max_seqno();
+            if newest > flushed {
+                let number = name.table;
                 tell(format!("table {number} has {newest}, its range was flushed to {flushed}"));
             }
         }
-        let tables = self.tables.keys().map(|(_, _, number)| *number);
+        let prepared = self.prepared.values().flat_map(|edit| &edit.added);
+        let prepared = prepared.map(|(_, _, slice)| slice.number());
+        let tables = self.slices.values().map(SliceMeta::number).chain(prepared);
         for number in tables.chain([self.log_floor, self.newest_segment]) {
             if number >= next && number > FileNumber(0) {
                 tell(format!("file {number} is in use, but {next} is the next number"));
             }
         }
-        let sizes = self.tables.values().flat_map(|t| [t.file_bytes, t.raw_bytes, t.entries]);
+        let sizes = self.slices.values();
+        let sizes =
+            sizes.flat_map(|slice| [slice.file_bytes(), slice.table.raw_bytes, slice.entries()]);
         if sizes.map(u128::from).sum::<u128>() > u128::from(u64::MAX) {
             tell("the tables' sizes are more than 64 bits can add up".to_owned());
         }
@@ -198,7 +264,7 @@ impl Image {
     pub fn to_version<E: From<Conflict>>(
         &self,
         graveyard: Arc<Graveyard>,
-        open: impl FnMut(&TableMeta) -> Result<Arc<TableHandle>, E>,
+        open: impl FnMut(&Arc<TableMeta>) -> Result<Arc<TableHandle>, E>,
     ) -> Result<Version, E> {
         let version = self.to_version_unchecked(graveyard, open)?;
         super::check::check(&version)?;
@@ -209,16 +275,24 @@ impl Image {
     pub(crate) fn to_version_unchecked<E: From<Conflict>>(
         &self,
         graveyard: Arc<Graveyard>,
-        mut open: impl FnMut(&TableMeta) -> Result<Arc<TableHandle>, E>,
+        mut open: impl FnMut(&Arc<TableMeta>) -> Result<Arc<TableHandle>, E>,
     ) -> Result<Version, E> {
         let mut edit = self.to_edit();
-        edit.ranges_added.sort_by(|a, b| a.1.lo.cmp(&b.1.lo));
-        let empty = |(id, span): &(RangeId, Span)| RangeVersion::empty(*id, span.clone());
-        let ranges = edit.ranges_added.iter().map(empty).map(Arc::new).collect();
-        edit.ranges_added.clear();
+        edit.ranges_added.sort_by(|a, b| a.span.lo.cmp(&b.span.lo));
+        let ranges = std::mem::take(&mut edit.ranges_added);
+        let ranges = ranges.into_iter().map(|range| Arc::new(range.into_empty())).collect();
+        // Slices of one file share its handle.
+        let mut opened: BTreeMap<FileNumber, Arc<TableHandle>> = BTreeMap::new();
         let mut handles = Vec::with_capacity(edit.added.len());
-        for (_, _, meta) in &edit.added {
-            handles.push(open(meta)?);
+        for (_, _, slice) in &edit.added {
+            let handle = match opened.get(&slice.number()) {
+                Some(handle) => Arc::clone(handle),
+                None => open(&slice.table)?,
+            };
+            if slice.part.is_some() {
+                opened.insert(slice.number(), Arc::clone(&handle));
+            }
+            handles.push(handle);
         }
         Ok(Version::new(ranges, graveyard).apply_handles(&edit, &handles)?)
     }
@@ -229,8 +303,9 @@ mod tests {
     use super::*;
 
     fn routes(split_keys: &[Bytes]) -> Version {
-        let image = Image::of_new_database(FileNumber(1), split_keys);
-        let none = |_: &TableMeta| -> Result<_, Conflict> { unreachable!("there are no tables") };
+        let image = Image::of_new_database(FileNumber(1), split_keys, 4);
+        let none =
+            |_: &Arc<TableMeta>| -> Result<_, Conflict> { unreachable!("there are no tables") };
         image.to_version(Graveyard::new(), none).unwrap()
     }
 
@@ -270,9 +345,75 @@ mod tests {
     #[test]
     fn a_manifest_of_many_ranges_is_read_back() {
         let split_keys: Vec<Bytes> = (1..=255_u8).map(|n| Bytes::from(vec![n; 1000])).collect();
-        let image = Image::of_new_database(FileNumber(2), &split_keys);
+        let image = Image::of_new_database(FileNumber(2), &split_keys, 4);
         let mut copy = Image::default();
         copy.apply(&image.to_edit()).unwrap();
         assert_eq!(copy, image);
+    }
+
+    /// The edit that gives the only range a new name and takes its slices along.
+    fn renaming(image: &Image, to: u32) -> VersionEdit {
+        let (id, range) = image.ranges.first_key_value().unwrap();
+        let slices = || image.slices.iter();
+        VersionEdit {
+            ranges_removed: vec![*id],
+            ranges_added: vec![range.as_new(RangeId(to))],
+            deleted: slices().map(|(key, _)| key.clone()).collect(),
+            added: slices().map(|((_, p, _), s)| (RangeId(to), *p, s.clone())).collect(),
+            flushed: vec![(RangeId(to), range.flushed)],
+            ..VersionEdit::default()
+        }
+    }
+
+    #[test]
+    fn a_prepared_change_happens_when_it_is_settled_and_never_when_it_is_abandoned() {
+        let mut image = Image::of_new_database(FileNumber(9), &[], 4);
+        let slice = super::super::testing::slice(3, b"a", b"c", 10).meta().clone();
+        let filled = VersionEdit {
+            added: vec![(RangeId(1), Place::Main(1), slice)],
+            flushed: vec![(RangeId(1), Seqno(39))],
+            last_seqno: Some(Seqno(50)),
+            ..VersionEdit::default()
+        };
+        image.apply(&filled).unwrap();
+        let id = ChangeId(5);
+        let prepared = vec![(id, renaming(&image, 2))];
+        let prepare = VersionEdit { prepared, ..VersionEdit::default() };
+        let settle = VersionEdit { settled: vec![id], ..VersionEdit::default() };
+        let abandon = VersionEdit { abandoned: vec![id], ..VersionEdit::default() };
+        for edit in [&settle, &abandon] {
+            let refused = image.clone().apply(edit).unwrap_err();
+            assert_eq!(refused.rule, "prepared-needs-its-record");
+        }
+        let before = image.clone();
+        image.apply(&prepare).unwrap();
+        assert_eq!((&image.ranges, &image.slices), (&before.ranges, &before.slices));
+        let mut again = Image::default();
+        again.apply(&image.to_edit()).unwrap();
+        assert_eq!(again, image, "a snapshot keeps what is prepared");
+        assert!(image.clone().apply(&prepare).is_err(), "twice");
+
+        let mut never = image.clone();
+        never.apply(&abandon).unwrap();
+        assert_eq!(never, before);
+        image.apply(&settle).unwrap();
+        assert!(image.prepared.is_empty());
+        assert_eq!(image.ranges.keys().collect::<Vec<_>>(), [&RangeId(2)]);
+        assert_eq!(image.ranges[&RangeId(2)].flushed, Seqno(39));
+        assert!(image.slices.keys().all(|(range, _, _)| *range == RangeId(2)));
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_applied_is_refused_as_a_whole() {
+        let mut image = Image::of_new_database(FileNumber(9), &[], 4);
+        let id = ChangeId(5);
+        let prepared = vec![(id, renaming(&image, 2))];
+        image.apply(&VersionEdit { prepared, ..VersionEdit::default() }).unwrap();
+        let edit = renaming(&image, 3);
+        image.apply(&edit).unwrap();
+        let before = image.clone();
+        let settle = VersionEdit { settled: vec![id], ..VersionEdit::default() };
+        assert_eq!(image.apply(&settle).unwrap_err().rule, "ranges-cover-everything");
+        assert_eq!(image, before);
     }
 }

@@ -5,30 +5,38 @@
 //! log (`manifest`); which version readers see is decided by the version manager alone.
 
 mod apply;
+mod change;
 pub mod check;
 mod edit;
 mod handle;
 mod image;
-mod l0;
-mod level;
+mod layers;
+mod place;
 mod run;
+mod run_parts;
 mod shards;
+mod slice;
+mod slice_cursor;
 mod table_cache;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use change::ChangeId;
 pub use check::Conflict;
 pub(crate) use edit::EditError;
-pub use edit::VersionEdit;
+pub use edit::{NewRange, VersionEdit};
 pub use handle::{Graveyard, OpenTable, TableHandle};
-pub use image::Image;
-pub use l0::L0;
-pub use level::Level;
-pub use run::TableRun;
+pub use image::{Image, RangeImage};
+pub(crate) use layers::runs_of;
+pub use layers::{Layer, Layers};
+pub use place::Place;
+pub use run::Run;
+pub use run_parts::RunParts;
 pub use shards::{ShardCuts, Shards};
+pub use slice::{Part, Slice, SliceMeta, SliceName};
+pub use slice_cursor::SliceCursor;
 pub use table_cache::{TableCache, TableLimits};
 
-use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
 use std::fmt;
 use std::sync::Arc;
@@ -48,59 +56,48 @@ impl fmt::Display for RangeId {
     }
 }
 
-/// The stable part of one range: L0 and the levels below it.
+/// The stable part of one range.
 #[derive(Clone, Debug)]
 pub struct RangeVersion {
     /// Its name.
     pub id: RangeId,
     /// The keys routed to it.
     pub span: Span,
+    /// Where flushes cut their tables.
+    pub shards: Shards,
     /// Every entry of the range up to here is in its tables; replay skips them.
     pub flushed_seqno: Seqno,
-    /// Tables that may overlap, newest first.
-    pub l0: L0,
-    /// L1 and deeper: `levels[0]` is L1. Trailing empty levels are not kept.
-    pub levels: Vec<Level>,
+    /// Its tables, newest first.
+    pub layers: Layers,
 }
 
 impl RangeVersion {
     /// A range without tables.
-    pub fn empty(id: RangeId, span: Span) -> Self {
-        Self { id, span, flushed_seqno: Seqno::ZERO, l0: L0::default(), levels: Vec::new() }
-    }
-
-    /// A level by its number, counted from 1; `None` where the range has no such level yet.
-    pub fn level(&self, number: u8) -> Option<&Level> {
-        self.levels.get(usize::from(number).checked_sub(1)?)
+    pub fn empty(id: RangeId, span: Span, shards: Shards) -> Self {
+        Self { id, span, shards, flushed_seqno: Seqno::ZERO, layers: Layers::default() }
     }
 
     /// The deepest level that has a table: 0 for L0 or an empty range.
     pub fn deepest(&self) -> u8 {
-        self.levels.iter().rposition(|level| !level.is_empty()).map_or(0, |at| at as u8 + 1)
+        self.layers.places().last().map_or(0, Place::level)
     }
 
-    /// All tables with their levels, newest layers first.
-    pub fn tables(&self) -> impl Iterator<Item = (u8, &Arc<TableHandle>)> {
-        let deeper = self.levels.iter().zip(1_u8..);
-        let deeper = deeper.flat_map(|(level, n)| level.tables().iter().map(move |t| (n, t)));
-        self.l0.iter().map(|table| (0, table)).chain(deeper)
-    }
-
-    /// Bytes of all files.
+    /// Bytes of all slices.
     pub fn bytes(&self) -> u64 {
-        self.tables().fold(0, |sum, (_, table)| sum.saturating_add(table.meta().file_bytes))
+        self.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.run.bytes()))
     }
 
-    /// The tables of a level that share a key with the closed interval `[min, max]`, in the level's
-    /// order.
-    pub fn overlapping(&self, level: u8, min: &[u8], max: &[u8]) -> Vec<Arc<TableHandle>> {
-        if level == 0 {
-            return self.l0.iter().filter(|table| table.overlaps(min, max)).cloned().collect();
+    /// The slices in a place that share a key with the closed interval `[min, max]`, newest first in a
+    /// tier, in key order in a level.
+    pub fn overlapping(&self, place: Place, min: &[u8], max: &[u8]) -> Vec<Slice> {
+        if let Place::Main(level) = place {
+            let run = self.layers.main(level);
+            return run
+                .map_or_else(Vec::new, |run| run.slices()[run.overlapping(min, max)].to_vec());
         }
-        match self.level(level) {
-            Some(level) => level.tables()[level.overlapping(min, max)].to_vec(),
-            None => Vec::new(),
-        }
+        let mut slices = self.layers.in_order(place);
+        slices.retain(|slice| slice.overlaps(min, max));
+        slices
     }
 }
 
@@ -148,31 +145,34 @@ impl Version {
         &self.graveyard
     }
 
-    /// All tables of all ranges.
-    pub fn tables(&self) -> impl Iterator<Item = (RangeId, u8, &Arc<TableHandle>)> {
+    /// All slices of all ranges.
+    pub fn slices(&self) -> impl Iterator<Item = (RangeId, Place, &Slice)> {
         self.ranges
             .iter()
-            .flat_map(|range| range.tables().map(move |(level, table)| (range.id, level, table)))
+            .flat_map(|range| range.layers.slices().map(|(place, slice)| (range.id, place, slice)))
     }
 
-    /// The handles that `edit` takes out of this version and does not put back elsewhere: what the
-    /// version manager marks obsolete once the edit is durable and swapped in.
-    pub fn dropped_by(&self, edit: &VersionEdit) -> Vec<Arc<TableHandle>> {
-        let kept = |number: FileNumber| edit.added.iter().any(|(_, _, m)| m.number == number);
-        let gone = edit.deleted.iter().filter(|(_, _, number)| !kept(*number));
-        gone.filter_map(|&(range, level, number)| self.find_table(range, level, number).cloned())
-            .collect()
+    /// The tables that `edit` takes out of this version and that no slice of `next`, the version after
+    /// it, names: what the version manager marks obsolete once the edit is durable and swapped in.
+    pub fn dropped_by(&self, edit: &VersionEdit, next: &Self) -> Vec<Arc<TableHandle>> {
+        let mut dropped: Vec<Arc<TableHandle>> = Vec::new();
+        for (range, place, name) in &edit.deleted {
+            let kept = edit.added.iter().any(|(_, _, meta)| meta.number() == name.table);
+            let Some(slice) = self.find(*range, *place, name).filter(|_| !kept) else { continue };
+            // INVARIANT(slices-share-files): a part may have left others behind, elsewhere.
+            let named = || next.slices().any(|(_, _, other)| other.number() == name.table);
+            if slice.part.is_some()
+                && (named() || dropped.iter().any(|handle| handle.number() == name.table))
+            {
+                continue;
+            }
+            dropped.push(Arc::clone(slice.handle()));
+        }
+        dropped
     }
 
-    /// The table with this number, if the level of the range has it.
-    pub fn find_table(
-        &self,
-        range: RangeId,
-        level: u8,
-        number: FileNumber,
-    ) -> Option<&Arc<TableHandle>> {
-        let range = self.range(range)?;
-        let tables = if level == 0 { &range.l0[..] } else { range.level(level)?.tables() };
-        tables.iter().find(|table| table.number() == number)
+    /// The slice of this name, if the place of the range has it.
+    pub fn find(&self, range: RangeId, place: Place, name: &SliceName) -> Option<&Slice> {
+        self.range(range)?.layers.find(place, name)
     }
 }

@@ -1,37 +1,147 @@
-//! Tables in a row, as the concatenating cursor walks them.
+//! A sorted run: disjoint slices, found by key.
 
-use super::TableHandle;
-use crate::error::Result;
-use crate::iter::Run;
-use crate::table::{CursorOptions, TableCursor};
+use super::slice::{Slice, SliceMeta};
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Tables in key order, walked as one. Holds them.
+/// Slices in key order, of which no two share a key (INVARIANT(one-run-per-level)). Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct TableRun {
-    tables: Arc<[Arc<TableHandle>]>,
-    options: CursorOptions,
+pub struct Run {
+    slices: Arc<[Slice]>,
+    /// First eight bytes of each slice's largest key, after the bytes that all of them share: the
+    /// search touches this array and then one or two keys, not one key per step.
+    fences: Arc<[u64]>,
+    shared: usize,
+    bytes: u64,
+    entries: u64,
+    tombstones: u64,
 }
 
-impl TableRun {
-    /// Over sorted, disjoint tables.
-    pub fn new(tables: Arc<[Arc<TableHandle>]>, options: CursorOptions) -> Self {
-        Self { tables, options }
+impl Run {
+    /// A run of slices that are already in key order and disjoint (`check` proves it).
+    pub fn new(slices: Vec<Slice>) -> Self {
+        let shared = match (slices.first(), slices.last()) {
+            (Some(first), Some(last)) => shared_prefix(first.max_key(), last.max_key()),
+            _ => 0,
+        };
+        // A run that is out of order must still be representable, or `check` could not name it.
+        let fence = |slice: &Slice| head(slice.max_key().get(shared..).unwrap_or(&[]));
+        let sum = |of: fn(&SliceMeta) -> u64| {
+            slices.iter().fold(0_u64, |sum, slice| sum.saturating_add(of(slice)))
+        };
+        Self {
+            fences: slices.iter().map(fence).collect(),
+            shared,
+            bytes: sum(SliceMeta::file_bytes),
+            entries: sum(SliceMeta::entries),
+            tombstones: sum(SliceMeta::tombstones),
+            slices: slices.into(),
+        }
+    }
+
+    /// The slices in key order.
+    #[inline]
+    pub fn slices(&self) -> &Arc<[Slice]> {
+        &self.slices
+    }
+
+    /// Bytes of all slices.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Entries in all slices.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Tombstones in all slices.
+    pub fn tombstones(&self) -> u64 {
+        self.tombstones
+    }
+
+    /// Index of the first slice that ends at or after `key`; the number of slices if none does.
+    #[inline]
+    pub fn first_ending_at_or_after(&self, key: &[u8]) -> usize {
+        let Some(first) = self.slices.first() else {
+            return 0;
+        };
+        let prefix = &first.max_key()[..self.shared];
+        match key.get(..self.shared) {
+            Some(start) if start == prefix => {}
+            _ if key < prefix => return 0,
+            _ => return self.slices.len(),
+        }
+        let head = head(&key[self.shared..]);
+        let lo = self.fences.partition_point(|&fence| fence < head);
+        // Most often the fences decide; keys are compared only where they tie.
+        let ties = self.fences[lo..].iter().take_while(|&&fence| fence == head).count();
+        lo + self.slices[lo..lo + ties].partition_point(|slice| slice.max_key() < key)
+    }
+
+    /// The only slice that may contain `key`.
+    #[inline]
+    pub fn find(&self, key: &[u8]) -> Option<&Slice> {
+        let slice = self.slices.get(self.first_ending_at_or_after(key))?;
+        (slice.min_key() <= key).then_some(slice)
+    }
+
+    /// Indexes of the slices that share a key with the closed interval `[min, max]`.
+    pub fn overlapping(&self, min: &[u8], max: &[u8]) -> Range<usize> {
+        let start = self.first_ending_at_or_after(min);
+        let count = self.slices[start..].partition_point(|slice| slice.min_key() <= max);
+        start..start + count
     }
 }
 
-impl Run for TableRun {
-    type Cursor = TableCursor;
-    fn count(&self) -> usize {
-        self.tables.len()
+fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// The first eight bytes as a number that orders like them; short keys are padded with zeros, which
+/// ties them with keys that continue so, and ties are resolved on the keys.
+#[inline]
+fn head(key: &[u8]) -> u64 {
+    if let Some(bytes) = key.first_chunk::<8>() {
+        return u64::from_be_bytes(*bytes);
     }
-    fn min_key(&self, part: usize) -> &[u8] {
-        &self.tables[part].meta().min_key
-    }
-    fn max_key(&self, part: usize) -> &[u8] {
-        &self.tables[part].meta().max_key
-    }
-    fn open(&self, part: usize) -> Result<TableCursor> {
-        Ok(self.tables[part].table(self.options.wait)?.cursor(self.options))
+    let mut padded = [0; 8];
+    padded[..key.len()].copy_from_slice(key);
+    u64::from_be_bytes(padded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::slice;
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn fences_find_what_a_scan_finds(
+            keys in proptest::collection::btree_set("(user:)?[a-b\0]{0,11}", 2..40),
+            probes in proptest::collection::vec("(user:?)?[a-c\0]{0,11}", 30),
+        ) {
+            let keys: Vec<_> = keys.into_iter().collect();
+            let tables: Vec<_> = keys
+                .chunks_exact(2)
+                .enumerate()
+                .map(|(i, pair)| slice(i as u64 + 1, pair[0].as_bytes(), pair[1].as_bytes(), 1))
+                .collect();
+            let run = Run::new(tables.clone());
+            for probe in probes.iter().chain(&keys) {
+                let probe = probe.as_bytes();
+                let scan = tables.iter().position(|t| t.max_key() >= probe);
+                prop_assert_eq!(run.first_ending_at_or_after(probe), scan.unwrap_or(tables.len()));
+                let found = tables.iter().find(|t| t.overlaps(probe, probe));
+                prop_assert_eq!(run.find(probe).map(|t| t.number()), found.map(|t| t.number()));
+            }
+            for pair in probes.chunks_exact(2) {
+                let (min, max) = (pair[0].as_bytes().min(pair[1].as_bytes()), pair[0].as_bytes().max(pair[1].as_bytes()));
+                let found: Vec<_> = run.slices()[run.overlapping(min, max)].iter().map(|t| t.number()).collect();
+                let scan: Vec<_> = tables.iter().filter(|t| t.overlaps(min, max)).map(|t| t.number()).collect();
+                prop_assert_eq!(found, scan);
+            }
+        }
     }
 }

@@ -3,10 +3,11 @@
 //! A shard is a part of a range's span. Flushes cut their tables at shard bounds, so that a table of
 //! L0 lies in one shard and can later be handed to that shard's landing by an edit alone.
 //!
-//! The bounds follow from the span and the number of shards and from nothing else: every flush of a
-//! range cuts at the same places, also after a restart.
+//! The bounds belong to the range: they are chosen when it comes to be, by its span, and recorded in the
+//! manifest. Every flush of a range cuts at the same places, also after a restart with other options.
 
 use crate::key::Span;
+use crate::limits::SHARDS_MAX;
 use bytes::Bytes;
 
 /// Bytes of a key that decide about its shard, after those that all keys of the range share.
@@ -20,6 +21,21 @@ pub struct Shards {
 }
 
 impl Shards {
+    /// Shards that meet at `bounds`; `None` unless these ascend and lie inside `span`, or if there are too
+    /// many of them.
+    pub fn at(span: &Span, bounds: Vec<Bytes>) -> Option<Self> {
+        let inside = |bound: &Bytes| span.contains(bound) && *bound != span.lo;
+        let sound = bounds.len() < SHARDS_MAX
+            && bounds.is_sorted_by(|a, b| a < b)
+            && bounds.iter().all(inside);
+        sound.then_some(Self { bounds })
+    }
+
+    /// The first key of each shard but the first, ascending.
+    pub fn bounds(&self) -> &[Bytes] {
+        &self.bounds
+    }
+
     /// One shard: nothing is cut.
     pub fn one() -> Self {
         Self { bounds: Vec::new() }

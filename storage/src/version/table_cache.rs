@@ -83,7 +83,7 @@ impl TableCache {
     }
 
     /// A handle of the table with this `meta`, which is opened when it is read.
-    pub fn handle(self: &Arc<Self>, meta: TableMeta) -> Arc<TableHandle> {
+    pub fn handle(self: &Arc<Self>, meta: Arc<TableMeta>) -> Arc<TableHandle> {
         let handle = TableHandle::new(meta, Some(Arc::clone(self)), Arc::clone(&self.graveyard));
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         if handles.len() == handles.capacity() {

@@ -1,6 +1,8 @@
 //! Versions without files, for tests of structure and policy.
 
-use super::{Graveyard, L0, Level, RangeId, RangeVersion, TableHandle, Version};
+use super::{
+    Graveyard, Part, Place, RangeId, RangeVersion, Shards, Slice, SliceMeta, TableHandle, Version,
+};
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
 use crate::table::TableMeta;
@@ -23,32 +25,53 @@ pub(crate) fn meta(number: u64, min: &[u8], max: &[u8], bytes: u64) -> TableMeta
     }
 }
 
-/// An unopened table whose sequence numbers follow from its number.
-pub(crate) fn handle(number: u64, min: &[u8], max: &[u8], bytes: u64) -> Arc<TableHandle> {
-    TableHandle::unopened(meta(number, min, max, bytes), Graveyard::new())
+/// All of an unopened table whose sequence numbers follow from its number.
+pub(crate) fn slice(number: u64, min: &[u8], max: &[u8], bytes: u64) -> Slice {
+    slice_of(meta(number, min, max, bytes))
 }
 
-pub(crate) fn handle_at(
+pub(crate) fn slice_at(
     number: u64,
     min: &[u8],
     max: &[u8],
     bytes: u64,
     seqnos: RangeInclusive<u64>,
-) -> Arc<TableHandle> {
+) -> Slice {
     let mut meta = meta(number, min, max, bytes);
     (meta.min_seqno, meta.max_seqno) = (Seqno(*seqnos.start()), Seqno(*seqnos.end()));
-    TableHandle::unopened(meta, Graveyard::new())
+    slice_of(meta)
+}
+
+fn slice_of(meta: TableMeta) -> Slice {
+    Slice::whole(&TableHandle::unopened(Arc::new(meta), Graveyard::new()))
+}
+
+/// The keys from `min` to `max` of an unopened table.
+pub(crate) fn part_of(handle: &Arc<TableHandle>, min: &[u8], max: &[u8]) -> Slice {
+    let table = Arc::clone(handle.meta());
+    let part = Part {
+        min_key: Bytes::copy_from_slice(min),
+        max_key: Bytes::copy_from_slice(max),
+        file_bytes: table.file_bytes / 2,
+        entries: table.entries.div_ceil(2),
+        tombstones: table.tombstones / 2,
+    };
+    let meta = SliceMeta { table, part: Some(Arc::new(part)), seqno: None };
+    Slice::new(meta, Arc::clone(handle))
 }
 
 /// One range over everything, no tables.
 pub(crate) fn empty_version(graveyard: Arc<Graveyard>) -> Version {
-    Version::new(vec![Arc::new(RangeVersion::empty(RangeId::FIRST, Span::all()))], graveyard)
+    let range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
+    Version::new(vec![Arc::new(range)], graveyard)
 }
 
 /// One range over everything.
-pub(crate) fn version_of(l0: Vec<Arc<TableHandle>>, levels: Vec<Vec<Arc<TableHandle>>>) -> Version {
-    let mut range = RangeVersion::empty(RangeId::FIRST, Span::all());
-    range.l0 = L0::new(l0);
-    range.levels = levels.into_iter().map(Level::new).collect();
+pub(crate) fn version_of(l0: Vec<Slice>, levels: Vec<Vec<Slice>>) -> Version {
+    let mut range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
+    range.layers = range.layers.with(Place::L0, l0);
+    for (slices, level) in levels.into_iter().zip(1..) {
+        range.layers = range.layers.with(Place::Main(level), slices);
+    }
     Version::new(vec![Arc::new(range)], Graveyard::new())
 }

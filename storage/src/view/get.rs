@@ -6,9 +6,8 @@ use crate::error::Result;
 use crate::key::{Kind, Seqno};
 use crate::memtable::{Lookup, Version};
 use crate::table::{Found, Wait};
-use crate::version::{RangeVersion, TableHandle};
+use crate::version::{RangeVersion, Slice};
 use bytes::Bytes;
-use std::sync::Arc;
 
 /// Where a lookup reads.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +35,8 @@ pub fn get<V: Fn() -> Seqno>(
         return Ok(value);
     }
     let range = &superversion.version.ranges()[index];
-    let found = in_tables(range, key, |table, hash| table.table(wait)?.get(key, hash, wait))?;
+    let found =
+        in_tables(range, key, |slice, hash| slice.handle().table(wait)?.get(key, hash, wait))?;
     Ok(found.and_then(|Found { kind, value, .. }| (kind == Kind::Put).then_some(value)))
 }
 
@@ -53,7 +53,8 @@ pub fn contains_key<V: Fn() -> Seqno>(
         return Ok(is_put);
     }
     let range = &superversion.version.ranges()[index];
-    let found = in_tables(range, key, |table, hash| table.table(wait)?.probe(key, hash, wait))?;
+    let found =
+        in_tables(range, key, |slice, hash| slice.handle().table(wait)?.probe(key, hash, wait))?;
     Ok(found.is_some_and(|(_, kind)| kind == Kind::Put))
 }
 
@@ -87,19 +88,19 @@ fn in_memory<V: Fn() -> Seqno, T>(
     }
 }
 
-/// Asks every table that may have `key`, newest layer first, until one answers. The key is hashed
+/// Asks every slice that may have `key`, newest layer first, until one answers. The key is hashed
 /// once, and only if a table has to be asked.
 #[inline]
 fn in_tables<T>(
     range: &RangeVersion,
     key: &[u8],
-    mut ask: impl FnMut(&Arc<TableHandle>, u64) -> Result<Option<T>>,
+    mut ask: impl FnMut(&Slice, u64) -> Result<Option<T>>,
 ) -> Result<Option<T>> {
     let mut hash = None;
-    for run in range.l0.runs().iter().chain(&range.levels) {
-        if let Some(table) = run.find(key) {
+    for layer in range.layers.iter() {
+        if let Some(slice) = layer.run.find(key) {
             let hash = *hash.get_or_insert_with(|| hash64(key));
-            if let Some(answer) = ask(table, hash)? {
+            if let Some(answer) = ask(slice, hash)? {
                 return Ok(Some(answer));
             }
         }

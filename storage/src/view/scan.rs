@@ -166,8 +166,8 @@ impl ScanCursor {
             let stop = match self.walker.as_mut().expect("entered") {
                 Walker::One(cursor) => match cursor {
                     source::Source::Memory(c) => turn.drain(c, out),
-                    source::Source::Table(c) => turn.drain(c, out),
-                    source::Source::Level(c) => turn.drain(c, out),
+                    source::Source::Slice(c) => turn.drain(c, out),
+                    source::Source::Run(c) => turn.drain(c, out),
                 },
                 Walker::Many(c) => turn.drain(c, out),
             }?;

@@ -1,27 +1,26 @@
-//! What a scan walks: a memtable, a table, a level, or a merge of them, without dynamic dispatch.
+//! What a scan walks: a memtable, a slice, a run, or a merge of them, without dynamic dispatch.
 
 use super::{Overlay, ScanSpec};
 use crate::error::Result;
 use crate::iter::{ConcatCursor, Cursor, MergeCursor};
 use crate::key::{Kind, Seqno, Span};
 use crate::memtable::MemtableCursor;
-use crate::table::{CursorOptions, TableCursor, Wait};
-use crate::version::{Level, RangeVersion, TableRun};
-use std::sync::Arc;
+use crate::table::{CursorOptions, Wait};
+use crate::version::{RangeVersion, Run, RunParts, SliceCursor};
 
 /// One layer.
 pub(super) enum Source {
     Memory(MemtableCursor),
-    Table(TableCursor),
-    Level(ConcatCursor<TableRun>),
+    Slice(SliceCursor),
+    Run(ConcatCursor<RunParts>),
 }
 
 macro_rules! each {
     ($self:expr, $cursor:ident => $call:expr) => {
         match $self {
             Source::Memory($cursor) => $call,
-            Source::Table($cursor) => $call,
-            Source::Level($cursor) => $call,
+            Source::Slice($cursor) => $call,
+            Source::Run($cursor) => $call,
         }
     };
 }
@@ -70,6 +69,10 @@ impl Cursor for Source {
 }
 
 /// All layers of a range as one cursor.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one per scan; in a box it would be one more allocation"
+)]
 pub(super) enum Walker {
     One(Source),
     Many(MergeCursor<Source>),
@@ -93,15 +96,11 @@ pub(super) fn open(
             sources.push(Source::Memory(memtable.cursor(upto)));
         }
     }
-    let runs = range.l0.runs().iter().chain(&range.levels);
-    for run in runs.filter(|run| overlaps(run, &spec.span)) {
-        let source = if let [table] = &run.tables()[..] {
-            Source::Table(table.table(wait)?.cursor(options))
-        } else {
-            let run = TableRun::new(Arc::clone(run.tables()), options);
-            Source::Level(ConcatCursor::new(run))
-        };
-        sources.push(source);
+    for layer in range.layers.iter().filter(|layer| overlaps(&layer.run, &spec.span)) {
+        sources.push(match &layer.run.slices()[..] {
+            [slice] => Source::Slice(slice.cursor(options)?),
+            _ => Source::Run(ConcatCursor::new(RunParts::new(layer.run.clone(), options))),
+        });
     }
     Ok(match sources.len() {
         0 => None,
@@ -110,7 +109,7 @@ pub(super) fn open(
     })
 }
 
-fn overlaps(level: &Level, span: &Span) -> bool {
-    let first = level.tables().get(level.first_ending_at_or_after(&span.lo));
-    first.is_some_and(|table| span.overlaps_closed(&table.meta().min_key, &table.meta().max_key))
+fn overlaps(run: &Run, span: &Span) -> bool {
+    let first = run.slices().get(run.first_ending_at_or_after(&span.lo));
+    first.is_some_and(|slice| span.overlaps_closed(slice.min_key(), slice.max_key()))
 }

@@ -11,7 +11,9 @@ use crate::iter::MergeCursor;
 use crate::key::{Kind, Span};
 use crate::memtable::{MemtableWriter, memtable};
 use crate::table::{BlockCache, TableOptions};
-use crate::version::{RangeVersion, Shards, TableCache, TableLimits, VersionEdit, check};
+use crate::version::{
+    Place, RangeVersion, Shards, SliceMeta, TableCache, TableLimits, VersionEdit, check,
+};
 use crate::vfs::Vfs;
 use crate::vfs::mem::MemVfs;
 use proptest::prelude::*;
@@ -55,7 +57,7 @@ impl Toy {
             .zip(1..)
             .map(|(pair, id)| {
                 let span = Span { lo: pair[0].clone().unwrap(), hi: pair[1].clone() };
-                Arc::new(RangeVersion::empty(RangeId(id), span))
+                Arc::new(RangeVersion::empty(RangeId(id), span, Shards::of(&Span::all(), 4)))
             })
             .collect();
         let (mut overlays, mut writers) = (Vec::new(), Vec::new());
@@ -131,12 +133,13 @@ impl Toy {
     }
 
     fn install(&mut self, edit: &VersionEdit, overlays: Vec<Overlay>) {
-        let added = edit.added.iter().map(|(_, _, meta)| self.tables.handle(meta.clone()));
+        let tables = edit.added.iter().map(|(_, _, slice)| Arc::clone(&slice.table));
+        let added = tables.map(|table| self.tables.handle(table));
         let added: Vec<_> = added.collect();
         let old = Arc::clone(&self.superversion.version);
-        let version = old.apply(edit, &added).unwrap();
-        self.swap(Arc::new(version), overlays);
-        old.dropped_by(edit).iter().for_each(|table| table.mark_obsolete());
+        let version = Arc::new(old.apply(edit, &added).unwrap());
+        self.swap(Arc::clone(&version), overlays);
+        old.dropped_by(edit, &version).iter().for_each(|table| table.mark_obsolete());
         drop(old);
         for number in self.superversion.version.graveyard().take() {
             self.vfs.remove(&FileKind::Table(number).path(&self.dir)).unwrap();
@@ -167,7 +170,7 @@ impl Toy {
         self.next_number = next;
         let id = overlays[range].range;
         let edit = VersionEdit {
-            added: added.into_iter().map(|meta| (id, 0, meta)).collect(),
+            added: added.into_iter().map(|meta| (id, Place::L0, SliceMeta::whole(meta))).collect(),
             flushed: vec![(id, upto)],
             ..VersionEdit::default()
         };
@@ -185,7 +188,7 @@ impl Toy {
             outcome.unwrap().expect("not stopped").added
         };
         let overlays = self.superversion.overlays.clone();
-        self.install(&job.edit(added), overlays);
+        self.install(&job.edit(added.into_iter().map(SliceMeta::whole).collect()), overlays);
     }
 
     fn compact(&mut self) {
@@ -348,8 +351,8 @@ proptest! {
             toy.vfs.remove(&FileKind::Table(number).path(&toy.dir)).unwrap();
         }
         let mut files: Vec<_> = toy.vfs.list(Path::new("/db")).unwrap();
-        let mut live: Vec<_> = toy.superversion.version.tables()
-            .map(|(_, _, table)| FileKind::Table(table.number()).name()).collect();
+        let mut live: Vec<_> = toy.superversion.version.slices()
+            .map(|(_, _, slice)| FileKind::Table(slice.number()).name()).collect();
         files.sort();
         live.sort();
         prop_assert_eq!(files, live);
@@ -370,11 +373,9 @@ fn after_a_full_compaction_there_is_one_run_without_tombstones() {
     }
     toy.compact_all();
     let range = &toy.superversion.version.ranges()[0];
-    assert!(range.l0.is_empty());
-    assert_eq!(range.levels.iter().filter(|level| !level.is_empty()).count(), 1);
-    let (entries, tombstones) = range.tables().fold((0, 0), |sum, (_, table)| {
-        (sum.0 + table.meta().entries, sum.1 + table.meta().tombstones)
-    });
+    let layers: Vec<_> = range.layers.iter().collect();
+    assert!(matches!(layers[..], [layer] if layer.place.level() > 0), "{layers:?}");
+    let (entries, tombstones) = (layers[0].run.entries(), layers[0].run.tombstones());
     assert_eq!((entries, tombstones), (toy.model.len() as u64, 0));
     for key in 0..KEYS {
         toy.write(&key_of(key), None);
@@ -382,7 +383,7 @@ fn after_a_full_compaction_there_is_one_run_without_tombstones() {
     toy.seal(0);
     toy.flush(0, true);
     toy.compact_all();
-    assert_eq!(toy.superversion.version.tables().count(), 0, "all deleted: no files");
+    assert_eq!(toy.superversion.version.slices().count(), 0, "all deleted: no files");
 }
 
 #[test]

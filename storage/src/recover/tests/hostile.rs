@@ -95,16 +95,16 @@ fn c7_numbers_that_contradict_each_other_are_found_and_refused() {
     let (mem, _) = sample();
     let table = {
         let recovered = open(&mem).unwrap();
-        let (_, _, table) = recovered.version.tables().next().unwrap();
-        table.meta().clone()
+        let (_, _, slice) = recovered.version.slices().next().unwrap();
+        TableMeta::clone(&slice.table)
     };
     let range = RangeId::FIRST;
     let last = open(&mem).unwrap().last_seqno;
     let newer = TableMeta { max_seqno: last.next(), ..table.clone() };
     let ahead = TableMeta { number: FileNumber(10_000), ..table.clone() };
     let replace = |meta: TableMeta| VersionEdit {
-        deleted: vec![(range, 0, table.number)],
-        added: vec![(range, 0, meta)],
+        deleted: vec![(range, Place::L0, SliceMeta::whole(table.clone()).name())],
+        added: vec![(range, Place::L0, SliceMeta::whole(meta))],
         ..VersionEdit::default()
     };
     let flushed = VersionEdit { flushed: vec![(range, last.next())], ..VersionEdit::default() };

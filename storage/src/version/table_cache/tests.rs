@@ -7,7 +7,7 @@ use crate::filename::FileNumber;
 use crate::iter::{ConcatCursor, Cursor};
 use crate::key::{Kind, Seqno};
 use crate::table::{CursorOptions, TableOptions, Wait};
-use crate::version::TableRun;
+use crate::version::{Run, RunParts, Slice};
 use crate::vfs::{Fault, FaultControl, FaultVfs, MemVfs, OperationKind};
 
 const DB_ID: [u8; 16] = [7; 16];
@@ -44,7 +44,7 @@ fn home(tables: usize, open_max: usize, memory_bytes_max: u64) -> Home {
     let metas = sink.finish().unwrap();
     let limits = TableLimits { open_max, memory_bytes_max, blocks: BlockCache::new(1 << 20) };
     let cache = TableCache::new(&vfs, dir, DB_ID, limits);
-    let handles = metas.into_iter().map(|meta| cache.handle(meta)).collect();
+    let handles = metas.into_iter().map(|meta| cache.handle(Arc::new(meta))).collect();
     Home { cache, handles, faults }
 }
 
@@ -120,7 +120,8 @@ fn b8_what_is_being_walked_stays_open_and_a_long_walk_holds_one_table() {
     assert_eq!(home.open(), 20, "beyond the limit, because each is held");
     assert_eq!(home.cache.evictions(), 0);
     drop(walked);
-    let run = TableRun::new(home.handles.clone().into(), CursorOptions::default());
+    let run = Run::new(home.handles.iter().map(Slice::whole).collect());
+    let run = RunParts::new(run, CursorOptions::default());
     let mut cursor = ConcatCursor::new(run);
     cursor.seek_first().unwrap();
     let mut entries = 0;
@@ -185,7 +186,7 @@ fn b8_reading_and_closing_at_the_same_time() {
 #[test]
 fn b8_presence_is_checked_without_opening() {
     let home = home(3, 8, u64::MAX);
-    let meta = home.handles[1].meta().clone();
+    let meta = crate::table::TableMeta::clone(home.handles[1].meta());
     home.cache.check_presence(&meta).unwrap();
     let longer = TableMeta { file_bytes: meta.file_bytes + 1, ..meta.clone() };
     let error = home.cache.check_presence(&longer).unwrap_err();

@@ -1,0 +1,179 @@
+//! The one newest-first order of what a range has on disk (INVARIANT(one-layer-order)).
+//!
+//! Point reads, scans, the choice of compactions and `check` all walk this list; nobody knows another
+//! order. A layer is one sorted run in its place. L0 first, newest run first; then, for each level, the
+//! runs of its landing, shard by shard and newest first, and its main run. No layer is empty.
+
+use super::place::Place;
+use super::run::Run;
+use super::slice::{Slice, SliceName};
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// A sorted run and where it lies.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Where.
+    pub place: Place,
+    /// What lies there; not empty.
+    pub run: Run,
+}
+
+/// All layers of a range, newest first. Derefs to them. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Layers(Arc<[Layer]>);
+
+impl Layers {
+    /// Those in one place, newest first: any number in a tier, at most one in a level.
+    pub fn at(&self, place: Place) -> &[Layer] {
+        let start = self.0.partition_point(|layer| layer.place < place);
+        let count = self.0[start..].partition_point(|layer| layer.place == place);
+        &self.0[start..start + count]
+    }
+
+    /// The run of a level, unless nothing lies there.
+    pub fn main(&self, level: u8) -> Option<&Run> {
+        self.at(Place::Main(level)).first().map(|layer| &layer.run)
+    }
+
+    /// All slices with their places.
+    pub fn slices(&self) -> impl Iterator<Item = (Place, &Slice)> {
+        self.0.iter().flat_map(|layer| layer.run.slices().iter().map(|slice| (layer.place, slice)))
+    }
+
+    /// The slices in one place, newest first in a tier, in key order in a level.
+    pub fn in_order(&self, place: Place) -> Vec<Slice> {
+        let runs = self.at(place).iter();
+        let mut slices: Vec<_> =
+            runs.flat_map(|layer| layer.run.slices().iter().cloned()).collect();
+        if place.is_tier() {
+            sort_by_age(&mut slices);
+        }
+        slices
+    }
+
+    /// How many slices lie in one place.
+    pub fn count(&self, place: Place) -> usize {
+        self.at(place).iter().map(|layer| layer.run.slices().len()).sum()
+    }
+
+    /// The places where something lies.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.0.chunk_by(|a, b| a.place == b.place).map(|layers| layers[0].place)
+    }
+
+    /// As before, but with these slices in `place`.
+    pub(crate) fn with(&self, place: Place, slices: Vec<Slice>) -> Self {
+        let before = self.0.iter().filter(|layer| layer.place < place);
+        let after = self.0.iter().filter(|layer| layer.place > place);
+        let here = runs_of(place, slices).into_iter().map(|run| Layer { place, run });
+        Self(before.cloned().chain(here).chain(after.cloned()).collect())
+    }
+
+    /// The slice of this name in `place`.
+    pub fn find(&self, place: Place, name: &SliceName) -> Option<&Slice> {
+        let mut slices = self.at(place).iter().flat_map(|layer| layer.run.slices().iter());
+        slices.find(|slice| slice.number() == name.table && *slice.min_key() == name.min_key)
+    }
+}
+
+impl Deref for Layers {
+    type Target = [Layer];
+
+    #[inline]
+    fn deref(&self) -> &[Layer] {
+        &self.0
+    }
+}
+
+/// The runs that slices form in a place.
+///
+/// In a tier, neighbours in age that do not overlap share a run, so that every run is newer throughout
+/// than the next, wherever the two overlap. A flush cut at shard bounds brings several tables that do not
+/// overlap: together they are one run, and cost a reader or a merge what one table costs. So it is the
+/// number of runs that triggers a compaction and makes flushes wait, not the number of files.
+pub(crate) fn runs_of(place: Place, mut slices: Vec<Slice>) -> Vec<Run> {
+    if slices.is_empty() {
+        return Vec::new();
+    }
+    if !place.is_tier() {
+        slices.sort_by(|a, b| a.min_key().cmp(b.min_key()));
+        return vec![Run::new(slices)];
+    }
+    sort_by_age(&mut slices);
+    let mut runs: Vec<Vec<Slice>> = Vec::new();
+    for slice in slices {
+        match runs.last_mut().and_then(|run| Some((position_in(run, &slice)?, run))) {
+            Some((at, run)) => run.insert(at, slice),
+            None => runs.push(vec![slice]),
+        }
+    }
+    runs.into_iter().map(Run::new).collect()
+}
+
+/// Newest first.
+fn sort_by_age(slices: &mut [Slice]) {
+    slices.sort_by(|a, b| b.age().cmp(&a.age()).then_with(|| a.min_key().cmp(b.min_key())));
+}
+
+/// Where `slice` belongs in a sorted run; `None` if it overlaps a slice of it.
+fn position_in(run: &[Slice], slice: &Slice) -> Option<usize> {
+    let at = run.partition_point(|other| other.max_key() < slice.min_key());
+    run.get(at).is_none_or(|next| slice.max_key() < next.min_key()).then_some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::slice;
+    use super::*;
+
+    fn numbers(slices: &[Slice]) -> Vec<u64> {
+        slices.iter().map(|slice| slice.number().0).collect()
+    }
+
+    fn runs_of(layers: &Layers, place: Place) -> Vec<Vec<u64>> {
+        layers.at(place).iter().map(|layer| numbers(layer.run.slices())).collect()
+    }
+
+    #[test]
+    fn pieces_of_one_flush_are_one_run() {
+        let slices = vec![
+            slice(8, b"a", b"c", 1),
+            slice(9, b"m", b"z", 1),
+            slice(6, b"d", b"f", 1),
+            slice(7, b"x", b"y", 1),
+        ];
+        let layers = Layers::default().with(Place::L0, slices);
+        assert_eq!(runs_of(&layers, Place::L0), [vec![8, 9], vec![6, 7]]);
+        assert_eq!(numbers(&layers.in_order(Place::L0)), [9, 8, 7, 6]);
+        assert_eq!((layers.count(Place::L0), layers.at(Place::L0).len()), (4, 2));
+    }
+
+    #[test]
+    fn an_older_table_never_gets_before_a_newer_one_that_it_overlaps() {
+        // 7 overlaps 8, 6 overlaps neither: it may not go around 7 into the first run, or a table
+        // that comes between them in age would be passed.
+        let slices =
+            vec![slice(6, b"x", b"z", 1), slice(7, b"b", b"c", 1), slice(8, b"a", b"f", 1)];
+        let layers = Layers::default().with(Place::L0, slices);
+        assert_eq!(runs_of(&layers, Place::L0), [vec![8], vec![7, 6]]);
+    }
+
+    #[test]
+    fn places_come_in_reading_order_whatever_came_first() {
+        let of = |number| vec![slice(number, b"a", b"c", 1)];
+        let layers = Layers::default()
+            .with(Place::Main(2), of(1))
+            .with(Place::Main(1), of(2))
+            .with(Place::L0, of(6))
+            .with(Place::Landing(2, 1), of(3))
+            .with(Place::Landing(1, 0), of(5))
+            .with(Place::Landing(2, 0), of(4));
+        let order: Vec<_> = layers.slices().map(|(_, slice)| slice.number().0).collect();
+        assert_eq!(order, [6, 5, 2, 4, 3, 1]);
+        assert_eq!(layers.places().count(), 6);
+        let without = layers.with(Place::Main(1), Vec::new());
+        assert_eq!(without.places().count(), 5);
+        assert!(without.main(1).is_none() && without.main(2).is_some());
+    }
+}

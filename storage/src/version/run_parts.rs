@@ -1,0 +1,39 @@
+//! A run as the concatenating cursor walks it.
+
+use super::{Run, SliceCursor};
+use crate::error::Result;
+use crate::iter::Parts;
+use crate::table::CursorOptions;
+
+/// The slices of a run, walked as one. Holds them.
+#[derive(Clone, Debug)]
+pub struct RunParts {
+    run: Run,
+    options: CursorOptions,
+}
+
+impl RunParts {
+    /// Of `run`.
+    pub fn new(run: Run, options: CursorOptions) -> Self {
+        Self { run, options }
+    }
+}
+
+impl Parts for RunParts {
+    type Cursor = SliceCursor;
+    fn count(&self) -> usize {
+        self.run.slices().len()
+    }
+    fn min_key(&self, part: usize) -> &[u8] {
+        self.run.slices()[part].min_key()
+    }
+    fn max_key(&self, part: usize) -> &[u8] {
+        self.run.slices()[part].max_key()
+    }
+    fn first_ending_at_or_after(&self, key: &[u8]) -> usize {
+        self.run.first_ending_at_or_after(key)
+    }
+    fn open(&self, part: usize) -> Result<SliceCursor> {
+        self.run.slices()[part].cursor(self.options)
+    }
+}

@@ -1,0 +1,200 @@
+//! A table, or a part of one, in its place of a range's tree.
+//!
+//! Several slices may share a file: a range that is split, or out of which a span is cut, keeps its
+//! tables, and each half names its part of them (INVARIANT(slices-share-files)). A key of a file is in
+//! one slice at most.
+
+use super::handle::TableHandle;
+use super::slice_cursor::SliceCursor;
+use crate::error::Result;
+use crate::filename::FileNumber;
+use crate::key::Seqno;
+use crate::table::{CursorOptions, TableMeta};
+use bytes::Bytes;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// What is known of the entries in a slice that does not take its whole table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The first key of the slice; the table has it.
+    pub min_key: Bytes,
+    /// The last key of the slice; the table has it.
+    pub max_key: Bytes,
+    /// About how many bytes of the file it takes, by the table's index.
+    pub file_bytes: u64,
+    /// About how many entries it has, tombstones included.
+    pub entries: u64,
+    /// About how many of those are tombstones.
+    pub tombstones: u64,
+}
+
+/// What the manifest records of a slice. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceMeta {
+    /// The table.
+    pub table: Arc<TableMeta>,
+    /// Which part of it; `None`: all of it.
+    pub part: Option<Arc<Part>>,
+    /// The sequence number of every entry, where it is not the one that the table says: that of the
+    /// change which brought a table in from outside.
+    pub seqno: Option<Seqno>,
+}
+
+/// What tells one slice from the others in its place: the file, and where the slice begins in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SliceName {
+    /// The file's number.
+    pub table: FileNumber,
+    /// The first key of the slice.
+    pub min_key: Bytes,
+}
+
+impl fmt::Display for SliceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "table {} from {}", self.table, self.min_key.escape_ascii())
+    }
+}
+
+impl SliceMeta {
+    /// All of a table.
+    pub fn whole(table: TableMeta) -> Self {
+        Self { table: Arc::new(table), part: None, seqno: None }
+    }
+
+    /// The file's number.
+    #[inline]
+    pub fn number(&self) -> FileNumber {
+        self.table.number
+    }
+
+    /// Its name in its place.
+    pub fn name(&self) -> SliceName {
+        SliceName { table: self.number(), min_key: self.min_key().clone() }
+    }
+
+    /// The first key.
+    #[inline]
+    pub fn min_key(&self) -> &Bytes {
+        match &self.part {
+            None => &self.table.min_key,
+            Some(part) => &part.min_key,
+        }
+    }
+
+    /// The last key.
+    #[inline]
+    pub fn max_key(&self) -> &Bytes {
+        match &self.part {
+            None => &self.table.max_key,
+            Some(part) => &part.max_key,
+        }
+    }
+
+    /// Bytes of the file that it takes; exact for all of it.
+    pub fn file_bytes(&self) -> u64 {
+        self.part.as_ref().map_or(self.table.file_bytes, |part| part.file_bytes)
+    }
+
+    /// Its entries, tombstones included; exact for all of the table.
+    pub fn entries(&self) -> u64 {
+        self.part.as_ref().map_or(self.table.entries, |part| part.entries)
+    }
+
+    /// Its tombstones; exact for all of the table.
+    pub fn tombstones(&self) -> u64 {
+        self.part.as_ref().map_or(self.table.tombstones, |part| part.tombstones)
+    }
+
+    /// The smallest sequence number that an entry may have.
+    pub fn min_seqno(&self) -> Seqno {
+        self.seqno.unwrap_or(self.table.min_seqno)
+    }
+
+    /// The largest sequence number that an entry may have.
+    pub fn max_seqno(&self) -> Seqno {
+        self.seqno.unwrap_or(self.table.max_seqno)
+    }
+
+    /// Is there a key inside both its bounds and the closed interval `[min, max]`?
+    #[inline]
+    pub fn overlaps(&self, min: &[u8], max: &[u8]) -> bool {
+        max >= &self.min_key()[..] && min <= &self.max_key()[..]
+    }
+
+    /// Greater is newer, among the runs of a tier.
+    pub(super) fn age(&self) -> (Seqno, FileNumber) {
+        (self.max_seqno(), self.number())
+    }
+
+    /// Does it contradict neither itself nor its table?
+    pub(super) fn is_sane(&self) -> bool {
+        let table = &self.table;
+        let table_is_sane = table.number.0 > 0
+            && table.entries > 0
+            && table.tombstones <= table.entries
+            && !table.min_key.is_empty()
+            && table.min_key <= table.max_key
+            && table.min_seqno <= table.max_seqno;
+        let part_is_sane = self.part.as_ref().is_none_or(|part| {
+            table.min_key <= part.min_key
+                && part.min_key <= part.max_key
+                && part.max_key <= table.max_key
+                && part.file_bytes <= table.file_bytes
+                && part.entries <= table.entries
+                && part.tombstones <= table.tombstones
+        });
+        table_is_sane && part_is_sane
+    }
+}
+
+/// A slice that can be read: what is known of it, and the table. Derefs to the former.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    meta: SliceMeta,
+    handle: Arc<TableHandle>,
+}
+
+impl Slice {
+    /// The slice `meta` of the table of `handle`.
+    pub fn new(meta: SliceMeta, handle: Arc<TableHandle>) -> Self {
+        debug_assert_eq!(meta.number(), handle.number(), "a slice and its table");
+        Self { meta, handle }
+    }
+
+    /// All of the table of `handle`.
+    pub fn whole(handle: &Arc<TableHandle>) -> Self {
+        let meta = SliceMeta { table: Arc::clone(handle.meta()), part: None, seqno: None };
+        Self { meta, handle: Arc::clone(handle) }
+    }
+
+    /// What the manifest records of it.
+    pub fn meta(&self) -> &SliceMeta {
+        &self.meta
+    }
+
+    /// The table it is of.
+    #[inline]
+    pub fn handle(&self) -> &Arc<TableHandle> {
+        &self.handle
+    }
+
+    /// A walk over its entries.
+    ///
+    /// # Errors
+    /// As `TableHandle::table`.
+    pub fn cursor(&self, options: CursorOptions) -> Result<SliceCursor> {
+        let table = self.handle.table(options.wait)?;
+        Ok(SliceCursor::new(table.cursor(options), self.part.clone(), self.seqno))
+    }
+}
+
+impl Deref for Slice {
+    type Target = SliceMeta;
+
+    #[inline]
+    fn deref(&self) -> &SliceMeta {
+        &self.meta
+    }
+}
