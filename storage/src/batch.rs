@@ -7,7 +7,7 @@
 
 use crate::codec::{Reader, put_varint, varint_len, write_varint};
 use crate::key::Kind;
-use crate::limits::KEY_BYTES_MAX;
+use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
 
 /// The most bytes that an operation needs beside its key and value.
 pub const OPERATION_OVERHEAD_MAX: usize = 1 + 3 + 5;
@@ -204,8 +204,9 @@ impl<'a> Operations<'a> {
         self.reader.position()
     }
 
+    /// The kind, and the lengths of key and value: within the limits of the format, whatever is there.
     #[inline]
-    fn decode(&mut self) -> Option<Operation<'a>> {
+    fn head(&mut self) -> Option<(Kind, usize, usize)> {
         let kind = Kind::from_u8(self.reader.u8()?)?;
         let key_len = usize::try_from(self.reader.varint()?).ok()?;
         if key_len == 0 || key_len > KEY_BYTES_MAX {
@@ -215,6 +216,12 @@ impl<'a> Operations<'a> {
             Kind::Put => usize::try_from(self.reader.varint()?).ok()?,
             Kind::Delete => 0,
         };
+        (value_len <= VALUE_BYTES_CAP).then_some((kind, key_len, value_len))
+    }
+
+    #[inline]
+    fn decode(&mut self) -> Option<Operation<'a>> {
+        let (kind, key_len, value_len) = self.head()?;
         let key = self.reader.take(key_len)?;
         let value = self.reader.take(value_len)?;
         Some(Operation { kind, key, value })
@@ -293,5 +300,26 @@ mod tests {
             assert_eq!(operations.next(), None);
             assert_eq!(operations.malformed_at(), Some(0));
         }
+    }
+
+    /// Planted: no limit for values; one too many.
+    #[test]
+    fn c1_a_length_beyond_the_limits_is_malformed_before_its_bytes_are_looked_for() {
+        let head = |kind: Kind, key: usize, value: usize| {
+            let mut bytes = vec![kind as u8];
+            put_varint(&mut bytes, key as u64);
+            if kind == Kind::Put {
+                put_varint(&mut bytes, value as u64);
+            }
+            Operations::new(&bytes).head()
+        };
+        let (key_max, value_max) = (KEY_BYTES_MAX, VALUE_BYTES_CAP);
+        assert_eq!(head(Kind::Put, 1, value_max), Some((Kind::Put, 1, value_max)));
+        assert_eq!(head(Kind::Put, key_max, 0), Some((Kind::Put, key_max, 0)));
+        assert_eq!(head(Kind::Delete, key_max, 0), Some((Kind::Delete, key_max, 0)));
+        for (key, value) in [(1, value_max + 1), (1, usize::MAX), (key_max + 1, 0), (0, 0)] {
+            assert_eq!(head(Kind::Put, key, value), None, "{key}, {value}");
+        }
+        assert_eq!(head(Kind::Delete, key_max + 1, 0), None);
     }
 }

@@ -3,7 +3,7 @@
 //! Believes nothing that a checksum does not cover, changes nothing, and does not judge whether what
 //! is missing at its end was torn or damaged: that takes the other segments (`reader.rs`).
 
-use super::ends::{decode_begin, decode_continued};
+use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, decode_begin, decode_continued};
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::reader::{RecoveryReport, TailReason};
 use super::record::{self, DIGEST_START, RecordHeader, Seed, kind};
@@ -13,7 +13,7 @@ use crate::batch::Operations;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
-use crate::limits::{BATCH_BYTES_CAP, SEQNO_ON_DISK_MAX, VALUE_BYTES_CAP};
+use crate::limits::{BATCH_BYTES_CAP, SEQNO_ON_DISK_MAX};
 use crate::vfs::{File, Vfs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -243,24 +243,24 @@ impl Segment {
         if first != next_seqno {
             return corrupt(format!("a record has sequence number {first}, expected {next_seqno}"));
         }
+        let malformed = || corrupt(format!("a record of type {} is malformed", record.kind));
+        if !is_length(record.kind, record.len as usize) {
+            return malformed();
+        }
         let payload = window.payload(offset, record)?;
         let well_formed = match record.kind {
-            kind::BATCH => payload.len() <= BATCH_BYTES_CAP,
             kind::BEGIN => offset == RECORDS_AT,
             kind::CONTINUED => decode_continued(payload, self.number).is_some(),
-            _ => payload.is_empty(),
+            _ => true,
         };
         if !well_formed {
-            return corrupt(format!("a record of type {} is malformed", record.kind));
+            return malformed();
         }
         if record.kind != kind::BATCH {
             return Ok(0);
         }
         let (mut operations, mut count) = (Operations::new(payload), 0);
-        for operation in operations.by_ref() {
-            if operation.value.len() > VALUE_BYTES_CAP {
-                return corrupt(format!("a value has {} bytes", operation.value.len()));
-            }
+        for _ in operations.by_ref() {
             count += 1;
         }
         if let Some(at) = operations.malformed_at() {
@@ -270,5 +270,34 @@ impl Segment {
             return corrupt(format!("a batch of {count} operations begins with {first}"));
         }
         Ok(count)
+    }
+}
+
+/// Can the payload of such a record have so many bytes?
+pub(super) fn is_length(kind: u8, len: usize) -> bool {
+    match kind {
+        kind::BATCH => (1..=BATCH_BYTES_CAP).contains(&len),
+        kind::BEGIN => len <= BEGIN_PAYLOAD_BYTES_MAX,
+        kind::CONTINUED => len == CONTINUED_BYTES,
+        _ => len == 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Planted: no limit for a batch; one too many.
+    #[test]
+    fn c1_a_record_has_a_length_that_its_kind_can_have() {
+        let fits = |kind, lengths: &[usize]| lengths.iter().all(|&len| is_length(kind, len));
+        let too_long = |kind, lengths: &[usize]| !lengths.iter().any(|&len| is_length(kind, len));
+        assert!(fits(kind::BATCH, &[1, 2, BATCH_BYTES_CAP]));
+        assert!(too_long(kind::BATCH, &[0, BATCH_BYTES_CAP + 1, u32::MAX as usize]));
+        assert!(fits(kind::BEGIN, &[0, 40]) && too_long(kind::BEGIN, &[41, 1 << 20]));
+        assert!(fits(kind::CONTINUED, &[8]) && too_long(kind::CONTINUED, &[0, 7, 9, 1 << 20]));
+        for kind in [kind::CLOSE_MARK, kind::VOUCH] {
+            assert!(fits(kind, &[0]) && too_long(kind, &[1, 8, 1 << 30]));
+        }
     }
 }

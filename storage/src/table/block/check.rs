@@ -111,3 +111,53 @@ impl Block {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::BlockBuilder;
+    use super::*;
+    use crate::key::Seqno;
+    use std::sync::Arc;
+
+    fn block(keys: &[&[u8]]) -> Block {
+        let mut builder = BlockBuilder::new(16);
+        for key in keys {
+            builder.add(key, 0, Seqno(1), Kind::Put, b"");
+        }
+        let mut raw = Vec::new();
+        builder.finish(&mut raw);
+        Block::parse(Arc::from(&raw[..]), 0..raw.len()).unwrap()
+    }
+
+    fn bounds() -> Bounds<'static> {
+        Bounds { first: None, after: None, upto: &[0xFF], seqnos: 1..=1 }
+    }
+
+    /// Planted: no limit; one too many; the shared part of a key that is not counted.
+    #[test]
+    fn c3_a_key_beyond_the_limit_is_refused_however_it_is_stored() {
+        let longest = vec![b'c'; KEY_BYTES_MAX];
+        let too_long = [&longest[..], b"c"].concat();
+        let mut other = longest.clone();
+        other[KEY_BYTES_MAX - 1] = b'd';
+        assert_eq!(block(&[&longest]).check(&bounds()), Ok(()));
+        assert_eq!(block(&[&longest, &other]).check(&bounds()), Ok(()));
+        let refused = Err(Broken("a key is too long"));
+        assert_eq!(block(&[&too_long]).check(&bounds()), refused);
+        assert_eq!(block(&[&longest, &too_long]).check(&bounds()), refused);
+    }
+
+    /// Planted: no limit; one too many.
+    #[test]
+    fn c3_a_value_beyond_the_limit_is_refused() {
+        let block = block(&[b"k"]);
+        let check = |bytes: usize| {
+            let slot =
+                Slot { shared: 0, suffix: 2, value: 3, end: 3 + bytes as u32, kind: Kind::Put };
+            block.check_entry(0, &slot, &bounds())
+        };
+        assert_eq!(check(VALUE_BYTES_CAP), Ok(()));
+        assert_eq!(check(VALUE_BYTES_CAP + 1), Err(Broken("a value is too long")));
+        assert_eq!(check(u32::MAX as usize - 3), Err(Broken("a value is too long")));
+    }
+}

@@ -47,8 +47,9 @@ pub(crate) struct Slot {
 impl Block {
     /// Takes the block at `range` of `buffer`: reads its header and checks that the columns fit.
     pub(crate) fn parse(buffer: Arc<[u8]>, range: Range<usize>) -> Result<Self, Broken> {
-        if u32::try_from(buffer.len()).is_err() {
-            return Err(Broken("block is longer than 4 GiB"));
+        // So that no sum of an offset and a length in it exceeds 32 bits. No entry is half as long.
+        if i32::try_from(buffer.len()).is_err() {
+            return Err(Broken("block is longer than 2 GiB"));
         }
         let bytes = buffer.get(range.clone()).ok_or(Broken("block exceeds its buffer"))?;
         let mut reader = Reader::new(bytes);
