@@ -1,5 +1,9 @@
 //! Little-endian integers, LEB128 varints and seeded checksums: the alphabet of every format.
 
+mod prefix;
+
+pub use prefix::{PrefixCrcs, crc_between};
+
 /// Longest varint of a `u64`.
 pub const VARINT_BYTES_MAX: usize = 10;
 

@@ -2,7 +2,7 @@ use crate::home::{Home, block_on, check, fill, fingerprint};
 use crate::kit::disk::{collect, content};
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;
-use sluicedb::{Compression, Durability, ErrorKind, WriteOptions};
+use sluicedb::{Compression, Db, Durability, Error, ErrorKind, WriteOptions};
 use std::path::{Path, PathBuf};
 
 const SYNCED: WriteOptions = WriteOptions { durability: Some(Durability::Synced), deadline: None };
@@ -39,14 +39,14 @@ fn name(path: &Path) -> String {
 }
 
 /// Drops the database and waits until it has let go of the directory.
-fn leave(home: &Home, db: sluicedb::Db) {
+fn leave(home: &Home, db: Db) {
     drop(db);
     let lock = std::fs::File::options().write(true).open(home.path().join("LOCK")).unwrap();
     lock.lock().unwrap();
 }
 
 /// As `leave`, once the log has come to rest.
-fn settle_and_leave(simulator: &Simulator, home: &Home, db: sluicedb::Db) {
+fn settle_and_leave(simulator: &Simulator, home: &Home, db: Db) {
     simulator.settle();
     drop(db);
     simulator.settle();
@@ -118,6 +118,66 @@ fn a_torn_tail_is_cut_and_reported() {
     let db = home.open();
     assert_eq!(db.stats().recovered_torn_bytes, 0, "cut once, not twice");
     assert_eq!(block_on(content(&db)).unwrap().len(), 40);
+}
+
+/// Goal: no value keeps a database from being opened after a crash, whatever it holds.
+/// Method: a value of 1 MiB, made of headers of log records, each of which claims all that follows it and
+/// vouches for nearly all before it. Its own record is torn, at its beginning or its end, and nothing of it
+/// was synced.
+///
+/// Planted: a budget for checksums, whose end refuses the log.
+#[test]
+fn a_torn_value_made_of_log_records_is_cut() {
+    let mut options = settings::tiny();
+    options.memory_budget_bytes = 32 << 20;
+    options.write_buffer_bytes = Some(16 << 20);
+    options.memtable_bytes = Some(4 << 20);
+    options.log_segment_bytes = 4 << 20;
+    let home = Home::with(options);
+    let db = home.open();
+    for n in 0..10 {
+        block_on(db.put_with(format!("key{n:04}"), marked(n), SYNCED)).unwrap();
+    }
+    let (path, _) = find(&home, ".wal", &marked(9));
+    // Of this segment, or one that follows.
+    let first: u16 = name(&path).trim_end_matches(".wal").parse().unwrap();
+    let mut value = vec![0; 1 << 20];
+    let count = value.len() / 24;
+    for (n, head) in value.chunks_exact_mut(24).enumerate() {
+        head[4..8].copy_from_slice(&((count - n - 1) as u32 * 24).to_le_bytes());
+        // A little before its own place, in eighths.
+        head[8..12].copy_from_slice(&(514 + 3 * n as u32).to_le_bytes());
+        head[12..14].copy_from_slice(&(first + n as u16 % 4).to_le_bytes());
+        head[14] = 1;
+        head[16..24].copy_from_slice(&11_u64.to_le_bytes());
+    }
+    // With a key of 3 bytes it begins where a record could.
+    block_on(db.put("key", &value)).unwrap();
+    leave(&home, db);
+    let (path, start) = find(&home, ".wal", &value[..240]);
+    let number: u16 = name(&path).trim_end_matches(".wal").parse().unwrap();
+    assert!(start.is_multiple_of(8) && (first..first + 4).contains(&number), "{start}, {number}");
+    let whole = fingerprint(&home.path());
+    for torn in [start - 8, start + value.len() - 1] {
+        for (path, bytes) in &whole {
+            std::fs::write(path, bytes).unwrap();
+        }
+        flip(&path, torn);
+        let db = home.open();
+        for n in 0..10 {
+            let found = block_on(db.get(format!("key{n:04}"))).unwrap();
+            assert_eq!(found.as_deref(), Some(&marked(n)[..]), "torn at {torn}");
+        }
+        assert_eq!(block_on(db.get("key")).unwrap(), None, "torn at {torn}");
+        assert!(db.stats().recovered_torn_bytes >= 1 << 20, "torn at {torn}");
+        leave(&home, db);
+        for path in home.files("") {
+            let was_there = whole.iter().any(|(old, _)| *old == path);
+            if !was_there && !path.ends_with("LOCK") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
 }
 
 #[test]
@@ -231,12 +291,12 @@ fn every_byte_of_a_small_database_may_be_damaged() {
             }
             std::fs::write(dir.join(&name), damaged).unwrap();
             let what = format!("{name}, byte {at}, cut {cut}");
-            let typed = |error: sluicedb::Error| {
+            let typed = |error: Error| {
                 let fits = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported);
                 assert!(fits, "{what}: {error:?}");
                 assert!(error.path().is_some(), "{what}: {error:?}");
             };
-            match block_on(sluicedb::Db::builder(&dir).options(options.clone()).open()) {
+            match block_on(Db::builder(&dir).options(options.clone()).open()) {
                 Err(error) => {
                     refused += 1;
                     typed(error);

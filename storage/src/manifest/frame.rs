@@ -1,7 +1,7 @@
 //! The manifest's header and records: encoding, and parsing that believes nothing.
 
 use super::FORMAT_VERSION;
-use crate::codec::{Reader, crc, crc_seeded};
+use crate::codec::{PrefixCrcs, Reader, crc, crc_between, crc_seeded};
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
 use std::path::Path;
@@ -146,31 +146,35 @@ pub(super) fn parse_record<'a>(
 
 /// The offset of a valid record after `offset` that says the file was durable beyond `offset`.
 ///
-/// A crafted file could make every offset look like a long record; the work is bounded by a multiple
-/// of the file's length, and when the bound is reached the answer is "vouched" (refuse).
+/// Keys in a torn edit may have been made to look like many long records: each that could be the witness
+/// costs the same, however long it claims to be.
 pub(super) fn find_voucher(identity: &Identity, bytes: &[u8], offset: usize) -> Option<usize> {
     let number = (identity.number.0 as u32).to_le_bytes();
-    let mut budget = bytes.len().saturating_mul(16);
     let last = bytes.len().checked_sub(RECORD_HEADER_BYTES)?;
-    for at in offset + 1..=last {
+    let mut prefixes = None;
+    (offset + 1..=last).find(|&at| {
         let header = &bytes[at..at + RECORD_HEADER_BYTES];
         if !matches!(header[8..12], [1 | 2, 0, 0, 0]) || header[12..16] != number {
-            continue;
+            return false;
         }
-        let mut reader = Reader::new(&header[4..]);
-        let length = reader.u32().expect("inside the header") as usize;
-        if length > last - at {
-            continue;
+        let mut reader = Reader::new(header);
+        let fields = (reader.u32(), reader.u32(), reader.u64(), reader.u64());
+        let (Some(want), Some(length), Some(_), Some(synced_to)) = fields else { return false };
+        let end = at + RECORD_HEADER_BYTES + length as usize;
+        if end > bytes.len() || synced_to <= offset as u64 || synced_to > at as u64 {
+            return false;
         }
-        budget = match budget.checked_sub(length + RECORD_HEADER_BYTES) {
-            Some(left) => left,
-            None => return Some(at),
+        let prefixes = prefixes.get_or_insert_with(|| {
+            let mut prefixes = PrefixCrcs::new(bytes.len() as u64);
+            prefixes.append(bytes);
+            prefixes
+        });
+        let upto = |end: usize| {
+            let mark = prefixes.mark_before(end as u64) as usize;
+            prefixes.upto(end as u64, &bytes[mark..end])
         };
-        if let Ok(record) = parse_record(identity, bytes, at)
-            && record.synced_to > offset as u64
-        {
-            return Some(at);
-        }
-    }
-    None
+        let covered = at + 4;
+        let seed = identity.seed(at as u64);
+        crc_between(seed, upto(covered), upto(end), (end - covered) as u64) == want
+    })
 }

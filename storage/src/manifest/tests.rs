@@ -1,5 +1,6 @@
 //! Damage at every byte, crashes at every operation, and the golden bytes.
 
+use super::frame::RecordType;
 use super::*;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
@@ -212,6 +213,47 @@ fn junk_after_the_end_is_torn_but_not_after_a_clean_close() {
     overwrite(&vfs, MANIFEST, &bytes);
     let error = reload(&vfs).unwrap_err();
     assert!(error.to_string().contains("clean close"), "{error}");
+}
+
+/// Goal: what a client wrote, a key, never keeps a database from being opened, nor costs more than looking
+/// at it.
+/// Method: behind the last edit a torn one, made of headers each of which claims all the rest, and vouches
+/// for all before it. Were each of them checksummed from begin to end, that would be some 20 GB. With a
+/// true witness behind it the manifest is damaged as ever.
+///
+/// Planted: a candidate that is checksummed from begin to end; a budget, whose end refuses.
+#[test]
+fn bytes_made_to_look_like_edits_are_a_torn_edit() {
+    let (vfs, images, ends) = sample();
+    let good = bytes_of(&vfs, MANIFEST);
+    let torn_at = ends[3];
+    let mut crafted = good.clone();
+    crafted.resize(good.len() + (1 << 20), 0);
+    for at in (good.len()..crafted.len() - 24).step_by(24) {
+        let length = (crafted.len() - at - 24) as u32;
+        crafted[at + 4..at + 8].copy_from_slice(&length.to_le_bytes());
+        crafted[at + 8] = RecordType::Edit as u8;
+        crafted[at + 12..at + 16].copy_from_slice(&1_u32.to_le_bytes());
+        crafted[at + 16..at + 24].copy_from_slice(&(at as u64).to_le_bytes());
+    }
+    overwrite(&vfs, MANIFEST, &crafted);
+    let loaded = reload(&vfs).unwrap();
+    assert_eq!((loaded.image, loaded.bytes), (images[3].clone(), torn_at));
+    for (synced_to, vouches) in [(torn_at, false), (torn_at + 1, true)] {
+        let identity = frame::Identity { db_id: DB_ID, number: FileNumber(1) };
+        let (at, payload) = (crafted.len() as u64, vec![0; 3000]);
+        let mut bytes = crafted.clone();
+        let edit = RecordType::Edit;
+        frame::encode_record(&mut bytes, &identity, at, edit, synced_to, &payload).unwrap();
+        bytes.extend_from_slice(&[7; 100]);
+        overwrite(&vfs, MANIFEST, &bytes);
+        match reload(&vfs) {
+            Ok(loaded) => assert!(!vouches && loaded.bytes == torn_at),
+            Err(error) => {
+                assert!(vouches && error.to_string().contains(&at.to_string()), "{error}");
+            }
+        }
+    }
 }
 
 #[test]

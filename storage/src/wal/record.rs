@@ -128,12 +128,25 @@ pub(super) fn decode(seed: Seed, bytes: &[u8; RECORD_HEADER_BYTES]) -> Option<Re
 /// checksum if so.
 pub(super) fn verify(seed: Seed, offset: u64, len: usize, bytes: &[u8]) -> Option<u32> {
     let header: &[u8; RECORD_HEADER_BYTES] = bytes.first_chunk()?;
-    let payload = bytes.get(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + len)?;
-    let padding = bytes.get(RECORD_HEADER_BYTES + len..)?;
+    let (payload, padding) = bytes.get(RECORD_HEADER_BYTES..)?.split_at_checked(len)?;
+    verify_header(seed, offset, header, crc(payload)).filter(|_| is_padding(padding))
+}
+
+/// Is `header` what was encoded for `offset` with a payload that has this checksum? Returns the
+/// record's own if so.
+pub(super) fn verify_header(
+    seed: Seed,
+    offset: u64,
+    header: &[u8; RECORD_HEADER_BYTES],
+    payload_crc: u32,
+) -> Option<u32> {
     let stored = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
-    let valid =
-        padding.iter().all(|&b| b == 0) && checksum(seed, offset, header, crc(payload)) == stored;
-    valid.then_some(stored)
+    (checksum(seed, offset, header, payload_crc) == stored).then_some(stored)
+}
+
+/// What may stand behind a payload.
+pub(super) fn is_padding(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
 }
 
 /// The rolling digest of a segment after one more record.

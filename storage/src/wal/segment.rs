@@ -173,7 +173,7 @@ impl Segment {
             let offset = outcome.end;
             let (record, crc, end) = match window.find(offset)? {
                 Found::Record { header, crc, end } => (header, crc, end),
-                Found::Broken { claimed_end, .. } => {
+                Found::Broken { claimed_end } => {
                     outcome.claimed_end = Some(claimed_end);
                     break;
                 }

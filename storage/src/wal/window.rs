@@ -3,9 +3,10 @@
 //! Memory is bounded by the piece size or the largest record that really fits into the file: no
 //! length from the disk is believed before it was compared with what the file holds.
 
-use super::ends::CONTINUED_BYTES;
 use super::header::HEADER_BYTES;
 use super::record::{self, ALIGN, RECORD_HEADER_BYTES, RecordHeader, Seed, kind};
+use super::segment::is_length;
+use crate::codec::{PrefixCrcs, crc_between};
 use crate::error::{Error, Result};
 use crate::key::Seqno;
 use crate::vfs::File;
@@ -15,6 +16,9 @@ use std::sync::Arc;
 
 /// How much is read at once.
 const PIECE_BYTES: usize = 1 << 20;
+/// What could be a record and is no longer than this is checksummed as it is; what is longer, by the
+/// checksums of prefixes.
+const SHORT_BYTES: u64 = 4096;
 
 /// A moving window on one segment's bytes.
 pub(super) struct Window {
@@ -26,6 +30,14 @@ pub(super) struct Window {
     start: u64,
     buffer: Vec<u8>,
     filled: usize,
+    /// Bytes that were read apart from the window.
+    aside: Vec<u8>,
+}
+
+/// The checksums of what lies between an offset and each later one.
+struct Prefixes {
+    from: u64,
+    crcs: PrefixCrcs,
 }
 
 /// What stands at an offset.
@@ -34,9 +46,8 @@ pub(super) enum Found {
     Record { header: RecordHeader, crc: u32, end: u64 },
     /// Zeros, bytes of another segment, or too few bytes for a record.
     Nothing,
-    /// A header of this segment whose record is not whole; it claims to end at `claimed_end`, and
-    /// to tell cost checksumming `checked` bytes.
-    Broken { claimed_end: u64, checked: u64 },
+    /// A header of this segment whose record is not whole; it claims to end at `claimed_end`.
+    Broken { claimed_end: u64 },
 }
 
 impl Window {
@@ -49,19 +60,32 @@ impl Window {
         first_seqno: Option<Seqno>,
     ) -> Self {
         let path = path.to_owned();
-        Self { file, path, seed, first_seqno, len, start: 0, buffer: Vec::new(), filled: 0 }
+        let (buffer, aside) = (Vec::new(), Vec::new());
+        Self { file, path, seed, first_seqno, len, start: 0, buffer, filled: 0, aside }
     }
 
     /// The `count` bytes at `offset`, which lie within the file.
     pub(super) fn bytes(&mut self, offset: u64, count: usize) -> Result<&[u8]> {
         debug_assert!(offset + count as u64 <= self.len, "only what is there is asked for");
-        let inside =
-            offset >= self.start && offset + count as u64 <= self.start + self.filled as u64;
-        if !inside {
+        if !self.is_inside(offset, count) {
             self.slide(offset, count)?;
         }
         let at = (offset - self.start) as usize;
         Ok(&self.buffer[at..at + count])
+    }
+
+    fn is_inside(&self, offset: u64, count: usize) -> bool {
+        offset >= self.start && offset + count as u64 <= self.start + self.filled as u64
+    }
+
+    /// As `bytes`, but the window stays where it is.
+    fn glance(&mut self, offset: u64, count: usize) -> Result<&[u8]> {
+        if self.is_inside(offset, count) {
+            return self.bytes(offset, count);
+        }
+        self.aside.resize(count, 0);
+        fill(self.file.as_ref(), &self.path, offset, &mut self.aside)?;
+        Ok(&self.aside)
     }
 
     fn slide(&mut self, offset: u64, count: usize) -> Result<()> {
@@ -82,14 +106,8 @@ impl Window {
             self.buffer.resize(target, 0);
         }
         let at = offset + kept as u64;
-        let read = self
-            .file
-            .read_at(&mut self.buffer[kept..target], at)
-            .map_err(|e| Error::io_at("read", &self.path, at, e))?;
-        self.filled += read;
-        if self.filled < target {
-            return Err(Error::corrupt(&self.path, at + read as u64, "the file ends too early"));
-        }
+        fill(self.file.as_ref(), &self.path, at, &mut self.buffer[kept..target])?;
+        self.filled = target;
         Ok(())
     }
 
@@ -107,13 +125,13 @@ impl Window {
         let len = header.len as usize;
         let extent = record::record_bytes(len);
         if extent > room {
-            return Ok(Found::Broken { claimed_end: self.len, checked: 0 });
+            return Ok(Found::Broken { claimed_end: self.len });
         }
         let end = offset + extent;
         let bytes = self.bytes(offset, extent as usize)?;
         Ok(match record::verify(seed, offset, len, bytes) {
             Some(crc) => Found::Record { header, crc, end },
-            None => Found::Broken { claimed_end: end, checked: extent },
+            None => Found::Broken { claimed_end: end },
         })
     }
 
@@ -125,37 +143,77 @@ impl Window {
     /// Calls `each(offset, header, end)` for every valid record at or after `from`, wherever it may
     /// start, until `each` returns false.
     ///
-    /// Bytes made to look like headers could make this checksum the file again and again. It gives
-    /// up, refusing the file, after 64 times its length. What claims more than the file holds is not
-    /// checksummed and does not count: a recycled segment full of random values has more than a
-    /// hundred of those.
+    /// Bytes may have been made to look like records, by whoever wrote a value: each that could be one costs
+    /// the same, however long it claims to be, and the file is read twice at most.
     pub(super) fn scan(
         &mut self,
         from: u64,
         mut each: impl FnMut(u64, &RecordHeader, u64) -> bool,
     ) -> Result<()> {
-        let mut budget = self.len.saturating_mul(64);
         let mut offset = from.next_multiple_of(ALIGN);
-        while let Some(candidate) = self.next_candidate(offset)? {
+        let mut prefixes = None;
+        while let Some((candidate, header)) = self.next_candidate(offset)? {
             offset = candidate + ALIGN;
-            match self.find(candidate)? {
-                Found::Record { header, end, .. } => {
-                    if !each(candidate, &header, end) {
-                        return Ok(());
-                    }
-                    offset = end;
+            let extent = record::record_bytes(header.len as usize);
+            let whole = if extent <= SHORT_BYTES {
+                matches!(self.find(candidate)?, Found::Record { .. })
+            } else {
+                let prefixes = match &mut prefixes {
+                    Some(prefixes) => prefixes,
+                    none => none.insert(self.prefixes(candidate)?),
+                };
+                self.is_whole(candidate, &header, prefixes)?
+            };
+            if whole {
+                offset = candidate + extent;
+                if !each(candidate, &header, offset) {
+                    return Ok(());
                 }
-                Found::Broken { checked, .. } => {
-                    budget = budget.saturating_sub(checked);
-                    if budget == 0 {
-                        let what = "too many bytes that look like records but are none";
-                        return Err(Error::corrupt(&self.path, candidate, what));
-                    }
-                }
-                Found::Nothing => {}
             }
         }
         Ok(())
+    }
+
+    /// Reads all that is left.
+    fn prefixes(&self, from: u64) -> Result<Prefixes> {
+        let mut crcs = PrefixCrcs::new(self.len - from);
+        let mut piece = vec![0; PIECE_BYTES.min((self.len - from) as usize)];
+        let mut at = from;
+        while at < self.len {
+            let count = piece.len().min((self.len - at) as usize);
+            fill(self.file.as_ref(), &self.path, at, &mut piece[..count])?;
+            crcs.append(&piece[..count]);
+            at += count as u64;
+        }
+        Ok(Prefixes { from, crcs })
+    }
+
+    /// Is the record whole whose header, at `offset`, is this? Looks at its header, its end, and a few bytes
+    /// on the way.
+    fn is_whole(
+        &mut self,
+        offset: u64,
+        header: &RecordHeader,
+        Prefixes { from, crcs }: &Prefixes,
+    ) -> Result<bool> {
+        let payload_at = offset + RECORD_HEADER_BYTES as u64;
+        let payload_end = payload_at + u64::from(header.len);
+        let end = offset + record::record_bytes(header.len as usize);
+        let mark = from + crcs.mark_before(payload_end - from);
+        let last = self.glance(mark, (end - mark) as usize)?;
+        let (since, padding) = last.split_at((payload_end - mark) as usize);
+        if !record::is_padding(padding) {
+            return Ok(false);
+        }
+        let upto = crcs.upto(payload_end - from, since);
+        let mark = from + crcs.mark_before(payload_at - from);
+        let since = self.glance(mark, (payload_at - mark) as usize)?;
+        let before = crcs.upto(payload_at - from, since);
+        let payload_crc = crc_between(0, before, upto, u64::from(header.len));
+        let seed = self.seed;
+        let head = self.bytes(offset, RECORD_HEADER_BYTES)?;
+        let head = head.first_chunk().expect("as many bytes as a header has were asked for");
+        Ok(record::verify_header(seed, offset, head, payload_crc).is_some())
     }
 
     /// Could this header, found at `offset`, have been written there? Said without a checksum, so
@@ -163,10 +221,8 @@ impl Window {
     /// numbers) does not have to be checksummed again and again.
     fn is_plausible(&self, header: &RecordHeader, offset: u64) -> bool {
         let fitting = match header.kind {
-            kind::BATCH => header.len > 0,
-            kind::CLOSE_MARK | kind::VOUCH => header.len == 0,
+            kind::BATCH | kind::CLOSE_MARK | kind::VOUCH | kind::CONTINUED => true,
             kind::BEGIN => offset == HEADER_BYTES as u64,
-            kind::CONTINUED => header.len as usize == CONTINUED_BYTES,
             _ => false,
         };
         // No two records of a segment are further apart in numbers than in bytes.
@@ -175,37 +231,48 @@ impl Window {
             None => 1..=Seqno::MAX.0,
         };
         fitting
+            && is_length(header.kind, header.len as usize)
             && header.flags == 0
             && seqnos.contains(&header.first_seqno.0)
             && header.synced_to <= offset
-            && u64::from(header.len) <= self.len - offset
+            && record::record_bytes(header.len as usize) <= self.len - offset
     }
 
-    /// The first offset at or after `offset` where a header of this segment could stand.
-    fn next_candidate(&mut self, mut offset: u64) -> Result<Option<u64>> {
+    /// The first header at or after `offset` that this segment could have.
+    fn next_candidate(&mut self, mut offset: u64) -> Result<Option<(u64, RecordHeader)>> {
         while offset + RECORD_HEADER_BYTES as u64 <= self.len {
             let seed = self.seed;
-            let available = PIECE_BYTES.min((self.len - offset) as usize);
-            let bytes = self.bytes(offset, available)?;
-            let steps = (available - RECORD_HEADER_BYTES) / ALIGN as usize + 1;
-            let mut found = None;
-            for step in 0..steps {
-                let at = step * ALIGN as usize;
+            let bytes = self.ahead(offset)?;
+            let steps = (bytes.len() - RECORD_HEADER_BYTES) / ALIGN as usize + 1;
+            let found = (0..steps).map(|step| step * ALIGN as usize).find_map(|at| {
                 let head = bytes[at..].first_chunk().expect("a step leaves room for a header");
-                if let Some(header) = record::decode(seed, head) {
-                    found = Some((offset + at as u64, header));
-                    break;
+                Some((offset + at as u64, record::decode(seed, head)?))
+            });
+            match found {
+                Some((at, header)) if self.is_plausible(&header, at) => {
+                    return Ok(Some((at, header)));
                 }
+                Some((at, _)) => offset = at + ALIGN,
+                None => offset += (steps * ALIGN as usize) as u64,
             }
-            if let Some((at, header)) = found {
-                if self.is_plausible(&header, at) {
-                    return Ok(Some(at));
-                }
-                offset = at + ALIGN;
-                continue;
-            }
-            offset += (steps * ALIGN as usize) as u64;
         }
         Ok(None)
     }
+
+    /// What the window has from `offset` on, a header at least; it slides only if that is not there.
+    fn ahead(&mut self, offset: u64) -> Result<&[u8]> {
+        if !self.is_inside(offset, RECORD_HEADER_BYTES) {
+            self.slide(offset, RECORD_HEADER_BYTES)?;
+        }
+        Ok(&self.buffer[(offset - self.start) as usize..self.filled])
+    }
+}
+
+/// Reads exactly these bytes of a file that has them.
+fn fill(file: &dyn File, path: &Path, offset: u64, into: &mut [u8]) -> Result<()> {
+    let read = file.read_at(into, offset).map_err(|e| Error::io_at("read", path, offset, e))?;
+    if read < into.len() {
+        return Err(Error::corrupt(path, offset + read as u64, "the file ends too early"));
+    }
+    Ok(())
 }
