@@ -436,7 +436,8 @@ impl Db {
     }
 
     fn reader(&self) -> Reader {
-        Reader::new(self.engine().view(), self.engine().read_pool(), self.engine().counters())
+        let engine = self.engine();
+        Reader::new(engine.view(), engine.read_pool(), engine.counters(), engine.damage())
     }
 
     /// Writes everything that was written before the call into tables, and checkpoints the log: no

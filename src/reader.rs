@@ -4,9 +4,10 @@ use crate::error::Result;
 use bytes::Bytes;
 use sluicedb_actors::pool::Pool;
 use sluicedb_actors::shared::Counters;
-use sluicedb_storage::Error as StorageError;
+use sluicedb_actors::trouble::Damage;
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::view::View;
+use sluicedb_storage::{Error as StorageError, Result as StorageResult};
 use std::sync::Arc;
 
 /// A pinned view and the threads for its cold reads. Holds neither the engine nor its lock: it may
@@ -16,11 +17,17 @@ pub(crate) struct Reader {
     view: View,
     pool: Pool,
     counters: Arc<Counters>,
+    damage: Arc<Damage>,
 }
 
 impl Reader {
-    pub(crate) fn new(view: View, pool: Pool, counters: Arc<Counters>) -> Self {
-        Self { view, pool, counters }
+    pub(crate) fn new(
+        view: View,
+        pool: Pool,
+        counters: Arc<Counters>,
+        damage: Arc<Damage>,
+    ) -> Self {
+        Self { view, pool, counters, damage }
     }
 
     pub(crate) fn view(&self) -> &View {
@@ -30,19 +37,19 @@ impl Reader {
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         match self.view.get(key, Wait::Never) {
             Err(StorageError::WouldBlock) => {}
-            result => return Ok(result?),
+            result => return self.told(result),
         }
         let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
-        Ok(self.on_read_thread(move || view.get(&key, Wait::Allowed)).await??)
+        self.told(self.on_read_thread(move || view.get(&key, Wait::Allowed)).await?)
     }
 
     pub(crate) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
         match self.view.contains_key(key, Wait::Never) {
             Err(StorageError::WouldBlock) => {}
-            result => return Ok(result?),
+            result => return self.told(result),
         }
         let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
-        Ok(self.on_read_thread(move || view.contains_key(&key, Wait::Allowed)).await??)
+        self.told(self.on_read_thread(move || view.contains_key(&key, Wait::Allowed)).await?)
     }
 
     /// All keys at this one instant: what is in memory at once, the cold ones side by side.
@@ -60,7 +67,7 @@ impl Reader {
                         read.await.map(|value| (index, value))
                     });
                 }
-                Err(error) => return Err(error.into()),
+                failed => return self.told(failed.map(|_| Vec::new())),
             }
             if index % COOPERATE_EVERY == COOPERATE_EVERY - 1 {
                 tokio::task::coop::consume_budget().await;
@@ -68,9 +75,14 @@ impl Reader {
         }
         for read in futures::future::join_all(cold).await {
             let (index, value) = read?;
-            values[index] = value?;
+            values[index] = self.told(value)?;
         }
         Ok(values)
+    }
+
+    /// What a read that is over brought. Whoever meets a damaged table, it is shown.
+    pub(crate) fn told<T>(&self, read: StorageResult<T>) -> Result<T> {
+        Ok(read.inspect_err(|error| self.damage.note_read(error))?)
     }
 
     pub(crate) async fn on_read_thread<T: Send + 'static>(

@@ -148,7 +148,7 @@ impl Scan {
                             continue;
                         }
                         Err(StorageError::WouldBlock) => true,
-                        Err(error) => return Poll::Ready(Err(error.into())),
+                        Err(error) => return Poll::Ready(self.reader.told(Err(error))),
                     };
                     if let Some(chunk) = self.accept(cursor, builder.freeze(), more) {
                         return Poll::Ready(Ok(Some(chunk)));
@@ -194,7 +194,7 @@ impl Scan {
                 }
                 Ok::<_, StorageError>(Filled { cursor, chunk: builder.freeze(), more })
             });
-            Ok(filled.await??)
+            reader.told(filled.await?)
         })
     }
 

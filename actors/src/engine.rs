@@ -10,6 +10,7 @@ use crate::pool::Pool;
 use crate::runtime::Runtime;
 use crate::shared::{Catalog, Counters, Shared};
 use crate::supervisor::{self, Supervisor};
+use crate::trouble::Damage;
 use crate::version_manager::message::VersionMessage;
 use crate::wal_writer::WalWriter;
 use crate::write_path::WritePath;
@@ -83,7 +84,8 @@ impl Engine {
     #[inline]
     pub fn get(&self, key: &[u8], wait: Wait) -> StorageResult<Option<Bytes>> {
         let catalog = self.shared.catalog.load();
-        view::get(&catalog.superversion, key, &self.now(), wait).inspect_err(|e| self.note(e))
+        view::get(&catalog.superversion, key, &self.now(), wait)
+            .inspect_err(|error| self.shared.damage.note_read(error))
     }
 
     /// Has `key` a value? As `get`, without copying it.
@@ -94,15 +96,7 @@ impl Engine {
     pub fn contains_key(&self, key: &[u8], wait: Wait) -> StorageResult<bool> {
         let catalog = self.shared.catalog.load();
         let found = view::contains_key(&catalog.superversion, key, &self.now(), wait);
-        found.inspect_err(|e| self.note(e))
-    }
-
-    /// A read has failed: is a table damaged?
-    #[cold]
-    fn note(&self, error: &sluicedb_storage::Error) {
-        if !matches!(error, sluicedb_storage::Error::WouldBlock) {
-            self.shared.damage.note(&Failure::storage(error.duplicate()));
-        }
+        found.inspect_err(|error| self.shared.damage.note_read(error))
     }
 
     /// For a lookup. Asked after the catalog was loaded: what became visible since is newer than
@@ -145,6 +139,11 @@ impl Engine {
     /// Counts since the database was opened.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.shared.counters)
+    }
+
+    /// Where reads that outlive this handle report damage.
+    pub fn damage(&self) -> Arc<Damage> {
+        Arc::clone(&self.shared.damage)
     }
 
     /// What the actors share.

@@ -186,7 +186,7 @@ pub struct Shared {
     /// Space set aside for a full disk.
     pub reserve: Reserve,
     /// Tables that were found damaged.
-    pub damage: Damage,
+    pub damage: Arc<Damage>,
     /// What watchers see of the pressure.
     pub pressure_board: Board,
     /// The source of file numbers.

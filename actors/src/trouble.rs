@@ -48,6 +48,14 @@ impl Damage {
         }
     }
 
+    /// A read has failed: is a table damaged or missing?
+    #[cold]
+    pub fn note_read(&self, error: &Error) {
+        if !matches!(error, Error::WouldBlock) {
+            self.note(&Failure::storage(error.duplicate()));
+        }
+    }
+
     /// The table is gone, or all of it could be read.
     pub fn forget(&self, number: FileNumber) {
         self.lock().remove(&number);

@@ -1,8 +1,11 @@
-use crate::home::{Home, block_on, check, fill, fingerprint};
+use crate::home::{Home, Simulated, block_on, check, fill, fingerprint};
 use crate::kit::disk::{collect, content};
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use sluicedb::{Compression, Db, Durability, Error, ErrorKind, WriteOptions};
+use sluicedb_storage::vfs::Vfs;
 use std::path::{Path, PathBuf};
 
 const SYNCED: WriteOptions = WriteOptions { durability: Some(Durability::Synced), deadline: None };
@@ -245,6 +248,74 @@ fn a_damaged_block_hurts_only_its_own_readers() {
     block_on(check(&db, &expected)).unwrap();
     block_on(db.compact()).unwrap();
     block_on(check(&db, &expected)).unwrap();
+}
+
+/// Goal: a damaged table is shown whoever meets it: `stats().damaged` is where an operator looks.
+/// Method: each kind of read, alone, in a process of its own; on the caller's thread and on a read thread.
+///
+/// Planted: a scan, a cold scan, a snapshot's read, a cold one, a cold `get`, and a `multi_get`, warm and cold,
+/// that say nothing.
+#[test]
+fn every_reader_that_meets_damage_shows_it() {
+    let mut options = settings::tiny();
+    options.compression = Compression::None;
+    options.l0_compression = Compression::None;
+    options.cache_bytes = Some(0);
+    let home = Simulated::with(3, options);
+    let db = home.open();
+    home.run(async {
+        for n in 0..30 {
+            db.put(format!("key{n:04}"), marked(n)).await.unwrap();
+        }
+        db.close().await.unwrap();
+    });
+    drop(db);
+    home.simulator.settle();
+    let names = home.disk.list(&home.dir).unwrap();
+    let table = home.dir.join(names.iter().find(|name| name.ends_with(".sst")).unwrap());
+    let file = home.disk.open_rw(&table).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(&mut bytes, 0).unwrap();
+    let at = bytes.windows(marked(4).len()).position(|window| window == marked(4)).unwrap();
+    file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+
+    type Read = fn(&Db) -> BoxFuture<'_, Option<Error>>;
+    let reads: [(&str, Read); 9] = [
+        ("get", |db| db.get("key0004").map(Result::err).boxed()),
+        ("contains_key", |db| db.contains_key("key0004").map(Result::err).boxed()),
+        ("multi_get", |db| async { db.multi_get(&["key0004"]).await.err() }.boxed()),
+        ("scan", |db| collect(db.scan(..)).map(Result::err).boxed()),
+        ("reverse scan", |db| collect(db.scan(..).rev()).map(Result::err).boxed()),
+        ("snapshot get", |db| async { db.snapshot().get("key0004").await.err() }.boxed()),
+        ("snapshot contains_key", |db| {
+            async { db.snapshot().contains_key("key0004").await.err() }.boxed()
+        }),
+        ("snapshot multi_get", |db| {
+            async { db.snapshot().multi_get(&["key0004"]).await.err() }.boxed()
+        }),
+        ("snapshot scan", |db| collect(db.snapshot().scan(..)).map(Result::err).boxed()),
+    ];
+    for (what, read) in reads {
+        for cold in [false, true] {
+            let disk = home.disk.kill_clone();
+            disk.set_reads_without_waiting(!cold);
+            let home = home.reborn(disk);
+            let db = home.open();
+            let what = format!("{what}, cold: {cold}");
+            // Opens the table, and reads another block.
+            assert!(home.run(db.get("key0029")).unwrap().is_some(), "{what}");
+            assert!(db.stats().damaged.is_empty(), "{what}");
+            let before = db.stats().cold_reads;
+            let error = home.run(read(&db)).expect("the block is damaged");
+            assert_eq!((error.kind(), error.path()), (ErrorKind::Corrupt, Some(&*table)), "{what}");
+            assert_eq!(db.stats().cold_reads > before, cold, "{what}");
+            let shown = db.stats().damaged;
+            assert_eq!(shown.len(), 1, "{what}: {shown:?}");
+            assert_eq!((&shown[0].path, shown[0].offset), (&table, error.offset()), "{what}");
+            drop(db);
+            home.simulator.settle();
+        }
+    }
 }
 
 /// Each byte of each small file, each end of a file: the right content, or a typed error. Never

@@ -24,7 +24,7 @@ use crate::range_owner::{self, RangeBudget, RangeOwner};
 use crate::runtime::{Runtime, Task};
 use crate::shared::{Catalog, Counters, FileNumbers, Shared};
 use crate::space::RESERVE_BYTES_MIN;
-use crate::trouble::{Attempts, Damage};
+use crate::trouble::Attempts;
 use crate::version_manager::VersionManager;
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::relief;
@@ -255,7 +255,7 @@ fn build(
         ),
         health: Health::new(),
         attempts: Attempts::default(),
-        damage: Damage::default(),
+        damage: Arc::default(),
         reserve: reserve.reserve,
         pressure_board: Board::default(),
         chunks,
