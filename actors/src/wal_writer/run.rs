@@ -138,7 +138,8 @@ async fn commit_group(
     Ok(())
 }
 
-/// Writes the group that was taken. While the disk is full it is tried again and again: nothing of it
+/// Writes the group that was taken. While the disk is full, and the reserve does not make up for it, it is tried
+/// again and again: nothing of it
 /// was synced, so the same bytes may be written to the same places as often as it takes. Meanwhile new
 /// writes are refused; those in the log are told that they are visible and not as durable as was asked,
 /// and are written when there is room. Any other failure is final.
@@ -148,6 +149,7 @@ async fn write_group(
     groups: &mut GroupCommit<'_, WalWriter>,
 ) -> Result<Passed, Failure> {
     let mut backoff = Backoff::default();
+    let mut gave = false;
     loop {
         let failure = match groups.write() {
             Ok(written) => {
@@ -160,6 +162,12 @@ async fn write_group(
             Err(failure @ Failure::NoSpace(_)) => failure,
             Err(failure) => return Err(failure),
         };
+        // Once between two pauses: should it come back meanwhile, it was not space that was missing.
+        if !gave && shared.use_reserve(&failure) {
+            gave = true;
+            continue;
+        }
+        gave = false;
         tracing::warn!(%failure, "the log cannot be written");
         Counters::add(&shared.counters.job_retries, 1);
         shared.degrade(Party::LogWrites, failure.clone());
