@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub(crate) const RESERVE_BYTES_MIN: u64 = 64 << 10;
 /// The reserve is at least this part of the tables.
 const PART_OF_TABLES: u64 = 16;
-/// How often the version manager looks for room while the reserve is in use.
+/// How often the version manager looks for room while the reserve is in use, and when first.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What a database of this size sets aside: enough to flush what is in memory, and to merge a part of the
@@ -62,8 +62,11 @@ impl Shared {
     }
 
     /// Sets `wanted` bytes aside if that is more than there is, and there is room for it. Returns when to look
-    /// again, if somebody waits for that.
-    pub fn tend_reserve(&self, wanted: u64) -> Option<Instant> {
+    /// again, if somebody waits for that. `spent_since` is when it was first seen to be let go of.
+    ///
+    /// Not at once after that: whoever it is for tries again now, and has to find out if it is not enough for
+    /// him. What his attempt gives back would be room for the reserve, and he would try for ever.
+    pub fn tend_reserve(&self, wanted: u64, spent_since: &mut Option<Instant>) -> Option<Instant> {
         let turn = self.reserve.turn();
         let spent = self.reserve.is_spent();
         if wanted == 0 {
@@ -76,14 +79,22 @@ impl Shared {
         if wanted <= self.reserve.bytes() {
             return None;
         }
+        let now = self.runtime.now();
+        if spent {
+            let due = *spent_since.get_or_insert(now) + LOOK_AGAIN;
+            if now < due {
+                return Some(due);
+            }
+        }
         // Not the last of it: the reserve must not be what makes the disk full.
         let free = self.vfs.free_bytes(&self.config.dir);
         let room = free.is_none_or(|free| free >= 2 * wanted);
         if room && turn.grow_to(wanted).is_ok() {
+            *spent_since = None;
             self.recover(Party::Reserve);
             return None;
         }
-        spent.then(|| self.runtime.now() + LOOK_AGAIN)
+        spent.then(|| now + LOOK_AGAIN)
     }
 }
 

@@ -227,10 +227,12 @@ fn a8e_a_new_log_segment_does_not_take_away_what_the_flush_worker_said() {
         drop(simulator.run(db.put((n % 7_u32).to_be_bytes(), vec![9; 3_000])));
         let state = db.health().state();
         let HealthState::Degraded(troubles) = &state else { panic!("{n}: {state:?}") };
-        assert_eq!(troubles[0].party, Party::Flush, "{troubles:?}");
-        assert_eq!(troubles[0].error.kind(), ErrorKind::NoSpace, "{troubles:?}");
+        // The reserve may be in use as well.
+        let flush = troubles.iter().find(|one| one.party == Party::Flush);
+        let kind = flush.map(|one| one.error.kind());
+        assert_eq!(kind, Some(ErrorKind::NoSpace), "{troubles:?}");
         let stats = db.stats().troubles;
-        assert_eq!(stats[0].party, Party::Flush, "{stats:?}");
+        assert!(stats.iter().any(|one| one.party == Party::Flush), "{stats:?}");
     }
     assert!(control.count(OperationKind::Create) > segments, "no log segment was prepared");
     control.disarm();

@@ -41,6 +41,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 use upkeep::{SealCause, Upkeep};
 
 /// The actor. Driven by a thread of its own: it syncs the manifest.
@@ -57,6 +58,8 @@ pub struct VersionManager {
     hopeless: bool,
     /// Bytes of all tables.
     table_bytes: u64,
+    /// When the reserve was first seen to be in use, if it is.
+    reserve_spent_since: Option<Instant>,
     upkeep: Upkeep,
     next_memtable_id: u64,
 }
@@ -79,6 +82,7 @@ impl VersionManager {
             failing: BTreeSet::new(),
             hopeless: false,
             table_bytes: 0,
+            reserve_spent_since: None,
             upkeep: Upkeep::default(),
             next_memtable_id,
         }
@@ -249,7 +253,8 @@ impl VersionManager {
     fn look_after_reserve(&mut self) {
         let (max, memory) = (self.shared.config.space_reserve_bytes, self.shared.global.used());
         let wanted = reserve_wanted(max, memory, self.table_bytes);
-        if let Some(at) = self.shared.tend_reserve(wanted) {
+        let spent_since = &mut self.reserve_spent_since;
+        if let Some(at) = self.shared.tend_reserve(wanted, spent_since) {
             self.upkeep.look_again(at);
         }
     }

@@ -149,7 +149,6 @@ async fn write_group(
     groups: &mut GroupCommit<'_, WalWriter>,
 ) -> Result<Passed, Failure> {
     let mut backoff = Backoff::default();
-    let mut gave = false;
     loop {
         let failure = match groups.write() {
             Ok(written) => {
@@ -162,12 +161,10 @@ async fn write_group(
             Err(failure @ Failure::NoSpace(_)) => failure,
             Err(failure) => return Err(failure),
         };
-        // Once between two pauses: should it come back meanwhile, it was not space that was missing.
-        if !gave && shared.use_reserve(&failure) {
-            gave = true;
+        // With what that gives back the next attempt may succeed.
+        if shared.use_reserve(&failure) {
             continue;
         }
-        gave = false;
         tracing::warn!(%failure, "the log cannot be written");
         Counters::add(&shared.counters.job_retries, 1);
         shared.degrade(Party::LogWrites, failure.clone());
