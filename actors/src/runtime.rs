@@ -7,6 +7,7 @@
 //! other way, and nothing needs a tokio runtime to make progress.
 
 use crate::kernel::reply::{Answer, reply};
+use crate::kernel::sync::block_on;
 use crate::kernel::wake;
 use crate::waking::WakingThreads;
 use futures::future::BoxFuture;
@@ -75,11 +76,12 @@ impl ThreadRuntime {
 impl Runtime for ThreadRuntime {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
         let (task, token) = Task::new();
-        let courier = self.waking.courier();
+        let courier = self.waking.courier()?;
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             wake::hand_on_to(courier);
             let _ended = token;
-            futures::executor::block_on(body);
+            // Its wakers are known for those of an engine thread (see `wake`).
+            block_on(body);
         })?;
         Ok(task)
     }
@@ -112,10 +114,12 @@ struct TimerState {
 impl Timers {
     fn start(waking: &WakingThreads) -> Arc<Self> {
         let timers = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
-        let (weak, courier) = (Arc::downgrade(&timers), waking.courier());
-        let spawned = thread::Builder::new().name("sluice-timer".to_owned()).spawn(move || {
-            wake::hand_on_to(courier);
-            Self::serve(&weak);
+        let weak = Arc::downgrade(&timers);
+        let spawned = waking.courier().and_then(|courier| {
+            thread::Builder::new().name("sluice-timer".to_owned()).spawn(move || {
+                wake::hand_on_to(courier);
+                Self::serve(&weak);
+            })
         });
         if let Err(error) = spawned {
             // Deadlines then fire late, when the waiting future is polled for another reason.

@@ -1,15 +1,18 @@
 //! Threads on which the wakers of waiting callers are called, for engine threads that others need.
 //!
-//! Guarantees (no-waker-where-others-wait): while wakers are due, some thread here is inside none of
-//! them: a waker that sleeps, or that waits for a write of its own, holds up nobody else, however many
-//! there are of them. There is one thread, normally; one more for each waker that does not come back.
-//! Where none can be started, wakers are called by whoever wanted to hand them on.
+//! Guarantees (no-waker-where-others-wait): an engine thread hands its wakers on here and is inside none,
+//! whatever happens: there is one thread before there is the first engine thread, and it stays. While
+//! wakers are due, some thread here is inside none of them: a waker that sleeps, or that waits for a write
+//! of its own, holds up nobody else, however many there are of them. There is one more thread for each that
+//! does not come back; where no further one can be started, wakers wait for those before them.
 //!
-//! Does not: bound the time a waker takes, nor catch what it panics with (see `kernel::wake`).
+//! Does not: bound the time a waker takes, nor catch what it panics with (see `kernel::wake`). Wakers of
+//! engine threads do not come here.
 
 use crate::kernel::sync::lock;
 use crate::kernel::wake::{Courier, call};
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread;
@@ -36,40 +39,47 @@ struct Shared {
     called: Condvar,
 }
 
-/// The threads. Dropped, they call what is due and end.
-#[derive(Debug, Default)]
-pub(crate) struct WakingThreads(Arc<Shared>);
+/// Whoever may hand something on. After the last one the threads call what is due, and end.
+#[derive(Debug)]
+struct Handle(Arc<Shared>);
 
-impl WakingThreads {
-    /// What engine threads hand their wakers to.
-    pub(crate) fn courier(&self) -> Arc<dyn Courier> {
-        Arc::new(Carrier(Arc::clone(&self.0)))
-    }
-}
-
-impl Drop for WakingThreads {
+impl Drop for Handle {
     fn drop(&mut self) {
         self.0.lock().ended = true;
         self.0.called.notify_all();
     }
 }
 
-struct Carrier(Arc<Shared>);
+/// The threads, once there is somebody whom they serve.
+#[derive(Debug, Default)]
+pub(crate) struct WakingThreads(Mutex<Option<Arc<Handle>>>);
+
+impl WakingThreads {
+    /// What an engine thread hands its wakers to.
+    ///
+    /// # Errors
+    /// When the operating system has no thread to give, and there is none yet.
+    pub(crate) fn courier(&self) -> io::Result<Arc<dyn Courier>> {
+        let mut first = lock(&self.0);
+        let handle = if let Some(handle) = &*first {
+            Arc::clone(handle)
+        } else {
+            let shared = Arc::<Shared>::default();
+            Shared::start_thread(&shared, &mut shared.lock())?;
+            Arc::clone(first.insert(Arc::new(Handle(shared))))
+        };
+        Ok(Arc::new(Carrier(handle)))
+    }
+}
+
+struct Carrier(Arc<Handle>);
 
 impl Courier for Carrier {
     fn carry(&self, wakers: Vec<Waker>) {
-        let mut state = self.0.lock();
-        if state.ended {
-            drop(state);
-            return wakers.into_iter().for_each(call);
-        }
+        let shared = &self.0.0;
+        let mut state = shared.lock();
         state.due.extend(wakers);
-        Shared::see_to_it(&self.0, &mut state);
-        if state.threads == 0 {
-            let due = std::mem::take(&mut state.due);
-            drop(state);
-            due.into_iter().for_each(call);
-        }
+        Shared::see_to_it(shared, &mut state);
     }
 }
 
@@ -90,14 +100,19 @@ impl Shared {
             this.called.notify_one();
             return;
         }
-        let shared = Arc::clone(this);
-        let started = thread::Builder::new()
-            .name("sluice-wake".to_owned())
-            .spawn(move || Self::serve(&shared));
-        match started {
-            Ok(_) => state.threads += 1,
-            Err(error) => tracing::warn!(%error, "no further thread for wakers"),
+        if let Err(error) = Self::start_thread(this, state) {
+            // Those that there are go on when they come back.
+            tracing::warn!(%error, "no further thread for wakers");
         }
+    }
+
+    fn start_thread(this: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        let shared = Arc::clone(this);
+        thread::Builder::new()
+            .name("sluice-wake".to_owned())
+            .spawn(move || Self::serve(&shared))?;
+        state.threads += 1;
+        Ok(())
     }
 
     fn serve(this: &Arc<Self>) {
@@ -152,7 +167,7 @@ mod tests {
     fn o9_wakers_that_wait_for_one_another_are_all_called() {
         for batch in [1, 3, 20] {
             let threads = WakingThreads::default();
-            let courier = threads.courier();
+            let courier = threads.courier().expect("there is a thread to have");
             let (done, ended) = channel();
             let mut answers = done;
             let mut wakers = Vec::new();
@@ -169,22 +184,37 @@ mod tests {
         }
     }
 
+    /// Engine threads may outlive the runtime that started them. Planted: an end with `WakingThreads`; a
+    /// fallback to this thread (the waker waits for it).
     #[test]
     fn o9_what_is_handed_on_after_the_end_is_called_at_once() {
-        struct Says(Sender<()>);
-        impl Wake for Says {
-            fn wake(self: Arc<Self>) {
-                self.0.send(()).expect("somebody listens");
-            }
-        }
         let threads = WakingThreads::default();
-        let courier = threads.courier();
-        let (said, heard) = channel();
-        let waker = Waker::from(Arc::new(Says(said)));
-        courier.carry(vec![waker.clone()]);
+        let courier = threads.courier().expect("there is a thread to have");
         drop(threads);
+        for _ in 0..2 {
+            let ((let_go, wait), (said, heard)) = (channel(), channel());
+            courier.carry(vec![Waker::from(Arc::new(Waits(Mutex::new((wait, said)))))]);
+            let_go.send(()).expect("it waits on another thread");
+            heard.recv_timeout(Duration::from_secs(60)).expect("what was due is called");
+        }
+        let ((let_go, wait), (said, heard)) = (channel(), channel());
+        courier.carry(vec![Waker::from(Arc::new(Waits(Mutex::new((wait, said)))))]);
+        drop(courier);
+        let_go.send(()).expect("it waits on another thread");
         heard.recv_timeout(Duration::from_secs(60)).expect("what was due is called");
-        courier.carry(vec![waker]);
-        assert_eq!(heard.try_recv(), Ok(()));
+    }
+
+    /// Planted: threads that are started by the first waker.
+    #[test]
+    fn o9_there_is_a_thread_before_the_first_waker_is_due_and_it_stays() {
+        let threads = WakingThreads::default();
+        let couriers = [(); 3].map(|()| threads.courier().expect("there is a thread to have"));
+        let shared = Arc::clone(&lock(&threads.0).as_ref().expect("somebody is served").0);
+        assert_eq!(shared.lock().threads, 1);
+        let noop = vec![Waker::noop().clone(); 100];
+        for courier in couriers {
+            courier.carry(noop.clone());
+        }
+        assert!((1..=IDLE_MAX + 1).contains(&shared.lock().threads));
     }
 }

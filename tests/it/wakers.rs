@@ -1,14 +1,17 @@
 //! Wakers are foreign code: they panic, sleep, or use the database. The engine goes on, and so does
 //! everybody else.
 
-use crate::home::{Held, PATIENCE, Simulated, block_on, fill};
+use crate::home::{Held, Home, PATIENCE, Simulated, block_on, fill};
 use crate::kit::settings;
-use sluicedb::{Db, Durability, HealthState, WriteOptions};
+use futures::future::BoxFuture;
+use sluicedb::{Db, Durability, HealthState, Options, WriteBatch, WriteOptions};
 use sluicedb_actors::kernel::sync::block_on as block_on_in_waker;
-use std::future::Future;
+use sluicedb_actors::runtime::{Runtime, Task, ThreadRuntime};
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::Instant;
 
@@ -176,4 +179,120 @@ fn o9_wakers_that_panic_end_their_panics_on_any_thread() {
     assert!(matches!(db.health().state(), HealthState::Running));
     drop(waiting);
     home.run(db.close()).unwrap();
+}
+
+/// Threads as the engine has them, but the one for long turns hands no waker on: it is like a caller's,
+/// whose turns make wakers due. Says whether the log's thread is waiting.
+#[derive(Debug)]
+struct TurnsOfCallers {
+    inner: Arc<ThreadRuntime>,
+    log_is_at_work: Arc<AtomicBool>,
+    turns_begin: Arc<Barrier>,
+}
+
+impl Runtime for TurnsOfCallers {
+    fn spawn(&self, name: &str, mut body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
+        if name.starts_with("sluice-turn") {
+            let (task, token) = Task::new();
+            let begin = self.turns_begin.clone();
+            std::thread::spawn(move || {
+                let _ended = token;
+                begin.wait();
+                block_on(body);
+            });
+            return Ok(task);
+        }
+        let at_work = self.log_is_at_work.clone();
+        let is_log = name == "sluice-wal";
+        let watched = poll_fn(move |context| {
+            at_work.fetch_or(is_log, Ordering::SeqCst);
+            let polled = body.as_mut().poll(context);
+            at_work.fetch_and(!is_log, Ordering::SeqCst);
+            polled
+        });
+        self.inner.spawn(name, Box::pin(watched))
+    }
+
+    fn now(&self) -> Instant {
+        self.inner.now()
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
+        self.inner.sleep_until(deadline)
+    }
+}
+
+/// One thread makes three things due: a task whose waker waits for a synced write, the log's thread, which
+/// waits to acknowledge that write until it is visible, and a heavy batch, which it has done. Planted: one
+/// list for all wakers of a thread.
+#[test]
+fn o9_a_waker_that_waits_for_a_synced_write_waits_for_no_waker_behind_it() {
+    for writes_itself in [false, true] {
+        let home = Home::with(Options::default());
+        let (log_is_at_work, turns_begin) = (Arc::default(), Arc::new(Barrier::new(2)));
+        let runtime = TurnsOfCallers {
+            inner: ThreadRuntime::new(),
+            log_is_at_work: Arc::clone(&log_is_at_work),
+            turns_begin: Arc::clone(&turns_begin),
+        };
+        let db = block_on(home.builder().runtime(Arc::new(runtime)).open()).unwrap();
+        // So heavy that it is left to the thread for long turns, which is held between the log's turn and
+        // the range's.
+        let mut heavy = WriteBatch::new();
+        for n in 0..5_000 {
+            heavy.put(format!("heavy{n:05}"), "1");
+        }
+        let (stamped, is_stamped) = channel();
+        let (go, gone) = channel();
+        let gone = Mutex::new(gone);
+        let between = Foreign {
+            name: "stamped",
+            called: Mutex::new(stamped),
+            mischief: Arc::new(move || gone.lock().unwrap().recv().unwrap()),
+        };
+        let options = WriteOptions::durability(Durability::Buffered);
+        let mut heavy = Box::pin(db.write_with(heavy, options));
+        let waker = Waker::from(Arc::new(between));
+        assert!(heavy.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        turns_begin.wait();
+        is_stamped.recv_timeout(PATIENCE).unwrap();
+        // Stamped behind it, and visible after it.
+        let (done, synced_put) = channel();
+        let (awake, was_woken) = channel();
+        let (theirs, synced_put) = (db.clone(), Mutex::new(synced_put));
+        let waits = Foreign {
+            name: "not stuck",
+            called: Mutex::new(channel().0),
+            mischief: Arc::new(move || {
+                let written = if writes_itself {
+                    block_on_in_waker(theirs.put_with("from a waker", "1", synced())).is_ok()
+                } else {
+                    synced_put.lock().unwrap().recv_timeout(PATIENCE / 3).is_ok()
+                };
+                awake.send(written).unwrap();
+            }),
+        };
+        let mut waiting = Box::pin(db.put_with("waits", "1", options));
+        let waker = Waker::from(Arc::new(waits));
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let last = db.stats().visible_seqno + 5_000 + 2;
+        let writer = std::thread::spawn({
+            let db = db.clone();
+            move || {
+                block_on(db.put_with("synced", "1", synced())).unwrap();
+                let _ = done.send(());
+            }
+        });
+        // The log's thread has synced it, and waits until it is visible.
+        while db.durable_seqno() < last || log_is_at_work.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        go.send(()).unwrap();
+        let written = was_woken.recv_timeout(PATIENCE).expect("the waker hangs");
+        assert!(written, "the waker waited in vain");
+        writer.join().unwrap();
+        block_on(heavy).unwrap();
+        block_on(waiting).unwrap();
+        block_on(db.close()).unwrap();
+    }
 }

@@ -7,8 +7,8 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc as StdArc, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::{Arc as StdArc, OnceLock, PoisonError};
+use std::task::{Context, Poll, RawWakerVTable, Wake, Waker};
 
 pub use sluicedb_storage::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
 
@@ -98,7 +98,18 @@ struct Parker {
     bell: Condvar,
 }
 
+/// What wakers of parkers have in common, once there is one: that of the first, and that of its clones,
+/// which need not lie in one place.
+static PARKERS: OnceLock<[&'static RawWakerVTable; 2]> = OnceLock::new();
+
 impl Parker {
+    fn new() -> (StdArc<Self>, Waker) {
+        let parker = StdArc::new(Self { rung: Mutex::new(false), bell: Condvar::new() });
+        let waker = Waker::from(StdArc::clone(&parker));
+        PARKERS.get_or_init(|| [waker.vtable(), waker.clone().vtable()]);
+        (parker, waker)
+    }
+
     fn park(&self) {
         let mut rung = lock(&self.rung);
         while !*rung {
@@ -114,16 +125,26 @@ impl Wake for Parker {
     }
 
     fn wake_by_ref(self: &StdArc<Self>) {
-        *lock(&self.rung) = true;
-        self.bell.notify_one();
+        if !std::mem::replace(&mut *lock(&self.rung), true) {
+            self.bell.notify_one();
+        }
     }
+}
+
+/// Does `waker` do nothing but unpark a thread that is inside [`block_on`], as the engine's threads are?
+/// Such a one neither waits nor panics, so it may be called anywhere.
+pub(crate) fn only_unparks(waker: &Waker) -> bool {
+    let theirs = waker.vtable();
+    // Who has the same code does the same.
+    PARKERS
+        .get()
+        .is_some_and(|all| all.iter().any(|ours| std::ptr::eq(*ours, theirs) || **ours == *theirs))
 }
 
 /// Runs `future` to its end on this thread, parking it between polls. For engine threads only.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let parker = StdArc::new(Parker { rung: Mutex::new(false), bell: Condvar::new() });
-    let waker = Waker::from(StdArc::clone(&parker));
+    let (parker, waker) = Parker::new();
     let mut context = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
@@ -138,8 +159,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 #[cfg(not(loom))]
 pub fn block_on_for<F: Future>(future: F, longest: std::time::Duration) -> Option<F::Output> {
     let mut future = pin!(future);
-    let parker = StdArc::new(Parker { rung: Mutex::new(false), bell: Condvar::new() });
-    let waker = Waker::from(StdArc::clone(&parker));
+    let (parker, waker) = Parker::new();
     let mut context = Context::from_waker(&waker);
     let mut out_of_time = false;
     loop {

@@ -2,11 +2,15 @@
 //!
 //! Guarantees: none is called while its thread has a [`Hold`], as every turn and every taken seat has:
 //! what becomes due meanwhile is called when the last one ends, when this thread owes others nothing
-//! more. A panic in a waker ends there. A thread that others need calls none at all: it hands them to
-//! its [`Courier`].
+//! more. A panic in a waker ends there. A thread that others need calls none that is foreign: it hands
+//! them to its [`Courier`]. Those of the engine's own threads only unpark ([`only_unparks`]): they are
+//! called before all foreign ones, on whatever thread they became due, and wait for none of them.
 //!
-//! Does not: order wakes. Signals that engine threads wait for call their wakers at once.
+//! Does not: order foreign wakers, nor call each on a thread of its own. One that takes long holds up those
+//! that became due in the same call, until it uses the database itself: then that calls them. Signals that
+//! engine threads wait for call their wakers at once.
 
+use super::sync::only_unparks;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -23,22 +27,46 @@ pub trait Courier: Send + Sync {
 /// Wakers are due: the highest bit of `HOLDS`, so that ending a hold is one look at one word.
 const DUE: u32 = 1 << 31;
 
+/// Foreign wakers inside one another, at most, for the stack's sake. One that is deeper leaves the rest to
+/// those above.
+const INSIDE_MAX: u32 = 16;
+
+/// What is due on one thread.
+struct Waiting {
+    engine: VecDeque<Waker>,
+    foreign: VecDeque<Waker>,
+}
+
+impl Waiting {
+    const fn new() -> Self {
+        Self { engine: VecDeque::new(), foreign: VecDeque::new() }
+    }
+
+    fn push(&mut self, waker: Waker) {
+        let list = if only_unparks(&waker) { &mut self.engine } else { &mut self.foreign };
+        list.push_back(waker);
+    }
+}
+
 #[cfg(not(loom))]
 thread_local! {
-    /// How many holds this thread has, and `DUE`.
+    /// How many holds this thread has, and `DUE` while `WAITING` is not empty.
     static HOLDS: Cell<u32> = const { Cell::new(0) };
-    static WAITING: RefCell<VecDeque<Waker>> = const { RefCell::new(VecDeque::new()) };
+    /// How many foreign wakers out of `WAITING` this thread is inside.
+    static INSIDE: Cell<u32> = const { Cell::new(0) };
+    static WAITING: RefCell<Waiting> = const { RefCell::new(Waiting::new()) };
     static COURIER: RefCell<Option<Arc<dyn Courier>>> = const { RefCell::new(None) };
 }
 
 #[cfg(loom)]
 loom::thread_local! {
     static HOLDS: Cell<u32> = Cell::new(0);
-    static WAITING: RefCell<VecDeque<Waker>> = RefCell::new(VecDeque::new());
+    static INSIDE: Cell<u32> = Cell::new(0);
+    static WAITING: RefCell<Waiting> = RefCell::new(Waiting::new());
     static COURIER: RefCell<Option<Arc<dyn Courier>>> = RefCell::new(None);
 }
 
-/// From now on this thread calls no waker but hands all of them to `courier`.
+/// From now on this thread calls no foreign waker but hands all of them to `courier`.
 pub fn hand_on_to(courier: Arc<dyn Courier>) {
     COURIER.with(|slot| slot.replace(Some(courier)));
 }
@@ -79,17 +107,19 @@ impl Drop for Hold {
 /// Calls `waker` now, or when this thread's last hold ends, or on another thread.
 pub(crate) fn wake(waker: Waker) {
     let mut waker = Some(waker);
-    if HOLDS.with(Cell::get) != 0 {
+    if HOLDS.with(Cell::get) & !DUE != 0 {
         // A thread that is ending has lost its list, and has no turn under way.
-        let kept = WAITING.try_with(|waiting| waiting.borrow_mut().extend(waker.take()));
+        let kept = WAITING.try_with(|waiting| {
+            waker.take().into_iter().for_each(|waker| waiting.borrow_mut().push(waker));
+        });
         if kept.is_ok() {
             HOLDS.with(|holds| holds.set(holds.get() | DUE));
         }
     }
     if let Some(waker) = waker {
         match courier() {
-            Some(courier) => courier.carry(vec![waker]),
-            None => call(waker),
+            Some(courier) if !only_unparks(&waker) => courier.carry(vec![waker]),
+            _ => call(waker),
         }
     }
 }
@@ -103,15 +133,41 @@ pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 #[cold]
 fn call_what_is_due() {
     // INVARIANT(no-waker-where-others-wait): the last seat is free, and the turn's work done.
-    HOLDS.with(|holds| holds.set(0));
-    if let Some(courier) = courier() {
-        let wakers = WAITING.try_with(RefCell::take).unwrap_or_default();
-        return courier.carry(wakers.into());
-    }
-    // One by one: a waker that uses the database sees to the rest when its own holds end.
-    while let Ok(Some(waker)) = WAITING.try_with(|waiting| waiting.borrow_mut().pop_front()) {
+    while let Some(waker) = take(|waiting| waiting.engine.pop_front()) {
         call(waker);
     }
+    if let Some(courier) = courier() {
+        if let Some(wakers) = take(|waiting| Some(std::mem::take(&mut waiting.foreign))) {
+            courier.carry(wakers.into());
+        }
+        return;
+    }
+    let inside = INSIDE.with(Cell::get);
+    if inside >= INSIDE_MAX {
+        return;
+    }
+    // Each is off the list before it is called, and `DUE` stays while there are more: if it uses the
+    // database and waits for one of them, it finds them called when its own hold ends.
+    INSIDE.with(|cell| cell.set(inside + 1));
+    while let Some(waker) = take(|waiting| waiting.foreign.pop_front()) {
+        call(waker);
+    }
+    INSIDE.with(|cell| cell.set(inside));
+}
+
+/// Takes something off the list; `None` also on a thread that is ending.
+fn take<T>(from: impl FnOnce(&mut Waiting) -> Option<T>) -> Option<T> {
+    let (taken, is_empty) = WAITING
+        .try_with(|waiting| {
+            let mut waiting = waiting.borrow_mut();
+            let taken = from(&mut waiting);
+            (taken, waiting.engine.is_empty() && waiting.foreign.is_empty())
+        })
+        .ok()?;
+    if is_empty {
+        HOLDS.with(|holds| holds.set(holds.get() & !DUE));
+    }
+    taken
 }
 
 fn courier() -> Option<Arc<dyn Courier>> {
@@ -129,10 +185,15 @@ pub fn call(waker: Waker) {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::sync::block_on;
     use super::*;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::task::{Poll, Wake};
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -185,6 +246,118 @@ mod tests {
         wake_all([Waker::from(nested.clone()), Waker::from(count.clone()), Waker::from(nested)]);
         assert_eq!(count.0.load(Ordering::SeqCst), 3);
         assert_eq!(HOLDS.with(Cell::get), 0);
+    }
+
+    /// Does anything.
+    struct Does<F>(F);
+
+    impl<F: Fn() + Send + Sync + 'static> Wake for Does<F> {
+        fn wake(self: Arc<Self>) {
+            (self.0)();
+        }
+    }
+
+    fn does(what: impl Fn() + Send + Sync + 'static) -> Waker {
+        Waker::from(Arc::new(Does(what)))
+    }
+
+    /// An engine thread that ends when it is woken, its waker, and a word of each poll.
+    fn parked() -> (std::thread::JoinHandle<()>, Waker, Receiver<Waker>) {
+        let (told, polls) = channel();
+        let mut woken = false;
+        let thread = std::thread::spawn(move || {
+            block_on(std::future::poll_fn(|context| {
+                told.send(context.waker().clone()).expect("somebody listens");
+                if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending }
+            }));
+        });
+        let waker = polls.recv().expect("it is polled");
+        (thread, waker, polls)
+    }
+
+    #[test]
+    fn o9_the_engines_wakers_are_told_from_foreign_ones() {
+        for _ in 0..2 {
+            let (thread, waker, _polls) = parked();
+            assert!(only_unparks(&waker) && only_unparks(&waker.clone().clone()));
+            waker.wake();
+            thread.join().expect("it was woken");
+        }
+        assert!(!only_unparks(Waker::noop()) && !only_unparks(&does(|| ())));
+        futures::executor::block_on(std::future::poll_fn(|context| {
+            assert!(!only_unparks(context.waker()));
+            Poll::Ready(())
+        }));
+    }
+
+    /// A waker that uses the database, and would then wait for those behind it. Planted: `DUE` taken away
+    /// before the first of them is called.
+    #[test]
+    fn o9_a_waker_that_uses_the_database_calls_those_behind_it() {
+        let (count, seen) = (Arc::new(Count::default()), Arc::new(AtomicUsize::new(0)));
+        let (counted, saw) = (count.clone(), seen.clone());
+        let uses = does(move || {
+            drop(Hold::new());
+            saw.store(counted.0.load(Ordering::SeqCst), Ordering::SeqCst);
+        });
+        wake_all([uses, Waker::from(count.clone()), Waker::from(count.clone())]);
+        assert_eq!((seen.load(Ordering::SeqCst), count.0.load(Ordering::SeqCst)), (2, 2));
+        assert_eq!((HOLDS.with(Cell::get), INSIDE.with(Cell::get)), (0, 0));
+    }
+
+    /// Planted: no bound.
+    #[test]
+    fn o9_any_number_of_wakers_that_use_the_database_fit_on_the_stack() {
+        let [most, now, called] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+        let (high, inside, counted) = (most.clone(), now, called.clone());
+        let uses = does(move || {
+            high.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            drop(Hold::new());
+            inside.fetch_sub(1, Ordering::SeqCst);
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        wake_all(vec![uses; 1_000]);
+        assert_eq!(called.load(Ordering::SeqCst), 1_000);
+        assert_eq!(most.load(Ordering::SeqCst), INSIDE_MAX as usize);
+        assert_eq!((HOLDS.with(Cell::get), INSIDE.with(Cell::get)), (0, 0));
+    }
+
+    /// The log's thread behind a waker that waits for it. Planted: one list for all.
+    #[test]
+    fn o9_engine_threads_are_woken_before_a_foreign_waker_is_called() {
+        let (thread, engine, polls) = parked();
+        let woken = Arc::new(AtomicUsize::new(0));
+        let (polls, counted) = (Mutex::new(polls), woken.clone());
+        let waits = does(move || {
+            let polled = polls.lock().expect("unpoisoned").recv_timeout(PATIENCE);
+            counted.fetch_add(polled.is_ok().into(), Ordering::SeqCst);
+        });
+        wake_all([waits, engine]);
+        assert_eq!(woken.load(Ordering::SeqCst), 1, "it waited in vain");
+        thread.join().expect("it was woken");
+    }
+
+    /// Planted: all of them to the courier.
+    #[test]
+    fn o9_engine_threads_are_woken_without_the_courier() {
+        struct Loses;
+        impl Courier for Loses {
+            fn carry(&self, _: Vec<Waker>) {}
+        }
+        for held in [true, false] {
+            let (thread, engine, polls) = parked();
+            let waking = std::thread::spawn(move || {
+                hand_on_to(Arc::new(Loses));
+                if held {
+                    wake_all([does(|| panic!("called")), engine]);
+                } else {
+                    wake(engine);
+                }
+            });
+            waking.join().expect("the thread returns");
+            polls.recv_timeout(PATIENCE).expect("it is polled again");
+            thread.join().expect("it was woken");
+        }
     }
 
     #[test]
