@@ -53,8 +53,9 @@ pub struct Engine {
     pub(crate) compactor: Mailbox<CompactorMessage>,
     pub(crate) reads: Pool,
     pub(crate) turns: Jobs,
-    pub(crate) supervisor: Supervisor,
     pub(crate) recovery: RecoveryReport,
+    /// The last to be dropped.
+    pub(crate) supervisor: Supervisor,
 }
 
 impl Engine {

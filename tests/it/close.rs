@@ -1,11 +1,13 @@
-use crate::home::{Held, Home, Simulated, block_on, fill};
-use crate::kit::disk::{collect, content};
+use crate::home::{Held, Home, PATIENCE, Simulated, block_on, fill};
+use crate::kit::disk::{collect, content, fresh_dir, shared};
 use crate::kit::settings;
 use futures::future::BoxFuture;
 use sluicedb::{Db, ErrorKind, HealthState, Outcome, Result, WriteBatch};
 use sluicedb_actors::runtime::{Runtime, Task};
-use std::sync::Arc;
+use sluicedb_storage::vfs::MemVfs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 fn closed<T: std::fmt::Debug>(result: Result<T>) {
@@ -242,4 +244,42 @@ fn o10_sync_after_close_says_closed() {
         db.close().await.unwrap();
         closed(db.sync().await);
     });
+}
+
+/// Planted: what a closed database had, dropped with its last handle.
+#[test]
+fn who_drops_the_last_handle_closes_no_file_and_unmaps_nothing() {
+    for closes in [true, false] {
+        let disk = MemVfs::new();
+        let here = thread::current().id();
+        let (on_callers, of_engine) = (Arc::new(Mutex::new(Vec::new())), mpsc::channel());
+        let (seen, (closed_there, closed)) = (on_callers.clone(), of_engine);
+        disk.on_close(move |path| {
+            if thread::current().id() == here {
+                seen.lock().unwrap().push(path.to_owned());
+            } else {
+                let _ = closed_there.send(path.to_owned());
+            }
+        });
+        let dir = fresh_dir();
+        let builder = || Db::builder(&dir).options(settings::tiny()).vfs(shared(&disk));
+        let db = block_on(builder().open()).unwrap();
+        let expected = block_on(fill(&db, 200, 100));
+        block_on(db.flush()).unwrap();
+        assert_eq!(block_on(content(&db)).unwrap(), expected, "its tables are open");
+        if closes {
+            block_on(db.close()).unwrap();
+        }
+        // A scan may have closed what was compacted away under it.
+        on_callers.lock().unwrap().clear();
+        while closed.try_recv().is_ok() {}
+        drop(db);
+        assert_eq!(*on_callers.lock().unwrap(), Vec::<PathBuf>::new());
+        // Another thread does it, and nobody need wait for that.
+        let again = block_on(builder().open()).unwrap();
+        assert_eq!(block_on(content(&again)).unwrap(), expected);
+        let is_table = |path: &PathBuf| path.to_string_lossy().ends_with(".sst");
+        while !is_table(&closed.recv_timeout(PATIENCE).expect("no table is closed")) {}
+        block_on(again.close()).unwrap();
+    }
 }

@@ -4,14 +4,14 @@ use super::departures::Departure;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::kernel::mailbox::Mailbox;
-use crate::kernel::reply::reply;
+use crate::kernel::reply::{Reply, reply};
 use crate::kernel::signal::Watch;
 use crate::kernel::sync::lock;
 use crate::runtime::Task;
 use crate::shared::Shared;
 use crate::version_manager::message::VersionMessage;
 use crate::wal_writer::WalWriter;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The tasks of an engine and the way it ends.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Supervisor {
     departure: Departure,
     /// How it ended; set to `None` again when nobody ends it after all.
     closed: Arc<Watch<Option<Result<(), Failure>>>>,
+    /// Dropped with the engine, of which this is the last part.
+    gone: OnceLock<Reply<()>>,
 }
 
 type Tasks = Arc<Mutex<Option<Vec<Task>>>>;
@@ -53,6 +55,7 @@ impl Supervisor {
             tasks: Arc::new(Mutex::new(Some(tasks))),
             departure,
             closed: Arc::new(Watch::new(None)),
+            gone: OnceLock::new(),
         }
     }
 
@@ -97,20 +100,33 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The end without ceremony: actors stop when they look up next; nobody waits for them here.
+    /// The end without ceremony: actors stop when they look up next; nobody waits for them here. For an
+    /// engine that is being dropped.
+    ///
+    /// INVARIANT(no-block-on-executor): what it holds is given back by a thread of the runtime, also after
+    /// a clean end: memory is unmapped, and files are closed.
     pub(crate) fn abandon(&self, engine: &Engine) {
-        let Some(tasks) = lock(&self.tasks).take() else { return };
-        let leaving = self.departure.leave();
-        engine.shared.shut();
-        Mailboxes::of(engine).close();
-        let shared = Arc::clone(&engine.shared);
+        let running = lock(&self.tasks).take().map(|tasks| {
+            let leaving = self.departure.leave();
+            engine.shared.shut();
+            Mailboxes::of(engine).close();
+            (tasks, leaving)
+        });
+        let (shared, wal) = (Arc::clone(&engine.shared), Arc::clone(&engine.wal));
+        let (gone, dropped) = reply();
+        let _ = self.gone.set(gone);
         let runtime = Arc::clone(&shared.runtime);
         let body = async move {
-            for task in tasks {
-                task.join().await;
+            if let Some((tasks, leaving)) = running {
+                for task in tasks {
+                    task.join().await;
+                }
+                leave_directory(&shared);
+                drop(leaving);
             }
-            leave_directory(&shared);
-            drop(leaving);
+            // Never sent: the engine's own share of all this is gone.
+            let _ = dropped.await;
+            drop((wal, shared));
         };
         if let Err(error) = runtime.spawn("sluice-drop", Box::pin(body)) {
             tracing::warn!(%error, "nobody waits for the engine's threads to end");

@@ -32,6 +32,7 @@ use super::{File, LockError, LockGuard, Mapping, Operation, OperationKind, Vfs};
 const BAD_DESCRIPTOR: i32 = 9;
 
 type Hook = Arc<dyn Fn(&MemVfs, &Operation) + Send + Sync>;
+type CloseHook = Arc<dyn Fn(&Path) + Send + Sync>;
 
 /// A handle on an in-memory disk; clones of the handle are the same disk.
 #[derive(Clone)]
@@ -42,6 +43,7 @@ pub struct MemVfs {
 struct Shared {
     disk: Mutex<Disk>,
     hook: Mutex<Option<Hook>>,
+    close_hook: Mutex<Option<CloseHook>>,
 }
 
 /// Images of a disk, taken while it works. See [`MemVfs::record_images`].
@@ -80,7 +82,8 @@ impl MemVfs {
     }
 
     fn from_disk(disk: Disk) -> Self {
-        Self { shared: Arc::new(Shared { disk: Mutex::new(disk), hook: Mutex::new(None) }) }
+        let (disk, hook, close_hook) = (Mutex::new(disk), Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { disk, hook, close_hook }) }
     }
 
     /// A panicking test must not turn every later access into a second panic.
@@ -137,6 +140,13 @@ impl MemVfs {
     /// the hook may clone the disk, but must not operate on it. Replaces an earlier hook.
     pub fn on_operation(&self, hook: impl Fn(&MemVfs, &Operation) + Send + Sync + 'static) {
         self.set_hook(Some(Arc::new(hook)));
+    }
+
+    /// Calls `hook` when a file has been closed and nothing of it is mapped any more, on the thread that
+    /// did it, with no lock held. Replaces an earlier one.
+    pub fn on_close(&self, hook: impl Fn(&Path) + Send + Sync + 'static) {
+        let mut slot = self.shared.close_hook.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(Arc::new(hook));
     }
 
     /// Removes the hook.
@@ -346,6 +356,11 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.vfs.disk().release_inode(self.id);
+        let hook = &self.vfs.shared.close_hook;
+        let hook = hook.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(hook) = hook {
+            hook(&self.path);
+        }
     }
 }
 
