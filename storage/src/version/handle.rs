@@ -75,6 +75,11 @@ pub struct TableHandle {
 }
 
 /// An open table, to be read and let go of soon. Clone the `Arc` in it to keep the table open.
+///
+/// If the table cache closes the table meanwhile, the file is closed here, on the reader's thread. That
+/// may be an executor's: closing a descriptor that was only read from writes nothing and waits for no disk
+/// while the file has its name. It has: whoever reads holds the handle, and the file is removed after
+/// that has gone. (The clone must therefore be dropped before the handle is.)
 #[derive(Debug)]
 pub struct OpenTable(Guard<Option<Arc<Table>>>);
 

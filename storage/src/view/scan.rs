@@ -52,14 +52,15 @@ impl ScanSpec {
 
 /// A position in a view.
 pub struct ScanCursor {
+    /// The layers of the range that is walked, positioned on the next entry; `None` before the first seek,
+    /// after an error and after `set_wait`. Goes before the view, whose table handles see to it that a file
+    /// is closed when it is removed: the last to close it would free its blocks, and may be an executor.
+    walker: Option<Walker>,
     view: View,
     spec: ScanSpec,
     wait: Wait,
-    /// The range that is walked, by index.
+    /// That range, by index.
     range: usize,
-    /// Its layers, positioned on the next entry; `None` before the first seek, after an error and
-    /// after `set_wait`.
-    walker: Option<Walker>,
     /// Continue after this key.
     last: Option<Vec<u8>>,
     /// The last key that this `fill` looked at and did not put out; empty if there is none.

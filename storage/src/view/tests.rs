@@ -423,3 +423,29 @@ fn long_stretches_of_tombstones_end_a_turn() {
     assert!(empty_turns >= 3, "{empty_turns}");
     assert_eq!(out.freeze().iter().collect::<Vec<_>>(), [(&b"zzz"[..], &b"last"[..])]);
 }
+
+/// Planted: the walker after the view.
+#[test]
+fn a_scan_closes_its_table_before_the_table_may_be_removed() {
+    for runs in [1, 2] {
+        let mut toy = Toy::new(&[]);
+        for round in 0..runs {
+            for key in 0..100_u8 {
+                toy.write(&[round, key], Some(&[0; 100]));
+            }
+            toy.seal(0);
+            toy.flush(0, true);
+        }
+        let mut cursor = toy.view().cursor(ScanSpec::new(Span::all()), Wait::Allowed);
+        assert!(cursor.fill(&mut ChunkBuilder::new(), 1 << 20, 10).unwrap());
+        toy.compact_all();
+        let events: Arc<std::sync::Mutex<Vec<&str>>> = Arc::default();
+        let (closed, buried) = (events.clone(), events.clone());
+        toy.mem.on_close(move |_| closed.lock().unwrap().push("closed"));
+        toy.tables.graveyard().on_burial(move || buried.lock().unwrap().push("buried"));
+        drop(cursor);
+        let events = events.lock().unwrap();
+        assert!(events.contains(&"closed"), "{events:?}");
+        assert_eq!(events.last(), Some(&"buried"), "{events:?}");
+    }
+}
