@@ -1,72 +1,103 @@
-//! Engines of this process that are still on their way out.
+//! Engines of this process that are on their way into a directory, or out of it.
 //!
 //! A dropped database stops without waiting, so its threads may hold the directory's lock for some
 //! moments more. Opening the same directory again in the same process waits for them, instead of
-//! failing as if somebody else had it.
+//! failing as if somebody else had it. So does every further opening, and each waits for those that
+//! began before it: what they open may be dropped at once, if nobody wants it any more.
 
-use crate::kernel::reply::{Answer, Reply, reply};
+use crate::kernel::signal::Watch;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-type Leavers = HashMap<PathBuf, Vec<(u64, Answer<()>)>>;
+type Entries = HashMap<PathBuf, Vec<Entry>>;
 
-static LEAVING: Mutex<Option<Leavers>> = Mutex::new(None);
+static PASSING: Mutex<Option<Entries>> = Mutex::new(None);
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-fn lock() -> MutexGuard<'static, Option<Leavers>> {
-    LEAVING.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock() -> MutexGuard<'static, Option<Entries>> {
+    PASSING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An engine's entry: says where it lives, and later that it is leaving.
+struct Entry {
+    id: u64,
+    is_leaving: bool,
+    /// Set after the entry was taken out.
+    passed: Watch<()>,
+}
+
+/// An engine's way out: says where it lives, and later that it is leaving.
 #[derive(Debug)]
 pub(super) struct Departure {
     dir: PathBuf,
 }
 
-/// Held by an engine on its way out; dropped when the lock is free. Takes its entry with it.
+/// Held by an engine that is being opened, or is leaving; dropped when it is open, or the lock is free.
+/// Takes its entry with it.
 #[derive(Debug)]
-pub(super) struct Leaving {
+pub(super) struct Passing {
     dir: PathBuf,
     id: u64,
-    _done: Reply<()>,
+    passed: Watch<()>,
 }
 
-/// Waits until no engine of this process is leaving `dir`.
-pub(super) async fn arrive(dir: &Path) -> Departure {
+/// Waits until no engine of this process is leaving `dir`, nor any that came before is being opened. The
+/// returned value is held until this one is open, and was given to who wants it or dropped.
+pub(super) async fn arrive(dir: &Path) -> Passing {
     let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    let leaving = lock().as_mut().and_then(|map| map.remove(&dir)).unwrap_or_default();
-    for (_, answer) in leaving {
-        // Resolves as lost when the engine has gone; nothing is ever sent.
-        let _ = answer.await;
+    let arrival = Passing::new(&dir, false);
+    loop {
+        let first = {
+            let map = lock();
+            let mut entries = map.as_ref().and_then(|map| map.get(&dir)).into_iter().flatten();
+            let first = entries.find(|entry| entry.is_leaving || entry.id < arrival.id);
+            first.map(|entry| entry.passed.watcher())
+        };
+        let Some(mut first) = first else { return arrival };
+        first.changed().await;
     }
-    Departure { dir }
+}
+
+impl Passing {
+    fn new(dir: &Path, is_leaving: bool) -> Self {
+        let passed = Watch::new(());
+        let mut map = lock();
+        // Under the lock: who began before has the smaller one.
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let entry = Entry { id, is_leaving, passed: passed.clone() };
+        map.get_or_insert_default().entry(dir.to_owned()).or_default().push(entry);
+        Self { dir: dir.to_owned(), id, passed }
+    }
+
+    /// The way out of where this leads.
+    pub(super) fn departure(&self) -> Departure {
+        Departure { dir: self.dir.clone() }
+    }
 }
 
 impl Departure {
     /// The engine begins to leave. The directory's lock must be released before the returned value
     /// is dropped.
-    pub(super) fn leave(&self) -> Leaving {
-        let (reply, answer) = reply();
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        lock().get_or_insert_default().entry(self.dir.clone()).or_default().push((id, answer));
-        Leaving { dir: self.dir.clone(), id, _done: reply }
+    pub(super) fn leave(&self) -> Passing {
+        Passing::new(&self.dir, true)
     }
 }
 
-impl Drop for Leaving {
+impl Drop for Passing {
     fn drop(&mut self) {
-        let mut map = lock();
-        // Who has just arrived has taken it already.
-        if let Some(map) = map.as_mut()
-            && let Some(leavers) = map.get_mut(&self.dir)
         {
-            leavers.retain(|(id, _)| *id != self.id);
-            if leavers.is_empty() {
-                map.remove(&self.dir);
+            let mut map = lock();
+            if let Some(map) = map.as_mut()
+                && let Some(entries) = map.get_mut(&self.dir)
+            {
+                entries.retain(|entry| entry.id != self.id);
+                if entries.is_empty() {
+                    map.remove(&self.dir);
+                }
             }
         }
+        self.passed.set(());
     }
 }
 
@@ -76,22 +107,47 @@ mod tests {
     use futures::executor::block_on;
     use futures::future::FutureExt;
 
-    /// Planted: `Leaving` without a `Drop`.
+    fn listed(dir: &Path) -> usize {
+        lock().as_ref().and_then(|map| map.get(dir)).map_or(0, Vec::len)
+    }
+
+    /// Planted: `Passing` without a `Drop`.
     #[test]
     fn b14_who_has_left_leaves_no_entry_behind() {
         let dir = Path::new("/departures/of/this/test");
-        let listed = || lock().as_ref().and_then(|map| map.get(dir)).map_or(0, Vec::len);
-        let departure = block_on(arrive(dir));
+        let departure = block_on(arrive(dir)).departure();
+        assert_eq!(listed(dir), 0);
         let (first, second) = (departure.leave(), departure.leave());
-        assert_eq!(listed(), 2);
+        assert_eq!(listed(dir), 2);
         drop(first);
-        assert_eq!(listed(), 1);
         let mut arrival = Box::pin(arrive(dir));
         assert!(arrival.as_mut().now_or_never().is_none(), "one is still there");
+        assert_eq!(listed(dir), 2);
         drop(second);
         assert_eq!(block_on(arrival).dir, dir);
-        assert_eq!(listed(), 0);
         drop(departure.leave());
         assert!(lock().as_ref().is_none_or(|map| !map.contains_key(dir)));
+    }
+
+    /// Planted: who arrives takes the leavers' entries away.
+    #[test]
+    fn everybody_who_arrives_waits_for_who_is_leaving_and_for_who_came_before() {
+        let dir = Path::new("/arrivals/of/this/test");
+        let leaving = block_on(arrive(dir)).departure().leave();
+        let [mut first, mut second, mut third] = [(); 3].map(|()| Box::pin(arrive(dir)));
+        for arrival in [&mut first, &mut second, &mut third] {
+            assert!(arrival.as_mut().now_or_never().is_none(), "one is leaving");
+        }
+        drop(second);
+        drop(leaving);
+        assert!(third.as_mut().now_or_never().is_none(), "another one came before");
+        let first = first.now_or_never().expect("nobody is in the way");
+        // Nobody wanted it: it leaves as soon as it has come.
+        let leaving = first.departure().leave();
+        drop(first);
+        assert!(third.as_mut().now_or_never().is_none(), "what came before is leaving");
+        drop(leaving);
+        drop(third.now_or_never().expect("all have passed"));
+        assert_eq!(listed(dir), 0);
     }
 }

@@ -74,8 +74,11 @@ pub(crate) async fn start(
     let dir = config.dir.clone();
     let for_thread = Arc::clone(&runtime);
     let body = async move {
+        let arrival = departures::arrive(&config.dir).await;
+        let opened = open(config, vfs, for_thread, arrival.departure());
         // If the caller has gone the engine is dropped right here, which closes it again.
-        reply.send(open(config, vfs, for_thread).await);
+        reply.send(opened);
+        drop(arrival);
     };
     runtime
         .spawn("sluice-open", Box::pin(body))
@@ -83,12 +86,12 @@ pub(crate) async fn start(
     answer.await.unwrap_or(Err(OpenFailure::Failed(Failure::Closed)))
 }
 
-async fn open(
+fn open(
     config: EngineConfig,
     vfs: Arc<dyn Vfs>,
     runtime: Arc<dyn Runtime>,
+    departure: Departure,
 ) -> Result<Engine, OpenFailure> {
-    let departure = departures::arrive(&config.dir).await;
     let lock = lock_directory(&config, &vfs)?;
     let options = RecoverOptions {
         create_if_missing: config.create_if_missing,
