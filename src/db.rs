@@ -217,7 +217,9 @@ impl Db {
         self.finish_or_refuse(submitted).await
     }
 
-    /// [`write`](Self::write) that never waits for room.
+    /// [`write`](Self::write) that never waits for room, neither for its bytes nor in a queue. (An engine
+    /// thread finds out which ranges a heavy batch touches. That is work, and waited for as the
+    /// acknowledgement is.)
     ///
     /// # Errors
     /// As [`try_put`](Self::try_put).
@@ -335,13 +337,13 @@ impl Db {
     /// Waits until the write is in the log, or queued for it in its final order.
     async fn admitted(&self, submitted: Submitted, options: WriteOptions) -> Result<Submitted> {
         let (path, patience) = (self.engine().write_path(), patience(options));
-        match self.routed(submitted, patience).await? {
+        match self.routed(submitted, Some(patience)).await? {
             Submitted::NotAdmitted(write, _) => Ok(path.admit_and_submit(write, patience).await?),
             submitted => Ok(submitted),
         }
     }
 
-    async fn routed(&self, submitted: Submitted, patience: Patience) -> Result<Submitted> {
+    async fn routed(&self, submitted: Submitted, patience: Option<Patience>) -> Result<Submitted> {
         match submitted {
             Submitted::NotRouted(write) => {
                 Ok(self.engine().write_path().route_and_submit(write, patience).await?)
@@ -351,7 +353,7 @@ impl Db {
     }
 
     async fn finish_or_refuse(&self, submitted: Submitted) -> Result<()> {
-        match self.routed(submitted, Patience::Forever).await? {
+        match self.routed(submitted, None).await? {
             Submitted::NotAdmitted(write, scope) => {
                 Err(self.engine().write_path().overloaded(&write, scope).into())
             }

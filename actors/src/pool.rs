@@ -1,7 +1,7 @@
 //! Engine threads for reads that miss every cache and must not run on a caller's thread.
 
 use crate::failure::Failure;
-use crate::kernel::jobs::{Jobs, Worker};
+use crate::kernel::jobs::{JobPlace, Jobs, Worker};
 use crate::kernel::reply::reply;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -32,14 +32,30 @@ impl Pool {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
+        let place = self.jobs.place().await;
+        self.start(place, job).await
+    }
+
+    /// As [`Pool::run`], but `None` if there is no room in the queue now: then `job` is dropped.
+    pub fn try_run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<impl Future<Output = Result<T, Failure>>> {
+        Some(self.start(self.jobs.try_place()?, job))
+    }
+
+    fn start<T: Send + 'static>(
+        &self,
+        place: JobPlace,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, Failure>> {
         let (reply, answer) = reply();
         let job = move || {
             let ran = catch_unwind(AssertUnwindSafe(job));
             reply.send(ran.map_err(|panic| Failure::panicked("read thread", &*panic)));
         };
-        let place = self.jobs.place().await;
         self.jobs.push(place, Box::new(job));
-        answer.await.map_err(|_| Failure::Closed)?
+        async { answer.await.map_err(|_| Failure::Closed)? }
     }
 
     /// Jobs waiting for a thread.

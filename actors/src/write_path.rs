@@ -28,7 +28,7 @@ use crate::waits::{Place, Stopwatch};
 use crate::wal_writer::message::{Commit, Committed, Level, Target};
 use crate::wal_writer::{NoRoom, Stamped, WalActor, WalWriter};
 use bytes::Bytes;
-use futures::future::{Either, select};
+use futures::future::{Either, FutureExt, select};
 use sluicedb_storage::batch::Operations;
 use sluicedb_storage::codec;
 use sluicedb_storage::key::Seqno;
@@ -185,12 +185,21 @@ struct Places {
     ranges: Vec<(Arc<RangeOwner>, Permit<Apply>)>,
 }
 
-/// The queue that had none.
+/// The queue that gave none.
 enum Taken {
     Commits,
     Log,
     /// Of the range at this position of the route.
     Range(usize),
+}
+
+impl Taken {
+    fn scope(&self) -> Scope {
+        match self {
+            Self::Commits | Self::Log => Scope::Global,
+            Self::Range(_) => Scope::Local,
+        }
+    }
 }
 
 /// What came of trying the seats.
@@ -463,8 +472,8 @@ impl WritePath {
                 let route = Arc::clone(route);
                 Ok(self.waiting(self.send(write, route, admission, places)))
             }
-            Err(Taken::Commits | Taken::Log) => Ok(Submitted::NotAdmitted(write, Scope::Global)),
-            Err(Taken::Range(_)) => Ok(Submitted::NotAdmitted(write, Scope::Local)),
+            Err((taken, Refused::Full)) => Ok(Submitted::NotAdmitted(write, taken.scope())),
+            Err((taken, why)) => Err(self.never(&write, Overloaded { scope: taken.scope(), why })),
         }
     }
 
@@ -474,15 +483,15 @@ impl WritePath {
         owners: &[Arc<RangeOwner>],
         route: &Route,
         bytes: u64,
-    ) -> Result<Places, Taken> {
-        let slot = self.shared.commits.try_reserve().map_err(|_| Taken::Commits)?;
-        let wal = self.wal.seat.try_reserve(bytes).map_err(|_| Taken::Log)?;
+    ) -> Result<Places, (Taken, Refused)> {
+        let slot = self.shared.commits.try_reserve().map_err(|why| (Taken::Commits, why))?;
+        let wal = self.wal.seat.try_reserve(bytes).map_err(|why| (Taken::Log, why))?;
         let mut ranges = Vec::with_capacity(route.parts().len());
         for (at, part) in route.parts().iter().enumerate() {
             let owner = Arc::clone(&owners[part.range as usize]);
             match owner.seat.try_reserve(part.bytes as u64) {
                 Ok(permit) => ranges.push((owner, permit)),
-                Err(_) => return Err(Taken::Range(at)),
+                Err(why) => return Err((Taken::Range(at), why)),
             }
         }
         Ok(Places { slot, wal, ranges })
@@ -557,30 +566,39 @@ impl WritePath {
     }
 
     /// Has an engine thread find out which ranges `write` touches, then sends it if there is room. A
-    /// deadline that has passed already is not waited for, as in `submit`.
+    /// deadline that has passed already is not waited for, as in `submit`. Without `patience` a place in
+    /// the thread's queue is not waited for; who has one waits for the work.
     ///
     /// # Errors
-    /// `Overloaded` if no thread has come to it by the deadline; as `submit`.
+    /// `Overloaded` if no thread has come to it by the deadline, or there is no place; as `submit`.
     ///
     /// # Cancellation
     /// Dropped, nothing has happened.
     pub async fn route_and_submit(
         &self,
         mut write: Write,
-        patience: Patience,
+        patience: Option<Patience>,
     ) -> Result<Submitted, WriteFailure> {
         let began = self.shared.runtime.now();
         // Not the catalog of this moment: see `admit_and_send`.
         let (shared, payload) = (Arc::clone(&self.shared), write.payload.clone());
         let operations = write.operations;
-        let route = pin!(self.reads.run(move || {
+        let find = move || {
             let catalog = shared.catalog.load_full();
             let version = &catalog.superversion.version;
             let reach = Reach::of(version, &payload);
             Arc::new(Route::from_reach(version, &payload, operations, reach))
-        }));
+        };
         let route = match patience {
-            Patience::Until(deadline) if deadline > began => {
+            None => {
+                let route = self.reads.try_run(find);
+                route.ok_or_else(|| self.too_much(Scope::Global, Duration::ZERO))?.left_future()
+            }
+            Some(_) => self.reads.run(find).right_future(),
+        };
+        let route = pin!(route);
+        let route = match patience {
+            Some(Patience::Until(deadline)) if deadline > began => {
                 match select(route, self.shared.runtime.sleep_until(deadline)).await {
                     Either::Left((route, _)) => route,
                     Either::Right(_) => {
@@ -589,7 +607,7 @@ impl WritePath {
                     }
                 }
             }
-            Patience::Until(_) | Patience::Forever => route.await,
+            Some(Patience::Until(_) | Patience::Forever) | None => route.await,
         };
         write.route = Some(route.map_err(WriteFailure::not_applied)?);
         self.try_send(&self.shared.catalog.load_full(), write)
@@ -651,7 +669,10 @@ impl WritePath {
                 Ok(places) => {
                     return Ok(self.send(write.clone(), Arc::clone(route), admission, places));
                 }
-                Err(taken) => taken,
+                Err((taken, Refused::Full)) => taken,
+                Err((taken, why)) => {
+                    return Err(self.never(write, Overloaded { scope: taken.scope(), why }));
+                }
             };
             drop(admission);
             match taken {

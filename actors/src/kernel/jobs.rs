@@ -106,6 +106,11 @@ impl Jobs {
         JobPlace(take.await.expect("the account is never closed, and every place is one"))
     }
 
+    /// A place in the queue, if there is one now and nobody waits for it.
+    pub fn try_place(&self) -> Option<JobPlace> {
+        self.crew().places.try_take(1).map(JobPlace)
+    }
+
     /// Queues `job`.
     pub fn push(&self, place: JobPlace, job: Box<dyn FnOnce() + Send>) {
         self.crew().push(Job::Once(job, place.0));

@@ -91,34 +91,44 @@ fn over(ranges: u8) -> (Bytes, u32) {
     (batch.into_encoded().into(), operations)
 }
 
-/// Each range has more messages than a turn handles, and a caller comes to all of them.
+/// Each range has more messages than a turn handles, or the log has as many, of which each leads to every
+/// range; and a caller comes to all of them. Planted: a fresh turn for each range; one for each message of
+/// the log.
 #[test]
 fn b13_a_callers_turn_is_bounded_over_all_the_ranges_that_it_comes_to() {
-    let engine = engine("/b13", 8);
-    let path = engine.write_path();
-    let owners = engine.catalog().owners.clone();
-    let submit = || {
-        let (payload, operations) = over(8);
-        let submitted = path.submit_owned(payload, operations, Level::Buffered);
-        assert!(matches!(submitted, Ok(Submitted::Waiting(_) | Submitted::Done(_))));
-    };
-    let handled = || owners.iter().map(|owner| owner.sizes.batches()).sum::<u64>() as usize;
-    let guards: Vec<_> =
-        owners.iter().map(|owner| owner.seat.enter_blocking().expect("nobody panicked")).collect();
-    for _ in 0..300 {
+    for log_is_in_use in [false, true] {
+        let engine = engine(&format!("/b13/{log_is_in_use}"), 8);
+        let path = engine.write_path();
+        let owners = engine.catalog().owners.clone();
+        let submit = || {
+            let (payload, operations) = over(8);
+            let submitted = path.submit_owned(payload, operations, Level::Buffered);
+            assert!(matches!(submitted, Ok(Submitted::Waiting(_) | Submitted::Done(_))));
+        };
+        let handled = || owners.iter().map(|owner| owner.sizes.batches()).sum::<u64>() as usize;
+        let log = log_is_in_use.then(|| engine.wal.seat.enter_blocking().expect("nobody panicked"));
+        let guards: Vec<_> = owners
+            .iter()
+            .map(|owner| owner.seat.enter_blocking().expect("nobody panicked"))
+            .collect();
+        let queued = if log_is_in_use { TURN_MESSAGES_MAX - 10 } else { 300 };
+        for _ in 0..queued {
+            submit();
+        }
+        assert_eq!(handled(), 0);
+        guards.into_iter().for_each(crate::kernel::turn::TurnGuard::release);
+        log.into_iter().for_each(crate::kernel::turn::TurnGuard::release);
         submit();
+        let mine = handled();
+        assert!((1..=TURN_MESSAGES_MAX).contains(&mine), "{mine} messages in one turn");
+        // What was left over is not lost.
+        engine.wal.seat.deliver_blocking();
+        for owner in &owners {
+            owner.seat.deliver_blocking();
+        }
+        assert_eq!(handled(), (queued + 1) * 8);
+        assert_eq!(engine.visible(), Seqno((queued as u64 + 1) * 8));
     }
-    assert_eq!(handled(), 0);
-    guards.into_iter().for_each(crate::kernel::turn::TurnGuard::release);
-    submit();
-    let mine = handled();
-    assert!((1..=TURN_MESSAGES_MAX).contains(&mine), "{mine} messages in one turn");
-    // What was left over is not lost.
-    for owner in &owners {
-        owner.seat.deliver_blocking();
-    }
-    assert_eq!(handled(), 301 * 8);
-    assert_eq!(engine.visible(), Seqno(301 * 8));
 }
 
 /// Notes whether the log's seat is free when it is called.
@@ -182,4 +192,53 @@ fn b12_what_a_refused_write_gives_back_wakes_nobody_before_the_seat_is_free() {
     assert_eq!(look.seen(), [true], "all of the account is there again");
     let answer = write.poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(answer, Poll::Ready(Err(_))));
+}
+
+/// A batch of so many bytes that its ranges are found by an engine thread.
+fn heavy() -> (Bytes, u32) {
+    let mut batch = WriteBatch::new();
+    batch.put([0], vec![1; 700 << 10]);
+    batch.put([1], vec![1; 700 << 10]);
+    let operations = batch.len() as u32;
+    (batch.into_encoded().into(), operations)
+}
+
+/// Planted: every refusal of a place taken for a full queue.
+#[test]
+fn a_queue_that_is_closed_is_not_called_full() {
+    let engine = engine("/closed-queue", 2);
+    let path = engine.write_path();
+    engine.wal.seat.close();
+    let (payload, operations) = over(2);
+    let told = path.submit_owned(payload, operations, Level::Buffered).map_err(|told| told.failure);
+    assert!(matches!(told, Err(Failure::Closed)), "{told:?}");
+}
+
+/// No thread reads here, so the queue stays full. Planted: `run` for everybody.
+#[test]
+fn who_does_not_wait_for_room_does_not_wait_for_a_place_in_the_read_threads_queue() {
+    let engine = engine("/no-place", 2);
+    let path = engine.write_path();
+    let reads = engine.read_pool();
+    let mut queued = Vec::new();
+    let context = &mut Context::from_waker(Waker::noop());
+    let not_routed = || match path.submit_owned(heavy().0, heavy().1, Level::Buffered) {
+        Ok(Submitted::NotRouted(write)) => write,
+        other => panic!("{other:?}"),
+    };
+    let mut in_time = Box::pin(path.route_and_submit(not_routed(), None));
+    assert!(in_time.as_mut().poll(context).is_pending(), "there is a place");
+    for _ in 0..reads.capacity() {
+        let mut read = Box::pin(reads.run(|| ()));
+        assert!(read.as_mut().poll(context).is_pending());
+        queued.push(read);
+    }
+    let refused = pin!(path.route_and_submit(not_routed(), None)).poll(context);
+    let Poll::Ready(Err(WriteFailure { failure: Failure::Overloaded { scope, .. }, .. })) = refused
+    else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(scope, Scope::Global);
+    let mut waits = pin!(path.route_and_submit(not_routed(), Some(Patience::Forever)));
+    assert!(waits.as_mut().poll(context).is_pending());
 }
