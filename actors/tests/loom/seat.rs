@@ -132,8 +132,7 @@ fn what_a_turn_leaves_over_is_kicked_on() {
 
 /// Two seats with turns of one message share the thread behind them, which looks at each as often as
 /// it is asked to and no oftener: every question is answered.
-/// Catches: a look that clears its flag after it has looked (deadlock); one flag for both seats; a kick
-/// that is dropped because something is queued already.
+/// Catches: one flag for both seats; a kick that is dropped because something is queued already.
 #[test]
 fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
     loom::model(|| {
@@ -176,6 +175,31 @@ fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
         drop(mine);
         asker.join().unwrap();
         engine.join().unwrap();
+    });
+}
+
+/// Whoever rings again may do so before, during and after the look that it rang for: what it did before is
+/// seen by one of the looks.
+/// Catches: a look that clears its flag after it has looked; a ring that only loads the flag.
+#[test]
+fn a5_no_ring_is_lost_around_the_end_of_a_look() {
+    loom::model(|| {
+        let (jobs, mut workers) = Jobs::new(1, 0);
+        let worker = workers.pop().unwrap();
+        let [work, seen] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+        let (found, saw) = (work.clone(), seen.clone());
+        let kick = Kick::new(&jobs, move || {
+            saw.store(found.load(Ordering::Relaxed), Ordering::Relaxed);
+        });
+        drop(jobs);
+        let engine = thread::spawn(move || block_on(worker.run(|_| panic!("a look panicked"))));
+        for step in 1..=2 {
+            work.store(step, Ordering::Relaxed);
+            kick.ring();
+        }
+        drop(kick);
+        engine.join().unwrap();
+        assert_eq!(seen.load(Ordering::Relaxed), 2);
     });
 }
 
