@@ -330,7 +330,7 @@ fn c3_blocks_that_break_a_rule_are_damage_to_every_reader() {
         .collect();
     let options = TableOptions { block_bytes: 256, ..TableOptions::default() };
     type Crafted<'a> = (&'a [u8], u64, Kind, Vec<u8>);
-    let cases: [(&str, usize, [Crafted<'_>; 2]); 7] = [
+    let cases: [(&str, usize, [Crafted<'_>; 2]); 8] = [
         (
             "keys do not ascend",
             0,
@@ -346,6 +346,11 @@ fn c3_blocks_that_break_a_rule_are_damage_to_every_reader() {
             "a delete has a value",
             1,
             [(b"cccc", 12, Kind::Delete, value(1)), (b"dddd", 13, Kind::Put, value(1))],
+        ),
+        (
+            "a seqno is none of the table's",
+            1,
+            [(b"cccc", 12, Kind::Put, value(1)), (b"dddd", 14, Kind::Put, value(1))],
         ),
         (
             "not after the separator before",

@@ -521,6 +521,18 @@ mod tests {
         assert!(matches!(refused, EditError::Malformed { at: 3, .. }), "{refused:?}");
     }
 
+    /// Planted: no limit for a file's number.
+    #[test]
+    fn c4_numbers_that_no_file_has_are_malformed() {
+        for number in [FILE_NUMBER_MAX, FILE_NUMBER_MAX + 1, u64::MAX] {
+            let log_floor = Some(FileNumber(number));
+            let mut bytes = Vec::new();
+            VersionEdit { log_floor, ..VersionEdit::default() }.encode(&mut bytes);
+            let decoded = VersionEdit::decode(&bytes);
+            assert_eq!(decoded.is_ok(), number == FILE_NUMBER_MAX, "{number}: {decoded:?}");
+        }
+    }
+
     #[test]
     fn unknown_fields_are_refused_when_odd_and_skipped_when_even() {
         let edit = VersionEdit {

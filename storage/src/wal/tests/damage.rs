@@ -503,3 +503,34 @@ fn a_segment_of_another_length_is_refused() {
     longer.resize(12_288, 0);
     assert_eq!(corrupt_at(replay_all(&with(&bench.vfs, 1, &longer), 1)), (wal_path(1), 8192));
 }
+
+/// Planted: a mark whose number is not compared with the manifest's.
+#[test]
+fn a3_a_log_closed_at_another_number_than_the_manifest_says_is_refused() {
+    let mut bench = Bench::new(8192);
+    bench.append(2, 5, AppendPath::Staged);
+    bench.sync();
+    bench.log.append_close_mark();
+    bench.sync();
+    let (vfs, numbers): (Arc<dyn Vfs>, _) = (Arc::new(bench.vfs.clone()), [FileNumber(1)]);
+    for last in 1..=3 {
+        let newest = Some(FileNumber(1));
+        let told = KnownLog { newest, last_seqno: Seqno(last), closed: true, ..known(1) };
+        let found = replay(&vfs, Path::new(DIR), &IDENTITY, &told, &numbers, &mut |_, _| Ok(()));
+        assert_eq!(found.is_ok(), last == 2, "{last}: {found:?}");
+    }
+}
+
+/// Whatever the manifest says: where there is none, `verify` believes any number.
+///
+/// Planted: a beginning whose number is not looked at.
+#[test]
+fn c1_a_segment_that_begins_beyond_the_last_number_is_refused() {
+    let vfs = MemVfs::new();
+    vfs.create_dir_all(Path::new(DIR)).unwrap();
+    let first = Seqno(crate::limits::SEQNO_ON_DISK_MAX + 1);
+    let segment = spare(&vfs, 1, 8192, false);
+    let mut log = LogWriter::start(IDENTITY, segment, first, Predecessor::Barrier);
+    log.take_group().write().unwrap();
+    assert_eq!(corrupt_at(replay_all(&vfs, 1)), (wal_path(1), 4096));
+}
