@@ -1,7 +1,9 @@
 //! One record of the log: its header, its checksum, its place in the rolling digest.
 //!
 //! The payload's checksum is computed by the caller, outside the writer's seat; the record's own
-//! covers the header and that checksum, so the seat only ever checksums 24 bytes. A record is valid
+//! covers that checksum and the header, so the seat only ever checksums 24 bytes. In this order: where
+//! eight bytes of the header stand directly before the checksum of eight others that are equal, all of
+//! them may turn into zeros together and the result is the same. A record is valid
 //! at one offset of one segment of one database and nowhere else.
 //!
 //! Pure functions over bytes: no file, no state.
@@ -99,8 +101,8 @@ pub(super) fn encode(
 #[inline]
 fn checksum(seed: Seed, offset: u64, bytes: &[u8; RECORD_HEADER_BYTES], payload_crc: u32) -> u32 {
     let mut covered = [0_u8; RECORD_HEADER_BYTES];
-    covered[..20].copy_from_slice(&bytes[4..]);
-    covered[20..].copy_from_slice(&payload_crc.to_le_bytes());
+    covered[..4].copy_from_slice(&payload_crc.to_le_bytes());
+    covered[4..].copy_from_slice(&bytes[4..]);
     crc_seeded(seed.at(offset), &covered)
 }
 
@@ -188,6 +190,28 @@ mod tests {
         assert_eq!(verify(other_log, 8192, 5, &bytes), None);
         let other_db = Seed::new(&LogIdentity { db_id: [8; 16] }, FileNumber(3));
         assert_eq!(verify(other_db, 8192, 5, &bytes), None);
+    }
+
+    /// Found by the sweep of power cuts: a `continued` that named segment 2 and had sequence number 2,
+    /// torn where its number begins, was a valid record with zeros for both.
+    #[test]
+    fn a_payload_that_is_the_records_own_number_does_not_hide_that_both_are_torn() {
+        let seed = Seed::new(&IDENTITY, FileNumber(3));
+        for number in [1_u64, 2, 255, 256, 1 << 24, (1 << 40) + 7] {
+            for kind in [kind::CONTINUED, kind::BATCH] {
+                let payload = number.to_le_bytes();
+                let first_seqno = Seqno(number);
+                let header = RecordHeader { len: 8, synced_to: 0, kind, flags: 0, first_seqno };
+                let (head, _) = encode(seed, 4152, &header, crc(&payload));
+                let whole = [head.as_slice(), &payload].concat();
+                assert!(verify(seed, 4152, 8, &whole).is_some());
+                for torn in (0..whole.len()).filter(|&at| whole[at..].iter().any(|&b| b != 0)) {
+                    let mut bytes = whole.clone();
+                    bytes[torn..].fill(0);
+                    assert_eq!(verify(seed, 4152, 8, &bytes), None, "{number} torn at {torn}");
+                }
+            }
+        }
     }
 
     #[test]
