@@ -11,8 +11,8 @@ use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::vfs::{DiskVfs, Vfs};
 use sluicedb_storage::wal::{
-    AppendPath, KnownLog, LogIdentity, LogWriter, Predecessor, Spare, Unsynced, prepare_spare,
-    recycle, replay,
+    AppendPath, Entry, KnownLog, LogIdentity, LogWriter, Predecessor, Spare, Unsynced,
+    prepare_spare, recycle, replay,
 };
 use std::hint::black_box;
 use std::path::Path;
@@ -216,8 +216,10 @@ fn read_back(c: &mut Criterion) {
 
 fn read(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber, records: u64) {
     let mut bytes = 0;
-    let mut each = |_: Seqno, payload: &[u8]| {
-        bytes += payload.len();
+    let mut each = |entry: Entry<'_>| {
+        if let Entry::Batch { payload, .. } = entry {
+            bytes += payload.len();
+        }
         Ok(())
     };
     let (last_seqno, closed) = (Seqno::MAX, false);

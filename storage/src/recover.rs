@@ -93,6 +93,8 @@ pub struct RecoveryReport {
     pub entries_replayed: u64,
     /// Log entries that were in a table already.
     pub entries_skipped: u64,
+    /// Changes in the log that the manifest does not wait for.
+    pub changes_skipped: u64,
     /// Tables made from the log.
     pub tables_written: u64,
     /// How long it took. Filled in by the caller, who has a clock.
@@ -205,7 +207,7 @@ fn reopen(
     let mut replay = Replay::new(vfs, dir, db_id, options, &version, next);
     let segments = segments(names);
     let identity = LogIdentity { db_id };
-    let mut each = |first, payload: &[u8]| replay.batch(first, payload);
+    let mut each = |entry: wal::Entry<'_>| replay.entry(entry);
     let log = wal::replay(vfs, dir, &identity, &known_log(&image), &segments, &mut each);
     let log = log.and_then(|log| {
         check_counter(dir, "a sequence number", log.last_seqno.0)?;
@@ -247,6 +249,7 @@ fn reopen(
         replay_bytes_peak: replay.bytes_peak as u64,
         entries_replayed: replay.replayed,
         entries_skipped: replay.skipped,
+        changes_skipped: replay.changes_skipped,
         tables_written: replay.added.len() as u64,
         log: None,
         took: Duration::ZERO,

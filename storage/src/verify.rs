@@ -42,7 +42,7 @@ pub struct VerifySummary {
     pub entries: u64,
     /// Records of the manifest.
     pub manifest_records: u64,
-    /// Batches of the log.
+    /// Batches and changes of the log.
     pub log_records: u64,
     /// Ends of files that an unclean stop tore: not damage; the next open cuts them.
     pub torn: Vec<Finding>,

@@ -12,7 +12,8 @@ use crate::shared::{Counters, Shared};
 use sluicedb_storage::codec;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::wal::{AppendPath, LogWriter, Spare};
+use sluicedb_storage::version::ChangeId;
+use sluicedb_storage::wal::{AppendPath, Appended, CHANGE_BYTES, LogWriter, Spare};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -61,12 +62,12 @@ pub struct SpareWanted {
     pub payload_bytes: usize,
 }
 
-/// What a batch got.
+/// What a batch or a change got.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamped {
-    /// Sequence number of its first operation.
+    /// Sequence number of its first operation; that of a change.
     pub first: Seqno,
-    /// Sequence number of its last operation.
+    /// Sequence number of its last operation; that of a change.
     pub last: Seqno,
     /// Is it, with everything before it, in the file already? Then it survives the process.
     pub in_file: bool,
@@ -76,7 +77,7 @@ pub struct Stamped {
     pub spare_due: bool,
 }
 
-/// Why a commit cannot be appended right now.
+/// Why nothing can be appended right now.
 #[derive(Debug)]
 pub enum NoRoom {
     /// A spare segment is being prepared: wait.
@@ -186,18 +187,43 @@ impl LogState {
         level: Level,
     ) -> Stamped {
         assert!(operations > 0, "empty batches never reach the log");
+        Counters::bump(&self.counters.commits, 1);
+        Counters::bump(&self.counters.entries_written, u64::from(operations));
+        Counters::bump(&self.counters.bytes_written, payload.len() as u64);
+        self.stamp(operations, level, |log, first, path| {
+            log.append(first, operations, payload, payload_crc, path)
+        })
+    }
+
+    /// Stamps a change and appends its record, which is all that is done: who holds the seat publishes
+    /// what it does before anything else is stamped. Whatever was stamped before it has lower numbers,
+    /// parked commits will have higher ones. Memory only; a `Synced` change has happened for good when
+    /// the log is durable up to it.
+    ///
+    /// # Errors
+    /// Nothing is stamped then. `NoRoom::Later`: wake the keeper and try again when it has made a segment.
+    pub fn append_change(&mut self, id: ChangeId, level: Level) -> Result<Stamped, NoRoom> {
+        self.make_room(CHANGE_BYTES)?;
+        Ok(self.stamp(1, level, |log, seqno, path| log.append_change(seqno, id, path)))
+    }
+
+    /// Gives out so many numbers, one at least, to what `append` puts into the log.
+    #[inline]
+    fn stamp(
+        &mut self,
+        numbers: u32,
+        level: Level,
+        append: impl FnOnce(&mut LogWriter, Seqno, AppendPath) -> Appended,
+    ) -> Stamped {
         let first = self.next_seqno;
-        let last = Seqno(first.0 + u64::from(operations) - 1);
+        let last = Seqno(first.0 + u64::from(numbers) - 1);
         self.next_seqno = last.next();
         let path = match level {
             Level::Buffered if self.log.is_mapped() => AppendPath::Mapped,
             Level::Buffered | Level::Synced => AppendPath::Staged,
         };
         let before = self.log.tail();
-        let appended = self.log.append(first, operations, payload, payload_crc, path);
-        Counters::bump(&self.counters.commits, 1);
-        Counters::bump(&self.counters.entries_written, u64::from(operations));
-        Counters::bump(&self.counters.bytes_written, payload.len() as u64);
+        let appended = append(&mut self.log, first, path);
         Counters::bump(&self.counters.log_bytes, self.log.tail() - before);
         Stamped {
             first,
@@ -388,3 +414,6 @@ impl LogState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,8 @@ use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::vfs::{CrashKind, MemVfs, Vfs};
 use sluicedb_storage::wal::{
-    AppendPath, KnownLog, LogIdentity, LogWriter, Predecessor, Spare, Unsynced, prepare_spare,
-    replay,
+    AppendPath, Entry, KnownLog, LogIdentity, LogWriter, Predecessor, Spare, Unsynced,
+    prepare_spare, replay,
 };
 use std::path::Path;
 
@@ -111,7 +111,7 @@ impl Log {
             .into_iter()
             .filter(|number| cut.len(&FileKind::Wal(*number).path(Path::new(DIR))).is_ok());
         let numbers: Vec<_> = numbers.collect();
-        let each = &mut |_: Seqno, _: &[u8]| Ok(());
+        let each = &mut |_: Entry<'_>| Ok(());
         let (dir, floor, last_seqno) = (Path::new(DIR), FileNumber(1), Seqno::MAX);
         let known = KnownLog { floor, newest: Some(floor), last_seqno, closed: false };
         let report = replay(&disk(&cut), dir, &IDENTITY, &known, &numbers, each).unwrap();

@@ -11,6 +11,7 @@ use crate::key::Seqno;
 use crate::memtable::{MemtableWriter, memtable};
 use crate::version::{Place, RangeId, SliceMeta, Version};
 use crate::vfs::Vfs;
+use crate::wal::Entry;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(super) struct Replay<'a> {
     pub(super) added: Vec<(RangeId, Place, SliceMeta)>,
     pub(super) replayed: u64,
     pub(super) skipped: u64,
+    pub(super) changes_skipped: u64,
 }
 
 impl<'a> Replay<'a> {
@@ -56,6 +58,7 @@ impl<'a> Replay<'a> {
             added: Vec::new(),
             replayed: 0,
             skipped: 0,
+            changes_skipped: 0,
         }
     }
 
@@ -65,8 +68,20 @@ impl<'a> Replay<'a> {
         number
     }
 
-    /// Takes one batch of the log; its operations have consecutive numbers from `first` on.
-    pub(super) fn batch(&mut self, first: Seqno, payload: &[u8]) -> Result<()> {
+    /// Takes what the log says next.
+    pub(super) fn entry(&mut self, entry: Entry<'_>) -> Result<()> {
+        match entry {
+            Entry::Batch { first, payload } => self.batch(first, payload),
+            // No manifest waits for a change yet, so whatever it did is settled or never mattered.
+            Entry::Change { .. } => {
+                self.changes_skipped += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes one batch; its operations have consecutive numbers from `first` on.
+    fn batch(&mut self, first: Seqno, payload: &[u8]) -> Result<()> {
         for (operation, seqno) in Operations::new(payload).zip(first.0..) {
             let range = self.version.route(operation.key);
             if Seqno(seqno) <= range.flushed_seqno {

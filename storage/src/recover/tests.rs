@@ -13,10 +13,12 @@ use crate::key::Span;
 use crate::memtable::{Memtable, MemtableWriter, memtable};
 use crate::table::{BlockCache, Wait};
 use crate::verify::verify_directory;
-use crate::version::{Place, RangeId, Shards, SliceMeta, check};
+use crate::version::{ChangeId, Place, RangeId, Shards, SliceMeta, check};
 use crate::vfs::mem::{CrashKind, MemVfs};
 use crate::view::{ChunkBuilder, Overlay, ScanSpec, Superversion, View};
-use crate::wal::{AppendPath, LogWriter, Predecessor, Unsynced, prepare_spare, recycle};
+use crate::wal::{
+    AppendPath, CHANGE_BYTES, LogWriter, Predecessor, Unsynced, prepare_spare, recycle,
+};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -132,8 +134,8 @@ impl Life {
         life
     }
 
-    fn write(&mut self, batch: &WriteBatch) {
-        if !self.log.has_room(batch.encoded_len()) {
+    fn make_room(&mut self, payload_bytes: usize) {
+        if !self.log.has_room(payload_bytes) {
             let number = FileNumber(self.next_number);
             let identity = LogIdentity { db_id: self.recovered.db_id };
             let bytes = self.segment_bytes;
@@ -145,6 +147,16 @@ impl Life {
             self.next_number += 1;
             self.log.rotate(spare);
         }
+    }
+
+    fn change(&mut self, id: u64) {
+        self.make_room(CHANGE_BYTES);
+        self.log.append_change(self.next_seqno, ChangeId(id), AppendPath::Staged);
+        self.next_seqno = self.next_seqno.next();
+    }
+
+    fn write(&mut self, batch: &WriteBatch) {
+        self.make_room(batch.encoded_len());
         let encoded = batch.encoded();
         let count = batch.len() as u32;
         self.log.append(self.next_seqno, count, encoded, crc(encoded), AppendPath::Staged);
@@ -307,6 +319,40 @@ fn lives_follow_each_other() {
     let recovered = open(&mem).unwrap();
     assert_eq!(content(&recovered), model);
     assert!(recovered.report.entries_replayed > 0 && recovered.report.entries_skipped > 0);
+}
+
+/// Changes stand among the batches, first and last, over several segments, before and after a flush.
+#[test]
+fn changes_that_the_manifest_does_not_wait_for_are_counted_and_keep_their_numbers() {
+    let mem = disk();
+    let mut changes = 0;
+    for (round, ids) in [[0, 1, u64::MAX], [1, 1, 7]].into_iter().enumerate() {
+        let mut life = Life::start(&mem);
+        let first = life.next_seqno;
+        for id in ids {
+            life.change(id);
+            life.fill(round as u32, 120);
+            if id == 1 {
+                life.flush();
+            }
+        }
+        life.change(3);
+        life.sync();
+        assert_eq!(life.next_seqno.0 - first.0, 3 * 120 * 5 + 4);
+        let (model, last) = (life.model, Seqno(life.next_seqno.0 - 1));
+        let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
+        let summary = verify_directory(&vfs, &dir(), &mut |_, _| {}).unwrap();
+        assert!(summary.is_sound(), "{:?}", summary.findings);
+        assert_eq!(summary.log_records, 3 * 120 + 4, "batches and changes");
+        let recovered = open(&mem).unwrap();
+        assert_eq!((content(&recovered), recovered.last_seqno), (model, last));
+        assert_eq!(recovered.report.changes_skipped, 4);
+        changes += recovered.report.changes_skipped;
+        assert!(recovered.report.log.unwrap().segments.len() > 1);
+    }
+    assert_eq!(changes, 8);
+    let report = open(&mem).unwrap().report;
+    assert_eq!(report.changes_skipped, 0, "an open leaves none for the next one");
 }
 
 #[test]
@@ -493,6 +539,9 @@ fn a_power_cut_keeps_what_was_synced_and_whole_batches_only() {
         let mut synced = 0;
         for n in 0..60 {
             states.push(life.model.clone());
+            if n % 3 == 1 {
+                life.change(u64::from(n));
+            }
             life.fill(n, 1);
             if n % 13 == 5 {
                 life.sync();

@@ -48,7 +48,8 @@ use std::path::PathBuf;
 
 pub use group::{SyncGroup, Unsynced};
 pub use header::claimed_id;
-pub use reader::{RecoveryReport, TailReason, replay};
+pub use reader::{Entry, RecoveryReport, TailReason, replay};
+pub use record::CHANGE_BYTES;
 pub use spare::{Spare, allocate_spare, prepare_spare, recycle, remove};
 pub use survey::survey;
 pub use writer::{AppendPath, Appended, LogWriter, segment_bytes_needed};

@@ -19,9 +19,29 @@ use super::{KnownLog, Link, LogIdentity, SealedSegment};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
+use crate::version::ChangeId;
 use crate::vfs::Vfs;
 use std::path::Path;
 use std::sync::Arc;
+
+/// What was stamped: one record of the log that takes sequence numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// A batch.
+    Batch {
+        /// The number of its first operation; the others count up.
+        first: Seqno,
+        /// The encoded operations, already checked to be well-formed.
+        payload: &'a [u8],
+    },
+    /// A change, which the manifest describes, happened between the batches around it.
+    Change {
+        /// Its number.
+        seqno: Seqno,
+        /// Which one it was. Any number, and more than once: nothing has been checked.
+        id: ChangeId,
+    },
+}
 
 /// Why replay stopped where it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +67,7 @@ pub struct RecoveryReport {
     pub bytes_dropped: u64,
     /// Why it stopped there.
     pub reason: TailReason,
-    /// How many batches were replayed.
+    /// How many batches and changes were replayed.
     pub records: u64,
     /// The last sequence number that was given out, as far as the log knows; 0 if it knows nothing.
     pub last_seqno: Seqno,
@@ -57,11 +77,10 @@ pub struct RecoveryReport {
     pub segments: Vec<SealedSegment>,
 }
 
-/// Calls `each(first_seqno, payload)` for every batch of the log in `dir`, in order.
+/// Calls `each` for every batch and every change of the log in `dir`, in order.
 ///
 /// `segments` are the numbers of all `.wal` files there, ascending; those below `known.floor` are
-/// ignored. The payload is the encoded operations, already checked to be well-formed; their sequence
-/// numbers count up from `first_seqno`. Reads at the speed of the disk, in pieces of 1 MiB.
+/// ignored. Reads at the speed of the disk, in pieces of 1 MiB.
 ///
 /// # Errors
 /// `Corrupt`, `Missing` or `Unsupported`, naming the file and offset, for anything but a torn tail;
@@ -72,7 +91,7 @@ pub fn replay(
     identity: &LogIdentity,
     known: &KnownLog,
     segments: &[FileNumber],
-    each: &mut dyn FnMut(Seqno, &[u8]) -> Result<()>,
+    each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
 ) -> Result<RecoveryReport> {
     assert!(segments.is_sorted_by(|a, b| a < b), "segments are listed once each, ascending");
     let mut files = Vec::new();
@@ -118,7 +137,7 @@ impl Log<'_> {
 
     pub(super) fn replay(
         &self,
-        each: &mut dyn FnMut(Seqno, &[u8]) -> Result<()>,
+        each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
     ) -> Result<RecoveryReport> {
         let mut report = RecoveryReport::empty();
         let Some(mut at) = self.first()? else {

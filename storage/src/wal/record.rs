@@ -12,6 +12,7 @@ use super::LogIdentity;
 use crate::codec::{Reader, crc, crc_seeded};
 use crate::filename::FileNumber;
 use crate::key::Seqno;
+use crate::version::ChangeId;
 
 /// `codec::crc` of no bytes.
 pub(super) const PAYLOAD_CRC_NONE: u32 = 0;
@@ -33,6 +34,8 @@ pub(super) mod kind {
     pub(in crate::wal) const BEGIN: u8 = 4;
     /// The last record of a segment that was left: which one continues it.
     pub(in crate::wal) const CONTINUED: u8 = 5;
+    /// Something other than a batch that happened here: which change it was.
+    pub(in crate::wal) const CHANGE: u8 = 6;
 }
 
 /// The decoded header of a record, not yet believed.
@@ -151,6 +154,19 @@ pub(super) fn is_padding(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte == 0)
 }
 
+/// Length of the payload of a change.
+pub const CHANGE_BYTES: usize = 8;
+
+/// The payload of a change.
+pub(super) fn encode_change(id: ChangeId) -> [u8; CHANGE_BYTES] {
+    id.0.to_le_bytes()
+}
+
+/// Reads the payload of a change; `None` if it is none.
+pub(super) fn decode_change(payload: &[u8]) -> Option<ChangeId> {
+    Some(ChangeId(u64::from_le_bytes(payload.try_into().ok()?)))
+}
+
 /// The rolling digest of a segment after one more record.
 #[inline]
 pub(super) fn roll(digest: u64, record_crc: u32) -> u64 {
@@ -198,7 +214,7 @@ mod tests {
     fn a_payload_that_is_the_records_own_number_does_not_hide_that_both_are_torn() {
         let seed = Seed::new(&IDENTITY, FileNumber(3));
         for number in [1_u64, 2, 255, 256, 1 << 24, (1 << 40) + 7] {
-            for kind in [kind::CONTINUED, kind::BATCH] {
+            for kind in [kind::CONTINUED, kind::CHANGE] {
                 let payload = number.to_le_bytes();
                 let first_seqno = Seqno(number);
                 let header = RecordHeader { len: 8, synced_to: 0, kind, flags: 0, first_seqno };

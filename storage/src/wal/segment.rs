@@ -5,8 +5,8 @@
 
 use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, decode_begin, decode_continued};
 use super::header::{HEADER_BYTES, SegmentHeader};
-use super::reader::{RecoveryReport, TailReason};
-use super::record::{self, DIGEST_START, RecordHeader, Seed, kind};
+use super::reader::{Entry, RecoveryReport, TailReason};
+use super::record::{self, CHANGE_BYTES, DIGEST_START, RecordHeader, Seed, decode_change, kind};
 use super::window::{Found, Window};
 use super::{Link, LogIdentity, Predecessor, SealedSegment};
 use crate::batch::Operations;
@@ -150,7 +150,7 @@ impl Segment {
         &self,
         begin: &Begin,
         report: &mut RecoveryReport,
-        each: &mut dyn FnMut(Seqno, &[u8]) -> Result<()>,
+        each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
     ) -> Result<Outcome> {
         let first_seqno = begin.first_seqno;
         if !report.segments.is_empty() && first_seqno.0 != report.last_seqno.0 + 1 {
@@ -179,11 +179,16 @@ impl Segment {
                 }
                 Found::Nothing => break,
             };
-            let operations = self.check_record(&mut window, offset, &record, next_seqno)?;
+            let numbers = self.check_record(&mut window, offset, &record, next_seqno)?;
             match record.kind {
                 kind::BATCH => {
-                    each(next_seqno, window.payload(offset, &record)?)?;
-                    report.records += 1;
+                    let payload = window.payload(offset, &record)?;
+                    each(Entry::Batch { first: next_seqno, payload })?;
+                }
+                kind::CHANGE => {
+                    let id = decode_change(window.payload(offset, &record)?);
+                    let id = id.expect("the record was checked");
+                    each(Entry::Change { seqno: next_seqno, id })?;
                 }
                 kind::CLOSE_MARK => outcome.closed = true,
                 kind::CONTINUED => {
@@ -191,7 +196,8 @@ impl Segment {
                 }
                 _ => {}
             }
-            next_seqno = Seqno(next_seqno.0 + operations);
+            report.records += u64::from(numbers > 0);
+            next_seqno = Seqno(next_seqno.0 + numbers);
             outcome.digest = record::roll(outcome.digest, crc);
             outcome.end = end;
         }
@@ -231,8 +237,7 @@ impl Segment {
     ) -> Result<u64> {
         let corrupt = |what: String| Err(Error::corrupt(&self.path, offset, what));
         self.check_flags(offset, record)?;
-        let known = [kind::BATCH, kind::CLOSE_MARK, kind::VOUCH, kind::BEGIN, kind::CONTINUED];
-        if !known.contains(&record.kind) {
+        if !(kind::BATCH..=kind::CHANGE).contains(&record.kind) {
             let what = format!("the record at {offset} has unknown type {}", record.kind);
             return Err(Error::Unsupported { path: self.path.clone(), what });
         }
@@ -256,18 +261,26 @@ impl Segment {
         if !well_formed {
             return malformed();
         }
-        if record.kind != kind::BATCH {
-            return Ok(0);
+        let numbers = match record.kind {
+            kind::BATCH => self.count_operations(offset, payload)?,
+            kind::CHANGE => 1,
+            _ => return Ok(0),
+        };
+        if first.0.saturating_add(numbers) > SEQNO_ON_DISK_MAX {
+            return corrupt(format!("a record of {numbers} numbers begins with {first}"));
         }
+        Ok(numbers)
+    }
+
+    /// How many operations a batch that is not empty has, if it is well-formed.
+    fn count_operations(&self, offset: u64, payload: &[u8]) -> Result<u64> {
         let (mut operations, mut count) = (Operations::new(payload), 0);
         for _ in operations.by_ref() {
             count += 1;
         }
         if let Some(at) = operations.malformed_at() {
-            return corrupt(format!("a batch is malformed {at} bytes after its header"));
-        }
-        if count == 0 || first.0 + count > SEQNO_ON_DISK_MAX {
-            return corrupt(format!("a batch of {count} operations begins with {first}"));
+            let what = format!("a batch is malformed {at} bytes after its header");
+            return Err(Error::corrupt(&self.path, offset, what));
         }
         Ok(count)
     }
@@ -279,6 +292,7 @@ pub(super) fn is_length(kind: u8, len: usize) -> bool {
         kind::BATCH => (1..=BATCH_BYTES_CAP).contains(&len),
         kind::BEGIN => len <= BEGIN_PAYLOAD_BYTES_MAX,
         kind::CONTINUED => len == CONTINUED_BYTES,
+        kind::CHANGE => len == CHANGE_BYTES,
         _ => len == 0,
     }
 }
@@ -295,6 +309,7 @@ mod tests {
         assert!(fits(kind::BATCH, &[1, 2, BATCH_BYTES_CAP]));
         assert!(too_long(kind::BATCH, &[0, BATCH_BYTES_CAP + 1, u32::MAX as usize]));
         assert!(fits(kind::BEGIN, &[0, 40]) && too_long(kind::BEGIN, &[41, 1 << 20]));
+        assert!(fits(kind::CHANGE, &[8]) && too_long(kind::CHANGE, &[0, 7, 9, 1 << 31]));
         assert!(fits(kind::CONTINUED, &[8]) && too_long(kind::CONTINUED, &[0, 7, 9, 1 << 20]));
         for kind in [kind::CLOSE_MARK, kind::VOUCH] {
             assert!(fits(kind, &[0]) && too_long(kind, &[1, 8, 1 << 30]));

@@ -48,7 +48,7 @@ pub fn survey(
     }
     let log = Log { dir, known, files, unreadable };
     let whole = log.check_present().and_then(|()| {
-        let report = log.replay(&mut |_, _| Ok(()))?;
+        let report = log.replay(&mut |_| Ok(()))?;
         log.check_close(&report)?;
         Ok(report)
     });
@@ -106,7 +106,7 @@ fn inspect(log: &Log<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
             }
         };
         match segment.check_record(&mut window, offset, &record, next_seqno) {
-            Ok(operations) => next_seqno = Seqno(next_seqno.0 + operations),
+            Ok(numbers) => next_seqno = Seqno(next_seqno.0 + numbers),
             Err(error) => {
                 tell(error);
                 holes += 1;

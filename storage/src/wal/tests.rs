@@ -1,5 +1,6 @@
 //! The log as a whole, on the disk that forgets. Here: the bench they share, and everyday use.
 
+mod change;
 mod damage;
 mod golden;
 mod sweep;
@@ -9,6 +10,7 @@ use crate::batch::WriteBatch;
 use crate::codec::crc;
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
+use crate::version::ChangeId;
 use crate::vfs::{CrashKind, DiskVfs, Fault, FaultVfs, MemVfs, OperationKind, Vfs};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,8 +37,25 @@ pub(super) fn batch(first: u64, count: u32, value_len: usize) -> Vec<u8> {
     batch.into_encoded()
 }
 
+/// What a record with numbers says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Batch(Vec<u8>),
+    Change(ChangeId),
+}
+
+/// The batch that `batch` makes.
+pub(super) fn said(first: u64, count: u32, value_len: usize) -> Said {
+    Said::Batch(batch(first, count, value_len))
+}
+
+/// A change that can only be the one with this number.
+pub(super) fn change(seqno: u64) -> ChangeId {
+    ChangeId(seqno.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
 /// Everything that was replayed.
-pub(super) type Replayed = (Vec<(u64, Vec<u8>)>, RecoveryReport);
+pub(super) type Replayed = (Vec<(u64, Said)>, RecoveryReport);
 
 /// Replays the whole log on a disk.
 pub(super) fn replay_all(vfs: &MemVfs, floor: u64) -> Result<Replayed> {
@@ -52,8 +71,11 @@ pub(super) fn replay_all(vfs: &MemVfs, floor: u64) -> Result<Replayed> {
         .collect();
     numbers.sort();
     let mut records = Vec::new();
-    let mut each = |first: Seqno, payload: &[u8]| {
-        records.push((first.0, payload.to_vec()));
+    let mut each = |entry: Entry<'_>| {
+        records.push(match entry {
+            Entry::Batch { first, payload } => (first.0, Said::Batch(payload.to_vec())),
+            Entry::Change { seqno, id } => (seqno.0, Said::Change(id)),
+        });
         Ok(())
     };
     let report = replay(&vfs, Path::new(DIR), &IDENTITY, &known(floor), &numbers, &mut each)?;
@@ -93,6 +115,12 @@ impl Bench {
         let first = Seqno(self.next);
         self.next += u64::from(count);
         self.log.append(first, count, &payload, crc(&payload), path)
+    }
+
+    pub(super) fn append_change(&mut self, path: AppendPath) -> Appended {
+        let seqno = self.next;
+        self.next += 1;
+        self.log.append_change(Seqno(seqno), change(seqno), path)
     }
 
     pub(super) fn write(&mut self) -> SyncGroup {
@@ -167,8 +195,9 @@ fn what_was_appended_is_replayed() {
         assert_eq!(numbers, [1, 2, 3]);
         assert_eq!(report.segments[0].last_seqno.0 + 1, report.segments[1].first_seqno.0);
         let mut next = 1;
-        for (first, payload) in records {
+        for (first, said) in records {
             assert_eq!(first, next);
+            let Said::Batch(payload) = said else { panic!("{said:?}") };
             let mut operations = crate::batch::Operations::new(&payload);
             next += operations.by_ref().count() as u64;
             assert_eq!(operations.malformed_at(), None);
@@ -346,7 +375,7 @@ fn records_of_any_size_fit_into_a_spare_of_the_size_they_need() {
     bench.log.append_close_mark();
     bench.sync();
     let (records, report) = bench.replay().unwrap();
-    assert!(records[0].1 == payload);
+    assert!(records[0].1 == Said::Batch(payload));
     assert!(report.clean_close);
     // Exactly full: the smallest need of every length has room.
     for len in 4000..4200 {
@@ -445,8 +474,8 @@ fn stores_survive_the_syncs_beside_them() {
     });
     log.into_inner().unwrap().take_group().write().unwrap();
     let mut seen = 0;
-    let mut each = |_: Seqno, got: &[u8]| {
-        assert!(got == payload);
+    let mut each = |entry: Entry<'_>| {
+        assert!(entry == Entry::Batch { first: Seqno(seen + 1), payload: &payload });
         seen += 1;
         Ok(())
     };
@@ -476,7 +505,7 @@ fn an_error_of_the_receiver_ends_replay() {
     bench.append(1, 10, AppendPath::Mapped);
     let vfs: Arc<dyn Vfs> = Arc::new(bench.vfs.clone());
     let mut calls = 0;
-    let mut each = |_: Seqno, _: &[u8]| {
+    let mut each = |_: Entry<'_>| {
         calls += 1;
         Err(Error::invalid("enough"))
     };

@@ -16,6 +16,7 @@ use crate::codec::crc;
 use crate::filename::FileNumber;
 use crate::key::Seqno;
 use crate::limits::BATCH_BYTES_CAP;
+use crate::version::ChangeId;
 use crate::vfs::Mapping;
 use std::collections::VecDeque;
 use std::fmt;
@@ -96,7 +97,7 @@ pub struct LogWriter {
     buffers: Vec<Arc<Vec<u8>>>,
     /// What the newest record of this segment vouches for.
     vouched: u64,
-    /// What still has to be vouched for: the end of the last batch, or of the beginning, which says
+    /// What still has to be vouched for: the end of the last batch or change, or of the beginning, which says
     /// how the previous segment ended.
     vouch_due: u64,
     closed: bool,
@@ -187,15 +188,19 @@ impl LogWriter {
         payload_crc: u32,
         path: AppendPath,
     ) -> Appended {
-        assert!(self.has_room(payload.len()), "the caller rotates before a segment overflows");
         assert!(payload.len() <= BATCH_BYTES_CAP, "the length fits its field");
-        // INVARIANT(one-stamp): numbers are given in log order, without gaps.
-        assert!(first_seqno == self.next_seqno, "{first_seqno} is not {}", self.next_seqno);
         assert!(count > 0, "a batch has operations");
-        let appended = self.put(kind::BATCH, payload, payload_crc, path);
-        self.next_seqno = Seqno(first_seqno.0 + u64::from(count));
-        self.vouch_due = self.tail;
-        appended
+        self.put_stamped(kind::BATCH, first_seqno, count, payload, payload_crc, path)
+    }
+
+    /// Appends the change `id`, which takes the number `seqno` and no other; its payload has
+    /// `CHANGE_BYTES`.
+    ///
+    /// # Panics
+    /// Without room, with a sequence number out of order, after the close mark.
+    pub fn append_change(&mut self, seqno: Seqno, id: ChangeId, path: AppendPath) -> Appended {
+        let payload = record::encode_change(id);
+        self.put_stamped(kind::CHANGE, seqno, 1, &payload, crc(&payload), path)
     }
 
     /// Is everything durable while nothing in the log says so about its end? Then damage there could
@@ -358,6 +363,26 @@ impl LogWriter {
         let bytes = Arc::new(mem::replace(&mut self.staged, next));
         let offset = self.tail - bytes.len() as u64;
         Run { segment: self.segment.clone(), offset, bytes }
+    }
+
+    /// A record that takes `count` numbers from `first_seqno` on.
+    #[inline]
+    fn put_stamped(
+        &mut self,
+        kind: u8,
+        first_seqno: Seqno,
+        count: u32,
+        payload: &[u8],
+        payload_crc: u32,
+        path: AppendPath,
+    ) -> Appended {
+        assert!(self.has_room(payload.len()), "the caller rotates before a segment overflows");
+        // INVARIANT(one-stamp): numbers are given in log order, without gaps.
+        assert!(first_seqno == self.next_seqno, "{first_seqno} is not {}", self.next_seqno);
+        let appended = self.put(kind, payload, payload_crc, path);
+        self.next_seqno = Seqno(first_seqno.0 + u64::from(count));
+        self.vouch_due = self.tail;
+        appended
     }
 
     #[inline]

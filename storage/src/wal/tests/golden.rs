@@ -15,7 +15,7 @@ fn link() -> Link {
     }
 }
 
-/// A segment with two batches, a vouch and a close mark, written today.
+/// A segment with two batches, a change between them, a vouch and a close mark, written today.
 fn encoded() -> Vec<u8> {
     let vfs = MemVfs::new();
     vfs.create_dir_all(Path::new(DIR)).unwrap();
@@ -25,6 +25,8 @@ fn encoded() -> Vec<u8> {
     let mut bench = Bench { vfs, log, next: first.0, next_number: 9 };
     bench.sync();
     bench.append(1, 3, AppendPath::Mapped);
+    bench.sync();
+    bench.append_change(AppendPath::Mapped);
     bench.sync();
     bench.append(5, 7, AppendPath::Staged);
     bench.sync();
@@ -51,10 +53,14 @@ fn the_reader_reads_the_golden_segment() {
     vfs.create_dir_all(Path::new(DIR)).unwrap();
     vfs.create(&wal_path(8)).unwrap().write_all_at(GOLDEN, 0).unwrap();
     let (records, report) = replay_all(&vfs, 8).unwrap();
-    let want = vec![(1_000_001, batch(1_000_001, 1, 3)), (1_000_002, batch(1_000_002, 5, 7))];
+    let want = vec![
+        (1_000_001, said(1_000_001, 1, 3)),
+        (1_000_002, Said::Change(change(1_000_002))),
+        (1_000_003, said(1_000_003, 5, 7)),
+    ];
     assert_eq!(records, want);
     assert!(report.clean_close);
-    assert_eq!(report.last_seqno, Seqno(1_000_006));
+    assert_eq!(report.last_seqno, Seqno(1_000_007));
     let missing = replay_all(&vfs, 7).unwrap_err();
     assert!(matches!(missing, Error::Missing { path } if path == wal_path(7)));
 }

@@ -1,6 +1,6 @@
 //! Goal: a process killed at any instant loses nothing that was in the file, a power cut at any
 //! instant loses nothing that was synced, and either leaves a log that opens.
-//! Method: random histories of appends on both paths, groups in flight, rotations and recycling, on
+//! Method: random histories of batches and changes on both paths, groups in flight, rotations and recycling, on
 //! the disk that forgets; an image before every operation on that disk; every image is replayed and
 //! compared with the history. Seeds are printed.
 
@@ -43,6 +43,29 @@ struct Image {
     floor: u64,
 }
 
+/// One record with numbers.
+#[derive(Clone, Copy)]
+struct Stamped {
+    first: u64,
+    /// How many.
+    count: u32,
+    /// `None` is a change.
+    value_len: Option<usize>,
+}
+
+impl Stamped {
+    fn said(self) -> Said {
+        self.value_len.map_or_else(
+            || Said::Change(change(self.first)),
+            |value_len| said(self.first, self.count, value_len),
+        )
+    }
+
+    fn last(self) -> u64 {
+        self.first + u64::from(self.count) - 1
+    }
+}
+
 /// Which disks and segments a history uses.
 #[derive(Clone, Copy, Debug)]
 enum Mapping {
@@ -59,8 +82,8 @@ struct History {
     mapping: Mapping,
     next: u64,
     next_number: u64,
-    /// First sequence number, count and value length of every batch.
-    batches: Vec<(u64, u32, usize)>,
+    /// Everything that was appended, in order.
+    stamped: Vec<Stamped>,
     /// Taken groups, and whether the first one is written.
     groups: VecDeque<SyncGroup>,
     first_is_written: bool,
@@ -104,7 +127,7 @@ impl History {
             mapping,
             next: 1,
             next_number: 2,
-            batches: Vec::new(),
+            stamped: Vec::new(),
             groups: VecDeque::new(),
             first_is_written: false,
             unsynced: Unsynced::default(),
@@ -134,26 +157,40 @@ impl History {
     }
 
     fn append(&mut self, path: AppendPath) {
-        let count = 1 + self.random.below(3) as u32;
-        let value_len = match self.random.below(12) {
-            0 => 2500,
-            1 => 700,
-            n => n as usize * 8,
+        let first = self.next;
+        let stamped = match self.random.below(16) {
+            0..=3 => Stamped { first, count: 1, value_len: None },
+            size => {
+                let value_len = match size {
+                    4 => 2500,
+                    5 => 700,
+                    n => (n as usize - 4) * 8,
+                };
+                let count = 1 + self.random.below(3) as u32;
+                Stamped { first, count, value_len: Some(value_len) }
+            }
         };
-        let payload = batch(self.next, count, value_len);
-        if !self.log.has_room(payload.len()) {
-            self.rotate(payload.len());
-        }
-        let first = Seqno(self.next);
-        let appended = self.log.append(first, count, &payload, crc(&payload), path);
-        self.batches.push((self.next, count, value_len));
-        self.next += u64::from(count);
+        let appended = match stamped.said() {
+            Said::Batch(payload) => {
+                self.make_room(payload.len());
+                self.log.append(Seqno(first), stamped.count, &payload, crc(&payload), path)
+            }
+            Said::Change(id) => {
+                self.make_room(CHANGE_BYTES);
+                self.log.append_change(Seqno(first), id, path)
+            }
+        };
+        self.stamped.push(stamped);
+        self.next = stamped.last() + 1;
         if appended.in_file {
             self.promised.in_file.store(self.next - 1, SeqCst);
         }
     }
 
-    fn rotate(&mut self, payload_len: usize) {
+    fn make_room(&mut self, payload_len: usize) {
+        if self.log.has_room(payload_len) {
+            return;
+        }
         let bytes = SEGMENT_BYTES.max(segment_bytes_needed(payload_len));
         let number = FileNumber(self.next_number);
         self.next_number += 1;
@@ -222,16 +259,17 @@ impl History {
         let Some((first, _)) = records.first() else {
             return;
         };
-        let start = self.batches.binary_search_by_key(first, |b| b.0).expect("a batch's number");
+        let start = self.stamped.binary_search_by_key(first, |stamped| stamped.first);
+        let start = start.expect("a record's number");
         if floor == 1 {
             assert_eq!(start, 0, "{context}");
         }
-        for ((first, payload), want) in records.iter().zip(&self.batches[start..]) {
-            assert_eq!(*first, want.0, "{context}");
-            assert!(*payload == batch(want.0, want.1, want.2), "{context}: batch {first}");
+        for ((first, said), want) in records.iter().zip(&self.stamped[start..]) {
+            assert_eq!(*first, want.first, "{context}");
+            assert!(*said == want.said(), "{context}: the record with {first}");
         }
-        let end = self.batches[start + records.len() - 1];
-        assert_eq!(last, end.0 + u64::from(end.1) - 1, "{context}");
+        let end = self.stamped[start + records.len() - 1];
+        assert_eq!(last, end.last(), "{context}");
     }
 }
 

@@ -1,0 +1,157 @@
+//! Changes and batches behind the seat: one order, one set of rules.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use super::*;
+use sluicedb_storage::batch::WriteBatch;
+use sluicedb_storage::filename::FileKind;
+use sluicedb_storage::vfs::{MemVfs, Vfs};
+use sluicedb_storage::wal::{
+    Entry, KnownLog, LogIdentity, Predecessor, Unsynced, prepare_spare, replay,
+};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+const DIR: &str = "/db";
+const IDENTITY: LogIdentity = LogIdentity { db_id: *b"0123456789abcdef" };
+
+struct Bench {
+    vfs: Arc<dyn Vfs>,
+    state: LogState,
+    commits: CommitQueue,
+    durable: Durable,
+    next_number: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mem = MemVfs::new();
+        mem.create_dir_all(Path::new(DIR)).unwrap();
+        let vfs: Arc<dyn Vfs> = Arc::new(mem);
+        let log = LogWriter::start(IDENTITY, spare(&vfs, 1), Seqno(1), Predecessor::Barrier);
+        Self {
+            vfs,
+            state: LogState::new(log, Seqno(1), Arc::default()),
+            commits: CommitQueue::new(Seqno::ZERO, 8),
+            durable: Durable::new(Seqno::ZERO),
+            next_number: 2,
+        }
+    }
+
+    fn add_spare(&mut self) {
+        let spare = spare(&self.vfs, self.next_number);
+        self.next_number += 1;
+        self.state.add_spare(spare, &self.commits, &self.durable, &mut After::default());
+    }
+
+    fn batch(&mut self, operations: u32, level: Level) -> Result<Stamped, NoRoom> {
+        let payload = batch(operations);
+        self.state.make_room(payload.len())?;
+        Ok(self.state.append(&payload, codec::crc(&payload), operations, level))
+    }
+
+    /// First numbers, and what each record was: a change's id or a batch's operations.
+    fn logged(&mut self) -> Vec<(Seqno, Result<ChangeId, u32>)> {
+        let group = self.state.log.take_group();
+        group.write().unwrap();
+        self.state.log.written(&group);
+        let unsynced = Unsynced::from(group);
+        unsynced.sync().unwrap();
+        self.state.log.synced(&unsynced);
+        let names = self.vfs.list(Path::new(DIR)).unwrap();
+        let numbers = names.iter().filter_map(|name| FileKind::parse(name)?.number());
+        let mut numbers: Vec<_> = numbers.collect();
+        numbers.sort();
+        let (floor, last_seqno) = (FileNumber(1), Seqno::MAX);
+        let known = KnownLog { floor, newest: None, last_seqno, closed: false };
+        let mut found = Vec::new();
+        let mut each = |entry: Entry<'_>| {
+            found.push(match entry {
+                Entry::Batch { first, payload } => (first, Err(payload.len() as u32 / 3)),
+                Entry::Change { seqno, id } => (seqno, Ok(id)),
+            });
+            Ok(())
+        };
+        let dir = Path::new(DIR);
+        let report = replay(&self.vfs, dir, &IDENTITY, &known, &numbers, &mut each).unwrap();
+        assert_eq!(report.last_seqno, self.state.last_seqno());
+        found
+    }
+}
+
+fn spare(vfs: &Arc<dyn Vfs>, number: u64) -> Spare {
+    prepare_spare(vfs, Path::new(DIR), &IDENTITY, FileNumber(number), 8192, true).unwrap()
+}
+
+/// Of three bytes each.
+fn batch(operations: u32) -> Vec<u8> {
+    let mut batch = WriteBatch::new();
+    for _ in 0..operations {
+        batch.delete([7]);
+    }
+    batch.into_encoded()
+}
+
+#[test]
+fn changes_and_batches_share_one_order_of_numbers() {
+    let mut bench = Bench::new();
+    let mut want = Vec::new();
+    for (round, level) in [Level::Buffered, Level::Synced, Level::Buffered].into_iter().enumerate()
+    {
+        let stamped = bench.state.append_change(ChangeId(round as u64), level).unwrap();
+        assert_eq!((stamped.first, stamped.last), (stamped.last, bench.state.last_seqno()));
+        assert_eq!(stamped.in_file, level == Level::Buffered);
+        want.push((stamped.first, Ok(ChangeId(round as u64))));
+        let stamped = bench.batch(3, level).unwrap();
+        assert_eq!(
+            (stamped.first, stamped.last),
+            (Seqno(2 + 4 * round as u64), Seqno(4 + 4 * round as u64))
+        );
+        want.push((stamped.first, Err(3)));
+    }
+    assert_eq!(bench.state.next_seqno(), Seqno(13));
+    assert_eq!(bench.logged(), want);
+    // The log has the bytes of both; users wrote the batches.
+    let counters = &bench.state.counters;
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    assert_eq!(count(&counters.log_bytes), 3 * (32 + 40));
+    assert_eq!((count(&counters.commits), count(&counters.entries_written)), (3, 9));
+    assert_eq!(count(&counters.bytes_written), 3 * 9);
+}
+
+#[test]
+fn a_change_without_room_is_not_stamped_and_goes_on_in_the_next_segment() {
+    let mut bench = Bench::new();
+    let mut spare_due = 0;
+    let last = loop {
+        match bench.state.append_change(ChangeId(5), Level::Synced) {
+            Ok(stamped) => spare_due += usize::from(stamped.spare_due),
+            Err(NoRoom::Later) => break bench.state.last_seqno(),
+            Err(refused) => panic!("{refused:?}"),
+        }
+    };
+    assert_eq!(spare_due, 1, "the keeper is told once per segment");
+    assert!(bench.state.spare_wanted().is_some());
+    // Nor may it go on before there is a segment, nor while the log refuses.
+    let full = Failure::Closed;
+    bench.state.refuse_room(&full, &mut After::default());
+    let refused = bench.state.append_change(ChangeId(6), Level::Synced);
+    assert!(matches!(refused, Err(NoRoom::Refused(_))));
+    bench.add_spare();
+    bench.state.refuse_for_now(&full, &mut After::default());
+    let refused = bench.state.append_change(ChangeId(7), Level::Synced);
+    assert!(matches!(refused, Err(NoRoom::Refused(_))));
+    bench.state.resume();
+    let stamped = bench.state.append_change(ChangeId(8), Level::Synced).unwrap();
+    assert_eq!((stamped.first, stamped.rotated), (last.next(), true));
+    assert_eq!(bench.state.segment_of(last), FileNumber(1));
+    assert_eq!(bench.state.segment_of(stamped.first), FileNumber(2));
+    assert_eq!(bench.state.current_first_seqno(), stamped.first);
+    let logged = bench.logged();
+    assert_eq!(logged.len() as u64, stamped.first.0);
+    assert_eq!(logged.last(), Some(&(stamped.first, Ok(ChangeId(8)))));
+    bench.state.close(full, &mut After::default());
+    let closed = bench.state.append_change(ChangeId(9), Level::Synced);
+    assert!(matches!(closed, Err(NoRoom::Refused(_))));
+    assert_eq!(bench.state.last_seqno(), stamped.first);
+}
