@@ -5,11 +5,10 @@ use crate::pressure::Pressure;
 use sluicedb_actors::engine::Engine;
 use sluicedb_actors::failure::{Concern, Failure};
 use sluicedb_actors::kernel::health::State;
-use sluicedb_actors::range_owner::RangeOwner;
+use sluicedb_actors::shared::RangeEntry;
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::memtable::ReclaimStats;
-use sluicedb_storage::version::{Place, RangeVersion};
-use sluicedb_storage::view::Overlay;
+use sluicedb_storage::version::Place;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One actor's mailbox.
@@ -85,6 +84,10 @@ pub struct Stats {
     pub commits: u64,
     /// Those handled on their caller's thread without queueing.
     pub commits_inline: u64,
+    /// Changes of the routes.
+    pub changes: u64,
+    /// Queued commits that a change of the routes met on their way.
+    pub routed_again: u64,
     /// Operations in them.
     pub entries_written: u64,
     /// Their encoded bytes.
@@ -193,6 +196,8 @@ pub struct Stats {
     pub recovery_micros: u64,
     /// Entries replayed from the log when the database was opened.
     pub recovered_entries: u64,
+    /// Changes of the routes in the log that had not been settled when this open found them.
+    pub recovered_changes: u64,
     /// Bytes after the last good log record that were cut off when the database was opened.
     pub recovered_torn_bytes: u64,
     /// Space on the disk that is set aside for the time when it is full, in bytes; 0 while it is in use.
@@ -293,7 +298,8 @@ impl BufferStats {
 }
 
 impl RangeStats {
-    fn of(owner: &RangeOwner, overlay: &Overlay, version: &RangeVersion) -> Self {
+    fn of(range: &RangeEntry) -> Self {
+        let RangeEntry { active, sealed, stable: version, owner } = range;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut level_bytes = vec![0; usize::from(version.deepest()) + 1];
         for layer in version.layers.iter() {
@@ -305,7 +311,7 @@ impl RangeStats {
             range_end: version.span.hi.as_ref().map(|end| end.to_vec()),
             active_bytes: owner.sizes.active_bytes() as u64,
             sealed_bytes: owner.sizes.sealed_bytes() as u64,
-            sealed_memtables: overlay.sealed.len() as u64,
+            sealed_memtables: sealed.len() as u64,
             active_bytes_max: owner.local.limit(),
             memory_bytes_max: owner.budget.buffer_bytes as u64,
             batches: owner.sizes.batches(),
@@ -316,7 +322,7 @@ impl RangeStats {
             l0_tables: version.layers.count(Place::L0) as u64,
             l0_runs: version.layers.at(Place::L0).len() as u64,
             level_bytes,
-            buffer: BufferStats::of(&owner.sizes.reclaim_stats(&overlay.active)),
+            buffer: BufferStats::of(&owner.sizes.reclaim_stats(active)),
         }
     }
 }
@@ -378,8 +384,7 @@ impl Stats {
     pub(crate) fn of(engine: &Engine) -> Self {
         let counters = engine.counters();
         let shared = engine.shared();
-        let catalog = engine.catalog();
-        let version = &catalog.superversion.version;
+        let superversion = engine.superversion();
         let tables = &shared.tables;
         let cache = &tables.limits().blocks;
         let mut stats = Self {
@@ -415,26 +420,25 @@ impl Stats {
             recovered_bytes: engine.recovery().bytes_replayed,
             recovery_micros: engine.recovery().took.as_micros() as u64,
             recovered_entries: engine.recovery().entries_replayed,
+            recovered_changes: engine.recovery().changes_replayed,
             recovered_torn_bytes: engine.recovery().log.as_ref().map_or(0, |log| log.bytes_dropped),
             ..Self::default()
         };
         take_over!(counters => stats:
-            commits commits_inline entries_written bytes_written
+            commits commits_inline changes routed_again entries_written bytes_written
             overloaded_local overloaded_global log_bytes log_syncs log_segments log_retained_bytes
             seals_size seals_pressure seals_log seals_idle seals_flush flushes flush_bytes compactions trivial_moves
             compaction_bytes_read compaction_bytes_written job_retries edits tables_deleted cold_reads
         );
         let causes = [stats.seals_size, stats.seals_pressure, stats.seals_log, stats.seals_idle];
         stats.seals = causes.iter().sum::<u64>() + stats.seals_flush;
-        for (_, _, slice) in version.slices() {
-            stats.tables += 1;
-            stats.table_bytes += slice.file_bytes();
-            stats.table_entries += slice.entries();
-        }
-        for (range, owner) in version.ranges().iter().zip(&catalog.owners) {
-            let overlay =
-                catalog.superversion.overlay(range.id).expect("every range has an overlay");
-            let range = RangeStats::of(owner, overlay, range);
+        for range in &superversion.ranges {
+            for layer in range.stable.layers.iter() {
+                stats.tables += layer.run.slices().len() as u64;
+                stats.table_bytes += layer.run.bytes();
+                stats.table_entries += layer.run.entries();
+            }
+            let range = RangeStats::of(range);
             stats.active_bytes += range.active_bytes;
             stats.sealed_bytes += range.sealed_bytes;
             stats.ranges.push(range);
@@ -455,10 +459,10 @@ impl Stats {
 
 impl LevelInfo {
     pub(crate) fn of(engine: &Engine) -> Vec<Self> {
-        let catalog = engine.catalog();
+        let superversion = engine.superversion();
         let options = &engine.shared().config.compaction;
         let mut levels = Vec::new();
-        for range in catalog.superversion.version.ranges() {
+        for range in superversion.ranges.iter().map(|range| &range.stable) {
             for level in 0..=range.deepest() {
                 let mut info = Self {
                     range: range.id.0,

@@ -8,10 +8,10 @@ use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::reply;
 use crate::pool::Pool;
 use crate::runtime::Runtime;
-use crate::shared::{Catalog, Counters, Shared};
+use crate::shared::{Counters, RangeEntry, Shared, Superversion, View};
 use crate::supervisor::{self, Supervisor};
 use crate::trouble::Damage;
-use crate::version_manager::message::VersionMessage;
+use crate::version_manager::message::{Change, VersionMessage};
 use crate::wal_writer::WalWriter;
 use crate::write_path::WritePath;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::recover::RecoveryReport;
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::vfs::Vfs;
-use sluicedb_storage::view::{self, Instant, View};
+use sluicedb_storage::view::{self, Instant};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,14 +78,14 @@ impl Engine {
         &self.write_path
     }
 
-    /// The newest visible value of `key`. One load of the catalog, one of `visible`, no mailbox.
+    /// The newest visible value of `key`. One load of the superversion, one of `visible`, no mailbox.
     ///
     /// # Errors
     /// `WouldBlock` with `Wait::Never` when a cold block is needed; `Corrupt` and `Io`.
     #[inline]
     pub fn get(&self, key: &[u8], wait: Wait) -> StorageResult<Option<Bytes>> {
-        let catalog = self.shared.catalog.load();
-        view::get(&catalog.superversion, key, &self.now(), wait)
+        let superversion = self.shared.superversion.load();
+        view::get(&superversion, key, &self.now(), wait)
             .inspect_err(|error| self.shared.damage.note_read(error))
     }
 
@@ -95,12 +95,12 @@ impl Engine {
     /// As `get`.
     #[inline]
     pub fn contains_key(&self, key: &[u8], wait: Wait) -> StorageResult<bool> {
-        let catalog = self.shared.catalog.load();
-        let found = view::contains_key(&catalog.superversion, key, &self.now(), wait);
+        let superversion = self.shared.superversion.load();
+        let found = view::contains_key(&superversion, key, &self.now(), wait);
         found.inspect_err(|error| self.shared.damage.note_read(error))
     }
 
-    /// For a lookup. Asked after the catalog was loaded: what became visible since is newer than
+    /// For a lookup. Asked after the superversion was loaded: what became visible since is newer than
     /// the lookup.
     #[inline]
     fn now(&self) -> Instant<impl Fn() -> Seqno> {
@@ -110,14 +110,14 @@ impl Engine {
     /// Pins this instant: a superversion and the last sequence number to read in it.
     pub fn view(&self) -> View {
         loop {
-            let before = self.shared.catalog.load_full();
-            let point = self.shared.points.hold(|| self.shared.visible());
-            let after = self.shared.catalog.load();
+            let before = self.shared.superversion.load_full();
+            let point = self.shared.points.hold(|| self.shared.visible().max(before.born));
+            let after = self.shared.superversion.load();
             // Unchanged: every entry up to the point was applied to a memtable of `before`, or is in
             // one of its tables (INVARIANT(published-before-used)). Changed: a newer memtable may
             // hold some of them; a swap is rare, so the next round succeeds.
-            if Arc::ptr_eq(&before.superversion, &after.superversion) {
-                return View::at(Arc::clone(&before.superversion), point);
+            if Arc::ptr_eq(&before, &after) {
+                return View::at(before, point);
             }
         }
     }
@@ -153,8 +153,8 @@ impl Engine {
     }
 
     /// What can be read right now.
-    pub fn catalog(&self) -> Arc<Catalog> {
-        self.shared.catalog.load_full()
+    pub fn superversion(&self) -> Arc<Superversion> {
+        self.shared.superversion.load_full()
     }
 
     /// What opening had to do.
@@ -225,6 +225,26 @@ impl Engine {
         self.supervisor.close(self).await
     }
 
+    /// Changes contents or routes, in the order of writes; returns the change's number when it has happened
+    /// for good. Writers do not wait for it, and readers see all of it or nothing.
+    ///
+    /// # Errors
+    /// Why it could not be prepared or stamped: it has not happened. Why the log could not be synced: the
+    /// engine has failed, and the next open tells whether it has.
+    ///
+    /// # Cancellation
+    /// Dropped, it happens all the same.
+    pub async fn change(&self, change: Change) -> Result<Seqno, Failure> {
+        if let Some(failure) = self.shared.stopped_by() {
+            return Err(failure);
+        }
+        let (reply, answer) = reply();
+        let permit = self.versions.reserve(1).await.map_err(|_| self.shared.why_stopped())?;
+        let sent = permit.send(VersionMessage::Change { change, reply });
+        sent.map_err(|_| self.shared.why_stopped())?;
+        answer.await.unwrap_or_else(|_| Err(self.shared.why_stopped()))
+    }
+
     /// Names, lengths and capacities of the mailboxes, in the order in which data flows.
     pub fn mailboxes(&self) -> Vec<MailboxInfo> {
         let counters = &self.shared.counters;
@@ -236,7 +256,7 @@ impl Engine {
             capacity,
             handled: get(&counters.commits),
         }];
-        for owner in &self.shared.catalog.load_full().owners {
+        for RangeEntry { owner, .. } in &self.shared.superversion.load_full().ranges {
             all.push(MailboxInfo {
                 actor: format!("range owner {}", owner.id.0),
                 length: owner.seat.len(),

@@ -101,16 +101,17 @@ impl Shared {
         if self.is_disk_full() {
             pressure.raise(1.0, Cause::Disk);
         }
-        let catalog = self.catalog.load_full();
-        for range in catalog.superversion.version.ranges() {
-            pressure.raise(l0_fullness(range, &self.config).min(1.0), Cause::L0(range.id));
+        let superversion = self.superversion.load_full();
+        for range in &superversion.ranges {
+            pressure
+                .raise(l0_fullness(&range.stable, &self.config).min(1.0), Cause::L0(range.id()));
         }
         let retained = self.counters.log_retained_bytes.load(Ordering::Relaxed);
         let share = retained as f64 / self.config.log_retained_bytes_max as f64;
         pressure.raise(share.min(1.0), Cause::Log);
         pressure.raise(fullness(&self.global), Cause::Memory);
-        for owner in &catalog.owners {
-            pressure.raise(range_fullness(owner), Cause::RangeMemory(owner.id));
+        for range in &superversion.ranges {
+            pressure.raise(range_fullness(&range.owner), Cause::RangeMemory(range.id()));
         }
         pressure
     }

@@ -6,7 +6,7 @@
 use crate::config::ENTRY_OVERHEAD_BYTES;
 use sluicedb_storage::batch::{Operation, Operations};
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::version::Version;
+use sluicedb_storage::view::Superversion;
 
 /// Operations that follow one another in a batch and lie in one range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +66,14 @@ pub struct Route {
 impl Reach {
     /// Looks through `payload` as far as it lies in one range.
     #[inline]
-    pub fn of(version: &Version, payload: &[u8]) -> Self {
-        if version.ranges().len() == 1 {
+    pub fn of<O>(superversion: &Superversion<O>, payload: &[u8]) -> Self {
+        if superversion.ranges.len() == 1 {
             return Self::One(0);
         }
         let mut operations = Operations::new(payload);
         let first = operations.next().expect("a batch is encoded by WriteBatch only");
-        let index = version.route_index(first.key);
-        let span = &version.ranges()[index].span;
+        let index = superversion.route_index(first.key);
+        let span = superversion.ranges[index].span();
         let mut run = Run { range: index as u32, first: 0, operations: 1, start: 0, end: 0 };
         loop {
             run.end = operations.position() as u32;
@@ -94,14 +94,19 @@ impl Route {
     }
 
     /// Of a batch of which `reach` is known.
-    pub fn from_reach(version: &Version, payload: &[u8], operations: u32, reach: Reach) -> Self {
+    pub fn from_reach<O>(
+        superversion: &Superversion<O>,
+        payload: &[u8],
+        operations: u32,
+        reach: Reach,
+    ) -> Self {
         match reach {
             Reach::One(range) => Self::whole(range, payload.len(), operations),
-            Reach::Several(first) => Self::several(version, payload, first),
+            Reach::Several(first) => Self::several(superversion, payload, first),
         }
     }
 
-    fn several(version: &Version, payload: &[u8], first: Run) -> Self {
+    fn several<O>(superversion: &Superversion<O>, payload: &[u8], first: Run) -> Self {
         let mut runs = vec![first];
         let mut run = first;
         let begun = first.end as usize;
@@ -111,13 +116,13 @@ impl Route {
             let Some(operation) = operations.next() else { break };
             let end = (begun + operations.position()) as u32;
             // Batches tend to be sorted, or about one place: look where the one before was.
-            if version.ranges()[run.range as usize].span.contains(operation.key) {
+            if superversion.ranges[run.range as usize].span().contains(operation.key) {
                 run.operations += 1;
                 run.end = end;
                 *runs.last_mut().expect("there is a first one") = run;
                 continue;
             }
-            let range = version.route_index(operation.key) as u32;
+            let range = superversion.route_index(operation.key) as u32;
             run = Run { range, first: run.first + run.operations, operations: 1, start, end };
             runs.push(run);
         }
@@ -198,31 +203,35 @@ mod tests {
     use super::*;
     use sluicedb_storage::batch::WriteBatch;
     use sluicedb_storage::key::Span;
-    use sluicedb_storage::version::{Graveyard, RangeId, RangeVersion, Shards};
+    use sluicedb_storage::memtable::memtable;
+    use sluicedb_storage::version::{RangeId, RangeVersion, Shards};
+    use sluicedb_storage::view::RangeEntry;
 
     /// Ranges that meet at these keys.
-    fn version(splits: &[&str]) -> Version {
+    fn superversion(splits: &[&str]) -> Superversion<()> {
         let bounds: Vec<&str> = [&[""], splits].concat();
         let range = |at: usize| {
             let bytes = |bound: &str| bytes::Bytes::copy_from_slice(bound.as_bytes());
             let hi = bounds.get(at + 1).map(|hi| bytes(hi));
             let span = Span { lo: bytes(bounds[at]), hi };
-            RangeVersion::empty(RangeId(at as u32 + 1), span, Shards::one()).into()
+            let stable = RangeVersion::empty(RangeId(at as u32 + 1), span, Shards::one()).into();
+            RangeEntry { active: memtable(0).0, sealed: Vec::new(), stable, owner: () }
         };
-        Version::new((0..bounds.len()).map(range).collect(), Graveyard::new())
+        let ranges = (0..bounds.len()).map(range).collect();
+        Superversion { number: 1, epoch: 1, born: Seqno::ZERO, ranges }
     }
 
-    fn route(version: &Version, batch: &WriteBatch) -> Route {
-        let reach = Reach::of(version, batch.encoded());
-        Route::from_reach(version, batch.encoded(), batch.len() as u32, reach)
+    fn route(superversion: &Superversion<()>, batch: &WriteBatch) -> Route {
+        let reach = Reach::of(superversion, batch.encoded());
+        Route::from_reach(superversion, batch.encoded(), batch.len() as u32, reach)
     }
 
     #[test]
     fn b3_each_range_gets_its_operations_in_their_order_and_with_their_numbers() {
-        let version = version(&["d", "m"]);
+        let superversion = superversion(&["d", "m"]);
         let mut batch = WriteBatch::new();
         batch.put("x", "1").put("y", "2").put("a", "3").put("z", "4").delete("b").delete("x");
-        let route = route(&version, &batch);
+        let route = route(&superversion, &batch);
         let lots: Vec<Vec<_>> = (0..route.parts().len())
             .map(|part| {
                 let lot = route.lot(part, batch.encoded(), Seqno(10));
@@ -238,7 +247,7 @@ mod tests {
     /// Seeded: parts of every kind of batch add up to the batch, byte by byte.
     #[test]
     fn b3_the_parts_of_a_batch_are_the_batch() {
-        let version = version(&["c", "f", "k", "q"]);
+        let superversion = superversion(&["c", "f", "k", "q"]);
         let mut state = 0x5EED_u64;
         for round in 0..200 {
             let mut batch = WriteBatch::new();
@@ -252,10 +261,10 @@ mod tests {
                     batch.delete(key)
                 };
             }
-            let route = route(&version, &batch);
+            let route = route(&superversion, &batch);
             let mut found = Vec::new();
             for (index, part) in route.parts().iter().enumerate() {
-                let span = &version.ranges()[part.range as usize].span;
+                let span = superversion.ranges[part.range as usize].span();
                 let lot: Vec<_> = route.lot(index, batch.encoded(), Seqno(1)).collect();
                 assert!(lot.iter().all(|(_, operation)| span.contains(operation.key)), "{round}");
                 assert_eq!(lot.len(), part.operations as usize, "{round}");

@@ -19,39 +19,23 @@ use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::{ChunkPool, MemtableOptions};
 use sluicedb_storage::points::ReadPoints;
 use sluicedb_storage::reserve::Reserve;
-use sluicedb_storage::version::{RangeId, TableCache};
+use sluicedb_storage::version::{TableCache, Version};
 use sluicedb_storage::vfs::{LockGuard, Vfs};
-use sluicedb_storage::view::Superversion;
+use sluicedb_storage::view;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What readers and writers load with one pointer (INVARIANT(one-pointer)): what can be read, and
-/// who owns each range of it. Stored by the version manager alone.
-#[derive(Debug)]
-pub struct Catalog {
-    /// Memtables and tables of every range.
-    pub superversion: Arc<Superversion>,
-    /// The owners, in the order of the superversion's ranges.
-    pub owners: Vec<Arc<RangeOwner>>,
-}
-
-impl Catalog {
-    /// The owner of `key`'s range.
-    #[inline]
-    pub fn owner(&self, key: &[u8]) -> &Arc<RangeOwner> {
-        if self.owners.len() == 1 {
-            return &self.owners[0];
-        }
-        &self.owners[self.superversion.version.route_index(key)]
-    }
-
-    /// The owner of the range with this id.
-    pub fn owner_by_id(&self, id: RangeId) -> Option<&Arc<RangeOwner>> {
-        self.owners.iter().find(|owner| owner.id == id)
-    }
-}
+/// One range, with its owner.
+pub type RangeEntry = view::RangeEntry<Arc<RangeOwner>>;
+/// What readers and writers load with one pointer (INVARIANT(one-pointer)): what can be read, and who
+/// owns each range of it. Stored by the version manager alone.
+pub type Superversion = view::Superversion<Arc<RangeOwner>>;
+/// One instant of it.
+pub type View = view::View<Arc<RangeOwner>>;
+/// A walk over a view.
+pub type ScanCursor = view::ScanCursor<Arc<RangeOwner>>;
 
 /// Hands out file numbers, each once (INVARIANT(never-reuse-a-file-number): the high-water mark is
 /// part of every version edit, and opening starts above every number seen on disk).
@@ -75,7 +59,7 @@ impl FileNumbers {
     }
 }
 
-/// Counts since the database was opened. The first five are written under the WAL writer's seat.
+/// Counts since the database was opened. The first seven are written under the WAL writer's seat.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Batches committed.
@@ -84,6 +68,10 @@ pub struct Counters {
     pub entries_written: AtomicU64,
     /// Bytes of batches committed.
     pub bytes_written: AtomicU64,
+    /// Changes of contents or routes.
+    pub changes: AtomicU64,
+    /// Queued commits that were routed again, because the routes had changed since they were admitted.
+    pub routed_again: AtomicU64,
     /// Commits that were handled on their caller's thread without queueing.
     pub commits_inline: AtomicU64,
     /// Waits for room in a range.
@@ -164,7 +152,7 @@ pub struct Shared {
     /// Which tables are open, and their cached blocks.
     pub tables: Arc<TableCache>,
     /// What can be read and who owns what.
-    pub catalog: Published<Catalog>,
+    pub superversion: Published<Superversion>,
     /// From stamped to visible.
     pub commits: CommitQueue,
     /// The global account.
@@ -247,8 +235,8 @@ impl Shared {
     /// Refuses new writes; what was admitted goes on.
     pub fn close_admission(&self) {
         self.global.close();
-        for owner in &self.catalog.load_full().owners {
-            owner.local.close();
+        for range in &self.superversion.load_full().ranges {
+            range.owner.local.close();
         }
     }
 
@@ -296,6 +284,11 @@ impl Shared {
         if error.is_out_of_descriptors() {
             self.tables.close_some();
         }
+    }
+
+    /// What is on disk now.
+    pub fn version(&self) -> Version {
+        self.superversion.load_full().version(self.tables.graveyard())
     }
 
     /// The last sequence number that readers may see.

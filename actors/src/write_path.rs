@@ -21,7 +21,7 @@ use crate::pool::Pool;
 use crate::range_owner::RangeOwner;
 use crate::range_owner::message::{Apply, is_heavy};
 use crate::route::{Lot, Part, Reach, Route, charge};
-use crate::shared::{Catalog, Counters, Shared};
+use crate::shared::{Counters, Shared, Superversion};
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::relief;
 use crate::waits::{Place, Stopwatch};
@@ -62,7 +62,14 @@ pub struct Write {
     operations: u32,
     level: Level,
     /// `None`: a heavy batch that no engine thread has looked at.
-    route: Option<Arc<Route>>,
+    route: Option<Routed>,
+}
+
+/// Where a batch goes, by which routes.
+#[derive(Clone, Debug)]
+struct Routed {
+    epoch: u64,
+    route: Arc<Route>,
 }
 
 /// How far a write has come.
@@ -185,6 +192,19 @@ struct Places {
     ranges: Vec<(Arc<RangeOwner>, Permit<Apply>)>,
 }
 
+/// Why a write that waited for room was not sent.
+enum NotSent {
+    /// A range that it needed room of is not there any more.
+    Gone,
+    Failed(WriteFailure),
+}
+
+impl From<WriteFailure> for NotSent {
+    fn from(failure: WriteFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// The queue that gave none.
 enum Taken {
     Commits,
@@ -206,6 +226,8 @@ impl Taken {
 enum Seats {
     Done(Stamp),
     Busy,
+    /// The routes have changed: try again by the new ones.
+    Stale,
     Refused(Failure),
     /// The log turn broke: the log may have the write, or not.
     Lost,
@@ -215,6 +237,7 @@ enum Seats {
 enum LogTurn<'a> {
     Stamped(Stamped, Option<Answer<Committed>>, Ticket<&'a Commits>),
     Busy,
+    Stale,
     Refused(Failure),
 }
 
@@ -281,45 +304,50 @@ impl WritePath {
     ) -> Result<Submitted, WriteFailure> {
         let bytes = payload.as_ref();
         self.check_running(bytes, operations)?;
-        let catalog = self.shared.catalog.load();
-        let version = &catalog.superversion.version;
         if is_heavy(bytes.len(), operations) {
-            return self.submit_heavy(&catalog, payload, operations, level);
-        }
-        // The insert would wait for this memory under the seat, where others wait for the insert.
-        if let Some(first) = Operations::new(bytes).next() {
-            catalog.superversion.route(first.key).active.prefetch(first.key);
+            return self.submit_heavy(payload, operations, level);
         }
         let crc = codec::crc(bytes);
-        let reach = Reach::of(version, bytes);
-        if let Reach::One(range) = reach {
-            let owner = &catalog.owners[range];
-            let charge = charge(bytes.len(), operations);
-            let local = owner.budget.local_charge(charge);
-            let admission = match self.gate.try_admit_ref(&owner.local, local, charge) {
-                Ok(admission) => admission,
-                Err(refused) => {
-                    let route = Some(Arc::new(Route::whole(range, bytes.len(), operations)));
-                    let payload = payload.into_bytes();
-                    let write = Write { payload, payload_crc: crc, operations, level, route };
-                    return self.refused(write, refused);
-                }
-            };
-            match self.try_seats(owner, bytes, crc, operations, level, charge) {
-                Seats::Done(stamp) => {
-                    // The memtable holds the charge now.
-                    admission.forget_into();
-                    return Ok(self.submitted(stamp));
-                }
-                Seats::Refused(failure) => return Err(WriteFailure::not_applied(failure)),
-                Seats::Lost => return Err(WriteFailure::unknown(self.shared.why_stopped())),
-                Seats::Busy => {}
+        loop {
+            let superversion = self.shared.superversion.load();
+            // The insert would wait for this memory under the seat, where others wait for the insert.
+            if let Some(first) = Operations::new(bytes).next() {
+                superversion.route(first.key).active.prefetch(first.key);
             }
+            let epoch = superversion.epoch;
+            let reach = Reach::of(&superversion, bytes);
+            if let Reach::One(range) = reach {
+                let owner = &superversion.ranges[range].owner;
+                let charge = charge(bytes.len(), operations);
+                let local = owner.budget.local_charge(charge);
+                let admission = match self.gate.try_admit_ref(&owner.local, local, charge) {
+                    Ok(admission) => admission,
+                    Err(refused) if self.is_gone(refused) => continue,
+                    Err(refused) => {
+                        let route = Arc::new(Route::whole(range, bytes.len(), operations));
+                        let (payload, route) =
+                            (payload.into_bytes(), Some(Routed { epoch, route }));
+                        let write = Write { payload, payload_crc: crc, operations, level, route };
+                        return self.refused(write, refused);
+                    }
+                };
+                match self.try_seats((epoch, owner), bytes, crc, operations, level, charge) {
+                    Seats::Done(stamp) => {
+                        // The memtable holds the charge now.
+                        admission.forget_into();
+                        return Ok(self.submitted(stamp));
+                    }
+                    Seats::Refused(failure) => return Err(WriteFailure::not_applied(failure)),
+                    Seats::Lost => return Err(WriteFailure::unknown(self.shared.why_stopped())),
+                    Seats::Stale => continue,
+                    Seats::Busy => {}
+                }
+            }
+            let route = Arc::new(Route::from_reach(&superversion, bytes, operations, reach));
+            let (payload, route) = (payload.into_bytes(), Some(Routed { epoch, route }));
+            let write = Write { payload, payload_crc: crc, operations, level, route };
+            return self.try_send(&superversion, write);
         }
-        let route = Some(Arc::new(Route::from_reach(version, bytes, operations, reach)));
-        let payload = payload.into_bytes();
-        let write = Write { payload, payload_crc: crc, operations, level, route };
-        self.try_send(&catalog, write)
     }
 
     /// Sends what is too much for this thread: it is checksummed, and routed if there are several
@@ -327,16 +355,25 @@ impl WritePath {
     #[cold]
     fn submit_heavy(
         &self,
-        catalog: &Catalog,
         payload: Payload<'_>,
         operations: u32,
         level: Level,
     ) -> Result<Submitted, WriteFailure> {
+        let superversion = self.shared.superversion.load();
         let payload = payload.into_bytes();
-        let only = catalog.owners.len() == 1;
-        let route = only.then(|| Arc::new(Route::whole(0, payload.len(), operations)));
-        let write = Write { payload, payload_crc: 0, operations, level, route };
-        if only { self.try_send(catalog, write) } else { Ok(Submitted::NotRouted(write)) }
+        let route = (superversion.ranges.len() == 1).then(|| {
+            let route = Arc::new(Route::whole(0, payload.len(), operations));
+            Routed { epoch: superversion.epoch, route }
+        });
+        self.try_send(&superversion, Write { payload, payload_crc: 0, operations, level, route })
+    }
+
+    /// Was a write refused because its range has gone? Then there is another one for its keys.
+    #[inline]
+    fn is_gone(&self, refused: Overloaded) -> bool {
+        // Who closes all admission begins with the engine's account.
+        let closed = refused.scope == Scope::Local && refused.why == Refused::Closed;
+        closed && !self.shared.global.is_closed()
     }
 
     #[inline]
@@ -367,7 +404,7 @@ impl WritePath {
     #[inline]
     fn try_seats(
         &self,
-        owner: &Arc<RangeOwner>,
+        (epoch, owner): (u64, &Arc<RangeOwner>),
         payload: &[u8],
         payload_crc: u32,
         operations: u32,
@@ -384,11 +421,12 @@ impl WritePath {
             {
                 // A panic in there stops the engine, and is told as an error to this caller, too.
                 let batch = (payload, payload_crc, operations);
-                let turn = wal.attempt(|log| self.log_turn(log, slot, batch, level));
+                let turn = wal.attempt(|log| self.log_turn(log, epoch, slot, batch, level));
                 let Some((turn, wal)) = turn else { return Seats::Lost };
                 let (stamped, durable, ticket) = match turn {
                     LogTurn::Stamped(stamped, durable, ticket) => (stamped, durable, ticket),
                     LogTurn::Busy => return Seats::Busy,
+                    LogTurn::Stale => return Seats::Stale,
                     LogTurn::Refused(failure) => return Seats::Refused(failure),
                 };
                 // From here on others may commit; their entries queue behind ours.
@@ -432,10 +470,15 @@ impl WritePath {
     fn log_turn<'a>(
         &self,
         log: &mut WalActor,
+        epoch: u64,
         slot: Slot<&'a Commits>,
         (payload, payload_crc, operations): (&[u8], u32, u32),
         level: Level,
     ) -> LogTurn<'a> {
+        // INVARIANT(stamped-by-its-routes)
+        if log.state.epoch() != epoch {
+            return LogTurn::Stale;
+        }
         if !log.state.is_idle() {
             return LogTurn::Busy;
         }
@@ -461,19 +504,38 @@ impl WritePath {
     }
 
     /// Sends the write to the WAL writer if there is room everywhere right now.
-    fn try_send(&self, catalog: &Catalog, write: Write) -> Result<Submitted, WriteFailure> {
-        let Some(route) = &write.route else { return Ok(Submitted::NotRouted(write)) };
-        let admission = match self.gate.try_admit_many(claims(catalog, route)) {
+    fn try_send(
+        &self,
+        superversion: &Superversion,
+        write: Write,
+    ) -> Result<Submitted, WriteFailure> {
+        let Some(Routed { epoch, route }) = &write.route else {
+            return Ok(Submitted::NotRouted(write));
+        };
+        if *epoch != superversion.epoch {
+            // Where it waits for room it is routed again first.
+            return Ok(Submitted::NotAdmitted(write, Scope::Local));
+        }
+        let admission = match self.gate.try_admit_many(claims(superversion, route)) {
             Ok(admission) => admission,
+            Err(refused) if self.is_gone(refused) => {
+                return Ok(Submitted::NotAdmitted(write, Scope::Local));
+            }
             Err(refused) => return self.refused(write, refused),
         };
-        match self.try_places(&catalog.owners, route, write.payload.len() as u64) {
+        let owners = owners(superversion, route);
+        match self.try_places(&owners, route, write.payload.len() as u64) {
             Ok(places) => {
-                let route = Arc::clone(route);
-                Ok(self.waiting(self.send(write, route, admission, places)))
+                let routed = Routed { epoch: *epoch, route: Arc::clone(route) };
+                Ok(self.waiting(self.send(write, routed, admission, places)))
             }
             Err((taken, Refused::Full)) => Ok(Submitted::NotAdmitted(write, taken.scope())),
-            Err((taken, why)) => Err(self.never(&write, Overloaded { scope: taken.scope(), why })),
+            Err((taken, why)) => {
+                match self.not_sent(&write, Overloaded { scope: taken.scope(), why }) {
+                    NotSent::Gone => Ok(Submitted::NotAdmitted(write, Scope::Local)),
+                    NotSent::Failed(failure) => Err(failure),
+                }
+            }
         }
     }
 
@@ -487,8 +549,8 @@ impl WritePath {
         let slot = self.shared.commits.try_reserve().map_err(|why| (Taken::Commits, why))?;
         let wal = self.wal.seat.try_reserve(bytes).map_err(|why| (Taken::Log, why))?;
         let mut ranges = Vec::with_capacity(route.parts().len());
-        for (at, part) in route.parts().iter().enumerate() {
-            let owner = Arc::clone(&owners[part.range as usize]);
+        for (at, (part, owner)) in route.parts().iter().zip(owners).enumerate() {
+            let owner = Arc::clone(owner);
             match owner.seat.try_reserve(part.bytes as u64) {
                 Ok(permit) => ranges.push((owner, permit)),
                 Err(why) => return Err((Taken::Range(at), why)),
@@ -501,10 +563,11 @@ impl WritePath {
     fn send(
         &self,
         write: Write,
-        route: Arc<Route>,
+        routed: Routed,
         admission: Admission,
         places: Places,
     ) -> Answer<Committed> {
+        let Routed { epoch, route } = routed;
         let Admission { local, more, global } = admission;
         let targets = std::iter::once(local).chain(more).zip(places.ranges);
         let targets = targets.map(|(local, (owner, permit))| Target { owner, permit, local });
@@ -512,8 +575,18 @@ impl WritePath {
         let (reply, answer) = reply();
         let payload_crc = (!is_heavy(payload.len(), operations)).then_some(payload_crc);
         let (targets, slot) = (targets.collect(), places.slot);
-        let commit =
-            Commit { payload, payload_crc, operations, level, route, targets, global, slot, reply };
+        let commit = Commit {
+            payload,
+            payload_crc,
+            operations,
+            level,
+            epoch,
+            route,
+            targets,
+            global,
+            slot,
+            reply,
+        };
         self.wal.seat.send(places.wal, commit);
         answer
     }
@@ -543,6 +616,11 @@ impl WritePath {
             ))),
             Refused::Full | Refused::Closed => self.shared.why_stopped(),
         })
+    }
+
+    /// A refusal of one who waits.
+    fn not_sent(&self, write: &Write, refused: Overloaded) -> NotSent {
+        if self.is_gone(refused) { NotSent::Gone } else { self.never(write, refused).into() }
     }
 
     /// The error for `write`, which was not admitted and shall not wait.
@@ -580,15 +658,7 @@ impl WritePath {
         patience: Option<Patience>,
     ) -> Result<Submitted, WriteFailure> {
         let began = self.shared.runtime.now();
-        // Not the catalog of this moment: see `admit_and_send`.
-        let (shared, payload) = (Arc::clone(&self.shared), write.payload.clone());
-        let operations = write.operations;
-        let find = move || {
-            let catalog = shared.catalog.load_full();
-            let version = &catalog.superversion.version;
-            let reach = Reach::of(version, &payload);
-            Arc::new(Route::from_reach(version, &payload, operations, reach))
-        };
+        let find = self.find_route(&write);
         let route = match patience {
             None => {
                 let route = self.reads.try_run(find);
@@ -597,10 +667,10 @@ impl WritePath {
             Some(_) => self.reads.run(find).right_future(),
         };
         let route = pin!(route);
-        let route = match patience {
+        let routed = match patience {
             Some(Patience::Until(deadline)) if deadline > began => {
                 match select(route, self.shared.runtime.sleep_until(deadline)).await {
-                    Either::Left((route, _)) => route,
+                    Either::Left((routed, _)) => routed,
                     Either::Right(_) => {
                         let waited = self.shared.runtime.now().saturating_duration_since(began);
                         return Err(self.too_much(Scope::Global, waited));
@@ -609,8 +679,21 @@ impl WritePath {
             }
             Some(Patience::Until(_) | Patience::Forever) | None => route.await,
         };
-        write.route = Some(route.map_err(WriteFailure::not_applied)?);
-        self.try_send(&self.shared.catalog.load_full(), write)
+        write.route = Some(routed.map_err(WriteFailure::not_applied)?);
+        self.try_send(&self.shared.superversion.load_full(), write)
+    }
+
+    /// Finds out, on an engine thread, which ranges `write` touches then. Does not hold the superversion
+    /// before: see `admit_and_send`.
+    fn find_route(&self, write: &Write) -> impl FnOnce() -> Routed + Send + 'static {
+        let (shared, payload) = (Arc::clone(&self.shared), write.payload.clone());
+        let operations = write.operations;
+        move || {
+            let superversion = shared.superversion.load_full();
+            let reach = Reach::of(&superversion, &payload);
+            let route = Route::from_reach(&superversion, &payload, operations, reach);
+            Routed { epoch: superversion.epoch, route: Arc::new(route) }
+        }
     }
 
     /// Waits for room, then sends.
@@ -623,55 +706,80 @@ impl WritePath {
     /// Dropped, nothing has happened; room that was already given goes to the next in line.
     pub async fn admit_and_submit(
         &self,
-        write: Write,
+        mut write: Write,
         patience: Patience,
     ) -> Result<Submitted, WriteFailure> {
         let mut stopwatch = Stopwatch::start(&self.shared);
-        let sent = {
-            let admit = pin!(self.admit_and_send(&write, &mut stopwatch));
-            let give_up = pin!(self.give_up(&write, patience));
-            match select(admit, give_up).await {
-                Either::Left((sent, _)) => Either::Left(sent),
-                Either::Right((why, _)) => Either::Right(why),
+        loop {
+            let sent = {
+                let admit = pin!(self.admit_and_send(&write, &mut stopwatch));
+                let give_up = pin!(self.give_up(&write, patience));
+                match select(admit, give_up).await {
+                    Either::Left((sent, _)) => Either::Left(sent),
+                    Either::Right((why, _)) => Either::Right(why),
+                }
+            };
+            match sent {
+                Either::Left(Ok(answer)) => return Ok(self.waiting(answer)),
+                Either::Left(Err(NotSent::Failed(failure))) => return Err(failure),
+                Either::Left(Err(NotSent::Gone)) => {}
+                Either::Right(Some(failure)) => return Err(WriteFailure::not_applied(failure)),
+                Either::Right(None) => {
+                    return Err(self.too_much(stopwatch.scope(), stopwatch.elapsed()));
+                }
             }
-        };
-        match sent {
-            Either::Left(answer) => Ok(self.waiting(answer?)),
-            Either::Right(Some(failure)) => Err(WriteFailure::not_applied(failure)),
-            Either::Right(None) => Err(self.too_much(stopwatch.scope(), stopwatch.elapsed())),
+            // The routes have changed, and the new ones say whose room it waits for.
+            let superversion = self.shared.superversion.load_full();
+            let heavy = is_heavy(write.payload.len(), write.operations);
+            write.route = Some(if heavy && superversion.ranges.len() > 1 {
+                drop(superversion);
+                let route = self.reads.run(self.find_route(&write));
+                route.await.map_err(WriteFailure::not_applied)?
+            } else {
+                let reach = Reach::of(&superversion, &write.payload);
+                let (payload, operations) = (&write.payload, write.operations);
+                let route = Route::from_reach(&superversion, payload, operations, reach);
+                Routed { epoch: superversion.epoch, route: Arc::new(route) }
+            });
         }
     }
 
     /// INVARIANT(nothing-held-while-waiting): waits for whatever has no room, and holds nothing of
-    /// anything else meanwhile: this future may
-    /// never be polled again. Not even the catalog: memtables that are flushed meanwhile would stay in
-    /// memory for it, although their bytes are back in the accounts. Bytes first; places in queues turn over within one turn of an actor.
+    /// anything else meanwhile: this future may never be polled again. Not even the superversion: memtables
+    /// that are flushed meanwhile would stay in memory for it, although their bytes are back in the
+    /// accounts. Bytes first; places in queues turn over within one turn of an actor.
     async fn admit_and_send(
         &self,
         write: &Write,
         stopwatch: &mut Stopwatch<'_>,
-    ) -> Result<Answer<Committed>, WriteFailure> {
-        let route = write.route.as_ref().expect("a write is routed before it waits for room");
+    ) -> Result<Answer<Committed>, NotSent> {
+        let routed = write.route.as_ref().expect("a write is routed before it waits for room");
         let (owners, claims) = {
-            let catalog = self.shared.catalog.load_full();
-            (catalog.owners.clone(), claims(&catalog, route))
+            let superversion = self.shared.superversion.load_full();
+            if routed.epoch != superversion.epoch {
+                return Err(NotSent::Gone);
+            }
+            (owners(&superversion, &routed.route), claims(&superversion, &routed.route))
         };
         let bytes = write.payload.len() as u64;
         let stopped = |_| WriteFailure::not_applied(self.shared.why_stopped());
         loop {
             let admit = self.gate.admit_many(claims.clone());
             let admitted = stopwatch.along(admit, |admit| match admit.waiting_range() {
-                Some(at) => Place::Range(Arc::clone(&owners[claims[at].range as usize])),
+                Some(at) => Place::Range(Arc::clone(&owners[at])),
                 None => Place::Engine,
             });
-            let admission = admitted.await.map_err(|refused| self.never(write, refused))?;
-            let taken = match self.try_places(&owners, route, bytes) {
+            let admission = match admitted.await {
+                Ok(admission) => admission,
+                Err(refused) => return Err(self.not_sent(write, refused)),
+            };
+            let taken = match self.try_places(&owners, &routed.route, bytes) {
                 Ok(places) => {
-                    return Ok(self.send(write.clone(), Arc::clone(route), admission, places));
+                    return Ok(self.send(write.clone(), routed.clone(), admission, places));
                 }
                 Err((taken, Refused::Full)) => taken,
                 Err((taken, why)) => {
-                    return Err(self.never(write, Overloaded { scope: taken.scope(), why }));
+                    return Err(self.not_sent(write, Overloaded { scope: taken.scope(), why }));
                 }
             };
             drop(admission);
@@ -685,11 +793,13 @@ impl WritePath {
                     drop(stopwatch.during(Place::Engine, place).await.map_err(stopped)?);
                 }
                 Taken::Range(at) => {
-                    let part = &route.parts()[at];
-                    let owner = Arc::clone(&owners[part.range as usize]);
+                    let part = &routed.route.parts()[at];
+                    let owner = Arc::clone(&owners[at]);
                     let place = owner.seat.reserve(part.bytes as u64);
-                    let at = Place::Range(Arc::clone(&owner));
-                    drop(stopwatch.during(at, place).await.map_err(stopped)?);
+                    let at = Place::Range(owner);
+                    if let Err(why) = stopwatch.during(at, place).await {
+                        return Err(self.not_sent(write, Overloaded { scope: Scope::Local, why }));
+                    }
                 }
             }
         }
@@ -715,16 +825,25 @@ impl WritePath {
 
     /// Does the write need room of this range?
     fn touches(&self, write: &Write, range: RangeId) -> bool {
-        let owners = &self.shared.catalog.load().owners;
-        let is_in = |part: &Part| owners[part.range as usize].id == range;
-        write.route.as_ref().is_none_or(|route| route.parts().iter().any(is_in))
+        let Some(Routed { epoch, route }) = &write.route else { return true };
+        let superversion = self.shared.superversion.load();
+        let is_in = |part: &Part| superversion.ranges[part.range as usize].id() == range;
+        // By other routes it needs the room of other ranges, and is about to find that out.
+        *epoch == superversion.epoch && route.parts().iter().any(is_in)
     }
 }
 
+/// The owners of the touched ranges, in route order.
+fn owners(superversion: &Superversion, route: &Route) -> Vec<Arc<RangeOwner>> {
+    let owner = |part: &Part| Arc::clone(&superversion.ranges[part.range as usize].owner);
+    route.parts().iter().map(owner).collect()
+}
+
 /// What each touched range is asked for, in route order.
-fn claims(catalog: &Catalog, route: &Route) -> Vec<Claim<Credits>> {
+fn claims(superversion: &Superversion, route: &Route) -> Vec<Claim<Credits>> {
     let claim = |part: &Part| {
-        let (owner, bytes) = (&catalog.owners[part.range as usize], part.charge());
+        let owner = &superversion.ranges[part.range as usize].owner;
+        let bytes = part.charge();
         let (account, local_bytes) = (owner.local.clone(), owner.budget.local_charge(bytes));
         Claim { range: part.range, account, bytes, local_bytes }
     };

@@ -231,6 +231,7 @@ fn counters(stats: &Stats) -> Table {
         ("visible seqno", count(stats.visible_seqno)),
         ("durable seqno", count(stats.durable_seqno)),
         ("recovered entries", count(stats.recovered_entries)),
+        ("recovered changes of routes", count(stats.recovered_changes)),
         ("recovered torn bytes", bytes(stats.recovered_torn_bytes)),
         ("commits", count(stats.commits)),
         ("  on the caller's thread", count(stats.commits_inline)),

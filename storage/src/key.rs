@@ -92,6 +92,17 @@ impl Span {
         max >= &self.lo[..] && self.hi.as_ref().is_none_or(|hi| min < &hi[..])
     }
 
+    /// What both contain.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        let lo = self.lo.clone().max(other.lo.clone());
+        let hi = match (&self.hi, &other.hi) {
+            (Some(a), Some(b)) => Some(a.min(b).clone()),
+            (one, other) => one.clone().or_else(|| other.clone()),
+        };
+        Self { lo, hi }
+    }
+
     /// The span of all keys that start with `prefix`.
     pub fn prefix(prefix: &[u8]) -> Self {
         Self { lo: Bytes::copy_from_slice(prefix), hi: prefix_end(prefix) }

@@ -93,6 +93,8 @@ pub struct RecoveryReport {
     pub entries_replayed: u64,
     /// Log entries that were in a table already.
     pub entries_skipped: u64,
+    /// Changes in the log that the manifest waited for, and that have happened now.
+    pub changes_replayed: u64,
     /// Changes in the log that the manifest does not wait for.
     pub changes_skipped: u64,
     /// Tables made from the log.
@@ -204,7 +206,8 @@ fn reopen(
     let next = next_file_number(dir, names, &image)?;
     let tables = TableCache::new(vfs, dir, db_id, options.tables.clone());
     let version = make_version(&image, &tables).map_err(|problem| problem.into_error(&path))?;
-    let mut replay = Replay::new(vfs, dir, db_id, options, &version, next);
+    let prepared = image.prepared.clone();
+    let mut replay = Replay::new(vfs, dir, db_id, options, version, prepared, next);
     let segments = segments(names);
     let identity = LogIdentity { db_id };
     let mut each = |entry: wal::Entry<'_>| replay.entry(entry);
@@ -225,7 +228,9 @@ fn reopen(
     let number = replay.next_number();
     let edit = VersionEdit {
         added: replay.added.clone(),
-        flushed: image.ranges.keys().map(|range| (*range, last_seqno)).collect(),
+        flushed: replay.version.ranges().iter().map(|range| (range.id, last_seqno)).collect(),
+        settled: replay.happened.clone(),
+        abandoned: replay.abandoned(),
         // All segments that exist have lower numbers, all that will come have higher ones.
         log_floor: Some(number),
         next_file_number: Some(replay.next),
@@ -234,7 +239,7 @@ fn reopen(
     };
     let added = replay.added.iter().map(|(_, _, slice)| tables.handle(Arc::clone(&slice.table)));
     let added: Vec<_> = added.collect();
-    let installed = image.apply(&edit).and_then(|()| version.apply(&edit, &added));
+    let installed = image.apply(&edit).and_then(|()| replay.version.apply(&edit, &added));
     let version = match installed {
         Ok(version) => version,
         Err(conflict) => {
@@ -249,6 +254,7 @@ fn reopen(
         replay_bytes_peak: replay.bytes_peak as u64,
         entries_replayed: replay.replayed,
         entries_skipped: replay.skipped,
+        changes_replayed: replay.happened.len() as u64,
         changes_skipped: replay.changes_skipped,
         tables_written: replay.added.len() as u64,
         log: None,

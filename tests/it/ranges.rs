@@ -107,3 +107,88 @@ fn a_batch_over_many_ranges_is_one_batch_also_in_a_crash() {
         reborn.simulator.kill();
     }
 }
+
+/// Goal: while the routes change again and again, nobody notices: what was acknowledged is found by every
+/// later get, scan and snapshot, also of another task, numbers rise, and a restart finds all of it.
+/// Method: writers of single keys and of batches over all ranges, each with a counter per key; readers who
+/// check that no counter falls behind what was acknowledged before they began.
+///
+/// Planted: `born` left at zero; a new owner without the former one's sealed memtables; `follow` that
+/// installs a flush for the range that has gone.
+#[test]
+fn changes_of_routes_beside_writers_and_readers_lose_nothing() {
+    use sluicedb_actors::version_manager::message::Change;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    const WRITERS: usize = 4;
+    const ROUNDS: u64 = 400;
+    let home = Home::with(split_at(&["b", "c", "d"]));
+    let db = home.open();
+    let acknowledged: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
+    let (acknowledged, done) = (&acknowledged, &AtomicBool::new(false));
+    let keys = |writer: usize| ["a", "b", "c", "d"].map(|range| format!("{range}{writer}"));
+    let number = |value: Option<bytes::Bytes>| {
+        value.map_or(0, |value| std::str::from_utf8(&value).unwrap().parse::<u64>().unwrap())
+    };
+    std::thread::scope(|threads| {
+        for (writer, acknowledged) in acknowledged.iter().enumerate() {
+            let db = &db;
+            threads.spawn(move || {
+                for round in 1..=ROUNDS {
+                    if writer % 2 == 0 {
+                        let mut batch = WriteBatch::new();
+                        for key in keys(writer) {
+                            batch.put(key, round.to_string());
+                        }
+                        block_on(db.write(batch)).unwrap();
+                    } else {
+                        for key in keys(writer) {
+                            block_on(db.put(key, round.to_string())).unwrap();
+                        }
+                    }
+                    acknowledged.store(round, Ordering::SeqCst);
+                }
+            });
+        }
+        for reader in 0..2 {
+            let db = &db;
+            threads.spawn(move || {
+                while !done.load(Ordering::SeqCst) {
+                    for (writer, least) in acknowledged.iter().enumerate() {
+                        let least = least.load(Ordering::SeqCst);
+                        let snapshot = db.snapshot();
+                        for key in keys(writer) {
+                            let now = number(block_on(db.get(&key)).unwrap());
+                            assert!(now >= least, "{key} is {now}, {least} was acknowledged");
+                            let then = number(block_on(snapshot.get(&key)).unwrap());
+                            assert!(then >= least, "{key} was {then}, {least} was acknowledged");
+                        }
+                        if reader == 1 && writer % 2 == 0 {
+                            let all = keys(writer)
+                                .map(|key| number(block_on(snapshot.get(key)).unwrap()));
+                            assert!(all.iter().all(|one| *one == all[0]), "half a batch: {all:?}");
+                        }
+                    }
+                }
+            });
+        }
+        let mut last = 0;
+        let all_written = || acknowledged.iter().all(|one| one.load(Ordering::SeqCst) == ROUNDS);
+        while !all_written() {
+            let change = if last % 3 == 0 { Change::Nothing } else { Change::NewNames };
+            let changed = block_on(db.change(change)).unwrap();
+            assert!(changed > last, "changes have numbers of their own");
+            last = changed;
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    let stats = db.stats();
+    assert!(stats.changes > 10 && stats.flushes > 0, "{stats:?}");
+    block_on(db.close()).unwrap();
+    let db = home.open();
+    for writer in 0..WRITERS {
+        for key in keys(writer) {
+            assert_eq!(number(block_on(db.get(&key)).unwrap()), ROUNDS, "{key}");
+        }
+    }
+    block_on(db.close()).unwrap();
+}

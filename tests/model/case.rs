@@ -175,6 +175,8 @@ impl<'a> Case<'a> {
         add(Event::LogRecycledOrRemoved, u64::from(rotations >= stats.log_segments));
         add(Event::ColdRead, stats.cold_reads);
         add(Event::CacheHit, stats.cache_hits);
+        add(Event::ChangeOfRoutes, stats.changes);
+        add(Event::ChangeReplayed, stats.recovered_changes);
         add(Event::WaitForRoom, stats.waits_local + stats.waits_global);
     }
 
@@ -344,6 +346,11 @@ impl<'a> Case<'a> {
                 if let Some(which) = which.checked_rem(self.iterators.len()) {
                     self.iterators.remove(which);
                 }
+            }
+            Op::ChangeOf(change) => {
+                // Written before it: acknowledged as synced with it.
+                self.wait(self.db().change(*change)).map_err(text)?;
+                self.synced = self.since_open.len();
             }
             Op::Flush => {
                 self.wait(self.db().flush()).map_err(text)?;

@@ -4,6 +4,7 @@
 use crate::kit::chance::Chance;
 use crate::kit::oracle::{self, Change};
 use sluicedb::Durability;
+use sluicedb_actors::version_manager::message::Change as ChangeOf;
 use std::ops::Bound;
 
 #[derive(Clone, Debug)]
@@ -31,6 +32,7 @@ pub enum Operation {
     Flush,
     Compact,
     Sync,
+    ChangeOf(ChangeOf),
     Rest,
     CloseOpen,
     DropOpen,
@@ -133,7 +135,8 @@ fn one(chance: &mut Chance, gentle: bool) -> Operation {
         90 => Op::IteratorDrop(chance.below(8)),
         91..=93 => Op::Flush,
         94 => Op::Compact,
-        95..=96 => Op::Sync,
+        95 => Op::Sync,
+        96 => Op::ChangeOf(chance.pick(&[ChangeOf::Nothing, ChangeOf::NewNames])),
         _ => Op::Rest,
     }
 }

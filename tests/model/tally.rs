@@ -29,10 +29,14 @@ pub enum Event {
     WaitForRoom,
     /// Tables in more than one range.
     ManyRanges,
+    /// The routes changed, or nothing did, in the order of writes.
+    ChangeOfRoutes,
+    /// An open found a change in the log that the manifest waited for.
+    ChangeReplayed,
 }
 
 impl Event {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 22] = [
         Self::Flush,
         Self::Compaction,
         Self::LevelOne,
@@ -53,6 +57,8 @@ impl Event {
         Self::CacheHit,
         Self::WaitForRoom,
         Self::ManyRanges,
+        Self::ChangeOfRoutes,
+        Self::ChangeReplayed,
     ];
 
     /// How often a full run has to meet it.
@@ -61,7 +67,7 @@ impl Event {
             // Needs a write buffer that is full: the histories are too short for many.
             Self::WaitForRoom => 0,
             Self::LogRotation => 200,
-            Self::TornReopen | Self::LogRecycledOrRemoved => 30,
+            Self::TornReopen | Self::LogRecycledOrRemoved | Self::ChangeReplayed => 30,
             _ => 100,
         }
     }

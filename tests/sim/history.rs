@@ -11,6 +11,7 @@ use crate::kit::simulator::Simulator;
 use sluicedb::{
     Db, Durability, Error, ErrorKind, Options, Outcome, Ticket, WriteBatch, WriteOptions,
 };
+use sluicedb_actors::version_manager::message::Change as ChangeOf;
 use sluicedb_storage::vfs::Vfs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -192,6 +193,7 @@ pub enum Step {
     Flush,
     Compact,
     Sync,
+    ChangeOf(ChangeOf),
     /// Lets the engine finish its background work.
     Rest,
     Reopen {
@@ -208,6 +210,8 @@ pub fn steps(chance: &mut Chance, count: usize, heavy: bool) -> Vec<Step> {
     let step = |chance: &mut Chance| match chance.below(24) {
         0 => Step::Flush,
         1 if chance.one_in(2) => Step::Compact,
+        1 => Step::ChangeOf(ChangeOf::NewNames),
+        2 if chance.one_in(4) => Step::ChangeOf(ChangeOf::Nothing),
         2 => Step::Sync,
         3 | 4 => Step::Rest,
         5 => Step::Reopen { close: chance.one_in(2) },
@@ -276,6 +280,9 @@ impl Driver {
                         Ok(()) => self.history.all_synced(visible),
                         Err(error) => self.history.fail(error),
                     }
+                }
+                Step::ChangeOf(change) => {
+                    self.note(self.simulator.run(open.change(*change)).map(drop));
                 }
                 Step::Rest => self.simulator.settle(),
                 Step::Reopen { close } => {

@@ -111,15 +111,14 @@ impl Compactor {
         if self.shared.is_stopped() {
             return None;
         }
-        let catalog = self.shared.catalog.load_full();
-        let (version, now) = (&catalog.superversion.version, self.shared.runtime.now());
-        self.setbacks.prune(version);
+        let (version, now) = (self.shared.version(), self.shared.runtime.now());
+        self.setbacks.prune(&version);
         self.show();
         if self.shared.attempts.is_asked(&mut self.asked) {
             self.setbacks.try_now(now);
         }
         let set_aside = self.setbacks.set_aside(now)?;
-        let job = pick(version, &self.shared.config.compaction, &self.claims, &set_aside);
+        let job = pick(&version, &self.shared.config.compaction, &self.claims, &set_aside);
         if job.is_none() && set_aside.is_empty() {
             self.setbacks.nothing_due();
             self.show();
@@ -134,9 +133,7 @@ impl Compactor {
             if let Some(failure) = self.shared.stopped_by() {
                 return Err(failure);
             }
-            let catalog = self.shared.catalog.load_full();
-            let step = manual(&catalog.superversion.version, span, &self.claims, &given_up);
-            drop(catalog);
+            let step = manual(&self.shared.version(), span, &self.claims, &given_up);
             match step {
                 // One job at a time runs in here, so nothing can be in the way.
                 Step::Done | Step::Busy => return first,

@@ -67,13 +67,16 @@ impl Setbacks {
         }
     }
 
-    /// Forgets tables that are not there any more.
+    /// Forgets tables that are not there any more; a range that has gone has left its tables to another.
     pub(super) fn prune(&mut self, version: &Version) {
         if self.tables.is_empty() {
             return;
         }
-        let live: BTreeSet<_> = version.slices().map(|(_, _, slice)| slice.number()).collect();
-        self.tables.retain(|number, _| live.contains(number));
+        let live = version.slices().map(|(range, _, slice)| (slice.number(), range));
+        let live: BTreeMap<_, _> = live.collect();
+        self.tables.retain(|number, setback| {
+            live.get(number).inspect(|range| setback.range = **range).is_some()
+        });
     }
 
     /// Somebody asks for everything to be tried now.

@@ -26,7 +26,7 @@ use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage};
 use crate::wal_writer::WalWriter;
 use futures::future::select;
 use sluicedb_storage::memtable::Memtable;
-use sluicedb_storage::version::{Place, RangeId, Version, VersionEdit};
+use sluicedb_storage::version::{Place, RangeId, RangeVersion, VersionEdit};
 use state::{Due, Retries};
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -72,23 +72,21 @@ impl FlushWorker {
             }
             self.see_to_stuck(for_l0).await;
             match next {
-                Some((range, frozen)) => self.flush(range, &frozen).await,
+                Some((range, frozen)) => self.flush(&range, &frozen).await,
                 None => self.wait(until).await,
             }
         }
     }
 
     fn due(&mut self) -> Due {
-        let superversion = Arc::clone(&self.shared.catalog.load_full().superversion);
-        let version = &superversion.version;
+        let superversion = self.shared.superversion.load_full();
         let now = self.shared.runtime.now();
         if self.shared.attempts.is_asked(&mut self.asked) {
             self.retries.try_now(now);
             // Who asked is to be told once more.
             self.stuck.clear();
         }
-        self.retries
-            .due(&superversion, now, |range| l0_has_room(version, range, &self.shared.config))
+        self.retries.due(&superversion, now, |range| l0_has_room(range, &self.shared.config))
     }
 
     /// Says of ranges that wait for room in L0 whether it can come. If it cannot, because their tables
@@ -130,8 +128,9 @@ impl FlushWorker {
 
     /// Writes `frozen` as L0 tables and installs them, or arranges for another attempt: the
     /// memtables stay readable, and accounted, until their tables are published.
-    async fn flush(&mut self, range: RangeId, frozen: &[Arc<Memtable>]) {
-        let Err(failure) = self.try_flush(range, frozen).await else {
+    async fn flush(&mut self, stable: &RangeVersion, frozen: &[Arc<Memtable>]) {
+        let range = stable.id;
+        let Err(failure) = self.try_flush(stable, frozen).await else {
             self.retries.succeeded(range);
             self.shared.job_succeeded();
             return;
@@ -153,12 +152,21 @@ impl FlushWorker {
         // Writers who wait are not turned away because of something that may be over in a moment.
         if failure.is_no_space() || pause >= LASTING {
             self.shared.degrade(Party::Flush.of(range), failure.clone());
+            if self.shared.superversion.load().range(range).is_none() {
+                // It has gone meanwhile; whoever has its memtables now is due.
+                self.shared.recover(Party::Flush.of(range));
+            }
         }
         self.failed(range, frozen.iter().map(|table| table.id()).collect(), failure).await;
     }
 
-    async fn try_flush(&self, range: RangeId, frozen: &[Arc<Memtable>]) -> Result<(), Failure> {
-        let mut written = run::write(&self.shared, range, frozen)?;
+    async fn try_flush(
+        &self,
+        stable: &RangeVersion,
+        frozen: &[Arc<Memtable>],
+    ) -> Result<(), Failure> {
+        let range = stable.id;
+        let mut written = run::write(&self.shared, stable, frozen)?;
         let last = frozen.iter().filter_map(|table| table.last_seqno()).max();
         let last = last.expect("empty memtables are never sealed");
         // Tables hold only what is visible, so that readers need no filter on them.
@@ -169,7 +177,7 @@ impl FlushWorker {
         // parts, and older batches of other ranges, are only in the log. Were the tables durable
         // and the log not, a power cut would leave half a batch, or a later write without an
         // earlier one. With one range its tables are a prefix of everything by themselves.
-        if self.shared.catalog.load_full().owners.len() > 1 {
+        if self.shared.superversion.load_full().ranges.len() > 1 {
             self.wal.sync(&self.shared).await?;
         }
         let mut edit = VersionEdit::default();
@@ -201,6 +209,6 @@ impl FlushWorker {
 }
 
 /// May `range` get the tables of another flush?
-pub(crate) fn l0_has_room(version: &Version, range: RangeId, config: &EngineConfig) -> bool {
-    version.range(range).is_none_or(|range| l0_fullness(range, config) < 1.0)
+pub(crate) fn l0_has_room(range: &RangeVersion, config: &EngineConfig) -> bool {
+    l0_fullness(range, config) < 1.0
 }

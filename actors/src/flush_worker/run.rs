@@ -7,18 +7,16 @@ use sluicedb_storage::compact::{Control, TableSink, write_tables};
 use sluicedb_storage::iter::MergeCursor;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::Memtable;
-use sluicedb_storage::version::RangeId;
+use sluicedb_storage::version::RangeVersion;
 use std::sync::Arc;
 
 /// Merges `sealed` (newest first) into L0 tables of `range`, each in one shard.
 pub(super) fn write(
     shared: &Arc<Shared>,
-    range: RangeId,
+    range: &RangeVersion,
     sealed: &[Arc<Memtable>],
 ) -> Result<Outputs, Failure> {
     let config = &shared.config;
-    let catalog = shared.catalog.load_full();
-    let range = catalog.superversion.version.range(range).expect("ranges outlive their memtables");
     let bytes = sealed.iter().map(|table| table.used_bytes() as u64).sum();
     // INVARIANT(shard-disjoint): where this cuts depends on the range alone.
     let shards = config.compaction.flush_shards(&range.shards, bytes);

@@ -2,7 +2,7 @@
 
 use crate::backoff::Backoff;
 use sluicedb_storage::memtable::Memtable;
-use sluicedb_storage::version::RangeId;
+use sluicedb_storage::version::{RangeId, RangeVersion};
 use sluicedb_storage::view::Superversion;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Due {
     /// The range to flush now, and its frozen memtables, newest first. All of them go together, so that
     /// an entry which a newer one overwrites is never written.
-    pub(super) next: Option<(RangeId, Vec<Arc<Memtable>>)>,
+    pub(super) next: Option<(Arc<RangeVersion>, Vec<Arc<Memtable>>)>,
     /// When a range that failed is tried again.
     pub(super) until: Option<Instant>,
     /// The ranges that wait for room in their L0, with the ids of their frozen memtables.
@@ -28,20 +28,20 @@ impl Retries {
     /// The range whose oldest frozen memtable is the oldest of all, among those that may be flushed
     /// now: a range that waits for room in its L0, or for its retry, stands in nobody's way. Nobody
     /// starves: what is frozen later has a higher number.
-    pub(super) fn due(
+    pub(super) fn due<O>(
         &self,
-        superversion: &Superversion,
+        superversion: &Superversion<O>,
         now: Instant,
-        l0_has_room: impl Fn(RangeId) -> bool,
+        l0_has_room: impl Fn(&RangeVersion) -> bool,
     ) -> Due {
         let mut due = Due { next: None, until: None, for_l0: Vec::new() };
         let mut oldest = u64::MAX;
-        for overlay in &superversion.overlays {
-            let frozen = overlay.sealed.iter().filter(|table| table.is_frozen());
+        for entry in &superversion.ranges {
+            let frozen = entry.sealed.iter().filter(|table| table.is_frozen());
             let frozen: Vec<_> = frozen.map(Arc::clone).collect();
             let Some(age) = frozen.last().map(|table| table.id()) else { continue };
-            let range = overlay.range;
-            if !l0_has_room(range) {
+            let range = entry.id();
+            if !l0_has_room(&entry.stable) {
                 due.for_l0.push((range, frozen.iter().map(|table| table.id()).collect()));
             } else if let Some((_, at)) = self.0.get(&range)
                 && *at > now
@@ -49,7 +49,7 @@ impl Retries {
                 due.until = Some(due.until.map_or(*at, |until| until.min(*at)));
             } else if age < oldest {
                 oldest = age;
-                due.next = Some((range, frozen));
+                due.next = Some((Arc::clone(&entry.stable), frozen));
             }
         }
         due
@@ -90,8 +90,8 @@ mod tests {
     use crate::runtime::{Runtime, ThreadRuntime};
     use sluicedb_storage::key::{Kind, Seqno, Span};
     use sluicedb_storage::memtable::memtable;
-    use sluicedb_storage::version::{Graveyard, RangeVersion, Shards, Version};
-    use sluicedb_storage::view::Overlay;
+    use sluicedb_storage::version::Shards;
+    use sluicedb_storage::view::RangeEntry;
 
     fn frozen(id: u64) -> Arc<Memtable> {
         let (table, mut writer) = memtable(id);
@@ -101,23 +101,23 @@ mod tests {
     }
 
     /// One range per list; the numbers are those of its frozen memtables, newest first.
-    fn superversion(ranges: &[&[u64]]) -> Superversion {
-        let (mut versions, mut overlays) = (Vec::new(), Vec::new());
+    fn superversion(ranges: &[&[u64]]) -> Superversion<()> {
+        let mut entries = Vec::new();
         for (at, ids) in (0_u8..).zip(ranges) {
             let range = RangeId(u32::from(at) + 1);
             let lo = if at == 0 { Vec::new() } else { vec![at] };
             let hi = (usize::from(at) + 1 < ranges.len()).then(|| vec![at + 1].into());
             let span = Span { lo: lo.into(), hi };
-            versions.push(Arc::new(RangeVersion::empty(range, span, Shards::one())));
+            let stable = Arc::new(RangeVersion::empty(range, span, Shards::one()));
             let sealed = ids.iter().map(|id| frozen(*id)).collect();
-            overlays.push(Overlay { range, active: memtable(99).0, sealed });
+            entries.push(RangeEntry { active: memtable(99).0, sealed, stable, owner: () });
         }
-        Superversion::new(1, Arc::new(Version::new(versions, Graveyard::new())), overlays)
+        Superversion { number: 1, epoch: 1, born: Seqno::ZERO, ranges: entries }
     }
 
     fn chosen(due: &Due) -> Option<(u32, Vec<u64>)> {
         let (range, frozen) = due.next.as_ref()?;
-        Some((range.0, frozen.iter().map(|table| table.id()).collect()))
+        Some((range.id.0, frozen.iter().map(|table| table.id()).collect()))
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
         let (mut retries, now) = (Retries::default(), ThreadRuntime::new().now());
         let superversion = superversion(&[&[1], &[2], &[3]]);
         let pause = retries.failed(RangeId(1), now, None);
-        let no_room_in_2 = |range: RangeId| range != RangeId(2);
+        let no_room_in_2 = |range: &RangeVersion| range.id != RangeId(2);
         assert_eq!(chosen(&retries.due(&superversion, now, no_room_in_2)), Some((3, vec![3])));
         assert_eq!(chosen(&retries.due(&superversion, now, |_| true)), Some((2, vec![2])));
         let later = now + pause;

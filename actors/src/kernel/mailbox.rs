@@ -141,6 +141,13 @@ impl<T, H: Deref<Target = Line<T>>> Permit<T, H> {
         Ok(Self { line, bytes, used: false })
     }
 
+    /// Room that is taken whether or not there is any, also after the mailbox was closed.
+    pub(crate) fn anyway(line: H, bytes: u64) -> Self {
+        let need = Amount::try_new(1, bytes).expect("what fits into one mailbox fits into another");
+        line.room.take_anyway(need);
+        Self { line, bytes, used: false }
+    }
+
     /// Sends. Never waits; hands the message back only if the inbox was closed meanwhile. Into a
     /// seat's mailbox this only queues: call `deliver` next.
     pub fn send(mut self, message: T) -> Result<(), T> {

@@ -171,6 +171,12 @@ impl<A: Handler> SeatMailbox<A> {
         super::sync::block_on(self.reserve(bytes))
     }
 
+    /// Room for a message of `bytes`, above the capacity if need be: for what another mailbox has given
+    /// room to already, and which has to go through this one instead.
+    pub fn reserve_anyway(&self, bytes: u64) -> Permit<A::Message> {
+        Permit::anyway(Arc::clone(&self.line), bytes)
+    }
+
     /// Takes the seat for the caller's own message: only if nothing is queued and the seat is free.
     /// Dropping the guard frees the seat and sees to what was queued meanwhile. Never runs other
     /// messages in here, so it may be called under the seat before it in log order.
@@ -249,6 +255,44 @@ impl<A: Handler> SeatMailbox<A> {
                 return;
             }
         }
+    }
+
+    /// Takes the seat, waiting for its occupant, handles everything queued, heavy messages too, and then
+    /// runs `f`: nothing comes between the last message and it. What the messages deferred is done after
+    /// `f`, with the seat free. `None` if the mailbox has failed, or fails by this. For engine threads only.
+    pub fn run_last<R>(&self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
+        let _hold = Hold::new();
+        let mut turn = Turn::new(true);
+        let Some(mut chair) = self.seat.enter_blocking() else {
+            self.discard();
+            return None;
+        };
+        let result = loop {
+            match self.drain(&mut chair, &mut turn, &mut Spent::default()) {
+                // Nothing is heavy for an engine thread, and its turn has no end: who is counted comes.
+                End::Left => {}
+                End::Empty => break Ok(()),
+                End::Panicked(message) => break Err(message),
+            }
+        };
+        let result = result.and_then(|()| {
+            let actor = &mut *chair;
+            catch_unwind(AssertUnwindSafe(|| f(actor))).map_err(|panic| {
+                chair.fail();
+                words(&*panic)
+            })
+        });
+        drop(chair);
+        let result = match result {
+            Ok(result) => Some(result),
+            Err(message) => {
+                self.fall(message);
+                None
+            }
+        };
+        self.finish(&mut turn);
+        self.settle(&mut Spent::default());
+        result
     }
 
     /// Messages sent and not yet handled.

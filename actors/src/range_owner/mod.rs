@@ -177,6 +177,12 @@ impl RangeOwner {
         self.seal_refused.ring();
     }
 
+    /// The range has gone: whoever waits for room in it is told so, and finds another one for its keys.
+    pub fn leave(&self) {
+        self.local.close();
+        self.seat.close();
+    }
+
     /// Runs `f` on the overlay, for engine threads: waits for the seat's occupant, whose turn is
     /// bounded. A failed seat has failed the engine; its state is then looked at no more.
     pub fn with_state<R: Default>(&self, f: impl FnOnce(&mut OverlayState) -> R) -> R {
@@ -188,6 +194,11 @@ impl RangeOwner {
 }
 
 impl RangeActor {
+    /// The overlay.
+    pub fn state(&mut self) -> &mut OverlayState {
+        &mut self.state
+    }
+
     /// Applies a batch, or this range's part of it, of so many encoded bytes; says what is to be done
     /// once the seat is free.
     #[inline]

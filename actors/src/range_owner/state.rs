@@ -343,6 +343,25 @@ impl OverlayState {
         std::mem::take(&mut self.active_local_bytes)
     }
 
+    /// The range ends, and another one takes over what it has in memory: the active memtable is sealed,
+    /// unless it is empty, for `fresh`, which nobody will find. Returns what it was charged for each
+    /// sealed memtable, oldest first. For who holds the seat and has handled everything queued.
+    pub fn hand_over(&mut self, fresh: MemtableWriter) -> VecDeque<(u64, usize)> {
+        if self.writer.memtable().entries() > 0 {
+            self.seal(fresh);
+        }
+        let sealed = std::mem::take(&mut self.sealed);
+        self.show_sizes();
+        sealed
+    }
+
+    /// The range begins with the sealed memtables that another one handed over.
+    pub fn take_over(&mut self, sealed: VecDeque<(u64, usize)>) {
+        assert!(self.sealed.is_empty(), "before it seals any of its own");
+        self.sealed = sealed;
+        self.show_sizes();
+    }
+
     /// The memtable's entries are in a published version: returns the charge that goes back to the
     /// global account (INVARIANT(publish-before-forget) is the version manager's to uphold).
     pub fn forget(&mut self, id: u64) -> usize {

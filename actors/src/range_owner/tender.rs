@@ -15,6 +15,7 @@ use super::RangeOwner;
 use super::state::OverlayState;
 use crate::shared::Shared;
 use futures::future::join;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ async fn keep_chunks(shared: Arc<Shared>) {
 }
 
 async fn tend_idle(shared: Arc<Shared>) {
-    let mut seen = Vec::new();
+    let mut seen = HashMap::new();
     while !shared.is_stopped() {
         shared.tending_due.wait().await;
         let mut pause = PAUSE_MIN;
@@ -63,13 +64,16 @@ async fn tend_idle(shared: Arc<Shared>) {
             if !shared.pause(pause).await {
                 return;
             }
-            let owners = shared.catalog.load_full().owners.clone();
-            seen.resize(owners.len(), u64::MAX);
-            let looks: Vec<_> = owners
+            let superversion = shared.superversion.load_full();
+            let looks: Vec<_> = superversion
+                .ranges
                 .iter()
-                .zip(&mut seen)
-                .map(|(owner, seen)| look(&shared, owner, seen))
+                .map(|range| {
+                    look(&shared, &range.owner, seen.entry(range.id()).or_insert(u64::MAX))
+                })
                 .collect();
+            // Its memtables may be flushed meanwhile.
+            drop(superversion);
             if looks.iter().all(|look| *look == Look::Tidy) {
                 break;
             }

@@ -22,7 +22,7 @@ use crate::pool::Pool;
 use crate::pressure::Board;
 use crate::range_owner::{self, RangeBudget, RangeOwner};
 use crate::runtime::{Runtime, Task};
-use crate::shared::{Catalog, Counters, FileNumbers, Shared};
+use crate::shared::{Counters, FileNumbers, RangeEntry, Shared, Superversion};
 use crate::space::RESERVE_BYTES_MIN;
 use crate::trouble::Attempts;
 use crate::version_manager::VersionManager;
@@ -45,7 +45,6 @@ use sluicedb_storage::reserve::Reserve;
 use sluicedb_storage::table::BlockCache;
 use sluicedb_storage::version::{TableLimits, VersionEdit};
 use sluicedb_storage::vfs::{LockError, LockGuard, Vfs};
-use sluicedb_storage::view::{Overlay, Superversion};
 use sluicedb_storage::wal::{
     LogIdentity, LogWriter, Predecessor, Unsynced, prepare_spare, recycle,
 };
@@ -239,17 +238,9 @@ fn build(
     let reclaim = config.buffer.clone();
     let reclaim = reclaim.map(|options| Reclaim { points: Arc::clone(&points), options });
     let memtables = MemtableOptions { pool: Some(Arc::clone(&chunks)), reclaim };
-    let mut overlays = Vec::new();
-    let mut writers = Vec::new();
-    for (index, range) in version.ranges().iter().enumerate() {
-        let (active, writer) = memtable_with(index as u64, memtables.clone());
-        overlays.push(Overlay { range: range.id, active, sealed: Vec::new() });
-        writers.push((range.id, writer));
-    }
-    let next_memtable_id = overlays.len() as u64;
-    let superversion = Superversion::new(1, version, overlays);
-    let owners = Vec::new();
-    let catalog = Catalog { superversion: Arc::new(superversion), owners };
+    // Owners know the shared part, so it is there before they are.
+    let mut superversion =
+        Superversion { number: 1, epoch: 1, born: last_seqno, ranges: Vec::new() };
     let shared = Arc::new(Shared {
         commits: CommitQueue::new(last_seqno, config.commits_in_flight_max),
         global: Credits::with_pressure(
@@ -266,7 +257,7 @@ fn build(
         points,
         tending_due: Signal::new(),
         upkeep_due: Signal::new(),
-        catalog: Published::new(Arc::new(catalog)),
+        superversion: Published::new(Arc::new(superversion.clone())),
         compaction_due: Signal::new(),
         reserve_due: Signal::new(),
         flush_due: Signal::new(),
@@ -286,12 +277,15 @@ fn build(
         shared.degrade(Party::Reserve, failure);
     }
 
-    let owners: Vec<_> = writers
-        .into_iter()
-        .map(|(id, writer)| RangeOwner::new(id, writer, budget, &shared, versions.clone(), &turns))
-        .collect();
-    let superversion = Arc::clone(&shared.catalog.load_full().superversion);
-    shared.catalog.store(Arc::new(Catalog { superversion, owners }));
+    let mut next_memtable_id = 0;
+    for stable in version.ranges() {
+        let (active, writer) = memtable_with(next_memtable_id, shared.memtables.clone());
+        next_memtable_id += 1;
+        let owner = RangeOwner::new(stable.id, writer, budget, &shared, versions.clone(), &turns);
+        let stable = Arc::clone(stable);
+        superversion.ranges.push(RangeEntry { active, sealed: Vec::new(), stable, owner });
+    }
+    shared.superversion.store(Arc::new(superversion));
     let wal = WalWriter::new(log, next_seqno, &shared, &turns);
 
     let bell = versions.clone();
@@ -305,7 +299,8 @@ fn build(
     let manager = VersionManager::new(
         Arc::clone(&shared),
         Arc::clone(&wal),
-        version_inbox,
+        (versions.clone(), version_inbox),
+        turns.clone(),
         manifest,
         next_memtable_id,
     );
@@ -452,12 +447,11 @@ pub(crate) fn mailboxes(engine: &Engine) -> Vec<MailboxInfo> {
     };
     let Engine { versions, compactor, reads, turns, .. } = engine;
     let counters = engine.counters();
-    // It has no mailbox: what is due is read off the overlays.
-    let catalog = engine.catalog();
-    let overlays = &catalog.superversion.overlays;
-    let to_flush = overlays.iter().filter(|overlay| !overlay.sealed.is_empty()).count();
+    // It has no mailbox: what is due is read off the ranges.
+    let ranges = &engine.superversion().ranges;
+    let to_flush = ranges.iter().filter(|range| !range.sealed.is_empty()).count();
     vec![
-        info("flush worker", to_flush, overlays.len(), &counters.flushes),
+        info("flush worker", to_flush, ranges.len(), &counters.flushes),
         info("compactor", compactor.len(), COMPACT_INBOX_MAX, &counters.compactions),
         info("version manager", versions.len(), VERSION_INBOX_MAX, &counters.edits),
         info("read threads", reads.queued(), reads.capacity(), &counters.cold_reads),

@@ -17,6 +17,15 @@ pub enum InstallFailure {
     Failed(Failure),
 }
 
+/// A change that is not a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing changes. It has a number of its own, and a record in the log.
+    Nothing,
+    /// All ranges get new names and new owners, and keep what they have.
+    NewNames,
+}
+
 /// Memtables whose entries an edit brings into tables.
 #[derive(Debug)]
 pub struct Flushed {
@@ -70,6 +79,13 @@ pub enum VersionMessage {
         memtables: Vec<u64>,
         /// Why.
         failure: Failure,
+    },
+    /// Change contents or routes.
+    Change {
+        /// How.
+        change: Change,
+        /// Answered, with its number, when it has happened for good.
+        reply: Reply<Result<Seqno, Failure>>,
     },
     /// A table's last reader has gone: delete the file.
     Bury,

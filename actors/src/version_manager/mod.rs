@@ -4,12 +4,13 @@
 //! Receives:  Install (flush worker, compactor), Seal (range owners), Relieve (the gate), LogGrown
 //!            (the log's keeper), Flush, FlushFailed, Bury, Close.
 //! Sends:     nothing; wakes the flush worker, and runs range owners' seats as their caller.
-//! Publishes: `Catalog`, the log floor.
+//! Publishes: `Superversion`, the log floor.
 //! Stops:     after Close, or when its mailbox is closed and empty.
 //!
-//! INVARIANT(single-swapper): only `publish` below stores the catalog.
+//! INVARIANT(single-swapper): only `publish` below stores the superversion.
 //! INVARIANT(manifest-before-swap): an edit is synced before the version it makes is published.
 
+mod change;
 pub mod message;
 pub mod relief;
 mod run;
@@ -18,26 +19,28 @@ mod upkeep;
 
 use crate::failure::{Failure, Party, Scope};
 use crate::flush_worker::l0_has_room;
-use crate::kernel::mailbox::Inbox;
+use crate::kernel::jobs::Jobs;
+use crate::kernel::mailbox::{Inbox, Mailbox};
 use crate::kernel::reply::Reply;
 use crate::range_owner::RangeOwner;
 use crate::range_owner::state::OverlayState;
-use crate::shared::{Catalog, Counters, Shared};
+use crate::shared::{Counters, RangeEntry, Shared, Superversion};
 use crate::space::reserve_wanted;
 use crate::wal_writer::WalWriter;
+use change::{Outcomes, Prepared};
 use futures::FutureExt;
 use message::{Flushed, InstallFailure, VersionMessage};
 use relief::{Candidate, Relief};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::manifest::ManifestWriter;
-use sluicedb_storage::memtable::memtable_with;
+use sluicedb_storage::memtable::{Memtable, MemtableWriter, memtable_with};
 #[cfg(debug_assertions)]
 use sluicedb_storage::version::check::check;
-use sluicedb_storage::version::{RangeId, TableHandle, Version, VersionEdit};
-use sluicedb_storage::view::{Overlay, Superversion};
+use sluicedb_storage::version::{RangeId, TableHandle, VersionEdit};
+use sluicedb_storage::view::put_behind;
 use state::FlushWaiters;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -62,17 +65,27 @@ pub struct VersionManager {
     reserve_spent_since: Option<Instant>,
     upkeep: Upkeep,
     next_memtable_id: u64,
+    next_range_id: u32,
+    /// Changes that wait for their turn.
+    prepared: VecDeque<Prepared>,
+    outcomes: Outcomes,
+    /// For the owners of new ranges.
+    versions: Mailbox<VersionMessage>,
+    turns: Jobs,
 }
 
 impl VersionManager {
-    /// The manager of what `shared.catalog` publishes.
+    /// The manager of what `shared.superversion` publishes.
     pub fn new(
         shared: Arc<Shared>,
         wal: Arc<WalWriter>,
-        inbox: Inbox<VersionMessage>,
+        (versions, inbox): (Mailbox<VersionMessage>, Inbox<VersionMessage>),
+        turns: Jobs,
         manifest: ManifestWriter,
         next_memtable_id: u64,
     ) -> Self {
+        let ids = manifest.image().ranges.keys();
+        let next_range_id = ids.last().map_or(RangeId::FIRST.0, |last| last.0 + 1);
         Self {
             shared,
             wal,
@@ -85,6 +98,11 @@ impl VersionManager {
             reserve_spent_since: None,
             upkeep: Upkeep::default(),
             next_memtable_id,
+            next_range_id,
+            prepared: VecDeque::new(),
+            outcomes: Outcomes::default(),
+            versions,
+            turns,
         }
     }
 
@@ -95,7 +113,7 @@ impl VersionManager {
         while let Some(message) = self.next_message().await {
             match message {
                 VersionMessage::Install { edit, tables, flushed, reply } => {
-                    let result = self.install(*edit, &tables, flushed.as_ref());
+                    let result = self.install(*edit, &tables, flushed);
                     reply.send(result);
                 }
                 VersionMessage::Seal { range, memtable } => {
@@ -110,8 +128,11 @@ impl VersionManager {
                 VersionMessage::Flush { reply } => self.flush_all(reply),
                 VersionMessage::FlushFailed { range, memtables, failure } => {
                     self.waiters.failed(&memtables, &failure);
-                    self.failing.insert(range);
+                    if self.shared.superversion.load().range(range).is_some() {
+                        self.failing.insert(range);
+                    }
                 }
+                VersionMessage::Change { change, reply } => self.prepare(change, reply),
                 // What these ask for is looked after below, after every message.
                 VersionMessage::LogGrown | VersionMessage::Bury => {}
                 VersionMessage::Close { reply } => {
@@ -121,6 +142,7 @@ impl VersionManager {
                     break;
                 }
             }
+            self.look_after_changes().await;
             self.bury();
             self.look_after_waiters();
             self.look_after_memtables();
@@ -128,6 +150,7 @@ impl VersionManager {
             self.shared.show_pressure();
         }
         self.waiters.fail(&Failure::Closed);
+        self.refuse_changes(&Failure::Closed);
     }
 
     /// The next message; the alarm, and that the reserve is in use, are one that says that something may
@@ -145,37 +168,39 @@ impl VersionManager {
         &mut self,
         mut edit: VersionEdit,
         tables: &[Arc<TableHandle>],
-        flushed: Option<&Flushed>,
+        mut flushed: Option<Flushed>,
     ) -> Result<(), InstallFailure> {
         if let Some(failure) = self.shared.health.failure() {
             return Err(InstallFailure::Failed(failure));
         }
-        let current = self.shared.catalog.load_full();
-        let version = current
-            .superversion
-            .version
+        let current = self.shared.superversion.load_full();
+        let before = current.version(self.shared.tables.graveyard());
+        if let Some(flushed) = &mut flushed {
+            state::follow(&current, flushed, &mut edit);
+        }
+        let flushed = flushed.as_ref();
+        let version = before
             .apply(&edit, tables)
             .map_err(|conflict| InstallFailure::Conflict(conflict.to_string()))?;
-        let version = Arc::new(version);
-        let overlays = state::without(&current.superversion.overlays, flushed);
-        let (floor, newest) = self.log_needed(&overlays).map_err(InstallFailure::Failed)?;
+        let mut ranges = state::without(&current.ranges, flushed);
+        put_behind(&mut ranges, &version);
+        let (floor, newest) = self.log_needed(&ranges).map_err(InstallFailure::Failed)?;
         edit.log_floor = Some(floor);
         edit.newest_segment = Some(newest);
         edit.next_file_number = Some(self.shared.file_numbers.high_water());
         // A memtable may have entries of batches that are not visible yet.
         let flushed_to = edit.flushed.iter().map(|(_, seqno)| *seqno).max();
         edit.last_seqno = Some(self.shared.visible().max(flushed_to.unwrap_or_default()));
-        self.append(&edit)?;
+        self.append(&mut edit)?;
         Counters::add(&self.shared.counters.edits, 1);
         self.shared.log_floor.store(floor.0, Ordering::Release);
 
-        let dropped = current.superversion.version.dropped_by(&edit, &version);
-        self.publish(Superversion::new(current.superversion.number + 1, version, overlays));
-        for handle in dropped {
+        self.swap(&current, ranges);
+        for handle in before.dropped_by(&edit, &version) {
             // Buried once its last reader is gone.
             handle.mark_obsolete();
         }
-        drop(current);
+        drop((current, before, version));
         self.count_tables();
 
         if let Some(flushed) = flushed {
@@ -191,8 +216,10 @@ impl VersionManager {
         Ok(())
     }
 
-    /// Makes `edit` durable.
-    fn append(&mut self, edit: &VersionEdit) -> Result<(), InstallFailure> {
+    /// Makes `edit` durable, and with it what became of changes.
+    fn append(&mut self, edit: &mut VersionEdit) -> Result<(), InstallFailure> {
+        self.outcomes.put_into(edit);
+        let edit = &*edit;
         let mut appended = run::append(&mut self.manifest, edit, &self.shared);
         if let Err(failure) = &appended
             && self.manifest.failure().is_none()
@@ -202,6 +229,7 @@ impl VersionManager {
         }
         let Err(failure) = appended else {
             self.shared.recover(Party::Manifest);
+            self.outcomes.clear();
             return Ok(());
         };
         if self.manifest.failure().is_none() {
@@ -214,23 +242,27 @@ impl VersionManager {
         Err(InstallFailure::Failed(failure))
     }
 
-    /// The one store of the catalog.
-    fn publish(&self, superversion: Superversion) {
+    /// `ranges`, which are those of `current`, take their place.
+    fn swap(&self, current: &Superversion, ranges: Vec<RangeEntry>) {
+        let Superversion { number, epoch, born, .. } = *current;
+        self.publish(Superversion { number: number + 1, epoch, born, ranges });
+    }
+
+    /// The one store of the superversion.
+    fn publish(&self, next: Superversion) {
         #[cfg(debug_assertions)]
-        if let Err(broken) = check(&superversion.version) {
+        if let Err(broken) = check(&next.version(self.shared.tables.graveyard())) {
             panic!("the new version breaks a rule: {broken}");
         }
-        let owners = self.shared.catalog.load_full().owners.clone();
-        self.shared
-            .catalog
-            .store(Arc::new(Catalog { superversion: Arc::new(superversion), owners }));
+        self.shared.superversion.store(Arc::new(next));
     }
 
     /// INVARIANT(publish-before-forget): the version with these entries is current, so their memory
     /// is no longer needed by new readers and its charge goes back to the accounts.
     fn forget(&mut self, flushed: &Flushed) {
-        let catalog = self.shared.catalog.load_full();
-        let owner = catalog.owner_by_id(flushed.range).expect("ranges outlive their memtables");
+        let superversion = self.shared.superversion.load_full();
+        let range = superversion.range(flushed.range).expect("ranges outlive their memtables");
+        let owner = &range.owner;
         for id in &flushed.memtables {
             let bytes = owner.with_state(|state| state.forget(*id)) as u64;
             self.shared.global.release(bytes);
@@ -245,9 +277,8 @@ impl VersionManager {
     }
 
     fn count_tables(&mut self) {
-        let catalog = self.shared.catalog.load_full();
-        let ranges = catalog.superversion.version.ranges();
-        self.table_bytes = ranges.iter().map(|range| range.bytes()).sum();
+        let superversion = self.shared.superversion.load_full();
+        self.table_bytes = superversion.ranges.iter().map(|range| range.stable.bytes()).sum();
     }
 
     fn look_after_reserve(&mut self) {
@@ -263,8 +294,9 @@ impl VersionManager {
     /// (`relief::on_wait`): so nobody waits while something could be sealed for him. Who was woken and
     /// has not come has room, as far as anybody knows; if he finds none when he comes, he begins anew.
     fn look_after_waiters(&mut self) {
-        let catalog = self.shared.catalog.load_full();
-        for owner in catalog.owners.iter().filter(|owner| owner.local.is_short()) {
+        let superversion = self.shared.superversion.load_full();
+        let owners = superversion.ranges.iter().map(|range| &range.owner);
+        for owner in owners.filter(|owner| owner.local.is_short()) {
             // What is dead in there is room that somebody wants now.
             owner.with_state(OverlayState::seal_when_full);
             self.seal_if_due(owner.id);
@@ -284,13 +316,12 @@ impl VersionManager {
     }
 
     /// The lowest log segment that holds an entry which is in no table, and the newest segment of all:
-    /// everything above `visible` is still on its way, everything else that is not in a table is in one of `overlays`
+    /// everything above `visible` is still on its way, everything else that is not in a table is in a memtable of `ranges`
     /// (INVARIANT(watermark-at-seal)). `visible` is read before the memtables are looked at.
-    fn log_needed(&self, overlays: &[Overlay]) -> Result<(FileNumber, FileNumber), Failure> {
+    fn log_needed(&self, ranges: &[RangeEntry]) -> Result<(FileNumber, FileNumber), Failure> {
         let mut oldest = self.shared.visible().next();
-        for overlay in overlays {
-            let memtables = overlay.sealed.iter().chain([&overlay.active]);
-            if let Some(first) = memtables.filter_map(|table| table.first_seqno()).min() {
+        for range in ranges {
+            if let Some(first) = range.memtables().filter_map(|table| table.first_seqno()).min() {
                 oldest = oldest.min(first);
             }
         }
@@ -298,44 +329,41 @@ impl VersionManager {
     }
 
     fn active_id(&self, range: RangeId) -> Option<u64> {
-        let catalog = self.shared.catalog.load_full();
-        catalog.superversion.overlay(range).map(|overlay| overlay.active.id())
+        let superversion = self.shared.superversion.load_full();
+        superversion.range(range).map(|range| range.active.id())
     }
 
     /// Seals the range's active memtable as soon as it has an entry and the queue has room.
     fn seal(&mut self, range: RangeId, cause: SealCause) {
-        let catalog = self.shared.catalog.load_full();
-        let Some(owner) = catalog.owner_by_id(range) else { return };
-        owner.with_state(OverlayState::seal_soon);
+        let superversion = self.shared.superversion.load_full();
+        let Some(entry) = superversion.range(range) else { return };
+        entry.owner.with_state(OverlayState::seal_soon);
         self.upkeep.asked(range, cause);
         self.seal_if_due(range);
     }
 
     fn seal_what_is_due(&mut self) {
-        for owner in &self.shared.catalog.load_full().owners {
-            self.seal_if_due(owner.id);
+        for range in &self.shared.superversion.load_full().ranges {
+            self.seal_if_due(range.id());
         }
     }
 
     /// A fresh active memtable for `range`; its old one, which is not empty, goes to the flush
     /// worker. Unless it is not time, or the queue is full: then when that has changed.
     fn seal_if_due(&mut self, range: RangeId) {
-        let current = self.shared.catalog.load_full();
-        let Some(owner) = current.owner_by_id(range) else { return };
+        let current = self.shared.superversion.load_full();
+        let Some(at) = current.ranges.iter().position(|entry| entry.id() == range) else { return };
+        let owner = &current.ranges[at].owner;
         if !owner.with_state(|state| state.is_seal_due()) {
             return;
         }
-        let (active, writer) = memtable_with(self.next_memtable_id, self.shared.memtables.clone());
-        self.next_memtable_id += 1;
-        let mut overlays = current.superversion.overlays.clone();
-        let overlay = overlays.iter_mut().find(|overlay| overlay.range == range);
-        let overlay = overlay.expect("every owner has an overlay");
-        let old = std::mem::replace(&mut overlay.active, active);
-        overlay.sealed.insert(0, old);
+        let (active, writer) = self.fresh_memtable();
+        let mut ranges = current.ranges.clone();
+        let old = std::mem::replace(&mut ranges[at].active, active);
+        ranges[at].sealed.insert(0, old);
         // INVARIANT(published-before-used): readers find the new memtable before its owner writes
         // to it.
-        let version = Arc::clone(&current.superversion.version);
-        self.publish(Superversion::new(current.superversion.number + 1, version, overlays));
+        self.swap(&current, ranges);
         let local_bytes = owner.with_state(|state| state.seal(writer));
         owner.local.release(local_bytes);
         Counters::add(&owner.rotations, 1);
@@ -351,21 +379,25 @@ impl VersionManager {
         self.shared.flush_due.set();
     }
 
+    fn fresh_memtable(&mut self) -> (Arc<Memtable>, MemtableWriter) {
+        let id = self.next_memtable_id;
+        self.next_memtable_id += 1;
+        memtable_with(id, self.shared.memtables.clone())
+    }
+
     /// Somebody waits for room in the engine (design: cold memtables can never starve a writer).
     fn relieve(&mut self) {
-        let current = self.shared.catalog.load_full();
-        let version = &current.superversion.version;
+        let current = self.shared.superversion.load_full();
         let mut accounted = 0;
-        let candidates = current.owners.iter().zip(&current.superversion.overlays).map(|pair| {
-            let (owner, overlay) = pair;
-            let active_bytes = owner.with_state(|state| state.active_bytes());
-            accounted += active_bytes + owner.sizes.sealed_bytes();
+        let candidates = current.ranges.iter().map(|range| {
+            let active_bytes = range.owner.with_state(|state| state.active_bytes());
+            accounted += active_bytes + range.owner.sizes.sealed_bytes();
             Candidate {
-                range: owner.id,
+                range: range.id(),
                 active_bytes,
-                oldest: overlay.active.first_seqno(),
-                has_sealed: !overlay.sealed.is_empty(),
-                can_flush: self.can_flush(version, owner.id),
+                oldest: range.active.first_seqno(),
+                has_sealed: !range.sealed.is_empty(),
+                can_flush: self.can_flush(range),
             }
         });
         let relief = relief::choose(candidates);
@@ -376,9 +408,9 @@ impl VersionManager {
             Relief::None => {
                 // What is on its way into a memtable was not counted: then its arrival is the time.
                 if self.shared.global.used() > accounted as u64 {
-                    for owner in &current.owners {
-                        if self.can_flush(version, owner.id) {
-                            owner.with_state(OverlayState::seal_soon);
+                    for range in &current.ranges {
+                        if self.can_flush(range) {
+                            range.owner.with_state(OverlayState::seal_soon);
                         }
                     }
                 }
@@ -388,13 +420,13 @@ impl VersionManager {
 
     /// Says to those who wait for room in the engine whether it can come: not if all that holds it belongs
     /// to ranges that cannot be flushed.
-    fn show_hope(&mut self, current: &Catalog, relief: Relief) {
+    fn show_hope(&mut self, current: &Superversion, relief: Relief) {
         let trouble = |owner: &Arc<RangeOwner>| self.shared.trouble_of(Party::Flush.of(owner.id));
         let holds =
             |owner: &&Arc<RangeOwner>| owner.sizes.active_bytes() + owner.sizes.sealed_bytes() > 0;
         let mut why = None;
         if relief == Relief::None && !self.shared.health.is_running() {
-            let mut holders = current.owners.iter().filter(holds);
+            let mut holders = current.ranges.iter().map(|range| &range.owner).filter(holds);
             why = holders.next().and_then(trouble);
             why = why.filter(|_| holders.all(|owner| trouble(owner).is_some()));
         }
@@ -412,19 +444,19 @@ impl VersionManager {
     }
 
     /// Does nothing keep the flush worker from this range?
-    fn can_flush(&self, version: &Version, range: RangeId) -> bool {
-        let room = l0_has_room(version, range, &self.shared.config);
-        room && !self.failing.contains(&range)
+    fn can_flush(&self, range: &RangeEntry) -> bool {
+        let room = l0_has_room(&range.stable, &self.shared.config);
+        room && !self.failing.contains(&range.id())
     }
 
     fn flush_all(&mut self, reply: Reply<Result<Seqno, Failure>>) {
-        let current = self.shared.catalog.load_full();
+        let current = self.shared.superversion.load_full();
         let mut memtables = HashSet::new();
-        for overlay in &current.superversion.overlays {
-            memtables.extend(overlay.sealed.iter().map(|table| table.id()));
-            if overlay.active.entries() > 0 {
-                memtables.insert(overlay.active.id());
-                self.seal(overlay.range, SealCause::Flush);
+        for range in &current.ranges {
+            memtables.extend(range.sealed.iter().map(|table| table.id()));
+            if range.active.entries() > 0 {
+                memtables.insert(range.active.id());
+                self.seal(range.id(), SealCause::Flush);
             }
         }
         match self.wal.with_log(|log| log.last_seqno()) {
@@ -454,9 +486,9 @@ impl VersionManager {
         if let Some(failure) = self.shared.health.failure() {
             return Err(failure);
         }
-        let current = self.shared.catalog.load_full();
-        let (floor, newest) = self.log_needed(&current.superversion.overlays)?;
-        let edit = VersionEdit {
+        let current = self.shared.superversion.load_full();
+        let (floor, newest) = self.log_needed(&current.ranges)?;
+        let mut edit = VersionEdit {
             log_floor: Some(floor),
             newest_segment: Some(newest),
             next_file_number: Some(self.shared.file_numbers.high_water()),
@@ -464,7 +496,7 @@ impl VersionManager {
             clean_close: true,
             ..VersionEdit::default()
         };
-        match self.append(&edit) {
+        match self.append(&mut edit) {
             Ok(()) => Ok(()),
             Err(InstallFailure::Failed(failure) | InstallFailure::NotInstalled(failure)) => {
                 Err(failure)

@@ -3,19 +3,34 @@
 use super::message::Flushed;
 use crate::failure::Failure;
 use crate::kernel::reply::Reply;
+use crate::shared::{RangeEntry, Superversion};
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::view::Overlay;
+use sluicedb_storage::version::VersionEdit;
 use std::collections::HashSet;
 
-/// The overlays without the memtables that were flushed.
-pub(super) fn without(overlays: &[Overlay], flushed: Option<&Flushed>) -> Vec<Overlay> {
-    let mut overlays = overlays.to_vec();
-    if let Some(flushed) = flushed
-        && let Some(overlay) = overlays.iter_mut().find(|overlay| overlay.range == flushed.range)
-    {
-        overlay.sealed.retain(|table| !flushed.memtables.contains(&table.id()));
+/// The flush was begun for a range that has gone meanwhile: who has its memtables now gets the tables.
+pub(super) fn follow(current: &Superversion, flushed: &mut Flushed, edit: &mut VersionEdit) {
+    if current.range(flushed.range).is_some() {
+        return;
     }
-    overlays
+    let has = |range: &&RangeEntry| {
+        range.sealed.iter().any(|table| flushed.memtables.contains(&table.id()))
+    };
+    let heir = current.ranges.iter().find(has).expect("memtables outlive their ranges");
+    flushed.range = heir.id();
+    edit.added.iter_mut().for_each(|(range, _, _)| *range = heir.id());
+    edit.flushed.iter_mut().for_each(|(range, _)| *range = heir.id());
+}
+
+/// The ranges without the memtables that were flushed.
+pub(super) fn without(ranges: &[RangeEntry], flushed: Option<&Flushed>) -> Vec<RangeEntry> {
+    let mut ranges = ranges.to_vec();
+    if let Some(flushed) = flushed
+        && let Some(range) = ranges.iter_mut().find(|range| range.id() == flushed.range)
+    {
+        range.sealed.retain(|table| !flushed.memtables.contains(&table.id()));
+    }
+    ranges
 }
 
 /// A caller of `flush`: the memtables it still waits for, what it is told then, and its reply.

@@ -5,7 +5,7 @@
 
 use super::VersionManager;
 use crate::cooldown::Cooldown;
-use crate::shared::Catalog;
+use crate::shared::{RangeEntry, Superversion};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::RangeId;
@@ -64,6 +64,11 @@ impl Upkeep {
         }
     }
 
+    /// The range has gone.
+    pub(super) fn forget(&mut self, range: RangeId) {
+        self.ranges.remove(&range);
+    }
+
     pub(super) fn look_again(&mut self, at: Instant) {
         self.alarm = Some(self.alarm.map_or(at, |alarm| alarm.min(at)));
     }
@@ -106,8 +111,8 @@ impl VersionManager {
         let log = self.wal.with_log(|log| (log.retained_bytes(floor), log.current_first_seqno()));
         // A failed log has failed the engine.
         let Ok((retained, current)) = log else { return };
-        let catalog = self.shared.catalog.load_full();
-        let Some((first, range, is_active)) = oldest_unflushed(&catalog) else { return };
+        let superversion = self.shared.superversion.load_full();
+        let Some((first, range, is_active)) = oldest_unflushed(&superversion) else { return };
         // Sealed already: it is on its way. In the current segment: nothing in memory pins more.
         if retained <= max || !is_active || first >= current {
             return;
@@ -126,11 +131,10 @@ impl VersionManager {
     /// they cost nobody anything.
     fn seal_idle(&mut self, now: Instant) {
         let Some(after) = self.shared.config.idle_seal_after else { return };
-        let catalog = self.shared.catalog.load_full();
-        let overlays = &catalog.superversion.overlays;
+        let superversion = self.shared.superversion.load_full();
         let mut idle = Vec::new();
-        for (overlay, owner) in overlays.iter().zip(&catalog.owners) {
-            let Some(first) = overlay.active.first_seqno() else { continue };
+        for RangeEntry { active, owner, .. } in &superversion.ranges {
+            let Some(first) = active.first_seqno() else { continue };
             let since = self.upkeep.quiet_since(owner.id, owner.sizes.batches(), now);
             if since + after > now {
                 self.upkeep.look_again(since + after);
@@ -142,8 +146,8 @@ impl VersionManager {
             return;
         }
         let Ok(current) = self.wal.with_log(|log| log.current_first_seqno()) else { return };
-        let sealed: u64 =
-            catalog.owners.iter().map(|owner| owner.sizes.sealed_bytes() as u64).sum();
+        let ranges = superversion.ranges.iter();
+        let sealed: u64 = ranges.map(|range| range.owner.sizes.sealed_bytes() as u64).sum();
         let half = self.shared.global.limit() / 2;
         let mut staying = self.shared.global.used().saturating_sub(sealed);
         for (owner, first) in idle {
@@ -157,12 +161,11 @@ impl VersionManager {
 
 /// The oldest entry that is in no table: its number, its range, and whether it is in the active
 /// memtable.
-fn oldest_unflushed(catalog: &Catalog) -> Option<(Seqno, RangeId, bool)> {
-    let overlays = &catalog.superversion.overlays;
-    let memtables = overlays.iter().flat_map(|overlay| {
-        let sealed = overlay.sealed.iter().map(|table| (table, false));
-        let all = sealed.chain([(&overlay.active, true)]);
-        all.filter_map(|(table, active)| Some((table.first_seqno()?, overlay.range, active)))
+fn oldest_unflushed(superversion: &Superversion) -> Option<(Seqno, RangeId, bool)> {
+    let memtables = superversion.ranges.iter().flat_map(|range| {
+        let sealed = range.sealed.iter().map(|table| (table, false));
+        let all = sealed.chain([(&range.active, true)]);
+        all.filter_map(|(table, active)| Some((table.first_seqno()?, range.id(), active)))
     });
     memtables.min_by_key(|(first, _, _)| *first)
 }

@@ -36,6 +36,8 @@ pub struct Commit {
     pub operations: u32,
     /// When to answer.
     pub level: Level,
+    /// The routes by which it was admitted.
+    pub epoch: u64,
     /// Which ranges they touch, and which of them each.
     pub route: Arc<Route>,
     /// Those ranges, in the order of the route's parts.

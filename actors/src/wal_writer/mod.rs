@@ -11,6 +11,7 @@
 
 pub mod message;
 mod run;
+mod stale;
 mod state;
 
 use crate::failure::{Failure, WriteFailure};
@@ -29,7 +30,7 @@ pub use run::{keep_loop, sync_loop};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::wal::{LogWriter, SealedSegment};
-pub use state::{After, LogState, NoRoom, SpareWanted, Stamped};
+pub use state::{After, LogState, NoRoom, SpareWanted, Stamped, Way};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -66,10 +67,11 @@ impl WalWriter {
             bytes: config.write_buffer_bytes as u64,
         };
         let durable = Arc::new(Durable::new(Seqno(next_seqno.0 - 1)));
+        let epoch = shared.superversion.load().epoch;
         let failing = Arc::downgrade(shared);
         Arc::new_cyclic(|wal: &Weak<Self>| {
             let actor = WalActor {
-                state: LogState::new(log, next_seqno, Arc::clone(&shared.counters)),
+                state: LogState::new(log, next_seqno, epoch, Arc::clone(&shared.counters)),
                 durable: Arc::clone(&durable),
                 shared: Arc::downgrade(shared),
             };
@@ -240,7 +242,9 @@ impl Handler for WalActor {
     fn handle(&mut self, message: Commit, turn: &mut Turn) {
         let Some(shared) = self.shared.upgrade() else { return };
         let mut after = After::default();
-        self.state.commit(message, &shared.commits, &self.durable, &mut after);
+        let durable = &self.durable;
+        let (commits, superversion) = (&shared.commits, &shared.superversion);
+        self.state.commit(message, Way { commits, superversion, durable }, &mut after);
         turn.defer(move |spent| after.run(&shared, spent));
     }
 

@@ -1,6 +1,6 @@
 //! The WAL writer's two threads: one syncs, one keeps spare segments ready and removes old ones.
 
-use super::{After, LogState, SpareWanted, WalWriter};
+use super::{After, LogState, SpareWanted, WalWriter, Way};
 use crate::backoff::{Backoff, LONGEST_NO_SPACE};
 use crate::failure::{Failure, Party, WriteFailure};
 use crate::group_commit::GroupCommit;
@@ -319,7 +319,9 @@ fn prepare(
     };
     recycling.prepared_since += 1;
     let mut after = After::default();
-    wal.with_log(|state| state.add_spare(spare, &shared.commits, &wal.durable, &mut after))?;
+    let (commits, superversion) = (&shared.commits, &shared.superversion);
+    let way = Way { commits, superversion, durable: &wal.durable };
+    wal.with_log(|state| state.add_spare(spare, way, &mut after))?;
     shared.recover(Party::Log);
     after.run(shared, &mut Spent::default());
     Ok(())

@@ -1,14 +1,16 @@
 //! The log's only writer: stamps, appends, hands on. Memory only; the disk is `run.rs`'s.
 
 use super::message::{Commit, Committed, Level, Target};
+use super::stale::route_again;
 use crate::failure::{Failure, WriteFailure};
 use crate::group_commit::durable::Durable;
 use crate::kernel::commit::CommitQueue;
+use crate::kernel::published::Published;
 use crate::kernel::reply::Reply;
 use crate::kernel::turn::Spent;
 use crate::range_owner::RangeOwner;
 use crate::range_owner::message::Apply;
-use crate::shared::{Counters, Shared};
+use crate::shared::{Counters, Shared, Superversion};
 use sluicedb_storage::codec;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
@@ -48,6 +50,17 @@ impl After {
             commit.reply.send(Err(WriteFailure::not_applied(failure)));
         }
     }
+}
+
+/// Where commits go from here.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// From stamped to visible.
+    pub commits: &'a CommitQueue,
+    /// The routes that count.
+    pub superversion: &'a Published<Superversion>,
+    /// From stamped to durable.
+    pub durable: &'a Durable,
 }
 
 /// Prepared segments beside the current one, once that is in use.
@@ -118,6 +131,8 @@ pub struct LogState {
     /// The keeper was told that spares are wanted.
     spare_asked: bool,
     counters: Arc<Counters>,
+    /// The routes by which everything that is stamped was admitted.
+    epoch: u64,
     /// Why nothing is stamped: the log was closed, or what is in it cannot be written for now.
     refusing: Option<Failure>,
     /// It refuses for good.
@@ -126,7 +141,7 @@ pub struct LogState {
 
 impl LogState {
     /// A log whose next operation gets `next_seqno`.
-    pub fn new(log: LogWriter, next_seqno: Seqno, counters: Arc<Counters>) -> Self {
+    pub fn new(log: LogWriter, next_seqno: Seqno, epoch: u64, counters: Arc<Counters>) -> Self {
         let segments = VecDeque::from([Needed::current_of(&log, next_seqno)]);
         Self {
             log,
@@ -137,6 +152,7 @@ impl LogState {
             segments,
             spare_asked: false,
             counters,
+            epoch,
             refusing: None,
             closed: false,
         }
@@ -150,6 +166,18 @@ impl LogState {
     /// The sequence number that the next operation gets.
     pub fn next_seqno(&self) -> Seqno {
         self.next_seqno
+    }
+
+    /// The routes that count: only what was admitted by them is stamped.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Other routes count from here on. For who has just published them, with the seat still taken.
+    pub fn set_epoch(&mut self, epoch: u64) {
+        assert!(epoch > self.epoch, "routes do not come back");
+        self.epoch = epoch;
     }
 
     /// Makes sure that the current segment can take `payload_bytes`, rotating if a spare is ready.
@@ -235,20 +263,14 @@ impl LogState {
     }
 
     /// Handles a queued commit, or parks it until there is room; false if parked.
-    pub fn commit(
-        &mut self,
-        commit: Commit,
-        commits: &CommitQueue,
-        durable: &Durable,
-        after: &mut After,
-    ) -> bool {
+    pub fn commit(&mut self, commit: Commit, way: Way<'_>, after: &mut After) -> bool {
         if !self.parked.is_empty() {
             self.parked.push_back(commit);
             return false;
         }
         match self.make_room(commit.payload.len()) {
             Ok(()) => {
-                self.hand_on(commit, commits, durable, after);
+                self.hand_on(commit, way, after);
                 true
             }
             Err(NoRoom::Later) => {
@@ -264,13 +286,11 @@ impl LogState {
     }
 
     /// Stamps, appends, and gives each touched range its share, in log order.
-    fn hand_on(
-        &mut self,
-        commit: Commit,
-        commits: &CommitQueue,
-        durable: &Durable,
-        after: &mut After,
-    ) {
+    fn hand_on(&mut self, mut commit: Commit, way: Way<'_>, after: &mut After) {
+        if commit.epoch != self.epoch {
+            commit = route_again(commit, &way.superversion.load());
+            Counters::bump(&self.counters.routed_again, 1);
+        }
         let Commit { payload, payload_crc, operations, level, route, targets, .. } = commit;
         let (global, slot, reply) = (commit.global, commit.slot, commit.reply);
         let crc = payload_crc.unwrap_or_else(|| codec::crc(&payload));
@@ -280,14 +300,14 @@ impl LogState {
         if level == Level::Buffered && stamped.in_file {
             after.answers.push((reply, Ok(stamped.last)));
         } else {
-            if let Err((reply, failed)) = durable.register(level, stamped.last, reply) {
+            if let Err((reply, failed)) = way.durable.register(level, stamped.last, reply) {
                 after.answers.push((reply, Err(failed)));
             }
             after.log_due = true;
         }
         // The memtables hold the charges from here on (INVARIANT(lease-follows-bytes)).
         global.forget_into();
-        let mut whole = Some(commits.open(slot, stamped.last, targets.len() as u32));
+        let mut whole = Some(way.commits.open(slot, stamped.last, targets.len() as u32));
         let last_target = targets.len() - 1;
         for (part, target) in targets.into_iter().enumerate() {
             let Target { owner, permit, local } = target;
@@ -312,18 +332,12 @@ impl LogState {
     }
 
     /// A spare segment is ready: takes it and handles what was parked for it.
-    pub fn add_spare(
-        &mut self,
-        spare: Spare,
-        commits: &CommitQueue,
-        durable: &Durable,
-        after: &mut After,
-    ) {
+    pub fn add_spare(&mut self, spare: Spare, way: Way<'_>, after: &mut After) {
         self.spares.push_back(spare);
         self.room_failure = None;
         let mut parked = std::mem::take(&mut self.parked);
         while let Some(commit) = parked.pop_front() {
-            if !self.commit(commit, commits, durable, after) {
+            if !self.commit(commit, way, after) {
                 break;
             }
         }

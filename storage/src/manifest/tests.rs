@@ -226,7 +226,7 @@ fn junk_after_the_end_is_torn_but_not_after_a_clean_close() {
 fn bytes_made_to_look_like_edits_are_a_torn_edit() {
     let (vfs, images, ends) = sample();
     let good = bytes_of(&vfs, MANIFEST);
-    let torn_at = ends[3];
+    let torn_at = ends[5];
     let mut crafted = good.clone();
     crafted.resize(good.len() + (1 << 20), 0);
     for at in (good.len()..crafted.len() - 24).step_by(24) {
@@ -238,7 +238,7 @@ fn bytes_made_to_look_like_edits_are_a_torn_edit() {
     }
     overwrite(&vfs, MANIFEST, &crafted);
     let loaded = reload(&vfs).unwrap();
-    assert_eq!((loaded.image, loaded.bytes), (images[3].clone(), torn_at));
+    assert_eq!((loaded.image, loaded.bytes), (images[5].clone(), torn_at));
     for (synced_to, vouches) in [(torn_at, false), (torn_at + 1, true)] {
         let identity = frame::Identity { db_id: DB_ID, number: FileNumber(1) };
         let (at, payload) = (crafted.len() as u64, vec![0; 3000]);

@@ -5,11 +5,11 @@
 use super::RecoverOptions;
 use crate::batch::Operations;
 use crate::compact::{Control, TableSink, write_tables};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::memtable::{MemtableWriter, memtable};
-use crate::version::{Place, RangeId, SliceMeta, Version};
+use crate::version::{ChangeId, Place, RangeId, SliceMeta, Version, VersionEdit};
 use crate::vfs::Vfs;
 use crate::wal::Entry;
 use std::collections::BTreeMap;
@@ -22,7 +22,12 @@ pub(super) struct Replay<'a> {
     dir: &'a Path,
     db_id: [u8; 16],
     options: &'a RecoverOptions,
-    version: &'a Version,
+    /// As it is at this point of the log.
+    pub(super) version: Version,
+    /// What changes do that the log may have stamped.
+    prepared: BTreeMap<ChangeId, VersionEdit>,
+    /// Those of them that it has.
+    pub(super) happened: Vec<ChangeId>,
     pub(super) next: FileNumber,
     writers: BTreeMap<RangeId, MemtableWriter>,
     /// What the memtables use, all ranges together.
@@ -41,7 +46,8 @@ impl<'a> Replay<'a> {
         dir: &'a Path,
         db_id: [u8; 16],
         options: &'a RecoverOptions,
-        version: &'a Version,
+        version: Version,
+        prepared: BTreeMap<ChangeId, VersionEdit>,
         next: FileNumber,
     ) -> Self {
         Self {
@@ -50,6 +56,8 @@ impl<'a> Replay<'a> {
             db_id,
             options,
             version,
+            prepared,
+            happened: Vec::new(),
             next,
             writers: BTreeMap::new(),
             bytes: 0,
@@ -72,24 +80,50 @@ impl<'a> Replay<'a> {
     pub(super) fn entry(&mut self, entry: Entry<'_>) -> Result<()> {
         match entry {
             Entry::Batch { first, payload } => self.batch(first, payload),
-            // No manifest waits for a change yet, so whatever it did is settled or never mattered.
-            Entry::Change { .. } => {
-                self.changes_skipped += 1;
-                Ok(())
-            }
+            Entry::Change { id, .. } => self.change(id),
         }
+    }
+
+    /// What the manifest prepared happens here, in its place of the order
+    /// (INVARIANT(prepared-needs-its-record)). What it does not wait for is settled.
+    fn change(&mut self, id: ChangeId) -> Result<()> {
+        let Some(edit) = self.prepared.remove(&id) else {
+            self.changes_skipped += 1;
+            return Ok(());
+        };
+        let after = self.version.apply(&edit, &[]).map_err(|conflict| {
+            let what = format!("change {id} in the log cannot have happened: {conflict}");
+            Error::corrupt(&FileKind::Current.path(self.dir), 0, what)
+        })?;
+        // What was replayed so far goes to the ranges that have its keys now.
+        let heir = |range: RangeId| match self.version.range(range) {
+            Some(before) if after.range(range).is_none() => after.route(&before.span.lo).id,
+            _ => range,
+        };
+        let writers = std::mem::take(&mut self.writers);
+        self.writers = writers.into_iter().map(|(range, writer)| (heir(range), writer)).collect();
+        self.added.iter_mut().for_each(|(range, _, _)| *range = heir(*range));
+        self.version = after;
+        self.happened.push(id);
+        Ok(())
+    }
+
+    /// Prepared changes that the log has not stamped: they never happen.
+    pub(super) fn abandoned(&self) -> Vec<ChangeId> {
+        self.prepared.keys().copied().collect()
     }
 
     /// Takes one batch; its operations have consecutive numbers from `first` on.
     fn batch(&mut self, first: Seqno, payload: &[u8]) -> Result<()> {
         for (operation, seqno) in Operations::new(payload).zip(first.0..) {
             let range = self.version.route(operation.key);
+            let id = range.id;
             if Seqno(seqno) <= range.flushed_seqno {
                 self.skipped += 1;
                 continue;
             }
             self.replayed += 1;
-            let writer = self.writers.entry(range.id).or_insert_with(|| memtable(0).1);
+            let writer = self.writers.entry(id).or_insert_with(|| memtable(0).1);
             let before = writer.memtable().used_bytes();
             writer.insert(operation.key, Seqno(seqno), operation.kind, operation.value);
             self.bytes = self.bytes + writer.memtable().used_bytes() - before;

@@ -1,6 +1,6 @@
 //! Point reads: the newest visible entry of a key.
 
-use super::Superversion;
+use super::{RangeEntry, Superversion};
 use crate::codec::hash64;
 use crate::error::Result;
 use crate::key::{Kind, Seqno};
@@ -24,56 +24,57 @@ pub enum Instant<V> {
 /// Copies a value that lies in a memtable; one that lies in a table shares its block or is copied, as
 /// the table decides. `WouldBlock` only with `Wait::Never`.
 #[inline]
-pub fn get<V: Fn() -> Seqno>(
-    superversion: &Superversion,
+pub fn get<O, V: Fn() -> Seqno>(
+    superversion: &Superversion<O>,
     key: &[u8],
     at: &Instant<V>,
     wait: Wait,
 ) -> Result<Option<Bytes>> {
-    let index = superversion.route_index(key);
-    if let Some(value) = in_memory(superversion, index, key, at, |found| found.value()) {
+    let range = superversion.route(key);
+    if let Some(value) = in_memory(range, superversion.born, key, at, |found| found.value()) {
         return Ok(value);
     }
-    let range = &superversion.version.ranges()[index];
+    let tables = &range.stable;
     let found =
-        in_tables(range, key, |slice, hash| slice.handle().table(wait)?.get(key, hash, wait))?;
+        in_tables(tables, key, |slice, hash| slice.handle().table(wait)?.get(key, hash, wait))?;
     Ok(found.and_then(|Found { kind, value, .. }| (kind == Kind::Put).then_some(value)))
 }
 
 /// Has `key` a value? Copies nothing.
 #[inline]
-pub fn contains_key<V: Fn() -> Seqno>(
-    superversion: &Superversion,
+pub fn contains_key<O, V: Fn() -> Seqno>(
+    superversion: &Superversion<O>,
     key: &[u8],
     at: &Instant<V>,
     wait: Wait,
 ) -> Result<bool> {
-    let index = superversion.route_index(key);
-    if let Some(is_put) = in_memory(superversion, index, key, at, |found| found.is_put()) {
+    let range = superversion.route(key);
+    if let Some(is_put) = in_memory(range, superversion.born, key, at, |found| found.is_put()) {
         return Ok(is_put);
     }
-    let range = &superversion.version.ranges()[index];
+    let tables = &range.stable;
     let found =
-        in_tables(range, key, |slice, hash| slice.handle().table(wait)?.probe(key, hash, wait))?;
+        in_tables(tables, key, |slice, hash| slice.handle().table(wait)?.probe(key, hash, wait))?;
     Ok(found.is_some_and(|(_, kind)| kind == Kind::Put))
 }
 
-/// What `read` makes of the newest visible version of `key` in the memtables of its range.
+/// What `read` makes of the newest visible version of `key` in the memtables of its range, which was
+/// published by a superversion `born` then.
 #[inline]
-fn in_memory<V: Fn() -> Seqno, T>(
-    superversion: &Superversion,
-    index: usize,
+fn in_memory<O, V: Fn() -> Seqno, T>(
+    range: &RangeEntry<O>,
+    born: Seqno,
     key: &[u8],
     at: &Instant<V>,
     read: impl Fn(Version<'_>) -> T,
 ) -> Option<T> {
-    let overlay = &superversion.overlays[index];
     'again: loop {
         let upto = match at {
             Instant::Held(seqno) => *seqno,
-            Instant::Newest(visible) => visible(),
+            // What is at or below `born` was applied, even where it is not called visible yet.
+            Instant::Newest(visible) => visible().max(born),
         };
-        for memtable in std::iter::once(&overlay.active).chain(&overlay.sealed) {
+        for memtable in range.memtables() {
             let pin = memtable.pin();
             let Lookup { version, passed_cut } = pin.get(key, upto);
             if passed_cut && matches!(at, Instant::Newest(_)) {

@@ -1,12 +1,12 @@
 //! Reading: what is visible at one instant, across memory and tables.
 //!
-//! A `Superversion` is what readers load through one pointer (INVARIANT(one-pointer)): the stable
-//! version and, per range, the memtables in front of it. A `View` is a superversion and a sequence
+//! A `Superversion` is what readers load through one pointer (INVARIANT(one-pointer)): an entry per range,
+//! which has everything that is to be known of it. A `View` is a superversion and a sequence
 //! number: it sees the newest entry at or below that number, for ever, whatever is flushed or
 //! compacted meanwhile.
 //!
 //! Layers are asked newest first and the first answer wins (INVARIANT(newest-layer-first)): the active
-//! memtable, the sealed ones, L0 newest first, then one table per level. Tables keep only the newest
+//! memtable, the sealed ones, then the layers of its tables. Tables keep only the newest
 //! entry of a key, so a table may be published only when everything in it is visible; the version
 //! manager waits for that.
 //!
@@ -25,87 +25,139 @@ pub use get::{Instant, contains_key, get};
 pub use scan::{ScanCursor, ScanSpec};
 
 use crate::error::Result;
-use crate::key::Seqno;
+use crate::key::{Seqno, Span};
 use crate::memtable::Memtable;
 use crate::points::ReadPoint;
 use crate::table::Wait;
-use crate::version::{RangeId, Version};
+use crate::version::{Graveyard, RangeId, RangeVersion, Version};
 use bytes::Bytes;
+use std::fmt;
 use std::sync::Arc;
 
-/// The memtables of one range.
-#[derive(Clone, Debug)]
-pub struct Overlay {
-    /// The range.
-    pub range: RangeId,
-    /// The one that takes writes.
+/// One range, as readers and writers find it. `O` is whoever owns it; nothing in here asks who that is.
+#[derive(Clone)]
+pub struct RangeEntry<O> {
+    /// The memtable that takes writes.
     pub active: Arc<Memtable>,
-    /// Those that wait for flush, newest first.
+    /// Those that wait for flush, newest first. They may have keys of other ranges as well: what is
+    /// outside the span is not this range's.
     pub sealed: Vec<Arc<Memtable>>,
+    /// What is on disk, and which keys the range has.
+    pub stable: Arc<RangeVersion>,
+    /// Its only writer.
+    pub owner: O,
 }
 
-/// Everything a reader needs, in one allocation behind one pointer.
+impl<O> RangeEntry<O> {
+    /// The range's name.
+    pub fn id(&self) -> RangeId {
+        self.stable.id
+    }
+
+    /// The keys routed to it.
+    #[inline]
+    pub fn span(&self) -> &Span {
+        &self.stable.span
+    }
+
+    /// All memtables, newest first.
+    pub fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(&self.sealed)
+    }
+}
+
+impl<O> fmt::Debug for RangeEntry<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RangeEntry")
+            .field("active", &self.active.id())
+            .field("sealed", &self.sealed.iter().map(|table| table.id()).collect::<Vec<_>>())
+            .field("stable", &self.stable)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Puts what `version` has on disk behind ranges that are the same ones.
+pub fn put_behind<O>(ranges: &mut [RangeEntry<O>], version: &Version) {
+    assert_eq!(ranges.len(), version.ranges().len(), "the same ranges");
+    for (range, stable) in ranges.iter_mut().zip(version.ranges()) {
+        assert_eq!(range.id(), stable.id, "the same ranges, in key order");
+        range.stable = Arc::clone(stable);
+    }
+}
+
+/// Everything that readers and writers need, in one allocation behind one pointer.
 #[derive(Clone, Debug)]
-pub struct Superversion {
+pub struct Superversion<O> {
     /// Rises with every swap.
     pub number: u64,
-    /// Routes and tables.
-    pub version: Arc<Version>,
-    /// One per range, in the order of `version.ranges()`.
-    pub overlays: Vec<Overlay>,
+    /// Rises with every change of the routes.
+    pub epoch: u64,
+    /// The number of the last change in it: everything up to there was applied, in every range, before
+    /// this was published (INVARIANT(born-is-applied)).
+    pub born: Seqno,
+    /// In key order; their spans cover all keys.
+    pub ranges: Vec<RangeEntry<O>>,
 }
 
-impl Superversion {
-    /// Puts overlays in front of a version; there must be one for each range, in key order.
-    pub fn new(number: u64, version: Arc<Version>, overlays: Vec<Overlay>) -> Self {
-        let ranges = version.ranges().iter().map(|range| range.id);
-        assert!(
-            ranges.eq(overlays.iter().map(|overlay| overlay.range)),
-            "one overlay per range, in key order"
-        );
-        Self { number, version, overlays }
-    }
-
-    /// Index of the range, and of its overlay, that `key` is routed to.
+impl<O> Superversion<O> {
+    /// Index of the range that `key` is routed to.
     #[inline]
     pub fn route_index(&self, key: &[u8]) -> usize {
-        self.version.route_index(key)
+        if self.ranges.len() == 1 {
+            return 0;
+        }
+        self.ranges.partition_point(|range| range.span().lo <= key).saturating_sub(1)
     }
 
-    /// The overlay of the range that `key` is routed to.
+    /// The range that `key` is routed to.
     #[inline]
-    pub fn route(&self, key: &[u8]) -> &Overlay {
-        &self.overlays[self.route_index(key)]
+    pub fn route(&self, key: &[u8]) -> &RangeEntry<O> {
+        &self.ranges[self.route_index(key)]
     }
 
-    /// The overlay of this range.
-    pub fn overlay(&self, range: RangeId) -> Option<&Overlay> {
-        self.overlays.iter().find(|overlay| overlay.range == range)
+    /// The range with this name.
+    pub fn range(&self, id: RangeId) -> Option<&RangeEntry<O>> {
+        self.ranges.iter().find(|range| range.id() == id)
+    }
+
+    /// What is on disk of all ranges, to be planned with or edited.
+    pub fn version(&self, graveyard: &Arc<Graveyard>) -> Version {
+        let ranges = self.ranges.iter().map(|range| Arc::clone(&range.stable));
+        Version::new(ranges.collect(), Arc::clone(graveyard))
     }
 }
 
 /// One instant of the database. Holds its memtables and files, and what was visible then in them;
 /// cheap to clone.
-#[derive(Clone, Debug)]
-pub struct View {
+#[derive(Debug)]
+pub struct View<O> {
     /// What there is.
-    pub superversion: Arc<Superversion>,
+    pub superversion: Arc<Superversion<O>>,
     /// Entries above it are not seen.
     pub upto: Seqno,
     /// Keeps what is overwritten from here on, while memtables reclaim.
-    _point: Option<Arc<ReadPoint>>,
+    point: Option<Arc<ReadPoint>>,
 }
 
-impl View {
+impl<O> Clone for View<O> {
+    fn clone(&self) -> Self {
+        let superversion = Arc::clone(&self.superversion);
+        Self { superversion, upto: self.upto, point: self.point.clone() }
+    }
+}
+
+impl<O> View<O> {
     /// `superversion` as of `upto`, where no memtable reclaims. Load the superversion first and
     /// `visible` after it.
-    pub fn new(superversion: Arc<Superversion>, upto: Seqno) -> Self {
-        Self { superversion, upto, _point: None }
+    pub fn new(superversion: Arc<Superversion<O>>, upto: Seqno) -> Self {
+        let upto = upto.max(superversion.born);
+        Self { superversion, upto, point: None }
     }
 
-    /// `superversion` as of a point, which is held as long as the view.
-    pub fn at(superversion: Arc<Superversion>, point: ReadPoint) -> Self {
-        Self { superversion, upto: point.seqno(), _point: Some(Arc::new(point)) }
+    /// `superversion` as of a point at or above its birth, which is held as long as the view.
+    pub fn at(superversion: Arc<Superversion<O>>, point: ReadPoint) -> Self {
+        assert!(point.seqno() >= superversion.born, "the point keeps all that the view shows");
+        Self { superversion, upto: point.seqno(), point: Some(Arc::new(point)) }
     }
 
     fn instant(&self) -> Instant<fn() -> Seqno> {
@@ -123,7 +175,7 @@ impl View {
     }
 
     /// A walk over the entries of a span.
-    pub fn cursor(&self, spec: ScanSpec, wait: Wait) -> ScanCursor {
+    pub fn cursor(&self, spec: ScanSpec, wait: Wait) -> ScanCursor<O> {
         ScanCursor::new(self.clone(), spec, wait)
     }
 }

@@ -7,13 +7,12 @@
 //! ends however many tombstones lie on its way and however often it is told to wait or not.
 
 use super::source::{self, Walker};
-use super::{ChunkBuilder, View};
+use super::{ChunkBuilder, Superversion, View};
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::{Kind, Seqno, Span};
 use crate::memtable::PASSED_MAX;
 use crate::table::Wait;
-use crate::version::Version;
 use std::fmt;
 
 /// A chunk ends at this many bytes, whatever the caller allows.
@@ -51,16 +50,18 @@ impl ScanSpec {
 }
 
 /// A position in a view.
-pub struct ScanCursor {
+pub struct ScanCursor<O> {
     /// The layers of the range that is walked, positioned on the next entry; `None` before the first seek,
     /// after an error and after `set_wait`. Goes before the view, whose table handles see to it that a file
     /// is closed when it is removed: the last to close it would free its blocks, and may be an executor.
     walker: Option<Walker>,
-    view: View,
+    view: View<O>,
     spec: ScanSpec,
     wait: Wait,
     /// That range, by index.
     range: usize,
+    /// What of the span is in it: its memtables may have more.
+    inside: Span,
     /// Continue after this key.
     last: Option<Vec<u8>>,
     /// The last key that this `fill` looked at and did not put out; empty if there is none.
@@ -68,7 +69,7 @@ pub struct ScanCursor {
     done: bool,
 }
 
-impl fmt::Debug for ScanCursor {
+impl<O> fmt::Debug for ScanCursor<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ScanCursor")
             .field("superversion", &self.view.superversion.number)
@@ -88,12 +89,14 @@ enum Stop {
     RangeEnd,
 }
 
-impl ScanCursor {
+impl<O> ScanCursor<O> {
     /// Over `view`. Does nothing yet.
-    pub fn new(view: View, spec: ScanSpec, wait: Wait) -> Self {
+    pub fn new(view: View<O>, spec: ScanSpec, wait: Wait) -> Self {
         let done = spec.span.is_empty();
-        let range = first_range(&view.superversion.version, &spec);
-        Self { view, spec, wait, range, walker: None, last: None, passed: Vec::new(), done }
+        let range = first_range(&view.superversion, &spec);
+        let inside = spec.span.clone();
+        let (walker, last, passed) = (None, None, Vec::new());
+        Self { walker, view, spec, wait, range, inside, last, passed, done }
     }
 
     /// From now on, may it wait for the disk? The next `fill` seeks again.
@@ -158,6 +161,7 @@ impl ScanCursor {
             }
             let mut turn = Turn {
                 spec: &self.spec,
+                inside: &self.inside,
                 upto: self.view.upto,
                 bytes_max,
                 entries_max,
@@ -181,17 +185,15 @@ impl ScanCursor {
 
     /// Opens the layers of the current range and seeks; false if no layer has anything.
     fn enter(&mut self) -> Result<bool> {
-        let range = &self.view.superversion.version.ranges()[self.range];
-        let overlay = &self.view.superversion.overlays[self.range];
-        let Some(mut walker) = source::open(range, overlay, self.view.upto, &self.spec, self.wait)?
-        else {
-            return Ok(false);
-        };
+        let range = &self.view.superversion.ranges[self.range];
+        self.inside = self.spec.span.intersection(range.span());
+        let opened = source::open(range, self.view.upto, &self.spec, self.wait)?;
+        let Some(mut walker) = opened else { return Ok(false) };
         // What this call appended before is in other ranges: `last` is enough to seek in this one.
         let after = self.last.as_deref();
         match &mut walker {
-            Walker::One(cursor) => seek(cursor, &self.spec, after)?,
-            Walker::Many(cursor) => seek(cursor, &self.spec, after)?,
+            Walker::One(cursor) => seek(cursor, &self.inside, self.spec.reverse, after)?,
+            Walker::Many(cursor) => seek(cursor, &self.inside, self.spec.reverse, after)?,
         }
         self.walker = Some(walker);
         Ok(true)
@@ -200,13 +202,12 @@ impl ScanCursor {
     /// Goes on to the next range in the direction of travel.
     fn leave(&mut self) {
         self.walker = None;
-        let ranges = self.view.superversion.version.ranges();
+        let span = self.view.superversion.ranges[self.range].span();
         if self.spec.reverse {
-            self.done = self.range == 0 || ranges[self.range].span.lo <= self.spec.span.lo;
+            self.done = self.range == 0 || span.lo <= self.spec.span.lo;
             self.range = self.range.saturating_sub(1);
         } else {
-            let end = &ranges[self.range].span.hi;
-            self.done = match (end, &self.spec.span.hi) {
+            self.done = match (&span.hi, &self.spec.span.hi) {
                 (None, _) => true,
                 (Some(end), Some(hi)) => end >= hi,
                 (Some(_), None) => false,
@@ -217,27 +218,35 @@ impl ScanCursor {
 }
 
 /// The range that a walk starts in.
-fn first_range(version: &Version, spec: &ScanSpec) -> usize {
+fn first_range<O>(superversion: &Superversion<O>, spec: &ScanSpec) -> usize {
     match &spec.span.hi {
-        _ if !spec.reverse => version.route_index(&spec.span.lo),
-        None => version.ranges().len() - 1,
+        _ if !spec.reverse => superversion.route_index(&spec.span.lo),
+        None => superversion.ranges.len() - 1,
         Some(hi) => {
-            let at = version.route_index(hi);
+            let at = superversion.route_index(hi);
             // `hi` is outside the span: if it opens a range, that range is not needed.
-            if at > 0 && version.ranges()[at].span.lo == *hi { at - 1 } else { at }
+            if at > 0 && superversion.ranges[at].span().lo == *hi { at - 1 } else { at }
         }
     }
 }
 
-fn seek<C: Cursor>(cursor: &mut C, spec: &ScanSpec, after: Option<&[u8]>) -> Result<()> {
-    if spec.reverse {
-        return match (after, &spec.span.hi) {
+/// Moves to the first entry inside the span, in the direction of travel, that lies beyond `after`, if
+/// that is in the span as well.
+fn seek<C: Cursor>(
+    cursor: &mut C,
+    inside: &Span,
+    reverse: bool,
+    after: Option<&[u8]>,
+) -> Result<()> {
+    if reverse {
+        let below = |last: &&[u8]| inside.hi.as_ref().is_none_or(|hi| last < &&hi[..]);
+        return match (after.filter(below), &inside.hi) {
             (Some(last), _) => cursor.seek_before(last),
             (None, Some(hi)) => cursor.seek_before(hi),
             (None, None) => cursor.seek_last(),
         };
     }
-    match after {
+    match after.filter(|last| *last >= &inside.lo[..]) {
         Some(last) => {
             cursor.seek(last)?;
             if cursor.valid() && cursor.key() == last {
@@ -245,14 +254,15 @@ fn seek<C: Cursor>(cursor: &mut C, spec: &ScanSpec, after: Option<&[u8]>) -> Res
             }
             Ok(())
         }
-        None if spec.span.lo.is_empty() => cursor.seek_first(),
-        None => cursor.seek(&spec.span.lo),
+        None if inside.lo.is_empty() => cursor.seek_first(),
+        None => cursor.seek(&inside.lo),
     }
 }
 
 /// What one call may do, and how far it has come.
 struct Turn<'a> {
     spec: &'a ScanSpec,
+    inside: &'a Span,
     upto: Seqno,
     bytes_max: usize,
     entries_max: usize,
@@ -264,9 +274,9 @@ struct Turn<'a> {
 impl Turn<'_> {
     /// The hot loop, compiled once per kind of cursor.
     fn drain<C: Cursor>(&mut self, cursor: &mut C, out: &mut ChunkBuilder) -> Result<Stop> {
-        let spec = self.spec;
-        let lo = (spec.reverse && !spec.span.lo.is_empty()).then_some(&spec.span.lo);
-        let hi = if spec.reverse { None } else { spec.span.hi.as_ref() };
+        let (spec, inside) = (self.spec, self.inside);
+        let lo = (spec.reverse && !inside.lo.is_empty()).then_some(&inside.lo);
+        let hi = if spec.reverse { None } else { inside.hi.as_ref() };
         while cursor.valid() {
             if out.len() >= self.entries_max || out.bytes() >= self.bytes_max || *self.steps == 0 {
                 return Ok(Stop::Full);

@@ -1,12 +1,12 @@
 //! What a scan walks: a memtable, a slice, a run, or a merge of them, without dynamic dispatch.
 
-use super::{Overlay, ScanSpec};
+use super::{RangeEntry, ScanSpec};
 use crate::error::Result;
 use crate::iter::{ConcatCursor, Cursor, MergeCursor};
 use crate::key::{Kind, Seqno, Span};
 use crate::memtable::MemtableCursor;
 use crate::table::{CursorOptions, Wait};
-use crate::version::{RangeVersion, Run, RunParts, SliceCursor};
+use crate::version::{Run, RunParts, SliceCursor};
 
 /// One layer.
 pub(super) enum Source {
@@ -79,9 +79,8 @@ pub(super) enum Walker {
 }
 
 /// The layers of a range that can have a key inside the span; `None` if none can.
-pub(super) fn open(
-    range: &RangeVersion,
-    overlay: &Overlay,
+pub(super) fn open<O>(
+    range: &RangeEntry<O>,
     upto: Seqno,
     spec: &ScanSpec,
     wait: Wait,
@@ -89,14 +88,14 @@ pub(super) fn open(
     let options =
         CursorOptions { wait, fill_cache: spec.fill_cache, readahead_bytes: spec.readahead_bytes };
     let mut sources = Vec::new();
-    for memtable in std::iter::once(&overlay.active).chain(&overlay.sealed) {
+    for memtable in range.memtables() {
         // What is visible was inserted before `upto` was chosen: an empty memtable stays empty
         // for this view.
         if memtable.first_seqno().is_some_and(|first| first <= upto) {
             sources.push(Source::Memory(memtable.cursor(upto)));
         }
     }
-    for layer in range.layers.iter().filter(|layer| overlaps(&layer.run, &spec.span)) {
+    for layer in range.stable.layers.iter().filter(|layer| overlaps(&layer.run, &spec.span)) {
         sources.push(match &layer.run.slices()[..] {
             [slice] => Source::Slice(slice.cursor(options)?),
             _ => Source::Run(ConcatCursor::new(RunParts::new(layer.run.clone(), options))),

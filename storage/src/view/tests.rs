@@ -31,7 +31,7 @@ struct Toy {
     dir: PathBuf,
     tables: Arc<TableCache>,
     options: CompactionOptions,
-    superversion: Arc<Superversion>,
+    superversion: Arc<Superversion<()>>,
     writers: Vec<MemtableWriter>,
     claims: Claims,
     next_number: u64,
@@ -60,17 +60,16 @@ impl Toy {
                 Arc::new(RangeVersion::empty(RangeId(id), span, Shards::of(&Span::all(), 4)))
             })
             .collect();
-        let (mut overlays, mut writers) = (Vec::new(), Vec::new());
-        for range in &ranges {
+        let (mut entries, mut writers) = (Vec::new(), Vec::new());
+        for stable in ranges {
             let (active, writer) = memtable(0);
-            overlays.push(Overlay { range: range.id, active, sealed: Vec::new() });
+            entries.push(RangeEntry { active, sealed: Vec::new(), stable, owner: () });
             writers.push(writer);
         }
         // Few enough that every view has tables closed and opened again.
         let blocks = BlockCache::new(cache_bytes);
         let limits = TableLimits { open_max: 3, memory_bytes_max: 1 << 20, blocks };
         let tables = TableCache::new(&vfs, &dir, DB_ID, limits);
-        let version = Arc::new(Version::new(ranges, Arc::clone(tables.graveyard())));
         let options = CompactionOptions {
             level_base_bytes: 2000,
             level_ratio: 2,
@@ -85,7 +84,12 @@ impl Toy {
             dir,
             tables,
             options,
-            superversion: Arc::new(Superversion::new(1, version, overlays)),
+            superversion: Arc::new(Superversion {
+                number: 1,
+                epoch: 1,
+                born: Seqno::ZERO,
+                ranges: entries,
+            }),
             writers,
             claims: Claims::new(),
             next_number: 1,
@@ -94,14 +98,18 @@ impl Toy {
         }
     }
 
-    fn view(&self) -> View {
+    fn version(&self) -> Version {
+        self.superversion.version(self.tables.graveyard())
+    }
+
+    fn view(&self) -> View<()> {
         View::new(Arc::clone(&self.superversion), self.seqno)
     }
 
-    fn swap(&mut self, version: Arc<Version>, overlays: Vec<Overlay>) {
-        check::check(&version).unwrap();
-        let number = self.superversion.number + 1;
-        self.superversion = Arc::new(Superversion::new(number, version, overlays));
+    fn swap(&mut self, ranges: Vec<RangeEntry<()>>) {
+        let Superversion { number, epoch, born, .. } = *self.superversion;
+        self.superversion = Arc::new(Superversion { number: number + 1, epoch, born, ranges });
+        check::check(&self.version()).unwrap();
     }
 
     fn write(&mut self, key: &[u8], value: Option<&[u8]>) {
@@ -116,11 +124,11 @@ impl Toy {
     }
 
     fn seal(&mut self, range: usize) {
-        let mut overlays = self.superversion.overlays.clone();
+        let mut ranges = self.superversion.ranges.clone();
         let (active, writer) = memtable(self.superversion.number);
-        let old = std::mem::replace(&mut overlays[range].active, active);
-        overlays[range].sealed.insert(0, old);
-        self.swap(Arc::clone(&self.superversion.version), overlays);
+        let old = std::mem::replace(&mut ranges[range].active, active);
+        ranges[range].sealed.insert(0, old);
+        self.swap(ranges);
         std::mem::replace(&mut self.writers[range], writer).freeze();
     }
 
@@ -132,28 +140,29 @@ impl Toy {
         })
     }
 
-    fn install(&mut self, edit: &VersionEdit, overlays: Vec<Overlay>) {
+    fn install(&mut self, edit: &VersionEdit, mut ranges: Vec<RangeEntry<()>>) {
         let tables = edit.added.iter().map(|(_, _, slice)| Arc::clone(&slice.table));
         let added = tables.map(|table| self.tables.handle(table));
         let added: Vec<_> = added.collect();
-        let old = Arc::clone(&self.superversion.version);
-        let version = Arc::new(old.apply(edit, &added).unwrap());
-        self.swap(Arc::clone(&version), overlays);
+        let old = self.version();
+        let version = old.apply(edit, &added).unwrap();
+        put_behind(&mut ranges, &version);
+        self.swap(ranges);
         old.dropped_by(edit, &version).iter().for_each(|table| table.mark_obsolete());
         drop(old);
-        for number in self.superversion.version.graveyard().take() {
+        for number in self.tables.graveyard().take() {
             self.vfs.remove(&FileKind::Table(number).path(&self.dir)).unwrap();
         }
     }
 
     /// Flushes the sealed memtables of a range, all or only the oldest.
     fn flush(&mut self, range: usize, all: bool) {
-        let mut overlays = self.superversion.overlays.clone();
-        let sealed = &mut overlays[range].sealed;
+        let mut ranges = self.superversion.ranges.clone();
+        let sealed = &mut ranges[range].sealed;
         let keep = if all { 0 } else { sealed.len().saturating_sub(1) };
         let flushed = sealed.split_off(keep);
         let Some(upto) = flushed.iter().filter_map(|memtable| memtable.last_seqno()).max() else {
-            return self.swap(Arc::clone(&self.superversion.version), overlays);
+            return self.swap(ranges);
         };
         let cursors = flushed.iter().map(|memtable| memtable.cursor(Seqno::MAX)).collect();
         let mut cursor = MergeCursor::new(cursors);
@@ -168,13 +177,13 @@ impl Toy {
         );
         let added = added.unwrap().expect("not stopped");
         self.next_number = next;
-        let id = overlays[range].range;
+        let id = ranges[range].id();
         let edit = VersionEdit {
             added: added.into_iter().map(|meta| (id, Place::L0, SliceMeta::whole(meta))).collect(),
             flushed: vec![(id, upto)],
             ..VersionEdit::default()
         };
-        self.install(&edit, overlays);
+        self.install(&edit, ranges);
     }
 
     fn run(&mut self, job: &Job) {
@@ -187,12 +196,12 @@ impl Toy {
             self.next_number = next;
             outcome.unwrap().expect("not stopped").added
         };
-        let overlays = self.superversion.overlays.clone();
-        self.install(&job.edit(added.into_iter().map(SliceMeta::whole).collect()), overlays);
+        let ranges = self.superversion.ranges.clone();
+        self.install(&job.edit(added.into_iter().map(SliceMeta::whole).collect()), ranges);
     }
 
     fn compact(&mut self) {
-        let version = Arc::clone(&self.superversion.version);
+        let version = self.version();
         if let Some(job) = compact::pick(&version, &self.options, &self.claims, &BTreeSet::new()) {
             drop(version);
             let claim = self.claims.claim(&job);
@@ -203,12 +212,8 @@ impl Toy {
 
     fn compact_all(&mut self) {
         for _ in 0..100 {
-            let step = compact::manual(
-                &self.superversion.version,
-                &Span::all(),
-                &Claims::new(),
-                &BTreeSet::new(),
-            );
+            let step =
+                compact::manual(&self.version(), &Span::all(), &Claims::new(), &BTreeSet::new());
             match step {
                 Step::Job(job) => self.run(&job),
                 Step::Busy => panic!("nothing runs"),
@@ -219,7 +224,12 @@ impl Toy {
     }
 }
 
-fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn scan(
+    view: &View<()>,
+    spec: &ScanSpec,
+    entries_max: usize,
+    cold: bool,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut cursor = view.cursor(spec.clone(), if cold { Wait::Never } else { Wait::Allowed });
     let mut all = Vec::new();
     loop {
@@ -241,7 +251,7 @@ fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Ve
     }
 }
 
-fn check_view(view: &View, model: &Model, spans: &[(Span, bool, usize)], cold: bool) {
+fn check_view(view: &View<()>, model: &Model, spans: &[(Span, bool, usize)], cold: bool) {
     for key in 0..KEYS {
         let key = key_of(key);
         let want = model.get(&key);
@@ -311,7 +321,7 @@ proptest! {
     #[test]
     fn every_view_sees_its_own_instant(ops in ops(), ranges in 1_usize..4) {
         let mut toy = Toy::new(&[&b"key20"[..], b"key45"][..ranges - 1]);
-        let mut kept: Vec<(View, Model)> = Vec::new();
+        let mut kept: Vec<(View<()>, Model)> = Vec::new();
         for op in ops {
             match op {
                 Op::Write(key, len) => toy.write(&key_of(key), Some(&vec![len as u8; len as usize])),
@@ -347,11 +357,11 @@ proptest! {
         }
         // Only what somebody holds is on the disk.
         drop(kept);
-        for number in toy.superversion.version.graveyard().take() {
+        for number in toy.tables.graveyard().take() {
             toy.vfs.remove(&FileKind::Table(number).path(&toy.dir)).unwrap();
         }
         let mut files: Vec<_> = toy.vfs.list(Path::new("/db")).unwrap();
-        let mut live: Vec<_> = toy.superversion.version.slices()
+        let mut live: Vec<_> = toy.version().slices()
             .map(|(_, _, slice)| FileKind::Table(slice.number()).name()).collect();
         files.sort();
         live.sort();
@@ -372,7 +382,7 @@ fn after_a_full_compaction_there_is_one_run_without_tombstones() {
         toy.compact();
     }
     toy.compact_all();
-    let range = &toy.superversion.version.ranges()[0];
+    let range = &toy.superversion.ranges[0].stable;
     let layers: Vec<_> = range.layers.iter().collect();
     assert!(matches!(layers[..], [layer] if layer.place.level() > 0), "{layers:?}");
     let (entries, tombstones) = (layers[0].run.entries(), layers[0].run.tombstones());
@@ -383,7 +393,7 @@ fn after_a_full_compaction_there_is_one_run_without_tombstones() {
     toy.seal(0);
     toy.flush(0, true);
     toy.compact_all();
-    assert_eq!(toy.superversion.version.slices().count(), 0, "all deleted: no files");
+    assert_eq!(toy.version().slices().count(), 0, "all deleted: no files");
 }
 
 #[test]
@@ -397,7 +407,7 @@ fn a_stopped_job_leaves_no_files() {
         toy.flush(0, true);
     }
     let files = toy.vfs.list(&toy.dir).unwrap().len();
-    let version = Arc::clone(&toy.superversion.version);
+    let version = toy.version();
     let job = compact::pick(&version, &toy.options, &Claims::new(), &BTreeSet::new()).expect("due");
     let mut next = 1000;
     let sink = toy.sink(&mut next);

@@ -19,6 +19,7 @@ struct Bench {
     vfs: Arc<dyn Vfs>,
     state: LogState,
     commits: CommitQueue,
+    superversion: Published<Superversion>,
     durable: Durable,
     next_number: u64,
 }
@@ -31,8 +32,14 @@ impl Bench {
         let log = LogWriter::start(IDENTITY, spare(&vfs, 1), Seqno(1), Predecessor::Barrier);
         Self {
             vfs,
-            state: LogState::new(log, Seqno(1), Arc::default()),
+            state: LogState::new(log, Seqno(1), 1, Arc::default()),
             commits: CommitQueue::new(Seqno::ZERO, 8),
+            superversion: Published::new(Arc::new(Superversion {
+                number: 1,
+                epoch: 1,
+                born: Seqno::ZERO,
+                ranges: Vec::new(),
+            })),
             durable: Durable::new(Seqno::ZERO),
             next_number: 2,
         }
@@ -41,7 +48,9 @@ impl Bench {
     fn add_spare(&mut self) {
         let spare = spare(&self.vfs, self.next_number);
         self.next_number += 1;
-        self.state.add_spare(spare, &self.commits, &self.durable, &mut After::default());
+        let Self { state, commits, superversion, durable, .. } = self;
+        let way = Way { commits, superversion, durable };
+        state.add_spare(spare, way, &mut After::default());
     }
 
     fn batch(&mut self, operations: u32, level: Level) -> Result<Stamped, NoRoom> {

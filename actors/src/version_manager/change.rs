@@ -1,0 +1,246 @@
+//! A change of contents or routes: prepared on disk, stamped in a turn of the log's seat, settled later.
+//!
+//! Time advances where the log is written: batches are stamped there, and so is every change
+//! (INVARIANT(logical-time-at-the-log)). It takes three steps.
+//!
+//! 1. *Prepare.* What the change does is in the manifest, under its id. No seat is held.
+//! 2. *Turn.* The log's seat is taken. All that was stamped so far is applied, in every range; the change
+//!    gets the next number and a record in the log; the new superversion is published, born with that
+//!    number; the seat is free again. Memory only: nobody waits for a disk.
+//! 3. *Acknowledge*, when the record is synced. That it has happened is said in the next edit of the
+//!    manifest, before which the log segment with the record cannot go.
+//!
+//! After a crash a prepared change has happened if its record is in the log, in its place of the order, and
+//! otherwise never does (INVARIANT(prepared-needs-its-record)).
+//!
+//! Readers read at `max(visible, born)`: everything up to `born` was applied before the superversion
+//! was published (INVARIANT(born-is-applied)). A write that was admitted by older routes is found out
+//! when it is to be stamped (`wal_writer/stale.rs`).
+
+use super::VersionManager;
+use super::message::{Change, InstallFailure};
+use crate::failure::{Failure, Party};
+use crate::kernel::commit::{Slot, Ticket};
+use crate::kernel::reply::Reply;
+use crate::range_owner::{RangeBudget, RangeOwner};
+use crate::shared::{Counters, RangeEntry, Superversion};
+use crate::wal_writer::NoRoom;
+use crate::wal_writer::message::Level;
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::version::{ChangeId, NewRange, RangeId, Version, VersionEdit};
+use std::sync::Arc;
+
+/// A change that is in the manifest and not yet in the log.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    id: ChangeId,
+    change: Change,
+    edit: VersionEdit,
+    reply: Reply<Result<Seqno, Failure>>,
+}
+
+/// What became of changes, to be said in the next edit.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes {
+    settled: Vec<ChangeId>,
+    abandoned: Vec<ChangeId>,
+}
+
+impl Outcomes {
+    /// Says them in `edit`.
+    pub(super) fn put_into(&self, edit: &mut VersionEdit) {
+        edit.settled.extend_from_slice(&self.settled);
+        edit.abandoned.extend_from_slice(&self.abandoned);
+    }
+
+    /// They were said.
+    pub(super) fn clear(&mut self) {
+        self.settled.clear();
+        self.abandoned.clear();
+    }
+}
+
+/// Why a change had no turn. Nothing of it is in the log.
+enum NotTurned {
+    /// It was prepared for a version that is not current any more.
+    Outdated,
+    NoRoom(NoRoom),
+}
+
+/// What the turn made.
+struct Turned {
+    seqno: Seqno,
+    ticket: Ticket,
+}
+
+impl VersionManager {
+    /// Prepares a change. Its turn comes when there is room in the log.
+    pub(super) fn prepare(&mut self, change: Change, reply: Reply<Result<Seqno, Failure>>) {
+        let current = self.shared.superversion.load_full();
+        let edit = match change {
+            Change::Nothing => VersionEdit::default(),
+            Change::NewNames => self.new_names(&current),
+        };
+        // A number that no file has; so ids are never used again either.
+        let id = ChangeId(self.shared.file_numbers.take().0);
+        let mut prepare = VersionEdit {
+            prepared: vec![(id, edit.clone())],
+            next_file_number: Some(self.shared.file_numbers.high_water()),
+            ..VersionEdit::default()
+        };
+        match self.append(&mut prepare) {
+            Ok(()) => self.prepared.push_back(Prepared { id, change, edit, reply }),
+            Err(InstallFailure::Failed(failure) | InstallFailure::NotInstalled(failure)) => {
+                reply.send(Err(failure));
+            }
+            Err(InstallFailure::Conflict(what)) => unreachable!("it was made for this: {what}"),
+        }
+    }
+
+    /// The edit that gives every range another name.
+    fn new_names(&mut self, current: &Superversion) -> VersionEdit {
+        let mut edit = VersionEdit::default();
+        for RangeEntry { stable, .. } in &current.ranges {
+            let id = RangeId(self.next_range_id);
+            self.next_range_id += 1;
+            let (span, shards) = (stable.span.clone(), stable.shards.clone());
+            edit.ranges_removed.push(stable.id);
+            edit.ranges_added.push(NewRange { id, span, shards });
+            edit.flushed.push((id, stable.flushed_seqno));
+            for (place, slice) in stable.layers.slices() {
+                edit.deleted.push((stable.id, place, slice.name()));
+                edit.added.push((id, place, slice.meta().clone()));
+            }
+        }
+        edit
+    }
+
+    /// The turns of changes that are prepared, as far as there is room in the log.
+    pub(super) async fn look_after_changes(&mut self) {
+        while let Some(Prepared { id, change, edit, reply }) = self.prepared.pop_front() {
+            let Ok(slot) = self.shared.commits.reserve().await else {
+                reply.send(Err(self.shared.why_stopped()));
+                continue;
+            };
+            match self.turn(id, &edit, slot) {
+                Ok(Turned { seqno, ticket }) => {
+                    ticket.finish();
+                    self.outcomes.settled.push(id);
+                    let synced = self.wal.sync_upto(&self.shared, seqno).await;
+                    reply.send(synced.map(|()| seqno));
+                }
+                Err(NotTurned::Outdated) => {
+                    self.outcomes.abandoned.push(id);
+                    self.prepare(change, reply);
+                }
+                Err(NotTurned::NoRoom(NoRoom::Later)) => {
+                    self.prepared.push_front(Prepared { id, change, edit, reply });
+                    self.shared.log_keeping_due.set();
+                    return;
+                }
+                Err(NotTurned::NoRoom(NoRoom::Refused(failure))) => {
+                    self.outcomes.abandoned.push(id);
+                    reply.send(Err(failure));
+                }
+            }
+        }
+    }
+
+    /// Nobody waits for what will not happen any more.
+    pub(super) fn refuse_changes(&mut self, failure: &Failure) {
+        for Prepared { reply, .. } in self.prepared.drain(..) {
+            reply.send(Err(failure.clone()));
+        }
+    }
+
+    /// The second step.
+    fn turn(&mut self, id: ChangeId, edit: &VersionEdit, slot: Slot) -> Result<Turned, NotTurned> {
+        let current = self.shared.superversion.load_full();
+        let before = current.version(self.shared.tables.graveyard());
+        let version = before.apply(edit, &[]).map_err(|_| NotTurned::Outdated)?;
+        let mut ranges = self.ranges_after(&current, &version);
+        let wal = Arc::clone(&self.wal);
+        let turned = wal.seat.run_last(|log| {
+            // INVARIANT(born-is-applied): what was stamped is in the ranges' mailboxes, and is handled here.
+            // Nothing new comes into them while the log's seat is taken.
+            for entry in &current.ranges {
+                let applied = entry.owner.seat.run_last(|_| ());
+                applied.ok_or_else(|| self.stopped())?;
+            }
+            let stamped = log.state.append_change(id, Level::Synced).map_err(NotTurned::NoRoom)?;
+            let new = ranges.iter_mut().filter(|entry| current.range(entry.id()).is_none());
+            for entry in new {
+                self.hand_over(current.route(&entry.span().lo), entry)?;
+            }
+            let epoch = current.epoch + u64::from(!edit.ranges_added.is_empty());
+            let (number, born) = (current.number + 1, stamped.last);
+            self.publish(Superversion { number, epoch, born, ranges });
+            Counters::bump(&self.shared.counters.changes, 1);
+            if epoch > current.epoch {
+                log.state.set_epoch(epoch);
+            }
+            let ticket = self.shared.commits.open(slot, born, 1);
+            if stamped.spare_due {
+                self.shared.log_keeping_due.set();
+            }
+            Ok(Turned { seqno: born, ticket })
+        });
+        let turned = turned.unwrap_or_else(|| Err(self.stopped()))?;
+        for handle in before.dropped_by(edit, &version) {
+            handle.mark_obsolete();
+        }
+        for entry in current.ranges.iter().filter(|entry| version.range(entry.id()).is_none()) {
+            self.forget_range(entry);
+        }
+        self.shared.flush_due.set();
+        self.shared.compaction_due.set();
+        Ok(turned)
+    }
+
+    /// A seat has failed, and the engine with it.
+    fn stopped(&self) -> NotTurned {
+        NotTurned::NoRoom(NoRoom::Refused(self.shared.why_stopped()))
+    }
+
+    /// The ranges of `version`: those that stay as they are, new ones with an owner and an empty memtable.
+    fn ranges_after(&mut self, current: &Superversion, version: &Version) -> Vec<RangeEntry> {
+        let budget = RangeBudget::of(&self.shared.config, version.ranges().len());
+        let mut ranges = Vec::with_capacity(version.ranges().len());
+        for stable in version.ranges() {
+            let stable = Arc::clone(stable);
+            if let Some(entry) = current.range(stable.id) {
+                ranges.push(RangeEntry { stable, ..entry.clone() });
+                continue;
+            }
+            let (active, writer) = self.fresh_memtable();
+            let (id, versions, turns) = (stable.id, self.versions.clone(), &self.turns);
+            let owner = RangeOwner::new(id, writer, budget, &self.shared, versions, turns);
+            ranges.push(RangeEntry { active, sealed: Vec::new(), stable, owner });
+        }
+        ranges
+    }
+
+    /// What `from` has in memory goes to `to`, which takes its place. Under the log's seat.
+    fn hand_over(&mut self, from: &RangeEntry, to: &mut RangeEntry) -> Result<(), NotTurned> {
+        assert_eq!(from.span(), to.span(), "ranges do not split yet");
+        let nowhere = self.fresh_memtable().1;
+        let handed = from.owner.seat.run_last(|actor| actor.state().hand_over(nowhere));
+        let handed = handed.ok_or_else(|| self.stopped())?;
+        let charged = |id| handed.iter().any(|(sealed, _)| *sealed == id);
+        to.sealed = from.memtables().filter(|table| charged(table.id())).cloned().collect();
+        assert_eq!(to.sealed.len(), handed.len(), "each sealed memtable was charged for");
+        to.owner.with_state(|state| state.take_over(handed));
+        Ok(())
+    }
+
+    /// The range has gone: its waiters look for another one, and nobody is told of its troubles any more.
+    fn forget_range(&mut self, entry: &RangeEntry) {
+        let id = entry.id();
+        entry.owner.leave();
+        self.failing.remove(&id);
+        self.upkeep.forget(id);
+        for party in [Party::Flush, Party::Compaction] {
+            self.shared.recover(party.of(id));
+        }
+    }
+}
