@@ -28,6 +28,7 @@ pub(crate) struct Chunk {
     at: NonNull<u8>,
     layout: Layout,
     is_mapped: bool,
+    is_makeshift: bool,
 }
 
 // SAFETY: a chunk owns plain memory and no thread-bound state; who may read or write which part of
@@ -57,10 +58,32 @@ impl Chunk {
             NonNull::new(at).unwrap_or_else(|| handle_alloc_error(layout))
         });
         assert!(at.addr().get() >> ADDRESS_BITS == 0, "user memory lies below 2^48");
-        if layout.align() >= HUGE_PAGE_BYTES {
-            ask_for_huge_pages(at, layout.size());
+        Self { at, layout, is_mapped: mapped.is_some(), is_makeshift: false }
+    }
+
+    /// A large chunk that the kernel has handed over, in huge pages if it has any: it is cleared here,
+    /// at once.
+    pub(super) fn ready() -> Self {
+        let mut chunk = Self::of(ChunkClass::Large);
+        chunk.advise(Pages::Huge);
+        chunk.touch();
+        chunk
+    }
+
+    /// A chunk of this class for somebody who cannot wait until all of it is cleared: the first touch of
+    /// each small page clears that page and no more.
+    pub(super) fn at_once(class: ChunkClass) -> Self {
+        let mut chunk = Self::of(class);
+        if class.is_largest() {
+            chunk.advise(Pages::Small);
+            chunk.is_makeshift = true;
         }
-        Self { at, layout, is_mapped: mapped.is_some() }
+        chunk
+    }
+
+    /// Is it a large one that has small pages?
+    pub(super) fn is_makeshift(&self) -> bool {
+        self.is_makeshift
     }
 
     /// The first byte.
@@ -94,6 +117,30 @@ impl Chunk {
             unsafe { page.write_volatile(0) };
         }
     }
+
+    /// Says which pages are wanted. A hint.
+    fn advise(&mut self, pages: Pages) {
+        #[cfg(all(target_os = "linux", not(any(loom, miri))))]
+        {
+            use rustix::mm::{Advice, madvise};
+            let advice = match pages {
+                Pages::Small => Advice::LinuxNoHugepage,
+                Pages::Huge => Advice::LinuxHugepage,
+            };
+            // SAFETY: the range is ours alone, and the advice changes nothing about its content.
+            let _ = unsafe { madvise(self.at.as_ptr().cast(), self.layout.size(), advice) };
+        }
+        #[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
+        let _ = pages;
+    }
+}
+
+/// What memory is handed over in. Entries are met in the order of their keys, not of their places: with small
+/// pages nearly each is a walk through the page tables. But a huge one is cleared in one go.
+#[derive(Clone, Copy)]
+enum Pages {
+    Small,
+    Huge,
 }
 
 impl Drop for Chunk {
@@ -201,22 +248,6 @@ mod mapping {
 
 /// No page is smaller.
 const PAGE_BYTES: usize = 4 << 10;
-
-/// What a large chunk is a whole number of.
-const HUGE_PAGE_BYTES: usize = ChunkClass::Large.bytes();
-
-/// Entries are met in the order of their keys, not of their places: with pages of 4 KiB nearly each is a
-/// walk through the page tables. A hint.
-fn ask_for_huge_pages(at: NonNull<u8>, bytes: usize) {
-    #[cfg(all(target_os = "linux", not(any(loom, miri))))]
-    {
-        use rustix::mm::{Advice, madvise};
-        // SAFETY: the range is ours alone, and the advice changes nothing about its content.
-        let _ = unsafe { madvise(at.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
-    }
-    #[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
-    let _ = (at, bytes);
-}
 
 /// What a buffer's chunk starts with; entries follow.
 #[repr(C, align(64))]

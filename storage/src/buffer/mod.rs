@@ -72,6 +72,8 @@ pub(crate) struct Buffer {
     compaction: Option<Compaction>,
     /// Is everything in the source, so that its destination and `writing` will be one strip?
     compacts_all: bool,
+    /// Once is enough, whether or not there is one then.
+    has_asked_for_stock: bool,
     options: BufferOptions,
     source: ChunkSource,
     next_strip_id: u32,
@@ -118,6 +120,7 @@ impl Buffer {
             destination: None,
             compaction: None,
             compacts_all: false,
+            has_asked_for_stock: false,
             options,
             source,
             next_strip_id: 1,
@@ -194,9 +197,26 @@ impl Buffer {
     /// Has it outgrown its chunks, or they it? Only a compaction changes them. Only asked while none
     /// is under way.
     #[inline]
-    pub(crate) fn wants_other_class(&self) -> bool {
+    fn wants_other_class(&self) -> bool {
         let class = self.writing.class();
         self.options.wanted(class, self.census().live_bytes) != class
+    }
+
+    /// The same for who would start one for that. Before it moves to large chunks it has a stock of them
+    /// made, and so says no once: nobody may be faster than its attendant for long.
+    #[inline]
+    pub(crate) fn is_due_for_other_class(&mut self) -> bool {
+        if !self.wants_other_class() {
+            return false;
+        }
+        let grows = !self.writing.class().is_largest();
+        self.has_asked_for_stock || !grows || !self.ask_for_stock()
+    }
+
+    #[cold]
+    fn ask_for_stock(&mut self) -> bool {
+        self.has_asked_for_stock = true;
+        self.source.ask_for_stock()
     }
 
     /// Are compactions small beside the buffer?

@@ -5,7 +5,8 @@
 //! Why a pool: the first touch of a page costs a trip into the kernel, about as much as inserting
 //! the entries that fit on it. An engine that fills and drops memtables all the time pays that
 //! once instead of always. Why a stock: the first touch of a large chunk is one such trip for all of it,
-//! a millisecond or more, and would be made by a writer whom others wait for.
+//! a millisecond or more, and would be made by a writer whom others wait for. Where the stock is used up,
+//! a writer touches small pages one after the other: dearer in all, but never much at once.
 //!
 //! What it has no room for is freed, and that is as slow as the first touch. So who puts it back does not
 //! free it (it may be a writer, or a task that drops the last view of an instant), but leaves it to an
@@ -79,13 +80,6 @@ impl Held {
     }
 }
 
-/// A large chunk that the kernel has handed over.
-fn touched() -> Chunk {
-    let mut chunk = Chunk::of(ChunkClass::Large);
-    chunk.touch();
-    chunk
-}
-
 impl ChunkPool {
     /// An empty pool that will keep up to `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Arc<Self> {
@@ -105,7 +99,7 @@ impl ChunkPool {
     /// for a thread of the engine's own.
     pub fn fill(&self, bytes: usize) {
         while self.held_bytes() + ChunkClass::Large.bytes() <= bytes.min(self.bytes_max) {
-            self.put(vec![touched()]);
+            self.put(vec![Chunk::ready()]);
         }
     }
 
@@ -122,7 +116,7 @@ impl ChunkPool {
     pub fn upkeep(&self) {
         for _ in 0..STOCKED_CHUNKS {
             if self.lock().wants_stock(self.bytes_max) {
-                self.put(vec![touched()]);
+                self.put(vec![Chunk::ready()]);
             }
         }
         self.free_excess();
@@ -152,13 +146,23 @@ impl ChunkPool {
             held.bytes -= class.bytes();
         }
         // Who takes medium chunks will take large ones soon.
-        if class > ChunkClass::Small && held.wants_stock(self.bytes_max) {
-            self.upkeep_due.store(true, Ordering::Relaxed);
+        if class > ChunkClass::Small {
+            self.note_stock(&held);
         }
         chunk
     }
 
-    /// Keeps what it has room for, the largest first, and leaves the rest to its attendant.
+    /// Is there no stock of large chunks, and room for one? Then it will be seen to.
+    fn note_stock(&self, held: &Held) -> bool {
+        let wanted = held.wants_stock(self.bytes_max);
+        if wanted {
+            self.upkeep_due.store(true, Ordering::Relaxed);
+        }
+        wanted
+    }
+
+    /// Keeps what it has room for, the largest first, and leaves the rest to its attendant, and large chunks
+    /// with small pages.
     pub(crate) fn put(&self, freed: Vec<Chunk>) {
         if let Some(call) = self.keep(freed) {
             call();
@@ -178,8 +182,11 @@ impl ChunkPool {
         freed.sort_unstable_by_key(Chunk::bytes);
         let (mut rest, mut small) = (Vec::new(), Vec::new());
         let mut held = self.lock();
+        let is_attended = held.call.is_some();
         while let Some(chunk) = freed.pop() {
             match chunk.class() {
+                // Its pages are small for ever; there will be a better one.
+                Some(_) if is_attended && chunk.is_makeshift() => rest.push(chunk),
                 Some(class) if held.bytes + class.bytes() <= self.bytes_max => {
                     held.push(class, chunk);
                 }
@@ -219,7 +226,14 @@ impl ChunkSource {
 
     pub(crate) fn take(&self, class: ChunkClass) -> Chunk {
         let pooled = self.pool.as_ref().and_then(|pool| pool.take(class));
-        pooled.unwrap_or_else(|| Chunk::of(class))
+        pooled.unwrap_or_else(|| Chunk::at_once(class))
+    }
+
+    /// Is it worth the while of somebody who will take large chunks to wait for them a little? (Not if
+    /// they are there, or will not be.)
+    pub(crate) fn ask_for_stock(&self) -> bool {
+        let Some(pool) = &self.pool else { return false };
+        pool.chunks.try_lock().is_ok_and(|held| pool.note_stock(&held))
     }
 
     pub(crate) fn give(&self, chunks: Vec<Chunk>) {

@@ -195,7 +195,7 @@ impl MemtableWriter {
         let buried = mem::take(&mut self.buried_unseen) || buried;
         if !self.buffer.is_compacting()
             && !self.limbo.holds_chunks()
-            && (self.buffer.wants_other_class() || scarce && self.buffer.has_much_dead())
+            && (self.buffer.is_due_for_other_class() || scarce && self.buffer.has_much_dead())
         {
             self.buffer.start();
             self.count(|progress| &progress.compactions, 1);

@@ -114,3 +114,55 @@ fn b16_mapped_chunks_are_as_aligned_as_they_are_large() {
         }
     }
 }
+
+/// How many pages of a chunk have memory behind them.
+#[cfg(target_os = "linux")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what the kernel says of this process is no file of a database"
+)]
+fn pages_present(chunk: &Chunk) -> usize {
+    use std::io::{Read, Seek, SeekFrom};
+    const PAGE: usize = 4 << 10;
+    let mut map = std::fs::File::open("/proc/self/pagemap").unwrap();
+    map.seek(SeekFrom::Start((chunk.start().addr().get() / PAGE * 8) as u64)).unwrap();
+    let mut words = vec![0; chunk.bytes() / PAGE * 8];
+    map.read_exact(&mut words).unwrap();
+    // The highest bit of each word of eight bytes.
+    words.chunks(8).filter(|word| word[7] & 0x80 != 0).count()
+}
+
+/// Who takes a chunk that nobody has stocked, and writes to it, waits for one page to be cleared and not for
+/// all of it; a stocked one is all there. What has small pages is not kept, if there is somebody to free it.
+/// Planted: `at_once` that asks for huge pages (seen where the kernel has any); `keep` that keeps all.
+#[test]
+#[cfg(target_os = "linux")]
+#[cfg_attr(miri, ignore = "there are no pages")]
+fn b16_a_chunk_that_is_not_stocked_is_cleared_a_page_at_a_time() {
+    let pool = ChunkPool::new(64 << 20);
+    let source = ChunkSource::new(Some(Arc::clone(&pool)));
+    let write = |chunk: &Chunk, offset: usize| {
+        assert!(offset < chunk.bytes());
+        // SAFETY: inside the chunk.
+        let at = unsafe { chunk.start().add(offset) };
+        // SAFETY: as above, and the chunk is the test's alone.
+        unsafe { at.write_volatile(1) };
+    };
+    let makeshift = source.take(ChunkClass::Large);
+    assert_eq!(pages_present(&makeshift), 0);
+    for writes in 1..10 {
+        write(&makeshift, LARGE / 10 * writes);
+        assert_eq!(pages_present(&makeshift), writes);
+    }
+    pool.upkeep();
+    let stocked = source.take(ChunkClass::Large);
+    assert_eq!(pages_present(&stocked), LARGE / (4 << 10));
+    // Nobody would free it: better than nothing.
+    pool.put(vec![makeshift]);
+    assert_eq!(pool.held_bytes(), 2 * LARGE);
+    let all: Vec<_> = (0..3).map(|_| source.take(ChunkClass::Large)).collect();
+    assert_eq!(pool.held_bytes(), 0);
+    let _attendant = pool.attend(|| {});
+    pool.put(all);
+    assert_eq!(pool.held_bytes(), LARGE, "two of three are makeshift");
+}

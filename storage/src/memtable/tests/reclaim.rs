@@ -394,3 +394,40 @@ fn what_a_point_held_is_buried_a_little_at_a_time() {
     assert!(!rig.writer.is_untidy());
     rig.check(&mut Random(4));
 }
+
+/// Who outgrows small chunks finds large ones that the kernel has handed over, if they are there in time, and
+/// waits for them once. Planted: `is_due_for_other_class` that does not ask (the chunk is not of the
+/// stock); one that always says no.
+#[test]
+fn b16_who_outgrows_small_chunks_waits_once_for_a_stock() {
+    const LARGE: usize = ChunkClass::Large.bytes();
+    let value = vec![7; 1 << 20];
+    // There is time to make it; there is none; there is no room for it.
+    for (bytes_max, in_time) in [(8 * LARGE, true), (8 * LARGE, false), (LARGE / 2, false)] {
+        let pool = ChunkPool::new(bytes_max);
+        let reclaim = Some(Reclaim { points: ReadPoints::new(), options: options(64 << 10) });
+        let options = MemtableOptions { pool: Some(Arc::clone(&pool)), reclaim };
+        let (table, mut writer) = memtable_with(0, options);
+        let mut tend = || {
+            writer.tend(Seqno(1), 1, false);
+            (writer.is_compacting(), pool.take_upkeep_due())
+        };
+        assert_eq!(tend(), (false, false), "it is empty");
+        writer.insert(b"key", Seqno(1), Kind::Put, &value);
+        let mut tend = || {
+            writer.tend(Seqno(1), 1, false);
+            (writer.is_compacting(), pool.take_upkeep_due())
+        };
+        if bytes_max > LARGE {
+            assert_eq!(tend(), (false, true), "a stock is asked for");
+            if in_time {
+                pool.upkeep();
+            }
+        }
+        let (compacting, missing) = tend();
+        assert!(compacting, "it waits once");
+        assert_eq!(missing, bytes_max > LARGE, "a large chunk was taken");
+        assert_eq!(pool.held_bytes(), if in_time { LARGE } else { 0 });
+        assert_eq!(table.reclaim_stats().compactions, 1);
+    }
+}
