@@ -28,14 +28,15 @@ pub(super) struct Arena {
     allocated_bytes: usize,
     used_bytes: usize,
     free_versions: Vec<NonNull<Versions>>,
+    reuses_versions: bool,
 }
 
 // SAFETY: the pointers lead into chunks that this arena owns.
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// An empty arena; takes its first memory with the first node.
-    pub(super) fn new(source: ChunkSource) -> Self {
+    /// An empty arena; takes its first memory with the first node. Are links between versions ever retired?
+    pub(super) fn new(source: ChunkSource, reuses_versions: bool) -> Self {
         Self {
             chunks: Vec::new(),
             at: NonNull::dangling(),
@@ -44,6 +45,7 @@ impl Arena {
             allocated_bytes: 0,
             used_bytes: 0,
             free_versions: Vec::new(),
+            reuses_versions,
         }
     }
 
@@ -108,6 +110,12 @@ impl Arena {
             self.free_versions.push(at);
         }
         first
+    }
+
+    /// Are links between versions ever retired?
+    #[inline(always)]
+    pub(super) fn reuses_versions(&self) -> bool {
+        self.reuses_versions
     }
 
     /// No reader can be in these any more.

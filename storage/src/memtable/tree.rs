@@ -262,7 +262,16 @@ unsafe fn meet<'a>(
         // published.
         unsafe { versions.write(both) };
         // SAFETY: the caller loaded the link from a slot of its tree.
-        if let Target::Versions(below) = unsafe { there.target::<'a>() } {
+        let below = match unsafe { there.target::<'a>() } {
+            Target::Versions(below) => Some(below),
+            _ => None,
+        };
+        if !arena.reuses_versions() {
+            // SAFETY: just written.
+            let versions = unsafe { versions.as_ref() };
+            // SAFETY: not published yet; such an arena's links are never buried.
+            unsafe { versions.lead_over(below) };
+        } else if let Some(below) = below {
             below.hang_below(Some(versions));
         }
         Link::to_versions(versions).publish(place.slot);

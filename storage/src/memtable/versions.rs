@@ -6,9 +6,15 @@
 //! leads to (*cut below*), or versions between the one in front of it and that one (*cut before*). A
 //! reader at a number that is not held (`ReadPoints`) and that comes past a cut must look again at a
 //! newer number, because what it was looking for may be among the dead.
+//!
+//! INVARIANT(short-lists): a reader follows few links, however often its key was written after it. Where
+//! versions are buried, a list has little more than one for each point that somebody holds. Where they are
+//! not, links lead far down as well, as in a random-access stack (Myers, 1983): the list is cut into
+//! runs of `2^rank - 1` links, in which each of two equal halves is one again, and a link leads behind the
+//! run that it heads. So the way down is logarithmic, and a new link costs a look at two others.
 
 use super::node::{Link, Slot, Target};
-use crate::buffer::EntryAt;
+use crate::buffer::{ADDRESS_BITS, EntryAt};
 use crate::key::Seqno;
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use std::ptr::{self, NonNull};
@@ -20,9 +26,11 @@ pub(super) struct Versions {
     pub(super) newest: Slot,
     /// An entry, or a further `Versions`.
     pub(super) older: Slot,
-    /// The link in front of this one; null where the place in the tree leads here. For the writer
-    /// alone, who finds what leads to a link without walking down to it: lists may be long.
-    above: AtomicPtr<Versions>,
+    /// Where versions are buried: the link in front of this one; null where the place in the tree leads
+    /// here. For the writer alone, who finds what leads to a link without walking down to it.
+    /// Where they are not: the link behind the run that this one heads, and the run's rank, which is not 0,
+    /// above the address.
+    beside: AtomicPtr<Versions>,
 }
 
 impl Versions {
@@ -31,7 +39,7 @@ impl Versions {
         let versions = Self {
             newest: Slot::new(ptr::null_mut()),
             older: Slot::new(ptr::null_mut()),
-            above: AtomicPtr::new(ptr::null_mut()),
+            beside: AtomicPtr::new(ptr::null_mut()),
         };
         newest.publish(&versions.newest);
         older.publish(&versions.older);
@@ -41,13 +49,58 @@ impl Versions {
     /// What leads here, if it is another link.
     #[inline(always)]
     pub(super) fn above(&self) -> Option<NonNull<Self>> {
-        NonNull::new(self.above.load(Ordering::Relaxed))
+        NonNull::new(self.beside.load(Ordering::Relaxed))
     }
 
     #[inline(always)]
     pub(super) fn hang_below(&self, above: Option<NonNull<Self>>) {
         let above = above.map_or(ptr::null_mut(), NonNull::as_ptr);
-        self.above.store(above, Ordering::Relaxed);
+        self.beside.store(above, Ordering::Relaxed);
+    }
+
+    /// Leads far, over `below`, which is the next one in the list.
+    ///
+    /// # Safety
+    /// It must not be published yet, and no link of the list may ever be buried.
+    pub(super) unsafe fn lead_over(&self, below: Option<&Self>) {
+        let (rank, behind) = match below.map(|below| (below, below.run())) {
+            None => (1, None),
+            Some((below, (rank, behind))) => {
+                // SAFETY: links of such lists stay as long as their arena.
+                let behind = behind.map(|behind| unsafe { behind.as_ref() });
+                match behind.map(Self::run) {
+                    Some((equal, behind)) if equal == rank => (rank + 1, behind),
+                    _ => (1, Some(NonNull::from(below))),
+                }
+            }
+        };
+        let behind = behind.map_or(ptr::null_mut(), NonNull::as_ptr);
+        self.beside.store(behind.map_addr(|at| at | rank << ADDRESS_BITS), Ordering::Relaxed);
+    }
+
+    /// The rank of the run that this link heads, and what is behind it; 0 where links do not lead far.
+    #[inline(always)]
+    fn run(&self) -> (usize, Option<NonNull<Self>>) {
+        let beside = self.beside.load(Ordering::Relaxed);
+        let address = beside.map_addr(|at| at & ((1 << ADDRESS_BITS) - 1));
+        (beside.addr() >> ADDRESS_BITS, NonNull::new(address))
+    }
+
+    /// What is behind the run, if that is newer than `upto` as well.
+    ///
+    /// # Safety
+    /// The memory of the tree must outlive `'a`.
+    #[inline(always)]
+    unsafe fn far_above<'a>(&self, upto: Seqno) -> Option<&'a Self> {
+        let (rank, Some(behind)) = self.run() else { return None };
+        if rank == 0 {
+            return None;
+        }
+        // SAFETY: links of such lists stay as long as their arena, which the caller vouches for.
+        let behind = unsafe { behind.as_ref() };
+        // SAFETY: as above; `newest` leads to an entry.
+        let entry = unsafe { Link::load(&behind.newest).entry() }.expect("a version is an entry");
+        (entry.seqno() > upto).then_some(behind)
     }
 }
 
@@ -103,6 +156,11 @@ pub(super) unsafe fn at_or_below<'a>(mut link: Link, upto: Seqno) -> Found<'a> {
                 let entry = unsafe { newest.entry() }.expect("a version leads to an entry");
                 if entry.seqno() <= upto {
                     return Found { version: Some(entry), passed_cut };
+                }
+                // SAFETY: as above. Where links lead far nothing was ever cut.
+                if let Some(far) = unsafe { versions.far_above(upto) } {
+                    link = Link::to_versions(NonNull::from(far));
+                    continue;
                 }
                 link = Link::load(&versions.older);
                 passed_cut |= link.is_cut_before();

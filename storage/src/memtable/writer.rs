@@ -69,7 +69,7 @@ impl MemtableWriter {
         Self {
             table,
             buffer: Buffer::new(options, source.clone()),
-            arena: Arena::new(source),
+            arena: Arena::new(source, reclaim.is_some()),
             entries: 0,
             tended_entries: 0,
             last_seqno: Seqno::ZERO,

@@ -189,3 +189,55 @@ fn b6_large_batches_are_buried_as_fast_as_they_are_written() {
     assert!(most <= 2 * KEYS + KEYS / 8, "{most} entries alive, {KEYS} keys");
     rig.check(&mut Random(0xB6));
 }
+
+/// A reader at an old number follows few links, however often its key was written since: because what nobody
+/// can read is buried (with `Reclaim`), or because links lead far (without). Planted: `lead_over` that leads
+/// to the next link only; `far_above` that leaps without a look.
+#[test]
+fn b2_an_old_reader_passes_few_versions_of_a_key() {
+    const WRITTEN: u64 = 50_000;
+    let points = ReadPoints::new();
+    for reclaims in [true, false] {
+        let options = BufferOptions::default();
+        let reclaim = Reclaim { points: Arc::clone(&points), options };
+        let reclaim = reclaims.then_some(reclaim);
+        let (table, mut writer) = memtable_with(0, MemtableOptions { pool: None, reclaim });
+        writer.insert(b"a", Seqno(1), Kind::Put, b"1");
+        writer.insert(b"k", Seqno(2), Kind::Put, b"2");
+        let point = points.hold(|| Seqno(2));
+        let look = |table: &Arc<Memtable>, upto: u64| {
+            let before = loads::so_far();
+            let found = table.pin().get(b"k", Seqno(upto)).version.map(|found| found.seqno().0);
+            let got = loads::so_far() - before;
+            let mut cursor = table.cursor(Seqno(upto));
+            cursor.seek(b"b").unwrap();
+            let shown = cursor.valid().then(|| cursor.seqno().0);
+            assert_eq!(shown, found);
+            (found, got.max(loads::so_far() - before - got))
+        };
+        let mut most = 0;
+        for seqno in 3..=WRITTEN {
+            writer.begin_batch(Seqno(seqno));
+            writer.insert(b"k", Seqno(seqno), Kind::Put, &seqno.to_le_bytes());
+            if writer.wants_tending() {
+                writer.tend(Seqno(seqno), 64 << 10, false);
+            }
+            if seqno.is_multiple_of(499) || seqno == WRITTEN {
+                let (found, loads) = look(&table, point.seqno().0);
+                assert_eq!(found, Some(2), "after {seqno}");
+                most = most.max(loads);
+            }
+        }
+        println!("reclaim {reclaims}: {most} links followed at most");
+        assert!(most <= 200, "{most} links followed, reclaim {reclaims}");
+        if !reclaims {
+            // Each version is there, and as near.
+            for upto in (2..=WRITTEN).step_by(7) {
+                let (found, loads) = look(&table, upto);
+                assert_eq!(found, Some(upto));
+                assert!(loads <= 200, "{loads} links followed to {upto}");
+            }
+            assert_eq!(look(&table, 1).0, None);
+        }
+    }
+}
