@@ -14,7 +14,7 @@ use bytes::Bytes;
 use sluicedb_actors::engine::Engine;
 use sluicedb_actors::version_manager::message::Change;
 use sluicedb_actors::wal_writer::message::{Committed, Level};
-use sluicedb_actors::write_path::{Patience, Submitted, WritePath};
+use sluicedb_actors::write::{Patience, Submitted, WritePath};
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::batch::{
     OPERATION_OVERHEAD_MAX, check_entry, encode_operation, operation_len,

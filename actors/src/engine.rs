@@ -13,7 +13,7 @@ use crate::supervisor::{self, Supervisor};
 use crate::trouble::Damage;
 use crate::version_manager::message::{Change, VersionMessage};
 use crate::wal_writer::WalWriter;
-use crate::write_path::WritePath;
+use crate::write::WritePath;
 use bytes::Bytes;
 use sluicedb_storage::Result as StorageResult;
 use sluicedb_storage::key::{Seqno, Span};

@@ -1,7 +1,7 @@
 //! Who does the work: the kernel, the five actors and their supervisor.
 //!
 //! `sluicedb` calls `engine`; everything else is reached through it. Data flows one way:
-//! `write_path` -> `wal_writer` -> `range_owner` -> `flush_worker` -> `version_manager`, with the
+//! `write` -> `wal_writer` -> `range_owner` -> `flush_worker` -> `version_manager`, with the
 //! `compactor` beside. Under `--cfg loom` only the kernel and group
 //! commit exist.
 
@@ -30,7 +30,6 @@ pub mod pressure;
 #[cfg(not(loom))]
 pub mod range_owner;
 #[cfg(not(loom))]
-pub mod route;
 #[cfg(not(loom))]
 pub mod runtime;
 #[cfg(not(loom))]
@@ -50,4 +49,4 @@ mod waking;
 #[cfg(not(loom))]
 pub mod wal_writer;
 #[cfg(not(loom))]
-pub mod write_path;
+pub mod write;

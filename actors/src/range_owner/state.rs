@@ -2,8 +2,8 @@
 
 use super::RangeBudget;
 use crate::config::ENTRY_OVERHEAD_BYTES;
-use crate::route::Lot;
 use crate::shared::Counters;
+use crate::write::route::Lot;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::{ChunkPool, Memtable, MemtableWriter, ReclaimStats, Tended};
 use std::collections::VecDeque;

@@ -29,7 +29,7 @@ use crate::version_manager::VersionManager;
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::relief;
 use crate::wal_writer::{self, WalWriter};
-use crate::write_path::WritePath;
+use crate::write::WritePath;
 pub(crate) use close::Supervisor;
 use departures::Departure;
 use futures::FutureExt;

@@ -1,8 +1,11 @@
 //! Turns on a caller's thread. No other thread of the engine runs, so what is done is done by the caller.
 
+use super::inline::Seats;
+use super::queued::{claims, owners};
 use super::*;
 use crate::config::EngineConfig;
 use crate::engine::Engine;
+use crate::failure::{Failure, Scope};
 use crate::kernel::turn::TURN_MESSAGES_MAX;
 use crate::runtime::{Runtime, Task, ThreadRuntime};
 use crate::wal_writer::After;
@@ -10,10 +13,16 @@ use futures::executor::block_on;
 use futures::future::BoxFuture;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::compact::CompactionOptions;
+use sluicedb_storage::key::Seqno;
 use sluicedb_storage::table::{Compression, TableOptions};
 use sluicedb_storage::vfs::MemVfs;
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::task::{Wake, Waker};
+use std::time::Instant;
 
 /// Opens, and starts nobody.
 #[derive(Default)]

@@ -1,0 +1,163 @@
+//! A write done by its caller, on its caller's thread: both turns, one after the other, if both seats are
+//! free and nothing is queued there.
+
+use super::WritePath;
+use super::pending::{Pending, Stage, Submitted};
+use super::route::Lot;
+use crate::failure::Failure;
+use crate::kernel::commit::{Commits, Slot, Ticket};
+use crate::kernel::reply::{Answer, reply};
+use crate::kernel::turn::Spent;
+use crate::kernel::wake::Hold;
+use crate::range_owner::RangeOwner;
+use crate::shared::Counters;
+use crate::wal_writer::message::{Committed, Level};
+use crate::wal_writer::{NoRoom, Stamped, WalActor};
+use sluicedb_storage::key::Seqno;
+use std::sync::Arc;
+/// How often a caller looks again whether a busy seat is free, before it sends its write instead: some
+/// microseconds in all. A turn takes some hundred nanoseconds, one that also gives memory back a few
+/// thousand; queueing behind it costs an allocation, and waking whoever waits for the acknowledgement.
+const SEAT_SPINS_MAX: u32 = 160;
+
+/// What came of trying the seats.
+pub(super) enum Seats {
+    Done(Stamp),
+    Busy,
+    /// The routes have changed: try again by the new ones.
+    Stale,
+    Refused(Failure),
+    /// The log turn broke: the log may have the write, or not.
+    Lost,
+}
+
+/// What came of the log's turn.
+enum LogTurn<'a> {
+    Stamped(Stamped, Option<Answer<Committed>>, Ticket<&'a Commits>),
+    Busy,
+    Stale,
+    Refused(Failure),
+}
+
+pub(super) struct Stamp {
+    last: Seqno,
+    visible: bool,
+    durable: Option<Answer<Committed>>,
+}
+
+impl WritePath {
+    pub(super) fn submitted(&self, stamp: Stamp) -> Submitted {
+        let Stamp { last, visible, durable } = stamp;
+        let stage = match durable {
+            Some(answer) => Stage::Answer(answer),
+            None if visible => return Submitted::Done(last),
+            None => Stage::Visible(last, self.shared.commits.wait_visible(last)),
+        };
+        Submitted::Waiting(Pending { stage, shared: Arc::clone(&self.shared) })
+    }
+
+    /// Both turns on this thread. The WAL writer's seat is released before the range owner's work
+    /// begins; the range owner's is taken before that, so nothing can come in between
+    /// (design: mailbox order = log order = seqno order).
+    #[inline]
+    pub(super) fn try_seats(
+        &self,
+        (epoch, owner): (u64, &Arc<RangeOwner>),
+        payload: &[u8],
+        payload_crc: u32,
+        operations: u32,
+        level: Level,
+        charge: u64,
+    ) -> Seats {
+        // No waker is called before both turns are over and everything they owe others is done.
+        let _hold = Hold::new();
+        let Ok(slot) = self.shared.commits.try_reserve_ref() else { return Seats::Busy };
+        let mut spins = 0;
+        loop {
+            if let Some(wal) = self.wal.seat.try_enter_idle()
+                && let Some(range) = owner.seat.try_enter_idle()
+            {
+                // A panic in there stops the engine, and is told as an error to this caller, too.
+                let batch = (payload, payload_crc, operations);
+                let turn = wal.attempt(|log| self.log_turn(log, epoch, slot, batch, level));
+                let Some((turn, wal)) = turn else { return Seats::Lost };
+                let (stamped, durable, ticket) = match turn {
+                    LogTurn::Stamped(stamped, durable, ticket) => (stamped, durable, ticket),
+                    LogTurn::Busy => return Seats::Busy,
+                    LogTurn::Stale => return Seats::Stale,
+                    LogTurn::Refused(failure) => return Seats::Refused(failure),
+                };
+                // From here on others may commit; their entries queue behind ours.
+                wal.release();
+                let lot = Lot::whole(payload, stamped.first);
+                let applied =
+                    range.run_and_release(|actor| actor.apply(lot, payload.len(), charge as usize));
+                let visible = match applied {
+                    Some(applied) => {
+                        let visible = ticket.finish();
+                        owner.after(applied);
+                        visible
+                    }
+                    // The owner panicked; the dropped ticket has failed the commit queue.
+                    None => false,
+                };
+                if durable.is_some() || stamped.rotated {
+                    self.shared.log_due.set();
+                }
+                if stamped.spare_due {
+                    self.shared.log_keeping_due.set();
+                }
+                // What others have queued meanwhile, after the caller's own write is done.
+                let mut spent = Spent::default();
+                owner.seat.settle(&mut spent);
+                self.wal.seat.settle(&mut spent);
+                return Seats::Done(Stamp { last: stamped.last, visible, durable });
+            }
+            spins += 1;
+            // Behind what is queued there would be no seat for this caller, however long it spins.
+            let queued = !self.wal.seat.is_empty() || !owner.seat.is_empty();
+            if spins > SEAT_SPINS_MAX || queued {
+                return Seats::Busy;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Stamps and appends, under the seats of the log and of the write's range.
+    #[inline]
+    fn log_turn<'a>(
+        &self,
+        log: &mut WalActor,
+        epoch: u64,
+        slot: Slot<&'a Commits>,
+        (payload, payload_crc, operations): (&[u8], u32, u32),
+        level: Level,
+    ) -> LogTurn<'a> {
+        // INVARIANT(stamped-by-its-routes)
+        if log.state.epoch() != epoch {
+            return LogTurn::Stale;
+        }
+        if !log.state.is_idle() {
+            return LogTurn::Busy;
+        }
+        match log.state.make_room(payload.len()) {
+            Ok(()) => {}
+            Err(NoRoom::Later) => return LogTurn::Busy,
+            Err(NoRoom::Refused(failure)) => return LogTurn::Refused(failure),
+        }
+        let stamped = log.state.append(payload, payload_crc, operations, level);
+        let durable = if level == Level::Buffered && stamped.in_file {
+            None
+        } else {
+            let (reply, answer) = reply();
+            if let Err((reply, failed)) = self.wal.durable.register(level, stamped.last, reply) {
+                // Nobody waits for the answer yet.
+                reply.send(Err(failed));
+            }
+            Some(answer)
+        };
+        let ticket = self.shared.commits.open(slot, stamped.last, 1);
+        Counters::bump(&self.shared.counters.commits_inline, 1);
+        LogTurn::Stamped(stamped, durable, ticket)
+    }
+}

@@ -1,0 +1,231 @@
+//! The write path, from an encoded batch to its acknowledgement: admit, commit, apply, wait.
+//!
+//! An uncontended write is done by its caller, on its caller's thread, without queueing and without
+//! an allocation: admission is two compare-and-swaps, the WAL writer's turn a memory copy, the range
+//! owner's turn an insertion. Under contention the write is sent instead, and whoever holds the seat
+//! runs it.
+//!
+//! INVARIANT(admission-before-log): nothing is stamped before both accounts, the commit queue and the
+//! mailboxes of the touched ranges have given room.
+
+mod inline;
+mod pending;
+mod queued;
+pub mod route;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+pub use pending::{Pending, Submitted};
+
+use self::inline::Seats;
+use self::route::{Reach, Route, charge};
+use crate::failure::{Scope, WriteFailure};
+use crate::kernel::Refused;
+use crate::kernel::gate::{Gate, Overloaded};
+use crate::kernel::mailbox::Mailbox;
+use crate::pool::Pool;
+use crate::range_owner::message::is_heavy;
+use crate::shared::Shared;
+use crate::version_manager::message::VersionMessage;
+use crate::wal_writer::WalWriter;
+use crate::wal_writer::message::Level;
+use bytes::Bytes;
+use sluicedb_storage::batch::Operations;
+use sluicedb_storage::codec;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How long to wait for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as it takes.
+    Forever,
+    /// Until then.
+    Until(Instant),
+}
+
+/// An encoded batch that is not in the log.
+#[derive(Clone, Debug)]
+pub struct Write {
+    payload: Bytes,
+    payload_crc: u32,
+    operations: u32,
+    level: Level,
+    /// `None`: a heavy batch that no engine thread has looked at.
+    route: Option<Routed>,
+}
+
+/// Where a batch goes, by which routes.
+#[derive(Clone, Debug)]
+struct Routed {
+    epoch: u64,
+    route: Arc<Route>,
+}
+
+/// The bytes of a batch, copied only if they have to outlive the call.
+enum Payload<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Bytes),
+}
+
+impl Payload<'_> {
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Payload<'_> {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// The way in. One per engine.
+#[derive(Debug)]
+pub struct WritePath {
+    shared: Arc<Shared>,
+    wal: Arc<WalWriter>,
+    versions: Mailbox<VersionMessage>,
+    gate: Gate,
+    reads: Pool,
+}
+
+impl WritePath {
+    /// The way into `wal`; heavy batches are routed by the threads of `reads`.
+    pub fn new(
+        shared: Arc<Shared>,
+        wal: Arc<WalWriter>,
+        versions: Mailbox<VersionMessage>,
+        reads: Pool,
+    ) -> Self {
+        let gate = Gate::new(shared.global.clone());
+        Self { shared, wal, versions, gate, reads }
+    }
+
+    /// Commits one or few encoded operations right here if nothing is in the way.
+    ///
+    /// # Errors
+    /// When the engine has stopped, or the log has no room on a full disk. Nothing has happened then.
+    #[inline]
+    pub fn submit(
+        &self,
+        payload: &[u8],
+        operations: u32,
+        level: Level,
+    ) -> Result<Submitted, WriteFailure> {
+        self.submit_payload(Payload::Borrowed(payload), operations, level)
+    }
+
+    /// As `submit`, for bytes that need no copy to be kept.
+    ///
+    /// # Errors
+    /// As `submit`.
+    pub fn submit_owned(
+        &self,
+        payload: Bytes,
+        operations: u32,
+        level: Level,
+    ) -> Result<Submitted, WriteFailure> {
+        self.submit_payload(Payload::Owned(payload), operations, level)
+    }
+
+    fn submit_payload(
+        &self,
+        payload: Payload<'_>,
+        operations: u32,
+        level: Level,
+    ) -> Result<Submitted, WriteFailure> {
+        let bytes = payload.as_ref();
+        self.check_running(bytes, operations)?;
+        if is_heavy(bytes.len(), operations) {
+            return self.submit_heavy(payload, operations, level);
+        }
+        let crc = codec::crc(bytes);
+        loop {
+            let superversion = self.shared.superversion.load();
+            // The insert would wait for this memory under the seat, where others wait for the insert.
+            if let Some(first) = Operations::new(bytes).next() {
+                superversion.route(first.key).active.prefetch(first.key);
+            }
+            let epoch = superversion.epoch;
+            let reach = Reach::of(&superversion, bytes);
+            if let Reach::One(range) = reach {
+                let owner = &superversion.ranges[range].owner;
+                let charge = charge(bytes.len(), operations);
+                let local = owner.budget.local_charge(charge);
+                let admission = match self.gate.try_admit_ref(&owner.local, local, charge) {
+                    Ok(admission) => admission,
+                    Err(refused) if self.is_gone(refused) => continue,
+                    Err(refused) => {
+                        let route = Arc::new(Route::whole(range, bytes.len(), operations));
+                        let (payload, route) =
+                            (payload.into_bytes(), Some(Routed { epoch, route }));
+                        let write = Write { payload, payload_crc: crc, operations, level, route };
+                        return self.refused(write, refused);
+                    }
+                };
+                match self.try_seats((epoch, owner), bytes, crc, operations, level, charge) {
+                    Seats::Done(stamp) => {
+                        // The memtable holds the charge now.
+                        admission.forget_into();
+                        return Ok(self.submitted(stamp));
+                    }
+                    Seats::Refused(failure) => return Err(WriteFailure::not_applied(failure)),
+                    Seats::Lost => return Err(WriteFailure::unknown(self.shared.why_stopped())),
+                    Seats::Stale => continue,
+                    Seats::Busy => {}
+                }
+            }
+            let route = Arc::new(Route::from_reach(&superversion, bytes, operations, reach));
+            let (payload, route) = (payload.into_bytes(), Some(Routed { epoch, route }));
+            let write = Write { payload, payload_crc: crc, operations, level, route };
+            return self.try_send(&superversion, write);
+        }
+    }
+
+    /// Sends what is too much for this thread: it is checksummed, and routed if there are several
+    /// ranges, by the engine thread that handles it.
+    #[cold]
+    fn submit_heavy(
+        &self,
+        payload: Payload<'_>,
+        operations: u32,
+        level: Level,
+    ) -> Result<Submitted, WriteFailure> {
+        let superversion = self.shared.superversion.load();
+        let payload = payload.into_bytes();
+        let route = (superversion.ranges.len() == 1).then(|| {
+            let route = Arc::new(Route::whole(0, payload.len(), operations));
+            Routed { epoch: superversion.epoch, route }
+        });
+        self.try_send(&superversion, Write { payload, payload_crc: 0, operations, level, route })
+    }
+
+    /// Was a write refused because its range has gone? Then there is another one for its keys.
+    #[inline]
+    fn is_gone(&self, refused: Overloaded) -> bool {
+        // Who closes all admission begins with the engine's account.
+        let closed = refused.scope == Scope::Local && refused.why == Refused::Closed;
+        closed && !self.shared.global.is_closed()
+    }
+
+    #[inline]
+    fn check_running(&self, payload: &[u8], operations: u32) -> Result<(), WriteFailure> {
+        if self.shared.health.is_running() {
+            return Ok(());
+        }
+        let heavy = is_heavy(payload.len(), operations);
+        match self.shared.stopped_by().or_else(|| self.shared.refuses(payload, heavy)) {
+            None => Ok(()),
+            Some(failure) => Err(WriteFailure::not_applied(failure)),
+        }
+    }
+}

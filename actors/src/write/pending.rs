@@ -1,0 +1,100 @@
+//! A write on its way, from its submission to its acknowledgement.
+
+use super::Write;
+use crate::failure::{Scope, WriteFailure};
+use crate::kernel::commit::WaitVisible;
+use crate::kernel::reply::Answer;
+use crate::shared::Shared;
+use crate::wal_writer::message::Committed;
+use sluicedb_storage::key::Seqno;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+/// How far a write has come.
+pub enum Submitted {
+    /// Acknowledged: visible, and as durable as was asked.
+    Done(Seqno),
+    /// In the log, or queued for it in its final order; poll for the acknowledgement.
+    Waiting(Pending),
+    /// Nowhere: there was no room. Nothing has happened.
+    NotAdmitted(Write, Scope),
+    /// Nowhere: it is too much for the caller's thread to find out which ranges it touches. Nothing has
+    /// happened.
+    NotRouted(Write),
+}
+
+/// A write on its way.
+pub struct Pending {
+    pub(super) stage: Stage,
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) enum Stage {
+    /// To be stamped (`Buffered`), or stamped and synced (`Synced`).
+    Answer(Answer<Committed>),
+    /// Stamped; some other commit before it is not finished.
+    Visible(Seqno, WaitVisible),
+}
+
+impl fmt::Debug for Submitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(seqno) => f.debug_tuple("Done").field(seqno).finish(),
+            Self::Waiting(_) => f.write_str("Waiting"),
+            Self::NotAdmitted(_, scope) => f.debug_tuple("NotAdmitted").field(scope).finish(),
+            Self::NotRouted(_) => f.write_str("NotRouted"),
+        }
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}
+
+impl Submitted {
+    /// Resolves to the acknowledgement of a write that was admitted.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Committed> {
+        match self {
+            Self::Done(seqno) => Poll::Ready(Ok(*seqno)),
+            Self::Waiting(pending) => pending.poll(context),
+            Self::NotAdmitted(..) | Self::NotRouted(_) => {
+                unreachable!("only admitted writes are waited for")
+            }
+        }
+    }
+}
+
+impl Pending {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Committed> {
+        loop {
+            match &mut self.stage {
+                Stage::Answer(answer) => match Pin::new(answer).poll(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(Ok(seqno))) => {
+                        if self.shared.visible() >= seqno {
+                            return Poll::Ready(Ok(seqno));
+                        }
+                        self.stage = Stage::Visible(seqno, self.shared.commits.wait_visible(seqno));
+                    }
+                    Poll::Ready(Ok(Err(failed))) => return Poll::Ready(Err(failed)),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(self.lost())),
+                },
+                Stage::Visible(seqno, visible) => {
+                    return match Pin::new(visible).poll(context) {
+                        Poll::Pending => Poll::Pending,
+                        Poll::Ready(Ok(())) => Poll::Ready(Ok(*seqno)),
+                        Poll::Ready(Err(_)) => Poll::Ready(Err(self.lost())),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Whoever had the write is gone: the engine has stopped, and the log may have it.
+    fn lost(&self) -> WriteFailure {
+        WriteFailure::unknown(self.shared.why_stopped())
+    }
+}

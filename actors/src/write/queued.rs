@@ -1,0 +1,153 @@
+//! A write that is sent: room in every queue on its way, then the WAL writer's mailbox.
+
+use super::pending::{Pending, Stage, Submitted};
+use super::route::{Part, Route};
+use super::waiting::NotSent;
+use super::{Routed, Write, WritePath};
+use crate::failure::{Scope, WriteFailure};
+use crate::kernel::Refused;
+use crate::kernel::commit::{CommitQueue, Slot};
+use crate::kernel::credits::Credits;
+use crate::kernel::gate::{Admission, Claim, Overloaded};
+use crate::kernel::mailbox::Permit;
+use crate::kernel::reply::{Answer, reply};
+use crate::range_owner::RangeOwner;
+use crate::range_owner::message::{Apply, is_heavy};
+use crate::shared::Superversion;
+use crate::wal_writer::message::{Commit, Committed, Target};
+use std::sync::Arc;
+/// Room for one write in every queue on its way.
+pub(super) struct Places {
+    slot: Slot<CommitQueue>,
+    wal: Permit<Commit>,
+    ranges: Vec<(Arc<RangeOwner>, Permit<Apply>)>,
+}
+
+/// The queue that gave none.
+pub(super) enum Taken {
+    Commits,
+    Log,
+    /// Of the range at this position of the route.
+    Range(usize),
+}
+
+impl Taken {
+    pub(super) fn scope(&self) -> Scope {
+        match self {
+            Self::Commits | Self::Log => Scope::Global,
+            Self::Range(_) => Scope::Local,
+        }
+    }
+}
+
+impl WritePath {
+    /// Sends the write to the WAL writer if there is room everywhere right now.
+    pub(super) fn try_send(
+        &self,
+        superversion: &Superversion,
+        write: Write,
+    ) -> Result<Submitted, WriteFailure> {
+        let Some(Routed { epoch, route }) = &write.route else {
+            return Ok(Submitted::NotRouted(write));
+        };
+        if *epoch != superversion.epoch {
+            // Where it waits for room it is routed again first.
+            return Ok(Submitted::NotAdmitted(write, Scope::Local));
+        }
+        let admission = match self.gate.try_admit_many(claims(superversion, route)) {
+            Ok(admission) => admission,
+            Err(refused) if self.is_gone(refused) => {
+                return Ok(Submitted::NotAdmitted(write, Scope::Local));
+            }
+            Err(refused) => return self.refused(write, refused),
+        };
+        let owners = owners(superversion, route);
+        match self.try_places(&owners, route, write.payload.len() as u64) {
+            Ok(places) => {
+                let routed = Routed { epoch: *epoch, route: Arc::clone(route) };
+                Ok(self.waiting(self.send(write, routed, admission, places)))
+            }
+            Err((taken, Refused::Full)) => Ok(Submitted::NotAdmitted(write, taken.scope())),
+            Err((taken, why)) => {
+                match self.not_sent(&write, Overloaded { scope: taken.scope(), why }) {
+                    NotSent::Gone => Ok(Submitted::NotAdmitted(write, Scope::Local)),
+                    NotSent::Failed(failure) => Err(failure),
+                }
+            }
+        }
+    }
+
+    /// A place in the commit queue and one in every mailbox on the way, if they are free right now.
+    pub(super) fn try_places(
+        &self,
+        owners: &[Arc<RangeOwner>],
+        route: &Route,
+        bytes: u64,
+    ) -> Result<Places, (Taken, Refused)> {
+        let slot = self.shared.commits.try_reserve().map_err(|why| (Taken::Commits, why))?;
+        let wal = self.wal.seat.try_reserve(bytes).map_err(|why| (Taken::Log, why))?;
+        let mut ranges = Vec::with_capacity(route.parts().len());
+        for (at, (part, owner)) in route.parts().iter().zip(owners).enumerate() {
+            let owner = Arc::clone(owner);
+            match owner.seat.try_reserve(part.bytes as u64) {
+                Ok(permit) => ranges.push((owner, permit)),
+                Err(why) => return Err((Taken::Range(at), why)),
+            }
+        }
+        Ok(Places { slot, wal, ranges })
+    }
+
+    /// The write is in the WAL writer's mailbox, or already stamped, when this returns.
+    pub(super) fn send(
+        &self,
+        write: Write,
+        routed: Routed,
+        admission: Admission,
+        places: Places,
+    ) -> Answer<Committed> {
+        let Routed { epoch, route } = routed;
+        let Admission { local, more, global } = admission;
+        let targets = std::iter::once(local).chain(more).zip(places.ranges);
+        let targets = targets.map(|(local, (owner, permit))| Target { owner, permit, local });
+        let Write { payload, payload_crc, operations, level, .. } = write;
+        let (reply, answer) = reply();
+        let payload_crc = (!is_heavy(payload.len(), operations)).then_some(payload_crc);
+        let (targets, slot) = (targets.collect(), places.slot);
+        let commit = Commit {
+            payload,
+            payload_crc,
+            operations,
+            level,
+            epoch,
+            route,
+            targets,
+            global,
+            slot,
+            reply,
+        };
+        self.wal.seat.send(places.wal, commit);
+        answer
+    }
+
+    pub(super) fn waiting(&self, answer: Answer<Committed>) -> Submitted {
+        let shared = Arc::clone(&self.shared);
+        Submitted::Waiting(Pending { stage: Stage::Answer(answer), shared })
+    }
+}
+
+/// The owners of the touched ranges, in route order.
+pub(super) fn owners(superversion: &Superversion, route: &Route) -> Vec<Arc<RangeOwner>> {
+    let owner = |part: &Part| Arc::clone(&superversion.ranges[part.range as usize].owner);
+    route.parts().iter().map(owner).collect()
+}
+
+/// What each touched range is asked for, in route order.
+pub(super) fn claims(superversion: &Superversion, route: &Route) -> Vec<Claim<Credits>> {
+    let claim = |part: &Part| {
+        let owner = &superversion.ranges[part.range as usize].owner;
+        let bytes = part.charge();
+        let (account, local_bytes) = (owner.local.clone(), owner.budget.local_charge(bytes));
+        Claim { range: part.range, account, bytes, local_bytes }
+    };
+    route.parts().iter().map(claim).collect()
+}

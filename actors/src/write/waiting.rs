@@ -1,0 +1,274 @@
+//! A write for which there was no room: it waits, or is told why it need not.
+
+use super::pending::Submitted;
+use super::queued::{Taken, claims, owners};
+use super::route::{Part, Reach, Route, charge};
+use super::{Patience, Routed, Write, WritePath};
+use crate::failure::{Failure, Scope, WriteFailure};
+use crate::kernel::Refused;
+use crate::kernel::gate::Overloaded;
+use crate::kernel::reply::Answer;
+use crate::range_owner::message::is_heavy;
+use crate::shared::Counters;
+use crate::version_manager::relief;
+use crate::waits::{Place, Stopwatch};
+use crate::wal_writer::message::Committed;
+use futures::future::{Either, FutureExt, select};
+use sluicedb_storage::version::RangeId;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+/// Why a write that waited for room was not sent.
+pub(super) enum NotSent {
+    /// A range that it needed room of is not there any more.
+    Gone,
+    Failed(WriteFailure),
+}
+
+impl From<WriteFailure> for NotSent {
+    fn from(failure: WriteFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl WritePath {
+    pub(super) fn refused(
+        &self,
+        write: Write,
+        refused: Overloaded,
+    ) -> Result<Submitted, WriteFailure> {
+        match refused.why {
+            Refused::Full => {
+                let bytes = charge(write.payload.len(), write.operations);
+                relief::ask(&self.versions, refused.scope, bytes);
+                Ok(Submitted::NotAdmitted(write, refused.scope))
+            }
+            Refused::TooLarge | Refused::Closed => Err(self.never(&write, refused)),
+        }
+    }
+
+    /// A refusal that waiting does not change.
+    fn never(&self, write: &Write, refused: Overloaded) -> WriteFailure {
+        WriteFailure::not_applied(match refused.why {
+            Refused::TooLarge => Failure::storage(sluicedb_storage::Error::invalid(format!(
+                "the batch needs {} bytes of write buffer, more than there is",
+                charge(write.payload.len(), write.operations)
+            ))),
+            Refused::Full | Refused::Closed => self.shared.why_stopped(),
+        })
+    }
+
+    /// A refusal of one who waits.
+    pub(super) fn not_sent(&self, write: &Write, refused: Overloaded) -> NotSent {
+        if self.is_gone(refused) { NotSent::Gone } else { self.never(write, refused).into() }
+    }
+
+    /// The error for `write`, which was not admitted and shall not wait.
+    pub fn overloaded(&self, write: &Write, scope: Scope) -> WriteFailure {
+        if let Some(failure) = self.shared.refusal(false, |range| self.touches(write, range)) {
+            return WriteFailure::not_applied(failure);
+        }
+        self.too_much(scope, Duration::ZERO)
+    }
+
+    fn too_much(&self, scope: Scope, waited: Duration) -> WriteFailure {
+        let counters = &self.shared.counters;
+        Counters::add(
+            match scope {
+                Scope::Local => &counters.overloaded_local,
+                Scope::Global => &counters.overloaded_global,
+            },
+            1,
+        );
+        WriteFailure::not_applied(Failure::Overloaded { scope, waited })
+    }
+
+    /// Has an engine thread find out which ranges `write` touches, then sends it if there is room. A
+    /// deadline that has passed already is not waited for, as in `submit`. Without `patience` a place in
+    /// the thread's queue is not waited for; who has one waits for the work.
+    ///
+    /// # Errors
+    /// `Overloaded` if no thread has come to it by the deadline, or there is no place; as `submit`.
+    ///
+    /// # Cancellation
+    /// Dropped, nothing has happened.
+    pub async fn route_and_submit(
+        &self,
+        mut write: Write,
+        patience: Option<Patience>,
+    ) -> Result<Submitted, WriteFailure> {
+        let began = self.shared.runtime.now();
+        let find = self.find_route(&write);
+        let route = match patience {
+            None => {
+                let route = self.reads.try_run(find);
+                route.ok_or_else(|| self.too_much(Scope::Global, Duration::ZERO))?.left_future()
+            }
+            Some(_) => self.reads.run(find).right_future(),
+        };
+        let route = pin!(route);
+        let routed = match patience {
+            Some(Patience::Until(deadline)) if deadline > began => {
+                match select(route, self.shared.runtime.sleep_until(deadline)).await {
+                    Either::Left((routed, _)) => routed,
+                    Either::Right(_) => {
+                        let waited = self.shared.runtime.now().saturating_duration_since(began);
+                        return Err(self.too_much(Scope::Global, waited));
+                    }
+                }
+            }
+            Some(Patience::Until(_) | Patience::Forever) | None => route.await,
+        };
+        write.route = Some(routed.map_err(WriteFailure::not_applied)?);
+        self.try_send(&self.shared.superversion.load_full(), write)
+    }
+
+    /// Finds out, on an engine thread, which ranges `write` touches then. Does not hold the superversion
+    /// before: see `admit_and_send`.
+    pub(super) fn find_route(&self, write: &Write) -> impl FnOnce() -> Routed + Send + 'static {
+        let (shared, payload) = (Arc::clone(&self.shared), write.payload.clone());
+        let operations = write.operations;
+        move || {
+            let superversion = shared.superversion.load_full();
+            let reach = Reach::of(&superversion, &payload);
+            let route = Route::from_reach(&superversion, &payload, operations, reach);
+            Routed { epoch: superversion.epoch, route: Arc::new(route) }
+        }
+    }
+
+    /// Waits for room, then sends.
+    ///
+    /// # Errors
+    /// `Overloaded` at the deadline; why the room it waits for cannot come, as `NoSpace` while the disk is
+    /// full; why the engine has stopped. Nothing has happened then.
+    ///
+    /// # Cancellation
+    /// Dropped, nothing has happened; room that was already given goes to the next in line.
+    pub async fn admit_and_submit(
+        &self,
+        mut write: Write,
+        patience: Patience,
+    ) -> Result<Submitted, WriteFailure> {
+        let mut stopwatch = Stopwatch::start(&self.shared);
+        loop {
+            let sent = {
+                let admit = pin!(self.admit_and_send(&write, &mut stopwatch));
+                let give_up = pin!(self.give_up(&write, patience));
+                match select(admit, give_up).await {
+                    Either::Left((sent, _)) => Either::Left(sent),
+                    Either::Right((why, _)) => Either::Right(why),
+                }
+            };
+            match sent {
+                Either::Left(Ok(answer)) => return Ok(self.waiting(answer)),
+                Either::Left(Err(NotSent::Failed(failure))) => return Err(failure),
+                Either::Left(Err(NotSent::Gone)) => {}
+                Either::Right(Some(failure)) => return Err(WriteFailure::not_applied(failure)),
+                Either::Right(None) => {
+                    return Err(self.too_much(stopwatch.scope(), stopwatch.elapsed()));
+                }
+            }
+            // The routes have changed, and the new ones say whose room it waits for.
+            let superversion = self.shared.superversion.load_full();
+            let heavy = is_heavy(write.payload.len(), write.operations);
+            write.route = Some(if heavy && superversion.ranges.len() > 1 {
+                drop(superversion);
+                let route = self.reads.run(self.find_route(&write));
+                route.await.map_err(WriteFailure::not_applied)?
+            } else {
+                let reach = Reach::of(&superversion, &write.payload);
+                let (payload, operations) = (&write.payload, write.operations);
+                let route = Route::from_reach(&superversion, payload, operations, reach);
+                Routed { epoch: superversion.epoch, route: Arc::new(route) }
+            });
+        }
+    }
+
+    /// INVARIANT(nothing-held-while-waiting): waits for whatever has no room, and holds nothing of
+    /// anything else meanwhile: this future may never be polled again. Not even the superversion: memtables
+    /// that are flushed meanwhile would stay in memory for it, although their bytes are back in the
+    /// accounts. Bytes first; places in queues turn over within one turn of an actor.
+    async fn admit_and_send(
+        &self,
+        write: &Write,
+        stopwatch: &mut Stopwatch<'_>,
+    ) -> Result<Answer<Committed>, NotSent> {
+        let routed = write.route.as_ref().expect("a write is routed before it waits for room");
+        let (owners, claims) = {
+            let superversion = self.shared.superversion.load_full();
+            if routed.epoch != superversion.epoch {
+                return Err(NotSent::Gone);
+            }
+            (owners(&superversion, &routed.route), claims(&superversion, &routed.route))
+        };
+        let bytes = write.payload.len() as u64;
+        let stopped = |_| WriteFailure::not_applied(self.shared.why_stopped());
+        loop {
+            let admit = self.gate.admit_many(claims.clone());
+            let admitted = stopwatch.along(admit, |admit| match admit.waiting_range() {
+                Some(at) => Place::Range(Arc::clone(&owners[at])),
+                None => Place::Engine,
+            });
+            let admission = match admitted.await {
+                Ok(admission) => admission,
+                Err(refused) => return Err(self.not_sent(write, refused)),
+            };
+            let taken = match self.try_places(&owners, &routed.route, bytes) {
+                Ok(places) => {
+                    return Ok(self.send(write.clone(), routed.clone(), admission, places));
+                }
+                Err((taken, Refused::Full)) => taken,
+                Err((taken, why)) => {
+                    return Err(self.not_sent(write, Overloaded { scope: taken.scope(), why }));
+                }
+            };
+            drop(admission);
+            match taken {
+                Taken::Commits => {
+                    let place = self.shared.commits.reserve();
+                    drop(stopwatch.during(Place::Engine, place).await.map_err(stopped)?);
+                }
+                Taken::Log => {
+                    let place = self.wal.seat.reserve(bytes);
+                    drop(stopwatch.during(Place::Engine, place).await.map_err(stopped)?);
+                }
+                Taken::Range(at) => {
+                    let part = &routed.route.parts()[at];
+                    let owner = Arc::clone(&owners[at]);
+                    let place = owner.seat.reserve(part.bytes as u64);
+                    let at = Place::Range(owner);
+                    if let Err(why) = stopwatch.during(at, place).await {
+                        return Err(self.not_sent(write, Overloaded { scope: Scope::Local, why }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Resolves when waiting makes no sense any more: at the deadline (`None`), or when the room cannot
+    /// come, because the disk is full, or because the range cannot be flushed.
+    async fn give_up(&self, write: &Write, patience: Patience) -> Option<Failure> {
+        let for_ever = matches!(patience, Patience::Forever);
+        let touches = |range| self.touches(write, range);
+        let refused = pin!(self.shared.until_refused(for_ever, touches));
+        match patience {
+            Patience::Forever => Some(refused.await),
+            Patience::Until(deadline) => {
+                let sleep = self.shared.runtime.sleep_until(deadline);
+                match select(refused, sleep).await {
+                    Either::Left((failure, _)) => Some(failure),
+                    Either::Right(((), _)) => None,
+                }
+            }
+        }
+    }
+
+    /// Does the write need room of this range?
+    fn touches(&self, write: &Write, range: RangeId) -> bool {
+        let Some(Routed { epoch, route }) = &write.route else { return true };
+        let superversion = self.shared.superversion.load();
+        let is_in = |part: &Part| superversion.ranges[part.range as usize].id() == range;
+        // By other routes it needs the room of other ranges, and is about to find that out.
+        *epoch == superversion.epoch && route.parts().iter().any(is_in)
+    }
+}
