@@ -412,6 +412,7 @@ impl Options {
                 ..CompactionOptions::default()
             },
             space_reserve_bytes: self.effective_space_reserve_bytes(),
+            compaction_threads: 1,
             read_threads: self.read_threads,
             initial_split_keys: self
                 .initial_split_keys

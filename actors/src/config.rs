@@ -60,6 +60,8 @@ pub struct EngineConfig {
     pub level_compression: Compression,
     /// Level sizes and triggers.
     pub compaction: CompactionOptions,
+    /// Compactions that may run at a time, each on a thread of its own; at least one.
+    pub compaction_threads: usize,
     /// Space on the disk that is set aside for the time when it is full, in bytes, at most.
     pub space_reserve_bytes: u64,
     /// Threads for reads that miss every cache.

@@ -1,6 +1,6 @@
 //! The running engine as the facade sees it: where to write, what to read, how to stop.
 
-use crate::compactor::message::CompactorMessage;
+use crate::compaction_planner::message::PlannerMessage;
 use crate::config::EngineConfig;
 use crate::failure::Failure;
 use crate::kernel::jobs::Jobs;
@@ -16,6 +16,7 @@ use crate::wal_writer::WalWriter;
 use crate::write::WritePath;
 use bytes::Bytes;
 use sluicedb_storage::Result as StorageResult;
+use sluicedb_storage::compact::ClaimedJob;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::recover::RecoveryReport;
 use sluicedb_storage::table::Wait;
@@ -50,7 +51,9 @@ pub struct Engine {
     pub(crate) wal: Arc<WalWriter>,
     pub(crate) write_path: WritePath,
     pub(crate) versions: Mailbox<VersionMessage>,
-    pub(crate) compactor: Mailbox<CompactorMessage>,
+    pub(crate) planner: Mailbox<PlannerMessage>,
+    /// Into the compaction workers, one each.
+    pub(crate) compaction_jobs: Vec<Mailbox<ClaimedJob>>,
     pub(crate) reads: Pool,
     pub(crate) turns: Jobs,
     pub(crate) recovery: RecoveryReport,
@@ -210,8 +213,8 @@ impl Engine {
             return Err(failure);
         }
         let (reply, answer) = reply();
-        let permit = self.compactor.reserve(1).await.map_err(|_| self.shared.why_stopped())?;
-        let sent = permit.send(CompactorMessage::Compact { span, reply });
+        let permit = self.planner.reserve(1).await.map_err(|_| self.shared.why_stopped())?;
+        let sent = permit.send(PlannerMessage::Compact { span, reply });
         sent.map_err(|_| self.shared.why_stopped())?;
         answer.await.unwrap_or_else(|_| Err(self.shared.why_stopped()))
     }

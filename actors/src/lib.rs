@@ -1,9 +1,9 @@
-//! Who does the work: the kernel, the five actors and their supervisor.
+//! Who does the work: the kernel, the actors and their supervisor.
 //!
 //! `sluicedb` calls `engine`; everything else is reached through it. Data flows one way:
-//! `write` -> `wal_writer` -> `range_owner` -> `flush_worker` -> `version_manager`, with the
-//! `compactor` beside. Under `--cfg loom` only the kernel and group
-//! commit exist.
+//! `write` -> `wal_writer` -> `range_owner` -> `flush_worker` -> `version_manager`, with
+//! `compaction_planner` -> `compaction_worker` -> `version_manager` beside. Under `--cfg loom` only the
+//! kernel and group commit exist.
 
 pub mod failure;
 pub mod group_commit;
@@ -12,7 +12,9 @@ pub mod kernel;
 #[cfg(not(loom))]
 pub mod backoff;
 #[cfg(not(loom))]
-pub mod compactor;
+pub mod compaction_planner;
+#[cfg(not(loom))]
+pub mod compaction_worker;
 #[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]
@@ -38,6 +40,8 @@ pub mod shared;
 pub mod space;
 #[cfg(not(loom))]
 mod supervisor;
+#[cfg(all(test, not(loom)))]
+mod testing;
 #[cfg(not(loom))]
 pub mod trouble;
 #[cfg(not(loom))]

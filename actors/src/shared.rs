@@ -100,6 +100,8 @@ pub struct Counters {
     pub flushes: AtomicU64,
     /// Bytes of tables written by flushes.
     pub flush_bytes: AtomicU64,
+    /// Compactions begun.
+    pub compactions_begun: AtomicU64,
     /// Compactions finished.
     pub compactions: AtomicU64,
     /// Those that only renamed tables to another level.
@@ -179,7 +181,7 @@ pub struct Shared {
     pub pressure_board: Board,
     /// The source of file numbers.
     pub file_numbers: FileNumbers,
-    /// A version changed: the compactor may have work.
+    /// A version changed: the compaction planner may have work.
     pub compaction_due: Signal,
     /// The reserve was let go of: the version manager has to look for room.
     pub reserve_due: Signal,

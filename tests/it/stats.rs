@@ -122,7 +122,14 @@ fn every_actor_has_a_mailbox_to_look_into() {
     block_on(db.flush()).unwrap();
     let actors = db.stats().actors;
     let names: Vec<_> = actors.iter().map(|actor| actor.name.as_str()).collect();
-    for wanted in ["wal writer", "range owner", "flush worker", "compactor", "version manager"] {
+    for wanted in [
+        "wal writer",
+        "range owner",
+        "flush worker",
+        "compaction planner",
+        "compaction worker",
+        "version manager",
+    ] {
         assert!(names.iter().any(|name| name.contains(wanted)), "{wanted} in {names:?}");
     }
     for actor in &actors {

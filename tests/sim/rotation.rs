@@ -31,7 +31,7 @@ async fn entries(snapshot: &Snapshot) -> Map {
 }
 
 /// Goal: the content is exactly what was acknowledged, at any schedule of owner, version manager, flush
-/// worker and compactor: after each write by lookup, again and again by whole scans, and by snapshots
+/// worker and compaction: after each write by lookup, again and again by whole scans, and by snapshots
 /// that stay while everything under them is replaced.
 /// Method: hot and cold keys, memtables of a few KiB, the next actor to run drawn by seed.
 /// Catches: a seal that publishes a superversion without the old memtable; sealed memtables in the

@@ -1,6 +1,7 @@
 //! How an engine ends: cleanly by `close`, or abandoned by drop.
 
 use super::departures::Departure;
+use crate::compaction_planner::message::PlannerMessage;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::kernel::mailbox::Mailbox;
@@ -11,6 +12,7 @@ use crate::runtime::Task;
 use crate::shared::Shared;
 use crate::version_manager::message::VersionMessage;
 use crate::wal_writer::WalWriter;
+use sluicedb_storage::compact::ClaimedJob;
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The tasks of an engine and the way it ends.
@@ -145,16 +147,22 @@ fn leave_directory(shared: &Shared) {
 /// The mailboxes of the thread-driven actors, to be closed in the order of the flow.
 struct Mailboxes {
     versions: Mailbox<VersionMessage>,
-    compactor: Mailbox<crate::compactor::message::CompactorMessage>,
+    planner: Mailbox<PlannerMessage>,
+    compaction_jobs: Vec<Mailbox<ClaimedJob>>,
 }
 
 impl Mailboxes {
     fn of(engine: &Engine) -> Self {
-        Self { versions: engine.versions.clone(), compactor: engine.compactor.clone() }
+        Self {
+            versions: engine.versions.clone(),
+            planner: engine.planner.clone(),
+            compaction_jobs: engine.compaction_jobs.clone(),
+        }
     }
 
     fn close(&self) {
-        self.compactor.close();
+        self.planner.close();
+        self.compaction_jobs.iter().for_each(Mailbox::close);
         self.versions.close();
     }
 }

@@ -4,7 +4,8 @@
 mod close;
 mod departures;
 
-use crate::compactor::Compactor;
+use crate::compaction_planner::CompactionPlanner;
+use crate::compaction_worker::Channels;
 use crate::config::EngineConfig;
 use crate::engine::{Engine, MailboxInfo, OpenFailure};
 use crate::failure::Scope;
@@ -226,7 +227,9 @@ fn build(
     let log_floor = log.number();
 
     let (versions, version_inbox) = mailbox(VERSION_INBOX_MAX);
-    let (compactor, compact_inbox) = mailbox(COMPACT_INBOX_MAX);
+    let (planner, compact_inbox) = mailbox(COMPACT_INBOX_MAX);
+    let (compaction, reports) = Channels::new(config.compaction_threads);
+    let compaction_jobs = compaction.jobs.clone();
     let (reads, read_threads) = Pool::new(config.read_threads);
     let (turns, turn_threads) = Jobs::new(1, 0);
 
@@ -305,13 +308,14 @@ fn build(
         next_memtable_id,
     );
     let flusher = FlushWorker::new(Arc::clone(&shared), Arc::clone(&wal), versions.clone());
-    let merger = Compactor::new(Arc::clone(&shared), compact_inbox, versions.clone());
+    let plan = compaction.jobs.clone();
+    let plan = CompactionPlanner::new(Arc::clone(&shared), compact_inbox, plan, reports);
 
     let mut starter = Starter { shared: &shared, tasks: Vec::new() };
     let threads: [(&'static str, &str, BoxFuture<'static, ()>); 6] = [
         ("version manager", "sluice-version", Box::pin(manager.run())),
         ("flush worker", "sluice-flush", Box::pin(flusher.run())),
-        ("compactor", "sluice-compact", Box::pin(merger.run())),
+        ("compaction planner", "sluice-plan", Box::pin(plan.run())),
         ("tender", "sluice-tend", Box::pin(range_owner::tend(Arc::clone(&shared)))),
         (
             "wal writer",
@@ -333,6 +337,10 @@ fn build(
     for (actor, name, body) in threads {
         started = started.and_then(|()| starter.start(actor, name, body));
     }
+    for (index, worker) in compaction.workers(&shared, &versions).enumerate() {
+        let (name, body) = (format!("sluice-merge-{index}"), Box::pin(worker.run()));
+        started = started.and_then(|()| starter.start("compaction worker", &name, body));
+    }
     for (index, thread) in turn_threads.into_iter().enumerate() {
         let name = format!("sluice-turn-{index}");
         started = started.and_then(|()| starter.start_pool("turn thread", &name, thread));
@@ -350,7 +358,8 @@ fn build(
         wal,
         write_path,
         versions,
-        compactor,
+        planner,
+        compaction_jobs,
         reads,
         turns,
         supervisor,
@@ -445,14 +454,16 @@ pub(crate) fn mailboxes(engine: &Engine) -> Vec<MailboxInfo> {
         capacity,
         handled: handled.load(Ordering::Relaxed),
     };
-    let Engine { versions, compactor, reads, turns, .. } = engine;
+    let Engine { versions, planner, compaction_jobs, reads, turns, .. } = engine;
     let counters = engine.counters();
     // It has no mailbox: what is due is read off the ranges.
     let ranges = &engine.superversion().ranges;
     let to_flush = ranges.iter().filter(|range| !range.sealed.is_empty()).count();
+    let to_merge = compaction_jobs.iter().map(Mailbox::len).sum();
     vec![
         info("flush worker", to_flush, ranges.len(), &counters.flushes),
-        info("compactor", compactor.len(), COMPACT_INBOX_MAX, &counters.compactions),
+        info("compaction planner", planner.len(), COMPACT_INBOX_MAX, &counters.compactions_begun),
+        info("compaction workers", to_merge, compaction_jobs.len(), &counters.compactions),
         info("version manager", versions.len(), VERSION_INBOX_MAX, &counters.edits),
         info("read threads", reads.queued(), reads.capacity(), &counters.cold_reads),
         info("turn thread", turns.queued(), turns.capacity(), &counters.turns_handed_on),

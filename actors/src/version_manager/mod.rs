@@ -1,7 +1,7 @@
 //! The version manager: every change of what readers see goes through here, one at a time.
 //!
 //! Owns:      the manifest, the current superversion, the deletion of tables.
-//! Receives:  Install (flush worker, compactor), Seal (range owners), Relieve (the gate), LogGrown
+//! Receives:  Install (flush worker, compaction workers), Seal (range owners), Relieve (the gate), LogGrown
 //!            (the log's keeper), Flush, FlushFailed, Bury, Close.
 //! Sends:     nothing; wakes the flush worker, and runs range owners' seats as their caller.
 //! Publishes: `Superversion`, the log floor.

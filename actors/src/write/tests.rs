@@ -3,18 +3,16 @@
 use super::inline::Seats;
 use super::queued::{claims, owners};
 use super::*;
-use crate::config::EngineConfig;
 use crate::engine::Engine;
 use crate::failure::{Failure, Scope};
 use crate::kernel::turn::TURN_MESSAGES_MAX;
 use crate::runtime::{Runtime, Task, ThreadRuntime};
+use crate::testing::config;
 use crate::wal_writer::After;
 use futures::executor::block_on;
 use futures::future::BoxFuture;
 use sluicedb_storage::batch::WriteBatch;
-use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::table::{Compression, TableOptions};
 use sluicedb_storage::vfs::MemVfs;
 use std::fmt;
 use std::future::Future;
@@ -61,38 +59,6 @@ fn engine(dir: &str, ranges: u8) -> Engine {
     let runtime = Arc::new(Still::default());
     let opened = Engine::open(config(dir, ranges), Arc::new(MemVfs::new()), runtime);
     block_on(opened).expect("an empty directory opens")
-}
-
-fn config(dir: &str, ranges: u8) -> EngineConfig {
-    EngineConfig {
-        dir: dir.into(),
-        create_if_missing: true,
-        error_if_exists: false,
-        write_buffer_bytes: 16 << 20,
-        range_buffer_bytes: None,
-        memtable_bytes: None,
-        sealed_memtables_max: 2,
-        buffer: None,
-        cache_bytes: 1 << 20,
-        open_tables_max: 8,
-        open_tables_bytes_max: 1 << 20,
-        log_segment_bytes: 8 << 20,
-        log_retained_bytes_max: 64 << 20,
-        idle_seal_after: None,
-        space_reserve_bytes: 0,
-        log_mapped: true,
-        allow_shared_directory: false,
-        commits_in_flight_max: 1024,
-        value_bytes_max: 1 << 20,
-        batch_bytes_max: 8 << 20,
-        l0_tables_max: 8,
-        l0_table: TableOptions::default(),
-        level_compression: Compression::None,
-        compaction: CompactionOptions::default(),
-        read_threads: 1,
-        initial_split_keys: (1..ranges).map(|byte| vec![byte].into()).collect(),
-        fresh_id: [7; 16],
-    }
 }
 
 fn over(ranges: u8) -> (Bytes, u32) {

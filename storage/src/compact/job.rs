@@ -1,8 +1,7 @@
-//! A job: which slices are merged into which place, and what others may not touch meanwhile.
+//! A job: which slices are merged into which place.
 
 use crate::version::{Place, RangeId, RangeVersion, Slice, SliceMeta, VersionEdit};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 
 /// The slices that a job takes from one place: newest first in a tier, in key order in a level.
 #[derive(Clone, Debug)]
@@ -97,92 +96,5 @@ impl Job {
         };
         let added = added.into_iter().map(|slice| (self.range, self.output, slice)).collect();
         VersionEdit { deleted, added, ..VersionEdit::default() }
-    }
-}
-
-/// What running jobs hold, and where the round-robin picks of each place continue.
-///
-/// Two jobs of a range may run at once only if they share no place or no key: then neither changes
-/// what the other planned with, and what a job saw below its output can only sink further.
-#[derive(Clone, Debug, Default)]
-pub struct Claims {
-    held: Vec<Claim>,
-    next_id: u64,
-    cursors: BTreeMap<(RangeId, Place), Bytes>,
-}
-
-#[derive(Clone, Debug)]
-struct Claim {
-    id: u64,
-    range: RangeId,
-    /// From the first place to the last.
-    places: (Place, Place),
-    min_key: Bytes,
-    max_key: Bytes,
-}
-
-/// The handle of a claim; give it back to `Claims::release`.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a claim that is not released blocks its tables for ever"]
-pub struct ClaimId(u64);
-
-impl Claims {
-    /// Nothing runs.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Could `job` run beside everything that is claimed?
-    pub fn admits(&self, job: &Job) -> bool {
-        !self.held.iter().any(|claim| {
-            claim.range == job.range
-                && claim.places.0 <= job.output
-                && job.input_place() <= claim.places.1
-                && claim.min_key <= job.max_key
-                && job.min_key <= claim.max_key
-        })
-    }
-
-    /// Records that `job` runs.
-    pub fn claim(&mut self, job: &Job) -> ClaimId {
-        debug_assert!(self.admits(job), "picked jobs are admitted");
-        let id = self.next_id;
-        self.next_id += 1;
-        self.held.push(Claim {
-            id,
-            range: job.range,
-            places: (job.input_place(), job.output),
-            min_key: job.min_key.clone(),
-            max_key: job.max_key.clone(),
-        });
-        if let Some(first) = job.inputs.first()
-            && !first.place.is_tier()
-            && let Some(last) = first.slices.last()
-        {
-            self.cursors.insert((job.range, first.place), last.max_key().clone());
-        }
-        ClaimId(id)
-    }
-
-    /// The job is over: installed, failed or cancelled.
-    #[allow(clippy::needless_pass_by_value, reason = "a claim is given back, not lent")]
-    pub fn release(&mut self, claim: ClaimId) {
-        self.held.retain(|held| held.id != claim.0);
-    }
-
-    /// How many jobs run.
-    pub fn running(&self) -> usize {
-        self.held.len()
-    }
-
-    /// Does a job of this range run that touches this place?
-    pub fn touches(&self, range: RangeId, place: Place) -> bool {
-        let touches = |claim: &Claim| (claim.places.0..=claim.places.1).contains(&place);
-        self.held.iter().any(|claim| claim.range == range && touches(claim))
-    }
-
-    /// Where the next pick of a place continues: after this key.
-    pub(super) fn cursor(&self, range: RangeId, place: Place) -> Option<&Bytes> {
-        self.cursors.get(&(range, place))
     }
 }

@@ -3,7 +3,8 @@
 //! One step merges everything that overlaps the span straight into the deepest level that has
 //! any of it, so each byte is written once. Ask again after each step until `Done`.
 
-use super::job::{Claims, Inputs, Job};
+use super::claims::Claims;
+use super::job::{Inputs, Job};
 use crate::key::Span;
 use crate::version::{Place, RangeId, RangeVersion, Version};
 use bytes::Bytes;
@@ -144,7 +145,9 @@ mod tests {
             panic!()
         };
         let mut claims = Claims::new();
-        let _ = claims.claim(&job);
+        let running = claims.claim(job);
         assert!(matches!(manual(&version, &Span::all(), &claims, &BTreeSet::new()), Step::Busy));
+        drop(running);
+        assert!(matches!(manual(&version, &Span::all(), &claims, &BTreeSet::new()), Step::Job(_)));
     }
 }

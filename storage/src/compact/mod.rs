@@ -1,13 +1,15 @@
 //! Leveled compaction: when, what, and the merge itself.
 //!
-//! Policy (`options`, `score`, `pick`, `manual`) is pure: a version in, a `Job` out. Execution (`run`,
-//! `flush`) is a plain function that writes tables through a `TableSink`; who calls it on which
-//! thread, and who installs the result, is decided in the actors.
+//! Policy (`options`, `score`, `pick`, `manual`) is pure: a version in, a `Job` out. What running jobs
+//! hold (`claims`) is theirs, and ends with them. Execution (`run`, `flush`) is a plain function that
+//! writes tables through a `TableSink`; who calls it on which thread, and who installs the result, is
+//! decided in the actors.
 //!
 //! Guarantees: a job never skips an older overlapping table of L0 (INVARIANT(oldest-closed)), its
 //! output never overlaps another table of its level (INVARIANT(one-run-per-level)), and a tombstone
 //! is dropped only when no entry older than the job can have its key.
 
+mod claims;
 pub mod flush;
 mod job;
 mod manual;
@@ -17,8 +19,9 @@ pub mod run;
 mod score;
 mod sink;
 
+pub use claims::{ClaimedJob, Claims};
 pub use flush::write_tables;
-pub use job::{Claims, Inputs, Job};
+pub use job::{Inputs, Job};
 pub use manual::{Step, manual};
 pub use options::CompactionOptions;
 pub use pick::pick;

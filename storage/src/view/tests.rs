@@ -204,9 +204,8 @@ impl Toy {
         let version = self.version();
         if let Some(job) = compact::pick(&version, &self.options, &self.claims, &BTreeSet::new()) {
             drop(version);
-            let claim = self.claims.claim(&job);
+            let job = self.claims.claim(job);
             self.run(&job);
-            self.claims.release(claim);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The compactor's disk work.
+//! The disk work of a compaction.
 
 use crate::failure::Failure;
 use crate::outputs::Outputs;

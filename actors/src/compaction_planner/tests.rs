@@ -1,0 +1,312 @@
+//! The planner with workers that the test plays, and a whole engine whose actors the test runs one by one.
+
+use super::*;
+use crate::config::EngineConfig;
+use crate::engine::Engine;
+use crate::kernel::mailbox::Capacity;
+use crate::kernel::reply::{Answer, reply};
+use crate::testing::{Stepped, config};
+use crate::wal_writer::message::Level;
+use crate::write::Submitted;
+use futures::future::BoxFuture;
+use sluicedb_storage::Error;
+use sluicedb_storage::batch::WriteBatch;
+use sluicedb_storage::filename::FileNumber;
+use sluicedb_storage::table::Compression;
+use sluicedb_storage::version::Place;
+use sluicedb_storage::vfs::{MemVfs, OperationKind};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+/// An engine whose actors run when the test says so, over a disk in memory.
+struct Home {
+    runtime: Stepped,
+    disk: MemVfs,
+    engine: Engine,
+}
+
+const RANGES: u8 = 3;
+const KEYS: u8 = 40;
+/// The name of the engine's own.
+const PLANNER: &str = "sluice-plan";
+
+impl Home {
+    /// No two may share a directory: none ever leaves it.
+    fn new(dir: &str, compaction_threads: usize) -> Self {
+        let (runtime, disk) = (Stepped::new(), MemVfs::new());
+        let mut config = EngineConfig { compaction_threads, ..config(dir, RANGES) };
+        config.l0_table.compression = Compression::None;
+        config.compaction.l0_trigger = 2;
+        config.compaction.level_base_bytes = 4 << 10;
+        config.compaction.level_ratio = 2;
+        config.compaction.table_bytes_max = 2 << 10;
+        let opening = Engine::open(config, Arc::new(disk.clone()), Arc::new(runtime.clone()));
+        let engine = runtime.run(PLANNER, opening).expect("an empty directory opens");
+        Self { runtime, disk, engine }
+    }
+
+    /// Two tables in L0 of each range: all of them are due.
+    fn fill_l0(&self) {
+        for _ in 0..2 {
+            let mut batch = WriteBatch::new();
+            for range in 0..RANGES {
+                for key in 0..KEYS {
+                    batch.put([range, key], [key; 300]);
+                }
+            }
+            let operations = batch.len() as u32;
+            let payload = batch.into_encoded().into();
+            let written =
+                self.engine.write_path().submit_owned(payload, operations, Level::Buffered);
+            assert!(matches!(written, Ok(Submitted::Done(_) | Submitted::Waiting(_))));
+            self.runtime.run(PLANNER, self.engine.flush()).expect("the disk works");
+        }
+    }
+
+    /// A merge of each range's L0 into L1, which is too much for that, and L0 filled again.
+    fn fill_l0_and_l1(&self) {
+        self.fill_l0();
+        self.runtime.poll(PLANNER);
+        self.runtime.run_all_but(&[PLANNER]);
+        self.fill_l0();
+        for range in self.engine.shared().version().ranges() {
+            let count = |place| range.layers.in_order(place).len();
+            assert!(count(Place::L0) >= 2 && count(Place::Main(1)) > 4);
+        }
+    }
+
+    fn compact(&self, span: Span) -> Answer<Result<(), Failure>> {
+        request(&self.engine.planner, span)
+    }
+}
+
+fn request(planner: &Mailbox<PlannerMessage>, span: Span) -> Answer<Result<(), Failure>> {
+    let (reply, answer) = reply();
+    let permit = planner.try_reserve(1).expect("there is room");
+    permit.send(PlannerMessage::Compact { span, reply }).expect("the planner is there");
+    answer
+}
+
+fn of_range(range: u8) -> Span {
+    Span::prefix(&[range])
+}
+
+/// A planner of its own over an engine's tables; the engine's does not run. The test plays the workers.
+struct Played {
+    shared: Arc<Shared>,
+    planner: BoxFuture<'static, ()>,
+    requests: Mailbox<PlannerMessage>,
+    inboxes: Vec<Inbox<ClaimedJob>>,
+    reports: Mailbox<Report>,
+    running: Vec<Option<ClaimedJob>>,
+}
+
+impl Played {
+    fn new(home: &Home, workers: usize) -> Self {
+        let shared = Arc::clone(home.engine.shared());
+        let one = Capacity { messages: 1, bytes: 1 };
+        let (requests, inbox) = Mailbox::new(Capacity { messages: 4, bytes: 4 });
+        let (jobs, inboxes) = (0..workers).map(|_| Mailbox::new(one)).unzip();
+        let (reports, ended) = Mailbox::new(Capacity { messages: workers, bytes: 64 });
+        let planner = CompactionPlanner::new(Arc::clone(&shared), inbox, jobs, ended);
+        let running = (0..workers).map(|_| None).collect();
+        Self { shared, planner: planner.run().boxed(), requests, inboxes, reports, running }
+    }
+
+    /// Lets the planner look, and the workers take what it gives them.
+    fn look(&mut self) {
+        self.shared.compaction_due.set();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(self.planner.as_mut().poll(&mut context).is_pending(), "it goes on");
+        for (inbox, running) in self.inboxes.iter_mut().zip(&mut self.running) {
+            if let Some(job) = inbox.try_recv() {
+                assert!(running.is_none(), "a worker has one job at a time");
+                *running = Some(job);
+            }
+        }
+    }
+
+    /// The worker's job ends, and the planner is told.
+    fn end(&mut self, worker: usize, ended: Ended) {
+        let job = self.running[worker].take().expect("it has a job");
+        let permit = self.reports.try_reserve(1).expect("each worker has room");
+        permit.send(Report { worker, job, ended }).expect("the planner is there");
+        self.look();
+    }
+
+    fn job(&self, worker: usize) -> &ClaimedJob {
+        self.running[worker].as_ref().expect("it has a job")
+    }
+
+    fn count(&self) -> usize {
+        self.running.iter().flatten().count()
+    }
+}
+
+fn io_error() -> Failure {
+    let error = std::io::Error::from_raw_os_error(5);
+    Failure::storage(Error::io("write", Path::new("/db/000099.tmp"), error))
+}
+
+/// Planted: one worker is started whatever is asked for; the planner gives out one job at a time.
+#[test]
+fn two_workers_have_jobs_of_two_ranges_under_way_at_once() {
+    let home = Home::new("/planner/two", 2);
+    home.fill_l0();
+    home.runtime.run_all_but(&[PLANNER]);
+    assert_eq!(home.engine.versions.len(), 0);
+    // Both have merged, and wait for being installed.
+    home.runtime.run_all_but(&["sluice-version"]);
+    let counters = home.engine.counters();
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    assert_eq!(home.engine.versions.len(), 2);
+    assert_eq!((count(&counters.compactions_begun), count(&counters.compactions)), (2, 0));
+    home.runtime.run_all_but(&[]);
+    assert!(count(&counters.compactions) > 2);
+    assert_eq!(count(&counters.compactions_begun), count(&counters.compactions), "no conflict");
+    for range in home.engine.shared().version().ranges() {
+        assert_eq!(range.layers.in_order(Place::L0).len(), 0);
+    }
+}
+
+/// Planted: claims that admit everything; a claim that ends when the job is handed out.
+#[test]
+fn jobs_that_run_at_once_never_share_a_table() {
+    let home = Home::new("/planner/apart", RANGES.into());
+    home.fill_l0_and_l1();
+    for seed in 1..20_u64 {
+        let mut random = seed;
+        let mut below = |n: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % n
+        };
+        let mut played = Played::new(&home, 7);
+        let (mut most, mut in_one_range) = (0, false);
+        let mut answers = Vec::new();
+        for _ in 0..100 {
+            played.look();
+            let mut seen: BTreeSet<FileNumber> = BTreeSet::new();
+            let mut ranges = BTreeSet::new();
+            for job in played.running.iter().flatten() {
+                in_one_range |= !ranges.insert(job.range);
+                for (_, slice) in job.slices() {
+                    assert!(seen.insert(slice.number()), "seed {seed}: twice {}", slice.number());
+                }
+            }
+            most = most.max(played.count());
+            if below(10) == 0 && played.requests.is_empty() {
+                answers.push(request(&played.requests, of_range(below(3) as u8)));
+            }
+            let running: Vec<_> =
+                (0..7).filter(|worker| played.running[*worker].is_some()).collect();
+            if !running.is_empty() {
+                // Nothing was installed, so the same tables are due again.
+                let worker = running[below(running.len() as u64) as usize];
+                let asked = !answers.is_empty();
+                let fails = asked && below(4) == 0;
+                let ended = if fails { Ended::Failed(io_error()) } else { Ended::Conflict };
+                played.end(worker, ended);
+                home.runtime.advance(Duration::from_secs(60));
+            }
+        }
+        assert!(most > 3 && in_one_range, "seed {seed}: {most} at once");
+    }
+}
+
+/// Planted: `Busy` taken for done.
+#[test]
+fn a_request_waits_for_the_jobs_that_are_in_its_way() {
+    let home = Home::new("/planner/busy", 4);
+    home.fill_l0();
+    home.runtime.run_all_but(&["sluice-version"]);
+    assert_eq!(home.engine.versions.len(), 3, "three jobs are under way, and one worker is idle");
+    let mut answer = home.compact(Span::all());
+    home.runtime.run_all_but(&["sluice-version"]);
+    assert!(answer.try_take().is_none(), "they are in its way");
+    home.runtime.run_all_but(&[]);
+    assert!(matches!(answer.try_take(), Some(Ok(Ok(())))));
+    for range in home.engine.shared().version().ranges() {
+        assert_eq!(range.layers.in_order(Place::L0).len(), 0);
+    }
+}
+
+/// Planted: the automatic job first; an answer while one of its jobs is under way.
+#[test]
+fn a_request_goes_before_the_next_automatic_job_and_gives_up_only_ranges_that_fail() {
+    let home = Home::new("/planner/first", RANGES.into());
+    home.fill_l0();
+    let mut played = Played::new(&home, 2);
+    played.look();
+    let begun = [played.job(0).range, played.job(1).range];
+    let ranges: Vec<_> = home.engine.shared().version().ranges().iter().map(|r| r.id).collect();
+    let third = ranges.iter().position(|range| !begun.contains(range)).expect("there are three");
+    let mut answer = request(&played.requests, of_range(third as u8));
+    let mut next = request(&played.requests, Span::all());
+    played.end(0, Ended::Conflict);
+    assert_eq!(played.job(0).range, ranges[third]);
+    // Another worker is idle. What it could do might be in the caller's way.
+    played.end(1, Ended::Conflict);
+    assert_eq!(played.count(), 1);
+    played.end(0, Ended::Failed(io_error()));
+    assert!(matches!(answer.try_take(), Some(Ok(Err(_)))));
+    // The next one, with two of its jobs at once, of which one fails.
+    let failed = played.job(1).range;
+    assert_ne!(failed, played.job(0).range);
+    played.end(1, Ended::Failed(io_error()));
+    assert_ne!(played.job(1).range, failed, "it goes on with the others");
+    assert!(next.try_take().is_none());
+    played.end(1, Ended::Failed(io_error()));
+    assert!(next.try_take().is_none(), "one of its jobs is under way");
+    played.end(0, Ended::Failed(io_error()));
+    assert!(matches!(next.try_take(), Some(Ok(Err(_)))));
+}
+
+/// Planted: forgotten as soon as nothing else is due.
+#[test]
+fn what_failed_is_not_forgotten_while_it_is_tried_again() {
+    let home = Home::new("/planner/again", RANGES.into());
+    home.fill_l0();
+    let mut played = Played::new(&home, 2 * usize::from(RANGES));
+    played.look();
+    let shared = Arc::clone(home.engine.shared());
+    let ranges: Vec<RangeId> = shared.version().ranges().iter().map(|range| range.id).collect();
+    let trouble = || shared.trouble(Party::Compaction, ranges[0]);
+    let of = |played: &Played, range| {
+        let runs = |job: &Option<ClaimedJob>| job.as_ref().is_some_and(|job| job.range == range);
+        played.running.iter().position(runs)
+    };
+    for _ in 0..7 {
+        let worker = of(&played, ranges[0]).expect("it is tried again");
+        played.end(worker, Ended::Failed(io_error()));
+        home.runtime.advance(Duration::from_secs(60));
+        played.look();
+        played.look();
+    }
+    assert!(trouble().is_some(), "it lasts");
+    let worker = of(&played, ranges[0]).expect("it is tried again");
+    played.end(worker, Ended::Done);
+    assert!(trouble().is_none(), "it has worked");
+}
+
+/// Planted: a panic that only ends the thread; workers that wait for a job for ever.
+#[test]
+fn a_worker_that_panics_stops_the_engine_and_leaves_nobody_waiting() {
+    let home = Home::new("/planner/panic", 4);
+    home.fill_l0();
+    let runtime = home.runtime.clone();
+    home.disk.on_operation(move |_, operation| {
+        let breaks =
+            runtime.now_running() == "sluice-merge-1" && operation.kind == OperationKind::Create;
+        assert!(!breaks, "planted");
+    });
+    let mut answer = home.compact(Span::all());
+    home.runtime.run_all_but(&[]);
+    let failure = home.engine.shared().stopped_by().expect("it has failed");
+    assert!(matches!(failure, Failure::Panicked { actor: "compaction worker", .. }), "{failure}");
+    assert!(!matches!(answer.try_take(), None | Some(Ok(Ok(())))), "who waits is told");
+    let left = home.runtime.names();
+    let compacts = |name: &String| name == PLANNER || name.starts_with("sluice-merge");
+    assert!(!left.iter().any(compacts), "{left:?}");
+}

@@ -1,0 +1,175 @@
+//! What tests open an engine with: a configuration, and threads and time that stand still.
+
+use crate::config::EngineConfig;
+use crate::kernel::sync::lock;
+use crate::runtime::{Runtime, Task};
+use futures::future::BoxFuture;
+use sluicedb_storage::compact::CompactionOptions;
+use sluicedb_storage::table::{Compression, TableOptions};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+/// So many ranges, which part at the values of a byte.
+pub(crate) fn config(dir: &str, ranges: u8) -> EngineConfig {
+    EngineConfig {
+        dir: dir.into(),
+        create_if_missing: true,
+        error_if_exists: false,
+        write_buffer_bytes: 16 << 20,
+        range_buffer_bytes: None,
+        memtable_bytes: None,
+        sealed_memtables_max: 2,
+        buffer: None,
+        cache_bytes: 1 << 20,
+        open_tables_max: 8,
+        open_tables_bytes_max: 1 << 20,
+        log_segment_bytes: 8 << 20,
+        log_retained_bytes_max: 64 << 20,
+        idle_seal_after: None,
+        space_reserve_bytes: 0,
+        log_mapped: true,
+        allow_shared_directory: false,
+        commits_in_flight_max: 1024,
+        value_bytes_max: 1 << 20,
+        batch_bytes_max: 8 << 20,
+        l0_tables_max: 8,
+        l0_table: TableOptions::default(),
+        level_compression: Compression::None,
+        compaction: CompactionOptions::default(),
+        compaction_threads: 1,
+        read_threads: 1,
+        initial_split_keys: (1..ranges).map(|byte| vec![byte].into()).collect(),
+        fresh_id: [7; 16],
+    }
+}
+
+/// Actors on the test's thread: it says who is held, and moves the clock.
+#[derive(Clone)]
+pub(crate) struct Stepped {
+    tasks: Arc<Mutex<Vec<Stepping>>>,
+    /// Who is being polled.
+    now_running: Arc<Mutex<String>>,
+    began: Instant,
+    passed: Arc<Mutex<Duration>>,
+}
+
+struct Stepping {
+    name: String,
+    flag: Arc<Flag>,
+    body: BoxFuture<'static, ()>,
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl std::fmt::Debug for Stepped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stepped")
+    }
+}
+
+impl Stepped {
+    #[allow(clippy::disallowed_methods, reason = "where its clock begins")]
+    pub(crate) fn new() -> Self {
+        Self {
+            tasks: Arc::default(),
+            now_running: Arc::default(),
+            began: Instant::now(),
+            passed: Arc::default(),
+        }
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        lock(&self.tasks).iter().map(|task| task.name.clone()).collect()
+    }
+
+    /// Runs everybody whose name does not begin so, as long as there is anything to do.
+    pub(crate) fn run_all_but(&self, held: &[&str]) {
+        loop {
+            let mut task = {
+                let mut tasks = lock(&self.tasks);
+                let free = |name: &str| !held.iter().any(|held| name.starts_with(held));
+                let ready =
+                    |task: &Stepping| free(&task.name) && task.flag.0.load(Ordering::SeqCst);
+                let Some(at) = tasks.iter().position(ready) else { return };
+                tasks.remove(at)
+            };
+            task.flag.0.store(false, Ordering::SeqCst);
+            task.name.clone_into(&mut lock(&self.now_running));
+            let waker = Waker::from(Arc::clone(&task.flag));
+            if task.body.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+                lock(&self.tasks).push(task);
+            }
+        }
+    }
+
+    /// The name of the actor that runs, asked for from within.
+    pub(crate) fn now_running(&self) -> String {
+        lock(&self.now_running).clone()
+    }
+
+    /// Polls one actor once.
+    pub(crate) fn poll(&self, name: &str) {
+        let mut tasks = lock(&self.tasks);
+        let at = tasks.iter().position(|task| task.name == name).expect("it is there");
+        let mut task = tasks.remove(at);
+        drop(tasks);
+        let waker = Waker::from(Arc::clone(&task.flag));
+        if task.body.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            lock(&self.tasks).push(task);
+        }
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        *lock(&self.passed) += by;
+    }
+
+    /// Runs everybody but one until `future` is done.
+    pub(crate) fn run<T>(&self, held: &str, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        for _ in 0..1000 {
+            if let Poll::Ready(value) =
+                future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            {
+                return value;
+            }
+            self.run_all_but(&[held]);
+        }
+        panic!("it is never done; there are {:?}", self.names());
+    }
+}
+
+impl Runtime for Stepped {
+    fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
+        let (task, token) = Task::new();
+        let body = Box::pin(async move {
+            let _ended = token;
+            body.await;
+        });
+        let flag = Arc::new(Flag(AtomicBool::new(true)));
+        lock(&self.tasks).push(Stepping { name: name.to_owned(), flag, body });
+        Ok(task)
+    }
+
+    fn now(&self) -> Instant {
+        self.began + *lock(&self.passed)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
+        let this = self.clone();
+        // Whoever moves the clock wakes the sleepers in another way.
+        let awake = move || this.now() >= deadline;
+        Box::pin(std::future::poll_fn(
+            move |_| if awake() { Poll::Ready(()) } else { Poll::Pending },
+        ))
+    }
+}

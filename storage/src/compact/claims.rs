@@ -1,0 +1,162 @@
+//! Claims: what running jobs hold, each until it is over, however that comes about.
+
+use super::job::Job;
+use crate::version::{Place, RangeId};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::{Arc, Weak};
+
+/// What running jobs hold, and where the round-robin picks of each place continue.
+///
+/// Two jobs of a range may run at once only if they share no place or no key: then neither changes
+/// what the other planned with, and what a job saw below its output can only sink further
+/// (INVARIANT(claims-apart)).
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// The jobs own what they hold; those that are gone are forgotten at the next claim.
+    held: Vec<Weak<Extent>>,
+    cursors: BTreeMap<(RangeId, Place), Bytes>,
+}
+
+/// Keys of some neighbouring places of a range.
+#[derive(Debug)]
+struct Extent {
+    range: RangeId,
+    /// From the first place to the last.
+    places: (Place, Place),
+    min_key: Bytes,
+    max_key: Bytes,
+}
+
+/// A job with its claim. Nothing else may touch what it holds until this is dropped: by whoever has
+/// seen to what became of it, by a panic, or with the queue in which it waits.
+#[derive(Debug)]
+#[must_use = "a job that is dropped is not run"]
+pub struct ClaimedJob {
+    job: Job,
+    /// What `Claims` looks at.
+    _claim: Arc<Extent>,
+}
+
+impl Deref for ClaimedJob {
+    type Target = Job;
+
+    fn deref(&self) -> &Job {
+        &self.job
+    }
+}
+
+impl Claims {
+    /// Nothing runs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn held(&self) -> impl Iterator<Item = Arc<Extent>> {
+        self.held.iter().filter_map(Weak::upgrade)
+    }
+
+    /// Could `job` run beside everything that is claimed?
+    pub fn admits(&self, job: &Job) -> bool {
+        let (min, max) = job.bounds();
+        !self.held().any(|held| {
+            held.range == job.range
+                && held.places.0 <= job.output
+                && job.input_place() <= held.places.1
+                && held.min_key <= *max
+                && *min <= held.max_key
+        })
+    }
+
+    /// From here on `job` runs.
+    pub fn claim(&mut self, job: Job) -> ClaimedJob {
+        debug_assert!(self.admits(&job), "picked jobs are admitted");
+        let (min, max) = job.bounds();
+        let extent = Arc::new(Extent {
+            range: job.range,
+            places: (job.input_place(), job.output),
+            min_key: min.clone(),
+            max_key: max.clone(),
+        });
+        self.held.retain(|held| held.strong_count() > 0);
+        self.held.push(Arc::downgrade(&extent));
+        if let Some(first) = job.inputs.first()
+            && !first.place.is_tier()
+            && let Some(last) = first.slices.last()
+        {
+            self.cursors.insert((job.range, first.place), last.max_key().clone());
+        }
+        ClaimedJob { job, _claim: extent }
+    }
+
+    /// Does no job run?
+    pub fn is_empty(&self) -> bool {
+        self.held().next().is_none()
+    }
+
+    /// Does a job of this range run that touches this place?
+    pub fn touches(&self, range: RangeId, place: Place) -> bool {
+        let touches = |held: &Extent| (held.places.0..=held.places.1).contains(&place);
+        self.held().any(|held| held.range == range && touches(&held))
+    }
+
+    /// Where the next pick of a place continues: after this key.
+    pub(super) fn cursor(&self, range: RangeId, place: Place) -> Option<&Bytes> {
+        self.cursors.get(&(range, place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compact::{Step, manual};
+    use crate::key::Span;
+    use crate::version::Version;
+    use crate::version::testing::{slice, version_of};
+    use std::collections::BTreeSet;
+    use std::sync::mpsc;
+
+    fn job_of(version: &Version, claims: &Claims) -> Job {
+        match manual(version, &Span::all(), claims, &BTreeSet::new()) {
+            Step::Job(job) => job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Each way in which a job can end without anybody giving its claim back.
+    #[test]
+    fn a_claim_ends_with_its_job_whatever_becomes_of_that() {
+        let version = version_of(vec![slice(9, b"b", b"d", 1), slice(8, b"c", b"f", 1)], vec![]);
+        let mut claims = Claims::new();
+        let ways: [(&str, fn(ClaimedJob)); 4] = [
+            ("dropped", drop),
+            ("lost in a queue", |job| {
+                let (sender, receiver) = mpsc::channel();
+                sender.send(job).expect("it is open");
+                drop(receiver);
+            }),
+            ("a worker panics", |job| {
+                let worker = std::thread::spawn(move || {
+                    assert!(job.input_bytes() > 1 << 40, "planted");
+                });
+                worker.join().expect_err("it panics");
+            }),
+            ("a report that nobody takes", |job| {
+                let (sender, receiver) = mpsc::channel();
+                drop(receiver);
+                drop(sender.send(job));
+            }),
+        ];
+        for (way, end) in ways {
+            let job = job_of(&version, &claims);
+            let claimed = claims.claim(job.clone());
+            assert!(!claims.admits(&job) && !claims.is_empty(), "{way}: while it runs");
+            assert!(claims.touches(job.range, Place::L0), "{way}: while it runs");
+            end(claimed);
+            assert!(claims.admits(&job) && claims.is_empty(), "{way}: afterwards");
+            assert!(!claims.touches(job.range, Place::L0), "{way}: afterwards");
+        }
+        assert_eq!(claims.held.len(), 1, "those that are gone do not pile up");
+    }
+}
