@@ -8,7 +8,7 @@ use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::reply;
 use crate::pool::Pool;
 use crate::runtime::Runtime;
-use crate::shared::{Counters, RangeEntry, Shared, Superversion, View};
+use crate::shared::{Counters, RangeEntry, Shared, Superversion};
 use crate::supervisor::{self, Supervisor};
 use crate::trouble::Damage;
 use crate::version_manager::message::{Change, VersionMessage};
@@ -21,7 +21,7 @@ use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::recover::RecoveryReport;
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::vfs::Vfs;
-use sluicedb_storage::view::{self, Instant};
+use sluicedb_storage::view::{self, Instant, View};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -120,7 +120,7 @@ impl Engine {
             // one of its tables (INVARIANT(published-before-used)). Changed: a newer memtable may
             // hold some of them; a swap is rare, so the next round succeeds.
             if Arc::ptr_eq(&before, &after) {
-                return View::at(before, point);
+                return View::at(Arc::clone(before.without_owners()), point);
             }
         }
     }

@@ -32,10 +32,6 @@ pub type RangeEntry = view::RangeEntry<Arc<RangeOwner>>;
 /// What readers and writers load with one pointer (INVARIANT(one-pointer)): what can be read, and who
 /// owns each range of it. Stored by the version manager alone.
 pub type Superversion = view::Superversion<Arc<RangeOwner>>;
-/// One instant of it.
-pub type View = view::View<Arc<RangeOwner>>;
-/// A walk over a view.
-pub type ScanCursor = view::ScanCursor<Arc<RangeOwner>>;
 
 /// Hands out file numbers, each once (INVARIANT(never-reuse-a-file-number): the high-water mark is
 /// part of every version edit, and opening starts above every number seen on disk).

@@ -112,7 +112,7 @@ mod tests {
             let sealed = ids.iter().map(|id| frozen(*id)).collect();
             entries.push(RangeEntry { active: memtable(99).0, sealed, stable, owner: () });
         }
-        Superversion { number: 1, epoch: 1, born: Seqno::ZERO, ranges: entries }
+        Superversion::new(1, 1, Seqno::ZERO, entries)
     }
 
     fn chosen(due: &Due) -> Option<(u32, Vec<u64>)> {

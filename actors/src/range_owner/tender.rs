@@ -72,6 +72,7 @@ async fn tend_idle(shared: Arc<Shared>) {
                     look(&shared, &range.owner, seen.entry(range.id()).or_insert(u64::MAX))
                 })
                 .collect();
+            seen.retain(|range, _| superversion.range(*range).is_some());
             // Its memtables may be flushed meanwhile.
             drop(superversion);
             if looks.iter().all(|look| *look == Look::Tidy) {

@@ -242,8 +242,7 @@ fn build(
     let reclaim = reclaim.map(|options| Reclaim { points: Arc::clone(&points), options });
     let memtables = MemtableOptions { pool: Some(Arc::clone(&chunks)), reclaim };
     // Owners know the shared part, so it is there before they are.
-    let mut superversion =
-        Superversion { number: 1, epoch: 1, born: last_seqno, ranges: Vec::new() };
+    let superversion = |ranges| Arc::new(Superversion::new(1, 1, last_seqno, ranges));
     let shared = Arc::new(Shared {
         commits: CommitQueue::new(last_seqno, config.commits_in_flight_max),
         global: Credits::with_pressure(
@@ -260,7 +259,7 @@ fn build(
         points,
         tending_due: Signal::new(),
         upkeep_due: Signal::new(),
-        superversion: Published::new(Arc::new(superversion.clone())),
+        superversion: Published::new(superversion(Vec::new())),
         compaction_due: Signal::new(),
         reserve_due: Signal::new(),
         flush_due: Signal::new(),
@@ -280,15 +279,15 @@ fn build(
         shared.degrade(Party::Reserve, failure);
     }
 
-    let mut next_memtable_id = 0;
+    let (mut ranges, mut next_memtable_id) = (Vec::new(), 0);
     for stable in version.ranges() {
         let (active, writer) = memtable_with(next_memtable_id, shared.memtables.clone());
         next_memtable_id += 1;
         let owner = RangeOwner::new(stable.id, writer, budget, &shared, versions.clone(), &turns);
         let stable = Arc::clone(stable);
-        superversion.ranges.push(RangeEntry { active, sealed: Vec::new(), stable, owner });
+        ranges.push(RangeEntry { active, sealed: Vec::new(), stable, owner });
     }
-    shared.superversion.store(Arc::new(superversion));
+    shared.superversion.store(superversion(ranges));
     let wal = WalWriter::new(log, next_seqno, &shared, &turns);
 
     let bell = versions.clone();

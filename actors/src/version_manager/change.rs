@@ -20,14 +20,16 @@
 use super::VersionManager;
 use super::message::{Change, InstallFailure};
 use crate::failure::{Failure, Party};
-use crate::kernel::commit::{Slot, Ticket};
+use crate::kernel::commit::Slot;
 use crate::kernel::reply::Reply;
 use crate::range_owner::{RangeBudget, RangeOwner};
 use crate::shared::{Counters, RangeEntry, Superversion};
 use crate::wal_writer::NoRoom;
 use crate::wal_writer::message::Level;
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::version::{ChangeId, NewRange, RangeId, Version, VersionEdit};
+use sluicedb_storage::version::{ChangeId, NewRange, RangeId, TableHandle, Version, VersionEdit};
+use sluicedb_storage::wal::CHANGE_BYTES;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A change that is in the manifest and not yet in the log.
@@ -44,6 +46,8 @@ pub(super) struct Prepared {
 pub(super) struct Outcomes {
     settled: Vec<ChangeId>,
     abandoned: Vec<ChangeId>,
+    /// Tables that no slice names any more, once this is said.
+    dropped: Vec<Arc<TableHandle>>,
 }
 
 impl Outcomes {
@@ -57,6 +61,9 @@ impl Outcomes {
     pub(super) fn clear(&mut self) {
         self.settled.clear();
         self.abandoned.clear();
+        for handle in self.dropped.drain(..) {
+            handle.mark_obsolete();
+        }
     }
 }
 
@@ -67,15 +74,27 @@ enum NotTurned {
     NoRoom(NoRoom),
 }
 
-/// What the turn made.
-struct Turned {
+/// A range after a change.
+struct EntryAfter {
+    range: RangeEntry,
+    is_new: bool,
+}
+
+/// A change that has had its turn, and whose record may not be durable yet.
+#[derive(Debug)]
+pub(super) struct Stamped {
+    id: ChangeId,
     seqno: Seqno,
-    ticket: Ticket,
+    dropped: Vec<Arc<TableHandle>>,
 }
 
 impl VersionManager {
     /// Prepares a change. Its turn comes when there is room in the log.
     pub(super) fn prepare(&mut self, change: Change, reply: Reply<Result<Seqno, Failure>>) {
+        if let Some(failure) = self.shared.health.failure() {
+            reply.send(Err(failure));
+            return;
+        }
         let current = self.shared.superversion.load_full();
         let edit = match change {
             Change::Nothing => VersionEdit::default(),
@@ -123,11 +142,9 @@ impl VersionManager {
                 continue;
             };
             match self.turn(id, &edit, slot) {
-                Ok(Turned { seqno, ticket }) => {
-                    ticket.finish();
-                    self.outcomes.settled.push(id);
-                    let synced = self.wal.sync_upto(&self.shared, seqno).await;
-                    reply.send(synced.map(|()| seqno));
+                Ok(seqno) => {
+                    let durable = self.settle().await;
+                    reply.send(durable.map(|()| seqno));
                 }
                 Err(NotTurned::Outdated) => {
                     self.outcomes.abandoned.push(id);
@@ -146,6 +163,21 @@ impl VersionManager {
         }
     }
 
+    /// The third step: what has had its turn is in the log for good when this returns, and the next edit
+    /// says so. No edit may come before that which was made for what the changes left.
+    ///
+    /// # Errors
+    /// Why the log cannot be synced now. The changes are in force, and settled when it can.
+    pub(super) async fn settle(&mut self) -> Result<(), Failure> {
+        while let Some(stamped) = self.stamped.front() {
+            self.wal.sync_upto(&self.shared, stamped.seqno).await?;
+            let stamped = self.stamped.pop_front().expect("just looked at");
+            self.outcomes.settled.push(stamped.id);
+            self.outcomes.dropped.extend(stamped.dropped);
+        }
+        Ok(())
+    }
+
     /// Nobody waits for what will not happen any more.
     pub(super) fn refuse_changes(&mut self, failure: &Failure) {
         for Prepared { reply, .. } in self.prepared.drain(..) {
@@ -154,11 +186,17 @@ impl VersionManager {
     }
 
     /// The second step.
-    fn turn(&mut self, id: ChangeId, edit: &VersionEdit, slot: Slot) -> Result<Turned, NotTurned> {
+    fn turn(&mut self, id: ChangeId, edit: &VersionEdit, slot: Slot) -> Result<Seqno, NotTurned> {
+        let room = self.wal.with_log(|log| log.make_room(CHANGE_BYTES));
+        room.map_err(NoRoom::Refused).and_then(|room| room).map_err(NotTurned::NoRoom)?;
         let current = self.shared.superversion.load_full();
         let before = current.version(self.shared.tables.graveyard());
         let version = before.apply(edit, &[]).map_err(|_| NotTurned::Outdated)?;
         let mut ranges = self.ranges_after(&current, &version);
+        // Most of what is on its way is applied before anybody has to wait for it.
+        for entry in &current.ranges {
+            entry.owner.seat.deliver_blocking();
+        }
         let wal = Arc::clone(&self.wal);
         let turned = wal.seat.run_last(|log| {
             // INVARIANT(born-is-applied): what was stamped is in the ranges' mailboxes, and is handled here.
@@ -168,33 +206,34 @@ impl VersionManager {
                 applied.ok_or_else(|| self.stopped())?;
             }
             let stamped = log.state.append_change(id, Level::Synced).map_err(NotTurned::NoRoom)?;
-            let new = ranges.iter_mut().filter(|entry| current.range(entry.id()).is_none());
-            for entry in new {
-                self.hand_over(current.route(&entry.span().lo), entry)?;
+            for entry in ranges.iter_mut().filter(|entry| entry.is_new) {
+                self.hand_over(current.route(&entry.range.span().lo), &mut entry.range)?;
             }
             let epoch = current.epoch + u64::from(!edit.ranges_added.is_empty());
             let (number, born) = (current.number + 1, stamped.last);
-            self.publish(Superversion { number, epoch, born, ranges });
+            let ranges = ranges.into_iter().map(|entry| entry.range).collect();
+            self.publish(Superversion::new(number, epoch, born, ranges));
             Counters::bump(&self.shared.counters.changes, 1);
             if epoch > current.epoch {
                 log.state.set_epoch(epoch);
             }
-            let ticket = self.shared.commits.open(slot, born, 1);
             if stamped.spare_due {
                 self.shared.log_keeping_due.set();
             }
-            Ok(Turned { seqno: born, ticket })
+            Ok((born, self.shared.commits.open(slot, born, 1)))
         });
-        let turned = turned.unwrap_or_else(|| Err(self.stopped()))?;
-        for handle in before.dropped_by(edit, &version) {
-            handle.mark_obsolete();
-        }
-        for entry in current.ranges.iter().filter(|entry| version.range(entry.id()).is_none()) {
+        let (seqno, ticket) = turned.unwrap_or_else(|| Err(self.stopped()))?;
+        // Before anything else: nothing that is stamped after it becomes visible before.
+        ticket.finish();
+        let dropped = before.dropped_by(edit, &version);
+        self.stamped.push_back(Stamped { id, seqno, dropped });
+        let stays: HashSet<_> = version.ranges().iter().map(|range| range.id).collect();
+        for entry in current.ranges.iter().filter(|entry| !stays.contains(&entry.id())) {
             self.forget_range(entry);
         }
         self.shared.flush_due.set();
         self.shared.compaction_due.set();
-        Ok(turned)
+        Ok(seqno)
     }
 
     /// A seat has failed, and the engine with it.
@@ -203,19 +242,22 @@ impl VersionManager {
     }
 
     /// The ranges of `version`: those that stay as they are, new ones with an owner and an empty memtable.
-    fn ranges_after(&mut self, current: &Superversion, version: &Version) -> Vec<RangeEntry> {
+    fn ranges_after(&mut self, current: &Superversion, version: &Version) -> Vec<EntryAfter> {
+        let there: HashMap<_, _> = current.ranges.iter().map(|range| (range.id(), range)).collect();
         let budget = RangeBudget::of(&self.shared.config, version.ranges().len());
         let mut ranges = Vec::with_capacity(version.ranges().len());
         for stable in version.ranges() {
             let stable = Arc::clone(stable);
-            if let Some(entry) = current.range(stable.id) {
-                ranges.push(RangeEntry { stable, ..entry.clone() });
+            if let Some(&entry) = there.get(&stable.id) {
+                let range = RangeEntry { stable, ..entry.clone() };
+                ranges.push(EntryAfter { range, is_new: false });
                 continue;
             }
             let (active, writer) = self.fresh_memtable();
             let (id, versions, turns) = (stable.id, self.versions.clone(), &self.turns);
             let owner = RangeOwner::new(id, writer, budget, &self.shared, versions, turns);
-            ranges.push(RangeEntry { active, sealed: Vec::new(), stable, owner });
+            let range = RangeEntry { active, sealed: Vec::new(), stable, owner };
+            ranges.push(EntryAfter { range, is_new: true });
         }
         ranges
     }

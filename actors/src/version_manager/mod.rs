@@ -27,7 +27,7 @@ use crate::range_owner::state::OverlayState;
 use crate::shared::{Counters, RangeEntry, Shared, Superversion};
 use crate::space::reserve_wanted;
 use crate::wal_writer::WalWriter;
-use change::{Outcomes, Prepared};
+use change::{Outcomes, Prepared, Stamped};
 use futures::FutureExt;
 use message::{Flushed, InstallFailure, VersionMessage};
 use relief::{Candidate, Relief};
@@ -68,6 +68,8 @@ pub struct VersionManager {
     next_range_id: u32,
     /// Changes that wait for their turn.
     prepared: VecDeque<Prepared>,
+    /// Those that have had it, oldest first.
+    stamped: VecDeque<Stamped>,
     outcomes: Outcomes,
     /// For the owners of new ranges.
     versions: Mailbox<VersionMessage>,
@@ -100,6 +102,7 @@ impl VersionManager {
             next_memtable_id,
             next_range_id,
             prepared: VecDeque::new(),
+            stamped: VecDeque::new(),
             outcomes: Outcomes::default(),
             versions,
             turns,
@@ -113,8 +116,8 @@ impl VersionManager {
         while let Some(message) = self.next_message().await {
             match message {
                 VersionMessage::Install { edit, tables, flushed, reply } => {
-                    let result = self.install(*edit, &tables, flushed);
-                    reply.send(result);
+                    let settled = self.settle().await.map_err(InstallFailure::NotInstalled);
+                    reply.send(settled.and_then(|()| self.install(*edit, &tables, flushed)));
                 }
                 VersionMessage::Seal { range, memtable } => {
                     if self.active_id(range) == Some(memtable) {
@@ -136,7 +139,8 @@ impl VersionManager {
                 // What these ask for is looked after below, after every message.
                 VersionMessage::LogGrown | VersionMessage::Bury => {}
                 VersionMessage::Close { reply } => {
-                    let result = self.close();
+                    let settled = self.settle().await;
+                    let result = settled.and_then(|()| self.close());
                     self.bury();
                     reply.send(result);
                     break;
@@ -245,7 +249,7 @@ impl VersionManager {
     /// `ranges`, which are those of `current`, take their place.
     fn swap(&self, current: &Superversion, ranges: Vec<RangeEntry>) {
         let Superversion { number, epoch, born, .. } = *current;
-        self.publish(Superversion { number: number + 1, epoch, born, ranges });
+        self.publish(Superversion::new(number + 1, epoch, born, ranges));
     }
 
     /// The one store of the superversion.

@@ -218,7 +218,7 @@ mod tests {
             RangeEntry { active: memtable(0).0, sealed: Vec::new(), stable, owner: () }
         };
         let ranges = (0..bounds.len()).map(range).collect();
-        Superversion { number: 1, epoch: 1, born: Seqno::ZERO, ranges }
+        Superversion::new(1, 1, Seqno::ZERO, ranges)
     }
 
     fn route(superversion: &Superversion<()>, batch: &WriteBatch) -> Route {

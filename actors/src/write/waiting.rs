@@ -173,8 +173,17 @@ impl WritePath {
             let heavy = is_heavy(write.payload.len(), write.operations);
             write.route = Some(if heavy && superversion.ranges.len() > 1 {
                 drop(superversion);
-                let route = self.reads.run(self.find_route(&write));
-                route.await.map_err(WriteFailure::not_applied)?
+                let route = pin!(self.reads.run(self.find_route(&write)));
+                let give_up = pin!(self.give_up(&write, patience));
+                match select(route, give_up).await {
+                    Either::Left((routed, _)) => routed.map_err(WriteFailure::not_applied)?,
+                    Either::Right((Some(failure), _)) => {
+                        return Err(WriteFailure::not_applied(failure));
+                    }
+                    Either::Right((None, _)) => {
+                        return Err(self.too_much(stopwatch.scope(), stopwatch.elapsed()));
+                    }
+                }
             } else {
                 let reach = Reach::of(&superversion, &write.payload);
                 let (payload, operations) = (&write.payload, write.operations);

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::memtable::{MemtableWriter, memtable};
-use crate::version::{ChangeId, Place, RangeId, SliceMeta, Version, VersionEdit};
+use crate::version::{ChangeId, Place, RangeId, RangeVersion, SliceMeta, Version, VersionEdit};
 use crate::vfs::Vfs;
 use crate::wal::Entry;
 use std::collections::BTreeMap;
@@ -95,6 +95,11 @@ impl<'a> Replay<'a> {
             let what = format!("change {id} in the log cannot have happened: {conflict}");
             Error::corrupt(&FileKind::Current.path(self.dir), 0, what)
         })?;
+        let same = |before: &Arc<RangeVersion>| after.route(&before.span.lo).span == before.span;
+        if !self.version.ranges().iter().all(same) {
+            let what = format!("change {id} splits or merges ranges, which this build cannot");
+            return Err(Error::Unsupported { path: FileKind::Current.path(self.dir), what });
+        }
         // What was replayed so far goes to the ranges that have its keys now.
         let heir = |range: RangeId| match self.version.range(range) {
             Some(before) if after.range(range).is_none() => after.route(&before.span.lo).id,

@@ -79,7 +79,7 @@ fn try_content(recovered: &Recovered) -> Result<Model> {
         RangeEntry { active: memtable(0).0, sealed: vec![], stable, owner: () }
     };
     let ranges = recovered.version.ranges().iter().map(entry).collect();
-    let superversion = Superversion { number: 1, epoch: 1, born: Seqno::ZERO, ranges };
+    let superversion = Superversion::new(1, 1, Seqno::ZERO, ranges);
     let view = View::new(Arc::new(superversion), recovered.last_seqno);
     let mut cursor = view.cursor(ScanSpec::new(Span::all()), Wait::Allowed);
     let mut out = ChunkBuilder::new();

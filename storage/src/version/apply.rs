@@ -81,21 +81,20 @@ impl Version {
         if edit.ranges_removed.is_empty() && edit.ranges_added.is_empty() {
             return Ok(());
         }
-        for id in &edit.ranges_removed {
-            let fail = |what| Err(Conflict::new("ranges-cover-everything", what));
-            let Some(range) = self.range(*id) else {
+        let fail = |what| Err(Conflict::new("ranges-cover-everything", what));
+        let there: HashMap<_, _> = self.ranges().iter().map(|range| (range.id, range)).collect();
+        let deleted: HashSet<_> = edit.deleted.iter().cloned().collect();
+        let removed: HashSet<_> = edit.ranges_removed.iter().copied().collect();
+        for id in &removed {
+            let Some(range) = there.get(id) else {
                 return fail(format!("range {id} is not there to be removed"));
             };
-            let deleted: HashSet<_> = (edit.deleted.iter())
-                .filter(|(range, _, _)| range == id)
-                .map(|(_, place, name)| (*place, name.clone()))
-                .collect();
-            if !range.layers.slices().all(|(place, slice)| deleted.contains(&(place, slice.name())))
-            {
+            let mut slices = range.layers.slices();
+            if !slices.all(|(place, slice)| deleted.contains(&(*id, place, slice.name()))) {
                 return fail(format!("range {id} still has tables"));
             }
         }
-        ranges.retain(|range| !edit.ranges_removed.contains(&range.id));
+        ranges.retain(|range| !removed.contains(&range.id));
         for range in edit.ranges_added.iter().cloned() {
             ranges.push(Arc::new(NewRange::into_empty(range)));
         }

@@ -191,10 +191,11 @@ impl Image {
             if spans.remove(range).is_none() {
                 return fail(format!("range {range} is not there to be removed"));
             }
-            let mut left = self.slices.keys().filter(|(of, _, _)| of == range);
-            if left.any(|key| !gone.contains(key)) {
-                return fail(format!("range {range} still has tables"));
-            }
+        }
+        let removed: BTreeSet<_> = edit.ranges_removed.iter().collect();
+        let left = |key: &&SliceKey| removed.contains(&key.0) && !gone.contains(key);
+        if let Some((range, _, _)) = self.slices.keys().find(left) {
+            return fail(format!("range {range} still has tables"));
         }
         for NewRange { id, span, .. } in &edit.ranges_added {
             if self.ranges.contains_key(id) || spans.insert(*id, span).is_some() {

@@ -38,6 +38,7 @@ pub use slice_cursor::SliceCursor;
 pub use table_cache::{TableCache, TableLimits};
 
 use crate::key::{Seqno, Span};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -156,9 +157,10 @@ impl Version {
     /// it, names: what the version manager marks obsolete once the edit is durable and swapped in.
     pub fn dropped_by(&self, edit: &VersionEdit, next: &Self) -> Vec<Arc<TableHandle>> {
         let mut dropped: Vec<Arc<TableHandle>> = Vec::new();
-        for (range, place, name) in &edit.deleted {
-            let kept = edit.added.iter().any(|(_, _, meta)| meta.number() == name.table);
-            let Some(slice) = self.find(*range, *place, name).filter(|_| !kept) else { continue };
+        let kept: HashSet<_> = edit.added.iter().map(|(_, _, meta)| meta.number()).collect();
+        let gone = edit.deleted.iter().filter(|(_, _, name)| !kept.contains(&name.table));
+        for (range, place, name) in gone {
+            let Some(slice) = self.find(*range, *place, name) else { continue };
             // INVARIANT(slices-share-files): a part may have left others behind, elsewhere.
             let named = || next.slices().any(|(_, _, other)| other.number() == name.table);
             if slice.part.is_some()

@@ -32,7 +32,7 @@ use crate::table::Wait;
 use crate::version::{Graveyard, RangeId, RangeVersion, Version};
 use bytes::Bytes;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One range, as readers and writers find it. `O` is whoever owns it; nothing in here asks who that is.
 #[derive(Clone)]
@@ -97,9 +97,30 @@ pub struct Superversion<O> {
     pub born: Seqno,
     /// In key order; their spans cover all keys.
     pub ranges: Vec<RangeEntry<O>>,
+    /// What views hold: it may outlive the owners by far.
+    without_owners: OnceLock<Arc<Superversion<()>>>,
 }
 
 impl<O> Superversion<O> {
+    /// The superversion of these ranges.
+    pub fn new(number: u64, epoch: u64, born: Seqno, ranges: Vec<RangeEntry<O>>) -> Self {
+        Self { number, epoch, born, ranges, without_owners: OnceLock::new() }
+    }
+
+    /// The same without its owners, for those who only read. Made once, by the first who asks.
+    pub fn without_owners(&self) -> &Arc<Superversion<()>> {
+        self.without_owners.get_or_init(|| {
+            let entry = |range: &RangeEntry<O>| RangeEntry {
+                active: Arc::clone(&range.active),
+                sealed: range.sealed.clone(),
+                stable: Arc::clone(&range.stable),
+                owner: (),
+            };
+            let ranges = self.ranges.iter().map(entry).collect();
+            Arc::new(Superversion::new(self.number, self.epoch, self.born, ranges))
+        })
+    }
+
     /// Index of the range that `key` is routed to.
     #[inline]
     pub fn route_index(&self, key: &[u8]) -> usize {
@@ -129,35 +150,28 @@ impl<O> Superversion<O> {
 
 /// One instant of the database. Holds its memtables and files, and what was visible then in them;
 /// cheap to clone.
-#[derive(Debug)]
-pub struct View<O> {
+#[derive(Clone, Debug)]
+pub struct View {
     /// What there is.
-    pub superversion: Arc<Superversion<O>>,
+    pub superversion: Arc<Superversion<()>>,
     /// Entries above it are not seen.
     pub upto: Seqno,
     /// Keeps what is overwritten from here on, while memtables reclaim.
-    point: Option<Arc<ReadPoint>>,
+    _point: Option<Arc<ReadPoint>>,
 }
 
-impl<O> Clone for View<O> {
-    fn clone(&self) -> Self {
-        let superversion = Arc::clone(&self.superversion);
-        Self { superversion, upto: self.upto, point: self.point.clone() }
-    }
-}
-
-impl<O> View<O> {
+impl View {
     /// `superversion` as of `upto`, where no memtable reclaims. Load the superversion first and
     /// `visible` after it.
-    pub fn new(superversion: Arc<Superversion<O>>, upto: Seqno) -> Self {
+    pub fn new(superversion: Arc<Superversion<()>>, upto: Seqno) -> Self {
         let upto = upto.max(superversion.born);
-        Self { superversion, upto, point: None }
+        Self { superversion, upto, _point: None }
     }
 
     /// `superversion` as of a point at or above its birth, which is held as long as the view.
-    pub fn at(superversion: Arc<Superversion<O>>, point: ReadPoint) -> Self {
+    pub fn at(superversion: Arc<Superversion<()>>, point: ReadPoint) -> Self {
         assert!(point.seqno() >= superversion.born, "the point keeps all that the view shows");
-        Self { superversion, upto: point.seqno(), point: Some(Arc::new(point)) }
+        Self { superversion, upto: point.seqno(), _point: Some(Arc::new(point)) }
     }
 
     fn instant(&self) -> Instant<fn() -> Seqno> {
@@ -175,7 +189,7 @@ impl<O> View<O> {
     }
 
     /// A walk over the entries of a span.
-    pub fn cursor(&self, spec: ScanSpec, wait: Wait) -> ScanCursor<O> {
+    pub fn cursor(&self, spec: ScanSpec, wait: Wait) -> ScanCursor {
         ScanCursor::new(self.clone(), spec, wait)
     }
 }

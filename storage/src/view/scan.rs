@@ -50,12 +50,12 @@ impl ScanSpec {
 }
 
 /// A position in a view.
-pub struct ScanCursor<O> {
+pub struct ScanCursor {
     /// The layers of the range that is walked, positioned on the next entry; `None` before the first seek,
     /// after an error and after `set_wait`. Goes before the view, whose table handles see to it that a file
     /// is closed when it is removed: the last to close it would free its blocks, and may be an executor.
     walker: Option<Walker>,
-    view: View<O>,
+    view: View,
     spec: ScanSpec,
     wait: Wait,
     /// That range, by index.
@@ -69,7 +69,7 @@ pub struct ScanCursor<O> {
     done: bool,
 }
 
-impl<O> fmt::Debug for ScanCursor<O> {
+impl fmt::Debug for ScanCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ScanCursor")
             .field("superversion", &self.view.superversion.number)
@@ -89,9 +89,9 @@ enum Stop {
     RangeEnd,
 }
 
-impl<O> ScanCursor<O> {
+impl ScanCursor {
     /// Over `view`. Does nothing yet.
-    pub fn new(view: View<O>, spec: ScanSpec, wait: Wait) -> Self {
+    pub fn new(view: View, spec: ScanSpec, wait: Wait) -> Self {
         let done = spec.span.is_empty();
         let range = first_range(&view.superversion, &spec);
         let inside = spec.span.clone();

@@ -84,12 +84,7 @@ impl Toy {
             dir,
             tables,
             options,
-            superversion: Arc::new(Superversion {
-                number: 1,
-                epoch: 1,
-                born: Seqno::ZERO,
-                ranges: entries,
-            }),
+            superversion: Arc::new(Superversion::new(1, 1, Seqno::ZERO, entries)),
             writers,
             claims: Claims::new(),
             next_number: 1,
@@ -102,13 +97,13 @@ impl Toy {
         self.superversion.version(self.tables.graveyard())
     }
 
-    fn view(&self) -> View<()> {
+    fn view(&self) -> View {
         View::new(Arc::clone(&self.superversion), self.seqno)
     }
 
     fn swap(&mut self, ranges: Vec<RangeEntry<()>>) {
         let Superversion { number, epoch, born, .. } = *self.superversion;
-        self.superversion = Arc::new(Superversion { number: number + 1, epoch, born, ranges });
+        self.superversion = Arc::new(Superversion::new(number + 1, epoch, born, ranges));
         check::check(&self.version()).unwrap();
     }
 
@@ -223,12 +218,7 @@ impl Toy {
     }
 }
 
-fn scan(
-    view: &View<()>,
-    spec: &ScanSpec,
-    entries_max: usize,
-    cold: bool,
-) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut cursor = view.cursor(spec.clone(), if cold { Wait::Never } else { Wait::Allowed });
     let mut all = Vec::new();
     loop {
@@ -250,7 +240,7 @@ fn scan(
     }
 }
 
-fn check_view(view: &View<()>, model: &Model, spans: &[(Span, bool, usize)], cold: bool) {
+fn check_view(view: &View, model: &Model, spans: &[(Span, bool, usize)], cold: bool) {
     for key in 0..KEYS {
         let key = key_of(key);
         let want = model.get(&key);
@@ -320,7 +310,7 @@ proptest! {
     #[test]
     fn every_view_sees_its_own_instant(ops in ops(), ranges in 1_usize..4) {
         let mut toy = Toy::new(&[&b"key20"[..], b"key45"][..ranges - 1]);
-        let mut kept: Vec<(View<()>, Model)> = Vec::new();
+        let mut kept: Vec<(View, Model)> = Vec::new();
         for op in ops {
             match op {
                 Op::Write(key, len) => toy.write(&key_of(key), Some(&vec![len as u8; len as usize])),

@@ -34,12 +34,12 @@ impl Bench {
             vfs,
             state: LogState::new(log, Seqno(1), 1, Arc::default()),
             commits: CommitQueue::new(Seqno::ZERO, 8),
-            superversion: Published::new(Arc::new(Superversion {
-                number: 1,
-                epoch: 1,
-                born: Seqno::ZERO,
-                ranges: Vec::new(),
-            })),
+            superversion: Published::new(Arc::new(Superversion::new(
+                1,
+                1,
+                Seqno::ZERO,
+                Vec::new(),
+            ))),
             durable: Durable::new(Seqno::ZERO),
             next_number: 2,
         }

@@ -25,7 +25,7 @@ fn full_of_tombstones(deleted: u32, splits: &[&'static [u8]], without_waiting: b
 
 /// Walks as a scan does: not waiting first, waiting for one call where a block is cold, and not waiting
 /// again. Returns what came out and how many calls it took.
-fn walk(view: &View<()>, reverse: bool, turns_max: usize) -> (Vec<Vec<u8>>, usize) {
+fn walk(view: &View, reverse: bool, turns_max: usize) -> (Vec<Vec<u8>>, usize) {
     let spec = ScanSpec { reverse, ..ScanSpec::new(Span::all()) };
     let mut cursor = view.cursor(spec, Wait::Never);
     let mut out = ChunkBuilder::new();
