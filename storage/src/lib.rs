@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod buffer;
+pub mod change;
 pub mod codec;
 pub mod error;
 pub mod filename;

@@ -5,7 +5,6 @@
 //! log (`manifest`); which version readers see is decided by the version manager alone.
 
 mod apply;
-mod change;
 pub mod check;
 mod edit;
 mod handle;
@@ -21,7 +20,7 @@ mod table_cache;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use change::ChangeId;
+pub use crate::change::ChangeId;
 pub use check::Conflict;
 pub(crate) use edit::EditError;
 pub use edit::{NewRange, VersionEdit};

@@ -16,10 +16,10 @@
 
 use super::segment::{RECORDS_AT, Segment};
 use super::{KnownLog, Link, LogIdentity, SealedSegment};
+use crate::change::ChangeId;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
-use crate::version::ChangeId;
 use crate::vfs::Vfs;
 use std::path::Path;
 use std::sync::Arc;

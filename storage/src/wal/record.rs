@@ -9,10 +9,10 @@
 //! Pure functions over bytes: no file, no state.
 
 use super::LogIdentity;
+use crate::change::ChangeId;
 use crate::codec::{Reader, crc, crc_seeded};
 use crate::filename::FileNumber;
 use crate::key::Seqno;
-use crate::version::ChangeId;
 
 /// `codec::crc` of no bytes.
 pub(super) const PAYLOAD_CRC_NONE: u32 = 0;

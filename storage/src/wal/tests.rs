@@ -7,10 +7,10 @@ mod sweep;
 
 use super::*;
 use crate::batch::WriteBatch;
+use crate::change::ChangeId;
 use crate::codec::crc;
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
-use crate::version::ChangeId;
 use crate::vfs::{CrashKind, DiskVfs, Fault, FaultVfs, MemVfs, OperationKind, Vfs};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
