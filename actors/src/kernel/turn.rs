@@ -172,7 +172,8 @@ impl<A: Handler> SeatMailbox<A> {
     }
 
     /// Room for a message of `bytes`, above the capacity if need be: for what another mailbox has given
-    /// room to already, and which has to go through this one instead.
+    /// room to already, and which has to go through this one instead. The caller sees to it that no more
+    /// messages are ever queued than the mailbox holds, as commits in flight are no more than that.
     pub fn reserve_anyway(&self, bytes: u64) -> Permit<A::Message> {
         Permit::anyway(Arc::clone(&self.line), bytes)
     }
@@ -367,7 +368,9 @@ impl<A: Handler> SeatMailbox<A> {
     fn drain(&self, chair: &mut SeatGuard<'_, A>, turn: &mut Turn, spent: &mut Spent) -> End {
         let mut handled = 0;
         let end = loop {
-            if handled >= self.line.pushed() {
+            // On an engine thread also what is not counted yet: in front of what was sent before this turn
+            // there may be a message whose sender is half done.
+            if !turn.on_engine && handled >= self.line.pushed() {
                 break End::Empty;
             }
             let Some((message, bytes)) = self.line.pop() else { break End::Empty };

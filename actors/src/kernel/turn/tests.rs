@@ -16,16 +16,18 @@ enum Message {
     Heavy(u32),
     HeavyAsk(Reply<Vec<u32>>),
     Ask(Reply<Vec<u32>>),
+    Defer(Box<dyn FnOnce() + Send>),
     Panic,
 }
 
 impl Handler for Sum {
     type Message = Message;
 
-    fn handle(&mut self, message: Message, _: &mut Turn) {
+    fn handle(&mut self, message: Message, turn: &mut Turn) {
         match message {
             Message::Add(n) | Message::Heavy(n) => self.seen.push(n),
             Message::Ask(reply) | Message::HeavyAsk(reply) => reply.send(self.seen.clone()),
+            Message::Defer(action) => turn.defer(move |_| action()),
             Message::Panic => panic!("on purpose"),
         }
     }
@@ -306,4 +308,88 @@ fn b14_a_panic_in_an_attempt_fails_the_seat_and_does_not_unwind() {
     assert!(guard.attempt(|_| panic!("on purpose")).is_none_or(|((), _)| false));
     assert!(mailbox.is_failed() && mailbox.is_closed());
     assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
+}
+
+/// Planted: a turn that ends at its limits.
+#[test]
+fn run_last_handles_everything_that_is_queued_and_then_runs() {
+    let (mailbox, probe) = mailbox(TurnLimits { messages: 1, bytes: 1 });
+    for message in [Message::Add(1), Message::Heavy(2), Message::Add(3), Message::Heavy(4)] {
+        assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
+    }
+    assert_eq!(mailbox.run_last(|sum| sum.seen.clone()), Some(vec![1, 2, 3, 4]));
+    assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (0, 0));
+    assert_eq!(mailbox.line.room.used(), Amount::NOTHING);
+}
+
+#[test]
+fn run_last_sees_to_what_was_sent_meanwhile() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let seen = mailbox.run_last(|sum| {
+        send(&mailbox, Message::Add(2));
+        sum.seen.push(1);
+        sum.seen.clone()
+    });
+    assert_eq!((seen, mailbox.len()), (Some(vec![1]), 0));
+    assert_eq!(ask(&mailbox), [1, 2]);
+}
+
+#[test]
+fn a_panic_in_a_message_or_in_what_runs_last_fails_the_mailbox() {
+    for in_message in [true, false] {
+        let (mailbox, probe) = mailbox(TurnLimits::default());
+        let (reply, answer) = reply();
+        let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
+        push(Message::Add(1));
+        if in_message {
+            push(Message::Panic);
+            push(Message::Ask(reply));
+        } else {
+            drop(reply);
+        }
+        let mut ran = false;
+        let result = mailbox.run_last(|_| {
+            ran = true;
+            panic!("on purpose")
+        });
+        assert_eq!((result, ran), (None::<()>, !in_message));
+        assert!(mailbox.is_failed() && mailbox.is_closed() && mailbox.is_empty());
+        assert!(answer.wait_blocking().is_err(), "what was queued is dropped");
+        assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
+        assert_eq!(mailbox.run_last(|_| ()), None);
+        assert_eq!(mailbox.line.room.used(), Amount::NOTHING);
+    }
+}
+
+/// Planted: what was deferred done in front of it.
+#[test]
+fn what_was_deferred_is_done_after_what_runs_last_with_the_seat_free() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let mailbox = StdArc::new(mailbox);
+    let (inner, ran) = (mailbox.clone(), StdArc::new(AtomicUsize::new(0)));
+    let before = ran.clone();
+    let action = Box::new(move || {
+        assert!(inner.try_enter_idle().is_some(), "the seat is free");
+        assert_eq!(before.swap(2, Ordering::SeqCst), 1);
+    });
+    assert!(mailbox.try_reserve(1).expect("room").send(Message::Defer(action)).is_ok());
+    assert_eq!(mailbox.run_last(|_| ran.swap(1, Ordering::SeqCst)), Some(0));
+    assert_eq!(ran.load(Ordering::SeqCst), 2);
+    assert!(!mailbox.is_failed());
+}
+
+/// Planted: room that is asked for, and refused.
+#[test]
+fn room_is_taken_anyway_where_there_is_none_and_after_the_end() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let all: Vec<_> = (0..8).map(|_| mailbox.try_reserve(12).expect("room")).collect();
+    assert!(mailbox.try_reserve(1).is_err());
+    let over = mailbox.reserve_anyway(50);
+    mailbox.close();
+    let late = mailbox.reserve_anyway(1);
+    assert_eq!(mailbox.line.room.used(), Amount::new(10, 147));
+    mailbox.send(over, Message::Add(1));
+    assert_eq!(mailbox.try_run_inline(|sum| sum.seen.clone()), Some(vec![1]), "it is handled");
+    drop((all, late));
+    assert_eq!(mailbox.line.room.used(), Amount::NOTHING);
 }
