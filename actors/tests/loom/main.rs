@@ -6,6 +6,7 @@
 
 #![cfg(loom)]
 
+mod change;
 mod commit;
 mod credits;
 mod durable;

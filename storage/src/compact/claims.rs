@@ -129,7 +129,8 @@ mod tests {
     fn a_claim_ends_with_its_job_whatever_becomes_of_that() {
         let version = version_of(vec![slice(9, b"b", b"d", 1), slice(8, b"c", b"f", 1)], vec![]);
         let mut claims = Claims::new();
-        let ways: [(&str, fn(ClaimedJob)); 4] = [
+        type Way = fn(ClaimedJob);
+        let ways: [(&str, Way); 4] = [
             ("dropped", drop),
             ("lost in a queue", |job| {
                 let (sender, receiver) = mpsc::channel();
