@@ -113,8 +113,8 @@ fn a_batch_over_many_ranges_is_one_batch_also_in_a_crash() {
 /// Method: writers of single keys and of batches over all ranges, each with a counter per key; readers who
 /// check that no counter falls behind what was acknowledged before they began.
 ///
-/// Planted: `born` left at zero; a new owner without the former one's sealed memtables; `follow` that
-/// installs a flush for the range that has gone.
+/// Planted: a new owner without the former one's sealed memtables; a flush that is installed for the range
+/// that has gone. (That readers need `born` the model checker shows: `a_get_finds_what_came_before_a_change`.)
 #[test]
 fn changes_of_routes_beside_writers_and_readers_lose_nothing() {
     use sluicedb_actors::version_manager::message::Change;

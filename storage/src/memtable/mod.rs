@@ -27,6 +27,7 @@ mod writer;
 
 pub use crate::buffer::{Attendant, ChunkPool};
 pub use cursor::MemtableCursor;
+#[cfg(not(loom))]
 pub(crate) use cursor::PASSED_MAX;
 pub use reclaim::{Reclaim, Tended};
 pub use writer::MemtableWriter;
