@@ -3,7 +3,7 @@
 //! Guarantees: none is called while its thread has a [`Hold`], as every turn and every taken seat has:
 //! what becomes due meanwhile is called when the last one ends, when this thread owes others nothing
 //! more. A panic in a waker ends there. A thread that others need calls none that is foreign: it hands
-//! them to its [`Courier`]. Those of the engine's own threads only unpark ([`only_unparks`]): they are
+//! them to its [`Courier`]. Those of the engine's own threads only unpark (`only_unparks`): they are
 //! called before all foreign ones, on whatever thread they became due, and wait for none of them.
 //!
 //! Does not: order foreign wakers, nor call each on a thread of its own. One that takes long holds up those
