@@ -130,6 +130,18 @@ impl Span {
     }
 }
 
+/// The first eight bytes as a number that orders like them. Missing ones count as 0, so a short key ties
+/// with keys that continue so, and ties are resolved on the keys.
+#[inline]
+pub(crate) fn head(key: &[u8]) -> u64 {
+    if let Some(bytes) = key.first_chunk::<8>() {
+        return u64::from_be_bytes(*bytes);
+    }
+    let mut padded = [0; 8];
+    padded[..key.len()].copy_from_slice(key);
+    u64::from_be_bytes(padded)
+}
+
 /// The first key after all keys that start with `prefix`; `None` if no key is.
 fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
     let last = prefix.iter().rposition(|&byte| byte != 0xFF)?;

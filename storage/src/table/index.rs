@@ -17,6 +17,7 @@ use super::block::shared_len;
 use super::cache::BLOCKS_MAX;
 use super::seal::Fault;
 use crate::codec::{Reader, put_varint};
+use crate::key::head;
 use crate::limits::KEY_BYTES_MAX;
 
 /// Heads per node: two cache lines, compared without branches.
@@ -312,17 +313,6 @@ fn smaller(node: &[u64; FANOUT], wanted: u64) -> usize {
         at += if node[at + step - 1] < wanted { step } else { 0 };
     }
     at + usize::from(node[at] < wanted)
-}
-
-/// The first eight bytes as a number that orders like them; missing ones count as 0.
-#[inline]
-fn head(bytes: &[u8]) -> u64 {
-    if let Some(first) = bytes.first_chunk::<8>() {
-        return u64::from_be_bytes(*first);
-    }
-    let mut padded = [0; 8];
-    padded[..bytes.len()].copy_from_slice(bytes);
-    u64::from_be_bytes(padded)
 }
 
 #[cfg(test)]

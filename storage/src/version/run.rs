@@ -1,6 +1,7 @@
 //! A sorted run: disjoint slices, found by key.
 
 use super::slice::{Slice, SliceMeta};
+use crate::key::head;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -96,18 +97,6 @@ impl Run {
 
 fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
-/// The first eight bytes as a number that orders like them; short keys are padded with zeros, which
-/// ties them with keys that continue so, and ties are resolved on the keys.
-#[inline]
-fn head(key: &[u8]) -> u64 {
-    if let Some(bytes) = key.first_chunk::<8>() {
-        return u64::from_be_bytes(*bytes);
-    }
-    let mut padded = [0; 8];
-    padded[..key.len()].copy_from_slice(key);
-    u64::from_be_bytes(padded)
 }
 
 #[cfg(test)]

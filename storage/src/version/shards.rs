@@ -6,12 +6,9 @@
 //! The bounds belong to the range: they are chosen when it comes to be, by its span, and recorded in the
 //! manifest. Every flush of a range cuts at the same places, also after a restart with other options.
 
-use crate::key::Span;
+use crate::key::{Span, head};
 use crate::limits::SHARDS_MAX;
 use bytes::Bytes;
-
-/// Bytes of a key that decide about its shard, after those that all keys of the range share.
-const DECIDING: usize = 8;
 
 /// The bounds between the shards of one range.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,14 +102,6 @@ impl ShardCuts<'_> {
         }
         passed
     }
-}
-
-/// The first eight bytes as a number that orders like them.
-fn head(key: &[u8]) -> u64 {
-    let mut padded = [0; DECIDING];
-    let len = key.len().min(DECIDING);
-    padded[..len].copy_from_slice(&key[..len]);
-    u64::from_be_bytes(padded)
 }
 
 #[cfg(test)]
