@@ -101,6 +101,15 @@ impl RangeVersion {
     }
 }
 
+/// Index of the range that `key` is routed to, of those that cover all keys, in key order.
+#[inline]
+pub(crate) fn route_index<R>(ranges: &[R], span: impl Fn(&R) -> &Span, key: &[u8]) -> usize {
+    if ranges.len() == 1 {
+        return 0;
+    }
+    ranges.partition_point(|range| span(range).lo <= key).saturating_sub(1)
+}
+
 /// All ranges. Immutable; share it by `Arc`.
 #[derive(Clone, Debug)]
 pub struct Version {
@@ -128,10 +137,7 @@ impl Version {
     /// Index of the range that `key` is routed to.
     #[inline]
     pub fn route_index(&self, key: &[u8]) -> usize {
-        if self.ranges.len() == 1 {
-            return 0;
-        }
-        self.ranges.partition_point(|range| range.span.lo <= key).saturating_sub(1)
+        route_index(&self.ranges, |range| &range.span, key)
     }
 
     /// The range that `key` is routed to.

@@ -29,7 +29,7 @@ use crate::key::{Seqno, Span};
 use crate::memtable::Memtable;
 use crate::points::ReadPoint;
 use crate::table::Wait;
-use crate::version::{Graveyard, RangeId, RangeVersion, Version};
+use crate::version::{Graveyard, RangeId, RangeVersion, Version, route_index};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -124,10 +124,7 @@ impl<O> Superversion<O> {
     /// Index of the range that `key` is routed to.
     #[inline]
     pub fn route_index(&self, key: &[u8]) -> usize {
-        if self.ranges.len() == 1 {
-            return 0;
-        }
-        self.ranges.partition_point(|range| range.span().lo <= key).saturating_sub(1)
+        route_index(&self.ranges, RangeEntry::span, key)
     }
 
     /// The range that `key` is routed to.
