@@ -188,7 +188,7 @@ impl<R: Parts> Cursor for ConcatCursor<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{Entry, VecCursor};
+    use super::super::model::{Entry, VecCursor, walk_alike};
     use super::*;
     use proptest::prelude::*;
     use std::sync::Arc;
@@ -243,20 +243,7 @@ mod tests {
             prop_assert!(rest.is_empty());
             let mut oracle = VecCursor::new(entries);
             let mut cursor = ConcatCursor::new(Rows { parts, opened: Arc::default() });
-            for (what, key) in moves {
-                for walker in [&mut cursor as &mut dyn Cursor, &mut oracle] {
-                    match what {
-                        0 => walker.seek_first().unwrap(),
-                        1 => walker.seek_last().unwrap(),
-                        2 => walker.seek(&[key]).unwrap(),
-                        3 => walker.seek_before(&[key]).unwrap(),
-                        4..=6 if walker.valid() => walker.next().unwrap(),
-                        7..=9 if walker.valid() => walker.prev().unwrap(),
-                        _ => {}
-                    }
-                }
-                prop_assert_eq!(key_of(&cursor), key_of(&oracle));
-            }
+            walk_alike(&mut cursor, &mut oracle, moves, key_of, |is, should| assert_eq!(is, should));
         }
     }
 

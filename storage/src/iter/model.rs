@@ -21,6 +21,31 @@ pub(crate) struct VecCursor {
     moves_before_failure: Option<usize>,
 }
 
+/// Makes the same moves with a cursor and with the oracle; `shown`, what there is to be seen of each, is
+/// handed to `compare` after each move.
+pub(crate) fn walk_alike<T>(
+    cursor: &mut dyn Cursor,
+    oracle: &mut VecCursor,
+    moves: Vec<(u8, u8)>,
+    shown: impl Fn(&dyn Cursor) -> T,
+    mut compare: impl FnMut(T, T),
+) {
+    for (what, key) in moves {
+        for walker in [&mut *cursor, &mut *oracle] {
+            match what {
+                0 => walker.seek_first().unwrap(),
+                1 => walker.seek_last().unwrap(),
+                2 => walker.seek(&[key]).unwrap(),
+                3 => walker.seek_before(&[key]).unwrap(),
+                4..=6 if walker.valid() => walker.next().unwrap(),
+                7..=9 if walker.valid() => walker.prev().unwrap(),
+                _ => {}
+            }
+        }
+        compare(shown(cursor), shown(oracle));
+    }
+}
+
 impl VecCursor {
     pub(crate) fn new(entries: Vec<Entry>) -> Self {
         assert!(entries.windows(2).all(|pair| pair[0].key < pair[1].key), "sorted and distinct");

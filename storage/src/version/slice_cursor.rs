@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use crate::compact::TableSink;
     use crate::filename::FileNumber;
-    use crate::iter::model::{Entry, VecCursor};
+    use crate::iter::model::{Entry, VecCursor, walk_alike};
     use crate::table::{BlockCache, CursorOptions, TableOptions};
     use crate::vfs::{MemVfs, Vfs};
     use proptest::prelude::*;
@@ -172,20 +172,7 @@ mod tests {
             let entries = entries.map(|e| Entry { seqno: seqno.unwrap_or(e.seqno), ..e });
             let mut oracle = VecCursor::new(entries.collect());
             let mut cursor = slice.cursor(CursorOptions::default()).unwrap();
-            for (what, key) in moves {
-                for walker in [&mut cursor as &mut dyn Cursor, &mut oracle] {
-                    match what {
-                        0 => walker.seek_first().unwrap(),
-                        1 => walker.seek_last().unwrap(),
-                        2 => walker.seek(&[key]).unwrap(),
-                        3 => walker.seek_before(&[key]).unwrap(),
-                        4..=6 if walker.valid() => walker.next().unwrap(),
-                        7..=9 if walker.valid() => walker.prev().unwrap(),
-                        _ => {}
-                    }
-                }
-                prop_assert_eq!(shown(&cursor), shown(&oracle));
-            }
+            walk_alike(&mut cursor, &mut oracle, moves, shown, |is, should| assert_eq!(is, should));
         }
     }
 }
