@@ -10,14 +10,13 @@
 
 use super::message::{Commit, Target};
 use crate::shared::Superversion;
-use crate::write::route::{Reach, Route};
+use crate::write::route::Route;
 use std::sync::Arc;
 
 /// `commit`, admitted by the routes of `superversion`. Decodes the batch, as far as routing needs it.
 #[cold]
 pub(super) fn route_again(commit: Commit, superversion: &Superversion) -> Commit {
-    let reach = Reach::of(superversion, &commit.payload);
-    let route = Route::from_reach(superversion, &commit.payload, commit.operations, reach);
+    let route = Route::of(superversion, &commit.payload, commit.operations);
     let targets = route.parts().iter().map(|part| {
         let owner = Arc::clone(&superversion.ranges[part.range as usize].owner);
         let permit = owner.seat.reserve_anyway(part.bytes as u64);

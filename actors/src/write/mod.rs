@@ -26,7 +26,7 @@ use crate::kernel::gate::{Gate, Overloaded};
 use crate::kernel::mailbox::Mailbox;
 use crate::pool::Pool;
 use crate::range_owner::message::is_heavy;
-use crate::shared::Shared;
+use crate::shared::{Shared, Superversion};
 use crate::version_manager::message::VersionMessage;
 use crate::wal_writer::WalWriter;
 use crate::wal_writer::message::Level;
@@ -61,6 +61,13 @@ pub struct Write {
 struct Routed {
     epoch: u64,
     route: Arc<Route>,
+}
+
+impl Routed {
+    fn of(superversion: &Superversion, payload: &[u8], operations: u32) -> Self {
+        let route = Arc::new(Route::of(superversion, payload, operations));
+        Self { epoch: superversion.epoch, route }
+    }
 }
 
 /// The bytes of a batch, copied only if they have to outlive the call.

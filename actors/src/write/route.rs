@@ -93,6 +93,11 @@ impl Route {
         Self { parts: vec![part], runs: Vec::new() }
     }
 
+    /// Of any batch. Decodes it, as far as that takes.
+    pub fn of<O>(superversion: &Superversion<O>, payload: &[u8], operations: u32) -> Self {
+        Self::from_reach(superversion, payload, operations, Reach::of(superversion, payload))
+    }
+
     /// Of a batch of which `reach` is known.
     pub fn from_reach<O>(
         superversion: &Superversion<O>,
@@ -222,8 +227,7 @@ mod tests {
     }
 
     fn route(superversion: &Superversion<()>, batch: &WriteBatch) -> Route {
-        let reach = Reach::of(superversion, batch.encoded());
-        Route::from_reach(superversion, batch.encoded(), batch.len() as u32, reach)
+        Route::of(superversion, batch.encoded(), batch.len() as u32)
     }
 
     #[test]

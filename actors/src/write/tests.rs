@@ -18,8 +18,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll};
-use std::task::{Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 /// Opens, and starts nobody.
@@ -245,8 +244,7 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     let path = engine.write_path();
     let before = engine.superversion();
     let (payload, operations) = over(4);
-    let reach = Reach::of(&before, &payload);
-    let route = Arc::new(Route::from_reach(&before, &payload, operations, reach));
+    let Routed { epoch, route } = Routed::of(&before, &payload, operations);
     let payload_crc = codec::crc(&payload);
     let admission = path.gate.try_admit_many(claims(&before, &route)).expect("there is room");
     let bytes = payload.len() as u64;
@@ -257,7 +255,7 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     let changed = changed.expect("the disk works");
     let level = Level::Synced;
     let write = Write { payload, payload_crc, operations, level, route: None };
-    let routed = Routed { epoch: before.epoch, route };
+    let routed = Routed { epoch, route };
     let last = block_on(path.send(write, routed, admission, places)).expect("it is answered");
     let last = last.expect("it is written");
     assert_eq!(last.0, changed.0 + 4, "after the change, once");

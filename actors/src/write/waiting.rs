@@ -2,7 +2,7 @@
 
 use super::pending::Submitted;
 use super::queued::{Taken, claims, owners};
-use super::route::{Part, Reach, Route, charge};
+use super::route::{Part, charge};
 use super::{Patience, Routed, Write, WritePath};
 use crate::failure::{Failure, Scope, WriteFailure};
 use crate::kernel::Refused;
@@ -128,12 +128,7 @@ impl WritePath {
     pub(super) fn find_route(&self, write: &Write) -> impl FnOnce() -> Routed + Send + 'static {
         let (shared, payload) = (Arc::clone(&self.shared), write.payload.clone());
         let operations = write.operations;
-        move || {
-            let superversion = shared.superversion.load_full();
-            let reach = Reach::of(&superversion, &payload);
-            let route = Route::from_reach(&superversion, &payload, operations, reach);
-            Routed { epoch: superversion.epoch, route: Arc::new(route) }
-        }
+        move || Routed::of(&shared.superversion.load_full(), &payload, operations)
     }
 
     /// Waits for room, then sends.
@@ -185,10 +180,7 @@ impl WritePath {
                     }
                 }
             } else {
-                let reach = Reach::of(&superversion, &write.payload);
-                let (payload, operations) = (&write.payload, write.operations);
-                let route = Route::from_reach(&superversion, payload, operations, reach);
-                Routed { epoch: superversion.epoch, route: Arc::new(route) }
+                Routed::of(&superversion, &write.payload, write.operations)
             });
         }
     }
