@@ -12,7 +12,6 @@ mod run;
 
 use crate::compaction_planner::message::{Ended, Report};
 use crate::kernel::mailbox::{Capacity, Inbox, Mailbox};
-use crate::kernel::reply::reply;
 use crate::shared::{Counters, Shared};
 use crate::version_manager::message::{InstallFailure, VersionMessage};
 use futures::future::{Either, select};
@@ -97,42 +96,24 @@ impl CompactionWorker {
     }
 
     async fn try_once(&self, job: &Job) -> Ended {
-        let mut written = match run::write(&self.shared, job) {
+        let written = match run::write(&self.shared, job) {
             Ok(written) => written,
             Err(failure) => return Ended::Failed(failure),
         };
         let edit = job.edit(written.slices().to_vec());
         let bytes_written = written.slices().iter().map(SliceMeta::file_bytes).sum();
-        let (reply, answer) = reply();
-        let Ok(permit) = self.versions.reserve(1).await else {
-            return Ended::Failed(self.shared.why_stopped());
-        };
-        let message = VersionMessage::Install {
-            edit: Box::new(edit),
-            tables: written.handles(),
-            flushed: None,
-            reply,
-        };
-        written.hand_over();
-        if permit.send(message).is_err() {
-            return Ended::Failed(self.shared.why_stopped());
-        }
-        match answer.await {
-            Ok(Ok(())) => {
+        match written.install(&self.versions, edit, None).await {
+            Ok(()) => {
                 self.count(job, bytes_written);
                 Ended::Done
             }
-            Ok(Err(InstallFailure::Conflict(what))) => {
+            Err(InstallFailure::Conflict(what)) => {
                 tracing::debug!(%what, "a compaction lost its inputs");
-                written.take_back();
                 Ended::Conflict
             }
-            Ok(Err(InstallFailure::NotInstalled(failure))) => {
-                written.take_back();
+            Err(InstallFailure::NotInstalled(failure) | InstallFailure::Failed(failure)) => {
                 Ended::Failed(failure)
             }
-            Ok(Err(InstallFailure::Failed(failure))) => Ended::Failed(failure),
-            Err(_) => Ended::Failed(self.shared.why_stopped()),
         }
     }
 

@@ -18,7 +18,6 @@ use crate::backoff::{LASTING, LONGEST_NO_SPACE};
 use crate::config::EngineConfig;
 use crate::failure::{Failure, Party};
 use crate::kernel::mailbox::Mailbox;
-use crate::kernel::reply::reply;
 use crate::pressure::l0_fullness;
 use crate::shared::{Counters, Shared};
 use crate::trouble::Asked;
@@ -166,7 +165,7 @@ impl FlushWorker {
         frozen: &[Arc<Memtable>],
     ) -> Result<(), Failure> {
         let range = stable.id;
-        let mut written = run::write(&self.shared, stable, frozen)?;
+        let written = run::write(&self.shared, stable, frozen)?;
         let last = frozen.iter().filter_map(|table| table.last_seqno()).max();
         let last = last.expect("empty memtables are never sealed");
         // Tables hold only what is visible, so that readers need no filter on them.
@@ -186,24 +185,14 @@ impl FlushWorker {
         }
         edit.flushed.push((range, last));
         let flushed = Flushed { range, memtables: frozen.iter().map(|table| table.id()).collect() };
-        let (reply, answer) = reply();
-        let permit = self.versions.reserve(1).await.map_err(|_| self.shared.why_stopped())?;
-        let tables = written.handles();
-        let edit = Box::new(edit);
-        let message = VersionMessage::Install { edit, tables, flushed: Some(flushed), reply };
-        written.hand_over();
-        permit.send(message).map_err(|_| self.shared.why_stopped())?;
-        match answer.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(InstallFailure::NotInstalled(failure))) => {
-                written.take_back();
+        match written.install(&self.versions, edit, Some(flushed)).await {
+            Ok(()) => Ok(()),
+            Err(InstallFailure::NotInstalled(failure) | InstallFailure::Failed(failure)) => {
                 Err(failure)
             }
-            Ok(Err(InstallFailure::Failed(failure))) => Err(failure),
-            Ok(Err(InstallFailure::Conflict(what))) => {
+            Err(InstallFailure::Conflict(what)) => {
                 unreachable!("a flush adds to L0 and removes nothing, yet: {what}")
             }
-            Err(_) => Err(self.shared.why_stopped()),
         }
     }
 }
