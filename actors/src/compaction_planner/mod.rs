@@ -24,6 +24,7 @@ use crate::trouble::Asked;
 use futures::FutureExt;
 use message::{Ended, PlannerMessage, Report};
 use sluicedb_storage::compact::{ClaimedJob, Claims, Job, Step, manual, pick};
+use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Span;
 use sluicedb_storage::version::RangeId;
 use state::Setbacks;
@@ -211,7 +212,7 @@ impl CompactionPlanner {
         match &ended {
             Ended::Done if !job.is_move => {
                 self.shared.job_succeeded();
-                let inputs: Vec<_> = job.slices().map(|(_, slice)| slice.number()).collect();
+                let inputs = input_tables(&job);
                 self.setbacks.succeeded(&inputs);
                 for number in inputs {
                     self.shared.damage.forget(number);
@@ -229,8 +230,7 @@ impl CompactionPlanner {
         }
         self.shared.damage.note(failure);
         let (range, now) = (job.range, self.shared.runtime.now());
-        let inputs: Vec<_> = job.slices().map(|(_, slice)| slice.number()).collect();
-        let pause = self.setbacks.failed(range, &inputs, failure, now);
+        let pause = self.setbacks.failed(range, &input_tables(job), failure, now);
         tracing::warn!(%range, %failure, ?pause, "a compaction failed; its inputs are set aside");
         Counters::add(&self.shared.counters.job_retries, 1);
         let concern = (!failure.is_no_space()).then_some(range);
@@ -260,4 +260,8 @@ impl CompactionPlanner {
             lasts
         });
     }
+}
+
+fn input_tables(job: &Job) -> Vec<FileNumber> {
+    job.slices().map(|(_, slice)| slice.number()).collect()
 }
