@@ -132,6 +132,7 @@ impl Span {
 
 /// The first eight bytes as a number that orders like them. Missing ones count as 0, so a short key ties
 /// with keys that continue so, and ties are resolved on the keys.
+#[cfg(not(loom))]
 #[inline]
 pub(crate) fn head(key: &[u8]) -> u64 {
     if let Some(bytes) = key.first_chunk::<8>() {
