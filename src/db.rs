@@ -12,8 +12,8 @@ use crate::stats::{LevelInfo, Stats};
 use crate::{Builder, WriteBatch};
 use bytes::Bytes;
 use sluicedb_actors::engine::Engine;
+use sluicedb_actors::log_writer::message::{Committed, Level};
 use sluicedb_actors::version_manager::message::Change;
-use sluicedb_actors::wal_writer::message::{Committed, Level};
 use sluicedb_actors::write::{Patience, Submitted, WritePath};
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::batch::{

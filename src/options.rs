@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use bytes::Bytes;
+use sluicedb_actors::admission::RangeBudget;
 use sluicedb_actors::config::{ENTRY_OVERHEAD_BYTES, EngineConfig};
-use sluicedb_actors::range_owner::RangeBudget;
 use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::limits::{

@@ -1,7 +1,7 @@
 //! How near the database is to making writers wait, as a value one can look at or wait on.
 
+use sluicedb_actors::admission::pressure::{Cause, Pressure as Level};
 use sluicedb_actors::kernel::signal::Watcher;
-use sluicedb_actors::pressure::{Cause, Pressure as Level};
 use std::fmt;
 
 /// What is short.

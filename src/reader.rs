@@ -2,9 +2,9 @@
 
 use crate::error::Result;
 use bytes::Bytes;
-use sluicedb_actors::pool::Pool;
+use sluicedb_actors::failure::trouble::Damage;
+use sluicedb_actors::runtime::pool::Pool;
 use sluicedb_actors::shared::Counters;
-use sluicedb_actors::trouble::Damage;
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::view::View;
 use sluicedb_storage::{Error as StorageError, Result as StorageResult};

@@ -1,18 +1,18 @@
 //! What every actor may see: configuration, kernel primitives and the published view. No actor's
 //! state is in here, so nothing in here needs a lock that outlives a few instructions.
 
+use crate::admission::pressure::Board;
+use crate::admission::waits::WaitCounts;
 use crate::config::EngineConfig;
+use crate::failure::trouble::{Attempts, Damage};
 use crate::failure::{Concern, Failure};
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::credits::Credits;
 use crate::kernel::health::{Down, Health};
 use crate::kernel::published::Published;
 use crate::kernel::signal::Signal;
-use crate::pressure::Board;
 use crate::range_owner::RangeOwner;
 use crate::runtime::Runtime;
-use crate::trouble::{Attempts, Damage};
-use crate::waits::WaitCounts;
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;

@@ -15,12 +15,12 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::backoff::LASTING;
+use crate::failure::backoff::LASTING;
+use crate::failure::trouble::Asked;
 use crate::failure::{Concern, Failure, Party};
 use crate::kernel::mailbox::{Inbox, Mailbox};
 use crate::kernel::reply::Reply;
 use crate::shared::{Counters, Shared};
-use crate::trouble::Asked;
 use futures::FutureExt;
 use message::{Ended, PlannerMessage, Report};
 use sluicedb_storage::compact::{ClaimedJob, Claims, Job, Step, manual, pick};

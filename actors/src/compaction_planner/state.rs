@@ -1,7 +1,7 @@
 //! What could not be merged lately, and when it is tried again. No I/O in here.
 
-use crate::backoff::{Backoff, LONGEST_NO_SPACE};
 use crate::failure::Failure;
+use crate::failure::backoff::{Backoff, LONGEST_NO_SPACE};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::version::{RangeId, Version};
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,7 +8,7 @@
 //!
 //! There may be several: claims keep their jobs apart.
 
-mod run;
+mod merge;
 
 use crate::compaction_planner::message::{Ended, Report};
 use crate::kernel::mailbox::{Capacity, Inbox, Mailbox};
@@ -96,7 +96,7 @@ impl CompactionWorker {
     }
 
     async fn try_once(&self, job: &Job) -> Ended {
-        let written = match run::write(&self.shared, job) {
+        let written = match merge::merge(&self.shared, job) {
             Ok(written) => written,
             Err(failure) => return Ended::Failed(failure),
         };

@@ -11,18 +11,18 @@
 //! a time: a flush is bounded by its memtables and by the disk, which a second thread would share,
 //! and nothing in here waits for one range while another could be served.
 
-mod run;
 mod state;
+mod write;
 
-use crate::backoff::{LASTING, LONGEST_NO_SPACE};
+use crate::admission::pressure::l0_fullness;
 use crate::config::EngineConfig;
+use crate::failure::backoff::{LASTING, LONGEST_NO_SPACE};
+use crate::failure::trouble::Asked;
 use crate::failure::{Failure, Party};
 use crate::kernel::mailbox::Mailbox;
-use crate::pressure::l0_fullness;
+use crate::log_writer::WalWriter;
 use crate::shared::{Counters, Shared};
-use crate::trouble::Asked;
 use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage};
-use crate::wal_writer::WalWriter;
 use futures::future::select;
 use sluicedb_storage::memtable::Memtable;
 use sluicedb_storage::version::{Place, RangeId, RangeVersion, VersionEdit};
@@ -165,7 +165,7 @@ impl FlushWorker {
         frozen: &[Arc<Memtable>],
     ) -> Result<(), Failure> {
         let range = stable.id;
-        let written = run::write(&self.shared, stable, frozen)?;
+        let written = write::write(&self.shared, stable, frozen)?;
         let last = frozen.iter().filter_map(|table| table.last_seqno()).max();
         let last = last.expect("empty memtables are never sealed");
         // Tables hold only what is visible, so that readers need no filter on them.

@@ -1,6 +1,6 @@
 //! Which range is flushed next. No I/O in here.
 
-use crate::backoff::Backoff;
+use crate::failure::backoff::Backoff;
 use sluicedb_storage::memtable::Memtable;
 use sluicedb_storage::version::{RangeId, RangeVersion};
 use sluicedb_storage::view::Superversion;

@@ -2,7 +2,7 @@
 
 use crate::config::{EXECUTOR_BATCH_BYTES_MAX, EXECUTOR_OPERATIONS_MAX};
 use crate::kernel::commit::Ticket;
-use crate::write::route::{Part, Route};
+use crate::range_owner::route::{Part, Route};
 use bytes::Bytes;
 use sluicedb_storage::key::Seqno;
 use std::sync::Arc;

@@ -7,25 +7,22 @@
 //! Publishes: entries, through the commit queue's `visible`.
 //! Stops:     never by itself; it has no thread. Its callers run it.
 
-mod budget;
 pub mod message;
+pub mod route;
 pub mod state;
-mod tender;
 
-pub use tender::tend;
-
+use crate::admission::RangeBudget;
+use crate::admission::waits::WaitCounts;
 use crate::failure::{Failure, Scope};
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::credits::Credits;
 use crate::kernel::jobs::{Jobs, Kick};
 use crate::kernel::mailbox::{Capacity, Mailbox};
 use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Turn};
+use crate::range_owner::route::Lot;
 use crate::shared::{Counters, Shared};
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::relief;
-use crate::waits::WaitCounts;
-use crate::write::route::Lot;
-pub use budget::RangeBudget;
 use message::{Apply, is_heavy};
 use sluicedb_storage::memtable::MemtableWriter;
 use sluicedb_storage::version::RangeId;
@@ -156,7 +153,7 @@ impl RangeOwner {
     }
 
     /// Charge that no entry of this range needs any more goes back to the accounts.
-    fn give_back(&self, freed: Freed) {
+    pub(crate) fn give_back(&self, freed: Freed) {
         if freed == Freed::default() {
             return;
         }

@@ -1,9 +1,9 @@
 //! The overlay's only writer: what happens to it, without a word about who asks or who waits.
 
-use super::RangeBudget;
+use crate::admission::RangeBudget;
 use crate::config::ENTRY_OVERHEAD_BYTES;
+use crate::range_owner::route::Lot;
 use crate::shared::Counters;
-use crate::write::route::Lot;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::{ChunkPool, Memtable, MemtableWriter, ReclaimStats, Tended};
 use std::collections::VecDeque;

@@ -19,13 +19,14 @@
 
 use super::VersionManager;
 use super::message::{Change, InstallFailure};
+use crate::admission::RangeBudget;
 use crate::failure::{Failure, Party};
 use crate::kernel::commit::Slot;
 use crate::kernel::reply::Reply;
-use crate::range_owner::{RangeBudget, RangeOwner};
+use crate::log_writer::NoRoom;
+use crate::log_writer::message::Level;
+use crate::range_owner::RangeOwner;
 use crate::shared::{Counters, RangeEntry, Superversion};
-use crate::wal_writer::NoRoom;
-use crate::wal_writer::message::Level;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::{ChangeId, NewRange, RangeId, TableHandle, Version, VersionEdit};
 use sluicedb_storage::wal::CHANGE_BYTES;

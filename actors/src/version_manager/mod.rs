@@ -11,22 +11,23 @@
 //! INVARIANT(manifest-before-swap): an edit is synced before the version it makes is published.
 
 mod change;
+mod manifest;
 pub mod message;
+pub(crate) mod outputs;
 pub mod relief;
-mod run;
 mod state;
 mod upkeep;
 
+use crate::failure::space::reserve_wanted;
 use crate::failure::{Failure, Party, Scope};
 use crate::flush_worker::l0_has_room;
 use crate::kernel::jobs::Jobs;
 use crate::kernel::mailbox::{Inbox, Mailbox};
 use crate::kernel::reply::Reply;
+use crate::log_writer::WalWriter;
 use crate::range_owner::RangeOwner;
 use crate::range_owner::state::OverlayState;
 use crate::shared::{Counters, RangeEntry, Shared, Superversion};
-use crate::space::reserve_wanted;
-use crate::wal_writer::WalWriter;
 use change::{Outcomes, Prepared, Stamped};
 use futures::FutureExt;
 use message::{Flushed, InstallFailure, VersionMessage};
@@ -224,12 +225,12 @@ impl VersionManager {
     fn append(&mut self, edit: &mut VersionEdit) -> Result<(), InstallFailure> {
         self.outcomes.put_into(edit);
         let edit = &*edit;
-        let mut appended = run::append(&mut self.manifest, edit, &self.shared);
+        let mut appended = manifest::append(&mut self.manifest, edit, &self.shared);
         if let Err(failure) = &appended
             && self.manifest.failure().is_none()
             && self.shared.use_reserve(failure)
         {
-            appended = run::append(&mut self.manifest, edit, &self.shared);
+            appended = manifest::append(&mut self.manifest, edit, &self.shared);
         }
         let Err(failure) = appended else {
             self.shared.recover(Party::Manifest);
@@ -482,7 +483,7 @@ impl VersionManager {
             return;
         }
         for number in self.shared.tables.graveyard().take() {
-            run::delete_table(&self.shared, number);
+            manifest::delete_table(&self.shared, number);
         }
     }
 

@@ -4,7 +4,7 @@
 //! writer's path: that a range is idle is read off a counter that it keeps anyway.
 
 use super::VersionManager;
-use crate::cooldown::Cooldown;
+use crate::failure::cooldown::Cooldown;
 use crate::shared::{RangeEntry, Superversion};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;

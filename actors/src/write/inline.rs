@@ -3,16 +3,16 @@
 
 use super::WritePath;
 use super::pending::{Pending, Stage, Submitted};
-use super::route::Lot;
 use crate::failure::Failure;
 use crate::kernel::commit::{Commits, Slot, Ticket};
 use crate::kernel::reply::{Answer, reply};
 use crate::kernel::turn::Spent;
 use crate::kernel::wake::Hold;
+use crate::log_writer::message::{Committed, Level};
+use crate::log_writer::{NoRoom, Stamped, WalActor};
 use crate::range_owner::RangeOwner;
+use crate::range_owner::route::Lot;
 use crate::shared::Counters;
-use crate::wal_writer::message::{Committed, Level};
-use crate::wal_writer::{NoRoom, Stamped, WalActor};
 use sluicedb_storage::key::Seqno;
 use std::sync::Arc;
 /// How often a caller looks again whether a busy seat is free, before it sends its write instead: some

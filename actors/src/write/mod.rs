@@ -11,7 +11,6 @@
 mod inline;
 mod pending;
 mod queued;
-pub mod route;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -19,17 +18,17 @@ mod waiting;
 pub use pending::{Pending, Submitted};
 
 use self::inline::Seats;
-use self::route::{Reach, Route, charge};
 use crate::failure::{Scope, WriteFailure};
 use crate::kernel::Refused;
 use crate::kernel::gate::{Gate, Overloaded};
 use crate::kernel::mailbox::Mailbox;
-use crate::pool::Pool;
+use crate::log_writer::WalWriter;
+use crate::log_writer::message::Level;
 use crate::range_owner::message::is_heavy;
+use crate::range_owner::route::{Reach, Route, charge};
+use crate::runtime::pool::Pool;
 use crate::shared::{Shared, Superversion};
 use crate::version_manager::message::VersionMessage;
-use crate::wal_writer::WalWriter;
-use crate::wal_writer::message::Level;
 use bytes::Bytes;
 use sluicedb_storage::batch::Operations;
 use sluicedb_storage::codec;

@@ -1,7 +1,6 @@
 //! A write that is sent: room in every queue on its way, then the WAL writer's mailbox.
 
 use super::pending::{Pending, Stage, Submitted};
-use super::route::{Part, Route};
 use super::waiting::NotSent;
 use super::{Routed, Write, WritePath};
 use crate::failure::{Scope, WriteFailure};
@@ -11,10 +10,11 @@ use crate::kernel::credits::Credits;
 use crate::kernel::gate::{Admission, Claim, Overloaded};
 use crate::kernel::mailbox::Permit;
 use crate::kernel::reply::{Answer, reply};
+use crate::log_writer::message::{Commit, Committed, Target};
 use crate::range_owner::RangeOwner;
 use crate::range_owner::message::{Apply, is_heavy};
+use crate::range_owner::route::{Part, Route};
 use crate::shared::Superversion;
-use crate::wal_writer::message::{Commit, Committed, Target};
 use std::sync::Arc;
 /// Room for one write in every queue on its way.
 pub(super) struct Places {

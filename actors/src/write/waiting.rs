@@ -2,17 +2,17 @@
 
 use super::pending::Submitted;
 use super::queued::{Taken, claims, owners};
-use super::route::{Part, charge};
 use super::{Patience, Routed, Write, WritePath};
+use crate::admission::waits::{Place, Stopwatch};
 use crate::failure::{Failure, Scope, WriteFailure};
 use crate::kernel::Refused;
 use crate::kernel::gate::Overloaded;
 use crate::kernel::reply::Answer;
+use crate::log_writer::message::Committed;
 use crate::range_owner::message::is_heavy;
+use crate::range_owner::route::{Part, charge};
 use crate::shared::Counters;
 use crate::version_manager::relief;
-use crate::waits::{Place, Stopwatch};
-use crate::wal_writer::message::Committed;
 use futures::future::{Either, FutureExt, select};
 use sluicedb_storage::version::RangeId;
 use std::pin::pin;

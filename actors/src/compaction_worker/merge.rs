@@ -1,13 +1,13 @@
 //! The disk work of a compaction.
 
 use crate::failure::Failure;
-use crate::outputs::Outputs;
 use crate::shared::Shared;
+use crate::version_manager::outputs::Outputs;
 use sluicedb_storage::compact::{Control, Job, TableSink, run};
 use std::sync::Arc;
 
 /// Merges the job's inputs into new tables, or, for a move, names them again.
-pub(super) fn write(shared: &Arc<Shared>, job: &Job) -> Result<Outputs, Failure> {
+pub(super) fn merge(shared: &Arc<Shared>, job: &Job) -> Result<Outputs, Failure> {
     if job.is_move {
         return Ok(Outputs::new(shared, Vec::new()));
     }

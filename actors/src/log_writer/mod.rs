@@ -10,7 +10,6 @@
 //! each on a thread of its own.
 
 pub mod message;
-mod run;
 mod stale;
 mod state;
 
@@ -26,7 +25,6 @@ use crate::range_owner::message::is_heavy;
 use crate::shared::{Counters, Shared};
 use futures::future::{Either, select};
 use message::{Commit, Level};
-pub use run::{keep_loop, sync_loop};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::wal::{LogWriter, SealedSegment};
@@ -174,7 +172,7 @@ impl WalWriter {
         }
     }
 
-    fn take_collecting(&self) -> Vec<Reply<()>> {
+    pub(crate) fn take_collecting(&self) -> Vec<Reply<()>> {
         std::mem::take(&mut *lock(&self.collecting))
     }
 
@@ -211,19 +209,19 @@ impl WalWriter {
         }
     }
 
-    fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         lock(&self.closing).is_some()
     }
 
-    fn take_closing(&self) -> Option<Reply<Result<(), Failure>>> {
+    pub(crate) fn take_closing(&self) -> Option<Reply<Result<(), Failure>>> {
         lock(&self.closing).take()
     }
 
-    fn retire(&self, sealed: &[SealedSegment]) {
+    pub(crate) fn retire(&self, sealed: &[SealedSegment]) {
         lock(&self.retired).extend_from_slice(sealed);
     }
 
-    fn take_retired_below(&self, floor: FileNumber) -> Vec<SealedSegment> {
+    pub(crate) fn take_retired_below(&self, floor: FileNumber) -> Vec<SealedSegment> {
         let mut retired = lock(&self.retired);
         let below = retired.partition_point(|segment| segment.number < floor);
         retired.drain(..below).collect()

@@ -6,7 +6,7 @@ use crate::kernel::mailbox::Permit;
 use crate::kernel::reply::Reply;
 use crate::range_owner::RangeOwner;
 use crate::range_owner::message::Apply;
-use crate::write::route::Route;
+use crate::range_owner::route::Route;
 use bytes::Bytes;
 use std::sync::Arc;
 

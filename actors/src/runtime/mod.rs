@@ -6,10 +6,12 @@
 //! from a seed, with a clock it sets. Nothing in the engine starts a thread or reads a clock in any
 //! other way, and nothing needs a tokio runtime to make progress.
 
+pub mod pool;
+mod waking;
+
 use crate::kernel::reply::{Answer, reply};
 use crate::kernel::sync::block_on;
 use crate::kernel::wake;
-use crate::waking::WakingThreads;
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -19,6 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
+use waking::WakingThreads;
 
 /// Threads and time.
 pub trait Runtime: Send + Sync + Debug + 'static {

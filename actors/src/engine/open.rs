@@ -1,14 +1,17 @@
 //! Start order, first failure, close order. Supervision is fail-stop: an actor that broke its rules
 //! is not restarted on state that may be broken; the engine stops and the next open recovers.
 
-mod close;
-mod departures;
-
+use super::close::Supervisor;
+use super::closing::{self, Departure};
+use super::{Engine, OpenFailure};
+use crate::admission::RangeBudget;
+use crate::admission::pressure::Board;
 use crate::compaction_planner::CompactionPlanner;
 use crate::compaction_worker::Channels;
 use crate::config::EngineConfig;
-use crate::engine::{Engine, MailboxInfo, OpenFailure};
 use crate::failure::Scope;
+use crate::failure::space::RESERVE_BYTES_MIN;
+use crate::failure::trouble::Attempts;
 use crate::failure::{Failure, Party};
 use crate::flush_worker::FlushWorker;
 use crate::kernel::commit::CommitQueue;
@@ -19,22 +22,18 @@ use crate::kernel::mailbox::{Capacity, Mailbox};
 use crate::kernel::published::Published;
 use crate::kernel::reply::reply;
 use crate::kernel::signal::Signal;
-use crate::pool::Pool;
-use crate::pressure::Board;
-use crate::range_owner::{self, RangeBudget, RangeOwner};
+use crate::log_writer::WalWriter;
+use crate::range_owner::RangeOwner;
+use crate::runtime::pool::Pool;
 use crate::runtime::{Runtime, Task};
 use crate::shared::{Counters, FileNumbers, RangeEntry, Shared, Superversion};
-use crate::space::RESERVE_BYTES_MIN;
-use crate::trouble::Attempts;
 use crate::version_manager::VersionManager;
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::relief;
-use crate::wal_writer::{self, WalWriter};
 use crate::write::WritePath;
-pub(crate) use close::Supervisor;
-use departures::Departure;
+use crate::{log_keeper, log_syncer, reclaimer};
 use futures::FutureExt;
-use futures::future::{BoxFuture, Either, select};
+use futures::future::BoxFuture;
 use sluicedb_storage::Error;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::filename::FileKind;
@@ -50,13 +49,13 @@ use sluicedb_storage::wal::{
     LogIdentity, LogWriter, Predecessor, Unsynced, prepare_spare, recycle,
 };
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 /// Edits waiting for the version manager, at most.
-const VERSION_INBOX_MAX: usize = 64;
+pub(super) const VERSION_INBOX_MAX: usize = 64;
 /// Manual compactions waiting, at most.
-const COMPACT_INBOX_MAX: usize = 16;
+pub(super) const COMPACT_INBOX_MAX: usize = 16;
 
 /// Segments of the old log that are kept for the new one.
 const SEGMENTS_KEPT: usize = 2;
@@ -74,7 +73,7 @@ pub(crate) async fn start(
     let dir = config.dir.clone();
     let for_thread = Arc::clone(&runtime);
     let body = async move {
-        let arrival = departures::arrive(&config.dir).await;
+        let arrival = closing::arrive(&config.dir).await;
         let opened = open(config, vfs, for_thread, arrival.departure());
         // If the caller has gone the engine is dropped right here, which closes it again.
         reply.send(opened);
@@ -315,16 +314,16 @@ fn build(
         ("version manager", "sluice-version", Box::pin(manager.run())),
         ("flush worker", "sluice-flush", Box::pin(flusher.run())),
         ("compaction planner", "sluice-plan", Box::pin(plan.run())),
-        ("tender", "sluice-tend", Box::pin(range_owner::tend(Arc::clone(&shared)))),
+        ("tender", "sluice-tend", Box::pin(reclaimer::tend(Arc::clone(&shared)))),
         (
             "wal writer",
             "sluice-wal",
-            Box::pin(wal_writer::sync_loop(Arc::clone(&shared), Arc::clone(&wal))),
+            Box::pin(log_syncer::sync_loop(Arc::clone(&shared), Arc::clone(&wal))),
         ),
         (
             "log keeper",
             "sluice-log",
-            Box::pin(wal_writer::keep_loop(
+            Box::pin(log_keeper::keep_loop(
                 Arc::clone(&shared),
                 Arc::clone(&wal),
                 versions.clone(),
@@ -419,52 +418,4 @@ impl Starter<'_> {
         let started = self.shared.runtime.spawn(name, body);
         Ok(started.map_err(|error| Error::io("start a thread for", dir, error))?)
     }
-}
-
-/// Seals everything, waits until it is published, and then until the log no longer has it: see
-/// `Engine::flush`.
-pub(crate) async fn flush(
-    versions: &Mailbox<VersionMessage>,
-    wal: &WalWriter,
-    shared: &Shared,
-) -> Result<(), Failure> {
-    if let Some(failure) = shared.stopped_by() {
-        return Err(failure);
-    }
-    let (reply, answer) = reply();
-    let permit = versions.reserve(1).await.map_err(|_| shared.why_stopped())?;
-    permit.send(VersionMessage::Flush { reply }).map_err(|_| shared.why_stopped())?;
-    // An engine that has stopped flushes nothing more, and nobody would answer.
-    let down = std::pin::pin!(shared.health.until_down());
-    let stamped = match select(answer, down).await {
-        Either::Left((answered, _)) => answered.unwrap_or_else(|_| Err(shared.why_stopped()))?,
-        Either::Right(_) => return Err(shared.why_stopped()),
-    };
-    // A segment is taken out of the log only when it is synced: a later one may say so of it.
-    wal.sync_upto(shared, stamped).await?;
-    wal.collect(shared).await
-}
-
-/// What the mailboxes of the thread-driven actors look like.
-pub(crate) fn mailboxes(engine: &Engine) -> Vec<MailboxInfo> {
-    let info = |actor: &str, length, capacity, handled: &AtomicU64| MailboxInfo {
-        actor: actor.to_owned(),
-        length,
-        capacity,
-        handled: handled.load(Ordering::Relaxed),
-    };
-    let Engine { versions, planner, compaction_jobs, reads, turns, .. } = engine;
-    let counters = engine.counters();
-    // It has no mailbox: what is due is read off the ranges.
-    let ranges = &engine.superversion().ranges;
-    let to_flush = ranges.iter().filter(|range| !range.sealed.is_empty()).count();
-    let to_merge = compaction_jobs.iter().map(Mailbox::len).sum();
-    vec![
-        info("flush worker", to_flush, ranges.len(), &counters.flushes),
-        info("compaction planner", planner.len(), COMPACT_INBOX_MAX, &counters.compactions_begun),
-        info("compaction workers", to_merge, compaction_jobs.len(), &counters.compactions),
-        info("version manager", versions.len(), VERSION_INBOX_MAX, &counters.edits),
-        info("read threads", reads.queued(), reads.capacity(), &counters.cold_reads),
-        info("turn thread", turns.queued(), turns.capacity(), &counters.turns_handed_on),
-    ]
 }

@@ -11,8 +11,8 @@
 //! While a range is written to, its writers do this work by the way, a little with each batch; without
 //! the tender a compaction that is under way when they stop would keep up to twice its memory for ever.
 
-use super::RangeOwner;
-use super::state::OverlayState;
+use crate::range_owner::RangeOwner;
+use crate::range_owner::state::OverlayState;
 use crate::shared::Shared;
 use futures::future::join;
 use std::collections::HashMap;

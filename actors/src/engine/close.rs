@@ -1,6 +1,6 @@
 //! How an engine ends: cleanly by `close`, or abandoned by drop.
 
-use super::departures::Departure;
+use super::closing::Departure;
 use crate::compaction_planner::message::PlannerMessage;
 use crate::engine::Engine;
 use crate::failure::Failure;
@@ -8,10 +8,10 @@ use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::{Reply, reply};
 use crate::kernel::signal::Watch;
 use crate::kernel::sync::lock;
+use crate::log_writer::WalWriter;
 use crate::runtime::Task;
 use crate::shared::Shared;
 use crate::version_manager::message::VersionMessage;
-use crate::wal_writer::WalWriter;
 use sluicedb_storage::compact::ClaimedJob;
 use std::sync::{Arc, Mutex, OnceLock};
 

@@ -1,20 +1,28 @@
 //! The running engine as the facade sees it: where to write, what to read, how to stop.
 
+mod close;
+mod closing;
+mod open;
+mod topology;
+
+pub use topology::MailboxInfo;
+
 use crate::compaction_planner::message::PlannerMessage;
 use crate::config::EngineConfig;
 use crate::failure::Failure;
+use crate::failure::trouble::Damage;
 use crate::kernel::jobs::Jobs;
 use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::reply;
-use crate::pool::Pool;
+use crate::log_writer::WalWriter;
 use crate::runtime::Runtime;
-use crate::shared::{Counters, RangeEntry, Shared, Superversion};
-use crate::supervisor::{self, Supervisor};
-use crate::trouble::Damage;
+use crate::runtime::pool::Pool;
+use crate::shared::{Counters, Shared, Superversion};
 use crate::version_manager::message::{Change, VersionMessage};
-use crate::wal_writer::WalWriter;
 use crate::write::WritePath;
 use bytes::Bytes;
+use close::Supervisor;
+use futures::future::{Either, select};
 use sluicedb_storage::Result as StorageResult;
 use sluicedb_storage::compact::ClaimedJob;
 use sluicedb_storage::key::{Seqno, Span};
@@ -25,7 +33,6 @@ use sluicedb_storage::view::{self, Instant, View};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Why a database was not opened.
 #[derive(Debug)]
@@ -72,7 +79,7 @@ impl Engine {
         vfs: Arc<dyn Vfs>,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self, OpenFailure> {
-        supervisor::start(config, vfs, runtime).await
+        open::start(config, vfs, runtime).await
     }
 
     /// The way in for writes.
@@ -182,7 +189,7 @@ impl Engine {
     /// # Errors
     /// When flushing fails, or the engine has stopped.
     pub async fn flush(&self) -> Result<(), Failure> {
-        supervisor::flush(&self.versions, &self.wal, &self.shared).await
+        flush(&self.versions, &self.wal, &self.shared).await
     }
 
     /// Everything visible now is synced when this returns.
@@ -247,42 +254,6 @@ impl Engine {
         sent.map_err(|_| self.shared.why_stopped())?;
         answer.await.unwrap_or_else(|_| Err(self.shared.why_stopped()))
     }
-
-    /// Names, lengths and capacities of the mailboxes, in the order in which data flows.
-    pub fn mailboxes(&self) -> Vec<MailboxInfo> {
-        let counters = &self.shared.counters;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let capacity = self.shared.config.commits_in_flight_max;
-        let mut all = vec![MailboxInfo {
-            actor: "wal writer".to_owned(),
-            length: self.wal.seat.len(),
-            capacity,
-            handled: get(&counters.commits),
-        }];
-        for RangeEntry { owner, .. } in &self.shared.superversion.load_full().ranges {
-            all.push(MailboxInfo {
-                actor: format!("range owner {}", owner.id.0),
-                length: owner.seat.len(),
-                capacity,
-                handled: owner.sizes.batches(),
-            });
-        }
-        all.append(&mut supervisor::mailboxes(self));
-        all
-    }
-}
-
-/// What a mailbox looks like from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MailboxInfo {
-    /// Whose it is.
-    pub actor: String,
-    /// Messages waiting.
-    pub length: usize,
-    /// Messages that can wait before senders do.
-    pub capacity: usize,
-    /// Messages handled so far.
-    pub handled: u64,
 }
 
 impl Drop for Engine {
@@ -295,4 +266,28 @@ impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine").field("dir", &self.shared.config.dir).finish_non_exhaustive()
     }
+}
+
+/// Seals everything, waits until it is published, and then until the log no longer has it: see
+/// `Engine::flush`.
+async fn flush(
+    versions: &Mailbox<VersionMessage>,
+    wal: &WalWriter,
+    shared: &Shared,
+) -> Result<(), Failure> {
+    if let Some(failure) = shared.stopped_by() {
+        return Err(failure);
+    }
+    let (reply, answer) = reply();
+    let permit = versions.reserve(1).await.map_err(|_| shared.why_stopped())?;
+    permit.send(VersionMessage::Flush { reply }).map_err(|_| shared.why_stopped())?;
+    // An engine that has stopped flushes nothing more, and nobody would answer.
+    let down = std::pin::pin!(shared.health.until_down());
+    let stamped = match select(answer, down).await {
+        Either::Left((answered, _)) => answered.unwrap_or_else(|_| Err(shared.why_stopped()))?,
+        Either::Right(_) => return Err(shared.why_stopped()),
+    };
+    // A segment is taken out of the log only when it is synced: a later one may say so of it.
+    wal.sync_upto(shared, stamped).await?;
+    wal.collect(shared).await
 }

@@ -1,8 +1,8 @@
 //! The flush worker's disk work.
 
 use crate::failure::Failure;
-use crate::outputs::Outputs;
 use crate::shared::Shared;
+use crate::version_manager::outputs::Outputs;
 use sluicedb_storage::compact::{Control, TableSink, write_tables};
 use sluicedb_storage::iter::MergeCursor;
 use sluicedb_storage::key::Seqno;

@@ -1,5 +1,14 @@
 //! Why an engine did not do what it was asked, and what became of the request.
 
+#[cfg(not(loom))]
+pub mod backoff;
+#[cfg(not(loom))]
+pub mod cooldown;
+#[cfg(not(loom))]
+pub mod space;
+#[cfg(not(loom))]
+pub mod trouble;
+
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::{FileKind, FileNumber};
 #[cfg(not(loom))]

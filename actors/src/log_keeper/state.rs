@@ -1,0 +1,106 @@
+//! Which obsolete segments are kept to be recycled. No I/O in here.
+
+use sluicedb_storage::wal::SealedSegment;
+
+/// Obsolete segments that are kept for recycling, if there is room for them, beside the spare that is
+/// ready.
+const RECYCLED_MIN: usize = 2;
+/// Segments that are kept for recycling have at most so many write buffers of bytes.
+pub(super) const RECYCLED_WRITE_BUFFERS_MAX: u64 = 2;
+
+/// Segments that nothing needs any more and that are kept to be recycled: as many as were used up
+/// between the last two times that some became obsolete, because as many will be wanted until the next
+/// time, and zeroing one writes all of it. Their bytes are bounded by the write buffer: who gives the
+/// database little memory does not want it to keep much disk.
+#[derive(Default)]
+pub(super) struct Recycling {
+    obsolete: Vec<SealedSegment>,
+    pub(super) prepared_since: usize,
+    kept_max: usize,
+}
+
+impl Recycling {
+    /// Begins with segments of the log before the last open.
+    pub(super) fn of(obsolete: Vec<SealedSegment>) -> Self {
+        Self { obsolete, ..Self::default() }
+    }
+
+    pub(super) fn add(&mut self, retired: Vec<SealedSegment>) {
+        if !retired.is_empty() {
+            self.kept_max = std::mem::take(&mut self.prepared_since);
+            self.obsolete.extend(retired);
+        }
+    }
+
+    /// One of this size, if there is one.
+    pub(super) fn take(&mut self, bytes: u64) -> Option<SealedSegment> {
+        let index = self.obsolete.iter().position(|old| old.bytes == bytes)?;
+        Some(self.obsolete.swap_remove(index))
+    }
+
+    /// What is too much, and what is not of the usual size. One segment may stay in any case.
+    pub(super) fn take_surplus(&mut self, usual_bytes: u64, bytes_max: u64) -> Vec<SealedSegment> {
+        let (keep, mut surplus): (Vec<_>, Vec<_>) = std::mem::take(&mut self.obsolete)
+            .into_iter()
+            .partition(|old| old.bytes == usual_bytes);
+        self.obsolete = keep;
+        let fitting = (bytes_max / usual_bytes).max(1) as usize;
+        let kept = self.kept_max.max(RECYCLED_MIN).min(fitting);
+        let more = self.obsolete.len().saturating_sub(kept);
+        surplus.extend(self.obsolete.drain(..more));
+        surplus
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluicedb_storage::filename::FileNumber;
+    use sluicedb_storage::key::Seqno;
+
+    const MANY: u64 = u64::MAX;
+
+    fn segments(numbers: std::ops::Range<u64>, bytes: u64) -> Vec<SealedSegment> {
+        let seqno = Seqno::ZERO;
+        let segment = |number| SealedSegment {
+            number: FileNumber(number),
+            path: format!("{number}.wal").into(),
+            first_seqno: seqno,
+            last_seqno: seqno,
+            bytes,
+        };
+        numbers.map(segment).collect()
+    }
+
+    /// Planted: `kept_max` that only rises; one that is not kept at all.
+    #[test]
+    fn as_many_segments_are_kept_as_were_used_up_before() {
+        let mut recycling = Recycling { prepared_since: 5, ..Recycling::default() };
+        recycling.add(segments(1..7, 64));
+        assert_eq!(recycling.take_surplus(64, MANY).len(), 1);
+        recycling.add(Vec::new());
+        assert_eq!(
+            recycling.take_surplus(64, MANY).len(),
+            0,
+            "nothing became obsolete: the rule stays"
+        );
+        assert!(recycling.take(64).is_some() && recycling.take(32).is_none());
+        recycling.prepared_since += 1;
+        recycling.add(segments(7..8, 64));
+        assert_eq!(recycling.take_surplus(64, MANY).len(), 3, "two stay in any case");
+        recycling.add(segments(8..9, 32));
+        assert_eq!(recycling.take_surplus(64, MANY).len(), 1, "the wrong size is of no use");
+        assert_eq!(recycling.obsolete.len(), RECYCLED_MIN);
+    }
+
+    /// Planted: no bound in bytes; one in segments of any size.
+    #[test]
+    fn o6_segments_kept_for_recycling_are_bounded_in_bytes() {
+        let mut recycling = Recycling { prepared_since: 100, ..Recycling::default() };
+        recycling.add(segments(1..101, 64));
+        assert_eq!(recycling.take_surplus(64, MANY).len(), 0, "as many as were used up");
+        assert_eq!(recycling.take_surplus(64, 64 * 12 + 63).len(), 88);
+        assert_eq!(recycling.take_surplus(64, 64).len(), 11);
+        assert_eq!(recycling.take_surplus(64, 1).len(), 0, "one stays");
+    }
+}
