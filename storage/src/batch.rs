@@ -250,6 +250,7 @@ impl<'a> Iterator for Operations<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::extremes::extremes;
 
     #[test]
     fn operations_come_back_in_order() {
@@ -321,5 +322,17 @@ mod tests {
             assert_eq!(head(Kind::Put, key, value), None, "{key}, {value}");
         }
         assert_eq!(head(Kind::Delete, key_max + 1, 0), None);
+    }
+
+    #[test]
+    fn c4_made_up_numbers_are_refused_or_harmless() {
+        let mut batch = WriteBatch::new();
+        batch.put("k1", "v1").delete("k2").put("k3", vec![7; 300]);
+        extremes(batch.encoded(), |bytes| {
+            let mut operations = Operations::new(&bytes);
+            let sum: usize = operations.by_ref().map(|op| op.key.len() + op.value.len()).sum();
+            assert!(sum < bytes.len());
+            assert!(operations.malformed_at().is_none_or(|at| at < bytes.len()));
+        });
     }
 }

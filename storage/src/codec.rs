@@ -1,5 +1,7 @@
 //! Little-endian integers, LEB128 varints and seeded checksums: the alphabet of every format.
 
+#[cfg(test)]
+pub(crate) mod extremes;
 mod prefix;
 
 pub use prefix::{PrefixCrcs, crc_between};

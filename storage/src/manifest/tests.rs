@@ -2,6 +2,7 @@
 
 use super::frame::RecordType;
 use super::*;
+use crate::codec::extremes::{extremes, extremes_with_crc};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
@@ -397,6 +398,54 @@ fn a8a_no_space_leaves_a_known_state_and_the_next_edit_is_taken() {
 fn a8a_a_write_that_failed_for_another_reason_is_final() {
     let (_, result, writer, _) = fails_at(0, false, Fault::any().errno(EIO)).unwrap();
     assert!(result.is_err() && writer.failure().is_some());
+}
+
+/// Whatever a record, the header or `CURRENT` say, with checksums that are right.
+///
+/// Planted: the length of a snapshot that is believed.
+#[test]
+fn c4_made_up_numbers_are_refused_or_harmless() {
+    let (vfs, images, _) = sample();
+    let current = bytes_of(&vfs, FileKind::Current);
+    extremes_with_crc(&current, current.len() - 4, |bytes| {
+        overwrite(&vfs, FileKind::Current, bytes);
+        assert!(reload(&vfs).is_err() || bytes[..60] == current[..60] || bytes[50..60] != [0; 10]);
+    });
+    overwrite(&vfs, FileKind::Current, &current);
+
+    let good = bytes_of(&vfs, MANIFEST);
+    let identity = frame::Identity { db_id: DB_ID, number: FileNumber(1) };
+    extremes_with_crc(&good[..frame::HEADER_BYTES], frame::HEADER_BYTES - 4, |header| {
+        overwrite(&vfs, MANIFEST, &[header, &good[frame::HEADER_BYTES..]].concat());
+        let _ = reload(&vfs);
+        let _ = frame::decode_header(Path::new("m"), FileNumber(1), header);
+    });
+    // One more edit, of all kinds of fields.
+    let mut edit = Vec::new();
+    for each in edits() {
+        each.encode(&mut edit);
+    }
+    extremes(&edit, |payload| {
+        let mut bytes = good.clone();
+        let at = good.len() as u64;
+        let kind = RecordType::Edit;
+        frame::encode_record(&mut bytes, &identity, at, kind, at, &payload).unwrap();
+        overwrite(&vfs, MANIFEST, &bytes);
+        if let Ok(loaded) = reload(&vfs) {
+            let _ = loaded.image.contradictions();
+        }
+    });
+    // The record's own header, whose checksum is not right then.
+    for at in 0..frame::RECORD_HEADER_BYTES {
+        for byte in [0, 0x7F, 0x80, 0xFF] {
+            let mut bytes = good.clone();
+            bytes[frame::HEADER_BYTES + at..][..1].fill(byte);
+            let _ = frame::parse_record(&identity, &bytes, frame::HEADER_BYTES);
+            let _ = frame::find_voucher(&identity, &bytes, 0);
+        }
+    }
+    overwrite(&vfs, MANIFEST, &good);
+    assert_eq!(reload(&vfs).unwrap().image, images[5]);
 }
 
 #[test]

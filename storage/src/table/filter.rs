@@ -121,6 +121,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::extremes::extremes;
     use crate::codec::hash64;
 
     #[test]
@@ -161,5 +162,15 @@ mod tests {
         impossible[0] = 0;
         assert!(Filter::decode(&impossible).is_err());
         assert!((0..100).all(|hash| Filter::everything().may_contain(hash << 57)));
+    }
+
+    #[test]
+    fn c4_made_up_numbers_are_refused_or_harmless() {
+        extremes(&Filter::build(&[1, 2, 3], 10).encode(), |payload| {
+            if let Ok(filter) = Filter::decode(&payload) {
+                assert!(filter.memory_bytes() <= payload.len());
+                let _ = (0..100_u64).filter(|hash| filter.may_contain(hash << 57)).count();
+            }
+        });
     }
 }

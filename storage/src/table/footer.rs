@@ -143,6 +143,7 @@ impl Footer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::extremes::extremes_with_crc;
 
     fn footer() -> (Footer, TableId) {
         let id = TableId { db_id: [7; 16], number: FileNumber(12) };
@@ -190,5 +191,18 @@ mod tests {
         let hole = Footer { index: Handle { offset: 1101, length: 49 }, ..footer };
         let error = Footer::decode(&hole.encode(), path, footer.file_bytes, &id).unwrap_err();
         assert!(error.to_string().contains("fill the file"), "{error}");
+    }
+
+    /// Planted: handles that are added up unchecked.
+    #[test]
+    fn c4_made_up_numbers_are_refused_or_harmless() {
+        let (footer, id) = footer();
+        extremes_with_crc(&footer.encode(), CRC_AT, |bytes| {
+            let bytes = bytes.try_into().expect("as long as it was");
+            let decoded = Footer::decode(bytes, Path::new("t"), footer.file_bytes, &id);
+            if let Ok(decoded) = decoded {
+                assert_eq!(Footer { features: footer.features, ..decoded }, footer);
+            }
+        });
     }
 }

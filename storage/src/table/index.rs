@@ -318,6 +318,7 @@ fn smaller(node: &[u64; FANOUT], wanted: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::extremes::extremes;
 
     fn index(separators: &[Vec<u8>]) -> Index {
         let mut builder = IndexBuilder::new();
@@ -471,5 +472,28 @@ mod tests {
                 assert!(index.lower_bound(&[0xFF; 30]) <= index.len());
             }
         }
+    }
+
+    /// Planted: lengths of blocks without a limit.
+    #[test]
+    fn c4_made_up_numbers_are_refused_or_harmless() {
+        let mut builder = IndexBuilder::new();
+        for key in [&b"apple"[..], b"melon", b"zebra"] {
+            builder.add(key, 300);
+        }
+        let mut believed = 0;
+        extremes(&builder.finish(), |payload| {
+            for raw_bytes in [40, u64::MAX] {
+                let Ok(index) = Index::decode(&payload, raw_bytes) else { continue };
+                believed += 1;
+                let ends = |i| index.place(i).0 + index.place(i).1 as u64;
+                assert!((1..index.len()).all(|i| ends(i - 1) == index.place(i).0));
+                assert_eq!(ends(index.len() - 1), index.data_end());
+                for key in [&b""[..], b"b", b"melon", b"zz"] {
+                    assert!(index.lower_bound(key) <= index.len());
+                }
+            }
+        });
+        assert!(believed > 0, "some lengths are possible, as far as an index knows");
     }
 }

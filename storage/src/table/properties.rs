@@ -137,6 +137,7 @@ pub(super) fn decode(payload: &[u8], file_bytes: u64) -> Result<(TableMeta, u64)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::extremes::extremes;
 
     fn meta() -> TableMeta {
         TableMeta {
@@ -171,5 +172,14 @@ mod tests {
         let backwards = TableMeta { min_key: Bytes::from_static(b"zz"), ..meta() };
         let payload = encode(&backwards, 7, &TableOptions::default());
         assert!(decode(&payload, 1).unwrap_err().contains("contradict"));
+    }
+
+    #[test]
+    fn c4_made_up_numbers_are_refused_or_harmless() {
+        extremes(&encode(&meta(), 7, &TableOptions::default()), |payload| {
+            if let Ok((meta, _)) = decode(&payload, 4711) {
+                assert!(meta.max_seqno <= Seqno::MAX && meta.min_key <= meta.max_key);
+            }
+        });
     }
 }

@@ -11,7 +11,7 @@ use super::{ChangeId, Part, Place, RangeId, RangeVersion, Shards, SliceMeta, Sli
 use crate::codec::{Reader, put_length_prefixed, put_varint};
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
-use crate::limits::{FILE_NUMBER_MAX, KEY_BYTES_MAX, SEQNO_ON_DISK_MAX, SHARDS_MAX};
+use crate::limits::{FILE_NUMBER_MAX, KEY_BYTES_MAX, RANGE_ID_MAX, SEQNO_ON_DISK_MAX, SHARDS_MAX};
 use crate::table::TableMeta;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -291,7 +291,8 @@ impl ErrName for Option<()> {
 }
 
 fn read_range(field: &mut Reader<'_>) -> Option<RangeId> {
-    u32::try_from(field.varint()?).ok().map(RangeId)
+    let id = u32::try_from(field.varint()?).ok()?;
+    (id <= RANGE_ID_MAX).then_some(RangeId(id))
 }
 
 fn read_seqno(field: &mut Reader<'_>) -> Option<Seqno> {
@@ -397,7 +398,7 @@ mod tests {
     }
 
     fn plain_edits() -> impl Strategy<Value = VersionEdit> {
-        let id = || any::<u32>().prop_map(RangeId);
+        let id = || (0..=RANGE_ID_MAX).prop_map(RangeId);
         let place = || {
             let level = || 1..=LEVELS_MAX as u8;
             let landing = (level(), 0..SHARDS_MAX as u16);

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
+use crate::limits::RANGE_ID_AT_OPEN_MAX;
 use crate::table::TableMeta;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -244,18 +245,22 @@ impl Image {
             }
         }
         let prepared = self.prepared.values().flat_map(|edit| &edit.added);
-        let prepared = prepared.map(|(_, _, slice)| slice.number());
-        let tables = self.slices.values().map(SliceMeta::number).chain(prepared);
+        let slices = self.slices.values().chain(prepared.map(|(_, _, slice)| slice));
+        let tables = slices.clone().map(SliceMeta::number);
         for number in tables.chain([self.log_floor, self.newest_segment]) {
             if number >= next && number > FileNumber(0) {
                 tell(format!("file {number} is in use, but {next} is the next number"));
             }
         }
-        let sizes = self.slices.values();
         let sizes =
-            sizes.flat_map(|slice| [slice.file_bytes(), slice.table.raw_bytes, slice.entries()]);
+            slices.flat_map(|slice| [slice.file_bytes(), slice.table.raw_bytes, slice.entries()]);
         if sizes.map(u128::from).sum::<u128>() > u128::from(u64::MAX) {
             tell("the tables' sizes are more than 64 bits can add up".to_owned());
+        }
+        let added = self.prepared.values().flat_map(|edit| &edit.ranges_added);
+        let last_id = self.ranges.keys().copied().chain(added.map(|range| range.id)).max();
+        if let Some(id) = last_id.filter(|id| id.0 > RANGE_ID_AT_OPEN_MAX) {
+            tell(format!("range {id} has a larger id than can have been given out"));
         }
         found
     }

@@ -138,6 +138,7 @@ fn read(body: &[u8]) -> Option<(u64, u64, SegmentHeader)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::extremes::extremes_with_crc;
 
     fn sample() -> SegmentHeader {
         let identity = LogIdentity { db_id: [5; 16] };
@@ -190,5 +191,16 @@ mod tests {
         assert!(foreign.to_string().contains("another database"), "{foreign}");
         let misplaced = decode(&changed(|p| p[56] = 9)).unwrap_err();
         assert!(misplaced.to_string().contains("number 000009"), "{misplaced}");
+    }
+
+    #[test]
+    fn c4_made_up_numbers_are_refused_or_harmless() {
+        let page = sample().encode();
+        // All after the fields is zeros.
+        let fields = &page[..128];
+        extremes_with_crc(&[fields, &[0; 4]].concat(), fields.len(), |bytes| {
+            let page = changed(|page| page[..128].copy_from_slice(&bytes[..128]));
+            assert!(decode(&page).is_err() || decode(&page).is_ok_and(|is| is.number.0 == 8));
+        });
     }
 }

@@ -3,8 +3,12 @@
 //! Method: files with valid checksums and numbers that no database gives out; every byte of every file.
 
 use super::*;
-use crate::limits::{COUNTERS_AT_OPEN_MAX, FILE_NUMBER_MAX, SEQNO_MAX, SEQNO_ON_DISK_MAX};
+use crate::limits::{
+    COUNTERS_AT_OPEN_MAX, FILE_NUMBER_MAX, RANGE_ID_AT_OPEN_MAX, RANGE_ID_MAX, SEQNO_MAX,
+    SEQNO_ON_DISK_MAX,
+};
 use crate::table::TableMeta;
+use crate::version::testing::slice;
 
 /// A refused open, by its error; `verify` finds something, and neither changes anything.
 fn refused(mem: &MemVfs, context: &str) -> Error {
@@ -47,6 +51,21 @@ fn c1_c4_a_manifest_with_numbers_at_their_end_is_refused() {
         last_seqno: Some(Seqno(SEQNO_MAX)),
         ..VersionEdit::default()
     };
+    let named = |id: u32| VersionEdit {
+        ranges_removed: vec![range],
+        ranges_added: vec![NewRange { id: RangeId(id), span: Span::all(), shards: Shards::one() }],
+        ..VersionEdit::default()
+    };
+    let prepared = |edit: VersionEdit| VersionEdit {
+        prepared: vec![(ChangeId(1), edit)],
+        ..VersionEdit::default()
+    };
+    // Tables of a change that the log may have stamped.
+    let huge = slice(1, b"a", b"b", u64::MAX / 2).meta().clone();
+    let sizes = prepared(VersionEdit {
+        added: vec![(range, Place::L0, huge.clone()), (range, Place::Main(1), huge)],
+        ..VersionEdit::default()
+    });
     let floor = VersionEdit { log_floor: Some(FileNumber(u64::MAX)), ..VersionEdit::default() };
     let edits = [
         seqno(SEQNO_MAX),
@@ -59,6 +78,11 @@ fn c1_c4_a_manifest_with_numbers_at_their_end_is_refused() {
         next(u64::MAX),
         flushed,
         floor,
+        named(RANGE_ID_AT_OPEN_MAX + 1),
+        named(RANGE_ID_MAX),
+        named(u32::MAX),
+        prepared(named(RANGE_ID_MAX)),
+        sizes,
     ];
     for edit in edits {
         let mem = disk();

@@ -1,6 +1,7 @@
 //! Blocks without the protection of a checksum: whatever the bytes, no panic and no false position.
 
 use super::*;
+use crate::codec::extremes::extremes;
 use crate::codec::hash64;
 use crate::key::{Kind, Seqno};
 use std::sync::Arc;
@@ -179,5 +180,21 @@ fn comparisons_of_short_keys_are_right() {
             assert!(!equal(&base[..a_len], &other));
             assert_eq!(shared_len(&base[..a_len], &other), at);
         }
+    }
+}
+
+/// Planted: an entry's end that is added to its beginning unchecked.
+#[test]
+fn c4_made_up_numbers_are_refused_or_harmless() {
+    for restart_interval in [1, 4] {
+        let entries = entries(12);
+        extremes(&build(&entries, restart_interval), |raw| {
+            exercise(&raw, &entries);
+            if let Ok(block) = parse(&raw) {
+                let upto = [0xFF; 300];
+                let bounds = Bounds { first: None, after: None, upto: &upto, seqnos: 0..=1 << 20 };
+                let _ = block.check(&bounds);
+            }
+        });
     }
 }

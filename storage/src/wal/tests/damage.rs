@@ -2,6 +2,7 @@
 //! Method: change the bytes of finished logs, exhaustively where that is possible.
 
 use super::*;
+use crate::limits::{SEQNO_MAX, SEQNO_ON_DISK_MAX};
 use crate::vfs::File;
 
 /// The bytes of segment `number`, changed.
@@ -536,4 +537,58 @@ fn c1_a_segment_that_begins_beyond_the_last_number_is_refused() {
     let mut log = LogWriter::start(IDENTITY, segment, first, Predecessor::Barrier);
     log.take_group().write().unwrap();
     assert_eq!(corrupt_at(replay_all(&vfs, 1)), (wal_path(1), 4096));
+}
+
+/// Every number that stands in a record or in its payload, with a checksum that is right.
+///
+/// Planted: a record's numbers added up unchecked.
+#[test]
+fn c4_made_up_numbers_in_records_are_refused_or_harmless() {
+    use super::record::{RecordHeader, Seed, encode, kind};
+    use crate::codec::crc;
+    let (bench, last) = five();
+    let whole = segment(&bench.vfs, 1);
+    let seed = Seed::new(&IDENTITY, FileNumber(1));
+    let numbers = [0, 1, 9, 1 << 32, SEQNO_ON_DISK_MAX, SEQNO_MAX, 1 << 63, u64::MAX - 1, u64::MAX];
+    let payload = &whole[last + 24..bench.log.tail() as usize];
+    let (mut believed, mut refused) = (0, 0);
+    for kind in 0..=kind::CHANGE + 1 {
+        for seqno in numbers {
+            for synced_to in [0, 4096, u64::from(u32::MAX) * 8] {
+                for len in [0, 8, 21, 40, payload.len() as u32, 1 << 31, u32::MAX] {
+                    let covered = payload.get(..len as usize).unwrap_or_default();
+                    let first_seqno = Seqno(seqno);
+                    let header = RecordHeader { len, synced_to, kind, flags: 0, first_seqno };
+                    let (head, _) = encode(seed, last as u64, &header, crc(covered));
+                    let mut bytes = whole.clone();
+                    bytes[last..last + 24].copy_from_slice(&head);
+                    bytes[last + 24 + covered.len()..].fill(0);
+                    match replay_all(&with(&bench.vfs, 1, &bytes), 1) {
+                        Ok((records, _)) => {
+                            believed += 1;
+                            assert!((4..=5).contains(&records.len()));
+                        }
+                        Err(_) => refused += 1,
+                    }
+                }
+            }
+        }
+    }
+    assert!(believed > 10 && refused > 100, "{believed}, {refused}");
+    // What the first record of a segment says of the one before.
+    for number in numbers {
+        for field in 0..5 {
+            let mut link = [0_u8; 40];
+            link[..8].copy_from_slice(&1_u64.to_le_bytes());
+            link[field * 8..][..8].copy_from_slice(&number.to_le_bytes());
+            let Some(Predecessor::Follows(link)) = ends::decode_begin(&link, FileNumber(2)) else {
+                continue;
+            };
+            let disk = with(&bench.vfs, 1, &whole);
+            let second = spare(&disk, 2, 8192, true);
+            let mut log = LogWriter::start(IDENTITY, second, Seqno(11), Predecessor::Follows(link));
+            log.take_group().write().unwrap();
+            let _ = replay_all(&disk, 1);
+        }
+    }
 }
