@@ -127,7 +127,8 @@ const OVERWRITE_ROUNDS: u64 = 12;
 
 /// Keys are overwritten by several threads in values of all sizes, snapshots come and go, and readers
 /// allocate beside that: chunks of every class are taken and given back in every order. Planted: chunks
-/// from the allocator (`MAPPED_BYTES_MIN` of `usize::MAX`).
+/// that stay mapped. (That they do not come from the allocator is tested beside them: here it is seen too
+/// late.)
 fn b16_chunks_that_come_and_go(before: Option<u64>) {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -323,3 +323,17 @@ pub(crate) fn prefetch(at: *const u8) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
 }
+
+#[cfg(all(test, target_os = "linux", not(any(loom, miri))))]
+mod tests {
+    use super::*;
+
+    /// The allocator would keep what is freed, and could not use it for chunks again. Planted:
+    /// `MAPPED_BYTES_MIN` of `usize::MAX`.
+    #[test]
+    fn b16_chunks_are_mapped_by_themselves_unless_they_are_small() {
+        for class in ChunkClass::ALL {
+            assert_eq!(Chunk::of(class).is_mapped, class > ChunkClass::Small, "{class:?}");
+        }
+    }
+}

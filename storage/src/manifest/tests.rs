@@ -179,6 +179,28 @@ fn every_damaged_byte_of_current_is_noticed() {
     }
 }
 
+/// A manifest of the same number and database, with valid checksums and as long, but another one than was
+/// made durable before `CURRENT` named it. Planted: a digest that nobody compares.
+#[test]
+fn d3_a_snapshot_that_current_does_not_vouch_for_is_refused() {
+    let with_split = |key: &'static [u8]| {
+        let vfs = disk();
+        let image = Image::of_new_database(FileNumber(1), &[key.into()], 1);
+        ManifestWriter::create(&vfs, Path::new(DIR), DB_ID, FileNumber(1), image).unwrap();
+        vfs
+    };
+    let (vfs, other) = (with_split(b"m"), with_split(b"n"));
+    let (mine, theirs) = (bytes_of(&vfs, MANIFEST), bytes_of(&other, MANIFEST));
+    assert!(mine != theirs && mine.len() == theirs.len());
+    reload(&vfs).unwrap();
+    overwrite(&vfs, MANIFEST, &theirs);
+    let error = reload(&vfs).expect_err("CURRENT was written for the other one");
+    assert!(
+        matches!(error, Error::Corrupt { .. }) && error.to_string().contains("digest"),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_cut_file_loses_only_edits_that_were_not_vouched_for() {
     let (vfs, images, ends) = sample();
