@@ -104,6 +104,35 @@ fn what_the_page_cache_has_is_read_on_the_first_poll() {
     assert_eq!(db.stats().cold_reads, 0);
 }
 
+/// Planted: a worker that looks at its queue again and again; an alarm that is set anew whenever it goes off; a
+/// tender that goes on looking.
+#[test]
+fn b11_no_actor_runs_while_there_is_nothing_to_do() {
+    for mut options in [settings::tiny(), roomy()] {
+        options.initial_split_keys = vec![b"key0100".to_vec()];
+        let home = Simulated::with(5, options);
+        let db = home.open();
+        home.run(async {
+            for _ in 0..3 {
+                fill(&db, 200, 60).await;
+            }
+            db.sync().await.unwrap();
+            assert!(db.get("key0007").await.unwrap().is_some());
+        });
+        let rest = || {
+            home.simulator.advance(std::time::Duration::from_secs(600));
+            home.simulator.settle();
+        };
+        home.simulator.limit_steps(home.simulator.steps() + 100_000);
+        // What was left over is done, and what is idle is sealed.
+        (0..20).for_each(|_| rest());
+        let before = home.simulator.steps();
+        (0..100).for_each(|_| rest());
+        assert_eq!(home.simulator.steps(), before, "polls in {:?}", home.simulator.names());
+        home.run(db.close()).unwrap();
+    }
+}
+
 fn on_memory() -> sluicedb::Builder {
     Db::builder(fresh_dir()).options(roomy()).vfs(shared(&MemVfs::new()))
 }

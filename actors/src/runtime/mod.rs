@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use waking::WakingThreads;
 
 /// Threads and time.
@@ -146,20 +146,24 @@ impl Timers {
                 return;
             }
             let now = Instant::now();
-            let mut wait = Duration::from_millis(200);
+            let mut until = None;
             while let Some(first) = state.pending.first_entry() {
                 let (deadline, _) = *first.key();
                 if deadline > now {
-                    wait = wait.min(deadline - now);
+                    until = Some(deadline - now);
                     break;
                 }
                 due.push(first.remove());
             }
             if due.is_empty() {
-                // Bounded, so that a dropped runtime ends this thread soon.
-                let (state, _) =
-                    this.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
-                drop(state);
+                // Whoever adds an earlier one, or ends the runtime, says so.
+                drop(match until {
+                    Some(until) => {
+                        let waited = this.changed.wait_timeout(state, until);
+                        waited.unwrap_or_else(PoisonError::into_inner).0
+                    }
+                    None => this.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                });
             } else {
                 drop(state);
                 wake::wake_all(due);
@@ -222,6 +226,7 @@ impl Drop for Sleep {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_task_is_joined_after_its_body() {
