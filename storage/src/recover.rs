@@ -17,7 +17,6 @@ mod replay;
 
 use self::home::Place;
 use self::replay::Replay;
-use crate::compact::CompactionOptions;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
@@ -47,8 +46,10 @@ pub struct RecoverOptions {
     pub replay_bytes_max: usize,
     /// How tables made from the log are written.
     pub table: TableOptions,
-    /// Where they are cut.
-    pub compaction: CompactionOptions,
+    /// A table of one range that would have fewer bytes is not cut at shard bounds.
+    pub shard_cut_bytes_min: u64,
+    /// Shards of the ranges of a new database.
+    pub shards: usize,
     /// What open tables may take, and where their blocks are cached.
     pub tables: TableLimits,
     /// How many old log segments to leave for `wal::recycle`; the rest is removed.
@@ -139,8 +140,7 @@ fn create(
         let what = format!("{} has no database, and none may be created", dir.display());
         return Err(Error::invalid(what));
     }
-    let shards = options.compaction.shards;
-    let image = Image::of_new_database(FileNumber(2), &options.split_keys, shards);
+    let image = Image::of_new_database(FileNumber(2), &options.split_keys, options.shards);
     // Before anything is written: split keys that make no ranges are refused here.
     let tables = TableCache::new(vfs, dir, options.fresh_id, options.tables.clone());
     let version = make_version(&image, &tables).map_err(|problem| match problem {

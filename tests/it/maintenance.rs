@@ -200,7 +200,7 @@ fn flushes_are_cut_at_shard_bounds() {
 }
 
 /// Goal: what is half a memtable follows from the ranges that there are, not from the options of this opening.
-/// Planted: `build` that leaves `shard_cut_bytes_min` alone.
+/// Planted: half a memtable of a database with one range.
 #[test]
 fn flushes_are_cut_after_a_reopening_that_names_no_ranges() {
     let mut options = settings::tiny();

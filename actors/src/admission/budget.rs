@@ -62,6 +62,11 @@ impl RangeBudget {
         Self { memtable_bytes, buffer_bytes, sealed_max }
     }
 
+    /// A flush of fewer bytes is not cut at shard bounds: half a memtable.
+    pub fn shard_cut_bytes_min(&self) -> u64 {
+        self.memtable_bytes as u64 / 2
+    }
+
     /// The hard limit of the active memtable: what the local account holds, in bytes.
     pub fn active_bytes_max(&self) -> usize {
         2 * self.memtable_bytes

@@ -35,7 +35,6 @@ use crate::{log_keeper, log_syncer, reclaimer};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sluicedb_storage::Error;
-use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::memtable::{ChunkPool, MemtableOptions, Reclaim, memtable_with};
 use sluicedb_storage::points::ReadPoints;
@@ -98,7 +97,9 @@ fn open(
         keep_segments: SEGMENTS_KEPT,
         table: config.l0_table.clone(),
         // The ranges of a database that is there are not known yet.
-        compaction: compaction_options(&config, config.initial_split_keys.len() + 1),
+        shard_cut_bytes_min: RangeBudget::of(&config, config.initial_split_keys.len() + 1)
+            .shard_cut_bytes_min(),
+        shards: config.compaction.shards,
         tables: TableLimits {
             open_max: config.open_tables_max,
             memory_bytes_max: config.open_tables_bytes_max,
@@ -162,14 +163,8 @@ fn lock_directory(
     })
 }
 
-/// The options with what follows from the size of a memtable where there are so many ranges.
-fn compaction_options(config: &EngineConfig, ranges: usize) -> CompactionOptions {
-    let shard_cut_bytes_min = RangeBudget::of(config, ranges).memtable_bytes as u64 / 2;
-    CompactionOptions { shard_cut_bytes_min, ..config.compaction.clone() }
-}
-
 fn build(
-    mut config: EngineConfig,
+    config: EngineConfig,
     vfs: Arc<dyn Vfs>,
     runtime: Arc<dyn Runtime>,
     lock: Box<dyn LockGuard>,
@@ -233,8 +228,6 @@ fn build(
     let (turns, turn_threads) = Jobs::new(1, 0);
 
     let budget = RangeBudget::of(&config, version.ranges().len());
-    // By the ranges that there are, not by those that were asked for when it was created.
-    config.compaction = compaction_options(&config, version.ranges().len());
     let chunks = ChunkPool::new(2 * budget.memtable_bytes);
     let points = ReadPoints::new();
     let reclaim = config.buffer.clone();

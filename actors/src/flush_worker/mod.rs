@@ -21,12 +21,12 @@ use crate::failure::trouble::Asked;
 use crate::failure::{Failure, Party};
 use crate::kernel::mailbox::Mailbox;
 use crate::log_writer::WalWriter;
+use crate::range_owner::RangeOwner;
 use crate::shared::{Counters, Shared};
 use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage};
 use futures::future::select;
-use sluicedb_storage::memtable::Memtable;
 use sluicedb_storage::version::{Place, RangeId, RangeVersion, VersionEdit};
-use state::{Due, Retries};
+use state::{Due, Next, Retries};
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
@@ -71,13 +71,13 @@ impl FlushWorker {
             }
             self.see_to_stuck(for_l0).await;
             match next {
-                Some((range, frozen)) => self.flush(&range, &frozen).await,
+                Some(next) => self.flush(&next).await,
                 None => self.wait(until).await,
             }
         }
     }
 
-    fn due(&mut self) -> Due {
+    fn due(&mut self) -> Due<Arc<RangeOwner>> {
         let superversion = self.shared.superversion.load_full();
         let now = self.shared.runtime.now();
         if self.shared.attempts.is_asked(&mut self.asked) {
@@ -125,11 +125,11 @@ impl FlushWorker {
         select(self.shared.flush_due.wait(), pin!(self.shared.until(until))).await;
     }
 
-    /// Writes `frozen` as L0 tables and installs them, or arranges for another attempt: the
+    /// Writes what is frozen as L0 tables and installs them, or arranges for another attempt: the
     /// memtables stay readable, and accounted, until their tables are published.
-    async fn flush(&mut self, stable: &RangeVersion, frozen: &[Arc<Memtable>]) {
-        let range = stable.id;
-        let Err(failure) = self.try_flush(stable, frozen).await else {
+    async fn flush(&mut self, next: &Next<Arc<RangeOwner>>) {
+        let (range, frozen) = (next.range.id, &next.frozen);
+        let Err(failure) = self.try_flush(next).await else {
             self.retries.succeeded(range);
             self.shared.job_succeeded();
             return;
@@ -161,11 +161,10 @@ impl FlushWorker {
 
     async fn try_flush(
         &self,
-        stable: &RangeVersion,
-        frozen: &[Arc<Memtable>],
+        Next { range: stable, owner, frozen }: &Next<Arc<RangeOwner>>,
     ) -> Result<(), Failure> {
         let range = stable.id;
-        let written = write::write(&self.shared, stable, frozen)?;
+        let written = write::write(&self.shared, stable, owner.budget, frozen)?;
         let last = frozen.iter().filter_map(|table| table.last_seqno()).max();
         let last = last.expect("empty memtables are never sealed");
         // Tables hold only what is visible, so that readers need no filter on them.

@@ -10,14 +10,23 @@ use std::time::{Duration, Instant};
 
 /// What there is to do.
 #[derive(Debug)]
-pub(super) struct Due {
-    /// The range to flush now, and its frozen memtables, newest first. All of them go together, so that
-    /// an entry which a newer one overwrites is never written.
-    pub(super) next: Option<(Arc<RangeVersion>, Vec<Arc<Memtable>>)>,
+pub(super) struct Due<O> {
+    pub(super) next: Option<Next<O>>,
     /// When a range that failed is tried again.
     pub(super) until: Option<Instant>,
     /// The ranges that wait for room in their L0, with the ids of their frozen memtables.
     pub(super) for_l0: Vec<(RangeId, Vec<u64>)>,
+}
+
+/// What is flushed now.
+#[derive(Debug)]
+pub(super) struct Next<O> {
+    /// The range.
+    pub(super) range: Arc<RangeVersion>,
+    pub(super) owner: O,
+    /// Its frozen memtables, newest first. All of them go together, so that an entry which a newer one
+    /// overwrites is never written.
+    pub(super) frozen: Vec<Arc<Memtable>>,
 }
 
 /// The ranges that failed, and when each is tried again.
@@ -49,7 +58,8 @@ impl Retries {
                 due.until = Some(due.until.map_or(*at, |until| until.min(*at)));
             } else if age < oldest {
                 oldest = age;
-                due.next = Some((Arc::clone(&entry.stable), frozen));
+                let (range, owner) = (Arc::clone(&entry.stable), entry.owner.clone());
+                due.next = Some(Next { range, owner, frozen });
             }
         }
         due
@@ -115,8 +125,8 @@ mod tests {
         Superversion::new(1, 1, Seqno::ZERO, entries)
     }
 
-    fn chosen(due: &Due) -> Option<(u32, Vec<u64>)> {
-        let (range, frozen) = due.next.as_ref()?;
+    fn chosen(due: &Due<()>) -> Option<(u32, Vec<u64>)> {
+        let Next { range, frozen, .. } = due.next.as_ref()?;
         Some((range.id.0, frozen.iter().map(|table| table.id()).collect()))
     }
 

@@ -1,5 +1,6 @@
 //! The flush worker's disk work.
 
+use crate::admission::RangeBudget;
 use crate::failure::Failure;
 use crate::shared::Shared;
 use crate::version_manager::outputs::Outputs;
@@ -10,16 +11,17 @@ use sluicedb_storage::memtable::Memtable;
 use sluicedb_storage::version::RangeVersion;
 use std::sync::Arc;
 
-/// Merges `sealed` (newest first) into L0 tables of `range`, each in one shard.
+/// Merges `sealed` (newest first) into L0 tables of `range`, which has this `budget`, each in one shard.
 pub(super) fn write(
     shared: &Arc<Shared>,
     range: &RangeVersion,
+    budget: RangeBudget,
     sealed: &[Arc<Memtable>],
 ) -> Result<Outputs, Failure> {
     let config = &shared.config;
     let bytes = sealed.iter().map(|table| table.used_bytes() as u64).sum();
     // INVARIANT(shard-disjoint): where this cuts depends on the range alone.
-    let shards = config.compaction.flush_shards(&range.shards, bytes);
+    let shards = range.shards.for_flush(bytes, budget.shard_cut_bytes_min());
     let sink =
         TableSink::new(&shared.vfs, &config.dir, shared.db_id, config.l0_table.clone(), || {
             shared.file_numbers.take()

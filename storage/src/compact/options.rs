@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use crate::limits::{LEVELS_MAX, SHARDS_MAX};
-use crate::version::Shards;
 
 /// The numbers of leveled compaction. Limits are `base x ratio^level`, saturating; `u64::MAX`
 /// switches a limit off.
@@ -13,9 +12,6 @@ pub struct CompactionOptions {
     pub l0_trigger: usize,
     /// Shards of a range that is made: flushes cut their tables at the bounds between them. 1 to 1024.
     pub shards: usize,
-    /// A flush of less than this many bytes is not cut: it would come in pieces of which each costs a
-    /// file, and what is to be gained is a rewrite of little.
-    pub shard_cut_bytes_min: u64,
     /// L0 is also compacted when its files have this many bytes.
     pub l0_bytes_max: u64,
     /// L0 is also compacted when its tables have this many entries.
@@ -49,7 +45,6 @@ impl CompactionOptions {
         Self {
             l0_trigger: 4,
             shards: 4,
-            shard_cut_bytes_min: 1 << 20,
             l0_bytes_max: u64::MAX,
             l0_entries_max: u64::MAX,
             level_base_bytes: 32 << 20,
@@ -113,11 +108,6 @@ impl CompactionOptions {
     /// `l0_trigger` flushes bring at most.
     pub fn l0_files_trigger(&self) -> usize {
         self.l0_trigger.saturating_mul(self.shards)
-    }
-
-    /// Where a flush of `bytes` into a range with these `shards` is cut.
-    pub fn flush_shards(&self, shards: &Shards, bytes: u64) -> Shards {
-        if bytes < self.shard_cut_bytes_min { Shards::one() } else { shards.clone() }
     }
 
     /// Bytes that level N may have.

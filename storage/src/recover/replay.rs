@@ -161,7 +161,7 @@ impl<'a> Replay<'a> {
             });
             let shards = &self.version.range(range).expect("it was routed to").shards;
             let bytes = memtable.used_bytes() as u64;
-            let shards = self.options.compaction.flush_shards(shards, bytes);
+            let shards = shards.for_flush(bytes, self.options.shard_cut_bytes_min);
             let mut cursor = memtable.cursor(Seqno::MAX);
             let mut go_on = |_| Control::Continue;
             let tables = write_tables(&mut cursor, sink, &shards, u64::MAX, &mut go_on)?;

@@ -52,7 +52,8 @@ fn options() -> RecoverOptions {
         split_keys: Vec::new(),
         replay_bytes_max: 40 << 10,
         table: TableOptions::default(),
-        compaction: CompactionOptions::default(),
+        shard_cut_bytes_min: 1 << 20,
+        shards: 4,
         tables: TableLimits {
             open_max: 4,
             memory_bytes_max: 1 << 20,

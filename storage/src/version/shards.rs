@@ -77,6 +77,12 @@ impl Shards {
         self.bounds.partition_point(|bound| bound <= key)
     }
 
+    /// Where a flush of `bytes` is cut. One of less than `cut_bytes_min` is not: it would come in pieces of
+    /// which each costs a file, and what is to be gained is a rewrite of little.
+    pub fn for_flush(&self, bytes: u64, cut_bytes_min: u64) -> Self {
+        if bytes < cut_bytes_min { Self::one() } else { self.clone() }
+    }
+
     /// Walks the bounds beside ascending keys.
     pub fn cuts(&self) -> ShardCuts<'_> {
         ShardCuts { ahead: &self.bounds }
