@@ -11,6 +11,7 @@ use sluicedb_storage::limits::{
 };
 use sluicedb_storage::table::{Compression as TableCompression, TableOptions};
 use sluicedb_storage::vfs::disk::descriptors_max;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -412,7 +413,7 @@ impl Options {
                 ..CompactionOptions::default()
             },
             space_reserve_bytes: self.effective_space_reserve_bytes(),
-            compaction_threads: 1,
+            compaction_threads: NonZeroUsize::MIN,
             read_threads: self.read_threads,
             initial_split_keys: self
                 .initial_split_keys

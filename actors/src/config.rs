@@ -5,6 +5,7 @@ use bytes::Bytes;
 use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::table::{Compression, TableOptions};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,8 +61,8 @@ pub struct EngineConfig {
     pub level_compression: Compression,
     /// Level sizes and triggers.
     pub compaction: CompactionOptions,
-    /// Compactions that may run at a time, each on a thread of its own; at least one.
-    pub compaction_threads: usize,
+    /// Compactions that may run at a time, each on a thread of its own.
+    pub compaction_threads: NonZeroUsize,
     /// Space on the disk that is set aside for the time when it is full, in bytes, at most.
     pub space_reserve_bytes: u64,
     /// Threads for reads that miss every cache.

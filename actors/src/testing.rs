@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::table::{Compression, TableOptions};
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,7 +41,7 @@ pub(crate) fn config(dir: &str, ranges: u8) -> EngineConfig {
         l0_table: TableOptions::default(),
         level_compression: Compression::None,
         compaction: CompactionOptions::default(),
-        compaction_threads: 1,
+        compaction_threads: NonZeroUsize::MIN,
         read_threads: 1,
         initial_split_keys: (1..ranges).map(|byte| vec![byte].into()).collect(),
         fresh_id: [7; 16],

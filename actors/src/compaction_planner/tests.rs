@@ -36,6 +36,7 @@ impl Home {
     /// No two may share a directory: none ever leaves it.
     fn new(dir: &str, compaction_threads: usize) -> Self {
         let (runtime, disk) = (Stepped::new(), MemVfs::new());
+        let compaction_threads = compaction_threads.try_into().expect("not 0");
         let mut config = EngineConfig { compaction_threads, ..config(dir, RANGES) };
         config.l0_table.compression = Compression::None;
         config.compaction.l0_trigger = 2;

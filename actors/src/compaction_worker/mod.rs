@@ -17,6 +17,7 @@ use crate::version_manager::message::{InstallFailure, VersionMessage};
 use futures::future::{Either, select};
 use sluicedb_storage::compact::{ClaimedJob, Job};
 use sluicedb_storage::version::SliceMeta;
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -41,7 +42,8 @@ pub struct Channels {
 
 impl Channels {
     /// For `workers` of them; and where their reports come out.
-    pub fn new(workers: usize) -> (Self, Inbox<Report>) {
+    pub fn new(workers: NonZeroUsize) -> (Self, Inbox<Report>) {
+        let workers = workers.get();
         let one = Capacity { messages: 1, bytes: 1 };
         let (jobs, inboxes) = (0..workers).map(|_| Mailbox::new(one)).unzip();
         let (reports, inbox) = Mailbox::new(Capacity { messages: workers, bytes: workers as u64 });
