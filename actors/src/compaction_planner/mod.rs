@@ -15,7 +15,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::failure::backoff::LASTING;
 use crate::failure::trouble::Asked;
 use crate::failure::{Concern, Failure, Party};
 use crate::kernel::mailbox::{Inbox, Mailbox};
@@ -117,6 +116,7 @@ impl CompactionPlanner {
                 Next::Due => {}
                 Next::Stop => return,
             }
+            self.follow();
             self.hand_out();
         }
     }
@@ -139,6 +139,14 @@ impl CompactionPlanner {
             () = self.shared.compaction_due.wait().fuse() => Next::Due,
             () = alarm => Next::Due,
         }
+    }
+
+    /// Tables may have gone, or have been left to another range.
+    fn follow(&mut self) {
+        let version = self.shared.version();
+        self.setbacks.prune(&version);
+        self.claims.prune(&version);
+        self.show();
     }
 
     /// Gives idle workers what there is to do.
@@ -184,8 +192,6 @@ impl CompactionPlanner {
 
     fn pick(&mut self) -> Option<Job> {
         let (version, now) = (self.shared.version(), self.shared.runtime.now());
-        self.setbacks.prune(&version);
-        self.show();
         if self.shared.attempts.is_asked(&mut self.asked) {
             self.setbacks.try_now(now);
         }
@@ -233,32 +239,34 @@ impl CompactionPlanner {
         let pause = self.setbacks.failed(range, &input_tables(job), failure, now);
         tracing::warn!(%range, %failure, ?pause, "a compaction failed; its inputs are set aside");
         Counters::add(&self.shared.counters.job_retries, 1);
-        let concern = (!failure.is_no_space()).then_some(range);
-        // Nobody is turned away because of something that may be over in a moment.
-        if concern.is_none() || failure.is_damage() || pause >= LASTING {
-            self.shown.insert(concern);
-            let concern = Concern { party: Party::Compaction, range: concern };
-            self.shared.degrade(concern, failure.clone());
-            // Flushes that wait for room in L0 have to know that it does not come.
-            self.shared.flush_due.set();
-        }
+        // What is shown for it is out of date.
+        self.shown.remove(&(!failure.is_no_space()).then_some(range));
     }
 
-    /// Takes back the troubles that are over.
+    /// Shows the troubles that there are, and takes back those that are over.
     fn show(&mut self) {
-        if self.shown.is_empty() {
-            return;
-        }
-        let concerns = self.setbacks.concerns();
+        let troubles = self.setbacks.troubles();
         let shared = &self.shared;
+        let concern = |range| Concern { party: Party::Compaction, range };
+        let mut changed = false;
         self.shown.retain(|range| {
-            let lasts = concerns.contains(range);
+            let lasts = troubles.contains_key(range);
             if !lasts {
-                shared.recover(Concern { party: Party::Compaction, range: *range });
-                shared.flush_due.set();
+                shared.recover(concern(*range));
+                changed = true;
             }
             lasts
         });
+        for (range, failure) in troubles {
+            if self.shown.insert(range) {
+                shared.degrade(concern(range), failure);
+                changed = true;
+            }
+        }
+        if changed {
+            // Flushes that wait for room in L0 have to know whether it comes.
+            shared.flush_due.set();
+        }
     }
 }
 

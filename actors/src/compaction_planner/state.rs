@@ -1,7 +1,7 @@
 //! What could not be merged lately, and when it is tried again. No I/O in here.
 
 use crate::failure::Failure;
-use crate::failure::backoff::{Backoff, LONGEST_NO_SPACE};
+use crate::failure::backoff::{Backoff, LASTING, LONGEST_NO_SPACE};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::version::{RangeId, Version};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,8 @@ struct Setback {
     until: Instant,
     /// Its bytes are wrong, or it is not there.
     damaged: bool,
+    /// Why, if that is to be shown.
+    shown: Option<Failure>,
 }
 
 /// The tables that are set aside, each until its own time: jobs that do not need them go on. A full
@@ -22,7 +24,7 @@ struct Setback {
 #[derive(Debug, Default)]
 pub(super) struct Setbacks {
     tables: BTreeMap<FileNumber, Setback>,
-    no_space: Option<(Backoff, Instant)>,
+    no_space: Option<(Backoff, Instant, Failure)>,
 }
 
 impl Setbacks {
@@ -36,9 +38,9 @@ impl Setbacks {
         now: Instant,
     ) -> Duration {
         if failure.is_no_space() {
-            let (backoff, until) = self.no_space.get_or_insert((Backoff::default(), now));
+            let mut backoff = self.no_space.take().map_or_else(Backoff::default, |(old, ..)| old);
             let pause = backoff.after_failure_at_most(LONGEST_NO_SPACE);
-            *until = now + pause;
+            self.no_space = Some((backoff, now + pause, failure.clone()));
             return pause;
         }
         let named = failure.table().filter(|number| inputs.contains(number));
@@ -50,11 +52,19 @@ impl Setbacks {
                 backoff: Backoff::default(),
                 until: now,
                 damaged: false,
+                shown: None,
             });
             setback.damaged |= failure.is_damage();
             let pause = setback.backoff.after_failure();
             setback.until = now + pause;
             longest = longest.max(pause);
+        }
+        // Nobody is turned away because of something that may be over in a moment.
+        if failure.is_damage() || longest >= LASTING {
+            for number in blamed {
+                let setback = self.tables.get_mut(number).expect("just set aside");
+                setback.shown = Some(failure.clone());
+            }
         }
         longest
     }
@@ -84,14 +94,14 @@ impl Setbacks {
         for setback in self.tables.values_mut() {
             setback.until = now;
         }
-        if let Some((_, until)) = &mut self.no_space {
+        if let Some((_, until, _)) = &mut self.no_space {
             *until = now;
         }
     }
 
     /// What no job may need now; `None` if there may be no job at all.
     pub(super) fn set_aside(&self, now: Instant) -> Option<BTreeSet<FileNumber>> {
-        if self.no_space.is_some_and(|(_, until)| until > now) {
+        if self.no_space.as_ref().is_some_and(|(_, until, _)| *until > now) {
             return None;
         }
         let waiting = self.tables.iter().filter(|(_, setback)| setback.until > now);
@@ -101,14 +111,18 @@ impl Setbacks {
     /// When something that is set aside now may be tried again.
     pub(super) fn next_try(&self, now: Instant) -> Option<Instant> {
         let tables = self.tables.values().map(|setback| setback.until);
-        tables.chain(self.no_space.map(|(_, until)| until)).filter(|until| *until > now).min()
+        tables
+            .chain(self.no_space.as_ref().map(|(_, until, _)| *until))
+            .filter(|until| *until > now)
+            .min()
     }
 
-    /// For whom merging is in trouble: ranges with a table that is set aside, or was and has not been
-    /// merged since; and, while the disk is full, everybody.
-    pub(super) fn concerns(&self) -> BTreeSet<Option<RangeId>> {
-        let ranges = self.tables.values().map(|setback| Some(setback.range));
-        ranges.chain(self.no_space.is_some().then_some(None)).collect()
+    /// For whom merging is shown to be in trouble, and why: ranges with a table that has been failing for
+    /// long, or is damaged, and has not been merged since; and, while the disk is full, everybody.
+    pub(super) fn troubles(&self) -> BTreeMap<Option<RangeId>, Failure> {
+        let of = |setback: &Setback| Some((Some(setback.range), setback.shown.clone()?));
+        let full = self.no_space.as_ref().map(|(_, _, failure)| (None, failure.clone()));
+        self.tables.values().filter_map(of).chain(full).collect()
     }
 
     /// Nothing waits for being tried again, and nothing is to be merged: what failed is not wanted any
@@ -150,13 +164,13 @@ mod tests {
         assert_eq!(setbacks.set_aside(later), Some([].into()), "it is tried again");
         assert_eq!(setbacks.next_try(later), None, "and nothing wakes anybody before it was");
         assert!(setbacks.failed(RANGE, &INPUTS, &damage(5), later) > first);
-        assert!(setbacks.concerns().contains(&Some(RANGE)));
+        assert!(setbacks.troubles().contains_key(&Some(RANGE)));
         setbacks.succeeded(&[FileNumber(4), FileNumber(6)]);
-        assert!(setbacks.concerns().contains(&Some(RANGE)), "jobs around it do not mend it");
+        assert!(setbacks.troubles().contains_key(&Some(RANGE)), "jobs around it do not mend it");
         setbacks.nothing_due();
-        assert!(setbacks.concerns().contains(&Some(RANGE)), "nor does it mend by itself");
+        assert!(setbacks.troubles().contains_key(&Some(RANGE)), "nor does it mend by itself");
         setbacks.succeeded(&[FileNumber(5)]);
-        assert!(setbacks.concerns().is_empty());
+        assert!(setbacks.troubles().is_empty());
     }
 
     #[test]
@@ -167,7 +181,7 @@ mod tests {
         setbacks.try_now(now);
         assert_eq!(setbacks.set_aside(now), Some([].into()));
         setbacks.nothing_due();
-        assert!(setbacks.concerns().is_empty(), "nobody wants them merged any more");
+        assert!(setbacks.troubles().is_empty(), "nobody wants them merged any more");
     }
 
     #[test]
@@ -180,8 +194,8 @@ mod tests {
             now += pause;
             assert_eq!(setbacks.set_aside(now), Some([].into()));
         }
-        assert!(setbacks.concerns().contains(&None));
+        assert!(setbacks.troubles().contains_key(&None));
         setbacks.succeeded(&[]);
-        assert!(setbacks.concerns().is_empty());
+        assert!(setbacks.troubles().is_empty());
     }
 }

@@ -7,11 +7,12 @@ use crate::kernel::mailbox::Capacity;
 use crate::kernel::reply::{Answer, reply};
 use crate::log_writer::message::Level;
 use crate::testing::{Stepped, config};
+use crate::version_manager::message::Change;
 use crate::write::Submitted;
 use futures::future::BoxFuture;
 use sluicedb_storage::Error;
 use sluicedb_storage::batch::WriteBatch;
-use sluicedb_storage::filename::FileNumber;
+use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::table::Compression;
 use sluicedb_storage::version::Place;
 use sluicedb_storage::vfs::{MemVfs, OperationKind};
@@ -289,6 +290,50 @@ fn what_failed_is_not_forgotten_while_it_is_tried_again() {
     let worker = of(&played, ranges[0]).expect("it is tried again");
     played.end(worker, Ended::Done);
     assert!(trouble().is_none(), "it has worked");
+}
+
+/// Goal: what keeps a range from being merged is told of whoever has its tables, also after a change that
+/// gives them to another range, and before anything fails again.
+///
+/// Planted: a `show` that only takes away.
+#[test]
+fn the_trouble_of_a_range_that_goes_is_that_of_its_heir() {
+    let home = Home::new("/planner/heir", RANGES.into());
+    home.fill_l0();
+    let mut played = Played::new(&home, usize::from(RANGES));
+    played.look();
+    let shared = Arc::clone(home.engine.shared());
+    let range = |at: usize| shared.version().ranges()[at].id;
+    let trouble = |range| shared.trouble(Party::Compaction, range);
+    let first = range(0);
+    let runs = |job: &Option<ClaimedJob>| job.as_ref().is_some_and(|job| job.range == first);
+    let worker = played.running.iter().position(runs).expect("there is a worker for each range");
+    let number = input_tables(played.job(worker))[0];
+    let path = FileKind::Table(number).path(Path::new("/db"));
+    let damage = Failure::storage(Error::corrupt(&path, 77, "planted"));
+    played.end(worker, Ended::Failed(damage));
+    assert!(trouble(first).is_some() && trouble(range(1)).is_none());
+
+    home.runtime.run(PLANNER, home.engine.change(Change::NewNames)).expect("the disk works");
+    let heir = range(0);
+    assert_ne!(heir, first);
+    played.look();
+    let told = trouble(heir).expect("its table is as damaged as it was").to_string();
+    assert!(told.contains("planted"), "{told}");
+    assert!(trouble(first).is_none() && trouble(range(1)).is_none());
+    // It can be merged after all.
+    home.runtime.advance(Duration::from_secs(60));
+    for worker in 0..usize::from(RANGES) {
+        if played.running[worker].is_some() {
+            played.end(worker, Ended::Conflict);
+        }
+    }
+    let has = |job: &Option<ClaimedJob>| {
+        job.as_ref().is_some_and(|job| job.range == heir && input_tables(job).contains(&number))
+    };
+    let worker = played.running.iter().position(has).expect("it is tried again");
+    played.end(worker, Ended::Done);
+    assert!(trouble(heir).is_none());
 }
 
 /// Planted: a panic that only ends the thread; workers that wait for a job for ever.

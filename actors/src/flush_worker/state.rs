@@ -36,13 +36,14 @@ pub(super) struct Retries(BTreeMap<RangeId, (Backoff, Instant)>);
 impl Retries {
     /// The range whose oldest frozen memtable is the oldest of all, among those that may be flushed
     /// now: a range that waits for room in its L0, or for its retry, stands in nobody's way. Nobody
-    /// starves: what is frozen later has a higher number.
-    pub(super) fn due<O>(
-        &self,
+    /// starves: what is frozen later has a higher number. A range that has gone is forgotten.
+    pub(super) fn due<O: Clone>(
+        &mut self,
         superversion: &Superversion<O>,
         now: Instant,
         l0_has_room: impl Fn(&RangeVersion) -> bool,
-    ) -> Due {
+    ) -> Due<O> {
+        self.0.retain(|range, _| superversion.range(*range).is_some());
         let mut due = Due { next: None, until: None, for_l0: Vec::new() };
         let mut oldest = u64::MAX;
         for entry in &superversion.ranges {
@@ -132,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_oldest_memtable_goes_first_with_all_of_its_range() {
-        let (retries, now) = (Retries::default(), ThreadRuntime::new().now());
+        let (mut retries, now) = (Retries::default(), ThreadRuntime::new().now());
         let superversion = superversion(&[&[7, 4], &[], &[9, 3], &[5]]);
         let due = retries.due(&superversion, now, |_| true);
         assert_eq!(chosen(&due), Some((3, vec![9, 3])));
@@ -156,6 +157,15 @@ mod tests {
         assert_eq!(chosen(&retries.due(&superversion, now, |_| true)), Some((1, vec![1])));
         retries.succeeded(RangeId(1));
         assert_eq!(chosen(&retries.due(&superversion, now, |_| true)), Some((1, vec![1])));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_range_that_has_gone() {
+        let (mut retries, now) = (Retries::default(), ThreadRuntime::new().now());
+        retries.failed(RangeId(1), now, None);
+        retries.failed(RangeId(9), now, None);
+        retries.due(&superversion(&[&[1], &[2]]), now, |_| true);
+        assert_eq!(retries.0.keys().collect::<Vec<_>>(), [&RangeId(1)]);
     }
 
     #[test]

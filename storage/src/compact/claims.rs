@@ -1,7 +1,7 @@
 //! Claims: what running jobs hold, each until it is over, however that comes about.
 
 use super::job::Job;
-use crate::version::{Place, RangeId};
+use crate::version::{Place, RangeId, Version};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -90,6 +90,11 @@ impl Claims {
         ClaimedJob { job, _claim: extent }
     }
 
+    /// Forgets where the picks of ranges that have gone would continue.
+    pub fn prune(&mut self, version: &Version) {
+        self.cursors.retain(|(range, _), _| version.range(*range).is_some());
+    }
+
     /// Does no job run?
     pub fn is_empty(&self) -> bool {
         self.held().next().is_none()
@@ -112,8 +117,8 @@ mod tests {
     use super::*;
     use crate::compact::{Step, manual};
     use crate::key::Span;
-    use crate::version::Version;
     use crate::version::testing::{slice, version_of};
+    use crate::version::{NewRange, Shards, VersionEdit};
     use std::collections::BTreeSet;
     use std::sync::mpsc;
 
@@ -122,6 +127,31 @@ mod tests {
             Step::Job(job) => job,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Planted: a `prune` that does nothing.
+    #[test]
+    fn where_picks_go_on_is_forgotten_with_the_range() {
+        let levels = vec![vec![slice(9, b"b", b"d", 1)], vec![slice(8, b"a", b"z", 1)]];
+        let version = version_of(vec![], levels);
+        let mut claims = Claims::new();
+        let job = job_of(&version, &claims);
+        let (range, place) = (job.range, Place::Main(1));
+        drop(claims.claim(job));
+        claims.prune(&version);
+        assert!(claims.cursor(range, place).is_some());
+        let gone = VersionEdit {
+            ranges_removed: vec![range],
+            ranges_added: vec![NewRange {
+                id: RangeId(range.0 + 1),
+                span: Span::all(),
+                shards: Shards::one(),
+            }],
+            deleted: version.slices().map(|(id, place, s)| (id, place, s.name())).collect(),
+            ..VersionEdit::default()
+        };
+        claims.prune(&version.apply(&gone, &[]).expect("it has no other range"));
+        assert!(claims.cursor(range, place).is_none());
     }
 
     /// Each way in which a job can end without anybody giving its claim back.
