@@ -343,6 +343,12 @@ impl OverlayState {
         std::mem::take(&mut self.active_local_bytes)
     }
 
+    /// May the range hand over what it has? That seals the active memtable; for this there is one place
+    /// more in the queue than writers ever take, so a change waits for flushes, but for no writer.
+    pub fn may_hand_over(&self) -> bool {
+        self.sealed.len() <= self.budget.sealed_max.saturating_add(1)
+    }
+
     /// The range ends, and another one takes over what it has in memory: the active memtable is sealed,
     /// unless it is empty, for `fresh`, which nobody will find. Returns what it was charged for each
     /// sealed memtable, oldest first. For who holds the seat and has handled everything queued.

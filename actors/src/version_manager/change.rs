@@ -135,9 +135,14 @@ impl VersionManager {
         edit
     }
 
-    /// The turns of changes that are prepared, as far as there is room in the log.
+    /// The turns of changes that are prepared, as far as there is room in the log and for what they seal.
     pub(super) async fn look_after_changes(&mut self) {
         while let Some(Prepared { id, change, edit, reply }) = self.prepared.pop_front() {
+            if !self.shared.is_stopped() && !self.may_hand_over(&edit) {
+                // A flush gives room, and brings a message.
+                self.prepared.push_front(Prepared { id, change, edit, reply });
+                return;
+            }
             let Ok(slot) = self.shared.commits.reserve().await else {
                 reply.send(Err(self.shared.why_stopped()));
                 continue;
@@ -162,6 +167,13 @@ impl VersionManager {
                 }
             }
         }
+    }
+
+    /// INVARIANT(bounded-overlay): is there room for what the ranges that go have to seal?
+    fn may_hand_over(&self, edit: &VersionEdit) -> bool {
+        let superversion = self.shared.superversion.load_full();
+        let mut going = edit.ranges_removed.iter().filter_map(|id| superversion.range(*id));
+        going.all(|range| range.owner.with_state(|state| state.may_hand_over()))
     }
 
     /// The third step: what has had its turn is in the log for good when this returns, and the next edit

@@ -16,6 +16,8 @@ pub mod message;
 pub(crate) mod outputs;
 pub mod relief;
 mod state;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use crate::failure::space::reserve_wanted;
