@@ -40,37 +40,60 @@ impl Taken {
     }
 }
 
+/// What came of sending a write by the routes of one superversion.
+enum Sent {
+    Submitted(Submitted),
+    /// The routes have changed since.
+    Stale(Write),
+}
+
 impl WritePath {
-    /// Sends the write to the WAL writer if there is room everywhere right now.
+    /// Sends the write to the WAL writer if there is room everywhere right now. If the routes have changed
+    /// since it was routed it goes by the new ones: nobody is told of no room because a range has gone.
     pub(super) fn try_send(
         &self,
         superversion: &Superversion,
         write: Write,
     ) -> Result<Submitted, WriteFailure> {
+        let mut sent = self.try_send_by(superversion, write)?;
+        loop {
+            let mut write = match sent {
+                Sent::Submitted(submitted) => return Ok(submitted),
+                Sent::Stale(write) => write,
+            };
+            let superversion = self.shared.superversion.load_full();
+            let (bytes, operations) = (&write.payload, write.operations);
+            let here = superversion.ranges.len() == 1 || !is_heavy(bytes.len(), operations);
+            write.route = here.then(|| Routed::of(&superversion, bytes, operations));
+            sent = self.try_send_by(&superversion, write)?;
+        }
+    }
+
+    fn try_send_by(&self, superversion: &Superversion, write: Write) -> Result<Sent, WriteFailure> {
         let Some(Routed { epoch, route }) = &write.route else {
-            return Ok(Submitted::NotRouted(write));
+            return Ok(Sent::Submitted(Submitted::NotRouted(write)));
         };
         if *epoch != superversion.epoch {
-            // Where it waits for room it is routed again first.
-            return Ok(Submitted::NotAdmitted(write, Scope::Local));
+            return Ok(Sent::Stale(write));
         }
         let admission = match self.gate.try_admit_many(claims(superversion, route)) {
             Ok(admission) => admission,
-            Err(refused) if self.is_gone(refused) => {
-                return Ok(Submitted::NotAdmitted(write, Scope::Local));
-            }
-            Err(refused) => return self.refused(write, refused),
+            Err(refused) if self.is_gone(refused) => return Ok(Sent::Stale(write)),
+            Err(refused) => return self.refused(write, refused).map(Sent::Submitted),
         };
         let owners = owners(superversion, route);
         match self.try_places(&owners, route, write.payload.len() as u64) {
             Ok(places) => {
                 let routed = Routed { epoch: *epoch, route: Arc::clone(route) };
-                Ok(self.waiting(self.send(write, routed, admission, places)))
+                let answer = self.send(write, routed, admission, places);
+                Ok(Sent::Submitted(self.waiting(answer)))
             }
-            Err((taken, Refused::Full)) => Ok(Submitted::NotAdmitted(write, taken.scope())),
+            Err((taken, Refused::Full)) => {
+                Ok(Sent::Submitted(Submitted::NotAdmitted(write, taken.scope())))
+            }
             Err((taken, why)) => {
                 match self.not_sent(&write, Overloaded { scope: taken.scope(), why }) {
-                    NotSent::Gone => Ok(Submitted::NotAdmitted(write, Scope::Local)),
+                    NotSent::Gone => Ok(Sent::Stale(write)),
                     NotSent::Failed(failure) => Err(failure),
                 }
             }

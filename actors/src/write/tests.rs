@@ -328,3 +328,44 @@ fn who_waits_for_room_in_a_range_that_goes_is_routed_again() {
     drop(all);
     block_on(engine.close()).expect("the disk works");
 }
+
+/// Goal: who does not wait is not told that there is no room when a range has gone and another one has its
+/// keys. The caller has looked at the routes, and then they change.
+///
+/// Planted: `NotAdmitted` for a write by former routes, and for one whose range is closed.
+#[test]
+fn a_write_that_does_not_wait_goes_by_the_new_routes() {
+    let engine = running("/stale-try", 2);
+    let path = engine.write_path();
+    let write = |superversion: &Superversion, (payload, operations): (Bytes, u32)| Write {
+        payload_crc: codec::crc(&payload),
+        route: Some(Routed::of(superversion, &payload, operations)),
+        level: Level::Buffered,
+        payload,
+        operations,
+    };
+    let change = || {
+        block_on(engine.change(crate::version_manager::message::Change::NewNames))
+            .expect("the disk works");
+    };
+    let before = engine.superversion();
+    change();
+    // It still holds the superversion from before; or it has been routed by it.
+    for superversion in [Arc::clone(&before), engine.superversion()] {
+        let sent = path.try_send(&superversion, write(&before, over(2)));
+        let Ok(mut sent @ Submitted::Waiting(_)) = sent else { panic!("{sent:?}") };
+        block_on(std::future::poll_fn(|context| sent.poll(context))).expect("the disk works");
+    }
+    // What is too much for the caller's thread is routed again where it was routed before.
+    let sent = path.try_send(&before, write(&before, heavy()));
+    let Ok(Submitted::NotRouted(again)) = sent else { panic!("{sent:?}") };
+    let sent = block_on(path.route_and_submit(again, None));
+    let Ok(mut sent @ Submitted::Waiting(_)) = sent else { panic!("{sent:?}") };
+    block_on(std::future::poll_fn(|context| sent.poll(context))).expect("the disk works");
+    let after = engine.superversion();
+    for at in 0..2 {
+        assert_eq!(before.ranges[at].active.entries(), 0);
+        assert_eq!(after.ranges[at].active.entries(), 3);
+    }
+    block_on(engine.close()).expect("the disk works");
+}

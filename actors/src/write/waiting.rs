@@ -98,29 +98,35 @@ impl WritePath {
         patience: Option<Patience>,
     ) -> Result<Submitted, WriteFailure> {
         let began = self.shared.runtime.now();
-        let find = self.find_route(&write);
-        let route = match patience {
-            None => {
-                let route = self.reads.try_run(find);
-                route.ok_or_else(|| self.too_much(Scope::Global, Duration::ZERO))?.left_future()
-            }
-            Some(_) => self.reads.run(find).right_future(),
-        };
-        let route = pin!(route);
-        let routed = match patience {
-            Some(Patience::Until(deadline)) if deadline > began => {
-                match select(route, self.shared.runtime.sleep_until(deadline)).await {
-                    Either::Left((routed, _)) => routed,
-                    Either::Right(_) => {
-                        let waited = self.shared.runtime.now().saturating_duration_since(began);
-                        return Err(self.too_much(Scope::Global, waited));
+        loop {
+            let find = self.find_route(&write);
+            let route = match patience {
+                None => {
+                    let route = self.reads.try_run(find);
+                    route.ok_or_else(|| self.too_much(Scope::Global, Duration::ZERO))?.left_future()
+                }
+                Some(_) => self.reads.run(find).right_future(),
+            };
+            let route = pin!(route);
+            let routed = match patience {
+                Some(Patience::Until(deadline)) if deadline > began => {
+                    match select(route, self.shared.runtime.sleep_until(deadline)).await {
+                        Either::Left((routed, _)) => routed,
+                        Either::Right(_) => {
+                            let waited = self.shared.runtime.now().saturating_duration_since(began);
+                            return Err(self.too_much(Scope::Global, waited));
+                        }
                     }
                 }
+                Some(Patience::Until(_) | Patience::Forever) | None => route.await,
+            };
+            write.route = Some(routed.map_err(WriteFailure::not_applied)?);
+            match self.try_send(&self.shared.superversion.load_full(), write)? {
+                // The routes have changed meanwhile.
+                Submitted::NotRouted(again) => write = again,
+                submitted => return Ok(submitted),
             }
-            Some(Patience::Until(_) | Patience::Forever) | None => route.await,
-        };
-        write.route = Some(routed.map_err(WriteFailure::not_applied)?);
-        self.try_send(&self.shared.superversion.load_full(), write)
+        }
     }
 
     /// Finds out, on an engine thread, which ranges `write` touches then. Does not hold the superversion
