@@ -23,7 +23,7 @@ use sluicedb_storage::version::{TableCache, Version};
 use sluicedb_storage::vfs::{LockGuard, Vfs};
 use sluicedb_storage::view;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -233,6 +233,20 @@ impl Shared {
     /// Refuses new writes; what was admitted goes on.
     pub fn close_admission(&self) {
         self.global.close();
+        // With the one below: whoever is second sees what the first has done.
+        fence(Ordering::SeqCst);
+        self.close_ranges();
+    }
+
+    /// Ranges were published that are new: are they too late?
+    pub fn follow_closing(&self) {
+        fence(Ordering::SeqCst);
+        if self.global.is_closed() {
+            self.close_ranges();
+        }
+    }
+
+    fn close_ranges(&self) {
         for range in &self.superversion.load_full().ranges {
             range.owner.local.close();
         }

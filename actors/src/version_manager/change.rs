@@ -226,6 +226,8 @@ impl VersionManager {
             let (number, born) = (current.number + 1, stamped.last);
             let ranges = ranges.into_iter().map(|entry| entry.range).collect();
             self.publish(Superversion::new(number, epoch, born, ranges));
+            // Nobody waits for room in a range that will never be flushed.
+            self.shared.follow_closing();
             Counters::bump(&self.shared.counters.changes, 1);
             if epoch > current.epoch {
                 log.state.set_epoch(epoch);

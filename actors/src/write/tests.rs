@@ -369,3 +369,32 @@ fn a_write_that_does_not_wait_goes_by_the_new_routes() {
     }
     block_on(engine.close()).expect("the disk works");
 }
+
+/// Goal: nobody waits for room in a range that comes to be while the engine fails: it will not be flushed.
+/// The change has begun, and then the engine fails; the test holds the log's seat meanwhile.
+///
+/// Planted: a change that does not look whether admission was closed.
+#[test]
+fn a_range_that_is_born_while_the_engine_fails_takes_nobody_in() {
+    let engine = running("/born-late", 2);
+    let before = engine.superversion();
+    let commits = &engine.shared.commits;
+    let mut slots: Vec<_> = std::iter::from_fn(|| commits.try_reserve().ok()).collect();
+    drop(slots.pop());
+    let log = engine.wal.seat.enter_blocking().expect("nobody panicked");
+    let mut change = Box::pin(engine.change(crate::version_manager::message::Change::NewNames));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(change.as_mut().poll(&mut context).is_pending());
+    // The last place among the commits is the change's: from here on it waits for the seat only.
+    while commits.try_reserve().is_ok() {
+        std::thread::yield_now();
+    }
+    engine.shared.fail(Failure::Panicked { actor: "test", message: "planted".to_owned() });
+    drop(log);
+    block_on(change).expect_err("nobody knows whether it is durable");
+    let after = engine.superversion();
+    assert!(after.epoch > before.epoch, "it has had its turn");
+    for range in &after.ranges {
+        assert!(range.owner.local.is_closed(), "it takes claims that nobody will ever serve");
+    }
+}
