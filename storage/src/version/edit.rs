@@ -522,15 +522,58 @@ mod tests {
         assert!(matches!(refused, EditError::Malformed { at: 3, .. }), "{refused:?}");
     }
 
-    /// Planted: no limit for a file's number.
+    /// Planted: no limit for one of them.
     #[test]
-    fn c4_numbers_that_no_file_has_are_malformed() {
-        for number in [FILE_NUMBER_MAX, FILE_NUMBER_MAX + 1, u64::MAX] {
-            let log_floor = Some(FileNumber(number));
-            let mut bytes = Vec::new();
-            VersionEdit { log_floor, ..VersionEdit::default() }.encode(&mut bytes);
-            let decoded = VersionEdit::decode(&bytes);
-            assert_eq!(decoded.is_ok(), number == FILE_NUMBER_MAX, "{number}: {decoded:?}");
+    fn c4_every_number_that_is_counted_on_from_has_a_limit() {
+        type Make = fn(u64) -> VersionEdit;
+        const FILE: u64 = FILE_NUMBER_MAX;
+        const SEQNO: u64 = SEQNO_ON_DISK_MAX;
+        const RANGE: u64 = RANGE_ID_MAX as u64;
+        fn added(change: impl FnOnce(&mut TableMeta), seqno: Option<Seqno>) -> VersionEdit {
+            let mut meta = slice(7, b"a", b"b", 100).meta().clone();
+            change(Arc::make_mut(&mut meta.table));
+            meta.seqno = seqno;
+            let added = vec![(RangeId(1), Place::L0, meta)];
+            VersionEdit { added, ..VersionEdit::default() }
+        }
+        fn empty() -> VersionEdit {
+            VersionEdit::default()
+        }
+        let numbers: [(Make, u64); 13] = [
+            (|n| VersionEdit { log_floor: Some(FileNumber(n)), ..empty() }, FILE),
+            (|n| VersionEdit { next_file_number: Some(FileNumber(n)), ..empty() }, FILE),
+            (|n| VersionEdit { newest_segment: Some(FileNumber(n)), ..empty() }, FILE),
+            (|n| added(|table| table.number = FileNumber(n), None), FILE),
+            (
+                |n| {
+                    let name = SliceName { table: FileNumber(n), min_key: Bytes::new() };
+                    VersionEdit { deleted: vec![(RangeId(1), Place::L0, name)], ..empty() }
+                },
+                FILE,
+            ),
+            (|n| VersionEdit { last_seqno: Some(Seqno(n)), ..empty() }, SEQNO),
+            (|n| VersionEdit { flushed: vec![(RangeId(1), Seqno(n))], ..empty() }, SEQNO),
+            (|n| added(|_| (), Some(Seqno(n))), SEQNO),
+            (|n| added(|table| table.min_seqno = Seqno(n), None), SEQNO),
+            (|n| added(|table| table.max_seqno = Seqno(n), None), SEQNO),
+            (|n| VersionEdit { ranges_removed: vec![RangeId(n as u32)], ..empty() }, RANGE),
+            (|n| VersionEdit { flushed: vec![(RangeId(n as u32), Seqno(1))], ..empty() }, RANGE),
+            (
+                |n| {
+                    let (span, shards) = (Span::all(), Shards::one());
+                    let range = NewRange { id: RangeId(n as u32), span, shards };
+                    VersionEdit { ranges_added: vec![range], ..empty() }
+                },
+                RANGE,
+            ),
+        ];
+        for (at, (make, max)) in numbers.into_iter().enumerate() {
+            for number in [max, max + 1, u64::MAX] {
+                let mut bytes = Vec::new();
+                make(number).encode(&mut bytes);
+                let decoded = VersionEdit::decode(&bytes);
+                assert_eq!(decoded.is_ok(), number == max, "number {at}, {number}: {decoded:?}");
+            }
         }
     }
 

@@ -183,18 +183,25 @@ fn comparisons_of_short_keys_are_right() {
     }
 }
 
-/// Planted: an entry's end that is added to its beginning unchecked.
+/// Planted: an entry's place that is added to the others' unchecked.
 #[test]
 fn c4_made_up_numbers_are_refused_or_harmless() {
+    let look = |raw: &[u8], entries: &[Entry]| {
+        exercise(raw, entries);
+        if let Ok(block) = parse(raw) {
+            let upto = [0xFF; 300];
+            let bounds = Bounds { first: None, after: None, upto: &upto, seqnos: 0..=1 << 20 };
+            let _ = block.check(&bounds);
+        }
+    };
     for restart_interval in [1, 4] {
-        let entries = entries(12);
-        extremes(&build(&entries, restart_interval), |raw| {
-            exercise(&raw, &entries);
-            if let Ok(block) = parse(&raw) {
-                let upto = [0xFF; 300];
-                let bounds = Bounds { first: None, after: None, upto: &upto, seqnos: 0..=1 << 20 };
-                let _ = block.check(&bounds);
-            }
-        });
+        let mut entries = entries(12);
+        extremes(&build(&entries, restart_interval), |raw| look(&raw, &entries));
+        // Places behind a large value take four bytes. Header, tags and places come first.
+        let put = entries.iter_mut().find(|entry| entry.2 == Kind::Put).expect("most are");
+        put.3 = vec![7; 70_000];
+        let large = build(&entries, restart_interval);
+        assert_eq!(large[5], 4, "bytes of a place");
+        extremes(&large[..100], |first| look(&[&first[..], &large[100..]].concat(), &entries));
     }
 }

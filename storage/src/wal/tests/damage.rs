@@ -592,3 +592,20 @@ fn c4_made_up_numbers_in_records_are_refused_or_harmless() {
         }
     }
 }
+
+/// Planted: a batch whose last number nobody looks at.
+#[test]
+fn c1_a_batch_that_goes_beyond_the_last_number_is_refused() {
+    for (first, fits) in [(SEQNO_ON_DISK_MAX - 5, true), (SEQNO_ON_DISK_MAX - 4, false)] {
+        let vfs = MemVfs::new();
+        vfs.create_dir_all(Path::new(DIR)).unwrap();
+        let segment = spare(&vfs, 1, 8192, false);
+        let mut log = LogWriter::start(IDENTITY, segment, Seqno(first), Predecessor::Barrier);
+        let payload = batch(first, 5, 1);
+        let crc = crate::codec::crc(&payload);
+        log.append(Seqno(first), 5, &payload, crc, AppendPath::Staged);
+        log.take_group().write().unwrap();
+        let found = replay_all(&vfs, 1);
+        assert_eq!(found.is_ok(), fits, "{first}: {found:?}");
+    }
+}
