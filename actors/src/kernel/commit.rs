@@ -300,6 +300,9 @@ impl Commits {
         if freed > 0 {
             self.slots.release(Amount::taken(freed, 0));
         }
+        if replies.is_empty() && wakers.is_empty() {
+            return;
+        }
         // Everybody is told before anybody is woken.
         let _hold = Hold::new();
         for (reply, seqno) in replies {

@@ -181,6 +181,17 @@ impl<'a> Lot<'a> {
         let operations = Operations::new(payload);
         Self { payload, first, runs: [].iter(), operations, next: first.0 }
     }
+
+    /// Goes on to the operations of the next run; false if there is none.
+    #[inline(never)]
+    fn enter_next_run(&mut self) -> bool {
+        let malformed = self.operations.malformed_at();
+        assert!(malformed.is_none(), "a batch is encoded by WriteBatch only");
+        let Some(run) = self.runs.next() else { return false };
+        self.operations = Operations::new(&self.payload[run.start as usize..run.end as usize]);
+        self.next = self.first.0 + u64::from(run.first);
+        true
+    }
 }
 
 impl<'a> Iterator for Lot<'a> {
@@ -194,11 +205,9 @@ impl<'a> Iterator for Lot<'a> {
                 self.next += 1;
                 return Some((seqno, operation));
             }
-            let malformed = self.operations.malformed_at();
-            assert!(malformed.is_none(), "a batch is encoded by WriteBatch only");
-            let run = self.runs.next()?;
-            self.operations = Operations::new(&self.payload[run.start as usize..run.end as usize]);
-            self.next = self.first.0 + u64::from(run.first);
+            if !self.enter_next_run() {
+                return None;
+            }
         }
     }
 }

@@ -31,13 +31,8 @@ pub(super) enum Seats {
     Lost,
 }
 
-/// What came of the log's turn.
-enum LogTurn<'a> {
-    Stamped(Stamped, Option<Answer<Committed>>, Ticket<&'a Commits>),
-    Busy,
-    Stale,
-    Refused(Failure),
-}
+/// A write in the log: its acknowledgement, unless that is due at once, and its work in the range.
+type InLog<'a> = (Stamped, Option<Answer<Committed>>, Ticket<&'a Commits>);
 
 pub(super) struct Stamp {
     last: Seqno,
@@ -74,18 +69,19 @@ impl WritePath {
         let Ok(slot) = self.shared.commits.try_reserve_ref() else { return Seats::Busy };
         let mut spins = 0;
         loop {
-            if let Some(wal) = self.wal.seat.try_enter_idle()
+            if let Some(mut wal) = self.wal.seat.try_enter_idle()
                 && let Some(range) = owner.seat.try_enter_idle()
             {
                 // A panic in there stops the engine, and is told as an error to this caller, too.
                 let batch = (payload, payload_crc, operations);
                 let turn = wal.attempt(|log| self.log_turn(log, epoch, slot, batch, level));
-                let Some((turn, wal)) = turn else { return Seats::Lost };
-                let (stamped, durable, ticket) = match turn {
-                    LogTurn::Stamped(stamped, durable, ticket) => (stamped, durable, ticket),
-                    LogTurn::Busy => return Seats::Busy,
-                    LogTurn::Stale => return Seats::Stale,
-                    LogTurn::Refused(failure) => return Seats::Refused(failure),
+                let (stamped, durable, ticket) = match turn.unwrap_or(Err(Seats::Lost)) {
+                    Ok(appended) => appended,
+                    Err(seats) => {
+                        // This one first: what is queued for the range is not handled under it.
+                        drop(wal);
+                        return seats;
+                    }
                 };
                 // From here on others may commit; their entries queue behind ours.
                 wal.release();
@@ -132,18 +128,18 @@ impl WritePath {
         slot: Slot<&'a Commits>,
         (payload, payload_crc, operations): (&[u8], u32, u32),
         level: Level,
-    ) -> LogTurn<'a> {
+    ) -> Result<InLog<'a>, Seats> {
         // INVARIANT(stamped-by-its-routes)
         if log.state.epoch() != epoch {
-            return LogTurn::Stale;
+            return Err(Seats::Stale);
         }
         if !log.state.is_idle() {
-            return LogTurn::Busy;
+            return Err(Seats::Busy);
         }
         match log.state.make_room(payload.len()) {
             Ok(()) => {}
-            Err(NoRoom::Later) => return LogTurn::Busy,
-            Err(NoRoom::Refused(failure)) => return LogTurn::Refused(failure),
+            Err(NoRoom::Later) => return Err(Seats::Busy),
+            Err(NoRoom::Refused(failure)) => return Err(Seats::Refused(failure)),
         }
         let stamped = log.state.append(payload, payload_crc, operations, level);
         let durable = if level == Level::Buffered && stamped.in_file {
@@ -158,6 +154,6 @@ impl WritePath {
         };
         let ticket = self.shared.commits.open(slot, stamped.last, 1);
         Counters::bump(&self.shared.counters.commits_inline, 1);
-        LogTurn::Stamped(stamped, durable, ticket)
+        Ok((stamped, durable, ticket))
     }
 }

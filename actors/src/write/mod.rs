@@ -154,13 +154,15 @@ impl WritePath {
         if is_heavy(bytes.len(), operations) {
             return self.submit_heavy(payload, operations, level);
         }
-        let crc = codec::crc(bytes);
+        let mut crc = None;
         loop {
             let superversion = self.shared.superversion.load();
             // The insert would wait for this memory under the seat, where others wait for the insert.
             if let Some(first) = Operations::new(bytes).next() {
                 superversion.route(first.key).active.prefetch(first.key);
             }
+            // While that memory comes.
+            let crc = *crc.get_or_insert_with(|| codec::crc(bytes));
             let epoch = superversion.epoch;
             let reach = Reach::of(&superversion, bytes);
             if let Reach::One(range) = reach {

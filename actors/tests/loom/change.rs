@@ -195,11 +195,14 @@ impl Toy {
     /// As `WritePath::try_seats`: both turns, or the commit is sent. False: try again by the new routes.
     fn put(&self, commit: Commit) -> bool {
         let Commit { epoch, range, permit, local, slot } = commit;
-        if let Some(log) = self.log.try_enter_idle()
+        if let Some(mut log) = self.log.try_enter_idle()
             && let Some(owner) = range.seat.try_enter_idle()
         {
             let turn = log.attempt(|log| (log.epoch == epoch).then(|| log.stamp(slot)));
-            let (Some(ticket), log) = turn.unwrap() else { return false };
+            let Some(ticket) = turn.unwrap() else {
+                drop(log);
+                return false;
+            };
             log.release();
             owner.run_and_release(|owner| owner.apply(ticket.seqno().0)).unwrap();
             local.forget_into();

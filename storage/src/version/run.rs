@@ -67,11 +67,13 @@ impl Run {
         let Some(first) = self.slices.first() else {
             return 0;
         };
-        let prefix = &first.max_key()[..self.shared];
-        match key.get(..self.shared) {
-            Some(start) if start == prefix => {}
-            _ if key < prefix => return 0,
-            _ => return self.slices.len(),
+        if self.shared > 0 {
+            let prefix = &first.max_key()[..self.shared];
+            match key.get(..self.shared) {
+                Some(start) if start == prefix => {}
+                _ if key < prefix => return 0,
+                _ => return self.slices.len(),
+            }
         }
         let head = head(&key[self.shared..]);
         let lo = self.fences.partition_point(|&fence| fence < head);

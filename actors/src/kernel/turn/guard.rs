@@ -40,12 +40,12 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
     }
 
     /// Runs `f` and keeps the seat. `None` if `f` panicked: then the mailbox is failed and the seat
-    /// free, and the panic was reported, not passed on.
+    /// free, so nothing may be done with the guard but to drop it; the panic was reported, not passed on.
     #[inline]
-    pub fn attempt<R>(mut self, f: impl FnOnce(&mut A) -> R) -> Option<(R, Self)> {
+    pub fn attempt<R>(&mut self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
         let (actor, _) = self.parts();
         match catch_unwind(AssertUnwindSafe(|| f(actor))) {
-            Ok(value) => Some((value, self)),
+            Ok(value) => Some(value),
             Err(panic) => {
                 self.fall(words(&*panic));
                 None
