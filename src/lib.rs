@@ -11,6 +11,7 @@ mod reader;
 mod scan;
 mod snapshot;
 mod stats;
+mod tokio_wakers;
 mod verify;
 
 pub use db::{Db, Ticket, WriteOptions};

@@ -3,6 +3,7 @@
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::options::{Durability, Options};
+use crate::tokio_wakers;
 use sluicedb_actors::engine::Engine;
 use sluicedb_actors::runtime::{Runtime, ThreadRuntime};
 use sluicedb_storage::vfs::{Vfs, disk::DiskVfs};
@@ -98,7 +99,11 @@ impl Builder {
         let config =
             self.options.engine_config(&path, self.create_if_missing, self.error_if_exists);
         let vfs = self.vfs.unwrap_or_else(|| Arc::new(DiskVfs::new()));
-        let runtime = self.runtime.unwrap_or_else(|| ThreadRuntime::new());
+        let runtime = self.runtime.unwrap_or_else(|| {
+            let threads = ThreadRuntime::new();
+            tokio_wakers::make_known(&*threads);
+            threads
+        });
         let engine = Engine::open(config, vfs, runtime).await.map_err(|failed| match failed {
             sluicedb_actors::engine::OpenFailure::NoDatabase(path) => Error::exists(format!(
                 "{}: there is no database here, and create_if_missing is off",

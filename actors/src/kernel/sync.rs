@@ -5,10 +5,11 @@
 //! (flume knows nothing of loom, so it must never be inside a model). Does not: bound anything; the
 //! room in front of a queue does that.
 
+use super::wake::trust;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc as StdArc, OnceLock, PoisonError};
-use std::task::{Context, Poll, RawWakerVTable, Wake, Waker};
+use std::sync::{Arc as StdArc, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 
 pub use sluicedb_storage::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
 
@@ -98,15 +99,11 @@ struct Parker {
     bell: Condvar,
 }
 
-/// What wakers of parkers have in common, once there is one: that of the first, and that of its clones,
-/// which need not lie in one place.
-static PARKERS: OnceLock<[&'static RawWakerVTable; 2]> = OnceLock::new();
-
 impl Parker {
     fn new() -> (StdArc<Self>, Waker) {
         let parker = StdArc::new(Self { rung: Mutex::new(false), bell: Condvar::new() });
         let waker = Waker::from(StdArc::clone(&parker));
-        PARKERS.get_or_init(|| [waker.vtable(), waker.clone().vtable()]);
+        trust(&waker);
         (parker, waker)
     }
 
@@ -129,16 +126,6 @@ impl Wake for Parker {
             self.bell.notify_one();
         }
     }
-}
-
-/// Does `waker` do nothing but unpark a thread that is inside [`block_on`], as the engine's threads are?
-/// Such a one neither waits nor panics, so it may be called anywhere.
-pub(crate) fn only_unparks(waker: &Waker) -> bool {
-    let theirs = waker.vtable();
-    // Who has the same code does the same.
-    PARKERS
-        .get()
-        .is_some_and(|all| all.iter().any(|ours| std::ptr::eq(*ours, theirs) || **ours == *theirs))
 }
 
 /// Runs `future` to its end on this thread, parking it between polls. For engine threads only.

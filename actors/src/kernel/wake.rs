@@ -3,25 +3,52 @@
 //! Guarantees: none is called while its thread has a [`Hold`], as every turn and every taken seat has:
 //! what becomes due meanwhile is called when the last one ends, when this thread owes others nothing
 //! more. A panic in a waker ends there. A thread that others need calls none that is foreign: it hands
-//! them to its [`Courier`]. Those of the engine's own threads only unpark (`only_unparks`): they are
-//! called before all foreign ones, on whatever thread they became due, and wait for none of them.
+//! them to its [`Courier`]. Wakers of a kind that is known to wait for nothing ([`trust`]), as those of
+//! the engine's own threads, are not foreign: they are called before all that are, on whatever thread they
+//! became due, and wait for none of them.
 //!
 //! Does not: order foreign wakers, nor call each on a thread of its own. One that takes long holds up those
 //! that became due in the same call, until it uses the database itself: then that calls them. Signals that
 //! engine threads wait for call their wakers at once.
 
-use super::sync::only_unparks;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::task::Waker;
+use std::sync::{Arc, OnceLock};
+use std::task::{RawWakerVTable, Waker};
 
 /// Calls wakers on a thread that nobody else waits for.
 pub trait Courier: Send + Sync {
     /// Sees to it that they are called soon. Must not block.
     fn carry(&self, wakers: Vec<Waker>);
+}
+
+/// The kinds of wakers that are trusted. A waker's kind is its code.
+static TRUSTED: [OnceLock<&'static RawWakerVTable>; KINDS_MAX] =
+    [const { OnceLock::new() }; KINDS_MAX];
+const KINDS_MAX: usize = 8;
+
+/// From now on wakers of this kind are called on any thread, by those that others need, too: they unpark a
+/// thread or queue a task, and wait for nobody. Of more than a few kinds the last are not remembered, and
+/// are called as foreign ones.
+pub fn trust(waker: &Waker) {
+    // That of a clone need not lie in the same place.
+    for kind in [waker.vtable(), waker.clone().vtable()] {
+        // Ends at the first free place, which it fills, or where the kind is known.
+        let _known = TRUSTED.iter().find(|place| is_same(place.get_or_init(|| kind), kind));
+    }
+}
+
+/// Is it of a kind that is trusted?
+pub fn is_trusted(waker: &Waker) -> bool {
+    let kind = waker.vtable();
+    TRUSTED.iter().map_while(OnceLock::get).any(|known| is_same(known, kind))
+}
+
+/// Who has the same code does the same.
+fn is_same(a: &'static RawWakerVTable, b: &'static RawWakerVTable) -> bool {
+    std::ptr::eq(a, b) || a == b
 }
 
 /// Wakers are due: the highest bit of `HOLDS`, so that ending a hold is one look at one word.
@@ -33,17 +60,17 @@ const INSIDE_MAX: u32 = 16;
 
 /// What is due on one thread.
 struct Waiting {
-    engine: VecDeque<Waker>,
+    trusted: VecDeque<Waker>,
     foreign: VecDeque<Waker>,
 }
 
 impl Waiting {
     const fn new() -> Self {
-        Self { engine: VecDeque::new(), foreign: VecDeque::new() }
+        Self { trusted: VecDeque::new(), foreign: VecDeque::new() }
     }
 
     fn push(&mut self, waker: Waker) {
-        let list = if only_unparks(&waker) { &mut self.engine } else { &mut self.foreign };
+        let list = if is_trusted(&waker) { &mut self.trusted } else { &mut self.foreign };
         list.push_back(waker);
     }
 }
@@ -117,9 +144,9 @@ pub(crate) fn wake(waker: Waker) {
         }
     }
     if let Some(waker) = waker {
-        match courier() {
-            Some(courier) if !only_unparks(&waker) => courier.carry(vec![waker]),
-            _ => call(waker),
+        match (!is_trusted(&waker)).then(courier).flatten() {
+            Some(courier) => courier.carry(vec![waker]),
+            None => call(waker),
         }
     }
 }
@@ -133,7 +160,7 @@ pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 #[cold]
 fn call_what_is_due() {
     // INVARIANT(no-waker-where-others-wait): the last seat is free, and the turn's work done.
-    while let Some(waker) = take(|waiting| waiting.engine.pop_front()) {
+    while let Some(waker) = take(|waiting| waiting.trusted.pop_front()) {
         call(waker);
     }
     if let Some(courier) = courier() {
@@ -161,7 +188,7 @@ fn take<T>(from: impl FnOnce(&mut Waiting) -> Option<T>) -> Option<T> {
         .try_with(|waiting| {
             let mut waiting = waiting.borrow_mut();
             let taken = from(&mut waiting);
-            (taken, waiting.engine.is_empty() && waiting.foreign.is_empty())
+            (taken, waiting.trusted.is_empty() && waiting.foreign.is_empty())
         })
         .ok()?;
     if is_empty {
@@ -279,13 +306,13 @@ mod tests {
     fn o9_the_engines_wakers_are_told_from_foreign_ones() {
         for _ in 0..2 {
             let (thread, waker, _polls) = parked();
-            assert!(only_unparks(&waker) && only_unparks(&waker.clone().clone()));
+            assert!(is_trusted(&waker) && is_trusted(&waker.clone().clone()));
             waker.wake();
             thread.join().expect("it was woken");
         }
-        assert!(!only_unparks(Waker::noop()) && !only_unparks(&does(|| ())));
+        assert!(!is_trusted(Waker::noop()) && !is_trusted(&does(|| ())));
         futures::executor::block_on(std::future::poll_fn(|context| {
-            assert!(!only_unparks(context.waker()));
+            assert!(!is_trusted(context.waker()));
             Poll::Ready(())
         }));
     }

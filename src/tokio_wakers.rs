@@ -1,0 +1,78 @@
+//! Tokio's own wakers, made known to the engine as such that wait for nobody.
+//!
+//! The engine's threads call no waker that may take its time, or that may even wait for the database: they
+//! hand it to a thread that does nothing else. Those of tokio only queue a task and unpark a thread. To
+//! hand them on would cost each synced put two more switches between threads, about a sixth of its time.
+//!
+//! Tokio does not name its kinds of wakers, so one of each is made here, and looked at: that of a task, and
+//! those with which `block_on` of a runtime and of a handle poll. A combinator that polls with a waker of
+//! its own (`FuturesUnordered`) is not among them, since what that calls may be anything.
+
+use sluicedb_actors::kernel::wake::trust;
+use sluicedb_actors::runtime::Runtime;
+use std::future::poll_fn;
+use std::sync::Once;
+use std::task::Poll;
+
+static MADE_KNOWN: Once = Once::new();
+
+/// Makes them known, on a thread of `runtime`, with the first call in this process.
+pub(crate) fn make_known(runtime: &dyn Runtime) {
+    MADE_KNOWN.call_once(|| {
+        // Without a thread for it they are called as foreign ones.
+        let _started = runtime.spawn("sluice-tokio", Box::pin(async { look() }));
+    });
+}
+
+fn look() {
+    let one = || {
+        poll_fn(|context| {
+            trust(context.waker());
+            Poll::Ready(())
+        })
+    };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
+    let task = runtime.spawn(one());
+    runtime.block_on(async {
+        one().await;
+        // A task that does nothing else ends well.
+        let _ended = task.await;
+    });
+    runtime.handle().block_on(one());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluicedb_actors::kernel::wake::is_trusted;
+    use std::sync::Arc;
+    use std::task::Wake;
+
+    async fn polled_with_a_trusted_one() -> bool {
+        poll_fn(|context| Poll::Ready(is_trusted(context.waker()))).await
+    }
+
+    struct Foreign;
+    impl Wake for Foreign {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    /// Planted: `look` without the task, without one of the `block_on`s.
+    #[test]
+    fn the_wakers_of_tasks_and_of_block_on_are_known_and_no_others() {
+        std::thread::spawn(look).join().expect("it only looks");
+        let one = tokio::runtime::Builder::new_current_thread().build().expect("it starts");
+        let many = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
+        for runtime in [one, many.expect("it starts")] {
+            assert!(runtime.block_on(polled_with_a_trusted_one()), "block_on");
+            assert!(runtime.handle().block_on(polled_with_a_trusted_one()), "a handle's");
+            let task = runtime.spawn(polled_with_a_trusted_one());
+            assert!(runtime.block_on(task).expect("it ends"), "a task");
+            let among_others =
+                futures::future::join_all((0..40).map(|_| polled_with_a_trusted_one()));
+            assert!(!runtime.block_on(among_others)[0], "a combinator's");
+        }
+        assert!(!is_trusted(&std::task::Waker::from(Arc::new(Foreign))));
+        assert!(!futures::executor::block_on(polled_with_a_trusted_one()));
+    }
+}
