@@ -109,12 +109,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A varint; `None` also when it does not fit a `u64`.
-    #[inline]
+    #[inline(always)]
     pub fn varint(&mut self) -> Option<u64> {
         let first = self.u8()?;
-        if first < 0x80 {
-            return Some(u64::from(first));
-        }
+        if first < 0x80 { Some(u64::from(first)) } else { self.long_varint(first) }
+    }
+
+    fn long_varint(&mut self, first: u8) -> Option<u64> {
         let mut value = u64::from(first & 0x7F);
         let mut shift = 7;
         loop {

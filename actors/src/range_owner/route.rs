@@ -183,7 +183,7 @@ impl<'a> Lot<'a> {
     }
 
     /// Goes on to the operations of the next run; false if there is none.
-    #[inline(never)]
+    #[inline]
     fn enter_next_run(&mut self) -> bool {
         let malformed = self.operations.malformed_at();
         assert!(malformed.is_none(), "a batch is encoded by WriteBatch only");

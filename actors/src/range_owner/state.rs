@@ -4,6 +4,7 @@ use crate::admission::RangeBudget;
 use crate::config::ENTRY_OVERHEAD_BYTES;
 use crate::range_owner::route::Lot;
 use crate::shared::Counters;
+use sluicedb_storage::batch::Operation;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::{ChunkPool, Memtable, MemtableWriter, ReclaimStats, Tended};
 use std::collections::VecDeque;
@@ -177,25 +178,31 @@ impl OverlayState {
 
     /// Inserts the entries. `charge_bytes` stays with the memtable until it is published or its entries
     /// are overwritten and their memory is free (INVARIANT(lease-follows-bytes)).
-    #[inline]
-    pub fn apply(&mut self, mut lot: Lot<'_>, charge_bytes: usize) {
-        let mut following = lot.next();
-        if let Some((first, _)) = &following {
-            self.writer.begin_batch(*first);
-        }
-        while let Some((seqno, operation)) = following {
-            following = lot.next();
-            if let Some((_, following)) = &following {
-                // Comes while this one is inserted.
-                self.writer.memtable().prefetch(following.key);
+    pub fn apply(&mut self, lot: Lot<'_>, charge_bytes: usize) {
+        let mut before = None;
+        for next in lot {
+            let (seqno, Operation { key, .. }) = next;
+            match before.replace(next) {
+                None => self.writer.begin_batch(seqno),
+                Some(before) => {
+                    // Comes while the one before it is inserted.
+                    self.writer.memtable().prefetch(key);
+                    self.insert(before);
+                }
             }
-            self.writer.insert(operation.key, seqno, operation.kind, operation.value);
+        }
+        if let Some(last) = before {
+            self.insert(last);
         }
         self.active_bytes += charge_bytes;
         self.active_local_bytes += self.budget.local_charge(charge_bytes as u64);
         self.batches += 1;
         self.sizes.active_bytes.store(self.active_bytes, Ordering::Relaxed);
         self.sizes.batches.store(self.batches, Ordering::Relaxed);
+    }
+
+    fn insert(&mut self, (seqno, operation): (Seqno, Operation<'_>)) {
+        self.writer.insert(operation.key, seqno, operation.kind, operation.value);
     }
 
     /// What a batch of `written_bytes` leaves to do: sees to what was overwritten, by the way, and says
