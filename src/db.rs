@@ -440,7 +440,7 @@ impl Db {
 
     fn reader(&self) -> Reader {
         let engine = self.engine();
-        Reader::new(engine.view(), engine.read_pool(), engine.counters(), engine.damage())
+        Reader::new(engine.view(), engine.read_pool(), engine.damage())
     }
 
     /// Writes everything that was written before the call into tables, and checkpoints the log: no
@@ -506,12 +506,12 @@ impl Db {
 
     /// The database's health, to look at or to wait on.
     pub fn health(&self) -> Health {
-        Health::new(self.engine().shared().health.watcher())
+        Health::new(self.engine().failures().health.watcher())
     }
 
     /// How near the database is to making writers wait, at this moment. A few loads per range.
     pub fn pressure(&self) -> Pressure {
-        self.engine().shared().pressure().into()
+        self.engine().accounts().board.measure().into()
     }
 
     /// The pressure to wait on: shed load, slow a producer down or raise an alarm before writers wait.
@@ -535,7 +535,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn pressure_watch(&self) -> PressureWatch {
-        PressureWatch::new(self.engine().shared().pressure_board.watcher())
+        PressureWatch::new(self.engine().accounts().board.watcher())
     }
 
     /// The sequence number of the last write that survives a power cut. Never overstates.

@@ -2,9 +2,8 @@
 
 use crate::error::Result;
 use bytes::Bytes;
-use sluicedb_actors::failure::trouble::Damage;
+use sluicedb_actors::failure::damage::Damage;
 use sluicedb_actors::runtime::pool::Pool;
-use sluicedb_actors::shared::Counters;
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::view::View;
 use sluicedb_storage::{Error as StorageError, Result as StorageResult};
@@ -16,18 +15,12 @@ use std::sync::Arc;
 pub(crate) struct Reader {
     view: View,
     pool: Pool,
-    counters: Arc<Counters>,
     damage: Arc<Damage>,
 }
 
 impl Reader {
-    pub(crate) fn new(
-        view: View,
-        pool: Pool,
-        counters: Arc<Counters>,
-        damage: Arc<Damage>,
-    ) -> Self {
-        Self { view, pool, counters, damage }
+    pub(crate) fn new(view: View, pool: Pool, damage: Arc<Damage>) -> Self {
+        Self { view, pool, damage }
     }
 
     pub(crate) fn view(&self) -> &View {
@@ -89,8 +82,7 @@ impl Reader {
         &self,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        Counters::add(&self.counters.cold_reads, 1);
-        Ok(self.pool.run(read).await?)
+        Ok(self.pool.read(read).await?)
     }
 }
 

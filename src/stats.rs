@@ -5,11 +5,10 @@ use crate::pressure::Pressure;
 use sluicedb_actors::engine::Engine;
 use sluicedb_actors::failure::{Concern, Failure};
 use sluicedb_actors::kernel::health::State;
-use sluicedb_actors::shared::RangeEntry;
+use sluicedb_actors::range_owner::RangeEntry;
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::memtable::ReclaimStats;
 use sluicedb_storage::version::Place;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One actor's mailbox.
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -300,7 +299,6 @@ impl BufferStats {
 impl RangeStats {
     fn of(range: &RangeEntry) -> Self {
         let RangeEntry { active, sealed, stable: version, owner } = range;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut level_bytes = vec![0; usize::from(version.deepest()) + 1];
         for layer in version.layers.iter() {
             level_bytes[usize::from(layer.place.level())] += layer.run.bytes();
@@ -315,8 +313,8 @@ impl RangeStats {
             active_bytes_max: owner.local.limit(),
             memory_bytes_max: owner.budget.buffer_bytes as u64,
             batches: owner.sizes.batches(),
-            rotations: get(&owner.rotations),
-            flushes: get(&owner.flushes),
+            rotations: owner.rotations.get(),
+            flushes: owner.flushes.get(),
             waits: owner.waits.waits(),
             wait_micros: owner.waits.micros(),
             l0_tables: version.layers.count(Place::L0) as u64,
@@ -376,29 +374,30 @@ pub struct LevelInfo {
 /// Takes over counters that have the same name on both sides.
 macro_rules! take_over {
     ($from:expr => $to:ident: $($name:ident)*) => {
-        $($to.$name = $from.$name.load(Ordering::Relaxed);)*
+        $($to.$name = $from.$name.get();)*
     };
 }
 
 impl Stats {
     pub(crate) fn of(engine: &Engine) -> Self {
         let counters = engine.counters();
-        let shared = engine.shared();
+        let (failures, accounts) = (engine.failures(), engine.accounts());
+        let memory = engine.memory();
         let superversion = engine.superversion();
-        let tables = &shared.tables;
+        let tables = engine.tables();
         let cache = &tables.limits().blocks;
         let mut stats = Self {
             visible_seqno: engine.visible().0,
             durable_seqno: engine.durable_seqno().0,
-            waits_local: counters.local.waits(),
-            waits_global: counters.global.waits(),
-            wait_micros_local: counters.local.micros(),
-            wait_micros_global: counters.global.micros(),
-            pressure: shared.pressure().into(),
-            write_buffer_used_bytes: shared.global.used(),
-            write_buffer_bytes: shared.global.limit(),
-            read_points: shared.points.len() as u64,
-            spare_chunk_bytes: shared.chunks.held_bytes() as u64,
+            waits_local: accounts.local_waits.waits(),
+            waits_global: accounts.global_waits.waits(),
+            wait_micros_local: accounts.local_waits.micros(),
+            wait_micros_global: accounts.global_waits.micros(),
+            pressure: accounts.board.measure().into(),
+            write_buffer_used_bytes: accounts.global.used(),
+            write_buffer_bytes: accounts.global.limit(),
+            read_points: memory.points.len() as u64,
+            spare_chunk_bytes: memory.chunks.held_bytes() as u64,
             open_tables: cache.open_tables(),
             open_tables_max: tables.limits().open_max as u64,
             table_opens: tables.opens(),
@@ -409,26 +408,34 @@ impl Stats {
             cache_capacity_bytes: cache.capacity_bytes(),
             cache_hits: cache.hits(),
             cache_misses: cache.misses(),
-            damaged: shared
+            damaged: failures
                 .damage
                 .list()
                 .iter()
                 .filter_map(|error| DamagedTable::of(error))
                 .collect(),
-            space_reserve_bytes: shared.reserve.bytes(),
-            troubles: TroubleStats::all(shared.health.state()),
+            space_reserve_bytes: failures.reserve.bytes(),
+            troubles: TroubleStats::all(failures.health.state()),
             recovered_bytes: engine.recovery().bytes_replayed,
             recovery_micros: engine.recovery().took.as_micros() as u64,
             recovered_entries: engine.recovery().entries_replayed,
             recovered_changes: engine.recovery().changes_replayed,
             recovered_torn_bytes: engine.recovery().log.as_ref().map_or(0, |log| log.bytes_dropped),
+            cold_reads: engine.read_pool().cold_reads(),
+            job_retries: failures.attempts.retries.get(),
             ..Self::default()
         };
-        take_over!(counters => stats:
+        take_over!(accounts => stats: overloaded_local overloaded_global);
+        take_over!(counters.log => stats:
             commits commits_inline changes routed_again entries_written bytes_written
-            overloaded_local overloaded_global log_bytes log_syncs log_segments log_retained_bytes
-            seals_size seals_pressure seals_log seals_idle seals_flush flushes flush_bytes compactions trivial_moves
-            compaction_bytes_read compaction_bytes_written job_retries edits tables_deleted cold_reads
+            log_bytes log_syncs log_segments log_retained_bytes
+        );
+        take_over!(counters.versions => stats:
+            seals_size seals_pressure seals_log seals_idle seals_flush
+            flushes flush_bytes edits tables_deleted
+        );
+        take_over!(counters.compactions => stats:
+            compactions trivial_moves compaction_bytes_read compaction_bytes_written
         );
         let causes = [stats.seals_size, stats.seals_pressure, stats.seals_log, stats.seals_idle];
         stats.seals = causes.iter().sum::<u64>() + stats.seals_flush;
@@ -460,7 +467,7 @@ impl Stats {
 impl LevelInfo {
     pub(crate) fn of(engine: &Engine) -> Vec<Self> {
         let superversion = engine.superversion();
-        let options = &engine.shared().config.compaction;
+        let options = &engine.config().compaction;
         let mut levels = Vec::new();
         for range in superversion.ranges.iter().map(|range| &range.stable) {
             for level in 0..=range.deepest() {

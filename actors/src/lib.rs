@@ -1,9 +1,27 @@
-//! Who does the work: the kernel, the actors and their supervisor.
+//! Who does the work: the kernel, the actors, and the engine that starts them.
 //!
-//! `sluicedb` calls `engine`; everything else is reached through it. Data flows one way:
-//! `write` -> `log_writer` -> `range_owner` -> `flush_worker` -> `version_manager`, with
-//! `compaction_planner` -> `compaction_worker` -> `version_manager` beside. Under `--cfg loom` only the
-//! kernel and group commit exist.
+//! `sluicedb` calls `engine`; everything else is reached through it. The modules are layers, the lowest
+//! first. None names one above its own (`actors/tests/layers.rs` checks that):
+//!
+//! 1. `kernel`: mailboxes, seats, accounts, replies, signals. Names no engine type.
+//! 2. `config`: capacities and thresholds.
+//! 3. `failure`: who cannot do its work, why, and when it tries again.
+//! 4. `runtime`: threads, time, and the environment that an engine is put into.
+//! 5. `admission`: who may write now.
+//! 6. `range_owner`: the only writer of a range; the topology that readers load.
+//! 7. `group_commit`: who waits for the log, and what is synced.
+//! 8. `log_writer`: stamps and appends.
+//! 9. `log_syncer`: writes and syncs the log.
+//! 10. `version_manager`: makes edits durable and swaps what readers see.
+//! 11. `log_keeper`: prepares segments and removes old ones.
+//! 12. `reclaimer`: takes memory back where no write does it.
+//! 13. `flush_worker`: memtables become tables.
+//! 14. `compaction_planner`: chooses what is merged.
+//! 15. `compaction_worker`: merges it.
+//! 16. `write`: the way of a write.
+//! 17. `engine`: open, start, close.
+//!
+//! Under `--cfg loom` only the kernel, group commit and the failures that it names exist.
 
 pub mod failure;
 pub mod group_commit;
@@ -33,8 +51,6 @@ pub mod range_owner;
 pub mod reclaimer;
 #[cfg(not(loom))]
 pub mod runtime;
-#[cfg(not(loom))]
-pub mod shared;
 #[cfg(all(test, not(loom)))]
 mod testing;
 #[cfg(not(loom))]

@@ -104,10 +104,10 @@ fn a_snapshot_outlives_the_overwriting_of_all_it_shows() {
     check(&home, &db, &after);
 }
 
-/// Writes stop in the middle of a compaction: the tender finishes it, and memory falls. Planted: a tender
+/// Writes stop in the middle of a compaction: the reclaimer finishes it, and memory falls. Planted: a reclaimer
 /// that is never told.
 #[test]
-fn the_tender_finishes_what_writers_left() {
+fn the_reclaimer_finishes_what_writers_left() {
     let home = Simulated::with(5, options(true));
     let db = home.open();
     let model = write_hot(&home, &db, 19);

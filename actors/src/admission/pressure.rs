@@ -1,20 +1,22 @@
 //! How near the engine is to making writers wait, and because of what.
 //!
-//! Guarantees: [`Shared::pressure`] is exact at the moment of the call and costs a few loads per range;
-//! the board shows what [`Shared::show_pressure`] saw last, in steps, to any number of watchers, and
+//! Guarantees: [`Board::measure`] is exact at the moment of the call and costs a few loads per range;
+//! the board shows what [`Board::look`] saw last, in steps, to any number of watchers, and
 //! showing never waits for one of them. The put path does not know about any of this: the version
 //! manager looks after each message, a writer when it begins to wait, and whoever finds the disk full
 //! or in order again. So the board lags by what the active memtables took in since.
 //!
 //! Does not: slow anybody down. That is the accounts' business (`kernel::gate`).
 
+use super::RangeBudget;
 use crate::config::EngineConfig;
 use crate::kernel::credits::Account;
 use crate::kernel::signal::{Watch, Watcher};
-use crate::range_owner::RangeOwner;
-use crate::shared::Shared;
 use sluicedb_storage::version::{Place, RangeId, RangeVersion};
-use std::sync::atomic::Ordering;
+use sluicedb_storage::view::Superversion;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::OnceLock;
 
 /// The board shows a change of the level from this size on; a new cause, and reaching or leaving 1.0,
 /// at once.
@@ -62,69 +64,105 @@ impl Pressure {
     }
 }
 
-/// What watchers see: the pressure, or `None` once the engine has stopped.
-pub struct Board(Watch<Option<Pressure>>);
+type Measure = Box<dyn Fn() -> Pressure + Send + Sync>;
 
-impl std::fmt::Debug for Board {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Board").field(&self.0.get()).finish()
+/// What watchers see: the pressure, or `None` once the engine has stopped.
+pub struct Board {
+    shown: Watch<Option<Pressure>>,
+    measure: OnceLock<Measure>,
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Board").field(&self.shown.get()).finish()
     }
 }
 
 impl Default for Board {
     fn default() -> Self {
-        Self(Watch::new(Some(Pressure::default())))
+        Self { shown: Watch::new(Some(Pressure::default())), measure: OnceLock::new() }
     }
 }
 
 impl Board {
+    /// The pressure is measured so from here on.
+    pub fn measure_with(&self, measure: impl Fn() -> Pressure + Send + Sync + 'static) {
+        assert!(self.measure.set(Box::new(measure)).is_ok(), "there is one way to measure it");
+    }
+
+    /// The pressure at this moment.
+    pub fn measure(&self) -> Pressure {
+        self.measure.get().map(|measure| measure()).unwrap_or_default()
+    }
+
+    /// Shows the watchers what has become of the pressure, if that is worth a word.
+    pub fn look(&self) {
+        self.show(self.measure());
+    }
+
     fn show(&self, now: Pressure) {
-        self.0.update(|shown| shown.is_some_and(|old| now.differs_from(old)).then_some(Some(now)));
+        let differs = |old| now.differs_from(old);
+        self.shown.update(|shown| shown.is_some_and(differs).then_some(Some(now)));
     }
 
     /// There will be no further change.
     pub(crate) fn end(&self) {
-        self.0.update(|shown| shown.is_some().then_some(None));
+        self.shown.update(|shown| shown.is_some().then_some(None));
     }
 
     /// A watcher that has seen what is shown now.
     pub fn watcher(&self) -> Watcher<Option<Pressure>> {
-        self.0.watcher()
+        self.shown.watcher()
     }
 }
 
-impl Shared {
+/// What the pressure needs to know of a range's owner.
+pub trait RangeMemory {
+    /// 1.0 when the range has no room; see [`range_fullness`].
+    fn fullness(&self) -> f64;
+}
+
+/// What the pressure is measured on, beside the ranges.
+#[derive(Debug)]
+pub struct Gauges<'a> {
+    /// Capacities.
+    pub config: &'a EngineConfig,
+    /// The account of the engine.
+    pub global: &'a Account,
+    /// Has somebody found the disk full, and not succeeded since?
+    pub disk_full: bool,
+    /// Bytes of closed log segments that a recovery would need.
+    pub log_retained_bytes: u64,
+}
+
+impl Gauges<'_> {
     /// The pressure at this moment. Equal levels are put down to what the others follow from: a full
     /// L0 stops flushing, which fills the memory.
-    pub fn pressure(&self) -> Pressure {
+    pub fn pressure<O: Deref<Target: RangeMemory>>(
+        &self,
+        superversion: &Superversion<O>,
+    ) -> Pressure {
         let mut pressure = Pressure::default();
-        if self.is_disk_full() {
+        if self.disk_full {
             pressure.raise(1.0, Cause::Disk);
         }
-        let superversion = self.superversion.load_full();
         for range in &superversion.ranges {
-            pressure
-                .raise(l0_fullness(&range.stable, &self.config).min(1.0), Cause::L0(range.id()));
+            let fullness = l0_fullness(&range.stable, self.config);
+            pressure.raise(fullness.min(1.0), Cause::L0(range.id()));
         }
-        let retained = self.counters.log_retained_bytes.load(Ordering::Relaxed);
-        let share = retained as f64 / self.config.log_retained_bytes_max as f64;
+        let share = self.log_retained_bytes as f64 / self.config.log_retained_bytes_max as f64;
         pressure.raise(share.min(1.0), Cause::Log);
-        pressure.raise(fullness(&self.global), Cause::Memory);
+        pressure.raise(fullness(self.global), Cause::Memory);
         for range in &superversion.ranges {
-            pressure.raise(range_fullness(&range.owner), Cause::RangeMemory(range.id()));
+            pressure.raise(range.owner.fullness(), Cause::RangeMemory(range.id()));
         }
         pressure
-    }
-
-    /// Shows the watchers what has become of the pressure, if that is worth a word.
-    pub fn show_pressure(&self) {
-        self.pressure_board.show(self.pressure());
     }
 }
 
 /// From 1.0 on no further flush is let in. As with the trigger, runs count, and files only where they
 /// are more than that many flushes bring.
-pub(crate) fn l0_fullness(range: &RangeVersion, config: &EngineConfig) -> f64 {
+fn l0_fullness(range: &RangeVersion, config: &EngineConfig) -> f64 {
     let runs_max = config.l0_tables_max;
     let files_max = runs_max.saturating_mul(config.compaction.shards);
     let share = |count: usize, most: usize| count as f64 / most as f64;
@@ -132,13 +170,17 @@ pub(crate) fn l0_fullness(range: &RangeVersion, config: &EngineConfig) -> f64 {
     share(runs, runs_max).max(share(files, files_max))
 }
 
-/// 1.0 when the active memtable has reached its hard limit. Half of that, where it is sealed, is as
-/// far as it comes while its range is flushed in time. What the range holds in all bounds the queue
-/// behind it.
-fn range_fullness(owner: &RangeOwner) -> f64 {
-    let held = owner.sizes.active_bytes() + owner.sizes.sealed_bytes();
-    let share = held as f64 / owner.budget.buffer_bytes as f64;
-    fullness(&owner.local).max(share.min(1.0))
+/// May `range` get the tables of another flush?
+pub fn l0_has_room(range: &RangeVersion, config: &EngineConfig) -> bool {
+    l0_fullness(range, config) < 1.0
+}
+
+/// 1.0 when the active memtable has reached its hard limit, the account `local`. Half of that, where it is
+/// sealed, is as far as it comes while its range is flushed in time. What the range holds in all,
+/// `held_bytes`, bounds the queue behind it.
+pub fn range_fullness(local: &Account, held_bytes: usize, budget: &RangeBudget) -> f64 {
+    let share = held_bytes as f64 / budget.buffer_bytes as f64;
+    fullness(local).max(share.min(1.0))
 }
 
 /// 1.0 when it is full or somebody waits for more than is left.

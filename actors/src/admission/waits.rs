@@ -1,12 +1,13 @@
 //! What waiting for room costs: how often, how long, where, and how often in vain.
 
-use crate::range_owner::RangeOwner;
-use crate::shared::{Counters, Shared};
+use super::Accounts;
+use crate::kernel::counter::Counter;
+use crate::runtime::Environment;
+use sluicedb_storage::version::RangeId;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 pub use crate::kernel::gate::Scope;
@@ -14,19 +15,19 @@ pub use crate::kernel::gate::Scope;
 /// Counts of one place where writers wait.
 #[derive(Debug, Default)]
 pub struct WaitCounts {
-    waits: AtomicU64,
-    micros: AtomicU64,
+    waits: Counter,
+    micros: Counter,
 }
 
 impl WaitCounts {
     /// How often a write began to wait here.
     pub fn waits(&self) -> u64 {
-        self.waits.load(Ordering::Relaxed)
+        self.waits.get()
     }
 
     /// Time waited here in all, in microseconds. A wait is added when it ends.
     pub fn micros(&self) -> u64 {
-        self.micros.load(Ordering::Relaxed)
+        self.micros.get()
     }
 }
 
@@ -34,7 +35,7 @@ impl WaitCounts {
 #[derive(Clone)]
 pub(crate) enum Place {
     /// For a range: its account, or its mailbox.
-    Range(Arc<RangeOwner>),
+    Range(RangeId, Arc<WaitCounts>),
     /// For the engine: its account, the log, the commits in flight.
     Engine,
 }
@@ -42,23 +43,24 @@ pub(crate) enum Place {
 impl Place {
     fn scope(&self) -> Scope {
         match self {
-            Self::Range(_) => Scope::Local,
+            Self::Range(..) => Scope::Local,
             Self::Engine => Scope::Global,
         }
     }
 
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Range(mine), Self::Range(other)) => mine.id == other.id,
+            (Self::Range(mine, _), Self::Range(other, _)) => mine == other,
             (Self::Engine, Self::Engine) => true,
-            (Self::Range(_), Self::Engine) | (Self::Engine, Self::Range(_)) => false,
+            (Self::Range(..), Self::Engine) | (Self::Engine, Self::Range(..)) => false,
         }
     }
 }
 
 /// Times one write's waiting, place by place; also when the write's future is dropped.
 pub(crate) struct Stopwatch<'a> {
-    shared: &'a Shared,
+    accounts: &'a Accounts,
+    environment: &'a Environment,
     started: Instant,
     /// Where it waits, and since when.
     at: Option<(Place, Instant)>,
@@ -71,13 +73,13 @@ impl fmt::Debug for Stopwatch<'_> {
 }
 
 impl<'a> Stopwatch<'a> {
-    pub(crate) fn start(shared: &'a Shared) -> Self {
-        Self { shared, started: shared.runtime.now(), at: None }
+    pub(crate) fn start(accounts: &'a Accounts, environment: &'a Environment) -> Self {
+        Self { accounts, environment, started: environment.now(), at: None }
     }
 
     /// Since the start.
     pub(crate) fn elapsed(&self) -> std::time::Duration {
-        self.shared.runtime.now().saturating_duration_since(self.started)
+        self.environment.now().saturating_duration_since(self.started)
     }
 
     /// Whose room is missing, or was.
@@ -91,17 +93,16 @@ impl<'a> Stopwatch<'a> {
             return;
         }
         self.settle();
-        let counters = &self.shared.counters;
         match &place {
-            Place::Range(owner) => {
-                Counters::add(&counters.local.waits, 1);
-                Counters::add(&owner.waits.waits, 1);
+            Place::Range(_, range) => {
+                self.accounts.local_waits.waits.add(1);
+                range.waits.add(1);
             }
-            Place::Engine => Counters::add(&counters.global.waits, 1),
+            Place::Engine => self.accounts.global_waits.waits.add(1),
         }
-        self.at = Some((place, self.shared.runtime.now()));
+        self.at = Some((place, self.environment.now()));
         // It may have been the next to wait that nobody expected.
-        self.shared.show_pressure();
+        self.accounts.board.look();
     }
 
     /// Waits for `work`, which is done at `place`.
@@ -135,15 +136,14 @@ impl<'a> Stopwatch<'a> {
 
     fn settle(&mut self) {
         let Some((place, since)) = self.at.take() else { return };
-        let waited = self.shared.runtime.now().saturating_duration_since(since);
+        let waited = self.environment.now().saturating_duration_since(since);
         let micros = waited.as_micros() as u64;
-        let counters = &self.shared.counters;
         match place {
-            Place::Range(owner) => {
-                Counters::add(&counters.local.micros, micros);
-                Counters::add(&owner.waits.micros, micros);
+            Place::Range(_, range) => {
+                self.accounts.local_waits.micros.add(micros);
+                range.micros.add(micros);
             }
-            Place::Engine => Counters::add(&counters.global.micros, micros),
+            Place::Engine => self.accounts.global_waits.micros.add(micros),
         }
     }
 }

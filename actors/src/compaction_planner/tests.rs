@@ -1,23 +1,26 @@
 //! The planner with workers that the test plays, and a whole engine whose actors the test runs one by one.
 
+use super::message::Ended;
+use super::run::input_tables;
 use super::*;
 use crate::config::EngineConfig;
 use crate::engine::Engine;
+use crate::failure::Party;
 use crate::kernel::mailbox::Capacity;
 use crate::kernel::reply::{Answer, reply};
 use crate::log_writer::message::Level;
 use crate::testing::{Stepped, config};
 use crate::version_manager::message::Change;
 use crate::write::Submitted;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use sluicedb_storage::Error;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::table::Compression;
-use sluicedb_storage::version::Place;
+use sluicedb_storage::version::{Place, Version};
 use sluicedb_storage::vfs::{MemVfs, OperationKind};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -49,6 +52,10 @@ impl Home {
         Self { runtime, disk, engine }
     }
 
+    fn version(&self) -> Version {
+        self.engine.parts.files.version(&self.engine.parts.topology)
+    }
+
     /// Two tables in L0 of each range: all of them are due.
     fn fill_l0(&self) {
         for _ in 0..2 {
@@ -73,14 +80,14 @@ impl Home {
         self.runtime.poll(PLANNER);
         self.runtime.run_all_but(&[PLANNER]);
         self.fill_l0();
-        for range in self.engine.shared().version().ranges() {
+        for range in self.version().ranges() {
             let count = |place| range.layers.in_order(place).len();
             assert!(count(Place::L0) >= 2 && count(Place::Main(1)) > 4);
         }
     }
 
     fn compact(&self, span: Span) -> Answer<Result<(), Failure>> {
-        request(&self.engine.planner, span)
+        request(&self.engine.parts.planner, span)
     }
 }
 
@@ -97,7 +104,7 @@ fn of_range(range: u8) -> Span {
 
 /// A planner of its own over an engine's tables; the engine's does not run. The test plays the workers.
 struct Played {
-    shared: Arc<Shared>,
+    due: Arc<TablesDue>,
     planner: BoxFuture<'static, ()>,
     requests: Mailbox<PlannerMessage>,
     inboxes: Vec<Inbox<ClaimedJob>>,
@@ -107,19 +114,21 @@ struct Played {
 
 impl Played {
     fn new(home: &Home, workers: usize) -> Self {
-        let shared = Arc::clone(home.engine.shared());
+        let parts = &home.engine.parts;
+        let (files, topology) = (Arc::clone(&parts.files), Arc::clone(&parts.topology));
+        let due = Arc::<TablesDue>::default();
         let one = Capacity { messages: 1, bytes: 1 };
         let (requests, inbox) = Mailbox::new(Capacity { messages: 4, bytes: 4 });
         let (jobs, inboxes) = (0..workers).map(|_| Mailbox::new(one)).unzip();
         let (reports, ended) = Mailbox::new(Capacity { messages: workers, bytes: 64 });
-        let planner = CompactionPlanner::new(Arc::clone(&shared), inbox, jobs, ended);
+        let planner = CompactionPlanner::new(files, topology, Arc::clone(&due), inbox, jobs, ended);
         let running = (0..workers).map(|_| None).collect();
-        Self { shared, planner: planner.run().boxed(), requests, inboxes, reports, running }
+        Self { due, planner: planner.run().boxed(), requests, inboxes, reports, running }
     }
 
     /// Lets the planner look, and the workers take what it gives them.
     fn look(&mut self) {
-        self.shared.compaction_due.set();
+        self.due.compaction.set();
         let mut context = Context::from_waker(Waker::noop());
         assert!(self.planner.as_mut().poll(&mut context).is_pending(), "it goes on");
         for (inbox, running) in self.inboxes.iter_mut().zip(&mut self.running) {
@@ -158,17 +167,16 @@ fn two_workers_have_jobs_of_two_ranges_under_way_at_once() {
     let home = Home::new("/planner/two", 2);
     home.fill_l0();
     home.runtime.run_all_but(&[PLANNER]);
-    assert_eq!(home.engine.versions.len(), 0);
+    assert_eq!(home.engine.parts.versions.len(), 0);
     // Both have merged, and wait for being installed.
     home.runtime.run_all_but(&["sluice-version"]);
-    let counters = home.engine.counters();
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    assert_eq!(home.engine.versions.len(), 2);
-    assert_eq!((count(&counters.compactions_begun), count(&counters.compactions)), (2, 0));
+    let counters = &home.engine.counters().compactions;
+    assert_eq!(home.engine.parts.versions.len(), 2);
+    assert_eq!((counters.compactions_begun.get(), counters.compactions.get()), (2, 0));
     home.runtime.run_all_but(&[]);
-    assert!(count(&counters.compactions) > 2);
-    assert_eq!(count(&counters.compactions_begun), count(&counters.compactions), "no conflict");
-    for range in home.engine.shared().version().ranges() {
+    assert!(counters.compactions.get() > 2);
+    assert_eq!(counters.compactions_begun.get(), counters.compactions.get(), "no conflict");
+    for range in home.version().ranges() {
         assert_eq!(range.layers.in_order(Place::L0).len(), 0);
     }
 }
@@ -223,13 +231,17 @@ fn a_request_waits_for_the_jobs_that_are_in_its_way() {
     let home = Home::new("/planner/busy", 4);
     home.fill_l0();
     home.runtime.run_all_but(&["sluice-version"]);
-    assert_eq!(home.engine.versions.len(), 3, "three jobs are under way, and one worker is idle");
+    assert_eq!(
+        home.engine.parts.versions.len(),
+        3,
+        "three jobs are under way, and one worker is idle"
+    );
     let mut answer = home.compact(Span::all());
     home.runtime.run_all_but(&["sluice-version"]);
     assert!(answer.try_take().is_none(), "they are in its way");
     home.runtime.run_all_but(&[]);
     assert!(matches!(answer.try_take(), Some(Ok(Ok(())))));
-    for range in home.engine.shared().version().ranges() {
+    for range in home.version().ranges() {
         assert_eq!(range.layers.in_order(Place::L0).len(), 0);
     }
 }
@@ -242,7 +254,7 @@ fn a_request_goes_before_the_next_automatic_job_and_gives_up_only_ranges_that_fa
     let mut played = Played::new(&home, 2);
     played.look();
     let begun = [played.job(0).range, played.job(1).range];
-    let ranges: Vec<_> = home.engine.shared().version().ranges().iter().map(|r| r.id).collect();
+    let ranges: Vec<_> = home.version().ranges().iter().map(|r| r.id).collect();
     let third = ranges.iter().position(|range| !begun.contains(range)).expect("there are three");
     let mut answer = request(&played.requests, of_range(third as u8));
     let mut next = request(&played.requests, Span::all());
@@ -272,9 +284,8 @@ fn what_failed_is_not_forgotten_while_it_is_tried_again() {
     home.fill_l0();
     let mut played = Played::new(&home, 2 * usize::from(RANGES));
     played.look();
-    let shared = Arc::clone(home.engine.shared());
-    let ranges: Vec<RangeId> = shared.version().ranges().iter().map(|range| range.id).collect();
-    let trouble = || shared.trouble(Party::Compaction, ranges[0]);
+    let ranges: Vec<RangeId> = home.version().ranges().iter().map(|range| range.id).collect();
+    let trouble = || home.engine.failures().trouble(Party::Compaction, ranges[0]);
     let of = |played: &Played, range| {
         let runs = |job: &Option<ClaimedJob>| job.as_ref().is_some_and(|job| job.range == range);
         played.running.iter().position(runs)
@@ -302,9 +313,8 @@ fn the_trouble_of_a_range_that_goes_is_that_of_its_heir() {
     home.fill_l0();
     let mut played = Played::new(&home, usize::from(RANGES));
     played.look();
-    let shared = Arc::clone(home.engine.shared());
-    let range = |at: usize| shared.version().ranges()[at].id;
-    let trouble = |range| shared.trouble(Party::Compaction, range);
+    let range = |at: usize| home.version().ranges()[at].id;
+    let trouble = |range| home.engine.failures().trouble(Party::Compaction, range);
     let first = range(0);
     let runs = |job: &Option<ClaimedJob>| job.as_ref().is_some_and(|job| job.range == first);
     let worker = played.running.iter().position(runs).expect("there is a worker for each range");
@@ -349,7 +359,7 @@ fn a_worker_that_panics_stops_the_engine_and_leaves_nobody_waiting() {
     });
     let mut answer = home.compact(Span::all());
     home.runtime.run_all_but(&[]);
-    let failure = home.engine.shared().stopped_by().expect("it has failed");
+    let failure = home.engine.failures().stopped_by().expect("it has failed");
     assert!(matches!(failure, Failure::Panicked { actor: "compaction worker", .. }), "{failure}");
     assert!(!matches!(answer.try_take(), None | Some(Ok(Ok(())))), "who waits is told");
     let left = home.runtime.names();

@@ -1,26 +1,23 @@
 //! How an engine ends: cleanly by `close`, or abandoned by drop.
 
-use super::closing::Departure;
-use crate::compaction_planner::message::PlannerMessage;
-use crate::engine::Engine;
+use super::registry::Exit;
+use super::{Engine, Parts};
 use crate::failure::Failure;
 use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::{Reply, reply};
 use crate::kernel::signal::Watch;
 use crate::kernel::sync::lock;
-use crate::log_writer::WalWriter;
 use crate::runtime::Task;
-use crate::shared::Shared;
 use crate::version_manager::message::VersionMessage;
-use sluicedb_storage::compact::ClaimedJob;
+use sluicedb_storage::vfs::LockGuard;
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The tasks of an engine and the way it ends.
 #[derive(Debug)]
-pub(crate) struct Supervisor {
+pub(crate) struct Closer {
     /// Taken by whoever ends the engine.
     tasks: Tasks,
-    departure: Departure,
+    exit: Exit,
     /// How it ended; set to `None` again when nobody ends it after all.
     closed: Arc<Watch<Option<Result<(), Failure>>>>,
     /// Dropped with the engine, of which this is the last part.
@@ -51,11 +48,11 @@ impl Drop for InHand {
     }
 }
 
-impl Supervisor {
-    pub(super) fn new(tasks: Vec<Task>, departure: Departure) -> Self {
+impl Closer {
+    pub(super) fn new(tasks: Vec<Task>, exit: Exit) -> Self {
         Self {
             tasks: Arc::new(Mutex::new(Some(tasks))),
-            departure,
+            exit,
             closed: Arc::new(Watch::new(None)),
             gone: OnceLock::new(),
         }
@@ -78,22 +75,17 @@ impl Supervisor {
     /// Unless somebody else has begun already.
     fn begin_closing(&self, engine: &Engine) -> Result<(), Failure> {
         if let Some(mut in_hand) = InHand::take(&self.tasks) {
-            let closing = Closing {
-                shared: Arc::clone(&engine.shared),
-                wal: Arc::clone(&engine.wal),
-                versions: engine.versions.clone(),
-                mailboxes: Mailboxes::of(engine),
-            };
+            let parts = engine.parts.clone();
             let closed = Arc::clone(&self.closed);
-            let leaving = self.departure.leave();
+            let closing_entry = self.exit.register_closing();
             let body = async move {
-                let result = closing.run(std::mem::take(&mut in_hand.tasks)).await;
+                let result = parts.close(std::mem::take(&mut in_hand.tasks)).await;
                 closed.set(Some(result));
-                drop(leaving);
+                drop(closing_entry);
             };
-            if let Err(error) = engine.shared.runtime.spawn("sluice-close", Box::pin(body)) {
-                let dir = engine.dir();
-                let error = sluicedb_storage::Error::io("start a thread for", dir, error);
+            let environment = &engine.parts.environment;
+            if let Err(error) = environment.runtime.spawn("sluice-close", Box::pin(body)) {
+                let error = environment.no_thread(error);
                 // The tasks are back; those who joined this attempt make one of their own.
                 self.closed.set(None);
                 return Err(Failure::storage(error));
@@ -109,26 +101,25 @@ impl Supervisor {
     /// a clean end: memory is unmapped, and files are closed.
     pub(crate) fn abandon(&self, engine: &Engine) {
         let running = lock(&self.tasks).take().map(|tasks| {
-            let leaving = self.departure.leave();
-            engine.shared.shut();
-            Mailboxes::of(engine).close();
-            (tasks, leaving)
+            let closing_entry = self.exit.register_closing();
+            engine.parts.stop();
+            (tasks, closing_entry)
         });
-        let (shared, wal) = (Arc::clone(&engine.shared), Arc::clone(&engine.wal));
+        let parts = engine.parts.clone();
         let (gone, dropped) = reply();
         let _ = self.gone.set(gone);
-        let runtime = Arc::clone(&shared.runtime);
+        let runtime = Arc::clone(&parts.environment.runtime);
         let body = async move {
-            if let Some((tasks, leaving)) = running {
+            if let Some((tasks, closing_entry)) = running {
                 for task in tasks {
                     task.join().await;
                 }
-                leave_directory(&shared);
-                drop(leaving);
+                parts.leave_directory();
+                drop(closing_entry);
             }
             // Never sent: the engine's own share of all this is gone.
             let _ = dropped.await;
-            drop((wal, shared));
+            drop(parts);
         };
         if let Err(error) = runtime.spawn("sluice-drop", Box::pin(body)) {
             tracing::warn!(%error, "nobody waits for the engine's threads to end");
@@ -136,70 +127,58 @@ impl Supervisor {
     }
 }
 
-/// Lets others open the directory, after the last actor has ended.
-fn leave_directory(shared: &Shared) {
-    if !shared.points.is_empty() {
-        shared.tables.outlive();
-    }
-    shared.release_lock();
-}
+/// Keeps other processes out of the directory until the last actor has ended.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock(Mutex<Option<Box<dyn LockGuard>>>);
 
-/// The mailboxes of the thread-driven actors, to be closed in the order of the flow.
-struct Mailboxes {
-    versions: Mailbox<VersionMessage>,
-    planner: Mailbox<PlannerMessage>,
-    compaction_jobs: Vec<Mailbox<ClaimedJob>>,
-}
-
-impl Mailboxes {
-    fn of(engine: &Engine) -> Self {
-        Self {
-            versions: engine.versions.clone(),
-            planner: engine.planner.clone(),
-            compaction_jobs: engine.compaction_jobs.clone(),
-        }
+impl DirectoryLock {
+    pub(super) fn new(guard: Box<dyn LockGuard>) -> Self {
+        Self(Mutex::new(Some(guard)))
     }
 
-    fn close(&self) {
+    fn release(&self) {
+        drop(lock(&self.0).take());
+    }
+}
+
+impl Parts {
+    /// Actors stop when they look up next. Mailboxes are closed in the order of the flow.
+    fn stop(&self) {
+        self.failures.shut();
         self.planner.close();
         self.compaction_jobs.iter().for_each(Mailbox::close);
         self.versions.close();
     }
-}
 
-struct Closing {
-    shared: Arc<Shared>,
-    wal: Arc<WalWriter>,
-    versions: Mailbox<VersionMessage>,
-    mailboxes: Mailboxes,
-}
+    /// Lets others open the directory, after the last actor has ended.
+    fn leave_directory(&self) {
+        if !self.memory.points.is_empty() {
+            self.files.tables.outlive();
+        }
+        self.directory.release();
+    }
 
-impl Closing {
     /// Admission, in-flight commits, memtables, log, manifest, threads, lock: in this order.
-    async fn run(self, tasks: Vec<Task>) -> Result<(), Failure> {
+    async fn close(self, tasks: Vec<Task>) -> Result<(), Failure> {
         let result = self.end_cleanly().await;
         // A failure that stopped the engine earlier is not overwritten by this.
-        self.shared.shut();
-        self.mailboxes.close();
+        self.stop();
         for task in tasks {
             task.join().await;
         }
-        leave_directory(&self.shared);
+        self.leave_directory();
         result
     }
 
     async fn end_cleanly(&self) -> Result<(), Failure> {
-        self.shared.close_admission();
+        self.topology.close_admission(&self.accounts);
         // What is queued was admitted, and completes exactly once.
-        let last = self.wal.stop_stamping(&self.shared)?;
-        self.shared.commits.wait_visible(last).await.map_err(|_| self.shared.why_stopped())?;
-        let flushed = super::flush(&self.versions, &self.wal, &self.shared).await;
-        self.wal.close_log(&self.shared).await?;
+        let last = self.wal.stop_stamping()?;
+        let visible = self.topology.commits.wait_visible(last).await;
+        visible.map_err(|_| self.failures.why_stopped())?;
+        let flushed = self.flush().await;
+        self.wal.close_log().await?;
         flushed?;
-        let (reply, answer) = reply();
-        let permit = self.versions.reserve(1).await.map_err(|_| self.shared.why_stopped())?;
-        let sent = permit.send(VersionMessage::Close { reply });
-        sent.map_err(|_| self.shared.why_stopped())?;
-        answer.await.unwrap_or_else(|_| Err(self.shared.why_stopped()))
+        self.failures.ask(&self.versions, |reply| VersionMessage::Close { reply }).await
     }
 }

@@ -1,38 +1,46 @@
 //! The running engine as the facade sees it: where to write, what to read, how to stop.
+//!
+//! Supervision is fail-stop: an actor that broke its rules is not restarted on state that may be broken; the
+//! engine stops and the next open recovers.
 
 mod close;
-mod closing;
+mod counters;
+mod listener;
 mod open;
+mod registry;
+mod start;
 mod topology;
 
-pub use topology::MailboxInfo;
-
+use crate::admission::Accounts;
 use crate::compaction_planner::message::PlannerMessage;
 use crate::config::EngineConfig;
-use crate::failure::Failure;
-use crate::failure::trouble::Damage;
-use crate::kernel::jobs::Jobs;
+use crate::failure::damage::Damage;
+use crate::failure::{Failure, Failures};
 use crate::kernel::mailbox::Mailbox;
-use crate::kernel::reply::reply;
 use crate::log_writer::WalWriter;
-use crate::runtime::Runtime;
+use crate::range_owner::{Memory, Superversion, Topology};
 use crate::runtime::pool::Pool;
-use crate::shared::{Counters, Shared, Superversion};
+use crate::runtime::{Environment, Runtime, Turns};
+use crate::version_manager::Files;
 use crate::version_manager::message::{Change, VersionMessage};
 use crate::write::WritePath;
 use bytes::Bytes;
-use close::Supervisor;
+use close::{Closer, DirectoryLock};
+pub use counters::Counters;
 use futures::future::{Either, select};
 use sluicedb_storage::Result as StorageResult;
 use sluicedb_storage::compact::ClaimedJob;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::recover::RecoveryReport;
 use sluicedb_storage::table::Wait;
+use sluicedb_storage::version::TableCache;
 use sluicedb_storage::vfs::Vfs;
 use sluicedb_storage::view::{self, Instant, View};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+pub use topology::MailboxInfo;
 
 /// Why a database was not opened.
 #[derive(Debug)]
@@ -51,21 +59,51 @@ impl<E: Into<Failure>> From<E> for OpenFailure {
     }
 }
 
-/// A running engine. Dropping it stops the actors without waiting for them; what was acknowledged
-/// is in the log.
-pub struct Engine {
-    pub(crate) shared: Arc<Shared>,
+/// What an engine consists of, but for its threads: what it needs to end.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    pub(crate) environment: Arc<Environment>,
+    pub(crate) failures: Arc<Failures>,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) wal: Arc<WalWriter>,
-    pub(crate) write_path: WritePath,
+    pub(crate) files: Arc<Files>,
+    pub(crate) directory: Arc<DirectoryLock>,
     pub(crate) versions: Mailbox<VersionMessage>,
     pub(crate) planner: Mailbox<PlannerMessage>,
     /// Into the compaction workers, one each.
     pub(crate) compaction_jobs: Vec<Mailbox<ClaimedJob>>,
+}
+
+impl Parts {
+    /// See [`Engine::flush`].
+    async fn flush(&self) -> Result<(), Failure> {
+        self.failures.check()?;
+        let flushed = self.failures.ask(&self.versions, |reply| VersionMessage::Flush { reply });
+        // An engine that has stopped flushes nothing more, and nobody would answer.
+        let (flushed, down) = (pin!(flushed), pin!(self.failures.health.until_down()));
+        let stamped = match select(flushed, down).await {
+            Either::Left((stamped, _)) => stamped?,
+            Either::Right(_) => return Err(self.failures.why_stopped()),
+        };
+        // A segment is taken out of the log only when it is synced: a later one may say so of it.
+        self.wal.sync_upto(stamped).await?;
+        self.wal.collect().await
+    }
+}
+
+/// A running engine. Dropping it stops the actors without waiting for them; what was acknowledged
+/// is in the log.
+pub struct Engine {
+    pub(crate) write_path: WritePath,
+    pub(crate) parts: Parts,
     pub(crate) reads: Pool,
-    pub(crate) turns: Jobs,
-    pub(crate) recovery: RecoveryReport,
+    turns: Turns,
+    counters: Counters,
+    recovery: RecoveryReport,
     /// The last to be dropped.
-    pub(crate) supervisor: Supervisor,
+    closer: Closer,
 }
 
 impl Engine {
@@ -79,7 +117,7 @@ impl Engine {
         vfs: Arc<dyn Vfs>,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self, OpenFailure> {
-        open::start(config, vfs, runtime).await
+        open::open(config, vfs, runtime).await
     }
 
     /// The way in for writes.
@@ -94,9 +132,9 @@ impl Engine {
     /// `WouldBlock` with `Wait::Never` when a cold block is needed; `Corrupt` and `Io`.
     #[inline]
     pub fn get(&self, key: &[u8], wait: Wait) -> StorageResult<Option<Bytes>> {
-        let superversion = self.shared.superversion.load();
+        let superversion = self.parts.topology.superversion.load();
         view::get(&superversion, key, &self.now(), wait)
-            .inspect_err(|error| self.shared.damage.note_read(error))
+            .inspect_err(|error| self.parts.failures.damage.note_read(error))
     }
 
     /// Has `key` a value? As `get`, without copying it.
@@ -105,24 +143,24 @@ impl Engine {
     /// As `get`.
     #[inline]
     pub fn contains_key(&self, key: &[u8], wait: Wait) -> StorageResult<bool> {
-        let superversion = self.shared.superversion.load();
+        let superversion = self.parts.topology.superversion.load();
         let found = view::contains_key(&superversion, key, &self.now(), wait);
-        found.inspect_err(|error| self.shared.damage.note_read(error))
+        found.inspect_err(|error| self.parts.failures.damage.note_read(error))
     }
 
     /// For a lookup. Asked after the superversion was loaded: what became visible since is newer than
     /// the lookup.
     #[inline]
     fn now(&self) -> Instant<impl Fn() -> Seqno> {
-        Instant::Newest(|| self.shared.visible())
+        Instant::Newest(|| self.visible())
     }
 
     /// Pins this instant: a superversion and the last sequence number to read in it.
     pub fn view(&self) -> View {
         loop {
-            let before = self.shared.superversion.load_full();
-            let point = self.shared.points.hold(|| self.shared.visible().max(before.born));
-            let after = self.shared.superversion.load();
+            let before = self.parts.topology.superversion.load_full();
+            let point = self.parts.memory.points.hold(|| self.visible().max(before.born));
+            let after = self.parts.topology.superversion.load();
             // Unchanged: every entry up to the point was applied to a memtable of `before`, or is in
             // one of its tables (INVARIANT(published-before-used)). Changed: a newer memtable may
             // hold some of them; a swap is rare, so the next round succeeds.
@@ -133,13 +171,14 @@ impl Engine {
     }
 
     /// The last sequence number that readers may see.
+    #[inline]
     pub fn visible(&self) -> Seqno {
-        self.shared.visible()
+        self.parts.topology.visible()
     }
 
     /// The last sequence number that survives a power cut.
     pub fn durable_seqno(&self) -> Seqno {
-        self.wal.durable.synced()
+        self.parts.wal.durable.synced()
     }
 
     /// Threads for cold reads.
@@ -148,23 +187,43 @@ impl Engine {
     }
 
     /// Counts since the database was opened.
-    pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.shared.counters)
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Who cannot do its work, and why the engine has stopped, if it has.
+    pub fn failures(&self) -> &Failures {
+        &self.parts.failures
     }
 
     /// Where reads that outlive this handle report damage.
     pub fn damage(&self) -> Arc<Damage> {
-        Arc::clone(&self.shared.damage)
+        Arc::clone(&self.parts.failures.damage)
     }
 
-    /// What the actors share.
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    /// The accounts that writes are charged to, and the pressure on them.
+    pub fn accounts(&self) -> &Accounts {
+        &self.parts.accounts
+    }
+
+    /// Memory of memtables.
+    pub fn memory(&self) -> &Memory {
+        &self.parts.memory
+    }
+
+    /// Which tables are open, and their cached blocks.
+    pub fn tables(&self) -> &TableCache {
+        &self.parts.files.tables
+    }
+
+    /// What it was started with, and what followed from that.
+    pub fn config(&self) -> &EngineConfig {
+        &self.parts.environment.config
     }
 
     /// What can be read right now.
     pub fn superversion(&self) -> Arc<Superversion> {
-        self.shared.superversion.load_full()
+        self.parts.topology.superversion.load_full()
     }
 
     /// What opening had to do.
@@ -174,12 +233,12 @@ impl Engine {
 
     /// The database directory.
     pub fn dir(&self) -> &Path {
-        &self.shared.config.dir
+        self.parts.environment.dir()
     }
 
     /// Largest encoded batch.
     pub fn batch_bytes_max(&self) -> usize {
-        self.shared.config.batch_bytes_max
+        self.config().batch_bytes_max
     }
 
     /// Everything visible now is in published tables when this returns, and checkpointed: no recovery
@@ -189,7 +248,7 @@ impl Engine {
     /// # Errors
     /// When flushing fails, or the engine has stopped.
     pub async fn flush(&self) -> Result<(), Failure> {
-        flush(&self.versions, &self.wal, &self.shared).await
+        self.parts.flush().await
     }
 
     /// Everything visible now is synced when this returns.
@@ -197,7 +256,7 @@ impl Engine {
     /// # Errors
     /// When the log cannot be synced, or the engine has stopped.
     pub async fn sync(&self) -> Result<(), Failure> {
-        self.wal.sync(&self.shared).await
+        self.parts.wal.sync().await
     }
 
     /// Flushes, then merges everything in `span` to the bottom. If the flush fails what is in tables is
@@ -216,14 +275,9 @@ impl Engine {
     }
 
     async fn merge(&self, span: Span) -> Result<(), Failure> {
-        if let Some(failure) = self.shared.stopped_by() {
-            return Err(failure);
-        }
-        let (reply, answer) = reply();
-        let permit = self.planner.reserve(1).await.map_err(|_| self.shared.why_stopped())?;
-        let sent = permit.send(PlannerMessage::Compact { span, reply });
-        sent.map_err(|_| self.shared.why_stopped())?;
-        answer.await.unwrap_or_else(|_| Err(self.shared.why_stopped()))
+        let Parts { failures, planner, .. } = &self.parts;
+        failures.check()?;
+        failures.ask(planner, |reply| PlannerMessage::Compact { span, reply }).await
     }
 
     /// Stops admission, flushes, marks the database as cleanly closed, ends the actors. The work is
@@ -232,7 +286,7 @@ impl Engine {
     /// # Errors
     /// The first failure met on the way.
     pub async fn close(&self) -> Result<(), Failure> {
-        self.supervisor.close(self).await
+        self.closer.close(self).await
     }
 
     /// Changes contents or routes, in the order of writes; returns the change's number when it has happened
@@ -245,49 +299,20 @@ impl Engine {
     /// # Cancellation
     /// Dropped, it happens all the same.
     pub async fn change(&self, change: Change) -> Result<Seqno, Failure> {
-        if let Some(failure) = self.shared.stopped_by() {
-            return Err(failure);
-        }
-        let (reply, answer) = reply();
-        let permit = self.versions.reserve(1).await.map_err(|_| self.shared.why_stopped())?;
-        let sent = permit.send(VersionMessage::Change { change, reply });
-        sent.map_err(|_| self.shared.why_stopped())?;
-        answer.await.unwrap_or_else(|_| Err(self.shared.why_stopped()))
+        let Parts { failures, versions, .. } = &self.parts;
+        failures.check()?;
+        failures.ask(versions, |reply| VersionMessage::Change { change, reply }).await
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.supervisor.abandon(self);
+        self.closer.abandon(self);
     }
 }
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("dir", &self.shared.config.dir).finish_non_exhaustive()
+        f.debug_struct("Engine").field("dir", &self.dir()).finish_non_exhaustive()
     }
-}
-
-/// Seals everything, waits until it is published, and then until the log no longer has it: see
-/// `Engine::flush`.
-async fn flush(
-    versions: &Mailbox<VersionMessage>,
-    wal: &WalWriter,
-    shared: &Shared,
-) -> Result<(), Failure> {
-    if let Some(failure) = shared.stopped_by() {
-        return Err(failure);
-    }
-    let (reply, answer) = reply();
-    let permit = versions.reserve(1).await.map_err(|_| shared.why_stopped())?;
-    permit.send(VersionMessage::Flush { reply }).map_err(|_| shared.why_stopped())?;
-    // An engine that has stopped flushes nothing more, and nobody would answer.
-    let down = std::pin::pin!(shared.health.until_down());
-    let stamped = match select(answer, down).await {
-        Either::Left((answered, _)) => answered.unwrap_or_else(|_| Err(shared.why_stopped()))?,
-        Either::Right(_) => return Err(shared.why_stopped()),
-    };
-    // A segment is taken out of the log only when it is synced: a later one may say so of it.
-    wal.sync_upto(shared, stamped).await?;
-    wal.collect(shared).await
 }

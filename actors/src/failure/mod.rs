@@ -1,13 +1,17 @@
 //! Why an engine did not do what it was asked, and what became of the request.
 
 #[cfg(not(loom))]
+pub mod attempts;
+#[cfg(not(loom))]
 pub mod backoff;
 #[cfg(not(loom))]
 pub mod cooldown;
 #[cfg(not(loom))]
+pub mod damage;
+#[cfg(not(loom))]
 pub mod space;
 #[cfg(not(loom))]
-pub mod trouble;
+mod trouble;
 
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::{FileKind, FileNumber};
@@ -18,6 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::kernel::gate::Scope;
+#[cfg(not(loom))]
+pub use trouble::{Failures, Listener};
 
 /// What became of a write that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

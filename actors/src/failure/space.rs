@@ -4,8 +4,7 @@
 //! While it is in use deletes are taken and other writes refused: it is for getting out of the situation, not
 //! further into it.
 
-use crate::failure::{Failure, Party};
-use crate::shared::Shared;
+use super::{Failure, Failures, Party};
 use sluicedb_storage::batch::Operations;
 use sluicedb_storage::key::Kind;
 use std::time::{Duration, Instant};
@@ -24,7 +23,7 @@ pub fn reserve_wanted(bytes_max: u64, memory_bytes: u64, table_bytes: u64) -> u6
     wanted.next_power_of_two().min(bytes_max)
 }
 
-impl Shared {
+impl Failures {
     /// Somebody failed: was it for want of space, and is there some now? Then it can be tried again at once.
     pub fn use_reserve(&self, failure: &Failure) -> bool {
         if !failure.is_no_space() || self.reserve.bytes() == 0 {
@@ -62,11 +61,18 @@ impl Shared {
     }
 
     /// Sets `wanted` bytes aside if that is more than there is, and there is room for it. Returns when to look
-    /// again, if somebody waits for that. `spent_since` is when it was first seen to be let go of.
+    /// again, if somebody waits for that. `spent_since` is when it was first seen to be let go of; `free_bytes`
+    /// tells how much there is on the disk.
     ///
     /// Not at once after that: whoever it is for tries again now, and has to find out if it is not enough for
     /// him. What his attempt gives back would be room for the reserve, and he would try for ever.
-    pub fn tend_reserve(&self, wanted: u64, spent_since: &mut Option<Instant>) -> Option<Instant> {
+    pub fn keep_reserve(
+        &self,
+        wanted: u64,
+        spent_since: &mut Option<Instant>,
+        now: Instant,
+        free_bytes: impl FnOnce() -> Option<u64>,
+    ) -> Option<Instant> {
         let turn = self.reserve.turn();
         let spent = self.reserve.is_spent();
         if wanted == 0 {
@@ -79,7 +85,6 @@ impl Shared {
         if wanted <= self.reserve.bytes() {
             return None;
         }
-        let now = self.runtime.now();
         if spent {
             let due = *spent_since.get_or_insert(now) + LOOK_AGAIN;
             if now < due {
@@ -87,8 +92,7 @@ impl Shared {
             }
         }
         // Not the last of it: the reserve must not be what makes the disk full.
-        let free = self.vfs.free_bytes(&self.config.dir);
-        let room = free.is_none_or(|free| free >= 2 * wanted);
+        let room = free_bytes().is_none_or(|free| free >= 2 * wanted);
         if room && turn.grow_to(wanted).is_ok() {
             *spent_since = None;
             self.recover(Party::Reserve);

@@ -1,81 +1,49 @@
-//! What keeps the engine's parties from their work, for now, and what follows from it for others.
+//! What keeps the engine's parties from their work, for now or for good, and what follows from it for others.
 //!
 //! Guarantees: a party's trouble is shown (`health`) from its failure to its next success; a write that
 //! finds no room while the room it needs cannot come is refused with the reason instead of waiting;
-//! three table syncs that fail in a row end the engine.
-//! Does not: decide when something is tried again. Each party keeps its own pauses, which `try_now` cuts
-//! short.
+//! three table syncs that fail in a row end the engine; the first failure is the one that everybody is told.
+//! Does not: decide when something is tried again. Each party keeps its own pauses, which `Attempts::ask`
+//! cuts short. Nor know who waits for what: its [`Listener`] does.
 
-use crate::failure::{Concern, Failure, Party};
-use crate::kernel::health::State;
-use crate::kernel::sync::lock;
-use crate::shared::Shared;
-use sluicedb_storage::Error;
-use sluicedb_storage::filename::FileNumber;
+use super::attempts::Attempts;
+use super::damage::Damage;
+use super::{Concern, Failure, Party};
+use crate::kernel::health::{Down, Health, State};
+use crate::kernel::mailbox::Mailbox;
+use crate::kernel::reply::{Reply, reply};
+use crate::kernel::signal::Signal;
+use sluicedb_storage::reserve::Reserve;
 use sluicedb_storage::version::RangeId;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
-/// A device that fails so many syncs in a row is given up.
-const FAILED_SYNCS_MAX: u32 = 3;
-
-/// Counts that belong to failing jobs.
-#[derive(Debug, Default)]
-pub struct Attempts {
-    /// Syncs of tables that failed since the last job that succeeded.
-    failed_syncs: AtomicU32,
-    /// How often somebody asked for everything to be tried at once.
-    asked: AtomicU64,
+/// Who is told at once. Called on any thread; must not wait.
+pub trait Listener: Send + Sync {
+    /// Somebody cannot do its work any more, or can again.
+    fn changed(&self);
+    /// The engine has failed, or was closed: nobody is to wait for it any more.
+    fn stopped(&self);
 }
 
-/// The tables that were found damaged or missing, each with what was wrong when it was last looked at.
-#[derive(Debug, Default)]
-pub struct Damage(Mutex<BTreeMap<FileNumber, Arc<Error>>>);
-
-impl Damage {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<FileNumber, Arc<Error>>> {
-        lock(&self.0)
-    }
-
-    /// Takes note if the failure is that a table is damaged or missing.
-    pub fn note(&self, failure: &Failure) {
-        if let Failure::Storage(error) = failure
-            && failure.is_damage()
-            && let Some(number) = failure.table()
-        {
-            self.lock().insert(number, Arc::clone(error));
-        }
-    }
-
-    /// A read has failed: is a table damaged or missing?
-    #[cold]
-    pub fn note_read(&self, error: &Error) {
-        if !matches!(error, Error::WouldBlock) {
-            self.note(&Failure::storage(error.duplicate()));
-        }
-    }
-
-    /// The table is gone, or all of it could be read.
-    pub fn forget(&self, number: FileNumber) {
-        self.lock().remove(&number);
-    }
-
-    /// All of them.
-    pub fn list(&self) -> Vec<Arc<Error>> {
-        self.lock().values().cloned().collect()
-    }
+/// Who cannot do its work, and whether the engine goes on. One for an engine.
+pub struct Failures {
+    /// The first failure, and who cannot do its work for now.
+    pub health: Health<Concern, Failure>,
+    /// Counts of jobs that fail.
+    pub attempts: Attempts,
+    /// Space set aside for a full disk.
+    pub reserve: Reserve,
+    /// The reserve was let go of: the version manager has to look for room.
+    pub reserve_due: Signal,
+    /// Tables that were found damaged.
+    pub damage: Arc<Damage>,
+    listener: OnceLock<Box<dyn Listener>>,
 }
 
-/// Remembers which request to try everything at once was followed.
-#[derive(Debug, Default)]
-pub struct Asked(u64);
-
-impl Attempts {
-    /// Has somebody asked since the last call with this `asked`?
-    pub fn is_asked(&self, asked: &mut Asked) -> bool {
-        let now = self.asked.load(Ordering::Acquire);
-        std::mem::replace(&mut asked.0, now) != now
+impl fmt::Debug for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failures").field("health", &self.health).finish_non_exhaustive()
     }
 }
 
@@ -89,17 +57,105 @@ impl Concern {
     }
 }
 
-impl Shared {
+impl Failures {
+    /// Nothing has failed yet.
+    pub fn new(reserve: Reserve) -> Self {
+        Self {
+            health: Health::new(),
+            attempts: Attempts::default(),
+            reserve,
+            reserve_due: Signal::new(),
+            damage: Arc::default(),
+            listener: OnceLock::new(),
+        }
+    }
+
+    /// `listener` is told from here on. There is one.
+    pub fn tell(&self, listener: Box<dyn Listener>) {
+        assert!(self.listener.set(listener).is_ok(), "there is one listener");
+    }
+
+    /// Has the engine failed or been closed?
+    #[inline]
+    pub fn is_stopped(&self) -> bool {
+        self.health.check().is_err()
+    }
+
+    /// Does the engine go on?
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.stopped_by().map_or(Ok(()), Err)
+    }
+
+    /// Why it has stopped, if it has.
+    pub fn stopped_by(&self) -> Option<Failure> {
+        match self.health.check() {
+            Ok(()) => None,
+            Err(Down::Failed(failure)) => Some(failure),
+            Err(Down::Closed(failure)) => Some(failure.unwrap_or(Failure::Closed)),
+        }
+    }
+
+    /// Why; for those who have just been told that somebody stopped.
+    pub fn why_stopped(&self) -> Failure {
+        self.stopped_by().unwrap_or(Failure::Closed)
+    }
+
+    /// Stops the engine for good because of `failure`: no further write, no further
+    /// acknowledgement, reads go on. The first failure is the one that everybody is told.
+    pub fn fail(&self, failure: Failure) {
+        if self.health.fail(failure) {
+            self.tell_stopped();
+        }
+    }
+
+    /// Ends the engine.
+    pub fn shut(&self) {
+        self.health.close();
+        self.tell_stopped();
+    }
+
+    fn tell_stopped(&self) {
+        if let Some(listener) = self.listener.get() {
+            listener.stopped();
+        }
+        self.reserve_due.set();
+    }
+
+    fn tell_changed(&self) {
+        if let Some(listener) = self.listener.get() {
+            listener.changed();
+        }
+    }
+
+    /// Asks an actor and waits for its answer. Waits for a place in its mailbox first.
+    ///
+    /// # Errors
+    /// What it answers; why the engine has stopped, if it does not answer any more.
+    pub async fn ask<M, T, E: From<Failure>>(
+        &self,
+        actor: &Mailbox<M>,
+        question: impl FnOnce(Reply<Result<T, E>>) -> M,
+    ) -> Result<T, E> {
+        let stopped = || E::from(self.why_stopped());
+        let permit = actor.reserve(1).await.map_err(|_| stopped())?;
+        let (reply, answer) = reply();
+        permit.send(question(reply)).map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
     /// Somebody cannot work for now: writes that need room which only that would give are refused.
     pub fn degrade(&self, concern: impl Into<Concern>, failure: Failure) {
         self.health.degrade(concern.into(), failure);
-        self.show_pressure();
+        self.tell_changed();
     }
 
     /// It has worked: nothing known is in the way any more.
     pub fn recover(&self, concern: impl Into<Concern>) {
         if self.health.recover(&concern.into()) {
-            self.show_pressure();
+            self.tell_changed();
         }
     }
 
@@ -162,33 +218,18 @@ impl Shared {
     /// A job that writes tables has failed; has that ended the engine? Its source is still there and it can
     /// be done again, but not for ever on a device that does not keep what it is given.
     pub fn job_failed(&self, failure: &Failure) -> bool {
-        let Failure::Storage(error) = failure else { return false };
-        if !matches!(**error, Error::Io { op: "sync", .. }) {
-            return false;
-        }
-        let failed = self.attempts.failed_syncs.fetch_add(1, Ordering::Relaxed) + 1;
-        if failed >= FAILED_SYNCS_MAX {
+        let ends = self.attempts.was_one_too_many(failure);
+        if ends {
             self.fail(failure.clone());
         }
-        failed >= FAILED_SYNCS_MAX
-    }
-
-    /// A job that writes tables has succeeded.
-    pub fn job_succeeded(&self) {
-        self.attempts.failed_syncs.store(0, Ordering::Relaxed);
-    }
-
-    /// Whatever failed and pauses is tried now: somebody waits for it, and things may have changed.
-    pub fn try_now(&self) {
-        self.attempts.asked.fetch_add(1, Ordering::Release);
-        self.flush_due.set();
-        self.compaction_due.set();
+        ends
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sluicedb_storage::Error;
     use std::path::Path;
 
     #[test]
@@ -210,15 +251,5 @@ mod tests {
         ] {
             assert_eq!(concern.stops_writes(failure, touches), stops, "{concern:?} {failure}");
         }
-    }
-
-    #[test]
-    fn each_party_follows_each_request_once() {
-        let attempts = Attempts::default();
-        let (mut one, mut other) = (Asked::default(), Asked::default());
-        assert!(!attempts.is_asked(&mut one));
-        attempts.asked.fetch_add(1, Ordering::Release);
-        assert!(attempts.is_asked(&mut one) && !attempts.is_asked(&mut one));
-        assert!(attempts.is_asked(&mut other));
     }
 }

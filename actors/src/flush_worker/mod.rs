@@ -11,32 +11,32 @@
 //! a time: a flush is bounded by its memtables and by the disk, which a second thread would share,
 //! and nothing in here waits for one range while another could be served.
 
+mod run;
 mod state;
 mod write;
 
-use crate::admission::pressure::l0_fullness;
-use crate::config::EngineConfig;
-use crate::failure::backoff::{LASTING, LONGEST_NO_SPACE};
-use crate::failure::trouble::Asked;
-use crate::failure::{Failure, Party};
+use crate::failure::Failures;
+use crate::failure::attempts::Asked;
 use crate::kernel::mailbox::Mailbox;
 use crate::log_writer::WalWriter;
-use crate::range_owner::RangeOwner;
-use crate::shared::{Counters, Shared};
-use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage};
-use futures::future::select;
-use sluicedb_storage::version::{Place, RangeId, RangeVersion, VersionEdit};
-use state::{Due, Next, Retries};
+use crate::range_owner::Topology;
+use crate::runtime::Environment;
+use crate::version_manager::message::VersionMessage;
+use crate::version_manager::{Files, TablesDue};
+use sluicedb_storage::version::RangeId;
+use state::Retries;
 use std::collections::BTreeSet;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// The actor. Driven by a thread of its own: it writes tables.
 #[derive(Debug)]
 pub struct FlushWorker {
-    shared: Arc<Shared>,
+    environment: Arc<Environment>,
+    failures: Arc<Failures>,
+    topology: Arc<Topology>,
     wal: Arc<WalWriter>,
+    files: Arc<Files>,
+    due: Arc<TablesDue>,
     versions: Mailbox<VersionMessage>,
     retries: Retries,
     /// Ranges whose L0 is full, while nothing can be merged there; the version manager knows.
@@ -45,158 +45,25 @@ pub struct FlushWorker {
 }
 
 impl FlushWorker {
-    /// A worker that installs through `versions` what is in `wal`'s log.
+    /// A worker that writes to `files`, and installs through `versions` what is in `wal`'s log.
     pub fn new(
-        shared: Arc<Shared>,
+        files: Arc<Files>,
+        topology: Arc<Topology>,
         wal: Arc<WalWriter>,
+        due: Arc<TablesDue>,
         versions: Mailbox<VersionMessage>,
     ) -> Self {
         Self {
-            shared,
+            environment: Arc::clone(&files.environment),
+            failures: Arc::clone(&files.failures),
+            topology,
             wal,
+            files,
+            due,
             versions,
             retries: Retries::default(),
             stuck: BTreeSet::new(),
             asked: Asked::default(),
         }
     }
-
-    /// The loop.
-    pub async fn run(mut self) {
-        while !self.shared.is_stopped() {
-            let Due { next, until, for_l0 } = self.due();
-            if !for_l0.is_empty() {
-                // Felt upstream as full accounts.
-                self.shared.compaction_due.set();
-            }
-            self.see_to_stuck(for_l0).await;
-            match next {
-                Some(next) => self.flush(&next).await,
-                None => self.wait(until).await,
-            }
-        }
-    }
-
-    fn due(&mut self) -> Due<Arc<RangeOwner>> {
-        let superversion = self.shared.superversion.load_full();
-        let now = self.shared.runtime.now();
-        if self.shared.attempts.is_asked(&mut self.asked) {
-            self.retries.try_now(now);
-            // Who asked is to be told once more.
-            self.stuck.clear();
-        }
-        self.retries.due(&superversion, now, |range| l0_has_room(range, &self.shared.config))
-    }
-
-    /// Says of ranges that wait for room in L0 whether it can come. If it cannot, because their tables
-    /// cannot be merged, that is why they cannot be flushed either.
-    async fn see_to_stuck(&mut self, for_l0: Vec<(RangeId, Vec<u64>)>) {
-        for range in std::mem::take(&mut self.stuck) {
-            let waits = for_l0.iter().any(|(waiting, _)| *waiting == range);
-            if waits && self.shared.trouble(Party::Compaction, range).is_some() {
-                self.stuck.insert(range);
-            } else {
-                self.shared.recover(Party::Flush.of(range));
-            }
-        }
-        for (range, memtables) in for_l0 {
-            if !self.stuck.contains(&range)
-                && let Some(failure) = self.shared.trouble(Party::Compaction, range)
-            {
-                self.stuck.insert(range);
-                self.shared.degrade(Party::Flush.of(range), failure.clone());
-                self.failed(range, memtables, failure).await;
-            }
-        }
-    }
-
-    /// Tells the version manager that `range` cannot be flushed for now: until it knows, those who wait for
-    /// room would count on the flush.
-    async fn failed(&self, range: RangeId, memtables: Vec<u64>, failure: Failure) {
-        // Waits for its place.
-        if let Ok(permit) = self.versions.reserve(1).await {
-            // Closed: nobody waits for a flush any more.
-            let _ = permit.send(VersionMessage::FlushFailed { range, memtables, failure });
-        }
-    }
-
-    /// Waits until a memtable is frozen, a version changes, the engine stops, or it is `until`.
-    async fn wait(&self, until: Option<Instant>) {
-        select(self.shared.flush_due.wait(), pin!(self.shared.until(until))).await;
-    }
-
-    /// Writes what is frozen as L0 tables and installs them, or arranges for another attempt: the
-    /// memtables stay readable, and accounted, until their tables are published.
-    async fn flush(&mut self, next: &Next<Arc<RangeOwner>>) {
-        let (range, frozen) = (next.range.id, &next.frozen);
-        let Err(failure) = self.try_flush(next).await else {
-            self.retries.succeeded(range);
-            self.shared.job_succeeded();
-            return;
-        };
-        if self.shared.is_stopped() || self.shared.job_failed(&failure) {
-            return;
-        }
-        if self.shared.use_reserve(&failure) {
-            // Due still, and with more room.
-            return;
-        }
-        let now = self.shared.runtime.now();
-        let longest = failure.is_no_space().then_some(LONGEST_NO_SPACE);
-        let pause = self.retries.failed(range, now, longest);
-        // Sound to repeat, unlike a log sync: the source of the data is still in memory, and fresh
-        // file numbers are used (INVARIANT(never-reuse-a-file-number)).
-        tracing::warn!(%range, %failure, ?pause, "a flush failed and will be tried again");
-        Counters::add(&self.shared.counters.job_retries, 1);
-        // Writers who wait are not turned away because of something that may be over in a moment.
-        if failure.is_no_space() || pause >= LASTING {
-            self.shared.degrade(Party::Flush.of(range), failure.clone());
-            if self.shared.superversion.load().range(range).is_none() {
-                // It has gone meanwhile; whoever has its memtables now is due.
-                self.shared.recover(Party::Flush.of(range));
-            }
-        }
-        self.failed(range, frozen.iter().map(|table| table.id()).collect(), failure).await;
-    }
-
-    async fn try_flush(
-        &self,
-        Next { range: stable, owner, frozen }: &Next<Arc<RangeOwner>>,
-    ) -> Result<(), Failure> {
-        let range = stable.id;
-        let written = write::write(&self.shared, stable, owner.budget, frozen)?;
-        let last = frozen.iter().filter_map(|table| table.last_seqno()).max();
-        let last = last.expect("empty memtables are never sealed");
-        // Tables hold only what is visible, so that readers need no filter on them.
-        if self.shared.commits.wait_visible(last).await.is_err() {
-            return Err(self.shared.why_stopped());
-        }
-        // INVARIANT(log-before-table): the tables of one range hold parts of batches whose other
-        // parts, and older batches of other ranges, are only in the log. Were the tables durable
-        // and the log not, a power cut would leave half a batch, or a later write without an
-        // earlier one. With one range its tables are a prefix of everything by themselves.
-        if self.shared.superversion.load_full().ranges.len() > 1 {
-            self.wal.sync(&self.shared).await?;
-        }
-        let mut edit = VersionEdit::default();
-        for slice in written.slices() {
-            edit.added.push((range, Place::L0, slice.clone()));
-        }
-        edit.flushed.push((range, last));
-        let flushed = Flushed { range, memtables: frozen.iter().map(|table| table.id()).collect() };
-        match written.install(&self.versions, edit, Some(flushed)).await {
-            Ok(()) => Ok(()),
-            Err(InstallFailure::NotInstalled(failure) | InstallFailure::Failed(failure)) => {
-                Err(failure)
-            }
-            Err(InstallFailure::Conflict(what)) => {
-                unreachable!("a flush adds to L0 and removes nothing, yet: {what}")
-            }
-        }
-    }
-}
-
-/// May `range` get the tables of another flush?
-pub(crate) fn l0_has_room(range: &RangeVersion, config: &EngineConfig) -> bool {
-    l0_fullness(range, config) < 1.0
 }

@@ -2,9 +2,9 @@
 
 use crate::admission::RangeBudget;
 use crate::failure::Failure;
-use crate::shared::Shared;
+use crate::version_manager::Files;
 use crate::version_manager::outputs::Outputs;
-use sluicedb_storage::compact::{Control, TableSink, write_tables};
+use sluicedb_storage::compact::{Control, write_tables};
 use sluicedb_storage::iter::MergeCursor;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::Memtable;
@@ -13,23 +13,20 @@ use std::sync::Arc;
 
 /// Merges `sealed` (newest first) into L0 tables of `range`, which has this `budget`, each in one shard.
 pub(super) fn write(
-    shared: &Arc<Shared>,
+    files: &Arc<Files>,
     range: &RangeVersion,
     budget: RangeBudget,
     sealed: &[Arc<Memtable>],
 ) -> Result<Outputs, Failure> {
-    let config = &shared.config;
+    let config = &files.environment.config;
     let bytes = sealed.iter().map(|table| table.used_bytes() as u64).sum();
     // INVARIANT(shard-disjoint): where this cuts depends on the range alone.
     let shards = range.shards.for_flush(bytes, budget.shard_cut_bytes_min());
-    let sink =
-        TableSink::new(&shared.vfs, &config.dir, shared.db_id, config.l0_table.clone(), || {
-            shared.file_numbers.take()
-        });
+    let sink = files.sink(config.l0_table.clone());
     let cursors = sealed.iter().map(|table| table.cursor(Seqno::MAX)).collect();
     let mut cursor = MergeCursor::new(cursors);
-    let mut hook = |_| if shared.is_stopped() { Control::Stop } else { Control::Continue };
+    let mut hook = |_| if files.failures.is_stopped() { Control::Stop } else { Control::Continue };
     let metas = write_tables(&mut cursor, sink, &shards, u64::MAX, &mut hook)
-        .inspect_err(|error| shared.give_up_descriptors(error))?;
-    Ok(Outputs::new(shared, metas.ok_or_else(|| shared.why_stopped())?))
+        .inspect_err(|error| files.give_up_descriptors(error))?;
+    Ok(Outputs::new(files, metas.ok_or_else(|| files.failures.why_stopped())?))
 }

@@ -35,7 +35,7 @@ pub struct Durable {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// In the order of their sequence numbers: registered under the WAL writer's seat.
+    /// In the order of their sequence numbers: registered under the log's seat.
     written: VecDeque<(Seqno, Reply<Committed>)>,
     synced: VecDeque<(Seqno, Reply<Committed>)>,
     failure: Option<Failure>,
@@ -61,7 +61,7 @@ impl Durable {
     }
 
     /// Answers `reply` once `seqno` is in the file (`Buffered`) or synced (`Synced`). The
-    /// caller then sets `Shared::log_due`.
+    /// caller then sets `LogDue::sync`.
     ///
     /// # Errors
     /// The log has failed: gives `reply` back with what it should say, once no seat is held.

@@ -6,7 +6,7 @@
 //!
 //! Guarantees: who is answered is in the file (`Buffered`) or synced (`Synced`), with everything before
 //! it; a segment that was left is synced with the group that has its last bytes, whoever took that
-//! (INVARIANT(sync-covers-segments)). Does not: wait, answer, or start a thread; `wal_writer` does.
+//! (INVARIANT(sync-covers-segments)). Does not: wait, answer, or start a thread; `log_syncer` does.
 
 pub mod durable;
 

@@ -20,6 +20,7 @@ macro_rules! opaque_debug {
 }
 
 pub mod commit;
+pub mod counter;
 pub mod credits;
 pub mod gate;
 pub mod health;
@@ -37,6 +38,7 @@ pub mod turn;
 pub mod wake;
 
 pub use commit::{CommitQueue, Commits, Failed, Ticket};
+pub use counter::Counter;
 pub use credits::{Account, Credits, Lease, RawLease};
 pub use gate::{Admission, Claim, Gate, Overloaded, Scope};
 pub use health::{Down, Health, State};

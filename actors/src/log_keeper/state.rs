@@ -12,7 +12,7 @@ pub(super) const RECYCLED_WRITE_BUFFERS_MAX: u64 = 2;
 /// between the last two times that some became obsolete, because as many will be wanted until the next
 /// time, and zeroing one writes all of it. Their bytes are bounded by the write buffer: who gives the
 /// database little memory does not want it to keep much disk.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Recycling {
     obsolete: Vec<SealedSegment>,
     pub(super) prepared_since: usize,

@@ -1,98 +1,143 @@
-//! The WAL writer: stamps, appends, hands on; the one place where writes get their order.
+//! The log writer: stamps, appends, hands on; the one place where writes get their order.
 //!
 //! Owns:      the log, the sequence numbers, spare segments.
 //! Receives:  Commit, from callers, already admitted.
 //! Sends:     Apply to range owners, in log order, into places reserved at the gate.
-//! Publishes: the durable point.
+//! Publishes: the durable point, through its syncer.
 //! Stops:     when it is closed (`stop_stamping`), or the log has failed.
 //!
-//! The seat is run by callers and only touches memory; `sync_loop` and `keep_loop` are the disk side,
-//! each on a thread of its own.
+//! Its seat is run by callers and only touches memory. The disk side has two actors with a thread each: the
+//! log's syncer and the log's keeper. What the three have in common is in [`WalWriter`].
 
+mod after;
 pub mod message;
+mod run;
+mod segments;
 mod stale;
 mod state;
+
+pub use after::After;
 
 use crate::failure::{Failure, WriteFailure};
 use crate::group_commit::LogSeat;
 use crate::group_commit::durable::Durable;
-use crate::kernel::jobs::{Jobs, Kick};
+use crate::kernel::counter::Counter;
 use crate::kernel::mailbox::Capacity;
 use crate::kernel::reply::{Reply, reply};
+use crate::kernel::signal::Signal;
 use crate::kernel::sync::lock;
-use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Spent, Turn};
-use crate::range_owner::message::is_heavy;
-use crate::shared::{Counters, Shared};
+use crate::kernel::turn::{Hooks, SeatMailbox, Spent};
+use crate::range_owner::Topology;
+use crate::runtime::{Environment, Turns};
 use futures::future::{Either, select};
-use message::{Commit, Level};
+use message::Level;
+pub use run::WalActor;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::wal::{LogWriter, SealedSegment};
-pub use state::{After, LogState, NoRoom, SpareWanted, Stamped, Way};
+pub use state::{LogState, NoRoom, SpareWanted, Stamped, Way};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-/// The WAL writer as its senders see it.
+/// Counts since the database was opened. All but the last three are written under the log's seat.
+#[derive(Debug, Default)]
+pub struct LogCounts {
+    /// Batches committed.
+    pub commits: Counter,
+    /// Commits that were handled on their caller's thread without queueing.
+    pub commits_inline: Counter,
+    /// Entries committed.
+    pub entries_written: Counter,
+    /// Bytes of batches committed.
+    pub bytes_written: Counter,
+    /// Bytes handed to the log.
+    pub log_bytes: Counter,
+    /// Changes of contents or routes.
+    pub changes: Counter,
+    /// Queued commits that were routed again, because the routes had changed since they were admitted.
+    pub routed_again: Counter,
+    /// Log syncs.
+    pub log_syncs: Counter,
+    /// Log segments that a recovery would read; a gauge.
+    pub log_segments: Counter,
+    /// Bytes of those among them that are closed; a gauge.
+    pub log_retained_bytes: Counter,
+}
+
+/// What the log has for its two threads to do.
+#[derive(Debug, Default)]
+pub struct LogDue {
+    /// Somebody waits for the log to be written or synced. The syncer waits for it.
+    pub sync: Signal,
+    /// The log may have obsolete segments, or needs a spare one. The keeper waits for it.
+    pub keeping: Signal,
+}
+
+/// The log as its senders and its threads see it.
 #[derive(Debug)]
 pub struct WalWriter {
     /// The log behind its seat.
     pub seat: SeatMailbox<WalActor>,
     /// The durable point.
     pub durable: Arc<Durable>,
+    /// What its threads have to do.
+    pub due: Arc<LogDue>,
+    /// What it has done.
+    pub counts: Arc<LogCounts>,
+    topology: Arc<Topology>,
+    /// The oldest log segment that a recovery would need, by the durable manifest.
+    floor: AtomicU64,
     /// Synced and sealed segments that a recovery may still need, oldest first.
     retired: Mutex<Vec<SealedSegment>>,
-    /// Set by `close_log`, served by `sync_loop`.
+    /// Set by `close_log`, served by the syncer.
     closing: Mutex<Option<Reply<Result<(), Failure>>>>,
-    /// Who waits until obsolete segments are out of the way; served by `keep_loop`.
+    /// Who waits until obsolete segments are out of the way; served by the keeper.
     collecting: Mutex<Vec<Reply<()>>>,
 }
 
-/// What the seat guards.
-#[derive(Debug)]
-pub struct WalActor {
-    /// The log.
-    pub state: LogState,
-    durable: Arc<Durable>,
-    shared: Weak<Shared>,
-}
-
 impl WalWriter {
-    /// A writer whose next operation gets `next_seqno`.
-    pub fn new(log: LogWriter, next_seqno: Seqno, shared: &Arc<Shared>, turns: &Jobs) -> Arc<Self> {
-        let config = &shared.config;
+    /// A writer whose next operation gets `next_seqno`. Nothing is in memory yet: no segment before the
+    /// current one is needed.
+    pub fn new(
+        log: LogWriter,
+        next_seqno: Seqno,
+        environment: &Environment,
+        topology: &Arc<Topology>,
+        turns: &Turns,
+    ) -> Arc<Self> {
+        let config = &environment.config;
         let capacity = Capacity {
             messages: config.commits_in_flight_max,
             bytes: config.write_buffer_bytes as u64,
         };
         let durable = Arc::new(Durable::new(Seqno(next_seqno.0 - 1)));
-        let epoch = shared.superversion.load().epoch;
-        let failing = Arc::downgrade(shared);
+        let (due, counts) = (Arc::<LogDue>::default(), Arc::<LogCounts>::default());
+        let epoch = topology.superversion.load().epoch;
+        let floor = AtomicU64::new(log.number().0);
+        let state = LogState::new(log, next_seqno, epoch, Arc::clone(&counts));
+        let actor =
+            WalActor::new(state, Arc::clone(&durable), Arc::clone(topology), Arc::clone(&due));
+        let failures = Arc::clone(&topology.failures);
         Arc::new_cyclic(|wal: &Weak<Self>| {
-            let actor = WalActor {
-                state: LogState::new(log, next_seqno, epoch, Arc::clone(&shared.counters)),
-                durable: Arc::clone(&durable),
-                shared: Arc::downgrade(shared),
-            };
             let kicked = Weak::clone(wal);
-            let kick = Kick::new(turns, move || {
-                if let Some(wal) = kicked.upgrade() {
-                    wal.seat.deliver_blocking();
-                }
-            });
-            let counters = Arc::clone(&shared.counters);
             let hooks = Hooks {
-                kick: Box::new(move || {
-                    Counters::add(&counters.turns_handed_on, kick.ring().into());
+                kick: turns.hand_on(move || {
+                    if let Some(wal) = kicked.upgrade() {
+                        wal.seat.deliver_blocking();
+                    }
                 }),
                 on_panic: Box::new(move |message| {
-                    if let Some(shared) = failing.upgrade() {
-                        shared.fail(Failure::Panicked { actor: "wal writer", message });
-                    }
+                    failures.fail(Failure::Panicked { actor: "wal writer", message });
                 }),
             };
             Self {
                 seat: SeatMailbox::new(actor, capacity, hooks),
                 durable,
+                due,
+                counts,
+                topology: Arc::clone(topology),
+                floor,
                 retired: Mutex::default(),
                 closing: Mutex::default(),
                 collecting: Mutex::default(),
@@ -118,41 +163,38 @@ impl WalWriter {
     /// # Errors
     /// When the seat has failed.
     pub fn segments_from(&self, seqno: Seqno) -> Result<(FileNumber, FileNumber), Failure> {
-        self.with_log(|state| (state.segment_of(seqno), state.log.number()))
+        self.with_log(|state| (state.segments.of(seqno), state.log.number()))
     }
 
     /// Everything visible now is synced when this returns.
     ///
     /// # Errors
     /// When the log cannot be synced, or the engine has stopped.
-    pub async fn sync(&self, shared: &Shared) -> Result<(), Failure> {
+    pub async fn sync(&self) -> Result<(), Failure> {
         // Also if nothing is left to sync: who asks is told that the engine does not work any more.
-        match shared.stopped_by() {
-            Some(failure) => Err(failure),
-            None => self.sync_upto(shared, shared.visible()).await,
-        }
+        self.topology.failures.check()?;
+        self.sync_upto(self.topology.visible()).await
     }
 
     /// Everything up to `upto`, which has been stamped, is visible and synced when this returns.
     ///
     /// # Errors
     /// As `sync`.
-    pub async fn sync_upto(&self, shared: &Shared, upto: Seqno) -> Result<(), Failure> {
+    pub async fn sync_upto(&self, upto: Seqno) -> Result<(), Failure> {
         if self.durable.synced() >= upto {
             return Ok(());
         }
-        if let Some(failure) = shared.stopped_by() {
-            return Err(failure);
-        }
+        let failures = &self.topology.failures;
+        failures.check()?;
         let (reply, answer) = reply();
         if let Err((_, failed)) = self.durable.register(Level::Synced, upto, reply) {
             return Err(failed.failure);
         }
-        shared.log_due.set();
+        self.due.sync.set();
         match answer.await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(WriteFailure { failure, .. })) => Err(failure),
-            Err(_) => Err(shared.why_stopped()),
+            Err(_) => Err(failures.why_stopped()),
         }
     }
 
@@ -161,15 +203,26 @@ impl WalWriter {
     ///
     /// # Errors
     /// When the engine has stopped.
-    pub async fn collect(&self, shared: &Shared) -> Result<(), Failure> {
+    pub async fn collect(&self) -> Result<(), Failure> {
         let (reply, answer) = reply();
         lock(&self.collecting).push(reply);
-        shared.log_keeping_due.set();
-        let down = pin!(shared.health.until_down());
+        self.due.keeping.set();
+        let failures = &self.topology.failures;
+        let down = pin!(failures.health.until_down());
         match select(answer, down).await {
-            Either::Left((collected, _)) => collected.map_err(|_| shared.why_stopped()),
-            Either::Right(_) => Err(shared.why_stopped()),
+            Either::Left((collected, _)) => collected.map_err(|_| failures.why_stopped()),
+            Either::Right(_) => Err(failures.why_stopped()),
         }
+    }
+
+    /// The oldest segment that a recovery would need (INVARIANT(watermark-at-seal)).
+    pub fn floor(&self) -> FileNumber {
+        FileNumber(self.floor.load(Ordering::Acquire))
+    }
+
+    /// The durable manifest says that nothing below `floor` is needed.
+    pub fn raise_floor(&self, floor: FileNumber) {
+        self.floor.store(floor.0, Ordering::Release);
     }
 
     pub(crate) fn take_collecting(&self) -> Vec<Reply<()>> {
@@ -181,7 +234,7 @@ impl WalWriter {
     ///
     /// # Errors
     /// When the seat has failed.
-    pub fn stop_stamping(&self, shared: &Shared) -> Result<Seqno, Failure> {
+    pub fn stop_stamping(&self) -> Result<Seqno, Failure> {
         self.seat.close();
         self.seat.deliver_blocking();
         let mut after = After::default();
@@ -189,7 +242,7 @@ impl WalWriter {
             state.close(Failure::Closed, &mut after);
             state.last_seqno()
         });
-        after.run(shared, &mut Spent::default());
+        after.run(&self.due, &mut Spent::default());
         last
     }
 
@@ -197,15 +250,16 @@ impl WalWriter {
     ///
     /// # Errors
     /// When the log cannot be synced.
-    pub async fn close_log(&self, shared: &Shared) -> Result<(), Failure> {
+    pub async fn close_log(&self) -> Result<(), Failure> {
         let (reply, answer) = reply();
         *lock(&self.closing) = Some(reply);
-        shared.log_due.set();
+        self.due.sync.set();
         // A log that has failed serves nobody any more, and would not answer.
-        let down = pin!(shared.health.until_down());
+        let failures = &self.topology.failures;
+        let down = pin!(failures.health.until_down());
         match select(answer, down).await {
-            Either::Left((ended, _)) => ended.unwrap_or_else(|_| Err(shared.why_stopped())),
-            Either::Right(_) => Err(shared.why_stopped()),
+            Either::Left((ended, _)) => ended.unwrap_or_else(|_| Err(failures.why_stopped())),
+            Either::Right(_) => Err(failures.why_stopped()),
         }
     }
 
@@ -231,26 +285,5 @@ impl WalWriter {
 impl LogSeat for WalWriter {
     fn with_writer<R>(&self, f: impl FnOnce(&mut LogWriter) -> R) -> Result<R, Failure> {
         self.with_log(|state| f(&mut state.log))
-    }
-}
-
-impl Handler for WalActor {
-    type Message = Commit;
-
-    fn handle(&mut self, message: Commit, turn: &mut Turn) {
-        let Some(shared) = self.shared.upgrade() else { return };
-        let mut after = After::default();
-        let durable = &self.durable;
-        let (commits, superversion) = (&shared.commits, &shared.superversion);
-        self.state.commit(message, Way { commits, superversion, durable }, &mut after);
-        turn.defer(move |spent| after.run(&shared, spent));
-    }
-
-    fn weight(message: &Commit) -> usize {
-        message.payload.len()
-    }
-
-    fn is_heavy(message: &Commit) -> bool {
-        is_heavy(message.payload.len(), message.operations)
     }
 }

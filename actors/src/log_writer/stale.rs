@@ -9,8 +9,8 @@
 //! engine thread, which would let later writes of the same caller pass it.
 
 use super::message::{Commit, Target};
+use crate::range_owner::Superversion;
 use crate::range_owner::route::Route;
-use crate::shared::Superversion;
 use std::sync::Arc;
 
 /// `commit`, admitted by the routes of `superversion`. Decodes the batch, as far as routing needs it.

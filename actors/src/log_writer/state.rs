@@ -1,56 +1,22 @@
-//! The log's only writer: stamps, appends, hands on. Memory only; the disk is `run.rs`'s.
+//! The log's only writer: stamps, appends, hands on. Memory only; the disk is its syncer's and its keeper's.
 
-use super::message::{Commit, Committed, Level, Target};
+use super::LogCounts;
+use super::after::After;
+use super::message::{Commit, Level, Target};
+use super::segments::Segments;
 use super::stale::route_again;
-use crate::failure::{Failure, WriteFailure};
+use crate::failure::Failure;
 use crate::group_commit::durable::Durable;
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::published::Published;
-use crate::kernel::reply::Reply;
-use crate::kernel::turn::Spent;
-use crate::range_owner::RangeOwner;
 use crate::range_owner::message::Apply;
-use crate::shared::{Counters, Shared, Superversion};
+use crate::range_owner::{Superversion, Topology};
 use sluicedb_storage::codec;
-use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::ChangeId;
 use sluicedb_storage::wal::{AppendPath, Appended, CHANGE_BYTES, LogWriter, Spare};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// What is done after the seat is released: wakers and other seats are never touched under it.
-#[derive(Debug, Default)]
-pub struct After {
-    deliver: Vec<Arc<RangeOwner>>,
-    answers: Vec<(Reply<Committed>, Committed)>,
-    /// With the room that they give back.
-    refused: Vec<(Commit, Failure)>,
-    log_due: bool,
-    keeper_due: bool,
-}
-
-impl After {
-    /// Does it: first the entries are applied, as many as belong to one turn, the others by an engine
-    /// thread; then callers are told.
-    pub fn run(self, shared: &Shared, spent: &mut Spent) {
-        if self.log_due {
-            shared.log_due.set();
-        }
-        if self.keeper_due {
-            shared.log_keeping_due.set();
-        }
-        for owner in self.deliver {
-            owner.seat.deliver_within(spent);
-        }
-        for (reply, committed) in self.answers {
-            reply.send(committed);
-        }
-        for (commit, failure) in self.refused {
-            commit.reply.send(Err(WriteFailure::not_applied(failure)));
-        }
-    }
-}
 
 /// Where commits go from here.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +27,13 @@ pub struct Way<'a> {
     pub superversion: &'a Published<Superversion>,
     /// From stamped to durable.
     pub durable: &'a Durable,
+}
+
+impl<'a> Way<'a> {
+    /// The engine's.
+    pub fn of(topology: &'a Topology, durable: &'a Durable) -> Self {
+        Self { commits: &topology.commits, superversion: &topology.superversion, durable }
+    }
 }
 
 /// Prepared segments beside the current one, once that is in use.
@@ -99,21 +72,7 @@ pub enum NoRoom {
     Refused(Failure),
 }
 
-/// A segment that may still be needed.
-#[derive(Clone, Copy, Debug)]
-struct Needed {
-    number: FileNumber,
-    first_seqno: Seqno,
-    bytes: u64,
-}
-
-impl Needed {
-    fn current_of(log: &LogWriter, first_seqno: Seqno) -> Self {
-        Self { number: log.number(), first_seqno, bytes: log.segment_bytes() }
-    }
-}
-
-/// The state behind the WAL writer's seat.
+/// The state behind the log's seat.
 #[derive(Debug)]
 pub struct LogState {
     /// The current segment and what is staged for it.
@@ -126,11 +85,11 @@ pub struct LogState {
     parked: VecDeque<Commit>,
     /// Why there is no spare segment, while there is none and that will not change soon.
     room_failure: Option<Failure>,
-    /// The segments that may still be needed, oldest first; the last one is the current one.
-    segments: VecDeque<Needed>,
+    /// The segments that may still be needed.
+    pub segments: Segments,
     /// The keeper was told that spares are wanted.
     spare_asked: bool,
-    counters: Arc<Counters>,
+    counts: Arc<LogCounts>,
     /// The routes by which everything that is stamped was admitted.
     epoch: u64,
     /// Why nothing is stamped: the log was closed, or what is in it cannot be written for now.
@@ -141,8 +100,8 @@ pub struct LogState {
 
 impl LogState {
     /// A log whose next operation gets `next_seqno`.
-    pub fn new(log: LogWriter, next_seqno: Seqno, epoch: u64, counters: Arc<Counters>) -> Self {
-        let segments = VecDeque::from([Needed::current_of(&log, next_seqno)]);
+    pub fn new(log: LogWriter, next_seqno: Seqno, epoch: u64, counts: Arc<LogCounts>) -> Self {
+        let segments = Segments::beginning_with(&log, next_seqno);
         Self {
             log,
             spares: VecDeque::new(),
@@ -151,7 +110,7 @@ impl LogState {
             room_failure: None,
             segments,
             spare_asked: false,
-            counters,
+            counts,
             epoch,
             refusing: None,
             closed: false,
@@ -193,7 +152,7 @@ impl LogState {
                 });
             };
             self.log.rotate(spare);
-            self.segments.push_back(Needed::current_of(&self.log, self.next_seqno));
+            self.segments.begin(&self.log, self.next_seqno);
             self.spare_asked = true;
         }
         Ok(())
@@ -215,9 +174,9 @@ impl LogState {
         level: Level,
     ) -> Stamped {
         assert!(operations > 0, "empty batches never reach the log");
-        Counters::bump(&self.counters.commits, 1);
-        Counters::bump(&self.counters.entries_written, u64::from(operations));
-        Counters::bump(&self.counters.bytes_written, payload.len() as u64);
+        self.counts.commits.bump(1);
+        self.counts.entries_written.bump(u64::from(operations));
+        self.counts.bytes_written.bump(payload.len() as u64);
         self.stamp(operations, level, |log, first, path| {
             log.append(first, operations, payload, payload_crc, path)
         })
@@ -252,7 +211,7 @@ impl LogState {
         };
         let before = self.log.tail();
         let appended = append(&mut self.log, first, path);
-        Counters::bump(&self.counters.log_bytes, self.log.tail() - before);
+        self.counts.log_bytes.bump(self.log.tail() - before);
         Stamped {
             first,
             last,
@@ -289,7 +248,7 @@ impl LogState {
     fn hand_on(&mut self, mut commit: Commit, way: Way<'_>, after: &mut After) {
         if commit.epoch != self.epoch {
             commit = route_again(commit, &way.superversion.load());
-            Counters::bump(&self.counters.routed_again, 1);
+            self.counts.routed_again.bump(1);
         }
         let Commit { payload, payload_crc, operations, level, route, targets, .. } = commit;
         let (global, slot, reply) = (commit.global, commit.slot, commit.reply);
@@ -377,11 +336,6 @@ impl LogState {
         }
     }
 
-    /// Segments that a recovery would read.
-    pub fn segment_count(&self) -> usize {
-        self.segments.len()
-    }
-
     /// What the keeper should prepare now, if anything.
     pub fn spare_wanted(&self) -> Option<SpareWanted> {
         let parked = self.parked.front().map(|commit| commit.payload.len());
@@ -402,30 +356,6 @@ impl LogState {
         }
         self.spare_asked = true;
         true
-    }
-
-    /// The segment in which `seqno` lies, or will lie.
-    pub fn segment_of(&self, seqno: Seqno) -> FileNumber {
-        let after = self.segments.partition_point(|segment| segment.first_seqno <= seqno);
-        self.segments[after.saturating_sub(1)].number
-    }
-
-    /// Bytes of the closed segments from `floor` on.
-    pub fn retained_bytes(&self, floor: FileNumber) -> u64 {
-        let closed = self.segments.iter().rev().skip(1);
-        closed.filter(|segment| segment.number >= floor).map(|segment| segment.bytes).sum()
-    }
-
-    /// The number that the first entry of the current segment has, or will have.
-    pub fn current_first_seqno(&self) -> Seqno {
-        self.segments.back().expect("there is always a current segment").first_seqno
-    }
-
-    /// Forgets segments below `floor`.
-    pub fn forget_segments_below(&mut self, floor: FileNumber) {
-        while self.segments.len() > 1 && self.segments[0].number < floor {
-            self.segments.pop_front();
-        }
     }
 }
 

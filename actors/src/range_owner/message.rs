@@ -1,10 +1,12 @@
-//! What a range owner is told: entries to apply, in log order.
+//! What a range owner is told, entries to apply in log order; and what it asks for.
 
+use super::route::{Part, Route};
 use crate::config::{EXECUTOR_BATCH_BYTES_MAX, EXECUTOR_OPERATIONS_MAX};
 use crate::kernel::commit::Ticket;
-use crate::range_owner::route::{Part, Route};
 use bytes::Bytes;
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::version::RangeId;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 /// Entries of one batch, already in the log (INVARIANT(log-before-apply)).
@@ -32,4 +34,12 @@ impl Apply {
 /// Is a batch too much for a turn on a caller's thread?
 pub fn is_heavy(payload_bytes: usize, operations: u32) -> bool {
     payload_bytes > EXECUTOR_BATCH_BYTES_MAX || operations as usize > EXECUTOR_OPERATIONS_MAX
+}
+
+/// Whom a range owner asks for room: the version manager. Called on callers' threads; does not wait.
+pub trait Requests: Debug + Send + Sync {
+    /// Asks for a fresh active memtable in place of `memtable`; false if there is no room for the request.
+    fn seal(&self, range: RangeId, memtable: u64) -> bool;
+    /// Somebody has begun to wait for the account of a range.
+    fn somebody_waits(&self);
 }

@@ -1,15 +1,15 @@
 //! The overlay's only writer: what happens to it, without a word about who asks or who waits.
 
+use super::route::Lot;
+use super::sizes::OverlaySizes;
 use crate::admission::RangeBudget;
 use crate::config::ENTRY_OVERHEAD_BYTES;
-use crate::range_owner::route::Lot;
-use crate::shared::Counters;
 use sluicedb_storage::batch::Operation;
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::memtable::{ChunkPool, Memtable, MemtableWriter, ReclaimStats, Tended};
+use sluicedb_storage::memtable::{ChunkPool, MemtableWriter, Tended};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 /// While a batch is applied, the buffer compacts this many times the batch's bytes: begun at twelve eighths
 /// of a memtable, with eight of them alive, that is done when there are fifteen. One of parts is done
@@ -19,7 +19,7 @@ const COPIED_PER_WRITTEN: usize = 3;
 const COPIED_AT_ONCE: usize = 4 << 10;
 /// But no more than this in one turn, which has to end soon: eight steps.
 const COPIED_PER_TURN_MAX: usize = 512 << 10;
-/// Bytes that the tender compacts before it looks whether somebody wants the seat.
+/// Bytes that the reclaimer compacts before it looks whether somebody wants the seat.
 const IDLE_COPY_BYTES: usize = 64 << 10;
 /// Bytes of an entry beside key and value.
 const HEADER_BYTES: usize = 12;
@@ -31,8 +31,8 @@ pub struct Applied {
     pub seal: Option<u64>,
     /// Charge that goes back to the accounts.
     pub freed: Freed,
-    /// The tender should look in, if no write does; said once.
-    pub untidy: bool,
+    /// The reclaimer should look in, if no write does; said once.
+    pub garbage: bool,
     /// The pool of chunks should be seen to; said once.
     pub upkeep_due: bool,
 }
@@ -55,74 +55,6 @@ pub struct Freed {
     pub global_bytes: u64,
 }
 
-/// Sizes of an overlay, for those who only look. Written by its owner, in no hurry.
-#[derive(Debug, Default)]
-pub struct OverlaySizes {
-    active_bytes: AtomicUsize,
-    sealed_bytes: AtomicUsize,
-    batches: AtomicU64,
-    untidy: AtomicBool,
-    reclaimed: Reclaimed,
-}
-
-/// What the buffers of memtables that are sealed by now have done.
-#[derive(Debug, Default)]
-pub struct Reclaimed {
-    compactions: AtomicU64,
-    steps: AtomicU64,
-    copied_bytes: AtomicU64,
-    freed_bytes: AtomicU64,
-}
-
-impl Reclaimed {
-    fn add(&self, sealed: &ReclaimStats) {
-        // Written under the seat alone.
-        Counters::bump(&self.compactions, sealed.compactions);
-        Counters::bump(&self.steps, sealed.steps);
-        Counters::bump(&self.copied_bytes, sealed.copied_bytes);
-        Counters::bump(&self.freed_bytes, sealed.reclaimed_bytes);
-    }
-
-    /// The same and what the active memtable's buffer has done.
-    fn with(&self, active: ReclaimStats) -> ReclaimStats {
-        let past = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        ReclaimStats {
-            buffer: active.buffer,
-            compactions: active.compactions + past(&self.compactions),
-            steps: active.steps + past(&self.steps),
-            copied_bytes: active.copied_bytes + past(&self.copied_bytes),
-            reclaimed_bytes: active.reclaimed_bytes + past(&self.freed_bytes),
-        }
-    }
-}
-
-impl OverlaySizes {
-    /// Charge of the active memtable.
-    pub fn active_bytes(&self) -> usize {
-        self.active_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Charges of the sealed memtables.
-    pub fn sealed_bytes(&self) -> usize {
-        self.sealed_bytes.load(Ordering::Relaxed)
-    }
-
-    /// What buffers have done since the database was opened, and what is in the one of `active`.
-    pub fn reclaim_stats(&self, active: &Memtable) -> ReclaimStats {
-        self.reclaimed.with(active.reclaim_stats())
-    }
-
-    /// Are there overwritten entries to see to?
-    pub fn is_untidy(&self) -> bool {
-        self.untidy.load(Ordering::Relaxed)
-    }
-
-    /// Batches applied.
-    pub fn batches(&self) -> u64 {
-        self.batches.load(Ordering::Relaxed)
-    }
-}
-
 /// The part of a range that only its seat may touch.
 #[derive(Debug)]
 pub struct OverlayState {
@@ -140,8 +72,8 @@ pub struct OverlayState {
     crowded: bool,
     /// A seal was requested and has not happened yet.
     seal_requested: bool,
-    /// The tender has been told.
-    untidy: bool,
+    /// The reclaimer has been told.
+    garbage: bool,
     /// Bytes that the writes since the last look owe to the compaction under way.
     copy_due: usize,
     batches: u64,
@@ -160,7 +92,7 @@ impl OverlayState {
             seal_at: budget.memtable_bytes,
             crowded: false,
             seal_requested: false,
-            untidy: false,
+            garbage: false,
             copy_due: 0,
             batches: 0,
             sizes,
@@ -205,40 +137,40 @@ impl OverlayState {
         self.writer.insert(operation.key, seqno, operation.kind, operation.value);
     }
 
-    /// What a batch of `written_bytes` leaves to do: sees to what was overwritten, by the way, and says
-    /// whether the memtable should be sealed. `visible` is what readers may see.
+    /// What a batch of `written_bytes` leaves to do: reclaims some of what was overwritten, by the way, and
+    /// says whether the memtable should be sealed. `visible` is what readers may see.
     #[inline]
-    pub fn tidy(&mut self, visible: Seqno, written_bytes: usize) -> Applied {
+    pub fn reclaim(&mut self, visible: Seqno, written_bytes: usize) -> Applied {
         let mut freed = Freed::default();
         if self.writer.is_compacting() {
             self.copy_due += COPIED_PER_WRITTEN * written_bytes;
         }
         if self.copy_due >= COPIED_AT_ONCE || self.writer.wants_tending() {
             let copy_bytes = std::mem::take(&mut self.copy_due).min(COPIED_PER_TURN_MAX);
-            freed = self.tend(visible, copy_bytes).freed;
+            freed = self.reclaim_some(visible, copy_bytes).freed;
         }
-        let untidy = !self.untidy && self.writer.is_untidy();
-        if untidy {
-            self.note_untidy(true);
+        let garbage = !self.garbage && self.writer.is_untidy();
+        if garbage {
+            self.note_garbage(true);
         }
         let upkeep_due = self.writer.memtable().pool().is_some_and(ChunkPool::take_upkeep_due);
-        Applied { seal: self.wants_seal(), freed, untidy, upkeep_due }
+        Applied { seal: self.wants_seal(), freed, garbage, upkeep_due }
     }
 
     /// The same when no batch comes.
-    pub fn tidy_idle(&mut self, visible: Seqno) -> Idle {
-        let idle = self.tend(visible, IDLE_COPY_BYTES);
-        self.note_untidy(self.writer.is_untidy());
+    pub fn reclaim_idle(&mut self, visible: Seqno) -> Idle {
+        let idle = self.reclaim_some(visible, IDLE_COPY_BYTES);
+        self.note_garbage(self.writer.is_untidy());
         idle
     }
 
-    fn note_untidy(&mut self, untidy: bool) {
-        self.untidy = untidy;
-        self.sizes.untidy.store(untidy, Ordering::Relaxed);
+    fn note_garbage(&mut self, garbage: bool) {
+        self.garbage = garbage;
+        self.sizes.garbage.store(garbage, Ordering::Relaxed);
     }
 
     #[inline(never)]
-    fn tend(&mut self, visible: Seqno, copy_bytes: usize) -> Idle {
+    fn reclaim_some(&mut self, visible: Seqno, copy_bytes: usize) -> Idle {
         // Compacting early would copy the same entries more often for the same room; it has to be
         // done when there are fifteen eighths of a memtable. Later than this, so much is dead at that
         // moment that a memtable is sealed with less alive.
@@ -344,7 +276,7 @@ impl OverlayState {
         self.seal_at = self.budget.memtable_bytes;
         self.crowded = false;
         self.seal_requested = false;
-        self.note_untidy(false);
+        self.note_garbage(false);
         self.show_sizes();
         old.freeze();
         std::mem::take(&mut self.active_local_bytes)
@@ -412,7 +344,7 @@ mod tests {
     fn a_charge_stays_until_its_memtable_is_published() {
         let mut state = state(150);
         apply_one(&mut state, "a", 1, 100);
-        let wants_seal = |state: &mut OverlayState| state.tidy(Seqno::MAX, 1).seal;
+        let wants_seal = |state: &mut OverlayState| state.reclaim(Seqno::MAX, 1).seal;
         assert_eq!(wants_seal(&mut state), None);
         apply_one(&mut state, "b", 2, 100);
         assert_eq!(wants_seal(&mut state), Some(1));

@@ -6,11 +6,16 @@
 //! from a seed, with a clock it sets. Nothing in the engine starts a thread or reads a clock in any
 //! other way, and nothing needs a tokio runtime to make progress.
 
+mod environment;
 pub mod pool;
+mod turns;
 mod waking;
 
+pub use environment::Environment;
+pub use turns::Turns;
+
 use crate::kernel::reply::{Answer, reply};
-use crate::kernel::sync::block_on;
+use crate::kernel::sync::{block_on, lock};
 use crate::kernel::wake;
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -71,7 +76,7 @@ impl ThreadRuntime {
     }
 
     fn timers(&self) -> Arc<Timers> {
-        let mut slot = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = lock(&self.timers);
         Arc::clone(slot.get_or_insert_with(|| Timers::start(&self.waking)))
     }
 }
@@ -133,7 +138,7 @@ impl Timers {
 
     fn lock(&self) -> MutexGuard<'_, TimerState> {
         // Nothing under this lock can panic half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     #[allow(clippy::disallowed_methods, reason = "the timer thread compares deadlines to now")]

@@ -1,9 +1,11 @@
 //! Engine threads for reads that miss every cache and must not run on a caller's thread.
 
 use crate::failure::Failure;
+use crate::kernel::counter::Counter;
 use crate::kernel::jobs::{JobPlace, Jobs, Worker};
 use crate::kernel::reply::reply;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// Jobs queued per thread, at most; more of them wait in line.
 const JOBS_QUEUED_MAX: usize = 256;
@@ -12,13 +14,14 @@ const JOBS_QUEUED_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Pool {
     jobs: Jobs,
+    cold_reads: Arc<Counter>,
 }
 
 impl Pool {
     /// A pool and its `threads`, each to be run on an OS thread of its own.
     pub fn new(threads: usize) -> (Self, Vec<Worker>) {
         let (jobs, workers) = Jobs::new(threads, threads * JOBS_QUEUED_MAX);
-        (Self { jobs }, workers)
+        (Self { jobs, cold_reads: Arc::default() }, workers)
     }
 
     /// Runs `job` on a thread of the pool. Waits while the queue is full.
@@ -34,6 +37,18 @@ impl Pool {
     ) -> Result<T, Failure> {
         let place = self.jobs.place().await;
         self.start(place, job).await
+    }
+
+    /// As [`Pool::run`], for a read that misses every cache, and is counted.
+    ///
+    /// # Errors
+    /// As [`Pool::run`].
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.cold_reads.add(1);
+        self.run(read).await
     }
 
     /// As [`Pool::run`], but `None` if there is no room in the queue now: then `job` is dropped.
@@ -56,6 +71,11 @@ impl Pool {
         };
         self.jobs.push(place, Box::new(job));
         async { answer.await.map_err(|_| Failure::Closed)? }
+    }
+
+    /// Reads that had to go to a read thread.
+    pub fn cold_reads(&self) -> u64 {
+        self.cold_reads.get()
     }
 
     /// Jobs waiting for a thread.

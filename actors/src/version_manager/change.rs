@@ -15,7 +15,7 @@
 //!
 //! Readers read at `max(visible, born)`: everything up to `born` was applied before the superversion
 //! was published (INVARIANT(born-is-applied)). A write that was admitted by older routes is found out
-//! when it is to be stamped (`wal_writer/stale.rs`).
+//! when it is to be stamped (`log_writer/stale.rs`).
 
 use super::VersionManager;
 use super::message::{Change, InstallFailure};
@@ -25,8 +25,7 @@ use crate::kernel::commit::Slot;
 use crate::kernel::reply::Reply;
 use crate::log_writer::NoRoom;
 use crate::log_writer::message::Level;
-use crate::range_owner::RangeOwner;
-use crate::shared::{Counters, RangeEntry, Superversion};
+use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::{ChangeId, NewRange, RangeId, TableHandle, Version, VersionEdit};
 use sluicedb_storage::wal::CHANGE_BYTES;
@@ -92,20 +91,20 @@ pub(super) struct Stamped {
 impl VersionManager {
     /// Prepares a change. Its turn comes when there is room in the log.
     pub(super) fn prepare(&mut self, change: Change, reply: Reply<Result<Seqno, Failure>>) {
-        if let Some(failure) = self.shared.health.failure() {
+        if let Some(failure) = self.failures.health.failure() {
             reply.send(Err(failure));
             return;
         }
-        let current = self.shared.superversion.load_full();
+        let current = self.topology.superversion.load_full();
         let edit = match change {
             Change::Nothing => VersionEdit::default(),
             Change::NewNames => self.new_names(&current),
         };
         // A number that no file has; so ids are never used again either.
-        let id = ChangeId(self.shared.file_numbers.take().0);
+        let id = ChangeId(self.files.numbers.take().0);
         let mut prepare = VersionEdit {
             prepared: vec![(id, edit.clone())],
-            next_file_number: Some(self.shared.file_numbers.high_water()),
+            next_file_number: Some(self.files.numbers.high_water()),
             ..VersionEdit::default()
         };
         match self.append(&mut prepare) {
@@ -138,13 +137,13 @@ impl VersionManager {
     /// The turns of changes that are prepared, as far as there is room in the log and for what they seal.
     pub(super) async fn look_after_changes(&mut self) {
         while let Some(Prepared { id, change, edit, reply }) = self.prepared.pop_front() {
-            if !self.shared.is_stopped() && !self.may_hand_over(&edit) {
+            if !self.failures.is_stopped() && !self.may_hand_over(&edit) {
                 // A flush gives room, and brings a message.
                 self.prepared.push_front(Prepared { id, change, edit, reply });
                 return;
             }
-            let Ok(slot) = self.shared.commits.reserve().await else {
-                reply.send(Err(self.shared.why_stopped()));
+            let Ok(slot) = self.topology.commits.reserve().await else {
+                reply.send(Err(self.failures.why_stopped()));
                 continue;
             };
             match self.turn(id, &edit, slot) {
@@ -158,7 +157,7 @@ impl VersionManager {
                 }
                 Err(NotTurned::NoRoom(NoRoom::Later)) => {
                     self.prepared.push_front(Prepared { id, change, edit, reply });
-                    self.shared.log_keeping_due.set();
+                    self.wal.due.keeping.set();
                     return;
                 }
                 Err(NotTurned::NoRoom(NoRoom::Refused(failure))) => {
@@ -171,7 +170,7 @@ impl VersionManager {
 
     /// INVARIANT(bounded-overlay): is there room for what the ranges that go have to seal?
     fn may_hand_over(&self, edit: &VersionEdit) -> bool {
-        let superversion = self.shared.superversion.load_full();
+        let superversion = self.topology.superversion.load_full();
         let mut going = edit.ranges_removed.iter().filter_map(|id| superversion.range(*id));
         going.all(|range| range.owner.with_state(|state| state.may_hand_over()))
     }
@@ -183,7 +182,7 @@ impl VersionManager {
     /// Why the log cannot be synced now. The changes are in force, and settled when it can.
     pub(super) async fn settle(&mut self) -> Result<(), Failure> {
         while let Some(stamped) = self.stamped.front() {
-            self.wal.sync_upto(&self.shared, stamped.seqno).await?;
+            self.wal.sync_upto(stamped.seqno).await?;
             let stamped = self.stamped.pop_front().expect("just looked at");
             self.outcomes.settled.push(stamped.id);
             self.outcomes.dropped.extend(stamped.dropped);
@@ -202,8 +201,8 @@ impl VersionManager {
     fn turn(&mut self, id: ChangeId, edit: &VersionEdit, slot: Slot) -> Result<Seqno, NotTurned> {
         let room = self.wal.with_log(|log| log.make_room(CHANGE_BYTES));
         room.map_err(NoRoom::Refused).and_then(|room| room).map_err(NotTurned::NoRoom)?;
-        let current = self.shared.superversion.load_full();
-        let before = current.version(self.shared.tables.graveyard());
+        let current = self.topology.superversion.load_full();
+        let before = current.version(self.files.tables.graveyard());
         let version = before.apply(edit, &[]).map_err(|_| NotTurned::Outdated)?;
         let mut ranges = self.ranges_after(&current, &version);
         // Most of what is on its way is applied before anybody has to wait for it.
@@ -227,15 +226,15 @@ impl VersionManager {
             let ranges = ranges.into_iter().map(|entry| entry.range).collect();
             self.publish(Superversion::new(number, epoch, born, ranges));
             // Nobody waits for room in a range that will never be flushed.
-            self.shared.follow_closing();
-            Counters::bump(&self.shared.counters.changes, 1);
+            self.topology.follow_closing(&self.accounts);
+            self.wal.counts.changes.bump(1);
             if epoch > current.epoch {
                 log.state.set_epoch(epoch);
             }
             if stamped.spare_due {
-                self.shared.log_keeping_due.set();
+                self.wal.due.keeping.set();
             }
-            Ok((born, self.shared.commits.open(slot, born, 1)))
+            Ok((born, self.topology.commits.open(slot, born, 1)))
         });
         let (seqno, ticket) = turned.unwrap_or_else(|| Err(self.stopped()))?;
         // Before anything else: nothing that is stamped after it becomes visible before.
@@ -246,20 +245,20 @@ impl VersionManager {
         for entry in current.ranges.iter().filter(|entry| !stays.contains(&entry.id())) {
             self.forget_range(entry);
         }
-        self.shared.flush_due.set();
-        self.shared.compaction_due.set();
+        self.due.flush.set();
+        self.due.compaction.set();
         Ok(seqno)
     }
 
     /// A seat has failed, and the engine with it.
     fn stopped(&self) -> NotTurned {
-        NotTurned::NoRoom(NoRoom::Refused(self.shared.why_stopped()))
+        NotTurned::NoRoom(NoRoom::Refused(self.failures.why_stopped()))
     }
 
     /// The ranges of `version`: those that stay as they are, new ones with an owner and an empty memtable.
     fn ranges_after(&mut self, current: &Superversion, version: &Version) -> Vec<EntryAfter> {
         let there: HashMap<_, _> = current.ranges.iter().map(|range| (range.id(), range)).collect();
-        let budget = RangeBudget::of(&self.shared.config, version.ranges().len());
+        let budget = RangeBudget::of(&self.environment.config, version.ranges().len());
         let mut ranges = Vec::with_capacity(version.ranges().len());
         for stable in version.ranges() {
             let stable = Arc::clone(stable);
@@ -268,10 +267,9 @@ impl VersionManager {
                 ranges.push(EntryAfter { range, is_new: false });
                 continue;
             }
-            let (active, writer) = self.fresh_memtable();
-            let (id, versions, turns) = (stable.id, self.versions.clone(), &self.turns);
-            let owner = RangeOwner::new(id, writer, budget, &self.shared, versions, turns);
-            let range = RangeEntry { active, sealed: Vec::new(), stable, owner };
+            let memtable = self.next_memtable_id;
+            self.next_memtable_id += 1;
+            let range = self.owners.entry(stable, memtable, budget);
             ranges.push(EntryAfter { range, is_new: true });
         }
         ranges
@@ -297,7 +295,7 @@ impl VersionManager {
         self.failing.remove(&id);
         self.upkeep.forget(id);
         for party in [Party::Flush, Party::Compaction] {
-            self.shared.recover(party.of(id));
+            self.failures.recover(party.of(id));
         }
     }
 }

@@ -1,9 +1,8 @@
-//! The version manager's disk work.
+//! How edits are made durable: the version manager's disk work.
 
+use super::Files;
 use crate::failure::Failure;
-use crate::shared::{Counters, Shared};
-use sluicedb_storage::Error;
-use sluicedb_storage::filename::{FileKind, FileNumber};
+use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::manifest::ManifestWriter;
 use sluicedb_storage::version::VersionEdit;
 
@@ -12,21 +11,21 @@ use sluicedb_storage::version::VersionEdit;
 pub(super) fn append(
     manifest: &mut ManifestWriter,
     edit: &VersionEdit,
-    shared: &Shared,
+    files: &Files,
 ) -> Result<(), Failure> {
     if manifest.must_roll_over() {
-        return roll_over(manifest, Some(edit), shared);
+        return roll_over(manifest, Some(edit), files);
     }
     manifest.append(edit)?;
     if manifest.wants_roll_over()
-        && let Err(failure) = roll_over(manifest, None, shared)
+        && let Err(failure) = roll_over(manifest, None, files)
     {
         if manifest.failure().is_some() {
             return Err(failure);
         }
         // The edit is durable where it is; the next one brings another attempt.
         tracing::warn!(%failure, "the manifest could not be rewritten");
-        Counters::add(&shared.counters.job_retries, 1);
+        files.failures.attempts.retries.add(1);
     }
     Ok(())
 }
@@ -34,27 +33,14 @@ pub(super) fn append(
 fn roll_over(
     manifest: &mut ManifestWriter,
     edit: Option<&VersionEdit>,
-    shared: &Shared,
+    files: &Files,
 ) -> Result<(), Failure> {
-    let number = shared.file_numbers.take();
+    let number = files.numbers.take();
     let old = manifest.roll_over(number, edit)?;
-    let path = FileKind::Manifest(old).path(&shared.config.dir);
-    if let Err(error) = shared.vfs.remove(&path) {
+    let path = FileKind::Manifest(old).path(files.environment.dir());
+    if let Err(error) = files.environment.vfs.remove(&path) {
         // It is garbage now; the next open removes it.
         tracing::warn!(path = %path.display(), %error, "an old manifest was left behind");
     }
     Ok(())
-}
-
-/// Deletes a table that nothing refers to any more. If it cannot be deleted the next open does it.
-pub(super) fn delete_table(shared: &Shared, number: FileNumber) {
-    let path = FileKind::Table(number).path(&shared.config.dir);
-    shared.damage.forget(number);
-    match shared.vfs.remove(&path) {
-        Ok(()) => Counters::add(&shared.counters.tables_deleted, 1),
-        Err(error) => {
-            let error = Error::io("remove", &path, error);
-            tracing::warn!(%error, "an obsolete table was left behind");
-        }
-    }
 }

@@ -17,6 +17,12 @@ pub enum InstallFailure {
     Failed(Failure),
 }
 
+impl From<Failure> for InstallFailure {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// A change that is not a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -88,7 +94,7 @@ pub enum VersionMessage {
         reply: Reply<Result<Seqno, Failure>>,
     },
     /// A table's last reader has gone: delete the file.
-    Bury,
+    DeleteObsolete,
     /// Write the clean-close edit and stop.
     Close {
         /// Answered when it is durable.

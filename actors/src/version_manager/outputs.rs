@@ -1,11 +1,8 @@
 //! Tables that a flush or a compaction has written and that no manifest names yet.
 
+use super::Files;
+use super::message::{Flushed, InstallFailure, VersionMessage};
 use crate::kernel::mailbox::Mailbox;
-use crate::kernel::reply::reply;
-use crate::shared::Shared;
-use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage};
-use sluicedb_storage::Error;
-use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::table::TableMeta;
 use sluicedb_storage::version::{SliceMeta, TableHandle, VersionEdit};
 use std::sync::Arc;
@@ -14,16 +11,16 @@ use std::sync::Arc;
 /// job that fails leaves nothing behind, however often it is tried again.
 #[derive(Debug)]
 pub(crate) struct Outputs {
-    shared: Arc<Shared>,
+    files: Arc<Files>,
     slices: Vec<SliceMeta>,
     may_be_named: bool,
 }
 
 impl Outputs {
     /// What a job wrote.
-    pub(crate) fn new(shared: &Arc<Shared>, metas: Vec<TableMeta>) -> Self {
+    pub(crate) fn new(files: &Arc<Files>, metas: Vec<TableMeta>) -> Self {
         let slices = metas.into_iter().map(SliceMeta::whole).collect();
-        Self { shared: Arc::clone(shared), slices, may_be_named: false }
+        Self { files: Arc::clone(files), slices, may_be_named: false }
     }
 
     /// The tables as an edit names them: all of each.
@@ -35,7 +32,7 @@ impl Outputs {
     /// is room, so that no reader has to; that fails without consequence.
     fn handles(&self) -> Vec<Arc<TableHandle>> {
         let tables = self.slices.iter().map(|slice| Arc::clone(&slice.table));
-        let handles = tables.map(|table| self.shared.tables.handle(table));
+        let handles = tables.map(|table| self.files.tables.handle(table));
         handles.inspect(TableHandle::open_early).collect()
     }
 
@@ -47,15 +44,13 @@ impl Outputs {
         edit: VersionEdit,
         flushed: Option<Flushed>,
     ) -> Result<(), InstallFailure> {
-        let stopped = |shared: &Shared| InstallFailure::Failed(shared.why_stopped());
-        let Ok(permit) = versions.reserve(1).await else { return Err(stopped(&self.shared)) };
-        let (reply, answer) = reply();
-        let (edit, tables) = (Box::new(edit), self.handles());
-        self.may_be_named = true;
-        if permit.send(VersionMessage::Install { edit, tables, flushed, reply }).is_err() {
-            return Err(stopped(&self.shared));
-        }
-        let installed = answer.await.unwrap_or_else(|_| Err(stopped(&self.shared)));
+        let failures = Arc::clone(&self.files.failures);
+        let installed = failures.ask(versions, |reply| {
+            let (edit, tables) = (Box::new(edit), self.handles());
+            self.may_be_named = true;
+            VersionMessage::Install { edit, tables, flushed, reply }
+        });
+        let installed = installed.await;
         if let Err(InstallFailure::Conflict(_) | InstallFailure::NotInstalled(_)) = &installed {
             self.may_be_named = false;
         }
@@ -69,9 +64,7 @@ impl Drop for Outputs {
             return;
         }
         for slice in &self.slices {
-            let path = FileKind::Table(slice.number()).path(&self.shared.config.dir);
-            if let Err(error) = self.shared.vfs.remove(&path) {
-                let error = Error::io("remove", &path, error);
+            if let Err(error) = self.files.remove(slice.number()) {
                 tracing::warn!(%error, "an unused table was left behind; the next open removes it");
             }
         }

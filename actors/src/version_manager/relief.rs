@@ -1,26 +1,8 @@
 //! Somebody waits for room: what is sealed so that there will be some. No I/O in here.
 
-use super::message::VersionMessage;
-use crate::failure::Scope;
-use crate::kernel::mailbox::Mailbox;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::RangeId;
 use std::cmp::Reverse;
-
-/// What an account calls when somebody begins to wait for it.
-pub fn on_wait(versions: &Mailbox<VersionMessage>, scope: Scope) -> Box<dyn Fn() + Send + Sync> {
-    let versions = versions.clone();
-    Box::new(move || ask(&versions, scope, 0))
-}
-
-/// Tells the version manager that somebody lacks room: waits for it, or needs so many bytes.
-pub fn ask(versions: &Mailbox<VersionMessage>, scope: Scope, bytes: u64) {
-    if let Ok(permit) = versions.try_reserve(1) {
-        // Closed: the wait ends with the engine.
-        let _ = permit.send(VersionMessage::Relieve { scope, bytes });
-    }
-    // Full: there are messages, and after each the manager looks at who waits.
-}
 
 /// A range, as far as relief is concerned.
 #[derive(Clone, Copy, Debug)]

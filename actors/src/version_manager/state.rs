@@ -3,7 +3,7 @@
 use super::message::Flushed;
 use crate::failure::Failure;
 use crate::kernel::reply::Reply;
-use crate::shared::{RangeEntry, Superversion};
+use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::VersionEdit;
 use std::collections::HashSet;

@@ -5,12 +5,10 @@
 
 use super::VersionManager;
 use crate::failure::cooldown::Cooldown;
-use crate::shared::{RangeEntry, Superversion};
-use sluicedb_storage::filename::FileNumber;
+use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::RangeId;
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Why a memtable was sealed.
@@ -89,11 +87,11 @@ impl Upkeep {
 impl VersionManager {
     /// Seals what has to be sealed although nobody asked for it.
     pub(super) fn look_after_memtables(&mut self) {
-        if self.shared.health.failure().is_some() {
+        if self.failures.health.failure().is_some() {
             self.upkeep.alarm = None;
             return;
         }
-        let now = self.shared.runtime.now();
+        let now = self.environment.now();
         self.upkeep.alarm = None;
         self.bound_the_log(now);
         self.seal_idle(now);
@@ -102,16 +100,18 @@ impl VersionManager {
     /// One step towards a log within its limit: the range whose unflushed data is the oldest is
     /// sealed. The next step follows when that is published (INVARIANT(log-bounded)).
     fn bound_the_log(&mut self, now: Instant) {
-        let max = self.shared.config.log_retained_bytes_max;
+        let max = self.environment.config.log_retained_bytes_max;
         // Written by the thread that keeps the log, which also wakes this one; may be out of date.
-        if self.shared.counters.log_retained_bytes.load(Ordering::Relaxed) <= max {
+        if self.wal.counts.log_retained_bytes.get() <= max {
             return;
         }
-        let floor = FileNumber(self.shared.log_floor.load(Ordering::Acquire));
-        let log = self.wal.with_log(|log| (log.retained_bytes(floor), log.current_first_seqno()));
+        let floor = self.wal.floor();
+        let log = self.wal.with_log(|log| {
+            (log.segments.retained_bytes(floor), log.segments.current_first_seqno())
+        });
         // A failed log has failed the engine.
         let Ok((retained, current)) = log else { return };
-        let superversion = self.shared.superversion.load_full();
+        let superversion = self.topology.superversion.load_full();
         let Some((first, range, is_active)) = oldest_unflushed(&superversion) else { return };
         // Sealed already: it is on its way. In the current segment: nothing in memory pins more.
         if retained <= max || !is_active || first >= current {
@@ -130,8 +130,8 @@ impl VersionManager {
     /// the log, or memory when more than half of it is taken. Others may stay as they are for ever:
     /// they cost nobody anything.
     fn seal_idle(&mut self, now: Instant) {
-        let Some(after) = self.shared.config.idle_seal_after else { return };
-        let superversion = self.shared.superversion.load_full();
+        let Some(after) = self.environment.config.idle_seal_after else { return };
+        let superversion = self.topology.superversion.load_full();
         let mut idle = Vec::new();
         for RangeEntry { active, owner, .. } in &superversion.ranges {
             let Some(first) = active.first_seqno() else { continue };
@@ -145,11 +145,13 @@ impl VersionManager {
         if idle.is_empty() {
             return;
         }
-        let Ok(current) = self.wal.with_log(|log| log.current_first_seqno()) else { return };
+        let Ok(current) = self.wal.with_log(|log| log.segments.current_first_seqno()) else {
+            return;
+        };
         let ranges = superversion.ranges.iter();
         let sealed: u64 = ranges.map(|range| range.owner.sizes.sealed_bytes() as u64).sum();
-        let half = self.shared.global.limit() / 2;
-        let mut staying = self.shared.global.used().saturating_sub(sealed);
+        let half = self.accounts.global.limit() / 2;
+        let mut staying = self.accounts.global.used().saturating_sub(sealed);
         for (owner, first) in idle {
             if first < current || staying > half {
                 staying = staying.saturating_sub(owner.sizes.active_bytes() as u64);

@@ -12,9 +12,9 @@ use crate::log_writer::message::{Committed, Level};
 use crate::log_writer::{NoRoom, Stamped, WalActor};
 use crate::range_owner::RangeOwner;
 use crate::range_owner::route::Lot;
-use crate::shared::Counters;
 use sluicedb_storage::key::Seqno;
 use std::sync::Arc;
+
 /// How often a caller looks again whether a busy seat is free, before it sends its write instead: some
 /// microseconds in all. A turn takes some hundred nanoseconds, one that also gives memory back a few
 /// thousand; queueing behind it costs an allocation, and waking whoever waits for the acknowledgement.
@@ -46,9 +46,9 @@ impl WritePath {
         let stage = match durable {
             Some(answer) => Stage::Answer(answer),
             None if visible => return Submitted::Done(last),
-            None => Stage::Visible(last, self.shared.commits.wait_visible(last)),
+            None => Stage::Visible(last, self.commits.wait_visible(last)),
         };
-        Submitted::Waiting(Pending { stage, shared: Arc::clone(&self.shared) })
+        Submitted::Waiting(Pending { stage, topology: Arc::clone(&self.topology) })
     }
 
     /// Both turns on this thread. The WAL writer's seat is released before the range owner's work
@@ -66,7 +66,7 @@ impl WritePath {
     ) -> Seats {
         // No waker is called before both turns are over and everything they owe others is done.
         let _hold = Hold::new();
-        let Ok(slot) = self.shared.commits.try_reserve_ref() else { return Seats::Busy };
+        let Ok(slot) = self.commits.try_reserve_ref() else { return Seats::Busy };
         let mut spins = 0;
         loop {
             if let Some(mut wal) = self.wal.seat.try_enter_idle()
@@ -98,10 +98,10 @@ impl WritePath {
                     None => false,
                 };
                 if durable.is_some() || stamped.rotated {
-                    self.shared.log_due.set();
+                    self.log_due.sync.set();
                 }
                 if stamped.spare_due {
-                    self.shared.log_keeping_due.set();
+                    self.log_due.keeping.set();
                 }
                 // What others have queued meanwhile, after the caller's own write is done.
                 let mut spent = Spent::default();
@@ -152,8 +152,8 @@ impl WritePath {
             }
             Some(answer)
         };
-        let ticket = self.shared.commits.open(slot, stamped.last, 1);
-        Counters::bump(&self.shared.counters.commits_inline, 1);
+        let ticket = self.commits.open(slot, stamped.last, 1);
+        self.wal.counts.commits_inline.bump(1);
         Ok((stamped, durable, ticket))
     }
 }

@@ -18,16 +18,19 @@ mod waiting;
 pub use pending::{Pending, Submitted};
 
 use self::inline::Seats;
-use crate::failure::{Scope, WriteFailure};
+use crate::admission::Accounts;
+use crate::failure::{Failures, Scope, WriteFailure};
 use crate::kernel::Refused;
+use crate::kernel::commit::CommitQueue;
 use crate::kernel::gate::{Gate, Overloaded};
 use crate::kernel::mailbox::Mailbox;
-use crate::log_writer::WalWriter;
 use crate::log_writer::message::Level;
+use crate::log_writer::{LogDue, WalWriter};
 use crate::range_owner::message::is_heavy;
 use crate::range_owner::route::{Reach, Route, charge};
+use crate::range_owner::{Superversion, Topology};
+use crate::runtime::Environment;
 use crate::runtime::pool::Pool;
-use crate::shared::{Shared, Superversion};
 use crate::version_manager::message::VersionMessage;
 use bytes::Bytes;
 use sluicedb_storage::batch::Operations;
@@ -94,26 +97,44 @@ impl AsRef<[u8]> for Payload<'_> {
     }
 }
 
-/// The way in. One per engine.
+/// The way in. One per engine. What an uncontended write needs is held side by side.
 #[derive(Debug)]
 pub struct WritePath {
-    shared: Arc<Shared>,
+    topology: Arc<Topology>,
     wal: Arc<WalWriter>,
-    versions: Mailbox<VersionMessage>,
+    commits: CommitQueue,
     gate: Gate,
+    failures: Arc<Failures>,
+    log_due: Arc<LogDue>,
+    accounts: Arc<Accounts>,
+    environment: Arc<Environment>,
+    versions: Mailbox<VersionMessage>,
     reads: Pool,
 }
 
 impl WritePath {
-    /// The way into `wal`; heavy batches are routed by the threads of `reads`.
+    /// The way into `wal`, by the routes of `topology`; the version manager is asked for room, and heavy
+    /// batches are routed by the threads of `reads`.
     pub fn new(
-        shared: Arc<Shared>,
+        environment: Arc<Environment>,
+        accounts: Arc<Accounts>,
+        topology: Arc<Topology>,
         wal: Arc<WalWriter>,
         versions: Mailbox<VersionMessage>,
         reads: Pool,
     ) -> Self {
-        let gate = Gate::new(shared.global.clone());
-        Self { shared, wal, versions, gate, reads }
+        Self {
+            commits: topology.commits.clone(),
+            gate: Gate::new(accounts.global.clone()),
+            failures: Arc::clone(&topology.failures),
+            log_due: Arc::clone(&wal.due),
+            topology,
+            wal,
+            accounts,
+            environment,
+            versions,
+            reads,
+        }
     }
 
     /// Commits one or few encoded operations right here if nothing is in the way.
@@ -156,7 +177,7 @@ impl WritePath {
         }
         let mut crc = None;
         loop {
-            let superversion = self.shared.superversion.load();
+            let superversion = self.topology.superversion.load();
             // The insert would wait for this memory under the seat, where others wait for the insert.
             if let Some(first) = Operations::new(bytes).next() {
                 superversion.route(first.key).active.prefetch(first.key);
@@ -187,7 +208,7 @@ impl WritePath {
                         return Ok(self.submitted(stamp));
                     }
                     Seats::Refused(failure) => return Err(WriteFailure::not_applied(failure)),
-                    Seats::Lost => return Err(WriteFailure::unknown(self.shared.why_stopped())),
+                    Seats::Lost => return Err(WriteFailure::unknown(self.failures.why_stopped())),
                     Seats::Stale => continue,
                     Seats::Busy => {}
                 }
@@ -208,7 +229,7 @@ impl WritePath {
         operations: u32,
         level: Level,
     ) -> Result<Submitted, WriteFailure> {
-        let superversion = self.shared.superversion.load();
+        let superversion = self.topology.superversion.load();
         let payload = payload.into_bytes();
         let route = (superversion.ranges.len() == 1).then(|| {
             let route = Arc::new(Route::whole(0, payload.len(), operations));
@@ -222,16 +243,16 @@ impl WritePath {
     fn is_gone(&self, refused: Overloaded) -> bool {
         // Who closes all admission begins with the engine's account.
         let closed = refused.scope == Scope::Local && refused.why == Refused::Closed;
-        closed && !self.shared.global.is_closed()
+        closed && !self.accounts.global.is_closed()
     }
 
     #[inline]
     fn check_running(&self, payload: &[u8], operations: u32) -> Result<(), WriteFailure> {
-        if self.shared.health.is_running() {
+        if self.failures.health.is_running() {
             return Ok(());
         }
         let heavy = is_heavy(payload.len(), operations);
-        match self.shared.stopped_by().or_else(|| self.shared.refuses(payload, heavy)) {
+        match self.failures.stopped_by().or_else(|| self.failures.refuses(payload, heavy)) {
             None => Ok(()),
             Some(failure) => Err(WriteFailure::not_applied(failure)),
         }

@@ -5,12 +5,13 @@ use crate::failure::{Scope, WriteFailure};
 use crate::kernel::commit::WaitVisible;
 use crate::kernel::reply::Answer;
 use crate::log_writer::message::Committed;
-use crate::shared::Shared;
+use crate::range_owner::Topology;
 use sluicedb_storage::key::Seqno;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
 /// How far a write has come.
 pub enum Submitted {
     /// Acknowledged: visible, and as durable as was asked.
@@ -27,7 +28,7 @@ pub enum Submitted {
 /// A write on its way.
 pub struct Pending {
     pub(super) stage: Stage,
-    pub(super) shared: Arc<Shared>,
+    pub(super) topology: Arc<Topology>,
 }
 
 pub(super) enum Stage {
@@ -74,10 +75,11 @@ impl Pending {
                 Stage::Answer(answer) => match Pin::new(answer).poll(context) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(Ok(seqno))) => {
-                        if self.shared.visible() >= seqno {
+                        if self.topology.visible() >= seqno {
                             return Poll::Ready(Ok(seqno));
                         }
-                        self.stage = Stage::Visible(seqno, self.shared.commits.wait_visible(seqno));
+                        self.stage =
+                            Stage::Visible(seqno, self.topology.commits.wait_visible(seqno));
                     }
                     Poll::Ready(Ok(Err(failed))) => return Poll::Ready(Err(failed)),
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(self.lost())),
@@ -95,6 +97,6 @@ impl Pending {
 
     /// Whoever had the write is gone: the engine has stopped, and the log may have it.
     fn lost(&self) -> WriteFailure {
-        WriteFailure::unknown(self.shared.why_stopped())
+        WriteFailure::unknown(self.topology.failures.why_stopped())
     }
 }

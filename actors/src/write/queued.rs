@@ -11,11 +11,11 @@ use crate::kernel::gate::{Admission, Claim, Overloaded};
 use crate::kernel::mailbox::Permit;
 use crate::kernel::reply::{Answer, reply};
 use crate::log_writer::message::{Commit, Committed, Target};
-use crate::range_owner::RangeOwner;
 use crate::range_owner::message::{Apply, is_heavy};
 use crate::range_owner::route::{Part, Route};
-use crate::shared::Superversion;
+use crate::range_owner::{RangeOwner, Superversion};
 use std::sync::Arc;
+
 /// Room for one write in every queue on its way.
 pub(super) struct Places {
     slot: Slot<CommitQueue>,
@@ -61,7 +61,7 @@ impl WritePath {
                 Sent::Submitted(submitted) => return Ok(submitted),
                 Sent::Stale(write) => write,
             };
-            let superversion = self.shared.superversion.load_full();
+            let superversion = self.topology.superversion.load_full();
             let (bytes, operations) = (&write.payload, write.operations);
             let here = superversion.ranges.len() == 1 || !is_heavy(bytes.len(), operations);
             write.route = here.then(|| Routed::of(&superversion, bytes, operations));
@@ -107,7 +107,7 @@ impl WritePath {
         route: &Route,
         bytes: u64,
     ) -> Result<Places, (Taken, Refused)> {
-        let slot = self.shared.commits.try_reserve().map_err(|why| (Taken::Commits, why))?;
+        let slot = self.commits.try_reserve().map_err(|why| (Taken::Commits, why))?;
         let wal = self.wal.seat.try_reserve(bytes).map_err(|why| (Taken::Log, why))?;
         let mut ranges = Vec::with_capacity(route.parts().len());
         for (at, (part, owner)) in route.parts().iter().zip(owners).enumerate() {
@@ -153,8 +153,8 @@ impl WritePath {
     }
 
     pub(super) fn waiting(&self, answer: Answer<Committed>) -> Submitted {
-        let shared = Arc::clone(&self.shared);
-        Submitted::Waiting(Pending { stage: Stage::Answer(answer), shared })
+        let topology = Arc::clone(&self.topology);
+        Submitted::Waiting(Pending { stage: Stage::Answer(answer), topology })
     }
 }
 

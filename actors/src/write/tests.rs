@@ -85,7 +85,8 @@ fn b13_a_callers_turn_is_bounded_over_all_the_ranges_that_it_comes_to() {
             assert!(matches!(submitted, Ok(Submitted::Waiting(_) | Submitted::Done(_))));
         };
         let handled = || owners.iter().map(|owner| owner.sizes.batches()).sum::<u64>() as usize;
-        let log = log_is_in_use.then(|| engine.wal.seat.enter_blocking().expect("nobody panicked"));
+        let log =
+            log_is_in_use.then(|| engine.parts.wal.seat.enter_blocking().expect("nobody panicked"));
         let guards: Vec<_> = owners
             .iter()
             .map(|owner| owner.seat.enter_blocking().expect("nobody panicked"))
@@ -101,7 +102,7 @@ fn b13_a_callers_turn_is_bounded_over_all_the_ranges_that_it_comes_to() {
         let mine = handled();
         assert!((1..=TURN_MESSAGES_MAX).contains(&mine), "{mine} messages in one turn");
         // What was left over is not lost.
-        engine.wal.seat.deliver_blocking();
+        engine.parts.wal.seat.deliver_blocking();
         for owner in &owners {
             owner.seat.deliver_blocking();
         }
@@ -161,7 +162,7 @@ fn b12_what_a_refused_write_gives_back_wakes_nobody_before_the_seat_is_free() {
     let (wal, look) = (&engine.write_path().wal, Look::new(&engine));
     let mut guard = wal.seat.enter_blocking().expect("nobody panicked");
     let mut write = queued(&engine, Level::Buffered);
-    let global = engine.shared().global.clone();
+    let global = engine.parts.accounts.global.clone();
     let mut all = global.take(global.limit());
     let waker = Waker::from(Arc::clone(&look));
     assert!(Pin::new(&mut all).poll(&mut Context::from_waker(&waker)).is_pending());
@@ -187,7 +188,7 @@ fn heavy() -> (Bytes, u32) {
 fn a_queue_that_is_closed_is_not_called_full() {
     let engine = engine("/closed-queue", 2);
     let path = engine.write_path();
-    engine.wal.seat.close();
+    engine.parts.wal.seat.close();
     let (payload, operations) = over(2);
     let told = path.submit_owned(payload, operations, Level::Buffered).map_err(|told| told.failure);
     assert!(matches!(told, Err(Failure::Closed)), "{told:?}");
@@ -259,7 +260,7 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     let last = block_on(path.send(write, routed, admission, places)).expect("it is answered");
     let last = last.expect("it is written");
     assert_eq!(last.0, changed.0 + 4, "after the change, once");
-    assert_eq!(engine.counters().routed_again.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(engine.counters().log.routed_again.get(), 1);
     let after = engine.superversion();
     for byte in 0..4 {
         let value = engine.get(&[byte, 1], sluicedb_storage::table::Wait::Allowed);
@@ -270,7 +271,7 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
         assert_eq!(new.owner.local.used(), new.owner.sizes.active_bytes() as u64, "range {byte}");
     }
     block_on(engine.flush()).expect("the disk works");
-    assert_eq!(engine.shared.global.used(), 0);
+    assert_eq!(engine.parts.accounts.global.used(), 0);
     block_on(engine.close()).expect("the disk works");
 }
 
@@ -379,10 +380,10 @@ fn a_write_that_does_not_wait_goes_by_the_new_routes() {
 fn a_range_that_is_born_after_admission_was_closed_takes_nobody_in() {
     let engine = running("/born-late", 2);
     let before = engine.superversion();
-    let commits = &engine.shared.commits;
+    let commits = &engine.parts.topology.commits;
     let mut slots: Vec<_> = std::iter::from_fn(|| commits.try_reserve().ok()).collect();
     drop(slots.pop());
-    let log = engine.wal.seat.enter_blocking().expect("nobody panicked");
+    let log = engine.parts.wal.seat.enter_blocking().expect("nobody panicked");
     let mut change = Box::pin(engine.change(crate::version_manager::message::Change::NewNames));
     let mut context = Context::from_waker(Waker::noop());
     assert!(change.as_mut().poll(&mut context).is_pending());
@@ -390,7 +391,7 @@ fn a_range_that_is_born_after_admission_was_closed_takes_nobody_in() {
     while commits.try_reserve().is_ok() {
         std::thread::yield_now();
     }
-    engine.shared.close_admission();
+    engine.parts.topology.close_admission(&engine.parts.accounts);
     drop(log);
     block_on(change).expect("the log is not closed yet");
     let after = engine.superversion();

@@ -11,13 +11,13 @@ use crate::kernel::reply::Answer;
 use crate::log_writer::message::Committed;
 use crate::range_owner::message::is_heavy;
 use crate::range_owner::route::{Part, charge};
-use crate::shared::Counters;
-use crate::version_manager::relief;
+use crate::version_manager::ask_for_room;
 use futures::future::{Either, FutureExt, select};
 use sluicedb_storage::version::RangeId;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+
 /// Why a write that waited for room was not sent.
 pub(super) enum NotSent {
     /// A range that it needed room of is not there any more.
@@ -40,7 +40,7 @@ impl WritePath {
         match refused.why {
             Refused::Full => {
                 let bytes = charge(write.payload.len(), write.operations);
-                relief::ask(&self.versions, refused.scope, bytes);
+                ask_for_room(&self.versions, refused.scope, bytes);
                 Ok(Submitted::NotAdmitted(write, refused.scope))
             }
             Refused::TooLarge | Refused::Closed => Err(self.never(&write, refused)),
@@ -54,7 +54,7 @@ impl WritePath {
                 "the batch needs {} bytes of write buffer, more than there is",
                 charge(write.payload.len(), write.operations)
             ))),
-            Refused::Full | Refused::Closed => self.shared.why_stopped(),
+            Refused::Full | Refused::Closed => self.failures.why_stopped(),
         })
     }
 
@@ -65,21 +65,17 @@ impl WritePath {
 
     /// The error for `write`, which was not admitted and shall not wait.
     pub fn overloaded(&self, write: &Write, scope: Scope) -> WriteFailure {
-        if let Some(failure) = self.shared.refusal(false, |range| self.touches(write, range)) {
+        if let Some(failure) = self.failures.refusal(false, |range| self.touches(write, range)) {
             return WriteFailure::not_applied(failure);
         }
         self.too_much(scope, Duration::ZERO)
     }
 
     fn too_much(&self, scope: Scope, waited: Duration) -> WriteFailure {
-        let counters = &self.shared.counters;
-        Counters::add(
-            match scope {
-                Scope::Local => &counters.overloaded_local,
-                Scope::Global => &counters.overloaded_global,
-            },
-            1,
-        );
+        match scope {
+            Scope::Local => self.accounts.overloaded_local.add(1),
+            Scope::Global => self.accounts.overloaded_global.add(1),
+        }
         WriteFailure::not_applied(Failure::Overloaded { scope, waited })
     }
 
@@ -97,7 +93,7 @@ impl WritePath {
         mut write: Write,
         patience: Option<Patience>,
     ) -> Result<Submitted, WriteFailure> {
-        let began = self.shared.runtime.now();
+        let began = self.environment.now();
         loop {
             let find = self.find_route(&write);
             let route = match patience {
@@ -110,10 +106,10 @@ impl WritePath {
             let route = pin!(route);
             let routed = match patience {
                 Some(Patience::Until(deadline)) if deadline > began => {
-                    match select(route, self.shared.runtime.sleep_until(deadline)).await {
+                    match select(route, self.environment.runtime.sleep_until(deadline)).await {
                         Either::Left((routed, _)) => routed,
                         Either::Right(_) => {
-                            let waited = self.shared.runtime.now().saturating_duration_since(began);
+                            let waited = self.environment.now().saturating_duration_since(began);
                             return Err(self.too_much(Scope::Global, waited));
                         }
                     }
@@ -121,7 +117,7 @@ impl WritePath {
                 Some(Patience::Until(_) | Patience::Forever) | None => route.await,
             };
             write.route = Some(routed.map_err(WriteFailure::not_applied)?);
-            match self.try_send(&self.shared.superversion.load_full(), write)? {
+            match self.try_send(&self.topology.superversion.load_full(), write)? {
                 // The routes have changed meanwhile.
                 Submitted::NotRouted(again) => write = again,
                 submitted => return Ok(submitted),
@@ -132,9 +128,9 @@ impl WritePath {
     /// Finds out, on an engine thread, which ranges `write` touches then. Does not hold the superversion
     /// before: see `admit_and_send`.
     pub(super) fn find_route(&self, write: &Write) -> impl FnOnce() -> Routed + Send + 'static {
-        let (shared, payload) = (Arc::clone(&self.shared), write.payload.clone());
+        let (topology, payload) = (Arc::clone(&self.topology), write.payload.clone());
         let operations = write.operations;
-        move || Routed::of(&shared.superversion.load_full(), &payload, operations)
+        move || Routed::of(&topology.superversion.load_full(), &payload, operations)
     }
 
     /// Waits for room, then sends.
@@ -150,7 +146,7 @@ impl WritePath {
         mut write: Write,
         patience: Patience,
     ) -> Result<Submitted, WriteFailure> {
-        let mut stopwatch = Stopwatch::start(&self.shared);
+        let mut stopwatch = Stopwatch::start(&self.accounts, &self.environment);
         loop {
             let sent = {
                 let admit = pin!(self.admit_and_send(&write, &mut stopwatch));
@@ -170,7 +166,7 @@ impl WritePath {
                 }
             }
             // The routes have changed, and the new ones say whose room it waits for.
-            let superversion = self.shared.superversion.load_full();
+            let superversion = self.topology.superversion.load_full();
             let heavy = is_heavy(write.payload.len(), write.operations);
             write.route = Some(if heavy && superversion.ranges.len() > 1 {
                 drop(superversion);
@@ -202,18 +198,18 @@ impl WritePath {
     ) -> Result<Answer<Committed>, NotSent> {
         let routed = write.route.as_ref().expect("a write is routed before it waits for room");
         let (owners, claims) = {
-            let superversion = self.shared.superversion.load_full();
+            let superversion = self.topology.superversion.load_full();
             if routed.epoch != superversion.epoch {
                 return Err(NotSent::Gone);
             }
             (owners(&superversion, &routed.route), claims(&superversion, &routed.route))
         };
         let bytes = write.payload.len() as u64;
-        let stopped = |_| WriteFailure::not_applied(self.shared.why_stopped());
+        let stopped = |_| WriteFailure::not_applied(self.failures.why_stopped());
         loop {
             let admit = self.gate.admit_many(claims.clone());
             let admitted = stopwatch.along(admit, |admit| match admit.waiting_range() {
-                Some(at) => Place::Range(Arc::clone(&owners[at])),
+                Some(at) => owners[at].place(),
                 None => Place::Engine,
             });
             let admission = match admitted.await {
@@ -232,7 +228,7 @@ impl WritePath {
             drop(admission);
             match taken {
                 Taken::Commits => {
-                    let place = self.shared.commits.reserve();
+                    let place = self.commits.reserve();
                     drop(stopwatch.during(Place::Engine, place).await.map_err(stopped)?);
                 }
                 Taken::Log => {
@@ -243,7 +239,7 @@ impl WritePath {
                     let part = &routed.route.parts()[at];
                     let owner = Arc::clone(&owners[at]);
                     let place = owner.seat.reserve(part.bytes as u64);
-                    let at = Place::Range(owner);
+                    let at = owner.place();
                     if let Err(why) = stopwatch.during(at, place).await {
                         return Err(self.not_sent(write, Overloaded { scope: Scope::Local, why }));
                     }
@@ -257,11 +253,11 @@ impl WritePath {
     async fn give_up(&self, write: &Write, patience: Patience) -> Option<Failure> {
         let for_ever = matches!(patience, Patience::Forever);
         let touches = |range| self.touches(write, range);
-        let refused = pin!(self.shared.until_refused(for_ever, touches));
+        let refused = pin!(self.failures.until_refused(for_ever, touches));
         match patience {
             Patience::Forever => Some(refused.await),
             Patience::Until(deadline) => {
-                let sleep = self.shared.runtime.sleep_until(deadline);
+                let sleep = self.environment.runtime.sleep_until(deadline);
                 match select(refused, sleep).await {
                     Either::Left((failure, _)) => Some(failure),
                     Either::Right(((), _)) => None,
@@ -273,7 +269,7 @@ impl WritePath {
     /// Does the write need room of this range?
     fn touches(&self, write: &Write, range: RangeId) -> bool {
         let Some(Routed { epoch, route }) = &write.route else { return true };
-        let superversion = self.shared.superversion.load();
+        let superversion = self.topology.superversion.load();
         let is_in = |part: &Part| superversion.ranges[part.range as usize].id() == range;
         // By other routes it needs the room of other ranges, and is about to find that out.
         *epoch == superversion.epoch && route.parts().iter().any(is_in)

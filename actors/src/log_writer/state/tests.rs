@@ -4,13 +4,12 @@
 
 use super::*;
 use sluicedb_storage::batch::WriteBatch;
-use sluicedb_storage::filename::FileKind;
+use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::vfs::{MemVfs, Vfs};
 use sluicedb_storage::wal::{
     Entry, KnownLog, LogIdentity, Predecessor, Unsynced, prepare_spare, replay,
 };
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 const DIR: &str = "/db";
 const IDENTITY: LogIdentity = LogIdentity { db_id: *b"0123456789abcdef" };
@@ -121,11 +120,10 @@ fn changes_and_batches_share_one_order_of_numbers() {
     assert_eq!(bench.state.next_seqno(), Seqno(13));
     assert_eq!(bench.logged(), want);
     // The log has the bytes of both; users wrote the batches.
-    let counters = &bench.state.counters;
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    assert_eq!(count(&counters.log_bytes), 3 * (32 + 40));
-    assert_eq!((count(&counters.commits), count(&counters.entries_written)), (3, 9));
-    assert_eq!(count(&counters.bytes_written), 3 * 9);
+    let counts = &bench.state.counts;
+    assert_eq!(counts.log_bytes.get(), 3 * (32 + 40));
+    assert_eq!((counts.commits.get(), counts.entries_written.get()), (3, 9));
+    assert_eq!(counts.bytes_written.get(), 3 * 9);
 }
 
 #[test]
@@ -153,9 +151,9 @@ fn a_change_without_room_is_not_stamped_and_goes_on_in_the_next_segment() {
     bench.state.resume();
     let stamped = bench.state.append_change(ChangeId(8), Level::Synced).unwrap();
     assert_eq!((stamped.first, stamped.rotated), (last.next(), true));
-    assert_eq!(bench.state.segment_of(last), FileNumber(1));
-    assert_eq!(bench.state.segment_of(stamped.first), FileNumber(2));
-    assert_eq!(bench.state.current_first_seqno(), stamped.first);
+    assert_eq!(bench.state.segments.of(last), FileNumber(1));
+    assert_eq!(bench.state.segments.of(stamped.first), FileNumber(2));
+    assert_eq!(bench.state.segments.current_first_seqno(), stamped.first);
     let logged = bench.logged();
     assert_eq!(logged.len() as u64, stamped.first.0);
     assert_eq!(logged.last(), Some(&(stamped.first, Ok(ChangeId(8)))));

@@ -1,4 +1,4 @@
-//! Engines of this process that are on their way into a directory, or out of it.
+//! The registry of databases of this process that are being opened or closed.
 //!
 //! A dropped database stops without waiting, so its threads may hold the directory's lock for some
 //! moments more. Opening the same directory again in the same process waits for them, instead of
@@ -6,85 +6,86 @@
 //! began before it: what they open may be dropped at once, if nobody wants it any more.
 
 use crate::kernel::signal::Watch;
+use crate::kernel::sync;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 type Entries = HashMap<PathBuf, Vec<Entry>>;
 
-static PASSING: Mutex<Option<Entries>> = Mutex::new(None);
+static REGISTRY: Mutex<Option<Entries>> = Mutex::new(None);
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 fn lock() -> MutexGuard<'static, Option<Entries>> {
-    PASSING.lock().unwrap_or_else(PoisonError::into_inner)
+    sync::lock(&REGISTRY)
 }
 
 struct Entry {
     id: u64,
-    is_leaving: bool,
+    is_closing: bool,
     /// Set after the entry was taken out.
-    passed: Watch<()>,
+    gone: Watch<()>,
 }
 
-/// An engine's way out: says where it lives, and later that it is leaving.
+/// An engine's way out: says where it lives, and later that it is being closed.
 #[derive(Debug)]
-pub(super) struct Departure {
+pub(super) struct Exit {
     dir: PathBuf,
 }
 
-/// Held by an engine that is being opened, or is leaving; dropped when it is open, or the lock is free.
+/// Held by an engine that is being opened or closed; dropped when it is open, or the lock is free.
 /// Takes its entry with it.
 #[derive(Debug)]
-pub(super) struct Passing {
+pub(super) struct Registration {
     dir: PathBuf,
     id: u64,
-    passed: Watch<()>,
+    gone: Watch<()>,
 }
 
-/// Waits until no engine of this process is leaving `dir`, nor any that came before is being opened. The
+/// Waits until no engine of this process is being closed in `dir`, nor any that came before is being opened. The
 /// returned value is held until this one is open, and was given to who wants it or dropped.
-pub(super) async fn arrive(dir: &Path) -> Passing {
+pub(super) async fn register_opening(dir: &Path) -> Registration {
     let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    let arrival = Passing::new(&dir, false);
+    let arrival = Registration::new(&dir, false);
     loop {
         let first = {
             let map = lock();
             let mut entries = map.as_ref().and_then(|map| map.get(&dir)).into_iter().flatten();
-            let first = entries.find(|entry| entry.is_leaving || entry.id < arrival.id);
-            first.map(|entry| entry.passed.watcher())
+            let first = entries.find(|entry| entry.is_closing || entry.id < arrival.id);
+            first.map(|entry| entry.gone.watcher())
         };
         let Some(mut first) = first else { return arrival };
         first.changed().await;
     }
 }
 
-impl Passing {
-    fn new(dir: &Path, is_leaving: bool) -> Self {
-        let passed = Watch::new(());
+impl Registration {
+    fn new(dir: &Path, is_closing: bool) -> Self {
+        let gone = Watch::new(());
         let mut map = lock();
         // Under the lock: who began before has the smaller one.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let entry = Entry { id, is_leaving, passed: passed.clone() };
+        let entry = Entry { id, is_closing, gone: gone.clone() };
         map.get_or_insert_default().entry(dir.to_owned()).or_default().push(entry);
-        Self { dir: dir.to_owned(), id, passed }
+        Self { dir: dir.to_owned(), id, gone }
     }
 
     /// The way out of where this leads.
-    pub(super) fn departure(&self) -> Departure {
-        Departure { dir: self.dir.clone() }
+    pub(super) fn exit(&self) -> Exit {
+        Exit { dir: self.dir.clone() }
     }
 }
 
-impl Departure {
-    /// The engine begins to leave. The directory's lock must be released before the returned value
+impl Exit {
+    /// The engine begins to close. The directory's lock must be released before the returned value
     /// is dropped.
-    pub(super) fn leave(&self) -> Passing {
-        Passing::new(&self.dir, true)
+    pub(super) fn register_closing(&self) -> Registration {
+        Registration::new(&self.dir, true)
     }
 }
 
-impl Drop for Passing {
+impl Drop for Registration {
     fn drop(&mut self) {
         {
             let mut map = lock();
@@ -97,7 +98,7 @@ impl Drop for Passing {
                 }
             }
         }
-        self.passed.set(());
+        self.gone.set(());
     }
 }
 
@@ -111,30 +112,30 @@ mod tests {
         lock().as_ref().and_then(|map| map.get(dir)).map_or(0, Vec::len)
     }
 
-    /// Planted: `Passing` without a `Drop`.
+    /// Planted: `Registration` without a `Drop`.
     #[test]
     fn b14_who_has_left_leaves_no_entry_behind() {
         let dir = Path::new("/departures/of/this/test");
-        let departure = block_on(arrive(dir)).departure();
+        let departure = block_on(register_opening(dir)).exit();
         assert_eq!(listed(dir), 0);
-        let (first, second) = (departure.leave(), departure.leave());
+        let (first, second) = (departure.register_closing(), departure.register_closing());
         assert_eq!(listed(dir), 2);
         drop(first);
-        let mut arrival = Box::pin(arrive(dir));
+        let mut arrival = Box::pin(register_opening(dir));
         assert!(arrival.as_mut().now_or_never().is_none(), "one is still there");
         assert_eq!(listed(dir), 2);
         drop(second);
         assert_eq!(block_on(arrival).dir, dir);
-        drop(departure.leave());
+        drop(departure.register_closing());
         assert!(lock().as_ref().is_none_or(|map| !map.contains_key(dir)));
     }
 
     /// Planted: who arrives takes the leavers' entries away.
     #[test]
-    fn everybody_who_arrives_waits_for_who_is_leaving_and_for_who_came_before() {
+    fn everybody_who_arrives_waits_for_who_is_closing_and_for_who_came_before() {
         let dir = Path::new("/arrivals/of/this/test");
-        let leaving = block_on(arrive(dir)).departure().leave();
-        let [mut first, mut second, mut third] = [(); 3].map(|()| Box::pin(arrive(dir)));
+        let leaving = block_on(register_opening(dir)).exit().register_closing();
+        let [mut first, mut second, mut third] = [(); 3].map(|()| Box::pin(register_opening(dir)));
         for arrival in [&mut first, &mut second, &mut third] {
             assert!(arrival.as_mut().now_or_never().is_none(), "one is leaving");
         }
@@ -143,7 +144,7 @@ mod tests {
         assert!(third.as_mut().now_or_never().is_none(), "another one came before");
         let first = first.now_or_never().expect("nobody is in the way");
         // Nobody wanted it: it leaves as soon as it has come.
-        let leaving = first.departure().leave();
+        let leaving = first.exit().register_closing();
         drop(first);
         assert!(third.as_mut().now_or_never().is_none(), "what came before is leaving");
         drop(leaving);

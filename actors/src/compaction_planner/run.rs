@@ -1,0 +1,188 @@
+//! The planner's loop: who has ended, who asks, what is due, and who gets it.
+
+use super::message::{Ended, Report};
+use super::{CompactionPlanner, Purpose, Request};
+use crate::failure::{Concern, Failure, Party};
+use futures::FutureExt;
+use sluicedb_storage::compact::{Job, Step, manual, pick};
+use sluicedb_storage::filename::FileNumber;
+use std::pin::pin;
+
+enum Next {
+    Compact(Request),
+    Ended(Report),
+    Due,
+    Stop,
+}
+
+impl CompactionPlanner {
+    /// The loop. Nothing in it waits for one job, or for what failed: the rest goes on.
+    pub async fn run(mut self) {
+        loop {
+            match self.next_message().await {
+                Next::Compact(request) => self.request = Some(request),
+                Next::Ended(report) => self.ended(report),
+                Next::Due => {}
+                Next::Stop => return,
+            }
+            self.follow();
+            self.hand_out();
+        }
+    }
+
+    async fn next_message(&mut self) -> Next {
+        if self.failures.is_stopped() {
+            return Next::Stop;
+        }
+        let next_try = self.setbacks.next_try(self.environment.now());
+        let mut alarm = pin!(self.environment.until(next_try).fuse());
+        let (inbox, taken) = (&mut self.inbox, self.request.is_some());
+        let next_request =
+            async move { if taken { std::future::pending().await } else { inbox.recv().await } };
+        let mut next_request = pin!(next_request.fuse());
+        futures::select_biased! {
+            report = self.reports.recv().fuse() => report.map_or(Next::Stop, Next::Ended),
+            message = next_request => {
+                message.map_or(Next::Stop, |message| Next::Compact(message.into()))
+            }
+            () = self.due.compaction.wait().fuse() => Next::Due,
+            () = alarm => Next::Due,
+        }
+    }
+
+    /// Tables may have gone, or have been left to another range.
+    fn follow(&mut self) {
+        let version = self.files.version(&self.topology);
+        self.setbacks.prune(&version);
+        self.claims.prune(&version);
+        self.show();
+    }
+
+    /// Gives idle workers what there is to do.
+    fn hand_out(&mut self) {
+        while let Some(idle) = self.workers.iter().position(|worker| worker.runs.is_none()) {
+            let Some((job, purpose)) = self.choose() else { return };
+            let Ok(permit) = self.workers[idle].jobs.try_reserve(1) else { return };
+            // The claims also remember where each level's picks go on.
+            if permit.send(self.claims.claim(job)).is_err() {
+                // The worker has gone, and so will everybody.
+                return;
+            }
+            self.workers[idle].runs = Some(purpose);
+            self.counts.compactions_begun.add(1);
+        }
+    }
+
+    /// The next job. A caller's request goes first, and no other job is begun before it is answered:
+    /// one after the other would be in its way.
+    fn choose(&mut self) -> Option<(Job, Purpose)> {
+        while !self.failures.is_stopped() {
+            let next_request = || self.inbox.try_recv().map(Request::from);
+            let Some(request) = self.request.take().or_else(next_request) else {
+                return self.pick().map(|job| (job, Purpose::Due));
+            };
+            let step = manual(
+                &self.files.version(&self.topology),
+                &request.span,
+                &self.claims,
+                &request.given_up,
+            );
+            match step {
+                Step::Done => request.reply.send(request.first),
+                Step::Job(job) => {
+                    self.request = Some(request);
+                    return Some((job, Purpose::Request));
+                }
+                // Each job that is in the way reports when it has ended.
+                Step::Busy => {
+                    self.request = Some(request);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn pick(&mut self) -> Option<Job> {
+        let (version, now) = (self.files.version(&self.topology), self.environment.now());
+        if self.failures.attempts.is_asked(&mut self.asked) {
+            self.setbacks.try_now(now);
+        }
+        let set_aside = self.setbacks.set_aside(now)?;
+        let job = pick(&version, &self.environment.config.compaction, &self.claims, &set_aside);
+        // What runs may be what failed, tried again.
+        if job.is_none() && set_aside.is_empty() && self.claims.is_empty() {
+            self.setbacks.nothing_due();
+            self.show();
+        }
+        job
+    }
+
+    /// A job is over. What it held may be picked again from here on.
+    fn ended(&mut self, report: Report) {
+        let Report { worker, job, ended } = report;
+        let purpose = self.workers[worker].runs.take();
+        if let (Some(Purpose::Request), Some(request), Ended::Failed(failure)) =
+            (purpose, &mut self.request, &ended)
+        {
+            request.given_up.insert(job.range);
+            request.first = request.first.clone().and(Err(failure.clone()));
+        }
+        match &ended {
+            Ended::Done if !job.is_move => {
+                self.failures.attempts.job_succeeded();
+                let inputs = input_tables(&job);
+                self.setbacks.succeeded(&inputs);
+                for number in inputs {
+                    self.failures.damage.forget(number);
+                }
+            }
+            Ended::Done | Ended::Conflict => {}
+            Ended::Failed(failure) => self.failed(&job, failure),
+        }
+        self.show();
+    }
+
+    fn failed(&mut self, job: &Job, failure: &Failure) {
+        if self.failures.is_stopped() || self.failures.job_failed(failure) {
+            return;
+        }
+        self.failures.damage.note(failure);
+        let (range, now) = (job.range, self.environment.now());
+        let pause = self.setbacks.failed(range, &input_tables(job), failure, now);
+        tracing::warn!(%range, %failure, ?pause, "a compaction failed; its inputs are set aside");
+        self.failures.attempts.retries.add(1);
+        // What is shown for it is out of date.
+        self.shown.remove(&(!failure.is_no_space()).then_some(range));
+    }
+
+    /// Shows the troubles that there are, and takes back those that are over.
+    fn show(&mut self) {
+        let troubles = self.setbacks.troubles();
+        let failures = &self.failures;
+        let concern = |range| Concern { party: Party::Compaction, range };
+        let mut changed = false;
+        self.shown.retain(|range| {
+            let lasts = troubles.contains_key(range);
+            if !lasts {
+                failures.recover(concern(*range));
+                changed = true;
+            }
+            lasts
+        });
+        for (range, failure) in troubles {
+            if self.shown.insert(range) {
+                failures.degrade(concern(range), failure);
+                changed = true;
+            }
+        }
+        if changed {
+            // Flushes that wait for room in L0 have to know whether it comes.
+            self.due.flush.set();
+        }
+    }
+}
+
+pub(super) fn input_tables(job: &Job) -> Vec<FileNumber> {
+    job.slices().map(|(_, slice)| slice.number()).collect()
+}

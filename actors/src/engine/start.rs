@@ -1,0 +1,273 @@
+//! How the actors are made, introduced to one another and started.
+
+use super::close::{Closer, DirectoryLock};
+use super::listener::listen;
+use super::open::Opened;
+use super::registry::Exit;
+use super::{Counters, Engine, OpenFailure, Parts};
+use crate::admission::{Accounts, RangeBudget};
+use crate::compaction_planner::CompactionPlanner;
+use crate::compaction_worker::Channels;
+use crate::failure::{Failure, Failures, Party, Scope};
+use crate::flush_worker::FlushWorker;
+use crate::kernel::commit::CommitQueue;
+use crate::kernel::jobs::Worker;
+use crate::kernel::mailbox::{Capacity, Inbox, Mailbox};
+use crate::kernel::published::Published;
+use crate::log_keeper::LogKeeper;
+use crate::log_syncer::LogSyncer;
+use crate::log_writer::WalWriter;
+use crate::range_owner::{Memory, Owners, RangeEntry, Superversion, Topology};
+use crate::reclaimer::Reclaimer;
+use crate::runtime::pool::Pool;
+use crate::runtime::{Environment, Task, Turns};
+use crate::version_manager::message::VersionMessage;
+use crate::version_manager::{Files, TablesDue, VersionManager, ask_for_room};
+use crate::write::WritePath;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::version::Version;
+use sluicedb_storage::wal::SealedSegment;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+/// Edits waiting for the version manager, at most.
+pub(super) const VERSION_INBOX_MAX: usize = 64;
+/// Manual compactions waiting, at most.
+pub(super) const COMPACT_INBOX_MAX: usize = 16;
+
+/// Starts the actors on what was opened.
+pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
+    let Opened { environment, lock, reserve, reserve_spent_for, version, tables, .. } = opened;
+    let Opened { manifest, numbers, log, obsolete_segments, last_seqno, report, .. } = opened;
+    let environment = Arc::new(environment);
+    let config = &environment.config;
+
+    let (versions, version_inbox) = mailbox(VERSION_INBOX_MAX);
+    let (planner, planner_inbox) = mailbox(COMPACT_INBOX_MAX);
+    let (channels, reports) = Channels::new(config.compaction_threads);
+    let (reads, read_threads) = Pool::new(config.read_threads);
+    let (turns, turn_threads) = Turns::new();
+
+    let budget = RangeBudget::of(config, version.ranges().len());
+    let failures = Arc::new(Failures::new(reserve));
+    let accounts = Arc::new(accounts(config.write_buffer_bytes as u64, &versions));
+    let memory = Arc::new(Memory::new(2 * budget.memtable_bytes, config.buffer.clone()));
+    let topology = Arc::new(Topology {
+        superversion: Published::new(superversion(last_seqno, Vec::new())),
+        commits: CommitQueue::new(last_seqno, config.commits_in_flight_max),
+        failures: Arc::clone(&failures),
+    });
+    let owners = Owners {
+        environment: Arc::clone(&environment),
+        topology: Arc::clone(&topology),
+        accounts: Arc::clone(&accounts),
+        memory: Arc::clone(&memory),
+        turns: turns.clone(),
+        requests: Arc::new(versions.clone()),
+    };
+    // Owners know the topology, so it is there before they are.
+    let next_memtable_id = own(&version, &owners, budget, last_seqno);
+    let wal = WalWriter::new(log, last_seqno.next(), &environment, &topology, &turns);
+    let files = Arc::new(Files {
+        environment: Arc::clone(&environment),
+        failures: Arc::clone(&failures),
+        tables,
+        numbers,
+    });
+    let parts = Parts {
+        environment,
+        failures,
+        accounts,
+        topology,
+        memory,
+        wal,
+        files,
+        directory: Arc::new(DirectoryLock::new(lock)),
+        versions,
+        planner,
+        compaction_jobs: channels.jobs.clone(),
+    };
+    let tables_due = Arc::<TablesDue>::default();
+    listen(&parts, &tables_due);
+    watch_obsolete(&parts);
+    if let Some(failure) = reserve_spent_for {
+        parts.failures.degrade(Party::Reserve, failure);
+    }
+
+    let manager = VersionManager::new(
+        owners,
+        Arc::clone(&parts.wal),
+        Arc::clone(&parts.files),
+        Arc::clone(&tables_due),
+        version_inbox,
+        manifest,
+        next_memtable_id,
+    );
+    let planner = CompactionPlanner::new(
+        Arc::clone(&parts.files),
+        Arc::clone(&parts.topology),
+        Arc::clone(&tables_due),
+        planner_inbox,
+        channels.jobs.clone(),
+        reports,
+    );
+    let counters = Counters {
+        log: Arc::clone(&parts.wal.counts),
+        versions: manager.counts(),
+        compactions: planner.counts(),
+    };
+    let mut starter = Starter { parts: &parts, tasks: Vec::new() };
+    let mut started = starter.start("version manager", "sluice-version", manager.run().boxed());
+    started = started
+        .and_then(|()| starter.start_tables(planner, &tables_due))
+        .and_then(|()| starter.start_log(obsolete_segments))
+        .and_then(|()| starter.start_workers(channels, &counters))
+        .and_then(|()| starter.start_pool("turn thread", "sluice-turn", turn_threads))
+        .and_then(|()| starter.start_pool("read thread", "sluice-read", read_threads));
+    let closer = Closer::new(starter.tasks, exit);
+    let write_path = WritePath::new(
+        Arc::clone(&parts.environment),
+        Arc::clone(&parts.accounts),
+        Arc::clone(&parts.topology),
+        Arc::clone(&parts.wal),
+        parts.versions.clone(),
+        reads.clone(),
+    );
+    let engine = Engine { write_path, parts, reads, turns, counters, recovery: report, closer };
+    // If a thread could not be started, dropping the engine stops the others.
+    started?;
+    Ok(engine)
+}
+
+fn mailbox<T>(messages: usize) -> (Mailbox<T>, Inbox<T>) {
+    Mailbox::new(Capacity { messages, bytes: messages as u64 })
+}
+
+fn accounts(bytes: u64, versions: &Mailbox<VersionMessage>) -> Accounts {
+    let versions = versions.clone();
+    Accounts::new(bytes, Box::new(move || ask_for_room(&versions, Scope::Global, 0)))
+}
+
+fn superversion(born: Seqno, ranges: Vec<RangeEntry>) -> Arc<Superversion> {
+    Arc::new(Superversion::new(1, 1, born, ranges))
+}
+
+/// Gives each range an owner and shows them; returns the next memtable's id.
+fn own(version: &Version, owners: &Owners, budget: RangeBudget, born: Seqno) -> u64 {
+    let stables = (0..).zip(version.ranges());
+    let ranges = stables.map(|(id, stable)| owners.entry(Arc::clone(stable), id, budget));
+    let ranges: Vec<_> = ranges.collect();
+    let next_memtable_id = ranges.len() as u64;
+    // INVARIANT(published-before-used): before anybody writes.
+    owners.topology.superversion.store(superversion(born, ranges));
+    next_memtable_id
+}
+
+/// The version manager is told when a table's last reader has gone.
+fn watch_obsolete(parts: &Parts) {
+    let versions = parts.versions.clone();
+    parts.files.tables.graveyard().on_burial(move || {
+        // Full: the manager looks for obsolete tables after every message anyway.
+        if let Ok(permit) = versions.try_reserve(1) {
+            let _ = permit.send(VersionMessage::DeleteObsolete);
+        }
+    });
+}
+
+/// Starts actors on the runtime; a panic in one of them stops the engine.
+struct Starter<'a> {
+    parts: &'a Parts,
+    tasks: Vec<Task>,
+}
+
+impl Starter<'_> {
+    /// Who flushes, and who chooses what is merged.
+    fn start_tables(
+        &mut self,
+        planner: CompactionPlanner,
+        due: &Arc<TablesDue>,
+    ) -> Result<(), OpenFailure> {
+        let Parts { files, topology, wal, versions, .. } = self.parts;
+        let flusher = FlushWorker::new(
+            Arc::clone(files),
+            Arc::clone(topology),
+            Arc::clone(wal),
+            Arc::clone(due),
+            versions.clone(),
+        );
+        self.start("flush worker", "sluice-flush", flusher.run().boxed())?;
+        self.start("compaction planner", "sluice-plan", planner.run().boxed())
+    }
+
+    fn start_workers(
+        &mut self,
+        channels: Channels,
+        counters: &Counters,
+    ) -> Result<(), OpenFailure> {
+        let Parts { files, versions, .. } = self.parts;
+        for (index, worker) in channels.workers(files, &counters.compactions, versions).enumerate()
+        {
+            let name = format!("sluice-merge-{index}");
+            self.start("compaction worker", &name, worker.run().boxed())?;
+        }
+        Ok(())
+    }
+
+    /// Those who see to memtables and to the log.
+    fn start_log(&mut self, obsolete: Vec<SealedSegment>) -> Result<(), OpenFailure> {
+        let Parts { environment, files, topology, memory, wal, versions, .. } = self.parts;
+        let (environment, topology) = (|| Arc::clone(environment), || Arc::clone(topology));
+        let reclaimer = Reclaimer::new(environment(), topology(), Arc::clone(memory));
+        self.start("reclaimer", "sluice-reclaim", reclaimer.run().boxed())?;
+        let syncer = LogSyncer::new(environment(), topology(), Arc::clone(wal));
+        self.start("wal writer", "sluice-wal", syncer.run().boxed())?;
+        let (files, wal) = (Arc::clone(files), Arc::clone(wal));
+        let keeper = LogKeeper::new(files, topology(), wal, versions.clone(), obsolete);
+        self.start("log keeper", "sluice-log", keeper.run().boxed())
+    }
+
+    fn start(
+        &mut self,
+        actor: &'static str,
+        name: &str,
+        body: BoxFuture<'static, ()>,
+    ) -> Result<(), OpenFailure> {
+        let failures = Arc::clone(&self.parts.failures);
+        let guarded = async move {
+            if let Err(panic) = AssertUnwindSafe(body).catch_unwind().await {
+                failures.fail(Failure::panicked(actor, &*panic));
+            }
+        };
+        let task = self.spawn(name, Box::pin(guarded))?;
+        self.tasks.push(task);
+        Ok(())
+    }
+
+    /// Threads of a pool end with the last handle to the pool, which snapshots may hold: they are
+    /// not joined by `close` and keep nothing of the engine alive.
+    fn start_pool(
+        &mut self,
+        actor: &'static str,
+        name: &str,
+        threads: Vec<Worker>,
+    ) -> Result<(), OpenFailure> {
+        for (index, thread) in threads.into_iter().enumerate() {
+            let failures = Arc::downgrade(&self.parts.failures);
+            let body = thread.run(move |panic| {
+                if let Some(failures) = failures.upgrade() {
+                    failures.fail(Failure::panicked(actor, &*panic));
+                }
+            });
+            self.spawn(&format!("{name}-{index}"), Box::pin(body))?;
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> Result<Task, OpenFailure> {
+        let environment: &Environment = &self.parts.environment;
+        let started = environment.runtime.spawn(name, body);
+        Ok(started.map_err(|error| environment.no_thread(error))?)
+    }
+}

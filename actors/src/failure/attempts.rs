@@ -1,0 +1,66 @@
+//! Counts of jobs that fail, and who asks for everything to be tried at once.
+
+use super::Failure;
+use crate::kernel::counter::Counter;
+use sluicedb_storage::Error;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// A device that fails so many syncs in a row is given up.
+const FAILED_SYNCS_MAX: u32 = 3;
+
+/// Counts that belong to failing jobs.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    /// Jobs that failed and will be tried again.
+    pub retries: Counter,
+    /// Syncs of tables that failed since the last job that succeeded.
+    failed_syncs: AtomicU32,
+    /// How often somebody asked for everything to be tried at once.
+    asked: AtomicU64,
+}
+
+/// Remembers which request to try everything at once was followed.
+#[derive(Debug, Default)]
+pub struct Asked(u64);
+
+impl Attempts {
+    /// Whatever failed and pauses is to be tried now. The caller wakes those who have something to try.
+    pub fn ask(&self) {
+        self.asked.fetch_add(1, Ordering::Release);
+    }
+
+    /// Has somebody asked since the last call with this `asked`?
+    pub fn is_asked(&self, asked: &mut Asked) -> bool {
+        let now = self.asked.load(Ordering::Acquire);
+        std::mem::replace(&mut asked.0, now) != now
+    }
+
+    /// A job that writes tables has succeeded.
+    pub fn job_succeeded(&self) {
+        self.failed_syncs.store(0, Ordering::Relaxed);
+    }
+
+    /// A job that writes tables has failed: is the device to be given up?
+    pub(super) fn was_one_too_many(&self, failure: &Failure) -> bool {
+        let Failure::Storage(error) = failure else { return false };
+        if !matches!(**error, Error::Io { op: "sync", .. }) {
+            return false;
+        }
+        self.failed_syncs.fetch_add(1, Ordering::Relaxed) + 1 >= FAILED_SYNCS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_party_follows_each_request_once() {
+        let attempts = Attempts::default();
+        let (mut one, mut other) = (Asked::default(), Asked::default());
+        assert!(!attempts.is_asked(&mut one));
+        attempts.ask();
+        assert!(attempts.is_asked(&mut one) && !attempts.is_asked(&mut one));
+        assert!(attempts.is_asked(&mut other));
+    }
+}

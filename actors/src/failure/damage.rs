@@ -1,0 +1,46 @@
+//! Which tables were found damaged.
+
+use super::Failure;
+use crate::kernel::sync::lock;
+use sluicedb_storage::Error;
+use sluicedb_storage::filename::FileNumber;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// The tables that were found damaged or missing, each with what was wrong when it was last looked at.
+#[derive(Debug, Default)]
+pub struct Damage(Mutex<BTreeMap<FileNumber, Arc<Error>>>);
+
+impl Damage {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<FileNumber, Arc<Error>>> {
+        lock(&self.0)
+    }
+
+    /// Takes note if the failure is that a table is damaged or missing.
+    pub fn note(&self, failure: &Failure) {
+        if let Failure::Storage(error) = failure
+            && failure.is_damage()
+            && let Some(number) = failure.table()
+        {
+            self.lock().insert(number, Arc::clone(error));
+        }
+    }
+
+    /// A read has failed: is a table damaged or missing?
+    #[cold]
+    pub fn note_read(&self, error: &Error) {
+        if !matches!(error, Error::WouldBlock) {
+            self.note(&Failure::storage(error.duplicate()));
+        }
+    }
+
+    /// The table is gone, or all of it could be read.
+    pub fn forget(&self, number: FileNumber) {
+        self.lock().remove(&number);
+    }
+
+    /// All of them.
+    pub fn list(&self) -> Vec<Arc<Error>> {
+        self.lock().values().cloned().collect()
+    }
+}

@@ -1,0 +1,51 @@
+//! The log writer's turn: what is done with one commit, under the seat, and what after it.
+
+use super::LogDue;
+use super::after::After;
+use super::message::Commit;
+use super::state::{LogState, Way};
+use crate::group_commit::durable::Durable;
+use crate::kernel::turn::{Handler, Turn};
+use crate::range_owner::Topology;
+use crate::range_owner::message::is_heavy;
+use std::sync::Arc;
+
+/// What the seat guards.
+#[derive(Debug)]
+pub struct WalActor {
+    /// The log.
+    pub state: LogState,
+    durable: Arc<Durable>,
+    topology: Arc<Topology>,
+    due: Arc<LogDue>,
+}
+
+impl WalActor {
+    pub(super) fn new(
+        state: LogState,
+        durable: Arc<Durable>,
+        topology: Arc<Topology>,
+        due: Arc<LogDue>,
+    ) -> Self {
+        Self { state, durable, topology, due }
+    }
+}
+
+impl Handler for WalActor {
+    type Message = Commit;
+
+    fn handle(&mut self, message: Commit, turn: &mut Turn) {
+        let mut after = After::default();
+        self.state.commit(message, Way::of(&self.topology, &self.durable), &mut after);
+        let due = Arc::clone(&self.due);
+        turn.defer(move |spent| after.run(&due, spent));
+    }
+
+    fn weight(message: &Commit) -> usize {
+        message.payload.len()
+    }
+
+    fn is_heavy(message: &Commit) -> bool {
+        is_heavy(message.payload.len(), message.operations)
+    }
+}

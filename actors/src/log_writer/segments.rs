@@ -1,0 +1,61 @@
+//! Which segments of the log may still be needed.
+
+use sluicedb_storage::filename::FileNumber;
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::wal::LogWriter;
+use std::collections::VecDeque;
+
+/// A segment that may still be needed.
+#[derive(Clone, Copy, Debug)]
+struct Needed {
+    number: FileNumber,
+    first_seqno: Seqno,
+    bytes: u64,
+}
+
+/// All of them, oldest first; the last one is the current one.
+#[derive(Debug)]
+pub struct Segments(VecDeque<Needed>);
+
+impl Segments {
+    pub(super) fn beginning_with(log: &LogWriter, first_seqno: Seqno) -> Self {
+        let mut segments = Self(VecDeque::new());
+        segments.begin(log, first_seqno);
+        segments
+    }
+
+    /// The current segment of `log` is new; its first entry has, or will have, this number.
+    pub(super) fn begin(&mut self, log: &LogWriter, first_seqno: Seqno) {
+        let (number, bytes) = (log.number(), log.segment_bytes());
+        self.0.push_back(Needed { number, first_seqno, bytes });
+    }
+
+    /// Segments that a recovery would read.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The segment in which `seqno` lies, or will lie.
+    pub fn of(&self, seqno: Seqno) -> FileNumber {
+        let after = self.0.partition_point(|segment| segment.first_seqno <= seqno);
+        self.0[after.saturating_sub(1)].number
+    }
+
+    /// Bytes of the closed segments from `floor` on.
+    pub fn retained_bytes(&self, floor: FileNumber) -> u64 {
+        let closed = self.0.iter().rev().skip(1);
+        closed.filter(|segment| segment.number >= floor).map(|segment| segment.bytes).sum()
+    }
+
+    /// The number that the first entry of the current segment has, or will have.
+    pub fn current_first_seqno(&self) -> Seqno {
+        self.0.back().expect("there is always a current segment").first_seqno
+    }
+
+    /// Forgets segments below `floor`.
+    pub fn forget_below(&mut self, floor: FileNumber) {
+        while self.0.len() > 1 && self.0[0].number < floor {
+            self.0.pop_front();
+        }
+    }
+}

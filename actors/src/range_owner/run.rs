@@ -1,0 +1,95 @@
+//! The range owner's turn: what is done with one message, under the seat, and what after it.
+
+use super::RangeOwner;
+use super::message::{Apply, is_heavy};
+use super::route::Lot;
+use super::state::{Applied, OverlayState};
+use crate::kernel::commit::CommitQueue;
+use crate::kernel::turn::{Handler, Turn};
+use std::sync::{Arc, Weak};
+
+/// What the seat guards.
+#[derive(Debug)]
+pub struct RangeActor {
+    pub(super) state: OverlayState,
+    commits: CommitQueue,
+    owner: Weak<RangeOwner>,
+}
+
+impl RangeActor {
+    pub(super) fn new(state: OverlayState, commits: CommitQueue, owner: Weak<RangeOwner>) -> Self {
+        Self { state, commits, owner }
+    }
+
+    /// The overlay.
+    pub fn state(&mut self) -> &mut OverlayState {
+        &mut self.state
+    }
+
+    /// Applies a batch, or this range's part of it, of so many encoded bytes; says what is to be done
+    /// once the seat is free.
+    #[inline]
+    pub fn apply(&mut self, lot: Lot<'_>, bytes: usize, charge_bytes: usize) -> Applied {
+        let visible = self.commits.visible();
+        self.state.apply(lot, charge_bytes);
+        self.state.reclaim(visible, bytes)
+    }
+}
+
+impl Handler for RangeActor {
+    type Message = Apply;
+
+    fn handle(&mut self, message: Apply, turn: &mut Turn) {
+        let part = message.part();
+        let (bytes, charge) = (part.bytes, part.charge());
+        let lot = message.route.lot(message.part, &message.payload, message.first_seqno);
+        let applied = self.apply(lot, bytes, charge as usize);
+        let ticket = message.ticket;
+        let owner = (applied != Applied::default()).then(|| self.owner.upgrade()).flatten();
+        turn.defer(move |_| {
+            // INVARIANT(ack-after-visible): whoever waits for this batch is woken from in here.
+            ticket.finish();
+            if let Some(owner) = owner {
+                owner.after(applied);
+            }
+        });
+    }
+
+    fn weight(message: &Apply) -> usize {
+        let part = message.part();
+        part.bytes + part.operations as usize * 64
+    }
+
+    fn is_heavy(message: &Apply) -> bool {
+        let part = message.part();
+        is_heavy(part.bytes, part.operations)
+    }
+}
+
+impl RangeOwner {
+    /// What a turn leaves to do once the seat is free.
+    #[inline]
+    pub fn after(self: &Arc<Self>, applied: Applied) {
+        if applied != Applied::default() {
+            self.follow_up(applied);
+        }
+    }
+
+    #[cold]
+    fn follow_up(self: &Arc<Self>, applied: Applied) {
+        let Applied { seal, freed, garbage, upkeep_due } = applied;
+        self.give_back(freed);
+        if garbage {
+            self.memory.reclaim_due.set();
+        }
+        if upkeep_due {
+            self.memory.upkeep_due.set();
+        }
+        if let Some(memtable) = seal
+            && !self.requests.seal(self.id, memtable)
+        {
+            // No room: let the next write ask again. Not on this thread, which may not wait for the seat.
+            self.seal_refused.ring();
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Sizes of an overlay, for those who only look.
+
+use crate::kernel::counter::Counter;
+use sluicedb_storage::memtable::{Memtable, ReclaimStats};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// See the module. Written by the owner, in no hurry.
+#[derive(Debug, Default)]
+pub struct OverlaySizes {
+    pub(super) active_bytes: AtomicUsize,
+    pub(super) sealed_bytes: AtomicUsize,
+    pub(super) batches: AtomicU64,
+    pub(super) garbage: AtomicBool,
+    pub(super) reclaimed: Reclaimed,
+}
+
+/// What the buffers of memtables that are sealed by now have done.
+#[derive(Debug, Default)]
+pub(super) struct Reclaimed {
+    compactions: Counter,
+    steps: Counter,
+    copied_bytes: Counter,
+    freed_bytes: Counter,
+}
+
+impl Reclaimed {
+    /// A memtable is sealed.
+    pub(super) fn add(&self, sealed: &ReclaimStats) {
+        // Written under the seat alone.
+        self.compactions.bump(sealed.compactions);
+        self.steps.bump(sealed.steps);
+        self.copied_bytes.bump(sealed.copied_bytes);
+        self.freed_bytes.bump(sealed.reclaimed_bytes);
+    }
+
+    /// The same and what the active memtable's buffer has done.
+    fn with(&self, active: ReclaimStats) -> ReclaimStats {
+        ReclaimStats {
+            buffer: active.buffer,
+            compactions: active.compactions + self.compactions.get(),
+            steps: active.steps + self.steps.get(),
+            copied_bytes: active.copied_bytes + self.copied_bytes.get(),
+            reclaimed_bytes: active.reclaimed_bytes + self.freed_bytes.get(),
+        }
+    }
+}
+
+impl OverlaySizes {
+    /// Charge of the active memtable.
+    pub fn active_bytes(&self) -> usize {
+        self.active_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Charges of the sealed memtables.
+    pub fn sealed_bytes(&self) -> usize {
+        self.sealed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What buffers have done since the database was opened, and what is in the one of `active`.
+    pub fn reclaim_stats(&self, active: &Memtable) -> ReclaimStats {
+        self.reclaimed.with(active.reclaim_stats())
+    }
+
+    /// Are there overwritten entries to reclaim?
+    pub fn has_garbage(&self) -> bool {
+        self.garbage.load(Ordering::Relaxed)
+    }
+
+    /// Batches applied.
+    pub fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
+    }
+}

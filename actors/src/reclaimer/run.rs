@@ -1,0 +1,102 @@
+//! The reclaimer's two loops.
+
+use super::Reclaimer;
+use crate::range_owner::RangeOwner;
+use crate::range_owner::state::OverlayState;
+use futures::future::join;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two rounds over the ranges; longer while nothing can be done (a scan holds the memory).
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Turns that one range gets in a round, each about 64 KiB of copying.
+const TURNS_PER_ROUND: usize = 32;
+
+/// What a look at a range has shown.
+#[derive(PartialEq, Eq)]
+enum Look {
+    Clean,
+    /// Its writers are at work.
+    Busy,
+    Stuck,
+    Progress,
+}
+
+impl Reclaimer {
+    /// Both loops.
+    pub async fn run(self) {
+        join(self.reclaim_idle(), self.keep_chunks()).await;
+    }
+
+    /// The first touch of a chunk takes milliseconds, and so does freeing it. Whoever takes one or puts it
+    /// back is spared that (`ChunkPool`), also who drops the last view of memtables that were flushed long ago.
+    async fn keep_chunks(&self) {
+        let memory = &self.memory;
+        let called = Arc::downgrade(memory);
+        let _attendant = memory.chunks.attend(move || {
+            if let Some(memory) = called.upgrade() {
+                memory.upkeep_due.set();
+            }
+        });
+        while !self.failures.is_stopped() {
+            memory.upkeep_due.wait().await;
+            memory.chunks.upkeep();
+        }
+    }
+
+    /// Ranges that nobody writes to.
+    async fn reclaim_idle(&self) {
+        let mut seen = HashMap::new();
+        while !self.failures.is_stopped() {
+            self.memory.reclaim_due.wait().await;
+            let mut pause = PAUSE_MIN;
+            loop {
+                if !self.environment.pause(pause, &self.failures).await {
+                    return;
+                }
+                let superversion = self.topology.superversion.load_full();
+                let looks: Vec<_> = superversion
+                    .ranges
+                    .iter()
+                    .map(|range| {
+                        self.look(&range.owner, seen.entry(range.id()).or_insert(u64::MAX))
+                    })
+                    .collect();
+                seen.retain(|range, _| superversion.range(*range).is_some());
+                // Its memtables may be flushed meanwhile.
+                drop(superversion);
+                if looks.iter().all(|look| *look == Look::Clean) {
+                    break;
+                }
+                let stuck = !looks.contains(&Look::Progress);
+                pause = if stuck { (pause * 2).min(PAUSE_MAX) } else { PAUSE_MIN };
+            }
+        }
+    }
+
+    fn look(&self, owner: &RangeOwner, seen: &mut u64) -> Look {
+        let batches = owner.sizes.batches();
+        if std::mem::replace(seen, batches) != batches {
+            return if owner.sizes.has_garbage() { Look::Busy } else { Look::Clean };
+        }
+        let mut look = Look::Clean;
+        for _ in 0..TURNS_PER_ROUND {
+            if !owner.sizes.has_garbage() {
+                break;
+            }
+            let visible = self.topology.visible();
+            let idle = owner.with_state(|state: &mut OverlayState| state.reclaim_idle(visible));
+            owner.give_back(idle.freed);
+            if self.memory.chunks.take_upkeep_due() {
+                self.memory.upkeep_due.set();
+            }
+            if !idle.progress {
+                return Look::Stuck;
+            }
+            look = Look::Progress;
+        }
+        look
+    }
+}

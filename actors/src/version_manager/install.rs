@@ -1,0 +1,190 @@
+//! How a version takes the place of another: validated, durable, swapped, and only then is memory let go of.
+//!
+//! INVARIANT(single-swapper): only `publish` below stores the superversion.
+//! INVARIANT(manifest-before-swap): an edit is synced before the version it makes is published.
+
+use super::message::{Flushed, InstallFailure};
+use super::{VersionManager, manifest, state};
+use crate::failure::{Failure, Party};
+use crate::range_owner::{RangeEntry, Superversion};
+use sluicedb_storage::filename::FileNumber;
+#[cfg(debug_assertions)]
+use sluicedb_storage::version::check::check;
+use sluicedb_storage::version::{TableHandle, VersionEdit};
+use sluicedb_storage::view::put_behind;
+use std::sync::Arc;
+
+impl VersionManager {
+    /// Edit -> durable -> swap -> forget.
+    pub(super) fn install(
+        &mut self,
+        mut edit: VersionEdit,
+        tables: &[Arc<TableHandle>],
+        mut flushed: Option<Flushed>,
+    ) -> Result<(), InstallFailure> {
+        if let Some(failure) = self.failures.health.failure() {
+            return Err(InstallFailure::Failed(failure));
+        }
+        let current = self.topology.superversion.load_full();
+        let before = current.version(self.files.tables.graveyard());
+        if let Some(flushed) = &mut flushed {
+            state::follow(&current, flushed, &mut edit);
+        }
+        let flushed = flushed.as_ref();
+        let version = before
+            .apply(&edit, tables)
+            .map_err(|conflict| InstallFailure::Conflict(conflict.to_string()))?;
+        let mut ranges = state::without(&current.ranges, flushed);
+        put_behind(&mut ranges, &version);
+        let (floor, newest) = self.log_needed(&ranges).map_err(InstallFailure::Failed)?;
+        edit.log_floor = Some(floor);
+        edit.newest_segment = Some(newest);
+        edit.next_file_number = Some(self.files.numbers.high_water());
+        // A memtable may have entries of batches that are not visible yet.
+        let flushed_to = edit.flushed.iter().map(|(_, seqno)| *seqno).max();
+        edit.last_seqno = Some(self.topology.visible().max(flushed_to.unwrap_or_default()));
+        self.append(&mut edit)?;
+        self.counts.edits.add(1);
+        self.wal.raise_floor(floor);
+
+        self.swap(&current, ranges);
+        for handle in before.dropped_by(&edit, &version) {
+            // Deleted once its last reader is gone.
+            handle.mark_obsolete();
+        }
+        drop((current, before, version));
+        self.count_tables();
+
+        if let Some(flushed) = flushed {
+            // Before anybody who waits for the flush is told.
+            let bytes = edit.added.iter().map(|(_, _, slice)| slice.file_bytes()).sum();
+            self.counts.flush_bytes.add(bytes);
+            self.counts.flushes.add(flushed.memtables.len() as u64);
+            self.forget(flushed);
+        }
+        self.due.compaction.set();
+        self.due.flush.set();
+        self.wal.due.keeping.set();
+        Ok(())
+    }
+
+    /// Makes `edit` durable, and with it what became of changes.
+    pub(super) fn append(&mut self, edit: &mut VersionEdit) -> Result<(), InstallFailure> {
+        self.outcomes.put_into(edit);
+        let edit = &*edit;
+        let mut appended = manifest::append(&mut self.manifest, edit, &self.files);
+        if let Err(failure) = &appended
+            && self.manifest.failure().is_none()
+            && self.failures.use_reserve(failure)
+        {
+            appended = manifest::append(&mut self.manifest, edit, &self.files);
+        }
+        let Err(failure) = appended else {
+            self.failures.recover(Party::Manifest);
+            self.outcomes.clear();
+            return Ok(());
+        };
+        if self.manifest.failure().is_none() {
+            self.failures.degrade(Party::Manifest, failure.clone());
+            return Err(InstallFailure::NotInstalled(failure));
+        }
+        // The manifest may or may not hold the edit after a power cut: nothing can be deleted and nothing
+        // acknowledged any more in this incarnation.
+        self.failures.fail(failure.clone());
+        Err(InstallFailure::Failed(failure))
+    }
+
+    /// `ranges`, which are those of `current`, take their place.
+    pub(super) fn swap(&self, current: &Superversion, ranges: Vec<RangeEntry>) {
+        let Superversion { number, epoch, born, .. } = *current;
+        self.publish(Superversion::new(number + 1, epoch, born, ranges));
+    }
+
+    /// The one store of the superversion.
+    pub(super) fn publish(&self, next: Superversion) {
+        #[cfg(debug_assertions)]
+        if let Err(broken) = check(&next.version(self.files.tables.graveyard())) {
+            panic!("the new version breaks a rule: {broken}");
+        }
+        self.topology.superversion.store(Arc::new(next));
+    }
+
+    /// INVARIANT(publish-before-forget): the version with these entries is current, so their memory
+    /// is no longer needed by new readers and its charge goes back to the accounts.
+    pub(super) fn forget(&mut self, flushed: &Flushed) {
+        let superversion = self.topology.superversion.load_full();
+        let range = superversion.range(flushed.range).expect("ranges outlive their memtables");
+        let owner = &range.owner;
+        for id in &flushed.memtables {
+            let bytes = owner.with_state(|state| state.forget(*id)) as u64;
+            self.accounts.global.release(bytes);
+        }
+        owner.flushes.add(1);
+        self.waiters.published(&flushed.memtables);
+        self.upkeep.published(flushed.range, self.environment.now());
+        self.failures.recover(Party::Flush.of(flushed.range));
+        self.failing.remove(&flushed.range);
+        // The queue has room: a seal that waited for it happens now.
+        self.seal_if_due(flushed.range);
+    }
+
+    pub(super) fn count_tables(&mut self) {
+        let superversion = self.topology.superversion.load_full();
+        self.table_bytes = superversion.ranges.iter().map(|range| range.stable.bytes()).sum();
+    }
+
+    /// The lowest log segment that holds an entry which is in no table, and the newest segment of all:
+    /// everything above `visible` is still on its way, everything else that is not in a table is in a memtable of `ranges`
+    /// (INVARIANT(watermark-at-seal)). `visible` is read before the memtables are looked at.
+    pub(super) fn log_needed(
+        &self,
+        ranges: &[RangeEntry],
+    ) -> Result<(FileNumber, FileNumber), Failure> {
+        let mut oldest = self.topology.visible().next();
+        for range in ranges {
+            if let Some(first) = range.memtables().filter_map(|table| table.first_seqno()).min() {
+                oldest = oldest.min(first);
+            }
+        }
+        self.wal.segments_from(oldest)
+    }
+
+    /// INVARIANT(delete-only-by-version-manager): tables that no version names and no reader pins.
+    pub(super) fn delete_obsolete(&mut self) {
+        if self.failures.health.failure().is_some() {
+            // The durable manifest is uncertain: it may still name them.
+            return;
+        }
+        for number in self.files.tables.graveyard().take() {
+            self.failures.damage.forget(number);
+            match self.files.remove(number) {
+                Ok(()) => self.counts.tables_deleted.add(1),
+                // If it cannot be deleted the next open does it.
+                Err(error) => tracing::warn!(%error, "an obsolete table was left behind"),
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self) -> Result<(), Failure> {
+        if let Some(failure) = self.failures.health.failure() {
+            return Err(failure);
+        }
+        let current = self.topology.superversion.load_full();
+        let (floor, newest) = self.log_needed(&current.ranges)?;
+        let mut edit = VersionEdit {
+            log_floor: Some(floor),
+            newest_segment: Some(newest),
+            next_file_number: Some(self.files.numbers.high_water()),
+            last_seqno: Some(self.topology.visible()),
+            clean_close: true,
+            ..VersionEdit::default()
+        };
+        match self.append(&mut edit) {
+            Ok(()) => Ok(()),
+            Err(InstallFailure::Failed(failure) | InstallFailure::NotInstalled(failure)) => {
+                Err(failure)
+            }
+            Err(InstallFailure::Conflict(what)) => unreachable!("no table is in it, yet: {what}"),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The version manager's loop, and what it looks after between messages.
+
+use super::VersionManager;
+use super::message::{InstallFailure, VersionMessage};
+use crate::failure::space::reserve_wanted;
+use crate::failure::{Failure, Scope};
+use futures::FutureExt;
+use std::pin::pin;
+
+impl VersionManager {
+    /// The loop.
+    pub async fn run(mut self) {
+        self.count_tables();
+        self.look_after_reserve();
+        while let Some(message) = self.next_message().await {
+            match message {
+                VersionMessage::Install { edit, tables, flushed, reply } => {
+                    let settled = self.settle().await.map_err(InstallFailure::NotInstalled);
+                    reply.send(settled.and_then(|()| self.install(*edit, &tables, flushed)));
+                }
+                VersionMessage::Seal { range, memtable } => {
+                    if self.active_id(range) == Some(memtable) {
+                        self.seal_if_due(range);
+                    }
+                }
+                VersionMessage::Relieve { scope: Scope::Local, .. } => self.seal_what_is_due(),
+                VersionMessage::Relieve { scope: Scope::Global, bytes } => {
+                    self.relieve_if_short(bytes);
+                }
+                VersionMessage::Flush { reply } => self.flush_all(reply),
+                VersionMessage::FlushFailed { range, memtables, failure } => {
+                    self.waiters.failed(&memtables, &failure);
+                    if self.topology.superversion.load().range(range).is_some() {
+                        self.failing.insert(range);
+                    }
+                }
+                VersionMessage::Change { change, reply } => self.prepare(change, reply),
+                // What these ask for is looked after below, after every message.
+                VersionMessage::LogGrown | VersionMessage::DeleteObsolete => {}
+                VersionMessage::Close { reply } => {
+                    let settled = self.settle().await;
+                    let result = settled.and_then(|()| self.close());
+                    self.delete_obsolete();
+                    reply.send(result);
+                    break;
+                }
+            }
+            self.look_after_changes().await;
+            self.delete_obsolete();
+            self.look_after_waiters();
+            self.look_after_memtables();
+            self.look_after_reserve();
+            self.accounts.board.look();
+        }
+        self.waiters.fail(&Failure::Closed);
+        self.refuse_changes(&Failure::Closed);
+    }
+
+    /// The next message; the alarm, and that the reserve is in use, are one that says that something may
+    /// be due.
+    async fn next_message(&mut self) -> Option<VersionMessage> {
+        futures::select_biased! {
+            message = self.inbox.recv().fuse() => message,
+            () = self.failures.reserve_due.wait().fuse() => Some(VersionMessage::LogGrown),
+            () = pin!(self.environment.until(self.upkeep.alarm).fuse()) => Some(VersionMessage::LogGrown),
+        }
+    }
+
+    fn look_after_reserve(&mut self) {
+        let (max, memory) =
+            (self.environment.config.space_reserve_bytes, self.accounts.global.used());
+        let wanted = reserve_wanted(max, memory, self.table_bytes);
+        let (spent_since, now) = (&mut self.reserve_spent_since, self.environment.now());
+        let free = || self.environment.vfs.free_bytes(self.environment.dir());
+        if let Some(at) = self.failures.keep_reserve(wanted, spent_since, now, free) {
+            self.upkeep.look_again(at);
+        }
+    }
+}
