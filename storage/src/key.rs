@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::fmt;
 use std::ops::Bound;
 
-/// A number stamped by the WAL writer on every entry; orders everything. 0 means "before anything".
+/// A number stamped by the log writer on every entry; orders everything. 0 means "before anything".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seqno(pub u64);
 

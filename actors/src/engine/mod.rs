@@ -17,7 +17,7 @@ use crate::config::EngineConfig;
 use crate::failure::damage::Damage;
 use crate::failure::{Failure, Failures};
 use crate::kernel::mailbox::Mailbox;
-use crate::log_writer::WalWriter;
+use crate::log_writer::Log;
 use crate::range_owner::{Memory, Superversion, Topology};
 use crate::runtime::pool::Pool;
 use crate::runtime::{Environment, Runtime, Turns};
@@ -67,7 +67,7 @@ pub(crate) struct Parts {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) memory: Arc<Memory>,
-    pub(crate) wal: Arc<WalWriter>,
+    pub(crate) wal: Arc<Log>,
     pub(crate) files: Arc<Files>,
     pub(crate) directory: Arc<DirectoryLock>,
     pub(crate) versions: Mailbox<VersionMessage>,

@@ -16,7 +16,7 @@ use crate::kernel::mailbox::{Capacity, Inbox, Mailbox};
 use crate::kernel::published::Published;
 use crate::log_keeper::LogKeeper;
 use crate::log_syncer::LogSyncer;
-use crate::log_writer::WalWriter;
+use crate::log_writer::Log;
 use crate::range_owner::{Memory, Owners, RangeEntry, Superversion, Topology};
 use crate::reclaimer::Reclaimer;
 use crate::runtime::pool::Pool;
@@ -69,7 +69,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
     };
     // Owners know the topology, so it is there before they are.
     let next_memtable_id = own(&version, &owners, budget, last_seqno);
-    let wal = WalWriter::new(log, last_seqno.next(), &environment, &topology, &turns);
+    let wal = Log::new(log, last_seqno.next(), &environment, &topology, &turns);
     let files = Arc::new(Files {
         environment: Arc::clone(&environment),
         failures: Arc::clone(&failures),

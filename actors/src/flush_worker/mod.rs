@@ -18,7 +18,7 @@ mod write;
 use crate::failure::Failures;
 use crate::failure::attempts::Asked;
 use crate::kernel::mailbox::Mailbox;
-use crate::log_writer::WalWriter;
+use crate::log_writer::Log;
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use crate::version_manager::message::VersionMessage;
@@ -34,7 +34,7 @@ pub struct FlushWorker {
     environment: Arc<Environment>,
     failures: Arc<Failures>,
     topology: Arc<Topology>,
-    wal: Arc<WalWriter>,
+    wal: Arc<Log>,
     files: Arc<Files>,
     due: Arc<TablesDue>,
     versions: Mailbox<VersionMessage>,
@@ -49,7 +49,7 @@ impl FlushWorker {
     pub fn new(
         files: Arc<Files>,
         topology: Arc<Topology>,
-        wal: Arc<WalWriter>,
+        wal: Arc<Log>,
         due: Arc<TablesDue>,
         versions: Mailbox<VersionMessage>,
     ) -> Self {

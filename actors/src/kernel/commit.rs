@@ -175,7 +175,7 @@ impl Commits {
     }
 
     /// Opens the next commit: its last sequence number, and how many shares must be finished. Called
-    /// only under the WAL seat, in log order (one-stamp): there is one producer. Never waits.
+    /// only under the log's seat, in log order (one-stamp): there is one producer. Never waits.
     #[inline]
     pub fn open<H: Deref<Target = Commits>>(
         &self,

@@ -12,7 +12,7 @@ mod state;
 
 use crate::failure::Failures;
 use crate::kernel::mailbox::Mailbox;
-use crate::log_writer::WalWriter;
+use crate::log_writer::Log;
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use crate::version_manager::Files;
@@ -27,7 +27,7 @@ pub struct LogKeeper {
     environment: Arc<Environment>,
     failures: Arc<Failures>,
     topology: Arc<Topology>,
-    wal: Arc<WalWriter>,
+    wal: Arc<Log>,
     files: Arc<Files>,
     versions: Mailbox<VersionMessage>,
     recycling: Recycling,
@@ -38,7 +38,7 @@ impl LogKeeper {
     pub fn new(
         files: Arc<Files>,
         topology: Arc<Topology>,
-        wal: Arc<WalWriter>,
+        wal: Arc<Log>,
         versions: Mailbox<VersionMessage>,
         obsolete: Vec<SealedSegment>,
     ) -> Self {

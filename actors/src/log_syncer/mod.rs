@@ -3,14 +3,14 @@
 //!
 //! Owns:      the group that it has taken (`group_commit` decides what is in it, and what has to be synced).
 //! Receives:  the signal that somebody waits for the log (`LogDue::sync`), and who that is (`Durable`).
-//! Sends:     complete segments to the keeper (`WalWriter::retire`).
+//! Sends:     complete segments to the keeper (`Log::retire`).
 //! Publishes: the durable point.
 //! Stops:     after the log was closed; when a write or a sync has failed for good, and the engine with it.
 
 mod run;
 
 use crate::failure::Failures;
-use crate::log_writer::WalWriter;
+use crate::log_writer::Log;
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use std::sync::Arc;
@@ -21,16 +21,12 @@ pub struct LogSyncer {
     environment: Arc<Environment>,
     failures: Arc<Failures>,
     topology: Arc<Topology>,
-    wal: Arc<WalWriter>,
+    wal: Arc<Log>,
 }
 
 impl LogSyncer {
     /// A syncer of `wal`, who answers what `topology` shows.
-    pub fn new(
-        environment: Arc<Environment>,
-        topology: Arc<Topology>,
-        wal: Arc<WalWriter>,
-    ) -> Self {
+    pub fn new(environment: Arc<Environment>, topology: Arc<Topology>, wal: Arc<Log>) -> Self {
         let failures = Arc::clone(&topology.failures);
         Self { environment, failures, topology, wal }
     }

@@ -7,7 +7,7 @@ use crate::group_commit::GroupCommit;
 use crate::group_commit::durable::Passed;
 use crate::kernel::turn::Spent;
 use crate::kernel::wake::Hold;
-use crate::log_writer::{After, LogState, WalWriter};
+use crate::log_writer::{After, Log, LogState};
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
 
@@ -57,7 +57,7 @@ impl LogSyncer {
     }
 
     /// One group: write, tell those who wait for that; if need be sync, and tell the others.
-    async fn commit_group(&self, groups: &mut GroupCommit<'_, WalWriter>) -> Result<(), Failure> {
+    async fn commit_group(&self, groups: &mut GroupCommit<'_, Log>) -> Result<(), Failure> {
         let written = self.write_group(groups).await?;
         self.answer(written).await;
         if !groups.must_sync() {
@@ -85,10 +85,7 @@ impl LogSyncer {
     /// was synced, so the same bytes may be written to the same places as often as it takes. Meanwhile new
     /// writes are refused; those in the log are told that they are visible and not as durable as was asked,
     /// and are written when there is room. Any other failure is final.
-    async fn write_group(
-        &self,
-        groups: &mut GroupCommit<'_, WalWriter>,
-    ) -> Result<Passed, Failure> {
+    async fn write_group(&self, groups: &mut GroupCommit<'_, Log>) -> Result<Passed, Failure> {
         let mut backoff = Backoff::default();
         loop {
             let failure = match groups.write() {
@@ -139,7 +136,7 @@ impl LogSyncer {
     }
 
     /// The last group: with a mark that says nothing follows.
-    async fn end_log(&self, groups: &mut GroupCommit<'_, WalWriter>) -> Result<(), Failure> {
+    async fn end_log(&self, groups: &mut GroupCommit<'_, Log>) -> Result<(), Failure> {
         groups.take_all()?;
         self.commit_group(groups).await?;
         self.wal.with_log(|state| state.log.append_close_mark())?;

@@ -1,4 +1,4 @@
-//! What the WAL writer is told: batches to commit, admitted and routed.
+//! What the log writer is told: batches to commit, admitted and routed.
 
 use crate::kernel::commit::Slot;
 use crate::kernel::credits::Lease;

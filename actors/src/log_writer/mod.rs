@@ -7,7 +7,7 @@
 //! Stops:     when it is closed (`stop_stamping`), or the log has failed.
 //!
 //! Its seat is run by callers and only touches memory. The disk side has two actors with a thread each: the
-//! log's syncer and the log's keeper. What the three have in common is in [`WalWriter`].
+//! log's syncer and the log's keeper. What the three have in common is in [`Log`].
 
 mod after;
 pub mod message;
@@ -31,7 +31,7 @@ use crate::range_owner::Topology;
 use crate::runtime::{Environment, Turns};
 use futures::future::{Either, select};
 use message::Level;
-pub use run::WalActor;
+pub use run::LogActor;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::wal::{LogWriter, SealedSegment};
@@ -76,9 +76,9 @@ pub struct LogDue {
 
 /// The log as its senders and its threads see it.
 #[derive(Debug)]
-pub struct WalWriter {
+pub struct Log {
     /// The log behind its seat.
-    pub seat: SeatMailbox<WalActor>,
+    pub seat: SeatMailbox<LogActor>,
     /// The durable point.
     pub durable: Arc<Durable>,
     /// What its threads have to do.
@@ -96,7 +96,7 @@ pub struct WalWriter {
     collecting: Mutex<Vec<Reply<()>>>,
 }
 
-impl WalWriter {
+impl Log {
     /// A writer whose next operation gets `next_seqno`. Nothing is in memory yet: no segment before the
     /// current one is needed.
     pub fn new(
@@ -117,7 +117,7 @@ impl WalWriter {
         let floor = AtomicU64::new(log.number().0);
         let state = LogState::new(log, next_seqno, epoch, Arc::clone(&counts));
         let actor =
-            WalActor::new(state, Arc::clone(&durable), Arc::clone(topology), Arc::clone(&due));
+            LogActor::new(state, Arc::clone(&durable), Arc::clone(topology), Arc::clone(&due));
         let failures = Arc::clone(&topology.failures);
         Arc::new_cyclic(|wal: &Weak<Self>| {
             let kicked = Weak::clone(wal);
@@ -282,7 +282,7 @@ impl WalWriter {
     }
 }
 
-impl LogSeat for WalWriter {
+impl LogSeat for Log {
     fn with_writer<R>(&self, f: impl FnOnce(&mut LogWriter) -> R) -> Result<R, Failure> {
         self.with_log(|state| f(&mut state.log))
     }

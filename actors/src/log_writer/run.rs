@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// What the seat guards.
 #[derive(Debug)]
-pub struct WalActor {
+pub struct LogActor {
     /// The log.
     pub state: LogState,
     durable: Arc<Durable>,
@@ -20,7 +20,7 @@ pub struct WalActor {
     due: Arc<LogDue>,
 }
 
-impl WalActor {
+impl LogActor {
     pub(super) fn new(
         state: LogState,
         durable: Arc<Durable>,
@@ -31,7 +31,7 @@ impl WalActor {
     }
 }
 
-impl Handler for WalActor {
+impl Handler for LogActor {
     type Message = Commit;
 
     fn handle(&mut self, message: Commit, turn: &mut Turn) {

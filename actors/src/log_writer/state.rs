@@ -57,7 +57,7 @@ pub struct Stamped {
     pub last: Seqno,
     /// Is it, with everything before it, in the file already? Then it survives the process.
     pub in_file: bool,
-    /// Was a segment left that the WAL thread does not know of yet?
+    /// Was a segment left that the syncer does not know of yet?
     pub rotated: bool,
     /// Should the keeper be woken?
     pub spare_due: bool,

@@ -28,7 +28,7 @@ use crate::failure::Failures;
 use crate::kernel::counter::Counter;
 use crate::kernel::mailbox::Inbox;
 use crate::kernel::signal::Signal;
-use crate::log_writer::WalWriter;
+use crate::log_writer::Log;
 use crate::range_owner::{Owners, Topology};
 use crate::runtime::Environment;
 use change::{Outcomes, Prepared, Stamped};
@@ -84,7 +84,7 @@ pub struct VersionManager {
     topology: Arc<Topology>,
     /// For new ranges, and memory for new memtables.
     owners: Owners,
-    wal: Arc<WalWriter>,
+    wal: Arc<Log>,
     files: Arc<Files>,
     due: Arc<TablesDue>,
     counts: Arc<VersionCounts>,
@@ -113,7 +113,7 @@ impl VersionManager {
     /// The manager of what `owners.topology` shows, in `files` and `manifest`. Wakes those who wait for `due`.
     pub fn new(
         owners: Owners,
-        wal: Arc<WalWriter>,
+        wal: Arc<Log>,
         files: Arc<Files>,
         due: Arc<TablesDue>,
         inbox: Inbox<VersionMessage>,

@@ -9,7 +9,7 @@ use crate::kernel::reply::{Answer, reply};
 use crate::kernel::turn::Spent;
 use crate::kernel::wake::Hold;
 use crate::log_writer::message::{Committed, Level};
-use crate::log_writer::{NoRoom, Stamped, WalActor};
+use crate::log_writer::{LogActor, NoRoom, Stamped};
 use crate::range_owner::RangeOwner;
 use crate::range_owner::route::Lot;
 use sluicedb_storage::key::Seqno;
@@ -51,7 +51,7 @@ impl WritePath {
         Submitted::Waiting(Pending { stage, topology: Arc::clone(&self.topology) })
     }
 
-    /// Both turns on this thread. The WAL writer's seat is released before the range owner's work
+    /// Both turns on this thread. The log writer's seat is released before the range owner's work
     /// begins; the range owner's is taken before that, so nothing can come in between
     /// (design: mailbox order = log order = seqno order).
     #[inline]
@@ -123,7 +123,7 @@ impl WritePath {
     #[inline]
     fn log_turn<'a>(
         &self,
-        log: &mut WalActor,
+        log: &mut LogActor,
         epoch: u64,
         slot: Slot<&'a Commits>,
         (payload, payload_crc, operations): (&[u8], u32, u32),

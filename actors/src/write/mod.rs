@@ -1,7 +1,7 @@
 //! The write path, from an encoded batch to its acknowledgement: admit, commit, apply, wait.
 //!
 //! An uncontended write is done by its caller, on its caller's thread, without queueing and without
-//! an allocation: admission is two compare-and-swaps, the WAL writer's turn a memory copy, the range
+//! an allocation: admission is two compare-and-swaps, the log writer's turn a memory copy, the range
 //! owner's turn an insertion. Under contention the write is sent instead, and whoever holds the seat
 //! runs it.
 //!
@@ -25,7 +25,7 @@ use crate::kernel::commit::CommitQueue;
 use crate::kernel::gate::{Gate, Overloaded};
 use crate::kernel::mailbox::Mailbox;
 use crate::log_writer::message::Level;
-use crate::log_writer::{LogDue, WalWriter};
+use crate::log_writer::{Log, LogDue};
 use crate::range_owner::message::is_heavy;
 use crate::range_owner::route::{Reach, Route, charge};
 use crate::range_owner::{Superversion, Topology};
@@ -101,7 +101,7 @@ impl AsRef<[u8]> for Payload<'_> {
 #[derive(Debug)]
 pub struct WritePath {
     topology: Arc<Topology>,
-    wal: Arc<WalWriter>,
+    wal: Arc<Log>,
     commits: CommitQueue,
     gate: Gate,
     failures: Arc<Failures>,
@@ -119,7 +119,7 @@ impl WritePath {
         environment: Arc<Environment>,
         accounts: Arc<Accounts>,
         topology: Arc<Topology>,
-        wal: Arc<WalWriter>,
+        wal: Arc<Log>,
         versions: Mailbox<VersionMessage>,
         reads: Pool,
     ) -> Self {

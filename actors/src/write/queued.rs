@@ -1,4 +1,4 @@
-//! A write that is sent: room in every queue on its way, then the WAL writer's mailbox.
+//! A write that is sent: room in every queue on its way, then the log writer's mailbox.
 
 use super::pending::{Pending, Stage, Submitted};
 use super::waiting::NotSent;
@@ -48,7 +48,7 @@ enum Sent {
 }
 
 impl WritePath {
-    /// Sends the write to the WAL writer if there is room everywhere right now. If the routes have changed
+    /// Sends the write to the log writer if there is room everywhere right now. If the routes have changed
     /// since it was routed it goes by the new ones: nobody is told of no room because a range has gone.
     pub(super) fn try_send(
         &self,
@@ -120,7 +120,7 @@ impl WritePath {
         Ok(Places { slot, wal, ranges })
     }
 
-    /// The write is in the WAL writer's mailbox, or already stamped, when this returns.
+    /// The write is in the log writer's mailbox, or already stamped, when this returns.
     pub(super) fn send(
         &self,
         write: Write,

@@ -113,7 +113,7 @@ fn b13_a_callers_turn_is_bounded_over_all_the_ranges_that_it_comes_to() {
 
 /// Notes whether the log's seat is free when it is called.
 struct Look {
-    wal: Arc<WalWriter>,
+    wal: Arc<Log>,
     free: Mutex<Vec<bool>>,
 }
 

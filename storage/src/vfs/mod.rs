@@ -119,7 +119,7 @@ pub trait Mapping: Send + Sync + Debug {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Copies `bytes` to `offset`. One thread at a time may write a given byte (the WAL writer's
+    /// Copies `bytes` to `offset`. One thread at a time may write a given byte (the log writer's
     /// seat sees to that); panics when out of the window.
     fn write(&self, offset: usize, bytes: &[u8]);
     /// Says that the file is about to be synced and that nothing before `upto` is likely to be stored

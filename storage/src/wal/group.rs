@@ -1,4 +1,4 @@
-//! Sync groups: what the WAL thread writes and syncs while the next group forms.
+//! Sync groups: what the log's syncer writes and syncs while the next group forms.
 //!
 //! A `SyncGroup` is written; then it is added to `Unsynced`, which is all that was written and is not
 //! yet synced, however many groups that were. Only `Unsynced` can be synced, so a sync covers every

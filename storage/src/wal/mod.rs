@@ -13,7 +13,7 @@
 //! * A record goes into the file on one of two *paths*: stored through the segment's mapping
 //!   (`AppendPath::Mapped`), or *staged* in memory for the next sync group. Both draw their offsets
 //!   from one order, and no record ever reaches the file before its predecessors did.
-//! * A *sync group* is what the WAL thread writes at once. One sync makes everything durable that was
+//! * A *sync group* is what the log's syncer writes at once. One sync makes everything durable that was
 //!   written and is *unsynced*: usually one group, sometimes several.
 //! * Every record *vouches*: its `synced_to` says up to where its segment was known to be durable
 //!   when it was encoded. Damage below a vouched point is corruption and is refused; damage above it
@@ -25,7 +25,7 @@
 //! of a recycled file are never replayed; a file of the log that went missing, or another one in its
 //! place, is noticed (INVARIANT(no-log-file-missing)).
 //!
-//! Not here: who stamps sequence numbers, who waits for what, when a segment is obsolete (the WAL
+//! Not here: who stamps sequence numbers, who waits for what, when a segment is obsolete (the log
 //! writer and the version manager decide), and any thread. Byte-exact pictures: `docs/format.md`.
 
 mod ends;

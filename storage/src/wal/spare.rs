@@ -6,7 +6,7 @@
 //! is not a beginning. So when the writer rotates into it, in memory only, the first record stored in
 //! it already has a durable name around it.
 //!
-//! Everything here is disk work and belongs on the WAL thread.
+//! Everything here is disk work and belongs on the threads of the log.
 
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::record::ALIGN;
@@ -34,7 +34,7 @@ pub(super) struct SegmentFile {
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn File>,
     /// Dropping the last reference unmaps the whole segment, which is slow: the sync group that
-    /// seals a segment holds one, so that this happens on the WAL thread.
+    /// seals a segment holds one, so that this happens on the log's syncer.
     pub(super) mapping: Option<Arc<dyn Mapping>>,
     pub(super) bytes: u64,
 }

@@ -1,4 +1,4 @@
-//! The appending end of the log: offsets, checksums, staging. Lives behind the WAL writer's seat.
+//! The appending end of the log: offsets, checksums, staging. Lives behind the log writer's seat.
 //!
 //! Guarantees: no method touches the disk or waits; an append is a copy of the record and a
 //! checksum over 24 bytes; no record reaches the file before all its predecessors did, so what a
