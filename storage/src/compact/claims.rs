@@ -115,15 +115,14 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compact::{Step, manual};
+    use crate::compact::{Order, Step};
     use crate::key::Span;
     use crate::version::testing::{slice, version_of};
     use crate::version::{NewRange, Shards, VersionEdit};
-    use std::collections::BTreeSet;
     use std::sync::mpsc;
 
     fn job_of(version: &Version, claims: &Claims) -> Job {
-        match manual(version, &Span::all(), claims, &BTreeSet::new()) {
+        match Order::whole(Span::all()).step(version, claims) {
             Step::Job(job) => job,
             other => panic!("{other:?}"),
         }

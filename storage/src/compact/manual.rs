@@ -1,7 +1,7 @@
-//! Compaction on request: a span ends up in one run per range, without tombstones.
+//! Compaction on request: a span ends up in one run per range, at the bottom without tombstones.
 //!
-//! One step merges everything that overlaps the span straight into the deepest level that has
-//! any of it, so each byte is written once. Ask again after each step until `Done`.
+//! One step merges everything that overlaps the span straight into its last place, so each byte is
+//! written once. Ask again after each step until `Done`.
 
 use super::claims::Claims;
 use super::job::{Inputs, Job};
@@ -9,6 +9,17 @@ use crate::key::Span;
 use crate::version::{Place, RangeId, RangeVersion, Version};
 use bytes::Bytes;
 use std::collections::BTreeSet;
+
+/// What is to be merged, and where to.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Keys of it, and what must go with them: whole tables.
+    pub span: Span,
+    /// The level where it ends up; what is below stays there. `None`: the deepest that has any of it.
+    pub level: Option<u8>,
+    /// Ranges that are not touched any more.
+    pub given_up: BTreeSet<RangeId>,
+}
 
 /// What there is to do for a manual compaction.
 #[derive(Debug)]
@@ -21,55 +32,80 @@ pub enum Step {
     Done,
 }
 
-/// The next step towards a compact `span`, not counting the ranges that are `given_up`.
-pub fn manual(
-    version: &Version,
-    span: &Span,
-    claims: &Claims,
-    given_up: &BTreeSet<RangeId>,
-) -> Step {
-    let mut busy = false;
-    for range in version.ranges().iter().filter(|range| !given_up.contains(&range.id)) {
-        match range_step(range, span, claims) {
-            Step::Job(job) => return Step::Job(job),
-            Step::Busy => busy = true,
-            Step::Done => {}
-        }
+impl Order {
+    /// Everything in `span`, to the bottom.
+    pub fn whole(span: Span) -> Self {
+        Self { span, level: None, given_up: BTreeSet::new() }
     }
-    if busy { Step::Busy } else { Step::Done }
+
+    /// The next step.
+    pub fn step(&self, version: &Version, claims: &Claims) -> Step {
+        let mut busy = false;
+        for (range, mut inputs) in self.inputs(version) {
+            let last = inputs.last().expect("there is a slice to merge").place;
+            let output = Place::Main(self.level.unwrap_or(last.level().max(1)));
+            if last == output && inputs.len() == 1 {
+                // They are rewritten one by one.
+                inputs[0].slices.truncate(1);
+            }
+            let job = Job::new(range, inputs, output);
+            if claims.admits(&job) {
+                return Step::Job(job);
+            }
+            busy = true;
+        }
+        if busy { Step::Busy } else { Step::Done }
+    }
+
+    /// Bytes of the tables that are to be merged yet.
+    pub fn bytes_left(&self, version: &Version) -> u64 {
+        let slices = self.inputs(version).flat_map(|(_, inputs)| inputs);
+        let slices = slices.flat_map(|inputs| inputs.slices);
+        slices.fold(0, |sum, slice| sum.saturating_add(slice.file_bytes()))
+    }
+
+    /// What is to be merged of each range that is not done.
+    fn inputs<'a>(
+        &'a self,
+        version: &'a Version,
+    ) -> impl Iterator<Item = (&'a RangeVersion, Vec<Inputs>)> {
+        let ranges = version.ranges().iter().filter(|range| !self.given_up.contains(&range.id));
+        ranges.filter_map(|range| Some((&**range, self.inputs_of(range)?)))
+    }
+
+    fn inputs_of(&self, range: &RangeVersion) -> Option<Vec<Inputs>> {
+        let deepest = Place::Main(self.level.unwrap_or(u8::MAX));
+        let (min, max) = grow(range, &self.span, deepest)?;
+        let mut inputs: Vec<_> = range
+            .layers
+            .places()
+            .filter(|place| *place <= deepest)
+            .map(|place| Inputs { place, slices: range.overlapping(place, &min, &max) })
+            .filter(|inputs| !inputs.slices.is_empty())
+            .collect();
+        let last = inputs.last().expect("grown from at least one slice").place;
+        let is_one_run = inputs.len() == 1 && !last.is_tier();
+        if is_one_run && self.level.is_none_or(|level| last == Place::Main(level)) {
+            // Only slices with tombstones are rewritten, and those only where nothing lies below.
+            let slices = &mut inputs[0].slices;
+            slices.retain(|slice| {
+                let below = |place| range.overlapping(place, slice.min_key(), slice.max_key());
+                let mut deeper = range.layers.places().filter(|place| *place > last);
+                slice.tombstones() > 0 && deeper.all(|place| below(place).is_empty())
+            });
+            inputs.retain(|inputs| !inputs.slices.is_empty());
+        }
+        (!inputs.is_empty()).then_some(inputs)
+    }
 }
 
-fn range_step(range: &RangeVersion, span: &Span, claims: &Claims) -> Step {
-    let Some((min, max)) = grow(range, span) else {
-        return Step::Done;
-    };
-    let mut inputs: Vec<_> = range
-        .layers
-        .places()
-        .map(|place| Inputs { place, slices: range.overlapping(place, &min, &max) })
-        .filter(|inputs| !inputs.slices.is_empty())
-        .collect();
-    let deepest = inputs.last().expect("grown from at least one slice").place;
-    if inputs.len() == 1 && !deepest.is_tier() {
-        // One run already. Rewrite only the slices with tombstones, which nothing lies under.
-        let slices = &mut inputs[0].slices;
-        slices.retain(|slice| slice.tombstones() > 0);
-        if slices.is_empty() {
-            return Step::Done;
-        }
-        slices.truncate(1);
-    }
-    let job = Job::new(range, inputs, Place::Main(deepest.level().max(1)));
-    if claims.admits(&job) { Step::Job(job) } else { Step::Busy }
-}
-
-/// The bounds of all slices that must go together: those that overlap the span, and whatever
-/// overlaps them, until nothing is added. `None` if no slice overlaps the span.
-fn grow(range: &RangeVersion, span: &Span) -> Option<(Bytes, Bytes)> {
+/// The bounds of all slices down to `deepest` that must go together: those that overlap the span, and
+/// whatever overlaps them, until nothing is added. `None` if no slice overlaps the span.
+fn grow(range: &RangeVersion, span: &Span, deepest: Place) -> Option<(Bytes, Bytes)> {
     let mut bounds: Option<(Bytes, Bytes)> = None;
     loop {
         let before = bounds.clone();
-        for (_, slice) in range.layers.slices() {
+        for (_, slice) in range.layers.slices().filter(|(place, _)| *place <= deepest) {
             let (first, last) = (slice.min_key(), slice.max_key());
             let inside = bounds.as_ref().is_some_and(|(min, max)| slice.overlaps(min, max));
             if inside || span.overlaps_closed(first, last) {
@@ -104,15 +140,15 @@ mod tests {
             vec![vec![slice(5, b"a", b"c", 1)], vec![], vec![slice(2, b"d", b"e", 1)]],
         );
         check::check(&version).unwrap();
-        let step = manual(&version, &Span::all(), &Claims::new(), &BTreeSet::new());
+        let step = Order::whole(Span::all()).step(&version, &Claims::new());
         let all = (vec![(0, vec![9, 8]), (1, vec![5]), (3, vec![2])], 3);
         assert_eq!(inputs(&step), all);
-        let step = manual(&version, &Span::prefix(b"a"), &Claims::new(), &BTreeSet::new());
+        let step = Order::whole(Span::prefix(b"a")).step(&version, &Claims::new());
         assert_eq!(inputs(&step), (vec![(0, vec![9]), (1, vec![5]), (3, vec![2])], 3));
-        let step = manual(&version, &Span::prefix(b"y"), &Claims::new(), &BTreeSet::new());
+        let step = Order::whole(Span::prefix(b"y")).step(&version, &Claims::new());
         assert_eq!(inputs(&step), (vec![(0, vec![8])], 1));
         assert!(matches!(
-            manual(&version, &Span::prefix(b"m"), &Claims::new(), &BTreeSet::new()),
+            Order::whole(Span::prefix(b"m")).step(&version, &Claims::new()),
             Step::Done
         ));
     }
@@ -123,31 +159,63 @@ mod tests {
         dead.tombstones = 1;
         let dead = Slice::whole(&TableHandle::unopened(dead.into(), Graveyard::new()));
         let version = version_of(vec![], vec![vec![slice(2, b"a", b"b", 1), dead]]);
-        let step = manual(&version, &Span::all(), &Claims::new(), &BTreeSet::new());
+        let step = Order::whole(Span::all()).step(&version, &Claims::new());
         assert_eq!(inputs(&step), (vec![(1, vec![3])], 1));
         let version = version_of(vec![], vec![vec![slice(2, b"a", b"b", 1)]]);
-        assert!(matches!(
-            manual(&version, &Span::all(), &Claims::new(), &BTreeSet::new()),
-            Step::Done
-        ));
+        assert!(matches!(Order::whole(Span::all()).step(&version, &Claims::new()), Step::Done));
         let empty = version_of(vec![], vec![]);
-        assert!(matches!(
-            manual(&empty, &Span::all(), &Claims::new(), &BTreeSet::new()),
-            Step::Done
-        ));
+        assert!(matches!(Order::whole(Span::all()).step(&empty, &Claims::new()), Step::Done));
+    }
+
+    #[test]
+    fn t003_08_what_lies_below_the_target_level_stays() {
+        let version = version_of(
+            vec![slice(9, b"b", b"d", 1), slice(8, b"x", b"z", 10)],
+            vec![vec![slice(5, b"a", b"c", 100)], vec![], vec![slice(2, b"a", b"z", 1000)]],
+        );
+        let to = |level| Order { level: Some(level), ..Order::whole(Span::prefix(b"b")) };
+        assert_eq!(
+            inputs(&to(1).step(&version, &Claims::new())),
+            (vec![(0, vec![9]), (1, vec![5])], 1)
+        );
+        assert_eq!(
+            inputs(&to(2).step(&version, &Claims::new())),
+            (vec![(0, vec![9]), (1, vec![5])], 2)
+        );
+        let all = (vec![(0, vec![9, 8]), (1, vec![5]), (3, vec![2])], 4);
+        assert_eq!(inputs(&to(4).step(&version, &Claims::new())), all);
+        let left: Vec<_> = (1..=4).map(|level| to(level).bytes_left(&version)).collect();
+        assert_eq!(left, [101, 101, 1111, 1111]);
+        let given_up = BTreeSet::from([RangeId::FIRST]);
+        let none = Order { given_up, ..to(1) };
+        assert!(matches!(none.step(&version, &Claims::new()), Step::Done));
+        assert_eq!(none.bytes_left(&version), 0);
+    }
+
+    /// Planted: no look at what lies below.
+    #[test]
+    fn t003_05_a_run_is_not_rewritten_for_tombstones_that_hide_something() {
+        let mut dead = meta(3, b"d", b"e", 1000);
+        dead.tombstones = 1;
+        let dead = Slice::whole(&TableHandle::unopened(dead.into(), Graveyard::new()));
+        let to_1 = Order { level: Some(1), ..Order::whole(Span::all()) };
+        let over = |below| version_of(vec![], vec![vec![dead.clone()], vec![below]]);
+        let hides = over(slice(2, b"a", b"d", 1));
+        assert!(matches!(to_1.step(&hides, &Claims::new()), Step::Done));
+        let hides_nothing = over(slice(2, b"f", b"g", 1));
+        assert_eq!(inputs(&to_1.step(&hides_nothing, &Claims::new())), (vec![(1, vec![3])], 1));
     }
 
     #[test]
     fn a_running_job_makes_it_wait() {
         let version = version_of(vec![slice(9, b"b", b"d", 1)], vec![]);
-        let Step::Job(job) = manual(&version, &Span::all(), &Claims::new(), &BTreeSet::new())
-        else {
+        let Step::Job(job) = Order::whole(Span::all()).step(&version, &Claims::new()) else {
             panic!()
         };
         let mut claims = Claims::new();
         let running = claims.claim(job);
-        assert!(matches!(manual(&version, &Span::all(), &claims, &BTreeSet::new()), Step::Busy));
+        assert!(matches!(Order::whole(Span::all()).step(&version, &claims), Step::Busy));
         drop(running);
-        assert!(matches!(manual(&version, &Span::all(), &claims, &BTreeSet::new()), Step::Job(_)));
+        assert!(matches!(Order::whole(Span::all()).step(&version, &claims), Step::Job(_)));
     }
 }

@@ -22,7 +22,7 @@ mod sink;
 pub use claims::{ClaimedJob, Claims};
 pub use flush::write_tables;
 pub use job::{Inputs, Job};
-pub use manual::{Step, manual};
+pub use manual::{Order, Step};
 pub use options::CompactionOptions;
 pub use pick::pick;
 pub use run::{Control, Outcome, Progress};

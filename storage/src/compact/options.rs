@@ -29,6 +29,9 @@ pub struct CompactionOptions {
     pub grandparent_factor: u64,
     /// The deepest level, which has no limit; 1 to 7.
     pub levels_max: u8,
+    /// A table below L0 of whose entries more than this share are tombstones is merged although its level is
+    /// small enough. In percent; 100 switches it off.
+    pub tombstone_percent_max: u8,
     /// Hand tables down without rewriting them where nothing overlaps.
     pub moves: bool,
 }
@@ -53,6 +56,7 @@ impl CompactionOptions {
             table_bytes_max: 64 << 20,
             grandparent_factor: 10,
             levels_max: LEVELS_MAX as u8,
+            tombstone_percent_max: 50,
             moves: true,
         }
     }
@@ -100,6 +104,10 @@ impl CompactionOptions {
         if self.levels_max == 0 || usize::from(self.levels_max) > LEVELS_MAX {
             let what = format!("levels_max is {}, but must be 1 to {LEVELS_MAX}", self.levels_max);
             return fail(what);
+        }
+        if self.tombstone_percent_max > 100 {
+            let percent = self.tombstone_percent_max;
+            return fail(format!("tombstone_percent_max is {percent}, but must be at most 100"));
         }
         Ok(())
     }
@@ -158,6 +166,7 @@ mod tests {
             CompactionOptions { levels_max: 0, ..good.clone() },
             CompactionOptions { levels_max: 8, ..good.clone() },
             CompactionOptions { table_bytes_max: 0, ..good.clone() },
+            CompactionOptions { tombstone_percent_max: 101, ..good.clone() },
         ] {
             assert!(bad.validate().is_err());
         }

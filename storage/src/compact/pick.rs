@@ -34,8 +34,9 @@ impl Others<'_> {
     }
 }
 
-/// The most urgent job that can run beside `claims` and does not need what is `set_aside`; `None` when no
-/// level is due for one. Claim it before asking again.
+/// The most urgent job that can run beside `claims` and does not need what is `set_aside`; `None` when
+/// nothing is due. A level that is too large comes before a table that is full of tombstones. Claim the job
+/// before asking again.
 pub fn pick(
     version: &Version,
     options: &CompactionOptions,
@@ -53,7 +54,35 @@ pub fn pick(
             return job;
         }
     }
-    None
+    version.ranges().iter().find_map(|range| pick_tombstones(range, options, others))
+}
+
+/// A table that scans walk over for nothing. It goes down to what its tombstones hide; where that is
+/// nothing, it is rewritten in its place without them. Either way it comes nearer to its end: the number
+/// of such jobs is bounded by the number of levels.
+fn pick_tombstones(
+    range: &RangeVersion,
+    options: &CompactionOptions,
+    others: Others<'_>,
+) -> Option<Job> {
+    let is_due = |slice: &Slice| {
+        let share = u128::from(slice.tombstones()) * 100;
+        share > u128::from(slice.entries()) * u128::from(options.tombstone_percent_max)
+    };
+    let levels = range.layers.iter().filter(|layer| matches!(layer.place, Place::Main(_)));
+    levels.filter(|layer| layer.run.tombstones() > 0).find_map(|layer| {
+        let (place, slices) = (layer.place, layer.run.slices().iter());
+        slices.filter(|slice| is_due(slice)).find_map(|slice| {
+            let input = Inputs { place, slices: vec![slice.clone()] };
+            let rewritten = Job::new(range, vec![input.clone()], place);
+            let job = if rewritten.is_over_nothing() {
+                rewritten
+            } else {
+                with_targets(range, input, Place::Main(place.level() + 1), options)
+            };
+            others.admit(&job).then_some(job)
+        })
+    })
 }
 
 /// Everything in L0 that no running job holds, with what it overlaps in L1.
@@ -195,8 +224,8 @@ fn is_disjoint(job: &Job, options: &CompactionOptions) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::version::RangeId;
-    use crate::version::testing::{slice, version_of};
+    use crate::version::testing::{meta, slice, version_of};
+    use crate::version::{Graveyard, RangeId, TableHandle};
 
     const MIB: u64 = 1 << 20;
     static NONE: BTreeSet<FileNumber> = BTreeSet::new();
@@ -316,6 +345,55 @@ mod tests {
             crate::version::check::check(&version).unwrap();
             let job = pick(&version, &options(), &Claims::new(), &NONE);
             assert_eq!(job.as_ref().map(shape), want, "{name}");
+        }
+    }
+
+    /// Planted: `>=`; a rewrite in place whatever lies below; L0 too.
+    #[test]
+    fn tables_that_are_full_of_tombstones_are_merged_although_their_level_is_small() {
+        let dead = |number, min: &str, max: &str, percent| {
+            let mut meta = meta(number, min.as_bytes(), max.as_bytes(), 10_000);
+            meta.tombstones = meta.entries * percent / 100;
+            Slice::whole(&TableHandle::unopened(meta.into(), Graveyard::new()))
+        };
+        let cases: Vec<(&str, Version, Option<Shape>)> = vec![
+            (
+                "half is not more than half, and L0 has its own trigger",
+                version_of(vec![dead(9, "a", "z", 100)], vec![vec![dead(5, "a", "c", 50)]]),
+                None,
+            ),
+            (
+                "over nothing",
+                version_of(
+                    vec![],
+                    vec![vec![t(4, "a", "b", 0), dead(5, "c", "d", 51)], vec![t(1, "e", "f", 0)]],
+                ),
+                Some((vec![(1, vec![5])], 1, false)),
+            ),
+            (
+                "over what they hide",
+                version_of(vec![], vec![vec![dead(5, "c", "d", 51)], vec![t(1, "d", "f", 0)]]),
+                Some((vec![(1, vec![5]), (2, vec![1])], 2, false)),
+            ),
+            (
+                "far above what they hide: a step nearer",
+                version_of(
+                    vec![],
+                    vec![vec![dead(5, "c", "d", 51)], vec![], vec![t(1, "d", "f", 0)]],
+                ),
+                Some((vec![(1, vec![5])], 2, true)),
+            ),
+            (
+                "the first that can be had",
+                version_of(vec![], vec![vec![dead(5, "c", "d", 90), dead(6, "e", "f", 60)]]),
+                Some((vec![(1, vec![5])], 1, false)),
+            ),
+        ];
+        for (name, version, want) in cases {
+            let job = pick(&version, &options(), &Claims::new(), &NONE);
+            assert_eq!(job.as_ref().map(shape), want, "{name}");
+            let off = CompactionOptions { tombstone_percent_max: 100, ..options() };
+            assert!(pick(&version, &off, &Claims::new(), &NONE).is_none(), "{name}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::codec::hash64;
-use crate::compact::{Claims, CompactionOptions, Control, Step, TableSink, manual, run};
+use crate::compact::{Claims, CompactionOptions, Control, Order, Step, TableSink, run};
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
 use crate::iter::Cursor;
@@ -436,9 +436,7 @@ fn compact(vfs: &Arc<dyn Vfs>, meta: &TableMeta) -> Result<()> {
     let slice = Slice::whole(&tables.handle(Arc::new(meta.clone())));
     range.layers = range.layers.with(Place::L0, vec![slice]);
     let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
-    let Step::Job(mut job) =
-        manual(&version, &Span::all(), &Claims::new(), &std::collections::BTreeSet::new())
-    else {
+    let Step::Job(mut job) = Order::whole(Span::all()).step(&version, &Claims::new()) else {
         panic!("no job")
     };
     job.is_move = false;

@@ -206,9 +206,7 @@ impl Toy {
 
     fn compact_all(&mut self) {
         for _ in 0..100 {
-            let step =
-                compact::manual(&self.version(), &Span::all(), &Claims::new(), &BTreeSet::new());
-            match step {
+            match compact::Order::whole(Span::all()).step(&self.version(), &Claims::new()) {
                 Step::Job(job) => self.run(&job),
                 Step::Busy => panic!("nothing runs"),
                 Step::Done => return,
