@@ -1,5 +1,6 @@
 //! The database handle.
 
+use crate::compaction::Compaction;
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::options::{Durability, Options};
@@ -114,7 +115,7 @@ impl Db {
     /// The engine. Its threads and its lock stay with the process that opened it: a child made by
     /// `fork` has neither, and would write into files that its parent is writing.
     #[inline]
-    fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Engine {
         #[cfg(debug_assertions)]
         assert_eq!(self.process, std::process::id(), "a database was used in a forked child");
         &self.engine
@@ -483,15 +484,38 @@ impl Db {
     }
 
     /// Flushes, then merges all tables down to one sorted run without tombstones. Writes go on
-    /// meanwhile.
+    /// meanwhile. The same as [`compact_range`](Self::compact_range) of everything.
     ///
     /// # Errors
     /// As [`flush`](Self::flush), and `Corrupt` when a table cannot be read.
     ///
     /// # Cancellation
-    /// The compaction goes on.
+    /// The merge that is under way stops and changes nothing. What was merged before stays so.
     pub async fn compact(&self) -> Result<()> {
-        Ok(self.engine().compact(Span::all()).await?)
+        self.compact_range(..).await
+    }
+
+    /// Flushes, then merges the tables with keys in `range`, as a whole and with all that overlaps them.
+    /// Writes go on meanwhile, other compactions wait. It says how far it has come, can stop at a level,
+    /// and ends when it is dropped: see [`Compaction`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.put("user:2", "Bob").await?;
+    /// db.delete("user:1").await?;
+    /// let compaction = db.compact_range("user:".."user;");
+    /// let mut progress = compaction.progress();
+    /// compaction.await?;
+    /// let progress = progress.latest();
+    /// assert_eq!(progress.done_bytes, progress.total_bytes);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub fn compact_range(&self, range: impl KeyRange) -> Compaction {
+        Compaction::new(self.clone(), range.span())
     }
 
     /// Counters, sizes and the actors' mailboxes. Cheap enough to call every second.

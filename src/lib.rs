@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod compaction;
 mod db;
 mod error;
 mod health;
@@ -14,6 +15,7 @@ mod stats;
 mod tokio_wakers;
 mod verify;
 
+pub use compaction::{Compaction, CompactionProgress, CompactionWatch};
 pub use db::{Db, Ticket, WriteOptions};
 pub use error::{Error, ErrorKind, Outcome, Result, Scope};
 pub use health::{Health, HealthState, Party, Trouble};

@@ -3,6 +3,7 @@ use crate::kit::disk::content;
 use crate::kit::settings;
 use sluicedb::ErrorKind;
 use sluicedb_storage::vfs::{Fault, OperationKind};
+use std::future::IntoFuture;
 
 #[test]
 fn a_flush_empties_the_memtables() {
@@ -268,4 +269,85 @@ fn files_do_not_pile_up() {
     assert_eq!(tables, db.stats().tables, "{files:?}");
     assert!(!files.iter().any(|name| name.ends_with(".tmp")), "{files:?}");
     assert_eq!(files.iter().filter(|name| name.starts_with("MANIFEST")).count(), 1, "{files:?}");
+}
+
+/// Fills `a0000..` and `b0000..` into tables of their own, with tombstones.
+async fn fill_two_areas(db: &sluicedb::Db) {
+    for round in 0..3_u8 {
+        for area in ["a", "b"] {
+            for n in 0..200 {
+                db.put(format!("{area}{n:04}"), vec![round; 100]).await.unwrap();
+            }
+            db.delete(format!("{area}0000")).await.unwrap();
+            db.flush().await.unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_range_is_compacted_to_the_level_that_was_asked_for_and_others_are_left_alone() {
+    let mut options = settings::tiny();
+    // Nothing is due by itself.
+    (options.l0_trigger_tables, options.l0_tables_max) = (1000, 2000);
+    let home = Simulated::with(3, options);
+    let db = home.open();
+    home.run(fill_two_areas(&db));
+    let before = home.run(content(&db)).unwrap();
+    let l0 = |db: &sluicedb::Db| db.level_info()[0].tables;
+    let tables = l0(&db);
+    let compaction = db.compact_range("a".."b").to_level(2);
+    let mut progress = compaction.progress();
+    assert_eq!(progress.latest(), sluicedb::CompactionProgress::default());
+    home.run(async { compaction.await.unwrap() });
+    let reached = progress.latest();
+    assert!(reached.total_bytes > 0 && reached.done_bytes == reached.total_bytes, "{reached:?}");
+    assert_eq!(home.run(progress.changed()), None, "it has ended");
+    let levels = db.level_info();
+    let of_level = |level| levels.iter().find(|info| info.level == level);
+    assert!(l0(&db) < tables && l0(&db) > 0, "{levels:?}");
+    let reached = of_level(2).expect("something is there");
+    assert_eq!((reached.entries, reached.tombstones), (199, 0));
+    assert_eq!(home.run(content(&db)).unwrap(), before);
+    // What lies deeper stays there.
+    home.run(async { db.compact_range(..).to_level(1).await.unwrap() });
+    let levels = db.level_info();
+    let at: Vec<_> = levels.iter().filter(|i| i.tables > 0).map(|i| (i.level, i.entries)).collect();
+    assert_eq!(at, [(1, 199), (2, 199)]);
+    assert_eq!(home.run(content(&db)).unwrap(), before);
+    // A level that there is not; a range without keys.
+    for level in [0, 8] {
+        let refused = home.run(async { db.compact_range(..).to_level(level).await }).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid);
+        assert!(refused.to_string().contains("1..=7"), "{refused}");
+    }
+    home.run(async { db.compact_range("b".."a").await.unwrap() });
+}
+
+/// Planted: a worker that merges on.
+#[test]
+fn a_compaction_that_is_dropped_stops_and_changes_nothing() {
+    let mut options = settings::tiny();
+    (options.l0_trigger_tables, options.l0_tables_max) = (1000, 2000);
+    let held = crate::home::Held::new(options);
+    let db = held.open();
+    block_on(fill_two_areas(&db));
+    let (before, levels) = (block_on(content(&db)).unwrap(), db.level_info());
+    held.hold();
+    let compaction = db.compact_range("a".."b");
+    let mut progress = compaction.progress();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let running = runtime.spawn(compaction.into_future());
+    held.wait_until_held();
+    running.abort();
+    assert!(runtime.block_on(running).unwrap_err().is_cancelled());
+    held.release();
+    assert!(progress.latest().total_bytes > 0);
+    assert_eq!(block_on(progress.changed()), None, "it is over");
+    // Another one comes after it, so it is over.
+    block_on(async { db.compact_range("c"..).await.unwrap() });
+    assert_eq!(db.level_info(), levels);
+    assert_eq!(block_on(content(&db)).unwrap(), before);
+    block_on(db.compact()).unwrap();
+    assert_eq!(block_on(content(&db)).unwrap(), before);
+    block_on(db.close()).unwrap();
 }

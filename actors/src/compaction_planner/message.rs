@@ -2,19 +2,46 @@
 
 use crate::failure::Failure;
 use crate::kernel::reply::Reply;
-use sluicedb_storage::compact::ClaimedJob;
-use sluicedb_storage::key::Span;
+use crate::kernel::signal::Watch;
+use sluicedb_storage::compact::{ClaimedJob, Order};
+use std::sync::Weak;
 
 /// Messages of callers.
 #[derive(Debug)]
 pub enum PlannerMessage {
-    /// Merge everything in `span` down to the bottom.
+    /// Merge what is ordered.
     Compact {
-        /// Which keys.
-        span: Span,
+        /// What.
+        order: Order,
+        /// Where it is shown how far it has come. Once the caller has let go of it the order is off: what is
+        /// merged for it stops, and changes nothing.
+        shown: Weak<ProgressWatch>,
         /// Answered when it is done.
         reply: Reply<Result<(), Failure>>,
     },
+}
+
+/// How far an order has come, in bytes of the tables that are merged for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Of tables that are merged, and the share of those that are being merged.
+    pub done_bytes: u64,
+    /// Those, and of all that are to be merged yet. Writes that come meanwhile may add some.
+    pub total_bytes: u64,
+    /// There will be no more: it is done, or off.
+    pub is_over: bool,
+}
+
+/// Shows the progress of an order.
+pub type ProgressWatch = Watch<Progress>;
+
+/// A job for a worker.
+#[derive(Debug)]
+pub struct Assignment {
+    /// The job.
+    pub job: ClaimedJob,
+    /// If it is for an order: where it is shown how far that has come.
+    pub shown: Option<Weak<ProgressWatch>>,
 }
 
 /// How a job ended.
@@ -26,6 +53,8 @@ pub enum Ended {
     Conflict,
     /// Failed, and changed nothing.
     Failed(Failure),
+    /// Nobody wants it any more; it changed nothing.
+    Off,
 }
 
 /// What a worker says when a job is over. It brings the job back, so that nobody picks its tables

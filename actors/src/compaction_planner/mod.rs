@@ -24,13 +24,12 @@ use crate::kernel::reply::Reply;
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use crate::version_manager::{Files, TablesDue};
-use message::{PlannerMessage, Report};
-use sluicedb_storage::compact::{ClaimedJob, Claims};
-use sluicedb_storage::key::Span;
+use message::{Assignment, PlannerMessage, ProgressWatch, Report};
+use sluicedb_storage::compact::{Claims, Order};
 use sluicedb_storage::version::RangeId;
 use state::Setbacks;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Counts since the database was opened, of the planner and its workers.
 #[derive(Debug, Default)]
@@ -71,7 +70,7 @@ pub struct CompactionPlanner {
 /// A worker as the planner sees it: it has one job at most.
 #[derive(Debug)]
 struct Worker {
-    jobs: Mailbox<ClaimedJob>,
+    jobs: Mailbox<Assignment>,
     runs: Option<Purpose>,
 }
 
@@ -83,19 +82,21 @@ enum Purpose {
     Request,
 }
 
-/// A span that somebody wants merged to the bottom, except the ranges where that fails.
+/// What a caller wants merged, except the ranges where that fails.
 #[derive(Debug)]
 struct Request {
-    span: Span,
+    order: Order,
+    shown: Weak<ProgressWatch>,
     reply: Reply<Result<(), Failure>>,
-    given_up: BTreeSet<RangeId>,
     first: Result<(), Failure>,
+    /// Of the tables that were merged for it.
+    done_bytes: u64,
 }
 
 impl From<PlannerMessage> for Request {
     fn from(message: PlannerMessage) -> Self {
-        let PlannerMessage::Compact { span, reply } = message;
-        Self { span, reply, given_up: BTreeSet::new(), first: Ok(()) }
+        let PlannerMessage::Compact { order, shown, reply } = message;
+        Self { order, shown, reply, first: Ok(()), done_bytes: 0 }
     }
 }
 
@@ -107,7 +108,7 @@ impl CompactionPlanner {
         topology: Arc<Topology>,
         due: Arc<TablesDue>,
         inbox: Inbox<PlannerMessage>,
-        workers: Vec<Mailbox<ClaimedJob>>,
+        workers: Vec<Mailbox<Assignment>>,
         reports: Inbox<Report>,
     ) -> Self {
         let workers = workers.into_iter().map(|jobs| Worker { jobs, runs: None }).collect();

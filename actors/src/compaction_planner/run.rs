@@ -1,10 +1,10 @@
 //! The planner's loop: who has ended, who asks, what is due, and who gets it.
 
-use super::message::{Ended, Report};
+use super::message::{Assignment, Ended, Progress, Report};
 use super::{CompactionPlanner, Purpose, Request};
 use crate::failure::{Concern, Failure, Party};
 use futures::FutureExt;
-use sluicedb_storage::compact::{Job, Step, manual, pick};
+use sluicedb_storage::compact::{Job, Step, pick};
 use sluicedb_storage::filename::FileNumber;
 use std::pin::pin;
 
@@ -63,8 +63,11 @@ impl CompactionPlanner {
         while let Some(idle) = self.workers.iter().position(|worker| worker.runs.is_none()) {
             let Some((job, purpose)) = self.choose() else { return };
             let Ok(permit) = self.workers[idle].jobs.try_reserve(1) else { return };
+            let request = self.request.as_ref().filter(|_| purpose == Purpose::Request);
+            let shown = request.map(|request| request.shown.clone());
             // The claims also remember where each level's picks go on.
-            if permit.send(self.claims.claim(job)).is_err() {
+            let job = self.claims.claim(job);
+            if permit.send(Assignment { job, shown }).is_err() {
                 // The worker has gone, and so will everybody.
                 return;
             }
@@ -81,13 +84,12 @@ impl CompactionPlanner {
             let Some(request) = self.request.take().or_else(next_request) else {
                 return self.pick().map(|job| (job, Purpose::Due));
             };
-            let step = manual(
-                &self.files.version(&self.topology),
-                &request.span,
-                &self.claims,
-                &request.given_up,
-            );
-            match step {
+            // Nobody wants it any more: the caller and the database go on without.
+            let Some(shown) = request.shown.upgrade() else { continue };
+            let version = self.files.version(&self.topology);
+            let total_bytes = request.done_bytes + request.order.bytes_left(&version);
+            shown.update(|progress| Some(Progress { total_bytes, ..*progress }));
+            match request.order.step(&version, &self.claims) {
                 Step::Done => request.reply.send(request.first),
                 Step::Job(job) => {
                     self.request = Some(request);
@@ -125,8 +127,13 @@ impl CompactionPlanner {
         if let (Some(Purpose::Request), Some(request), Ended::Failed(failure)) =
             (purpose, &mut self.request, &ended)
         {
-            request.given_up.insert(job.range);
+            request.order.given_up.insert(job.range);
             request.first = request.first.clone().and(Err(failure.clone()));
+        }
+        if let (Some(Purpose::Request), Some(request), Ended::Done) =
+            (purpose, &mut self.request, &ended)
+        {
+            request.done_bytes += job.input_bytes();
         }
         match &ended {
             Ended::Done if !job.is_move => {
@@ -137,7 +144,7 @@ impl CompactionPlanner {
                     self.failures.damage.forget(number);
                 }
             }
-            Ended::Done | Ended::Conflict => {}
+            Ended::Done | Ended::Conflict | Ended::Off => {}
             Ended::Failed(failure) => self.failed(&job, failure),
         }
         self.show();

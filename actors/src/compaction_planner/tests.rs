@@ -1,6 +1,6 @@
 //! The planner with workers that the test plays, and a whole engine whose actors the test runs one by one.
 
-use super::message::Ended;
+use super::message::{Ended, Progress};
 use super::run::input_tables;
 use super::*;
 use crate::config::EngineConfig;
@@ -16,11 +16,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sluicedb_storage::Error;
 use sluicedb_storage::batch::WriteBatch;
+use sluicedb_storage::compact::ClaimedJob;
 use sluicedb_storage::filename::{FileKind, FileNumber};
+use sluicedb_storage::key::Span;
 use sluicedb_storage::table::Compression;
 use sluicedb_storage::version::{Place, Version};
 use sluicedb_storage::vfs::{MemVfs, OperationKind};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -91,10 +94,26 @@ impl Home {
     }
 }
 
+/// Of requests that are wanted to the end.
+static WANTED: LazyLock<Arc<ProgressWatch>> = LazyLock::new(unseen);
+
+fn unseen() -> Arc<ProgressWatch> {
+    Arc::new(ProgressWatch::new(Progress::default()))
+}
+
 fn request(planner: &Mailbox<PlannerMessage>, span: Span) -> Answer<Result<(), Failure>> {
+    request_shown(planner, span, &WANTED)
+}
+
+fn request_shown(
+    planner: &Mailbox<PlannerMessage>,
+    span: Span,
+    shown: &Arc<ProgressWatch>,
+) -> Answer<Result<(), Failure>> {
     let (reply, answer) = reply();
     let permit = planner.try_reserve(1).expect("there is room");
-    permit.send(PlannerMessage::Compact { span, reply }).expect("the planner is there");
+    let (order, shown) = (Order::whole(span), Arc::downgrade(shown));
+    permit.send(PlannerMessage::Compact { order, shown, reply }).expect("the planner is there");
     answer
 }
 
@@ -107,7 +126,7 @@ struct Played {
     due: Arc<TablesDue>,
     planner: BoxFuture<'static, ()>,
     requests: Mailbox<PlannerMessage>,
-    inboxes: Vec<Inbox<ClaimedJob>>,
+    inboxes: Vec<Inbox<Assignment>>,
     reports: Mailbox<Report>,
     running: Vec<Option<ClaimedJob>>,
 }
@@ -132,9 +151,9 @@ impl Played {
         let mut context = Context::from_waker(Waker::noop());
         assert!(self.planner.as_mut().poll(&mut context).is_pending(), "it goes on");
         for (inbox, running) in self.inboxes.iter_mut().zip(&mut self.running) {
-            if let Some(job) = inbox.try_recv() {
+            if let Some(assignment) = inbox.try_recv() {
                 assert!(running.is_none(), "a worker has one job at a time");
-                *running = Some(job);
+                *running = Some(assignment.job);
             }
         }
     }
@@ -275,6 +294,30 @@ fn a_request_goes_before_the_next_automatic_job_and_gives_up_only_ranges_that_fa
     assert!(next.try_take().is_none(), "one of its jobs is under way");
     played.end(0, Ended::Failed(io_error()));
     assert!(matches!(next.try_take(), Some(Ok(Err(_)))));
+}
+
+/// Planted: no look at who wants it; what was merged before counted as left.
+#[test]
+fn an_order_shows_how_far_it_is_and_is_off_when_nobody_wants_it() {
+    let home = Home::new("/planner/off", RANGES.into());
+    home.fill_l0();
+    let mut played = Played::new(&home, 1);
+    let shown = unseen();
+    let mut answer = request_shown(&played.requests, Span::all(), &shown);
+    played.look();
+    let whole: u64 = home.version().slices().map(|(_, _, slice)| slice.file_bytes()).sum();
+    assert_eq!(shown.get(), Progress { total_bytes: whole, ..Progress::default() });
+    // One of three is done: the test installs nothing, so its tables are still to be merged.
+    let done = played.job(0).input_bytes();
+    played.end(0, Ended::Done);
+    assert_eq!(shown.get().total_bytes, whole + done);
+    assert!(answer.try_take().is_none());
+    let mut next = request(&played.requests, of_range(0));
+    drop(shown);
+    played.end(0, Ended::Off);
+    assert!(matches!(answer.try_take(), Some(Err(_))), "it is off");
+    assert_eq!(played.job(0).range, home.version().ranges()[0].id, "the next one has begun");
+    assert!(next.try_take().is_none());
 }
 
 /// Planted: forgotten as soon as nothing else is due.

@@ -9,14 +9,14 @@
 //! There may be several: claims keep their jobs apart.
 
 mod merge;
+mod progress;
 mod run;
 
 use crate::compaction_planner::CompactionCounts;
-use crate::compaction_planner::message::Report;
+use crate::compaction_planner::message::{Assignment, Report};
 use crate::kernel::mailbox::{Capacity, Inbox, Mailbox};
 use crate::version_manager::Files;
 use crate::version_manager::message::VersionMessage;
-use sluicedb_storage::compact::ClaimedJob;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub struct CompactionWorker {
     files: Arc<Files>,
     counts: Arc<CompactionCounts>,
     index: usize,
-    jobs: Inbox<ClaimedJob>,
+    jobs: Inbox<Assignment>,
     versions: Mailbox<VersionMessage>,
     reports: Mailbox<Report>,
 }
@@ -35,8 +35,8 @@ pub struct CompactionWorker {
 #[derive(Debug)]
 pub struct Channels {
     /// Into the workers, for one job each.
-    pub jobs: Vec<Mailbox<ClaimedJob>>,
-    inboxes: Vec<Inbox<ClaimedJob>>,
+    pub jobs: Vec<Mailbox<Assignment>>,
+    inboxes: Vec<Inbox<Assignment>>,
     reports: Mailbox<Report>,
 }
 

@@ -1,18 +1,20 @@
 //! The worker's loop: a job, its merge, its installation, the report.
 
+use super::progress::Share;
 use super::{CompactionWorker, merge};
-use crate::compaction_planner::message::{Ended, Report};
+use crate::compaction_planner::message::{Assignment, Ended, ProgressWatch, Report};
 use crate::version_manager::message::InstallFailure;
 use futures::future::{Either, select};
-use sluicedb_storage::compact::{ClaimedJob, Job};
+use sluicedb_storage::compact::Job;
 use sluicedb_storage::version::SliceMeta;
 use std::pin::pin;
+use std::sync::Weak;
 
 impl CompactionWorker {
     /// The loop.
     pub async fn run(mut self) {
-        while let Some(job) = self.next_job().await {
-            let ended = self.execute(&job).await;
+        while let Some(Assignment { job, shown }) = self.next_job().await {
+            let ended = self.execute(&job, shown.as_ref()).await;
             let report = Report { worker: self.index, job, ended };
             let Ok(permit) = self.reports.reserve(1).await else { return };
             if permit.send(report).is_err() {
@@ -21,7 +23,7 @@ impl CompactionWorker {
         }
     }
 
-    async fn next_job(&mut self) -> Option<ClaimedJob> {
+    async fn next_job(&mut self) -> Option<Assignment> {
         let down = pin!(self.files.failures.health.until_down());
         match select(self.jobs.recv(), down).await {
             Either::Left((job, _)) => job,
@@ -30,19 +32,22 @@ impl CompactionWorker {
     }
 
     /// Runs one job; once more if it finds no space and there is a reserve.
-    async fn execute(&self, job: &Job) -> Ended {
-        let ended = self.try_once(job).await;
+    async fn execute(&self, job: &Job, shown: Option<&Weak<ProgressWatch>>) -> Ended {
+        let ended = self.try_once(job, shown).await;
         match &ended {
             Ended::Failed(failure) if self.files.failures.use_reserve(failure) => {
-                self.try_once(job).await
+                self.try_once(job, shown).await
             }
             _ => ended,
         }
     }
 
-    async fn try_once(&self, job: &Job) -> Ended {
-        let written = match merge::merge(&self.files, job) {
-            Ok(written) => written,
+    async fn try_once(&self, job: &Job, shown: Option<&Weak<ProgressWatch>>) -> Ended {
+        let mut share = shown.map(|shown| Share::new(job, shown));
+        let goes_on = |entries| share.as_mut().is_none_or(|share| share.show(entries));
+        let written = match merge::merge(&self.files, job, goes_on) {
+            Ok(Some(written)) if shown.is_none_or(|shown| shown.strong_count() > 0) => written,
+            Ok(_) => return Ended::Off,
             Err(failure) => return Ended::Failed(failure),
         };
         let edit = job.edit(written.slices().to_vec());
@@ -50,6 +55,9 @@ impl CompactionWorker {
         match written.install(&self.versions, edit, None).await {
             Ok(()) => {
                 self.count(job, bytes_written);
+                if let Some(share) = share {
+                    share.done();
+                }
                 Ended::Done
             }
             Err(InstallFailure::Conflict(what)) => {

@@ -12,7 +12,7 @@ mod start;
 mod topology;
 
 use crate::admission::Accounts;
-use crate::compaction_planner::message::PlannerMessage;
+use crate::compaction_planner::message::{Assignment, PlannerMessage, ProgressWatch};
 use crate::config::EngineConfig;
 use crate::failure::damage::Damage;
 use crate::failure::{Failure, Failures};
@@ -29,8 +29,8 @@ use close::{Closer, DirectoryLock};
 pub use counters::Counters;
 use futures::future::{Either, select};
 use sluicedb_storage::Result as StorageResult;
-use sluicedb_storage::compact::ClaimedJob;
-use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::compact::Order;
+use sluicedb_storage::key::Seqno;
 use sluicedb_storage::recover::RecoveryReport;
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::version::TableCache;
@@ -73,7 +73,7 @@ pub(crate) struct Parts {
     pub(crate) versions: Mailbox<VersionMessage>,
     pub(crate) planner: Mailbox<PlannerMessage>,
     /// Into the compaction workers, one each.
-    pub(crate) compaction_jobs: Vec<Mailbox<ClaimedJob>>,
+    pub(crate) compaction_jobs: Vec<Mailbox<Assignment>>,
 }
 
 impl Parts {
@@ -259,25 +259,27 @@ impl Engine {
         self.parts.wal.sync().await
     }
 
-    /// Flushes, then merges everything in `span` to the bottom. If the flush fails what is in tables is
-    /// merged all the same: that may be what it wants for, room in L0 or on the disk.
+    /// Flushes, then merges what is ordered. If the flush fails what is in tables is merged all the same:
+    /// that may be what it wants for, room in L0 or on the disk. Once nobody has `shown` any more, which
+    /// shows how far it has come, no more is merged.
     ///
     /// # Errors
     /// When a flush or a merge fails, or the engine has stopped.
-    pub async fn compact(&self, span: Span) -> Result<(), Failure> {
+    pub async fn compact(&self, order: Order, shown: &Arc<ProgressWatch>) -> Result<(), Failure> {
         let flushed = self.flush().await;
-        let merged = self.merge(span.clone()).await;
+        let merged = self.merge(order.clone(), shown).await;
         if flushed.is_err() && merged.is_ok() {
             self.flush().await?;
-            return self.merge(span).await;
+            return self.merge(order, shown).await;
         }
         flushed.and(merged)
     }
 
-    async fn merge(&self, span: Span) -> Result<(), Failure> {
+    async fn merge(&self, order: Order, shown: &Arc<ProgressWatch>) -> Result<(), Failure> {
         let Parts { failures, planner, .. } = &self.parts;
         failures.check()?;
-        failures.ask(planner, |reply| PlannerMessage::Compact { span, reply }).await
+        let shown = Arc::downgrade(shown);
+        failures.ask(planner, |reply| PlannerMessage::Compact { order, shown, reply }).await
     }
 
     /// Stops admission, flushes, marks the database as cleanly closed, ends the actors. The work is

@@ -68,6 +68,11 @@ impl Job {
         self.slices().fold(0, |sum, (_, slice)| sum.saturating_add(slice.file_bytes()))
     }
 
+    /// Entries of all inputs; of parts of tables about.
+    pub fn entries_about(&self) -> u64 {
+        self.slices().fold(0, |sum, (_, slice)| sum.saturating_add(slice.entries()))
+    }
+
     /// Entries of all inputs, if that is known exactly: of a part of a table it is not.
     pub fn input_entries(&self) -> Option<u64> {
         self.slices().try_fold(0_u64, |sum, (_, slice)| {

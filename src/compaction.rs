@@ -1,0 +1,140 @@
+//! Compactions that callers ask for: what, how far, and how one looks on.
+
+use crate::db::Db;
+use crate::error::{Error, Result};
+use futures::future::BoxFuture;
+use sluicedb_actors::compaction_planner::message::{Progress, ProgressWatch};
+use sluicedb_actors::kernel::signal::Watcher;
+use sluicedb_storage::compact::Order;
+use sluicedb_storage::key::Span;
+use sluicedb_storage::limits::LEVELS_MAX;
+use std::future::IntoFuture;
+use std::sync::Arc;
+
+/// How far a compaction has come, in bytes of the tables that are merged for it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactionProgress {
+    /// Of tables that are merged, and a share of each that is being merged.
+    pub done_bytes: u64,
+    /// Those, and all that are to be merged yet. 0 while the memtables are flushed; writes that come
+    /// meanwhile may add some.
+    pub total_bytes: u64,
+}
+
+impl From<Progress> for CompactionProgress {
+    fn from(Progress { done_bytes, total_bytes, .. }: Progress) -> Self {
+        Self { done_bytes, total_bytes }
+    }
+}
+
+/// A compaction that was asked for with [`Db::compact_range`]. Await it to have it done.
+///
+/// # Errors
+/// As [`Db::compact`]; `Invalid` for a level that there is not.
+///
+/// # Cancellation
+/// Dropped, the merge that is under way stops and changes nothing. What was merged before stays so.
+#[must_use = "nothing is compacted before it is awaited"]
+pub struct Compaction {
+    db: Db,
+    span: Span,
+    level: Option<u8>,
+    shown: Shown,
+}
+
+/// Whoever has this wants the compaction. The watches see the end when it is dropped.
+struct Shown(Arc<ProgressWatch>);
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.0.update(|progress| Some(Progress { is_over: true, ..*progress }));
+    }
+}
+
+impl Compaction {
+    pub(crate) fn new(db: Db, span: Span) -> Self {
+        let shown = Shown(Arc::new(ProgressWatch::new(Progress::default())));
+        Self { db, span, level: None, shown }
+    }
+
+    /// Merge into this level, 1 to 7, and leave alone what lies below it. Without it: into the deepest
+    /// level that has some of the keys, where tombstones have nothing left to hide and go.
+    pub fn to_level(mut self, level: u8) -> Self {
+        self.level = Some(level);
+        self
+    }
+
+    /// A watch on how far it has come. Any number of them; none keeps it going.
+    pub fn progress(&self) -> CompactionWatch {
+        CompactionWatch { watcher: self.shown.0.watcher(), is_over: false }
+    }
+
+    async fn run(self) -> Result<()> {
+        let Self { db, span, level, shown } = self;
+        if let Some(level) = level
+            && !(1..=LEVELS_MAX).contains(&usize::from(level))
+        {
+            let what = format!("level is {level}; it must be 1..={LEVELS_MAX}");
+            return Err(Error::invalid(what));
+        }
+        if span.is_empty() {
+            return Ok(());
+        }
+        let order = Order { level, ..Order::whole(span) };
+        Ok(db.engine().compact(order, &shown.0).await?)
+    }
+}
+
+impl IntoFuture for Compaction {
+    type Output = Result<()>;
+    type IntoFuture = BoxFuture<'static, Result<()>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl std::fmt::Debug for Compaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compaction")
+            .field("span", &self.span)
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A watch on the [`progress`](Compaction::progress) of a compaction.
+pub struct CompactionWatch {
+    watcher: Watcher<Progress>,
+    is_over: bool,
+}
+
+impl CompactionWatch {
+    /// How far it has come, which counts as seen. After its end: how far it had come.
+    pub fn latest(&mut self) -> CompactionProgress {
+        let progress = self.watcher.get();
+        self.is_over = progress.is_over;
+        progress.into()
+    }
+
+    /// Waits until it has come further than `latest` or `changed` returned last. `None` once it has
+    /// ended, or was dropped.
+    ///
+    /// # Cancellation
+    /// Nothing is missed: the next call returns at once.
+    pub async fn changed(&mut self) -> Option<CompactionProgress> {
+        if self.is_over {
+            return None;
+        }
+        let progress = self.watcher.changed().await;
+        self.is_over = progress.is_over;
+        (!self.is_over).then(|| progress.into())
+    }
+}
+
+impl std::fmt::Debug for CompactionWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CompactionWatch").field("is_over", &self.is_over).finish_non_exhaustive()
+    }
+}
