@@ -62,6 +62,9 @@ impl WriteOptions {
 /// wait is `async`, works in any executor, and completes on its first poll when nothing has to be
 /// waited for.
 ///
+/// Wakers of tasks may do what they like, but for one kind: those of tasks on a tokio `LocalSet` call
+/// whatever polls the set, on threads of the engine, so that must not wait for the database.
+///
 /// Dropping the last handle never blocks and loses nothing that was acknowledged;
 /// [`close`](Self::close) also flushes, so that the next open is quick.
 #[derive(Clone)]

@@ -4,9 +4,9 @@ use crate::kit::settings;
 use futures::future::BoxFuture;
 use sluicedb::{Db, ErrorKind, HealthState, Outcome, Result, WriteBatch};
 use sluicedb_actors::runtime::{Runtime, Task};
-use sluicedb_storage::vfs::MemVfs;
+use sluicedb_storage::vfs::{LockError, MemVfs, Vfs};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
@@ -179,19 +179,26 @@ fn a_dropped_close_goes_on() {
     }
 }
 
-/// A runtime that has no thread to give when it is told so.
+/// A runtime that has no more than so many threads to give.
 #[derive(Debug)]
 struct Stingy {
     inner: Arc<dyn Runtime>,
-    refuses: AtomicBool,
+    left: AtomicUsize,
+}
+
+impl Stingy {
+    fn new(home: &Simulated, left: usize) -> Arc<Self> {
+        Arc::new(Self { inner: home.simulator.handle(), left: left.into() })
+    }
 }
 
 impl Runtime for Stingy {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
-        if self.refuses.load(Ordering::SeqCst) {
-            return Err(std::io::Error::other("no thread to give"));
+        let one_less = |left: usize| left.checked_sub(1);
+        match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) {
+            Ok(_) => self.inner.spawn(name, body),
+            Err(_) => Err(std::io::Error::other("no thread to give")),
         }
-        self.inner.spawn(name, body)
     }
 
     fn now(&self) -> std::time::Instant {
@@ -209,11 +216,10 @@ impl Runtime for Stingy {
 fn b10_a_close_without_a_thread_has_not_happened_and_may_be_asked_for_again() {
     for again in [true, false] {
         let home = Simulated::new(5);
-        let refuses = AtomicBool::new(false);
-        let runtime = Arc::new(Stingy { inner: home.simulator.handle(), refuses });
+        let runtime = Stingy::new(&home, usize::MAX);
         let db = home.run(home.builder().runtime(runtime.clone()).open()).unwrap();
         home.run(db.put("a", "1")).unwrap();
-        runtime.refuses.store(true, Ordering::SeqCst);
+        runtime.left.store(0, Ordering::SeqCst);
         let (first, second) = home.run(async { futures::join!(db.close(), db.close()) });
         for result in [first, second] {
             let error = result.unwrap_err();
@@ -222,7 +228,7 @@ fn b10_a_close_without_a_thread_has_not_happened_and_may_be_asked_for_again() {
         }
         home.run(db.put("b", "2")).unwrap();
         assert!(matches!(db.health().state(), HealthState::Running));
-        runtime.refuses.store(false, Ordering::SeqCst);
+        runtime.left.store(usize::MAX, Ordering::SeqCst);
         if again {
             home.run(db.close()).unwrap();
             closed(home.run(db.put("c", "3")));
@@ -232,6 +238,45 @@ fn b10_a_close_without_a_thread_has_not_happened_and_may_be_asked_for_again() {
         let db = home.open();
         assert_eq!(home.run(content(&db)).unwrap().len(), 2);
     }
+}
+
+/// Planted: actors without a share of the lock.
+#[test]
+fn others_are_kept_out_until_the_last_actor_has_ended_also_without_a_thread_that_waits_for_it() {
+    let is_locked = |home: &Simulated| match home.disk.lock(&home.dir.join("LOCK")) {
+        Ok(_) => false,
+        Err(LockError::Held { .. }) => true,
+        Err(error) => panic!("{error:?}"),
+    };
+    let home = Simulated::new(6);
+    let runtime = Stingy::new(&home, usize::MAX);
+    let db = home.run(home.builder().runtime(runtime.clone()).open()).unwrap();
+    home.run(db.put("a", "1")).unwrap();
+    runtime.left.store(0, Ordering::SeqCst);
+    drop(db);
+    assert!(is_locked(&home), "its actors have not looked up yet");
+    home.simulator.settle();
+    assert!(!is_locked(&home));
+    // An open that gets some of its threads.
+    let mut kept_out = 0;
+    for threads in 0.. {
+        let runtime = Stingy::new(&home, threads);
+        let opened = home.run(home.builder().runtime(runtime.clone()).open());
+        kept_out += usize::from(opened.is_err() && is_locked(&home));
+        home.simulator.settle();
+        match opened {
+            Ok(db) => {
+                runtime.left.store(usize::MAX, Ordering::SeqCst);
+                home.run(db.close()).unwrap();
+                break;
+            }
+            Err(error) => assert!(error.to_string().contains("no thread to give"), "{error}"),
+        }
+        assert!(!is_locked(&home), "{threads} threads");
+    }
+    assert!(kept_out > 0);
+    let db = home.open();
+    assert_eq!(home.run(content(&db)).unwrap().len(), 1);
 }
 
 #[test]

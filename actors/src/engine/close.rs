@@ -9,7 +9,9 @@ use crate::kernel::signal::Watch;
 use crate::kernel::sync::lock;
 use crate::runtime::Task;
 use crate::version_manager::message::VersionMessage;
+use futures::FutureExt;
 use sluicedb_storage::vfs::LockGuard;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The tasks of an engine and the way it ends.
@@ -127,7 +129,8 @@ impl Closer {
     }
 }
 
-/// Keeps other processes out of the directory until the last actor has ended.
+/// Keeps others out of the directory until the last actor has ended: each has a share of it, and whoever
+/// waits for all of them lets go of it then.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock(Mutex<Option<Box<dyn LockGuard>>>);
 
@@ -160,7 +163,12 @@ impl Parts {
 
     /// Admission, in-flight commits, memtables, log, manifest, threads, lock: in this order.
     async fn close(self, tasks: Vec<Task>) -> Result<(), Failure> {
-        let result = self.end_cleanly().await;
+        let ended = AssertUnwindSafe(self.end_cleanly()).catch_unwind().await;
+        let result = ended.unwrap_or_else(|panic| {
+            let failure = Failure::panicked("close", &*panic);
+            self.failures.fail(failure.clone());
+            Err(failure)
+        });
         // A failure that stopped the engine earlier is not overwritten by this.
         self.stop();
         for task in tasks {
