@@ -517,6 +517,10 @@ impl Db {
     /// assert_eq!(progress.done_bytes, progress.total_bytes);
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "`compact_range(a..b)` reads better than `compact_range(&(a..b))`"
+    )]
     pub fn compact_range(&self, range: impl KeyRange) -> Compaction {
         Compaction::new(self.clone(), range.span())
     }

@@ -152,6 +152,9 @@ pub struct Options {
     pub level_ratio: u64,
     /// Size at which a table below L0 is cut, in bytes. Default 64 MiB.
     pub table_bytes_max: u64,
+    /// A table below L0 of whose entries more than this share, in percent, are tombstones is merged although
+    /// its level is small enough. Scans walk over tombstones until then. Default 50; 100 switches it off.
+    pub tombstone_percent_max: u8,
     /// Space on the disk that is set aside for the time when it is full, in bytes, at most: it follows the
     /// size of the database, from 64 KiB on. When there is no other space it is let go of, so that deletes
     /// can be logged, and the database be flushed, compacted, closed and opened; other writes are
@@ -214,6 +217,7 @@ impl Options {
             level_base_bytes: 32 * MIB,
             level_ratio: 10,
             table_bytes_max: 64 * MIB,
+            tombstone_percent_max: 50,
             space_reserve_bytes: None,
             read_threads: 4,
             initial_split_keys: Vec::new(),
@@ -352,6 +356,7 @@ impl Options {
         check("level_base_bytes", self.level_base_bytes, 4096, u64::MAX / 4)?;
         check("level_ratio", self.level_ratio, 2, 1000)?;
         check("table_bytes_max", self.table_bytes_max, 4096, u64::MAX)?;
+        check("tombstone_percent_max", u64::from(self.tombstone_percent_max), 1, 100)?;
         check("space_reserve_bytes", self.effective_space_reserve_bytes(), 0, u64::MAX / 4)?;
         check("read_threads", self.read_threads as u64, 1, 64)?;
         check_split_keys(&self.initial_split_keys)?;
@@ -410,6 +415,7 @@ impl Options {
                 level_base_bytes: self.level_base_bytes,
                 level_ratio: self.level_ratio,
                 table_bytes_max: self.table_bytes_max,
+                tombstone_percent_max: self.tombstone_percent_max,
                 ..CompactionOptions::default()
             },
             space_reserve_bytes: self.effective_space_reserve_bytes(),
