@@ -181,7 +181,7 @@ fn steps() -> (Vec<Duration>, ReclaimStats) {
             (key(1_000 + (rank >> 20) as u32 % 50_000), &large[..100])
         };
         writer.insert(&key, Seqno(number + 1), Kind::Put, value);
-        // As the tender does.
+        // As the reclaimer does.
         if pool.take_upkeep_due() {
             pool.upkeep();
         }

@@ -110,7 +110,7 @@ impl Rolling {
                     start = now();
                 }
                 if path == AppendPath::Staged && left.is_multiple_of(64) {
-                    // As with 64 clients waiting; the write itself is the WAL thread's.
+                    // As with 64 clients waiting; the write itself is the log syncer's.
                     let group = log.take_group();
                     log.written(&group);
                     log.synced(&group.into());

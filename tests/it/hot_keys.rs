@@ -62,7 +62,7 @@ fn run(buffer_compaction: bool) -> Stats {
     stats
 }
 
-/// Planted: `OverlayState::tidy` that never tends.
+/// Planted: `OverlayState::reclaim` that never does.
 #[test]
 fn hot_keys_are_compacted_and_not_flushed() {
     let (on, off) = (run(true), run(false));

@@ -73,7 +73,7 @@ impl VersionManager {
     }
 
     /// Whoever began to wait before this look is seen, and whoever begins later asks for another one
-    /// (`relief::on_wait`): so nobody waits while something could be sealed for him. Who was woken and
+    /// (`requests.rs`, `somebody_waits`): so nobody waits while something could be sealed for him. Who was woken and
     /// has not come has room, as far as anybody knows; if he finds none when he comes, he begins anew.
     pub(super) fn look_after_waiters(&mut self) {
         let superversion = self.topology.superversion.load_full();
