@@ -16,7 +16,7 @@ pub const SEQNO_ON_DISK_MAX: u64 = SEQNO_MAX - (1 << 54);
 pub const FILE_NUMBER_MAX: u64 = (1 << 56) - 1;
 /// Largest id of a range that is believed when it is read.
 pub const RANGE_ID_MAX: u32 = u32::MAX >> 1;
-/// Largest id of a range that an open goes on from; as `COUNTERS_AT_OPEN_MAX`.
+/// Largest id of a range that an open goes on from. No larger one is given out.
 pub const RANGE_ID_AT_OPEN_MAX: u32 = u32::MAX >> 2;
 /// Largest file number and sequence number that an open goes on from. So much is left above it that
 /// what is given out until the next open can be read then.

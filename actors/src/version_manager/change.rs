@@ -26,7 +26,9 @@ use crate::kernel::reply::Reply;
 use crate::log_writer::NoRoom;
 use crate::log_writer::message::Level;
 use crate::range_owner::{RangeEntry, Superversion};
+use sluicedb_storage::Error;
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
 use sluicedb_storage::version::{ChangeId, NewRange, RangeId, TableHandle, Version, VersionEdit};
 use sluicedb_storage::wal::CHANGE_BYTES;
 use std::collections::{HashMap, HashSet};
@@ -98,7 +100,10 @@ impl VersionManager {
         let current = self.topology.superversion.load_full();
         let edit = match change {
             Change::Nothing => VersionEdit::default(),
-            Change::NewNames => self.new_names(&current),
+            Change::NewNames => match self.new_names(&current) {
+                Ok(edit) => edit,
+                Err(failure) => return reply.send(Err(failure)),
+            },
         };
         // A number that no file has; so ids are never used again either.
         let id = ChangeId(self.files.numbers.take().0);
@@ -117,7 +122,17 @@ impl VersionManager {
     }
 
     /// The edit that gives every range another name.
-    fn new_names(&mut self, current: &Superversion) -> VersionEdit {
+    ///
+    /// # Errors
+    /// When an id would be one that no open goes on from.
+    fn new_names(&mut self, current: &Superversion) -> Result<VersionEdit, Failure> {
+        let left = (RANGE_ID_AT_OPEN_MAX + 1).saturating_sub(self.next_range_id);
+        if current.ranges.len() > left as usize {
+            return Err(Failure::storage(Error::invalid(format!(
+                "the change needs {} ids of ranges; {left} are left",
+                current.ranges.len()
+            ))));
+        }
         let mut edit = VersionEdit::default();
         for RangeEntry { stable, .. } in &current.ranges {
             let id = RangeId(self.next_range_id);
@@ -131,7 +146,7 @@ impl VersionManager {
                 edit.added.push((id, place, slice.meta().clone()));
             }
         }
-        edit
+        Ok(edit)
     }
 
     /// The turns of changes that are prepared, as far as there is room in the log and for what they seal.

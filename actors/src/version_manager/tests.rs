@@ -2,11 +2,20 @@
 
 use super::message::Change;
 use crate::engine::Engine;
+use crate::failure::Failure;
 use crate::log_writer::message::Level;
+use crate::runtime::ThreadRuntime;
 use crate::testing::{Stepped, config};
 use crate::write::Submitted;
+use futures::executor::block_on;
+use sluicedb_storage::Error;
 use sluicedb_storage::batch::WriteBatch;
-use sluicedb_storage::vfs::MemVfs;
+use sluicedb_storage::key::Span;
+use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
+use sluicedb_storage::recover::{RecoverOptions, home, open_directory};
+use sluicedb_storage::table::{BlockCache, TableOptions};
+use sluicedb_storage::version::{NewRange, RangeId, Shards, TableLimits, VersionEdit};
+use sluicedb_storage::vfs::{MemVfs, Vfs};
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -52,4 +61,57 @@ fn changes_wait_for_flushes_and_writers_do_not_wait_for_them() {
     assert!(last.as_mut().poll(&mut context).is_ready(), "there is room");
     runtime.run_all_but(&[]);
     assert_eq!(sealed(), Some(0));
+}
+
+/// The only range of a new database gets this id.
+fn name_the_range(vfs: &Arc<dyn Vfs>, dir: &str, id: u32) {
+    let options = RecoverOptions {
+        create_if_missing: true,
+        fresh_id: [7; 16],
+        split_keys: Vec::new(),
+        replay_bytes_max: 1 << 20,
+        table: TableOptions::default(),
+        shard_cut_bytes_min: 0,
+        shards: 1,
+        tables: TableLimits {
+            open_max: 8,
+            memory_bytes_max: 1 << 20,
+            blocks: BlockCache::new(1 << 20),
+        },
+        keep_segments: 0,
+    };
+    home::make(vfs, dir.as_ref()).expect("the disk works");
+    let mut recovered = open_directory(vfs, dir.as_ref(), &options).expect("it is made");
+    let edit = VersionEdit {
+        ranges_removed: vec![RangeId::FIRST],
+        ranges_added: vec![NewRange { id: RangeId(id), span: Span::all(), shards: Shards::one() }],
+        ..VersionEdit::default()
+    };
+    recovered.manifest.append(&edit).expect("the disk works");
+}
+
+/// Goal: no change gives out an id that the next open refuses. Planted: ids without an end (the database does
+/// not open again).
+#[test]
+fn c4_a_change_that_would_need_an_id_beyond_the_last_is_refused() {
+    let dir = "/last-range-id";
+    let vfs: Arc<dyn Vfs> = Arc::new(MemVfs::new());
+    name_the_range(&vfs, dir, RANGE_ID_AT_OPEN_MAX - 1);
+    let open = || block_on(Engine::open(config(dir, 1), vfs.clone(), ThreadRuntime::new()));
+    let engine = open().expect("it can be gone on from");
+    block_on(engine.change(Change::NewNames)).expect("one id is left");
+    for _ in 0..2 {
+        let before = engine.superversion();
+        let refused = block_on(engine.change(Change::NewNames));
+        let Err(Failure::Storage(error)) = refused else { panic!("{refused:?}") };
+        assert!(matches!(*error, Error::Invalid { .. }), "{error}");
+        assert_eq!(engine.superversion().number, before.number, "nothing has happened");
+    }
+    put(&engine, [0, 1]);
+    block_on(engine.change(Change::Nothing)).expect("it needs no id");
+    block_on(engine.close()).expect("the disk works");
+    drop(engine);
+    let engine = open().expect("the last id can be gone on from");
+    assert_eq!(engine.superversion().ranges[0].id(), RangeId(RANGE_ID_AT_OPEN_MAX));
+    block_on(engine.close()).expect("the disk works");
 }
