@@ -36,7 +36,7 @@ impl Topology {
 
     /// Refuses new writes; what was admitted goes on.
     pub fn close_admission(&self, accounts: &Accounts) {
-        // First: who finds it open takes a closed range for one that has gone.
+        // First, for `follow_closing`.
         accounts.global.close();
         // With the one below: whoever is second sees what the first has done.
         fence(Ordering::SeqCst);

@@ -36,6 +36,7 @@ use bytes::Bytes;
 use sluicedb_storage::batch::Operations;
 use sluicedb_storage::codec;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 /// How long to wait for room.
@@ -192,7 +193,7 @@ impl WritePath {
                 let local = owner.budget.local_charge(charge);
                 let admission = match self.gate.try_admit_ref(&owner.local, local, charge) {
                     Ok(admission) => admission,
-                    Err(refused) if self.is_gone(refused) => continue,
+                    Err(refused) if self.is_gone(refused, epoch) => continue,
                     Err(refused) => {
                         let route = Arc::new(Route::whole(range, bytes.len(), operations));
                         let (payload, route) =
@@ -238,12 +239,18 @@ impl WritePath {
         self.try_send(&superversion, Write { payload, payload_crc: 0, operations, level, route })
     }
 
-    /// Was a write refused because its range has gone? Then there is another one for its keys.
-    #[inline]
-    fn is_gone(&self, refused: Overloaded) -> bool {
-        // Who closes all admission begins with the engine's account.
+    /// Was a write by the routes of `epoch` refused because its range has gone? Then there is another one
+    /// for its keys, and the routes say so: they change before the range is closed. By the same routes it
+    /// would be refused again.
+    #[cold]
+    fn is_gone(&self, refused: Overloaded, epoch: u64) -> bool {
         let closed = refused.scope == Scope::Local && refused.why == Refused::Closed;
-        closed && !self.accounts.global.is_closed()
+        if !closed {
+            return false;
+        }
+        // An account is seen closed without an order; what was published before that has to be seen too.
+        fence(Ordering::Acquire);
+        self.topology.superversion.load().epoch != epoch
     }
 
     #[inline]

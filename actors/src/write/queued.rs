@@ -78,7 +78,7 @@ impl WritePath {
         }
         let admission = match self.gate.try_admit_many(claims(superversion, route)) {
             Ok(admission) => admission,
-            Err(refused) if self.is_gone(refused) => return Ok(Sent::Stale(write)),
+            Err(refused) if self.is_gone(refused, *epoch) => return Ok(Sent::Stale(write)),
             Err(refused) => return self.refused(write, refused).map(Sent::Submitted),
         };
         let owners = owners(superversion, route);
@@ -92,7 +92,7 @@ impl WritePath {
                 Ok(Sent::Submitted(Submitted::NotAdmitted(write, taken.scope())))
             }
             Err((taken, why)) => {
-                match self.not_sent(&write, Overloaded { scope: taken.scope(), why }) {
+                match self.not_sent(&write, *epoch, Overloaded { scope: taken.scope(), why }) {
                     NotSent::Gone => Ok(Sent::Stale(write)),
                     NotSent::Failed(failure) => Err(failure),
                 }

@@ -4,9 +4,10 @@ use super::inline::Seats;
 use super::queued::{claims, owners};
 use super::*;
 use crate::engine::Engine;
-use crate::failure::{Failure, Scope};
+use crate::failure::{Failure, Outcome, Scope};
 use crate::kernel::turn::TURN_MESSAGES_MAX;
 use crate::log_writer::After;
+use crate::range_owner::RangeOwner;
 use crate::runtime::{Runtime, Task, ThreadRuntime};
 use crate::testing::config;
 use futures::executor::block_on;
@@ -17,9 +18,10 @@ use sluicedb_storage::vfs::MemVfs;
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Opens, and starts nobody.
 #[derive(Default)]
@@ -401,4 +403,50 @@ fn a_range_that_is_born_after_admission_was_closed_takes_nobody_in() {
     }
     drop(slots);
     block_on(engine.close()).expect("the disk works");
+}
+
+/// Goal: a range that takes nothing any more, and whose keys no other range has, refuses. It has fallen, and
+/// nobody has told the engine yet.
+///
+/// Planted: a closed range taken for one that has gone, whatever the routes say (the caller looks at the
+/// same routes again and again).
+#[test]
+fn a_write_into_a_range_that_has_fallen_does_not_look_for_another_one() {
+    let account: fn(&RangeOwner) = |owner| owner.local.close();
+    let mailbox: fn(&RangeOwner) = |owner| owner.seat.close();
+    for (dir, close) in [("/fallen/account", account), ("/fallen/mailbox", mailbox)] {
+        for ranges in [1, 2] {
+            let engine = engine(&format!("{dir}/{ranges}"), ranges);
+            let owner = Arc::clone(&engine.superversion().ranges[0].owner);
+            let (told, answers) = mpsc::channel();
+            thread::spawn(move || {
+                let path = engine.write_path();
+                // Who comes first is behind somebody, and is sent.
+                let guard = owner.seat.enter_blocking().expect("nobody panicked");
+                close(&owner);
+                assert!(!engine.parts.accounts.global.is_closed());
+                let (payload, operations) = over(ranges);
+                let write = |payload: &Bytes| Write {
+                    payload: payload.clone(),
+                    payload_crc: codec::crc(payload),
+                    operations,
+                    level: Level::Buffered,
+                    route: Some(Routed::of(&engine.superversion(), payload, operations)),
+                };
+                let submitted = path.submit(&payload, operations, Level::Buffered);
+                told.send(submitted.map(drop)).expect("the test waits");
+                let waited = block_on(path.admit_and_submit(write(&payload), Patience::Forever));
+                told.send(waited.map(drop)).expect("the test waits");
+                drop(guard);
+            });
+            for _ in 0..2 {
+                let answer = answers.recv_timeout(Duration::from_secs(20)).expect("it is refused");
+                let refused = answer.map_err(|told| (told.failure, told.outcome));
+                assert!(
+                    matches!(refused, Err((Failure::Closed, Outcome::NotApplied))),
+                    "{dir}, {ranges} ranges: {refused:?}"
+                );
+            }
+        }
+    }
 }

@@ -58,9 +58,9 @@ impl WritePath {
         })
     }
 
-    /// A refusal of one who waits.
-    pub(super) fn not_sent(&self, write: &Write, refused: Overloaded) -> NotSent {
-        if self.is_gone(refused) { NotSent::Gone } else { self.never(write, refused).into() }
+    /// A refusal of a place, or of one who waits, by the routes of `epoch`.
+    pub(super) fn not_sent(&self, write: &Write, epoch: u64, refused: Overloaded) -> NotSent {
+        if self.is_gone(refused, epoch) { NotSent::Gone } else { self.never(write, refused).into() }
     }
 
     /// The error for `write`, which was not admitted and shall not wait.
@@ -214,7 +214,7 @@ impl WritePath {
             });
             let admission = match admitted.await {
                 Ok(admission) => admission,
-                Err(refused) => return Err(self.not_sent(write, refused)),
+                Err(refused) => return Err(self.not_sent(write, routed.epoch, refused)),
             };
             let taken = match self.try_places(&owners, &routed.route, bytes) {
                 Ok(places) => {
@@ -222,7 +222,11 @@ impl WritePath {
                 }
                 Err((taken, Refused::Full)) => taken,
                 Err((taken, why)) => {
-                    return Err(self.not_sent(write, Overloaded { scope: taken.scope(), why }));
+                    return Err(self.not_sent(
+                        write,
+                        routed.epoch,
+                        Overloaded { scope: taken.scope(), why },
+                    ));
                 }
             };
             drop(admission);
@@ -241,7 +245,11 @@ impl WritePath {
                     let place = owner.seat.reserve(part.bytes as u64);
                     let at = owner.place();
                     if let Err(why) = stopwatch.during(at, place).await {
-                        return Err(self.not_sent(write, Overloaded { scope: Scope::Local, why }));
+                        return Err(self.not_sent(
+                            write,
+                            routed.epoch,
+                            Overloaded { scope: Scope::Local, why },
+                        ));
                     }
                 }
             }
