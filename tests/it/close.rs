@@ -2,11 +2,11 @@ use crate::home::{Held, Home, PATIENCE, Simulated, block_on, fill};
 use crate::kit::disk::{collect, content, fresh_dir, shared};
 use crate::kit::settings;
 use futures::future::BoxFuture;
-use sluicedb::{Db, ErrorKind, HealthState, Outcome, Result, WriteBatch};
+use sluicedb::{Db, Durability, ErrorKind, HealthState, Outcome, Result, WriteBatch, WriteOptions};
 use sluicedb_actors::runtime::{Runtime, Task};
 use sluicedb_storage::vfs::{LockError, MemVfs, Vfs};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
@@ -326,5 +326,51 @@ fn who_drops_the_last_handle_closes_no_file_and_unmaps_nothing() {
         let is_table = |path: &PathBuf| path.to_string_lossy().ends_with(".sst");
         while !is_table(&closed.recv_timeout(PATIENCE).expect("no table is closed")) {}
         block_on(again.close()).unwrap();
+    }
+}
+
+/// A ticket may be dropped anywhere, and after everything else. Planted: a ticket that holds what routes the
+/// write, finished or not.
+#[test]
+fn who_drops_a_ticket_last_closes_no_file_and_unmaps_nothing() {
+    for closes in [true, false] {
+        let disk = MemVfs::new();
+        let here = thread::current().id();
+        let (of_engine, closed) = mpsc::channel();
+        let on_callers = Arc::new(AtomicBool::new(false));
+        let seen = on_callers.clone();
+        disk.on_close(move |path| {
+            if thread::current().id() == here {
+                seen.store(true, Ordering::SeqCst);
+            } else {
+                let _ = of_engine.send(path.to_owned());
+            }
+        });
+        // All tables stay as they are.
+        let builder = Db::builder(fresh_dir()).vfs(shared(&disk));
+        let db = block_on(builder.open()).unwrap();
+        let expected = block_on(fill(&db, 20, 100));
+        block_on(db.flush()).unwrap();
+        assert_eq!(block_on(content(&db)).unwrap(), expected, "its tables are open");
+        let options = WriteOptions::durability(Durability::Synced);
+        let submit = |key: &str| {
+            let mut batch = WriteBatch::new();
+            batch.put(key, "value");
+            block_on(db.submit_with(batch, options)).unwrap()
+        };
+        let mut finished = submit("a");
+        block_on(&mut finished).unwrap();
+        let unfinished = submit("b");
+        if closes {
+            block_on(db.close()).unwrap();
+        }
+        on_callers.store(false, Ordering::SeqCst);
+        let is_table = |path: &PathBuf| path.to_string_lossy().ends_with(".sst");
+        assert!(!closed.try_iter().any(|path| is_table(&path)), "its tables are open");
+        drop(db);
+        // By another thread, although the tickets are there.
+        while !is_table(&closed.recv_timeout(PATIENCE).expect("no table is closed")) {}
+        drop((finished, unfinished));
+        assert!(!on_callers.load(Ordering::SeqCst), "a caller has closed a file");
     }
 }

@@ -57,6 +57,22 @@ impl Concern {
     }
 }
 
+impl Health<Concern, Failure> {
+    /// Why the engine has stopped, if it has.
+    pub fn stopped_by(&self) -> Option<Failure> {
+        match self.check() {
+            Ok(()) => None,
+            Err(Down::Failed(failure)) => Some(failure),
+            Err(Down::Closed(failure)) => Some(failure.unwrap_or(Failure::Closed)),
+        }
+    }
+
+    /// Why; for those who have just been told that somebody stopped.
+    pub fn why_stopped(&self) -> Failure {
+        self.stopped_by().unwrap_or(Failure::Closed)
+    }
+}
+
 impl Failures {
     /// Nothing has failed yet.
     pub fn new(reserve: Reserve) -> Self {
@@ -91,16 +107,12 @@ impl Failures {
 
     /// Why it has stopped, if it has.
     pub fn stopped_by(&self) -> Option<Failure> {
-        match self.health.check() {
-            Ok(()) => None,
-            Err(Down::Failed(failure)) => Some(failure),
-            Err(Down::Closed(failure)) => Some(failure.unwrap_or(Failure::Closed)),
-        }
+        self.health.stopped_by()
     }
 
     /// Why; for those who have just been told that somebody stopped.
     pub fn why_stopped(&self) -> Failure {
-        self.stopped_by().unwrap_or(Failure::Closed)
+        self.health.why_stopped()
     }
 
     /// Stops the engine for good because of `failure`: no further write, no further

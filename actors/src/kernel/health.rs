@@ -51,9 +51,11 @@ const FAILED: u8 = 2;
 const CLOSED: u8 = 3;
 
 /// See the module. Clones share one state.
-pub struct Health<P, C> {
+pub struct Health<P, C>(Arc<Shown<P, C>>);
+
+struct Shown<P, C> {
     /// The state's number, stored before the watch lets go of its lock.
-    level: Arc<AtomicU8>,
+    level: AtomicU8,
     watch: Watch<State<P, C>>,
 }
 
@@ -61,7 +63,7 @@ opaque_debug!("Health", [P, C] Health<P, C>);
 
 impl<P, C> Clone for Health<P, C> {
     fn clone(&self) -> Self {
-        Self { level: Arc::clone(&self.level), watch: self.watch.clone() }
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -74,19 +76,20 @@ impl<P: Clone + Eq, C: Clone> Default for Health<P, C> {
 impl<P: Clone + Eq, C: Clone> Health<P, C> {
     /// Running.
     pub fn new() -> Self {
-        Self { level: Arc::new(AtomicU8::new(RUNNING)), watch: Watch::new(State::Running) }
+        let watch = Watch::new(State::Running);
+        Self(Arc::new(Shown { level: AtomicU8::new(RUNNING), watch }))
     }
 
     /// `Ok` while running or degraded.
     #[inline]
     pub fn check(&self) -> Result<(), Down<C>> {
-        if self.level.load(Ordering::Acquire) <= DEGRADED { Ok(()) } else { Err(self.down()) }
+        if self.0.level.load(Ordering::Acquire) <= DEGRADED { Ok(()) } else { Err(self.down()) }
     }
 
     /// Is all well? One atomic load.
     #[inline]
     pub fn is_running(&self) -> bool {
-        self.level.load(Ordering::Acquire) == RUNNING
+        self.0.level.load(Ordering::Acquire) == RUNNING
     }
 
     #[cold]
@@ -102,7 +105,7 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
 
     /// The state now.
     pub fn state(&self) -> State<P, C> {
-        self.watch.get()
+        self.0.watch.get()
     }
 
     /// The first failure, if there was one.
@@ -115,9 +118,9 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
     }
 
     fn advance(&self, next: impl FnOnce(&State<P, C>) -> Option<State<P, C>>) -> bool {
-        self.watch.update(|state| {
+        self.0.watch.update(|state| {
             let next = next(state)?;
-            self.level.store(next.level(), Ordering::Release);
+            self.0.level.store(next.level(), Ordering::Release);
             Some(next)
         })
     }
@@ -151,7 +154,7 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
     pub fn recover(&self, party: &P) -> bool {
         // One load for everybody who is well: this is called after each success. A cause of this
         // party was set by itself, so it is seen.
-        if self.level.load(Ordering::Acquire) != DEGRADED {
+        if self.0.level.load(Ordering::Acquire) != DEGRADED {
             return false;
         }
         self.advance(|state| {
@@ -175,7 +178,7 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
 
     /// A watcher that has seen the present state.
     pub fn watcher(&self) -> Watcher<State<P, C>> {
-        self.watch.watcher()
+        self.0.watch.watcher()
     }
 
     /// Resolves once failed or closed.

@@ -44,11 +44,11 @@ impl WritePath {
     pub(super) fn submitted(&self, stamp: Stamp) -> Submitted {
         let Stamp { last, visible, durable } = stamp;
         let stage = match durable {
-            Some(answer) => Stage::Answer(answer),
+            Some(answer) => return self.waiting(answer),
             None if visible => return Submitted::Done(last),
             None => Stage::Visible(last, self.commits.wait_visible(last)),
         };
-        Submitted::Waiting(Pending { stage, topology: Arc::clone(&self.topology) })
+        Submitted::Waiting(Pending { stage, health: self.failures.health.clone() })
     }
 
     /// Both turns on this thread. The log writer's seat is released before the range owner's work

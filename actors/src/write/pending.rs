@@ -1,16 +1,15 @@
 //! A write on its way, from its submission to its acknowledgement.
 
 use super::Write;
-use crate::failure::{Scope, WriteFailure};
-use crate::kernel::commit::WaitVisible;
+use crate::failure::{Concern, Failure, Scope, WriteFailure};
+use crate::kernel::commit::{CommitQueue, WaitVisible};
+use crate::kernel::health::Health;
 use crate::kernel::reply::Answer;
 use crate::log_writer::message::Committed;
-use crate::range_owner::Topology;
 use sluicedb_storage::key::Seqno;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// How far a write has come.
 pub enum Submitted {
@@ -18,6 +17,8 @@ pub enum Submitted {
     Done(Seqno),
     /// In the log, or queued for it in its final order; poll for the acknowledgement.
     Waiting(Pending),
+    /// It was waited for, and this was the answer.
+    Failed(WriteFailure),
     /// Nowhere: there was no room. Nothing has happened.
     NotAdmitted(Write, Scope),
     /// Nowhere: it is too much for the caller's thread to find out which ranges it touches. Nothing has
@@ -25,15 +26,16 @@ pub enum Submitted {
     NotRouted(Write),
 }
 
-/// A write on its way.
+/// A write on its way. May outlive the engine, on any thread (INVARIANT(no-block-on-executor)): so it holds
+/// no memtable and no file, nor what leads to one.
 pub struct Pending {
     pub(super) stage: Stage,
-    pub(super) topology: Arc<Topology>,
+    pub(super) health: Health<Concern, Failure>,
 }
 
 pub(super) enum Stage {
     /// To be stamped (`Buffered`), or stamped and synced (`Synced`).
-    Answer(Answer<Committed>),
+    Answer(Answer<Committed>, CommitQueue),
     /// Stamped; some other commit before it is not finished.
     Visible(Seqno, WaitVisible),
 }
@@ -43,6 +45,7 @@ impl fmt::Debug for Submitted {
         match self {
             Self::Done(seqno) => f.debug_tuple("Done").field(seqno).finish(),
             Self::Waiting(_) => f.write_str("Waiting"),
+            Self::Failed(failure) => f.debug_tuple("Failed").field(failure).finish(),
             Self::NotAdmitted(_, scope) => f.debug_tuple("NotAdmitted").field(scope).finish(),
             Self::NotRouted(_) => f.write_str("NotRouted"),
         }
@@ -58,9 +61,17 @@ impl fmt::Debug for Pending {
 impl Submitted {
     /// Resolves to the acknowledgement of a write that was admitted.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Committed> {
+        if let Self::Waiting(pending) = self {
+            // Lets go of the queue: who has the answer may keep this.
+            *self = match ready!(pending.poll(context)) {
+                Ok(seqno) => Self::Done(seqno),
+                Err(failure) => Self::Failed(failure),
+            };
+        }
         match self {
             Self::Done(seqno) => Poll::Ready(Ok(*seqno)),
-            Self::Waiting(pending) => pending.poll(context),
+            Self::Failed(failure) => Poll::Ready(Err(failure.clone())),
+            Self::Waiting(_) => unreachable!("it has just been answered"),
             Self::NotAdmitted(..) | Self::NotRouted(_) => {
                 unreachable!("only admitted writes are waited for")
             }
@@ -72,14 +83,13 @@ impl Pending {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Committed> {
         loop {
             match &mut self.stage {
-                Stage::Answer(answer) => match Pin::new(answer).poll(context) {
+                Stage::Answer(answer, commits) => match Pin::new(answer).poll(context) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(Ok(seqno))) => {
-                        if self.topology.visible() >= seqno {
+                        if commits.visible() >= seqno {
                             return Poll::Ready(Ok(seqno));
                         }
-                        self.stage =
-                            Stage::Visible(seqno, self.topology.commits.wait_visible(seqno));
+                        self.stage = Stage::Visible(seqno, commits.wait_visible(seqno));
                     }
                     Poll::Ready(Ok(Err(failed))) => return Poll::Ready(Err(failed)),
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(self.lost())),
@@ -97,6 +107,6 @@ impl Pending {
 
     /// Whoever had the write is gone: the engine has stopped, and the log may have it.
     fn lost(&self) -> WriteFailure {
-        WriteFailure::unknown(self.topology.failures.why_stopped())
+        WriteFailure::unknown(self.health.why_stopped())
     }
 }

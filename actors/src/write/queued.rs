@@ -153,8 +153,8 @@ impl WritePath {
     }
 
     pub(super) fn waiting(&self, answer: Answer<Committed>) -> Submitted {
-        let topology = Arc::clone(&self.topology);
-        Submitted::Waiting(Pending { stage: Stage::Answer(answer), topology })
+        let stage = Stage::Answer(answer, self.commits.clone());
+        Submitted::Waiting(Pending { stage, health: self.failures.health.clone() })
     }
 }
 

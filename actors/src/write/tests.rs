@@ -450,3 +450,41 @@ fn a_write_into_a_range_that_has_fallen_does_not_look_for_another_one() {
         }
     }
 }
+
+/// Goal: a write on its way keeps nothing of the engine in memory but the queue that it waits in, and once it
+/// is answered not even that.
+///
+/// Planted: `Pending` with the topology; one that is kept as it is when it is done.
+#[test]
+fn a_write_on_its_way_keeps_no_memtable_and_no_file() {
+    let engine = running("/light-ticket", 1);
+    let topology = Arc::downgrade(&engine.parts.topology);
+    let failures = Arc::downgrade(&engine.parts.failures);
+    let runtime = Arc::clone(&engine.parts.environment.runtime);
+    let queued = || {
+        let (payload, operations) = put(b"key");
+        let owner = Arc::clone(&engine.superversion().ranges[0].owner);
+        // Behind somebody.
+        let guard = owner.seat.enter_blocking().expect("nobody panicked");
+        let sent = engine.write_path().submit_owned(payload, operations, Level::Synced);
+        drop(guard);
+        let Ok(sent @ Submitted::Waiting(_)) = sent else { panic!("{sent:?}") };
+        sent
+    };
+    let mut finished = queued();
+    block_on(std::future::poll_fn(|context| finished.poll(context))).expect("the disk works");
+    let mut unfinished = queued();
+    block_on(engine.close()).expect("the disk works");
+    drop(engine);
+    // The thread that gives back what the engine had.
+    let deadline = runtime.now() + Duration::from_secs(20);
+    while topology.strong_count() > 0 || failures.strong_count() > 0 {
+        assert!(runtime.now() < deadline, "they are kept");
+        thread::yield_now();
+    }
+    let last = unfinished.poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(last, Poll::Ready(Ok(_))), "{last:?}");
+    for answered in [finished, unfinished] {
+        assert!(matches!(answered, Submitted::Done(_)), "{answered:?}");
+    }
+}
