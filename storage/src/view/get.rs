@@ -75,6 +75,10 @@ fn in_memory<O, V: Fn() -> Seqno, T>(
             Instant::Newest(visible) => visible().max(born),
         };
         for memtable in range.memtables() {
+            // To pin it costs two writes. What is at or below `upto` was inserted before this look.
+            if memtable.first_seqno().is_none() {
+                continue;
+            }
             let pin = memtable.pin();
             let Lookup { version, passed_cut } = pin.get(key, upto);
             if passed_cut && matches!(at, Instant::Newest(_)) {
