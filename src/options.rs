@@ -52,6 +52,9 @@ pub enum Preset {
     Balanced,
     /// More, earlier merges: fewer tables to look into.
     ReadHeavy,
+    /// Toy numbers, to watch levels at work: level N holds 1 MiB and 1,000 entries times 10^N, level 0
+    /// included, in one table from level 1 on.
+    Seed,
 }
 
 /// Everything that can be set. [`Options::default`] suits most services; `memory_budget_bytes` is
@@ -146,8 +149,14 @@ pub struct Options {
     /// table at each bound between two. More shards make smaller tables. Default 4, 1..=64; 1 cuts
     /// nothing. A range keeps the bounds it was made with: an existing database does not change.
     pub shards_per_range: usize,
+    /// Bytes in L0 that start a compaction as well. Default `u64::MAX`: none do.
+    pub l0_bytes_max: u64,
+    /// Entries in L0 that start a compaction as well. Default `u64::MAX`: none do.
+    pub l0_entries_max: u64,
     /// Level N may hold `level_base_bytes x level_ratio^N`. Default 32 MiB: L1 holds 320 MiB.
     pub level_base_bytes: u64,
+    /// Level N may hold `level_base_entries x level_ratio^N` entries. Default `u64::MAX`: any number.
+    pub level_base_entries: u64,
     /// How much larger each level is than the one above. Default 10, at least 2.
     pub level_ratio: u64,
     /// Size at which a table below L0 is cut, in bytes. Default 64 MiB.
@@ -214,7 +223,10 @@ impl Options {
             l0_trigger_tables: 4,
             l0_tables_max: 20,
             shards_per_range: 4,
+            l0_bytes_max: u64::MAX,
+            l0_entries_max: u64::MAX,
             level_base_bytes: 32 * MIB,
+            level_base_entries: u64::MAX,
             level_ratio: 10,
             table_bytes_max: 64 * MIB,
             tombstone_percent_max: 50,
@@ -232,6 +244,15 @@ impl Options {
                 ..balanced
             },
             Preset::ReadHeavy => Self { l0_trigger_tables: 3, ..balanced },
+            Preset::Seed => Self {
+                shards_per_range: 1,
+                l0_bytes_max: MIB,
+                l0_entries_max: 1000,
+                level_base_bytes: MIB,
+                level_base_entries: 1000,
+                table_bytes_max: u64::MAX,
+                ..balanced
+            },
         }
     }
 
@@ -353,6 +374,9 @@ impl Options {
         let l0_max = self.l0_tables_max as u64;
         check("l0_tables_max", l0_max, self.l0_trigger_tables as u64 + 1, 10_000)?;
         check("shards_per_range", self.shards_per_range as u64, 1, 64)?;
+        check("l0_bytes_max", self.l0_bytes_max, 1, u64::MAX)?;
+        check("l0_entries_max", self.l0_entries_max, 1, u64::MAX)?;
+        check("level_base_entries", self.level_base_entries, 1, u64::MAX)?;
         check("level_base_bytes", self.level_base_bytes, 4096, u64::MAX / 4)?;
         check("level_ratio", self.level_ratio, 2, 1000)?;
         check("table_bytes_max", self.table_bytes_max, 4096, u64::MAX)?;
@@ -412,7 +436,10 @@ impl Options {
             compaction: CompactionOptions {
                 l0_trigger: self.l0_trigger_tables,
                 shards: self.shards_per_range,
+                l0_bytes_max: self.l0_bytes_max,
+                l0_entries_max: self.l0_entries_max,
                 level_base_bytes: self.level_base_bytes,
+                level_base_entries: self.level_base_entries,
                 level_ratio: self.level_ratio,
                 table_bytes_max: self.table_bytes_max,
                 tombstone_percent_max: self.tombstone_percent_max,

@@ -7,6 +7,7 @@ use sluicedb_actors::failure::{Concern, Failure};
 use sluicedb_actors::kernel::health::State;
 use sluicedb_actors::range_owner::RangeEntry;
 use sluicedb_storage::Error as StorageError;
+use sluicedb_storage::compact::score;
 use sluicedb_storage::memtable::ReclaimStats;
 use sluicedb_storage::version::Place;
 
@@ -365,9 +366,12 @@ pub struct LevelInfo {
     pub tombstones: u64,
     /// Their bytes on disk.
     pub bytes: u64,
-    /// Size at which the level is merged into the next, in bytes; 0 for level 0, which goes by runs.
+    /// Size at which the level is merged into the next, in bytes; 0 if it is not merged because of it.
     pub bytes_max: u64,
-    /// At 1.0 a compaction is due.
+    /// Entries at which it is; 0 if it is not merged because of them.
+    pub entries_max: u64,
+    /// How full it is by the limit that it is nearest to. At 1.0 a compaction is due. 0.0 for the deepest
+    /// level that there may be.
     pub score: f64,
 }
 
@@ -482,6 +486,7 @@ impl LevelInfo {
                     tombstones: 0,
                     bytes: 0,
                     bytes_max: 0,
+                    entries_max: 0,
                     score: 0.0,
                 };
                 let place = if level == 0 { Place::L0 } else { Place::Main(level) };
@@ -491,12 +496,16 @@ impl LevelInfo {
                     info.tombstones += layer.run.tombstones();
                     info.bytes += layer.run.bytes();
                 }
-                if place == Place::L0 {
+                let (bytes_max, entries_max) = if place == Place::L0 {
                     info.runs = range.layers.at(place).len() as u64;
-                    info.score = info.runs as f64 / options.l0_trigger as f64;
+                    (options.l0_bytes_max, options.l0_entries_max)
                 } else {
-                    info.bytes_max = options.level_bytes(level);
-                    info.score = info.bytes as f64 / info.bytes_max as f64;
+                    (options.level_bytes(level), options.level_entries(level))
+                };
+                if let Some(score) = score(range, place, options) {
+                    let limit = |most: u64| if most == u64::MAX { 0 } else { most };
+                    (info.bytes_max, info.entries_max) = (limit(bytes_max), limit(entries_max));
+                    info.score = score;
                 }
                 levels.push(info);
             }

@@ -1,7 +1,7 @@
 use crate::home::{Home, Simulated, block_on, check, fill};
 use crate::kit::disk::content;
 use crate::kit::settings;
-use sluicedb::ErrorKind;
+use sluicedb::{ErrorKind, Options, Preset};
 use sluicedb_storage::vfs::{Fault, OperationKind};
 use std::future::IntoFuture;
 
@@ -350,4 +350,117 @@ fn a_compaction_that_is_dropped_stops_and_changes_nothing() {
     block_on(db.compact()).unwrap();
     assert_eq!(block_on(content(&db)).unwrap(), before);
     block_on(db.close()).unwrap();
+}
+
+/// `db` by the toy numbers of `Preset::Seed`, with enough in it for three levels, and nothing left to do.
+fn toy_levels() -> (Simulated, sluicedb::Db) {
+    let toy = Options::preset(Preset::Seed);
+    let mut options = settings::tiny();
+    options.shards_per_range = toy.shards_per_range;
+    options.l0_bytes_max = toy.l0_bytes_max;
+    options.l0_entries_max = toy.l0_entries_max;
+    options.level_base_bytes = toy.level_base_bytes;
+    options.level_base_entries = toy.level_base_entries;
+    options.level_ratio = toy.level_ratio;
+    options.table_bytes_max = toy.table_bytes_max;
+    let home = Simulated::with(4, options);
+    let db = home.open();
+    home.run(async {
+        for n in 0..14_000_u64 {
+            let key = n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+            db.put(key, n.to_le_bytes()).await.unwrap();
+        }
+        db.flush().await.unwrap();
+    });
+    home.simulator.settle();
+    (home, db)
+}
+
+#[test]
+fn t003_03_levels_are_one_table_each_and_within_their_limits() {
+    let (_home, db) = toy_levels();
+    let levels = db.level_info();
+    let deepest = levels.last().expect("there is a level").level;
+    assert!(deepest >= 2, "{levels:?}");
+    for level in &levels {
+        assert!(level.level == deepest || level.score < 1.0, "{level:?}");
+        assert!(level.level == 0 || level.tables <= 1, "{level:?}");
+        assert_eq!(level.entries_max, 1000 * 10_u64.pow(level.level.into()));
+        assert_eq!(level.bytes_max, (1 << 20) * 10_u64.pow(level.level.into()));
+    }
+}
+
+#[test]
+fn t003_04_a_cascade_ends_and_each_level_is_filled_from_the_one_above() {
+    let (home, db) = toy_levels();
+    let stats = db.stats();
+    // Each flush leads to at most one job per level.
+    assert!(stats.compactions <= 2 * stats.flushes, "{stats:?}");
+    home.simulator.settle();
+    assert_eq!(db.stats().compactions, stats.compactions, "nothing is left to do");
+    assert_eq!(home.run(content(&db)).unwrap().len(), 14_000);
+}
+
+#[test]
+fn t003_06_the_newest_wins_in_whatever_place_the_others_are() {
+    let mut options = settings::tiny();
+    (options.l0_trigger_tables, options.l0_tables_max) = (1000, 2000);
+    let home = Simulated::with(5, options);
+    let db = home.open();
+    home.run(async {
+        let places = ["in L2", "in L1", "L0", "L0", "L0", "the newest of L0"];
+        for (at, value) in places.into_iter().enumerate() {
+            db.put("k", value).await.unwrap();
+            db.put(format!("of {at} only"), "x").await.unwrap();
+            db.flush().await.unwrap();
+            if at < 2 {
+                db.compact_range(..).to_level(2 - at as u8).await.unwrap();
+            }
+            assert_eq!(db.get("k").await.unwrap().as_deref(), Some(value.as_bytes()));
+        }
+        let tables: Vec<_> = db.level_info().iter().map(|level| level.tables).collect();
+        assert_eq!(tables, [4, 1, 1]);
+        let newest = content(&db).await.unwrap().remove(&b"k"[..]);
+        assert_eq!(newest.as_deref(), Some(&b"the newest of L0"[..]));
+        // Over a deletion in L0 the same, and what it hides does not come back from below.
+        db.delete("k").await.unwrap();
+        db.compact_range(..).to_level(1).await.unwrap();
+        assert_eq!(db.get("k").await.unwrap(), None);
+        db.compact().await.unwrap();
+        assert_eq!((db.get("k").await.unwrap(), db.stats().table_entries), (None, 6));
+    });
+}
+
+#[test]
+fn t003_09_a_database_of_nothing_but_deletions_is_compacted_to_no_table() {
+    let home = Simulated::new(6);
+    let db = home.open();
+    home.run(async {
+        db.compact().await.unwrap();
+        for n in 0..300 {
+            db.put(format!("key{n:04}"), "x").await.unwrap();
+        }
+        db.compact().await.unwrap();
+        assert!(db.stats().tables > 0);
+        for n in 0..300 {
+            db.delete(format!("key{n:04}")).await.unwrap();
+        }
+        db.compact().await.unwrap();
+        assert_eq!((db.stats().tables, db.stats().table_bytes), (0, 0));
+    });
+    assert!(home.run(content(&db)).unwrap().is_empty());
+}
+
+#[test]
+fn t003_12_the_fields_of_levels_and_stats_add_up() {
+    let (home, db) = toy_levels();
+    for compacted in [false, true] {
+        let (levels, stats) = (db.level_info(), db.stats());
+        let sum = |of: fn(&sluicedb::LevelInfo) -> u64| levels.iter().map(of).sum::<u64>();
+        assert_eq!(sum(|level| level.tables), stats.tables);
+        assert_eq!(sum(|level| level.entries), stats.table_entries);
+        assert_eq!(sum(|level| level.bytes), stats.table_bytes);
+        assert!(compacted || sum(|level| level.tables) > 1);
+        home.run(db.compact()).unwrap();
+    }
 }

@@ -51,6 +51,11 @@ fn bad() -> Vec<(Change, &'static str)> {
         (|o| o.level_base_bytes = u64::MAX, "level_base_bytes is"),
         (|o| o.level_ratio = 1, "level_ratio is 1; it must be 2..=1000"),
         (|o| o.level_ratio = 1001, "level_ratio is 1001; it must be"),
+        (|o| o.l0_bytes_max = 0, "l0_bytes_max is 0; it must be 1..="),
+        (|o| o.l0_entries_max = 0, "l0_entries_max is 0; it must be 1..="),
+        (|o| o.level_base_entries = 0, "level_base_entries is 0; it must be 1..="),
+        (|o| o.tombstone_percent_max = 0, "tombstone_percent_max is 0; it must be 1..=100"),
+        (|o| o.tombstone_percent_max = 101, "tombstone_percent_max is 101; it must be"),
         (|o| o.table_bytes_max = 4095, "table_bytes_max is 4095; it must be 4096..="),
         (|o| o.read_threads = 0, "read_threads is 0; it must be 1..=64"),
         (|o| o.read_threads = 65, "read_threads is 65; it must be"),
@@ -148,7 +153,7 @@ fn every_field_at_its_ends_works() {
 #[test]
 fn presets_and_the_one_number() {
     assert_eq!(Options::default(), Options::preset(Preset::Balanced));
-    for preset in [Preset::WriteHeavy, Preset::ReadHeavy] {
+    for preset in [Preset::WriteHeavy, Preset::ReadHeavy, Preset::Seed] {
         assert_ne!(Options::preset(preset), Options::default());
         let home = Home::with(Options::preset(preset));
         block_on(home.open().put("a", "1")).unwrap();

@@ -26,5 +26,5 @@ pub use manual::{Order, Step};
 pub use options::CompactionOptions;
 pub use pick::pick;
 pub use run::{Control, Outcome, Progress};
-pub use score::{LevelScore, scores};
+pub use score::{LevelScore, score, scores};
 pub use sink::TableSink;

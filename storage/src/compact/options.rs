@@ -61,19 +61,9 @@ impl CompactionOptions {
         }
     }
 
-    /// Ratio 4, eight tables in L0: fewer rewrites, more places to look.
-    pub fn write_heavy() -> Self {
-        Self { l0_trigger: 8, level_base_bytes: 128 << 20, level_ratio: 4, ..Self::balanced() }
-    }
-
-    /// Ratio 10, three tables in L0: fewer places to look, more rewrites.
-    pub fn read_heavy() -> Self {
-        Self { l0_trigger: 3, ..Self::balanced() }
-    }
-
-    /// The toy numbers of seed 003: 1 MiB and 1,000 entries times 10^N, L0 included, and one
-    /// table per level.
-    pub fn seed() -> Self {
+    /// Toy numbers: 1 MiB and 1,000 entries times 10^N, L0 included, and one table per level.
+    #[cfg(test)]
+    pub(crate) fn seed() -> Self {
         Self {
             l0_bytes_max: 1 << 20,
             l0_entries_max: 1000,
@@ -139,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_grow_by_the_ratio_and_saturate() {
+    fn t003_01_limits_grow_by_the_ratio_and_saturate() {
         let seed = CompactionOptions::seed();
         let mebi = 1_u64 << 20;
         let bytes: Vec<_> = (0..=6).map(|level| seed.level_bytes(level) / mebi).collect();
@@ -147,8 +137,8 @@ mod tests {
         assert_eq!(seed.level_entries(3), 1_000_000);
         let steep = CompactionOptions { level_ratio: u64::MAX / 2, ..seed };
         assert_eq!(steep.level_bytes(6), u64::MAX);
-        let four = CompactionOptions::write_heavy();
-        assert_eq!(four.level_bytes(2), (128 << 20) * 16);
+        let four = CompactionOptions { level_ratio: 4, ..CompactionOptions::balanced() };
+        assert_eq!(four.level_bytes(2), (32 << 20) * 16);
     }
 
     #[test]

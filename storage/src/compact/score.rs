@@ -28,29 +28,32 @@ pub fn scores(version: &Version, options: &CompactionOptions) -> Vec<LevelScore>
 }
 
 fn range_scores(range: &RangeVersion, options: &CompactionOptions) -> Vec<LevelScore> {
-    let mut scores = Vec::new();
-    for place in range.layers.places() {
-        let layers = range.layers.at(place);
-        let bytes = layers.iter().map(|layer| layer.run.bytes()).sum();
-        let entries = layers.iter().map(|layer| layer.run.entries()).sum();
-        let score = match place {
-            Place::L0 => {
-                let by_depth = layers.len() as f64 / options.l0_trigger as f64;
-                // Files that do not overlap cost nobody a look, but there may not be any number of them.
-                let by_count = range.layers.count(place) as f64 / options.l0_files_trigger() as f64;
-                let by_bytes = over(bytes, options.l0_bytes_max);
-                by_depth.max(by_count).max(by_bytes).max(over(entries, options.l0_entries_max))
-            }
-            // A range may be deeper than the options now allow; what lies there stays there.
-            Place::Main(level) if level < options.levels_max => {
-                let by_bytes = over(bytes, options.level_bytes(level));
-                by_bytes.max(over(entries, options.level_entries(level)))
-            }
-            Place::Main(_) | Place::Landing(..) => continue,
-        };
-        scores.push(LevelScore { range: range.id, place, score });
+    let of =
+        |place| Some(LevelScore { range: range.id, place, score: score(range, place, options)? });
+    range.layers.places().filter_map(of).collect()
+}
+
+/// How badly one level of a range wants to be compacted; `None` where nothing may go deeper.
+pub fn score(range: &RangeVersion, place: Place, options: &CompactionOptions) -> Option<f64> {
+    let layers = range.layers.at(place);
+    let bytes = layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.run.bytes()));
+    let entries = layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.run.entries()));
+    match place {
+        Place::L0 => {
+            let by_depth = layers.len() as f64 / options.l0_trigger as f64;
+            // Files that do not overlap cost nobody a look, but there may not be any number of them.
+            let by_count = range.layers.count(place) as f64 / options.l0_files_trigger() as f64;
+            let by_bytes = over(bytes, options.l0_bytes_max);
+            let by_entries = over(entries, options.l0_entries_max);
+            Some(by_depth.max(by_count).max(by_bytes).max(by_entries))
+        }
+        // A range may be deeper than the options now allow; what lies there stays there.
+        Place::Main(level) if level < options.levels_max => {
+            let by_bytes = over(bytes, options.level_bytes(level));
+            Some(by_bytes.max(over(entries, options.level_entries(level))))
+        }
+        Place::Main(_) | Place::Landing(..) => None,
     }
-    scores
 }
 
 fn over(size: u64, limit: u64) -> f64 {
@@ -68,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn each_trigger_fires_at_its_limit_and_not_before() {
+    fn t003_02_each_trigger_fires_at_its_limit_and_not_before() {
         let options = CompactionOptions::seed();
         for (count, due) in [(3, false), (4, true), (5, true)] {
             let l0 = (0..count).map(|n| slice(9 - n, b"a", b"z", 10)).collect();
