@@ -12,7 +12,7 @@ mod start;
 mod topology;
 
 use crate::admission::Accounts;
-use crate::compaction_planner::message::{Assignment, PlannerMessage, ProgressWatch};
+use crate::compaction_planner::message::{Assignment, PlannerMessage, Progress, ProgressWatch};
 use crate::config::EngineConfig;
 use crate::failure::damage::Damage;
 use crate::failure::{Failure, Failures};
@@ -278,6 +278,8 @@ impl Engine {
     async fn merge(&self, order: Order, shown: &Arc<ProgressWatch>) -> Result<(), Failure> {
         let Parts { failures, planner, .. } = &self.parts;
         failures.check()?;
+        // Of an earlier attempt.
+        shown.set(Progress::default());
         let shown = Arc::downgrade(shown);
         failures.ask(planner, |reply| PlannerMessage::Compact { order, shown, reply }).await
     }
