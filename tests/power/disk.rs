@@ -14,6 +14,8 @@ use std::process::Command;
 
 const IMAGE_BYTES: u64 = 768 << 20;
 const PAGE_BYTES: u64 = 4096;
+/// Looks whether a loop device is gone; each takes about a millisecond.
+const LOOKS_MAX: usize = 30_000;
 
 /// `EXT4_IOC_SHUTDOWN` (the same number as on XFS).
 const SHUTDOWN: ioctl::Opcode = ioctl::opcode::read::<u32>(b'X', 125);
@@ -69,11 +71,19 @@ impl Disk {
         Ok(())
     }
 
-    /// Unmounts it; nobody may have a file of it open.
+    /// Unmounts it; nobody may have a file of it open. When it returns nothing is written to the image any
+    /// more: on a busy machine the loop device goes later than the mount, and what it still has in its
+    /// cache would be written into what is mounted next.
     pub fn unmount(&mut self) -> io::Result<()> {
         command("umount", |c| c.arg(&self.root))?;
         self.mounted = false;
-        Ok(())
+        for _ in 0..LOOKS_MAX {
+            let devices = output("losetup", |c| c.arg("--associated").arg(&self.image))?;
+            if devices.trim_ascii().is_empty() {
+                return Ok(());
+            }
+        }
+        Err(io::Error::other("its loop device does not let go of the image"))
     }
 
     /// Keeps the image as it is now, unmounted.
@@ -128,11 +138,16 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Runs a command to its end; its error output is the error.
 pub fn command(name: &str, with: impl FnOnce(&mut Command) -> &mut Command) -> io::Result<()> {
+    output(name, with).map(drop)
+}
+
+/// As `command`; returns what it said.
+fn output(name: &str, with: impl FnOnce(&mut Command) -> &mut Command) -> io::Result<Vec<u8>> {
     let mut command = Command::new(name);
     let output = with(&mut command).output();
     let output = output.map_err(|error| io::Error::other(format!("{name}: {error}")))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(output.stdout);
     }
     let text = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
     Err(io::Error::other(format!("{name}: {text} ({})", output.status)))
