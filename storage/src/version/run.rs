@@ -12,6 +12,9 @@ pub struct Run {
     /// First eight bytes of each slice's largest key, after the bytes that all of them share: the
     /// search touches this array and then one or two keys, not one key per step.
     fences: Arc<[u64]>,
+    /// The same of each slice's smallest key; 0 for one that does not begin with those bytes, which can only
+    /// be that of the first slice, and is less than every key that does.
+    starts: Arc<[u64]>,
     shared: usize,
     bytes: u64,
     entries: u64,
@@ -27,11 +30,14 @@ impl Run {
         };
         // A run that is out of order must still be representable, or `check` could not name it.
         let fence = |slice: &Slice| head(slice.max_key().get(shared..).unwrap_or(&[]));
+        let prefix = slices.first().map_or(&[][..], |first| &first.max_key()[..shared]);
+        let start = |slice: &Slice| slice.min_key().strip_prefix(prefix).map_or(0, head);
         let sum = |of: fn(&SliceMeta) -> u64| {
             slices.iter().fold(0_u64, |sum, slice| sum.saturating_add(of(slice)))
         };
         Self {
             fences: slices.iter().map(fence).collect(),
+            starts: slices.iter().map(start).collect(),
             shared,
             bytes: sum(SliceMeta::file_bytes),
             entries: sum(SliceMeta::entries),
@@ -64,29 +70,40 @@ impl Run {
     /// Index of the first slice that ends at or after `key`; the number of slices if none does.
     #[inline]
     pub fn first_ending_at_or_after(&self, key: &[u8]) -> usize {
+        self.locate(key).0
+    }
+
+    /// That, and what fences are compared with, if `key` begins as all of them do.
+    #[inline]
+    fn locate(&self, key: &[u8]) -> (usize, Option<u64>) {
         let Some(first) = self.slices.first() else {
-            return 0;
+            return (0, None);
         };
         if self.shared > 0 {
             let prefix = &first.max_key()[..self.shared];
             match key.get(..self.shared) {
                 Some(start) if start == prefix => {}
-                _ if key < prefix => return 0,
-                _ => return self.slices.len(),
+                _ if key < prefix => return (0, None),
+                _ => return (self.slices.len(), None),
             }
         }
         let head = head(&key[self.shared..]);
         let lo = self.fences.partition_point(|&fence| fence < head);
         // Most often the fences decide; keys are compared only where they tie.
         let ties = self.fences[lo..].iter().take_while(|&&fence| fence == head).count();
-        lo + self.slices[lo..lo + ties].partition_point(|slice| slice.max_key() < key)
+        (lo + self.slices[lo..lo + ties].partition_point(|slice| slice.max_key() < key), Some(head))
     }
 
     /// The only slice that may contain `key`.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<&Slice> {
-        let slice = self.slices.get(self.first_ending_at_or_after(key))?;
-        (slice.min_key() <= key).then_some(slice)
+        let (at, head) = self.locate(key);
+        let slice = self.slices.get(at)?;
+        let begins = match head {
+            Some(head) if self.starts[at] != head => self.starts[at] < head,
+            _ => slice.min_key() <= key,
+        };
+        begins.then_some(slice)
     }
 
     /// Indexes of the slices that share a key with the closed interval `[min, max]`.
