@@ -124,16 +124,15 @@ impl CompactionPlanner {
     fn ended(&mut self, report: Report) {
         let Report { worker, job, ended } = report;
         let purpose = self.workers[worker].runs.take();
-        if let (Some(Purpose::Request), Some(request), Ended::Failed(failure)) =
-            (purpose, &mut self.request, &ended)
-        {
-            request.order.given_up.insert(job.range);
-            request.first = request.first.clone().and(Err(failure.clone()));
-        }
-        if let (Some(Purpose::Request), Some(request), Ended::Done) =
-            (purpose, &mut self.request, &ended)
-        {
-            request.done_bytes += job.input_bytes();
+        if let (Some(Purpose::Request), Some(request)) = (purpose, &mut self.request) {
+            match &ended {
+                Ended::Done => request.done_bytes += job.input_bytes(),
+                Ended::Failed(failure) => {
+                    request.order.given_up.insert(job.range);
+                    request.first = request.first.clone().and(Err(failure.clone()));
+                }
+                Ended::Conflict | Ended::Off => {}
+            }
         }
         match &ended {
             Ended::Done if !job.is_move => {

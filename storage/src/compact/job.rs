@@ -89,11 +89,6 @@ impl Job {
         })
     }
 
-    /// Does nothing older lie where the job's keys are?
-    pub(super) fn is_over_nothing(&self) -> bool {
-        self.older.iter().all(Vec::is_empty)
-    }
-
     /// The edit that replaces the inputs by `added` (for a move: by themselves).
     pub fn edit(&self, added: Vec<SliceMeta>) -> VersionEdit {
         let deleted =

@@ -89,9 +89,8 @@ impl Order {
             // Only slices with tombstones are rewritten, and those only where nothing lies below.
             let slices = &mut inputs[0].slices;
             slices.retain(|slice| {
-                let below = |place| range.overlapping(place, slice.min_key(), slice.max_key());
-                let mut deeper = range.layers.places().filter(|place| *place > last);
-                slice.tombstones() > 0 && deeper.all(|place| below(place).is_empty())
+                let (min, max) = (slice.min_key(), slice.max_key());
+                slice.tombstones() > 0 && range.is_bottom_of(last, min, max)
             });
             inputs.retain(|inputs| !inputs.slices.is_empty());
         }

@@ -74,9 +74,8 @@ fn pick_tombstones(
         let (place, slices) = (layer.place, layer.run.slices().iter());
         slices.filter(|slice| is_due(slice)).find_map(|slice| {
             let input = Inputs { place, slices: vec![slice.clone()] };
-            let rewritten = Job::new(range, vec![input.clone()], place);
-            let job = if rewritten.is_over_nothing() {
-                rewritten
+            let job = if range.is_bottom_of(place, slice.min_key(), slice.max_key()) {
+                Job::new(range, vec![input], place)
             } else {
                 with_targets(range, input, Place::Main(place.level() + 1), options)
             };

@@ -87,6 +87,12 @@ impl RangeVersion {
         self.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.run.bytes()))
     }
 
+    /// Does nothing that is older than `place` share a key with the closed interval `[min, max]`?
+    pub fn is_bottom_of(&self, place: Place, min: &[u8], max: &[u8]) -> bool {
+        let mut older = self.layers.iter().filter(|layer| layer.place > place);
+        older.all(|layer| layer.run.overlapping(min, max).is_empty())
+    }
+
     /// The slices in a place that share a key with the closed interval `[min, max]`, newest first in a
     /// tier, in key order in a level.
     pub fn overlapping(&self, place: Place, min: &[u8], max: &[u8]) -> Vec<Slice> {
