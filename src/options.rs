@@ -11,7 +11,7 @@ use sluicedb_storage::limits::{
 };
 use sluicedb_storage::table::{Compression as TableCompression, TableOptions};
 use sluicedb_storage::vfs::disk::descriptors_max;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -170,6 +170,12 @@ pub struct Options {
     /// refused as `NoSpace` until it can be set aside again. Default: a quarter of the write buffer, at
     /// most 64 MiB. 0 = none.
     pub space_reserve_bytes: Option<u64>,
+    /// Compactions that may run at a time, each on a thread of its own, 1..=64. Default: one for each two
+    /// cores, from 2 to 8.
+    pub compaction_threads: Option<usize>,
+    /// Bytes that compactions may write in a second, all of them together. They fall behind if that is
+    /// less than what the writes bring, and then writers wait. Default `None`: any number; at least 64 KiB.
+    pub compaction_bytes_per_second: Option<u64>,
     /// Threads for reads that miss every cache, 1..=64. Default 4.
     pub read_threads: usize,
     /// Where the key ranges of a *new* database meet: `n` keys make `n + 1` ranges, the first one
@@ -231,6 +237,8 @@ impl Options {
             table_bytes_max: 64 * MIB,
             tombstone_percent_max: 50,
             space_reserve_bytes: None,
+            compaction_threads: None,
+            compaction_bytes_per_second: None,
             read_threads: 4,
             initial_split_keys: Vec::new(),
         };
@@ -323,6 +331,12 @@ impl Options {
         self.space_reserve_bytes.unwrap_or(quarter.min(SPACE_RESERVE_BYTES_MAX))
     }
 
+    /// Compactions that may run at a time, as derived from the number of cores.
+    pub fn effective_compaction_threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.compaction_threads.unwrap_or_else(|| (cores() / 2).clamp(2, 8))
+    }
+
     fn effective_log_retained_bytes_max(&self) -> u64 {
         let derived = || {
             let buffers = self.effective_write_buffer_bytes().saturating_mul(2);
@@ -382,6 +396,10 @@ impl Options {
         check("table_bytes_max", self.table_bytes_max, 4096, u64::MAX)?;
         check("tombstone_percent_max", u64::from(self.tombstone_percent_max), 1, 100)?;
         check("space_reserve_bytes", self.effective_space_reserve_bytes(), 0, u64::MAX / 4)?;
+        check("compaction_threads", self.effective_compaction_threads() as u64, 1, 64)?;
+        if let Some(rate) = self.compaction_bytes_per_second {
+            check("compaction_bytes_per_second", rate, 64 << 10, u64::MAX)?;
+        }
         check("read_threads", self.read_threads as u64, 1, 64)?;
         check_split_keys(&self.initial_split_keys)?;
         #[cfg(feature = "zstd")]
@@ -446,7 +464,9 @@ impl Options {
                 ..CompactionOptions::default()
             },
             space_reserve_bytes: self.effective_space_reserve_bytes(),
-            compaction_threads: NonZeroUsize::MIN,
+            compaction_threads: NonZeroUsize::new(self.effective_compaction_threads())
+                .unwrap_or(NonZeroUsize::MIN),
+            compaction_bytes_per_second: self.compaction_bytes_per_second.and_then(NonZeroU64::new),
             read_threads: self.read_threads,
             initial_split_keys: self
                 .initial_split_keys

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::table::{Compression, TableOptions};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ pub struct EngineConfig {
     pub compaction: CompactionOptions,
     /// Compactions that may run at a time, each on a thread of its own.
     pub compaction_threads: NonZeroUsize,
+    /// Bytes that compactions may write in a second, all together; `None`: any number.
+    pub compaction_bytes_per_second: Option<NonZeroU64>,
     /// Space on the disk that is set aside for the time when it is full, in bytes, at most.
     pub space_reserve_bytes: u64,
     /// Threads for reads that miss every cache.

@@ -22,6 +22,8 @@ pub fn tiny() -> Options {
     options.level_ratio = 3;
     options.table_bytes_max = 16 << 10;
     options.read_threads = 1;
+    // Not by the machine's cores: a run is to be the same everywhere.
+    options.compaction_threads = Some(2);
     options.open_tables_max = Some(16);
     options.durability = Durability::Buffered;
     options
@@ -49,6 +51,7 @@ pub fn drawn(chance: &mut Chance) -> Options {
     options.durability = chance.pick(&[Durability::Buffered, Durability::Synced]);
     options.initial_split_keys = split_keys(chance);
     options.sealed_memtables_max = chance.pick(&[0, 1, 2, 1000]);
+    options.compaction_threads = Some(chance.pick(&[1, 2, 3]));
     options
 }
 
