@@ -1,0 +1,40 @@
+//! What the operating system says: bytes written by this process, and the size of a directory.
+
+use crate::Result;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Bytes that this process made dirty or wrote so far; `None` where `/proc` does not say. A page that is
+/// written to again before it went to the disk counts once, and so do zeros.
+pub fn bytes_written() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/io").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()
+}
+
+/// Space that the files of a flat directory take, what is allocated ahead included.
+pub fn size(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        // A file may be gone since it was listed.
+        bytes += entry?.metadata().map_or(0, |file| file.blocks() * 512);
+    }
+    Ok(bytes)
+}
+
+/// The largest size of `dir` until `stop`, looked at ten times a second.
+pub fn largest_size(dir: &Path, stop: &AtomicBool) -> Result<u64> {
+    let mut largest = 0;
+    while !stop.load(Ordering::Relaxed) {
+        largest = largest.max(size(dir)?);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(largest)
+}
+
+/// Lets what others left dirty go to the disk now, not during the next measurement.
+pub fn sync_all() -> Result<()> {
+    std::process::Command::new("sync").status()?;
+    Ok(())
+}

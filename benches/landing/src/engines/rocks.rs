@@ -1,0 +1,150 @@
+//! RocksDB.
+//!
+//! Set, everything else being a default:
+//! * `write_buffer_size` 8 MiB, `max_write_buffer_number` 4;
+//! * `max_bytes_for_level_base` 32 MiB, `max_bytes_for_level_multiplier` 10 (its default): L1 may have 32 MiB,
+//!   L2 320 MiB, L3 3.2 GiB;
+//! * `level_compaction_dynamic_level_bytes` false. Its default is true: then the *last* level gives the sizes
+//!   of the others, which bounds the space taken at about 1.11 of what lives;
+//! * `target_file_size_base` 8 MiB, blocks of 4 KiB, a Bloom filter of 10 bits per key, no compression;
+//! * a block cache of 64 MiB. Indexes and filters are beside it (`cache_index_and_filter_blocks` is false);
+//! * `max_background_jobs` 2 (its default): one flush and one compaction at a time;
+//! * the log is written, and not synced (`WriteOptions::sync` false, the default);
+//! * statistics, without histograms and timers, for the bytes of log, flushes and compactions.
+//!
+//! Defaults that matter: L0 is merged from 4 tables on, slows writers down from 20 and stops them at 36.
+//!
+//! Four threads write.
+
+use super::{
+    Account, BLOCK_BYTES, CACHE_BYTES, FILTER_BITS_PER_KEY, L1_BYTES, LEVEL_RATIO, Level,
+    MEMTABLE_BYTES, MEMTABLES, Store, TABLE_BYTES, Writer, histogram,
+};
+use crate::Result;
+use crate::keys::{Plan, Progress};
+use hdrhistogram::Histogram;
+use rocksdb::statistics::{StatsLevel, Ticker};
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, Options, WaitForCompactOptions, properties,
+};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub struct Rocks {
+    db: DB,
+    options: Options,
+}
+
+impl Rocks {
+    pub fn open(dir: &Path) -> Result<Self> {
+        let mut tables = BlockBasedOptions::default();
+        tables.set_block_size(BLOCK_BYTES as usize);
+        tables.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES as usize));
+        tables.set_bloom_filter(FILTER_BITS_PER_KEY as f64, false);
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_write_buffer_size(MEMTABLE_BYTES as usize);
+        options.set_max_write_buffer_number(MEMTABLES as i32);
+        options.set_max_bytes_for_level_base(L1_BYTES);
+        options.set_max_bytes_for_level_multiplier(LEVEL_RATIO as f64);
+        options.set_level_compaction_dynamic_level_bytes(false);
+        options.set_target_file_size_base(TABLE_BYTES);
+        options.set_compression_type(DBCompressionType::None);
+        options.set_max_background_jobs(2);
+        options.set_block_based_table_factory(&tables);
+        options.enable_statistics();
+        options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
+        let db = DB::open(&options, dir)?;
+        Ok(Self { db, options })
+    }
+
+    fn levels(&self) -> Result<Vec<Level>> {
+        let mut levels = Vec::new();
+        // Lines of "level files MB", after two of headings.
+        let sizes = self.db.property_value(properties::LEVELSTATS)?.unwrap_or_default();
+        for line in sizes.lines().skip(2) {
+            let mut words = line.split_whitespace().skip(1);
+            let tables: u64 = words.next().unwrap_or_default().parse()?;
+            let mib: u64 = words.next().unwrap_or_default().parse()?;
+            let runs = if levels.is_empty() { tables } else { tables.min(1) };
+            levels.push(Level { tables, runs, bytes: mib << 20 });
+        }
+        let deepest = levels.iter().rposition(|level| level.tables > 0).unwrap_or_default();
+        levels.truncate(deepest + 1);
+        Ok(levels)
+    }
+}
+
+fn write(db: &DB, writer: &mut Writer) -> Result<()> {
+    let plan = Arc::clone(&writer.plan);
+    for put in plan.share(writer.number) {
+        let (key, value) = (plan.key(put), plan.value(put));
+        let begun = Instant::now();
+        db.put(key, value)?;
+        writer.note(put, begun.elapsed());
+    }
+    Ok(())
+}
+
+impl Store for Rocks {
+    fn fill(&self, plan: &Arc<Plan>, progress: &Arc<Progress>) -> Result<Histogram<u64>> {
+        let mut writers: Vec<_> = Writer::all(plan, progress).collect();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = writers
+                .iter_mut()
+                .map(|writer| scope.spawn(move || write(&self.db, writer)))
+                .collect();
+            threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a writer died")?)
+        })?;
+        let mut latencies = histogram();
+        for writer in writers {
+            latencies.add(writer.latencies)?;
+        }
+        Ok(latencies)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.db.get_pinned(key)?.is_some())
+    }
+
+    fn settle(&self) -> Result<Instant> {
+        let mut wait = WaitForCompactOptions::default();
+        wait.set_flush(true);
+        self.db.wait_for_compact(&wait)?;
+        Ok(Instant::now())
+    }
+
+    fn scan(&self) -> Result<u64> {
+        let mut scan = self.db.raw_iterator();
+        scan.seek_to_first();
+        let mut entries = 0;
+        while scan.valid() {
+            entries += 1;
+            std::hint::black_box((scan.key(), scan.value()));
+            scan.next();
+        }
+        scan.status()?;
+        Ok(entries)
+    }
+
+    fn account(&self) -> Result<Account> {
+        let ticker = |ticker| self.options.get_ticker_count(ticker);
+        Ok(Account {
+            log_bytes: ticker(Ticker::WalFileBytes),
+            flush_bytes: ticker(Ticker::FlushWriteBytes),
+            compaction_bytes: ticker(Ticker::CompactWriteBytes),
+            stalls: None,
+            stall_micros: ticker(Ticker::StallMicros),
+            levels: self.levels()?,
+            notes: self
+                .db
+                .property_value(properties::CFSTATS_NO_FILE_HISTOGRAM)?
+                .unwrap_or_default(),
+        })
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! SluiceDB.
+//!
+//! Set, everything else being a default:
+//! * `memtable_bytes` 8 MiB, `write_buffer_bytes` 4 x 8 MiB, `sealed_memtables_max` 2 (and one that is written
+//!   to, and one that is being flushed);
+//! * `level_base_bytes` 3.2 MiB and `level_ratio` 10: L1 may have 32 MiB, L2 320 MiB, L3 3.2 GiB;
+//! * `table_bytes_max` 8 MiB, `block_bytes` 4096, `filter_bits_per_key` 10, no compression at any level;
+//! * `cache_bytes` 64 MiB, of which the indexes and filters of open tables take their part;
+//! * `durability` buffered: the log is written, not synced.
+//!
+//! Defaults that matter: L0 is merged from 4 runs on and holds flushes up from 20; flushes are cut into 4
+//! shards; log segments have 64 MiB and are used again; one compaction worker, one flush worker.
+//!
+//! Four tasks write, on a tokio runtime with two threads. Who reads does so from a thread of its own.
+
+use super::{
+    Account, BLOCK_BYTES, CACHE_BYTES, FILTER_BITS_PER_KEY, L1_BYTES, LEVEL_RATIO, Level,
+    MEMTABLE_BYTES, MEMTABLES, Store, TABLE_BYTES, Writer, histogram,
+};
+use crate::Result;
+use crate::keys::{Plan, Progress};
+use hdrhistogram::Histogram;
+use serde_json::Value;
+use sluicedb::{Compression, Db, Durability, Options, Stats};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+const RUNTIME_THREADS: usize = 2;
+/// With nothing due and nothing done for so long, it has settled.
+const QUIET: Duration = Duration::from_millis(500);
+
+pub struct Sluice {
+    db: Db,
+    runtime: Runtime,
+}
+
+fn options(settings: &[(String, String)]) -> Result<Options> {
+    let mut options = Options::default();
+    options.memtable_bytes = Some(MEMTABLE_BYTES);
+    options.write_buffer_bytes = Some(MEMTABLES * MEMTABLE_BYTES);
+    options.sealed_memtables_max = MEMTABLES as usize - 2;
+    options.level_base_bytes = L1_BYTES / LEVEL_RATIO;
+    options.level_ratio = LEVEL_RATIO;
+    options.table_bytes_max = TABLE_BYTES;
+    options.cache_bytes = Some(CACHE_BYTES);
+    options.block_bytes = BLOCK_BYTES as usize;
+    options.filter_bits_per_key = FILTER_BITS_PER_KEY as usize;
+    options.compression = Compression::None;
+    options.l0_compression = Compression::None;
+    options.durability = Durability::Buffered;
+    let mut fields = serde_json::to_value(&options)?;
+    for (field, value) in settings {
+        let place = fields.get_mut(field).ok_or_else(|| format!("no option is called {field}"))?;
+        *place = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value.as_str()));
+    }
+    Ok(serde_json::from_value(fields)?)
+}
+
+impl Sluice {
+    pub fn open(dir: &Path, settings: &[(String, String)]) -> Result<Self> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).build()?;
+        let db = runtime.block_on(Db::builder(dir).options(options(settings)?).open())?;
+        Ok(Self { db, runtime })
+    }
+
+    fn is_due(&self) -> bool {
+        self.db.level_info().iter().any(|level| level.score >= 1.0)
+    }
+}
+
+/// What changes with every job.
+fn jobs(stats: &Stats) -> [u64; 4] {
+    [stats.edits, stats.flushes, stats.compactions, stats.tables_deleted]
+}
+
+async fn write(db: Db, mut writer: Writer) -> sluicedb::Result<Writer> {
+    let plan = Arc::clone(&writer.plan);
+    for put in plan.share(writer.number) {
+        let (key, value) = (plan.key(put), plan.value(put));
+        let begun = Instant::now();
+        db.put(key, value).await?;
+        writer.note(put, begun.elapsed());
+    }
+    Ok(writer)
+}
+
+impl Store for Sluice {
+    fn fill(&self, plan: &Arc<Plan>, progress: &Arc<Progress>) -> Result<Histogram<u64>> {
+        let tasks: Vec<_> = Writer::all(plan, progress)
+            .map(|writer| self.runtime.spawn(write(self.db.clone(), writer)))
+            .collect();
+        let mut latencies = histogram();
+        for task in tasks {
+            latencies.add(self.runtime.block_on(task)??.latencies)?;
+        }
+        Ok(latencies)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.runtime.block_on(self.db.get(key))?.is_some())
+    }
+
+    fn settle(&self) -> Result<Instant> {
+        self.runtime.block_on(self.db.flush())?;
+        let (mut last, mut since) = (jobs(&self.db.stats()), Instant::now());
+        while since.elapsed() < QUIET || self.is_due() {
+            std::thread::sleep(Duration::from_millis(5));
+            let now = jobs(&self.db.stats());
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        Ok(since)
+    }
+
+    fn scan(&self) -> Result<u64> {
+        self.runtime.block_on(async {
+            let (mut scan, mut entries) = (self.db.scan(..), 0);
+            while let Some(chunk) = scan.next_chunk().await? {
+                for (key, value) in chunk.iter() {
+                    entries += 1;
+                    std::hint::black_box((key, value));
+                }
+            }
+            Ok(entries)
+        })
+    }
+
+    fn account(&self) -> Result<Account> {
+        let stats = self.db.stats();
+        let level = |level: &sluicedb::LevelInfo| Level {
+            tables: level.tables,
+            runs: if level.tables == 0 { 0 } else { level.runs },
+            bytes: level.bytes,
+        };
+        Ok(Account {
+            log_bytes: stats.log_bytes,
+            flush_bytes: stats.flush_bytes,
+            compaction_bytes: stats.compaction_bytes_written,
+            stalls: Some(stats.waits_local + stats.waits_global),
+            stall_micros: stats.wait_micros_local + stats.wait_micros_global,
+            levels: self.db.level_info().iter().map(level).collect(),
+            notes: format!(
+                "{} flushes of {} seals, {} compactions, {} moves, {} log segments",
+                stats.flushes,
+                stats.seals,
+                stats.compactions,
+                stats.trivial_moves,
+                stats.log_segments
+            ),
+        })
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(self.runtime.block_on(self.db.close())?)
+    }
+}

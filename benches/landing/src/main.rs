@@ -1,0 +1,51 @@
+//! What the levels cost: bytes written, stalls, reads, scans and space, beside RocksDB in the same run.
+//!
+//! ```sh
+//! cargo run --release -p sluicedb-bench-landing -- --quick               # SluiceDB alone, 2 M puts
+//! LIBCLANG_PATH=/usr/lib/llvm-14/lib \
+//! BINDGEN_EXTRA_CLANG_ARGS=-I/usr/lib/gcc/x86_64-linux-gnu/12/include \
+//!     cargo run --release -p sluicedb-bench-landing --features rocksdb   # both, 20 M puts each
+//! ```
+//!
+//! `--engines sluicedb,rocksdb,sluicedb:level_ratio=8:l0_trigger_tables=8` compares settings as well: any
+//! field of `sluicedb::Options` can follow. The engines take turns, each in a directory of its own that is
+//! deleted afterwards. Memory and level sizes are the same on both sides (`engines/mod.rs`) and so small that
+//! three levels form below L0. 20 M puts need about 6 GB of disk.
+//!
+//! Deliberately not here: synced writes, concurrent scans, deletes.
+#![allow(clippy::disallowed_methods, reason = "a benchmark has to look at the clock")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it measures is what it prints")]
+#![allow(unreachable_pub, missing_docs, reason = "a binary has no public items")]
+
+mod args;
+mod disk;
+mod engines;
+mod keys;
+mod measure;
+mod report;
+
+use args::Args;
+use clap::Parser;
+use std::error::Error;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let mut documents = Vec::new();
+    for keys in &args.keys {
+        let plan = keys::Plan::new(*keys, args.puts(), args.keys_max())?;
+        let mut rows = Vec::new();
+        for config in args.engines() {
+            eprintln!("{}, {config} ...", keys.name());
+            rows.push(measure::row(&args, config, &plan)?);
+        }
+        report::print(&plan, &rows);
+        documents.push(report::json(&plan, &rows));
+        // After each distribution, so that a run that is cut short leaves something.
+        if let Some(file) = &args.json {
+            std::fs::write(file, format!("{:#}\n", serde_json::Value::from(documents.clone())))?;
+        }
+    }
+    Ok(())
+}
