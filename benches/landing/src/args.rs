@@ -24,6 +24,9 @@ pub struct Args {
     /// [default: all that are built in]
     #[arg(long, value_delimiter = ',')]
     engines: Vec<Config>,
+    /// Puts per second, of all writers together [default: as fast as they go in]
+    #[arg(long)]
+    pub put_rate: Option<u64>,
     /// Gets per second while the puts run.
     #[arg(long, default_value_t = 2000)]
     pub read_rate: u64,

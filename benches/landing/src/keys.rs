@@ -38,6 +38,8 @@ pub struct Plan {
     pub distribution: Distribution,
     pub puts: u64,
     pub keys: u64,
+    /// Puts per second, if they are not to go in as fast as they can.
+    pub rate: Option<u64>,
     /// Different keys among the puts.
     pub live: u64,
     zipf: Option<Zipf>,
@@ -59,13 +61,18 @@ pub fn scale(random: u64, n: u64) -> u64 {
 }
 
 impl Plan {
-    pub fn new(distribution: Distribution, puts: u64, keys: u64) -> Result<Self> {
+    pub fn new(
+        distribution: Distribution,
+        puts: u64,
+        keys: u64,
+        rate: Option<u64>,
+    ) -> Result<Self> {
         if puts < WRITERS || !(FIELDS_PER_USER..=10_000_000 * FIELDS_PER_USER).contains(&keys) {
             return Err(format!("{puts} puts to {keys} keys: too few, or too many").into());
         }
         let zipf = (distribution == Distribution::Zipf).then(|| Zipf::new(keys, ZIPF_THETA));
         let noise = (0..1 << 17).flat_map(|n| mix(!n).to_le_bytes()).collect();
-        let mut plan = Self { distribution, puts, keys, live: 0, zipf, noise };
+        let mut plan = Self { distribution, puts, keys, rate, live: 0, zipf, noise };
         let mut seen = vec![0_u64; keys.div_ceil(64) as usize];
         for n in 0..puts {
             let index = plan.index(n);

@@ -10,7 +10,9 @@
 //! `--engines sluicedb,rocksdb,sluicedb:level_ratio=8:l0_trigger_tables=8` compares settings as well: any
 //! field of `sluicedb::Options` can follow. The engines take turns, each in a directory of its own that is
 //! deleted afterwards. Memory and level sizes are the same on both sides (`engines/mod.rs`) and so small that
-//! three levels form below L0. 20 M puts need about 6 GB of disk.
+//! three levels form below L0. 20 M puts need about 6 GB of disk. As fast as they go in, writers soon wait
+//! for compaction, and L0 is as full as it may be: `--put-rate 100000` shows the levels as they are when
+//! compaction keeps up.
 //!
 //! Deliberately not here: synced writes, concurrent scans, deletes.
 #![allow(clippy::disallowed_methods, reason = "a benchmark has to look at the clock")]
@@ -34,7 +36,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let mut documents = Vec::new();
     for keys in &args.keys {
-        let plan = keys::Plan::new(*keys, args.puts(), args.keys_max())?;
+        let plan = keys::Plan::new(*keys, args.puts(), args.keys_max(), args.put_rate)?;
         let mut rows = Vec::new();
         for config in args.engines() {
             eprintln!("{}, {config} ...", keys.name());

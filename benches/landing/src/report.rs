@@ -37,6 +37,7 @@ fn metrics(plan: &Plan, row: &Row) -> Vec<Metric> {
     add("settle, s", Some(row.settle.as_secs_f64()), 2);
     add("put p50, us", Some(micros(&row.puts, 0.5)), 2);
     add("put p99, us", Some(micros(&row.puts, 0.99)), 2);
+    add("put p99.9, us", Some(micros(&row.puts, 0.999)), 2);
     add("put max, ms", Some(row.puts.max() as f64 / 1e6), 1);
     add("stalls", account.stalls.map(|stalls| stalls as f64), 0);
     add("stalled, writer s", Some(account.stall_micros as f64 / 1e6), 2);
@@ -144,7 +145,7 @@ pub fn json(plan: &Plan, rows: &[Row]) -> Value {
     };
     json!({
         "keys": plan.distribution.name(),
-        "puts": plan.puts, "key_count": plan.keys, "live": plan.live,
+        "puts": plan.puts, "put_rate": plan.rate, "key_count": plan.keys, "live": plan.live,
         "user_bytes": plan.user_bytes(), "live_bytes": plan.live_bytes(),
         "rows": rows.iter().map(row).collect::<Vec<_>>(),
     })

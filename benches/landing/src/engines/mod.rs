@@ -155,6 +155,7 @@ struct Writer {
     plan: Arc<Plan>,
     progress: Arc<Progress>,
     number: u64,
+    begun: Instant,
     latencies: Histogram<u64>,
 }
 
@@ -164,15 +165,21 @@ impl Writer {
             plan: Arc::clone(plan),
             progress: Arc::clone(progress),
             number,
+            begun: Instant::now(),
             latencies: histogram(),
         })
     }
 
-    fn note(&mut self, put: u64, took: Duration) {
+    /// Notes a put, and says how long to wait before the next one if puts have a rate. One that is late
+    /// makes the next ones hurry.
+    fn note(&mut self, put: u64, took: Duration) -> Option<Duration> {
         self.latencies.saturating_record(took.as_nanos() as u64);
         // Seldom enough not to be felt.
-        if put / WRITERS % 64 == 63 {
-            self.progress.note(self.number, put);
+        if put / WRITERS % 64 != 63 {
+            return None;
         }
+        self.progress.note(self.number, put);
+        let due = Duration::from_secs_f64(put as f64 / self.plan.rate? as f64);
+        due.checked_sub(self.begun.elapsed())
     }
 }

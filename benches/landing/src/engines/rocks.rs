@@ -82,7 +82,9 @@ fn write(db: &DB, writer: &mut Writer) -> Result<()> {
         let (key, value) = (plan.key(put), plan.value(put));
         let begun = Instant::now();
         db.put(key, value)?;
-        writer.note(put, begun.elapsed());
+        if let Some(pause) = writer.note(put, begun.elapsed()) {
+            std::thread::sleep(pause);
+        }
     }
     Ok(())
 }

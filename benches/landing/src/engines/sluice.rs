@@ -60,8 +60,10 @@ fn options(settings: &[(String, String)]) -> Result<Options> {
 
 impl Sluice {
     pub fn open(dir: &Path, settings: &[(String, String)]) -> Result<Self> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(RUNTIME_THREADS)
+            .enable_time()
+            .build()?;
         let db = runtime.block_on(Db::builder(dir).options(options(settings)?).open())?;
         Ok(Self { db, runtime })
     }
@@ -82,7 +84,9 @@ async fn write(db: Db, mut writer: Writer) -> sluicedb::Result<Writer> {
         let (key, value) = (plan.key(put), plan.value(put));
         let begun = Instant::now();
         db.put(key, value).await?;
-        writer.note(put, begun.elapsed());
+        if let Some(pause) = writer.note(put, begun.elapsed()) {
+            tokio::time::sleep(pause).await;
+        }
     }
     Ok(writer)
 }
