@@ -4,6 +4,7 @@ use crate::compaction::Compaction;
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::options::{Durability, Options};
+use crate::pins::Pin;
 use crate::pressure::{Pressure, PressureWatch};
 use crate::range::KeyRange;
 use crate::reader::Reader;
@@ -21,7 +22,9 @@ use sluicedb_storage::batch::{
     OPERATION_OVERHEAD_MAX, check_entry, encode_operation, operation_len,
 };
 use sluicedb_storage::key::{Kind, Span};
+use sluicedb_storage::points::Holder;
 use sluicedb_storage::table::Wait;
+use sluicedb_storage::view::View;
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
@@ -382,7 +385,7 @@ impl Db {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
         match self.engine().get(key, Wait::Never) {
-            Err(StorageError::WouldBlock) => self.reader().get(key).await,
+            Err(StorageError::WouldBlock) => self.reader(Holder::Lookup).get(key).await,
             result => Ok(result?),
         }
     }
@@ -395,7 +398,7 @@ impl Db {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
         match self.engine().contains_key(key, Wait::Never) {
-            Err(StorageError::WouldBlock) => self.reader().contains_key(key).await,
+            Err(StorageError::WouldBlock) => self.reader(Holder::Lookup).contains_key(key).await,
             result => Ok(result?),
         }
     }
@@ -406,7 +409,7 @@ impl Db {
     /// As [`get`](Self::get); one failure fails all.
     pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
         tokio::task::coop::consume_budget().await;
-        self.reader().multi_get(keys).await
+        self.reader(Holder::Lookup).multi_get(keys).await
     }
 
     /// The entries in `range`, in key order, at this instant: a [`Stream`](futures::Stream).
@@ -429,22 +432,63 @@ impl Db {
         reason = "`scan(a..b)` reads better than `scan(&(a..b))`"
     )]
     pub fn scan(&self, range: impl KeyRange) -> Scan {
-        Scan::new(self.reader(), range.span())
+        Scan::new(self.reader(Holder::Scan), range.span())
     }
 
     /// The entries whose keys start with `prefix`, in key order, at this instant.
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
-        Scan::new(self.reader(), Span::prefix(prefix.as_ref()))
+        Scan::new(self.reader(Holder::Scan), Span::prefix(prefix.as_ref()))
     }
 
     /// This instant, to read from at leisure. Waits for nobody (a lock is held for a few instructions).
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.reader())
+        Snapshot::new(self.reader(Holder::Snapshot))
     }
 
-    fn reader(&self) -> Reader {
+    /// [`snapshot`](Self::snapshot) with a label, by which [`pins`](Self::pins) tells whose it is.
+    /// The label decides nothing, and several snapshots may have the same one. It costs a copy of
+    /// the label, a look at the clock and a look at whatever else is open.
+    pub fn snapshot_labelled(&self, label: impl AsRef<str>) -> Snapshot {
+        Snapshot::new(self.reader_of(self.engine().labelled_view(label.as_ref())))
+    }
+
+    /// Why the disk does not shrink: the snapshots and scans that are open, the oldest first, and
+    /// for each the files that are there only because somebody reads what compactions have replaced
+    /// since.
+    ///
+    /// Every such file is counted once, so the bytes add up to `pinned_obsolete_bytes` of
+    /// [`Stats`]. Memory that snapshots and scans hold is not told: see [`Pin`].
+    ///
+    /// It never fails and waits for no disk. It takes time for each snapshot and scan that is open
+    /// and for each file that is held; a part of that time nobody opens a snapshot or a scan, gets
+    /// and writes go on. It works after [`close`](Self::close) as well: what is held then is
+    /// removed by the next open.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let backup = db.snapshot_labelled("backup");
+    /// for pin in db.pins() {
+    ///     println!("{pin}");
+    /// }
+    /// assert_eq!(db.pins()[0].label.as_deref(), Some("backup"));
+    /// drop(backup);
+    /// assert_eq!(db.pins(), []);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub fn pins(&self) -> Vec<Pin> {
+        self.engine().pins().into_iter().map(Pin::from).collect()
+    }
+
+    fn reader(&self, holder: Holder) -> Reader {
+        self.reader_of(self.engine().view(holder))
+    }
+
+    fn reader_of(&self, view: View) -> Reader {
         let engine = self.engine();
-        Reader::new(engine.view(), engine.read_pool(), engine.damage())
+        Reader::new(view, engine.read_pool(), engine.damage())
     }
 
     /// Writes everything that was written before the call into tables, and checkpoints the log: no

@@ -10,7 +10,8 @@ use sluicedb_storage::key::{Seqno, Span};
 /// One instant of the database: later writes, flushes and compactions do not change what it shows.
 ///
 /// Cheap to take and to clone (a few reference counts). It holds the memtables and files it reads:
-/// a snapshot kept for hours keeps memory and disk space of that age.
+/// a snapshot kept for hours keeps memory and disk space of that age. [`Db::pins`](crate::Db::pins)
+/// tells how much of the disk, and whose it is if it was [labelled](crate::Db::snapshot_labelled).
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     reader: Reader,

@@ -129,6 +129,14 @@ pub struct Stats {
     pub write_buffer_bytes: u64,
     /// Snapshots and scans that are open: each keeps memtables, and files, of its time.
     pub read_points: u64,
+    /// How long the oldest of them has been open, at least, in microseconds; 0 without any. See
+    /// [`Pin::age`](crate::Pin::age).
+    pub oldest_pin_micros: u64,
+    /// Tables that compactions have replaced and that somebody still reads.
+    /// [`Db::pins`](crate::Db::pins) tells who.
+    pub pinned_obsolete_tables: u64,
+    /// Bytes of their files: space on the disk that only they take.
+    pub pinned_obsolete_bytes: u64,
     /// Memory kept for the next memtables, beside the write buffer: at most two memtables.
     pub spare_chunk_bytes: u64,
     /// Memtables sealed, for whatever reason.
@@ -390,6 +398,7 @@ impl Stats {
         let superversion = engine.superversion();
         let tables = engine.tables();
         let cache = &tables.limits().blocks;
+        let obsolete = engine.obsolete_tables();
         let mut stats = Self {
             visible_seqno: engine.visible().0,
             durable_seqno: engine.durable_seqno().0,
@@ -401,6 +410,9 @@ impl Stats {
             write_buffer_used_bytes: accounts.global.used(),
             write_buffer_bytes: accounts.global.limit(),
             read_points: memory.points.len() as u64,
+            oldest_pin_micros: engine.oldest_pin().map_or(0, |age| age.as_micros() as u64),
+            pinned_obsolete_tables: obsolete.len() as u64,
+            pinned_obsolete_bytes: obsolete.iter().map(|table| table.bytes).sum(),
             spare_chunk_bytes: memory.chunks.held_bytes() as u64,
             open_tables: cache.open_tables(),
             open_tables_max: tables.limits().open_max as u64,

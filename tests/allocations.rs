@@ -1,4 +1,5 @@
-//! An uncontended write allocates nothing of its own, and a cached read only its value.
+//! An uncontended write allocates nothing of its own, a cached read only its value, a snapshot one
+//! note.
 //!
 //! A binary of its own, because it counts in the global allocator. Engine threads are idle while it
 //! counts: the writes fit the first memtable and the first log segment.
@@ -64,6 +65,34 @@ fn a_put_allocates_nothing_and_a_get_its_value() {
         });
         let gets = gets.await;
         assert!(gets <= 2030, "{gets} allocations in 1000 gets: the value and its counter");
+        db.close().await.unwrap();
+    });
+}
+
+/// Goal: one allocation for a snapshot or a scan that is not polled, whoever else is open: what its
+/// clones share. A label costs a copy of it, and room in a list.
+#[test]
+fn a_snapshot_allocates_what_its_clones_share() {
+    let dir = tempfile::tempdir().unwrap();
+    futures::executor::block_on(async {
+        let db = Db::builder(dir.path()).open().await.unwrap();
+        db.put("key", "value").await.unwrap();
+        let open: Vec<_> = (0..100).map(|_| db.snapshot()).collect();
+        let room = (db.snapshot(), db.snapshot_labelled("makes room"));
+        drop(room);
+        let taken = allocations(async {
+            for _ in 0..1000 {
+                let _both = (db.snapshot(), db.scan(..));
+            }
+        });
+        assert_eq!(taken.await, 2000);
+        let labelled = allocations(async {
+            for _ in 0..1000 {
+                let _labelled = db.snapshot_labelled("backup");
+            }
+        });
+        assert_eq!(labelled.await, 2000);
+        drop(open);
         db.close().await.unwrap();
     });
 }

@@ -6,6 +6,8 @@
 //! hold a point; a lookup at the newest instant does not, and looks again in the rare case that it came
 //! too late (`Memtable::get`).
 //!
+//! Of each point it is noted who holds it. That is for reports: nothing is decided by it.
+//!
 //! INVARIANT(points-before-death): a point is held from before `visible` was read for it. Whoever takes
 //! one says so (`oldest`) first, then reads `visible`; whoever wants to bury an entry reads
 //! `visible` first and then asks who says so; with a full fence between the two steps on both sides, one
@@ -14,8 +16,10 @@
 use crate::key::Seqno;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::sync::{Mutex, MutexGuard};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 /// Nobody holds a point.
 const NOBODY: u64 = u64::MAX;
@@ -26,8 +30,110 @@ pub struct ReadPoints {
     oldest: AtomicU64,
     /// Counts the points that were given back.
     released: AtomicU64,
+    held: Mutex<Points>,
+}
+
+#[derive(Default)]
+struct Points {
     /// Ascending. Taken at rising numbers, so a new one goes to the end.
-    held: Mutex<Vec<Seqno>>,
+    seqnos: Vec<Seqno>,
+    /// Who holds them, each in a place of its own as long as it does, in no order.
+    places: Vec<Place>,
+    /// The first vacant place; `NOWHERE` without one.
+    vacant: usize,
+    /// The labels of those who have one, by place.
+    labels: HashMap<usize, Arc<str>>,
+}
+
+/// No place.
+const NOWHERE: usize = usize::MAX;
+
+/// Plain data: to take and to give back a point writes a few words in here and frees nothing.
+#[derive(Clone, Copy)]
+struct Place {
+    /// `None` while it is vacant.
+    holder: Option<Holder>,
+    seqno: Seqno,
+    superversion: u64,
+    noticed: Option<Instant>,
+    /// While it is vacant: the next such place.
+    next: usize,
+}
+
+/// What a point is held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A snapshot, its clones and its scans.
+    Snapshot,
+    /// A scan by itself.
+    Scan,
+    /// Lookups at one instant, or one that waits for the disk.
+    Lookup,
+}
+
+/// What is known of a point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What it is held for.
+    pub holder: Holder,
+    /// What it was called.
+    pub label: Option<Arc<str>>,
+    /// The last sequence number that is read.
+    pub seqno: Seqno,
+    /// The number of the superversion that is read.
+    pub superversion: u64,
+    /// When it was first noticed to be held; `None` before.
+    pub noticed: Option<Instant>,
+}
+
+impl Points {
+    /// Puts a number in its order.
+    #[inline]
+    fn insert(&mut self, seqno: Seqno) {
+        if self.seqnos.last().is_none_or(|last| *last <= seqno) {
+            return self.seqnos.push(seqno);
+        }
+        // Who reads what a change has just published holds its number, which may not be called
+        // visible yet, and others hold lower ones after that.
+        let at = self.seqnos.partition_point(|point| *point <= seqno);
+        self.seqnos.insert(at, seqno);
+    }
+
+    /// Takes it out again.
+    #[inline]
+    fn remove(&mut self, seqno: Seqno) {
+        if self.seqnos.last() == Some(&seqno) {
+            self.seqnos.pop();
+            return;
+        }
+        let at = self.seqnos.partition_point(|point| *point < seqno);
+        debug_assert_eq!(self.seqnos.get(at), Some(&seqno), "a point is given back once");
+        self.seqnos.remove(at);
+    }
+
+    /// Notes who holds one; returns where.
+    #[inline]
+    fn note(&mut self, holder: Holder, seqno: Seqno, superversion: u64) -> usize {
+        let noted =
+            Place { holder: Some(holder), seqno, superversion, noticed: None, next: NOWHERE };
+        let at = self.vacant;
+        if let Some(place) = self.places.get_mut(at) {
+            self.vacant = place.next;
+            *place = noted;
+            return at;
+        }
+        self.places.push(noted);
+        self.places.len() - 1
+    }
+
+    /// Whoever was there is gone.
+    #[inline]
+    fn vacate(&mut self, at: usize) {
+        let place = &mut self.places[at];
+        place.holder = None;
+        place.next = self.vacant;
+        self.vacant = at;
+    }
 }
 
 /// What can be buried, as of one look.
@@ -63,24 +169,46 @@ impl ReadPoints {
         Arc::new(Self {
             oldest: AtomicU64::new(NOBODY),
             released: AtomicU64::new(0),
-            held: Mutex::new(Vec::new()),
+            held: Mutex::new(Points { vacant: NOWHERE, ..Points::default() }),
         })
     }
 
-    /// Takes a point at what `visible` says. It is called with a lock held for a few instructions.
-    pub fn hold(self: &Arc<Self>, visible: impl FnOnce() -> Seqno) -> ReadPoint {
+    /// Takes a point at what `visible` says, to read a superversion with this number. It is called
+    /// with a lock held for a few instructions.
+    pub fn hold(
+        self: &Arc<Self>,
+        holder: Holder,
+        superversion: u64,
+        visible: impl FnOnce() -> Seqno,
+    ) -> ReadPoint {
         let mut held = self.lock();
         // Before `visible` is read, everything is to be kept.
         self.oldest.store(0, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let seqno = visible();
-        // Nearly always the last one. Who reads what a change has just published holds its number, which may
-        // not be called visible yet, and others hold lower ones after that.
-        let at = held.partition_point(|point| *point <= seqno);
-        held.insert(at, seqno);
-        self.oldest.store(held[0].0, Ordering::Relaxed);
+        held.insert(seqno);
+        self.oldest.store(held.seqnos[0].0, Ordering::Relaxed);
+        let place = held.note(holder, seqno, superversion);
         drop(held);
-        ReadPoint { points: Arc::clone(self), seqno }
+        ReadPoint { points: Arc::clone(self), seqno, place, labelled: false }
+    }
+
+    /// It is `now`, and whoever holds a point is noticed. Returns when the first of them was.
+    pub fn notice(&self, now: Instant) -> Option<Instant> {
+        let mut held = self.lock();
+        let taken = held.places.iter_mut().filter(|place| place.holder.is_some());
+        taken.map(|place| *place.noticed.get_or_insert(now)).min()
+    }
+
+    /// Who holds a point now, in no order.
+    pub fn holders(&self) -> Vec<Held> {
+        let held = self.lock();
+        let holder = |(at, place): (usize, &Place)| {
+            let Place { holder, seqno, superversion, noticed, .. } = *place;
+            let label = held.labels.get(&at).cloned();
+            Some(Held { holder: holder?, label, seqno, superversion, noticed })
+        };
+        held.places.iter().enumerate().filter_map(holder).collect()
     }
 
     /// What can be buried of what was overwritten at or below `visible`, which was read before.
@@ -96,7 +224,7 @@ impl ReadPoints {
     #[cold]
     fn reach_around(&self) -> Reach {
         match self.held.try_lock() {
-            Ok(held) => Reach::Around(held.clone()),
+            Ok(held) => Reach::Around(held.seqnos.clone()),
             Err(_) => Reach::Unknown,
         }
     }
@@ -108,7 +236,7 @@ impl ReadPoints {
 
     /// Points held now.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().seqnos.len()
     }
 
     /// Is none held?
@@ -116,7 +244,7 @@ impl ReadPoints {
         self.len() == 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Seqno>> {
+    fn lock(&self) -> MutexGuard<'_, Points> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -131,6 +259,9 @@ impl fmt::Debug for ReadPoints {
 pub struct ReadPoint {
     points: Arc<ReadPoints>,
     seqno: Seqno,
+    /// Where its holder is noted.
+    place: usize,
+    labelled: bool,
 }
 
 impl ReadPoint {
@@ -138,17 +269,27 @@ impl ReadPoint {
     pub fn seqno(&self) -> Seqno {
         self.seqno
     }
+
+    /// Its holder goes by this name.
+    pub fn label(&mut self, label: &str) {
+        let label = Arc::from(label);
+        self.points.lock().labels.insert(self.place, label);
+        self.labelled = true;
+    }
 }
 
 impl Drop for ReadPoint {
     fn drop(&mut self) {
         let mut held = self.points.lock();
-        let at = held.partition_point(|point| *point < self.seqno);
-        debug_assert_eq!(held.get(at), Some(&self.seqno), "a point is given back once");
-        held.remove(at);
-        let oldest = held.first().map_or(NOBODY, |oldest| oldest.0);
+        held.remove(self.seqno);
+        let oldest = held.seqnos.first().map_or(NOBODY, |oldest| oldest.0);
         self.points.oldest.store(oldest, Ordering::Relaxed);
         self.points.released.fetch_add(1, Ordering::Relaxed);
+        held.vacate(self.place);
+        let label = if self.labelled { held.labels.remove(&self.place) } else { None };
+        // Freed without the lock.
+        drop(held);
+        drop(label);
     }
 }
 
@@ -161,6 +302,7 @@ impl fmt::Debug for ReadPoint {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     /// Planted: points that are kept in the order in which they are taken.
     #[test]
@@ -168,12 +310,48 @@ mod tests {
         let points = ReadPoints::new();
         let frees =
             |points: &ReadPoints, of: u64, by: u64| points.reach().frees(|| Seqno(of), Seqno(by));
-        let born = points.hold(|| Seqno(10));
-        let before = points.hold(|| Seqno(5));
+        let born = points.hold(Holder::Scan, 1, || Seqno(10));
+        let before = points.hold(Holder::Scan, 1, || Seqno(5));
         assert!(!frees(&points, 4, 6) && !frees(&points, 7, 12) && frees(&points, 6, 9));
         drop(before);
         assert!(frees(&points, 4, 6) && !frees(&points, 7, 12));
         drop(born);
         assert!(points.is_empty() && frees(&points, 7, 12));
+    }
+
+    /// Planted: a place that keeps the age, or the label, of who was there before.
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "any instant will do")]
+    fn each_holder_is_noted_as_long_as_it_holds_its_point() {
+        let points = ReadPoints::new();
+        let (begin, second) = (Instant::now(), Duration::from_secs(1));
+        let mut one = points.hold(Holder::Snapshot, 1, || Seqno(5));
+        one.label("one");
+        assert_eq!(points.notice(begin), Some(begin));
+        let two = points.hold(Holder::Snapshot, 1, || Seqno(5));
+        assert_eq!(points.notice(begin + second), Some(begin), "the first is the oldest");
+        let scan = points.hold(Holder::Scan, 2, || Seqno(7));
+        let held = |holder, label: Option<&str>, seqno, superversion, noticed| Held {
+            holder,
+            label: label.map(Arc::from),
+            seqno: Seqno(seqno),
+            superversion,
+            noticed,
+        };
+        let (first, later) = (Some(begin), Some(begin + second));
+        let one_held = held(Holder::Snapshot, Some("one"), 5, 1, first);
+        let two_held = held(Holder::Snapshot, None, 5, 1, later);
+        let scan_held = held(Holder::Scan, None, 7, 2, None);
+        assert_eq!(points.holders(), [one_held, two_held.clone(), scan_held]);
+        drop(one);
+        drop(scan);
+        assert_eq!(points.holders(), vec![two_held.clone()]);
+        // In the places of others.
+        let kept: Vec<_> = (0..2).map(|_| points.hold(Holder::Lookup, 3, || Seqno(9))).collect();
+        let lookup = held(Holder::Lookup, None, 9, 3, None);
+        assert_eq!(points.holders(), [lookup.clone(), two_held, lookup]);
+        assert_eq!(points.notice(begin + 2 * second), later);
+        drop((two, kept));
+        assert_eq!((points.notice(begin), points.holders()), (None, vec![]));
     }
 }

@@ -282,7 +282,7 @@ fn a_point_is_held_before_what_it_needs_can_die() {
     use loom::sync::atomic::{AtomicU64, Ordering};
     use sluicedb_storage::buffer::BufferOptions;
     use sluicedb_storage::memtable::{MemtableOptions, Reclaim, memtable_with};
-    use sluicedb_storage::points::ReadPoints;
+    use sluicedb_storage::points::{Holder, ReadPoints};
     model(|| {
         let points = ReadPoints::new();
         let options = BufferOptions::default();
@@ -294,7 +294,8 @@ fn a_point_is_held_before_what_it_needs_can_die() {
             let (table, points, visible) =
                 (Arc::clone(&table), Arc::clone(&points), Arc::clone(&visible));
             thread::spawn(move || {
-                let point = points.hold(|| Seqno(visible.load(Ordering::Acquire)));
+                let visible = || Seqno(visible.load(Ordering::Acquire));
+                let point = points.hold(Holder::Scan, 0, visible);
                 let found = value(&table, b"k", point.seqno());
                 let want = if point.seqno() == Seqno(1) { "one" } else { "two" };
                 assert_eq!(found.and_then(|(_, value)| value), Some(want.as_bytes().to_vec()));

@@ -39,6 +39,8 @@ mod log_retention;
 mod maintenance;
 mod open;
 mod options;
+// Who holds files that are replaced.
+mod pins;
 // Memory in front of the tables: phases, order, bounds, and who waits for whom.
 mod overlay;
 // What completes on the first poll, and that a tight loop lets others run.

@@ -32,3 +32,14 @@ fn stats_and_levels_can_be_written_down() {
     let levels = serde_json::to_value(db.level_info()).unwrap();
     assert!(levels.as_array().is_some_and(|levels| !levels.is_empty()));
 }
+
+#[test]
+fn pins_can_be_written_down() {
+    let home = crate::home::Home::new();
+    let db = home.open();
+    let _snapshot = db.snapshot_labelled("backup");
+    let pins = serde_json::to_value(db.pins()).unwrap();
+    assert_eq!((&pins[0]["holder"], &pins[0]["label"]), (&"Snapshot".into(), &"backup".into()));
+    let stats = serde_json::to_value(db.stats()).unwrap();
+    assert_eq!(stats["pinned_obsolete_tables"], 0);
+}

@@ -7,6 +7,7 @@ mod close;
 mod counters;
 mod listener;
 mod open;
+mod pins;
 mod registry;
 mod start;
 mod topology;
@@ -28,9 +29,11 @@ use bytes::Bytes;
 use close::{Closer, DirectoryLock};
 pub use counters::Counters;
 use futures::future::{Either, select};
+pub use pins::Pin;
 use sluicedb_storage::Result as StorageResult;
 use sluicedb_storage::compact::Order;
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::points::{Holder, ReadPoint};
 use sluicedb_storage::recover::RecoveryReport;
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::version::TableCache;
@@ -156,16 +159,24 @@ impl Engine {
     }
 
     /// Pins this instant: a superversion and the last sequence number to read in it.
-    pub fn view(&self) -> View {
+    #[inline]
+    pub fn view(&self, holder: Holder) -> View {
+        let (superversion, point) = self.pin(holder);
+        View::at(Arc::clone(superversion.without_owners()), point)
+    }
+
+    #[inline]
+    fn pin(&self, holder: Holder) -> (Arc<Superversion>, ReadPoint) {
         loop {
             let before = self.parts.topology.superversion.load_full();
-            let point = self.parts.memory.points.hold(|| self.visible().max(before.born));
+            let visible = || self.visible().max(before.born);
+            let point = self.parts.memory.points.hold(holder, before.number, visible);
             let after = self.parts.topology.superversion.load();
             // Unchanged: every entry up to the point was applied to a memtable of `before`, or is in
             // one of its tables (INVARIANT(published-before-used)). Changed: a newer memtable may
             // hold some of them; a swap is rare, so the next round succeeds.
             if Arc::ptr_eq(&before, &after) {
-                return View::at(Arc::clone(before.without_owners()), point);
+                return (before, point);
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::reclaimer::Reclaimer;
 use crate::runtime::pool::Pool;
 use crate::runtime::{Environment, Task, Turns};
 use crate::version_manager::message::VersionMessage;
-use crate::version_manager::{Files, TablesDue, VersionManager, ask_for_room};
+use crate::version_manager::{Files, ObsoleteTables, TablesDue, VersionManager, ask_for_room};
 use crate::write::WritePath;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -74,6 +74,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
         environment: Arc::clone(&environment),
         failures: Arc::clone(&failures),
         tables,
+        obsolete: ObsoleteTables::default(),
         numbers,
     });
     let parts = Parts {

@@ -19,6 +19,7 @@
 
 use super::VersionManager;
 use super::message::{Change, InstallFailure};
+use super::obsolete::ObsoleteTables;
 use crate::admission::RangeBudget;
 use crate::failure::{Failure, Party};
 use crate::kernel::commit::Slot;
@@ -48,8 +49,9 @@ pub(super) struct Prepared {
 pub(super) struct Outcomes {
     settled: Vec<ChangeId>,
     abandoned: Vec<ChangeId>,
-    /// Tables that no slice names any more, once this is said.
-    dropped: Vec<Arc<TableHandle>>,
+    /// Tables that no slice names any more, once this is said, and the first superversion without
+    /// them.
+    dropped: Vec<(u64, Vec<Arc<TableHandle>>)>,
 }
 
 impl Outcomes {
@@ -60,11 +62,11 @@ impl Outcomes {
     }
 
     /// They were said.
-    pub(super) fn clear(&mut self) {
+    pub(super) fn clear(&mut self, tables: &ObsoleteTables) {
         self.settled.clear();
         self.abandoned.clear();
-        for handle in self.dropped.drain(..) {
-            handle.mark_obsolete();
+        for (superversion, dropped) in self.dropped.drain(..) {
+            tables.dropped(&dropped, superversion);
         }
     }
 }
@@ -87,6 +89,8 @@ struct EntryAfter {
 pub(super) struct Stamped {
     id: ChangeId,
     seqno: Seqno,
+    /// The superversion that it published, and the tables that are not in it any more.
+    superversion: u64,
     dropped: Vec<Arc<TableHandle>>,
 }
 
@@ -200,7 +204,7 @@ impl VersionManager {
             self.wal.sync_upto(stamped.seqno).await?;
             let stamped = self.stamped.pop_front().expect("just looked at");
             self.outcomes.settled.push(stamped.id);
-            self.outcomes.dropped.extend(stamped.dropped);
+            self.outcomes.dropped.push((stamped.superversion, stamped.dropped));
         }
         Ok(())
     }
@@ -254,8 +258,8 @@ impl VersionManager {
         let (seqno, ticket) = turned.unwrap_or_else(|| Err(self.stopped()))?;
         // Before anything else: nothing that is stamped after it becomes visible before.
         ticket.finish();
-        let dropped = before.dropped_by(edit, &version);
-        self.stamped.push_back(Stamped { id, seqno, dropped });
+        let (superversion, dropped) = (current.number + 1, before.dropped_by(edit, &version));
+        self.stamped.push_back(Stamped { id, seqno, superversion, dropped });
         let stays: HashSet<_> = version.ranges().iter().map(|range| range.id).collect();
         for entry in current.ranges.iter().filter(|entry| !stays.contains(&entry.id())) {
             self.forget_range(entry);

@@ -1,5 +1,6 @@
 //! The files of tables: how they are numbered, which are open, and how new ones come about.
 
+use super::obsolete::ObsoleteTables;
 use crate::failure::Failures;
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
@@ -42,6 +43,8 @@ pub struct Files {
     pub failures: Arc<Failures>,
     /// Which tables are open, and their cached blocks.
     pub tables: Arc<TableCache>,
+    /// Those that no version names any more.
+    pub obsolete: ObsoleteTables,
     /// The source of file numbers.
     pub numbers: FileNumbers,
 }

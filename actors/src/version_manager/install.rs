@@ -48,10 +48,12 @@ impl VersionManager {
         self.wal.raise_floor(floor);
 
         self.swap(&current, ranges);
-        for handle in before.dropped_by(&edit, &version) {
-            // Deleted once its last reader is gone.
-            handle.mark_obsolete();
-        }
+        // Whoever is to hold obsolete tables from now on: how long is told from here at the latest.
+        self.owners.memory.points.notice(self.environment.now());
+        let number = current.number + 1;
+        self.files.obsolete.added(tables, number);
+        // Deleted once their last readers are gone.
+        self.files.obsolete.dropped(&before.dropped_by(&edit, &version), number);
         drop((current, before, version));
         self.count_tables();
 
@@ -81,7 +83,7 @@ impl VersionManager {
         }
         let Err(failure) = appended else {
             self.failures.recover(Party::Manifest);
-            self.outcomes.clear();
+            self.outcomes.clear(&self.files.obsolete);
             return Ok(());
         };
         if self.manifest.failure().is_none() {

@@ -5,7 +5,7 @@
 //!            (the log's keeper), Flush, FlushFailed, Change, DeleteObsolete, Close.
 //! Sends:     nothing; wakes the flush worker and the compaction planner, and runs range owners' seats as
 //!            their caller.
-//! Publishes: `Superversion`, the log floor.
+//! Publishes: `Superversion`, the log floor, the tables that are obsolete and held.
 //! Stops:     after Close, or when its mailbox is closed and empty.
 
 mod change;
@@ -13,6 +13,7 @@ mod files;
 mod install;
 mod manifest;
 pub mod message;
+mod obsolete;
 pub(crate) mod outputs;
 mod relief;
 mod requests;
@@ -34,6 +35,7 @@ use crate::runtime::Environment;
 use change::{Outcomes, Prepared, Stamped};
 pub use files::{FileNumbers, Files};
 use message::VersionMessage;
+pub use obsolete::{ObsoleteTable, ObsoleteTables};
 pub use requests::ask_for_room;
 use sluicedb_storage::manifest::ManifestWriter;
 use sluicedb_storage::version::RangeId;

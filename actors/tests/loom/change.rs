@@ -13,7 +13,7 @@ use sluicedb_actors::kernel::{
     Signal, Ticket, Turn, TurnLimits,
 };
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::points::{ReadPoint, ReadPoints};
+use sluicedb_storage::points::{Holder, ReadPoint, ReadPoints};
 
 /// Numbers from 1 to 3.
 struct Memtable([AtomicU64; 4]);
@@ -256,7 +256,8 @@ impl Toy {
     fn view(&self) -> ReadPoint {
         loop {
             let before = self.shared.superversion.load_full();
-            let point = self.points.hold(|| Seqno(self.visible().max(before.born)));
+            let visible = || Seqno(self.visible().max(before.born));
+            let point = self.points.hold(Holder::Scan, 0, visible);
             let after = self.shared.superversion.load();
             if Arc::ptr_eq(&before, &after) {
                 assert!(point.seqno().0 >= before.born, "the view shows the change");

@@ -8,7 +8,7 @@ mod lists;
 
 use super::*;
 use crate::limits::VALUE_BYTES_CAP;
-use crate::points::ReadPoint;
+use crate::points::{Holder, ReadPoint};
 use std::sync::atomic::AtomicU64;
 
 fn options(step_bytes: usize) -> BufferOptions {
@@ -57,7 +57,7 @@ impl Rig {
 
     fn hold(&mut self) {
         let seqno = self.seqno;
-        self.held.push(self.points.hold(|| Seqno(seqno)));
+        self.held.push(self.points.hold(Holder::Scan, 1, || Seqno(seqno)));
     }
 
     /// Everything that a read point, or the newest instant, can see is there.
@@ -190,7 +190,7 @@ fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
                     let now = || Seqno(visible.load(Ordering::Acquire));
                     while !done.load(Ordering::Acquire) {
                         if reader == 0 {
-                            let point = points.hold(now);
+                            let point = points.hold(Holder::Scan, 1, now);
                             let mut cursor = table.cursor(point.seqno());
                             onward(&mut cursor, Cursor::seek_first);
                             let mut shown = 0;

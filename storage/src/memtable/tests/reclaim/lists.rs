@@ -204,7 +204,7 @@ fn b2_an_old_reader_passes_few_versions_of_a_key() {
         let (table, mut writer) = memtable_with(0, MemtableOptions { pool: None, reclaim });
         writer.insert(b"a", Seqno(1), Kind::Put, b"1");
         writer.insert(b"k", Seqno(2), Kind::Put, b"2");
-        let point = points.hold(|| Seqno(2));
+        let point = points.hold(Holder::Scan, 1, || Seqno(2));
         let look = |table: &Arc<Memtable>, upto: u64| {
             let before = loads::so_far();
             let found = table.pin().get(b"k", Seqno(upto)).version.map(|found| found.seqno().0);
