@@ -109,8 +109,12 @@ impl Report {
             - before.compaction_bytes_written;
         let lookups =
             after.cache_hits + after.cache_misses - before.cache_hits - before.cache_misses;
+        let pinned = match after.pinned_obsolete_bytes {
+            0 => String::new(),
+            pinned => format!("\n  pinned      {} of obsolete tables", units::bytes(pinned)),
+        };
         format!(
-            "  engine      {} log syncs, {} to the log, {} to tables, {} waits for room, cache {} of {}",
+            "  engine      {} log syncs, {} to the log, {} to tables, {} waits for room, cache {} of {}{pinned}",
             units::count(after.log_syncs - before.log_syncs),
             units::bytes(log),
             units::bytes(tables),

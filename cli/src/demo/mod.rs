@@ -70,7 +70,7 @@ async fn steps(
     report.done(step, &tally)?;
 
     let step = Step::start("snapshot, full scan of it");
-    let snapshot = db.snapshot();
+    let snapshot = db.snapshot_labelled("after the import");
     let (mut tally, then) = scan_of(&snapshot).await?;
     let live = pass.live_entries(false);
     if then.entries != live {
@@ -86,6 +86,7 @@ async fn steps(
 
     let step = Step::start("the snapshot has not moved");
     report.done(step, &unmoved(&snapshot, then).await?)?;
+    report.pins(&db)?;
 
     drop((pass, snapshot));
     for round in 0..args.kills {
@@ -125,7 +126,7 @@ async fn steps(
     same("the reverse scan", backward, forward, &mut tally);
     report.done(step, &tally)?;
 
-    let snapshot = db.snapshot();
+    let snapshot = db.snapshot_labelled("before the compaction");
     let step = Step::start("compact");
     db.compact().await?;
     let mut tally = Tally::default();
@@ -133,6 +134,7 @@ async fn steps(
     tally.entries = levels.iter().map(|level| level.entries).sum();
     tally.bytes = levels.iter().map(|level| level.bytes).sum();
     report.done(step, &tally)?;
+    report.pins(&db)?;
 
     let step = Step::start("compare every value again");
     report.done(step, &pass.check(true).await?)?;

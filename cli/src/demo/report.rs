@@ -105,6 +105,20 @@ impl Report {
         self.say(&format!("    {what}"))
     }
 
+    /// Who keeps files that are obsolete, if somebody does.
+    pub fn pins(&mut self, db: &Db) -> Result {
+        for pin in db.pins().iter().filter(|pin| pin.obsolete_tables > 0) {
+            let label = pin.label.as_ref().map_or(String::new(), |label| format!(" {label:?}"));
+            self.note(&format!(
+                "{}{label} keeps {} of obsolete tables for {}",
+                pin.holder,
+                units::bytes(pin.obsolete_bytes),
+                units::seconds(pin.age),
+            ))?;
+        }
+        Ok(())
+    }
+
     /// Something went wrong that is not a mismatch.
     pub fn error(&mut self, what: &str) {
         self.error = Some(what.to_owned());
