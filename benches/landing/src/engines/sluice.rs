@@ -9,7 +9,8 @@
 //! * `durability` buffered: the log is written, not synced.
 //!
 //! Defaults that matter: L0 is merged from 4 runs on and holds flushes up from 20; flushes are cut into 4
-//! shards; log segments have 64 MiB and are used again; one compaction worker, one flush worker.
+//! shards; log segments have 64 MiB and are used again; one flush and, on a small machine, two compactions at
+//! a time, where RocksDB has one: `sluicedb:compaction_threads=1` is its equal.
 //!
 //! Four tasks write, on a tokio runtime with two threads. Who reads does so from a thread of its own.
 
