@@ -163,6 +163,9 @@ pub struct Stats {
     pub compaction_bytes_read: u64,
     /// Bytes of tables written by compactions.
     pub compaction_bytes_written: u64,
+    /// Time that compactions waited to leave room for others, or because of `compaction_bytes_per_second`, in
+    /// microseconds. Those of several threads add up.
+    pub compaction_pace_micros: u64,
     /// Background jobs that failed and were tried again.
     pub job_retries: u64,
     /// Manifest edits made durable.
@@ -452,6 +455,7 @@ impl Stats {
         );
         take_over!(counters.compactions => stats:
             compactions trivial_moves compaction_bytes_read compaction_bytes_written
+            compaction_pace_micros
         );
         let causes = [stats.seals_size, stats.seals_pressure, stats.seals_log, stats.seals_idle];
         stats.seals = causes.iter().sum::<u64>() + stats.seals_flush;

@@ -34,6 +34,8 @@ mod history;
 mod kill;
 // No space, found out late.
 mod no_room;
+// Compactions that are held to a rate.
+mod pace;
 // No space just when a manifest or a log segment is to be followed by the next.
 mod roll_over;
 // Memtables are replaced under writers and readers.

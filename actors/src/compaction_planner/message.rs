@@ -40,6 +40,8 @@ pub type ProgressWatch = Watch<Progress>;
 pub struct Assignment {
     /// The job.
     pub job: ClaimedJob,
+    /// How much is due: 1.0 is just due, 2.0 urgent. Its worker goes the faster.
+    pub debt: f64,
     /// If it is for an order: where it is shown how far that has come.
     pub shown: Option<Weak<ProgressWatch>>,
 }

@@ -44,6 +44,8 @@ pub struct CompactionCounts {
     pub compaction_bytes_read: Counter,
     /// Bytes of tables written by compactions.
     pub compaction_bytes_written: Counter,
+    /// Time that workers waited to keep their pace, in microseconds.
+    pub compaction_pace_micros: Counter,
 }
 
 /// The actor. Driven by a thread of its own: to choose among many tables takes its time.

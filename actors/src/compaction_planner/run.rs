@@ -4,9 +4,12 @@ use super::message::{Assignment, Ended, Progress, Report};
 use super::{CompactionPlanner, Purpose, Request};
 use crate::failure::{Concern, Failure, Party};
 use futures::FutureExt;
-use sluicedb_storage::compact::{Job, Step, pick};
+use sluicedb_storage::compact::{Job, Step, pick, score};
 use sluicedb_storage::filename::FileNumber;
 use std::pin::pin;
+
+/// The debt at which a worker does nothing but work.
+const URGENT: f64 = 2.0;
 
 enum Next {
     Compact(Request),
@@ -65,9 +68,10 @@ impl CompactionPlanner {
             let Ok(permit) = self.workers[idle].jobs.try_reserve(1) else { return };
             let request = self.request.as_ref().filter(|_| purpose == Purpose::Request);
             let shown = request.map(|request| request.shown.clone());
+            let debt = self.debt(&job, purpose);
             // The claims also remember where each level's picks go on.
             let job = self.claims.claim(job);
-            if permit.send(Assignment { job, shown }).is_err() {
+            if permit.send(Assignment { job, debt, shown }).is_err() {
                 // The worker has gone, and so will everybody.
                 return;
             }
@@ -103,6 +107,14 @@ impl CompactionPlanner {
             }
         }
         None
+    }
+
+    /// How much is due where `job` takes from. Somebody waits for a request.
+    fn debt(&self, job: &Job, purpose: Purpose) -> f64 {
+        let version = self.files.version(&self.topology);
+        let options = &self.environment.config.compaction;
+        let score = || score(version.range(job.range)?, job.input_place(), options);
+        if purpose == Purpose::Request { URGENT } else { score().unwrap_or(1.0) }
     }
 
     fn pick(&mut self) -> Option<Job> {

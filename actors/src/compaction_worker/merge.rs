@@ -1,31 +1,55 @@
-//! The disk work of a compaction.
+//! The disk work of a compaction, slice by slice.
 
+use super::CompactionWorker;
+use super::pace::Worked;
 use crate::failure::Failure;
-use crate::version_manager::Files;
 use crate::version_manager::outputs::Outputs;
-use sluicedb_storage::compact::{Control, Job, Progress, run};
+use sluicedb_storage::Error;
+use sluicedb_storage::compact::{Job, Merge};
 use std::sync::Arc;
 
-/// Merges the job's inputs into new tables, or, for a move, names them again. `None` when `goes_on`, which
-/// is asked now and then with the number of entries merged so far, says that nobody wants it.
-pub(super) fn merge(
-    files: &Arc<Files>,
-    job: &Job,
-    mut goes_on: impl FnMut(u64) -> bool,
-) -> Result<Option<Outputs>, Failure> {
-    if job.is_move {
-        return Ok(Some(Outputs::new(files, Vec::new())));
-    }
-    let config = &files.environment.config;
-    let sink = files.sink(config.level_table());
-    let mut hook = |progress: Progress| {
-        let stops = files.failures.is_stopped() || !goes_on(progress.entries_in);
-        if stops { Control::Stop } else { Control::Continue }
-    };
-    let outcome = run::run(job, &config.compaction, sink, &mut hook)
-        .inspect_err(|error| files.give_up_descriptors(error))?;
-    match outcome {
-        Some(outcome) => Ok(Some(Outputs::new(files, outcome.added))),
-        None => files.failures.check().map(|()| None),
+impl CompactionWorker {
+    /// Merges the job's inputs into new tables, or, for a move, names them again; at the pace that is right
+    /// for so much `debt`. `None` when `goes_on`, which is asked after each slice with the number of entries
+    /// merged so far, says that nobody wants it.
+    pub(super) async fn merge(
+        &mut self,
+        job: &Job,
+        debt: f64,
+        mut goes_on: impl FnMut(u64) -> bool + Send,
+    ) -> Result<Option<Outputs>, Failure> {
+        let files = Arc::clone(&self.files);
+        if job.is_move {
+            return Ok(Some(Outputs::new(&files, Vec::new())));
+        }
+        let environment = &files.environment;
+        let failed = |error: Error| {
+            files.give_up_descriptors(&error);
+            Failure::from(error)
+        };
+        let sink = files.sink(environment.config.level_table());
+        let mut merge = Merge::new(job, &environment.config.compaction, sink);
+        let (mut began, mut bytes_before) = (environment.now(), 0);
+        while merge.step().map_err(failed)? {
+            let (entries, bytes) = (merge.entries_in(), merge.bytes_out());
+            let time = environment.now().saturating_duration_since(began);
+            let worked = Worked { time, bytes: bytes.saturating_sub(bytes_before), debt };
+            bytes_before = bytes;
+            self.pacer.rest(worked, &mut || goes_on(entries)).await;
+            files.failures.check()?;
+            if !goes_on(entries) {
+                return Ok(None);
+            }
+            began = environment.now();
+        }
+        let entries = merge.entries_in();
+        let outcome = merge.finish().map_err(failed)?;
+        let bytes = outcome.added.iter().map(|table| table.file_bytes).sum::<u64>();
+        let time = environment.now().saturating_duration_since(began);
+        // Its pause is the next job's: what is finished is not held up.
+        self.pacer.owe(Worked { time, bytes: bytes.saturating_sub(bytes_before), debt });
+        let outputs = Outputs::new(&files, outcome.added);
+        files.failures.check()?;
+        Ok(goes_on(entries).then_some(outputs))
     }
 }

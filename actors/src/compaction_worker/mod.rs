@@ -6,9 +6,11 @@
 //! Publishes: nothing.
 //! Stops:     when its mailbox is closed, or the engine has failed.
 //!
-//! There may be several: claims keep their jobs apart.
+//! There may be several: claims keep their jobs apart. A job is merged in slices; between two of them the
+//! worker lets others run, keeps its pace (`pace.rs`), and looks whether the job is still wanted.
 
 mod merge;
+mod pace;
 mod progress;
 mod run;
 
@@ -17,8 +19,11 @@ use crate::compaction_planner::message::{Assignment, Report};
 use crate::kernel::mailbox::{Capacity, Inbox, Mailbox};
 use crate::version_manager::Files;
 use crate::version_manager::message::VersionMessage;
+use pace::Pacer;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+
+pub use pace::Pace;
 
 /// The actor. Driven by a thread of its own: it reads and writes tables.
 #[derive(Debug)]
@@ -29,6 +34,7 @@ pub struct CompactionWorker {
     jobs: Inbox<Assignment>,
     versions: Mailbox<VersionMessage>,
     reports: Mailbox<Report>,
+    pacer: Pacer,
 }
 
 /// Mailboxes of so many workers, and one with room for a report from each.
@@ -56,6 +62,7 @@ impl Channels {
         files: &Arc<Files>,
         counts: &Arc<CompactionCounts>,
         versions: &Mailbox<VersionMessage>,
+        pace: &Arc<Pace>,
     ) -> impl Iterator<Item = CompactionWorker> {
         let Self { inboxes, reports, .. } = self;
         inboxes.into_iter().enumerate().map(move |(index, jobs)| CompactionWorker {
@@ -65,6 +72,7 @@ impl Channels {
             jobs,
             versions: versions.clone(),
             reports: reports.clone(),
+            pacer: Pacer::new(Arc::clone(pace), Arc::clone(counts)),
         })
     }
 }

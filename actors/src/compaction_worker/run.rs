@@ -1,7 +1,7 @@
 //! The worker's loop: a job, its merge, its installation, the report.
 
+use super::CompactionWorker;
 use super::progress::Share;
-use super::{CompactionWorker, merge};
 use crate::compaction_planner::message::{Assignment, Ended, ProgressWatch, Report};
 use crate::version_manager::message::InstallFailure;
 use futures::future::{Either, select};
@@ -13,8 +13,8 @@ use std::sync::Weak;
 impl CompactionWorker {
     /// The loop.
     pub async fn run(mut self) {
-        while let Some(Assignment { job, shown }) = self.next_job().await {
-            let ended = self.execute(&job, shown.as_ref()).await;
+        while let Some(Assignment { job, debt, shown }) = self.next_job().await {
+            let ended = self.execute(&job, debt, shown.as_ref()).await;
             let report = Report { worker: self.index, job, ended };
             let Ok(permit) = self.reports.reserve(1).await else { return };
             if permit.send(report).is_err() {
@@ -32,22 +32,32 @@ impl CompactionWorker {
     }
 
     /// Runs one job; once more if it finds no space and there is a reserve.
-    async fn execute(&self, job: &Job, shown: Option<&Weak<ProgressWatch>>) -> Ended {
-        let ended = self.try_once(job, shown).await;
+    async fn execute(
+        &mut self,
+        job: &Job,
+        debt: f64,
+        shown: Option<&Weak<ProgressWatch>>,
+    ) -> Ended {
+        let ended = self.try_once(job, debt, shown).await;
         match &ended {
             Ended::Failed(failure) if self.files.failures.use_reserve(failure) => {
-                self.try_once(job, shown).await
+                self.try_once(job, debt, shown).await
             }
             _ => ended,
         }
     }
 
-    async fn try_once(&self, job: &Job, shown: Option<&Weak<ProgressWatch>>) -> Ended {
+    async fn try_once(
+        &mut self,
+        job: &Job,
+        debt: f64,
+        shown: Option<&Weak<ProgressWatch>>,
+    ) -> Ended {
         let mut share = shown.map(|shown| Share::new(job, shown));
         let goes_on = |entries| share.as_mut().is_none_or(|share| share.show(entries));
-        let written = match merge::merge(&self.files, job, goes_on) {
-            Ok(Some(written)) if shown.is_none_or(|shown| shown.strong_count() > 0) => written,
-            Ok(_) => return Ended::Off,
+        let written = match self.merge(job, debt, goes_on).await {
+            Ok(Some(written)) => written,
+            Ok(None) => return Ended::Off,
             Err(failure) => return Ended::Failed(failure),
         };
         let edit = job.edit(written.slices().to_vec());

@@ -180,6 +180,8 @@ impl Parts {
 
     async fn end_cleanly(&self) -> Result<(), Failure> {
         self.topology.close_admission(&self.accounts);
+        // Flushes may wait for room in L0.
+        self.compaction_pace.release();
         // What is queued was admitted, and completes exactly once.
         let last = self.wal.stop_stamping()?;
         let visible = self.topology.commits.wait_visible(last).await;

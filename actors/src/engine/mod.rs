@@ -14,6 +14,7 @@ mod topology;
 
 use crate::admission::Accounts;
 use crate::compaction_planner::message::{Assignment, PlannerMessage, Progress, ProgressWatch};
+use crate::compaction_worker::Pace;
 use crate::config::EngineConfig;
 use crate::failure::damage::Damage;
 use crate::failure::{Failure, Failures};
@@ -77,6 +78,7 @@ pub(crate) struct Parts {
     pub(crate) planner: Mailbox<PlannerMessage>,
     /// Into the compaction workers, one each.
     pub(crate) compaction_jobs: Vec<Mailbox<Assignment>>,
+    pub(crate) compaction_pace: Arc<Pace>,
 }
 
 impl Parts {

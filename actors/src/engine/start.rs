@@ -7,7 +7,7 @@ use super::registry::Exit;
 use super::{Counters, Engine, OpenFailure, Parts};
 use crate::admission::{Accounts, RangeBudget};
 use crate::compaction_planner::CompactionPlanner;
-use crate::compaction_worker::Channels;
+use crate::compaction_worker::{Channels, Pace};
 use crate::failure::{Failure, Failures, Party, Scope};
 use crate::flush_worker::FlushWorker;
 use crate::kernel::commit::CommitQueue;
@@ -77,6 +77,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
         obsolete: ObsoleteTables::default(),
         numbers,
     });
+    let pace = Pace::new(&environment, &accounts, &topology);
     let parts = Parts {
         environment,
         failures,
@@ -89,6 +90,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
         versions,
         planner,
         compaction_jobs: channels.jobs.clone(),
+        compaction_pace: pace,
     };
     let tables_due = Arc::<TablesDue>::default();
     listen(&parts, &tables_due);
@@ -207,9 +209,9 @@ impl Starter<'_> {
         channels: Channels,
         counters: &Counters,
     ) -> Result<(), OpenFailure> {
-        let Parts { files, versions, .. } = self.parts;
-        for (index, worker) in channels.workers(files, &counters.compactions, versions).enumerate()
-        {
+        let Parts { files, versions, compaction_pace, .. } = self.parts;
+        let workers = channels.workers(files, &counters.compactions, versions, compaction_pace);
+        for (index, worker) in workers.enumerate() {
             let name = format!("sluice-merge-{index}");
             self.start("compaction worker", &name, worker.run().boxed())?;
         }

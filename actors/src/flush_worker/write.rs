@@ -4,7 +4,7 @@ use crate::admission::RangeBudget;
 use crate::failure::Failure;
 use crate::version_manager::Files;
 use crate::version_manager::outputs::Outputs;
-use sluicedb_storage::compact::{Control, write_tables};
+use sluicedb_storage::compact::write_tables;
 use sluicedb_storage::iter::MergeCursor;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::Memtable;
@@ -25,8 +25,8 @@ pub(super) fn write(
     let sink = files.sink(config.l0_table.clone());
     let cursors = sealed.iter().map(|table| table.cursor(Seqno::MAX)).collect();
     let mut cursor = MergeCursor::new(cursors);
-    let mut hook = |_| if files.failures.is_stopped() { Control::Stop } else { Control::Continue };
-    let metas = write_tables(&mut cursor, sink, &shards, u64::MAX, &mut hook)
+    let goes_on = || !files.failures.is_stopped();
+    let metas = write_tables(&mut cursor, sink, &shards, u64::MAX, &goes_on)
         .inspect_err(|error| files.give_up_descriptors(error))?;
     Ok(Outputs::new(files, metas.ok_or_else(|| files.failures.why_stopped())?))
 }

@@ -3,22 +3,25 @@
 //! The input is a cursor over one range's memtables at `Seqno::MAX`, merged newest first, so it has
 //! only the newest entry of each key. Tombstones stay: older entries may lie in any level below.
 
-use super::run::{Control, HOOK_EVERY, Progress};
 use super::sink::TableSink;
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::table::TableMeta;
 use crate::version::Shards;
 
+/// So often, in entries, it is asked whether anybody wants the rest.
+const ASKED_EVERY: u64 = 1024;
+
 /// Writes everything under `cursor` into tables that lie in one of `shards` each and have at most
-/// about `table_bytes_max` bytes (`u64::MAX`: no limit). `Ok(None)` when `hook`, called now and then, says stop. The tables are durable when
-/// this returns; no table comes from an empty cursor. Blocks on the disk.
+/// about `table_bytes_max` bytes (`u64::MAX`: no limit). `Ok(None)` when `goes_on`, asked now and then, says no; then,
+/// and after an error, they are removed. The tables are durable when this returns; no table comes from an
+/// empty cursor. Blocks on the disk.
 pub fn write_tables<C: Cursor + ?Sized>(
     cursor: &mut C,
     mut sink: TableSink<'_>,
     shards: &Shards,
     table_bytes_max: u64,
-    hook: &mut dyn FnMut(Progress) -> Control,
+    goes_on: &dyn Fn() -> bool,
 ) -> Result<Option<Vec<TableMeta>>> {
     let mut cuts = shards.cuts();
     let mut entries = 0;
@@ -30,11 +33,8 @@ pub fn write_tables<C: Cursor + ?Sized>(
         sink.add(cursor.key(), cursor.seqno(), cursor.kind(), cursor.value())?;
         cursor.next()?;
         entries += 1;
-        if entries % HOOK_EVERY == 0 {
-            let progress = Progress { entries_in: entries, bytes_out: sink.total_bytes() };
-            if hook(progress) == Control::Stop {
-                return Ok(None);
-            }
+        if entries % ASKED_EVERY == 0 && !goes_on() {
+            return Ok(None);
         }
     }
     let tables = sink.finish()?;
@@ -72,8 +72,7 @@ mod tests {
         let sink =
             TableSink::new(&vfs, Path::new("/db"), [1; 16], TableOptions::default(), numbers);
         let mut cursor = table.cursor(Seqno::MAX);
-        let mut hook = |_| Control::Continue;
-        write_tables(&mut cursor, sink, shards, u64::MAX, &mut hook).unwrap().unwrap()
+        write_tables(&mut cursor, sink, shards, u64::MAX, &|| true).unwrap().unwrap()
     }
 
     #[test]

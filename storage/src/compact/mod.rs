@@ -1,7 +1,7 @@
 //! Leveled compaction: when, what, and the merge itself.
 //!
 //! Policy (`options`, `score`, `pick`, `manual`) is pure: a version in, a `Job` out. What running jobs
-//! hold (`claims`) is theirs, and ends with them. Execution (`run`, `flush`) is a plain function that
+//! hold (`claims`) is theirs, and ends with them. Execution (`merge`, slice by slice, and `flush`)
 //! writes tables through a `TableSink`; who calls it on which thread, and who installs the result, is
 //! decided in the actors.
 //!
@@ -10,12 +10,12 @@
 //! is dropped only when no entry older than the job can have its key.
 
 mod claims;
-pub mod flush;
+mod flush;
 mod job;
 mod manual;
+mod merge;
 mod options;
 mod pick;
-pub mod run;
 mod score;
 mod sink;
 
@@ -23,8 +23,8 @@ pub use claims::{ClaimedJob, Claims};
 pub use flush::write_tables;
 pub use job::{Inputs, Job};
 pub use manual::{Order, Step};
+pub use merge::{Merge, Outcome};
 pub use options::CompactionOptions;
 pub use pick::pick;
-pub use run::{Control, Outcome, Progress};
 pub use score::{LevelScore, score, scores};
 pub use sink::TableSink;

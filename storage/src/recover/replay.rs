@@ -4,7 +4,7 @@
 
 use super::RecoverOptions;
 use crate::batch::Operations;
-use crate::compact::{Control, TableSink, write_tables};
+use crate::compact::{TableSink, write_tables};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
@@ -163,8 +163,7 @@ impl<'a> Replay<'a> {
             let bytes = memtable.used_bytes() as u64;
             let shards = shards.for_flush(bytes, self.options.shard_cut_bytes_min);
             let mut cursor = memtable.cursor(Seqno::MAX);
-            let mut go_on = |_| Control::Continue;
-            let tables = write_tables(&mut cursor, sink, &shards, u64::MAX, &mut go_on)?;
+            let tables = write_tables(&mut cursor, sink, &shards, u64::MAX, &|| true)?;
             let tables = tables.expect("nobody stops a recovery");
             let slices = tables.into_iter().map(SliceMeta::whole);
             self.added.extend(slices.map(|slice| (range, Place::L0, slice)));

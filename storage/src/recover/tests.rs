@@ -7,7 +7,7 @@ mod seam;
 use super::*;
 use crate::batch::WriteBatch;
 use crate::codec::crc;
-use crate::compact::{Control, TableSink, write_tables};
+use crate::compact::{TableSink, write_tables};
 use crate::iter::Cursor;
 use crate::key::Span;
 use crate::memtable::{Memtable, MemtableWriter, memtable};
@@ -261,8 +261,7 @@ impl Life {
             FileNumber(*next - 1)
         });
         let mut cursor = memtable.cursor(Seqno::MAX);
-        let tables =
-            write_tables(&mut cursor, sink, &Shards::one(), u64::MAX, &mut |_| Control::Continue);
+        let tables = write_tables(&mut cursor, sink, &Shards::one(), u64::MAX, &|| true);
         let tables = tables.unwrap().expect("not stopped");
         let edit = VersionEdit {
             added: tables

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::codec::hash64;
-use crate::compact::{Claims, CompactionOptions, Control, Order, Step, TableSink, run};
+use crate::compact::{Claims, CompactionOptions, Merge, Order, Step, TableSink};
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
 use crate::iter::Cursor;
@@ -444,7 +444,9 @@ fn compact(vfs: &Arc<dyn Vfs>, meta: &TableMeta) -> Result<()> {
     let next = || FileNumber(numbers.next().expect("endless"));
     let sink = TableSink::new(vfs, Path::new("/db"), ID.db_id, TableOptions::default(), next);
     let options = CompactionOptions::default();
-    run::run(&job, &options, sink, &mut |_| Control::Continue).map(|_| ())
+    let mut merge = Merge::new(&job, &options, sink);
+    while merge.step()? {}
+    merge.finish().map(|_| ())
 }
 
 /// Everything a reader could learn from the table; the first error ends it.

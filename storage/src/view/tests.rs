@@ -4,7 +4,7 @@
 mod long;
 
 use super::*;
-use crate::compact::{self, Claims, CompactionOptions, Control, Job, Step, TableSink};
+use crate::compact::{self, Claims, CompactionOptions, Job, Merge, Step, TableSink};
 use crate::error::Error;
 use crate::filename::{FileKind, FileNumber};
 use crate::iter::MergeCursor;
@@ -163,13 +163,8 @@ impl Toy {
         let mut cursor = MergeCursor::new(cursors);
         let mut next = self.next_number;
         let sink = self.sink(&mut next);
-        let added = compact::write_tables(
-            &mut cursor,
-            sink,
-            &Shards::of(&Span::all(), 4),
-            4000,
-            &mut |_| Control::Continue,
-        );
+        let added =
+            compact::write_tables(&mut cursor, sink, &Shards::of(&Span::all(), 4), 4000, &|| true);
         let added = added.unwrap().expect("not stopped");
         self.next_number = next;
         let id = ranges[range].id();
@@ -187,9 +182,11 @@ impl Toy {
         } else {
             let mut next = self.next_number;
             let sink = self.sink(&mut next);
-            let outcome = compact::run::run(job, &self.options, sink, &mut |_| Control::Continue);
+            let mut merge = Merge::new(job, &self.options, sink);
+            while merge.step().unwrap() {}
+            let outcome = merge.finish().unwrap();
             self.next_number = next;
-            outcome.unwrap().expect("not stopped").added
+            outcome.added
         };
         let ranges = self.superversion.ranges.clone();
         self.install(&job.edit(added.into_iter().map(SliceMeta::whole).collect()), ranges);
@@ -398,8 +395,10 @@ fn a_stopped_job_leaves_no_files() {
     let job = compact::pick(&version, &toy.options, &Claims::new(), &BTreeSet::new()).expect("due");
     let mut next = 1000;
     let sink = toy.sink(&mut next);
-    let stopped = compact::run::run(&job, &toy.options, sink, &mut |_| Control::Stop).unwrap();
-    assert_eq!(stopped, None);
+    let mut merge = Merge::new(&job, &toy.options, sink);
+    assert!(merge.step().unwrap() && merge.bytes_out() > 0);
+    assert!(toy.vfs.list(&toy.dir).unwrap().len() > files);
+    drop(merge);
     assert!(next > 1000);
     assert_eq!(toy.vfs.list(&toy.dir).unwrap().len(), files);
 }

@@ -1,0 +1,259 @@
+//! A job, executed: inputs merged, outputs written and durable, nothing installed.
+//!
+//! It is done in slices, so that whoever runs it can let others run in between, take its time, or stop.
+//! Entries are counted on both sides; a job that would lose or invent one fails instead of returning.
+
+use super::job::Job;
+use super::options::CompactionOptions;
+use super::sink::TableSink;
+use crate::error::{Error, Result};
+use crate::iter::{ConcatCursor, Cursor, MergeCursor};
+use crate::key::Kind;
+use crate::table::{CursorOptions, TableMeta, Wait};
+use crate::version::{RunParts, Slice, runs_of};
+
+/// A slice has at most so many entries: on the fast path, what takes a millisecond or two.
+const SLICE_ENTRIES: u64 = 4096;
+/// A slice ends with the entry that brings its keys and values to so many bytes.
+const SLICE_BYTES: u64 = 512 << 10;
+/// Compaction reads ahead this far, in bytes.
+const READAHEAD_BYTES: usize = 256 << 10;
+
+/// What a finished job made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The output tables, durable, for `Job::edit`.
+    pub added: Vec<TableMeta>,
+    /// Entries of all inputs.
+    pub entries_in: u64,
+    /// Entries that a newer input hid.
+    pub superseded: u64,
+    /// Tombstones that had nothing left to hide.
+    pub tombstones_dropped: u64,
+    /// Entries of all outputs.
+    pub entries_out: u64,
+}
+
+/// A job that is being run, slice by slice. Dropped before it is finished it removes its outputs.
+#[derive(Debug)]
+pub struct Merge<'a> {
+    job: &'a Job,
+    cursor: MergeCursor<ConcatCursor<RunParts>>,
+    cut: GrandparentCut<'a>,
+    sink: TableSink<'a>,
+    table_bytes_max: u64,
+    begun: bool,
+    /// Entries that no newer one hid.
+    walked: u64,
+    tombstones_dropped: u64,
+}
+
+impl<'a> Merge<'a> {
+    /// Of `job`, which is no move: that is an edit. Nothing is read yet.
+    pub fn new(job: &'a Job, options: &CompactionOptions, sink: TableSink<'a>) -> Self {
+        assert!(!job.is_move, "a move is an edit, not a merge");
+        Self {
+            job,
+            cursor: MergeCursor::new(sources(job)),
+            cut: GrandparentCut::new(job, options),
+            sink,
+            table_bytes_max: options.table_bytes_max,
+            begun: false,
+            walked: 0,
+            tombstones_dropped: 0,
+        }
+    }
+
+    /// Merges a slice: up to `SLICE_ENTRIES` and `SLICE_BYTES`, and at most one output is ended. Is there
+    /// more? Blocks on the disk. After an error there is no next slice.
+    pub fn step(&mut self) -> Result<bool> {
+        if !self.begun {
+            self.begun = true;
+            self.cursor.seek_first()?;
+        }
+        let (mut bytes, mut ended_output) = (0, false);
+        let entries_max = self.entries_in() + SLICE_ENTRIES;
+        while self.cursor.valid() {
+            if ended_output || bytes >= SLICE_BYTES || self.entries_in() >= entries_max {
+                return Ok(true);
+            }
+            let (key, kind, value) = (self.cursor.key(), self.cursor.kind(), self.cursor.value());
+            bytes += (key.len() + value.len()) as u64;
+            if kind == Kind::Delete && self.job.may_drop_tombstone(key) {
+                self.tombstones_dropped += 1;
+            } else {
+                if self.cut.passes(key) || self.sink.table_bytes() >= self.table_bytes_max {
+                    self.sink.cut()?;
+                    ended_output = true;
+                }
+                self.sink.add(key, self.cursor.seqno(), kind, value)?;
+            }
+            self.cursor.next()?;
+            self.walked += 1;
+        }
+        Ok(false)
+    }
+
+    /// Entries that were read.
+    pub fn entries_in(&self) -> u64 {
+        self.walked + self.cursor.superseded()
+    }
+
+    /// Bytes that were written, about.
+    pub fn bytes_out(&self) -> u64 {
+        self.sink.total_bytes()
+    }
+
+    /// Ends the last output and makes all of them durable, after the last slice. Blocks on the disk.
+    pub fn finish(self) -> Result<Outcome> {
+        assert!(self.begun && !self.cursor.valid(), "there is more to merge");
+        let (entries_in, superseded) = (self.entries_in(), self.cursor.superseded());
+        if let Some(expected) = self.job.input_entries()
+            && entries_in != expected
+        {
+            // No output that misses entries is ever installed.
+            let what = format!("the inputs have {entries_in} entries, not {expected}");
+            let (_, slice) = self.job.slices().next().expect("a job has an input");
+            let name = crate::filename::FileKind::Table(slice.number()).name();
+            return Err(Error::corrupt(std::path::Path::new(&name), 0, what));
+        }
+        let added = self.sink.finish()?;
+        let tombstones_dropped = self.tombstones_dropped;
+        let entries_out: u64 = added.iter().map(|meta| meta.entries).sum();
+        assert_eq!(
+            entries_in - superseded - tombstones_dropped,
+            entries_out,
+            "entries in minus dropped are entries out"
+        );
+        Ok(Outcome { added, entries_in, superseded, tombstones_dropped, entries_out })
+    }
+}
+
+/// One cursor per run, newest first. Blocks read by compaction do not
+/// push others out of the cache.
+fn sources(job: &Job) -> Vec<ConcatCursor<RunParts>> {
+    let options =
+        CursorOptions { wait: Wait::Allowed, fill_cache: false, readahead_bytes: READAHEAD_BYTES };
+    let runs = job.inputs.iter().flat_map(|inputs| runs_of(inputs.place, inputs.slices.clone()));
+    runs.map(|run| ConcatCursor::new(RunParts::new(run, options))).collect()
+}
+
+/// Ends an output before it overlaps too much of the level below, or its own compaction would later
+/// drag all of that along.
+#[derive(Debug)]
+struct GrandparentCut<'a> {
+    slices: &'a [Slice],
+    passed: usize,
+    overlap: u64,
+    overlap_max: u64,
+}
+
+impl<'a> GrandparentCut<'a> {
+    fn new(job: &'a Job, options: &CompactionOptions) -> Self {
+        let overlap_max = options.grandparent_bytes_max();
+        Self { slices: &job.grandparents, passed: 0, overlap: 0, overlap_max }
+    }
+
+    /// Goes on to `key`; must the output end before it?
+    #[inline]
+    fn passes(&mut self, key: &[u8]) -> bool {
+        while let Some(slice) = self.slices.get(self.passed)
+            && slice.max_key() < key
+        {
+            self.overlap = self.overlap.saturating_add(slice.file_bytes());
+            self.passed += 1;
+        }
+        let cut = self.overlap > self.overlap_max;
+        if cut {
+            self.overlap = 0;
+        }
+        cut
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compact::{Claims, Order, Step};
+    use crate::filename::FileNumber;
+    use crate::key::{Seqno, Span};
+    use crate::table::{BlockCache, TableOptions};
+    use crate::version::{Place, RangeId, RangeVersion, Shards, TableCache, TableLimits, Version};
+    use crate::vfs::{MemVfs, Vfs};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    const ENTRIES: u32 = 10_000;
+
+    /// How many entries each slice of a merge of `runs` runs with the same keys had, and the outcome.
+    fn slices(runs: u64, value_bytes: usize, table_bytes_max: u64) -> (Vec<u64>, Outcome) {
+        let vfs: Arc<dyn Vfs> = Arc::new(MemVfs::new());
+        let dir = Path::new("/db");
+        vfs.create_dir_all(dir).unwrap();
+        let mut numbers = 1..;
+        let mut sink = || {
+            let number = FileNumber(numbers.next().expect("endless"));
+            let mut last = number.0 << 32;
+            TableSink::new(&vfs, dir, [7; 16], TableOptions::default(), move || {
+                last += 1;
+                FileNumber(last)
+            })
+        };
+        let blocks = BlockCache::new(0);
+        let limits = TableLimits { open_max: 8, memory_bytes_max: 1 << 20, blocks };
+        let tables = TableCache::new(&vfs, dir, [7; 16], limits);
+        let runs = (0..runs).map(|run| {
+            let mut sink = sink();
+            for n in 0..ENTRIES {
+                let value = vec![run as u8; value_bytes];
+                sink.add(&n.to_be_bytes(), Seqno(run + 1), Kind::Put, &value).unwrap();
+            }
+            let meta = sink.finish().unwrap().remove(0);
+            Slice::whole(&tables.handle(Arc::new(meta)))
+        });
+        let mut runs: Vec<_> = runs.collect();
+        runs.reverse();
+        let mut range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
+        range.layers = range.layers.with(Place::L0, runs);
+        let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
+        let Step::Job(mut job) = Order::whole(Span::all()).step(&version, &Claims::new()) else {
+            panic!("no job")
+        };
+        job.is_move = false;
+        let options = CompactionOptions { table_bytes_max, ..CompactionOptions::default() };
+        let mut merge = Merge::new(&job, &options, sink());
+        let (mut slices, mut before) = (Vec::new(), 0);
+        loop {
+            let more = merge.step().unwrap();
+            slices.push(merge.entries_in() - before);
+            before = merge.entries_in();
+            if !more {
+                return (slices, merge.finish().unwrap());
+            }
+        }
+    }
+
+    /// Planted: slices without a limit of entries; of bytes; of outputs; entries that are hidden and do not
+    /// count.
+    #[test]
+    fn a_slice_is_bounded_in_entries_in_bytes_and_in_outputs() {
+        let entries = u64::from(ENTRIES);
+        let (by_entries, outcome) = slices(1, 10, u64::MAX);
+        assert_eq!(by_entries, [SLICE_ENTRIES, SLICE_ENTRIES, entries - 2 * SLICE_ENTRIES]);
+        assert_eq!((outcome.entries_in, outcome.entries_out), (entries, entries));
+
+        let (by_bytes, _) = slices(1, 1020, u64::MAX);
+        let most = SLICE_BYTES / 1024;
+        assert_eq!(by_bytes.iter().max(), Some(&most));
+        assert_eq!(by_bytes.len() as u64, entries.div_ceil(most));
+
+        let (by_outputs, outcome) = slices(1, 10, 20_000);
+        assert!(outcome.added.len() > 5, "{}", outcome.added.len());
+        assert_eq!(by_outputs.len(), outcome.added.len());
+
+        let (hidden, outcome) = slices(3, 10, u64::MAX);
+        assert!(hidden.iter().all(|slice| *slice < SLICE_ENTRIES + 3), "{hidden:?}");
+        assert_eq!(hidden.iter().sum::<u64>(), 3 * entries);
+        assert_eq!((outcome.superseded, outcome.entries_out), (2 * entries, entries));
+    }
+}
