@@ -132,7 +132,6 @@ impl Span {
 
 /// The first eight bytes as a number that orders like them. Missing ones count as 0, so a short key ties
 /// with keys that continue so, and ties are resolved on the keys.
-#[cfg(not(loom))]
 #[inline]
 pub(crate) fn head(key: &[u8]) -> u64 {
     if let Some(bytes) = key.first_chunk::<8>() {

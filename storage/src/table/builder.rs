@@ -9,9 +9,9 @@ use super::cache::BLOCKS_MAX;
 use super::filter::Filter;
 use super::footer::{FOOTER_BYTES, Footer, Handle};
 use super::index::{IndexBuilder, separator};
-use super::options::{TableId, TableOptions};
+use super::options::{Compression, TableId, TableOptions};
 use super::properties::{self, TableMeta};
-use super::seal::{SEAL_BYTES, Seed, seal, seal_section};
+use super::seal::{SEAL_BYTES, Seed, seal, seal_in_place, seal_section};
 use crate::codec::hash64;
 use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
@@ -33,7 +33,7 @@ pub struct TableBuilder {
     options: TableOptions,
     seed: Seed,
     block: BlockBuilder,
-    /// The last finished block, before its seal.
+    /// The last finished block before it was compressed.
     raw: Vec<u8>,
     index: IndexBuilder,
     hashes: Vec<u64>,
@@ -236,9 +236,17 @@ impl TableBuilder {
             return Err(Error::invalid(what));
         }
         let offset = self.end();
-        self.block.finish(&mut self.raw);
-        let compression = self.options.compression;
-        self.features |= seal(&mut self.chunk, &self.raw, compression, self.seed, offset);
+        if self.options.compression == Compression::None {
+            // Laid out where it is written from.
+            let start = self.chunk.len();
+            self.block.finish(&mut self.chunk);
+            seal_in_place(&mut self.chunk, start, self.seed, offset);
+        } else {
+            self.raw.clear();
+            self.block.finish(&mut self.raw);
+            let compression = self.options.compression;
+            self.features |= seal(&mut self.chunk, &self.raw, compression, self.seed, offset);
+        }
         self.block.clear();
         self.open_length = self.end() - offset;
         debug_assert!(self.open_length > SEAL_BYTES as u64);

@@ -84,16 +84,25 @@ pub(super) fn seal(
         out.truncate(start);
         out.extend_from_slice(raw);
     }
-    out.push(codec);
-    let raw_len = u32::try_from(raw.len()).expect("limits keep an entry below 4 GiB");
-    out.extend_from_slice(&raw_len.to_le_bytes());
-    let crc = crc_seeded(seed.at(offset), &out[start..]);
-    out.extend_from_slice(&crc.to_le_bytes());
+    put_seal(out, start, codec, raw.len(), seed, offset);
     match codec {
         LZ4 => FEATURE_LZ4,
         ZSTD => FEATURE_ZSTD,
         _ => 0,
     }
+}
+
+/// Seals what `out` has from `start` on as it is; the block begins at `offset` of the file.
+pub(super) fn seal_in_place(out: &mut Vec<u8>, start: usize, seed: Seed, offset: u64) {
+    put_seal(out, start, RAW, out.len() - start, seed, offset);
+}
+
+fn put_seal(out: &mut Vec<u8>, start: usize, codec: u8, raw: usize, seed: Seed, offset: u64) {
+    out.push(codec);
+    let raw_len = u32::try_from(raw).expect("limits keep an entry below 4 GiB");
+    out.extend_from_slice(&raw_len.to_le_bytes());
+    let crc = crc_seeded(seed.at(offset), &out[start..]);
+    out.extend_from_slice(&crc.to_le_bytes());
 }
 
 /// Appends the compressed form of `raw`; returns `RAW` if there is none or it is not worth it.

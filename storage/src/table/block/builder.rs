@@ -66,7 +66,7 @@ impl BlockBuilder {
         self.entries.extend_from_slice(value);
     }
 
-    /// Makes `out` the raw block.
+    /// Appends the raw block to `out`.
     pub(crate) fn finish(&self, out: &mut Vec<u8>) {
         let count = self.offsets.len();
         assert!(count > 0, "a block without entries is never written");
@@ -76,7 +76,6 @@ impl BlockBuilder {
         let offset_bytes = if u16::try_from(last).is_ok() { 2 } else { 4 };
         let (base, seqno_bytes) = seqno_column(&self.seqnos);
 
-        out.clear();
         out.reserve(HEADER_BYTES + count * (1 + offset_bytes + seqno_bytes) + self.entries.len());
         out.extend_from_slice(&(count as u32).to_le_bytes());
         let shift = self.restart_interval.trailing_zeros() as u8;
@@ -84,8 +83,8 @@ impl BlockBuilder {
         out.extend_from_slice(&base.to_le_bytes());
         out.extend_from_slice(&self.tags);
         for (offset, seqno) in self.offsets.iter().zip(&self.seqnos) {
-            out.extend_from_slice(&offset.to_le_bytes()[..offset_bytes]);
-            out.extend_from_slice(&(seqno - base).to_le_bytes()[..seqno_bytes]);
+            let cell = u128::from(*offset) | u128::from(seqno - base) << (8 * offset_bytes);
+            out.extend_from_slice(&cell.to_le_bytes()[..offset_bytes + seqno_bytes]);
         }
         out.extend_from_slice(&self.entries);
     }
