@@ -30,8 +30,8 @@ impl Scene {
         options.compaction_threads = Some(threads);
         options.compaction_bytes_per_second = Some(BYTES_PER_SECOND);
         options.initial_split_keys = vec![b"1".to_vec(), b"2".to_vec()];
-        // So that writers do not wait for what waits.
-        options.l0_tables_max = 1000;
+        // Flushes wait for merges where those are due early.
+        options.l0_tables_max = l0_trigger_tables + 2;
         options.l0_trigger_tables = l0_trigger_tables;
         options.compression = sluicedb::Compression::None;
         let builder = Db::builder(&dir).options(options).vfs(shared(&disk));
