@@ -97,7 +97,7 @@ fn job(disk: &Disk<'_>, tables: &Arc<TableCache>) -> Job {
     let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
     let version = version.apply(&edit, &handles).unwrap();
     match Order::whole(Span::all()).step(&version, &Claims::new()) {
-        Step::Job(job) => job,
+        Step::Job(job) => *job,
         other => panic!("{other:?}"),
     }
 }

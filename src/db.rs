@@ -3,6 +3,7 @@
 use crate::compaction::Compaction;
 use crate::error::{Error, Result};
 use crate::health::Health;
+use crate::levels::LevelInfo;
 use crate::options::{Durability, Options};
 use crate::pins::Pin;
 use crate::pressure::{Pressure, PressureWatch};
@@ -10,7 +11,7 @@ use crate::range::KeyRange;
 use crate::reader::Reader;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
-use crate::stats::{LevelInfo, Stats};
+use crate::stats::Stats;
 use crate::{Builder, WriteBatch};
 use bytes::Bytes;
 use sluicedb_actors::engine::Engine;

@@ -4,6 +4,7 @@ mod compaction;
 mod db;
 mod error;
 mod health;
+mod levels;
 mod open;
 mod options;
 mod pins;
@@ -20,6 +21,7 @@ pub use compaction::{Compaction, CompactionProgress, CompactionWatch};
 pub use db::{Db, Ticket, WriteOptions};
 pub use error::{Error, ErrorKind, Outcome, Result, Scope};
 pub use health::{Health, HealthState, Party, Trouble};
+pub use levels::{Decision, LevelInfo, ShardInfo};
 pub use open::Builder;
 pub use options::{Compression, Durability, Options, Preset};
 pub use pins::{Pin, PinHolder};
@@ -29,7 +31,7 @@ pub use scan::{Chunk, Scan};
 pub use sluicedb_storage::batch::WriteBatch;
 pub use snapshot::Snapshot;
 pub use stats::{
-    ActorStats, BufferStats, DamagedTable, LevelInfo, RangeStats, Stats, TroubleStats,
+    ActorStats, BufferStats, DamagedTable, LandingStats, RangeStats, Stats, TroubleStats,
 };
 pub use verify::{Finding, VerifySummary, verify};
 

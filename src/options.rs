@@ -164,6 +164,28 @@ pub struct Options {
     /// A table below L0 of whose entries more than this share, in percent, are tombstones is merged although
     /// its level is small enough. Scans walk over tombstones until then. Default 50; 100 switches it off.
     pub tombstone_percent_max: u8,
+    /// A table below L0 that has a tombstone is merged once it is older than this, in milliseconds: what was
+    /// deleted is gone from the disk some time after. Default a day; 0 = whatever its age.
+    pub tombstone_age_max_ms: u64,
+    /// Runs that a shard of a landing may have. A landing stands in front of each level: tables come into it
+    /// without being rewritten, and are merged into the level when enough has come. More runs absorb
+    /// larger bursts and write less; a get looks into more tables. Default 12, at most 64; 0 = no landings: tables are merged
+    /// into the next level at once.
+    pub landing_runs_max: usize,
+    /// A landing is merged into its level when that rewrites at most this many bytes of the level for
+    /// each byte that landed, or up to five times as many for what has waited for minutes. Smaller numbers write less and keep more in
+    /// landings, which takes space and makes reads look further. Default 4, at least 1.
+    pub drain_ratio: u64,
+    /// Tables of a landing that a merge takes at least, if there are as many; more where much waits. Default
+    /// 4, 1..=64.
+    pub landing_batch: usize,
+    /// A shard of a landing with this many times `landing_batch` runs is merged into itself while it is too early
+    /// for a merge into the level. It is a fifth less while much waits, and a tenth less for what is older than two minutes. Default 2.0,
+    /// at least 1.0; infinity = never.
+    pub keep_trigger: f64,
+    /// Shards of landings that are merged at once; more while much waits. Default: half of
+    /// `compaction_threads`, at least 2; at most 64.
+    pub landing_parallelism: Option<usize>,
     /// Space on the disk that is set aside for the time when it is full, in bytes, at most: it follows the
     /// size of the database, from 64 KiB on. When there is no other space it is let go of, so that deletes
     /// can be logged, and the database be flushed, compacted, closed and opened; other writes are
@@ -236,6 +258,12 @@ impl Options {
             level_ratio: 10,
             table_bytes_max: 64 * MIB,
             tombstone_percent_max: 50,
+            tombstone_age_max_ms: 24 * 60 * 60 * 1000,
+            landing_runs_max: 12,
+            drain_ratio: 4,
+            landing_batch: 4,
+            keep_trigger: 2.0,
+            landing_parallelism: None,
             space_reserve_bytes: None,
             compaction_threads: None,
             compaction_bytes_per_second: None,
@@ -259,6 +287,7 @@ impl Options {
                 level_base_bytes: MIB,
                 level_base_entries: 1000,
                 table_bytes_max: u64::MAX,
+                landing_runs_max: 0,
                 ..balanced
             },
         }
@@ -337,6 +366,11 @@ impl Options {
         self.compaction_threads.unwrap_or_else(|| (cores() / 2).clamp(2, 8))
     }
 
+    /// Shards of landings that are merged at once, as derived from the threads.
+    pub fn effective_landing_parallelism(&self) -> usize {
+        self.landing_parallelism.unwrap_or((self.effective_compaction_threads() / 2).max(2))
+    }
+
     fn effective_log_retained_bytes_max(&self) -> u64 {
         let derived = || {
             let buffers = self.effective_write_buffer_bytes().saturating_mul(2);
@@ -396,6 +430,10 @@ impl Options {
         check("table_bytes_max", self.table_bytes_max, 4096, u64::MAX)?;
         check("tombstone_percent_max", u64::from(self.tombstone_percent_max), 1, 100)?;
         check("space_reserve_bytes", self.effective_space_reserve_bytes(), 0, u64::MAX / 4)?;
+        check("landing_runs_max", self.landing_runs_max as u64, 0, 64)?;
+        check("drain_ratio", self.drain_ratio, 1, u64::MAX)?;
+        check("landing_batch", self.landing_batch as u64, 1, 64)?;
+        check("landing_parallelism", self.effective_landing_parallelism() as u64, 1, 64)?;
         check("compaction_threads", self.effective_compaction_threads() as u64, 1, 64)?;
         if let Some(rate) = self.compaction_bytes_per_second {
             check("compaction_bytes_per_second", rate, 64 << 10, u64::MAX)?;
@@ -461,6 +499,16 @@ impl Options {
                 level_ratio: self.level_ratio,
                 table_bytes_max: self.table_bytes_max,
                 tombstone_percent_max: self.tombstone_percent_max,
+                tombstone_age_max_ms: match self.tombstone_age_max_ms {
+                    0 => u64::MAX,
+                    most => most,
+                },
+                landing_runs_max: self.landing_runs_max,
+                drain_ratio: self.drain_ratio,
+                landing_batch: self.landing_batch,
+                keep_trigger: self.keep_trigger,
+                landing_parallelism: NonZeroUsize::new(self.effective_landing_parallelism())
+                    .unwrap_or(NonZeroUsize::MIN),
                 ..CompactionOptions::default()
             },
             space_reserve_bytes: self.effective_space_reserve_bytes(),

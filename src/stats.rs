@@ -1,13 +1,14 @@
 //! What the database is doing, in numbers.
 
 use crate::health::{Party, Trouble};
+use crate::levels::Decision;
 use crate::pressure::Pressure;
+use sluicedb_actors::compaction_planner::LandingCounts;
 use sluicedb_actors::engine::Engine;
 use sluicedb_actors::failure::{Concern, Failure};
 use sluicedb_actors::kernel::health::State;
 use sluicedb_actors::range_owner::RangeEntry;
 use sluicedb_storage::Error as StorageError;
-use sluicedb_storage::compact::score;
 use sluicedb_storage::memtable::ReclaimStats;
 use sluicedb_storage::version::Place;
 
@@ -176,6 +177,20 @@ pub struct Stats {
     pub table_bytes: u64,
     /// Entries in them, tombstones and superseded versions included.
     pub table_entries: u64,
+    /// Tables that came into a landing without being rewritten.
+    pub tables_landed: u64,
+    /// Tables in landings, of all ranges and levels.
+    pub landing_tables: u64,
+    /// Their bytes on disk.
+    pub landing_bytes: u64,
+    /// Merges of landings into themselves.
+    pub keeps: LandingStats,
+    /// Merges of landings into their levels.
+    pub drains: LandingStats,
+    /// Sorted runs that a read of one key may have to look into, at most, memtables apart.
+    pub read_runs_max: u64,
+    /// What compaction has chosen lately, and why; oldest first, 64 at most.
+    pub decisions: Vec<Decision>,
     /// Obsolete tables deleted.
     pub tables_deleted: u64,
     /// Tables that are open, those of old snapshots included: each has a file descriptor.
@@ -222,6 +237,32 @@ pub struct Stats {
     pub ranges: Vec<RangeStats>,
     /// The mailboxes, in the order in which data flows.
     pub actors: Vec<ActorStats>,
+}
+
+/// Merges of landings of one kind, since the database was opened.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LandingStats {
+    /// Finished.
+    pub runs: u64,
+    /// Tables of landings that they took.
+    pub tables: u64,
+    /// The bytes of those.
+    pub bytes: u64,
+    /// How long they took, in microseconds.
+    pub micros: u64,
+}
+
+impl LandingStats {
+    fn of(counts: &LandingCounts) -> Self {
+        Self {
+            runs: counts.runs.get(),
+            tables: counts.tables.get(),
+            bytes: counts.bytes.get(),
+            micros: counts.micros.get(),
+        }
+    }
 }
 
 /// One range: its memory, what became of it, and who waited for it. Counters are since the database
@@ -338,52 +379,20 @@ impl RangeStats {
 }
 
 #[cfg(feature = "serde")]
-fn as_text<S: serde::Serializer>(key: &[u8], to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_text<S: serde::Serializer>(key: &[u8], to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&key.escape_ascii())
 }
 
 #[cfg(feature = "serde")]
 #[allow(clippy::ref_option, reason = "the signature is serde's")]
-fn as_optional_text<S: serde::Serializer>(key: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_optional_text<S: serde::Serializer>(
+    key: &Option<Vec<u8>>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
     match key {
         Some(key) => to.collect_str(&key.escape_ascii()),
         None => to.serialize_none(),
     }
-}
-
-/// One level of one range.
-#[non_exhaustive]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[derive(Clone, Debug, PartialEq)]
-pub struct LevelInfo {
-    /// The range's number.
-    pub range: u32,
-    /// The first key that is routed to the range; empty for the first range. Serialized as text,
-    /// other bytes than printable ASCII as `\xNN`.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
-    pub range_start: Vec<u8>,
-    /// The first key that is not any more; `None` for the last range. Serialized likewise.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "as_optional_text"))]
-    pub range_end: Option<Vec<u8>>,
-    /// 0 for freshly flushed, overlapping tables; 1.. are one sorted run each.
-    pub level: u8,
-    /// Tables in it.
-    pub tables: u64,
-    /// Sorted runs that they form: places where a read has to look. 1 below level 0.
-    pub runs: u64,
-    /// Entries in them.
-    pub entries: u64,
-    /// How many of those are tombstones.
-    pub tombstones: u64,
-    /// Their bytes on disk.
-    pub bytes: u64,
-    /// Size at which the level is merged into the next, in bytes; 0 if it is not merged because of it.
-    pub bytes_max: u64,
-    /// Entries at which it is; 0 if it is not merged because of them.
-    pub entries_max: u64,
-    /// How full it is by the limit that it is nearest to. At 1.0 a compaction is due. 0.0 for the deepest
-    /// level that there may be.
-    pub score: f64,
 }
 
 /// Takes over counters that have the same name on both sides.
@@ -394,6 +403,13 @@ macro_rules! take_over {
 }
 
 impl Stats {
+    /// Bytes written to the log, by flushes and by compactions, for each byte of the batches: 0.0 before
+    /// there is one.
+    pub fn write_amplification(&self) -> f64 {
+        let written = self.log_bytes + self.flush_bytes + self.compaction_bytes_written;
+        written as f64 / self.bytes_written.max(1) as f64
+    }
+
     pub(crate) fn of(engine: &Engine) -> Self {
         let counters = engine.counters();
         let (failures, accounts) = (engine.failures(), engine.accounts());
@@ -442,6 +458,13 @@ impl Stats {
             recovered_torn_bytes: engine.recovery().log.as_ref().map_or(0, |log| log.bytes_dropped),
             cold_reads: engine.read_pool().cold_reads(),
             job_retries: failures.attempts.retries.get(),
+            decisions: counters
+                .compactions
+                .decisions
+                .list()
+                .into_iter()
+                .map(Decision::from)
+                .collect(),
             ..Self::default()
         };
         take_over!(accounts => stats: overloaded_local overloaded_global);
@@ -455,8 +478,10 @@ impl Stats {
         );
         take_over!(counters.compactions => stats:
             compactions trivial_moves compaction_bytes_read compaction_bytes_written
-            compaction_pace_micros
+            compaction_pace_micros tables_landed
         );
+        stats.keeps = LandingStats::of(&counters.compactions.keeps);
+        stats.drains = LandingStats::of(&counters.compactions.drains);
         let causes = [stats.seals_size, stats.seals_pressure, stats.seals_log, stats.seals_idle];
         stats.seals = causes.iter().sum::<u64>() + stats.seals_flush;
         for range in &superversion.ranges {
@@ -464,7 +489,13 @@ impl Stats {
                 stats.tables += layer.run.slices().len() as u64;
                 stats.table_bytes += layer.run.bytes();
                 stats.table_entries += layer.run.entries();
+                if let Place::Landing(..) = layer.place {
+                    stats.landing_tables += layer.run.slices().len() as u64;
+                    stats.landing_bytes += layer.run.bytes();
+                }
             }
+            let runs = range.stable.layers.runs().len() as u64;
+            stats.read_runs_max = stats.read_runs_max.max(runs);
             let range = RangeStats::of(range);
             stats.active_bytes += range.active_bytes;
             stats.sealed_bytes += range.sealed_bytes;
@@ -481,51 +512,5 @@ impl Stats {
             })
             .collect();
         stats
-    }
-}
-
-impl LevelInfo {
-    pub(crate) fn of(engine: &Engine) -> Vec<Self> {
-        let superversion = engine.superversion();
-        let options = &engine.config().compaction;
-        let mut levels = Vec::new();
-        for range in superversion.ranges.iter().map(|range| &range.stable) {
-            for level in 0..=range.deepest() {
-                let mut info = Self {
-                    range: range.id.0,
-                    range_start: range.span.lo.to_vec(),
-                    range_end: range.span.hi.as_ref().map(|end| end.to_vec()),
-                    level,
-                    tables: 0,
-                    runs: 1,
-                    entries: 0,
-                    tombstones: 0,
-                    bytes: 0,
-                    bytes_max: 0,
-                    entries_max: 0,
-                    score: 0.0,
-                };
-                let place = if level == 0 { Place::L0 } else { Place::Main(level) };
-                for layer in range.layers.at(place) {
-                    info.tables += layer.run.slices().len() as u64;
-                    info.entries += layer.run.entries();
-                    info.tombstones += layer.run.tombstones();
-                    info.bytes += layer.run.bytes();
-                }
-                let (bytes_max, entries_max) = if place == Place::L0 {
-                    info.runs = range.layers.at(place).len() as u64;
-                    (options.l0_bytes_max, options.l0_entries_max)
-                } else {
-                    (options.level_bytes(level), options.level_entries(level))
-                };
-                if let Some(score) = score(range, place, options) {
-                    let limit = |most: u64| if most == u64::MAX { 0 } else { most };
-                    (info.bytes_max, info.entries_max) = (limit(bytes_max), limit(entries_max));
-                    info.score = score;
-                }
-                levels.push(info);
-            }
-        }
-        levels
     }
 }

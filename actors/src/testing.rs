@@ -166,6 +166,10 @@ impl Runtime for Stepped {
         self.began + *lock(&self.passed)
     }
 
+    fn unix_ms(&self) -> u64 {
+        1_790_000_000_000 + lock(&self.passed).as_millis() as u64
+    }
+
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
         let this = self.clone();
         // Whoever moves the clock wakes the sleepers in another way.

@@ -205,6 +205,10 @@ impl Runtime for Stingy {
         self.inner.now()
     }
 
+    fn unix_ms(&self) -> u64 {
+        self.inner.unix_ms()
+    }
+
     fn sleep_until(&self, deadline: std::time::Instant) -> BoxFuture<'static, ()> {
         self.inner.sleep_until(deadline)
     }

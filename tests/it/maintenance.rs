@@ -160,6 +160,7 @@ fn spread_out(shards: usize, l0_trigger: usize) -> (Simulated, sluicedb::Db) {
     let mut options = settings::tiny();
     (options.shards_per_range, options.l0_trigger_tables) = (shards, l0_trigger);
     options.l0_tables_max = l0_trigger + 4;
+    options.landing_runs_max = 0;
     options.memtable_bytes = Some(16 << 10);
     let home = Simulated::with(7, options);
     let db = home.open();
@@ -363,6 +364,7 @@ fn toy_levels() -> (Simulated, sluicedb::Db) {
     options.level_base_entries = toy.level_base_entries;
     options.level_ratio = toy.level_ratio;
     options.table_bytes_max = toy.table_bytes_max;
+    options.landing_runs_max = toy.landing_runs_max;
     let home = Simulated::with(4, options);
     let db = home.open();
     home.run(async {

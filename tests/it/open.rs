@@ -154,7 +154,7 @@ fn set_version(path: &Path, known: u8, at: usize, crc: usize) {
 fn files_of_another_version_are_unsupported() {
     let home = Home::new();
     made(&home);
-    set_version(&home.path().join("CURRENT"), 2, 48, 60);
+    set_version(&home.path().join("CURRENT"), 3, 48, 60);
     let error = refuses(&home, ErrorKind::Unsupported, "CURRENT");
     assert!(error.to_string().contains("99"), "{error}");
 

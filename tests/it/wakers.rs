@@ -217,6 +217,10 @@ impl Runtime for TurnsOfCallers {
         self.inner.now()
     }
 
+    fn unix_ms(&self) -> u64 {
+        self.inner.unix_ms()
+    }
+
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
         self.inner.sleep_until(deadline)
     }

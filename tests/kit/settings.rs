@@ -21,6 +21,9 @@ pub fn tiny() -> Options {
     options.level_base_bytes = 32 << 10;
     options.level_ratio = 3;
     options.table_bytes_max = 16 << 10;
+    options.landing_batch = 2;
+    options.drain_ratio = 2;
+    options.keep_trigger = 1.0;
     options.read_threads = 1;
     // Not by the machine's cores: a run is to be the same everywhere.
     options.compaction_threads = Some(2);
@@ -52,6 +55,11 @@ pub fn drawn(chance: &mut Chance) -> Options {
     options.initial_split_keys = split_keys(chance);
     options.sealed_memtables_max = chance.pick(&[0, 1, 2, 1000]);
     options.compaction_threads = Some(chance.pick(&[1, 2, 3]));
+    options.landing_runs_max = chance.pick(&[0, 2, 4, 12]);
+    options.landing_batch = chance.pick(&[1, 2, 4]);
+    options.drain_ratio = chance.pick(&[1, 2, 8]);
+    options.keep_trigger = chance.pick(&[1.0, 1.0, 2.0, f64::INFINITY]);
+    options.landing_parallelism = chance.pick(&[None, Some(1), Some(4)]);
     options
 }
 

@@ -37,6 +37,7 @@ pub struct Simulator {
 struct State {
     chance: Chance,
     tasks: Vec<Slot>,
+    began: Instant,
     now: Instant,
     timers: BTreeMap<(Instant, u64), Waker>,
     next_timer: u64,
@@ -81,10 +82,12 @@ impl fmt::Debug for Simulator {
 
 impl Simulator {
     pub fn new(seed: u64) -> Self {
+        let now = Instant::now();
         let state = State {
             chance: Chance::new(seed),
             tasks: Vec::new(),
-            now: Instant::now(),
+            began: now,
+            now,
             timers: BTreeMap::new(),
             next_timer: 0,
             steps: 0,
@@ -303,6 +306,12 @@ impl Runtime for Simulator {
 
     fn now(&self) -> Instant {
         self.lock().now
+    }
+
+    fn unix_ms(&self) -> u64 {
+        let state = self.lock();
+        let passed = state.now.saturating_duration_since(state.began);
+        1_790_000_000_000 + passed.as_millis() as u64
     }
 
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {

@@ -138,6 +138,8 @@ impl<'a> Case<'a> {
             self.tally.add(Event::TornReopen, 1);
         }
         self.db = Some(db);
+        let landed = self.db().stats().landing_tables > 0;
+        self.tally.add(Event::LandedReopen, u64::from(landed));
         let manifest = self.manifest_name();
         self.tally.add(Event::NewManifest, u64::from(manifest != self.manifest));
         self.manifest = manifest;
@@ -178,6 +180,11 @@ impl<'a> Case<'a> {
         add(Event::ChangeOfRoutes, stats.changes);
         add(Event::ChangeReplayed, stats.recovered_changes);
         add(Event::WaitForRoom, stats.waits_local + stats.waits_global);
+        add(Event::Land, stats.tables_landed);
+        add(Event::Keep, stats.keeps.runs);
+        add(Event::Drain, stats.drains.runs);
+        let reshards = stats.decisions.iter().filter(|decision| decision.choice == "reshard");
+        add(Event::Reshard, reshards.count() as u64);
     }
 
     /// After everything: what is on disk is in order, and the same after one more reopen.

@@ -33,10 +33,17 @@ pub enum Event {
     ChangeOfRoutes,
     /// An open found a change in the log that the manifest waited for.
     ChangeReplayed,
+    /// Tables came into a landing, were merged in it, and into its level; its shards were divided anew.
+    Land,
+    Keep,
+    Drain,
+    Reshard,
+    /// An open found tables in a landing.
+    LandedReopen,
 }
 
 impl Event {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 27] = [
         Self::Flush,
         Self::Compaction,
         Self::LevelOne,
@@ -59,6 +66,11 @@ impl Event {
         Self::ManyRanges,
         Self::ChangeOfRoutes,
         Self::ChangeReplayed,
+        Self::Land,
+        Self::Keep,
+        Self::Drain,
+        Self::Reshard,
+        Self::LandedReopen,
     ];
 
     /// How often a full run has to meet it.

@@ -10,6 +10,7 @@
 //! A job that fails changes nothing: its outputs are removed, its inputs stay. What is to blame is set
 //! aside for a while (`state.rs`), and jobs that do not need it go on at once.
 
+pub mod decisions;
 pub mod message;
 mod run;
 mod state;
@@ -24,8 +25,9 @@ use crate::kernel::reply::Reply;
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use crate::version_manager::{Files, TablesDue};
+use decisions::Decisions;
 use message::{Assignment, PlannerMessage, ProgressWatch, Report};
-use sluicedb_storage::compact::{Claims, Order};
+use sluicedb_storage::compact::{Claims, Order, Rounds};
 use sluicedb_storage::version::RangeId;
 use state::Setbacks;
 use std::collections::BTreeSet;
@@ -46,6 +48,27 @@ pub struct CompactionCounts {
     pub compaction_bytes_written: Counter,
     /// Time that workers waited to keep their pace, in microseconds.
     pub compaction_pace_micros: Counter,
+    /// Tables that went into landings.
+    pub tables_landed: Counter,
+    /// Merges of landings into themselves.
+    pub keeps: LandingCounts,
+    /// Merges of landings into their levels.
+    pub drains: LandingCounts,
+    /// What was chosen lately.
+    pub decisions: Decisions,
+}
+
+/// Of one kind of merge of landings.
+#[derive(Debug, Default)]
+pub struct LandingCounts {
+    /// Finished.
+    pub runs: Counter,
+    /// Tables of landings that they took.
+    pub tables: Counter,
+    /// The bytes of those.
+    pub bytes: Counter,
+    /// How long they took, in microseconds.
+    pub micros: Counter,
 }
 
 /// The actor. Driven by a thread of its own: to choose among many tables takes its time.
@@ -61,6 +84,7 @@ pub struct CompactionPlanner {
     workers: Vec<Worker>,
     reports: Inbox<Report>,
     claims: Claims,
+    rounds: Rounds,
     /// Of the caller whose turn it is; the next ones wait in the mailbox.
     request: Option<Request>,
     setbacks: Setbacks,
@@ -73,6 +97,9 @@ pub struct CompactionPlanner {
 #[derive(Debug)]
 struct Worker {
     jobs: Mailbox<Assignment>,
+    /// Is it there only for what needs no merge? So a flood of flushes always finds room to land, even when
+    /// all others are busy with long merges.
+    moves_only: bool,
     runs: Option<Purpose>,
 }
 
@@ -104,7 +131,7 @@ impl From<PlannerMessage> for Request {
 
 impl CompactionPlanner {
     /// A planner of what `topology` shows and `files` has, woken by `due`, for the workers behind these
-    /// mailboxes, who have room for one job each.
+    /// mailboxes, who have room for one job each. The last one only gets what needs no merge.
     pub fn new(
         files: Arc<Files>,
         topology: Arc<Topology>,
@@ -113,7 +140,11 @@ impl CompactionPlanner {
         workers: Vec<Mailbox<Assignment>>,
         reports: Inbox<Report>,
     ) -> Self {
-        let workers = workers.into_iter().map(|jobs| Worker { jobs, runs: None }).collect();
+        let merging = workers.len() - 1;
+        let workers = workers.into_iter().enumerate();
+        let workers =
+            workers.map(|(at, jobs)| Worker { jobs, moves_only: at == merging, runs: None });
+        let workers = workers.collect();
         Self {
             environment: Arc::clone(&files.environment),
             failures: Arc::clone(&files.failures),
@@ -125,6 +156,7 @@ impl CompactionPlanner {
             workers,
             reports,
             claims: Claims::new(),
+            rounds: Rounds::default(),
             request: None,
             setbacks: Setbacks::default(),
             shown: BTreeSet::new(),

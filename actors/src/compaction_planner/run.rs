@@ -1,12 +1,16 @@
 //! The planner's loop: who has ended, who asks, what is due, and who gets it.
 
 use super::message::{Assignment, Ended, Progress, Report};
-use super::{CompactionPlanner, Purpose, Request};
+use super::{CompactionPlanner, Purpose, Request, Worker};
 use crate::failure::{Concern, Failure, Party};
 use futures::FutureExt;
-use sluicedb_storage::compact::{Job, Step, pick, score};
+use sluicedb_storage::compact::{Job, Situation, Step, next_due, pick};
 use sluicedb_storage::filename::FileNumber;
 use std::pin::pin;
+use std::time::{Duration, Instant};
+
+/// What is only a matter of time is looked at so often at least.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// The debt at which a worker does nothing but work.
 const URGENT: f64 = 2.0;
@@ -37,7 +41,9 @@ impl CompactionPlanner {
         if self.failures.is_stopped() {
             return Next::Stop;
         }
-        let next_try = self.setbacks.next_try(self.environment.now());
+        let now = self.environment.now();
+        let next_try = self.setbacks.next_try(now);
+        let next_try = next_try.into_iter().chain(self.next_due(now)).min();
         let mut alarm = pin!(self.environment.until(next_try).fuse());
         let (inbox, taken) = (&mut self.inbox, self.request.is_some());
         let next_request =
@@ -53,6 +59,18 @@ impl CompactionPlanner {
         }
     }
 
+    /// When something is due because it has waited, if no worker is busy: until then others wake the planner.
+    fn next_due(&self, now: Instant) -> Option<Instant> {
+        if !self.claims.is_empty() {
+            return None;
+        }
+        let version = self.files.version(&self.topology);
+        let now_ms = self.environment.unix_ms();
+        let at = next_due(&version, &self.environment.config.compaction, now_ms)?;
+        // The time of day may be set: then it is looked at once more.
+        Some(now + Duration::from_millis(at - now_ms).min(LONGEST_WAIT))
+    }
+
     /// Tables may have gone, or have been left to another range.
     fn follow(&mut self) {
         let version = self.files.version(&self.topology);
@@ -63,12 +81,24 @@ impl CompactionPlanner {
 
     /// Gives idle workers what there is to do.
     fn hand_out(&mut self) {
-        while let Some(idle) = self.workers.iter().position(|worker| worker.runs.is_none()) {
-            let Some((job, purpose)) = self.choose() else { return };
+        loop {
+            let idle = |moves_only| {
+                let fits = |w: &Worker| w.runs.is_none() && w.moves_only == moves_only;
+                self.workers.iter().position(fits)
+            };
+            let (merging, moving) = (idle(false), idle(true));
+            if merging.is_none() && moving.is_none() {
+                return;
+            }
+            let Some((job, purpose)) = self.choose(merging.is_some()) else { return };
+            let chosen = if job.is_metadata_only() { moving.or(merging) } else { merging };
+            let Some(idle) = chosen else { return };
             let Ok(permit) = self.workers[idle].jobs.try_reserve(1) else { return };
             let request = self.request.as_ref().filter(|_| purpose == Purpose::Request);
             let shown = request.map(|request| request.shown.clone());
-            let debt = self.debt(&job, purpose);
+            self.counts.decisions.note(&job, self.environment.unix_ms());
+            let urgent = purpose == Purpose::Request;
+            let debt = if urgent { URGENT } else { job.why.score };
             // The claims also remember where each level's picks go on.
             let job = self.claims.claim(job);
             if permit.send(Assignment { job, debt, shown }).is_err() {
@@ -82,11 +112,11 @@ impl CompactionPlanner {
 
     /// The next job. A caller's request goes first, and no other job is begun before it is answered:
     /// one after the other would be in its way.
-    fn choose(&mut self) -> Option<(Job, Purpose)> {
+    fn choose(&mut self, merges: bool) -> Option<(Job, Purpose)> {
         while !self.failures.is_stopped() {
             let next_request = || self.inbox.try_recv().map(Request::from);
             let Some(request) = self.request.take().or_else(next_request) else {
-                return self.pick().map(|job| (job, Purpose::Due));
+                return self.pick(merges).map(|job| (job, Purpose::Due));
             };
             // Nobody wants it any more: the caller and the database go on without.
             let Some(shown) = request.shown.upgrade() else { continue };
@@ -95,12 +125,12 @@ impl CompactionPlanner {
             shown.update(|progress| Some(Progress { total_bytes, ..*progress }));
             match request.order.step(&version, &self.claims) {
                 Step::Done => request.reply.send(request.first),
-                Step::Job(job) => {
+                Step::Job(job) if merges || job.is_metadata_only() => {
                     self.request = Some(request);
-                    return Some((job, Purpose::Request));
+                    return Some((*job, Purpose::Request));
                 }
                 // Each job that is in the way reports when it has ended.
-                Step::Busy => {
+                Step::Job(_) | Step::Busy => {
                     self.request = Some(request);
                     return None;
                 }
@@ -109,23 +139,23 @@ impl CompactionPlanner {
         None
     }
 
-    /// How much is due where `job` takes from. Somebody waits for a request.
-    fn debt(&self, job: &Job, purpose: Purpose) -> f64 {
-        let version = self.files.version(&self.topology);
-        let options = &self.environment.config.compaction;
-        let score = || score(version.range(job.range)?, job.input_place(), options);
-        if purpose == Purpose::Request { URGENT } else { score().unwrap_or(1.0) }
-    }
-
-    fn pick(&mut self) -> Option<Job> {
+    fn pick(&mut self, merges: bool) -> Option<Job> {
         let (version, now) = (self.files.version(&self.topology), self.environment.now());
         if self.failures.attempts.is_asked(&mut self.asked) {
             self.setbacks.try_now(now);
         }
         let set_aside = self.setbacks.set_aside(now)?;
-        let job = pick(&version, &self.environment.config.compaction, &self.claims, &set_aside);
+        let situation = Situation {
+            version: &version,
+            options: &self.environment.config.compaction,
+            claims: &self.claims,
+            set_aside: &set_aside,
+            now_ms: self.environment.unix_ms(),
+            merges,
+        };
+        let job = pick(&situation, &mut self.rounds);
         // What runs may be what failed, tried again.
-        if job.is_none() && set_aside.is_empty() && self.claims.is_empty() {
+        if job.is_none() && merges && set_aside.is_empty() && self.claims.is_empty() {
             self.setbacks.nothing_due();
             self.show();
         }
@@ -147,7 +177,7 @@ impl CompactionPlanner {
             }
         }
         match &ended {
-            Ended::Done if !job.is_move => {
+            Ended::Done if !job.is_metadata_only() => {
                 self.failures.attempts.job_succeeded();
                 let inputs = input_tables(&job);
                 self.setbacks.succeeded(&inputs);

@@ -50,6 +50,7 @@ impl Home {
         config.compaction.level_base_bytes = 4 << 10;
         config.compaction.level_ratio = 2;
         config.compaction.table_bytes_max = 2 << 10;
+        config.compaction.landing_runs_max = 0;
         let opening = Engine::open(config, Arc::new(disk.clone()), Arc::new(runtime.clone()));
         let engine = runtime.run(PLANNER, opening).expect("an empty directory opens");
         Self { runtime, disk, engine }
@@ -138,6 +139,8 @@ impl Played {
         let due = Arc::<TablesDue>::default();
         let one = Capacity { messages: 1, bytes: 1 };
         let (requests, inbox) = Mailbox::new(Capacity { messages: 4, bytes: 4 });
+        // And one for what needs no merge.
+        let workers = workers + 1;
         let (jobs, inboxes) = (0..workers).map(|_| Mailbox::new(one)).unzip();
         let (reports, ended) = Mailbox::new(Capacity { messages: workers, bytes: 64 });
         let planner = CompactionPlanner::new(files, topology, Arc::clone(&due), inbox, jobs, ended);

@@ -9,24 +9,25 @@ use sluicedb_storage::compact::{Job, Merge};
 use std::sync::Arc;
 
 impl CompactionWorker {
-    /// Merges the job's inputs into new tables, or, for a move, names them again; at the pace that is right
+    /// Merges the job's inputs into new tables, or, where nothing is to be merged, none; at the pace that is right
     /// for so much `debt`. `None` when `goes_on`, which is asked after each slice with the number of entries
     /// merged so far, says that nobody wants it.
     pub(super) async fn merge(
         &mut self,
-        job: &Job,
+        job: &mut Job,
         debt: f64,
         mut goes_on: impl FnMut(u64) -> bool + Send,
     ) -> Result<Option<Outputs>, Failure> {
         let files = Arc::clone(&self.files);
-        if job.is_move {
-            return Ok(Some(Outputs::new(&files, Vec::new())));
-        }
         let environment = &files.environment;
         let failed = |error: Error| {
             files.give_up_descriptors(&error);
             Failure::from(error)
         };
+        job.cut().map_err(failed)?;
+        if job.is_metadata_only() || job.inputs.is_empty() {
+            return Ok(Some(Outputs::new(&files, Vec::new())));
+        }
         let sink = files.sink(environment.config.level_table());
         let mut merge = Merge::new(job, &environment.config.compaction, sink);
         let (mut began, mut bytes_before) = (environment.now(), 0);

@@ -47,9 +47,10 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// For `workers` of them; and where their reports come out.
-    pub fn new(workers: NonZeroUsize) -> (Self, Inbox<Report>) {
-        let workers = workers.get();
+    /// For `merging` of them and one that only gets what needs no merge, the last one; and where their
+    /// reports come out.
+    pub fn new(merging: NonZeroUsize) -> (Self, Inbox<Report>) {
+        let workers = merging.get() + 1;
         let one = Capacity { messages: 1, bytes: 1 };
         let (jobs, inboxes) = (0..workers).map(|_| Mailbox::new(one)).unzip();
         let (reports, inbox) = Mailbox::new(Capacity { messages: workers, bytes: workers as u64 });

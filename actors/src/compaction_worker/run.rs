@@ -5,16 +5,17 @@ use super::progress::Share;
 use crate::compaction_planner::message::{Assignment, Ended, ProgressWatch, Report};
 use crate::version_manager::message::InstallFailure;
 use futures::future::{Either, select};
-use sluicedb_storage::compact::Job;
+use sluicedb_storage::compact::{IngestMode, Job, Task};
 use sluicedb_storage::version::SliceMeta;
 use std::pin::pin;
 use std::sync::Weak;
+use std::time::Instant;
 
 impl CompactionWorker {
     /// The loop.
     pub async fn run(mut self) {
-        while let Some(Assignment { job, debt, shown }) = self.next_job().await {
-            let ended = self.execute(&job, debt, shown.as_ref()).await;
+        while let Some(Assignment { mut job, debt, shown }) = self.next_job().await {
+            let ended = self.execute(&mut job, debt, shown.as_ref()).await;
             let report = Report { worker: self.index, job, ended };
             let Ok(permit) = self.reports.reserve(1).await else { return };
             if permit.send(report).is_err() {
@@ -34,7 +35,7 @@ impl CompactionWorker {
     /// Runs one job; once more if it finds no space and there is a reserve.
     async fn execute(
         &mut self,
-        job: &Job,
+        job: &mut Job,
         debt: f64,
         shown: Option<&Weak<ProgressWatch>>,
     ) -> Ended {
@@ -49,10 +50,11 @@ impl CompactionWorker {
 
     async fn try_once(
         &mut self,
-        job: &Job,
+        job: &mut Job,
         debt: f64,
         shown: Option<&Weak<ProgressWatch>>,
     ) -> Ended {
+        let began = self.files.environment.now();
         let mut share = shown.map(|shown| Share::new(job, shown));
         let goes_on = |entries| share.as_mut().is_none_or(|share| share.show(entries));
         let written = match self.merge(job, debt, goes_on).await {
@@ -60,11 +62,21 @@ impl CompactionWorker {
             Ok(None) => return Ended::Off,
             Err(failure) => return Ended::Failed(failure),
         };
-        let edit = job.edit(written.slices().to_vec());
+        let added = if job.is_metadata_only() {
+            match job.pieces() {
+                Ok(pieces) => pieces,
+                Err(error) => return Ended::Failed(error.into()),
+            }
+        } else {
+            job.outputs(written.slices())
+        };
+        let tables_landed = added.iter().filter(|_| job.task == Task::Land).count();
+        let edit = job.edit(added);
         let bytes_written = written.slices().iter().map(SliceMeta::file_bytes).sum();
         match written.install(&self.versions, edit, None).await {
             Ok(()) => {
-                self.count(job, bytes_written);
+                self.count(job, bytes_written, began);
+                self.counts.tables_landed.add(tables_landed as u64);
                 if let Some(share) = share {
                     share.done();
                 }
@@ -80,14 +92,25 @@ impl CompactionWorker {
         }
     }
 
-    fn count(&self, job: &Job, bytes_written: u64) {
+    fn count(&self, job: &Job, bytes_written: u64, began: Instant) {
         let counts = &self.counts;
         counts.compactions.add(1);
-        if job.is_move {
+        if job.is_metadata_only() {
             counts.trivial_moves.add(1);
-        } else {
-            counts.compaction_bytes_read.add(job.input_bytes());
-            counts.compaction_bytes_written.add(bytes_written);
+            return;
         }
+        counts.compaction_bytes_read.add(job.input_bytes());
+        counts.compaction_bytes_written.add(bytes_written);
+        let of = match job.mode() {
+            IngestMode::None => return,
+            IngestMode::Drain => &counts.drains,
+            IngestMode::Keep => &counts.keeps,
+        };
+        let landed = || job.slices().filter(|(place, _)| place.is_tier());
+        of.runs.add(1);
+        of.tables.add(landed().count() as u64);
+        of.bytes.add(landed().map(|(_, slice)| slice.file_bytes()).sum());
+        let took = self.files.environment.now().saturating_duration_since(began);
+        of.micros.add(took.as_micros() as u64);
     }
 }

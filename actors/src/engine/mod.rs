@@ -229,6 +229,11 @@ impl Engine {
         &self.parts.files.tables
     }
 
+    /// The time of day, in milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        self.parts.environment.unix_ms()
+    }
+
     /// What it was started with, and what followed from that.
     pub fn config(&self) -> &EngineConfig {
         &self.parts.environment.config

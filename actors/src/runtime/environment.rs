@@ -33,6 +33,11 @@ impl Environment {
         self.runtime.now()
     }
 
+    /// The time of day, in milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        self.runtime.unix_ms()
+    }
+
     /// Waits until then; for ever, if there is no such time.
     pub async fn until(&self, at: Option<Instant>) {
         match at {

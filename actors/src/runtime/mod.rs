@@ -25,7 +25,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 use waking::WakingThreads;
 
 /// Threads and time.
@@ -37,6 +37,9 @@ pub trait Runtime: Send + Sync + Debug + 'static {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task>;
     /// The current time. Never compared for correctness, only for waiting and reporting.
     fn now(&self) -> Instant;
+    /// The time of day, in milliseconds since 1970: what is recorded of when something happened. It may be
+    /// set back.
+    fn unix_ms(&self) -> u64;
     /// Resolves at or after `deadline`.
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()>;
 }
@@ -97,6 +100,12 @@ impl Runtime for ThreadRuntime {
     #[allow(clippy::disallowed_methods, reason = "this is the clock the others are told to ask")]
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this is the clock the others are told to ask")]
+    fn unix_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_millis() as u64)
     }
 
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {

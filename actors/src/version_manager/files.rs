@@ -53,9 +53,9 @@ impl Files {
     /// Where a job writes its tables.
     pub(crate) fn sink(&self, options: TableOptions) -> TableSink<'_> {
         let environment = &self.environment;
-        TableSink::new(&environment.vfs, environment.dir(), environment.db_id, options, || {
-            self.numbers.take()
-        })
+        let (vfs, dir, db_id) = (&environment.vfs, environment.dir(), environment.db_id);
+        let sink = TableSink::new(vfs, dir, db_id, options, || self.numbers.take());
+        sink.created_at(environment.unix_ms())
     }
 
     /// Removes a table.

@@ -49,6 +49,10 @@ impl Runtime for Still {
         self.threads.now()
     }
 
+    fn unix_ms(&self) -> u64 {
+        self.threads.unix_ms()
+    }
+
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
         self.threads.sleep_until(deadline)
     }

@@ -1,17 +1,19 @@
 //! Claims: what running jobs hold, each until it is over, however that comes about.
 
-use super::job::Job;
+use super::job::{IngestMode, Job, Task};
+use crate::key::Span;
 use crate::version::{Place, RangeId, Version};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
 
 /// What running jobs hold, and where the round-robin picks of each place continue.
 ///
 /// Two jobs of a range may run at once only if they share no place or no key: then neither changes
 /// what the other planned with, and what a job saw below its output can only sink further
-/// (INVARIANT(claims-apart)).
+/// (INVARIANT(claims-apart)). A shard of a landing has one merge at a time, whatever its keys, because a
+/// slice of it may be cut. What lands comes on top of what is there, so it only takes its place of origin.
 #[derive(Debug, Default)]
 pub struct Claims {
     /// The jobs own what they hold; those that are gone are forgotten at the next claim.
@@ -25,8 +27,34 @@ struct Extent {
     range: RangeId,
     /// From the first place to the last.
     places: (Place, Place),
-    min_key: Bytes,
-    max_key: Bytes,
+    span: Span,
+    /// Shards of landings that are merged or divided.
+    landings: Vec<Place>,
+    mode: IngestMode,
+}
+
+impl Extent {
+    fn of(job: &Job) -> Self {
+        let (first, last) = (job.input_place(), job.output);
+        let is_landing = |place: &Place| matches!(place, Place::Landing(..));
+        Self {
+            range: job.range,
+            places: (first, if job.task == Task::Land { first } else { last }),
+            span: job.span().clone(),
+            landings: job.inputs.iter().map(|inputs| inputs.place).filter(is_landing).collect(),
+            mode: job.mode(),
+        }
+    }
+
+    fn conflicts_with(&self, other: &Self) -> bool {
+        let keys = || {
+            let both = self.span.intersection(&other.span);
+            !both.is_empty()
+        };
+        let places = self.places.0 <= other.places.1 && other.places.0 <= self.places.1;
+        self.range == other.range
+            && (places && keys() || self.landings.iter().any(|at| other.landings.contains(at)))
+    }
 }
 
 /// A job with its claim. Nothing else may touch what it holds until this is dropped: by whoever has
@@ -34,7 +62,7 @@ struct Extent {
 #[derive(Debug)]
 #[must_use = "a job that is dropped is not run"]
 pub struct ClaimedJob {
-    job: Job,
+    job: Box<Job>,
     /// What `Claims` looks at.
     _claim: Arc<Extent>,
 }
@@ -44,6 +72,12 @@ impl Deref for ClaimedJob {
 
     fn deref(&self) -> &Job {
         &self.job
+    }
+}
+
+impl DerefMut for ClaimedJob {
+    fn deref_mut(&mut self) -> &mut Job {
+        &mut self.job
     }
 }
 
@@ -59,26 +93,14 @@ impl Claims {
 
     /// Could `job` run beside everything that is claimed?
     pub fn admits(&self, job: &Job) -> bool {
-        let (min, max) = job.bounds();
-        !self.held().any(|held| {
-            held.range == job.range
-                && held.places.0 <= job.output
-                && job.input_place() <= held.places.1
-                && held.min_key <= *max
-                && *min <= held.max_key
-        })
+        let extent = Extent::of(job);
+        !self.held().any(|held| held.conflicts_with(&extent))
     }
 
     /// From here on `job` runs.
     pub fn claim(&mut self, job: Job) -> ClaimedJob {
         debug_assert!(self.admits(&job), "picked jobs are admitted");
-        let (min, max) = job.bounds();
-        let extent = Arc::new(Extent {
-            range: job.range,
-            places: (job.input_place(), job.output),
-            min_key: min.clone(),
-            max_key: max.clone(),
-        });
+        let extent = Arc::new(Extent::of(&job));
         self.held.retain(|held| held.strong_count() > 0);
         self.held.push(Arc::downgrade(&extent));
         if let Some(first) = job.inputs.first()
@@ -87,7 +109,12 @@ impl Claims {
         {
             self.cursors.insert((job.range, first.place), last.max_key().clone());
         }
-        ClaimedJob { job, _claim: extent }
+        ClaimedJob { job: Box::new(job), _claim: extent }
+    }
+
+    /// How many merges of landings run, of one kind.
+    pub(super) fn running(&self, mode: IngestMode) -> usize {
+        self.held().filter(|held| held.mode == mode).count()
     }
 
     /// Forgets where the picks of ranges that have gone would continue.
@@ -123,7 +150,7 @@ mod tests {
 
     fn job_of(version: &Version, claims: &Claims) -> Job {
         match Order::whole(Span::all()).step(version, claims) {
-            Step::Job(job) => job,
+            Step::Job(job) => *job,
             other => panic!("{other:?}"),
         }
     }

@@ -5,6 +5,7 @@
 
 use super::claims::Claims;
 use super::job::{Inputs, Job};
+use super::why::{Choice, Why};
 use crate::key::Span;
 use crate::version::{Place, RangeId, RangeVersion, Version};
 use bytes::Bytes;
@@ -25,7 +26,7 @@ pub struct Order {
 #[derive(Debug)]
 pub enum Step {
     /// Run and install this, then ask again.
-    Job(Job),
+    Job(Box<Job>),
     /// Running jobs are in the way: ask again when one of them is over.
     Busy,
     /// The span is compact.
@@ -48,9 +49,10 @@ impl Order {
                 // They are rewritten one by one.
                 inputs[0].slices.truncate(1);
             }
-            let job = Job::new(range, inputs, output);
+            let why = Why { choice: Choice::Order, runs: inputs.len(), ..Why::default() };
+            let job = Job::new(range, inputs, output).because(why);
             if claims.admits(&job) {
-                return Step::Job(job);
+                return Step::Job(Box::new(job));
             }
             busy = true;
         }
@@ -212,7 +214,7 @@ mod tests {
             panic!()
         };
         let mut claims = Claims::new();
-        let running = claims.claim(job);
+        let running = claims.claim(*job);
         assert!(matches!(Order::whole(Span::all()).step(&version, &claims), Step::Busy));
         drop(running);
         assert!(matches!(Order::whole(Span::all()).step(&version, &claims), Step::Job(_)));

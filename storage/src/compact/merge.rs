@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::iter::{ConcatCursor, Cursor, MergeCursor};
 use crate::key::Kind;
 use crate::table::{CursorOptions, TableMeta, Wait};
-use crate::version::{RunParts, Slice, runs_of};
+use crate::version::{RunParts, ShardCuts, Slice, runs_of};
 
 /// A slice has at most so many entries: on the fast path, what takes a millisecond or two.
 const SLICE_ENTRIES: u64 = 4096;
@@ -40,6 +40,8 @@ pub struct Merge<'a> {
     job: &'a Job,
     cursor: MergeCursor<ConcatCursor<RunParts>>,
     cut: GrandparentCut<'a>,
+    /// Of outputs that are cut at shard bounds, so that merges of two shards touch no table of one another.
+    shards: ShardCuts<'a>,
     sink: TableSink<'a>,
     table_bytes_max: u64,
     begun: bool,
@@ -51,11 +53,17 @@ pub struct Merge<'a> {
 impl<'a> Merge<'a> {
     /// Of `job`, which is no move: that is an edit. Nothing is read yet.
     pub fn new(job: &'a Job, options: &CompactionOptions, sink: TableSink<'a>) -> Self {
-        assert!(!job.is_move, "a move is an edit, not a merge");
+        assert!(!job.is_metadata_only(), "that is an edit, not a merge");
         Self {
             job,
             cursor: MergeCursor::new(sources(job)),
             cut: GrandparentCut::new(job, options),
+            // One table per level is one table per level.
+            shards: if options.table_bytes_max == u64::MAX {
+                ShardCuts::default()
+            } else {
+                job.shards.cuts()
+            },
             sink,
             table_bytes_max: options.table_bytes_max,
             begun: false,
@@ -82,7 +90,8 @@ impl<'a> Merge<'a> {
             if kind == Kind::Delete && self.job.may_drop_tombstone(key) {
                 self.tombstones_dropped += 1;
             } else {
-                if self.cut.passes(key) || self.sink.table_bytes() >= self.table_bytes_max {
+                let (overlaps, other_shard) = (self.cut.passes(key), self.shards.passes(key));
+                if overlaps || other_shard || self.sink.table_bytes() >= self.table_bytes_max {
                     self.sink.cut()?;
                     ended_output = true;
                 }
@@ -216,10 +225,9 @@ mod tests {
         let mut range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
         range.layers = range.layers.with(Place::L0, runs);
         let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
-        let Step::Job(mut job) = Order::whole(Span::all()).step(&version, &Claims::new()) else {
+        let Step::Job(job) = Order::whole(Span::all()).step(&version, &Claims::new()) else {
             panic!("no job")
         };
-        job.is_move = false;
         let options = CompactionOptions { table_bytes_max, ..CompactionOptions::default() };
         let mut merge = Merge::new(&job, &options, sink());
         let (mut slices, mut before) = (Vec::new(), 0);

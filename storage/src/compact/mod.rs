@@ -9,22 +9,31 @@
 //! output never overlaps another table of its level (INVARIANT(one-run-per-level)), and a tombstone
 //! is dropped only when no entry older than the job can have its key.
 
+mod backlog;
 mod claims;
 mod flush;
 mod job;
+mod landing;
 mod manual;
 mod merge;
 mod options;
 mod pick;
+mod reshard;
+mod rewrite;
+mod rounds;
 mod score;
 mod sink;
+mod why;
 
+pub use backlog::ShardView;
 pub use claims::{ClaimedJob, Claims};
 pub use flush::write_tables;
-pub use job::{Inputs, Job};
+pub use job::{IngestMode, Inputs, Job, Task};
 pub use manual::{Order, Step};
 pub use merge::{Merge, Outcome};
 pub use options::CompactionOptions;
-pub use pick::pick;
+pub use pick::{Situation, landing_of, next_due, pick};
+pub use rounds::Rounds;
 pub use score::{LevelScore, score, scores};
 pub use sink::TableSink;
+pub use why::{Choice, Why};

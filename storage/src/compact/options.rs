@@ -2,10 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::limits::{LEVELS_MAX, SHARDS_MAX};
+use std::num::NonZeroUsize;
+
+/// One drain rewrites at most so many tables of its level: what it takes of the disk for a while is bounded.
+const DRAIN_TABLES_MAX: u64 = 8;
 
 /// The numbers of leveled compaction. Limits are `base x ratio^level`, saturating; `u64::MAX`
 /// switches a limit off.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CompactionOptions {
     /// L0 is compacted when it has this many runs: places where a read has to look. The pieces of a
     /// flush that was cut at shard bounds are one. At least 1.
@@ -32,8 +36,24 @@ pub struct CompactionOptions {
     /// A table below L0 of whose entries more than this share are tombstones is merged although its level is
     /// small enough. In percent; 100 switches it off.
     pub tombstone_percent_max: u8,
+    /// A table below L0 with a tombstone is merged when it is older than this, in milliseconds; `u64::MAX`:
+    /// never.
+    pub tombstone_age_max_ms: u64,
     /// Hand tables down without rewriting them where nothing overlaps.
     pub moves: bool,
+    /// Runs that a shard of a landing may have; 0 switches landings off.
+    pub landing_runs_max: usize,
+    /// A landing is merged into its level when that rewrites at most this many bytes of the level for each
+    /// byte that landed. At least 1.
+    pub drain_ratio: u64,
+    /// Tables of a landing that a merge takes at least, if there are as many; more of a large shard. At
+    /// least 1.
+    pub landing_batch: usize,
+    /// A shard of a landing that has this many times `landing_batch` runs is merged into itself. Infinity
+    /// switches that off. At least 1.
+    pub keep_trigger: f64,
+    /// Shards of a landing that are merged at once; more when much waits.
+    pub landing_parallelism: NonZeroUsize,
 }
 
 impl Default for CompactionOptions {
@@ -57,7 +77,13 @@ impl CompactionOptions {
             grandparent_factor: 10,
             levels_max: LEVELS_MAX as u8,
             tombstone_percent_max: 50,
+            tombstone_age_max_ms: 24 * 60 * 60 * 1000,
             moves: true,
+            landing_runs_max: 12,
+            drain_ratio: 4,
+            landing_batch: 4,
+            keep_trigger: 2.0,
+            landing_parallelism: NonZeroUsize::new(2).expect("2 is not 0"),
         }
     }
 
@@ -71,8 +97,14 @@ impl CompactionOptions {
             level_base_entries: 1000,
             table_bytes_max: u64::MAX,
             shards: 1,
+            landing_runs_max: 0,
             ..Self::balanced()
         }
+    }
+
+    /// Most bytes of a level that one drain rewrites.
+    pub(super) fn drain_bytes_max(&self) -> u64 {
+        self.table_bytes_max.saturating_mul(DRAIN_TABLES_MAX)
     }
 
     /// Checks every option against its limits.
@@ -94,6 +126,13 @@ impl CompactionOptions {
         if self.levels_max == 0 || usize::from(self.levels_max) > LEVELS_MAX {
             let what = format!("levels_max is {}, but must be 1 to {LEVELS_MAX}", self.levels_max);
             return fail(what);
+        }
+        if self.drain_ratio == 0 || self.landing_batch == 0 {
+            return fail("drain_ratio and landing_batch must not be 0".to_owned());
+        }
+        if self.keep_trigger.is_nan() || self.keep_trigger < 1.0 {
+            let trigger = self.keep_trigger;
+            return fail(format!("keep_trigger is {trigger}, but must be at least 1"));
         }
         if self.tombstone_percent_max > 100 {
             let percent = self.tombstone_percent_max;
@@ -157,6 +196,10 @@ mod tests {
             CompactionOptions { levels_max: 8, ..good.clone() },
             CompactionOptions { table_bytes_max: 0, ..good.clone() },
             CompactionOptions { tombstone_percent_max: 101, ..good.clone() },
+            CompactionOptions { drain_ratio: 0, ..good.clone() },
+            CompactionOptions { landing_batch: 0, ..good.clone() },
+            CompactionOptions { keep_trigger: 0.99, ..good.clone() },
+            CompactionOptions { keep_trigger: f64::NAN, ..good.clone() },
         ] {
             assert!(bad.validate().is_err());
         }

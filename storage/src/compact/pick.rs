@@ -3,10 +3,16 @@
 //! Tables that could not be merged lately may be set aside. Jobs are then planned around them and around
 //! what has to wait for them, so that a damaged table hurts its own keys only.
 
+use super::backlog::ShardView;
 use super::claims::Claims;
-use super::job::{Inputs, Job};
+use super::job::{Inputs, Job, Task, bounds};
+use super::landing::{Landing, superseded};
 use super::options::CompactionOptions;
+use super::reshard;
+use super::rewrite;
+use super::rounds::{Kind, Rounds};
 use super::score::scores;
+use super::why::{Choice, Why};
 use crate::filename::FileNumber;
 use crate::version::{Place, RangeVersion, Slice, Version};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,109 +21,151 @@ use std::collections::{BTreeMap, BTreeSet};
 const WINDOW: usize = 8;
 /// A pick grows by neighbours that cost no further target, up to this many slices.
 const GROWTH: usize = 8;
+/// What is this small is merged at once instead of landing first, in tables of full size.
+const SMALL_TABLES: u64 = 2;
 
-/// What a job has to leave alone.
+/// What is decided on: all of it is the same while one job is chosen.
 #[derive(Clone, Copy)]
-struct Others<'a> {
-    claims: &'a Claims,
-    set_aside: &'a BTreeSet<FileNumber>,
+pub struct Situation<'a> {
+    /// Where everything lies.
+    pub version: &'a Version,
+    /// Limits and costs.
+    pub options: &'a CompactionOptions,
+    /// What running jobs hold.
+    pub claims: &'a Claims,
+    /// Tables that no job may need.
+    pub set_aside: &'a BTreeSet<FileNumber>,
+    /// The time, in milliseconds since 1970.
+    pub now_ms: u64,
+    /// May a job write tables? If not, only the manifest.
+    pub merges: bool,
 }
 
-impl Others<'_> {
-    fn admit(&self, job: &Job) -> bool {
+impl std::fmt::Debug for Situation<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Situation").field("now_ms", &self.now_ms).finish_non_exhaustive()
+    }
+}
+
+/// Something that is due.
+struct Due<'a> {
+    range: &'a RangeVersion,
+    score: f64,
+    kind: Kind,
+    place: Place,
+    landing: Option<usize>,
+}
+
+impl Situation<'_> {
+    pub(super) fn admits(&self, job: &Job) -> bool {
         self.claims.admits(job) && !job.slices().any(|(_, slice)| self.is_set_aside(slice))
     }
 
-    fn is_set_aside(&self, slice: &Slice) -> bool {
+    pub(super) fn is_set_aside(&self, slice: &Slice) -> bool {
         // Nearly always nothing is.
         !self.set_aside.is_empty() && self.set_aside.contains(&slice.number())
     }
 }
 
-/// The most urgent job that can run beside `claims` and does not need what is `set_aside`; `None` when
-/// nothing is due. A level that is too large comes before a table that is full of tombstones. Claim the job
+/// The most urgent job that can run beside what is claimed and does not need what is set aside; `None` when
+/// nothing is due. What is too large comes before a table that is worth a rewrite for itself. Claim the job
 /// before asking again.
-pub fn pick(
-    version: &Version,
-    options: &CompactionOptions,
-    claims: &Claims,
-    set_aside: &BTreeSet<FileNumber>,
-) -> Option<Job> {
-    let others = Others { claims, set_aside };
-    for due in scores(version, options).into_iter().take_while(|due| due.score >= 1.0) {
-        let range = version.range(due.range)?;
-        let job = match due.place {
-            Place::Main(level) => pick_level(range, level, options, others),
-            Place::L0 | Place::Landing(..) => pick_l0(range, options, others),
-        };
-        if job.is_some() {
-            return job;
+pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
+    let (version, options) = (situation.version, situation.options);
+    let mut landings: Vec<Landing<'_>> = Vec::new();
+    let mut due: Vec<Due<'_>> = Vec::new();
+    for range in version.ranges() {
+        for level in 1..=range.deepest() {
+            let Some(landing) = Landing::of(range, level, situation) else { continue };
+            for (score, choice, shard) in landing.due() {
+                let kind = if choice == Choice::Keep { Kind::Keep } else { Kind::Drain };
+                let (place, landing) = (Place::Landing(level, shard), Some(landings.len()));
+                due.push(Due { range, score, kind, place, landing });
+            }
+            landings.push(landing);
         }
     }
-    version.ranges().iter().find_map(|range| pick_tombstones(range, options, others))
-}
-
-/// A table that scans walk over for nothing. It goes down to what its tombstones hide; where that is
-/// nothing, it is rewritten in its place without them. Either way it comes nearer to its end: the number
-/// of such jobs is bounded by the number of levels.
-fn pick_tombstones(
-    range: &RangeVersion,
-    options: &CompactionOptions,
-    others: Others<'_>,
-) -> Option<Job> {
-    let is_due = |slice: &Slice| {
-        let share = u128::from(slice.tombstones()) * 100;
-        share > u128::from(slice.entries()) * u128::from(options.tombstone_percent_max)
+    let landing_score = due.iter().map(|due| due.score).fold(0.0, f64::max);
+    for level in scores(version, options).into_iter().take_while(|level| level.score >= 1.0) {
+        let range = version.range(level.range)?;
+        let kind = if level.place == Place::L0 { Kind::L0 } else { Kind::Regular };
+        due.push(Due { range, score: level.score, kind, place: level.place, landing: None });
+    }
+    due.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.place.cmp(&b.place)));
+    let fits = |job: &Job| situation.merges || job.is_metadata_only();
+    let job = |due: &Due<'_>| match (due.kind, due.landing) {
+        (Kind::Keep | Kind::Drain, Some(landing)) => {
+            let choice = if due.kind == Kind::Keep { Choice::Keep } else { Choice::Drain };
+            let Place::Landing(_, shard) = due.place else { return None };
+            landings[landing].job(choice, shard, situation)
+        }
+        (Kind::L0, _) => pick_l0(due.range, due.score, situation),
+        _ => pick_level(due.range, due.place.level(), due.score, situation),
     };
-    let levels = range.layers.iter().filter(|layer| matches!(layer.place, Place::Main(_)));
-    levels.filter(|layer| layer.run.tombstones() > 0).find_map(|layer| {
-        let (place, slices) = (layer.place, layer.run.slices().iter());
-        slices.filter(|slice| is_due(slice)).find_map(|slice| {
-            let input = Inputs { place, slices: vec![slice.clone()] };
-            let job = if range.is_bottom_of(place, slice.min_key(), slice.max_key()) {
-                Job::new(range, vec![input], place)
-            } else {
-                with_targets(range, input, Place::Main(place.level() + 1), options)
-            };
-            others.admit(&job).then_some(job)
-        })
-    })
+    // First those that have a turn in this round; if none of them can be run, a new round begins.
+    for _ in 0..2 {
+        for due in due.iter().filter(|due| rounds.has(due.kind)) {
+            if let Some(job) = job(due).filter(fits) {
+                rounds.take(due.kind);
+                return Some(job);
+            }
+        }
+        rounds.begin(landing_score);
+    }
+    let rewrite = || version.ranges().iter().find_map(|range| rewrite::pick(range, situation));
+    rewrite().filter(fits)
 }
 
-/// Everything in L0 that no running job holds, with what it overlaps in L1.
-fn pick_l0(range: &RangeVersion, options: &CompactionOptions, others: Others<'_>) -> Option<Job> {
+/// What waits in the landing in front of a level of a range: its shards that have something.
+pub fn landing_of(range: &RangeVersion, level: u8, situation: &Situation<'_>) -> Vec<ShardView> {
+    let landing = Landing::of(range, level, situation);
+    landing.map_or_else(Vec::new, |landing| landing.views().collect())
+}
+
+/// When something will be due that is not yet, if nothing changes but the time: in milliseconds since 1970.
+pub fn next_due(version: &Version, options: &CompactionOptions, now_ms: u64) -> Option<u64> {
+    let (claims, set_aside) = (Claims::new(), BTreeSet::new());
+    let claims = &claims;
+    let set_aside = &set_aside;
+    let situation = Situation { version, options, claims, set_aside, now_ms, merges: true };
+    let ranges = version.ranges().iter();
+    let times = ranges.flat_map(|range| {
+        let levels = 1..=range.deepest();
+        let landings = levels.filter_map(|level| Landing::of(range, level, &situation));
+        let drains = landings.filter_map(|landing| landing.next_drain_ms(&situation));
+        drains.chain(rewrite::next_old_ms(range, options)).collect::<Vec<_>>()
+    });
+    times.filter(|at| *at > now_ms).min()
+}
+
+/// Everything in L0 that no running job holds: into the landing of L1, or with what it overlaps into L1 itself.
+fn pick_l0(range: &RangeVersion, score: f64, situation: &Situation<'_>) -> Option<Job> {
     // One L0 job per range: a second one would have to prove that it skips nothing older.
-    if others.claims.touches(range.id, Place::L0) {
+    if situation.claims.touches(range.id, Place::L0) {
         return None;
     }
-    let slices = unhindered(range, others);
-    if slices.is_empty() {
-        return None;
-    }
-    let of = |slices: &[Slice]| {
-        let inputs = Inputs { place: Place::L0, slices: slices.to_vec() };
-        with_targets(range, inputs, Place::Main(1), options)
-    };
-    let job = of(&slices);
-    if others.admit(&job) {
+    // Before anything lands: a new range learns early how its keys spread.
+    if let Some(job) = reshard::pick(range, situation) {
         return Some(job);
     }
-    // L1 is busy somewhere below the newest tables: try the oldest ones, closed under "older and
-    // overlapping". Walking from the oldest, a prefix is closed by itself.
-    (1..slices.len()).rev().find_map(|count| {
-        let job = of(&slices[slices.len() - count..]);
-        others.admit(&job).then_some(job)
+    let slices = unhindered(range, situation);
+    // L1 or its landing may be busy or full somewhere below the newest tables: then the oldest ones go, closed
+    // under "older and overlapping". Walking from the oldest, a prefix is closed by itself.
+    (1..=slices.len()).rev().find_map(|count| {
+        let oldest = slices[slices.len() - count..].to_vec();
+        let inputs = Inputs { place: Place::L0, slices: oldest };
+        hand_down(range, inputs, score, situation).filter(|job| situation.admits(job))
     })
 }
 
 /// The L0 tables that may go down without one that is set aside, newest first: closed under "older and
 /// overlapping" (INVARIANT(oldest-closed)), and within bounds that hold no L1 table that is set aside.
 /// Of several such groups the one with the most tables.
-fn unhindered(range: &RangeVersion, others: Others<'_>) -> Vec<Slice> {
+fn unhindered(range: &RangeVersion, situation: &Situation<'_>) -> Vec<Slice> {
     let l1 = range.layers.in_order(Place::Main(1));
     let l0 = range.layers.in_order(Place::L0);
-    let walls: Vec<_> = l1.iter().filter(|slice| others.is_set_aside(slice)).collect();
-    if walls.is_empty() && !l0.iter().any(|slice| others.is_set_aside(slice)) {
+    let walls: Vec<_> = l1.iter().filter(|slice| situation.is_set_aside(slice)).collect();
+    if walls.is_empty() && !l0.iter().any(|slice| situation.is_set_aside(slice)) {
         return l0;
     }
     // What lies over a table that has to stay has to stay as well.
@@ -125,7 +173,7 @@ fn unhindered(range: &RangeVersion, others: Others<'_>) -> Vec<Slice> {
     let mut groups: BTreeMap<usize, Vec<Slice>> = BTreeMap::new();
     for slice in l0.iter().rev() {
         let overlaps = |other: &&Slice| other.overlaps(slice.min_key(), slice.max_key());
-        if others.is_set_aside(slice) || staying.iter().any(overlaps) {
+        if situation.is_set_aside(slice) || staying.iter().any(overlaps) {
             staying.push(slice);
         } else {
             let gap = walls.partition_point(|wall| wall.max_key() < slice.min_key());
@@ -141,12 +189,12 @@ fn unhindered(range: &RangeVersion, others: Others<'_>) -> Vec<Slice> {
 fn pick_level(
     range: &RangeVersion,
     level: u8,
-    options: &CompactionOptions,
-    others: Others<'_>,
+    score: f64,
+    situation: &Situation<'_>,
 ) -> Option<Job> {
     let slices = range.layers.main(level)?.slices();
     let target = Place::Main(level + 1);
-    let start = others.claims.cursor(range.id, Place::Main(level)).map_or(0, |after| {
+    let start = situation.claims.cursor(range.id, Place::Main(level)).map_or(0, |after| {
         let at = slices.partition_point(|slice| *slice.max_key() <= *after);
         if at == slices.len() { 0 } else { at }
     });
@@ -156,18 +204,14 @@ fn pick_level(
         let bytes: u64 = targets.iter().map(|slice| slice.file_bytes()).sum();
         bytes as f64 / slice.file_bytes().max(1) as f64
     };
-    let of = |from: usize, to: usize| {
+    let admitted = |from: usize, to: usize| {
         let inputs = Inputs { place: Place::Main(level), slices: slices[from..=to].to_vec() };
-        with_targets(range, inputs, target, options)
-    };
-    let admitted = |at: usize| {
-        let job = of(at, at);
-        others.admit(&job).then_some(job)
+        hand_down(range, inputs, score, situation).filter(|job| situation.admits(job))
     };
     let order = (0..slices.len()).map(|step| (start + step) % slices.len());
     let mut window: Vec<(f64, usize)> = Vec::new();
     for at in order {
-        if admitted(at).is_some() {
+        if admitted(at, at).is_some() {
             window.push((cost(at), at));
             if window.len() == WINDOW {
                 break;
@@ -175,13 +219,14 @@ fn pick_level(
         }
     }
     let (_, at) = window.into_iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
-    let mut best = admitted(at)?;
+    let mut best = admitted(at, at)?;
     // Neighbours to the right that overlap no further target come along for free.
+    let most = situation.options.grandparent_bytes_max();
     for end in at + 1..slices.len().min(at + GROWTH) {
-        let wider = of(at, end);
         let targets = |job: &Job| job.slices().filter(|(place, _)| *place == target).count();
-        let large = wider.input_bytes() > options.grandparent_bytes_max();
-        if best.is_move || targets(&wider) != targets(&best) || large || !others.admit(&wider) {
+        let Some(wider) = admitted(at, end) else { break };
+        let large = wider.input_bytes() > most;
+        if best.task != Task::Merge || targets(&wider) != targets(&best) || large {
             break;
         }
         best = wider;
@@ -189,27 +234,57 @@ fn pick_level(
     Some(best)
 }
 
-/// Completes an input by what it overlaps in the output's place; a move where nothing overlaps.
-fn with_targets(
+/// The cheapest way for slices of one place into the next level. They go as they are where nothing overlaps. They
+/// are merged with what they overlap where that is little for what they bring, or little at all.
+/// Otherwise they land, and wait for others. `None` if none of that can be done yet.
+fn hand_down(
+    range: &RangeVersion,
+    input: Inputs,
+    score: f64,
+    situation: &Situation<'_>,
+) -> Option<Job> {
+    let options = situation.options;
+    let output = Place::Main(input.place.level() + 1);
+    let (min, max) = bounds(std::slice::from_ref(&input))?;
+    let targets = range.overlapping(output, &min, &max);
+    let sum = |slices: &[Slice]| slices.iter().map(|slice| slice.file_bytes()).sum::<u64>();
+    let (bytes, target_bytes) = (sum(&input.slices), sum(&targets));
+    let (runs, superseded) = (input.slices.len(), superseded(&input.slices));
+    let why = |choice| Why { choice, score, bytes, target_bytes, runs, superseded };
+    let mut landed = range.layers.landing(output.level()).iter();
+    let over_landed = landed.any(|layer| !layer.run.overlapping(&min, &max).is_empty());
+    if !over_landed {
+        if targets.is_empty() {
+            let job = into_nothing(range, input, output, options);
+            let choice = if job.task == Task::Move { Choice::Move } else { Choice::Merge };
+            return Some(job.because(why(choice)));
+        }
+        let small = options.table_bytes_max.saturating_mul(SMALL_TABLES);
+        let cheap = target_bytes <= bytes.saturating_mul(options.drain_ratio)
+            && (bytes.saturating_add(target_bytes) <= small || input.place != Place::L0);
+        if cheap || options.landing_runs_max == 0 {
+            let inputs = vec![input, Inputs { place: output, slices: targets }];
+            return Some(Job::new(range, inputs, output).because(why(Choice::Merge)));
+        }
+    }
+    let room = options.landing_runs_max > 0 && has_room(range, &input, output.level(), options);
+    let land = || Job::landing(range, input, output.level(), situation.now_ms);
+    room.then(|| land().because(why(Choice::Land)))
+}
+
+/// Into a place where nothing overlaps: as they are, unless they overlap each other, or too much of the level
+/// below that.
+pub(super) fn into_nothing(
     range: &RangeVersion,
     input: Inputs,
     output: Place,
     options: &CompactionOptions,
 ) -> Job {
-    let mut job = Job::new(range, vec![input], output);
-    let targets = {
-        let (min, max) = job.bounds();
-        range.overlapping(output, min, max)
-    };
-    if !targets.is_empty() {
-        let mut inputs = std::mem::take(&mut job.inputs);
-        inputs.push(Inputs { place: output, slices: targets });
-        return Job::new(range, inputs, output);
-    }
+    let job = Job::new(range, vec![input], output);
     let overlap: u64 = job.grandparents.iter().map(|slice| slice.file_bytes()).sum();
-    job.is_move =
+    let is_move =
         options.moves && overlap <= options.grandparent_bytes_max() && is_disjoint(&job, options);
-    job
+    if is_move { job.moved() } else { job }
 }
 
 /// Could the inputs be one run as they are? With one table per level, only a single one can.
@@ -218,6 +293,21 @@ fn is_disjoint(job: &Job, options: &CompactionOptions) -> bool {
     slices.sort_by(|a, b| a.min_key().cmp(b.min_key()));
     let one_per_level = options.table_bytes_max == u64::MAX && slices.len() > 1;
     !one_per_level && slices.windows(2).all(|pair| pair[0].max_key() < pair[1].min_key())
+}
+
+/// Has each shard that the input lies in room for its runs?
+fn has_room(range: &RangeVersion, input: &Inputs, level: u8, options: &CompactionOptions) -> bool {
+    let shards = input.slices.iter().flat_map(|slice| {
+        range.shards.index(slice.min_key())..=range.shards.index(slice.max_key())
+    });
+    let mut more: BTreeMap<usize, usize> = BTreeMap::new();
+    shards.for_each(|shard| *more.entry(shard).or_default() += 1);
+    // Slices of a level do not overlap: they are one run.
+    let runs = |more: usize| if input.place.is_tier() { more } else { 1 };
+    more.into_iter().all(|(shard, more)| {
+        let there = range.layers.at(Place::Landing(level, shard as u16)).len();
+        there == 0 || there + runs(more) <= options.landing_runs_max
+    })
 }
 
 #[cfg(test)]
@@ -229,8 +319,27 @@ mod tests {
     const MIB: u64 = 1 << 20;
     static NONE: BTreeSet<FileNumber> = BTreeSet::new();
 
-    fn others(claims: &Claims) -> Others<'_> {
-        Others { claims, set_aside: &NONE }
+    fn situation<'a>(
+        version: &'a Version,
+        options: &'a CompactionOptions,
+        claims: &'a Claims,
+        set_aside: &'a BTreeSet<FileNumber>,
+    ) -> Situation<'a> {
+        Situation { version, options, claims, set_aside, now_ms: 0, merges: true }
+    }
+
+    fn pick(
+        version: &Version,
+        options: &CompactionOptions,
+        claims: &Claims,
+        set_aside: &BTreeSet<FileNumber>,
+    ) -> Option<Job> {
+        super::pick(&situation(version, options, claims, set_aside), &mut Rounds::default())
+    }
+
+    fn pick_only_l0(version: &Version, claims: &Claims) -> Option<Job> {
+        let (options, range) = (options(), version.range(RangeId::FIRST).unwrap());
+        pick_l0(range, 1.0, &situation(version, &options, claims, &NONE))
     }
 
     fn options() -> CompactionOptions {
@@ -239,6 +348,7 @@ mod tests {
             table_bytes_max: MIB,
             // Every table is a flush.
             shards: 1,
+            landing_runs_max: 0,
             ..CompactionOptions::balanced()
         }
     }
@@ -250,7 +360,7 @@ mod tests {
         let numbers = |inputs: &Inputs| inputs.slices.iter().map(|t| t.number().0).collect();
         let inputs =
             job.inputs.iter().map(|inputs| (inputs.place.level(), numbers(inputs))).collect();
-        (inputs, job.output.level(), job.is_move)
+        (inputs, job.output.level(), job.task == Task::Move)
     }
 
     fn t(number: u64, min: &str, max: &str, mib: u64) -> Slice {
@@ -439,16 +549,23 @@ mod tests {
         let range = version.range(RangeId::FIRST).unwrap();
         let slices = range.layers.in_order(Place::Main(1))[1..].to_vec();
         let busy = Inputs { place: Place::Main(1), slices };
-        let busy = with_targets(range, busy, Place::Main(2), &options());
+        let busy = Job::new(
+            range,
+            vec![
+                busy,
+                Inputs { place: Place::Main(2), slices: range.layers.in_order(Place::Main(2)) },
+            ],
+            Place::Main(2),
+        );
         let mut claims = Claims::new();
         let busy = claims.claim(busy);
-        let job = pick_l0(range, &options(), others(&claims)).unwrap();
+        let job = pick_only_l0(&version, &claims).unwrap();
         assert_eq!(shape(&job), (vec![(0, vec![8, 7, 6]), (1, vec![2])], 1, false));
         let held = claims.claim(job);
         drop(busy);
-        assert!(pick_l0(range, &options(), others(&claims)).is_none());
+        assert!(pick_only_l0(&version, &claims).is_none());
         drop(held);
-        let job = pick_l0(range, &options(), others(&claims)).unwrap();
+        let job = pick_only_l0(&version, &claims).unwrap();
         assert_eq!(job.inputs[0].slices.len(), 4);
     }
 

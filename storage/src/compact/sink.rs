@@ -21,6 +21,7 @@ pub struct TableSink<'a> {
     db_id: [u8; 16],
     options: TableOptions,
     next_number: Box<dyn FnMut() -> FileNumber + Send + 'a>,
+    created_at_ms: u64,
     open: Option<OpenTable>,
     done: Vec<TableMeta>,
     finished: bool,
@@ -53,10 +54,17 @@ impl<'a> TableSink<'a> {
             db_id,
             options,
             next_number: Box::new(next_number),
+            created_at_ms: 0,
             open: None,
             done: Vec::new(),
             finished: false,
         }
+    }
+
+    /// What its tables say about when they were made, in milliseconds since 1970.
+    pub fn created_at(mut self, unix_ms: u64) -> Self {
+        self.created_at_ms = unix_ms;
+        self
     }
 
     /// Adds an entry to the open table, opening one if there is none. Keys ascend.
@@ -73,7 +81,8 @@ impl<'a> TableSink<'a> {
         let temp = FileKind::Temp(number).path(&self.dir);
         let file = self.vfs.create(&temp).map_err(|e| Error::io("create", &temp, e))?;
         let id = TableId { db_id: self.db_id, number };
-        let builder = TableBuilder::new(file, temp.clone(), id, self.options.clone());
+        let builder = TableBuilder::new(file, temp.clone(), id, self.options.clone())
+            .created_at(self.created_at_ms);
         Ok(OpenTable { number, temp, builder })
     }
 

@@ -42,7 +42,7 @@ pub use reader::{Loaded, TornTail, claimed_id, load};
 pub use writer::ManifestWriter;
 
 /// Version of the manifest and `CURRENT` formats that this build writes.
-pub const FORMAT_VERSION: u16 = 2;
+pub const FORMAT_VERSION: u16 = 3;
 /// Largest manifest that is read, in bytes.
 pub const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 /// A manifest below this size is not rewritten, in bytes.

@@ -5,9 +5,11 @@ use super::*;
 use crate::codec::extremes::{extremes, extremes_with_crc};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
-use crate::key::Seqno;
+use crate::key::{Seqno, Span};
 use crate::version::testing::slice;
-use crate::version::{ChangeId, Image, Part, Place, RangeId, SliceMeta, SliceName, VersionEdit};
+use crate::version::{
+    ChangeId, Image, Landed, Part, Place, RangeId, Shards, SliceMeta, SliceName, VersionEdit,
+};
 use crate::vfs::fault::{EIO, ENOSPC};
 use crate::vfs::mem::{CrashKind, MemVfs};
 use crate::vfs::{Fault, FaultVfs, Operation, OperationKind, Vfs};
@@ -45,7 +47,9 @@ fn edits() -> Vec<VersionEdit> {
     };
     let (left, right) = (part(b"apple", b"fig"), part(b"melon", b"zebra"));
     // A span is cut out of a table, and another table takes its place.
-    let foreign = SliceMeta { seqno: Some(Seqno(60)), ..meta(7, b"grape", b"lemon", 500) };
+    let landed = Some(Landed { epoch: 1, at_ms: 1_790_000_000_000 });
+    let lemon = meta(7, b"\x81grape", b"\x81lemon", 500);
+    let foreign = SliceMeta { seqno: Some(Seqno(60)), landed, ..lemon };
     let (change, never) = (ChangeId(8), ChangeId(9));
     let cut = VersionEdit {
         deleted: vec![(r, Place::Main(1), name(6, b"apple"))],
@@ -86,6 +90,10 @@ fn edits() -> Vec<VersionEdit> {
             ..VersionEdit::default()
         },
         VersionEdit {
+            shards_moved: vec![(
+                r,
+                Shards::at(&Span::all(), vec![b"k".as_slice().into()]).unwrap(),
+            )],
             settled: vec![change],
             abandoned: vec![never],
             last_seqno: Some(Seqno(60)),
@@ -474,7 +482,7 @@ fn c4_made_up_numbers_are_refused_or_harmless() {
 fn the_bytes_are_those_of_the_golden_files() {
     let (vfs, images, _) = sample();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let files = [("manifest-v2.bin", MANIFEST), ("current-v2.bin", FileKind::Current)];
+    let files = [("manifest-v3.bin", MANIFEST), ("current-v3.bin", FileKind::Current)];
     for (name, kind) in files {
         let path = golden.join(name);
         if std::env::var_os("SLUICE_WRITE_GOLDEN").is_some() {

@@ -12,6 +12,7 @@ use super::index::{IndexBuilder, separator};
 use super::options::{Compression, TableId, TableOptions};
 use super::properties::{self, TableMeta};
 use super::seal::{SEAL_BYTES, Seed, seal, seal_in_place, seal_section};
+use super::sketch::KeySketch;
 use crate::codec::hash64;
 use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
@@ -50,6 +51,8 @@ pub struct TableBuilder {
     raw_bytes: u64,
     min_seqno: Seqno,
     max_seqno: Seqno,
+    created_at_ms: u64,
+    keys: KeySketch,
     features: u64,
     failed: Option<Error>,
 }
@@ -81,9 +84,17 @@ impl TableBuilder {
             raw_bytes: 0,
             min_seqno: Seqno::MAX,
             max_seqno: Seqno::ZERO,
+            created_at_ms: 0,
+            keys: KeySketch::default(),
             features: 0,
             failed,
         }
+    }
+
+    /// What the table says about when it was made, in milliseconds since 1970.
+    pub fn created_at(mut self, unix_ms: u64) -> Self {
+        self.created_at_ms = unix_ms;
+        self
     }
 
     /// Adds an entry. Writes to the file about every half megabyte, otherwise a memory copy.
@@ -118,6 +129,7 @@ impl TableBuilder {
         if self.options.filter_bits_per_key > 0 {
             self.hashes.push(hash);
         }
+        self.keys.add(hash);
         self.block.add(key, hash, seqno, kind, value);
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
@@ -184,6 +196,8 @@ impl TableBuilder {
             max_key: Bytes::copy_from_slice(&self.last_key),
             min_seqno: self.min_seqno,
             max_seqno: self.max_seqno,
+            created_at_ms: self.created_at_ms,
+            keys: self.keys,
         };
         let payload = properties::encode(&meta, data_blocks, &self.options);
         seal_section(&mut tail, &payload, self.seed, index.end());

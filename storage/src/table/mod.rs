@@ -31,6 +31,7 @@ mod options;
 mod properties;
 mod reader;
 mod seal;
+mod sketch;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -41,4 +42,5 @@ pub use cursor::{CursorOptions, TableCursor};
 pub use options::{Compression, TableId, TableOptions};
 pub use properties::TableMeta;
 pub use reader::{Found, Table, Wait};
+pub use sketch::KeySketch;
 pub use verify::VerifyReport;

@@ -4,10 +4,11 @@
 //! section payload   any number of: varint tag | varint length | bytes
 //! ```
 //!
-//! Numbers are little-endian `u64`s. A reader skips tags it does not know; every tag occurs at most
-//! once and every one below 32 must be there. Tags from 32 on are notes for people.
+//! Numbers are little-endian `u64`s; a sketch is its registers. A reader skips tags it does not know; every tag occurs at most
+//! once. Those from 1 to 10 must be there; 11 and 12 are not in old tables. Tags from 32 on are notes for people.
 
 use super::options::{Compression, TableOptions};
+use super::sketch::KeySketch;
 use crate::codec::{Reader, put_length_prefixed, put_varint};
 use crate::filename::FileNumber;
 use crate::key::Seqno;
@@ -37,6 +38,10 @@ pub struct TableMeta {
     pub min_seqno: Seqno,
     /// The largest seqno of any entry.
     pub max_seqno: Seqno,
+    /// When it was made, in milliseconds since 1970; 0 if that is not known.
+    pub created_at_ms: u64,
+    /// Of its keys, to tell how many it shares with others; empty if that is not known.
+    pub keys: KeySketch,
 }
 
 const NUMBER: u64 = 1;
@@ -49,7 +54,10 @@ const MAX_KEY: u64 = 7;
 const MIN_SEQNO: u64 = 8;
 const MAX_SEQNO: u64 = 9;
 const DATA_BLOCKS: u64 = 10;
-const REQUIRED_END: u64 = 11;
+const CREATED_AT: u64 = 11;
+const KEYS: u64 = 12;
+/// Tags that are read. Older tables have neither of the last two.
+const READ_END: u64 = 13;
 const BLOCK_BYTES: u64 = 32;
 const RESTART_INTERVAL: u64 = 33;
 const FILTER_BITS_PER_KEY: u64 = 34;
@@ -58,7 +66,7 @@ const COMPARATOR: u64 = 36;
 const CREATOR: u64 = 37;
 
 /// Changes with whoever changes what the builder writes, so that files can be told apart.
-const CREATOR_NAME: &[u8] = b"sluicedb table builder 1";
+const CREATOR_NAME: &[u8] = b"sluicedb table builder 2";
 
 /// The section's payload for a table with `meta` and `data_blocks`, written with `options`.
 pub(super) fn encode(meta: &TableMeta, data_blocks: u64, options: &TableOptions) -> Vec<u8> {
@@ -77,6 +85,8 @@ pub(super) fn encode(meta: &TableMeta, data_blocks: u64, options: &TableOptions)
     put(MIN_SEQNO, &meta.min_seqno.0.to_le_bytes());
     put(MAX_SEQNO, &meta.max_seqno.0.to_le_bytes());
     put(DATA_BLOCKS, &data_blocks.to_le_bytes());
+    put(CREATED_AT, &meta.created_at_ms.to_le_bytes());
+    put(KEYS, meta.keys.encode());
     put(BLOCK_BYTES, &(options.block_bytes as u64).to_le_bytes());
     put(RESTART_INTERVAL, &(options.restart_interval as u64).to_le_bytes());
     put(FILTER_BITS_PER_KEY, &(options.filter_bits_per_key as u64).to_le_bytes());
@@ -95,7 +105,7 @@ pub(super) fn encode(meta: &TableMeta, data_blocks: u64, options: &TableOptions)
 /// Reads a section's payload: the table's facts and its number of data blocks. `file_bytes` comes
 /// from the footer. The error says what is wrong.
 pub(super) fn decode(payload: &[u8], file_bytes: u64) -> Result<(TableMeta, u64), String> {
-    let mut found: [Option<&[u8]>; REQUIRED_END as usize] = [None; _];
+    let mut found: [Option<&[u8]>; READ_END as usize] = [None; _];
     let mut reader = Reader::new(payload);
     while !reader.is_empty() {
         let mut record = || Some((reader.varint()?, reader.length_prefixed()?));
@@ -122,6 +132,13 @@ pub(super) fn decode(payload: &[u8], file_bytes: u64) -> Result<(TableMeta, u64)
         max_key: Bytes::copy_from_slice(bytes(MAX_KEY)?),
         min_seqno: Seqno(number(MIN_SEQNO)?),
         max_seqno: Seqno(number(MAX_SEQNO)?),
+        created_at_ms: if found[CREATED_AT as usize].is_some() { number(CREATED_AT)? } else { 0 },
+        keys: match found[KEYS as usize] {
+            Some(bytes) => {
+                KeySketch::decode(bytes).ok_or("the sketch of the keys is impossible")?
+            }
+            None => KeySketch::default(),
+        },
     };
     let has_key_length = |key: &[u8]| !key.is_empty() && key.len() <= KEY_BYTES_MAX;
     if !has_key_length(&meta.min_key) || !has_key_length(&meta.max_key) {
@@ -140,6 +157,8 @@ mod tests {
     use crate::codec::extremes::extremes;
 
     fn meta() -> TableMeta {
+        let mut keys = KeySketch::default();
+        (0..10_u8).for_each(|key| keys.add(crate::codec::hash64(&[key])));
         TableMeta {
             number: FileNumber(5),
             unique_id: [9; 16],
@@ -151,6 +170,8 @@ mod tests {
             max_key: Bytes::from_static(b"z"),
             min_seqno: Seqno(3),
             max_seqno: Seqno(12),
+            created_at_ms: 1_790_000_000_000,
+            keys,
         }
     }
 

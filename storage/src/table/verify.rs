@@ -4,6 +4,7 @@ use super::block::BlockCursor;
 use super::index::Index;
 use super::properties;
 use super::reader::{Table, refuse};
+use super::sketch::KeySketch;
 use crate::codec::hash64;
 use crate::error::Error;
 use crate::key::{Kind, Seqno};
@@ -28,6 +29,7 @@ struct Totals {
     max_seqno: Option<Seqno>,
     last_key: Vec<u8>,
     denied: u64,
+    keys: KeySketch,
 }
 
 impl Table {
@@ -74,6 +76,7 @@ impl Table {
                 if !matches!(block.find(key, hash), Ok(Some(_))) {
                     tell(wrong("a key is not found by its tag"));
                 }
+                totals.keys.add(hash);
                 totals.raw_bytes += (key.len() + cursor.value().len()) as u64;
                 totals.tombstones += u64::from(cursor.kind() == Kind::Delete);
                 totals.min_seqno = Some(totals.min_seqno.map_or(seqno, |min| min.min(seqno)));
@@ -133,6 +136,10 @@ impl Table {
         same("min seqno", totals.min_seqno.unwrap_or_default().0, meta.min_seqno.0);
         same("max seqno", totals.max_seqno.unwrap_or_default().0, meta.max_seqno.0);
         same("keys that the filter denies", totals.denied, 0);
+        if meta.keys != KeySketch::default() && totals.keys != meta.keys {
+            let what = "the sketch of the keys in the properties is not that of the keys";
+            tell(Error::corrupt(self.path(), at, what));
+        }
         if totals.last_key[..] != meta.max_key[..] {
             let what = "last key is not the one the properties name";
             tell(Error::corrupt(self.path(), at, what));

@@ -52,6 +52,7 @@ impl Version {
         let touched: HashSet<_> = (edit.deleted.iter().map(|(range, _, _)| *range))
             .chain(edit.added.iter().map(|(range, _, _)| *range))
             .chain(edit.flushed.iter().map(|(range, _)| *range))
+            .chain(edit.shards_moved.iter().map(|(range, _)| *range))
             .chain(edit.ranges_added.iter().map(|range| range.id))
             .collect();
         let mut moves = moves_by_range(edit, handles);
@@ -150,6 +151,9 @@ fn apply_range(
             return Err(Conflict::new("flushed-never-falls", what));
         }
         next.flushed_seqno = *seqno;
+    }
+    for (_, shards) in edit.shards_moved.iter().filter(|(id, _)| *id == range.id) {
+        next.shards = shards.clone();
     }
     let mut names = HashSet::new();
     if let Some((place, twice)) = next.layers.slices().find(|(_, s)| !names.insert(s.name())) {

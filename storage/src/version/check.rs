@@ -41,6 +41,7 @@ pub(crate) fn all(version: &Version) -> Vec<Conflict> {
             one_layer_order(range),
             newest_layer_first(range),
             one_run_per_level(range),
+            landing_in_its_shard(range),
         ]
     });
     whole.into_iter().chain(within).filter_map(Result::err).collect()
@@ -52,7 +53,8 @@ pub fn check_range(range: &RangeVersion) -> Result<(), Conflict> {
     slices_inside_their_range(range)?;
     one_layer_order(range)?;
     newest_layer_first(range)?;
-    one_run_per_level(range)
+    one_run_per_level(range)?;
+    landing_in_its_shard(range)
 }
 
 /// Ranges are sorted, touch each other, and leave no key without a range.
@@ -149,24 +151,33 @@ pub fn one_layer_order(range: &RangeVersion) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// Where two slices of a tier overlap, the one in the earlier layer is newer throughout.
+/// Where two slices of L0 overlap, the one in the earlier layer is newer throughout. None of L0 is older
+/// throughout than one that has landed from there. Within a landing the epochs say what is newer: a slice
+/// that was a level's has entries of any age.
 pub fn newest_layer_first(range: &RangeVersion) -> Result<(), Conflict> {
-    let layers: Vec<_> = range.layers.iter().collect();
-    for (at, newer) in layers.iter().enumerate() {
-        let older = layers[at + 1..].iter().filter(|older| older.place == newer.place);
-        for older in older.flat_map(|layer| layer.run.slices().iter()) {
-            let mixed = |slice: &&Slice| {
-                slice.min_seqno() <= older.max_seqno()
-                    && slice.overlaps(older.min_key(), older.max_key())
-            };
-            if let Some(newer) = newer.run.slices().iter().find(mixed) {
-                let (newer, older) = (newer.number(), older.number());
-                let what = format!(
-                    "range {}: table {newer} before {older} overlaps it in keys and in sequence \
-                     numbers",
-                    range.id
-                );
-                return Err(Conflict::new("newest-layer-first", what));
+    let l0 = range.layers.at(Place::L0);
+    let fail = |newer: &Slice, older: &Slice| {
+        let what = format!(
+            "range {}: table {} before {} overlaps it in keys and in sequence numbers",
+            range.id,
+            newer.number(),
+            older.number()
+        );
+        Err(Conflict::new("newest-layer-first", what))
+    };
+    for (at, newer) in l0.iter().enumerate() {
+        for newer in newer.run.slices().iter() {
+            let overlaps = |older: &&Slice| newer.overlaps(older.min_key(), older.max_key());
+            let mut older = l0[at + 1..].iter().flat_map(|layer| layer.run.slices().iter());
+            let mixed = |older: &&Slice| newer.min_seqno() <= older.max_seqno() && overlaps(older);
+            if let Some(older) = older.find(mixed) {
+                return fail(newer, older);
+            }
+            let landed = range.layers.landing(1).iter();
+            let mut landed = landed.flat_map(|layer| layer.run.slices().iter());
+            let passed = |older: &&Slice| newer.max_seqno() < older.min_seqno() && overlaps(older);
+            if let Some(older) = landed.find(passed) {
+                return fail(newer, older);
             }
         }
     }
@@ -189,6 +200,26 @@ pub fn one_run_per_level(range: &RangeVersion) -> Result<(), Conflict> {
         }
     }
     Ok(())
+}
+
+/// A slice of a landing lies in its shard, and it is known when it came there. No other has landed.
+pub fn landing_in_its_shard(range: &RangeVersion) -> Result<(), Conflict> {
+    let fits = |place: Place, slice: &Slice| match place {
+        Place::Landing(_, shard) => {
+            let shard_of = |key| range.shards.index(key);
+            slice.landed.is_some()
+                && shard_of(slice.min_key()) == usize::from(shard)
+                && shard_of(slice.max_key()) == usize::from(shard)
+        }
+        Place::L0 | Place::Main(_) => slice.landed.is_none(),
+    };
+    match range.layers.slices().find(|(place, slice)| !fits(*place, slice)) {
+        Some((place, slice)) => {
+            let what = format!("table {} of range {} in {place}", slice.number(), range.id);
+            Err(Conflict::new("landing-in-its-shard", what))
+        }
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub struct RangeImage {
     /// The keys routed to it.
     pub span: Span,
-    /// Where its flushes cut their tables.
+    /// The bounds between its shards.
     pub shards: Shards,
     /// Its entries up to here are in its tables.
     pub flushed: Seqno,
@@ -108,6 +108,9 @@ impl Image {
         for (range, place, slice) in &edit.added {
             self.slices.insert((*range, *place, slice.name()), slice.clone());
         }
+        for (range, shards) in &edit.shards_moved {
+            self.ranges.get_mut(range).expect("admitted").shards = shards.clone();
+        }
         for (range, seqno) in &edit.flushed {
             self.ranges.get_mut(range).expect("admitted").flushed = *seqno;
         }
@@ -162,6 +165,13 @@ impl Image {
             if !routed(range) || *seqno < before {
                 let what = format!("range {range} was flushed to {before}, not back to {seqno}");
                 return Err(Conflict::new("flushed-never-falls", what));
+            }
+        }
+        for (range, shards) in &edit.shards_moved {
+            let fits = |range: &RangeImage| shards.fit(&range.span);
+            if edit.ranges_removed.contains(range) || !self.ranges.get(range).is_some_and(fits) {
+                let what = format!("new shard bounds of range {range} do not lie in it");
+                return Err(Conflict::new("landing-in-its-shard", what));
             }
         }
         let there = |id| self.prepared.contains_key(id);

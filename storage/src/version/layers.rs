@@ -1,8 +1,11 @@
 //! The one newest-first order of what a range has on disk (INVARIANT(one-layer-order)).
 //!
-//! Point reads, scans, the choice of compactions and `check` all walk this list; nobody knows another
-//! order. A layer is one sorted run in its place. L0 first, newest run first; then, for each level, the
-//! runs of its landing, shard by shard and newest first, and its main run. No layer is empty.
+//! The choice of compactions and `check` walk this list, and reads one that follows from it; nobody knows
+//! another order. A layer is one sorted run in its place. L0 first, newest run first; then, for each level,
+//! the runs of its landing, shard by shard and newest first, and its main run. No layer is empty.
+//!
+//! Shards share no key. So reads put the newest runs of all shards of a landing end to end, then the next
+//! ones, and so on: they meet as many runs there as the deepest shard has, whatever the number of shards.
 
 use super::place::Place;
 use super::run::Run;
@@ -21,14 +24,35 @@ pub struct Layer {
 
 /// All layers of a range, newest first. Derefs to them. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Layers(Arc<[Layer]>);
+pub struct Layers {
+    layers: Arc<[Layer]>,
+    runs: Arc<[Run]>,
+}
 
 impl Layers {
+    fn new(layers: Vec<Layer>) -> Self {
+        let runs = reading_runs(&layers);
+        Self { layers: layers.into(), runs: runs.into() }
+    }
+
+    /// What a reader asks, newest first.
+    #[inline]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
     /// Those in one place, newest first: any number in a tier, at most one in a level.
     pub fn at(&self, place: Place) -> &[Layer] {
-        let start = self.0.partition_point(|layer| layer.place < place);
-        let count = self.0[start..].partition_point(|layer| layer.place == place);
-        &self.0[start..start + count]
+        let start = self.layers.partition_point(|layer| layer.place < place);
+        let count = self.layers[start..].partition_point(|layer| layer.place == place);
+        &self.layers[start..start + count]
+    }
+
+    /// Those of the landing in front of a level, shard by shard, newest first in each.
+    pub fn landing(&self, level: u8) -> &[Layer] {
+        let start = self.layers.partition_point(|layer| layer.place < Place::Landing(level, 0));
+        let count = self.layers[start..].partition_point(|layer| layer.place < Place::Main(level));
+        &self.layers[start..start + count]
     }
 
     /// The run of a level, unless nothing lies there.
@@ -38,7 +62,9 @@ impl Layers {
 
     /// All slices with their places.
     pub fn slices(&self) -> impl Iterator<Item = (Place, &Slice)> {
-        self.0.iter().flat_map(|layer| layer.run.slices().iter().map(|slice| (layer.place, slice)))
+        self.layers
+            .iter()
+            .flat_map(|layer| layer.run.slices().iter().map(|slice| (layer.place, slice)))
     }
 
     /// The slices in one place, newest first in a tier, in key order in a level.
@@ -59,15 +85,15 @@ impl Layers {
 
     /// The places where something lies.
     pub fn places(&self) -> impl Iterator<Item = Place> {
-        self.0.chunk_by(|a, b| a.place == b.place).map(|layers| layers[0].place)
+        self.layers.chunk_by(|a, b| a.place == b.place).map(|layers| layers[0].place)
     }
 
     /// As before, but with these slices in `place`.
     pub(crate) fn with(&self, place: Place, slices: Vec<Slice>) -> Self {
-        let before = self.0.iter().filter(|layer| layer.place < place);
-        let after = self.0.iter().filter(|layer| layer.place > place);
+        let before = self.layers.iter().filter(|layer| layer.place < place);
+        let after = self.layers.iter().filter(|layer| layer.place > place);
         let here = runs_of(place, slices).into_iter().map(|run| Layer { place, run });
-        Self(before.cloned().chain(here).chain(after.cloned()).collect())
+        Self::new(before.cloned().chain(here).chain(after.cloned()).collect())
     }
 
     /// The slice of this name in `place`.
@@ -82,8 +108,26 @@ impl Deref for Layers {
 
     #[inline]
     fn deref(&self) -> &[Layer] {
-        &self.0
+        &self.layers
     }
+}
+
+/// The runs as a reader meets them.
+fn reading_runs(layers: &[Layer]) -> Vec<Run> {
+    let mut runs = Vec::with_capacity(layers.len());
+    for level in layers.chunk_by(|a, b| a.place.is_landing_of(b.place)) {
+        let shards: Vec<_> = level.chunk_by(|a, b| a.place == b.place).collect();
+        let depth = shards.iter().map(|shard| shard.len()).max().unwrap_or(0);
+        for at in 0..depth {
+            let here: Vec<_> = shards.iter().filter_map(|shard| shard.get(at)).collect();
+            runs.push(if let [only] = here[..] {
+                only.run.clone()
+            } else {
+                Run::new(here.iter().flat_map(|l| l.run.slices().iter().cloned()).collect())
+            });
+        }
+    }
+    runs
 }
 
 /// The runs that slices form in a place.
@@ -159,6 +203,24 @@ mod tests {
         assert_eq!(runs_of(&layers, Place::L0), [vec![8], vec![7, 6]]);
     }
 
+    /// Planted: runs of a landing that are not told apart by level; shards read one after the other.
+    #[test]
+    fn readers_meet_as_many_runs_as_the_deepest_shard_has() {
+        let layers = Layers::default()
+            .with(Place::L0, vec![slice(9, b"a", b"z", 1)])
+            .with(Place::Landing(1, 0), vec![slice(8, b"a", b"c", 1), slice(7, b"b", b"d", 1)])
+            .with(Place::Landing(1, 2), vec![slice(6, b"m", b"p", 1)])
+            .with(Place::Landing(1, 3), vec![slice(5, b"q", b"z", 1), slice(4, b"r", b"s", 1)])
+            .with(Place::Main(1), vec![slice(3, b"a", b"z", 1)])
+            .with(Place::Landing(2, 0), vec![slice(2, b"a", b"c", 1)])
+            .with(Place::Main(2), vec![slice(1, b"a", b"z", 1)]);
+        let runs: Vec<_> = layers.runs().iter().map(|run| numbers(run.slices())).collect();
+        let want: [&[u64]; 6] = [&[9], &[8, 6, 5], &[7, 4], &[3], &[2], &[1]];
+        assert_eq!(runs, want);
+        assert_eq!(layers.landing(1).len(), 5);
+        assert_eq!(layers.landing(3).len(), 0);
+    }
+
     #[test]
     fn places_come_in_reading_order_whatever_came_first() {
         let of = |number| vec![slice(number, b"a", b"c", 1)];
@@ -172,6 +234,7 @@ mod tests {
         let order: Vec<_> = layers.slices().map(|(_, slice)| slice.number().0).collect();
         assert_eq!(order, [6, 5, 2, 4, 3, 1]);
         assert_eq!(layers.places().count(), 6);
+        assert_eq!(layers.landing(2).len(), 2);
         let without = layers.with(Place::Main(1), Vec::new());
         assert_eq!(without.places().count(), 5);
         assert!(without.main(1).is_none() && without.main(2).is_some());

@@ -6,6 +6,7 @@
 
 mod apply;
 pub mod check;
+mod cut;
 mod edit;
 mod handle;
 mod image;
@@ -32,7 +33,7 @@ pub use place::Place;
 pub use run::Run;
 pub use run_parts::RunParts;
 pub use shards::{ShardCuts, Shards};
-pub use slice::{Part, Slice, SliceMeta, SliceName};
+pub use slice::{Landed, Part, Slice, SliceMeta, SliceName};
 pub use slice_cursor::SliceCursor;
 pub use table_cache::{TableCache, TableLimits};
 
@@ -63,7 +64,7 @@ pub struct RangeVersion {
     pub id: RangeId,
     /// The keys routed to it.
     pub span: Span,
-    /// Where flushes cut their tables.
+    /// The bounds between its shards: where flushes cut their tables, and what landings are divided into.
     pub shards: Shards,
     /// Every entry of the range up to here is in its tables; replay skips them.
     pub flushed_seqno: Seqno,

@@ -31,6 +31,11 @@ impl Place {
         !matches!(self, Self::Main(_))
     }
 
+    /// Are both shards of one landing?
+    pub(super) fn is_landing_of(self, other: Self) -> bool {
+        matches!((self, other), (Self::Landing(a, _), Self::Landing(b, _)) if a == b)
+    }
+
     /// A landing comes before its level, a shard before the next one.
     fn rank(self) -> (u8, bool, u16) {
         match self {

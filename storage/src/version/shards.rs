@@ -3,8 +3,9 @@
 //! A shard is a part of a range's span. Flushes cut their tables at shard bounds, so that a table of
 //! L0 lies in one shard and can later be handed to that shard's landing by an edit alone.
 //!
-//! The bounds belong to the range: they are chosen when it comes to be, by its span, and recorded in the
-//! manifest. Every flush of a range cuts at the same places, also after a restart with other options.
+//! The bounds belong to the data: they are chosen by the span of a range when it comes to be, moved to
+//! quantiles of what is there when that does not spread, and recorded in the manifest. Every flush of a
+//! range cuts at the same places, also after a restart with other options, until they are moved.
 
 use crate::key::{Span, head};
 use crate::limits::SHARDS_MAX;
@@ -21,11 +22,16 @@ impl Shards {
     /// Shards that meet at `bounds`; `None` unless these ascend and lie inside `span`, or if there are too
     /// many of them.
     pub fn at(span: &Span, bounds: Vec<Bytes>) -> Option<Self> {
-        let inside = |bound: &Bytes| span.contains(bound) && *bound != span.lo;
-        let sound = bounds.len() < SHARDS_MAX
-            && bounds.is_sorted_by(|a, b| a < b)
-            && bounds.iter().all(inside);
-        sound.then_some(Self { bounds })
+        let shards = Self { bounds };
+        let sound = shards.count() <= SHARDS_MAX
+            && shards.bounds.is_sorted_by(|a, b| a < b)
+            && shards.fit(span);
+        sound.then_some(shards)
+    }
+
+    /// Do all bounds lie inside `span`?
+    pub(super) fn fit(&self, span: &Span) -> bool {
+        self.bounds.iter().all(|bound| span.contains(bound) && *bound != span.lo)
     }
 
     /// The first key of each shard but the first, ascending.
@@ -90,7 +96,7 @@ impl Shards {
 }
 
 /// See [`Shards::cuts`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ShardCuts<'a> {
     ahead: &'a [Bytes],
 }

@@ -40,6 +40,17 @@ pub struct SliceMeta {
     /// The sequence number of every entry, where it is not the one that the table says: that of the
     /// change which brought a table in from outside.
     pub seqno: Option<Seqno>,
+    /// When it entered the landing where it lies.
+    pub landed: Option<Landed>,
+}
+
+/// When a slice entered a landing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Landed {
+    /// Greater than that of everything that its range's landings had then. What entered by one edit has one.
+    pub epoch: u64,
+    /// In milliseconds since 1970.
+    pub at_ms: u64,
 }
 
 /// What tells one slice from the others in its place: the file, and where the slice begins in it.
@@ -60,7 +71,7 @@ impl fmt::Display for SliceName {
 impl SliceMeta {
     /// All of a table.
     pub fn whole(table: TableMeta) -> Self {
-        Self { table: Arc::new(table), part: None, seqno: None }
+        Self { table: Arc::new(table), part: None, seqno: None, landed: None }
     }
 
     /// The file's number.
@@ -123,9 +134,11 @@ impl SliceMeta {
         max >= &self.min_key()[..] && min <= &self.max_key()[..]
     }
 
-    /// Greater is newer, among the runs of a tier.
-    pub(super) fn age(&self) -> (Seqno, FileNumber) {
-        (self.max_seqno(), self.number())
+    /// Greater is newer, among the runs of a tier. In a landing the order is that in which they came: one
+    /// from a level may have older entries than one that came before, under other keys.
+    pub fn age(&self) -> (u64, Seqno, FileNumber) {
+        let epoch = self.landed.map_or(0, |landed| landed.epoch);
+        (epoch, self.max_seqno(), self.number())
     }
 
     /// Does it contradict neither itself nor its table?
@@ -165,7 +178,8 @@ impl Slice {
 
     /// All of the table of `handle`.
     pub fn whole(handle: &Arc<TableHandle>) -> Self {
-        let meta = SliceMeta { table: Arc::clone(handle.meta()), part: None, seqno: None };
+        let table = Arc::clone(handle.meta());
+        let meta = SliceMeta { table, part: None, seqno: None, landed: None };
         Self { meta, handle: Arc::clone(handle) }
     }
 

@@ -148,7 +148,7 @@ mod tests {
         let (min_key, max_key) = (vec![min].into(), vec![max].into());
         let part = Part { min_key, max_key, file_bytes: 1, entries: 1, tombstones: 0 };
         let table = Arc::clone(&whole.table);
-        let meta = SliceMeta { table, part: Some(Arc::new(part)), seqno };
+        let meta = SliceMeta { table, part: Some(Arc::new(part)), seqno, landed: None };
         Slice::new(meta, Arc::clone(whole.handle()))
     }
 

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
-use crate::table::TableMeta;
+use crate::table::{KeySketch, TableMeta};
 use bytes::Bytes;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub(crate) fn meta(number: u64, min: &[u8], max: &[u8], bytes: u64) -> TableMeta
         max_key: Bytes::copy_from_slice(max),
         min_seqno: Seqno(number * 10),
         max_seqno: Seqno(number * 10 + 9),
+        created_at_ms: 0,
+        keys: KeySketch::default(),
     }
 }
 
@@ -56,7 +58,7 @@ pub(crate) fn part_of(handle: &Arc<TableHandle>, min: &[u8], max: &[u8]) -> Slic
         entries: table.entries.div_ceil(2),
         tombstones: table.tombstones / 2,
     };
-    let meta = SliceMeta { table, part: Some(Arc::new(part)), seqno: None };
+    let meta = SliceMeta { table, part: Some(Arc::new(part)), seqno: None, landed: None };
     Slice::new(meta, Arc::clone(handle))
 }
 

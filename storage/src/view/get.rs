@@ -93,7 +93,7 @@ fn in_memory<O, V: Fn() -> Seqno, T>(
     }
 }
 
-/// Asks every slice that may have `key`, newest layer first, until one answers. The key is hashed
+/// Asks every slice that may have `key`, newest run first, until one answers. The key is hashed
 /// once, and only if a table has to be asked.
 #[inline]
 fn in_tables<T>(
@@ -102,8 +102,8 @@ fn in_tables<T>(
     mut ask: impl FnMut(&Slice, u64) -> Result<Option<T>>,
 ) -> Result<Option<T>> {
     let mut hash = None;
-    for layer in range.layers.iter() {
-        if let Some(slice) = layer.run.find(key) {
+    for run in range.layers.runs() {
+        if let Some(slice) = run.find(key) {
             let hash = *hash.get_or_insert_with(|| hash64(key));
             if let Some(answer) = ask(slice, hash)? {
                 return Ok(Some(answer));

@@ -95,10 +95,10 @@ pub(super) fn open<O>(
             sources.push(Source::Memory(memtable.cursor(upto)));
         }
     }
-    for layer in range.stable.layers.iter().filter(|layer| overlaps(&layer.run, &spec.span)) {
-        sources.push(match &layer.run.slices()[..] {
+    for run in range.stable.layers.runs().iter().filter(|run| overlaps(run, &spec.span)) {
+        sources.push(match &run.slices()[..] {
             [slice] => Source::Slice(slice.cursor(options)?),
-            _ => Source::Run(ConcatCursor::new(RunParts::new(layer.run.clone(), options))),
+            _ => Source::Run(ConcatCursor::new(RunParts::new(run.clone(), options))),
         });
     }
     Ok(match sources.len() {

@@ -7,14 +7,17 @@
 //! A reader that does not know a tag refuses the manifest when the tag is odd ("must understand")
 //! and steps over the field when it is even. Fields are written in the order of their tags.
 
-use super::{ChangeId, Part, Place, RangeId, RangeVersion, Shards, SliceMeta, SliceName};
+mod slice;
+#[cfg(test)]
+mod tests;
+
+use super::{ChangeId, Place, RangeId, RangeVersion, Shards, SliceMeta, SliceName};
 use crate::codec::{Reader, put_length_prefixed, put_varint};
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
 use crate::limits::{FILE_NUMBER_MAX, KEY_BYTES_MAX, RANGE_ID_MAX, SEQNO_ON_DISK_MAX, SHARDS_MAX};
-use crate::table::TableMeta;
 use bytes::Bytes;
-use std::sync::Arc;
+use slice::{put_slice, read_slice};
 
 const RANGE_REMOVED: u64 = 1;
 const RANGE_ADDED: u64 = 3;
@@ -29,11 +32,7 @@ const NEWEST_SEGMENT: u64 = 19;
 const PREPARED: u64 = 21;
 const SETTLED: u64 = 23;
 const ABANDONED: u64 = 25;
-
-/// A slice is a part of its table.
-const IS_PART: u8 = 1;
-/// A slice's entries have another sequence number than its table says.
-const HAS_SEQNO: u8 = 2;
+const SHARDS_MOVED: u64 = 27;
 
 /// A range that begins to route keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +41,7 @@ pub struct NewRange {
     pub id: RangeId,
     /// The keys routed to it.
     pub span: Span,
-    /// Where its flushes cut their tables.
+    /// The bounds between its shards.
     pub shards: Shards,
 }
 
@@ -84,6 +83,8 @@ pub struct VersionEdit {
     pub settled: Vec<ChangeId>,
     /// Prepared changes that the log never stamped: they never happen.
     pub abandoned: Vec<ChangeId>,
+    /// Ranges whose shards have other bounds from now on.
+    pub shards_moved: Vec<(RangeId, Shards)>,
 }
 
 /// Why the bytes of an edit were refused.
@@ -164,6 +165,12 @@ impl VersionEdit {
         for id in &self.abandoned {
             put(ABANDONED, &|f| put_varint(f, id.0));
         }
+        for (range, shards) in &self.shards_moved {
+            put(SHARDS_MOVED, &|f| {
+                put_varint(f, u64::from(range.0));
+                put_shards(f, shards);
+            });
+        }
     }
 
     /// Reads what `encode` wrote. Allocates no more than a small multiple of `bytes`.
@@ -228,6 +235,7 @@ impl VersionEdit {
                     let id = field.varint().map(ChangeId);
                     id.map(|id| edit.abandoned.push(id)).err_name("abandoned change")
                 }
+                SHARDS_MOVED => edit.read_shards_moved(&mut field).err_name("shard bounds"),
                 PREPARED | SETTLED | ABANDONED => Err("a change inside a change"),
                 odd if odd % 2 == 1 => return Err(EditError::Unknown { tag }),
                 _ => continue,
@@ -254,10 +262,14 @@ impl VersionEdit {
             _ => return None,
         };
         let span = Span { lo, hi };
-        let count = field.varint().filter(|count| *count < SHARDS_MAX as u64)?;
-        let bounds = (0..count).map(|_| read_bound(field)).collect::<Option<Vec<_>>>()?;
-        let shards = Shards::at(&span, bounds)?;
+        let shards = read_shards(field, &span)?;
         self.ranges_added.push(NewRange { id, span, shards });
+        Some(())
+    }
+
+    fn read_shards_moved(&mut self, field: &mut Reader<'_>) -> Option<()> {
+        // That they lie in the range is seen when the edit is applied.
+        self.shards_moved.push((read_range(field)?, read_shards(field, &Span::all())?));
         Some(())
     }
 
@@ -316,280 +328,18 @@ fn put_range(out: &mut Vec<u8>, range: &NewRange) {
     if let Some(hi) = &range.span.hi {
         put_length_prefixed(out, hi);
     }
-    put_varint(out, range.shards.bounds().len() as u64);
-    for bound in range.shards.bounds() {
+    put_shards(out, &range.shards);
+}
+
+fn put_shards(out: &mut Vec<u8>, shards: &Shards) {
+    put_varint(out, shards.bounds().len() as u64);
+    for bound in shards.bounds() {
         put_length_prefixed(out, bound);
     }
 }
 
-fn put_slice(out: &mut Vec<u8>, slice: &SliceMeta) {
-    put_meta(out, &slice.table);
-    let is_part = if slice.part.is_some() { IS_PART } else { 0 };
-    let has_seqno = if slice.seqno.is_some() { HAS_SEQNO } else { 0 };
-    out.push(is_part | has_seqno);
-    if let Some(part) = &slice.part {
-        put_length_prefixed(out, &part.min_key);
-        put_length_prefixed(out, &part.max_key);
-        put_varint(out, part.file_bytes);
-        put_varint(out, part.entries);
-        put_varint(out, part.tombstones);
-    }
-    if let Some(seqno) = slice.seqno {
-        put_varint(out, seqno.0);
-    }
-}
-
-fn read_slice(field: &mut Reader<'_>) -> Option<SliceMeta> {
-    let table = Arc::new(read_meta(field)?);
-    let flags = field.u8().filter(|flags| flags & !(IS_PART | HAS_SEQNO) == 0)?;
-    let mut slice = SliceMeta { table, part: None, seqno: None };
-    if flags & IS_PART != 0 {
-        slice.part = Some(Arc::new(Part {
-            min_key: read_bound(field)?,
-            max_key: read_bound(field)?,
-            file_bytes: field.varint()?,
-            entries: field.varint()?,
-            tombstones: field.varint()?,
-        }));
-    }
-    if flags & HAS_SEQNO != 0 {
-        slice.seqno = Some(read_seqno(field)?);
-    }
-    Some(slice)
-}
-
-fn put_meta(out: &mut Vec<u8>, meta: &TableMeta) {
-    put_varint(out, meta.number.0);
-    out.extend_from_slice(&meta.unique_id);
-    put_varint(out, meta.file_bytes);
-    put_varint(out, meta.raw_bytes);
-    put_varint(out, meta.entries);
-    put_varint(out, meta.tombstones);
-    put_length_prefixed(out, &meta.min_key);
-    put_length_prefixed(out, &meta.max_key);
-    put_varint(out, meta.min_seqno.0);
-    put_varint(out, meta.max_seqno.0);
-}
-
-fn read_meta(field: &mut Reader<'_>) -> Option<TableMeta> {
-    Some(TableMeta {
-        number: read_number(field)?,
-        unique_id: field.take(16)?.try_into().ok()?,
-        file_bytes: field.varint()?,
-        raw_bytes: field.varint()?,
-        entries: field.varint()?,
-        tombstones: field.varint()?,
-        min_key: read_bound(field)?,
-        max_key: read_bound(field)?,
-        min_seqno: read_seqno(field)?,
-        max_seqno: read_seqno(field)?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::slice;
-    use super::*;
-    use crate::limits::LEVELS_MAX;
-    use proptest::prelude::*;
-
-    fn key() -> impl Strategy<Value = Bytes> {
-        proptest::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from)
-    }
-
-    fn plain_edits() -> impl Strategy<Value = VersionEdit> {
-        let id = || (0..=RANGE_ID_MAX).prop_map(RangeId);
-        let place = || {
-            let level = || 1..=LEVELS_MAX as u8;
-            let landing = (level(), 0..SHARDS_MAX as u16);
-            prop_oneof![
-                Just(Place::L0),
-                landing.prop_map(|(level, shard)| Place::Landing(level, shard)),
-                level().prop_map(Place::Main),
-            ]
-        };
-        let number = || (0..=FILE_NUMBER_MAX).prop_map(FileNumber);
-        let seqno = || (0..=SEQNO_ON_DISK_MAX).prop_map(Seqno);
-        let range = (id(), key(), proptest::option::of(key()), 1_usize..6).prop_map(
-            |(id, lo, hi, count)| {
-                let span = Span { lo, hi };
-                let shards = Shards::of(&span, count);
-                NewRange { id, span, shards }
-            },
-        );
-        let name = (number(), key()).prop_map(|(table, min_key)| SliceName { table, min_key });
-        let table = (any::<[u64; 5]>(), any::<[u8; 16]>(), key(), key(), seqno(), seqno());
-        let table =
-            table.prop_map(|(n, unique_id, min_key, max_key, min_seqno, max_seqno)| TableMeta {
-                number: FileNumber(n[0] % FILE_NUMBER_MAX),
-                unique_id,
-                file_bytes: n[1],
-                raw_bytes: n[2],
-                entries: n[3],
-                tombstones: n[4],
-                min_key,
-                max_key,
-                min_seqno,
-                max_seqno,
-            });
-        let part = (key(), key(), any::<[u64; 3]>()).prop_map(|(min_key, max_key, n)| {
-            Arc::new(Part { min_key, max_key, file_bytes: n[0], entries: n[1], tombstones: n[2] })
-        });
-        let slice = (table, proptest::option::of(part), proptest::option::of(seqno()));
-        let slice = slice.prop_map(|(table, part, seqno)| SliceMeta {
-            table: Arc::new(table),
-            part,
-            seqno,
-        });
-        let some = |n| 0..n;
-        let change = || any::<u64>().prop_map(ChangeId);
-        let counters = (
-            proptest::option::of(number()),
-            proptest::option::of(number()),
-            proptest::option::of(seqno()),
-            any::<bool>(),
-            proptest::option::of(number()),
-        );
-        (
-            proptest::collection::vec(id(), some(3)),
-            proptest::collection::vec(range, some(3)),
-            proptest::collection::vec((id(), place(), name), some(4)),
-            proptest::collection::vec((id(), place(), slice), some(4)),
-            proptest::collection::vec((id(), seqno()), some(3)),
-            counters,
-            proptest::collection::vec(change(), some(3)),
-            proptest::collection::vec(change(), some(3)),
-        )
-            .prop_map(|t| VersionEdit {
-                ranges_removed: t.0,
-                ranges_added: t.1,
-                deleted: t.2,
-                added: t.3,
-                flushed: t.4,
-                log_floor: t.5.0,
-                next_file_number: t.5.1,
-                last_seqno: t.5.2,
-                clean_close: t.5.3,
-                newest_segment: t.5.4,
-                settled: t.6,
-                abandoned: t.7,
-                prepared: Vec::new(),
-            })
-    }
-
-    /// As `plain_edits`, some of them with what they prepare.
-    fn edits() -> impl Strategy<Value = VersionEdit> {
-        let prepared = plain_edits().prop_map(|mut edit| {
-            edit.settled.clear();
-            edit.abandoned.clear();
-            edit
-        });
-        let prepared = (any::<u64>().prop_map(ChangeId), prepared);
-        (plain_edits(), proptest::collection::vec(prepared, 0..3))
-            .prop_map(|(edit, prepared)| VersionEdit { prepared, ..edit })
-    }
-
-    proptest! {
-        #[test]
-        fn edits_survive_a_round_trip(edit in edits()) {
-            let mut bytes = Vec::new();
-            edit.encode(&mut bytes);
-            prop_assert_eq!(VersionEdit::decode(&bytes), Ok(edit));
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = VersionEdit::decode(&bytes);
-        }
-
-        #[test]
-        fn a_cut_edit_is_malformed_or_an_edit_of_fewer_fields(edit in edits(), cut in any::<prop::sample::Index>()) {
-            let mut bytes = Vec::new();
-            edit.encode(&mut bytes);
-            prop_assume!(!bytes.is_empty());
-            let cut = cut.index(bytes.len());
-            prop_assert_ne!(VersionEdit::decode(&bytes[..cut]), Ok(edit));
-        }
-    }
-
-    #[test]
-    fn what_is_prepared_prepares_nothing_itself() {
-        let inner = VersionEdit { settled: vec![ChangeId(1)], ..VersionEdit::default() };
-        let edit = VersionEdit { prepared: vec![(ChangeId(2), inner)], ..VersionEdit::default() };
-        let mut bytes = Vec::new();
-        edit.encode(&mut bytes);
-        let refused = VersionEdit::decode(&bytes).unwrap_err();
-        assert!(matches!(refused, EditError::Malformed { at: 3, .. }), "{refused:?}");
-    }
-
-    /// Planted: no limit for one of them.
-    #[test]
-    fn c4_every_number_that_is_counted_on_from_has_a_limit() {
-        type Make = fn(u64) -> VersionEdit;
-        const FILE: u64 = FILE_NUMBER_MAX;
-        const SEQNO: u64 = SEQNO_ON_DISK_MAX;
-        const RANGE: u64 = RANGE_ID_MAX as u64;
-        fn added(change: impl FnOnce(&mut TableMeta), seqno: Option<Seqno>) -> VersionEdit {
-            let mut meta = slice(7, b"a", b"b", 100).meta().clone();
-            change(Arc::make_mut(&mut meta.table));
-            meta.seqno = seqno;
-            let added = vec![(RangeId(1), Place::L0, meta)];
-            VersionEdit { added, ..VersionEdit::default() }
-        }
-        fn empty() -> VersionEdit {
-            VersionEdit::default()
-        }
-        let numbers: [(Make, u64); 13] = [
-            (|n| VersionEdit { log_floor: Some(FileNumber(n)), ..empty() }, FILE),
-            (|n| VersionEdit { next_file_number: Some(FileNumber(n)), ..empty() }, FILE),
-            (|n| VersionEdit { newest_segment: Some(FileNumber(n)), ..empty() }, FILE),
-            (|n| added(|table| table.number = FileNumber(n), None), FILE),
-            (
-                |n| {
-                    let name = SliceName { table: FileNumber(n), min_key: Bytes::new() };
-                    VersionEdit { deleted: vec![(RangeId(1), Place::L0, name)], ..empty() }
-                },
-                FILE,
-            ),
-            (|n| VersionEdit { last_seqno: Some(Seqno(n)), ..empty() }, SEQNO),
-            (|n| VersionEdit { flushed: vec![(RangeId(1), Seqno(n))], ..empty() }, SEQNO),
-            (|n| added(|_| (), Some(Seqno(n))), SEQNO),
-            (|n| added(|table| table.min_seqno = Seqno(n), None), SEQNO),
-            (|n| added(|table| table.max_seqno = Seqno(n), None), SEQNO),
-            (|n| VersionEdit { ranges_removed: vec![RangeId(n as u32)], ..empty() }, RANGE),
-            (|n| VersionEdit { flushed: vec![(RangeId(n as u32), Seqno(1))], ..empty() }, RANGE),
-            (
-                |n| {
-                    let (span, shards) = (Span::all(), Shards::one());
-                    let range = NewRange { id: RangeId(n as u32), span, shards };
-                    VersionEdit { ranges_added: vec![range], ..empty() }
-                },
-                RANGE,
-            ),
-        ];
-        for (at, (make, max)) in numbers.into_iter().enumerate() {
-            for number in [max, max + 1, u64::MAX] {
-                let mut bytes = Vec::new();
-                make(number).encode(&mut bytes);
-                let decoded = VersionEdit::decode(&bytes);
-                assert_eq!(decoded.is_ok(), number == max, "number {at}, {number}: {decoded:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn unknown_fields_are_refused_when_odd_and_skipped_when_even() {
-        let edit = VersionEdit {
-            added: vec![(RangeId(1), Place::L0, slice(7, b"a", b"b", 100).meta().clone())],
-            ..VersionEdit::default()
-        };
-        let mut bytes = Vec::new();
-        put_varint(&mut bytes, 100);
-        put_length_prefixed(&mut bytes, b"from the future");
-        edit.encode(&mut bytes);
-        assert_eq!(VersionEdit::decode(&bytes), Ok(edit));
-        put_varint(&mut bytes, 101);
-        put_length_prefixed(&mut bytes, b"must understand");
-        assert_eq!(VersionEdit::decode(&bytes), Err(EditError::Unknown { tag: 101 }));
-    }
+fn read_shards(field: &mut Reader<'_>, span: &Span) -> Option<Shards> {
+    let count = field.varint().filter(|count| *count < SHARDS_MAX as u64)?;
+    let bounds = (0..count).map(|_| read_bound(field)).collect::<Option<Vec<_>>>()?;
+    Shards::at(span, bounds)
 }

@@ -1,0 +1,200 @@
+//! What lies in each level and in front of it, and why it is merged or not.
+
+#[cfg(feature = "serde")]
+use crate::stats::{as_optional_text, as_text};
+use sluicedb_actors::compaction_planner::decisions::Decision as Chosen;
+use sluicedb_actors::engine::Engine;
+use sluicedb_storage::compact::{Claims, ShardView, Situation, landing_of, score};
+use sluicedb_storage::version::{Place, RangeVersion, Run};
+use std::collections::BTreeSet;
+
+/// One level of one range, and the landing in front of it.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Debug, PartialEq)]
+pub struct LevelInfo {
+    /// The range's number.
+    pub range: u32,
+    /// The first key that is routed to the range; empty for the first range. Serialized as text,
+    /// other bytes than printable ASCII as `\xNN`.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
+    pub range_start: Vec<u8>,
+    /// The first key that is not any more; `None` for the last range. Serialized likewise.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_optional_text"))]
+    pub range_end: Option<Vec<u8>>,
+    /// 0 for freshly flushed, overlapping tables; 1.. are one sorted run each.
+    pub level: u8,
+    /// Tables in it, those in its landing included; likewise below.
+    pub tables: u64,
+    /// Sorted runs that they form: places where a read has to look, at most.
+    pub runs: u64,
+    /// Entries in them.
+    pub entries: u64,
+    /// How many of those are tombstones.
+    pub tombstones: u64,
+    /// Their bytes on disk.
+    pub bytes: u64,
+    /// Size at which the level without its landing is merged into the next, in bytes; 0 if it is not
+    /// merged because of it.
+    pub bytes_max: u64,
+    /// Entries at which it is; 0 if it is not merged because of them.
+    pub entries_max: u64,
+    /// How full it is, without its landing, by the limit that it is nearest to. At 1.0 a compaction is due.
+    /// 0.0 for the deepest level that there may be.
+    pub score: f64,
+    /// How many of its bytes are in its landing.
+    pub landing_bytes: u64,
+    /// The shards of its landing that have something.
+    pub shards: Vec<ShardInfo>,
+}
+
+/// One shard of the landing in front of a level: tables that came there without being rewritten, and wait
+/// until a merge of them into the level is worth what it rewrites.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardInfo {
+    /// Its number.
+    pub shard: u16,
+    /// The first key that belongs to it, serialized as text.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
+    pub start: Vec<u8>,
+    /// Tables, or parts of tables.
+    pub tables: u64,
+    /// Sorted runs that they form.
+    pub runs: u64,
+    /// Their bytes on disk.
+    pub bytes: u64,
+    /// How long the oldest has been there, in milliseconds.
+    pub age_ms: u64,
+    /// About which share of its entries newer ones hide, or are tombstones: 0 to 1, and above where both are
+    /// many.
+    pub density: f64,
+    /// About which share of its entries newer ones in the shard hide: 0 to 1.
+    pub superseded: f64,
+    /// Bytes of the level that it overlaps: what a merge of all of it rewrites.
+    pub overlapped_bytes: u64,
+    /// How urgent it is to merge it into its level (a drain). Due from 1.0 on.
+    pub drain_score: f64,
+    /// How urgent it is to merge it into itself (a keep). Due from 1.0 on.
+    pub keep_score: f64,
+}
+
+/// Something that the compaction planner has chosen to do, and the numbers that it compared.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// In which range.
+    pub range: u32,
+    /// What: `move`, `land`, `keep`, `drain`, `merge`, `tombstones`, `shrink`, `reshard` or `order`.
+    pub choice: &'static str,
+    /// Where the tables were, in words.
+    pub from: String,
+    /// Where they go, in words.
+    pub to: String,
+    /// How urgent it was; due from 1.0 on. 0.0 where the choice does not depend on it; likewise below.
+    pub score: f64,
+    /// Bytes that go down, or are merged in their landing.
+    pub bytes: u64,
+    /// Bytes of the level that they go to which they overlap: what a merge rewrites for them.
+    pub overlapped_bytes: u64,
+    /// Runs that they are in.
+    pub runs: u64,
+    /// About which share of their entries newer ones hide: 0 to 1.
+    pub superseded: f64,
+}
+
+impl From<Chosen> for Decision {
+    fn from(Chosen { at_ms, range, from, to, why }: Chosen) -> Self {
+        Self {
+            at_ms,
+            range: range.0,
+            choice: why.choice.name(),
+            from: from.to_string(),
+            to: to.to_string(),
+            score: why.score,
+            bytes: why.bytes,
+            overlapped_bytes: why.target_bytes,
+            runs: why.runs as u64,
+            superseded: why.superseded,
+        }
+    }
+}
+
+impl ShardInfo {
+    fn of(range: &RangeVersion, view: ShardView) -> Self {
+        let bounds = range.shards.bounds();
+        let before = usize::from(view.shard).checked_sub(1);
+        let start = before.and_then(|at| bounds.get(at)).unwrap_or(&range.span.lo);
+        Self {
+            shard: view.shard,
+            start: start.to_vec(),
+            tables: view.tables as u64,
+            runs: view.runs as u64,
+            bytes: view.bytes,
+            age_ms: view.age_ms,
+            density: view.density,
+            superseded: view.superseded,
+            overlapped_bytes: view.main_bytes,
+            drain_score: view.drain_score,
+            keep_score: view.keep_score,
+        }
+    }
+}
+
+impl LevelInfo {
+    pub(crate) fn of(engine: &Engine) -> Vec<Self> {
+        let superversion = engine.superversion();
+        let version = superversion.version(engine.tables().graveyard());
+        let situation = Situation {
+            version: &version,
+            options: &engine.config().compaction,
+            claims: &Claims::new(),
+            set_aside: &BTreeSet::new(),
+            now_ms: engine.unix_ms(),
+            merges: true,
+        };
+        let ranges = version.ranges().iter();
+        let levels = ranges.flat_map(|range| {
+            (0..=range.deepest()).map(|level| Self::of_level(range, level, &situation))
+        });
+        levels.collect()
+    }
+
+    fn of_level(range: &RangeVersion, level: u8, situation: &Situation<'_>) -> Self {
+        let (options, l0) = (situation.options, level == 0);
+        let place = if l0 { Place::L0 } else { Place::Main(level) };
+        let landing = if l0 { &[][..] } else { range.layers.landing(level) };
+        let shards = if l0 { Vec::new() } else { landing_of(range, level, situation) };
+        let shards: Vec<_> = shards.into_iter().map(|view| ShardInfo::of(range, view)).collect();
+        let layers = || range.layers.at(place).iter().chain(landing);
+        let sum = |of: fn(&Run) -> u64| layers().map(|layer| of(&layer.run)).sum::<u64>();
+        let most = |most: u64| if most == u64::MAX { 0 } else { most };
+        let score = score(range, place, options);
+        let (bytes_max, entries_max) = match (score, l0) {
+            (None, _) => (0, 0),
+            (_, true) => (most(options.l0_bytes_max), most(options.l0_entries_max)),
+            _ => (most(options.level_bytes(level)), most(options.level_entries(level))),
+        };
+        let landed = shards.iter().map(|shard| shard.runs).max().unwrap_or(0);
+        Self {
+            range: range.id.0,
+            range_start: range.span.lo.to_vec(),
+            range_end: range.span.hi.as_ref().map(|end| end.to_vec()),
+            level,
+            tables: sum(|run| run.slices().len() as u64),
+            runs: range.layers.at(place).len() as u64 + landed,
+            entries: sum(Run::entries),
+            tombstones: sum(Run::tombstones),
+            bytes: sum(Run::bytes),
+            bytes_max,
+            entries_max,
+            score: score.unwrap_or(0.0),
+            landing_bytes: landing.iter().map(|layer| layer.run.bytes()).sum(),
+            shards,
+        }
+    }
+}

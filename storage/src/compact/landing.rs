@@ -1,0 +1,338 @@
+//! What is done about the shards of a landing: merged into the level behind it, or into itself.
+//!
+//! A landing takes tables by an edit alone, so a burst costs no rewriting. The price is paid later, in one of two
+//! ways. A *drain* merges a part of a shard with what it overlaps in the level; it pays when much has
+//! landed over little. A *keep* merges neighbours in age within the shard; it pays when a read looks into many
+//! runs, or when they hide each other's entries, and the level is too large to be rewritten yet.
+
+use super::backlog::{self, ShardView};
+use super::job::{IngestMode, Inputs, Job};
+use super::pick::Situation;
+use super::why::{Choice, Why};
+use crate::key::Span;
+use crate::table::KeySketch;
+use crate::version::{Place, RangeVersion, Slice, runs_of};
+use bytes::Bytes;
+
+/// A keep reaches as far back in age as an older run is at most this many times what it has.
+const KEEP_GROWTH: u64 = 2;
+/// From this share of hidden entries on a keep pays by what it removes.
+const SUPERSEDED_MUCH: f64 = 0.5;
+
+/// About which share of the entries of `slices` is hidden by others of them: 0 where their keys are not
+/// known.
+pub(super) fn superseded(slices: &[Slice]) -> f64 {
+    if slices.len() < 2 {
+        return 0.0;
+    }
+    let mut all = KeySketch::default();
+    let mut each = 0.0;
+    for slice in slices {
+        all.join(&slice.table.keys);
+        each += slice.table.keys.keys();
+    }
+    let share = 1.0 - all.keys() / each;
+    if share > 0.0 { share.min(1.0) } else { 0.0 }
+}
+
+fn bytes_of(slices: &[Slice]) -> u64 {
+    slices.iter().fold(0, |sum, slice| sum.saturating_add(slice.file_bytes()))
+}
+
+/// One shard that has something.
+pub(super) struct Shard {
+    view: ShardView,
+    /// Newest first.
+    slices: Vec<Slice>,
+    main: Vec<Slice>,
+}
+
+/// What lies in the landing in front of one level of a range.
+pub(super) struct Landing<'a> {
+    range: &'a RangeVersion,
+    level: u8,
+    shards: Vec<Shard>,
+    /// How much a drain of all of it is worth, however old it is.
+    score: f64,
+}
+
+impl<'a> Landing<'a> {
+    /// As it is at `now_ms`. `None` for one that is empty.
+    pub(super) fn of(
+        range: &'a RangeVersion,
+        level: u8,
+        situation: &Situation<'_>,
+    ) -> Option<Self> {
+        let layers = range.layers.landing(level);
+        if layers.is_empty() {
+            return None;
+        }
+        let shards: Vec<_> = layers
+            .chunk_by(|a, b| a.place == b.place)
+            .map(|layers| Shard::of(range, layers[0].place, layers.len(), situation))
+            .collect();
+        let bytes = shards.iter().map(|shard| shard.view.bytes).sum();
+        let main = shards.iter().map(|shard| shard.view.main_bytes).sum();
+        let score = backlog::drain_score(bytes, main, situation.options.drain_ratio, 0);
+        let mut landing = Self { range, level, shards, score };
+        for at in 0..landing.shards.len() {
+            let (drain, keep) = landing.scores(&landing.shards[at], situation);
+            let view = &mut landing.shards[at].view;
+            (view.drain_score, view.keep_score) = (drain, keep);
+        }
+        Some(landing)
+    }
+
+    /// What is known of its shards.
+    pub(super) fn views(&self) -> impl Iterator<Item = ShardView> {
+        self.shards.iter().map(|shard| shard.view)
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = &Shard> {
+        let views: Vec<_> = self.views().collect();
+        let order = backlog::order(&views);
+        order.into_iter().filter_map(|n| self.shards.iter().find(|s| s.view.shard == n))
+    }
+
+    /// May one more merge of this landing run?
+    fn has_room(&self, situation: &Situation<'_>, score: f64) -> bool {
+        let base = situation.options.landing_parallelism.get();
+        let most = backlog::parallelism(base, score, self.shards.len());
+        let claims = situation.claims;
+        claims.running(IngestMode::Drain) + claims.running(IngestMode::Keep) < most
+    }
+
+    /// What is due, with its score: the drains, then the keeps, each by their shards' backlogs.
+    pub(super) fn due(&self) -> Vec<(f64, Choice, u16)> {
+        let mut due = Vec::new();
+        for shard in self.in_order() {
+            let ShardView { shard, drain_score, keep_score, .. } = shard.view;
+            due.push((drain_score, Choice::Drain, shard));
+            due.push((keep_score, Choice::Keep, shard));
+        }
+        due.retain(|(score, ..)| *score >= 1.0);
+        due.sort_by(|a, b| b.0.total_cmp(&a.0));
+        due
+    }
+
+    /// When a drain will be due because its shard has waited, in milliseconds since 1970. `None` if never,
+    /// or if one is due.
+    pub(super) fn next_drain_ms(&self, situation: &Situation<'_>) -> Option<u64> {
+        let times = self.shards.iter().filter_map(|shard| {
+            let windows = shard.windows(situation.options.drain_bytes_max());
+            let young = |window| shard.worth(window, situation, 0);
+            let worth = windows.iter().map(young).fold(0.0, f64::max);
+            let wait = backlog::due_after_ms(worth)?;
+            Some((situation.now_ms - shard.view.age_ms).saturating_add(wait))
+        });
+        times.min()
+    }
+
+    /// How urgent a drain and a keep of a shard are.
+    fn scores(&self, shard: &Shard, situation: &Situation<'_>) -> (f64, f64) {
+        let (options, view) = (situation.options, &shard.view);
+        if options.landing_runs_max == 0 {
+            // Landings were switched off: what lies there goes down, whatever it costs.
+            return (f64::MAX, 0.0);
+        }
+        let best = shard.windows(options.drain_bytes_max());
+        let age_ms = view.age_ms;
+        let best = best.iter().map(|window| shard.worth(window, situation, age_ms));
+        let mut drain = best.fold(0.0, f64::max);
+        let trigger = backlog::keep_trigger(options.keep_trigger, self.score, view.age_ms);
+        let mut keep = view.runs as f64 / options.landing_batch as f64 / trigger;
+        if shard.view.superseded >= SUPERSEDED_MUCH && view.runs > options.landing_batch {
+            keep = keep.max(1.0);
+        }
+        if options.keep_trigger.is_infinite() || view.runs < 2 {
+            keep = 0.0;
+        }
+        if view.runs >= options.landing_runs_max {
+            // Nothing more can land. If a keep cannot help, a drain has to, whatever it costs.
+            drain = drain.max(1.0);
+        }
+        // Where a drain pays, it does more for a read than a keep.
+        if drain >= 1.0 && shard.view.superseded < SUPERSEDED_MUCH {
+            (drain, 0.8 * keep)
+        } else {
+            (drain, keep)
+        }
+    }
+
+    /// The merge of `choice` in a shard; `None` if it cannot be run now.
+    pub(super) fn job(&self, choice: Choice, shard: u16, situation: &Situation<'_>) -> Option<Job> {
+        let shard = self.shards.iter().find(|s| s.view.shard == shard)?;
+        let ShardView { drain_score, keep_score, .. } = shard.view;
+        let score = if choice == Choice::Keep { keep_score } else { drain_score };
+        if !self.has_room(situation, score) {
+            return None;
+        }
+        let job = if choice == Choice::Keep {
+            self.keep(shard, situation, score)
+        } else {
+            self.drain(shard, situation, score)
+        };
+        job.filter(|job| situation.admits(job))
+    }
+
+    /// The part of the shard over which most has landed, with what it overlaps in the level.
+    fn drain(&self, shard: &Shard, situation: &Situation<'_>, score: f64) -> Option<Job> {
+        let options = situation.options;
+        let place = Place::Landing(self.level, shard.view.shard);
+        let output = Place::Main(self.level);
+        let mut windows = shard.windows(options.drain_bytes_max());
+        let worth = |window: &Window| shard.worth(window, situation, 0);
+        windows.sort_by(|a, b| worth(b).total_cmp(&worth(a)));
+        windows.into_iter().find_map(|Window { span, bytes, main_bytes, .. }| {
+            let touched = |slice: &&Slice| span.overlaps_closed(slice.min_key(), slice.max_key());
+            let target = main_bytes / options.drain_ratio;
+            let most = options.landing_batch;
+            let batch = backlog::batch(most, bytes as u64, target, shard.slices.len());
+            // Walking from the oldest, a prefix is closed under "older and overlapping".
+            let oldest = shard.slices.iter().rev().filter(touched);
+            let free = oldest.take_while(|slice| !situation.is_set_aside(slice));
+            let mut slices: Vec<_> = free.take(batch).cloned().collect();
+            slices.reverse();
+            if slices.is_empty() {
+                return None;
+            }
+            let runs = slices.len();
+            let superseded = superseded(&slices);
+            let mut inputs = vec![Inputs { place, slices }];
+            let main: Vec<_> = shard.main.iter().filter(touched).cloned().collect();
+            if !main.is_empty() {
+                inputs.push(Inputs { place: output, slices: main });
+            }
+            let bytes = bytes as u64;
+            let choice = Choice::Drain;
+            let why = Why { choice, score, bytes, target_bytes: main_bytes, runs, superseded };
+            let job = Job::inside(self.range, inputs, output, span).because(why);
+            situation.admits(&job).then_some(job)
+        })
+    }
+
+    /// Neighbours in age, from the newest on, as long as the next one is not much larger than what there
+    /// is: what is large was merged before.
+    fn keep(&self, shard: &Shard, situation: &Situation<'_>, score: f64) -> Option<Job> {
+        let options = situation.options;
+        let place = Place::Landing(self.level, shard.view.shard);
+        let mut slices: Vec<Slice> = Vec::new();
+        for slice in shard.slices.iter().skip_while(|slice| situation.is_set_aside(slice)) {
+            let large = slice.file_bytes() > KEEP_GROWTH.saturating_mul(bytes_of(&slices));
+            let enough = slices.len() >= options.landing_batch && large;
+            if enough || situation.is_set_aside(slice) {
+                break;
+            }
+            slices.push(slice.clone());
+        }
+        // What is one run already would be one run again.
+        let runs = runs_of(place, slices.clone()).len();
+        if runs < 2 || self.is_over_older_l0(&slices) {
+            return None;
+        }
+        let superseded = superseded(&slices);
+        let (bytes, target_bytes) = (bytes_of(&slices), shard.view.main_bytes);
+        let why = Why { choice: Choice::Keep, score, bytes, target_bytes, runs, superseded };
+        let job = Job::new(self.range, vec![Inputs { place, slices }], place);
+        Some(job.because(why))
+    }
+
+    /// Would what `slices` are merged into lie over a table that had to stay in L0, and is older? They share no
+    /// key with it, but that could not be seen any more.
+    fn is_over_older_l0(&self, slices: &[Slice]) -> bool {
+        let min = slices.iter().map(|slice| slice.min_key()).min();
+        let max = slices.iter().map(|slice| slice.max_key()).max();
+        let (Some(min), Some(max)) = (min, max) else { return false };
+        let newest = slices.iter().map(|slice| slice.max_seqno()).max();
+        let l0 = self.range.overlapping(Place::L0, min, max);
+        self.level == 1 && l0.iter().any(|slice| Some(slice.max_seqno()) < newest)
+    }
+}
+
+/// A part of a shard.
+struct Window {
+    span: Span,
+    main_bytes: u64,
+    /// About how much of the landing it has.
+    bytes: f64,
+}
+
+impl Shard {
+    fn worth(&self, window: &Window, situation: &Situation<'_>, age_ms: u64) -> f64 {
+        // What is hidden goes in any case: it is no reason to rewrite the level.
+        let bytes = window.bytes * (1.0 - self.view.superseded);
+        let (main, ratio) = (window.main_bytes, situation.options.drain_ratio);
+        backlog::drain_score(bytes as u64, main, ratio, age_ms)
+    }
+
+    /// The shard in parts, each with some neighbouring tables of the level: a drain of one rewrites no more
+    /// than `main_bytes_max`, unless a single table has more.
+    fn windows(&self, main_bytes_max: u64) -> Vec<Window> {
+        let mut groups: Vec<(u64, Vec<&Slice>)> = Vec::new();
+        for slice in &self.main {
+            match groups.last_mut() {
+                Some((bytes, group)) if *bytes + slice.file_bytes() <= main_bytes_max => {
+                    *bytes += slice.file_bytes();
+                    group.push(slice);
+                }
+                _ => groups.push((slice.file_bytes(), vec![slice])),
+            }
+        }
+        // From one group's first key to the next one's; the first and the last have no end.
+        let starts: Vec<Bytes> =
+            groups.iter().map(|(_, group)| group[0].min_key().clone()).collect();
+        let mut windows: Vec<_> = (0..groups.len().max(1))
+            .map(|at| Window {
+                span: Span {
+                    lo: if at == 0 { Bytes::new() } else { starts[at].clone() },
+                    hi: starts.get(at + 1).cloned(),
+                },
+                main_bytes: groups.get(at).map_or(0, |(bytes, _)| *bytes),
+                bytes: 0.0,
+            })
+            .collect();
+        for slice in &self.slices {
+            let touched = windows
+                .iter_mut()
+                .filter(|window| window.span.overlaps_closed(slice.min_key(), slice.max_key()));
+            let mut touched: Vec<_> = touched.collect();
+            let all: u64 = touched.iter().map(|window| window.main_bytes).sum();
+            let count = touched.len() as f64;
+            for window in &mut touched {
+                // The level shows how keys spread.
+                let share = match all {
+                    0 => 1.0 / count,
+                    all => window.main_bytes as f64 / all as f64,
+                };
+                window.bytes += slice.file_bytes() as f64 * share;
+            }
+        }
+        windows
+    }
+
+    fn of(range: &RangeVersion, place: Place, runs: usize, situation: &Situation<'_>) -> Self {
+        let slices = range.layers.in_order(place);
+        let min = slices.iter().map(|slice| slice.min_key()).min().expect("it has a slice");
+        let max = slices.iter().map(|slice| slice.max_key()).max().expect("it has a slice");
+        let main = range.overlapping(Place::Main(place.level()), min, max);
+        let landed = slices.iter().filter_map(|slice| slice.landed).map(|landed| landed.at_ms);
+        let oldest = landed.min().unwrap_or(situation.now_ms);
+        let entries: u64 = slices.iter().map(|slice| slice.entries()).sum();
+        let tombstones: u64 = slices.iter().map(|slice| slice.tombstones()).sum();
+        let superseded = superseded(&slices);
+        let view = ShardView {
+            shard: if let Place::Landing(_, shard) = place { shard } else { 0 },
+            runs,
+            tables: slices.len(),
+            bytes: bytes_of(&slices),
+            // The clock may have been set back.
+            age_ms: situation.now_ms.saturating_sub(oldest),
+            density: superseded + tombstones as f64 / entries.max(1) as f64,
+            main_bytes: bytes_of(&main),
+            superseded,
+            drain_score: 0.0,
+            keep_score: 0.0,
+        };
+        Self { view, slices, main }
+    }
+}

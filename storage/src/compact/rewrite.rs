@@ -1,0 +1,72 @@
+//! Tables that are worth a rewrite although their level is small enough.
+
+use super::job::{Inputs, Job};
+use super::options::CompactionOptions;
+use super::pick::{Situation, into_nothing};
+use super::why::{Choice, Why};
+use crate::version::{Place, RangeVersion, Slice};
+
+/// The next rewrite of a table below L0.
+///
+/// One that is full of tombstones, or has an old one, goes down to what these hide; where that is nothing,
+/// it is rewritten in its place without them. One of whose file little is used is rewritten in its place,
+/// so that the file can go. Each comes nearer to its end: the number of such jobs is bounded.
+pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Job> {
+    let levels = range.layers.iter().filter(|layer| matches!(layer.place, Place::Main(_)));
+    let mut slices = levels.flat_map(|layer| layer.run.slices().iter().map(|s| (layer.place, s)));
+    slices.find_map(|(place, slice)| {
+        let shrinks = slice.part.is_some() && is_little(slice, situation);
+        if !shrinks && !has_due_tombstones(slice, situation) {
+            return None;
+        }
+        let input = Inputs { place, slices: vec![slice.clone()] };
+        let (min, max) = (slice.min_key(), slice.max_key());
+        let job = if shrinks || range.is_bottom_of(place, min, max) {
+            Job::new(range, vec![input], place)
+        } else {
+            let below = Place::Main(place.level() + 1);
+            let landed = range.layers.landing(below.level()).iter();
+            if landed.into_iter().any(|layer| !layer.run.overlapping(min, max).is_empty()) {
+                // It would go past what has landed. That is drained one day.
+                return None;
+            }
+            let targets = range.overlapping(below, min, max);
+            if targets.is_empty() {
+                into_nothing(range, input, below, situation.options)
+            } else {
+                Job::new(range, vec![input, Inputs { place: below, slices: targets }], below)
+            }
+        };
+        let choice = if shrinks { Choice::Shrink } else { Choice::Tombstones };
+        let bytes = slice.file_bytes();
+        let target_bytes = job.input_bytes() - bytes;
+        let job = job.because(Why { choice, bytes, target_bytes, runs: 1, ..Why::default() });
+        situation.admits(&job).then_some(job)
+    })
+}
+
+/// When the next tombstone will be old, in milliseconds since 1970.
+pub(super) fn next_old_ms(range: &RangeVersion, options: &CompactionOptions) -> Option<u64> {
+    let levels = range.layers.iter().filter(|layer| matches!(layer.place, Place::Main(_)));
+    let slices = levels.flat_map(|layer| layer.run.slices().iter());
+    let dead = slices.filter(|slice| slice.tombstones() > 0 && slice.table.created_at_ms > 0);
+    let old = dead.map(|slice| slice.table.created_at_ms);
+    old.filter_map(|made| made.checked_add(options.tombstone_age_max_ms)?.checked_add(1)).min()
+}
+
+fn has_due_tombstones(slice: &Slice, situation: &Situation<'_>) -> bool {
+    let options = situation.options;
+    let share = u128::from(slice.tombstones()) * 100;
+    let many = share > u128::from(slice.entries()) * u128::from(options.tombstone_percent_max);
+    // When it was made may not be known, and the clock may have been set back.
+    let made = slice.table.created_at_ms;
+    let age_ms = if made == 0 { 0 } else { situation.now_ms.saturating_sub(made) };
+    many || (slice.tombstones() > 0 && age_ms > options.tombstone_age_max_ms)
+}
+
+/// Do all slices of its file together take less than half of it?
+fn is_little(slice: &Slice, situation: &Situation<'_>) -> bool {
+    let same = situation.version.slices().filter(|(_, _, other)| other.number() == slice.number());
+    let used = same.fold(0_u64, |sum, (_, _, other)| sum.saturating_add(other.file_bytes()));
+    used < slice.table.file_bytes / 2
+}
