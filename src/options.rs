@@ -174,7 +174,7 @@ pub struct Options {
     pub landing_runs_max: usize,
     /// A landing is merged into its level when that rewrites at most this many bytes of the level for
     /// each byte that landed, or up to five times as many for what has waited for minutes. Smaller numbers write less and keep more in
-    /// landings, which takes space and makes reads look further. Default 4, at least 1.
+    /// landings, which takes space and makes reads look further. Default 2, at least 1.
     pub drain_ratio: u64,
     /// Tables of a landing that a merge takes at least, if there are as many; more where much waits. Default
     /// 4, 1..=64.
@@ -260,7 +260,7 @@ impl Options {
             tombstone_percent_max: 50,
             tombstone_age_max_ms: 24 * 60 * 60 * 1000,
             landing_runs_max: 12,
-            drain_ratio: 4,
+            drain_ratio: 2,
             landing_batch: 4,
             keep_trigger: 2.0,
             landing_parallelism: None,
@@ -432,6 +432,10 @@ impl Options {
         check("space_reserve_bytes", self.effective_space_reserve_bytes(), 0, u64::MAX / 4)?;
         check("landing_runs_max", self.landing_runs_max as u64, 0, 64)?;
         check("drain_ratio", self.drain_ratio, 1, u64::MAX)?;
+        if self.keep_trigger.is_nan() || self.keep_trigger < 1.0 {
+            let what = format!("keep_trigger is {}; it must be at least 1.0", self.keep_trigger);
+            return Err(Error::invalid(what));
+        }
         check("landing_batch", self.landing_batch as u64, 1, 64)?;
         check("landing_parallelism", self.effective_landing_parallelism() as u64, 1, 64)?;
         check("compaction_threads", self.effective_compaction_threads() as u64, 1, 64)?;

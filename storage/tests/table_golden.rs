@@ -21,6 +21,11 @@ use std::sync::Arc;
 
 const PLAIN: &[u8] = include_bytes!("golden/table-v1.sst");
 const LZ4: &[u8] = include_bytes!("golden/table-v1-lz4.sst");
+/// Of a builder that recorded neither when a table was made nor a sketch of its keys.
+const OLD: [&[u8]; 2] = [
+    include_bytes!("golden/table-v1-builder-1.sst"),
+    include_bytes!("golden/table-v1-lz4-builder-1.sst"),
+];
 const ID: TableId = TableId { db_id: *b"golden-database!", number: FileNumber(42) };
 
 fn entries() -> Vec<(Vec<u8>, Seqno, Kind, Vec<u8>)> {
@@ -103,4 +108,5 @@ fn builders_write_the_golden_bytes() {
 fn golden_bytes_stay_readable() {
     read(PLAIN);
     read(LZ4);
+    OLD.into_iter().for_each(read);
 }

@@ -80,7 +80,7 @@ impl CompactionOptions {
             tombstone_age_max_ms: 24 * 60 * 60 * 1000,
             moves: true,
             landing_runs_max: 12,
-            drain_ratio: 4,
+            drain_ratio: 2,
             landing_batch: 4,
             keep_trigger: 2.0,
             landing_parallelism: NonZeroUsize::new(2).expect("2 is not 0"),

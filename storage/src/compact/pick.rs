@@ -159,13 +159,23 @@ fn pick_l0(range: &RangeVersion, score: f64, situation: &Situation<'_>) -> Optio
 }
 
 /// The L0 tables that may go down without one that is set aside, newest first: closed under "older and
-/// overlapping" (INVARIANT(oldest-closed)), and within bounds that hold no L1 table that is set aside.
-/// Of several such groups the one with the most tables.
+/// overlapping" (INVARIANT(oldest-closed)). Where nothing can land, they also lie within bounds that hold
+/// no L1 table that is set aside, and of several such groups it is the one with the most tables. Where it can,
+/// those that lie over a shard that has no room stay as well.
 fn unhindered(range: &RangeVersion, situation: &Situation<'_>) -> Vec<Slice> {
-    let l1 = range.layers.in_order(Place::Main(1));
     let l0 = range.layers.in_order(Place::L0);
+    let options = situation.options;
+    let lands = options.landing_runs_max > 0;
+    let l1 = if lands { Vec::new() } else { range.layers.in_order(Place::Main(1)) };
     let walls: Vec<_> = l1.iter().filter(|slice| situation.is_set_aside(slice)).collect();
-    if walls.is_empty() && !l0.iter().any(|slice| situation.is_set_aside(slice)) {
+    let stays = |slice: &Slice| {
+        let is_over_full = || {
+            let input = Inputs { place: Place::L0, slices: vec![slice.clone()] };
+            lands && !has_room(range, &input, 1, options)
+        };
+        situation.is_set_aside(slice) || is_over_full()
+    };
+    if walls.is_empty() && !l0.iter().any(stays) {
         return l0;
     }
     // What lies over a table that has to stay has to stay as well.
@@ -173,7 +183,7 @@ fn unhindered(range: &RangeVersion, situation: &Situation<'_>) -> Vec<Slice> {
     let mut groups: BTreeMap<usize, Vec<Slice>> = BTreeMap::new();
     for slice in l0.iter().rev() {
         let overlaps = |other: &&Slice| other.overlaps(slice.min_key(), slice.max_key());
-        if situation.is_set_aside(slice) || staying.iter().any(overlaps) {
+        if stays(slice) || staying.iter().any(overlaps) {
             staying.push(slice);
         } else {
             let gap = walls.partition_point(|wall| wall.max_key() < slice.min_key());
@@ -261,6 +271,7 @@ fn hand_down(
         }
         let small = options.table_bytes_max.saturating_mul(SMALL_TABLES);
         let cheap = target_bytes <= bytes.saturating_mul(options.drain_ratio)
+            && !targets.iter().any(|slice| situation.is_set_aside(slice))
             && (bytes.saturating_add(target_bytes) <= small || input.place != Place::L0);
         if cheap || options.landing_runs_max == 0 {
             let inputs = vec![input, Inputs { place: output, slices: targets }];

@@ -50,6 +50,8 @@ fn options(settings: &[(String, String)]) -> Result<Options> {
     options.filter_bits_per_key = FILTER_BITS_PER_KEY as usize;
     options.compression = Compression::None;
     options.l0_compression = Compression::None;
+    // RocksDB's logs are as large as its memtables.
+    options.log_segment_bytes = 2 * MEMTABLE_BYTES;
     options.durability = Durability::Buffered;
     let mut fields = serde_json::to_value(&options)?;
     for (field, value) in settings {
