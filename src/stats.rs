@@ -406,8 +406,11 @@ impl Stats {
     /// Bytes written to the log, by flushes and by compactions, for each byte of the batches: 0.0 before
     /// there is one.
     pub fn write_amplification(&self) -> f64 {
+        if self.bytes_written == 0 {
+            return 0.0;
+        }
         let written = self.log_bytes + self.flush_bytes + self.compaction_bytes_written;
-        written as f64 / self.bytes_written.max(1) as f64
+        written as f64 / self.bytes_written as f64
     }
 
     pub(crate) fn of(engine: &Engine) -> Self {
