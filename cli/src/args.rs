@@ -38,12 +38,12 @@ pub enum Command {
     Scan(ScanArgs),
     /// Print counters, memory and the actors' mailboxes
     Stats(InspectArgs),
-    /// Print what each level holds
-    Levels(InspectArgs),
+    /// Print what each level and its landing hold, drawn as well, and why they are merged or not
+    Levels(LevelsArgs),
     /// Check every checksum and every order rule of a closed database
     Verify(InspectArgs),
-    /// Flush, and merge everything down
-    Compact(InspectArgs),
+    /// Flush, and merge all keys down, or some
+    Compact(CompactArgs),
     /// Import real files into a temporary database, break it, and check every value
     Demo(DemoArgs),
     #[command(hide = true)]
@@ -52,9 +52,9 @@ pub enum Command {
     Bench(BenchArgs),
 }
 
-/// Which entries.
+/// Which keys.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Selection {
+pub struct KeySpan {
     /// Only keys that begin with this
     #[arg(long, value_name = "KEY", conflicts_with_all = ["from", "to"])]
     pub prefix: Option<String>,
@@ -64,15 +64,22 @@ pub struct Selection {
     /// Last key, exclusive
     #[arg(long, value_name = "KEY")]
     pub to: Option<String>,
+    /// How keys on this command line are written
+    #[arg(long, value_name = "ENCODING", default_value = "raw")]
+    pub keys_as: Encoding,
+}
+
+/// Which entries, in which order.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Selection {
+    #[command(flatten)]
+    pub keys: KeySpan,
     /// From the last key to the first
     #[arg(long)]
     pub reverse: bool,
     /// At most this many entries
     #[arg(long, value_name = "N", value_parser = crate::units::parse_count)]
     pub limit: Option<u64>,
-    /// How keys on this command line are written
-    #[arg(long, value_name = "ENCODING", default_value = "raw")]
-    pub keys_as: Encoding,
 }
 
 #[derive(clap::Args, Debug)]
@@ -186,6 +193,32 @@ pub struct DelArgs {
 pub struct InspectArgs {
     #[command(flatten)]
     pub store: Store,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct LevelsArgs {
+    #[command(flatten)]
+    pub store: Store,
+    /// Say what would be merged now and why, why the rest waits, and what was chosen lately
+    #[arg(long)]
+    pub why: bool,
+    /// JSON instead of a table and a picture
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct CompactArgs {
+    #[command(flatten)]
+    pub store: Store,
+    #[command(flatten)]
+    pub keys: KeySpan,
+    /// Merge into this level and leave what lies below it alone [default: the deepest]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=7))]
+    pub to_level: Option<u8>,
     /// JSON instead of a table
     #[arg(long)]
     pub json: bool,

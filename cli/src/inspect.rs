@@ -1,4 +1,4 @@
-//! `stats`, `levels`, `verify`, `compact`: what the database says about itself.
+//! `stats` and `verify`: what the database says about itself.
 
 use crate::args::InspectArgs;
 use crate::outcome::{Exit, Failure, Result};
@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::{output, store, text, units};
 use comfy_table::Table;
 use serde_json::{Value, json};
-use sluicedb::{ActorStats, Finding, LevelInfo, RangeStats, Stats};
+use sluicedb::{ActorStats, Finding, LandingStats, RangeStats, Stats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -19,20 +19,11 @@ pub async fn stats(args: InspectArgs) -> Result {
     if args.json {
         let mut json = to_json(&stats);
         json["levels"] = to_json(&levels);
+        json["write_amplification"] = stats.write_amplification().into();
         return output::json(&json);
     }
     let (ranges, actors) = (ranges(&stats.ranges), actors(&stats.actors, None));
     output::line(&format!("{}\n\n{ranges}\n\n{actors}", counters(&stats)))
-}
-
-pub async fn levels(args: InspectArgs) -> Result {
-    let db = args.store.existing().await?;
-    let levels = db.level_info();
-    db.close().await?;
-    if args.json {
-        return output::json(&to_json(&levels));
-    }
-    output::line(&level_table(&levels).to_string())
 }
 
 pub fn verify(args: &InspectArgs) -> Result {
@@ -98,66 +89,13 @@ pub fn describe(finding: &Finding) -> String {
     }
 }
 
-pub async fn compact(args: InspectArgs) -> Result {
-    let db = args.store.existing().await?;
-    let before = db.level_info();
-    let started = Instant::now();
-    let compacted = db.compact().await.map_err(Failure::from);
-    let elapsed = started.elapsed();
-    let after = db.level_info();
-    store::close(db, compacted).await?;
-    if args.json {
-        return output::json(&json!({
-            "before": to_json(&before), "after": to_json(&after), "seconds": elapsed.as_secs_f64(),
-        }));
-    }
-    let sum = |levels: &[LevelInfo]| units::bytes(levels.iter().map(|level| level.bytes).sum());
-    output::line(&level_table(&after).to_string())?;
-    output::message(&format!(
-        "compacted {} to {} in {}",
-        sum(&before),
-        sum(&after),
-        units::seconds(elapsed)
-    ));
-    Ok(())
-}
-
 /// Anything the library can serialize.
 pub fn to_json(value: &impl serde::Serialize) -> Value {
     serde_json::to_value(value).expect("plain structs of numbers and text are JSON")
 }
 
-/// What each level holds.
-pub fn level_table(levels: &[LevelInfo]) -> Table {
-    let mut table =
-        output::table(&["level", "tables", "entries", "tombstones", "size", "limit", "score"]);
-    let ranges = levels.iter().map(|level| level.range).collect::<std::collections::BTreeSet<_>>();
-    for level in levels {
-        let name = match ranges.len() {
-            1 => format!("L{}", level.level),
-            _ => format!(
-                "{} L{}",
-                range_name(level.range, &level.range_start, level.range_end.as_deref()),
-                level.level
-            ),
-        };
-        let limit =
-            if level.bytes_max == 0 { "by count".into() } else { units::bytes(level.bytes_max) };
-        table.add_row([
-            name,
-            units::count(level.tables),
-            units::count(level.entries),
-            units::count(level.tombstones),
-            units::bytes(level.bytes),
-            limit,
-            format!("{:.2}", level.score),
-        ]);
-    }
-    table
-}
-
 /// A range by the keys that are routed to it.
-fn range_name(range: u32, start: &[u8], end: Option<&[u8]>) -> String {
+pub fn range_name(range: u32, start: &[u8], end: Option<&[u8]>) -> String {
     let end = end.map(text::escape).unwrap_or_default();
     format!("range {range} [{}..{end})", text::escape(start))
 }
@@ -286,8 +224,19 @@ fn counters(stats: &Stats) -> Table {
                 bytes(stats.compaction_bytes_written)
             ),
         ),
+        ("  paced", units::nanos(stats.compaction_pace_micros.saturating_mul(1000))),
+        ("  only in the manifest", count(stats.trivial_moves)),
+        ("  tables landed", count(stats.tables_landed)),
+        ("  keeps", merges(&stats.keeps)),
+        ("  drains", merges(&stats.drains)),
+        ("written per byte of writes", format!("{:.2}", stats.write_amplification())),
         ("job retries", count(stats.job_retries)),
         ("tables", format!("{} ({})", count(stats.tables), bytes(stats.table_bytes))),
+        (
+            "  in landings",
+            format!("{} ({})", count(stats.landing_tables), bytes(stats.landing_bytes)),
+        ),
+        ("  runs per read, at most", count(stats.read_runs_max)),
         ("table entries", count(stats.table_entries)),
         (
             "open tables",
@@ -305,4 +254,15 @@ fn counters(stats: &Stats) -> Table {
         table.add_row([what.to_owned(), value]);
     }
     table
+}
+
+/// Merges of landings: how many, of what, and how long they took.
+fn merges(of: &LandingStats) -> String {
+    format!(
+        "{} ({} tables, {}, {})",
+        units::count(of.runs),
+        units::count(of.tables),
+        units::bytes(of.bytes),
+        units::nanos(of.micros.saturating_mul(1000))
+    )
 }

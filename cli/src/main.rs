@@ -15,10 +15,12 @@
 
 mod args;
 mod bench;
+mod compact;
 mod demo;
 mod export;
 mod import;
 mod inspect;
+mod levels;
 mod machine;
 mod outcome;
 mod output;
@@ -71,9 +73,9 @@ async fn run(command: Command) -> Result {
         Command::Del(args) => point::del(args).await,
         Command::Scan(args) => scan::run(args).await,
         Command::Stats(args) => inspect::stats(args).await,
-        Command::Levels(args) => inspect::levels(args).await,
+        Command::Levels(args) => levels::run(args).await,
         Command::Verify(args) => inspect::verify(&args),
-        Command::Compact(args) => inspect::compact(args).await,
+        Command::Compact(args) => compact::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::DemoChild(args) => demo::crash::child(args).await,
         Command::Bench(args) => bench::run(args).await,

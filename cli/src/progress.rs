@@ -27,6 +27,16 @@ impl Progress {
         Self::start(total, style, done)
     }
 
+    /// Bytes out of a total that may grow, and is 0 while it is not known.
+    pub fn growing_bytes(total: &Arc<AtomicU64>, done: &Arc<AtomicU64>) -> Self {
+        let style = "{wide_bar} {bytes} of {total_bytes} ({percent}%), {elapsed}";
+        let (total, done) = (Arc::clone(total), Arc::clone(done));
+        Self::watch(Some(0), style, move |bar| {
+            bar.set_length(total.load(Ordering::Relaxed));
+            bar.set_position(done.load(Ordering::Relaxed));
+        })
+    }
+
     /// Things out of `total`, if it is known.
     pub fn items(total: Option<u64>, done: &Arc<AtomicU64>) -> Self {
         let style = match total {
@@ -37,15 +47,24 @@ impl Progress {
     }
 
     fn start(total: Option<u64>, style: &str, done: &Arc<AtomicU64>) -> Self {
+        let done = Arc::clone(done);
+        Self::watch(total, style, move |bar| bar.set_position(done.load(Ordering::Relaxed)))
+    }
+
+    fn watch(
+        total: Option<u64>,
+        style: &str,
+        look: impl Fn(&ProgressBar) + Send + 'static,
+    ) -> Self {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
         bar.set_style(ProgressStyle::with_template(style).expect("the templates above are valid"));
         if bar.is_hidden() {
             return Self { bar, watcher: None };
         }
-        let (watched, done) = (bar.clone(), Arc::clone(done));
+        let watched = bar.clone();
         let watcher = std::thread::spawn(move || {
             while !watched.is_finished() {
-                watched.set_position(done.load(Ordering::Relaxed));
+                look(&watched);
                 watched.tick();
                 std::thread::park_timeout(TICK);
             }

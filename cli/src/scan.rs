@@ -1,6 +1,6 @@
 //! `scan`: entries in key order, as text lines or JSON lines.
 
-use crate::args::{ScanArgs, Selection};
+use crate::args::{KeySpan, ScanArgs, Selection};
 use crate::outcome::{Failure, Result};
 use crate::output;
 use crate::point::argument;
@@ -9,26 +9,42 @@ use sluicedb::{Db, Scan};
 use std::io::Write;
 use std::ops::Bound;
 
-impl Selection {
-    /// The scan that the flags describe.
-    pub fn scan(&self, db: &Db) -> Result<Scan> {
+/// From where to where.
+type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+impl KeySpan {
+    /// The interval that the flags describe.
+    pub fn bounds(&self) -> Result<Bounds> {
         let key = |text: &Option<String>| {
             text.as_ref().map(|text| argument(self.keys_as, text)).transpose()
         };
-        let mut scan = if let Some(prefix) = key(&self.prefix)? {
-            db.scan_prefix(prefix)
-        } else {
-            let from = key(&self.from)?.map_or(Bound::Unbounded, Bound::Included);
-            let to = key(&self.to)?.map_or(Bound::Unbounded, Bound::Excluded);
-            if let (Bound::Included(from), Bound::Excluded(to)) = (&from, &to)
-                && from > to
-            {
-                return Err(Failure::usage(
-                    "--from is after --to; --reverse turns the order round",
-                ));
-            }
-            db.scan((from, to))
-        };
+        if let Some(prefix) = key(&self.prefix)? {
+            let end = after_prefix(&prefix).map_or(Bound::Unbounded, Bound::Excluded);
+            return Ok((Bound::Included(prefix), end));
+        }
+        let from = key(&self.from)?.map_or(Bound::Unbounded, Bound::Included);
+        let to = key(&self.to)?.map_or(Bound::Unbounded, Bound::Excluded);
+        if let (Bound::Included(from), Bound::Excluded(to)) = (&from, &to)
+            && from > to
+        {
+            return Err(Failure::usage("--from is after --to"));
+        }
+        Ok((from, to))
+    }
+}
+
+/// The least key after all that begin with `prefix`; `None` if there is none.
+fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+impl Selection {
+    /// The scan that the flags describe.
+    pub fn scan(&self, db: &Db) -> Result<Scan> {
+        let mut scan = db.scan(self.keys.bounds()?);
         if self.reverse {
             scan = scan.rev();
         }
@@ -74,4 +90,16 @@ async fn print(mut scan: Scan, args: &ScanArgs) -> Result {
         buffer.clear();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_the_first_key_without_it() {
+        assert_eq!(after_prefix(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(after_prefix(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!((after_prefix(b"\xff\xff"), after_prefix(b"")), (None, None));
+    }
 }

@@ -153,7 +153,7 @@ async fn steps(
     watch.end().await;
     report.keep_stats(&db);
     report.show(
-        &inspect::level_table(&db.level_info()),
+        &crate::levels::table(&db.level_info()),
         "levels",
         inspect::to_json(&db.level_info()),
     )?;

@@ -16,7 +16,11 @@ fn stats_tell_counters_levels_and_mailboxes() {
     for word in ["visible seqno", "cache hits", "pressure", "range 1 [..)", "actor", "waiting"] {
         assert!(text.contains(word), "no {word:?} in:\n{text}");
     }
+    for word in ["tables landed", "keeps", "drains", "runs per read", "written per byte", "paced"] {
+        assert!(text.contains(word), "no {word:?} in:\n{text}");
+    }
     let json = place.sluice("stats", &["--json"]).ok().json();
+    assert!(json["keeps"]["runs"].is_number() && json["write_amplification"].is_number());
     assert!(json["visible_seqno"].is_number() && json["levels"].is_array(), "{json}");
     let range = &json["ranges"][0];
     assert_eq!(
@@ -47,6 +51,27 @@ fn levels_hold_what_was_imported() {
 }
 
 #[test]
+fn levels_are_drawn_in_eighty_columns_and_say_why() {
+    let place = filled();
+    place.sluice("compact", &["--to-level", "1"]).ok();
+    let text = place.sluice("levels", &[]).ok().text();
+    let (_, picture) = text.split_once("range 1 [..)\n").expect("the picture follows the table");
+    assert!(picture.contains("landing of L1     -") && picture.contains(" of 320.0 MiB"), "{text}");
+    assert!(picture.lines().all(|line| line.len() <= 80), "{text}");
+    assert!(!text.contains("Due now"), "{text}");
+    let text = place.sluice("levels", &["--why"]).ok().text();
+    for word in ["Due now", "Not due:\n  L0: waits; 0 of 4 runs", "\n  drain       a part"] {
+        assert!(text.contains(word), "no {word:?} in:\n{text}");
+    }
+    let json = place.sluice("levels", &["--why", "--json"]).ok().json();
+    let why = json["why"].as_array().unwrap();
+    assert_eq!((&why[0]["level"], &why[0]["choice"]), (&0.into(), &"wait".into()), "{json}");
+    assert!(why[0]["words"].as_str().unwrap().starts_with("waits; "), "{json}");
+    assert!(json["levels"][1]["shards"].is_array() && json["decisions"].is_array(), "{json}");
+    assert_eq!(json["choices"].as_object().unwrap().len(), 9);
+}
+
+#[test]
 fn a_sound_database_verifies() {
     let place = filled();
     place.sluice("compact", &[]).ok();
@@ -69,6 +94,28 @@ fn compaction_leaves_only_what_lives() {
     assert_eq!((sum("entries"), sum("tombstones")), (4900, 0), "{json}");
     let again = place.sluice("scan", &["--limit", "1", "--keys-only"]).ok().text();
     assert_eq!(again, "000000000101\n");
+}
+
+#[test]
+fn a_compaction_may_be_of_some_keys_and_into_a_level() {
+    let place = filled();
+    let count = |json: &serde_json::Value, level: usize, field: &str| {
+        json["after"][level][field].as_u64().unwrap_or(0)
+    };
+    let json = place.sluice("compact", &["--to-level", "2", "--json"]).ok().json();
+    assert_eq!((count(&json, 1, "entries"), count(&json, 2, "entries")), (0, 5000), "{json}");
+    let merged = &json["merged"];
+    assert!(merged["done_bytes"].as_u64().unwrap() > 0, "{json}");
+    assert_eq!(merged["done_bytes"], merged["total_bytes"], "{json}");
+    // A deleted key stays a tombstone where nobody compacts.
+    place.sluice("del", &["000000000001", "000000004000"]).ok();
+    let json = place.sluice("compact", &["--prefix", "z", "--json"]).ok().json();
+    assert_eq!(json["merged"]["done_bytes"], 0, "{json}");
+    let json = place.sluice("compact", &["--to", "000000000002", "--json"]).ok().json();
+    assert!(json["merged"]["done_bytes"].as_u64().unwrap() > 0, "{json}");
+    place.sluice("compact", &["--to-level", "8"]).fails(2, "8 is not in 1..=7");
+    place.sluice("compact", &["--from", "b", "--to", "a"]).fails(2, "--from is after --to");
+    place.sluice("compact", &["--from", "b", "--prefix", "a"]).fails(2, "cannot be used with");
 }
 
 #[test]
