@@ -5,11 +5,11 @@
 //!
 //! header                                               CURRENT
 //!   0 magic "SLUICEMF"                                   0 magic "SLUICECU"
-//!   8 format version u16 = 2, 6 zero bytes               8 manifest number u64
+//!   8 format version u16 = 3, 6 zero bytes               8 manifest number u64
 //!  16 incompatible features u64                         16 length of header and snapshot u64
 //!  24 features that forbid writing u64                  24 hash64 of those bytes u64
 //!  32 compatible features u64                           32 db_id, 16 bytes
-//!  40 db_id, 16 bytes                                   48 format version u16 = 2, 10 zero bytes
+//!  40 db_id, 16 bytes                                   48 format version u16 = 3, 10 zero bytes
 //!  56 manifest number u64                               60 crc u32 of bytes 0..60
 //!  64 4 zero bytes
 //!  68 crc u32 of bytes 0..68
@@ -20,7 +20,7 @@
 //!   8 type u8 (1 snapshot, 2 edit), 3 zero bytes
 //!  12 manifest number, low 32 bits
 //!  16 synced_to u64: up to here the file was durable when the record was written
-//!  24 edit (version/edit.rs), `length` bytes
+//!  24 edit (version/edit/mod.rs), `length` bytes
 //! ```
 //!
 //! Promises: an edit is durable once `append` returned, and whole or absent after any crash. A torn
