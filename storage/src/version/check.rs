@@ -202,7 +202,8 @@ pub fn one_run_per_level(range: &RangeVersion) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// A slice of a landing lies in its shard, and it is known when it came there. No other has landed.
+/// A slice of a landing lies in its shard, and it is known when it came there. No other has landed
+/// (INVARIANT(landing-in-its-shard)).
 pub fn landing_in_its_shard(range: &RangeVersion) -> Result<(), Conflict> {
     let fits = |place: Place, slice: &Slice| match place {
         Place::Landing(_, shard) => {
