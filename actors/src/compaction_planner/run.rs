@@ -122,8 +122,16 @@ impl CompactionPlanner {
             let Some(shown) = request.shown.upgrade() else { continue };
             let version = self.files.version(&self.topology);
             let total_bytes = request.done_bytes + request.order.bytes_left(&version);
-            shown.update(|progress| Some(Progress { total_bytes, ..*progress }));
+            shown.update(|progress| {
+                let total_bytes = total_bytes.max(progress.done_bytes);
+                Some(Progress { total_bytes, ..*progress })
+            });
             match request.order.step(&version, &self.claims) {
+                // What is installed and not reported yet is counted first.
+                Step::Done if self.workers.iter().any(|w| w.runs == Some(Purpose::Request)) => {
+                    self.request = Some(request);
+                    return None;
+                }
                 Step::Done => request.reply.send(request.first),
                 Step::Job(job) if merges || job.is_metadata_only() => {
                     self.request = Some(request);

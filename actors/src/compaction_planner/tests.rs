@@ -268,6 +268,25 @@ fn a_request_waits_for_the_jobs_that_are_in_its_way() {
     }
 }
 
+/// Planted: an answer as soon as the tables are where they should be.
+#[test]
+fn a_request_is_answered_when_what_was_merged_for_it_is_counted() {
+    let home = Home::new("/planner/counted", 1);
+    home.fill_l0();
+    let shown = unseen();
+    let mut answer = request_shown(&home.engine.parts.planner, of_range(0), &shown);
+    home.runtime.poll(PLANNER);
+    home.runtime.run_all_but(&[PLANNER, "sluice-version"]);
+    home.runtime.poll("sluice-version");
+    home.runtime.poll(PLANNER);
+    assert_eq!(home.version().ranges()[0].layers.in_order(Place::L0).len(), 0, "it is installed");
+    assert!(answer.try_take().is_none(), "but not reported");
+    home.runtime.run_all_but(&[]);
+    assert!(matches!(answer.try_take(), Some(Ok(Ok(())))));
+    let Progress { done_bytes, total_bytes, .. } = shown.get();
+    assert!(done_bytes > 0 && done_bytes == total_bytes, "{done_bytes} of {total_bytes}");
+}
+
 /// Planted: the automatic job first; an answer while one of its jobs is under way.
 #[test]
 fn a_request_goes_before_the_next_automatic_job_and_gives_up_only_ranges_that_fail() {
