@@ -112,9 +112,14 @@ impl Claims {
         ClaimedJob { job: Box::new(job), _claim: extent }
     }
 
-    /// How many merges of landings run, of one kind.
-    pub(super) fn running(&self, mode: IngestMode) -> usize {
-        self.held().filter(|held| held.mode == mode).count()
+    /// How many merges of the landing in front of a level of a range run.
+    pub(super) fn merges_of_landing(&self, range: RangeId, level: u8) -> usize {
+        let is_one = |held: &Arc<Extent>| {
+            held.mode != IngestMode::None
+                && held.range == range
+                && held.landings.iter().any(|place| place.level() == level)
+        };
+        self.held().filter(is_one).count()
     }
 
     /// Forgets where the picks of ranges that have gone would continue.

@@ -6,7 +6,7 @@
 //! runs, or when they hide each other's entries, and the level is too large to be rewritten yet.
 
 use super::backlog::{self, ShardView};
-use super::job::{IngestMode, Inputs, Job};
+use super::job::{Inputs, Job};
 use super::pick::Situation;
 use super::why::{Choice, Why};
 use crate::key::Span;
@@ -98,8 +98,7 @@ impl<'a> Landing<'a> {
     fn has_room(&self, situation: &Situation<'_>, score: f64) -> bool {
         let base = situation.options.landing_parallelism.get();
         let most = backlog::parallelism(base, score, self.shards.len());
-        let claims = situation.claims;
-        claims.running(IngestMode::Drain) + claims.running(IngestMode::Keep) < most
+        situation.claims.merges_of_landing(self.range.id, self.level) < most
     }
 
     /// What is due, with its score: the drains, then the keeps, each by their shards' backlogs.
@@ -152,11 +151,14 @@ impl<'a> Landing<'a> {
             drain = drain.max(1.0);
         }
         // Where a drain pays, it does more for a read than a keep.
-        if drain >= 1.0 && shard.view.superseded < SUPERSEDED_MUCH {
-            (drain, 0.8 * keep)
-        } else {
-            (drain, keep)
+        if drain >= 1.0 && view.superseded < SUPERSEDED_MUCH {
+            keep *= 0.8;
         }
+        if view.runs >= options.landing_runs_max && keep > 0.0 {
+            // And if that drain cannot be had, because of a table that is set aside, a keep makes room.
+            keep = keep.max(1.0);
+        }
+        (drain, keep)
     }
 
     /// The merge of `choice` in a shard; `None` if it cannot be run now.
@@ -212,15 +214,21 @@ impl<'a> Landing<'a> {
     }
 
     /// Neighbours in age, from the newest on, as long as the next one is not much larger than what there
-    /// is: what is large was merged before.
+    /// is: what is large was merged before. What has the same epoch goes or stays together: the result gets the
+    /// epoch of the oldest, and sequence numbers do not tell whether it is newer than what stayed.
     fn keep(&self, shard: &Shard, situation: &Situation<'_>, score: f64) -> Option<Job> {
         let options = situation.options;
         let place = Place::Landing(self.level, shard.view.shard);
         let mut slices: Vec<Slice> = Vec::new();
+        let epoch = |slice: &Slice| slice.landed.map(|landed| landed.epoch);
         for slice in shard.slices.iter().skip_while(|slice| situation.is_set_aside(slice)) {
+            if situation.is_set_aside(slice) {
+                slices.retain(|taken| epoch(taken) != epoch(slice));
+                break;
+            }
             let large = slice.file_bytes() > KEEP_GROWTH.saturating_mul(bytes_of(&slices));
             let enough = slices.len() >= options.landing_batch && large;
-            if enough || situation.is_set_aside(slice) {
+            if enough && slices.last().is_some_and(|last| epoch(last) != epoch(slice)) {
                 break;
             }
             slices.push(slice.clone());
@@ -336,3 +344,6 @@ impl Shard {
         Self { view, slices, main }
     }
 }
+
+#[cfg(test)]
+mod tests;

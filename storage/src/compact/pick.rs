@@ -16,6 +16,7 @@ use super::why::{Choice, Why};
 use crate::filename::FileNumber;
 use crate::version::{Place, RangeVersion, Slice, Version};
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::repeat;
 
 /// How many slices of a level are compared for the cheapest pick, from the round-robin cursor on.
 const WINDOW: usize = 8;
@@ -102,15 +103,18 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
         (Kind::L0, _) => pick_l0(due.range, due.score, situation),
         _ => pick_level(due.range, due.place.level(), due.score, situation),
     };
-    // First those that have a turn in this round; if none of them can be run, a new round begins.
-    for _ in 0..2 {
-        for due in due.iter().filter(|due| rounds.has(due.kind)) {
-            if let Some(job) = job(due).filter(fits) {
-                rounds.take(due.kind);
-                return Some(job);
+    // First those that have a turn in this round. If none of them can be run, another one that can be begins
+    // a new round. What needs no merge costs nobody a turn.
+    let (has, has_not): (Vec<_>, Vec<_>) = due.iter().partition(|due| rounds.has(due.kind));
+    for (due, begins) in has.iter().zip(repeat(false)).chain(has_not.iter().zip(repeat(true))) {
+        let Some(job) = job(due).filter(fits) else { continue };
+        if !job.is_metadata_only() {
+            if begins {
+                rounds.begin(landing_score);
             }
+            rounds.take(due.kind);
         }
-        rounds.begin(landing_score);
+        return Some(job);
     }
     let rewrite = || version.ranges().iter().find_map(|range| rewrite::pick(range, situation));
     rewrite().filter(fits)

@@ -226,7 +226,7 @@ pub fn landing_in_its_shard(range: &RangeVersion) -> Result<(), Conflict> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{meta, part_of, slice, slice_at, version_of};
-    use super::super::{Graveyard, RangeId, Shards, TableHandle};
+    use super::super::{Graveyard, Landed, RangeId, Shards, SliceMeta, TableHandle, VersionEdit};
     use super::*;
     use bytes::Bytes;
     use std::sync::Arc;
@@ -252,6 +252,28 @@ mod tests {
         assert_eq!(rule(&version_of(mixed, vec![])), "newest-layer-first");
         let backwards = vec![vec![slice(3, b"d", b"a", 1)]];
         assert_eq!(rule(&version_of(vec![], backwards)), "slices-are-sane");
+    }
+
+    /// The younger of two tables of L0 that overlap goes down before the other one: refused, whoever wants it.
+    ///
+    /// Planted: no look at what has landed.
+    #[test]
+    fn t000_11_an_edit_that_lands_the_newer_of_two_tables_is_refused() {
+        let (new, old) = (slice(22, b"k", b"z", 1), slice(21, b"a", b"m", 1));
+        let version = version_of(vec![new.clone(), old.clone()], vec![]);
+        let land = |slice: &Slice| {
+            let landed = Some(Landed { epoch: 1, at_ms: 0 });
+            let meta = SliceMeta { landed, ..slice.meta().clone() };
+            VersionEdit {
+                deleted: vec![(RangeId::FIRST, Place::L0, slice.name())],
+                added: vec![(RangeId::FIRST, Place::Landing(1, 0), meta)],
+                ..VersionEdit::default()
+            }
+        };
+        let refused = version.apply(&land(&new), &[]).unwrap_err();
+        assert_eq!(refused.rule, "newest-layer-first");
+        let first = version.apply(&land(&old), &[]).expect("the older one may go");
+        first.apply(&land(&new), &[]).expect("and the newer one after it");
     }
 
     #[test]

@@ -139,6 +139,15 @@ mod tests {
         assert_eq!(Shards::of(&Span::all(), 1), Shards::one());
     }
 
+    /// Planted: a bound that is in the shard before it.
+    #[test]
+    fn t000_01_a_key_at_a_bound_is_in_the_shard_that_begins_there() {
+        let shards = Shards::of(&Span::all(), 4);
+        let first = [0x00, 0x3F, 0x40, 0x7F, 0x80, 0xBF, 0xC0, 0xFF];
+        assert_eq!(first.map(|byte: u8| shards.index(&[byte])), [0, 0, 1, 1, 2, 2, 3, 3]);
+        assert_eq!(shards.index(b""), 0);
+    }
+
     #[test]
     fn a_range_is_divided_after_what_its_ends_share() {
         let users = span(b"user:a", Some(b"user:i"));

@@ -1,6 +1,7 @@
 //! A toy engine on the simulated disk against an ordered map: writes, rotations, flushes, compactions
 //! and old views, in random order, everything synchronous.
 
+mod landings;
 mod long;
 
 use super::*;
@@ -15,7 +16,7 @@ use crate::key::{Kind, Span};
 use crate::memtable::{MemtableWriter, memtable};
 use crate::table::{BlockCache, TableOptions};
 use crate::version::{
-    Place, RangeVersion, Shards, SliceMeta, TableCache, TableLimits, VersionEdit, check,
+    Landed, Place, RangeVersion, Shards, SliceMeta, TableCache, TableLimits, VersionEdit, check,
 };
 use crate::vfs::Vfs;
 use crate::vfs::mem::MemVfs;
@@ -40,6 +41,8 @@ struct Toy {
     rounds: Rounds,
     /// Jobs that are chosen and not run yet.
     running: Vec<ClaimedJob>,
+    /// Tables that no job may need.
+    set_aside: BTreeSet<FileNumber>,
     done: BTreeMap<&'static str, usize>,
     now_ms: u64,
     next_number: u64,
@@ -104,6 +107,7 @@ impl Toy {
             claims: Claims::new(),
             rounds: Rounds::default(),
             running: Vec::new(),
+            set_aside: BTreeSet::new(),
             done: BTreeMap::new(),
             now_ms: 1,
             next_number: 1,
@@ -205,6 +209,8 @@ impl Toy {
 
     fn run(&mut self, job: &mut Job) {
         job.cut().unwrap();
+        let is_part = job.slices().any(|(_, slice)| slice.part.is_some());
+        *self.done.entry("cut").or_default() += usize::from(is_part || job.inputs.is_empty());
         let added = if job.is_metadata_only() {
             job.pieces().unwrap()
         } else if job.inputs.is_empty() {
@@ -231,7 +237,7 @@ impl Toy {
             version: &version,
             options: &self.options,
             claims: &self.claims,
-            set_aside: &BTreeSet::new(),
+            set_aside: &self.set_aside,
             now_ms: self.now_ms,
             merges: true,
         };
