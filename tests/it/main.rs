@@ -35,6 +35,8 @@ mod failure;
 // Overwritten entries.
 mod hot_keys;
 // flush, sync, compact.
+// What waits in front of a level.
+mod landings;
 mod log_retention;
 mod maintenance;
 mod open;

@@ -63,6 +63,24 @@ pub fn drawn(chance: &mut Chance) -> Options {
     options
 }
 
+/// `drawn` with landings, and with levels so small that soon everything is done that is done with them.
+pub fn landings(chance: &mut Chance) -> Options {
+    let mut options = drawn(chance);
+    options.memtable_bytes = Some(4 << 10);
+    options.l0_trigger_tables = chance.pick(&[1, 2]);
+    options.l0_tables_max = options.l0_trigger_tables + chance.pick(&[1, 4, 16]);
+    options.shards_per_range = 4;
+    options.level_base_bytes = 4 << 10;
+    options.level_ratio = 3;
+    options.table_bytes_max = 4 << 10;
+    options.compaction_threads = Some(chance.pick(&[2, 3]));
+    options.landing_runs_max = chance.pick(&[2, 4, 12]);
+    options.landing_batch = chance.pick(&[1, 2]);
+    options.drain_ratio = chance.pick(&[1, 2]);
+    options.keep_trigger = 1.0;
+    options
+}
+
 /// Boundaries among the keys of `oracle::key`: none, one between the hot and the cold, or many, some
 /// of them keys that are written, some ranges always empty.
 fn split_keys(chance: &mut Chance) -> Vec<Vec<u8>> {

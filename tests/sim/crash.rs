@@ -4,7 +4,7 @@
 //! been promised by then. Afterwards each clone becomes the disks that the crash may leave, and each
 //! of those has to open and to hold every promise.
 
-use crate::history::{Driver, History, Promises, Step, judge, mark, steps};
+use crate::history::{Driver, History, Promises, Step, Work, judge, mark, steps};
 use crate::kit::chance::{Chance, Replay, replayed, seeds};
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::{Map, difference};
@@ -40,6 +40,11 @@ struct Tally {
     partial: u64,
     /// Ranges flushed because they pinned the log.
     log_seals: u64,
+    work: Work,
+    /// Crashes before something is written to the manifest.
+    edits: u64,
+    /// Opens that found tables in landings.
+    landed: u64,
     per_kind: BTreeMap<OperationKind, u64>,
 }
 
@@ -52,6 +57,17 @@ struct Recording {
 }
 
 fn record(seed: u64, steps: &[Step], options: Options, every: u64, tally: &mut Tally) -> Recording {
+    record_at(seed, steps, options, tally, move |operation| operation.number % every == 0)
+}
+
+/// As it is before the operations that `at` says.
+fn record_at(
+    seed: u64,
+    steps: &[Step],
+    options: Options,
+    tally: &mut Tally,
+    at: impl Fn(&Operation) -> bool + Send + Sync + 'static,
+) -> Recording {
     let vfs = MemVfs::new();
     let history = History::default();
     let images: Arc<Mutex<Vec<Image>>> = Arc::default();
@@ -59,7 +75,7 @@ fn record(seed: u64, steps: &[Step], options: Options, every: u64, tally: &mut T
     let (taken, seen, story) = (Arc::clone(&images), Arc::clone(&kinds), history.clone());
     vfs.on_operation(move |disk, operation| {
         *seen.lock().unwrap().entry(operation.kind).or_default() += 1;
-        if operation.number % every == 0 {
+        if at(operation) {
             let image = Image {
                 operation: format!("{operation:?}"),
                 disk: disk.kill_clone(),
@@ -78,6 +94,8 @@ fn record(seed: u64, steps: &[Step], options: Options, every: u64, tally: &mut T
     let contents = driver.history.contents();
     assert_eq!(difference(contents.last().unwrap(), &found), None);
     tally.log_seals += db.stats().seals_log;
+    driver.history.worked(&db.stats());
+    tally.work.add(driver.history.work());
     driver.simulator.run(db.close()).unwrap();
     drop(db);
     driver.simulator.kill();
@@ -152,6 +170,8 @@ fn check(
     let found = look(&simulator, &db)?;
     let count = judge(contents, &found, least, most)?;
     let stats = db.stats();
+    tally.edits += u64::from(image.operation.contains("MANIFEST"));
+    tally.landed += u64::from(stats.landing_tables > 0);
     tally.torn += u64::from(stats.recovered_torn_bytes > 0);
     tally.replayed += u64::from(stats.recovered_entries > 0);
     tally.partial += u64::from(least < count && count < most);
@@ -306,6 +326,7 @@ fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
         assert!(tally.states >= 3_000, "{tally:?}");
         assert!(tally.nested.iter().all(|count| *count >= 300), "{tally:?}");
         assert!(tally.torn >= 50 && tally.replayed >= 500 && tally.partial >= 100, "{tally:?}");
+        tally.work.demand(5);
         let kinds = [
             OperationKind::Create,
             OperationKind::Rename,
@@ -322,6 +343,28 @@ fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
                 "{kind:?}: {tally:?}"
             );
         }
+    }
+}
+
+/// Goal: whatever a landing is being changed by, a crash before any write to the manifest finds it as it was before
+/// or after.
+#[test]
+fn t000_12_a_crash_at_any_edit_of_a_landing_finds_it_before_or_after() {
+    let mut tally = Tally::default();
+    for seed in seeds(12_000, 8) {
+        let test = "t000_12_a_crash_at_any_edit_of_a_landing_finds_it_before_or_after";
+        let _replay = Replay { binary: "sim", test, seed };
+        let mut chance = Chance::new(seed);
+        let options = settings::landings(&mut chance);
+        let steps = steps(&mut chance, 120, false);
+        let is_edit = |operation: &Operation| operation.path.to_string_lossy().contains("MANIFEST");
+        let recording = record_at(seed, &steps, options, &mut tally, is_edit);
+        sweep(&recording, seed, 2, &mut tally);
+    }
+    eprintln!("{tally:?}");
+    if replayed().is_none() {
+        tally.work.demand(20);
+        assert!(tally.edits >= 1_000 && tally.landed >= 500, "{tally:?}");
     }
 }
 

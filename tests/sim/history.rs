@@ -9,7 +9,7 @@ use crate::kit::disk::content;
 use crate::kit::oracle::{self, Change, Map, difference};
 use crate::kit::simulator::Simulator;
 use sluicedb::{
-    Db, Durability, Error, ErrorKind, Options, Outcome, Ticket, WriteBatch, WriteOptions,
+    Db, Durability, Error, ErrorKind, Options, Outcome, Stats, Ticket, WriteBatch, WriteOptions,
 };
 use sluicedb_actors::version_manager::message::Change as ChangeOf;
 use sluicedb_storage::vfs::Vfs;
@@ -41,11 +41,52 @@ pub struct Promises {
     pub synced: usize,
 }
 
+/// How often what was done with tables. A run that never merged a landing proves nothing about landings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// Tables that landed.
+    pub lands: u64,
+    pub keeps: u64,
+    pub drains: u64,
+    /// Of those that are remembered.
+    pub moves: u64,
+    pub reshards: u64,
+}
+
+impl Work {
+    pub fn of(stats: &Stats) -> Self {
+        let chosen = |choice| stats.decisions.iter().filter(|one| one.choice == choice).count();
+        Self {
+            lands: stats.tables_landed,
+            keeps: stats.keeps.runs,
+            drains: stats.drains.runs,
+            moves: chosen("move") as u64,
+            reshards: chosen("reshard") as u64,
+        }
+    }
+
+    pub fn add(&mut self, other: Self) {
+        self.lands += other.lands;
+        self.keeps += other.keeps;
+        self.drains += other.drains;
+        self.moves += other.moves;
+        self.reshards += other.reshards;
+    }
+
+    /// Each of them so often.
+    pub fn demand(&self, least: u64) {
+        let Self { lands, keeps, drains, moves, reshards } = *self;
+        let rarest = [lands, keeps, drains, moves, reshards].into_iter().min();
+        assert!(rarest >= Some(least), "met too rarely: {self:?}");
+    }
+}
+
 #[derive(Debug, Default)]
 struct Log {
     batches: Vec<(Vec<Change>, Fate)>,
     promises: Promises,
     failures: Vec<Error>,
+    work: Work,
 }
 
 /// The story so far; clones are the same one.
@@ -109,6 +150,16 @@ impl History {
                 log.failures.push(error);
             }
         }
+    }
+
+    /// What was done in all lives of the database that are over.
+    pub fn work(&self) -> Work {
+        self.lock().work
+    }
+
+    /// A life of the database is over.
+    pub fn worked(&self, stats: &Stats) {
+        self.lock().work.add(Work::of(stats));
     }
 
     pub fn fail(&self, error: Error) {
@@ -310,6 +361,7 @@ impl Driver {
 
     fn reopen(&self, db: Option<Db>, close: bool) -> Option<Db> {
         if let Some(db) = db {
+            self.history.worked(&db.stats());
             if close {
                 let visible = self.history.visible();
                 match self.simulator.run(db.close()) {

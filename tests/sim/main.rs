@@ -32,6 +32,8 @@ mod group_commit;
 mod history;
 // kill -9 of a real process.
 mod kill;
+// Readers beside all that is done with landings.
+mod landings;
 // No space, found out late.
 mod no_room;
 // Compactions that are held to a rate.

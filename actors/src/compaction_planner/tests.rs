@@ -1,5 +1,7 @@
 //! The planner with workers that the test plays, and a whole engine whose actors the test runs one by one.
 
+mod landings;
+
 use super::message::{Ended, Progress};
 use super::run::input_tables;
 use super::*;
@@ -42,15 +44,26 @@ const PLANNER: &str = "sluice-plan";
 impl Home {
     /// No two may share a directory: none ever leaves it.
     fn new(dir: &str, compaction_threads: usize) -> Self {
+        Self::with(dir, RANGES, compaction_threads, |config| {
+            config.compaction.l0_trigger = 2;
+            config.compaction.level_base_bytes = 4 << 10;
+            config.compaction.level_ratio = 2;
+            config.compaction.table_bytes_max = 2 << 10;
+            config.compaction.landing_runs_max = 0;
+        })
+    }
+
+    fn with(
+        dir: &str,
+        ranges: u8,
+        compaction_threads: usize,
+        set: impl FnOnce(&mut EngineConfig),
+    ) -> Self {
         let (runtime, disk) = (Stepped::new(), MemVfs::new());
         let compaction_threads = compaction_threads.try_into().expect("not 0");
-        let mut config = EngineConfig { compaction_threads, ..config(dir, RANGES) };
+        let mut config = EngineConfig { compaction_threads, ..config(dir, ranges) };
         config.l0_table.compression = Compression::None;
-        config.compaction.l0_trigger = 2;
-        config.compaction.level_base_bytes = 4 << 10;
-        config.compaction.level_ratio = 2;
-        config.compaction.table_bytes_max = 2 << 10;
-        config.compaction.landing_runs_max = 0;
+        set(&mut config);
         let opening = Engine::open(config, Arc::new(disk.clone()), Arc::new(runtime.clone()));
         let engine = runtime.run(PLANNER, opening).expect("an empty directory opens");
         Self { runtime, disk, engine }
@@ -69,13 +82,17 @@ impl Home {
                     batch.put([range, key], [key; 300]);
                 }
             }
-            let operations = batch.len() as u32;
-            let payload = batch.into_encoded().into();
-            let written =
-                self.engine.write_path().submit_owned(payload, operations, Level::Buffered);
-            assert!(matches!(written, Ok(Submitted::Done(_) | Submitted::Waiting(_))));
-            self.runtime.run(PLANNER, self.engine.flush()).expect("the disk works");
+            self.write(batch);
         }
+    }
+
+    /// A batch, and a flush.
+    fn write(&self, batch: WriteBatch) {
+        let operations = batch.len() as u32;
+        let payload = batch.into_encoded().into();
+        let written = self.engine.write_path().submit_owned(payload, operations, Level::Buffered);
+        assert!(matches!(written, Ok(Submitted::Done(_) | Submitted::Waiting(_))));
+        self.runtime.run(PLANNER, self.engine.flush()).expect("the disk works");
     }
 
     /// A merge of each range's L0 into L1, which is too much for that, and L0 filled again.

@@ -1,0 +1,87 @@
+//! Landings with workers that the test plays.
+
+use super::*;
+use sluicedb_storage::compact::IngestMode;
+use std::collections::BTreeMap;
+
+/// One range, whose landing in front of L1 has something in each of four shards, over little in L1.
+fn landed(dir: &str) -> Home {
+    let home = Home::with(dir, 1, 1, |config| {
+        // So that flushes are cut.
+        config.memtable_bytes = Some(32 << 10);
+        config.compaction.l0_trigger = 2;
+        config.compaction.level_base_bytes = 1 << 30;
+        config.compaction.table_bytes_max = 2 << 10;
+        config.compaction.keep_trigger = f64::INFINITY;
+        config.compaction.landing_parallelism = 8.try_into().expect("not 0");
+    });
+    let shards = || {
+        let version = home.version();
+        let landing = version.ranges()[0].layers.landing(1);
+        landing.iter().map(|layer| layer.place).collect::<BTreeSet<_>>()
+    };
+    // Into L1 first, and then in front of it. Where shards move at the same time it is tried again.
+    for _ in 0..2 {
+        for _ in 0..2 {
+            let mut batch = WriteBatch::new();
+            (0..=255_u8).for_each(|key| {
+                batch.put([key], [key; 100]);
+            });
+            home.write(batch);
+        }
+        for _ in 0..3 {
+            if shards().is_empty() {
+                home.runtime.poll(PLANNER);
+                home.runtime.run_all_but(&[PLANNER]);
+            }
+        }
+    }
+    let chosen = home.engine.counters().compactions.decisions.list();
+    assert!(shards().len() >= 2, "{chosen:?}");
+    home
+}
+
+/// Which worker drains what.
+fn drains(played: &Played) -> BTreeMap<Place, usize> {
+    let running = played.running.iter().enumerate();
+    let jobs = running.filter_map(|(worker, job)| Some((worker, job.as_ref()?)));
+    let mut drains = BTreeMap::new();
+    for (worker, job) in jobs.filter(|(_, job)| job.mode() == IngestMode::Drain) {
+        assert!(drains.insert(job.input_place(), worker).is_none(), "a shard is drained twice");
+    }
+    drains
+}
+
+#[test]
+fn t000_14_a_drain_that_fails_in_one_shard_stops_no_other_and_is_tried_again() {
+    let home = landed("/planner/drains");
+    let mut played = Played::new(&home, 8);
+    played.look();
+    let first = drains(&played);
+    assert!(first.len() >= 2, "two shards are drained at once: {first:?}");
+    let (&failing, &worker) = first.first_key_value().expect("there are two");
+    let tables = |worker| input_tables(played.job(worker));
+    let failed = tables(worker);
+    // A file that lies in several shards is set aside in all of them.
+    let shares = |worker| tables(worker).iter().any(|number| failed.contains(number));
+    let others: Vec<_> =
+        first.iter().filter(|(_, w)| !shares(**w)).map(|(place, _)| *place).collect();
+    assert!(!others.is_empty(), "{first:?}");
+    played.end(worker, Ended::Failed(io_error()));
+    for _ in 0..3 {
+        let now = drains(&played);
+        assert!(!now.contains_key(&failing), "it pauses");
+        for place in &others {
+            let worker = *now.get(place).expect("the other shards go on");
+            played.end(worker, Ended::Conflict);
+        }
+    }
+    home.runtime.advance(Duration::from_secs(60));
+    played.look();
+    played.look();
+    let worker = *drains(&played).get(&failing).expect("its claim has gone, and it is tried again");
+    played.end(worker, Ended::Done);
+    for place in &others {
+        assert!(drains(&played).contains_key(place));
+    }
+}

@@ -1,0 +1,181 @@
+//! What waits in front of a level: shown, counted, and the same after a restart.
+
+use crate::home::{Home, PATIENCE, Simulated, block_on, check, fill};
+use crate::kit::disk::shared;
+use crate::kit::oracle::Map;
+use crate::kit::settings;
+use sluicedb::{Db, ErrorKind, Options};
+use sluicedb_storage::filename::FileKind;
+use sluicedb_storage::manifest::{load, read_current};
+use sluicedb_storage::version::{Image, Place, SliceMeta};
+use sluicedb_storage::vfs::Vfs;
+use std::time::Instant;
+
+/// A level in which a drain would rewrite much for what a few keys bring, and which is never too large.
+fn options() -> Options {
+    let mut options = settings::tiny();
+    options.level_base_bytes = 16 << 20;
+    options.table_bytes_max = 4 << 10;
+    options.drain_ratio = 1;
+    options.keep_trigger = f64::INFINITY;
+    options
+}
+
+/// So much in L1 that what comes afterwards lands.
+async fn fill_l1(db: &Db) -> Map {
+    let map = fill(db, 600, 100).await;
+    db.compact_range(..).to_level(1).await.unwrap();
+    map
+}
+
+/// A few keys all over L1, flushed.
+async fn land_a_few(db: &Db, map: &mut Map, round: u8) {
+    for n in (0..600).step_by(40) {
+        let (key, value) = (format!("key{n:04}").into_bytes(), vec![round; 20]);
+        db.put(&key, &value).await.unwrap();
+        map.insert(key, value);
+    }
+    db.flush().await.unwrap();
+}
+
+/// Tables in the landing of L1, and nothing to do.
+fn landed(home: &Simulated) -> (Db, Map) {
+    let db = home.open();
+    let mut map = home.run(fill_l1(&db));
+    for round in 0..6 {
+        home.run(land_a_few(&db, &mut map, round));
+        home.simulator.settle();
+    }
+    assert!(db.stats().landing_tables > 0, "{:?}", db.stats().decisions);
+    (db, map)
+}
+
+fn image(home: &Simulated) -> Image {
+    let vfs = shared(&home.disk);
+    let current = read_current(&vfs, &home.dir).unwrap().expect("there is a database");
+    load(&vfs, &home.dir, &current).unwrap().image
+}
+
+fn in_landings(image: &Image) -> Vec<SliceMeta> {
+    let landed =
+        image.slices.iter().filter(|((_, place, _), _)| matches!(place, Place::Landing(..)));
+    landed.map(|(_, slice)| slice.clone()).collect()
+}
+
+#[test]
+fn t000_12_a_landing_is_the_same_after_a_restart() {
+    let home = Simulated::with(12, options());
+    let (db, mut map) = landed(&home);
+    let (before, levels, seqno) = (image(&home), db.level_info(), db.stats().visible_seqno);
+    home.run(db.close()).unwrap();
+    drop(db);
+    let db = home.open();
+    home.simulator.settle();
+    assert_eq!(image(&home).slices, before.slices, "when each landed is recorded with it");
+    let shape = |levels: &[sluicedb::LevelInfo]| {
+        let of = |shard: &sluicedb::ShardInfo| (shard.shard, shard.tables, shard.runs, shard.bytes);
+        let of = |level: &sluicedb::LevelInfo| level.shards.iter().map(of).collect::<Vec<_>>();
+        levels.iter().map(|level| (level.tables, level.runs, of(level))).collect::<Vec<_>>()
+    };
+    assert_eq!(shape(&db.level_info()), shape(&levels));
+    let ages = |levels: &[sluicedb::LevelInfo]| {
+        levels.iter().flat_map(|level| &level.shards).map(|shard| shard.age_ms).max()
+    };
+    assert!(ages(&db.level_info()) >= ages(&levels), "it has not become younger");
+    assert!(db.stats().visible_seqno >= seqno);
+    home.run(check(&db, &map)).unwrap();
+    // What lands now is newer than all that was there.
+    let old = in_landings(&image(&home));
+    let newest = old.iter().map(|slice| slice.landed.expect("it has landed").epoch).max();
+    for round in 6..10 {
+        home.run(land_a_few(&db, &mut map, round));
+        home.simulator.settle();
+    }
+    let new = in_landings(&image(&home));
+    let mut new = new.iter().filter(|slice| !old.contains(slice)).peekable();
+    assert!(new.peek().is_some(), "{:?}", db.stats().decisions);
+    assert!(new.all(|slice| slice.landed.map(|landed| landed.epoch) > newest));
+    home.run(check(&db, &map)).unwrap();
+    home.run(db.close()).unwrap();
+}
+
+#[test]
+fn t000_18_the_shards_add_up_to_the_landings_and_those_to_the_statistics() {
+    let home = Simulated::with(18, options());
+    let (db, _) = landed(&home);
+    let (stats, levels) = (db.stats(), db.level_info());
+    for level in &levels {
+        let bytes: u64 = level.shards.iter().map(|shard| shard.bytes).sum();
+        assert_eq!(bytes, level.landing_bytes, "{level:?}");
+        assert!(level.tables >= level.shards.iter().map(|shard| shard.tables).sum(), "{level:?}");
+    }
+    let sum = |of: fn(&sluicedb::LevelInfo) -> u64| levels.iter().map(of).sum::<u64>();
+    assert_eq!(sum(|level| level.landing_bytes), stats.landing_bytes);
+    let tables = sum(|level| level.shards.iter().map(|shard| shard.tables).sum());
+    assert_eq!(tables, stats.landing_tables);
+    assert!(stats.tables_landed >= tables && stats.landing_bytes > 0, "{stats:?}");
+    home.run(db.close()).unwrap();
+}
+
+#[test]
+fn t000_18_keeps_and_drains_are_counted_apart() {
+    for keeps in [true, false] {
+        let mut options = options();
+        options.keep_trigger = if keeps { 1.0 } else { f64::INFINITY };
+        options.landing_batch = 2;
+        options.drain_ratio = if keeps { 1 } else { 1000 };
+        let home = Home::with(options);
+        let db = home.open();
+        let mut map = block_on(fill_l1(&db));
+        let (began, mut round) = (Instant::now(), 0_u8);
+        let counted = loop {
+            block_on(land_a_few(&db, &mut map, round));
+            round = round.wrapping_add(1);
+            let stats = db.stats();
+            let (counted, other) =
+                if keeps { (stats.keeps, stats.drains) } else { (stats.drains, stats.keeps) };
+            assert_eq!((other.runs, other.tables, other.bytes, other.micros), (0, 0, 0, 0));
+            if counted.runs >= 2 {
+                break counted;
+            }
+            assert!(began.elapsed() < PATIENCE, "{:?}", stats.decisions);
+        };
+        let least = if keeps { 2 * counted.runs } else { counted.runs };
+        assert!(counted.tables >= least, "{counted:?}");
+        assert!(counted.bytes > 0 && counted.micros > 0, "{counted:?}");
+        block_on(check(&db, &map)).unwrap();
+        block_on(db.close()).unwrap();
+    }
+}
+
+#[test]
+fn t000_19_a_table_of_a_landing_may_not_be_missing_and_what_is_left_over_goes_after_the_replay() {
+    let home = Simulated::with(19, options());
+    let (db, mut map) = landed(&home);
+    // Something for the replay.
+    home.run(db.put("key0000", "in the log")).unwrap();
+    map.insert(b"key0000".to_vec(), b"in the log".to_vec());
+    home.simulator.settle();
+    let disk = home.disk.kill_clone();
+    let number = in_landings(&image(&home))[0].number();
+    home.run(db.close()).unwrap();
+    let table = FileKind::Table(number).path(&home.dir);
+    let left_over =
+        home.dir.join(FileKind::Table(sluicedb_storage::filename::FileNumber(99_999)).name());
+    drop(disk.create(&left_over).unwrap());
+    let whole = disk.kill_clone();
+    disk.remove(&table).unwrap();
+    let refused = home.reborn(disk);
+    let error = refused.run(refused.builder().open()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    let name = table.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(error.to_string().contains(&name), "{error}");
+    assert!(refused.disk.len(&left_over).is_ok(), "a refused open removes nothing");
+    let home = home.reborn(whole);
+    let db = home.open();
+    assert_eq!(db.stats().recovered_entries, 1);
+    home.simulator.settle();
+    assert!(home.disk.len(&left_over).is_err(), "it has gone");
+    home.run(check(&db, &map)).unwrap();
+    home.run(db.close()).unwrap();
+}
