@@ -147,7 +147,7 @@ fn flush(c: &mut Criterion) {
             || disk.remove(&written),
             |()| {
                 let mut cursor = table.cursor(Seqno::MAX);
-                let tables = write_tables(&mut cursor, disk.sink(), &shards, u64::MAX, &|| true);
+                let tables = write_tables(&mut cursor, disk.sink(), shards.bounds(), &|| true);
                 *written.borrow_mut() = tables.unwrap().unwrap();
             },
             BatchSize::PerIteration,

@@ -16,7 +16,6 @@ use crate::{Builder, WriteBatch};
 use bytes::Bytes;
 use sluicedb_actors::engine::Engine;
 use sluicedb_actors::log_writer::message::{Committed, Level};
-use sluicedb_actors::version_manager::message::Change;
 use sluicedb_actors::write::{Patience, Submitted, WritePath};
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::batch::{
@@ -503,20 +502,6 @@ impl Db {
     /// The flush goes on.
     pub async fn flush(&self) -> Result<()> {
         Ok(self.engine().flush().await?)
-    }
-
-    /// A change of the routes, or of nothing, in the order of writes; returns its sequence number when it
-    /// survives a power cut. What the engine will split and merge ranges by, for tests of it.
-    ///
-    /// # Errors
-    /// `NoSpace` where it could not be prepared or stamped: it has not happened. `Closed`, or why the
-    /// engine has failed.
-    ///
-    /// # Cancellation
-    /// It happens all the same.
-    #[doc(hidden)]
-    pub async fn change(&self, change: Change) -> Result<u64> {
-        Ok(self.engine().change(change).await?.0)
     }
 
     /// Makes everything that was visible before the call survive a power cut.

@@ -1,10 +1,15 @@
 //! What tests open an engine with: a configuration, and threads and time that stand still.
 
 use crate::config::EngineConfig;
+use crate::engine::Engine;
+use crate::failure::Failure;
 use crate::kernel::sync::lock;
 use crate::runtime::{Runtime, Task};
+use crate::version_manager::message::Change;
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use sluicedb_storage::compact::CompactionOptions;
+use sluicedb_storage::key::Seqno;
 use sluicedb_storage::table::{Compression, TableOptions};
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -47,6 +52,19 @@ pub(crate) fn config(dir: &str, ranges: u8) -> EngineConfig {
         initial_split_keys: (1..ranges).map(|byte| vec![byte].into()).collect(),
         fresh_id: [7; 16],
     }
+}
+
+/// Every range gets another name and another owner: it is split behind its first key, and merged again.
+/// Returns the number of the last change.
+pub(crate) async fn renew_ranges(engine: &Engine) -> Result<Seqno, Failure> {
+    let mut last = None;
+    for range in &engine.superversion().ranges {
+        let at = Bytes::from([&range.span().lo[..], &[0]].concat());
+        engine.change(Change::Split { at: at.clone() }).await?;
+        last = engine.change(Change::Merge { at }).await?;
+        assert!(last.is_some(), "nothing of the one part is older than anything of the other");
+    }
+    Ok(last.expect("there is a range"))
 }
 
 /// Actors on the test's thread: it says who is held, and moves the clock.

@@ -103,6 +103,16 @@ impl Span {
         Self { lo, hi }
     }
 
+    /// Its two parts, of which the second begins with `at`; `None` if one of them were empty.
+    pub fn parted(&self, at: &Bytes) -> Option<[Self; 2]> {
+        if !self.contains(at) || *at == self.lo {
+            return None;
+        }
+        let left = Self { lo: self.lo.clone(), hi: Some(at.clone()) };
+        let right = Self { lo: at.clone(), hi: self.hi.clone() };
+        Some([left, right])
+    }
+
     /// The span of all keys that start with `prefix`.
     pub fn prefix(prefix: &[u8]) -> Self {
         Self { lo: Bytes::copy_from_slice(prefix), hi: prefix_end(prefix) }

@@ -207,7 +207,7 @@ fn reopen(
     let tables = TableCache::new(vfs, dir, db_id, options.tables.clone());
     let version = make_version(&image, &tables).map_err(|problem| problem.into_error(&path))?;
     let prepared = image.prepared.clone();
-    let mut replay = Replay::new(vfs, dir, db_id, options, version, prepared, next);
+    let mut replay = Replay::new((vfs, dir), db_id, options, &tables, version, prepared, next);
     let segments = segments(names);
     let identity = LogIdentity { db_id };
     let mut each = |entry: wal::Entry<'_>| replay.entry(entry);
@@ -256,7 +256,7 @@ fn reopen(
         entries_skipped: replay.skipped,
         changes_replayed: replay.happened.len() as u64,
         changes_skipped: replay.changes_skipped,
-        tables_written: replay.added.len() as u64,
+        tables_written: replay.tables_written,
         log: None,
         took: Duration::ZERO,
         files_removed: Vec::new(),

@@ -177,7 +177,6 @@ impl<'a> Case<'a> {
         add(Event::LogRecycledOrRemoved, u64::from(rotations >= stats.log_segments));
         add(Event::ColdRead, stats.cold_reads);
         add(Event::CacheHit, stats.cache_hits);
-        add(Event::ChangeOfRoutes, stats.changes);
         add(Event::ChangeReplayed, stats.recovered_changes);
         add(Event::WaitForRoom, stats.waits_local + stats.waits_global);
         add(Event::Land, stats.tables_landed);
@@ -354,9 +353,19 @@ impl<'a> Case<'a> {
                     self.iterators.remove(which);
                 }
             }
-            Op::ChangeOf(change) => {
+            Op::Split(at) => {
                 // Written before it: acknowledged as synced with it.
-                self.wait(self.db().change(*change)).map_err(text)?;
+                if self.wait(self.db().split_at(at)).map_err(text)? {
+                    self.tally.add(Event::Split, 1);
+                    self.synced = self.since_open.len();
+                }
+            }
+            Op::Merge(from) => {
+                let at = self.db().ranges().into_iter().find(|range| range.start > *from);
+                let Some(at) = at else { return Ok(()) };
+                if self.wait(self.db().merge_at(at.start)).map_err(text)? {
+                    self.tally.add(Event::Merge, 1);
+                }
                 self.synced = self.since_open.len();
             }
             Op::Flush => {

@@ -4,7 +4,6 @@
 use crate::kit::chance::Chance;
 use crate::kit::oracle::{self, Change};
 use sluicedb::Durability;
-use sluicedb_actors::version_manager::message::Change as ChangeOf;
 use std::ops::Bound;
 
 #[derive(Clone, Debug)]
@@ -32,7 +31,9 @@ pub enum Operation {
     Flush,
     Compact,
     Sync,
-    ChangeOf(ChangeOf),
+    Split(Vec<u8>),
+    /// Of the ranges that meet at the first bound from this key on.
+    Merge(Vec<u8>),
     Rest,
     CloseOpen,
     DropOpen,
@@ -136,7 +137,9 @@ fn one(chance: &mut Chance, gentle: bool) -> Operation {
         91..=93 => Op::Flush,
         94 => Op::Compact,
         95 => Op::Sync,
-        96 => Op::ChangeOf(chance.pick(&[ChangeOf::Nothing, ChangeOf::NewNames])),
+        96 => Op::Split(oracle::key(chance)),
+        97 if chance.one_in(2) => Op::Split(oracle::key(chance)),
+        97 => Op::Merge(oracle::key(chance)),
         _ => Op::Rest,
     }
 }

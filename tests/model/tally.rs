@@ -29,8 +29,8 @@ pub enum Event {
     WaitForRoom,
     /// Tables in more than one range.
     ManyRanges,
-    /// The routes changed, or nothing did, in the order of writes.
-    ChangeOfRoutes,
+    Split,
+    Merge,
     /// An open found a change in the log that the manifest waited for.
     ChangeReplayed,
     /// Tables came into a landing, were merged in it, and into its level; its shards were divided anew.
@@ -43,7 +43,7 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 28] = [
         Self::Flush,
         Self::Compaction,
         Self::LevelOne,
@@ -64,7 +64,8 @@ impl Event {
         Self::CacheHit,
         Self::WaitForRoom,
         Self::ManyRanges,
-        Self::ChangeOfRoutes,
+        Self::Split,
+        Self::Merge,
         Self::ChangeReplayed,
         Self::Land,
         Self::Keep,

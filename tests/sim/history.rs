@@ -11,7 +11,6 @@ use crate::kit::simulator::Simulator;
 use sluicedb::{
     Db, Durability, Error, ErrorKind, Options, Outcome, Stats, Ticket, WriteBatch, WriteOptions,
 };
-use sluicedb_actors::version_manager::message::Change as ChangeOf;
 use sluicedb_storage::vfs::Vfs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -244,7 +243,8 @@ pub enum Step {
     Flush,
     Compact,
     Sync,
-    ChangeOf(ChangeOf),
+    Split(Vec<u8>),
+    Merge(Vec<u8>),
     /// Lets the engine finish its background work.
     Rest,
     Reopen {
@@ -261,8 +261,8 @@ pub fn steps(chance: &mut Chance, count: usize, heavy: bool) -> Vec<Step> {
     let step = |chance: &mut Chance| match chance.below(24) {
         0 => Step::Flush,
         1 if chance.one_in(2) => Step::Compact,
-        1 => Step::ChangeOf(ChangeOf::NewNames),
-        2 if chance.one_in(4) => Step::ChangeOf(ChangeOf::Nothing),
+        1 => Step::Split(oracle::key(chance)),
+        2 if chance.one_in(3) => Step::Merge(oracle::key(chance)),
         2 => Step::Sync,
         3 | 4 => Step::Rest,
         5 => Step::Reopen { close: chance.one_in(2) },
@@ -332,8 +332,14 @@ impl Driver {
                         Err(error) => self.history.fail(error),
                     }
                 }
-                Step::ChangeOf(change) => {
-                    self.note(self.simulator.run(open.change(*change)).map(drop));
+                Step::Split(at) => {
+                    self.note(self.simulator.run(open.split_at(at)).map(drop));
+                }
+                Step::Merge(from) => {
+                    let at = open.ranges().into_iter().find(|range| range.start > *from);
+                    if let Some(at) = at {
+                        self.note(self.simulator.run(open.merge_at(at.start)).map(drop));
+                    }
                 }
                 Step::Rest => self.simulator.settle(),
                 Step::Reopen { close } => {

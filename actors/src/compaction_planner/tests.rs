@@ -11,8 +11,7 @@ use crate::failure::Party;
 use crate::kernel::mailbox::Capacity;
 use crate::kernel::reply::{Answer, reply};
 use crate::log_writer::message::Level;
-use crate::testing::{Stepped, config};
-use crate::version_manager::message::Change;
+use crate::testing::{Stepped, config, renew_ranges};
 use crate::write::Submitted;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -406,7 +405,7 @@ fn the_trouble_of_a_range_that_goes_is_that_of_its_heir() {
     played.end(worker, Ended::Failed(damage));
     assert!(trouble(first).is_some() && trouble(range(1)).is_none());
 
-    home.runtime.run(PLANNER, home.engine.change(Change::NewNames)).expect("the disk works");
+    home.runtime.run(PLANNER, renew_ranges(&home.engine)).expect("the disk works");
     let heir = range(0);
     assert_ne!(heir, first);
     played.look();

@@ -312,7 +312,7 @@ impl Engine {
     }
 
     /// Changes contents or routes, in the order of writes; returns the change's number when it has happened
-    /// for good. Writers do not wait for it, and readers see all of it or nothing.
+    /// for good, and none if there was nothing to do. Writers do not wait for it, and readers see all of it or nothing.
     ///
     /// # Errors
     /// Why it could not be prepared or stamped: it has not happened. Why the log could not be synced: the
@@ -320,7 +320,7 @@ impl Engine {
     ///
     /// # Cancellation
     /// Dropped, it happens all the same.
-    pub async fn change(&self, change: Change) -> Result<Seqno, Failure> {
+    pub async fn change(&self, change: Change) -> Result<Option<Seqno>, Failure> {
         let Parts { failures, versions, .. } = &self.parts;
         failures.check()?;
         failures.ask(versions, |reply| VersionMessage::Change { change, reply }).await

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Party};
 use crate::range_owner::RangeOwner;
 use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage};
 use futures::future::select;
-use sluicedb_storage::version::{Place, RangeId, VersionEdit};
+use sluicedb_storage::version::{RangeId, VersionEdit};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,7 +81,7 @@ impl FlushWorker {
     /// Writes what is frozen as L0 tables and installs them, or arranges for another attempt: the
     /// memtables stay readable, and accounted, until their tables are published.
     async fn flush(&mut self, next: &Next<Arc<RangeOwner>>) {
-        let (range, frozen) = (next.range.id, &next.frozen);
+        let (range, frozen) = (next.range, &next.frozen);
         let Err(failure) = self.try_flush(next).await else {
             self.retries.succeeded(range);
             self.failures.attempts.job_succeeded();
@@ -114,10 +114,9 @@ impl FlushWorker {
 
     async fn try_flush(
         &self,
-        Next { range: stable, owner, frozen }: &Next<Arc<RangeOwner>>,
+        Next { ranges, frozen, .. }: &Next<Arc<RangeOwner>>,
     ) -> Result<(), Failure> {
-        let range = stable.id;
-        let written = write::write(&self.files, stable, owner.budget, frozen)?;
+        let written = write::write(&self.files, ranges, frozen)?;
         let last = frozen.iter().filter_map(|table| table.last_seqno()).max();
         let last = last.expect("empty memtables are never sealed");
         // Tables hold only what is visible, so that readers need no filter on them.
@@ -131,13 +130,8 @@ impl FlushWorker {
         if self.topology.superversion.load_full().ranges.len() > 1 {
             self.wal.sync().await?;
         }
-        let mut edit = VersionEdit::default();
-        for slice in written.slices() {
-            edit.added.push((range, Place::L0, slice.clone()));
-        }
-        edit.flushed.push((range, last));
-        let flushed = Flushed { range, memtables: frozen.iter().map(|table| table.id()).collect() };
-        match written.install(&self.versions, edit, Some(flushed)).await {
+        let flushed = Flushed { memtables: frozen.iter().map(|table| table.id()).collect() };
+        match written.install(&self.versions, VersionEdit::default(), Some(flushed)).await {
             Ok(()) => Ok(()),
             Err(InstallFailure::NotInstalled(failure) | InstallFailure::Failed(failure)) => {
                 Err(failure)

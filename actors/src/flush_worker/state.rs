@@ -3,8 +3,8 @@
 use crate::failure::backoff::Backoff;
 use sluicedb_storage::memtable::Memtable;
 use sluicedb_storage::version::{RangeId, RangeVersion};
-use sluicedb_storage::view::Superversion;
-use std::collections::BTreeMap;
+use sluicedb_storage::view::{RangeEntry, Superversion};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,11 +21,13 @@ pub(super) struct Due<O> {
 /// What is flushed now.
 #[derive(Debug)]
 pub(super) struct Next<O> {
-    /// The range.
-    pub(super) range: Arc<RangeVersion>,
-    pub(super) owner: O,
-    /// Its frozen memtables, newest first. All of them go together, so that an entry which a newer one
-    /// overwrites is never written.
+    /// The range that is due.
+    pub(super) range: RangeId,
+    /// All ranges that have any of the memtables, in key order. Those that came of one by a split share what
+    /// it had.
+    pub(super) ranges: Vec<RangeEntry<O>>,
+    /// The frozen memtables of the one that is due, newest first. All of them go together, so that an entry
+    /// which a newer one overwrites is never written.
     pub(super) frozen: Vec<Arc<Memtable>>,
 }
 
@@ -46,12 +48,16 @@ impl Retries {
         self.0.retain(|range, _| superversion.range(*range).is_some());
         let mut due = Due { next: None, until: None, for_l0: Vec::new() };
         let mut oldest = u64::MAX;
+        let holders = holders(superversion);
         for entry in &superversion.ranges {
             let frozen = entry.sealed.iter().filter(|table| table.is_frozen());
             let frozen: Vec<_> = frozen.map(Arc::clone).collect();
             let Some(age) = frozen.last().map(|table| table.id()) else { continue };
             let range = entry.id();
-            if !l0_has_room(&entry.stable) {
+            let ranges = frozen.iter().flat_map(|table| &holders[&table.id()]);
+            let ranges: BTreeSet<usize> = ranges.copied().collect();
+            let ranges = || ranges.iter().map(|at| &superversion.ranges[*at]);
+            if !ranges().all(|range| l0_has_room(&range.stable)) {
                 due.for_l0.push((range, frozen.iter().map(|table| table.id()).collect()));
             } else if let Some((_, at)) = self.0.get(&range)
                 && *at > now
@@ -59,8 +65,7 @@ impl Retries {
                 due.until = Some(due.until.map_or(*at, |until| until.min(*at)));
             } else if age < oldest {
                 oldest = age;
-                let (range, owner) = (Arc::clone(&entry.stable), entry.owner.clone());
-                due.next = Some(Next { range, owner, frozen });
+                due.next = Some(Next { range, ranges: ranges().cloned().collect(), frozen });
             }
         }
         due
@@ -95,6 +100,17 @@ impl Retries {
     }
 }
 
+/// Which ranges, by their position, have each of the sealed memtables.
+fn holders<O>(superversion: &Superversion<O>) -> HashMap<u64, Vec<usize>> {
+    let mut holders: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (at, entry) in superversion.ranges.iter().enumerate() {
+        for table in &entry.sealed {
+            holders.entry(table.id()).or_default().push(at);
+        }
+    }
+    holders
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +118,6 @@ mod tests {
     use sluicedb_storage::key::{Kind, Seqno, Span};
     use sluicedb_storage::memtable::memtable;
     use sluicedb_storage::version::Shards;
-    use sluicedb_storage::view::RangeEntry;
 
     fn frozen(id: u64) -> Arc<Memtable> {
         let (table, mut writer) = memtable(id);
@@ -128,7 +143,7 @@ mod tests {
 
     fn chosen(due: &Due<()>) -> Option<(u32, Vec<u64>)> {
         let Next { range, frozen, .. } = due.next.as_ref()?;
-        Some((range.id.0, frozen.iter().map(|table| table.id()).collect()))
+        Some((range.0, frozen.iter().map(|table| table.id()).collect()))
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub struct OverlaySizes {
     pub(super) active_bytes: AtomicUsize,
     pub(super) sealed_bytes: AtomicUsize,
     pub(super) batches: AtomicU64,
+    batches_per_second: AtomicU64,
     pub(super) garbage: AtomicBool,
     pub(super) reclaimed: Reclaimed,
 }
@@ -64,6 +65,16 @@ impl OverlaySizes {
     /// Are there overwritten entries to reclaim?
     pub fn has_garbage(&self) -> bool {
         self.garbage.load(Ordering::Relaxed)
+    }
+
+    /// Batches applied per second, when somebody looked last.
+    pub fn batches_per_second(&self) -> u64 {
+        self.batches_per_second.load(Ordering::Relaxed)
+    }
+
+    /// Somebody has looked.
+    pub fn show_heat(&self, batches_per_second: u64) {
+        self.batches_per_second.store(batches_per_second, Ordering::Relaxed);
     }
 
     /// Batches applied.

@@ -300,21 +300,24 @@ impl OverlayState {
         sealed
     }
 
-    /// The range begins with the sealed memtables that another one handed over.
-    pub fn take_over(&mut self, sealed: VecDeque<(u64, usize)>) {
-        assert!(self.sealed.is_empty(), "before it seals any of its own");
-        self.sealed = sealed;
+    /// The range, which is new, has these sealed memtables as well, and this share of their charges.
+    pub fn take_over(&mut self, handed: impl Iterator<Item = (u64, usize)>) {
+        for (id, bytes) in handed {
+            match self.sealed.binary_search_by_key(&id, |(id, _)| *id) {
+                Ok(at) => self.sealed[at].1 += bytes,
+                Err(at) => self.sealed.insert(at, (id, bytes)),
+            }
+        }
         self.show_sizes();
     }
 
-    /// The memtable's entries are in a published version: returns the charge that goes back to the
+    /// The entries of these memtables are in a published version: returns the charge that goes back to the
     /// global account (INVARIANT(publish-before-forget) is the version manager's to uphold).
-    pub fn forget(&mut self, id: u64) -> usize {
-        let position = self.sealed.iter().position(|(sealed, _)| *sealed == id);
-        let position = position.expect("only sealed memtables are flushed");
-        let (_, bytes) = self.sealed.remove(position).expect("the position was just found");
+    pub fn forget(&mut self, memtables: &[u64]) -> usize {
+        let before = self.sealed_bytes();
+        self.sealed.retain(|(id, _)| !memtables.contains(id));
         self.show_sizes();
-        bytes
+        before - self.sealed_bytes()
     }
 
     /// Charge of the active memtable.
@@ -355,7 +358,7 @@ mod tests {
         assert_eq!(state.seal(fresh), 200, "the local account is about the active memtable");
         apply_one(&mut state, "c", 3, 50);
         assert_eq!((state.active_bytes(), state.sizes.sealed_bytes()), (50, 200));
-        assert_eq!(state.forget(1), 200);
+        assert_eq!(state.forget(&[1]), 200);
         assert_eq!(state.sizes.sealed_bytes(), 0);
     }
 
@@ -372,7 +375,7 @@ mod tests {
         apply_one(&mut state, "k", 5, 160);
         assert_eq!(state.wants_seal(), Some(3), "asked for nevertheless");
         assert!(!state.is_seal_due());
-        state.forget(1);
+        state.forget(&[1]);
         assert!(state.is_seal_due(), "one is published");
     }
 
@@ -395,6 +398,6 @@ mod tests {
         apply_one(&mut state, "k", 2, 100);
         assert_eq!(state.active_bytes(), 4100);
         assert_eq!(state.seal(memtable(2).1), 250);
-        assert_eq!(state.forget(1), 4100);
+        assert_eq!(state.forget(&[1]), 4100);
     }
 }

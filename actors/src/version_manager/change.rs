@@ -30,8 +30,9 @@ use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_storage::Error;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
-use sluicedb_storage::version::{ChangeId, NewRange, RangeId, TableHandle, Version, VersionEdit};
+use sluicedb_storage::version::{ChangeId, RangeId, TableHandle, Version, VersionEdit};
 use sluicedb_storage::wal::CHANGE_BYTES;
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ pub(super) struct Prepared {
     id: ChangeId,
     change: Change,
     edit: VersionEdit,
-    reply: Reply<Result<Seqno, Failure>>,
+    reply: Reply<Result<Option<Seqno>, Failure>>,
 }
 
 /// What became of changes, to be said in the next edit.
@@ -96,18 +97,16 @@ pub(super) struct Stamped {
 
 impl VersionManager {
     /// Prepares a change. Its turn comes when there is room in the log.
-    pub(super) fn prepare(&mut self, change: Change, reply: Reply<Result<Seqno, Failure>>) {
+    pub(super) fn prepare(&mut self, change: Change, reply: Reply<Result<Option<Seqno>, Failure>>) {
         if let Some(failure) = self.failures.health.failure() {
             reply.send(Err(failure));
             return;
         }
         let current = self.topology.superversion.load_full();
-        let edit = match change {
-            Change::Nothing => VersionEdit::default(),
-            Change::NewNames => match self.new_names(&current) {
-                Ok(edit) => edit,
-                Err(failure) => return reply.send(Err(failure)),
-            },
+        let edit = match self.edit_for(&change, &current) {
+            Ok(Some(edit)) => edit,
+            Ok(None) => return reply.send(Ok(None)),
+            Err(failure) => return reply.send(Err(failure)),
         };
         // A number that no file has; so ids are never used again either.
         let id = ChangeId(self.files.numbers.take().0);
@@ -125,32 +124,53 @@ impl VersionManager {
         }
     }
 
-    /// The edit that gives every range another name.
-    ///
-    /// # Errors
-    /// When an id would be one that no open goes on from.
-    fn new_names(&mut self, current: &Superversion) -> Result<VersionEdit, Failure> {
-        let left = (RANGE_ID_AT_OPEN_MAX + 1).saturating_sub(self.next_range_id);
-        if current.ranges.len() > left as usize {
-            return Err(Failure::storage(Error::invalid(format!(
-                "the change needs {} ids of ranges; {left} are left",
-                current.ranges.len()
-            ))));
-        }
-        let mut edit = VersionEdit::default();
-        for RangeEntry { stable, .. } in &current.ranges {
-            let id = RangeId(self.next_range_id);
-            self.next_range_id += 1;
-            let (span, shards) = (stable.span.clone(), stable.shards.clone());
-            edit.ranges_removed.push(stable.id);
-            edit.ranges_added.push(NewRange { id, span, shards });
-            edit.flushed.push((id, stable.flushed_seqno));
-            for (place, slice) in stable.layers.slices() {
-                edit.deleted.push((stable.id, place, slice.name()));
-                edit.added.push((id, place, slice.meta().clone()));
+    /// What `change` does now; `None` if that is nothing. Blocks on the disk.
+    fn edit_for(
+        &mut self,
+        change: &Change,
+        current: &Superversion,
+    ) -> Result<Option<VersionEdit>, Failure> {
+        match change {
+            Change::Split { at } => {
+                let range = current.route(at);
+                if range.span().lo == *at {
+                    return Ok(None);
+                }
+                let ids = self.new_ids()?;
+                let split = range.stable.split(at, ids);
+                split
+                    .map(Some)
+                    .inspect_err(|e| self.files.give_up_descriptors(e))
+                    .map_err(Into::into)
+            }
+            Change::Merge { at } => {
+                let index = current.route_index(at);
+                let [.., left, right] = &current.ranges[..=index] else { return Ok(None) };
+                let together = flushed_together([left, right]);
+                let Some(flushed) = together.filter(|_| right.span().lo == *at) else {
+                    return Ok(None);
+                };
+                let [id] = self.new_ids()?;
+                let shards = self.environment.config.compaction.shards;
+                Ok(Some(left.stable.merge(&right.stable, id, flushed, shards)))
             }
         }
-        Ok(edit)
+    }
+
+    /// Names for new ranges.
+    ///
+    /// # Errors
+    /// When one would be an id that no open goes on from.
+    fn new_ids<const N: usize>(&mut self) -> Result<[RangeId; N], Failure> {
+        let left = (RANGE_ID_AT_OPEN_MAX + 1).saturating_sub(self.next_range_id) as usize;
+        if left < N {
+            let what = format!("the change needs {N} ids of ranges; {left} are left");
+            return Err(Failure::storage(Error::invalid(what)));
+        }
+        Ok(std::array::from_fn(|_| {
+            self.next_range_id += 1;
+            RangeId(self.next_range_id - 1)
+        }))
     }
 
     /// The turns of changes that are prepared, as far as there is room in the log and for what they seal.
@@ -168,7 +188,7 @@ impl VersionManager {
             match self.turn(id, &edit, slot) {
                 Ok(seqno) => {
                     let durable = self.settle().await;
-                    reply.send(durable.map(|()| seqno));
+                    reply.send(durable.map(|()| Some(seqno)));
                 }
                 Err(NotTurned::Outdated) => {
                     self.outcomes.abandoned.push(id);
@@ -237,9 +257,7 @@ impl VersionManager {
                 applied.ok_or_else(|| self.stopped())?;
             }
             let stamped = log.state.append_change(id, Level::Synced).map_err(NotTurned::NoRoom)?;
-            for entry in ranges.iter_mut().filter(|entry| entry.is_new) {
-                self.hand_over(current.route(&entry.range.span().lo), &mut entry.range)?;
-            }
+            self.hand_over(&current, &edit.ranges_removed, &mut ranges)?;
             let epoch = current.epoch + u64::from(!edit.ranges_added.is_empty());
             let (number, born) = (current.number + 1, stamped.last);
             let ranges = ranges.into_iter().map(|entry| entry.range).collect();
@@ -294,16 +312,38 @@ impl VersionManager {
         ranges
     }
 
-    /// What `from` has in memory goes to `to`, which takes its place. Under the log's seat.
-    fn hand_over(&mut self, from: &RangeEntry, to: &mut RangeEntry) -> Result<(), NotTurned> {
-        assert_eq!(from.span(), to.span(), "ranges do not split yet");
-        let nowhere = self.fresh_memtable().1;
-        let handed = from.owner.seat.run_last(|actor| actor.state().hand_over(nowhere));
-        let handed = handed.ok_or_else(|| self.stopped())?;
-        let charged = |id| handed.iter().any(|(sealed, _)| *sealed == id);
-        to.sealed = from.memtables().filter(|table| charged(table.id())).cloned().collect();
-        assert_eq!(to.sealed.len(), handed.len(), "each sealed memtable was charged for");
-        to.owner.with_state(|state| state.take_over(handed));
+    /// What the ranges that go have in memory goes to all that get keys of theirs
+    /// (INVARIANT(parent-drains-first)): a range has every memtable that may be older than one it has, under
+    /// the same key. Under the log's seat.
+    fn hand_over(
+        &mut self,
+        current: &Superversion,
+        gone: &[RangeId],
+        ranges: &mut [EntryAfter],
+    ) -> Result<(), NotTurned> {
+        for from in current.ranges.iter().filter(|range| gone.contains(&range.id())) {
+            let nowhere = self.fresh_memtable().1;
+            let handed = from.owner.seat.run_last(|actor| actor.state().hand_over(nowhere));
+            let handed = handed.ok_or_else(|| self.stopped())?;
+            let charged = |id| handed.iter().any(|(sealed, _)| *sealed == id);
+            let tables: Vec<_> = from.memtables().filter(|table| charged(table.id())).collect();
+            assert_eq!(tables.len(), handed.len(), "each sealed memtable was charged for");
+            let is_heir = |entry: &&mut EntryAfter| {
+                entry.is_new && !entry.range.span().intersection(from.span()).is_empty()
+            };
+            let heirs = ranges.iter_mut().filter(is_heir).map(|entry| &mut entry.range);
+            let heirs: Vec<_> = heirs.collect();
+            let count = heirs.len();
+            for (at, heir) in heirs.into_iter().enumerate() {
+                let has = |id| heir.sealed.iter().any(|table| table.id() == id);
+                let new: Vec<_> = tables.iter().filter(|table| !has(table.id())).collect();
+                heir.sealed.extend(new.into_iter().map(|table| Arc::clone(table)));
+                heir.sealed.sort_by_key(|table| Reverse(table.id()));
+                let share = |bytes: usize| bytes / count + usize::from(at < bytes % count);
+                let shares = handed.iter().map(|(id, bytes)| (*id, share(*bytes)));
+                heir.owner.with_state(|state| state.take_over(shares));
+            }
+        }
         Ok(())
     }
 
@@ -317,4 +357,14 @@ impl VersionManager {
             self.failures.recover(party.of(id));
         }
     }
+}
+
+/// INVARIANT(merged-when-cold): up to where all of both ranges is in tables, if neither has a table with something newer than what the
+/// other has in memory.
+fn flushed_together(ranges: [&RangeEntry; 2]) -> Option<Seqno> {
+    let flushed = ranges.iter().map(|range| range.stable.flushed_seqno).max()?;
+    let mut unflushed = ranges.iter().flat_map(|range| range.memtables());
+    unflushed
+        .all(|table| table.first_seqno().is_none_or(|first| first > flushed))
+        .then_some(flushed)
 }

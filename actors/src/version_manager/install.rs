@@ -10,7 +10,7 @@ use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_storage::filename::FileNumber;
 #[cfg(debug_assertions)]
 use sluicedb_storage::version::check::check;
-use sluicedb_storage::version::{TableHandle, VersionEdit};
+use sluicedb_storage::version::{RangeId, TableHandle, VersionEdit};
 use sluicedb_storage::view::put_behind;
 use std::sync::Arc;
 
@@ -20,17 +20,17 @@ impl VersionManager {
         &mut self,
         mut edit: VersionEdit,
         tables: &[Arc<TableHandle>],
-        mut flushed: Option<Flushed>,
+        flushed: Option<&Flushed>,
     ) -> Result<(), InstallFailure> {
         if let Some(failure) = self.failures.health.failure() {
             return Err(InstallFailure::Failed(failure));
         }
         let current = self.topology.superversion.load_full();
         let before = current.version(self.files.tables.graveyard());
-        if let Some(flushed) = &mut flushed {
-            state::follow(&current, flushed, &mut edit);
+        if let Some(flushed) = flushed {
+            edit = state::bring_home(&current, flushed, tables)
+                .map_err(|error| InstallFailure::NotInstalled(Failure::storage(error)))?;
         }
-        let flushed = flushed.as_ref();
         let version = before
             .apply(&edit, tables)
             .map_err(|conflict| InstallFailure::Conflict(conflict.to_string()))?;
@@ -62,7 +62,7 @@ impl VersionManager {
             let bytes = edit.added.iter().map(|(_, _, slice)| slice.file_bytes()).sum();
             self.counts.flush_bytes.add(bytes);
             self.counts.flushes.add(flushed.memtables.len() as u64);
-            self.forget(flushed);
+            self.forget(flushed, edit.flushed.iter().map(|(range, _)| *range));
         }
         self.due.compaction.set();
         self.due.flush.set();
@@ -112,22 +112,21 @@ impl VersionManager {
     }
 
     /// INVARIANT(publish-before-forget): the version with these entries is current, so their memory
-    /// is no longer needed by new readers and its charge goes back to the accounts.
-    pub(super) fn forget(&mut self, flushed: &Flushed) {
-        let superversion = self.topology.superversion.load_full();
-        let range = superversion.range(flushed.range).expect("ranges outlive their memtables");
-        let owner = &range.owner;
-        for id in &flushed.memtables {
-            let bytes = owner.with_state(|state| state.forget(*id)) as u64;
-            self.accounts.global.release(bytes);
-        }
-        owner.flushes.add(1);
+    /// is no longer needed by new readers and its charge goes back to the accounts. `ranges` had it.
+    fn forget(&mut self, flushed: &Flushed, ranges: impl Iterator<Item = RangeId>) {
+        let (superversion, now) = (self.topology.superversion.load_full(), self.environment.now());
         self.waiters.published(&flushed.memtables);
-        self.upkeep.published(flushed.range, self.environment.now());
-        self.failures.recover(Party::Flush.of(flushed.range));
-        self.failing.remove(&flushed.range);
-        // The queue has room: a seal that waited for it happens now.
-        self.seal_if_due(flushed.range);
+        for id in ranges {
+            let owner = &superversion.range(id).expect("it was just there").owner;
+            let bytes = owner.with_state(|state| state.forget(&flushed.memtables));
+            self.accounts.global.release(bytes as u64);
+            owner.flushes.add(1);
+            self.upkeep.published(id, now);
+            self.failures.recover(Party::Flush.of(id));
+            self.failing.remove(&id);
+            // The queue has room: a seal that waited for it happens now.
+            self.seal_if_due(id);
+        }
     }
 
     pub(super) fn count_tables(&mut self) {

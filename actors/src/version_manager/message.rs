@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Scope};
 use crate::kernel::reply::Reply;
+use bytes::Bytes;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::{RangeId, TableHandle, VersionEdit};
 use std::sync::Arc;
@@ -24,20 +25,27 @@ impl From<Failure> for InstallFailure {
 }
 
 /// A change that is not a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing changes. It has a number of its own, and a record in the log.
-    Nothing,
-    /// All ranges get new names and new owners, and keep what they have.
-    NewNames,
+    /// The range that has this key ends before it, and another one begins with it. Nothing is to be done
+    /// where one begins there already.
+    Split {
+        /// The key.
+        at: Bytes,
+    },
+    /// The ranges that meet at this key become one. Nothing is done where none do, nor where what one of
+    /// them has in memory is older than what the other has in tables: after a flush, and while nobody
+    /// writes, it is not.
+    Merge {
+        /// The key.
+        at: Bytes,
+    },
 }
 
 /// Memtables whose entries an edit brings into tables.
 #[derive(Debug)]
 pub struct Flushed {
-    /// Their range.
-    pub range: RangeId,
-    /// Their ids.
+    /// Their ids. Where a range has some of them it has none that is older, and frozen, beside them.
     pub memtables: Vec<u64>,
 }
 
@@ -50,7 +58,8 @@ pub enum VersionMessage {
         edit: Box<VersionEdit>,
         /// The added tables.
         tables: Vec<Arc<TableHandle>>,
-        /// What readers need no longer find in memory once the swap is done.
+        /// What readers need no longer find in memory once the swap is done. Which ranges the tables are for
+        /// the manager finds out then.
         flushed: Option<Flushed>,
         /// Answered after the swap.
         reply: Reply<Result<(), InstallFailure>>,
@@ -90,8 +99,8 @@ pub enum VersionMessage {
     Change {
         /// How.
         change: Change,
-        /// Answered, with its number, when it has happened for good.
-        reply: Reply<Result<Seqno, Failure>>,
+        /// Answered, with its number, when it has happened for good; with none if there was nothing to do.
+        reply: Reply<Result<Option<Seqno>, Failure>>,
     },
     /// A table's last reader has gone: delete the file.
     DeleteObsolete,

@@ -16,7 +16,9 @@ impl VersionManager {
             match message {
                 VersionMessage::Install { edit, tables, flushed, reply } => {
                     let settled = self.settle().await.map_err(InstallFailure::NotInstalled);
-                    reply.send(settled.and_then(|()| self.install(*edit, &tables, flushed)));
+                    reply.send(
+                        settled.and_then(|()| self.install(*edit, &tables, flushed.as_ref())),
+                    );
                 }
                 VersionMessage::Seal { range, memtable } => {
                     if self.active_id(range) == Some(memtable) {

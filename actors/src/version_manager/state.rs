@@ -4,31 +4,48 @@ use super::message::Flushed;
 use crate::failure::Failure;
 use crate::kernel::reply::Reply;
 use crate::range_owner::{RangeEntry, Superversion};
+use sluicedb_storage::Result as StorageResult;
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::version::VersionEdit;
+use sluicedb_storage::memtable::Memtable;
+use sluicedb_storage::version::{Place, Slice, TableHandle, VersionEdit};
 use std::collections::HashSet;
+use std::sync::Arc;
 
-/// The flush was begun for a range that has gone meanwhile: who has its memtables now gets the tables.
-pub(super) fn follow(current: &Superversion, flushed: &mut Flushed, edit: &mut VersionEdit) {
-    if current.range(flushed.range).is_some() {
-        return;
+/// The tables of a flush, whole, go to the ranges that have their keys now, cut where those meet; and those
+/// that have its memtables are flushed so far. Blocks on the disk where ranges have parted meanwhile.
+pub(super) fn bring_home(
+    current: &Superversion,
+    flushed: &Flushed,
+    tables: &[Arc<TableHandle>],
+) -> StorageResult<VersionEdit> {
+    let mut edit = VersionEdit::default();
+    for table in tables {
+        let slice = Slice::whole(table);
+        let last = current.route_index(slice.max_key());
+        let inside = &current.ranges[current.route_index(slice.min_key())..=last];
+        let bounds: Vec<_> = inside.iter().map(|range| range.span().lo.clone()).collect();
+        for piece in slice.cut(&bounds)? {
+            let range = current.route(piece.min_key()).id();
+            edit.added.push((range, Place::L0, piece.meta().clone()));
+        }
     }
-    let has = |range: &&RangeEntry| {
-        range.sealed.iter().any(|table| flushed.memtables.contains(&table.id()))
-    };
-    let heir = current.ranges.iter().find(has).expect("memtables outlive their ranges");
-    flushed.range = heir.id();
-    edit.added.iter_mut().for_each(|(range, _, _)| *range = heir.id());
-    edit.flushed.iter_mut().for_each(|(range, _)| *range = heir.id());
+    for range in &current.ranges {
+        let is_flushed = |table: &&Arc<Memtable>| flushed.memtables.contains(&table.id());
+        let theirs = range.sealed.iter().filter(is_flushed);
+        if let Some(last) = theirs.filter_map(|table| table.last_seqno()).max() {
+            edit.flushed.push((range.id(), last));
+        }
+    }
+    Ok(edit)
 }
 
 /// The ranges without the memtables that were flushed.
 pub(super) fn without(ranges: &[RangeEntry], flushed: Option<&Flushed>) -> Vec<RangeEntry> {
     let mut ranges = ranges.to_vec();
-    if let Some(flushed) = flushed
-        && let Some(range) = ranges.iter_mut().find(|range| range.id() == flushed.range)
-    {
-        range.sealed.retain(|table| !flushed.memtables.contains(&table.id()));
+    if let Some(flushed) = flushed {
+        for range in &mut ranges {
+            range.sealed.retain(|table| !flushed.memtables.contains(&table.id()));
+        }
     }
     ranges
 }

@@ -1,19 +1,20 @@
 //! An engine whose actors the test runs, while it holds some of them.
 
-use super::message::Change;
+use super::message::{Change, VersionMessage};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::log_writer::message::Level;
 use crate::runtime::ThreadRuntime;
 use crate::testing::{Stepped, config};
 use crate::write::Submitted;
+use bytes::Bytes;
 use futures::executor::block_on;
 use sluicedb_storage::Error;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::key::Span;
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
 use sluicedb_storage::recover::{RecoverOptions, home, open_directory};
-use sluicedb_storage::table::{BlockCache, TableOptions};
+use sluicedb_storage::table::{BlockCache, TableOptions, Wait};
 use sluicedb_storage::version::{NewRange, RangeId, Shards, TableLimits, VersionEdit};
 use sluicedb_storage::vfs::{MemVfs, Vfs};
 use std::sync::Arc;
@@ -42,13 +43,15 @@ fn changes_wait_for_flushes_and_writers_do_not_wait_for_them() {
     let engine = runtime.run(FLUSH, opening).expect("an empty directory opens");
     let sealed = || engine.superversion().ranges.iter().map(|range| range.sealed.len()).max();
     let mut context = Context::from_waker(Waker::noop());
-    let mut last = Box::pin(engine.change(Change::NewNames));
+    // The range that is written to parts, again and again.
+    let split = |n: u8| engine.change(Change::Split { at: Bytes::from(vec![0, 200 - n]) });
+    let mut last = Box::pin(split(0));
     let mut changes = 0;
     for n in 0..10 {
         put(&engine, [0, n]);
         if last.as_mut().poll(&mut context).is_ready() {
             changes += 1;
-            last = Box::pin(engine.change(Change::NewNames));
+            last = Box::pin(split(n + 1));
         }
         assert!(last.as_mut().poll(&mut context).is_pending());
         runtime.run_all_but(&[FLUSH]);
@@ -61,6 +64,51 @@ fn changes_wait_for_flushes_and_writers_do_not_wait_for_them() {
     assert!(last.as_mut().poll(&mut context).is_ready(), "there is room");
     runtime.run_all_but(&[]);
     assert_eq!(sealed(), Some(0));
+}
+
+/// Goal: a flush that was begun before its range parted is for both parts, and one memtable is flushed once.
+///
+/// Planted: the tables for the left part whole (its rule is broken, and the engine stops); a range that keeps
+/// the memtable (it is flushed again).
+#[test]
+fn t002_10_a_flush_under_way_is_cut_where_its_range_has_parted() {
+    for splits in [1, 3] {
+        let (runtime, disk) = (Stepped::new(), MemVfs::new());
+        let mut config = config(&format!("/flush-and-split/{splits}"), 1);
+        config.sealed_memtables_max = 8;
+        let opening = Engine::open(config, Arc::new(disk.clone()), Arc::new(runtime.clone()));
+        let engine = runtime.run(FLUSH, opening).expect("an empty directory opens");
+        for n in 0..100 {
+            put(&engine, [n, n]);
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        let mut flush = Box::pin(engine.flush());
+        assert!(flush.as_mut().poll(&mut context).is_pending());
+        runtime.run_all_but(&[FLUSH]);
+        // The range parts when the tables are written, and before they are installed.
+        let split = |n: u8| engine.change(Change::Split { at: Bytes::from(vec![20 * (n + 1)]) });
+        let mut changes: Vec<_> = (0..splits).map(|n| Box::pin(split(n))).collect();
+        for split in &mut changes {
+            assert!(split.as_mut().poll(&mut context).is_pending());
+        }
+        runtime.run_all_but(&["sluice-version"]);
+        runtime.run_all_but(&[]);
+        for split in changes {
+            assert!(runtime.run("nobody", split).expect("the disk works").is_some());
+        }
+        runtime.run("nobody", flush).expect("the disk works");
+        let now = engine.superversion();
+        assert_eq!(now.ranges.len(), usize::from(splits) + 1);
+        assert!(now.ranges.iter().all(|range| range.sealed.is_empty()));
+        let slices = || now.ranges.iter().flat_map(|range| range.stable.layers.slices());
+        assert!(slices().count() > 1 && slices().all(|(_, slice)| slice.part.is_some()));
+        for n in 0..100 {
+            let value = engine.get(&[n, n], Wait::Allowed).expect("the disk works");
+            assert_eq!(value.as_deref(), Some(&b"value"[..]), "{n}");
+        }
+        assert_eq!(engine.parts.accounts.global.used(), 0, "each charge is given back once");
+        assert_eq!(engine.counters().versions.flushes.get(), 1);
+    }
 }
 
 /// The only range of a new database gets this id.
@@ -96,22 +144,57 @@ fn name_the_range(vfs: &Arc<dyn Vfs>, dir: &str, id: u32) {
 fn c4_a_change_that_would_need_an_id_beyond_the_last_is_refused() {
     let dir = "/last-range-id";
     let vfs: Arc<dyn Vfs> = Arc::new(MemVfs::new());
-    name_the_range(&vfs, dir, RANGE_ID_AT_OPEN_MAX - 1);
+    name_the_range(&vfs, dir, RANGE_ID_AT_OPEN_MAX - 2);
     let open = || block_on(Engine::open(config(dir, 1), vfs.clone(), ThreadRuntime::new()));
     let engine = open().expect("it can be gone on from");
-    block_on(engine.change(Change::NewNames)).expect("one id is left");
-    for _ in 0..2 {
+    let split = |at: &'static [u8]| Change::Split { at: Bytes::from_static(at) };
+    block_on(engine.change(split(b"m"))).expect("two ids are left");
+    for change in [split(b"s"), Change::Merge { at: Bytes::from_static(b"m") }] {
         let before = engine.superversion();
-        let refused = block_on(engine.change(Change::NewNames));
+        let refused = block_on(engine.change(change));
         let Err(Failure::Storage(error)) = refused else { panic!("{refused:?}") };
         assert!(matches!(*error, Error::Invalid { .. }), "{error}");
         assert_eq!(engine.superversion().number, before.number, "nothing has happened");
     }
     put(&engine, [0, 1]);
-    block_on(engine.change(Change::Nothing)).expect("it needs no id");
+    assert!(matches!(block_on(engine.change(split(b"m"))), Ok(None)), "it needs no id");
     block_on(engine.close()).expect("the disk works");
     drop(engine);
     let engine = open().expect("the last id can be gone on from");
-    assert_eq!(engine.superversion().ranges[0].id(), RangeId(RANGE_ID_AT_OPEN_MAX));
+    assert_eq!(engine.superversion().ranges[1].id(), RangeId(RANGE_ID_AT_OPEN_MAX));
     block_on(engine.close()).expect("the disk works");
+}
+
+/// Goal: ranges are not merged while "flushed up to here" means different things in them.
+///
+/// Planted: the larger of both numbers (the open skips what only the log has).
+#[test]
+fn a_merge_waits_until_nothing_in_memory_is_older_than_a_table() {
+    let (runtime, disk) = (Stepped::new(), MemVfs::new());
+    let opening = Engine::open(config("/cold", 2), Arc::new(disk), Arc::new(runtime.clone()));
+    let engine = runtime.run(FLUSH, opening).expect("an empty directory opens");
+    let merge = || {
+        let at = Bytes::from_static(&[1]);
+        runtime.run("nobody", engine.change(Change::Merge { at })).expect("the disk works")
+    };
+    // In memory of the first range, and older than what the second one has in tables.
+    put(&engine, [0, 1]);
+    put(&engine, [1, 1]);
+    engine.parts.topology.superversion.load_full().ranges[1].owner.with_state(|state| {
+        state.seal_soon();
+    });
+    let second = engine.superversion().ranges[1].id();
+    let active = engine.superversion().ranges[1].active.id();
+    let seal = VersionMessage::Seal { range: second, memtable: active };
+    let permit = engine.parts.versions.try_reserve(1).expect("there is room");
+    permit.send(seal).expect("it is open");
+    runtime.run_all_but(&[]);
+    let flushed = |at: usize| engine.superversion().ranges[at].stable.flushed_seqno.0;
+    assert_eq!((flushed(0), flushed(1)), (0, 2));
+    assert_eq!(merge(), None);
+    runtime.run("nobody", engine.flush()).expect("the disk works");
+    assert!(merge().is_some());
+    put(&engine, [1, 2]);
+    let now = engine.superversion();
+    assert_eq!((now.ranges.len(), flushed(0)), (1, 2));
 }

@@ -9,7 +9,8 @@ use crate::kernel::turn::TURN_MESSAGES_MAX;
 use crate::log_writer::After;
 use crate::range_owner::RangeOwner;
 use crate::runtime::{Runtime, Task, ThreadRuntime};
-use crate::testing::config;
+use crate::testing::{config, renew_ranges};
+use crate::version_manager::message::Change;
 use futures::executor::block_on;
 use futures::future::BoxFuture;
 use sluicedb_storage::batch::WriteBatch;
@@ -258,7 +259,7 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     let Ok(places) = path.try_places(&owners(&before, &route), &route, bytes) else {
         panic!("there are places")
     };
-    let changed = block_on(engine.change(crate::version_manager::message::Change::NewNames));
+    let changed = block_on(renew_ranges(&engine));
     let changed = changed.expect("the disk works");
     let level = Level::Synced;
     let write = Write { payload, payload_crc, operations, level, route: None };
@@ -289,8 +290,7 @@ fn a_write_that_finds_the_routes_changed_at_the_seat_goes_by_the_new_ones() {
     let engine = running("/stale-seat", 2);
     let path = engine.write_path();
     let before = engine.superversion();
-    block_on(engine.change(crate::version_manager::message::Change::NewNames))
-        .expect("the disk works");
+    block_on(renew_ranges(&engine)).expect("the disk works");
     let (payload, operations) = put(&[0, 7]);
     let owner = &before.ranges[0].owner;
     let crc = codec::crc(&payload);
@@ -326,8 +326,7 @@ fn who_waits_for_room_in_a_range_that_goes_is_routed_again() {
     let mut context = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut context).is_pending());
     assert_eq!(owner.local.waiters(), 1);
-    block_on(engine.change(crate::version_manager::message::Change::NewNames))
-        .expect("the disk works");
+    block_on(renew_ranges(&engine)).expect("the disk works");
     let mut sent = block_on(waiting).expect("there is room");
     block_on(std::future::poll_fn(|context| sent.poll(context))).expect("the disk works");
     let after = engine.superversion();
@@ -352,8 +351,7 @@ fn a_write_that_does_not_wait_goes_by_the_new_routes() {
         operations,
     };
     let change = || {
-        block_on(engine.change(crate::version_manager::message::Change::NewNames))
-            .expect("the disk works");
+        block_on(renew_ranges(&engine)).expect("the disk works");
     };
     let before = engine.superversion();
     change();
@@ -390,7 +388,8 @@ fn a_range_that_is_born_after_admission_was_closed_takes_nobody_in() {
     let mut slots: Vec<_> = std::iter::from_fn(|| commits.try_reserve().ok()).collect();
     drop(slots.pop());
     let log = engine.parts.wal.seat.enter_blocking().expect("nobody panicked");
-    let mut change = Box::pin(engine.change(crate::version_manager::message::Change::NewNames));
+    let split = Change::Split { at: Bytes::from_static(&[0, 9]) };
+    let mut change = Box::pin(engine.change(split));
     let mut context = Context::from_waker(Waker::noop());
     assert!(change.as_mut().poll(&mut context).is_pending());
     // The last place among the commits is the change's: from here on it waits for the seat only.

@@ -1,33 +1,33 @@
 //! From sealed memtables to L0 tables.
 //!
-//! The input is a cursor over one range's memtables at `Seqno::MAX`, merged newest first, so it has
+//! The input is a cursor over memtables at `Seqno::MAX`, merged newest first, so it has
 //! only the newest entry of each key. Tombstones stay: older entries may lie in any level below.
 
 use super::sink::TableSink;
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::table::TableMeta;
-use crate::version::Shards;
+use crate::version::ShardCuts;
+use bytes::Bytes;
 
 /// So often, in entries, it is asked whether anybody wants the rest.
 const ASKED_EVERY: u64 = 1024;
 
-/// Writes everything under `cursor` into tables that lie in one of `shards` each and have at most
-/// about `table_bytes_max` bytes (`u64::MAX`: no limit). `Ok(None)` when `goes_on`, asked now and then, says no; then,
+/// Writes everything under `cursor` into tables, of which none lies on both sides of one of `bounds`, which
+/// ascend. `Ok(None)` when `goes_on`, asked now and then, says no; then,
 /// and after an error, they are removed. The tables are durable when this returns; no table comes from an
 /// empty cursor. Blocks on the disk.
 pub fn write_tables<C: Cursor + ?Sized>(
     cursor: &mut C,
     mut sink: TableSink<'_>,
-    shards: &Shards,
-    table_bytes_max: u64,
+    bounds: &[Bytes],
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Option<Vec<TableMeta>>> {
-    let mut cuts = shards.cuts();
+    let mut cuts = ShardCuts::at(bounds);
     let mut entries = 0;
     cursor.seek_first()?;
     while cursor.valid() {
-        if cuts.passes(cursor.key()) || sink.table_bytes() >= table_bytes_max {
+        if cuts.passes(cursor.key()) {
             sink.cut()?;
         }
         sink.add(cursor.key(), cursor.seqno(), cursor.kind(), cursor.value())?;
@@ -50,6 +50,7 @@ mod tests {
     use crate::key::{Kind, Seqno, Span};
     use crate::memtable::memtable;
     use crate::table::TableOptions;
+    use crate::version::Shards;
     use crate::vfs::{MemVfs, Vfs};
     use std::path::Path;
     use std::sync::Arc;
@@ -72,7 +73,7 @@ mod tests {
         let sink =
             TableSink::new(&vfs, Path::new("/db"), [1; 16], TableOptions::default(), numbers);
         let mut cursor = table.cursor(Seqno::MAX);
-        write_tables(&mut cursor, sink, shards, u64::MAX, &|| true).unwrap().unwrap()
+        write_tables(&mut cursor, sink, shards.bounds(), &|| true).unwrap().unwrap()
     }
 
     #[test]

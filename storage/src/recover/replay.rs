@@ -9,9 +9,12 @@ use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::memtable::{MemtableWriter, memtable};
-use crate::version::{ChangeId, Place, RangeId, RangeVersion, SliceMeta, Version, VersionEdit};
+use crate::version::{
+    ChangeId, Place, RangeId, Slice, SliceMeta, TableCache, Version, VersionEdit,
+};
 use crate::vfs::Vfs;
 use crate::wal::Entry;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +25,8 @@ pub(super) struct Replay<'a> {
     dir: &'a Path,
     db_id: [u8; 16],
     options: &'a RecoverOptions,
+    /// Opens what it has written, where that has to be cut.
+    tables: &'a Arc<TableCache>,
     /// As it is at this point of the log.
     pub(super) version: Version,
     /// What changes do that the log may have stamped.
@@ -35,17 +40,19 @@ pub(super) struct Replay<'a> {
     pub(super) bytes_peak: usize,
     pub(super) bytes_read: u64,
     pub(super) added: Vec<(RangeId, Place, SliceMeta)>,
+    pub(super) tables_written: u64,
     pub(super) replayed: u64,
     pub(super) skipped: u64,
     pub(super) changes_skipped: u64,
 }
 
 impl<'a> Replay<'a> {
+    /// Into `tables`, from `next` on, on what `image` and `version` say.
     pub(super) fn new(
-        vfs: &'a Arc<dyn Vfs>,
-        dir: &'a Path,
+        (vfs, dir): (&'a Arc<dyn Vfs>, &'a Path),
         db_id: [u8; 16],
         options: &'a RecoverOptions,
+        tables: &'a Arc<TableCache>,
         version: Version,
         prepared: BTreeMap<ChangeId, VersionEdit>,
         next: FileNumber,
@@ -55,6 +62,7 @@ impl<'a> Replay<'a> {
             dir,
             db_id,
             options,
+            tables,
             version,
             prepared,
             happened: Vec::new(),
@@ -64,6 +72,7 @@ impl<'a> Replay<'a> {
             bytes_peak: 0,
             bytes_read: 0,
             added: Vec::new(),
+            tables_written: 0,
             replayed: 0,
             skipped: 0,
             changes_skipped: 0,
@@ -95,21 +104,31 @@ impl<'a> Replay<'a> {
             let what = format!("change {id} in the log cannot have happened: {conflict}");
             Error::corrupt(&FileKind::Current.path(self.dir), 0, what)
         })?;
-        let same = |before: &Arc<RangeVersion>| after.route(&before.span.lo).span == before.span;
-        if !self.version.ranges().iter().all(same) {
-            let what = format!("change {id} splits or merges ranges, which this build cannot");
-            return Err(Error::Unsupported { path: FileKind::Current.path(self.dir), what });
-        }
         // What was replayed so far goes to the ranges that have its keys now.
-        let heir = |range: RangeId| match self.version.range(range) {
-            Some(before) if after.range(range).is_none() => after.route(&before.span.lo).id,
-            _ => range,
-        };
-        let writers = std::mem::take(&mut self.writers);
-        self.writers = writers.into_iter().map(|(range, writer)| (heir(range), writer)).collect();
-        self.added.iter_mut().for_each(|(range, _, _)| *range = heir(*range));
+        for range in &edit.ranges_removed {
+            self.flush(*range)?;
+        }
         self.version = after;
+        for (range, place, slice) in std::mem::take(&mut self.added) {
+            if self.version.range(range).is_some() {
+                self.added.push((range, place, slice));
+            } else {
+                self.bring_home(place, slice)?;
+            }
+        }
         self.happened.push(id);
+        Ok(())
+    }
+
+    /// Gives a table, whose range has gone, to the ranges that have its keys now.
+    fn bring_home(&mut self, place: Place, slice: SliceMeta) -> Result<()> {
+        let bounds = self.version.ranges().iter().map(|range| range.span.lo.clone());
+        let bounds: Vec<Bytes> = bounds.collect();
+        let handle = self.tables.handle(Arc::clone(&slice.table));
+        for piece in Slice::new(slice, handle).cut(&bounds)? {
+            let range = self.version.route(piece.min_key()).id;
+            self.added.push((range, place, piece.meta().clone()));
+        }
         Ok(())
     }
 
@@ -148,26 +167,33 @@ impl<'a> Replay<'a> {
             let size = |writer: &MemtableWriter| writer.memtable().used_bytes();
             let largest = self.writers.iter().max_by_key(|(_, writer)| size(writer));
             let range = *largest.expect("bytes belong to a memtable").0;
-            let writer = self.writers.remove(&range).expect("just found");
-            self.bytes -= size(&writer);
-            let memtable = Arc::clone(writer.memtable());
-            writer.freeze();
-            let next = &mut self.next;
-            let table = self.options.table.clone();
-            let sink = TableSink::new(self.vfs, self.dir, self.db_id, table, || {
-                let number = *next;
-                *next = FileNumber(number.0 + 1);
-                number
-            });
-            let shards = &self.version.range(range).expect("it was routed to").shards;
-            let bytes = memtable.used_bytes() as u64;
-            let shards = shards.for_flush(bytes, self.options.shard_cut_bytes_min);
-            let mut cursor = memtable.cursor(Seqno::MAX);
-            let tables = write_tables(&mut cursor, sink, &shards, u64::MAX, &|| true)?;
-            let tables = tables.expect("nobody stops a recovery");
-            let slices = tables.into_iter().map(SliceMeta::whole);
-            self.added.extend(slices.map(|slice| (range, Place::L0, slice)));
+            self.flush(range)?;
         }
+        Ok(())
+    }
+
+    /// Writes what was replayed for `range` into tables.
+    fn flush(&mut self, range: RangeId) -> Result<()> {
+        let Some(writer) = self.writers.remove(&range) else { return Ok(()) };
+        let memtable = Arc::clone(writer.memtable());
+        writer.freeze();
+        let bytes = memtable.used_bytes();
+        self.bytes -= bytes;
+        let next = &mut self.next;
+        let table = self.options.table.clone();
+        let sink = TableSink::new(self.vfs, self.dir, self.db_id, table, || {
+            let number = *next;
+            *next = FileNumber(number.0 + 1);
+            number
+        });
+        let shards = &self.version.range(range).expect("it was routed to").shards;
+        let bounds = shards.for_flush(bytes as u64, self.options.shard_cut_bytes_min);
+        let mut cursor = memtable.cursor(Seqno::MAX);
+        let tables = write_tables(&mut cursor, sink, bounds, &|| true)?;
+        let tables = tables.expect("nobody stops a recovery");
+        self.tables_written += tables.len() as u64;
+        let slices = tables.into_iter().map(SliceMeta::whole);
+        self.added.extend(slices.map(|slice| (range, Place::L0, slice)));
         Ok(())
     }
 

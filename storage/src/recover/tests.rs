@@ -261,7 +261,7 @@ impl Life {
             FileNumber(*next - 1)
         });
         let mut cursor = memtable.cursor(Seqno::MAX);
-        let tables = write_tables(&mut cursor, sink, &Shards::one(), u64::MAX, &|| true);
+        let tables = write_tables(&mut cursor, sink, &[], &|| true);
         let tables = tables.unwrap().expect("not stopped");
         let edit = VersionEdit {
             added: tables
@@ -404,6 +404,41 @@ fn a_prepared_change_happens_at_the_open_if_the_log_has_its_record() {
         }
         let again = open(&mem).unwrap();
         assert_eq!((again.report.changes_replayed, content(&again)), (0, model));
+    }
+}
+
+/// A split that stands in the log: what was replayed before it, some of it in tables by then, goes to both
+/// ranges.
+///
+/// Planted: a table from before that goes to the left range whole.
+#[test]
+fn t002_11_a_split_happens_again_at_the_open_and_parts_what_was_replayed() {
+    for entries in [3, 600] {
+        let mem = disk();
+        let mut life = Life::start(&mem);
+        life.fill(0, entries);
+        life.sync();
+        life.flush();
+        life.fill(1, entries);
+        let tables = Arc::clone(&life.recovered.tables);
+        let image = life.recovered.manifest.image();
+        let now = image.to_version(Arc::clone(tables.graveyard()), |meta| {
+            Ok::<_, Conflict>(tables.handle(Arc::clone(meta)))
+        });
+        let split = now.unwrap().ranges()[0].split(&"key0350".into(), [2, 3].map(RangeId)).unwrap();
+        let prepared = vec![(ChangeId(9), split)];
+        life.note(VersionEdit { prepared, ..VersionEdit::default() });
+        life.change(9);
+        life.fill(2, entries);
+        life.sync();
+        let model = life.model;
+        for crash in [true, false] {
+            let disk = if crash { mem.kill_clone() } else { mem.clone() };
+            let recovered = open(&disk).unwrap();
+            assert_eq!(recovered.version.ranges().len(), 2);
+            assert_eq!(content(&recovered), model);
+        }
+        assert_eq!(content(&open(&mem).unwrap()), model);
     }
 }
 

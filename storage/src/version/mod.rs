@@ -12,6 +12,7 @@ mod handle;
 mod image;
 mod layers;
 mod place;
+mod routes;
 mod run;
 mod run_parts;
 mod shards;

@@ -73,6 +73,23 @@ impl Shards {
         Self { bounds }
     }
 
+    /// Those of `span`, a part of these.
+    pub(super) fn within(&self, span: &Span) -> Self {
+        let inside = |bound: &&Bytes| span.contains(bound) && **bound != span.lo;
+        Self { bounds: self.bounds.iter().filter(inside).cloned().collect() }
+    }
+
+    /// Those of a range whose keys up to `at` had these, and from there on `next`. Where that makes more than
+    /// `count_max`, neighbours become one, until it does not.
+    pub(super) fn joined(&self, at: &Bytes, next: &Self, count_max: usize) -> Self {
+        let bounds = self.bounds.iter().chain([at]).chain(&next.bounds);
+        let mut bounds: Vec<Bytes> = bounds.cloned().collect();
+        while bounds.len() + 1 > count_max.clamp(1, SHARDS_MAX) {
+            bounds = bounds.into_iter().skip(1).step_by(2).collect();
+        }
+        Self { bounds }
+    }
+
     /// How many shards there are.
     pub fn count(&self) -> usize {
         self.bounds.len() + 1
@@ -85,23 +102,28 @@ impl Shards {
 
     /// Where a flush of `bytes` is cut. One of less than `cut_bytes_min` is not: it would come in pieces of
     /// which each costs a file, and what is to be gained is a rewrite of little.
-    pub fn for_flush(&self, bytes: u64, cut_bytes_min: u64) -> Self {
-        if bytes < cut_bytes_min { Self::one() } else { self.clone() }
+    pub fn for_flush(&self, bytes: u64, cut_bytes_min: u64) -> &[Bytes] {
+        if bytes < cut_bytes_min { &[] } else { &self.bounds }
     }
 
     /// Walks the bounds beside ascending keys.
     pub fn cuts(&self) -> ShardCuts<'_> {
-        ShardCuts { ahead: &self.bounds }
+        ShardCuts::at(&self.bounds)
     }
 }
 
-/// See [`Shards::cuts`].
+/// Bounds, walked beside ascending keys.
 #[derive(Debug, Default)]
 pub struct ShardCuts<'a> {
     ahead: &'a [Bytes],
 }
 
-impl ShardCuts<'_> {
+impl<'a> ShardCuts<'a> {
+    /// Of bounds that ascend.
+    pub fn at(bounds: &'a [Bytes]) -> Self {
+        Self { ahead: bounds }
+    }
+
     /// Goes on to `key`, which is not before the last one; does a shard end before it?
     #[inline]
     pub fn passes(&mut self, key: &[u8]) -> bool {

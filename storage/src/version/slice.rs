@@ -8,8 +8,8 @@ use super::handle::TableHandle;
 use super::slice_cursor::SliceCursor;
 use crate::error::Result;
 use crate::filename::FileNumber;
-use crate::key::Seqno;
-use crate::table::{CursorOptions, TableMeta};
+use crate::key::{Seqno, Span};
+use crate::table::{CursorOptions, TableMeta, Wait};
 use bytes::Bytes;
 use std::fmt;
 use std::ops::Deref;
@@ -192,6 +192,25 @@ impl Slice {
     #[inline]
     pub fn handle(&self) -> &Arc<TableHandle> {
         &self.handle
+    }
+
+    /// About how many bytes of the file its keys inside `span` take. Of a table that is not open half is
+    /// taken where a part of it lies inside. Does not wait.
+    pub fn bytes_in(&self, span: &Span) -> u64 {
+        if span.is_empty() || !span.overlaps_closed(self.min_key(), self.max_key()) {
+            return 0;
+        }
+        if span.contains(self.min_key()) && span.contains(self.max_key()) {
+            return self.file_bytes();
+        }
+        let Ok(table) = self.handle.table(Wait::Never) else { return self.file_bytes() / 2 };
+        let before = |key: &[u8]| table.bytes_before(key);
+        let from = before((&span.lo[..]).max(&self.min_key()[..]));
+        let to = match &span.hi {
+            Some(hi) if hi <= self.max_key() => before(hi),
+            _ => before(self.max_key()) + 1,
+        };
+        to.saturating_sub(from).clamp(1, self.file_bytes().max(1))
     }
 
     /// A walk over its entries.

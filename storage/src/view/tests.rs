@@ -194,8 +194,8 @@ impl Toy {
         let mut cursor = MergeCursor::new(cursors);
         let mut next = self.next_number;
         let sink = self.sink(&mut next);
-        let shards = &ranges[range].stable.shards;
-        let added = compact::write_tables(&mut cursor, sink, shards, 4000, &|| true);
+        let bounds = ranges[range].stable.shards.bounds();
+        let added = compact::write_tables(&mut cursor, sink, bounds, &|| true);
         let added = added.unwrap().expect("not stopped");
         self.next_number = next;
         let id = ranges[range].id();
