@@ -1,12 +1,14 @@
-//! What lies in each level and in front of it, and why it is merged or not.
+//! What lies in each level and in front of it, what was done with it, and why it is merged or not.
 
 #[cfg(feature = "serde")]
 use crate::stats::{as_optional_text, as_text};
+use sluicedb_actors::compaction_planner::counts::{LandingCounts, LandingWork, LevelCounts};
 use sluicedb_actors::compaction_planner::decisions::Decision as Chosen;
 use sluicedb_actors::engine::Engine;
-use sluicedb_storage::compact::{Claims, ShardView, Situation, landing_of, score};
-use sluicedb_storage::version::{Place, RangeVersion, Run};
-use std::collections::BTreeSet;
+use sluicedb_storage::compact::{Claims, ShardView, Situation, debt, landing_of, score};
+use sluicedb_storage::filename::FileNumber;
+use sluicedb_storage::version::{Place, RangeVersion, Run, Version};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One level of one range, and the landing in front of it.
 #[non_exhaustive]
@@ -44,7 +46,10 @@ pub struct LevelInfo {
     pub score: f64,
     /// How many of its bytes are in its landing.
     pub landing_bytes: u64,
-    /// The shards of its landing that have something.
+    /// About how many bytes compactions have to write until nothing is due in its landing, and nothing is too
+    /// much in it.
+    pub debt_bytes: u64,
+    /// The shards of its landing that have something, or were merged since the database was opened.
     pub shards: Vec<ShardInfo>,
 }
 
@@ -65,6 +70,8 @@ pub struct ShardInfo {
     pub runs: u64,
     /// Their bytes on disk.
     pub bytes: u64,
+    /// Entries in them; of parts of tables about.
+    pub entries: u64,
     /// How long the oldest has been there, in milliseconds.
     pub age_ms: u64,
     /// About which share of its entries newer ones hide, or are tombstones: 0 to 1, and above where both are
@@ -78,6 +85,77 @@ pub struct ShardInfo {
     pub drain_score: f64,
     /// How urgent it is to merge it into itself (a keep). Due from 1.0 on.
     pub keep_score: f64,
+    /// Merges of it into its level, since the database was opened. One that somebody asked for may take several
+    /// shards, and counts in each. When the bounds between shards move, the counts stay with the numbers.
+    pub drains: LandingStats,
+    /// Merges of it into itself.
+    pub keeps: LandingStats,
+}
+
+/// Merges of landings of one kind, since the database was opened.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LandingStats {
+    /// Finished.
+    pub runs: u64,
+    /// Tables of landings that they took.
+    pub tables: u64,
+    /// The bytes of those.
+    pub bytes: u64,
+    /// How long they took, in microseconds.
+    pub micros: u64,
+}
+
+impl LandingStats {
+    pub(crate) fn of(counts: &LandingCounts) -> Self {
+        Self {
+            runs: counts.runs.get(),
+            tables: counts.tables.get(),
+            bytes: counts.bytes.get(),
+            micros: counts.micros.get(),
+        }
+    }
+}
+
+impl From<LandingWork> for LandingStats {
+    fn from(LandingWork { runs, tables, bytes, micros }: LandingWork) -> Self {
+        Self { runs, tables, bytes, micros }
+    }
+}
+
+/// What became of one level of all ranges, its landing included, since the database was opened.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LevelStats {
+    /// 0 for L0.
+    pub level: u8,
+    /// Bytes of tables that were written into it: into L0 by flushes, else by merges, those of its landing
+    /// included.
+    pub bytes_written: u64,
+    /// Bytes of its tables that merges read.
+    pub bytes_read: u64,
+    /// Bytes of tables that came as they were: they landed, or nothing overlapped them.
+    pub bytes_taken_over: u64,
+}
+
+impl LevelStats {
+    /// As many as have something, `depth` at least.
+    pub(crate) fn all(counts: &[LevelCounts], flush_bytes: u64, depth: usize) -> Vec<Self> {
+        let all = (0_u8..).zip(counts).map(|(level, counts)| Self {
+            level,
+            bytes_written: counts.bytes_written.get() + if level == 0 { flush_bytes } else { 0 },
+            bytes_read: counts.bytes_read.get(),
+            bytes_taken_over: counts.bytes_taken_over.get(),
+        });
+        let mut all: Vec<_> = all.collect();
+        let nothing = |last: &Self| *last == Self { level: last.level, ..Self::default() };
+        while all.len() > depth && all.last().is_some_and(nothing) {
+            all.pop();
+        }
+        all
+    }
 }
 
 /// Something that the compaction planner has chosen to do, and the numbers that it compared.
@@ -125,7 +203,7 @@ impl From<Chosen> for Decision {
 }
 
 impl ShardInfo {
-    fn of(range: &RangeVersion, view: ShardView) -> Self {
+    fn of(range: &RangeVersion, view: ShardView, drains: LandingWork, keeps: LandingWork) -> Self {
         let bounds = range.shards.bounds();
         let before = usize::from(view.shard).checked_sub(1);
         let start = before.and_then(|at| bounds.get(at)).unwrap_or(&range.span.lo);
@@ -135,41 +213,76 @@ impl ShardInfo {
             tables: view.tables as u64,
             runs: view.runs as u64,
             bytes: view.bytes,
+            entries: view.entries,
             age_ms: view.age_ms,
             density: view.density,
             superseded: view.superseded,
             overlapped_bytes: view.main_bytes,
             drain_score: view.drain_score,
             keep_score: view.keep_score,
+            drains: drains.into(),
+            keeps: keeps.into(),
         }
     }
 }
 
+/// What compaction would decide on now, if nothing ran.
+pub(crate) fn situation<'a>(
+    engine: &'a Engine,
+    version: &'a Version,
+    claims: &'a Claims,
+    set_aside: &'a BTreeSet<FileNumber>,
+) -> Situation<'a> {
+    let (options, now_ms) = (&engine.config().compaction, engine.unix_ms());
+    Situation { version, options, claims, set_aside, now_ms, merges: true }
+}
+
 impl LevelInfo {
     pub(crate) fn of(engine: &Engine) -> Vec<Self> {
-        let superversion = engine.superversion();
-        let version = superversion.version(engine.tables().graveyard());
-        let situation = Situation {
-            version: &version,
-            options: &engine.config().compaction,
-            claims: &Claims::new(),
-            set_aside: &BTreeSet::new(),
-            now_ms: engine.unix_ms(),
-            merges: true,
-        };
-        let ranges = version.ranges().iter();
-        let levels = ranges.flat_map(|range| {
-            (0..=range.deepest()).map(|level| Self::of_level(range, level, &situation))
+        let version = engine.superversion().version(engine.tables().graveyard());
+        let (claims, set_aside) = (Claims::new(), BTreeSet::new());
+        let situation = situation(engine, &version, &claims, &set_aside);
+        let counts = &engine.counters().compactions;
+        let levels = version.ranges().iter().flat_map(|range| {
+            let debts = debt(range, &situation);
+            let work = counts.shards(range.id);
+            (0..)
+                .zip(debts)
+                .map(move |(level, debt_bytes)| Self {
+                    debt_bytes,
+                    ..Self::of_level(range, level, &work, &situation)
+                })
+                .collect::<Vec<_>>()
         });
         levels.collect()
     }
 
-    fn of_level(range: &RangeVersion, level: u8, situation: &Situation<'_>) -> Self {
+    fn of_level(
+        range: &RangeVersion,
+        level: u8,
+        work: &[(Place, LandingWork, LandingWork)],
+        situation: &Situation<'_>,
+    ) -> Self {
         let (options, l0) = (situation.options, level == 0);
         let place = if l0 { Place::L0 } else { Place::Main(level) };
         let landing = if l0 { &[][..] } else { range.layers.landing(level) };
-        let shards = if l0 { Vec::new() } else { landing_of(range, level, situation) };
-        let shards: Vec<_> = shards.into_iter().map(|view| ShardInfo::of(range, view)).collect();
+        let mut views = if l0 { Vec::new() } else { landing_of(range, level, situation) };
+        let done = work.iter().filter_map(|(place, keeps, drains)| match *place {
+            Place::Landing(at, shard) if at == level => Some((shard, (*drains, *keeps))),
+            _ => None,
+        });
+        let done: BTreeMap<u16, _> = done.collect();
+        for shard in done.keys() {
+            if !views.iter().any(|view| view.shard == *shard) {
+                views.push(ShardView { shard: *shard, ..ShardView::default() });
+            }
+        }
+        views.sort_by_key(|view| view.shard);
+        let shards = views.into_iter().map(|view| {
+            let (drains, keeps) = done.get(&view.shard).copied().unwrap_or_default();
+            ShardInfo::of(range, view, drains, keeps)
+        });
+        let shards: Vec<_> = shards.collect();
         let layers = || range.layers.at(place).iter().chain(landing);
         let sum = |of: fn(&Run) -> u64| layers().map(|layer| of(&layer.run)).sum::<u64>();
         let most = |most: u64| if most == u64::MAX { 0 } else { most };
@@ -193,6 +306,7 @@ impl LevelInfo {
             bytes_max,
             entries_max,
             score: score.unwrap_or(0.0),
+            debt_bytes: 0,
             landing_bytes: landing.iter().map(|layer| layer.run.bytes()).sum(),
             shards,
         }

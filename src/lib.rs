@@ -22,19 +22,17 @@ pub use compaction::{Compaction, CompactionProgress, CompactionWatch};
 pub use db::{Db, Ticket, WriteOptions};
 pub use error::{Error, ErrorKind, Outcome, Result, Scope};
 pub use health::{Health, HealthState, Party, Trouble};
-pub use levels::{Decision, LevelInfo, ShardInfo};
+pub use levels::{Decision, LandingStats, LevelInfo, LevelStats, ShardInfo};
 pub use open::Builder;
 pub use options::{Compression, Durability, Options, Preset};
 pub use pins::{Pin, PinHolder};
-pub use pressure::{Pressure, PressureCause, PressureWatch};
+pub use pressure::{Pressure, PressureCause, PressureWatch, StallStats};
 pub use range::KeyRange;
 pub use ranges::RangeInfo;
 pub use scan::{Chunk, Scan};
 pub use sluicedb_storage::batch::WriteBatch;
 pub use snapshot::Snapshot;
-pub use stats::{
-    ActorStats, BufferStats, DamagedTable, LandingStats, RangeStats, Stats, TroubleStats,
-};
+pub use stats::{ActorStats, BufferStats, DamagedTable, RangeStats, Stats, TroubleStats};
 pub use verify::{Finding, VerifySummary, verify};
 
 /// Opens the database in `path`, creating it if there is none: [`Db::open`].

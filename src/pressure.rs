@@ -1,6 +1,8 @@
 //! How near the database is to making writers wait, as a value one can look at or wait on.
 
-use sluicedb_actors::admission::pressure::{Cause, Pressure as Level};
+use sluicedb_actors::admission::Accounts;
+use sluicedb_actors::admission::pressure::{Cause, Pressure as Level, Stall};
+use sluicedb_actors::admission::waits::WaitCounts;
 use sluicedb_actors::kernel::signal::Watcher;
 use std::fmt;
 
@@ -64,6 +66,38 @@ impl fmt::Display for PressureCause {
             Self::Memory => f.write_str("memory"),
             Self::RangeMemory { range } => write!(f, "memory of range {range}"),
         }
+    }
+}
+
+/// Waits for room with one cause, since the database was opened.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StallStats {
+    /// What was short when they began, of several the one that the others follow from: `disk` (files cannot be
+    /// written), `l0` (compaction is behind, so flushes are held back), `range memory`, `memory` (flushes are
+    /// behind), or `queue` (places in the log's or a range's mailbox, which turn over by themselves).
+    pub cause: &'static str,
+    /// How many.
+    pub waits: u64,
+    /// How long they took, in microseconds. A wait counts when it ends.
+    pub micros: u64,
+}
+
+impl StallStats {
+    pub(crate) fn all(accounts: &Accounts) -> Vec<Self> {
+        let of = |(stall, counts): (&Stall, &WaitCounts)| Self {
+            cause: match stall {
+                Stall::Disk => "disk",
+                Stall::L0 => "l0",
+                Stall::RangeMemory => "range memory",
+                Stall::Memory => "memory",
+                Stall::Queue => "queue",
+            },
+            waits: counts.waits(),
+            micros: counts.micros(),
+        };
+        Stall::ALL.iter().zip(&accounts.stalls).map(of).collect()
     }
 }
 

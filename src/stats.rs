@@ -1,16 +1,17 @@
 //! What the database is doing, in numbers.
 
 use crate::health::{Party, Trouble};
-use crate::levels::Decision;
-use crate::pressure::Pressure;
-use sluicedb_actors::compaction_planner::LandingCounts;
+use crate::levels::{Decision, LandingStats, LevelStats, situation};
+use crate::pressure::{Pressure, StallStats};
 use sluicedb_actors::engine::Engine;
 use sluicedb_actors::failure::{Concern, Failure};
 use sluicedb_actors::kernel::health::State;
 use sluicedb_actors::range_owner::RangeEntry;
 use sluicedb_storage::Error as StorageError;
+use sluicedb_storage::compact::{Claims, debt, live_bytes};
 use sluicedb_storage::memtable::ReclaimStats;
 use sluicedb_storage::version::Place;
+use std::collections::BTreeSet;
 
 /// One actor's mailbox.
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -109,6 +110,8 @@ pub struct Stats {
     pub overloaded_local: u64,
     /// Writes refused as `Overloaded`, at once or at their deadline, for want of room in the database.
     pub overloaded_global: u64,
+    /// All waits for room, by what it was that was short when they began.
+    pub stalls: Vec<StallStats>,
     /// How near the database is to making writers wait.
     pub pressure: Pressure,
     /// Bytes written to the log, records and padding.
@@ -177,6 +180,15 @@ pub struct Stats {
     pub table_bytes: u64,
     /// Entries in them, tombstones and superseded versions included.
     pub table_entries: u64,
+    /// Bytes of their files. A table of which a part is in use has its whole file.
+    pub table_file_bytes: u64,
+    /// About how many bytes of tables a reader can still get: what newer entries hide, and tombstones, apart.
+    pub live_bytes: u64,
+    /// About how many bytes compactions have to write until none is due: what they are behind by.
+    pub compaction_debt_bytes: u64,
+    /// What was written, read and taken over as it is since the database was opened: in L0, and in each level
+    /// with its landing, of all ranges. As many as there are or were.
+    pub by_level: Vec<LevelStats>,
     /// Tables that came into a landing without being rewritten.
     pub tables_landed: u64,
     /// Tables in landings, of all ranges and levels.
@@ -237,32 +249,6 @@ pub struct Stats {
     pub ranges: Vec<RangeStats>,
     /// The mailboxes, in the order in which data flows.
     pub actors: Vec<ActorStats>,
-}
-
-/// Merges of landings of one kind, since the database was opened.
-#[non_exhaustive]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LandingStats {
-    /// Finished.
-    pub runs: u64,
-    /// Tables of landings that they took.
-    pub tables: u64,
-    /// The bytes of those.
-    pub bytes: u64,
-    /// How long they took, in microseconds.
-    pub micros: u64,
-}
-
-impl LandingStats {
-    fn of(counts: &LandingCounts) -> Self {
-        Self {
-            runs: counts.runs.get(),
-            tables: counts.tables.get(),
-            bytes: counts.bytes.get(),
-            micros: counts.micros.get(),
-        }
-    }
 }
 
 /// One range: its memory, what became of it, and who waited for it. Counters are since the database
@@ -413,6 +399,15 @@ impl Stats {
         written as f64 / self.bytes_written as f64
     }
 
+    /// Bytes of the tables' files for each byte of them that a reader can still get, about: 0.0 before there is
+    /// one. Files that only snapshots and scans keep are told apart: `pinned_obsolete_bytes`.
+    pub fn space_amplification(&self) -> f64 {
+        if self.live_bytes == 0 {
+            return 0.0;
+        }
+        self.table_file_bytes as f64 / self.live_bytes as f64
+    }
+
     pub(crate) fn of(engine: &Engine) -> Self {
         let counters = engine.counters();
         let (failures, accounts) = (engine.failures(), engine.accounts());
@@ -428,6 +423,7 @@ impl Stats {
             waits_global: accounts.global_waits.waits(),
             wait_micros_local: accounts.local_waits.micros(),
             wait_micros_global: accounts.global_waits.micros(),
+            stalls: StallStats::all(accounts),
             pressure: accounts.board.measure().into(),
             write_buffer_used_bytes: accounts.global.used(),
             write_buffer_bytes: accounts.global.limit(),
@@ -487,7 +483,18 @@ impl Stats {
         stats.drains = LandingStats::of(&counters.compactions.drains);
         let causes = [stats.seals_size, stats.seals_pressure, stats.seals_log, stats.seals_idle];
         stats.seals = causes.iter().sum::<u64>() + stats.seals_flush;
+        let version = superversion.version(tables.graveyard());
+        let (claims, set_aside) = (Claims::new(), BTreeSet::new());
+        let situation = situation(engine, &version, &claims, &set_aside);
+        let mut files = BTreeSet::new();
         for range in &superversion.ranges {
+            stats.live_bytes += live_bytes(&range.stable);
+            stats.compaction_debt_bytes += debt(&range.stable, &situation).iter().sum::<u64>();
+            for (_, slice) in range.stable.layers.slices() {
+                if files.insert(slice.number()) {
+                    stats.table_file_bytes += slice.table.file_bytes;
+                }
+            }
             for layer in range.stable.layers.iter() {
                 stats.tables += layer.run.slices().len() as u64;
                 stats.table_bytes += layer.run.bytes();
@@ -504,6 +511,8 @@ impl Stats {
             stats.sealed_bytes += range.sealed_bytes;
             stats.ranges.push(range);
         }
+        let depth = stats.ranges.iter().map(|range| range.level_bytes.len()).max().unwrap_or(0);
+        stats.by_level = LevelStats::all(&counters.compactions.levels, stats.flush_bytes, depth);
         stats.actors = engine
             .mailboxes()
             .into_iter()

@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::{output, store, text, units};
 use comfy_table::Table;
 use serde_json::{Value, json};
-use sluicedb::{ActorStats, Finding, LandingStats, RangeStats, Stats};
+use sluicedb::{ActorStats, Finding, LandingStats, LevelStats, RangeStats, StallStats, Stats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -20,6 +20,7 @@ pub async fn stats(args: InspectArgs) -> Result {
         let mut json = to_json(&stats);
         json["levels"] = to_json(&levels);
         json["write_amplification"] = stats.write_amplification().into();
+        json["space_amplification"] = stats.space_amplification().into();
         return output::json(&json);
     }
     let (ranges, actors) = (ranges(&stats.ranges), actors(&stats.actors, None));
@@ -187,6 +188,7 @@ fn counters(stats: &Stats) -> Table {
                 units::nanos(stats.wait_micros_global.saturating_mul(1000))
             ),
         ),
+        ("  for what", stalls(&stats.stalls)),
         (
             "  refused as overloaded",
             format!("{}, {}", count(stats.overloaded_local), count(stats.overloaded_global)),
@@ -230,6 +232,10 @@ fn counters(stats: &Stats) -> Table {
         ("  keeps", merges(&stats.keeps)),
         ("  drains", merges(&stats.drains)),
         ("written per byte of writes", format!("{:.2}", stats.write_amplification())),
+        ("  into each level", by_level(stats, |level| level.bytes_written)),
+        ("  read from each level", by_level(stats, |level| level.bytes_read)),
+        ("  taken over as it was", by_level(stats, |level| level.bytes_taken_over)),
+        ("merges that are due", format!("about {}", bytes(stats.compaction_debt_bytes))),
         ("job retries", count(stats.job_retries)),
         ("tables", format!("{} ({})", count(stats.tables), bytes(stats.table_bytes))),
         (
@@ -237,6 +243,11 @@ fn counters(stats: &Stats) -> Table {
             format!("{} ({})", count(stats.landing_tables), bytes(stats.landing_bytes)),
         ),
         ("  runs per read, at most", count(stats.read_runs_max)),
+        (
+            "  in files, can be read",
+            format!("{}, about {}", bytes(stats.table_file_bytes), bytes(stats.live_bytes)),
+        ),
+        ("  files per byte of that", format!("{:.2}", stats.space_amplification())),
         ("table entries", count(stats.table_entries)),
         (
             "open tables",
@@ -254,6 +265,21 @@ fn counters(stats: &Stats) -> Table {
         table.add_row([what.to_owned(), value]);
     }
     table
+}
+
+/// Of L0 and each level.
+fn by_level(stats: &Stats, of: impl Fn(&LevelStats) -> u64) -> String {
+    let levels = stats.by_level.iter().map(|level| units::bytes(of(level)));
+    levels.collect::<Vec<_>>().join(", ")
+}
+
+/// The causes for which anybody waited.
+fn stalls(stalls: &[StallStats]) -> String {
+    let some = stalls.iter().filter(|stall| stall.waits > 0).map(|stall| {
+        let time = units::nanos(stall.micros.saturating_mul(1000));
+        format!("{}: {} ({time})", stall.cause, units::count(stall.waits))
+    });
+    some.collect::<Vec<_>>().join(", ")
 }
 
 /// Merges of landings: how many, of what, and how long they took.

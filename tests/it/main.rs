@@ -68,3 +68,5 @@ mod tables;
 mod unpolled;
 // Wakers that panic, sleep, or use the database.
 mod wakers;
+// What was done, what it costs, and why writers waited.
+mod work;

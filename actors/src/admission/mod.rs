@@ -11,7 +11,7 @@ pub use budget::RangeBudget;
 
 use crate::kernel::counter::Counter;
 use crate::kernel::credits::Credits;
-use pressure::Board;
+use pressure::{Board, Stall};
 use waits::WaitCounts;
 
 /// The engine's account, and what is counted and shown of all accounts.
@@ -23,6 +23,8 @@ pub struct Accounts {
     pub local_waits: WaitCounts,
     /// Waits for room in the engine.
     pub global_waits: WaitCounts,
+    /// All of these once more, in the order of [`Stall::ALL`]: by what they were for when they began.
+    pub stalls: [WaitCounts; Stall::ALL.len()],
     /// Writes refused, at once or at their deadline, because a range had no room.
     pub overloaded_local: Counter,
     /// Writes refused, at once or at their deadline, because the engine had no room.
@@ -38,6 +40,7 @@ impl Accounts {
             global: Credits::with_pressure(bytes, on_wait),
             local_waits: WaitCounts::default(),
             global_waits: WaitCounts::default(),
+            stalls: Default::default(),
             overloaded_local: Counter::default(),
             overloaded_global: Counter::default(),
             board: Board::default(),

@@ -64,12 +64,39 @@ impl Pressure {
     }
 }
 
-type Measure = Box<dyn Fn() -> Pressure + Send + Sync>;
+/// What a write waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stall {
+    /// Files cannot be written.
+    Disk,
+    /// A range has as many tables in L0 as there may be: its flushes are held back.
+    L0,
+    /// Memory of one range.
+    RangeMemory,
+    /// Memory of the engine.
+    Memory,
+    /// A place in a queue: of the log, of a range, or of the commits in flight.
+    Queue,
+}
+
+impl Stall {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Disk, Self::L0, Self::RangeMemory, Self::Memory, Self::Queue];
+}
+
+/// Who measures.
+pub trait Meter: Send + Sync {
+    /// The pressure at this moment.
+    fn pressure(&self) -> Pressure;
+
+    /// See [`Gauges::stall`].
+    fn stall(&self, range: Option<RangeId>) -> Stall;
+}
 
 /// What watchers see: the pressure, or `None` once the engine has stopped.
 pub struct Board {
     shown: Watch<Option<Pressure>>,
-    measure: OnceLock<Measure>,
+    meter: OnceLock<Box<dyn Meter>>,
 }
 
 impl fmt::Debug for Board {
@@ -80,19 +107,24 @@ impl fmt::Debug for Board {
 
 impl Default for Board {
     fn default() -> Self {
-        Self { shown: Watch::new(Some(Pressure::default())), measure: OnceLock::new() }
+        Self { shown: Watch::new(Some(Pressure::default())), meter: OnceLock::new() }
     }
 }
 
 impl Board {
-    /// The pressure is measured so from here on.
-    pub fn measure_with(&self, measure: impl Fn() -> Pressure + Send + Sync + 'static) {
-        assert!(self.measure.set(Box::new(measure)).is_ok(), "there is one way to measure it");
+    /// From here on `meter` measures.
+    pub fn measure_with(&self, meter: Box<dyn Meter>) {
+        assert!(self.meter.set(meter).is_ok(), "there is one way to measure it");
     }
 
     /// The pressure at this moment.
     pub fn measure(&self) -> Pressure {
-        self.measure.get().map(|measure| measure()).unwrap_or_default()
+        self.meter.get().map(|meter| meter.pressure()).unwrap_or_default()
+    }
+
+    /// What a write waits for that has begun to wait at `range`, or at the engine.
+    pub(super) fn stall(&self, range: Option<RangeId>) -> Stall {
+        self.meter.get().map_or(Stall::Queue, |meter| meter.stall(range))
     }
 
     /// Shows the watchers what has become of the pressure, if that is worth a word.
@@ -157,6 +189,29 @@ impl Gauges<'_> {
             pressure.raise(range.owner.fullness(), Cause::RangeMemory(range.id()));
         }
         pressure
+    }
+
+    /// What a write waits for that has begun to wait at `range`, or at the engine: what the rest follows
+    /// from. Other ranges' L0 is none of a range's business.
+    pub fn stall<O: Deref<Target: RangeMemory>>(
+        &self,
+        superversion: &Superversion<O>,
+        range: Option<RangeId>,
+    ) -> Stall {
+        let mut ranges = superversion.ranges.iter();
+        let at = range.and_then(|range| superversion.range(range));
+        let l0_is_full = match at {
+            Some(at) => !l0_has_room(&at.stable, self.config),
+            None => ranges.any(|range| !l0_has_room(&range.stable, self.config)),
+        };
+        let memory_is_full = at.map_or(fullness(self.global), |at| at.owner.fullness()) >= 1.0;
+        match (range, memory_is_full) {
+            _ if self.disk_full => Stall::Disk,
+            (_, false) => Stall::Queue,
+            (_, true) if l0_is_full => Stall::L0,
+            (Some(_), true) => Stall::RangeMemory,
+            (None, true) => Stall::Memory,
+        }
     }
 }
 

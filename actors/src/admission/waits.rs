@@ -1,6 +1,7 @@
 //! What waiting for room costs: how often, how long, where, and how often in vain.
 
 use super::Accounts;
+use super::pressure::Stall;
 use crate::kernel::counter::Counter;
 use crate::runtime::Environment;
 use sluicedb_storage::version::RangeId;
@@ -62,8 +63,8 @@ pub(crate) struct Stopwatch<'a> {
     accounts: &'a Accounts,
     environment: &'a Environment,
     started: Instant,
-    /// Where it waits, and since when.
-    at: Option<(Place, Instant)>,
+    /// Where it waits, what for, and since when.
+    at: Option<(Place, Stall, Instant)>,
 }
 
 impl fmt::Debug for Stopwatch<'_> {
@@ -84,23 +85,30 @@ impl<'a> Stopwatch<'a> {
 
     /// Whose room is missing, or was.
     pub(crate) fn scope(&self) -> Scope {
-        self.at.as_ref().map_or(Scope::Global, |(place, _)| place.scope())
+        self.at.as_ref().map_or(Scope::Global, |(place, ..)| place.scope())
     }
 
     /// The write was not served at `place` and is in line there.
     pub(crate) fn waits_at(&mut self, place: Place) {
-        if self.at.as_ref().is_some_and(|(at, _)| at.is(&place)) {
+        if self.at.as_ref().is_some_and(|(at, ..)| at.is(&place)) {
             return;
         }
         self.settle();
-        match &place {
-            Place::Range(_, range) => {
+        let range = match &place {
+            Place::Range(id, range) => {
                 self.accounts.local_waits.waits.add(1);
                 range.waits.add(1);
+                Some(*id)
             }
-            Place::Engine => self.accounts.global_waits.waits.add(1),
-        }
-        self.at = Some((place, self.environment.now()));
+            Place::Engine => {
+                self.accounts.global_waits.waits.add(1);
+                None
+            }
+        };
+        // Looked up now: when the wait is over its cause is as well.
+        let stall = self.accounts.board.stall(range);
+        self.accounts.stalls[stall as usize].waits.add(1);
+        self.at = Some((place, stall, self.environment.now()));
         // It may have been the next to wait that nobody expected.
         self.accounts.board.look();
     }
@@ -135,9 +143,10 @@ impl<'a> Stopwatch<'a> {
     }
 
     fn settle(&mut self) {
-        let Some((place, since)) = self.at.take() else { return };
+        let Some((place, stall, since)) = self.at.take() else { return };
         let waited = self.environment.now().saturating_duration_since(since);
         let micros = waited.as_micros() as u64;
+        self.accounts.stalls[stall as usize].micros.add(micros);
         match place {
             Place::Range(_, range) => {
                 self.accounts.local_waits.micros.add(micros);

@@ -10,6 +10,7 @@
 //! A job that fails changes nothing: its outputs are removed, its inputs stay. What is to blame is set
 //! aside for a while (`state.rs`), and jobs that do not need it go on at once.
 
+pub mod counts;
 pub mod decisions;
 pub mod message;
 mod run;
@@ -19,13 +20,11 @@ mod tests;
 
 use crate::failure::attempts::Asked;
 use crate::failure::{Failure, Failures};
-use crate::kernel::counter::Counter;
 use crate::kernel::mailbox::{Inbox, Mailbox};
 use crate::kernel::reply::Reply;
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use crate::version_manager::{Files, TablesDue};
-use decisions::Decisions;
 use message::{Assignment, PlannerMessage, ProgressWatch, Report};
 use sluicedb_storage::compact::{Claims, Order, Rounds};
 use sluicedb_storage::version::RangeId;
@@ -33,43 +32,7 @@ use state::Setbacks;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
-/// Counts since the database was opened, of the planner and its workers.
-#[derive(Debug, Default)]
-pub struct CompactionCounts {
-    /// Compactions begun.
-    pub compactions_begun: Counter,
-    /// Compactions finished.
-    pub compactions: Counter,
-    /// Those that only renamed tables to another level.
-    pub trivial_moves: Counter,
-    /// Bytes of tables read by compactions.
-    pub compaction_bytes_read: Counter,
-    /// Bytes of tables written by compactions.
-    pub compaction_bytes_written: Counter,
-    /// Time that workers waited to keep their pace, in microseconds.
-    pub compaction_pace_micros: Counter,
-    /// Tables that went into landings.
-    pub tables_landed: Counter,
-    /// Merges of landings into themselves.
-    pub keeps: LandingCounts,
-    /// Merges of landings into their levels.
-    pub drains: LandingCounts,
-    /// What was chosen lately.
-    pub decisions: Decisions,
-}
-
-/// Of one kind of merge of landings.
-#[derive(Debug, Default)]
-pub struct LandingCounts {
-    /// Finished.
-    pub runs: Counter,
-    /// Tables of landings that they took.
-    pub tables: Counter,
-    /// The bytes of those.
-    pub bytes: Counter,
-    /// How long they took, in microseconds.
-    pub micros: Counter,
-}
+pub use counts::CompactionCounts;
 
 /// The actor. Driven by a thread of its own: to choose among many tables takes its time.
 #[derive(Debug)]

@@ -76,6 +76,7 @@ impl CompactionPlanner {
         let version = self.files.version(&self.topology);
         self.setbacks.prune(&version);
         self.claims.prune(&version);
+        self.counts.prune(|range| version.range(range).is_some());
         self.show();
     }
 

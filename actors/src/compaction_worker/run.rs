@@ -5,11 +5,9 @@ use super::progress::Share;
 use crate::compaction_planner::message::{Assignment, Ended, ProgressWatch, Report};
 use crate::version_manager::message::InstallFailure;
 use futures::future::{Either, select};
-use sluicedb_storage::compact::{IngestMode, Job, Task};
-use sluicedb_storage::version::SliceMeta;
+use sluicedb_storage::compact::Job;
 use std::pin::pin;
 use std::sync::Weak;
-use std::time::Instant;
 
 impl CompactionWorker {
     /// The loop.
@@ -70,13 +68,11 @@ impl CompactionWorker {
         } else {
             job.outputs(written.slices())
         };
-        let tables_landed = added.iter().filter(|_| job.task == Task::Land).count();
-        let edit = job.edit(added);
-        let bytes_written = written.slices().iter().map(SliceMeta::file_bytes).sum();
+        let edit = job.edit(added.clone());
         match written.install(&self.versions, edit, None).await {
             Ok(()) => {
-                self.count(job, bytes_written, began);
-                self.counts.tables_landed.add(tables_landed as u64);
+                let now = self.files.environment.now();
+                self.counts.done(job, &added, now.saturating_duration_since(began));
                 if let Some(share) = share {
                     share.done();
                 }
@@ -90,27 +86,5 @@ impl CompactionWorker {
                 Ended::Failed(failure)
             }
         }
-    }
-
-    fn count(&self, job: &Job, bytes_written: u64, began: Instant) {
-        let counts = &self.counts;
-        counts.compactions.add(1);
-        if job.is_metadata_only() {
-            counts.trivial_moves.add(1);
-            return;
-        }
-        counts.compaction_bytes_read.add(job.input_bytes());
-        counts.compaction_bytes_written.add(bytes_written);
-        let of = match job.mode() {
-            IngestMode::None => return,
-            IngestMode::Drain => &counts.drains,
-            IngestMode::Keep => &counts.keeps,
-        };
-        let landed = || job.slices().filter(|(place, _)| place.is_tier());
-        of.runs.add(1);
-        of.tables.add(landed().count() as u64);
-        of.bytes.add(landed().map(|(_, slice)| slice.file_bytes()).sum());
-        let took = self.files.environment.now().saturating_duration_since(began);
-        of.micros.add(took.as_micros() as u64);
     }
 }

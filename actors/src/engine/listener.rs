@@ -2,12 +2,15 @@
 
 use super::Parts;
 use crate::admission::Accounts;
-use crate::admission::pressure::{Gauges, Pressure};
+use crate::admission::pressure::{Gauges, Meter, Pressure, Stall};
 use crate::failure::Listener;
 use crate::kernel::commit::CommitQueue;
-use crate::log_writer::LogDue;
+use crate::kernel::credits::Credits;
+use crate::log_writer::{LogCounts, LogDue};
 use crate::range_owner::{Memory, Topology};
+use crate::runtime::Environment;
 use crate::version_manager::TablesDue;
+use sluicedb_storage::version::RangeId;
 use std::sync::{Arc, Weak};
 
 /// Closes what is waited for, and wakes those who wait.
@@ -21,22 +24,50 @@ struct Told {
     memory: Arc<Memory>,
 }
 
+/// Knows where what the pressure is measured on is found.
+struct Measured {
+    topology: Weak<Topology>,
+    environment: Arc<Environment>,
+    global: Credits,
+    log: Arc<LogCounts>,
+}
+
+impl Measured {
+    fn gauges(&self, topology: &Topology) -> Gauges<'_> {
+        Gauges {
+            config: &self.environment.config,
+            global: &self.global,
+            disk_full: topology.failures.is_disk_full(),
+            log_retained_bytes: self.log.log_retained_bytes.get(),
+        }
+    }
+}
+
+impl Meter for Measured {
+    fn pressure(&self) -> Pressure {
+        let Some(topology) = self.topology.upgrade() else { return Pressure::default() };
+        self.gauges(&topology).pressure(&topology.superversion.load_full())
+    }
+
+    fn stall(&self, range: Option<RangeId>) -> Stall {
+        let Some(topology) = self.topology.upgrade() else { return Stall::Queue };
+        self.gauges(&topology).stall(&topology.superversion.load_full(), range)
+    }
+}
+
 /// From here on a trouble changes the pressure, and nobody waits for an engine that has stopped.
 pub(super) fn listen(parts: &Parts, tables: &Arc<TablesDue>) {
     let topology = Arc::downgrade(&parts.topology);
     let environment = Arc::clone(&parts.environment);
-    let (global, log) = (parts.accounts.global.clone(), Arc::clone(&parts.wal.counts));
+    let global = parts.accounts.global.clone();
+    let log = Arc::clone(&parts.wal.counts);
     let measured = Weak::clone(&topology);
-    parts.accounts.board.measure_with(move || {
-        let Some(topology) = measured.upgrade() else { return Pressure::default() };
-        let gauges = Gauges {
-            config: &environment.config,
-            global: &global,
-            disk_full: topology.failures.is_disk_full(),
-            log_retained_bytes: log.log_retained_bytes.get(),
-        };
-        gauges.pressure(&topology.superversion.load_full())
-    });
+    parts.accounts.board.measure_with(Box::new(Measured {
+        topology: measured,
+        environment,
+        global,
+        log,
+    }));
     parts.failures.tell(Box::new(Told {
         accounts: Arc::clone(&parts.accounts),
         commits: parts.topology.commits.clone(),

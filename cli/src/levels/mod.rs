@@ -11,13 +11,13 @@ use crate::outcome::Result;
 use crate::{output, units};
 use comfy_table::Table;
 use serde_json::json;
-use sluicedb::{LevelInfo, Options, ShardInfo};
+use sluicedb::{LevelInfo, Options, ShardInfo, Stats};
 use std::collections::BTreeSet;
 
 pub async fn run(args: LevelsArgs) -> Result {
     let db = args.store.existing().await?;
     let levels = db.level_info();
-    let decisions = db.stats().decisions;
+    let stats = db.stats();
     db.close().await?;
     let options = args.store.options();
     let shown = Level::all(&levels, &options);
@@ -30,15 +30,31 @@ pub async fn run(args: LevelsArgs) -> Result {
         let choices: serde_json::Map<_, _> =
             why::CHOICES.iter().map(|(name, what)| ((*name).to_owned(), json!(what))).collect();
         return output::json(&json!({
-            "levels": levels, "why": to_json(&reasons), "decisions": to_json(&decisions),
+            "levels": levels, "why": to_json(&reasons), "decisions": to_json(&stats.decisions),
             "choices": choices,
         }));
     }
-    output::line(&format!("{}\n\n{}", table(&levels), picture::draw(&shown)))?;
+    let (table, sums) = (table(&levels), sums(&stats));
+    output::line(&format!("{table}\n\n{}\n\n{sums}", picture::draw(&shown)))?;
     if args.why {
-        output::line(&format!("\n{}", why::text(&reasons, &decisions)))?;
+        output::line(&format!("\n{}", why::text(&reasons, &stats.decisions)))?;
     }
     Ok(())
+}
+
+/// What all of it costs: space, reads, and merges that are due.
+fn sums(stats: &Stats) -> String {
+    let bytes = units::bytes;
+    format!(
+        "space: {} for about {} that can be read, times {:.2}\n\
+         reads: {} at most\n\
+         merges that are due: about {} to write",
+        bytes(stats.table_file_bytes),
+        bytes(stats.live_bytes),
+        stats.space_amplification(),
+        plural(stats.read_runs_max, "run"),
+        bytes(stats.compaction_debt_bytes),
+    )
 }
 
 /// What each level holds, its landing included.
@@ -114,7 +130,9 @@ impl Level {
     }
 
     fn of(level: &LevelInfo, several: bool, options: &Options) -> Self {
-        let shards: Vec<_> = level.shards.iter().map(Shard::of).collect();
+        // Those that were drained are listed as well.
+        let shards = level.shards.iter().filter(|shard| shard.tables > 0).map(Shard::of);
+        let shards: Vec<_> = shards.collect();
         let landed = landed(&shards);
         let limit = match (level.level, level.bytes_max, level.entries_max) {
             (0, ..) => Some(plural(options.l0_trigger_tables as u64, "run")),

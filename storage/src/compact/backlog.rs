@@ -22,6 +22,8 @@ pub struct ShardView {
     pub tables: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// Their entries; of parts of tables about.
+    pub entries: u64,
     /// How long its oldest slice has been there, in milliseconds.
     pub age_ms: u64,
     /// The share of its entries that a merge would drop, or that hide others: 0 to 1.

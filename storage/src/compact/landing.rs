@@ -333,6 +333,7 @@ impl Shard {
             runs,
             tables: slices.len(),
             bytes: bytes_of(&slices),
+            entries,
             // The clock may have been set back.
             age_ms: situation.now_ms.saturating_sub(oldest),
             density: superseded + tombstones as f64 / entries.max(1) as f64,

@@ -11,6 +11,7 @@
 
 mod backlog;
 mod claims;
+mod debt;
 mod flush;
 mod job;
 mod landing;
@@ -27,6 +28,7 @@ mod why;
 
 pub use backlog::ShardView;
 pub use claims::{ClaimedJob, Claims};
+pub use debt::{debt, live_bytes};
 pub use flush::write_tables;
 pub use job::{IngestMode, Inputs, Job, Task};
 pub use manual::{Order, Step};
