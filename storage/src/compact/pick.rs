@@ -326,6 +326,8 @@ fn has_room(range: &RangeVersion, input: &Inputs, level: u8, options: &Compactio
 }
 
 #[cfg(test)]
+mod example;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::version::testing::{meta, slice, version_of};
