@@ -5,9 +5,10 @@ use crate::stats::{as_optional_text, as_text};
 use sluicedb_actors::compaction_planner::counts::{LandingCounts, LandingWork, LevelCounts};
 use sluicedb_actors::compaction_planner::decisions::Decision as Chosen;
 use sluicedb_actors::engine::Engine;
-use sluicedb_storage::compact::{Claims, ShardView, Situation, debt, landing_of, score};
-use sluicedb_storage::filename::FileNumber;
-use sluicedb_storage::version::{Place, RangeVersion, Run, Version};
+use sluicedb_storage::compact::{
+    Claims, ShardView, Situation, debt, landing_of, quiet_since_ms, score,
+};
+use sluicedb_storage::version::{Place, RangeVersion, Run, SliceName, Version};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One level of one range, and the landing in front of it.
@@ -231,10 +232,11 @@ pub(crate) fn situation<'a>(
     engine: &'a Engine,
     version: &'a Version,
     claims: &'a Claims,
-    set_aside: &'a BTreeSet<FileNumber>,
+    set_aside: &'a BTreeSet<SliceName>,
 ) -> Situation<'a> {
     let (options, now_ms) = (&engine.config().compaction, engine.unix_ms());
-    Situation { version, options, claims, set_aside, now_ms, merges: true }
+    let quiet_since_ms = quiet_since_ms(version);
+    Situation { version, options, claims, set_aside, now_ms, quiet_since_ms, merges: true }
 }
 
 impl LevelInfo {

@@ -173,8 +173,9 @@ pub struct Options {
     /// into the next level at once.
     pub landing_runs_max: usize,
     /// A landing is merged into its level when that rewrites at most this many bytes of the level for
-    /// each byte that landed, or up to five times as many for what has waited for minutes. Smaller numbers write less and keep more in
-    /// landings, which takes space and makes reads look further. Default 2, at least 1.
+    /// each byte that landed, or up to twice as many for what has waited for minutes (five times while
+    /// nothing comes). Smaller numbers write less and keep more in landings, which takes space and makes
+    /// reads look further. Default 2, at least 1.
     pub drain_ratio: u64,
     /// Tables of a landing that a merge takes at least, if there are as many; more where much waits. Default
     /// 4, 1..=64.

@@ -50,6 +50,8 @@ pub struct CompactionPlanner {
     rounds: Rounds,
     /// Of the caller whose turn it is; the next ones wait in the mailbox.
     request: Option<Request>,
+    /// So many there have been.
+    requests: u64,
     setbacks: Setbacks,
     /// For whom merging is shown to be in trouble.
     shown: BTreeSet<Option<RangeId>>,
@@ -70,13 +72,15 @@ struct Worker {
 enum Purpose {
     /// A level is due.
     Due,
-    /// A caller asked for it.
-    Request,
+    /// The request with this number asked for it.
+    Request(u64),
 }
 
 /// What a caller wants merged, except the ranges where that fails.
 #[derive(Debug)]
 struct Request {
+    /// Counted from 1.
+    number: u64,
     order: Order,
     shown: Weak<ProgressWatch>,
     reply: Reply<Result<(), Failure>>,
@@ -85,10 +89,9 @@ struct Request {
     done_bytes: u64,
 }
 
-impl From<PlannerMessage> for Request {
-    fn from(message: PlannerMessage) -> Self {
-        let PlannerMessage::Compact { order, shown, reply } = message;
-        Self { order, shown, reply, first: Ok(()), done_bytes: 0 }
+impl Request {
+    fn purpose(&self) -> Purpose {
+        Purpose::Request(self.number)
     }
 }
 
@@ -121,6 +124,7 @@ impl CompactionPlanner {
             claims: Claims::new(),
             rounds: Rounds::default(),
             request: None,
+            requests: 0,
             setbacks: Setbacks::default(),
             shown: BTreeSet::new(),
             asked: Asked::default(),

@@ -1,11 +1,11 @@
 //! The planner's loop: who has ended, who asks, what is due, and who gets it.
 
-use super::message::{Assignment, Ended, Progress, Report};
+use super::message::{Assignment, Ended, PlannerMessage, Progress, Report};
 use super::{CompactionPlanner, Purpose, Request, Worker};
 use crate::failure::{Concern, Failure, Party};
 use futures::FutureExt;
-use sluicedb_storage::compact::{Job, Situation, Step, next_due, pick};
-use sluicedb_storage::filename::FileNumber;
+use sluicedb_storage::compact::{Job, Situation, Step, next_due, pick, quiet_since_ms};
+use sluicedb_storage::version::SliceName;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 const URGENT: f64 = 2.0;
 
 enum Next {
-    Compact(Request),
+    Compact(PlannerMessage),
     Ended(Report),
     Due,
     Stop,
@@ -27,7 +27,7 @@ impl CompactionPlanner {
     pub async fn run(mut self) {
         loop {
             match self.next_message().await {
-                Next::Compact(request) => self.request = Some(request),
+                Next::Compact(message) => self.request = Some(self.request(message)),
                 Next::Ended(report) => self.ended(report),
                 Next::Due => {}
                 Next::Stop => return,
@@ -51,9 +51,7 @@ impl CompactionPlanner {
         let mut next_request = pin!(next_request.fuse());
         futures::select_biased! {
             report = self.reports.recv().fuse() => report.map_or(Next::Stop, Next::Ended),
-            message = next_request => {
-                message.map_or(Next::Stop, |message| Next::Compact(message.into()))
-            }
+            message = next_request => message.map_or(Next::Stop, Next::Compact),
             () = self.due.compaction.wait().fuse() => Next::Due,
             () = alarm => Next::Due,
         }
@@ -95,10 +93,10 @@ impl CompactionPlanner {
             let chosen = if job.is_metadata_only() { moving.or(merging) } else { merging };
             let Some(idle) = chosen else { return };
             let Ok(permit) = self.workers[idle].jobs.try_reserve(1) else { return };
-            let request = self.request.as_ref().filter(|_| purpose == Purpose::Request);
+            let request = self.request.as_ref().filter(|request| purpose == request.purpose());
             let shown = request.map(|request| request.shown.clone());
+            let urgent = shown.is_some();
             self.counts.decisions.note(&job, self.environment.unix_ms());
-            let urgent = purpose == Purpose::Request;
             let debt = if urgent { URGENT } else { job.why.score };
             // The claims also remember where each level's picks go on.
             let job = self.claims.claim(job);
@@ -111,12 +109,16 @@ impl CompactionPlanner {
         }
     }
 
-    /// The next job. A caller's request goes first, and no other job is begun before it is answered:
-    /// one after the other would be in its way.
+    /// The next job. A caller's request goes first, and no other merge is begun before it is answered:
+    /// one after the other would be in its way. What needs no merge is over soon, and goes on beside it,
+    /// so that a long one does not keep L0 from landing.
     fn choose(&mut self, merges: bool) -> Option<(Job, Purpose)> {
         while !self.failures.is_stopped() {
-            let next_request = || self.inbox.try_recv().map(Request::from);
-            let Some(request) = self.request.take().or_else(next_request) else {
+            let mut request = self.request.take();
+            if request.is_none() {
+                request = self.inbox.try_recv().map(|message| self.request(message));
+            }
+            let Some(request) = request else {
                 return self.pick(merges).map(|job| (job, Purpose::Due));
             };
             // Nobody wants it any more: the caller and the database go on without.
@@ -129,23 +131,35 @@ impl CompactionPlanner {
             });
             match request.order.step(&version, &self.claims) {
                 // What is installed and not reported yet is counted first.
-                Step::Done if self.workers.iter().any(|w| w.runs == Some(Purpose::Request)) => {
+                Step::Done if self.runs(request.purpose()) => {
                     self.request = Some(request);
                     return None;
                 }
                 Step::Done => request.reply.send(request.first),
                 Step::Job(job) if merges || job.is_metadata_only() => {
+                    let purpose = request.purpose();
                     self.request = Some(request);
-                    return Some((*job, Purpose::Request));
+                    return Some((*job, purpose));
                 }
                 // Each job that is in the way reports when it has ended.
                 Step::Job(_) | Step::Busy => {
                     self.request = Some(request);
-                    return None;
+                    return self.pick(false).map(|job| (job, Purpose::Due));
                 }
             }
         }
         None
+    }
+
+    /// Is a job with this purpose under way?
+    fn runs(&self, purpose: Purpose) -> bool {
+        self.workers.iter().any(|worker| worker.runs == Some(purpose))
+    }
+
+    fn request(&mut self, message: PlannerMessage) -> Request {
+        self.requests += 1;
+        let PlannerMessage::Compact { order, shown, reply } = message;
+        Request { number: self.requests, order, shown, reply, first: Ok(()), done_bytes: 0 }
     }
 
     fn pick(&mut self, merges: bool) -> Option<Job> {
@@ -160,6 +174,7 @@ impl CompactionPlanner {
             claims: &self.claims,
             set_aside: &set_aside,
             now_ms: self.environment.unix_ms(),
+            quiet_since_ms: quiet_since_ms(&version),
             merges,
         };
         let job = pick(&situation, &mut self.rounds);
@@ -175,7 +190,10 @@ impl CompactionPlanner {
     fn ended(&mut self, report: Report) {
         let Report { worker, job, ended } = report;
         let purpose = self.workers[worker].runs.take();
-        if let (Some(Purpose::Request), Some(request)) = (purpose, &mut self.request) {
+        // One that is off may have left a job behind: that is not the next one's.
+        if let Some(request) = &mut self.request
+            && purpose == Some(request.purpose())
+        {
             match &ended {
                 Ended::Done => request.done_bytes += job.input_bytes(),
                 Ended::Failed(failure) => {
@@ -188,10 +206,10 @@ impl CompactionPlanner {
         match &ended {
             Ended::Done if !job.is_metadata_only() => {
                 self.failures.attempts.job_succeeded();
-                let inputs = input_tables(&job);
+                let inputs = input_names(&job);
                 self.setbacks.succeeded(&inputs);
-                for number in inputs {
-                    self.failures.damage.forget(number);
+                for name in inputs {
+                    self.failures.damage.forget(name.table);
                 }
             }
             Ended::Done | Ended::Conflict | Ended::Off => {}
@@ -206,7 +224,7 @@ impl CompactionPlanner {
         }
         self.failures.damage.note(failure);
         let (range, now) = (job.range, self.environment.now());
-        let pause = self.setbacks.failed(range, &input_tables(job), failure, now);
+        let pause = self.setbacks.failed(range, &input_names(job), failure, now);
         tracing::warn!(%range, %failure, ?pause, "a compaction failed; its inputs are set aside");
         self.failures.attempts.retries.add(1);
         // What is shown for it is out of date.
@@ -240,6 +258,6 @@ impl CompactionPlanner {
     }
 }
 
-pub(super) fn input_tables(job: &Job) -> Vec<FileNumber> {
-    job.slices().map(|(_, slice)| slice.number()).collect()
+pub(super) fn input_names(job: &Job) -> Vec<SliceName> {
+    job.slices().map(|(_, slice)| slice.name()).collect()
 }

@@ -2,12 +2,11 @@
 
 use crate::failure::Failure;
 use crate::failure::backoff::{Backoff, LASTING, LONGEST_NO_SPACE};
-use sluicedb_storage::filename::FileNumber;
-use sluicedb_storage::version::{RangeId, Version};
+use sluicedb_storage::version::{RangeId, SliceName, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// A table whose jobs fail.
+/// A slice whose jobs fail.
 #[derive(Debug)]
 struct Setback {
     range: RangeId,
@@ -19,21 +18,22 @@ struct Setback {
     shown: Option<Failure>,
 }
 
-/// The tables that are set aside, each until its own time: jobs that do not need them go on. A full
+/// The slices that are set aside, each until its own time: jobs that do not need them go on, also those that
+/// need another part of the same file. A full
 /// disk is everybody's, so it makes all jobs pause, but never for long.
 #[derive(Debug, Default)]
 pub(super) struct Setbacks {
-    tables: BTreeMap<FileNumber, Setback>,
+    slices: BTreeMap<SliceName, Setback>,
     no_space: Option<(Backoff, Instant, Failure)>,
 }
 
 impl Setbacks {
-    /// A job of `range` with these inputs failed; returns how long what is to blame for it pauses: one
-    /// table, if it is named, or all inputs, or everything.
+    /// A job of `range` with these inputs failed; returns how long what is to blame for it pauses: those
+    /// of one table, if it is named, or all inputs, or everything.
     pub(super) fn failed(
         &mut self,
         range: RangeId,
-        inputs: &[FileNumber],
+        inputs: &[SliceName],
         failure: &Failure,
         now: Instant,
     ) -> Duration {
@@ -43,11 +43,13 @@ impl Setbacks {
             self.no_space = Some((backoff, now + pause, failure.clone()));
             return pause;
         }
-        let named = failure.table().filter(|number| inputs.contains(number));
-        let blamed = named.as_ref().map_or(inputs, std::slice::from_ref);
+        let named = failure.table();
+        let is_named = |name: &&SliceName| Some(name.table) == named;
+        let of_table: Vec<_> = inputs.iter().filter(is_named).collect();
+        let blamed = if of_table.is_empty() { inputs.iter().collect() } else { of_table };
         let mut longest = Duration::ZERO;
-        for number in blamed {
-            let setback = self.tables.entry(*number).or_insert_with(|| Setback {
+        for name in &blamed {
+            let setback = self.slices.entry((*name).clone()).or_insert_with(|| Setback {
                 range,
                 backoff: Backoff::default(),
                 until: now,
@@ -61,8 +63,8 @@ impl Setbacks {
         }
         // Nobody is turned away because of something that may be over in a moment.
         if failure.is_damage() || longest >= LASTING {
-            for number in blamed {
-                let setback = self.tables.get_mut(number).expect("just set aside");
+            for name in blamed {
+                let setback = self.slices.get_mut(name).expect("just set aside");
                 setback.shown = Some(failure.clone());
             }
         }
@@ -70,28 +72,28 @@ impl Setbacks {
     }
 
     /// A job that wrote tables was installed: there is space, and nothing is wrong with its inputs.
-    pub(super) fn succeeded(&mut self, inputs: &[FileNumber]) {
+    pub(super) fn succeeded(&mut self, inputs: &[SliceName]) {
         self.no_space = None;
-        for number in inputs {
-            self.tables.remove(number);
+        for name in inputs {
+            self.slices.remove(name);
         }
     }
 
-    /// Forgets tables that are not there any more; a range that has gone has left its tables to another.
+    /// Forgets what is not there any more; a range that has gone has left its tables to another.
     pub(super) fn prune(&mut self, version: &Version) {
-        if self.tables.is_empty() {
+        if self.slices.is_empty() {
             return;
         }
-        let live = version.slices().map(|(range, _, slice)| (slice.number(), range));
+        let live = version.slices().map(|(range, _, slice)| (slice.name(), range));
         let live: BTreeMap<_, _> = live.collect();
-        self.tables.retain(|number, setback| {
-            live.get(number).inspect(|range| setback.range = **range).is_some()
+        self.slices.retain(|name, setback| {
+            live.get(name).inspect(|range| setback.range = **range).is_some()
         });
     }
 
     /// Somebody asks for everything to be tried now.
     pub(super) fn try_now(&mut self, now: Instant) {
-        for setback in self.tables.values_mut() {
+        for setback in self.slices.values_mut() {
             setback.until = now;
         }
         if let Some((_, until, _)) = &mut self.no_space {
@@ -100,17 +102,17 @@ impl Setbacks {
     }
 
     /// What no job may need now; `None` if there may be no job at all.
-    pub(super) fn set_aside(&self, now: Instant) -> Option<BTreeSet<FileNumber>> {
+    pub(super) fn set_aside(&self, now: Instant) -> Option<BTreeSet<SliceName>> {
         if self.no_space.as_ref().is_some_and(|(_, until, _)| *until > now) {
             return None;
         }
-        let waiting = self.tables.iter().filter(|(_, setback)| setback.until > now);
-        Some(waiting.map(|(number, _)| *number).collect())
+        let waiting = self.slices.iter().filter(|(_, setback)| setback.until > now);
+        Some(waiting.map(|(name, _)| name.clone()).collect())
     }
 
     /// When something that is set aside now may be tried again.
     pub(super) fn next_try(&self, now: Instant) -> Option<Instant> {
-        let tables = self.tables.values().map(|setback| setback.until);
+        let tables = self.slices.values().map(|setback| setback.until);
         tables
             .chain(self.no_space.as_ref().map(|(_, until, _)| *until))
             .filter(|until| *until > now)
@@ -122,14 +124,14 @@ impl Setbacks {
     pub(super) fn troubles(&self) -> BTreeMap<Option<RangeId>, Failure> {
         let of = |setback: &Setback| Some((Some(setback.range), setback.shown.clone()?));
         let full = self.no_space.as_ref().map(|(_, _, failure)| (None, failure.clone()));
-        self.tables.values().filter_map(of).chain(full).collect()
+        self.slices.values().filter_map(of).chain(full).collect()
     }
 
     /// Nothing waits for being tried again, and nothing is to be merged: what failed is not wanted any
     /// more. Only damage stays what it is.
     pub(super) fn nothing_due(&mut self) {
         self.no_space = None;
-        self.tables.retain(|_, setback| setback.damaged);
+        self.slices.retain(|_, setback| setback.damaged);
     }
 }
 
@@ -138,7 +140,7 @@ mod tests {
     use super::*;
     use crate::runtime::{Runtime, ThreadRuntime};
     use sluicedb_storage::Error;
-    use sluicedb_storage::filename::FileKind;
+    use sluicedb_storage::filename::{FileKind, FileNumber};
     use std::path::Path;
 
     fn damage(number: u64) -> Failure {
@@ -152,32 +154,53 @@ mod tests {
     }
 
     const RANGE: RangeId = RangeId(1);
-    const INPUTS: [FileNumber; 3] = [FileNumber(4), FileNumber(5), FileNumber(6)];
+    fn part(number: u64, min: &'static [u8]) -> SliceName {
+        SliceName { table: FileNumber(number), min_key: min.into() }
+    }
+
+    fn inputs() -> [SliceName; 3] {
+        [part(4, b"a"), part(5, b"a"), part(6, b"a")]
+    }
 
     #[test]
     fn a7_a_damaged_table_is_set_aside_alone_and_its_pause_doubles() {
         let (mut setbacks, now) = (Setbacks::default(), ThreadRuntime::new().now());
-        let first = setbacks.failed(RANGE, &INPUTS, &damage(5), now);
-        assert_eq!(setbacks.set_aside(now), Some([FileNumber(5)].into()));
+        let first = setbacks.failed(RANGE, &inputs(), &damage(5), now);
+        assert_eq!(setbacks.set_aside(now), Some([part(5, b"a")].into()));
         assert_eq!(setbacks.next_try(now), Some(now + first));
         let later = now + first;
         assert_eq!(setbacks.set_aside(later), Some([].into()), "it is tried again");
         assert_eq!(setbacks.next_try(later), None, "and nothing wakes anybody before it was");
-        assert!(setbacks.failed(RANGE, &INPUTS, &damage(5), later) > first);
+        assert!(setbacks.failed(RANGE, &inputs(), &damage(5), later) > first);
         assert!(setbacks.troubles().contains_key(&Some(RANGE)));
-        setbacks.succeeded(&[FileNumber(4), FileNumber(6)]);
+        setbacks.succeeded(&[part(4, b"a"), part(6, b"a")]);
         assert!(setbacks.troubles().contains_key(&Some(RANGE)), "jobs around it do not mend it");
         setbacks.nothing_due();
         assert!(setbacks.troubles().contains_key(&Some(RANGE)), "nor does it mend by itself");
-        setbacks.succeeded(&[FileNumber(5)]);
+        setbacks.succeeded(&[part(5, b"a")]);
         assert!(setbacks.troubles().is_empty());
+    }
+
+    /// Planted: the file set aside, wherever it lies.
+    #[test]
+    fn a7_another_part_of_the_same_file_is_not_set_aside() {
+        let (mut setbacks, now) = (Setbacks::default(), ThreadRuntime::new().now());
+        setbacks.failed(RANGE, &[part(5, b"a"), part(7, b"c")], &io(5), now);
+        let aside = setbacks.set_aside(now).expect("there is space");
+        assert!(aside.contains(&part(5, b"a")) && !aside.contains(&part(5, b"m")));
+        setbacks.failed(RANGE, &[part(5, b"m"), part(8, b"m")], &damage(5), now);
+        let aside = setbacks.set_aside(now).expect("there is space");
+        assert!(aside.contains(&part(5, b"m")) && !aside.contains(&part(8, b"m")));
+        setbacks.succeeded(&[part(5, b"a")]);
+        let aside = setbacks.set_aside(now).expect("there is space");
+        assert_eq!(aside, [part(5, b"m"), part(7, b"c")].into());
     }
 
     #[test]
     fn a7_who_is_not_named_is_not_to_blame_alone() {
         let (mut setbacks, now) = (Setbacks::default(), ThreadRuntime::new().now());
-        setbacks.failed(RANGE, &INPUTS, &io(5), now);
-        assert_eq!(setbacks.set_aside(now), Some(INPUTS.into()));
+        setbacks.failed(RANGE, &inputs(), &io(5), now);
+        assert_eq!(setbacks.set_aside(now), Some(inputs().into()));
         setbacks.try_now(now);
         assert_eq!(setbacks.set_aside(now), Some([].into()));
         setbacks.nothing_due();
@@ -188,7 +211,7 @@ mod tests {
     fn a8d_a_full_disk_makes_all_pause_but_not_for_long() {
         let (mut setbacks, mut now) = (Setbacks::default(), ThreadRuntime::new().now());
         for _ in 0..20 {
-            let pause = setbacks.failed(RANGE, &INPUTS, &io(28), now);
+            let pause = setbacks.failed(RANGE, &inputs(), &io(28), now);
             assert!(pause <= LONGEST_NO_SPACE);
             assert_eq!(setbacks.set_aside(now), None);
             now += pause;

@@ -3,7 +3,7 @@
 mod landings;
 
 use super::message::{Ended, Progress};
-use super::run::input_tables;
+use super::run::input_names;
 use super::*;
 use crate::config::EngineConfig;
 use crate::engine::Engine;
@@ -317,9 +317,10 @@ fn a_request_goes_before_the_next_automatic_job_and_gives_up_only_ranges_that_fa
     let mut next = request(&played.requests, Span::all());
     played.end(0, Ended::Conflict);
     assert_eq!(played.job(0).range, ranges[third]);
-    // Another worker is idle. What it could do might be in the caller's way.
+    // Another worker is idle. What it could merge might be in the caller's way.
     played.end(1, Ended::Conflict);
-    assert_eq!(played.count(), 1);
+    let merges = played.running.iter().flatten().filter(|job| !job.is_metadata_only());
+    assert_eq!(merges.count(), 1);
     played.end(0, Ended::Failed(io_error()));
     assert!(matches!(answer.try_take(), Some(Ok(Err(_)))));
     // The next one, with two of its jobs at once, of which one fails.
@@ -356,6 +357,51 @@ fn an_order_shows_how_far_it_is_and_is_off_when_nobody_wants_it() {
     assert!(matches!(answer.try_take(), Some(Err(_))), "it is off");
     assert_eq!(played.job(0).range, home.version().ranges()[0].id, "the next one has begun");
     assert!(next.try_take().is_none());
+}
+
+/// Planted: any job of an order counted in the one that is under way.
+#[test]
+fn what_an_order_left_behind_does_not_count_in_the_next_one() {
+    let home = Home::new("/planner/left", RANGES.into());
+    home.fill_l0();
+    let mut played = Played::new(&home, 2);
+    let (first, second) = (unseen(), unseen());
+    let _off = request_shown(&played.requests, of_range(0), &first);
+    played.look();
+    let left = played
+        .running
+        .iter()
+        .position(|job| job.as_ref().is_some_and(|job| job.range == home.version().ranges()[0].id));
+    drop(first);
+    let _next = request_shown(&played.requests, of_range(1), &second);
+    played.look();
+    let whole = second.get().total_bytes;
+    assert!(whole > 0, "it has begun");
+    // It was nearly done, and is.
+    played.end(left.expect("it has begun"), Ended::Done);
+    assert_eq!(second.get().total_bytes, whole);
+}
+
+/// A long merge that somebody asked for does not keep what others flush from landing.
+///
+/// Planted: nothing is chosen beside an order.
+#[test]
+fn l0_lands_while_an_order_is_under_way() {
+    let home = Home::with("/planner/beside", RANGES, 1, |config| {
+        config.compaction.l0_trigger = 2;
+        config.compaction.landing_runs_max = 4;
+        // Nothing else comes first.
+        config.compaction.shards = 1;
+    });
+    home.fill_l0();
+    let mut played = Played::new(&home, 1);
+    let _answer = request(&played.requests, of_range(0));
+    played.look();
+    let range = home.version().ranges()[0].id;
+    assert_eq!((played.job(0).range, played.job(0).is_metadata_only()), (range, false));
+    let lands = played.job(1);
+    assert!(lands.is_metadata_only() && lands.range != range, "{lands:?}");
+    assert_eq!(lands.input_place(), Place::L0);
 }
 
 /// Planted: forgotten as soon as nothing else is due.
@@ -399,8 +445,8 @@ fn the_trouble_of_a_range_that_goes_is_that_of_its_heir() {
     let first = range(0);
     let runs = |job: &Option<ClaimedJob>| job.as_ref().is_some_and(|job| job.range == first);
     let worker = played.running.iter().position(runs).expect("there is a worker for each range");
-    let number = input_tables(played.job(worker))[0];
-    let path = FileKind::Table(number).path(Path::new("/db"));
+    let name = input_names(played.job(worker))[0].clone();
+    let path = FileKind::Table(name.table).path(Path::new("/db"));
     let damage = Failure::storage(Error::corrupt(&path, 77, "planted"));
     played.end(worker, Ended::Failed(damage));
     assert!(trouble(first).is_some() && trouble(range(1)).is_none());
@@ -420,7 +466,7 @@ fn the_trouble_of_a_range_that_goes_is_that_of_its_heir() {
         }
     }
     let has = |job: &Option<ClaimedJob>| {
-        job.as_ref().is_some_and(|job| job.range == heir && input_tables(job).contains(&number))
+        job.as_ref().is_some_and(|job| job.range == heir && input_names(job).contains(&name))
     };
     let worker = played.running.iter().position(has).expect("it is tried again");
     played.end(worker, Ended::Done);

@@ -8,6 +8,11 @@ use std::cmp::Ordering;
 
 /// Waiting weighs up to this much more; each of these minutes adds its size once.
 const AGE_MINUTES_MAX: f64 = 4.0;
+/// A drain of what has waited may cost up to so many times `drain_ratio`, as long as anything comes: more than
+/// rewriting the most for the least would be the rule where writes come slowly, and they come slowly most of the time.
+const WAITED_MAX: f64 = 2.0;
+/// When nothing has come for so long, in milliseconds, the disk has time for what age asks for.
+pub(super) const IDLE_MS: u64 = 30 * 60_000;
 /// From this age on, in milliseconds, a shard is tidied a little earlier.
 const OLD_MS: u64 = 120_000;
 
@@ -54,20 +59,32 @@ fn weight(age_ms: u64, density: f64) -> f64 {
 }
 
 /// How much a drain of so many bytes over so many bytes of its level is worth: from 1.0 on it is due. It rewrites
-/// the level, so it is due when that costs at most `drain_ratio` bytes for each byte that lands; one that
-/// has waited may cost up to five times as much.
-pub(super) fn drain_score(bytes: u64, main_bytes: u64, drain_ratio: u64, age_ms: u64) -> f64 {
+/// the level, so it is due when that costs at most `drain_ratio` bytes for each byte that lands; for one that
+/// has waited, at most twice that, and while the database `idles` five times.
+pub(super) fn drain_score(
+    bytes: u64,
+    main_bytes: u64,
+    drain_ratio: u64,
+    age_ms: u64,
+    idles: bool,
+) -> f64 {
     if bytes == 0 {
         return 0.0;
     }
     let worth = bytes as f64 * drain_ratio as f64 / main_bytes.max(1) as f64;
-    worth * weight(age_ms, 0.0)
+    let minutes = (age_ms as f64 / 60_000.0).min(AGE_MINUTES_MAX);
+    worth * (1.0 + minutes * patience(idles))
+}
+
+/// What a minute of waiting adds to a drain.
+fn patience(idles: bool) -> f64 {
+    if idles { 1.0 } else { (WAITED_MAX - 1.0) / AGE_MINUTES_MAX }
 }
 
 /// After how long, in milliseconds, a drain that is worth this much at first is due; `None` if never, or if
 /// it is at once.
-pub(super) fn due_after_ms(worth: f64) -> Option<u64> {
-    let minutes = 1.0 / worth - 1.0;
+pub(super) fn due_after_ms(worth: f64, idles: bool) -> Option<u64> {
+    let minutes = (1.0 / worth - 1.0) / patience(idles);
     // One that is due now is picked now. The next millisecond, because this one is rounded.
     (minutes > 0.0 && minutes <= AGE_MINUTES_MAX).then(|| (minutes * 60_000.0) as u64 + 1)
 }
@@ -180,17 +197,22 @@ mod tests {
 
     #[test]
     fn t000_17_a_drain_is_due_when_the_level_behind_it_is_small_or_it_has_waited() {
-        let score = |bytes, main, age_s: u64| drain_score(bytes, main, 4, age_s * 1000);
+        let score = |bytes, main, age_s: u64| drain_score(bytes, main, 4, age_s * 1000, false);
+        let idle = |bytes, main, age_s: u64| drain_score(bytes, main, 4, age_s * 1000, true);
         assert!(score(1, 0, 0) >= 1.0, "a small database drains at once");
         assert!(score(10, 41, 0) < 1.0 && score(10, 40, 0) >= 1.0);
-        assert!(score(10, 200, 240) >= 1.0 && score(10, 201, 99_999) < 1.0);
+        assert!(score(10, 80, 240) >= 1.0 && score(10, 81, 99_999) < 1.0);
+        assert!(idle(10, 200, 240) >= 1.0 && idle(10, 201, 99_999) < 1.0);
         assert!(score(0, 0, 99_999) < 1.0, "nothing is never due");
         for (worth, want) in [(0.0, None), (0.19, None), (1.0, None), (7.0, None)] {
-            assert_eq!(due_after_ms(worth), want, "{worth}");
+            assert_eq!(due_after_ms(worth, true), want, "{worth}");
         }
-        for worth in [0.2, 0.21, 0.5, 0.99] {
-            let wait = due_after_ms(worth).expect("one day");
-            let at = |wait| worth * weight(wait, 0.0);
+        assert_eq!(due_after_ms(0.49, false), None);
+        for (worth, idles) in
+            [(0.2, true), (0.21, true), (0.5, true), (0.99, true), (0.5, false), (0.99, false)]
+        {
+            let wait = due_after_ms(worth, idles).expect("one day");
+            let at = |wait| drain_score(1000, 1000, 1, wait, idles) * worth;
             assert!(at(wait) >= 1.0 && at(wait - 100) < 1.0, "{worth}: {wait}");
         }
     }

@@ -13,7 +13,8 @@ use std::sync::{Arc, Weak};
 /// Two jobs of a range may run at once only if they share no place or no key: then neither changes
 /// what the other planned with, and what a job saw below its output can only sink further
 /// (INVARIANT(claims-apart)). A shard of a landing has one merge at a time, whatever its keys, because a
-/// slice of it may be cut. What lands comes on top of what is there, so it only takes its place of origin.
+/// slice of it may be cut. What lands comes on top of what is there, so it only takes its place of origin;
+/// but it is cut at the bounds between shards, so those do not move meanwhile.
 #[derive(Debug, Default)]
 pub struct Claims {
     /// The jobs own what they hold; those that are gone are forgotten at the next claim.
@@ -31,6 +32,17 @@ struct Extent {
     /// Shards of landings that are merged or divided.
     landings: Vec<Place>,
     mode: IngestMode,
+    /// Does it need the bounds between shards as they are, or move them?
+    shards: Bounds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bounds {
+    /// They may move.
+    Any,
+    /// Something is cut at them.
+    Cuts,
+    Moves,
 }
 
 impl Extent {
@@ -43,6 +55,11 @@ impl Extent {
             span: job.span().clone(),
             landings: job.inputs.iter().map(|inputs| inputs.place).filter(is_landing).collect(),
             mode: job.mode(),
+            shards: match job.task {
+                Task::Land => Bounds::Cuts,
+                Task::Reshard => Bounds::Moves,
+                Task::Merge | Task::Move => Bounds::Any,
+            },
         }
     }
 
@@ -52,8 +69,14 @@ impl Extent {
             !both.is_empty()
         };
         let places = self.places.0 <= other.places.1 && other.places.0 <= self.places.1;
+        let shards = matches!(
+            (self.shards, other.shards),
+            (Bounds::Moves, Bounds::Moves | Bounds::Cuts) | (Bounds::Cuts, Bounds::Moves)
+        );
         self.range == other.range
-            && (places && keys() || self.landings.iter().any(|at| other.landings.contains(at)))
+            && (places && keys()
+                || shards
+                || self.landings.iter().any(|at| other.landings.contains(at)))
     }
 }
 
@@ -132,10 +155,11 @@ impl Claims {
         self.held().next().is_none()
     }
 
-    /// Does a job of this range run that touches this place?
-    pub fn touches(&self, range: RangeId, place: Place) -> bool {
+    /// The keys of a place that running jobs of its range have.
+    pub(super) fn held_at(&self, range: RangeId, place: Place) -> Vec<Span> {
         let touches = |held: &Extent| (held.places.0..=held.places.1).contains(&place);
-        self.held().any(|held| held.range == range && touches(&held))
+        let held = self.held().filter(|held| held.range == range && touches(held));
+        held.map(|held| held.span.clone()).collect()
     }
 
     /// Where the next pick of a place continues: after this key.
@@ -214,10 +238,10 @@ mod tests {
             let job = job_of(&version, &claims);
             let claimed = claims.claim(job.clone());
             assert!(!claims.admits(&job) && !claims.is_empty(), "{way}: while it runs");
-            assert!(claims.touches(job.range, Place::L0), "{way}: while it runs");
+            assert_eq!(claims.held_at(job.range, Place::L0).len(), 1, "{way}: while it runs");
             end(claimed);
             assert!(claims.admits(&job) && claims.is_empty(), "{way}: afterwards");
-            assert!(!claims.touches(job.range, Place::L0), "{way}: afterwards");
+            assert!(claims.held_at(job.range, Place::L0).is_empty(), "{way}: afterwards");
         }
         assert_eq!(claims.held.len(), 1, "those that are gone do not pile up");
     }

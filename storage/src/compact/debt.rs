@@ -95,6 +95,7 @@ mod tests {
             claims: &Claims::new(),
             set_aside: &BTreeSet::new(),
             now_ms: 0,
+            quiet_since_ms: 0,
             merges: true,
         };
         debt(range, &situation).into_iter().map(|bytes| bytes / MIB).collect()

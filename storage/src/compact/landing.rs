@@ -5,9 +5,10 @@
 //! landed over little. A *keep* merges neighbours in age within the shard; it pays when a read looks into many
 //! runs, or when they hide each other's entries, and the level is too large to be rewritten yet.
 
-use super::backlog::{self, ShardView};
+use super::backlog::{self, IDLE_MS, ShardView};
 use super::job::{Inputs, Job};
 use super::pick::Situation;
+use super::rewrite::has_old_tombstone;
 use super::why::{Choice, Why};
 use crate::key::Span;
 use crate::table::KeySketch;
@@ -45,6 +46,8 @@ pub(super) struct Shard {
     /// Newest first.
     slices: Vec<Slice>,
     main: Vec<Slice>,
+    /// Keys of tombstones that are old: of its own, and of those of the level above that lie over it.
+    old: Vec<(Bytes, Bytes)>,
 }
 
 /// What lies in the landing in front of one level of a range.
@@ -73,7 +76,7 @@ impl<'a> Landing<'a> {
             .collect();
         let bytes = shards.iter().map(|shard| shard.view.bytes).sum();
         let main = shards.iter().map(|shard| shard.view.main_bytes).sum();
-        let score = backlog::drain_score(bytes, main, situation.options.drain_ratio, 0);
+        let score = backlog::drain_score(bytes, main, situation.options.drain_ratio, 0, false);
         let mut landing = Self { range, level, shards, score };
         for at in 0..landing.shards.len() {
             let (drain, keep) = landing.scores(&landing.shards[at], situation);
@@ -117,12 +120,15 @@ impl<'a> Landing<'a> {
     /// When a drain will be due because its shard has waited, in milliseconds since 1970. `None` if never,
     /// or if one is due.
     pub(super) fn next_drain_ms(&self, situation: &Situation<'_>) -> Option<u64> {
+        let idle_ms = situation.quiet_since_ms.saturating_add(IDLE_MS);
         let times = self.shards.iter().filter_map(|shard| {
             let windows = shard.windows(situation.options.drain_bytes_max());
             let young = |window| shard.worth(window, situation, 0);
             let worth = windows.iter().map(young).fold(0.0, f64::max);
-            let wait = backlog::due_after_ms(worth)?;
-            Some((situation.now_ms - shard.view.age_ms).saturating_add(wait))
+            let came = situation.now_ms - shard.view.age_ms;
+            let after = |idles| Some(came.saturating_add(backlog::due_after_ms(worth, idles)?));
+            let idle = after(true).map(|at| at.max(idle_ms));
+            after(false).into_iter().chain(idle).min()
         });
         times.min()
     }
@@ -145,6 +151,9 @@ impl<'a> Landing<'a> {
         }
         if options.keep_trigger.is_infinite() || view.runs < 2 {
             keep = 0.0;
+        }
+        if !shard.old.is_empty() {
+            drain = drain.max(1.0);
         }
         if view.runs >= options.landing_runs_max {
             // Nothing more can land. If a keep cannot help, a drain has to, whatever it costs.
@@ -184,7 +193,11 @@ impl<'a> Landing<'a> {
         let output = Place::Main(self.level);
         let mut windows = shard.windows(options.drain_bytes_max());
         let worth = |window: &Window| shard.worth(window, situation, 0);
-        windows.sort_by(|a, b| worth(b).total_cmp(&worth(a)));
+        let is_old = |Window { span, .. }: &Window| {
+            shard.old.iter().any(|(min, max)| span.overlaps_closed(min, max))
+        };
+        windows
+            .sort_by(|a, b| is_old(b).cmp(&is_old(a)).then_with(|| worth(b).total_cmp(&worth(a))));
         windows.into_iter().find_map(|Window { span, bytes, main_bytes, .. }| {
             let touched = |slice: &&Slice| span.overlaps_closed(slice.min_key(), slice.max_key());
             let target = main_bytes / options.drain_ratio;
@@ -270,7 +283,7 @@ impl Shard {
         // What is hidden goes in any case: it is no reason to rewrite the level.
         let bytes = window.bytes * (1.0 - self.view.superseded);
         let (main, ratio) = (window.main_bytes, situation.options.drain_ratio);
-        backlog::drain_score(bytes as u64, main, ratio, age_ms)
+        backlog::drain_score(bytes as u64, main, ratio, age_ms, situation.idles())
     }
 
     /// The shard in parts, each with some neighbouring tables of the level: a drain of one rewrites no more
@@ -342,7 +355,13 @@ impl Shard {
             drain_score: 0.0,
             keep_score: 0.0,
         };
-        Self { view, slices, main }
+        let above = range.overlapping(Place::Main(place.level() - 1), min, max);
+        let over =
+            |dead: &&Slice| slices.iter().any(|s| s.overlaps(dead.min_key(), dead.max_key()));
+        let old = slices.iter().chain(above.iter().filter(over));
+        let old = old.filter(|slice| has_old_tombstone(slice, situation));
+        let old = old.map(|slice| (slice.min_key().clone(), slice.max_key().clone())).collect();
+        Self { view, slices, main, old }
     }
 }
 

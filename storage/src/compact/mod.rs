@@ -34,7 +34,7 @@ pub use job::{IngestMode, Inputs, Job, Task};
 pub use manual::{Order, Step};
 pub use merge::{Merge, Outcome};
 pub use options::CompactionOptions;
-pub use pick::{Situation, landing_of, next_due, pick};
+pub use pick::{Situation, landing_of, next_due, pick, quiet_since_ms};
 pub use rounds::Rounds;
 pub use score::{LevelScore, score, scores};
 pub use sink::TableSink;

@@ -3,7 +3,7 @@
 //! Tables that could not be merged lately may be set aside. Jobs are then planned around them and around
 //! what has to wait for them, so that a damaged table hurts its own keys only.
 
-use super::backlog::ShardView;
+use super::backlog::{IDLE_MS, ShardView};
 use super::claims::Claims;
 use super::job::{Inputs, Job, Task, bounds};
 use super::landing::{Landing, superseded};
@@ -13,8 +13,7 @@ use super::rewrite;
 use super::rounds::{Kind, Rounds};
 use super::score::scores;
 use super::why::{Choice, Why};
-use crate::filename::FileNumber;
-use crate::version::{Place, RangeVersion, Slice, Version};
+use crate::version::{Place, RangeVersion, Slice, SliceName, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::repeat;
 
@@ -34,10 +33,12 @@ pub struct Situation<'a> {
     pub options: &'a CompactionOptions,
     /// What running jobs hold.
     pub claims: &'a Claims,
-    /// Tables that no job may need.
-    pub set_aside: &'a BTreeSet<FileNumber>,
+    /// Tables, or parts of tables, that no job may need.
+    pub set_aside: &'a BTreeSet<SliceName>,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
+    /// When something came last, likewise: see [`quiet_since_ms`].
+    pub quiet_since_ms: u64,
     /// May a job write tables? If not, only the manifest.
     pub merges: bool,
 }
@@ -62,9 +63,14 @@ impl Situation<'_> {
         self.claims.admits(job) && !job.slices().any(|(_, slice)| self.is_set_aside(slice))
     }
 
+    /// Has nothing come for long?
+    pub(super) fn idles(&self) -> bool {
+        self.now_ms.saturating_sub(self.quiet_since_ms) >= IDLE_MS
+    }
+
     pub(super) fn is_set_aside(&self, slice: &Slice) -> bool {
         // Nearly always nothing is.
-        !self.set_aside.is_empty() && self.set_aside.contains(&slice.number())
+        !self.set_aside.is_empty() && self.set_aside.contains(&slice.name())
     }
 }
 
@@ -126,12 +132,26 @@ pub fn landing_of(range: &RangeVersion, level: u8, situation: &Situation<'_>) ->
     landing.map_or_else(Vec::new, |landing| landing.views().collect())
 }
 
+/// When something came last, in milliseconds since 1970, as far as that can be seen: the newest table in L0, or
+/// the last one that landed. 0 if there is none.
+pub fn quiet_since_ms(version: &Version) -> u64 {
+    version.ranges().iter().map(|range| newest_ms(range)).max().unwrap_or(0)
+}
+
+fn newest_ms(range: &RangeVersion) -> u64 {
+    let tiers = range.layers.iter().filter(|layer| layer.place.is_tier());
+    let slices = tiers.flat_map(|layer| layer.run.slices().iter());
+    let came = slices.map(|slice| slice.landed.map_or(slice.table.created_at_ms, |l| l.at_ms));
+    came.max().unwrap_or(0)
+}
+
 /// When something will be due that is not yet, if nothing changes but the time: in milliseconds since 1970.
 pub fn next_due(version: &Version, options: &CompactionOptions, now_ms: u64) -> Option<u64> {
     let (claims, set_aside) = (Claims::new(), BTreeSet::new());
-    let claims = &claims;
-    let set_aside = &set_aside;
-    let situation = Situation { version, options, claims, set_aside, now_ms, merges: true };
+    let (claims, set_aside, merges) = (&claims, &set_aside, true);
+    let quiet_since_ms = quiet_since_ms(version);
+    let situation =
+        Situation { version, options, claims, set_aside, now_ms, quiet_since_ms, merges };
     let ranges = version.ranges().iter();
     let times = ranges.flat_map(|range| {
         let levels = 1..=range.deepest();
@@ -142,12 +162,8 @@ pub fn next_due(version: &Version, options: &CompactionOptions, now_ms: u64) -> 
     times.filter(|at| *at > now_ms).min()
 }
 
-/// Everything in L0 that no running job holds: into the landing of L1, or with what it overlaps into L1 itself.
+/// Everything in L0 that no running job holds, nor what lies over that: into the landing of L1, or with what it overlaps into L1 itself.
 fn pick_l0(range: &RangeVersion, score: f64, situation: &Situation<'_>) -> Option<Job> {
-    // One L0 job per range: a second one would have to prove that it skips nothing older.
-    if situation.claims.touches(range.id, Place::L0) {
-        return None;
-    }
     // Before anything lands: a new range learns early how its keys spread.
     if let Some(job) = reshard::pick(range, situation) {
         return Some(job);
@@ -162,7 +178,7 @@ fn pick_l0(range: &RangeVersion, score: f64, situation: &Situation<'_>) -> Optio
     })
 }
 
-/// The L0 tables that may go down without one that is set aside, newest first: closed under "older and
+/// The L0 tables that may go down without one that is set aside, or that a job has, newest first: closed under "older and
 /// overlapping" (INVARIANT(oldest-closed)). Where nothing can land, they also lie within bounds that hold
 /// no L1 table that is set aside, and of several such groups it is the one with the most tables. Where it can,
 /// those that lie over a shard that has no room stay as well.
@@ -172,12 +188,16 @@ fn unhindered(range: &RangeVersion, situation: &Situation<'_>) -> Vec<Slice> {
     let lands = options.landing_runs_max > 0;
     let l1 = if lands { Vec::new() } else { range.layers.in_order(Place::Main(1)) };
     let walls: Vec<_> = l1.iter().filter(|slice| situation.is_set_aside(slice)).collect();
+    let held = situation.claims.held_at(range.id, Place::L0);
+    let is_held = |slice: &Slice| {
+        held.iter().any(|span| span.overlaps_closed(slice.min_key(), slice.max_key()))
+    };
     let stays = |slice: &Slice| {
         let is_over_full = || {
             let input = Inputs { place: Place::L0, slices: vec![slice.clone()] };
             lands && !has_room(range, &input, 1, options)
         };
-        situation.is_set_aside(slice) || is_over_full()
+        situation.is_set_aside(slice) || is_held(slice) || is_over_full()
     };
     if walls.is_empty() && !l0.iter().any(stays) {
         return l0;
@@ -267,22 +287,27 @@ fn hand_down(
     let why = |choice| Why { choice, score, bytes, target_bytes, runs, superseded };
     let mut landed = range.layers.landing(output.level()).iter();
     let over_landed = landed.any(|layer| !layer.run.overlapping(&min, &max).is_empty());
+    let lands = options.landing_runs_max > 0;
+    // While nobody can merge, L0 is not to wait for that.
+    let waits = lands && !situation.merges && input.place == Place::L0;
     if !over_landed {
         if targets.is_empty() {
-            let job = into_nothing(range, input, output, options);
+            let job = into_nothing(range, input.clone(), output, options);
             let choice = if job.task == Task::Move { Choice::Move } else { Choice::Merge };
-            return Some(job.because(why(choice)));
+            if choice == Choice::Move || !waits {
+                return Some(job.because(why(choice)));
+            }
         }
         let small = options.table_bytes_max.saturating_mul(SMALL_TABLES);
         let cheap = target_bytes <= bytes.saturating_mul(options.drain_ratio)
             && !targets.iter().any(|slice| situation.is_set_aside(slice))
             && (bytes.saturating_add(target_bytes) <= small || input.place != Place::L0);
-        if cheap || options.landing_runs_max == 0 {
+        if (cheap && !waits) || !lands {
             let inputs = vec![input, Inputs { place: output, slices: targets }];
             return Some(Job::new(range, inputs, output).because(why(Choice::Merge)));
         }
     }
-    let room = options.landing_runs_max > 0 && has_room(range, &input, output.level(), options);
+    let room = lands && has_room(range, &input, output.level(), options);
     let land = || Job::landing(range, input, output.level(), situation.now_ms);
     room.then(|| land().because(why(Choice::Land)))
 }
@@ -334,22 +359,30 @@ mod tests {
     use crate::version::{Graveyard, RangeId, TableHandle};
 
     const MIB: u64 = 1 << 20;
-    static NONE: BTreeSet<FileNumber> = BTreeSet::new();
+    static NONE: BTreeSet<SliceName> = BTreeSet::new();
 
     fn situation<'a>(
         version: &'a Version,
         options: &'a CompactionOptions,
         claims: &'a Claims,
-        set_aside: &'a BTreeSet<FileNumber>,
+        set_aside: &'a BTreeSet<SliceName>,
     ) -> Situation<'a> {
-        Situation { version, options, claims, set_aside, now_ms: 0, merges: true }
+        Situation {
+            version,
+            options,
+            claims,
+            set_aside,
+            now_ms: 0,
+            quiet_since_ms: 0,
+            merges: true,
+        }
     }
 
     fn pick(
         version: &Version,
         options: &CompactionOptions,
         claims: &Claims,
-        set_aside: &BTreeSet<FileNumber>,
+        set_aside: &BTreeSet<SliceName>,
     ) -> Option<Job> {
         super::pick(&situation(version, options, claims, set_aside), &mut Rounds::default())
     }
@@ -635,7 +668,11 @@ mod tests {
         let version = version_of(l0, vec![l1]);
         let options = CompactionOptions { l0_trigger: 1, level_base_bytes: 100 * MIB, ..options() };
         for (set_aside, want) in cases {
-            let set_aside = set_aside.iter().copied().map(FileNumber).collect();
+            let set_aside = version
+                .slices()
+                .map(|(_, _, slice)| slice.name())
+                .filter(|name| set_aside.contains(&name.table.0))
+                .collect();
             let job = pick(&version, &options, &Claims::new(), &set_aside);
             let numbers = |job: &Job, level| -> Vec<u64> {
                 let of = job.slices().filter(|(place, _)| place.level() == level);
@@ -653,7 +690,8 @@ mod tests {
         let lower = vec![t(1, "a", "b", 20), t(2, "c", "d", 20), t(3, "f", "g", 1)];
         let version = version_of(vec![], vec![upper, lower]);
         let picked = |number| {
-            let set_aside = [FileNumber(number)].into();
+            let names = version.slices().map(|(_, _, slice)| slice.name());
+            let set_aside = names.filter(|name| name.table.0 == number).collect();
             let job = pick(&version, &options(), &Claims::new(), &set_aside);
             job.map(|job| job.inputs[0].slices[0].number().0)
         };

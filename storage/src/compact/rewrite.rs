@@ -27,7 +27,7 @@ pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Jo
             let below = Place::Main(place.level() + 1);
             let landed = range.layers.landing(below.level()).iter();
             if landed.into_iter().any(|layer| !layer.run.overlapping(min, max).is_empty()) {
-                // It would go past what has landed. That is drained one day.
+                // It would go past what has landed. That is drained one day; at once if this is old.
                 return None;
             }
             let targets = range.overlapping(below, min, max);
@@ -45,23 +45,27 @@ pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Jo
     })
 }
 
-/// When the next tombstone will be old, in milliseconds since 1970.
+/// When the next tombstone below L0 will be old, in milliseconds since 1970.
 pub(super) fn next_old_ms(range: &RangeVersion, options: &CompactionOptions) -> Option<u64> {
-    let levels = range.layers.iter().filter(|layer| matches!(layer.place, Place::Main(_)));
-    let slices = levels.flat_map(|layer| layer.run.slices().iter());
+    let below = range.layers.iter().filter(|layer| layer.place != Place::L0);
+    let slices = below.flat_map(|layer| layer.run.slices().iter());
     let dead = slices.filter(|slice| slice.tombstones() > 0 && slice.table.created_at_ms > 0);
     let old = dead.map(|slice| slice.table.created_at_ms);
     old.filter_map(|made| made.checked_add(options.tombstone_age_max_ms)?.checked_add(1)).min()
 }
 
 fn has_due_tombstones(slice: &Slice, situation: &Situation<'_>) -> bool {
-    let options = situation.options;
+    let percent = situation.options.tombstone_percent_max;
     let share = u128::from(slice.tombstones()) * 100;
-    let many = share > u128::from(slice.entries()) * u128::from(options.tombstone_percent_max);
+    share > u128::from(slice.entries()) * u128::from(percent) || has_old_tombstone(slice, situation)
+}
+
+/// Has it a tombstone that should have come to its end by now?
+pub(super) fn has_old_tombstone(slice: &Slice, situation: &Situation<'_>) -> bool {
     // When it was made may not be known, and the clock may have been set back.
     let made = slice.table.created_at_ms;
     let age_ms = if made == 0 { 0 } else { situation.now_ms.saturating_sub(made) };
-    many || (slice.tombstones() > 0 && age_ms > options.tombstone_age_max_ms)
+    slice.tombstones() > 0 && age_ms > situation.options.tombstone_age_max_ms
 }
 
 /// Do all slices of its file together take less than half of it?

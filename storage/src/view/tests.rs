@@ -16,7 +16,8 @@ use crate::key::{Kind, Span};
 use crate::memtable::{MemtableWriter, memtable};
 use crate::table::{BlockCache, TableOptions};
 use crate::version::{
-    Landed, Place, RangeVersion, Shards, SliceMeta, TableCache, TableLimits, VersionEdit, check,
+    Landed, Place, RangeVersion, Shards, SliceMeta, SliceName, TableCache, TableLimits,
+    VersionEdit, check,
 };
 use crate::vfs::Vfs;
 use crate::vfs::mem::MemVfs;
@@ -42,7 +43,7 @@ struct Toy {
     /// Jobs that are chosen and not run yet.
     running: Vec<ClaimedJob>,
     /// Tables that no job may need.
-    set_aside: BTreeSet<FileNumber>,
+    set_aside: BTreeSet<SliceName>,
     done: BTreeMap<&'static str, usize>,
     now_ms: u64,
     next_number: u64,
@@ -239,6 +240,7 @@ impl Toy {
             claims: &self.claims,
             set_aside: &self.set_aside,
             now_ms: self.now_ms,
+            quiet_since_ms: 0,
             merges: true,
         };
         let job = compact::pick(&situation, &mut self.rounds);

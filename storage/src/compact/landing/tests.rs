@@ -2,15 +2,17 @@
 
 use crate::compact::claims::{ClaimedJob, Claims};
 use crate::compact::job::{IngestMode, Job, Task};
+use crate::compact::manual::{Order, Step};
 use crate::compact::options::CompactionOptions;
-use crate::compact::pick::{Situation, pick};
+use crate::compact::pick::{Situation, next_due, pick, quiet_since_ms};
 use crate::compact::rounds::Rounds;
 use crate::compact::why::Choice;
 use crate::filename::FileNumber;
 use crate::key::Span;
 use crate::version::testing::{slice, slice_at};
 use crate::version::{
-    Graveyard, Landed, Place, RangeId, RangeVersion, Shards, Slice, SliceMeta, Version, check,
+    Graveyard, Landed, Place, RangeId, RangeVersion, Shards, Slice, SliceMeta, SliceName,
+    TableHandle, Version, check,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,19 +57,24 @@ fn options() -> CompactionOptions {
     }
 }
 
+fn name(number: u64, min: &'static [u8]) -> SliceName {
+    SliceName { table: FileNumber(number), min_key: min.into() }
+}
+
 /// Who chooses, again and again.
 struct Planner {
     version: Version,
     options: CompactionOptions,
     claims: Claims,
     rounds: Rounds,
-    set_aside: BTreeSet<FileNumber>,
+    set_aside: BTreeSet<SliceName>,
+    now_ms: u64,
 }
 
 impl Planner {
     fn new(version: Version, options: CompactionOptions) -> Self {
         let (claims, rounds) = (Claims::new(), Rounds::default());
-        Self { version, options, claims, rounds, set_aside: BTreeSet::new() }
+        Self { version, options, claims, rounds, set_aside: BTreeSet::new(), now_ms: 0 }
     }
 
     fn pick(&mut self, merges: bool) -> Option<Job> {
@@ -76,7 +83,8 @@ impl Planner {
             options: &self.options,
             claims: &self.claims,
             set_aside: &self.set_aside,
-            now_ms: 0,
+            now_ms: self.now_ms,
+            quiet_since_ms: quiet_since_ms(&self.version),
             merges,
         };
         pick(&situation, &mut self.rounds)
@@ -164,7 +172,7 @@ fn t000_14_a_full_shard_that_cannot_be_drained_is_kept() {
     let mut planner = Planner::new(version(vec![range]), options);
     let drain = planner.pick(true).expect("it is full");
     assert_eq!(drain.mode(), IngestMode::Drain);
-    planner.set_aside.insert(FileNumber(11));
+    planner.set_aside.insert(name(11, b"a"));
     let keep = planner.pick(true).expect("it is full");
     assert_eq!(keep.mode(), IngestMode::Keep);
     let numbers: Vec<_> = keep.slices().map(|(_, slice)| slice.number().0).collect();
@@ -217,9 +225,9 @@ fn t000_11_a_table_lands_only_when_the_older_ones_that_it_overlaps_do() {
     let numbers = |job: &Job| job.slices().map(|(_, s)| s.number().0).collect::<Vec<_>>();
     let all = planner.pick(true).expect("due");
     assert_eq!((all.task.clone(), numbers(&all)), (Task::Land, vec![22, 21]));
-    planner.set_aside = [FileNumber(21)].into();
+    planner.set_aside = [name(21, b"a")].into();
     assert!(planner.pick(true).is_none(), "it would pass the older one");
-    planner.set_aside = [FileNumber(22)].into();
+    planner.set_aside = [name(22, b"k")].into();
     assert_eq!(numbers(&planner.pick(true).expect("the older one may go")), [21]);
     planner.set_aside.clear();
     let running = planner.claims.claim(all);
@@ -235,4 +243,165 @@ fn t000_11_a_table_lands_only_when_the_older_ones_that_it_overlaps_do() {
     let jobs: Vec<_> = std::iter::from_fn(|| planner.claim()).collect();
     let land = jobs.iter().find(|job| job.task == Task::Land).expect("there is room for one");
     assert_eq!(numbers(land), [21]);
+}
+
+/// All workers that merge are busy. What is small would be merged at once if one was not; so it lands.
+///
+/// Planted: a merge of what is small, whoever is idle.
+#[test]
+fn l0_lands_also_where_it_is_small_when_only_the_manifest_may_be_written() {
+    let l0 = || vec![slice(22, b"c", b"p", 1000), slice(21, b"a", b"l", 1000)];
+    let options = CompactionOptions { l0_trigger: 1, ..options() };
+    for l1 in [vec![], vec![slice(1, b"a", b"z", 1000)]] {
+        let mut range = range(1, b"", None, b"m");
+        range.layers = range.layers.with(Place::L0, l0()).with(Place::Main(1), l1);
+        let mut planner = Planner::new(version(vec![range]), options.clone());
+        assert_eq!(planner.pick(true).expect("due").task, Task::Merge);
+        assert_eq!(planner.pick(false).expect("L0 is due").task, Task::Land);
+        let off = CompactionOptions { landing_runs_max: 0, ..options.clone() };
+        planner.options = off;
+        assert!(planner.pick(false).is_none(), "there is no landing");
+    }
+}
+
+/// What lands is cut at bounds, and they must not move meanwhile.
+///
+/// Planted: a place of its own for what moves the bounds.
+#[test]
+fn a_landing_and_new_bounds_are_not_given_out_together() {
+    let mut range = range(1, b"", None, b"m");
+    range.layers = range.layers.with(Place::L0, vec![slice(21, b"a", b"z", MIB)]);
+    range.layers = range.layers.with(Place::Main(1), vec![slice(1, b"a", b"z", 100 * MIB)]);
+    let options = CompactionOptions { l0_trigger: 1, ..options() };
+    let mut planner = Planner::new(version(vec![range.clone()]), options);
+    let land = planner.pick(true).expect("due");
+    assert_eq!(land.task, Task::Land);
+    let bounds = Shards::at(&range.span, vec![Bytes::from_static(b"c")]).unwrap();
+    let divides = Job::resharding(&range, Vec::new(), bounds);
+    let running = planner.claims.claim(land.clone());
+    assert!(!planner.claims.admits(&divides));
+    drop(running);
+    let running = planner.claims.claim(divides.clone());
+    assert!(!planner.claims.admits(&land) && !planner.claims.admits(&divides));
+    drop(running);
+    assert!(planner.claims.admits(&land));
+}
+
+/// A shard that waits is drained for twice `drain_ratio` at most, as long as anything comes; and for more when nothing
+/// has come for long, or it is full.
+///
+/// Planted: five times for age alone.
+#[test]
+fn t000_17_what_has_waited_is_drained_at_a_bounded_price_unless_nothing_comes() {
+    let of = |main_mib: u64, runs: u64| {
+        let mut range = range(1, b"", None, b"m");
+        let of = |n: u64| landed(n, &slice(10 + n, b"a", b"c", MIB));
+        range.layers = range.layers.with(Place::Landing(1, 0), (1..=runs).map(of).collect());
+        let main = vec![slice(1, b"a", b"d", main_mib * MIB)];
+        range.layers = range.layers.with(Place::Main(1), main);
+        // Something has just been flushed elsewhere.
+        let mut meta = crate::version::testing::meta(90, b"x", b"y", 1000);
+        meta.created_at_ms = HOUR;
+        let flushed = Slice::whole(&TableHandle::unopened(meta.into(), Graveyard::new()));
+        range.layers = range.layers.with(Place::L0, vec![flushed]);
+        range
+    };
+    let options = CompactionOptions { keep_trigger: f64::INFINITY, ..options() };
+    assert_eq!((options.drain_ratio, options.landing_runs_max), (2, 4));
+    let due = |main_mib, runs, now_ms| {
+        let mut planner = Planner::new(version(vec![of(main_mib, runs)]), options.clone());
+        planner.now_ms = now_ms;
+        planner.pick(true).is_some()
+    };
+    const HOUR: u64 = 3_600_000;
+    for (main_mib, runs, now_ms, want) in [
+        (2, 1, 0, true),
+        (3, 1, 0, false),
+        (3, 1, HOUR, true),
+        (4, 1, HOUR, true),
+        // It has waited for an hour, but this would rewrite five for one.
+        (5, 1, HOUR, false),
+        (12, 3, HOUR, true),
+        (13, 3, HOUR, false),
+        (13, 4, HOUR, true),
+        // Nothing has come for half an hour: there is time for it. But not for any price.
+        (5, 1, HOUR + HOUR / 2 - 1, false),
+        (5, 1, HOUR + HOUR / 2, true),
+        (10, 1, 2 * HOUR, true),
+        (11, 1, 2 * HOUR, false),
+    ] {
+        assert_eq!(due(main_mib, runs, now_ms), want, "{main_mib} under {runs}, at {now_ms}");
+    }
+    // Who sleeps until something is due is woken for it.
+    let version = version(vec![of(5, 1)]);
+    assert_eq!(next_due(&version, &options, HOUR), Some(HOUR + HOUR / 2));
+    assert_eq!(next_due(&version, &options, HOUR + HOUR / 2), None);
+}
+
+/// An old tombstone goes down although that costs more than what has landed is worth: where it has landed itself, and
+/// where it lies over something that has.
+///
+/// Planted: only levels are looked at; a table that lies over a landing is passed by.
+#[test]
+fn tombstones_that_are_old_make_landings_drain() {
+    const DAY: u64 = 24 * 3_600_000;
+    let dead = |number, min: &[u8], max: &[u8]| {
+        let mut meta = crate::version::testing::meta(number, min, max, MIB);
+        (meta.tombstones, meta.created_at_ms) = (1, 5);
+        Slice::whole(&TableHandle::unopened(meta.into(), Graveyard::new()))
+    };
+    let options = CompactionOptions { tombstone_age_max_ms: DAY, ..options() };
+    // In a landing, in the second of two windows.
+    let mut first = range(1, b"", None, b"x");
+    let landing = vec![landed(2, &dead(12, b"p", b"q")), landed(1, &slice(11, b"a", b"c", MIB))];
+    first.layers = first.layers.with(Place::Landing(1, 0), landing);
+    let main = vec![slice(1, b"a", b"d", 90 * MIB), slice(2, b"p", b"r", 100 * MIB)];
+    first.layers = first.layers.with(Place::Main(1), main);
+    let mut planner = Planner::new(version(vec![first]), options.clone());
+    planner.now_ms = DAY + 5;
+    assert!(planner.pick(true).is_none(), "it is not older than a day");
+    assert_eq!(next_due(&planner.version, &options, DAY), Some(DAY + 6));
+    planner.now_ms += 1;
+    let job = planner.pick(true).expect("it is old");
+    let numbers = |job: &Job| job.slices().map(|(_, s)| s.number().0).collect::<Vec<_>>();
+    assert_eq!((job.mode(), numbers(&job)), (IngestMode::Drain, vec![12, 2]));
+    // In L1, over what has landed before L2.
+    let mut second = range(1, b"", None, b"m");
+    second.layers = second.layers.with(Place::Main(1), vec![dead(9, b"a", b"c")]);
+    second.layers =
+        second.layers.with(Place::Landing(2, 0), vec![landed(1, &slice(5, b"b", b"d", MIB))]);
+    second.layers = second.layers.with(Place::Main(2), vec![slice(1, b"a", b"d", 100 * MIB)]);
+    planner.version = version(vec![second]);
+    let job = planner.pick(true).expect("it is old");
+    assert_eq!((job.mode(), numbers(&job)), (IngestMode::Drain, vec![5, 1]));
+}
+
+/// Somebody has a part of L0 merged. The rest of it goes on landing; what lies over that part waits.
+///
+/// Planted: one job of L0 at a time, whatever its keys.
+#[test]
+fn t000_11_l0_lands_beside_a_job_that_has_another_part_of_it() {
+    let mut range = range(1, b"", None, b"m");
+    let l0 = vec![
+        slice(25, b"n", b"q", MIB),
+        slice(24, b"c", b"e", MIB),
+        slice(23, b"p", b"r", MIB),
+        slice(22, b"a", b"b", MIB),
+        slice(21, b"a", b"d", MIB),
+    ];
+    range.layers = range.layers.with(Place::L0, l0);
+    let main = vec![slice(1, b"a", b"g", 100 * MIB), slice(2, b"n", b"z", 100 * MIB)];
+    range.layers = range.layers.with(Place::Main(1), main);
+    let options = CompactionOptions { l0_trigger: 1, ..options() };
+    let mut planner = Planner::new(version(vec![range]), options);
+    let order = Order::whole(Span::prefix(b"b"));
+    let Step::Job(job) = order.step(&planner.version, &planner.claims) else { panic!("free") };
+    let numbers = |job: &Job| job.slices().map(|(_, s)| s.number().0).collect::<Vec<_>>();
+    assert_eq!(numbers(&job), [24, 22, 21, 1]);
+    let running = planner.claims.claim(*job);
+    let job = planner.pick(false).expect("L0 is due");
+    assert_eq!((job.task.clone(), numbers(&job)), (Task::Land, vec![25, 23]));
+    let landing = planner.claims.claim(job);
+    assert!(planner.pick(false).is_none(), "the rest is busy");
+    drop((running, landing));
 }

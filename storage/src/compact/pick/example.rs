@@ -57,6 +57,7 @@ impl Example {
                 claims: &claims,
                 set_aside: &set_aside,
                 now_ms: 0,
+                quiet_since_ms: 0,
                 merges: true,
             };
             let Some(job) = pick(&situation, &mut Rounds::default()) else { return went };

@@ -71,11 +71,12 @@ fn t000_09_no_size_of_a_landing_and_nothing_set_aside_loses_or_revives_an_entry(
             }
             if random.below(4) == 0 {
                 let tables: Vec<_> =
-                    toy.version().slices().map(|(_, _, slice)| slice.number()).collect();
+                    toy.version().slices().map(|(_, _, slice)| slice.name()).collect();
                 let count = if sparse { 1 } else { random.below(5) };
                 toy.set_aside.clear();
                 for _ in 0..count.min(tables.len() as u64) {
-                    toy.set_aside.insert(random.of(&tables));
+                    let at = random.below(tables.len() as u64) as usize;
+                    toy.set_aside.insert(tables[at].clone());
                 }
             } else if random.below(6) == 0 {
                 toy.set_aside.clear();
