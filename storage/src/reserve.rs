@@ -2,7 +2,7 @@
 //! can be flushed, tables can be merged, and the database be closed and opened.
 //!
 //! It is one file without content. It is let go of in one step, as a whole, and is set aside anew when
-//! there is room again; it outlives the process. Nothing is lost with it. Blocks on the disk.
+//! there is room again; it is cut when less is wanted. It outlives the process. Nothing is lost with it. Blocks on the disk.
 //!
 //! Not here: when, and how much.
 
@@ -121,6 +121,18 @@ impl ReserveTurn<'_> {
         Ok(())
     }
 
+    /// Keeps so much of it, which is less than there is.
+    ///
+    /// # Errors
+    /// If the file cannot be cut. What was set aside before stays.
+    pub fn cut_to(&self, bytes: u64) -> Result<()> {
+        let reserve = self.reserve;
+        let cut = reserve.vfs.open_rw(&reserve.path).and_then(|file| file.set_len(bytes));
+        cut.map_err(|e| Error::io("cut", &reserve.path, e))?;
+        reserve.bytes.store(bytes, Ordering::Release);
+        Ok(())
+    }
+
     /// Lets go of it; returns what that gave, in bytes.
     ///
     /// # Errors
@@ -172,6 +184,9 @@ mod tests {
             assert!(mem.used_bytes() >= 200 << 10);
             let reserve = Reserve::adopt(&vfs, dir);
             assert_eq!(reserve.bytes(), 200 << 10, "it outlives its owner");
+            reserve.turn().grow_to(400 << 10).unwrap();
+            reserve.turn().cut_to(200 << 10).unwrap();
+            assert_eq!((reserve.bytes(), mem.used_bytes()), (200 << 10, 200 << 10));
             mem.set_capacity(Some(mem.used_bytes()));
             assert!(reserve.turn().grow_to(300 << 10).unwrap_err().is_no_space());
             assert_eq!(

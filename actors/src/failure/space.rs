@@ -7,20 +7,35 @@
 use super::{Failure, Failures, Party};
 use sluicedb_storage::batch::Operations;
 use sluicedb_storage::key::Kind;
+use sluicedb_storage::reserve::ReserveTurn;
 use std::time::{Duration, Instant};
 
 /// The least that is worth being set aside: a small log segment, a manifest and some small tables.
 pub(crate) const RESERVE_BYTES_MIN: u64 = 64 << 10;
 /// The reserve is at least this part of the tables.
-const PART_OF_TABLES: u64 = 16;
+const PART_OF_TABLES: u64 = 32;
+/// Steps between two powers of two.
+const STEPS: u64 = 4;
 /// How often the version manager looks for room while the reserve is in use, and when first.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// A reserve of twice what is wanted is cut when that has been so for this long.
+const CUT_AFTER: Duration = Duration::from_secs(10);
+
+/// What its keeper remembers of the reserve.
+#[derive(Debug, Default)]
+pub struct ReserveWatch {
+    /// When it was first seen to be let go of, if it is.
+    spent_since: Option<Instant>,
+    /// When it was first seen to be twice what is wanted, if it is.
+    large_since: Option<Instant>,
+}
 
 /// What a database of this size sets aside: enough to flush what is in memory, and to merge a part of the
 /// tables. In steps, so that it seldom changes.
 pub fn reserve_wanted(bytes_max: u64, memory_bytes: u64, table_bytes: u64) -> u64 {
     let wanted = memory_bytes.max(table_bytes / PART_OF_TABLES).max(RESERVE_BYTES_MIN);
-    wanted.next_power_of_two().min(bytes_max)
+    let step = (wanted.next_power_of_two() / (2 * STEPS)).max(1);
+    wanted.next_multiple_of(step).min(bytes_max)
 }
 
 impl Failures {
@@ -60,16 +75,16 @@ impl Failures {
         (!deletes_only).then_some(failure)
     }
 
-    /// Sets `wanted` bytes aside if that is more than there is, and there is room for it. Returns when to look
-    /// again, if somebody waits for that. `spent_since` is when it was first seen to be let go of; `free_bytes`
-    /// tells how much there is on the disk.
+    /// Sets `wanted` bytes aside if that is more than there is, and there is room for it; cuts what has been
+    /// too large for a while. Returns when to look again, if that is due at some time. `free_bytes` tells how
+    /// much there is on the disk.
     ///
     /// Not at once after that: whoever it is for tries again now, and has to find out if it is not enough for
     /// him. What his attempt gives back would be room for the reserve, and he would try for ever.
     pub fn keep_reserve(
         &self,
         wanted: u64,
-        spent_since: &mut Option<Instant>,
+        watch: &mut ReserveWatch,
         now: Instant,
         free_bytes: impl FnOnce() -> Option<u64>,
     ) -> Option<Instant> {
@@ -82,11 +97,20 @@ impl Failures {
             self.recover(Party::Reserve);
             return None;
         }
-        if wanted <= self.reserve.bytes() {
+        let held = self.reserve.bytes();
+        if wanted <= held / 2 {
+            let due = *watch.large_since.get_or_insert(now) + CUT_AFTER;
+            if now < due {
+                return Some(due);
+            }
+            cut(&turn, wanted);
+        }
+        watch.large_since = None;
+        if wanted <= held {
             return None;
         }
         if spent {
-            let due = *spent_since.get_or_insert(now) + LOOK_AGAIN;
+            let due = *watch.spent_since.get_or_insert(now) + LOOK_AGAIN;
             if now < due {
                 return Some(due);
             }
@@ -94,11 +118,25 @@ impl Failures {
         // Not the last of it: the reserve must not be what makes the disk full.
         let room = free_bytes().is_none_or(|free| free >= 2 * wanted);
         if room && turn.grow_to(wanted).is_ok() {
-            *spent_since = None;
+            watch.spent_since = None;
             self.recover(Party::Reserve);
             return None;
         }
         spent.then(|| now + LOOK_AGAIN)
+    }
+
+    /// Leaves `wanted` bytes of the reserve to a database that is closed, at most.
+    pub fn cut_reserve(&self, wanted: u64) {
+        let turn = self.reserve.turn();
+        if wanted < self.reserve.bytes() {
+            cut(&turn, wanted);
+        }
+    }
+}
+
+fn cut(turn: &ReserveTurn<'_>, wanted: u64) {
+    if let Err(error) = turn.cut_to(wanted) {
+        tracing::warn!(%error, "the reserve stays larger than it need be");
     }
 }
 
@@ -110,8 +148,9 @@ mod tests {
     fn a8f_the_reserve_follows_the_database_in_steps() {
         const MIB: u64 = 1 << 20;
         assert_eq!(reserve_wanted(64 * MIB, 0, 0), 64 << 10);
-        assert_eq!(reserve_wanted(64 * MIB, 100 << 10, MIB), 128 << 10);
-        assert_eq!(reserve_wanted(64 * MIB, 5 * MIB, 32 * MIB), 8 * MIB);
+        assert_eq!(reserve_wanted(64 * MIB, 100 << 10, MIB), 112 << 10);
+        assert_eq!(reserve_wanted(64 * MIB, 5 * MIB, 32 * MIB), 5 * MIB);
+        assert_eq!(reserve_wanted(64 * MIB, 0, 129 * MIB), 5 * MIB);
         assert_eq!(reserve_wanted(64 * MIB, 5 * MIB, 1 << 40), 64 * MIB);
         assert_eq!(reserve_wanted(0, 5 * MIB, 1 << 40), 0);
     }

@@ -5,6 +5,7 @@
 
 use super::message::{Flushed, InstallFailure};
 use super::{VersionManager, manifest, state};
+use crate::failure::space::reserve_wanted;
 use crate::failure::{Failure, Party};
 use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_storage::filename::FileNumber;
@@ -181,7 +182,11 @@ impl VersionManager {
             ..VersionEdit::default()
         };
         match self.append(&mut edit) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                let max = self.environment.config.space_reserve_bytes;
+                self.failures.cut_reserve(reserve_wanted(max, 0, self.table_bytes));
+                Ok(())
+            }
             Err(InstallFailure::Failed(failure) | InstallFailure::NotInstalled(failure)) => {
                 Err(failure)
             }

@@ -26,6 +26,7 @@ mod upkeep;
 
 use crate::admission::Accounts;
 use crate::failure::Failures;
+use crate::failure::space::ReserveWatch;
 use crate::kernel::counter::Counter;
 use crate::kernel::mailbox::Inbox;
 use crate::kernel::signal::Signal;
@@ -42,7 +43,6 @@ use sluicedb_storage::version::RangeId;
 use state::FlushWaiters;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
 use upkeep::Upkeep;
 
 /// Counts since the database was opened.
@@ -99,8 +99,7 @@ pub struct VersionManager {
     hopeless: bool,
     /// Bytes of all tables.
     table_bytes: u64,
-    /// When the reserve was first seen to be in use, if it is.
-    reserve_spent_since: Option<Instant>,
+    reserve: ReserveWatch,
     upkeep: Upkeep,
     next_memtable_id: u64,
     next_range_id: u32,
@@ -140,7 +139,7 @@ impl VersionManager {
             failing: BTreeSet::new(),
             hopeless: false,
             table_bytes: 0,
-            reserve_spent_since: None,
+            reserve: ReserveWatch::default(),
             upkeep: Upkeep::default(),
             next_memtable_id,
             next_range_id,

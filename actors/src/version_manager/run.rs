@@ -72,9 +72,9 @@ impl VersionManager {
         let (max, memory) =
             (self.environment.config.space_reserve_bytes, self.accounts.global.used());
         let wanted = reserve_wanted(max, memory, self.table_bytes);
-        let (spent_since, now) = (&mut self.reserve_spent_since, self.environment.now());
+        let now = self.environment.now();
         let free = || self.environment.vfs.free_bytes(self.environment.dir());
-        if let Some(at) = self.failures.keep_reserve(wanted, spent_since, now, free) {
+        if let Some(at) = self.failures.keep_reserve(wanted, &mut self.reserve, now, free) {
             self.upkeep.look_again(at);
         }
     }
