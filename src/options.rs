@@ -106,9 +106,13 @@ pub struct Options {
     pub value_bytes_max: Option<u64>,
     /// Largest encoded batch, in bytes. Default: half of the write buffer; at most that.
     pub batch_bytes_max: Option<u64>,
-    /// Size of a log segment, in bytes. One or two are kept ready. Of those that nothing needs any more,
-    /// as many are kept to be used again as were used up lately, and of at most two write buffers of
-    /// bytes (or one). Default 64 MiB, at least 64 KiB.
+    /// Size of a log segment, in bytes, at most; in whole pages of 4 KiB. The first one has 512 KiB, each
+    /// next one twice as much while it would last less than a second at the pace of the writes, and half
+    /// as much where it would last more than four. One is kept ready, two where it would not last. Of
+    /// those that nothing needs any more, as many are kept to be used again as were used up lately, and of
+    /// at most two write buffers of bytes (or one). A log that is idle (`idle_seal_after_ms`) keeps none,
+    /// and goes on in one of 512 KiB; a closed database has a log of 8 KiB. Default 64 MiB, at least
+    /// 64 KiB.
     pub log_segment_bytes: u64,
     /// Closed log segments whose entries are not all in tables may have this many bytes. When they
     /// have more, the range with the oldest such entry is flushed, then the next, in the background:
@@ -117,8 +121,11 @@ pub struct Options {
     /// segments.
     pub log_retained_bytes_max: Option<u64>,
     /// A range without writes for this long, in milliseconds (once to twice as long), is flushed if
-    /// that frees log segments, or memory while more than half of the write buffer is taken. Default
-    /// 60,000; 0 = never; at most a week.
+    /// that frees log segments, or memory while more than half of the write buffer is taken. When nothing
+    /// at all is written for this long, the log leaves its segment, unless that is a small one of which
+    /// less than a quarter is used, and removes those that it kept ready: what is idle is then flushed as
+    /// well, and an idle database takes as much space as a closed one, and 512 KiB. Default 60,000; 0 =
+    /// never; at most a week.
     pub idle_seal_after_ms: u64,
     /// Write buffered records through a memory map where the file system allows it (a store
     /// instead of a system call per write). The price: if another process truncates a log segment of
@@ -188,7 +195,8 @@ pub struct Options {
     /// `compaction_threads`, at least 2; at most 64.
     pub landing_parallelism: Option<usize>,
     /// Space on the disk that is set aside for the time when it is full, in bytes, at most: it follows the
-    /// size of the database, from 64 KiB on. When there is no other space it is let go of, so that deletes
+    /// size of the database: as much as is in memory, or a part in 32 of the tables, from 64 KiB on. When
+    /// less was wanted for ten seconds, and when the database is closed, it is cut. When there is no other space it is let go of, so that deletes
     /// can be logged, and the database be flushed, compacted, closed and opened; other writes are
     /// refused as `NoSpace` until it can be set aside again. Default: a quarter of the write buffer, at
     /// most 64 MiB. 0 = none.
@@ -475,7 +483,8 @@ impl Options {
             cache_bytes: self.effective_cache_bytes(),
             open_tables_max: self.effective_open_tables_max(),
             open_tables_bytes_max: self.open_tables_bytes_max(),
-            log_segment_bytes: self.log_segment_bytes,
+            // Segments are whole pages.
+            log_segment_bytes: self.log_segment_bytes / 4096 * 4096,
             log_retained_bytes_max: self.effective_log_retained_bytes_max(),
             idle_seal_after: match self.idle_seal_after_ms {
                 0 => None,

@@ -25,7 +25,7 @@ use crate::manifest::{self, Loaded, ManifestWriter, TornTail};
 use crate::table::TableOptions;
 use crate::version::{Conflict, Image, SliceMeta, TableCache, TableLimits, Version, VersionEdit};
 use crate::vfs::Vfs;
-use crate::wal::{self, KnownLog, LogIdentity, SealedSegment};
+use crate::wal::{self, KnownLog, LogIdentity};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -52,8 +52,6 @@ pub struct RecoverOptions {
     pub shards: usize,
     /// What open tables may take, and where their blocks are cached.
     pub tables: TableLimits,
-    /// How many old log segments to leave for `wal::recycle`; the rest is removed.
-    pub keep_segments: usize,
 }
 
 /// An open database, before anything runs.
@@ -71,8 +69,6 @@ pub struct Recovered {
     pub next_file_number: FileNumber,
     /// The last sequence number that was given out.
     pub last_seqno: Seqno,
-    /// Old log segments, ready to be recycled; they are not part of the log any more.
-    pub reusable_segments: Vec<SealedSegment>,
     /// What was found.
     pub report: RecoveryReport,
 }
@@ -160,7 +156,6 @@ fn create(
         next_file_number: manifest.image().next_file_number,
         manifest,
         last_seqno: Seqno::ZERO,
-        reusable_segments: Vec::new(),
         report: RecoveryReport { created: true, ..RecoveryReport::default() },
     })
 }
@@ -274,9 +269,7 @@ fn reopen(
             return Err(error);
         }
     };
-    let keep = log.segments.len().saturating_sub(options.keep_segments);
-    let reusable_segments = log.segments[keep..].to_vec();
-    report.files_removed = sweep(vfs, dir, &manifest, &reusable_segments);
+    report.files_removed = sweep(vfs, dir, &manifest);
     report.log = Some(log);
     Ok(Recovered {
         db_id,
@@ -285,7 +278,6 @@ fn reopen(
         next_file_number: manifest.image().next_file_number,
         manifest,
         last_seqno,
-        reusable_segments,
         report,
     })
 }
@@ -347,15 +339,9 @@ fn make_version(image: &Image, tables: &Arc<TableCache>) -> Result<Version, Prob
 
 /// Removes what the new manifest makes unreachable. Names that are not ours stay, as does everything
 /// that cannot be removed; the next open tries again.
-fn sweep(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    manifest: &ManifestWriter,
-    reusable: &[SealedSegment],
-) -> Vec<String> {
+fn sweep(vfs: &Arc<dyn Vfs>, dir: &Path, manifest: &ManifestWriter) -> Vec<String> {
     let image = manifest.image();
     let live: BTreeSet<_> = image.slices.values().map(SliceMeta::number).collect();
-    let reusable: BTreeSet<_> = reusable.iter().map(|segment| segment.number).collect();
     let mut removed = Vec::new();
     let names = match vfs.list(dir) {
         Ok(names) => names,
@@ -369,7 +355,7 @@ fn sweep(
             None | Some(FileKind::Lock | FileKind::Current | FileKind::Reserve) => false,
             Some(FileKind::Temp(_) | FileKind::Spare(_)) => true,
             Some(FileKind::Manifest(number)) => number < manifest.number(),
-            Some(FileKind::Wal(number)) => number < image.log_floor && !reusable.contains(&number),
+            Some(FileKind::Wal(number)) => number < image.log_floor,
             Some(FileKind::Table(number)) => {
                 number < image.next_file_number && !live.contains(&number)
             }

@@ -4,7 +4,7 @@ use crate::home::Simulated;
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
 use crate::kit::settings;
-use sluicedb::{Db, Options};
+use sluicedb::{Db, Options, WriteBatch};
 use sluicedb_storage::vfs::{CrashKind, Vfs};
 use std::time::Duration;
 
@@ -100,17 +100,21 @@ fn many_cold_ranges_let_go_of_the_log_one_by_one() {
 fn an_idle_range_is_sealed_where_that_frees_the_log() {
     let mut options = three_ranges();
     options.idle_seal_after_ms = 60_000;
-    options.log_segment_bytes = 4 * SEGMENT;
+    options.log_segment_bytes = 8 * SEGMENT;
     let (home, mut map) = (Simulated::with(13, options), Map::new());
     let db = home.open();
     one(&home, &db, &mut map, "a");
-    write(&home, &db, &mut map, "b", 600 << 10);
+    // The log is in its second segment, and far enough in it to leave it when it is idle.
+    write(&home, &db, &mut map, "b", 640 << 10);
     home.simulator.advance(Duration::from_secs(59));
     home.simulator.settle();
     let stats = db.stats();
     assert_eq!((stats.seals_idle, stats.seals_log), (0, 0), "not yet: {stats:?}");
     assert!(stats.log_retained_bytes >= 8 * SEGMENT, "{stats:?}");
     home.simulator.advance(Duration::from_secs(121));
+    home.simulator.settle();
+    // The log is idle for once to twice as long until that is seen.
+    home.simulator.advance(Duration::from_secs(61));
     home.simulator.settle();
     let stats = db.stats();
     assert!(stats.seals_idle >= 1 && stats.log_retained_bytes == 0, "{stats:?}");
@@ -137,25 +141,33 @@ fn idle_ranges_give_memory_back_when_more_than_half_is_taken() {
     for (milliseconds, sealed) in [(60_000, true), (0, false)] {
         let mut options = three_ranges();
         options.idle_seal_after_ms = milliseconds;
-        // Nothing pins a closed segment: there is none.
         options.log_segment_bytes = 2 << 20;
-        options.write_buffer_bytes = Some(2 << 20);
-        options.memtable_bytes = Some(1 << 20);
+        options.write_buffer_bytes = Some(1 << 20);
+        options.memtable_bytes = Some(300 << 10);
         let (home, mut map) = (Simulated::with(14, options), Map::new());
         let db = home.open();
-        for prefix in ["a", "b", "c"] {
-            write(&home, &db, &mut map, prefix, 400 << 10);
+        // Much memory and little log: nothing pins a closed segment, there is none.
+        for (prefix, entries) in [("a", 3_500), ("b", 3_500), ("c", 4_000)] {
+            let mut batch = WriteBatch::new();
+            for n in 0..entries {
+                let key = format!("{prefix}{n:04}").into_bytes();
+                batch.put(key.clone(), []);
+                map.insert(key, Vec::new());
+            }
+            home.run(db.write(batch)).unwrap();
         }
+        home.simulator.settle();
         let stats = db.stats();
-        assert_eq!((stats.seals, stats.log_retained_bytes), (0, 0), "{stats:?}");
-        assert!(stats.active_bytes > 1 << 20, "{stats:?}");
+        let seals = (stats.seals, stats.seals_size);
+        assert_eq!((seals, stats.log_retained_bytes), ((1, 1), 0), "{stats:?}");
+        assert!(stats.active_bytes > 512 << 10, "{stats:?}");
         home.simulator.advance(Duration::from_secs(61));
         home.simulator.settle();
         home.simulator.advance(Duration::from_secs(61));
         home.simulator.settle();
         let stats = db.stats();
         assert_eq!(stats.seals_idle, u64::from(sealed), "as few as it takes: {stats:?}");
-        assert_eq!(stats.active_bytes < 1 << 20, sealed, "{stats:?}");
+        assert_eq!(stats.active_bytes < 512 << 10, sealed, "{stats:?}");
         assert_eq!(home.run(content(&db)).unwrap(), map);
     }
 }

@@ -285,9 +285,14 @@ fn key(n: usize) -> [u8; 5] {
     ((n as u64 % 16 * 16) << 32 | n as u64).to_be_bytes()[3..].try_into().unwrap()
 }
 
-/// Puts the keys from `n` on until one finds no room.
-fn first_that_waits(db: &Db, n: &mut usize) -> task::Spawn<BoxFuture<'static, Result<()>>> {
+/// Puts the keys from `n` on until one finds no room in memory: the log has room, because its keeper runs.
+fn first_that_waits(
+    home: &Simulated,
+    db: &Db,
+    n: &mut usize,
+) -> task::Spawn<BoxFuture<'static, Result<()>>> {
     loop {
+        home.simulator.settle();
         let (db, key) = (db.clone(), key(*n));
         let mut put = spawn(async move { db.put(key, vec![7; 2000]).await }.boxed());
         *n += 1;
@@ -303,9 +308,8 @@ fn b4_nothing_is_sealed_for_a_waiter_that_has_been_woken() {
     let home = many_warm_ranges(41);
     let db = home.open();
     home.simulator.settle();
-    // Nobody else runs meanwhile.
     let mut n = 0;
-    let waiting = first_that_waits(&db, &mut n);
+    let waiting = first_that_waits(&home, &db, &mut n);
     home.simulator.settle();
     assert!(waiting.is_woken());
     let sealed = db.stats().seals_pressure;
@@ -328,7 +332,7 @@ fn b4_a_waiter_that_comes_too_late_asks_again() {
     home.simulator.settle();
     let mut n = 0;
     for _ in 0..20 {
-        let mut late = first_that_waits(&db, &mut n);
+        let mut late = first_that_waits(&home, &db, &mut n);
         home.simulator.settle();
         // Room came, and others take it before the one who was woken looks.
         while home.run(db.try_put(key(n), vec![7; 2000])).is_ok() {

@@ -42,5 +42,7 @@ mod pace;
 mod roll_over;
 // Memtables are replaced under writers and readers.
 mod rotation;
+// Small databases take little space.
+mod small;
 // Flushes and compactions that cannot succeed.
 mod stuck;

@@ -187,8 +187,15 @@ impl Parts {
         let visible = self.topology.commits.wait_visible(last).await;
         visible.map_err(|_| self.failures.why_stopped())?;
         let flushed = self.flush().await;
+        if flushed.is_ok() {
+            // What is in the segments is in tables.
+            self.wal.leave_segments().await?;
+        }
         self.wal.close_log().await?;
         flushed?;
-        self.failures.ask(&self.versions, |reply| VersionMessage::Close { reply }).await
+        self.failures.ask(&self.versions, |reply| VersionMessage::Close { reply }).await?;
+        // If this fails the next open removes them.
+        let _ = self.wal.collect().await;
+        Ok(())
     }
 }

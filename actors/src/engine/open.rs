@@ -7,8 +7,8 @@ use super::{Engine, OpenFailure};
 use crate::admission::RangeBudget;
 use crate::config::EngineConfig;
 use crate::failure::Failure;
-use crate::failure::space::RESERVE_BYTES_MIN;
 use crate::kernel::reply::reply;
+use crate::log_keeper::{FIRST_SEGMENT_BYTES, FULL_DISK_SEGMENT_BYTES};
 use crate::runtime::{Environment, Runtime};
 use crate::version_manager::FileNumbers;
 use sluicedb_storage::Error;
@@ -21,16 +21,8 @@ use sluicedb_storage::reserve::Reserve;
 use sluicedb_storage::table::BlockCache;
 use sluicedb_storage::version::{TableCache, TableLimits, Version, VersionEdit};
 use sluicedb_storage::vfs::{LockError, LockGuard, Vfs};
-use sluicedb_storage::wal::{
-    LogIdentity, LogWriter, Predecessor, SealedSegment, Unsynced, prepare_spare, recycle,
-};
+use sluicedb_storage::wal::{LogIdentity, LogWriter, Predecessor, Unsynced, allocate_spare};
 use std::sync::Arc;
-
-/// Segments of the old log that are kept for the new one.
-const SEGMENTS_KEPT: usize = 2;
-/// The first segment of a new log, when there is none to recycle, is at most this large: opening
-/// waits for it to be zeroed, and the next one is prepared in the background.
-const FIRST_SEGMENT_BYTES: u64 = 8 << 20;
 
 /// A directory that is locked and recovered, with a log to write to: what actors are started on.
 pub(super) struct Opened {
@@ -44,8 +36,6 @@ pub(super) struct Opened {
     pub(super) manifest: ManifestWriter,
     pub(super) numbers: FileNumbers,
     pub(super) log: LogWriter,
-    /// Segments of the old log that nobody needs.
-    pub(super) obsolete_segments: Vec<SealedSegment>,
     pub(super) last_seqno: Seqno,
     pub(super) report: RecoveryReport,
 }
@@ -141,7 +131,6 @@ fn recover(
     let options = RecoverOptions {
         create_if_missing: config.create_if_missing,
         replay_bytes_max: config.write_buffer_bytes,
-        keep_segments: SEGMENTS_KEPT,
         table: config.l0_table.clone(),
         // The ranges of a database that is there are not known yet.
         shard_cut_bytes_min: RangeBudget::of(config, config.initial_split_keys.len() + 1)
@@ -170,20 +159,11 @@ fn begin_log(
     mut reserve: OpeningReserve,
     recovered: Recovered,
 ) -> Result<Opened, OpenFailure> {
-    let Recovered {
-        db_id,
-        version,
-        tables,
-        mut manifest,
-        next_file_number,
-        last_seqno,
-        reusable_segments: mut obsolete_segments,
-        report,
-    } = recovered;
+    let Recovered { db_id, version, tables, mut manifest, next_file_number, last_seqno, report } =
+        recovered;
     let environment = Environment { config, runtime, vfs, db_id };
     let numbers = FileNumbers::starting_at(next_file_number);
-    let recycled = obsolete_segments.pop();
-    let log = first_segment(&environment, &numbers, &mut reserve, recycled, last_seqno.next())?;
+    let log = first_segment(&environment, &numbers, &mut reserve, last_seqno.next())?;
     // INVARIANT(no-log-file-missing): before anything is acknowledged that only this file has.
     let edit = VersionEdit {
         next_file_number: Some(numbers.high_water()),
@@ -206,34 +186,26 @@ fn begin_log(
         manifest,
         numbers,
         log,
-        obsolete_segments,
         last_seqno,
         report,
     })
 }
 
-/// The first segment of the log, `recycled` or new, synced: it says that nothing is before it.
+/// The first segment of the log, synced: it says that nothing is before it.
 fn first_segment(
     environment: &Environment,
     numbers: &FileNumbers,
     reserve: &mut OpeningReserve,
-    recycled: Option<SealedSegment>,
     next_seqno: Seqno,
 ) -> Result<LogWriter, OpenFailure> {
     let Environment { config, vfs, db_id, .. } = environment;
     let identity = LogIdentity { db_id: *db_id };
     let number = numbers.take();
-    let first = if let Some(old) = recycled {
-        reserve.run(|| recycle(vfs, &config.dir, &identity, &old, number, config.log_mapped))?
-    } else {
-        let mut bytes = config.log_segment_bytes.min(FIRST_SEGMENT_BYTES);
-        reserve.run(|| {
-            let spare =
-                prepare_spare(vfs, &config.dir, &identity, number, bytes, config.log_mapped);
-            // The next attempt gets by with less.
-            bytes = RESERVE_BYTES_MIN;
-            spare
-        })?
+    let make =
+        |bytes| allocate_spare(vfs, &config.dir, &identity, number, bytes, config.log_mapped);
+    let first = match make(config.log_segment_bytes.min(FIRST_SEGMENT_BYTES)) {
+        Err(error) if error.is_no_space() => reserve.run(|| make(FULL_DISK_SEGMENT_BYTES))?,
+        made => made?,
     };
     let mut log = LogWriter::start(identity, first, next_seqno, Predecessor::Barrier);
     let begin = log.take_group();

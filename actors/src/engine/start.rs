@@ -28,7 +28,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::Version;
-use sluicedb_storage::wal::SealedSegment;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -40,7 +39,7 @@ pub(super) const COMPACT_INBOX_MAX: usize = 16;
 /// Starts the actors on what was opened.
 pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
     let Opened { environment, lock, reserve, reserve_spent_for, version, tables, .. } = opened;
-    let Opened { manifest, numbers, log, obsolete_segments, last_seqno, report, .. } = opened;
+    let Opened { manifest, numbers, log, last_seqno, report, .. } = opened;
     let environment = Arc::new(environment);
     let config = &environment.config;
 
@@ -125,7 +124,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
     let mut started = starter.start("version manager", "sluice-version", manager.run().boxed());
     started = started
         .and_then(|()| starter.start_tables(planner, &tables_due))
-        .and_then(|()| starter.start_log(obsolete_segments))
+        .and_then(|()| starter.start_log())
         .and_then(|()| starter.start_workers(channels, &counters))
         .and_then(|()| starter.start_pool("turn thread", "sluice-turn", turn_threads))
         .and_then(|()| starter.start_pool("read thread", "sluice-read", read_threads));
@@ -219,7 +218,7 @@ impl Starter<'_> {
     }
 
     /// Those who see to memtables and to the log.
-    fn start_log(&mut self, obsolete: Vec<SealedSegment>) -> Result<(), OpenFailure> {
+    fn start_log(&mut self) -> Result<(), OpenFailure> {
         let Parts { environment, files, topology, memory, wal, versions, .. } = self.parts;
         let (environment, topology) = (|| Arc::clone(environment), || Arc::clone(topology));
         let reclaimer = Reclaimer::new(environment(), topology(), Arc::clone(memory));
@@ -227,7 +226,7 @@ impl Starter<'_> {
         let syncer = LogSyncer::new(environment(), topology(), Arc::clone(wal));
         self.start("wal writer", "sluice-wal", syncer.run().boxed())?;
         let (files, wal) = (Arc::clone(files), Arc::clone(wal));
-        let keeper = LogKeeper::new(files, topology(), wal, versions.clone(), obsolete);
+        let keeper = LogKeeper::new(files, topology(), wal, versions.clone());
         self.start("log keeper", "sluice-log", keeper.run().boxed())
     }
 

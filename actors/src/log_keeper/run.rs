@@ -1,19 +1,21 @@
 //! The keeper's loop, and its disk work.
 
 use super::LogKeeper;
+use super::growth::{FULL_DISK_SEGMENT_BYTES, Growth, Logged};
 use super::state::RECYCLED_WRITE_BUFFERS_MAX;
 use crate::failure::backoff::{Backoff, LONGEST_NO_SPACE};
-use crate::failure::space::RESERVE_BYTES_MIN;
 use crate::failure::{Failure, Party};
 use crate::kernel::turn::Spent;
 use crate::log_writer::{After, SpareWanted, Way};
 use crate::runtime::Environment;
 use crate::version_manager::message::VersionMessage;
 use futures::FutureExt;
+use futures::future::select;
 use sluicedb_storage::wal::{
-    LogIdentity, allocate_spare, prepare_spare, recycle, remove, segment_bytes_needed,
+    LogIdentity, allocate_spare, prepare_spare, recycle, segment_bytes_needed,
 };
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 
 impl LogKeeper {
     /// The loop.
@@ -34,8 +36,17 @@ impl LogKeeper {
         let mut told = 0;
         let mut backoff = Backoff::default();
         while !self.failures.is_stopped() {
+            let leaving = self.wal.take_leaving();
+            if !leaving.is_empty() {
+                self.leave();
+                for reply in leaving {
+                    reply.send(());
+                }
+            }
+            let spares_max = self.growth.spares_max();
             // A failed seat has failed the engine; the next round ends the loop.
-            let Ok(wanted) = self.wal.with_log(|state| state.spare_wanted()) else { return };
+            let wanted = self.wal.with_log(|state| state.spare_wanted(spares_max));
+            let Ok(wanted) = wanted else { return };
             let waiting = self.wal.take_collecting();
             let retained = self.collect();
             for reply in waiting {
@@ -51,7 +62,10 @@ impl LogKeeper {
             }
             told = retained;
             let Some(wanted) = wanted else {
-                self.wal.due.keeping.wait().await;
+                self.failures.recover(Party::Log);
+                let again = self.look_for_rest();
+                let again = pin!(self.environment.until(again));
+                select(pin!(self.wal.due.keeping.wait()), again).await;
                 continue;
             };
             match self.prepare(wanted) {
@@ -59,6 +73,8 @@ impl LogKeeper {
                 // With what that gives back the next attempt may succeed.
                 Err(failure) if self.failures.use_reserve(&failure) => {}
                 Err(failure) => {
+                    // There may be room for a small one.
+                    self.growth = Growth::new(self.environment.config.log_segment_bytes);
                     tracing::warn!(%failure, "no log segment can be prepared");
                     self.failures.attempts.retries.add(1);
                     self.failures.degrade(Party::Log, failure.clone());
@@ -78,8 +94,12 @@ impl LogKeeper {
     /// Makes one spare segment and gives it to the log.
     fn prepare(&mut self, wanted: SpareWanted) -> Result<(), Failure> {
         let Environment { config, vfs, db_id, .. } = &*self.environment;
+        let counts = &self.wal.counts;
+        let logged = Logged { bytes: counts.log_bytes.get(), syncs: counts.log_syncs.get() };
+        self.growth.look(self.environment.now(), logged);
         let needed = segment_bytes_needed(wanted.payload_bytes);
-        let bytes = config.log_segment_bytes.max(needed);
+        let usual = self.growth.next(wanted.late);
+        let bytes = usual.max(needed);
         let number = self.files.numbers.take();
         let identity = LogIdentity { db_id: *db_id };
         let spare = if let Some(old) = self.recycling.take(bytes) {
@@ -87,11 +107,14 @@ impl LogKeeper {
         } else {
             // While the reserve is in use there are deletes to log, and no room to waste.
             let spent = self.failures.reserve.is_spent();
-            let bytes = if spent { needed.max(RESERVE_BYTES_MIN) } else { bytes };
-            let make = if wanted.soon { allocate_spare } else { prepare_spare };
+            let bytes = if spent { needed.max(FULL_DISK_SEGMENT_BYTES) } else { bytes };
+            let zeroed = self.growth.zeroed() && !wanted.soon;
+            let make = if zeroed { prepare_spare } else { allocate_spare };
             make(vfs, &config.dir, &identity, number, bytes, config.log_mapped)?
         };
         self.recycling.prepared_since += 1;
+        self.growth.made(usual);
+        self.resting = false;
         let mut after = After::default();
         let way = Way::of(&self.topology, &self.wal.durable);
         self.wal.with_log(|state| state.add_spare(spare, way, &mut after))?;
@@ -114,15 +137,15 @@ impl LogKeeper {
         let (segments, retained) = segments.unwrap_or_default();
         self.wal.counts.log_segments.set(segments);
         self.wal.counts.log_retained_bytes.set(retained);
-        let config = &self.environment.config;
-        // Oversized ones, and the small first one, are of no further use.
-        let bytes_max = RECYCLED_WRITE_BUFFERS_MAX * config.write_buffer_bytes as u64;
-        for old in self.recycling.take_surplus(config.log_segment_bytes, bytes_max) {
-            if let Err(error) = remove(&self.environment.vfs, &old) {
-                // The next open removes it.
-                tracing::warn!(%error, "an old log segment was left behind");
-            }
-        }
+        let buffer_bytes = self.environment.config.write_buffer_bytes as u64;
+        // Those of another size than the next ones are of no further use.
+        let surplus = if self.resting {
+            self.recycling.take_all()
+        } else {
+            let bytes_max = RECYCLED_WRITE_BUFFERS_MAX * buffer_bytes;
+            self.recycling.take_surplus(self.growth.bytes(), bytes_max)
+        };
+        self.remove_all(surplus);
         retained
     }
 }

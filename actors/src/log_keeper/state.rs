@@ -20,16 +20,21 @@ pub(super) struct Recycling {
 }
 
 impl Recycling {
-    /// Begins with segments of the log before the last open.
-    pub(super) fn of(obsolete: Vec<SealedSegment>) -> Self {
-        Self { obsolete, ..Self::default() }
-    }
-
     pub(super) fn add(&mut self, retired: Vec<SealedSegment>) {
         if !retired.is_empty() {
             self.kept_max = std::mem::take(&mut self.prepared_since);
             self.obsolete.extend(retired);
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.obsolete.is_empty()
+    }
+
+    /// All of them: nothing is written that could use them.
+    pub(super) fn take_all(&mut self) -> Vec<SealedSegment> {
+        (self.prepared_since, self.kept_max) = (0, 0);
+        std::mem::take(&mut self.obsolete)
     }
 
     /// One of this size, if there is one.

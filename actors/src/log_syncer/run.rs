@@ -63,10 +63,6 @@ impl LogSyncer {
         if !groups.must_sync() {
             return Ok(());
         }
-        if groups.has_left_segment() {
-            // Its successor is in use: time for another spare.
-            self.wal.due.keeping.set();
-        }
         // Retired before anybody learns that it is synced: who asks for obsolete segments to be collected
         // then finds these among them.
         let synced = groups.sync(|sealed| {

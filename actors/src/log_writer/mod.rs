@@ -94,6 +94,8 @@ pub struct Log {
     closing: Mutex<Option<Reply<Result<(), Failure>>>>,
     /// Who waits until obsolete segments are out of the way; served by the keeper.
     collecting: Mutex<Vec<Reply<()>>>,
+    /// Who waits until nothing is kept ready; served by the keeper.
+    leaving: Mutex<Vec<Reply<()>>>,
 }
 
 impl Log {
@@ -141,6 +143,7 @@ impl Log {
                 retired: Mutex::default(),
                 closing: Mutex::default(),
                 collecting: Mutex::default(),
+                leaving: Mutex::default(),
             }
         })
     }
@@ -204,8 +207,21 @@ impl Log {
     /// # Errors
     /// When the engine has stopped.
     pub async fn collect(&self) -> Result<(), Failure> {
+        self.ask_keeper(&self.collecting).await
+    }
+
+    /// The log goes on in a last segment, as small as can be, and no others are ready, when this returns;
+    /// unless there was no room for it. For the closing thread: nothing is stamped any more.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub async fn leave_segments(&self) -> Result<(), Failure> {
+        self.ask_keeper(&self.leaving).await
+    }
+
+    async fn ask_keeper(&self, waiting: &Mutex<Vec<Reply<()>>>) -> Result<(), Failure> {
         let (reply, answer) = reply();
-        lock(&self.collecting).push(reply);
+        lock(waiting).push(reply);
         self.due.keeping.set();
         let failures = &self.topology.failures;
         let down = pin!(failures.health.until_down());
@@ -227,6 +243,10 @@ impl Log {
 
     pub(crate) fn take_collecting(&self) -> Vec<Reply<()>> {
         std::mem::take(&mut *lock(&self.collecting))
+    }
+
+    pub(crate) fn take_leaving(&self) -> Vec<Reply<()>> {
+        std::mem::take(&mut *lock(&self.leaving))
     }
 
     /// Handles what is queued and stamps nothing more; returns the last sequence number. For the

@@ -36,9 +36,6 @@ impl<'a> Way<'a> {
     }
 }
 
-/// Prepared segments beside the current one, once that is in use.
-const SPARES_MAX: usize = 2;
-
 /// A segment that the keeper should prepare.
 #[derive(Clone, Copy, Debug)]
 pub struct SpareWanted {
@@ -46,6 +43,8 @@ pub struct SpareWanted {
     pub soon: bool,
     /// It must have room for a batch of this size.
     pub payload_bytes: usize,
+    /// Did somebody wait for the last one?
+    pub late: bool,
 }
 
 /// What a batch or a change got.
@@ -87,8 +86,12 @@ pub struct LogState {
     room_failure: Option<Failure>,
     /// The segments that may still be needed.
     pub segments: Segments,
+    /// Offset in the current segment from which on the keeper is to be woken for the next one.
+    ask_at: u64,
     /// The keeper was told that spares are wanted.
     spare_asked: bool,
+    /// Somebody waits for a spare, or has, since the keeper last looked.
+    late: bool,
     counts: Arc<LogCounts>,
     /// The routes by which everything that is stamped was admitted.
     epoch: u64,
@@ -102,6 +105,7 @@ impl LogState {
     /// A log whose next operation gets `next_seqno`.
     pub fn new(log: LogWriter, next_seqno: Seqno, epoch: u64, counts: Arc<LogCounts>) -> Self {
         let segments = Segments::beginning_with(&log, next_seqno);
+        let ask_at = ask_at(&log);
         Self {
             log,
             spares: VecDeque::new(),
@@ -109,7 +113,9 @@ impl LogState {
             parked: VecDeque::new(),
             room_failure: None,
             segments,
+            ask_at,
             spare_asked: false,
+            late: false,
             counts,
             epoch,
             refusing: None,
@@ -146,16 +152,24 @@ impl LogState {
         }
         while !self.log.has_room(payload_bytes) {
             let Some(spare) = self.spares.pop_front() else {
+                self.late = true;
                 return Err(match &self.room_failure {
                     Some(failure) => NoRoom::Refused(failure.clone()),
                     None => NoRoom::Later,
                 });
             };
-            self.log.rotate(spare);
-            self.segments.begin(&self.log, self.next_seqno);
+            self.begin_segment(spare);
             self.spare_asked = true;
+            // With the next record: another spare is due.
+            self.ask_at = 0;
         }
         Ok(())
+    }
+
+    fn begin_segment(&mut self, spare: Spare) {
+        self.log.rotate(spare);
+        self.segments.begin(&self.log, self.next_seqno);
+        self.ask_at = ask_at(&self.log);
     }
 
     /// May a caller's own batch go in front of the queue? Not while older ones are parked.
@@ -336,27 +350,71 @@ impl LogState {
         }
     }
 
-    /// What the keeper should prepare now, if anything.
-    pub fn spare_wanted(&self) -> Option<SpareWanted> {
+    /// What the keeper should prepare now, if anything, so that `spares_max` segments are ready beside the
+    /// current one once that is in use.
+    pub fn spare_wanted(&mut self, spares_max: usize) -> Option<SpareWanted> {
         let parked = self.parked.front().map(|commit| commit.payload.len());
-        let spares_max = if self.spare_asked { SPARES_MAX } else { 0 };
+        let spares_max = if self.spare_asked { spares_max } else { 0 };
         if parked.is_none() && self.spares.len() >= spares_max {
+            // Who needs one from here on has it, or waits for one.
+            self.room_failure = None;
             return None;
         }
         // With none in hand the next rotation may come before a segment could be zeroed.
         let soon = self.spares.is_empty() || parked.is_some();
-        Some(SpareWanted { soon, payload_bytes: parked.unwrap_or(0) })
+        let late = std::mem::take(&mut self.late);
+        Some(SpareWanted { soon, payload_bytes: parked.unwrap_or(0), late })
     }
 
-    /// True once per segment, when a quarter of it is used: time to see to its successor.
+    /// True once per segment, when a quarter of the first one is used, and when another one is begun: time
+    /// to see to its successor.
     #[inline]
     fn spare_due(&mut self) -> bool {
-        if self.spare_asked || self.log.tail() * 4 < self.log.segment_bytes() {
+        if self.log.tail() < self.ask_at {
             return false;
         }
+        self.ask_at = u64::MAX;
         self.spare_asked = true;
         true
     }
+
+    /// Does the log hold more than a log at rest: spares, or a current segment of more than `bytes` bytes,
+    /// or one that will soon want a successor?
+    pub fn has_grown(&self, bytes: u64) -> bool {
+        let used = self.log.tail() >= ask_at(&self.log);
+        !self.spares.is_empty() || self.log.segment_bytes() > bytes || used
+    }
+
+    /// Is nobody about to write, and was nothing stamped since `next_seqno` was looked at?
+    fn is_at_rest(&self, next_seqno: Seqno) -> bool {
+        let refuses = self.refusing.is_some() && !self.closed;
+        self.next_seqno == next_seqno && self.parked.is_empty() && !refuses
+    }
+
+    /// The spare segments, of which none is wanted while the log is at rest.
+    pub fn give_up_spares(&mut self, next_seqno: Seqno) -> VecDeque<Spare> {
+        if !self.is_at_rest(next_seqno) {
+            return VecDeque::new();
+        }
+        self.spare_asked = false;
+        self.ask_at = ask_at(&self.log);
+        std::mem::take(&mut self.spares)
+    }
+
+    /// Goes on in `next` while the log is at rest; else returns it.
+    pub fn go_on_in(&mut self, next: Spare, next_seqno: Seqno) -> Option<Spare> {
+        if !self.is_at_rest(next_seqno) || !self.spares.is_empty() {
+            return Some(next);
+        }
+        self.begin_segment(next);
+        self.spare_asked = false;
+        None
+    }
+}
+
+/// A quarter of a segment's length.
+fn ask_at(log: &LogWriter) -> u64 {
+    log.segment_bytes() / 4
 }
 
 #[cfg(test)]

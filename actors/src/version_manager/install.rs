@@ -183,6 +183,7 @@ impl VersionManager {
         };
         match self.append(&mut edit) {
             Ok(()) => {
+                self.wal.raise_floor(floor);
                 let max = self.environment.config.space_reserve_bytes;
                 self.failures.cut_reserve(reserve_wanted(max, 0, self.table_bytes));
                 Ok(())

@@ -126,7 +126,6 @@ fn name_the_range(vfs: &Arc<dyn Vfs>, dir: &str, id: u32) {
             memory_bytes_max: 1 << 20,
             blocks: BlockCache::new(1 << 20),
         },
-        keep_segments: 0,
     };
     home::make(vfs, dir.as_ref()).expect("the disk works");
     let mut recovered = open_directory(vfs, dir.as_ref(), &options).expect("it is made");

@@ -4,10 +4,12 @@
 //! writer's path: that a range is idle is read off a counter that it keeps anyway.
 
 use super::VersionManager;
+use crate::failure::Party;
 use crate::failure::cooldown::Cooldown;
 use crate::range_owner::{RangeEntry, Superversion};
+use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::version::RangeId;
+use sluicedb_storage::version::{RangeId, VersionEdit};
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -32,6 +34,8 @@ pub(super) struct Upkeep {
     ranges: HashMap<RangeId, Kept>,
     /// When to look again although nothing has happened.
     pub(super) alarm: Option<Instant>,
+    /// The last segment of which the manifest was to be told that nothing before it is needed.
+    let_go: FileNumber,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +98,7 @@ impl VersionManager {
         let now = self.environment.now();
         self.upkeep.alarm = None;
         self.bound_the_log(now);
+        self.let_go_of_log();
         self.seal_idle(now);
     }
 
@@ -123,6 +128,42 @@ impl VersionManager {
             self.seal(range, SealCause::Log);
         } else if let Some(at) = cooldown.ends(now) {
             self.upkeep.look_again(at);
+        }
+    }
+
+    /// Everything is in tables and the log has gone on in another segment since: no flush will come that
+    /// says that the closed ones are not needed.
+    fn let_go_of_log(&mut self) {
+        // May be out of date, as above.
+        if self.wal.counts.log_retained_bytes.get() == 0 {
+            return;
+        }
+        let superversion = self.topology.superversion.load_full();
+        if oldest_unflushed(&superversion).is_some() {
+            return;
+        }
+        // A failed log has failed the engine.
+        let Ok((floor, newest)) = self.log_needed(&superversion.ranges) else { return };
+        // Once for each segment: where it does not succeed they stay until the next edit.
+        let in_trouble = self.failures.trouble_of(Party::Manifest).is_some();
+        if floor <= self.wal.floor().max(self.upkeep.let_go) || in_trouble {
+            return;
+        }
+        self.upkeep.let_go = floor;
+        let mut edit = VersionEdit {
+            log_floor: Some(floor),
+            newest_segment: Some(newest),
+            next_file_number: Some(self.files.numbers.high_water()),
+            last_seqno: Some(self.topology.visible().max(self.manifest.image().last_seqno)),
+            ..VersionEdit::default()
+        };
+        if self.append(&mut edit).is_ok() {
+            self.counts.edits.add(1);
+            self.wal.raise_floor(floor);
+            self.wal.due.keeping.set();
+        } else {
+            // Nobody needs it.
+            self.failures.recover(Party::Manifest);
         }
     }
 

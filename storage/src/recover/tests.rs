@@ -16,6 +16,7 @@ use crate::verify::verify_directory;
 use crate::version::{ChangeId, NewRange, Place, RangeId, Shards, SliceMeta, check};
 use crate::vfs::mem::{CrashKind, MemVfs};
 use crate::view::{ChunkBuilder, RangeEntry, ScanSpec, Superversion, View};
+use crate::wal::SealedSegment;
 use crate::wal::{
     AppendPath, CHANGE_BYTES, LogWriter, Predecessor, Unsynced, prepare_spare, recycle,
 };
@@ -59,7 +60,6 @@ fn options() -> RecoverOptions {
             memory_bytes_max: 1 << 20,
             blocks: BlockCache::new(1 << 20),
         },
-        keep_segments: 1,
     }
 }
 
@@ -516,9 +516,8 @@ fn a_power_cut_anywhere_in_an_open_changes_nothing() {
 }
 
 fn assert_only_live_files(mem: &MemVfs, recovered: &Recovered) {
-    let reusable = recovered.reusable_segments.iter().map(|s| FileKind::Wal(s.number));
     let live = recovered.version.slices().map(|(_, _, slice)| FileKind::Table(slice.number()));
-    let mut want: Vec<_> = live.chain(reusable).map(FileKind::name).collect();
+    let mut want: Vec<_> = live.map(FileKind::name).collect();
     want.push("CURRENT".to_owned());
     want.push(FileKind::Manifest(recovered.manifest.number()).name());
     let mut names = mem.list(&dir()).unwrap();

@@ -50,7 +50,7 @@ pub use group::{SyncGroup, Unsynced};
 pub use header::claimed_id;
 pub use reader::{Entry, RecoveryReport, TailReason, replay};
 pub use record::CHANGE_BYTES;
-pub use spare::{Spare, allocate_spare, prepare_spare, recycle, remove};
+pub use spare::{Spare, allocate_spare, discard, prepare_spare, recycle, remove};
 pub use survey::survey;
 pub use writer::{AppendPath, Appended, LogWriter, segment_bytes_needed};
 

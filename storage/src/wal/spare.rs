@@ -129,14 +129,14 @@ fn create(
     let prepared = fill(file.as_ref(), &path, &header)
         .and_then(|solid| finish(vfs, dir, &file, &path, number, bytes, mapped && solid));
     if prepared.is_err() {
-        discard(vfs, dir, &path, number);
+        forget(vfs, dir, &path, number);
     }
     prepared
 }
 
 /// Removes a file that did not become a spare, under whichever of its two names it is. Best effort:
 /// should it stay, or come back after a power cut, it is an empty part of the log or "delete me".
-fn discard(vfs: &Arc<dyn Vfs>, dir: &Path, from: &Path, number: FileNumber) {
+fn forget(vfs: &Arc<dyn Vfs>, dir: &Path, from: &Path, number: FileNumber) {
     for path in [from, &FileKind::Wal(number).path(dir)] {
         let _ = vfs.remove(path);
     }
@@ -162,7 +162,7 @@ pub fn recycle(
     assert!(number > old.number, "a recycled segment gets a new number");
     let recycled = reuse(vfs, dir, identity, old, number, mapped);
     if recycled.is_err() {
-        discard(vfs, dir, &old.path, number);
+        forget(vfs, dir, &old.path, number);
     }
     recycled
 }
@@ -198,10 +198,24 @@ fn reuse(
 /// # Errors
 /// `Io`; a file that is already gone is fine.
 pub fn remove(vfs: &Arc<dyn Vfs>, old: &SealedSegment) -> Result<()> {
-    match vfs.remove(&old.path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("remove", &old.path, e))
-        }
+    remove_file(vfs, &old.path)
+}
+
+/// Deletes a spare that is not wanted any more. Nothing is synced: should it come back after a power cut,
+/// it is an unused segment.
+///
+/// # Errors
+/// `Io`; a file that is already gone is fine.
+pub fn discard(vfs: &Arc<dyn Vfs>, spare: Spare) -> Result<()> {
+    let path = spare.segment.path.clone();
+    // Its mapping first.
+    drop(spare);
+    remove_file(vfs, &path)
+}
+
+fn remove_file(vfs: &Arc<dyn Vfs>, path: &Path) -> Result<()> {
+    match vfs.remove(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
         _ => Ok(()),
     }
 }

@@ -138,7 +138,7 @@ fn a_change_without_room_is_not_stamped_and_goes_on_in_the_next_segment() {
         }
     };
     assert_eq!(spare_due, 1, "the keeper is told once per segment");
-    assert!(bench.state.spare_wanted().is_some());
+    assert!(bench.state.spare_wanted(2).is_some());
     // Nor may it go on before there is a segment, nor while the log refuses.
     let full = Failure::Closed;
     bench.state.refuse_room(&full, &mut After::default());

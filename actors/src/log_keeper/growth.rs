@@ -1,0 +1,193 @@
+//! How large the next segment is, and how many are kept ready: so much that one lasts about a second.
+//! No I/O in here.
+
+use std::time::{Duration, Instant};
+
+/// The first segment of a log, and the first one after a rest.
+pub(crate) const FIRST_SEGMENT_BYTES: u64 = 512 << 10;
+/// A segment when the disk is full: there are deletes to log, and no room to waste.
+pub(crate) const FULL_DISK_SEGMENT_BYTES: u64 = 16 << 10;
+/// How long a segment should last. To make one takes two syncs.
+const LASTS: Duration = Duration::from_secs(1);
+/// How much larger the next one is when more is written than the newest one is good for.
+const FACTOR: u64 = 2;
+/// The same when writers had to wait for it.
+const LATE_FACTOR: u64 = 8;
+/// The next one is smaller when what is written would fill a quarter of the newest one.
+const SHRINK: u64 = 4;
+/// While the log is synced so often for each segment, segments are zeroed.
+const SYNCS_OFTEN: u64 = 16;
+
+/// What has been put into a log, in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Logged {
+    pub(super) bytes: u64,
+    pub(super) syncs: u64,
+}
+
+/// The size follows the pace at which the log is written, in steps; see the module.
+#[derive(Debug)]
+pub(super) struct Growth {
+    max: u64,
+    /// The size of the newest one.
+    bytes: u64,
+    /// What has been logged when it was last looked at, and when that was. `None`: not since the log
+    /// began, or rested.
+    seen: Option<(Instant, Logged)>,
+    /// Bytes in a second. `None`: not known yet.
+    pace: Option<u64>,
+    synced_often: bool,
+}
+
+impl Growth {
+    /// A log that has just begun. No segment is larger than `max`.
+    pub(super) fn new(max: u64) -> Self {
+        let bytes = FIRST_SEGMENT_BYTES.min(max);
+        Self { max, bytes, seen: None, pace: None, synced_often: false }
+    }
+
+    /// Somebody looks at how fast the log grows.
+    pub(super) fn look(&mut self, now: Instant, logged: Logged) {
+        let Some((then, before)) = self.seen else {
+            self.seen = Some((now, logged));
+            return;
+        };
+        let bytes = logged.bytes - before.bytes;
+        // Of less than that one cannot tell.
+        if bytes < self.bytes / 4 {
+            return;
+        }
+        let nanos = now.saturating_duration_since(then).as_nanos().max(1);
+        let pace = u128::from(bytes) * LASTS.as_nanos() / nanos;
+        self.pace = Some(u64::try_from(pace).unwrap_or(u64::MAX));
+        self.synced_often = logged.syncs - before.syncs >= SYNCS_OFTEN;
+        self.seen = Some((now, logged));
+    }
+
+    /// The size that the next segment should have. `late`: writers wait for it.
+    pub(super) fn next(&self, late: bool) -> u64 {
+        let smallest = FIRST_SEGMENT_BYTES.min(self.max);
+        let more = self.bytes.saturating_mul(if late { LATE_FACTOR } else { FACTOR });
+        let less = self.bytes.next_power_of_two() / 2;
+        match self.pace {
+            None => more,
+            Some(pace) if pace > self.bytes => more,
+            Some(pace) if pace <= self.bytes / SHRINK => less,
+            Some(_) => self.bytes,
+        }
+        .clamp(smallest, self.max)
+    }
+
+    /// One of this size was made.
+    pub(super) fn made(&mut self, bytes: u64) {
+        self.bytes = bytes;
+    }
+
+    /// The size of the newest one.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many segments should be ready beside the current one: one, and one more where it would not
+    /// last.
+    pub(super) fn spares_max(&self) -> usize {
+        1 + usize::from(self.pace.is_some_and(|pace| pace >= self.bytes))
+    }
+
+    /// Should the next one be zeroed? Syncs of fresh blocks are slow. For other writes zeros are no use.
+    pub(super) fn zeroed(&self) -> bool {
+        self.synced_often
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    struct Writer {
+        growth: Growth,
+        now: Instant,
+        logged: Logged,
+    }
+
+    impl Writer {
+        fn new() -> Self {
+            #[expect(clippy::disallowed_methods, reason = "some instant to begin with")]
+            let now = Instant::now();
+            let mut growth = Growth::new(64 * MIB);
+            growth.look(now, Logged::default());
+            Self { growth, now, logged: Logged::default() }
+        }
+
+        /// Writes as much as the newest segment takes, so many bytes in a second.
+        fn fill_one(&mut self, bytes_per_second: u64, syncs: u64) -> u64 {
+            let bytes = self.growth.bytes();
+            self.now += Duration::from_secs(1).mul_f64(bytes as f64 / bytes_per_second as f64);
+            self.logged.bytes += bytes;
+            self.logged.syncs += syncs;
+            self.growth.look(self.now, self.logged);
+            let next = self.growth.next(false);
+            self.growth.made(next);
+            next
+        }
+    }
+
+    /// Planted: a size that only rises; one that halves as soon as a segment lasts longer than a second.
+    #[test]
+    fn a_segment_lasts_about_a_second_at_whatever_pace() {
+        let mut writer = Writer::new();
+        let sizes: Vec<u64> = (0..9).map(|_| writer.fill_one(100 * MIB, 1)).collect();
+        let doubled = [1, 2, 4, 8, 16, 32, 64, 64, 64].map(|mib| mib * MIB);
+        assert_eq!(sizes, doubled);
+        assert_eq!(writer.growth.spares_max(), 2);
+        // A bit slower: sizes stay, so that segments can be recycled.
+        assert_eq!(writer.fill_one(20 * MIB, 1), 64 * MIB);
+        assert_eq!(writer.growth.spares_max(), 1);
+        let last = (0..9).map(|_| writer.fill_one(5 * MIB, 1)).last();
+        assert_eq!(last, Some(16 * MIB), "a quarter is filled in a second");
+        let last = (0..9).map(|_| writer.fill_one(1_000, 1)).last();
+        assert_eq!(last, Some(FIRST_SEGMENT_BYTES));
+    }
+
+    /// Planted: growth without a look at the pace; a pace that is made of too little.
+    #[test]
+    fn writers_who_wait_are_caught_up_with_and_a_large_write_alone_is_no_pace() {
+        let mut writer = Writer::new();
+        assert_eq!(writer.growth.next(false), MIB, "how fast it goes is not known yet");
+        assert_eq!(writer.growth.next(true), 4 * MIB);
+        writer.fill_one(1_000, 1);
+        assert_eq!(writer.growth.next(true), FIRST_SEGMENT_BYTES);
+        writer.now += Duration::from_nanos(1);
+        writer.logged.bytes += FIRST_SEGMENT_BYTES / 8;
+        writer.growth.look(writer.now, writer.logged);
+        assert_eq!(writer.growth.next(false), FIRST_SEGMENT_BYTES);
+    }
+
+    #[test]
+    fn only_a_log_that_is_synced_often_gets_zeros() {
+        let mut writer = Writer::new();
+        assert!(!writer.growth.zeroed());
+        writer.fill_one(MIB, SYNCS_OFTEN);
+        assert!(writer.growth.zeroed());
+        writer.fill_one(MIB, 2);
+        assert!(!writer.growth.zeroed());
+    }
+
+    /// Planted: a size that is no whole number of pages.
+    #[test]
+    fn every_size_is_whole_pages_within_the_options() {
+        for max in [64 << 10, 100 << 12, 513 << 12, 64 * MIB + 4096] {
+            let mut growth = Growth::new(max);
+            for pace in [u64::MAX, 0].into_iter().flat_map(|pace| [pace; 12]) {
+                growth.pace = Some(pace);
+                growth.made(growth.next(false));
+                let bytes = growth.bytes();
+                assert!(bytes.is_multiple_of(4096) && bytes <= max, "{bytes} of {max}");
+                assert!(pace > 0 || bytes >= FIRST_SEGMENT_BYTES.min(max));
+            }
+            assert_eq!(growth.bytes(), FIRST_SEGMENT_BYTES.min(max));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A log that nobody writes to takes little space: what only writers need is given back.
+//!
+//! Spare segments and those kept for recycling are removed, and the log goes on in a small segment, so
+//! that the one it leaves can go when what is in it is in tables (the version manager flushes idle ranges
+//! for that). Whatever of it a crash interrupts: an unused segment may stay or go at any time, and the
+//! log has left a segment as it always does.
+
+use super::LogKeeper;
+use super::growth::{FIRST_SEGMENT_BYTES, Growth};
+use crate::failure::Failure;
+use crate::runtime::Environment;
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::wal::{
+    LogIdentity, SealedSegment, Spare, allocate_spare, discard, remove, segment_bytes_needed,
+};
+use std::time::Instant;
+
+impl LogKeeper {
+    /// Lets the log rest if nothing was written to it for a while. Returns when to look again.
+    pub(super) fn look_for_rest(&mut self) -> Option<Instant> {
+        let after = self.environment.config.idle_seal_after?;
+        let first_bytes = FIRST_SEGMENT_BYTES.min(self.environment.config.log_segment_bytes);
+        // A failed seat has failed the engine.
+        let (next_seqno, grown) =
+            self.wal.with_log(|state| (state.next_seqno(), state.has_grown(first_bytes))).ok()?;
+        if !grown && self.recycling.is_empty() {
+            self.quiet = None;
+            return None;
+        }
+        let now = self.environment.now();
+        let since = match self.quiet {
+            Some((seen, since)) if seen == next_seqno => since,
+            _ => now,
+        };
+        self.quiet = Some((next_seqno, since));
+        if now < since + after {
+            return Some(since + after);
+        }
+        match self.rest(next_seqno, first_bytes) {
+            Ok(()) => self.quiet = None,
+            Err(failure) => {
+                tracing::debug!(%failure, "the log goes on in a large segment");
+                self.quiet = Some((next_seqno, now));
+            }
+        }
+        self.quiet.map(|_| now + after)
+    }
+
+    /// The log goes on in its last segment, as small as can be, and nothing is kept ready. Best effort.
+    pub(super) fn leave(&mut self) {
+        let Ok(next_seqno) = self.wal.with_log(|state| state.next_seqno()) else { return };
+        if let Err(failure) = self.rest(next_seqno, segment_bytes_needed(0)) {
+            tracing::debug!(%failure, "the log ends in a large segment");
+        }
+    }
+
+    /// Gives back what can be, unless something was stamped after `next_seqno` was looked at; then the
+    /// log goes on in a segment of `bytes` bytes.
+    fn rest(&mut self, next_seqno: Seqno, bytes: u64) -> Result<(), Failure> {
+        self.resting = true;
+        self.growth = Growth::new(self.environment.config.log_segment_bytes);
+        let obsolete = self.recycling.take_all();
+        self.remove_all(obsolete);
+        // First, so that their space may be used.
+        let spares = self.wal.with_log(|state| state.give_up_spares(next_seqno))?;
+        self.discard_all(spares);
+        if !self.wal.with_log(|state| state.has_grown(bytes))? {
+            return Ok(());
+        }
+        let Environment { config, vfs, db_id, .. } = &*self.environment;
+        let identity = LogIdentity { db_id: *db_id };
+        let number = self.files.numbers.take();
+        let next = allocate_spare(vfs, &config.dir, &identity, number, bytes, config.log_mapped)?;
+        let refused = self.wal.with_log(|state| state.go_on_in(next, next_seqno))?;
+        self.discard_all(refused);
+        // What was left has to be synced.
+        self.wal.due.sync.set();
+        Ok(())
+    }
+
+    /// What stays is an unused segment: the next open removes it.
+    fn discard_all(&self, spares: impl IntoIterator<Item = Spare>) {
+        for spare in spares {
+            if let Err(error) = discard(&self.environment.vfs, spare) {
+                tracing::warn!(%error, "a spare log segment was left behind");
+            }
+        }
+    }
+
+    /// What stays is below the floor: the next open removes it.
+    pub(super) fn remove_all(&self, obsolete: Vec<SealedSegment>) {
+        for old in obsolete {
+            if let Err(error) = remove(&self.environment.vfs, &old) {
+                tracing::warn!(%error, "an old log segment was left behind");
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Small databases stay small: how much space the log and the reserve take, when they give it back, and what a
+//! crash or a full disk in the middle of that may do.
+
+use crate::kit::disk::{content, fresh_dir, shared};
+use crate::kit::oracle::Map;
+use crate::kit::simulator::Simulator;
+use sluicedb::{Db, Options};
+use sluicedb_storage::vfs::{CrashKind, MemVfs, OperationKind, Vfs};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const FIRST_SEGMENT: u64 = 512 * KIB;
+
+struct Scene {
+    disk: MemVfs,
+    simulator: Simulator,
+    dir: PathBuf,
+    options: Options,
+    /// Lengths of the segments that were made, in their order.
+    made: Arc<Mutex<Vec<u64>>>,
+    expected: Map,
+}
+
+impl Scene {
+    fn new(options: Options) -> Self {
+        let (disk, simulator) = (MemVfs::new(), Simulator::new(1));
+        let made: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let lengths = Arc::clone(&made);
+        disk.on_operation(move |_, operation| {
+            let is_segment = operation.path.extension().is_some_and(|end| end == "spare");
+            if operation.kind == OperationKind::Allocate && is_segment {
+                lengths.lock().unwrap().push(operation.offset);
+            }
+        });
+        Self { disk, simulator, dir: fresh_dir(), options, made, expected: Map::new() }
+    }
+
+    fn open_on(&self, disk: &MemVfs, simulator: &Simulator) -> sluicedb::Result<Db> {
+        let builder = Db::builder(&self.dir).options(self.options.clone());
+        simulator.run(builder.vfs(shared(disk)).runtime(simulator.handle()).open())
+    }
+
+    fn open(&self) -> Db {
+        let db = self.open_on(&self.disk, &self.simulator).unwrap();
+        self.simulator.settle();
+        db
+    }
+
+    fn put(&mut self, db: &Db, n: u32, bytes: usize) {
+        let (key, value) = (format!("key{n:06}").into_bytes(), vec![n as u8; bytes]);
+        self.simulator.run(db.put(&key, &value)).unwrap();
+        self.expected.insert(key, value);
+    }
+
+    /// Long enough for everything that is done when nothing is written.
+    fn rest(&self) {
+        for _ in 0..6 {
+            self.simulator.advance(Duration::from_secs(61));
+            self.simulator.settle();
+        }
+    }
+
+    /// Bytes of the files whose names end so.
+    fn bytes(&self, end: &str) -> u64 {
+        let names = self.disk.list(&self.dir).unwrap();
+        let names = names.iter().filter(|name| name.ends_with(end));
+        names.map(|name| self.disk.len(&self.dir.join(name)).unwrap()).sum()
+    }
+
+    /// What a crash leaves of `disk` opens and has everything.
+    fn survives(&self, disk: &MemVfs, what: &str) {
+        let simulator = Simulator::new(2);
+        let db = self.open_on(disk, &simulator).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+        assert_eq!(simulator.run(content(&db)).unwrap(), self.expected, "{what}");
+        simulator.kill();
+    }
+}
+
+/// Planted: a first segment as large as the others; a reserve of a fixed size.
+#[test]
+fn a_fresh_database_takes_less_than_a_mebibyte() {
+    let mut scene = Scene::new(Options::default());
+    let db = scene.open();
+    assert!(scene.disk.used_bytes() <= MIB, "{}", scene.disk.used_bytes());
+    for n in 0..200 {
+        scene.put(&db, n, 100);
+    }
+    scene.simulator.settle();
+    assert!(db.stats().space_reserve_bytes > 0);
+    assert!(scene.disk.used_bytes() <= MIB, "{}", scene.disk.used_bytes());
+    scene.rest();
+    assert_eq!(db.stats().seals, 0, "nothing would be gained");
+    scene.simulator.run(db.close()).unwrap();
+    assert!(scene.disk.used_bytes() <= 160 * KIB, "{}", scene.disk.used_bytes());
+    scene.survives(&scene.disk.kill_clone(), "closed");
+}
+
+/// Planted: a log that keeps its spares, those for recycling, or its large segment; a flush that is not told.
+#[test]
+fn segments_grow_with_what_is_written_and_an_idle_log_shrinks() {
+    let mut scene = Scene::new(Options::default());
+    let db = scene.open();
+    for n in 0..1_500 {
+        scene.put(&db, n, 10_000);
+    }
+    scene.simulator.settle();
+    let made = scene.made.lock().unwrap().clone();
+    assert_eq!(made[0], FIRST_SEGMENT);
+    assert!(made.iter().any(|&bytes| bytes >= 8 * MIB), "{made:?}");
+    assert!(made.windows(2).all(|pair| pair[1] >= pair[0] && pair[1] <= 8 * pair[0]), "{made:?}");
+    assert!(scene.bytes(".wal") > 15 * MIB);
+    assert_eq!(db.stats().seals, 0, "the memtable is larger");
+    scene.rest();
+    // It was idle, so it is in tables, and the log begins anew.
+    let stats = db.stats();
+    assert_eq!((stats.seals_idle, stats.active_bytes), (1, 0), "{stats:?}");
+    assert_eq!((scene.bytes(".wal"), scene.bytes(".spare")), (FIRST_SEGMENT, 0));
+    let tables = scene.bytes(".sst");
+    let reserve = stats.space_reserve_bytes;
+    assert!(reserve <= tables / 24, "{reserve} bytes for {tables} of tables");
+    scene.survives(&scene.disk.kill_clone(), "at rest");
+    // A long rest is no work, and the next burst is as the first one.
+    let operations = scene.disk.operations();
+    scene.rest();
+    assert_eq!(scene.disk.operations(), operations);
+    scene.made.lock().unwrap().clear();
+    for n in 0..400 {
+        scene.put(&db, n, 10_000);
+    }
+    let made = scene.made.lock().unwrap().clone();
+    assert!(made[0] <= 2 * FIRST_SEGMENT && made.last() > Some(&MIB), "{made:?}");
+    scene.simulator.run(db.close()).unwrap();
+    assert_eq!((scene.bytes(".wal"), scene.bytes(".spare")), (8 * KIB, 0));
+    scene.survives(&scene.disk.kill_clone(), "closed");
+}
+
+/// Planted: growth that does not look at the clock.
+#[test]
+fn slow_writers_get_small_segments() {
+    let mut scene = Scene::new(Options::default());
+    let db = scene.open();
+    for n in 0..800 {
+        scene.put(&db, n, 10_000);
+        scene.simulator.advance(Duration::from_millis(100));
+        scene.simulator.settle();
+    }
+    let made = scene.made.lock().unwrap().clone();
+    assert!(made.len() >= 12 && made.iter().all(|&bytes| bytes <= MIB), "{made:?}");
+}
+
+/// What was flushed before it was idle: no flush says that the large segment is not needed.
+#[test]
+fn an_idle_log_shrinks_though_everything_is_in_tables() {
+    let mut scene = Scene::new(Options::default());
+    let db = scene.open();
+    for n in 0..500 {
+        scene.put(&db, n, 10_000);
+    }
+    scene.simulator.run(db.flush()).unwrap();
+    assert!(scene.bytes(".wal") > MIB);
+    scene.rest();
+    assert_eq!((scene.bytes(".wal"), scene.bytes(".spare")), (FIRST_SEGMENT, 0));
+    assert_eq!(db.stats().seals_idle, 0);
+    scene.survives(&scene.disk.kill_clone(), "at rest");
+}
+
+/// At every operation of the disk while a log shrinks, is left, and is closed.
+///
+/// Planted: the large segment removed before the manifest says that it is not needed; a segment that is
+/// used before its name is durable.
+#[test]
+fn a_crash_while_an_idle_log_shrinks_loses_nothing() {
+    let mut states = 0;
+    for closes in [false, true] {
+        let mut options = Options::default();
+        options.initial_split_keys = vec![b"key000100".to_vec()];
+        let mut scene = Scene::new(options);
+        let db = scene.open();
+        for n in 0..250 {
+            scene.put(&db, n, 10_000);
+        }
+        scene.simulator.settle();
+        let images = scene.disk.record_images(1);
+        if closes {
+            scene.simulator.run(db.close()).unwrap();
+        } else {
+            scene.rest();
+            assert_eq!((scene.bytes(".wal"), db.stats().seals_idle), (FIRST_SEGMENT, 2));
+        }
+        scene.disk.clear_hook();
+        let images = images.take();
+        assert!(images.len() > 20, "{} images", images.len());
+        for (at, (operation, image)) in images.into_iter().enumerate() {
+            let what = format!("before {operation:?}, closes: {closes}");
+            scene.survives(&image.kill_clone(), &what);
+            for kind in CrashKind::each(at as u64) {
+                scene.survives(&image.crash_clone(kind), &format!("{what}, {kind:?}"));
+                states += 1;
+            }
+        }
+    }
+    assert!(states > 300, "{states}");
+}
+
+/// The reserve of a small database is small. It is enough to open it when there is no other space, to delete,
+/// to flush, to close, and to open it again.
+///
+/// Planted: a first segment that is as large as the reserve.
+#[test]
+fn a_small_reserve_is_enough_for_deletes_flush_and_close() {
+    for puts in [1_u32, 200, 3_000] {
+        let mut scene = Scene::new(Options::default());
+        let db = scene.open();
+        for n in 0..puts {
+            scene.put(&db, n, 1_000);
+        }
+        scene.simulator.run(db.close()).unwrap();
+        drop(db);
+        scene.simulator.settle();
+        scene.disk.set_capacity(Some(scene.disk.used_bytes()));
+        for n in 0..3 {
+            let db = scene.open();
+            for n in (n * 60..n * 60 + 60).filter(|n| *n < puts) {
+                let key = format!("key{n:06}").into_bytes();
+                scene.simulator.run(db.delete(&key)).unwrap();
+                scene.expected.remove(&key);
+            }
+            assert_eq!(scene.simulator.run(content(&db)).unwrap(), scene.expected);
+            if n == 0 {
+                scene.simulator.run(db.flush()).unwrap();
+            }
+            scene.simulator.run(db.close()).unwrap();
+            drop(db);
+            scene.simulator.settle();
+        }
+        scene.disk.set_capacity(None);
+        let db = scene.open();
+        scene.put(&db, 1, 1_000);
+        scene.simulator.advance(Duration::from_secs(1));
+        scene.simulator.settle();
+        assert!(db.stats().space_reserve_bytes >= 64 * KIB, "it is set aside anew");
+        scene.simulator.run(db.close()).unwrap();
+        scene.survives(&scene.disk.kill_clone(), "closed");
+    }
+}
+
+/// Where there is no room for a last segment the log ends in the one that it has.
+#[test]
+fn a_database_closes_without_room_for_a_last_segment() {
+    let mut options = Options::default();
+    options.space_reserve_bytes = Some(0);
+    let mut scene = Scene::new(options);
+    let db = scene.open();
+    for n in 0..20 {
+        scene.put(&db, n, 1_000);
+    }
+    scene.simulator.run(db.flush()).unwrap();
+    scene.disk.set_capacity(Some(scene.disk.used_bytes() + 4096));
+    scene.simulator.run(db.close()).unwrap();
+    assert_eq!(scene.bytes(".wal"), FIRST_SEGMENT);
+    scene.disk.set_capacity(None);
+    scene.survives(&scene.disk.kill_clone(), "closed");
+}
