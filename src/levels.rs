@@ -236,7 +236,16 @@ pub(crate) fn situation<'a>(
 ) -> Situation<'a> {
     let (options, now_ms) = (&engine.config().compaction, engine.unix_ms());
     let quiet_since_ms = quiet_since_ms(version);
-    Situation { version, options, claims, set_aside, now_ms, quiet_since_ms, merges: true }
+    Situation {
+        version,
+        ranges: version.ranges(),
+        options,
+        claims,
+        set_aside,
+        now_ms,
+        quiet_since_ms,
+        merges: true,
+    }
 }
 
 impl LevelInfo {

@@ -6,7 +6,7 @@ use crate::kernel::sync::lock;
 use sluicedb_storage::compact::{IngestMode, Job, Task};
 use sluicedb_storage::limits::LEVELS_MAX;
 use sluicedb_storage::version::{Place, RangeId, SliceMeta};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -131,7 +131,7 @@ impl CompactionCounts {
     }
 
     /// Forgets the shards of ranges that are not there any more.
-    pub(super) fn prune(&self, is_there: impl Fn(RangeId) -> bool) {
-        lock(&self.shards).retain(|(range, _), _| is_there(*range));
+    pub(super) fn prune(&self, ranges: &BTreeSet<RangeId>) {
+        lock(&self.shards).retain(|(range, _), _| ranges.contains(range));
     }
 }

@@ -26,7 +26,7 @@ use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use crate::version_manager::{Files, TablesDue};
 use message::{Assignment, PlannerMessage, ProgressWatch, Report};
-use sluicedb_storage::compact::{Claims, Order, Rounds};
+use sluicedb_storage::compact::{Agenda, Claims, Order, Rounds};
 use sluicedb_storage::version::RangeId;
 use state::Setbacks;
 use std::collections::BTreeSet;
@@ -47,6 +47,7 @@ pub struct CompactionPlanner {
     workers: Vec<Worker>,
     reports: Inbox<Report>,
     claims: Claims,
+    agenda: Agenda,
     rounds: Rounds,
     /// Of the caller whose turn it is; the next ones wait in the mailbox.
     request: Option<Request>,
@@ -122,6 +123,7 @@ impl CompactionPlanner {
             workers,
             reports,
             claims: Claims::new(),
+            agenda: Agenda::default(),
             rounds: Rounds::default(),
             request: None,
             requests: 0,

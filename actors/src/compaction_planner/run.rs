@@ -4,8 +4,9 @@ use super::message::{Assignment, Ended, PlannerMessage, Progress, Report};
 use super::{CompactionPlanner, Purpose, Request, Worker};
 use crate::failure::{Concern, Failure, Party};
 use futures::FutureExt;
-use sluicedb_storage::compact::{Job, Situation, Step, next_due, pick, quiet_since_ms};
-use sluicedb_storage::version::SliceName;
+use sluicedb_storage::compact::{Job, Situation, Step, pick};
+use sluicedb_storage::version::{SliceName, Version};
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -32,8 +33,8 @@ impl CompactionPlanner {
                 Next::Due => {}
                 Next::Stop => return,
             }
-            self.follow();
-            self.hand_out();
+            let version = self.follow();
+            self.hand_out(&version);
         }
     }
 
@@ -62,24 +63,28 @@ impl CompactionPlanner {
         if !self.claims.is_empty() {
             return None;
         }
-        let version = self.files.version(&self.topology);
         let now_ms = self.environment.unix_ms();
-        let at = next_due(&version, &self.environment.config.compaction, now_ms)?;
+        let at = self.agenda.next_ms(now_ms)?;
         // The time of day may be set: then it is looked at once more.
         Some(now + Duration::from_millis(at - now_ms).min(LONGEST_WAIT))
     }
 
     /// Tables may have gone, or have been left to another range.
-    fn follow(&mut self) {
+    fn follow(&mut self) -> Version {
         let version = self.files.version(&self.topology);
+        let (options, now_ms) = (&self.environment.config.compaction, self.environment.unix_ms());
         self.setbacks.prune(&version);
-        self.claims.prune(&version);
-        self.counts.prune(|range| version.range(range).is_some());
+        if self.agenda.follow(&version, options, now_ms) {
+            let ranges: BTreeSet<_> = version.ranges().iter().map(|range| range.id).collect();
+            self.claims.prune(&ranges);
+            self.counts.prune(&ranges);
+        }
         self.show();
+        version
     }
 
     /// Gives idle workers what there is to do.
-    fn hand_out(&mut self) {
+    fn hand_out(&mut self, version: &Version) {
         loop {
             let idle = |moves_only| {
                 let fits = |w: &Worker| w.runs.is_none() && w.moves_only == moves_only;
@@ -89,7 +94,7 @@ impl CompactionPlanner {
             if merging.is_none() && moving.is_none() {
                 return;
             }
-            let Some((job, purpose)) = self.choose(merging.is_some()) else { return };
+            let Some((job, purpose)) = self.choose(version, merging.is_some()) else { return };
             let chosen = if job.is_metadata_only() { moving.or(merging) } else { merging };
             let Some(idle) = chosen else { return };
             let Ok(permit) = self.workers[idle].jobs.try_reserve(1) else { return };
@@ -112,24 +117,23 @@ impl CompactionPlanner {
     /// The next job. A caller's request goes first, and no other merge is begun before it is answered:
     /// one after the other would be in its way. What needs no merge is over soon, and goes on beside it,
     /// so that a long one does not keep L0 from landing.
-    fn choose(&mut self, merges: bool) -> Option<(Job, Purpose)> {
+    fn choose(&mut self, version: &Version, merges: bool) -> Option<(Job, Purpose)> {
         while !self.failures.is_stopped() {
             let mut request = self.request.take();
             if request.is_none() {
                 request = self.inbox.try_recv().map(|message| self.request(message));
             }
             let Some(request) = request else {
-                return self.pick(merges).map(|job| (job, Purpose::Due));
+                return self.pick(version, merges).map(|job| (job, Purpose::Due));
             };
             // Nobody wants it any more: the caller and the database go on without.
             let Some(shown) = request.shown.upgrade() else { continue };
-            let version = self.files.version(&self.topology);
-            let total_bytes = request.done_bytes + request.order.bytes_left(&version);
+            let total_bytes = request.done_bytes + request.order.bytes_left(version);
             shown.update(|progress| {
                 let total_bytes = total_bytes.max(progress.done_bytes);
                 Some(Progress { total_bytes, ..*progress })
             });
-            match request.order.step(&version, &self.claims) {
+            match request.order.step(version, &self.claims) {
                 // What is installed and not reported yet is counted first.
                 Step::Done if self.runs(request.purpose()) => {
                     self.request = Some(request);
@@ -144,7 +148,7 @@ impl CompactionPlanner {
                 // Each job that is in the way reports when it has ended.
                 Step::Job(_) | Step::Busy => {
                     self.request = Some(request);
-                    return self.pick(false).map(|job| (job, Purpose::Due));
+                    return self.pick(version, false).map(|job| (job, Purpose::Due));
                 }
             }
         }
@@ -162,19 +166,20 @@ impl CompactionPlanner {
         Request { number: self.requests, order, shown, reply, first: Ok(()), done_bytes: 0 }
     }
 
-    fn pick(&mut self, merges: bool) -> Option<Job> {
-        let (version, now) = (self.files.version(&self.topology), self.environment.now());
+    fn pick(&mut self, version: &Version, merges: bool) -> Option<Job> {
+        let (now, now_ms) = (self.environment.now(), self.environment.unix_ms());
         if self.failures.attempts.is_asked(&mut self.asked) {
             self.setbacks.try_now(now);
         }
         let set_aside = self.setbacks.set_aside(now)?;
         let situation = Situation {
-            version: &version,
+            version,
+            ranges: &self.agenda.due(version, now_ms),
             options: &self.environment.config.compaction,
             claims: &self.claims,
             set_aside: &set_aside,
-            now_ms: self.environment.unix_ms(),
-            quiet_since_ms: quiet_since_ms(&version),
+            now_ms,
+            quiet_since_ms: self.agenda.quiet_since_ms(),
             merges,
         };
         let job = pick(&situation, &mut self.rounds);

@@ -91,6 +91,7 @@ mod tests {
     fn debt_of(range: &RangeVersion, options: &CompactionOptions) -> Vec<u64> {
         let situation = Situation {
             version: &crate::version::testing::empty_version(Graveyard::new()),
+            ranges: &[],
             options,
             claims: &Claims::new(),
             set_aside: &BTreeSet::new(),

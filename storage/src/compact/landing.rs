@@ -5,7 +5,7 @@
 //! landed over little. A *keep* merges neighbours in age within the shard; it pays when a read looks into many
 //! runs, or when they hide each other's entries, and the level is too large to be rewritten yet.
 
-use super::backlog::{self, IDLE_MS, ShardView};
+use super::backlog::{self, OLD_MS, ShardView};
 use super::job::{Inputs, Job};
 use super::pick::Situation;
 use super::rewrite::has_old_tombstone;
@@ -117,20 +117,24 @@ impl<'a> Landing<'a> {
         due
     }
 
-    /// When a drain will be due because its shard has waited, in milliseconds since 1970. `None` if never,
-    /// or if one is due.
-    pub(super) fn next_drain_ms(&self, situation: &Situation<'_>) -> Option<u64> {
-        let idle_ms = situation.quiet_since_ms.saturating_add(IDLE_MS);
-        let times = self.shards.iter().filter_map(|shard| {
+    /// When something may be due because its shard has waited, in milliseconds since 1970: as long as anything
+    /// comes, and while nothing does. `None` if never, or if it is.
+    pub(super) fn next_due_ms(&self, situation: &Situation<'_>) -> (Option<u64>, Option<u64>) {
+        let (mut waited, mut idle) = (None, None);
+        let sooner = |at: Option<u64>, other: Option<u64>| at.into_iter().chain(other).min();
+        for shard in &self.shards {
             let windows = shard.windows(situation.options.drain_bytes_max());
             let young = |window| shard.worth(window, situation, 0);
             let worth = windows.iter().map(young).fold(0.0, f64::max);
             let came = situation.now_ms - shard.view.age_ms;
             let after = |idles| Some(came.saturating_add(backlog::due_after_ms(worth, idles)?));
-            let idle = after(true).map(|at| at.max(idle_ms));
-            after(false).into_iter().chain(idle).min()
-        });
-        times.min()
+            let is_to_come = |at: &u64| *at > situation.now_ms;
+            // From then on less is enough for a keep.
+            let old = Some(came.saturating_add(OLD_MS + 1)).filter(|_| shard.view.runs > 1);
+            waited = sooner(waited, sooner(after(false), old.filter(is_to_come)));
+            idle = sooner(idle, after(true));
+        }
+        (waited.filter(|at| *at > situation.now_ms), idle)
     }
 
     /// How urgent a drain and a keep of a shard are.

@@ -9,6 +9,7 @@
 //! output never overlaps another table of its level (INVARIANT(one-run-per-level)), and a tombstone
 //! is dropped only when no entry older than the job can have its key.
 
+mod agenda;
 mod backlog;
 mod claims;
 mod debt;
@@ -26,6 +27,7 @@ mod score;
 mod sink;
 mod why;
 
+pub use agenda::Agenda;
 pub use backlog::ShardView;
 pub use claims::{ClaimedJob, Claims};
 pub use debt::{debt, live_bytes};
@@ -34,8 +36,8 @@ pub use job::{IngestMode, Inputs, Job, Task};
 pub use manual::{Order, Step};
 pub use merge::{Merge, Outcome};
 pub use options::CompactionOptions;
-pub use pick::{Situation, landing_of, next_due, pick, quiet_since_ms};
+pub use pick::{Situation, landing_of, pick, quiet_since_ms};
 pub use rounds::Rounds;
-pub use score::{LevelScore, score, scores};
+pub use score::score;
 pub use sink::TableSink;
 pub use why::{Choice, Why};

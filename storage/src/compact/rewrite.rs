@@ -12,10 +12,8 @@ use crate::version::{Place, RangeVersion, Slice};
 /// it is rewritten in its place without them. One of whose file little is used is rewritten in its place,
 /// so that the file can go. Each comes nearer to its end: the number of such jobs is bounded.
 pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Job> {
-    let levels = range.layers.iter().filter(|layer| matches!(layer.place, Place::Main(_)));
-    let mut slices = levels.flat_map(|layer| layer.run.slices().iter().map(|s| (layer.place, s)));
-    slices.find_map(|(place, slice)| {
-        let shrinks = slice.part.is_some() && is_little(slice, situation);
+    levels(range).find_map(|(place, slice)| {
+        let shrinks = is_little_here(slice, range) && is_little(slice, situation);
         if !shrinks && !has_due_tombstones(slice, situation) {
             return None;
         }
@@ -45,6 +43,16 @@ pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Jo
     })
 }
 
+/// Is there one, as far as the range's own tables tell?
+pub(super) fn is_due(range: &RangeVersion, situation: &Situation<'_>) -> bool {
+    levels(range)
+        .any(|(_, slice)| is_little_here(slice, range) || has_due_tombstones(slice, situation))
+}
+
+fn levels(range: &RangeVersion) -> impl Iterator<Item = (Place, &Slice)> {
+    range.layers.slices().filter(|(place, _)| matches!(place, Place::Main(_)))
+}
+
 /// When the next tombstone below L0 will be old, in milliseconds since 1970.
 pub(super) fn next_old_ms(range: &RangeVersion, options: &CompactionOptions) -> Option<u64> {
     let below = range.layers.iter().filter(|layer| layer.place != Place::L0);
@@ -70,7 +78,16 @@ pub(super) fn has_old_tombstone(slice: &Slice, situation: &Situation<'_>) -> boo
 
 /// Do all slices of its file together take less than half of it?
 fn is_little(slice: &Slice, situation: &Situation<'_>) -> bool {
-    let same = situation.version.slices().filter(|(_, _, other)| other.number() == slice.number());
-    let used = same.fold(0_u64, |sum, (_, _, other)| sum.saturating_add(other.file_bytes()));
+    is_less_than_half(slice, situation.version.slices().map(|(_, _, other)| other))
+}
+
+/// Do those of this range? If not, nobody has to look through all the others.
+fn is_little_here(slice: &Slice, range: &RangeVersion) -> bool {
+    slice.part.is_some() && is_less_than_half(slice, range.layers.slices().map(|(_, other)| other))
+}
+
+fn is_less_than_half<'a>(slice: &Slice, among: impl Iterator<Item = &'a Slice>) -> bool {
+    let same = among.filter(|other| other.number() == slice.number());
+    let used = same.fold(0_u64, |sum, other| sum.saturating_add(other.file_bytes()));
     used < slice.table.file_bytes / 2
 }

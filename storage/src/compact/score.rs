@@ -1,37 +1,7 @@
 //! How badly each level wants to be compacted.
 
 use super::options::CompactionOptions;
-use crate::version::{Place, RangeId, RangeVersion, Version};
-use std::cmp::Ordering;
-
-/// A level's wish: 1.0 and more is due.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LevelScore {
-    /// The range.
-    pub range: RangeId,
-    /// Which: L0 or a level.
-    pub place: Place,
-    /// The largest of its sizes over their limits.
-    pub score: f64,
-}
-
-/// The scores of all levels that have tables and may be compacted into a deeper one, most urgent
-/// first; of equal ones the shallower first.
-pub fn scores(version: &Version, options: &CompactionOptions) -> Vec<LevelScore> {
-    let mut scores: Vec<_> =
-        version.ranges().iter().flat_map(|range| range_scores(range, options)).collect();
-    scores.sort_by(|a, b| {
-        let urgent = b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal);
-        urgent.then(a.place.cmp(&b.place)).then(a.range.cmp(&b.range))
-    });
-    scores
-}
-
-fn range_scores(range: &RangeVersion, options: &CompactionOptions) -> Vec<LevelScore> {
-    let of =
-        |place| Some(LevelScore { range: range.id, place, score: score(range, place, options)? });
-    range.layers.places().filter_map(of).collect()
-}
+use crate::version::{Place, RangeVersion};
 
 /// How badly one level of a range wants to be compacted; `None` where nothing may go deeper.
 pub fn score(range: &RangeVersion, place: Place, options: &CompactionOptions) -> Option<f64> {
@@ -63,11 +33,11 @@ fn over(size: u64, limit: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::Version;
     use crate::version::testing::{slice, version_of};
 
     fn score_of(version: &Version, options: &CompactionOptions, place: Place) -> f64 {
-        let scores = scores(version, options);
-        scores.iter().find(|score| score.place == place).map_or(0.0, |score| score.score)
+        score(&version.ranges()[0], place, options).unwrap_or(0.0)
     }
 
     #[test]
@@ -123,16 +93,7 @@ mod tests {
     fn the_deepest_level_wants_nothing() {
         let options = CompactionOptions { levels_max: 2, ..CompactionOptions::seed() };
         let levels = vec![vec![], vec![slice(1, b"a", b"z", u64::MAX / 2)]];
-        assert_eq!(scores(&version_of(vec![], levels), &options), vec![]);
-    }
-
-    #[test]
-    fn the_most_urgent_comes_first() {
-        let options = CompactionOptions::seed();
-        let l0 = (0..4).map(|n| slice(9 - n, b"a", b"z", 10)).collect();
-        let levels = vec![vec![slice(1, b"a", b"z", 30 << 20)]];
-        let order: Vec<_> =
-            scores(&version_of(l0, levels), &options).iter().map(|score| score.place).collect();
-        assert_eq!(order, [Place::Main(1), Place::L0]);
+        let version = version_of(vec![], levels);
+        assert_eq!(score(&version.ranges()[0], Place::Main(2), &options), None);
     }
 }

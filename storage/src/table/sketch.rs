@@ -52,7 +52,9 @@ impl KeySketch {
     /// About how many different keys were added.
     pub fn keys(&self) -> f64 {
         let count = REGISTERS as f64;
-        let sum: f64 = self.0.iter().map(|rank| 0.5_f64.powi(i32::from(*rank))).sum();
+        // One half to the power of the rank, which is its exponent.
+        let part = |rank: &u8| f64::from_bits((1023 - u64::from(*rank)) << 52);
+        let sum: f64 = self.0.iter().map(part).sum();
         let raw = 0.7213 / (1.0 + 1.079 / count) * count * count / sum;
         let empty = count - self.0.iter().map(|rank| f64::from((*rank).min(1))).sum::<f64>();
         // Few keys leave registers empty, and how many is the better measure then.

@@ -236,6 +236,7 @@ impl Toy {
         self.now_ms += 10_000;
         let situation = Situation {
             version: &version,
+            ranges: version.ranges(),
             options: &self.options,
             claims: &self.claims,
             set_aside: &self.set_aside,

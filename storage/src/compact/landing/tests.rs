@@ -1,10 +1,11 @@
 //! Choices among landings, over versions without files.
 
+use crate::compact::agenda::Agenda;
 use crate::compact::claims::{ClaimedJob, Claims};
 use crate::compact::job::{IngestMode, Job, Task};
 use crate::compact::manual::{Order, Step};
 use crate::compact::options::CompactionOptions;
-use crate::compact::pick::{Situation, next_due, pick, quiet_since_ms};
+use crate::compact::pick::{Situation, pick, quiet_since_ms};
 use crate::compact::rounds::Rounds;
 use crate::compact::why::Choice;
 use crate::filename::FileNumber;
@@ -61,6 +62,13 @@ fn name(number: u64, min: &'static [u8]) -> SliceName {
     SliceName { table: FileNumber(number), min_key: min.into() }
 }
 
+/// When something is due, for whoever sleeps until then.
+fn next_due(version: &Version, options: &CompactionOptions, now_ms: u64) -> Option<u64> {
+    let mut agenda = Agenda::default();
+    agenda.follow(version, options, now_ms);
+    agenda.next_ms(now_ms)
+}
+
 /// Who chooses, again and again.
 struct Planner {
     version: Version,
@@ -80,6 +88,7 @@ impl Planner {
     fn pick(&mut self, merges: bool) -> Option<Job> {
         let situation = Situation {
             version: &self.version,
+            ranges: self.version.ranges(),
             options: &self.options,
             claims: &self.claims,
             set_aside: &self.set_aside,

@@ -53,6 +53,7 @@ impl Example {
             let (claims, set_aside) = (Claims::new(), BTreeSet::new());
             let situation = Situation {
                 version: &version,
+                ranges: version.ranges(),
                 options: &self.options,
                 claims: &claims,
                 set_aside: &set_aside,

@@ -1,0 +1,264 @@
+//! Which ranges have something due, without a look at all of them each time.
+//!
+//! What is due in a range follows from its tables and the time. Both are known when its entry is made here, so it is
+//! looked at again when its tables have changed, or the time that the entry names has come. With many ranges nearly all
+//! of them rest: to follow a version costs a comparison of pointers for each of those.
+
+use super::backlog::IDLE_MS;
+use super::claims::Claims;
+use super::landing::Landing;
+use super::options::CompactionOptions;
+use super::pick::{Situation, newest_ms};
+use super::rewrite;
+use super::score::score;
+use crate::version::{RangeId, RangeVersion, Version};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+
+/// The ranges of the version that was followed last.
+#[derive(Debug, Default)]
+pub struct Agenda {
+    /// In key order.
+    entries: Vec<Entry>,
+}
+
+/// Times are in milliseconds since 1970.
+#[derive(Debug)]
+struct Entry {
+    id: RangeId,
+    /// Keeps no table: those that nobody else needs any more are to go.
+    range: Weak<RangeVersion>,
+    /// Nothing is due before. 0 where something is.
+    due_ms: u64,
+    /// Likewise, while the database idles.
+    due_idle_ms: u64,
+    /// When something came last.
+    newest_ms: u64,
+}
+
+impl Agenda {
+    /// Looks at the ranges of `version` that have changed, and at those whose time has come. Are the ranges others than
+    /// before?
+    pub fn follow(&mut self, version: &Version, options: &CompactionOptions, now_ms: u64) -> bool {
+        let ranges = version.ranges();
+        let mut others = self.entries.len() != ranges.len();
+        if others {
+            self.entries.clear();
+        }
+        for (at, range) in ranges.iter().enumerate() {
+            if let Some(entry) = self.entries.get(at)
+                && Weak::as_ptr(&entry.range) == Arc::as_ptr(range)
+                && (entry.due_ms == 0 || entry.due_ms > now_ms)
+            {
+                continue;
+            }
+            let entry = Entry::of(range, version, options, now_ms);
+            match self.entries.get_mut(at) {
+                Some(old) => {
+                    others |= old.id != range.id;
+                    *old = entry;
+                }
+                None => self.entries.push(entry),
+            }
+        }
+        others
+    }
+
+    /// When something came last: see `quiet_since_ms`.
+    pub fn quiet_since_ms(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.newest_ms).max().unwrap_or(0)
+    }
+
+    /// The ranges of `version`, which is the one that was followed last, that have something due.
+    pub fn due(&self, version: &Version, now_ms: u64) -> Vec<Arc<RangeVersion>> {
+        let idles = now_ms.saturating_sub(self.quiet_since_ms()) >= IDLE_MS;
+        let is_due =
+            |entry: &Entry| entry.due_ms <= now_ms || (idles && entry.due_idle_ms <= now_ms);
+        let ranges = self.entries.iter().zip(version.ranges());
+        ranges.filter(|(entry, _)| is_due(entry)).map(|(_, range)| Arc::clone(range)).collect()
+    }
+
+    /// When something will be due, or has to be looked at, that is not due yet, if nothing changes but the time.
+    pub fn next_ms(&self, now_ms: u64) -> Option<u64> {
+        let idle_ms = self.quiet_since_ms().saturating_add(IDLE_MS);
+        let times = self.entries.iter().flat_map(|entry| {
+            let idle = entry.due_idle_ms.max(idle_ms);
+            [entry.due_ms, if entry.due_idle_ms == u64::MAX { u64::MAX } else { idle }]
+        });
+        times.filter(|at| *at > now_ms && *at < u64::MAX).min()
+    }
+}
+
+impl Entry {
+    fn of(
+        range: &Arc<RangeVersion>,
+        version: &Version,
+        options: &CompactionOptions,
+        now_ms: u64,
+    ) -> Self {
+        let (claims, set_aside) = (Claims::new(), BTreeSet::new());
+        let situation = Situation {
+            version,
+            ranges: &[],
+            options,
+            claims: &claims,
+            set_aside: &set_aside,
+            now_ms,
+            quiet_since_ms: now_ms,
+            merges: true,
+        };
+        let mut entry = Self {
+            id: range.id,
+            range: Arc::downgrade(range),
+            due_ms: rewrite::next_old_ms(range, options)
+                .filter(|at| *at > now_ms)
+                .unwrap_or(u64::MAX),
+            due_idle_ms: u64::MAX,
+            newest_ms: newest_ms(range),
+        };
+        let mut is_due = rewrite::is_due(range, &situation);
+        is_due |=
+            range.layers.places().any(|at| score(range, at, options).is_some_and(|s| s >= 1.0));
+        for level in 1..=range.deepest() {
+            let Some(landing) = Landing::of(range, level, &situation) else { continue };
+            is_due |= !landing.due().is_empty();
+            let (waited, idle) = landing.next_due_ms(&situation);
+            entry.due_ms = entry.due_ms.min(waited.unwrap_or(u64::MAX));
+            entry.due_idle_ms = entry.due_idle_ms.min(idle.unwrap_or(u64::MAX));
+        }
+        if is_due {
+            entry.due_ms = 0;
+        }
+        entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Rounds, pick, quiet_since_ms};
+    use super::*;
+    use crate::key::Span;
+    use crate::version::testing::slice;
+    use crate::version::{Graveyard, Landed, Place, Shards, Slice, SliceMeta};
+    use bytes::Bytes;
+    use std::time::Instant;
+
+    const MIB: u64 = 1 << 20;
+
+    fn key(n: usize) -> Bytes {
+        Bytes::from(format!("{n:08}"))
+    }
+
+    /// So many ranges that have something in L1 and before it, at rest.
+    fn ranges(count: usize) -> Vec<Arc<RangeVersion>> {
+        let range = |n: usize| {
+            let lo = if n == 0 { Bytes::new() } else { key(n) };
+            let hi = (n + 1 < count).then(|| key(n + 1));
+            let span = Span { lo, hi };
+            let mut range = RangeVersion::empty(RangeId(n as u32 + 1), span, Shards::one());
+            let of = |at: u64, mib| slice(n as u64 * 10 + at, &key(n), &key(n), mib * MIB);
+            let landed = |at| {
+                let (whole, landed) = (of(at, 1), Some(Landed { epoch: at, at_ms: 1000 }));
+                Slice::new(SliceMeta { landed, ..whole.meta().clone() }, Arc::clone(whole.handle()))
+            };
+            range.layers = range.layers.with(Place::L0, vec![of(5, 1)]);
+            range.layers = range.layers.with(Place::Landing(1, 0), vec![landed(3), landed(2)]);
+            range.layers = range.layers.with(Place::Main(1), vec![of(1, 100)]);
+            Arc::new(range)
+        };
+        (0..count).map(range).collect()
+    }
+
+    fn with_l0(range: &RangeVersion, first: u64) -> Arc<RangeVersion> {
+        let mut range = range.clone();
+        let min = range.layers.main(1).expect("it has one").slices()[0].min_key().clone();
+        let l0 = (0..4).map(|n| slice(first - n, &min, &min, MIB)).collect();
+        range.layers = range.layers.with(Place::L0, l0);
+        Arc::new(range)
+    }
+
+    fn version(ranges: &[Arc<RangeVersion>]) -> Version {
+        Version::new(ranges.to_vec(), Graveyard::new())
+    }
+
+    fn ids(ranges: &[Arc<RangeVersion>]) -> Vec<u32> {
+        ranges.iter().map(|range| range.id.0).collect()
+    }
+
+    /// Planted: an entry that stays when its range has changed, and when its time has come.
+    #[test]
+    fn ranges_are_looked_at_when_they_change_and_when_their_time_comes() {
+        let options = CompactionOptions::balanced();
+        let mut all = ranges(5);
+        let mut agenda = Agenda::default();
+        assert!(agenda.follow(&version(&all), &options, 2000), "they are new");
+        assert!(!agenda.follow(&version(&all), &options, 2000));
+        assert_eq!(ids(&agenda.due(&version(&all), 2000)), []);
+        all[3] = with_l0(&all[3], 99_999);
+        assert!(!agenda.follow(&version(&all), &options, 2000), "they are the same ranges");
+        assert_eq!(ids(&agenda.due(&version(&all), 2000)), [4]);
+        all[3] = Arc::clone(&ranges(5)[3]);
+        agenda.follow(&version(&all), &options, 2000);
+        assert_eq!(ids(&agenda.due(&version(&all), 2000)), []);
+        // 2 MiB over 100 are not worth a drain for twice two, nor for five times.
+        assert_eq!(agenda.next_ms(2000), Some(121_001), "then a keep may be due earlier");
+        agenda.follow(&version(&all), &options, 121_001);
+        assert_eq!(agenda.next_ms(121_001), None);
+        // 2 over 11 are, when nothing comes.
+        let mut less = RangeVersion::clone(&all[1]);
+        let min = key(1);
+        less.layers = less.layers.with(Place::Main(1), vec![slice(90, &min, &min, 11 * MIB)]);
+        all[1] = Arc::new(less);
+        agenda.follow(&version(&all), &options, 121_001);
+        let idle = 1000 + IDLE_MS;
+        assert_eq!((agenda.quiet_since_ms(), quiet_since_ms(&version(&all))), (1000, 1000));
+        assert_eq!(agenda.next_ms(121_001), Some(idle));
+        assert_eq!(ids(&agenda.due(&version(&all), idle - 1)), []);
+        assert_eq!(ids(&agenda.due(&version(&all), idle)), [2]);
+        all.pop();
+        assert!(agenda.follow(&version(&all), &options, idle), "one has gone");
+    }
+
+    /// Measures what a message costs the planner: `cargo test --release -- --ignored --nocapture agenda`.
+    #[test]
+    #[ignore = "a measurement"]
+    #[allow(clippy::disallowed_methods, reason = "there is no runtime whose time it could be")]
+    fn an_agenda_of_ten_thousand_ranges() {
+        let options = CompactionOptions::balanced();
+        let mut all = ranges(10_000);
+        let mut agenda = Agenda::default();
+        agenda.follow(&version(&all), &options, 2000);
+        let (claims, set_aside) = (Claims::new(), BTreeSet::new());
+        let rounds = 100;
+        for whole in [true, false] {
+            let began = Instant::now();
+            for n in 0..rounds {
+                let at = n * 97;
+                let before = std::mem::replace(&mut all[at], with_l0(&ranges(1)[0], 99_999));
+                let version = version(&all);
+                let due = if whole {
+                    version.ranges().to_vec()
+                } else {
+                    agenda.follow(&version, &options, 2000);
+                    agenda.due(&version, 2000)
+                };
+                let situation = Situation {
+                    version: &version,
+                    ranges: &due,
+                    options: &options,
+                    claims: &claims,
+                    set_aside: &set_aside,
+                    now_ms: 2000,
+                    quiet_since_ms: 2000,
+                    merges: true,
+                };
+                assert!(pick(&situation, &mut Rounds::default()).is_some());
+                all[at] = before;
+            }
+            println!(
+                "all of them: {whole}, {:?} for each message",
+                began.elapsed() / rounds as u32
+            );
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Which job comes next, over versions without files.
+
+use super::*;
+use crate::version::testing::{meta, slice, version_of};
+use crate::version::{Graveyard, RangeId, TableHandle};
+
+const MIB: u64 = 1 << 20;
+static NONE: BTreeSet<SliceName> = BTreeSet::new();
+
+fn situation<'a>(
+    version: &'a Version,
+    options: &'a CompactionOptions,
+    claims: &'a Claims,
+    set_aside: &'a BTreeSet<SliceName>,
+) -> Situation<'a> {
+    Situation {
+        version,
+        ranges: version.ranges(),
+        options,
+        claims,
+        set_aside,
+        now_ms: 0,
+        quiet_since_ms: 0,
+        merges: true,
+    }
+}
+
+fn pick(
+    version: &Version,
+    options: &CompactionOptions,
+    claims: &Claims,
+    set_aside: &BTreeSet<SliceName>,
+) -> Option<Job> {
+    super::pick(&situation(version, options, claims, set_aside), &mut Rounds::default())
+}
+
+fn pick_only_l0(version: &Version, claims: &Claims) -> Option<Job> {
+    let (options, range) = (options(), version.range(RangeId::FIRST).unwrap());
+    pick_l0(range, 1.0, &situation(version, &options, claims, &NONE))
+}
+
+fn options() -> CompactionOptions {
+    CompactionOptions {
+        level_base_bytes: MIB,
+        table_bytes_max: MIB,
+        // Every table is a flush.
+        shards: 1,
+        landing_runs_max: 0,
+        ..CompactionOptions::balanced()
+    }
+}
+
+/// (level, numbers) of each input, the output level, and whether it is a move.
+type Shape = (Vec<(u8, Vec<u64>)>, u8, bool);
+
+fn shape(job: &Job) -> Shape {
+    let numbers = |inputs: &Inputs| inputs.slices.iter().map(|t| t.number().0).collect();
+    let inputs = job.inputs.iter().map(|inputs| (inputs.place.level(), numbers(inputs))).collect();
+    (inputs, job.output.level(), job.task == Task::Move)
+}
+
+fn t(number: u64, min: &str, max: &str, mib: u64) -> Slice {
+    slice(number, min.as_bytes(), max.as_bytes(), mib * MIB)
+}
+
+#[test]
+fn versions_and_the_jobs_they_call_for() {
+    let cases: Vec<(&str, Version, Option<Shape>)> = vec![
+        ("nothing is due", version_of(vec![t(3, "a", "z", 1)], vec![]), None),
+        (
+            "four overlapping tables and what they overlap below",
+            version_of(
+                vec![t(9, "c", "d", 1), t(8, "a", "e", 1), t(7, "b", "c", 1), t(6, "a", "b", 1)],
+                vec![vec![t(2, "a", "a", 1), t(3, "e", "g", 1), t(4, "h", "z", 1)]],
+            ),
+            Some((vec![(0, vec![9, 8, 7, 6]), (1, vec![2, 3])], 1, false)),
+        ),
+        (
+            "disjoint tables over nothing move",
+            version_of(
+                vec![t(9, "g", "h", 1), t(8, "e", "f", 1), t(7, "c", "d", 1), t(6, "a", "b", 1)],
+                vec![vec![t(2, "m", "z", 1)]],
+            ),
+            Some((vec![(0, vec![9, 8, 7, 6])], 1, true)),
+        ),
+        (
+            "overlapping tables over nothing are merged",
+            version_of(
+                vec![t(9, "a", "h", 1), t(8, "e", "f", 1), t(7, "c", "d", 1), t(6, "a", "b", 1)],
+                vec![],
+            ),
+            Some((vec![(0, vec![9, 8, 7, 6])], 1, false)),
+        ),
+        (
+            "the table that drags the least along",
+            version_of(
+                vec![],
+                vec![
+                    vec![t(5, "a", "c", 6), t(6, "d", "f", 6)],
+                    vec![t(1, "a", "b", 20), t(2, "c", "d", 20), t(3, "f", "g", 1)],
+                ],
+            ),
+            Some((vec![(1, vec![6]), (2, vec![2, 3])], 2, false)),
+        ),
+        (
+            "nothing below: a move",
+            version_of(vec![], vec![vec![t(5, "a", "c", 6), t(6, "d", "f", 6)]]),
+            Some((vec![(1, vec![5])], 2, true)),
+        ),
+        (
+            "no move onto a mountain of grandparents",
+            version_of(
+                vec![],
+                vec![vec![t(5, "a", "z", 12)], vec![], vec![t(1, "a", "m", 6), t(2, "n", "z", 6)]],
+            ),
+            Some((vec![(1, vec![5])], 2, false)),
+        ),
+        (
+            "neighbours that cost nothing come along",
+            version_of(
+                vec![],
+                vec![
+                    vec![t(5, "b", "c", 4), t(6, "d", "e", 4), t(7, "f", "zz", 4)],
+                    vec![t(1, "a", "f", 1), t(2, "zz", "zzz", 50)],
+                ],
+            ),
+            Some((vec![(1, vec![5, 6]), (2, vec![1])], 2, false)),
+        ),
+    ];
+    for (name, version, want) in cases {
+        crate::version::check::check(&version).unwrap();
+        let job = pick(&version, &options(), &Claims::new(), &NONE);
+        assert_eq!(job.as_ref().map(shape), want, "{name}");
+    }
+}
+
+/// Planted: `>=`; a rewrite in place whatever lies below; L0 too.
+#[test]
+fn tables_that_are_full_of_tombstones_are_merged_although_their_level_is_small() {
+    let dead = |number, min: &str, max: &str, percent| {
+        let mut meta = meta(number, min.as_bytes(), max.as_bytes(), 10_000);
+        meta.tombstones = meta.entries * percent / 100;
+        Slice::whole(&TableHandle::unopened(meta.into(), Graveyard::new()))
+    };
+    let cases: Vec<(&str, Version, Option<Shape>)> = vec![
+        (
+            "half is not more than half, and L0 has its own trigger",
+            version_of(vec![dead(9, "a", "z", 100)], vec![vec![dead(5, "a", "c", 50)]]),
+            None,
+        ),
+        (
+            "over nothing",
+            version_of(
+                vec![],
+                vec![vec![t(4, "a", "b", 0), dead(5, "c", "d", 51)], vec![t(1, "e", "f", 0)]],
+            ),
+            Some((vec![(1, vec![5])], 1, false)),
+        ),
+        (
+            "over what they hide",
+            version_of(vec![], vec![vec![dead(5, "c", "d", 51)], vec![t(1, "d", "f", 0)]]),
+            Some((vec![(1, vec![5]), (2, vec![1])], 2, false)),
+        ),
+        (
+            "far above what they hide: a step nearer",
+            version_of(vec![], vec![vec![dead(5, "c", "d", 51)], vec![], vec![t(1, "d", "f", 0)]]),
+            Some((vec![(1, vec![5])], 2, true)),
+        ),
+        (
+            "the first that can be had",
+            version_of(vec![], vec![vec![dead(5, "c", "d", 90), dead(6, "e", "f", 60)]]),
+            Some((vec![(1, vec![5])], 1, false)),
+        ),
+    ];
+    for (name, version, want) in cases {
+        let job = pick(&version, &options(), &Claims::new(), &NONE);
+        assert_eq!(job.as_ref().map(shape), want, "{name}");
+        let off = CompactionOptions { tombstone_percent_max: 100, ..options() };
+        assert!(pick(&version, &off, &Claims::new(), &NONE).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn picks_go_round_the_level_and_around_running_jobs() {
+    let tables = || {
+        (0..20).map(|n| {
+            let key = format!("k{n:02}");
+            t(n + 1, &key, &key, 1)
+        })
+    };
+    let below = (0..20).map(|n| {
+        let key = format!("k{n:02}");
+        t(n + 31, &key, &format!("{key}x"), 1)
+    });
+    let version = version_of(vec![], vec![tables().collect(), below.collect()]);
+    let mut claims = Claims::new();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut running = Vec::new();
+    for _ in 0..20 {
+        let job = pick(&version, &options(), &claims, &NONE).expect("due");
+        assert!(seen.insert(job.inputs[0].slices[0].number()), "picked again while running");
+        running.push(claims.claim(job));
+    }
+    assert!(pick(&version, &options(), &claims, &NONE).is_none(), "all of it is claimed");
+    // One at a time, the round goes on from its cursor.
+    let mut claims = Claims::new();
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        let job = pick(&version, &options(), &claims, &NONE).expect("due");
+        order.push(job.inputs[0].slices[0].number().0);
+        drop(claims.claim(job));
+    }
+    assert_eq!(order, [1, 2, 3]);
+}
+
+#[test]
+fn l0_waits_for_its_own_job_but_its_oldest_tables_go_around_a_busy_l1() {
+    let l0 = vec![t(9, "a", "z", 1), t(8, "a", "c", 1), t(7, "b", "c", 1), t(6, "a", "b", 1)];
+    let version =
+        version_of(l0, vec![vec![t(2, "a", "d", 6), t(3, "m", "p", 6)], vec![t(1, "m", "n", 1)]]);
+    let range = version.range(RangeId::FIRST).unwrap();
+    let slices = range.layers.in_order(Place::Main(1))[1..].to_vec();
+    let busy = Inputs { place: Place::Main(1), slices };
+    let busy = Job::new(
+        range,
+        vec![busy, Inputs { place: Place::Main(2), slices: range.layers.in_order(Place::Main(2)) }],
+        Place::Main(2),
+    );
+    let mut claims = Claims::new();
+    let busy = claims.claim(busy);
+    let job = pick_only_l0(&version, &claims).unwrap();
+    assert_eq!(shape(&job), (vec![(0, vec![8, 7, 6]), (1, vec![2])], 1, false));
+    let held = claims.claim(job);
+    drop(busy);
+    assert!(pick_only_l0(&version, &claims).is_none());
+    drop(held);
+    let job = pick_only_l0(&version, &claims).unwrap();
+    assert_eq!(job.inputs[0].slices.len(), 4);
+}
+
+#[test]
+fn tombstones_are_dropped_only_over_nothing_older() {
+    let version = version_of(
+        (0..4).map(|n| t(20 - n, "a", "z", 1)).collect(),
+        vec![vec![t(5, "a", "z", 1)], vec![t(4, "c", "f", 1)], vec![t(3, "m", "p", 1)]],
+    );
+    let job = pick(&version, &options(), &Claims::new(), &NONE).unwrap();
+    for (key, may) in [
+        ("a", true),
+        ("c", false),
+        ("d", false),
+        ("f", false),
+        ("g", true),
+        ("n", false),
+        ("q", true),
+    ] {
+        assert_eq!(job.may_drop_tombstone(key.as_bytes()), may, "{key}");
+    }
+}
+
+/// (what is set aside, what is picked of L0 and of L1)
+type Around = (&'static [u64], Option<(&'static [u64], &'static [u64])>);
+
+#[test]
+fn a7_jobs_go_around_what_is_set_aside_and_around_what_lies_over_it() {
+    let l0 = vec![
+        t(16, "a", "b", 1),
+        t(15, "e", "f", 1),
+        t(14, "p", "q", 1),
+        t(13, "b", "e", 1),
+        t(12, "r", "s", 1),
+        t(11, "d", "d", 1),
+    ];
+    let l1 = vec![t(1, "a", "c", 1), t(2, "m", "n", 1), t(3, "q", "z", 1)];
+    let cases: [Around; 8] = [
+        (&[], Some((&[16, 15, 14, 13, 12, 11], &[1, 2, 3]))),
+        (&[99], Some((&[16, 15, 14, 13, 12, 11], &[1, 2, 3]))),
+        // 13 lies over 11, and 16 and 15 over 13.
+        (&[11], Some((&[14, 12], &[3]))),
+        (&[13], Some((&[14, 12, 11], &[2, 3]))),
+        (&[16], Some((&[15, 14, 13, 12, 11], &[1, 2, 3]))),
+        // A wall in L1 that nothing in L0 overlaps: one side of it.
+        (&[2], Some((&[16, 15, 13, 11], &[1]))),
+        (&[2, 11], Some((&[14, 12], &[3]))),
+        (&[1, 3, 11], None),
+    ];
+    let version = version_of(l0, vec![l1]);
+    let options = CompactionOptions { l0_trigger: 1, level_base_bytes: 100 * MIB, ..options() };
+    for (set_aside, want) in cases {
+        let set_aside = version
+            .slices()
+            .map(|(_, _, slice)| slice.name())
+            .filter(|name| set_aside.contains(&name.table.0))
+            .collect();
+        let job = pick(&version, &options, &Claims::new(), &set_aside);
+        let numbers = |job: &Job, level| -> Vec<u64> {
+            let of = job.slices().filter(|(place, _)| place.level() == level);
+            of.map(|(_, slice)| slice.number().0).collect()
+        };
+        let found = job.map(|job| (numbers(&job, 0), numbers(&job, 1)));
+        let want = want.map(|(l0, l1)| (l0.to_vec(), l1.to_vec()));
+        assert_eq!(found, want, "set aside: {set_aside:?}");
+    }
+}
+
+#[test]
+fn a7_a_level_goes_around_what_is_set_aside() {
+    let upper = vec![t(5, "a", "c", 6), t(6, "d", "f", 6)];
+    let lower = vec![t(1, "a", "b", 20), t(2, "c", "d", 20), t(3, "f", "g", 1)];
+    let version = version_of(vec![], vec![upper, lower]);
+    let picked = |number| {
+        let names = version.slices().map(|(_, _, slice)| slice.name());
+        let set_aside = names.filter(|name| name.table.0 == number).collect();
+        let job = pick(&version, &options(), &Claims::new(), &set_aside);
+        job.map(|job| job.inputs[0].slices[0].number().0)
+    };
+    assert_eq!((picked(6), picked(3), picked(5)), (Some(5), Some(5), Some(6)));
+    assert_eq!(picked(2), None, "both overlap it");
+}
