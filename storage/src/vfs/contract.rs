@@ -10,16 +10,18 @@ use super::{DiskVfs, FaultVfs, LockError, MemVfs, ThrottledVfs, Vfs};
 
 type Check = fn(&dyn Vfs, &Path);
 
-const CHECKS: [(&str, Check); 12] = [
+const CHECKS: [(&str, Check); 14] = [
     ("create_and_open", create_and_open),
     ("directories", directories),
     ("reads_end_at_the_end", reads_end_at_the_end),
     ("writes_extend", writes_extend),
     ("lengths", lengths),
     ("rename_replaces", rename_replaces),
+    ("links_are_the_same_file", links_are_the_same_file),
     ("removed_files_live_while_open", removed_files_live_while_open),
     ("warm_reads", warm_reads),
     ("locks", locks),
+    ("shared_locks", shared_locks),
     ("maps", maps),
     ("maps_need_a_promise", maps_need_a_promise),
     ("syncs", syncs),
@@ -228,6 +230,39 @@ fn locks(vfs: &dyn Vfs, dir: &Path) {
     drop((guard, elsewhere));
     assert!(vfs.list(dir).unwrap().contains(&"LOCK".to_owned()), "the file stays");
     assert!(matches!(vfs.lock(&dir.join("no/LOCK")), Err(LockError::Io(_))));
+}
+
+fn shared_locks(vfs: &dyn Vfs, dir: &Path) {
+    let path = dir.join("LOCK");
+    let absent = vfs.lock_shared(&path);
+    assert!(matches!(&absent, Err(LockError::Io(e)) if e.kind() == ErrorKind::NotFound));
+    drop(vfs.lock(&path).unwrap());
+    let text = read(vfs, &path);
+    let (one, two) = (vfs.lock_shared(&path).unwrap(), vfs.lock_shared(&path).unwrap());
+    assert!(matches!(vfs.lock(&path), Err(LockError::Held { pid: None })), "nobody knows whose");
+    drop(one);
+    assert!(matches!(vfs.lock(&path), Err(LockError::Held { pid: None })));
+    drop(two);
+    assert_eq!(read(vfs, &path), text, "sharing changes nothing");
+    let guard = vfs.lock(&path).unwrap();
+    let holder = Some(std::process::id());
+    assert!(matches!(vfs.lock_shared(&path), Err(LockError::Held { pid }) if pid == holder));
+    drop(guard);
+    drop(vfs.lock_shared(&path).unwrap());
+}
+
+fn links_are_the_same_file(vfs: &dyn Vfs, dir: &Path) {
+    let (one, two) = (dir.join("one"), dir.join("sub/two"));
+    assert_eq!(kind(vfs.hard_link(&one, &two)), Some(ErrorKind::NotFound));
+    put(vfs, &one, b"old");
+    assert_eq!(kind(vfs.hard_link(&one, &two)), Some(ErrorKind::NotFound), "no directory");
+    vfs.create_dir_all(&dir.join("sub")).unwrap();
+    vfs.hard_link(&one, &two).unwrap();
+    assert_eq!(kind(vfs.hard_link(&one, &two)), Some(ErrorKind::AlreadyExists));
+    vfs.open_rw(&one).unwrap().write_all_at(b"new", 0).unwrap();
+    assert_eq!(read(vfs, &two), b"new");
+    vfs.remove(&one).unwrap();
+    assert_eq!(read(vfs, &two), b"new", "it lives as long as it has a name");
 }
 
 fn maps(vfs: &dyn Vfs, dir: &Path) {

@@ -76,6 +76,10 @@ impl Vfs for DiskVfs {
         fs::rename(from, to)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -108,7 +112,10 @@ impl Vfs for DiskVfs {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Held { pid: lock_holder(&file) });
+                // Those who share it leave no name: then what the file says is of long ago.
+                let shared = file.try_lock_shared().is_ok();
+                let pid = if shared { None } else { lock_holder(&file) };
+                return Err(LockError::Held { pid });
             }
             Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
         }
@@ -120,6 +127,15 @@ impl Vfs for DiskVfs {
             let _ = guard.file.set_len(text.len() as u64);
         }
         Ok(Box::new(guard))
+    }
+
+    fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+        let file = open_regular(&options(false), path).map_err(LockError::Io)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Box::new(DiskLock { file })),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held { pid: lock_holder(&file) }),
+            Err(TryLockError::Error(error)) => Err(LockError::Io(error)),
+        }
     }
 
     fn open_to_others(&self, dir: &Path) -> io::Result<Option<String>> {

@@ -96,7 +96,7 @@ impl Fault {
         self.times(u64::MAX)
     }
 
-    /// Only for files whose name contains `text`: `".wal"`, `"MANIFEST"`. A rename matches by
+    /// Only for files whose name contains `text`: `".wal"`, `"MANIFEST"`. A rename or link matches by
     /// either name, an operation on a directory by the directory's name.
     #[must_use]
     pub fn named(self, text: &str) -> Self {
@@ -335,6 +335,15 @@ impl Vfs for FaultVfs {
         self.inner.rename(from, to)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if let Some((_, error)) =
+            self.control.decide(OperationKind::Link, [Some(from), Some(to)], 0, 0)
+        {
+            return Err(error);
+        }
+        self.inner.hard_link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.control.check(OperationKind::Remove, path)?;
         self.inner.remove(path)
@@ -358,6 +367,11 @@ impl Vfs for FaultVfs {
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
         self.control.check(OperationKind::Lock, path).map_err(LockError::Io)?;
         self.inner.lock(path)
+    }
+
+    fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+        self.control.check(OperationKind::Lock, path).map_err(LockError::Io)?;
+        self.inner.lock_shared(path)
     }
 
     fn open_to_others(&self, dir: &Path) -> io::Result<Option<String>> {

@@ -25,7 +25,7 @@ pub use crash::CrashKind;
 pub use namespace::{FailedSync, SpaceUse};
 
 use self::content::PAGE_BYTES;
-use self::namespace::{Disk, Entry, normal};
+use self::namespace::{Disk, Entry, Locked, normal};
 use super::{File, LockError, LockGuard, Mapping, Operation, OperationKind, Vfs};
 
 /// `EBADF`: what writing through a handle opened for reading gives.
@@ -112,6 +112,11 @@ impl MemVfs {
     /// space is not used in place.
     pub fn set_can_map(&self, can_map: bool) {
         self.disk().settings.can_map = can_map;
+    }
+
+    /// Can a file have two names? At first yes. No, as between two file systems.
+    pub fn set_can_link(&self, can_link: bool) {
+        self.disk().settings.can_link = can_link;
     }
 
     /// With `true`, `try_read_exact_at` answers `Ok(false)` until every page of the request was read
@@ -279,6 +284,12 @@ impl Vfs for MemVfs {
         self.disk().rename(&from, &to)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (normal(from), normal(to));
+        self.begin(OperationKind::Link, &from, 0, 0)?;
+        self.disk().hard_link(&from, &to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let path = normal(path);
         self.begin(OperationKind::Remove, &path, 0, 0)?;
@@ -317,15 +328,29 @@ impl Vfs for MemVfs {
             }
             Err(error) => return Err(LockError::Io(error)),
         };
-        if !disk.locked.insert(id) {
-            let mut text = [0; 16];
-            let n = disk.inode(id).current.read(&mut text, 0);
-            let text = std::str::from_utf8(&text[..n]).unwrap_or("");
-            return Err(LockError::Held { pid: text.trim().parse().ok() });
-        }
+        match disk.locked.get(&id) {
+            None => disk.locked.insert(id, Locked::Exclusive),
+            Some(Locked::Exclusive) => return Err(LockError::Held { pid: disk.lock_holder(id) }),
+            Some(Locked::Shared(_)) => return Err(LockError::Held { pid: None }),
+        };
         let text = format!("{}\n", std::process::id());
         disk.inode_mut(id).set_len(0);
         disk.inode_mut(id).write(text.as_bytes(), 0);
+        Ok(Box::new(MemLock { handle: self.handle(&mut disk, id, path) }))
+    }
+
+    fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+        let path = normal(path);
+        // As opening it: nothing changes.
+        self.begin(OperationKind::Open, &path, 0, 0).map_err(LockError::Io)?;
+        let mut disk = self.disk();
+        let id = disk.find_file(&path).map_err(LockError::Io)?;
+        let sharers = match disk.locked.get(&id) {
+            Some(Locked::Exclusive) => return Err(LockError::Held { pid: disk.lock_holder(id) }),
+            Some(Locked::Shared(sharers)) => *sharers,
+            None => 0,
+        };
+        disk.locked.insert(id, Locked::Shared(sharers + 1));
         Ok(Box::new(MemLock { handle: self.handle(&mut disk, id, path) }))
     }
 
@@ -373,7 +398,13 @@ impl LockGuard for MemLock {}
 
 impl Drop for MemLock {
     fn drop(&mut self) {
-        self.handle.vfs.disk().locked.remove(&self.handle.id);
+        let (mut disk, id) = (self.handle.vfs.disk(), self.handle.id);
+        match disk.locked.get_mut(&id) {
+            Some(Locked::Shared(sharers)) if *sharers > 1 => *sharers -= 1,
+            _ => {
+                disk.locked.remove(&id);
+            }
+        }
     }
 }
 

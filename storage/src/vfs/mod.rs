@@ -17,6 +17,7 @@ pub mod disk;
 pub mod fault;
 pub mod mem;
 pub mod operation;
+pub mod overlay;
 pub mod throttle;
 
 use std::fmt::Debug;
@@ -29,6 +30,7 @@ pub use disk::DiskVfs;
 pub use fault::{Fault, FaultControl, FaultVfs};
 pub use mem::{CrashKind, FailedSync, MemVfs, SpaceUse};
 pub use operation::{Operation, OperationKind};
+pub use overlay::OverlayVfs;
 pub use throttle::{Clock, Speed, ThrottleControl, ThrottledVfs};
 
 /// A file system.
@@ -44,6 +46,9 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     fn open_rw(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Renames a file, replacing `to` if it exists.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives the file `from` a second name, in the same directory or in another one. `AlreadyExists` if
+    /// the name is taken; any other error, but for want of space, may mean that the file system cannot.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The names of the files in a directory, in no particular order.
@@ -53,9 +58,12 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the exclusive lock on `path`, creating the file, and writes this process's id into it.
-    /// `LockError::Held` at once if anybody, this process included, holds it. Dropping the guard
-    /// unlocks. The file is never removed.
+    /// `LockError::Held` at once if anybody, this process included, holds it, shared or not. Dropping
+    /// the guard unlocks.
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError>;
+    /// Takes a shared lock on `path`, which is there: any number of them, or one exclusive one. Changes
+    /// nothing on the disk.
+    fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError>;
     /// Why others than this user can change files in `dir`, as in "the directory ..."; `None` if they
     /// cannot.
     fn open_to_others(&self, _dir: &Path) -> io::Result<Option<String>> {
@@ -142,7 +150,7 @@ pub trait LockGuard: Send + Sync + Debug {}
 pub enum LockError {
     /// Somebody has it; the process id is read from the file where possible.
     Held {
-        /// The holder.
+        /// Who has it for himself; `None` also where it is shared, because nobody says so in the file.
         pid: Option<u32>,
     },
     /// The operating system refused.

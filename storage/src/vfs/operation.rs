@@ -13,13 +13,15 @@ pub enum OperationKind {
     Open,
     /// `rename`
     Rename,
+    /// `hard_link`
+    Link,
     /// `remove`
     Remove,
     /// `list` and both `len`s
     Inspect,
     /// `sync_dir`
     SyncDir,
-    /// `lock`
+    /// `lock` and `lock_shared`
     Lock,
     /// `read_at` and `try_read_exact_at`
     Read,
@@ -41,11 +43,12 @@ pub enum OperationKind {
 
 impl OperationKind {
     /// All of them, in the order of their indices.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::CreateDir,
         Self::Create,
         Self::Open,
         Self::Rename,
+        Self::Link,
         Self::Remove,
         Self::Inspect,
         Self::SyncDir,
@@ -78,7 +81,7 @@ pub struct Operation {
     pub number: u64,
     /// What it does.
     pub kind: OperationKind,
-    /// The file as it was named when it was opened, or the directory. The source of a rename.
+    /// The file as it was named when it was opened, or the directory. The source of a rename or link.
     pub path: PathBuf,
     /// Where in the file it begins; the length for `SetLen` and `Allocate`; else 0.
     pub offset: u64,

@@ -147,6 +147,10 @@ impl Vfs for ThrottledVfs {
         self.inner.rename(from, to)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.hard_link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.inner.remove(path)
     }
@@ -166,6 +170,10 @@ impl Vfs for ThrottledVfs {
 
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
         self.inner.lock(path)
+    }
+
+    fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+        self.inner.lock_shared(path)
     }
 
     fn open_to_others(&self, dir: &Path) -> io::Result<Option<String>> {

@@ -36,7 +36,7 @@ fn every_kind_that_can_fail_does() {
         let file = vfs.create(p).unwrap();
         control.arm(Fault::of(kind).sticky().errno(EROFS));
         let mut buf = [0; 1];
-        let lock = |vfs: &FaultVfs| match vfs.lock(p) {
+        let lock = |taken: Result<Box<dyn LockGuard>, LockError>| match taken {
             Ok(_) => Ok(()),
             Err(LockError::Io(error)) => Err(error),
             Err(LockError::Held { .. }) => unreachable!("nobody else is here"),
@@ -50,7 +50,9 @@ fn every_kind_that_can_fail_does() {
             (OperationKind::Inspect, vfs.len(p).map(drop)),
             (OperationKind::Inspect, file.len().map(drop)),
             (OperationKind::SyncDir, vfs.sync_dir(Path::new("/"))),
-            (OperationKind::Lock, lock(&vfs)),
+            (OperationKind::Lock, lock(vfs.lock(p))),
+            (OperationKind::Lock, lock(vfs.lock_shared(p))),
+            (OperationKind::Link, vfs.hard_link(p, Path::new("/l.wal"))),
             (OperationKind::Read, file.read_at(&mut buf, 0).map(drop)),
             (OperationKind::Read, file.try_read_exact_at(&mut buf, 0).map(drop)),
             (OperationKind::Write, file.write_all_at(b"x", 0)),

@@ -80,8 +80,18 @@ pub(super) struct Settings {
     pub(super) space: SpaceUse,
     pub(super) failed_sync: FailedSync,
     pub(super) can_map: bool,
+    pub(super) can_link: bool,
     pub(super) cold_reads: bool,
     pub(super) reads_without_waiting: bool,
+}
+
+/// How a file is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Locked {
+    /// By one.
+    Exclusive,
+    /// By so many.
+    Shared(u64),
 }
 
 /// The whole disk with its page cache. Cloning shares all content.
@@ -93,7 +103,7 @@ pub(super) struct Disk {
     pub(super) settings: Settings,
     /// Open handles, maps and locks per inode. A clone has none.
     pub(super) handles: BTreeMap<u64, u64>,
-    pub(super) locked: BTreeSet<u64>,
+    pub(super) locked: BTreeMap<u64, Locked>,
     pub(super) operations: u64,
     /// Changing operations beyond this number find the power off.
     pub(super) power_off_after: Option<u64>,
@@ -108,6 +118,7 @@ impl Disk {
             space: SpaceUse::default(),
             failed_sync: FailedSync::default(),
             can_map: true,
+            can_link: true,
             cold_reads: false,
             reads_without_waiting: true,
         };
@@ -127,7 +138,7 @@ impl Disk {
             next_inode,
             settings,
             handles: BTreeMap::new(),
-            locked: BTreeSet::new(),
+            locked: BTreeMap::new(),
             operations: 0,
             power_off_after: None,
             lose_sync_of: None,
@@ -213,6 +224,20 @@ impl Disk {
         Ok(())
     }
 
+    pub(super) fn hard_link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let id = self.find_file(from)?;
+        let (dir, name) = split(to)?;
+        if self.dir(dir)?.current.contains_key(name) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        if !self.settings.can_link {
+            return Err(ErrorKind::CrossesDevices.into());
+        }
+        self.room_for_a_name()?;
+        self.dir_mut(dir)?.set(name, Some(Entry::File(id)));
+        Ok(())
+    }
+
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.find_file(path)?;
         let (dir, name) = split(path)?;
@@ -262,6 +287,13 @@ impl Disk {
 
     pub(super) fn inode_mut(&mut self, id: u64) -> &mut Inode {
         Arc::make_mut(self.inodes.get_mut(&id).expect("a handle keeps its inode"))
+    }
+
+    /// The process id that a lock file names.
+    pub(super) fn lock_holder(&self, id: u64) -> Option<u32> {
+        let mut text = [0; 16];
+        let n = self.inode(id).current.read(&mut text, 0);
+        std::str::from_utf8(&text[..n]).ok()?.trim().parse().ok()
     }
 
     /// Bytes of space taken: by files that have a name now, or a handle.
