@@ -491,7 +491,7 @@ impl Db {
         Reader::new(view, engine.read_pool(), engine.damage())
     }
 
-    /// Writes everything that was written before the call into tables, and checkpoints the log: no
+    /// Writes everything that was written before the call into tables, and lets go of the log: no
     /// recovery will apply any of it again, and log segments that were closed before the call are
     /// deleted or kept aside for recycling. Syncs the log and waits for the disk.
     ///

@@ -31,7 +31,7 @@ pub enum ErrorKind {
     /// Another handle, in this process or another, has the database open. Close it first.
     Locked,
     /// There is no database in the directory, and creating one was not asked for; or there is one,
-    /// and a new one was asked for.
+    /// and a new one was asked for. A checkpoint was to go where something is that it cannot replace.
     Exists,
     /// The files were written by a version or with a feature that this build does not have.
     Unsupported,
@@ -92,6 +92,7 @@ impl Error {
             | StorageError::Corrupt { path, .. }
             | StorageError::Unsupported { path, .. }
             | StorageError::Missing { path }
+            | StorageError::Exists { path, .. }
             | StorageError::Locked { path, .. } => Some(path),
             _ => None,
         }
@@ -140,6 +141,7 @@ fn kind_of(failure: &Failure) -> ErrorKind {
             StorageError::Corrupt { .. } | StorageError::Missing { .. } => ErrorKind::Corrupt,
             StorageError::Unsupported { .. } => ErrorKind::Unsupported,
             StorageError::Locked { .. } => ErrorKind::Locked,
+            StorageError::Exists { .. } => ErrorKind::Exists,
             StorageError::Invalid { .. } => ErrorKind::Invalid,
             StorageError::WouldBlock => ErrorKind::Internal,
             error if error.is_out_of_descriptors() => ErrorKind::TooManyOpenFiles,

@@ -2,11 +2,12 @@
 
 #[cfg(feature = "serde")]
 use crate::stats::{as_optional_text, as_text};
+use sluicedb_actors::compaction_planner::CompactionCounts;
 use sluicedb_actors::compaction_planner::counts::{LandingCounts, LandingWork, LevelCounts};
 use sluicedb_actors::compaction_planner::decisions::Decision as Chosen;
 use sluicedb_actors::engine::Engine;
 use sluicedb_storage::compact::{
-    Claims, ShardView, Situation, debt, landing_of, quiet_since_ms, score,
+    Claims, CompactionOptions, ShardView, Situation, debt, landing_of, quiet_since_ms, score,
 };
 use sluicedb_storage::version::{Place, RangeVersion, Run, SliceName, Version};
 use std::collections::{BTreeMap, BTreeSet};
@@ -229,12 +230,11 @@ impl ShardInfo {
 
 /// What compaction would decide on now, if nothing ran.
 pub(crate) fn situation<'a>(
-    engine: &'a Engine,
+    (options, now_ms): (&'a CompactionOptions, u64),
     version: &'a Version,
     claims: &'a Claims,
     set_aside: &'a BTreeSet<SliceName>,
 ) -> Situation<'a> {
-    let (options, now_ms) = (&engine.config().compaction, engine.unix_ms());
     let quiet_since_ms = quiet_since_ms(version);
     Situation {
         version,
@@ -252,16 +252,22 @@ impl LevelInfo {
     pub(crate) fn of(engine: &Engine) -> Vec<Self> {
         let version = engine.superversion().version(engine.tables().graveyard());
         let (claims, set_aside) = (Claims::new(), BTreeSet::new());
-        let situation = situation(engine, &version, &claims, &set_aside);
-        let counts = &engine.counters().compactions;
+        let told = (&engine.config().compaction, engine.unix_ms());
+        let situation = situation(told, &version, &claims, &set_aside);
+        Self::of_version(&situation, &engine.counters().compactions)
+    }
+
+    /// Of the version that `situation` is about.
+    pub(crate) fn of_version(situation: &Situation<'_>, counts: &CompactionCounts) -> Vec<Self> {
+        let version = situation.version;
         let levels = version.ranges().iter().flat_map(|range| {
-            let debts = debt(range, &situation);
+            let debts = debt(range, situation);
             let work = counts.shards(range.id);
             (0..)
                 .zip(debts)
                 .map(move |(level, debt_bytes)| Self {
                     debt_bytes,
-                    ..Self::of_level(range, level, &work, &situation)
+                    ..Self::of_level(range, level, &work, situation)
                 })
                 .collect::<Vec<_>>()
         });

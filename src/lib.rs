@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod checkpoint;
 mod compaction;
 mod db;
 mod error;
@@ -11,6 +12,7 @@ mod pins;
 mod pressure;
 mod range;
 mod ranges;
+mod read_only;
 mod reader;
 mod scan;
 mod snapshot;
@@ -18,6 +20,7 @@ mod stats;
 mod tokio_wakers;
 mod verify;
 
+pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointProgress, CheckpointWatch};
 pub use compaction::{Compaction, CompactionProgress, CompactionWatch};
 pub use db::{Db, Ticket, WriteOptions};
 pub use error::{Error, ErrorKind, Outcome, Result, Scope};
@@ -29,6 +32,7 @@ pub use pins::{Pin, PinHolder};
 pub use pressure::{Pressure, PressureCause, PressureWatch, StallStats};
 pub use range::KeyRange;
 pub use ranges::RangeInfo;
+pub use read_only::ReadOnlyDb;
 pub use scan::{Chunk, Scan};
 pub use sluicedb_storage::batch::WriteBatch;
 pub use snapshot::Snapshot;

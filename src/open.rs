@@ -3,8 +3,9 @@
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::options::{Durability, Options};
+use crate::read_only::ReadOnlyDb;
 use crate::tokio_wakers;
-use sluicedb_actors::engine::Engine;
+use sluicedb_actors::engine::{Engine, OpenFailure, ReadOnlyEngine};
 use sluicedb_actors::runtime::{Runtime, ThreadRuntime};
 use sluicedb_storage::vfs::{Vfs, disk::DiskVfs};
 use std::path::{Path, PathBuf};
@@ -91,30 +92,66 @@ impl Builder {
     /// # Cancellation
     /// The open goes on and the database is closed again at once.
     pub async fn open(self) -> Result<Db> {
-        self.options.validate()?;
-        // Files are created later, too, wherever the process has gone by then.
-        let path = std::path::absolute(&self.path).map_err(|error| {
-            Error::from(sluicedb_storage::Error::io("make absolute", &self.path, error))
-        })?;
+        let path = self.checked_path()?;
         let config =
             self.options.engine_config(&path, self.create_if_missing, self.error_if_exists);
-        let vfs = self.vfs.unwrap_or_else(|| Arc::new(DiskVfs::new()));
-        let runtime = self.runtime.unwrap_or_else(|| {
-            let threads = ThreadRuntime::new();
-            tokio_wakers::make_known(&*threads);
-            threads
-        });
-        let engine = Engine::open(config, vfs, runtime).await.map_err(|failed| match failed {
-            sluicedb_actors::engine::OpenFailure::NoDatabase(path) => Error::exists(format!(
-                "{}: there is no database here, and create_if_missing is off",
-                path.display()
-            )),
-            sluicedb_actors::engine::OpenFailure::Exists(path) => Error::exists(format!(
-                "{}: there is a database here already, and error_if_exists is on",
-                path.display()
-            )),
-            sluicedb_actors::engine::OpenFailure::Failed(failure) => failure.into(),
-        })?;
+        let (vfs, runtime) = (self.vfs, self.runtime);
+        let engine = Engine::open(config, disk(vfs), threads(runtime)).await;
+        let engine = engine.map_err(|failed| refusal(failed, "create_if_missing is off"))?;
         Ok(Db::new(engine, &self.options))
+    }
+
+    /// Opens it for reading only, as any number of processes may at once: see [`ReadOnlyDb`]. Changes
+    /// nothing and creates nothing, whatever `create_if_missing` says; of the [`Options`] those about reads and
+    /// memory count.
+    ///
+    /// # Errors
+    /// `Exists` where there is no database; `Locked` when it is open for writing; `Invalid` as for
+    /// [`open`](Self::open), and where the log of a database that was not closed has more than
+    /// [`read_only_log_bytes_max`](Options::read_only_log_bytes_max); `Corrupt`, `Unsupported`, `Io` as the files demand.
+    ///
+    /// # Cancellation
+    /// The open goes on and what it made in memory is dropped at once.
+    pub async fn open_read_only(self) -> Result<ReadOnlyDb> {
+        let path = self.checked_path()?;
+        let config = self.options.engine_config(&path, false, false);
+        let (vfs, runtime) = (disk(self.vfs), threads(self.runtime));
+        let engine = ReadOnlyEngine::open(config, vfs, runtime).await;
+        let engine = engine.map_err(|failed| refusal(failed, "reading creates none"))?;
+        Ok(ReadOnlyDb::new(engine))
+    }
+
+    /// Absolute: files are opened later, too, wherever the process has gone by then.
+    fn checked_path(&self) -> Result<PathBuf> {
+        self.options.validate()?;
+        std::path::absolute(&self.path).map_err(|error| {
+            Error::from(sluicedb_storage::Error::io("make absolute", &self.path, error))
+        })
+    }
+}
+
+fn disk(chosen: Option<Arc<dyn Vfs>>) -> Arc<dyn Vfs> {
+    chosen.unwrap_or_else(|| Arc::new(DiskVfs::new()))
+}
+
+fn threads(chosen: Option<Arc<dyn Runtime>>) -> Arc<dyn Runtime> {
+    chosen.unwrap_or_else(|| {
+        let threads = ThreadRuntime::new();
+        tokio_wakers::make_known(&*threads);
+        threads
+    })
+}
+
+/// `why` there may be none.
+fn refusal(failed: OpenFailure, why: &str) -> Error {
+    match failed {
+        OpenFailure::NoDatabase(path) => {
+            Error::exists(format!("{}: there is no database here, and {why}", path.display()))
+        }
+        OpenFailure::Exists(path) => Error::exists(format!(
+            "{}: there is a database here already, and error_if_exists is on",
+            path.display()
+        )),
+        OpenFailure::Failed(failure) => failure.into(),
     }
 }

@@ -207,6 +207,9 @@ pub struct Options {
     /// Bytes that compactions may write in a second, all of them together. They fall behind if that is
     /// less than what the writes bring, and then writers wait. Default `None`: any number; at least 64 KiB.
     pub compaction_bytes_per_second: Option<u64>,
+    /// For a database that is opened [for reading](crate::ReadOnlyDb) and was not closed: memory for what is
+    /// only in its log. The open is refused where that is more. Default: twice the write buffer; at least 1 MiB.
+    pub read_only_log_bytes_max: Option<u64>,
     /// Threads for reads that miss every cache, 1..=64. Default 4.
     pub read_threads: usize,
     /// Where the key ranges of a *new* database meet: `n` keys make `n + 1` ranges, the first one
@@ -276,6 +279,7 @@ impl Options {
             space_reserve_bytes: None,
             compaction_threads: None,
             compaction_bytes_per_second: None,
+            read_only_log_bytes_max: None,
             read_threads: 4,
             initial_split_keys: Vec::new(),
         };
@@ -380,6 +384,12 @@ impl Options {
         self.landing_parallelism.unwrap_or((self.effective_compaction_threads() / 2).max(2))
     }
 
+    /// Memory for the log of a database that is opened for reading, as derived from the write buffer.
+    pub fn effective_read_only_log_bytes_max(&self) -> u64 {
+        let twice = self.effective_write_buffer_bytes().saturating_mul(2);
+        self.read_only_log_bytes_max.unwrap_or(twice)
+    }
+
     fn effective_log_retained_bytes_max(&self) -> u64 {
         let derived = || {
             let buffers = self.effective_write_buffer_bytes().saturating_mul(2);
@@ -451,6 +461,8 @@ impl Options {
         if let Some(rate) = self.compaction_bytes_per_second {
             check("compaction_bytes_per_second", rate, 64 << 10, u64::MAX)?;
         }
+        let read_only = self.effective_read_only_log_bytes_max();
+        check("read_only_log_bytes_max", read_only, MIB, u64::MAX / 4)?;
         check("read_threads", self.read_threads as u64, 1, 64)?;
         check_split_keys(&self.initial_split_keys)?;
         #[cfg(feature = "zstd")]
@@ -529,6 +541,7 @@ impl Options {
             compaction_threads: NonZeroUsize::new(self.effective_compaction_threads())
                 .unwrap_or(NonZeroUsize::MIN),
             compaction_bytes_per_second: self.compaction_bytes_per_second.and_then(NonZeroU64::new),
+            read_only_log_bytes_max: self.effective_read_only_log_bytes_max(),
             read_threads: self.read_threads,
             initial_split_keys: self
                 .initial_split_keys

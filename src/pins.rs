@@ -16,6 +16,8 @@ pub enum PinHolder {
     Scan,
     /// A `multi_get`, or a lookup that waits for the disk.
     Lookup,
+    /// A checkpoint that is being made.
+    Checkpoint,
     /// None of them: a compaction, or another lookup, that is just ending.
     Engine,
 }
@@ -26,6 +28,7 @@ impl fmt::Display for PinHolder {
             Self::Snapshot => "snapshot",
             Self::Scan => "scan",
             Self::Lookup => "lookup",
+            Self::Checkpoint => "checkpoint",
             Self::Engine => "engine",
         })
     }
@@ -69,6 +72,7 @@ impl From<Pinned> for Pin {
             Some(Holder::Snapshot) => PinHolder::Snapshot,
             Some(Holder::Scan) => PinHolder::Scan,
             Some(Holder::Lookup) => PinHolder::Lookup,
+            Some(Holder::Checkpoint) => PinHolder::Checkpoint,
             None => PinHolder::Engine,
         };
         Self {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use sluicedb_actors::failure::damage::Damage;
 use sluicedb_actors::runtime::pool::Pool;
 use sluicedb_storage::table::Wait;
+use sluicedb_storage::vfs::LockGuard;
 use sluicedb_storage::view::View;
 use sluicedb_storage::{Error as StorageError, Result as StorageResult};
 use std::sync::Arc;
@@ -16,11 +17,18 @@ pub(crate) struct Reader {
     view: View,
     pool: Pool,
     damage: Arc<Damage>,
+    /// Of a database that is open for reading only: nobody writes to it as long as somebody reads.
+    _lock: Option<Arc<dyn LockGuard>>,
 }
 
 impl Reader {
     pub(crate) fn new(view: View, pool: Pool, damage: Arc<Damage>) -> Self {
-        Self { view, pool, damage }
+        Self { view, pool, damage, _lock: None }
+    }
+
+    /// One that keeps writers out.
+    pub(crate) fn locking(self, lock: Option<Arc<dyn LockGuard>>) -> Self {
+        Self { _lock: lock, ..self }
     }
 
     pub(crate) fn view(&self) -> &View {

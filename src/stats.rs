@@ -3,14 +3,15 @@
 use crate::health::{Party, Trouble};
 use crate::levels::{Decision, LandingStats, LevelStats, situation};
 use crate::pressure::{Pressure, StallStats};
-use sluicedb_actors::engine::Engine;
+use sluicedb_actors::engine::{Engine, ReadOnlyEngine};
 use sluicedb_actors::failure::{Concern, Failure};
 use sluicedb_actors::kernel::health::State;
 use sluicedb_actors::range_owner::RangeEntry;
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::compact::{Claims, debt, live_bytes};
+use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::memtable::ReclaimStats;
-use sluicedb_storage::version::Place;
+use sluicedb_storage::version::{Place, RangeVersion};
 use std::collections::BTreeSet;
 
 /// One actor's mailbox.
@@ -172,6 +173,18 @@ pub struct Stats {
     pub compaction_pace_micros: u64,
     /// Background jobs that failed and were tried again.
     pub job_retries: u64,
+    /// Checkpoints made.
+    pub checkpoints: u64,
+    /// Checkpoints that came to nothing.
+    pub checkpoints_failed: u64,
+    /// Bytes of tables that checkpoints have linked.
+    pub checkpoint_bytes_linked: u64,
+    /// Bytes of tables that they had to copy.
+    pub checkpoint_bytes_copied: u64,
+    /// Bytes of tables that they made of what was in memory.
+    pub checkpoint_bytes_written: u64,
+    /// How long the checkpoints that were made took, in microseconds.
+    pub checkpoint_micros: u64,
     /// Manifest edits made durable.
     pub edits: u64,
     /// Live tables.
@@ -337,15 +350,8 @@ impl BufferStats {
 
 impl RangeStats {
     fn of(range: &RangeEntry) -> Self {
-        let RangeEntry { active, sealed, stable: version, owner } = range;
-        let mut level_bytes = vec![0; usize::from(version.deepest()) + 1];
-        for layer in version.layers.iter() {
-            level_bytes[usize::from(layer.place.level())] += layer.run.bytes();
-        }
+        let RangeEntry { active, sealed, stable, owner } = range;
         Self {
-            range: owner.id.0,
-            range_start: version.span.lo.to_vec(),
-            range_end: version.span.hi.as_ref().map(|end| end.to_vec()),
             active_bytes: owner.sizes.active_bytes() as u64,
             sealed_bytes: owner.sizes.sealed_bytes() as u64,
             sealed_memtables: sealed.len() as u64,
@@ -356,10 +362,25 @@ impl RangeStats {
             flushes: owner.flushes.get(),
             waits: owner.waits.waits(),
             wait_micros: owner.waits.micros(),
-            l0_tables: version.layers.count(Place::L0) as u64,
-            l0_runs: version.layers.at(Place::L0).len() as u64,
-            level_bytes,
             buffer: BufferStats::of(&owner.sizes.reclaim_stats(active)),
+            ..Self::of_tables(stable)
+        }
+    }
+
+    /// What is on disk of it.
+    fn of_tables(range: &RangeVersion) -> Self {
+        let mut level_bytes = vec![0; usize::from(range.deepest()) + 1];
+        for layer in range.layers.iter() {
+            level_bytes[usize::from(layer.place.level())] += layer.run.bytes();
+        }
+        Self {
+            range: range.id.0,
+            range_start: range.span.lo.to_vec(),
+            range_end: range.span.hi.as_ref().map(|end| end.to_vec()),
+            l0_tables: range.layers.count(Place::L0) as u64,
+            l0_runs: range.layers.at(Place::L0).len() as u64,
+            level_bytes,
+            ..Self::default()
         }
     }
 }
@@ -406,6 +427,63 @@ impl Stats {
             return 0.0;
         }
         self.table_file_bytes as f64 / self.live_bytes as f64
+    }
+
+    /// Counts what a range has on disk; each of its files once, if it is not in `files`.
+    pub(crate) fn count_tables(&mut self, range: &RangeVersion, files: &mut BTreeSet<FileNumber>) {
+        self.live_bytes += live_bytes(range);
+        for (_, slice) in range.layers.slices() {
+            if files.insert(slice.number()) {
+                self.table_file_bytes += slice.table.file_bytes;
+            }
+        }
+        for layer in range.layers.iter() {
+            self.tables += layer.run.slices().len() as u64;
+            self.table_bytes += layer.run.bytes();
+            self.table_entries += layer.run.entries();
+            if let Place::Landing(..) = layer.place {
+                self.landing_tables += layer.run.slices().len() as u64;
+                self.landing_bytes += layer.run.bytes();
+            }
+        }
+        let runs = range.layers.runs().len() as u64;
+        self.read_runs_max = self.read_runs_max.max(runs);
+    }
+
+    /// Of a database without writers.
+    pub(crate) fn of_read_only(engine: &ReadOnlyEngine) -> Self {
+        let (tables, recovery) = (engine.tables(), engine.recovery());
+        let cache = &tables.limits().blocks;
+        let damaged = engine.damage().list();
+        let mut stats = Self {
+            visible_seqno: engine.view().upto.0,
+            durable_seqno: engine.view().upto.0,
+            active_bytes: engine.replayed_bytes(),
+            open_tables: cache.open_tables(),
+            open_tables_max: tables.limits().open_max as u64,
+            table_opens: tables.opens(),
+            table_evictions: tables.evictions(),
+            index_bytes: cache.index_bytes(),
+            filter_bytes: cache.filter_bytes(),
+            cache_bytes: cache.used_bytes(),
+            cache_capacity_bytes: cache.capacity_bytes(),
+            cache_hits: cache.hits(),
+            cache_misses: cache.misses(),
+            cold_reads: engine.read_pool().cold_reads(),
+            damaged: damaged.iter().filter_map(|error| DamagedTable::of(error)).collect(),
+            recovered_bytes: recovery.bytes_replayed,
+            recovery_micros: recovery.took.as_micros() as u64,
+            recovered_entries: recovery.entries_replayed,
+            recovered_changes: recovery.changes_replayed,
+            recovered_torn_bytes: recovery.log.as_ref().map_or(0, |log| log.bytes_dropped),
+            ..Self::default()
+        };
+        let mut files = BTreeSet::new();
+        for range in engine.version().ranges() {
+            stats.count_tables(range, &mut files);
+            stats.ranges.push(RangeStats::of_tables(range));
+        }
+        stats
     }
 
     pub(crate) fn of(engine: &Engine) -> Self {
@@ -475,6 +553,10 @@ impl Stats {
             seals_size seals_pressure seals_log seals_idle seals_flush
             flushes flush_bytes edits tables_deleted
         );
+        take_over!(counters.checkpoints => stats:
+            checkpoints checkpoints_failed checkpoint_bytes_linked checkpoint_bytes_copied
+            checkpoint_bytes_written checkpoint_micros
+        );
         take_over!(counters.compactions => stats:
             compactions trivial_moves compaction_bytes_read compaction_bytes_written
             compaction_pace_micros tables_landed
@@ -485,27 +567,12 @@ impl Stats {
         stats.seals = causes.iter().sum::<u64>() + stats.seals_flush;
         let version = superversion.version(tables.graveyard());
         let (claims, set_aside) = (Claims::new(), BTreeSet::new());
-        let situation = situation(engine, &version, &claims, &set_aside);
+        let told = (&engine.config().compaction, engine.unix_ms());
+        let situation = situation(told, &version, &claims, &set_aside);
         let mut files = BTreeSet::new();
         for range in &superversion.ranges {
-            stats.live_bytes += live_bytes(&range.stable);
             stats.compaction_debt_bytes += debt(&range.stable, &situation).iter().sum::<u64>();
-            for (_, slice) in range.stable.layers.slices() {
-                if files.insert(slice.number()) {
-                    stats.table_file_bytes += slice.table.file_bytes;
-                }
-            }
-            for layer in range.stable.layers.iter() {
-                stats.tables += layer.run.slices().len() as u64;
-                stats.table_bytes += layer.run.bytes();
-                stats.table_entries += layer.run.entries();
-                if let Place::Landing(..) = layer.place {
-                    stats.landing_tables += layer.run.slices().len() as u64;
-                    stats.landing_bytes += layer.run.bytes();
-                }
-            }
-            let runs = range.stable.layers.runs().len() as u64;
-            stats.read_runs_max = stats.read_runs_max.max(runs);
+            stats.count_tables(&range.stable, &mut files);
             let range = RangeStats::of(range);
             stats.active_bytes += range.active_bytes;
             stats.sealed_bytes += range.sealed_bytes;

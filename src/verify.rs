@@ -11,11 +11,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Reads every byte of the closed database in `path` and reports all damage, not only the first.
-/// Changes nothing (it takes the lock, so that nobody else does either). Blocks the calling thread:
-/// this is for tools, not for services.
+/// Changes nothing, and nobody else does meanwhile: it shares the lock, with those who only read. Blocks
+/// the calling thread: this is for tools, not for services.
 ///
 /// # Errors
-/// `Locked` when the database is open; `Invalid` when the directory has the files of others; `Io` when
+/// `Locked` when the database is open for writing; `Invalid` when the directory has the files of others; `Io` when
 /// it cannot be read at all. Damage is not an error but a [`Finding`].
 ///
 /// `progress` is called after each table with how many are done and how many there are.
@@ -27,11 +27,10 @@ pub fn verify(path: impl AsRef<Path>, mut progress: impl FnMut(u64, u64)) -> Res
         return Err(error.into());
     }
     let path = FileKind::Lock.path(dir);
-    // Taking a lock would create the lock file: only where there is one. Where something else has its
-    // name, that is a finding.
+    // Only where there is a lock file. Where something else has its name, that is a finding.
     let _guard = match vfs.open(&path) {
         Err(_) => None,
-        Ok(_) => Some(vfs.lock(&path).map_err(|error| match error {
+        Ok(_) => Some(vfs.lock_shared(&path).map_err(|error| match error {
             LockError::Held { pid } => StorageError::Locked { path: dir.to_owned(), pid },
             LockError::Io(error) => StorageError::io("lock", &path, error),
         })?),

@@ -67,6 +67,8 @@ pub struct EngineConfig {
     pub compaction_bytes_per_second: Option<NonZeroU64>,
     /// Space on the disk that is set aside for the time when it is full, in bytes, at most.
     pub space_reserve_bytes: u64,
+    /// Memory for what is only in the log of a database that is opened for reading, in bytes.
+    pub read_only_log_bytes_max: u64,
     /// Threads for reads that miss every cache.
     pub read_threads: usize,
     /// Where the ranges of a new database meet, ascending; an existing one keeps its own.

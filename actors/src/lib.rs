@@ -13,13 +13,14 @@
 //! 8. `log_writer`: stamps and appends.
 //! 9. `log_syncer`: writes and syncs the log.
 //! 10. `version_manager`: makes edits durable and swaps what readers see.
-//! 11. `log_keeper`: prepares segments and removes old ones.
-//! 12. `reclaimer`: takes memory back where no write does it.
-//! 13. `flush_worker`: memtables become tables.
-//! 14. `compaction_planner`: chooses what is merged.
-//! 15. `compaction_worker`: merges it.
-//! 16. `write`: the way of a write.
-//! 17. `engine`: open, start, close.
+//! 11. `checkpointer`: makes checkpoints of what can be read.
+//! 12. `log_keeper`: prepares segments and removes old ones.
+//! 13. `reclaimer`: takes memory back where no write does it.
+//! 14. `flush_worker`: memtables become tables.
+//! 15. `compaction_planner`: chooses what is merged.
+//! 16. `compaction_worker`: merges it.
+//! 17. `write`: the way of a write.
+//! 18. `engine`: open, start, close.
 //!
 //! Under `--cfg loom` only the kernel, group commit and the failures that it names exist.
 
@@ -29,6 +30,8 @@ pub mod kernel;
 
 #[cfg(not(loom))]
 pub mod admission;
+#[cfg(not(loom))]
+pub mod checkpointer;
 #[cfg(not(loom))]
 pub mod compaction_planner;
 #[cfg(not(loom))]

@@ -48,6 +48,7 @@ pub(crate) fn config(dir: &str, ranges: u8) -> EngineConfig {
         compaction: CompactionOptions::default(),
         compaction_threads: NonZeroUsize::MIN,
         compaction_bytes_per_second: None,
+        read_only_log_bytes_max: 1 << 20,
         read_threads: 1,
         initial_split_keys: (1..ranges).map(|byte| vec![byte].into()).collect(),
         fresh_id: [7; 16],

@@ -47,6 +47,14 @@ pub enum Error {
         /// The absent file.
         path: PathBuf,
     },
+    /// Something is where a new thing was to be made, and it is not what was expected there.
+    #[error("{}: {what}", path.display())]
+    Exists {
+        /// What is there.
+        path: PathBuf,
+        /// Why it cannot be used.
+        what: String,
+    },
     /// Another handle, in this process or another one, has the database open.
     #[error("{}: database is in use{}", path.display(), holder(*pid))]
     Locked {
@@ -94,6 +102,11 @@ impl Error {
         Self::Corrupt { path: path.to_owned(), offset, what: what.into() }
     }
 
+    /// What is at `path` is in the way.
+    pub fn exists(path: &Path, what: impl Into<String>) -> Self {
+        Self::Exists { path: path.to_owned(), what: what.into() }
+    }
+
     /// A request that can never succeed.
     pub fn invalid(what: impl Into<String>) -> Self {
         Self::Invalid { what: what.into() }
@@ -135,6 +148,7 @@ impl Error {
                 Self::Unsupported { path: path.clone(), what: what.clone() }
             }
             Self::Missing { path } => Self::Missing { path: path.clone() },
+            Self::Exists { path, what } => Self::Exists { path: path.clone(), what: what.clone() },
             Self::Locked { path, pid } => Self::Locked { path: path.clone(), pid: *pid },
             Self::Invalid { what } => Self::Invalid { what: what.clone() },
             Self::WouldBlock => Self::WouldBlock,

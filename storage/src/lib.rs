@@ -18,6 +18,8 @@ pub mod vfs;
 pub mod wal;
 
 #[cfg(not(loom))]
+pub mod checkpoint;
+#[cfg(not(loom))]
 pub mod compact;
 #[cfg(not(loom))]
 pub mod manifest;

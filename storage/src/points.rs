@@ -69,6 +69,8 @@ pub enum Holder {
     Scan,
     /// Lookups at one instant, or one that waits for the disk.
     Lookup,
+    /// A checkpoint that is being made.
+    Checkpoint,
 }
 
 /// What is known of a point.

@@ -65,9 +65,10 @@ fn finding(error: &Error) -> Finding {
     let (file, offset) = match error {
         Error::Io { path, offset, .. } => (path.clone(), *offset),
         Error::Corrupt { path, offset, .. } => (path.clone(), Some(*offset)),
-        Error::Unsupported { path, .. } | Error::Missing { path } | Error::Locked { path, .. } => {
-            (path.clone(), None)
-        }
+        Error::Unsupported { path, .. }
+        | Error::Missing { path }
+        | Error::Exists { path, .. }
+        | Error::Locked { path, .. } => (path.clone(), None),
         Error::Invalid { .. } | Error::WouldBlock => (PathBuf::new(), None),
     };
     let what = match error {

@@ -21,6 +21,8 @@ mod home;
 mod admission;
 // Batches: whole or not at all, and what is refused before anything happens.
 mod batch;
+// A copy while everything goes on.
+mod checkpoint;
 // Dropped futures, dropped databases, dropped runtimes.
 mod cancel;
 mod close;
@@ -54,6 +56,8 @@ mod process;
 mod put_get;
 // Several key ranges: routed, kept, independent of each other.
 mod ranges;
+// Open for reading only.
+mod read_only;
 mod runtimes;
 mod scan;
 #[cfg(feature = "serde")]

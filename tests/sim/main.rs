@@ -16,6 +16,8 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+// A crash or a fault at every operation of a checkpoint.
+mod checkpoints;
 // A power cut at every operation of the disk, and at those of the recovery after it.
 mod crash;
 // The same seed does the same.

@@ -1,5 +1,6 @@
 //! What the engine has done since it was opened: each actor counts for itself.
 
+use crate::checkpointer::CheckpointCounts;
 use crate::compaction_planner::CompactionCounts;
 use crate::log_writer::LogCounts;
 use crate::version_manager::VersionCounts;
@@ -13,6 +14,8 @@ pub struct Counters {
     pub log: Arc<LogCounts>,
     /// Of the version manager.
     pub versions: Arc<VersionCounts>,
+    /// Of the checkpointer.
+    pub checkpoints: Arc<CheckpointCounts>,
     /// Of the compaction planner and its workers.
     pub compactions: Arc<CompactionCounts>,
 }

@@ -8,11 +8,13 @@ mod counters;
 mod listener;
 mod open;
 mod pins;
+mod read_only;
 mod registry;
 mod start;
 mod topology;
 
 use crate::admission::Accounts;
+use crate::checkpointer::message::{Order as CheckpointOrder, ProgressWatch as CheckpointWatch};
 use crate::compaction_planner::message::{Assignment, PlannerMessage, Progress, ProgressWatch};
 use crate::compaction_worker::Pace;
 use crate::config::EngineConfig;
@@ -31,7 +33,9 @@ use close::{Closer, DirectoryLock};
 pub use counters::Counters;
 use futures::future::{Either, select};
 pub use pins::Pin;
+pub use read_only::ReadOnlyEngine;
 use sluicedb_storage::Result as StorageResult;
+use sluicedb_storage::checkpoint::{Counts as CheckpointCounts, Mode};
 use sluicedb_storage::compact::Order;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::points::{Holder, ReadPoint};
@@ -76,6 +80,7 @@ pub(crate) struct Parts {
     pub(crate) directory: Arc<DirectoryLock>,
     pub(crate) versions: Mailbox<VersionMessage>,
     pub(crate) planner: Mailbox<PlannerMessage>,
+    pub(crate) checkpoints: Mailbox<CheckpointOrder>,
     /// Into the compaction workers, one each.
     pub(crate) compaction_jobs: Vec<Mailbox<Assignment>>,
     pub(crate) compaction_pace: Arc<Pace>,
@@ -259,7 +264,7 @@ impl Engine {
         self.config().batch_bytes_max
     }
 
-    /// Everything visible now is in published tables when this returns, and checkpointed: no recovery
+    /// Everything visible now is in published tables when this returns, for good: no recovery
     /// applies an entry of it, or reads a segment that was closed before the call. Those are deleted,
     /// or kept aside for recycling.
     ///
@@ -300,6 +305,32 @@ impl Engine {
         shown.set(Progress::default());
         let shown = Arc::downgrade(shown);
         failures.ask(planner, |reply| PlannerMessage::Compact { order, shown, reply }).await
+    }
+
+    /// Makes a checkpoint of what is visible now, or a little later, in `dir`; returns up to which number.
+    /// Nobody waits for it but the caller.
+    ///
+    /// # Errors
+    /// Why there is none. The engine goes on as before, unless it has stopped.
+    ///
+    /// # Cancellation
+    /// Dropped, it is off and leaves nothing, unless it is about to count.
+    pub async fn checkpoint(
+        &self,
+        dir: PathBuf,
+        mode: Mode,
+        shown: &Arc<CheckpointWatch>,
+    ) -> Result<(Seqno, CheckpointCounts), Failure> {
+        let Parts { failures, checkpoints, .. } = &self.parts;
+        failures.check()?;
+        let (mut upto, shown) = (Seqno::ZERO, Arc::clone(shown));
+        let made = failures.ask(checkpoints, |reply| {
+            let view = self.view(Holder::Checkpoint);
+            upto = view.upto;
+            CheckpointOrder { view, dir, mode, shown, reply }
+        });
+        let made = made.await?;
+        Ok((upto, made))
     }
 
     /// Stops admission, flushes, marks the database as cleanly closed, ends the actors. The work is

@@ -6,6 +6,7 @@ use super::open::Opened;
 use super::registry::Exit;
 use super::{Counters, Engine, OpenFailure, Parts};
 use crate::admission::{Accounts, RangeBudget};
+use crate::checkpointer::Checkpointer;
 use crate::compaction_planner::CompactionPlanner;
 use crate::compaction_worker::{Channels, Pace};
 use crate::failure::{Failure, Failures, Party, Scope};
@@ -35,6 +36,8 @@ use std::sync::Arc;
 pub(super) const VERSION_INBOX_MAX: usize = 64;
 /// Manual compactions waiting, at most.
 pub(super) const COMPACT_INBOX_MAX: usize = 16;
+/// Checkpoints waiting, at most.
+pub(super) const CHECKPOINT_INBOX_MAX: usize = 4;
 
 /// Starts the actors on what was opened.
 pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
@@ -45,6 +48,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
 
     let (versions, version_inbox) = mailbox(VERSION_INBOX_MAX);
     let (planner, planner_inbox) = mailbox(COMPACT_INBOX_MAX);
+    let (checkpoints, checkpoint_inbox) = mailbox(CHECKPOINT_INBOX_MAX);
     let (channels, reports) = Channels::new(config.compaction_threads);
     let (reads, read_threads) = Pool::new(config.read_threads);
     let (turns, turn_threads) = Turns::new();
@@ -88,6 +92,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
         directory: Arc::new(DirectoryLock::new(lock)),
         versions,
         planner,
+        checkpoints,
         compaction_jobs: channels.jobs.clone(),
         compaction_pace: pace,
     };
@@ -115,9 +120,12 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
         channels.jobs.clone(),
         reports,
     );
+    let checkpointer =
+        Checkpointer::new(Arc::clone(&parts.files), parts.versions.clone(), checkpoint_inbox);
     let counters = Counters {
         log: Arc::clone(&parts.wal.counts),
         versions: manager.counts(),
+        checkpoints: checkpointer.counts(),
         compactions: planner.counts(),
     };
     let mut starter = Starter { parts: &parts, tasks: Vec::new() };
@@ -126,6 +134,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
         .and_then(|()| starter.start_tables(planner, &tables_due))
         .and_then(|()| starter.start_log())
         .and_then(|()| starter.start_workers(channels, &counters))
+        .and_then(|()| starter.start("checkpointer", "sluice-ckpt", checkpointer.run().boxed()))
         .and_then(|()| starter.start_pool("turn thread", "sluice-turn", turn_threads))
         .and_then(|()| starter.start_pool("read thread", "sluice-read", read_threads));
     let closer = Closer::new(starter.tasks, exit);

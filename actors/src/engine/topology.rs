@@ -1,7 +1,7 @@
 //! Who there is, as seen from outside: the actors and their mailboxes.
 
 use super::Engine;
-use super::start::{COMPACT_INBOX_MAX, VERSION_INBOX_MAX};
+use super::start::{CHECKPOINT_INBOX_MAX, COMPACT_INBOX_MAX, VERSION_INBOX_MAX};
 use crate::kernel::mailbox::Mailbox;
 use crate::range_owner::RangeEntry;
 
@@ -49,6 +49,12 @@ impl Engine {
             info("compaction planner", planner, COMPACT_INBOX_MAX, begun.get()),
             info("compaction workers", to_merge, parts.compaction_jobs.len(), merged.get()),
             info("version manager", parts.versions.len(), VERSION_INBOX_MAX, versions.edits.get()),
+            info(
+                "checkpointer",
+                parts.checkpoints.len(),
+                CHECKPOINT_INBOX_MAX,
+                counters.checkpoints.checkpoints.get(),
+            ),
             info("read threads", reads.queued(), reads.capacity(), reads.cold_reads()),
             info("turn thread", turns.queued(), turns.capacity(), turns.handed_on()),
         ]);

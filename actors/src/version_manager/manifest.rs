@@ -1,10 +1,31 @@
 //! How edits are made durable: the version manager's disk work.
 
-use super::Files;
+use super::message::InstallFailure;
+use super::{Files, VersionManager};
 use crate::failure::Failure;
 use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::manifest::ManifestWriter;
 use sluicedb_storage::version::VersionEdit;
+
+impl VersionManager {
+    /// Every number that was given out counts as used, whatever became of it, also after a crash.
+    pub(super) fn keep_numbers(&mut self) -> Result<(), Failure> {
+        if let Some(failure) = self.failures.health.failure() {
+            return Err(failure);
+        }
+        let mut edit = VersionEdit {
+            next_file_number: Some(self.files.numbers.high_water()),
+            ..VersionEdit::default()
+        };
+        match self.append(&mut edit) {
+            Ok(()) => Ok(()),
+            Err(InstallFailure::Failed(failure) | InstallFailure::NotInstalled(failure)) => {
+                Err(failure)
+            }
+            Err(InstallFailure::Conflict(what)) => unreachable!("numbers only rise, yet: {what}"),
+        }
+    }
+}
 
 /// Makes `edit` durable, then rolls over to a fresh manifest if the present one has grown. If it fails
 /// and `manifest.failure()` tells nothing, the edit has not happened and the next one may.

@@ -102,6 +102,11 @@ pub enum VersionMessage {
         /// Answered, with its number, when it has happened for good; with none if there was nothing to do.
         reply: Reply<Result<Option<Seqno>, Failure>>,
     },
+    /// File numbers were given out that no edit will name: none of them is ever to be given out again.
+    KeepNumbers {
+        /// Answered when that is durable.
+        reply: Reply<Result<(), Failure>>,
+    },
     /// A table's last reader has gone: delete the file.
     DeleteObsolete,
     /// Write the clean-close edit and stop.

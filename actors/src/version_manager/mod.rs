@@ -2,7 +2,8 @@
 //!
 //! Owns:      the manifest, the current superversion, file numbers, the deletion of tables.
 //! Receives:  Install (flush worker, compaction workers), Seal (range owners), Relieve (the gate), LogGrown
-//!            (the log's keeper), Flush, FlushFailed, Change, DeleteObsolete, Close.
+//!            (the log's keeper), KeepNumbers (the checkpointer), Flush, FlushFailed, Change, DeleteObsolete,
+//!            Close.
 //! Sends:     nothing; wakes the flush worker and the compaction planner, and runs range owners' seats as
 //!            their caller.
 //! Publishes: `Superversion`, the log floor, the tables that are obsolete and held.

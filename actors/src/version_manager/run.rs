@@ -37,6 +37,7 @@ impl VersionManager {
                     }
                 }
                 VersionMessage::Change { change, reply } => self.prepare(change, reply),
+                VersionMessage::KeepNumbers { reply } => reply.send(self.keep_numbers()),
                 // What these ask for is looked after below, after every message.
                 VersionMessage::LogGrown | VersionMessage::DeleteObsolete => {}
                 VersionMessage::Close { reply } => {

@@ -1,0 +1,220 @@
+//! A database that is only read: recovered into memory, without an actor but the threads for cold reads.
+//!
+//! Guarantees: nothing in the directory changes. The log is replayed as by every open, by the same code, on a
+//! disk that keeps in memory what would be written (`storage/src/vfs/overlay.rs`). Nobody opens the
+//! database for writing as long as the lock is held, which several readers share.
+
+use super::{OpenFailure, registry};
+use crate::config::EngineConfig;
+use crate::failure::Failure;
+use crate::failure::damage::Damage;
+use crate::kernel::reply::reply;
+use crate::runtime::Runtime;
+use crate::runtime::pool::Pool;
+use sluicedb_storage::Error;
+use sluicedb_storage::filename::FileKind;
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::memtable::memtable;
+use sluicedb_storage::recover::home::{self, Place};
+use sluicedb_storage::recover::{RecoverOptions, Recovered, RecoveryReport, open_directory};
+use sluicedb_storage::table::BlockCache;
+use sluicedb_storage::version::{TableCache, TableLimits, Version};
+use sluicedb_storage::vfs::{LockError, LockGuard, OverlayVfs, Vfs};
+use sluicedb_storage::view::{RangeEntry, Superversion, View};
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+/// See the module.
+pub struct ReadOnlyEngine {
+    config: EngineConfig,
+    runtime: Arc<dyn Runtime>,
+    view: View,
+    tables: Arc<TableCache>,
+    reads: Pool,
+    damage: Arc<Damage>,
+    recovery: RecoveryReport,
+    replayed_bytes: u64,
+    lock: Option<Arc<dyn LockGuard>>,
+}
+
+impl ReadOnlyEngine {
+    /// Opens what is in the directory. The disk work happens on a thread of the runtime.
+    ///
+    /// # Errors
+    /// See `OpenFailure`; `Invalid` where more is only in the log than the configuration lets into memory.
+    pub async fn open(
+        config: EngineConfig,
+        vfs: Arc<dyn Vfs>,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Self, OpenFailure> {
+        let (reply, answer) = reply();
+        let (dir, for_thread) = (config.dir.clone(), Arc::clone(&runtime));
+        let body = async move {
+            // An engine of this process that is just leaving has the lock still.
+            let registration = registry::register_opening(&config.dir).await;
+            reply.send(recover(config, &vfs, for_thread));
+            drop(registration);
+        };
+        runtime
+            .spawn("sluice-open", Box::pin(body))
+            .map_err(|error| Error::io("start a thread for", &dir, error))?;
+        answer.await.unwrap_or(Err(OpenFailure::Failed(Failure::Closed)))
+    }
+
+    /// All that there is.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// What is on disk, and what was in the log only, as if it were.
+    pub fn version(&self) -> Version {
+        self.view.superversion.version(self.tables.graveyard())
+    }
+
+    /// Threads for cold reads.
+    pub fn read_pool(&self) -> Pool {
+        self.reads.clone()
+    }
+
+    /// Where reads report damage.
+    pub fn damage(&self) -> Arc<Damage> {
+        Arc::clone(&self.damage)
+    }
+
+    /// Keeps writers out as long as somebody has it; `None` where the directory has no lock file.
+    pub fn lock(&self) -> Option<Arc<dyn LockGuard>> {
+        self.lock.clone()
+    }
+
+    /// Which tables are open, and their cached blocks.
+    pub fn tables(&self) -> &TableCache {
+        &self.tables
+    }
+
+    /// What it was opened with.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// What opening had to do.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+
+    /// Bytes of memory that hold what is only in the log.
+    pub fn replayed_bytes(&self) -> u64 {
+        self.replayed_bytes
+    }
+
+    /// The time of day, in milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        self.runtime.unix_ms()
+    }
+
+    /// The database directory.
+    pub fn dir(&self) -> &Path {
+        &self.config.dir
+    }
+}
+
+fn recover(
+    config: EngineConfig,
+    vfs: &Arc<dyn Vfs>,
+    runtime: Arc<dyn Runtime>,
+) -> Result<ReadOnlyEngine, OpenFailure> {
+    let dir = &config.dir;
+    if !matches!(home::look(vfs, dir)?, Place::Database(_)) {
+        return Err(OpenFailure::NoDatabase(dir.clone()));
+    }
+    if !config.allow_shared_directory {
+        home::check_private(vfs, dir)?;
+    }
+    let lock = lock(vfs, dir)?;
+    let bytes_max = config.read_only_log_bytes_max;
+    let overlay = OverlayVfs::new(Arc::clone(vfs), dir, bytes_max)
+        .map_err(|error| Error::io("create", dir, error))?;
+    let overlay = Arc::new(overlay);
+    let options = RecoverOptions {
+        create_if_missing: false,
+        fresh_id: config.fresh_id,
+        split_keys: Vec::new(),
+        replay_bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
+        table: config.l0_table.clone(),
+        // Nothing is merged: pieces would only be more tables to look into.
+        shard_cut_bytes_min: u64::MAX,
+        shards: config.compaction.shards,
+        tables: TableLimits {
+            open_max: config.open_tables_max,
+            memory_bytes_max: config.open_tables_bytes_max,
+            blocks: BlockCache::new(config.cache_bytes),
+        },
+    };
+    let began = runtime.now();
+    let above = Arc::clone(&overlay) as Arc<dyn Vfs>;
+    let recovered = open_directory(&above, dir, &options).map_err(|error| {
+        // The disk itself is not written to.
+        if error.is_no_space() { too_much(dir, bytes_max) } else { error }
+    })?;
+    let Recovered { version, tables, last_seqno, report: mut recovery, .. } = recovered;
+    recovery.took = runtime.now().saturating_duration_since(began);
+    // Those are there still.
+    recovery.files_removed.clear();
+    let replayed_bytes = overlay.used_bytes();
+    let ranges = version.ranges().iter().map(|stable| {
+        let (active, writer) = memtable(0);
+        writer.freeze();
+        RangeEntry { active, sealed: Vec::new(), stable: Arc::clone(stable), owner: () }
+    });
+    let superversion = Superversion::new(1, 1, Seqno::ZERO, ranges.collect());
+    let view = View::new(Arc::new(superversion), last_seqno);
+    let (reads, threads) = Pool::new(config.read_threads);
+    for (index, thread) in threads.into_iter().enumerate() {
+        let body = thread.run(|panic| {
+            let failure = Failure::panicked("read thread", &*panic);
+            tracing::error!(%failure, "a read thread has ended");
+        });
+        runtime
+            .spawn(&format!("sluice-read-{index}"), Box::pin(body))
+            .map_err(|error| Error::io("start a thread for", dir, error))?;
+    }
+    let damage = Arc::default();
+    Ok(ReadOnlyEngine {
+        config,
+        runtime,
+        view,
+        tables,
+        reads,
+        damage,
+        recovery,
+        replayed_bytes,
+        lock,
+    })
+}
+
+/// The shared lock. There is none where there is no lock file: to make one would change the directory, and
+/// nobody who writes is there.
+fn lock(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Arc<dyn LockGuard>>, Error> {
+    let path = FileKind::Lock.path(dir);
+    match vfs.lock_shared(&path) {
+        Ok(guard) => Ok(Some(guard.into())),
+        Err(LockError::Held { pid }) => Err(Error::Locked { path: dir.to_owned(), pid }),
+        Err(LockError::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(LockError::Io(error)) => Err(Error::io("lock", &path, error)),
+    }
+}
+
+fn too_much(dir: &Path, bytes_max: u64) -> Error {
+    Error::invalid(format!(
+        "{}: the database was not closed, and more of it is only in its log than the {bytes_max} bytes that \
+         read_only_log_bytes_max lets into memory; set a larger one, or open it for writing once",
+        dir.display()
+    ))
+}
+
+impl fmt::Debug for ReadOnlyEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadOnlyEngine").field("dir", &self.dir()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,237 @@
+//! Checkpoints: a copy of the database that costs no copying, made while writes go on.
+
+use crate::db::Db;
+use crate::error::{Error, Result};
+use futures::future::BoxFuture;
+use sluicedb_actors::checkpointer::message::{Progress, ProgressWatch};
+use sluicedb_actors::kernel::signal::Watcher;
+use sluicedb_storage::Error as StorageError;
+use sluicedb_storage::checkpoint::{Counts, Mode};
+use std::future::IntoFuture;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a checkpoint consists of.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointInfo {
+    /// The last write that is in it: a number between those of the call and of the return.
+    pub seqno: u64,
+    /// Tables that are second names of the database's own files.
+    pub tables_linked: u64,
+    /// Their bytes, which take no space as long as the database has them as well.
+    pub bytes_linked: u64,
+    /// Tables that had to be copied, because the directory is on another file system or the file
+    /// system has no hard links.
+    pub tables_copied: u64,
+    /// Their bytes.
+    pub bytes_copied: u64,
+    /// Tables that an older checkpoint in the directory had already.
+    pub tables_kept: u64,
+    /// Their bytes.
+    pub bytes_kept: u64,
+    /// Tables made of what was in memory.
+    pub tables_written: u64,
+    /// Their bytes.
+    pub bytes_written: u64,
+    /// Files of an older checkpoint that this one did not need.
+    pub files_removed: u64,
+}
+
+impl CheckpointInfo {
+    fn of(seqno: u64, counts: &Counts) -> Self {
+        Self {
+            seqno,
+            tables_linked: counts.linked.tables,
+            bytes_linked: counts.linked.bytes,
+            tables_copied: counts.copied.tables,
+            bytes_copied: counts.copied.bytes,
+            tables_kept: counts.kept.tables,
+            bytes_kept: counts.kept.bytes,
+            tables_written: counts.written.tables,
+            bytes_written: counts.written.bytes,
+            files_removed: counts.removed,
+        }
+    }
+}
+
+/// How far a checkpoint has come.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointProgress {
+    /// Bytes that are linked, copied, written or were there.
+    pub done_bytes: u64,
+    /// Those, and what is to be done yet. 0 before it has begun.
+    pub total_bytes: u64,
+}
+
+impl From<Progress> for CheckpointProgress {
+    fn from(Progress { counts: Counts { done_bytes, total_bytes, .. }, .. }: Progress) -> Self {
+        Self { done_bytes, total_bytes }
+    }
+}
+
+impl Db {
+    /// Makes a checkpoint: a database in the directory `path` that holds one instant of this one. Await
+    /// what this returns to have it made; writes, flushes and compactions go on meanwhile and wait for
+    /// nothing.
+    ///
+    /// * Everything that was acknowledged before the call is in it, synced or not, and of a batch
+    ///   all or nothing. What is written during the call may be in it, up to some write.
+    /// * It is durable when this returns: it survives a power cut even where the database's own last
+    ///   writes, which were only `Buffered`, do not.
+    /// * Tables are not copied: they get a second name (a hard link), and are copied only where that
+    ///   cannot be, as on another file system. What is in memory is written out. The database
+    ///   itself is not flushed.
+    /// * `path` must not exist, or be an empty directory; see [`Checkpoint::incremental`] for the other case. What is
+    ///   missing of it is created, for this user alone.
+    /// * `CURRENT` comes last: a checkpoint that failed or was interrupted is taken for a database by nobody.
+    ///   One that failed removes what it made. One that was interrupted leaves a directory to be removed.
+    ///
+    /// The checkpoint is *this database at an earlier time*, with the same identity: open it for
+    /// reading ([`ReadOnlyDb`](crate::ReadOnlyDb)) any number of times, or for writing, from when on the two are two
+    /// databases with a common past. Files must not be exchanged between them.
+    ///
+    /// It holds what it shows as a snapshot does: [`pins`](Self::pins) tells how much. One checkpoint is made at a time; others wait.
+    ///
+    /// # Errors
+    /// `Exists` for a directory that is not empty; `Locked` for one that somebody else is using; `NoSpace`, `Io` as
+    /// the disk says; `Corrupt` for a table that is missing; `Closed`. The database is unharmed.
+    ///
+    /// # Cancellation
+    /// Dropped, the checkpoint is off and what was made of it is removed, unless it was about to count.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let (path, backup) = (dir.path().join("my.db"), dir.path().join("backup.db"));
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, ReadOnlyDb};
+    /// let db = Db::open(&path).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// let made = db.checkpoint(&backup).await?;
+    /// db.delete("user:1").await?;
+    ///
+    /// let then = ReadOnlyDb::open(&backup).await?;
+    /// assert_eq!(then.get("user:1").await?.as_deref(), Some(&b"Ada"[..]));
+    /// assert_eq!(then.seqno(), made.seqno);
+    /// drop(then);
+    ///
+    /// // Later: only what is new.
+    /// db.checkpoint(&backup).incremental().await?;
+    /// let now = ReadOnlyDb::open(&backup).await?;
+    /// assert_eq!(now.get("user:1").await?, None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub fn checkpoint(&self, path: impl AsRef<Path>) -> Checkpoint {
+        let shown = Shown(Arc::new(ProgressWatch::new(Progress::default())));
+        let path = path.as_ref().to_owned();
+        Checkpoint { db: self.clone(), path, mode: Mode::Fresh, shown }
+    }
+}
+
+/// A checkpoint that was asked for with [`Db::checkpoint`]. Await it to have it made.
+///
+/// # Errors
+/// As [`Db::checkpoint`].
+///
+/// # Cancellation
+/// As [`Db::checkpoint`].
+#[must_use = "no checkpoint is made before it is awaited"]
+pub struct Checkpoint {
+    db: Db,
+    path: PathBuf,
+    mode: Mode,
+    shown: Shown,
+}
+
+/// Whoever has this waits for the checkpoint. The watches see the end when it is dropped.
+struct Shown(Arc<ProgressWatch>);
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.0.update(|progress| Some(Progress { is_over: true, ..*progress }));
+    }
+}
+
+impl Checkpoint {
+    /// The directory may hold an older checkpoint of the same database, which this one takes the place
+    /// of: only tables that are not there are linked, and files that it does not need are removed once it
+    /// counts. A crash at any moment leaves the old one or the new one.
+    ///
+    /// The older one must not have been opened for writing since, nor be open now: that is
+    /// `Exists`, or `Locked`. So are a database of another identity, or of another
+    /// history of the same one, and a directory that an interrupted checkpoint left.
+    pub fn incremental(mut self) -> Self {
+        self.mode = Mode::Incremental;
+        self
+    }
+
+    /// A watch on how far it has come. Any number of them; none keeps it going.
+    pub fn progress(&self) -> CheckpointWatch {
+        CheckpointWatch { watcher: self.shown.0.watcher(), is_over: false }
+    }
+
+    async fn run(self) -> Result<CheckpointInfo> {
+        let Self { db, path, mode, shown } = self;
+        // Files are made later, wherever the process has gone by then.
+        let path = std::path::absolute(&path)
+            .map_err(|error| Error::from(StorageError::io("make absolute", &path, error)))?;
+        let (seqno, counts) = db.engine().checkpoint(path, mode, &shown.0).await?;
+        Ok(CheckpointInfo::of(seqno.0, &counts))
+    }
+}
+
+impl IntoFuture for Checkpoint {
+    type Output = Result<CheckpointInfo>;
+    type IntoFuture = BoxFuture<'static, Result<CheckpointInfo>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("path", &self.path)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A watch on the [`progress`](Checkpoint::progress) of a checkpoint.
+pub struct CheckpointWatch {
+    watcher: Watcher<Progress>,
+    is_over: bool,
+}
+
+impl CheckpointWatch {
+    /// How far it has come, which counts as seen. After its end: how far it had come.
+    pub fn latest(&mut self) -> CheckpointProgress {
+        let progress = self.watcher.get();
+        self.is_over = progress.is_over;
+        progress.into()
+    }
+
+    /// Waits until it has come further than `latest` or `changed` returned last. `None` once it has
+    /// ended, or was dropped.
+    ///
+    /// # Cancellation
+    /// Nothing is missed: the next call returns at once.
+    pub async fn changed(&mut self) -> Option<CheckpointProgress> {
+        if self.is_over {
+            return None;
+        }
+        let progress = self.watcher.changed().await;
+        self.is_over = progress.is_over;
+        (!self.is_over).then(|| progress.into())
+    }
+}
+
+impl std::fmt::Debug for CheckpointWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckpointWatch").field("is_over", &self.is_over).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,156 @@
+//! A database that is open for reading only.
+//!
+//! It is a type of its own, not a [`Db`](crate::Db) whose writes fail: what cannot work is not there to be
+//! called, and a function that takes a `ReadOnlyDb` says that it does not write.
+
+use crate::error::Result;
+use crate::levels::{LevelInfo, situation};
+use crate::open::Builder;
+use crate::range::KeyRange;
+use crate::reader::Reader;
+use crate::scan::Scan;
+use crate::snapshot::Snapshot;
+use crate::stats::Stats;
+use bytes::Bytes;
+use sluicedb_actors::compaction_planner::CompactionCounts;
+use sluicedb_actors::engine::ReadOnlyEngine;
+use sluicedb_storage::compact::Claims;
+use sluicedb_storage::key::{Seqno, Span};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A closed database, or a [checkpoint](crate::Db::checkpoint), open for reading only. Cheap to clone;
+/// all clones are the same one.
+///
+/// * *Any number of processes* may have it open at once. Nobody opens it for writing meanwhile, and it cannot
+///   be opened while somebody has it open for writing: both are [`Locked`](crate::ErrorKind::Locked). The lock is held until
+///   the last handle, snapshot and scan is dropped. Where the directory has no `LOCK` file, because
+///   somebody copied it without, none is made and none is held.
+/// * *Not one byte changes* in the directory, which may be on a file system that cannot be written to.
+/// * A database that was *not closed* is recovered as by every open, but into memory: what is only in its
+///   log may take [`read_only_log_bytes_max`](crate::Options::read_only_log_bytes_max). A checkpoint has no log.
+/// * It shows one instant, and never another one. There are no writes, so there is nothing to close: drop it.
+///
+/// Reads are as those of [`Db`](crate::Db): complete at once when everything is in memory, wait for a
+/// read thread otherwise.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("my.db");
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use sluicedb::{Db, ErrorKind, ReadOnlyDb};
+/// let db = Db::open(&path).await?;
+/// db.put("user:1", "Ada").await?;
+/// db.close().await?;
+///
+/// let one = ReadOnlyDb::open(&path).await?;
+/// let two = ReadOnlyDb::open(&path).await?;
+/// assert_eq!(one.get("user:1").await?, two.get("user:1").await?);
+/// assert_eq!(Db::open(&path).await.unwrap_err().kind(), ErrorKind::Locked);
+/// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct ReadOnlyDb {
+    engine: Arc<ReadOnlyEngine>,
+    reader: Reader,
+}
+
+impl ReadOnlyDb {
+    /// Opens the database in `path`, with default [`Options`](crate::Options): [`Builder::open_read_only`].
+    ///
+    /// # Errors
+    /// As [`Builder::open_read_only`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).open_read_only().await
+    }
+
+    /// Opens with settings of one's own; finish with [`Builder::open_read_only`].
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(path)
+    }
+
+    pub(crate) fn new(engine: ReadOnlyEngine) -> Self {
+        let reader = Reader::new(engine.view().clone(), engine.read_pool(), engine.damage());
+        Self { reader: reader.locking(engine.lock()), engine: Arc::new(engine) }
+    }
+
+    /// The value of `key`, or `None`; see [`Db::get`](crate::Db::get).
+    ///
+    /// # Errors
+    /// `Corrupt` or `Io` when a block cannot be read, naming file and offset; other keys are not
+    /// affected.
+    ///
+    /// # Cancellation
+    /// No effect.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        tokio::task::coop::consume_budget().await;
+        self.reader.get(key.as_ref()).await
+    }
+
+    /// Is `key` there? Like [`get`](Self::get) without copying the value.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        tokio::task::coop::consume_budget().await;
+        self.reader.contains_key(key.as_ref()).await
+    }
+
+    /// The values of `keys`, in their order.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); one failure fails all.
+    pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
+        tokio::task::coop::consume_budget().await;
+        self.reader.multi_get(keys).await
+    }
+
+    /// The entries in `range`, in key order: a [`Stream`](futures::Stream). See [`Db::scan`](crate::Db::scan).
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "`scan(a..b)` reads better than `scan(&(a..b))`"
+    )]
+    pub fn scan(&self, range: impl KeyRange) -> Scan {
+        Scan::new(self.reader.clone(), range.span())
+    }
+
+    /// The entries whose keys start with `prefix`, in key order.
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        Scan::new(self.reader.clone(), Span::prefix(prefix.as_ref()))
+    }
+
+    /// The same instant as a [`Snapshot`], for what reads either kind of database through one.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.reader.clone())
+    }
+
+    /// The sequence number of the last write that it shows.
+    pub fn seqno(&self) -> u64 {
+        let Seqno(number) = self.engine.view().upto;
+        number
+    }
+
+    /// Sizes and counters, of those that [`Db::stats`](crate::Db::stats) has the ones about tables, reads, and what the
+    /// open found. All about writes are 0, and there are no actors.
+    pub fn stats(&self) -> Stats {
+        Stats::of_read_only(&self.engine)
+    }
+
+    /// The levels of every range: tables, bytes, limits. What is only in the log counts as tables of L0.
+    pub fn level_info(&self) -> Vec<LevelInfo> {
+        let version = self.engine.version();
+        let (claims, set_aside) = (Claims::new(), BTreeSet::new());
+        let told = (&self.engine.config().compaction, self.engine.unix_ms());
+        let situation = situation(told, &version, &claims, &set_aside);
+        LevelInfo::of_version(&situation, &CompactionCounts::default())
+    }
+}
+
+impl fmt::Debug for ReadOnlyDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadOnlyDb").field("dir", &self.engine.dir()).finish_non_exhaustive()
+    }
+}
