@@ -37,13 +37,15 @@ pub enum Command {
     /// Print entries in key order
     Scan(ScanArgs),
     /// Print counters, memory and the actors' mailboxes
-    Stats(InspectArgs),
+    Stats(StatsArgs),
     /// Print what each level and its landing hold, drawn as well, and why they are merged or not
     Levels(LevelsArgs),
     /// Check every checksum and every order rule of a closed database
     Verify(InspectArgs),
     /// Flush, and merge all keys down, or some
     Compact(CompactArgs),
+    /// Make a copy in another directory by hard links, or bring an older one up to date
+    Checkpoint(CheckpointArgs),
     /// Import real files into a temporary database, break it, and check every value
     Demo(DemoArgs),
     #[command(hide = true)]
@@ -194,6 +196,33 @@ pub struct InspectArgs {
     #[command(flatten)]
     pub store: Store,
     /// JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct StatsArgs {
+    #[command(flatten)]
+    pub store: Store,
+    /// Change nothing, as `get`, `scan`, `export` and `levels` never do: without what only an engine has that could write
+    #[arg(long)]
+    pub read_only: bool,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct CheckpointArgs {
+    #[command(flatten)]
+    pub store: Store,
+    /// The directory of the copy: absent or empty
+    #[arg(value_name = "TO")]
+    pub to: PathBuf,
+    /// TO may hold an older checkpoint of the database: link what is new, remove what is not needed
+    #[arg(long)]
+    pub incremental: bool,
+    /// JSON instead of a line
     #[arg(long)]
     pub json: bool,
 }

@@ -8,7 +8,6 @@ use crate::args::{ExportArgs, Format};
 use crate::outcome::{Failure, Result};
 use crate::output;
 use crate::progress::Progress;
-use crate::store;
 use crate::text::{Encoding, escape};
 use crate::units;
 use serde_json::json;
@@ -34,13 +33,9 @@ pub async fn run(args: ExportArgs) -> Result {
     if args.encoding != Encoding::Raw && matches!(format, Format::Jsonl | Format::Tree) {
         return Err(Failure::usage("--encoding is for csv, tsv and lines"));
     }
-    let db = args.store.existing().await?;
+    let db = args.store.read_only().await?;
     let started = Instant::now();
-    let exported = match args.selection.scan(&db) {
-        Ok(scan) => export(scan, format, &args).await,
-        Err(failure) => Err(failure),
-    };
-    let (entries, bytes) = store::close(db, exported).await?;
+    let (entries, bytes) = export(args.selection.scan(&db)?, format, &args).await?;
     let elapsed = started.elapsed();
     if args.json {
         let seconds = elapsed.as_secs_f64();

@@ -1,6 +1,6 @@
 //! `stats` and `verify`: what the database says about itself.
 
-use crate::args::InspectArgs;
+use crate::args::{InspectArgs, StatsArgs};
 use crate::outcome::{Exit, Failure, Result};
 use crate::progress::Progress;
 use crate::{output, store, text, units};
@@ -11,11 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-pub async fn stats(args: InspectArgs) -> Result {
-    let db = args.store.existing().await?;
-    let stats = db.stats();
-    let levels = db.level_info();
-    db.close().await?;
+pub async fn stats(args: StatsArgs) -> Result {
+    let (stats, levels) = if args.read_only {
+        let db = args.store.read_only().await?;
+        (db.stats(), db.level_info())
+    } else {
+        let db = args.store.existing().await?;
+        let told = (db.stats(), db.level_info());
+        db.close().await?;
+        told
+    };
     if args.json {
         let mut json = to_json(&stats);
         json["levels"] = to_json(&levels);

@@ -15,6 +15,7 @@
 
 mod args;
 mod bench;
+mod checkpoint;
 mod compact;
 mod demo;
 mod export;
@@ -76,6 +77,7 @@ async fn run(command: Command) -> Result {
         Command::Levels(args) => levels::run(args).await,
         Command::Verify(args) => inspect::verify(&args),
         Command::Compact(args) => compact::run(args).await,
+        Command::Checkpoint(args) => checkpoint::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::DemoChild(args) => demo::crash::child(args).await,
         Command::Bench(args) => bench::run(args).await,

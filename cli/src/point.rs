@@ -16,9 +16,8 @@ pub fn argument(encoding: Encoding, text: &str) -> Result<Vec<u8>> {
 
 pub async fn get(args: GetArgs) -> Result {
     let key = argument(args.keys_as, &args.key)?;
-    let db = args.store.existing().await?;
-    let found = db.get(&key).await.map_err(Failure::from);
-    let Some(value) = store::close(db, found).await? else {
+    let db = args.store.read_only().await?;
+    let Some(value) = db.get(&key).await? else {
         return Err(Failure::new(Exit::NotFound, format!("no such key: {}", escape(&key))));
     };
     if args.json {

@@ -4,8 +4,7 @@ use crate::args::{KeySpan, ScanArgs, Selection};
 use crate::outcome::{Failure, Result};
 use crate::output;
 use crate::point::argument;
-use crate::store;
-use sluicedb::{Db, Scan};
+use sluicedb::{ReadOnlyDb, Scan};
 use std::io::Write;
 use std::ops::Bound;
 
@@ -43,7 +42,7 @@ fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 
 impl Selection {
     /// The scan that the flags describe.
-    pub fn scan(&self, db: &Db) -> Result<Scan> {
+    pub fn scan(&self, db: &ReadOnlyDb) -> Result<Scan> {
         let mut scan = db.scan(self.keys.bounds()?);
         if self.reverse {
             scan = scan.rev();
@@ -56,13 +55,9 @@ impl Selection {
 }
 
 pub async fn run(args: ScanArgs) -> Result {
-    let db = args.store.existing().await?;
-    let scan = args.selection.scan(&db);
-    let printed = match scan {
-        Ok(scan) => print(scan, &args).await,
-        Err(failure) => Err(failure),
-    };
-    store::close(db, printed).await
+    let db = args.store.read_only().await?;
+    let scan = args.selection.scan(&db)?;
+    print(scan, &args).await
 }
 
 async fn print(mut scan: Scan, args: &ScanArgs) -> Result {

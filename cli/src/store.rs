@@ -3,7 +3,7 @@
 use crate::outcome::{Exit, Failure, Result};
 use crate::units::parse_size;
 use clap::{Args, ValueEnum};
-use sluicedb::{Db, Durability, Options, WriteOptions};
+use sluicedb::{Db, Durability, Options, ReadOnlyDb, WriteOptions};
 use std::path::{Path, PathBuf};
 
 /// Which database, and how much memory it may use.
@@ -65,6 +65,12 @@ impl Store {
     pub async fn existing(&self) -> Result<Db> {
         self.must_exist()?;
         open(&self.path, self.options(), false).await
+    }
+
+    /// Opens what exists, and changes nothing; as often at once as one likes.
+    pub async fn read_only(&self) -> Result<ReadOnlyDb> {
+        self.must_exist()?;
+        Ok(ReadOnlyDb::builder(&self.path).options(self.options()).open_read_only().await?)
     }
 
     /// "Not found" unless there is a database, told before anything is opened or created.

@@ -15,10 +15,9 @@ use sluicedb::{LevelInfo, Options, ShardInfo, Stats};
 use std::collections::BTreeSet;
 
 pub async fn run(args: LevelsArgs) -> Result {
-    let db = args.store.existing().await?;
-    let levels = db.level_info();
-    let stats = db.stats();
-    db.close().await?;
+    let db = args.store.read_only().await?;
+    let (levels, stats) = (db.level_info(), db.stats());
+    drop(db);
     let options = args.store.options();
     let shown = Level::all(&levels, &options);
     let reasons = why::reasons(&shown, &options);

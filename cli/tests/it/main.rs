@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod checkpoint;
 mod damage;
 mod demo;
 mod import;
