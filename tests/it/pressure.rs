@@ -190,6 +190,8 @@ fn a_full_disk_presses_until_there_is_space() {
     assert!(refused && !db.health().state().is_running());
     let full = Pressure { level: 1.0, cause: Some(PressureCause::Disk) };
     assert_eq!((db.pressure(), watch.latest()), (full, full));
+    // The reserve is set aside anew some time after it was seen to be spent.
+    home.simulator.settle();
     home.disk.set_capacity(None);
     home.simulator.advance(Duration::from_secs(60));
     home.simulator.settle();
