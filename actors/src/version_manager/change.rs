@@ -242,6 +242,11 @@ impl VersionManager {
         room.map_err(NoRoom::Refused).and_then(|room| room).map_err(NotTurned::NoRoom)?;
         let current = self.topology.superversion.load_full();
         let before = current.version(self.files.tables.graveyard());
+        let has_sealed = |id: &RangeId| current.range(*id).is_some_and(|r| !r.sealed.is_empty());
+        // INVARIANT(merged-when-cold): since it was prepared, one of them may have been sealed.
+        if edit.ranges_removed.len() > 1 && edit.ranges_removed.iter().any(has_sealed) {
+            return Err(NotTurned::Outdated);
+        }
         let version = before.apply(edit, &[]).map_err(|_| NotTurned::Outdated)?;
         let mut ranges = self.ranges_after(&current, &version);
         // Most of what is on its way is applied before anybody has to wait for it.
@@ -362,6 +367,10 @@ impl VersionManager {
 /// INVARIANT(merged-when-cold): up to where all of both ranges is in tables, if neither has a table with something newer than what the
 /// other has in memory.
 fn flushed_together(ranges: [&RangeEntry; 2]) -> Option<Seqno> {
+    // A flush may have begun: it would say "flushed up to here" of both, and know one of them.
+    if ranges.iter().any(|range| !range.sealed.is_empty()) {
+        return None;
+    }
     let flushed = ranges.iter().map(|range| range.stable.flushed_seqno).max()?;
     let mut unflushed = ranges.iter().flat_map(|range| range.memtables());
     unflushed
