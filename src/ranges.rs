@@ -62,10 +62,9 @@ impl From<&RangeEntry> for RangeInfo {
 impl Db {
     /// The ranges, in key order. They cover all keys, and none has keys of another one.
     ///
-    /// A range is made by [`Options::initial_split_keys`](crate::Options::initial_split_keys), by
-    /// [`split_at`](Self::split_at), or by the engine as
-    /// [`Options::range_bytes_max`](crate::Options::range_bytes_max) and its neighbours say. One that is split
-    /// goes, and two others take its place. Costs some loads per table; waits for nobody.
+    /// A range is made by [`Options::initial_split_keys`](crate::Options::initial_split_keys) or by
+    /// [`split_at`](Self::split_at). One that is split goes, and two others take its place. Costs some loads
+    /// per table; waits for nobody.
     pub fn ranges(&self) -> Vec<RangeInfo> {
         self.engine().superversion().ranges.iter().map(RangeInfo::from).collect()
     }
