@@ -116,7 +116,6 @@ impl VersionManager {
     /// is no longer needed by new readers and its charge goes back to the accounts. `ranges` had it.
     fn forget(&mut self, flushed: &Flushed, ranges: impl Iterator<Item = RangeId>) {
         let (superversion, now) = (self.topology.superversion.load_full(), self.environment.now());
-        self.waiters.published(&flushed.memtables);
         for id in ranges {
             let owner = &superversion.range(id).expect("it was just there").owner;
             let bytes = owner.with_state(|state| state.forget(&flushed.memtables));
@@ -128,6 +127,8 @@ impl VersionManager {
             // The queue has room: a seal that waited for it happens now.
             self.seal_if_due(id);
         }
+        // After all that: who waits for the flush finds its memory given back.
+        self.waiters.published(&flushed.memtables);
     }
 
     pub(super) fn count_tables(&mut self) {
