@@ -106,13 +106,13 @@ pub struct Options {
     pub value_bytes_max: Option<u64>,
     /// Largest encoded batch, in bytes. Default: half of the write buffer; at most that.
     pub batch_bytes_max: Option<u64>,
-    /// Size of a log segment, in bytes, at most; in whole pages of 4 KiB. The first one has 512 KiB, each
-    /// next one twice as much while it would last less than a second at the pace of the writes, and half
-    /// as much where it would last more than four. One is kept ready, two where it would not last. Of
-    /// those that nothing needs any more, as many are kept to be used again as were used up lately, and of
-    /// at most two write buffers of bytes (or one). A log that is idle (`idle_seal_after_ms`) keeps none,
-    /// and goes on in one of 512 KiB; a closed database has a log of 8 KiB. Default 64 MiB, at least
-    /// 64 KiB.
+    /// Size of a log segment, in bytes, at most; in whole pages of 4 KiB. The first one has 512
+    /// KiB, each next one twice as much (or eight times) while it would last less than a second at
+    /// the pace of the writes, and half as much where it would last more than four. One is kept
+    /// ready, two where it would not last. Of those that nothing needs any more, as many are kept
+    /// to be used again as were used up lately, and of at most two write buffers of bytes (or one).
+    /// A log that is idle (`idle_seal_after_ms`) keeps none, and goes on in one of 512 KiB; a
+    /// closed database has a log of 8 KiB. Default 64 MiB, at least 64 KiB.
     pub log_segment_bytes: u64,
     /// Closed log segments whose entries are not all in tables may have this many bytes. When they
     /// have more, the range with the oldest such entry is flushed, then the next, in the background:
@@ -121,11 +121,11 @@ pub struct Options {
     /// segments.
     pub log_retained_bytes_max: Option<u64>,
     /// A range without writes for this long, in milliseconds (once to twice as long), is flushed if
-    /// that frees log segments, or memory while more than half of the write buffer is taken. When nothing
-    /// at all is written for this long, the log leaves its segment, unless that is a small one of which
-    /// less than a quarter is used, and removes those that it kept ready: what is idle is then flushed as
-    /// well, and an idle database takes as much space as a closed one, and 512 KiB. Default 60,000; 0 =
-    /// never; at most a week.
+    /// that frees log segments, or memory while more than half of the write buffer is taken. When
+    /// next to nothing (64 KiB) is written in this time, the log leaves its segment, unless that is
+    /// a small one of which less than a quarter is used, and removes those that it kept ready: what
+    /// is idle is then flushed as well, and an idle database takes as much space as a closed one,
+    /// and 512 KiB. Default 60,000; 0 = never; at most a week.
     pub idle_seal_after_ms: u64,
     /// Write buffered records through a memory map where the file system allows it (a store
     /// instead of a system call per write). The price: if another process truncates a log segment of

@@ -151,6 +151,29 @@ fn slow_writers_get_small_segments() {
     assert!(made.len() >= 12 && made.iter().all(|&bytes| bytes <= MIB), "{made:?}");
 }
 
+/// Planted: a log that rests only when nothing at all is written.
+#[test]
+fn a_log_that_is_hardly_written_to_keeps_nothing_ready() {
+    let mut scene = Scene::new(Options::default());
+    let db = scene.open();
+    for n in 0..1_500 {
+        scene.put(&db, n, 10_000);
+    }
+    assert!(scene.bytes(".wal") > 16 * MIB);
+    for n in 0..60 {
+        scene.put(&db, n, 100);
+        scene.simulator.advance(Duration::from_secs(10));
+        scene.simulator.settle();
+    }
+    // What pins the rest is in memory; it goes when that is flushed.
+    let stats = db.stats();
+    let (files, needed) = (scene.bytes(".wal"), stats.log_retained_bytes + FIRST_SEGMENT);
+    assert_eq!((files, scene.bytes(".spare")), (needed, 0), "{stats:?}");
+    scene.simulator.run(db.flush()).unwrap();
+    assert_eq!(scene.bytes(".wal"), FIRST_SEGMENT);
+    scene.survives(&scene.disk.kill_clone(), "hardly written to");
+}
+
 /// What was flushed before it was idle: no flush says that the large segment is not needed.
 #[test]
 fn an_idle_log_shrinks_though_everything_is_in_tables() {

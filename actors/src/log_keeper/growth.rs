@@ -11,7 +11,8 @@ pub(crate) const FULL_DISK_SEGMENT_BYTES: u64 = 16 << 10;
 const LASTS: Duration = Duration::from_secs(1);
 /// How much larger the next one is when more is written than the newest one is good for.
 const FACTOR: u64 = 2;
-/// The same when writers had to wait for it.
+/// The same when writers had to wait for it, or so many of the newest ones would be filled in a
+/// second: each one in between is one more that may be late.
 const LATE_FACTOR: u64 = 8;
 /// The next one is smaller when what is written would fill a quarter of the newest one.
 const SHRINK: u64 = 4;
@@ -67,7 +68,8 @@ impl Growth {
     /// The size that the next segment should have. `late`: writers wait for it.
     pub(super) fn next(&self, late: bool) -> u64 {
         let smallest = FIRST_SEGMENT_BYTES.min(self.max);
-        let more = self.bytes.saturating_mul(if late { LATE_FACTOR } else { FACTOR });
+        let far = self.pace.is_some_and(|pace| pace / LATE_FACTOR >= self.bytes);
+        let more = self.bytes.saturating_mul(if late || far { LATE_FACTOR } else { FACTOR });
         let less = self.bytes.next_power_of_two() / 2;
         match self.pace {
             None => more,
@@ -139,9 +141,12 @@ mod tests {
     fn a_segment_lasts_about_a_second_at_whatever_pace() {
         let mut writer = Writer::new();
         let sizes: Vec<u64> = (0..9).map(|_| writer.fill_one(100 * MIB, 1)).collect();
-        let doubled = [1, 2, 4, 8, 16, 32, 64, 64, 64].map(|mib| mib * MIB);
-        assert_eq!(sizes, doubled);
+        let grown = [4, 32, 64, 64, 64, 64, 64, 64, 64].map(|mib| mib * MIB);
+        assert_eq!(sizes, grown);
         assert_eq!(writer.growth.spares_max(), 2);
+        let mut slower = Writer::new();
+        let sizes: Vec<u64> = (0..4).map(|_| slower.fill_one(3 * MIB, 1)).collect();
+        assert_eq!(sizes, [1, 2, 4, 4].map(|mib| mib * MIB));
         // A bit slower: sizes stay, so that segments can be recycled.
         assert_eq!(writer.fill_one(20 * MIB, 1), 64 * MIB);
         assert_eq!(writer.growth.spares_max(), 1);

@@ -22,7 +22,6 @@ use crate::version_manager::Files;
 use crate::version_manager::message::VersionMessage;
 use growth::Growth;
 pub(crate) use growth::{FIRST_SEGMENT_BYTES, FULL_DISK_SEGMENT_BYTES};
-use sluicedb_storage::key::Seqno;
 use state::Recycling;
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,8 +39,8 @@ pub struct LogKeeper {
     growth: Growth,
     /// The log rests: nothing is kept ready, and nothing for recycling.
     resting: bool,
-    /// The number that the next entry will have, and since when that is known to be the one.
-    quiet: Option<(Seqno, Instant)>,
+    /// Since when next to nothing is written, and how much had been logged then.
+    quiet: Option<(u64, Instant)>,
 }
 
 impl LogKeeper {

@@ -1,4 +1,4 @@
-//! A log that nobody writes to takes little space: what only writers need is given back.
+//! A log that hardly anybody writes to takes little space: what only writers need is given back.
 //!
 //! Spare segments and those kept for recycling are removed, and the log goes on in a small segment, so
 //! that the one it leaves can go when what is in it is in tables (the version manager flushes idle ranges
@@ -15,35 +15,40 @@ use sluicedb_storage::wal::{
 };
 use std::time::Instant;
 
+/// Who writes no more than that in the time after which a range is idle needs nothing ready.
+const LITTLE: u64 = 64 << 10;
+
 impl LogKeeper {
-    /// Lets the log rest if nothing was written to it for a while. Returns when to look again.
+    /// Lets the log rest if next to nothing was written to it for a while. Returns when to look
+    /// again.
     pub(super) fn look_for_rest(&mut self) -> Option<Instant> {
         let after = self.environment.config.idle_seal_after?;
         let first_bytes = FIRST_SEGMENT_BYTES.min(self.environment.config.log_segment_bytes);
         // A failed seat has failed the engine.
         let (next_seqno, grown) =
             self.wal.with_log(|state| (state.next_seqno(), state.has_grown(first_bytes))).ok()?;
+        let logged = self.wal.counts.log_bytes.get();
         if !grown && self.recycling.is_empty() {
             self.quiet = None;
             return None;
         }
         let now = self.environment.now();
         let since = match self.quiet {
-            Some((seen, since)) if seen == next_seqno => since,
-            _ => now,
+            Some((seen, since)) if logged - seen <= LITTLE => since,
+            _ => {
+                self.quiet = Some((logged, now));
+                now
+            }
         };
-        self.quiet = Some((next_seqno, since));
         if now < since + after {
             return Some(since + after);
         }
-        match self.rest(next_seqno, first_bytes) {
-            Ok(()) => self.quiet = None,
-            Err(failure) => {
-                tracing::debug!(%failure, "the log goes on in a large segment");
-                self.quiet = Some((next_seqno, now));
-            }
+        if let Err(failure) = self.rest(next_seqno, first_bytes) {
+            tracing::debug!(%failure, "the log goes on in a large segment");
         }
-        self.quiet.map(|_| now + after)
+        // Looked at once more: somebody may have written meanwhile.
+        self.quiet = Some((logged, now));
+        Some(now + after)
     }
 
     /// The log goes on in its last segment, as small as can be, and nothing is kept ready. Best effort.

@@ -186,9 +186,6 @@ fn reuse(
     write_header(file.as_ref(), path, &SegmentHeader { identity: *identity, number, bytes })?;
     file.sync_data().map_err(|e| Error::io("sync", path, e))?;
     let solid = file.allocate(bytes).map_err(|e| Error::io("allocate", path, e))?;
-    if mapped && solid {
-        warm(file.as_ref(), path)?;
-    }
     finish(vfs, dir, &file, path, number, bytes, mapped && solid)
 }
 
@@ -255,7 +252,7 @@ fn allocate(file: &dyn File, path: &Path, header: &SegmentHeader) -> Result<bool
 }
 
 /// Reads the whole file, so that a store through a mapping finds its page in memory: otherwise a
-/// committing thread would wait for the disk.
+/// committing thread would wait for the disk, or, where nothing was written yet, make the page.
 fn warm(file: &dyn File, path: &Path) -> Result<()> {
     let mut piece = vec![0; ZERO_BYTES];
     let mut at = 0;
@@ -267,7 +264,7 @@ fn warm(file: &dyn File, path: &Path) -> Result<()> {
     }
 }
 
-/// Maps and names a segment whose blocks exist and whose bytes are durable and in the page cache.
+/// Maps and names a segment whose blocks exist and whose bytes are durable.
 fn finish(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -277,6 +274,9 @@ fn finish(
     bytes: u64,
     mapped: bool,
 ) -> Result<Spare> {
+    if mapped {
+        warm(file.as_ref(), from)?;
+    }
     // Mapped last, after the syncs, and not touched: pages that a sync finds in the page tables
     // are slow to store to, 165 ns per record instead of 8 (docs/adr/0005).
     let mapping = match (mapped, usize::try_from(bytes)) {
