@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod bulk;
 mod checkpoint;
 mod compaction;
 mod db;
@@ -20,6 +21,7 @@ mod stats;
 mod tokio_wakers;
 mod verify;
 
+pub use bulk::{IngestPlan, OnEmpty, Replacement, TableFile, TableWriter};
 pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointProgress, CheckpointWatch};
 pub use compaction::{Compaction, CompactionProgress, CompactionWatch};
 pub use db::{Db, Ticket, WriteOptions};

@@ -584,7 +584,7 @@ fn check_split_keys(keys: &[Vec<u8>]) -> Result<()> {
     Ok(())
 }
 
-fn table_compression(compression: Compression) -> TableCompression {
+pub(crate) fn table_compression(compression: Compression) -> TableCompression {
     match compression {
         Compression::None => TableCompression::None,
         Compression::Lz4 => TableCompression::Lz4,

@@ -18,6 +18,13 @@ impl KeyRange for RangeFull {
     }
 }
 
+#[doc(hidden)]
+impl KeyRange for Span {
+    fn span(&self) -> Span {
+        self.clone()
+    }
+}
+
 fn span<K: AsRef<[u8]>>(lo: Bound<&K>, hi: Bound<&K>) -> Span {
     Span::from_bounds(lo.map(AsRef::as_ref), hi.map(AsRef::as_ref))
 }

@@ -6,6 +6,7 @@ use crate::reader::Reader;
 use crate::scan::Scan;
 use bytes::Bytes;
 use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::view::View;
 
 /// One instant of the database: later writes, flushes and compactions do not change what it shows.
 ///
@@ -20,6 +21,10 @@ pub struct Snapshot {
 impl Snapshot {
     pub(crate) fn new(reader: Reader) -> Self {
         Self { reader }
+    }
+
+    pub(crate) fn view(&self) -> &View {
+        self.reader.view()
     }
 
     /// The value of `key` at this instant; see [`Db::get`](crate::Db::get).

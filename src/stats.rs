@@ -350,7 +350,7 @@ impl BufferStats {
 
 impl RangeStats {
     fn of(range: &RangeEntry) -> Self {
-        let RangeEntry { active, sealed, stable, owner } = range;
+        let RangeEntry { active, sealed, stable, owner, .. } = range;
         Self {
             active_bytes: owner.sizes.active_bytes() as u64,
             sealed_bytes: owner.sizes.sealed_bytes() as u64,

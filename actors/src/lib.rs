@@ -19,8 +19,9 @@
 //! 14. `flush_worker`: memtables become tables.
 //! 15. `compaction_planner`: chooses what is merged.
 //! 16. `compaction_worker`: merges it.
-//! 17. `write`: the way of a write.
-//! 18. `engine`: open, start, close.
+//! 17. `bulk_worker`: writes the tables that replace spans of keys.
+//! 18. `write`: the way of a write.
+//! 19. `engine`: open, start, close.
 //!
 //! Under `--cfg loom` only the kernel, group commit and the failures that it names exist.
 
@@ -30,6 +31,8 @@ pub mod kernel;
 
 #[cfg(not(loom))]
 pub mod admission;
+#[cfg(not(loom))]
+pub mod bulk_worker;
 #[cfg(not(loom))]
 pub mod checkpointer;
 #[cfg(not(loom))]

@@ -29,7 +29,7 @@ use crate::key::Seqno;
 use crate::table::{TableMeta, TableOptions};
 use crate::version::{Image, Place, RangeImage, ShardCuts, SliceMeta};
 use crate::vfs::Vfs;
-use crate::view::{RangeEntry, View};
+use crate::view::{InFront, MemtableSlice, RangeEntry, View};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
@@ -156,32 +156,50 @@ fn write_memtables(
     let mut sink = sink.created_at(origin.created_at_ms);
     let mut entries: u64 = 0;
     for range in &view.superversion.ranges {
-        let cursors = range.memtables().map(|table| table.cursor(view.upto)).collect();
-        let mut cursor = MergeCursor::new(cursors);
-        let bytes: usize = range.memtables().map(|table| table.used_bytes()).sum();
         // INVARIANT(shard-disjoint): where this cuts depends on the ranges alone.
-        let shards = &range.stable.shards;
-        let mut cuts = ShardCuts::at(shards.for_flush(bytes as u64, origin.shard_cut_bytes_min));
-        cursor.seek(&range.span().lo)?;
-        while cursor.valid() && range.span().contains(cursor.key()) {
-            // A cursor that rests stands on no entry.
-            if cursor.seqno() > Seqno::ZERO {
-                if cuts.passes(cursor.key()) {
-                    sink.cut()?;
+        let bytes: usize = range.memtables().map(|table| table.used_bytes()).sum();
+        let bounds = range.stable.shards.for_flush(bytes as u64, origin.shard_cut_bytes_min);
+        for memtables in between_tables(range) {
+            let cursors = memtables.iter().map(|table| table.cursor(view.upto)).collect();
+            let mut cursor = MergeCursor::new(cursors);
+            let mut cuts = ShardCuts::at(bounds);
+            cursor.seek(&range.span().lo)?;
+            while cursor.valid() && range.span().contains(cursor.key()) {
+                // A cursor that rests stands on no entry.
+                if cursor.seqno() > Seqno::ZERO {
+                    if cuts.passes(cursor.key()) {
+                        sink.cut()?;
+                    }
+                    sink.add(cursor.key(), cursor.seqno(), cursor.kind(), cursor.value())?;
                 }
-                sink.add(cursor.key(), cursor.seqno(), cursor.kind(), cursor.value())?;
+                entries += 1;
+                if entries.is_multiple_of(ASKED_EVERY) && !told(counts) {
+                    return Ok(None);
+                }
+                cursor.next()?;
             }
-            entries += 1;
-            if entries.is_multiple_of(ASKED_EVERY) && !told(counts) {
-                return Ok(None);
-            }
-            cursor.next()?;
+            sink.cut()?;
         }
-        sink.cut()?;
     }
     let written = sink.finish()?;
     draft.made(written.iter().map(|meta| meta.number));
     Ok(Some(written))
+}
+
+/// The memtables of a range, newest first, parted where tables that came in from outside stand between
+/// them: no table of memtables may have older entries than such a one and newer ones as well
+/// (INVARIANT(newest-layer-first)).
+fn between_tables(range: &RangeEntry<()>) -> Vec<Vec<MemtableSlice>> {
+    let mut parts = vec![Vec::new()];
+    for layer in range.in_front() {
+        let memtables = parts.last_mut().expect("there is one from the start");
+        match layer {
+            InFront::Active(table) => memtables.push(MemtableSlice::whole(Arc::clone(table))),
+            InFront::Sealed(slice) => memtables.push(slice.clone()),
+            InFront::Tables(_) => parts.push(Vec::new()),
+        }
+    }
+    parts
 }
 
 /// Has one table of the database in the draft: it is there already, gets a second name, or is copied.

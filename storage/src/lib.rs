@@ -22,6 +22,8 @@ pub mod checkpoint;
 #[cfg(not(loom))]
 pub mod compact;
 #[cfg(not(loom))]
+pub mod external;
+#[cfg(not(loom))]
 pub mod manifest;
 #[cfg(not(loom))]
 pub mod recover;

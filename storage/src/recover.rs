@@ -201,8 +201,9 @@ fn reopen(
     let next = next_file_number(dir, names, &image)?;
     let tables = TableCache::new(vfs, dir, db_id, options.tables.clone());
     let version = make_version(&image, &tables).map_err(|problem| problem.into_error(&path))?;
-    let prepared = image.prepared.clone();
+    let (prepared, masks) = (image.prepared.clone(), image.masks.clone());
     let mut replay = Replay::new((vfs, dir), db_id, options, &tables, version, prepared, next);
+    replay.masks = masks;
     let segments = segments(names);
     let identity = LogIdentity { db_id };
     let mut each = |entry: wal::Entry<'_>| replay.entry(entry);

@@ -21,6 +21,7 @@ mod home;
 mod admission;
 // Batches: whole or not at all, and what is refused before anything happens.
 mod batch;
+mod bulk;
 // A copy while everything goes on.
 mod checkpoint;
 // Dropped futures, dropped databases, dropped runtimes.

@@ -195,7 +195,8 @@ fn a_full_disk_presses_until_there_is_space() {
     home.disk.set_capacity(None);
     home.simulator.advance(Duration::from_secs(60));
     home.simulator.settle();
-    assert!(db.health().state().is_running());
+    let state = db.health().state();
+    assert!(state.is_running(), "{state:?} {:?}", db.stats().troubles);
     let now = (db.pressure(), watch.latest());
     assert!(now.0.cause != full.cause && now.1.cause != full.cause, "{now:?}");
 }

@@ -19,6 +19,20 @@ pub enum Change {
     Delete(Vec<u8>),
 }
 
+impl Change {
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Put(key, _) | Self::Delete(key) => key,
+        }
+    }
+}
+
+/// The last change of each key, in key order.
+pub fn last_of_each(changes: &[Change]) -> Vec<Change> {
+    let last: BTreeMap<_, _> = changes.iter().map(|change| (change.key(), change)).collect();
+    last.into_values().cloned().collect()
+}
+
 impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -10,11 +10,15 @@ use crate::kit::simulator::Simulator;
 use crate::operation::{Operation, ScanOf};
 use crate::tally::{Event, Tally};
 use futures::StreamExt;
-use sluicedb::{Db, Durability, Error, Options, Scan, Snapshot, WriteOptions};
+use sluicedb::{Db, Durability, Error, IngestPlan, OnEmpty, Options, Scan, Snapshot, WriteOptions};
+use sluicedb_storage::external::ExternalWriter;
+use sluicedb_storage::key::Kind;
+use sluicedb_storage::table::TableOptions;
 use sluicedb_storage::vfs::{CrashKind, MemVfs, Vfs};
 use std::future::Future;
 use std::ops::Bound;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// How a case runs.
 #[derive(Clone, Debug)]
@@ -230,6 +234,45 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// A table outside the database, of what `changes` come to between two keys; and what that is.
+    fn outside(
+        &mut self,
+        changes: &[Change],
+        within: Option<(&[u8], &[u8])>,
+    ) -> Result<(PathBuf, Vec<Change>), String> {
+        let inside = |key: &[u8]| within.is_none_or(|(lo, hi)| lo <= key && key < hi);
+        let mut last: Vec<_> = oracle::last_of_each(changes);
+        last.retain(|change| inside(change.key()));
+        let dir = PathBuf::from("/outside");
+        let path = dir.join(format!("{}.table", self.answers.len() + self.chance.below(1 << 30)));
+        let vfs: Arc<dyn Vfs> = shared(&self.disk);
+        let write = || {
+            vfs.create_dir_all(&dir).map_err(|error| error.to_string())?;
+            let writer = ExternalWriter::create(&vfs, &path, TableOptions::default());
+            let mut writer = writer.map_err(|error| error.to_string())?;
+            for change in &last {
+                let (kind, value) = match change {
+                    Change::Put(_, value) => (Kind::Put, &value[..]),
+                    Change::Delete(_) => (Kind::Delete, &[][..]),
+                };
+                writer.add(change.key(), kind, value).map_err(|error| error.to_string())?;
+            }
+            writer.finish().map(drop).map_err(|error| error.to_string())
+        };
+        if !last.is_empty() {
+            write()?;
+        }
+        Ok((path, last))
+    }
+
+    /// Between two keys there is nothing but what `changes` come to.
+    fn replaced(&mut self, lo: &[u8], hi: &[u8], changes: Vec<Change>, durability: Durability) {
+        let inside = |key: &&Vec<u8>| lo <= &key[..] && &key[..] < hi;
+        let gone = self.model.keys().filter(inside).cloned().map(Change::Delete);
+        let all = gone.chain(changes).collect();
+        self.applied(all, durability);
+    }
+
     fn step(&mut self, operation: &Operation) -> Result<(), String> {
         use Operation as Op;
         let default = self.setup.options.durability;
@@ -367,6 +410,38 @@ impl<'a> Case<'a> {
                     self.tally.add(Event::Merge, 1);
                 }
                 self.synced = self.since_open.len();
+            }
+            Op::DeleteRange(lo, hi) => {
+                self.wait(self.db().delete_range(&lo[..]..&hi[..])).map_err(text)?;
+                self.tally.add(Event::DeleteRange, 1);
+                self.replaced(lo, hi, Vec::new(), default);
+            }
+            Op::Ingest(changes) => {
+                let (path, inside) = self.outside(changes, None)?;
+                self.wait(self.db().ingest([path])).map_err(text)?;
+                self.tally.add(Event::Ingest, 1);
+                self.replaced(b"", b"", inside, Durability::Synced);
+            }
+            Op::Replace(lo, hi, _) | Op::ReplaceFrom(_, lo, hi) if lo >= hi => {}
+            Op::Replace(lo, hi, changes) => {
+                let (path, inside) = self.outside(changes, Some((lo, hi)))?;
+                let tables = if inside.is_empty() { vec![] } else { vec![path] };
+                let plan = IngestPlan::new().replace(&lo[..]..&hi[..], tables);
+                self.wait(self.db().ingest_and_excise(plan)).map_err(text)?;
+                self.tally.add(Event::Replace, 1);
+                self.replaced(lo, hi, inside, Durability::Synced);
+            }
+            Op::ReplaceFrom(which, lo, hi) => {
+                let Some(which) = which.checked_rem(self.snapshots.len()) else { return Ok(()) };
+                let (snapshot, then, _) = self.snapshots[which].clone();
+                let spans = [&lo[..]..&hi[..]];
+                let replaced = self.db().replace_from(&snapshot, spans, OnEmpty::Wipe);
+                self.wait(replaced).map_err(text)?;
+                self.tally.add(Event::ReplaceFrom, 1);
+                let inside = then.iter().filter(|(key, _)| lo <= *key && *key < hi);
+                let inside = inside.map(|(key, value)| Change::Put(key.clone(), value.clone()));
+                let inside = inside.collect();
+                self.replaced(lo, hi, inside, Durability::Synced);
             }
             Op::Flush => {
                 self.wait(self.db().flush()).map_err(text)?;

@@ -34,6 +34,14 @@ pub enum Operation {
     Split(Vec<u8>),
     /// Of the ranges that meet at the first bound from this key on.
     Merge(Vec<u8>),
+    /// All keys from the one to the other.
+    DeleteRange(Vec<u8>, Vec<u8>),
+    /// A table from outside, over what is there.
+    Ingest(Vec<Change>),
+    /// The same, in place of what is there between two keys.
+    Replace(Vec<u8>, Vec<u8>, Vec<Change>),
+    /// What an open snapshot has between two keys becomes what the database has there.
+    ReplaceFrom(usize, Vec<u8>, Vec<u8>),
     Rest,
     CloseOpen,
     DropOpen,
@@ -59,6 +67,12 @@ fn bound(chance: &mut Chance) -> Bound<Vec<u8>> {
         1 => Bound::Included(oracle::key(chance)),
         _ => Bound::Excluded(oracle::key(chance)),
     }
+}
+
+fn ends(chance: &mut Chance) -> [Vec<u8>; 2] {
+    let mut ends = [oracle::key(chance), oracle::key(chance)];
+    ends.sort();
+    ends
 }
 
 pub fn scan(chance: &mut Chance) -> ScanOf {
@@ -140,6 +154,18 @@ fn one(chance: &mut Chance, gentle: bool) -> Operation {
         96 => Op::Split(oracle::key(chance)),
         97 if chance.one_in(2) => Op::Split(oracle::key(chance)),
         97 => Op::Merge(oracle::key(chance)),
+        98 => match chance.below(4) {
+            0 => Op::DeleteRange(oracle::key(chance), oracle::key(chance)),
+            1 => Op::Ingest(oracle::changes(chance, 40)),
+            2 => {
+                let [lo, hi] = ends(chance);
+                Op::Replace(lo, hi, oracle::changes(chance, 40))
+            }
+            _ => {
+                let [lo, hi] = ends(chance);
+                Op::ReplaceFrom(chance.below(8), lo, hi)
+            }
+        },
         _ => Op::Rest,
     }
 }

@@ -31,6 +31,11 @@ pub enum Event {
     ManyRanges,
     Split,
     Merge,
+    /// Spans were cut out; tables came in over what was there, and in its place.
+    DeleteRange,
+    Ingest,
+    Replace,
+    ReplaceFrom,
     /// An open found a change in the log that the manifest waited for.
     ChangeReplayed,
     /// Tables came into a landing, were merged in it, and into its level; its shards were divided anew.
@@ -43,7 +48,7 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 32] = [
         Self::Flush,
         Self::Compaction,
         Self::LevelOne,
@@ -66,6 +71,10 @@ impl Event {
         Self::ManyRanges,
         Self::Split,
         Self::Merge,
+        Self::DeleteRange,
+        Self::Ingest,
+        Self::Replace,
+        Self::ReplaceFrom,
         Self::ChangeReplayed,
         Self::Land,
         Self::Keep,

@@ -12,7 +12,7 @@ use super::RangeBudget;
 use crate::config::EngineConfig;
 use crate::kernel::credits::Account;
 use crate::kernel::signal::{Watch, Watcher};
-use sluicedb_storage::version::{Place, RangeId, RangeVersion};
+use sluicedb_storage::version::{Layer, Place, RangeId, RangeVersion};
 use sluicedb_storage::view::Superversion;
 use std::fmt;
 use std::ops::Deref;
@@ -221,7 +221,11 @@ fn l0_fullness(range: &RangeVersion, config: &EngineConfig) -> f64 {
     let runs_max = config.l0_tables_max;
     let files_max = runs_max.saturating_mul(config.compaction.shards);
     let share = |count: usize, most: usize| count as f64 / most as f64;
-    let (runs, files) = (range.layers.at(Place::L0).len(), range.layers.count(Place::L0));
+    // What waits for a flush does not stand in its way.
+    let is_ahead = |layer: &&Layer| layer.run.slices().iter().all(|slice| range.is_ahead(slice));
+    let ahead = range.layers.at(Place::L0).iter().filter(is_ahead).count();
+    let runs = range.layers.at(Place::L0).len() - ahead;
+    let files = range.layers.count(Place::L0) - range.ahead().count();
     share(runs, runs_max).max(share(files, files_max))
 }
 

@@ -3,7 +3,7 @@
 use super::CompactionWorker;
 use super::progress::Share;
 use crate::compaction_planner::message::{Assignment, Ended, ProgressWatch, Report};
-use crate::version_manager::message::InstallFailure;
+use crate::version_manager::message::{InstallFailure, Work};
 use futures::future::{Either, select};
 use sluicedb_storage::compact::Job;
 use std::pin::pin;
@@ -69,7 +69,9 @@ impl CompactionWorker {
             job.outputs(written.slices())
         };
         let edit = job.edit(added.clone());
-        match written.install(&self.versions, edit, None).await {
+        let gone = job.gone().map(|(place, slice)| (job.range, place, slice.meta().clone()));
+        let work = Work::Merged(gone.collect());
+        match written.install(&self.versions, edit, work).await {
             Ok(()) => {
                 let now = self.files.environment.now();
                 self.counts.done(job, &added, now.saturating_duration_since(began));

@@ -149,6 +149,7 @@ impl Parts {
     fn stop(&self) {
         self.failures.shut();
         self.planner.close();
+        self.bulk.close();
         self.checkpoints.close();
         self.compaction_jobs.iter().for_each(Mailbox::close);
         self.versions.close();

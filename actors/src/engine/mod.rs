@@ -14,6 +14,7 @@ mod start;
 mod topology;
 
 use crate::admission::Accounts;
+use crate::bulk_worker::message::{BulkMessage, Content};
 use crate::checkpointer::message::{Order as CheckpointOrder, ProgressWatch as CheckpointWatch};
 use crate::compaction_planner::message::{Assignment, PlannerMessage, Progress, ProgressWatch};
 use crate::compaction_worker::Pace;
@@ -26,7 +27,7 @@ use crate::range_owner::{Memory, Superversion, Topology};
 use crate::runtime::pool::Pool;
 use crate::runtime::{Environment, Runtime, Turns};
 use crate::version_manager::Files;
-use crate::version_manager::message::{Change, VersionMessage};
+use crate::version_manager::message::{Change, VersionMessage, Written};
 use crate::write::WritePath;
 use bytes::Bytes;
 use close::{Closer, DirectoryLock};
@@ -34,10 +35,11 @@ pub use counters::Counters;
 use futures::future::{Either, select};
 pub use pins::Pin;
 pub use read_only::ReadOnlyEngine;
+use sluicedb_storage::Error;
 use sluicedb_storage::Result as StorageResult;
 use sluicedb_storage::checkpoint::{Counts as CheckpointCounts, Mode};
 use sluicedb_storage::compact::Order;
-use sluicedb_storage::key::Seqno;
+use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::points::{Holder, ReadPoint};
 use sluicedb_storage::recover::RecoveryReport;
 use sluicedb_storage::table::Wait;
@@ -80,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) directory: Arc<DirectoryLock>,
     pub(crate) versions: Mailbox<VersionMessage>,
     pub(crate) planner: Mailbox<PlannerMessage>,
+    pub(crate) bulk: Mailbox<BulkMessage>,
     pub(crate) checkpoints: Mailbox<CheckpointOrder>,
     /// Into the compaction workers, one each.
     pub(crate) compaction_jobs: Vec<Mailbox<Assignment>>,
@@ -340,6 +343,39 @@ impl Engine {
     /// The first failure met on the way.
     pub async fn close(&self) -> Result<(), Failure> {
         self.closer.close(self).await
+    }
+
+    /// Nothing is left in `spans` but `content`: in one change for all of them, which readers see wholly or not
+    /// at all. Outside of the spans what tables have is newer than all that was there. Returns the change's
+    /// number and the entries it brought.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change); `Invalid` for spans or tables that overlap; what reading `content` finds.
+    ///
+    /// # Cancellation
+    /// Before the tables are written nothing happens; afterwards it happens all the same.
+    pub async fn replace(
+        &self,
+        mut spans: Vec<Span>,
+        content: Content,
+    ) -> Result<(Seqno, u64), Failure> {
+        spans.retain(|span| !span.is_empty());
+        spans.sort_by(|a, b| a.lo.cmp(&b.lo));
+        let meets = |pair: &[Span]| pair[0].hi.as_ref().is_none_or(|hi| *hi > pair[1].lo);
+        if spans.windows(2).any(meets) {
+            return Err(Failure::storage(Error::invalid(
+                "two of the spans overlap; give each key once",
+            )));
+        }
+        let Parts { failures, bulk, .. } = &self.parts;
+        failures.check()?;
+        let for_worker = spans.clone();
+        let written =
+            failures.ask(bulk, |reply| BulkMessage::Write { spans: for_worker, content, reply });
+        let written: Written = written.await?;
+        let entries = written.entries;
+        let seqno = self.change(Change::Replace { spans, written }).await?;
+        Ok((seqno.expect("it is never nothing"), entries))
     }
 
     /// Changes contents or routes, in the order of writes; returns the change's number when it has happened

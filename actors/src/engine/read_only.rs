@@ -165,7 +165,7 @@ fn recover(
     let ranges = version.ranges().iter().map(|stable| {
         let (active, writer) = memtable(0);
         writer.freeze();
-        RangeEntry { active, sealed: Vec::new(), stable: Arc::clone(stable), owner: () }
+        RangeEntry::new(active, Arc::clone(stable), ())
     });
     let superversion = Superversion::new(1, 1, Seqno::ZERO, ranges.collect());
     let view = View::new(Arc::new(superversion), last_seqno);

@@ -6,6 +6,8 @@ use super::open::Opened;
 use super::registry::Exit;
 use super::{Counters, Engine, OpenFailure, Parts};
 use crate::admission::{Accounts, RangeBudget};
+use crate::bulk_worker::BulkWorker;
+use crate::bulk_worker::message::BulkMessage;
 use crate::checkpointer::Checkpointer;
 use crate::compaction_planner::CompactionPlanner;
 use crate::compaction_worker::{Channels, Pace};
@@ -36,6 +38,8 @@ use std::sync::Arc;
 pub(super) const VERSION_INBOX_MAX: usize = 64;
 /// Manual compactions waiting, at most.
 pub(super) const COMPACT_INBOX_MAX: usize = 16;
+/// Replacements of spans waiting for their tables, at most.
+pub(super) const BULK_INBOX_MAX: usize = 16;
 /// Checkpoints waiting, at most.
 pub(super) const CHECKPOINT_INBOX_MAX: usize = 4;
 
@@ -48,6 +52,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
 
     let (versions, version_inbox) = mailbox(VERSION_INBOX_MAX);
     let (planner, planner_inbox) = mailbox(COMPACT_INBOX_MAX);
+    let (bulk, bulk_inbox) = mailbox(BULK_INBOX_MAX);
     let (checkpoints, checkpoint_inbox) = mailbox(CHECKPOINT_INBOX_MAX);
     let (channels, reports) = Channels::new(config.compaction_threads);
     let (reads, read_threads) = Pool::new(config.read_threads);
@@ -92,6 +97,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
         directory: Arc::new(DirectoryLock::new(lock)),
         versions,
         planner,
+        bulk,
         checkpoints,
         compaction_jobs: channels.jobs.clone(),
         compaction_pace: pace,
@@ -134,6 +140,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
         .and_then(|()| starter.start_tables(planner, &tables_due))
         .and_then(|()| starter.start_log())
         .and_then(|()| starter.start_workers(channels, &counters))
+        .and_then(|()| starter.start_bulk(bulk_inbox))
         .and_then(|()| starter.start("checkpointer", "sluice-ckpt", checkpointer.run().boxed()))
         .and_then(|()| starter.start_pool("turn thread", "sluice-turn", turn_threads))
         .and_then(|()| starter.start_pool("read thread", "sluice-read", read_threads));
@@ -224,6 +231,13 @@ impl Starter<'_> {
             self.start("compaction worker", &name, worker.run().boxed())?;
         }
         Ok(())
+    }
+
+    /// Who writes tables that callers bring in.
+    fn start_bulk(&mut self, inbox: Inbox<BulkMessage>) -> Result<(), OpenFailure> {
+        let Parts { files, topology, .. } = self.parts;
+        let worker = BulkWorker::new(Arc::clone(files), Arc::clone(topology), inbox);
+        self.start("bulk worker", "sluice-bulk", worker.run().boxed())
     }
 
     /// Those who see to memtables and to the log.

@@ -6,7 +6,7 @@ use crate::admission::pressure::l0_has_room;
 use crate::failure::backoff::{LASTING, LONGEST_NO_SPACE};
 use crate::failure::{Failure, Party};
 use crate::range_owner::RangeOwner;
-use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage};
+use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage, Work};
 use futures::future::select;
 use sluicedb_storage::version::{RangeId, VersionEdit};
 use std::pin::pin;
@@ -131,7 +131,8 @@ impl FlushWorker {
             self.wal.sync().await?;
         }
         let flushed = Flushed { memtables: frozen.iter().map(|table| table.id()).collect() };
-        match written.install(&self.versions, VersionEdit::default(), Some(flushed)).await {
+        let work = Work::Flushed(flushed);
+        match written.install(&self.versions, VersionEdit::default(), work).await {
             Ok(()) => Ok(()),
             Err(InstallFailure::NotInstalled(failure) | InstallFailure::Failed(failure)) => {
                 Err(failure)

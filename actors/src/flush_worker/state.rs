@@ -1,11 +1,9 @@
 //! Which range is flushed next. No I/O in here.
 
 use crate::failure::backoff::Backoff;
-use sluicedb_storage::memtable::Memtable;
 use sluicedb_storage::version::{RangeId, RangeVersion};
-use sluicedb_storage::view::{RangeEntry, Superversion};
+use sluicedb_storage::view::{MemtableSlice, RangeEntry, Superversion};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What there is to do.
@@ -26,9 +24,10 @@ pub(super) struct Next<O> {
     /// All ranges that have any of the memtables, in key order. Those that came of one by a split share what
     /// it had.
     pub(super) ranges: Vec<RangeEntry<O>>,
-    /// The frozen memtables of the one that is due, newest first. All of them go together, so that an entry
-    /// which a newer one overwrites is never written.
-    pub(super) frozen: Vec<Arc<Memtable>>,
+    /// The frozen memtables of the one that is due, newest first, without what was cut out of them in any of
+    /// the ranges. All of them go together, so that an entry which a newer one overwrites is never written; but
+    /// for those that are newer than tables which came in from outside: they wait for those that are older.
+    pub(super) frozen: Vec<MemtableSlice>,
 }
 
 /// The ranges that failed, and when each is tried again.
@@ -51,12 +50,16 @@ impl Retries {
         let holders = holders(superversion);
         for entry in &superversion.ranges {
             let frozen = entry.sealed.iter().filter(|table| table.is_frozen());
-            let frozen: Vec<_> = frozen.map(Arc::clone).collect();
-            let Some(age) = frozen.last().map(|table| table.id()) else { continue };
+            let mut frozen: Vec<MemtableSlice> = frozen.cloned().collect();
             let range = entry.id();
-            let ranges = frozen.iter().flat_map(|table| &holders[&table.id()]);
-            let ranges: BTreeSet<usize> = ranges.copied().collect();
+            let at = |table: &MemtableSlice| holders.get(&table.id()).into_iter().flatten();
+            let ranges: BTreeSet<usize> = frozen.iter().flat_map(at).copied().collect();
             let ranges = || ranges.iter().map(|at| &superversion.ranges[*at]);
+            let barriers = ranges().filter_map(|range| range.pending.last());
+            if let Some(behind) = barriers.map(|pending| pending.behind).min() {
+                frozen.retain(|table| table.id() <= behind);
+            }
+            let Some(age) = frozen.last().map(|table| table.id()) else { continue };
             if !ranges().all(|range| l0_has_room(&range.stable)) {
                 due.for_l0.push((range, frozen.iter().map(|table| table.id()).collect()));
             } else if let Some((_, at)) = self.0.get(&range)
@@ -65,6 +68,11 @@ impl Retries {
                 due.until = Some(due.until.map_or(*at, |until| until.min(*at)));
             } else if age < oldest {
                 oldest = age;
+                for table in &mut frozen {
+                    let slices = ranges().flat_map(|range| &range.sealed);
+                    let same = slices.filter(|slice| slice.id() == table.id());
+                    *table = table.without(same.flat_map(MemtableSlice::cut_out));
+                }
                 due.next = Some(Next { range, ranges: ranges().cloned().collect(), frozen });
             }
         }
@@ -118,12 +126,13 @@ mod tests {
     use sluicedb_storage::key::{Kind, Seqno, Span};
     use sluicedb_storage::memtable::memtable;
     use sluicedb_storage::version::Shards;
+    use std::sync::Arc;
 
-    fn frozen(id: u64) -> Arc<Memtable> {
+    fn frozen(id: u64) -> MemtableSlice {
         let (table, mut writer) = memtable(id);
         writer.insert(b"k", Seqno(id), Kind::Put, b"v");
         writer.freeze();
-        table
+        MemtableSlice::whole(table)
     }
 
     /// One range per list; the numbers are those of its frozen memtables, newest first.
@@ -136,7 +145,7 @@ mod tests {
             let span = Span { lo: lo.into(), hi };
             let stable = Arc::new(RangeVersion::empty(range, span, Shards::one()));
             let sealed = ids.iter().map(|id| frozen(*id)).collect();
-            entries.push(RangeEntry { active: memtable(99).0, sealed, stable, owner: () });
+            entries.push(RangeEntry { sealed, ..RangeEntry::new(memtable(99).0, stable, ()) });
         }
         Superversion::new(1, 1, Seqno::ZERO, entries)
     }

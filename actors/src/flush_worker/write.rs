@@ -8,7 +8,7 @@ use bytes::Bytes;
 use sluicedb_storage::compact::write_tables;
 use sluicedb_storage::iter::MergeCursor;
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::memtable::Memtable;
+use sluicedb_storage::view::MemtableSlice;
 use std::sync::Arc;
 
 /// Merges `sealed` (newest first) into L0 tables, of which each is for one of `ranges`, in one of its
@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub(super) fn write(
     files: &Arc<Files>,
     ranges: &[RangeEntry],
-    sealed: &[Arc<Memtable>],
+    sealed: &[MemtableSlice],
 ) -> Result<Outputs, Failure> {
     let config = &files.environment.config;
     let bytes: u64 = sealed.iter().map(|table| table.used_bytes() as u64).sum();

@@ -45,7 +45,7 @@ impl Owners {
     ) -> RangeEntry {
         let (active, writer) = self.memory.memtable(memtable);
         let owner = self.owner(stable.id, writer, budget);
-        RangeEntry { active, sealed: Vec::new(), stable, owner }
+        RangeEntry::new(active, stable, owner)
     }
 
     fn owner(&self, id: RangeId, writer: MemtableWriter, budget: RangeBudget) -> Arc<RangeOwner> {

@@ -229,7 +229,7 @@ mod tests {
             let hi = bounds.get(at + 1).map(|hi| bytes(hi));
             let span = Span { lo: bytes(bounds[at]), hi };
             let stable = RangeVersion::empty(RangeId(at as u32 + 1), span, Shards::one()).into();
-            RangeEntry { active: memtable(0).0, sealed: Vec::new(), stable, owner: () }
+            RangeEntry::new(memtable(0).0, stable, ())
         };
         let ranges = (0..bounds.len()).map(range).collect();
         Superversion::new(1, 1, Seqno::ZERO, ranges)

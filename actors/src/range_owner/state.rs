@@ -300,6 +300,16 @@ impl OverlayState {
         sealed
     }
 
+    /// Writes to `fresh` from here on, because of a change that happens between what was applied and what will
+    /// be: whatever is in the active memtable is sealed, however little. Returns as `seal`.
+    pub fn begin_anew(&mut self, fresh: MemtableWriter) -> u64 {
+        if self.writer.memtable().entries() > 0 {
+            return self.seal(fresh);
+        }
+        self.writer = fresh;
+        0
+    }
+
     /// The range, which is new, has these sealed memtables as well, and this share of their charges.
     pub fn take_over(&mut self, handed: impl Iterator<Item = (u64, usize)>) {
         for (id, bytes) in handed {

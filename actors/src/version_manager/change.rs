@@ -18,9 +18,9 @@
 //! when it is to be stamped (`log_writer/stale.rs`).
 
 use super::VersionManager;
+use super::entries;
 use super::message::{Change, InstallFailure};
 use super::obsolete::ObsoleteTables;
-use crate::admission::RangeBudget;
 use crate::failure::{Failure, Party};
 use crate::kernel::commit::Slot;
 use crate::kernel::reply::Reply;
@@ -30,10 +30,9 @@ use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_storage::Error;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
-use sluicedb_storage::version::{ChangeId, RangeId, TableHandle, Version, VersionEdit};
+use sluicedb_storage::version::{ChangeId, Conflict, RangeId, TableHandle, VersionEdit};
 use sluicedb_storage::wal::CHANGE_BYTES;
-use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A change that is in the manifest and not yet in the log.
@@ -42,14 +41,18 @@ pub(super) struct Prepared {
     id: ChangeId,
     change: Change,
     edit: VersionEdit,
+    /// The superversion that it was made for.
+    number: u64,
     reply: Reply<Result<Option<Seqno>, Failure>>,
 }
 
 /// What became of changes, to be said in the next edit.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
-    settled: Vec<ChangeId>,
+    settled: Vec<(ChangeId, Seqno)>,
     abandoned: Vec<ChangeId>,
+    /// Ranges that had nothing in memory when a change had this number.
+    flushed: Vec<(RangeId, Seqno)>,
     /// Tables that no slice names any more, once this is said, and the first superversion without
     /// them.
     dropped: Vec<(u64, Vec<Arc<TableHandle>>)>,
@@ -60,12 +63,17 @@ impl Outcomes {
     pub(super) fn put_into(&self, edit: &mut VersionEdit) {
         edit.settled.extend_from_slice(&self.settled);
         edit.abandoned.extend_from_slice(&self.abandoned);
+        // Before what the edit itself says of later.
+        edit.flushed.splice(..0, self.flushed.iter().copied());
+        let last = self.settled.iter().map(|(_, seqno)| *seqno).max();
+        edit.last_seqno = edit.last_seqno.max(last);
     }
 
     /// They were said.
     pub(super) fn clear(&mut self, tables: &ObsoleteTables) {
         self.settled.clear();
         self.abandoned.clear();
+        self.flushed.clear();
         for (superversion, dropped) in self.dropped.drain(..) {
             tables.dropped(&dropped, superversion);
         }
@@ -73,16 +81,10 @@ impl Outcomes {
 }
 
 /// Why a change had no turn. Nothing of it is in the log.
-enum NotTurned {
+pub(super) enum NotTurned {
     /// It was prepared for a version that is not current any more.
-    Outdated,
+    Outdated(Conflict),
     NoRoom(NoRoom),
-}
-
-/// A range after a change.
-struct EntryAfter {
-    range: RangeEntry,
-    is_new: bool,
 }
 
 /// A change that has had its turn, and whose record may not be durable yet.
@@ -93,11 +95,16 @@ pub(super) struct Stamped {
     /// The superversion that it published, and the tables that are not in it any more.
     superversion: u64,
     dropped: Vec<Arc<TableHandle>>,
+    flushed: Vec<(RangeId, Seqno)>,
 }
 
 impl VersionManager {
     /// Prepares a change. Its turn comes when there is room in the log.
-    pub(super) fn prepare(&mut self, change: Change, reply: Reply<Result<Option<Seqno>, Failure>>) {
+    pub(super) fn prepare(
+        &mut self,
+        mut change: Change,
+        reply: Reply<Result<Option<Seqno>, Failure>>,
+    ) {
         if let Some(failure) = self.failures.health.failure() {
             reply.send(Err(failure));
             return;
@@ -116,10 +123,15 @@ impl VersionManager {
             ..VersionEdit::default()
         };
         match self.append(&mut prepare) {
-            Ok(()) => self.prepared.push_back(Prepared { id, change, edit, reply }),
-            Err(InstallFailure::Failed(failure) | InstallFailure::NotInstalled(failure)) => {
+            Ok(()) => {
+                let number = current.number;
+                self.prepared.push_back(Prepared { id, change, edit, number, reply });
+            }
+            Err(InstallFailure::Failed(failure)) => {
+                change.keep_tables();
                 reply.send(Err(failure));
             }
+            Err(InstallFailure::NotInstalled(failure)) => reply.send(Err(failure)),
             Err(InstallFailure::Conflict(what)) => unreachable!("it was made for this: {what}"),
         }
     }
@@ -154,6 +166,14 @@ impl VersionManager {
                 let shards = self.environment.config.compaction.shards;
                 Ok(Some(left.stable.merge(&right.stable, id, flushed, shards)))
             }
+            Change::Replace { spans, written } => {
+                let version = current.version(self.files.tables.graveyard());
+                let tables = written.outputs.handles();
+                let edit = version.replace(spans, &tables, &self.environment.config.compaction);
+                edit.map(Some)
+                    .inspect_err(|e| self.files.give_up_descriptors(e))
+                    .map_err(Into::into)
+            }
         }
     }
 
@@ -175,27 +195,31 @@ impl VersionManager {
 
     /// The turns of changes that are prepared, as far as there is room in the log and for what they seal.
     pub(super) async fn look_after_changes(&mut self) {
-        while let Some(Prepared { id, change, edit, reply }) = self.prepared.pop_front() {
+        while let Some(Prepared { id, mut change, edit, number, reply }) = self.prepared.pop_front()
+        {
             if !self.failures.is_stopped() && !self.may_hand_over(&edit) {
                 // A flush gives room, and brings a message.
-                self.prepared.push_front(Prepared { id, change, edit, reply });
+                self.prepared.push_front(Prepared { id, change, edit, number, reply });
                 return;
             }
             let Ok(slot) = self.topology.commits.reserve().await else {
                 reply.send(Err(self.failures.why_stopped()));
                 continue;
             };
-            match self.turn(id, &edit, slot) {
+            match self.turn(id, &change, &edit, slot) {
                 Ok(seqno) => {
+                    change.keep_tables();
                     let durable = self.settle().await;
                     reply.send(durable.map(|()| Some(seqno)));
                 }
-                Err(NotTurned::Outdated) => {
+                Err(NotTurned::Outdated(conflict)) => {
+                    let now = self.topology.superversion.load().number;
+                    assert!(now != number, "a change breaks a rule: {conflict}");
                     self.outcomes.abandoned.push(id);
                     self.prepare(change, reply);
                 }
                 Err(NotTurned::NoRoom(NoRoom::Later)) => {
-                    self.prepared.push_front(Prepared { id, change, edit, reply });
+                    self.prepared.push_front(Prepared { id, change, edit, number, reply });
                     self.wal.due.keeping.set();
                     return;
                 }
@@ -207,11 +231,12 @@ impl VersionManager {
         }
     }
 
-    /// INVARIANT(bounded-overlay): is there room for what the ranges that go have to seal?
+    /// INVARIANT(bounded-overlay): is there room for what the change has to seal?
     fn may_hand_over(&self, edit: &VersionEdit) -> bool {
         let superversion = self.topology.superversion.load_full();
-        let mut going = edit.ranges_removed.iter().filter_map(|id| superversion.range(*id));
-        going.all(|range| range.owner.with_state(|state| state.may_hand_over()))
+        let version = superversion.version(self.files.tables.graveyard());
+        let concerned = superversion.ranges.iter().filter(|r| edit.concerns(r.id(), &version));
+        concerned.into_iter().all(|range| range.owner.with_state(|state| state.may_hand_over()))
     }
 
     /// The third step: what has had its turn is in the log for good when this returns, and the next edit
@@ -223,7 +248,8 @@ impl VersionManager {
         while let Some(stamped) = self.stamped.front() {
             self.wal.sync_upto(stamped.seqno).await?;
             let stamped = self.stamped.pop_front().expect("just looked at");
-            self.outcomes.settled.push(stamped.id);
+            self.outcomes.settled.push((stamped.id, stamped.seqno));
+            self.outcomes.flushed.extend(stamped.flushed);
             self.outcomes.dropped.push((stamped.superversion, stamped.dropped));
         }
         Ok(())
@@ -237,7 +263,13 @@ impl VersionManager {
     }
 
     /// The second step.
-    fn turn(&mut self, id: ChangeId, edit: &VersionEdit, slot: Slot) -> Result<Seqno, NotTurned> {
+    fn turn(
+        &mut self,
+        id: ChangeId,
+        change: &Change,
+        edit: &VersionEdit,
+        slot: Slot,
+    ) -> Result<Seqno, NotTurned> {
         let room = self.wal.with_log(|log| log.make_room(CHANGE_BYTES));
         room.map_err(NoRoom::Refused).and_then(|room| room).map_err(NotTurned::NoRoom)?;
         let current = self.topology.superversion.load_full();
@@ -245,14 +277,20 @@ impl VersionManager {
         let has_sealed = |id: &RangeId| current.range(*id).is_some_and(|r| !r.sealed.is_empty());
         // INVARIANT(merged-when-cold): since it was prepared, one of them may have been sealed.
         if edit.ranges_removed.len() > 1 && edit.ranges_removed.iter().any(has_sealed) {
-            return Err(NotTurned::Outdated);
+            let what = format!("one of {:?} has been sealed", edit.ranges_removed);
+            return Err(NotTurned::Outdated(Conflict { rule: "merged-when-cold", what }));
         }
-        let version = before.apply(edit, &[]).map_err(|_| NotTurned::Outdated)?;
-        let mut ranges = self.ranges_after(&current, &version);
+        let tables = &*change.tables();
+        // What it brings will be newer than all there is.
+        let version = before.apply(&edit.stamped(Seqno::MAX), tables);
+        let mut version = version.map_err(NotTurned::Outdated)?;
+        let mut ranges = self.entries_after(&current, &version);
         // Most of what is on its way is applied before anybody has to wait for it.
         for entry in &current.ranges {
             entry.owner.seat.deliver_blocking();
         }
+        let (number, mut sealed) = (current.number + 1, Vec::new());
+        let mut flushed = Vec::new();
         let wal = Arc::clone(&self.wal);
         let turned = wal.seat.run_last(|log| {
             // INVARIANT(born-is-applied): what was stamped is in the ranges' mailboxes, and is handled here.
@@ -262,9 +300,15 @@ impl VersionManager {
                 applied.ok_or_else(|| self.stopped())?;
             }
             let stamped = log.state.append_change(id, Level::Synced).map_err(NotTurned::NoRoom)?;
+            let born = stamped.last;
+            if !tables.is_empty() {
+                let stamped = before.apply(&edit.stamped(born), tables);
+                version = stamped.expect("the numbers of new slices break no rule");
+                entries::put_behind(&mut ranges, &version);
+            }
             self.hand_over(&current, &edit.ranges_removed, &mut ranges)?;
+            (sealed, flushed) = self.step_back(edit, &before, born, &mut ranges)?;
             let epoch = current.epoch + u64::from(!edit.ranges_added.is_empty());
-            let (number, born) = (current.number + 1, stamped.last);
             let ranges = ranges.into_iter().map(|entry| entry.range).collect();
             self.publish(Superversion::new(number, epoch, born, ranges));
             // Nobody waits for room in a range that will never be flushed.
@@ -281,8 +325,12 @@ impl VersionManager {
         let (seqno, ticket) = turned.unwrap_or_else(|| Err(self.stopped()))?;
         // Before anything else: nothing that is stamped after it becomes visible before.
         ticket.finish();
-        let (superversion, dropped) = (current.number + 1, before.dropped_by(edit, &version));
-        self.stamped.push_back(Stamped { id, seqno, superversion, dropped });
+        for (owner, local_bytes) in sealed {
+            owner.local.release(local_bytes);
+        }
+        self.files.obsolete.added(tables, number);
+        let dropped = before.dropped_by(edit, &version);
+        self.stamped.push_back(Stamped { id, seqno, superversion: number, dropped, flushed });
         let stays: HashSet<_> = version.ranges().iter().map(|range| range.id).collect();
         for entry in current.ranges.iter().filter(|entry| !stays.contains(&entry.id())) {
             self.forget_range(entry);
@@ -293,63 +341,8 @@ impl VersionManager {
     }
 
     /// A seat has failed, and the engine with it.
-    fn stopped(&self) -> NotTurned {
+    pub(super) fn stopped(&self) -> NotTurned {
         NotTurned::NoRoom(NoRoom::Refused(self.failures.why_stopped()))
-    }
-
-    /// The ranges of `version`: those that stay as they are, new ones with an owner and an empty memtable.
-    fn ranges_after(&mut self, current: &Superversion, version: &Version) -> Vec<EntryAfter> {
-        let there: HashMap<_, _> = current.ranges.iter().map(|range| (range.id(), range)).collect();
-        let budget = RangeBudget::of(&self.environment.config, version.ranges().len());
-        let mut ranges = Vec::with_capacity(version.ranges().len());
-        for stable in version.ranges() {
-            let stable = Arc::clone(stable);
-            if let Some(&entry) = there.get(&stable.id) {
-                let range = RangeEntry { stable, ..entry.clone() };
-                ranges.push(EntryAfter { range, is_new: false });
-                continue;
-            }
-            let memtable = self.next_memtable_id;
-            self.next_memtable_id += 1;
-            let range = self.owners.entry(stable, memtable, budget);
-            ranges.push(EntryAfter { range, is_new: true });
-        }
-        ranges
-    }
-
-    /// What the ranges that go have in memory goes to all that get keys of theirs
-    /// (INVARIANT(parent-drains-first)): a range has every memtable that may be older than one it has, under
-    /// the same key. Under the log's seat.
-    fn hand_over(
-        &mut self,
-        current: &Superversion,
-        gone: &[RangeId],
-        ranges: &mut [EntryAfter],
-    ) -> Result<(), NotTurned> {
-        for from in current.ranges.iter().filter(|range| gone.contains(&range.id())) {
-            let nowhere = self.fresh_memtable().1;
-            let handed = from.owner.seat.run_last(|actor| actor.state().hand_over(nowhere));
-            let handed = handed.ok_or_else(|| self.stopped())?;
-            let charged = |id| handed.iter().any(|(sealed, _)| *sealed == id);
-            let tables: Vec<_> = from.memtables().filter(|table| charged(table.id())).collect();
-            assert_eq!(tables.len(), handed.len(), "each sealed memtable was charged for");
-            let is_heir = |entry: &&mut EntryAfter| {
-                entry.is_new && !entry.range.span().intersection(from.span()).is_empty()
-            };
-            let heirs = ranges.iter_mut().filter(is_heir).map(|entry| &mut entry.range);
-            let heirs: Vec<_> = heirs.collect();
-            let count = heirs.len();
-            for (at, heir) in heirs.into_iter().enumerate() {
-                let has = |id| heir.sealed.iter().any(|table| table.id() == id);
-                let new: Vec<_> = tables.iter().filter(|table| !has(table.id())).collect();
-                heir.sealed.extend(new.into_iter().map(|table| Arc::clone(table)));
-                heir.sealed.sort_by_key(|table| Reverse(table.id()));
-                let share = |bytes: usize| bytes / count + usize::from(at < bytes % count);
-                let shares = handed.iter().map(|(id, bytes)| (*id, share(*bytes)));
-                heir.owner.with_state(|state| state.take_over(shares));
-            }
-        }
-        Ok(())
     }
 
     /// The range has gone: its waiters look for another one, and nobody is told of its troubles any more.
@@ -364,8 +357,8 @@ impl VersionManager {
     }
 }
 
-/// INVARIANT(merged-when-cold): up to where all of both ranges is in tables, if neither has a table with something newer than what the
-/// other has in memory.
+/// INVARIANT(merged-when-cold): up to where all of both ranges is in tables, if neither has a table with
+/// something newer than what the other has in memory.
 fn flushed_together(ranges: [&RangeEntry; 2]) -> Option<Seqno> {
     // A flush may have begun: it would say "flushed up to here" of both, and know one of them.
     if ranges.iter().any(|range| !range.sealed.is_empty()) {
@@ -376,4 +369,21 @@ fn flushed_together(ranges: [&RangeEntry; 2]) -> Option<Seqno> {
     unflushed
         .all(|table| table.first_seqno().is_none_or(|first| first > flushed))
         .then_some(flushed)
+}
+
+impl Change {
+    /// The tables that it brings.
+    fn tables(&self) -> Vec<Arc<TableHandle>> {
+        match self {
+            Self::Replace { written, .. } => written.outputs.handles(),
+            Self::Split { .. } | Self::Merge { .. } => Vec::new(),
+        }
+    }
+
+    /// It has happened, or may have.
+    fn keep_tables(&mut self) {
+        if let Self::Replace { written, .. } = self {
+            written.outputs.keep();
+        }
+    }
 }

@@ -71,8 +71,8 @@ impl Files {
         }
     }
 
-    /// What is on disk now.
+    /// What is on disk now, as far as it may be merged.
     pub fn version(&self, topology: &Topology) -> Version {
-        topology.superversion.load_full().version(self.tables.graveyard())
+        topology.superversion.load_full().version(self.tables.graveyard()).without_ahead()
     }
 }

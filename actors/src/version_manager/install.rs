@@ -3,7 +3,7 @@
 //! INVARIANT(single-swapper): only `publish` below stores the superversion.
 //! INVARIANT(manifest-before-swap): an edit is synced before the version it makes is published.
 
-use super::message::{Flushed, InstallFailure};
+use super::message::{Flushed, InstallFailure, Work};
 use super::{VersionManager, manifest, state};
 use crate::failure::space::reserve_wanted;
 use crate::failure::{Failure, Party};
@@ -21,17 +21,24 @@ impl VersionManager {
         &mut self,
         mut edit: VersionEdit,
         tables: &[Arc<TableHandle>],
-        flushed: Option<&Flushed>,
+        work: &Work,
     ) -> Result<(), InstallFailure> {
         if let Some(failure) = self.failures.health.failure() {
             return Err(InstallFailure::Failed(failure));
         }
         let current = self.topology.superversion.load_full();
         let before = current.version(self.files.tables.graveyard());
-        if let Some(flushed) = flushed {
-            edit = state::bring_home(&current, flushed, tables)
-                .map_err(|error| InstallFailure::NotInstalled(Failure::storage(error)))?;
-        }
+        let flushed = match work {
+            Work::Flushed(flushed) => {
+                edit = state::bring_home(&current, flushed, tables)
+                    .map_err(|error| InstallFailure::NotInstalled(Failure::storage(error)))?;
+                Some(flushed)
+            }
+            Work::Merged(gone) => {
+                state::are_there(&before, gone).map_err(InstallFailure::Conflict)?;
+                None
+            }
+        };
         let version = before
             .apply(&edit, tables)
             .map_err(|conflict| InstallFailure::Conflict(conflict.to_string()))?;

@@ -1,10 +1,11 @@
 //! What the version manager is told.
 
+use super::outputs::Outputs;
 use crate::failure::{Failure, Scope};
 use crate::kernel::reply::Reply;
 use bytes::Bytes;
-use sluicedb_storage::key::Seqno;
-use sluicedb_storage::version::{RangeId, TableHandle, VersionEdit};
+use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::version::{Place, RangeId, SliceMeta, TableHandle, VersionEdit};
 use std::sync::Arc;
 
 /// Why an edit was not installed.
@@ -25,7 +26,7 @@ impl From<Failure> for InstallFailure {
 }
 
 /// A change that is not a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Change {
     /// The range that has this key ends before it, and another one begins with it. Nothing is to be done
     /// where one begins there already.
@@ -40,6 +41,22 @@ pub enum Change {
         /// The key.
         at: Bytes,
     },
+    /// Nothing is left in `spans` but what `tables` have, and what these have elsewhere is newer than all that
+    /// was there.
+    Replace {
+        /// Ascending, and apart from each other.
+        spans: Vec<Span>,
+        /// No two share a key. Removed again if the change does not happen.
+        written: Written,
+    },
+}
+
+/// Tables for a change, durable and named by nobody yet.
+#[derive(Debug)]
+pub struct Written {
+    pub(crate) outputs: Outputs,
+    /// Entries in them.
+    pub entries: u64,
 }
 
 /// Memtables whose entries an edit brings into tables.
@@ -47,6 +64,16 @@ pub enum Change {
 pub struct Flushed {
     /// Their ids. Where a range has some of them it has none that is older, and frozen, beside them.
     pub memtables: Vec<u64>,
+}
+
+/// What has gone into tables.
+#[derive(Debug)]
+pub enum Work {
+    /// What readers need no longer find in memory once the swap is done. Which ranges the tables are for the
+    /// manager finds out then.
+    Flushed(Flushed),
+    /// These slices, as they were when they were merged or moved.
+    Merged(Vec<(RangeId, Place, SliceMeta)>),
 }
 
 /// Messages to the version manager.
@@ -58,9 +85,8 @@ pub enum VersionMessage {
         edit: Box<VersionEdit>,
         /// The added tables.
         tables: Vec<Arc<TableHandle>>,
-        /// What readers need no longer find in memory once the swap is done. Which ranges the tables are for
-        /// the manager finds out then.
-        flushed: Option<Flushed>,
+        /// What has gone into the tables.
+        work: Work,
         /// Answered after the swap.
         reply: Reply<Result<(), InstallFailure>>,
     },

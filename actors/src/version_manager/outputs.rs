@@ -1,7 +1,7 @@
 //! Tables that a flush or a compaction has written and that no manifest names yet.
 
 use super::Files;
-use super::message::{Flushed, InstallFailure, VersionMessage};
+use super::message::{InstallFailure, VersionMessage, Work};
 use crate::kernel::mailbox::Mailbox;
 use sluicedb_storage::table::TableMeta;
 use sluicedb_storage::version::{SliceMeta, TableHandle, VersionEdit};
@@ -30,25 +30,30 @@ impl Outputs {
 
     /// Handles for the version that will name the tables. Opened while this thread may wait, if there
     /// is room, so that no reader has to; that fails without consequence.
-    fn handles(&self) -> Vec<Arc<TableHandle>> {
+    pub(super) fn handles(&self) -> Vec<Arc<TableHandle>> {
         let tables = self.slices.iter().map(|slice| Arc::clone(&slice.table));
         let handles = tables.map(|table| self.files.tables.handle(table));
         handles.inspect(TableHandle::open_early).collect()
     }
 
-    /// Has the version manager install `edit`, which names them; `flushed` is what readers need no longer
-    /// find in memory then. Removes them if no manifest can have the edit.
+    /// A manifest names them, or may: they stay.
+    pub(super) fn keep(&mut self) {
+        self.may_be_named = true;
+    }
+
+    /// Has the version manager install `edit`, which names them; `work` is what
+    /// has gone into the tables. Removes them if no manifest can have the edit.
     pub(crate) async fn install(
         mut self,
         versions: &Mailbox<VersionMessage>,
         edit: VersionEdit,
-        flushed: Option<Flushed>,
+        work: Work,
     ) -> Result<(), InstallFailure> {
         let failures = Arc::clone(&self.files.failures);
         let installed = failures.ask(versions, |reply| {
             let (edit, tables) = (Box::new(edit), self.handles());
             self.may_be_named = true;
-            VersionMessage::Install { edit, tables, flushed, reply }
+            VersionMessage::Install { edit, tables, work, reply }
         });
         let installed = installed.await;
         if let Err(InstallFailure::Conflict(_) | InstallFailure::NotInstalled(_)) = &installed {

@@ -14,11 +14,9 @@ impl VersionManager {
         self.look_after_reserve();
         while let Some(message) = self.next_message().await {
             match message {
-                VersionMessage::Install { edit, tables, flushed, reply } => {
+                VersionMessage::Install { edit, tables, work, reply } => {
                     let settled = self.settle().await.map_err(InstallFailure::NotInstalled);
-                    reply.send(
-                        settled.and_then(|()| self.install(*edit, &tables, flushed.as_ref())),
-                    );
+                    reply.send(settled.and_then(|()| self.install(*edit, &tables, &work)));
                 }
                 VersionMessage::Seal { range, memtable } => {
                     if self.active_id(range) == Some(memtable) {

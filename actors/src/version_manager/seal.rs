@@ -11,6 +11,7 @@ use crate::range_owner::{RangeEntry, RangeOwner, Superversion};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::{Memtable, MemtableWriter};
 use sluicedb_storage::version::RangeId;
+use sluicedb_storage::view::MemtableSlice;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ impl VersionManager {
         let (active, writer) = self.fresh_memtable();
         let mut ranges = current.ranges.clone();
         let old = std::mem::replace(&mut ranges[at].active, active);
-        ranges[at].sealed.insert(0, old);
+        ranges[at].sealed.insert(0, MemtableSlice::whole(old));
         // INVARIANT(published-before-used): readers find the new memtable before its owner writes
         // to it.
         self.swap(&current, ranges);

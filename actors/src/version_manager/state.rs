@@ -5,9 +5,11 @@ use crate::failure::Failure;
 use crate::kernel::reply::Reply;
 use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_storage::Result as StorageResult;
-use sluicedb_storage::key::Seqno;
-use sluicedb_storage::memtable::Memtable;
-use sluicedb_storage::version::{Place, Slice, TableHandle, VersionEdit};
+use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::version::{
+    Place, RangeId, Slice, SliceMeta, TableHandle, Version, VersionEdit,
+};
+use sluicedb_storage::view::{MemtableSlice, PendingRun};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -25,18 +27,54 @@ pub(super) fn bring_home(
         let inside = &current.ranges[current.route_index(slice.min_key())..=last];
         let bounds: Vec<_> = inside.iter().map(|range| range.span().lo.clone()).collect();
         for piece in slice.cut(&bounds)? {
-            let range = current.route(piece.min_key()).id();
-            edit.added.push((range, Place::L0, piece.meta().clone()));
+            let range = current.route(piece.min_key());
+            let cut_out = cut_out_of_all(range, flushed);
+            let left = piece.without(&cut_out)?.unwrap_or_else(|| vec![piece]);
+            let left = left.into_iter().map(|piece| (range.id(), Place::L0, piece.meta().clone()));
+            edit.added.extend(left);
         }
     }
     for range in &current.ranges {
-        let is_flushed = |table: &&Arc<Memtable>| flushed.memtables.contains(&table.id());
+        let is_flushed = |table: &&MemtableSlice| flushed.memtables.contains(&table.id());
         let theirs = range.sealed.iter().filter(is_flushed);
         if let Some(last) = theirs.filter_map(|table| table.last_seqno()).max() {
-            edit.flushed.push((range.id(), last));
+            // Tables that came in over these memtables are no longer in front of any.
+            let oldest =
+                range.sealed.iter().rfind(|table| !is_flushed(table)).map(|table| table.id());
+            let over = |pending: &&PendingRun| oldest.is_none_or(|oldest| oldest > pending.behind);
+            let came = range.pending.iter().filter(over).map(|pending| pending.seqno).max();
+            edit.flushed.push((range.id(), last.max(came.unwrap_or_default())));
         }
     }
     Ok(edit)
+}
+
+/// What is to be cut out of the tables of a flush, in a range: the spans that all of its memtables are without.
+/// Those that were cut out after the flush had begun are among them, since all were sealed by then. What was cut
+/// out of some of them before is not in the tables.
+fn cut_out_of_all(range: &RangeEntry, flushed: &Flushed) -> Vec<Span> {
+    let is_flushed = |slice: &&MemtableSlice| flushed.memtables.contains(&slice.id());
+    let mut slices = range.sealed.iter().filter(is_flushed);
+    let Some(first) = slices.next() else { return Vec::new() };
+    slices.fold(first.cut_out().to_vec(), |common, slice| {
+        let both = |a: &Span| slice.cut_out().iter().map(|b| a.intersection(b)).collect::<Vec<_>>();
+        common.iter().flat_map(both).filter(|span| !span.is_empty()).collect()
+    })
+}
+
+/// Are these slices there, with the keys that they had when they were merged? A change may have cut one and left
+/// its name to a part of it.
+pub(super) fn are_there(
+    before: &Version,
+    gone: &[(RangeId, Place, SliceMeta)],
+) -> Result<(), String> {
+    for (range, place, slice) in gone {
+        let there = before.find(*range, *place, &slice.name());
+        if there.is_none_or(|there| there.part != slice.part) {
+            return Err(format!("{} of range {range}, {place}, has been cut", slice.name()));
+        }
+    }
+    Ok(())
 }
 
 /// The ranges without the memtables that were flushed.
@@ -45,6 +83,8 @@ pub(super) fn without(ranges: &[RangeEntry], flushed: Option<&Flushed>) -> Vec<R
     if let Some(flushed) = flushed {
         for range in &mut ranges {
             range.sealed.retain(|table| !flushed.memtables.contains(&table.id()));
+            let oldest = range.sealed.last().map(|table| table.id());
+            range.pending.retain(|run| oldest.is_some_and(|oldest| oldest <= run.behind));
         }
     }
     ranges

@@ -206,7 +206,7 @@ impl VersionManager {
 /// memtable.
 fn oldest_unflushed(superversion: &Superversion) -> Option<(Seqno, RangeId, bool)> {
     let memtables = superversion.ranges.iter().flat_map(|range| {
-        let sealed = range.sealed.iter().map(|table| (table, false));
+        let sealed = range.sealed.iter().map(|slice| (slice.table(), false));
         let all = sealed.chain([(&range.active, true)]);
         all.filter_map(|(table, active)| Some((table.first_seqno()?, range.id(), active)))
     });

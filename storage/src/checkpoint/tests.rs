@@ -2,7 +2,15 @@
 
 use super::*;
 use crate::checkpoint::Mode::{Fresh, Incremental};
+use crate::key::{Kind, Span};
+use crate::memtable::{MemtableWriter, memtable};
+use crate::table::BlockCache;
+use crate::version::check::check;
+use crate::version::{
+    Graveyard, RangeId, RangeVersion, Run, Shards, Slice, TableCache, TableHandle, TableLimits,
+};
 use crate::vfs::MemVfs;
+use crate::view::{PendingRun, Superversion};
 
 const DB: [u8; 16] = [7; 16];
 
@@ -67,4 +75,64 @@ fn only_an_older_checkpoint_of_the_same_database_gives_way() {
     assert!(matches!(begin(&vfs, Incremental), Err(Error::Exists { .. })));
     vfs.remove(Path::new("/copy/CURRENT")).unwrap();
     assert!(matches!(begin(&vfs, Incremental), Err(Error::Exists { .. })), "interrupted");
+}
+
+fn insert(writer: &mut MemtableWriter, keys: &[&str], from: u64) {
+    for (key, seqno) in keys.iter().zip(from..) {
+        writer.insert(key.as_bytes(), Seqno(seqno), Kind::Put, b"v");
+    }
+}
+
+/// What came in by a change of number 10 stands between a memtable that is older, of which `b` was cut out,
+/// and one that is newer.
+///
+/// Planted: all memtables of a range in one table; memtables with what was cut out of them.
+#[test]
+fn memtables_with_tables_between_them_are_not_written_together() {
+    let vfs = disk();
+    let dir = Path::new("/db");
+    vfs.create_dir_all(dir).unwrap();
+    let blocks = BlockCache::new(1 << 20);
+    let limits = TableLimits { open_max: 8, memory_bytes_max: 1 << 20, blocks };
+    let tables = TableCache::new(&vfs, dir, DB, limits);
+    let mut sink = TableSink::new(&vfs, dir, DB, TableOptions::default(), || FileNumber(1));
+    sink.add(b"a", Seqno(1), Kind::Put, b"came").unwrap();
+    let came = Slice::whole(&tables.handle(Arc::new(sink.finish().unwrap().remove(0))));
+    let meta = SliceMeta { seqno: Some(Seqno(10)), ..came.meta().clone() };
+    let came = Slice::new(meta, Arc::clone(came.handle()));
+
+    let (old, mut writer) = memtable(1);
+    insert(&mut writer, &["a", "b", "c"], 1);
+    writer.freeze();
+    let (active, mut writer) = memtable(2);
+    insert(&mut writer, &["a", "d"], 11);
+    let mut stable = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
+    stable.layers = stable.layers.with(Place::L0, vec![came.clone()]);
+    let mut range = RangeEntry::new(active, Arc::new(stable), ());
+    range.sealed = vec![MemtableSlice::whole(old).without([&Span::prefix(b"b")])];
+    range.pending = vec![PendingRun { behind: 1, seqno: Seqno(10), run: Run::new(vec![came]) }];
+    let superversion = Arc::new(Superversion::new(1, 1, Seqno(10), vec![range]));
+
+    let numbers = std::sync::atomic::AtomicU64::new(2);
+    let next = || FileNumber(numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let origin = Origin {
+        vfs: &vfs,
+        dir,
+        db_id: DB,
+        view: &View::new(superversion, Seqno(12)),
+        table: TableOptions::default(),
+        created_at_ms: 0,
+        shard_cut_bytes_min: u64::MAX,
+        next_number: &next,
+    };
+    let mut draft = begin(&vfs, Fresh).unwrap();
+    let image = fill(&mut draft, &origin, &mut |_| true).unwrap().unwrap();
+    let handle = |meta: &Arc<TableMeta>| {
+        Ok::<_, crate::version::Conflict>(TableHandle::unopened(Arc::clone(meta), Graveyard::new()))
+    };
+    let version = image.to_version(Graveyard::new(), handle).unwrap();
+    check(&version).unwrap();
+    let l0 = version.ranges()[0].layers.in_order(Place::L0);
+    let entries: Vec<_> = l0.iter().map(|slice| (slice.entries(), slice.max_seqno().0)).collect();
+    assert_eq!(entries, [(2, 12), (1, 10), (2, 3)], "newest first; and `b` is gone");
 }

@@ -298,18 +298,24 @@ impl Job {
     /// The edit that replaces the inputs by `added`.
     pub fn edit(&self, added: Vec<(Place, SliceMeta)>) -> VersionEdit {
         let range = self.range;
-        let cut = |place: Place, slice: &Slice| {
-            let same = |(at, whole): &&(Place, Slice)| *at == place && is_of(slice, whole);
-            self.cut.iter().any(|entry| same(&entry))
-        };
-        let whole = self.slices().filter(|(place, slice)| !cut(*place, slice));
-        let gone = whole.chain(self.cut.iter().map(|(place, slice)| (*place, slice)));
+        let gone = self.gone();
         let deleted = gone.map(|(place, slice)| (range, place, slice.name())).collect();
         let added = added.into_iter().chain(self.left.iter().cloned());
         let added = added.map(|(place, slice)| (range, place, slice)).collect();
         let moved = (self.task == Task::Reshard).then(|| (range, self.shards.clone()));
         let shards_moved = moved.into_iter().collect();
         VersionEdit { deleted, added, shards_moved, ..VersionEdit::default() }
+    }
+
+    /// The slices that it takes out of the tree, as they were when it began. One of the same name that has
+    /// other keys by now is not what was merged.
+    pub fn gone(&self) -> impl Iterator<Item = (Place, &Slice)> {
+        let cut = |place: Place, slice: &Slice| {
+            let same = |(at, whole): &&(Place, Slice)| *at == place && is_of(slice, whole);
+            self.cut.iter().any(|entry| same(&entry))
+        };
+        let whole = self.slices().filter(move |(place, slice)| !cut(*place, slice));
+        whole.chain(self.cut.iter().map(|(place, slice)| (*place, slice)))
     }
 }
 

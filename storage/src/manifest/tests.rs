@@ -94,7 +94,7 @@ fn edits() -> Vec<VersionEdit> {
                 r,
                 Shards::at(&Span::all(), vec![b"k".as_slice().into()]).unwrap(),
             )],
-            settled: vec![change],
+            settled: vec![(change, Seqno(1))],
             abandoned: vec![never],
             last_seqno: Some(Seqno(60)),
             ..VersionEdit::default()
@@ -493,5 +493,8 @@ fn the_bytes_are_those_of_the_golden_files() {
         assert_eq!(bytes_of(&vfs, kind), want, "{name}: the format changed");
         overwrite(&vfs, kind, &want);
     }
+    assert_eq!(reload(&vfs).unwrap().image, images[5]);
+    // As it was written before a settled change said when it had happened.
+    overwrite(&vfs, MANIFEST, &std::fs::read(golden.join("manifest-v3-writer-1.bin")).unwrap());
     assert_eq!(reload(&vfs).unwrap().image, images[5]);
 }

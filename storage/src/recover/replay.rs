@@ -7,10 +7,10 @@ use crate::batch::Operations;
 use crate::compact::{TableSink, write_tables};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
-use crate::key::Seqno;
+use crate::key::{Seqno, Span};
 use crate::memtable::{MemtableWriter, memtable};
 use crate::version::{
-    ChangeId, Place, RangeId, Slice, SliceMeta, TableCache, Version, VersionEdit,
+    ChangeId, Place, RangeId, RangeVersion, Slice, SliceMeta, TableCache, Version, VersionEdit,
 };
 use crate::vfs::Vfs;
 use crate::wal::Entry;
@@ -32,7 +32,11 @@ pub(super) struct Replay<'a> {
     /// What changes do that the log may have stamped.
     prepared: BTreeMap<ChangeId, VersionEdit>,
     /// Those of them that it has.
-    pub(super) happened: Vec<ChangeId>,
+    pub(super) happened: Vec<(ChangeId, Seqno)>,
+    /// INVARIANT(mask-covers-replay): entries with lower numbers in these spans are gone.
+    pub(super) masks: Vec<(Span, Seqno)>,
+    /// The numbers of tables in L0 that changes brought in, with their ranges: the last one comes first.
+    ahead: Vec<(Seqno, RangeId)>,
     pub(super) next: FileNumber,
     writers: BTreeMap<RangeId, MemtableWriter>,
     /// What the memtables use, all ranges together.
@@ -57,6 +61,12 @@ impl<'a> Replay<'a> {
         prepared: BTreeMap<ChangeId, VersionEdit>,
         next: FileNumber,
     ) -> Self {
+        let of = |range: &Arc<RangeVersion>| {
+            let numbers = range.ahead().filter_map(|slice| slice.seqno);
+            numbers.map(|at| (at, range.id)).collect::<Vec<_>>()
+        };
+        let mut ahead: Vec<_> = version.ranges().iter().flat_map(of).collect();
+        ahead.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         Self {
             vfs,
             dir,
@@ -66,6 +76,8 @@ impl<'a> Replay<'a> {
             version,
             prepared,
             happened: Vec::new(),
+            masks: Vec::new(),
+            ahead,
             next,
             writers: BTreeMap::new(),
             bytes: 0,
@@ -88,46 +100,79 @@ impl<'a> Replay<'a> {
     /// Takes what the log says next.
     pub(super) fn entry(&mut self, entry: Entry<'_>) -> Result<()> {
         match entry {
-            Entry::Batch { first, payload } => self.batch(first, payload),
-            Entry::Change { id, .. } => self.change(id),
+            Entry::Batch { first, payload } => {
+                self.pass_tables(first)?;
+                self.batch(first, payload)
+            }
+            Entry::Change { id, seqno } => self.change(id, seqno),
         }
     }
 
     /// What the manifest prepared happens here, in its place of the order
     /// (INVARIANT(prepared-needs-its-record)). What it does not wait for is settled.
-    fn change(&mut self, id: ChangeId) -> Result<()> {
+    fn change(&mut self, id: ChangeId, seqno: Seqno) -> Result<()> {
         let Some(edit) = self.prepared.remove(&id) else {
             self.changes_skipped += 1;
             return Ok(());
         };
-        let after = self.version.apply(&edit, &[]).map_err(|conflict| {
+        let mut new = Vec::new();
+        for (_, _, slice) in &edit.added {
+            if slice.seqno == Some(SliceMeta::AT_CHANGE) {
+                self.tables.check_presence(&slice.table)?;
+                new.push(self.tables.handle(Arc::clone(&slice.table)));
+            }
+        }
+        let after = self.version.apply(&edit.stamped(seqno), &new).map_err(|conflict| {
             let what = format!("change {id} in the log cannot have happened: {conflict}");
             Error::corrupt(&FileKind::Current.path(self.dir), 0, what)
         })?;
-        // What was replayed so far goes to the ranges that have its keys now.
-        for range in &edit.ranges_removed {
-            self.flush(*range)?;
+        // What was replayed so far is older than what the change brings, and may be cut by it.
+        for range in self.version.ranges().iter().map(|range| range.id).collect::<Vec<_>>() {
+            if edit.concerns(range, &self.version) {
+                self.flush(range)?;
+            }
         }
         self.version = after;
         for (range, place, slice) in std::mem::take(&mut self.added) {
-            if self.version.range(range).is_some() {
-                self.added.push((range, place, slice));
-            } else {
-                self.bring_home(place, slice)?;
-            }
+            self.bring_home(range, place, slice, &edit.excised)?;
         }
-        self.happened.push(id);
+        self.happened.push((id, seqno));
         Ok(())
     }
 
-    /// Gives a table, whose range has gone, to the ranges that have its keys now.
-    fn bring_home(&mut self, place: Place, slice: SliceMeta) -> Result<()> {
+    /// Gives what was replayed into a table to the ranges that have its keys now, without what was cut out.
+    fn bring_home(
+        &mut self,
+        range: RangeId,
+        place: Place,
+        slice: SliceMeta,
+        excised: &[Span],
+    ) -> Result<()> {
+        let handle = self.tables.handle(Arc::clone(&slice.table));
+        let slice = Slice::new(slice, handle);
+        let left = slice.without(excised)?.unwrap_or_else(|| vec![slice]);
+        if self.version.range(range).is_some() {
+            let left = left.into_iter().map(|piece| (range, place, piece.meta().clone()));
+            self.added.extend(left);
+            return Ok(());
+        }
         let bounds = self.version.ranges().iter().map(|range| range.span.lo.clone());
         let bounds: Vec<Bytes> = bounds.collect();
-        let handle = self.tables.handle(Arc::clone(&slice.table));
-        for piece in Slice::new(slice, handle).cut(&bounds)? {
-            let range = self.version.route(piece.min_key()).id;
-            self.added.push((range, place, piece.meta().clone()));
+        for slice in left {
+            for piece in slice.cut(&bounds)? {
+                let range = self.version.route(piece.min_key()).id;
+                self.added.push((range, place, piece.meta().clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is replayed from `first` on is newer than some tables that changes brought in, and what was before
+    /// is older: they do not share a table.
+    fn pass_tables(&mut self, first: Seqno) -> Result<()> {
+        while let Some((at, range)) = self.ahead.last().copied().filter(|(at, _)| *at < first) {
+            self.ahead.retain(|ahead| *ahead != (at, range));
+            self.flush(range)?;
         }
         Ok(())
     }
@@ -141,15 +186,17 @@ impl<'a> Replay<'a> {
     fn batch(&mut self, first: Seqno, payload: &[u8]) -> Result<()> {
         for (operation, seqno) in Operations::new(payload).zip(first.0..) {
             let range = self.version.route(operation.key);
-            let id = range.id;
-            if Seqno(seqno) <= range.flushed_seqno {
+            let (id, seqno) = (range.id, Seqno(seqno));
+            let is_masked =
+                |(span, at): &(Span, Seqno)| seqno < *at && span.contains(operation.key);
+            if seqno <= range.flushed_seqno || self.masks.iter().any(is_masked) {
                 self.skipped += 1;
                 continue;
             }
             self.replayed += 1;
             let writer = self.writers.entry(id).or_insert_with(|| memtable(0).1);
             let before = writer.memtable().used_bytes();
-            writer.insert(operation.key, Seqno(seqno), operation.kind, operation.value);
+            writer.insert(operation.key, seqno, operation.kind, operation.value);
             self.bytes = self.bytes + writer.memtable().used_bytes() - before;
         }
         self.bytes_read += payload.len() as u64;

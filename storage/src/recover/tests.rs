@@ -77,7 +77,7 @@ fn try_content(recovered: &Recovered) -> Result<Model> {
     check::check(&recovered.version).unwrap();
     let entry = |stable: &Arc<_>| {
         let stable = Arc::clone(stable);
-        RangeEntry { active: memtable(0).0, sealed: vec![], stable, owner: () }
+        RangeEntry::new(memtable(0).0, stable, ())
     };
     let ranges = recovered.version.ranges().iter().map(entry).collect();
     let superversion = Superversion::new(1, 1, Seqno::ZERO, ranges);

@@ -45,6 +45,9 @@ pub struct Image {
     pub slices: BTreeMap<SliceKey, SliceMeta>,
     /// Changes that happen if the log stamps them, with what they do then.
     pub prepared: BTreeMap<ChangeId, VersionEdit>,
+    /// What the log has under these numbers in these spans is gone. One stays until all ranges with its keys
+    /// are flushed that far (INVARIANT(mask-covers-replay)).
+    pub masks: Vec<(Span, Seqno)>,
     /// The lowest log segment that recovery needs.
     pub log_floor: FileNumber,
     /// A number above every file number in use.
@@ -83,12 +86,12 @@ impl Image {
     pub fn apply(&mut self, edit: &VersionEdit) -> Result<(), Conflict> {
         if !edit.settled.is_empty() {
             let mut next = self.clone();
-            for id in &edit.settled {
+            for (id, seqno) in &edit.settled {
                 let Some(change) = next.prepared.remove(id) else {
                     let what = format!("change {id} was not prepared");
                     return Err(Conflict::new("prepared-needs-its-record", what));
                 };
-                next.apply(&change)?;
+                next.apply(&change.stamped(*seqno))?;
             }
             next.apply(&VersionEdit { settled: Vec::new(), ..edit.clone() })?;
             *self = next;
@@ -116,6 +119,16 @@ impl Image {
         }
         for id in &edit.abandoned {
             self.prepared.remove(id);
+        }
+        self.masks.extend(edit.masked.iter().cloned());
+        if !self.masks.is_empty() {
+            let ranges = &self.ranges;
+            self.masks.retain(|(span, seqno)| {
+                let needs = |range: &RangeImage| {
+                    range.flushed < *seqno && !range.span.intersection(span).is_empty()
+                };
+                ranges.values().any(needs)
+            });
         }
         self.prepared.extend(edit.prepared.iter().cloned());
         self.log_floor = edit.log_floor.unwrap_or(self.log_floor);
@@ -226,6 +239,7 @@ impl Image {
             added: self.slices.iter().map(|((r, p, _), slice)| (*r, *p, slice.clone())).collect(),
             flushed: ranges().map(|(id, range)| (*id, range.flushed)).collect(),
             prepared: self.prepared.iter().map(|(id, edit)| (*id, edit.clone())).collect(),
+            masked: self.masks.clone(),
             log_floor: Some(self.log_floor),
             next_file_number: Some(self.next_file_number),
             last_seqno: Some(self.last_seqno),
@@ -246,11 +260,13 @@ impl Image {
                 tell(format!("range {id} was flushed to {flushed}, the last seqno is {last}"));
             }
         }
-        for ((range, _, name), slice) in &self.slices {
+        for ((range, place, name), slice) in &self.slices {
             let flushed = self.ranges.get(range).map_or(Seqno::ZERO, |range| range.flushed);
-            let newest = slice.max_seqno();
-            if newest > flushed {
-                let number = name.table;
+            let (newest, number) = (slice.max_seqno(), name.table);
+            // What a change brought in, and what was merged from it, says nothing of older entries in memory.
+            let was_flushed = *place == Place::L0 && slice.seqno.is_none();
+            let most = if was_flushed { flushed } else { last };
+            if newest > most {
                 tell(format!("table {number} has {newest}, its range was flushed to {flushed}"));
             }
         }
@@ -395,7 +411,7 @@ mod tests {
         let id = ChangeId(5);
         let prepared = vec![(id, renaming(&image, 2))];
         let prepare = VersionEdit { prepared, ..VersionEdit::default() };
-        let settle = VersionEdit { settled: vec![id], ..VersionEdit::default() };
+        let settle = VersionEdit { settled: vec![(id, Seqno(1))], ..VersionEdit::default() };
         let abandon = VersionEdit { abandoned: vec![id], ..VersionEdit::default() };
         for edit in [&settle, &abandon] {
             let refused = image.clone().apply(edit).unwrap_err();
@@ -428,7 +444,7 @@ mod tests {
         let edit = renaming(&image, 3);
         image.apply(&edit).unwrap();
         let before = image.clone();
-        let settle = VersionEdit { settled: vec![id], ..VersionEdit::default() };
+        let settle = VersionEdit { settled: vec![(id, Seqno(1))], ..VersionEdit::default() };
         assert_eq!(image.apply(&settle).unwrap_err().rule, "ranges-cover-everything");
         assert_eq!(image, before);
     }

@@ -12,6 +12,7 @@ mod handle;
 mod image;
 mod layers;
 mod place;
+mod replace;
 mod routes;
 mod run;
 mod run_parts;
@@ -89,6 +90,18 @@ impl RangeVersion {
         self.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.run.bytes()))
     }
 
+    /// The slices of L0 that a change brought in while older entries were in memory, which are not in tables yet.
+    pub fn ahead(&self) -> impl Iterator<Item = &Slice> {
+        let runs = self.layers.at(Place::L0).iter();
+        let slices = runs.flat_map(|layer| layer.run.slices().iter());
+        slices.filter(|slice| self.is_ahead(slice))
+    }
+
+    /// Is this slice of L0 one of them?
+    pub fn is_ahead(&self, slice: &SliceMeta) -> bool {
+        slice.seqno.is_some_and(|at| at > self.flushed_seqno)
+    }
+
     /// Does nothing that is older than `place` share a key with the closed interval `[min, max]`?
     pub fn is_bottom_of(&self, place: Place, min: &[u8], max: &[u8]) -> bool {
         let mut older = self.layers.iter().filter(|layer| layer.place > place);
@@ -152,6 +165,21 @@ impl Version {
     #[inline]
     pub fn route(&self, key: &[u8]) -> &Arc<RangeVersion> {
         &self.ranges[self.route_index(key)]
+    }
+
+    /// INVARIANT(ahead-waits): the same, to be merged: without tables of L0 that are newer than what waits in
+    /// memory. If one went down, an older entry would come to lie above it.
+    #[must_use]
+    pub fn without_ahead(mut self) -> Self {
+        for range in &mut self.ranges {
+            if range.ahead().next().is_some() {
+                let mut l0 = range.layers.in_order(Place::L0);
+                l0.retain(|slice| !range.is_ahead(slice));
+                let layers = range.layers.with(Place::L0, l0);
+                *range = Arc::new(RangeVersion { layers, ..(**range).clone() });
+            }
+        }
+        self
     }
 
     /// Where the numbers of unneeded tables gather.

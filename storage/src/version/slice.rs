@@ -69,6 +69,9 @@ impl fmt::Display for SliceName {
 }
 
 impl SliceMeta {
+    /// As `seqno`: that of the change which is being prepared. No entry has it.
+    pub const AT_CHANGE: Seqno = Seqno::ZERO;
+
     /// All of a table.
     pub fn whole(table: TableMeta) -> Self {
         Self { table: Arc::new(table), part: None, seqno: None, landed: None }

@@ -1,12 +1,12 @@
 //! Point reads: the newest visible entry of a key.
 
-use super::{RangeEntry, Superversion};
+use super::{InFront, MemtableSlice, RangeEntry, Superversion};
 use crate::codec::hash64;
 use crate::error::Result;
 use crate::key::{Kind, Seqno};
-use crate::memtable::{Lookup, Version};
+use crate::memtable::{Lookup, Memtable, Version};
 use crate::table::{Found, Wait};
-use crate::version::{RangeVersion, Slice};
+use crate::version::{Run, Slice};
 use bytes::Bytes;
 
 /// Where a lookup reads.
@@ -31,13 +31,16 @@ pub fn get<O, V: Fn() -> Seqno>(
     wait: Wait,
 ) -> Result<Option<Bytes>> {
     let range = superversion.route(key);
-    if let Some(value) = in_memory(range, superversion.born, key, at, |found| found.value()) {
+    let ask = |slice: &Slice, hash: u64| slice.handle().table(wait)?.get(key, hash, wait);
+    let of_table = |found: Found| (found.kind == Kind::Put).then_some(found.value);
+    let born = superversion.born;
+    if !range.pending.is_empty() {
+        return in_layers(range, born, key, at, |found| found.value(), ask, of_table);
+    }
+    if let Some(value) = in_memory(&memtables(range), born, key, at, |found| found.value()) {
         return Ok(value);
     }
-    let tables = &range.stable;
-    let found =
-        in_tables(tables, key, |slice, hash| slice.handle().table(wait)?.get(key, hash, wait))?;
-    Ok(found.and_then(|Found { kind, value, .. }| (kind == Kind::Put).then_some(value)))
+    Ok(in_runs(range.stable.layers.runs(), key, ask)?.and_then(of_table))
 }
 
 /// Has `key` a value? Copies nothing.
@@ -49,20 +52,60 @@ pub fn contains_key<O, V: Fn() -> Seqno>(
     wait: Wait,
 ) -> Result<bool> {
     let range = superversion.route(key);
-    if let Some(is_put) = in_memory(range, superversion.born, key, at, |found| found.is_put()) {
+    let ask = |slice: &Slice, hash: u64| slice.handle().table(wait)?.probe(key, hash, wait);
+    let of_table = |(_, kind)| kind == Kind::Put;
+    let born = superversion.born;
+    if !range.pending.is_empty() {
+        return in_layers(range, born, key, at, |found| found.is_put(), ask, of_table);
+    }
+    if let Some(is_put) = in_memory(&memtables(range), born, key, at, |found| found.is_put()) {
         return Ok(is_put);
     }
-    let tables = &range.stable;
-    let found =
-        in_tables(tables, key, |slice, hash| slice.handle().table(wait)?.probe(key, hash, wait))?;
-    Ok(found.is_some_and(|(_, kind)| kind == Kind::Put))
+    Ok(in_runs(range.stable.layers.runs(), key, ask)?.is_some_and(of_table))
 }
 
-/// What `read` makes of the newest visible version of `key` in the memtables of its range, which was
+/// A memtable, and the spans that it is without.
+type InMemory<'a> = (&'a Memtable, Option<&'a MemtableSlice>);
+
+#[inline]
+fn memtables<O>(range: &RangeEntry<O>) -> impl Iterator<Item = InMemory<'_>> + Clone {
+    let sealed = range.sealed.iter().map(|slice| (&**slice, Some(slice)));
+    std::iter::once((&*range.active, None)).chain(sealed)
+}
+
+/// The answer of the first layer that has one, where tables stand between memtables.
+#[cold]
+fn in_layers<O, V: Fn() -> Seqno, F, T: Default>(
+    range: &RangeEntry<O>,
+    born: Seqno,
+    key: &[u8],
+    at: &Instant<V>,
+    read: impl Fn(Version<'_>) -> T,
+    ask: impl Fn(&Slice, u64) -> Result<Option<F>>,
+    of_table: impl Fn(F) -> T,
+) -> Result<T> {
+    for layer in range.in_front() {
+        let memtable = match layer {
+            InFront::Active(memtable) => (&**memtable, None),
+            InFront::Sealed(slice) => (&**slice, Some(slice)),
+            InFront::Tables(run) => match in_runs(std::slice::from_ref(run), key, &ask)? {
+                Some(found) => return Ok(of_table(found)),
+                None => continue,
+            },
+        };
+        if let Some(answer) = in_memory(&std::iter::once(memtable), born, key, at, &read) {
+            return Ok(answer);
+        }
+    }
+    let found = in_runs(range.stable.layers.runs(), key, &ask)?;
+    Ok(found.map_or_else(T::default, of_table))
+}
+
+/// What `read` makes of the newest visible version of `key` in `memtables`, newest first, which were
 /// published by a superversion `born` then.
 #[inline]
-fn in_memory<O, V: Fn() -> Seqno, T>(
-    range: &RangeEntry<O>,
+fn in_memory<'a, V: Fn() -> Seqno, T>(
+    memtables: &(impl Iterator<Item = InMemory<'a>> + Clone),
     born: Seqno,
     key: &[u8],
     at: &Instant<V>,
@@ -74,9 +117,9 @@ fn in_memory<O, V: Fn() -> Seqno, T>(
             // What is at or below `born` was applied, even where it is not called visible yet.
             Instant::Newest(visible) => visible().max(born),
         };
-        for memtable in range.memtables() {
+        for (memtable, slice) in memtables.clone() {
             // To pin it costs two writes. What is at or below `upto` was inserted before this look.
-            if memtable.first_seqno().is_none() {
+            if memtable.first_seqno().is_none() || slice.is_some_and(|slice| slice.lacks(key)) {
                 continue;
             }
             let pin = memtable.pin();
@@ -93,16 +136,16 @@ fn in_memory<O, V: Fn() -> Seqno, T>(
     }
 }
 
-/// Asks every slice that may have `key`, newest run first, until one answers. The key is hashed
+/// Asks every slice of `runs` that may have `key`, newest run first, until one answers. The key is hashed
 /// once, and only if a table has to be asked.
 #[inline]
-fn in_tables<T>(
-    range: &RangeVersion,
+fn in_runs<T>(
+    runs: &[Run],
     key: &[u8],
-    mut ask: impl FnMut(&Slice, u64) -> Result<Option<T>>,
+    ask: impl Fn(&Slice, u64) -> Result<Option<T>>,
 ) -> Result<Option<T>> {
     let mut hash = None;
-    for run in range.layers.runs() {
+    for run in runs {
         if let Some(slice) = run.find(key) {
             let hash = *hash.get_or_insert_with(|| hash64(key));
             if let Some(answer) = ask(slice, hash)? {

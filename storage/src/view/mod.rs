@@ -15,6 +15,7 @@
 
 mod chunk;
 mod get;
+mod memtable_slice;
 mod scan;
 mod source;
 #[cfg(test)]
@@ -22,6 +23,8 @@ mod tests;
 
 pub use chunk::{Chunk, ChunkBuilder};
 pub use get::{Instant, contains_key, get};
+
+pub use memtable_slice::{MemtableSlice, MemtableSliceCursor};
 pub use scan::{ScanCursor, ScanSpec};
 
 use crate::error::Result;
@@ -29,7 +32,7 @@ use crate::key::{Seqno, Span};
 use crate::memtable::Memtable;
 use crate::points::ReadPoint;
 use crate::table::Wait;
-use crate::version::{Graveyard, RangeId, RangeVersion, Version, route_index};
+use crate::version::{Graveyard, RangeId, RangeVersion, Run, Version, route_index};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -41,14 +44,44 @@ pub struct RangeEntry<O> {
     pub active: Arc<Memtable>,
     /// Those that wait for flush, newest first. They may have keys of other ranges as well: what is
     /// outside the span is not this range's.
-    pub sealed: Vec<Arc<Memtable>>,
+    pub sealed: Vec<MemtableSlice>,
+    /// Tables that came in from outside while there were older memtables, newest first. The tables of the
+    /// range have them as well; before these memtables are flushed they are looked for here.
+    pub pending: Vec<PendingRun>,
     /// What is on disk, and which keys the range has.
     pub stable: Arc<RangeVersion>,
     /// Its only writer.
     pub owner: O,
 }
 
+/// Tables that are newer than some memtables and older than others.
+#[derive(Clone, Debug)]
+pub struct PendingRun {
+    /// The largest id of a memtable that is older.
+    pub behind: u64,
+    /// The number of the change that brought them in.
+    pub seqno: Seqno,
+    /// The tables.
+    pub run: Run,
+}
+
+/// One layer in front of a range's tables.
+#[derive(Clone, Copy, Debug)]
+pub enum InFront<'a> {
+    /// The memtable that takes writes.
+    Active(&'a Arc<Memtable>),
+    /// One that waits for its flush.
+    Sealed(&'a MemtableSlice),
+    /// Tables that came in from outside.
+    Tables(&'a Run),
+}
+
 impl<O> RangeEntry<O> {
+    /// A range with an empty memtable.
+    pub fn new(active: Arc<Memtable>, stable: Arc<RangeVersion>, owner: O) -> Self {
+        Self { active, sealed: Vec::new(), pending: Vec::new(), stable, owner }
+    }
+
     /// The range's name.
     pub fn id(&self) -> RangeId {
         self.stable.id
@@ -62,7 +95,23 @@ impl<O> RangeEntry<O> {
 
     /// All memtables, newest first.
     pub fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
-        std::iter::once(&self.active).chain(&self.sealed)
+        std::iter::once(&self.active).chain(self.sealed.iter().map(MemtableSlice::table))
+    }
+
+    /// Everything in front of the tables, newest first (INVARIANT(one-layer-order)).
+    pub fn in_front(&self) -> impl Iterator<Item = InFront<'_>> {
+        let mut pending = self.pending.iter().peekable();
+        let mut sealed = self.sealed.iter().peekable();
+        let behind_active = std::iter::from_fn(move || {
+            let is_next = |pending: &&PendingRun| {
+                sealed.peek().is_none_or(|memtable| memtable.id() <= pending.behind)
+            };
+            match pending.next_if(is_next) {
+                Some(pending) => Some(InFront::Tables(&pending.run)),
+                None => sealed.next().map(InFront::Sealed),
+            }
+        });
+        std::iter::once(InFront::Active(&self.active)).chain(behind_active)
     }
 }
 
@@ -113,6 +162,7 @@ impl<O> Superversion<O> {
             let entry = |range: &RangeEntry<O>| RangeEntry {
                 active: Arc::clone(&range.active),
                 sealed: range.sealed.clone(),
+                pending: range.pending.clone(),
                 stable: Arc::clone(&range.stable),
                 owner: (),
             };

@@ -1,16 +1,16 @@
 //! What a scan walks: a memtable, a slice, a run, or a merge of them, without dynamic dispatch.
 
-use super::{RangeEntry, ScanSpec};
+use super::{InFront, MemtableSliceCursor, RangeEntry, ScanSpec};
 use crate::error::Result;
 use crate::iter::{ConcatCursor, Cursor, MergeCursor};
 use crate::key::{Kind, Seqno, Span};
-use crate::memtable::MemtableCursor;
+use crate::memtable::Memtable;
 use crate::table::{CursorOptions, Wait};
 use crate::version::{Run, RunParts, SliceCursor};
 
 /// One layer.
 pub(super) enum Source {
-    Memory(MemtableCursor),
+    Memory(MemtableSliceCursor),
     Slice(SliceCursor),
     Run(ConcatCursor<RunParts>),
 }
@@ -88,23 +88,37 @@ pub(super) fn open<O>(
     let options =
         CursorOptions { wait, fill_cache: spec.fill_cache, readahead_bytes: spec.readahead_bytes };
     let mut sources = Vec::new();
-    for memtable in range.memtables() {
-        // What is visible was inserted before `upto` was chosen: an empty memtable stays empty
-        // for this view.
-        if memtable.first_seqno().is_some_and(|first| first <= upto) {
-            sources.push(Source::Memory(memtable.cursor(upto)));
+    // What is visible was inserted before `upto` was chosen: an empty memtable stays empty for this
+    // view.
+    let has = |memtable: &Memtable| memtable.first_seqno().is_some_and(|first| first <= upto);
+    for layer in range.in_front() {
+        match layer {
+            InFront::Active(memtable) if has(memtable) => {
+                sources.push(Source::Memory(MemtableSliceCursor::whole(memtable.cursor(upto))));
+            }
+            InFront::Sealed(memtable) if has(memtable) => {
+                sources.push(Source::Memory(memtable.cursor(upto)));
+            }
+            InFront::Tables(run) if overlaps(run, &spec.span) => {
+                sources.push(of_run(run, options)?);
+            }
+            InFront::Active(_) | InFront::Sealed(_) | InFront::Tables(_) => {}
         }
     }
     for run in range.stable.layers.runs().iter().filter(|run| overlaps(run, &spec.span)) {
-        sources.push(match &run.slices()[..] {
-            [slice] => Source::Slice(slice.cursor(options)?),
-            _ => Source::Run(ConcatCursor::new(RunParts::new(run.clone(), options))),
-        });
+        sources.push(of_run(run, options)?);
     }
     Ok(match sources.len() {
         0 => None,
         1 => sources.pop().map(Walker::One),
         _ => Some(Walker::Many(MergeCursor::new(sources))),
+    })
+}
+
+fn of_run(run: &Run, options: CursorOptions) -> Result<Source> {
+    Ok(match &run.slices()[..] {
+        [slice] => Source::Slice(slice.cursor(options)?),
+        _ => Source::Run(ConcatCursor::new(RunParts::new(run.clone(), options))),
     })
 }
 

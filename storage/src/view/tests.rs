@@ -78,7 +78,7 @@ impl Toy {
         let (mut entries, mut writers) = (Vec::new(), Vec::new());
         for stable in ranges {
             let (active, writer) = memtable(0);
-            entries.push(RangeEntry { active, sealed: Vec::new(), stable, owner: () });
+            entries.push(RangeEntry::new(active, stable, ()));
             writers.push(writer);
         }
         // Few enough that every view has tables closed and opened again.
@@ -146,7 +146,7 @@ impl Toy {
         let mut ranges = self.superversion.ranges.clone();
         let (active, writer) = memtable(self.superversion.number);
         let old = std::mem::replace(&mut ranges[range].active, active);
-        ranges[range].sealed.insert(0, old);
+        ranges[range].sealed.insert(0, MemtableSlice::whole(old));
         self.swap(ranges);
         std::mem::replace(&mut self.writers[range], writer).freeze();
     }

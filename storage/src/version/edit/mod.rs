@@ -33,6 +33,9 @@ const PREPARED: u64 = 21;
 const SETTLED: u64 = 23;
 const ABANDONED: u64 = 25;
 const SHARDS_MOVED: u64 = 27;
+const SETTLED_AT: u64 = 29;
+const EXCISED: u64 = 31;
+const MASKED: u64 = 33;
 
 /// A range that begins to route keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,12 +82,17 @@ pub struct VersionEdit {
     pub newest_segment: Option<FileNumber>,
     /// Changes that will happen if the log stamps them, with what they do then.
     pub prepared: Vec<(ChangeId, VersionEdit)>,
-    /// Prepared changes that the log has stamped: they have happened.
-    pub settled: Vec<ChangeId>,
+    /// Prepared changes that the log has stamped, with this number: they have happened.
+    pub settled: Vec<(ChangeId, Seqno)>,
     /// Prepared changes that the log never stamped: they never happen.
     pub abandoned: Vec<ChangeId>,
     /// Ranges whose shards have other bounds from now on.
     pub shards_moved: Vec<(RangeId, Shards)>,
+    /// Spans that a prepared change cuts out: of what is in memory and in the log as well, which is masked
+    /// when the change has a number. Ascending, and apart.
+    pub excised: Vec<Span>,
+    /// What the log has under these numbers in these spans is gone.
+    pub masked: Vec<(Span, Seqno)>,
 }
 
 /// Why the bytes of an edit were refused.
@@ -159,9 +167,6 @@ impl VersionEdit {
                 edit.encode(f);
             });
         }
-        for id in &self.settled {
-            put(SETTLED, &|f| put_varint(f, id.0));
-        }
         for id in &self.abandoned {
             put(ABANDONED, &|f| put_varint(f, id.0));
         }
@@ -169,6 +174,21 @@ impl VersionEdit {
             put(SHARDS_MOVED, &|f| {
                 put_varint(f, u64::from(range.0));
                 put_shards(f, shards);
+            });
+        }
+        for (id, seqno) in &self.settled {
+            put(SETTLED_AT, &|f| {
+                put_varint(f, id.0);
+                put_varint(f, seqno.0);
+            });
+        }
+        for span in &self.excised {
+            put(EXCISED, &|f| put_span(f, span));
+        }
+        for (span, seqno) in &self.masked {
+            put(MASKED, &|f| {
+                put_span(f, span);
+                put_varint(f, seqno.0);
             });
         }
     }
@@ -227,16 +247,24 @@ impl VersionEdit {
                     edit.prepared.push((id, inner));
                     Ok(())
                 }
+                // Of a change of routes only, whose number is of no account.
                 SETTLED if !is_prepared => {
                     let id = field.varint().map(ChangeId);
-                    id.map(|id| edit.settled.push(id)).err_name("settled change")
+                    id.map(|id| edit.settled.push((id, Seqno::ZERO))).err_name("settled change")
                 }
+                SETTLED_AT if !is_prepared => {
+                    edit.read_settled_at(&mut field).err_name("settled change")
+                }
+                EXCISED => edit.read_excised(&mut field).err_name("excised span"),
+                MASKED if !is_prepared => edit.read_masked(&mut field).err_name("mask"),
                 ABANDONED if !is_prepared => {
                     let id = field.varint().map(ChangeId);
                     id.map(|id| edit.abandoned.push(id)).err_name("abandoned change")
                 }
                 SHARDS_MOVED => edit.read_shards_moved(&mut field).err_name("shard bounds"),
-                PREPARED | SETTLED | ABANDONED => Err("a change inside a change"),
+                PREPARED | SETTLED | SETTLED_AT | ABANDONED | MASKED => {
+                    Err("a change inside a change")
+                }
                 odd if odd % 2 == 1 => return Err(EditError::Unknown { tag }),
                 _ => continue,
             };
@@ -255,15 +283,24 @@ impl VersionEdit {
 
     fn read_range_added(&mut self, field: &mut Reader<'_>) -> Option<()> {
         let id = read_range(field)?;
-        let lo = read_bound(field)?;
-        let hi = match field.u8()? {
-            0 => None,
-            1 => Some(read_bound(field)?),
-            _ => return None,
-        };
-        let span = Span { lo, hi };
+        let span = read_span(field)?;
         let shards = read_shards(field, &span)?;
         self.ranges_added.push(NewRange { id, span, shards });
+        Some(())
+    }
+
+    fn read_settled_at(&mut self, field: &mut Reader<'_>) -> Option<()> {
+        self.settled.push((ChangeId(field.varint()?), read_seqno(field)?));
+        Some(())
+    }
+
+    fn read_excised(&mut self, field: &mut Reader<'_>) -> Option<()> {
+        self.excised.push(read_span(field)?);
+        Some(())
+    }
+
+    fn read_masked(&mut self, field: &mut Reader<'_>) -> Option<()> {
+        self.masked.push((read_span(field)?, read_seqno(field)?));
         Some(())
     }
 
@@ -323,12 +360,26 @@ fn read_bound(field: &mut Reader<'_>) -> Option<Bytes> {
 
 fn put_range(out: &mut Vec<u8>, range: &NewRange) {
     put_varint(out, u64::from(range.id.0));
-    put_length_prefixed(out, &range.span.lo);
-    out.push(u8::from(range.span.hi.is_some()));
-    if let Some(hi) = &range.span.hi {
+    put_span(out, &range.span);
+    put_shards(out, &range.shards);
+}
+
+fn put_span(out: &mut Vec<u8>, span: &Span) {
+    put_length_prefixed(out, &span.lo);
+    out.push(u8::from(span.hi.is_some()));
+    if let Some(hi) = &span.hi {
         put_length_prefixed(out, hi);
     }
-    put_shards(out, &range.shards);
+}
+
+fn read_span(field: &mut Reader<'_>) -> Option<Span> {
+    let lo = read_bound(field)?;
+    let hi = match field.u8()? {
+        0 => None,
+        1 => Some(read_bound(field)?),
+        _ => return None,
+    };
+    Some(Span { lo, hi })
 }
 
 fn put_shards(out: &mut Vec<u8>, shards: &Shards) {

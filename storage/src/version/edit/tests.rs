@@ -75,9 +75,10 @@ fn plain_edits() -> impl Strategy<Value = VersionEdit> {
         proptest::collection::vec((id(), place(), slice), some(4)),
         proptest::collection::vec((id(), seqno()), some(3)),
         counters,
-        proptest::collection::vec(change(), some(3)),
+        proptest::collection::vec((change(), seqno()), some(3)),
         proptest::collection::vec(change(), some(3)),
         proptest::collection::vec(range(), some(3)),
+        proptest::collection::vec((range(), seqno()), some(3)),
     )
         .prop_map(|t| VersionEdit {
             ranges_removed: t.0,
@@ -93,6 +94,8 @@ fn plain_edits() -> impl Strategy<Value = VersionEdit> {
             settled: t.6,
             abandoned: t.7,
             shards_moved: t.8.into_iter().map(|range| (range.id, range.shards)).collect(),
+            excised: t.9.iter().map(|(range, _)| range.span.clone()).collect(),
+            masked: t.9.into_iter().map(|(range, seqno)| (range.span, seqno)).collect(),
             prepared: Vec::new(),
         })
 }
@@ -102,6 +105,7 @@ fn edits() -> impl Strategy<Value = VersionEdit> {
     let prepared = plain_edits().prop_map(|mut edit| {
         edit.settled.clear();
         edit.abandoned.clear();
+        edit.masked.clear();
         edit
     });
     let prepared = (any::<u64>().prop_map(ChangeId), prepared);
@@ -134,7 +138,7 @@ proptest! {
 
 #[test]
 fn what_is_prepared_prepares_nothing_itself() {
-    let inner = VersionEdit { settled: vec![ChangeId(1)], ..VersionEdit::default() };
+    let inner = VersionEdit { settled: vec![(ChangeId(1), Seqno(1))], ..VersionEdit::default() };
     let edit = VersionEdit { prepared: vec![(ChangeId(2), inner)], ..VersionEdit::default() };
     let mut bytes = Vec::new();
     edit.encode(&mut bytes);

@@ -1,0 +1,82 @@
+//! Where the entries come from: a view, or tables outside any database.
+
+use super::message::ExternalFile;
+use super::run::Into;
+use crate::failure::Failure;
+use sluicedb_storage::Error;
+use sluicedb_storage::external::ExternalTable;
+use sluicedb_storage::iter::Cursor;
+use sluicedb_storage::key::{Kind, Span};
+use sluicedb_storage::table::Wait;
+use sluicedb_storage::vfs::Vfs;
+use sluicedb_storage::view::{ChunkBuilder, ScanSpec, View};
+use std::sync::Arc;
+
+/// Taken from a view at a time, in bytes.
+const CHUNK_BYTES: usize = 1 << 20;
+/// And in entries.
+const CHUNK_ENTRIES: usize = 8 << 10;
+
+/// What `view` has in `spans`, all of it as of one instant.
+pub(super) fn copy_view(view: &View, spans: &[Span], into: &mut Into<'_>) -> Result<(), Failure> {
+    for span in spans {
+        let spec = ScanSpec {
+            // What is read once is not worth a place in the cache.
+            fill_cache: false,
+            readahead_bytes: CHUNK_BYTES,
+            ..ScanSpec::new(span.clone())
+        };
+        let mut cursor = view.cursor(spec, Wait::Allowed);
+        let mut goes_on = true;
+        while goes_on {
+            let mut chunk = ChunkBuilder::new();
+            goes_on = cursor.fill(&mut chunk, CHUNK_BYTES, CHUNK_ENTRIES)?;
+            for (key, value) in chunk.freeze().iter() {
+                into.add(key, Kind::Put, value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is in `files`, each checked from end to end before anything of it is taken.
+pub(super) fn copy_tables(
+    vfs: &Arc<dyn Vfs>,
+    files: &[ExternalFile],
+    into: &mut Into<'_>,
+) -> Result<(), Failure> {
+    let mut tables = Vec::with_capacity(files.len());
+    for ExternalFile { path, within } in files {
+        let table = ExternalTable::open(vfs, path)?;
+        let (min, max) = (&table.meta().min_key, &table.meta().max_key);
+        if within.as_ref().is_some_and(|span| !span.contains(min) || !span.contains(max)) {
+            return Err(Failure::storage(Error::invalid(format!(
+                "{} has keys from \"{}\" to \"{}\", which are not all in the span it is given for",
+                path.display(),
+                min.escape_ascii(),
+                max.escape_ascii()
+            ))));
+        }
+        tables.push((path, table));
+    }
+    tables.sort_by(|(_, a), (_, b)| a.meta().min_key.cmp(&b.meta().min_key));
+    for pair in tables.windows(2) {
+        let [(first, a), (second, b)] = pair else { continue };
+        if a.meta().max_key >= b.meta().min_key {
+            return Err(Failure::storage(Error::invalid(format!(
+                "{} and {} have keys in common between them; bring them in one after the other",
+                first.display(),
+                second.display()
+            ))));
+        }
+    }
+    for (_, table) in &tables {
+        let mut cursor = table.cursor();
+        cursor.seek_first()?;
+        while cursor.valid() {
+            into.add(cursor.key(), cursor.kind(), cursor.value())?;
+            cursor.next()?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! What the bulk worker is told.
+
+use crate::failure::Failure;
+use crate::kernel::reply::Reply;
+use crate::version_manager::message::Written;
+use sluicedb_storage::key::Span;
+use sluicedb_storage::view::View;
+use std::path::PathBuf;
+
+/// What tables are made of.
+#[derive(Debug)]
+pub enum Content {
+    /// What another database, or this one, had at an instant in the spans.
+    View(Box<View>),
+    /// What is in these tables outside any database.
+    Tables(Vec<ExternalFile>),
+    /// Nothing: no table is made.
+    Nothing,
+}
+
+/// A table outside any database.
+#[derive(Clone, Debug)]
+pub struct ExternalFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Where all of its keys have to lie, if that was said.
+    pub within: Option<Span>,
+}
+
+/// Messages to the bulk worker.
+#[derive(Debug)]
+pub enum BulkMessage {
+    /// Make tables for a change.
+    Write {
+        /// The spans that will have nothing else. Ascending, and apart from each other.
+        spans: Vec<Span>,
+        /// What goes into the tables.
+        content: Content,
+        /// Answered when they are durable.
+        reply: Reply<Result<Written, Failure>>,
+    },
+}

@@ -1,0 +1,35 @@
+//! The bulk worker: writes the tables that will replace spans of keys, from files or from another database.
+//!
+//! Owns:      the tables it is writing.
+//! Receives:  Write, from callers.
+//! Sends:     the tables, to whoever asked: nothing has happened in the database then.
+//! Publishes: nothing.
+//! Stops:     when its mailbox is closed and empty; a job under way ends when the engine has stopped.
+//!
+//! One job at a time, in the order in which they were asked for: each is bounded by the disk, and several
+//! would share it.
+
+mod content;
+pub mod message;
+mod run;
+
+use crate::kernel::mailbox::Inbox;
+use crate::range_owner::Topology;
+use crate::version_manager::Files;
+use message::BulkMessage;
+use std::sync::Arc;
+
+/// The actor. Driven by a thread of its own: it writes tables.
+#[derive(Debug)]
+pub struct BulkWorker {
+    files: Arc<Files>,
+    topology: Arc<Topology>,
+    inbox: Inbox<BulkMessage>,
+}
+
+impl BulkWorker {
+    /// A worker that writes to `files`, cut where the ranges meet.
+    pub fn new(files: Arc<Files>, topology: Arc<Topology>, inbox: Inbox<BulkMessage>) -> Self {
+        Self { files, topology, inbox }
+    }
+}

@@ -1,0 +1,156 @@
+//! What a change makes of the ranges in memory, under the log's seat: who gets which memtables, and what is
+//! cut out of them.
+
+use super::VersionManager;
+use super::change::NotTurned;
+use crate::admission::RangeBudget;
+use crate::range_owner::{RangeEntry, RangeOwner, Superversion};
+use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::version::{Place, RangeId, RangeVersion, Run, Slice, Version, VersionEdit};
+use sluicedb_storage::view::{MemtableSlice, PendingRun};
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A range after a change.
+pub(super) struct EntryAfter {
+    pub(super) range: RangeEntry,
+    is_new: bool,
+}
+
+/// What is given back to the local accounts once no seat is held any more: whoever waits is woken by it.
+type Released = Vec<(Arc<RangeOwner>, u64)>;
+
+impl VersionManager {
+    /// The ranges of `version`: those that stay, and new ones with an owner and an empty memtable.
+    pub(super) fn entries_after(
+        &mut self,
+        current: &Superversion,
+        version: &Version,
+    ) -> Vec<EntryAfter> {
+        let there: HashMap<_, _> = current.ranges.iter().map(|range| (range.id(), range)).collect();
+        let budget = RangeBudget::of(&self.environment.config, version.ranges().len());
+        let mut ranges = Vec::with_capacity(version.ranges().len());
+        for stable in version.ranges() {
+            let stable = Arc::clone(stable);
+            if let Some(&entry) = there.get(&stable.id) {
+                let range = RangeEntry { stable, ..entry.clone() };
+                ranges.push(EntryAfter { range, is_new: false });
+                continue;
+            }
+            let memtable = self.next_memtable_id;
+            self.next_memtable_id += 1;
+            let range = self.owners.entry(stable, memtable, budget);
+            ranges.push(EntryAfter { range, is_new: true });
+        }
+        ranges
+    }
+
+    /// What the ranges that go have in memory goes to all that get keys of theirs
+    /// (INVARIANT(parent-drains-first)): a range has every memtable that may be older than one it has, under
+    /// the same key.
+    pub(super) fn hand_over(
+        &mut self,
+        current: &Superversion,
+        gone: &[RangeId],
+        ranges: &mut [EntryAfter],
+    ) -> Result<(), NotTurned> {
+        for from in current.ranges.iter().filter(|range| gone.contains(&range.id())) {
+            let nowhere = self.fresh_memtable().1;
+            let handed = from.owner.seat.run_last(|actor| actor.state().hand_over(nowhere));
+            let handed = handed.ok_or_else(|| self.stopped())?;
+            let charged = |id| handed.iter().any(|(sealed, _)| *sealed == id);
+            let active = MemtableSlice::whole(Arc::clone(&from.active));
+            let slices = std::iter::once(&active).chain(&from.sealed);
+            let slices: Vec<_> = slices.filter(|slice| charged(slice.id())).collect();
+            assert_eq!(slices.len(), handed.len(), "each sealed memtable was charged for");
+            let is_heir = |entry: &&mut EntryAfter| {
+                entry.is_new && !entry.range.span().intersection(from.span()).is_empty()
+            };
+            let heirs = ranges.iter_mut().filter(is_heir).map(|entry| &mut entry.range);
+            let heirs: Vec<_> = heirs.collect();
+            let count = heirs.len();
+            for (at, heir) in heirs.into_iter().enumerate() {
+                for slice in &slices {
+                    match heir.sealed.iter_mut().find(|has| has.id() == slice.id()) {
+                        Some(has) => *has = has.without(slice.cut_out()),
+                        None => heir.sealed.push((*slice).clone()),
+                    }
+                }
+                heir.sealed.sort_by_key(|slice| Reverse(slice.id()));
+                heir.pending.clone_from(&from.pending);
+                renew_pending(heir);
+                let share = |bytes: usize| bytes / count + usize::from(at < bytes % count);
+                let shares = handed.iter().map(|(id, bytes)| (*id, share(*bytes)));
+                heir.owner.with_state(|state| state.take_over(shares));
+            }
+        }
+        Ok(())
+    }
+
+    /// All that ranges which stay have in memory steps back behind the change `edit` with the number `seqno`:
+    /// it is sealed, and without what the change cuts out (INVARIANT(mask-covers-replay)). Says also which of
+    /// them have nothing left in memory that is older.
+    pub(super) fn step_back(
+        &mut self,
+        edit: &VersionEdit,
+        before: &Version,
+        seqno: Seqno,
+        ranges: &mut [EntryAfter],
+    ) -> Result<(Released, Vec<(RangeId, Seqno)>), NotTurned> {
+        let (mut released, mut flushed) = (Vec::new(), Vec::new());
+        for EntryAfter { range, is_new } in ranges {
+            if *is_new || !edit.concerns(range.id(), before) {
+                continue;
+            }
+            let (active, writer) = self.fresh_memtable();
+            let old = std::mem::replace(&mut range.active, active);
+            // Nothing is applied before this is published: that would take the log's seat.
+            let began = range.owner.seat.run_last(|actor| actor.state().begin_anew(writer));
+            released.push((Arc::clone(&range.owner), began.ok_or_else(|| self.stopped())?));
+            if old.entries() > 0 {
+                range.sealed.insert(0, MemtableSlice::whole(old));
+                range.owner.rotations.add(1);
+            }
+            let cut = edit.excised.iter().map(|span| span.intersection(range.span()));
+            let cut: Vec<Span> = cut.filter(|span| !span.is_empty()).collect();
+            for slice in &mut range.sealed {
+                *slice = slice.without(&cut);
+            }
+            match range.sealed.first() {
+                None => {
+                    let stable = RangeVersion { flushed_seqno: seqno, ..(*range.stable).clone() };
+                    range.stable = Arc::new(stable);
+                    flushed.push((range.id(), seqno));
+                }
+                Some(newest) => {
+                    let behind = newest.id();
+                    let run = Run::new(Vec::new());
+                    range.pending.insert(0, PendingRun { behind, seqno, run });
+                }
+            }
+            renew_pending(range);
+        }
+        Ok((released, flushed))
+    }
+}
+
+/// Puts what `version` has on disk behind the ranges.
+pub(super) fn put_behind(ranges: &mut [EntryAfter], version: &Version) {
+    for (entry, stable) in ranges.iter_mut().zip(version.ranges()) {
+        assert_eq!(entry.range.id(), stable.id, "the same ranges, in key order");
+        entry.range.stable = Arc::clone(stable);
+    }
+}
+
+/// The tables that stand in front of memtables are those that the range has now.
+fn renew_pending(range: &mut RangeEntry) {
+    let l0 = range.stable.layers.in_order(Place::L0);
+    for pending in &mut range.pending {
+        let came = |slice: &&Slice| slice.seqno == Some(pending.seqno);
+        let mut slices: Vec<_> = l0.iter().filter(came).cloned().collect();
+        slices.sort_by(|a, b| a.min_key().cmp(b.min_key()));
+        pending.run = Run::new(slices);
+    }
+    range.pending.retain(|pending| !pending.run.slices().is_empty());
+}

@@ -1,0 +1,356 @@
+//! Whole spans of keys at once: tables from outside, spans cut out, spans that become what another database has.
+
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::options::{Compression, Options};
+use crate::range::KeyRange;
+use crate::snapshot::Snapshot;
+use crate::{WriteBatch, options};
+use sluicedb_actors::bulk_worker::message::{Content, ExternalFile};
+use sluicedb_storage::external::ExternalWriter;
+use sluicedb_storage::key::{Kind, Span};
+use sluicedb_storage::table::TableOptions;
+use sluicedb_storage::vfs::Vfs;
+use sluicedb_storage::vfs::disk::DiskVfs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A span with no more keys than this is deleted key by key.
+const HANDFUL: u64 = 16;
+
+/// Writes a table outside a database, of entries in key order, to be brought in with [`Db::ingest`].
+///
+/// It needs no database, and any number of them can be written side by side. Blocks on the disk: in an async
+/// program use it on a thread that may wait.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("words.table");
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let mut table = sluicedb::TableWriter::create(&path)?;
+/// for word in ["ant", "bee", "cat"] {
+///     table.put(word, "an animal")?;
+/// }
+/// assert_eq!(table.finish()?.entries, 3);
+///
+/// let db = sluicedb::Db::open(dir.path().join("db")).await?;
+/// db.ingest([&path]).await?;
+/// assert_eq!(db.get("bee").await?.as_deref(), Some(&b"an animal"[..]));
+/// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+#[must_use = "a table that is not finished is removed"]
+pub struct TableWriter {
+    path: PathBuf,
+    writer: ExternalWriter,
+}
+
+/// A table outside a database.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its entries, deletes included.
+    pub entries: u64,
+    /// Its bytes on disk.
+    pub bytes: u64,
+    /// Its first key.
+    pub first_key: Vec<u8>,
+    /// Its last key.
+    pub last_key: Vec<u8>,
+}
+
+impl TableWriter {
+    /// Into a new file, compressed as a database's tables are by default.
+    ///
+    /// # Errors
+    /// `Io`, also where there is a file already.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        Self::create_with(path, Options::default().compression)
+    }
+
+    /// The same, compressed like this.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_with(path: impl AsRef<Path>, compression: Compression) -> Result<Self> {
+        let vfs: Arc<dyn Vfs> = Arc::new(DiskVfs::new());
+        let path = path.as_ref().to_owned();
+        let compression = options::table_compression(compression);
+        let options = TableOptions { compression, ..TableOptions::default() };
+        let writer = ExternalWriter::create(&vfs, &path, options)?;
+        Ok(Self { path, writer })
+    }
+
+    /// Adds an entry. Its key comes after the last one's in byte order.
+    ///
+    /// # Errors
+    /// `Invalid` for a key that does not, for one that is empty or longer than 65,535 bytes, and for a value that
+    /// is too long: the table goes on without the entry. `Io`: it is to be dropped.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        Ok(self.writer.add(key.as_ref(), Kind::Put, value.as_ref())?)
+    }
+
+    /// Adds a delete: brought in, it hides what the database has under the key.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        Ok(self.writer.add(key.as_ref(), Kind::Delete, &[])?)
+    }
+
+    /// Entries so far.
+    pub fn entries(&self) -> u64 {
+        self.writer.entries()
+    }
+
+    /// Ends the table. It is durable, its name included, when this returns.
+    ///
+    /// # Errors
+    /// `Invalid` for a table without entries; `Io`. The file is removed.
+    pub fn finish(self) -> Result<TableFile> {
+        let meta = self.writer.finish()?;
+        Ok(TableFile {
+            path: self.path,
+            entries: meta.entries,
+            bytes: meta.file_bytes,
+            first_key: meta.min_key.to_vec(),
+            last_key: meta.max_key.to_vec(),
+        })
+    }
+}
+
+/// What [`Db::ingest_and_excise`] does: spans, each with the tables that have all that will be in it.
+#[derive(Clone, Debug, Default)]
+#[must_use = "a plan does nothing by itself"]
+pub struct IngestPlan {
+    spans: Vec<Span>,
+    files: Vec<ExternalFile>,
+}
+
+impl IngestPlan {
+    /// A plan that changes nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// After it nothing is in `span` but what is in `tables`, of which all keys lie in it. Without a table: nothing.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "`replace(a..b, tables)` reads better than `replace(&(a..b), tables)`"
+    )]
+    pub fn replace<P: AsRef<Path>>(
+        mut self,
+        span: impl KeyRange,
+        tables: impl IntoIterator<Item = P>,
+    ) -> Self {
+        let span = span.span();
+        let file =
+            |path: P| ExternalFile { path: path.as_ref().to_owned(), within: Some(span.clone()) };
+        self.files.extend(tables.into_iter().map(file));
+        self.spans.push(span);
+        self
+    }
+}
+
+/// What [`Db::replace_from`] does when the source has nothing in any of the spans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnEmpty {
+    /// The spans become empty: they are what the source has.
+    #[default]
+    Wipe,
+    /// Nothing is changed, and the call fails with `Invalid`.
+    Refuse,
+}
+
+/// What [`Db::replace_from`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// The spans have these entries now, and no others.
+    Replaced {
+        /// How many.
+        entries: u64,
+    },
+    /// The source had nothing there, and so has this database now.
+    Emptied,
+}
+
+impl Db {
+    /// Brings in tables from outside: all of them in one change, newer than all that was written before. Each is
+    /// checked from end to end and written anew; the files are only read. Returns the number of entries.
+    ///
+    /// They come as tables, not through the log and memory: nothing is merged because of it. Survives a power cut
+    /// when it returns. Runs on a thread of the engine; writers and readers go on.
+    ///
+    /// # Errors
+    /// `Invalid` for tables that have keys in common between their first and last ones; `Corrupt` for a file that is
+    /// damaged or no such table; `Io`, `NoSpace`, `Closed`, or why the engine has stopped. Nothing has happened
+    /// then.
+    ///
+    /// # Cancellation
+    /// Dropped early nothing happens, dropped late it happens all the same.
+    pub async fn ingest<P: AsRef<Path>>(&self, tables: impl IntoIterator<Item = P>) -> Result<u64> {
+        let file = |path: P| ExternalFile { path: path.as_ref().to_owned(), within: None };
+        let files: Vec<_> = tables.into_iter().map(file).collect();
+        if files.is_empty() {
+            return Ok(0);
+        }
+        let (_, entries) = self.engine().replace(Vec::new(), Content::Tables(files)).await?;
+        Ok(entries)
+    }
+
+    /// Replaces what is in spans of keys by tables from outside, in one change over all of them: readers see all of
+    /// the old or all of the new, and snapshots and scans that were begun before keep the old. What was acknowledged
+    /// in the spans before the call is gone, what is written after it stays, and a restart agrees. Returns
+    /// the number of entries that came in.
+    ///
+    /// Otherwise as [`ingest`](Self::ingest). Nothing waits for a flush: what memory has in the spans is passed over.
+    ///
+    /// # Errors
+    /// As [`ingest`](Self::ingest); `Invalid` as well for spans that overlap, and for a table with a key outside
+    /// its span.
+    ///
+    /// # Cancellation
+    /// As [`ingest`](Self::ingest).
+    pub async fn ingest_and_excise(&self, plan: IngestPlan) -> Result<u64> {
+        let IngestPlan { spans, files } = plan;
+        if spans.iter().all(Span::is_empty) && files.is_empty() {
+            return Ok(0);
+        }
+        let (_, entries) = self.engine().replace(spans, Content::Tables(files)).await?;
+        Ok(entries)
+    }
+
+    /// Cuts all keys of `range` out, in one change and without looking at them: tables that lie in it go as a whole,
+    /// others are cut. Costs the same for a thousand keys as for a billion.
+    ///
+    /// # Errors
+    /// `Io`, `NoSpace`, `Closed`, or why the engine has stopped.
+    ///
+    /// # Cancellation
+    /// As [`ingest`](Self::ingest).
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "`excise(a..b)` reads better than `excise(&(a..b))`"
+    )]
+    pub async fn excise(&self, range: impl KeyRange) -> Result<()> {
+        let span = range.span();
+        if !span.is_empty() {
+            self.engine().replace(vec![span], Content::Nothing).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all keys of `range`: one by one in a batch where there is a handful of them, or else as
+    /// [`excise`](Self::excise). Returns when that is acknowledged.
+    ///
+    /// # Errors
+    /// As [`excise`](Self::excise) and [`write`](Self::write).
+    ///
+    /// # Cancellation
+    /// As [`excise`](Self::excise).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "a").await?;
+    /// db.put("user:2", "b").await?;
+    /// db.delete_range("user:".."user:2").await?;
+    /// assert_eq!(db.get("user:1").await?, None);
+    /// assert!(db.contains_key("user:2").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub async fn delete_range(&self, range: impl KeyRange) -> Result<()> {
+        self.delete_span(range.span()).await
+    }
+
+    /// Deletes all keys that start with `prefix`; see [`delete_range`](Self::delete_range).
+    ///
+    /// # Errors
+    /// As [`delete_range`](Self::delete_range).
+    ///
+    /// # Cancellation
+    /// As [`delete_range`](Self::delete_range).
+    pub async fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<()> {
+        self.delete_span(Span::prefix(prefix.as_ref())).await
+    }
+
+    async fn delete_span(&self, span: Span) -> Result<()> {
+        if span.is_empty() {
+            return Ok(());
+        }
+        let mut scan = self.scan(span.clone()).keys_only().limit(HANDFUL + 1);
+        let mut batch = WriteBatch::new();
+        while let Some(chunk) = scan.next_chunk().await? {
+            for (key, _) in chunk.iter() {
+                batch.delete(key);
+            }
+        }
+        match batch.len() as u64 {
+            0 => Ok(()),
+            1..=HANDFUL => self.write(batch).await,
+            _ => {
+                self.engine().replace(vec![span], Content::Nothing).await?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the keys in `spans` exactly what `source` has there, in one change over all of them: a snapshot of
+    /// another database, or of this one. All else stays as it is. As with
+    /// [`ingest_and_excise`](Self::ingest_and_excise), readers see all of the old or all of the new.
+    ///
+    /// # Errors
+    /// As [`ingest_and_excise`](Self::ingest_and_excise); what reading the source finds; `Invalid` if it has
+    /// nothing there and `on_empty` says to refuse that. Nothing has happened then.
+    ///
+    /// # Cancellation
+    /// As [`ingest`](Self::ingest).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, OnEmpty, Replacement};
+    ///
+    /// let (new, live) = (Db::open(dir.path().join("a")).await?, Db::open(dir.path().join("b")).await?);
+    /// live.put("user:1", "old").await?;
+    /// new.put("user:2", "new").await?;
+    /// let done = live.replace_from(&new.snapshot(), ["user:".."user;"], OnEmpty::Wipe).await?;
+    /// assert_eq!(done, Replacement::Replaced { entries: 1 });
+    /// assert_eq!(live.get("user:1").await?, None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub async fn replace_from<R: KeyRange>(
+        &self,
+        source: &Snapshot,
+        spans: impl IntoIterator<Item = R>,
+        on_empty: OnEmpty,
+    ) -> Result<Replacement> {
+        let spans: Vec<Span> = spans.into_iter().map(|span| span.span()).collect();
+        let spans: Vec<Span> = spans.into_iter().filter(|span| !span.is_empty()).collect();
+        if spans.is_empty() {
+            return Ok(Replacement::Replaced { entries: 0 });
+        }
+        if on_empty == OnEmpty::Refuse {
+            let mut is_empty = true;
+            for span in &spans {
+                is_empty &= source.scan(span.clone()).limit(1).next_chunk().await?.is_none();
+            }
+            if is_empty {
+                let what = "the source has no key in any of the spans, and on_empty is Refuse";
+                return Err(Error::invalid(what));
+            }
+        }
+        let content = Content::View(Box::new(source.view().clone()));
+        let (_, entries) = self.engine().replace(spans, content).await?;
+        Ok(if entries == 0 { Replacement::Emptied } else { Replacement::Replaced { entries } })
+    }
+}

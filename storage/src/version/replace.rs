@@ -1,0 +1,126 @@
+//! The edit that gives spans of keys another content.
+//!
+//! What lies in the spans is cut out of all tables, and new tables come in. No byte is copied: the rest of a
+//! table that lies on both sides stays as slices of its file (INVARIANT(slices-share-files)). What is in
+//! memory, and in the log, is masked by the number that the change gets (INVARIANT(mask-covers-replay)).
+
+use super::{Place, RangeId, RangeVersion, Slice, SliceMeta, TableHandle, Version, VersionEdit};
+use crate::compact::CompactionOptions;
+use crate::error::Result;
+use crate::key::{Seqno, Span};
+use crate::limits::LEVELS_MAX;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Version {
+    /// The edit by which nothing is left in `spans`, which ascend and do not touch, but what `tables` have; these
+    /// share no key with each other. A part of a table inside a span goes as deep as there is room for it:
+    /// nothing of its keys lies above. Another one goes to L0. Its entries get the number of the change, which is
+    /// `SliceMeta::AT_CHANGE` until it is known. Blocks on the disk: it looks into tables that are cut.
+    ///
+    /// # Errors
+    /// What cutting a slice finds.
+    pub fn replace(
+        &self,
+        spans: &[Span],
+        tables: &[Arc<TableHandle>],
+        options: &CompactionOptions,
+    ) -> Result<VersionEdit> {
+        let mut edit = VersionEdit { excised: spans.to_vec(), ..VersionEdit::default() };
+        for range in self.ranges() {
+            for (place, slice) in range.layers.slices() {
+                let Some(left) = slice.without(spans)? else { continue };
+                edit.deleted.push((range.id, place, slice.name()));
+                let left = left.into_iter().map(|piece| (range.id, place, piece.meta().clone()));
+                edit.added.extend(left);
+            }
+        }
+        let mut new: BTreeMap<usize, Vec<(bool, Slice)>> = BTreeMap::new();
+        for table in tables {
+            let whole = Slice::whole(table);
+            let meta = SliceMeta { seqno: Some(SliceMeta::AT_CHANGE), ..whole.meta().clone() };
+            let slice = Slice::new(meta, Arc::clone(table));
+            let first = self.route_index(slice.min_key());
+            let inside = &self.ranges()[first..=self.route_index(slice.max_key())];
+            let ends = spans.iter().flat_map(|span| [Some(&span.lo), span.hi.as_ref()]);
+            let mut bounds: Vec<Bytes> = ends.flatten().cloned().collect();
+            bounds.extend(inside.iter().map(|range| range.span.lo.clone()));
+            bounds.sort();
+            for piece in slice.cut(&bounds)? {
+                let is_inside = spans.iter().any(|span| span.contains(piece.min_key()));
+                let at = self.route_index(piece.min_key());
+                new.entry(at).or_default().push((is_inside, piece));
+            }
+        }
+        for (at, pieces) in new {
+            let range = &self.ranges()[at];
+            let bytes = pieces.iter().map(|(_, piece)| piece.file_bytes()).sum();
+            let deep = Place::Main(level_for(range, bytes, options));
+            for (is_inside, piece) in pieces {
+                let place = if is_inside { deep } else { Place::L0 };
+                edit.added.push((range.id, place, piece.meta().clone()));
+            }
+        }
+        Ok(edit)
+    }
+}
+
+/// The deepest level that the range has, or a deeper one that is large enough for so many bytes.
+fn level_for(range: &RangeVersion, bytes: u64, options: &CompactionOptions) -> u8 {
+    let mut level = range.deepest().max(1);
+    while usize::from(level) < LEVELS_MAX && bytes > options.level_bytes(level) {
+        level += 1;
+    }
+    level
+}
+
+impl Slice {
+    /// What is left of it without `spans`, which ascend: pieces beside them. `None` if it lies beside them as it is.
+    ///
+    /// # Errors
+    /// What cutting it finds.
+    pub fn without(&self, spans: &[Span]) -> Result<Option<Vec<Self>>> {
+        let overlaps = |span: &&Span| span.overlaps_closed(self.min_key(), self.max_key());
+        let spans: Vec<&Span> = spans.iter().filter(overlaps).collect();
+        if spans.is_empty() {
+            return Ok(None);
+        }
+        let ends = spans.iter().flat_map(|span| [Some(&span.lo), span.hi.as_ref()]);
+        let bounds: Vec<Bytes> = ends.flatten().cloned().collect();
+        let mut pieces = self.cut(&bounds)?;
+        let was_cut = pieces.len() > 1;
+        pieces.retain(|piece| !spans.iter().any(|span| span.contains(piece.min_key())));
+        Ok((was_cut || pieces.is_empty()).then_some(pieces))
+    }
+}
+
+impl VersionEdit {
+    /// Does this prepared change touch what a range has in memory: does the range go, is something cut out of it,
+    /// or put in front of its tables?
+    pub fn concerns(&self, range: RangeId, version: &Version) -> bool {
+        let is_cut = || {
+            let range = version.range(range);
+            let span = |span: &Span| range.is_some_and(|r| !r.span.intersection(span).is_empty());
+            self.excised.iter().any(span)
+        };
+        let is_over = |(id, place, slice): &(RangeId, Place, SliceMeta)| {
+            *id == range && *place == Place::L0 && slice.seqno == Some(SliceMeta::AT_CHANGE)
+        };
+        self.ranges_removed.contains(&range) || is_cut() || self.added.iter().any(is_over)
+    }
+
+    /// What this prepared change does, now that it has a number.
+    #[must_use]
+    pub fn stamped(&self, seqno: Seqno) -> Self {
+        let mut edit = self.clone();
+        for (_, _, slice) in &mut edit.added {
+            if slice.seqno == Some(SliceMeta::AT_CHANGE) {
+                slice.seqno = Some(seqno);
+            }
+        }
+        edit.masked.extend(self.excised.iter().map(|span| (span.clone(), seqno)));
+        edit.excised.clear();
+        edit
+    }
+}
