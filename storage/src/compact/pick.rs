@@ -168,16 +168,21 @@ fn pick_l0(range: &RangeVersion, score: f64, situation: &Situation<'_>) -> Optio
     })
 }
 
-/// The L0 tables that may go down without one that is set aside, or that a job has, newest first: closed under "older and
-/// overlapping" (INVARIANT(oldest-closed)). Where nothing can land, they also lie within bounds that hold
-/// no L1 table that is set aside, and of several such groups it is the one with the most tables. Where it can,
-/// those that lie over a shard that has no room stay as well.
+/// The L0 tables that may go down without one that is set aside, or that a job has, newest first: closed
+/// under "older and overlapping" (INVARIANT(oldest-closed)). Where nothing can land, they also lie within
+/// bounds that hold no table of L1 that is set aside, nor one that has landed, and of several such groups it is
+/// the one with the most tables. Where it can, those that lie over a shard that has no room stay as well.
 fn unhindered(range: &RangeVersion, situation: &Situation<'_>) -> Vec<Slice> {
     let l0 = range.layers.in_order(Place::L0);
     let options = situation.options;
     let lands = options.landing_runs_max > 0;
-    let l1 = if lands { Vec::new() } else { range.layers.in_order(Place::Main(1)) };
-    let walls: Vec<_> = l1.iter().filter(|slice| situation.is_set_aside(slice)).collect();
+    let mut walls: Vec<&Slice> = Vec::new();
+    if !lands {
+        let landed = range.layers.landing(1).iter().flat_map(|layer| layer.run.slices().iter());
+        let l1 = range.layers.main(1).into_iter().flat_map(|run| run.slices().iter());
+        walls.extend(l1.filter(|slice| situation.is_set_aside(slice)).chain(landed));
+        walls.sort_by(|a, b| a.max_key().cmp(b.max_key()));
+    }
     let held = situation.claims.held_at(range.id, Place::L0);
     let is_held = |slice: &Slice| {
         held.iter().any(|span| span.overlaps_closed(slice.min_key(), slice.max_key()))

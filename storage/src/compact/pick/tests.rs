@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::version::testing::{meta, slice, version_of};
-use crate::version::{Graveyard, RangeId, TableHandle};
+use crate::version::{Graveyard, Landed, RangeId, SliceMeta, TableHandle};
 
 const MIB: u64 = 1 << 20;
 static NONE: BTreeSet<SliceName> = BTreeSet::new();
@@ -316,4 +316,26 @@ fn a7_a_level_goes_around_what_is_set_aside() {
     };
     assert_eq!((picked(6), picked(3), picked(5)), (Some(5), Some(5), Some(6)));
     assert_eq!(picked(2), None, "both overlap it");
+}
+
+/// Landings were switched off while one had something, and that cannot be merged. Only what lies over it waits.
+///
+/// Planted: landed tables that are no walls.
+#[test]
+fn a7_without_landings_l0_goes_around_what_has_landed() {
+    let landed = |epoch, slice: Slice| {
+        let landed = Some(Landed { epoch, at_ms: 0 });
+        Slice::new(SliceMeta { landed, ..slice.meta().clone() }, Arc::clone(slice.handle()))
+    };
+    let l0 = vec![t(14, "x", "z", 1), t(13, "n", "o", 1), t(12, "a", "b", 1), t(11, "p", "q", 1)];
+    let version = version_of(l0, vec![vec![t(1, "a", "z", 1)]]);
+    let mut range = RangeVersion::clone(&version.ranges()[0]);
+    let there = vec![landed(2, t(5, "a", "c", 1)), landed(1, t(4, "b", "h", 1))];
+    range.layers = range.layers.with(Place::Landing(1, 0), there);
+    let version = Version::new(vec![Arc::new(range)], Graveyard::new());
+    let options = CompactionOptions { l0_trigger: 1, level_base_bytes: 100 * MIB, ..options() };
+    let damaged: Vec<_> = version.slices().map(|(_, _, slice)| slice.name()).collect();
+    let damaged = damaged.into_iter().filter(|name| [4, 5].contains(&name.table.0)).collect();
+    let job = pick(&version, &options, &Claims::new(), &damaged).expect("L0 is due");
+    assert_eq!(shape(&job), (vec![(0, vec![14, 13, 11]), (1, vec![1])], 1, false));
 }
