@@ -46,6 +46,8 @@ pub(super) struct Shard {
     /// Newest first.
     slices: Vec<Slice>,
     main: Vec<Slice>,
+    /// Its parts that could be drained.
+    windows: Vec<Window>,
     /// Keys of tombstones that are old: of its own, and of those of the level above that lie over it.
     old: Vec<(Bytes, Bytes)>,
 }
@@ -123,9 +125,7 @@ impl<'a> Landing<'a> {
         let (mut waited, mut idle) = (None, None);
         let sooner = |at: Option<u64>, other: Option<u64>| at.into_iter().chain(other).min();
         for shard in &self.shards {
-            let windows = shard.windows(situation.options.drain_bytes_max());
-            let young = |window| shard.worth(window, situation, 0);
-            let worth = windows.iter().map(young).fold(0.0, f64::max);
+            let worth = shard.best_worth(situation, 0);
             let came = situation.now_ms - shard.view.age_ms;
             let after = |idles| Some(came.saturating_add(backlog::due_after_ms(worth, idles)?));
             let is_to_come = |at: &u64| *at > situation.now_ms;
@@ -144,10 +144,7 @@ impl<'a> Landing<'a> {
             // Landings were switched off: what lies there goes down, whatever it costs.
             return (f64::MAX, 0.0);
         }
-        let best = shard.windows(options.drain_bytes_max());
-        let age_ms = view.age_ms;
-        let best = best.iter().map(|window| shard.worth(window, situation, age_ms));
-        let mut drain = best.fold(0.0, f64::max);
+        let mut drain = shard.best_worth(situation, view.age_ms);
         let trigger = backlog::keep_trigger(options.keep_trigger, self.score, view.age_ms);
         let mut keep = view.runs as f64 / options.landing_batch as f64 / trigger;
         if shard.view.superseded >= SUPERSEDED_MUCH && view.runs > options.landing_batch {
@@ -195,14 +192,14 @@ impl<'a> Landing<'a> {
         let options = situation.options;
         let place = Place::Landing(self.level, shard.view.shard);
         let output = Place::Main(self.level);
-        let mut windows = shard.windows(options.drain_bytes_max());
+        let mut windows: Vec<_> = shard.windows.iter().collect();
         let worth = |window: &Window| shard.worth(window, situation, 0);
         let is_old = |Window { span, .. }: &Window| {
             shard.old.iter().any(|(min, max)| span.overlaps_closed(min, max))
         };
         windows
             .sort_by(|a, b| is_old(b).cmp(&is_old(a)).then_with(|| worth(b).total_cmp(&worth(a))));
-        windows.into_iter().find_map(|Window { span, bytes, main_bytes, .. }| {
+        windows.into_iter().find_map(|&Window { ref span, bytes, main_bytes, .. }| {
             let touched = |slice: &&Slice| span.overlaps_closed(slice.min_key(), slice.max_key());
             let target = main_bytes / options.drain_ratio;
             let most = options.landing_batch;
@@ -225,7 +222,7 @@ impl<'a> Landing<'a> {
             let bytes = bytes as u64;
             let choice = Choice::Drain;
             let why = Why { choice, score, bytes, target_bytes: main_bytes, runs, superseded };
-            let job = Job::inside(self.range, inputs, output, span).because(why);
+            let job = Job::inside(self.range, inputs, output, span.clone()).because(why);
             situation.admits(&job).then_some(job)
         })
     }
@@ -280,6 +277,8 @@ struct Window {
     main_bytes: u64,
     /// About how much of the landing it has.
     bytes: f64,
+    /// Has it a table of the level that cannot be merged?
+    is_set_aside: bool,
 }
 
 impl Shard {
@@ -290,32 +289,47 @@ impl Shard {
         backlog::drain_score(bytes as u64, main, ratio, age_ms, situation.idles())
     }
 
-    /// The shard in parts, each with some neighbouring tables of the level: a drain of one rewrites no more
-    /// than `main_bytes_max`, unless a single table has more.
-    fn windows(&self, main_bytes_max: u64) -> Vec<Window> {
-        let mut groups: Vec<(u64, Vec<&Slice>)> = Vec::new();
+    /// That of the window which is worth the most.
+    fn best_worth(&self, situation: &Situation<'_>, age_ms: u64) -> f64 {
+        let worth = |window| self.worth(window, situation, age_ms);
+        self.windows.iter().map(worth).fold(0.0, f64::max)
+    }
+
+    /// Divides the shard into parts, each with some neighbouring tables of the level: a drain of one rewrites
+    /// no more than `drain_bytes_max`, unless a single table has more. A table that is set aside has a window
+    /// for itself, just as wide as it is, and that is left out: what lies beside it goes on.
+    fn divide(&mut self, situation: &Situation<'_>) {
+        let most = situation.options.drain_bytes_max();
+        // Each ends where the next one begins.
+        let window = |lo: Bytes| Window {
+            span: Span { lo, hi: None },
+            main_bytes: 0,
+            bytes: 0.0,
+            is_set_aside: false,
+        };
+        let mut windows = vec![window(Bytes::new())];
         for slice in &self.main {
-            match groups.last_mut() {
-                Some((bytes, group)) if *bytes + slice.file_bytes() <= main_bytes_max => {
-                    *bytes += slice.file_bytes();
-                    group.push(slice);
+            let is_set_aside = situation.is_set_aside(slice);
+            let bytes = slice.file_bytes();
+            match windows.last_mut() {
+                Some(last)
+                    if !is_set_aside
+                        && (last.main_bytes == 0 || last.main_bytes + bytes <= most) =>
+                {
+                    last.main_bytes += bytes;
                 }
-                _ => groups.push((slice.file_bytes(), vec![slice])),
+                _ => {
+                    let of = window(slice.min_key().clone());
+                    windows.push(Window { main_bytes: bytes, is_set_aside, ..of });
+                }
+            }
+            if is_set_aside {
+                windows.push(window(successor(slice.max_key())));
             }
         }
-        // From one group's first key to the next one's; the first and the last have no end.
-        let starts: Vec<Bytes> =
-            groups.iter().map(|(_, group)| group[0].min_key().clone()).collect();
-        let mut windows: Vec<_> = (0..groups.len().max(1))
-            .map(|at| Window {
-                span: Span {
-                    lo: if at == 0 { Bytes::new() } else { starts[at].clone() },
-                    hi: starts.get(at + 1).cloned(),
-                },
-                main_bytes: groups.get(at).map_or(0, |(bytes, _)| *bytes),
-                bytes: 0.0,
-            })
-            .collect();
+        for at in 1..windows.len() {
+            windows[at - 1].span.hi = Some(windows[at].span.lo.clone());
+        }
         for slice in &self.slices {
             let touched = windows
                 .iter_mut()
@@ -332,7 +346,8 @@ impl Shard {
                 window.bytes += slice.file_bytes() as f64 * share;
             }
         }
-        windows
+        windows.retain(|window| !window.is_set_aside && !window.span.is_empty());
+        self.windows = windows;
     }
 
     fn of(range: &RangeVersion, place: Place, runs: usize, situation: &Situation<'_>) -> Self {
@@ -365,8 +380,15 @@ impl Shard {
         let old = slices.iter().chain(above.iter().filter(over));
         let old = old.filter(|slice| has_old_tombstone(slice, situation));
         let old = old.map(|slice| (slice.min_key().clone(), slice.max_key().clone())).collect();
-        Self { view, slices, main, old }
+        let mut shard = Self { view, slices, main, windows: Vec::new(), old };
+        shard.divide(situation);
+        shard
     }
+}
+
+/// The first key after `key`.
+fn successor(key: &[u8]) -> Bytes {
+    [key, &[0]].concat().into()
 }
 
 #[cfg(test)]

@@ -58,8 +58,8 @@ fn options() -> CompactionOptions {
     }
 }
 
-fn name(number: u64, min: &'static [u8]) -> SliceName {
-    SliceName { table: FileNumber(number), min_key: min.into() }
+fn name(number: u64, min: &[u8]) -> SliceName {
+    SliceName { table: FileNumber(number), min_key: Bytes::copy_from_slice(min) }
 }
 
 /// When something is due, for whoever sleeps until then.
@@ -186,6 +186,43 @@ fn t000_14_a_full_shard_that_cannot_be_drained_is_kept() {
     assert_eq!(keep.mode(), IngestMode::Keep);
     let numbers: Vec<_> = keep.slices().map(|(_, slice)| slice.number().0).collect();
     assert_eq!(numbers, [14, 13, 12]);
+}
+
+/// A table of the level cannot be merged, and what has landed lies over that one and over others. Those are
+/// drained, up to the damaged one on either side.
+///
+/// Planted: windows that have a table which is set aside among others.
+#[test]
+fn a_drain_goes_around_a_table_of_the_level_that_is_set_aside() {
+    let mut range = range(1, b"", None, b"zz");
+    let of = |n: u64| landed(n, &slice(10 + n, b"a", b"z", MIB));
+    range.layers = range.layers.with(Place::Landing(1, 0), (1..=4).map(of).collect());
+    let main = [(1, b"b", b"c"), (2, b"f", b"g"), (3, b"m", b"p"), (4, b"r", b"s")];
+    let main = main.map(|(number, min, max)| slice(number, min, max, MIB));
+    range.layers = range.layers.with(Place::Main(1), main.into());
+    let options = CompactionOptions { keep_trigger: f64::INFINITY, ..options() };
+    let span = |lo: &'static [u8], hi: Option<&'static [u8]>| Span {
+        lo: lo.into(),
+        hi: hi.map(Bytes::from_static),
+    };
+    let cases: [(u64, &[u8], &[u64], Span); 3] = [
+        (1, b"b", &[2, 3, 4], span(b"c\0", None)),
+        (3, b"m", &[1, 2], span(b"", Some(b"m"))),
+        (4, b"r", &[1, 2, 3], span(b"", Some(b"r"))),
+    ];
+    for (damaged, min, main, inside) in cases {
+        let mut planner = Planner::new(version(vec![range.clone()]), options.clone());
+        planner.set_aside.insert(name(damaged, min));
+        let job = planner.pick(true).expect("it is full");
+        let of_main = job.inputs[1].slices.iter().map(|s| s.number().0).collect::<Vec<_>>();
+        assert_eq!((job.mode(), &of_main[..]), (IngestMode::Drain, main), "{damaged}");
+        assert_eq!(job.span().intersection(&inside), *job.span(), "{damaged}");
+    }
+    let mut planner = Planner::new(version(vec![range]), options);
+    let all: [(u64, &[u8]); 4] = [(1, b"b"), (2, b"f"), (3, b"m"), (4, b"r")];
+    planner.set_aside = all.map(|(number, min)| name(number, min)).into();
+    let job = planner.pick(true).expect("what lies over none of them goes");
+    assert_eq!((job.mode(), job.inputs.len()), (IngestMode::Drain, 1));
 }
 
 /// A landing is always due, and more so than the level. Yet the level has its turn: also where, after each
