@@ -10,29 +10,48 @@ use super::job::{Inputs, Job};
 use super::pick::Situation;
 use super::rewrite::has_old_tombstone;
 use super::why::{Choice, Why};
+use crate::filename::FileNumber;
 use crate::key::Span;
 use crate::table::KeySketch;
 use crate::version::{Place, RangeVersion, Slice, runs_of};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 
 /// A keep reaches as far back in age as an older run is at most this many times what it has.
 const KEEP_GROWTH: u64 = 2;
 /// From this share of hidden entries on a keep pays by what it removes.
 const SUPERSEDED_MUCH: f64 = 0.5;
 
-/// About which share of the entries of `slices` is hidden by others of them: 0 where their keys are not
-/// known.
+/// About which share of the entries of `slices`, which are newest first, newer ones of them hide: 0 where
+/// their keys are not known.
+///
+/// A file has one sketch, in however many parts it is used: of the entries of a part as many are hidden as
+/// of those of the whole file.
 pub(super) fn superseded(slices: &[Slice]) -> f64 {
     if slices.len() < 2 {
         return 0.0;
     }
-    let mut all = KeySketch::default();
-    let mut each = 0.0;
+    let mut files: Vec<(&Slice, u64)> = Vec::new();
+    let mut at: BTreeMap<FileNumber, usize> = BTreeMap::new();
     for slice in slices {
-        all.join(&slice.table.keys);
-        each += slice.table.keys.keys();
+        let at = *at.entry(slice.number()).or_insert(files.len());
+        match files.get_mut(at) {
+            Some((_, entries)) => *entries = entries.saturating_add(slice.entries()),
+            None => files.push((slice, slice.entries())),
+        }
     }
-    let share = 1.0 - all.keys() / each;
+    let mut newer = KeySketch::default();
+    let (mut known, mut there, mut hidden) = (0.0, 0.0, 0.0);
+    for (slice, entries) in files {
+        let keys = slice.table.keys.keys();
+        newer.join(&slice.table.keys);
+        let with = newer.keys();
+        let share = entries as f64 / slice.table.entries.max(1) as f64;
+        there += share * keys;
+        hidden += share * (keys - (with - known));
+        known = with;
+    }
+    let share = hidden / there;
     if share > 0.0 { share.min(1.0) } else { 0.0 }
 }
 

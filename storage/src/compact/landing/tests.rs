@@ -1,5 +1,7 @@
 //! Choices among landings, over versions without files.
 
+use super::superseded;
+use crate::codec::hash64;
 use crate::compact::agenda::Agenda;
 use crate::compact::claims::{ClaimedJob, Claims};
 use crate::compact::job::{IngestMode, Job, Task};
@@ -10,7 +12,7 @@ use crate::compact::rounds::Rounds;
 use crate::compact::why::Choice;
 use crate::filename::FileNumber;
 use crate::key::Span;
-use crate::version::testing::{slice, slice_at};
+use crate::version::testing::{part_of, slice, slice_at};
 use crate::version::{
     Graveyard, Landed, Place, RangeId, RangeVersion, Shards, Slice, SliceMeta, SliceName,
     TableHandle, Version, check,
@@ -382,6 +384,42 @@ fn t000_17_what_has_waited_is_drained_at_a_bounded_price_unless_nothing_comes() 
     let version = version(vec![of(5, 1)]);
     assert_eq!(next_due(&version, &options, HOUR), Some(HOUR + HOUR / 2));
     assert_eq!(next_due(&version, &options, HOUR + HOUR / 2), None);
+}
+
+/// A table whose keys are known.
+fn with_keys(number: u64, bytes: u64, keys: std::ops::Range<u64>) -> Arc<TableHandle> {
+    let mut meta = crate::version::testing::meta(number, b"a", b"z", bytes);
+    meta.entries = keys.end - keys.start;
+    keys.for_each(|key| meta.keys.add(hash64(&key.to_be_bytes())));
+    TableHandle::unopened(meta.into(), Graveyard::new())
+}
+
+/// Planted: a sketch for each part of a file; parts that hide as much as whole files would.
+#[test]
+fn parts_of_a_file_hide_nothing_of_each_other() {
+    let half = |handle: &Arc<TableHandle>| part_of(handle, b"a", b"f");
+    let near = |slices: &[Slice], want: f64| {
+        let found = superseded(slices);
+        assert!((found - want).abs() < 0.05, "{found}, not {want}");
+    };
+    let (old, same, new) =
+        (with_keys(1, MIB, 0..1000), with_keys(2, MIB, 0..1000), with_keys(3, MIB, 0..1000));
+    let parts = [part_of(&old, b"a", b"f"), part_of(&old, b"m", b"z")];
+    assert!(superseded(&parts) == 0.0);
+    near(&[half(&same), half(&old)], 0.5);
+    near(&[Slice::whole(&new), half(&same), half(&old)], 0.5);
+    let other = with_keys(4, MIB, 5000..14_000);
+    near(&[Slice::whole(&other), half(&same), half(&old)], 0.05);
+    // So what waits in two parts is worth what it has.
+    let mut range = range(1, b"", None, b"zz");
+    let table = with_keys(9, 3 * MIB, 0..1000);
+    let parts = [(b"a", b"f"), (b"m", b"z")].map(|(min, max)| part_of(&table, min, max));
+    range.layers =
+        range.layers.with(Place::Landing(1, 0), parts.map(|part| landed(1, &part)).into());
+    let main = [(1, b"a", b"f"), (2, b"m", b"z")];
+    let main = main.map(|(number, min, max)| slice(number, min, max, 10 * MIB));
+    range.layers = range.layers.with(Place::Main(1), main.into());
+    assert!(next_due(&version(vec![range]), &options(), 0).is_some(), "it is worth 0.3");
 }
 
 /// An old tombstone goes down although that costs more than what has landed is worth: where it has landed itself, and
