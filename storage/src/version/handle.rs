@@ -139,6 +139,12 @@ impl TableHandle {
         Ok(OpenTable(table))
     }
 
+    /// The table if it is open; to look at it does not count as a read.
+    pub fn if_open(&self) -> Option<OpenTable> {
+        let table = self.table.load();
+        table.is_some().then_some(OpenTable(table))
+    }
+
     #[cold]
     fn open(self: &Arc<Self>, wait: Wait) -> Result<OpenTable> {
         if wait == Wait::Never {
