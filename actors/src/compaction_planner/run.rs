@@ -1,6 +1,7 @@
 //! The planner's loop: who has ended, who asks, what is due, and who gets it.
 
 use super::message::{Assignment, Ended, PlannerMessage, Progress, Report};
+use super::state::whose;
 use super::{CompactionPlanner, Purpose, Request, Worker};
 use crate::failure::{Concern, Failure, Party};
 use futures::FutureExt;
@@ -217,7 +218,8 @@ impl CompactionPlanner {
                     self.failures.damage.forget(name.table);
                 }
             }
-            Ended::Done | Ended::Conflict | Ended::Off => {}
+            Ended::Done => self.setbacks.edited(),
+            Ended::Conflict | Ended::Off => {}
             Ended::Failed(failure) => self.failed(&job, failure),
         }
         self.show();
@@ -229,11 +231,12 @@ impl CompactionPlanner {
         }
         self.failures.damage.note(failure);
         let (range, now) = (job.range, self.environment.now());
-        let pause = self.setbacks.failed(range, &input_names(job), failure, now);
+        let inputs = input_names(job);
+        let pause = self.setbacks.failed(range, &inputs, failure, now);
         tracing::warn!(%range, %failure, ?pause, "a compaction failed; its inputs are set aside");
         self.failures.attempts.retries.add(1);
         // What is shown for it is out of date.
-        self.shown.remove(&(!failure.is_no_space()).then_some(range));
+        self.shown.remove(&whose(range, &inputs, failure));
     }
 
     /// Shows the troubles that there are, and takes back those that are over.

@@ -18,13 +18,28 @@ struct Setback {
     shown: Option<Failure>,
 }
 
-/// The slices that are set aside, each until its own time: jobs that do not need them go on, also those that
-/// need another part of the same file. A full
-/// disk is everybody's, so it makes all jobs pause, but never for long.
+/// Everything pauses.
+#[derive(Debug)]
+struct Pause {
+    backoff: Backoff,
+    until: Instant,
+    failure: Failure,
+    shown: bool,
+}
+
+/// The slices that are set aside, each until its own time: jobs that do not need them go on, also those
+/// that need another part of the same file. What no slice can be to blame for is everybody's: a full disk,
+/// and what a job without inputs met, which only writes the manifest. So it makes all jobs pause; for a full
+/// disk never for long.
 #[derive(Debug, Default)]
 pub(super) struct Setbacks {
     slices: BTreeMap<SliceName, Setback>,
-    no_space: Option<(Backoff, Instant, Failure)>,
+    all: Option<Pause>,
+}
+
+/// Whose trouble a failure is: that of a range, or everybody's.
+pub(super) fn whose(range: RangeId, inputs: &[SliceName], failure: &Failure) -> Option<RangeId> {
+    (!failure.is_no_space() && !inputs.is_empty()).then_some(range)
 }
 
 impl Setbacks {
@@ -37,10 +52,16 @@ impl Setbacks {
         failure: &Failure,
         now: Instant,
     ) -> Duration {
-        if failure.is_no_space() {
-            let mut backoff = self.no_space.take().map_or_else(Backoff::default, |(old, ..)| old);
-            let pause = backoff.after_failure_at_most(LONGEST_NO_SPACE);
-            self.no_space = Some((backoff, now + pause, failure.clone()));
+        if whose(range, inputs, failure).is_none() {
+            let full = failure.is_no_space();
+            let mut backoff = self.all.take().map_or_else(Backoff::default, |pause| pause.backoff);
+            let pause = if full {
+                backoff.after_failure_at_most(LONGEST_NO_SPACE)
+            } else {
+                backoff.after_failure()
+            };
+            let (until, shown) = (now + pause, full || pause >= LASTING);
+            self.all = Some(Pause { backoff, until, failure: failure.clone(), shown });
             return pause;
         }
         let named = failure.table();
@@ -73,10 +94,15 @@ impl Setbacks {
 
     /// A job that wrote tables was installed: there is space, and nothing is wrong with its inputs.
     pub(super) fn succeeded(&mut self, inputs: &[SliceName]) {
-        self.no_space = None;
+        self.all = None;
         for name in inputs {
             self.slices.remove(name);
         }
+    }
+
+    /// One that only wrote the manifest was: that says nothing about space for tables.
+    pub(super) fn edited(&mut self) {
+        self.all.take_if(|pause| !pause.failure.is_no_space());
     }
 
     /// Forgets what is not there any more; a range that has gone has left its tables to another.
@@ -96,14 +122,14 @@ impl Setbacks {
         for setback in self.slices.values_mut() {
             setback.until = now;
         }
-        if let Some((_, until, _)) = &mut self.no_space {
-            *until = now;
+        if let Some(pause) = &mut self.all {
+            pause.until = now;
         }
     }
 
     /// What no job may need now; `None` if there may be no job at all.
     pub(super) fn set_aside(&self, now: Instant) -> Option<BTreeSet<SliceName>> {
-        if self.no_space.as_ref().is_some_and(|(_, until, _)| *until > now) {
+        if self.all.as_ref().is_some_and(|pause| pause.until > now) {
             return None;
         }
         let waiting = self.slices.iter().filter(|(_, setback)| setback.until > now);
@@ -113,24 +139,23 @@ impl Setbacks {
     /// When something that is set aside now may be tried again.
     pub(super) fn next_try(&self, now: Instant) -> Option<Instant> {
         let tables = self.slices.values().map(|setback| setback.until);
-        tables
-            .chain(self.no_space.as_ref().map(|(_, until, _)| *until))
-            .filter(|until| *until > now)
-            .min()
+        tables.chain(self.all.as_ref().map(|pause| pause.until)).filter(|until| *until > now).min()
     }
 
     /// For whom merging is shown to be in trouble, and why: ranges with a table that has been failing for
-    /// long, or is damaged, and has not been merged since; and, while the disk is full, everybody.
+    /// long, or is damaged, and has not been merged since; and, while the disk is full, or the manifest has
+    /// not been written for long, everybody.
     pub(super) fn troubles(&self) -> BTreeMap<Option<RangeId>, Failure> {
         let of = |setback: &Setback| Some((Some(setback.range), setback.shown.clone()?));
-        let full = self.no_space.as_ref().map(|(_, _, failure)| (None, failure.clone()));
-        self.slices.values().filter_map(of).chain(full).collect()
+        let all = self.all.as_ref().filter(|pause| pause.shown);
+        let all = all.map(|pause| (None, pause.failure.clone()));
+        self.slices.values().filter_map(of).chain(all).collect()
     }
 
     /// Nothing waits for being tried again, and nothing is to be merged: what failed is not wanted any
     /// more. Only damage stays what it is.
     pub(super) fn nothing_due(&mut self) {
-        self.no_space = None;
+        self.all = None;
         self.slices.retain(|_, setback| setback.damaged);
     }
 }
@@ -205,6 +230,32 @@ mod tests {
         assert_eq!(setbacks.set_aside(now), Some([].into()));
         setbacks.nothing_due();
         assert!(setbacks.troubles().is_empty(), "nobody wants them merged any more");
+    }
+
+    /// Moved shard bounds of a range in which nothing has landed: a job without inputs.
+    ///
+    /// Planted: a pause of the inputs only, of which there are none.
+    #[test]
+    fn a_job_without_inputs_that_fails_pauses_as_well() {
+        let (mut setbacks, mut now) = (Setbacks::default(), ThreadRuntime::new().now());
+        let mut last = Duration::ZERO;
+        while last < LASTING {
+            assert!(setbacks.troubles().is_empty(), "it may be over in a moment");
+            let pause = setbacks.failed(RANGE, &[], &io(5), now);
+            assert!(pause > last, "{pause:?}");
+            assert_eq!(
+                (setbacks.set_aside(now), setbacks.next_try(now)),
+                (None, Some(now + pause))
+            );
+            (now, last) = (now + pause, pause);
+            assert_eq!(setbacks.set_aside(now), Some([].into()));
+        }
+        assert!(setbacks.troubles().contains_key(&None));
+        setbacks.edited();
+        assert!(setbacks.troubles().is_empty());
+        setbacks.failed(RANGE, &[], &io(28), now);
+        setbacks.edited();
+        assert!(setbacks.troubles().contains_key(&None), "there is no space still");
     }
 
     #[test]
