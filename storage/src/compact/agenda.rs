@@ -28,10 +28,11 @@ struct Entry {
     id: RangeId,
     /// Keeps no table: those that nobody else needs any more are to go.
     range: Weak<RangeVersion>,
-    /// Nothing is due before. 0 where something is.
-    due_ms: u64,
-    /// Likewise, while the database idles.
-    due_idle_ms: u64,
+    is_due: bool,
+    /// When something more may be due, by time alone, and as long as anything comes: later than the look at it.
+    next_ms: u64,
+    /// Since when, or from when on, something is due if the database idles.
+    idle_ms: u64,
     /// When something came last.
     newest_ms: u64,
 }
@@ -48,7 +49,8 @@ impl Agenda {
         for (at, range) in ranges.iter().enumerate() {
             if let Some(entry) = self.entries.get(at)
                 && Weak::as_ptr(&entry.range) == Arc::as_ptr(range)
-                && (entry.due_ms == 0 || entry.due_ms > now_ms)
+                && !entry.is_due
+                && entry.next_ms > now_ms
             {
                 continue;
             }
@@ -72,18 +74,19 @@ impl Agenda {
     /// The ranges of `version`, which is the one that was followed last, that have something due.
     pub fn due(&self, version: &Version, now_ms: u64) -> Vec<Arc<RangeVersion>> {
         let idles = now_ms.saturating_sub(self.quiet_since_ms()) >= IDLE_MS;
-        let is_due =
-            |entry: &Entry| entry.due_ms <= now_ms || (idles && entry.due_idle_ms <= now_ms);
+        let is_due = |entry: &Entry| entry.is_due || (idles && entry.idle_ms <= now_ms);
         let ranges = self.entries.iter().zip(version.ranges());
         ranges.filter(|(entry, _)| is_due(entry)).map(|(_, range)| Arc::clone(range)).collect()
     }
 
-    /// When something will be due, or has to be looked at, that is not due yet, if nothing changes but the time.
+    /// When something will be due, or has to be looked at, that is not due yet, if nothing changes but the time. Also
+    /// where something is due: that may wait for a table that is set aside, and what will be due does not.
     pub fn next_ms(&self, now_ms: u64) -> Option<u64> {
+        // What waits for the database to idle has waited long enough by then.
         let idle_ms = self.quiet_since_ms().saturating_add(IDLE_MS);
         let times = self.entries.iter().flat_map(|entry| {
-            let idle = entry.due_idle_ms.max(idle_ms);
-            [entry.due_ms, if entry.due_idle_ms == u64::MAX { u64::MAX } else { idle }]
+            let idle = Some(entry.idle_ms.max(idle_ms)).filter(|_| entry.idle_ms < u64::MAX);
+            [entry.next_ms, idle.unwrap_or(u64::MAX)]
         });
         times.filter(|at| *at > now_ms && *at < u64::MAX).min()
     }
@@ -107,29 +110,26 @@ impl Entry {
             quiet_since_ms: now_ms,
             merges: true,
         };
-        let mut entry = Self {
-            id: range.id,
-            range: Arc::downgrade(range),
-            due_ms: rewrite::next_old_ms(range, options)
-                .filter(|at| *at > now_ms)
-                .unwrap_or(u64::MAX),
-            due_idle_ms: u64::MAX,
-            newest_ms: newest_ms(range),
-        };
         let mut is_due = rewrite::is_due(range, &situation);
         is_due |=
             range.layers.places().any(|at| score(range, at, options).is_some_and(|s| s >= 1.0));
+        let mut next_ms = rewrite::next_old_ms(range, options, now_ms);
+        let mut idle_ms = None;
+        let sooner = |at: Option<u64>, other: Option<u64>| at.into_iter().chain(other).min();
         for level in 1..=range.deepest() {
             let Some(landing) = Landing::of(range, level, &situation) else { continue };
             is_due |= !landing.due().is_empty();
             let (waited, idle) = landing.next_due_ms(&situation);
-            entry.due_ms = entry.due_ms.min(waited.unwrap_or(u64::MAX));
-            entry.due_idle_ms = entry.due_idle_ms.min(idle.unwrap_or(u64::MAX));
+            (next_ms, idle_ms) = (sooner(next_ms, waited), sooner(idle_ms, idle));
         }
-        if is_due {
-            entry.due_ms = 0;
+        Self {
+            id: range.id,
+            range: Arc::downgrade(range),
+            is_due,
+            next_ms: next_ms.unwrap_or(u64::MAX),
+            idle_ms: idle_ms.unwrap_or(u64::MAX),
+            newest_ms: newest_ms(range),
         }
-        entry
     }
 }
 

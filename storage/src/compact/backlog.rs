@@ -82,11 +82,12 @@ fn patience(idles: bool) -> f64 {
 }
 
 /// After how long, in milliseconds, a drain that is worth this much at first is due; `None` if never, or if
-/// it is at once.
+/// it is at once. Then it is: who is woken for it finds it.
 pub(super) fn due_after_ms(worth: f64, idles: bool) -> Option<u64> {
+    let most = worth * (1.0 + AGE_MINUTES_MAX * patience(idles));
     let minutes = (1.0 / worth - 1.0) / patience(idles);
-    // One that is due now is picked now. The next millisecond, because this one is rounded.
-    (minutes > 0.0 && minutes <= AGE_MINUTES_MAX).then(|| (minutes * 60_000.0) as u64 + 1)
+    // The next millisecond, because this one is rounded, and one more, because so is what it is worth then.
+    (worth < 1.0 && most >= 1.0).then(|| (minutes * 60_000.0) as u64 + 2)
 }
 
 /// The shards that have something, the one with the largest backlog first; of equal ones the lower number.
@@ -214,6 +215,13 @@ mod tests {
             let wait = due_after_ms(worth, idles).expect("one day");
             let at = |wait| drain_score(1000, 1000, 1, wait, idles) * worth;
             assert!(at(wait) >= 1.0 && at(wait - 100) < 1.0, "{worth}: {wait}");
+        }
+        // Whatever the sizes, it is due when it is said to be.
+        for main in 101..60_000 {
+            let worth = drain_score(100, main, 1, 0, main % 2 == 0);
+            if let Some(wait) = due_after_ms(worth, main % 2 == 0) {
+                assert!(drain_score(100, main, 1, wait, main % 2 == 0) >= 1.0, "{main}: {wait}");
+            }
         }
     }
 }

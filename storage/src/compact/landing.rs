@@ -139,21 +139,20 @@ impl<'a> Landing<'a> {
     }
 
     /// When something may be due because its shard has waited, in milliseconds since 1970: as long as anything
-    /// comes, and while nothing does. `None` if never, or if it is.
+    /// comes, and that is to come; and while nothing does. `None` if never, or if it is.
     pub(super) fn next_due_ms(&self, situation: &Situation<'_>) -> (Option<u64>, Option<u64>) {
-        let (mut waited, mut idle) = (None, None);
-        let sooner = |at: Option<u64>, other: Option<u64>| at.into_iter().chain(other).min();
+        let (mut waited, mut idle) = (Vec::new(), Vec::new());
         for shard in &self.shards {
-            let worth = shard.best_worth(situation, 0);
             let came = situation.now_ms - shard.view.age_ms;
+            let worth = shard.best_worth(situation, 0);
             let after = |idles| Some(came.saturating_add(backlog::due_after_ms(worth, idles)?));
-            let is_to_come = |at: &u64| *at > situation.now_ms;
             // From then on less is enough for a keep.
-            let old = Some(came.saturating_add(OLD_MS + 1)).filter(|_| shard.view.runs > 1);
-            waited = sooner(waited, sooner(after(false), old.filter(is_to_come)));
-            idle = sooner(idle, after(true));
+            let old = (shard.view.runs > 1).then(|| came.saturating_add(OLD_MS + 1));
+            waited.extend(after(false).into_iter().chain(old));
+            idle.extend(after(true));
         }
-        (waited.filter(|at| *at > situation.now_ms), idle)
+        waited.retain(|at| *at > situation.now_ms);
+        (waited.into_iter().min(), idle.into_iter().min())
     }
 
     /// How urgent a drain and a keep of a shard are.

@@ -53,13 +53,19 @@ fn levels(range: &RangeVersion) -> impl Iterator<Item = (Place, &Slice)> {
     range.layers.slices().filter(|(place, _)| matches!(place, Place::Main(_)))
 }
 
-/// When the next tombstone below L0 will be old, in milliseconds since 1970.
-pub(super) fn next_old_ms(range: &RangeVersion, options: &CompactionOptions) -> Option<u64> {
+/// When the next tombstone below L0 will be old that is not old yet, in milliseconds since 1970.
+pub(super) fn next_old_ms(
+    range: &RangeVersion,
+    options: &CompactionOptions,
+    now_ms: u64,
+) -> Option<u64> {
     let below = range.layers.iter().filter(|layer| layer.place != Place::L0);
     let slices = below.flat_map(|layer| layer.run.slices().iter());
     let dead = slices.filter(|slice| slice.tombstones() > 0 && slice.table.created_at_ms > 0);
-    let old = dead.map(|slice| slice.table.created_at_ms);
-    old.filter_map(|made| made.checked_add(options.tombstone_age_max_ms)?.checked_add(1)).min()
+    let made = dead.map(|slice| slice.table.created_at_ms);
+    let old =
+        made.filter_map(|made| made.checked_add(options.tombstone_age_max_ms)?.checked_add(1));
+    old.filter(|at| *at > now_ms).min()
 }
 
 fn has_due_tombstones(slice: &Slice, situation: &Situation<'_>) -> bool {

@@ -422,6 +422,37 @@ fn parts_of_a_file_hide_nothing_of_each_other() {
     assert!(next_due(&version(vec![range]), &options(), 0).is_some(), "it is worth 0.3");
 }
 
+/// Something is due, and perhaps cannot be had. What will be due beside it has an alarm all the same.
+///
+/// Planted: no alarm where something is due; the first of all times, though it is past.
+#[test]
+fn what_will_be_due_is_not_forgotten_beside_what_is() {
+    const DAY: u64 = 24 * 3_600_000;
+    // Two shards: one is worth a drain at once, the other one after two minutes.
+    let mut both = range(1, b"", None, b"m");
+    both.layers =
+        both.layers.with(Place::Landing(1, 0), vec![landed(1, &slice(5, b"a", b"c", MIB))]);
+    both.layers =
+        both.layers.with(Place::Landing(1, 1), vec![landed(2, &slice(6, b"n", b"p", MIB))]);
+    let main = vec![slice(1, b"a", b"c", MIB), slice(2, b"n", b"p", 3 * MIB)];
+    both.layers = both.layers.with(Place::Main(1), main);
+    let version_of = |range: &RangeVersion| version(vec![range.clone()]);
+    assert_eq!(next_due(&version_of(&both), &options(), 1000), Some(120_002));
+    // Two tombstones: one is old, the other one will be.
+    let dead = |number, key: &[u8], made| {
+        let mut meta = crate::version::testing::meta(number, key, key, MIB);
+        (meta.tombstones, meta.created_at_ms) = (1, made);
+        Slice::whole(&TableHandle::unopened(meta.into(), Graveyard::new()))
+    };
+    let options = CompactionOptions { tombstone_age_max_ms: DAY, ..options() };
+    let mut range = range(1, b"", None, b"m");
+    let main = vec![dead(3, b"a", 5), dead(4, b"c", 1005)];
+    range.layers = range.layers.with(Place::Main(1), main);
+    assert_eq!(next_due(&version_of(&range), &options, DAY), Some(DAY + 6));
+    assert_eq!(next_due(&version_of(&range), &options, DAY + 6), Some(DAY + 1006));
+    assert_eq!(next_due(&version_of(&range), &options, DAY + 1006), None);
+}
+
 /// An old tombstone goes down although that costs more than what has landed is worth: where it has landed itself, and
 /// where it lies over something that has.
 ///
