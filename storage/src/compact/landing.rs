@@ -17,7 +17,7 @@ use crate::version::{Place, RangeVersion, Slice, runs_of};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// A keep reaches as far back in age as an older run is at most this many times what it has.
+/// A keep reaches as far back in age as what came before is at most this many times what it has.
 const KEEP_GROWTH: u64 = 2;
 /// From this share of hidden entries on a keep pays by what it removes.
 const SUPERSEDED_MUCH: f64 = 0.5;
@@ -245,27 +245,26 @@ impl<'a> Landing<'a> {
         })
     }
 
-    /// Neighbours in age, from the newest on, as long as the next one is not much larger than what there
-    /// is: what is large was merged before. What has the same epoch goes or stays together: the result gets the
-    /// epoch of the oldest, and sequence numbers do not tell whether it is newer than what stayed.
+    /// Neighbours in age, from the newest on: a batch of runs, and what came before it as long as that is not
+    /// much larger than what there is. What is large was merged before. What has the same epoch goes or stays
+    /// together: the result gets the epoch of the oldest, and sequence numbers do not tell whether it is newer
+    /// than what stayed.
     fn keep(&self, shard: &Shard, situation: &Situation<'_>, score: f64) -> Option<Job> {
-        let options = situation.options;
         let place = Place::Landing(self.level, shard.view.shard);
-        let mut slices: Vec<Slice> = Vec::new();
+        // One run would be one run again.
+        let batch = situation.options.landing_batch.max(2);
         let epoch = |slice: &Slice| slice.landed.map(|landed| landed.epoch);
-        for slice in shard.slices.iter().skip_while(|slice| situation.is_set_aside(slice)) {
-            if situation.is_set_aside(slice) {
-                slices.retain(|taken| epoch(taken) != epoch(slice));
+        let is_set_aside = |slice: &Slice| situation.is_set_aside(slice);
+        let newest = shard.slices.iter().take_while(|slice| is_set_aside(slice)).count();
+        let mut slices: Vec<Slice> = Vec::new();
+        for came in shard.slices[newest..].chunk_by(|a, b| epoch(a) == epoch(b)) {
+            let large = bytes_of(came) > KEEP_GROWTH.saturating_mul(bytes_of(&slices));
+            let is_enough = || runs_of(place, slices.clone()).len() >= batch;
+            if came.iter().any(is_set_aside) || (large && is_enough()) {
                 break;
             }
-            let large = slice.file_bytes() > KEEP_GROWTH.saturating_mul(bytes_of(&slices));
-            let enough = slices.len() >= options.landing_batch && large;
-            if enough && slices.last().is_some_and(|last| epoch(last) != epoch(slice)) {
-                break;
-            }
-            slices.push(slice.clone());
+            slices.extend_from_slice(came);
         }
-        // What is one run already would be one run again.
         let runs = runs_of(place, slices.clone()).len();
         if runs < 2 || self.is_over_older_l0(&slices) {
             return None;

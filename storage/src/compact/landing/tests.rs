@@ -422,6 +422,51 @@ fn parts_of_a_file_hide_nothing_of_each_other() {
     assert!(next_due(&version(vec![range]), &options(), 0).is_some(), "it is worth 0.3");
 }
 
+/// Planted: slices counted instead of runs.
+#[test]
+fn a_keep_that_is_due_takes_more_than_one_run() {
+    let mut range = range(1, b"", None, b"zz");
+    let landing = vec![
+        landed(6, &slice(16, b"a", b"c", MIB)),
+        landed(5, &slice(15, b"m", b"p", MIB)),
+        landed(4, &slice(14, b"a", b"p", 100 * MIB)),
+        landed(3, &slice(13, b"a", b"p", 500 * MIB)),
+    ];
+    range.layers = range.layers.with(Place::Landing(1, 0), landing);
+    range.layers = range.layers.with(Place::Main(1), vec![slice(1, b"a", b"z", 100_000 * MIB)]);
+    for batch in [1, 2] {
+        let options = CompactionOptions { landing_batch: batch, ..options() };
+        let keep = Planner::new(version(vec![range.clone()]), options).pick(true).expect("due");
+        let numbers: Vec<_> = keep.slices().map(|(_, slice)| slice.number().0).collect();
+        assert_eq!((keep.mode(), numbers), (IngestMode::Keep, vec![16, 15, 14]), "{batch}");
+    }
+}
+
+/// What an earlier keep has merged came there together, in many tables. It is not merged again for a few small
+/// ones on top of it.
+///
+/// Planted: one table of it compared with what there is.
+#[test]
+fn a_keep_leaves_what_was_merged_before_until_as_much_has_come() {
+    let mut range = range(1, b"", None, b"zz");
+    let new = |epoch| landed(epoch, &slice(20 + epoch, b"a", b"t", 16 * MIB));
+    let old = |n: u64| {
+        let key = [b'a' + n as u8];
+        landed(6, &slice(n + 2, &key, &key, 64 * MIB))
+    };
+    let of = |newest| (7..=newest).map(new).chain((0..10).map(old)).collect();
+    range.layers = range.layers.with(Place::Landing(1, 0), of(10));
+    range.layers = range.layers.with(Place::Main(1), vec![slice(1, b"a", b"z", 100_000 * MIB)]);
+    let options = CompactionOptions { landing_batch: 4, landing_runs_max: 99, ..options() };
+    for (newest, want) in [(10, 4), (25, 19), (26, 30)] {
+        let mut range = range.clone();
+        range.layers = range.layers.with(Place::Landing(1, 0), of(newest));
+        let mut planner = Planner::new(version(vec![range]), options.clone());
+        let keep = planner.pick(true).expect("due");
+        assert_eq!((keep.mode(), keep.slices().count()), (IngestMode::Keep, want), "{newest}");
+    }
+}
+
 /// Something is due, and perhaps cannot be had. What will be due beside it has an alarm all the same.
 ///
 /// Planted: no alarm where something is due; the first of all times, though it is past.
