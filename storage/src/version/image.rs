@@ -10,7 +10,7 @@ use super::{
 };
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
-use crate::limits::RANGE_ID_AT_OPEN_MAX;
+use crate::limits::{COUNTERS_AT_OPEN_MAX, RANGE_ID_AT_OPEN_MAX};
 use crate::table::TableMeta;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -278,6 +278,11 @@ impl Image {
                 tell(format!("file {number} is in use, but {next} is the next number"));
             }
         }
+        let landed = slices.clone().filter_map(|slice| slice.landed);
+        if let Some(last) = landed.max().filter(|last| last.epoch > COUNTERS_AT_OPEN_MAX) {
+            let what = "a table landed with epoch";
+            tell(format!("{what} {}, larger than can have been given out", last.epoch));
+        }
         let sizes =
             slices.flat_map(|slice| [slice.file_bytes(), slice.table.raw_bytes, slice.entries()]);
         if sizes.map(u128::from).sum::<u128>() > u128::from(u64::MAX) {
@@ -332,6 +337,8 @@ impl Image {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Landed;
+    use super::super::testing::slice;
     use super::*;
 
     fn routes(split_keys: &[Bytes]) -> Version {
@@ -339,6 +346,26 @@ mod tests {
         let none =
             |_: &Arc<TableMeta>| -> Result<_, Conflict> { unreachable!("there are no tables") };
         image.to_version(Graveyard::new(), none).unwrap()
+    }
+
+    /// Planted: any number that 64 bits can hold; the next one would wrap.
+    #[test]
+    fn c7_a_landing_cannot_have_had_more_tables_than_there_were() {
+        let found = |epoch| {
+            let mut image = Image::of_new_database(FileNumber(9), &[], 1);
+            (image.last_seqno, image.next_file_number) = (Seqno(99), FileNumber(9));
+            let landed = Some(Landed { epoch, at_ms: 5 });
+            let slice = SliceMeta { landed, ..slice(1, b"a", b"b", 10).meta().clone() };
+            let range = RangeId::FIRST;
+            image.ranges.get_mut(&range).unwrap().flushed = Seqno(99);
+            image.slices.insert((range, Place::Landing(1, 0), slice.name()), slice);
+            image.contradictions().len()
+        };
+        for (epoch, want) in
+            [(1, 0), (COUNTERS_AT_OPEN_MAX, 0), (COUNTERS_AT_OPEN_MAX + 1, 1), (u64::MAX, 1)]
+        {
+            assert_eq!(found(epoch), want, "{epoch}");
+        }
     }
 
     /// One range per key, whose span contains it; next to a boundary, the one that begins there.
