@@ -4,7 +4,7 @@
 //! the two blocks beside it; nothing else is read.
 
 use super::{Part, Slice, SliceMeta};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::iter::Cursor;
 use crate::table::{CursorOptions, Table, Wait};
 use bytes::Bytes;
@@ -16,7 +16,8 @@ impl Slice {
     /// divides is its own only piece. How much a piece has is told by the table's index. Blocks on the disk.
     ///
     /// # Errors
-    /// As `TableHandle::table`, and what a look into its blocks finds.
+    /// As `TableHandle::table`, and what a look into its blocks finds; `Corrupt` if the slice does not begin and
+    /// end with the keys that the manifest says.
     pub fn cut(&self, bounds: &[Bytes]) -> Result<Vec<Self>> {
         let inside = |bound: &&Bytes| *bound > self.min_key() && *bound <= self.max_key();
         let mut bounds = bounds.iter().filter(inside).peekable();
@@ -30,14 +31,18 @@ impl Slice {
         let mut min_key = self.min_key().clone();
         for bound in bounds {
             cursor.seek(bound)?;
-            assert!(cursor.valid(), "the bound is not after the last key");
+            if !cursor.valid() {
+                return Err(has_no(self.max_key(), &table));
+            }
             let next = Bytes::copy_from_slice(cursor.key());
             if next == min_key {
                 // The last bound was here already: nothing is between them.
                 continue;
             }
             cursor.prev()?;
-            assert!(cursor.valid(), "the bound is after the first key");
+            if !cursor.valid() {
+                return Err(has_no(self.min_key(), &table));
+            }
             let max_key = Bytes::copy_from_slice(cursor.key());
             pieces.push(self.piece(&table, min_key, max_key));
             min_key = next;
@@ -66,4 +71,11 @@ impl Slice {
         let meta = SliceMeta { part: Some(Arc::new(part)), ..self.meta().clone() };
         Self::new(meta, Arc::clone(self.handle()))
     }
+}
+
+/// A slice should begin or end with `end`, and does not.
+fn has_no(end: &[u8], table: &Table) -> Error {
+    let key = end.escape_ascii();
+    let what = format!("there is no key {key}, where a part ends by the manifest");
+    Error::corrupt(table.path(), table.bytes_before(end), what)
 }

@@ -111,6 +111,7 @@ mod tests {
     use super::super::{Slice, SliceMeta, TableCache, TableLimits};
     use super::*;
     use crate::compact::TableSink;
+    use crate::error::Error;
     use crate::filename::FileNumber;
     use crate::iter::model::{Entry, VecCursor, walk_alike};
     use crate::table::{BlockCache, CursorOptions, TableOptions};
@@ -150,6 +151,18 @@ mod tests {
         let table = Arc::clone(&whole.table);
         let meta = SliceMeta { table, part: Some(Arc::new(part)), seqno, landed: None };
         Slice::new(meta, Arc::clone(whole.handle()))
+    }
+
+    /// Planted: bounds of a part that are taken for keys of the table.
+    #[test]
+    fn a_part_that_does_not_begin_or_end_as_the_manifest_says_is_damage_when_it_is_cut() {
+        let whole = table(&[10, 20, 30]);
+        let cut = |min, max, at: u8| part(&whole, min, max, None).cut(&[vec![at].into()]);
+        for (min, max, at) in [(10, 25, 22), (12, 30, 15), (11, 19, 15)] {
+            let error = cut(min, max, at).unwrap_err();
+            assert!(matches!(error, Error::Corrupt { .. }), "{min} to {max}: {error}");
+        }
+        assert_eq!(cut(10, 30, 20).unwrap().len(), 2);
     }
 
     fn shown(cursor: &dyn Cursor) -> Option<(Vec<u8>, Seqno)> {
