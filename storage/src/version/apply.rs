@@ -132,6 +132,7 @@ fn apply_range(
     moves: BTreeMap<Place, Moves<'_>>,
 ) -> Result<RangeVersion, Conflict> {
     let mut next = range.clone();
+    let mut changed = BTreeMap::new();
     for (place, Moves { gone, added }) in moves {
         for name in &gone {
             if range.layers.find(place, name).is_none() {
@@ -142,8 +143,9 @@ fn apply_range(
         let mut slices = range.layers.in_order(place);
         slices.retain(|slice| !gone.contains(&slice.name()));
         slices.extend(added);
-        next.layers = next.layers.with(place, slices);
+        changed.insert(place, slices);
     }
+    next.layers = range.layers.with_places(changed);
     for (_, seqno) in edit.flushed.iter().filter(|(id, _)| *id == range.id) {
         if *seqno < next.flushed_seqno {
             let before = next.flushed_seqno;

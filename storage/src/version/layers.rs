@@ -10,6 +10,7 @@
 use super::place::Place;
 use super::run::Run;
 use super::slice::{Slice, SliceName};
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -88,12 +89,24 @@ impl Layers {
         self.layers.chunk_by(|a, b| a.place == b.place).map(|layers| layers[0].place)
     }
 
+    /// As before, but with these slices in their places.
+    pub(crate) fn with_places(&self, changed: BTreeMap<Place, Vec<Slice>>) -> Self {
+        if changed.is_empty() {
+            return self.clone();
+        }
+        let stay = self.layers.iter().filter(|layer| !changed.contains_key(&layer.place));
+        let mut layers: Vec<_> = stay.cloned().collect();
+        for (place, slices) in changed {
+            layers.extend(runs_of(place, slices).into_iter().map(|run| Layer { place, run }));
+        }
+        // Those of one place stay as they are.
+        layers.sort_by_key(|layer| layer.place);
+        Self::new(layers)
+    }
+
     /// As before, but with these slices in `place`.
     pub(crate) fn with(&self, place: Place, slices: Vec<Slice>) -> Self {
-        let before = self.layers.iter().filter(|layer| layer.place < place);
-        let after = self.layers.iter().filter(|layer| layer.place > place);
-        let here = runs_of(place, slices).into_iter().map(|run| Layer { place, run });
-        Self::new(before.cloned().chain(here).chain(after.cloned()).collect())
+        self.with_places([(place, slices)].into())
     }
 
     /// The slice of this name in `place`.
