@@ -188,7 +188,7 @@ impl Db {
     /// # Errors
     /// `Invalid` for tables that have keys in common between their first and last ones; `Corrupt` for a file that is
     /// damaged or no such table; `Io`, `NoSpace`, `Closed`, or why the engine has stopped. Nothing has happened
-    /// then.
+    /// then; but where there is no space to sync the log, all is in force, and durable once there is space.
     ///
     /// # Cancellation
     /// Dropped early nothing happens, dropped late it happens all the same.

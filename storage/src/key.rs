@@ -1,6 +1,6 @@
 //! Keys, sequence numbers and spans: the nouns every format shares.
 
-use crate::limits::SEQNO_MAX;
+use crate::limits::{KEY_BYTES_MAX, SEQNO_MAX};
 use bytes::Bytes;
 use std::fmt;
 use std::ops::Bound;
@@ -92,6 +92,18 @@ impl Span {
         max >= &self.lo[..] && self.hi.as_ref().is_none_or(|hi| min < &hi[..])
     }
 
+    /// The same keys, by bounds that formats have room for: none is longer than the successor of the
+    /// longest key.
+    #[must_use]
+    pub fn on_disk(&self) -> Self {
+        let bound = |bound: &Bytes| match bound.get(..KEY_BYTES_MAX) {
+            // It is the first key behind this one, of keys that there are.
+            Some(key) if bound.len() > KEY_BYTES_MAX + 1 => Bytes::from([key, &[0]].concat()),
+            _ => bound.clone(),
+        };
+        Self { lo: bound(&self.lo), hi: self.hi.as_ref().map(bound) }
+    }
+
     /// What both contain.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
@@ -172,6 +184,21 @@ mod tests {
         assert_eq!(Span::prefix(b"").hi, None);
         assert!(Span::prefix(b"a\xFF").contains(b"a\xFF\xFF\xFF"));
         assert!(!Span::prefix(b"a\xFF").contains(b"b"));
+    }
+
+    #[test]
+    fn bounds_longer_than_keys_are_shortened_and_mean_the_same() {
+        let long = Bytes::from(vec![7; KEY_BYTES_MAX + 9]);
+        let span = Span { lo: Bytes::new(), hi: Some(long.clone()) }.on_disk();
+        assert_eq!(span.hi.as_ref().map(Bytes::len), Some(KEY_BYTES_MAX + 1));
+        assert!(span.contains(&long[..KEY_BYTES_MAX]), "the longest key before it");
+        let mut next = long[..KEY_BYTES_MAX].to_vec();
+        next[KEY_BYTES_MAX - 1] += 1;
+        assert!(!span.contains(&next));
+        let span = Span { lo: long.clone(), hi: None }.on_disk();
+        assert!(!span.contains(&long[..KEY_BYTES_MAX]) && span.contains(&next));
+        let successor = Span { lo: long.slice(..=KEY_BYTES_MAX), hi: None };
+        assert_eq!(successor.on_disk(), successor);
     }
 
     #[test]

@@ -253,6 +253,27 @@ fn an_ordinary_ingest_is_newer_than_what_memory_has_and_older_than_what_comes() 
 }
 
 #[test]
+fn bounds_longer_than_any_key_are_taken_and_survive_a_restart() {
+    let home = home();
+    let long = vec![b'b'; 70_000];
+    block_on(async {
+        let db = open(&home).await;
+        for prefix in ["a", "b", "c"] {
+            fill(&db, prefix, 0..20, "v").await;
+        }
+        db.excise(long.clone()..).await.unwrap();
+        db.excise(b"a00010".to_vec()..long).await.unwrap();
+        assert_eq!((count(&db, "a").await, count(&db, "").await), (10, 10));
+    });
+    block_on(async {
+        let db = open(&home).await;
+        assert_eq!(count(&db, "").await, 10);
+        db.close().await.unwrap();
+    });
+    assert!(sluicedb::verify(home.path(), |_, _| {}).unwrap().is_sound());
+}
+
+#[test]
 fn x_07_a_database_may_be_its_own_source() {
     let home = home();
     block_on(async {

@@ -356,9 +356,10 @@ impl Engine {
     /// Before the tables are written nothing happens; afterwards it happens all the same.
     pub async fn replace(
         &self,
-        mut spans: Vec<Span>,
+        spans: Vec<Span>,
         content: Content,
     ) -> Result<(Seqno, u64), Failure> {
+        let mut spans: Vec<_> = spans.iter().map(Span::on_disk).collect();
         spans.retain(|span| !span.is_empty());
         spans.sort_by(|a, b| a.lo.cmp(&b.lo));
         let meets = |pair: &[Span]| pair[0].hi.as_ref().is_none_or(|hi| *hi > pair[1].lo);

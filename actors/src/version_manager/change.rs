@@ -10,6 +10,9 @@
 //! 3. *Acknowledge*, when the record is synced. That it has happened is said in the next edit of the
 //!    manifest, before which the log segment with the record cannot go.
 //!
+//! What a change does depends on what there is: it is prepared for one superversion and has its turn in
+//! that one (INVARIANT(prepared-for-what-is)). Where it has to wait, it waits unprepared.
+//!
 //! After a crash a prepared change has happened if its record is in the log, in its place of the order, and
 //! otherwise never does (INVARIANT(prepared-needs-its-record)).
 //!
@@ -30,20 +33,34 @@ use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_storage::Error;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
-use sluicedb_storage::version::{ChangeId, Conflict, RangeId, TableHandle, VersionEdit};
+use sluicedb_storage::version::{ChangeId, RangeId, TableHandle, VersionEdit};
 use sluicedb_storage::wal::CHANGE_BYTES;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// A change that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) change: Change,
+    pub(super) reply: Reply<Result<Option<Seqno>, Failure>>,
+    /// In the manifest, and not in the log: there was no room.
+    prepared: Option<Prepared>,
+}
+
 /// A change that is in the manifest and not yet in the log.
 #[derive(Debug)]
-pub(super) struct Prepared {
+struct Prepared {
     id: ChangeId,
-    change: Change,
     edit: VersionEdit,
     /// The superversion that it was made for.
     number: u64,
-    reply: Reply<Result<Option<Seqno>, Failure>>,
+}
+
+impl Wanted {
+    /// Nothing has been done about it.
+    pub(super) fn new(change: Change, reply: Reply<Result<Option<Seqno>, Failure>>) -> Self {
+        Self { change, reply, prepared: None }
+    }
 }
 
 /// What became of changes, to be said in the next edit.
@@ -59,6 +76,11 @@ pub(super) struct Outcomes {
 }
 
 impl Outcomes {
+    /// Can files go once this is said?
+    fn let_files_go(&self) -> bool {
+        self.dropped.iter().any(|(_, tables)| !tables.is_empty())
+    }
+
     /// Says them in `edit`.
     pub(super) fn put_into(&self, edit: &mut VersionEdit) {
         edit.settled.extend_from_slice(&self.settled);
@@ -80,13 +102,6 @@ impl Outcomes {
     }
 }
 
-/// Why a change had no turn. Nothing of it is in the log.
-pub(super) enum NotTurned {
-    /// It was prepared for a version that is not current any more.
-    Outdated(Conflict),
-    NoRoom(NoRoom),
-}
-
 /// A change that has had its turn, and whose record may not be durable yet.
 #[derive(Debug)]
 pub(super) struct Stamped {
@@ -99,22 +114,104 @@ pub(super) struct Stamped {
 }
 
 impl VersionManager {
-    /// Prepares a change. Its turn comes when there is room in the log.
-    pub(super) fn prepare(
+    /// Changes, in the order in which they are wanted, as far as there is room for what they seal and in the
+    /// log. One that has to wait for a flush holds up no other.
+    pub(super) async fn look_after_changes(&mut self) {
+        let mut at = 0;
+        while let Some(wanted) = self.changes.get(at) {
+            let waits = match self.short_of_room(&wanted.change) {
+                // A flush gives room, and brings a message.
+                Some((_, None)) => true,
+                Some((range, Some(failure))) => {
+                    tracing::debug!(%range, %failure, "a change waits for no flush that fails");
+                    let wanted = self.changes.remove(at).expect("just looked at");
+                    wanted.reply.send(Err(failure));
+                    continue;
+                }
+                None => false,
+            };
+            if waits {
+                at += 1;
+                continue;
+            }
+            let wanted = self.changes.remove(at).expect("just looked at");
+            if let Some(wanted) = self.make_happen(wanted).await {
+                self.changes.insert(at, wanted);
+                self.wal.due.keeping.set();
+                break;
+            }
+        }
+        // After those who waited for it were told: it costs a write.
+        if self.outcomes.let_files_go() && self.failures.health.failure().is_none() {
+            // Where it fails, the next edit says it.
+            let _ = self.append(&mut VersionEdit::default());
+        }
+    }
+
+    /// INVARIANT(bounded-overlay): a range that has no room for what the change would seal, and why it gets none
+    /// soon, if that is known.
+    fn short_of_room(&self, change: &Change) -> Option<(RangeId, Option<Failure>)> {
+        if self.failures.is_stopped() {
+            return None;
+        }
+        let superversion = self.topology.superversion.load_full();
+        let mut touched = superversion.ranges.iter().filter(|range| change.touches(range));
+        let full = touched.find(|r| !r.owner.with_state(|state| state.may_hand_over()))?;
+        // What may be over in a moment is waited for.
+        Some((full.id(), self.failures.trouble_of(Party::Flush.of(full.id()))))
+    }
+
+    /// All three steps of a change; the change if there is no room in the log.
+    async fn make_happen(&mut self, wanted: Wanted) -> Option<Wanted> {
+        let Wanted { mut change, reply, prepared } = wanted;
+        let prepared = match self.prepare(&mut change, prepared) {
+            Ok(Some(prepared)) => prepared,
+            Ok(None) => {
+                reply.send(Ok(None));
+                return None;
+            }
+            Err(failure) => {
+                reply.send(Err(failure));
+                return None;
+            }
+        };
+        let Ok(slot) = self.topology.commits.reserve().await else {
+            reply.send(Err(self.failures.why_stopped()));
+            return None;
+        };
+        match self.turn(&prepared, &mut change, slot) {
+            Ok(seqno) => {
+                let durable = self.settle().await;
+                reply.send(durable.map(|()| Some(seqno)));
+                None
+            }
+            Err(NoRoom::Later) => Some(Wanted { change, reply, prepared: Some(prepared) }),
+            Err(NoRoom::Refused(failure)) => {
+                self.outcomes.abandoned.push(prepared.id);
+                reply.send(Err(failure));
+                None
+            }
+        }
+    }
+
+    /// The first step, unless `prepared` is what it would bring; `None` if there is nothing to do.
+    fn prepare(
         &mut self,
-        mut change: Change,
-        reply: Reply<Result<Option<Seqno>, Failure>>,
-    ) {
+        change: &mut Change,
+        prepared: Option<Prepared>,
+    ) -> Result<Option<Prepared>, Failure> {
         if let Some(failure) = self.failures.health.failure() {
-            reply.send(Err(failure));
-            return;
+            return Err(failure);
         }
         let current = self.topology.superversion.load_full();
-        let edit = match self.edit_for(&change, &current) {
-            Ok(Some(edit)) => edit,
-            Ok(None) => return reply.send(Ok(None)),
-            Err(failure) => return reply.send(Err(failure)),
-        };
+        if let Some(prepared) = prepared {
+            // INVARIANT(prepared-for-what-is): since then tables may have come that it does not know.
+            if prepared.number == current.number {
+                return Ok(Some(prepared));
+            }
+            self.outcomes.abandoned.push(prepared.id);
+        }
+        let Some(edit) = self.edit_for(change, &current)? else { return Ok(None) };
         // A number that no file has; so ids are never used again either.
         let id = ChangeId(self.files.numbers.take().0);
         let mut prepare = VersionEdit {
@@ -123,15 +220,12 @@ impl VersionManager {
             ..VersionEdit::default()
         };
         match self.append(&mut prepare) {
-            Ok(()) => {
-                let number = current.number;
-                self.prepared.push_back(Prepared { id, change, edit, number, reply });
-            }
+            Ok(()) => Ok(Some(Prepared { id, edit, number: current.number })),
             Err(InstallFailure::Failed(failure)) => {
                 change.keep_tables();
-                reply.send(Err(failure));
+                Err(failure)
             }
-            Err(InstallFailure::NotInstalled(failure)) => reply.send(Err(failure)),
+            Err(InstallFailure::NotInstalled(failure)) => Err(failure),
             Err(InstallFailure::Conflict(what)) => unreachable!("it was made for this: {what}"),
         }
     }
@@ -193,52 +287,6 @@ impl VersionManager {
         }))
     }
 
-    /// The turns of changes that are prepared, as far as there is room in the log and for what they seal.
-    pub(super) async fn look_after_changes(&mut self) {
-        while let Some(Prepared { id, mut change, edit, number, reply }) = self.prepared.pop_front()
-        {
-            if !self.failures.is_stopped() && !self.may_hand_over(&edit) {
-                // A flush gives room, and brings a message.
-                self.prepared.push_front(Prepared { id, change, edit, number, reply });
-                return;
-            }
-            let Ok(slot) = self.topology.commits.reserve().await else {
-                reply.send(Err(self.failures.why_stopped()));
-                continue;
-            };
-            match self.turn(id, &change, &edit, slot) {
-                Ok(seqno) => {
-                    change.keep_tables();
-                    let durable = self.settle().await;
-                    reply.send(durable.map(|()| Some(seqno)));
-                }
-                Err(NotTurned::Outdated(conflict)) => {
-                    let now = self.topology.superversion.load().number;
-                    assert!(now != number, "a change breaks a rule: {conflict}");
-                    self.outcomes.abandoned.push(id);
-                    self.prepare(change, reply);
-                }
-                Err(NotTurned::NoRoom(NoRoom::Later)) => {
-                    self.prepared.push_front(Prepared { id, change, edit, number, reply });
-                    self.wal.due.keeping.set();
-                    return;
-                }
-                Err(NotTurned::NoRoom(NoRoom::Refused(failure))) => {
-                    self.outcomes.abandoned.push(id);
-                    reply.send(Err(failure));
-                }
-            }
-        }
-    }
-
-    /// INVARIANT(bounded-overlay): is there room for what the change has to seal?
-    fn may_hand_over(&self, edit: &VersionEdit) -> bool {
-        let superversion = self.topology.superversion.load_full();
-        let version = superversion.version(self.files.tables.graveyard());
-        let concerned = superversion.ranges.iter().filter(|r| edit.concerns(r.id(), &version));
-        concerned.into_iter().all(|range| range.owner.with_state(|state| state.may_hand_over()))
-    }
-
     /// The third step: what has had its turn is in the log for good when this returns, and the next edit
     /// says so. No edit may come before that which was made for what the changes left.
     ///
@@ -252,38 +300,36 @@ impl VersionManager {
             self.outcomes.flushed.extend(stamped.flushed);
             self.outcomes.dropped.push((stamped.superversion, stamped.dropped));
         }
+        // A later change may have made others of them, which go on from there.
+        let superversion = self.topology.superversion.load_full();
+        self.outcomes.flushed.retain(|(range, _)| superversion.range(*range).is_some());
         Ok(())
     }
 
     /// Nobody waits for what will not happen any more.
     pub(super) fn refuse_changes(&mut self, failure: &Failure) {
-        for Prepared { reply, .. } in self.prepared.drain(..) {
-            reply.send(Err(failure.clone()));
+        for wanted in self.changes.drain(..) {
+            wanted.reply.send(Err(failure.clone()));
         }
     }
 
     /// The second step.
     fn turn(
         &mut self,
-        id: ChangeId,
-        change: &Change,
-        edit: &VersionEdit,
+        prepared: &Prepared,
+        change: &mut Change,
         slot: Slot,
-    ) -> Result<Seqno, NotTurned> {
+    ) -> Result<Seqno, NoRoom> {
+        let Prepared { id, edit, .. } = prepared;
         let room = self.wal.with_log(|log| log.make_room(CHANGE_BYTES));
-        room.map_err(NoRoom::Refused).and_then(|room| room).map_err(NotTurned::NoRoom)?;
+        room.map_err(NoRoom::Refused).and_then(|room| room)?;
         let current = self.topology.superversion.load_full();
+        assert_eq!(current.number, prepared.number, "INVARIANT(prepared-for-what-is)");
         let before = current.version(self.files.tables.graveyard());
-        let has_sealed = |id: &RangeId| current.range(*id).is_some_and(|r| !r.sealed.is_empty());
-        // INVARIANT(merged-when-cold): since it was prepared, one of them may have been sealed.
-        if edit.ranges_removed.len() > 1 && edit.ranges_removed.iter().any(has_sealed) {
-            let what = format!("one of {:?} has been sealed", edit.ranges_removed);
-            return Err(NotTurned::Outdated(Conflict { rule: "merged-when-cold", what }));
-        }
         let tables = &*change.tables();
         // What it brings will be newer than all there is.
         let version = before.apply(&edit.stamped(Seqno::MAX), tables);
-        let mut version = version.map_err(NotTurned::Outdated)?;
+        let mut version = version.expect("it was prepared for this version");
         let mut ranges = self.entries_after(&current, &version);
         // Most of what is on its way is applied before anybody has to wait for it.
         for entry in &current.ranges {
@@ -299,15 +345,16 @@ impl VersionManager {
                 let applied = entry.owner.seat.run_last(|_| ());
                 applied.ok_or_else(|| self.stopped())?;
             }
-            let stamped = log.state.append_change(id, Level::Synced).map_err(NotTurned::NoRoom)?;
+            let stamped = log.state.append_change(*id, Level::Synced)?;
             let born = stamped.last;
+            // Whatever becomes of the engine now, the next open may find the record.
+            change.keep_tables();
             if !tables.is_empty() {
-                let stamped = before.apply(&edit.stamped(born), tables);
-                version = stamped.expect("the numbers of new slices break no rule");
+                version = version.numbered(edit, born);
                 entries::put_behind(&mut ranges, &version);
             }
             self.hand_over(&current, &edit.ranges_removed, &mut ranges)?;
-            (sealed, flushed) = self.step_back(edit, &before, born, &mut ranges)?;
+            (sealed, flushed) = self.step_back(edit, born, &mut ranges)?;
             let epoch = current.epoch + u64::from(!edit.ranges_added.is_empty());
             let ranges = ranges.into_iter().map(|entry| entry.range).collect();
             self.publish(Superversion::new(number, epoch, born, ranges));
@@ -330,7 +377,7 @@ impl VersionManager {
         }
         self.files.obsolete.added(tables, number);
         let dropped = before.dropped_by(edit, &version);
-        self.stamped.push_back(Stamped { id, seqno, superversion: number, dropped, flushed });
+        self.stamped.push_back(Stamped { id: *id, seqno, superversion: number, dropped, flushed });
         let stays: HashSet<_> = version.ranges().iter().map(|range| range.id).collect();
         for entry in current.ranges.iter().filter(|entry| !stays.contains(&entry.id())) {
             self.forget_range(entry);
@@ -341,8 +388,8 @@ impl VersionManager {
     }
 
     /// A seat has failed, and the engine with it.
-    pub(super) fn stopped(&self) -> NotTurned {
-        NotTurned::NoRoom(NoRoom::Refused(self.failures.why_stopped()))
+    pub(super) fn stopped(&self) -> NoRoom {
+        NoRoom::Refused(self.failures.why_stopped())
     }
 
     /// The range has gone: its waiters look for another one, and nobody is told of its troubles any more.
@@ -372,6 +419,20 @@ fn flushed_together(ranges: [&RangeEntry; 2]) -> Option<Seqno> {
 }
 
 impl Change {
+    /// May what the range has in memory be in the way of it?
+    fn touches(&self, range: &RangeEntry) -> bool {
+        let span = range.span();
+        match self {
+            Self::Split { at } => span.contains(at),
+            Self::Merge { at } => span.contains(at) || span.hi.as_ref() == Some(at),
+            Self::Replace { spans, written } => {
+                let mut slices = written.outputs.slices().iter();
+                spans.iter().any(|cut| !cut.intersection(span).is_empty())
+                    || slices.any(|slice| span.overlaps_closed(slice.min_key(), slice.max_key()))
+            }
+        }
+    }
+
     /// The tables that it brings.
     fn tables(&self) -> Vec<Arc<TableHandle>> {
         match self {

@@ -2,8 +2,8 @@
 //! cut out of them.
 
 use super::VersionManager;
-use super::change::NotTurned;
 use crate::admission::RangeBudget;
+use crate::log_writer::NoRoom;
 use crate::range_owner::{RangeEntry, RangeOwner, Superversion};
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::version::{Place, RangeId, RangeVersion, Run, Slice, Version, VersionEdit};
@@ -54,7 +54,7 @@ impl VersionManager {
         current: &Superversion,
         gone: &[RangeId],
         ranges: &mut [EntryAfter],
-    ) -> Result<(), NotTurned> {
+    ) -> Result<(), NoRoom> {
         for from in current.ranges.iter().filter(|range| gone.contains(&range.id())) {
             let nowhere = self.fresh_memtable().1;
             let handed = from.owner.seat.run_last(|actor| actor.state().hand_over(nowhere));
@@ -94,13 +94,12 @@ impl VersionManager {
     pub(super) fn step_back(
         &mut self,
         edit: &VersionEdit,
-        before: &Version,
         seqno: Seqno,
         ranges: &mut [EntryAfter],
-    ) -> Result<(Released, Vec<(RangeId, Seqno)>), NotTurned> {
+    ) -> Result<(Released, Vec<(RangeId, Seqno)>), NoRoom> {
         let (mut released, mut flushed) = (Vec::new(), Vec::new());
         for EntryAfter { range, is_new } in ranges {
-            if *is_new || !edit.concerns(range.id(), before) {
+            if *is_new || !edit.concerns(&range.stable) {
                 continue;
             }
             let (active, writer) = self.fresh_memtable();

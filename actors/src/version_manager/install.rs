@@ -51,6 +51,7 @@ impl VersionManager {
         // A memtable may have entries of batches that are not visible yet.
         let flushed_to = edit.flushed.iter().map(|(_, seqno)| *seqno).max();
         edit.last_seqno = Some(self.topology.visible().max(flushed_to.unwrap_or_default()));
+        let flushed_ranges: Vec<_> = edit.flushed.iter().map(|(range, _)| *range).collect();
         self.append(&mut edit)?;
         self.counts.edits.add(1);
         self.wal.raise_floor(floor);
@@ -60,6 +61,12 @@ impl VersionManager {
         self.owners.memory.points.notice(self.environment.now());
         let number = current.number + 1;
         self.files.obsolete.added(tables, number);
+        // All that was in them may have been cut out meanwhile.
+        let is_named = |table: &Arc<TableHandle>| {
+            edit.added.iter().any(|(_, _, slice)| slice.number() == table.number())
+        };
+        let unnamed: Vec<_> = tables.iter().filter(|table| !is_named(table)).cloned().collect();
+        self.files.obsolete.dropped(&unnamed, number);
         // Deleted once their last readers are gone.
         self.files.obsolete.dropped(&before.dropped_by(&edit, &version), number);
         drop((current, before, version));
@@ -70,7 +77,7 @@ impl VersionManager {
             let bytes = edit.added.iter().map(|(_, _, slice)| slice.file_bytes()).sum();
             self.counts.flush_bytes.add(bytes);
             self.counts.flushes.add(flushed.memtables.len() as u64);
-            self.forget(flushed, edit.flushed.iter().map(|(range, _)| *range));
+            self.forget(flushed, flushed_ranges);
         }
         self.due.compaction.set();
         self.due.flush.set();
@@ -121,7 +128,7 @@ impl VersionManager {
 
     /// INVARIANT(publish-before-forget): the version with these entries is current, so their memory
     /// is no longer needed by new readers and its charge goes back to the accounts. `ranges` had it.
-    fn forget(&mut self, flushed: &Flushed, ranges: impl Iterator<Item = RangeId>) {
+    fn forget(&mut self, flushed: &Flushed, ranges: Vec<RangeId>) {
         let (superversion, now) = (self.topology.superversion.load_full(), self.environment.now());
         for id in ranges {
             let owner = &superversion.range(id).expect("it was just there").owner;

@@ -35,7 +35,7 @@ use crate::kernel::signal::Signal;
 use crate::log_writer::Log;
 use crate::range_owner::{Owners, Topology};
 use crate::runtime::Environment;
-use change::{Outcomes, Prepared, Stamped};
+use change::{Outcomes, Stamped, Wanted};
 pub use files::{FileNumbers, Files};
 use message::VersionMessage;
 pub use obsolete::{ObsoleteTable, ObsoleteTables};
@@ -106,7 +106,7 @@ pub struct VersionManager {
     next_memtable_id: u64,
     next_range_id: u32,
     /// Changes that wait for their turn.
-    prepared: VecDeque<Prepared>,
+    changes: VecDeque<Wanted>,
     /// Those that have had it, oldest first.
     stamped: VecDeque<Stamped>,
     outcomes: Outcomes,
@@ -145,7 +145,7 @@ impl VersionManager {
             upkeep: Upkeep::default(),
             next_memtable_id,
             next_range_id,
-            prepared: VecDeque::new(),
+            changes: VecDeque::new(),
             stamped: VecDeque::new(),
             outcomes: Outcomes::default(),
         }

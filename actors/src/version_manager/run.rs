@@ -1,6 +1,7 @@
 //! The version manager's loop, and what it looks after between messages.
 
 use super::VersionManager;
+use super::change::Wanted;
 use super::message::{InstallFailure, VersionMessage};
 use crate::failure::space::reserve_wanted;
 use crate::failure::{Failure, Scope};
@@ -34,7 +35,9 @@ impl VersionManager {
                         self.failing.insert(range);
                     }
                 }
-                VersionMessage::Change { change, reply } => self.prepare(change, reply),
+                VersionMessage::Change { change, reply } => {
+                    self.changes.push_back(Wanted::new(change, reply));
+                }
                 VersionMessage::KeepNumbers { reply } => reply.send(self.keep_numbers()),
                 // What these ask for is looked after below, after every message.
                 VersionMessage::LogGrown | VersionMessage::DeleteObsolete => {}

@@ -1,6 +1,7 @@
 //! An engine whose actors the test runs, while it holds some of them.
 
 use super::message::{Change, VersionMessage};
+use crate::bulk_worker::message::Content;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::log_writer::message::Level;
@@ -8,6 +9,7 @@ use crate::runtime::ThreadRuntime;
 use crate::testing::{Stepped, config};
 use crate::write::Submitted;
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::executor::block_on;
 use sluicedb_storage::Error;
 use sluicedb_storage::batch::WriteBatch;
@@ -16,9 +18,11 @@ use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
 use sluicedb_storage::recover::{RecoverOptions, home, open_directory};
 use sluicedb_storage::table::{BlockCache, TableOptions, Wait};
 use sluicedb_storage::version::{NewRange, RangeId, Shards, TableLimits, VersionEdit};
-use sluicedb_storage::vfs::{MemVfs, Vfs};
+use sluicedb_storage::vfs::fault::ENOSPC;
+use sluicedb_storage::vfs::{Fault, FaultVfs, MemVfs, OperationKind, Vfs};
+use std::path::Path;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 const FLUSH: &str = "sluice-flush";
 
@@ -109,6 +113,145 @@ fn t002_10_a_flush_under_way_is_cut_where_its_range_has_parted() {
         assert_eq!(engine.parts.accounts.global.used(), 0, "each charge is given back once");
         assert_eq!(engine.counters().versions.flushes.get(), 1);
     }
+}
+
+fn span(lo: [u8; 2], hi: [u8; 2]) -> Span {
+    Span { lo: Bytes::copy_from_slice(&lo), hi: Some(Bytes::copy_from_slice(&hi)) }
+}
+
+/// An engine of `ranges` ranges that seal little, on `disk`; its flush worker is held.
+fn held(runtime: &Stepped, disk: Arc<dyn Vfs>, dir: &str, ranges: u8) -> Engine {
+    let mut config = config(dir, ranges);
+    config.sealed_memtables_max = 1;
+    let opening = Engine::open(config, disk, Arc::new(runtime.clone()));
+    runtime.run(FLUSH, opening).expect("an empty directory opens")
+}
+
+/// Everybody who is not held does what there is to do for `future`, which may ask several of them in turn.
+fn follow<T>(
+    runtime: &Stepped,
+    held: &[&str],
+    future: &mut (impl Future<Output = T> + Unpin),
+) -> Poll<T> {
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..4 {
+        if let Poll::Ready(result) = future.poll_unpin(&mut context) {
+            return Poll::Ready(result);
+        }
+        runtime.run_all_but(held);
+    }
+    Poll::Pending
+}
+
+/// Changes of nothing that is there, which seal what is in memory all the same.
+fn fill_queue(runtime: &Stepped, engine: &Engine, range: u8) {
+    for n in 0..3 {
+        put(engine, [range, n]);
+        let nothing = span([range, 0xFE], [range, 0xFF]);
+        let excise = engine.replace(vec![nothing], Content::Nothing);
+        runtime.run(FLUSH, excise).expect("there is room");
+    }
+}
+
+fn tables(disk: &MemVfs, dir: &str) -> usize {
+    let names = disk.list(dir.as_ref()).expect("the disk works");
+    let is_table = |name: &&String| Path::new(name).extension().is_some_and(|end| end == "sst");
+    names.iter().filter(is_table).count()
+}
+
+/// Goal: a change that waits for a flush knows what the flush has made.
+///
+/// Planted: a change that is prepared before it waits.
+#[test]
+fn prepared_for_what_is_what_a_flush_brings_meanwhile_is_cut_out_too() {
+    let (runtime, disk) = (Stepped::new(), MemVfs::new());
+    let engine = held(&runtime, Arc::new(disk), "/waits", 1);
+    put(&engine, [0, 0]);
+    fill_queue(&runtime, &engine, 0);
+    let all = span([0, 0], [0, 0xF0]);
+    let mut excise = Box::pin(engine.replace(vec![all], Content::Nothing));
+    assert!(follow(&runtime, &[FLUSH], &mut excise).is_pending(), "the queue is full");
+    assert!(follow(&runtime, &[], &mut excise).is_ready());
+    for n in 0..3 {
+        assert_eq!(engine.get(&[0, n], Wait::Allowed).expect("the disk works"), None, "{n}");
+    }
+}
+
+/// Goal: the parts of a range are flushed as far as the range was when it parted, not when that was wanted;
+/// and what a change said of a range that has gone since holds up no edit.
+///
+/// Planted: a change that is prepared before it waits; outcomes that name ranges that have gone.
+#[test]
+fn prepared_for_what_is_a_range_parts_as_it_is_then() {
+    let (runtime, disk) = (Stepped::new(), MemVfs::new());
+    let engine = held(&runtime, Arc::new(disk), "/parts", 2);
+    for n in 0..3 {
+        put(&engine, [0, n]);
+        let all = vec![span([0, 0], [1, 0])];
+        runtime.run(FLUSH, engine.replace(all, Content::Nothing)).expect("the disk works");
+    }
+    let before = engine.superversion();
+    assert_eq!(before.ranges[0].sealed.len(), 3);
+    let mut excise = Box::pin(engine.replace(vec![Span::all()], Content::Nothing));
+    let at = |bytes: [u8; 2]| Bytes::copy_from_slice(&bytes);
+    let mut split = Box::pin(engine.change(Change::Split { at: at([0, 100]) }));
+    assert!(follow(&runtime, &[FLUSH], &mut excise).is_pending(), "the queue is full");
+    assert!(follow(&runtime, &[FLUSH], &mut split).is_pending());
+    // The other range is not held up.
+    let other = engine.change(Change::Split { at: at([1, 100]) });
+    assert!(runtime.run(FLUSH, other).expect("the disk works").is_some());
+    assert!(follow(&runtime, &[], &mut excise).is_ready());
+    assert!(follow(&runtime, &[], &mut split).is_ready());
+    let now = engine.superversion();
+    assert_eq!(now.ranges.len(), 4);
+    let newest = before.ranges[0].sealed[0].last_seqno().expect("it has an entry");
+    assert!(now.ranges.iter().take(2).all(|range| range.stable.flushed_seqno >= newest));
+    put(&engine, [0, 1]);
+    runtime.run("nobody", engine.flush()).expect("every edit is taken");
+}
+
+/// Goal: files go when nothing of them is left, without anything else happening.
+///
+/// Planted: a table that was cut out at its install and that nobody drops; outcomes that wait for the next edit.
+#[test]
+fn files_of_which_nothing_is_left_go() {
+    let (runtime, disk) = (Stepped::new(), MemVfs::new());
+    let engine = held(&runtime, Arc::new(disk.clone()), "/goes", 1);
+    put(&engine, [0, 0]);
+    let mut flush = Box::pin(engine.flush());
+    assert!(follow(&runtime, &[FLUSH], &mut flush).is_pending());
+    let mut excise = Box::pin(engine.replace(vec![Span::all()], Content::Nothing));
+    assert!(follow(&runtime, &[FLUSH, "sluice-version"], &mut excise).is_pending());
+    runtime.run_all_but(&["sluice-version"]);
+    assert_eq!(tables(&disk, "/goes"), 1, "it waits for its install, behind the excision");
+    assert!(follow(&runtime, &[], &mut flush).is_ready());
+    assert!(follow(&runtime, &[], &mut excise).is_ready());
+    assert_eq!(tables(&disk, "/goes"), 0, "all of it was cut out before it was installed");
+    put(&engine, [0, 0]);
+    runtime.run("nobody", engine.flush()).expect("the disk works");
+    assert_eq!(tables(&disk, "/goes"), 1);
+    runtime
+        .run("nobody", engine.replace(vec![Span::all()], Content::Nothing))
+        .expect("the disk works");
+    runtime.run_all_but(&[]);
+    assert_eq!(tables(&disk, "/goes"), 0, "all of it was cut out");
+}
+
+/// Goal: a change that would wait for flushes which fail is told why, and changes elsewhere go on.
+///
+/// Planted: one that waits.
+#[test]
+fn a_change_waits_for_no_flush_that_fails() {
+    let (runtime, disk) = (Stepped::new(), FaultVfs::over_mem(&MemVfs::new()));
+    let control = disk.control();
+    let engine = held(&runtime, Arc::new(disk), "/fails", 2);
+    fill_queue(&runtime, &engine, 0);
+    control.arm(Fault::of(OperationKind::Create).named(".tmp").sticky().errno(ENOSPC));
+    let mut excise = Box::pin(engine.replace(vec![span([0, 0], [0, 9])], Content::Nothing));
+    let Poll::Ready(Err(failure)) = follow(&runtime, &[], &mut excise) else { panic!("it waits") };
+    assert!(failure.is_no_space(), "{failure}");
+    let at = Bytes::from_static(&[1, 1]);
+    assert!(runtime.run("nobody", engine.change(Change::Split { at })).expect("memory").is_some());
 }
 
 /// The only range of a new database gets this id.

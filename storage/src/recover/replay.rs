@@ -127,10 +127,9 @@ impl<'a> Replay<'a> {
             Error::corrupt(&FileKind::Current.path(self.dir), 0, what)
         })?;
         // What was replayed so far is older than what the change brings, and may be cut by it.
-        for range in self.version.ranges().iter().map(|range| range.id).collect::<Vec<_>>() {
-            if edit.concerns(range, &self.version) {
-                self.flush(range)?;
-            }
+        let concerned = self.version.ranges().iter().filter(|range| edit.concerns(range));
+        for range in concerned.map(|range| range.id).collect::<Vec<_>>() {
+            self.flush(range)?;
         }
         self.version = after;
         for (range, place, slice) in std::mem::take(&mut self.added) {

@@ -66,6 +66,36 @@ impl Version {
     }
 }
 
+impl Version {
+    /// This version, to which the prepared `edit` of a change has led, stamped with `Seqno::MAX`, now that the
+    /// change has the number `seqno`. Costs a walk over the places that it put tables into.
+    #[must_use]
+    pub fn numbered(&self, edit: &VersionEdit, seqno: Seqno) -> Self {
+        let mut next = self.clone();
+        let came = |slice: &SliceMeta| slice.seqno == Some(SliceMeta::AT_CHANGE);
+        let places = edit.added.iter().filter(|(_, _, slice)| came(slice));
+        let mut places: Vec<_> = places.map(|(range, place, _)| (*range, *place)).collect();
+        places.sort_unstable();
+        places.dedup();
+        for range in &mut next.ranges {
+            let id = range.id;
+            let from = places.partition_point(|(other, _)| *other < id);
+            for (_, place) in places[from..].iter().take_while(|(other, _)| *other == id) {
+                let mut slices = range.layers.in_order(*place);
+                for slice in &mut slices {
+                    if slice.seqno == Some(Seqno::MAX) {
+                        let meta = SliceMeta { seqno: Some(seqno), ..slice.meta().clone() };
+                        *slice = Slice::new(meta, Arc::clone(slice.handle()));
+                    }
+                }
+                let layers = range.layers.with(*place, slices);
+                *range = Arc::new(RangeVersion { layers, ..(**range).clone() });
+            }
+        }
+        next
+    }
+}
+
 /// The deepest level that the range has, or a deeper one that is large enough for so many bytes.
 fn level_for(range: &RangeVersion, bytes: u64, options: &CompactionOptions) -> u8 {
     let mut level = range.deepest().max(1);
@@ -98,16 +128,13 @@ impl Slice {
 impl VersionEdit {
     /// Does this prepared change touch what a range has in memory: does the range go, is something cut out of it,
     /// or put in front of its tables?
-    pub fn concerns(&self, range: RangeId, version: &Version) -> bool {
-        let is_cut = || {
-            let range = version.range(range);
-            let span = |span: &Span| range.is_some_and(|r| !r.span.intersection(span).is_empty());
-            self.excised.iter().any(span)
-        };
+    pub fn concerns(&self, range: &RangeVersion) -> bool {
         let is_over = |(id, place, slice): &(RangeId, Place, SliceMeta)| {
-            *id == range && *place == Place::L0 && slice.seqno == Some(SliceMeta::AT_CHANGE)
+            *id == range.id && *place == Place::L0 && slice.seqno == Some(SliceMeta::AT_CHANGE)
         };
-        self.ranges_removed.contains(&range) || is_cut() || self.added.iter().any(is_over)
+        self.ranges_removed.contains(&range.id)
+            || self.excised.iter().any(|span| !range.span.intersection(span).is_empty())
+            || self.added.iter().any(is_over)
     }
 
     /// What this prepared change does, now that it has a number.
