@@ -36,21 +36,21 @@ pub struct RangeInfo {
     pub memtables: u64,
     /// Batches applied to it since it came to be or the database was opened.
     pub batches: u64,
-    /// Batches per second of late, which is its heat: 0 where nobody has looked yet.
+    /// Batches per second of late, which is its heat. Looked at every ten seconds, or more often
+    /// ([`Options::range_cooldown_ms`](crate::Options::range_cooldown_ms)); 0 where nobody has looked yet.
     pub batches_per_second: u64,
 }
 
 impl From<&RangeEntry> for RangeInfo {
     fn from(entry: &RangeEntry) -> Self {
         let RangeEntry { stable, sealed, owner, .. } = entry;
-        let slices = || stable.layers.slices().map(|(_, slice)| slice);
         Self {
             range: stable.id.0,
             start: stable.span.lo.to_vec(),
             end: stable.span.hi.as_ref().map(|end| end.to_vec()),
-            tables: slices().count() as u64,
+            tables: stable.layers.slices().count() as u64,
             table_bytes: stable.bytes(),
-            entries: slices().fold(0, |sum, slice| sum.saturating_add(slice.entries())),
+            entries: stable.entries(),
             memtable_bytes: (owner.sizes.active_bytes() + owner.sizes.sealed_bytes()) as u64,
             memtables: sealed.len() as u64 + 1,
             batches: owner.sizes.batches(),
@@ -62,8 +62,9 @@ impl From<&RangeEntry> for RangeInfo {
 impl Db {
     /// The ranges, in key order. They cover all keys, and none has keys of another one.
     ///
-    /// A range is made by [`Options::initial_split_keys`](crate::Options::initial_split_keys) or by
-    /// [`split_at`](Self::split_at). One that is split goes, and two others take its place. Costs some loads
+    /// A range is made by [`Options::initial_split_keys`](crate::Options::initial_split_keys), by
+    /// [`split_at`](Self::split_at), or by the database itself when one has become too large
+    /// ([`Options::range_bytes_max`](crate::Options::range_bytes_max)). One that is split goes, and two others take its place. Costs some loads
     /// per table; waits for nobody.
     pub fn ranges(&self) -> Vec<RangeInfo> {
         self.engine().superversion().ranges.iter().map(RangeInfo::from).collect()

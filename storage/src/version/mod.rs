@@ -11,6 +11,7 @@ mod edit;
 mod handle;
 mod image;
 mod layers;
+mod median;
 mod place;
 mod replace;
 mod routes;
@@ -31,6 +32,7 @@ pub use handle::{Graveyard, OpenTable, TableHandle};
 pub use image::{Image, RangeImage};
 pub(crate) use layers::runs_of;
 pub use layers::{Layer, Layers};
+pub use median::median_of;
 pub use place::Place;
 pub use run::Run;
 pub use run_parts::RunParts;
@@ -88,6 +90,11 @@ impl RangeVersion {
     /// Bytes of all slices.
     pub fn bytes(&self) -> u64 {
         self.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.run.bytes()))
+    }
+
+    /// Entries of all slices, tombstones and overwritten ones included.
+    pub fn entries(&self) -> u64 {
+        self.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.run.entries()))
     }
 
     /// The slices of L0 that a change brought in while older entries were in memory, which are not in tables yet.
