@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use sluicedb_actors::admission::RangeBudget;
-use sluicedb_actors::config::{ENTRY_OVERHEAD_BYTES, EngineConfig};
+use sluicedb_actors::config::{ENTRY_OVERHEAD_BYTES, EngineConfig, RangePolicy};
 use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::limits::{
@@ -220,6 +220,27 @@ pub struct Options {
     ///
     /// Ignored when the database exists: its ranges are in its manifest.
     pub initial_split_keys: Vec<Vec<u8>>,
+    /// A range whose tables have more bytes than this is split, where about half of them are. Nothing is
+    /// copied, and nobody waits. Default 16 GiB, at least 4096; `u64::MAX`: none is, because of its bytes.
+    pub range_bytes_max: u64,
+    /// A range whose tables have more entries than this, tombstones and overwritten ones included, is split
+    /// likewise. Default `u64::MAX`: none is. At least 16.
+    pub range_entries_max: u64,
+    /// A range to which more batches than this are applied in a second, for `range_cooldown_ms`, is split
+    /// between the keys that were written lately. Default `u64::MAX`: none is. At least 1.
+    pub range_heat_max: u64,
+    /// Where there are so many ranges, or more, none is split by itself; 1: none ever is. Default: one for
+    /// each 32 MiB of the write buffer, so that memtables do not become small; at most 65,536.
+    pub ranges_max: Option<usize>,
+    /// Neighbouring ranges are merged that have at most a quarter of each limit above together, and to both of
+    /// which hardly anything is written for four times `range_cooldown_ms`: an eighth of `range_heat_max`, or nothing
+    /// where that is no limit. It makes no difference who has split them: `initial_split_keys` and
+    /// [`Db::split_at`](crate::Db::split_at) count no more than the database itself. Default false.
+    pub ranges_merge: bool,
+    /// How long a range has to be hot, in milliseconds, before it is split; and four times as long cold, before
+    /// it is merged. What could not be done is not tried again for as long, and for twice as long each time. Ranges are
+    /// looked at four times in this while, and every ten seconds at least. Default 300,000; 10 to a week.
+    pub range_cooldown_ms: u64,
 }
 
 impl Default for Options {
@@ -231,6 +252,10 @@ impl Default for Options {
 const MIB: u64 = 1 << 20;
 /// Enough for any flush of usual size.
 const SPACE_RESERVE_BYTES_MAX: u64 = 64 * MIB;
+/// Of the write buffer, for each range that the database makes by itself.
+const RANGE_WRITE_BUFFER_BYTES: u64 = 32 * MIB;
+/// So many ranges the database makes by itself, at most.
+const RANGES_MAX_CAP: usize = 65_536;
 /// What the accounts and mailboxes of the engine can count, with room to spare.
 const WRITE_BUFFER_BYTES_CAP: u64 = 512 << 30;
 
@@ -282,6 +307,12 @@ impl Options {
             read_only_log_bytes_max: None,
             read_threads: 4,
             initial_split_keys: Vec::new(),
+            range_bytes_max: 16 << 30,
+            range_entries_max: u64::MAX,
+            range_heat_max: u64::MAX,
+            ranges_max: None,
+            ranges_merge: false,
+            range_cooldown_ms: 300_000,
         };
         match preset {
             Preset::Balanced => balanced,
@@ -384,6 +415,12 @@ impl Options {
         self.landing_parallelism.unwrap_or((self.effective_compaction_threads() / 2).max(2))
     }
 
+    /// Ranges that the database makes by itself, as derived from the write buffer.
+    pub fn effective_ranges_max(&self) -> usize {
+        let derived = self.effective_write_buffer_bytes() / RANGE_WRITE_BUFFER_BYTES;
+        self.ranges_max.unwrap_or((derived as usize).clamp(1, RANGES_MAX_CAP))
+    }
+
     /// Memory for the log of a database that is opened for reading, as derived from the write buffer.
     pub fn effective_read_only_log_bytes_max(&self) -> u64 {
         let twice = self.effective_write_buffer_bytes().saturating_mul(2);
@@ -465,6 +502,11 @@ impl Options {
         check("read_only_log_bytes_max", read_only, MIB, u64::MAX / 4)?;
         check("read_threads", self.read_threads as u64, 1, 64)?;
         check_split_keys(&self.initial_split_keys)?;
+        check("range_bytes_max", self.range_bytes_max, 4096, u64::MAX)?;
+        check("range_entries_max", self.range_entries_max, 16, u64::MAX)?;
+        check("range_heat_max", self.range_heat_max, 1, u64::MAX)?;
+        check("ranges_max", self.effective_ranges_max() as u64, 1, RANGES_MAX_CAP as u64)?;
+        check("range_cooldown_ms", self.range_cooldown_ms, 10, 7 * 24 * 3_600_000)?;
         #[cfg(feature = "zstd")]
         for compression in [self.compression, self.l0_compression] {
             if let Compression::Zstd(level) = compression
@@ -543,6 +585,14 @@ impl Options {
             compaction_bytes_per_second: self.compaction_bytes_per_second.and_then(NonZeroU64::new),
             read_only_log_bytes_max: self.effective_read_only_log_bytes_max(),
             read_threads: self.read_threads,
+            ranges: RangePolicy {
+                bytes_max: self.range_bytes_max,
+                entries_max: self.range_entries_max,
+                heat_max: self.range_heat_max,
+                ranges_max: self.effective_ranges_max(),
+                merges: self.ranges_merge,
+                cooldown: Duration::from_millis(self.range_cooldown_ms),
+            },
             initial_split_keys: self
                 .initial_split_keys
                 .iter()

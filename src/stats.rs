@@ -89,6 +89,17 @@ pub struct Stats {
     pub commits_inline: u64,
     /// Changes of the routes.
     pub changes: u64,
+    /// Ranges that were split because their tables had more than `range_bytes_max` bytes.
+    pub splits_bytes: u64,
+    /// Because they had more than `range_entries_max` entries.
+    pub splits_entries: u64,
+    /// Because more than `range_heat_max` batches per second came.
+    pub splits_heat: u64,
+    /// Pairs of ranges that were merged because they were small and cold.
+    pub merges_cold: u64,
+    /// Ranges that were to be split or merged for one of these reasons, and could not: most often because all
+    /// that there is, is under one key. It is tried again, ever later.
+    pub range_tries_failed: u64,
     /// Queued commits that a change of the routes met on their way.
     pub routed_again: u64,
     /// Operations in them.
@@ -552,6 +563,9 @@ impl Stats {
         take_over!(counters.versions => stats:
             seals_size seals_pressure seals_log seals_idle seals_flush
             flushes flush_bytes edits tables_deleted
+        );
+        take_over!(counters.ranges => stats:
+            splits_bytes splits_entries splits_heat merges_cold range_tries_failed
         );
         take_over!(counters.checkpoints => stats:
             checkpoints checkpoints_failed checkpoint_bytes_linked checkpoint_bytes_copied

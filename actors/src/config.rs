@@ -9,6 +9,23 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// When ranges are split and merged although no caller asks for it. A limit of `u64::MAX` is none.
+#[derive(Clone, Debug)]
+pub struct RangePolicy {
+    /// A range with more bytes of tables is split.
+    pub bytes_max: u64,
+    /// A range with more entries in tables is split.
+    pub entries_max: u64,
+    /// A range to which more batches are applied in a second is split.
+    pub heat_max: u64,
+    /// No range is split where there are as many.
+    pub ranges_max: usize,
+    /// Cold neighbours are merged.
+    pub merges: bool,
+    /// How long ranges stay as they are before heat, or its absence, counts.
+    pub cooldown: Duration,
+}
+
 /// What an engine is started with. Validated by the facade.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -71,6 +88,8 @@ pub struct EngineConfig {
     pub read_only_log_bytes_max: u64,
     /// Threads for reads that miss every cache.
     pub read_threads: usize,
+    /// When ranges are split and merged.
+    pub ranges: RangePolicy,
     /// Where the ranges of a new database meet, ascending; an existing one keeps its own.
     pub initial_split_keys: Vec<Bytes>,
     /// Random bytes for the identity of a new database.

@@ -13,15 +13,16 @@
 //! 8. `log_writer`: stamps and appends.
 //! 9. `log_syncer`: writes and syncs the log.
 //! 10. `version_manager`: makes edits durable and swaps what readers see.
-//! 11. `checkpointer`: makes checkpoints of what can be read.
-//! 12. `log_keeper`: prepares segments and removes old ones.
-//! 13. `reclaimer`: takes memory back where no write does it.
-//! 14. `flush_worker`: memtables become tables.
-//! 15. `compaction_planner`: chooses what is merged.
-//! 16. `compaction_worker`: merges it.
-//! 17. `bulk_worker`: writes the tables that replace spans of keys.
-//! 18. `write`: the way of a write.
-//! 19. `engine`: open, start, close.
+//! 11. `range_planner`: splits ranges that are too large or too hot, and merges cold ones.
+//! 12. `checkpointer`: makes checkpoints of what can be read.
+//! 13. `log_keeper`: prepares segments and removes old ones.
+//! 14. `reclaimer`: takes memory back where no write does it.
+//! 15. `flush_worker`: memtables become tables.
+//! 16. `compaction_planner`: chooses what is merged.
+//! 17. `compaction_worker`: merges it.
+//! 18. `bulk_worker`: writes the tables that replace spans of keys.
+//! 19. `write`: the way of a write.
+//! 20. `engine`: open, start, close.
 //!
 //! Under `--cfg loom` only the kernel, group commit and the failures that it names exist.
 
@@ -53,6 +54,8 @@ pub mod log_syncer;
 pub mod log_writer;
 #[cfg(not(loom))]
 pub mod range_owner;
+#[cfg(not(loom))]
+pub mod range_planner;
 #[cfg(not(loom))]
 pub mod reclaimer;
 #[cfg(not(loom))]

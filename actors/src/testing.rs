@@ -1,6 +1,6 @@
 //! What tests open an engine with: a configuration, and threads and time that stand still.
 
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, RangePolicy};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::kernel::sync::lock;
@@ -50,6 +50,14 @@ pub(crate) fn config(dir: &str, ranges: u8) -> EngineConfig {
         compaction_bytes_per_second: None,
         read_only_log_bytes_max: 1 << 20,
         read_threads: 1,
+        ranges: RangePolicy {
+            bytes_max: u64::MAX,
+            entries_max: u64::MAX,
+            heat_max: u64::MAX,
+            ranges_max: 1,
+            merges: false,
+            cooldown: Duration::from_secs(60),
+        },
         initial_split_keys: (1..ranges).map(|byte| vec![byte].into()).collect(),
         fresh_id: [7; 16],
     }

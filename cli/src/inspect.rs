@@ -179,6 +179,20 @@ fn counters(stats: &Stats) -> Table {
         ("recovered torn bytes", bytes(stats.recovered_torn_bytes)),
         ("commits", count(stats.commits)),
         ("  on the caller's thread", count(stats.commits_inline)),
+        ("changes of routes", count(stats.changes)),
+        (
+            "  splits: bytes, entries, heat",
+            format!(
+                "{}, {}, {}",
+                count(stats.splits_bytes),
+                count(stats.splits_entries),
+                count(stats.splits_heat)
+            ),
+        ),
+        (
+            "  merges of cold ranges; failed tries",
+            format!("{}; {}", count(stats.merges_cold), count(stats.range_tries_failed)),
+        ),
         ("entries written", count(stats.entries_written)),
         ("bytes written", bytes(stats.bytes_written)),
         (

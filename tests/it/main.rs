@@ -57,6 +57,8 @@ mod process;
 mod put_get;
 // Several key ranges: routed, kept, independent of each other.
 mod ranges;
+// Ranges that are split and merged by themselves.
+mod range_policy;
 // Open for reading only.
 mod read_only;
 mod runtimes;

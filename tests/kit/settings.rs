@@ -60,7 +60,20 @@ pub fn drawn(chance: &mut Chance) -> Options {
     options.drain_ratio = chance.pick(&[1, 2, 8]);
     options.keep_trigger = chance.pick(&[1.0, 1.0, 2.0, f64::INFINITY]);
     options.landing_parallelism = chance.pick(&[None, Some(1), Some(4)]);
+    if chance.one_in(2) {
+        ranges_change(&mut options, chance);
+    }
     options
+}
+
+/// Ranges that are split and merged by themselves, for little or nothing.
+fn ranges_change(options: &mut Options, chance: &mut Chance) {
+    options.ranges_max = Some(chance.pick(&[4, 16, 16]));
+    options.range_bytes_max = chance.pick(&[4 << 10, 16 << 10, u64::MAX]);
+    options.range_entries_max = chance.pick(&[16, 100, u64::MAX]);
+    options.range_heat_max = chance.pick(&[1, 100, u64::MAX]);
+    options.ranges_merge = !chance.one_in(3);
+    options.range_cooldown_ms = chance.pick(&[10, 40, 1000]);
 }
 
 /// `drawn` with landings, and with levels so small that soon everything is done that is done with them.

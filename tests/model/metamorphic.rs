@@ -44,8 +44,16 @@ fn variants() -> Vec<(&'static str, Options)> {
         .map(|key| key.as_bytes().to_vec())
         .to_vec();
 
+    let mut ranges_change = many_ranges.clone();
+    ranges_change.ranges_max = Some(16);
+    ranges_change.range_bytes_max = 8 << 10;
+    ranges_change.range_heat_max = 10;
+    ranges_change.ranges_merge = true;
+    ranges_change.range_cooldown_ms = 10;
+
     vec![
         ("large", large),
+        ("ranges change", ranges_change),
         ("many ranges", many_ranges),
         ("smallest", smallest),
         ("no levels", no_levels),

@@ -43,6 +43,8 @@ pub enum Operation {
     /// What an open snapshot has between two keys becomes what the database has there.
     ReplaceFrom(usize, Vec<u8>, Vec<u8>),
     Rest,
+    /// So many milliseconds pass, three times.
+    Pass(u64),
     CloseOpen,
     DropOpen,
     /// Opens what a power cut leaves: the seed chooses among the possible disks.
@@ -166,6 +168,7 @@ fn one(chance: &mut Chance, gentle: bool) -> Operation {
                 Op::ReplaceFrom(chance.below(8), lo, hi)
             }
         },
-        _ => Op::Rest,
+        _ if chance.one_in(2) => Op::Rest,
+        _ => Op::Pass(chance.pick(&[10, 50, 1000, 70_000])),
     }
 }

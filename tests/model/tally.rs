@@ -36,6 +36,10 @@ pub enum Event {
     Ingest,
     Replace,
     ReplaceFrom,
+    /// Ranges were split, or merged, and no caller asked for it.
+    SplitByItself,
+    SplitForHeat,
+    MergeByItself,
     /// An open found a change in the log that the manifest waited for.
     ChangeReplayed,
     /// Tables came into a landing, were merged in it, and into its level; its shards were divided anew.
@@ -48,7 +52,7 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 32] = [
+    const ALL: [Self; 35] = [
         Self::Flush,
         Self::Compaction,
         Self::LevelOne,
@@ -75,6 +79,9 @@ impl Event {
         Self::Ingest,
         Self::Replace,
         Self::ReplaceFrom,
+        Self::SplitByItself,
+        Self::SplitForHeat,
+        Self::MergeByItself,
         Self::ChangeReplayed,
         Self::Land,
         Self::Keep,
@@ -89,7 +96,11 @@ impl Event {
             // Needs a write buffer that is full: the histories are too short for many.
             Self::WaitForRoom => 0,
             Self::LogRotation => 200,
-            Self::TornReopen | Self::LogRecycledOrRemoved | Self::ChangeReplayed => 30,
+            Self::SplitForHeat
+            | Self::MergeByItself
+            | Self::TornReopen
+            | Self::LogRecycledOrRemoved
+            | Self::ChangeReplayed => 30,
             _ => 100,
         }
     }

@@ -3,6 +3,7 @@
 use crate::checkpointer::CheckpointCounts;
 use crate::compaction_planner::CompactionCounts;
 use crate::log_writer::LogCounts;
+use crate::range_planner::RangeCounts;
 use crate::version_manager::VersionCounts;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub struct Counters {
     pub log: Arc<LogCounts>,
     /// Of the version manager.
     pub versions: Arc<VersionCounts>,
+    /// Of the range planner.
+    pub ranges: Arc<RangeCounts>,
     /// Of the checkpointer.
     pub checkpoints: Arc<CheckpointCounts>,
     /// Of the compaction planner and its workers.

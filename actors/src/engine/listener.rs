@@ -93,6 +93,7 @@ impl Listener for Told {
         for signal in [
             &self.tables.compaction,
             &self.tables.flush,
+            &self.tables.ranges,
             &self.log.keeping,
             &self.log.sync,
             &self.memory.reclaim_due,

@@ -21,6 +21,7 @@ use crate::log_keeper::LogKeeper;
 use crate::log_syncer::LogSyncer;
 use crate::log_writer::Log;
 use crate::range_owner::{Memory, Owners, RangeEntry, Superversion, Topology};
+use crate::range_planner::RangePlanner;
 use crate::reclaimer::Reclaimer;
 use crate::runtime::pool::Pool;
 use crate::runtime::{Environment, Task, Turns};
@@ -126,11 +127,19 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
         channels.jobs.clone(),
         reports,
     );
+    let ranges = RangePlanner::new(
+        Arc::clone(&parts.environment),
+        Arc::clone(&parts.accounts),
+        Arc::clone(&parts.topology),
+        Arc::clone(&tables_due),
+        parts.versions.clone(),
+    );
     let checkpointer =
         Checkpointer::new(Arc::clone(&parts.files), parts.versions.clone(), checkpoint_inbox);
     let counters = Counters {
         log: Arc::clone(&parts.wal.counts),
         versions: manager.counts(),
+        ranges: ranges.counts(),
         checkpoints: checkpointer.counts(),
         compactions: planner.counts(),
     };
@@ -141,6 +150,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
         .and_then(|()| starter.start_log())
         .and_then(|()| starter.start_workers(channels, &counters))
         .and_then(|()| starter.start_bulk(bulk_inbox))
+        .and_then(|()| starter.start("range planner", "sluice-ranges", ranges.run().boxed()))
         .and_then(|()| starter.start("checkpointer", "sluice-ckpt", checkpointer.run().boxed()))
         .and_then(|()| starter.start_pool("turn thread", "sluice-turn", turn_threads))
         .and_then(|()| starter.start_pool("read thread", "sluice-read", read_threads));

@@ -406,7 +406,7 @@ impl VersionManager {
 
 /// INVARIANT(merged-when-cold): up to where all of both ranges is in tables, if neither has a table with
 /// something newer than what the other has in memory.
-fn flushed_together(ranges: [&RangeEntry; 2]) -> Option<Seqno> {
+pub(crate) fn flushed_together(ranges: [&RangeEntry; 2]) -> Option<Seqno> {
     // A flush may have begun: it would say "flushed up to here" of both, and know one of them.
     if ranges.iter().any(|range| !range.sealed.is_empty()) {
         return None;

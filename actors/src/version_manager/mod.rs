@@ -4,8 +4,8 @@
 //! Receives:  Install (flush worker, compaction workers), Seal (range owners), Relieve (the gate), LogGrown
 //!            (the log's keeper), KeepNumbers (the checkpointer), Flush, FlushFailed, Change, DeleteObsolete,
 //!            Close.
-//! Sends:     nothing; wakes the flush worker and the compaction planner, and runs range owners' seats as
-//!            their caller.
+//! Sends:     nothing; wakes the flush worker, the compaction planner and the range planner, and runs range
+//!            owners' seats as their caller.
 //! Publishes: `Superversion`, the log floor, the tables that are obsolete and held.
 //! Stops:     after Close, or when its mailbox is closed and empty.
 
@@ -35,6 +35,7 @@ use crate::kernel::signal::Signal;
 use crate::log_writer::Log;
 use crate::range_owner::{Owners, Topology};
 use crate::runtime::Environment;
+pub(crate) use change::flushed_together;
 use change::{Outcomes, Stamped, Wanted};
 pub use files::{FileNumbers, Files};
 use message::VersionMessage;
@@ -77,6 +78,8 @@ pub struct TablesDue {
     pub flush: Signal,
     /// A version changed: the compaction planner may have work, and waits for it.
     pub compaction: Signal,
+    /// The version manager has done something: the range planner may have work, and waits for it.
+    pub ranges: Signal,
 }
 
 /// The actor. Driven by a thread of its own: it syncs the manifest.

@@ -55,6 +55,7 @@ impl VersionManager {
             self.look_after_memtables();
             self.look_after_reserve();
             self.accounts.board.look();
+            self.due.ranges.set();
         }
         self.waiters.fail(&Failure::Closed);
         self.refuse_changes(&Failure::Closed);

@@ -25,7 +25,7 @@ impl RangeVersion {
         for (at, slice) in slices.into_iter().enumerate() {
             let whole = SliceMeta { part: None, ..slice.meta().clone() };
             let looked_into = at < TABLES && look_into(slice, weight(&whole), &mut sample);
-            let end = if looked_into { 0 } else { weight(slice) / 2 };
+            let end = if looked_into { 0 } else { weight(slice).div_ceil(2) };
             sample.extend([(slice.min_key().clone(), end), (slice.max_key().clone(), end)]);
         }
         median_of(sample, &self.span)
@@ -40,7 +40,7 @@ fn look_into(slice: &Slice, weight: u64, sample: &mut Vec<(Bytes, u64)>) -> bool
     for at in 0..SAMPLES {
         let key = table.key_at_fraction(at, SAMPLES);
         if slice.overlaps(key, key) {
-            sample.push((Bytes::copy_from_slice(key), weight / SAMPLES));
+            sample.push((Bytes::copy_from_slice(key), weight.div_ceil(SAMPLES)));
         }
     }
     sample.len() > before
