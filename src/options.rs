@@ -216,7 +216,7 @@ pub struct Options {
     /// from the least key to (not including) the first of these, the last one from the last of
     /// these on. Each range has its own memtable and its own levels, so a range with much traffic
     /// does not slow the others; batches, snapshots and scans go across ranges as if there were
-    /// one. Default none: one range. At most 255, not empty, ascending, each at most 65,535 bytes.
+    /// one. Default none: one range. At most 16,383, not empty, ascending, each at most 65,535 bytes.
     ///
     /// Ignored when the database exists: its ranges are in its manifest.
     pub initial_split_keys: Vec<Vec<u8>>,

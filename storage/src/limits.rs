@@ -22,7 +22,7 @@ pub const RANGE_ID_AT_OPEN_MAX: u32 = u32::MAX >> 2;
 /// what is given out until the next open can be read then.
 pub const COUNTERS_AT_OPEN_MAX: u64 = 1 << 55;
 /// Ranges that a new database may start with.
-pub const INITIAL_RANGES_MAX: usize = 256;
+pub const INITIAL_RANGES_MAX: usize = 16_384;
 /// Shards of a range.
 pub const SHARDS_MAX: usize = 1024;
 /// Levels of a range below L0, counted from 1.

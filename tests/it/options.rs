@@ -85,8 +85,8 @@ fn bad() -> Vec<(Change, &'static str)> {
             "initial_split_keys[2] is less than initial_split_keys[1]; sort them",
         ),
         (
-            |o| o.initial_split_keys = (0..256_u16).map(|n| n.to_be_bytes().to_vec()).collect(),
-            "initial_split_keys has 256 keys; give at most 255",
+            |o| o.initial_split_keys = (0..16_384_u16).map(|n| n.to_be_bytes().to_vec()).collect(),
+            "initial_split_keys has 16384 keys; give at most 16383",
         ),
         #[cfg(feature = "zstd")]
         (

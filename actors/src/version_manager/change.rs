@@ -332,7 +332,7 @@ impl VersionManager {
         let mut version = version.expect("it was prepared for this version");
         let mut ranges = self.entries_after(&current, &version);
         // Most of what is on its way is applied before anybody has to wait for it.
-        for entry in &current.ranges {
+        for entry in current.ranges.iter().filter(|entry| !entry.owner.seat.is_empty()) {
             entry.owner.seat.deliver_blocking();
         }
         let (number, mut sealed) = (current.number + 1, Vec::new());
@@ -342,8 +342,10 @@ impl VersionManager {
             // INVARIANT(born-is-applied): what was stamped is in the ranges' mailboxes, and is handled here.
             // Nothing new comes into them while the log's seat is taken.
             for entry in &current.ranges {
-                let applied = entry.owner.seat.run_last(|_| ());
-                applied.ok_or_else(|| self.stopped())?;
+                let seat = &entry.owner.seat;
+                if seat.try_enter_idle().is_none() {
+                    seat.run_last(|_| ()).ok_or_else(|| self.stopped())?;
+                }
             }
             let stamped = log.state.append_change(*id, Level::Synced)?;
             let born = stamped.last;

@@ -110,7 +110,7 @@ impl ManifestWriter {
     pub fn append(&mut self, edit: &VersionEdit) -> Result<()> {
         self.check_alive()?;
         assert!(!self.torn, "behind an edit that was not written whole there comes no other");
-        self.image.admits(edit).map_err(|conflict| refused(&conflict))?;
+        let next = self.image.admits(edit).map_err(|conflict| refused(&conflict))?;
         let (mut bytes, mut payload) = (Vec::new(), Vec::new());
         edit.encode(&mut payload);
         let Sink { identity, path, file, tail, .. } = &self.sink;
@@ -128,7 +128,10 @@ impl ManifestWriter {
             return self.fail(error);
         }
         self.sink.tail += bytes.len() as u64;
-        self.image.apply(edit).expect("it was admitted");
+        match next {
+            Some(next) => self.image = next,
+            None => self.image.apply(edit).expect("it was admitted"),
+        }
         Ok(())
     }
 

@@ -85,16 +85,7 @@ impl Image {
     /// except that route changes check all routes, and that settling a change copies the image.
     pub fn apply(&mut self, edit: &VersionEdit) -> Result<(), Conflict> {
         if !edit.settled.is_empty() {
-            let mut next = self.clone();
-            for (id, seqno) in &edit.settled {
-                let Some(change) = next.prepared.remove(id) else {
-                    let what = format!("change {id} was not prepared");
-                    return Err(Conflict::new("prepared-needs-its-record", what));
-                };
-                next.apply(&change.stamped(*seqno))?;
-            }
-            next.apply(&VersionEdit { settled: Vec::new(), ..edit.clone() })?;
-            *self = next;
+            *self = self.after(edit)?;
             return Ok(());
         }
         self.admits_plain(edit)?;
@@ -139,9 +130,26 @@ impl Image {
         Ok(())
     }
 
-    /// Would `apply` take this edit?
-    pub fn admits(&self, edit: &VersionEdit) -> Result<(), Conflict> {
-        if edit.settled.is_empty() { self.admits_plain(edit) } else { self.clone().apply(edit) }
+    /// The image after an edit that settles changes.
+    fn after(&self, edit: &VersionEdit) -> Result<Self, Conflict> {
+        let mut next = self.clone();
+        for (id, seqno) in &edit.settled {
+            let Some(change) = next.prepared.remove(id) else {
+                let what = format!("change {id} was not prepared");
+                return Err(Conflict::new("prepared-needs-its-record", what));
+            };
+            next.apply(&change.stamped(*seqno))?;
+        }
+        next.apply(&VersionEdit { settled: Vec::new(), ..edit.clone() })?;
+        Ok(next)
+    }
+
+    /// Would `apply` take this edit? What it would come to, where that had to be found out.
+    pub fn admits(&self, edit: &VersionEdit) -> Result<Option<Self>, Conflict> {
+        if edit.settled.is_empty() {
+            return self.admits_plain(edit).map(|()| None);
+        }
+        self.after(edit).map(Some)
     }
 
     /// `admits` for an edit that settles nothing.
