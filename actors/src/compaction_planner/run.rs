@@ -59,9 +59,10 @@ impl CompactionPlanner {
         }
     }
 
-    /// When something is due because it has waited, if no worker is busy: until then others wake the planner.
+    /// When something is due because it has waited, if a worker is idle that could merge it: else one
+    /// that ends wakes the planner.
     fn next_due(&self, now: Instant) -> Option<Instant> {
-        if !self.claims.is_empty() {
+        if !self.workers.iter().any(|worker| worker.runs.is_none() && !worker.moves_only) {
             return None;
         }
         let now_ms = self.environment.unix_ms();

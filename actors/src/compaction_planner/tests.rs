@@ -167,6 +167,11 @@ impl Played {
     /// Lets the planner look, and the workers take what it gives them.
     fn look(&mut self) {
         self.due.compaction.set();
+        self.take();
+    }
+
+    /// Lets the planner go on, if anything wakes it, and the workers take what it gives them.
+    fn take(&mut self) {
         let mut context = Context::from_waker(Waker::noop());
         assert!(self.planner.as_mut().poll(&mut context).is_pending(), "it goes on");
         for (inbox, running) in self.inboxes.iter_mut().zip(&mut self.running) {

@@ -81,3 +81,49 @@ fn t000_14_a_drain_that_fails_in_one_shard_stops_no_other_and_is_tried_again() {
         assert!(drains(&played).contains_key(place));
     }
 }
+
+/// A merge that takes long in one range, and a tombstone that becomes old in another one.
+///
+/// Planted: an alarm only while nothing runs.
+#[test]
+fn what_becomes_due_while_a_job_runs_is_given_to_who_is_idle() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let home = Home::with("/planner/alarm", 2, 2, |config| {
+        config.compaction.l0_trigger = 1;
+        config.compaction.level_base_bytes = 1 << 30;
+        config.compaction.table_bytes_max = 64 << 10;
+        config.compaction.tombstone_age_max_ms = HOUR.as_millis() as u64;
+        config.compaction.keep_trigger = f64::INFINITY;
+    });
+    let settle = || {
+        for _ in 0..3 {
+            home.runtime.poll(PLANNER);
+            home.runtime.run_all_but(&[PLANNER]);
+        }
+    };
+    let mut batch = WriteBatch::new();
+    for key in 0..KEYS {
+        batch.put([0, key], [key; 1000]);
+    }
+    batch.put([1, 1], [1; 100]);
+    home.write(batch);
+    settle();
+    let mut batch = WriteBatch::new();
+    batch.delete([0, 1]);
+    home.write(batch);
+    settle();
+    let mut batch = WriteBatch::new();
+    batch.put([1, 1], [2; 100]);
+    home.write(batch);
+    let version = home.version();
+    let landed = version.ranges()[0].layers.landing(1).len();
+    let chosen = home.engine.counters().compactions.decisions.list();
+    assert_eq!((landed, version.ranges()[1].layers.count(Place::L0)), (1, 1), "{chosen:?}");
+    let mut played = Played::new(&home, 2);
+    played.look();
+    assert_eq!((played.count(), played.job(0).range), (1, version.ranges()[1].id));
+    home.runtime.advance(HOUR + Duration::from_secs(1));
+    // No message, and no signal.
+    played.take();
+    assert_eq!(played.job(1).mode(), IngestMode::Drain);
+}
