@@ -184,8 +184,9 @@ pub struct Options {
     /// nothing comes). Smaller numbers write less and keep more in landings, which takes space and makes
     /// reads look further. Default 2, at least 1.
     pub drain_ratio: u64,
-    /// Tables of a landing that a merge into the level takes at least, if there are as many, and runs that a
-    /// merge within the landing does (at least two); more where much waits. Default 4, 1..=64.
+    /// Tables of a landing that a merge into the level takes at least, if there are as many, and
+    /// runs that a merge within the landing does (at least two); more where much waits. Default 4,
+    /// 1..=64.
     pub landing_batch: usize,
     /// A shard of a landing with this many times `landing_batch` runs is merged into itself while it is too early
     /// for a merge into the level. It is a fifth less while much waits, and a tenth less for what is older than two minutes. Default 2.0,

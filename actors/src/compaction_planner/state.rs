@@ -27,10 +27,10 @@ struct Pause {
     shown: bool,
 }
 
-/// The slices that are set aside, each until its own time: jobs that do not need them go on, also those
-/// that need another part of the same file. What no slice can be to blame for is everybody's: a full disk,
-/// and what a job without inputs met, which only writes the manifest. So it makes all jobs pause; for a full
-/// disk never for long.
+/// The slices that are set aside, each until its own time: jobs that do not need them go on, also
+/// those that need another part of the same file. What no slice can be to blame for is everybody's:
+/// a full disk, and what a job without inputs met, which only writes the manifest. So it makes all
+/// jobs pause; for a full disk never for long.
 #[derive(Debug, Default)]
 pub(super) struct Setbacks {
     slices: BTreeMap<SliceName, Setback>,
@@ -142,9 +142,9 @@ impl Setbacks {
         tables.chain(self.all.as_ref().map(|pause| pause.until)).filter(|until| *until > now).min()
     }
 
-    /// For whom merging is shown to be in trouble, and why: ranges with a table that has been failing for
-    /// long, or is damaged, and has not been merged since; and, while the disk is full, or the manifest has
-    /// not been written for long, everybody.
+    /// For whom merging is shown to be in trouble, and why: ranges with a table that has been
+    /// failing for long, or is damaged, and has not been merged since; and, while the disk is full,
+    /// or the manifest has not been written for long, everybody.
     pub(super) fn troubles(&self) -> BTreeMap<Option<RangeId>, Failure> {
         let of = |setback: &Setback| Some((Some(setback.range), setback.shown.clone()?));
         let all = self.all.as_ref().filter(|pause| pause.shown);

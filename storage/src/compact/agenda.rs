@@ -29,7 +29,8 @@ struct Entry {
     /// Keeps no table: those that nobody else needs any more are to go.
     range: Weak<RangeVersion>,
     is_due: bool,
-    /// When something more may be due, by time alone, and as long as anything comes: later than the look at it.
+    /// When something more may be due, by time alone, and as long as anything comes: later than the
+    /// look at it.
     next_ms: u64,
     /// Since when, or from when on, something is due if the database idles.
     idle_ms: u64,
@@ -79,8 +80,9 @@ impl Agenda {
         ranges.filter(|(entry, _)| is_due(entry)).map(|(_, range)| Arc::clone(range)).collect()
     }
 
-    /// When something will be due, or has to be looked at, that is not due yet, if nothing changes but the time. Also
-    /// where something is due: that may wait for a table that is set aside, and what will be due does not.
+    /// When something will be due, or has to be looked at, that is not due yet, if nothing changes
+    /// but the time. Also where something is due: that may wait for a table that is set aside, and
+    /// what will be due does not.
     pub fn next_ms(&self, now_ms: u64) -> Option<u64> {
         // What waits for the database to idle has waited long enough by then.
         let idle_ms = self.quiet_since_ms().saturating_add(IDLE_MS);

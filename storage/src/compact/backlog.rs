@@ -86,7 +86,8 @@ fn patience(idles: bool) -> f64 {
 pub(super) fn due_after_ms(worth: f64, idles: bool) -> Option<u64> {
     let most = worth * (1.0 + AGE_MINUTES_MAX * patience(idles));
     let minutes = (1.0 / worth - 1.0) / patience(idles);
-    // The next millisecond, because this one is rounded, and one more, because so is what it is worth then.
+    // The next millisecond, because this one is rounded, and one more, because so is what it is
+    // worth then.
     (worth < 1.0 && most >= 1.0).then(|| (minutes * 60_000.0) as u64 + 2)
 }
 

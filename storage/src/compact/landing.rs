@@ -22,11 +22,11 @@ const KEEP_GROWTH: u64 = 2;
 /// From this share of hidden entries on a keep pays by what it removes.
 const SUPERSEDED_MUCH: f64 = 0.5;
 
-/// About which share of the entries of `slices`, which are newest first, newer ones of them hide: 0 where
-/// their keys are not known.
+/// About which share of the entries of `slices`, which are newest first, newer ones of them hide: 0
+/// where their keys are not known.
 ///
-/// A file has one sketch, in however many parts it is used: of the entries of a part as many are hidden as
-/// of those of the whole file.
+/// A file has one sketch, in however many parts it is used: of the entries of a part as many are
+/// hidden as of those of the whole file.
 pub(super) fn superseded(slices: &[Slice]) -> f64 {
     if slices.len() < 2 {
         return 0.0;
@@ -245,10 +245,10 @@ impl<'a> Landing<'a> {
         })
     }
 
-    /// Neighbours in age, from the newest on: a batch of runs, and what came before it as long as that is not
-    /// much larger than what there is. What is large was merged before. What has the same epoch goes or stays
-    /// together: the result gets the epoch of the oldest, and sequence numbers do not tell whether it is newer
-    /// than what stayed.
+    /// Neighbours in age, from the newest on: a batch of runs, and what came before it as long as
+    /// that is not much larger than what there is. What is large was merged before. What has the
+    /// same epoch goes or stays together: the result gets the epoch of the oldest, and sequence
+    /// numbers do not tell whether it is newer than what stayed.
     fn keep(&self, shard: &Shard, situation: &Situation<'_>, score: f64) -> Option<Job> {
         let place = Place::Landing(self.level, shard.view.shard);
         // One run would be one run again.
@@ -312,9 +312,10 @@ impl Shard {
         self.windows.iter().map(worth).fold(0.0, f64::max)
     }
 
-    /// Divides the shard into parts, each with some neighbouring tables of the level: a drain of one rewrites
-    /// no more than `drain_bytes_max`, unless a single table has more. A table that is set aside has a window
-    /// for itself, just as wide as it is, and that is left out: what lies beside it goes on.
+    /// Divides the shard into parts, each with some neighbouring tables of the level: a drain of
+    /// one rewrites no more than `drain_bytes_max`, unless a single table has more. A table that is
+    /// set aside has a window for itself, just as wide as it is, and that is left out: what lies
+    /// beside it goes on.
     fn divide(&mut self, situation: &Situation<'_>) {
         let most = situation.options.drain_bytes_max();
         // Each ends where the next one begins.

@@ -46,8 +46,8 @@ pub struct CompactionOptions {
     /// A landing is merged into its level when that rewrites at most this many bytes of the level for each
     /// byte that landed. At least 1.
     pub drain_ratio: u64,
-    /// Tables of a landing that a drain takes at least, if there are as many, and more of a large shard; runs
-    /// that a keep takes at least, and at least two. At least 1.
+    /// Tables of a landing that a drain takes at least, if there are as many, and more of a large
+    /// shard; runs that a keep takes at least, and at least two. At least 1.
     pub landing_batch: usize,
     /// A shard of a landing that has this many times `landing_batch` runs is merged into itself. Infinity
     /// switches that off. At least 1.

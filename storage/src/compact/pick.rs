@@ -168,10 +168,11 @@ fn pick_l0(range: &RangeVersion, score: f64, situation: &Situation<'_>) -> Optio
     })
 }
 
-/// The L0 tables that may go down without one that is set aside, or that a job has, newest first: closed
-/// under "older and overlapping" (INVARIANT(oldest-closed)). Where nothing can land, they also lie within
-/// bounds that hold no table of L1 that is set aside, nor one that has landed, and of several such groups it is
-/// the one with the most tables. Where it can, those that lie over a shard that has no room stay as well.
+/// The L0 tables that may go down without one that is set aside, or that a job has, newest first:
+/// closed under "older and overlapping" (INVARIANT(oldest-closed)). Where nothing can land, they
+/// also lie within bounds that hold no table of L1 that is set aside, nor one that has landed, and
+/// of several such groups it is the one with the most tables. Where it can, those that lie over a
+/// shard that has no room stay as well.
 fn unhindered(range: &RangeVersion, situation: &Situation<'_>) -> Vec<Slice> {
     let l0 = range.layers.in_order(Place::L0);
     let options = situation.options;

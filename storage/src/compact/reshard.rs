@@ -12,11 +12,12 @@ use crate::table::Table;
 use crate::version::{RangeVersion, Shards, Slice};
 use bytes::Bytes;
 
-/// So many keys are looked at for each shard that a range should have, each of which stands for as many bytes.
-/// A bound that is off by some of them does not make a shard twice as large as its part.
+/// So many keys are looked at for each shard that a range should have, each of which stands for as
+/// many bytes. A bound that is off by some of them does not make a shard twice as large as its
+/// part.
 const KEYS: usize = 16;
-/// What is not known of the bytes may be one part in so many. Bounds between equal parts of the rest then leave
-/// no shard with twice its part, whatever becomes known later.
+/// What is not known of the bytes may be one part in so many. Bounds between equal parts of the
+/// rest then leave no shard with twice its part, whatever becomes known later.
 const UNKNOWN: usize = 4;
 /// The largest shard must get smaller than this share of what it was.
 const GAIN: f64 = 0.75;
@@ -52,11 +53,12 @@ pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Jo
     situation.admits(&job).then_some(job)
 }
 
-/// Keys of the range, each of which stands for as many of its `bytes`; `None` while too little is known.
+/// Keys of the range, each of which stands for as many of its `bytes`; `None` while too little is
+/// known.
 ///
-/// Every so many bytes of all tables, one after the other, a key is looked at: so each table counts for what it
-/// has, and a few bytes more or less change little. Opens no table. One that is not open is known by its ends
-/// if it is small and in a level, where it is narrow.
+/// Every so many bytes of all tables, one after the other, a key is looked at: so each table counts
+/// for what it has, and a few bytes more or less change little. Opens no table. One that is not
+/// open is known by its ends if it is small and in a level, where it is narrow.
 fn sample(range: &RangeVersion, bytes: u64, wanted: usize) -> Option<Vec<Bytes>> {
     let count = KEYS * wanted;
     let step = (bytes / count as u64).max(1);

@@ -15,9 +15,8 @@ impl Slice {
     /// then those from each bound to the next. Pieces without a key are left out; a slice that no bound
     /// divides is its own only piece. How much a piece has is told by the table's index. Blocks on the disk.
     ///
-    /// # Errors
-    /// As `TableHandle::table`, and what a look into its blocks finds; `Corrupt` if the slice does not begin and
-    /// end with the keys that the manifest says.
+    /// # Errors As `TableHandle::table`, and what a look into its blocks finds; `Corrupt` if the
+    /// slice does not begin and end with the keys that the manifest says.
     pub fn cut(&self, bounds: &[Bytes]) -> Result<Vec<Self>> {
         let inside = |bound: &&Bytes| *bound > self.min_key() && *bound <= self.max_key();
         let mut bounds = bounds.iter().filter(inside).peekable();

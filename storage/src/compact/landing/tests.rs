@@ -190,8 +190,8 @@ fn t000_14_a_full_shard_that_cannot_be_drained_is_kept() {
     assert_eq!(numbers, [14, 13, 12]);
 }
 
-/// A table of the level cannot be merged, and what has landed lies over that one and over others. Those are
-/// drained, up to the damaged one on either side.
+/// A table of the level cannot be merged, and what has landed lies over that one and over others.
+/// Those are drained, up to the damaged one on either side.
 ///
 /// Planted: windows that have a table which is set aside among others.
 #[test]
@@ -442,8 +442,8 @@ fn a_keep_that_is_due_takes_more_than_one_run() {
     }
 }
 
-/// What an earlier keep has merged came there together, in many tables. It is not merged again for a few small
-/// ones on top of it.
+/// What an earlier keep has merged came there together, in many tables. It is not merged again for
+/// a few small ones on top of it.
 ///
 /// Planted: one table of it compared with what there is.
 #[test]
@@ -467,7 +467,8 @@ fn a_keep_leaves_what_was_merged_before_until_as_much_has_come() {
     }
 }
 
-/// Something is due, and perhaps cannot be had. What will be due beside it has an alarm all the same.
+/// Something is due, and perhaps cannot be had. What will be due beside it has an alarm all the
+/// same.
 ///
 /// Planted: no alarm where something is due; the first of all times, though it is past.
 #[test]

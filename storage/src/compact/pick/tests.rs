@@ -318,7 +318,8 @@ fn a7_a_level_goes_around_what_is_set_aside() {
     assert_eq!(picked(2), None, "both overlap it");
 }
 
-/// Landings were switched off while one had something, and that cannot be merged. Only what lies over it waits.
+/// Landings were switched off while one had something, and that cannot be merged. Only what lies
+/// over it waits.
 ///
 /// Planted: landed tables that are no walls.
 #[test]
