@@ -268,6 +268,12 @@ impl Image {
                 tell(format!("range {id} was flushed to {flushed}, the last seqno is {last}"));
             }
         }
+        for (_, seqno) in &self.masks {
+            // It would hide what is written from now on.
+            if *seqno > last {
+                tell(format!("what is older than {seqno} is cut out, the last seqno is {last}"));
+            }
+        }
         for ((range, place, name), slice) in &self.slices {
             let flushed = self.ranges.get(range).map_or(Seqno::ZERO, |range| range.flushed);
             let (newest, number) = (slice.max_seqno(), name.table);

@@ -143,6 +143,40 @@ fn c7_numbers_that_contradict_each_other_are_found_and_refused() {
     }
 }
 
+/// Planted: masks and excised spans that are taken as they come.
+#[test]
+fn c4_c7_made_up_masks_and_cuts_are_refused() {
+    let (mem, _) = sample();
+    let last = open(&mem).unwrap().last_seqno;
+    let span = |lo: &'static str, hi: &'static str| Span { lo: lo.into(), hi: Some(hi.into()) };
+    let masked =
+        |span, seqno| VersionEdit { masked: vec![(span, seqno)], ..VersionEdit::default() };
+    let cut = |excised: Vec<Span>| {
+        let edit = VersionEdit { excised, ..VersionEdit::default() };
+        VersionEdit { prepared: vec![(ChangeId(1), edit)], ..VersionEdit::default() }
+    };
+    let edits = [
+        masked(Span::all(), last.next()),
+        masked(span("a", "b"), Seqno(SEQNO_ON_DISK_MAX)),
+        masked(span("b", "a"), last),
+        cut(vec![span("c", "d"), span("a", "b")]),
+        cut(vec![span("a", "c"), span("b", "d")]),
+        cut(vec![Span::all(), span("a", "b")]),
+        cut(vec![span("a", "a")]),
+        cut(vec![span("b", "a")]),
+    ];
+    for edit in edits {
+        let hurt = mem.kill_clone();
+        open(&hurt).unwrap().manifest.append(&edit).unwrap();
+        refused(&hurt, &format!("{edit:?}"));
+    }
+    for edit in [masked(Span::all(), last), cut(vec![span("a", "b"), span("b", "d")])] {
+        let fine = mem.kill_clone();
+        open(&fine).unwrap().manifest.append(&edit).unwrap();
+        open(&fine).unwrap();
+    }
+}
+
 #[test]
 fn c7_every_damaged_file_is_named_whatever_else_is() {
     let (mem, _) = sample();

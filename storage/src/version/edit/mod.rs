@@ -89,7 +89,7 @@ pub struct VersionEdit {
     /// Ranges whose shards have other bounds from now on.
     pub shards_moved: Vec<(RangeId, Shards)>,
     /// Spans that a prepared change cuts out: of what is in memory and in the log as well, which is masked
-    /// when the change has a number. Ascending, and apart.
+    /// when the change has a number. Not empty, ascending, and apart.
     pub excised: Vec<Span>,
     /// What the log has under these numbers in these spans is gone.
     pub masked: Vec<(Span, Seqno)>,
@@ -294,13 +294,16 @@ impl VersionEdit {
         Some(())
     }
 
+    /// Tables are cut at the ends of these spans, in one pass.
     fn read_excised(&mut self, field: &mut Reader<'_>) -> Option<()> {
-        self.excised.push(read_span(field)?);
-        Some(())
+        let span = read_span(field).filter(|span| !span.is_empty())?;
+        let comes_after = |last: &Span| last.hi.as_ref().is_some_and(|hi| *hi <= span.lo);
+        self.excised.last().is_none_or(comes_after).then(|| self.excised.push(span))
     }
 
     fn read_masked(&mut self, field: &mut Reader<'_>) -> Option<()> {
-        self.masked.push((read_span(field)?, read_seqno(field)?));
+        let span = read_span(field).filter(|span| !span.is_empty())?;
+        self.masked.push((span, read_seqno(field)?));
         Some(())
     }
 

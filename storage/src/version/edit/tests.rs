@@ -94,10 +94,31 @@ fn plain_edits() -> impl Strategy<Value = VersionEdit> {
             settled: t.6,
             abandoned: t.7,
             shards_moved: t.8.into_iter().map(|range| (range.id, range.shards)).collect(),
-            excised: t.9.iter().map(|(range, _)| range.span.clone()).collect(),
-            masked: t.9.into_iter().map(|(range, seqno)| (range.span, seqno)).collect(),
+            excised: apart(&t.9),
+            masked: t
+                .9
+                .into_iter()
+                .map(|(range, seqno)| (range.span, seqno))
+                .filter(|(span, _)| !span.is_empty())
+                .collect(),
             prepared: Vec::new(),
         })
+}
+
+/// The spans that begin where another one has ended.
+fn apart(ranges: &[(NewRange, Seqno)]) -> Vec<Span> {
+    let mut spans: Vec<_> = ranges.iter().map(|(range, _)| range.span.clone()).collect();
+    spans.sort_by(|a, b| a.lo.cmp(&b.lo));
+    let mut apart: Vec<Span> = Vec::new();
+    for span in spans {
+        if span.is_empty() {
+            continue;
+        }
+        if apart.last().is_none_or(|last| last.hi.as_ref().is_some_and(|hi| *hi <= span.lo)) {
+            apart.push(span);
+        }
+    }
+    apart
 }
 
 /// As `plain_edits`, some of them with what they prepare.
