@@ -81,7 +81,7 @@ impl TableWriter {
         let path = path.as_ref().to_owned();
         let compression = options::table_compression(compression);
         let options = TableOptions { compression, ..TableOptions::default() };
-        let writer = ExternalWriter::create(&vfs, &path, options)?;
+        let writer = ExternalWriter::create(&vfs, &path, options::fresh_bytes(), options)?;
         Ok(Self { path, writer })
     }
 
@@ -186,12 +186,14 @@ impl Db {
     /// when it returns. Runs on a thread of the engine; writers and readers go on.
     ///
     /// # Errors
-    /// `Invalid` for tables that have keys in common between their first and last ones; `Corrupt` for a file that is
-    /// damaged or no such table; `Io`, `NoSpace`, `Closed`, or why the engine has stopped. Nothing has happened
-    /// then; but where there is no space to sync the log, all is in force, and durable once there is space.
+    /// `Invalid` for tables that have keys in common between their first and last ones, and for a value longer than
+    /// [`value_bytes_max`](Options::value_bytes_max); `Corrupt` for a file that is damaged or no such table; `Io`,
+    /// `NoSpace`, `Closed`, or why the engine has stopped. Nothing has happened then; but where there is no space to
+    /// sync the log, all is in force, and durable once there is space.
     ///
     /// # Cancellation
-    /// Dropped early nothing happens, dropped late it happens all the same.
+    /// Dropped before the tables are written, nothing happens, and the writing ends soon. Dropped later, it
+    /// happens all the same.
     pub async fn ingest<P: AsRef<Path>>(&self, tables: impl IntoIterator<Item = P>) -> Result<u64> {
         let file = |path: P| ExternalFile { path: path.as_ref().to_owned(), within: None };
         let files: Vec<_> = tables.into_iter().map(file).collect();
@@ -246,6 +248,10 @@ impl Db {
 
     /// Deletes all keys of `range`: one by one in a batch where there is a handful of them, or else as
     /// [`excise`](Self::excise). Returns when that is acknowledged.
+    ///
+    /// All that was acknowledged before the call is gone. A handful is looked for first and deleted then, so of what
+    /// others write into `range` during the call some may stay and some may go. Where that matters use
+    /// [`excise`](Self::excise), which has one place in the order of writes.
     ///
     /// # Errors
     /// As [`excise`](Self::excise) and [`write`](Self::write).

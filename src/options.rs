@@ -646,12 +646,17 @@ pub(crate) fn table_compression(compression: Compression) -> TableCompression {
 
 /// 128 bits that no other database has: the standard library seeds its hashers from the system.
 fn fresh_id() -> [u8; 16] {
-    use std::hash::{BuildHasher, RandomState};
     let mut id = [0; 16];
     for half in id.chunks_mut(8) {
-        half.copy_from_slice(&RandomState::new().hash_one(std::process::id()).to_le_bytes());
+        half.copy_from_slice(&fresh_bytes());
     }
     id
+}
+
+/// 64 of them.
+pub(crate) fn fresh_bytes() -> [u8; 8] {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id()).to_le_bytes()
 }
 
 #[cfg(test)]

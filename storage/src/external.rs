@@ -1,8 +1,9 @@
 //! Tables outside a database: written by whoever has sorted data, and brought in as a whole.
 //!
-//! Such a file is a table like any other (`table/`), under an identity that belongs to no database. So no
-//! database takes it for one of its own, and it is never adopted as it is: it is checked completely, and what
-//! it has is written anew. The file itself is only read.
+//! Such a file is a table like any other (`table/`), under an identity that no other file has and that no
+//! database can have. So no database takes it for one of its own, and a block of another such file does not
+//! pass. It is never adopted as it is: it is checked completely, and what it has is written anew. The file
+//! itself is only read.
 
 use crate::batch::check_entry;
 use crate::error::{Error, Result};
@@ -14,15 +15,16 @@ use crate::table::{
     BlockCache, CursorOptions, Table, TableBuilder, TableId, TableMeta, TableOptions, Wait,
 };
 use crate::vfs::Vfs;
+use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The identity of every table outside a database.
-const IDENTITY: TableId = TableId { db_id: *b"sluicedb outside", number: FileNumber(1) };
+/// Instead of a database's identity such a file has this, and random bytes behind it.
+const OUTSIDE: [u8; 8] = *b"outside ";
 /// The number of its entries, which counts for nothing: they get that of the change that brings them in.
 const ENTRY_SEQNO: Seqno = Seqno(1);
-/// Read ahead while a table is checked or copied.
+/// Read ahead while a table is copied.
 const READAHEAD_BYTES: usize = 1 << 20;
 
 /// Writes a table outside a database. Blocks on the disk. Dropped before it is finished, it removes the file.
@@ -40,14 +42,23 @@ impl fmt::Debug for ExternalWriter {
 }
 
 impl ExternalWriter {
-    /// Into a new file.
+    /// Into a new file. `fresh_id` are random bytes: no other file has them.
     ///
     /// # Errors
     /// `Io`, also where there is a file already; `Invalid` for bad options.
-    pub fn create(vfs: &Arc<dyn Vfs>, path: &Path, options: TableOptions) -> Result<Self> {
+    pub fn create(
+        vfs: &Arc<dyn Vfs>,
+        path: &Path,
+        fresh_id: [u8; 8],
+        options: TableOptions,
+    ) -> Result<Self> {
         options.validate()?;
         let file = vfs.create(path).map_err(|error| Error::io("create", path, error))?;
-        let builder = TableBuilder::new(file, path.to_owned(), IDENTITY, options);
+        let mut db_id = [0; 16];
+        db_id[..8].copy_from_slice(&OUTSIDE);
+        db_id[8..].copy_from_slice(&fresh_id);
+        let id = TableId { db_id, number: FileNumber(1) };
+        let builder = TableBuilder::new(file, path.to_owned(), id, options);
         let (vfs, path) = (Arc::clone(vfs), path.to_owned());
         Ok(Self { vfs, path, builder: Some(builder), last_key: Vec::new() })
     }
@@ -108,34 +119,82 @@ impl Drop for ExternalWriter {
     }
 }
 
-/// A table outside a database, checked from end to end.
+/// A table outside a database, checked from end to end. Not open: any number of them costs next to nothing.
 #[derive(Debug)]
-pub struct ExternalTable(Arc<Table>);
+pub struct ExternalTable {
+    path: PathBuf,
+    id: TableId,
+    meta: TableMeta,
+}
 
 impl ExternalTable {
-    /// Opens it and reads every byte: checksums, order, bounds, counts, sizes. Blocks on the disk.
+    /// Reads every byte of the file at `path`: checksums, order, bounds, counts, sizes. Before each block
+    /// `goes_on` is asked; `None` if that ends it. Blocks on the disk.
     ///
     /// # Errors
     /// `Corrupt` for a file that is not such a table, or is damaged: the first problem; `Unsupported`; `Io`.
-    pub fn open(vfs: &Arc<dyn Vfs>, path: &Path) -> Result<Self> {
-        let cache = BlockCache::new(0);
-        let table = Table::open(vfs, path.to_owned(), IDENTITY, None, cache)?;
-        let mut first = None;
-        table.verify(&mut |error| {
-            first.get_or_insert(error);
+    pub fn check(
+        vfs: &Arc<dyn Vfs>,
+        path: &Path,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Self>> {
+        let table = Table::open_any(vfs, path.to_owned(), BlockCache::new(0))?;
+        let (id, meta) = (table.id(), table.meta().clone());
+        if !id.db_id.starts_with(&OUTSIDE) {
+            let what = format!("file is table {} of a database", id.number);
+            return Err(Error::corrupt(path, 0, what));
+        }
+        let first = Cell::new(None);
+        let is_sound = || {
+            let error = first.take();
+            let is_sound = error.is_none();
+            first.set(error);
+            is_sound
+        };
+        let checked = table.verify_while(&mut || is_sound() && goes_on(), &mut |error| {
+            first.set(Some(first.take().unwrap_or(error)));
         });
-        first.map_or(Ok(Self(table)), Err)
+        match first.take() {
+            Some(error) => Err(error),
+            None => Ok(checked.map(|_| Self { path: path.to_owned(), id, meta })),
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What it says about itself, which has been checked.
     pub fn meta(&self) -> &TableMeta {
-        self.0.meta()
+        &self.meta
     }
 
-    /// A walk over its entries.
-    pub fn cursor(&self) -> impl Cursor {
+    /// Hands its entries to `each`, in order. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What `each` finds. `Corrupt` for a file that is not what was checked any more; `Io`.
+    pub fn read<E: From<Error>>(
+        &self,
+        vfs: &Arc<dyn Vfs>,
+        mut each: impl FnMut(&[u8], Kind, &[u8]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let cache = BlockCache::new(0);
+        let table = Table::open(vfs, self.path.clone(), self.id, Some(&self.meta), cache)?;
         let (wait, readahead_bytes) = (Wait::Allowed, READAHEAD_BYTES);
-        self.0.cursor(CursorOptions { wait, fill_cache: false, readahead_bytes })
+        let how = CursorOptions { wait, fill_cache: false, readahead_bytes };
+        let (mut cursor, mut entries) = (table.cursor(how), 0);
+        cursor.seek_first()?;
+        while cursor.valid() {
+            each(cursor.key(), cursor.kind(), cursor.value())?;
+            entries += 1;
+            cursor.next()?;
+        }
+        if entries != self.meta.entries {
+            let what = format!("it had {} entries, and has {entries} now", self.meta.entries);
+            return Err(Error::corrupt(&self.path, 0, what).into());
+        }
+        Ok(())
     }
 }
 
@@ -148,35 +207,103 @@ mod tests {
         Arc::new(MemVfs::new())
     }
 
-    fn write(vfs: &Arc<dyn Vfs>, path: &Path, count: u32) -> TableMeta {
-        let mut writer = ExternalWriter::create(vfs, path, TableOptions::default()).unwrap();
+    fn create(vfs: &Arc<dyn Vfs>, path: &Path, id: u8) -> ExternalWriter {
+        ExternalWriter::create(vfs, path, [id; 8], TableOptions::default()).unwrap()
+    }
+
+    /// Values of five bytes, all of `value`.
+    fn write(vfs: &Arc<dyn Vfs>, path: &Path, count: u32, value: u8) -> TableMeta {
+        let mut writer = create(vfs, path, value);
         for n in 0..count {
             let kind = if n % 7 == 0 { Kind::Delete } else { Kind::Put };
-            let value = if n % 7 == 0 { &b""[..] } else { b"value" };
-            writer.add(format!("{n:05}").as_bytes(), kind, value).unwrap();
+            let value = if n % 7 == 0 { vec![] } else { vec![value; 5] };
+            writer.add(format!("{n:05}").as_bytes(), kind, &value).unwrap();
         }
         writer.finish().unwrap()
+    }
+
+    fn check(vfs: &Arc<dyn Vfs>, path: &str) -> Result<ExternalTable> {
+        let checked = ExternalTable::check(vfs, Path::new(path), &mut || true)?;
+        Ok(checked.expect("nobody ends it"))
+    }
+
+    fn bytes_of(vfs: &Arc<dyn Vfs>, path: &Path) -> Vec<u8> {
+        let file = vfs.open(path).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        bytes
+    }
+
+    fn put(vfs: &Arc<dyn Vfs>, path: &str, bytes: &[u8]) {
+        let _ = vfs.remove(Path::new(path));
+        vfs.create(Path::new(path)).unwrap().write_all_at(bytes, 0).unwrap();
     }
 
     #[test]
     fn what_was_written_is_read() {
         let (vfs, path) = (vfs(), Path::new("/t"));
-        let meta = write(&vfs, path, 3000);
-        let table = ExternalTable::open(&vfs, path).unwrap();
+        let meta = write(&vfs, path, 3000, 7);
+        let table = check(&vfs, "/t").unwrap();
         assert_eq!((table.meta().entries, meta.entries), (3000, 3000));
-        let mut cursor = table.cursor();
-        cursor.seek_first().unwrap();
-        for n in 0..3000_u32 {
-            assert_eq!(cursor.key(), format!("{n:05}").as_bytes());
-            cursor.next().unwrap();
+        let mut n = 0;
+        let read: Result<()> = table.read(&vfs, |key, _, _| {
+            assert_eq!(key, format!("{n:05}").as_bytes());
+            n += 1;
+            Ok(())
+        });
+        read.unwrap();
+        assert_eq!(n, 3000);
+    }
+
+    /// Planted: one identity for all.
+    #[test]
+    fn blocks_of_another_table_outside_are_refused() {
+        let vfs = vfs();
+        for (path, value) in [("/a", 7), ("/b", 8)] {
+            write(&vfs, Path::new(path), 3000, value);
         }
-        assert!(!cursor.valid());
+        let (a, b) = (bytes_of(&vfs, Path::new("/a")), bytes_of(&vfs, Path::new("/b")));
+        assert_eq!(a.len(), b.len());
+        let spliced = [&a[..a.len() / 2], &b[b.len() / 2..]].concat();
+        put(&vfs, "/c", &spliced);
+        assert!(matches!(check(&vfs, "/c"), Err(Error::Corrupt { .. })));
+        // Also between the check and the copy, and when it is another table as a whole.
+        let table = check(&vfs, "/a").unwrap();
+        for bytes in [spliced, b] {
+            put(&vfs, "/a", &bytes);
+            let read: Result<()> = table.read(&vfs, |_, _, _| Ok(()));
+            assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_a_database_is_refused() {
+        let (vfs, path) = (vfs(), PathBuf::from("/t"));
+        let id = TableId { db_id: [7; 16], number: FileNumber(3) };
+        let file = vfs.create(&path).unwrap();
+        let mut builder = TableBuilder::new(file, path, id, TableOptions::default());
+        builder.add(b"a", Seqno(1), Kind::Put, b"v").unwrap();
+        builder.finish().unwrap();
+        let refused = check(&vfs, "/t");
+        assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_check_ends_when_it_is_told() {
+        let vfs = vfs();
+        write(&vfs, Path::new("/t"), 3000, 7);
+        let mut blocks = 3;
+        let checked = ExternalTable::check(&vfs, Path::new("/t"), &mut || {
+            blocks -= 1;
+            blocks > 0
+        });
+        assert!(checked.unwrap().is_none());
     }
 
     #[test]
     fn t004_19_keys_that_do_not_ascend_are_refused_and_the_table_goes_on() {
         let (vfs, path) = (vfs(), Path::new("/t"));
-        let mut writer = ExternalWriter::create(&vfs, path, TableOptions::default()).unwrap();
+        let mut writer = create(&vfs, path, 1);
         writer.add(b"b", Kind::Put, b"1").unwrap();
         let long = vec![7; 65_536];
         for key in [&b"a"[..], b"b", b"", &long] {
@@ -190,9 +317,9 @@ mod tests {
     #[test]
     fn what_is_not_finished_leaves_no_file() {
         let (vfs, path) = (vfs(), Path::new("/t"));
-        let empty = ExternalWriter::create(&vfs, path, TableOptions::default()).unwrap();
+        let empty = create(&vfs, path, 1);
         assert!(matches!(empty.finish(), Err(Error::Invalid { .. })));
-        let mut dropped = ExternalWriter::create(&vfs, path, TableOptions::default()).unwrap();
+        let mut dropped = create(&vfs, path, 1);
         dropped.add(b"a", Kind::Put, b"1").unwrap();
         drop(dropped);
         assert!(vfs.open(path).is_err());
@@ -202,19 +329,13 @@ mod tests {
     #[test]
     fn t004_19_a_table_with_a_flipped_bit_is_refused() {
         let (vfs, path) = (vfs(), Path::new("/t"));
-        write(&vfs, path, 40);
-        let file = vfs.open(path).unwrap();
-        let len = file.len().unwrap() as usize;
-        let mut bytes = vec![0; len];
-        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), len);
-        for at in 0..len {
+        write(&vfs, path, 40, 7);
+        let bytes = bytes_of(&vfs, path);
+        for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1 << (at % 8);
-            let _ = vfs.remove(Path::new("/d"));
-            let copy = vfs.create(Path::new("/d")).unwrap();
-            copy.write_all_at(&damaged, 0).unwrap();
-            let opened = ExternalTable::open(&vfs, Path::new("/d"));
-            assert!(opened.is_err(), "byte {at} of {len}");
+            put(&vfs, "/d", &damaged);
+            assert!(check(&vfs, "/d").is_err(), "byte {at} of {}", bytes.len());
         }
     }
 }

@@ -22,6 +22,7 @@ mod admission;
 // Batches: whole or not at all, and what is refused before anything happens.
 mod batch;
 mod bulk;
+mod bulk_worker;
 // A copy while everything goes on.
 mod checkpoint;
 // Dropped futures, dropped databases, dropped runtimes.

@@ -249,11 +249,12 @@ impl<'a> Case<'a> {
         let mut last: Vec<_> = oracle::last_of_each(changes);
         last.retain(|change| inside(change.key()));
         let dir = PathBuf::from("/outside");
-        let path = dir.join(format!("{}.table", self.answers.len() + self.chance.below(1 << 30)));
+        let number = self.answers.len() + self.chance.below(1 << 30);
+        let (path, id) = (dir.join(format!("{number}.table")), (number as u64).to_le_bytes());
         let vfs: Arc<dyn Vfs> = shared(&self.disk);
         let write = || {
             vfs.create_dir_all(&dir).map_err(|error| error.to_string())?;
-            let writer = ExternalWriter::create(&vfs, &path, TableOptions::default());
+            let writer = ExternalWriter::create(&vfs, &path, id, TableOptions::default());
             let mut writer = writer.map_err(|error| error.to_string())?;
             for change in &last {
                 let (kind, value) = match change {

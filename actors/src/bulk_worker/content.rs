@@ -5,7 +5,6 @@ use super::run::Into;
 use crate::failure::Failure;
 use sluicedb_storage::Error;
 use sluicedb_storage::external::ExternalTable;
-use sluicedb_storage::iter::Cursor;
 use sluicedb_storage::key::{Kind, Span};
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::vfs::Vfs;
@@ -14,8 +13,8 @@ use std::sync::Arc;
 
 /// Taken from a view at a time, in bytes.
 const CHUNK_BYTES: usize = 1 << 20;
-/// And in entries.
-const CHUNK_ENTRIES: usize = 8 << 10;
+/// And in entries. A chunk that comes to nothing has looked at a small multiple of them.
+const CHUNK_ENTRIES: usize = 1 << 10;
 
 /// What `view` has in `spans`, all of it as of one instant.
 pub(super) fn copy_view(view: &View, spans: &[Span], into: &mut Into<'_>) -> Result<(), Failure> {
@@ -29,6 +28,7 @@ pub(super) fn copy_view(view: &View, spans: &[Span], into: &mut Into<'_>) -> Res
         let mut cursor = view.cursor(spec, Wait::Allowed);
         let mut goes_on = true;
         while goes_on {
+            into.goes_on()?;
             let mut chunk = ChunkBuilder::new();
             goes_on = cursor.fill(&mut chunk, CHUNK_BYTES, CHUNK_ENTRIES)?;
             for (key, value) in chunk.freeze().iter() {
@@ -39,7 +39,7 @@ pub(super) fn copy_view(view: &View, spans: &[Span], into: &mut Into<'_>) -> Res
     Ok(())
 }
 
-/// What is in `files`, each checked from end to end before anything of it is taken.
+/// What is in `files`, each checked from end to end before anything of it is taken. One is open at a time.
 pub(super) fn copy_tables(
     vfs: &Arc<dyn Vfs>,
     files: &[ExternalFile],
@@ -47,7 +47,14 @@ pub(super) fn copy_tables(
 ) -> Result<(), Failure> {
     let mut tables = Vec::with_capacity(files.len());
     for ExternalFile { path, within } in files {
-        let table = ExternalTable::open(vfs, path)?;
+        let mut ended = into.goes_on();
+        let checked = ExternalTable::check(vfs, path, &mut || {
+            ended = into.goes_on();
+            ended.is_ok()
+        });
+        let checked = checked?;
+        ended?;
+        let table = checked.expect("it has not been ended");
         let (min, max) = (&table.meta().min_key, &table.meta().max_key);
         if within.as_ref().is_some_and(|span| !span.contains(min) || !span.contains(max)) {
             return Err(Failure::storage(Error::invalid(format!(
@@ -57,26 +64,21 @@ pub(super) fn copy_tables(
                 max.escape_ascii()
             ))));
         }
-        tables.push((path, table));
+        tables.push(table);
     }
-    tables.sort_by(|(_, a), (_, b)| a.meta().min_key.cmp(&b.meta().min_key));
+    tables.sort_by(|a, b| a.meta().min_key.cmp(&b.meta().min_key));
     for pair in tables.windows(2) {
-        let [(first, a), (second, b)] = pair else { continue };
+        let [a, b] = pair else { continue };
         if a.meta().max_key >= b.meta().min_key {
             return Err(Failure::storage(Error::invalid(format!(
                 "{} and {} have keys in common between them; bring them in one after the other",
-                first.display(),
-                second.display()
+                a.path().display(),
+                b.path().display()
             ))));
         }
     }
-    for (_, table) in &tables {
-        let mut cursor = table.cursor();
-        cursor.seek_first()?;
-        while cursor.valid() {
-            into.add(cursor.key(), cursor.kind(), cursor.value())?;
-            cursor.next()?;
-        }
+    for table in &tables {
+        table.read(vfs, |key, kind, value| into.add(key, kind, value))?;
     }
     Ok(())
 }

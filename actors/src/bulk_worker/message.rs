@@ -2,8 +2,8 @@
 
 use crate::failure::Failure;
 use crate::kernel::reply::Reply;
-use crate::version_manager::message::Written;
-use sluicedb_storage::key::Span;
+use crate::kernel::signal::Watch;
+use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::view::View;
 use std::path::PathBuf;
 
@@ -30,13 +30,16 @@ pub struct ExternalFile {
 /// Messages to the bulk worker.
 #[derive(Debug)]
 pub enum BulkMessage {
-    /// Make tables for a change.
-    Write {
+    /// Make tables, and have the version manager put them in the place of what is there.
+    Replace {
         /// The spans that will have nothing else. Ascending, and apart from each other.
         spans: Vec<Span>,
         /// What goes into the tables.
         content: Content,
-        /// Answered when they are durable.
-        reply: Reply<Result<Written, Failure>>,
+        /// Where it is shown how many entries the tables have, so far.
+        shown: Watch<u64>,
+        /// Answered as a change is. Once nobody waits for the answer any more it is off, unless the tables are
+        /// written.
+        reply: Reply<Result<Option<Seqno>, Failure>>,
     },
 }

@@ -1,8 +1,8 @@
 //! The bulk worker: writes the tables that will replace spans of keys, from files or from another database.
 //!
 //! Owns:      the tables it is writing.
-//! Receives:  Write, from callers.
-//! Sends:     the tables, to whoever asked: nothing has happened in the database then.
+//! Receives:  Replace, from callers.
+//! Sends:     Change to the version manager, with the tables and the caller's reply.
 //! Publishes: nothing.
 //! Stops:     when its mailbox is closed and empty; a job under way ends when the engine has stopped.
 //!
@@ -13,9 +13,10 @@ mod content;
 pub mod message;
 mod run;
 
-use crate::kernel::mailbox::Inbox;
+use crate::kernel::mailbox::{Inbox, Mailbox};
 use crate::range_owner::Topology;
 use crate::version_manager::Files;
+use crate::version_manager::message::VersionMessage;
 use message::BulkMessage;
 use std::sync::Arc;
 
@@ -24,12 +25,18 @@ use std::sync::Arc;
 pub struct BulkWorker {
     files: Arc<Files>,
     topology: Arc<Topology>,
+    versions: Mailbox<VersionMessage>,
     inbox: Inbox<BulkMessage>,
 }
 
 impl BulkWorker {
     /// A worker that writes to `files`, cut where the ranges meet.
-    pub fn new(files: Arc<Files>, topology: Arc<Topology>, inbox: Inbox<BulkMessage>) -> Self {
-        Self { files, topology, inbox }
+    pub fn new(
+        files: Arc<Files>,
+        topology: Arc<Topology>,
+        versions: Mailbox<VersionMessage>,
+        inbox: Inbox<BulkMessage>,
+    ) -> Self {
+        Self { files, topology, versions, inbox }
     }
 }

@@ -4,14 +4,18 @@ use super::BulkWorker;
 use super::content::{copy_tables, copy_view};
 use super::message::{BulkMessage, Content};
 use crate::failure::Failure;
-use crate::version_manager::message::Written;
+use crate::kernel::reply::Reply;
+use crate::kernel::signal::Watch;
+use crate::version_manager::message::{Change, VersionMessage, Written};
 use crate::version_manager::outputs::Outputs;
 use bytes::Bytes;
+use sluicedb_storage::Error;
+use sluicedb_storage::batch::check_entry;
 use sluicedb_storage::compact::TableSink;
 use sluicedb_storage::key::{Kind, Seqno, Span};
 use sluicedb_storage::version::ShardCuts;
 
-/// So often, in entries, it is asked whether the engine has stopped.
+/// So often, in entries, it is asked whether to go on, and shown how far it is.
 const ASKED_EVERY: u64 = 1024;
 /// The number of entries in the tables, which counts for nothing: they get that of the change.
 const ENTRY_SEQNO: Seqno = Seqno(1);
@@ -19,16 +23,41 @@ const ENTRY_SEQNO: Seqno = Seqno(1);
 impl BulkWorker {
     /// The loop.
     pub async fn run(mut self) {
-        while let Some(BulkMessage::Write { spans, content, reply }) = self.inbox.recv().await {
-            let written = self.write(&spans, &content);
-            // Nobody wants them: they are removed here.
-            reply.send(written);
+        while let Some(message) = self.inbox.recv().await {
+            let BulkMessage::Replace { spans, content, shown, reply } = message;
+            let goes_on = || {
+                self.files.failures.check()?;
+                // Nobody is told where nobody asks.
+                if reply.is_abandoned() { Err(self.files.failures.why_stopped()) } else { Ok(()) }
+            };
+            let written = self.write(&spans, &content, &shown, &goes_on);
+            // Before the caller goes on: what only this has held is let go of.
+            drop(content);
+            match written {
+                Ok(written) => self.send(Change::Replace { spans, written }, reply).await,
+                Err(failure) => reply.send(Err(failure)),
+            }
         }
     }
 
-    fn write(&self, spans: &[Span], content: &Content) -> Result<Written, Failure> {
+    /// INVARIANT(no-block-on-executor): the tables never come into the hands of the caller, who may be dropped
+    /// at any time: here, or by the version manager, they are removed if nothing comes of the change.
+    async fn send(&self, change: Change, reply: Reply<Result<Option<Seqno>, Failure>>) {
+        // Closed: the reply says why the engine has stopped, when it is dropped.
+        if let Ok(permit) = self.versions.reserve(1).await {
+            let _ = permit.send(VersionMessage::Change { change, reply });
+        }
+    }
+
+    fn write(
+        &self,
+        spans: &[Span],
+        content: &Content,
+        shown: &Watch<u64>,
+        goes_on: &dyn Fn() -> Result<(), Failure>,
+    ) -> Result<Written, Failure> {
+        goes_on()?;
         let files = &self.files;
-        files.failures.check()?;
         let superversion = self.topology.superversion.load_full();
         let ends = spans.iter().flat_map(|span| [Some(&span.lo), span.hi.as_ref()]).flatten();
         let ranges = superversion.ranges.iter().map(|range| &range.span().lo);
@@ -40,7 +69,9 @@ impl BulkWorker {
             cuts: ShardCuts::at(&bounds),
             table_bytes_max: config.compaction.table_bytes_max,
             entries: 0,
-            goes_on: &|| files.failures.check(),
+            value_bytes_max: config.value_bytes_max,
+            shown,
+            goes_on,
         };
         let copied = match content {
             Content::View(view) => copy_view(view, spans, &mut into),
@@ -54,7 +85,8 @@ impl BulkWorker {
                 files.give_up_descriptors(error);
             }
         })?;
-        Ok(Written { outputs: Outputs::new(files, metas), entries })
+        shown.set(entries);
+        Ok(Written { outputs: Outputs::new(files, metas) })
     }
 }
 
@@ -64,14 +96,27 @@ pub(super) struct Into<'a> {
     cuts: ShardCuts<'a>,
     table_bytes_max: u64,
     entries: u64,
+    value_bytes_max: usize,
+    shown: &'a Watch<u64>,
     goes_on: &'a dyn Fn() -> Result<(), Failure>,
 }
 
 impl Into<'_> {
+    /// Is it to go on?
+    ///
+    /// # Errors
+    /// Why it is not. This is final.
+    pub(super) fn goes_on(&self) -> Result<(), Failure> {
+        (self.goes_on)()
+    }
+
     pub(super) fn add(&mut self, key: &[u8], kind: Kind, value: &[u8]) -> Result<(), Failure> {
         if self.entries.is_multiple_of(ASKED_EVERY) {
-            (self.goes_on)()?;
+            self.shown.set(self.entries);
+            self.goes_on()?;
         }
+        // What may be written may be brought in.
+        check_entry(key.len(), value.len(), self.value_bytes_max).map_err(Error::invalid)?;
         if self.cuts.passes(key) || self.sink.table_bytes() >= self.table_bytes_max {
             self.sink.cut()?;
         }

@@ -22,12 +22,13 @@ use crate::config::EngineConfig;
 use crate::failure::damage::Damage;
 use crate::failure::{Failure, Failures};
 use crate::kernel::mailbox::Mailbox;
+use crate::kernel::signal::Watch;
 use crate::log_writer::Log;
 use crate::range_owner::{Memory, Superversion, Topology};
 use crate::runtime::pool::Pool;
 use crate::runtime::{Environment, Runtime, Turns};
 use crate::version_manager::Files;
-use crate::version_manager::message::{Change, VersionMessage, Written};
+use crate::version_manager::message::{Change, VersionMessage};
 use crate::write::WritePath;
 use bytes::Bytes;
 use close::{Closer, DirectoryLock};
@@ -370,13 +371,13 @@ impl Engine {
         }
         let Parts { failures, bulk, .. } = &self.parts;
         failures.check()?;
-        let for_worker = spans.clone();
-        let written =
-            failures.ask(bulk, |reply| BulkMessage::Write { spans: for_worker, content, reply });
-        let written: Written = written.await?;
-        let entries = written.entries;
-        let seqno = self.change(Change::Replace { spans, written }).await?;
-        Ok((seqno.expect("it is never nothing"), entries))
+        let shown = Watch::new(0);
+        let seqno = failures.ask(bulk, |reply| {
+            let shown = shown.clone();
+            BulkMessage::Replace { spans, content, shown, reply }
+        });
+        let seqno = seqno.await?.expect("it is never nothing");
+        Ok((seqno, shown.get()))
     }
 
     /// Changes contents or routes, in the order of writes; returns the change's number when it has happened

@@ -245,8 +245,9 @@ impl Starter<'_> {
 
     /// Who writes tables that callers bring in.
     fn start_bulk(&mut self, inbox: Inbox<BulkMessage>) -> Result<(), OpenFailure> {
-        let Parts { files, topology, .. } = self.parts;
-        let worker = BulkWorker::new(Arc::clone(files), Arc::clone(topology), inbox);
+        let Parts { files, topology, versions, .. } = self.parts;
+        let (files, topology) = (Arc::clone(files), Arc::clone(topology));
+        let worker = BulkWorker::new(files, topology, versions.clone(), inbox);
         self.start("bulk worker", "sluice-bulk", worker.run().boxed())
     }
 

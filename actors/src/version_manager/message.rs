@@ -55,8 +55,6 @@ pub enum Change {
 #[derive(Debug)]
 pub struct Written {
     pub(crate) outputs: Outputs,
-    /// Entries in them.
-    pub entries: u64,
 }
 
 /// Memtables whose entries an edit brings into tables.

@@ -67,13 +67,13 @@ impl Footer {
         out.try_into().expect("the fields add up to the footer")
     }
 
-    /// Reads the footer of the file at `path`, which has `file_bytes` bytes and should be table `id`.
-    /// Every handle lies inside the file, in the order filter, index, properties, footer.
+    /// Reads the footer of the file at `path`, which has `file_bytes` bytes and should be table `id`, if that is
+    /// known. Every handle lies inside the file, in the order filter, index, properties, footer.
     pub(super) fn decode(
         bytes: &[u8; FOOTER_BYTES],
         path: &Path,
         file_bytes: u64,
-        id: &TableId,
+        id: Option<&TableId>,
     ) -> Result<Self> {
         let at = file_bytes - FOOTER_BYTES as u64;
         let corrupt = |what: String| Err(Error::corrupt(path, at, what));
@@ -104,10 +104,11 @@ impl Footer {
                 "table needs features {unknown:#x}, this build has {FEATURES_KNOWN:#x}"
             ));
         }
-        if footer.id != *id || unique_id != id.unique_id() {
+        let expected = id.unwrap_or(&footer.id);
+        if footer.id != *expected || unique_id != expected.unique_id() {
             return corrupt(format!(
                 "file is table {} of another database or place, expected table {}",
-                footer.id.number, id.number
+                footer.id.number, expected.number
             ));
         }
         if stated_bytes != file_bytes {
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn a_footer_survives_a_round_trip() {
         let (footer, id) = footer();
-        let again = Footer::decode(&footer.encode(), Path::new("t"), footer.file_bytes, &id);
+        let again = Footer::decode(&footer.encode(), Path::new("t"), footer.file_bytes, Some(&id));
         assert_eq!(again.unwrap(), footer);
     }
 
@@ -171,7 +172,8 @@ mod tests {
         for at in 0..FOOTER_BYTES {
             let mut bytes = footer.encode();
             bytes[at] ^= 0x40;
-            let error = Footer::decode(&bytes, Path::new("t"), footer.file_bytes, &id).unwrap_err();
+            let error =
+                Footer::decode(&bytes, Path::new("t"), footer.file_bytes, Some(&id)).unwrap_err();
             assert!(matches!(error, Error::Corrupt { .. }), "{at}: {error}");
         }
     }
@@ -181,15 +183,18 @@ mod tests {
         let (footer, id) = footer();
         let path = Path::new("t");
         let other = TableId { number: FileNumber(13), ..id };
-        let error = Footer::decode(&footer.encode(), path, footer.file_bytes, &other).unwrap_err();
+        let error =
+            Footer::decode(&footer.encode(), path, footer.file_bytes, Some(&other)).unwrap_err();
         assert!(error.to_string().contains("expected table 000013"), "{error}");
-        let error = Footer::decode(&footer.encode(), path, footer.file_bytes + 1, &id).unwrap_err();
+        let error =
+            Footer::decode(&footer.encode(), path, footer.file_bytes + 1, Some(&id)).unwrap_err();
         assert!(error.to_string().contains("expected 1308"), "{error}");
         let alien = Footer { features: 1 << 40, ..footer };
-        let error = Footer::decode(&alien.encode(), path, footer.file_bytes, &id).unwrap_err();
+        let error =
+            Footer::decode(&alien.encode(), path, footer.file_bytes, Some(&id)).unwrap_err();
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
         let hole = Footer { index: Handle { offset: 1101, length: 49 }, ..footer };
-        let error = Footer::decode(&hole.encode(), path, footer.file_bytes, &id).unwrap_err();
+        let error = Footer::decode(&hole.encode(), path, footer.file_bytes, Some(&id)).unwrap_err();
         assert!(error.to_string().contains("fill the file"), "{error}");
     }
 
@@ -199,7 +204,7 @@ mod tests {
         let (footer, id) = footer();
         extremes_with_crc(&footer.encode(), CRC_AT, |bytes| {
             let bytes = bytes.try_into().expect("as long as it was");
-            let decoded = Footer::decode(bytes, Path::new("t"), footer.file_bytes, &id);
+            let decoded = Footer::decode(bytes, Path::new("t"), footer.file_bytes, Some(&id));
             if let Ok(decoded) = decoded {
                 assert_eq!(Footer { features: footer.features, ..decoded }, footer);
             }

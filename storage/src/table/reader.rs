@@ -71,6 +71,18 @@ impl Table {
         Self::open_as(CacheName::fresh(), vfs, path, id, expected, cache)
     }
 
+    /// `open` for a table that is whatever its own footer says.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_any(
+        vfs: &Arc<dyn Vfs>,
+        path: PathBuf,
+        cache: Arc<BlockCache>,
+    ) -> Result<Arc<Self>> {
+        Self::open_file(CacheName::fresh(), vfs, path, None, None, cache)
+    }
+
     /// `open` for a table that has a name in the cache already.
     ///
     /// # Errors
@@ -83,6 +95,17 @@ impl Table {
         expected: Option<&TableMeta>,
         cache: Arc<BlockCache>,
     ) -> Result<Arc<Self>> {
+        Self::open_file(name, vfs, path, Some(id), expected, cache)
+    }
+
+    fn open_file(
+        name: CacheName,
+        vfs: &Arc<dyn Vfs>,
+        path: PathBuf,
+        id: Option<TableId>,
+        expected: Option<&TableMeta>,
+        cache: Arc<BlockCache>,
+    ) -> Result<Arc<Self>> {
         let file = vfs.open(&path).map_err(|source| {
             if expected.is_some() && source.kind() == io::ErrorKind::NotFound {
                 Error::Missing { path: path.clone() }
@@ -90,7 +113,6 @@ impl Table {
                 Error::io("open", &path, source)
             }
         })?;
-        let seed = Seed::new(&id.unique_id());
         let file_bytes = file.len().map_err(|source| Error::io("stat", &path, source))?;
         let Some(footer_at) = file_bytes.checked_sub(FOOTER_BYTES as u64) else {
             let what = format!("file of {file_bytes} bytes is too short for a table");
@@ -98,7 +120,9 @@ impl Table {
         };
         let bytes = read(&*file, &path, footer_at, FOOTER_BYTES)?;
         let bytes = bytes.as_slice().try_into().expect("as many bytes were asked for");
-        let footer = Footer::decode(bytes, &path, file_bytes, &id)?;
+        let footer = Footer::decode(bytes, &path, file_bytes, id.as_ref())?;
+        let id = footer.id;
+        let seed = Seed::new(&id.unique_id());
 
         let payload = read_section(&*file, &path, seed, footer.properties)?;
         let (meta, data_blocks) = properties::decode(&payload, file_bytes)
@@ -154,6 +178,11 @@ impl Table {
     /// What the table contains.
     pub fn meta(&self) -> &TableMeta {
         &self.meta
+    }
+
+    /// Which table it is.
+    pub fn id(&self) -> TableId {
+        self.footer.id
     }
 
     /// The file, for messages.

@@ -36,6 +36,15 @@ impl Table {
     /// Reads every byte of the file once: all checksums, the rules of every block and its place between
     /// its separators, counts and bounds as the properties say, every key in the filter. Each problem goes to `each`, and the check goes on behind it.
     pub fn verify(&self, each: &mut dyn FnMut(Error)) -> VerifyReport {
+        self.verify_while(&mut || true, each).expect("nobody ends it")
+    }
+
+    /// `verify`; before each block `goes_on` is asked. `None` if that ends it.
+    pub fn verify_while(
+        &self,
+        goes_on: &mut dyn FnMut() -> bool,
+        each: &mut dyn FnMut(Error),
+    ) -> Option<VerifyReport> {
         let mut report = VerifyReport::default();
         let mut errors = 0;
         let mut tell = |error| {
@@ -53,6 +62,9 @@ impl Table {
         let mut totals = Totals::default();
         let mut complete = true;
         for i in 0..self.index().len() {
+            if !goes_on() {
+                return None;
+            }
             let offset = self.index().place(i).0;
             let wrong = |what: &str| Error::corrupt(self.path(), offset, what);
             let block = match self.read_block(i) {
@@ -94,7 +106,7 @@ impl Table {
             self.verify_totals(&totals, report.entries, &mut tell);
         }
         report.errors = errors;
-        report
+        Some(report)
     }
 
     /// Index and properties as they are on disk now.

@@ -32,7 +32,7 @@ use super::{File, LockError, LockGuard, Mapping, Operation, OperationKind, Vfs};
 const BAD_DESCRIPTOR: i32 = 9;
 
 type Hook = Arc<dyn Fn(&MemVfs, &Operation) + Send + Sync>;
-type CloseHook = Arc<dyn Fn(&Path) + Send + Sync>;
+type FileHook = Arc<dyn Fn(&Path) + Send + Sync>;
 
 /// A handle on an in-memory disk; clones of the handle are the same disk.
 #[derive(Clone)]
@@ -43,7 +43,8 @@ pub struct MemVfs {
 struct Shared {
     disk: Mutex<Disk>,
     hook: Mutex<Option<Hook>>,
-    close_hook: Mutex<Option<CloseHook>>,
+    read_hook: Mutex<Option<FileHook>>,
+    close_hook: Mutex<Option<FileHook>>,
 }
 
 /// Images of a disk, taken while it works. See [`MemVfs::record_images`].
@@ -82,8 +83,9 @@ impl MemVfs {
     }
 
     fn from_disk(disk: Disk) -> Self {
-        let (disk, hook, close_hook) = (Mutex::new(disk), Mutex::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { disk, hook, close_hook }) }
+        let (read_hook, close_hook) = (Mutex::default(), Mutex::default());
+        let (disk, hook) = (Mutex::new(disk), Mutex::default());
+        Self { shared: Arc::new(Shared { disk, hook, read_hook, close_hook }) }
     }
 
     /// A panicking test must not turn every later access into a second panic.
@@ -145,6 +147,13 @@ impl MemVfs {
     /// the hook may clone the disk, but must not operate on it. Replaces an earlier hook.
     pub fn on_operation(&self, hook: impl Fn(&MemVfs, &Operation) + Send + Sync + 'static) {
         self.set_hook(Some(Arc::new(hook)));
+    }
+
+    /// Calls `hook` before each read of a file, on the thread that does it, with no lock held. Replaces an
+    /// earlier one.
+    pub fn on_read(&self, hook: impl Fn(&Path) + Send + Sync + 'static) {
+        let mut slot = self.shared.read_hook.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(Arc::new(hook));
     }
 
     /// Calls `hook` when a file has been closed and nothing of it is mapped any more, on the thread that
@@ -231,6 +240,11 @@ impl MemVfs {
             let hook = self.shared.hook.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(hook) = hook {
                 hook(self, &Operation { number, kind, path: path.to_owned(), offset, len });
+            }
+        } else if kind == OperationKind::Read {
+            let hook = self.shared.read_hook.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(hook) = hook {
+                hook(path);
             }
         }
         Ok(())
