@@ -9,6 +9,7 @@ use bytes::Bytes;
 use sluicedb_actors::range_owner::RangeEntry;
 use sluicedb_actors::version_manager::message::Change;
 use sluicedb_storage::limits::KEY_BYTES_MAX;
+use sluicedb_storage::version::RangeVersion;
 
 /// One key range: the part of the keys that has an owner, memtables and levels of its own.
 #[non_exhaustive]
@@ -41,9 +42,8 @@ pub struct RangeInfo {
     pub batches_per_second: u64,
 }
 
-impl From<&RangeEntry> for RangeInfo {
-    fn from(entry: &RangeEntry) -> Self {
-        let RangeEntry { stable, sealed, owner, .. } = entry;
+impl From<&RangeVersion> for RangeInfo {
+    fn from(stable: &RangeVersion) -> Self {
         Self {
             range: stable.id.0,
             start: stable.span.lo.to_vec(),
@@ -51,10 +51,23 @@ impl From<&RangeEntry> for RangeInfo {
             tables: stable.layers.slices().count() as u64,
             table_bytes: stable.bytes(),
             entries: stable.entries(),
+            memtable_bytes: 0,
+            memtables: 0,
+            batches: 0,
+            batches_per_second: 0,
+        }
+    }
+}
+
+impl From<&RangeEntry> for RangeInfo {
+    fn from(entry: &RangeEntry) -> Self {
+        let RangeEntry { stable, sealed, owner, .. } = entry;
+        Self {
             memtable_bytes: (owner.sizes.active_bytes() + owner.sizes.sealed_bytes()) as u64,
             memtables: sealed.len() as u64 + 1,
             batches: owner.sizes.batches(),
             batches_per_second: owner.sizes.batches_per_second(),
+            ..Self::from(&**stable)
         }
     }
 }

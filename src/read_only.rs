@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::levels::{LevelInfo, situation};
 use crate::open::Builder;
 use crate::range::KeyRange;
+use crate::ranges::RangeInfo;
 use crate::reader::Reader;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
@@ -137,6 +138,12 @@ impl ReadOnlyDb {
     /// open found. All about writes are 0, and there are no actors.
     pub fn stats(&self) -> Stats {
         Stats::of_read_only(&self.engine)
+    }
+
+    /// The ranges, in key order: see [`Db::ranges`](crate::Db::ranges). What is only in the log counts as tables, and
+    /// nobody writes.
+    pub fn ranges(&self) -> Vec<RangeInfo> {
+        self.engine.version().ranges().iter().map(|range| RangeInfo::from(&**range)).collect()
     }
 
     /// The levels of every range: tables, bytes, limits. What is only in the log counts as tables of L0.

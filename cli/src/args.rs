@@ -46,6 +46,16 @@ pub enum Command {
     Compact(CompactArgs),
     /// Make a copy in another directory by hard links, or bring an older one up to date
     Checkpoint(CheckpointArgs),
+    /// Bring in tables that were written outside a database, all in one change
+    Ingest(IngestArgs),
+    /// Cut keys out, in one change and without looking at them
+    Excise(ExciseArgs),
+    /// Make keys exactly what another database has there, all of them in one change
+    Replace(ReplaceArgs),
+    /// Print a map of the key ranges: where they meet, and what each holds
+    Ranges(InspectArgs),
+    /// Part the range that has a key before it
+    Split(SplitArgs),
     /// Import real files into a temporary database, break it, and check every value
     Demo(DemoArgs),
     #[command(hide = true)]
@@ -223,6 +233,70 @@ pub struct CheckpointArgs {
     #[arg(long)]
     pub incremental: bool,
     /// JSON instead of a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct IngestArgs {
+    #[command(flatten)]
+    pub store: Store,
+    /// The tables, whose keys do not overlap; they are only read
+    #[arg(value_name = "TABLE", required = true)]
+    pub tables: Vec<PathBuf>,
+    /// JSON instead of a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct ExciseArgs {
+    #[command(flatten)]
+    pub store: Store,
+    #[command(flatten)]
+    pub keys: KeySpan,
+    /// JSON instead of a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct ReplaceArgs {
+    #[command(flatten)]
+    pub store: Store,
+    /// The database that has the new content; it is only read
+    #[arg(long, value_name = "DIR")]
+    pub from_db: PathBuf,
+    /// Keys that begin with this; may be repeated
+    #[arg(long, value_name = "KEY")]
+    pub prefix: Vec<String>,
+    /// First key of a span, inclusive; may be repeated
+    #[arg(long, value_name = "KEY")]
+    pub from: Vec<String>,
+    /// Last key of a span, exclusive; as often as --from
+    #[arg(long, value_name = "KEY")]
+    pub to: Vec<String>,
+    /// How keys on this command line are written
+    #[arg(long, value_name = "ENCODING", default_value = "raw")]
+    pub keys_as: Encoding,
+    /// Change nothing, and fail, if the other database has none of the keys
+    #[arg(long)]
+    pub refuse_empty: bool,
+    /// JSON instead of a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct SplitArgs {
+    #[command(flatten)]
+    pub store: Store,
+    /// The first key of the new range
+    pub key: String,
+    /// How the key is written here
+    #[arg(long, value_name = "ENCODING", default_value = "raw")]
+    pub keys_as: Encoding,
+    /// JSON instead of a map
     #[arg(long)]
     pub json: bool,
 }

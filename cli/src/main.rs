@@ -15,6 +15,7 @@
 
 mod args;
 mod bench;
+mod bulk;
 mod checkpoint;
 mod compact;
 mod demo;
@@ -28,6 +29,7 @@ mod output;
 mod point;
 mod progress;
 mod random;
+mod ranges;
 mod scan;
 mod store;
 mod text;
@@ -78,6 +80,11 @@ async fn run(command: Command) -> Result {
         Command::Verify(args) => inspect::verify(&args),
         Command::Compact(args) => compact::run(args).await,
         Command::Checkpoint(args) => checkpoint::run(args).await,
+        Command::Ingest(args) => bulk::ingest(args).await,
+        Command::Excise(args) => bulk::excise(args).await,
+        Command::Replace(args) => bulk::replace(args).await,
+        Command::Ranges(args) => ranges::ranges(args).await,
+        Command::Split(args) => ranges::split(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::DemoChild(args) => demo::crash::child(args).await,
         Command::Bench(args) => bench::run(args).await,

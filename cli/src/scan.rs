@@ -9,9 +9,14 @@ use std::io::Write;
 use std::ops::Bound;
 
 /// From where to where.
-type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+pub type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 impl KeySpan {
+    /// Do the flags say anything?
+    pub fn is_given(&self) -> bool {
+        [&self.prefix, &self.from, &self.to].into_iter().any(Option::is_some)
+    }
+
     /// The interval that the flags describe.
     pub fn bounds(&self) -> Result<Bounds> {
         let key = |text: &Option<String>| {
@@ -33,7 +38,7 @@ impl KeySpan {
 }
 
 /// The least key after all that begin with `prefix`; `None` if there is none.
-fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
     let mut end = prefix[..=last].to_vec();
     end[last] += 1;

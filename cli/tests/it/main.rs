@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod bulk;
 mod checkpoint;
 mod damage;
 mod demo;

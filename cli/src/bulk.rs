@@ -1,0 +1,106 @@
+//! `ingest`, `excise`, `replace`: whole spans of keys, each call in one change.
+
+use crate::args::{ExciseArgs, IngestArgs, ReplaceArgs};
+use crate::outcome::{Failure, Result};
+use crate::point::argument;
+use crate::scan::{Bounds, after_prefix};
+use crate::{output, store, units};
+use serde_json::json;
+use sluicedb::{OnEmpty, ReadOnlyDb, Replacement};
+use std::ops::Bound;
+use std::time::Instant;
+
+pub async fn ingest(args: IngestArgs) -> Result {
+    let db = args.store.create().await?;
+    let started = Instant::now();
+    let ingested = db.ingest(&args.tables).await.map_err(Failure::from);
+    let seconds = started.elapsed();
+    let entries = store::close(db, ingested).await?;
+    let tables = args.tables.len() as u64;
+    if args.json {
+        return output::json(&json!({
+            "tables": tables, "entries": entries, "seconds": seconds.as_secs_f64(),
+        }));
+    }
+    output::line(&format!(
+        "ingested {} of {} in {}",
+        things(entries, "entry", "entries"),
+        things(tables, "table", "tables"),
+        units::seconds(seconds)
+    ))
+}
+
+pub async fn excise(args: ExciseArgs) -> Result {
+    if !args.keys.is_given() {
+        return Err(Failure::usage("say which keys go: --prefix, or --from and --to"));
+    }
+    let keys = args.keys.bounds()?;
+    let db = args.store.existing().await?;
+    let started = Instant::now();
+    let excised = db.excise(keys).await.map_err(Failure::from);
+    let seconds = started.elapsed();
+    store::close(db, excised).await?;
+    if args.json {
+        return output::json(&json!({ "seconds": seconds.as_secs_f64() }));
+    }
+    output::line(&format!("the keys are gone; that took {}", units::seconds(seconds)))
+}
+
+pub async fn replace(args: ReplaceArgs) -> Result {
+    let spans = args.spans()?;
+    let source = store::Store { path: args.from_db.clone(), memory: args.store.memory };
+    args.store.must_exist()?;
+    let source: ReadOnlyDb = source.read_only().await?;
+    let db = args.store.existing().await?;
+    let on_empty = if args.refuse_empty { OnEmpty::Refuse } else { OnEmpty::Wipe };
+    let (count, started) = (spans.len() as u64, Instant::now());
+    let replaced = db.replace_from(&source.snapshot(), spans, on_empty).await;
+    let seconds = started.elapsed();
+    let entries = match store::close(db, replaced.map_err(Failure::from)).await? {
+        Replacement::Replaced { entries } => entries,
+        Replacement::Emptied => 0,
+    };
+    if args.json {
+        return output::json(&json!({
+            "spans": count, "entries": entries, "seconds": seconds.as_secs_f64(),
+        }));
+    }
+    output::line(&format!(
+        "{} replaced in {}: {} now",
+        things(count, "span", "spans"),
+        units::seconds(seconds),
+        things(entries, "entry", "entries")
+    ))
+}
+
+fn things(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", units::count(count), if count == 1 { one } else { many })
+}
+
+impl ReplaceArgs {
+    /// The spans that the flags describe: the first --from goes with the first --to, and so on.
+    fn spans(&self) -> Result<Vec<Bounds>> {
+        let key = |text: &String| argument(self.keys_as, text);
+        let Self { prefix, from, to, .. } = self;
+        let mut spans = Vec::new();
+        for text in prefix {
+            let prefix = key(text)?;
+            let end = after_prefix(&prefix).map_or(Bound::Unbounded, Bound::Excluded);
+            spans.push((Bound::Included(prefix), end));
+        }
+        if from.len() != to.len() {
+            return Err(Failure::usage("give a --to for each --from, or use --prefix"));
+        }
+        for (from, to) in from.iter().zip(to) {
+            let (from, to) = (key(from)?, key(to)?);
+            if from > to {
+                return Err(Failure::usage("a --from is after its --to"));
+            }
+            spans.push((Bound::Included(from), Bound::Excluded(to)));
+        }
+        if spans.is_empty() {
+            return Err(Failure::usage("say which keys: --prefix, or --from and --to"));
+        }
+        Ok(spans)
+    }
+}
