@@ -157,7 +157,7 @@ fn a_replacement_that_nobody_waits_for_stands_in_nobodys_way() {
         let key = |n: u32| [&b"a"[..], &n.to_be_bytes(), &[7; 400]].concat();
         source.put("a", "").await.unwrap();
         source.flush().await.unwrap();
-        for n in 0..20_000 {
+        for n in 0..60_000 {
             source.delete(key(n)).await.unwrap();
         }
         source.flush().await.unwrap();

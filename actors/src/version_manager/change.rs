@@ -156,7 +156,13 @@ impl VersionManager {
         }
         let superversion = self.topology.superversion.load_full();
         let mut touched = superversion.ranges.iter().filter(|range| change.touches(range));
-        let full = touched.find(|r| !r.owner.with_state(|state| state.may_hand_over()))?;
+        // Tables ahead of memory wait for its flush: L0 has no more of them than of others.
+        let ahead_max = self.environment.config.l0_tables_max;
+        let is_full = |range: &RangeEntry| {
+            let may_hand_over = range.owner.with_state(|state| state.may_hand_over());
+            !may_hand_over || range.pending.len() >= ahead_max
+        };
+        let full = touched.find(|range| is_full(range))?;
         // What may be over in a moment is waited for.
         Some((full.id(), self.failures.trouble_of(Party::Flush.of(full.id()))))
     }

@@ -1,7 +1,7 @@
 //! An engine whose actors the test runs, while it holds some of them.
 
 use super::message::{Change, VersionMessage};
-use crate::bulk_worker::message::Content;
+use crate::bulk_worker::message::{Content, ExternalFile};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::log_writer::message::Level;
@@ -13,7 +13,8 @@ use futures::FutureExt;
 use futures::executor::block_on;
 use sluicedb_storage::Error;
 use sluicedb_storage::batch::WriteBatch;
-use sluicedb_storage::key::Span;
+use sluicedb_storage::external::ExternalWriter;
+use sluicedb_storage::key::{Kind, Span};
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
 use sluicedb_storage::recover::{RecoverOptions, home, open_directory};
 use sluicedb_storage::table::{BlockCache, TableOptions, Wait};
@@ -235,6 +236,34 @@ fn files_of_which_nothing_is_left_go() {
         .expect("the disk works");
     runtime.run_all_but(&[]);
     assert_eq!(tables(&disk, "/goes"), 0, "all of it was cut out");
+}
+
+/// Goal: tables that come in while nothing can be flushed are bounded in number.
+///
+/// Planted: room is asked for what is sealed alone.
+#[test]
+fn tables_ahead_of_memory_wait_as_others_do() {
+    let (runtime, disk) = (Stepped::new(), MemVfs::new());
+    let vfs: Arc<dyn Vfs> = Arc::new(disk);
+    let engine = held(&runtime, Arc::clone(&vfs), "/ahead", 1);
+    let path = Path::new("/outside.table");
+    let options = TableOptions::default();
+    let table = ExternalWriter::create(&vfs, path, [7; 8], options);
+    let mut table = table.expect("the disk works");
+    table.add(&[0, 0], Kind::Put, b"came").expect("the disk works");
+    table.finish().expect("the disk works");
+    let ingest = || {
+        let file = ExternalFile { path: path.to_owned(), within: None };
+        Box::pin(engine.replace(Vec::new(), Content::Tables(vec![file])))
+    };
+    put(&engine, [0, 0]);
+    let most = engine.config().l0_tables_max;
+    for n in 0..most {
+        assert!(follow(&runtime, &[FLUSH], &mut ingest()).is_ready(), "{n} of {most}");
+    }
+    let mut one_more = ingest();
+    assert!(follow(&runtime, &[FLUSH], &mut one_more).is_pending());
+    assert!(follow(&runtime, &[], &mut one_more).is_ready(), "there is room after the flush");
 }
 
 /// Goal: a change that would wait for flushes which fail is told why, and changes elsewhere go on.
