@@ -2,10 +2,12 @@
 //!
 //! Import real files and their lines with several tasks; take a snapshot; overwrite and delete;
 //! compare everything; kill a writing process and reopen, several times; compare again; scan in both
-//! directions; compact; compare; check that the snapshot had not moved; verify every checksum. Any
+//! directions; compact; compare; check that the snapshot had not moved; make a checkpoint, open it, and give
+//! its entries to another database; verify every checksum. Ranges are split while entries are overwritten. Any
 //! mismatch is told and makes the exit code non-zero.
 
 pub mod args;
+mod copies;
 mod corpus;
 pub mod crash;
 mod report;
@@ -14,7 +16,7 @@ mod work;
 
 use crate::machine::Machine;
 use crate::outcome::{Exit, Failure, Result};
-use crate::{inspect, output, store, units};
+use crate::{inspect, output, store, text, units};
 use args::DemoArgs;
 use corpus::Corpus;
 use report::{Report, Step};
@@ -79,7 +81,12 @@ async fn steps(
     report.done(step, &tally)?;
 
     let step = Step::start("overwrite and delete, synced");
-    report.done(step, &pass.change().await?)?;
+    let (changed, parted) = tokio::join!(pass.change(), copies::part(&db));
+    parted?;
+    report.done(step, &changed?)?;
+    let places: Vec<_> = db.ranges().iter().map(|range| text::escape(&range.start)).collect();
+    report
+        .note(&format!("meanwhile ranges were split: they meet at {}", places[1..].join(", ")))?;
 
     let step = Step::start("compare every value");
     report.done(step, &pass.check(true).await?)?;
@@ -150,6 +157,7 @@ async fn steps(
     report.done(step, &tally)?;
 
     drop((pass, snapshot));
+    copies::copy(&db, forward, path, args.memory, report).await?;
     watch.end().await;
     report.keep_stats(&db);
     report.show(

@@ -20,6 +20,9 @@ fn a_small_folder_passes() {
     for step in [
         "import, 4 tasks",
         "overwrite and delete",
+        "they meet at file/m, line/",
+        "checkpoint, opened read-only",
+        "replace in another database",
         "compare every value",
         "kill -9 a writer, reopen",
         "scan in reverse",
