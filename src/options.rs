@@ -222,7 +222,8 @@ pub struct Options {
     /// Ignored when the database exists: its ranges are in its manifest.
     pub initial_split_keys: Vec<Vec<u8>>,
     /// A range whose tables have more bytes than this is split, where about half of them are. Nothing is
-    /// copied, and nobody waits. Default 16 GiB, at least 4096; `u64::MAX`: none is, because of its bytes.
+    /// copied, and nobody waits. Several ranges write slower than one, and read with fewer looks
+    /// (`docs/tuning.md`). Default `u64::MAX`: none is split because of its bytes. At least 4096.
     pub range_bytes_max: u64,
     /// A range whose tables have more entries than this, tombstones and overwritten ones included, is split
     /// likewise. Default `u64::MAX`: none is. At least 16.
@@ -308,7 +309,7 @@ impl Options {
             read_only_log_bytes_max: None,
             read_threads: 4,
             initial_split_keys: Vec::new(),
-            range_bytes_max: 16 << 30,
+            range_bytes_max: u64::MAX,
             range_entries_max: u64::MAX,
             range_heat_max: u64::MAX,
             ranges_max: None,
