@@ -139,10 +139,10 @@ pub fn read_and_close(driver: &Driver, db: &Db) -> Result<(), String> {
 }
 
 /// Counts what a run does while nothing is wrong.
-fn calm_run(options: &Options, wrong: Wrong, schedule: u64) -> FaultControl {
+fn calm_run(options: &Options, steps: &[Step], wrong: Wrong, schedule: u64) -> FaultControl {
     let calm = Arc::new(FaultVfs::over_mem(&wrong.disk(options)));
     let driver = driver(calm.clone(), options.clone(), schedule);
-    let db = driver.run(&workload()).expect("nothing is wrong with this disk");
+    let db = driver.run(steps).expect("nothing is wrong with this disk");
     read_and_close(&driver, &db).expect("nothing is wrong with this disk");
     assert!(driver.history.failures().is_empty(), "{:?}", driver.history.failures());
     calm.control()
@@ -151,6 +151,7 @@ fn calm_run(options: &Options, wrong: Wrong, schedule: u64) -> FaultControl {
 /// One run with a fault; returns what kinds of operation it made fail, and how often.
 fn one_run(
     options: &Options,
+    steps: &[Step],
     wrong: Wrong,
     k: u64,
     schedule: u64,
@@ -162,7 +163,7 @@ fn one_run(
     control.arm(wrong.fault(k));
     let mut driver = driver(faulty, options.clone(), schedule);
     driver.lossy = matches!(wrong, Wrong::LostSync(_));
-    let db = driver.run(&workload());
+    let db = driver.run(steps);
     for failure in driver.history.failures() {
         if !is_fitting(&failure) {
             return Err(format!("an unfitting failure: {failure:?}"));
@@ -266,7 +267,7 @@ pub fn roomy() -> Options {
 
 /// Lets every `every`th operation fail in each way; the ways begin at different ones, so that each
 /// operation fails in some of them. `SLUICE_CASES` divides `every`, down to each in each way.
-fn all_runs(test: &'static str, options: &Options, every: u64) {
+fn all_runs(test: &'static str, options: &Options, steps: &[Step], every: u64) {
     let every = (every / cases_factor() as u64).max(1);
     let (mut calm, mut fired) = (BTreeMap::<_, u64>::new(), BTreeMap::<_, u64>::new());
     let (mut runs, mut reached, mut failed) = (0_u64, 0_u64, Vec::new());
@@ -276,7 +277,7 @@ fn all_runs(test: &'static str, options: &Options, every: u64) {
             continue;
         }
         let schedule = index as u64;
-        let counts = calm_run(options, wrong, schedule);
+        let counts = calm_run(options, steps, wrong, schedule);
         let reach = wrong.reach(&counts);
         for kind in OperationKind::ALL.into_iter().filter(|kind| kind.can_fail()) {
             *calm.entry(kind).or_default() += counts.count(kind);
@@ -290,7 +291,8 @@ fn all_runs(test: &'static str, options: &Options, every: u64) {
             }
             let _replay = Replay { binary: "sim", test, seed };
             runs += 1;
-            let run = std::panic::AssertUnwindSafe(|| one_run(options, wrong, k, schedule, seed));
+            let run = || one_run(options, steps, wrong, k, schedule, seed);
+            let run = std::panic::AssertUnwindSafe(run);
             let what = match std::panic::catch_unwind(run) {
                 Ok(Ok(these)) => {
                     for (kind, count) in these {
@@ -318,7 +320,7 @@ fn all_runs(test: &'static str, options: &Options, every: u64) {
 
 #[test]
 fn d5_each_operation_may_fail_with_a_mapped_log() {
-    all_runs("d5_each_operation_may_fail_with_a_mapped_log", &roomy(), 3);
+    all_runs("d5_each_operation_may_fail_with_a_mapped_log", &roomy(), &workload(), 3);
 }
 
 #[test]
@@ -326,7 +328,7 @@ fn d5_each_operation_may_fail_without_a_mapped_log() {
     let mut options = roomy();
     options.log_mapped = false;
     options.cache_bytes = Some(0);
-    all_runs("d5_each_operation_may_fail_without_a_mapped_log", &options, 3);
+    all_runs("d5_each_operation_may_fail_without_a_mapped_log", &options, &workload(), 3);
 }
 
 #[test]

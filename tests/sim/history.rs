@@ -8,10 +8,12 @@ use crate::kit::chance::Chance;
 use crate::kit::disk::content;
 use crate::kit::oracle::{self, Change, Map, difference};
 use crate::kit::simulator::Simulator;
+use crate::replacements::replacement;
 use sluicedb::{
     Db, Durability, Error, ErrorKind, Options, Outcome, Stats, Ticket, WriteBatch, WriteOptions,
 };
 use sluicedb_storage::vfs::Vfs;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -86,6 +88,17 @@ struct Log {
     promises: Promises,
     failures: Vec<Error>,
     work: Work,
+    is_replacing: bool,
+}
+
+impl Log {
+    fn add(&mut self, mut changes: Vec<Change>) -> usize {
+        let number = self.batches.len();
+        changes.push(Change::Put(MARK.to_vec(), (number + 1).to_string().into_bytes()));
+        self.batches.push((changes, Fate::Submitted));
+        self.promises.submitted = self.batches.len();
+        number
+    }
 }
 
 /// The story so far; clones are the same one.
@@ -112,14 +125,42 @@ impl History {
     }
 
     /// Adds a batch that is about to be submitted.
-    pub fn begin(&self, mut changes: Vec<Change>) -> (usize, WriteBatch) {
+    pub fn begin(&self, changes: Vec<Change>) -> (usize, WriteBatch) {
         let mut log = self.lock();
-        let number = log.batches.len();
-        changes.push(Change::Put(MARK.to_vec(), (number + 1).to_string().into_bytes()));
-        let batch = oracle::batch(&changes);
-        log.batches.push((changes, Fate::Submitted));
-        log.promises.submitted = log.batches.len();
-        (number, batch)
+        let number = log.add(changes);
+        (number, oracle::batch(&log.batches[number].0))
+    }
+
+    /// Adds a replacement that is about to be asked for; it counts as a batch. All that was ever put into `spans`
+    /// goes, and `changes` come. Returns these with its mark, the last of each key.
+    pub fn begin_replacement(&self, spans: &[Span], changes: &[Change]) -> (usize, Vec<Change>) {
+        let mut log = self.lock();
+        let is_inside = |key: &[u8]| spans.iter().any(|(lo, hi)| &lo[..] <= key && key < &hi[..]);
+        let before = log.batches.iter().flat_map(|(changes, _)| changes);
+        let keys: BTreeSet<_> = before.map(Change::key).filter(|key| is_inside(key)).collect();
+        let gone = keys.into_iter().map(|key| Change::Delete(key.to_vec()));
+        let all: Vec<_> = gone.chain(changes.iter().cloned()).collect();
+        let kept = changes.len() + 1;
+        let number = log.add(all);
+        let (all, _) = &log.batches[number];
+        (number, oracle::last_of_each(&all[all.len() - kept..]))
+    }
+
+    /// It has failed, and has happened all the same if it had come to where it cannot be taken back.
+    pub fn end_badly(&self, number: usize, error: Error, happened: bool) {
+        let mut log = self.lock();
+        log.batches[number].1 = if happened { Fate::Submitted } else { Fate::Refused };
+        log.failures.push(error);
+    }
+
+    /// A replacement begins, or is over.
+    pub fn set_replacing(&self, is_replacing: bool) {
+        self.lock().is_replacing = is_replacing;
+    }
+
+    /// Is one under way?
+    pub fn is_replacing(&self) -> bool {
+        self.lock().is_replacing
     }
 
     pub fn end<T>(&self, number: usize, durability: Durability, result: Result<T, Error>) {
@@ -232,9 +273,21 @@ pub fn judge(contents: &[Map], found: &Map, least: usize, most: usize) -> Result
     }
 }
 
+/// Keys from the first to the second one, which is not in it.
+pub type Span = (Vec<u8>, Vec<u8>);
+
 /// One step of a run.
 #[derive(Clone, Debug)]
 pub enum Step {
+    /// Nothing is in `spans` any more but what `changes` come to, which lie in them. Meanwhile, if a key is given,
+    /// a range is split there, and memory is flushed and tables are merged.
+    Replace {
+        spans: Vec<Span>,
+        changes: Vec<Change>,
+        beside: Option<Vec<u8>>,
+    },
+    /// A table with these comes in.
+    Ingest(Vec<Change>),
     /// Writes and waits for the acknowledgement.
     Write(Vec<Change>, Durability),
     /// Submits; the acknowledgement is waited for by a later step.
@@ -264,6 +317,7 @@ pub fn steps(chance: &mut Chance, count: usize, heavy: bool) -> Vec<Step> {
         1 => Step::Split(oracle::key(chance)),
         2 if chance.one_in(3) => Step::Merge(oracle::key(chance)),
         2 => Step::Sync,
+        3 if chance.one_in(2) => replacement(chance),
         3 | 4 => Step::Rest,
         5 => Step::Reopen { close: chance.one_in(2) },
         6 | 7 => Step::Await,
@@ -341,6 +395,10 @@ impl Driver {
                         self.note(self.simulator.run(open.merge_at(at.start)).map(drop));
                     }
                 }
+                Step::Replace { spans, changes, beside } => {
+                    self.replace(open, spans, changes, beside.as_deref());
+                }
+                Step::Ingest(changes) => self.replace(open, &[], changes, None),
                 Step::Rest => self.simulator.settle(),
                 Step::Reopen { close } => {
                     self.await_all(&mut tickets);
@@ -359,7 +417,7 @@ impl Driver {
         }
     }
 
-    fn note(&self, result: Result<(), Error>) {
+    pub fn note(&self, result: Result<(), Error>) {
         if let Err(error) = result {
             self.history.fail(error);
         }

@@ -40,6 +40,8 @@ mod landings;
 mod no_room;
 // Compactions that are held to a rate.
 mod pace;
+// Spans of keys that are replaced, as steps of a history.
+mod replacements;
 // No space just when a manifest or a log segment is to be followed by the next.
 mod roll_over;
 // Memtables are replaced under writers and readers.
