@@ -178,7 +178,9 @@ fn a_replacement_that_nobody_waits_for_stands_in_nobodys_way() {
         go_on.send(()).unwrap();
         block_on(target.excise("x".."y")).unwrap();
         let count = count.load(Ordering::SeqCst);
-        assert!(count < 12, "of_table: {of_table}, {count} reads");
+        // The deletes alone are 24 MiB, in reads of one; tables are opened before.
+        let most = if of_table { 12 } else { 30 };
+        assert!(count < most, "of_table: {of_table}, {count} reads");
     }
     assert_eq!(block_on(content(&target)).unwrap().len(), 0);
     drop(snapshot);
