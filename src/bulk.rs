@@ -3,12 +3,12 @@
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::options::{Compression, Options};
-use crate::range::KeyRange;
 use crate::snapshot::Snapshot;
 use crate::{WriteBatch, options};
 use sluicedb_actors::bulk_worker::message::{Content, ExternalFile};
 use sluicedb_storage::external::ExternalWriter;
 use sluicedb_storage::key::{Kind, Span};
+use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::table::TableOptions;
 use sluicedb_storage::vfs::Vfs;
 use sluicedb_storage::vfs::disk::DiskVfs;

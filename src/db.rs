@@ -7,13 +7,13 @@ use crate::levels::LevelInfo;
 use crate::options::{Durability, Options};
 use crate::pins::Pin;
 use crate::pressure::{Pressure, PressureWatch};
-use crate::range::KeyRange;
 use crate::reader::Reader;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::{Builder, WriteBatch};
 use bytes::Bytes;
+use sluicedb_actors::bulk_worker::message::Content;
 use sluicedb_actors::engine::Engine;
 use sluicedb_actors::log_writer::message::{Committed, Level};
 use sluicedb_actors::write::{Patience, Submitted, WritePath};
@@ -21,7 +21,8 @@ use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::batch::{
     OPERATION_OVERHEAD_MAX, check_entry, encode_operation, operation_len,
 };
-use sluicedb_storage::key::{Kind, Span};
+use sluicedb_storage::key::{Kind, Seqno, Span};
+use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::points::Holder;
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::view::View;
@@ -199,6 +200,9 @@ impl Db {
         if batch.is_empty() {
             return Ok(());
         }
+        if batch.deletes_ranges() {
+            return self.write_as_change(batch).await.map(drop);
+        }
         let submitted = self.submit_batch(batch, options)?;
         self.finish(submitted, options).await
     }
@@ -230,11 +234,15 @@ impl Db {
     /// acknowledgement is.)
     ///
     /// # Errors
-    /// As [`try_put`](Self::try_put).
+    /// As [`try_put`](Self::try_put); `Invalid` for a batch that deletes ranges, which waits for the disk.
     pub async fn try_write(&self, batch: WriteBatch) -> Result<()> {
         tokio::task::coop::consume_budget().await;
         if batch.is_empty() {
             return Ok(());
+        }
+        if batch.deletes_ranges() {
+            let what = "a batch that deletes ranges waits for the disk; give it to `write`";
+            return Err(Error::invalid(what));
         }
         let submitted = self.submit_batch(batch, WriteOptions::default())?;
         self.finish_or_refuse(submitted).await
@@ -283,6 +291,9 @@ impl Db {
         if batch.is_empty() {
             return Ok(Ticket { state: Submitted::Done(self.engine().visible()) });
         }
+        if batch.deletes_ranges() {
+            return Ok(Ticket { state: Submitted::Done(self.write_as_change(batch).await?) });
+        }
         let submitted = self.submit_batch(batch, options)?;
         Ok(Ticket { state: self.admitted(submitted, options).await? })
     }
@@ -317,7 +328,7 @@ impl Db {
         Ok(path.submit_owned(Bytes::from(encoded), 1, level)?)
     }
 
-    fn submit_batch(&self, batch: WriteBatch, options: WriteOptions) -> Result<Submitted> {
+    fn check(&self, batch: &WriteBatch) -> Result<()> {
         batch.check(self.value_bytes_max).map_err(Error::invalid)?;
         let limit = self.engine().batch_bytes_max();
         if batch.encoded_len() > limit {
@@ -326,6 +337,19 @@ impl Db {
                 batch.encoded_len()
             )));
         }
+        Ok(())
+    }
+
+    /// A batch that deletes ranges, in one change; the change's number.
+    async fn write_as_change(&self, batch: WriteBatch) -> Result<Seqno> {
+        self.check(&batch)?;
+        let spans = batch.deleted_ranges();
+        let (seqno, _) = self.engine().replace(spans, Content::Batch(batch)).await?;
+        Ok(seqno)
+    }
+
+    fn submit_batch(&self, batch: WriteBatch, options: WriteOptions) -> Result<Submitted> {
+        self.check(&batch)?;
         let operations = batch.len() as u32;
         let level = self.level(options);
         Ok(self.engine().write_path().submit_owned(

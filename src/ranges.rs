@@ -2,12 +2,12 @@
 
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::range::KeyRange;
 #[cfg(feature = "serde")]
 use crate::stats::{as_optional_text, as_text};
 use bytes::Bytes;
 use sluicedb_actors::range_owner::RangeEntry;
 use sluicedb_actors::version_manager::message::Change;
+use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::limits::KEY_BYTES_MAX;
 use sluicedb_storage::version::RangeVersion;
 

@@ -6,7 +6,6 @@
 use crate::error::Result;
 use crate::levels::{LevelInfo, situation};
 use crate::open::Builder;
-use crate::range::KeyRange;
 use crate::ranges::RangeInfo;
 use crate::reader::Reader;
 use crate::scan::Scan;
@@ -17,6 +16,7 @@ use sluicedb_actors::compaction_planner::CompactionCounts;
 use sluicedb_actors::engine::ReadOnlyEngine;
 use sluicedb_storage::compact::Claims;
 use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::key_range::KeyRange;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;

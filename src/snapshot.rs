@@ -1,11 +1,11 @@
 //! Snapshots: one instant, for as long as it is wanted.
 
 use crate::error::Result;
-use crate::range::KeyRange;
 use crate::reader::Reader;
 use crate::scan::Scan;
 use bytes::Bytes;
 use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::view::View;
 
 /// One instant of the database: later writes, flushes and compactions do not change what it shows.

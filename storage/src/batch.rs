@@ -6,8 +6,11 @@
 //! ```
 
 use crate::codec::{Reader, put_varint, varint_len, write_varint};
-use crate::key::Kind;
+use crate::key::{Kind, Span};
+use crate::key_range::KeyRange;
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// The most bytes that an operation needs beside its key and value.
 pub const OPERATION_OVERHEAD_MAX: usize = 1 + 3 + 5;
@@ -16,10 +19,16 @@ pub const OPERATION_OVERHEAD_MAX: usize = 1 + 3 + 5;
 ///
 /// Later operations on a key win over earlier ones. Adding never fails; an empty or oversized key is
 /// remembered and refused when the batch is written.
+///
+/// A batch that deletes ranges of keys does not go through log and memory: what it puts is written into a table,
+/// and all of it is one change, as a replacement of spans is. It costs two syncs of the disk, whatever the
+/// durability asked for, and is meant for ranges of many keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteBatch {
     encoded: Vec<u8>,
     count: u32,
+    /// Ranges that are deleted, each with the length of what was encoded before.
+    deleted: Vec<(usize, Span)>,
     shortest_key: Option<usize>,
     longest_key: usize,
     longest_value: usize,
@@ -57,6 +66,24 @@ impl WriteBatch {
         self.note(key.len(), 0)
     }
 
+    /// Adds "remove every key in `range`".
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "`delete_range(a..b)` reads better than `delete_range(&(a..b))`"
+    )]
+    pub fn delete_range(&mut self, range: impl KeyRange) -> &mut Self {
+        let span = range.span();
+        if !span.is_empty() {
+            self.deleted.push((self.encoded.len(), span));
+        }
+        self
+    }
+
+    /// Adds "remove every key that starts with `prefix`".
+    pub fn delete_prefix(&mut self, prefix: impl AsRef<[u8]>) -> &mut Self {
+        self.delete_range(Span::prefix(prefix.as_ref()))
+    }
+
     fn note(&mut self, key_len: usize, value_len: usize) -> &mut Self {
         self.count += 1;
         self.shortest_key = Some(self.shortest_key.map_or(key_len, |s| s.min(key_len)));
@@ -74,15 +101,45 @@ impl WriteBatch {
 
     /// How many operations it has.
     pub fn len(&self) -> usize {
-        self.count as usize
+        self.count as usize + self.deleted.len()
     }
 
     /// Has it no operation?
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.len() == 0
     }
 
-    /// Length of the encoded operations, in bytes.
+    /// Does it delete ranges of keys?
+    pub fn deletes_ranges(&self) -> bool {
+        !self.deleted.is_empty()
+    }
+
+    /// All keys of which what was there before goes: ascending, and apart from each other.
+    pub fn deleted_ranges(&self) -> Vec<Span> {
+        Span::united(self.deleted.iter().map(|(_, span)| span.clone()).collect())
+    }
+
+    /// What the batch comes to beside deleting ranges: a value for each key that it puts, and none for one
+    /// that it deletes.
+    pub fn outcome(&self) -> BTreeMap<&[u8], Option<&[u8]>> {
+        let mut outcome: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
+        let mut deleted = self.deleted.iter().peekable();
+        let mut operations = self.operations();
+        loop {
+            while let Some((_, span)) = deleted.next_if(|(at, _)| *at <= operations.position()) {
+                let end = span.hi.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+                let inside = outcome.range::<[u8], _>((Bound::Included(&span.lo[..]), end));
+                let gone: Vec<&[u8]> = inside.map(|(key, _)| *key).collect();
+                for key in gone {
+                    outcome.remove(key);
+                }
+            }
+            let Some(Operation { kind, key, value }) = operations.next() else { return outcome };
+            outcome.insert(key, (kind == Kind::Put).then_some(value));
+        }
+    }
+
+    /// Length of the encoded operations, in bytes: all but the deleted ranges.
     pub fn encoded_len(&self) -> usize {
         self.encoded.len()
     }
@@ -261,6 +318,22 @@ mod tests {
         assert_eq!(got[0], Operation { kind: Kind::Put, key: b"k1", value: b"v1" });
         assert_eq!(got[1], Operation { kind: Kind::Delete, key: b"k2", value: b"" });
         assert_eq!(got[2].value.len(), 300);
+    }
+
+    #[test]
+    fn what_is_put_into_a_deleted_range_afterwards_stays() {
+        let mut batch = WriteBatch::new();
+        batch.put("a1", "gone").put("b", "1").delete("c");
+        batch.delete_prefix("a").put("a1", "v").put("a2", "gone").delete_range("a2".."a3");
+        batch.delete_range("z".."a");
+        assert_eq!(batch.len(), 7, "an upside down range is none");
+        let outcome: Vec<_> = batch.outcome().into_iter().collect();
+        let wanted: [(&[u8], Option<&[u8]>); 3] =
+            [(b"a1", Some(b"v")), (b"b", Some(b"1")), (b"c", None)];
+        assert_eq!(outcome, wanted);
+        assert_eq!(batch.deleted_ranges(), [Span::prefix(b"a")]);
+        batch.clear();
+        assert!(batch.is_empty() && !batch.deletes_ranges());
     }
 
     #[test]

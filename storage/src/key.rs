@@ -104,6 +104,25 @@ impl Span {
         Self { lo: bound(&self.lo), hi: self.hi.as_ref().map(bound) }
     }
 
+    /// The same keys in spans that ascend and do not touch.
+    pub fn united(mut spans: Vec<Self>) -> Vec<Self> {
+        spans.sort_by(|a, b| a.lo.cmp(&b.lo));
+        let mut united: Vec<Self> = Vec::with_capacity(spans.len());
+        for span in spans {
+            match united.last_mut() {
+                Some(last) if last.hi.as_ref().is_none_or(|hi| *hi >= span.lo) => {
+                    if last.hi.is_some()
+                        && span.hi.as_ref().is_none_or(|hi| Some(hi) > last.hi.as_ref())
+                    {
+                        last.hi = span.hi;
+                    }
+                }
+                _ => united.push(span),
+            }
+        }
+        united
+    }
+
     /// What both contain.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {

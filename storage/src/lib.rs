@@ -10,6 +10,7 @@ pub mod error;
 pub mod filename;
 pub mod iter;
 pub mod key;
+pub mod key_range;
 pub mod limits;
 pub mod memtable;
 pub mod points;

@@ -352,6 +352,41 @@ fn t004_06_readers_see_one_generation_of_all_spans() {
     });
 }
 
+/// All of it is one change, in the order of the batch; and it is there after a kill.
+///
+/// Planted: what was put before its range was deleted stays; what was put afterwards goes.
+#[test]
+fn a_batch_may_delete_ranges_and_put_into_them() {
+    let home = home();
+    block_on(async {
+        let db = open(&home).await;
+        fill(&db, "a", 0..40, "old").await;
+        fill(&db, "b", 0..40, "old").await;
+        db.flush().await.unwrap();
+        fill(&db, "b", 40..60, "old").await;
+        let before = db.snapshot();
+        let mut batch = WriteBatch::new();
+        batch.put("a00001", "gone").put("c", "new").delete("b00059").delete_range("a".."a00030");
+        batch.put("a00002", "new").delete_prefix("b0003").delete("a00003");
+        assert_eq!(db.try_write(batch.clone()).await.unwrap_err().kind(), ErrorKind::Invalid);
+        db.write(batch).await.unwrap();
+        let counts = [count(&db, "a").await, count(&db, "b").await, count(&db, "c").await];
+        assert_eq!(counts, [11, 49, 1]);
+        assert_eq!(db.get("a00002").await.unwrap().as_deref(), Some(&b"new"[..]));
+        assert_eq!(db.get("a00001").await.unwrap(), None);
+        assert_eq!(before.get("a00001").await.unwrap().as_deref(), Some(&b"old"[..]));
+        assert_eq!(db.stats().changes, 1);
+        let ticket = db.submit(WriteBatch::new().delete_prefix("c").clone()).await.unwrap();
+        ticket.await.unwrap();
+        assert_eq!(count(&db, "c").await, 0);
+    });
+    block_on(async {
+        let db = open(&home).await;
+        assert_eq!((count(&db, "a").await, count(&db, "b").await), (11, 49));
+        db.close().await.unwrap();
+    });
+}
+
 #[test]
 fn delete_range_takes_a_handful_key_by_key_and_more_at_once() {
     let home = home();

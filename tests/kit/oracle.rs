@@ -80,13 +80,17 @@ pub fn apply(map: &mut Map, changes: &[Change]) {
 /// The same changes as a batch.
 pub fn batch(changes: &[Change]) -> WriteBatch {
     let mut batch = WriteBatch::new();
+    add(&mut batch, changes);
+    batch
+}
+
+pub fn add(batch: &mut WriteBatch, changes: &[Change]) {
     for change in changes {
         match change {
             Change::Put(key, value) => batch.put(key, value),
             Change::Delete(key) => batch.delete(key),
         };
     }
-    batch
 }
 
 /// What a scan has to give.

@@ -431,7 +431,20 @@ impl<'a> Case<'a> {
                 self.tally.add(Event::Ingest, 1);
                 self.replaced(b"", b"", inside, Durability::Synced);
             }
-            Op::Replace(lo, hi, _) | Op::ReplaceFrom(_, lo, hi) if lo >= hi => {}
+            Op::Replace(lo, hi, _)
+            | Op::ReplaceFrom(_, lo, hi)
+            | Op::BatchOfRange(_, lo, hi, _)
+                if lo >= hi => {}
+            Op::BatchOfRange(before, lo, hi, after) => {
+                let mut batch = oracle::batch(before);
+                batch.delete_range(&lo[..]..&hi[..]);
+                oracle::add(&mut batch, after);
+                self.wait(self.db().write(batch)).map_err(text)?;
+                self.tally.add(Event::BatchOfRange, 1);
+                let stays = |change: &&Change| !(&lo[..]..&hi[..]).contains(&change.key());
+                let changes = before.iter().filter(stays).chain(after).cloned().collect();
+                self.replaced(lo, hi, changes, Durability::Synced);
+            }
             Op::Replace(lo, hi, changes) => {
                 let (path, inside) = self.outside(changes, Some((lo, hi)))?;
                 let tables = if inside.is_empty() { vec![] } else { vec![path] };

@@ -40,6 +40,8 @@ pub enum Operation {
     Ingest(Vec<Change>),
     /// The same, in place of what is there between two keys.
     Replace(Vec<u8>, Vec<u8>, Vec<Change>),
+    /// A batch that changes something, deletes all keys from the one to the other, and changes something.
+    BatchOfRange(Vec<Change>, Vec<u8>, Vec<u8>, Vec<Change>),
     /// What an open snapshot has between two keys becomes what the database has there.
     ReplaceFrom(usize, Vec<u8>, Vec<u8>),
     Rest,
@@ -156,12 +158,16 @@ fn one(chance: &mut Chance, gentle: bool) -> Operation {
         96 => Op::Split(oracle::key(chance)),
         97 if chance.one_in(2) => Op::Split(oracle::key(chance)),
         97 => Op::Merge(oracle::key(chance)),
-        98 => match chance.below(4) {
+        98 => match chance.below(5) {
             0 => Op::DeleteRange(oracle::key(chance), oracle::key(chance)),
             1 => Op::Ingest(oracle::changes(chance, 40)),
             2 => {
                 let [lo, hi] = ends(chance);
                 Op::Replace(lo, hi, oracle::changes(chance, 40))
+            }
+            3 => {
+                let [lo, hi] = ends(chance);
+                Op::BatchOfRange(oracle::changes(chance, 8), lo, hi, oracle::changes(chance, 8))
             }
             _ => {
                 let [lo, hi] = ends(chance);

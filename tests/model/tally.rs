@@ -36,6 +36,7 @@ pub enum Event {
     Ingest,
     Replace,
     ReplaceFrom,
+    BatchOfRange,
     /// Ranges were split, or merged, and no caller asked for it.
     SplitByItself,
     SplitForHeat,
@@ -52,7 +53,7 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 35] = [
+    const ALL: [Self; 36] = [
         Self::Flush,
         Self::Compaction,
         Self::LevelOne,
@@ -79,6 +80,7 @@ impl Event {
         Self::Ingest,
         Self::Replace,
         Self::ReplaceFrom,
+        Self::BatchOfRange,
         Self::SplitByItself,
         Self::SplitForHeat,
         Self::MergeByItself,

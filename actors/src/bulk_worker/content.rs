@@ -1,9 +1,10 @@
-//! Where the entries come from: a view, or tables outside any database.
+//! Where the entries come from: a view, tables outside any database, or a batch.
 
 use super::message::ExternalFile;
 use super::run::Into;
 use crate::failure::Failure;
 use sluicedb_storage::Error;
+use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::external::ExternalTable;
 use sluicedb_storage::key::{Kind, Span};
 use sluicedb_storage::table::Wait;
@@ -34,6 +35,22 @@ pub(super) fn copy_view(view: &View, spans: &[Span], into: &mut Into<'_>) -> Res
             for (key, value) in chunk.freeze().iter() {
                 into.add(key, Kind::Put, value)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// What `batch` comes to. In the spans that it deletes there will be nothing else, so a deletion has nothing to do.
+pub(super) fn copy_batch(
+    batch: &WriteBatch,
+    spans: &[Span],
+    into: &mut Into<'_>,
+) -> Result<(), Failure> {
+    for (key, value) in batch.outcome() {
+        match value {
+            Some(value) => into.add(key, Kind::Put, value)?,
+            None if spans.iter().any(|span| span.contains(key)) => {}
+            None => into.add(key, Kind::Delete, &[])?,
         }
     }
     Ok(())

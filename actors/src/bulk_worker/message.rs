@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::kernel::reply::Reply;
 use crate::kernel::signal::Watch;
+use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::view::View;
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ pub enum Content {
     View(Box<View>),
     /// What is in these tables outside any database.
     Tables(Vec<ExternalFile>),
+    /// What a batch that deletes these spans puts, and what it deletes beside them.
+    Batch(WriteBatch),
     /// Nothing: no table is made.
     Nothing,
 }

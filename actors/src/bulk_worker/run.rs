@@ -1,7 +1,7 @@
 //! The bulk worker's loop and its disk work.
 
 use super::BulkWorker;
-use super::content::{copy_tables, copy_view};
+use super::content::{copy_batch, copy_tables, copy_view};
 use super::message::{BulkMessage, Content};
 use crate::failure::Failure;
 use crate::kernel::reply::Reply;
@@ -76,6 +76,7 @@ impl BulkWorker {
         let copied = match content {
             Content::View(view) => copy_view(view, spans, &mut into),
             Content::Tables(tables) => copy_tables(&files.environment.vfs, tables, &mut into),
+            Content::Batch(batch) => copy_batch(batch, spans, &mut into),
             Content::Nothing => Ok(()),
         };
         let Into { sink, entries, .. } = into;

@@ -39,7 +39,7 @@ impl MemtableSlice {
     #[must_use]
     pub fn without<'a>(&self, spans: impl IntoIterator<Item = &'a Span>) -> Self {
         let spans = spans.into_iter().filter(|span| !span.is_empty()).cloned();
-        let cut_out = united(self.cut_out.iter().cloned().chain(spans).collect());
+        let cut_out = Span::united(self.cut_out.iter().cloned().chain(spans).collect());
         Self { table: Arc::clone(&self.table), cut_out: cut_out.into() }
     }
 
@@ -62,25 +62,6 @@ impl Deref for MemtableSlice {
     fn deref(&self) -> &Memtable {
         &self.table
     }
-}
-
-/// The same keys in spans that ascend and do not touch.
-pub(crate) fn united(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_by(|a, b| a.lo.cmp(&b.lo));
-    let mut united: Vec<Span> = Vec::with_capacity(spans.len());
-    for span in spans {
-        match united.last_mut() {
-            Some(last) if last.hi.as_ref().is_none_or(|hi| *hi >= span.lo) => {
-                if last.hi.is_some()
-                    && span.hi.as_ref().is_none_or(|hi| Some(hi) > last.hi.as_ref())
-                {
-                    last.hi = span.hi;
-                }
-            }
-            _ => united.push(span),
-        }
-    }
-    united
 }
 
 /// The span that contains `key`, of some that ascend.

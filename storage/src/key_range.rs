@@ -1,10 +1,10 @@
 //! Ranges of keys, in every notation Rust has for them.
 
-use sluicedb_storage::key::Span;
+use crate::key::Span;
 use std::ops::{Bound, Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
-/// What [`Db::scan`](crate::Db::scan) takes: `..`, `a..b`, `a..`, `..b`, `a..=b`, `..=b` or a pair
-/// of [`Bound`]s, over anything that is bytes. An interval that is empty or upside down holds
+/// An interval of keys, as scans and whatever else is about one take it: `..`, `a..b`, `a..`, `..b`, `a..=b`,
+/// `..=b` or a pair of [`Bound`]s, over anything that is bytes. An interval that is empty or upside down holds
 /// nothing.
 pub trait KeyRange {
     /// The same interval, half-open.
