@@ -4,14 +4,17 @@ use crate::health::{Party, Trouble};
 use crate::levels::{Decision, LandingStats, LevelStats, situation};
 use crate::pressure::{Pressure, StallStats};
 use sluicedb_actors::engine::{Engine, ReadOnlyEngine};
+use sluicedb_actors::failure::damage::Damage;
 use sluicedb_actors::failure::{Concern, Failure};
 use sluicedb_actors::kernel::health::State;
 use sluicedb_actors::range_owner::RangeEntry;
+use sluicedb_actors::runtime::pool::Pool;
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::compact::{Claims, debt, live_bytes};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::memtable::ReclaimStats;
-use sluicedb_storage::version::{Place, RangeVersion};
+use sluicedb_storage::recover::RecoveryReport;
+use sluicedb_storage::version::{Place, RangeVersion, TableCache};
 use std::collections::BTreeSet;
 
 /// One actor's mailbox.
@@ -464,12 +467,30 @@ impl Stats {
     /// Of a database without writers.
     pub(crate) fn of_read_only(engine: &ReadOnlyEngine) -> Self {
         let (tables, recovery) = (engine.tables(), engine.recovery());
-        let cache = &tables.limits().blocks;
-        let damaged = engine.damage().list();
         let mut stats = Self {
             visible_seqno: engine.view().upto.0,
             durable_seqno: engine.view().upto.0,
             active_bytes: engine.replayed_bytes(),
+            ..Self::of_both(tables, recovery, &engine.read_pool(), &engine.damage())
+        };
+        let mut files = BTreeSet::new();
+        for range in engine.version().ranges() {
+            stats.count_tables(range, &mut files);
+            stats.ranges.push(RangeStats::of_tables(range));
+        }
+        stats
+    }
+
+    /// What a database that is only read has as well: its tables, its reads, and what the open found.
+    fn of_both(
+        tables: &TableCache,
+        recovery: &RecoveryReport,
+        reads: &Pool,
+        damage: &Damage,
+    ) -> Self {
+        let cache = &tables.limits().blocks;
+        let damaged = damage.list();
+        Self {
             open_tables: cache.open_tables(),
             open_tables_max: tables.limits().open_max as u64,
             table_opens: tables.opens(),
@@ -480,7 +501,7 @@ impl Stats {
             cache_capacity_bytes: cache.capacity_bytes(),
             cache_hits: cache.hits(),
             cache_misses: cache.misses(),
-            cold_reads: engine.read_pool().cold_reads(),
+            cold_reads: reads.cold_reads(),
             damaged: damaged.iter().filter_map(|error| DamagedTable::of(error)).collect(),
             recovered_bytes: recovery.bytes_replayed,
             recovery_micros: recovery.took.as_micros() as u64,
@@ -488,13 +509,7 @@ impl Stats {
             recovered_changes: recovery.changes_replayed,
             recovered_torn_bytes: recovery.log.as_ref().map_or(0, |log| log.bytes_dropped),
             ..Self::default()
-        };
-        let mut files = BTreeSet::new();
-        for range in engine.version().ranges() {
-            stats.count_tables(range, &mut files);
-            stats.ranges.push(RangeStats::of_tables(range));
         }
-        stats
     }
 
     pub(crate) fn of(engine: &Engine) -> Self {
@@ -502,8 +517,6 @@ impl Stats {
         let (failures, accounts) = (engine.failures(), engine.accounts());
         let memory = engine.memory();
         let superversion = engine.superversion();
-        let tables = engine.tables();
-        let cache = &tables.limits().blocks;
         let obsolete = engine.obsolete_tables();
         let mut stats = Self {
             visible_seqno: engine.visible().0,
@@ -521,30 +534,8 @@ impl Stats {
             pinned_obsolete_tables: obsolete.len() as u64,
             pinned_obsolete_bytes: obsolete.iter().map(|table| table.bytes).sum(),
             spare_chunk_bytes: memory.chunks.held_bytes() as u64,
-            open_tables: cache.open_tables(),
-            open_tables_max: tables.limits().open_max as u64,
-            table_opens: tables.opens(),
-            table_evictions: tables.evictions(),
-            index_bytes: cache.index_bytes(),
-            filter_bytes: cache.filter_bytes(),
-            cache_bytes: cache.used_bytes(),
-            cache_capacity_bytes: cache.capacity_bytes(),
-            cache_hits: cache.hits(),
-            cache_misses: cache.misses(),
-            damaged: failures
-                .damage
-                .list()
-                .iter()
-                .filter_map(|error| DamagedTable::of(error))
-                .collect(),
             space_reserve_bytes: failures.reserve.bytes(),
             troubles: TroubleStats::all(failures.health.state()),
-            recovered_bytes: engine.recovery().bytes_replayed,
-            recovery_micros: engine.recovery().took.as_micros() as u64,
-            recovered_entries: engine.recovery().entries_replayed,
-            recovered_changes: engine.recovery().changes_replayed,
-            recovered_torn_bytes: engine.recovery().log.as_ref().map_or(0, |log| log.bytes_dropped),
-            cold_reads: engine.read_pool().cold_reads(),
             job_retries: failures.attempts.retries.get(),
             decisions: counters
                 .compactions
@@ -553,7 +544,12 @@ impl Stats {
                 .into_iter()
                 .map(Decision::from)
                 .collect(),
-            ..Self::default()
+            ..Self::of_both(
+                engine.tables(),
+                engine.recovery(),
+                &engine.read_pool(),
+                &failures.damage,
+            )
         };
         take_over!(accounts => stats: overloaded_local overloaded_global);
         take_over!(counters.log => stats:
@@ -579,7 +575,7 @@ impl Stats {
         stats.drains = LandingStats::of(&counters.compactions.drains);
         let causes = [stats.seals_size, stats.seals_pressure, stats.seals_log, stats.seals_idle];
         stats.seals = causes.iter().sum::<u64>() + stats.seals_flush;
-        let version = superversion.version(tables.graveyard());
+        let version = superversion.version(engine.tables().graveyard());
         let (claims, set_aside) = (Claims::new(), BTreeSet::new());
         let told = (&engine.config().compaction, engine.unix_ms());
         let situation = situation(told, &version, &claims, &set_aside);
