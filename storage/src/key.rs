@@ -123,6 +123,11 @@ impl Span {
         united
     }
 
+    /// The keys at which `spans` begin and end, in their order.
+    pub fn ends<'a>(spans: impl IntoIterator<Item = &'a Self>) -> impl Iterator<Item = &'a Bytes> {
+        spans.into_iter().flat_map(|span| [Some(&span.lo), span.hi.as_ref()]).flatten()
+    }
+
     /// What both contain.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {

@@ -59,9 +59,8 @@ impl BulkWorker {
         goes_on()?;
         let files = &self.files;
         let superversion = self.topology.superversion.load_full();
-        let ends = spans.iter().flat_map(|span| [Some(&span.lo), span.hi.as_ref()]).flatten();
         let ranges = superversion.ranges.iter().map(|range| &range.span().lo);
-        let mut bounds: Vec<Bytes> = ends.chain(ranges).cloned().collect();
+        let mut bounds: Vec<Bytes> = Span::ends(spans).chain(ranges).cloned().collect();
         bounds.sort();
         let config = &files.environment.config;
         let mut into = Into {

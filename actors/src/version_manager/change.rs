@@ -21,7 +21,6 @@
 //! when it is to be stamped (`log_writer/stale.rs`).
 
 use super::VersionManager;
-use super::entries;
 use super::message::{Change, InstallFailure};
 use super::obsolete::ObsoleteTables;
 use crate::failure::{Failure, Party};
@@ -34,6 +33,7 @@ use sluicedb_storage::Error;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
 use sluicedb_storage::version::{ChangeId, RangeId, TableHandle, VersionEdit};
+use sluicedb_storage::view::put_behind;
 use sluicedb_storage::wal::CHANGE_BYTES;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -359,7 +359,7 @@ impl VersionManager {
             change.keep_tables();
             if !tables.is_empty() {
                 version = version.numbered(edit, born);
-                entries::put_behind(&mut ranges, &version);
+                put_behind(ranges.iter_mut().map(|entry| &mut entry.range), &version);
             }
             self.hand_over(&current, &edit.ranges_removed, &mut ranges)?;
             (sealed, flushed) = self.step_back(edit, born, &mut ranges)?;

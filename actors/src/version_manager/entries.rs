@@ -134,14 +134,6 @@ impl VersionManager {
     }
 }
 
-/// Puts what `version` has on disk behind the ranges.
-pub(super) fn put_behind(ranges: &mut [EntryAfter], version: &Version) {
-    for (entry, stable) in ranges.iter_mut().zip(version.ranges()) {
-        assert_eq!(entry.range.id(), stable.id, "the same ranges, in key order");
-        entry.range.stable = Arc::clone(stable);
-    }
-}
-
 /// The tables that stand in front of memtables are those that the range has now.
 fn renew_pending(range: &mut RangeEntry) {
     let l0 = range.stable.layers.in_order(Place::L0);

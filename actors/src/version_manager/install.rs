@@ -43,7 +43,7 @@ impl VersionManager {
             .apply(&edit, tables)
             .map_err(|conflict| InstallFailure::Conflict(conflict.to_string()))?;
         let mut ranges = state::without(&current.ranges, flushed);
-        put_behind(&mut ranges, &version);
+        put_behind(ranges.iter_mut(), &version);
         let (floor, newest) = self.log_needed(&ranges).map_err(InstallFailure::Failed)?;
         edit.log_floor = Some(floor);
         edit.newest_segment = Some(newest);

@@ -41,7 +41,7 @@ pub(super) fn bring_home(
             // Tables that came in over these memtables are no longer in front of any.
             let oldest =
                 range.sealed.iter().rfind(|table| !is_flushed(table)).map(|table| table.id());
-            let over = |pending: &&PendingRun| oldest.is_none_or(|oldest| oldest > pending.behind);
+            let over = |pending: &&PendingRun| !pending.is_in_front_of(oldest);
             let came = range.pending.iter().filter(over).map(|pending| pending.seqno).max();
             edit.flushed.push((range.id(), last.max(came.unwrap_or_default())));
         }
@@ -84,7 +84,7 @@ pub(super) fn without(ranges: &[RangeEntry], flushed: Option<&Flushed>) -> Vec<R
         for range in &mut ranges {
             range.sealed.retain(|table| !flushed.memtables.contains(&table.id()));
             let oldest = range.sealed.last().map(|table| table.id());
-            range.pending.retain(|run| oldest.is_some_and(|oldest| oldest <= run.behind));
+            range.pending.retain(|pending| pending.is_in_front_of(oldest));
         }
     }
     ranges

@@ -43,8 +43,7 @@ impl Version {
             let slice = Slice::new(meta, Arc::clone(table));
             let first = self.route_index(slice.min_key());
             let inside = &self.ranges()[first..=self.route_index(slice.max_key())];
-            let ends = spans.iter().flat_map(|span| [Some(&span.lo), span.hi.as_ref()]);
-            let mut bounds: Vec<Bytes> = ends.flatten().cloned().collect();
+            let mut bounds: Vec<Bytes> = Span::ends(spans).cloned().collect();
             bounds.extend(inside.iter().map(|range| range.span.lo.clone()));
             bounds.sort();
             for piece in slice.cut(&bounds)? {
@@ -116,8 +115,7 @@ impl Slice {
         if spans.is_empty() {
             return Ok(None);
         }
-        let ends = spans.iter().flat_map(|span| [Some(&span.lo), span.hi.as_ref()]);
-        let bounds: Vec<Bytes> = ends.flatten().cloned().collect();
+        let bounds: Vec<Bytes> = Span::ends(spans.iter().copied()).cloned().collect();
         let mut pieces = self.cut(&bounds)?;
         let was_cut = pieces.len() > 1;
         pieces.retain(|piece| !spans.iter().any(|span| span.contains(piece.min_key())));

@@ -65,6 +65,13 @@ pub struct PendingRun {
     pub run: Run,
 }
 
+impl PendingRun {
+    /// Is it in front of memtables, of which `oldest` is the id of the oldest one that is not flushed?
+    pub fn is_in_front_of(&self, oldest: Option<u64>) -> bool {
+        oldest.is_some_and(|oldest| oldest <= self.behind)
+    }
+}
+
 /// One layer in front of a range's tables.
 #[derive(Clone, Copy, Debug)]
 pub enum InFront<'a> {
@@ -126,9 +133,12 @@ impl<O> fmt::Debug for RangeEntry<O> {
 }
 
 /// Puts what `version` has on disk behind ranges that are the same ones.
-pub fn put_behind<O>(ranges: &mut [RangeEntry<O>], version: &Version) {
+pub fn put_behind<'a, O: 'a>(
+    ranges: impl ExactSizeIterator<Item = &'a mut RangeEntry<O>>,
+    version: &Version,
+) {
     assert_eq!(ranges.len(), version.ranges().len(), "the same ranges");
-    for (range, stable) in ranges.iter_mut().zip(version.ranges()) {
+    for (range, stable) in ranges.zip(version.ranges()) {
         assert_eq!(range.id(), stable.id, "the same ranges, in key order");
         range.stable = Arc::clone(stable);
     }

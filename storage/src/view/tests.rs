@@ -173,7 +173,7 @@ impl Toy {
                 return;
             }
         };
-        put_behind(&mut ranges, &version);
+        put_behind(ranges.iter_mut(), &version);
         self.swap(ranges);
         old.dropped_by(edit, &version).iter().for_each(|table| table.mark_obsolete());
         drop(old);
