@@ -121,7 +121,6 @@ fn a_directory_that_cannot_be_written_to_is_enough() {
     // Not closed: the log is replayed.
     drop(db);
     drop(home.open());
-    std::thread::sleep(std::time::Duration::from_millis(50));
     let db = loop {
         match open(&home) {
             Ok(db) => break db,
