@@ -14,6 +14,7 @@ use sluicedb_storage::compact::{
 };
 use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::key::{Kind, Seqno, Span};
+use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::memtable::memtable;
 use sluicedb_storage::table::{BlockCache, TableMeta, TableOptions};
 use sluicedb_storage::version::{
@@ -96,7 +97,7 @@ fn job(disk: &Disk<'_>, tables: &Arc<TableCache>) -> Job {
     let range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
     let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
     let version = version.apply(&edit, &handles).unwrap();
-    match Order::whole(Span::all()).step(&version, &Claims::new()) {
+    match Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new()) {
         Step::Job(job) => *job,
         other => panic!("{other:?}"),
     }

@@ -2,13 +2,16 @@
 
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::keyspaces::another_database;
+use crate::options;
 use crate::options::{Compression, Options};
 use crate::snapshot::Snapshot;
-use crate::{WriteBatch, options};
 use sluicedb_actors::bulk_worker::message::{Content, ExternalFile};
+use sluicedb_storage::batch::KeyspaceRef;
 use sluicedb_storage::external::ExternalWriter;
 use sluicedb_storage::key::{Kind, Span};
 use sluicedb_storage::key_range::KeyRange;
+use sluicedb_storage::keyspace::KeyspaceSpan;
 use sluicedb_storage::table::TableOptions;
 use sluicedb_storage::vfs::Vfs;
 use sluicedb_storage::vfs::disk::DiskVfs;
@@ -127,8 +130,16 @@ impl TableWriter {
 #[derive(Clone, Debug, Default)]
 #[must_use = "a plan does nothing by itself"]
 pub struct IngestPlan {
-    spans: Vec<Span>,
-    files: Vec<ExternalFile>,
+    entries: Vec<Entry>,
+}
+
+/// One span of a plan.
+#[derive(Clone, Debug)]
+struct Entry {
+    /// `None`: that of the handle which carries the plan out.
+    keyspace: Option<KeyspaceRef>,
+    span: Span,
+    tables: Vec<PathBuf>,
 }
 
 impl IngestPlan {
@@ -138,20 +149,41 @@ impl IngestPlan {
     }
 
     /// After it nothing is in `span` but what is in `tables`, of which all keys lie in it. Without a table: nothing.
+    /// The span is of the keyspace of the handle that carries the plan out.
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`replace(a..b, tables)` reads better than `replace(&(a..b), tables)`"
     )]
     pub fn replace<P: AsRef<Path>>(
-        mut self,
+        self,
         span: impl KeyRange,
         tables: impl IntoIterator<Item = P>,
     ) -> Self {
-        let span = span.span();
-        let file =
-            |path: P| ExternalFile { path: path.as_ref().to_owned(), within: Some(span.clone()) };
-        self.files.extend(tables.into_iter().map(file));
-        self.spans.push(span);
+        self.with(None, span.span(), tables)
+    }
+
+    /// The same for a span of the keyspace of this handle.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "`replace_in(&index, a..b, tables)` reads better than `replace_in(&index, &(a..b), tables)`"
+    )]
+    pub fn replace_in<P: AsRef<Path>>(
+        self,
+        keyspace: impl Into<KeyspaceRef>,
+        span: impl KeyRange,
+        tables: impl IntoIterator<Item = P>,
+    ) -> Self {
+        self.with(Some(keyspace.into()), span.span(), tables)
+    }
+
+    fn with<P: AsRef<Path>>(
+        mut self,
+        keyspace: Option<KeyspaceRef>,
+        span: Span,
+        tables: impl IntoIterator<Item = P>,
+    ) -> Self {
+        let tables = tables.into_iter().map(|path| path.as_ref().to_owned()).collect();
+        self.entries.push(Entry { keyspace, span, tables });
         self
     }
 }
@@ -195,7 +227,9 @@ impl Db {
     /// Dropped before the tables are written, nothing happens, and the writing ends soon. Dropped later, it
     /// happens all the same.
     pub async fn ingest<P: AsRef<Path>>(&self, tables: impl IntoIterator<Item = P>) -> Result<u64> {
-        let file = |path: P| ExternalFile { path: path.as_ref().to_owned(), within: None };
+        let keyspace = self.keyspace_id();
+        let file =
+            |path: P| ExternalFile { path: path.as_ref().to_owned(), keyspace, within: None };
         let files: Vec<_> = tables.into_iter().map(file).collect();
         if files.is_empty() {
             return Ok(0);
@@ -218,8 +252,21 @@ impl Db {
     /// # Cancellation
     /// As [`ingest`](Self::ingest).
     pub async fn ingest_and_excise(&self, plan: IngestPlan) -> Result<u64> {
-        let IngestPlan { spans, files } = plan;
-        if spans.iter().all(Span::is_empty) && files.is_empty() {
+        let (mut spans, mut files) = (Vec::new(), Vec::new());
+        for Entry { keyspace, span, tables } in plan.entries {
+            let keyspace = keyspace.unwrap_or(self.keyspace_ref());
+            if !self.is_same(keyspace) {
+                return Err(another_database());
+            }
+            let keyspace = keyspace.id;
+            let within = Some(span.clone());
+            let file = |path| ExternalFile { path, keyspace, within: within.clone() };
+            files.extend(tables.into_iter().map(file));
+            if !span.is_empty() {
+                spans.push(KeyspaceSpan { keyspace, span });
+            }
+        }
+        if spans.is_empty() && files.is_empty() {
             return Ok(0);
         }
         let (_, entries) = self.engine().replace(spans, Content::Tables(files)).await?;
@@ -241,7 +288,7 @@ impl Db {
     pub async fn excise(&self, range: impl KeyRange) -> Result<()> {
         let span = range.span();
         if !span.is_empty() {
-            self.engine().replace(vec![span], Content::Nothing).await?;
+            self.excise_span(span).await?;
         }
         Ok(())
     }
@@ -287,12 +334,18 @@ impl Db {
         self.delete_span(Span::prefix(prefix.as_ref())).await
     }
 
+    async fn excise_span(&self, span: Span) -> Result<()> {
+        let spans = vec![KeyspaceSpan { keyspace: self.keyspace_id(), span }];
+        self.engine().replace(spans, Content::Nothing).await?;
+        Ok(())
+    }
+
     async fn delete_span(&self, span: Span) -> Result<()> {
         if span.is_empty() {
             return Ok(());
         }
         let mut scan = self.scan(span.clone()).keys_only().limit(HANDFUL + 1);
-        let mut batch = WriteBatch::new();
+        let mut batch = self.batch();
         while let Some(chunk) = scan.next_chunk().await? {
             for (key, _) in chunk.iter() {
                 batch.delete(key);
@@ -301,15 +354,12 @@ impl Db {
         match batch.len() as u64 {
             0 => Ok(()),
             1..=HANDFUL => self.write(batch).await,
-            _ => {
-                self.engine().replace(vec![span], Content::Nothing).await?;
-                Ok(())
-            }
+            _ => self.excise_span(span).await,
         }
     }
 
     /// Makes the keys in `spans` exactly what `source` has there, in one change over all of them: a snapshot of
-    /// another database, or of this one. All else stays as it is. As with
+    /// another database, or of this one, seen from whatever keyspace. All else stays as it is. As with
     /// [`ingest_and_excise`](Self::ingest_and_excise), readers see all of the old or all of the new.
     ///
     /// # Errors
@@ -355,7 +405,10 @@ impl Db {
                 return Err(Error::invalid(what));
             }
         }
-        let content = Content::View(Box::new(source.view().clone()));
+        let from = source.reader();
+        let content = Content::View(Box::new(from.view().clone()), from.keyspace().id);
+        let keyspace = self.keyspace_id();
+        let spans = spans.into_iter().map(|span| KeyspaceSpan { keyspace, span }).collect();
         let (_, entries) = self.engine().replace(spans, content).await?;
         Ok(if entries == 0 { Replacement::Emptied } else { Replacement::Replaced { entries } })
     }

@@ -81,7 +81,7 @@ impl Compaction {
         if span.is_empty() {
             return Ok(());
         }
-        let order = Order { level, ..Order::whole(span) };
+        let order = Order { level, ..Order::whole(db.keyspace_id(), span) };
         Ok(db.engine().compact(order, &shown.0).await?)
     }
 }

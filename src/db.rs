@@ -3,6 +3,7 @@
 use crate::compaction::Compaction;
 use crate::error::{Error, Result};
 use crate::health::Health;
+use crate::keyspaces::next_database;
 use crate::levels::LevelInfo;
 use crate::options::{Durability, Options};
 use crate::pins::Pin;
@@ -18,11 +19,10 @@ use sluicedb_actors::engine::Engine;
 use sluicedb_actors::log_writer::message::{Committed, Level};
 use sluicedb_actors::write::{Patience, Submitted, WritePath};
 use sluicedb_storage::Error as StorageError;
-use sluicedb_storage::batch::{
-    OPERATION_OVERHEAD_MAX, check_entry, encode_operation, operation_len,
-};
+use sluicedb_storage::batch::{KeyspaceRef, OPERATION_OVERHEAD_MAX, check_entry, encode_operation};
 use sluicedb_storage::key::{Kind, Seqno, Span};
 use sluicedb_storage::key_range::KeyRange;
+use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::points::Holder;
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::view::View;
@@ -60,7 +60,10 @@ impl WriteOptions {
     }
 }
 
-/// An open database. Cheap to clone; all clones are the same database.
+/// An open database, seen from one of its keyspaces. Cheap to clone; all clones are the same database.
+///
+/// [`open`](Self::open) gives a handle on the default keyspace, and [`keyspace`](Self::keyspace) gives others. What
+/// has to do with keys is about the keys of that keyspace, everything else about the whole database.
 ///
 /// No method blocks the calling thread on the disk, on another writer or on compaction; what can
 /// wait is `async`, works in any executor, and completes on its first poll when nothing has to be
@@ -74,6 +77,7 @@ impl WriteOptions {
 #[derive(Clone)]
 pub struct Db {
     engine: Arc<Engine>,
+    keyspace: KeyspaceRef,
     /// Who opened it.
     #[cfg(debug_assertions)]
     process: u32,
@@ -112,6 +116,7 @@ impl Db {
     pub(crate) fn new(engine: Engine, options: &Options) -> Self {
         Self {
             engine: Arc::new(engine),
+            keyspace: KeyspaceRef { database: next_database(), id: KeyspaceId::DEFAULT },
             #[cfg(debug_assertions)]
             process: std::process::id(),
             durability: options.durability,
@@ -126,6 +131,19 @@ impl Db {
         #[cfg(debug_assertions)]
         assert_eq!(self.process, std::process::id(), "a database was used in a forked child");
         &self.engine
+    }
+
+    pub(crate) fn keyspace_id(&self) -> KeyspaceId {
+        self.keyspace.id
+    }
+
+    pub(crate) fn keyspace_ref(&self) -> KeyspaceRef {
+        self.keyspace
+    }
+
+    /// The same database, seen from another keyspace of it.
+    pub(crate) fn seen_from(&self, id: KeyspaceId) -> Self {
+        Self { keyspace: KeyspaceRef { id, ..self.keyspace }, ..self.clone() }
     }
 
     /// Sets `key` to `value`. When it returns, every later read by anyone sees it, and it survives
@@ -317,19 +335,25 @@ impl Db {
         let level = self.level(options);
         let path = self.engine().write_path();
         let bytes = key.len() + value.len() + OPERATION_OVERHEAD_MAX;
+        let entry = (self.keyspace.id, kind, key, value);
         if bytes <= SMALL_ENTRY_BYTES {
-            return submit_on_stack::<SMALL_ENTRY_BYTES>(path, kind, key, value, level);
+            return submit_on_stack::<SMALL_ENTRY_BYTES>(path, entry, level);
         }
         if bytes <= STACK_ENTRY_BYTES {
-            return submit_on_stack::<STACK_ENTRY_BYTES>(path, kind, key, value, level);
+            return submit_on_stack::<STACK_ENTRY_BYTES>(path, entry, level);
         }
-        let mut encoded = vec![0; operation_len(kind, key, value)];
-        encode_operation(&mut encoded, kind, key, value);
+        let mut encoded = vec![0; bytes];
+        let length = encode_operation(&mut encoded, self.keyspace.id, kind, key, value);
+        encoded.truncate(length);
         Ok(path.submit_owned(Bytes::from(encoded), 1, level)?)
     }
 
     fn check(&self, batch: &WriteBatch) -> Result<()> {
         batch.check(self.value_bytes_max).map_err(Error::invalid)?;
+        if batch.database().is_some_and(|database| database != self.keyspace.database) {
+            let what = "the batch names keyspaces of another database, or of one that was closed";
+            return Err(Error::invalid(what));
+        }
         let limit = self.engine().batch_bytes_max();
         if batch.encoded_len() > limit {
             return Err(Error::invalid(format!(
@@ -342,6 +366,7 @@ impl Db {
 
     /// A batch that deletes ranges, in one change; the change's number.
     async fn write_as_change(&self, batch: WriteBatch) -> Result<Seqno> {
+        let batch = batch.within(self.keyspace.id);
         self.check(&batch)?;
         let spans = batch.deleted_ranges();
         let (seqno, _) = self.engine().replace(spans, Content::Batch(batch)).await?;
@@ -349,6 +374,7 @@ impl Db {
     }
 
     fn submit_batch(&self, batch: WriteBatch, options: WriteOptions) -> Result<Submitted> {
+        let batch = batch.within(self.keyspace.id);
         self.check(&batch)?;
         let operations = batch.len() as u32;
         let level = self.level(options);
@@ -408,7 +434,7 @@ impl Db {
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
-        match self.engine().get(key, Wait::Never) {
+        match self.engine().get(self.keyspace.id, key, Wait::Never) {
             Err(StorageError::WouldBlock) => self.reader(Holder::Lookup).get(key).await,
             result => Ok(result?),
         }
@@ -421,7 +447,7 @@ impl Db {
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
-        match self.engine().contains_key(key, Wait::Never) {
+        match self.engine().contains_key(self.keyspace.id, key, Wait::Never) {
             Err(StorageError::WouldBlock) => self.reader(Holder::Lookup).contains_key(key).await,
             result => Ok(result?),
         }
@@ -433,7 +459,8 @@ impl Db {
     /// As [`get`](Self::get); one failure fails all.
     pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
         tokio::task::coop::consume_budget().await;
-        self.reader(Holder::Lookup).multi_get(keys).await
+        let reader = self.reader(Holder::Lookup);
+        reader.multi_get(reader.of_mine(keys)).await
     }
 
     /// The entries in `range`, in key order, at this instant: a [`Stream`](futures::Stream).
@@ -506,13 +533,13 @@ impl Db {
         self.engine().pins().into_iter().map(Pin::from).collect()
     }
 
-    fn reader(&self, holder: Holder) -> Reader {
+    pub(crate) fn reader(&self, holder: Holder) -> Reader {
         self.reader_of(self.engine().view(holder))
     }
 
     fn reader_of(&self, view: View) -> Reader {
         let engine = self.engine();
-        Reader::new(view, engine.read_pool(), engine.damage())
+        Reader::new(view, self.keyspace, engine.read_pool(), engine.damage())
     }
 
     /// Writes everything that was written before the call into tables, and lets go of the log: no
@@ -674,13 +701,11 @@ impl Future for Ticket {
 #[inline]
 fn submit_on_stack<const BYTES: usize>(
     path: &WritePath,
-    kind: Kind,
-    key: &[u8],
-    value: &[u8],
+    (keyspace, kind, key, value): (KeyspaceId, Kind, &[u8], &[u8]),
     level: Level,
 ) -> Result<Submitted> {
     let mut scratch = [0; BYTES];
-    let length = encode_operation(&mut scratch, kind, key, value);
+    let length = encode_operation(&mut scratch, keyspace, kind, key, value);
     Ok(path.submit(&scratch[..length], 1, level)?)
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use sluicedb_actors::range_owner::RangeEntry;
 use sluicedb_actors::version_manager::message::Change;
 use sluicedb_storage::key_range::KeyRange;
+use sluicedb_storage::keyspace::Keyspaces;
 use sluicedb_storage::limits::KEY_BYTES_MAX;
 use sluicedb_storage::version::RangeVersion;
 
@@ -18,6 +19,8 @@ use sluicedb_storage::version::RangeVersion;
 pub struct RangeInfo {
     /// Its number. Never given to another range.
     pub range: u32,
+    /// Whose keys it has: the name of a keyspace.
+    pub keyspace: String,
     /// Its first key; empty for the first range. Serialized as text, other bytes than printable ASCII as
     /// `\xNN`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
@@ -42,10 +45,11 @@ pub struct RangeInfo {
     pub batches_per_second: u64,
 }
 
-impl From<&RangeVersion> for RangeInfo {
-    fn from(stable: &RangeVersion) -> Self {
+impl RangeInfo {
+    pub(crate) fn of_stable(stable: &RangeVersion, keyspaces: &Keyspaces) -> Self {
         Self {
             range: stable.id.0,
+            keyspace: keyspaces.name(stable.keyspace).unwrap_or_default().to_owned(),
             start: stable.span.lo.to_vec(),
             end: stable.span.hi.as_ref().map(|end| end.to_vec()),
             tables: stable.layers.slices().count() as u64,
@@ -57,30 +61,31 @@ impl From<&RangeVersion> for RangeInfo {
             batches_per_second: 0,
         }
     }
-}
 
-impl From<&RangeEntry> for RangeInfo {
-    fn from(entry: &RangeEntry) -> Self {
+    fn of(entry: &RangeEntry, keyspaces: &Keyspaces) -> Self {
         let RangeEntry { stable, sealed, owner, .. } = entry;
         Self {
             memtable_bytes: (owner.sizes.active_bytes() + owner.sizes.sealed_bytes()) as u64,
             memtables: sealed.len() as u64 + 1,
             batches: owner.sizes.batches(),
             batches_per_second: owner.sizes.batches_per_second(),
-            ..Self::from(&**stable)
+            ..Self::of_stable(stable, keyspaces)
         }
     }
 }
 
 impl Db {
-    /// The ranges, in key order. They cover all keys, and none has keys of another one.
+    /// The ranges of this handle's keyspace, in key order. They cover all keys, and none has keys of another one.
     ///
     /// A range is made by [`Options::initial_split_keys`](crate::Options::initial_split_keys), by
     /// [`split_at`](Self::split_at), or by the database itself when one has become too large
     /// ([`Options::range_bytes_max`](crate::Options::range_bytes_max)). One that is split goes, and two others take its place. Costs some loads
     /// per table; waits for nobody.
     pub fn ranges(&self) -> Vec<RangeInfo> {
-        self.engine().superversion().ranges.iter().map(RangeInfo::from).collect()
+        let superversion = self.engine().superversion();
+        let ranges = superversion.ranges.iter();
+        let theirs = ranges.filter(|range| range.stable.keyspace == self.keyspace_id());
+        theirs.map(|range| RangeInfo::of(range, &superversion.keyspaces)).collect()
     }
 
     /// About how many bytes of tables the keys of `range` take. What is in memory only does not count.
@@ -93,7 +98,9 @@ impl Db {
     pub fn approximate_size(&self, range: impl KeyRange) -> u64 {
         let span = range.span();
         let superversion = self.engine().superversion();
-        let slices = superversion.ranges.iter().flat_map(|range| range.stable.layers.slices());
+        let ranges = superversion.ranges.iter();
+        let theirs = ranges.filter(|range| range.stable.keyspace == self.keyspace_id());
+        let slices = theirs.flat_map(|range| range.stable.layers.slices());
         slices.fold(0, |sum, (_, slice)| sum.saturating_add(slice.bytes_in(&span)))
     }
 
@@ -122,7 +129,8 @@ impl Db {
     /// ```
     pub async fn split_at(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let at = bound(key.as_ref())?;
-        Ok(self.engine().change(Change::Split { at }).await?.is_some())
+        let change = Change::Split { keyspace: self.keyspace_id(), at };
+        Ok(self.engine().change(change).await?.is_some())
     }
 
     /// The ranges that meet at `key` become one again, after a flush. `false` if none do, or if both are
@@ -136,7 +144,8 @@ impl Db {
     pub async fn merge_at(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let at = bound(key.as_ref())?;
         self.flush().await?;
-        Ok(self.engine().change(Change::Merge { at }).await?.is_some())
+        let change = Change::Merge { keyspace: self.keyspace_id(), at };
+        Ok(self.engine().change(change).await?.is_some())
     }
 }
 

@@ -4,6 +4,7 @@
 //! called, and a function that takes a `ReadOnlyDb` says that it does not write.
 
 use crate::error::Result;
+use crate::keyspaces::{names, next_database};
 use crate::levels::{LevelInfo, situation};
 use crate::open::Builder;
 use crate::ranges::RangeInfo;
@@ -14,9 +15,11 @@ use crate::stats::Stats;
 use bytes::Bytes;
 use sluicedb_actors::compaction_planner::CompactionCounts;
 use sluicedb_actors::engine::ReadOnlyEngine;
+use sluicedb_storage::batch::KeyspaceRef;
 use sluicedb_storage::compact::Claims;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::key_range::KeyRange;
+use sluicedb_storage::keyspace::KeyspaceId;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
@@ -74,8 +77,26 @@ impl ReadOnlyDb {
     }
 
     pub(crate) fn new(engine: ReadOnlyEngine) -> Self {
-        let reader = Reader::new(engine.view().clone(), engine.read_pool(), engine.damage());
+        let keyspace = KeyspaceRef { database: next_database(), id: KeyspaceId::DEFAULT };
+        let (view, pool, damage) = (engine.view().clone(), engine.read_pool(), engine.damage());
+        let reader = Reader::new(view, keyspace, pool, damage);
         Self { reader: reader.locking(engine.lock()), engine: Arc::new(engine) }
+    }
+
+    /// The same database, seen from the keyspace of this name; `None` if there is none.
+    pub fn keyspace(&self, name: &str) -> Option<Self> {
+        let id = self.engine.view().superversion.keyspaces.find(name)?;
+        let reader = self.reader.of(KeyspaceRef { id, ..self.reader.keyspace() });
+        Some(Self { engine: Arc::clone(&self.engine), reader })
+    }
+
+    pub(crate) fn keyspace_ref(&self) -> KeyspaceRef {
+        self.reader.keyspace()
+    }
+
+    /// The names of the keyspaces, the default one first.
+    pub fn keyspaces(&self) -> Vec<String> {
+        names(&self.engine.view().superversion.keyspaces)
     }
 
     /// The value of `key`, or `None`; see [`Db::get`](crate::Db::get).
@@ -106,7 +127,7 @@ impl ReadOnlyDb {
     /// As [`get`](Self::get); one failure fails all.
     pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
         tokio::task::coop::consume_budget().await;
-        self.reader.multi_get(keys).await
+        self.reader.multi_get(self.reader.of_mine(keys)).await
     }
 
     /// The entries in `range`, in key order: a [`Stream`](futures::Stream). See [`Db::scan`](crate::Db::scan).
@@ -140,10 +161,13 @@ impl ReadOnlyDb {
         Stats::of_read_only(&self.engine)
     }
 
-    /// The ranges, in key order: see [`Db::ranges`](crate::Db::ranges). What is only in the log counts as tables, and
+    /// The ranges of this handle's keyspace, in key order: see [`Db::ranges`](crate::Db::ranges). What is only in the log counts as tables, and
     /// nobody writes.
     pub fn ranges(&self) -> Vec<RangeInfo> {
-        self.engine.version().ranges().iter().map(|range| RangeInfo::from(&**range)).collect()
+        let version = self.engine.version();
+        let mine = self.reader.keyspace().id;
+        let theirs = version.ranges().iter().filter(|range| range.keyspace == mine);
+        theirs.map(|range| RangeInfo::of_stable(range, version.keyspaces())).collect()
     }
 
     /// The levels of every range: tables, bytes, limits. What is only in the log counts as tables of L0.

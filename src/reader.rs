@@ -4,6 +4,8 @@ use crate::error::Result;
 use bytes::Bytes;
 use sluicedb_actors::failure::damage::Damage;
 use sluicedb_actors::runtime::pool::Pool;
+use sluicedb_storage::batch::KeyspaceRef;
+use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::vfs::LockGuard;
 use sluicedb_storage::view::View;
@@ -15,6 +17,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
     view: View,
+    /// Which it reads, and of which database.
+    keyspace: KeyspaceRef,
     pool: Pool,
     damage: Arc<Damage>,
     /// Of a database that is open for reading only: nobody writes to it as long as somebody reads.
@@ -22,8 +26,17 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(view: View, pool: Pool, damage: Arc<Damage>) -> Self {
-        Self { view, pool, damage, _lock: None }
+    pub(crate) fn new(view: View, keyspace: KeyspaceRef, pool: Pool, damage: Arc<Damage>) -> Self {
+        Self { view, keyspace, pool, damage, _lock: None }
+    }
+
+    /// One that reads another keyspace, at the same instant.
+    pub(crate) fn of(&self, keyspace: KeyspaceRef) -> Self {
+        Self { keyspace, ..self.clone() }
+    }
+
+    pub(crate) fn keyspace(&self) -> KeyspaceRef {
+        self.keyspace
     }
 
     /// One that keeps writers out.
@@ -36,35 +49,51 @@ impl Reader {
     }
 
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        match self.view.get(key, Wait::Never) {
+        match self.view.get(self.keyspace.id, key, Wait::Never) {
             Err(StorageError::WouldBlock) => {}
             result => return self.told(result),
         }
-        let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
-        self.told(self.on_read_thread(move || view.get(&key, Wait::Allowed)).await?)
+        let (view, keyspace) = (self.view.clone(), self.keyspace.id);
+        let key = Bytes::copy_from_slice(key);
+        self.told(self.on_read_thread(move || view.get(keyspace, &key, Wait::Allowed)).await?)
     }
 
     pub(crate) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
-        match self.view.contains_key(key, Wait::Never) {
+        match self.view.contains_key(self.keyspace.id, key, Wait::Never) {
             Err(StorageError::WouldBlock) => {}
             result => return self.told(result),
         }
-        let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
-        self.told(self.on_read_thread(move || view.contains_key(&key, Wait::Allowed)).await?)
+        let (view, keyspace) = (self.view.clone(), self.keyspace.id);
+        let key = Bytes::copy_from_slice(key);
+        let read = move || view.contains_key(keyspace, &key, Wait::Allowed);
+        self.told(self.on_read_thread(read).await?)
+    }
+
+    /// Keys of its keyspace.
+    pub(crate) fn of_mine<'a, K: AsRef<[u8]>>(
+        &self,
+        keys: &'a [K],
+    ) -> impl ExactSizeIterator<Item = (KeyspaceId, &'a [u8])> + use<'a, K> {
+        let keyspace = self.keyspace.id;
+        keys.iter().map(move |key| (keyspace, key.as_ref()))
     }
 
     /// All keys at this one instant: what is in memory at once, the cold ones side by side.
-    pub(crate) async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
+    pub(crate) async fn multi_get<'a>(
+        &self,
+        keys: impl ExactSizeIterator<Item = (KeyspaceId, &'a [u8])>,
+    ) -> Result<Vec<Option<Bytes>>> {
         let mut values = Vec::with_capacity(keys.len());
         let mut cold = Vec::new();
-        for (index, key) in keys.iter().enumerate() {
-            match self.view.get(key.as_ref(), Wait::Never) {
+        for (index, (keyspace, key)) in keys.enumerate() {
+            match self.view.get(keyspace, key, Wait::Never) {
                 Ok(value) => values.push(value),
                 Err(StorageError::WouldBlock) => {
                     values.push(None);
-                    let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key.as_ref()));
+                    let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
                     cold.push(async move {
-                        let read = self.on_read_thread(move || view.get(&key, Wait::Allowed));
+                        let read = move || view.get(keyspace, &key, Wait::Allowed);
+                        let read = self.on_read_thread(read);
                         read.await.map(|value| (index, value))
                     });
                 }

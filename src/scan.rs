@@ -64,9 +64,10 @@ struct Filled {
 
 impl Scan {
     pub(crate) fn new(reader: Reader, span: Span) -> Self {
+        let spec = ScanSpec::new(reader.keyspace().id, span);
         Self {
             reader,
-            spec: ScanSpec::new(span),
+            spec,
             limit: None,
             state: State::Fresh,
             chunk_bytes: CHUNK_BYTES_FIRST,

@@ -6,7 +6,6 @@ use crate::scan::Scan;
 use bytes::Bytes;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::key_range::KeyRange;
-use sluicedb_storage::view::View;
 
 /// One instant of the database: later writes, flushes and compactions do not change what it shows.
 ///
@@ -23,8 +22,8 @@ impl Snapshot {
         Self { reader }
     }
 
-    pub(crate) fn view(&self) -> &View {
-        self.reader.view()
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// The value of `key` at this instant; see [`Db::get`](crate::Db::get).
@@ -51,7 +50,7 @@ impl Snapshot {
     /// As [`get`](Self::get); one failure fails all.
     pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
         tokio::task::coop::consume_budget().await;
-        self.reader.multi_get(keys).await
+        self.reader.multi_get(self.reader.of_mine(keys)).await
     }
 
     /// The entries in `range` at this instant; see [`Db::scan`](crate::Db::scan).

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::table::{Compression, TableOptions};
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -69,8 +70,8 @@ pub(crate) async fn renew_ranges(engine: &Engine) -> Result<Seqno, Failure> {
     let mut last = None;
     for range in &engine.superversion().ranges {
         let at = Bytes::from([&range.span().lo[..], &[0]].concat());
-        engine.change(Change::Split { at: at.clone() }).await?;
-        last = engine.change(Change::Merge { at }).await?;
+        engine.change(Change::Split { keyspace: KeyspaceId::DEFAULT, at: at.clone() }).await?;
+        last = engine.change(Change::Merge { keyspace: KeyspaceId::DEFAULT, at }).await?;
         assert!(last.is_some(), "nothing of the one part is older than anything of the other");
     }
     Ok(last.expect("there is a range"))

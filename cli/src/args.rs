@@ -54,6 +54,8 @@ pub enum Command {
     Replace(ReplaceArgs),
     /// Print a map of the key ranges: where they meet, and what each holds
     Ranges(InspectArgs),
+    /// Print the keyspaces and what each holds, or drop some
+    Keyspaces(KeyspacesArgs),
     /// Part the range that has a key before it
     Split(SplitArgs),
     /// Import real files into a temporary database, break it, and check every value
@@ -267,6 +269,9 @@ pub struct ReplaceArgs {
     /// The database that has the new content; it is only read
     #[arg(long, value_name = "DIR")]
     pub from_db: PathBuf,
+    /// Which keyspace of that database
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub from_keyspace: String,
     /// Keys that begin with this; may be repeated
     #[arg(long, value_name = "KEY")]
     pub prefix: Vec<String>,
@@ -283,6 +288,19 @@ pub struct ReplaceArgs {
     #[arg(long)]
     pub refuse_empty: bool,
     /// JSON instead of a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct KeyspacesArgs {
+    /// The database directory
+    #[arg(value_name = "DB")]
+    pub path: PathBuf,
+    /// Drop this keyspace with all that is in it; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub drop: Vec<String>,
+    /// JSON instead of a table
     #[arg(long)]
     pub json: bool,
 }

@@ -48,7 +48,11 @@ pub async fn excise(args: ExciseArgs) -> Result {
 
 pub async fn replace(args: ReplaceArgs) -> Result {
     let spans = args.spans()?;
-    let source = store::Store { path: args.from_db.clone(), memory: args.store.memory };
+    let source = store::Store {
+        path: args.from_db.clone(),
+        memory: args.store.memory,
+        keyspace: args.from_keyspace.clone(),
+    };
     args.store.must_exist()?;
     let source: ReadOnlyDb = source.read_only().await?;
     let db = args.store.existing().await?;

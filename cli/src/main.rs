@@ -22,6 +22,7 @@ mod demo;
 mod export;
 mod import;
 mod inspect;
+mod keyspaces;
 mod levels;
 mod machine;
 mod outcome;
@@ -84,6 +85,7 @@ async fn run(command: Command) -> Result {
         Command::Excise(args) => bulk::excise(args).await,
         Command::Replace(args) => bulk::replace(args).await,
         Command::Ranges(args) => ranges::ranges(args).await,
+        Command::Keyspaces(args) => keyspaces::run(args).await,
         Command::Split(args) => ranges::split(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::DemoChild(args) => demo::crash::child(args).await,

@@ -1,6 +1,7 @@
 //! Opening a database the way the command line asks for.
 
 use crate::outcome::{Exit, Failure, Result};
+use crate::text::escape;
 use crate::units::parse_size;
 use clap::{Args, ValueEnum};
 use sluicedb::{Db, Durability, Options, ReadOnlyDb, WriteOptions};
@@ -15,6 +16,9 @@ pub struct Store {
     /// Memory for write buffers and cache together
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
+    /// Whose keys: a keyspace of the database; what writes new entries makes it if there is none
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub keyspace: String,
 }
 
 /// What an acknowledged write survives.
@@ -58,19 +62,33 @@ impl Store {
 
     /// Opens, creating the database if there is none.
     pub async fn create(&self) -> Result<Db> {
-        open(&self.path, self.options(), true).await
+        let db = open(&self.path, self.options(), true).await?;
+        match db.keyspace(&self.keyspace).await {
+            Ok(keyspace) => Ok(keyspace),
+            Err(error) => close(db, Err(error.into())).await,
+        }
     }
 
     /// Opens what exists; "not found" if nothing does.
     pub async fn existing(&self) -> Result<Db> {
         self.must_exist()?;
-        open(&self.path, self.options(), false).await
+        let db = open(&self.path, self.options(), false).await?;
+        if !db.keyspaces().contains(&self.keyspace) {
+            return close(db, Err(self.no_keyspace())).await;
+        }
+        Ok(db.keyspace(&self.keyspace).await?)
     }
 
     /// Opens what exists, and changes nothing; as often at once as one likes.
     pub async fn read_only(&self) -> Result<ReadOnlyDb> {
         self.must_exist()?;
-        Ok(ReadOnlyDb::builder(&self.path).options(self.options()).open_read_only().await?)
+        let db = ReadOnlyDb::builder(&self.path).options(self.options()).open_read_only().await?;
+        db.keyspace(&self.keyspace).ok_or_else(|| self.no_keyspace())
+    }
+
+    fn no_keyspace(&self) -> Failure {
+        let (path, name) = (self.path.display(), escape(self.keyspace.as_bytes()));
+        Failure::new(Exit::NotFound, format!("{path}: no keyspace is called {name}"))
     }
 
     /// "Not found" unless there is a database, told before anything is opened or created.

@@ -1,19 +1,33 @@
 //! A batch that is its own log record: operations are encoded once, when they are added.
 //!
 //! ```text
-//! operation := kind u8 | key_len varint | [value_len varint, puts only] | key | [value]
+//! operation := kind u8 | [keyspace varint] | key_len varint | [value_len varint, puts only] | key | [value]
 //! batch     := operation*            (the log record around it carries length and checksum)
 //! ```
+//! The kind has one bit more where a keyspace follows. Where none does the operation is of the default one.
 
-use crate::codec::{Reader, put_varint, varint_len, write_varint};
+use crate::codec::{Reader, put_varint, write_varint};
 use crate::key::{Kind, Span};
 use crate::key_range::KeyRange;
+use crate::keyspace::{KeyspaceId, KeyspaceSpan};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 /// The most bytes that an operation needs beside its key and value.
-pub const OPERATION_OVERHEAD_MAX: usize = 1 + 3 + 5;
+pub const OPERATION_OVERHEAD_MAX: usize = 1 + KEYSPACE_BYTES_MAX + 3 + 5;
+/// The longest number of a keyspace.
+const KEYSPACE_BYTES_MAX: usize = 5;
+/// This bit of an operation's kind says that the number of a keyspace follows.
+const NAMES_KEYSPACE: u8 = 2;
+
+/// A keyspace as a batch is told of it: its number, in the database that is open under this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyspaceRef {
+    /// Which of the databases that this process has open, or had.
+    pub database: u64,
+    /// Which keyspace of it.
+    pub id: KeyspaceId,
+}
 
 /// Writes that become visible, durable and recoverable together or not at all.
 ///
@@ -27,8 +41,17 @@ pub const OPERATION_OVERHEAD_MAX: usize = 1 + 3 + 5;
 pub struct WriteBatch {
     encoded: Vec<u8>,
     count: u32,
-    /// Ranges that are deleted, each with the length of what was encoded before.
-    deleted: Vec<(usize, Span)>,
+    /// Ranges that are deleted, each with the length of what was encoded before, and with its keyspace if that
+    /// was named.
+    deleted: Vec<(usize, Option<KeyspaceId>, Span)>,
+    /// The database whose keyspaces it names.
+    database: Option<u64>,
+    /// What is added without a keyspace is of this one.
+    keyspace: Option<KeyspaceRef>,
+    /// Does anything in it name no keyspace?
+    is_open: bool,
+    /// Does it name keyspaces of several?
+    is_mixed: bool,
     shortest_key: Option<usize>,
     longest_key: usize,
     longest_value: usize,
@@ -40,48 +63,110 @@ impl WriteBatch {
         Self::default()
     }
 
+    /// An empty batch whose operations are of the keyspace of this handle unless they name another one.
+    pub fn new_in(keyspace: impl Into<KeyspaceRef>) -> Self {
+        let keyspace = keyspace.into();
+        Self { database: Some(keyspace.database), keyspace: Some(keyspace), ..Self::default() }
+    }
+
     /// An empty batch with room for `bytes` of encoded operations.
     pub fn with_capacity(bytes: usize) -> Self {
         Self { encoded: Vec::with_capacity(bytes), ..Self::default() }
     }
 
-    /// Adds "set `key` to `value`".
+    /// Adds "set `key` to `value`", in the batch's keyspace: that of [`new_in`](Self::new_in), or else of the handle
+    /// that it is written by.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
-        let (key, value) = (key.as_ref(), value.as_ref());
-        self.encoded.reserve(OPERATION_OVERHEAD_MAX + key.len() + value.len());
-        self.encoded.push(Kind::Put as u8);
-        put_varint(&mut self.encoded, key.len() as u64);
-        put_varint(&mut self.encoded, value.len() as u64);
-        self.encoded.extend_from_slice(key);
-        self.encoded.extend_from_slice(value);
-        self.note(key.len(), value.len())
+        let keyspace = self.unnamed();
+        self.add(keyspace, Kind::Put, key.as_ref(), value.as_ref())
     }
 
-    /// Adds "remove `key`".
+    /// Adds "set `key` to `value`" in the keyspace of this handle.
+    pub fn put_in(
+        &mut self,
+        keyspace: impl Into<KeyspaceRef>,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> &mut Self {
+        let keyspace = self.name(keyspace.into());
+        self.add(Some(keyspace), Kind::Put, key.as_ref(), value.as_ref())
+    }
+
+    /// Adds "remove `key`", in the batch's keyspace: that of [`new_in`](Self::new_in), or else of the handle
+    /// that it is written by.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
-        let key = key.as_ref();
-        self.encoded.push(Kind::Delete as u8);
-        put_varint(&mut self.encoded, key.len() as u64);
-        self.encoded.extend_from_slice(key);
-        self.note(key.len(), 0)
+        let keyspace = self.unnamed();
+        self.add(keyspace, Kind::Delete, key.as_ref(), &[])
     }
 
-    /// Adds "remove every key in `range`".
+    /// Adds "remove `key`" in the keyspace of this handle.
+    pub fn delete_in(
+        &mut self,
+        keyspace: impl Into<KeyspaceRef>,
+        key: impl AsRef<[u8]>,
+    ) -> &mut Self {
+        let keyspace = self.name(keyspace.into());
+        self.add(Some(keyspace), Kind::Delete, key.as_ref(), &[])
+    }
+
+    /// Adds "remove every key in `range`", in the batch's keyspace: that of [`new_in`](Self::new_in), or else of the handle
+    /// that it is written by.
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`delete_range(a..b)` reads better than `delete_range(&(a..b))`"
     )]
     pub fn delete_range(&mut self, range: impl KeyRange) -> &mut Self {
-        let span = range.span();
+        let keyspace = self.unnamed();
+        self.delete_span(keyspace, range.span())
+    }
+
+    /// Adds "remove every key in `range`" in the keyspace of this handle.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "`delete_range_in(&index, a..b)` reads better than `delete_range_in(&index, &(a..b))`"
+    )]
+    pub fn delete_range_in(
+        &mut self,
+        keyspace: impl Into<KeyspaceRef>,
+        range: impl KeyRange,
+    ) -> &mut Self {
+        let keyspace = self.name(keyspace.into());
+        self.delete_span(Some(keyspace), range.span())
+    }
+
+    /// Adds "remove every key that starts with `prefix`", in the batch's keyspace: that of [`new_in`](Self::new_in), or else of the handle
+    /// that it is written by.
+    pub fn delete_prefix(&mut self, prefix: impl AsRef<[u8]>) -> &mut Self {
+        self.delete_range(Span::prefix(prefix.as_ref()))
+    }
+
+    fn delete_span(&mut self, keyspace: Option<KeyspaceId>, span: Span) -> &mut Self {
         if !span.is_empty() {
-            self.deleted.push((self.encoded.len(), span));
+            self.deleted.push((self.encoded.len(), keyspace, span));
         }
         self
     }
 
-    /// Adds "remove every key that starts with `prefix`".
-    pub fn delete_prefix(&mut self, prefix: impl AsRef<[u8]>) -> &mut Self {
-        self.delete_range(Span::prefix(prefix.as_ref()))
+    fn unnamed(&mut self) -> Option<KeyspaceId> {
+        self.is_open |= self.keyspace.is_none();
+        self.keyspace.map(|keyspace| keyspace.id)
+    }
+
+    fn name(&mut self, keyspace: KeyspaceRef) -> KeyspaceId {
+        self.is_mixed |= self.database.is_some_and(|other| other != keyspace.database);
+        self.database = Some(keyspace.database);
+        keyspace.id
+    }
+
+    fn add(
+        &mut self,
+        keyspace: Option<KeyspaceId>,
+        kind: Kind,
+        key: &[u8],
+        value: &[u8],
+    ) -> &mut Self {
+        put_operation(&mut self.encoded, keyspace, kind, key, value);
+        self.note(key.len(), value.len())
     }
 
     fn note(&mut self, key_len: usize, value_len: usize) -> &mut Self {
@@ -96,7 +181,8 @@ impl WriteBatch {
     pub fn clear(&mut self) {
         let mut encoded = std::mem::take(&mut self.encoded);
         encoded.clear();
-        *self = Self { encoded, ..Self::default() };
+        let (keyspace, database) = (self.keyspace, self.keyspace.map(|of| of.database));
+        *self = Self { encoded, database, keyspace, ..Self::default() };
     }
 
     /// How many operations it has.
@@ -114,29 +200,69 @@ impl WriteBatch {
         !self.deleted.is_empty()
     }
 
-    /// All keys of which what was there before goes: ascending, and apart from each other.
-    pub fn deleted_ranges(&self) -> Vec<Span> {
-        Span::united(self.deleted.iter().map(|(_, span)| span.clone()).collect())
+    /// All keys of which what was there before goes: in order, and apart from each other.
+    pub fn deleted_ranges(&self) -> Vec<KeyspaceSpan> {
+        let spans = self.deleted.iter().map(|(_, keyspace, span)| KeyspaceSpan {
+            keyspace: keyspace.unwrap_or_default(),
+            span: span.clone(),
+        });
+        KeyspaceSpan::united(spans.collect())
     }
 
     /// What the batch comes to beside deleting ranges: a value for each key that it puts, and none for one
     /// that it deletes.
-    pub fn outcome(&self) -> BTreeMap<&[u8], Option<&[u8]>> {
-        let mut outcome: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
+    pub fn outcome(&self) -> BTreeMap<(KeyspaceId, &[u8]), Option<&[u8]>> {
+        let mut outcome: BTreeMap<(KeyspaceId, &[u8]), Option<&[u8]>> = BTreeMap::new();
         let mut deleted = self.deleted.iter().peekable();
         let mut operations = self.operations();
         loop {
-            while let Some((_, span)) = deleted.next_if(|(at, _)| *at <= operations.position()) {
-                let end = span.hi.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-                let inside = outcome.range::<[u8], _>((Bound::Included(&span.lo[..]), end));
-                let gone: Vec<&[u8]> = inside.map(|(key, _)| *key).collect();
-                for key in gone {
-                    outcome.remove(key);
+            let is_next = |(at, _, _): &&(usize, _, _)| *at <= operations.position();
+            while let Some((_, keyspace, span)) = deleted.next_if(is_next) {
+                let keyspace = keyspace.unwrap_or_default();
+                let inside = outcome.range((keyspace, &span.lo[..])..);
+                let inside = inside.map(|(key, _)| *key);
+                let inside = inside.take_while(|(other, key)| {
+                    *other == keyspace && span.hi.as_ref().is_none_or(|hi| *key < &hi[..])
+                });
+                for key in inside.collect::<Vec<_>>() {
+                    outcome.remove(&key);
                 }
             }
-            let Some(Operation { kind, key, value }) = operations.next() else { return outcome };
-            outcome.insert(key, (kind == Kind::Put).then_some(value));
+            let Some(Operation { keyspace, kind, key, value }) = operations.next() else {
+                return outcome;
+            };
+            outcome.insert((keyspace, key), (kind == Kind::Put).then_some(value));
         }
+    }
+
+    /// The database whose keyspaces it names, if it names any.
+    pub fn database(&self) -> Option<u64> {
+        self.database
+    }
+
+    /// The same batch for a database: what names no keyspace is of this one. Copies it, unless that is the
+    /// default keyspace or everything names one.
+    #[must_use]
+    pub fn within(mut self, keyspace: KeyspaceId) -> Self {
+        if keyspace.is_default() || !self.is_open {
+            return self;
+        }
+        let mut encoded = Vec::with_capacity(self.encoded.len() + self.count as usize);
+        let (mut deleted, mut next) = (Vec::with_capacity(self.deleted.len()), 0);
+        let mut operations = Operations::new(&self.encoded);
+        loop {
+            while let Some((at, named, span)) = self.deleted.get(next)
+                && *at <= operations.position()
+            {
+                deleted.push((encoded.len(), Some(named.unwrap_or(keyspace)), span.clone()));
+                next += 1;
+            }
+            let Some((named, operation)) = operations.decode() else { break };
+            let Operation { kind, key, value, .. } = operation;
+            put_operation(&mut encoded, Some(named.unwrap_or(keyspace)), kind, key, value);
+        }
+        (self.encoded, self.deleted) = (encoded, deleted);
+        self
     }
 
     /// Length of the encoded operations, in bytes: all but the deleted ranges.
@@ -161,6 +287,9 @@ impl WriteBatch {
 
     /// Says what is wrong with the keys or values, if anything is.
     pub fn check(&self, value_bytes_max: usize) -> Result<(), String> {
+        if self.is_mixed {
+            return Err("the batch names keyspaces of two databases; write one for each".to_owned());
+        }
         if self.shortest_key == Some(0) {
             return Err("the key is empty; keys are 1..=65535 bytes".to_owned());
         }
@@ -188,21 +317,50 @@ fn check_lengths(key: usize, value: usize, value_bytes_max: usize) -> Result<(),
     Ok(())
 }
 
-/// Length of one encoded operation.
-pub fn operation_len(kind: Kind, key: &[u8], value: &[u8]) -> usize {
-    let value_part = match kind {
-        Kind::Put => varint_len(value.len() as u64) + value.len(),
-        Kind::Delete => 0,
-    };
-    1 + varint_len(key.len() as u64) + key.len() + value_part
+/// Appends one operation to a batch.
+fn put_operation(
+    out: &mut Vec<u8>,
+    keyspace: Option<KeyspaceId>,
+    kind: Kind,
+    key: &[u8],
+    value: &[u8],
+) {
+    out.reserve(OPERATION_OVERHEAD_MAX + key.len() + value.len());
+    match keyspace {
+        None => out.push(kind as u8),
+        Some(keyspace) => {
+            out.push(kind as u8 | NAMES_KEYSPACE);
+            put_varint(out, u64::from(keyspace.0));
+        }
+    }
+    put_varint(out, key.len() as u64);
+    if kind == Kind::Put {
+        put_varint(out, value.len() as u64);
+    }
+    out.extend_from_slice(key);
+    if kind == Kind::Put {
+        out.extend_from_slice(value);
+    }
 }
 
-/// Encodes one operation at the start of `out`, which has `operation_len` bytes or more; returns
-/// how many it took. The allocation-free twin of `WriteBatch::put` for the single-write path.
+/// Encodes one operation at the start of `out`, which has room for key, value and `OPERATION_OVERHEAD_MAX`
+/// bytes; returns how many it took. The allocation-free twin of `WriteBatch::put` for the single-write path.
 #[inline]
-pub fn encode_operation(out: &mut [u8], kind: Kind, key: &[u8], value: &[u8]) -> usize {
-    out[0] = kind as u8;
-    let mut at = 1 + write_varint(&mut out[1..], key.len() as u64);
+pub fn encode_operation(
+    out: &mut [u8],
+    keyspace: KeyspaceId,
+    kind: Kind,
+    key: &[u8],
+    value: &[u8],
+) -> usize {
+    let mut at = 1;
+    if keyspace.is_default() {
+        out[0] = kind as u8;
+    } else {
+        out[0] = kind as u8 | NAMES_KEYSPACE;
+        at += write_varint(&mut out[1..], u64::from(keyspace.0));
+    }
+    at += write_varint(&mut out[at..], key.len() as u64);
     if kind == Kind::Put {
         at += write_varint(&mut out[at..], value.len() as u64);
     }
@@ -218,6 +376,8 @@ pub fn encode_operation(out: &mut [u8], kind: Kind, key: &[u8], value: &[u8]) ->
 /// One decoded operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation<'a> {
+    /// Whose key.
+    pub keyspace: KeyspaceId,
     /// Put or delete.
     pub kind: Kind,
     /// The key.
@@ -225,6 +385,9 @@ pub struct Operation<'a> {
     /// The value; empty for a delete.
     pub value: &'a [u8],
 }
+
+/// What comes before an operation's key: the keyspace, if it is named, and the lengths of key and value.
+type Head = (Option<KeyspaceId>, Kind, usize, usize);
 
 #[cfg(debug_assertions)]
 thread_local! {
@@ -261,10 +424,16 @@ impl<'a> Operations<'a> {
         self.reader.position()
     }
 
-    /// The kind, and the lengths of key and value: within the limits of the format, whatever is there.
+    /// Within the limits of the format, whatever is there.
     #[inline]
-    fn head(&mut self) -> Option<(Kind, usize, usize)> {
-        let kind = Kind::from_u8(self.reader.u8()?)?;
+    fn head(&mut self) -> Option<Head> {
+        let byte = self.reader.u8()?;
+        let kind = Kind::from_u8(byte & !NAMES_KEYSPACE)?;
+        let keyspace = if byte & NAMES_KEYSPACE == 0 {
+            None
+        } else {
+            Some(KeyspaceId(u32::try_from(self.reader.varint()?).ok()?))
+        };
         let key_len = usize::try_from(self.reader.varint()?).ok()?;
         if key_len == 0 || key_len > KEY_BYTES_MAX {
             return None;
@@ -273,15 +442,17 @@ impl<'a> Operations<'a> {
             Kind::Put => usize::try_from(self.reader.varint()?).ok()?,
             Kind::Delete => 0,
         };
-        (value_len <= VALUE_BYTES_CAP).then_some((kind, key_len, value_len))
+        (value_len <= VALUE_BYTES_CAP).then_some((keyspace, kind, key_len, value_len))
     }
 
+    /// The next operation, and its keyspace if it names one.
     #[inline]
-    fn decode(&mut self) -> Option<Operation<'a>> {
-        let (kind, key_len, value_len) = self.head()?;
+    fn decode(&mut self) -> Option<(Option<KeyspaceId>, Operation<'a>)> {
+        let (named, kind, key_len, value_len) = self.head()?;
         let key = self.reader.take(key_len)?;
         let value = self.reader.take(value_len)?;
-        Some(Operation { kind, key, value })
+        let keyspace = named.unwrap_or_default();
+        Some((named, Operation { keyspace, kind, key, value }))
     }
 }
 
@@ -296,11 +467,11 @@ impl<'a> Iterator for Operations<'a> {
         #[cfg(debug_assertions)]
         DECODED.with(|decoded| decoded.set(decoded.get() + 1));
         let start = self.reader.position();
-        let operation = self.decode();
-        if operation.is_none() {
+        let decoded = self.decode();
+        if decoded.is_none() {
             self.malformed_at = Some(start);
         }
-        operation
+        decoded.map(|(_, operation)| operation)
     }
 }
 
@@ -315,8 +486,9 @@ mod tests {
         batch.put("k1", "v1").delete("k2").put("k3", vec![7; 300]);
         let got: Vec<_> = batch.operations().collect();
         assert_eq!(got.len(), 3);
-        assert_eq!(got[0], Operation { kind: Kind::Put, key: b"k1", value: b"v1" });
-        assert_eq!(got[1], Operation { kind: Kind::Delete, key: b"k2", value: b"" });
+        let keyspace = KeyspaceId::DEFAULT;
+        assert_eq!(got[0], Operation { keyspace, kind: Kind::Put, key: b"k1", value: b"v1" });
+        assert_eq!(got[1], Operation { keyspace, kind: Kind::Delete, key: b"k2", value: b"" });
         assert_eq!(got[2].value.len(), 300);
     }
 
@@ -327,11 +499,12 @@ mod tests {
         batch.delete_prefix("a").put("a1", "v").put("a2", "gone").delete_range("a2".."a3");
         batch.delete_range("z".."a");
         assert_eq!(batch.len(), 7, "an upside down range is none");
-        let outcome: Vec<_> = batch.outcome().into_iter().collect();
+        let outcome = batch.outcome().into_iter().map(|((_, key), value)| (key, value));
+        let outcome: Vec<_> = outcome.collect();
         let wanted: [(&[u8], Option<&[u8]>); 3] =
             [(b"a1", Some(b"v")), (b"b", Some(b"1")), (b"c", None)];
         assert_eq!(outcome, wanted);
-        assert_eq!(batch.deleted_ranges(), [Span::prefix(b"a")]);
+        assert_eq!(batch.deleted_ranges(), [KeyspaceSpan::of_default(Span::prefix(b"a"))]);
         batch.clear();
         assert!(batch.is_empty() && !batch.deletes_ranges());
     }
@@ -346,10 +519,49 @@ mod tests {
                 Kind::Put => batch.put(key, value),
                 Kind::Delete => batch.delete(key),
             };
-            let mut out = vec![0; operation_len(kind, key, value)];
-            assert_eq!(encode_operation(&mut out, kind, key, value), out.len());
-            assert_eq!(out, batch.encoded());
+            let mut out = vec![0; OPERATION_OVERHEAD_MAX + key.len() + value.len()];
+            let length = encode_operation(&mut out, KeyspaceId::DEFAULT, kind, key, value);
+            assert_eq!(&out[..length], batch.encoded());
+            let other = KeyspaceId(u32::MAX);
+            let length = encode_operation(&mut out, other, kind, key, value);
+            assert_eq!(&out[..length], batch.within(other).encoded());
         }
+    }
+
+    #[test]
+    fn what_names_no_keyspace_is_of_the_handle_that_it_is_written_by() {
+        let of = |id| KeyspaceRef { database: 1, id: KeyspaceId(id) };
+        let mut batch = WriteBatch::new();
+        batch.put("k", "gone").put_in(of(0), "k", "default").put_in(of(300), "k", "other");
+        batch.delete_range("a".."z").delete_range_in(of(300), "x"..).put("k", "mine");
+        batch.delete_in(of(9), "k");
+        let (mine, len) = (KeyspaceId(7), batch.len());
+        let batch = batch.within(mine);
+        assert_eq!((batch.len(), batch.operations().count()), (len, 5));
+        let outcome: Vec<_> = batch.outcome().into_iter().collect();
+        let entry = |id, value: Option<&'static str>| {
+            ((KeyspaceId(id), &b"k"[..]), value.map(str::as_bytes))
+        };
+        let wanted = [(0, Some("default")), (7, Some("mine")), (9, None), (300, Some("other"))];
+        assert_eq!(outcome, wanted.map(|(id, value)| entry(id, value)));
+        let spans = batch.deleted_ranges();
+        let whose: Vec<u32> = spans.iter().map(|span| span.keyspace.0).collect();
+        assert_eq!(whose, [7, 300]);
+        assert_eq!(batch.check(10), Ok(()));
+        let mut bound = WriteBatch::new_in(of(7));
+        bound.put("k", "mine").clear();
+        bound.put("k", "mine").delete_prefix("x");
+        assert_eq!(bound.operations().next().unwrap().keyspace, mine);
+        assert_eq!(bound.clone().within(KeyspaceId(8)), bound);
+        assert_eq!(bound.deleted_ranges()[0].keyspace, mine);
+    }
+
+    #[test]
+    fn a_batch_names_keyspaces_of_one_database() {
+        let of = |database| KeyspaceRef { database, id: KeyspaceId(1) };
+        let mut batch = WriteBatch::new();
+        batch.put_in(of(1), "k", "v").put_in(of(2), "k", "v");
+        assert!(batch.check(10).unwrap_err().contains("two databases"));
     }
 
     #[test]
@@ -385,7 +597,8 @@ mod tests {
             if kind == Kind::Put {
                 put_varint(&mut bytes, value as u64);
             }
-            Operations::new(&bytes).head()
+            let head = Operations::new(&bytes).head();
+            head.map(|(_, kind, key_len, value_len)| (kind, key_len, value_len))
         };
         let (key_max, value_max) = (KEY_BYTES_MAX, VALUE_BYTES_CAP);
         assert_eq!(head(Kind::Put, 1, value_max), Some((Kind::Put, 1, value_max)));

@@ -26,8 +26,9 @@ use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::iter::{Cursor, MergeCursor};
 use crate::key::Seqno;
+use crate::keyspace::Keyspaces;
 use crate::table::{TableMeta, TableOptions};
-use crate::version::{Image, Place, RangeImage, ShardCuts, SliceMeta};
+use crate::version::{Image, Place, RangeId, RangeImage, ShardCuts, SliceMeta};
 use crate::vfs::Vfs;
 use crate::view::{InFront, MemtableSlice, RangeEntry, View};
 use std::collections::BTreeMap;
@@ -130,7 +131,7 @@ pub fn fill(draft: &mut Draft, origin: &Origin<'_>, told: Told<'_>) -> Result<Op
     let mut counts = Counts { total_bytes: tables_bytes + memtables_bytes, ..Counts::default() };
     // First: it is what readers of the memtables wait for, and what their writer cannot reclaim.
     let Some(written) = write_memtables(draft, origin, &counts, told)? else { return Ok(None) };
-    for meta in &written {
+    for (_, meta) in &written {
         counts.written.add(meta.file_bytes);
     }
     counts.done_bytes += memtables_bytes;
@@ -143,18 +144,19 @@ pub fn fill(draft: &mut Draft, origin: &Origin<'_>, told: Told<'_>) -> Result<Op
     Ok(told(&counts).then(|| image(origin, written)))
 }
 
-/// Writes what the view shows of its memtables into tables of the draft, each inside one range.
+/// Writes what the view shows of its memtables into tables of the draft, each for one range.
 fn write_memtables(
     draft: &mut Draft,
     origin: &Origin<'_>,
     counts: &Counts,
     told: Told<'_>,
-) -> Result<Option<Vec<TableMeta>>> {
+) -> Result<Option<Vec<(RangeId, TableMeta)>>> {
     let Origin { vfs, view, .. } = origin;
     let numbers = || (origin.next_number)();
     let sink = TableSink::new(vfs, draft.dir(), origin.db_id, origin.table.clone(), numbers);
     let mut sink = sink.created_at(origin.created_at_ms);
-    let mut entries: u64 = 0;
+    // Of each table.
+    let (mut ranges, mut entries) = (Vec::new(), 0_u64);
     for range in &view.superversion.ranges {
         // INVARIANT(shard-disjoint): where this cuts depends on the ranges alone.
         let bytes: usize = range.memtables().map(|table| table.used_bytes()).sum();
@@ -180,10 +182,11 @@ fn write_memtables(
             }
             sink.cut()?;
         }
+        ranges.resize(sink.tables(), range.id());
     }
     let written = sink.finish()?;
     draft.made(written.iter().map(|meta| meta.number));
-    Ok(Some(written))
+    Ok(Some(ranges.into_iter().zip(written).collect()))
 }
 
 /// The memtables of a range, newest first, parted where tables that came in from outside stand between
@@ -279,7 +282,7 @@ fn copy(
 
 /// What the manifest of the checkpoint says: the view's ranges and tables, all flushed up to its number;
 /// no log; closed in order.
-fn image(origin: &Origin<'_>, written: Vec<TableMeta>) -> Image {
+fn image(origin: &Origin<'_>, written: Vec<(RangeId, TableMeta)>) -> Image {
     let View { superversion, upto, .. } = origin.view;
     // As long as no log is named, no segment is expected: all that come have higher numbers.
     let number = (origin.next_number)();
@@ -288,17 +291,19 @@ fn image(origin: &Origin<'_>, written: Vec<TableMeta>) -> Image {
         next_file_number: FileNumber(number.0 + 1),
         last_seqno: *upto,
         clean_close: true,
+        keyspaces: Keyspaces::clone(&superversion.keyspaces),
         ..Image::default()
     };
     for range in superversion.ranges.iter().map(|range| &range.stable) {
         let (span, shards) = (range.span.clone(), range.shards.clone());
-        image.ranges.insert(range.id, RangeImage { span, shards, flushed: *upto });
+        let (keyspace, flushed) = (range.keyspace, *upto);
+        image.ranges.insert(range.id, RangeImage { keyspace, span, shards, flushed });
         for (place, slice) in range.layers.slices() {
             image.slices.insert((range.id, place, slice.name()), slice.meta().clone());
         }
     }
-    for slice in written.into_iter().map(SliceMeta::whole) {
-        let range = superversion.route(slice.min_key()).id();
+    for (range, table) in written {
+        let slice = SliceMeta::whole(table);
         image.slices.insert((range, Place::L0, slice.name()), slice);
     }
     debug_assert_eq!(image.contradictions(), [], "a view agrees with itself");

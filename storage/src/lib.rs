@@ -11,6 +11,7 @@ pub mod filename;
 pub mod iter;
 pub mod key;
 pub mod key_range;
+pub mod keyspace;
 pub mod limits;
 pub mod memtable;
 pub mod points;

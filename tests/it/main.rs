@@ -38,6 +38,8 @@ mod durability;
 mod failure;
 // Overwritten entries.
 mod hot_keys;
+// Parts of a database with keys of their own.
+mod keyspaces;
 // flush, sync, compact.
 // What waits in front of a level.
 mod landings;

@@ -1,7 +1,8 @@
 //! One history on one database: every answer is compared with the model's.
 //!
 //! The model is an ordered map, a copy of it per snapshot and iterator, and the batches since the
-//! last reopen, so that what a power cut leaves can be judged.
+//! last reopen, so that what a power cut leaves can be judged. Keys in it begin with their keyspace, and a key that
+//! is nothing more says that the keyspace is there.
 
 use crate::kit::chance::Chance;
 use crate::kit::disk::{collect, content, fresh_dir, shared};
@@ -10,7 +11,9 @@ use crate::kit::simulator::Simulator;
 use crate::operation::{Operation, ScanOf};
 use crate::tally::{Event, Tally};
 use futures::StreamExt;
-use sluicedb::{Db, Durability, Error, IngestPlan, OnEmpty, Options, Scan, Snapshot, WriteOptions};
+use sluicedb::{
+    Db, Durability, Error, IngestPlan, OnEmpty, Options, Scan, Snapshot, WriteBatch, WriteOptions,
+};
 use sluicedb_storage::external::ExternalWriter;
 use sluicedb_storage::key::Kind;
 use sluicedb_storage::table::TableOptions;
@@ -63,18 +66,60 @@ struct Case<'a> {
     disk: MemVfs,
     dir: PathBuf,
     simulator: Simulator,
-    db: Option<Db>,
+    /// A handle of each keyspace that is there, and which of them is used now.
+    handles: [Option<Db>; KEYSPACES],
+    at: usize,
+    /// How often each keyspace was made.
+    made: [u64; KEYSPACES],
+    opened: u64,
     model: Map,
     /// What each batch since the last reopen made of the model, and whether it was synced.
     since_open: Vec<Vec<Change>>,
     at_open: Map,
     /// So many batches of `since_open` survive a power cut.
     synced: usize,
-    snapshots: Vec<(Snapshot, Map, u64)>,
+    snapshots: Vec<Taken>,
     iterators: Vec<(Iterating, u64)>,
     tally: Tally,
     answers: Answers,
     manifest: Option<String>,
+}
+
+const KEYSPACES: usize = 3;
+
+/// A snapshot, and what it has to show.
+#[derive(Clone)]
+struct Taken {
+    snapshot: Snapshot,
+    model: Map,
+    at: usize,
+    made: [u64; KEYSPACES],
+    opened: u64,
+    compactions: u64,
+}
+
+/// A key as the model has it.
+fn tagged(at: usize, key: &[u8]) -> Vec<u8> {
+    [&[at as u8], key].concat()
+}
+
+/// What the model has of a keyspace.
+fn part(model: &Map, at: usize) -> Map {
+    let theirs = model.iter().filter(|(key, _)| key[0] == at as u8 && key.len() > 1);
+    theirs.map(|(key, value)| (key[1..].to_vec(), value.clone())).collect()
+}
+
+fn name(at: usize) -> String {
+    if at == 0 { "default".to_owned() } else { format!("keyspace {at}") }
+}
+
+/// The same changes, by the keys that the model has.
+fn all_tagged(at: usize, changes: impl IntoIterator<Item = Change>) -> Vec<Change> {
+    let tag = |change| match change {
+        Change::Put(key, value) => Change::Put(tagged(at, &key), value),
+        Change::Delete(key) => Change::Delete(tagged(at, &key)),
+    };
+    changes.into_iter().map(tag).collect()
 }
 
 struct Iterating {
@@ -98,8 +143,11 @@ impl<'a> Case<'a> {
             disk,
             dir: fresh_dir(),
             simulator: Simulator::new(setup.seed),
-            db: None,
-            model: Map::new(),
+            handles: Default::default(),
+            at: 0,
+            made: [0; KEYSPACES],
+            opened: 0,
+            model: Map::from([(tagged(0, b""), Vec::new())]),
             since_open: Vec::new(),
             at_open: Map::new(),
             synced: 0,
@@ -123,7 +171,37 @@ impl<'a> Case<'a> {
     }
 
     fn db(&self) -> &Db {
-        self.db.as_ref().expect("open between steps")
+        self.handles[self.at].as_ref().expect("open between steps")
+    }
+
+    /// What the database has in all keyspaces, as the model has it.
+    fn whole(&self) -> Result<Map, String> {
+        let mut whole = Map::new();
+        for (at, handle) in self.handles.iter().enumerate() {
+            let Some(db) = handle else { continue };
+            whole.insert(tagged(at, b""), Vec::new());
+            let theirs = self.wait(content(db)).map_err(text)?;
+            whole.extend(theirs.into_iter().map(|(key, value)| (tagged(at, &key), value)));
+        }
+        Ok(whole)
+    }
+
+    /// A snapshot as it is seen from the keyspace that is used now, and what it has to show. One of before the last
+    /// open is seen from where it was taken.
+    fn look(&self, taken: &Taken) -> Result<(Snapshot, Map), String> {
+        let Taken { snapshot, model, at, made, opened, .. } = taken;
+        if *opened != self.opened {
+            return Ok((snapshot.clone(), part(model, *at)));
+        }
+        let seen = snapshot.of(self.db()).map_err(text)?;
+        // A keyspace that was made later has nothing of what had its name.
+        let is_it = made[self.at] == self.made[self.at];
+        Ok((seen, if is_it { part(model, self.at) } else { Map::new() }))
+    }
+
+    /// What it has to have in the keyspace that is used now.
+    fn mine(&self) -> Map {
+        part(&self.model, self.at)
     }
 
     fn reopen(&mut self) -> Result<(), String> {
@@ -142,7 +220,14 @@ impl<'a> Case<'a> {
         if stats.recovered_torn_bytes > 0 {
             self.tally.add(Event::TornReopen, 1);
         }
-        self.db = Some(db);
+        (self.handles, self.at) = (Default::default(), 0);
+        let names = db.keyspaces();
+        for at in (1..KEYSPACES).filter(|at| names.contains(&name(*at))) {
+            self.made[at] += 1;
+            self.handles[at] = Some(self.wait(db.keyspace(name(at))).map_err(text)?);
+        }
+        self.handles[0] = Some(db);
+        self.opened += 1;
         let landed = self.db().stats().landing_tables > 0;
         self.tally.add(Event::LandedReopen, u64::from(landed));
         let manifest = self.manifest_name();
@@ -203,7 +288,7 @@ impl<'a> Case<'a> {
         self.take_stock();
         self.check_levels()?;
         self.wait(self.db().close()).map_err(text)?;
-        self.db = None;
+        self.handles = Default::default();
         let vfs = shared(&self.disk);
         let report = sluicedb_storage::verify::verify_directory(&vfs, &self.dir, &mut |_, _| {})
             .map_err(|error| format!("verify failed: {error}"))?;
@@ -227,11 +312,15 @@ impl<'a> Case<'a> {
     }
 
     fn compare_content(&mut self) -> Result<(), String> {
-        let found = self.wait(content(self.db())).map_err(text)?;
-        difference(&self.model, &found).map_or(Ok(()), Err)
+        difference(&self.model, &self.whole()?).map_or(Ok(()), Err)
     }
 
     fn applied(&mut self, changes: Vec<Change>, durability: Durability) {
+        self.applied_to_all(all_tagged(self.at, changes), durability);
+    }
+
+    /// The keys are as the model has them.
+    fn applied_to_all(&mut self, changes: Vec<Change>, durability: Durability) {
         oracle::apply(&mut self.model, &changes);
         self.since_open.push(changes);
         if durability == Durability::Synced {
@@ -274,7 +363,8 @@ impl<'a> Case<'a> {
     /// Between two keys there is nothing but what `changes` come to.
     fn replaced(&mut self, lo: &[u8], hi: &[u8], changes: Vec<Change>, durability: Durability) {
         let inside = |key: &&Vec<u8>| lo <= &key[..] && &key[..] < hi;
-        let gone = self.model.keys().filter(inside).cloned().map(Change::Delete);
+        let mine = self.mine();
+        let gone = mine.keys().filter(inside).cloned().map(Change::Delete);
         let all = gone.chain(changes).collect();
         self.applied(all, durability);
     }
@@ -328,12 +418,12 @@ impl<'a> Case<'a> {
             }
             Op::Get(key) => {
                 let found = self.wait(self.db().get(key)).map_err(text)?;
-                same_value(key, self.model.get(key), found.as_deref())?;
+                same_value(key, self.model.get(&tagged(self.at, key)), found.as_deref())?;
                 self.answers.push(format!("{:?}", found.as_deref().map(Shown)));
             }
             Op::Contains(key) => {
                 let found = self.wait(self.db().contains_key(key)).map_err(text)?;
-                if found != self.model.contains_key(key) {
+                if found != self.model.contains_key(&tagged(self.at, key)) {
                     return Err(format!("contains_key says {found}"));
                 }
             }
@@ -343,12 +433,12 @@ impl<'a> Case<'a> {
                     return Err(format!("{} answers", found.len()));
                 }
                 for (key, value) in keys.iter().zip(&found) {
-                    same_value(key, self.model.get(key), value.as_deref())?;
+                    same_value(key, self.model.get(&tagged(self.at, key)), value.as_deref())?;
                 }
             }
             Op::Scan(how) => {
                 let scan = start(how, |range| self.db().scan(range), |p| self.db().scan_prefix(p));
-                let wanted = wanted(&self.model, how);
+                let wanted = wanted(&self.mine(), how);
                 let found = self.take_all(scan, how.chunked)?;
                 same_entries(&wanted, &found)?;
                 self.answers.push(format!("{} entries", found.len()));
@@ -358,23 +448,26 @@ impl<'a> Case<'a> {
                 if self.snapshots.len() < 4 {
                     let snapshot = self.db().snapshot();
                     let compactions = self.db().stats().compactions;
-                    self.snapshots.push((snapshot, self.model.clone(), compactions));
+                    let (model, at) = (self.model.clone(), self.at);
+                    let (made, opened) = (self.made, self.opened);
+                    self.snapshots.push(Taken { snapshot, model, at, made, opened, compactions });
                 }
             }
             Op::SnapshotGet(which, key) => {
                 let Some(which) = which.checked_rem(self.snapshots.len()) else { return Ok(()) };
-                let (snapshot, model, compactions) = &self.snapshots[which];
+                let taken = &self.snapshots[which];
+                let (snapshot, model) = self.look(taken)?;
                 let found = self.wait(snapshot.get(key)).map_err(text)?;
                 same_value(key, model.get(key), found.as_deref())?;
-                if self.db().stats().compactions > *compactions {
+                if self.db().stats().compactions > taken.compactions {
                     self.tally.add(Event::SnapshotAcrossCompaction, 1);
                 }
             }
             Op::SnapshotScan(which, how) => {
                 let Some(which) = which.checked_rem(self.snapshots.len()) else { return Ok(()) };
-                let (snapshot, model, _) = &self.snapshots[which];
+                let (snapshot, model) = self.look(&self.snapshots[which])?;
                 let scan = start(how, |range| snapshot.scan(range), |p| snapshot.scan_prefix(p));
-                same_entries(&wanted(model, how), &self.take_all(scan, how.chunked)?)?;
+                same_entries(&wanted(&model, how), &self.take_all(scan, how.chunked)?)?;
             }
             Op::SnapshotDrop(which) => {
                 if let Some(which) = which.checked_rem(self.snapshots.len()) {
@@ -385,7 +478,7 @@ impl<'a> Case<'a> {
                 if self.iterators.len() < 4 {
                     let scan =
                         start(how, |range| self.db().scan(range), |p| self.db().scan_prefix(p));
-                    let rest = wanted(&self.model, how).into_iter();
+                    let rest = wanted(&self.mine(), how).into_iter();
                     let flushes = self.db().stats().flushes;
                     let iterating = Iterating { scan, rest, chunked: how.chunked };
                     self.iterators.push((iterating, flushes));
@@ -455,11 +548,14 @@ impl<'a> Case<'a> {
             }
             Op::ReplaceFrom(which, lo, hi) => {
                 let Some(which) = which.checked_rem(self.snapshots.len()) else { return Ok(()) };
-                let (snapshot, then, _) = self.snapshots[which].clone();
+                // What it shows of the keyspace that it was taken in, whatever has become of that.
+                let Taken { snapshot, model, at, .. } = self.snapshots[which].clone();
+                let then = part(&model, at);
                 let spans = [&lo[..]..&hi[..]];
                 let replaced = self.db().replace_from(&snapshot, spans, OnEmpty::Wipe);
                 self.wait(replaced).map_err(text)?;
                 self.tally.add(Event::ReplaceFrom, 1);
+                self.tally.add(Event::ReplaceFromAnotherKeyspace, u64::from(at != self.at));
                 let inside = then.iter().filter(|(key, _)| lo <= *key && *key < hi);
                 let inside = inside.map(|(key, value)| Change::Put(key.clone(), value.clone()));
                 let inside = inside.collect();
@@ -473,7 +569,9 @@ impl<'a> Case<'a> {
                 let tombstones =
                     |db: &Db| -> u64 { db.level_info().iter().map(|info| info.tombstones).sum() };
                 let before = tombstones(self.db());
-                self.wait(self.db().compact()).map_err(text)?;
+                for db in self.handles.iter().flatten() {
+                    self.wait(db.compact()).map_err(text)?;
+                }
                 let after = tombstones(self.db());
                 self.tally.add(Event::TombstonesDropped, before.saturating_sub(after));
                 self.synced = self.since_open.len();
@@ -484,6 +582,51 @@ impl<'a> Case<'a> {
             Op::Sync => {
                 self.wait(self.db().sync()).map_err(text)?;
                 self.synced = self.since_open.len();
+            }
+            Op::Keyspace(at) => {
+                let before = self.db().stats().changes;
+                let handle = self.wait(self.db().keyspace(name(*at))).map_err(text)?;
+                if self.handles[*at].is_none() {
+                    self.tally.add(Event::KeyspaceMade, self.db().stats().changes - before);
+                    self.made[*at] += 1;
+                    self.handles[*at] = Some(handle);
+                    let there = Change::Put(tagged(*at, b""), Vec::new());
+                    self.applied_to_all(vec![there], Durability::Synced);
+                }
+                self.at = *at;
+            }
+            Op::DropKeyspace(at) => {
+                let dropped = self.wait(self.db().drop_keyspace(name(*at))).map_err(text)?;
+                if dropped != self.handles[*at].take().is_some() {
+                    return Err(format!("it was dropped: {dropped}"));
+                }
+                if dropped {
+                    self.tally.add(Event::KeyspaceDropped, 1);
+                    let gone = self.model.keys().filter(|key| key[0] == *at as u8).cloned();
+                    let gone = gone.map(Change::Delete).collect();
+                    self.applied_to_all(gone, Durability::Synced);
+                }
+                if self.at == *at {
+                    self.at = 0;
+                }
+            }
+            Op::Across(changes) => {
+                let (mut batch, mut tagged) = (WriteBatch::new(), Vec::new());
+                let mut touched = std::collections::BTreeSet::new();
+                for (at, change) in changes {
+                    let Some(of) = &self.handles[*at] else { continue };
+                    match change {
+                        Change::Put(key, value) => batch.put_in(of, key, value),
+                        Change::Delete(key) => batch.delete_in(of, key),
+                    };
+                    touched.insert(*at);
+                    tagged.extend(all_tagged(*at, [change.clone()]));
+                }
+                self.wait(self.db().write(batch)).map_err(text)?;
+                self.tally.add(Event::AcrossKeyspaces, u64::from(touched.len() > 1));
+                if !touched.is_empty() {
+                    self.applied_to_all(tagged, default);
+                }
             }
             Op::Rest => {
                 if !self.setup.threads {
@@ -501,7 +644,7 @@ impl<'a> Case<'a> {
             Op::CloseOpen => {
                 self.take_stock();
                 self.wait(self.db().close()).map_err(text)?;
-                self.db = None;
+                self.handles = Default::default();
                 self.reopen()?;
                 if self.db().stats().recovered_entries > 0 {
                     return Err("log entries were left behind by a clean close".to_owned());
@@ -510,7 +653,7 @@ impl<'a> Case<'a> {
             }
             Op::DropOpen => {
                 self.take_stock();
-                self.db = None;
+                self.handles = Default::default();
                 self.reopen()?;
                 self.compare_content()?;
             }
@@ -575,7 +718,7 @@ impl<'a> Case<'a> {
         // With real threads the engine is still at work when the image is taken, as in life.
         let disk = self.disk.crash_clone(kind);
         self.simulator.kill();
-        self.db = None;
+        self.handles = Default::default();
         self.simulator = Simulator::new(self.chance.next());
         self.disk = disk;
         self.disk.set_cold_reads(self.setup.cold_reads);
@@ -584,7 +727,7 @@ impl<'a> Case<'a> {
         let (mut left, batches) = (self.at_open.clone(), std::mem::take(&mut self.since_open));
         let synced = self.synced;
         self.reopen()?;
-        let found = self.wait(content(self.db())).map_err(text)?;
+        let found = self.whole()?;
         let mut why = String::new();
         for count in 0..=batches.len() {
             if count > 0 {

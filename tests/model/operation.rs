@@ -44,6 +44,11 @@ pub enum Operation {
     BatchOfRange(Vec<Change>, Vec<u8>, Vec<u8>, Vec<Change>),
     /// What an open snapshot has between two keys becomes what the database has there.
     ReplaceFrom(usize, Vec<u8>, Vec<u8>),
+    /// What follows is done in this keyspace, which is made if there is none. 0 is the default one.
+    Keyspace(usize),
+    DropKeyspace(usize),
+    /// A batch over keyspaces, of those that there are.
+    Across(Vec<(usize, Change)>),
     Rest,
     /// So many milliseconds pass, three times.
     Pass(u64),
@@ -124,7 +129,7 @@ pub fn history(chance: &mut Chance, count: usize, gentle: bool) -> Vec<Operation
 
 fn one(chance: &mut Chance, gentle: bool) -> Operation {
     use Operation as Op;
-    match chance.below(100) {
+    match chance.below(102) {
         0..=24 => Op::Put(oracle::key(chance), oracle::value(chance)),
         25..=31 => Op::Delete(oracle::key(chance)),
         32..=43 => {
@@ -173,6 +178,16 @@ fn one(chance: &mut Chance, gentle: bool) -> Operation {
                 let [lo, hi] = ends(chance);
                 Op::ReplaceFrom(chance.below(8), lo, hi)
             }
+        },
+        99..=100 => match chance.below(10) {
+            0..=4 => Op::Keyspace(chance.below(3)),
+            5 => Op::DropKeyspace(chance.between(1, 2)),
+            _ => Op::Across(
+                oracle::changes(chance, 9)
+                    .into_iter()
+                    .map(|change| (chance.below(3), change))
+                    .collect(),
+            ),
         },
         _ if chance.one_in(2) => Op::Rest,
         _ => Op::Pass(chance.pick(&[10, 50, 1000, 70_000])),

@@ -37,6 +37,10 @@ pub enum Event {
     Replace,
     ReplaceFrom,
     BatchOfRange,
+    KeyspaceMade,
+    KeyspaceDropped,
+    AcrossKeyspaces,
+    ReplaceFromAnotherKeyspace,
     /// Ranges were split, or merged, and no caller asked for it.
     SplitByItself,
     SplitForHeat,
@@ -53,7 +57,7 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 36] = [
+    const ALL: [Self; 40] = [
         Self::Flush,
         Self::Compaction,
         Self::LevelOne,
@@ -81,6 +85,10 @@ impl Event {
         Self::Replace,
         Self::ReplaceFrom,
         Self::BatchOfRange,
+        Self::KeyspaceMade,
+        Self::KeyspaceDropped,
+        Self::AcrossKeyspaces,
+        Self::ReplaceFromAnotherKeyspace,
         Self::SplitByItself,
         Self::SplitForHeat,
         Self::MergeByItself,

@@ -5,8 +5,9 @@
 //! of those has to open and to hold every promise.
 
 use crate::history::{Driver, History, Promises, Step, Work, judge, mark, steps};
+use crate::keyspaces::whole;
 use crate::kit::chance::{Chance, Replay, replayed, seeds};
-use crate::kit::disk::{content, fresh_dir, shared};
+use crate::kit::disk::{fresh_dir, shared};
 use crate::kit::oracle::{Map, difference};
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;
@@ -136,7 +137,7 @@ fn open(
 }
 
 fn look(simulator: &Simulator, db: &Db) -> Result<Map, String> {
-    simulator.run(content(db)).map_err(|error| format!("cannot be read: {error:?}"))
+    simulator.run(whole(db)).map_err(|error| format!("cannot be read: {error:?}"))
 }
 
 /// The process dies: no thread of it does anything any more.
@@ -330,6 +331,7 @@ fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
         assert!(tally.states >= 3_000, "{tally:?}");
         assert!(tally.nested.iter().all(|count| *count >= 300), "{tally:?}");
         assert!(tally.torn >= 50 && tally.replayed >= 500 && tally.partial >= 100, "{tally:?}");
+        assert!(tally.work.drops >= 3, "{tally:?}");
         tally.work.demand(5);
         let kinds = [
             OperationKind::Create,

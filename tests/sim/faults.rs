@@ -9,8 +9,9 @@
 //! so its fault has to fire. Not firing is a failure of the test.
 
 use crate::history::{Driver, History, Step, is_fitting, judge, mark};
+use crate::keyspaces::whole;
 use crate::kit::chance::{Chance, Replay, cases_factor, replayed};
-use crate::kit::disk::{content, fresh_dir, shared};
+use crate::kit::disk::{fresh_dir, shared};
 use crate::kit::oracle::Change;
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;
@@ -211,7 +212,7 @@ pub fn survives(driver: &Driver, mem: &MemVfs, seed: u64) -> Result<(), String> 
             .run(builder.open())
             .map_err(|error| format!("{name} ({kind:?}) does not open: {error:?}"))?;
         let found = simulator
-            .run(content(&db))
+            .run(whole(&db))
             .map_err(|error| format!("{name} ({kind:?}) cannot be read: {error:?}"))?;
         judge(&contents, &found, least, promises.submitted)
             .map_err(|what| format!("{name} ({kind:?}, mark {}): {what}", mark(&found)))?;
@@ -339,8 +340,9 @@ fn t002_17_after_a_failed_log_sync_nothing_is_acknowledged_and_reads_go_on() {
     let driver = driver(faulty, settings::tiny(), 3);
     let db = driver.run(&[]).unwrap();
     let write = |n: usize, level| {
-        let (number, batch) =
-            driver.history.begin(vec![Change::Put(format!("k{n}").into_bytes(), vec![1; 50])]);
+        let change = Change::Put(format!("k{n}").into_bytes(), vec![1; 50]);
+        let (number, changes) = driver.history.begin(vec![change]);
+        let batch = driver.batch(&db, &changes).unwrap();
         let options = sluicedb::WriteOptions::durability(level);
         let result = driver.simulator.run(db.write_with(batch, options));
         let outcome = match &result {
@@ -379,7 +381,7 @@ fn t002_17_after_a_failed_log_sync_nothing_is_acknowledged_and_reads_go_on() {
         let simulator = Simulator::new(1);
         let builder = Db::builder(&driver.dir).vfs(shared(&disk)).runtime(simulator.handle());
         let db = simulator.run(builder.open()).unwrap();
-        let found = simulator.run(content(&db)).unwrap();
+        let found = simulator.run(whole(&db)).unwrap();
         let promises = driver.history.promises();
         judge(&driver.history.contents(), &found, promises.synced, 3).unwrap();
         simulator.kill();

@@ -2,16 +2,15 @@
 //! what may be found later: the batches up to some point, none of them torn, none invented, and
 //! none missing that was acknowledged.
 //!
-//! Each batch also sets `MARK` to its own number, so the content itself says up to where it goes.
+//! Each batch also sets `MARK` to its own number, so the content itself says up to where it goes. To drop a
+//! keyspace sets none: it may have happened after the batch that the mark tells.
 
+use crate::keyspaces::{is_other, part, whole};
 use crate::kit::chance::Chance;
-use crate::kit::disk::content;
 use crate::kit::oracle::{self, Change, Map, difference};
 use crate::kit::simulator::Simulator;
 use crate::replacements::replacement;
-use sluicedb::{
-    Db, Durability, Error, ErrorKind, Options, Outcome, Stats, Ticket, WriteBatch, WriteOptions,
-};
+use sluicedb::{Db, Durability, Error, ErrorKind, Options, Outcome, Stats, Ticket, WriteOptions};
 use sluicedb_storage::vfs::Vfs;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -52,6 +51,8 @@ pub struct Work {
     /// Of those that are remembered.
     pub moves: u64,
     pub reshards: u64,
+    /// Keyspaces that were dropped.
+    pub drops: u64,
 }
 
 impl Work {
@@ -63,6 +64,7 @@ impl Work {
             drains: stats.drains.runs,
             moves: chosen("move") as u64,
             reshards: chosen("reshard") as u64,
+            drops: 0,
         }
     }
 
@@ -72,11 +74,12 @@ impl Work {
         self.drains += other.drains;
         self.moves += other.moves;
         self.reshards += other.reshards;
+        self.drops += other.drops;
     }
 
     /// Each of them so often.
     pub fn demand(&self, least: u64) {
-        let Self { lands, keeps, drains, moves, reshards } = *self;
+        let Self { lands, keeps, drains, moves, reshards, drops: _ } = *self;
         let rarest = [lands, keeps, drains, moves, reshards].into_iter().min();
         assert!(rarest >= Some(least), "met too rarely: {self:?}");
     }
@@ -95,6 +98,11 @@ impl Log {
     fn add(&mut self, mut changes: Vec<Change>) -> usize {
         let number = self.batches.len();
         changes.push(Change::Put(MARK.to_vec(), (number + 1).to_string().into_bytes()));
+        self.add_unmarked(changes)
+    }
+
+    fn add_unmarked(&mut self, changes: Vec<Change>) -> usize {
+        let number = self.batches.len();
         self.batches.push((changes, Fate::Submitted));
         self.promises.submitted = self.batches.len();
         number
@@ -125,17 +133,32 @@ impl History {
     }
 
     /// Adds a batch that is about to be submitted.
-    pub fn begin(&self, changes: Vec<Change>) -> (usize, WriteBatch) {
+    pub fn begin(&self, changes: Vec<Change>) -> (usize, Vec<Change>) {
         let mut log = self.lock();
         let number = log.add(changes);
-        (number, oracle::batch(&log.batches[number].0))
+        (number, log.batches[number].0.clone())
+    }
+
+    /// Adds that all keys are about to go which `goes` says, without a mark.
+    pub fn begin_drop(&self, goes: impl Fn(&[u8]) -> bool) -> usize {
+        let mut log = self.lock();
+        let before = log.batches.iter().flat_map(|(changes, _)| changes);
+        let keys: BTreeSet<_> = before.map(Change::key).filter(|key| goes(key)).collect();
+        let gone = keys.into_iter().map(|key| Change::Delete(key.to_vec())).collect();
+        log.add_unmarked(gone)
+    }
+
+    /// A keyspace was dropped, or was not there.
+    pub fn dropped(&self, dropped: bool) {
+        self.lock().work.drops += u64::from(dropped);
     }
 
     /// Adds a replacement that is about to be asked for; it counts as a batch. All that was ever put into `spans`
     /// goes, and `changes` come. Returns these with its mark, the last of each key.
     pub fn begin_replacement(&self, spans: &[Span], changes: &[Change]) -> (usize, Vec<Change>) {
         let mut log = self.lock();
-        let is_inside = |key: &[u8]| spans.iter().any(|(lo, hi)| &lo[..] <= key && key < &hi[..]);
+        let inside = |(lo, hi): &Span, key: &[u8]| &lo[..] <= key && key < &hi[..];
+        let is_inside = |key: &[u8]| !is_other(key) && spans.iter().any(|span| inside(span, key));
         let before = log.batches.iter().flat_map(|(changes, _)| changes);
         let keys: BTreeSet<_> = before.map(Change::key).filter(|key| is_inside(key)).collect();
         let gone = keys.into_iter().map(|key| Change::Delete(key.to_vec()));
@@ -260,16 +283,23 @@ pub fn mark(found: &Map) -> usize {
 
 /// Is `found` what may be left? Returns how many batches it holds.
 pub fn judge(contents: &[Map], found: &Map, least: usize, most: usize) -> Result<usize, String> {
-    let count = mark(found);
-    if count < least {
-        return Err(format!("{count} batches found, but {least} were acknowledged"));
+    let marked = mark(found);
+    if marked > most {
+        return Err(format!("{marked} batches found, but only {most} were submitted"));
     }
-    if count > most {
-        return Err(format!("{count} batches found, but only {most} were submitted"));
-    }
-    match difference(&contents[count], found) {
-        None => Ok(count),
-        Some(what) => Err(format!("not the content after {count} batches: {what}")),
+    // What sets no mark may have happened as well.
+    let unmarked = contents[marked + 1..=most].iter().take_while(|map| mark(map) == marked);
+    let last = marked + unmarked.count();
+    let is_it = |count: &usize| difference(&contents[*count], found).is_none();
+    match (marked..=last).rev().find(is_it) {
+        Some(count) if count < least => {
+            Err(format!("{count} batches found, but {least} were acknowledged"))
+        }
+        Some(count) => Ok(count),
+        None => {
+            let what = difference(&contents[marked], found);
+            Err(format!("not the content after {marked} batches: {what:?}"))
+        }
     }
 }
 
@@ -298,6 +328,7 @@ pub enum Step {
     Sync,
     Split(Vec<u8>),
     Merge(Vec<u8>),
+    DropKeyspace,
     /// Lets the engine finish its background work.
     Rest,
     Reopen {
@@ -318,6 +349,7 @@ pub fn steps(chance: &mut Chance, count: usize, heavy: bool) -> Vec<Step> {
         2 if chance.one_in(3) => Step::Merge(oracle::key(chance)),
         2 => Step::Sync,
         3 if chance.one_in(2) => replacement(chance),
+        4 if chance.one_in(4) => Step::DropKeyspace,
         3 | 4 => Step::Rest,
         5 => Step::Reopen { close: chance.one_in(2) },
         6 | 7 => Step::Await,
@@ -326,6 +358,7 @@ pub fn steps(chance: &mut Chance, count: usize, heavy: bool) -> Vec<Step> {
         _ => Step::Write(oracle::changes(chance, 5), level(chance)),
     };
     let mut steps: Vec<Step> = (0..count).map(|_| step(chance)).collect();
+    part(&mut steps);
     for step in &mut steps {
         if let Step::Write(changes, _) | Step::Submit(changes, _) = step
             && heavy
@@ -363,22 +396,25 @@ impl Driver {
             let Some(open) = &db else { return None };
             match step {
                 Step::Write(changes, durability) => {
-                    let (number, batch) = self.history.begin(changes.clone());
+                    let (number, changes) = self.history.begin(changes.clone());
                     let options = WriteOptions::durability(*durability);
-                    let result = self.simulator.run(open.write_with(batch, options));
-                    self.history.end(number, *durability, result);
+                    let batch = self.batch(open, &changes);
+                    let write = |batch| self.simulator.run(open.write_with(batch, options));
+                    self.history.end(number, *durability, batch.and_then(write));
                 }
                 Step::Submit(changes, durability) => {
-                    let (number, batch) = self.history.begin(changes.clone());
+                    let (number, changes) = self.history.begin(changes.clone());
                     let options = WriteOptions::durability(*durability);
-                    match self.simulator.run(open.submit_with(batch, options)) {
+                    let batch = self.batch(open, &changes);
+                    let submit = |batch| self.simulator.run(open.submit_with(batch, options));
+                    match batch.and_then(submit) {
                         Ok(ticket) => tickets.push((number, *durability, ticket)),
                         Err(error) => self.history.end::<()>(number, *durability, Err(error)),
                     }
                 }
                 Step::Await => self.await_all(&mut tickets),
                 Step::Flush => self.note(self.simulator.run(open.flush())),
-                Step::Compact => self.note(self.simulator.run(open.compact())),
+                Step::Compact => self.note(self.compact(open)),
                 Step::Sync => {
                     let visible = self.history.visible();
                     match self.simulator.run(open.sync()) {
@@ -387,7 +423,8 @@ impl Driver {
                     }
                 }
                 Step::Split(at) => {
-                    self.note(self.simulator.run(open.split_at(at)).map(drop));
+                    let split = |db: Db| self.simulator.run(db.split_at(at)).map(drop);
+                    self.note(self.home_of(open, at).and_then(split));
                 }
                 Step::Merge(from) => {
                     let at = open.ranges().into_iter().find(|range| range.start > *from);
@@ -399,6 +436,10 @@ impl Driver {
                     self.replace(open, spans, changes, beside.as_deref());
                 }
                 Step::Ingest(changes) => self.replace(open, &[], changes, None),
+                Step::DropKeyspace => {
+                    self.await_all(&mut tickets);
+                    self.drop_other(open);
+                }
                 Step::Rest => self.simulator.settle(),
                 Step::Reopen { close } => {
                     self.await_all(&mut tickets);
@@ -455,7 +496,7 @@ impl Driver {
 
     /// What the open database shows.
     pub fn content(&self, db: &Db) -> Result<Map, Error> {
-        self.simulator.run(content(db))
+        self.simulator.run(whole(db))
     }
 }
 

@@ -32,6 +32,8 @@ mod full_log;
 mod group_commit;
 // The story of a run: what was written, what was promised, what a crash may leave of it.
 mod history;
+// A second keyspace in a history.
+mod keyspaces;
 // kill -9 of a real process.
 mod kill;
 // Readers beside all that is done with landings.

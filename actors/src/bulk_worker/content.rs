@@ -6,7 +6,8 @@ use crate::failure::Failure;
 use sluicedb_storage::Error;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::external::ExternalTable;
-use sluicedb_storage::key::{Kind, Span};
+use sluicedb_storage::key::Kind;
+use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::vfs::Vfs;
 use sluicedb_storage::view::{ChunkBuilder, ScanSpec, View};
@@ -17,14 +18,19 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// And in entries. A chunk that comes to nothing has looked at a small multiple of them.
 const CHUNK_ENTRIES: usize = 1 << 10;
 
-/// What `view` has in `spans`, all of it as of one instant.
-pub(super) fn copy_view(view: &View, spans: &[Span], into: &mut Into<'_>) -> Result<(), Failure> {
-    for span in spans {
+/// What `view` has under the keys of `spans` in its keyspace `from`, all of it as of one instant.
+pub(super) fn copy_view(
+    view: &View,
+    from: KeyspaceId,
+    spans: &[KeyspaceSpan],
+    into: &mut Into<'_>,
+) -> Result<(), Failure> {
+    for KeyspaceSpan { keyspace, span } in spans {
         let spec = ScanSpec {
             // What is read once is not worth a place in the cache.
             fill_cache: false,
             readahead_bytes: CHUNK_BYTES,
-            ..ScanSpec::new(span.clone())
+            ..ScanSpec::new(from, span.clone())
         };
         let mut cursor = view.cursor(spec, Wait::Allowed);
         let mut goes_on = true;
@@ -33,7 +39,7 @@ pub(super) fn copy_view(view: &View, spans: &[Span], into: &mut Into<'_>) -> Res
             let mut chunk = ChunkBuilder::new();
             goes_on = cursor.fill(&mut chunk, CHUNK_BYTES, CHUNK_ENTRIES)?;
             for (key, value) in chunk.freeze().iter() {
-                into.add(key, Kind::Put, value)?;
+                into.add(*keyspace, key, Kind::Put, value)?;
             }
         }
     }
@@ -43,14 +49,14 @@ pub(super) fn copy_view(view: &View, spans: &[Span], into: &mut Into<'_>) -> Res
 /// What `batch` comes to. In the spans that it deletes there will be nothing else, so a deletion has nothing to do.
 pub(super) fn copy_batch(
     batch: &WriteBatch,
-    spans: &[Span],
+    spans: &[KeyspaceSpan],
     into: &mut Into<'_>,
 ) -> Result<(), Failure> {
-    for (key, value) in batch.outcome() {
+    for ((keyspace, key), value) in batch.outcome() {
         match value {
-            Some(value) => into.add(key, Kind::Put, value)?,
-            None if spans.iter().any(|span| span.contains(key)) => {}
-            None => into.add(key, Kind::Delete, &[])?,
+            Some(value) => into.add(keyspace, key, Kind::Put, value)?,
+            None if spans.iter().any(|span| span.contains(keyspace, key)) => {}
+            None => into.add(keyspace, key, Kind::Delete, &[])?,
         }
     }
     Ok(())
@@ -63,7 +69,7 @@ pub(super) fn copy_tables(
     into: &mut Into<'_>,
 ) -> Result<(), Failure> {
     let mut tables = Vec::with_capacity(files.len());
-    for ExternalFile { path, within } in files {
+    for ExternalFile { path, keyspace, within } in files {
         let mut ended = into.goes_on();
         let checked = ExternalTable::check(vfs, path, &mut || {
             ended = into.goes_on();
@@ -81,12 +87,12 @@ pub(super) fn copy_tables(
                 max.escape_ascii()
             ))));
         }
-        tables.push(table);
+        tables.push((*keyspace, table));
     }
-    tables.sort_by(|a, b| a.meta().min_key.cmp(&b.meta().min_key));
+    tables.sort_by(|(a, x), (b, y)| (a, &x.meta().min_key).cmp(&(b, &y.meta().min_key)));
     for pair in tables.windows(2) {
-        let [a, b] = pair else { continue };
-        if a.meta().max_key >= b.meta().min_key {
+        let [(of_a, a), (of_b, b)] = pair else { continue };
+        if of_a == of_b && a.meta().max_key >= b.meta().min_key {
             return Err(Failure::storage(Error::invalid(format!(
                 "{} and {} have keys in common between them; bring them in one after the other",
                 a.path().display(),
@@ -94,8 +100,8 @@ pub(super) fn copy_tables(
             ))));
         }
     }
-    for table in &tables {
-        table.read(vfs, |key, kind, value| into.add(key, kind, value))?;
+    for (keyspace, table) in &tables {
+        table.read(vfs, |key, kind, value| into.add(*keyspace, key, kind, value))?;
     }
     Ok(())
 }

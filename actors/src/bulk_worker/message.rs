@@ -5,14 +5,15 @@ use crate::kernel::reply::Reply;
 use crate::kernel::signal::Watch;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::view::View;
 use std::path::PathBuf;
 
 /// What tables are made of.
 #[derive(Debug)]
 pub enum Content {
-    /// What another database, or this one, had at an instant in the spans.
-    View(Box<View>),
+    /// What a keyspace of another database, or of this one, had at an instant under the keys of the spans.
+    View(Box<View>, KeyspaceId),
     /// What is in these tables outside any database.
     Tables(Vec<ExternalFile>),
     /// What a batch that deletes these spans puts, and what it deletes beside them.
@@ -26,6 +27,8 @@ pub enum Content {
 pub struct ExternalFile {
     /// Where it is.
     pub path: PathBuf,
+    /// Which keyspace gets what it has.
+    pub keyspace: KeyspaceId,
     /// Where all of its keys have to lie, if that was said.
     pub within: Option<Span>,
 }
@@ -35,8 +38,8 @@ pub struct ExternalFile {
 pub enum BulkMessage {
     /// Make tables, and have the version manager put them in the place of what is there.
     Replace {
-        /// The spans that will have nothing else. Ascending, and apart from each other.
-        spans: Vec<Span>,
+        /// The spans that will have nothing else. In order, and apart from each other.
+        spans: Vec<KeyspaceSpan>,
         /// What goes into the tables.
         content: Content,
         /// Where it is shown how many entries the tables have, so far.

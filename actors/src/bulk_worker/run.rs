@@ -13,6 +13,7 @@ use sluicedb_storage::Error;
 use sluicedb_storage::batch::check_entry;
 use sluicedb_storage::compact::TableSink;
 use sluicedb_storage::key::{Kind, Seqno, Span};
+use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::version::ShardCuts;
 
 /// So often, in entries, it is asked whether to go on, and shown how far it is.
@@ -51,7 +52,7 @@ impl BulkWorker {
 
     fn write(
         &self,
-        spans: &[Span],
+        spans: &[KeyspaceSpan],
         content: &Content,
         shown: &Watch<u64>,
         goes_on: &dyn Fn() -> Result<(), Failure>,
@@ -59,13 +60,18 @@ impl BulkWorker {
         goes_on()?;
         let files = &self.files;
         let superversion = self.topology.superversion.load_full();
+        // Of all keyspaces: where one of another is met as well, there are two tables instead of one.
         let ranges = superversion.ranges.iter().map(|range| &range.span().lo);
-        let mut bounds: Vec<Bytes> = Span::ends(spans).chain(ranges).cloned().collect();
+        let ends = Span::ends(spans.iter().map(|one| &one.span));
+        let mut bounds: Vec<Bytes> = ends.chain(ranges).cloned().collect();
         bounds.sort();
         let config = &files.environment.config;
         let mut into = Into {
             sink: files.sink(config.level_table()),
+            bounds: &bounds,
             cuts: ShardCuts::at(&bounds),
+            keyspace: KeyspaceId::DEFAULT,
+            keyspaces: Vec::new(),
             table_bytes_max: config.compaction.table_bytes_max,
             entries: 0,
             value_bytes_max: config.value_bytes_max,
@@ -73,27 +79,33 @@ impl BulkWorker {
             goes_on,
         };
         let copied = match content {
-            Content::View(view) => copy_view(view, spans, &mut into),
+            Content::View(view, from) => copy_view(view, *from, spans, &mut into),
             Content::Tables(tables) => copy_tables(&files.environment.vfs, tables, &mut into),
             Content::Batch(batch) => copy_batch(batch, spans, &mut into),
             Content::Nothing => Ok(()),
         };
-        let Into { sink, entries, .. } = into;
+        let Into { sink, entries, keyspace, mut keyspaces, .. } = into;
         let finished = copied.and_then(|()| sink.finish().map_err(Failure::from));
         let metas = finished.inspect_err(|failure| {
             if let Failure::Storage(error) = failure {
                 files.give_up_descriptors(error);
             }
         })?;
+        keyspaces.resize(metas.len(), keyspace);
         shown.set(entries);
-        Ok(Written { outputs: Outputs::new(files, metas) })
+        Ok(Written { outputs: Outputs::new(files, metas), keyspaces })
     }
 }
 
 /// Where entries go, in key order.
 pub(super) struct Into<'a> {
     sink: TableSink<'a>,
+    bounds: &'a [Bytes],
     cuts: ShardCuts<'a>,
+    /// Of the entry before.
+    keyspace: KeyspaceId,
+    /// Of each table that has ended before the keyspace began.
+    keyspaces: Vec<KeyspaceId>,
     table_bytes_max: u64,
     entries: u64,
     value_bytes_max: usize,
@@ -110,13 +122,26 @@ impl Into<'_> {
         (self.goes_on)()
     }
 
-    pub(super) fn add(&mut self, key: &[u8], kind: Kind, value: &[u8]) -> Result<(), Failure> {
+    /// Entries come by keyspace and key.
+    pub(super) fn add(
+        &mut self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        kind: Kind,
+        value: &[u8],
+    ) -> Result<(), Failure> {
         if self.entries.is_multiple_of(ASKED_EVERY) {
             self.shown.set(self.entries);
             self.goes_on()?;
         }
         // What may be written may be brought in.
         check_entry(key.len(), value.len(), self.value_bytes_max).map_err(Error::invalid)?;
+        if keyspace != self.keyspace {
+            self.sink.cut()?;
+            self.keyspaces.resize(self.sink.tables(), self.keyspace);
+            self.keyspace = keyspace;
+            self.cuts = ShardCuts::at(self.bounds);
+        }
         if self.cuts.passes(key) || self.sink.table_bytes() >= self.table_bytes_max {
             self.sink.cut()?;
         }

@@ -20,6 +20,7 @@ use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::compact::ClaimedJob;
 use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::key::Span;
+use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::table::Compression;
 use sluicedb_storage::version::{Place, Version};
 use sluicedb_storage::vfs::{MemVfs, OperationKind};
@@ -129,7 +130,7 @@ fn request_shown(
 ) -> Answer<Result<(), Failure>> {
     let (reply, answer) = reply();
     let permit = planner.try_reserve(1).expect("there is room");
-    let (order, shown) = (Order::whole(span), Arc::downgrade(shown));
+    let (order, shown) = (Order::whole(KeyspaceId::DEFAULT, span), Arc::downgrade(shown));
     permit.send(PlannerMessage::Compact { order, shown, reply }).expect("the planner is there");
     answer
 }

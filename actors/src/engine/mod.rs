@@ -40,7 +40,8 @@ use sluicedb_storage::Error;
 use sluicedb_storage::Result as StorageResult;
 use sluicedb_storage::checkpoint::{Counts as CheckpointCounts, Mode};
 use sluicedb_storage::compact::Order;
-use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan, no_keyspace};
 use sluicedb_storage::points::{Holder, ReadPoint};
 use sluicedb_storage::recover::RecoveryReport;
 use sluicedb_storage::table::Wait;
@@ -140,14 +141,21 @@ impl Engine {
         &self.write_path
     }
 
-    /// The newest visible value of `key`. One load of the superversion, one of `visible`, no mailbox.
+    /// The newest visible value of `key` of `keyspace`. One load of the superversion, one of `visible`, no mailbox.
     ///
     /// # Errors
-    /// `WouldBlock` with `Wait::Never` when a cold block is needed; `Corrupt` and `Io`.
+    /// `WouldBlock` with `Wait::Never` when a cold block is needed; `Corrupt` and `Io`; `Invalid` if there is
+    /// no such keyspace.
     #[inline]
-    pub fn get(&self, key: &[u8], wait: Wait) -> StorageResult<Option<Bytes>> {
+    pub fn get(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        wait: Wait,
+    ) -> StorageResult<Option<Bytes>> {
         let superversion = self.parts.topology.superversion.load();
-        view::get(&superversion, key, &self.now(), wait)
+        let range = superversion.route(keyspace, key).ok_or_else(no_keyspace)?;
+        view::get(range, superversion.born, key, &self.now(), wait)
             .inspect_err(|error| self.parts.failures.damage.note_read(error))
     }
 
@@ -156,9 +164,15 @@ impl Engine {
     /// # Errors
     /// As `get`.
     #[inline]
-    pub fn contains_key(&self, key: &[u8], wait: Wait) -> StorageResult<bool> {
+    pub fn contains_key(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        wait: Wait,
+    ) -> StorageResult<bool> {
         let superversion = self.parts.topology.superversion.load();
-        let found = view::contains_key(&superversion, key, &self.now(), wait);
+        let range = superversion.route(keyspace, key).ok_or_else(no_keyspace)?;
+        let found = view::contains_key(range, superversion.born, key, &self.now(), wait);
         found.inspect_err(|error| self.parts.failures.damage.note_read(error))
     }
 
@@ -357,13 +371,18 @@ impl Engine {
     /// Before the tables are written nothing happens; afterwards it happens all the same.
     pub async fn replace(
         &self,
-        spans: Vec<Span>,
+        mut spans: Vec<KeyspaceSpan>,
         content: Content,
     ) -> Result<(Seqno, u64), Failure> {
-        let mut spans: Vec<_> = spans.iter().map(Span::on_disk).collect();
-        spans.retain(|span| !span.is_empty());
-        spans.sort_by(|a, b| a.lo.cmp(&b.lo));
-        let meets = |pair: &[Span]| pair[0].hi.as_ref().is_none_or(|hi| *hi > pair[1].lo);
+        for KeyspaceSpan { span, .. } in &mut spans {
+            *span = span.on_disk();
+        }
+        spans.retain(|one| !one.span.is_empty());
+        spans.sort_by(|a, b| (a.keyspace, &a.span.lo).cmp(&(b.keyspace, &b.span.lo)));
+        let meets = |pair: &[KeyspaceSpan]| {
+            let [a, b] = pair else { return false };
+            a.keyspace == b.keyspace && a.span.hi.as_ref().is_none_or(|hi| *hi > b.span.lo)
+        };
         if spans.windows(2).any(meets) {
             return Err(Failure::storage(Error::invalid(
                 "two of the spans overlap; give each key once",
@@ -378,6 +397,23 @@ impl Engine {
         });
         let seqno = seqno.await?.expect("it is never nothing");
         Ok((seqno, shown.get()))
+    }
+
+    /// The keyspace of this name, made if there is none.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
+    ///
+    /// # Cancellation
+    /// As [`change`](Self::change).
+    pub async fn keyspace(&self, name: &str) -> Result<KeyspaceId, Failure> {
+        loop {
+            let found = self.parts.topology.superversion.load().keyspaces.find(name);
+            match found {
+                Some(id) => return Ok(id),
+                None => self.change(Change::AddKeyspace { name: name.into() }).await?,
+            };
+        }
     }
 
     /// Changes contents or routes, in the order of writes; returns the change's number when it has happened

@@ -167,7 +167,8 @@ fn recover(
         writer.freeze();
         RangeEntry::new(active, Arc::clone(stable), ())
     });
-    let superversion = Superversion::new(1, 1, Seqno::ZERO, ranges.collect());
+    let keyspaces = Arc::clone(version.keyspaces());
+    let superversion = Superversion::new(1, 1, Seqno::ZERO, keyspaces, ranges.collect());
     let view = View::new(Arc::new(superversion), last_seqno);
     let (reads, threads) = Pool::new(config.read_threads);
     for (index, thread) in threads.into_iter().enumerate() {

@@ -64,7 +64,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
     let accounts = Arc::new(accounts(config.write_buffer_bytes as u64, &versions));
     let memory = Arc::new(Memory::new(2 * budget.memtable_bytes, config.buffer.clone()));
     let topology = Arc::new(Topology {
-        superversion: Published::new(superversion(last_seqno, Vec::new())),
+        superversion: Published::new(superversion(&version, last_seqno, Vec::new())),
         commits: CommitQueue::new(last_seqno, config.commits_in_flight_max),
         failures: Arc::clone(&failures),
     });
@@ -178,8 +178,8 @@ fn accounts(bytes: u64, versions: &Mailbox<VersionMessage>) -> Accounts {
     Accounts::new(bytes, Box::new(move || ask_for_room(&versions, Scope::Global, 0)))
 }
 
-fn superversion(born: Seqno, ranges: Vec<RangeEntry>) -> Arc<Superversion> {
-    Arc::new(Superversion::new(1, 1, born, ranges))
+fn superversion(version: &Version, born: Seqno, ranges: Vec<RangeEntry>) -> Arc<Superversion> {
+    Arc::new(Superversion::new(1, 1, born, Arc::clone(version.keyspaces()), ranges))
 }
 
 /// Gives each range an owner and shows them; returns the next memtable's id.
@@ -189,7 +189,7 @@ fn own(version: &Version, owners: &Owners, budget: RangeBudget, born: Seqno) -> 
     let ranges: Vec<_> = ranges.collect();
     let next_memtable_id = ranges.len() as u64;
     // INVARIANT(published-before-used): before anybody writes.
-    owners.topology.superversion.store(superversion(born, ranges));
+    owners.topology.superversion.store(superversion(version, born, ranges));
     next_memtable_id
 }
 

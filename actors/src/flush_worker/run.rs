@@ -130,7 +130,9 @@ impl FlushWorker {
         if self.topology.superversion.load_full().ranges.len() > 1 {
             self.wal.sync().await?;
         }
-        let flushed = Flushed { memtables: frozen.iter().map(|table| table.id()).collect() };
+        let memtables = frozen.iter().map(|table| table.id()).collect();
+        // A memtable is of ranges of one keyspace.
+        let flushed = Flushed { keyspace: ranges[0].stable.keyspace, memtables };
         let work = Work::Flushed(flushed);
         match written.install(&self.versions, VersionEdit::default(), work).await {
             Ok(()) => Ok(()),

@@ -147,7 +147,7 @@ mod tests {
             let sealed = ids.iter().map(|id| frozen(*id)).collect();
             entries.push(RangeEntry { sealed, ..RangeEntry::new(memtable(99).0, stable, ()) });
         }
-        Superversion::new(1, 1, Seqno::ZERO, entries)
+        Superversion::new(1, 1, Seqno::ZERO, Arc::default(), entries)
     }
 
     fn chosen(due: &Due<()>) -> Option<(u32, Vec<u64>)> {

@@ -9,21 +9,26 @@
 //! engine thread, which would let later writes of the same caller pass it.
 
 use super::message::{Commit, Target};
+use crate::failure::Failure;
 use crate::range_owner::Superversion;
 use crate::range_owner::route::Route;
 use std::sync::Arc;
 
-/// `commit`, admitted by the routes of `superversion`. Decodes the batch, as far as routing needs it.
+/// Has `commit` admitted by the routes of `superversion`. Decodes the batch, as far as routing needs it.
+///
+/// # Errors
+/// That a keyspace of it has been dropped: it is as it was.
 #[cold]
-pub(super) fn route_again(commit: Commit, superversion: &Superversion) -> Commit {
-    let route = Route::of(superversion, &commit.payload, commit.operations);
+pub(super) fn route_again(commit: &mut Commit, superversion: &Superversion) -> Result<(), Failure> {
+    let route = Route::of(superversion, &commit.payload, commit.operations)?;
     let targets = route.parts().iter().map(|part| {
         let owner = Arc::clone(&superversion.ranges[part.range as usize].owner);
         let permit = owner.seat.reserve_anyway(part.bytes as u64);
         let local = owner.local.take_anyway(owner.budget.local_charge(part.charge()));
         Target { owner, permit, local }
     });
-    let (targets, epoch) = (targets.collect(), superversion.epoch);
     // The room in the former ranges is given back here.
-    Commit { route: Arc::new(route), targets, epoch, ..commit }
+    commit.targets = targets.collect();
+    (commit.route, commit.epoch) = (Arc::new(route), superversion.epoch);
+    Ok(())
 }

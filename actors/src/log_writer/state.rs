@@ -261,7 +261,9 @@ impl LogState {
     /// Stamps, appends, and gives each touched range its share, in log order.
     fn hand_on(&mut self, mut commit: Commit, way: Way<'_>, after: &mut After) {
         if commit.epoch != self.epoch {
-            commit = route_again(commit, &way.superversion.load());
+            if let Err(gone) = route_again(&mut commit, &way.superversion.load()) {
+                return after.refused.push((commit, gone));
+            }
             self.counts.routed_again.bump(1);
         }
         let Commit { payload, payload_crc, operations, level, route, targets, .. } = commit;

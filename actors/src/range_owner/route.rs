@@ -4,8 +4,10 @@
 //! operations, however many ranges share it. Does not: know who owns a range, nor whether there is room.
 
 use crate::config::ENTRY_OVERHEAD_BYTES;
+use crate::failure::Failure;
 use sluicedb_storage::batch::{Operation, Operations};
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::keyspace::no_keyspace;
 use sluicedb_storage::view::Superversion;
 
 /// Operations that follow one another in a batch and lie in one range.
@@ -63,24 +65,38 @@ pub struct Route {
     runs: Vec<Run>,
 }
 
+/// A batch names a keyspace that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoKeyspace;
+
+impl From<NoKeyspace> for Failure {
+    #[cold]
+    fn from(_: NoKeyspace) -> Self {
+        Self::storage(no_keyspace())
+    }
+}
+
 impl Reach {
     /// Looks through `payload` as far as it lies in one range.
+    ///
+    /// # Errors
+    /// `NoKeyspace` if it is found that far.
     #[inline]
-    pub fn of<O>(superversion: &Superversion<O>, payload: &[u8]) -> Self {
-        if superversion.ranges.len() == 1 {
-            return Self::One(0);
+    pub fn of<O>(superversion: &Superversion<O>, payload: &[u8]) -> Result<Self, NoKeyspace> {
+        if superversion.is_one() {
+            return Ok(Self::One(0));
         }
         let mut operations = Operations::new(payload);
         let first = operations.next().expect("a batch is encoded by WriteBatch only");
-        let index = superversion.route_index(first.key);
-        let span = superversion.ranges[index].span();
+        let index = superversion.route_index(first.keyspace, first.key).ok_or(NoKeyspace)?;
+        let range = &superversion.ranges[index].stable;
         let mut run = Run { range: index as u32, first: 0, operations: 1, start: 0, end: 0 };
         loop {
             run.end = operations.position() as u32;
             match operations.next() {
-                None => return Self::One(index),
-                Some(operation) if span.contains(operation.key) => run.operations += 1,
-                Some(_) => return Self::Several(run),
+                None => return Ok(Self::One(index)),
+                Some(next) if range.holds(next.keyspace, next.key) => run.operations += 1,
+                Some(_) => return Ok(Self::Several(run)),
             }
         }
     }
@@ -94,40 +110,56 @@ impl Route {
     }
 
     /// Of any batch. Decodes it, as far as that takes.
-    pub fn of<O>(superversion: &Superversion<O>, payload: &[u8], operations: u32) -> Self {
-        Self::from_reach(superversion, payload, operations, Reach::of(superversion, payload))
+    ///
+    /// # Errors
+    /// `NoKeyspace`, whatever else is in the batch.
+    pub fn of<O>(
+        superversion: &Superversion<O>,
+        payload: &[u8],
+        operations: u32,
+    ) -> Result<Self, NoKeyspace> {
+        let reach = Reach::of(superversion, payload)?;
+        Self::from_reach(superversion, payload, operations, reach)
     }
 
     /// Of a batch of which `reach` is known.
+    ///
+    /// # Errors
+    /// As `of`.
     pub fn from_reach<O>(
         superversion: &Superversion<O>,
         payload: &[u8],
         operations: u32,
         reach: Reach,
-    ) -> Self {
+    ) -> Result<Self, NoKeyspace> {
         match reach {
-            Reach::One(range) => Self::whole(range, payload.len(), operations),
+            Reach::One(range) => Ok(Self::whole(range, payload.len(), operations)),
             Reach::Several(first) => Self::several(superversion, payload, first),
         }
     }
 
-    fn several<O>(superversion: &Superversion<O>, payload: &[u8], first: Run) -> Self {
+    fn several<O>(
+        superversion: &Superversion<O>,
+        payload: &[u8],
+        first: Run,
+    ) -> Result<Self, NoKeyspace> {
         let mut runs = vec![first];
         let mut run = first;
         let begun = first.end as usize;
         let mut operations = Operations::new(&payload[begun..]);
         loop {
             let start = (begun + operations.position()) as u32;
-            let Some(operation) = operations.next() else { break };
+            let Some(next) = operations.next() else { break };
             let end = (begun + operations.position()) as u32;
             // Batches tend to be sorted, or about one place: look where the one before was.
-            if superversion.ranges[run.range as usize].span().contains(operation.key) {
+            if superversion.ranges[run.range as usize].stable.holds(next.keyspace, next.key) {
                 run.operations += 1;
                 run.end = end;
                 *runs.last_mut().expect("there is a first one") = run;
                 continue;
             }
-            let range = superversion.route_index(operation.key) as u32;
+            let range = superversion.route_index(next.keyspace, next.key).ok_or(NoKeyspace)?;
+            let range = range as u32;
             run = Run { range, first: run.first + run.operations, operations: 1, start, end };
             runs.push(run);
         }
@@ -144,7 +176,7 @@ impl Route {
             part.bytes += (run.end - run.start) as usize;
             part.runs_end = index + 1;
         }
-        Self { parts, runs }
+        Ok(Self { parts, runs })
     }
 
     /// What each range gets, in key order.
@@ -232,11 +264,11 @@ mod tests {
             RangeEntry::new(memtable(0).0, stable, ())
         };
         let ranges = (0..bounds.len()).map(range).collect();
-        Superversion::new(1, 1, Seqno::ZERO, ranges)
+        Superversion::new(1, 1, Seqno::ZERO, std::sync::Arc::default(), ranges)
     }
 
     fn route(superversion: &Superversion<()>, batch: &WriteBatch) -> Route {
-        Route::of(superversion, batch.encoded(), batch.len() as u32)
+        Route::of(superversion, batch.encoded(), batch.len() as u32).unwrap()
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::version_manager::message::{Change, VersionMessage};
 use bytes::Bytes;
 use futures::future::select;
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::version::{SliceMeta, median_of};
 use std::pin::pin;
 
@@ -68,7 +69,7 @@ impl RangePlanner {
 
     async fn carry_out(&mut self, order: Order, since: Seqno) {
         let done = match self.bound_for(order, since) {
-            Some(at) => self.change(order, at).await,
+            Some((keyspace, at)) => self.change(order, keyspace, at).await,
             None => Ok(false),
         };
         let (policy, now) = (&self.environment.config.ranges, self.environment.now());
@@ -82,29 +83,34 @@ impl RangePlanner {
     }
 
     /// Where the ranges of an order meet, or are to meet. Blocks on the disk.
-    fn bound_for(&self, order: Order, since: Seqno) -> Option<Bytes> {
+    fn bound_for(&self, order: Order, since: Seqno) -> Option<(KeyspaceId, Bytes)> {
         let superversion = self.topology.superversion.load_full();
-        match order {
-            Order::Split { range, cause } => {
-                let range = superversion.range(range)?;
-                match cause {
-                    Cause::Bytes => range.stable.median(SliceMeta::file_bytes),
-                    Cause::Entries => range.stable.median(SliceMeta::entries),
-                    Cause::Heat => {
-                        let keys = recent_keys(range, since).expect("memory cannot fail");
-                        median_of(keys, range.span())
-                    }
+        let (Order::Split { range, .. } | Order::Merge { left: range, .. }) = order;
+        let range = superversion.range(range)?;
+        let at = match order {
+            Order::Split { cause, .. } => match cause {
+                Cause::Bytes => range.stable.median(SliceMeta::file_bytes),
+                Cause::Entries => range.stable.median(SliceMeta::entries),
+                Cause::Heat => {
+                    let keys = recent_keys(range, since).expect("memory cannot fail");
+                    median_of(keys, range.span())
                 }
-            }
-            Order::Merge { left, .. } => superversion.range(left)?.span().hi.clone(),
-        }
+            },
+            Order::Merge { .. } => range.span().hi.clone(),
+        };
+        Some((range.stable.keyspace, at?))
     }
 
     /// Has it been done?
-    async fn change(&mut self, order: Order, at: Bytes) -> Result<bool, Failure> {
+    async fn change(
+        &mut self,
+        order: Order,
+        keyspace: KeyspaceId,
+        at: Bytes,
+    ) -> Result<bool, Failure> {
         let change = match order {
-            Order::Split { .. } => Change::Split { at: at.clone() },
-            Order::Merge { .. } => Change::Merge { at: at.clone() },
+            Order::Split { .. } => Change::Split { keyspace, at: at.clone() },
+            Order::Merge { .. } => Change::Merge { keyspace, at: at.clone() },
         };
         let message = |reply| VersionMessage::Change { change, reply };
         if self.failures.ask(&self.versions, message).await?.is_none() {
@@ -121,8 +127,9 @@ impl RangePlanner {
                 }
                 // A caller may have changed them since; then these are no parts of it, which does no harm.
                 let superversion = self.topology.superversion.load();
-                let right = superversion.route_index(&at);
-                if let [.., left, right] = &superversion.ranges[..=right] {
+                if let Some(right) = superversion.route_index(keyspace, &at)
+                    && let [.., left, right] = &superversion.ranges[..=right]
+                {
                     let now = self.environment.now();
                     self.history.parted(range, [left.id(), right.id()], cause, now);
                 }

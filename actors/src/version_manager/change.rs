@@ -30,9 +30,10 @@ use crate::log_writer::NoRoom;
 use crate::log_writer::message::Level;
 use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_storage::Error;
-use sluicedb_storage::key::Seqno;
+use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::keyspace::{KeyspaceId, no_keyspace};
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
-use sluicedb_storage::version::{ChangeId, RangeId, TableHandle, VersionEdit};
+use sluicedb_storage::version::{ChangeId, NewRange, RangeId, Shards, TableHandle, VersionEdit};
 use sluicedb_storage::view::put_behind;
 use sluicedb_storage::wal::CHANGE_BYTES;
 use std::collections::HashSet;
@@ -243,8 +244,9 @@ impl VersionManager {
         current: &Superversion,
     ) -> Result<Option<VersionEdit>, Failure> {
         match change {
-            Change::Split { at } => {
-                let range = current.route(at);
+            Change::Split { keyspace, at } => {
+                let range = current.route(*keyspace, at);
+                let range = range.ok_or_else(|| Failure::storage(no_keyspace()))?;
                 if range.span().lo == *at {
                     return Ok(None);
                 }
@@ -255,8 +257,9 @@ impl VersionManager {
                     .inspect_err(|e| self.files.give_up_descriptors(e))
                     .map_err(Into::into)
             }
-            Change::Merge { at } => {
-                let index = current.route_index(at);
+            Change::Merge { keyspace, at } => {
+                let index = current.route_index(*keyspace, at);
+                let index = index.ok_or_else(|| Failure::storage(no_keyspace()))?;
                 let [.., left, right] = &current.ranges[..=index] else { return Ok(None) };
                 let together = flushed_together([left, right]);
                 let Some(flushed) = together.filter(|_| right.span().lo == *at) else {
@@ -268,11 +271,29 @@ impl VersionManager {
             }
             Change::Replace { spans, written } => {
                 let version = current.version(self.files.tables.graveyard());
-                let tables = written.outputs.handles();
+                let keyspaces = written.keyspaces.iter().copied();
+                let tables: Vec<_> = keyspaces.zip(written.outputs.handles()).collect();
                 let edit = version.replace(spans, &tables, &self.environment.config.compaction);
                 edit.map(Some)
                     .inspect_err(|e| self.files.give_up_descriptors(e))
                     .map_err(Into::into)
+            }
+            Change::AddKeyspace { name } => {
+                if current.keyspaces.find(name).is_some() {
+                    return Ok(None);
+                }
+                let [id] = self.new_ids()?;
+                let (keyspace, span) = (KeyspaceId(id.0), Span::all());
+                let shards = Shards::of(&span, self.environment.config.compaction.shards);
+                Ok(Some(VersionEdit {
+                    ranges_added: vec![NewRange { id, keyspace, span, shards }],
+                    keyspaces_added: vec![(keyspace, Arc::clone(name))],
+                    ..VersionEdit::default()
+                }))
+            }
+            Change::DropKeyspace { id } => {
+                let version = current.version(self.files.tables.graveyard());
+                Ok(version.without_keyspace(*id))
             }
         }
     }
@@ -341,7 +362,7 @@ impl VersionManager {
         for entry in current.ranges.iter().filter(|entry| !entry.owner.seat.is_empty()) {
             entry.owner.seat.deliver_blocking();
         }
-        let (number, mut sealed) = (current.number + 1, Vec::new());
+        let (number, mut sealed, mut let_go) = (current.number + 1, Vec::new(), (0, Vec::new()));
         let mut flushed = Vec::new();
         let wal = Arc::clone(&self.wal);
         let turned = wal.seat.run_last(|log| {
@@ -361,11 +382,12 @@ impl VersionManager {
                 version = version.numbered(edit, born);
                 put_behind(ranges.iter_mut().map(|entry| &mut entry.range), &version);
             }
-            self.hand_over(&current, &edit.ranges_removed, &mut ranges)?;
+            let_go = self.hand_over(&current, edit, &mut ranges)?;
             (sealed, flushed) = self.step_back(edit, born, &mut ranges)?;
-            let epoch = current.epoch + u64::from(!edit.ranges_added.is_empty());
+            let epoch = current.epoch + u64::from(edit.changes_routes());
             let ranges = ranges.into_iter().map(|entry| entry.range).collect();
-            self.publish(Superversion::new(number, epoch, born, ranges));
+            let keyspaces = Arc::clone(version.keyspaces());
+            self.publish(Superversion::new(number, epoch, born, keyspaces, ranges));
             // Nobody waits for room in a range that will never be flushed.
             self.topology.follow_closing(&self.accounts);
             self.wal.counts.changes.bump(1);
@@ -390,6 +412,9 @@ impl VersionManager {
         for entry in current.ranges.iter().filter(|entry| !stays.contains(&entry.id())) {
             self.forget_range(entry);
         }
+        let (bytes, memtables) = let_go;
+        self.accounts.global.release(bytes);
+        self.waiters.published(&memtables);
         self.due.flush.set();
         self.due.compaction.set();
         Ok(seqno)
@@ -419,6 +444,9 @@ pub(crate) fn flushed_together(ranges: [&RangeEntry; 2]) -> Option<Seqno> {
     if ranges.iter().any(|range| !range.sealed.is_empty()) {
         return None;
     }
+    if ranges[0].stable.keyspace != ranges[1].stable.keyspace {
+        return None;
+    }
     let flushed = ranges.iter().map(|range| range.stable.flushed_seqno).max()?;
     let mut unflushed = ranges.iter().flat_map(|range| range.memtables());
     unflushed
@@ -429,15 +457,22 @@ pub(crate) fn flushed_together(ranges: [&RangeEntry; 2]) -> Option<Seqno> {
 impl Change {
     /// May what the range has in memory be in the way of it?
     fn touches(&self, range: &RangeEntry) -> bool {
-        let span = range.span();
+        let (span, of) = (range.span(), range.stable.keyspace);
         match self {
-            Self::Split { at } => span.contains(at),
-            Self::Merge { at } => span.contains(at) || span.hi.as_ref() == Some(at),
-            Self::Replace { spans, written } => {
-                let mut slices = written.outputs.slices().iter();
-                spans.iter().any(|cut| !cut.intersection(span).is_empty())
-                    || slices.any(|slice| span.overlaps_closed(slice.min_key(), slice.max_key()))
+            Self::Split { keyspace, at } => range.stable.holds(*keyspace, at),
+            Self::Merge { keyspace, at } => {
+                of == *keyspace && (span.contains(at) || span.hi.as_ref() == Some(at))
             }
+            Self::Replace { spans, written } => {
+                let mut cuts = spans.iter().filter(|cut| cut.keyspace == of);
+                let mut slices = written.keyspaces.iter().zip(written.outputs.slices());
+                cuts.any(|cut| !cut.span.intersection(span).is_empty())
+                    || slices.any(|(keyspace, slice)| {
+                        *keyspace == of && span.overlaps_closed(slice.min_key(), slice.max_key())
+                    })
+            }
+            // Nothing is sealed for them.
+            Self::AddKeyspace { .. } | Self::DropKeyspace { .. } => false,
         }
     }
 
@@ -445,7 +480,7 @@ impl Change {
     fn tables(&self) -> Vec<Arc<TableHandle>> {
         match self {
             Self::Replace { written, .. } => written.outputs.handles(),
-            Self::Split { .. } | Self::Merge { .. } => Vec::new(),
+            _ => Vec::new(),
         }
     }
 

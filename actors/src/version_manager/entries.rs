@@ -5,7 +5,7 @@ use super::VersionManager;
 use crate::admission::RangeBudget;
 use crate::log_writer::NoRoom;
 use crate::range_owner::{RangeEntry, RangeOwner, Superversion};
-use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::{Place, RangeId, RangeVersion, Run, Slice, Version, VersionEdit};
 use sluicedb_storage::view::{MemtableSlice, PendingRun};
 use std::cmp::Reverse;
@@ -48,14 +48,23 @@ impl VersionManager {
 
     /// What the ranges that go have in memory goes to all that get keys of theirs
     /// (INVARIANT(parent-drains-first)): a range has every memtable that may be older than one it has, under
-    /// the same key.
+    /// the same key. Where the keyspace goes too nobody gets it: says what it was charged for it in bytes, and
+    /// which memtables those are.
     pub(super) fn hand_over(
         &mut self,
         current: &Superversion,
-        gone: &[RangeId],
+        edit: &VersionEdit,
         ranges: &mut [EntryAfter],
-    ) -> Result<(), NoRoom> {
-        for from in current.ranges.iter().filter(|range| gone.contains(&range.id())) {
+    ) -> Result<(u64, Vec<u64>), NoRoom> {
+        let (mut bytes_left, mut left) = (0, Vec::new());
+        let goes = |range: &&RangeEntry| edit.ranges_removed.contains(&range.id());
+        for from in current.ranges.iter().filter(goes) {
+            if edit.keyspaces_removed.contains(&from.stable.keyspace) {
+                let let_go = from.owner.seat.run_last(|actor| actor.state().let_go());
+                bytes_left += let_go.ok_or_else(|| self.stopped())? as u64;
+                left.extend(from.memtables().map(|table| table.id()));
+                continue;
+            }
             let nowhere = self.fresh_memtable().1;
             let handed = from.owner.seat.run_last(|actor| actor.state().hand_over(nowhere));
             let handed = handed.ok_or_else(|| self.stopped())?;
@@ -65,7 +74,9 @@ impl VersionManager {
             let slices: Vec<_> = slices.filter(|slice| charged(slice.id())).collect();
             assert_eq!(slices.len(), handed.len(), "each sealed memtable was charged for");
             let is_heir = |entry: &&mut EntryAfter| {
-                entry.is_new && !entry.range.span().intersection(from.span()).is_empty()
+                entry.is_new
+                    && entry.range.stable.keyspace == from.stable.keyspace
+                    && !entry.range.span().intersection(from.span()).is_empty()
             };
             let heirs = ranges.iter_mut().filter(is_heir).map(|entry| &mut entry.range);
             let heirs: Vec<_> = heirs.collect();
@@ -85,7 +96,7 @@ impl VersionManager {
                 heir.owner.with_state(|state| state.take_over(shares));
             }
         }
-        Ok(())
+        Ok((bytes_left, left))
     }
 
     /// All that ranges which stay have in memory steps back behind the change `edit` with the number `seqno`:
@@ -111,8 +122,7 @@ impl VersionManager {
                 range.sealed.insert(0, MemtableSlice::whole(old));
                 range.owner.rotations.add(1);
             }
-            let cut = edit.excised.iter().map(|span| span.intersection(range.span()));
-            let cut: Vec<Span> = cut.filter(|span| !span.is_empty()).collect();
+            let cut = edit.excised_from(&range.stable);
             for slice in &mut range.sealed {
                 *slice = slice.without(&cut);
             }

@@ -114,7 +114,8 @@ impl VersionManager {
     /// `ranges`, which are those of `current`, take their place.
     pub(super) fn swap(&self, current: &Superversion, ranges: Vec<RangeEntry>) {
         let Superversion { number, epoch, born, .. } = *current;
-        self.publish(Superversion::new(number + 1, epoch, born, ranges));
+        let keyspaces = Arc::clone(&current.keyspaces);
+        self.publish(Superversion::new(number + 1, epoch, born, keyspaces, ranges));
     }
 
     /// The one store of the superversion.

@@ -4,7 +4,8 @@ use super::outputs::Outputs;
 use crate::failure::{Failure, Scope};
 use crate::kernel::reply::Reply;
 use bytes::Bytes;
-use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::key::Seqno;
+use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::version::{Place, RangeId, SliceMeta, TableHandle, VersionEdit};
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub enum Change {
     /// The range that has this key ends before it, and another one begins with it. Nothing is to be done
     /// where one begins there already.
     Split {
+        /// Whose key.
+        keyspace: KeyspaceId,
         /// The key.
         at: Bytes,
     },
@@ -38,16 +41,28 @@ pub enum Change {
     /// them has in memory is older than what the other has in tables: after a flush, and while nobody
     /// writes, it is not.
     Merge {
+        /// Whose key.
+        keyspace: KeyspaceId,
         /// The key.
         at: Bytes,
     },
     /// Nothing is left in `spans` but what `tables` have, and what these have elsewhere is newer than all that
     /// was there.
     Replace {
-        /// Ascending, and apart from each other.
-        spans: Vec<Span>,
-        /// No two share a key. Removed again if the change does not happen.
+        /// In order, and apart from each other.
+        spans: Vec<KeyspaceSpan>,
+        /// No two of a keyspace share a key. Removed again if the change does not happen.
         written: Written,
+    },
+    /// There is a keyspace of this name. Nothing is to be done where there is one.
+    AddKeyspace {
+        /// A name that keyspaces may have.
+        name: Arc<str>,
+    },
+    /// The keyspace goes, with all that is in it. Nothing is to be done where it has gone.
+    DropKeyspace {
+        /// Not the default one.
+        id: KeyspaceId,
     },
 }
 
@@ -55,11 +70,15 @@ pub enum Change {
 #[derive(Debug)]
 pub struct Written {
     pub(crate) outputs: Outputs,
+    /// Of each table.
+    pub(crate) keyspaces: Vec<KeyspaceId>,
 }
 
 /// Memtables whose entries an edit brings into tables.
 #[derive(Debug)]
 pub struct Flushed {
+    /// Whose they are.
+    pub keyspace: KeyspaceId,
     /// Their ids. Where a range has some of them it has none that is older, and frozen, beside them.
     pub memtables: Vec<u64>,
 }

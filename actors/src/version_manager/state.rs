@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The tables of a flush, whole, go to the ranges that have their keys now, cut where those meet; and those
-/// that have its memtables are flushed so far. Blocks on the disk where ranges have parted meanwhile.
+/// that have its memtables are flushed so far. Nobody has them where the keyspace has gone. Blocks on the disk where ranges have parted meanwhile.
 pub(super) fn bring_home(
     current: &Superversion,
     flushed: &Flushed,
@@ -23,11 +23,13 @@ pub(super) fn bring_home(
     let mut edit = VersionEdit::default();
     for table in tables {
         let slice = Slice::whole(table);
-        let last = current.route_index(slice.max_key());
-        let inside = &current.ranges[current.route_index(slice.min_key())..=last];
+        let route = |key| current.route_index(flushed.keyspace, key);
+        let ends = [slice.min_key(), slice.max_key()].map(|key| route(key));
+        let [Some(first), Some(last)] = ends else { continue };
+        let inside = &current.ranges[first..=last];
         let bounds: Vec<_> = inside.iter().map(|range| range.span().lo.clone()).collect();
         for piece in slice.cut(&bounds)? {
-            let range = current.route(piece.min_key());
+            let range = current.route(flushed.keyspace, piece.min_key()).expect("it is there");
             let cut_out = cut_out_of_all(range, flushed);
             let left = piece.without(&cut_out)?.unwrap_or_else(|| vec![piece]);
             let left = left.into_iter().map(|piece| (range.id(), Place::L0, piece.meta().clone()));

@@ -15,6 +15,7 @@ use sluicedb_storage::Error;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::external::ExternalWriter;
 use sluicedb_storage::key::{Kind, Span};
+use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
 use sluicedb_storage::recover::{RecoverOptions, home, open_directory};
 use sluicedb_storage::table::{BlockCache, TableOptions, Wait};
@@ -49,7 +50,12 @@ fn changes_wait_for_flushes_and_writers_do_not_wait_for_them() {
     let sealed = || engine.superversion().ranges.iter().map(|range| range.sealed.len()).max();
     let mut context = Context::from_waker(Waker::noop());
     // The range that is written to parts, again and again.
-    let split = |n: u8| engine.change(Change::Split { at: Bytes::from(vec![0, 200 - n]) });
+    let split = |n: u8| {
+        engine.change(Change::Split {
+            keyspace: KeyspaceId::DEFAULT,
+            at: Bytes::from(vec![0, 200 - n]),
+        })
+    };
     let mut last = Box::pin(split(0));
     let mut changes = 0;
     for n in 0..10 {
@@ -91,7 +97,12 @@ fn t002_10_a_flush_under_way_is_cut_where_its_range_has_parted() {
         assert!(flush.as_mut().poll(&mut context).is_pending());
         runtime.run_all_but(&[FLUSH]);
         // The range parts when the tables are written, and before they are installed.
-        let split = |n: u8| engine.change(Change::Split { at: Bytes::from(vec![20 * (n + 1)]) });
+        let split = |n: u8| {
+            engine.change(Change::Split {
+                keyspace: KeyspaceId::DEFAULT,
+                at: Bytes::from(vec![20 * (n + 1)]),
+            })
+        };
         let mut changes: Vec<_> = (0..splits).map(|n| Box::pin(split(n))).collect();
         for split in &mut changes {
             assert!(split.as_mut().poll(&mut context).is_pending());
@@ -108,7 +119,8 @@ fn t002_10_a_flush_under_way_is_cut_where_its_range_has_parted() {
         let slices = || now.ranges.iter().flat_map(|range| range.stable.layers.slices());
         assert!(slices().count() > 1 && slices().all(|(_, slice)| slice.part.is_some()));
         for n in 0..100 {
-            let value = engine.get(&[n, n], Wait::Allowed).expect("the disk works");
+            let value =
+                engine.get(KeyspaceId::DEFAULT, &[n, n], Wait::Allowed).expect("the disk works");
             assert_eq!(value.as_deref(), Some(&b"value"[..]), "{n}");
         }
         assert_eq!(engine.parts.accounts.global.used(), 0, "each charge is given back once");
@@ -116,8 +128,9 @@ fn t002_10_a_flush_under_way_is_cut_where_its_range_has_parted() {
     }
 }
 
-fn span(lo: [u8; 2], hi: [u8; 2]) -> Span {
-    Span { lo: Bytes::copy_from_slice(&lo), hi: Some(Bytes::copy_from_slice(&hi)) }
+fn span(lo: [u8; 2], hi: [u8; 2]) -> KeyspaceSpan {
+    let (lo, hi) = (Bytes::copy_from_slice(&lo), Some(Bytes::copy_from_slice(&hi)));
+    KeyspaceSpan::of_default(Span { lo, hi })
 }
 
 /// An engine of `ranges` ranges that seal little, on `disk`; its flush worker is held.
@@ -174,7 +187,11 @@ fn prepared_for_what_is_what_a_flush_brings_meanwhile_is_cut_out_too() {
     assert!(follow(&runtime, &[FLUSH], &mut excise).is_pending(), "the queue is full");
     assert!(follow(&runtime, &[], &mut excise).is_ready());
     for n in 0..3 {
-        assert_eq!(engine.get(&[0, n], Wait::Allowed).expect("the disk works"), None, "{n}");
+        assert_eq!(
+            engine.get(KeyspaceId::DEFAULT, &[0, n], Wait::Allowed).expect("the disk works"),
+            None,
+            "{n}"
+        );
     }
 }
 
@@ -193,13 +210,15 @@ fn prepared_for_what_is_a_range_parts_as_it_is_then() {
     }
     let before = engine.superversion();
     assert_eq!(before.ranges[0].sealed.len(), 3);
-    let mut excise = Box::pin(engine.replace(vec![Span::all()], Content::Nothing));
+    let mut excise =
+        Box::pin(engine.replace(vec![KeyspaceSpan::of_default(Span::all())], Content::Nothing));
     let at = |bytes: [u8; 2]| Bytes::copy_from_slice(&bytes);
-    let mut split = Box::pin(engine.change(Change::Split { at: at([0, 100]) }));
+    let mut split =
+        Box::pin(engine.change(Change::Split { keyspace: KeyspaceId::DEFAULT, at: at([0, 100]) }));
     assert!(follow(&runtime, &[FLUSH], &mut excise).is_pending(), "the queue is full");
     assert!(follow(&runtime, &[FLUSH], &mut split).is_pending());
     // The other range is not held up.
-    let other = engine.change(Change::Split { at: at([1, 100]) });
+    let other = engine.change(Change::Split { keyspace: KeyspaceId::DEFAULT, at: at([1, 100]) });
     assert!(runtime.run(FLUSH, other).expect("the disk works").is_some());
     assert!(follow(&runtime, &[], &mut excise).is_ready());
     assert!(follow(&runtime, &[], &mut split).is_ready());
@@ -221,7 +240,8 @@ fn files_of_which_nothing_is_left_go() {
     put(&engine, [0, 0]);
     let mut flush = Box::pin(engine.flush());
     assert!(follow(&runtime, &[FLUSH], &mut flush).is_pending());
-    let mut excise = Box::pin(engine.replace(vec![Span::all()], Content::Nothing));
+    let mut excise =
+        Box::pin(engine.replace(vec![KeyspaceSpan::of_default(Span::all())], Content::Nothing));
     assert!(follow(&runtime, &[FLUSH, "sluice-version"], &mut excise).is_pending());
     runtime.run_all_but(&["sluice-version"]);
     assert_eq!(tables(&disk, "/goes"), 1, "it waits for its install, behind the excision");
@@ -232,7 +252,10 @@ fn files_of_which_nothing_is_left_go() {
     runtime.run("nobody", engine.flush()).expect("the disk works");
     assert_eq!(tables(&disk, "/goes"), 1);
     runtime
-        .run("nobody", engine.replace(vec![Span::all()], Content::Nothing))
+        .run(
+            "nobody",
+            engine.replace(vec![KeyspaceSpan::of_default(Span::all())], Content::Nothing),
+        )
         .expect("the disk works");
     runtime.run_all_but(&[]);
     assert_eq!(tables(&disk, "/goes"), 0, "all of it was cut out");
@@ -253,7 +276,8 @@ fn tables_ahead_of_memory_wait_as_others_do() {
     table.add(&[0, 0], Kind::Put, b"came").expect("the disk works");
     table.finish().expect("the disk works");
     let ingest = || {
-        let file = ExternalFile { path: path.to_owned(), within: None };
+        let file =
+            ExternalFile { path: path.to_owned(), keyspace: KeyspaceId::DEFAULT, within: None };
         Box::pin(engine.replace(Vec::new(), Content::Tables(vec![file])))
     };
     put(&engine, [0, 0]);
@@ -280,7 +304,12 @@ fn a_change_waits_for_no_flush_that_fails() {
     let Poll::Ready(Err(failure)) = follow(&runtime, &[], &mut excise) else { panic!("it waits") };
     assert!(failure.is_no_space(), "{failure}");
     let at = Bytes::from_static(&[1, 1]);
-    assert!(runtime.run("nobody", engine.change(Change::Split { at })).expect("memory").is_some());
+    assert!(
+        runtime
+            .run("nobody", engine.change(Change::Split { keyspace: KeyspaceId::DEFAULT, at }))
+            .expect("memory")
+            .is_some()
+    );
 }
 
 /// The only range of a new database gets this id.
@@ -303,7 +332,12 @@ fn name_the_range(vfs: &Arc<dyn Vfs>, dir: &str, id: u32) {
     let mut recovered = open_directory(vfs, dir.as_ref(), &options).expect("it is made");
     let edit = VersionEdit {
         ranges_removed: vec![RangeId::FIRST],
-        ranges_added: vec![NewRange { id: RangeId(id), span: Span::all(), shards: Shards::one() }],
+        ranges_added: vec![NewRange {
+            id: RangeId(id),
+            keyspace: KeyspaceId::DEFAULT,
+            span: Span::all(),
+            shards: Shards::one(),
+        }],
         ..VersionEdit::default()
     };
     recovered.manifest.append(&edit).expect("the disk works");
@@ -318,9 +352,14 @@ fn c4_a_change_that_would_need_an_id_beyond_the_last_is_refused() {
     name_the_range(&vfs, dir, RANGE_ID_AT_OPEN_MAX - 2);
     let open = || block_on(Engine::open(config(dir, 1), vfs.clone(), ThreadRuntime::new()));
     let engine = open().expect("it can be gone on from");
-    let split = |at: &'static [u8]| Change::Split { at: Bytes::from_static(at) };
+    let split = |at: &'static [u8]| Change::Split {
+        keyspace: KeyspaceId::DEFAULT,
+        at: Bytes::from_static(at),
+    };
     block_on(engine.change(split(b"m"))).expect("two ids are left");
-    for change in [split(b"s"), Change::Merge { at: Bytes::from_static(b"m") }] {
+    for change in
+        [split(b"s"), Change::Merge { keyspace: KeyspaceId::DEFAULT, at: Bytes::from_static(b"m") }]
+    {
         let before = engine.superversion();
         let refused = block_on(engine.change(change));
         let Err(Failure::Storage(error)) = refused else { panic!("{refused:?}") };
@@ -346,7 +385,9 @@ fn a_merge_waits_until_nothing_in_memory_is_older_than_a_table() {
     let engine = runtime.run(FLUSH, opening).expect("an empty directory opens");
     let merge = || {
         let at = Bytes::from_static(&[1]);
-        runtime.run("nobody", engine.change(Change::Merge { at })).expect("the disk works")
+        runtime
+            .run("nobody", engine.change(Change::Merge { keyspace: KeyspaceId::DEFAULT, at }))
+            .expect("the disk works")
     };
     // In memory of the first range, and older than what the second one has in tables.
     put(&engine, [0, 1]);

@@ -19,7 +19,7 @@ pub use pending::{Pending, Submitted};
 
 use self::inline::Seats;
 use crate::admission::Accounts;
-use crate::failure::{Failures, Scope, WriteFailure};
+use crate::failure::{Failure, Failures, Scope, WriteFailure};
 use crate::kernel::Refused;
 use crate::kernel::commit::CommitQueue;
 use crate::kernel::gate::{Gate, Overloaded};
@@ -27,7 +27,7 @@ use crate::kernel::mailbox::Mailbox;
 use crate::log_writer::message::Level;
 use crate::log_writer::{Log, LogDue};
 use crate::range_owner::message::is_heavy;
-use crate::range_owner::route::{Reach, Route, charge};
+use crate::range_owner::route::{NoKeyspace, Reach, Route, charge};
 use crate::range_owner::{Superversion, Topology};
 use crate::runtime::Environment;
 use crate::runtime::pool::Pool;
@@ -67,9 +67,20 @@ struct Routed {
 }
 
 impl Routed {
-    fn of(superversion: &Superversion, payload: &[u8], operations: u32) -> Self {
-        let route = Arc::new(Route::of(superversion, payload, operations));
-        Self { epoch: superversion.epoch, route }
+    fn of(
+        superversion: &Superversion,
+        payload: &[u8],
+        operations: u32,
+    ) -> Result<Self, WriteFailure> {
+        let route = Arc::new(Route::of(superversion, payload, operations)?);
+        Ok(Self { epoch: superversion.epoch, route })
+    }
+}
+
+impl From<NoKeyspace> for WriteFailure {
+    #[cold]
+    fn from(gone: NoKeyspace) -> Self {
+        Self::not_applied(Failure::from(gone))
     }
 }
 
@@ -180,13 +191,15 @@ impl WritePath {
         loop {
             let superversion = self.topology.superversion.load();
             // The insert would wait for this memory under the seat, where others wait for the insert.
-            if let Some(first) = Operations::new(bytes).next() {
-                superversion.route(first.key).active.prefetch(first.key);
+            if let Some(first) = Operations::new(bytes).next()
+                && let Some(range) = superversion.route(first.keyspace, first.key)
+            {
+                range.active.prefetch(first.key);
             }
             // While that memory comes.
             let crc = *crc.get_or_insert_with(|| codec::crc(bytes));
             let epoch = superversion.epoch;
-            let reach = Reach::of(&superversion, bytes);
+            let reach = Reach::of(&superversion, bytes)?;
             if let Reach::One(range) = reach {
                 let owner = &superversion.ranges[range].owner;
                 let charge = charge(bytes.len(), operations);
@@ -214,7 +227,7 @@ impl WritePath {
                     Seats::Busy => {}
                 }
             }
-            let route = Arc::new(Route::from_reach(&superversion, bytes, operations, reach));
+            let route = Arc::new(Route::from_reach(&superversion, bytes, operations, reach)?);
             let (payload, route) = (payload.into_bytes(), Some(Routed { epoch, route }));
             let write = Write { payload, payload_crc: crc, operations, level, route };
             return self.try_send(&superversion, write);
@@ -232,7 +245,7 @@ impl WritePath {
     ) -> Result<Submitted, WriteFailure> {
         let superversion = self.topology.superversion.load();
         let payload = payload.into_bytes();
-        let route = (superversion.ranges.len() == 1).then(|| {
+        let route = superversion.is_one().then(|| {
             let route = Arc::new(Route::whole(0, payload.len(), operations));
             Routed { epoch: superversion.epoch, route }
         });

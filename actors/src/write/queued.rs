@@ -63,8 +63,9 @@ impl WritePath {
             };
             let superversion = self.topology.superversion.load_full();
             let (bytes, operations) = (&write.payload, write.operations);
-            let here = superversion.ranges.len() == 1 || !is_heavy(bytes.len(), operations);
-            write.route = here.then(|| Routed::of(&superversion, bytes, operations));
+            let here = superversion.is_one() || !is_heavy(bytes.len(), operations);
+            let route = here.then(|| Routed::of(&superversion, bytes, operations));
+            write.route = route.transpose()?;
             sent = self.try_send_by(&superversion, write)?;
         }
     }

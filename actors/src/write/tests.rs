@@ -15,6 +15,7 @@ use futures::executor::block_on;
 use futures::future::BoxFuture;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::vfs::MemVfs;
 use std::fmt;
 use std::future::Future;
@@ -252,7 +253,8 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     let path = engine.write_path();
     let before = engine.superversion();
     let (payload, operations) = over(4);
-    let Routed { epoch, route } = Routed::of(&before, &payload, operations);
+    let routed = Routed::of(&before, &payload, operations);
+    let Routed { epoch, route } = routed.expect("the keyspace is there");
     let payload_crc = codec::crc(&payload);
     let admission = path.gate.try_admit_many(claims(&before, &route)).expect("there is room");
     let bytes = payload.len() as u64;
@@ -270,7 +272,8 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     assert_eq!(engine.counters().log.routed_again.get(), 1);
     let after = engine.superversion();
     for byte in 0..4 {
-        let value = engine.get(&[byte, 1], sluicedb_storage::table::Wait::Allowed);
+        let value =
+            engine.get(KeyspaceId::DEFAULT, &[byte, 1], sluicedb_storage::table::Wait::Allowed);
         assert_eq!(value.expect("nothing is damaged").as_deref(), Some(&b"value"[..]));
         let (old, new) = (&before.ranges[usize::from(byte)], &after.ranges[usize::from(byte)]);
         assert_eq!((old.active.entries(), new.active.entries()), (0, 1), "range {byte}");
@@ -345,7 +348,7 @@ fn a_write_that_does_not_wait_goes_by_the_new_routes() {
     let path = engine.write_path();
     let write = |superversion: &Superversion, (payload, operations): (Bytes, u32)| Write {
         payload_crc: codec::crc(&payload),
-        route: Some(Routed::of(superversion, &payload, operations)),
+        route: Some(Routed::of(superversion, &payload, operations).expect("it is there")),
         level: Level::Buffered,
         payload,
         operations,
@@ -388,7 +391,7 @@ fn a_range_that_is_born_after_admission_was_closed_takes_nobody_in() {
     let mut slots: Vec<_> = std::iter::from_fn(|| commits.try_reserve().ok()).collect();
     drop(slots.pop());
     let log = engine.parts.wal.seat.enter_blocking().expect("nobody panicked");
-    let split = Change::Split { at: Bytes::from_static(&[0, 9]) };
+    let split = Change::Split { keyspace: KeyspaceId::DEFAULT, at: Bytes::from_static(&[0, 9]) };
     let mut change = Box::pin(engine.change(split));
     let mut context = Context::from_waker(Waker::noop());
     assert!(change.as_mut().poll(&mut context).is_pending());
@@ -434,7 +437,7 @@ fn a_write_into_a_range_that_has_fallen_does_not_look_for_another_one() {
                     payload_crc: codec::crc(payload),
                     operations,
                     level: Level::Buffered,
-                    route: Some(Routed::of(&engine.superversion(), payload, operations)),
+                    route: Routed::of(&engine.superversion(), payload, operations).ok(),
                 };
                 let submitted = path.submit(&payload, operations, Level::Buffered);
                 told.send(submitted.map(drop)).expect("the test waits");

@@ -116,7 +116,7 @@ impl WritePath {
                 }
                 Some(Patience::Until(_) | Patience::Forever) | None => route.await,
             };
-            write.route = Some(routed.map_err(WriteFailure::not_applied)?);
+            write.route = Some(routed.map_err(WriteFailure::not_applied)??);
             match self.try_send(&self.topology.superversion.load_full(), write)? {
                 // The routes have changed meanwhile.
                 Submitted::NotRouted(again) => write = again,
@@ -127,7 +127,10 @@ impl WritePath {
 
     /// Finds out, on an engine thread, which ranges `write` touches then. Does not hold the superversion
     /// before: see `admit_and_send`.
-    pub(super) fn find_route(&self, write: &Write) -> impl FnOnce() -> Routed + Send + 'static {
+    pub(super) fn find_route(
+        &self,
+        write: &Write,
+    ) -> impl FnOnce() -> Result<Routed, WriteFailure> + Send + 'static {
         let (topology, payload) = (Arc::clone(&self.topology), write.payload.clone());
         let operations = write.operations;
         move || Routed::of(&topology.superversion.load_full(), &payload, operations)
@@ -168,12 +171,12 @@ impl WritePath {
             // The routes have changed, and the new ones say whose room it waits for.
             let superversion = self.topology.superversion.load_full();
             let heavy = is_heavy(write.payload.len(), write.operations);
-            write.route = Some(if heavy && superversion.ranges.len() > 1 {
+            write.route = Some(if heavy && !superversion.is_one() {
                 drop(superversion);
                 let route = pin!(self.reads.run(self.find_route(&write)));
                 let give_up = pin!(self.give_up(&write, patience));
                 match select(route, give_up).await {
-                    Either::Left((routed, _)) => routed.map_err(WriteFailure::not_applied)?,
+                    Either::Left((routed, _)) => routed.map_err(WriteFailure::not_applied)??,
                     Either::Right((Some(failure), _)) => {
                         return Err(WriteFailure::not_applied(failure));
                     }
@@ -182,7 +185,7 @@ impl WritePath {
                     }
                 }
             } else {
-                Routed::of(&superversion, &write.payload, write.operations)
+                Routed::of(&superversion, &write.payload, write.operations)?
             });
         }
     }

@@ -15,6 +15,7 @@ mod damage;
 mod demo;
 mod import;
 mod inspect;
+mod keyspaces;
 mod points;
 mod round_trip;
 mod run;

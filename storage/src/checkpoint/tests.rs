@@ -111,7 +111,7 @@ fn memtables_with_tables_between_them_are_not_written_together() {
     let mut range = RangeEntry::new(active, Arc::new(stable), ());
     range.sealed = vec![MemtableSlice::whole(old).without([&Span::prefix(b"b")])];
     range.pending = vec![PendingRun { behind: 1, seqno: Seqno(10), run: Run::new(vec![came]) }];
-    let superversion = Arc::new(Superversion::new(1, 1, Seqno(10), vec![range]));
+    let superversion = Arc::new(Superversion::new(1, 1, Seqno(10), Arc::default(), vec![range]));
 
     let numbers = std::sync::atomic::AtomicU64::new(2);
     let next = || FileNumber(numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed));

@@ -178,7 +178,8 @@ mod tests {
     use std::sync::mpsc;
 
     fn job_of(version: &Version, claims: &Claims) -> Job {
-        match Order::whole(Span::all()).step(version, claims) {
+        match Order::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all()).step(version, claims)
+        {
             Step::Job(job) => *job,
             other => panic!("{other:?}"),
         }

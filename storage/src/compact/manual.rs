@@ -7,13 +7,17 @@ use super::claims::Claims;
 use super::job::{Inputs, Job};
 use super::why::{Choice, Why};
 use crate::key::Span;
+use crate::keyspace::KeyspaceId;
 use crate::version::{Place, RangeId, RangeVersion, Version};
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What is to be merged, and where to.
 #[derive(Clone, Debug)]
 pub struct Order {
+    /// Whose keys.
+    pub keyspace: KeyspaceId,
     /// Keys of it, and what must go with them: whole tables.
     pub span: Span,
     /// The level where it ends up; what is below stays there. `None`: the deepest that has any of it.
@@ -34,9 +38,9 @@ pub enum Step {
 }
 
 impl Order {
-    /// Everything in `span`, to the bottom.
-    pub fn whole(span: Span) -> Self {
-        Self { span, level: None, given_up: BTreeSet::new() }
+    /// Everything in `span` of `keyspace`, to the bottom.
+    pub fn whole(keyspace: KeyspaceId, span: Span) -> Self {
+        Self { keyspace, span, level: None, given_up: BTreeSet::new() }
     }
 
     /// The next step.
@@ -71,7 +75,10 @@ impl Order {
         &'a self,
         version: &'a Version,
     ) -> impl Iterator<Item = (&'a RangeVersion, Vec<Inputs>)> {
-        let ranges = version.ranges().iter().filter(|range| !self.given_up.contains(&range.id));
+        let is_meant = |range: &&Arc<RangeVersion>| {
+            range.keyspace == self.keyspace && !self.given_up.contains(&range.id)
+        };
+        let ranges = version.ranges().iter().filter(is_meant);
         ranges.filter_map(|range| Some((&**range, self.inputs_of(range)?)))
     }
 
@@ -141,15 +148,17 @@ mod tests {
             vec![vec![slice(5, b"a", b"c", 1)], vec![], vec![slice(2, b"d", b"e", 1)]],
         );
         check::check(&version).unwrap();
-        let step = Order::whole(Span::all()).step(&version, &Claims::new());
+        let step = Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new());
         let all = (vec![(0, vec![9, 8]), (1, vec![5]), (3, vec![2])], 3);
         assert_eq!(inputs(&step), all);
-        let step = Order::whole(Span::prefix(b"a")).step(&version, &Claims::new());
+        let step =
+            Order::whole(KeyspaceId::DEFAULT, Span::prefix(b"a")).step(&version, &Claims::new());
         assert_eq!(inputs(&step), (vec![(0, vec![9]), (1, vec![5]), (3, vec![2])], 3));
-        let step = Order::whole(Span::prefix(b"y")).step(&version, &Claims::new());
+        let step =
+            Order::whole(KeyspaceId::DEFAULT, Span::prefix(b"y")).step(&version, &Claims::new());
         assert_eq!(inputs(&step), (vec![(0, vec![8])], 1));
         assert!(matches!(
-            Order::whole(Span::prefix(b"m")).step(&version, &Claims::new()),
+            Order::whole(KeyspaceId::DEFAULT, Span::prefix(b"m")).step(&version, &Claims::new()),
             Step::Done
         ));
     }
@@ -160,12 +169,18 @@ mod tests {
         dead.tombstones = 1;
         let dead = Slice::whole(&TableHandle::unopened(dead.into(), Graveyard::new()));
         let version = version_of(vec![], vec![vec![slice(2, b"a", b"b", 1), dead]]);
-        let step = Order::whole(Span::all()).step(&version, &Claims::new());
+        let step = Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new());
         assert_eq!(inputs(&step), (vec![(1, vec![3])], 1));
         let version = version_of(vec![], vec![vec![slice(2, b"a", b"b", 1)]]);
-        assert!(matches!(Order::whole(Span::all()).step(&version, &Claims::new()), Step::Done));
+        assert!(matches!(
+            Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new()),
+            Step::Done
+        ));
         let empty = version_of(vec![], vec![]);
-        assert!(matches!(Order::whole(Span::all()).step(&empty, &Claims::new()), Step::Done));
+        assert!(matches!(
+            Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&empty, &Claims::new()),
+            Step::Done
+        ));
     }
 
     #[test]
@@ -174,7 +189,10 @@ mod tests {
             vec![slice(9, b"b", b"d", 1), slice(8, b"x", b"z", 10)],
             vec![vec![slice(5, b"a", b"c", 100)], vec![], vec![slice(2, b"a", b"z", 1000)]],
         );
-        let to = |level| Order { level: Some(level), ..Order::whole(Span::prefix(b"b")) };
+        let to = |level| Order {
+            level: Some(level),
+            ..Order::whole(KeyspaceId::DEFAULT, Span::prefix(b"b"))
+        };
         assert_eq!(
             inputs(&to(1).step(&version, &Claims::new())),
             (vec![(0, vec![9]), (1, vec![5])], 1)
@@ -199,7 +217,7 @@ mod tests {
         let mut dead = meta(3, b"d", b"e", 1000);
         dead.tombstones = 1;
         let dead = Slice::whole(&TableHandle::unopened(dead.into(), Graveyard::new()));
-        let to_1 = Order { level: Some(1), ..Order::whole(Span::all()) };
+        let to_1 = Order { level: Some(1), ..Order::whole(KeyspaceId::DEFAULT, Span::all()) };
         let over = |below| version_of(vec![], vec![vec![dead.clone()], vec![below]]);
         let hides = over(slice(2, b"a", b"d", 1));
         assert!(matches!(to_1.step(&hides, &Claims::new()), Step::Done));
@@ -210,13 +228,21 @@ mod tests {
     #[test]
     fn a_running_job_makes_it_wait() {
         let version = version_of(vec![slice(9, b"b", b"d", 1)], vec![]);
-        let Step::Job(job) = Order::whole(Span::all()).step(&version, &Claims::new()) else {
+        let Step::Job(job) =
+            Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new())
+        else {
             panic!()
         };
         let mut claims = Claims::new();
         let running = claims.claim(*job);
-        assert!(matches!(Order::whole(Span::all()).step(&version, &claims), Step::Busy));
+        assert!(matches!(
+            Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &claims),
+            Step::Busy
+        ));
         drop(running);
-        assert!(matches!(Order::whole(Span::all()).step(&version, &claims), Step::Job(_)));
+        assert!(matches!(
+            Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &claims),
+            Step::Job(_)
+        ));
     }
 }

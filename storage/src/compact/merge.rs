@@ -225,7 +225,9 @@ mod tests {
         let mut range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
         range.layers = range.layers.with(Place::L0, runs);
         let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
-        let Step::Job(job) = Order::whole(Span::all()).step(&version, &Claims::new()) else {
+        let Step::Job(job) = Order::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
+            .step(&version, &Claims::new())
+        else {
             panic!("no job")
         };
         let options = CompactionOptions { table_bytes_max, ..CompactionOptions::default() };

@@ -92,6 +92,11 @@ impl<'a> TableSink<'a> {
         self.open.as_ref().map_or(0, |open| open.builder.estimated_bytes())
     }
 
+    /// How many tables have ended.
+    pub fn tables(&self) -> usize {
+        self.done.len()
+    }
+
     /// Bytes of all tables so far.
     pub fn total_bytes(&self) -> u64 {
         self.done.iter().map(|meta| meta.file_bytes).sum::<u64>() + self.table_bytes()

@@ -7,7 +7,8 @@ use crate::batch::Operations;
 use crate::compact::{TableSink, write_tables};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
-use crate::key::{Seqno, Span};
+use crate::key::Seqno;
+use crate::keyspace::{KeyspaceId, KeyspaceSpan};
 use crate::memtable::{MemtableWriter, memtable};
 use crate::version::{
     ChangeId, Place, RangeId, RangeVersion, Slice, SliceMeta, TableCache, Version, VersionEdit,
@@ -34,7 +35,7 @@ pub(super) struct Replay<'a> {
     /// Those of them that it has.
     pub(super) happened: Vec<(ChangeId, Seqno)>,
     /// INVARIANT(mask-covers-replay): entries with lower numbers in these spans are gone.
-    pub(super) masks: Vec<(Span, Seqno)>,
+    pub(super) masks: Vec<(KeyspaceSpan, Seqno)>,
     /// The numbers of tables in L0 that changes brought in, with their ranges: the last one comes first.
     ahead: Vec<(Seqno, RangeId)>,
     pub(super) next: FileNumber,
@@ -128,39 +129,47 @@ impl<'a> Replay<'a> {
         })?;
         // What was replayed so far is older than what the change brings, and may be cut by it.
         let concerned = self.version.ranges().iter().filter(|range| edit.concerns(range));
-        for range in concerned.map(|range| range.id).collect::<Vec<_>>() {
-            self.flush(range)?;
+        let concerned = concerned.map(|range| (range.id, range.keyspace));
+        for (range, keyspace) in concerned.collect::<Vec<_>>() {
+            if edit.keyspaces_removed.contains(&keyspace) {
+                self.take(range);
+            } else {
+                self.flush(range)?;
+            }
         }
-        self.version = after;
+        let before = std::mem::replace(&mut self.version, after);
         for (range, place, slice) in std::mem::take(&mut self.added) {
-            self.bring_home(range, place, slice, &edit.excised)?;
+            let keyspace = before.range(range).expect("it was replayed for it").keyspace;
+            self.bring_home((keyspace, range), place, slice, &edit.excised)?;
         }
         self.happened.push((id, seqno));
         Ok(())
     }
 
-    /// Gives what was replayed into a table to the ranges that have its keys now, without what was cut out.
+    /// Gives what was replayed into a table to the ranges that have its keys now, without what was cut out. Nobody
+    /// has them where the keyspace has gone: then the table is left over.
     fn bring_home(
         &mut self,
-        range: RangeId,
+        (keyspace, range): (KeyspaceId, RangeId),
         place: Place,
         slice: SliceMeta,
-        excised: &[Span],
+        excised: &[KeyspaceSpan],
     ) -> Result<()> {
         let handle = self.tables.handle(Arc::clone(&slice.table));
         let slice = Slice::new(slice, handle);
-        let left = slice.without(excised)?.unwrap_or_else(|| vec![slice]);
+        let excised = KeyspaceSpan::of(excised, keyspace);
+        let left = slice.without(&excised)?.unwrap_or_else(|| vec![slice]);
         if self.version.range(range).is_some() {
             let left = left.into_iter().map(|piece| (range, place, piece.meta().clone()));
             self.added.extend(left);
             return Ok(());
         }
-        let bounds = self.version.ranges().iter().map(|range| range.span.lo.clone());
-        let bounds: Vec<Bytes> = bounds.collect();
+        let theirs = self.version.ranges().iter().filter(|range| range.keyspace == keyspace);
+        let bounds: Vec<Bytes> = theirs.map(|range| range.span.lo.clone()).collect();
         for slice in left {
             for piece in slice.cut(&bounds)? {
-                let range = self.version.route(piece.min_key()).id;
-                self.added.push((range, place, piece.meta().clone()));
+                let range = self.version.route(keyspace, piece.min_key());
+                self.added.extend(range.map(|range| (range.id, place, piece.meta().clone())));
             }
         }
         Ok(())
@@ -184,10 +193,15 @@ impl<'a> Replay<'a> {
     /// Takes one batch; its operations have consecutive numbers from `first` on.
     fn batch(&mut self, first: Seqno, payload: &[u8]) -> Result<()> {
         for (operation, seqno) in Operations::new(payload).zip(first.0..) {
-            let range = self.version.route(operation.key);
+            let Some(range) = self.version.route(operation.keyspace, operation.key) else {
+                // Of a keyspace that was dropped later.
+                self.skipped += 1;
+                continue;
+            };
             let (id, seqno) = (range.id, Seqno(seqno));
-            let is_masked =
-                |(span, at): &(Span, Seqno)| seqno < *at && span.contains(operation.key);
+            let is_masked = |(span, at): &(KeyspaceSpan, Seqno)| {
+                seqno < *at && span.contains(operation.keyspace, operation.key)
+            };
             if seqno <= range.flushed_seqno || self.masks.iter().any(is_masked) {
                 self.skipped += 1;
                 continue;
@@ -218,13 +232,19 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
+    /// What was replayed for `range` and is in no table.
+    fn take(&mut self, range: RangeId) -> Option<MemtableWriter> {
+        let writer = self.writers.remove(&range)?;
+        self.bytes -= writer.memtable().used_bytes();
+        Some(writer)
+    }
+
     /// Writes what was replayed for `range` into tables.
     fn flush(&mut self, range: RangeId) -> Result<()> {
-        let Some(writer) = self.writers.remove(&range) else { return Ok(()) };
+        let Some(writer) = self.take(range) else { return Ok(()) };
         let memtable = Arc::clone(writer.memtable());
         writer.freeze();
         let bytes = memtable.used_bytes();
-        self.bytes -= bytes;
         let next = &mut self.next;
         let table = self.options.table.clone();
         let sink = TableSink::new(self.vfs, self.dir, self.db_id, table, || {

@@ -10,6 +10,7 @@ use crate::codec::crc;
 use crate::compact::{TableSink, write_tables};
 use crate::iter::Cursor;
 use crate::key::Span;
+use crate::keyspace::KeyspaceId;
 use crate::memtable::{Memtable, MemtableWriter, memtable};
 use crate::table::{BlockCache, Wait};
 use crate::verify::verify_directory;
@@ -80,9 +81,9 @@ fn try_content(recovered: &Recovered) -> Result<Model> {
         RangeEntry::new(memtable(0).0, stable, ())
     };
     let ranges = recovered.version.ranges().iter().map(entry).collect();
-    let superversion = Superversion::new(1, 1, Seqno::ZERO, ranges);
+    let superversion = Superversion::new(1, 1, Seqno::ZERO, Arc::default(), ranges);
     let view = View::new(Arc::new(superversion), recovered.last_seqno);
-    let mut cursor = view.cursor(ScanSpec::new(Span::all()), Wait::Allowed);
+    let mut cursor = view.cursor(ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), Wait::Allowed);
     let mut out = ChunkBuilder::new();
     while cursor.fill(&mut out, 1 << 20, 1 << 20)? {}
     Ok(out.freeze().iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect())
@@ -377,7 +378,7 @@ fn a_prepared_change_happens_at_the_open_if_the_log_has_its_record() {
         let (span, shards) = (range.span.clone(), range.shards.clone());
         let renaming = VersionEdit {
             ranges_removed: vec![RangeId::FIRST],
-            ranges_added: vec![NewRange { id: new, span, shards }],
+            ranges_added: vec![NewRange { id: new, keyspace: KeyspaceId::DEFAULT, span, shards }],
             deleted: slices().map(|(key, _)| key.clone()).collect(),
             added: slices().map(|((_, p, _), slice)| (new, *p, slice.clone())).collect(),
             flushed: vec![(new, range.flushed)],

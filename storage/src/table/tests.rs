@@ -436,7 +436,9 @@ fn compact(vfs: &Arc<dyn Vfs>, meta: &TableMeta) -> Result<()> {
     let slice = Slice::whole(&tables.handle(Arc::new(meta.clone())));
     range.layers = range.layers.with(Place::L0, vec![slice]);
     let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
-    let Step::Job(job) = Order::whole(Span::all()).step(&version, &Claims::new()) else {
+    let Step::Job(job) = Order::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
+        .step(&version, &Claims::new())
+    else {
         panic!("no job")
     };
     let mut numbers = 100..;

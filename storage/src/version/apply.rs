@@ -71,7 +71,16 @@ impl Version {
                 "the edit names an unknown range",
             ));
         }
-        Ok(Version::new(ranges, Arc::clone(self.graveyard())))
+        let keyspaces = if edit.keyspaces_added.is_empty() && edit.keyspaces_removed.is_empty() {
+            Arc::clone(self.keyspaces())
+        } else {
+            Arc::new(self.keyspaces().after(edit)?)
+        };
+        let version = Version::new(ranges, Arc::clone(self.graveyard())).with_keyspaces(keyspaces);
+        if edit.changes_routes() {
+            check::ranges_cover_everything(&version)?;
+        }
+        Ok(version)
     }
 
     fn apply_routes(
@@ -79,7 +88,7 @@ impl Version {
         edit: &VersionEdit,
         ranges: &mut Vec<Arc<RangeVersion>>,
     ) -> Result<(), Conflict> {
-        if edit.ranges_removed.is_empty() && edit.ranges_added.is_empty() {
+        if !edit.changes_routes() {
             return Ok(());
         }
         let fail = |what| Err(Conflict::new("ranges-cover-everything", what));
@@ -99,8 +108,8 @@ impl Version {
         for range in edit.ranges_added.iter().cloned() {
             ranges.push(Arc::new(NewRange::into_empty(range)));
         }
-        ranges.sort_by(|a, b| a.span.lo.cmp(&b.span.lo));
-        check::ranges_cover_everything(&Version::new(ranges.clone(), Arc::clone(self.graveyard())))
+        ranges.sort_by(|a, b| (a.keyspace, &a.span.lo).cmp(&(b.keyspace, &b.span.lo)));
+        Ok(())
     }
 }
 
@@ -172,6 +181,7 @@ mod tests {
     use super::super::{Graveyard, Image, Shards, SliceMeta};
     use super::*;
     use crate::key::{Seqno, Span};
+    use crate::keyspace::KeyspaceId;
     use bytes::Bytes;
 
     const R: RangeId = RangeId::FIRST;
@@ -282,7 +292,9 @@ mod tests {
             lo: Bytes::from_static(lo),
             hi: hi.map(Bytes::from_static),
         };
-        let new = |id, span: Span| NewRange { id: RangeId(id), span, shards: Shards::one() };
+        let keyspace = KeyspaceId::DEFAULT;
+        let new =
+            |id, span: Span| NewRange { id: RangeId(id), keyspace, span, shards: Shards::one() };
         let moved: Vec<_> = version.slices().map(|(_, _, slice)| slice.meta().clone()).collect();
         let mut split = VersionEdit {
             ranges_removed: vec![R],
@@ -296,8 +308,8 @@ mod tests {
         };
         let next = version.apply(&split, &[]).unwrap();
         check::check(&next).unwrap();
-        assert_eq!(next.route(b"b").id, RangeId(2));
-        assert_eq!(next.route(b"m").id, RangeId(3));
+        assert_eq!(next.route(keyspace, b"b").unwrap().id, RangeId(2));
+        assert_eq!(next.route(keyspace, b"m").unwrap().id, RangeId(3));
         assert!(version.dropped_by(&split, &next).is_empty(), "moved tables are not obsolete");
         split.deleted.pop();
         split.added.pop();

@@ -5,6 +5,7 @@
 
 use super::{Place, RangeVersion, Slice, Version};
 use crate::key::Span;
+use crate::keyspace::{KeyspaceId, Keyspaces};
 use crate::limits::LEVELS_MAX;
 use std::collections::{HashMap, HashSet};
 
@@ -57,21 +58,41 @@ pub fn check_range(range: &RangeVersion) -> Result<(), Conflict> {
     landing_in_its_shard(range)
 }
 
-/// Ranges are sorted, touch each other, and leave no key without a range.
+/// Ranges are sorted, touch each other, and leave no key of any keyspace without a range.
 pub fn ranges_cover_everything(version: &Version) -> Result<(), Conflict> {
-    let spans = version.ranges().iter().map(|range| (range.id, &range.span));
-    let spans: Vec<_> = spans.collect();
-    spans_cover_everything(&spans.iter().map(|(_, span)| *span).collect::<Vec<_>>())?;
+    let spans = version.ranges().iter().map(|range| (range.keyspace, &range.span));
+    ranges_cover_keyspaces(&spans.collect::<Vec<_>>(), version.keyspaces())?;
     let mut ids = HashSet::new();
-    match spans.iter().find(|(id, _)| !ids.insert(*id)) {
-        Some((id, _)) => {
-            Err(Conflict::new("ranges-cover-everything", format!("range {id} occurs twice")))
+    match version.ranges().iter().find(|range| !ids.insert(range.id)) {
+        Some(range) => {
+            let what = format!("range {} occurs twice", range.id);
+            Err(Conflict::new("ranges-cover-everything", what))
         }
         None => Ok(()),
     }
 }
 
-pub(crate) fn spans_cover_everything(spans: &[&Span]) -> Result<(), Conflict> {
+/// `spans` are in order, each with its keyspace.
+pub(super) fn ranges_cover_keyspaces(
+    spans: &[(KeyspaceId, &Span)],
+    keyspaces: &Keyspaces,
+) -> Result<(), Conflict> {
+    let fail = |what: String| Err(Conflict::new("ranges-cover-everything", what));
+    let mut there = std::iter::once(KeyspaceId::DEFAULT).chain(keyspaces.named().map(|(id, _)| id));
+    for theirs in spans.chunk_by(|(a, _), (b, _)| a == b) {
+        if there.next() != Some(theirs[0].0) {
+            return fail(format!("a range is of keyspace {}, which is not next", theirs[0].0));
+        }
+        let theirs: Vec<_> = theirs.iter().map(|(_, span)| *span).collect();
+        spans_cover_everything(&theirs)?;
+    }
+    match there.next() {
+        Some(id) => fail(format!("keyspace {id} has no range")),
+        None => Ok(()),
+    }
+}
+
+fn spans_cover_everything(spans: &[&Span]) -> Result<(), Conflict> {
     let fail = |what: String| Err(Conflict::new("ranges-cover-everything", what));
     let (Some(first), Some(last)) = (spans.first(), spans.last()) else {
         return fail("there is no range".to_owned());

@@ -3,13 +3,14 @@
 //! The manifest's reader folds edits into an image, its writer keeps one to know what a snapshot
 //! must contain, and a version is made from one by opening its tables.
 
-use super::check::{Conflict, spans_cover_everything};
+use super::check::{Conflict, ranges_cover_keyspaces};
 use super::{
     ChangeId, Graveyard, NewRange, Place, RangeId, Shards, SliceMeta, SliceName, TableHandle,
     Version, VersionEdit,
 };
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
+use crate::keyspace::{KeyspaceId, KeyspaceSpan, Keyspaces};
 use crate::limits::{COUNTERS_AT_OPEN_MAX, RANGE_ID_AT_OPEN_MAX};
 use crate::table::TableMeta;
 use bytes::Bytes;
@@ -19,6 +20,8 @@ use std::sync::Arc;
 /// What a manifest records of a range, its slices apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeImage {
+    /// Whose keys it has.
+    pub keyspace: KeyspaceId,
     /// The keys routed to it.
     pub span: Span,
     /// The bounds between its shards.
@@ -29,7 +32,13 @@ pub struct RangeImage {
 
 impl RangeImage {
     fn as_new(&self, id: RangeId) -> NewRange {
-        NewRange { id, span: self.span.clone(), shards: self.shards.clone() }
+        let Self { keyspace, span, shards, .. } = self;
+        NewRange { id, keyspace: *keyspace, span: span.clone(), shards: shards.clone() }
+    }
+
+    /// Has it keys of this span?
+    fn overlaps(&self, span: &KeyspaceSpan) -> bool {
+        self.keyspace == span.keyspace && !self.span.intersection(&span.span).is_empty()
     }
 }
 
@@ -47,7 +56,9 @@ pub struct Image {
     pub prepared: BTreeMap<ChangeId, VersionEdit>,
     /// What the log has under these numbers in these spans is gone. One stays until all ranges with its keys
     /// are flushed that far (INVARIANT(mask-covers-replay)).
-    pub masks: Vec<(Span, Seqno)>,
+    pub masks: Vec<(KeyspaceSpan, Seqno)>,
+    /// All keyspaces.
+    pub keyspaces: Keyspaces,
     /// The lowest log segment that recovery needs.
     pub log_floor: FileNumber,
     /// A number above every file number in use.
@@ -58,6 +69,26 @@ pub struct Image {
     pub clean_close: bool,
     /// The newest log segment known to be in use; below the log floor: none that is needed.
     pub newest_segment: FileNumber,
+}
+
+impl Keyspaces {
+    /// Those after an edit.
+    pub(super) fn after(&self, edit: &VersionEdit) -> Result<Self, Conflict> {
+        let mut next = self.clone();
+        for id in &edit.keyspaces_removed {
+            if !next.remove(*id) {
+                let what = format!("keyspace {id} is not there to be removed");
+                return Err(Conflict::new("ranges-cover-everything", what));
+            }
+        }
+        for (id, name) in &edit.keyspaces_added {
+            if !next.add(*id, Arc::clone(name)) {
+                let what = format!("keyspace {id} cannot be called {name:?}");
+                return Err(Conflict::new("ranges-cover-everything", what));
+            }
+        }
+        Ok(next)
+    }
 }
 
 impl Image {
@@ -75,7 +106,7 @@ impl Image {
         let ranges = starts.zip(ends).map(|(lo, hi)| {
             let span = Span { lo, hi };
             let shards = Shards::of(&span, shards);
-            RangeImage { span, shards, flushed: Seqno::ZERO }
+            RangeImage { keyspace: KeyspaceId::DEFAULT, span, shards, flushed: Seqno::ZERO }
         });
         Self { ranges: ids.zip(ranges).collect(), next_file_number, ..Self::default() }
     }
@@ -92,10 +123,11 @@ impl Image {
         for range in &edit.ranges_removed {
             self.ranges.remove(range);
         }
-        for NewRange { id, span, shards } in &edit.ranges_added {
-            let (span, shards, flushed) = (span.clone(), shards.clone(), Seqno::ZERO);
-            self.ranges.insert(*id, RangeImage { span, shards, flushed });
+        for NewRange { id, keyspace, span, shards } in &edit.ranges_added {
+            let (keyspace, span, shards) = (*keyspace, span.clone(), shards.clone());
+            self.ranges.insert(*id, RangeImage { keyspace, span, shards, flushed: Seqno::ZERO });
         }
+        self.keyspaces = self.keyspaces.after(edit)?;
         for key in &edit.deleted {
             self.slices.remove(key);
         }
@@ -115,9 +147,7 @@ impl Image {
         if !self.masks.is_empty() {
             let ranges = &self.ranges;
             self.masks.retain(|(span, seqno)| {
-                let needs = |range: &RangeImage| {
-                    range.flushed < *seqno && !range.span.intersection(span).is_empty()
-                };
+                let needs = |range: &RangeImage| range.flushed < *seqno && range.overlaps(span);
                 ranges.values().any(needs)
             });
         }
@@ -213,12 +243,13 @@ impl Image {
     }
 
     fn admit_ranges(&self, edit: &VersionEdit, gone: &BTreeSet<&SliceKey>) -> Result<(), Conflict> {
-        if edit.ranges_removed.is_empty() && edit.ranges_added.is_empty() {
+        if !edit.changes_routes() {
             return Ok(());
         }
+        let keyspaces = self.keyspaces.after(edit)?;
         let fail = |what: String| Err(Conflict::new("ranges-cover-everything", what));
-        let mut spans: BTreeMap<RangeId, &Span> =
-            self.ranges.iter().map(|(id, range)| (*id, &range.span)).collect();
+        let mut spans: BTreeMap<RangeId, (KeyspaceId, &Span)> =
+            self.ranges.iter().map(|(id, range)| (*id, (range.keyspace, &range.span))).collect();
         for range in &edit.ranges_removed {
             if spans.remove(range).is_none() {
                 return fail(format!("range {range} is not there to be removed"));
@@ -229,14 +260,14 @@ impl Image {
         if let Some((range, _, _)) = self.slices.keys().find(left) {
             return fail(format!("range {range} still has tables"));
         }
-        for NewRange { id, span, .. } in &edit.ranges_added {
-            if self.ranges.contains_key(id) || spans.insert(*id, span).is_some() {
+        for NewRange { id, keyspace, span, .. } in &edit.ranges_added {
+            if self.ranges.contains_key(id) || spans.insert(*id, (*keyspace, span)).is_some() {
                 return fail(format!("range {id} is there already"));
             }
         }
         let mut sorted: Vec<_> = spans.into_values().collect();
-        sorted.sort_by(|a, b| a.lo.cmp(&b.lo));
-        spans_cover_everything(&sorted)
+        sorted.sort_by(|(a, x), (b, y)| (a, &x.lo).cmp(&(b, &y.lo)));
+        ranges_cover_keyspaces(&sorted, &keyspaces)
     }
 
     /// The edit that makes this image from nothing: a manifest's first record.
@@ -248,6 +279,7 @@ impl Image {
             flushed: ranges().map(|(id, range)| (*id, range.flushed)).collect(),
             prepared: self.prepared.iter().map(|(id, edit)| (*id, edit.clone())).collect(),
             masked: self.masks.clone(),
+            keyspaces_added: self.keyspaces.named().map(|(id, name)| (id, name.clone())).collect(),
             log_floor: Some(self.log_floor),
             next_file_number: Some(self.next_file_number),
             last_seqno: Some(self.last_seqno),
@@ -329,8 +361,9 @@ impl Image {
         mut open: impl FnMut(&Arc<TableMeta>) -> Result<Arc<TableHandle>, E>,
     ) -> Result<Version, E> {
         let mut edit = self.to_edit();
-        edit.ranges_added.sort_by(|a, b| a.span.lo.cmp(&b.span.lo));
+        edit.ranges_added.sort_by(|a, b| (a.keyspace, &a.span.lo).cmp(&(b.keyspace, &b.span.lo)));
         let ranges = std::mem::take(&mut edit.ranges_added);
+        edit.keyspaces_added.clear();
         let ranges = ranges.into_iter().map(|range| Arc::new(range.into_empty())).collect();
         // Slices of one file share its handle.
         let mut opened: BTreeMap<FileNumber, Arc<TableHandle>> = BTreeMap::new();
@@ -345,7 +378,9 @@ impl Image {
             }
             handles.push(handle);
         }
-        Ok(Version::new(ranges, graveyard).apply_handles(&edit, &handles)?)
+        let version = Version::new(ranges, graveyard);
+        let version = version.with_keyspaces(Arc::new(self.keyspaces.clone()));
+        Ok(version.apply_handles(&edit, &handles)?)
     }
 }
 
@@ -410,7 +445,8 @@ mod tests {
             for key in probes {
                 let inside: Vec<_> =
                     (0..ranges.len()).filter(|at| ranges[*at].span.contains(&key)).collect();
-                assert_eq!(inside, [version.route_index(&key)], "{key:?} of {count}");
+                let found = version.route_index(KeyspaceId::DEFAULT, &key);
+                assert_eq!(inside, [found.unwrap()], "{key:?} of {count}");
             }
         }
     }

@@ -42,6 +42,7 @@ pub use slice_cursor::SliceCursor;
 pub use table_cache::{TableCache, TableLimits};
 
 use crate::key::{Seqno, Span};
+use crate::keyspace::{KeyspaceId, Keyspaces};
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -66,6 +67,8 @@ impl fmt::Display for RangeId {
 pub struct RangeVersion {
     /// Its name.
     pub id: RangeId,
+    /// Whose keys it has.
+    pub keyspace: KeyspaceId,
     /// The keys routed to it.
     pub span: Span,
     /// The bounds between its shards: where flushes cut their tables, and what landings are divided into.
@@ -77,9 +80,16 @@ pub struct RangeVersion {
 }
 
 impl RangeVersion {
-    /// A range without tables.
+    /// A range of the default keyspace, without tables.
     pub fn empty(id: RangeId, span: Span, shards: Shards) -> Self {
-        Self { id, span, shards, flushed_seqno: Seqno::ZERO, layers: Layers::default() }
+        let (keyspace, flushed_seqno) = (KeyspaceId::DEFAULT, Seqno::ZERO);
+        Self { id, keyspace, span, shards, flushed_seqno, layers: Layers::default() }
+    }
+
+    /// Is `key` of `keyspace` routed to it?
+    #[inline]
+    pub fn holds(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
+        self.keyspace == keyspace && self.span.contains(key)
     }
 
     /// The deepest level that has a table: 0 for L0 or an empty range.
@@ -129,29 +139,50 @@ impl RangeVersion {
     }
 }
 
-/// Index of the range that `key` is routed to, of those that cover all keys, in key order.
+/// Index of the range that `key` of `keyspace` is routed to, of those that cover all keys, in order; none if
+/// there is no such keyspace.
 #[inline]
-pub(crate) fn route_index<R>(ranges: &[R], span: impl Fn(&R) -> &Span, key: &[u8]) -> usize {
-    if ranges.len() == 1 {
-        return 0;
-    }
-    ranges.partition_point(|range| span(range).lo <= key).saturating_sub(1)
+pub(crate) fn route_index<R>(
+    ranges: &[R],
+    range: impl Fn(&R) -> &RangeVersion,
+    keyspace: KeyspaceId,
+    key: &[u8],
+) -> Option<usize> {
+    let is_behind = |other: &R| {
+        let other = range(other);
+        (other.keyspace, &other.span.lo[..]) <= (keyspace, key)
+    };
+    let at = ranges.partition_point(is_behind).checked_sub(1)?;
+    (range(&ranges[at]).keyspace == keyspace).then_some(at)
 }
 
 /// All ranges. Immutable; share it by `Arc`.
 #[derive(Clone, Debug)]
 pub struct Version {
     ranges: Vec<Arc<RangeVersion>>,
+    keyspaces: Arc<Keyspaces>,
     graveyard: Arc<Graveyard>,
 }
 
 impl Version {
-    /// A version of these ranges, sorted by span. Use `check` before trusting it.
+    /// A version of these ranges, sorted by keyspace and span, with no keyspace but the default one. Use `check`
+    /// before trusting it.
     pub fn new(ranges: Vec<Arc<RangeVersion>>, graveyard: Arc<Graveyard>) -> Self {
-        Self { ranges, graveyard }
+        Self { ranges, keyspaces: Arc::default(), graveyard }
     }
 
-    /// The ranges in key order; together they cover every key.
+    /// The same with these keyspaces.
+    #[must_use]
+    pub fn with_keyspaces(self, keyspaces: Arc<Keyspaces>) -> Self {
+        Self { keyspaces, ..self }
+    }
+
+    /// The keyspaces that there are.
+    pub fn keyspaces(&self) -> &Arc<Keyspaces> {
+        &self.keyspaces
+    }
+
+    /// The ranges, by keyspace and key; those of a keyspace cover every key.
     #[inline]
     pub fn ranges(&self) -> &[Arc<RangeVersion>] {
         &self.ranges
@@ -162,16 +193,14 @@ impl Version {
         self.ranges.iter().find(|range| range.id == id)
     }
 
-    /// Index of the range that `key` is routed to.
-    #[inline]
-    pub fn route_index(&self, key: &[u8]) -> usize {
-        route_index(&self.ranges, |range| &range.span, key)
+    /// Index of the range that `key` of `keyspace` is routed to; none if there is no such keyspace.
+    pub fn route_index(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<usize> {
+        route_index(&self.ranges, |range| range, keyspace, key)
     }
 
-    /// The range that `key` is routed to.
-    #[inline]
-    pub fn route(&self, key: &[u8]) -> &Arc<RangeVersion> {
-        &self.ranges[self.route_index(key)]
+    /// The range that `key` of `keyspace` is routed to; none if there is no such keyspace.
+    pub fn route(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&Arc<RangeVersion>> {
+        Some(&self.ranges[self.route_index(keyspace, key)?])
     }
 
     /// INVARIANT(ahead-waits): the same, to be merged: without tables of L0 that are newer than what waits in

@@ -8,47 +8,53 @@ use super::{Place, RangeId, RangeVersion, Slice, SliceMeta, TableHandle, Version
 use crate::compact::CompactionOptions;
 use crate::error::Result;
 use crate::key::{Seqno, Span};
+use crate::keyspace::{KeyspaceId, KeyspaceSpan, no_keyspace};
 use crate::limits::LEVELS_MAX;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Version {
-    /// The edit by which nothing is left in `spans`, which ascend and do not touch, but what `tables` have; these
-    /// share no key with each other. A part of a table inside a span goes as deep as there is room for it:
+    /// The edit by which nothing is left in `spans`, which are in order and do not touch, but what `tables` have, each
+    /// in its keyspace; these share no key with each other. A part of a table inside a span goes as deep as there is room for it:
     /// nothing of its keys lies above. Another one goes to L0. Its entries get the number of the change, which is
     /// `SliceMeta::AT_CHANGE` until it is known. Blocks on the disk: it looks into tables that are cut.
     ///
     /// # Errors
-    /// What cutting a slice finds.
+    /// What cutting a slice finds; `Invalid` if there is no such keyspace.
     pub fn replace(
         &self,
-        spans: &[Span],
-        tables: &[Arc<TableHandle>],
+        spans: &[KeyspaceSpan],
+        tables: &[(KeyspaceId, Arc<TableHandle>)],
         options: &CompactionOptions,
     ) -> Result<VersionEdit> {
+        if spans.iter().any(|span| !self.keyspaces().has(span.keyspace)) {
+            return Err(no_keyspace());
+        }
         let mut edit = VersionEdit { excised: spans.to_vec(), ..VersionEdit::default() };
         for range in self.ranges() {
+            let spans = KeyspaceSpan::of(spans, range.keyspace);
             for (place, slice) in range.layers.slices() {
-                let Some(left) = slice.without(spans)? else { continue };
+                let Some(left) = slice.without(&spans)? else { continue };
                 edit.deleted.push((range.id, place, slice.name()));
                 let left = left.into_iter().map(|piece| (range.id, place, piece.meta().clone()));
                 edit.added.extend(left);
             }
         }
         let mut new: BTreeMap<usize, Vec<(bool, Slice)>> = BTreeMap::new();
-        for table in tables {
+        for (keyspace, table) in tables {
+            let spans = KeyspaceSpan::of(spans, *keyspace);
+            let route = |key: &[u8]| self.route_index(*keyspace, key).ok_or_else(no_keyspace);
             let whole = Slice::whole(table);
             let meta = SliceMeta { seqno: Some(SliceMeta::AT_CHANGE), ..whole.meta().clone() };
             let slice = Slice::new(meta, Arc::clone(table));
-            let first = self.route_index(slice.min_key());
-            let inside = &self.ranges()[first..=self.route_index(slice.max_key())];
-            let mut bounds: Vec<Bytes> = Span::ends(spans).cloned().collect();
+            let inside = &self.ranges()[route(slice.min_key())?..=route(slice.max_key())?];
+            let mut bounds: Vec<Bytes> = Span::ends(&spans).cloned().collect();
             bounds.extend(inside.iter().map(|range| range.span.lo.clone()));
             bounds.sort();
             for piece in slice.cut(&bounds)? {
                 let is_inside = spans.iter().any(|span| span.contains(piece.min_key()));
-                let at = self.route_index(piece.min_key());
+                let at = route(piece.min_key())?;
                 new.entry(at).or_default().push((is_inside, piece));
             }
         }
@@ -131,8 +137,15 @@ impl VersionEdit {
             *id == range.id && *place == Place::L0 && slice.seqno == Some(SliceMeta::AT_CHANGE)
         };
         self.ranges_removed.contains(&range.id)
-            || self.excised.iter().any(|span| !range.span.intersection(span).is_empty())
+            || !self.excised_from(range).is_empty()
             || self.added.iter().any(is_over)
+    }
+
+    /// What this prepared change cuts out of a range.
+    pub fn excised_from(&self, range: &RangeVersion) -> Vec<Span> {
+        let theirs = self.excised.iter().filter(|cut| cut.keyspace == range.keyspace);
+        let cut = theirs.map(|cut| cut.span.intersection(&range.span));
+        cut.filter(|span| !span.is_empty()).collect()
     }
 
     /// What this prepared change does, now that it has a number.

@@ -3,9 +3,10 @@
 //! No byte is copied. What lies on both sides of the key is cut into slices of one file
 //! (INVARIANT(slices-share-files)); all else gets another range. What is in memory is not in here.
 
-use super::{NewRange, Place, RangeId, RangeVersion, Shards, VersionEdit};
+use super::{NewRange, Place, RangeId, RangeVersion, Shards, Version, VersionEdit};
 use crate::error::Result;
 use crate::key::{Seqno, Span};
+use crate::keyspace::KeyspaceId;
 use bytes::Bytes;
 
 impl RangeVersion {
@@ -21,6 +22,7 @@ impl RangeVersion {
         for (id, (shards, span)) in ids.iter().zip(&parts) {
             edit.ranges_added.push(NewRange {
                 id: *id,
+                keyspace: self.keyspace,
                 span: span.clone(),
                 shards: shards.clone(),
             });
@@ -48,11 +50,13 @@ impl RangeVersion {
         shards_max: usize,
     ) -> VersionEdit {
         assert_eq!(self.span.hi.as_ref(), Some(&next.span.lo), "they are neighbours");
+        assert_eq!(self.keyspace, next.keyspace, "they are neighbours");
+        let keyspace = self.keyspace;
         let span = Span { lo: self.span.lo.clone(), hi: next.span.hi.clone() };
         let shards = self.shards.joined(&next.span.lo, &next.shards, shards_max);
         let mut edit = VersionEdit {
             ranges_removed: vec![self.id, next.id],
-            ranges_added: vec![NewRange { id, span, shards: shards.clone() }],
+            ranges_added: vec![NewRange { id, keyspace, span, shards: shards.clone() }],
             flushed: vec![(id, flushed)],
             ..VersionEdit::default()
         };
@@ -64,6 +68,20 @@ impl RangeVersion {
             }
         }
         edit
+    }
+}
+
+impl Version {
+    /// The edit by which a keyspace goes with all that is in it, which is not looked at; none if it has gone.
+    pub fn without_keyspace(&self, id: KeyspaceId) -> Option<VersionEdit> {
+        let theirs = self.ranges().iter().filter(|range| range.keyspace == id);
+        let mut edit = VersionEdit { keyspaces_removed: vec![id], ..VersionEdit::default() };
+        for range in theirs {
+            edit.ranges_removed.push(range.id);
+            let slices = range.layers.slices();
+            edit.deleted.extend(slices.map(|(place, slice)| (range.id, place, slice.name())));
+        }
+        (!edit.ranges_removed.is_empty()).then_some(edit)
     }
 }
 
@@ -84,7 +102,7 @@ impl Shards {
 mod tests {
     use super::super::check::check;
     use super::super::testing::version_of;
-    use super::super::{Landed, Slice, SliceMeta, TableCache, TableLimits, Version};
+    use super::super::{Landed, Slice, SliceMeta, TableCache, TableLimits};
     use super::*;
     use crate::compact::TableSink;
     use crate::filename::FileNumber;

@@ -1,6 +1,6 @@
 //! Point reads: the newest visible entry of a key.
 
-use super::{InFront, MemtableSlice, RangeEntry, Superversion};
+use super::{InFront, MemtableSlice, RangeEntry};
 use crate::codec::hash64;
 use crate::error::Result;
 use crate::key::{Kind, Seqno};
@@ -19,21 +19,21 @@ pub enum Instant<V> {
     Newest(V),
 }
 
-/// The value of `key`, or `None` where it is absent or deleted.
+/// The value of `key`, which is routed to `range` of a superversion `born` then; `None` where it is absent or
+/// deleted.
 ///
 /// Copies a value that lies in a memtable; one that lies in a table shares its block or is copied, as
 /// the table decides. `WouldBlock` only with `Wait::Never`.
 #[inline]
 pub fn get<O, V: Fn() -> Seqno>(
-    superversion: &Superversion<O>,
+    range: &RangeEntry<O>,
+    born: Seqno,
     key: &[u8],
     at: &Instant<V>,
     wait: Wait,
 ) -> Result<Option<Bytes>> {
-    let range = superversion.route(key);
     let ask = |slice: &Slice, hash: u64| slice.handle().table(wait)?.get(key, hash, wait);
     let of_table = |found: Found| (found.kind == Kind::Put).then_some(found.value);
-    let born = superversion.born;
     if !range.pending.is_empty() {
         return in_layers(range, born, key, at, |found| found.value(), ask, of_table);
     }
@@ -43,18 +43,17 @@ pub fn get<O, V: Fn() -> Seqno>(
     Ok(in_runs(range.stable.layers.runs(), key, ask)?.and_then(of_table))
 }
 
-/// Has `key` a value? Copies nothing.
+/// Has `key` a value? As `get`; copies nothing.
 #[inline]
 pub fn contains_key<O, V: Fn() -> Seqno>(
-    superversion: &Superversion<O>,
+    range: &RangeEntry<O>,
+    born: Seqno,
     key: &[u8],
     at: &Instant<V>,
     wait: Wait,
 ) -> Result<bool> {
-    let range = superversion.route(key);
     let ask = |slice: &Slice, hash: u64| slice.handle().table(wait)?.probe(key, hash, wait);
     let of_table = |(_, kind)| kind == Kind::Put;
-    let born = superversion.born;
     if !range.pending.is_empty() {
         return in_layers(range, born, key, at, |found| found.is_put(), ask, of_table);
     }

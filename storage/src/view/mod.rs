@@ -29,6 +29,7 @@ pub use scan::{ScanCursor, ScanSpec};
 
 use crate::error::Result;
 use crate::key::{Seqno, Span};
+use crate::keyspace::{KeyspaceId, Keyspaces, no_keyspace};
 use crate::memtable::Memtable;
 use crate::points::ReadPoint;
 use crate::table::Wait;
@@ -154,16 +155,33 @@ pub struct Superversion<O> {
     /// The number of the last change in it: everything up to there was applied, in every range, before
     /// this was published (INVARIANT(born-is-applied)).
     pub born: Seqno,
-    /// In key order; their spans cover all keys.
+    /// By keyspace and key; the spans of a keyspace cover all keys.
     pub ranges: Vec<RangeEntry<O>>,
+    /// All keyspaces.
+    pub keyspaces: Arc<Keyspaces>,
+    /// Is there one range, and can nobody name another keyspace than the default one?
+    is_one: bool,
     /// What views hold: it may outlive the owners by far.
     without_owners: OnceLock<Arc<Superversion<()>>>,
 }
 
 impl<O> Superversion<O> {
     /// The superversion of these ranges.
-    pub fn new(number: u64, epoch: u64, born: Seqno, ranges: Vec<RangeEntry<O>>) -> Self {
-        Self { number, epoch, born, ranges, without_owners: OnceLock::new() }
+    pub fn new(
+        number: u64,
+        epoch: u64,
+        born: Seqno,
+        keyspaces: Arc<Keyspaces>,
+        ranges: Vec<RangeEntry<O>>,
+    ) -> Self {
+        let is_one = ranges.len() == 1 && keyspaces.only_default();
+        Self { number, epoch, born, ranges, keyspaces, is_one, without_owners: OnceLock::new() }
+    }
+
+    /// Is there one range, to which whatever anybody can name is routed?
+    #[inline]
+    pub fn is_one(&self) -> bool {
+        self.is_one
     }
 
     /// The same without its owners, for those who only read. Made once, by the first who asks.
@@ -177,20 +195,24 @@ impl<O> Superversion<O> {
                 owner: (),
             };
             let ranges = self.ranges.iter().map(entry).collect();
-            Arc::new(Superversion::new(self.number, self.epoch, self.born, ranges))
+            let keyspaces = Arc::clone(&self.keyspaces);
+            Arc::new(Superversion::new(self.number, self.epoch, self.born, keyspaces, ranges))
         })
     }
 
-    /// Index of the range that `key` is routed to.
+    /// Index of the range that `key` of `keyspace` is routed to; none if there is no such keyspace.
     #[inline]
-    pub fn route_index(&self, key: &[u8]) -> usize {
-        route_index(&self.ranges, RangeEntry::span, key)
+    pub fn route_index(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<usize> {
+        if self.is_one && keyspace.is_default() {
+            return Some(0);
+        }
+        route_index(&self.ranges, |range| &*range.stable, keyspace, key)
     }
 
-    /// The range that `key` is routed to.
+    /// The range that `key` of `keyspace` is routed to; none if there is no such keyspace.
     #[inline]
-    pub fn route(&self, key: &[u8]) -> &RangeEntry<O> {
-        &self.ranges[self.route_index(key)]
+    pub fn route(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&RangeEntry<O>> {
+        self.route_index(keyspace, key).map(|at| &self.ranges[at])
     }
 
     /// The range with this name.
@@ -202,6 +224,7 @@ impl<O> Superversion<O> {
     pub fn version(&self, graveyard: &Arc<Graveyard>) -> Version {
         let ranges = self.ranges.iter().map(|range| Arc::clone(&range.stable));
         Version::new(ranges.collect(), Arc::clone(graveyard))
+            .with_keyspaces(Arc::clone(&self.keyspaces))
     }
 }
 
@@ -231,18 +254,29 @@ impl View {
         Self { superversion, upto: point.seqno(), _point: Some(Arc::new(point)) }
     }
 
+    /// The range of a key. None where the keyspace is not there yet, which is as if it were empty.
+    fn route(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<&RangeEntry<()>>> {
+        let range = self.superversion.route(keyspace, key);
+        match range {
+            None if self.superversion.keyspaces.has_gone(keyspace) => Err(no_keyspace()),
+            range => Ok(range),
+        }
+    }
+
     fn instant(&self) -> Instant<fn() -> Seqno> {
         Instant::Held(self.upto)
     }
 
-    /// The value of `key`. See `get`.
-    pub fn get(&self, key: &[u8], wait: Wait) -> Result<Option<Bytes>> {
-        get(&self.superversion, key, &self.instant(), wait)
+    /// The value of `key` of `keyspace`. See `get`.
+    pub fn get(&self, keyspace: KeyspaceId, key: &[u8], wait: Wait) -> Result<Option<Bytes>> {
+        let Some(range) = self.route(keyspace, key)? else { return Ok(None) };
+        get(range, self.superversion.born, key, &self.instant(), wait)
     }
 
-    /// Has `key` a value? See `contains_key`.
-    pub fn contains_key(&self, key: &[u8], wait: Wait) -> Result<bool> {
-        contains_key(&self.superversion, key, &self.instant(), wait)
+    /// Has `key` of `keyspace` a value? See `contains_key`.
+    pub fn contains_key(&self, keyspace: KeyspaceId, key: &[u8], wait: Wait) -> Result<bool> {
+        let Some(range) = self.route(keyspace, key)? else { return Ok(false) };
+        contains_key(range, self.superversion.born, key, &self.instant(), wait)
     }
 
     /// A walk over the entries of a span.

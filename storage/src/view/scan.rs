@@ -7,10 +7,11 @@
 //! ends however many tombstones lie on its way and however often it is told to wait or not.
 
 use super::source::{self, Walker};
-use super::{ChunkBuilder, Superversion, View};
+use super::{ChunkBuilder, RangeEntry, Superversion, View};
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::{Kind, Seqno, Span};
+use crate::keyspace::{KeyspaceId, no_keyspace};
 use crate::memtable::PASSED_MAX;
 use crate::table::Wait;
 use std::fmt;
@@ -24,7 +25,9 @@ const STEPS_MAX: usize = 4096;
 /// What to walk, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanSpec {
-    /// The keys.
+    /// Whose keys.
+    pub keyspace: KeyspaceId,
+    /// Which.
     pub span: Span,
     /// From the last key to the first?
     pub reverse: bool,
@@ -38,8 +41,9 @@ pub struct ScanSpec {
 
 impl ScanSpec {
     /// Forward over `span`, with values, through the cache.
-    pub fn new(span: Span) -> Self {
+    pub fn new(keyspace: KeyspaceId, span: Span) -> Self {
         Self {
+            keyspace,
             span,
             reverse: false,
             keys_only: false,
@@ -92,8 +96,9 @@ enum Stop {
 impl ScanCursor {
     /// Over `view`. Does nothing yet.
     pub fn new(view: View, spec: ScanSpec, wait: Wait) -> Self {
-        let done = spec.span.is_empty();
-        let range = first_range(&view.superversion, &spec);
+        // A view of before there was the keyspace shows nothing of it.
+        let first = first_range(&view.superversion, &spec);
+        let (range, done) = (first.unwrap_or_default(), spec.span.is_empty() || first.is_none());
         let inside = spec.span.clone();
         let (walker, last, passed) = (None, None, Vec::new());
         Self { walker, view, spec, wait, range, inside, last, passed, done }
@@ -119,6 +124,9 @@ impl ScanCursor {
         bytes_max: usize,
         entries_max: usize,
     ) -> Result<bool> {
+        if self.view.superversion.keyspaces.has_gone(self.spec.keyspace) {
+            return Err(no_keyspace());
+        }
         let before = out.len();
         let result = self.fill_some(out, bytes_max.min(CHUNK_BYTES_CAP), entries_max);
         self.remember(out.last_key().filter(|_| out.len() > before));
@@ -204,7 +212,7 @@ impl ScanCursor {
         self.walker = None;
         let span = self.view.superversion.ranges[self.range].span();
         if self.spec.reverse {
-            self.done = self.range == 0 || span.lo <= self.spec.span.lo;
+            self.done = span.lo.is_empty() || span.lo <= self.spec.span.lo;
             self.range = self.range.saturating_sub(1);
         } else {
             self.done = match (&span.hi, &self.spec.span.hi) {
@@ -217,15 +225,21 @@ impl ScanCursor {
     }
 }
 
-/// The range that a walk starts in.
-fn first_range<O>(superversion: &Superversion<O>, spec: &ScanSpec) -> usize {
-    match &spec.span.hi {
-        _ if !spec.reverse => superversion.route_index(&spec.span.lo),
-        None => superversion.ranges.len() - 1,
+/// The range that a walk starts in; none if there is no such keyspace.
+fn first_range<O>(superversion: &Superversion<O>, spec: &ScanSpec) -> Option<usize> {
+    let ScanSpec { keyspace, span, reverse, .. } = spec;
+    match &span.hi {
+        _ if !reverse => superversion.route_index(*keyspace, &span.lo),
+        None => {
+            let theirs = |range: &RangeEntry<O>| range.stable.keyspace <= *keyspace;
+            let last = superversion.ranges.partition_point(theirs).checked_sub(1)?;
+            (superversion.ranges[last].stable.keyspace == *keyspace).then_some(last)
+        }
         Some(hi) => {
-            let at = superversion.route_index(hi);
+            let at = superversion.route_index(*keyspace, hi)?;
             // `hi` is outside the span: if it opens a range, that range is not needed.
-            if at > 0 && superversion.ranges[at].span().lo == *hi { at - 1 } else { at }
+            let opens = !hi.is_empty() && superversion.ranges[at].span().lo == *hi;
+            Some(if opens { at - 1 } else { at })
         }
     }
 }

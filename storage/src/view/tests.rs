@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::filename::{FileKind, FileNumber};
 use crate::iter::MergeCursor;
 use crate::key::{Kind, Span};
+use crate::keyspace::KeyspaceId;
 use crate::memtable::{MemtableWriter, memtable};
 use crate::table::{BlockCache, TableOptions};
 use crate::version::{
@@ -103,7 +104,7 @@ impl Toy {
             dir,
             tables,
             options,
-            superversion: Arc::new(Superversion::new(1, 1, Seqno::ZERO, entries)),
+            superversion: Arc::new(Superversion::new(1, 1, Seqno::ZERO, Arc::default(), entries)),
             writers,
             claims: Claims::new(),
             rounds: Rounds::default(),
@@ -127,14 +128,15 @@ impl Toy {
 
     fn swap(&mut self, ranges: Vec<RangeEntry<()>>) {
         let Superversion { number, epoch, born, .. } = *self.superversion;
-        self.superversion = Arc::new(Superversion::new(number + 1, epoch, born, ranges));
+        self.superversion =
+            Arc::new(Superversion::new(number + 1, epoch, born, Arc::default(), ranges));
         check::check(&self.version()).unwrap();
     }
 
     fn write(&mut self, key: &[u8], value: Option<&[u8]>) {
         self.seqno = self.seqno.next();
         let kind = if value.is_some() { Kind::Put } else { Kind::Delete };
-        let range = self.superversion.route_index(key);
+        let range = self.superversion.route_index(KeyspaceId::DEFAULT, key).unwrap();
         self.writers[range].insert(key, self.seqno, kind, value.unwrap_or(b""));
         match value {
             Some(value) => self.model.insert(key.to_vec(), value.to_vec()),
@@ -270,7 +272,8 @@ impl Toy {
             self.end(0);
         }
         for _ in 0..100 {
-            let step = compact::Order::whole(Span::all()).step(&self.version(), &self.claims);
+            let step = compact::Order::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
+                .step(&self.version(), &self.claims);
             match step {
                 Step::Job(mut job) => self.run(&mut job),
                 Step::Busy => panic!("nothing runs"),
@@ -307,12 +310,15 @@ fn check_view(view: &View, model: &Model, spans: &[(Span, bool, usize)], cold: b
     for key in 0..KEYS {
         let key = key_of(key);
         let want = model.get(&key);
-        let got = view.get(&key, Wait::Allowed).unwrap();
+        let got = view.get(KeyspaceId::DEFAULT, &key, Wait::Allowed).unwrap();
         assert_eq!(got.as_deref(), want.map(|v| &v[..]), "get {key:?}");
-        assert_eq!(view.contains_key(&key, Wait::Allowed).unwrap(), want.is_some());
+        assert_eq!(
+            view.contains_key(KeyspaceId::DEFAULT, &key, Wait::Allowed).unwrap(),
+            want.is_some()
+        );
     }
     for (span, reverse, entries_max) in spans {
-        let mut spec = ScanSpec::new(span.clone());
+        let mut spec = ScanSpec::new(KeyspaceId::DEFAULT, span.clone());
         spec.reverse = *reverse;
         let got = scan(view, &spec, *entries_max, cold);
         let bounds = (
@@ -485,7 +491,8 @@ fn long_stretches_of_tombstones_end_a_turn() {
         toy.write(&key.to_be_bytes(), None);
     }
     toy.write(b"zzz", Some(b"last"));
-    let mut cursor = toy.view().cursor(ScanSpec::new(Span::all()), Wait::Allowed);
+    let mut cursor =
+        toy.view().cursor(ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), Wait::Allowed);
     let mut out = ChunkBuilder::new();
     let mut empty_turns = 0;
     while cursor.fill(&mut out, 1 << 20, 10).unwrap() {
@@ -507,7 +514,8 @@ fn a_scan_closes_its_table_before_the_table_may_be_removed() {
             toy.seal(0);
             toy.flush(0, true);
         }
-        let mut cursor = toy.view().cursor(ScanSpec::new(Span::all()), Wait::Allowed);
+        let mut cursor =
+            toy.view().cursor(ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), Wait::Allowed);
         assert!(cursor.fill(&mut ChunkBuilder::new(), 1 << 20, 10).unwrap());
         toy.compact_all();
         let events: Arc<std::sync::Mutex<Vec<&str>>> = Arc::default();

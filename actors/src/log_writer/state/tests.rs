@@ -37,6 +37,7 @@ impl Bench {
                 1,
                 1,
                 Seqno::ZERO,
+                Arc::default(),
                 Vec::new(),
             ))),
             durable: Durable::new(Seqno::ZERO),

@@ -555,7 +555,7 @@ fn t000_11_l0_lands_beside_a_job_that_has_another_part_of_it() {
     range.layers = range.layers.with(Place::Main(1), main);
     let options = CompactionOptions { l0_trigger: 1, ..options() };
     let mut planner = Planner::new(version(vec![range]), options);
-    let order = Order::whole(Span::prefix(b"b"));
+    let order = Order::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::prefix(b"b"));
     let Step::Job(job) = order.step(&planner.version, &planner.claims) else { panic!("free") };
     let numbers = |job: &Job| job.slices().map(|(_, s)| s.number().0).collect::<Vec<_>>();
     assert_eq!(numbers(&job), [24, 22, 21, 1]);

@@ -3,6 +3,7 @@
 //! Method: files with valid checksums and numbers that no database gives out; every byte of every file.
 
 use super::*;
+use crate::keyspace::{KeyspaceId, KeyspaceSpan};
 use crate::limits::{
     COUNTERS_AT_OPEN_MAX, FILE_NUMBER_MAX, RANGE_ID_AT_OPEN_MAX, RANGE_ID_MAX, SEQNO_MAX,
     SEQNO_ON_DISK_MAX,
@@ -53,7 +54,12 @@ fn c1_c4_a_manifest_with_numbers_at_their_end_is_refused() {
     };
     let named = |id: u32| VersionEdit {
         ranges_removed: vec![range],
-        ranges_added: vec![NewRange { id: RangeId(id), span: Span::all(), shards: Shards::one() }],
+        ranges_added: vec![NewRange {
+            id: RangeId(id),
+            keyspace: KeyspaceId::DEFAULT,
+            span: Span::all(),
+            shards: Shards::one(),
+        }],
         ..VersionEdit::default()
     };
     let prepared = |edit: VersionEdit| VersionEdit {
@@ -148,20 +154,23 @@ fn c7_numbers_that_contradict_each_other_are_found_and_refused() {
 fn c4_c7_made_up_masks_and_cuts_are_refused() {
     let (mem, _) = sample();
     let last = open(&mem).unwrap().last_seqno;
-    let span = |lo: &'static str, hi: &'static str| Span { lo: lo.into(), hi: Some(hi.into()) };
+    let all = || KeyspaceSpan::of_default(Span::all());
+    let span = |lo: &'static str, hi: &'static str| {
+        KeyspaceSpan::of_default(Span { lo: lo.into(), hi: Some(hi.into()) })
+    };
     let masked =
         |span, seqno| VersionEdit { masked: vec![(span, seqno)], ..VersionEdit::default() };
-    let cut = |excised: Vec<Span>| {
+    let cut = |excised: Vec<KeyspaceSpan>| {
         let edit = VersionEdit { excised, ..VersionEdit::default() };
         VersionEdit { prepared: vec![(ChangeId(1), edit)], ..VersionEdit::default() }
     };
     let edits = [
-        masked(Span::all(), last.next()),
+        masked(all(), last.next()),
         masked(span("a", "b"), Seqno(SEQNO_ON_DISK_MAX)),
         masked(span("b", "a"), last),
         cut(vec![span("c", "d"), span("a", "b")]),
         cut(vec![span("a", "c"), span("b", "d")]),
-        cut(vec![Span::all(), span("a", "b")]),
+        cut(vec![all(), span("a", "b")]),
         cut(vec![span("a", "a")]),
         cut(vec![span("b", "a")]),
     ];
@@ -170,7 +179,7 @@ fn c4_c7_made_up_masks_and_cuts_are_refused() {
         open(&hurt).unwrap().manifest.append(&edit).unwrap();
         refused(&hurt, &format!("{edit:?}"));
     }
-    for edit in [masked(Span::all(), last), cut(vec![span("a", "b"), span("b", "d")])] {
+    for edit in [masked(all(), last), cut(vec![span("a", "b"), span("b", "d")])] {
         let fine = mem.kill_clone();
         open(&fine).unwrap().manifest.append(&edit).unwrap();
         open(&fine).unwrap();

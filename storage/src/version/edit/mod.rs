@@ -15,9 +15,11 @@ use super::{ChangeId, Place, RangeId, RangeVersion, Shards, SliceMeta, SliceName
 use crate::codec::{Reader, put_length_prefixed, put_varint};
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
+use crate::keyspace::{KEYSPACE_NAME_BYTES_MAX, KeyspaceId, KeyspaceSpan};
 use crate::limits::{FILE_NUMBER_MAX, KEY_BYTES_MAX, RANGE_ID_MAX, SEQNO_ON_DISK_MAX, SHARDS_MAX};
 use bytes::Bytes;
 use slice::{put_slice, read_slice};
+use std::sync::Arc;
 
 const RANGE_REMOVED: u64 = 1;
 const RANGE_ADDED: u64 = 3;
@@ -36,12 +38,16 @@ const SHARDS_MOVED: u64 = 27;
 const SETTLED_AT: u64 = 29;
 const EXCISED: u64 = 31;
 const MASKED: u64 = 33;
+const KEYSPACE_ADDED: u64 = 35;
+const KEYSPACE_REMOVED: u64 = 37;
 
 /// A range that begins to route keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRange {
     /// Its name.
     pub id: RangeId,
+    /// Whose keys it has.
+    pub keyspace: KeyspaceId,
     /// The keys routed to it.
     pub span: Span,
     /// The bounds between its shards.
@@ -51,7 +57,8 @@ pub struct NewRange {
 impl NewRange {
     /// The range, without tables.
     pub(super) fn into_empty(self) -> RangeVersion {
-        RangeVersion::empty(self.id, self.span, self.shards)
+        let Self { id, keyspace, span, shards } = self;
+        RangeVersion { keyspace, ..RangeVersion::empty(id, span, shards) }
     }
 }
 
@@ -89,10 +96,14 @@ pub struct VersionEdit {
     /// Ranges whose shards have other bounds from now on.
     pub shards_moved: Vec<(RangeId, Shards)>,
     /// Spans that a prepared change cuts out: of what is in memory and in the log as well, which is masked
-    /// when the change has a number. Not empty, ascending, and apart.
-    pub excised: Vec<Span>,
+    /// when the change has a number. Not empty, in order, and apart.
+    pub excised: Vec<KeyspaceSpan>,
     /// What the log has under these numbers in these spans is gone.
-    pub masked: Vec<(Span, Seqno)>,
+    pub masked: Vec<(KeyspaceSpan, Seqno)>,
+    /// New keyspaces, with their names. Their ranges are added as well.
+    pub keyspaces_added: Vec<(KeyspaceId, Arc<str>)>,
+    /// Keyspaces that go, as all of their ranges do.
+    pub keyspaces_removed: Vec<KeyspaceId>,
 }
 
 /// Why the bytes of an edit were refused.
@@ -108,6 +119,14 @@ impl VersionEdit {
     /// Does it change nothing?
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Does it change which ranges or keyspaces there are?
+    pub fn changes_routes(&self) -> bool {
+        !(self.ranges_removed.is_empty()
+            && self.ranges_added.is_empty()
+            && self.keyspaces_added.is_empty()
+            && self.keyspaces_removed.is_empty())
     }
 
     /// Appends its bytes.
@@ -182,14 +201,27 @@ impl VersionEdit {
                 put_varint(f, seqno.0);
             });
         }
-        for span in &self.excised {
-            put(EXCISED, &|f| put_span(f, span));
+        for KeyspaceSpan { keyspace, span } in &self.excised {
+            put(EXCISED, &|f| {
+                put_span(f, span);
+                put_keyspace(f, *keyspace);
+            });
         }
-        for (span, seqno) in &self.masked {
+        for (KeyspaceSpan { keyspace, span }, seqno) in &self.masked {
             put(MASKED, &|f| {
                 put_span(f, span);
                 put_varint(f, seqno.0);
+                put_keyspace(f, *keyspace);
             });
+        }
+        for (id, name) in &self.keyspaces_added {
+            put(KEYSPACE_ADDED, &|f| {
+                put_varint(f, u64::from(id.0));
+                put_length_prefixed(f, name.as_bytes());
+            });
+        }
+        for id in &self.keyspaces_removed {
+            put(KEYSPACE_REMOVED, &|f| put_varint(f, u64::from(id.0)));
         }
     }
 
@@ -262,6 +294,11 @@ impl VersionEdit {
                     id.map(|id| edit.abandoned.push(id)).err_name("abandoned change")
                 }
                 SHARDS_MOVED => edit.read_shards_moved(&mut field).err_name("shard bounds"),
+                KEYSPACE_ADDED => edit.read_keyspace_added(&mut field).err_name("keyspace"),
+                KEYSPACE_REMOVED => {
+                    let id = read_keyspace_id(&mut field);
+                    id.map(|id| edit.keyspaces_removed.push(id)).err_name("keyspace removal")
+                }
                 PREPARED | SETTLED | SETTLED_AT | ABANDONED | MASKED => {
                     Err("a change inside a change")
                 }
@@ -285,7 +322,16 @@ impl VersionEdit {
         let id = read_range(field)?;
         let span = read_span(field)?;
         let shards = read_shards(field, &span)?;
-        self.ranges_added.push(NewRange { id, span, shards });
+        // It has the number of its first range, so a new one cannot get it once more.
+        let keyspace = read_keyspace(field).filter(|keyspace| keyspace.0 <= id.0)?;
+        self.ranges_added.push(NewRange { id, keyspace, span, shards });
+        Some(())
+    }
+
+    fn read_keyspace_added(&mut self, field: &mut Reader<'_>) -> Option<()> {
+        let id = read_keyspace_id(field)?;
+        let name = field.length_prefixed().filter(|name| name.len() <= KEYSPACE_NAME_BYTES_MAX)?;
+        self.keyspaces_added.push((id, std::str::from_utf8(name).ok()?.into()));
         Some(())
     }
 
@@ -297,13 +343,20 @@ impl VersionEdit {
     /// Tables are cut at the ends of these spans, in one pass.
     fn read_excised(&mut self, field: &mut Reader<'_>) -> Option<()> {
         let span = read_span(field).filter(|span| !span.is_empty())?;
-        let comes_after = |last: &Span| last.hi.as_ref().is_some_and(|hi| *hi <= span.lo);
-        self.excised.last().is_none_or(comes_after).then(|| self.excised.push(span))
+        let keyspace = read_keyspace(field)?;
+        let comes_after = |last: &KeyspaceSpan| {
+            last.keyspace < keyspace
+                || last.keyspace == keyspace
+                    && last.span.hi.as_ref().is_some_and(|hi| *hi <= span.lo)
+        };
+        let is_next = self.excised.last().is_none_or(comes_after);
+        is_next.then(|| self.excised.push(KeyspaceSpan { keyspace, span }))
     }
 
     fn read_masked(&mut self, field: &mut Reader<'_>) -> Option<()> {
         let span = read_span(field).filter(|span| !span.is_empty())?;
-        self.masked.push((span, read_seqno(field)?));
+        let seqno = read_seqno(field)?;
+        self.masked.push((KeyspaceSpan { keyspace: read_keyspace(field)?, span }, seqno));
         Some(())
     }
 
@@ -347,6 +400,22 @@ fn read_range(field: &mut Reader<'_>) -> Option<RangeId> {
     (id <= RANGE_ID_MAX).then_some(RangeId(id))
 }
 
+/// At the end of a field; the default one costs no byte there.
+fn put_keyspace(out: &mut Vec<u8>, keyspace: KeyspaceId) {
+    if !keyspace.is_default() {
+        put_varint(out, u64::from(keyspace.0));
+    }
+}
+
+fn read_keyspace(field: &mut Reader<'_>) -> Option<KeyspaceId> {
+    if field.is_empty() { Some(KeyspaceId::DEFAULT) } else { read_keyspace_id(field) }
+}
+
+/// Of one that has a name. It has the number of its first range.
+fn read_keyspace_id(field: &mut Reader<'_>) -> Option<KeyspaceId> {
+    read_range(field).map(|range| KeyspaceId(range.0)).filter(|id| !id.is_default())
+}
+
 fn read_seqno(field: &mut Reader<'_>) -> Option<Seqno> {
     field.varint().filter(|seqno| *seqno <= SEQNO_ON_DISK_MAX).map(Seqno)
 }
@@ -365,6 +434,7 @@ fn put_range(out: &mut Vec<u8>, range: &NewRange) {
     put_varint(out, u64::from(range.id.0));
     put_span(out, &range.span);
     put_shards(out, &range.shards);
+    put_keyspace(out, range.keyspace);
 }
 
 fn put_span(out: &mut Vec<u8>, span: &Span) {

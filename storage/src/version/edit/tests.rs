@@ -1,6 +1,7 @@
 use super::super::testing::slice;
 use super::super::{Landed, Part};
 use super::*;
+use crate::keyspace::KeyspaceId;
 use crate::limits::LEVELS_MAX;
 use crate::table::{KeySketch, TableMeta};
 use proptest::prelude::*;
@@ -23,11 +24,14 @@ fn plain_edits() -> impl Strategy<Value = VersionEdit> {
     };
     let number = || (0..=FILE_NUMBER_MAX).prop_map(FileNumber);
     let seqno = || (0..=SEQNO_ON_DISK_MAX).prop_map(Seqno);
+    let keyspace = || (1..=RANGE_ID_MAX).prop_map(KeyspaceId);
     let range = || {
-        (id(), key(), proptest::option::of(key()), 1_usize..6).prop_map(|(id, lo, hi, count)| {
-            let span = Span { lo, hi };
+        let keyspace = prop_oneof![Just(KeyspaceId::DEFAULT), keyspace()];
+        let span = (key(), proptest::option::of(key())).prop_map(|(lo, hi)| Span { lo, hi });
+        (id(), keyspace, span, 1_usize..6).prop_map(|(id, keyspace, span, count)| {
             let shards = Shards::of(&span, count);
-            NewRange { id, span, shards }
+            let keyspace = KeyspaceId(keyspace.0.min(id.0));
+            NewRange { id, keyspace, span, shards }
         })
     };
     let name = (number(), key()).prop_map(|(table, min_key)| SliceName { table, min_key });
@@ -79,6 +83,10 @@ fn plain_edits() -> impl Strategy<Value = VersionEdit> {
         proptest::collection::vec(change(), some(3)),
         proptest::collection::vec(range(), some(3)),
         proptest::collection::vec((range(), seqno()), some(3)),
+        proptest::collection::vec((keyspace(), "[a-z]{0,9}"), some(3)).prop_map(|named| {
+            named.into_iter().map(|(id, name)| (id, name.as_str().into())).collect()
+        }),
+        proptest::collection::vec(keyspace(), some(3)),
     )
         .prop_map(|t| VersionEdit {
             ranges_removed: t.0,
@@ -98,27 +106,23 @@ fn plain_edits() -> impl Strategy<Value = VersionEdit> {
             masked: t
                 .9
                 .into_iter()
-                .map(|(range, seqno)| (range.span, seqno))
-                .filter(|(span, _)| !span.is_empty())
+                .filter(|(range, _)| !range.span.is_empty())
+                .map(|(range, seqno)| (of(&range), seqno))
                 .collect(),
+            keyspaces_added: t.10,
+            keyspaces_removed: t.11,
             prepared: Vec::new(),
         })
 }
 
-/// The spans that begin where another one has ended.
-fn apart(ranges: &[(NewRange, Seqno)]) -> Vec<Span> {
-    let mut spans: Vec<_> = ranges.iter().map(|(range, _)| range.span.clone()).collect();
-    spans.sort_by(|a, b| a.lo.cmp(&b.lo));
-    let mut apart: Vec<Span> = Vec::new();
-    for span in spans {
-        if span.is_empty() {
-            continue;
-        }
-        if apart.last().is_none_or(|last| last.hi.as_ref().is_some_and(|hi| *hi <= span.lo)) {
-            apart.push(span);
-        }
-    }
-    apart
+fn of(range: &NewRange) -> KeyspaceSpan {
+    KeyspaceSpan { keyspace: range.keyspace, span: range.span.clone() }
+}
+
+/// The spans of the ranges, without those that touch.
+fn apart(ranges: &[(NewRange, Seqno)]) -> Vec<KeyspaceSpan> {
+    let full = ranges.iter().filter(|(range, _)| !range.span.is_empty());
+    KeyspaceSpan::united(full.map(|(range, _)| of(range)).collect())
 }
 
 /// As `plain_edits`, some of them with what they prepare.
@@ -206,7 +210,8 @@ fn c4_every_number_that_is_counted_on_from_has_a_limit() {
         (
             |n| {
                 let (span, shards) = (Span::all(), Shards::one());
-                let range = NewRange { id: RangeId(n as u32), span, shards };
+                let range =
+                    NewRange { id: RangeId(n as u32), keyspace: KeyspaceId::DEFAULT, span, shards };
                 VersionEdit { ranges_added: vec![range], ..empty() }
             },
             RANGE,

@@ -1,6 +1,7 @@
 //! Landings of many sizes, with tables that are set aside for a while, and switched off in the end.
 
 use super::*;
+use crate::keyspace::KeyspaceId;
 
 /// Numbers from a seed.
 struct Random(u64);
@@ -153,7 +154,9 @@ fn t000_08_a_keep_does_not_part_what_landed_at_once() {
     let newer = toy.table(&[("key03", 61, 10), ("key10", 60, 8)]);
     toy.bring(vec![(Place::Main(2), main), at(5, upper), at(5, lower), at(6, newer)]);
     toy.seqno = Seqno(100);
-    let read = |toy: &Toy| toy.view().get(b"key10", Wait::Allowed).unwrap().map(|v| v.len());
+    let read = |toy: &Toy| {
+        toy.view().get(KeyspaceId::DEFAULT, b"key10", Wait::Allowed).unwrap().map(|v| v.len())
+    };
     assert_eq!(read(&toy), Some(8));
     assert!(toy.begin(), "a keep is due");
     assert_eq!(toy.running[0].why.choice, Choice::Keep);
@@ -184,13 +187,16 @@ impl Toy {
         stable.shards = shards;
         ranges[0].stable = Arc::new(stable);
         let Superversion { number, epoch, born, .. } = *self.superversion;
-        self.superversion = Arc::new(Superversion::new(number, epoch, born, ranges));
+        self.superversion =
+            Arc::new(Superversion::new(number, epoch, born, Arc::default(), ranges));
     }
 
     /// What is there, as a model.
     fn view_model(&self) -> Model {
         let view = View::new(Arc::clone(&self.superversion), Seqno(9));
-        scan(&view, &ScanSpec::new(Span::all()), 1000, false).into_iter().collect()
+        scan(&view, &ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), 1000, false)
+            .into_iter()
+            .collect()
     }
 
     /// The numbers of the tables in a place, newest first or in key order.
@@ -333,7 +339,9 @@ fn t000_09_what_lands_later_is_newer_whatever_its_sequence_numbers() {
         (Place::Main(2), main),
     ]);
     toy.seqno = Seqno(100);
-    let read = |toy: &Toy| toy.view().get(b"key10", Wait::Allowed).unwrap().map(|v| v.len());
+    let read = |toy: &Toy| {
+        toy.view().get(KeyspaceId::DEFAULT, b"key10", Wait::Allowed).unwrap().map(|v| v.len())
+    };
     assert_eq!(read(&toy), Some(8));
     toy.until(Choice::Land);
     assert_eq!(toy.numbers(Place::Landing(2, 1)).len(), 2);

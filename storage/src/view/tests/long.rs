@@ -1,6 +1,7 @@
 //! Walks through much that nobody sees: tombstones in blocks that nothing keeps in memory.
 
 use super::*;
+use crate::keyspace::KeyspaceId;
 
 /// What `ScanCursor` looks at in one call when little comes out.
 const LOOKS_PER_TURN: usize = 4096;
@@ -26,7 +27,7 @@ fn full_of_tombstones(deleted: u32, splits: &[&'static [u8]], without_waiting: b
 /// Walks as a scan does: not waiting first, waiting for one call where a block is cold, and not waiting
 /// again. Returns what came out and how many calls it took.
 fn walk(view: &View, reverse: bool, turns_max: usize) -> (Vec<Vec<u8>>, usize) {
-    let spec = ScanSpec { reverse, ..ScanSpec::new(Span::all()) };
+    let spec = ScanSpec { reverse, ..ScanSpec::new(KeyspaceId::DEFAULT, Span::all()) };
     let mut cursor = view.cursor(spec, Wait::Never);
     let mut out = ChunkBuilder::new();
     for turn in 1..=turns_max {
@@ -84,7 +85,7 @@ fn b2_younger_keys_are_passed_a_bounded_number_at_a_time() {
         toy.write(format!("key{key:06}").as_bytes(), Some(b"younger"));
     }
     for reverse in [false, true] {
-        let spec = ScanSpec { reverse, ..ScanSpec::new(Span::all()) };
+        let spec = ScanSpec { reverse, ..ScanSpec::new(KeyspaceId::DEFAULT, Span::all()) };
         let mut cursor = view.cursor(spec, Wait::Allowed);
         let mut out = ChunkBuilder::new();
         let mut turns = 1;

@@ -1,0 +1,158 @@
+//! Keyspaces: parts of a database with keys of their own, which batches and snapshots have together.
+
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::read_only::ReadOnlyDb;
+use crate::snapshot::Snapshot;
+use bytes::Bytes;
+use sluicedb_actors::version_manager::message::Change;
+use sluicedb_storage::batch::{KeyspaceRef, WriteBatch};
+use sluicedb_storage::keyspace::{DEFAULT_KEYSPACE, KeyspaceId, Keyspaces, check_name};
+use sluicedb_storage::points::Holder;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number for a database that is opened now: no other one of this process has it.
+pub(crate) fn next_database() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The names of all keyspaces, the default one first and the others in the order in which they were made.
+pub(crate) fn names(keyspaces: &Keyspaces) -> Vec<String> {
+    let named = keyspaces.named().map(|(_, name)| name.to_string());
+    std::iter::once(DEFAULT_KEYSPACE.to_owned()).chain(named).collect()
+}
+
+impl From<&Db> for KeyspaceRef {
+    fn from(db: &Db) -> Self {
+        db.keyspace_ref()
+    }
+}
+
+impl From<&ReadOnlyDb> for KeyspaceRef {
+    fn from(db: &ReadOnlyDb) -> Self {
+        db.keyspace_ref()
+    }
+}
+
+impl Db {
+    /// The same database, seen from the keyspace of this name, which is made if there is none. `"default"` is the
+    /// one that every database has.
+    ///
+    /// A keyspace has keys of its own, with ranges, memtables and levels of their own. It shares log, memory and
+    /// cache with the others, and the order of writes: a [`WriteBatch`] may write to several at once, and a
+    /// [`Snapshot`] shows all of them. One that is empty takes a few KiB of memory.
+    ///
+    /// To open one that is there costs a lookup. To make one waits for two syncs of the disk, and survives a
+    /// power cut then; nobody else waits.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that is empty or longer than 255 bytes; `NoSpace`, `Io`, `Closed`, or why the engine
+    /// has stopped.
+    ///
+    /// # Cancellation
+    /// It is made all the same.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let emails = db.keyspace("emails").await?;
+    /// let mut batch = sluicedb::WriteBatch::new();
+    /// batch.put("user:1", "Ada").put_in(&emails, "ada@example.org", "user:1");
+    /// db.write(batch).await?;
+    /// assert_eq!(emails.get("ada@example.org").await?.as_deref(), Some(&b"user:1"[..]));
+    /// assert_eq!(db.get("ada@example.org").await?, None);
+    /// assert_eq!(db.keyspaces(), ["default", "emails"]);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub async fn keyspace(&self, name: impl AsRef<str>) -> Result<Self> {
+        let name = name.as_ref();
+        check_name(name).map_err(Error::invalid)?;
+        Ok(self.seen_from(self.engine().keyspace(name).await?))
+    }
+
+    /// The name of the keyspace that this handle sees; `None` once it was dropped.
+    pub fn keyspace_name(&self) -> Option<String> {
+        let superversion = self.engine().superversion();
+        superversion.keyspaces.name(self.keyspace_id()).map(str::to_owned)
+    }
+
+    /// The names of the keyspaces: the default one first, the others in the order in which they were made.
+    pub fn keyspaces(&self) -> Vec<String> {
+        names(&self.engine().superversion().keyspaces)
+    }
+
+    /// Drops a keyspace with all that is in it, in one change, whatever it has: tables go as a whole, and what is in
+    /// memory is let go of. `false` if there is none of this name.
+    ///
+    /// What is written through its handles from then on is refused, and so is what is read; batches that name it are
+    /// refused as a whole. Snapshots and scans that were begun before see it still, and hold its files. A keyspace
+    /// that is made under the same name later is another one.
+    ///
+    /// # Errors
+    /// `Invalid` for the default keyspace, which [`excise`](Self::excise) empties; otherwise as
+    /// [`keyspace`](Self::keyspace). It has not happened then; but where there is no space to sync the log it is in
+    /// force, and durable once there is space.
+    ///
+    /// # Cancellation
+    /// It is dropped all the same.
+    pub async fn drop_keyspace(&self, name: impl AsRef<str>) -> Result<bool> {
+        let found = self.engine().superversion().keyspaces.find(name.as_ref());
+        match found {
+            None => Ok(false),
+            Some(KeyspaceId::DEFAULT) => {
+                let what = "the default keyspace cannot be dropped; `excise(..)` empties it";
+                Err(Error::invalid(what))
+            }
+            Some(id) => Ok(self.engine().change(Change::DropKeyspace { id }).await?.is_some()),
+        }
+    }
+
+    /// An empty batch for this handle's keyspace, by whatever handle it is written. A [`WriteBatch::new`] that is
+    /// written through a handle of another keyspace than the default one is copied once more.
+    pub fn batch(&self) -> WriteBatch {
+        WriteBatch::new_in(self)
+    }
+
+    /// The values of `keys`, each of the keyspace of a handle, in their order and all at one instant.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); one failure fails all. `Invalid` for a handle of another database.
+    pub async fn multi_get_in<K: AsRef<[u8]>>(
+        &self,
+        keys: &[(&Self, K)],
+    ) -> Result<Vec<Option<Bytes>>> {
+        tokio::task::coop::consume_budget().await;
+        if keys.iter().any(|(of, _)| !self.is_same(of.keyspace_ref())) {
+            return Err(another_database());
+        }
+        let keys = keys.iter().map(|(of, key)| (of.keyspace_id(), key.as_ref()));
+        self.reader(Holder::Lookup).multi_get(keys).await
+    }
+
+    /// Is this keyspace one of the same open database?
+    pub(crate) fn is_same(&self, keyspace: KeyspaceRef) -> bool {
+        keyspace.database == self.keyspace_ref().database
+    }
+}
+
+impl Snapshot {
+    /// The same instant, seen from the keyspace of this handle. One that was made later is empty there.
+    ///
+    /// # Errors
+    /// `Invalid` for a handle of another database.
+    pub fn of(&self, keyspace: impl Into<KeyspaceRef>) -> Result<Self> {
+        let keyspace = keyspace.into();
+        let reader = self.reader();
+        if keyspace.database != reader.keyspace().database {
+            return Err(another_database());
+        }
+        Ok(Self::new(reader.of(keyspace)))
+    }
+}
+
+pub(crate) fn another_database() -> Error {
+    Error::invalid("the handle is of another database, or of one that was closed and opened again")
+}

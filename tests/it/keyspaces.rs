@@ -1,0 +1,376 @@
+//! Goal: keyspaces have keys of their own and one order of writes: what a batch does to several is one thing,
+//! for readers, for snapshots and after a restart; one that is dropped is gone, whatever was under way in it.
+
+use crate::home::{Held, Home, Simulated, block_on};
+use crate::kit::settings;
+use futures::TryStreamExt;
+use sluicedb::{
+    Db, ErrorKind, IngestPlan, OnEmpty, ReadOnlyDb, Replacement, TableWriter, WriteBatch,
+};
+use sluicedb_storage::filename::FileKind;
+use sluicedb_storage::vfs::{MemVfs, Vfs};
+use std::path::Path;
+use tokio_test::task;
+
+async fn entries(db: &Db) -> Vec<(String, String)> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let entries: Vec<_> = db.scan(..).try_collect().await.unwrap();
+    entries.iter().map(|(key, value)| (text(key), text(value))).collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// Planted: an operation that is routed by its key alone; a scan that goes on into the next keyspace.
+#[test]
+fn the_same_key_has_a_value_in_each_keyspace() {
+    let home = Home::new();
+    let db = home.open();
+    block_on(async {
+        let (one, two) = (db.keyspace("one").await.unwrap(), db.keyspace("two").await.unwrap());
+        for (handle, value) in [(&db, "default"), (&one, "one"), (&two, "two")] {
+            handle.put("k", value).await.unwrap();
+            handle.put(format!("only in {value}"), "").await.unwrap();
+        }
+        for flushed in [false, true] {
+            for (handle, value) in [(&db, "default"), (&one, "one"), (&two, "two")] {
+                assert_eq!(handle.get("k").await.unwrap().as_deref(), Some(value.as_bytes()));
+                let only = format!("only in {value}");
+                assert_eq!(entries(handle).await, pairs(&[("k", value), (&only, "")]));
+                let back: Vec<_> = handle.scan(..).rev().try_collect().await.unwrap();
+                assert_eq!(back.len(), 2, "{value}");
+                assert_eq!(handle.keyspace_name().as_deref(), Some(value));
+            }
+            if !flushed {
+                db.flush().await.unwrap();
+                one.compact().await.unwrap();
+            }
+        }
+        one.delete("k").await.unwrap();
+        let found = db.multi_get_in(&[(&db, "k"), (&one, "k"), (&two, "k")]).await.unwrap();
+        let found: Vec<_> = found.iter().map(|value| value.as_deref()).collect();
+        assert_eq!(found, [Some(&b"default"[..]), None, Some(b"two")]);
+    });
+}
+
+#[test]
+fn keyspaces_are_there_after_a_restart_with_or_without_a_close() {
+    let home = Home::new();
+    let mut db = home.open();
+    block_on(async {
+        let index = db.keyspace("index").await.unwrap();
+        index.put("flushed", "1").await.unwrap();
+        db.flush().await.unwrap();
+        let mut batch = WriteBatch::new();
+        batch.put("user", "2").put_in(&index, "in the log", "2").delete_in(&index, "flushed");
+        db.write(batch).await.unwrap();
+        db.sync().await.unwrap();
+    });
+    for round in 0..2 {
+        if round == 1 {
+            block_on(db.close()).unwrap();
+        }
+        drop(db);
+        db = home.open();
+        assert_eq!(db.keyspaces(), ["default", "index"]);
+        block_on(async {
+            let index = db.keyspace("index").await.unwrap();
+            assert_eq!(entries(&index).await, pairs(&[("in the log", "2")]), "{round}");
+            assert_eq!(entries(&db).await, pairs(&[("user", "2")]), "{round}");
+        });
+    }
+}
+
+#[test]
+fn a_keyspace_that_is_dropped_is_gone_for_good() {
+    let home = Simulated::new(1);
+    let db = home.open();
+    home.run(async {
+        let index = db.keyspace("index").await.unwrap();
+        for n in 0..200 {
+            index.put(format!("{n:03}"), vec![b'v'; 900]).await.unwrap();
+        }
+        db.flush().await.unwrap();
+        index.put("in memory", "1").await.unwrap();
+        let before = db.snapshot();
+        let mut open_scan = index.scan("1"..);
+        let first = open_scan.next_chunk().await.unwrap().unwrap().len();
+        assert!(db.drop_keyspace("index").await.unwrap());
+        assert!(!db.drop_keyspace("index").await.unwrap(), "it has gone");
+        assert_eq!((db.keyspaces(), index.keyspace_name()), (vec!["default".to_owned()], None));
+        // Through its handle: everything is refused, and nothing is half done.
+        let refused = |error: sluicedb::Error| {
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(error.to_string().contains("dropped"), "{error}");
+        };
+        refused(index.put("k", "v").await.unwrap_err());
+        refused(index.get("000").await.unwrap_err());
+        refused(index.contains_key("000").await.unwrap_err());
+        refused(index.multi_get(&["000"]).await.unwrap_err());
+        refused(index.scan(..).next_chunk().await.unwrap_err());
+        refused(index.snapshot().get("000").await.unwrap_err());
+        refused(index.split_at("m").await.unwrap_err());
+        refused(index.excise(..).await.unwrap_err());
+        let mut batch = WriteBatch::new();
+        batch.put("beside", "v").put_in(&index, "k", "v");
+        refused(db.write(batch.clone()).await.unwrap_err());
+        refused(db.try_write(batch.clone()).await.unwrap_err());
+        batch.delete_range("x".."y");
+        refused(db.write(batch).await.unwrap_err());
+        assert_eq!(db.get("beside").await.unwrap(), None, "a batch is refused as a whole");
+        // What was begun before sees it still.
+        let then = before.of(&index).unwrap();
+        assert!(
+            then.get("000").await.unwrap().is_some()
+                && then.contains_key("in memory").await.unwrap()
+        );
+        let mut seen = first;
+        while let Some(chunk) = open_scan.next_chunk().await.unwrap() {
+            seen += chunk.len();
+        }
+        assert_eq!(seen, 101);
+        // Another one of the same name is empty, and is not the one that was.
+        let again = db.keyspace("index").await.unwrap();
+        again.put("new", "1").await.unwrap();
+        assert_eq!(entries(&again).await, pairs(&[("new", "1")]));
+        refused(index.get("new").await.unwrap_err());
+        assert_eq!(before.of(&again).unwrap().get("new").await.unwrap(), None);
+        drop((then, before, open_scan));
+        db.flush().await.unwrap();
+        let stats = db.stats();
+        assert_eq!(stats.pinned_obsolete_bytes, 0);
+        assert!(stats.table_bytes < 10_000, "{}", stats.table_bytes);
+    });
+    let reborn = home.reborn(home.disk.kill_clone());
+    home.simulator.kill();
+    drop(db);
+    let db = reborn.open();
+    reborn.run(async {
+        assert_eq!(db.keyspaces(), ["default", "index"]);
+        let index = db.keyspace("index").await.unwrap();
+        assert_eq!(entries(&index).await, pairs(&[("new", "1")]));
+        db.close().await.unwrap();
+    });
+}
+
+/// Memory that a keyspace had is room for the others at once, and whoever waits for its flush is told.
+/// Planted: charges that stay; a flush that waits for memtables nobody has.
+#[test]
+fn dropping_a_keyspace_gives_its_memory_back_and_answers_who_waits_for_its_flush() {
+    let held = Held::new(settings::tiny());
+    let db = held.open();
+    let index = block_on(db.keyspace("index")).unwrap();
+    held.hold();
+    block_on(index.put("k", vec![0; 2000])).unwrap();
+    let flush = std::thread::spawn({
+        let db = db.clone();
+        move || block_on(db.flush())
+    });
+    held.wait_until_held();
+    block_on(index.put("more", vec![0; 3000])).unwrap();
+    let before = db.stats().write_buffer_used_bytes;
+    assert!(before >= 5000, "{before}");
+    assert!(block_on(db.drop_keyspace("index")).unwrap());
+    flush.join().unwrap().unwrap();
+    assert_eq!(db.stats().write_buffer_used_bytes, 0);
+    // The flush that was under way brings tables which nobody wants.
+    held.release();
+    block_on(db.put("k", "v")).unwrap();
+    block_on(db.flush()).unwrap();
+    assert_eq!(db.stats().tables, 1);
+    block_on(db.close()).unwrap();
+    assert_eq!(tables_of(&held.disk, &held.dir).len(), 1);
+}
+
+fn tables_of(disk: &MemVfs, dir: &Path) -> Vec<String> {
+    let names = disk.list(dir).unwrap();
+    let is_table = |name: &String| matches!(FileKind::parse(name), Some(FileKind::Table(_)));
+    names.into_iter().filter(is_table).collect()
+}
+
+/// Writers that wait for room in a keyspace, and batches that are queued, are told when it goes.
+/// Planted: a commit of older routes that is applied to whatever range is there.
+#[test]
+fn writers_that_wait_for_room_in_a_keyspace_are_told_when_it_goes() {
+    let held = Held::new(settings::tiny());
+    let db = held.open();
+    let index = block_on(db.keyspace("index")).unwrap();
+    held.hold();
+    // Batches over both keyspaces, until one of them has to wait.
+    let (mut written, mut waiting) = (0, Vec::new());
+    while waiting.len() < 3 {
+        let (db, index) = (db.clone(), index.clone());
+        let mut write = task::spawn(Box::pin(async move {
+            let mut batch = WriteBatch::new();
+            batch.put_in(&index, format!("{written}"), vec![0; 4000]);
+            batch.put_in(&db, format!("{written:04}"), "1");
+            db.write(batch).await
+        }));
+        match write.poll() {
+            std::task::Poll::Ready(done) => done.unwrap(),
+            std::task::Poll::Pending => waiting.push(write),
+        }
+        written += 1;
+    }
+    assert!(block_on(db.drop_keyspace("index")).unwrap());
+    for write in waiting {
+        let error = block_on(write.into_inner()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    assert_eq!(block_on(entries(&db)).len(), written - 3, "whole batches only");
+    held.release();
+    block_on(db.close()).unwrap();
+}
+
+#[test]
+fn what_is_said_of_spans_is_said_of_those_of_one_keyspace() {
+    let home = Home::new();
+    let db = home.open();
+    block_on(async {
+        let index = db.keyspace("index").await.unwrap();
+        for handle in [&db, &index] {
+            for key in ["a", "b", "c"] {
+                handle.put(key, "old").await.unwrap();
+            }
+        }
+        assert!(index.split_at("b").await.unwrap());
+        assert_eq!((db.ranges().len(), index.ranges().len()), (1, 2));
+        assert_eq!(index.ranges()[1].keyspace, "index");
+        index.excise("a".."b").await.unwrap();
+        assert_eq!(entries(&index).await, pairs(&[("b", "old"), ("c", "old")]));
+        // One change for spans and tables of both.
+        let table = |name: &str, keys: &[&str]| {
+            let path = home.path().with_file_name(name);
+            let mut writer = TableWriter::create(&path).unwrap();
+            for key in keys {
+                writer.put(key, "new").unwrap();
+            }
+            writer.finish().unwrap();
+            path
+        };
+        let (one, two) = (table("one", &["a", "b"]), table("two", &["b"]));
+        let plan = IngestPlan::new().replace("a".."c", [one]).replace_in(&index, .., [two]);
+        assert_eq!(db.ingest_and_excise(plan).await.unwrap(), 3);
+        assert_eq!(entries(&db).await, pairs(&[("a", "new"), ("b", "new"), ("c", "old")]));
+        assert_eq!(entries(&index).await, pairs(&[("b", "new")]));
+        // From one keyspace into another.
+        let from = db.snapshot();
+        let done = index.replace_from(&from, [..], OnEmpty::Refuse).await.unwrap();
+        assert_eq!(done, Replacement::Replaced { entries: 3 });
+        assert_eq!(entries(&index).await, entries(&db).await);
+        index.delete_prefix("a").await.unwrap();
+        let mut batch = WriteBatch::new();
+        batch.delete_range_in(&index, "b"..).delete_range("b".."c").put_in(&index, "z", "1");
+        db.write(batch).await.unwrap();
+        assert_eq!(entries(&index).await, pairs(&[("z", "1")]));
+        assert_eq!(entries(&db).await, pairs(&[("a", "new"), ("c", "old")]));
+        assert!(index.merge_at("b").await.unwrap());
+    });
+    block_on(db.close()).unwrap();
+    drop(db);
+    let db = home.open();
+    block_on(async {
+        let index = db.keyspace("index").await.unwrap();
+        assert_eq!(entries(&index).await, pairs(&[("z", "1")]));
+        assert_eq!(entries(&db).await, pairs(&[("a", "new"), ("c", "old")]));
+    });
+}
+
+#[test]
+fn a_batch_belongs_to_the_keyspace_of_its_handle() {
+    let home = Home::new();
+    let db = home.open();
+    block_on(async {
+        let index = db.keyspace("index").await.unwrap();
+        let mut batch = WriteBatch::new();
+        batch.put("k", "1").put_in(&db, "k", "2");
+        index.write(batch).await.unwrap();
+        let mut batch = index.batch();
+        batch.put("other", "3");
+        db.write(batch).await.unwrap();
+        assert_eq!(entries(&index).await, pairs(&[("k", "1"), ("other", "3")]));
+        assert_eq!(entries(&db).await, pairs(&[("k", "2")]));
+    });
+}
+
+#[test]
+fn bad_names_and_handles_of_other_databases_are_refused() {
+    let (home, other) = (Home::new(), Home::new());
+    let (db, stranger) = (home.open(), other.open());
+    block_on(async {
+        let invalid = |error: sluicedb::Error, what: &str| {
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(error.to_string().contains(what), "{error}");
+        };
+        invalid(db.keyspace("").await.unwrap_err(), "0 bytes");
+        invalid(db.keyspace("x".repeat(256)).await.unwrap_err(), "256 bytes");
+        db.keyspace("x".repeat(255)).await.unwrap();
+        assert_eq!(db.keyspace("default").await.unwrap().keyspace_name().unwrap(), "default");
+        invalid(db.drop_keyspace("default").await.unwrap_err(), "default");
+        assert!(!db.drop_keyspace("nobody").await.unwrap());
+        let theirs = stranger.keyspace("index").await.unwrap();
+        let mut batch = WriteBatch::new();
+        batch.put("k", "v").put_in(&theirs, "k", "v");
+        invalid(db.write(batch.clone()).await.unwrap_err(), "another database");
+        batch.put_in(&db, "k", "v");
+        invalid(db.write(batch).await.unwrap_err(), "two databases");
+        invalid(db.snapshot().of(&theirs).unwrap_err(), "another database");
+        invalid(db.multi_get_in(&[(&theirs, "k")]).await.unwrap_err(), "another database");
+        let plan = IngestPlan::new().replace_in(&theirs, .., Vec::<String>::new());
+        invalid(db.ingest_and_excise(plan).await.unwrap_err(), "another database");
+        assert_eq!(db.get("k").await.unwrap(), None);
+    });
+}
+
+#[test]
+fn checkpoints_and_readers_have_all_keyspaces() {
+    let home = Home::new();
+    let db = home.open();
+    let to = home.path().with_file_name("copy");
+    block_on(async {
+        let index = db.keyspace("index").await.unwrap();
+        db.put("k", "default").await.unwrap();
+        index.put("k", "in a table").await.unwrap();
+        db.flush().await.unwrap();
+        index.put("m", "in memory").await.unwrap();
+        db.put("m", "in memory, too").await.unwrap();
+        db.checkpoint(&to).await.unwrap();
+        let copy = ReadOnlyDb::open(&to).await.unwrap();
+        assert_eq!(copy.keyspaces(), ["default", "index"]);
+        assert!(copy.keyspace("other").is_none());
+        let theirs = copy.keyspace("index").unwrap();
+        let found = theirs.multi_get(&["k", "m"]).await.unwrap();
+        let found: Vec<_> = found.iter().map(|value| value.as_deref().unwrap()).collect();
+        assert_eq!(found, [&b"in a table"[..], b"in memory"]);
+        let both = copy.snapshot().of(&theirs).unwrap();
+        assert_eq!(both.get("m").await.unwrap().unwrap(), "in memory");
+        assert_eq!(copy.get("m").await.unwrap().unwrap(), "in memory, too");
+        assert_eq!(theirs.ranges().len(), 1);
+    });
+    assert!(sluicedb::verify(&to, |_, _| {}).unwrap().is_sound());
+}
+
+/// Ten databases' worth of churn leaves no range, no file and no memory behind.
+#[test]
+fn keyspaces_come_and_go_without_a_trace() {
+    let home = Home::new();
+    let db = home.open();
+    block_on(async {
+        for n in 0..30 {
+            let one = db.keyspace(format!("tenant {n}")).await.unwrap();
+            one.put("k", vec![0; 500]).await.unwrap();
+            if n % 3 == 0 {
+                db.flush().await.unwrap();
+            }
+            assert!(db.drop_keyspace(format!("tenant {n}")).await.unwrap());
+        }
+        db.flush().await.unwrap();
+        let stats = db.stats();
+        assert_eq!((stats.ranges.len(), stats.tables, stats.write_buffer_used_bytes), (1, 0, 0));
+        db.put("k", "v").await.unwrap();
+    });
+    block_on(db.close()).unwrap();
+    drop(db);
+    assert_eq!(home.files(".sst").len(), 1);
+}
