@@ -7,7 +7,8 @@ use sluicedb_actors::compaction_planner::counts::{LandingCounts, LandingWork, Le
 use sluicedb_actors::compaction_planner::decisions::Decision as Chosen;
 use sluicedb_actors::engine::Engine;
 use sluicedb_storage::compact::{
-    Claims, CompactionOptions, ShardView, Situation, debt, landing_of, quiet_since_ms, score,
+    Claims, CompactionOptions, ShardView, Situation, debt, landing_of, quiet_since_ms,
+    rest_takes_ms, score,
 };
 use sluicedb_storage::version::{Place, RangeVersion, Run, SliceName, Version};
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +52,10 @@ pub struct LevelInfo {
     /// About how many bytes compactions have to write until nothing is due in its landing, and nothing is too
     /// much in it.
     pub debt_bytes: u64,
+    /// When nothing has been written to the range for so long, in milliseconds, what waits in its L0 and its landings is
+    /// merged: the longer, the more that rewrites. `None` where nothing waits, or with
+    /// [`Options::rest_after_ms`](crate::Options::rest_after_ms) 0.
+    pub rest_ms: Option<u64>,
     /// The shards of its landing that have something, or were merged since the database was opened.
     pub shards: Vec<ShardInfo>,
 }
@@ -169,7 +174,7 @@ pub struct Decision {
     pub at_ms: u64,
     /// In which range.
     pub range: u32,
-    /// What: `move`, `land`, `keep`, `drain`, `merge`, `tombstones`, `shrink`, `reshard` or `order`.
+    /// What: `move`, `land`, `keep`, `drain`, `rest`, `merge`, `tombstones`, `shrink`, `reshard` or `order`.
     pub choice: &'static str,
     /// Where the tables were, in words.
     pub from: String,
@@ -244,6 +249,7 @@ pub(crate) fn situation<'a>(
         set_aside,
         now_ms,
         quiet_since_ms,
+        resting: None,
         merges: true,
     }
 }
@@ -262,11 +268,13 @@ impl LevelInfo {
         let version = situation.version;
         let levels = version.ranges().iter().flat_map(|range| {
             let debts = debt(range, situation);
-            let work = counts.shards(range.id);
+            let (work, rest_ms) =
+                (counts.shards(range.id), rest_takes_ms(range, situation.options));
             (0..)
                 .zip(debts)
                 .map(move |(level, debt_bytes)| Self {
                     debt_bytes,
+                    rest_ms,
                     ..Self::of_level(range, level, &work, situation)
                 })
                 .collect::<Vec<_>>()
@@ -324,6 +332,7 @@ impl LevelInfo {
             entries_max,
             score: score.unwrap_or(0.0),
             debt_bytes: 0,
+            rest_ms: None,
             landing_bytes: landing.iter().map(|layer| layer.run.bytes()).sum(),
             shards,
         }

@@ -184,6 +184,11 @@ pub struct Options {
     /// nothing comes). Smaller numbers write less and keep more in landings, which takes space and makes
     /// reads look further. Default 2, at least 1.
     pub drain_ratio: u64,
+    /// When nothing has been written to a range for so long, in milliseconds, what waits in its landings and in L0 is
+    /// merged into the levels, until something is written again: so gets look into fewer tables, and what
+    /// is superseded takes no space. Where more than `drain_ratio` bytes are rewritten for each that waits it
+    /// takes longer, ten times as long for ten times as many. Default 5000; 0 = never.
+    pub rest_after_ms: u64,
     /// Tables of a landing that a merge into the level takes at least, if there are as many, and
     /// runs that a merge within the landing does (at least two); more where much waits. Default 4,
     /// 1..=64.
@@ -300,6 +305,7 @@ impl Options {
             tombstone_age_max_ms: 24 * 60 * 60 * 1000,
             landing_runs_max: 12,
             drain_ratio: 2,
+            rest_after_ms: 5000,
             landing_batch: 4,
             keep_trigger: 2.0,
             landing_parallelism: None,
@@ -490,6 +496,7 @@ impl Options {
         check("space_reserve_bytes", self.effective_space_reserve_bytes(), 0, u64::MAX / 4)?;
         check("landing_runs_max", self.landing_runs_max as u64, 0, 64)?;
         check("drain_ratio", self.drain_ratio, 1, u64::MAX)?;
+        check("rest_after_ms", self.rest_after_ms, 0, 7 * 24 * 3_600_000)?;
         if self.keep_trigger.is_nan() || self.keep_trigger < 1.0 {
             let what = format!("keep_trigger is {}; it must be at least 1.0", self.keep_trigger);
             return Err(Error::invalid(what));
@@ -575,6 +582,10 @@ impl Options {
                 },
                 landing_runs_max: self.landing_runs_max,
                 drain_ratio: self.drain_ratio,
+                rest_after_ms: match self.rest_after_ms {
+                    0 => u64::MAX,
+                    after => after,
+                },
                 landing_batch: self.landing_batch,
                 keep_trigger: self.keep_trigger,
                 landing_parallelism: NonZeroUsize::new(self.effective_landing_parallelism())

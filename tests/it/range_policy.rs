@@ -185,6 +185,8 @@ fn t002_13_what_cannot_be_split_is_hardly_tried() {
     options.l0_trigger_tables = 100;
     options.l0_tables_max = 200;
     options.ranges_merge = true;
+    // All that it has stays in L0.
+    options.rest_after_ms = 0;
     let home = Simulated::with(5, options);
     let db = home.open();
     let mut map = Map::new();

@@ -57,6 +57,7 @@ pub fn drawn(chance: &mut Chance) -> Options {
     options.compaction_threads = Some(chance.pick(&[1, 2, 3]));
     options.landing_runs_max = chance.pick(&[0, 2, 4, 12]);
     options.landing_batch = chance.pick(&[1, 2, 4]);
+    options.rest_after_ms = chance.pick(&[0, 1, 100, 5000]);
     options.drain_ratio = chance.pick(&[1, 2, 8]);
     options.keep_trigger = chance.pick(&[1.0, 1.0, 2.0, f64::INFINITY]);
     options.landing_parallelism = chance.pick(&[None, Some(1), Some(4)]);

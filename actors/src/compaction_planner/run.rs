@@ -73,10 +73,12 @@ impl CompactionPlanner {
 
     /// Tables may have gone, or have been left to another range.
     fn follow(&mut self) -> Version {
-        let version = self.files.version(&self.topology);
+        let superversion = self.topology.superversion.load_full();
+        let version = superversion.version(self.files.tables.graveyard()).without_ahead();
+        let written = |at: usize| superversion.ranges[at].owner.sizes.batches();
         let (options, now_ms) = (&self.environment.config.compaction, self.environment.unix_ms());
         self.setbacks.prune(&version);
-        if self.agenda.follow(&version, options, now_ms) {
+        if self.agenda.follow(&version, written, options, now_ms) {
             let ranges: BTreeSet<_> = version.ranges().iter().map(|range| range.id).collect();
             self.claims.prune(&ranges);
             self.counts.prune(&ranges);
@@ -182,6 +184,7 @@ impl CompactionPlanner {
             set_aside: &set_aside,
             now_ms,
             quiet_since_ms: self.agenda.quiet_since_ms(),
+            resting: Some(&self.agenda.resting()),
             merges,
         };
         let job = pick(&situation, &mut self.rounds);

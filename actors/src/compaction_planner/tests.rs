@@ -1,6 +1,7 @@
 //! The planner with workers that the test plays, and a whole engine whose actors the test runs one by one.
 
 mod landings;
+mod rest;
 
 use super::message::{Ended, Progress};
 use super::run::input_names;

@@ -14,6 +14,10 @@
 //! for compaction, and L0 is as full as it may be: `--put-rate 100000` shows the levels as they are when
 //! compaction keeps up.
 //!
+//! Three states are told apart: while it runs; *settled*, when nothing is due any more after the last put, with what was
+//! written until then; and *at rest*, when that is done as well which is done while nobody writes
+//! (`rest_after_ms`). RocksDB has no such thing: there the second is the first, measured again.
+//!
 //! Deliberately not here: synced writes, concurrent scans, deletes.
 #![allow(clippy::disallowed_methods, reason = "a benchmark has to look at the clock")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it measures is what it prints")]

@@ -1,4 +1,4 @@
-//! One configuration with one distribution of keys: fill, settle, read, scan.
+//! One configuration with one distribution of keys: fill, settle, read, scan; then let it rest, read and scan again.
 
 use crate::Result;
 use crate::args::Args;
@@ -20,15 +20,27 @@ pub struct Row {
     pub settle: Duration,
     pub puts: Histogram<u64>,
     pub gets_beside: Histogram<u64>,
+    /// When all that was due is done.
+    pub settled: State,
+    /// From the last put until it was at rest.
+    pub rest: Duration,
+    /// When all is done that is done while nobody writes.
+    pub rested: State,
+    pub largest: u64,
+    pub verbose: bool,
+}
+
+/// What the database is like at some time, and what reads find then.
+#[derive(Debug)]
+pub struct State {
+    /// Until then.
+    pub account: Account,
+    /// Likewise, by the operating system's count.
+    pub written: Option<u64>,
+    pub size: u64,
     pub gets: Histogram<u64>,
     pub gets_took: Duration,
     pub scan: Duration,
-    pub account: Account,
-    /// By the operating system's count.
-    pub written: Option<u64>,
-    pub largest: u64,
-    pub settled: u64,
-    pub verbose: bool,
 }
 
 /// A directory that goes when it is dropped.
@@ -64,16 +76,30 @@ pub fn row(args: &Args, config: Config, plan: &Plan) -> Result<Row> {
         let largest = sampler.join().map_err(|_| "the sampler died")?;
         Result::Ok((puts?, fill, end?, gets?, largest?))
     })?;
-    let written = disk::bytes_written().zip(before).map(|(after, before)| after - before);
-    let account = store.account()?;
-    let size = disk::size(&dir.0)?;
-    let (gets, gets_took) = fast_gets(store_ref, args.gets, &plan)?;
-    let begun_scan = Instant::now();
-    let entries = store.scan()?;
-    let scan = begun_scan.elapsed();
-    if entries != plan.live {
-        return Err(format!("{config}: a scan saw {entries} entries of {}", plan.live).into());
-    }
+    let state = || {
+        let written = disk::bytes_written().zip(before).map(|(after, before)| after - before);
+        let account = store_ref.account()?;
+        let size = disk::size(&dir.0)?;
+        let (gets, gets_took) = fast_gets(store_ref, args.gets, &plan)?;
+        let begun = Instant::now();
+        let entries = store_ref.scan()?;
+        let scan = begun.elapsed();
+        if entries != plan.live {
+            return Err(format!("a scan saw {entries} entries of {}", plan.live).into());
+        }
+        Result::Ok(State { account, written, size, gets, gets_took, scan })
+    };
+    let settled_state = state()?;
+    let resting = AtomicBool::new(false);
+    let (rested, while_resting) = std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| disk::largest_size(&dir.0, &resting));
+        let rested = store_ref.rest();
+        resting.store(true, Ordering::Relaxed);
+        let largest = sampler.join().map_err(|_| "the sampler died")?;
+        Result::Ok((rested?, largest?))
+    })?;
+    let rested_state = state()?;
+    let largest = largest.max(while_resting).max(settled_state.size).max(rested_state.size);
     store.close()?;
     Ok(Row {
         config,
@@ -81,13 +107,10 @@ pub fn row(args: &Args, config: Config, plan: &Plan) -> Result<Row> {
         settle: end.saturating_duration_since(begun + fill),
         puts,
         gets_beside,
-        gets,
-        gets_took,
-        scan,
-        account,
-        written,
-        largest: largest.max(size),
-        settled: size,
+        settled: settled_state,
+        rest: rested.saturating_duration_since(begun + fill),
+        rested: rested_state,
+        largest,
         verbose: args.verbose,
     })
 }

@@ -1,8 +1,8 @@
 //! The results, for people and for machines.
 
-use crate::engines::Level;
+use crate::engines::{Account, Level};
 use crate::keys::Plan;
-use crate::measure::Row;
+use crate::measure::{Row, State};
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -24,12 +24,17 @@ fn per_second(count: u64, time: Duration) -> f64 {
 }
 
 fn metrics(plan: &Plan, row: &Row) -> Vec<Metric> {
-    let account = &row.account;
+    let Row { settled, rested, .. } = row;
+    let account = &settled.account;
     let per_user_byte = |bytes: u64| bytes as f64 / plan.user_bytes() as f64;
     let per_live_byte = |bytes: u64| bytes as f64 / plan.live_bytes() as f64;
-    let counted = account.log_bytes + account.flush_bytes + account.compaction_bytes;
-    let runs = account.levels.iter().map(|level| level.runs).sum::<u64>();
-    let tables = account.levels.iter().map(|level| level.tables).sum::<u64>();
+    let counted = |state: &State| {
+        let Account { log_bytes, flush_bytes, compaction_bytes, .. } = state.account;
+        per_user_byte(log_bytes + flush_bytes + compaction_bytes)
+    };
+    let sum =
+        |state: &State, of: fn(&Level) -> u64| -> u64 { state.account.levels.iter().map(of).sum() };
+    let in_tables = |state| per_live_byte(sum(state, |level| level.bytes));
     let mut metrics = Vec::new();
     let mut add = |name, value, decimals| metrics.push(Metric { name, value, decimals });
     add("puts/s", Some(per_second(plan.puts, row.fill)), 0);
@@ -41,21 +46,31 @@ fn metrics(plan: &Plan, row: &Row) -> Vec<Metric> {
     add("put max, ms", Some(row.puts.max() as f64 / 1e6), 1);
     add("stalls", account.stalls.map(|stalls| stalls as f64), 0);
     add("stalled, writer s", Some(account.stall_micros as f64 / 1e6), 2);
-    add("written per user byte", Some(per_user_byte(counted)), 2);
+    add("written per user byte", Some(counted(settled)), 2);
     add("  log", Some(per_user_byte(account.log_bytes)), 2);
     add("  flush", Some(per_user_byte(account.flush_bytes)), 2);
     add("  compaction", Some(per_user_byte(account.compaction_bytes)), 2);
-    add("written, /proc/self/io", row.written.map(per_user_byte), 2);
+    add("written, /proc/self/io", settled.written.map(per_user_byte), 2);
     add("get beside puts p50, us", Some(micros(&row.gets_beside, 0.5)), 1);
     add("get beside puts p99, us", Some(micros(&row.gets_beside, 0.99)), 1);
-    add("get p50, us", Some(micros(&row.gets, 0.5)), 1);
-    add("get p99, us", Some(micros(&row.gets, 0.99)), 1);
-    add("gets/s", Some(per_second(row.gets.len(), row.gets_took)), 0);
-    add("scan, M entries/s", Some(per_second(plan.live, row.scan) / 1e6), 2);
+    add("get p50, us", Some(micros(&settled.gets, 0.5)), 1);
+    add("get p99, us", Some(micros(&settled.gets, 0.99)), 1);
+    add("gets/s", Some(per_second(settled.gets.len(), settled.gets_took)), 0);
+    add("scan, M entries/s", Some(per_second(plan.live, settled.scan) / 1e6), 2);
     add("largest size per live byte", Some(per_live_byte(row.largest)), 2);
-    add("settled size per live byte", Some(per_live_byte(row.settled)), 2);
-    add("runs at the end", Some(runs as f64), 0);
-    add("tables at the end", Some(tables as f64), 0);
+    add("settled size per live byte", Some(per_live_byte(settled.size)), 2);
+    add("  in tables", Some(in_tables(settled)), 2);
+    add("runs at the end", Some(sum(settled, |level| level.runs) as f64), 0);
+    add("tables at the end", Some(sum(settled, |level| level.tables) as f64), 0);
+    add("at rest after, s", Some(row.rest.as_secs_f64()), 2);
+    add("at rest: written per user byte", Some(counted(rested)), 2);
+    add("at rest: get p50, us", Some(micros(&rested.gets, 0.5)), 1);
+    add("at rest: get p99, us", Some(micros(&rested.gets, 0.99)), 1);
+    add("at rest: gets/s", Some(per_second(rested.gets.len(), rested.gets_took)), 0);
+    add("at rest: scan, M entries/s", Some(per_second(plan.live, rested.scan) / 1e6), 2);
+    add("at rest: size per live byte", Some(per_live_byte(rested.size)), 2);
+    add("at rest: in tables", Some(in_tables(rested)), 2);
+    add("at rest: runs", Some(sum(rested, |level| level.runs) as f64), 0);
     metrics
 }
 
@@ -106,9 +121,10 @@ pub fn print(plan: &Plan, rows: &[Row]) {
         println!();
     }
     for row in rows {
-        println!("{}: {}", row.config, levels(&row.account.levels));
+        println!("{}: {}", row.config, levels(&row.settled.account.levels));
+        println!("{}, at rest: {}", row.config, levels(&row.rested.account.levels));
         if row.verbose {
-            println!("{}", row.account.notes);
+            println!("{}", row.rested.account.notes);
         }
     }
 }
@@ -136,11 +152,13 @@ pub fn json(plan: &Plan, rows: &[Row]) -> Value {
             .map(|metric| (name(metric.name), Value::from(metric.value)))
             .collect();
         let level = |level: &Level| json!([level.tables, level.runs, level.bytes]);
+        let of = |state: &State| state.account.levels.iter().map(level).collect::<Vec<_>>();
         json!({
             "engine": row.config.to_string(),
             "metrics": values,
-            "levels_tables_runs_bytes": row.account.levels.iter().map(level).collect::<Vec<_>>(),
-            "notes": row.account.notes,
+            "levels_tables_runs_bytes": of(&row.settled),
+            "at_rest_levels_tables_runs_bytes": of(&row.rested),
+            "notes": row.rested.account.notes,
         })
     };
     json!({

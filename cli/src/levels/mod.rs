@@ -100,6 +100,8 @@ struct Level {
     score: f64,
     /// Where it is full, in words; `None` without a limit.
     limit: Option<String>,
+    /// After how long a rest what waits is merged, if it is.
+    rest_ms: Option<u64>,
     /// What has something in its landing.
     shards: Vec<Shard>,
 }
@@ -150,6 +152,7 @@ impl Level {
             },
             score: level.score,
             limit,
+            rest_ms: level.rest_ms,
             shards,
         }
     }
@@ -202,6 +205,7 @@ fn made_up() -> Vec<Level> {
         held,
         score,
         limit: limit.map(str::to_owned),
+        rest_ms: Some(12_000),
         shards,
     };
     let held = |runs, tables, mib| Held { runs, tables, bytes: mib * MIB };

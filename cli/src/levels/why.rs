@@ -8,11 +8,12 @@ use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What each choice means, in a line.
-pub const CHOICES: [(&str, &str); 9] = [
+pub const CHOICES: [(&str, &str); 10] = [
     ("move", "tables go down a level as they are: nothing overlaps them there"),
     ("land", "tables go into the landing of the next level as they are, and wait there"),
     ("keep", "a shard of a landing is merged into itself, so that reads look into fewer runs"),
     ("drain", "a part of a landing is merged into its level: it is worth what it rewrites"),
+    ("rest", "what waits is merged into its level, because nothing is written to the range"),
     ("merge", "tables are merged into the next level at once: little is rewritten for them"),
     ("tombstones", "a table full of tombstones, or with an old one, is merged with what they hide"),
     ("shrink", "a table of which little is in use is written anew, so that its file can go"),
@@ -109,9 +110,10 @@ fn of_shard(level: &Level, shard: &Shard, options: &Options) -> Reason {
     } else {
         let words = format!(
             "waits; a drain would {rewrites}{hidden} (score {drain}), \
-             a keep begins at {} runs (it has {})",
+             a keep begins at {} runs (it has {}){}",
             keep_begins_at(shard, options),
-            shard.held.runs
+            shard.held.runs,
+            rests(level)
         );
         ("wait", drains.max(keeps), words)
     };
@@ -123,6 +125,11 @@ fn of_shard(level: &Level, shard: &Shard, options: &Options) -> Reason {
         score,
         words,
     }
+}
+
+/// When it goes down although it is not due.
+fn rests(level: &Level) -> String {
+    level.rest_ms.map_or_else(String::new, |ms| format!(", {} of rest drain it", age(ms)))
 }
 
 /// The runs from which a shard that waits is kept. Fewer while much waits, and for what is old: the score
@@ -217,7 +224,7 @@ a drain would rewrite 24.0 MiB for 7.0 MiB (score 0.99)
 Not due:
   L0: waits; 3 of 4 runs (score 0.75)
   L1 landing, shard 0: waits; a drain would rewrite 24.0 MiB for 3.0 MiB (score 0.50), \
-a keep begins at 8 runs (it has 1)
+a keep begins at 8 runs (it has 1), 12 s of rest drain it
   L1: waits; 310.0 MiB of 320.0 MiB (score 0.97)
   L7: stays; 10.5 TiB, and nothing is below it
 

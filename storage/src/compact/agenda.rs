@@ -9,6 +9,7 @@ use super::claims::Claims;
 use super::landing::Landing;
 use super::options::CompactionOptions;
 use super::pick::{Situation, newest_ms};
+use super::rest::Rest;
 use super::rewrite;
 use super::score::score;
 use crate::version::{RangeId, RangeVersion, Version};
@@ -36,33 +37,49 @@ struct Entry {
     idle_ms: u64,
     /// When something came last.
     newest_ms: u64,
+    /// How long nothing has been written to it.
+    rest: Rest,
 }
 
 impl Agenda {
-    /// Looks at the ranges of `version` that have changed, and at those whose time has come. Are the ranges others than
-    /// before?
-    pub fn follow(&mut self, version: &Version, options: &CompactionOptions, now_ms: u64) -> bool {
+    /// Looks at the ranges of `version` that have changed, and at those whose time has come. `written` tells how many
+    /// batches were written to each, by its index. Are the ranges others than before?
+    pub fn follow(
+        &mut self,
+        version: &Version,
+        written: impl Fn(usize) -> u64,
+        options: &CompactionOptions,
+        now_ms: u64,
+    ) -> bool {
         let ranges = version.ranges();
         let mut others = self.entries.len() != ranges.len();
         if others {
             self.entries.clear();
         }
         for (at, range) in ranges.iter().enumerate() {
-            if let Some(entry) = self.entries.get(at)
+            if let Some(entry) = self.entries.get_mut(at)
                 && Weak::as_ptr(&entry.range) == Arc::as_ptr(range)
                 && !entry.is_due
                 && entry.next_ms > now_ms
             {
+                entry.rest.written(written(at), now_ms);
                 continue;
             }
-            let entry = Entry::of(range, version, options, now_ms);
+            let mut entry = Entry::of(range, version, options, now_ms);
             match self.entries.get_mut(at) {
                 Some(old) => {
-                    others |= old.id != range.id;
+                    if old.id == range.id {
+                        std::mem::swap(&mut entry.rest, &mut old.rest);
+                    } else {
+                        others = true;
+                    }
                     *old = entry;
                 }
                 None => self.entries.push(entry),
             }
+            let rest = &mut self.entries[at].rest;
+            rest.written(written(at), now_ms);
+            rest.changed(range, options, now_ms);
         }
         others
     }
@@ -72,10 +89,17 @@ impl Agenda {
         self.entries.iter().map(|entry| entry.newest_ms).max().unwrap_or(0)
     }
 
+    /// The ranges that rest and have something to be merged for that.
+    pub fn resting(&self) -> BTreeSet<RangeId> {
+        self.entries.iter().filter(|entry| entry.rest.is_due()).map(|entry| entry.id).collect()
+    }
+
     /// The ranges of `version`, which is the one that was followed last, that have something due.
     pub fn due(&self, version: &Version, now_ms: u64) -> Vec<Arc<RangeVersion>> {
         let idles = now_ms.saturating_sub(self.quiet_since_ms()) >= IDLE_MS;
-        let is_due = |entry: &Entry| entry.is_due || (idles && entry.idle_ms <= now_ms);
+        let is_due = |entry: &Entry| {
+            entry.is_due || entry.rest.is_due() || (idles && entry.idle_ms <= now_ms)
+        };
         let ranges = self.entries.iter().zip(version.ranges());
         ranges.filter(|(entry, _)| is_due(entry)).map(|(_, range)| Arc::clone(range)).collect()
     }
@@ -88,7 +112,8 @@ impl Agenda {
         let idle_ms = self.quiet_since_ms().saturating_add(IDLE_MS);
         let times = self.entries.iter().flat_map(|entry| {
             let idle = Some(entry.idle_ms.max(idle_ms)).filter(|_| entry.idle_ms < u64::MAX);
-            [entry.next_ms, idle.unwrap_or(u64::MAX)]
+            let rests = entry.rest.begins_ms().unwrap_or(u64::MAX);
+            [entry.next_ms, idle.unwrap_or(u64::MAX), rests]
         });
         times.filter(|at| *at > now_ms && *at < u64::MAX).min()
     }
@@ -110,6 +135,7 @@ impl Entry {
             set_aside: &set_aside,
             now_ms,
             quiet_since_ms: now_ms,
+            resting: None,
             merges: true,
         };
         let mut is_due = rewrite::is_due(range, &situation);
@@ -131,6 +157,7 @@ impl Entry {
             next_ms: next_ms.unwrap_or(u64::MAX),
             idle_ms: idle_ms.unwrap_or(u64::MAX),
             newest_ms: newest_ms(range),
+            rest: Rest::new(now_ms),
         }
     }
 }
@@ -146,6 +173,8 @@ mod tests {
     use std::time::Instant;
 
     const MIB: u64 = 1 << 20;
+    /// Nothing is written.
+    const NONE: fn(usize) -> u64 = |_| 0;
 
     fn key(n: usize) -> Bytes {
         Bytes::from(format!("{n:08}"))
@@ -190,35 +219,36 @@ mod tests {
     /// Planted: an entry that stays when its range has changed, and when its time has come.
     #[test]
     fn ranges_are_looked_at_when_they_change_and_when_their_time_comes() {
-        let options = CompactionOptions::balanced();
+        let balanced = CompactionOptions::balanced();
+        let options = CompactionOptions { rest_after_ms: u64::MAX, ..balanced };
         let mut all = ranges(5);
         let mut agenda = Agenda::default();
-        assert!(agenda.follow(&version(&all), &options, 2000), "they are new");
-        assert!(!agenda.follow(&version(&all), &options, 2000));
+        assert!(agenda.follow(&version(&all), NONE, &options, 2000), "they are new");
+        assert!(!agenda.follow(&version(&all), NONE, &options, 2000));
         assert_eq!(ids(&agenda.due(&version(&all), 2000)), []);
         all[3] = with_l0(&all[3], 99_999);
-        assert!(!agenda.follow(&version(&all), &options, 2000), "they are the same ranges");
+        assert!(!agenda.follow(&version(&all), NONE, &options, 2000), "they are the same ranges");
         assert_eq!(ids(&agenda.due(&version(&all), 2000)), [4]);
         all[3] = Arc::clone(&ranges(5)[3]);
-        agenda.follow(&version(&all), &options, 2000);
+        agenda.follow(&version(&all), NONE, &options, 2000);
         assert_eq!(ids(&agenda.due(&version(&all), 2000)), []);
         // 2 MiB over 100 are not worth a drain for twice two, nor for five times.
         assert_eq!(agenda.next_ms(2000), Some(121_001), "then a keep may be due earlier");
-        agenda.follow(&version(&all), &options, 121_001);
+        agenda.follow(&version(&all), NONE, &options, 121_001);
         assert_eq!(agenda.next_ms(121_001), None);
         // 2 over 11 are, when nothing comes.
         let mut less = RangeVersion::clone(&all[1]);
         let min = key(1);
         less.layers = less.layers.with(Place::Main(1), vec![slice(90, &min, &min, 11 * MIB)]);
         all[1] = Arc::new(less);
-        agenda.follow(&version(&all), &options, 121_001);
+        agenda.follow(&version(&all), NONE, &options, 121_001);
         let idle = 1000 + IDLE_MS;
         assert_eq!((agenda.quiet_since_ms(), quiet_since_ms(&version(&all))), (1000, 1000));
         assert_eq!(agenda.next_ms(121_001), Some(idle));
         assert_eq!(ids(&agenda.due(&version(&all), idle - 1)), []);
         assert_eq!(ids(&agenda.due(&version(&all), idle)), [2]);
         all.pop();
-        assert!(agenda.follow(&version(&all), &options, idle), "one has gone");
+        assert!(agenda.follow(&version(&all), NONE, &options, idle), "one has gone");
     }
 
     /// Measures what a message costs the planner: `cargo test --release -- --ignored --nocapture agenda`.
@@ -229,7 +259,7 @@ mod tests {
         let options = CompactionOptions::balanced();
         let mut all = ranges(10_000);
         let mut agenda = Agenda::default();
-        agenda.follow(&version(&all), &options, 2000);
+        agenda.follow(&version(&all), NONE, &options, 2000);
         let (claims, set_aside) = (Claims::new(), BTreeSet::new());
         let rounds = 100;
         for whole in [true, false] {
@@ -241,7 +271,7 @@ mod tests {
                 let due = if whole {
                     version.ranges().to_vec()
                 } else {
-                    agenda.follow(&version, &options, 2000);
+                    agenda.follow(&version, NONE, &options, 2000);
                     agenda.due(&version, 2000)
                 };
                 let situation = Situation {
@@ -252,6 +282,7 @@ mod tests {
                     set_aside: &set_aside,
                     now_ms: 2000,
                     quiet_since_ms: 2000,
+                    resting: None,
                     merges: true,
                 };
                 assert!(pick(&situation, &mut Rounds::default()).is_some());

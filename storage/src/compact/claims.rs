@@ -145,6 +145,11 @@ impl Claims {
         self.held().filter(is_one).count()
     }
 
+    /// Does a job of the range take something from above `place`?
+    pub(super) fn takes_from_above(&self, range: RangeId, place: Place) -> bool {
+        self.held().any(|held| held.range == range && held.places.0 < place)
+    }
+
     /// Forgets where the picks of other ranges than these would continue.
     pub fn prune(&mut self, ranges: &BTreeSet<RangeId>) {
         self.cursors.retain(|(range, _), _| ranges.contains(range));

@@ -97,6 +97,7 @@ mod tests {
             set_aside: &BTreeSet::new(),
             now_ms: 0,
             quiet_since_ms: 0,
+            resting: None,
             merges: true,
         };
         debt(range, &situation).into_iter().map(|bytes| bytes / MIB).collect()

@@ -200,13 +200,25 @@ impl<'a> Landing<'a> {
         let job = if choice == Choice::Keep {
             self.keep(shard, situation, score)
         } else {
-            self.drain(shard, situation, score)
+            self.drain(shard, situation, score, Choice::Drain)
         };
         job.filter(|job| situation.admits(job))
     }
 
+    /// A merge of one part of it into the level, whatever that costs; `None` if none can be run now.
+    pub(super) fn rest(&self, situation: &Situation<'_>) -> Option<Job> {
+        let mut shards = self.in_order().filter(|_| self.has_room(situation, self.score));
+        shards.find_map(|shard| self.drain(shard, situation, 1.0, Choice::Rest))
+    }
+
     /// The part of the shard over which most has landed, with what it overlaps in the level.
-    fn drain(&self, shard: &Shard, situation: &Situation<'_>, score: f64) -> Option<Job> {
+    fn drain(
+        &self,
+        shard: &Shard,
+        situation: &Situation<'_>,
+        score: f64,
+        choice: Choice,
+    ) -> Option<Job> {
         let options = situation.options;
         let place = Place::Landing(self.level, shard.view.shard);
         let output = Place::Main(self.level);
@@ -221,7 +233,11 @@ impl<'a> Landing<'a> {
             let touched = |slice: &&Slice| span.overlaps_closed(slice.min_key(), slice.max_key());
             let target = main_bytes / options.drain_ratio;
             let most = options.landing_batch;
-            let batch = backlog::batch(most, bytes as u64, target, shard.slices.len());
+            let batch = match choice {
+                // Nothing else is going to come, so it is to be rewritten once.
+                Choice::Rest => shard.slices.len(),
+                _ => backlog::batch(most, bytes as u64, target, shard.slices.len()),
+            };
             // Walking from the oldest, a prefix is closed under "older and overlapping".
             let oldest = shard.slices.iter().rev().filter(touched);
             let free = oldest.take_while(|slice| !situation.is_set_aside(slice));
@@ -238,7 +254,6 @@ impl<'a> Landing<'a> {
                 inputs.push(Inputs { place: output, slices: main });
             }
             let bytes = bytes as u64;
-            let choice = Choice::Drain;
             let why = Why { choice, score, bytes, target_bytes: main_bytes, runs, superseded };
             let job = Job::inside(self.range, inputs, output, span.clone()).because(why);
             situation.admits(&job).then_some(job)

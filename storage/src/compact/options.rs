@@ -46,6 +46,9 @@ pub struct CompactionOptions {
     /// A landing is merged into its level when that rewrites at most this many bytes of the level for each
     /// byte that landed. At least 1.
     pub drain_ratio: u64,
+    /// When nothing has been written to a range for so long, in milliseconds, its landings are merged into their
+    /// levels, and its L0; longer where that costs more than `drain_ratio` says. `u64::MAX`: never.
+    pub rest_after_ms: u64,
     /// Tables of a landing that a drain takes at least, if there are as many, and more of a large
     /// shard; runs that a keep takes at least, and at least two. At least 1.
     pub landing_batch: usize,
@@ -81,6 +84,7 @@ impl CompactionOptions {
             moves: true,
             landing_runs_max: 12,
             drain_ratio: 2,
+            rest_after_ms: 5000,
             landing_batch: 4,
             keep_trigger: 2.0,
             landing_parallelism: NonZeroUsize::new(2).expect("2 is not 0"),

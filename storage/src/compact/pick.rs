@@ -9,11 +9,12 @@ use super::job::{Inputs, Job, Task, bounds};
 use super::landing::{Landing, superseded};
 use super::options::CompactionOptions;
 use super::reshard;
+use super::rest;
 use super::rewrite;
 use super::rounds::{Kind, Rounds};
 use super::score::score;
 use super::why::{Choice, Why};
-use crate::version::{Place, RangeVersion, Slice, SliceName, Version};
+use crate::version::{Place, RangeId, RangeVersion, Slice, SliceName, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::repeat;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct Situation<'a> {
     pub now_ms: u64,
     /// When something came last, likewise: see [`quiet_since_ms`].
     pub quiet_since_ms: u64,
+    /// Ranges that rest: see [`Agenda::resting`](super::Agenda::resting). `None`: none does.
+    pub resting: Option<&'a BTreeSet<RangeId>>,
     /// May a job write tables? If not, only the manifest.
     pub merges: bool,
 }
@@ -78,8 +81,8 @@ impl Situation<'_> {
 }
 
 /// The most urgent job that can run beside what is claimed and does not need what is set aside; `None` when
-/// nothing is due. What is too large comes before a table that is worth a rewrite for itself. Claim the job
-/// before asking again.
+/// nothing is due. What is too large comes before what rests, and that before a table that is worth a
+/// rewrite for itself. Claim the job before asking again.
 pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
     let options = situation.options;
     let mut landings: Vec<Landing<'_>> = Vec::new();
@@ -129,6 +132,11 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
         }
         return Some(job);
     }
+    let rests = |id| situation.resting.is_some_and(|resting| resting.contains(&id));
+    let mut resting = situation.ranges.iter().filter(|range| rests(range.id));
+    if let Some(job) = resting.find_map(|range| rest::pick(range, situation, fits)) {
+        return Some(job);
+    }
     let rewrite = || situation.ranges.iter().find_map(|range| rewrite::pick(range, situation));
     rewrite().filter(fits)
 }
@@ -153,7 +161,7 @@ pub(super) fn newest_ms(range: &RangeVersion) -> u64 {
 }
 
 /// Everything in L0 that no running job holds, nor what lies over that: into the landing of L1, or with what it overlaps into L1 itself.
-fn pick_l0(range: &RangeVersion, score: f64, situation: &Situation<'_>) -> Option<Job> {
+pub(super) fn pick_l0(range: &RangeVersion, score: f64, situation: &Situation<'_>) -> Option<Job> {
     // Before anything lands: a new range learns early how its keys spread.
     if let Some(job) = reshard::pick(range, situation) {
         return Some(job);

@@ -139,6 +139,7 @@ mod tests {
             set_aside: &set_aside,
             now_ms: 0,
             quiet_since_ms: 0,
+            resting: None,
             merges: true,
         };
         pick(range, &situation)

@@ -13,6 +13,8 @@ pub enum Choice {
     Keep,
     /// A landing is merged into its level: what is rewritten is worth it.
     Drain,
+    /// What waits in front of a level is merged into it, because nothing is written to the range.
+    Rest,
     /// Slices are merged into the next level at once.
     #[default]
     Merge,
@@ -34,6 +36,7 @@ impl Choice {
             Self::Land => "land",
             Self::Keep => "keep",
             Self::Drain => "drain",
+            Self::Rest => "rest",
             Self::Merge => "merge",
             Self::Tombstones => "tombstones",
             Self::Shrink => "shrink",

@@ -244,6 +244,7 @@ impl Toy {
             set_aside: &self.set_aside,
             now_ms: self.now_ms,
             quiet_since_ms: 0,
+            resting: None,
             merges: true,
         };
         let job = compact::pick(&situation, &mut self.rounds);

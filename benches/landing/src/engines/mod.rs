@@ -113,8 +113,11 @@ pub trait Store: Sync {
     /// Is there such a key? The value is read.
     fn get(&self, key: &[u8]) -> Result<bool>;
 
-    /// Flushes, waits until nothing is left to do in the background, and returns when that was.
+    /// Flushes, waits until nothing is due in the background any more, and returns when that was.
     fn settle(&self) -> Result<Instant>;
+
+    /// Waits until all is done as well that is done while nobody writes, and returns when that was.
+    fn rest(&self) -> Result<Instant>;
 
     /// Entries seen by a scan of everything.
     fn scan(&self) -> Result<u64>;

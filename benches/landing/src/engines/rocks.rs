@@ -117,6 +117,11 @@ impl Store for Rocks {
         Ok(Instant::now())
     }
 
+    fn rest(&self) -> Result<Instant> {
+        // It does nothing because nobody writes.
+        self.settle()
+    }
+
     fn scan(&self) -> Result<u64> {
         let mut scan = self.db.raw_iterator();
         scan.seek_to_first();

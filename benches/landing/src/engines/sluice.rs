@@ -74,6 +74,24 @@ impl Sluice {
     fn is_due(&self) -> bool {
         self.db.level_info().iter().any(|level| level.score >= 1.0)
     }
+
+    /// Does anything wait in front of a level, for something to be due or for a rest?
+    fn waits(&self) -> bool {
+        self.db.level_info().iter().any(|level| level.rest_ms.is_some())
+    }
+
+    /// Waits until that is over, and nothing has been done for [`QUIET`]; returns since when.
+    fn quiet(&self, goes_on: impl Fn(&Self) -> bool) -> Instant {
+        let (mut last, mut since) = (jobs(&self.db.stats()), Instant::now());
+        while since.elapsed() < QUIET || goes_on(self) {
+            std::thread::sleep(Duration::from_millis(5));
+            let now = jobs(&self.db.stats());
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        since
+    }
 }
 
 /// What changes with every job.
@@ -112,15 +130,11 @@ impl Store for Sluice {
 
     fn settle(&self) -> Result<Instant> {
         self.runtime.block_on(self.db.flush())?;
-        let (mut last, mut since) = (jobs(&self.db.stats()), Instant::now());
-        while since.elapsed() < QUIET || self.is_due() {
-            std::thread::sleep(Duration::from_millis(5));
-            let now = jobs(&self.db.stats());
-            if now != last {
-                (last, since) = (now, Instant::now());
-            }
-        }
-        Ok(since)
+        Ok(self.quiet(Self::is_due))
+    }
+
+    fn rest(&self) -> Result<Instant> {
+        Ok(self.quiet(|db| db.is_due() || db.waits()))
     }
 
     fn scan(&self) -> Result<u64> {

@@ -53,6 +53,7 @@ fn options() -> CompactionOptions {
         table_bytes_max: MIB,
         level_base_bytes: 1 << 40,
         landing_runs_max: 4,
+        rest_after_ms: u64::MAX,
         landing_batch: 2,
         keep_trigger: 1.0,
         landing_parallelism: 1.try_into().unwrap(),
@@ -67,7 +68,7 @@ fn name(number: u64, min: &[u8]) -> SliceName {
 /// When something is due, for whoever sleeps until then.
 fn next_due(version: &Version, options: &CompactionOptions, now_ms: u64) -> Option<u64> {
     let mut agenda = Agenda::default();
-    agenda.follow(version, options, now_ms);
+    agenda.follow(version, |_| 0, options, now_ms);
     agenda.next_ms(now_ms)
 }
 
@@ -96,6 +97,7 @@ impl Planner {
             set_aside: &self.set_aside,
             now_ms: self.now_ms,
             quiet_since_ms: quiet_since_ms(&self.version),
+            resting: None,
             merges,
         };
         pick(&situation, &mut self.rounds)

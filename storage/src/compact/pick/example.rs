@@ -59,6 +59,7 @@ impl Example {
                 set_aside: &set_aside,
                 now_ms: 0,
                 quiet_since_ms: 0,
+                resting: None,
                 merges: true,
             };
             let Some(job) = pick(&situation, &mut Rounds::default()) else { return went };

@@ -21,6 +21,7 @@ fn situation<'a>(
         set_aside,
         now_ms: 0,
         quiet_since_ms: 0,
+        resting: None,
         merges: true,
     }
 }
