@@ -516,7 +516,10 @@ impl<'a> Case<'a> {
             Op::DeleteRange(lo, hi) => {
                 self.wait(self.db().delete_range(&lo[..]..&hi[..])).map_err(text)?;
                 self.tally.add(Event::DeleteRange, 1);
-                self.replaced(lo, hi, Vec::new(), default);
+                // Where nothing is there, nothing is written, and nothing promised of what was before.
+                if self.mine().keys().any(|key| lo <= key && key < hi) {
+                    self.replaced(lo, hi, Vec::new(), default);
+                }
             }
             Op::Ingest(changes) => {
                 let (path, inside) = self.outside(changes, None)?;
