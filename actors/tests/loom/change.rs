@@ -16,30 +16,30 @@ use sluicedb_storage::key::Seqno;
 use sluicedb_storage::points::{Holder, ReadPoint, ReadPoints};
 
 /// Numbers from 1 to 3.
-struct Memtable([AtomicU64; 4]);
+pub(crate) struct Memtable([AtomicU64; 4]);
 
 impl Memtable {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self([(); 4].map(|()| AtomicU64::new(0))))
     }
 
-    fn has(&self, seqno: u64) -> u64 {
+    pub(crate) fn has(&self, seqno: u64) -> u64 {
         self.0[seqno as usize].load(Ordering::Relaxed)
     }
 }
 
-struct Range {
-    seat: SeatMailbox<Owner>,
-    local: Credits,
+pub(crate) struct Range {
+    pub(crate) seat: SeatMailbox<Owner>,
+    pub(crate) local: Credits,
 }
 
-struct Owner {
-    active: Arc<Memtable>,
-    charge: u64,
+pub(crate) struct Owner {
+    pub(crate) active: Arc<Memtable>,
+    pub(crate) charge: u64,
     last: u64,
 }
 
-struct Apply {
+pub(crate) struct Apply {
     seqno: u64,
     ticket: Ticket,
 }
@@ -80,13 +80,15 @@ impl Range {
     }
 }
 
-struct Superversion {
-    epoch: u64,
+pub(crate) struct Superversion {
+    pub(crate) epoch: u64,
     /// The number of the change, which has no entry.
-    born: u64,
-    range: Arc<Range>,
+    pub(crate) born: u64,
+    pub(crate) range: Arc<Range>,
     /// Newest first.
-    memtables: Vec<Arc<Memtable>>,
+    pub(crate) memtables: Vec<Arc<Memtable>>,
+    /// The number of a table that stands in for all memtables but the newest.
+    pub(crate) came: Option<u64>,
 }
 
 impl Superversion {
@@ -102,18 +104,18 @@ impl Superversion {
     }
 }
 
-struct Shared {
-    superversion: Published<Superversion>,
-    commits: CommitQueue,
+pub(crate) struct Shared {
+    pub(crate) superversion: Published<Superversion>,
+    pub(crate) commits: CommitQueue,
 }
 
-struct Log {
+pub(crate) struct Log {
     shared: Arc<Shared>,
     epoch: u64,
     last: u64,
 }
 
-struct Commit {
+pub(crate) struct Commit {
     epoch: u64,
     range: Arc<Range>,
     permit: Permit<Apply>,
@@ -122,7 +124,7 @@ struct Commit {
 }
 
 impl Log {
-    fn stamp(&mut self, slot: Slot) -> Ticket {
+    pub(crate) fn stamp(&mut self, slot: Slot) -> Ticket {
         self.last += 1;
         self.shared.commits.open(slot, Seqno(self.last), 1)
     }
@@ -152,21 +154,21 @@ impl Handler for Log {
     }
 }
 
-struct Toy {
-    shared: Arc<Shared>,
-    log: SeatMailbox<Log>,
-    points: std::sync::Arc<ReadPoints>,
+pub(crate) struct Toy {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) log: SeatMailbox<Log>,
+    pub(crate) points: std::sync::Arc<ReadPoints>,
 }
 
-const TWO: Capacity = Capacity { messages: 2, bytes: 2 };
+pub(crate) const TWO: Capacity = Capacity { messages: 2, bytes: 2 };
 
 impl Toy {
     /// One range of so much room.
-    fn new(capacity: Capacity) -> Arc<Self> {
+    pub(crate) fn new(capacity: Capacity) -> Arc<Self> {
         let active = Memtable::new();
         let range = Range::new(&active, capacity);
         let memtables = vec![active];
-        let first = Superversion { epoch: 0, born: 0, range, memtables };
+        let first = Superversion { epoch: 0, born: 0, range, memtables, came: None };
         let superversion = Published::new(Arc::new(first));
         let shared = Arc::new(Shared { superversion, commits: CommitQueue::new(Seqno::ZERO, 4) });
         let log = Log { shared: shared.clone(), epoch: 0, last: 0 };
@@ -174,12 +176,12 @@ impl Toy {
         Arc::new(Self { shared, log, points: ReadPoints::new() })
     }
 
-    fn visible(&self) -> u64 {
+    pub(crate) fn visible(&self) -> u64 {
         self.shared.commits.visible().0
     }
 
     /// A commit with room by the routes of now.
-    fn admit(&self) -> Commit {
+    pub(crate) fn admit(&self) -> Commit {
         let superversion = self.shared.superversion.load();
         let range = superversion.range.clone();
         let (permit, local) =
@@ -188,12 +190,12 @@ impl Toy {
         Commit { epoch: superversion.epoch, range, permit, local, slot }
     }
 
-    fn send(&self, commit: Commit) {
+    pub(crate) fn send(&self, commit: Commit) {
         self.log.send(self.log.try_reserve(1).unwrap(), commit);
     }
 
     /// As `WritePath::try_seats`: both turns, or the commit is sent. False: try again by the new routes.
-    fn put(&self, commit: Commit) -> bool {
+    pub(crate) fn put(&self, commit: Commit) -> bool {
         let Commit { epoch, range, permit, local, slot } = commit;
         if let Some(mut log) = self.log.try_enter_idle()
             && let Some(owner) = range.seat.try_enter_idle()
@@ -234,7 +236,7 @@ impl Toy {
             let mut memtables = current.memtables.clone();
             memtables.insert(0, active);
             let epoch = current.epoch + 1;
-            let next = Superversion { epoch, born, range: fresh, memtables };
+            let next = Superversion { epoch, born, range: fresh, memtables, came: None };
             shared.superversion.store(Arc::new(next));
             log.epoch = epoch;
             ticket
@@ -358,7 +360,7 @@ fn views_before_and_after_a_change_hold_their_points() {
 }
 
 /// As `WritePath::admit_and_submit`: waits by the newest routes.
-fn put_patiently(toy: &Toy) {
+pub(crate) fn put_patiently(toy: &Toy) {
     let mut before = None;
     loop {
         let superversion = toy.shared.superversion.load_full();

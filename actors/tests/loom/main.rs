@@ -14,6 +14,7 @@ mod gate;
 mod health;
 mod mailbox;
 mod published;
+mod replacement;
 mod reply;
 mod rotation;
 mod seat;
