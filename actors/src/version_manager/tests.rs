@@ -4,6 +4,7 @@ use super::message::{Change, VersionMessage};
 use crate::bulk_worker::message::{Content, ExternalFile};
 use crate::engine::Engine;
 use crate::failure::Failure;
+use crate::kernel::preempt;
 use crate::log_writer::message::Level;
 use crate::runtime::ThreadRuntime;
 use crate::testing::{Stepped, config};
@@ -14,7 +15,7 @@ use futures::executor::block_on;
 use sluicedb_storage::Error;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::external::ExternalWriter;
-use sluicedb_storage::key::{Kind, Span};
+use sluicedb_storage::key::{Kind, Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
 use sluicedb_storage::recover::{RecoverOptions, home, open_directory};
@@ -22,7 +23,9 @@ use sluicedb_storage::table::{BlockCache, TableOptions, Wait};
 use sluicedb_storage::version::{NewRange, RangeId, Shards, TableLimits, VersionEdit};
 use sluicedb_storage::vfs::fault::ENOSPC;
 use sluicedb_storage::vfs::{Fault, FaultVfs, MemVfs, OperationKind, Vfs};
+use std::cell::Cell;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -288,6 +291,58 @@ fn tables_ahead_of_memory_wait_as_others_do() {
     let mut one_more = ingest();
     assert!(follow(&runtime, &[FLUSH], &mut one_more).is_pending());
     assert!(follow(&runtime, &[], &mut one_more).is_ready(), "there is room after the flush");
+}
+
+/// Goal: what a replacement brings is found from the moment on in which what it cuts out is not, although a write
+/// in front of it is applied and not yet visible: its caller has been stopped between the two.
+///
+/// Planted: a superversion that is published without its number (neither the old value nor the new one is found).
+#[test]
+fn born_is_applied_what_came_is_read_before_the_write_in_front_of_it_is_visible() {
+    let (runtime, disk) = (Stepped::new(), MemVfs::new());
+    let vfs: Arc<dyn Vfs> = Arc::new(disk);
+    let engine = Rc::new(held(&runtime, Arc::clone(&vfs), "/born", 1));
+    let path = Path::new("/outside.table");
+    let mut table = ExternalWriter::create(&vfs, path, [7; 8], TableOptions::default())
+        .expect("the disk works");
+    table.add(&[0, 0], Kind::Put, b"came").expect("the disk works");
+    table.finish().expect("the disk works");
+    put(&engine, [0, 0]);
+    let within = span([0, 0], [0, 9]);
+    let within_table = within.span.clone();
+    let file = ExternalFile {
+        path: path.to_owned(),
+        keyspace: KeyspaceId::DEFAULT,
+        within: Some(within_table),
+    };
+    let mut replaced = Box::pin(engine.replace(vec![within], Content::Tables(vec![file])));
+    let waits = ["sluice-version", FLUSH];
+    assert!(follow(&runtime, &waits, &mut replaced).is_pending(), "its tables are written");
+    let stopped = Rc::new(Cell::new(false));
+    let hook = {
+        let (engine, runtime, stopped) = (Rc::clone(&engine), runtime.clone(), Rc::clone(&stopped));
+        move || {
+            let before = engine.superversion();
+            let is_applied = before.ranges[0].active.entries() == 2;
+            if stopped.get() || !is_applied || engine.visible() == Seqno(2) {
+                return;
+            }
+            stopped.set(true);
+            runtime.run_all_but(&[FLUSH]);
+            let now = engine.superversion();
+            assert!(now.born > engine.visible(), "the change has had its turn");
+            let found =
+                engine.get(KeyspaceId::DEFAULT, &[0, 0], Wait::Allowed).expect("the disk works");
+            assert_eq!(found.as_deref(), Some(&b"came"[..]));
+        }
+    };
+    let former = preempt::install(Some(Rc::new(hook)));
+    let mut batch = WriteBatch::new();
+    batch.put([9, 9], "beside");
+    let written = engine.write_path().submit(batch.encoded(), 1, Level::Buffered);
+    preempt::install(former);
+    assert!(written.is_ok() && stopped.get(), "it was stopped where it was to be: {written:?}");
+    assert!(follow(&runtime, &[], &mut replaced).is_ready());
 }
 
 /// Goal: a change that would wait for flushes which fail is told why, and changes elsewhere go on.
