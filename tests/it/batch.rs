@@ -314,3 +314,55 @@ fn b3_a_heavy_batch_over_many_ranges_is_written_in_every_way() {
     drop(db);
     home.run(check(&home.open(), &expected)).unwrap();
 }
+
+/// The empty key is no key: whatever writes refuses it and goes on, whatever reads does not find
+/// it, and as the end of a span it means the beginning of all keys.
+///
+/// Planted: an empty key that is taken for the first range's.
+#[test]
+fn x_16_the_empty_key_is_refused_by_whatever_writes_and_found_by_nothing() {
+    let home = Home::new();
+    let db = home.open();
+    block_on(async {
+        db.put("a", "1").await.unwrap();
+        let with_empty = || {
+            let mut batch = WriteBatch::new();
+            batch.put("a", "2").put("", "v");
+            batch
+        };
+        let refusals = [
+            db.put("", "v").await,
+            db.delete("").await,
+            db.try_put("", "v").await,
+            db.try_delete("").await,
+            db.write(with_empty()).await,
+            db.try_write(with_empty()).await,
+            db.submit(with_empty()).await.map(drop),
+            db.split_at("").await.map(drop),
+            db.merge_at("").await.map(drop),
+        ];
+        let path = home.path().with_file_name("outside");
+        let mut table = sluicedb::TableWriter::create(&path).unwrap();
+        let of_table = [table.put("", "v"), table.delete("")];
+        for refusal in refusals.into_iter().chain(of_table) {
+            assert_eq!(refusal.unwrap_err().kind(), ErrorKind::Invalid);
+        }
+        table.put("b", "3").unwrap();
+        assert_eq!(table.finish().unwrap().entries, 1);
+        db.ingest([path]).await.unwrap();
+        let snapshot = db.snapshot();
+        for when in ["in memory", "in tables"] {
+            assert_eq!(db.get("").await.unwrap(), None, "{when}");
+            assert_eq!(snapshot.get("").await.unwrap(), None, "{when}");
+            assert!(!db.contains_key("").await.unwrap(), "{when}");
+            assert_eq!(db.multi_get(&["", "a"]).await.unwrap(), [None, Some("1".into())], "{when}");
+            assert_eq!(content(&db).await.unwrap().len(), 2, "{when}");
+            db.flush().await.unwrap();
+        }
+        db.excise("".."").await.unwrap();
+        assert_eq!(content(&db).await.unwrap().len(), 2);
+        db.excise("".."b").await.unwrap();
+        assert_eq!(content(&db).await.unwrap().into_keys().collect::<Vec<_>>(), [b"b"]);
+        db.close().await.unwrap();
+    });
+}

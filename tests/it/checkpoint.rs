@@ -3,7 +3,10 @@ use crate::kit::disk::{collect, content, fresh_dir, shared, verify};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
 use futures::FutureExt;
-use sluicedb::{Db, Durability, ErrorKind, PinHolder, ReadOnlyDb, WriteBatch, WriteOptions};
+use sluicedb::{
+    Db, Durability, ErrorKind, IngestPlan, PinHolder, ReadOnlyDb, TableWriter, WriteBatch,
+    WriteOptions,
+};
 use sluicedb_storage::verify::verify_directory;
 use sluicedb_storage::vfs::{CrashKind, Vfs};
 use std::os::unix::fs::MetadataExt;
@@ -309,8 +312,9 @@ fn closing_ends_a_checkpoint() {
     }
 }
 
-/// Writers of batches over all ranges, flushes, compactions, splits and merges beside checkpoints: each shows
-/// whole batches, those that were acknowledged before the call, and none that began after its return.
+/// Writers of batches over all ranges, flushes, compactions, splits and merges, and spans that are replaced, beside
+/// checkpoints: each shows whole batches, those that were acknowledged before the call, none that began after its
+/// return, and of two spans that are replaced at once the same generation.
 #[test]
 fn t004_22_a_checkpoint_beside_everything_else_is_one_instant() {
     let mut options = settings::tiny();
@@ -320,6 +324,7 @@ fn t004_22_a_checkpoint_beside_everything_else_is_one_instant() {
     let to = home.path().with_file_name("copy");
     let (stop, begun, acknowledged) =
         (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
+    let came = AtomicU32::new(0);
     let goes_on = || !stop.load(Ordering::Relaxed);
     let keys: Vec<String> = ('a'..='z').map(|c| c.to_string()).collect();
     std::thread::scope(|threads| {
@@ -348,12 +353,42 @@ fn t004_22_a_checkpoint_beside_everything_else_is_one_instant() {
                 block_on(db.merge_at("m")).unwrap();
             }
         });
+        let (home, db, goes_on, came) = (&home, &db, &goes_on, &came);
+        threads.spawn(move || {
+            let spans = ["0", "~"];
+            while goes_on() {
+                let generation = came.load(Ordering::SeqCst) + 1;
+                let tables = spans.map(|span| {
+                    let path = home.path().with_file_name(format!("{span}{generation}"));
+                    let mut table = TableWriter::create(&path).unwrap();
+                    for n in 0..20 {
+                        table.put(format!("{span}{n:02}"), generation.to_string()).unwrap();
+                    }
+                    table.finish().unwrap().path
+                });
+                let plan = IngestPlan::new().replace("0".."1", [&tables[0]]);
+                block_on(db.ingest_and_excise(plan.replace("~".., [&tables[1]]))).unwrap();
+                came.store(generation, Ordering::SeqCst);
+                for table in &tables {
+                    std::fs::remove_file(table).unwrap();
+                }
+            }
+        });
         for round in 0..12 {
-            let least = acknowledged.load(Ordering::SeqCst);
+            let (least, least_came) =
+                (acknowledged.load(Ordering::SeqCst), came.load(Ordering::SeqCst));
             let checkpoint = db.checkpoint(&to).incremental();
             block_on(checkpoint.into_future()).unwrap();
             let most = begun.load(Ordering::SeqCst);
-            let found = checkpointed(&home, &to);
+            let mut found = checkpointed(home, &to);
+            let in_spans = found.extract_if(.., |key, _| matches!(key[0], b'0' | b'~'));
+            let of_spans: Vec<_> = in_spans.map(|(_, value)| value).collect();
+            let shown = of_spans
+                .first()
+                .map_or(0, |value| std::str::from_utf8(value).unwrap().parse::<u32>().unwrap());
+            assert!((least_came..=came.load(Ordering::SeqCst) + 1).contains(&shown), "{shown}");
+            assert!(of_spans.iter().all(|value| *value == of_spans[0]), "{round}: a part");
+            assert_eq!(of_spans.len(), if shown == 0 { 0 } else { 40 }, "{round}: a part");
             let value = found.get(&b"a"[..]).map(|value| std::str::from_utf8(value).unwrap());
             let shown: u32 = value.map_or(0, |value| value.parse().unwrap());
             assert!((least..=most).contains(&shown), "{round}: {shown} of {least}..={most}");
@@ -369,7 +404,7 @@ fn t004_22_a_checkpoint_beside_everything_else_is_one_instant() {
         stop.store(true, Ordering::Relaxed);
     });
     let stats = db.stats();
-    assert!(stats.flushes > 20 && stats.compactions > 0 && stats.changes > 0, "{stats:?}");
+    assert!(stats.flushes > 20 && stats.compactions > 0 && stats.changes > 20, "{stats:?}");
     block_on(db.close()).unwrap();
 }
 

@@ -77,7 +77,7 @@ fn close_may_be_called_again_and_by_many() {
 }
 
 #[test]
-fn close_flushes_so_that_the_next_open_replays_nothing() {
+fn t003_11_close_flushes_so_that_the_next_open_replays_nothing() {
     let home = Home::new();
     let db = home.open();
     let expected = block_on(fill(&db, 100, 30));

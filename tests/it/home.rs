@@ -5,7 +5,12 @@ use crate::kit::oracle::Map;
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;
 use sluicedb::{Builder, Db, Options, Result};
-use sluicedb_storage::vfs::{FaultControl, FaultVfs, MemVfs, Operation, OperationKind};
+use sluicedb_storage::external::ExternalWriter;
+use sluicedb_storage::key::Kind;
+use sluicedb_storage::manifest::{load, read_current};
+use sluicedb_storage::table::TableOptions;
+use sluicedb_storage::version::Image;
+use sluicedb_storage::vfs::{FaultControl, FaultVfs, MemVfs, Operation, OperationKind, Vfs};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
@@ -106,10 +111,50 @@ impl Simulated {
         self.run(self.builder().open()).unwrap()
     }
 
+    /// What the manifest says.
+    pub fn image(&self) -> Image {
+        let vfs = shared(&self.disk);
+        let current = read_current(&vfs, &self.dir).unwrap().expect("there is a database");
+        load(&vfs, &self.dir, &current).unwrap().image
+    }
+
+    /// The names of the tables in the directory.
+    pub fn tables(&self) -> Vec<String> {
+        let names = self.disk.list(&self.dir).unwrap();
+        names.into_iter().filter(|name| name.ends_with(".sst")).collect()
+    }
+
+    /// A table outside the database; an entry without a value is a delete.
+    pub fn outside<'a>(
+        &self,
+        name: &str,
+        entries: impl IntoIterator<Item = (&'a Vec<u8>, Option<&'a Vec<u8>>)>,
+    ) -> PathBuf {
+        outside(&self.disk, name, entries)
+    }
+
     /// The same directory on another disk, in a new process.
     pub fn reborn(&self, disk: MemVfs) -> Self {
         Self::on(disk, self.dir.clone(), 77, self.options.clone())
     }
+}
+
+/// A table in the root of `disk`; an entry without a value is a delete.
+pub fn outside<'a>(
+    disk: &MemVfs,
+    name: &str,
+    entries: impl IntoIterator<Item = (&'a Vec<u8>, Option<&'a Vec<u8>>)>,
+) -> PathBuf {
+    let path = Path::new("/").join(name);
+    let id = sluicedb_storage::codec::hash64(name.as_bytes()).to_le_bytes();
+    let mut writer =
+        ExternalWriter::create(&shared(disk), &path, id, TableOptions::default()).unwrap();
+    for (key, value) in entries {
+        let kind = if value.is_some() { Kind::Put } else { Kind::Delete };
+        writer.add(key, kind, value.map_or(&[][..], |value| value)).unwrap();
+    }
+    writer.finish().unwrap();
+    path
 }
 
 /// A database on a simulated disk with the engine's own threads, where the writing of tables can be

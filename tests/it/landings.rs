@@ -1,15 +1,17 @@
 //! What waits in front of a level: shown, counted, and the same after a restart.
 
 use crate::home::{Home, PATIENCE, Simulated, block_on, check, fill};
-use crate::kit::disk::shared;
 use crate::kit::oracle::Map;
 use crate::kit::settings;
+use futures::future::BoxFuture;
 use sluicedb::{Db, ErrorKind, Options};
+use sluicedb_actors::runtime::{Runtime, Task};
 use sluicedb_storage::filename::FileKind;
-use sluicedb_storage::manifest::{load, read_current};
 use sluicedb_storage::version::{Image, Place, SliceMeta};
 use sluicedb_storage::vfs::Vfs;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// A level in which a drain would rewrite much for what a few keys bring, and which is never too large.
 fn options() -> Options {
@@ -18,6 +20,7 @@ fn options() -> Options {
     options.table_bytes_max = 4 << 10;
     options.drain_ratio = 1;
     options.keep_trigger = f64::INFINITY;
+    options.rest_after_ms = 0;
     options
 }
 
@@ -50,12 +53,6 @@ fn landed(home: &Simulated) -> (Db, Map) {
     (db, map)
 }
 
-fn image(home: &Simulated) -> Image {
-    let vfs = shared(&home.disk);
-    let current = read_current(&vfs, &home.dir).unwrap().expect("there is a database");
-    load(&vfs, &home.dir, &current).unwrap().image
-}
-
 fn in_landings(image: &Image) -> Vec<SliceMeta> {
     let landed =
         image.slices.iter().filter(|((_, place, _), _)| matches!(place, Place::Landing(..)));
@@ -63,15 +60,19 @@ fn in_landings(image: &Image) -> Vec<SliceMeta> {
 }
 
 #[test]
-fn t000_12_a_landing_is_the_same_after_a_restart() {
+fn t000_12_x_12_a_landing_is_the_same_after_a_restart() {
     let home = Simulated::with(12, options());
     let (db, mut map) = landed(&home);
-    let (before, levels, seqno) = (image(&home), db.level_info(), db.stats().visible_seqno);
+    home.simulator.advance(Duration::from_secs(90));
+    home.simulator.settle();
+    let clock = || home.simulator.handle().unix_ms();
+    let then = clock();
+    let (before, levels, seqno) = (home.image(), db.level_info(), db.stats().visible_seqno);
     home.run(db.close()).unwrap();
     drop(db);
     let db = home.open();
     home.simulator.settle();
-    assert_eq!(image(&home).slices, before.slices, "when each landed is recorded with it");
+    assert_eq!(home.image().slices, before.slices, "when each landed is recorded with it");
     let shape = |levels: &[sluicedb::LevelInfo]| {
         let of = |shard: &sluicedb::ShardInfo| (shard.shard, shard.tables, shard.runs, shard.bytes);
         let of = |level: &sluicedb::LevelInfo| level.shards.iter().map(of).collect::<Vec<_>>();
@@ -81,17 +82,20 @@ fn t000_12_a_landing_is_the_same_after_a_restart() {
     let ages = |levels: &[sluicedb::LevelInfo]| {
         levels.iter().flat_map(|level| &level.shards).map(|shard| shard.age_ms).max()
     };
-    assert!(ages(&db.level_info()) >= ages(&levels), "it has not become younger");
+    let age = ages(&levels).expect("something has landed");
+    let (aged, passed) = (ages(&db.level_info()).expect("it is the same"), clock() - then);
+    assert!(age >= 90_000 && aged >= age, "it has not become younger");
+    assert!(aged - age <= passed + 1000, "x_12: {aged} ms old, {age} ms before, {passed} ms since");
     assert!(db.stats().visible_seqno >= seqno);
     home.run(check(&db, &map)).unwrap();
     // What lands now is newer than all that was there.
-    let old = in_landings(&image(&home));
+    let old = in_landings(&home.image());
     let newest = old.iter().map(|slice| slice.landed.expect("it has landed").epoch).max();
     for round in 6..10 {
         home.run(land_a_few(&db, &mut map, round));
         home.simulator.settle();
     }
-    let new = in_landings(&image(&home));
+    let new = in_landings(&home.image());
     let mut new = new.iter().filter(|slice| !old.contains(slice)).peekable();
     assert!(new.peek().is_some(), "{:?}", db.stats().decisions);
     assert!(new.all(|slice| slice.landed.map(|landed| landed.epoch) > newest));
@@ -157,7 +161,7 @@ fn t000_19_a_table_of_a_landing_may_not_be_missing_and_what_is_left_over_goes_af
     map.insert(b"key0000".to_vec(), b"in the log".to_vec());
     home.simulator.settle();
     let disk = home.disk.kill_clone();
-    let number = in_landings(&image(&home))[0].number();
+    let number = in_landings(&home.image())[0].number();
     home.run(db.close()).unwrap();
     let table = FileKind::Table(number).path(&home.dir);
     let left_over =
@@ -176,6 +180,118 @@ fn t000_19_a_table_of_a_landing_may_not_be_missing_and_what_is_left_over_goes_af
     assert_eq!(db.stats().recovered_entries, 1);
     home.simulator.settle();
     assert!(home.disk.len(&left_over).is_err(), "it has gone");
+    home.run(check(&db, &map)).unwrap();
+    home.run(db.close()).unwrap();
+}
+
+/// A range parts inside the tables of a landing. Each half of them is merged by itself, and a file is there until
+/// both halves are.
+///
+/// Planted: a file that goes with its first slice; halves that are taken for whole tables.
+#[test]
+fn x_03_a_table_of_a_landing_that_is_split_goes_when_both_halves_are_drained() {
+    let home = Simulated::with(3, options());
+    let (db, map) = landed(&home);
+    let at = b"key0300";
+    let is_cut = |slice: &SliceMeta| slice.min_key()[..] < at[..] && at[..] <= slice.max_key()[..];
+    let before = in_landings(&home.image());
+    let cut: Vec<_> = before.iter().filter(|slice| is_cut(slice)).map(SliceMeta::number).collect();
+    assert!(cut.len() > 1, "{before:?}");
+    let left_over = || {
+        let tables = home.tables();
+        cut.iter().filter(|number| tables.contains(&FileKind::Table(**number).name())).count()
+    };
+    assert!(home.run(db.split_at(at)).unwrap());
+    home.run(check(&db, &map)).unwrap();
+    home.run(db.compact_range(..at).to_level(1).into_future()).unwrap();
+    home.simulator.settle();
+    let halves = in_landings(&home.image());
+    let halves: Vec<_> = halves.iter().filter(|slice| cut.contains(&slice.number())).collect();
+    let is_right = |slice: &&SliceMeta| slice.part.is_some() && slice.min_key()[..] >= at[..];
+    assert!(halves.len() >= cut.len() && halves.iter().all(is_right), "{halves:?}");
+    assert_eq!(left_over(), cut.len(), "their right halves are needed");
+    home.run(check(&db, &map)).unwrap();
+    home.run(db.compact_range(at..).to_level(1).into_future()).unwrap();
+    home.simulator.settle();
+    assert_eq!((left_over(), in_landings(&home.image()).len()), (0, 0));
+    home.run(check(&db, &map)).unwrap();
+    let reborn = home.reborn(home.disk.kill_clone());
+    let again = reborn.open();
+    reborn.run(check(&again, &map)).unwrap();
+    home.run(db.close()).unwrap();
+}
+
+/// The clock of the simulator, set back by so much.
+#[derive(Debug)]
+struct SetBack {
+    clock: Arc<dyn Runtime>,
+    by_ms: AtomicU64,
+}
+
+impl Runtime for SetBack {
+    fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
+        self.clock.spawn(name, body)
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn unix_ms(&self) -> u64 {
+        self.clock.unix_ms() - self.by_ms.load(Ordering::Relaxed)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
+        self.clock.sleep_until(deadline)
+    }
+}
+
+/// The time of day is set back while tables wait, and set right again: nothing becomes older than it is, nothing
+/// stops, and what is due is done.
+///
+/// Planted: an age without `saturating_sub` (a panic, or an age of centuries).
+#[test]
+fn x_19_a_clock_that_is_set_back_makes_nothing_old_and_stops_nobody() {
+    const HOURS: u64 = 3 * 3_600_000;
+    let mut options = options();
+    options.tombstone_age_max_ms = 1000;
+    let home = Simulated::with(19, options);
+    let clock = Arc::new(SetBack { clock: home.simulator.handle(), by_ms: AtomicU64::new(0) });
+    let open = || home.run(home.builder().runtime(clock.clone()).open()).unwrap();
+    let mut db = open();
+    let mut map = home.run(fill_l1(&db));
+    for round in 0..24 {
+        // Back, further back, right again.
+        clock.by_ms.store([0, HOURS, 2 * HOURS, 0][round / 6], Ordering::Relaxed);
+        home.run(land_a_few(&db, &mut map, round as u8));
+        let gone = format!("key{:04}", round * 7).into_bytes();
+        home.run(db.delete(&gone)).unwrap();
+        map.remove(&gone);
+        home.simulator.settle();
+        home.simulator.advance(Duration::from_secs(2));
+        home.simulator.settle();
+        for level in db.level_info() {
+            let ages = level.shards.iter().map(|shard| shard.age_ms);
+            let most = if (6..18).contains(&round) { HOURS / 2 } else { 3 * HOURS };
+            assert!(ages.max().unwrap_or(0) < most, "round {round}: {level:?}");
+            assert!(level.score.is_finite(), "round {round}: {level:?}");
+        }
+        if round % 6 == 3 {
+            home.run(db.close()).unwrap();
+            drop(db);
+            db = open();
+        }
+        home.run(check(&db, &map)).unwrap();
+    }
+    // Tombstones that have grown old in the end go.
+    home.run(db.flush()).unwrap();
+    for _ in 0..20 {
+        home.simulator.advance(Duration::from_secs(600));
+        home.simulator.settle();
+    }
+    let tombstones: u64 =
+        db.level_info().iter().filter(|level| level.level > 0).map(|level| level.tombstones).sum();
+    assert_eq!(tombstones, 0, "{:?}", db.level_info());
     home.run(check(&db, &map)).unwrap();
     home.run(db.close()).unwrap();
 }

@@ -47,7 +47,7 @@ fn survives(home: &Simulated, map: &Map) {
 }
 
 #[test]
-fn a_cold_range_that_pins_the_log_is_flushed_by_itself() {
+fn x_09_a_cold_range_that_pins_the_log_is_flushed_by_itself() {
     for bounded in [true, false] {
         let mut options = three_ranges();
         options.idle_seal_after_ms = 0;

@@ -23,6 +23,12 @@ mod admission;
 mod batch;
 mod bulk;
 mod bulk_worker;
+// Spans that are cut out, to the key.
+mod excise;
+// What readers see of spans that are replaced together.
+mod generations;
+// Tables that come in beside everything else.
+mod ingest;
 // A copy while everything goes on.
 mod checkpoint;
 // Dropped futures, dropped databases, dropped runtimes.

@@ -17,7 +17,7 @@ fn fails(home: &Home) -> Error {
 }
 
 #[test]
-fn a_second_open_in_this_process_fails_at_once_with_our_id() {
+fn x_22_a_second_open_in_this_process_fails_at_once_with_our_id() {
     let home = Home::new();
     let db = home.open();
     block_on(db.put("a", "1")).unwrap();

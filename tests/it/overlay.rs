@@ -148,7 +148,7 @@ fn t002_02_the_newest_layer_wins_also_where_it_deletes() {
 
 /// A range whose flushes do not keep up holds what it may hold, and makes its own writers wait.
 #[test]
-fn t002_03_a_hot_range_makes_only_its_own_writers_wait() {
+fn t002_03_t003_10_a_hot_range_makes_only_its_own_writers_wait() {
     let home = Simulated::with(2, ranges(4));
     let memtable = home.options.memtable_bytes.unwrap();
     let db = home.open();

@@ -72,7 +72,7 @@ fn t002_12_keys_at_the_boundaries_are_found_in_their_range_also_after_a_restart(
 /// A batch over all ranges, and what a power cut may leave of it: everything or nothing, also when
 /// the tables of some ranges are durable and the log has not been synced by any writer.
 #[test]
-fn a_batch_over_many_ranges_is_one_batch_also_in_a_crash() {
+fn x_11_a_batch_over_many_ranges_is_one_batch_also_in_a_crash() {
     let home = Simulated::with(3, split_at(&["2", "4", "6", "8"]));
     let db = home.open();
     let mut promised = Map::new();

@@ -26,6 +26,7 @@ enum Crash {
 
 struct Image {
     operation: String,
+    doing: Option<&'static str>,
     disk: MemVfs,
     promises: Promises,
 }
@@ -50,6 +51,16 @@ struct Tally {
     /// Opens that found tables in landings.
     landed: u64,
     per_kind: BTreeMap<OperationKind, u64>,
+    /// Crashes while something else than a write was under way.
+    during: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    /// Crashes in the middle of each of these.
+    fn demand_during(&self, all: &[&'static str], least: u64) {
+        let during = |what| self.during.get(what).copied().unwrap_or(0);
+        assert!(all.iter().all(|what| during(what) >= least), "{:?}", self.during);
+    }
 }
 
 /// A recording of a workload: images with promises, and the contents after every batch.
@@ -83,6 +94,7 @@ fn record_at(
             let image = Image {
                 operation: format!("{operation:?}"),
                 disk: disk.kill_clone(),
+                doing: story.doing(),
                 promises: story.promises(),
             };
             taken.lock().unwrap().push(image);
@@ -110,7 +122,8 @@ fn record_at(
         buffered: driver.history.len(),
         synced: driver.history.len(),
     };
-    let last = Image { operation: "the end".to_owned(), disk: vfs.kill_clone(), promises };
+    let (operation, disk) = ("the end".to_owned(), vfs.kill_clone());
+    let last = Image { operation, doing: None, disk, promises };
     let mut images = std::mem::take(&mut *images.lock().unwrap());
     images.push(last);
     for (kind, count) in kinds.lock().unwrap().iter() {
@@ -166,6 +179,9 @@ fn check(
     let (disk, least) = crashed(image, crash);
     let most = image.promises.submitted;
     tally.states += 1;
+    if let Some(what) = image.doing {
+        *tally.during.entry(what).or_default() += 1;
+    }
 
     let nested =
         chance.one_in(nested_every()).then(|| disk.record_images(chance.between(1, 3) as u64));
@@ -333,6 +349,8 @@ fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
         assert!(tally.torn >= 50 && tally.replayed >= 500 && tally.partial >= 100, "{tally:?}");
         assert!(tally.work.drops >= 3, "{tally:?}");
         tally.work.demand(5);
+        let all = ["split", "merge", "delete", "ingest", "replace", "checkpoint"];
+        tally.demand_during(&all, 10);
         let kinds = [
             OperationKind::Create,
             OperationKind::Rename,
@@ -381,22 +399,25 @@ fn t000_12_a_crash_at_any_edit_of_a_landing_finds_it_before_or_after() {
 ///
 /// Planted: spans that are prepared one after the other; masks that the manifest does not keep.
 #[test]
-fn t004_07_a_crash_at_any_operation_of_a_replacement_leaves_one_generation() {
+fn t004_13_x_04_a_crash_at_any_operation_of_a_replacement_leaves_one_generation() {
     let mut tally = Tally::default();
     for seed in seeds(40_700, 6) {
-        let test = "t004_07_a_crash_at_any_operation_of_a_replacement_leaves_one_generation";
+        let test = "t004_13_x_04_a_crash_at_any_operation_of_a_replacement_leaves_one_generation";
         let _replay = Replay { binary: "sim", test, seed };
         let mut chance = Chance::new(seed);
         let mut options = settings::drawn(&mut chance);
         options.initial_split_keys = vec![b"m".to_vec()];
         let steps = replacements(&mut chance, 4);
-        let replacing = |_: &Operation, history: &History| history.is_replacing();
+        let replacing = |_: &Operation, history: &History| {
+            matches!(history.doing(), Some("replace" | "delete"))
+        };
         let recording = record_at(seed, &steps, options, &mut tally, replacing);
         sweep(&recording, seed, 2, &mut tally);
     }
     eprintln!("{tally:?}");
     if replayed().is_none() {
         assert!(tally.states >= 1000, "{tally:?}");
+        tally.demand_during(&["replace", "delete"], 100);
         assert!(tally.whole >= 100 && tally.states - tally.whole >= 100, "{tally:?}");
     }
 }
@@ -433,7 +454,7 @@ fn t002_08_the_log_goes_only_when_every_range_is_newer() {
 
 /// The first moments of a database, and each of its protocols alone: every operation, every crash.
 #[test]
-fn every_operation_of_each_protocol_may_be_the_last_one() {
+fn t003_07_every_operation_of_each_protocol_may_be_the_last_one() {
     use crate::kit::oracle::Change::{Delete, Put};
     let put = |n: usize, level| {
         let value = vec![b'v'; 40 + n];

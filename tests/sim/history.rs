@@ -12,7 +12,7 @@ use crate::kit::simulator::Simulator;
 use crate::replacements::replacement;
 use sluicedb::{Db, Durability, Error, ErrorKind, Options, Outcome, Stats, Ticket, WriteOptions};
 use sluicedb_storage::vfs::Vfs;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -91,7 +91,15 @@ struct Log {
     promises: Promises,
     failures: Vec<Error>,
     work: Work,
-    is_replacing: bool,
+    doing: Option<&'static str>,
+    did: BTreeMap<&'static str, Did>,
+}
+
+/// How often something was asked for, and what came of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Did {
+    pub happened: u64,
+    pub failed: u64,
 }
 
 impl Log {
@@ -176,14 +184,14 @@ impl History {
         log.failures.push(error);
     }
 
-    /// A replacement begins, or is over.
-    pub fn set_replacing(&self, is_replacing: bool) {
-        self.lock().is_replacing = is_replacing;
+    /// What is under way beside writes.
+    pub fn doing(&self) -> Option<&'static str> {
+        self.lock().doing
     }
 
-    /// Is one under way?
-    pub fn is_replacing(&self) -> bool {
-        self.lock().is_replacing
+    /// What was asked for beside writes.
+    pub fn did(&self) -> BTreeMap<&'static str, Did> {
+        self.lock().did.clone()
     }
 
     pub fn end<T>(&self, number: usize, durability: Durability, result: Result<T, Error>) {
@@ -318,6 +326,13 @@ pub enum Step {
     },
     /// A table with these comes in.
     Ingest(Vec<Change>),
+    /// A batch deletes a span and puts these into it.
+    Delete {
+        span: Span,
+        changes: Vec<Change>,
+    },
+    /// Into the directory beside, from the last one there.
+    Checkpoint,
     /// Writes and waits for the acknowledgement.
     Write(Vec<Change>, Durability),
     /// Submits; the acknowledgement is waited for by a later step.
@@ -350,6 +365,7 @@ pub fn steps(chance: &mut Chance, count: usize, heavy: bool) -> Vec<Step> {
         2 => Step::Sync,
         3 if chance.one_in(2) => replacement(chance),
         4 if chance.one_in(4) => Step::DropKeyspace,
+        3 if chance.one_in(2) => Step::Checkpoint,
         3 | 4 => Step::Rest,
         5 => Step::Reopen { close: chance.one_in(2) },
         6 | 7 => Step::Await,
@@ -423,14 +439,20 @@ impl Driver {
                     }
                 }
                 Step::Split(at) => {
-                    let split = |db: Db| self.simulator.run(db.split_at(at)).map(drop);
+                    let split = |db: Db| self.doing("split", db.split_at(at)).map(drop);
                     self.note(self.home_of(open, at).and_then(split));
                 }
                 Step::Merge(from) => {
                     let at = open.ranges().into_iter().find(|range| range.start > *from);
                     if let Some(at) = at {
-                        self.note(self.simulator.run(open.merge_at(at.start)).map(drop));
+                        self.note(self.doing("merge", open.merge_at(at.start)).map(drop));
                     }
+                }
+                Step::Delete { span, changes } => self.delete(open, span, changes),
+                Step::Checkpoint => {
+                    let copy = self.dir.with_extension("copy");
+                    let checkpoint = open.checkpoint(copy).incremental();
+                    self.note(self.doing("checkpoint", checkpoint.into_future()).map(drop));
                 }
                 Step::Replace { spans, changes, beside } => {
                     self.replace(open, spans, changes, beside.as_deref());
@@ -456,6 +478,22 @@ impl Driver {
             let result = self.simulator.run(ticket);
             self.history.end(number, durability, result);
         }
+    }
+
+    /// Runs `what` to its end.
+    pub fn doing<T>(
+        &self,
+        what: &'static str,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        self.history.lock().doing = Some(what);
+        let result = self.simulator.run(future);
+        let mut log = self.history.lock();
+        log.doing = None;
+        let did = log.did.entry(what).or_default();
+        did.happened += u64::from(result.is_ok());
+        did.failed += u64::from(result.is_err());
+        result
     }
 
     pub fn note(&self, result: Result<(), Error>) {

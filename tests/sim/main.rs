@@ -22,6 +22,8 @@ mod checkpoints;
 mod crash;
 // The same seed does the same.
 mod deterministic;
+// Spans are cut out beside all that goes on.
+mod excisions;
 // Each operation of the disk fails once, or from then on.
 mod faults;
 // No space, then space again.
@@ -48,6 +50,8 @@ mod replacements;
 mod roll_over;
 // Memtables are replaced under writers and readers.
 mod rotation;
+// The end comes in the middle of a job.
+mod shutdown;
 // Small databases take little space.
 mod small;
 // Flushes and compactions that cannot succeed.

@@ -4,18 +4,23 @@ use crate::history::{Driver, MARK, Span, Step};
 use crate::kit::chance::Chance;
 use crate::kit::oracle::{self, Change};
 use futures::TryFutureExt;
-use sluicedb::{Db, Durability, Error, IngestPlan};
+use sluicedb::{Db, Durability, Error, IngestPlan, WriteBatch};
 use sluicedb_storage::external::ExternalWriter;
 use sluicedb_storage::key::Kind;
 use sluicedb_storage::table::TableOptions;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// Up to three spans that become something else, or are cut out, or a table that comes in.
+/// Up to three spans that become something else, or are cut out, or one that is deleted, or a table that comes in.
 pub fn replacement(chance: &mut Chance) -> Step {
     let changes = oracle::changes(chance, 12);
     if chance.one_in(3) {
         return Step::Ingest(changes);
+    }
+    if chance.one_in(3) {
+        let mut ends = [oracle::key(chance), oracle::key(chance)];
+        ends.sort();
+        return Step::Delete { span: ends.into(), changes };
     }
     let keys: BTreeSet<_> = (0..2 * chance.between(1, 3)).map(|_| oracle::key(chance)).collect();
     let keys: Vec<_> = keys.into_iter().collect();
@@ -60,6 +65,10 @@ pub fn replacements(chance: &mut Chance, generations: usize) -> Vec<Step> {
         if chance.one_in(3) {
             steps.push(Step::Merge(b"a".to_vec()));
         }
+        if chance.one_in(2) {
+            let (lo, hi) = (b"a005".to_vec(), b"a015".to_vec());
+            steps.push(Step::Delete { span: (lo, hi), changes: vec![put(b"a", 6, generation)] });
+        }
         if chance.one_in(4) {
             steps.push(Step::Reopen { close: chance.one_in(2) });
         }
@@ -80,7 +89,6 @@ impl Driver {
             spans.push((MARK.to_vec(), [MARK, &[0]].concat()));
         }
         let (number, changes) = self.history.begin_replacement(&spans, changes);
-        self.history.set_replacing(true);
         let before = changes_of_content(db);
         let written = self.outside(number, &spans, &changes);
         let result = written.map_err(Error::from).and_then(|tables| {
@@ -88,17 +96,32 @@ impl Driver {
                 plan.replace(span.0.clone()..span.1.clone(), table)
             };
             let result = if spans.is_empty() {
-                self.simulator.run(db.ingest(tables.iter().flatten()))
+                self.doing("ingest", db.ingest(tables.iter().flatten()))
             } else {
                 let plan = spans.iter().zip(&tables).fold(IngestPlan::new(), plan);
-                self.beside(db, beside, db.ingest_and_excise(plan))
+                self.doing("replace", self.beside(db, beside, db.ingest_and_excise(plan)))
             };
             for table in tables.into_iter().flatten() {
                 let _ = self.vfs.remove(&table);
             }
             result
         });
-        self.history.set_replacing(false);
+        self.end_change(db, number, before, result);
+    }
+
+    /// A batch deletes a span and puts something into it.
+    pub fn delete(&self, db: &Db, span: &Span, changes: &[Change]) {
+        let spans = std::slice::from_ref(span);
+        let (number, changes) = self.history.begin_replacement(spans, changes);
+        let mut batch = WriteBatch::new();
+        batch.delete_range(&span.0[..]..&span.1[..]);
+        oracle::add(&mut batch, &changes);
+        let before = changes_of_content(db);
+        let result = self.doing("delete", db.write(batch));
+        self.end_change(db, number, before, result);
+    }
+
+    fn end_change<T>(&self, db: &Db, number: usize, before: i64, result: Result<T, Error>) {
         match result {
             Ok(_) => self.history.end(number, Durability::Synced, Ok(())),
             Err(error) => {
@@ -108,17 +131,16 @@ impl Driver {
         }
     }
 
-    fn beside<T>(
+    async fn beside<T>(
         &self,
         db: &Db,
         split: Option<&[u8]>,
         replaced: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let Some(at) = split else { return self.simulator.run(replaced) };
-        let all = async {
-            futures::join!(replaced, db.flush(), db.compact(), db.split_at(at).map_ok(drop))
-        };
-        let (result, flushed, compacted, split) = self.simulator.run(all);
+        let Some(at) = split else { return replaced.await };
+        let split = db.split_at(at).map_ok(drop);
+        let all = futures::future::join4(replaced, db.flush(), db.compact(), split);
+        let (result, flushed, compacted, split) = all.await;
         for result in [flushed, compacted, split] {
             self.note(result);
         }

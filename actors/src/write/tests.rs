@@ -312,7 +312,7 @@ fn a_write_that_finds_the_routes_changed_at_the_seat_goes_by_the_new_ones() {
 /// Planted: a change that does not close the accounts of ranges that are gone (the writer waits until the
 /// range is flushed, which here is never).
 #[test]
-fn who_waits_for_room_in_a_range_that_goes_is_routed_again() {
+fn x_10_who_waits_for_room_in_a_range_that_goes_is_routed_again() {
     let engine = running("/stale-waiter", 2);
     let path = engine.write_path();
     let before = engine.superversion();

@@ -148,7 +148,7 @@ fn what_was_appended_is_read_back() {
 }
 
 #[test]
-fn every_damaged_byte_is_noticed() {
+fn t000_20_every_damaged_byte_is_noticed() {
     let (vfs, images, ends) = sample();
     let good = bytes_of(&vfs, MANIFEST);
     for at in 0..good.len() {
@@ -210,7 +210,7 @@ fn d3_a_snapshot_that_current_does_not_vouch_for_is_refused() {
 }
 
 #[test]
-fn a_cut_file_loses_only_edits_that_were_not_vouched_for() {
+fn t000_20_a_cut_file_loses_only_edits_that_were_not_vouched_for() {
     let (vfs, images, ends) = sample();
     let good = bytes_of(&vfs, MANIFEST);
     for length in 0..good.len() as u64 {
@@ -228,7 +228,7 @@ fn a_cut_file_loses_only_edits_that_were_not_vouched_for() {
 }
 
 #[test]
-fn junk_after_the_end_is_torn_but_not_after_a_clean_close() {
+fn t000_20_junk_after_the_end_is_torn_but_not_after_a_clean_close() {
     let (vfs, images, _) = sample();
     let mut bytes = bytes_of(&vfs, MANIFEST);
     bytes.extend_from_slice(&[0; 100]);

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_table_never_gets_before_a_newer_one_that_it_overlaps() {
+    fn x_21_an_older_table_never_gets_before_a_newer_one_that_it_overlaps() {
         // 7 overlaps 8, 6 overlaps neither: it may not go around 7 into the first run, or a table
         // that comes between them in age would be passed.
         let slices =

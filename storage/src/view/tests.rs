@@ -1,6 +1,7 @@
 //! A toy engine on the simulated disk against an ordered map: writes, rotations, flushes, compactions
 //! and old views, in random order, everything synchronous.
 
+mod excised;
 mod landings;
 mod long;
 
