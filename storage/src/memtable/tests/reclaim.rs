@@ -1,5 +1,4 @@
-//! Overwritten entries: who dies, who stays, and whose bytes are still valid. Items T001-* are those of
-//! seeds.md 2.9.
+//! Overwritten entries: who dies, who stays, and whose bytes are still valid.
 //!
 //! Chunks that leave limbo are filled with 0xDD here, so that a reader of memory that was given back too
 //! early sees it.
