@@ -2,13 +2,17 @@
 
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::options::{Compression, table_compression, told_compression};
 use crate::read_only::ReadOnlyDb;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use sluicedb_actors::version_manager::message::Change;
 use sluicedb_storage::batch::{KeyspaceRef, WriteBatch};
-use sluicedb_storage::keyspace::{DEFAULT_KEYSPACE, KeyspaceId, Keyspaces, check_name};
+use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::points::Holder;
+use sluicedb_storage::version::KeyspaceOptions as Own;
+use sluicedb_storage::version::{DEFAULT_KEYSPACE, Keyspaces, check_name};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number for a database that is opened now: no other one of this process has it.
@@ -19,8 +23,70 @@ pub(crate) fn next_database() -> u64 {
 
 /// The names of all keyspaces, the default one first and the others in the order in which they were made.
 pub(crate) fn names(keyspaces: &Keyspaces) -> Vec<String> {
-    let named = keyspaces.named().map(|(_, name)| name.to_string());
+    let named = keyspaces.named().map(|(_, keyspace)| keyspace.name.to_string());
     std::iter::once(DEFAULT_KEYSPACE.to_owned()).chain(named).collect()
+}
+
+/// What a keyspace does in another way than its database: for the options of these names in
+/// [`Options`](crate::Options). What is not set is as the database is opened each time.
+///
+/// They are part of the database, and may be changed whenever the keyspace is opened: new tables, and new decisions, go
+/// by the new ones.
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyspaceOptions {
+    /// See [`Options::compression`](crate::Options::compression).
+    pub compression: Option<Compression>,
+    /// See [`Options::filter_bits_per_key`](crate::Options::filter_bits_per_key).
+    pub filter_bits_per_key: Option<usize>,
+    /// See [`Options::shards_per_range`](crate::Options::shards_per_range).
+    pub shards_per_range: Option<usize>,
+    /// See [`Options::level_base_bytes`](crate::Options::level_base_bytes).
+    pub level_base_bytes: Option<u64>,
+    /// See [`Options::level_ratio`](crate::Options::level_ratio).
+    pub level_ratio: Option<u64>,
+    /// See [`Options::landing_runs_max`](crate::Options::landing_runs_max).
+    pub landing_runs_max: Option<usize>,
+    /// See [`Options::range_bytes_max`](crate::Options::range_bytes_max).
+    pub range_bytes_max: Option<u64>,
+    /// See [`Options::range_entries_max`](crate::Options::range_entries_max).
+    pub range_entries_max: Option<u64>,
+    /// See [`Options::range_heat_max`](crate::Options::range_heat_max).
+    pub range_heat_max: Option<u64>,
+}
+
+impl From<KeyspaceOptions> for Own {
+    fn from(options: KeyspaceOptions) -> Self {
+        Self {
+            compression: options.compression.map(table_compression),
+            filter_bits_per_key: options.filter_bits_per_key,
+            shards: options.shards_per_range,
+            level_base_bytes: options.level_base_bytes,
+            level_ratio: options.level_ratio,
+            landing_runs_max: options.landing_runs_max,
+            range_bytes_max: options.range_bytes_max,
+            range_entries_max: options.range_entries_max,
+            range_heat_max: options.range_heat_max,
+        }
+    }
+}
+
+impl From<&Own> for KeyspaceOptions {
+    fn from(own: &Own) -> Self {
+        Self {
+            compression: own.compression.map(told_compression),
+            filter_bits_per_key: own.filter_bits_per_key,
+            shards_per_range: own.shards,
+            level_base_bytes: own.level_base_bytes,
+            level_ratio: own.level_ratio,
+            landing_runs_max: own.landing_runs_max,
+            range_bytes_max: own.range_bytes_max,
+            range_entries_max: own.range_entries_max,
+            range_heat_max: own.range_heat_max,
+        }
+    }
 }
 
 impl From<&Db> for KeyspaceRef {
@@ -68,9 +134,54 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn keyspace(&self, name: impl AsRef<str>) -> Result<Self> {
-        let name = name.as_ref();
+        self.open_keyspace(name.as_ref(), None).await
+    }
+
+    /// [`keyspace`](Self::keyspace) with options of its own. One that is there gets them from now on.
+    ///
+    /// # Errors
+    /// As [`keyspace`](Self::keyspace); `Invalid` for an option that is out of its limits, and for the default keyspace,
+    /// which does as the database does.
+    ///
+    /// # Cancellation
+    /// As [`keyspace`](Self::keyspace).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, KeyspaceOptions};
+    /// let db = Db::open(dir.path()).await?;
+    /// let mut options = KeyspaceOptions::default();
+    /// options.filter_bits_per_key = Some(0);
+    /// let log = db.keyspace_with("log", options).await?;
+    /// assert_eq!(log.keyspace_options(), Some(options));
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub async fn keyspace_with(
+        &self,
+        name: impl AsRef<str>,
+        options: KeyspaceOptions,
+    ) -> Result<Self> {
+        let own = Own::from(options);
+        own.check().map_err(Error::invalid)?;
+        if name.as_ref() == DEFAULT_KEYSPACE {
+            let what = "the default keyspace has the options that the database is opened with";
+            return Err(Error::invalid(what));
+        }
+        self.open_keyspace(name.as_ref(), Some(Arc::new(own))).await
+    }
+
+    async fn open_keyspace(&self, name: &str, own: Option<Arc<Own>>) -> Result<Self> {
         check_name(name).map_err(Error::invalid)?;
-        Ok(self.seen_from(self.engine().keyspace(name).await?))
+        Ok(self.seen_from(self.engine().keyspace(name, own).await?))
+    }
+
+    /// What this handle's keyspace does in another way than the database; `None` once it was dropped.
+    pub fn keyspace_options(&self) -> Option<KeyspaceOptions> {
+        let superversion = self.engine().superversion();
+        let (keyspaces, id) = (&superversion.keyspaces, self.keyspace_id());
+        keyspaces.has(id).then(|| KeyspaceOptions::from(&**keyspaces.options(id)))
     }
 
     /// The name of the keyspace that this handle sees; `None` once it was dropped.

@@ -268,8 +268,10 @@ impl LevelInfo {
         let version = situation.version;
         let levels = version.ranges().iter().flat_map(|range| {
             let debts = debt(range, situation);
-            let (work, rest_ms) =
-                (counts.shards(range.id), rest_takes_ms(range, situation.options));
+            let (work, rest_ms) = (
+                counts.shards(range.id),
+                rest_takes_ms(range, &range.own.compaction(situation.options)),
+            );
             (0..)
                 .zip(debts)
                 .map(move |(level, debt_bytes)| Self {
@@ -288,7 +290,7 @@ impl LevelInfo {
         work: &[(Place, LandingWork, LandingWork)],
         situation: &Situation<'_>,
     ) -> Self {
-        let (options, l0) = (situation.options, level == 0);
+        let (options, l0) = (&*range.own.compaction(situation.options), level == 0);
         let place = if l0 { Place::L0 } else { Place::Main(level) };
         let landing = if l0 { &[][..] } else { range.layers.landing(level) };
         let mut views = if l0 { Vec::new() } else { landing_of(range, level, situation) };

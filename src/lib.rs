@@ -27,6 +27,7 @@ pub use compaction::{Compaction, CompactionProgress, CompactionWatch};
 pub use db::{Db, Ticket, WriteOptions};
 pub use error::{Error, ErrorKind, Outcome, Result, Scope};
 pub use health::{Health, HealthState, Party, Trouble};
+pub use keyspaces::KeyspaceOptions;
 pub use levels::{Decision, LandingStats, LevelInfo, LevelStats, ShardInfo};
 pub use open::Builder;
 pub use options::{Compression, Durability, Options, Preset};

@@ -656,6 +656,16 @@ pub(crate) fn table_compression(compression: Compression) -> TableCompression {
     }
 }
 
+/// The inverse.
+pub(crate) fn told_compression(compression: TableCompression) -> Compression {
+    match compression {
+        TableCompression::None => Compression::None,
+        TableCompression::Lz4 => Compression::Lz4,
+        #[cfg(feature = "zstd")]
+        TableCompression::Zstd(level) => Compression::Zstd(level),
+    }
+}
+
 /// 128 bits that no other database has: the standard library seeds its hashers from the system.
 fn fresh_id() -> [u8; 16] {
     let mut id = [0; 16];

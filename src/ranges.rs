@@ -8,9 +8,8 @@ use bytes::Bytes;
 use sluicedb_actors::range_owner::RangeEntry;
 use sluicedb_actors::version_manager::message::Change;
 use sluicedb_storage::key_range::KeyRange;
-use sluicedb_storage::keyspace::Keyspaces;
 use sluicedb_storage::limits::KEY_BYTES_MAX;
-use sluicedb_storage::version::RangeVersion;
+use sluicedb_storage::version::{Keyspaces, RangeVersion};
 
 /// One key range: the part of the keys that has an owner, memtables and levels of its own.
 #[non_exhaustive]

@@ -26,9 +26,8 @@ use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::iter::{Cursor, MergeCursor};
 use crate::key::Seqno;
-use crate::keyspace::Keyspaces;
 use crate::table::{TableMeta, TableOptions};
-use crate::version::{Image, Place, RangeId, RangeImage, ShardCuts, SliceMeta};
+use crate::version::{Image, Keyspaces, Place, RangeId, RangeImage, ShardCuts, SliceMeta};
 use crate::vfs::Vfs;
 use crate::view::{InFront, MemtableSlice, RangeEntry, View};
 use std::collections::BTreeMap;
@@ -158,6 +157,7 @@ fn write_memtables(
     // Of each table.
     let (mut ranges, mut entries) = (Vec::new(), 0_u64);
     for range in &view.superversion.ranges {
+        sink.set_options(range.stable.own.l0_table(&origin.table));
         // INVARIANT(shard-disjoint): where this cuts depends on the ranges alone.
         let bytes: usize = range.memtables().map(|table| table.used_bytes()).sum();
         let bounds = range.stable.shards.for_flush(bytes as u64, origin.shard_cut_bytes_min);

@@ -5,11 +5,14 @@ use crate::home::{Held, Home, Simulated, block_on};
 use crate::kit::settings;
 use futures::TryStreamExt;
 use sluicedb::{
-    Db, ErrorKind, IngestPlan, OnEmpty, ReadOnlyDb, Replacement, TableWriter, WriteBatch,
+    Compression, Db, ErrorKind, IngestPlan, KeyspaceOptions, OnEmpty, ReadOnlyDb, Replacement,
+    TableWriter, WriteBatch,
 };
 use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::vfs::{MemVfs, Vfs};
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 use tokio_test::task;
 
 async fn entries(db: &Db) -> Vec<(String, String)> {
@@ -373,4 +376,83 @@ fn keyspaces_come_and_go_without_a_trace() {
     block_on(db.close()).unwrap();
     drop(db);
     assert_eq!(home.files(".sst").len(), 1);
+}
+
+/// Each option is seen in what the keyspace comes to, beside the default one that gets the same keys.
+/// Planted: one option after the other that is not looked at.
+#[test]
+fn a_keyspace_does_what_its_own_options_say() {
+    let mut options = settings::tiny();
+    options.compression = Compression::Lz4;
+    options.ranges_max = Some(16);
+    options.range_cooldown_ms = 40_000;
+    let home = Simulated::with(3, options);
+    let db = home.open();
+    let mut own = KeyspaceOptions::default();
+    own.compression = Some(Compression::None);
+    own.filter_bits_per_key = Some(0);
+    own.shards_per_range = Some(2);
+    own.level_base_bytes = Some(9000);
+    own.level_ratio = Some(7);
+    own.landing_runs_max = Some(0);
+    own.range_entries_max = Some(300);
+    let index = home.run(db.keyspace_with("index", own)).unwrap();
+    home.run(async {
+        for n in 0..1000 {
+            let mut batch = WriteBatch::new();
+            batch.put(key(n), [b'v'; 200]).put_in(&index, key(n), [b'v'; 200]);
+            db.write(batch).await.unwrap();
+        }
+        db.compact().await.unwrap();
+        index.compact().await.unwrap();
+    });
+    let bytes = |of: &Db| of.ranges().iter().map(|range| range.table_bytes).sum::<u64>();
+    assert!(bytes(&index) > 3 * bytes(&db), "{} and {}", bytes(&index), bytes(&db));
+    for _ in 0..20 {
+        home.simulator.advance(Duration::from_secs(60));
+        home.simulator.settle();
+    }
+    assert_eq!(db.ranges().len(), 1);
+    assert!(index.ranges().len() >= 4, "{:?}", index.ranges());
+    let levels = db.level_info();
+    let of_index: BTreeSet<u32> = index.ranges().iter().map(|range| range.range).collect();
+    let (theirs, others): (Vec<_>, Vec<_>) =
+        levels.iter().partition(|info| of_index.contains(&info.range));
+    assert!(theirs.iter().any(|info| info.level == 1 && info.bytes_max == 63_000), "{theirs:?}");
+    assert!(others.iter().all(|info| info.bytes_max != 63_000), "{others:?}");
+    home.run(db.close()).unwrap();
+    drop((db, index));
+    // They are part of the database.
+    let db = home.open();
+    home.run(async {
+        let index = db.keyspace("index").await.unwrap();
+        assert_eq!(index.keyspace_options(), Some(own));
+        // And may become others.
+        own.level_ratio = None;
+        own.range_entries_max = Some(u64::MAX);
+        assert_eq!(db.keyspace_with("index", own).await.unwrap().keyspace_options(), Some(own));
+        assert_eq!(index.keyspace_options(), Some(own), "whoever had it open sees them");
+        assert_eq!(index.get(key(7)).await.unwrap().unwrap().len(), 200);
+        for (name, bad, what) in [
+            ("index", with(|bad| bad.level_ratio = Some(1)), "level_ratio is 1"),
+            ("new", with(|bad| bad.shards_per_range = Some(65)), "shards_per_range is 65"),
+            ("default", own, "default"),
+        ] {
+            let error = db.keyspace_with(name, bad).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(error.to_string().contains(what), "{error}");
+        }
+        assert_eq!(db.keyspaces(), ["default", "index"]);
+        assert_eq!(db.keyspace_options(), Some(KeyspaceOptions::default()));
+    });
+}
+
+fn with(set: impl Fn(&mut KeyspaceOptions)) -> KeyspaceOptions {
+    let mut options = KeyspaceOptions::default();
+    set(&mut options);
+    options
+}
+
+fn key(n: usize) -> String {
+    format!("{n:05}")
 }

@@ -219,7 +219,8 @@ impl Gauges<'_> {
 /// are more than that many flushes bring.
 fn l0_fullness(range: &RangeVersion, config: &EngineConfig) -> f64 {
     let runs_max = config.l0_tables_max;
-    let files_max = runs_max.saturating_mul(config.compaction.shards);
+    let shards = range.own.compaction(&config.compaction).shards;
+    let files_max = runs_max.saturating_mul(shards.max(range.shards.count()));
     let share = |count: usize, most: usize| count as f64 / most as f64;
     // What waits for a flush does not stand in its way.
     let is_ahead = |layer: &&Layer| layer.run.slices().iter().all(|slice| range.is_ahead(slice));

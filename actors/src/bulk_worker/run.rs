@@ -6,6 +6,7 @@ use super::message::{BulkMessage, Content};
 use crate::failure::Failure;
 use crate::kernel::reply::Reply;
 use crate::kernel::signal::Watch;
+use crate::range_owner::Superversion;
 use crate::version_manager::message::{Change, VersionMessage, Written};
 use crate::version_manager::outputs::Outputs;
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use sluicedb_storage::batch::check_entry;
 use sluicedb_storage::compact::TableSink;
 use sluicedb_storage::key::{Kind, Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
+use sluicedb_storage::table::TableOptions;
 use sluicedb_storage::version::ShardCuts;
 
 /// So often, in entries, it is asked whether to go on, and shown how far it is.
@@ -68,6 +70,8 @@ impl BulkWorker {
         let config = &files.environment.config;
         let mut into = Into {
             sink: files.sink(config.level_table()),
+            table: config.level_table(),
+            superversion: &superversion,
             bounds: &bounds,
             cuts: ShardCuts::at(&bounds),
             keyspace: KeyspaceId::DEFAULT,
@@ -100,6 +104,9 @@ impl BulkWorker {
 /// Where entries go, in key order.
 pub(super) struct Into<'a> {
     sink: TableSink<'a>,
+    /// How tables are written where a keyspace says nothing else.
+    table: TableOptions,
+    superversion: &'a Superversion,
     bounds: &'a [Bytes],
     cuts: ShardCuts<'a>,
     /// Of the entry before.
@@ -141,6 +148,8 @@ impl Into<'_> {
             self.keyspaces.resize(self.sink.tables(), self.keyspace);
             self.keyspace = keyspace;
             self.cuts = ShardCuts::at(self.bounds);
+            let own = self.superversion.keyspaces.options(keyspace);
+            self.sink.set_options(own.level_table(&self.table));
         }
         if self.cuts.passes(key) || self.sink.table_bytes() >= self.table_bytes_max {
             self.sink.cut()?;

@@ -28,8 +28,9 @@ impl CompactionWorker {
         if job.is_metadata_only() || job.inputs.is_empty() {
             return Ok(Some(Outputs::new(&files, Vec::new())));
         }
-        let sink = files.sink(environment.config.level_table());
-        let mut merge = Merge::new(job, &environment.config.compaction, sink);
+        let config = &environment.config;
+        let sink = files.sink(job.own.level_table(&config.level_table()));
+        let mut merge = Merge::new(job, &job.own.compaction(&config.compaction), sink);
         let (mut began, mut bytes_before) = (environment.now(), 0);
         while merge.step().map_err(failed)? {
             let (entries, bytes) = (merge.entries_in(), merge.bytes_out());

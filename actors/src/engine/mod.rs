@@ -45,7 +45,7 @@ use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan, no_keyspace};
 use sluicedb_storage::points::{Holder, ReadPoint};
 use sluicedb_storage::recover::RecoveryReport;
 use sluicedb_storage::table::Wait;
-use sluicedb_storage::version::TableCache;
+use sluicedb_storage::version::{KeyspaceOptions, TableCache};
 use sluicedb_storage::vfs::Vfs;
 use sluicedb_storage::view::{self, Instant, View};
 use std::fmt;
@@ -399,20 +399,26 @@ impl Engine {
         Ok((seqno, shown.get()))
     }
 
-    /// The keyspace of this name, made if there is none.
+    /// The keyspace of this name, made if there is none. It gets these options, if any are given.
     ///
     /// # Errors
     /// As [`change`](Self::change).
     ///
     /// # Cancellation
     /// As [`change`](Self::change).
-    pub async fn keyspace(&self, name: &str) -> Result<KeyspaceId, Failure> {
+    pub async fn keyspace(
+        &self,
+        name: &str,
+        options: Option<Arc<KeyspaceOptions>>,
+    ) -> Result<KeyspaceId, Failure> {
         loop {
-            let found = self.parts.topology.superversion.load().keyspaces.find(name);
-            match found {
-                Some(id) => return Ok(id),
-                None => self.change(Change::AddKeyspace { name: name.into() }).await?,
-            };
+            let keyspaces = Arc::clone(&self.parts.topology.superversion.load().keyspaces);
+            let has = |id| options.as_ref().is_none_or(|options| options == keyspaces.options(id));
+            if let Some(id) = keyspaces.find(name).filter(|id| has(*id)) {
+                return Ok(id);
+            }
+            let options = options.clone();
+            self.change(Change::SetKeyspace { name: name.into(), options }).await?;
         }
     }
 

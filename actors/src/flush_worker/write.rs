@@ -12,7 +12,7 @@ use sluicedb_storage::view::MemtableSlice;
 use std::sync::Arc;
 
 /// Merges `sealed` (newest first) into L0 tables, of which each is for one of `ranges`, in one of its
-/// shards. They have all keys of these memtables together, and are in key order.
+/// shards. They have all keys of these memtables together, are of one keyspace, and in key order.
 pub(super) fn write(
     files: &Arc<Files>,
     ranges: &[RangeEntry],
@@ -28,7 +28,7 @@ pub(super) fn write(
         let shards = &range.stable.shards;
         bounds.extend_from_slice(shards.for_flush(bytes / ranges.len() as u64, cut_bytes_min));
     }
-    let sink = files.sink(config.l0_table.clone());
+    let sink = files.sink(ranges[0].stable.own.l0_table(&config.l0_table));
     let cursors = sealed.iter().map(|table| table.cursor(Seqno::MAX)).collect();
     let mut cursor = MergeCursor::new(cursors);
     let goes_on = || !files.failures.is_stopped();

@@ -1,8 +1,9 @@
 //! The planner's loop: when to look, and how an order becomes a change of the routes.
 
 use super::recent::recent_keys;
-use super::state::{Cause, Order, Seen};
+use super::state::{Cause, Limits, Order, Seen};
 use super::{RangePlanner, period};
+use crate::config::RangePolicy;
 use crate::failure::Failure;
 use crate::range_owner::{RangeEntry, Superversion};
 use crate::version_manager::flushed_together;
@@ -41,7 +42,7 @@ impl RangePlanner {
         let now = self.environment.now();
         let policy = &self.environment.config.ranges;
         let superversion = self.topology.superversion.load_full();
-        let seen = seen(&superversion, policy.merges);
+        let seen = seen(&superversion, policy);
         let decision = self.history.look(&seen, policy, now);
         for RangeEntry { owner, .. } in &superversion.ranges {
             let heat = self.history.heat(owner.id);
@@ -140,15 +141,17 @@ impl RangePlanner {
 }
 
 /// What there is to be seen of all ranges, in key order.
-fn seen(superversion: &Superversion, merges: bool) -> Vec<Seen> {
+fn seen(superversion: &Superversion, policy: &RangePolicy) -> Vec<Seen> {
     let ranges = &superversion.ranges;
     let nexts = ranges.iter().skip(1).map(Some).chain([None]);
     let one = |(range, next): (&RangeEntry, Option<&RangeEntry>)| Seen {
         id: range.id(),
+        limits: Limits::of(policy, &range.stable.own),
         bytes: range.stable.bytes(),
         entries: range.stable.entries(),
         batches: range.owner.sizes.batches(),
-        joins_next: merges && next.is_some_and(|next| flushed_together([range, next]).is_some()),
+        joins_next: policy.merges
+            && next.is_some_and(|next| flushed_together([range, next]).is_some()),
     };
     ranges.iter().zip(nexts).map(one).collect()
 }

@@ -11,7 +11,7 @@
 //!   that part has to be hot for four times as long each time.
 
 use crate::config::RangePolicy;
-use sluicedb_storage::version::RangeId;
+use sluicedb_storage::version::{KeyspaceOptions, RangeId};
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
@@ -30,6 +30,8 @@ const DOUBLINGS_MAX: u32 = 8;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) id: RangeId,
+    /// Those of its keyspace.
+    pub(super) limits: Limits,
     /// Of its tables.
     pub(super) bytes: u64,
     /// Of its tables.
@@ -38,6 +40,24 @@ pub(super) struct Seen {
     pub(super) batches: u64,
     /// What is in memory does not stand against a merge with the next range.
     pub(super) joins_next: bool,
+}
+
+/// What a range may have; `u64::MAX` is no limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    bytes: u64,
+    entries: u64,
+    heat: u64,
+}
+
+impl Limits {
+    pub(super) fn of(policy: &RangePolicy, own: &KeyspaceOptions) -> Self {
+        Self {
+            bytes: own.range_bytes_max.unwrap_or(policy.bytes_max),
+            entries: own.range_entries_max.unwrap_or(policy.entries_max),
+            heat: own.range_heat_max.unwrap_or(policy.heat_max),
+        }
+    }
 }
 
 /// Why a range is split.
@@ -119,7 +139,7 @@ pub(super) struct History {
 impl History {
     /// Looks at all ranges, in key order, and decides.
     pub(super) fn look(&mut self, seen: &[Seen], policy: &RangePolicy, now: Instant) -> Decision {
-        self.follow(seen, policy, now);
+        self.follow(seen, now);
         let mut again = None;
         let mut orders = self.splits(seen, policy, now, &mut again);
         if policy.merges {
@@ -165,16 +185,14 @@ impl History {
     }
 
     /// How hot each range has become, and which there are.
-    fn follow(&mut self, seen: &[Seen], policy: &RangePolicy, now: Instant) {
+    fn follow(&mut self, seen: &[Seen], now: Instant) {
         let passed = self.looked.map(|before| now.saturating_duration_since(before));
         self.looked = Some(now);
         let there: HashSet<_> = seen.iter().map(|range| range.id).collect();
         self.kept.retain(|id, _| there.contains(id));
-        let cold_max = match policy.heat_max {
-            u64::MAX => 0,
-            most => most / COLD_PART,
-        };
         for range in seen {
+            let heat_max = range.limits.heat;
+            let cold_max = if heat_max == u64::MAX { 0 } else { heat_max / COLD_PART };
             let new = Kept { batches: range.batches, ..Kept::new(now) };
             let kept = self.kept.entry(range.id).or_insert(new);
             let batches = range.batches.saturating_sub(kept.batches);
@@ -188,7 +206,7 @@ impl History {
                 kept.measured = true;
             }
             kept.cold_since = (kept.heat <= cold_max).then(|| kept.cold_since.unwrap_or(now));
-            kept.hot_since = (kept.heat > policy.heat_max).then(|| kept.hot_since.unwrap_or(now));
+            kept.hot_since = (kept.heat > heat_max).then(|| kept.hot_since.unwrap_or(now));
         }
     }
 
@@ -220,9 +238,9 @@ impl History {
     fn too_much(&self, range: &Seen, policy: &RangePolicy) -> Option<(Cause, f64, Instant)> {
         let kept = &self.kept[&range.id];
         let all = [
-            (Cause::Bytes, range.bytes, policy.bytes_max),
-            (Cause::Entries, range.entries, policy.entries_max),
-            (Cause::Heat, kept.heat, policy.heat_max),
+            (Cause::Bytes, range.bytes, range.limits.bytes),
+            (Cause::Entries, range.entries, range.limits.entries),
+            (Cause::Heat, kept.heat, range.limits.heat),
         ];
         let (cause, has, most) = all.into_iter().find(|(_, has, most)| has > most)?;
         let from = match kept.hot_since.filter(|_| cause == Cause::Heat) {
@@ -267,8 +285,8 @@ impl History {
         let fits = |of: fn(&Seen) -> u64, most: u64| {
             of(left).saturating_add(of(right)) <= most / MERGED_PART
         };
-        if !fits(|range| range.bytes, policy.bytes_max)
-            || !fits(|range| range.entries, policy.entries_max)
+        if !fits(|range| range.bytes, left.limits.bytes)
+            || !fits(|range| range.entries, left.limits.entries)
         {
             return None;
         }

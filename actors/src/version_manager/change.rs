@@ -33,7 +33,9 @@ use sluicedb_storage::Error;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, no_keyspace};
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
-use sluicedb_storage::version::{ChangeId, NewRange, RangeId, Shards, TableHandle, VersionEdit};
+use sluicedb_storage::version::{
+    ChangeId, Keyspace, NewRange, RangeId, Shards, TableHandle, VersionEdit,
+};
 use sluicedb_storage::view::put_behind;
 use sluicedb_storage::wal::CHANGE_BYTES;
 use std::collections::HashSet;
@@ -266,7 +268,7 @@ impl VersionManager {
                     return Ok(None);
                 };
                 let [id] = self.new_ids()?;
-                let shards = self.environment.config.compaction.shards;
+                let shards = left.stable.own.compaction(&self.environment.config.compaction).shards;
                 Ok(Some(left.stable.merge(&right.stable, id, flushed, shards)))
             }
             Change::Replace { spans, written } => {
@@ -278,18 +280,29 @@ impl VersionManager {
                     .inspect_err(|e| self.files.give_up_descriptors(e))
                     .map_err(Into::into)
             }
-            Change::AddKeyspace { name } => {
-                if current.keyspaces.find(name).is_some() {
+            Change::SetKeyspace { name, options } => {
+                let found = current.keyspaces.find(name);
+                let own = |id| current.keyspaces.options(id);
+                if found.is_some_and(|id| options.as_ref().is_none_or(|options| options == own(id)))
+                {
                     return Ok(None);
                 }
-                let [id] = self.new_ids()?;
-                let (keyspace, span) = (KeyspaceId(id.0), Span::all());
-                let shards = Shards::of(&span, self.environment.config.compaction.shards);
-                Ok(Some(VersionEdit {
-                    ranges_added: vec![NewRange { id, keyspace, span, shards }],
-                    keyspaces_added: vec![(keyspace, Arc::clone(name))],
-                    ..VersionEdit::default()
-                }))
+                let options = options.clone().unwrap_or_default();
+                let mut ranges_added = Vec::new();
+                let id = match found {
+                    Some(id) => id,
+                    None => {
+                        let [id] = self.new_ids()?;
+                        let (keyspace, span) = (KeyspaceId(id.0), Span::all());
+                        let shards = options.compaction(&self.environment.config.compaction).shards;
+                        let shards = Shards::of(&span, shards);
+                        ranges_added.push(NewRange { id, keyspace, span, shards });
+                        keyspace
+                    }
+                };
+                let keyspace = Keyspace { name: name.clone(), options };
+                let keyspaces_set = vec![(id, keyspace)];
+                Ok(Some(VersionEdit { ranges_added, keyspaces_set, ..VersionEdit::default() }))
             }
             Change::DropKeyspace { id } => {
                 let version = current.version(self.files.tables.graveyard());
@@ -472,7 +485,7 @@ impl Change {
                     })
             }
             // Nothing is sealed for them.
-            Self::AddKeyspace { .. } | Self::DropKeyspace { .. } => false,
+            Self::SetKeyspace { .. } | Self::DropKeyspace { .. } => false,
         }
     }
 

@@ -6,7 +6,9 @@ use crate::kernel::reply::Reply;
 use bytes::Bytes;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
-use sluicedb_storage::version::{Place, RangeId, SliceMeta, TableHandle, VersionEdit};
+use sluicedb_storage::version::{
+    KeyspaceOptions, Place, RangeId, SliceMeta, TableHandle, VersionEdit,
+};
 use std::sync::Arc;
 
 /// Why an edit was not installed.
@@ -54,10 +56,13 @@ pub enum Change {
         /// No two of a keyspace share a key. Removed again if the change does not happen.
         written: Written,
     },
-    /// There is a keyspace of this name. Nothing is to be done where there is one.
-    AddKeyspace {
-        /// A name that keyspaces may have.
-        name: Arc<str>,
+    /// There is a keyspace of this name, with these options. Nothing is to be done where there is one that has
+    /// them.
+    SetKeyspace {
+        /// A name that keyspaces may have, and not that of the default one.
+        name: Box<str>,
+        /// `None`: those that it has; for a new one none of its own.
+        options: Option<Arc<KeyspaceOptions>>,
     },
     /// The keyspace goes, with all that is in it. Nothing is to be done where it has gone.
     DropKeyspace {

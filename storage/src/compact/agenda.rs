@@ -79,7 +79,7 @@ impl Agenda {
             }
             let rest = &mut self.entries[at].rest;
             rest.written(written(at), now_ms);
-            rest.changed(range, options, now_ms);
+            rest.changed(range, &range.own.compaction(options), now_ms);
         }
         others
     }
@@ -127,6 +127,7 @@ impl Entry {
         now_ms: u64,
     ) -> Self {
         let (claims, set_aside) = (Claims::new(), BTreeSet::new());
+        let options = &*range.own.compaction(options);
         let situation = Situation {
             version,
             ranges: &[],

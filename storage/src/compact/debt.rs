@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// Each of the latter counts with what is rewritten for it in the next level, and that is at most
 /// `drain_ratio` bytes where it may wait in a landing. What goes down may be too much further down.
 pub fn debt(range: &RangeVersion, situation: &Situation<'_>) -> Vec<u64> {
-    let options = situation.options;
+    let options = &*range.own.compaction(situation.options);
     let lands = options.landing_runs_max > 0;
     let bytes_at = |place| range.layers.at(place).iter().map(|layer| layer.run.bytes()).sum();
     let mut coming: u64 = 0;

@@ -3,9 +3,12 @@
 use super::why::Why;
 use crate::error::Result;
 use crate::key::Span;
-use crate::version::{Landed, Place, RangeId, RangeVersion, Shards, Slice, SliceMeta, VersionEdit};
+use crate::version::{
+    KeyspaceOptions, Landed, Place, RangeId, RangeVersion, Shards, Slice, SliceMeta, VersionEdit,
+};
 use bytes::Bytes;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// The slices that a job takes from one place: newest first in a tier, in key order in a level.
 #[derive(Clone, Debug)]
@@ -46,6 +49,8 @@ pub enum Task {
 pub struct Job {
     /// The range.
     pub range: RangeId,
+    /// What its keyspace does in another way than the database.
+    pub own: Arc<KeyspaceOptions>,
     /// What goes in, newest place first. The last one may be the output's place itself.
     pub inputs: Vec<Inputs>,
     /// Where the result goes; of several shards the last one.
@@ -105,6 +110,7 @@ impl Job {
         let oldest = slices.filter_map(|slice| slice.landed).min();
         Self {
             range: range.id,
+            own: Arc::clone(&range.own),
             landed: oldest.filter(|_| output.is_tier()),
             inputs,
             output,
@@ -139,6 +145,7 @@ impl Job {
         let output = inputs.last().map_or(Place::Landing(1, 0), |inputs| inputs.place);
         Self {
             range: range.id,
+            own: Arc::clone(&range.own),
             inputs,
             output,
             task: Task::Reshard,

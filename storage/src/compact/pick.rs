@@ -33,7 +33,7 @@ pub struct Situation<'a> {
     pub version: &'a Version,
     /// Those of its ranges among which something is chosen.
     pub ranges: &'a [Arc<RangeVersion>],
-    /// Limits and costs.
+    /// Limits and costs, where a keyspace says nothing else.
     pub options: &'a CompactionOptions,
     /// What running jobs hold.
     pub claims: &'a Claims,
@@ -65,6 +65,12 @@ struct Due<'a> {
 }
 
 impl Situation<'_> {
+    /// What `decide` decides on a range, by the options of its keyspace.
+    pub fn of<T>(&self, range: &RangeVersion, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
+        let options = &*range.own.compaction(self.options);
+        decide(&Situation { options, ..*self })
+    }
+
     pub(super) fn admits(&self, job: &Job) -> bool {
         self.claims.admits(job) && !job.slices().any(|(_, slice)| self.is_set_aside(slice))
     }
@@ -84,12 +90,12 @@ impl Situation<'_> {
 /// nothing is due. What is too large comes before what rests, and that before a table that is worth a
 /// rewrite for itself. Claim the job before asking again.
 pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
-    let options = situation.options;
     let mut landings: Vec<Landing<'_>> = Vec::new();
     let mut due: Vec<Due<'_>> = Vec::new();
     for range in situation.ranges {
         for level in 1..=range.deepest() {
-            let Some(landing) = Landing::of(range, level, situation) else { continue };
+            let landing = situation.of(range, |situation| Landing::of(range, level, situation));
+            let Some(landing) = landing else { continue };
             for (score, choice, shard) in landing.due() {
                 let kind = if choice == Choice::Keep { Kind::Keep } else { Kind::Drain };
                 let (place, landing) = (Place::Landing(level, shard), Some(landings.len()));
@@ -100,6 +106,7 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
     }
     let landing_score = due.iter().map(|due| due.score).fold(0.0, f64::max);
     for range in situation.ranges {
+        let options = &*range.own.compaction(situation.options);
         for place in range.layers.places() {
             let Some(score) = score(range, place, options).filter(|score| *score >= 1.0) else {
                 continue;
@@ -110,7 +117,7 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
     }
     due.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.place.cmp(&b.place)));
     let fits = |job: &Job| situation.merges || job.is_metadata_only();
-    let job = |due: &Due<'_>| match (due.kind, due.landing) {
+    let job_of = |due: &Due<'_>, situation: &Situation<'_>| match (due.kind, due.landing) {
         (Kind::Keep | Kind::Drain, Some(landing)) => {
             let choice = if due.kind == Kind::Keep { Choice::Keep } else { Choice::Drain };
             let Place::Landing(_, shard) = due.place else { return None };
@@ -119,6 +126,7 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
         (Kind::L0, _) => pick_l0(due.range, due.score, situation),
         _ => pick_level(due.range, due.place.level(), due.score, situation),
     };
+    let job = |due: &Due<'_>| situation.of(due.range, |situation| job_of(due, situation));
     // First those that have a turn in this round. If none of them can be run, another one that can be begins
     // a new round. What needs no merge costs nobody a turn.
     let (has, has_not): (Vec<_>, Vec<_>) = due.iter().partition(|due| rounds.has(due.kind));
@@ -134,16 +142,23 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
     }
     let rests = |id| situation.resting.is_some_and(|resting| resting.contains(&id));
     let mut resting = situation.ranges.iter().filter(|range| rests(range.id));
-    if let Some(job) = resting.find_map(|range| rest::pick(range, situation, fits)) {
+    if let Some(job) =
+        resting.find_map(|range| situation.of(range, |own| rest::pick(range, own, fits)))
+    {
         return Some(job);
     }
-    let rewrite = || situation.ranges.iter().find_map(|range| rewrite::pick(range, situation));
+    let rewrite = || {
+        situation
+            .ranges
+            .iter()
+            .find_map(|range| situation.of(range, |own| rewrite::pick(range, own)))
+    };
     rewrite().filter(fits)
 }
 
 /// What waits in the landing in front of a level of a range: its shards that have something.
 pub fn landing_of(range: &RangeVersion, level: u8, situation: &Situation<'_>) -> Vec<ShardView> {
-    let landing = Landing::of(range, level, situation);
+    let landing = situation.of(range, |situation| Landing::of(range, level, situation));
     landing.map_or_else(Vec::new, |landing| landing.views().collect())
 }
 

@@ -92,6 +92,11 @@ impl<'a> TableSink<'a> {
         self.open.as_ref().map_or(0, |open| open.builder.estimated_bytes())
     }
 
+    /// How the tables that begin from here on are written.
+    pub fn set_options(&mut self, options: TableOptions) {
+        self.options = options;
+    }
+
     /// How many tables have ended.
     pub fn tables(&self) -> usize {
         self.done.len()

@@ -246,14 +246,14 @@ impl<'a> Replay<'a> {
         writer.freeze();
         let bytes = memtable.used_bytes();
         let next = &mut self.next;
-        let table = self.options.table.clone();
+        let home = self.version.range(range).expect("it was routed to");
+        let table = home.own.l0_table(&self.options.table);
         let sink = TableSink::new(self.vfs, self.dir, self.db_id, table, || {
             let number = *next;
             *next = FileNumber(number.0 + 1);
             number
         });
-        let shards = &self.version.range(range).expect("it was routed to").shards;
-        let bounds = shards.for_flush(bytes as u64, self.options.shard_cut_bytes_min);
+        let bounds = home.shards.for_flush(bytes as u64, self.options.shard_cut_bytes_min);
         let mut cursor = memtable.cursor(Seqno::MAX);
         let tables = write_tables(&mut cursor, sink, bounds, &|| true)?;
         let tables = tables.expect("nobody stops a recovery");

@@ -2,7 +2,7 @@
 
 use super::check::{self, Conflict};
 use super::{
-    NewRange, Place, RangeId, RangeVersion, Slice, SliceName, TableHandle, Version, VersionEdit,
+    Keyspaces, Place, RangeId, RangeVersion, Slice, SliceName, TableHandle, Version, VersionEdit,
 };
 use crate::filename::FileNumber;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -47,8 +47,13 @@ impl Version {
         edit: &VersionEdit,
         handles: &[Arc<TableHandle>],
     ) -> Result<Self, Conflict> {
+        let keyspaces = if edit.keyspaces_set.is_empty() && edit.keyspaces_removed.is_empty() {
+            Arc::clone(self.keyspaces())
+        } else {
+            Arc::new(self.keyspaces().after(edit)?)
+        };
         let mut ranges = self.ranges().to_vec();
-        self.apply_routes(edit, &mut ranges)?;
+        self.apply_routes(edit, &keyspaces, &mut ranges)?;
         let touched: HashSet<_> = (edit.deleted.iter().map(|(range, _, _)| *range))
             .chain(edit.added.iter().map(|(range, _, _)| *range))
             .chain(edit.flushed.iter().map(|(range, _)| *range))
@@ -71,11 +76,6 @@ impl Version {
                 "the edit names an unknown range",
             ));
         }
-        let keyspaces = if edit.keyspaces_added.is_empty() && edit.keyspaces_removed.is_empty() {
-            Arc::clone(self.keyspaces())
-        } else {
-            Arc::new(self.keyspaces().after(edit)?)
-        };
         let version = Version::new(ranges, Arc::clone(self.graveyard())).with_keyspaces(keyspaces);
         if edit.changes_routes() {
             check::ranges_cover_everything(&version)?;
@@ -86,6 +86,7 @@ impl Version {
     fn apply_routes(
         &self,
         edit: &VersionEdit,
+        keyspaces: &Keyspaces,
         ranges: &mut Vec<Arc<RangeVersion>>,
     ) -> Result<(), Conflict> {
         if !edit.changes_routes() {
@@ -106,7 +107,14 @@ impl Version {
         }
         ranges.retain(|range| !removed.contains(&range.id));
         for range in edit.ranges_added.iter().cloned() {
-            ranges.push(Arc::new(NewRange::into_empty(range)));
+            ranges.push(Arc::new(range.into_empty(keyspaces)));
+        }
+        for range in ranges.iter_mut() {
+            let own = keyspaces.options(range.keyspace);
+            if range.own != *own {
+                let own = Arc::clone(own);
+                *range = Arc::new(RangeVersion { own, ..(**range).clone() });
+            }
         }
         ranges.sort_by(|a, b| (a.keyspace, &a.span.lo).cmp(&(b.keyspace, &b.span.lo)));
         Ok(())
@@ -178,7 +186,7 @@ fn apply_range(
 #[cfg(test)]
 mod tests {
     use super::super::testing::{empty_version, meta, part_of, slice, version_of};
-    use super::super::{Graveyard, Image, Shards, SliceMeta};
+    use super::super::{Graveyard, Image, NewRange, Shards, SliceMeta};
     use super::*;
     use crate::key::{Seqno, Span};
     use crate::keyspace::KeyspaceId;

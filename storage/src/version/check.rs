@@ -3,9 +3,9 @@
 //! The version manager calls `check` after every swap in debug builds; recovery and `verify` call it
 //! always. A finding names the rule and the tables.
 
-use super::{Place, RangeVersion, Slice, Version};
+use super::{Keyspaces, Place, RangeVersion, Slice, Version};
 use crate::key::Span;
-use crate::keyspace::{KeyspaceId, Keyspaces};
+use crate::keyspace::KeyspaceId;
 use crate::limits::LEVELS_MAX;
 use std::collections::{HashMap, HashSet};
 

@@ -5,12 +5,12 @@
 
 use super::check::{Conflict, ranges_cover_keyspaces};
 use super::{
-    ChangeId, Graveyard, NewRange, Place, RangeId, Shards, SliceMeta, SliceName, TableHandle,
-    Version, VersionEdit,
+    ChangeId, Graveyard, Keyspaces, NewRange, Place, RangeId, Shards, SliceMeta, SliceName,
+    TableHandle, Version, VersionEdit,
 };
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
-use crate::keyspace::{KeyspaceId, KeyspaceSpan, Keyspaces};
+use crate::keyspace::{KeyspaceId, KeyspaceSpan};
 use crate::limits::{COUNTERS_AT_OPEN_MAX, RANGE_ID_AT_OPEN_MAX};
 use crate::table::TableMeta;
 use bytes::Bytes;
@@ -81,9 +81,9 @@ impl Keyspaces {
                 return Err(Conflict::new("ranges-cover-everything", what));
             }
         }
-        for (id, name) in &edit.keyspaces_added {
-            if !next.add(*id, Arc::clone(name)) {
-                let what = format!("keyspace {id} cannot be called {name:?}");
+        for (id, keyspace) in &edit.keyspaces_set {
+            if !next.set(*id, keyspace.clone()) {
+                let what = format!("keyspace {id} cannot be called {:?}", keyspace.name);
                 return Err(Conflict::new("ranges-cover-everything", what));
             }
         }
@@ -279,7 +279,7 @@ impl Image {
             flushed: ranges().map(|(id, range)| (*id, range.flushed)).collect(),
             prepared: self.prepared.iter().map(|(id, edit)| (*id, edit.clone())).collect(),
             masked: self.masks.clone(),
-            keyspaces_added: self.keyspaces.named().map(|(id, name)| (id, name.clone())).collect(),
+            keyspaces_set: self.keyspaces.named().map(|(id, of)| (id, of.clone())).collect(),
             log_floor: Some(self.log_floor),
             next_file_number: Some(self.next_file_number),
             last_seqno: Some(self.last_seqno),
@@ -363,8 +363,9 @@ impl Image {
         let mut edit = self.to_edit();
         edit.ranges_added.sort_by(|a, b| (a.keyspace, &a.span.lo).cmp(&(b.keyspace, &b.span.lo)));
         let ranges = std::mem::take(&mut edit.ranges_added);
-        edit.keyspaces_added.clear();
-        let ranges = ranges.into_iter().map(|range| Arc::new(range.into_empty())).collect();
+        edit.keyspaces_set.clear();
+        let ranges =
+            ranges.into_iter().map(|range| Arc::new(range.into_empty(&self.keyspaces))).collect();
         // Slices of one file share its handle.
         let mut opened: BTreeMap<FileNumber, Arc<TableHandle>> = BTreeMap::new();
         let mut handles = Vec::with_capacity(edit.added.len());

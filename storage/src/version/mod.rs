@@ -10,6 +10,8 @@ mod cut;
 mod edit;
 mod handle;
 mod image;
+mod keyspace_options;
+mod keyspaces;
 mod layers;
 mod median;
 mod place;
@@ -30,6 +32,8 @@ pub(crate) use edit::EditError;
 pub use edit::{NewRange, VersionEdit};
 pub use handle::{Graveyard, OpenTable, TableHandle};
 pub use image::{Image, RangeImage};
+pub use keyspace_options::KeyspaceOptions;
+pub use keyspaces::{DEFAULT_KEYSPACE, Keyspace, Keyspaces, check_name};
 pub(crate) use layers::runs_of;
 pub use layers::{Layer, Layers};
 pub use median::median_of;
@@ -42,7 +46,7 @@ pub use slice_cursor::SliceCursor;
 pub use table_cache::{TableCache, TableLimits};
 
 use crate::key::{Seqno, Span};
-use crate::keyspace::{KeyspaceId, Keyspaces};
+use crate::keyspace::KeyspaceId;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -69,6 +73,8 @@ pub struct RangeVersion {
     pub id: RangeId,
     /// Whose keys it has.
     pub keyspace: KeyspaceId,
+    /// What that keyspace does in another way than the database.
+    pub own: Arc<KeyspaceOptions>,
     /// The keys routed to it.
     pub span: Span,
     /// The bounds between its shards: where flushes cut their tables, and what landings are divided into.
@@ -82,8 +88,15 @@ pub struct RangeVersion {
 impl RangeVersion {
     /// A range of the default keyspace, without tables.
     pub fn empty(id: RangeId, span: Span, shards: Shards) -> Self {
-        let (keyspace, flushed_seqno) = (KeyspaceId::DEFAULT, Seqno::ZERO);
-        Self { id, keyspace, span, shards, flushed_seqno, layers: Layers::default() }
+        Self {
+            id,
+            keyspace: KeyspaceId::DEFAULT,
+            own: Arc::default(),
+            span,
+            shards,
+            flushed_seqno: Seqno::ZERO,
+            layers: Layers::default(),
+        }
     }
 
     /// Is `key` of `keyspace` routed to it?

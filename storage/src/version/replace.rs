@@ -61,7 +61,7 @@ impl Version {
         for (at, pieces) in new {
             let range = &self.ranges()[at];
             let bytes = pieces.iter().map(|(_, piece)| piece.file_bytes()).sum();
-            let deep = Place::Main(level_for(range, bytes, options));
+            let deep = Place::Main(level_for(range, bytes, &range.own.compaction(options)));
             for (is_inside, piece) in pieces {
                 let place = if is_inside { deep } else { Place::L0 };
                 edit.added.push((range.id, place, piece.meta().clone()));

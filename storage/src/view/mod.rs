@@ -29,11 +29,11 @@ pub use scan::{ScanCursor, ScanSpec};
 
 use crate::error::Result;
 use crate::key::{Seqno, Span};
-use crate::keyspace::{KeyspaceId, Keyspaces, no_keyspace};
+use crate::keyspace::{KeyspaceId, no_keyspace};
 use crate::memtable::Memtable;
 use crate::points::ReadPoint;
 use crate::table::Wait;
-use crate::version::{Graveyard, RangeId, RangeVersion, Run, Version, route_index};
+use crate::version::{Graveyard, Keyspaces, RangeId, RangeVersion, Run, Version, route_index};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::{Arc, OnceLock};

@@ -24,7 +24,8 @@ fn id(number: u32) -> RangeId {
 
 /// A range with so many bytes, and a tenth as many entries.
 fn range(number: u32, bytes: u64) -> Seen {
-    Seen { id: id(number), bytes, entries: bytes / 20, batches: 0, joins_next: true }
+    let limits = Limits::of(&policy(), &KeyspaceOptions::default());
+    Seen { id: id(number), limits, bytes, entries: bytes / 20, batches: 0, joins_next: true }
 }
 
 fn split(number: u32, cause: Cause) -> Order {
@@ -49,7 +50,14 @@ impl Told {
     }
 
     fn look(&mut self, seen: &[Seen]) -> Vec<Order> {
-        self.history.look(seen, &self.policy, self.now).orders
+        self.decide(seen).orders
+    }
+
+    /// By the limits that count now.
+    fn decide(&mut self, seen: &[Seen]) -> Decision {
+        let limits = Limits::of(&self.policy, &KeyspaceOptions::default());
+        let seen: Vec<_> = seen.iter().map(|range| Seen { limits, ..*range }).collect();
+        self.history.look(&seen, &self.policy, self.now)
     }
 
     /// A look after each period, with so many batches in each second since the one before, until there is
@@ -160,7 +168,7 @@ fn t002_13_a_range_that_cannot_be_split_is_left_alone_for_longer_each_time() {
         told.now += Duration::from_secs(1);
     }
     assert_eq!(tries, [0, 40, 120, 280, 600, 1240, 2520]);
-    let decision = told.history.look(&seen, &told.policy, told.now);
+    let decision = told.decide(&seen);
     assert_eq!(decision.again, Some(told.now + Duration::from_secs(5080 - 4000)));
     // Others are not concerned.
     seen[1].bytes = 1001;
@@ -182,7 +190,7 @@ fn small_neighbours_are_merged_when_both_have_been_cold_for_long() {
     let mut seen = [range(1, 100), range(2, 151), Seen { joins_next: false, ..range(3, 50) }];
     assert_eq!(told.looks(&mut seen, &[0; 3], 20).1, [merge(2, 3)]);
     seen[1].joins_next = false;
-    let decision = told.history.look(&seen, &told.policy, told.now);
+    let decision = told.decide(&seen);
     assert_eq!(decision, Decision { orders: vec![], again: None }, "a flush tells");
     told.policy.merges = false;
     assert_eq!(told.looks(&mut [range(1, 1), range(2, 1)], &[0; 2], 50).1, []);
@@ -253,7 +261,7 @@ fn nothing_is_looked_at_while_nothing_happens() {
     let mut told = Told::new();
     told.policy.merges = false;
     let mut seen = [range(1, 10), range(2, 900)];
-    let decision = told.history.look(&seen, &told.policy, told.now);
+    let decision = told.decide(&seen);
     assert_eq!(decision, Decision { orders: vec![], again: None });
     assert!(!told.history.is_warm());
     told.looks(&mut seen, &[5, 0], 2);
@@ -263,7 +271,7 @@ fn nothing_is_looked_at_while_nothing_happens() {
     // A merge is a matter of time.
     let mut told = Told::new();
     let small = [range(1, 1), range(2, 1)];
-    let again = told.history.look(&small, &told.policy, told.now).again;
+    let again = told.decide(&small).again;
     assert!(again == Some(told.now + 4 * COOLDOWN), "{again:?}");
 }
 

@@ -11,11 +11,15 @@ mod slice;
 #[cfg(test)]
 mod tests;
 
-use super::{ChangeId, Place, RangeId, RangeVersion, Shards, SliceMeta, SliceName};
+use super::keyspaces::KEYSPACE_NAME_BYTES_MAX;
+use super::{
+    ChangeId, Keyspace, KeyspaceOptions, Keyspaces, Place, RangeId, RangeVersion, Shards,
+    SliceMeta, SliceName,
+};
 use crate::codec::{Reader, put_length_prefixed, put_varint};
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
-use crate::keyspace::{KEYSPACE_NAME_BYTES_MAX, KeyspaceId, KeyspaceSpan};
+use crate::keyspace::{KeyspaceId, KeyspaceSpan};
 use crate::limits::{FILE_NUMBER_MAX, KEY_BYTES_MAX, RANGE_ID_MAX, SEQNO_ON_DISK_MAX, SHARDS_MAX};
 use bytes::Bytes;
 use slice::{put_slice, read_slice};
@@ -38,7 +42,7 @@ const SHARDS_MOVED: u64 = 27;
 const SETTLED_AT: u64 = 29;
 const EXCISED: u64 = 31;
 const MASKED: u64 = 33;
-const KEYSPACE_ADDED: u64 = 35;
+const KEYSPACE_SET: u64 = 35;
 const KEYSPACE_REMOVED: u64 = 37;
 
 /// A range that begins to route keys.
@@ -56,9 +60,10 @@ pub struct NewRange {
 
 impl NewRange {
     /// The range, without tables.
-    pub(super) fn into_empty(self) -> RangeVersion {
+    pub(super) fn into_empty(self, keyspaces: &Keyspaces) -> RangeVersion {
         let Self { id, keyspace, span, shards } = self;
-        RangeVersion { keyspace, ..RangeVersion::empty(id, span, shards) }
+        let own = Arc::clone(keyspaces.options(keyspace));
+        RangeVersion { keyspace, own, ..RangeVersion::empty(id, span, shards) }
     }
 }
 
@@ -100,8 +105,9 @@ pub struct VersionEdit {
     pub excised: Vec<KeyspaceSpan>,
     /// What the log has under these numbers in these spans is gone.
     pub masked: Vec<(KeyspaceSpan, Seqno)>,
-    /// New keyspaces, with their names. Their ranges are added as well.
-    pub keyspaces_added: Vec<(KeyspaceId, Arc<str>)>,
+    /// New keyspaces, whose ranges are added as well; and others under the names that they have, with other
+    /// options.
+    pub keyspaces_set: Vec<(KeyspaceId, Keyspace)>,
     /// Keyspaces that go, as all of their ranges do.
     pub keyspaces_removed: Vec<KeyspaceId>,
 }
@@ -125,7 +131,7 @@ impl VersionEdit {
     pub fn changes_routes(&self) -> bool {
         !(self.ranges_removed.is_empty()
             && self.ranges_added.is_empty()
-            && self.keyspaces_added.is_empty()
+            && self.keyspaces_set.is_empty()
             && self.keyspaces_removed.is_empty())
     }
 
@@ -214,10 +220,11 @@ impl VersionEdit {
                 put_keyspace(f, *keyspace);
             });
         }
-        for (id, name) in &self.keyspaces_added {
-            put(KEYSPACE_ADDED, &|f| {
+        for (id, Keyspace { name, options }) in &self.keyspaces_set {
+            put(KEYSPACE_SET, &|f| {
                 put_varint(f, u64::from(id.0));
                 put_length_prefixed(f, name.as_bytes());
+                options.encode(f);
             });
         }
         for id in &self.keyspaces_removed {
@@ -294,7 +301,7 @@ impl VersionEdit {
                     id.map(|id| edit.abandoned.push(id)).err_name("abandoned change")
                 }
                 SHARDS_MOVED => edit.read_shards_moved(&mut field).err_name("shard bounds"),
-                KEYSPACE_ADDED => edit.read_keyspace_added(&mut field).err_name("keyspace"),
+                KEYSPACE_SET => edit.read_keyspace_set(&mut field).err_name("keyspace"),
                 KEYSPACE_REMOVED => {
                     let id = read_keyspace_id(&mut field);
                     id.map(|id| edit.keyspaces_removed.push(id)).err_name("keyspace removal")
@@ -328,10 +335,12 @@ impl VersionEdit {
         Some(())
     }
 
-    fn read_keyspace_added(&mut self, field: &mut Reader<'_>) -> Option<()> {
+    fn read_keyspace_set(&mut self, field: &mut Reader<'_>) -> Option<()> {
         let id = read_keyspace_id(field)?;
         let name = field.length_prefixed().filter(|name| name.len() <= KEYSPACE_NAME_BYTES_MAX)?;
-        self.keyspaces_added.push((id, std::str::from_utf8(name).ok()?.into()));
+        let name = std::str::from_utf8(name).ok()?.into();
+        let options = Arc::new(KeyspaceOptions::decode(field)?);
+        self.keyspaces_set.push((id, Keyspace { name, options }));
         Some(())
     }
 

@@ -84,7 +84,11 @@ fn plain_edits() -> impl Strategy<Value = VersionEdit> {
         proptest::collection::vec(range(), some(3)),
         proptest::collection::vec((range(), seqno()), some(3)),
         proptest::collection::vec((keyspace(), "[a-z]{0,9}"), some(3)).prop_map(|named| {
-            named.into_iter().map(|(id, name)| (id, name.as_str().into())).collect()
+            let options = Arc::new(KeyspaceOptions { shards: Some(3), ..Default::default() });
+            let named = named.into_iter().map(|(id, name): (_, String)| {
+                (id, Keyspace { name: name.into(), options: Arc::clone(&options) })
+            });
+            named.collect()
         }),
         proptest::collection::vec(keyspace(), some(3)),
     )
@@ -109,7 +113,7 @@ fn plain_edits() -> impl Strategy<Value = VersionEdit> {
                 .filter(|(range, _)| !range.span.is_empty())
                 .map(|(range, seqno)| (of(&range), seqno))
                 .collect(),
-            keyspaces_added: t.10,
+            keyspaces_set: t.10,
             keyspaces_removed: t.11,
             prepared: Vec::new(),
         })

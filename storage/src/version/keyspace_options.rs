@@ -1,0 +1,233 @@
+//! What a keyspace does in another way than its database, and how that is written down.
+//!
+//! ```text
+//! options := (tag varint | value varint)*      ascending tags; one that is not there is as in the database
+//! ```
+
+use crate::codec::{Reader, put_varint};
+use crate::compact::CompactionOptions;
+use crate::table::{Compression, TableOptions};
+use std::borrow::Cow;
+
+/// `None` is: as the database does it, which may change with each open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyspaceOptions {
+    /// Of tables below L0.
+    pub compression: Option<Compression>,
+    /// Filter bits per key.
+    pub filter_bits_per_key: Option<usize>,
+    /// Shards of its ranges.
+    pub shards: Option<usize>,
+    /// See `CompactionOptions`.
+    pub level_base_bytes: Option<u64>,
+    /// See `CompactionOptions`.
+    pub level_ratio: Option<u64>,
+    /// See `CompactionOptions`.
+    pub landing_runs_max: Option<usize>,
+    /// A range with more bytes of tables is split.
+    pub range_bytes_max: Option<u64>,
+    /// A range with more entries in tables is split.
+    pub range_entries_max: Option<u64>,
+    /// A range to which more batches are applied in a second is split.
+    pub range_heat_max: Option<u64>,
+}
+
+/// Zstandard at level N is written as this and N.
+#[cfg(feature = "zstd")]
+const ZSTD: u64 = 100;
+
+/// One of them: its tag, what callers know it as, and its limits.
+struct Field(u64, &'static str, u64, u64);
+
+const COMPRESSION: Field = Field(1, "compression", 0, 122);
+const FILTER_BITS_PER_KEY: Field = Field(2, "filter_bits_per_key", 0, 24);
+const SHARDS: Field = Field(3, "shards_per_range", 1, 64);
+const LEVEL_BASE_BYTES: Field = Field(4, "level_base_bytes", 4096, u64::MAX / 4);
+const LEVEL_RATIO: Field = Field(5, "level_ratio", 2, 1000);
+const LANDING_RUNS_MAX: Field = Field(6, "landing_runs_max", 0, 64);
+const RANGE_BYTES_MAX: Field = Field(7, "range_bytes_max", 4096, u64::MAX);
+const RANGE_ENTRIES_MAX: Field = Field(8, "range_entries_max", 16, u64::MAX);
+const RANGE_HEAT_MAX: Field = Field(9, "range_heat_max", 1, u64::MAX);
+
+impl KeyspaceOptions {
+    /// Those of the database, with its own in their place.
+    pub fn compaction<'a>(&self, base: &'a CompactionOptions) -> Cow<'a, CompactionOptions> {
+        let Self { shards, level_base_bytes, level_ratio, landing_runs_max, .. } = *self;
+        if shards.is_none()
+            && level_base_bytes.is_none()
+            && level_ratio.is_none()
+            && landing_runs_max.is_none()
+        {
+            return Cow::Borrowed(base);
+        }
+        Cow::Owned(CompactionOptions {
+            shards: shards.unwrap_or(base.shards),
+            level_base_bytes: level_base_bytes.unwrap_or(base.level_base_bytes),
+            level_ratio: level_ratio.unwrap_or(base.level_ratio),
+            landing_runs_max: landing_runs_max.unwrap_or(base.landing_runs_max),
+            ..base.clone()
+        })
+    }
+
+    /// Of tables in L0.
+    pub fn l0_table(&self, base: &TableOptions) -> TableOptions {
+        let bits = self.filter_bits_per_key.unwrap_or(base.filter_bits_per_key);
+        TableOptions { filter_bits_per_key: bits, ..base.clone() }
+    }
+
+    /// Of tables below L0.
+    pub fn level_table(&self, base: &TableOptions) -> TableOptions {
+        let compression = self.compression.unwrap_or(base.compression);
+        TableOptions { compression, ..self.l0_table(base) }
+    }
+
+    /// Appends its bytes.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        for (Field(tag, ..), value) in self.fields() {
+            if let Some(value) = value {
+                put_varint(out, tag);
+                put_varint(out, value);
+            }
+        }
+    }
+
+    fn fields(&self) -> [(Field, Option<u64>); 9] {
+        let of = |value: Option<usize>| value.map(|value| value as u64);
+        [
+            (COMPRESSION, self.compression.map(compression_number)),
+            (FILTER_BITS_PER_KEY, of(self.filter_bits_per_key)),
+            (SHARDS, of(self.shards)),
+            (LEVEL_BASE_BYTES, self.level_base_bytes),
+            (LEVEL_RATIO, self.level_ratio),
+            (LANDING_RUNS_MAX, of(self.landing_runs_max)),
+            (RANGE_BYTES_MAX, self.range_bytes_max),
+            (RANGE_ENTRIES_MAX, self.range_entries_max),
+            (RANGE_HEAT_MAX, self.range_heat_max),
+        ]
+    }
+
+    /// Reads what `encode` wrote, up to the end. None if it has what this build does not know, or a value that
+    /// nothing can have.
+    pub(super) fn decode(field: &mut Reader<'_>) -> Option<Self> {
+        let (mut options, mut last) = (Self::default(), 0);
+        while !field.is_empty() {
+            let (tag, value) = (field.varint()?, field.varint()?);
+            if tag <= last {
+                return None;
+            }
+            last = tag;
+            let small = usize::try_from(value).ok();
+            match tag {
+                1 => options.compression = Some(compression_of(value)?),
+                2 => options.filter_bits_per_key = small,
+                3 => options.shards = small,
+                4 => options.level_base_bytes = Some(value),
+                5 => options.level_ratio = Some(value),
+                6 => options.landing_runs_max = small,
+                7 => options.range_bytes_max = Some(value),
+                8 => options.range_entries_max = Some(value),
+                9 => options.range_heat_max = Some(value),
+                _ => return None,
+            }
+        }
+        options.check().is_ok().then_some(options)
+    }
+
+    /// Says which of them is outside of its limits, if any is.
+    pub fn check(&self) -> Result<(), String> {
+        #[cfg(feature = "zstd")]
+        if let Some(Compression::Zstd(level)) = self.compression
+            && !(1..=22).contains(&level)
+        {
+            return Err(format!("zstd level is {level}; it must be 1..=22"));
+        }
+        for (Field(_, name, least, most), value) in self.fields() {
+            if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
+                return Err(format!("{name} is {value}; it must be {least}..={most}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn compression_number(compression: Compression) -> u64 {
+    match compression {
+        Compression::None => 0,
+        Compression::Lz4 => 1,
+        #[cfg(feature = "zstd")]
+        Compression::Zstd(level) => ZSTD + u64::from(level.unsigned_abs()),
+    }
+}
+
+fn compression_of(number: u64) -> Option<Compression> {
+    match number {
+        0 => Some(Compression::None),
+        1 => Some(Compression::Lz4),
+        #[cfg(feature = "zstd")]
+        level if level > ZSTD => i32::try_from(level - ZSTD).ok().map(Compression::Zstd),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> KeyspaceOptions {
+        KeyspaceOptions {
+            compression: Some(Compression::Lz4),
+            filter_bits_per_key: Some(0),
+            shards: Some(64),
+            level_base_bytes: Some(4096),
+            level_ratio: Some(1000),
+            landing_runs_max: Some(0),
+            range_bytes_max: Some(u64::MAX),
+            range_entries_max: Some(16),
+            range_heat_max: Some(1),
+        }
+    }
+
+    fn bytes(options: &KeyspaceOptions) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        options.encode(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_is_set_comes_back_and_nothing_takes_no_byte() {
+        assert_eq!(bytes(&KeyspaceOptions::default()), []);
+        for options in [all(), KeyspaceOptions { shards: None, compression: None, ..all() }] {
+            let bytes = bytes(&options);
+            assert_eq!(KeyspaceOptions::decode(&mut Reader::new(&bytes)), Some(options));
+        }
+    }
+
+    #[test]
+    fn c7_what_nothing_can_have_is_refused() {
+        let good = bytes(&all());
+        for length in 1..good.len() {
+            let cut = KeyspaceOptions::decode(&mut Reader::new(&good[..length]));
+            assert!(cut.is_none_or(|options| options != all()), "{length}");
+        }
+        for bad in [&[3, 0][..], &[3, 65], &[1, 2], &[10, 1], &[0, 1], &[3, 1, 2, 1], &[3, 1, 3, 1]]
+        {
+            assert_eq!(KeyspaceOptions::decode(&mut Reader::new(bad)), None, "{bad:?}");
+        }
+        let message = KeyspaceOptions { level_ratio: Some(1), ..all() }.check().unwrap_err();
+        assert_eq!(message, "level_ratio is 1; it must be 2..=1000");
+    }
+
+    #[test]
+    fn its_own_take_the_place_of_the_databases() {
+        let (base, table) = (CompactionOptions::balanced(), TableOptions::default());
+        let none = KeyspaceOptions::default();
+        assert!(matches!(none.compaction(&base), Cow::Borrowed(_)));
+        assert_eq!(none.level_table(&table), table);
+        let own = all().compaction(&base).into_owned();
+        assert_eq!((own.shards, own.level_ratio, own.landing_runs_max), (64, 1000, 0));
+        assert_eq!(own.l0_trigger, base.l0_trigger);
+        assert_eq!(all().l0_table(&table).compression, table.compression);
+        assert_eq!(all().level_table(&table).compression, Compression::Lz4);
+        assert_eq!(all().level_table(&table).filter_bits_per_key, 0);
+    }
+}
