@@ -258,7 +258,7 @@ impl Db {
             if !self.is_same(keyspace) {
                 return Err(another_database());
             }
-            let keyspace = keyspace.id;
+            let keyspace = keyspace.id();
             let within = Some(span.clone());
             let file = |path| ExternalFile { path, keyspace, within: within.clone() };
             files.extend(tables.into_iter().map(file));
@@ -406,7 +406,7 @@ impl Db {
             }
         }
         let from = source.reader();
-        let content = Content::View(Box::new(from.view().clone()), from.keyspace().id);
+        let content = Content::View(Box::new(from.view().clone()), from.keyspace().id());
         let keyspace = self.keyspace_id();
         let spans = spans.into_iter().map(|span| KeyspaceSpan { keyspace, span }).collect();
         let (_, entries) = self.engine().replace(spans, content).await?;

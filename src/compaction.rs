@@ -81,6 +81,7 @@ impl Compaction {
         if span.is_empty() {
             return Ok(());
         }
+        db.check_keyspace()?;
         let order = Order { level, ..Order::whole(db.keyspace_id(), span) };
         Ok(db.engine().compact(order, &shown.0).await?)
     }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use sluicedb_actors::bulk_worker::message::Content;
 use sluicedb_actors::engine::Engine;
 use sluicedb_actors::log_writer::message::{Committed, Level};
+use sluicedb_actors::range_owner::message::is_heavy;
 use sluicedb_actors::write::{Patience, Submitted, WritePath};
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::batch::{KeyspaceRef, OPERATION_OVERHEAD_MAX, check_entry, encode_operation};
@@ -116,7 +117,7 @@ impl Db {
     pub(crate) fn new(engine: Engine, options: &Options) -> Self {
         Self {
             engine: Arc::new(engine),
-            keyspace: KeyspaceRef { database: next_database(), id: KeyspaceId::DEFAULT },
+            keyspace: KeyspaceRef::new(next_database(), KeyspaceId::DEFAULT),
             #[cfg(debug_assertions)]
             process: std::process::id(),
             durability: options.durability,
@@ -134,7 +135,7 @@ impl Db {
     }
 
     pub(crate) fn keyspace_id(&self) -> KeyspaceId {
-        self.keyspace.id
+        self.keyspace.id()
     }
 
     pub(crate) fn keyspace_ref(&self) -> KeyspaceRef {
@@ -143,7 +144,7 @@ impl Db {
 
     /// The same database, seen from another keyspace of it.
     pub(crate) fn seen_from(&self, id: KeyspaceId) -> Self {
-        Self { keyspace: KeyspaceRef { id, ..self.keyspace }, ..self.clone() }
+        Self { keyspace: KeyspaceRef::new(self.keyspace.database(), id), ..self.clone() }
     }
 
     /// Sets `key` to `value`. When it returns, every later read by anyone sees it, and it survives
@@ -221,7 +222,7 @@ impl Db {
         if batch.deletes_ranges() {
             return self.write_as_change(batch).await.map(drop);
         }
-        let submitted = self.submit_batch(batch, options)?;
+        let submitted = self.submit_batch(batch, options).await?;
         self.finish(submitted, options).await
     }
 
@@ -262,7 +263,7 @@ impl Db {
             let what = "a batch that deletes ranges waits for the disk; give it to `write`";
             return Err(Error::invalid(what));
         }
-        let submitted = self.submit_batch(batch, WriteOptions::default())?;
+        let submitted = self.submit_batch(batch, WriteOptions::default()).await?;
         self.finish_or_refuse(submitted).await
     }
 
@@ -312,7 +313,7 @@ impl Db {
         if batch.deletes_ranges() {
             return Ok(Ticket { state: Submitted::Done(self.write_as_change(batch).await?) });
         }
-        let submitted = self.submit_batch(batch, options)?;
+        let submitted = self.submit_batch(batch, options).await?;
         Ok(Ticket { state: self.admitted(submitted, options).await? })
     }
 
@@ -335,7 +336,7 @@ impl Db {
         let level = self.level(options);
         let path = self.engine().write_path();
         let bytes = key.len() + value.len() + OPERATION_OVERHEAD_MAX;
-        let entry = (self.keyspace.id, kind, key, value);
+        let entry = (self.keyspace.id(), kind, key, value);
         if bytes <= SMALL_ENTRY_BYTES {
             return submit_on_stack::<SMALL_ENTRY_BYTES>(path, entry, level);
         }
@@ -343,46 +344,56 @@ impl Db {
             return submit_on_stack::<STACK_ENTRY_BYTES>(path, entry, level);
         }
         let mut encoded = vec![0; bytes];
-        let length = encode_operation(&mut encoded, self.keyspace.id, kind, key, value);
+        let length = encode_operation(&mut encoded, self.keyspace.id(), kind, key, value);
         encoded.truncate(length);
         Ok(path.submit_owned(Bytes::from(encoded), 1, level)?)
     }
 
-    fn check(&self, batch: &WriteBatch) -> Result<()> {
+    /// `batch` as it goes into the log, or why it cannot. To copy a heavy one is an engine thread's work.
+    async fn checked(&self, batch: WriteBatch) -> Result<WriteBatch> {
         batch.check(self.value_bytes_max).map_err(Error::invalid)?;
-        if batch.database().is_some_and(|database| database != self.keyspace.database) {
+        if batch.database().is_some_and(|database| database != self.keyspace.database()) {
             let what = "the batch names keyspaces of another database, or of one that was closed";
             return Err(Error::invalid(what));
         }
-        let limit = self.engine().batch_bytes_max();
-        if batch.encoded_len() > limit {
-            return Err(Error::invalid(format!(
-                "the batch has {} bytes; the limit is {limit} (option batch_bytes_max)",
-                batch.encoded_len()
-            )));
+        self.check_size(&batch)?;
+        let keyspace = self.keyspace.id();
+        if batch.is_within(keyspace) {
+            return Ok(batch);
+        }
+        let batch = if is_heavy(batch.encoded_len(), batch.len() as u32) {
+            self.engine().read_pool().read(move || batch.within(keyspace)).await?
+        } else {
+            batch.within(keyspace)
+        };
+        self.check_size(&batch)?;
+        Ok(batch)
+    }
+
+    fn check_size(&self, batch: &WriteBatch) -> Result<()> {
+        let (bytes, limit) = (batch.encoded_len(), self.engine().batch_bytes_max());
+        if bytes > limit {
+            let what = format!(
+                "the batch has {bytes} bytes; the limit is {limit} (option batch_bytes_max)"
+            );
+            return Err(Error::invalid(what));
         }
         Ok(())
     }
 
     /// A batch that deletes ranges, in one change; the change's number.
     async fn write_as_change(&self, batch: WriteBatch) -> Result<Seqno> {
-        let batch = batch.within(self.keyspace.id);
-        self.check(&batch)?;
+        let batch = self.checked(batch).await?;
         let spans = batch.deleted_ranges();
         let (seqno, _) = self.engine().replace(spans, Content::Batch(batch)).await?;
         Ok(seqno)
     }
 
-    fn submit_batch(&self, batch: WriteBatch, options: WriteOptions) -> Result<Submitted> {
-        let batch = batch.within(self.keyspace.id);
-        self.check(&batch)?;
-        let operations = batch.len() as u32;
-        let level = self.level(options);
-        Ok(self.engine().write_path().submit_owned(
-            batch.into_encoded().into(),
-            operations,
-            level,
-        )?)
+    async fn submit_batch(&self, batch: WriteBatch, options: WriteOptions) -> Result<Submitted> {
+        let batch = self.checked(batch).await?;
+        let (operations, level) = (batch.len() as u32, self.level(options));
+        let payload = batch.into_encoded().into();
+        Ok(self.engine().write_path().submit_owned(payload, operations, level)?)
     }
 
     async fn finish(&self, submitted: Submitted, options: WriteOptions) -> Result<()> {
@@ -434,7 +445,7 @@ impl Db {
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
-        match self.engine().get(self.keyspace.id, key, Wait::Never) {
+        match self.engine().get(self.keyspace.id(), key, Wait::Never) {
             Err(StorageError::WouldBlock) => self.reader(Holder::Lookup).get(key).await,
             result => Ok(result?),
         }
@@ -447,7 +458,7 @@ impl Db {
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
-        match self.engine().contains_key(self.keyspace.id, key, Wait::Never) {
+        match self.engine().contains_key(self.keyspace.id(), key, Wait::Never) {
             Err(StorageError::WouldBlock) => self.reader(Holder::Lookup).contains_key(key).await,
             result => Ok(result?),
         }

@@ -8,7 +8,7 @@ use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use sluicedb_actors::version_manager::message::Change;
 use sluicedb_storage::batch::{KeyspaceRef, WriteBatch};
-use sluicedb_storage::keyspace::KeyspaceId;
+use sluicedb_storage::keyspace::{KeyspaceId, no_keyspace};
 use sluicedb_storage::points::Holder;
 use sluicedb_storage::version::KeyspaceOptions as Own;
 use sluicedb_storage::version::{DEFAULT_KEYSPACE, Keyspaces, check_name};
@@ -107,7 +107,10 @@ impl Db {
     ///
     /// A keyspace has keys of its own, with ranges, memtables and levels of their own. It shares log, memory and
     /// cache with the others, and the order of writes: a [`WriteBatch`] may write to several at once, and a
-    /// [`Snapshot`] shows all of them. One that is empty takes a few KiB of memory.
+    /// [`Snapshot`] shows all of them. One that is empty takes a few KiB of memory. Each has one range at least, and
+    /// the memtables of all ranges share the write buffer
+    /// ([`Options::memtable_bytes`](crate::Options::memtable_bytes)): with hundreds of keyspaces, give the database more of
+    /// it ([`Options::write_buffer_bytes`](crate::Options::write_buffer_bytes)).
     ///
     /// To open one that is there costs a lookup. To make one waits for two syncs of the disk, and survives a
     /// power cut then; nobody else waits.
@@ -195,7 +198,7 @@ impl Db {
         names(&self.engine().superversion().keyspaces)
     }
 
-    /// Drops a keyspace with all that is in it, in one change, whatever it has: tables go as a whole, and what is in
+    /// Drops a keyspace with all that is in it, in one change: tables go as a whole, none is read, and what is in
     /// memory is let go of. `false` if there is none of this name.
     ///
     /// What is written through its handles from then on is refused, and so is what is read; batches that name it are
@@ -243,9 +246,15 @@ impl Db {
         self.reader(Holder::Lookup).multi_get(keys).await
     }
 
+    /// Is the keyspace that this handle sees still there?
+    pub(crate) fn check_keyspace(&self) -> Result<()> {
+        let is_there = self.engine().superversion().keyspaces.has(self.keyspace_id());
+        if is_there { Ok(()) } else { Err(no_keyspace().into()) }
+    }
+
     /// Is this keyspace one of the same open database?
     pub(crate) fn is_same(&self, keyspace: KeyspaceRef) -> bool {
-        keyspace.database == self.keyspace_ref().database
+        keyspace.database() == self.keyspace_ref().database()
     }
 }
 
@@ -257,7 +266,7 @@ impl Snapshot {
     pub fn of(&self, keyspace: impl Into<KeyspaceRef>) -> Result<Self> {
         let keyspace = keyspace.into();
         let reader = self.reader();
-        if keyspace.database != reader.keyspace().database {
+        if keyspace.database() != reader.keyspace().database() {
             return Err(another_database());
         }
         Ok(Self::new(reader.of(keyspace)))

@@ -20,11 +20,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct LevelInfo {
     /// The range's number.
     pub range: u32,
-    /// The first key that is routed to the range; empty for the first range. Serialized as text,
-    /// other bytes than printable ASCII as `\xNN`.
+    /// Whose keys it has: the name of a keyspace.
+    pub keyspace: String,
+    /// The first key that is routed to the range; empty for the first range of the keyspace. Serialized as
+    /// text, other bytes than printable ASCII as `\xNN`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub range_start: Vec<u8>,
-    /// The first key that is not any more; `None` for the last range. Serialized likewise.
+    /// The first key that is not any more; `None` for its last range. Serialized likewise.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_optional_text"))]
     pub range_end: Option<Vec<u8>>,
     /// 0 for freshly flushed, overlapping tables; 1.. are one sorted run each.
@@ -322,6 +324,7 @@ impl LevelInfo {
         let landed = shards.iter().map(|shard| shard.runs).max().unwrap_or(0);
         Self {
             range: range.id.0,
+            keyspace: situation.version.keyspaces().name(range.keyspace).unwrap_or_default().into(),
             range_start: range.span.lo.to_vec(),
             range_end: range.span.hi.as_ref().map(|end| end.to_vec()),
             level,

@@ -16,7 +16,7 @@ use sluicedb_storage::version::{Keyspaces, RangeVersion};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, PartialEq)]
 pub struct RangeInfo {
-    /// Its number. Never given to another range.
+    /// Its number. Given to no other range as long as the database is open.
     pub range: u32,
     /// Whose keys it has: the name of a keyspace.
     pub keyspace: String,
@@ -75,6 +75,7 @@ impl RangeInfo {
 
 impl Db {
     /// The ranges of this handle's keyspace, in key order. They cover all keys, and none has keys of another one.
+    /// None once the keyspace was dropped.
     ///
     /// A range is made by [`Options::initial_split_keys`](crate::Options::initial_split_keys), by
     /// [`split_at`](Self::split_at), or by the database itself when one has become too large
@@ -142,6 +143,7 @@ impl Db {
     /// Before the flush has ended nothing happens, afterwards it happens all the same.
     pub async fn merge_at(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let at = bound(key.as_ref())?;
+        self.check_keyspace()?;
         self.flush().await?;
         let change = Change::Merge { keyspace: self.keyspace_id(), at };
         Ok(self.engine().change(change).await?.is_some())

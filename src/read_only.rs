@@ -77,7 +77,7 @@ impl ReadOnlyDb {
     }
 
     pub(crate) fn new(engine: ReadOnlyEngine) -> Self {
-        let keyspace = KeyspaceRef { database: next_database(), id: KeyspaceId::DEFAULT };
+        let keyspace = KeyspaceRef::new(next_database(), KeyspaceId::DEFAULT);
         let (view, pool, damage) = (engine.view().clone(), engine.read_pool(), engine.damage());
         let reader = Reader::new(view, keyspace, pool, damage);
         Self { reader: reader.locking(engine.lock()), engine: Arc::new(engine) }
@@ -86,7 +86,7 @@ impl ReadOnlyDb {
     /// The same database, seen from the keyspace of this name; `None` if there is none.
     pub fn keyspace(&self, name: &str) -> Option<Self> {
         let id = self.engine.view().superversion.keyspaces.find(name)?;
-        let reader = self.reader.of(KeyspaceRef { id, ..self.reader.keyspace() });
+        let reader = self.reader.of(KeyspaceRef::new(self.reader.keyspace().database(), id));
         Some(Self { engine: Arc::clone(&self.engine), reader })
     }
 
@@ -165,7 +165,7 @@ impl ReadOnlyDb {
     /// nobody writes.
     pub fn ranges(&self) -> Vec<RangeInfo> {
         let version = self.engine.version();
-        let mine = self.reader.keyspace().id;
+        let mine = self.reader.keyspace().id();
         let theirs = version.ranges().iter().filter(|range| range.keyspace == mine);
         theirs.map(|range| RangeInfo::of_stable(range, version.keyspaces())).collect()
     }

@@ -49,21 +49,21 @@ impl Reader {
     }
 
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        match self.view.get(self.keyspace.id, key, Wait::Never) {
+        match self.view.get(self.keyspace.id(), key, Wait::Never) {
             Err(StorageError::WouldBlock) => {}
             result => return self.told(result),
         }
-        let (view, keyspace) = (self.view.clone(), self.keyspace.id);
+        let (view, keyspace) = (self.view.clone(), self.keyspace.id());
         let key = Bytes::copy_from_slice(key);
         self.told(self.on_read_thread(move || view.get(keyspace, &key, Wait::Allowed)).await?)
     }
 
     pub(crate) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
-        match self.view.contains_key(self.keyspace.id, key, Wait::Never) {
+        match self.view.contains_key(self.keyspace.id(), key, Wait::Never) {
             Err(StorageError::WouldBlock) => {}
             result => return self.told(result),
         }
-        let (view, keyspace) = (self.view.clone(), self.keyspace.id);
+        let (view, keyspace) = (self.view.clone(), self.keyspace.id());
         let key = Bytes::copy_from_slice(key);
         let read = move || view.contains_key(keyspace, &key, Wait::Allowed);
         self.told(self.on_read_thread(read).await?)
@@ -74,7 +74,7 @@ impl Reader {
         &self,
         keys: &'a [K],
     ) -> impl ExactSizeIterator<Item = (KeyspaceId, &'a [u8])> + use<'a, K> {
-        let keyspace = self.keyspace.id;
+        let keyspace = self.keyspace.id();
         keys.iter().map(move |key| (keyspace, key.as_ref()))
     }
 

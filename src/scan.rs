@@ -64,7 +64,7 @@ struct Filled {
 
 impl Scan {
     pub(crate) fn new(reader: Reader, span: Span) -> Self {
-        let spec = ScanSpec::new(reader.keyspace().id, span);
+        let spec = ScanSpec::new(reader.keyspace().id(), span);
         Self {
             reader,
             spec,

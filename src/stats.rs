@@ -14,7 +14,7 @@ use sluicedb_storage::compact::{Claims, debt, live_bytes};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::memtable::ReclaimStats;
 use sluicedb_storage::recover::RecoveryReport;
-use sluicedb_storage::version::{Place, RangeVersion, TableCache};
+use sluicedb_storage::version::{Keyspaces, Place, RangeVersion, TableCache};
 use std::collections::BTreeSet;
 
 /// One actor's mailbox.
@@ -286,11 +286,13 @@ pub struct Stats {
 pub struct RangeStats {
     /// The range's number.
     pub range: u32,
-    /// The first key that is routed to it; empty for the first range. Serialized as text, other
+    /// Whose keys it has: the name of a keyspace.
+    pub keyspace: String,
+    /// The first key that is routed to it; empty for the first range of the keyspace. Serialized as text, other
     /// bytes than printable ASCII as `\xNN`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub range_start: Vec<u8>,
-    /// The first key that is not any more; `None` for the last range. Serialized likewise.
+    /// The first key that is not any more; `None` for its last range. Serialized likewise.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_optional_text"))]
     pub range_end: Option<Vec<u8>>,
     /// Bytes in its active memtable, as accounted.
@@ -363,7 +365,7 @@ impl BufferStats {
 }
 
 impl RangeStats {
-    fn of(range: &RangeEntry) -> Self {
+    fn of(range: &RangeEntry, keyspaces: &Keyspaces) -> Self {
         let RangeEntry { active, sealed, stable, owner, .. } = range;
         Self {
             active_bytes: owner.sizes.active_bytes() as u64,
@@ -377,18 +379,19 @@ impl RangeStats {
             waits: owner.waits.waits(),
             wait_micros: owner.waits.micros(),
             buffer: BufferStats::of(&owner.sizes.reclaim_stats(active)),
-            ..Self::of_tables(stable)
+            ..Self::of_tables(stable, keyspaces)
         }
     }
 
     /// What is on disk of it.
-    fn of_tables(range: &RangeVersion) -> Self {
+    fn of_tables(range: &RangeVersion, keyspaces: &Keyspaces) -> Self {
         let mut level_bytes = vec![0; usize::from(range.deepest()) + 1];
         for layer in range.layers.iter() {
             level_bytes[usize::from(layer.place.level())] += layer.run.bytes();
         }
         Self {
             range: range.id.0,
+            keyspace: keyspaces.name(range.keyspace).unwrap_or_default().to_owned(),
             range_start: range.span.lo.to_vec(),
             range_end: range.span.hi.as_ref().map(|end| end.to_vec()),
             l0_tables: range.layers.count(Place::L0) as u64,
@@ -474,9 +477,10 @@ impl Stats {
             ..Self::of_both(tables, recovery, &engine.read_pool(), &engine.damage())
         };
         let mut files = BTreeSet::new();
-        for range in engine.version().ranges() {
+        let version = engine.version();
+        for range in version.ranges() {
             stats.count_tables(range, &mut files);
-            stats.ranges.push(RangeStats::of_tables(range));
+            stats.ranges.push(RangeStats::of_tables(range, version.keyspaces()));
         }
         stats
     }
@@ -583,7 +587,7 @@ impl Stats {
         for range in &superversion.ranges {
             stats.compaction_debt_bytes += debt(&range.stable, &situation).iter().sum::<u64>();
             stats.count_tables(&range.stable, &mut files);
-            let range = RangeStats::of(range);
+            let range = RangeStats::of(range, &superversion.keyspaces);
             stats.active_bytes += range.active_bytes;
             stats.sealed_bytes += range.sealed_bytes;
             stats.ranges.push(range);

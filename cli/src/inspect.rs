@@ -101,9 +101,13 @@ pub fn to_json(value: &impl serde::Serialize) -> Value {
 }
 
 /// A range by the keys that are routed to it.
-pub fn range_name(range: u32, start: &[u8], end: Option<&[u8]>) -> String {
+pub fn range_name(keyspace: &str, range: u32, start: &[u8], end: Option<&[u8]>) -> String {
     let end = end.map(text::escape).unwrap_or_default();
-    format!("range {range} [{}..{end})", text::escape(start))
+    let keyspace = match keyspace {
+        "default" => String::new(),
+        name => format!("{}: ", text::escape(name.as_bytes())),
+    };
+    format!("{keyspace}range {range} [{}..{end})", text::escape(start))
 }
 
 /// The actors' mailboxes; `peaks` adds the fullest that was seen of each, by name.
@@ -144,7 +148,12 @@ fn ranges(ranges: &[RangeStats]) -> Table {
     ]);
     for range in ranges {
         table.add_row([
-            range_name(range.range, &range.range_start, range.range_end.as_deref()),
+            range_name(
+                &range.keyspace,
+                range.range,
+                &range.range_start,
+                range.range_end.as_deref(),
+            ),
             units::bytes(range.active_bytes),
             units::bytes(range.buffer.dead_bytes),
             units::bytes(range.buffer.reclaimed_bytes),

@@ -33,13 +33,17 @@ pub async fn run(args: KeyspacesArgs) -> Result {
     output::line(&table(&rows))
 }
 
-/// None is dropped unless all of them are there.
+/// None is dropped unless all of them can be.
 async fn drop_all(store: &store::Store, names: &[String]) -> Result {
     let db = store.existing().await?;
     let there = db.keyspaces();
     if let Some(unknown) = names.iter().find(|name| !there.contains(name)) {
         let what = format!("no keyspace is called {}", escape(unknown.as_bytes()));
         return store::close(db, Err(Failure::new(Exit::NotFound, what))).await;
+    }
+    if names.iter().any(|name| name == "default") {
+        let what = "the default keyspace cannot be dropped; `sluice excise` cuts keys out of it";
+        return store::close(db, Err(Failure::usage(what))).await;
     }
     let dropped = async {
         for name in names {

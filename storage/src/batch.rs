@@ -20,13 +20,30 @@ const KEYSPACE_BYTES_MAX: usize = 5;
 /// This bit of an operation's kind says that the number of a keyspace follows.
 const NAMES_KEYSPACE: u8 = 2;
 
-/// A keyspace as a batch is told of it: its number, in the database that is open under this number.
+/// A keyspace of an open database, as a batch is told of it: made of a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyspaceRef {
     /// Which of the databases that this process has open, or had.
-    pub database: u64,
+    database: u64,
+    id: KeyspaceId,
+}
+
+#[doc(hidden)]
+impl KeyspaceRef {
+    /// Of the database with this number.
+    pub fn new(database: u64, id: KeyspaceId) -> Self {
+        Self { database, id }
+    }
+
+    /// Which of the databases that this process has open, or had.
+    pub fn database(self) -> u64 {
+        self.database
+    }
+
     /// Which keyspace of it.
-    pub id: KeyspaceId,
+    pub fn id(self) -> KeyspaceId {
+        self.id
+    }
 }
 
 /// Writes that become visible, durable and recoverable together or not at all.
@@ -48,8 +65,10 @@ pub struct WriteBatch {
     database: Option<u64>,
     /// What is added without a keyspace is of this one.
     keyspace: Option<KeyspaceRef>,
-    /// Does anything in it name no keyspace?
+    /// Does anything in it name no keyspace, and is of that which it will be written by?
     is_open: bool,
+    /// Does anything in it name the default keyspace? Nothing that is written does.
+    names_default: bool,
     /// Does it name keyspaces of several?
     is_mixed: bool,
     shortest_key: Option<usize>,
@@ -148,13 +167,17 @@ impl WriteBatch {
     }
 
     fn unnamed(&mut self) -> Option<KeyspaceId> {
-        self.is_open |= self.keyspace.is_none();
-        self.keyspace.map(|keyspace| keyspace.id)
+        let Some(keyspace) = self.keyspace else {
+            self.is_open = true;
+            return None;
+        };
+        Some(keyspace.id).filter(|id| !id.is_default())
     }
 
     fn name(&mut self, keyspace: KeyspaceRef) -> KeyspaceId {
         self.is_mixed |= self.database.is_some_and(|other| other != keyspace.database);
         self.database = Some(keyspace.database);
+        self.names_default |= keyspace.id.is_default();
         keyspace.id
     }
 
@@ -240,13 +263,22 @@ impl WriteBatch {
         self.database
     }
 
-    /// The same batch for a database: what names no keyspace is of this one. Copies it, unless that is the
-    /// default keyspace or everything names one.
+    /// Is it as it will be in the log, when it is written by a handle on this keyspace? Else `within` makes it so.
+    pub fn is_within(&self, keyspace: KeyspaceId) -> bool {
+        (keyspace.is_default() || !self.is_open) && !self.names_default
+    }
+
+    /// The same batch as it will be in the log: what names no keyspace is of this one, and what is of the default
+    /// one names none. Copies it, if it is not so.
     #[must_use]
     pub fn within(mut self, keyspace: KeyspaceId) -> Self {
-        if keyspace.is_default() || !self.is_open {
+        if self.is_within(keyspace) {
             return self;
         }
+        let home = self.keyspace.map_or(keyspace, |of| of.id);
+        let name = |named: Option<KeyspaceId>| {
+            Some(named.unwrap_or(home)).filter(|keyspace| !keyspace.is_default())
+        };
         let mut encoded = Vec::with_capacity(self.encoded.len() + self.count as usize);
         let (mut deleted, mut next) = (Vec::with_capacity(self.deleted.len()), 0);
         let mut operations = Operations::new(&self.encoded);
@@ -254,14 +286,15 @@ impl WriteBatch {
             while let Some((at, named, span)) = self.deleted.get(next)
                 && *at <= operations.position()
             {
-                deleted.push((encoded.len(), Some(named.unwrap_or(keyspace)), span.clone()));
+                deleted.push((encoded.len(), name(*named), span.clone()));
                 next += 1;
             }
             let Some((named, operation)) = operations.decode() else { break };
             let Operation { kind, key, value, .. } = operation;
-            put_operation(&mut encoded, Some(named.unwrap_or(keyspace)), kind, key, value);
+            put_operation(&mut encoded, name(named), kind, key, value);
         }
         (self.encoded, self.deleted) = (encoded, deleted);
+        (self.is_open, self.names_default) = (false, false);
         self
     }
 
@@ -448,6 +481,8 @@ impl<'a> Operations<'a> {
     /// The next operation, and its keyspace if it names one.
     #[inline]
     fn decode(&mut self) -> Option<(Option<KeyspaceId>, Operation<'a>)> {
+        #[cfg(debug_assertions)]
+        DECODED.with(|decoded| decoded.set(decoded.get() + 1));
         let (named, kind, key_len, value_len) = self.head()?;
         let key = self.reader.take(key_len)?;
         let value = self.reader.take(value_len)?;
@@ -464,8 +499,6 @@ impl<'a> Iterator for Operations<'a> {
         if self.malformed_at.is_some() || self.reader.is_empty() {
             return None;
         }
-        #[cfg(debug_assertions)]
-        DECODED.with(|decoded| decoded.set(decoded.get() + 1));
         let start = self.reader.position();
         let decoded = self.decode();
         if decoded.is_none() {
@@ -530,7 +563,7 @@ mod tests {
 
     #[test]
     fn what_names_no_keyspace_is_of_the_handle_that_it_is_written_by() {
-        let of = |id| KeyspaceRef { database: 1, id: KeyspaceId(id) };
+        let of = |id| KeyspaceRef::new(1, KeyspaceId(id));
         let mut batch = WriteBatch::new();
         batch.put("k", "gone").put_in(of(0), "k", "default").put_in(of(300), "k", "other");
         batch.delete_range("a".."z").delete_range_in(of(300), "x"..).put("k", "mine");
@@ -556,9 +589,25 @@ mod tests {
         assert_eq!(bound.deleted_ranges()[0].keyspace, mine);
     }
 
+    /// Former builds, and the log, know nothing of it as long as nobody has another one.
+    #[test]
+    fn the_default_keyspace_costs_no_byte() {
+        let default = KeyspaceRef::new(1, KeyspaceId::DEFAULT);
+        let mut plain = WriteBatch::new();
+        plain.put("k", "v").delete("d").delete_prefix("x");
+        let mut named = WriteBatch::new_in(default);
+        named.put("k", "v").delete_in(default, "d").delete_range_in(default, Span::prefix(b"x"));
+        let named = named.within(KeyspaceId(7));
+        assert_eq!(named.encoded(), plain.encoded());
+        assert_eq!(named.deleted_ranges(), plain.deleted_ranges());
+        let mut other = WriteBatch::new();
+        other.put_in(default, "k", "v").delete_in(default, "d");
+        assert_eq!(other.within(KeyspaceId(7)).encoded(), plain.encoded());
+    }
+
     #[test]
     fn a_batch_names_keyspaces_of_one_database() {
-        let of = |database| KeyspaceRef { database, id: KeyspaceId(1) };
+        let of = |database| KeyspaceRef::new(database, KeyspaceId(1));
         let mut batch = WriteBatch::new();
         batch.put_in(of(1), "k", "v").put_in(of(2), "k", "v");
         assert!(batch.check(10).unwrap_err().contains("two databases"));

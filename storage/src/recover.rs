@@ -252,7 +252,7 @@ fn reopen(
         entries_skipped: replay.skipped,
         changes_replayed: replay.happened.len() as u64,
         changes_skipped: replay.changes_skipped,
-        tables_written: replay.tables_written,
+        tables_written: replay.tables_written(),
         log: None,
         took: Duration::ZERO,
         files_removed: Vec::new(),

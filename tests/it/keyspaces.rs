@@ -8,10 +8,12 @@ use sluicedb::{
     Compression, Db, ErrorKind, IngestPlan, KeyspaceOptions, OnEmpty, ReadOnlyDb, Replacement,
     TableWriter, WriteBatch,
 };
+use sluicedb_storage::batch::operations_decoded;
 use sluicedb_storage::filename::FileKind;
-use sluicedb_storage::vfs::{MemVfs, Vfs};
+use sluicedb_storage::vfs::{Fault, MemVfs, OperationKind, Vfs};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_test::task;
 
@@ -455,4 +457,88 @@ fn with(set: impl Fn(&mut KeyspaceOptions)) -> KeyspaceOptions {
 
 fn key(n: usize) -> String {
     format!("{n:05}")
+}
+
+/// The engine lets go of what a dropped keyspace has in memory, whoever waits for room in it and is not polled any more.
+/// Planted: an owner that keeps its writer.
+#[test]
+fn a_dropped_keyspace_leaves_no_memory_with_those_who_wait() {
+    let mut options = settings::tiny();
+    options.memtable_bytes = Some(128 << 10);
+    let home = Simulated::with(9, options);
+    let db = home.open();
+    let index = home.run(db.keyspace("index")).unwrap();
+    home.faults.arm(Fault::of(OperationKind::Create).named(".tmp").sticky());
+    let mut waiting = loop {
+        let index = index.clone();
+        let put = async move { index.put("k", vec![0; 4000]).await };
+        let mut put = task::spawn(Box::pin(put));
+        if put.poll().is_pending() {
+            home.simulator.settle();
+            if put.poll().is_pending() {
+                break put;
+            }
+        }
+    };
+    let before = db.stats();
+    assert!(before.write_buffer_used_bytes >= 128 << 10, "{before:?}");
+    assert!(home.run(db.drop_keyspace("index")).unwrap());
+    home.simulator.settle();
+    let after = db.stats();
+    assert_eq!(after.write_buffer_used_bytes, 0);
+    let came_back = after.spare_chunk_bytes - before.spare_chunk_bytes;
+    assert!(came_back >= 64 << 10, "{came_back} bytes came back, and nobody has polled");
+    assert!(home.run(&mut *waiting).is_err());
+}
+
+/// A heavy batch of another keyspace is copied by an engine thread, and one that is too large is not copied at all.
+/// Planted: `within` on the caller's thread.
+#[test]
+fn a_heavy_batch_is_not_copied_by_its_caller() {
+    let home = Simulated::new(4);
+    let db = home.open();
+    let index = home.run(db.keyspace("index")).unwrap();
+    let batch = |operations: u32| {
+        let mut batch = WriteBatch::new();
+        for n in 0..operations {
+            batch.put(key(n as usize), "v");
+        }
+        batch
+    };
+    let (few, many) = (batch(5000), batch(100_000));
+    assert!(many.encoded_len() > 512 << 10);
+    let before = operations_decoded();
+    let mut write = task::spawn(Box::pin(index.write(few)));
+    assert!(write.poll().is_pending());
+    assert_eq!(operations_decoded(), before, "decoded by the caller");
+    home.run(&mut *write).unwrap();
+    drop(write);
+    let before = operations_decoded();
+    let error = home.run(index.write(many)).unwrap_err();
+    assert_eq!((error.kind(), operations_decoded()), (ErrorKind::Invalid, before), "{error}");
+    assert_eq!(home.run(entries(&index)).len(), 5000);
+    assert_eq!(home.run(entries(&db)).len(), 0);
+}
+
+/// Who finds a keyspace that somebody else is just making has it for good as well. Planted: a second opener who is
+/// answered by what is published and not synced.
+#[test]
+fn a_keyspace_is_durable_when_it_is_opened_whoever_made_it() {
+    let home = Simulated::new(5);
+    let db = home.open();
+    let (seen, other) = (Arc::new(Mutex::new(Vec::new())), db.clone());
+    let told = Arc::clone(&seen);
+    home.disk.on_operation(move |_, operation| {
+        // The file of a segment is opened when it is a spare one.
+        let is_log = operation.path.extension().is_some_and(|of| of == "wal" || of == "spare");
+        if is_log && operation.kind == OperationKind::Sync && other.keyspaces().len() == 2 {
+            // It is published, and its record is about to be synced.
+            let mut second = task::spawn(Box::pin(other.keyspace("index")));
+            told.lock().unwrap().push(second.poll().is_ready());
+        }
+    });
+    home.run(db.keyspace("index")).unwrap();
+    home.disk.clear_hook();
+    assert_eq!(seen.lock().unwrap()[..], [false], "the second one waits for the sync as well");
+    assert!(task::spawn(Box::pin(db.keyspace("index"))).poll().is_ready(), "then nobody waits");
 }

@@ -72,6 +72,7 @@ struct Case<'a> {
     /// How often each keyspace was made.
     made: [u64; KEYSPACES],
     opened: u64,
+    has_copy: bool,
     model: Map,
     /// What each batch since the last reopen made of the model, and whether it was synced.
     since_open: Vec<Vec<Change>>,
@@ -147,6 +148,7 @@ impl<'a> Case<'a> {
             at: 0,
             made: [0; KEYSPACES],
             opened: 0,
+            has_copy: false,
             model: Map::from([(tagged(0, b""), Vec::new())]),
             since_open: Vec::new(),
             at_open: Map::new(),
@@ -630,6 +632,28 @@ impl<'a> Case<'a> {
                 if !touched.is_empty() {
                     self.applied_to_all(tagged, default);
                 }
+            }
+            Op::Checkpoint => {
+                let (to, incremental) = (self.dir.with_extension("copy"), self.has_copy);
+                let checkpoint = self.db().checkpoint(&to);
+                let checkpoint = if incremental { checkpoint.incremental() } else { checkpoint };
+                self.wait(async { checkpoint.await }).map_err(text)?;
+                self.has_copy = true;
+                self.tally.add(Event::Checkpoint, 1);
+                let mut builder = Db::builder(&to).options(self.setup.options.clone());
+                builder = builder.vfs(shared(&self.disk));
+                if !self.setup.threads {
+                    builder = builder.runtime(self.simulator.handle());
+                }
+                let copy = self.wait(builder.open_read_only()).map_err(text)?;
+                let mut found = Map::new();
+                for at in 0..KEYSPACES {
+                    let Some(theirs) = copy.keyspace(&name(at)) else { continue };
+                    found.insert(tagged(at, b""), Vec::new());
+                    let entries = self.wait(collect(theirs.scan(..))).map_err(text)?;
+                    found.extend(entries.into_iter().map(|(key, value)| (tagged(at, &key), value)));
+                }
+                difference(&self.model, &found).map_or(Ok(()), Err)?;
             }
             Op::Rest => {
                 if !self.setup.threads {

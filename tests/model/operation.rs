@@ -49,6 +49,8 @@ pub enum Operation {
     DropKeyspace(usize),
     /// A batch over keyspaces, of those that there are.
     Across(Vec<(usize, Change)>),
+    /// A copy is made, in place of the last one or beside it, and read.
+    Checkpoint,
     Rest,
     /// So many milliseconds pass, three times.
     Pass(u64),
@@ -179,6 +181,7 @@ fn one(chance: &mut Chance, gentle: bool) -> Operation {
                 Op::ReplaceFrom(chance.below(8), lo, hi)
             }
         },
+        99 if chance.one_in(3) => Op::Checkpoint,
         99..=100 => match chance.below(10) {
             0..=4 => Op::Keyspace(chance.below(3)),
             5 => Op::DropKeyspace(chance.between(1, 2)),

@@ -37,6 +37,7 @@ pub enum Event {
     Replace,
     ReplaceFrom,
     BatchOfRange,
+    Checkpoint,
     KeyspaceMade,
     KeyspaceDropped,
     AcrossKeyspaces,
@@ -57,7 +58,7 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 40] = [
+    const ALL: [Self; 41] = [
         Self::Flush,
         Self::Compaction,
         Self::LevelOne,
@@ -85,6 +86,7 @@ impl Event {
         Self::Replace,
         Self::ReplaceFrom,
         Self::BatchOfRange,
+        Self::Checkpoint,
         Self::KeyspaceMade,
         Self::KeyspaceDropped,
         Self::AcrossKeyspaces,
@@ -107,6 +109,8 @@ impl Event {
             Self::WaitForRoom => 0,
             Self::LogRotation => 200,
             Self::SplitForHeat
+            | Self::KeyspaceDropped
+            | Self::ReplaceFromAnotherKeyspace
             | Self::MergeByItself
             | Self::TornReopen
             | Self::LogRecycledOrRemoved

@@ -17,6 +17,7 @@ use sluicedb_storage::key::{Kind, Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::table::TableOptions;
 use sluicedb_storage::version::ShardCuts;
+use std::collections::BTreeMap;
 
 /// So often, in entries, it is asked whether to go on, and shown how far it is.
 const ASKED_EVERY: u64 = 1024;
@@ -62,19 +63,15 @@ impl BulkWorker {
         goes_on()?;
         let files = &self.files;
         let superversion = self.topology.superversion.load_full();
-        // Of all keyspaces: where one of another is met as well, there are two tables instead of one.
-        let ranges = superversion.ranges.iter().map(|range| &range.span().lo);
-        let ends = Span::ends(spans.iter().map(|one| &one.span));
-        let mut bounds: Vec<Bytes> = ends.chain(ranges).cloned().collect();
-        bounds.sort();
+        let bounds = bounds(spans, &superversion);
         let config = &files.environment.config;
         let mut into = Into {
             sink: files.sink(config.level_table()),
             table: config.level_table(),
             superversion: &superversion,
             bounds: &bounds,
-            cuts: ShardCuts::at(&bounds),
-            keyspace: KeyspaceId::DEFAULT,
+            cuts: ShardCuts::at(&[]),
+            keyspace: None,
             keyspaces: Vec::new(),
             table_bytes_max: config.compaction.table_bytes_max,
             entries: 0,
@@ -95,10 +92,25 @@ impl BulkWorker {
                 files.give_up_descriptors(error);
             }
         })?;
-        keyspaces.resize(metas.len(), keyspace);
+        keyspaces.resize(metas.len(), keyspace.unwrap_or_default());
         shown.set(entries);
         Ok(Written { outputs: Outputs::new(files, metas), keyspaces })
     }
+}
+
+/// Where tables are cut, in each keyspace: where spans and ranges meet.
+fn bounds(spans: &[KeyspaceSpan], superversion: &Superversion) -> BTreeMap<KeyspaceId, Vec<Bytes>> {
+    let mut bounds: BTreeMap<KeyspaceId, Vec<Bytes>> = BTreeMap::new();
+    for range in &superversion.ranges {
+        bounds.entry(range.stable.keyspace).or_default().push(range.span().lo.clone());
+    }
+    for KeyspaceSpan { keyspace, span } in spans {
+        bounds.entry(*keyspace).or_default().extend(Span::ends([span]).cloned());
+    }
+    for bounds in bounds.values_mut() {
+        bounds.sort();
+    }
+    bounds
 }
 
 /// Where entries go, in key order.
@@ -107,10 +119,10 @@ pub(super) struct Into<'a> {
     /// How tables are written where a keyspace says nothing else.
     table: TableOptions,
     superversion: &'a Superversion,
-    bounds: &'a [Bytes],
+    bounds: &'a BTreeMap<KeyspaceId, Vec<Bytes>>,
     cuts: ShardCuts<'a>,
     /// Of the entry before.
-    keyspace: KeyspaceId,
+    keyspace: Option<KeyspaceId>,
     /// Of each table that has ended before the keyspace began.
     keyspaces: Vec<KeyspaceId>,
     table_bytes_max: u64,
@@ -143,11 +155,11 @@ impl Into<'_> {
         }
         // What may be written may be brought in.
         check_entry(key.len(), value.len(), self.value_bytes_max).map_err(Error::invalid)?;
-        if keyspace != self.keyspace {
+        if self.keyspace != Some(keyspace) {
             self.sink.cut()?;
-            self.keyspaces.resize(self.sink.tables(), self.keyspace);
-            self.keyspace = keyspace;
-            self.cuts = ShardCuts::at(self.bounds);
+            self.keyspaces.resize(self.sink.tables(), self.keyspace.unwrap_or_default());
+            self.keyspace = Some(keyspace);
+            self.cuts = ShardCuts::at(self.bounds.get(&keyspace).map_or(&[], |bounds| &bounds[..]));
             let own = self.superversion.keyspaces.options(keyspace);
             self.sink.set_options(own.level_table(&self.table));
         }

@@ -412,9 +412,13 @@ impl Engine {
         options: Option<Arc<KeyspaceOptions>>,
     ) -> Result<KeyspaceId, Failure> {
         loop {
-            let keyspaces = Arc::clone(&self.parts.topology.superversion.load().keyspaces);
+            let superversion = self.superversion();
+            let (keyspaces, born) = (Arc::clone(&superversion.keyspaces), superversion.born);
+            drop(superversion);
             let has = |id| options.as_ref().is_none_or(|options| options == keyspaces.options(id));
             if let Some(id) = keyspaces.find(name).filter(|id| has(*id)) {
+                // Somebody else may have made it just now.
+                self.parts.wal.sync_upto(born).await?;
                 return Ok(id);
             }
             let options = options.clone();

@@ -300,16 +300,6 @@ impl OverlayState {
         sealed
     }
 
-    /// The range ends, and nobody wants what it has in memory: returns all that it was charged for it. As
-    /// `hand_over` for who may call it.
-    pub fn let_go(&mut self) -> usize {
-        let bytes = self.active_bytes + self.sealed_bytes();
-        self.active_bytes = 0;
-        self.sealed.clear();
-        self.show_sizes();
-        bytes
-    }
-
     /// Writes to `fresh` from here on, because of a change that happens between what was applied and what will
     /// be: whatever is in the active memtable is sealed, however little. Returns as `seal`.
     pub fn begin_anew(&mut self, fresh: MemtableWriter) -> u64 {

@@ -147,6 +147,7 @@ fn seen(superversion: &Superversion, policy: &RangePolicy) -> Vec<Seen> {
     let one = |(range, next): (&RangeEntry, Option<&RangeEntry>)| Seen {
         id: range.id(),
         limits: Limits::of(policy, &range.stable.own),
+        is_first: range.span().lo.is_empty(),
         bytes: range.stable.bytes(),
         entries: range.stable.entries(),
         batches: range.owner.sizes.batches(),

@@ -32,6 +32,8 @@ pub(super) struct Seen {
     pub(super) id: RangeId,
     /// Those of its keyspace.
     pub(super) limits: Limits,
+    /// Is it the first range of its keyspace?
+    pub(super) is_first: bool,
     /// Of its tables.
     pub(super) bytes: u64,
     /// Of its tables.
@@ -230,7 +232,9 @@ impl History {
             })
             .collect();
         due.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-        due.truncate(ORDERS_MAX.min(policy.ranges_max.saturating_sub(seen.len())));
+        // Each keyspace has one, whatever its size.
+        let others = seen.iter().filter(|range| !range.is_first).count();
+        due.truncate(ORDERS_MAX.min(policy.ranges_max.saturating_sub(others + 1)));
         due.into_iter().map(|(_, order)| order).collect()
     }
 

@@ -114,6 +114,8 @@ pub(super) struct Stamped {
     superversion: u64,
     dropped: Vec<Arc<TableHandle>>,
     flushed: Vec<(RangeId, Seqno)>,
+    /// Memtables that nobody has any more: who waits for their flush waits no longer.
+    left: Vec<u64>,
 }
 
 impl VersionManager {
@@ -289,16 +291,15 @@ impl VersionManager {
                 }
                 let options = options.clone().unwrap_or_default();
                 let mut ranges_added = Vec::new();
-                let id = match found {
-                    Some(id) => id,
-                    None => {
-                        let [id] = self.new_ids()?;
-                        let (keyspace, span) = (KeyspaceId(id.0), Span::all());
-                        let shards = options.compaction(&self.environment.config.compaction).shards;
-                        let shards = Shards::of(&span, shards);
-                        ranges_added.push(NewRange { id, keyspace, span, shards });
-                        keyspace
-                    }
+                let id = if let Some(id) = found {
+                    id
+                } else {
+                    let [id] = self.new_ids()?;
+                    let (keyspace, span) = (KeyspaceId(id.0), Span::all());
+                    let own = options.compaction(&self.environment.config.compaction);
+                    let shards = Shards::of(&span, own.shards);
+                    ranges_added.push(NewRange { id, keyspace, span, shards });
+                    keyspace
                 };
                 let keyspace = Keyspace { name: name.clone(), options };
                 let keyspaces_set = vec![(id, keyspace)];
@@ -338,6 +339,7 @@ impl VersionManager {
             let stamped = self.stamped.pop_front().expect("just looked at");
             self.outcomes.settled.push((stamped.id, stamped.seqno));
             self.outcomes.flushed.extend(stamped.flushed);
+            self.waiters.published(&stamped.left);
             self.outcomes.dropped.push((stamped.superversion, stamped.dropped));
         }
         // A later change may have made others of them, which go on from there.
@@ -397,7 +399,8 @@ impl VersionManager {
             }
             let_go = self.hand_over(&current, edit, &mut ranges)?;
             (sealed, flushed) = self.step_back(edit, born, &mut ranges)?;
-            let epoch = current.epoch + u64::from(edit.changes_routes());
+            // A keyspace that comes has the last ranges: all others stay where they are.
+            let epoch = current.epoch + u64::from(!edit.ranges_removed.is_empty());
             let ranges = ranges.into_iter().map(|entry| entry.range).collect();
             let keyspaces = Arc::clone(version.keyspaces());
             self.publish(Superversion::new(number, epoch, born, keyspaces, ranges));
@@ -420,14 +423,14 @@ impl VersionManager {
         }
         self.files.obsolete.added(tables, number);
         let dropped = before.dropped_by(edit, &version);
-        self.stamped.push_back(Stamped { id: *id, seqno, superversion: number, dropped, flushed });
+        let (id, superversion, left) = (*id, number, let_go.1);
+        self.stamped.push_back(Stamped { id, seqno, superversion, dropped, flushed, left });
         let stays: HashSet<_> = version.ranges().iter().map(|range| range.id).collect();
         for entry in current.ranges.iter().filter(|entry| !stays.contains(&entry.id())) {
             self.forget_range(entry);
         }
-        let (bytes, memtables) = let_go;
-        self.accounts.global.release(bytes);
-        self.waiters.published(&memtables);
+        self.accounts.global.release(let_go.0);
+        self.count_tables();
         self.due.flush.set();
         self.due.compaction.set();
         Ok(seqno)

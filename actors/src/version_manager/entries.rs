@@ -9,7 +9,7 @@ use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::{Place, RangeId, RangeVersion, Run, Slice, Version, VersionEdit};
 use sluicedb_storage::view::{MemtableSlice, PendingRun};
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A range after a change.
@@ -57,17 +57,18 @@ impl VersionManager {
         ranges: &mut [EntryAfter],
     ) -> Result<(u64, Vec<u64>), NoRoom> {
         let (mut bytes_left, mut left) = (0, Vec::new());
-        let goes = |range: &&RangeEntry| edit.ranges_removed.contains(&range.id());
-        for from in current.ranges.iter().filter(goes) {
-            if edit.keyspaces_removed.contains(&from.stable.keyspace) {
-                let let_go = from.owner.seat.run_last(|actor| actor.state().let_go());
-                bytes_left += let_go.ok_or_else(|| self.stopped())? as u64;
-                left.extend(from.memtables().map(|table| table.id()));
-                continue;
-            }
+        let gone: HashSet<_> = edit.ranges_removed.iter().copied().collect();
+        for from in current.ranges.iter().filter(|range| gone.contains(&range.id())) {
             let nowhere = self.fresh_memtable().1;
             let handed = from.owner.seat.run_last(|actor| actor.state().hand_over(nowhere));
             let handed = handed.ok_or_else(|| self.stopped())?;
+            if edit.keyspaces_removed.contains(&from.stable.keyspace) {
+                for (id, bytes) in handed {
+                    bytes_left += bytes as u64;
+                    left.push(id);
+                }
+                continue;
+            }
             let charged = |id| handed.iter().any(|(sealed, _)| *sealed == id);
             let active = MemtableSlice::whole(Arc::clone(&from.active));
             let slices = std::iter::once(&active).chain(&from.sealed);
@@ -110,7 +111,7 @@ impl VersionManager {
     ) -> Result<(Released, Vec<(RangeId, Seqno)>), NoRoom> {
         let (mut released, mut flushed) = (Vec::new(), Vec::new());
         for EntryAfter { range, is_new } in ranges {
-            if *is_new || !edit.concerns(&range.stable) {
+            if *is_new || !edit.reaches_into(&range.stable) {
                 continue;
             }
             let (active, writer) = self.fresh_memtable();

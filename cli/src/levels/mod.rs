@@ -87,7 +87,8 @@ fn has_several_ranges(levels: &[LevelInfo]) -> bool {
 }
 
 fn range_of(level: &LevelInfo) -> String {
-    range_name(level.range, &level.range_start, level.range_end.as_deref())
+    let LevelInfo { keyspace, range, range_start, range_end, .. } = level;
+    range_name(keyspace, *range, range_start, range_end.as_deref())
 }
 
 /// One level as it is shown: its landing is told apart from it.

@@ -45,7 +45,8 @@ pub(super) struct Replay<'a> {
     pub(super) bytes_peak: usize,
     pub(super) bytes_read: u64,
     pub(super) added: Vec<(RangeId, Place, SliceMeta)>,
-    pub(super) tables_written: u64,
+    /// All tables that were written, whatever has become of their entries.
+    written: Vec<FileNumber>,
     pub(super) replayed: u64,
     pub(super) skipped: u64,
     pub(super) changes_skipped: u64,
@@ -85,11 +86,16 @@ impl<'a> Replay<'a> {
             bytes_peak: 0,
             bytes_read: 0,
             added: Vec::new(),
-            tables_written: 0,
+            written: Vec::new(),
             replayed: 0,
             skipped: 0,
             changes_skipped: 0,
         }
+    }
+
+    /// How many tables were written.
+    pub(super) fn tables_written(&self) -> u64 {
+        self.written.len() as u64
     }
 
     pub(super) fn next_number(&mut self) -> FileNumber {
@@ -257,7 +263,7 @@ impl<'a> Replay<'a> {
         let mut cursor = memtable.cursor(Seqno::MAX);
         let tables = write_tables(&mut cursor, sink, bounds, &|| true)?;
         let tables = tables.expect("nobody stops a recovery");
-        self.tables_written += tables.len() as u64;
+        self.written.extend(tables.iter().map(|table| table.number));
         let slices = tables.into_iter().map(SliceMeta::whole);
         self.added.extend(slices.map(|slice| (range, Place::L0, slice)));
         Ok(())
@@ -265,8 +271,8 @@ impl<'a> Replay<'a> {
 
     /// Removes what was written, because the open is refused.
     pub(super) fn undo(&self) {
-        for (_, _, slice) in &self.added {
-            let _ = self.vfs.remove(&FileKind::Table(slice.number()).path(self.dir));
+        for number in &self.written {
+            let _ = self.vfs.remove(&FileKind::Table(*number).path(self.dir));
         }
     }
 }

@@ -5,6 +5,7 @@ mod hostile;
 mod seam;
 
 use super::*;
+use crate::batch::KeyspaceRef;
 use crate::batch::WriteBatch;
 use crate::codec::crc;
 use crate::compact::{TableSink, write_tables};
@@ -14,7 +15,7 @@ use crate::keyspace::KeyspaceId;
 use crate::memtable::{Memtable, MemtableWriter, memtable};
 use crate::table::{BlockCache, Wait};
 use crate::verify::verify_directory;
-use crate::version::{ChangeId, NewRange, Place, RangeId, Shards, SliceMeta, check};
+use crate::version::{ChangeId, Keyspace, NewRange, Place, RangeId, Shards, SliceMeta, check};
 use crate::vfs::mem::{CrashKind, MemVfs};
 use crate::view::{ChunkBuilder, RangeEntry, ScanSpec, Superversion, View};
 use crate::wal::SealedSegment;
@@ -708,6 +709,52 @@ fn a_refused_open_names_the_file_and_changes_nothing() {
         assert!(named, "{name}: {:?}", summary.findings);
         assert_eq!(snapshot(&hurt), before, "{name}: verify only reads");
     }
+}
+
+/// Planted: an undo of the tables that somebody still wants, instead of all that were written.
+#[test]
+fn a_refused_open_after_a_keyspace_was_dropped_leaves_no_file() {
+    let mem = disk();
+    let mut life = Life::with(&mem, 64 << 10);
+    let (id, keyspace) = (RangeId(2), KeyspaceId(2));
+    let new = NewRange { id, keyspace, span: Span::all(), shards: Shards::one() };
+    let called = Keyspace { name: "k".into(), options: Arc::default() };
+    life.note(VersionEdit {
+        ranges_added: vec![new],
+        keyspaces_set: vec![(keyspace, called)],
+        ..VersionEdit::default()
+    });
+    for n in 0..200_u32 {
+        let mut batch = WriteBatch::new();
+        batch.put_in(KeyspaceRef::new(1, keyspace), n.to_be_bytes(), [7; 1000]);
+        life.write(&batch);
+    }
+    let gone = VersionEdit {
+        ranges_removed: vec![id],
+        keyspaces_removed: vec![keyspace],
+        ..VersionEdit::default()
+    };
+    life.note(VersionEdit { prepared: vec![(ChangeId(9), gone)], ..VersionEdit::default() });
+    life.change(9);
+    life.fill(1, 600);
+    life.sync();
+    let open = |mem: &MemVfs| {
+        let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
+        let options = RecoverOptions { replay_bytes_max: 32 << 10, ..options() };
+        open_directory(&vfs, &dir(), &options)
+    };
+    let sound = open(&mem.kill_clone()).unwrap();
+    let report = &sound.report;
+    assert!(report.changes_replayed == 1 && report.tables_written > 3, "{report:?}");
+    assert!(!sound.version.keyspaces().has(keyspace) && sound.version.ranges().len() == 1);
+    let hurt = mem.kill_clone();
+    let files = snapshot(&hurt);
+    let wals: Vec<_> = files.keys().filter(|name| is_wal(name)).collect();
+    damage(&hurt, wals[wals.len() - 3], 6000);
+    let before = snapshot(&hurt);
+    let error = open(&hurt).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    assert_eq!(snapshot(&hurt), before);
 }
 
 #[test]

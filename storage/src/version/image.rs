@@ -127,7 +127,9 @@ impl Image {
             let (keyspace, span, shards) = (*keyspace, span.clone(), shards.clone());
             self.ranges.insert(*id, RangeImage { keyspace, span, shards, flushed: Seqno::ZERO });
         }
-        self.keyspaces = self.keyspaces.after(edit)?;
+        if !edit.keyspaces_set.is_empty() || !edit.keyspaces_removed.is_empty() {
+            self.keyspaces = self.keyspaces.after(edit)?;
+        }
         for key in &edit.deleted {
             self.slices.remove(key);
         }

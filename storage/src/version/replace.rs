@@ -130,15 +130,17 @@ impl Slice {
 }
 
 impl VersionEdit {
-    /// Does this prepared change touch what a range has in memory: does the range go, is something cut out of it,
-    /// or put in front of its tables?
+    /// Does this prepared change touch what a range has in memory: does the range go, or does it reach into it?
     pub fn concerns(&self, range: &RangeVersion) -> bool {
+        self.ranges_removed.contains(&range.id) || self.reaches_into(range)
+    }
+
+    /// Is something cut out of a range that stays, or put in front of its tables?
+    pub fn reaches_into(&self, range: &RangeVersion) -> bool {
         let is_over = |(id, place, slice): &(RangeId, Place, SliceMeta)| {
             *id == range.id && *place == Place::L0 && slice.seqno == Some(SliceMeta::AT_CHANGE)
         };
-        self.ranges_removed.contains(&range.id)
-            || !self.excised_from(range).is_empty()
-            || self.added.iter().any(is_over)
+        !self.excised_from(range).is_empty() || self.added.iter().any(is_over)
     }
 
     /// What this prepared change cuts out of a range.

@@ -25,7 +25,8 @@ fn id(number: u32) -> RangeId {
 /// A range with so many bytes, and a tenth as many entries.
 fn range(number: u32, bytes: u64) -> Seen {
     let limits = Limits::of(&policy(), &KeyspaceOptions::default());
-    Seen { id: id(number), limits, bytes, entries: bytes / 20, batches: 0, joins_next: true }
+    let (entries, is_first) = (bytes / 20, number == 1);
+    Seen { id: id(number), limits, is_first, bytes, entries, batches: 0, joins_next: true }
 }
 
 fn split(number: u32, cause: Cause) -> Order {
@@ -286,4 +287,16 @@ fn looks_at_ten_thousand_ranges() {
     let began = Instant::now();
     told.looks(&mut seen, &vec![5; 10_000], 100);
     eprintln!("{:?} for each look", began.elapsed() / 100);
+}
+
+/// Planted: the first range of each keyspace counts against `ranges_max`.
+#[test]
+fn empty_keyspaces_take_no_split_from_a_range_that_is_too_large() {
+    let mut told = Told::new();
+    told.policy.ranges_max = 2;
+    let mut seen: Vec<_> = (1..=9).map(|n| Seen { is_first: true, ..range(n, 0) }).collect();
+    seen[4].bytes = 5000;
+    assert_eq!(told.look(&seen), [split(5, Cause::Bytes)]);
+    seen.push(Seen { is_first: false, ..range(10, 0) });
+    assert_eq!(told.look(&seen), [], "there is one beside them");
 }
