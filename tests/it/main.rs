@@ -21,6 +21,8 @@ mod home;
 mod admission;
 // Batches: whole or not at all, and what is refused before anything happens.
 mod batch;
+// Tables of another database that are taken over as they are.
+mod adopted;
 mod bulk;
 mod bulk_worker;
 // Spans that are cut out, to the key.

@@ -1,4 +1,7 @@
 //! Where the entries come from: a view, tables outside any database, or a batch.
+//!
+//! Of a view those tables are taken over as they are of which all is wanted (`View::whole_tables`); what lies between
+//! them is walked over and written anew.
 
 use super::message::ExternalFile;
 use super::run::Into;
@@ -6,7 +9,7 @@ use crate::failure::Failure;
 use sluicedb_storage::Error;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::external::ExternalTable;
-use sluicedb_storage::key::Kind;
+use sluicedb_storage::key::{Kind, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::table::Wait;
 use sluicedb_storage::vfs::Vfs;
@@ -26,21 +29,39 @@ pub(super) fn copy_view(
     into: &mut Into<'_>,
 ) -> Result<(), Failure> {
     for KeyspaceSpan { keyspace, span } in spans {
-        let spec = ScanSpec {
-            // What is read once is not worth a place in the cache.
-            fill_cache: false,
-            readahead_bytes: CHUNK_BYTES,
-            ..ScanSpec::new(from, span.clone())
-        };
-        let mut cursor = view.cursor(spec, Wait::Allowed);
-        let mut goes_on = true;
-        while goes_on {
+        // What is left of it.
+        let mut rest = span.clone();
+        for slice in view.whole_tables(from, span, into.adopted_bytes_min())? {
             into.goes_on()?;
-            let mut chunk = ChunkBuilder::new();
-            goes_on = cursor.fill(&mut chunk, CHUNK_BYTES, CHUNK_ENTRIES)?;
-            for (key, value) in chunk.freeze().iter() {
-                into.add(*keyspace, key, Kind::Put, value)?;
+            let before = Span { lo: rest.lo.clone(), hi: Some(slice.min_key().clone()) };
+            walk(view, ScanSpec::new(from, before), *keyspace, into)?;
+            rest.lo = slice.min_key().clone();
+            if into.adopt(*keyspace, &slice)? {
+                rest.lo = [slice.max_key(), &[0][..]].concat().into();
             }
+        }
+        walk(view, ScanSpec::new(from, rest), *keyspace, into)?;
+    }
+    Ok(())
+}
+
+/// What `view` has where `spec` says, entry by entry, for `keyspace`.
+fn walk(
+    view: &View,
+    spec: ScanSpec,
+    keyspace: KeyspaceId,
+    into: &mut Into<'_>,
+) -> Result<(), Failure> {
+    // What is read once is not worth a place in the cache.
+    let spec = ScanSpec { fill_cache: false, readahead_bytes: CHUNK_BYTES, ..spec };
+    let mut cursor = view.cursor(spec, Wait::Allowed);
+    let mut goes_on = true;
+    while goes_on {
+        into.goes_on()?;
+        let mut chunk = ChunkBuilder::new();
+        goes_on = cursor.fill(&mut chunk, CHUNK_BYTES, CHUNK_ENTRIES)?;
+        for (key, value) in chunk.freeze().iter() {
+            into.add(keyspace, key, Kind::Put, value)?;
         }
     }
     Ok(())

@@ -15,14 +15,16 @@ use sluicedb_storage::batch::check_entry;
 use sluicedb_storage::compact::TableSink;
 use sluicedb_storage::key::{Kind, Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
-use sluicedb_storage::table::TableOptions;
-use sluicedb_storage::version::ShardCuts;
+use sluicedb_storage::table::{TableOptions, Wait};
+use sluicedb_storage::version::{ShardCuts, Slice};
 use std::collections::BTreeMap;
 
 /// So often, in entries, it is asked whether to go on, and shown how far it is.
 const ASKED_EVERY: u64 = 1024;
 /// The number of entries in the tables, which counts for nothing: they get that of the change.
 const ENTRY_SEQNO: Seqno = Seqno(1);
+/// A table is taken over as it is when it has at least this part of a full one.
+const ADOPTED_SHARE: u64 = 16;
 
 impl BulkWorker {
     /// The loop.
@@ -141,6 +143,38 @@ impl Into<'_> {
         (self.goes_on)()
     }
 
+    /// A smaller table is not taken over as it is: many small ones are not as good as one.
+    pub(super) fn adopted_bytes_min(&self) -> u64 {
+        self.table_bytes_max / ADOPTED_SHARE
+    }
+
+    /// Takes over the table of `slice`, which is all of it, in its turn among the entries. `false`: that cannot be
+    /// done, and its entries are to be added.
+    pub(super) fn adopt(&mut self, keyspace: KeyspaceId, slice: &Slice) -> Result<bool, Failure> {
+        self.enter(keyspace)?;
+        let table = slice.handle().table(Wait::Allowed)?;
+        // What may be written may be brought in.
+        if table.value_bytes_bound() > self.value_bytes_max as u64 || !self.sink.adopt(&table)? {
+            return Ok(false);
+        }
+        self.entries += slice.entries();
+        self.shown.set(self.entries);
+        Ok(true)
+    }
+
+    /// What comes next is of `keyspace`.
+    fn enter(&mut self, keyspace: KeyspaceId) -> Result<(), Failure> {
+        if self.keyspace != Some(keyspace) {
+            self.sink.cut()?;
+            self.keyspaces.resize(self.sink.tables(), self.keyspace.unwrap_or_default());
+            self.keyspace = Some(keyspace);
+            self.cuts = ShardCuts::at(self.bounds.get(&keyspace).map_or(&[], |bounds| &bounds[..]));
+            let own = self.superversion.keyspaces.options(keyspace);
+            self.sink.set_options(own.level_table(&self.table));
+        }
+        Ok(())
+    }
+
     /// Entries come by keyspace and key.
     pub(super) fn add(
         &mut self,
@@ -155,14 +189,7 @@ impl Into<'_> {
         }
         // What may be written may be brought in.
         check_entry(key.len(), value.len(), self.value_bytes_max).map_err(Error::invalid)?;
-        if self.keyspace != Some(keyspace) {
-            self.sink.cut()?;
-            self.keyspaces.resize(self.sink.tables(), self.keyspace.unwrap_or_default());
-            self.keyspace = Some(keyspace);
-            self.cuts = ShardCuts::at(self.bounds.get(&keyspace).map_or(&[], |bounds| &bounds[..]));
-            let own = self.superversion.keyspaces.options(keyspace);
-            self.sink.set_options(own.level_table(&self.table));
-        }
+        self.enter(keyspace)?;
         if self.cuts.passes(key) || self.sink.table_bytes() >= self.table_bytes_max {
             self.sink.cut()?;
         }

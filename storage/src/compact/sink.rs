@@ -1,5 +1,7 @@
 //! Where finished tables come from: the file protocol of every table the engine writes.
 //!
+//! A table may also be taken over from elsewhere as it is: then its file has one more name.
+//!
 //! Each table is created as `<n>.tmp`, written, synced, renamed to `<n>.sst`; the directory is synced
 //! once when the job finishes. Only then may the manifest name the tables. A sink that is dropped
 //! before `finish` removes what it made, as far as the disk lets it; the rest is swept at the next
@@ -8,7 +10,7 @@
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::{Kind, Seqno};
-use crate::table::{TableBuilder, TableId, TableMeta, TableOptions};
+use crate::table::{BlockCache, Table, TableBuilder, TableId, TableMeta, TableOptions};
 use crate::vfs::Vfs;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -86,6 +88,29 @@ impl<'a> TableSink<'a> {
         Ok(OpenTable { number, temp, builder })
     }
 
+    /// Takes over `table`, of this database or another one, as it is, by giving its file a second name
+    /// (INVARIANT(adopted-as-written)). Keys ascend. `false`, and nothing has happened, where that cannot be
+    /// done: in another file system, or because what has the name is not that table.
+    pub fn adopt(&mut self, table: &Table) -> Result<bool> {
+        self.cut()?;
+        let number = (self.next_number)();
+        let path = FileKind::Table(number).path(&self.dir);
+        if let Err(error) = self.vfs.hard_link(table.path(), &path) {
+            tracing::debug!(%error, file = %table.path().display(), "a table is copied instead");
+            return Ok(false);
+        }
+        let meta = TableMeta { number, ..table.meta().clone() };
+        let id = TableId { db_id: self.db_id, number };
+        let opened = Table::open(&self.vfs, path.clone(), id, Some(&meta), BlockCache::new(0));
+        if let Err(error) = opened {
+            tracing::debug!(%error, "a table is copied instead");
+            let _ = self.vfs.remove(&path);
+            return Ok(false);
+        }
+        self.done.push(meta);
+        Ok(true)
+    }
+
     /// Bytes of the open table so far; 0 if none is open.
     #[inline]
     pub fn table_bytes(&self) -> u64 {
@@ -150,6 +175,66 @@ impl Drop for TableSink<'_> {
         }
         for meta in &self.done {
             let _ = self.vfs.remove(&FileKind::Table(meta.number).path(&self.dir));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::hash64;
+    use crate::table::Wait;
+    use crate::vfs::MemVfs;
+
+    const OPTIONS: fn() -> TableOptions = TableOptions::default;
+
+    /// A table of database `db` in `dir`.
+    fn table(vfs: &Arc<dyn Vfs>, dir: &str, db: u8, value: &[u8]) -> Arc<Table> {
+        vfs.create_dir_all(Path::new(dir)).unwrap();
+        let number = FileNumber(5);
+        let mut sink = TableSink::new(vfs, Path::new(dir), [db; 16], OPTIONS(), || number);
+        sink.add(b"key", Seqno(7), Kind::Put, value).unwrap();
+        let meta = sink.finish().unwrap().remove(0);
+        let path = FileKind::Table(number).path(Path::new(dir));
+        let id = TableId { db_id: [db; 16], number };
+        Table::open(vfs, path, id, Some(&meta), BlockCache::new(0)).unwrap()
+    }
+
+    /// Planted: no look at the file that has the name; the number in it for the one here; a foreign table
+    /// that passes for any other.
+    #[test]
+    fn a_table_is_taken_over_only_if_the_file_is_the_one_that_is_meant() {
+        let (here, elsewhere) = (MemVfs::new(), MemVfs::new());
+        let (here, elsewhere): (Arc<dyn Vfs>, Arc<dyn Vfs>) = (Arc::new(here), Arc::new(elsewhere));
+        let wanted = table(&here, "/a", 1, b"wanted");
+        let (dir, number) = (Path::new("/b"), FileNumber(9));
+        let path = FileKind::Table(number).path(dir);
+        let adopt = |vfs: &Arc<dyn Vfs>| {
+            vfs.create_dir_all(dir).unwrap();
+            let mut sink = TableSink::new(vfs, dir, [2; 16], OPTIONS(), || number);
+            (sink.adopt(&wanted).unwrap(), sink.finish().unwrap())
+        };
+        // Another disk has nothing there, and then something else.
+        assert_eq!(adopt(&elsewhere), (false, vec![]));
+        let other = table(&elsewhere, "/a", 3, b"other!");
+        assert_eq!(other.path(), wanted.path());
+        assert_eq!(adopt(&elsewhere), (false, vec![]));
+        assert!(elsewhere.list(dir).unwrap().is_empty(), "nothing stays of it");
+        let (done, metas) = adopt(&here);
+        let meta = TableMeta { number, ..wanted.meta().clone() };
+        assert_eq!((done, &metas[..]), (true, &[meta.clone()][..]));
+        let id = TableId { db_id: [2; 16], number };
+        let open =
+            |meta: &TableMeta| Table::open(&here, path.clone(), id, Some(meta), BlockCache::new(0));
+        let again = open(&meta).unwrap();
+        assert_eq!(again.meta(), &meta);
+        let found =
+            again.get(b"key", hash64(b"key"), Wait::Allowed).unwrap().expect("it has the key");
+        assert_eq!(&found.value[..], b"wanted");
+        // By the manifest something else should be there.
+        for unique_id in [id.unique_id(), other.meta().unique_id] {
+            let error = open(&TableMeta { unique_id, ..meta.clone() }).unwrap_err();
+            assert!(matches!(error, Error::Corrupt { .. }), "{error}");
         }
     }
 }

@@ -8,7 +8,9 @@ use super::footer::{FOOTER_BYTES, Footer, Handle};
 use super::index::Index;
 use super::options::TableId;
 use super::properties::{self, TableMeta};
-use super::seal::{Fault, Seed, Unsealed, unseal, unseal_section, unshared, zeroed};
+use super::seal::{
+    Fault, INFLATED_BYTES_MAX, Seed, Unsealed, unseal, unseal_section, unshared, zeroed,
+};
 use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
 use crate::vfs::{File, Vfs};
@@ -120,14 +122,23 @@ impl Table {
         };
         let bytes = read(&*file, &path, footer_at, FOOTER_BYTES)?;
         let bytes = bytes.as_slice().try_into().expect("as many bytes were asked for");
-        let footer = Footer::decode(bytes, &path, file_bytes, id.as_ref())?;
+        // INVARIANT(adopted-as-written): one that is not of this database's making.
+        let is_own = |id: &TableId| expected.is_none_or(|meta| meta.unique_id == id.unique_id());
+        let footer = Footer::decode(bytes, &path, file_bytes, id.as_ref().filter(|id| is_own(id)))?;
         let id = footer.id;
+        if !is_own(&id) {
+            let what = format!("file is table {} of another database or place", id.number);
+            return Err(Error::corrupt(&path, footer_at, what));
+        }
         let seed = Seed::new(&id.unique_id());
 
         let payload = read_section(&*file, &path, seed, footer.properties)?;
-        let (meta, data_blocks) = properties::decode(&payload, file_bytes)
+        let (mut meta, data_blocks) = properties::decode(&payload, file_bytes)
             .map_err(|what| Error::corrupt(&path, footer.properties.offset, what))?;
         let stranger = meta.number != id.number || meta.unique_id != id.unique_id();
+        if let Some(expected) = expected.filter(|_| !stranger) {
+            meta.number = expected.number;
+        }
         if stranger || expected.is_some_and(|expected| *expected != meta) {
             let what = match expected {
                 Some(expected) if !stranger => {
@@ -193,6 +204,17 @@ impl Table {
     /// Was the filter unreadable when the table was opened?
     pub fn filter_is_broken(&self) -> bool {
         self.filter_broken
+    }
+
+    /// No value in it is longer than this.
+    pub fn value_bytes_bound(&self) -> u64 {
+        let blocks = (0..self.index.len()).map(|i| self.index.place(i).1 as u64);
+        let longest = blocks.max().unwrap_or(0);
+        if self.footer.features == 0 {
+            return longest;
+        }
+        // What is longer is not compressed.
+        longest.max(INFLATED_BYTES_MAX as u64).min(self.meta.raw_bytes)
     }
 
     /// How many data blocks the table has.

@@ -649,7 +649,8 @@ fn a_table_is_refused_where_the_manifest_expects_another() {
     open(PATH, ID, &meta).unwrap();
     let other = TableMeta { entries: meta.entries + 1, ..meta.clone() };
     names_the_place(&open(PATH, ID, &other).unwrap_err());
-    names_the_place(&open(PATH, TableId { db_id: [0; 16], ..ID }, &meta).unwrap_err());
+    let other = TableMeta { unique_id: [0; 16], ..meta.clone() };
+    names_the_place(&open(PATH, ID, &other).unwrap_err());
     let missing = open("/db/000008.sst", ID, &meta).unwrap_err();
     assert!(matches!(missing, Error::Missing { .. }), "{missing}");
 }

@@ -125,9 +125,13 @@ impl Table {
                 .map_err(|what| Error::corrupt(self.path(), at, what))
         });
         match meta {
-            Ok((meta, _)) if meta == *self.meta() => {}
-            Ok(_) => {
-                tell(Error::corrupt(self.path(), at, "properties have changed since the open"));
+            Ok((mut meta, _)) => {
+                // One that was taken over has another number in it.
+                meta.number = self.meta().number;
+                if meta != *self.meta() {
+                    let what = "properties have changed since the open";
+                    tell(Error::corrupt(self.path(), at, what));
+                }
             }
             Err(error) => tell(error),
         }

@@ -20,6 +20,7 @@ mod scan;
 mod source;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 pub use chunk::{Chunk, ChunkBuilder};
 pub use get::{Instant, contains_key, get};

@@ -12,11 +12,11 @@ use crate::compact::{
 };
 use crate::error::Error;
 use crate::filename::{FileKind, FileNumber};
-use crate::iter::MergeCursor;
+use crate::iter::{Cursor, MergeCursor};
 use crate::key::{Kind, Span};
 use crate::keyspace::KeyspaceId;
 use crate::memtable::{MemtableWriter, memtable};
-use crate::table::{BlockCache, TableOptions};
+use crate::table::{BlockCache, CursorOptions, TableOptions};
 use crate::version::{
     Landed, Place, RangeVersion, Shards, SliceMeta, SliceName, TableCache, TableLimits,
     VersionEdit, check,
@@ -46,6 +46,8 @@ struct Toy {
     running: Vec<ClaimedJob>,
     /// Tables that no job may need.
     set_aside: BTreeSet<SliceName>,
+    /// Do all ranges rest?
+    rests: bool,
     done: BTreeMap<&'static str, usize>,
     now_ms: u64,
     next_number: u64,
@@ -111,6 +113,7 @@ impl Toy {
             rounds: Rounds::default(),
             running: Vec::new(),
             set_aside: BTreeSet::new(),
+            rests: false,
             done: BTreeMap::new(),
             now_ms: 1,
             next_number: 1,
@@ -237,6 +240,7 @@ impl Toy {
     fn begin(&mut self) -> bool {
         let version = self.version();
         self.now_ms += 10_000;
+        let ranges: BTreeSet<_> = version.ranges().iter().map(|range| range.id).collect();
         let situation = Situation {
             version: &version,
             ranges: version.ranges(),
@@ -245,7 +249,7 @@ impl Toy {
             set_aside: &self.set_aside,
             now_ms: self.now_ms,
             quiet_since_ms: 0,
-            resting: None,
+            resting: self.rests.then_some(&ranges),
             merges: true,
         };
         let job = compact::pick(&situation, &mut self.rounds);
@@ -308,6 +312,25 @@ fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Ve
     }
 }
 
+/// Each table that can be copied as it is has what is to be seen between its ends. Returns their numbers.
+fn check_whole_tables(view: &View, model: &Model) -> Vec<u64> {
+    let whole = view.whole_tables(KeyspaceId::DEFAULT, &Span::all(), 0).unwrap();
+    for slice in &whole {
+        let mut cursor = slice.cursor(CursorOptions::default()).unwrap();
+        cursor.seek_first().unwrap();
+        let mut found = Vec::new();
+        while cursor.valid() {
+            assert_eq!(cursor.kind(), Kind::Put);
+            found.push((cursor.key().to_vec(), cursor.value().to_vec()));
+            cursor.next().unwrap();
+        }
+        let ends = slice.min_key().to_vec()..=slice.max_key().to_vec();
+        let want: Vec<_> = model.range(ends).map(|(k, v)| (k.clone(), v.clone())).collect();
+        assert_eq!((&found, found.len() as u64), (&want, slice.entries()), "{slice:?}");
+    }
+    whole.iter().map(|slice| slice.number().0).collect()
+}
+
 fn check_view(view: &View, model: &Model, spans: &[(Span, bool, usize)], cold: bool) {
     for key in 0..KEYS {
         let key = key_of(key);
@@ -319,6 +342,7 @@ fn check_view(view: &View, model: &Model, spans: &[(Span, bool, usize)], cold: b
             want.is_some()
         );
     }
+    check_whole_tables(view, model);
     for (span, reverse, entries_max) in spans {
         let mut spec = ScanSpec::new(KeyspaceId::DEFAULT, span.clone());
         spec.reverse = *reverse;
@@ -463,6 +487,38 @@ fn after_a_full_compaction_there_is_one_run_without_tombstones() {
     assert_eq!(toy.version().slices().count(), 0, "all deleted: no files");
 }
 
+/// Planted: each condition left out.
+#[test]
+fn only_tables_that_a_view_shows_as_they_are_are_whole() {
+    let mut toy = Toy::new(&[]);
+    // 1: alone. 2: with a tombstone. 3 and 4: between each other's ends. 5: in the end.
+    let tables = [(0..5, None), (10..15, Some(12)), (20..25, None), (23..30, None), (50..55, None)];
+    for (keys, dead) in tables {
+        for key in keys.step_by(2) {
+            toy.write(&key_of(key), (Some(key) != dead).then_some(&[key as u8; 30]));
+        }
+        toy.seal(0);
+        toy.flush(0, true);
+    }
+    let (before, model) = (toy.view(), toy.model.clone());
+    assert_eq!(check_whole_tables(&before, &model), [1, 5]);
+    let within = |lo: u16, hi: u16, bytes_min| {
+        let span = Span { lo: key_of(lo).into(), hi: Some(key_of(hi).into()) };
+        let whole = before.whole_tables(KeyspaceId::DEFAULT, &span, bytes_min).unwrap();
+        whole.iter().map(|slice| slice.number().0).collect::<Vec<_>>()
+    };
+    assert_eq!((within(0, 5, 0), within(0, 4, 0), within(1, 55, 0)), (vec![1], vec![], vec![5]));
+    assert_eq!(within(0, 55, 1 << 20), []);
+    // Something in memory between its ends, under a key that it has not.
+    toy.write(&key_of(53), Some(b"new"));
+    assert_eq!(check_whole_tables(&toy.view(), &toy.model), [1]);
+    toy.seal(0);
+    assert_eq!(check_whole_tables(&toy.view(), &toy.model), [1]);
+    assert_eq!(check_whole_tables(&before, &model), [1, 5], "the view is older");
+    toy.compact_all();
+    assert_eq!(check_whole_tables(&before, &model), [1, 5]);
+}
+
 #[test]
 fn a_stopped_job_leaves_no_files() {
     let mut toy = Toy::new(&[]);
@@ -561,11 +617,17 @@ fn t000_09_every_kind_of_job_keeps_what_readers_see() {
         for _ in 0..random(4) {
             toy.end(random(9) as usize);
         }
+        toy.rests = round % 50 == 49;
+        while toy.rests && (toy.begin() || !toy.running.is_empty()) {
+            toy.end(0);
+        }
         if round % 8 == 0 {
             check_view(&toy.view(), &toy.model, &all, false);
         }
     }
-    for choice in [Choice::Land, Choice::Keep, Choice::Drain, Choice::Merge, Choice::Reshard] {
+    let choices =
+        [Choice::Land, Choice::Keep, Choice::Drain, Choice::Rest, Choice::Merge, Choice::Reshard];
+    for choice in choices {
         assert!(toy.done.contains_key(choice.name()), "{}: {:?}", choice.name(), toy.done);
     }
     toy.compact_all();

@@ -82,6 +82,7 @@ fn t000_09_no_size_of_a_landing_and_nothing_set_aside_loses_or_revives_an_entry(
             } else if random.below(6) == 0 {
                 toy.set_aside.clear();
             }
+            toy.rests = random.below(8) == 0;
             for _ in 0..random.below(5) {
                 toy.begin();
             }
@@ -93,7 +94,11 @@ fn t000_09_no_size_of_a_landing_and_nothing_set_aside_loses_or_revives_an_entry(
             }
         }
         toy.set_aside.clear();
+        toy.rests = seed % 2 == 0;
         toy.settle();
+        for range in toy.version().ranges().iter().filter(|_| toy.rests) {
+            assert_eq!(compact::rest_takes_ms(range, &toy.options), None, "something waits");
+        }
         for range in toy.version().ranges() {
             let due = compact::score(range, Place::L0, &toy.options);
             assert!(due.is_none_or(|score| score < 1.0), "{due:?}");
