@@ -116,7 +116,7 @@ impl Planner {
     }
 
     /// The job is done: what it took is in one table, or where it lands.
-    fn install(&mut self, job: &ClaimedJob) {
+    fn install(&mut self, job: ClaimedJob) {
         let at = self.version.ranges().iter().position(|range| range.id == job.range);
         let at = at.expect("it is there");
         let mut ranges: Vec<_> = self.version.ranges().to_vec();
@@ -145,6 +145,8 @@ impl Planner {
         ranges[at] = Arc::new(range);
         self.version = Version::new(ranges, Graveyard::new());
         check::check(&self.version).unwrap();
+        // And with it its claim.
+        drop(job);
     }
 }
 
@@ -205,7 +207,7 @@ fn a_range_that_rests_is_drained_from_top_to_bottom_and_each_level_is_written_on
             panic!("{beside:?} beside {job:?}");
         }
         met.push((job.why.choice, job.input_place(), numbers(&job)));
-        planner.install(&job);
+        planner.install(job);
     }
     let want = [
         (Choice::Land, Place::L0, vec![190]),
@@ -228,16 +230,16 @@ fn what_is_written_or_flushed_puts_a_rest_off_and_ends_it() {
     assert_eq!(planner.sleeps(), Some(450 * SECOND), "it begins anew");
     planner.sleep();
     let land = planner.claim().expect("it rests");
-    planner.install(&land);
+    planner.install(land);
     // It is not flushed yet, but it is written.
     planner.written[0] += 1;
     assert!(planner.claim().is_none(), "who comes back finds nothing in the way");
     planner.sleep();
     let drain = planner.claim().expect("it rests again");
     assert_eq!((drain.mode(), drain.why.choice), (IngestMode::Drain, Choice::Rest));
-    planner.install(&drain);
+    planner.install(drain);
     while let Some(job) = planner.claim() {
-        planner.install(&job);
+        planner.install(job);
     }
     assert_eq!((planner.sleeps(), planner.version.ranges()[0].layers.runs().len()), (None, 1));
     // A flush of what was written before, such as that of an idle range.
@@ -277,13 +279,13 @@ fn a_range_rests_beside_a_busy_one() {
     assert_eq!((first.range, first.input_place()), (RangeId(2), Place::L0));
     let second = planner.claim().expect("somebody is idle");
     assert_eq!((second.range, second.why.choice), (RangeId(1), Choice::Land));
-    planner.install(&first);
-    planner.install(&second);
+    planner.install(first);
+    planner.install(second);
     let mut met = Vec::new();
     while let Some(job) = planner.claim() {
         assert!(job.range == RangeId(1) || job.why.choice != Choice::Rest, "{job:?}");
         met.push((job.range, job.why.choice));
-        planner.install(&job);
+        planner.install(job);
     }
     assert!(met.contains(&(RangeId(1), Choice::Rest)), "{met:?}");
     assert!(planner.version.ranges()[1].layers.landing(1).len() > 1, "it is written to");
