@@ -1,14 +1,16 @@
-//! What changes of spans and routes cost, and what they cost the puts beside them (the bars of issue F).
+//! What changes of spans and routes cost, and what they cost the puts beside them.
 //!
 //! - A replacement of a million records against deleting and putting them in batches of 1,000: of a source that was
 //!   filled in key order, of one in another order, whose tables all overlap, and of that one compacted.
 //! - Puts of one client a millisecond apart, alone and while spans are replaced without a pause, or a
 //!   range splits every 20 milliseconds.
+//! - Puts of several clients into one range that is split because it is hot, against ranges that were there from the
+//!   start: the rate after ten seconds.
 //! - Ten thousand ranges: splitting, closing, opening, the memory of a range that does nothing, and a batch
 //!   over 256 of them against one of the same size in one range.
 //!
 //! Not a criterion benchmark: percentiles of single operations are wanted, and a process's memory. `cargo bench
-//! --bench changes`, followed by `-- ranges`, `-- replacement` or `-- beside` for a part of it; times are printed for orientation, the ratios are the result.
+//! --bench changes`, followed by `-- ranges`, `-- replacement`, `-- beside` or `-- hot` for a part of it; times are printed for orientation, the ratios are the result.
 
 #![allow(
     clippy::print_stdout,
@@ -20,7 +22,7 @@
 use sluicedb::{Compression, Db, Durability, OnEmpty, Options, Snapshot, WriteBatch};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
@@ -225,6 +227,68 @@ async fn puts_beside(dir: &Path) {
     source.close().await.expect("it is healthy");
 }
 
+/// Puts per second of 16 clients, over random keys, in each of these seconds.
+async fn rates(db: &Db, seconds: usize) -> Vec<f64> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let count = Arc::new(AtomicU64::new(0));
+    let clients: Vec<_> = (0..16_u32)
+        .map(|client| {
+            let (db, stop, count) = (db.clone(), Arc::clone(&stop), Arc::clone(&count));
+            tokio::spawn(async move {
+                let mut n = client.wrapping_mul(0x9E37_79B9);
+                while !stop.load(Ordering::Relaxed) {
+                    n = n.wrapping_mul(0x915F_77F5).wrapping_add(0x3C6E_F35F);
+                    let mut key = [0; 16];
+                    key[..4].copy_from_slice(&n.to_be_bytes());
+                    db.put(key, [1; 100]).await.expect("it is healthy");
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let mut rates = Vec::with_capacity(seconds);
+    for _ in 0..seconds {
+        let (before, began) = (count.load(Ordering::Relaxed), Instant::now());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let puts = count.load(Ordering::Relaxed) - before;
+        rates.push(puts as f64 / began.elapsed().as_secs_f64());
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.expect("it does not panic");
+    }
+    rates
+}
+
+async fn hot_range(dir: &Path) {
+    let mut best: f64 = 0.0;
+    for round in 0..2 {
+        let mut runs = Vec::new();
+        for split in [false, true] {
+            let mut options = options();
+            options.ranges_max = Some(4);
+            if split {
+                options.range_heat_max = 1000;
+                options.range_cooldown_ms = 500;
+            } else {
+                options.initial_split_keys = [64, 128, 192].map(|first| vec![first]).to_vec();
+            }
+            let path = dir.join(format!("hot-{round}-{split}"));
+            let db = Db::builder(&path).options(options).open().await.expect("it opens");
+            let rates = rates(&db, 20).await;
+            let ranges = db.ranges().len();
+            db.close().await.expect("it is healthy");
+            drop(db);
+            let _ = std::fs::remove_dir_all(&path);
+            let late = rates[10..].iter().sum::<f64>() / 10.0;
+            println!("{ranges} ranges at the end, {late:.0} puts per second after ten seconds");
+            runs.push(late);
+        }
+        best = best.max(runs[1] / runs[0]);
+    }
+    verdict("rate of a hot range that splits, of that of ranges made before", best, 1.0, true);
+}
+
 /// Bytes of memory of this process.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -290,6 +354,9 @@ fn main() {
         }
         if is_wanted("beside") {
             puts_beside(dir.path()).await;
+        }
+        if is_wanted("hot") {
+            hot_range(dir.path()).await;
         }
     });
 }
