@@ -23,7 +23,7 @@ use sluicedb_storage::table::{BlockCache, TableOptions, Wait};
 use sluicedb_storage::version::{NewRange, RangeId, Shards, TableLimits, VersionEdit};
 use sluicedb_storage::vfs::fault::ENOSPC;
 use sluicedb_storage::vfs::{Fault, FaultVfs, MemVfs, OperationKind, Vfs};
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -318,30 +318,32 @@ fn born_is_applied_what_came_is_read_before_the_write_in_front_of_it_is_visible(
     let mut replaced = Box::pin(engine.replace(vec![within], Content::Tables(vec![file])));
     let waits = ["sluice-version", FLUSH];
     assert!(follow(&runtime, &waits, &mut replaced).is_pending(), "its tables are written");
-    let stopped = Rc::new(Cell::new(false));
+    // What was read while the writer was stopped. A panic in there would be one in its turn.
+    let read = Rc::new(RefCell::new(None));
     let hook = {
-        let (engine, runtime, stopped) = (Rc::clone(&engine), runtime.clone(), Rc::clone(&stopped));
+        let (engine, runtime, read) = (Rc::clone(&engine), runtime.clone(), Rc::clone(&read));
         move || {
-            let before = engine.superversion();
-            let is_applied = before.ranges[0].active.entries() == 2;
-            if stopped.get() || !is_applied || engine.visible() == Seqno(2) {
+            let is_applied = engine.superversion().ranges[0].active.entries() == 2;
+            let is_visible = engine.visible() == Seqno(2);
+            if !is_applied || is_visible || read.borrow().is_some() {
                 return;
             }
-            stopped.set(true);
+            *read.borrow_mut() = Some((0, Ok(None)));
             runtime.run_all_but(&[FLUSH]);
-            let now = engine.superversion();
-            assert!(now.born > engine.visible(), "the change has had its turn");
-            let found =
-                engine.get(KeyspaceId::DEFAULT, &[0, 0], Wait::Allowed).expect("the disk works");
-            assert_eq!(found.as_deref(), Some(&b"came"[..]));
+            let found = engine.get(KeyspaceId::DEFAULT, &[0, 0], Wait::Allowed);
+            *read.borrow_mut() = Some((engine.superversion().number, found));
         }
     };
+    let before = engine.superversion().number;
     let former = preempt::install(Some(Rc::new(hook)));
     let mut batch = WriteBatch::new();
     batch.put([9, 9], "beside");
     let written = engine.write_path().submit(batch.encoded(), 1, Level::Buffered);
     preempt::install(former);
-    assert!(written.is_ok() && stopped.get(), "it was stopped where it was to be: {written:?}");
+    assert!(written.is_ok(), "{written:?}");
+    let (number, found) = read.borrow_mut().take().expect("it was stopped where it was to be");
+    assert!(number > before, "the change has had its turn");
+    assert_eq!(found.expect("the disk works").as_deref(), Some(&b"came"[..]));
     assert!(follow(&runtime, &[], &mut replaced).is_ready());
 }
 
