@@ -199,6 +199,13 @@ pub struct Stats {
     pub checkpoint_bytes_written: u64,
     /// How long the checkpoints that were made took, in microseconds.
     pub checkpoint_micros: u64,
+    /// Replacements of spans, and tables or batches with deleted ranges that were brought in, asked for.
+    pub bulk_jobs: u64,
+    /// Entries that were written into tables for them, or came in tables that were taken over; of those under way as
+    /// well, so it tells how far one is.
+    pub bulk_entries: u64,
+    /// Tables of other databases, or of this one, that were taken over as they are.
+    pub bulk_tables_linked: u64,
     /// Manifest edits made durable.
     pub edits: u64,
     /// Live tables.
@@ -571,6 +578,7 @@ impl Stats {
             checkpoints checkpoints_failed checkpoint_bytes_linked checkpoint_bytes_copied
             checkpoint_bytes_written checkpoint_micros
         );
+        take_over!(counters.bulk => stats: bulk_jobs bulk_entries bulk_tables_linked);
         take_over!(counters.compactions => stats:
             compactions trivial_moves compaction_bytes_read compaction_bytes_written
             compaction_pace_micros tables_landed

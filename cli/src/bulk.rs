@@ -3,17 +3,22 @@
 use crate::args::{ExciseArgs, IngestArgs, ReplaceArgs};
 use crate::outcome::{Failure, Result};
 use crate::point::argument;
+use crate::progress::Progress;
 use crate::scan::{Bounds, after_prefix};
 use crate::{output, store, units};
 use serde_json::json;
-use sluicedb::{OnEmpty, ReadOnlyDb, Replacement};
+use sluicedb::{Db, OnEmpty, ReadOnlyDb, Replacement};
 use std::ops::Bound;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 pub async fn ingest(args: IngestArgs) -> Result {
     let db = args.store.create().await?;
     let started = Instant::now();
-    let ingested = db.ingest(&args.tables).await.map_err(Failure::from);
+    let ingested = watched(&db, db.ingest(&args.tables)).await;
     let seconds = started.elapsed();
     let entries = store::close(db, ingested).await?;
     let tables = args.tables.len() as u64;
@@ -58,9 +63,10 @@ pub async fn replace(args: ReplaceArgs) -> Result {
     let db = args.store.existing().await?;
     let on_empty = if args.refuse_empty { OnEmpty::Refuse } else { OnEmpty::Wipe };
     let (count, started) = (spans.len() as u64, Instant::now());
-    let replaced = db.replace_from(&source.snapshot(), spans, on_empty).await;
+    let snapshot = source.snapshot();
+    let replaced = watched(&db, db.replace_from(&snapshot, spans, on_empty)).await;
     let seconds = started.elapsed();
-    let entries = match store::close(db, replaced.map_err(Failure::from)).await? {
+    let entries = match store::close(db, replaced).await? {
         Replacement::Replaced { entries } => entries,
         Replacement::Emptied => 0,
     };
@@ -75,6 +81,24 @@ pub async fn replace(args: ReplaceArgs) -> Result {
         units::seconds(seconds),
         things(entries, "entry", "entries")
     ))
+}
+
+/// Has it done, and shows how many entries have come.
+async fn watched<T>(db: &Db, work: impl Future<Output = sluicedb::Result<T>>) -> Result<T> {
+    let done = Arc::new(AtomicU64::new(0));
+    let bar = Progress::items(None, &done);
+    let looks = async {
+        loop {
+            tokio::time::sleep(LOOK_PERIOD).await;
+            done.store(db.stats().bulk_entries, Relaxed);
+        }
+    };
+    let ended = tokio::select! {
+        ended = work => ended,
+        () = looks => unreachable!("it looks for ever"),
+    };
+    drop(bar);
+    Ok(ended?)
 }
 
 fn things(count: u64, one: &str, many: &str) -> String {

@@ -52,6 +52,7 @@ fn t004_01_two_hundred_entries_go_from_one_database_to_another() {
         assert_eq!(content(&target).await.unwrap(), content(&source).await.unwrap());
         let stats = target.stats();
         assert_eq!((stats.commits, stats.flushes), (0, 0), "nothing goes through log and memory");
+        assert_eq!((stats.bulk_jobs, stats.bulk_entries), (1, 200));
         target.close().await.unwrap();
         source.close().await.unwrap();
     });

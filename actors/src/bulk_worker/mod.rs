@@ -13,6 +13,7 @@ mod content;
 pub mod message;
 mod run;
 
+use crate::kernel::counter::Counter;
 use crate::kernel::mailbox::{Inbox, Mailbox};
 use crate::range_owner::Topology;
 use crate::version_manager::Files;
@@ -20,9 +21,22 @@ use crate::version_manager::message::VersionMessage;
 use message::BulkMessage;
 use std::sync::Arc;
 
+/// Counts since the database was opened.
+#[derive(Debug, Default)]
+pub struct BulkCounts {
+    /// Replacements, and tables or batches that were brought in, asked for.
+    pub bulk_jobs: Counter,
+    /// Entries that were written into tables for them, or came in tables that were taken over; of those under
+    /// way as well.
+    pub bulk_entries: Counter,
+    /// Tables that were taken over as they are.
+    pub bulk_tables_linked: Counter,
+}
+
 /// The actor. Driven by a thread of its own: it writes tables.
 #[derive(Debug)]
 pub struct BulkWorker {
+    counts: Arc<BulkCounts>,
     files: Arc<Files>,
     topology: Arc<Topology>,
     versions: Mailbox<VersionMessage>,
@@ -37,6 +51,11 @@ impl BulkWorker {
         versions: Mailbox<VersionMessage>,
         inbox: Inbox<BulkMessage>,
     ) -> Self {
-        Self { files, topology, versions, inbox }
+        Self { counts: Arc::default(), files, topology, versions, inbox }
+    }
+
+    /// What it counts.
+    pub fn counts(&self) -> Arc<BulkCounts> {
+        Arc::clone(&self.counts)
     }
 }

@@ -1,8 +1,8 @@
 //! The bulk worker's loop and its disk work.
 
-use super::BulkWorker;
 use super::content::{copy_batch, copy_tables, copy_view};
 use super::message::{BulkMessage, Content};
+use super::{BulkCounts, BulkWorker};
 use crate::failure::Failure;
 use crate::kernel::reply::Reply;
 use crate::kernel::signal::Watch;
@@ -63,6 +63,7 @@ impl BulkWorker {
         goes_on: &dyn Fn() -> Result<(), Failure>,
     ) -> Result<Written, Failure> {
         goes_on()?;
+        self.counts.bulk_jobs.add(1);
         let files = &self.files;
         let superversion = self.topology.superversion.load_full();
         let bounds = bounds(spans, &superversion);
@@ -79,6 +80,8 @@ impl BulkWorker {
             entries: 0,
             value_bytes_max: config.value_bytes_max,
             shown,
+            told: 0,
+            counts: &self.counts,
             goes_on,
         };
         let copied = match content {
@@ -87,7 +90,8 @@ impl BulkWorker {
             Content::Batch(batch) => copy_batch(batch, spans, &mut into),
             Content::Nothing => Ok(()),
         };
-        let Into { sink, entries, keyspace, mut keyspaces, .. } = into;
+        into.tell();
+        let Into { sink, keyspace, mut keyspaces, .. } = into;
         let finished = copied.and_then(|()| sink.finish().map_err(Failure::from));
         let metas = finished.inspect_err(|failure| {
             if let Failure::Storage(error) = failure {
@@ -95,7 +99,6 @@ impl BulkWorker {
             }
         })?;
         keyspaces.resize(metas.len(), keyspace.unwrap_or_default());
-        shown.set(entries);
         Ok(Written { outputs: Outputs::new(files, metas), keyspaces })
     }
 }
@@ -131,6 +134,9 @@ pub(super) struct Into<'a> {
     entries: u64,
     value_bytes_max: usize,
     shown: &'a Watch<u64>,
+    /// So many entries have been shown and counted.
+    told: u64,
+    counts: &'a BulkCounts,
     goes_on: &'a dyn Fn() -> Result<(), Failure>,
 }
 
@@ -141,6 +147,14 @@ impl Into<'_> {
     /// Why it is not. This is final.
     pub(super) fn goes_on(&self) -> Result<(), Failure> {
         (self.goes_on)()
+    }
+
+    /// Shows how far it is.
+    fn tell(&mut self) {
+        self.shown.set(self.entries);
+        self.counts
+            .bulk_entries
+            .add(self.entries - std::mem::replace(&mut self.told, self.entries));
     }
 
     /// A smaller table is not taken over as it is: many small ones are not as good as one.
@@ -158,7 +172,8 @@ impl Into<'_> {
             return Ok(false);
         }
         self.entries += slice.entries();
-        self.shown.set(self.entries);
+        self.counts.bulk_tables_linked.add(1);
+        self.tell();
         Ok(true)
     }
 
@@ -184,7 +199,7 @@ impl Into<'_> {
         value: &[u8],
     ) -> Result<(), Failure> {
         if self.entries.is_multiple_of(ASKED_EVERY) {
-            self.shown.set(self.entries);
+            self.tell();
             self.goes_on()?;
         }
         // What may be written may be brought in.

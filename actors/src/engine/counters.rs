@@ -1,5 +1,6 @@
 //! What the engine has done since it was opened: each actor counts for itself.
 
+use crate::bulk_worker::BulkCounts;
 use crate::checkpointer::CheckpointCounts;
 use crate::compaction_planner::CompactionCounts;
 use crate::log_writer::LogCounts;
@@ -19,6 +20,8 @@ pub struct Counters {
     pub ranges: Arc<RangeCounts>,
     /// Of the checkpointer.
     pub checkpoints: Arc<CheckpointCounts>,
+    /// Of the bulk worker.
+    pub bulk: Arc<BulkCounts>,
     /// Of the compaction planner and its workers.
     pub compactions: Arc<CompactionCounts>,
 }

@@ -7,7 +7,6 @@ use super::registry::Exit;
 use super::{Counters, Engine, OpenFailure, Parts};
 use crate::admission::{Accounts, RangeBudget};
 use crate::bulk_worker::BulkWorker;
-use crate::bulk_worker::message::BulkMessage;
 use crate::checkpointer::Checkpointer;
 use crate::compaction_planner::CompactionPlanner;
 use crate::compaction_worker::{Channels, Pace};
@@ -136,11 +135,18 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
     );
     let checkpointer =
         Checkpointer::new(Arc::clone(&parts.files), parts.versions.clone(), checkpoint_inbox);
+    let bulk_worker = BulkWorker::new(
+        Arc::clone(&parts.files),
+        Arc::clone(&parts.topology),
+        parts.versions.clone(),
+        bulk_inbox,
+    );
     let counters = Counters {
         log: Arc::clone(&parts.wal.counts),
         versions: manager.counts(),
         ranges: ranges.counts(),
         checkpoints: checkpointer.counts(),
+        bulk: bulk_worker.counts(),
         compactions: planner.counts(),
     };
     let mut starter = Starter { parts: &parts, tasks: Vec::new() };
@@ -149,7 +155,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
         .and_then(|()| starter.start_tables(planner, &tables_due))
         .and_then(|()| starter.start_log())
         .and_then(|()| starter.start_workers(channels, &counters))
-        .and_then(|()| starter.start_bulk(bulk_inbox))
+        .and_then(|()| starter.start("bulk worker", "sluice-bulk", bulk_worker.run().boxed()))
         .and_then(|()| starter.start("range planner", "sluice-ranges", ranges.run().boxed()))
         .and_then(|()| starter.start("checkpointer", "sluice-ckpt", checkpointer.run().boxed()))
         .and_then(|()| starter.start_pool("turn thread", "sluice-turn", turn_threads))
@@ -244,13 +250,6 @@ impl Starter<'_> {
     }
 
     /// Who writes tables that callers bring in.
-    fn start_bulk(&mut self, inbox: Inbox<BulkMessage>) -> Result<(), OpenFailure> {
-        let Parts { files, topology, versions, .. } = self.parts;
-        let (files, topology) = (Arc::clone(files), Arc::clone(topology));
-        let worker = BulkWorker::new(files, topology, versions.clone(), inbox);
-        self.start("bulk worker", "sluice-bulk", worker.run().boxed())
-    }
-
     /// Those who see to memtables and to the log.
     fn start_log(&mut self) -> Result<(), OpenFailure> {
         let Parts { environment, files, topology, memory, wal, versions, .. } = self.parts;
