@@ -363,9 +363,9 @@ impl Db {
     /// [`ingest_and_excise`](Self::ingest_and_excise), readers see all of the old or all of the new.
     ///
     /// Tables of the source that lie in a span, and of which nothing is hidden, are not copied: their files get a second
-    /// name in this directory, where that is in the same file system. So they take no more space while both have them,
-    /// and what is damaged in one is found when it is read. Of a source that was filled in key order, or
-    /// [compacted](Self::compact), that is nearly all.
+    /// name in this directory, where that is in the same file system, after every byte of them was checked. So they take
+    /// no more space while both have them. They stay as they were written, compression and filters included, until they
+    /// are merged. Of a source that was filled in key order, or [compacted](Self::compact), that is nearly all.
     ///
     /// # Errors
     /// As [`ingest_and_excise`](Self::ingest_and_excise); what reading the source finds; `Invalid` if it has

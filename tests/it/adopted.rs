@@ -182,3 +182,32 @@ fn a_table_that_was_taken_over_is_a_table_like_others() {
         copy.close().await.unwrap();
     });
 }
+
+/// Planted: a table that is linked and not looked into.
+#[test]
+fn a_damaged_table_is_not_taken_over_and_what_was_there_stays() {
+    let (new, live) = (Home::new(), Home::new());
+    let (source, db) = (new.open(), live.open());
+    block_on(async {
+        crate::home::fill(&source, 2000, 30).await;
+        source.compact().await.unwrap();
+        source.close().await.unwrap();
+        drop(source);
+        let table = new.files(".sst").into_iter().max_by_key(|path| path.metadata().unwrap().len());
+        let table = table.unwrap();
+        let mut bytes = std::fs::read(&table).unwrap();
+        let middle = bytes.len() / 3;
+        bytes[middle] ^= 0x40;
+        std::fs::write(&table, bytes).unwrap();
+        let source = new.builder().open().await.unwrap();
+        db.put("key0000", "good").await.unwrap();
+        let spans = [b"k".to_vec()..b"l".to_vec()];
+        let replaced = db.replace_from(&source.snapshot(), spans, OnEmpty::Refuse).await;
+        let error = replaced.unwrap_err();
+        assert_eq!(error.kind(), sluicedb::ErrorKind::Corrupt, "{error}");
+        assert_eq!(error.path(), Some(&*table), "{error}");
+        assert_eq!(db.get("key0000").await.unwrap().unwrap(), "good");
+        assert_eq!((adopted(&live.path()), db.ranges()[0].tables), (0, 0));
+        db.close().await.unwrap();
+    });
+}

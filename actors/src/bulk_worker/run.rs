@@ -166,9 +166,19 @@ impl Into<'_> {
     /// done, and its entries are to be added.
     pub(super) fn adopt(&mut self, keyspace: KeyspaceId, slice: &Slice) -> Result<bool, Failure> {
         self.enter(keyspace)?;
+        // Where ranges or spans meet in it, it would have to be cut in the change's turn. And it is not to be much
+        // larger than what compactions write.
+        let bounds = self.bounds.get(&keyspace).map_or(&[][..], |bounds| &bounds[..]);
+        let next = bounds.partition_point(|bound| bound <= slice.min_key());
+        let is_cut = bounds.get(next).is_some_and(|bound| bound <= slice.max_key());
+        if is_cut || slice.file_bytes() > self.table_bytes_max.saturating_mul(2) {
+            return Ok(false);
+        }
         let table = slice.handle().table(Wait::Allowed)?;
         // What may be written may be brought in.
-        if table.value_bytes_bound() > self.value_bytes_max as u64 || !self.sink.adopt(&table)? {
+        if table.value_bytes_bound() > self.value_bytes_max as u64
+            || !self.sink.adopt(&table, &mut || (self.goes_on)().is_ok())?
+        {
             return Ok(false);
         }
         self.entries += slice.entries();

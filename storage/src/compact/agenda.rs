@@ -13,7 +13,7 @@ use super::rest::Rest;
 use super::rewrite;
 use super::score::score;
 use crate::version::{RangeId, RangeVersion, Version};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 /// The ranges of the version that was followed last.
@@ -52,9 +52,12 @@ impl Agenda {
         now_ms: u64,
     ) -> bool {
         let ranges = version.ranges();
-        let mut others = self.entries.len() != ranges.len();
+        let same = self.entries.iter().zip(ranges).all(|(entry, range)| entry.id == range.id);
+        let others = self.entries.len() != ranges.len() || !same;
+        // A range that stays goes on resting, whatever becomes of others.
+        let mut rests: HashMap<RangeId, Rest> = HashMap::new();
         if others {
-            self.entries.clear();
+            rests.extend(self.entries.drain(..).map(|entry| (entry.id, entry.rest)));
         }
         for (at, range) in ranges.iter().enumerate() {
             if let Some(entry) = self.entries.get_mut(at)
@@ -66,16 +69,14 @@ impl Agenda {
                 continue;
             }
             let mut entry = Entry::of(range, version, options, now_ms);
-            match self.entries.get_mut(at) {
-                Some(old) => {
-                    if old.id == range.id {
-                        std::mem::swap(&mut entry.rest, &mut old.rest);
-                    } else {
-                        others = true;
-                    }
-                    *old = entry;
+            if let Some(old) = self.entries.get_mut(at) {
+                std::mem::swap(&mut entry.rest, &mut old.rest);
+                *old = entry;
+            } else {
+                if let Some(rest) = rests.remove(&range.id) {
+                    entry.rest = rest;
                 }
-                None => self.entries.push(entry),
+                self.entries.push(entry);
             }
             let rest = &mut self.entries[at].rest;
             rest.written(written(at), now_ms);

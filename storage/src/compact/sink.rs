@@ -89,9 +89,16 @@ impl<'a> TableSink<'a> {
     }
 
     /// Takes over `table`, of this database or another one, as it is, by giving its file a second name
-    /// (INVARIANT(adopted-as-written)). Keys ascend. `false`, and nothing has happened, where that cannot be
-    /// done: in another file system, or because what has the name is not that table.
-    pub fn adopt(&mut self, table: &Table) -> Result<bool> {
+    /// (INVARIANT(adopted-as-written)), once all of it was checked; before each block `goes_on` is asked. Keys ascend.
+    /// `false`, and nothing has happened, where that cannot be done: in another file system, because what has the name
+    /// is not that table, because its filter would have to be made anew, or because it does not go on.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn adopt(&mut self, table: &Table, goes_on: &mut dyn FnMut() -> bool) -> Result<bool> {
+        if table.filter_is_broken() {
+            return Ok(false);
+        }
         self.cut()?;
         let number = (self.next_number)();
         let path = FileKind::Table(number).path(&self.dir);
@@ -102,13 +109,19 @@ impl<'a> TableSink<'a> {
         let meta = TableMeta { number, ..table.meta().clone() };
         let id = TableId { db_id: self.db_id, number };
         let opened = Table::open(&self.vfs, path.clone(), id, Some(&meta), BlockCache::new(0));
-        if let Err(error) = opened {
-            tracing::debug!(%error, "a table is copied instead");
+        let adopted = match opened {
+            Ok(opened) => checked(&opened, table.path(), goes_on),
+            Err(error) => {
+                tracing::debug!(%error, "a table is copied instead");
+                Ok(false)
+            }
+        };
+        if matches!(adopted, Ok(true)) {
+            self.done.push(meta);
+        } else {
             let _ = self.vfs.remove(&path);
-            return Ok(false);
         }
-        self.done.push(meta);
-        Ok(true)
+        adopted
     }
 
     /// Bytes of the open table so far; 0 if none is open.
@@ -179,6 +192,19 @@ impl Drop for TableSink<'_> {
     }
 }
 
+/// Is every byte of the table as it has to be? `false` if that was not found out. It is known as `path`.
+fn checked(table: &Table, path: &Path, goes_on: &mut dyn FnMut() -> bool) -> Result<bool> {
+    let mut first = None;
+    let report = table.verify_while(goes_on, &mut |error| {
+        first.get_or_insert(error);
+    });
+    match first {
+        Some(Error::Corrupt { offset, what, .. }) => Err(Error::corrupt(path, offset, what)),
+        Some(error) => Err(error),
+        None => Ok(report.is_some()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,7 +238,7 @@ mod tests {
         let adopt = |vfs: &Arc<dyn Vfs>| {
             vfs.create_dir_all(dir).unwrap();
             let mut sink = TableSink::new(vfs, dir, [2; 16], OPTIONS(), || number);
-            (sink.adopt(&wanted).unwrap(), sink.finish().unwrap())
+            (sink.adopt(&wanted, &mut || true).unwrap(), sink.finish().unwrap())
         };
         // Another disk has nothing there, and then something else.
         assert_eq!(adopt(&elsewhere), (false, vec![]));

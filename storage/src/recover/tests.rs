@@ -17,6 +17,7 @@ use crate::table::{BlockCache, Wait};
 use crate::verify::verify_directory;
 use crate::version::{ChangeId, Keyspace, NewRange, Place, RangeId, Shards, SliceMeta, check};
 use crate::vfs::mem::{CrashKind, MemVfs};
+use crate::vfs::{Fault, FaultVfs, OperationKind};
 use crate::view::{ChunkBuilder, RangeEntry, ScanSpec, Superversion, View};
 use crate::wal::SealedSegment;
 use crate::wal::{
@@ -747,14 +748,16 @@ fn a_refused_open_after_a_keyspace_was_dropped_leaves_no_file() {
     let report = &sound.report;
     assert!(report.changes_replayed == 1 && report.tables_written > 3, "{report:?}");
     assert!(!sound.version.keyspaces().has(keyspace) && sound.version.ranges().len() == 1);
-    let hurt = mem.kill_clone();
-    let files = snapshot(&hurt);
-    let wals: Vec<_> = files.keys().filter(|name| is_wal(name)).collect();
-    damage(&hurt, wals[wals.len() - 3], 6000);
-    let before = snapshot(&hurt);
-    let error = open(&hurt).map(drop).unwrap_err();
-    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
-    assert_eq!(snapshot(&hurt), before);
+    let full = mem.kill_clone();
+    let before = snapshot(&full);
+    let faulty = FaultVfs::over_mem(&full);
+    let no_space = Fault::of(OperationKind::Create).named("MANIFEST").errno(28);
+    faulty.control().arm(no_space.sticky());
+    let vfs: Arc<dyn Vfs> = Arc::new(faulty);
+    let options = RecoverOptions { replay_bytes_max: 32 << 10, ..options() };
+    let error = open_directory(&vfs, &dir(), &options).map(drop).unwrap_err();
+    assert!(error.is_no_space(), "{error}");
+    assert_eq!(snapshot(&full), before);
 }
 
 #[test]

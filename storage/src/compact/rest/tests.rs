@@ -318,3 +318,30 @@ fn what_cannot_be_merged_keeps_nothing_below_it_from_resting() {
     let job = pick(&situation, &mut Rounds::default()).expect("the landing of L2 is free");
     assert_eq!((job.why.choice, job.input_place()), (Choice::Rest, Place::Landing(2, 0)));
 }
+
+/// Planted: rests that begin anew for all ranges when others come or go.
+#[test]
+fn a_range_rests_whatever_ranges_come_and_go_beside_it() {
+    let mut planner = Planner::new(vec![waiting(1, b"", Some(b"m")), range(2, b"m", None)]);
+    let takes_ms = planner.sleeps().expect("it will rest");
+    let parts = takes_ms / 4 + 1;
+    for round in 0..4 {
+        planner.now_ms += parts;
+        let mut ranges = vec![waiting(1, b"", Some(b"m"))];
+        ranges[0].id = RangeId(1);
+        let first = 10 + round * 2;
+        if round % 2 == 0 {
+            ranges.push(range(first, b"m", Some(b"t")));
+            ranges.push(range(first + 1, b"t", None));
+        } else {
+            ranges.push(range(first, b"m", None));
+        }
+        planner.written = vec![7; ranges.len()];
+        planner.version = version(ranges);
+        if planner.claim().is_some() {
+            assert_eq!(round, 3, "not before its time");
+            return;
+        }
+    }
+    panic!("it never rests");
+}
