@@ -68,7 +68,7 @@ fn levels_are_drawn_in_eighty_columns_and_say_why() {
     assert_eq!((&why[0]["level"], &why[0]["choice"]), (&0.into(), &"wait".into()), "{json}");
     assert!(why[0]["words"].as_str().unwrap().starts_with("waits; "), "{json}");
     assert!(json["levels"][1]["shards"].is_array() && json["decisions"].is_array(), "{json}");
-    assert_eq!(json["choices"].as_object().unwrap().len(), 9);
+    assert_eq!(json["choices"].as_object().unwrap().len(), 10);
 }
 
 #[test]
