@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(choose([range(2, 30, 9), flushing].into_iter()), Relief::Coming);
     }
 
-    /// The hazard of seed 002: everything is held by memtables that nobody seals, because some other
+    /// The hazard of ingest by ranges: everything is held by memtables that nobody seals, because some other
     /// range has sealed ones already, which cannot be flushed.
     #[test]
     fn what_cannot_be_flushed_is_no_relief() {

@@ -98,7 +98,7 @@ impl VersionManager {
         }
     }
 
-    /// Somebody waits for room in the engine (design: cold memtables can never starve a writer).
+    /// Somebody waits for room in the engine (cold memtables can never starve a writer).
     pub(super) fn relieve(&mut self) {
         let current = self.topology.superversion.load_full();
         let mut accounted = 0;

@@ -53,7 +53,7 @@ impl WritePath {
 
     /// Both turns on this thread. The log writer's seat is released before the range owner's work
     /// begins; the range owner's is taken before that, so nothing can come in between
-    /// (design: mailbox order = log order = seqno order).
+    /// (mailbox order is log order is seqno order).
     #[inline]
     pub(super) fn try_seats(
         &self,

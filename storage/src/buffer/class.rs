@@ -1,4 +1,4 @@
-//! Chunk sizes, and when a buffer moves to another one (seed 001, "P"; seeds.md 2.3).
+//! Chunk sizes, and when a buffer moves to another one, as in go-cmap (ADR 0009).
 //!
 //! A buffer with little in it uses small chunks and wastes little; one with much in it uses large ones
 //! and allocates seldom. `P` says how eager it is: 0 prefers small chunks, 1 always takes the largest.

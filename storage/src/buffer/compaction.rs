@@ -1,6 +1,6 @@
 //! A compaction in progress: the live entries of one strip move to another one, a little at a time.
 //!
-//! Method (seed 001; seeds.md 2.5). Find: skip dead entries. Copy: byte by byte, so that a large entry
+//! Method, of go-cmap (ADR 0009). Find: skip dead entries. Copy: byte by byte, so that a large entry
 //! takes several steps. Commit: look at the source once more, because the entry may have died
 //! meanwhile, and tell the index where it is now. The destination's length is known when it starts:
 //! the live bytes of that moment. An entry that dies before its turn is therefore still copied, as a

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! LEB128 puts the lowest bits first, so the state sits in the first byte: changing it rewrites one
-//! byte, keeps the length and never crosses the end of a chunk (seed 001; seeds.md 2.2).
+//! byte, keeps the length and never crosses the end of a chunk, as in go-cmap (ADR 0009).
 //!
 //! The decoder accepts headers that are longer than they need be: a filler has to fill an exact
 //! number of bytes, and for some numbers no shortest form adds up.

@@ -1,4 +1,4 @@
-//! The chunked buffer: memory for entries that are overwritten (seed 001; seeds.md 2).
+//! The chunked buffer: memory for entries that are overwritten, as in go-cmap (ADR 0009).
 //!
 //! Entries are written one behind the other into chunks of 64 KiB, 512 KiB or 2 MiB. Who overwrites
 //! one says so (`bury`); when enough is dead the live entries are copied together in small steps, and
