@@ -11,7 +11,7 @@ use sluicedb_storage::batch::{KeyspaceRef, WriteBatch};
 use sluicedb_storage::keyspace::{KeyspaceId, no_keyspace};
 use sluicedb_storage::points::Holder;
 use sluicedb_storage::version::KeyspaceOptions as Own;
-use sluicedb_storage::version::{DEFAULT_KEYSPACE, Keyspaces, check_name};
+use sluicedb_storage::version::{DEFAULT_KEYSPACE, Keyspaces, RangeVersion, check_name};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -87,6 +87,11 @@ impl From<&Own> for KeyspaceOptions {
             range_heat_max: own.range_heat_max,
         }
     }
+}
+
+/// The name of the keyspace that a range is of.
+pub(crate) fn name_of(range: &RangeVersion, keyspaces: &Keyspaces) -> String {
+    keyspaces.name(range.keyspace).unwrap_or_default().to_owned()
 }
 
 impl From<&Db> for KeyspaceRef {

@@ -1,5 +1,6 @@
 //! What lies in each level and in front of it, what was done with it, and why it is merged or not.
 
+use crate::keyspaces::name_of;
 #[cfg(feature = "serde")]
 use crate::stats::{as_optional_text, as_text};
 use sluicedb_actors::compaction_planner::CompactionCounts;
@@ -324,7 +325,7 @@ impl LevelInfo {
         let landed = shards.iter().map(|shard| shard.runs).max().unwrap_or(0);
         Self {
             range: range.id.0,
-            keyspace: situation.version.keyspaces().name(range.keyspace).unwrap_or_default().into(),
+            keyspace: name_of(range, situation.version.keyspaces()),
             range_start: range.span.lo.to_vec(),
             range_end: range.span.hi.as_ref().map(|end| end.to_vec()),
             level,

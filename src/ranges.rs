@@ -2,6 +2,7 @@
 
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::keyspaces::name_of;
 #[cfg(feature = "serde")]
 use crate::stats::{as_optional_text, as_text};
 use bytes::Bytes;
@@ -48,7 +49,7 @@ impl RangeInfo {
     pub(crate) fn of_stable(stable: &RangeVersion, keyspaces: &Keyspaces) -> Self {
         Self {
             range: stable.id.0,
-            keyspace: keyspaces.name(stable.keyspace).unwrap_or_default().to_owned(),
+            keyspace: name_of(stable, keyspaces),
             start: stable.span.lo.to_vec(),
             end: stable.span.hi.as_ref().map(|end| end.to_vec()),
             tables: stable.layers.slices().count() as u64,

@@ -1,6 +1,7 @@
 //! What the database is doing, in numbers.
 
 use crate::health::{Party, Trouble};
+use crate::keyspaces::name_of;
 use crate::levels::{Decision, LandingStats, LevelStats, situation};
 use crate::pressure::{Pressure, StallStats};
 use sluicedb_actors::engine::{Engine, ReadOnlyEngine};
@@ -398,7 +399,7 @@ impl RangeStats {
         }
         Self {
             range: range.id.0,
-            keyspace: keyspaces.name(range.keyspace).unwrap_or_default().to_owned(),
+            keyspace: name_of(range, keyspaces),
             range_start: range.span.lo.to_vec(),
             range_end: range.span.hi.as_ref().map(|end| end.to_vec()),
             l0_tables: range.layers.count(Place::L0) as u64,

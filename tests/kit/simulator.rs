@@ -353,3 +353,13 @@ impl Drop for Sleep {
         }
     }
 }
+
+/// Lets others run.
+pub async fn pause() {
+    let mut waited = false;
+    std::future::poll_fn(|context| {
+        context.waker().wake_by_ref();
+        if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}

@@ -4,24 +4,13 @@ use crate::history::Work;
 use crate::kit::chance::{Chance, Replay, replayed, seeds};
 use crate::kit::disk::{collect, fresh_dir, shared};
 use crate::kit::settings;
-use crate::kit::simulator::Simulator;
+use crate::kit::simulator::{Simulator, pause};
 use sluicedb::Db;
 use sluicedb_storage::vfs::MemVfs;
 use std::cell::{Cell, RefCell};
-use std::task::Poll;
 
 const KEYS: usize = 24;
 const ROUNDS: u32 = 40;
-
-/// Lets others run.
-async fn pause() {
-    let mut waited = false;
-    std::future::poll_fn(|context| {
-        context.waker().wake_by_ref();
-        if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-}
 
 /// The keys have a common prefix, so that the shards have to move.
 fn key(n: usize) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
-use crate::kit::simulator::Simulator;
+use crate::kit::simulator::{Simulator, pause};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use sluicedb::{Db, ErrorKind, IngestPlan, OnEmpty, Result, Snapshot};
@@ -15,7 +15,6 @@ use sluicedb_storage::vfs::MemVfs;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::task::Poll;
 
 const JOBS: [&str; 9] = [
     "flush",
@@ -28,16 +27,6 @@ const JOBS: [&str; 9] = [
     "split",
     "merge",
 ];
-
-/// Lets others run.
-async fn pause() {
-    let mut waited = false;
-    std::future::poll_fn(|context| {
-        context.waker().wake_by_ref();
-        if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-}
 
 struct Scene {
     disk: MemVfs,

@@ -140,7 +140,11 @@ pub(super) struct Into<'a> {
     goes_on: &'a dyn Fn() -> Result<(), Failure>,
 }
 
-impl Into<'_> {
+impl<'a> Into<'a> {
+    fn bounds_of(&self, keyspace: KeyspaceId) -> &'a [Bytes] {
+        self.bounds.get(&keyspace).map_or(&[], |bounds| &bounds[..])
+    }
+
     /// Is it to go on?
     ///
     /// # Errors
@@ -168,7 +172,7 @@ impl Into<'_> {
         self.enter(keyspace)?;
         // Where ranges or spans meet in it, it would have to be cut in the change's turn. And it is not to be much
         // larger than what compactions write.
-        let bounds = self.bounds.get(&keyspace).map_or(&[][..], |bounds| &bounds[..]);
+        let bounds = self.bounds_of(keyspace);
         let next = bounds.partition_point(|bound| bound <= slice.min_key());
         let is_cut = bounds.get(next).is_some_and(|bound| bound <= slice.max_key());
         if is_cut || slice.file_bytes() > self.table_bytes_max.saturating_mul(2) {
@@ -193,7 +197,7 @@ impl Into<'_> {
             self.sink.cut()?;
             self.keyspaces.resize(self.sink.tables(), self.keyspace.unwrap_or_default());
             self.keyspace = Some(keyspace);
-            self.cuts = ShardCuts::at(self.bounds.get(&keyspace).map_or(&[], |bounds| &bounds[..]));
+            self.cuts = ShardCuts::at(self.bounds_of(keyspace));
             let own = self.superversion.keyspaces.options(keyspace);
             self.sink.set_options(own.level_table(&self.table));
         }

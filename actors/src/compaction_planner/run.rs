@@ -74,7 +74,7 @@ impl CompactionPlanner {
     /// Tables may have gone, or have been left to another range.
     fn follow(&mut self) -> Version {
         let superversion = self.topology.superversion.load_full();
-        let version = superversion.version(self.files.tables.graveyard()).without_ahead();
+        let version = self.files.version(&superversion);
         let written = |at: usize| superversion.ranges[at].owner.sizes.batches();
         let (options, now_ms) = (&self.environment.config.compaction, self.environment.unix_ms());
         self.setbacks.prune(&version);

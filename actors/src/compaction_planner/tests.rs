@@ -71,7 +71,7 @@ impl Home {
     }
 
     fn version(&self) -> Version {
-        self.engine.parts.files.version(&self.engine.parts.topology)
+        self.engine.parts.files.version(&self.engine.superversion())
     }
 
     /// Two tables in L0 of each range: all of them are due.

@@ -2,7 +2,7 @@
 
 use super::obsolete::ObsoleteTables;
 use crate::failure::Failures;
-use crate::range_owner::Topology;
+use crate::range_owner::Superversion;
 use crate::runtime::Environment;
 use sluicedb_storage::Error;
 use sluicedb_storage::compact::TableSink;
@@ -71,8 +71,8 @@ impl Files {
         }
     }
 
-    /// What is on disk now, as far as it may be merged.
-    pub fn version(&self, topology: &Topology) -> Version {
-        topology.superversion.load_full().version(self.tables.graveyard()).without_ahead()
+    /// What is on disk, as far as it may be merged.
+    pub fn version(&self, superversion: &Superversion) -> Version {
+        superversion.version(self.tables.graveyard()).without_ahead()
     }
 }

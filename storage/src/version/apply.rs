@@ -47,10 +47,10 @@ impl Version {
         edit: &VersionEdit,
         handles: &[Arc<TableHandle>],
     ) -> Result<Self, Conflict> {
-        let keyspaces = if edit.keyspaces_set.is_empty() && edit.keyspaces_removed.is_empty() {
-            Arc::clone(self.keyspaces())
-        } else {
+        let keyspaces = if edit.changes_keyspaces() {
             Arc::new(self.keyspaces().after(edit)?)
+        } else {
+            Arc::clone(self.keyspaces())
         };
         let mut ranges = self.ranges().to_vec();
         self.apply_routes(edit, &keyspaces, &mut ranges)?;

@@ -127,7 +127,7 @@ impl Image {
             let (keyspace, span, shards) = (*keyspace, span.clone(), shards.clone());
             self.ranges.insert(*id, RangeImage { keyspace, span, shards, flushed: Seqno::ZERO });
         }
-        if !edit.keyspaces_set.is_empty() || !edit.keyspaces_removed.is_empty() {
+        if edit.changes_keyspaces() {
             self.keyspaces = self.keyspaces.after(edit)?;
         }
         for key in &edit.deleted {

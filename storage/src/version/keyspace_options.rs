@@ -36,18 +36,18 @@ pub struct KeyspaceOptions {
 #[cfg(feature = "zstd")]
 const ZSTD: u64 = 100;
 
-/// One of them: its tag, what callers know it as, and its limits.
-struct Field(u64, &'static str, u64, u64);
+const COMPRESSION: u64 = 1;
+const FILTER_BITS_PER_KEY: u64 = 2;
+const SHARDS: u64 = 3;
+const LEVEL_BASE_BYTES: u64 = 4;
+const LEVEL_RATIO: u64 = 5;
+const LANDING_RUNS_MAX: u64 = 6;
+const RANGE_BYTES_MAX: u64 = 7;
+const RANGE_ENTRIES_MAX: u64 = 8;
+const RANGE_HEAT_MAX: u64 = 9;
 
-const COMPRESSION: Field = Field(1, "compression", 0, 122);
-const FILTER_BITS_PER_KEY: Field = Field(2, "filter_bits_per_key", 0, 24);
-const SHARDS: Field = Field(3, "shards_per_range", 1, 64);
-const LEVEL_BASE_BYTES: Field = Field(4, "level_base_bytes", 4096, u64::MAX / 4);
-const LEVEL_RATIO: Field = Field(5, "level_ratio", 2, 1000);
-const LANDING_RUNS_MAX: Field = Field(6, "landing_runs_max", 0, 64);
-const RANGE_BYTES_MAX: Field = Field(7, "range_bytes_max", 4096, u64::MAX);
-const RANGE_ENTRIES_MAX: Field = Field(8, "range_entries_max", 16, u64::MAX);
-const RANGE_HEAT_MAX: Field = Field(9, "range_heat_max", 1, u64::MAX);
+/// One of them: its tag, what callers know it as, its limits, and its value.
+struct Field(u64, &'static str, u64, u64, Option<u64>);
 
 impl KeyspaceOptions {
     /// Those of the database, with its own in their place.
@@ -83,7 +83,7 @@ impl KeyspaceOptions {
 
     /// Appends its bytes.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        for (Field(tag, ..), value) in self.fields() {
+        for Field(tag, .., value) in self.fields() {
             if let Some(value) = value {
                 put_varint(out, tag);
                 put_varint(out, value);
@@ -91,18 +91,21 @@ impl KeyspaceOptions {
         }
     }
 
-    fn fields(&self) -> [(Field, Option<u64>); 9] {
+    fn fields(&self) -> [Field; 9] {
         let of = |value: Option<usize>| value.map(|value| value as u64);
+        let (compression, bits) =
+            (self.compression.map(compression_number), self.filter_bits_per_key);
+        let (base, max) = (self.level_base_bytes, u64::MAX);
         [
-            (COMPRESSION, self.compression.map(compression_number)),
-            (FILTER_BITS_PER_KEY, of(self.filter_bits_per_key)),
-            (SHARDS, of(self.shards)),
-            (LEVEL_BASE_BYTES, self.level_base_bytes),
-            (LEVEL_RATIO, self.level_ratio),
-            (LANDING_RUNS_MAX, of(self.landing_runs_max)),
-            (RANGE_BYTES_MAX, self.range_bytes_max),
-            (RANGE_ENTRIES_MAX, self.range_entries_max),
-            (RANGE_HEAT_MAX, self.range_heat_max),
+            Field(COMPRESSION, "compression", 0, 122, compression),
+            Field(FILTER_BITS_PER_KEY, "filter_bits_per_key", 0, 24, of(bits)),
+            Field(SHARDS, "shards_per_range", 1, 64, of(self.shards)),
+            Field(LEVEL_BASE_BYTES, "level_base_bytes", 4096, max / 4, base),
+            Field(LEVEL_RATIO, "level_ratio", 2, 1000, self.level_ratio),
+            Field(LANDING_RUNS_MAX, "landing_runs_max", 0, 64, of(self.landing_runs_max)),
+            Field(RANGE_BYTES_MAX, "range_bytes_max", 4096, max, self.range_bytes_max),
+            Field(RANGE_ENTRIES_MAX, "range_entries_max", 16, max, self.range_entries_max),
+            Field(RANGE_HEAT_MAX, "range_heat_max", 1, max, self.range_heat_max),
         ]
     }
 
@@ -118,15 +121,15 @@ impl KeyspaceOptions {
             last = tag;
             let small = usize::try_from(value).ok();
             match tag {
-                1 => options.compression = Some(compression_of(value)?),
-                2 => options.filter_bits_per_key = small,
-                3 => options.shards = small,
-                4 => options.level_base_bytes = Some(value),
-                5 => options.level_ratio = Some(value),
-                6 => options.landing_runs_max = small,
-                7 => options.range_bytes_max = Some(value),
-                8 => options.range_entries_max = Some(value),
-                9 => options.range_heat_max = Some(value),
+                COMPRESSION => options.compression = Some(compression_of(value)?),
+                FILTER_BITS_PER_KEY => options.filter_bits_per_key = small,
+                SHARDS => options.shards = small,
+                LEVEL_BASE_BYTES => options.level_base_bytes = Some(value),
+                LEVEL_RATIO => options.level_ratio = Some(value),
+                LANDING_RUNS_MAX => options.landing_runs_max = small,
+                RANGE_BYTES_MAX => options.range_bytes_max = Some(value),
+                RANGE_ENTRIES_MAX => options.range_entries_max = Some(value),
+                RANGE_HEAT_MAX => options.range_heat_max = Some(value),
                 _ => return None,
             }
         }
@@ -141,7 +144,7 @@ impl KeyspaceOptions {
         {
             return Err(format!("zstd level is {level}; it must be 1..=22"));
         }
-        for (Field(_, name, least, most), value) in self.fields() {
+        for Field(_, name, least, most, value) in self.fields() {
             if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
                 return Err(format!("{name} is {value}; it must be {least}..={most}"));
             }

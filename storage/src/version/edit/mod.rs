@@ -129,10 +129,13 @@ impl VersionEdit {
 
     /// Does it change which ranges or keyspaces there are?
     pub fn changes_routes(&self) -> bool {
-        !(self.ranges_removed.is_empty()
-            && self.ranges_added.is_empty()
-            && self.keyspaces_set.is_empty()
-            && self.keyspaces_removed.is_empty())
+        !(self.ranges_removed.is_empty() && self.ranges_added.is_empty())
+            || self.changes_keyspaces()
+    }
+
+    /// Does it change which keyspaces there are, or what they are told to do?
+    pub(super) fn changes_keyspaces(&self) -> bool {
+        !(self.keyspaces_set.is_empty() && self.keyspaces_removed.is_empty())
     }
 
     /// Appends its bytes.
