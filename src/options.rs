@@ -10,6 +10,7 @@ use sluicedb_storage::limits::{
     INITIAL_RANGES_MAX, KEY_BYTES_MAX, VALUE_BYTES_CAP, VALUE_BYTES_MAX,
 };
 use sluicedb_storage::table::{Compression as TableCompression, TableOptions};
+use sluicedb_storage::version::KeyspaceOptions;
 use sluicedb_storage::vfs::disk::descriptors_max;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
@@ -481,20 +482,15 @@ impl Options {
                 self.restart_interval
             )));
         }
-        check("filter_bits_per_key", self.filter_bits_per_key as u64, 0, 24)?;
         check("l0_trigger_tables", self.l0_trigger_tables as u64, 1, 1000)?;
         let l0_max = self.l0_tables_max as u64;
         check("l0_tables_max", l0_max, self.l0_trigger_tables as u64 + 1, 10_000)?;
-        check("shards_per_range", self.shards_per_range as u64, 1, 64)?;
         check("l0_bytes_max", self.l0_bytes_max, 1, u64::MAX)?;
         check("l0_entries_max", self.l0_entries_max, 1, u64::MAX)?;
         check("level_base_entries", self.level_base_entries, 1, u64::MAX)?;
-        check("level_base_bytes", self.level_base_bytes, 4096, u64::MAX / 4)?;
-        check("level_ratio", self.level_ratio, 2, 1000)?;
         check("table_bytes_max", self.table_bytes_max, 4096, u64::MAX)?;
         check("tombstone_percent_max", u64::from(self.tombstone_percent_max), 1, 100)?;
         check("space_reserve_bytes", self.effective_space_reserve_bytes(), 0, u64::MAX / 4)?;
-        check("landing_runs_max", self.landing_runs_max as u64, 0, 64)?;
         check("drain_ratio", self.drain_ratio, 1, u64::MAX)?;
         check("rest_after_ms", self.rest_after_ms, 0, 7 * 24 * 3_600_000)?;
         if self.keep_trigger.is_nan() || self.keep_trigger < 1.0 {
@@ -511,20 +507,28 @@ impl Options {
         check("read_only_log_bytes_max", read_only, MIB, u64::MAX / 4)?;
         check("read_threads", self.read_threads as u64, 1, 64)?;
         check_split_keys(&self.initial_split_keys)?;
-        check("range_bytes_max", self.range_bytes_max, 4096, u64::MAX)?;
-        check("range_entries_max", self.range_entries_max, 16, u64::MAX)?;
-        check("range_heat_max", self.range_heat_max, 1, u64::MAX)?;
         check("ranges_max", self.effective_ranges_max() as u64, 1, RANGES_MAX_CAP as u64)?;
         check("range_cooldown_ms", self.range_cooldown_ms, 10, 7 * 24 * 3_600_000)?;
-        #[cfg(feature = "zstd")]
-        for compression in [self.compression, self.l0_compression] {
-            if let Compression::Zstd(level) = compression
-                && !(1..=22).contains(&level)
-            {
-                return Err(Error::invalid(format!("zstd level is {level}; it must be 1..=22")));
-            }
+        let l0_compression = Some(table_compression(self.l0_compression));
+        let of_keyspaces = self.of_keyspaces();
+        of_keyspaces.check().map_err(Error::invalid)?;
+        let of_l0 = KeyspaceOptions { compression: l0_compression, ..of_keyspaces };
+        of_l0.check().map_err(Error::invalid)
+    }
+
+    /// What a keyspace may do in another way: the limits are the same for both.
+    fn of_keyspaces(&self) -> KeyspaceOptions {
+        KeyspaceOptions {
+            compression: Some(table_compression(self.compression)),
+            filter_bits_per_key: Some(self.filter_bits_per_key),
+            shards: Some(self.shards_per_range),
+            level_base_bytes: Some(self.level_base_bytes),
+            level_ratio: Some(self.level_ratio),
+            landing_runs_max: Some(self.landing_runs_max),
+            range_bytes_max: Some(self.range_bytes_max),
+            range_entries_max: Some(self.range_entries_max),
+            range_heat_max: Some(self.range_heat_max),
         }
-        Ok(())
     }
 
     pub(crate) fn engine_config(
