@@ -22,13 +22,18 @@ fn entries(prefix: &str, numbers: std::ops::Range<usize>, value: &str) -> Map {
     numbers.map(|n| (key(prefix, n), value.as_bytes().to_vec())).collect()
 }
 
+/// Waits until it is so, which has to come.
+fn wait_until(is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "it waits for ever");
+        std::thread::yield_now();
+    }
+}
+
 /// What a thread came to, which has to come to an end.
 fn ended<T>(thread: ScopedJoinHandle<'_, T>) -> T {
-    let began = Instant::now();
-    while !thread.is_finished() {
-        assert!(began.elapsed() < PATIENCE, "it waits for ever");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(|| thread.is_finished());
     thread.join().unwrap()
 }
 
@@ -105,6 +110,7 @@ impl Drop for Shut<'_> {
 #[test]
 fn t004_07_writes_beside_a_replacement_are_before_or_after_it_and_a_restart_agrees() {
     const WRITERS: usize = 2;
+    const WRITES: usize = 50;
     let (disk, dir) = (MemVfs::new(), fresh_dir());
     let mut options = settings::tiny();
     options.initial_split_keys = vec![b"a1".to_vec()];
@@ -117,6 +123,12 @@ fn t004_07_writes_beside_a_replacement_are_before_or_after_it_and_a_restart_agre
     let (begun, acked) = (counters(), counters());
     let load = |all: &[AtomicUsize; WRITERS]| all.each_ref().map(|n| n.load(Ordering::SeqCst));
     let (done, mut between) = (AtomicBool::new(false), [0, 0]);
+    let each_writes = |count: usize| {
+        let before = load(&acked);
+        wait_until(|| {
+            std::iter::zip(load(&acked), before).all(|(now, before)| now >= before + count)
+        });
+    };
     // The numbers of each writer that are there.
     let found = |db: &Db| {
         let mut found: [Vec<usize>; WRITERS] = Default::default();
@@ -139,11 +151,11 @@ fn t004_07_writes_beside_a_replacement_are_before_or_after_it_and_a_restart_agre
                     }
                 });
             }
-            std::thread::sleep(Duration::from_millis(3));
+            each_writes(WRITES);
             let before = load(&acked);
             block_on(db.excise("a".."b")).unwrap();
             let after = load(&begun);
-            std::thread::sleep(Duration::from_millis(3));
+            each_writes(WRITES);
             done.store(true, Ordering::SeqCst);
             (before, after)
         });
