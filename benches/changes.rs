@@ -1,16 +1,18 @@
 //! What changes of spans and routes cost, and what they cost the puts beside them.
 //!
-//! - A replacement of a million records against deleting and putting them in batches of 1,000: of a source that was
-//!   filled in key order, of one in another order, whose tables all overlap, and of that one compacted.
-//! - Puts of one client a millisecond apart, alone and while spans are replaced without a pause, or a
-//!   range splits every 20 milliseconds.
-//! - Puts of several clients into one range that is split because it is hot, against ranges that were there from the
-//!   start: the rate after ten seconds.
-//! - Ten thousand ranges: splitting, closing, opening, the memory of a range that does nothing, and a batch
-//!   over 256 of them against one of the same size in one range.
+//! - A replacement of a million records against deleting and putting them in batches of 1,000: of a
+//!   source that was filled in key order, of one in another order, whose tables all overlap, and of
+//!   that one compacted.
+//! - Puts of one client a millisecond apart, alone and while spans are replaced without a pause, or
+//!   a range splits every 20 milliseconds.
+//! - Puts of several clients into one range that is split because it is hot, against ranges that
+//!   were there from the start: the rate after ten seconds.
+//! - Ten thousand ranges: splitting, closing, opening, the memory of a range that does nothing, and
+//!   a batch over 256 of them against one of the same size in one range.
 //!
-//! Not a criterion benchmark: percentiles of single operations are wanted, and a process's memory. `cargo bench
-//! --bench changes`, followed by `-- ranges`, `-- replacement`, `-- beside` or `-- hot` for a part of it; times are printed for orientation, the ratios are the result.
+//! Not a criterion benchmark: percentiles of single operations are wanted, and a process's memory.
+//! `cargo bench --bench changes`, followed by `-- ranges`, `-- replacement`, `-- beside`
+//! or `-- hot` for a part of it; times are printed for orientation, the ratios are the result.
 
 #![allow(
     clippy::print_stdout,
@@ -135,7 +137,8 @@ async fn replaced(name: &str, db: &Db, source: &Db) {
         let durable = began.elapsed();
         ratios.push(batches.as_secs_f64() / replaced.as_secs_f64());
         println!(
-            "{name}: replaced in {replaced:.2?}, by batches in {batches:.2?}, in tables in {durable:.2?}"
+            "{name}: replaced in {replaced:.2?}, by batches in {batches:.2?}, \
+             in tables in {durable:.2?}"
         );
     }
     ratios.sort_by(f64::total_cmp);

@@ -1,8 +1,8 @@
-//! What the background work can do on one core: a merge of four runs of L0 with the level below, and a
-//! flush, of keys of 16 random bytes with incompressible values of 100, without compression.
+//! What the background work can do on one core: a merge of four runs of L0 with the level below,
+//! and a flush, of keys of 16 random bytes with incompressible values of 100, without compression.
 //!
-//! The bars: 250 MB/s of the merge's input, 300 MB/s of the flush's output. What a table's sync costs depends
-//! on the disk: `TMPDIR=/dev/shm cargo bench --bench compaction` leaves it out.
+//! The bars: 250 MB/s of the merge's input, 300 MB/s of the flush's output. What a table's sync
+//! costs depends on the disk: `TMPDIR=/dev/shm cargo bench --bench compaction` leaves it out.
 
 #![allow(missing_docs, reason = "criterion's macros define undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]

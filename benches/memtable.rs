@@ -1,8 +1,8 @@
 //! The memtable beside crossbeam-skiplist, in one run on one machine.
 //!
-//! Keys are 16 bytes (random, rising, or `user:0000001234`), values 100 bytes, tables 500,000 entries.
-//! Inserts are measured with one reader thread that runs gets all the time. The skip list gets the
-//! easier task: one version per key, plain byte vectors, its own comparison.
+//! Keys are 16 bytes (random, rising, or `user:0000001234`), values 100 bytes, tables 500,000
+//! entries. Inserts are measured with one reader thread that runs gets all the time. The skip list
+//! gets the easier task: one version per key, plain byte vectors, its own comparison.
 //!
 //! `cargo bench --bench memtable` ends with the floor of design section 11: insert and get at least
 //! four times the skip list's rate, both measured in alternation; it fails below that.

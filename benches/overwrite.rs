@@ -1,17 +1,17 @@
 //! Hot keys: what compacting the write buffer saves, and what it costs.
 //!
 //! The bars (issue B), printed with what was reached, both sides in alternation in one run:
-//! * zipf 0.99 over a million keys of 16 bytes with 100-byte values: at least 2x fewer flushed bytes
-//!   with `buffer_compaction` than without, at no more than 15 % of the put rate;
+//! * zipf 0.99 over a million keys of 16 bytes with 100-byte values: at least 2x fewer flushed
+//!   bytes with `buffer_compaction` than without, at no more than 15 % of the put rate;
 //! * the longest step of a buffer compaction, with 1 MiB values in the mix: below 100 us.
 //!
-//! What a run reaches depends on who else uses the machine's caches and memory, for ten seconds and more
-//! at a time; therefore nine pairs of runs, of which the median counts. Beside it the fastest run of
-//! each side is compared. The bytes are those of one longer pair, because a short one ends with much that
-//! is not flushed yet, and more of it on the side that flushes less.
+//! What a run reaches depends on who else uses the machine's caches and memory, for ten seconds and
+//! more at a time; therefore nine pairs of runs, of which the median counts. Beside it the fastest
+//! run of each side is compared. The bytes are those of one longer pair, because a short one ends
+//! with much that is not flushed yet, and more of it on the side that flushes less.
 //!
-//! `cargo bench --bench overwrite`; `PUTS`, `BYTES_PUTS` (of the longer pair), `TASKS`, `ROUNDS` and
-//! `MEMTABLE_MIB` change the run.
+//! `cargo bench --bench overwrite`; `PUTS`, `BYTES_PUTS` (of the longer pair), `TASKS`, `ROUNDS`
+//! and `MEMTABLE_MIB` change the run.
 
 #![allow(clippy::print_stdout, reason = "what it measures is what it prints")]
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
@@ -37,8 +37,8 @@ fn mixed(number: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// Ranks drawn by Zipf's law with exponent 0.99, as YCSB does (Cooper et al., SoCC 2010), by inverting
-/// the sums; key number = mixed rank, so that hot keys are spread.
+/// Ranks drawn by Zipf's law with exponent 0.99, as YCSB does (Cooper et al., SoCC 2010), by
+/// inverting the sums; key number = mixed rank, so that hot keys are spread.
 fn draws(count: usize) -> Vec<u32> {
     let mut sum = 0.0;
     let mut sums = Vec::with_capacity(KEYS);
@@ -65,8 +65,8 @@ fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
-/// How much is saved depends on how much of the key space a memtable holds: a key that was flushed since
-/// it was written saves nothing.
+/// How much is saved depends on how much of the key space a memtable holds: a key that was flushed
+/// since it was written saves nothing.
 fn memtable_mib() -> u64 {
     number("MEMTABLE_MIB", 64)
 }
@@ -205,8 +205,8 @@ fn longest_step() {
     fastest.sort_unstable();
     let at = |part: f64| fastest[((fastest.len() - 1) as f64 * part) as usize];
     println!(
-        "one step: p50 {:?}, p99 {:?}, p99.99 {:?}, longest {:?} (bar 100 us; with interrupts {longest_seen:?}); \
-         {} compactions, {} MiB copied",
+        "one step: p50 {:?}, p99 {:?}, p99.99 {:?}, longest {:?} \
+         (bar 100 us; with interrupts {longest_seen:?}); {} compactions, {} MiB copied",
         at(0.5),
         at(0.99),
         at(0.9999),

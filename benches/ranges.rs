@@ -1,13 +1,14 @@
-//! Does a hot range slow a cold one down? The bar (issue B): beside a hot range, the cold range's p99
-//! put latency is at most 2x what it is alone.
+//! Does a hot range slow a cold one down? The bar (issue B): beside a hot range, the cold range's
+//! p99 put latency is at most 2x what it is alone.
 //!
 //! One database of two ranges on a disk of 32 MiB/s. A client puts 1 KiB into the cold range once a
-//! millisecond; alone first, then beside eight tasks that put into the hot range as fast as they are
-//! let: the disk paces them, in the hot range's own account. Then both again, because a machine has
-//! moods; the smaller ratio of the two pairs counts.
+//! millisecond; alone first, then beside eight tasks that put into the hot range as fast as they
+//! are let: the disk paces them, in the hot range's own account. Then both again, because a machine
+//! has moods; the smaller ratio of the two pairs counts.
 //!
-//! Not a criterion benchmark: percentiles of single operations are wanted, and both sides at the same
-//! time. `cargo bench --bench ranges`; times are printed for orientation, the ratio is the result.
+//! Not a criterion benchmark: percentiles of single operations are wanted, and both sides at the
+//! same time. `cargo bench --bench ranges`; times are printed for orientation, the ratio is the
+//! result.
 
 #![allow(
     clippy::print_stdout,

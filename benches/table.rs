@@ -1,5 +1,5 @@
-//! One table of a million entries (16 B random keys, 100 B values): point reads beside a `BTreeMap` of
-//! the same entries, scans, seeks, building and opening. `cargo bench --bench table`.
+//! One table of a million entries (16 B random keys, 100 B values): point reads beside a `BTreeMap`
+//! of the same entries, scans, seeks, building and opening. `cargo bench --bench table`.
 
 #![allow(missing_docs, reason = "criterion's macros define undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]

@@ -37,9 +37,9 @@ async fn allocations(work: impl Future<Output = ()>) -> u64 {
     COUNT.with(Cell::get) - before
 }
 
-/// Goal: no allocation per write or per cached read beyond the bytes themselves.
-/// Method: count on this thread over a thousand of each; the memtable's arena takes a chunk per some
-/// hundred entries and radix nodes, so a small allowance per thousand stays.
+/// Goal: no allocation per write or per cached read beyond the bytes themselves. Method: count on
+/// this thread over a thousand of each; the memtable's arena takes a chunk per some hundred entries
+/// and radix nodes, so a small allowance per thousand stays.
 #[test]
 fn a_put_allocates_nothing_and_a_get_its_value() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Memory stays within its budget while producers are faster than the disk, and while memtables and their
-//! chunks come and go in all sizes.
+//! Memory stays within its budget while producers are faster than the disk, and while memtables and
+//! their chunks come and go in all sizes.
 //!
 //! A binary of its own, with one test, so that the process's memory is the engine's. The work is
 //! bounded, not the time: a slow machine takes longer and sees the same. Nobody sleeps; memory is
@@ -125,10 +125,10 @@ fn check_resident(before: Option<u64>, most: u64) {
 /// Rounds of the second test; in all so many times the budget is written.
 const OVERWRITE_ROUNDS: u64 = 12;
 
-/// Keys are overwritten by several threads in values of all sizes, snapshots come and go, and readers
-/// allocate beside that: chunks of every class are taken and given back in every order. Planted: chunks
-/// that stay mapped. (That they do not come from the allocator is tested beside them: here it is seen too
-/// late.)
+/// Keys are overwritten by several threads in values of all sizes, snapshots come and go, and
+/// readers allocate beside that: chunks of every class are taken and given back in every order.
+/// Planted: chunks that stay mapped. (That they do not come from the allocator is tested beside
+/// them: here it is seen too late.)
 fn b16_chunks_that_come_and_go(before: Option<u64>) {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()

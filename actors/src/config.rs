@@ -106,8 +106,8 @@ impl EngineConfig {
 }
 
 /// Bytes that one entry costs in a memtable beside its encoded operation: 11 to 17 around key and
-/// value, and its share of the index (12 to 43, measured at 500 k entries; ADR 0006), or a note and a
-/// link (48) while an overwritten version is held by a snapshot.
+/// value, and its share of the index (12 to 43, measured at 500 k entries; ADR 0006), or a note and
+/// a link (48) while an overwritten version is held by a snapshot.
 pub const ENTRY_OVERHEAD_BYTES: usize = 72;
 
 /// A batch above this size, or with more operations than `EXECUTOR_OPERATIONS_MAX`, is

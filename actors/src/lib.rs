@@ -1,7 +1,7 @@
 //! Who does the work: the kernel, the actors, and the engine that starts them.
 //!
-//! `sluicedb` calls `engine`; everything else is reached through it. The modules are layers, the lowest
-//! first. None names one above its own (`actors/tests/layers.rs` checks that):
+//! `sluicedb` calls `engine`; everything else is reached through it. The modules are layers, the
+//! lowest first. None names one above its own (`actors/tests/layers.rs` checks that):
 //!
 //! 1. `kernel`: mailboxes, seats, accounts, replies, signals. Names no engine type.
 //! 2. `config`: capacities and thresholds.

@@ -64,8 +64,8 @@ pub(crate) fn config(dir: &str, ranges: u8) -> EngineConfig {
     }
 }
 
-/// Every range gets another name and another owner: it is split behind its first key, and merged again.
-/// Returns the number of the last change.
+/// Every range gets another name and another owner: it is split behind its first key, and merged
+/// again. Returns the number of the last change.
 pub(crate) async fn renew_ranges(engine: &Engine) -> Result<Seqno, Failure> {
     let mut last = None;
     for range in &engine.superversion().ranges {

@@ -1,5 +1,5 @@
-//! The kernel under real threads: many operations in seeded random order, nothing sleeps. Loom tries
-//! every order of a few steps; this tries a few orders of very many.
+//! The kernel under real threads: many operations in seeded random order, nothing sleeps. Loom
+//! tries every order of a few steps; this tries a few orders of very many.
 
 #![cfg(not(loom))]
 

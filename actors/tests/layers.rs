@@ -1,5 +1,5 @@
-//! The house stays as it is written down: `actors/src/lib.rs` lists the layers, and no module names one above its
-//! own. What is seen are `crate::` paths, in imports and inline; tests are left out.
+//! The house stays as it is written down: `actors/src/lib.rs` lists the layers, and no module names
+//! one above its own. What is seen are `crate::` paths, in imports and inline; tests are left out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;

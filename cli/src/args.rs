@@ -216,7 +216,8 @@ pub struct InspectArgs {
 pub struct StatsArgs {
     #[command(flatten)]
     pub store: Store,
-    /// Change nothing, as `get`, `scan`, `export` and `levels` never do: without what only an engine has that could write
+    /// Change nothing, as `get`, `scan`, `export` and `levels` never do: without what only an
+    /// engine has that could write
     #[arg(long)]
     pub read_only: bool,
     /// JSON instead of a table

@@ -134,7 +134,8 @@ impl Sink {
                 if line.contains(&b'\n') {
                     let key = escape(key);
                     return Err(Failure::failed(format!(
-                        "the value of {key} has a line break; use --encoding escaped or another format"
+                        "the value of {key} has a line break; use --encoding escaped \
+                         or another format"
                     )));
                 }
                 out.write_all(&line)

@@ -1,4 +1,5 @@
-//! `ranges` and `split`: where the ranges meet and what each holds, as a map; and one more place to meet.
+//! `ranges` and `split`: where the ranges meet and what each holds, as a map; and one more place to
+//! meet.
 
 use crate::args::{InspectArgs, SplitArgs};
 use crate::inspect::to_json;

@@ -1,17 +1,19 @@
-//! A checkpoint: a directory of its own with everything that a view shows, while its database goes on.
+//! A checkpoint: a directory of its own with everything that a view shows, while its database goes
+//! on.
 //!
 //! What is in it: the tables of the view, as second names of the same files (or copies, where that
-//! cannot be), tables made of what the view's memtables show, and one manifest. There is no log, so none
-//! has to be waited for, cut or copied, and the database itself does nothing: it is not flushed, and its
-//! writers are not asked.
+//! cannot be), tables made of what the view's memtables show, and one manifest. There is no log, so
+//! none has to be waited for, cut or copied, and the database itself does nothing: it is not
+//! flushed, and its writers are not asked.
 //!
-//! Promises: the checkpoint holds the writes up to the view's number, all of them and nothing else. It is a
-//! database once `CURRENT` is there, which is the last step, after everything else is durable. Before that
-//! no open takes the directory for a database; a checkpoint that takes the place of an older one has the
-//! older one's files until then, and removes what it does not need afterwards.
+//! Promises: the checkpoint holds the writes up to the view's number, all of them and nothing else.
+//! It is a database once `CURRENT` is there, which is the last step, after everything else is
+//! durable. Before that no open takes the directory for a database; a checkpoint that takes the
+//! place of an older one has the older one's files until then, and removes what it does not need
+//! afterwards.
 //!
-//! It is the same database at an earlier time: it has the same identity and its tables have the same numbers,
-//! because their checksums are seeded with both.
+//! It is the same database at an earlier time: it has the same identity and its tables have the
+//! same numbers, because their checksums are seeded with both.
 //!
 //! Blocks on the disk. The caller holds the view, so that no table goes meanwhile.
 
@@ -86,8 +88,8 @@ impl Tables {
 /// How far a checkpoint has come; at the end, what it consists of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Bytes of tables and memtables that there are to do. What memtables take as tables is not known
-    /// before: they count as what they take in memory.
+    /// Bytes of tables and memtables that there are to do. What memtables take as tables is not
+    /// known before: they count as what they take in memory.
     pub total_bytes: u64,
     /// Of those, what is done.
     pub done_bytes: u64,
@@ -106,11 +108,12 @@ pub struct Counts {
 /// Told after each step; says whether to go on.
 pub type Told<'a> = &'a mut dyn FnMut(&Counts) -> bool;
 
-/// Puts the tables of `origin` into `draft`; `None` when `told` said no. See [`Draft::publish`] for the rest.
+/// Puts the tables of `origin` into `draft`; `None` when `told` said no. See [`Draft::publish`] for
+/// the rest.
 ///
 /// # Errors
-/// `Exists` where the draft's older checkpoint has another table under the same name; whatever the disk
-/// says.
+/// `Exists` where the draft's older checkpoint has another table under the same name; whatever the
+/// disk says.
 pub fn fill(draft: &mut Draft, origin: &Origin<'_>, told: Told<'_>) -> Result<Option<Image>> {
     let superversion = &origin.view.superversion;
     let stable: BTreeMap<FileNumber, &Arc<TableMeta>> = superversion
@@ -189,9 +192,9 @@ fn write_memtables(
     Ok(Some(ranges.into_iter().zip(written).collect()))
 }
 
-/// The memtables of a range, newest first, parted where tables that came in from outside stand between
-/// them: no table of memtables may have older entries than such a one and newer ones as well
-/// (INVARIANT(newest-layer-first)).
+/// The memtables of a range, newest first, parted where tables that came in from outside stand
+/// between them: no table of memtables may have older entries than such a one and newer ones as
+/// well (INVARIANT(newest-layer-first)).
 fn between_tables(range: &RangeEntry<()>) -> Vec<Vec<MemtableSlice>> {
     let mut parts = vec![Vec::new()];
     for layer in range.in_front() {
@@ -205,7 +208,8 @@ fn between_tables(range: &RangeEntry<()>) -> Vec<Vec<MemtableSlice>> {
     parts
 }
 
-/// Has one table of the database in the draft: it is there already, gets a second name, or is copied.
+/// Has one table of the database in the draft: it is there already, gets a second name, or is
+/// copied.
 fn place(
     draft: &mut Draft,
     origin: &Origin<'_>,
@@ -280,8 +284,8 @@ fn copy(
     Ok(true)
 }
 
-/// What the manifest of the checkpoint says: the view's ranges and tables, all flushed up to its number;
-/// no log; closed in order.
+/// What the manifest of the checkpoint says: the view's ranges and tables, all flushed up to its
+/// number; no log; closed in order.
 fn image(origin: &Origin<'_>, written: Vec<(RangeId, TableMeta)>) -> Image {
     let View { superversion, upto, .. } = origin.view;
     // As long as no log is named, no segment is expected: all that come have higher numbers.
@@ -310,8 +314,8 @@ fn image(origin: &Origin<'_>, written: Vec<(RangeId, TableMeta)>) -> Image {
     image
 }
 
-/// Does this manifest say that nobody has written since the checkpoint was made? A database that was
-/// opened for writing has a log.
+/// Does this manifest say that nobody has written since the checkpoint was made? A database that
+/// was opened for writing has a log.
 fn is_checkpoint(image: &Image) -> bool {
     image.clean_close && image.newest_segment < image.log_floor && image.prepared.is_empty()
 }

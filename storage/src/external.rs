@@ -1,9 +1,9 @@
 //! Tables outside a database: written by whoever has sorted data, and brought in as a whole.
 //!
-//! Such a file is a table like any other (`table/`), under an identity that no other file has and that no
-//! database can have. So no database takes it for one of its own, and a block of another such file does not
-//! pass. It is never adopted as it is: it is checked completely, and what it has is written anew. The file
-//! itself is only read.
+//! Such a file is a table like any other (`table/`), under an identity that no other file has and
+//! that no database can have. So no database takes it for one of its own, and a block of another
+//! such file does not pass. It is never adopted as it is: it is checked completely, and what it has
+//! is written anew. The file itself is only read.
 
 use crate::batch::check_entry;
 use crate::error::{Error, Result};
@@ -22,12 +22,14 @@ use std::sync::Arc;
 
 /// Instead of a database's identity such a file has this, and random bytes behind it.
 const OUTSIDE: [u8; 8] = *b"outside ";
-/// The number of its entries, which counts for nothing: they get that of the change that brings them in.
+/// The number of its entries, which counts for nothing: they get that of the change that brings
+/// them in.
 const ENTRY_SEQNO: Seqno = Seqno(1);
 /// Read ahead while a table is copied.
 const READAHEAD_BYTES: usize = 1 << 20;
 
-/// Writes a table outside a database. Blocks on the disk. Dropped before it is finished, it removes the file.
+/// Writes a table outside a database. Blocks on the disk. Dropped before it is finished, it removes
+/// the file.
 pub struct ExternalWriter {
     vfs: Arc<dyn Vfs>,
     path: PathBuf,
@@ -66,8 +68,8 @@ impl ExternalWriter {
     /// Adds an entry, whose key is after the last one.
     ///
     /// # Errors
-    /// `Invalid` for a key that is not, or one that is empty or too long, or a value that is too long: the entry
-    /// is left out, and others may follow. `Io`: nothing more can be added.
+    /// `Invalid` for a key that is not, or one that is empty or too long, or a value that is too
+    /// long: the entry is left out, and others may follow. `Io`: nothing more can be added.
     pub fn add(&mut self, key: &[u8], kind: Kind, value: &[u8]) -> Result<()> {
         check_entry(key.len(), value.len(), VALUE_BYTES_CAP).map_err(Error::invalid)?;
         if key <= &self.last_key[..] {
@@ -119,7 +121,8 @@ impl Drop for ExternalWriter {
     }
 }
 
-/// A table outside a database, checked from end to end. Not open: any number of them costs next to nothing.
+/// A table outside a database, checked from end to end. Not open: any number of them costs next to
+/// nothing.
 #[derive(Debug)]
 pub struct ExternalTable {
     path: PathBuf,
@@ -128,11 +131,12 @@ pub struct ExternalTable {
 }
 
 impl ExternalTable {
-    /// Reads every byte of the file at `path`: checksums, order, bounds, counts, sizes. Before each block
-    /// `goes_on` is asked; `None` if that ends it. Blocks on the disk.
+    /// Reads every byte of the file at `path`: checksums, order, bounds, counts, sizes. Before each
+    /// block `goes_on` is asked; `None` if that ends it. Blocks on the disk.
     ///
     /// # Errors
-    /// `Corrupt` for a file that is not such a table, or is damaged: the first problem; `Unsupported`; `Io`.
+    /// `Corrupt` for a file that is not such a table, or is damaged: the first problem;
+    /// `Unsupported`; `Io`.
     pub fn check(
         vfs: &Arc<dyn Vfs>,
         path: &Path,

@@ -92,8 +92,8 @@ impl Span {
         max >= &self.lo[..] && self.hi.as_ref().is_none_or(|hi| min < &hi[..])
     }
 
-    /// The same keys, by bounds that formats have room for: none is longer than the successor of the
-    /// longest key.
+    /// The same keys, by bounds that formats have room for: none is longer than the successor of
+    /// the longest key.
     #[must_use]
     pub fn on_disk(&self) -> Self {
         let bound = |bound: &Bytes| match bound.get(..KEY_BYTES_MAX) {
@@ -176,8 +176,8 @@ impl Span {
     }
 }
 
-/// The first eight bytes as a number that orders like them. Missing ones count as 0, so a short key ties
-/// with keys that continue so, and ties are resolved on the keys.
+/// The first eight bytes as a number that orders like them. Missing ones count as 0, so a short key
+/// ties with keys that continue so, and ties are resolved on the keys.
 #[inline]
 pub(crate) fn head(key: &[u8]) -> u64 {
     if let Some(bytes) = key.first_chunk::<8>() {

@@ -3,9 +3,9 @@
 use crate::key::Span;
 use std::ops::{Bound, Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
-/// An interval of keys, as scans and whatever else is about one take it: `..`, `a..b`, `a..`, `..b`, `a..=b`,
-/// `..=b` or a pair of [`Bound`]s, over anything that is bytes. An interval that is empty or upside down holds
-/// nothing.
+/// An interval of keys, as scans and whatever else is about one take it: `..`, `a..b`, `a..`,
+/// `..b`, `a..=b`, `..=b` or a pair of [`Bound`]s, over anything that is bytes. An interval that is
+/// empty or upside down holds nothing.
 pub trait KeyRange {
     /// The same interval, half-open.
     #[doc(hidden)]

@@ -1,15 +1,17 @@
-//! Keyspaces: parts of a database that have keys of their own, under one log and one order of writes.
+//! Keyspaces: parts of a database that have keys of their own, under one log and one order of
+//! writes.
 //!
-//! A range belongs to one keyspace, so its tables do as well, and no key says whose it is: only what comes
-//! before the route does (a batch, a span of a change). Every database has the default keyspace, which costs
-//! no byte anywhere. The others have names.
+//! A range belongs to one keyspace, so its tables do as well, and no key says whose it is: only
+//! what comes before the route does (a batch, a span of a change). Every database has the default
+//! keyspace, which costs no byte anywhere. The others have names.
 
 use crate::error::Error;
 use crate::key::Span;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A keyspace's number. No other one gets it while the database is open, and no log that names it outlives that.
+/// A keyspace's number. No other one gets it while the database is open, and no log that names it
+/// outlives that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyspaceId(pub u32);
 

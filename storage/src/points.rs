@@ -1,17 +1,17 @@
 //! Read points: the sequence numbers at which somebody reads for longer than one lookup.
 //!
-//! A memtable gives up an overwritten entry once nobody can need it: when its successor is visible, so
-//! that no new reader stands before it, and no read point lies between the two. (If both are of one
-//! batch, at once: what is visible, and so every read point, is the end of a batch.) Snapshots and scans
-//! hold a point; a lookup at the newest instant does not, and looks again in the rare case that it came
-//! too late (`Memtable::get`).
+//! A memtable gives up an overwritten entry once nobody can need it: when its successor is visible,
+//! so that no new reader stands before it, and no read point lies between the two. (If both are of
+//! one batch, at once: what is visible, and so every read point, is the end of a batch.) Snapshots
+//! and scans hold a point; a lookup at the newest instant does not, and looks again in the rare
+//! case that it came too late (`Memtable::get`).
 //!
 //! Of each point it is noted who holds it. That is for reports: nothing is decided by it.
 //!
-//! INVARIANT(points-before-death): a point is held from before `visible` was read for it. Whoever takes
-//! one says so (`oldest`) first, then reads `visible`; whoever wants to bury an entry reads
-//! `visible` first and then asks who says so; with a full fence between the two steps on both sides, one
-//! of them sees the other.
+//! INVARIANT(points-before-death): a point is held from before `visible` was read for it. Whoever
+//! takes one says so (`oldest`) first, then reads `visible`; whoever wants to bury an entry reads
+//! `visible` first and then asks who says so; with a full fence between the two steps on both
+//! sides, one of them sees the other.
 
 use crate::key::Seqno;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
@@ -231,7 +231,8 @@ impl ReadPoints {
         }
     }
 
-    /// How often a point was given back: what could not be buried before may be buried after it changes.
+    /// How often a point was given back: what could not be buried before may be buried after it
+    /// changes.
     pub(crate) fn released(&self) -> u64 {
         self.released.load(Ordering::Relaxed)
     }

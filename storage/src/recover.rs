@@ -1,16 +1,16 @@
 //! Opening a directory: what the disk holds becomes a version, or a reason why it cannot.
 //!
-//! The order of an open, each step crash-safe and repeatable (a crash anywhere leaves a directory whose
-//! next open ends in the same state):
+//! The order of an open, each step crash-safe and repeatable (a crash anywhere leaves a directory
+//! whose next open ends in the same state):
 //!
 //! 1. `CURRENT` and the manifest are read, and every table that it names is there with its length.
-//! 2. The log is replayed into memtables, which become L0 tables whenever they exceed the budget and
-//!    at the end: everything that will be readable is durable before anybody can read it.
+//! 2. The log is replayed into memtables, which become L0 tables whenever they exceed the budget
+//!    and at the end: everything that will be readable is durable before anybody can read it.
 //! 3. A new manifest whose log floor lies past every replayed segment is written and swapped in.
 //! 4. Only now old logs, old manifests and files that were never published are removed.
 //!
-//! The old log is never appended to; the caller starts a new one after this returned. When an open is
-//! refused nothing that was there has changed. The caller holds the directory's lock.
+//! The old log is never appended to; the caller starts a new one after this returned. When an open
+//! is refused nothing that was there has changed. The caller holds the directory's lock.
 
 pub mod home;
 mod replay;
@@ -41,8 +41,8 @@ pub struct RecoverOptions {
     pub fresh_id: [u8; 16],
     /// Where the ranges of a new database meet, ascending; an existing one keeps its own ranges.
     pub split_keys: Vec<Bytes>,
-    /// Memory for replayed entries of all ranges together, in bytes; beyond it the largest memtables
-    /// are flushed. One batch may exceed it.
+    /// Memory for replayed entries of all ranges together, in bytes; beyond it the largest
+    /// memtables are flushed. One batch may exceed it.
     pub replay_bytes_max: usize,
     /// How tables made from the log are written.
     pub table: TableOptions,
@@ -105,8 +105,8 @@ pub struct RecoveryReport {
 /// Opens the database in `dir`, or makes one. Blocks on the disk.
 ///
 /// # Errors
-/// `Corrupt`, `Missing` and `Unsupported` name the file; `Invalid` where there is no database and none
-/// may be made, or where somebody else's files are; `Io`.
+/// `Corrupt`, `Missing` and `Unsupported` name the file; `Invalid` where there is no database and
+/// none may be made, or where somebody else's files are; `Io`.
 pub fn open_directory(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -115,8 +115,8 @@ pub fn open_directory(
     match home::look(vfs, dir)? {
         Place::Vacant(leftovers) => create(vfs, dir, &leftovers, options),
         Place::Database(current) => {
-            // Whoever made these names may have died before they were durable. They have to be, before
-            // there is any other: a manifest without `CURRENT` is no database.
+            // Whoever made these names may have died before they were durable. They have to be,
+            // before there is any other: a manifest without `CURRENT` is no database.
             vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
             let names = vfs.list(dir).map_err(|e| Error::io("list", dir, e))?;
             let loaded = manifest::load(vfs, dir, &current)?;
@@ -260,8 +260,8 @@ fn reopen(
     let manifest = match ManifestWriter::create(vfs, dir, db_id, number, image) {
         Ok(manifest) => manifest,
         Err(error) => {
-            // If the new manifest may count already its tables must stay. Where there was no space for
-            // it they are in the way.
+            // If the new manifest may count already its tables must stay. Where there was no space
+            // for it they are in the way.
             let counts = |current: manifest::Current| current.manifest != old;
             let counts = manifest::read_current(vfs, dir).map(|found| found.is_none_or(counts));
             if error.is_no_space() && matches!(counts, Ok(false)) {
@@ -329,8 +329,8 @@ impl Problem {
     }
 }
 
-/// The version that `image` describes. Every table's file is there and has its length; what is in it
-/// is checked when it is read.
+/// The version that `image` describes. Every table's file is there and has its length; what is in
+/// it is checked when it is read.
 fn make_version(image: &Image, tables: &Arc<TableCache>) -> Result<Version, Problem> {
     image.to_version(Arc::clone(tables.graveyard()), |meta| {
         tables.check_presence(meta).map_err(Problem::File)?;
@@ -338,8 +338,8 @@ fn make_version(image: &Image, tables: &Arc<TableCache>) -> Result<Version, Prob
     })
 }
 
-/// Removes what the new manifest makes unreachable. Names that are not ours stay, as does everything
-/// that cannot be removed; the next open tries again.
+/// Removes what the new manifest makes unreachable. Names that are not ours stay, as does
+/// everything that cannot be removed; the next open tries again.
 fn sweep(vfs: &Arc<dyn Vfs>, dir: &Path, manifest: &ManifestWriter) -> Vec<String> {
     let image = manifest.image();
     let live: BTreeSet<_> = image.slices.values().map(SliceMeta::number).collect();

@@ -1,8 +1,9 @@
-//! Space on the disk that is set aside for the time when it is full: so that deletes can be logged, memory
-//! can be flushed, tables can be merged, and the database be closed and opened.
+//! Space on the disk that is set aside for the time when it is full: so that deletes can be logged,
+//! memory can be flushed, tables can be merged, and the database be closed and opened.
 //!
-//! It is one file without content. It is let go of in one step, as a whole, and is set aside anew when
-//! there is room again; it is cut when less is wanted. It outlives the process. Nothing is lost with it. Blocks on the disk.
+//! It is one file without content. It is let go of in one step, as a whole, and is set aside anew
+//! when there is room again; it is cut when less is wanted. It outlives the process. Nothing is
+//! lost with it. Blocks on the disk.
 //!
 //! Not here: when, and how much.
 

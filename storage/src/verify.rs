@@ -1,8 +1,8 @@
 //! Checks a closed database and reports everything that is wrong, not only the first thing.
 //!
-//! Reads only. Every checksum of every file that the manifest names, the log, the rules of the tree, and
-//! what manifest, tables and log say about each other. Where the manifest cannot be read, tables and
-//! log are checked by themselves. The caller holds the directory's lock.
+//! Reads only. Every checksum of every file that the manifest names, the log, the rules of the
+//! tree, and what manifest, tables and log say about each other. Where the manifest cannot be read,
+//! tables and log are checked by themselves. The caller holds the directory's lock.
 
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
@@ -181,7 +181,8 @@ impl Run<'_> {
 
     /// Tables and log without a manifest. Which of them count nobody knows, so none is a stray.
     fn standalone(&mut self, db_id: Option<[u8; 16]>) {
-        // That is a finding already, and of the tables nothing can be said: their checksums need it.
+        // That is a finding already, and of the tables nothing can be said: their checksums need
+        // it.
         let Some(db_id) = db_id else { return };
         let number = |name: &String| match FileKind::parse(name) {
             Some(FileKind::Table(number)) => Some((number, None)),

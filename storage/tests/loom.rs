@@ -1,10 +1,10 @@
 //! Models of the memtable's publication, checked by loom in every order it can find.
 //!
 //! Method: small tables are filled first, then a writer thread makes one step of each kind (a child
-//! added, a node grown, a prefix split, a version prepended) beside readers. loom knows which stores
-//! a reader may see late; it also reports an entry whose plain bytes are read without having been
-//! published (`touched` in the entry's header stands for them). Each test names the bug that was
-//! planted once to see it fail.
+//! added, a node grown, a prefix split, a version prepended) beside readers. loom knows which
+//! stores a reader may see late; it also reports an entry whose plain bytes are read without having
+//! been published (`touched` in the entry's header stands for them). Each test names the bug that
+//! was planted once to see it fail.
 //!
 //! Run: `RUSTFLAGS="--cfg loom" cargo test --release -p sluicedb-storage --test loom`
 #![cfg(loom)]
@@ -19,10 +19,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Explores `test` completely, and fails if there was nothing to explore.
 ///
-/// In every test the writer is the first thread and the readers are spawned: loom remembers only the
-/// last access to an object, so a thread that loads a slot and then stores to it hides the race with a
-/// reader that went before (seen here: one order instead of dozens, and planted bugs that pass).
-/// A reader's load is compared with the last store, which nothing hides.
+/// In every test the writer is the first thread and the readers are spawned: loom remembers only
+/// the last access to an object, so a thread that loads a slot and then stores to it hides the race
+/// with a reader that went before (seen here: one order instead of dozens, and planted bugs that
+/// pass). A reader's load is compared with the last store, which nothing hides.
 fn model(test: impl Fn() + Send + Sync + 'static) {
     let orders = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&orders);
@@ -78,8 +78,8 @@ fn spawn<T: 'static>(
     thread::spawn(move || read(&table))
 }
 
-/// Runs one insert beside `read` and a look at the new key on either side of it; in the end all keys
-/// must be there.
+/// Runs one insert beside `read` and a look at the new key on either side of it; in the end all
+/// keys must be there.
 fn insert_beside(before: &'static [&'static [u8]], new: &'static [u8], read: fn(&Arc<Memtable>)) {
     model(move || {
         let (table, mut writer) = filled(before);
@@ -97,8 +97,8 @@ fn insert_beside(before: &'static [&'static [u8]], new: &'static [u8], read: fn(
     });
 }
 
-/// Planted: `Link::publish` with Relaxed instead of Release, and `Link::load` with Relaxed instead of
-/// Acquire.
+/// Planted: `Link::publish` with Relaxed instead of Release, and `Link::load` with Relaxed instead
+/// of Acquire.
 #[test]
 fn an_entry_is_there_whole_or_not_at_all() {
     insert_beside(&[], b"a", |_| ());
@@ -112,9 +112,9 @@ fn the_second_key_turns_an_entry_into_a_node() {
     });
 }
 
-/// Planted: free slots whose key byte is zero instead of the first child's. A reader that has loaded
-/// the old word of key bytes and then the new child takes it for the child under zero, and shows
-/// "k7" before "k1".
+/// Planted: free slots whose key byte is zero instead of the first child's. A reader that has
+/// loaded the old word of key bytes and then the new child takes it for the child under zero, and
+/// shows "k7" before "k1".
 #[test]
 fn a_child_is_added_to_a_node_with_room() {
     insert_beside(&[b"k1", b"k2"], b"k7", |table| {
@@ -275,8 +275,8 @@ fn grace_is_over_only_when_the_readers_are_gone() {
     });
 }
 
-/// A snapshot is taken beside an overwrite: what it needs is there. Planted: `hold` that reads `visible`
-/// before it says so; `reach` without its fence.
+/// A snapshot is taken beside an overwrite: what it needs is there. Planted: `hold` that reads
+/// `visible` before it says so; `reach` without its fence.
 #[test]
 fn a_point_is_held_before_what_it_needs_can_die() {
     use loom::sync::atomic::{AtomicU64, Ordering};
@@ -308,8 +308,8 @@ fn a_point_is_held_before_what_it_needs_can_die() {
     });
 }
 
-/// A lookup at the newest instant beside two overwrites that are buried at once: it finds a value, or is
-/// told to look again when more is visible. Planted: `bury` that does not cut.
+/// A lookup at the newest instant beside two overwrites that are buried at once: it finds a value,
+/// or is told to look again when more is visible. Planted: `bury` that does not cut.
 #[test]
 fn a_lookup_without_a_point_is_told_when_it_came_too_late() {
     use loom::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,8 @@
 //! Format version 1 of a table, byte for byte: written the same for ever, readable for ever.
 //!
 //! After a deliberate change of what the builder writes (not of what old files mean):
-//! `SLUICE_WRITE_GOLDEN=1 cargo test -p sluicedb-storage --test table_golden`, and keep the old files
-//! under new names in `golden_bytes_stay_readable`.
+//! `SLUICE_WRITE_GOLDEN=1 cargo test -p sluicedb-storage --test table_golden`, and keep the old
+//! files under new names in `golden_bytes_stay_readable`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -11,7 +11,8 @@ use sluicedb_storage::vfs::{Fault, OperationKind};
 use std::time::Duration;
 use tokio_test::task;
 
-/// A database in which only the budget of the whole engine is ever full: one range may have all of it.
+/// A database in which only the budget of the whole engine is ever full: one range may have all of
+/// it.
 fn home(seed: u64) -> Simulated {
     let mut options = settings::tiny();
     options.sealed_memtables_max = 1000;
@@ -200,8 +201,9 @@ fn a_thousand_tasks_share_a_small_budget() {
     home.run(db.close()).unwrap();
 }
 
-/// Whoever waits for room, woken or not, keeps no memtable that others have flushed meanwhile: its memory
-/// is there for those who write. Planted: `admit_and_send` that keeps the catalog while it waits.
+/// Whoever waits for room, woken or not, keeps no memtable that others have flushed meanwhile: its
+/// memory is there for those who write. Planted: `admit_and_send` that keeps the catalog while it
+/// waits.
 #[test]
 fn b5_who_waits_for_room_keeps_no_old_memtables() {
     let mut options = settings::tiny();

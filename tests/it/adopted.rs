@@ -143,8 +143,8 @@ fn case(seed: u64) -> usize {
     found
 }
 
-/// Planted: each of the conditions of `View::whole_tables` left out; entries that are not counted; the keys
-/// behind a table that was taken over walked once more.
+/// Planted: each of the conditions of `View::whole_tables` left out; entries that are not counted;
+/// the keys behind a table that was taken over walked once more.
 #[test]
 fn what_replaces_spans_is_what_the_source_has_whatever_its_tables() {
     if let Some(seed) = replayed() {

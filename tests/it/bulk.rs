@@ -1,4 +1,5 @@
-//! Whole spans at once: tables from outside, spans cut out, spans that become what another database has.
+//! Whole spans at once: tables from outside, spans cut out, spans that become what another database
+//! has.
 
 use crate::home::{Home, block_on};
 use crate::kit::disk::content;
@@ -64,7 +65,8 @@ fn t004_01_two_hundred_entries_go_from_one_database_to_another() {
     assert!(sluicedb::verify(target.path(), |_, _| {}).unwrap().is_sound());
 }
 
-/// 500 entries and their index become 50: no entry of the index is stale. In every state of the old ones.
+/// 500 entries and their index become 50: no entry of the index is stale. In every state of the old
+/// ones.
 #[test]
 fn t004_02_five_hundred_become_fifty_and_no_index_entry_is_stale() {
     for state in ["memory", "tables", "levels", "all"] {
@@ -192,7 +194,8 @@ fn t004_05_bad_input_is_refused_and_changes_nothing() {
     });
 }
 
-/// Written before the call: gone. After it: there. Also when no memtable was flushed, and after a kill.
+/// Written before the call: gone. After it: there. Also when no memtable was flushed, and after a
+/// kill.
 #[test]
 fn t004_14_a_restart_agrees_with_what_was_cut_out_of_memory() {
     let (home, dir) = (home(), tempfile::tempdir().unwrap());

@@ -43,10 +43,11 @@ async fn fill(db: &Db, value: &str) {
     }
 }
 
-/// INVARIANT(no-block-on-executor): a replacement is dropped when it has been answered, and at its first polls.
-/// It happens wholly or not at all, and whoever drops it removes no file.
+/// INVARIANT(no-block-on-executor): a replacement is dropped when it has been answered, and at its
+/// first polls. It happens wholly or not at all, and whoever drops it removes no file.
 ///
-/// Planted: tables that pass through the caller on their way from the bulk worker to the version manager.
+/// Planted: tables that pass through the caller on their way from the bulk worker to the version
+/// manager.
 #[test]
 fn who_drops_a_replacement_removes_no_file() {
     let disk = MemVfs::new();
@@ -86,7 +87,8 @@ fn who_drops_a_replacement_removes_no_file() {
     block_on(async { (source.close().await.unwrap(), target.close().await.unwrap()) });
 }
 
-/// A disk on which each read of a file with this ending is counted, and the sixth one waits until it may go on.
+/// A disk on which each read of a file with this ending is counted, and the sixth one waits until
+/// it may go on.
 struct Reads {
     count: Arc<AtomicUsize>,
     arrived: mpsc::Receiver<()>,

@@ -312,9 +312,10 @@ fn closing_ends_a_checkpoint() {
     }
 }
 
-/// Writers of batches over all ranges, flushes, compactions, splits and merges, and spans that are replaced, beside
-/// checkpoints: each shows whole batches, those that were acknowledged before the call, none that began after its
-/// return, and of two spans that are replaced at once the same generation.
+/// Writers of batches over all ranges, flushes, compactions, splits and merges, and spans that are
+/// replaced, beside checkpoints: each shows whole batches, those that were acknowledged before the
+/// call, none that began after its return, and of two spans that are replaced at once the same
+/// generation.
 #[test]
 fn t004_22_a_checkpoint_beside_everything_else_is_one_instant() {
     let mut options = settings::tiny();

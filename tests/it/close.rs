@@ -214,8 +214,8 @@ impl Runtime for Stingy {
     }
 }
 
-/// Planted: the tasks dropped with the thread's body (the second close waits for ever, and after a drop
-/// the lock is never released).
+/// Planted: the tasks dropped with the thread's body (the second close waits for ever, and after a
+/// drop the lock is never released).
 #[test]
 fn b10_a_close_without_a_thread_has_not_happened_and_may_be_asked_for_again() {
     for again in [true, false] {
@@ -333,8 +333,8 @@ fn who_drops_the_last_handle_closes_no_file_and_unmaps_nothing() {
     }
 }
 
-/// A ticket may be dropped anywhere, and after everything else. Planted: a ticket that holds what routes the
-/// write, finished or not.
+/// A ticket may be dropped anywhere, and after everything else. Planted: a ticket that holds what
+/// routes the write, finished or not.
 #[test]
 fn who_drops_a_ticket_last_closes_no_file_and_unmaps_nothing() {
     for closes in [true, false] {

@@ -123,16 +123,16 @@ fn a_torn_tail_is_cut_and_reported() {
     assert_eq!(block_on(content(&db)).unwrap().len(), 40);
 }
 
-/// Goal: no value keeps a database from being opened after a crash, whatever it holds.
-/// Method: a value of 1 MiB, made of headers of log records, each of which claims all that follows it and
-/// vouches for nearly all before it. Its own record is torn, at its beginning or its end, and nothing of it
-/// was synced.
+/// Goal: no value keeps a database from being opened after a crash, whatever it holds. Method: a
+/// value of 1 MiB, made of headers of log records, each of which claims all that follows it and
+/// vouches for nearly all before it. Its own record is torn, at its beginning or its end, and
+/// nothing of it was synced.
 ///
 /// Planted: a budget for checksums, whose end refuses the log.
 #[test]
 fn a_torn_value_made_of_log_records_is_cut() {
-    // The engine that goes may have synced the value before it says so in the log. Then the damage is none
-    // that a crash leaves, and the open is right to refuse it.
+    // The engine that goes may have synced the value before it says so in the log. Then the damage
+    // is none that a crash leaves, and the open is right to refuse it.
     let mut tried = (0..8).map(|_| tear_value_made_of_log_records());
     assert!(tried.any(|tried| tried.is_ok()), "it is refused each time");
 }
@@ -259,10 +259,11 @@ fn a_damaged_block_hurts_only_its_own_readers() {
 }
 
 /// Goal: a damaged table is shown whoever meets it: `stats().damaged` is where an operator looks.
-/// Method: each kind of read, alone, in a process of its own; on the caller's thread and on a read thread.
+/// Method: each kind of read, alone, in a process of its own; on the caller's thread and on a read
+/// thread.
 ///
-/// Planted: a scan, a cold scan, a snapshot's read, a cold one, a cold `get`, and a `multi_get`, warm and cold,
-/// that say nothing.
+/// Planted: a scan, a cold scan, a snapshot's read, a cold one, a cold `get`, and a `multi_get`,
+/// warm and cold, that say nothing.
 #[test]
 fn every_reader_that_meets_damage_shows_it() {
     let mut options = settings::tiny();

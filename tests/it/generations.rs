@@ -1,5 +1,5 @@
-//! Three spans, a primary one and two indexes of it, that are replaced together again and again, and those who read
-//! them meanwhile. Each value says of which generation it is.
+//! Three spans, a primary one and two indexes of it, that are replaced together again and again,
+//! and those who read them meanwhile. Each value says of which generation it is.
 
 use crate::home::block_on;
 use crate::kit::disk::{collect, fresh_dir, shared};
@@ -123,11 +123,12 @@ fn look(way: usize, target: &Db, seen: &mut Seen) {
     });
 }
 
-/// Goal: whoever reads while three spans are replaced a thousand times sees one generation in all of them, and none
-/// after a later one, while ranges are split and merged in the spans, memory is flushed and tables are merged.
+/// Goal: whoever reads while three spans are replaced a thousand times sees one generation in all
+/// of them, and none after a later one, while ranges are split and merged in the spans, memory is
+/// flushed and tables are merged.
 ///
-/// Planted: spans that are replaced one after the other; a superversion that is published without its number; a
-/// flush under way that brings back what was cut out.
+/// Planted: spans that are replaced one after the other; a superversion that is published without
+/// its number; a flush under way that brings back what was cut out.
 #[test]
 fn t004_06_readers_see_one_generation_of_all_spans() {
     let (source, target) = (open(), open());

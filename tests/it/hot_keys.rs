@@ -79,8 +79,8 @@ fn hot_keys_are_compacted_and_not_flushed() {
     assert!(on.active_bytes < 512 << 10, "{}", on.active_bytes);
 }
 
-/// A snapshot sees its instant while everything it shows is overwritten many times; what it held goes when
-/// it does. Planted: `Engine::view` that holds no point.
+/// A snapshot sees its instant while everything it shows is overwritten many times; what it held
+/// goes when it does. Planted: `Engine::view` that holds no point.
 #[test]
 fn a_snapshot_outlives_the_overwriting_of_all_it_shows() {
     let home = Simulated::with(4, options(true));
@@ -104,8 +104,8 @@ fn a_snapshot_outlives_the_overwriting_of_all_it_shows() {
     check(&home, &db, &after);
 }
 
-/// Writes stop in the middle of a compaction: the reclaimer finishes it, and memory falls. Planted: a reclaimer
-/// that is never told.
+/// Writes stop in the middle of a compaction: the reclaimer finishes it, and memory falls. Planted:
+/// a reclaimer that is never told.
 #[test]
 fn the_reclaimer_finishes_what_writers_left() {
     let home = Simulated::with(5, options(true));
@@ -203,11 +203,12 @@ fn readers_beside_overwriting_writers_see_whole_new_values() {
     block_on(db.close()).unwrap();
 }
 
-/// A span is cut out while its memtable is being compacted: some of its entries have been copied, some have not,
-/// and some were written meanwhile. None is found any more, whatever state the compaction is in, and nothing else
-/// is lost; who came before sees all of them.
+/// A span is cut out while its memtable is being compacted: some of its entries have been copied,
+/// some have not, and some were written meanwhile. None is found any more, whatever state the
+/// compaction is in, and nothing else is lost; who came before sees all of them.
 ///
-/// Planted: a cut that is known to the memtable's index only; a seal in the middle of a compaction that forgets what was not yet copied.
+/// Planted: a cut that is known to the memtable's index only; a seal in the middle of a compaction
+/// that forgets what was not yet copied.
 #[test]
 fn x_05_a_span_is_cut_out_while_its_memtable_is_compacted() {
     let mut while_compacting = 0;

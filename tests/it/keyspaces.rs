@@ -1,5 +1,6 @@
-//! Goal: keyspaces have keys of their own and one order of writes: what a batch does to several is one thing,
-//! for readers, for snapshots and after a restart; one that is dropped is gone, whatever was under way in it.
+//! Goal: keyspaces have keys of their own and one order of writes: what a batch does to several is
+//! one thing, for readers, for snapshots and after a restart; one that is dropped is gone, whatever
+//! was under way in it.
 
 use crate::home::{Held, Home, Simulated, block_on};
 use crate::kit::settings;
@@ -27,7 +28,8 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-/// Planted: an operation that is routed by its key alone; a scan that goes on into the next keyspace.
+/// Planted: an operation that is routed by its key alone; a scan that goes on into the next
+/// keyspace.
 #[test]
 fn the_same_key_has_a_value_in_each_keyspace() {
     let home = Home::new();
@@ -159,8 +161,8 @@ fn a_keyspace_that_is_dropped_is_gone_for_good() {
     });
 }
 
-/// Memory that a keyspace had is room for the others at once, and whoever waits for its flush is told.
-/// Planted: charges that stay; a flush that waits for memtables nobody has.
+/// Memory that a keyspace had is room for the others at once, and whoever waits for its flush is
+/// told. Planted: charges that stay; a flush that waits for memtables nobody has.
 #[test]
 fn dropping_a_keyspace_gives_its_memory_back_and_answers_who_waits_for_its_flush() {
     let held = Held::new(settings::tiny());
@@ -380,8 +382,8 @@ fn keyspaces_come_and_go_without_a_trace() {
     assert_eq!(home.files(".sst").len(), 1);
 }
 
-/// Each option is seen in what the keyspace comes to, beside the default one that gets the same keys.
-/// Planted: one option after the other that is not looked at.
+/// Each option is seen in what the keyspace comes to, beside the default one that gets the same
+/// keys. Planted: one option after the other that is not looked at.
 #[test]
 fn a_keyspace_does_what_its_own_options_say() {
     let mut options = settings::tiny();
@@ -459,8 +461,8 @@ fn key(n: usize) -> String {
     format!("{n:05}")
 }
 
-/// The engine lets go of what a dropped keyspace has in memory, whoever waits for room in it and is not polled any more.
-/// Planted: an owner that keeps its writer.
+/// The engine lets go of what a dropped keyspace has in memory, whoever waits for room in it and is
+/// not polled any more. Planted: an owner that keeps its writer.
 #[test]
 fn a_dropped_keyspace_leaves_no_memory_with_those_who_wait() {
     let mut options = settings::tiny();
@@ -491,8 +493,8 @@ fn a_dropped_keyspace_leaves_no_memory_with_those_who_wait() {
     assert!(home.run(&mut *waiting).is_err());
 }
 
-/// A heavy batch of another keyspace is copied by an engine thread, and one that is too large is not copied at all.
-/// Planted: `within` on the caller's thread.
+/// A heavy batch of another keyspace is copied by an engine thread, and one that is too large is
+/// not copied at all. Planted: `within` on the caller's thread.
 #[test]
 fn a_heavy_batch_is_not_copied_by_its_caller() {
     let home = Simulated::new(4);
@@ -520,8 +522,8 @@ fn a_heavy_batch_is_not_copied_by_its_caller() {
     assert_eq!(home.run(entries(&db)).len(), 0);
 }
 
-/// Who finds a keyspace that somebody else is just making has it for good as well. Planted: a second opener who is
-/// answered by what is published and not synced.
+/// Who finds a keyspace that somebody else is just making has it for good as well. Planted: a
+/// second opener who is answered by what is published and not synced.
 #[test]
 fn a_keyspace_is_durable_when_it_is_opened_whoever_made_it() {
     let home = Simulated::new(5);

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A level in which a drain would rewrite much for what a few keys bring, and which is never too large.
+/// A level in which a drain would rewrite much for what a few keys bring, and which is never too
+/// large.
 fn options() -> Options {
     let mut options = settings::tiny();
     options.level_base_bytes = 16 << 20;
@@ -184,8 +185,8 @@ fn t000_19_a_table_of_a_landing_may_not_be_missing_and_what_is_left_over_goes_af
     home.run(db.close()).unwrap();
 }
 
-/// A range parts inside the tables of a landing. Each half of them is merged by itself, and a file is there until
-/// both halves are.
+/// A range parts inside the tables of a landing. Each half of them is merged by itself, and a file
+/// is there until both halves are.
 ///
 /// Planted: a file that goes with its first slice; halves that are taken for whole tables.
 #[test]
@@ -246,8 +247,8 @@ impl Runtime for SetBack {
     }
 }
 
-/// The time of day is set back while tables wait, and set right again: nothing becomes older than it is, nothing
-/// stops, and what is due is done.
+/// The time of day is set back while tables wait, and set right again: nothing becomes older than
+/// it is, nothing stops, and what is due is done.
 ///
 /// Planted: an age without `saturating_sub` (a panic, or an age of centuries).
 #[test]

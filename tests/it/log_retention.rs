@@ -172,8 +172,8 @@ fn idle_ranges_give_memory_back_when_more_than_half_is_taken() {
     }
 }
 
-/// `flush` is a checkpoint: nothing from before it is replayed, whatever the crash leaves of the log,
-/// and the segments that were closed by then are out of the way.
+/// `flush` is a checkpoint: nothing from before it is replayed, whatever the crash leaves of the
+/// log, and the segments that were closed by then are out of the way.
 #[test]
 fn t002_07_what_was_flushed_needs_no_log() {
     for seed in 0..8 {

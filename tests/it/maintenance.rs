@@ -178,8 +178,8 @@ fn spread_out(seed: u64, shards: usize, l0_trigger: usize) -> (Simulated, sluice
     (home, db)
 }
 
-/// Tables of L0 lie in one shard each, so that they can be handed on by an edit alone; the last flush
-/// of half a memtable or less is exempt.
+/// Tables of L0 lie in one shard each, so that they can be handed on by an edit alone; the last
+/// flush of half a memtable or less is exempt.
 #[test]
 fn flushes_are_cut_at_shard_bounds() {
     use sluicedb_storage::manifest;
@@ -201,8 +201,8 @@ fn flushes_are_cut_at_shard_bounds() {
     }
 }
 
-/// Goal: what is half a memtable follows from the ranges that there are, not from the options of this opening.
-/// Planted: half a memtable of a database with one range.
+/// Goal: what is half a memtable follows from the ranges that there are, not from the options of
+/// this opening. Planted: half a memtable of a database with one range.
 #[test]
 fn flushes_are_cut_after_a_reopening_that_names_no_ranges() {
     let mut options = settings::tiny();
@@ -216,8 +216,8 @@ fn flushes_are_cut_after_a_reopening_that_names_no_ranges() {
     let db = again.open();
     assert_eq!(db.stats().ranges.len(), 16);
     let mut chance = crate::kit::chance::Chance::new(8);
-    // All in the first range, all over it: two memtables of it, and a rest that need not be cut; neither would
-    // be half a memtable of a database with one range.
+    // All in the first range, all over it: two memtables of it, and a rest that need not be cut;
+    // neither would be half a memtable of a database with one range.
     again.run(async {
         for _ in 0..12_000 {
             let mut key = chance.bytes(16);
@@ -360,7 +360,8 @@ fn a_compaction_that_is_dropped_stops_and_changes_nothing() {
     block_on(db.close()).unwrap();
 }
 
-/// `db` by the toy numbers of `Preset::Seed`, with enough in it for three levels, and nothing left to do.
+/// `db` by the toy numbers of `Preset::Seed`, with enough in it for three levels, and nothing left
+/// to do.
 fn toy_levels() -> (Simulated, sluicedb::Db) {
     let toy = Options::preset(Preset::Seed);
     let mut options = settings::tiny();

@@ -1,5 +1,5 @@
-//! The memory in front of the tables: found in every phase, newest first, bounded, and nobody waits in
-//! vain. Tables cannot be written where a test says so; the clock is the simulator's.
+//! The memory in front of the tables: found in every phase, newest first, bounded, and nobody waits
+//! in vain. Tables cannot be written where a test says so; the clock is the simulator's.
 
 use crate::home::{Held, Simulated, block_on, check};
 use crate::kit::chance::Chance;
@@ -93,8 +93,8 @@ fn t002_01_a_write_is_read_in_every_phase_of_its_memtable() {
     block_on(check(&db, &expected)).unwrap();
 }
 
-/// One key that always has a newer value, one that is written and deleted in turn; each layer, from the
-/// oldest to the newest, hides all below it.
+/// One key that always has a newer value, one that is written and deleted in turn; each layer, from
+/// the oldest to the newest, hides all below it.
 #[test]
 fn t002_02_the_newest_layer_wins_also_where_it_deletes() {
     let mut options = ranges(1);
@@ -255,13 +255,14 @@ fn t002_04_cold_ranges_that_hold_everything_starve_nobody() {
     let stats = db.stats();
     assert!(stats.waits_global > 0 && stats.waits_local == 0, "{stats:?}");
     assert!(stats.seals > 3 && stats.flushes > 3, "{stats:?}");
-    // 900 kB more had to go somewhere; each time it was the largest memtable, not a crowd of small ones.
+    // 900 kB more had to go somewhere; each time it was the largest memtable, not a crowd of small
+    // ones.
     assert!(stats.flushes < 45, "{stats:?}");
     assert_eq!(home.run(content(&db)).unwrap(), expected);
 }
 
-/// One range's flush has failed and pauses; another, half-full one is sealed for who needs room, and
-/// the pause is not waited for.
+/// One range's flush has failed and pauses; another, half-full one is sealed for who needs room,
+/// and the pause is not waited for.
 #[test]
 fn t002_04_a_range_that_cannot_be_flushed_stands_in_nobodys_way() {
     let mut options = ranges(6);
@@ -336,8 +337,8 @@ fn t002_05_a_write_refused_at_its_deadline_is_absent_after_a_restart() {
     }
 }
 
-/// Dropped while it waits, a write leaves nothing behind and gives its place away; dropped when it is on
-/// its way, it happens whole.
+/// Dropped while it waits, a write leaves nothing behind and gives its place away; dropped when it
+/// is on its way, it happens whole.
 #[test]
 fn t002_06_a_dropped_write_happens_whole_or_not_at_all() {
     let home = Simulated::with(8, ranges(2));
@@ -452,8 +453,8 @@ fn t002_16_an_iterator_sees_its_instant_across_seal_and_flush() {
     }
 }
 
-/// Producers of every kind, faster than the disk: what is accounted never passes the budget, and each
-/// of them gets to its end.
+/// Producers of every kind, faster than the disk: what is accounted never passes the budget, and
+/// each of them gets to its end.
 #[test]
 fn the_budget_is_never_passed_and_every_producer_gets_on() {
     for seed in 0..16 {

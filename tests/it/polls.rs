@@ -104,8 +104,8 @@ fn what_the_page_cache_has_is_read_on_the_first_poll() {
     assert_eq!(db.stats().cold_reads, 0);
 }
 
-/// Planted: a worker that looks at its queue again and again; an alarm that is set anew whenever it goes off; a
-/// reclaimer that goes on looking.
+/// Planted: a worker that looks at its queue again and again; an alarm that is set anew whenever it
+/// goes off; a reclaimer that goes on looking.
 #[test]
 fn b11_no_actor_runs_while_there_is_nothing_to_do() {
     for mut options in [settings::tiny(), roomy()] {

@@ -288,7 +288,8 @@ fn key(n: usize) -> [u8; 5] {
     ((n as u64 % 16 * 16) << 32 | n as u64).to_be_bytes()[3..].try_into().unwrap()
 }
 
-/// Puts the keys from `n` on until one finds no room in memory: the log has room, because its keeper runs.
+/// Puts the keys from `n` on until one finds no room in memory: the log has room, because its
+/// keeper runs.
 fn first_that_waits(
     home: &Simulated,
     db: &Db,
@@ -305,7 +306,8 @@ fn first_that_waits(
     }
 }
 
-/// Seed 41. A waiter that was woken, and that nobody polls for now, has room: nothing is sealed for him.
+/// Seed 41. A waiter that was woken, and that nobody polls for now, has room: nothing is sealed for
+/// him.
 #[test]
 fn b4_nothing_is_sealed_for_a_waiter_that_has_been_woken() {
     let home = many_warm_ranges(41);

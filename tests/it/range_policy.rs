@@ -47,8 +47,8 @@ fn heat(home: &Simulated, db: &Db, map: &mut Map, prefix: &str, rate: usize, loo
 /// What is limited, how, and is it kept?
 type Limited = (&'static str, fn(&mut Options), fn(&RangeInfo) -> bool);
 
-/// Goal: large ranges part until none is large, what is being read goes on as it was, and a restart finds them
-/// so. Planted: the first key as the median; a look that is not repeated.
+/// Goal: large ranges part until none is large, what is being read goes on as it was, and a restart
+/// finds them so. Planted: the first key as the median; a look that is not repeated.
 #[test]
 fn a_range_that_is_too_large_is_split_and_nobody_notices() {
     let by: [Limited; 2] = [
@@ -117,8 +117,9 @@ fn where_there_may_be_no_more_ranges_none_is_split() {
     }
 }
 
-/// Goal: a hot range parts among the keys that are written now, not among those that it has. What is told of its
-/// heat is true. Planted: the median of what is in tables; heat as the number of all batches.
+/// Goal: a hot range parts among the keys that are written now, not among those that it has. What
+/// is told of its heat is true. Planted: the median of what is in tables; heat as the number of all
+/// batches.
 #[test]
 fn a_hot_range_is_split_between_the_keys_that_are_written() {
     let mut options = options();
@@ -150,8 +151,8 @@ fn a_hot_range_is_split_between_the_keys_that_are_written() {
     home.run(db.close()).unwrap();
 }
 
-/// Goal: ranges that were hot become one again, also after a restart; those of a caller only where that is asked
-/// for. Planted: a merge while one is warm.
+/// Goal: ranges that were hot become one again, also after a restart; those of a caller only where
+/// that is asked for. Planted: a merge while one is warm.
 #[test]
 fn small_ranges_are_merged_when_they_have_cooled_down() {
     for merges in [true, false] {
@@ -176,8 +177,9 @@ fn small_ranges_are_merged_when_they_have_cooled_down() {
     }
 }
 
-/// Goal: one key, whatever it has, is no reason to try for ever. Planted: a pause that does not grow; a split
-/// with nothing on one side; a look that waits for what is not due yet, whatever happens.
+/// Goal: one key, whatever it has, is no reason to try for ever. Planted: a pause that does not
+/// grow; a split with nothing on one side; a look that waits for what is not due yet, whatever
+/// happens.
 #[test]
 fn t002_13_what_cannot_be_split_is_hardly_tried() {
     let mut options = options();
@@ -235,8 +237,8 @@ fn t002_13_what_cannot_be_split_is_hardly_tried() {
     home.run(db.close()).unwrap();
 }
 
-/// Goal: over a long time with bursts of heat here and there ranges change now and then, and do not flap; all is
-/// found at each moment. Planted: a cooldown that is not asked for.
+/// Goal: over a long time with bursts of heat here and there ranges change now and then, and do not
+/// flap; all is found at each moment. Planted: a cooldown that is not asked for.
 #[test]
 fn ranges_do_not_flap() {
     let mut options = options();

@@ -108,13 +108,14 @@ fn x_11_a_batch_over_many_ranges_is_one_batch_also_in_a_crash() {
     }
 }
 
-/// Goal: while the routes change again and again, nobody notices: what was acknowledged is found by every
-/// later get, scan and snapshot, also of another task, numbers rise, and a restart finds all of it.
-/// Method: writers of single keys and of batches over all ranges, each with a counter per key; readers who
-/// check that no counter falls behind what was acknowledged before they began.
+/// Goal: while the routes change again and again, nobody notices: what was acknowledged is found by
+/// every later get, scan and snapshot, also of another task, numbers rise, and a restart finds all
+/// of it. Method: writers of single keys and of batches over all ranges, each with a counter per
+/// key; readers who check that no counter falls behind what was acknowledged before they began.
 ///
-/// Planted: a new owner without the former one's sealed memtables; a flush that is installed for the range
-/// that has gone. (That readers need `born` the model checker shows: `a_get_finds_what_came_before_a_change`.)
+/// Planted: a new owner without the former one's sealed memtables; a flush that is installed for
+/// the range that has gone. (That readers need `born` the model checker shows:
+/// `a_get_finds_what_came_before_a_change`.)
 #[test]
 fn changes_of_routes_beside_writers_and_readers_lose_nothing() {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

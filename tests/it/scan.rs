@@ -293,8 +293,8 @@ fn a_scan_is_owned() {
     assert_eq!(found, ["a", "b", "c", "d", "e"]);
 }
 
-/// `count` keys that were written, compacted to the bottom, and deleted again but for the first and the
-/// last, in one L0 table on a disk that cannot read without waiting. Nothing is cached.
+/// `count` keys that were written, compacted to the bottom, and deleted again but for the first and
+/// the last, in one L0 table on a disk that cannot read without waiting. Nothing is cached.
 fn deleted(seed: u64, count: usize) -> (Simulated, Db) {
     let mut options = settings::tiny();
     options.cache_bytes = Some(0);
@@ -331,8 +331,8 @@ fn deleted(seed: u64, count: usize) -> (Simulated, Db) {
     (home, db)
 }
 
-/// A scan over very many deleted keys ends, also where each block is cold whenever it is looked at, and
-/// each poll does a bounded part of it. Planted: `drain` without `passed`.
+/// A scan over very many deleted keys ends, also where each block is cold whenever it is looked at,
+/// and each poll does a bounded part of it. Planted: `drain` without `passed`.
 #[test]
 fn a4_a_scan_over_very_many_deleted_keys_ends() {
     for (seed, count) in [(0xA401_u64, 20_000), (0xA402, 100_000)] {
@@ -371,8 +371,9 @@ fn a4_a_scan_over_very_many_deleted_keys_ends() {
     }
 }
 
-/// Tables of a realistic size, in several ranges and levels, on a real disk or on one that cannot read
-/// without waiting; the caller of a scan never waits for either (it has no runtime and is polled by hand).
+/// Tables of a realistic size, in several ranges and levels, on a real disk or on one that cannot
+/// read without waiting; the caller of a scan never waits for either (it has no runtime and is
+/// polled by hand).
 #[test]
 fn d7_a_large_database_is_scanned_from_disk() {
     let mut options = Options::default();

@@ -80,7 +80,8 @@ fn b8_more_tables_than_may_be_open_are_read_scanned_and_compacted() {
     assert_eq!(db.stats().open_tables, 0);
 }
 
-/// Goal: what a flush has finished is installed whether it can be opened or not, and nothing piles up.
+/// Goal: what a flush has finished is installed whether it can be opened or not, and nothing piles
+/// up.
 #[test]
 fn b7_tables_that_cannot_be_opened_are_flushed_once() {
     const EMFILE: i32 = 24;
@@ -104,11 +105,11 @@ fn b7_tables_that_cannot_be_opened_are_flushed_once() {
     home.run(db.close()).unwrap();
 }
 
-/// Goal: a flush or a compaction that fails leaves nothing on the disk, whatever failed in it: it is tried
-/// again under new numbers, perhaps for long.
+/// Goal: a flush or a compaction that fails leaves nothing on the disk, whatever failed in it: it
+/// is tried again under new numbers, perhaps for long.
 ///
-/// Planted: tables that stay although no manifest can name them; those that a writer had finished before the one
-/// that failed; one that stays under its first name.
+/// Planted: tables that stay although no manifest can name them; those that a writer had finished
+/// before the one that failed; one that stays under its first name.
 #[test]
 fn b7_a_flush_or_compaction_that_fails_leaves_no_file() {
     let home = Simulated::new(0);

@@ -89,8 +89,8 @@ async fn a9_a_consumer_that_writes_in_a_multi_thread_runtime() {
     import_with_threads(Options::default(), 150, 1 << 20).await;
 }
 
-/// Futures in any state of waiting are left unpolled, at random, for as long as the test lasts. Every
-/// write that is polled gets through, the largest too.
+/// Futures in any state of waiting are left unpolled, at random, for as long as the test lasts.
+/// Every write that is polled gets through, the largest too.
 #[test]
 fn a9_futures_that_are_woken_and_never_polled_delay_nobody() {
     let test = "a9_futures_that_are_woken_and_never_polled_delay_nobody";

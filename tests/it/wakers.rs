@@ -181,8 +181,8 @@ fn o9_wakers_that_panic_end_their_panics_on_any_thread() {
     home.run(db.close()).unwrap();
 }
 
-/// Threads as the engine has them, but the one for long turns hands no waker on: it is like a caller's,
-/// whose turns make wakers due. Says whether the log's thread is waiting.
+/// Threads as the engine has them, but the one for long turns hands no waker on: it is like a
+/// caller's, whose turns make wakers due. Says whether the log's thread is waiting.
 #[derive(Debug)]
 struct TurnsOfCallers {
     inner: Arc<ThreadRuntime>,
@@ -226,13 +226,14 @@ impl Runtime for TurnsOfCallers {
     }
 }
 
-/// One thread makes three things due: a task whose waker waits for a synced write, the log's thread, which
-/// waits to acknowledge that write until it is visible, and a heavy batch, which it has done. Planted: one
-/// list for all wakers of a thread.
+/// One thread makes three things due: a task whose waker waits for a synced write, the log's
+/// thread, which waits to acknowledge that write until it is visible, and a heavy batch, which it
+/// has done. Planted: one list for all wakers of a thread.
 #[test]
 fn o9_a_waker_that_waits_for_a_synced_write_waits_for_no_waker_behind_it() {
     for writes_itself in [false, true] {
-        // Now and then a thread of the engine has the log's seat just then, and does the heavy batch's turn.
+        // Now and then a thread of the engine has the log's seat just then, and does the heavy
+        // batch's turn.
         let mut attempts = 0..100;
         assert!(attempts.any(|_| a_waker_waits_for_a_synced_write(writes_itself)), "never reached");
     }
@@ -248,8 +249,8 @@ fn a_waker_waits_for_a_synced_write(writes_itself: bool) -> bool {
         turns_begin: Arc::clone(&turns_begin),
     };
     let db = block_on(home.builder().runtime(Arc::new(runtime)).open()).unwrap();
-    // So heavy that it is left to the thread for long turns, which is held between the log's turn and
-    // the range's.
+    // So heavy that it is left to the thread for long turns, which is held between the log's turn
+    // and the range's.
     let mut heavy = WriteBatch::new();
     for n in 0..5_000 {
         heavy.put(format!("heavy{n:05}"), "1");

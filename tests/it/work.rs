@@ -1,4 +1,5 @@
-//! What compactions did, what it costs in space, and why writers waited: the numbers agree with each other.
+//! What compactions did, what it costs in space, and why writers waited: the numbers agree with
+//! each other.
 
 use crate::home::{Simulated, fill};
 use crate::kit::settings;

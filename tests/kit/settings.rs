@@ -77,7 +77,8 @@ fn ranges_change(options: &mut Options, chance: &mut Chance) {
     options.range_cooldown_ms = chance.pick(&[10, 40, 1000]);
 }
 
-/// `drawn` with landings, and with levels so small that soon everything is done that is done with them.
+/// `drawn` with landings, and with levels so small that soon everything is done that is done with
+/// them.
 pub fn landings(chance: &mut Chance) -> Options {
     let mut options = drawn(chance);
     options.memtable_bytes = Some(4 << 10);
@@ -95,8 +96,8 @@ pub fn landings(chance: &mut Chance) -> Options {
     options
 }
 
-/// Boundaries among the keys of `oracle::key`: none, one between the hot and the cold, or many, some
-/// of them keys that are written, some ranges always empty.
+/// Boundaries among the keys of `oracle::key`: none, one between the hot and the cold, or many,
+/// some of them keys that are written, some ranges always empty.
 fn split_keys(chance: &mut Chance) -> Vec<Vec<u8>> {
     let all: [&[u8]; 12] = [
         &[0, 0],

@@ -1,9 +1,9 @@
-//! Threads and time for the engine, on the test's own thread: every actor is a task, the next one to
-//! run is drawn from a seed, and the clock moves only when nobody can run.
+//! Threads and time for the engine, on the test's own thread: every actor is a task, the next one
+//! to run is drawn from a seed, and the clock moves only when nobody can run.
 //!
-//! A preempting one lets others run also where no await is: before a seat is taken, after it is free,
-//! and before an operation of the disk, if that calls `preempt::point`. Who is preempted goes on when
-//! those who run then have come to an await of theirs.
+//! A preempting one lets others run also where no await is: before a seat is taken, after it is
+//! free, and before an operation of the disk, if that calls `preempt::point`. Who is preempted goes
+//! on when those who run then have come to an await of theirs.
 //!
 //! So a run can be repeated exactly, an hour of back-off takes no time, and a hang is not a timeout
 //! but a fact: nobody can run and no timer is set.

@@ -1,8 +1,8 @@
 //! One history on one database: every answer is compared with the model's.
 //!
 //! The model is an ordered map, a copy of it per snapshot and iterator, and the batches since the
-//! last reopen, so that what a power cut leaves can be judged. Keys in it begin with their keyspace, and a key that
-//! is nothing more says that the keyspace is there.
+//! last reopen, so that what a power cut leaves can be judged. Keys in it begin with their
+//! keyspace, and a key that is nothing more says that the keyspace is there.
 
 use crate::kit::chance::Chance;
 use crate::kit::disk::{collect, content, fresh_dir, shared};
@@ -188,8 +188,8 @@ impl<'a> Case<'a> {
         Ok(whole)
     }
 
-    /// A snapshot as it is seen from the keyspace that is used now, and what it has to show. One of before the last
-    /// open is seen from where it was taken.
+    /// A snapshot as it is seen from the keyspace that is used now, and what it has to show. One of
+    /// before the last open is seen from where it was taken.
     fn look(&self, taken: &Taken) -> Result<(Snapshot, Map), String> {
         let Taken { snapshot, model, at, made, opened, .. } = taken;
         if *opened != self.opened {
@@ -518,7 +518,8 @@ impl<'a> Case<'a> {
             Op::DeleteRange(lo, hi) => {
                 self.wait(self.db().delete_range(&lo[..]..&hi[..])).map_err(text)?;
                 self.tally.add(Event::DeleteRange, 1);
-                // Where nothing is there, nothing is written, and nothing promised of what was before.
+                // Where nothing is there, nothing is written, and nothing promised of what was
+                // before.
                 if self.mine().keys().any(|key| lo <= key && key < hi) {
                     self.replaced(lo, hi, Vec::new(), default);
                 }

@@ -40,7 +40,8 @@ pub enum Operation {
     Ingest(Vec<Change>),
     /// The same, in place of what is there between two keys.
     Replace(Vec<u8>, Vec<u8>, Vec<Change>),
-    /// A batch that changes something, deletes all keys from the one to the other, and changes something.
+    /// A batch that changes something, deletes all keys from the one to the other, and changes
+    /// something.
     BatchOfRange(Vec<Change>, Vec<u8>, Vec<u8>, Vec<Change>),
     /// What an open snapshot has between two keys becomes what the database has there.
     ReplaceFrom(usize, Vec<u8>, Vec<u8>),

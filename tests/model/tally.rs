@@ -48,7 +48,8 @@ pub enum Event {
     MergeByItself,
     /// An open found a change in the log that the manifest waited for.
     ChangeReplayed,
-    /// Tables came into a landing, were merged in it, and into its level; its shards were divided anew.
+    /// Tables came into a landing, were merged in it, and into its level; its shards were divided
+    /// anew.
     Land,
     Keep,
     Drain,

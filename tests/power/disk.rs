@@ -71,9 +71,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Unmounts it; nobody may have a file of it open. When it returns nothing is written to the image any
-    /// more: on a busy machine the loop device goes later than the mount, and what it still has in its
-    /// cache would be written into what is mounted next.
+    /// Unmounts it; nobody may have a file of it open. When it returns nothing is written to the
+    /// image any more: on a busy machine the loop device goes later than the mount, and what it
+    /// still has in its cache would be written into what is mounted next.
     pub fn unmount(&mut self) -> io::Result<()> {
         command("umount", |c| c.arg(&self.root))?;
         self.mounted = false;

@@ -10,7 +10,8 @@ use crate::story::{Event, SAID_EVERY, Setup, TASKS, changes, mark_of, task_of};
 pub struct Verdict {
     /// Batches of each task.
     pub counts: Vec<u64>,
-    /// Batches that were said to be acknowledged and are gone, as they may when they were not synced.
+    /// Batches that were said to be acknowledged and are gone, as they may when they were not
+    /// synced.
     pub gone: u64,
 }
 
@@ -103,8 +104,8 @@ pub fn judge(setup: &Setup, events: &[Event], found: &Map) -> Result<Verdict, St
         for &(acked, task, number) in &promises.acked {
             if acked < events && number >= counts[task] {
                 return Err(format!(
-                    "batch {number} of task {task} is gone, though it was acknowledged before batch {} \
-                     of task {late} was begun, which is there",
+                    "batch {number} of task {task} is gone, though it was acknowledged \
+                     before batch {} of task {late} was begun, which is there",
                     counts[late] - 1
                 ));
             }

@@ -10,9 +10,9 @@
 //! SLUICE_POWER_REPLAY=target/power/cut-12.img ...       # judge a kept image once more
 //! ```
 //!
-//! Time, and so what is on the disk at the cut, belongs to the kernel: a seed repeats the choices, not
-//! the cut. So the image of a cut that fails is kept, with what was acknowledged, and judged again
-//! as often as one likes.
+//! Time, and so what is on the disk at the cut, belongs to the kernel: a seed repeats the choices,
+//! not the cut. So the image of a cut that fails is kept, with what was acknowledged, and judged
+//! again as often as one likes.
 
 #![allow(
     clippy::unwrap_used,

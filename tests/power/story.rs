@@ -57,8 +57,8 @@ impl Cell {
         words.split(',').all(|word| name.split('-').any(|own| own == word.trim()))
     }
 
-    /// Settings so small that tables and segments come and go all the time, or, with a large memtable,
-    /// that many segments are needed.
+    /// Settings so small that tables and segments come and go all the time, or, with a large
+    /// memtable, that many segments are needed.
     pub fn options(self, chance: &mut Chance) -> Options {
         let mut options = settings::tiny();
         options.memtable_bytes = Some(chance.pick(&[16 << 10, 256 << 10, 16 << 20]));
@@ -159,9 +159,9 @@ pub fn mark_of(task: usize) -> Vec<u8> {
     format!("{}/{task:02}/mark", LETTERS[task % LETTERS.len()]).into_bytes()
 }
 
-/// What batch `number` of a task changes: keys of its own in all ranges, and its mark. In every other
-/// life there is hardly more than the mark, so that very many batches meet at the log: a segment is
-/// then left at any moment, also at the rare ones.
+/// What batch `number` of a task changes: keys of its own in all ranges, and its mark. In every
+/// other life there is hardly more than the mark, so that very many batches meet at the log: a
+/// segment is then left at any moment, also at the rare ones.
 pub fn changes(seed: u64, task: usize, number: u64) -> Vec<Change> {
     let mut chance = Chance::new(seed ^ (task as u64) << 56 ^ number << 8);
     let mut changes = Vec::new();
@@ -193,8 +193,8 @@ pub enum Event {
     SyncBegun,
     /// It returned.
     SyncDone,
-    /// Said by the rig: the power goes now. What is said later may have been true of a disk that was
-    /// already cut off: the kernel lets a last sync of reserved blocks succeed without them.
+    /// Said by the rig: the power goes now. What is said later may have been true of a disk that
+    /// was already cut off: the kernel lets a last sync of reserved blocks succeed without them.
     Cut,
 }
 

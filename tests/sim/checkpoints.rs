@@ -1,8 +1,8 @@
 //! A crash, or a failing disk, at every operation while a checkpoint is made, beside writes.
 //!
-//! Whatever happens: the database has all that was acknowledged; the directory of the checkpoint is taken
-//! for a database by nobody, or holds an instant between the call and the end, whole batches only; one
-//! that takes the place of an older one has the older one until then.
+//! Whatever happens: the database has all that was acknowledged; the directory of the checkpoint is
+//! taken for a database by nobody, or holds an instant between the call and the end, whole batches
+//! only; one that takes the place of an older one has the older one until then.
 
 use crate::kit::chance::Chance;
 use crate::kit::disk::{collect, fresh_dir, shared};

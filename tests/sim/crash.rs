@@ -1,8 +1,8 @@
 //! A power cut, or the death of the process, at every operation of the disk.
 //!
 //! The workload runs once; before each changing operation the disk is cloned together with what had
-//! been promised by then. Afterwards each clone becomes the disks that the crash may leave, and each
-//! of those has to open and to hold every promise.
+//! been promised by then. Afterwards each clone becomes the disks that the crash may leave, and
+//! each of those has to open and to hold every promise.
 
 use crate::history::{Driver, History, Promises, Step, Work, judge, mark, steps};
 use crate::keyspaces::whole;
@@ -255,8 +255,8 @@ struct State<'a> {
     most: usize,
 }
 
-/// The disk as an interrupted recovery left it, `level` crashes after the first: opens, and so does what
-/// an interruption of that leaves. `killed` as long as no crash was a power cut.
+/// The disk as an interrupted recovery left it, `level` crashes after the first: opens, and so does
+/// what an interruption of that leaves. `killed` as long as no crash was a power cut.
 fn again(
     state: &State<'_>,
     (operation, during): &(Operation, MemVfs),
@@ -371,8 +371,8 @@ fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
     }
 }
 
-/// Goal: whatever a landing is being changed by, a crash before any write to the manifest finds it as it was before
-/// or after.
+/// Goal: whatever a landing is being changed by, a crash before any write to the manifest finds it
+/// as it was before or after.
 #[test]
 fn t000_12_a_crash_at_any_edit_of_a_landing_finds_it_before_or_after() {
     let mut tally = Tally::default();
@@ -395,8 +395,9 @@ fn t000_12_a_crash_at_any_edit_of_a_landing_finds_it_before_or_after() {
     }
 }
 
-/// Goal: a crash at any operation of the disk while three spans are replaced leaves all of the old or all of the new
-/// in all of them, while a range is split in one of them, memory is flushed and tables are merged.
+/// Goal: a crash at any operation of the disk while three spans are replaced leaves all of the old
+/// or all of the new in all of them, while a range is split in one of them, memory is flushed and
+/// tables are merged.
 ///
 /// Planted: spans that are prepared one after the other; masks that the manifest does not keep.
 #[test]
@@ -423,9 +424,9 @@ fn t004_13_x_04_a_crash_at_any_operation_of_a_replacement_leaves_one_generation(
     }
 }
 
-/// Several ranges are written to at once, flushed at different times and by themselves when they pin
-/// the log, which goes a segment at a time: whenever the crash comes, nothing that any range has not
-/// flushed is missing.
+/// Several ranges are written to at once, flushed at different times and by themselves when they
+/// pin the log, which goes a segment at a time: whenever the crash comes, nothing that any range
+/// has not flushed is missing.
 #[test]
 fn t002_08_the_log_goes_only_when_every_range_is_newer() {
     let mut tally = Tally::default();

@@ -53,7 +53,8 @@ fn the_same_seed_gives_the_same_trace() {
     assert_ne!(trace(0), trace(1));
 }
 
-/// Goal: the schedules of several compactors over landings can be repeated, and do all that can be done with landings.
+/// Goal: the schedules of several compactors over landings can be repeated, and do all that can be
+/// done with landings.
 #[test]
 fn t000_the_same_seed_gives_the_same_trace_of_several_compactors_over_landings() {
     let mut work = Work::default();

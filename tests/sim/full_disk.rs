@@ -128,7 +128,8 @@ fn a8f_opening_on_a_full_disk_uses_the_reserve() {
     simulator.run(db.close()).unwrap_or_else(|error| assert_eq!(error.kind(), ErrorKind::NoSpace));
 }
 
-/// Nobody but a compaction finds the disk full: the reserve that it uses is set aside anew without a write.
+/// Nobody but a compaction finds the disk full: the reserve that it uses is set aside anew without
+/// a write.
 #[test]
 fn a8f_a_reserve_that_a_compaction_used_comes_back_by_itself() {
     let simulator = Simulator::new(2);
@@ -244,9 +245,9 @@ fn a8e_a_new_log_segment_does_not_take_away_what_the_flush_worker_said() {
     simulator.run(db.close()).unwrap();
 }
 
-/// One run with so many bytes to spare: writes, deletes, flushes and compactions until long after they are
-/// used up. `l0_full`: merging finds no space from the start, so that flushes have to wait for it too.
-/// Returns how many writes were refused.
+/// One run with so many bytes to spare: writes, deletes, flushes and compactions until long after
+/// they are used up. `l0_full`: merging finds no space from the start, so that flushes have to wait
+/// for it too. Returns how many writes were refused.
 fn with_little_space(seed: u64, spare: u64, l0_full: bool) -> u32 {
     let what = format!("SLUICE_SEED={seed} spare {spare}, L0 full: {l0_full}");
     let mem = MemVfs::new();
@@ -334,8 +335,8 @@ fn with_little_space(seed: u64, spare: u64, l0_full: bool) -> u32 {
     refused
 }
 
-/// Whatever it is that meets the full disk: log, flush, compaction, manifest. `SLUICE_FULL_DISK_STEP` makes
-/// the steps of the space finer.
+/// Whatever it is that meets the full disk: log, flush, compaction, manifest.
+/// `SLUICE_FULL_DISK_STEP` makes the steps of the space finer.
 #[test]
 fn a8_any_amount_of_space_may_be_left() {
     let step = std::env::var("SLUICE_FULL_DISK_STEP").ok().and_then(|step| step.parse().ok());
@@ -445,8 +446,8 @@ fn a8a_a_manifest_without_space_degrades_and_resumes() {
     }
 }
 
-/// The manifest is long enough to be rewritten, and that finds no space: what it says is durable where it
-/// is, so nobody is to notice.
+/// The manifest is long enough to be rewritten, and that finds no space: what it says is durable
+/// where it is, so nobody is to notice.
 #[test]
 fn a8b_a_manifest_that_cannot_be_rewritten_goes_on_growing() {
     let (mem, simulator, dir) = (MemVfs::new(), Simulator::new(6), fresh_dir());

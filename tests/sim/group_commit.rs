@@ -20,7 +20,8 @@ type Counts = [usize; WRITERS];
 
 #[derive(Clone, Debug, Default)]
 struct Story {
-    /// What was acknowledged when a write began, per writer and write: that is before it in the log.
+    /// What was acknowledged when a write began, per writer and write: that is before it in the
+    /// log.
     begun: [Vec<Counts>; WRITERS],
     acked: Counts,
     synced: Counts,
@@ -152,9 +153,9 @@ fn options(mapped: bool) -> sluicedb::Options {
 
 /// Goal: group commit as it really runs. Whoever is acknowledged is there after the crash that the
 /// durability speaks of, with everything before it, at any interleaving that the seats allow.
-/// Planted: a log thread that asks whether a segment was left in one visit of the seat and takes the
-/// group in another, a sync of the last group's segments only (as it was); a sync that is answered up to
-/// what was appended when it ended.
+/// Planted: a log thread that asks whether a segment was left in one visit of the seat and takes
+/// the group in another, a sync of the last group's segments only (as it was); a sync that is
+/// answered up to what was appended when it ended.
 #[test]
 fn d1_several_writers_under_one_sync_keep_every_promise() {
     let test = "d1_several_writers_under_one_sync_keep_every_promise";

@@ -2,8 +2,8 @@
 //! what may be found later: the batches up to some point, none of them torn, none invented, and
 //! none missing that was acknowledged.
 //!
-//! Each batch also sets `MARK` to its own number, so the content itself says up to where it goes. To drop a
-//! keyspace sets none: it may have happened after the batch that the mark tells.
+//! Each batch also sets `MARK` to its own number, so the content itself says up to where it goes.
+//! To drop a keyspace sets none: it may have happened after the batch that the mark tells.
 
 use crate::keyspaces::{is_other, part, whole};
 use crate::kit::chance::Chance;
@@ -41,7 +41,8 @@ pub struct Promises {
     pub synced: usize,
 }
 
-/// How often what was done with tables. A run that never merged a landing proves nothing about landings.
+/// How often what was done with tables. A run that never merged a landing proves nothing about
+/// landings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work {
     /// Tables that landed.
@@ -161,8 +162,9 @@ impl History {
         self.lock().work.drops += u64::from(dropped);
     }
 
-    /// Adds a replacement that is about to be asked for; it counts as a batch. All that was ever put into `spans`
-    /// goes, and `changes` come. Returns these with its mark, the last of each key.
+    /// Adds a replacement that is about to be asked for; it counts as a batch. All that was ever
+    /// put into `spans` goes, and `changes` come. Returns these with its mark, the last of each
+    /// key.
     pub fn begin_replacement(&self, spans: &[Span], changes: &[Change]) -> (usize, Vec<Change>) {
         let mut log = self.lock();
         let inside = |(lo, hi): &Span, key: &[u8]| &lo[..] <= key && key < &hi[..];
@@ -177,7 +179,8 @@ impl History {
         (number, oracle::last_of_each(&all[all.len() - kept..]))
     }
 
-    /// It has failed, and has happened all the same if it had come to where it cannot be taken back.
+    /// It has failed, and has happened all the same if it had come to where it cannot be taken
+    /// back.
     pub fn end_badly(&self, number: usize, error: Error, happened: bool) {
         let mut log = self.lock();
         log.batches[number].1 = if happened { Fate::Submitted } else { Fate::Refused };
@@ -317,8 +320,8 @@ pub type Span = (Vec<u8>, Vec<u8>);
 /// One step of a run.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Nothing is in `spans` any more but what `changes` come to, which lie in them. Meanwhile, if a key is given,
-    /// a range is split there, and memory is flushed and tables are merged.
+    /// Nothing is in `spans` any more but what `changes` come to, which lie in them. Meanwhile, if
+    /// a key is given, a range is split there, and memory is flushed and tables are merged.
     Replace {
         spans: Vec<Span>,
         changes: Vec<Change>,

@@ -1,5 +1,6 @@
-//! A second keyspace in a history: keys that begin with `@` are in it, and all others in the default one. So
-//! the content of both together is one map, and every rule about a history holds for it as it is.
+//! A second keyspace in a history: keys that begin with `@` are in it, and all others in the
+//! default one. So the content of both together is one map, and every rule about a history holds
+//! for it as it is.
 
 use crate::history::{Driver, Step};
 use crate::kit::disk::content;

@@ -1,7 +1,8 @@
-//! A disk that runs out of space as btrfs does, or a quota: at an overwrite, at a rename, at a sync.
+//! A disk that runs out of space as btrfs does, or a quota: at an overwrite, at a rename, at a
+//! sync.
 //!
-//! Wherever it is met: a typed error that names a file, no hang, nothing lost that was acknowledged, and
-//! with space the database opens again and goes on.
+//! Wherever it is met: a typed error that names a file, no hang, nothing lost that was
+//! acknowledged, and with space the database opens again and goes on.
 
 use crate::faults::{driver, read_and_close, roomy, survives, workload};
 use crate::history::is_fitting;
@@ -69,7 +70,8 @@ fn d6_space_may_run_out_wherever_a_file_system_finds_out() {
                 match one_run(space, sync, moment, pages * 4096, seed) {
                     Ok(hit) => met += u64::from(hit),
                     Err(what) => failed.push(format!(
-                        "SLUICE_SEED={seed} {space:?} {sync:?}, {pages} pages from {moment} on: {what}"
+                        "SLUICE_SEED={seed} {space:?} {sync:?}, {pages} pages from {moment} on: \
+                         {what}"
                     )),
                 }
             }

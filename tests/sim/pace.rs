@@ -1,5 +1,5 @@
-//! Compactions that are held to a rate, in simulated time: they keep it, all of them together, and nobody
-//! waits for it who need not.
+//! Compactions that are held to a rate, in simulated time: they keep it, all of them together, and
+//! nobody waits for it who need not.
 
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;

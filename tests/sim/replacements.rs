@@ -1,4 +1,5 @@
-//! Spans of keys that are replaced, as steps of a history: each counts as a batch, with a mark of its own.
+//! Spans of keys that are replaced, as steps of a history: each counts as a batch, with a mark of
+//! its own.
 
 use crate::history::{Driver, MARK, Span, Step};
 use crate::kit::chance::Chance;
@@ -11,7 +12,8 @@ use sluicedb_storage::table::TableOptions;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// Up to three spans that become something else, or are cut out, or one that is deleted, or a table that comes in.
+/// Up to three spans that become something else, or are cut out, or one that is deleted, or a table
+/// that comes in.
 pub fn replacement(chance: &mut Chance) -> Step {
     let changes = oracle::changes(chance, 12);
     if chance.one_in(3) {
@@ -34,8 +36,8 @@ pub fn replacement(chance: &mut Chance) -> Step {
     Step::Replace { spans, changes, beside }
 }
 
-/// Three spans become one generation after the other. Each value in them says of which it is; what is written between
-/// replacements is of the one that is there.
+/// Three spans become one generation after the other. Each value in them says of which it is; what
+/// is written between replacements is of the one that is there.
 pub fn replacements(chance: &mut Chance, generations: usize) -> Vec<Step> {
     let spans: Vec<Span> =
         [("a", "b"), ("k", "n"), ("x", "y")].map(|(lo, hi)| (lo.into(), hi.into())).into();

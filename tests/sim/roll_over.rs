@@ -1,5 +1,5 @@
-//! A disk that becomes full just when one file is to be followed by the next: the manifest, which is rewritten
-//! when it has grown, or a segment of the log.
+//! A disk that becomes full just when one file is to be followed by the next: the manifest, which
+//! is rewritten when it has grown, or a segment of the log.
 
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How often files with this in their names were begun, and brought to an end by a rename of them or of
-/// what replaces them.
+/// How often files with this in their names were begun, and brought to an end by a rename of them
+/// or of what replaces them.
 fn count(disk: &MemVfs, begun: &'static str, ended: &'static str) -> [Arc<AtomicU64>; 2] {
     let counters: [Arc<AtomicU64>; 2] = Default::default();
     let [begins, ends] = counters.clone();
@@ -34,13 +34,14 @@ fn current_manifest(disk: &MemVfs, dir: &Path) -> FileNumber {
     manifest::read_current(&shared(disk), dir).unwrap().expect("there is one").manifest
 }
 
-/// Tables whose keys are so long that the manifest grows with each as it does with a thousand others.
+/// Tables whose keys are so long that the manifest grows with each as it does with a thousand
+/// others.
 fn key(n: u32) -> Vec<u8> {
     [vec![b'k'; 60_000], (n % 2).to_be_bytes().to_vec()].concat()
 }
 
-/// A manifest just below the length at which it is rewritten, and then so many bytes of space. Returns how
-/// often it was to be rewritten while there was no more, and whether it was.
+/// A manifest just below the length at which it is rewritten, and then so many bytes of space.
+/// Returns how often it was to be rewritten while there was no more, and whether it was.
 fn with_a_grown_manifest(spare: u64, reserve: Option<u64>) -> (u64, bool) {
     let what = format!("{spare} bytes to spare, reserve {reserve:?}");
     let (disk, simulator, dir) = (MemVfs::new(), Simulator::new(spare), fresh_dir());
@@ -111,8 +112,9 @@ fn with_a_grown_manifest(spare: u64, reserve: Option<u64>) -> (u64, bool) {
     (tried, rewritten)
 }
 
-/// Planted: a manifest that could not be rewritten and takes no more edits; an error of the rewriting that
-/// is told to whoever brought the edit; a reserve that is set aside anew at once, for ever.
+/// Planted: a manifest that could not be rewritten and takes no more edits; an error of the
+/// rewriting that is told to whoever brought the edit; a reserve that is set aside anew at once,
+/// for ever.
 #[test]
 fn d5_any_amount_of_space_may_be_left_when_the_manifest_is_rewritten() {
     let (mut failed, mut rewritten) = (0, 0);
@@ -128,8 +130,8 @@ fn d5_any_amount_of_space_may_be_left_when_the_manifest_is_rewritten() {
     assert!(rewritten >= 2, "it could never be rewritten");
 }
 
-/// A log in its first segment, and then so many bytes of space. Returns how many segments were to be made
-/// while there was no more, how many were, and in how many the log then was.
+/// A log in its first segment, and then so many bytes of space. Returns how many segments were to
+/// be made while there was no more, how many were, and in how many the log then was.
 fn with_a_full_segment(spare: u64, mapped: bool) -> (u64, u64, u64) {
     let what = format!("{spare} bytes to spare, mapped: {mapped}");
     let (disk, simulator, dir) = (MemVfs::new(), Simulator::new(spare), fresh_dir());

@@ -1,5 +1,5 @@
-//! Writers go on while memtables rotate, are flushed and forgotten: no moment at which something is missing,
-//! none at which it is there twice.
+//! Writers go on while memtables rotate, are flushed and forgotten: no moment at which something is
+//! missing, none at which it is there twice.
 
 use crate::kit::chance::{Chance, seeds};
 use crate::kit::disk::{collect, content, fresh_dir, shared};
@@ -30,9 +30,9 @@ async fn entries(snapshot: &Snapshot) -> Map {
     entries.into_iter().collect()
 }
 
-/// Goal: the content is exactly what was acknowledged, at any schedule of owner, version manager, flush
-/// worker and compaction: after each write by lookup, again and again by whole scans, and by snapshots
-/// that stay while everything under them is replaced.
+/// Goal: the content is exactly what was acknowledged, at any schedule of owner, version manager,
+/// flush worker and compaction: after each write by lookup, again and again by whole scans, and by
+/// snapshots that stay while everything under them is replaced.
 /// Method: hot and cold keys, memtables of a few KiB, the next actor to run drawn by seed.
 /// Catches: a seal that publishes a superversion without the old memtable; sealed memtables in the
 /// wrong order; a flush whose swap takes the memtable out and leaves the old version in.

@@ -1,5 +1,5 @@
-//! Small databases stay small: how much space the log and the reserve take, when they give it back, and what a
-//! crash or a full disk in the middle of that may do.
+//! Small databases stay small: how much space the log and the reserve take, when they give it back,
+//! and what a crash or a full disk in the middle of that may do.
 
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
@@ -98,7 +98,8 @@ fn a_fresh_database_takes_less_than_a_mebibyte() {
     scene.survives(&scene.disk.kill_clone(), "closed");
 }
 
-/// Planted: a log that keeps its spares, those for recycling, or its large segment; a flush that is not told.
+/// Planted: a log that keeps its spares, those for recycling, or its large segment; a flush that is
+/// not told.
 #[test]
 fn segments_grow_with_what_is_written_and_an_idle_log_shrinks() {
     let mut scene = Scene::new(Options::default());
@@ -192,8 +193,8 @@ fn an_idle_log_shrinks_though_everything_is_in_tables() {
 
 /// At every operation of the disk while a log shrinks, is left, and is closed.
 ///
-/// Planted: the large segment removed before the manifest says that it is not needed; a segment that is
-/// used before its name is durable.
+/// Planted: the large segment removed before the manifest says that it is not needed; a segment
+/// that is used before its name is durable.
 #[test]
 fn a_crash_while_an_idle_log_shrinks_loses_nothing() {
     let mut states = 0;
@@ -228,8 +229,8 @@ fn a_crash_while_an_idle_log_shrinks_loses_nothing() {
     assert!(states > 300, "{states}");
 }
 
-/// The reserve of a small database is small. It is enough to open it when there is no other space, to delete,
-/// to flush, to close, and to open it again.
+/// The reserve of a small database is small. It is enough to open it when there is no other space,
+/// to delete, to flush, to close, and to open it again.
 ///
 /// Planted: a first segment that is as large as the reserve.
 #[test]

@@ -1,5 +1,5 @@
-//! Flushes and compactions that cannot succeed: who needs them is told, nobody else notices, everything
-//! ends, and what comes right again goes on by itself.
+//! Flushes and compactions that cannot succeed: who needs them is told, nobody else notices,
+//! everything ends, and what comes right again goes on by itself.
 
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;

@@ -7,9 +7,9 @@ const MEMTABLE_BYTES_FLOOR: usize = 1 << 20;
 /// Largest memtable that is derived.
 const MEMTABLE_BYTES_CAP: usize = 64 << 20;
 
-/// The sizes that bound a range's overlay. The active memtable is to be sealed at `memtable_bytes`; while
-/// the queue of sealed ones is full it grows on to twice that (the hard limit: the local account), and
-/// then the range's writers wait.
+/// The sizes that bound a range's overlay. The active memtable is to be sealed at `memtable_bytes`;
+/// while the queue of sealed ones is full it grows on to twice that (the hard limit: the local
+/// account), and then the range's writers wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RangeBudget {
     /// Size at which the active memtable is sealed, in bytes.
@@ -20,10 +20,10 @@ pub struct RangeBudget {
     pub sealed_max: usize,
 }
 
-/// Size of a memtable where nothing is said. One range gets a quarter of the write buffer. Of several,
-/// a single hot one gets no more than half of the write buffer with everything that it may queue, and
-/// all of them, equally warm, reach their size before the write buffer is full, as far as memtables do
-/// not become tiny by it.
+/// Size of a memtable where nothing is said. One range gets a quarter of the write buffer. Of
+/// several, a single hot one gets no more than half of the write buffer with everything that it may
+/// queue, and all of them, equally warm, reach their size before the write buffer is full, as far
+/// as memtables do not become tiny by it.
 fn default_memtable_bytes(write_buffer_bytes: usize, sealed_max: usize, ranges: usize) -> usize {
     let bytes = if ranges <= 1 {
         write_buffer_bytes / 4

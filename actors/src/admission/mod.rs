@@ -1,7 +1,9 @@
-//! Who may write now: the accounts that writes are charged to, what waiting for them costs, how near it is.
+//! Who may write now: the accounts that writes are charged to, what waiting for them costs, how
+//! near it is.
 //!
-//! Guarantees: what is charged to an account is bounded by it; who waits is counted, timed and shown. The gate
-//! in front of the accounts is `kernel::gate`. Does not: know a range's owner, nor give room: flushes do.
+//! Guarantees: what is charged to an account is bounded by it; who waits is counted, timed and
+//! shown. The gate in front of the accounts is `kernel::gate`. Does not: know a range's owner, nor
+//! give room: flushes do.
 
 mod budget;
 pub mod pressure;
@@ -23,7 +25,8 @@ pub struct Accounts {
     pub local_waits: WaitCounts,
     /// Waits for room in the engine.
     pub global_waits: WaitCounts,
-    /// All of these once more, in the order of [`Stall::ALL`]: by what they were for when they began.
+    /// All of these once more, in the order of [`Stall::ALL`]: by what they were for when they
+    /// began.
     pub stalls: [WaitCounts; Stall::ALL.len()],
     /// Writes refused, at once or at their deadline, because a range had no room.
     pub overloaded_local: Counter,

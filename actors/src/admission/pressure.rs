@@ -1,10 +1,10 @@
 //! How near the engine is to making writers wait, and because of what.
 //!
-//! Guarantees: [`Board::measure`] is exact at the moment of the call and costs a few loads per range;
-//! the board shows what [`Board::look`] saw last, in steps, to any number of watchers, and
+//! Guarantees: [`Board::measure`] is exact at the moment of the call and costs a few loads per
+//! range; the board shows what [`Board::look`] saw last, in steps, to any number of watchers, and
 //! showing never waits for one of them. The put path does not know about any of this: the version
-//! manager looks after each message, a writer when it begins to wait, and whoever finds the disk full
-//! or in order again. So the board lags by what the active memtables took in since.
+//! manager looks after each message, a writer when it begins to wait, and whoever finds the disk
+//! full or in order again. So the board lags by what the active memtables took in since.
 //!
 //! Does not: slow anybody down. That is the accounts' business (`kernel::gate`).
 
@@ -18,8 +18,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::OnceLock;
 
-/// The board shows a change of the level from this size on; a new cause, and reaching or leaving 1.0,
-/// at once.
+/// The board shows a change of the level from this size on; a new cause, and reaching or leaving
+/// 1.0, at once.
 pub const STEP: f64 = 0.05;
 /// The third table of twenty is a step after the second, although 0.15 - 0.1 < 0.05 in binary.
 const ROUNDING: f64 = 1e-9;
@@ -168,8 +168,8 @@ pub struct Gauges<'a> {
 }
 
 impl Gauges<'_> {
-    /// The pressure at this moment. Equal levels are put down to what the others follow from: a full
-    /// L0 stops flushing, which fills the memory.
+    /// The pressure at this moment. Equal levels are put down to what the others follow from: a
+    /// full L0 stops flushing, which fills the memory.
     pub fn pressure<O: Deref<Target: RangeMemory>>(
         &self,
         superversion: &Superversion<O>,
@@ -191,8 +191,8 @@ impl Gauges<'_> {
         pressure
     }
 
-    /// What a write waits for that has begun to wait at `range`, or at the engine: what the rest follows
-    /// from. Other ranges' L0 is none of a range's business.
+    /// What a write waits for that has begun to wait at `range`, or at the engine: what the rest
+    /// follows from. Other ranges' L0 is none of a range's business.
     pub fn stall<O: Deref<Target: RangeMemory>>(
         &self,
         superversion: &Superversion<O>,
@@ -215,8 +215,8 @@ impl Gauges<'_> {
     }
 }
 
-/// From 1.0 on no further flush is let in. As with the trigger, runs count, and files only where they
-/// are more than that many flushes bring.
+/// From 1.0 on no further flush is let in. As with the trigger, runs count, and files only where
+/// they are more than that many flushes bring.
 fn l0_fullness(range: &RangeVersion, config: &EngineConfig) -> f64 {
     let runs_max = config.l0_tables_max;
     let shards = range.own.compaction(&config.compaction).shards;
@@ -235,9 +235,9 @@ pub fn l0_has_room(range: &RangeVersion, config: &EngineConfig) -> bool {
     l0_fullness(range, config) < 1.0
 }
 
-/// 1.0 when the active memtable has reached its hard limit, the account `local`. Half of that, where it is
-/// sealed, is as far as it comes while its range is flushed in time. What the range holds in all,
-/// `held_bytes`, bounds the queue behind it.
+/// 1.0 when the active memtable has reached its hard limit, the account `local`. Half of that,
+/// where it is sealed, is as far as it comes while its range is flushed in time. What the range
+/// holds in all, `held_bytes`, bounds the queue behind it.
 pub fn range_fullness(local: &Account, held_bytes: usize, budget: &RangeBudget) -> f64 {
     let share = held_bytes as f64 / budget.buffer_bytes as f64;
     fullness(local).max(share.min(1.0))

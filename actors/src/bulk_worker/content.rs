@@ -1,7 +1,7 @@
 //! Where the entries come from: a view, tables outside any database, or a batch.
 //!
-//! Of a view those tables are taken over as they are of which all is wanted (`View::whole_tables`); what lies between
-//! them is walked over and written anew.
+//! Of a view those tables are taken over as they are of which all is wanted (`View::whole_tables`);
+//! what lies between them is walked over and written anew.
 
 use super::message::ExternalFile;
 use super::run::Into;
@@ -67,7 +67,8 @@ fn walk(
     Ok(())
 }
 
-/// What `batch` comes to. In the spans that it deletes there will be nothing else, so a deletion has nothing to do.
+/// What `batch` comes to. In the spans that it deletes there will be nothing else, so a deletion
+/// has nothing to do.
 pub(super) fn copy_batch(
     batch: &WriteBatch,
     spans: &[KeyspaceSpan],
@@ -83,7 +84,8 @@ pub(super) fn copy_batch(
     Ok(())
 }
 
-/// What is in `files`, each checked from end to end before anything of it is taken. One is open at a time.
+/// What is in `files`, each checked from end to end before anything of it is taken. One is open at
+/// a time.
 pub(super) fn copy_tables(
     vfs: &Arc<dyn Vfs>,
     files: &[ExternalFile],

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 /// What tables are made of.
 #[derive(Debug)]
 pub enum Content {
-    /// What a keyspace of another database, or of this one, had at an instant under the keys of the spans.
+    /// What a keyspace of another database, or of this one, had at an instant under the keys of the
+    /// spans.
     View(Box<View>, KeyspaceId),
     /// What is in these tables outside any database.
     Tables(Vec<ExternalFile>),
@@ -44,8 +45,8 @@ pub enum BulkMessage {
         content: Content,
         /// Where it is shown how many entries the tables have, so far.
         shown: Watch<u64>,
-        /// Answered as a change is. Once nobody waits for the answer any more it is off, unless the tables are
-        /// written.
+        /// Answered as a change is. Once nobody waits for the answer any more it is off, unless the
+        /// tables are written.
         reply: Reply<Result<Option<Seqno>, Failure>>,
     },
 }

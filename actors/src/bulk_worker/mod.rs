@@ -1,13 +1,15 @@
-//! The bulk worker: writes the tables that will replace spans of keys, from files or from another database.
+//! The bulk worker: writes the tables that will replace spans of keys, from files or from another
+//! database.
 //!
 //! Owns:      the tables it is writing.
 //! Receives:  Replace, from callers.
 //! Sends:     Change to the version manager, with the tables and the caller's reply.
 //! Publishes: nothing.
-//! Stops:     when its mailbox is closed and empty; a job under way ends when the engine has stopped.
+//! Stops:     when its mailbox is closed and empty; a job under way ends when the engine has
+//!            stopped.
 //!
-//! One job at a time, in the order in which they were asked for: each is bounded by the disk, and several
-//! would share it.
+//! One job at a time, in the order in which they were asked for: each is bounded by the disk, and
+//! several would share it.
 
 mod content;
 pub mod message;
@@ -26,8 +28,8 @@ use std::sync::Arc;
 pub struct BulkCounts {
     /// Replacements, and tables or batches that were brought in, asked for.
     pub bulk_jobs: Counter,
-    /// Entries that were written into tables for them, or came in tables that were taken over; of those under
-    /// way as well.
+    /// Entries that were written into tables for them, or came in tables that were taken over; of
+    /// those under way as well.
     pub bulk_entries: Counter,
     /// Tables that were taken over as they are.
     pub bulk_tables_linked: Counter,

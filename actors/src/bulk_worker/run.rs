@@ -46,8 +46,9 @@ impl BulkWorker {
         }
     }
 
-    /// INVARIANT(no-block-on-executor): the tables never come into the hands of the caller, who may be dropped
-    /// at any time: here, or by the version manager, they are removed if nothing comes of the change.
+    /// INVARIANT(no-block-on-executor): the tables never come into the hands of the caller, who may
+    /// be dropped at any time: here, or by the version manager, they are removed if nothing comes
+    /// of the change.
     async fn send(&self, change: Change, reply: Reply<Result<Option<Seqno>, Failure>>) {
         // Closed: the reply says why the engine has stopped, when it is dropped.
         if let Ok(permit) = self.versions.reserve(1).await {
@@ -166,12 +167,12 @@ impl<'a> Into<'a> {
         self.table_bytes_max / ADOPTED_SHARE
     }
 
-    /// Takes over the table of `slice`, which is all of it, in its turn among the entries. `false`: that cannot be
-    /// done, and its entries are to be added.
+    /// Takes over the table of `slice`, which is all of it, in its turn among the entries. `false`:
+    /// that cannot be done, and its entries are to be added.
     pub(super) fn adopt(&mut self, keyspace: KeyspaceId, slice: &Slice) -> Result<bool, Failure> {
         self.enter(keyspace)?;
-        // Where ranges or spans meet in it, it would have to be cut in the change's turn. And it is not to be much
-        // larger than what compactions write.
+        // Where ranges or spans meet in it, it would have to be cut in the change's turn. And it is
+        // not to be much larger than what compactions write.
         let bounds = self.bounds_of(keyspace);
         let next = bounds.partition_point(|bound| bound <= slice.min_key());
         let is_cut = bounds.get(next).is_some_and(|bound| bound <= slice.max_key());

@@ -19,8 +19,8 @@ pub struct Order {
     pub mode: Mode,
     /// Where it is shown how far it has come.
     pub shown: Arc<ProgressWatch>,
-    /// Answered when it is there for good. Once nobody waits for the answer any more it is off, unless it
-    /// is about to count.
+    /// Answered when it is there for good. Once nobody waits for the answer any more it is off,
+    /// unless it is about to count.
     pub reply: Reply<Result<Counts, Failure>>,
 }
 

@@ -4,10 +4,11 @@
 //! Receives:  orders of callers.
 //! Sends:     KeepNumbers to the version manager.
 //! Publishes: how far it has come.
-//! Stops:     when its mailbox is closed and empty; an order that is under way ends at its next look.
+//! Stops:     when its mailbox is closed and empty; an order that is under way ends at its next
+//!            look.
 //!
-//! It takes a view as a snapshot does, and needs nobody else's work: memtables stay where they are, nothing is
-//! flushed, writers are not asked. One checkpoint at a time.
+//! It takes a view as a snapshot does, and needs nobody else's work: memtables stay where they are,
+//! nothing is flushed, writers are not asked. One checkpoint at a time.
 
 pub mod message;
 mod run;

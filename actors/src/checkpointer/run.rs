@@ -38,8 +38,9 @@ impl Checkpointer {
 
     async fn make(&self, order: &Order) -> Result<Counts, Failure> {
         let (draft, image) = self.prepare(order)?;
-        // INVARIANT(never-reuse-a-file-number): neither after a crash, which would forget those that only
-        // the checkpoint has: the next one in its place could not tell their tables from others.
+        // INVARIANT(never-reuse-a-file-number): neither after a crash, which would forget those
+        // that only the checkpoint has: the next one in its place could not tell their tables from
+        // others.
         self.failures.ask(&self.versions, |reply| VersionMessage::KeepNumbers { reply }).await?;
         Ok(draft.publish(image)?)
     }

@@ -1,4 +1,5 @@
-//! What compactions did, since the database was opened: in all, in each level, in each shard of a landing.
+//! What compactions did, since the database was opened: in all, in each level, in each shard of a
+//! landing.
 
 use super::decisions::Decisions;
 use crate::kernel::counter::Counter;

@@ -13,8 +13,8 @@ pub enum PlannerMessage {
     Compact {
         /// What.
         order: Order,
-        /// Where it is shown how far it has come. Once the caller has let go of it the order is off: what is
-        /// merged for it stops, and changes nothing.
+        /// Where it is shown how far it has come. Once the caller has let go of it the order is
+        /// off: what is merged for it stops, and changes nothing.
         shown: Weak<ProgressWatch>,
         /// Answered when it is done.
         reply: Reply<Result<(), Failure>>,

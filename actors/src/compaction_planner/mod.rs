@@ -2,13 +2,14 @@
 //! read paths stay short. Workers do it.
 //!
 //! Owns:      the claims and the choice, what is set aside, the request of a caller.
-//! Receives:  Compact, from callers; a Report, from a worker; and the signal that a version changed.
+//! Receives:  Compact, from callers; a Report, from a worker; and the signal that a version
+//!            changed.
 //! Sends:     jobs, each with its claim, to workers that are idle.
 //! Publishes: nothing.
 //! Stops:     when its mailbox is closed, or the engine has failed.
 //!
-//! A job that fails changes nothing: its outputs are removed, its inputs stay. What is to blame is set
-//! aside for a while (`state.rs`), and jobs that do not need it go on at once.
+//! A job that fails changes nothing: its outputs are removed, its inputs stay. What is to blame is
+//! set aside for a while (`state.rs`), and jobs that do not need it go on at once.
 
 pub mod counts;
 pub mod decisions;
@@ -63,8 +64,8 @@ pub struct CompactionPlanner {
 #[derive(Debug)]
 struct Worker {
     jobs: Mailbox<Assignment>,
-    /// Is it there only for what needs no merge? So a flood of flushes always finds room to land, even when
-    /// all others are busy with long merges.
+    /// Is it there only for what needs no merge? So a flood of flushes always finds room to land,
+    /// even when all others are busy with long merges.
     moves_only: bool,
     runs: Option<Purpose>,
 }
@@ -97,8 +98,8 @@ impl Request {
 }
 
 impl CompactionPlanner {
-    /// A planner of what `topology` shows and `files` has, woken by `due`, for the workers behind these
-    /// mailboxes, who have room for one job each. The last one only gets what needs no merge.
+    /// A planner of what `topology` shows and `files` has, woken by `due`, for the workers behind
+    /// these mailboxes, who have room for one job each. The last one only gets what needs no merge.
     pub fn new(
         files: Arc<Files>,
         topology: Arc<Topology>,

@@ -59,8 +59,8 @@ impl CompactionPlanner {
         }
     }
 
-    /// When something is due because it has waited, if a worker is idle that could merge it: else one
-    /// that ends wakes the planner.
+    /// When something is due because it has waited, if a worker is idle that could merge it: else
+    /// one that ends wakes the planner.
     fn next_due(&self, now: Instant) -> Option<Instant> {
         if !self.workers.iter().any(|worker| worker.runs.is_none() && !worker.moves_only) {
             return None;
@@ -118,9 +118,9 @@ impl CompactionPlanner {
         }
     }
 
-    /// The next job. A caller's request goes first, and no other merge is begun before it is answered:
-    /// one after the other would be in its way. What needs no merge is over soon, and goes on beside it,
-    /// so that a long one does not keep L0 from landing.
+    /// The next job. A caller's request goes first, and no other merge is begun before it is
+    /// answered: one after the other would be in its way. What needs no merge is over soon, and
+    /// goes on beside it, so that a long one does not keep L0 from landing.
     fn choose(&mut self, version: &Version, merges: bool) -> Option<(Job, Purpose)> {
         while !self.failures.is_stopped() {
             let mut request = self.request.take();

@@ -43,8 +43,8 @@ pub(super) fn whose(range: RangeId, inputs: &[SliceName], failure: &Failure) -> 
 }
 
 impl Setbacks {
-    /// A job of `range` with these inputs failed; returns how long what is to blame for it pauses: those
-    /// of one table, if it is named, or all inputs, or everything.
+    /// A job of `range` with these inputs failed; returns how long what is to blame for it pauses:
+    /// those of one table, if it is named, or all inputs, or everything.
     pub(super) fn failed(
         &mut self,
         range: RangeId,
@@ -152,8 +152,8 @@ impl Setbacks {
         self.slices.values().filter_map(of).chain(all).collect()
     }
 
-    /// Nothing waits for being tried again, and nothing is to be merged: what failed is not wanted any
-    /// more. Only damage stays what it is.
+    /// Nothing waits for being tried again, and nothing is to be merged: what failed is not wanted
+    /// any more. Only damage stays what it is.
     pub(super) fn nothing_due(&mut self) {
         self.all = None;
         self.slices.retain(|_, setback| setback.damaged);

@@ -1,4 +1,5 @@
-//! The planner with workers that the test plays, and a whole engine whose actors the test runs one by one.
+//! The planner with workers that the test plays, and a whole engine whose actors the test runs one
+//! by one.
 
 mod landings;
 mod rest;
@@ -140,7 +141,8 @@ fn of_range(range: u8) -> Span {
     Span::prefix(&[range])
 }
 
-/// A planner of its own over an engine's tables; the engine's does not run. The test plays the workers.
+/// A planner of its own over an engine's tables; the engine's does not run. The test plays the
+/// workers.
 struct Played {
     due: Arc<TablesDue>,
     planner: BoxFuture<'static, ()>,
@@ -437,8 +439,8 @@ fn what_failed_is_not_forgotten_while_it_is_tried_again() {
     assert!(trouble().is_none(), "it has worked");
 }
 
-/// Goal: what keeps a range from being merged is told of whoever has its tables, also after a change that
-/// gives them to another range, and before anything fails again.
+/// Goal: what keeps a range from being merged is told of whoever has its tables, also after a
+/// change that gives them to another range, and before anything fails again.
 ///
 /// Planted: a `show` that only takes away.
 #[test]

@@ -9,9 +9,9 @@ use sluicedb_storage::compact::{Job, Merge};
 use std::sync::Arc;
 
 impl CompactionWorker {
-    /// Merges the job's inputs into new tables, or, where nothing is to be merged, none; at the pace that is right
-    /// for so much `debt`. `None` when `goes_on`, which is asked after each slice with the number of entries
-    /// merged so far, says that nobody wants it.
+    /// Merges the job's inputs into new tables, or, where nothing is to be merged, none; at the
+    /// pace that is right for so much `debt`. `None` when `goes_on`, which is asked after each
+    /// slice with the number of entries merged so far, says that nobody wants it.
     pub(super) async fn merge(
         &mut self,
         job: &mut Job,

@@ -6,8 +6,9 @@
 //! Publishes: nothing.
 //! Stops:     when its mailbox is closed, or the engine has failed.
 //!
-//! There may be several: claims keep their jobs apart. A job is merged in slices; between two of them the
-//! worker lets others run, keeps its pace (`pace.rs`), and looks whether the job is still wanted.
+//! There may be several: claims keep their jobs apart. A job is merged in slices; between two of
+//! them the worker lets others run, keeps its pace (`pace.rs`), and looks whether the job is still
+//! wanted.
 
 mod merge;
 mod pace;
@@ -47,8 +48,8 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// For `merging` of them and one that only gets what needs no merge, the last one; and where their
-    /// reports come out.
+    /// For `merging` of them and one that only gets what needs no merge, the last one; and where
+    /// their reports come out.
     pub fn new(merging: NonZeroUsize) -> (Self, Inbox<Report>) {
         let workers = merging.get() + 1;
         let one = Capacity { messages: 1, bytes: 1 };

@@ -1,11 +1,13 @@
 //! How fast compactions go: by a rate of bytes, if there is one, else by how much there is to do.
 //!
-//! Guarantees: with a rate, all workers together have written at most what it lets them, and one slice each
-//! more. Without one a worker works at least a quarter of the time, and the more the more is due: all of it
-//! when it is urgent, when writers wait or soon will, and when nobody writes. Nobody waits here who is not
-//! wanted any more, nor longer than the engine goes on or is not being closed.
+//! Guarantees: with a rate, all workers together have written at most what it lets them, and one
+//! slice each more. Without one a worker works at least a quarter of the time, and the more the
+//! more is due: all of it when it is urgent, when writers wait or soon will, and when nobody
+//! writes. Nobody waits here who is not wanted any more, nor longer than the engine goes on or is
+//! not being closed.
 //!
-//! Does not: slow a writer down, nor a flush. It only leaves them the disk and the cores for a while.
+//! Does not: slow a writer down, nor a flush. It only leaves them the disk and the cores for a
+//! while.
 
 use crate::admission::Accounts;
 use crate::compaction_planner::CompactionCounts;
@@ -32,8 +34,8 @@ const IDLE_AFTER: Duration = Duration::from_millis(100);
 /// The pressure from which on there is nothing to wait for.
 const PRESSURE_MAX: f64 = 0.5;
 
-/// The share of the time to work when the debt is `debt`: from a quarter at 1.0, what is just due, to all of
-/// it at 2.0.
+/// The share of the time to work when the debt is `debt`: from a quarter at 1.0, what is just due,
+/// to all of it at 2.0.
 fn duty(debt: f64) -> f64 {
     DUTY_MIN + (1.0 - DUTY_MIN) * (debt - 1.0).clamp(0.0, 1.0)
 }
@@ -43,8 +45,8 @@ fn owed_after(worked: Duration, duty: f64) -> Duration {
     worked.mul_f64(1.0 / duty - 1.0)
 }
 
-/// A bucket that leaks at a rate and never has anything in store: whoever has poured bytes into it waits until
-/// they have run out.
+/// A bucket that leaks at a rate and never has anything in store: whoever has poured bytes into it
+/// waits until they have run out.
 #[derive(Debug)]
 struct Rate {
     bytes_per_second: NonZeroU64,
@@ -125,7 +127,8 @@ impl Pacer {
         Self { pace, counts, owed: Duration::ZERO, seen, seen_at }
     }
 
-    /// Lets others run; then waits as long as it should after this, while `goes_on` says that it is wanted.
+    /// Lets others run; then waits as long as it should after this, while `goes_on` says that it is
+    /// wanted.
     pub(super) async fn rest(
         &mut self,
         worked: Worked,
@@ -198,8 +201,8 @@ mod tests {
     use super::*;
     use crate::runtime::{Runtime, ThreadRuntime};
 
-    /// Planted: a share that falls with the debt; one below a quarter; a share of the pause instead of the
-    /// time.
+    /// Planted: a share that falls with the debt; one below a quarter; a share of the pause instead
+    /// of the time.
     #[test]
     fn the_share_of_work_rises_from_a_quarter_to_all_with_the_debt() {
         let millis = |debt: f64| owed_after(Duration::from_millis(30), duty(debt)).as_millis();

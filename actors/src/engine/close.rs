@@ -60,8 +60,9 @@ impl Closer {
         }
     }
 
-    /// The clean end. The first caller's request does the work, on a thread of the runtime; everybody
-    /// gets its result. If no thread can be had nothing has happened: it may be asked for again.
+    /// The clean end. The first caller's request does the work, on a thread of the runtime;
+    /// everybody gets its result. If no thread can be had nothing has happened: it may be asked for
+    /// again.
     pub(crate) async fn close(&self, engine: &Engine) -> Result<(), Failure> {
         let mut watcher = self.closed.watcher();
         loop {
@@ -96,11 +97,11 @@ impl Closer {
         Ok(())
     }
 
-    /// The end without ceremony: actors stop when they look up next; nobody waits for them here. For an
-    /// engine that is being dropped.
+    /// The end without ceremony: actors stop when they look up next; nobody waits for them here.
+    /// For an engine that is being dropped.
     ///
-    /// INVARIANT(no-block-on-executor): what it holds is given back by a thread of the runtime, also after
-    /// a clean end: memory is unmapped, and files are closed.
+    /// INVARIANT(no-block-on-executor): what it holds is given back by a thread of the runtime,
+    /// also after a clean end: memory is unmapped, and files are closed.
     pub(crate) fn abandon(&self, engine: &Engine) {
         let running = lock(&self.tasks).take().map(|tasks| {
             let closing_entry = self.exit.register_closing();
@@ -129,8 +130,8 @@ impl Closer {
     }
 }
 
-/// Keeps others out of the directory until the last actor has ended: each has a share of it, and whoever
-/// waits for all of them lets go of it then.
+/// Keeps others out of the directory until the last actor has ended: each has a share of it, and
+/// whoever waits for all of them lets go of it then.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock(Mutex<Option<Box<dyn LockGuard>>>);
 

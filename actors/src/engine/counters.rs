@@ -8,8 +8,8 @@ use crate::range_planner::RangeCounts;
 use crate::version_manager::VersionCounts;
 use std::sync::Arc;
 
-/// The actors' counts. Those of waits are in [`crate::admission::Accounts`], those of failed jobs in
-/// [`crate::failure::attempts::Attempts`].
+/// The actors' counts. Those of waits are in [`crate::admission::Accounts`], those of failed jobs
+/// in [`crate::failure::attempts::Attempts`].
 #[derive(Debug)]
 pub struct Counters {
     /// Of the log and its threads.

@@ -1,7 +1,7 @@
 //! The running engine as the facade sees it: where to write, what to read, how to stop.
 //!
-//! Supervision is fail-stop: an actor that broke its rules is not restarted on state that may be broken; the
-//! engine stops and the next open recovers.
+//! Supervision is fail-stop: an actor that broke its rules is not restarted on state that may be
+//! broken; the engine stops and the next open recovers.
 
 mod close;
 mod counters;
@@ -141,11 +141,12 @@ impl Engine {
         &self.write_path
     }
 
-    /// The newest visible value of `key` of `keyspace`. One load of the superversion, one of `visible`, no mailbox.
+    /// The newest visible value of `key` of `keyspace`. One load of the superversion, one of
+    /// `visible`, no mailbox.
     ///
     /// # Errors
-    /// `WouldBlock` with `Wait::Never` when a cold block is needed; `Corrupt` and `Io`; `Invalid` if there is
-    /// no such keyspace.
+    /// `WouldBlock` with `Wait::Never` when a cold block is needed; `Corrupt` and `Io`; `Invalid`
+    /// if there is no such keyspace.
     #[inline]
     pub fn get(
         &self,
@@ -176,8 +177,8 @@ impl Engine {
         found.inspect_err(|error| self.parts.failures.damage.note_read(error))
     }
 
-    /// For a lookup. Asked after the superversion was loaded: what became visible since is newer than
-    /// the lookup.
+    /// For a lookup. Asked after the superversion was loaded: what became visible since is newer
+    /// than the lookup.
     #[inline]
     fn now(&self) -> Instant<impl Fn() -> Seqno> {
         Instant::Newest(|| self.visible())
@@ -197,9 +198,9 @@ impl Engine {
             let visible = || self.visible().max(before.born);
             let point = self.parts.memory.points.hold(holder, before.number, visible);
             let after = self.parts.topology.superversion.load();
-            // Unchanged: every entry up to the point was applied to a memtable of `before`, or is in
-            // one of its tables (INVARIANT(published-before-used)). Changed: a newer memtable may
-            // hold some of them; a swap is rare, so the next round succeeds.
+            // Unchanged: every entry up to the point was applied to a memtable of `before`, or is
+            // in one of its tables (INVARIANT(published-before-used)). Changed: a newer memtable
+            // may hold some of them; a swap is rare, so the next round succeeds.
             if Arc::ptr_eq(&before, &after) {
                 return (before, point);
             }
@@ -283,8 +284,8 @@ impl Engine {
     }
 
     /// Everything visible now is in published tables when this returns, for good: no recovery
-    /// applies an entry of it, or reads a segment that was closed before the call. Those are deleted,
-    /// or kept aside for recycling.
+    /// applies an entry of it, or reads a segment that was closed before the call. Those are
+    /// deleted, or kept aside for recycling.
     ///
     /// # Errors
     /// When flushing fails, or the engine has stopped.
@@ -300,9 +301,9 @@ impl Engine {
         self.parts.wal.sync().await
     }
 
-    /// Flushes, then merges what is ordered. If the flush fails what is in tables is merged all the same:
-    /// that may be what it wants for, room in L0 or on the disk. Once nobody has `shown` any more, which
-    /// shows how far it has come, no more is merged.
+    /// Flushes, then merges what is ordered. If the flush fails what is in tables is merged all the
+    /// same: that may be what it wants for, room in L0 or on the disk. Once nobody has `shown` any
+    /// more, which shows how far it has come, no more is merged.
     ///
     /// # Errors
     /// When a flush or a merge fails, or the engine has stopped.
@@ -325,8 +326,8 @@ impl Engine {
         failures.ask(planner, |reply| PlannerMessage::Compact { order, shown, reply }).await
     }
 
-    /// Makes a checkpoint of what is visible now, or a little later, in `dir`; returns up to which number.
-    /// Nobody waits for it but the caller.
+    /// Makes a checkpoint of what is visible now, or a little later, in `dir`; returns up to which
+    /// number. Nobody waits for it but the caller.
     ///
     /// # Errors
     /// Why there is none. The engine goes on as before, unless it has stopped.
@@ -360,12 +361,13 @@ impl Engine {
         self.closer.close(self).await
     }
 
-    /// Nothing is left in `spans` but `content`: in one change for all of them, which readers see wholly or not
-    /// at all. Outside of the spans what tables have is newer than all that was there. Returns the change's
-    /// number and the entries it brought.
+    /// Nothing is left in `spans` but `content`: in one change for all of them, which readers see
+    /// wholly or not at all. Outside of the spans what tables have is newer than all that was
+    /// there. Returns the change's number and the entries it brought.
     ///
     /// # Errors
-    /// As [`change`](Self::change); `Invalid` for spans or tables that overlap; what reading `content` finds.
+    /// As [`change`](Self::change); `Invalid` for spans or tables that overlap; what reading
+    /// `content` finds.
     ///
     /// # Cancellation
     /// Before the tables are written nothing happens; afterwards it happens all the same.
@@ -426,12 +428,13 @@ impl Engine {
         }
     }
 
-    /// Changes contents or routes, in the order of writes; returns the change's number when it has happened
-    /// for good, and none if there was nothing to do. Writers do not wait for it, and readers see all of it or nothing.
+    /// Changes contents or routes, in the order of writes; returns the change's number when it has
+    /// happened for good, and none if there was nothing to do. Writers do not wait for it, and
+    /// readers see all of it or nothing.
     ///
     /// # Errors
-    /// Why it could not be prepared or stamped: it has not happened. Why the log could not be synced: the
-    /// engine has failed, and the next open tells whether it has.
+    /// Why it could not be prepared or stamped: it has not happened. Why the log could not be
+    /// synced: the engine has failed, and the next open tells whether it has.
     ///
     /// # Cancellation
     /// Dropped, it happens all the same.

@@ -1,5 +1,5 @@
-//! How a directory is opened: lock, recovery, the first log segment; then the actors are started (`start.rs`).
-//! Blocks on the disk, on a thread of the runtime.
+//! How a directory is opened: lock, recovery, the first log segment; then the actors are started
+//! (`start.rs`). Blocks on the disk, on a thread of the runtime.
 
 use super::registry::{self, Exit};
 use super::start::start;
@@ -150,7 +150,8 @@ fn recover(
     Ok(recovered)
 }
 
-/// The recovered database gets a log of its own, which the manifest names before anything is written to it.
+/// The recovered database gets a log of its own, which the manifest names before anything is
+/// written to it.
 fn begin_log(
     config: EngineConfig,
     vfs: Arc<dyn Vfs>,

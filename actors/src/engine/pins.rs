@@ -131,14 +131,18 @@ mod tests {
         /// Goal: as much as going through all of them would find, and each table once.
         #[test]
         #[allow(clippy::disallowed_methods, reason = "any instant will do")]
-        fn shares_add_up(numbers in vec(0..20_u64, 0..8), spans in vec((0..20_u64, 1..6_u64), 0..12)) {
+        fn shares_add_up(
+            numbers in vec(0..20_u64, 0..8),
+            spans in vec((0..20_u64, 1..6_u64), 0..12),
+        ) {
             let now = Instant::now();
-            let tables: Vec<_> =
-                (0..).zip(&spans).map(|(n, (start, len))| table(1 << n, *start..start + len)).collect();
+            let one = |(n, (start, len)): (u64, &(u64, u64))| table(1 << n, *start..start + len);
+            let tables: Vec<_> = (0..).zip(&spans).map(one).collect();
             let pins = share_out(numbers.iter().map(|n| held(*n, now)).collect(), &tables, now);
             let sum = |of: fn(&Pin) -> u64| pins.iter().map(of).sum::<u64>();
             prop_assert_eq!(sum(|pin| pin.tables), tables.len() as u64);
-            prop_assert_eq!(sum(|pin| pin.bytes), tables.iter().map(|table| table.bytes).sum::<u64>());
+            let bytes: u64 = tables.iter().map(|table| table.bytes).sum();
+            prop_assert_eq!(sum(|pin| pin.bytes), bytes);
             for table in &tables {
                 let has = |number: &&u64| table.superversions.contains(number);
                 let oldest = numbers.iter().filter(has).min().copied();

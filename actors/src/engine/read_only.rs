@@ -1,8 +1,9 @@
-//! A database that is only read: recovered into memory, without an actor but the threads for cold reads.
+//! A database that is only read: recovered into memory, without an actor but the threads for cold
+//! reads.
 //!
-//! Guarantees: nothing in the directory changes. The log is replayed as by every open, by the same code, on a
-//! disk that keeps in memory what would be written (`storage/src/vfs/overlay.rs`). Nobody opens the
-//! database for writing as long as the lock is held, which several readers share.
+//! Guarantees: nothing in the directory changes. The log is replayed as by every open, by the same
+//! code, on a disk that keeps in memory what would be written (`storage/src/vfs/overlay.rs`).
+//! Nobody opens the database for writing as long as the lock is held, which several readers share.
 
 use super::{OpenFailure, registry};
 use crate::config::EngineConfig;
@@ -43,7 +44,8 @@ impl ReadOnlyEngine {
     /// Opens what is in the directory. The disk work happens on a thread of the runtime.
     ///
     /// # Errors
-    /// See `OpenFailure`; `Invalid` where more is only in the log than the configuration lets into memory.
+    /// See `OpenFailure`; `Invalid` where more is only in the log than the configuration lets into
+    /// memory.
     pub async fn open(
         config: EngineConfig,
         vfs: Arc<dyn Vfs>,
@@ -194,8 +196,8 @@ fn recover(
     })
 }
 
-/// The shared lock. There is none where there is no lock file: to make one would change the directory, and
-/// nobody who writes is there.
+/// The shared lock. There is none where there is no lock file: to make one would change the
+/// directory, and nobody who writes is there.
 fn lock(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Arc<dyn LockGuard>>, Error> {
     let path = FileKind::Lock.path(dir);
     match vfs.lock_shared(&path) {
@@ -208,8 +210,9 @@ fn lock(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Arc<dyn LockGuard>>, Er
 
 fn too_much(dir: &Path, bytes_max: u64) -> Error {
     Error::invalid(format!(
-        "{}: the database was not closed, and more of it is only in its log than the {bytes_max} bytes that \
-         read_only_log_bytes_max lets into memory; set a larger one, or open it for writing once",
+        "{}: the database was not closed, and more of it is only in its log than the {bytes_max} \
+         bytes that read_only_log_bytes_max lets into memory; set a larger one, \
+         or open it for writing once",
         dir.display()
     ))
 }

@@ -43,8 +43,9 @@ pub(super) struct Registration {
     gone: Watch<()>,
 }
 
-/// Waits until no engine of this process is being closed in `dir`, nor any that came before is being opened. The
-/// returned value is held until this one is open, and was given to who wants it or dropped.
+/// Waits until no engine of this process is being closed in `dir`, nor any that came before is
+/// being opened. The returned value is held until this one is open, and was given to who wants it
+/// or dropped.
 pub(super) async fn register_opening(dir: &Path) -> Registration {
     let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let arrival = Registration::new(&dir, false);

@@ -272,7 +272,8 @@ impl Starter<'_> {
         let failures = Arc::clone(&self.parts.failures);
         let directory = Arc::clone(&self.parts.directory);
         let guarded = async move {
-            // Whatever becomes of the engine's handle: nobody else is in the directory before this ends.
+            // Whatever becomes of the engine's handle: nobody else is in the directory before this
+            // ends.
             let _directory = directory;
             if let Err(panic) = AssertUnwindSafe(body).catch_unwind().await {
                 failures.fail(Failure::panicked(actor, &*panic));

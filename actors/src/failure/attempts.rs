@@ -24,7 +24,8 @@ pub struct Attempts {
 pub struct Asked(u64);
 
 impl Attempts {
-    /// Whatever failed and pauses is to be tried now. The caller wakes those who have something to try.
+    /// Whatever failed and pauses is to be tried now. The caller wakes those who have something to
+    /// try.
     pub fn ask(&self) {
         self.asked.fetch_add(1, Ordering::Release);
     }

@@ -12,8 +12,8 @@ pub(crate) const LONGEST_NO_SPACE: Duration = Duration::from_millis(500);
 /// From this pause on a failure is taken to last: what failed was tried again for as long already.
 pub(crate) const LASTING: Duration = Duration::from_secs(1);
 
-/// Pauses that double from failure to failure. The pause itself is `Environment::pause`, or a deadline
-/// that its owner keeps.
+/// Pauses that double from failure to failure. The pause itself is `Environment::pause`, or a
+/// deadline that its owner keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     next: Duration,

@@ -72,8 +72,8 @@ impl Cooldown {
     }
 }
 
-/// A moving average: three parts of what was, one of what was seen, within the limits. The whole sum
-/// is divided; dividing only what was seen would let the average grow without end.
+/// A moving average: three parts of what was, one of what was seen, within the limits. The whole
+/// sum is divided; dividing only what was seen would let the average grow without end.
 fn smoothed(before: Duration, observed: Duration) -> Duration {
     ((before * 3 + observed) / 4).clamp(SHORTEST, LONGEST)
 }

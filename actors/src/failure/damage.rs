@@ -7,7 +7,8 @@ use sluicedb_storage::filename::FileNumber;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The tables that were found damaged or missing, each with what was wrong when it was last looked at.
+/// The tables that were found damaged or missing, each with what was wrong when it was last looked
+/// at.
 #[derive(Debug, Default)]
 pub struct Damage(Mutex<BTreeMap<FileNumber, Arc<Error>>>);
 

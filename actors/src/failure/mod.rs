@@ -36,7 +36,8 @@ pub enum Outcome {
     Unknown,
 }
 
-/// Who may be unable to do its work for a while. Each says so itself, and only itself that it is over.
+/// Who may be unable to do its work for a while. Each says so itself, and only itself that it is
+/// over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Party {
     /// The log: no segment can be made.

@@ -1,8 +1,8 @@
-//! Space on the disk, when there is none: the reserve is let go of for those who find the disk full, and set
-//! aside anew when there is room.
+//! Space on the disk, when there is none: the reserve is let go of for those who find the disk
+//! full, and set aside anew when there is room.
 //!
-//! While it is in use deletes are taken and other writes refused: it is for getting out of the situation, not
-//! further into it.
+//! While it is in use deletes are taken and other writes refused: it is for getting out of the
+//! situation, not further into it.
 
 use super::{Failure, Failures, Party};
 use sluicedb_storage::batch::Operations;
@@ -30,8 +30,8 @@ pub struct ReserveWatch {
     large_since: Option<Instant>,
 }
 
-/// What a database of this size sets aside: enough to flush what is in memory, and to merge a part of the
-/// tables. In steps, so that it seldom changes.
+/// What a database of this size sets aside: enough to flush what is in memory, and to merge a part
+/// of the tables. In steps, so that it seldom changes.
 pub fn reserve_wanted(bytes_max: u64, memory_bytes: u64, table_bytes: u64) -> u64 {
     let wanted = memory_bytes.max(table_bytes / PART_OF_TABLES).max(RESERVE_BYTES_MIN);
     let step = (wanted.next_power_of_two() / (2 * STEPS)).max(1);
@@ -39,7 +39,8 @@ pub fn reserve_wanted(bytes_max: u64, memory_bytes: u64, table_bytes: u64) -> u6
 }
 
 impl Failures {
-    /// Somebody failed: was it for want of space, and is there some now? Then it can be tried again at once.
+    /// Somebody failed: was it for want of space, and is there some now? Then it can be tried again
+    /// at once.
     pub fn use_reserve(&self, failure: &Failure) -> bool {
         if !failure.is_no_space() || self.reserve.bytes() == 0 {
             return false;
@@ -66,8 +67,8 @@ impl Failures {
         }
     }
 
-    /// Why this batch is refused although the engine works, if it is. A heavy one is, whatever it holds: to
-    /// look would take too long here.
+    /// Why this batch is refused although the engine works, if it is. A heavy one is, whatever it
+    /// holds: to look would take too long here.
     #[cold]
     pub fn refuses(&self, payload: &[u8], heavy: bool) -> Option<Failure> {
         let failure = self.trouble_of(Party::Reserve)?;
@@ -75,12 +76,13 @@ impl Failures {
         (!deletes_only).then_some(failure)
     }
 
-    /// Sets `wanted` bytes aside if that is more than there is, and there is room for it; cuts what has been
-    /// too large for a while. Returns when to look again, if that is due at some time. `free_bytes` tells how
-    /// much there is on the disk.
+    /// Sets `wanted` bytes aside if that is more than there is, and there is room for it; cuts what
+    /// has been too large for a while. Returns when to look again, if that is due at some time.
+    /// `free_bytes` tells how much there is on the disk.
     ///
-    /// Not at once after that: whoever it is for tries again now, and has to find out if it is not enough for
-    /// him. What his attempt gives back would be room for the reserve, and he would try for ever.
+    /// Not at once after that: whoever it is for tries again now, and has to find out if it is not
+    /// enough for him. What his attempt gives back would be room for the reserve, and he would try
+    /// for ever.
     pub fn keep_reserve(
         &self,
         wanted: u64,

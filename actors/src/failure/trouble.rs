@@ -1,10 +1,11 @@
-//! What keeps the engine's parties from their work, for now or for good, and what follows from it for others.
+//! What keeps the engine's parties from their work, for now or for good, and what follows from it
+//! for others.
 //!
-//! Guarantees: a party's trouble is shown (`health`) from its failure to its next success; a write that
-//! finds no room while the room it needs cannot come is refused with the reason instead of waiting;
-//! three table syncs that fail in a row end the engine; the first failure is the one that everybody is told.
-//! Does not: decide when something is tried again. Each party keeps its own pauses, which `Attempts::ask`
-//! cuts short. Nor know who waits for what: its [`Listener`] does.
+//! Guarantees: a party's trouble is shown (`health`) from its failure to its next success; a write
+//! that finds no room while the room it needs cannot come is refused with the reason instead of
+//! waiting; three table syncs that fail in a row end the engine; the first failure is the one that
+//! everybody is told. Does not: decide when something is tried again. Each party keeps its own
+//! pauses, which `Attempts::ask` cuts short. Nor know who waits for what: its [`Listener`] does.
 
 use super::attempts::Attempts;
 use super::damage::Damage;
@@ -48,9 +49,9 @@ impl fmt::Debug for Failures {
 }
 
 impl Concern {
-    /// Has a write to ranges that `touches` tells to fail rather than wait for room because of this? Merging
-    /// is felt only where flushing waits for it, and then flushing says so. Space on the disk is everybody's.
-    /// While the reserve is in use flushing goes on in it, and gives room.
+    /// Has a write to ranges that `touches` tells to fail rather than wait for room because of
+    /// this? Merging is felt only where flushing waits for it, and then flushing says so. Space on
+    /// the disk is everybody's. While the reserve is in use flushing goes on in it, and gives room.
     fn stops_writes(&self, failure: &Failure, touches: impl Fn(RangeId) -> bool) -> bool {
         let goes_on = matches!(self.party, Party::Compaction | Party::Reserve);
         !goes_on && (failure.is_no_space() || self.range.is_none_or(touches))
@@ -200,9 +201,9 @@ impl Failures {
         self.troubles().iter().any(|(_, failure)| failure.is_no_space())
     }
 
-    /// Why a write that finds no room fails instead of waiting, if it does. One that would wait `for_ever`
-    /// fails for any reason; one that has a deadline, or does not wait, only for one that does not pass
-    /// without somebody doing something about it.
+    /// Why a write that finds no room fails instead of waiting, if it does. One that would wait
+    /// `for_ever` fails for any reason; one that has a deadline, or does not wait, only for one
+    /// that does not pass without somebody doing something about it.
     pub fn refusal(&self, for_ever: bool, touches: impl Fn(RangeId) -> bool) -> Option<Failure> {
         let mut troubles = self.troubles().into_iter();
         let stops = troubles.find(|(concern, failure)| {
@@ -227,8 +228,8 @@ impl Failures {
         }
     }
 
-    /// A job that writes tables has failed; has that ended the engine? Its source is still there and it can
-    /// be done again, but not for ever on a device that does not keep what it is given.
+    /// A job that writes tables has failed; has that ended the engine? Its source is still there
+    /// and it can be done again, but not for ever on a device that does not keep what it is given.
     pub fn job_failed(&self, failure: &Failure) -> bool {
         let ends = self.attempts.was_one_too_many(failure);
         if ends {

@@ -6,10 +6,10 @@
 //! Publishes: nothing.
 //! Stops:     when the engine has been shut or has failed.
 //!
-//! What is due is read off the published overlays, so no request can be lost or queue up: the oldest
-//! frozen memtable says which range is next (`state.rs`). One thread serves all ranges, one flush at
-//! a time: a flush is bounded by its memtables and by the disk, which a second thread would share,
-//! and nothing in here waits for one range while another could be served.
+//! What is due is read off the published overlays, so no request can be lost or queue up: the
+//! oldest frozen memtable says which range is next (`state.rs`). One thread serves all ranges, one
+//! flush at a time: a flush is bounded by its memtables and by the disk, which a second thread
+//! would share, and nothing in here waits for one range while another could be served.
 
 mod run;
 mod state;

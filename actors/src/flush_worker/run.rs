@@ -1,4 +1,5 @@
-//! The flush worker's loop: which range, write, sync the log, install; and what is done when that fails.
+//! The flush worker's loop: which range, write, sync the log, install; and what is done when that
+//! fails.
 
 use super::state::{Due, Next};
 use super::{FlushWorker, write};
@@ -41,8 +42,8 @@ impl FlushWorker {
         self.retries.due(&superversion, now, |range| l0_has_room(range, &self.environment.config))
     }
 
-    /// Says of ranges that wait for room in L0 whether it can come. If it cannot, because their tables
-    /// cannot be merged, that is why they cannot be flushed either.
+    /// Says of ranges that wait for room in L0 whether it can come. If it cannot, because their
+    /// tables cannot be merged, that is why they cannot be flushed either.
     async fn see_to_stuck(&mut self, for_l0: Vec<(RangeId, Vec<u64>)>) {
         for range in std::mem::take(&mut self.stuck) {
             let waits = for_l0.iter().any(|(waiting, _)| *waiting == range);
@@ -63,8 +64,8 @@ impl FlushWorker {
         }
     }
 
-    /// Tells the version manager that `range` cannot be flushed for now: until it knows, those who wait for
-    /// room would count on the flush.
+    /// Tells the version manager that `range` cannot be flushed for now: until it knows, those who
+    /// wait for room would count on the flush.
     async fn failed(&self, range: RangeId, memtables: Vec<u64>, failure: Failure) {
         // Waits for its place.
         if let Ok(permit) = self.versions.reserve(1).await {

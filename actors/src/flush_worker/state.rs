@@ -21,12 +21,13 @@ pub(super) struct Due<O> {
 pub(super) struct Next<O> {
     /// The range that is due.
     pub(super) range: RangeId,
-    /// All ranges that have any of the memtables, in key order. Those that came of one by a split share what
-    /// it had.
+    /// All ranges that have any of the memtables, in key order. Those that came of one by a split
+    /// share what it had.
     pub(super) ranges: Vec<RangeEntry<O>>,
-    /// The frozen memtables of the one that is due, newest first, without what was cut out of them in any of
-    /// the ranges. All of them go together, so that an entry which a newer one overwrites is never written; but
-    /// for those that are newer than tables which came in from outside: they wait for those that are older.
+    /// The frozen memtables of the one that is due, newest first, without what was cut out of them
+    /// in any of the ranges. All of them go together, so that an entry which a newer one overwrites
+    /// is never written; but for those that are newer than tables which came in from outside: they
+    /// wait for those that are older.
     pub(super) frozen: Vec<MemtableSlice>,
 }
 
@@ -86,7 +87,8 @@ impl Retries {
         }
     }
 
-    /// The flush of `range` failed; returns how long it pauses, which is at most `longest` if given.
+    /// The flush of `range` failed; returns how long it pauses, which is at most `longest` if
+    /// given.
     pub(super) fn failed(
         &mut self,
         range: RangeId,

@@ -11,8 +11,9 @@ use sluicedb_storage::key::Seqno;
 use sluicedb_storage::view::MemtableSlice;
 use std::sync::Arc;
 
-/// Merges `sealed` (newest first) into L0 tables, of which each is for one of `ranges`, in one of its
-/// shards. They have all keys of these memtables together, are of one keyspace, and in key order.
+/// Merges `sealed` (newest first) into L0 tables, of which each is for one of `ranges`, in one of
+/// its shards. They have all keys of these memtables together, are of one keyspace, and in key
+/// order.
 pub(super) fn write(
     files: &Arc<Files>,
     ranges: &[RangeEntry],

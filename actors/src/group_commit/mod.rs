@@ -1,12 +1,13 @@
 //! Group commit: one write and one sync answer everybody who was appended before they began.
 //!
-//! `Durable` knows who waits for what, and how far the log is. `GroupCommit` is the log thread's part:
-//! it takes what was appended, writes it, and decides what has to be synced. Between any two of its
-//! steps others append and rotate; it relies on nothing that it saw under the seat before.
+//! `Durable` knows who waits for what, and how far the log is. `GroupCommit` is the log thread's
+//! part: it takes what was appended, writes it, and decides what has to be synced. Between any two
+//! of its steps others append and rotate; it relies on nothing that it saw under the seat before.
 //!
-//! Guarantees: who is answered is in the file (`Buffered`) or synced (`Synced`), with everything before
-//! it; a segment that was left is synced with the group that has its last bytes, whoever took that
-//! (INVARIANT(sync-covers-segments)). Does not: wait, answer, or start a thread; `log_syncer` does.
+//! Guarantees: who is answered is in the file (`Buffered`) or synced (`Synced`), with everything
+//! before it; a segment that was left is synced with the group that has its last bytes, whoever
+//! took that (INVARIANT(sync-covers-segments)). Does not: wait, answer, or start a thread;
+//! `log_syncer` does.
 
 pub mod durable;
 
@@ -45,9 +46,9 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
 
     /// Takes what was appended, if there is something to do; `write` comes next then.
     ///
-    /// There is if somebody waits, or if a segment was left. Else, if nothing in the log says that its
-    /// end is durable, a record that does is appended and taken, so that damage to the end is told from
-    /// a torn one. It is written and not synced: it is worth no disk flush of its own.
+    /// There is if somebody waits, or if a segment was left. Else, if nothing in the log says that
+    /// its end is durable, a record that does is appended and taken, so that damage to the end is
+    /// told from a torn one. It is written and not synced: it is worth no disk flush of its own.
     ///
     /// # Errors
     /// When the seat has failed.
@@ -78,8 +79,8 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
     /// Writes what was taken; returns who waited for that.
     ///
     /// # Errors
-    /// When it cannot be written. It may be called again then, and writes the same bytes to the same
-    /// places.
+    /// When it cannot be written. It may be called again then, and writes the same bytes to the
+    /// same places.
     pub fn write(&mut self) -> Result<Passed, Failure> {
         if let Some(group) = &self.taken {
             group.write()?;
@@ -91,8 +92,8 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
         Ok(self.durable.raise_written(upto))
     }
 
-    /// Does what was written have to be synced now? The one place that decides it: if somebody waits,
-    /// and if a segment was left, because only what is synced can become obsolete.
+    /// Does what was written have to be synced now? The one place that decides it: if somebody
+    /// waits, and if a segment was left, because only what is synced can become obsolete.
     pub fn must_sync(&self) -> bool {
         self.sync_wanted || self.has_left_segment()
     }
@@ -102,12 +103,12 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
         !self.unsynced.sealed().is_empty()
     }
 
-    /// Syncs everything that was written; returns who waited for that. Before anybody can learn of it,
-    /// `retire` is told the segments that are complete.
+    /// Syncs everything that was written; returns who waited for that. Before anybody can learn of
+    /// it, `retire` is told the segments that are complete.
     ///
     /// # Errors
-    /// When it cannot be synced. Final, a full disk included: nobody knows what is on the disk then,
-    /// and asking again would be answered wrongly.
+    /// When it cannot be synced. Final, a full disk included: nobody knows what is on the disk
+    /// then, and asking again would be answered wrongly.
     pub fn sync(&mut self, retire: impl FnOnce(&[SealedSegment])) -> Result<Passed, Failure> {
         self.unsynced.sync()?;
         let synced = std::mem::take(&mut self.unsynced);

@@ -100,9 +100,9 @@ fn send(passed: Passed) -> Vec<u64> {
     seqnos
 }
 
-/// Goal: a segment that was left is synced, and can become obsolete, whatever the log thread saw when
-/// it looked. Planted: `must_sync` that asks only whether somebody waits, together with an `Unsynced`
-/// that forgets what earlier groups wrote to.
+/// Goal: a segment that was left is synced, and can become obsolete, whatever the log thread saw
+/// when it looked. Planted: `must_sync` that asks only whether somebody waits, together with an
+/// `Unsynced` that forgets what earlier groups wrote to.
 #[test]
 fn a1_a_sealed_segment_is_synced_whoever_took_it() {
     for can_map in [false, true] {
@@ -133,8 +133,8 @@ fn a1_a_sealed_segment_is_synced_whoever_took_it() {
     }
 }
 
-/// As above, where the thread took a group with a left segment although nobody wanted a sync, and the
-/// sync that is wanted comes with a later group.
+/// As above, where the thread took a group with a left segment although nobody wanted a sync, and
+/// the sync that is wanted comes with a later group.
 #[test]
 fn a1_a_later_sync_covers_what_was_only_written() {
     let log = Log::new(false);

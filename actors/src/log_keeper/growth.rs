@@ -1,5 +1,5 @@
-//! How large the next segment is, and how many are kept ready: so much that one lasts about a second.
-//! No I/O in here.
+//! How large the next segment is, and how many are kept ready: so much that one lasts about a
+//! second. No I/O in here.
 
 use std::time::{Duration, Instant};
 
@@ -32,8 +32,8 @@ pub(super) struct Growth {
     max: u64,
     /// The size of the newest one.
     bytes: u64,
-    /// What has been logged when it was last looked at, and when that was. `None`: not since the log
-    /// began, or rested.
+    /// What has been logged when it was last looked at, and when that was. `None`: not since the
+    /// log began, or rested.
     seen: Option<(Instant, Logged)>,
     /// Bytes in a second. `None`: not known yet.
     pace: Option<u64>,
@@ -90,13 +90,14 @@ impl Growth {
         self.bytes
     }
 
-    /// How many segments should be ready beside the current one: one, and one more where it would not
-    /// last.
+    /// How many segments should be ready beside the current one: one, and one more where it would
+    /// not last.
     pub(super) fn spares_max(&self) -> usize {
         1 + usize::from(self.pace.is_some_and(|pace| pace >= self.bytes))
     }
 
-    /// Should the next one be zeroed? Syncs of fresh blocks are slow. For other writes zeros are no use.
+    /// Should the next one be zeroed? Syncs of fresh blocks are slow. For other writes zeros are no
+    /// use.
     pub(super) fn zeroed(&self) -> bool {
         self.synced_often
     }
@@ -136,7 +137,8 @@ mod tests {
         }
     }
 
-    /// Planted: a size that only rises; one that halves as soon as a segment lasts longer than a second.
+    /// Planted: a size that only rises; one that halves as soon as a segment lasts longer than a
+    /// second.
     #[test]
     fn a_segment_lasts_about_a_second_at_whatever_pace() {
         let mut writer = Writer::new();

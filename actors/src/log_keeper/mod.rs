@@ -1,9 +1,10 @@
-//! The log's keeper: keeps spare segments ready, as large as what is written asks for, recycles or removes
-//! segments that nothing needs, and gives back what nobody needs while nothing is written.
+//! The log's keeper: keeps spare segments ready, as large as what is written asks for, recycles or
+//! removes segments that nothing needs, and gives back what nobody needs while nothing is written.
 //!
 //! Owns:      segments that are obsolete, how many of them are kept, and the size of the next one.
-//! Receives:  the signal that the log has something to be seen to (`LogDue::keeping`), who waits until
-//!            obsolete segments are out of the way, and who waits until the log has left all but a last one.
+//! Receives:  the signal that the log has something to be seen to (`LogDue::keeping`), who waits
+//!            until obsolete segments are out of the way, and who waits until the log has left all
+//!            but a last one.
 //! Sends:     LogGrown to the version manager.
 //! Publishes: how much of the log a recovery would read (`LogCounts`).
 //! Stops:     when the engine has stopped; nobody gets a segment any more then.

@@ -1,9 +1,9 @@
 //! A log that hardly anybody writes to takes little space: what only writers need is given back.
 //!
-//! Spare segments and those kept for recycling are removed, and the log goes on in a small segment, so
-//! that the one it leaves can go when what is in it is in tables (the version manager flushes idle ranges
-//! for that). Whatever of it a crash interrupts: an unused segment may stay or go at any time, and the
-//! log has left a segment as it always does.
+//! Spare segments and those kept for recycling are removed, and the log goes on in a small segment,
+//! so that the one it leaves can go when what is in it is in tables (the version manager flushes
+//! idle ranges for that). Whatever of it a crash interrupts: an unused segment may stay or go at
+//! any time, and the log has left a segment as it always does.
 
 use super::LogKeeper;
 use super::growth::{FIRST_SEGMENT_BYTES, Growth};
@@ -51,7 +51,8 @@ impl LogKeeper {
         Some(now + after)
     }
 
-    /// The log goes on in its last segment, as small as can be, and nothing is kept ready. Best effort.
+    /// The log goes on in its last segment, as small as can be, and nothing is kept ready. Best
+    /// effort.
     pub(super) fn leave(&mut self) {
         let Ok(next_seqno) = self.wal.with_log(|state| state.next_seqno()) else { return };
         if let Err(failure) = self.rest(next_seqno, segment_bytes_needed(0)) {
@@ -59,8 +60,8 @@ impl LogKeeper {
         }
     }
 
-    /// Gives back what can be, unless something was stamped after `next_seqno` was looked at; then the
-    /// log goes on in a segment of `bytes` bytes.
+    /// Gives back what can be, unless something was stamped after `next_seqno` was looked at; then
+    /// the log goes on in a segment of `bytes` bytes.
     fn rest(&mut self, next_seqno: Seqno, bytes: u64) -> Result<(), Failure> {
         self.resting = true;
         self.growth = Growth::new(self.environment.config.log_segment_bytes);

@@ -20,8 +20,8 @@ use std::pin::pin;
 impl LogKeeper {
     /// The loop.
     pub async fn run(mut self) {
-        // Caught here, not above: whatever ended this, no segment comes any more, and those who wait for
-        // one, or will, have to be told.
+        // Caught here, not above: whatever ended this, no segment comes any more, and those who
+        // wait for one, or will, have to be told.
         let ended = AssertUnwindSafe(self.serve()).catch_unwind().await;
         if let Err(panic) = ended {
             self.failures.fail(Failure::panicked("log keeper", &*panic));
@@ -52,8 +52,8 @@ impl LogKeeper {
             for reply in waiting {
                 reply.send(());
             }
-            // More is retained, or a good part of a segment was written since the last one. Not if the
-            // mailbox is full: then the manager is about to look by itself.
+            // More is retained, or a good part of a segment was written since the last one. Not if
+            // the mailbox is full: then the manager is about to look by itself.
             if (retained > told || wanted.is_some())
                 && let Ok(permit) = self.versions.try_reserve(1)
             {
@@ -123,9 +123,9 @@ impl LogKeeper {
         Ok(())
     }
 
-    /// Takes segments below the durable floor out of the log: some are kept for recycling, the rest is
-    /// removed (INVARIANT(watermark-at-seal): the floor is the version manager's). Returns the bytes of
-    /// closed segments that stay.
+    /// Takes segments below the durable floor out of the log: some are kept for recycling, the rest
+    /// is removed (INVARIANT(watermark-at-seal): the floor is the version manager's). Returns the
+    /// bytes of closed segments that stay.
     fn collect(&mut self) -> u64 {
         let floor = self.wal.floor();
         self.recycling.add(self.wal.take_retired_below(floor));

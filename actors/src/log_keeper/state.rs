@@ -2,16 +2,16 @@
 
 use sluicedb_storage::wal::SealedSegment;
 
-/// Obsolete segments that are kept for recycling, if there is room for them, beside the spare that is
-/// ready.
+/// Obsolete segments that are kept for recycling, if there is room for them, beside the spare that
+/// is ready.
 const RECYCLED_MIN: usize = 2;
 /// Segments that are kept for recycling have at most so many write buffers of bytes.
 pub(super) const RECYCLED_WRITE_BUFFERS_MAX: u64 = 2;
 
 /// Segments that nothing needs any more and that are kept to be recycled: as many as were used up
-/// between the last two times that some became obsolete, because as many will be wanted until the next
-/// time, and zeroing one writes all of it. Their bytes are bounded by the write buffer: who gives the
-/// database little memory does not want it to keep much disk.
+/// between the last two times that some became obsolete, because as many will be wanted until the
+/// next time, and zeroing one writes all of it. Their bytes are bounded by the write buffer: who
+/// gives the database little memory does not want it to keep much disk.
 #[derive(Debug, Default)]
 pub(super) struct Recycling {
     obsolete: Vec<SealedSegment>,

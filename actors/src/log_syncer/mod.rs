@@ -1,11 +1,15 @@
-//! The log's syncer: writes and syncs what was appended, and answers those who wait for that. One `fdatasync`
-//! answers everybody who was appended before it began, while the next group forms behind it.
+//! The log's syncer: writes and syncs what was appended, and answers those who wait for that. One
+//! `fdatasync` answers everybody who was appended before it began, while the next group forms
+//! behind it.
 //!
-//! Owns:      the group that it has taken (`group_commit` decides what is in it, and what has to be synced).
-//! Receives:  the signal that somebody waits for the log (`LogDue::sync`), and who that is (`Durable`).
+//! Owns:      the group that it has taken (`group_commit` decides what is in it, and what has to be
+//!            synced).
+//! Receives:  the signal that somebody waits for the log (`LogDue::sync`), and who that is
+//!            (`Durable`).
 //! Sends:     complete segments to the keeper (`Log::retire`).
 //! Publishes: the durable point.
-//! Stops:     after the log was closed; when a write or a sync has failed for good, and the engine with it.
+//! Stops:     after the log was closed; when a write or a sync has failed for good, and the engine
+//!            with it.
 
 mod run;
 

@@ -20,8 +20,8 @@ impl LogSyncer {
             .await
             .unwrap_or_else(|panic| Err(Failure::panicked("wal writer", &*panic)));
         if let Err(failure) = &ended {
-            // Final for this incarnation: after a failed fsync nobody knows what is on disk, and asking
-            // again would be answered wrongly.
+            // Final for this incarnation: after a failed fsync nobody knows what is on disk, and
+            // asking again would be answered wrongly.
             tracing::error!(%failure, "the log failed; writes have stopped");
             self.failures.fail(failure.clone());
         }
@@ -63,8 +63,8 @@ impl LogSyncer {
         if !groups.must_sync() {
             return Ok(());
         }
-        // Retired before anybody learns that it is synced: who asks for obsolete segments to be collected
-        // then finds these among them.
+        // Retired before anybody learns that it is synced: who asks for obsolete segments to be
+        // collected then finds these among them.
         let synced = groups.sync(|sealed| {
             if !sealed.is_empty() {
                 self.wal.retire(sealed);
@@ -76,11 +76,11 @@ impl LogSyncer {
         Ok(())
     }
 
-    /// Writes the group that was taken. While the disk is full, and the reserve does not make up for it, it is tried
-    /// again and again: nothing of it
-    /// was synced, so the same bytes may be written to the same places as often as it takes. Meanwhile new
-    /// writes are refused; those in the log are told that they are visible and not as durable as was asked,
-    /// and are written when there is room. Any other failure is final.
+    /// Writes the group that was taken. While the disk is full, and the reserve does not make up
+    /// for it, it is tried again and again: nothing of it was synced, so the same bytes may be
+    /// written to the same places as often as it takes. Meanwhile new writes are refused; those in
+    /// the log are told that they are visible and not as durable as was asked, and are written when
+    /// there is room. Any other failure is final.
     async fn write_group(&self, groups: &mut GroupCommit<'_, Log>) -> Result<Passed, Failure> {
         let mut backoff = Backoff::default();
         loop {
@@ -140,7 +140,8 @@ impl LogSyncer {
         self.commit_group(groups).await
     }
 
-    /// INVARIANT(ack-after-visible): the disk may be ahead of a range owner; the answer waits for both.
+    /// INVARIANT(ack-after-visible): the disk may be ahead of a range owner; the answer waits for
+    /// both.
     async fn answer(&self, passed: Passed) {
         let Some(last) = passed.last().map(|(last, _)| *last) else { return };
         let failed = self.topology.visible() < last

@@ -23,8 +23,8 @@ pub struct After {
 }
 
 impl After {
-    /// Does it: first the entries are applied, as many as belong to one turn, the others by an engine
-    /// thread; then callers are told.
+    /// Does it: first the entries are applied, as many as belong to one turn, the others by an
+    /// engine thread; then callers are told.
     pub fn run(self, due: &LogDue, spent: &mut Spent) {
         if self.log_due {
             due.sync.set();

@@ -6,8 +6,8 @@
 //! Publishes: the durable point, through its syncer.
 //! Stops:     when it is closed (`stop_stamping`), or the log has failed.
 //!
-//! Its seat is run by callers and only touches memory. The disk side has two actors with a thread each: the
-//! log's syncer and the log's keeper. What the three have in common is in [`Log`].
+//! Its seat is run by callers and only touches memory. The disk side has two actors with a thread
+//! each: the log's syncer and the log's keeper. What the three have in common is in [`Log`].
 
 mod after;
 pub mod message;
@@ -55,7 +55,8 @@ pub struct LogCounts {
     pub log_bytes: Counter,
     /// Changes of contents or routes.
     pub changes: Counter,
-    /// Queued commits that were routed again, because the routes had changed since they were admitted.
+    /// Queued commits that were routed again, because the routes had changed since they were
+    /// admitted.
     pub routed_again: Counter,
     /// Log syncs.
     pub log_syncs: Counter,
@@ -99,8 +100,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// A writer whose next operation gets `next_seqno`. Nothing is in memory yet: no segment before the
-    /// current one is needed.
+    /// A writer whose next operation gets `next_seqno`. Nothing is in memory yet: no segment before
+    /// the current one is needed.
     pub fn new(
         log: LogWriter,
         next_seqno: Seqno,
@@ -210,8 +211,9 @@ impl Log {
         self.ask_keeper(&self.collecting).await
     }
 
-    /// The log goes on in a last segment, as small as can be, and no others are ready, when this returns;
-    /// unless there was no room for it. For the closing thread: nothing is stamped any more.
+    /// The log goes on in a last segment, as small as can be, and no others are ready, when this
+    /// returns; unless there was no room for it. For the closing thread: nothing is stamped any
+    /// more.
     ///
     /// # Errors
     /// When the engine has stopped.

@@ -1,9 +1,10 @@
 //! A commit that was admitted by routes which have changed since.
 //!
-//! It is found out when it is to be stamped, by one comparison, and nothing of it is in the log then
-//! (INVARIANT(stamped-by-its-routes)). It keeps its turn and its place in the order: it was admitted, its bytes are
-//! in the engine's account, so it is routed again on the spot, and gets room in the new ranges whether or
-//! not there is any. What comes on top of their limits so is bounded by the commits that may be in flight.
+//! It is found out when it is to be stamped, by one comparison, and nothing of it is in the log
+//! then (INVARIANT(stamped-by-its-routes)). It keeps its turn and its place in the order: it was
+//! admitted, its bytes are in the engine's account, so it is routed again on the spot, and gets
+//! room in the new ranges whether or not there is any. What comes on top of their limits so is
+//! bounded by the commits that may be in flight.
 //!
 //! Rejected: to send it back to its caller, who may not poll any more, or to admit it anew from an
 //! engine thread, which would let later writes of the same caller pass it.
@@ -14,7 +15,8 @@ use crate::range_owner::Superversion;
 use crate::range_owner::route::Route;
 use std::sync::Arc;
 
-/// Has `commit` admitted by the routes of `superversion`. Decodes the batch, as far as routing needs it.
+/// Has `commit` admitted by the routes of `superversion`. Decodes the batch, as far as routing
+/// needs it.
 ///
 /// # Errors
 /// That a keyspace of it has been dropped: it is as it was.

@@ -1,4 +1,5 @@
-//! The log's only writer: stamps, appends, hands on. Memory only; the disk is its syncer's and its keeper's.
+//! The log's only writer: stamps, appends, hands on. Memory only; the disk is its syncer's and its
+//! keeper's.
 
 use super::LogCounts;
 use super::after::After;
@@ -196,13 +197,14 @@ impl LogState {
         })
     }
 
-    /// Stamps a change and appends its record, which is all that is done: who holds the seat publishes
-    /// what it does before anything else is stamped. Whatever was stamped before it has lower numbers,
-    /// parked commits will have higher ones. Memory only; a `Synced` change has happened for good when
-    /// the log is durable up to it.
+    /// Stamps a change and appends its record, which is all that is done: who holds the seat
+    /// publishes what it does before anything else is stamped. Whatever was stamped before it has
+    /// lower numbers, parked commits will have higher ones. Memory only; a `Synced` change has
+    /// happened for good when the log is durable up to it.
     ///
     /// # Errors
-    /// Nothing is stamped then. `NoRoom::Later`: wake the keeper and try again when it has made a segment.
+    /// Nothing is stamped then. `NoRoom::Later`: wake the keeper and try again when it has made a
+    /// segment.
     pub fn append_change(&mut self, id: ChangeId, level: Level) -> Result<Stamped, NoRoom> {
         self.make_room(CHANGE_BYTES)?;
         Ok(self.stamp(1, level, |log, seqno, path| log.append_change(seqno, id, path)))
@@ -337,7 +339,8 @@ impl LogState {
         self.closed = true;
     }
 
-    /// Nothing is stamped until `resume`: those who wait for a spare segment are told, newcomers too.
+    /// Nothing is stamped until `resume`: those who wait for a spare segment are told, newcomers
+    /// too.
     pub fn refuse_for_now(&mut self, failure: &Failure, after: &mut After) {
         self.refuse_parked(failure, after);
         if !self.closed {
@@ -352,8 +355,8 @@ impl LogState {
         }
     }
 
-    /// What the keeper should prepare now, if anything, so that `spares_max` segments are ready beside the
-    /// current one once that is in use.
+    /// What the keeper should prepare now, if anything, so that `spares_max` segments are ready
+    /// beside the current one once that is in use.
     pub fn spare_wanted(&mut self, spares_max: usize) -> Option<SpareWanted> {
         let parked = self.parked.front().map(|commit| commit.payload.len());
         let spares_max = if self.spare_asked { spares_max } else { 0 };
@@ -368,8 +371,8 @@ impl LogState {
         Some(SpareWanted { soon, payload_bytes: parked.unwrap_or(0), late })
     }
 
-    /// True once per segment, when a quarter of the first one is used, and when another one is begun: time
-    /// to see to its successor.
+    /// True once per segment, when a quarter of the first one is used, and when another one is
+    /// begun: time to see to its successor.
     #[inline]
     fn spare_due(&mut self) -> bool {
         if self.log.tail() < self.ask_at {
@@ -380,8 +383,8 @@ impl LogState {
         true
     }
 
-    /// Does the log hold more than a log at rest: spares, or a current segment of more than `bytes` bytes,
-    /// or one that will soon want a successor?
+    /// Does the log hold more than a log at rest: spares, or a current segment of more than `bytes`
+    /// bytes, or one that will soon want a successor?
     pub fn has_grown(&self, bytes: u64) -> bool {
         let used = self.log.tail() >= ask_at(&self.log);
         !self.spares.is_empty() || self.log.segment_bytes() > bytes || used

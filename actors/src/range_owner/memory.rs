@@ -15,7 +15,8 @@ pub struct Memory {
     pub chunks: Arc<ChunkPool>,
     /// Where snapshots and scans read: what they may need is not dead.
     pub points: Arc<ReadPoints>,
-    /// A range has garbage to be reclaimed, should no write come that does it. The reclaimer waits for it.
+    /// A range has garbage to be reclaimed, should no write come that does it. The reclaimer waits
+    /// for it.
     pub reclaim_due: Signal,
     /// The pool of chunks should be stocked, or has chunks to free. The reclaimer waits for it.
     pub upkeep_due: Signal,

@@ -36,9 +36,11 @@ pub fn is_heavy(payload_bytes: usize, operations: u32) -> bool {
     payload_bytes > EXECUTOR_BATCH_BYTES_MAX || operations as usize > EXECUTOR_OPERATIONS_MAX
 }
 
-/// Whom a range owner asks for room: the version manager. Called on callers' threads; does not wait.
+/// Whom a range owner asks for room: the version manager. Called on callers' threads; does not
+/// wait.
 pub trait Requests: Debug + Send + Sync {
-    /// Asks for a fresh active memtable in place of `memtable`; false if there is no room for the request.
+    /// Asks for a fresh active memtable in place of `memtable`; false if there is no room for the
+    /// request.
     fn seal(&self, range: RangeId, memtable: u64) -> bool;
     /// Somebody has begun to wait for the account of a range.
     fn somebody_waits(&self);

@@ -1,7 +1,7 @@
 //! A range owner: the only writer of one range's overlay.
 //!
-//! Owns:      the active memtable of the range and the charges of the sealed ones. Overwritten entries are
-//!            reclaimed with each batch, and by the reclaimer when none comes.
+//! Owns:      the active memtable of the range and the charges of the sealed ones. Overwritten
+//!            entries are reclaimed with each batch, and by the reclaimer when none comes.
 //! Receives:  Apply, from the log writer, in log order.
 //! Sends:     what it asks for room (`Requests`), to the version manager, after the seat is free.
 //! Publishes: entries, through the commit queue's `visible`.
@@ -69,7 +69,8 @@ impl RangeOwner {
         }
     }
 
-    /// The range has gone: whoever waits for room in it is told so, and finds another one for its keys.
+    /// The range has gone: whoever waits for room in it is told so, and finds another one for its
+    /// keys.
     pub fn leave(&self) {
         self.local.close();
         self.seat.close();

@@ -1,7 +1,8 @@
 //! Which ranges a batch touches, and where in it the operations of each lie.
 //!
-//! Guarantees: a batch is decoded once to find that out, and then by each range no further than its own
-//! operations, however many ranges share it. Does not: know who owns a range, nor whether there is room.
+//! Guarantees: a batch is decoded once to find that out, and then by each range no further than its
+//! own operations, however many ranges share it. Does not: know who owns a range, nor whether there
+//! is room.
 
 use crate::config::ENTRY_OVERHEAD_BYTES;
 use crate::failure::Failure;
@@ -184,8 +185,8 @@ impl Route {
         &self.parts
     }
 
-    /// The operations of one part of `payload`, numbered from `first` on, which is the number of the
-    /// first operation of the whole batch.
+    /// The operations of one part of `payload`, numbered from `first` on, which is the number of
+    /// the first operation of the whole batch.
     pub fn lot<'a>(&'a self, part: usize, payload: &'a [u8], first: Seqno) -> Lot<'a> {
         if self.runs.is_empty() {
             return Lot::whole(payload, first);

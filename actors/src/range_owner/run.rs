@@ -26,8 +26,8 @@ impl RangeActor {
         &mut self.state
     }
 
-    /// Applies a batch, or this range's part of it, of so many encoded bytes; says what is to be done
-    /// once the seat is free.
+    /// Applies a batch, or this range's part of it, of so many encoded bytes; says what is to be
+    /// done once the seat is free.
     #[inline]
     pub fn apply(&mut self, lot: Lot<'_>, bytes: usize, charge_bytes: usize) -> Applied {
         let visible = self.commits.visible();
@@ -88,7 +88,8 @@ impl RangeOwner {
         if let Some(memtable) = seal
             && !self.requests.seal(self.id, memtable)
         {
-            // No room: let the next write ask again. Not on this thread, which may not wait for the seat.
+            // No room: let the next write ask again. Not on this thread, which may not wait for the
+            // seat.
             self.seal_refused.ring();
         }
     }

@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// While a batch is applied, the buffer compacts this many times the batch's bytes: begun at twelve eighths
-/// of a memtable, with eight of them alive, that is done when there are fifteen. One of parts is done
-/// much sooner, and begins later.
+/// While a batch is applied, the buffer compacts this many times the batch's bytes: begun at twelve
+/// eighths of a memtable, with eight of them alive, that is done when there are fifteen. One of
+/// parts is done much sooner, and begins later.
 const COPIED_PER_WRITTEN: usize = 3;
 /// It does so when this much has come together: entries are found faster in numbers.
 const COPIED_AT_ONCE: usize = 4 << 10;
@@ -108,8 +108,8 @@ impl OverlayState {
         self.sealed.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Inserts the entries. `charge_bytes` stays with the memtable until it is published or its entries
-    /// are overwritten and their memory is free (INVARIANT(lease-follows-bytes)).
+    /// Inserts the entries. `charge_bytes` stays with the memtable until it is published or its
+    /// entries are overwritten and their memory is free (INVARIANT(lease-follows-bytes)).
     pub fn apply(&mut self, lot: Lot<'_>, charge_bytes: usize) {
         let mut before = None;
         for next in lot {
@@ -137,8 +137,8 @@ impl OverlayState {
         self.writer.insert(operation.key, seqno, operation.kind, operation.value);
     }
 
-    /// What a batch of `written_bytes` leaves to do: reclaims some of what was overwritten, by the way, and
-    /// says whether the memtable should be sealed. `visible` is what readers may see.
+    /// What a batch of `written_bytes` leaves to do: reclaims some of what was overwritten, by the
+    /// way, and says whether the memtable should be sealed. `visible` is what readers may see.
     #[inline]
     pub fn reclaim(&mut self, visible: Seqno, written_bytes: usize) -> Applied {
         let mut freed = Freed::default();
@@ -172,8 +172,8 @@ impl OverlayState {
     #[inline(never)]
     fn reclaim_some(&mut self, visible: Seqno, copy_bytes: usize) -> Idle {
         // Compacting early would copy the same entries more often for the same room; it has to be
-        // done when there are fifteen eighths of a memtable. Later than this, so much is dead at that
-        // moment that a memtable is sealed with less alive.
+        // done when there are fifteen eighths of a memtable. Later than this, so much is dead at
+        // that moment that a memtable is sealed with less alive.
         let eighths = if self.writer.is_in_parts() { 13 } else { 12 };
         let scarce = self.active_bytes >= self.budget.memtable_bytes / 8 * eighths;
         let Tended { progress, freed } = self.writer.tend(visible, copy_bytes, scarce);
@@ -192,9 +192,10 @@ impl OverlayState {
         Freed { local_bytes, global_bytes }
     }
 
-    /// Is it time to seal the active memtable? What counts is what a flush would have to write. Where much
-    /// of what is written overwrites, the longer a memtable stays the less there is to flush, so it may
-    /// outgrow its size by three eighths; and what was overwritten may take more, while it is given back.
+    /// Is it time to seal the active memtable? What counts is what a flush would have to write.
+    /// Where much of what is written overwrites, the longer a memtable stays the less there is to
+    /// flush, so it may outgrow its size by three eighths; and what was overwritten may take more,
+    /// while it is given back.
     #[inline]
     fn is_full(&self) -> bool {
         let RangeBudget { memtable_bytes, .. } = self.budget;
@@ -210,8 +211,8 @@ impl OverlayState {
         live >= memtable_bytes / 8 * 11 || live >= memtable_bytes && dead < active / 8
     }
 
-    /// What the entries that nobody needs were charged, about: all that hold memory, also where it is about
-    /// to be given back, less those that somebody may need.
+    /// What the entries that nobody needs were charged, about: all that hold memory, also where it
+    /// is about to be given back, less those that somebody may need.
     fn dead_charge(&self) -> usize {
         let (live_bytes, live_entries) = self.writer.live();
         let live =
@@ -240,8 +241,8 @@ impl OverlayState {
         self.seal_requested = false;
     }
 
-    /// INVARIANT(bounded-overlay): has the active memtable entries, and the queue of sealed ones room
-    /// for it?
+    /// INVARIANT(bounded-overlay): has the active memtable entries, and the queue of sealed ones
+    /// room for it?
     pub fn may_seal(&self) -> bool {
         let (sealed, active) = (self.sealed.len(), self.active_bytes);
         active > 0 && self.budget.has_room_in_queue(sealed, self.sealed_bytes(), active)
@@ -253,8 +254,8 @@ impl OverlayState {
         self.is_full() && self.may_seal()
     }
 
-    /// Somebody waits for room in the range: the active memtable is to be sealed as soon as it has its
-    /// size, whatever is dead in it.
+    /// Somebody waits for room in the range: the active memtable is to be sealed as soon as it has
+    /// its size, whatever is dead in it.
     pub fn seal_when_full(&mut self) {
         self.crowded = true;
     }
@@ -282,15 +283,17 @@ impl OverlayState {
         std::mem::take(&mut self.active_local_bytes)
     }
 
-    /// May the range hand over what it has? That seals the active memtable; for this there is one place
-    /// more in the queue than writers ever take, so a change waits for flushes, but for no writer.
+    /// May the range hand over what it has? That seals the active memtable; for this there is one
+    /// place more in the queue than writers ever take, so a change waits for flushes, but for no
+    /// writer.
     pub fn may_hand_over(&self) -> bool {
         self.sealed.len() <= self.budget.sealed_max.saturating_add(1)
     }
 
-    /// The range ends, and another one takes over what it has in memory: the active memtable is sealed,
-    /// unless it is empty, for `fresh`, which nobody will find. Returns what it was charged for each
-    /// sealed memtable, oldest first. For who holds the seat and has handled everything queued.
+    /// The range ends, and another one takes over what it has in memory: the active memtable is
+    /// sealed, unless it is empty, for `fresh`, which nobody will find. Returns what it was charged
+    /// for each sealed memtable, oldest first. For who holds the seat and has handled everything
+    /// queued.
     pub fn hand_over(&mut self, fresh: MemtableWriter) -> VecDeque<(u64, usize)> {
         if self.writer.memtable().entries() > 0 {
             self.seal(fresh);
@@ -300,8 +303,9 @@ impl OverlayState {
         sealed
     }
 
-    /// Writes to `fresh` from here on, because of a change that happens between what was applied and what will
-    /// be: whatever is in the active memtable is sealed, however little. Returns as `seal`.
+    /// Writes to `fresh` from here on, because of a change that happens between what was applied
+    /// and what will be: whatever is in the active memtable is sealed, however little. Returns as
+    /// `seal`.
     pub fn begin_anew(&mut self, fresh: MemtableWriter) -> u64 {
         if self.writer.memtable().entries() > 0 {
             return self.seal(fresh);
@@ -310,7 +314,8 @@ impl OverlayState {
         0
     }
 
-    /// The range, which is new, has these sealed memtables as well, and this share of their charges.
+    /// The range, which is new, has these sealed memtables as well, and this share of their
+    /// charges.
     pub fn take_over(&mut self, handed: impl Iterator<Item = (u64, usize)>) {
         for (id, bytes) in handed {
             match self.sealed.binary_search_by_key(&id, |(id, _)| *id) {
@@ -321,8 +326,8 @@ impl OverlayState {
         self.show_sizes();
     }
 
-    /// The entries of these memtables are in a published version: returns the charge that goes back to the
-    /// global account (INVARIANT(publish-before-forget) is the version manager's to uphold).
+    /// The entries of these memtables are in a published version: returns the charge that goes back
+    /// to the global account (INVARIANT(publish-before-forget) is the version manager's to uphold).
     pub fn forget(&mut self, memtables: &[u64]) -> usize {
         let before = self.sealed_bytes();
         self.sealed.retain(|(id, _)| !memtables.contains(id));

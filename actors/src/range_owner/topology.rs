@@ -12,8 +12,8 @@ use std::sync::atomic::{Ordering, fence};
 
 /// One range, with its owner.
 pub type RangeEntry = view::RangeEntry<Arc<RangeOwner>>;
-/// What readers and writers load with one pointer (INVARIANT(one-pointer)): what can be read, and who
-/// owns each range of it. Stored by the version manager alone.
+/// What readers and writers load with one pointer (INVARIANT(one-pointer)): what can be read, and
+/// who owns each range of it. Stored by the version manager alone.
 pub type Superversion = view::Superversion<Arc<RangeOwner>>;
 
 /// See the module.

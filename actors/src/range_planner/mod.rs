@@ -1,15 +1,18 @@
-//! The range planner: sees to it that ranges part when they have become too large or too hot, and become one
-//! again when they have shrunk and cooled down.
+//! The range planner: sees to it that ranges part when they have become too large or too hot, and
+//! become one again when they have shrunk and cooled down.
 //!
-//! Owns:      what it remembers of the ranges: how hot each is, and when it was split, merged or tried last.
-//! Receives:  the signal that something has happened (`TablesDue::ranges`), from the version manager.
+//! Owns:      what it remembers of the ranges: how hot each is, and when it was split, merged or
+//!            tried last.
+//! Receives:  the signal that something has happened (`TablesDue::ranges`), from the version
+//!            manager.
 //! Sends:     Change to the version manager.
 //! Publishes: how hot each range is (`OverlaySizes::show_heat`).
 //! Stops:     when the engine has stopped.
 //!
-//! Nobody waits for it, and no writer or reader does anything for it: it reads counters that are kept anyway,
-//! once in a while (`period`), and not at all while nothing happens. Where a range is split it finds out by a
-//! look at what is there: tables, or for a hot range the keys in its memtables.
+//! Nobody waits for it, and no writer or reader does anything for it: it reads counters that are
+//! kept anyway, once in a while (`period`), and not at all while nothing happens. Where a range is
+//! split it finds out by a look at what is there: tables, or for a hot range the keys in its
+//! memtables.
 
 mod recent;
 mod run;

@@ -1,8 +1,8 @@
 //! Keys that were written lately, from what is in memory anyway.
 //!
-//! A memtable knows when each of its entries was written. So a walk over it finds who was written since some
-//! time, each key once, however often that was; and no writer has to note anything. It is done when a range is
-//! to be split, not before.
+//! A memtable knows when each of its entries was written. So a walk over it finds who was written
+//! since some time, each key once, however often that was; and no writer has to note anything. It
+//! is done when a range is to be split, not before.
 
 use crate::range_owner::RangeEntry;
 use bytes::Bytes;
@@ -13,7 +13,8 @@ use sluicedb_storage::key::{Seqno, Span};
 /// Keys that are kept of one memtable, at most.
 const KEPT_MAX: usize = 1024;
 
-/// Keys of the range that were written after `since`, each with the number of keys that it stands for.
+/// Keys of the range that were written after `since`, each with the number of keys that it stands
+/// for.
 pub(super) fn recent_keys(range: &RangeEntry, since: Seqno) -> Result<Vec<(Bytes, u64)>> {
     let mut sample = Vec::new();
     for table in range.memtables().filter(|table| table.last_seqno() > Some(since)) {

@@ -126,7 +126,8 @@ impl RangePlanner {
                     Cause::Entries => counts.splits_entries.add(1),
                     Cause::Heat => counts.splits_heat.add(1),
                 }
-                // A caller may have changed them since; then these are no parts of it, which does no harm.
+                // A caller may have changed them since; then these are no parts of it, which does
+                // no harm.
                 let superversion = self.topology.superversion.load();
                 if let Some(right) = superversion.route_index(keyspace, &at)
                     && let [.., left, right] = &superversion.ranges[..=right]

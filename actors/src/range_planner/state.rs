@@ -1,14 +1,15 @@
-//! Which ranges are to be split and merged now: a decision on what was seen and what is remembered. No I/O,
-//! no clock.
+//! Which ranges are to be split and merged now: a decision on what was seen and what is remembered.
+//! No I/O, no clock.
 //!
-//! * A range is split when its bytes or its entries are above their limit, or its heat has been for a cooldown.
-//! * Two neighbours are merged when they have a quarter of every limit together, have both been cold for four
-//!   cooldowns, and have been there for as long. So neither undoes the other: what was merged is far from a
-//!   limit, and what was split has more than a quarter of one, or was hot and has to be cold for long. Where
-//!   it is hot and cold by turns it stays split.
+//! * A range is split when its bytes or its entries are above their limit, or its heat has been for
+//!   a cooldown.
+//! * Two neighbours are merged when they have a quarter of every limit together, have both been
+//!   cold for four cooldowns, and have been there for as long. So neither undoes the other: what
+//!   was merged is far from a limit, and what was split has more than a quarter of one, or was hot
+//!   and has to be cold for long. Where it is hot and cold by turns it stays split.
 //! * What could not be done is not tried again for a cooldown; for twice as long each time.
-//! * A hot range of which a part is as hot as the whole was (one key has the heat) is hardly split on:
-//!   that part has to be hot for four times as long each time.
+//! * A hot range of which a part is as hot as the whole was (one key has the heat) is hardly split
+//!   on: that part has to be hot for four times as long each time.
 
 use crate::config::RangePolicy;
 use sluicedb_storage::version::{KeyspaceOptions, RangeId};

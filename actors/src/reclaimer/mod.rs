@@ -1,15 +1,17 @@
-//! The reclaimer: takes memory of overwritten entries back in ranges that nobody writes to any more, and sees
-//! to it that those who are written to find memory. Frees what nobody needs any more.
+//! The reclaimer: takes memory of overwritten entries back in ranges that nobody writes to any
+//! more, and sees to it that those who are written to find memory. Frees what nobody needs any
+//! more.
 //!
 //! Owns:      nothing.
-//! Receives:  the signals `reclaim_due` and `upkeep_due` of [`Memory`], from range owners; the latter also from
-//!            whoever drops a memtable.
+//! Receives:  the signals `reclaim_due` and `upkeep_due` of [`Memory`], from range owners; the
+//!            latter also from whoever drops a memtable.
 //! Sends:     nothing; runs range owners' seats as their caller.
 //! Publishes: nothing.
 //! Stops:     when the engine has stopped.
 //!
-//! While a range is written to, its writers do this work by the way, a little with each batch; without
-//! the reclaimer a compaction that is under way when they stop would keep up to twice its memory for ever.
+//! While a range is written to, its writers do this work by the way, a little with each batch;
+//! without the reclaimer a compaction that is under way when they stop would keep up to twice its
+//! memory for ever.
 
 mod run;
 
@@ -18,7 +20,8 @@ use crate::range_owner::{Memory, Topology};
 use crate::runtime::Environment;
 use std::sync::Arc;
 
-/// The actor. Driven by a thread of its own: the first touch of memory, and freeing it, take their time.
+/// The actor. Driven by a thread of its own: the first touch of memory, and freeing it, take their
+/// time.
 #[derive(Debug)]
 pub struct Reclaimer {
     environment: Arc<Environment>,

@@ -30,8 +30,9 @@ impl Reclaimer {
         join(self.reclaim_idle(), self.keep_chunks()).await;
     }
 
-    /// The first touch of a chunk takes milliseconds, and so does freeing it. Whoever takes one or puts it
-    /// back is spared that (`ChunkPool`), also who drops the last view of memtables that were flushed long ago.
+    /// The first touch of a chunk takes milliseconds, and so does freeing it. Whoever takes one or
+    /// puts it back is spared that (`ChunkPool`), also who drops the last view of memtables that
+    /// were flushed long ago.
     async fn keep_chunks(&self) {
         let memory = &self.memory;
         let called = Arc::downgrade(memory);

@@ -1,4 +1,5 @@
-//! What an engine is put into: its directory on a disk, threads, time, and what it was told about sizes.
+//! What an engine is put into: its directory on a disk, threads, time, and what it was told about
+//! sizes.
 
 use super::Runtime;
 use crate::config::EngineConfig;

@@ -37,8 +37,8 @@ pub trait Runtime: Send + Sync + Debug + 'static {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task>;
     /// The current time. Never compared for correctness, only for waiting and reporting.
     fn now(&self) -> Instant;
-    /// The time of day, in milliseconds since 1970: what is recorded of when something happened. It may be
-    /// set back.
+    /// The time of day, in milliseconds since 1970: what is recorded of when something happened. It
+    /// may be set back.
     fn unix_ms(&self) -> u64;
     /// Resolves at or after `deadline`.
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()>;
@@ -64,8 +64,8 @@ impl Task {
     }
 }
 
-/// One named OS thread per actor, one for timers once somebody sets one, and one that calls the wakers of
-/// those who wait for an actor or a timer.
+/// One named OS thread per actor, one for timers once somebody sets one, and one that calls the
+/// wakers of those who wait for an actor or a timer.
 #[derive(Debug, Default)]
 pub struct ThreadRuntime {
     timers: Mutex<Option<Arc<Timers>>>,

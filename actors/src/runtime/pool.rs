@@ -27,7 +27,8 @@ impl Pool {
     /// Runs `job` on a thread of the pool. Waits while the queue is full.
     ///
     /// # Errors
-    /// `Panicked` when the job did: nobody else has to do with that. `Closed` when the engine has ended.
+    /// `Panicked` when the job did: nobody else has to do with that. `Closed` when the engine has
+    /// ended.
     ///
     /// # Cancellation
     /// Dropped early, the job may still run; its result is thrown away.

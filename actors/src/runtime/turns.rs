@@ -1,4 +1,5 @@
-//! The engine thread that runs turns which a caller's thread has left: too long for it, or too many.
+//! The engine thread that runs turns which a caller's thread has left: too long for it, or too
+//! many.
 
 use crate::kernel::counter::Counter;
 use crate::kernel::jobs::{Jobs, Kick, Worker};
@@ -23,7 +24,8 @@ impl Turns {
         Kick::new(&self.jobs, look)
     }
 
-    /// What a seat calls to hand its next turn on (`kernel::turn::Hooks`). `look` delivers what is queued.
+    /// What a seat calls to hand its next turn on (`kernel::turn::Hooks`). `look` delivers what is
+    /// queued.
     pub fn hand_on(&self, look: impl Fn() + Send + Sync + 'static) -> Box<dyn Fn() + Send + Sync> {
         let (kick, handed_on) = (self.kick(look), Arc::clone(&self.handed_on));
         Box::new(move || handed_on.add(kick.ring().into()))

@@ -1,13 +1,14 @@
 //! Threads on which the wakers of waiting callers are called, for engine threads that others need.
 //!
-//! Guarantees (no-waker-where-others-wait): an engine thread hands its wakers on here and is inside none,
-//! whatever happens: there is one thread before there is the first engine thread, and it stays. While
-//! wakers are due, some thread here is inside none of them: a waker that sleeps, or that waits for a write
-//! of its own, holds up nobody else, however many there are of them. There is one more thread for each that
-//! does not come back; where no further one can be started, wakers wait for those before them.
+//! Guarantees (no-waker-where-others-wait): an engine thread hands its wakers on here and is inside
+//! none, whatever happens: there is one thread before there is the first engine thread, and it
+//! stays. While wakers are due, some thread here is inside none of them: a waker that sleeps, or
+//! that waits for a write of its own, holds up nobody else, however many there are of them. There
+//! is one more thread for each that does not come back; where no further one can be started, wakers
+//! wait for those before them.
 //!
-//! Does not: bound the time a waker takes, nor catch what it panics with (see `kernel::wake`). Wakers of
-//! engine threads do not come here.
+//! Does not: bound the time a waker takes, nor catch what it panics with (see `kernel::wake`).
+//! Wakers of engine threads do not come here.
 
 use crate::kernel::sync::lock;
 use crate::kernel::wake::{Courier, call};
@@ -89,7 +90,8 @@ impl Shared {
         lock(&self.state)
     }
 
-    /// INVARIANT(no-waker-where-others-wait): if wakers are due, one thread is awake and inside none.
+    /// INVARIANT(no-waker-where-others-wait): if wakers are due, one thread is awake and inside
+    /// none.
     fn see_to_it(this: &Arc<Self>, state: &mut State) {
         if state.due.is_empty() || state.threads - state.idle > state.inside {
             return;
@@ -184,8 +186,8 @@ mod tests {
         }
     }
 
-    /// Engine threads may outlive the runtime that started them. Planted: an end with `WakingThreads`; a
-    /// fallback to this thread (the waker waits for it).
+    /// Engine threads may outlive the runtime that started them. Planted: an end with
+    /// `WakingThreads`; a fallback to this thread (the waker waits for it).
     #[test]
     fn o9_what_is_handed_on_after_the_end_is_called_at_once() {
         let threads = WakingThreads::default();

@@ -1,24 +1,25 @@
-//! A change of contents or routes: prepared on disk, stamped in a turn of the log's seat, settled later.
+//! A change of contents or routes: prepared on disk, stamped in a turn of the log's seat, settled
+//! later.
 //!
 //! Time advances where the log is written: batches are stamped there, and so is every change
 //! (INVARIANT(logical-time-at-the-log)). It takes three steps.
 //!
 //! 1. *Prepare.* What the change does is in the manifest, under its id. No seat is held.
-//! 2. *Turn.* The log's seat is taken. All that was stamped so far is applied, in every range; the change
-//!    gets the next number and a record in the log; the new superversion is published, born with that
-//!    number; the seat is free again. Memory only: nobody waits for a disk.
-//! 3. *Acknowledge*, when the record is synced. That it has happened is said in the next edit of the
-//!    manifest, before which the log segment with the record cannot go.
+//! 2. *Turn.* The log's seat is taken. All that was stamped so far is applied, in every range; the
+//!    change gets the next number and a record in the log; the new superversion is published, born
+//!    with that number; the seat is free again. Memory only: nobody waits for a disk.
+//! 3. *Acknowledge*, when the record is synced. That it has happened is said in the next edit of
+//!    the manifest, before which the log segment with the record cannot go.
 //!
-//! What a change does depends on what there is: it is prepared for one superversion and has its turn in
-//! that one (INVARIANT(prepared-for-what-is)). Where it has to wait, it waits unprepared.
+//! What a change does depends on what there is: it is prepared for one superversion and has its
+//! turn in that one (INVARIANT(prepared-for-what-is)). Where it has to wait, it waits unprepared.
 //!
-//! After a crash a prepared change has happened if its record is in the log, in its place of the order, and
-//! otherwise never does (INVARIANT(prepared-needs-its-record)).
+//! After a crash a prepared change has happened if its record is in the log, in its place of the
+//! order, and otherwise never does (INVARIANT(prepared-needs-its-record)).
 //!
-//! Readers read at `max(visible, born)`: everything up to `born` was applied before the superversion
-//! was published (INVARIANT(born-is-applied)). A write that was admitted by older routes is found out
-//! when it is to be stamped (`log_writer/stale.rs`).
+//! Readers read at `max(visible, born)`: everything up to `born` was applied before the
+//! superversion was published (INVARIANT(born-is-applied)). A write that was admitted by older
+//! routes is found out when it is to be stamped (`log_writer/stale.rs`).
 
 use super::VersionManager;
 use super::message::{Change, InstallFailure};
@@ -119,8 +120,8 @@ pub(super) struct Stamped {
 }
 
 impl VersionManager {
-    /// Changes, in the order in which they are wanted, as far as there is room for what they seal and in the
-    /// log. One that has to wait for a flush holds up no other.
+    /// Changes, in the order in which they are wanted, as far as there is room for what they seal
+    /// and in the log. One that has to wait for a flush holds up no other.
     pub(super) async fn look_after_changes(&mut self) {
         let mut at = 0;
         while let Some(wanted) = self.changes.get(at) {
@@ -153,8 +154,8 @@ impl VersionManager {
         }
     }
 
-    /// INVARIANT(bounded-overlay): a range that has no room for what the change would seal, and why it gets none
-    /// soon, if that is known.
+    /// INVARIANT(bounded-overlay): a range that has no room for what the change would seal, and why
+    /// it gets none soon, if that is known.
     fn short_of_room(&self, change: &Change) -> Option<(RangeId, Option<Failure>)> {
         if self.failures.is_stopped() {
             return None;
@@ -216,7 +217,8 @@ impl VersionManager {
         }
         let current = self.topology.superversion.load_full();
         if let Some(prepared) = prepared {
-            // INVARIANT(prepared-for-what-is): since then tables may have come that it does not know.
+            // INVARIANT(prepared-for-what-is): since then tables may have come that it does not
+            // know.
             if prepared.number == current.number {
                 return Ok(Some(prepared));
             }
@@ -328,8 +330,8 @@ impl VersionManager {
         }))
     }
 
-    /// The third step: what has had its turn is in the log for good when this returns, and the next edit
-    /// says so. No edit may come before that which was made for what the changes left.
+    /// The third step: what has had its turn is in the log for good when this returns, and the next
+    /// edit says so. No edit may come before that which was made for what the changes left.
     ///
     /// # Errors
     /// Why the log cannot be synced now. The changes are in force, and settled when it can.
@@ -381,8 +383,8 @@ impl VersionManager {
         let mut flushed = Vec::new();
         let wal = Arc::clone(&self.wal);
         let turned = wal.seat.run_last(|log| {
-            // INVARIANT(born-is-applied): what was stamped is in the ranges' mailboxes, and is handled here.
-            // Nothing new comes into them while the log's seat is taken.
+            // INVARIANT(born-is-applied): what was stamped is in the ranges' mailboxes, and is
+            // handled here. Nothing new comes into them while the log's seat is taken.
             for entry in &current.ranges {
                 let seat = &entry.owner.seat;
                 if seat.try_enter_idle().is_none() {
@@ -441,7 +443,8 @@ impl VersionManager {
         NoRoom::Refused(self.failures.why_stopped())
     }
 
-    /// The range has gone: its waiters look for another one, and nobody is told of its troubles any more.
+    /// The range has gone: its waiters look for another one, and nobody is told of its troubles any
+    /// more.
     fn forget_range(&mut self, entry: &RangeEntry) {
         let id = entry.id();
         entry.owner.leave();
@@ -453,8 +456,8 @@ impl VersionManager {
     }
 }
 
-/// INVARIANT(merged-when-cold): up to where all of both ranges is in tables, if neither has a table with
-/// something newer than what the other has in memory.
+/// INVARIANT(merged-when-cold): up to where all of both ranges is in tables, if neither has a table
+/// with something newer than what the other has in memory.
 pub(crate) fn flushed_together(ranges: [&RangeEntry; 2]) -> Option<Seqno> {
     // A flush may have begun: it would say "flushed up to here" of both, and know one of them.
     if ranges.iter().any(|range| !range.sealed.is_empty()) {

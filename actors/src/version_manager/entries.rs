@@ -1,5 +1,5 @@
-//! What a change makes of the ranges in memory, under the log's seat: who gets which memtables, and what is
-//! cut out of them.
+//! What a change makes of the ranges in memory, under the log's seat: who gets which memtables, and
+//! what is cut out of them.
 
 use super::VersionManager;
 use crate::admission::RangeBudget;
@@ -18,7 +18,8 @@ pub(super) struct EntryAfter {
     is_new: bool,
 }
 
-/// What is given back to the local accounts once no seat is held any more: whoever waits is woken by it.
+/// What is given back to the local accounts once no seat is held any more: whoever waits is woken
+/// by it.
 type Released = Vec<(Arc<RangeOwner>, u64)>;
 
 impl VersionManager {
@@ -47,9 +48,9 @@ impl VersionManager {
     }
 
     /// What the ranges that go have in memory goes to all that get keys of theirs
-    /// (INVARIANT(parent-drains-first)): a range has every memtable that may be older than one it has, under
-    /// the same key. Where the keyspace goes too nobody gets it: says what it was charged for it in bytes, and
-    /// which memtables those are.
+    /// (INVARIANT(parent-drains-first)): a range has every memtable that may be older than one it
+    /// has, under the same key. Where the keyspace goes too nobody gets it: says what it was
+    /// charged for it in bytes, and which memtables those are.
     pub(super) fn hand_over(
         &mut self,
         current: &Superversion,
@@ -100,9 +101,10 @@ impl VersionManager {
         Ok((bytes_left, left))
     }
 
-    /// All that ranges which stay have in memory steps back behind the change `edit` with the number `seqno`:
-    /// it is sealed, and without what the change cuts out (INVARIANT(mask-covers-replay)). Says also which of
-    /// them have nothing left in memory that is older.
+    /// All that ranges which stay have in memory steps back behind the change `edit` with the
+    /// number `seqno`: it is sealed, and without what the change cuts out
+    /// (INVARIANT(mask-covers-replay)). Says also which of them have nothing left in memory that is
+    /// older.
     pub(super) fn step_back(
         &mut self,
         edit: &VersionEdit,

@@ -64,7 +64,8 @@ impl Files {
         self.environment.vfs.remove(&path).map_err(|error| Error::io("remove", &path, error))
     }
 
-    /// If a job failed for want of file descriptors: closes tables, so that its next attempt has some.
+    /// If a job failed for want of file descriptors: closes tables, so that its next attempt has
+    /// some.
     pub(crate) fn give_up_descriptors(&self, error: &Error) {
         if error.is_out_of_descriptors() {
             self.tables.close_some();

@@ -1,4 +1,5 @@
-//! How a version takes the place of another: validated, durable, swapped, and only then is memory let go of.
+//! How a version takes the place of another: validated, durable, swapped, and only then is memory
+//! let go of.
 //!
 //! INVARIANT(single-swapper): only `publish` below stores the superversion.
 //! INVARIANT(manifest-before-swap): an edit is synced before the version it makes is published.
@@ -105,8 +106,8 @@ impl VersionManager {
             self.failures.degrade(Party::Manifest, failure.clone());
             return Err(InstallFailure::NotInstalled(failure));
         }
-        // The manifest may or may not hold the edit after a power cut: nothing can be deleted and nothing
-        // acknowledged any more in this incarnation.
+        // The manifest may or may not hold the edit after a power cut: nothing can be deleted and
+        // nothing acknowledged any more in this incarnation.
         self.failures.fail(failure.clone());
         Err(InstallFailure::Failed(failure))
     }
@@ -128,7 +129,8 @@ impl VersionManager {
     }
 
     /// INVARIANT(publish-before-forget): the version with these entries is current, so their memory
-    /// is no longer needed by new readers and its charge goes back to the accounts. `ranges` had it.
+    /// is no longer needed by new readers and its charge goes back to the accounts. `ranges` had
+    /// it.
     fn forget(&mut self, flushed: &Flushed, ranges: Vec<RangeId>) {
         let (superversion, now) = (self.topology.superversion.load_full(), self.environment.now());
         for id in ranges {
@@ -151,9 +153,10 @@ impl VersionManager {
         self.table_bytes = superversion.ranges.iter().map(|range| range.stable.bytes()).sum();
     }
 
-    /// The lowest log segment that holds an entry which is in no table, and the newest segment of all:
-    /// everything above `visible` is still on its way, everything else that is not in a table is in a memtable of `ranges`
-    /// (INVARIANT(watermark-at-seal)). `visible` is read before the memtables are looked at.
+    /// The lowest log segment that holds an entry which is in no table, and the newest segment of
+    /// all: everything above `visible` is still on its way, everything else that is not in a table
+    /// is in a memtable of `ranges` (INVARIANT(watermark-at-seal)). `visible` is read before the
+    /// memtables are looked at.
     pub(super) fn log_needed(
         &self,
         ranges: &[RangeEntry],

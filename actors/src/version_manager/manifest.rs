@@ -27,8 +27,8 @@ impl VersionManager {
     }
 }
 
-/// Makes `edit` durable, then rolls over to a fresh manifest if the present one has grown. If it fails
-/// and `manifest.failure()` tells nothing, the edit has not happened and the next one may.
+/// Makes `edit` durable, then rolls over to a fresh manifest if the present one has grown. If it
+/// fails and `manifest.failure()` tells nothing, the edit has not happened and the next one may.
 pub(super) fn append(
     manifest: &mut ManifestWriter,
     edit: &VersionEdit,

@@ -31,33 +31,33 @@ impl From<Failure> for InstallFailure {
 /// A change that is not a batch.
 #[derive(Debug)]
 pub enum Change {
-    /// The range that has this key ends before it, and another one begins with it. Nothing is to be done
-    /// where one begins there already.
+    /// The range that has this key ends before it, and another one begins with it. Nothing is to be
+    /// done where one begins there already.
     Split {
         /// Whose key.
         keyspace: KeyspaceId,
         /// The key.
         at: Bytes,
     },
-    /// The ranges that meet at this key become one. Nothing is done where none do, nor where what one of
-    /// them has in memory is older than what the other has in tables: after a flush, and while nobody
-    /// writes, it is not.
+    /// The ranges that meet at this key become one. Nothing is done where none do, nor where what
+    /// one of them has in memory is older than what the other has in tables: after a flush, and
+    /// while nobody writes, it is not.
     Merge {
         /// Whose key.
         keyspace: KeyspaceId,
         /// The key.
         at: Bytes,
     },
-    /// Nothing is left in `spans` but what `tables` have, and what these have elsewhere is newer than all that
-    /// was there.
+    /// Nothing is left in `spans` but what `tables` have, and what these have elsewhere is newer
+    /// than all that was there.
     Replace {
         /// In order, and apart from each other.
         spans: Vec<KeyspaceSpan>,
         /// No two of a keyspace share a key. Removed again if the change does not happen.
         written: Written,
     },
-    /// There is a keyspace of this name, with these options. Nothing is to be done where there is one that has
-    /// them.
+    /// There is a keyspace of this name, with these options. Nothing is to be done where there is
+    /// one that has them.
     SetKeyspace {
         /// A name that keyspaces may have, and not that of the default one.
         name: Box<str>,
@@ -84,15 +84,16 @@ pub struct Written {
 pub struct Flushed {
     /// Whose they are.
     pub keyspace: KeyspaceId,
-    /// Their ids. Where a range has some of them it has none that is older, and frozen, beside them.
+    /// Their ids. Where a range has some of them it has none that is older, and frozen, beside
+    /// them.
     pub memtables: Vec<u64>,
 }
 
 /// What has gone into tables.
 #[derive(Debug)]
 pub enum Work {
-    /// What readers need no longer find in memory once the swap is done. Which ranges the tables are for the
-    /// manager finds out then.
+    /// What readers need no longer find in memory once the swap is done. Which ranges the tables
+    /// are for the manager finds out then.
     Flushed(Flushed),
     /// These slices, as they were when they were merged or moved.
     Merged(Vec<(RangeId, Place, SliceMeta)>),
@@ -147,10 +148,12 @@ pub enum VersionMessage {
     Change {
         /// How.
         change: Change,
-        /// Answered, with its number, when it has happened for good; with none if there was nothing to do.
+        /// Answered, with its number, when it has happened for good; with none if there was nothing
+        /// to do.
         reply: Reply<Result<Option<Seqno>, Failure>>,
     },
-    /// File numbers were given out that no edit will name: none of them is ever to be given out again.
+    /// File numbers were given out that no edit will name: none of them is ever to be given out
+    /// again.
     KeepNumbers {
         /// Answered when that is durable.
         reply: Reply<Result<(), Failure>>,

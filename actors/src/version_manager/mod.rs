@@ -1,11 +1,11 @@
 //! The version manager: every change of what readers see goes through here, one at a time.
 //!
 //! Owns:      the manifest, the current superversion, file numbers, the deletion of tables.
-//! Receives:  Install (flush worker, compaction workers), Seal (range owners), Relieve (the gate), LogGrown
-//!            (the log's keeper), KeepNumbers (the checkpointer), Flush, FlushFailed, Change, DeleteObsolete,
-//!            Close.
-//! Sends:     nothing; wakes the flush worker, the compaction planner and the range planner, and runs range
-//!            owners' seats as their caller.
+//! Receives:  Install (flush worker, compaction workers), Seal (range owners), Relieve (the gate),
+//!            LogGrown (the log's keeper), KeepNumbers (the checkpointer), Flush, FlushFailed,
+//!            Change, DeleteObsolete, Close.
+//! Sends:     nothing; wakes the flush worker, the compaction planner and the range planner, and
+//!            runs range owners' seats as their caller.
 //! Publishes: `Superversion`, the log floor, the tables that are obsolete and held.
 //! Stops:     after Close, or when its mailbox is closed and empty.
 
@@ -74,7 +74,8 @@ pub struct VersionCounts {
 /// What a new superversion may bring to do.
 #[derive(Debug, Default)]
 pub struct TablesDue {
-    /// A memtable was frozen, or a version changed and L0 may have room again. The flush worker waits for it.
+    /// A memtable was frozen, or a version changed and L0 may have room again. The flush worker
+    /// waits for it.
     pub flush: Signal,
     /// A version changed: the compaction planner may have work, and waits for it.
     pub compaction: Signal,
@@ -100,7 +101,8 @@ pub struct VersionManager {
     waiters: FlushWaiters,
     /// Ranges whose last flush failed, or that cannot be flushed.
     failing: BTreeSet<RangeId>,
-    /// Writers wait for room in the engine, and none of what holds it can be flushed: is that shown?
+    /// Writers wait for room in the engine, and none of what holds it can be flushed: is that
+    /// shown?
     hopeless: bool,
     /// Bytes of all tables.
     table_bytes: u64,
@@ -116,7 +118,8 @@ pub struct VersionManager {
 }
 
 impl VersionManager {
-    /// The manager of what `owners.topology` shows, in `files` and `manifest`. Wakes those who wait for `due`.
+    /// The manager of what `owners.topology` shows, in `files` and `manifest`. Wakes those who wait
+    /// for `due`.
     pub fn new(
         owners: Owners,
         wal: Arc<Log>,

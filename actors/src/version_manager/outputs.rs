@@ -7,8 +7,8 @@ use sluicedb_storage::table::TableMeta;
 use sluicedb_storage::version::{SliceMeta, TableHandle, VersionEdit};
 use std::sync::Arc;
 
-/// Finished tables, durable under their names. Removed when dropped, unless a manifest may name them: a
-/// job that fails leaves nothing behind, however often it is tried again.
+/// Finished tables, durable under their names. Removed when dropped, unless a manifest may name
+/// them: a job that fails leaves nothing behind, however often it is tried again.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     files: Arc<Files>,
@@ -28,8 +28,8 @@ impl Outputs {
         &self.slices
     }
 
-    /// Handles for the version that will name the tables. Opened while this thread may wait, if there
-    /// is room, so that no reader has to; that fails without consequence.
+    /// Handles for the version that will name the tables. Opened while this thread may wait, if
+    /// there is room, so that no reader has to; that fails without consequence.
     pub(super) fn handles(&self) -> Vec<Arc<TableHandle>> {
         let tables = self.slices.iter().map(|slice| Arc::clone(&slice.table));
         let handles = tables.map(|table| self.files.tables.handle(table));

@@ -30,10 +30,10 @@ pub(super) enum Relief {
     None,
 }
 
-/// Seals one memtable at a time: the largest of those that can be flushed, of equal ones the one with the
-/// oldest entry. So cold, half-full memtables starve nobody, and a crowd of waiters does not cut
-/// everything into tiny tables. Ranges that cannot be flushed now are passed over: neither what is
-/// sealed there nor what could be is of any help.
+/// Seals one memtable at a time: the largest of those that can be flushed, of equal ones the one
+/// with the oldest entry. So cold, half-full memtables starve nobody, and a crowd of waiters does
+/// not cut everything into tiny tables. Ranges that cannot be flushed now are passed over: neither
+/// what is sealed there nor what could be is of any help.
 pub(super) fn choose(candidates: impl Iterator<Item = Candidate>) -> Relief {
     let mut largest = None;
     for candidate in candidates.filter(|candidate| candidate.can_flush) {
@@ -71,8 +71,8 @@ mod tests {
         assert_eq!(choose([range(2, 30, 9), flushing].into_iter()), Relief::Coming);
     }
 
-    /// The hazard of ingest by ranges: everything is held by memtables that nobody seals, because some other
-    /// range has sealed ones already, which cannot be flushed.
+    /// The hazard of ingest by ranges: everything is held by memtables that nobody seals, because
+    /// some other range has sealed ones already, which cannot be flushed.
     #[test]
     fn what_cannot_be_flushed_is_no_relief() {
         let stuck = Candidate { has_sealed: true, can_flush: false, ..range(1, 90, 1) };

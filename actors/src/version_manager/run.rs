@@ -61,13 +61,14 @@ impl VersionManager {
         self.refuse_changes(&Failure::Closed);
     }
 
-    /// The next message; the alarm, and that the reserve is in use, are one that says that something may
-    /// be due.
+    /// The next message; the alarm, and that the reserve is in use, are one that says that
+    /// something may be due.
     async fn next_message(&mut self) -> Option<VersionMessage> {
+        let mut alarm = pin!(self.environment.until(self.upkeep.alarm).fuse());
         futures::select_biased! {
             message = self.inbox.recv().fuse() => message,
             () = self.failures.reserve_due.wait().fuse() => Some(VersionMessage::LogGrown),
-            () = pin!(self.environment.until(self.upkeep.alarm).fuse()) => Some(VersionMessage::LogGrown),
+            () = alarm => Some(VersionMessage::LogGrown),
         }
     }
 

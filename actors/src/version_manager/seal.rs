@@ -1,4 +1,5 @@
-//! Seals: a fresh active memtable for a range, and its old one for the flush worker; when, and for whom.
+//! Seals: a fresh active memtable for a range, and its old one for the flush worker; when, and for
+//! whom.
 
 use super::VersionManager;
 use super::relief::{self, Candidate, Relief};
@@ -73,9 +74,10 @@ impl VersionManager {
         self.owners.memory.memtable(id)
     }
 
-    /// Whoever began to wait before this look is seen, and whoever begins later asks for another one
-    /// (`requests.rs`, `somebody_waits`): so nobody waits while something could be sealed for him. Who was woken and
-    /// has not come has room, as far as anybody knows; if he finds none when he comes, he begins anew.
+    /// Whoever began to wait before this look is seen, and whoever begins later asks for another
+    /// one (`requests.rs`, `somebody_waits`): so nobody waits while something could be sealed for
+    /// him. Who was woken and has not come has room, as far as anybody knows; if he finds none when
+    /// he comes, he begins anew.
     pub(super) fn look_after_waiters(&mut self) {
         let superversion = self.topology.superversion.load_full();
         let owners = superversion.ranges.iter().map(|range| &range.owner);
@@ -131,8 +133,8 @@ impl VersionManager {
         }
     }
 
-    /// Says to those who wait for room in the engine whether it can come: not if all that holds it belongs
-    /// to ranges that cannot be flushed.
+    /// Says to those who wait for room in the engine whether it can come: not if all that holds it
+    /// belongs to ranges that cannot be flushed.
     pub(super) fn show_hope(&mut self, current: &Superversion, relief: Relief) {
         let trouble = |owner: &Arc<RangeOwner>| self.failures.trouble_of(Party::Flush.of(owner.id));
         let holds =
@@ -175,7 +177,8 @@ impl VersionManager {
         match self.wal.with_log(|log| log.last_seqno()) {
             Ok(stamped) => {
                 self.waiters.wait(memtables, stamped, reply);
-                // What failed before and pauses is tried for this caller, who is told what comes of it.
+                // What failed before and pauses is tried for this caller, who is told what comes of
+                // it.
                 self.failures.attempts.ask();
                 self.due.flush.set();
                 self.due.compaction.set();

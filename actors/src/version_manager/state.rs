@@ -13,8 +13,9 @@ use sluicedb_storage::view::{MemtableSlice, PendingRun};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The tables of a flush, whole, go to the ranges that have their keys now, cut where those meet; and those
-/// that have its memtables are flushed so far. Nobody has them where the keyspace has gone. Blocks on the disk where ranges have parted meanwhile.
+/// The tables of a flush, whole, go to the ranges that have their keys now, cut where those meet;
+/// and those that have its memtables are flushed so far. Nobody has them where the keyspace has
+/// gone. Blocks on the disk where ranges have parted meanwhile.
 pub(super) fn bring_home(
     current: &Superversion,
     flushed: &Flushed,
@@ -51,9 +52,9 @@ pub(super) fn bring_home(
     Ok(edit)
 }
 
-/// What is to be cut out of the tables of a flush, in a range: the spans that all of its memtables are without.
-/// Those that were cut out after the flush had begun are among them, since all were sealed by then. What was cut
-/// out of some of them before is not in the tables.
+/// What is to be cut out of the tables of a flush, in a range: the spans that all of its memtables
+/// are without. Those that were cut out after the flush had begun are among them, since all were
+/// sealed by then. What was cut out of some of them before is not in the tables.
 fn cut_out_of_all(range: &RangeEntry, flushed: &Flushed) -> Vec<Span> {
     let is_flushed = |slice: &&MemtableSlice| flushed.memtables.contains(&slice.id());
     let mut slices = range.sealed.iter().filter(is_flushed);
@@ -64,8 +65,8 @@ fn cut_out_of_all(range: &RangeEntry, flushed: &Flushed) -> Vec<Span> {
     })
 }
 
-/// Are these slices there, with the keys that they had when they were merged? A change may have cut one and left
-/// its name to a part of it.
+/// Are these slices there, with the keys that they had when they were merged? A change may have cut
+/// one and left its name to a part of it.
 pub(super) fn are_there(
     before: &Version,
     gone: &[(RangeId, Place, SliceMeta)],

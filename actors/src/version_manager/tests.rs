@@ -38,8 +38,8 @@ fn put(engine: &Engine, key: [u8; 2]) {
     assert!(matches!(put, Ok(Submitted::Done(_))), "no writer waits: {put:?}");
 }
 
-/// Goal: changes that follow each other faster than the disk do not fill the memory with sealed memtables.
-/// They wait for flushes; writers do not wait for them.
+/// Goal: changes that follow each other faster than the disk do not fill the memory with sealed
+/// memtables. They wait for flushes; writers do not wait for them.
 ///
 /// Planted: a change that does not ask; one that goes first in the queue of seals.
 #[test]
@@ -80,10 +80,11 @@ fn changes_wait_for_flushes_and_writers_do_not_wait_for_them() {
     assert_eq!(sealed(), Some(0));
 }
 
-/// Goal: a flush that was begun before its range parted is for both parts, and one memtable is flushed once.
+/// Goal: a flush that was begun before its range parted is for both parts, and one memtable is
+/// flushed once.
 ///
-/// Planted: the tables for the left part whole (its rule is broken, and the engine stops); a range that keeps
-/// the memtable (it is flushed again).
+/// Planted: the tables for the left part whole (its rule is broken, and the engine stops); a range
+/// that keeps the memtable (it is flushed again).
 #[test]
 fn t002_10_a_flush_under_way_is_cut_where_its_range_has_parted() {
     for splits in [1, 3] {
@@ -144,7 +145,8 @@ fn held(runtime: &Stepped, disk: Arc<dyn Vfs>, dir: &str, ranges: u8) -> Engine 
     runtime.run(FLUSH, opening).expect("an empty directory opens")
 }
 
-/// Everybody who is not held does what there is to do for `future`, which may ask several of them in turn.
+/// Everybody who is not held does what there is to do for `future`, which may ask several of them
+/// in turn.
 fn follow<T>(
     runtime: &Stepped,
     held: &[&str],
@@ -198,8 +200,8 @@ fn prepared_for_what_is_what_a_flush_brings_meanwhile_is_cut_out_too() {
     }
 }
 
-/// Goal: the parts of a range are flushed as far as the range was when it parted, not when that was wanted;
-/// and what a change said of a range that has gone since holds up no edit.
+/// Goal: the parts of a range are flushed as far as the range was when it parted, not when that was
+/// wanted; and what a change said of a range that has gone since holds up no edit.
 ///
 /// Planted: a change that is prepared before it waits; outcomes that name ranges that have gone.
 #[test]
@@ -235,7 +237,8 @@ fn prepared_for_what_is_a_range_parts_as_it_is_then() {
 
 /// Goal: files go when nothing of them is left, without anything else happening.
 ///
-/// Planted: a table that was cut out at its install and that nobody drops; outcomes that wait for the next edit.
+/// Planted: a table that was cut out at its install and that nobody drops; outcomes that wait for
+/// the next edit.
 #[test]
 fn files_of_which_nothing_is_left_go() {
     let (runtime, disk) = (Stepped::new(), MemVfs::new());
@@ -293,10 +296,12 @@ fn tables_ahead_of_memory_wait_as_others_do() {
     assert!(follow(&runtime, &[], &mut one_more).is_ready(), "there is room after the flush");
 }
 
-/// Goal: what a replacement brings is found from the moment on in which what it cuts out is not, although a write
-/// in front of it is applied and not yet visible: its caller has been stopped between the two.
+/// Goal: what a replacement brings is found from the moment on in which what it cuts out is not,
+/// although a write in front of it is applied and not yet visible: its caller has been stopped
+/// between the two.
 ///
-/// Planted: a superversion that is published without its number (neither the old value nor the new one is found).
+/// Planted: a superversion that is published without its number (neither the old value nor the new
+/// one is found).
 #[test]
 fn born_is_applied_what_came_is_read_before_the_write_in_front_of_it_is_visible() {
     let (runtime, disk) = (Stepped::new(), MemVfs::new());
@@ -400,8 +405,8 @@ fn name_the_range(vfs: &Arc<dyn Vfs>, dir: &str, id: u32) {
     recovered.manifest.append(&edit).expect("the disk works");
 }
 
-/// Goal: no change gives out an id that the next open refuses. Planted: ids without an end (the database does
-/// not open again).
+/// Goal: no change gives out an id that the next open refuses. Planted: ids without an end (the
+/// database does not open again).
 #[test]
 fn c4_a_change_that_would_need_an_id_beyond_the_last_is_refused() {
     let dir = "/last-range-id";

@@ -131,11 +131,11 @@ impl VersionManager {
         }
     }
 
-    /// Everything is in tables and the log has gone on in another segment since: no flush will come that
-    /// says that the closed ones are not needed.
+    /// Everything is in tables and the log has gone on in another segment since: no flush will come
+    /// that says that the closed ones are not needed.
     fn let_go_of_log(&mut self) {
-        // May be out of date, as above. The record of a change is needed until an edit can say that it has
-        // happened (INVARIANT(prepared-needs-its-record)).
+        // May be out of date, as above. The record of a change is needed until an edit can say that
+        // it has happened (INVARIANT(prepared-needs-its-record)).
         if self.wal.counts.log_retained_bytes.get() == 0 || !self.stamped.is_empty() {
             return;
         }

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Bytes that this process made dirty or wrote so far; `None` where `/proc` does not say. A page that is
-/// written to again before it went to the disk counts once, and so do zeros.
+/// Bytes that this process made dirty or wrote so far; `None` where `/proc` does not say. A page
+/// that is written to again before it went to the disk counts once, and so do zeros.
 pub fn bytes_written() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/io").ok()?;
     text.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()

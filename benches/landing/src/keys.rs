@@ -1,5 +1,5 @@
-//! Which key and value each put has. Put number `n` is a function of `n` alone: readers can ask for what was
-//! written so far, and both engines get the same puts, without anybody keeping a list.
+//! Which key and value each put has. Put number `n` is a function of `n` alone: readers can ask for
+//! what was written so far, and both engines get the same puts, without anybody keeping a list.
 
 use crate::Result;
 use crate::engines::WRITERS;

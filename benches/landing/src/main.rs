@@ -1,22 +1,24 @@
-//! What the levels cost: bytes written, stalls, reads, scans and space, beside RocksDB in the same run.
+//! What the levels cost: bytes written, stalls, reads, scans and space, beside RocksDB in the same
+//! run.
 //!
 //! ```sh
-//! cargo run --release -p sluicedb-bench-landing -- --quick               # SluiceDB alone, 2 M puts
+//! cargo run --release -p sluicedb-bench-landing -- --quick             # SluiceDB alone, 2 M puts
 //! LIBCLANG_PATH=/usr/lib/llvm-14/lib \
 //! BINDGEN_EXTRA_CLANG_ARGS=-I/usr/lib/gcc/x86_64-linux-gnu/12/include \
-//!     cargo run --release -p sluicedb-bench-landing --features rocksdb   # both, 20 M puts each
+//!     cargo run --release -p sluicedb-bench-landing --features rocksdb # both, 20 M puts each
 //! ```
 //!
-//! `--engines sluicedb,rocksdb,sluicedb:level_ratio=8:l0_trigger_tables=8` compares settings as well: any
-//! field of `sluicedb::Options` can follow. The engines take turns, each in a directory of its own that is
-//! deleted afterwards. Memory and level sizes are the same on both sides (`engines/mod.rs`) and so small that
-//! three levels form below L0. 20 M puts need about 6 GB of disk. As fast as they go in, writers soon wait
-//! for compaction, and L0 is as full as it may be: `--put-rate 100000` shows the levels as they are when
-//! compaction keeps up.
+//! `--engines sluicedb,rocksdb,sluicedb:level_ratio=8:l0_trigger_tables=8` compares settings as
+//! well: any field of `sluicedb::Options` can follow. The engines take turns, each in a directory
+//! of its own that is deleted afterwards. Memory and level sizes are the same on both sides
+//! (`engines/mod.rs`) and so small that three levels form below L0. 20 M puts need about 6 GB of
+//! disk. As fast as they go in, writers soon wait for compaction, and L0 is as full as it may be:
+//! `--put-rate 100000` shows the levels as they are when compaction keeps up.
 //!
-//! Three states are told apart: while it runs; *settled*, when nothing is due any more after the last put, with what was
-//! written until then; and *at rest*, when that is done as well which is done while nobody writes
-//! (`rest_after_ms`). RocksDB has no such thing: there the second is the first, measured again.
+//! Three states are told apart: while it runs; *settled*, when nothing is due any more after the
+//! last put, with what was written until then; and *at rest*, when that is done as well which is
+//! done while nobody writes (`rest_after_ms`). RocksDB has no such thing: there the second is the
+//! first, measured again.
 //!
 //! Deliberately not here: synced writes, concurrent scans, deletes.
 #![allow(clippy::disallowed_methods, reason = "a benchmark has to look at the clock")]

@@ -1,4 +1,5 @@
-//! One configuration with one distribution of keys: fill, settle, read, scan; then let it rest, read and scan again.
+//! One configuration with one distribution of keys: fill, settle, read, scan; then let it rest,
+//! read and scan again.
 
 use crate::Result;
 use crate::args::Args;
@@ -123,7 +124,8 @@ fn get(store: &dyn Store, plan: &Plan, put: u64, latencies: &mut Histogram<u64>)
     if found { Ok(()) } else { Err(format!("the key of put {put} is not there").into()) }
 }
 
-/// Gets of what was written so far, `rate` a second. A get that is late does not make the next ones hurry.
+/// Gets of what was written so far, `rate` a second. A get that is late does not make the next ones
+/// hurry.
 fn paced_gets(
     store: &dyn Store,
     rate: u64,
@@ -148,8 +150,8 @@ fn paced_gets(
     Ok(latencies)
 }
 
-/// Gets of anything, one after the other, and how long they took together. As many as a tenth of them go
-/// before, to warm the caches.
+/// Gets of anything, one after the other, and how long they took together. As many as a tenth of
+/// them go before, to warm the caches.
 fn fast_gets(store: &dyn Store, count: u64, plan: &Plan) -> Result<(Histogram<u64>, Duration)> {
     let mut latencies = histogram();
     let mut begun = Instant::now();

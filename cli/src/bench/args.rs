@@ -18,10 +18,16 @@ pub struct BenchArgs {
     #[arg(long, value_name = "THETA", default_value_t = 0.99)]
     pub theta: f64,
     /// Tasks at the same time
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(
+        long, value_name = "N", default_value_t = 16,
+        value_parser = clap::value_parser!(u16).range(1..=4096)
+    )]
     pub tasks: u16,
     /// Entries per write batch, keys per multi-get
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(
+        long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
     pub batch: u32,
     /// Bytes per key
     #[arg(long, value_name = "SIZE", default_value = "16", value_parser = parse_size)]
@@ -39,10 +45,16 @@ pub struct BenchArgs {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub duration: Duration,
     /// Entries per scan
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long, value_name = "N", default_value_t = 100,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     pub scan_entries: u64,
     /// mixed: share of reads, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(
+        long, value_name = "PERCENT", default_value_t = 50,
+        value_parser = clap::value_parser!(u8).range(0..=100)
+    )]
     pub reads: u8,
     /// What an acknowledged write survives
     #[arg(long, default_value = "synced")]

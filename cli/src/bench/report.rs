@@ -114,7 +114,8 @@ impl Report {
             pinned => format!("\n  pinned      {} of obsolete tables", units::bytes(pinned)),
         };
         format!(
-            "  engine      {} log syncs, {} to the log, {} to tables, {} waits for room, cache {} of {}{pinned}",
+            "  engine      {} log syncs, {} to the log, {} to tables, {} waits for room, \
+             cache {} of {}{pinned}",
             units::count(after.log_syncs - before.log_syncs),
             units::bytes(log),
             units::bytes(tables),

@@ -16,7 +16,10 @@ pub struct DemoArgs {
     #[arg(long, value_name = "N", default_value = "400k", value_parser = parse_count)]
     pub lines: u64,
     /// Tasks that write and check at the same time
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(
+        long, value_name = "N", default_value_t = 4,
+        value_parser = clap::value_parser!(u16).range(1..=64)
+    )]
     pub tasks: u16,
     /// How often a writing process is killed
     #[arg(long, value_name = "N", default_value_t = 3)]

@@ -1,4 +1,5 @@
-//! Ranges that part under load, a checkpoint that is only read, and another database that gets spans of it.
+//! Ranges that part under load, a checkpoint that is only read, and another database that gets
+//! spans of it.
 
 use super::report::{Report, Step};
 use super::work::{Digest, Tally, digest};
@@ -21,8 +22,8 @@ pub async fn part(db: &Db) -> Result {
     Ok(())
 }
 
-/// A checkpoint of `db`, which holds what `then` says, in a directory beside it; and a database that had something
-/// else, and has the checkpoint's entries then.
+/// A checkpoint of `db`, which holds what `then` says, in a directory beside it; and a database
+/// that had something else, and has the checkpoint's entries then.
 pub async fn copy(db: &Db, then: Digest, path: &Path, memory: u64, report: &mut Report) -> Result {
     // On the same file system, so that files can be linked.
     let beside = path.parent().filter(|dir| !dir.as_os_str().is_empty());

@@ -1,10 +1,10 @@
 //! The unclean stop: a child process writes and reports every acknowledgement over a pipe, and is
 //! killed in the middle of it. Whatever it reported must be there after the next open.
 //!
-//! Each task of the child writes batches `{ <n>: value(n), head: n }` for n = 0, 1, 2... So after the
-//! kill, with m the last acknowledged n: all of 0..=m are there with their values, what is there
-//! beyond m follows without a gap, and head is exactly the last one (batches are whole or absent,
-//! and in order).
+//! Each task of the child writes batches `{ <n>: value(n), head: n }` for n = 0, 1, 2... So after
+//! the kill, with m the last acknowledged n: all of 0..=m are there with their values, what is
+//! there beyond m follows without a gap, and head is exactly the last one (batches are whole or
+//! absent, and in order).
 
 use super::args::{ChildArgs, DemoArgs};
 use super::work::Tally;
@@ -20,7 +20,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Time between the first acknowledgement and the kill, in the first round; each round adds as much.
+/// Time between the first acknowledgement and the kill, in the first round; each round adds as
+/// much.
 const KILL_AFTER: Duration = Duration::from_millis(300);
 /// Longest wait for a child's first acknowledgement: it recovers the database first.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -169,7 +170,8 @@ pub async fn check(db: &Db, round: u32, acks: &Acks, tally: &mut Tally) -> Resul
         let head = head.and_then(|text| std::str::from_utf8(&text).ok()?.parse::<u64>().ok());
         if head != last {
             tally.mismatch(format!(
-                "after the kill: task {task}: a batch is there by halves, head {head:?}, last {last:?}"
+                "after the kill: task {task}: a batch is there by halves, \
+                 head {head:?}, last {last:?}"
             ));
         }
     }

@@ -1,10 +1,10 @@
 //! `demo`: the whole engine over data nobody made up, and every value compared with its file.
 //!
 //! Import real files and their lines with several tasks; take a snapshot; overwrite and delete;
-//! compare everything; kill a writing process and reopen, several times; compare again; scan in both
-//! directions; compact; compare; check that the snapshot had not moved; make a checkpoint, open it, and give
-//! its entries to another database; verify every checksum. Ranges are split while entries are overwritten. Any
-//! mismatch is told and makes the exit code non-zero.
+//! compare everything; kill a writing process and reopen, several times; compare again; scan in
+//! both directions; compact; compare; check that the snapshot had not moved; make a checkpoint,
+//! open it, and give its entries to another database; verify every checksum. Ranges are split while
+//! entries are overwritten. Any mismatch is told and makes the exit code non-zero.
 
 pub mod args;
 mod copies;
@@ -112,7 +112,8 @@ async fn steps(
         let stats = db.stats();
         report.done(step, &tally)?;
         report.note(&format!(
-            "{} acknowledged batches, all there; open took {}, replayed {} entries, cut a torn tail of {}",
+            "{} acknowledged batches, all there; open took {}, replayed {} entries, \
+             cut a torn tail of {}",
             units::count(acknowledged),
             units::seconds(opened),
             units::count(stats.recovered_entries),

@@ -20,7 +20,8 @@ pub struct ImportArgs {
     /// jsonl: path of the field that is the key, like `user.id` or `tags.0`
     #[arg(long, value_name = "FIELD")]
     pub key: Option<String>,
-    /// jsonl: path of the field that is the value [default: with --key the whole line, else `value`]
+    /// jsonl: path of the field that is the value [default: with --key the whole line, else
+    /// `value`]
     #[arg(long, value_name = "FIELD")]
     pub value: Option<String>,
     /// csv, tsv: the key's column, by name or number from 1 [default: key]
@@ -39,7 +40,10 @@ pub struct ImportArgs {
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub key_prefix: String,
     /// Tasks that write at the same time
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(
+        long, value_name = "N", default_value_t = 4,
+        value_parser = clap::value_parser!(u16).range(1..=256)
+    )]
     pub writers: u16,
     /// Bytes per atomic batch
     #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = parse_size)]

@@ -36,8 +36,8 @@ pub struct Table<R> {
 
 const UNCLOSED: &str = "a quote is not closed before the end of the file";
 
-/// Notices when a file ends inside a quoted field, which the parser takes for the end of the field. It
-/// knows as much of quoting as that needs.
+/// Notices when a file ends inside a quoted field, which the parser takes for the end of the field.
+/// It knows as much of quoting as that needs.
 struct Quotes<R> {
     inner: R,
     delimiter: u8,
@@ -177,8 +177,8 @@ impl<R: Read + Send> Source for Table<R> {
     fn next(&mut self) -> Result<Option<Record>, Trouble> {
         self.since_record.store(0, Ordering::Relaxed);
         let read = self.reader.read_byte_record(&mut self.row);
-        // Seen by the read that met the end, which was for this very record. It has what follows the
-        // quote in it, and too few fields.
+        // Seen by the read that met the end, which was for this very record. It has what follows
+        // the quote in it, and too few fields.
         if self.unclosed.swap(false, Ordering::Relaxed) {
             let position = match &read {
                 Ok(_) => self.row.position(),
@@ -283,8 +283,8 @@ mod tests {
         assert_eq!((&*place, &*what), ("line 3", "1 fields where the rows before have 2"));
     }
 
-    /// Planted: an escaped quote taken for the end of the quotes; a quote inside a plain field taken for
-    /// the beginning of some.
+    /// Planted: an escaped quote taken for the end of the quotes; a quote inside a plain field
+    /// taken for the beginning of some.
     #[test]
     fn o7_a_quote_that_is_not_closed_is_told_with_its_line() {
         let columns = Columns { delimiter: b',', headers: true, key: None, value: None };

@@ -1,6 +1,7 @@
 //! `levels`: what each level holds, as a table and drawn; and why it is merged or not, in words.
 //!
-//! Limits and scores are those of the options that the command opens the database with: the defaults.
+//! Limits and scores are those of the options that the command opens the database with: the
+//! defaults.
 
 mod picture;
 mod why;

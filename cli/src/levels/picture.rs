@@ -1,6 +1,8 @@
-//! The levels of each range from top to bottom, each with the landing in front of it, in 80 columns.
+//! The levels of each range from top to bottom, each with the landing in front of it, in 80
+//! columns.
 //!
-//! Plain ASCII, so that a log or a bug report shows it as the terminal does. A bar that is full is due.
+//! Plain ASCII, so that a log or a bug report shows it as the terminal does. A bar that is full is
+//! due.
 
 use super::{Held, Level, Shard, landed, score};
 use crate::units;

@@ -132,8 +132,8 @@ fn rests(level: &Level) -> String {
     level.rest_ms.map_or_else(String::new, |ms| format!(", {} of rest drain it", age(ms)))
 }
 
-/// The runs from which a shard that waits is kept. Fewer while much waits, and for what is old: the score
-/// tells, unless there is a single run, which is never kept.
+/// The runs from which a shard that waits is kept. Fewer while much waits, and for what is old: the
+/// score tells, unless there is a single run, which is never kept.
 fn keep_begins_at(shard: &Shard, options: &Options) -> u64 {
     let runs = if shard.keep_score > 0.0 {
         shard.held.runs as f64 / shard.keep_score

@@ -2,10 +2,10 @@
 //!
 //! Guarantees: a chunk is freed (or pooled) exactly once, when its owner drops it.
 //!
-//! Large ones are mapped by themselves and unmapped when they are freed: an allocator that has to find
-//! room for blocks as aligned as they are large leaves holes beside them, which nothing fits into, and
-//! keeps them. Unmapping costs about as much as the first touch of the pages did: `ChunkPool` keeps it
-//! away from threads that others wait for.
+//! Large ones are mapped by themselves and unmapped when they are freed: an allocator that has to
+//! find room for blocks as aligned as they are large leaves holes beside them, which nothing fits
+//! into, and keeps them. Unmapping costs about as much as the first touch of the pages did:
+//! `ChunkPool` keeps it away from threads that others wait for.
 //!
 //! A chunk of a buffer is as aligned as it is large, so a pointer into it and its class lead to its
 //! header: which chunk comes next, and which strip it belongs to.
@@ -61,8 +61,8 @@ impl Chunk {
         Self { at, layout, is_mapped: mapped.is_some(), is_makeshift: false }
     }
 
-    /// A large chunk that the kernel has handed over, in huge pages if it has any: it is cleared here,
-    /// at once.
+    /// A large chunk that the kernel has handed over, in huge pages if it has any: it is cleared
+    /// here, at once.
     pub(super) fn ready() -> Self {
         let mut chunk = Self::of(ChunkClass::Large);
         chunk.advise(Pages::Huge);
@@ -70,8 +70,8 @@ impl Chunk {
         chunk
     }
 
-    /// A chunk of this class for somebody who cannot wait until all of it is cleared: the first touch of
-    /// each small page clears that page and no more.
+    /// A chunk of this class for somebody who cannot wait until all of it is cleared: the first
+    /// touch of each small page clears that page and no more.
     pub(super) fn at_once(class: ChunkClass) -> Self {
         let mut chunk = Self::of(class);
         if class.is_largest() {
@@ -135,8 +135,9 @@ impl Chunk {
     }
 }
 
-/// What memory is handed over in. Entries are met in the order of their keys, not of their places: with small
-/// pages nearly each is a walk through the page tables. But a huge one is cleared in one go.
+/// What memory is handed over in. Entries are met in the order of their keys, not of their places:
+/// with small pages nearly each is a walk through the page tables. But a huge one is cleared in one
+/// go.
 #[derive(Clone, Copy)]
 enum Pages {
     Small,
@@ -223,8 +224,8 @@ mod mapping {
     /// # Safety
     /// The range must be mapped by `map`, whole pages of it, and nobody may look at it any more.
     pub(super) unsafe fn unmap(at: NonNull<u8>, bytes: usize) {
-        // SAFETY: the caller's promise. If the system has no memory to note it down, the range stays
-        // mapped, and unused.
+        // SAFETY: the caller's promise. If the system has no memory to note it down, the range
+        // stays mapped, and unused.
         let _ = unsafe { munmap(at.as_ptr().cast(), bytes) };
     }
 }
@@ -266,7 +267,8 @@ impl ChunkHeader {
     /// Starts a chunk that belongs to `strip`.
     ///
     /// # Safety
-    /// `at` must be the start of a chunk of a class that nobody else uses, and live as long as `'a`.
+    /// `at` must be the start of a chunk of a class that nobody else uses, and live as long as
+    /// `'a`.
     pub(super) unsafe fn write<'a>(at: NonNull<u8>, strip: u32) -> &'a Self {
         let header = at.cast::<Self>();
         let next = AtomicPtr::new(std::ptr::null_mut());
@@ -279,8 +281,8 @@ impl ChunkHeader {
     /// The header of the chunk of `class` that `at` points into.
     ///
     /// # Safety
-    /// `at` must point into such a chunk, with the provenance of the whole chunk, and the chunk must
-    /// live as long as `'a`.
+    /// `at` must point into such a chunk, with the provenance of the whole chunk, and the chunk
+    /// must live as long as `'a`.
     #[inline(always)]
     pub(super) unsafe fn of<'a>(at: *mut u8, class: ChunkClass) -> &'a Self {
         #[allow(clippy::cast_ptr_alignment, reason = "a chunk is aligned to its size")]

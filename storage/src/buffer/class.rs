@@ -1,9 +1,10 @@
 //! Chunk sizes, and when a buffer moves to another one, as in go-cmap (ADR 0009).
 //!
-//! A buffer with little in it uses small chunks and wastes little; one with much in it uses large ones
-//! and allocates seldom. `P` says how eager it is: 0 prefers small chunks, 1 always takes the largest.
-//! A buffer leaves class `i` upward when it has more than `ceil(2 x (1 - P) x C[i + 1])` live bytes,
-//! and comes back when it has less than that times `downgrade_ratio`, so it cannot swing to and fro.
+//! A buffer with little in it uses small chunks and wastes little; one with much in it uses large
+//! ones and allocates seldom. `P` says how eager it is: 0 prefers small chunks, 1 always takes the
+//! largest. A buffer leaves class `i` upward when it has more than `ceil(2 x (1 - P) x C[i + 1])`
+//! live bytes, and comes back when it has less than that times `downgrade_ratio`, so it cannot
+//! swing to and fro.
 
 use crate::error::{Error, Result};
 

@@ -1,11 +1,11 @@
 //! A compaction in progress: the live entries of one strip move to another one, a little at a time.
 //!
-//! Method, of go-cmap (ADR 0009). Find: skip dead entries. Copy: byte by byte, so that a large entry
-//! takes several steps. Commit: look at the source once more, because the entry may have died
+//! Method, of go-cmap (ADR 0009). Find: skip dead entries. Copy: byte by byte, so that a large
+//! entry takes several steps. Commit: look at the source once more, because the entry may have died
 //! meanwhile, and tell the index where it is now. The destination's length is known when it starts:
-//! the live bytes of that moment. An entry that dies before its turn is therefore still copied, as a
-//! dead one (`DeadAfterCopy`), and the next compaction skips it; so the strip that takes the writes
-//! meanwhile could be numbered from the destination's end on, before that end was there.
+//! the live bytes of that moment. An entry that dies before its turn is therefore still copied, as
+//! a dead one (`DeadAfterCopy`), and the next compaction skips it; so the strip that takes the
+//! writes meanwhile could be numbered from the destination's end on, before that end was there.
 //!
 //! It does not decide when to start, nor when the memory of the source may be reused.
 
@@ -31,8 +31,8 @@ pub(super) struct Compaction {
     position: u64,
     next: Option<NonNull<u8>>,
     copying: Option<Copying>,
-    /// Where the destination will end: behind what was in it and the live bytes of the source, as of the
-    /// start.
+    /// Where the destination will end: behind what was in it and the live bytes of the source, as
+    /// of the start.
     destination_end: u64,
     /// What was skipped since the last chunk was released.
     pub(super) skipped: Content,
@@ -208,8 +208,8 @@ impl Compaction {
         self.advance(entry, header.entry_bytes(), retired);
     }
 
-    /// The entry is done: the next one begins `bytes` further on. Chunks wholly in front of that are
-    /// released.
+    /// The entry is done: the next one begins `bytes` further on. Chunks wholly in front of that
+    /// are released.
     fn advance(&mut self, entry: EntryAt<'_>, bytes: usize, retired: &mut Vec<Retired>) {
         self.position += bytes as u64;
         if self.position == self.source.end() {

@@ -1,7 +1,8 @@
-//! One entry in a buffer: a header, then the payload, byte by byte, across as many chunks as it takes.
+//! One entry in a buffer: a header, then the payload, byte by byte, across as many chunks as it
+//! takes.
 //!
 //! ```text
-//! header | key length: u16 | key | seqno << 8 | kind: u64 | value          (integers little-endian)
+//! header | key length: u16 | key | seqno << 8 | kind: u64 | value    (integers little-endian)
 //! ```
 //!
 //! Guarantees: once published, nothing of an entry changes but the state bits in its first byte,

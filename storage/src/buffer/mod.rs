@@ -1,9 +1,9 @@
 //! The chunked buffer: memory for entries that are overwritten, as in go-cmap (ADR 0009).
 //!
 //! Entries are written one behind the other into chunks of 64 KiB, 512 KiB or 2 MiB. Who overwrites
-//! one says so (`bury`); when enough is dead the live entries are copied together in small steps, and
-//! the chunks they left can be used again. So a memtable with hot keys gives memory back without
-//! being flushed.
+//! one says so (`bury`); when enough is dead the live entries are copied together in small steps,
+//! and the chunks they left can be used again. So a memtable with hot keys gives memory back
+//! without being flushed.
 //!
 //! ```text
 //! idle:        main [ live dead live dead dead live ]        <- writes
@@ -13,9 +13,9 @@
 //! idle again:  main = destination + filler + fresh
 //! ```
 //!
-//! A large buffer is cut into parts (`parts`). A compaction then takes those as its source of which most is
-//! dead, writes go on where they were, and the destination is a part of its own, which the next
-//! compaction continues:
+//! A large buffer is cut into parts (`parts`). A compaction then takes those as its source of which
+//! most is dead, writes go on where they were, and the destination is a part of its own, which the
+//! next compaction continues:
 //!
 //! ```text
 //! parts:       [ cold ][ live dead dead ][ dead dead live ]   main [ live dead ]   <- writes
@@ -23,10 +23,10 @@
 //!                        destination [ live live ]            main [ live dead live ] <- writes
 //! ```
 //!
-//! Guarantees: `append` never moves an entry; a moved entry is announced while both copies are whole;
-//! a step is bounded (`BufferOptions`); chunks that were left come out through `step`'s `retired`
-//! list and are not touched again. INVARIANT(offsets-add-up): a strip's end is its start plus what
-//! is live and dead in it, and a compaction ends at the live bytes it started with.
+//! Guarantees: `append` never moves an entry; a moved entry is announced while both copies are
+//! whole; a step is bounded (`BufferOptions`); chunks that were left come out through `step`'s
+//! `retired` list and are not touched again. INVARIANT(offsets-add-up): a strip's end is its start
+//! plus what is live and dead in it, and a compaction ends at the live bytes it started with.
 //!
 //! One writer. Readers follow pointers to entries, take no lock and are not known here: whoever
 //! retires chunks must wait until no reader can be in them (`Grace`). It keeps no index.
@@ -83,11 +83,11 @@ pub(crate) struct Buffer {
 const ENTRY_FIXED_BYTES_MAX: usize = PAYLOAD_FIXED_BYTES + HEADER_BYTES_MAX;
 /// A strip of the largest class is set aside when it has this many chunks.
 const PART_CHUNKS: usize = 2;
-/// The destination of compactions of parts is closed when it has this many: one more seam is worth as
-/// little as one more large strip.
+/// The destination of compactions of parts is closed when it has this many: one more seam is worth
+/// as little as one more large strip.
 const DESTINATION_CHUNKS: usize = 8;
-/// Entries that fill less than this part of a chunk do not straddle the end of a part; for others that
-/// would waste too much.
+/// Entries that fill less than this part of a chunk do not straddle the end of a part; for others
+/// that would waste too much.
 const SEAM_PART: usize = 16;
 /// A compaction of parts frees about this part of the buffer.
 const FREED_PART: u64 = 10;
@@ -194,16 +194,16 @@ impl Buffer {
         self.compaction.is_some()
     }
 
-    /// Has it outgrown its chunks, or they it? Only a compaction changes them. Only asked while none
-    /// is under way.
+    /// Has it outgrown its chunks, or they it? Only a compaction changes them. Only asked while
+    /// none is under way.
     #[inline]
     fn wants_other_class(&self) -> bool {
         let class = self.writing.class();
         self.options.wanted(class, self.census().live_bytes) != class
     }
 
-    /// The same for who would start one for that. Before it moves to large chunks it has a stock of them
-    /// made, and so says no once: nobody may be faster than its attendant for long.
+    /// The same for who would start one for that. Before it moves to large chunks it has a stock of
+    /// them made, and so says no once: nobody may be faster than its attendant for long.
     #[inline]
     pub(crate) fn is_due_for_other_class(&mut self) -> bool {
         if !self.wants_other_class() {
@@ -277,9 +277,9 @@ impl Buffer {
         live
     }
 
-    /// One step of the compaction under way, if there is one. `moved(from, to)` is called when a live
-    /// entry is whole at its new place; what refers to `from` must refer to `to` when it returns.
-    /// Chunks that are done with go to `retired`.
+    /// One step of the compaction under way, if there is one. `moved(from, to)` is called when a
+    /// live entry is whole at its new place; what refers to `from` must refer to `to` when it
+    /// returns. Chunks that are done with go to `retired`.
     ///
     /// # Safety
     /// As for `append`.
@@ -299,7 +299,8 @@ impl Buffer {
         step
     }
 
-    /// Of everything: the destination, and behind it what was written meanwhile. Of parts: another part.
+    /// Of everything: the destination, and behind it what was written meanwhile. Of parts: another
+    /// part.
     fn merge(&mut self) {
         let compaction = self.compaction.take().expect("the caller has just stepped it");
         let mut main = compaction.destination;

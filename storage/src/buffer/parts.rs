@@ -1,13 +1,14 @@
 //! Strips that take no more writes, and which of them to compact.
 //!
-//! A large buffer is not compacted as a whole: what was overwritten lies where hot keys were written, and
-//! copying the rest of the buffer for it would be in vain. So the strip that takes the writes is set
-//! aside now and then, and a compaction takes those strips of which the most is dead; what it leaves alive
-//! is cold and lies together from then on. (The cleaning of log-structured file systems: Rosenblum and
-//! Ousterhout, 1992. With zipf 0.99 a third of the bytes is copied for the same room.)
+//! A large buffer is not compacted as a whole: what was overwritten lies where hot keys were
+//! written, and copying the rest of the buffer for it would be in vain. So the strip that takes the
+//! writes is set aside now and then, and a compaction takes those strips of which the most is dead;
+//! what it leaves alive is cold and lies together from then on. (The cleaning of log-structured
+//! file systems: Rosenblum and Ousterhout, 1992. With zipf 0.99 a third of the bytes is copied for
+//! the same room.)
 //!
-//! Guarantees: nothing of a strip moves in here; sums are kept, so nothing is counted over all strips but
-//! for a pick.
+//! Guarantees: nothing of a strip moves in here; sums are kept, so nothing is counted over all
+//! strips but for a pick.
 
 use super::chunk::Chunk;
 use super::pool::ChunkSource;
@@ -62,9 +63,9 @@ impl Parts {
         Some(strip)
     }
 
-    /// Takes out the strips of which the largest part is dead, until about `dead_bytes` are; joined to
-    /// one. Without `kept`. `None`: not even half of that is to be had from strips of which at least
-    /// `dead_ratio` is dead.
+    /// Takes out the strips of which the largest part is dead, until about `dead_bytes` are; joined
+    /// to one. Without `kept`. `None`: not even half of that is to be had from strips of which at
+    /// least `dead_ratio` is dead.
     pub(super) fn pick(
         &mut self,
         dead_bytes: u64,

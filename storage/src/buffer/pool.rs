@@ -3,15 +3,16 @@
 //! Guarantees: it never holds more bytes than it was made for; who takes a chunk never waits.
 //!
 //! Why a pool: the first touch of a page costs a trip into the kernel, about as much as inserting
-//! the entries that fit on it. An engine that fills and drops memtables all the time pays that
-//! once instead of always. Why a stock: the first touch of a large chunk is one such trip for all of it,
-//! a millisecond or more, and would be made by a writer whom others wait for. Where the stock is used up,
-//! a writer touches small pages one after the other: dearer in all, but never much at once.
+//! the entries that fit on it. An engine that fills and drops memtables all the time pays that once
+//! instead of always. Why a stock: the first touch of a large chunk is one such trip for all of it,
+//! a millisecond or more, and would be made by a writer whom others wait for. Where the stock is
+//! used up, a writer touches small pages one after the other: dearer in all, but never much at
+//! once.
 //!
-//! What it has no room for is freed, and that is as slow as the first touch. So who puts it back does not
-//! free it (it may be a writer, or a task that drops the last view of an instant), but leaves it to an
-//! *attendant*, a thread of the engine, while there is one (`attend`). Views that outlive the engine free
-//! what they held themselves.
+//! What it has no room for is freed, and that is as slow as the first touch. So who puts it back
+//! does not free it (it may be a writer, or a task that drops the last view of an instant), but
+//! leaves it to an *attendant*, a thread of the engine, while there is one (`attend`). Views that
+//! outlive the engine free what they held themselves.
 //!
 //! It does not clear recycled memory; the writer writes every byte before anyone reads it.
 
@@ -19,7 +20,8 @@ use super::chunk::Chunk;
 use super::class::ChunkClass;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-// Not `crate::sync`: no reader or writer protocol depends on this lock, so loom need not explore it.
+// Not `crate::sync`: no reader or writer protocol depends on this lock, so loom need not explore
+// it.
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Large chunks that should be there for those who grow: one for a buffer and one for its index.
@@ -103,15 +105,15 @@ impl ChunkPool {
         }
     }
 
-    /// Has a memtable's writer taken or left a chunk so that `upkeep` has something to do? True once
-    /// for each time.
+    /// Has a memtable's writer taken or left a chunk so that `upkeep` has something to do? True
+    /// once for each time.
     #[inline]
     pub fn take_upkeep_due(&self) -> bool {
         self.upkeep_due.load(Ordering::Relaxed) && self.upkeep_due.swap(false, Ordering::Relaxed)
     }
 
-    /// Sees to it that there are a few large chunks that the kernel has already handed over, and frees
-    /// what there was no room for. As slow as `fill`: for a thread of the engine's own, when
+    /// Sees to it that there are a few large chunks that the kernel has already handed over, and
+    /// frees what there was no room for. As slow as `fill`: for a thread of the engine's own, when
     /// `take_upkeep_due` says so or the attendant is called.
     pub fn upkeep(&self) {
         for _ in 0..STOCKED_CHUNKS {
@@ -161,8 +163,8 @@ impl ChunkPool {
         wanted
     }
 
-    /// Keeps what it has room for, the largest first, and leaves the rest to its attendant, and large chunks
-    /// with small pages.
+    /// Keeps what it has room for, the largest first, and leaves the rest to its attendant, and
+    /// large chunks with small pages.
     pub(crate) fn put(&self, freed: Vec<Chunk>) {
         if let Some(call) = self.keep(freed) {
             call();
@@ -229,8 +231,8 @@ impl ChunkSource {
         pooled.unwrap_or_else(|| Chunk::at_once(class))
     }
 
-    /// Is it worth the while of somebody who will take large chunks to wait for them a little? (Not if
-    /// they are there, or will not be.)
+    /// Is it worth the while of somebody who will take large chunks to wait for them a little? (Not
+    /// if they are there, or will not be.)
     pub(crate) fn ask_for_stock(&self) -> bool {
         let Some(pool) = &self.pool else { return false };
         pool.chunks.try_lock().is_ok_and(|held| pool.note_stock(&held))

@@ -1,8 +1,8 @@
-//! The directory of a checkpoint while it is made: what may be there, what is made, and what goes when
-//! it comes to nothing.
+//! The directory of a checkpoint while it is made: what may be there, what is made, and what goes
+//! when it comes to nothing.
 //!
-//! A draft that is dropped before [`Draft::publish`] has returned `Ok` takes back what it made, as far as
-//! the disk lets it. What stays then is no database, or the older checkpoint.
+//! A draft that is dropped before [`Draft::publish`] has returned `Ok` takes back what it made, as
+//! far as the disk lets it. What stays then is no database, or the older checkpoint.
 
 use super::{Counts, is_checkpoint};
 use crate::error::{Error, Result};
@@ -17,8 +17,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// So much of the end of two tables is compared: more than a footer, which has the checksum of the index,
-/// which knows all blocks.
+/// So much of the end of two tables is compared: more than a footer, which has the checksum of the
+/// index, which knows all blocks.
 const TAIL_BYTES: u64 = 4096;
 
 /// What may be in the directory before.
@@ -55,12 +55,12 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Begins one of database `db_id` in `dir`, which is created durably. `private` refuses a directory
-    /// in which others can change files.
+    /// Begins one of database `db_id` in `dir`, which is created durably. `private` refuses a
+    /// directory in which others can change files.
     ///
     /// # Errors
-    /// `Exists` where `mode` does not allow what is there; `Locked` while somebody uses it; `Invalid`
-    /// where others can write; whatever reading the older checkpoint says; `Io`.
+    /// `Exists` where `mode` does not allow what is there; `Locked` while somebody uses it;
+    /// `Invalid` where others can write; whatever reading the older checkpoint says; `Io`.
     pub fn begin(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
@@ -145,18 +145,20 @@ impl Draft {
         if same { Ok(true) } else { Err(other_history(&path)) }
     }
 
-    /// Makes a database of it, durably: writes `image` as its manifest, and `CURRENT`; then removes what
-    /// the older checkpoint had and this one does not need.
+    /// Makes a database of it, durably: writes `image` as its manifest, and `CURRENT`; then removes
+    /// what the older checkpoint had and this one does not need.
     ///
     /// # Errors
-    /// Whatever the disk says. If the older checkpoint may count or the new one, the files of both stay.
+    /// Whatever the disk says. If the older checkpoint may count or the new one, the files of both
+    /// stay.
     pub fn publish(mut self, image: Image) -> Result<Counts> {
         let number = image.log_floor;
         if let Some(before) = self.before.as_ref().filter(|before| before.manifest >= number) {
             return Err(other_history(&FileKind::Manifest(before.manifest).path(&self.dir)));
         }
         self.manifest = Some(number);
-        // INVARIANT(checkpoint-counts-last): it syncs the manifest, then all names, then swaps `CURRENT`.
+        // INVARIANT(checkpoint-counts-last): it syncs the manifest, then all names, then swaps
+        // `CURRENT`.
         let manifest = ManifestWriter::create(&self.vfs, &self.dir, self.db_id, number, image)?;
         self.published = true;
         if let Some(before) = self.before.take() {
@@ -170,7 +172,8 @@ impl Draft {
                     Ok(()) => self.counts.removed += 1,
                     Err(error) => {
                         // The next one does it, or the next open.
-                        tracing::warn!(path = %path.display(), %error, "an old file was left behind");
+                        let path = path.display();
+                        tracing::warn!(%path, %error, "an old file was left behind");
                     }
                 }
             }
@@ -178,7 +181,8 @@ impl Draft {
         Ok(self.counts)
     }
 
-    /// Is it certain that the new manifest does not count? `ManifestWriter::create` has removed it then.
+    /// Is it certain that the new manifest does not count? `ManifestWriter::create` has removed it
+    /// then.
     fn manifest_is_gone(&self) -> bool {
         let Some(number) = self.manifest else { return true };
         let length = self.vfs.len(&FileKind::Manifest(number).path(&self.dir));
@@ -207,7 +211,8 @@ impl Drop for Draft {
         for path in names.into_iter().map(|kind| kind.path(&self.dir)) {
             match self.vfs.remove(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    tracing::warn!(path = %path.display(), %error, "a failed checkpoint left a file");
+                    let path = path.display();
+                    tracing::warn!(%path, %error, "a failed checkpoint left a file");
                 }
                 _ => {}
             }
@@ -241,8 +246,8 @@ fn is_vacant(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<bool> {
 /// The checkpoint of database `db_id` that is in `dir`.
 fn load(vfs: &Arc<dyn Vfs>, dir: &Path, db_id: [u8; 16]) -> Result<Before> {
     let Some(current) = manifest::read_current(vfs, dir)? else {
-        let what = "there is no checkpoint, but other files; a checkpoint that was interrupted leaves \
-                    such a directory: remove it";
+        let what = "there is no checkpoint, but other files; a checkpoint that was interrupted \
+                    leaves such a directory: remove it";
         return Err(Error::exists(dir, what));
     };
     if current.db_id != db_id {

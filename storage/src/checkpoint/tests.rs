@@ -83,8 +83,8 @@ fn insert(writer: &mut MemtableWriter, keys: &[&str], from: u64) {
     }
 }
 
-/// What came in by a change of number 10 stands between a memtable that is older, of which `b` was cut out,
-/// and one that is newer.
+/// What came in by a change of number 10 stands between a memtable that is older, of which `b` was
+/// cut out, and one that is newer.
 ///
 /// Planted: all memtables of a range in one table; memtables with what was cut out of them.
 #[test]

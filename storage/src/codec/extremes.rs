@@ -1,15 +1,16 @@
 //! Numbers that somebody made up, for tests of decoders.
 //!
-//! Tests are compiled with checks of arithmetic: a decoder that adds or multiplies what it has read before
-//! it has compared it with anything panics here, and would go on with a wrong number in a release.
+//! Tests are compiled with checks of arithmetic: a decoder that adds or multiplies what it has read
+//! before it has compared it with anything panics here, and would go on with a wrong number in a
+//! release.
 
 use super::{Reader, put_varint};
 
 const NUMBERS: [u64; 6] =
     [u64::MAX, u64::MAX - 7, u64::MAX >> 1, 1 << 63, 1 << 56, u32::MAX as u64];
 
-/// Calls `each` with `bytes` in which one number after the other is as large as it can be: at every place, of
-/// every width, and, where a varint may begin, in its place.
+/// Calls `each` with `bytes` in which one number after the other is as large as it can be: at every
+/// place, of every width, and, where a varint may begin, in its place.
 pub(crate) fn extremes(bytes: &[u8], mut each: impl FnMut(Vec<u8>)) {
     for at in 0..bytes.len() {
         for number in NUMBERS {

@@ -1,8 +1,8 @@
 //! The CRC-32 of any part of some bytes, at the same small cost however long the part is.
 //!
 //! The checksum of a part follows from those of the two prefixes around it. Prefixes are kept at
-//! intervals; one that ends inside an interval takes the bytes since the last one. For readers who look
-//! for records in bytes that may be made to look like many long ones.
+//! intervals; one that ends inside an interval takes the bytes since the last one. For readers who
+//! look for records in bytes that may be made to look like many long ones.
 
 use super::{crc, crc_seeded};
 use crc32fast::Hasher;
@@ -48,15 +48,16 @@ impl PrefixCrcs {
         end - end % self.step
     }
 
-    /// The checksum of the first `end` bytes; `since` are the last of them, from `mark_before(end)` on.
+    /// The checksum of the first `end` bytes; `since` are the last of them, from `mark_before(end)`
+    /// on.
     pub fn upto(&self, end: u64, since: &[u8]) -> u32 {
         debug_assert!(end <= self.bytes && since.len() as u64 == end % self.step);
         crc_seeded(self.marks[(end / self.step) as usize], since)
     }
 }
 
-/// The CRC-32, continued from `seed`, of the `len` bytes by which the prefix with the checksum `upto`
-/// is longer than the one with `before`.
+/// The CRC-32, continued from `seed`, of the `len` bytes by which the prefix with the checksum
+/// `upto` is longer than the one with `before`.
 pub fn crc_between(seed: u32, before: u32, upto: u32, len: u64) -> u32 {
     if len == 0 {
         return seed;

@@ -1,8 +1,9 @@
 //! Which ranges have something due, without a look at all of them each time.
 //!
-//! What is due in a range follows from its tables and the time. Both are known when its entry is made here, so it is
-//! looked at again when its tables have changed, or the time that the entry names has come. With many ranges nearly all
-//! of them rest: to follow a version costs a comparison of pointers for each of those.
+//! What is due in a range follows from its tables and the time. Both are known when its entry is
+//! made here, so it is looked at again when its tables have changed, or the time that the entry
+//! names has come. With many ranges nearly all of them rest: to follow a version costs a comparison
+//! of pointers for each of those.
 
 use super::backlog::IDLE_MS;
 use super::claims::Claims;
@@ -42,8 +43,9 @@ struct Entry {
 }
 
 impl Agenda {
-    /// Looks at the ranges of `version` that have changed, and at those whose time has come. `written` tells how many
-    /// batches were written to each, by its index. Are the ranges others than before?
+    /// Looks at the ranges of `version` that have changed, and at those whose time has come.
+    /// `written` tells how many batches were written to each, by its index. Are the ranges others
+    /// than before?
     pub fn follow(
         &mut self,
         version: &Version,
@@ -253,7 +255,8 @@ mod tests {
         assert!(agenda.follow(&version(&all), NONE, &options, idle), "one has gone");
     }
 
-    /// Measures what a message costs the planner: `cargo test --release -- --ignored --nocapture agenda`.
+    /// Measures what a message costs the planner:
+    /// `cargo test --release -- --ignored --nocapture agenda`.
     #[test]
     #[ignore = "a measurement"]
     #[allow(clippy::disallowed_methods, reason = "there is no runtime whose time it could be")]

@@ -1,15 +1,16 @@
 //! How much waits in a landing, and what follows from it. Numbers in, numbers out.
 //!
-//! One score says how much a shard wants to be seen to: its size, weighed by how long it has waited and by how
-//! much of it is not worth keeping. How many shards are seen to at once, and how many tables each merge takes,
-//! grow with it.
+//! One score says how much a shard wants to be seen to: its size, weighed by how long it has waited
+//! and by how much of it is not worth keeping. How many shards are seen to at once, and how many
+//! tables each merge takes, grow with it.
 
 use std::cmp::Ordering;
 
 /// Waiting weighs up to this much more; each of these minutes adds its size once.
 const AGE_MINUTES_MAX: f64 = 4.0;
-/// A drain of what has waited may cost up to so many times `drain_ratio`, as long as anything comes: more than
-/// rewriting the most for the least would be the rule where writes come slowly, and they come slowly most of the time.
+/// A drain of what has waited may cost up to so many times `drain_ratio`, as long as anything
+/// comes: more than rewriting the most for the least would be the rule where writes come slowly,
+/// and they come slowly most of the time.
 const WAITED_MAX: f64 = 2.0;
 /// When nothing has come for so long, in milliseconds, the disk has time for what age asks for.
 pub(super) const IDLE_MS: u64 = 30 * 60_000;
@@ -58,9 +59,10 @@ fn weight(age_ms: u64, density: f64) -> f64 {
     (1.0 + minutes) * (1.0 + density)
 }
 
-/// How much a drain of so many bytes over so many bytes of its level is worth: from 1.0 on it is due. It rewrites
-/// the level, so it is due when that costs at most `drain_ratio` bytes for each byte that lands; for one that
-/// has waited, at most twice that, and while the database `idles` five times.
+/// How much a drain of so many bytes over so many bytes of its level is worth: from 1.0 on it is
+/// due. It rewrites the level, so it is due when that costs at most `drain_ratio` bytes for each
+/// byte that lands; for one that has waited, at most twice that, and while the database `idles`
+/// five times.
 pub(super) fn drain_score(
     bytes: u64,
     main_bytes: u64,
@@ -81,8 +83,8 @@ fn patience(idles: bool) -> f64 {
     if idles { 1.0 } else { (WAITED_MAX - 1.0) / AGE_MINUTES_MAX }
 }
 
-/// After how long, in milliseconds, a drain that is worth this much at first is due; `None` if never, or if
-/// it is at once. Then it is: who is woken for it finds it.
+/// After how long, in milliseconds, a drain that is worth this much at first is due; `None` if
+/// never, or if it is at once. Then it is: who is woken for it finds it.
 pub(super) fn due_after_ms(worth: f64, idles: bool) -> Option<u64> {
     let most = worth * (1.0 + AGE_MINUTES_MAX * patience(idles));
     let minutes = (1.0 / worth - 1.0) / patience(idles);
@@ -91,7 +93,8 @@ pub(super) fn due_after_ms(worth: f64, idles: bool) -> Option<u64> {
     (worth < 1.0 && most >= 1.0).then(|| (minutes * 60_000.0) as u64 + 2)
 }
 
-/// The shards that have something, the one with the largest backlog first; of equal ones the lower number.
+/// The shards that have something, the one with the largest backlog first; of equal ones the lower
+/// number.
 pub(super) fn order(shards: &[ShardView]) -> Vec<u16> {
     let mut order: Vec<_> = shards.iter().filter(|shard| shard.bytes > 0).collect();
     order.sort_by(|a, b| {
@@ -101,23 +104,24 @@ pub(super) fn order(shards: &[ShardView]) -> Vec<u16> {
     order.into_iter().map(|shard| shard.shard).collect()
 }
 
-/// How many shards of a landing are merged at once: `base`, and one more per two of score above 1, but
-/// not more than have something.
+/// How many shards of a landing are merged at once: `base`, and one more per two of score above 1,
+/// but not more than have something.
 pub(super) fn parallelism(base: usize, score: f64, shards_with_tables: usize) -> usize {
     let more = if score > 1.0 { (score / 2.0).ceil() as usize } else { 0 };
     base.saturating_add(more).min(shards_with_tables)
 }
 
-/// How many tables one merge takes: `base` for each `target_bytes` that the shard has, but not more than
-/// there are.
+/// How many tables one merge takes: `base` for each `target_bytes` that the shard has, but not more
+/// than there are.
 pub(super) fn batch(base: usize, bytes: u64, target_bytes: u64, tables: usize) -> usize {
     let times = (bytes as f64 / target_bytes.max(1) as f64).ceil().max(1.0);
     base.saturating_mul(times as usize).min(tables)
 }
 
-/// The runs of a shard over the batch, from which it is kept: merged within the landing. The trigger falls by a
-/// fifth while the whole landing has twice what would be drained, and by a tenth where something is
-/// old. Both are other quantities than the one that is compared, so lowering it matters.
+/// The runs of a shard over the batch, from which it is kept: merged within the landing. The
+/// trigger falls by a fifth while the whole landing has twice what would be drained, and by a tenth
+/// where something is old. Both are other quantities than the one that is compared, so lowering it
+/// matters.
 pub(super) fn keep_trigger(base: f64, landing_score: f64, age_ms: u64) -> f64 {
     if landing_score >= 2.0 {
         base * 0.8

@@ -12,9 +12,9 @@ use std::sync::{Arc, Weak};
 ///
 /// Two jobs of a range may run at once only if they share no place or no key: then neither changes
 /// what the other planned with, and what a job saw below its output can only sink further
-/// (INVARIANT(claims-apart)). A shard of a landing has one merge at a time, whatever its keys, because a
-/// slice of it may be cut. What lands comes on top of what is there, so it only takes its place of origin;
-/// but it is cut at the bounds between shards, so those do not move meanwhile.
+/// (INVARIANT(claims-apart)). A shard of a landing has one merge at a time, whatever its keys,
+/// because a slice of it may be cut. What lands comes on top of what is there, so it only takes its
+/// place of origin; but it is cut at the bounds between shards, so those do not move meanwhile.
 #[derive(Debug, Default)]
 pub struct Claims {
     /// The jobs own what they hold; those that are gone are forgotten at the next claim.

@@ -8,10 +8,11 @@ use crate::table::KeySketch;
 use crate::version::{Place, RangeVersion, Run, Slice};
 use std::collections::BTreeMap;
 
-/// About how many bytes merges have to write until nothing is due, for L0 and each level that has something:
-/// those in its landing that are due to be merged into it, or into themselves, and those that are too many in it.
-/// Each of the latter counts with what is rewritten for it in the next level, and that is at most
-/// `drain_ratio` bytes where it may wait in a landing. What goes down may be too much further down.
+/// About how many bytes merges have to write until nothing is due, for L0 and each level that has
+/// something: those in its landing that are due to be merged into it, or into themselves, and those
+/// that are too many in it. Each of the latter counts with what is rewritten for it in the next
+/// level, and that is at most `drain_ratio` bytes where it may wait in a landing. What goes down
+/// may be too much further down.
 pub fn debt(range: &RangeVersion, situation: &Situation<'_>) -> Vec<u64> {
     let options = &*range.own.compaction(situation.options);
     let lands = options.landing_runs_max > 0;
@@ -50,8 +51,8 @@ pub fn debt(range: &RangeVersion, situation: &Situation<'_>) -> Vec<u64> {
     levels.collect()
 }
 
-/// About how many of the range's bytes a reader can still get: no newer entry hides them, and they are no
-/// tombstones. The sketches of the tables' keys tell how many different ones there are.
+/// About how many of the range's bytes a reader can still get: no newer entry hides them, and they
+/// are no tombstones. The sketches of the tables' keys tell how many different ones there are.
 pub fn live_bytes(range: &RangeVersion) -> u64 {
     // A file has one sketch, in however many parts it is used.
     let mut files: BTreeMap<_, &Slice> = BTreeMap::new();
@@ -114,7 +115,8 @@ mod tests {
         }
     }
 
-    /// Planted: a debt of what is not due; what came from above forgotten; no limit by `drain_ratio`.
+    /// Planted: a debt of what is not due; what came from above forgotten; no limit by
+    /// `drain_ratio`.
     #[test]
     fn the_debt_is_what_is_too_much_and_what_is_rewritten_for_it() {
         let main = |number, mib| vec![slice(number, b"a", b"z", mib * MIB)];

@@ -13,9 +13,9 @@ use bytes::Bytes;
 /// So often, in entries, it is asked whether anybody wants the rest.
 const ASKED_EVERY: u64 = 1024;
 
-/// Writes everything under `cursor` into tables, of which none lies on both sides of one of `bounds`, which
-/// ascend. `Ok(None)` when `goes_on`, asked now and then, says no; then,
-/// and after an error, they are removed. The tables are durable when this returns; no table comes from an
+/// Writes everything under `cursor` into tables, of which none lies on both sides of one of
+/// `bounds`, which ascend. `Ok(None)` when `goes_on`, asked now and then, says no; then, and after
+/// an error, they are removed. The tables are durable when this returns; no table comes from an
 /// empty cursor. Blocks on the disk.
 pub fn write_tables<C: Cursor + ?Sized>(
     cursor: &mut C,

@@ -37,8 +37,8 @@ pub enum Task {
     Merge,
     /// Nothing overlaps: they go there as they are.
     Move,
-    /// They go into the landing of the output's level as they are, each into its shard; who lies in several
-    /// is cut.
+    /// They go into the landing of the output's level as they are, each into its shard; who lies in
+    /// several is cut.
     Land,
     /// They stay in their landings, which are divided anew.
     Reshard,
@@ -82,8 +82,8 @@ impl Job {
         Self::inside(range, inputs, output, Span::all())
     }
 
-    /// A merge of what lies in `span` of `inputs`, of which none is empty there, as far as their bounds tell.
-    /// Those that reach beyond are cut first, and what is outside stays.
+    /// A merge of what lies in `span` of `inputs`, of which none is empty there, as far as their
+    /// bounds tell. Those that reach beyond are cut first, and what is outside stays.
     pub(super) fn inside(
         range: &RangeVersion,
         inputs: Vec<Inputs>,
@@ -219,9 +219,9 @@ impl Job {
         })
     }
 
-    /// May a tombstone of `key` be dropped: can no entry older than the job have this key? Never in a
-    /// landing, before a level that nobody looked into (INVARIANT(keep-keeps-tombstones)). Costs a
-    /// binary search per layer after the output.
+    /// May a tombstone of `key` be dropped: can no entry older than the job have this key? Never in
+    /// a landing, before a level that nobody looked into (INVARIANT(keep-keeps-tombstones)). Costs
+    /// a binary search per layer after the output.
     pub fn may_drop_tombstone(&self, key: &[u8]) -> bool {
         !self.output.is_tier()
             && self.older.iter().all(|slices| {
@@ -230,9 +230,9 @@ impl Job {
             })
     }
 
-    /// Cuts the inputs that reach beyond the job's keys. Blocks on the disk. Without this the job cannot be
-    /// run. Afterwards a landing may have nothing in there: then no input is left, and the edit only
-    /// records the cuts.
+    /// Cuts the inputs that reach beyond the job's keys. Blocks on the disk. Without this the job
+    /// cannot be run. Afterwards a landing may have nothing in there: then no input is left, and
+    /// the edit only records the cuts.
     ///
     /// # Errors
     /// As `Slice::cut`. The job is as it was then.
@@ -266,8 +266,8 @@ impl Job {
         Ok(())
     }
 
-    /// Where the inputs go that are not written anew, each in as many pieces as it takes. Blocks on the disk
-    /// where one has to be cut.
+    /// Where the inputs go that are not written anew, each in as many pieces as it takes. Blocks on
+    /// the disk where one has to be cut.
     ///
     /// # Errors
     /// As `Slice::cut`.
@@ -314,8 +314,8 @@ impl Job {
         VersionEdit { deleted, added, shards_moved, ..VersionEdit::default() }
     }
 
-    /// The slices that it takes out of the tree, as they were when it began. One of the same name that has
-    /// other keys by now is not what was merged.
+    /// The slices that it takes out of the tree, as they were when it began. One of the same name
+    /// that has other keys by now is not what was merged.
     pub fn gone(&self) -> impl Iterator<Item = (Place, &Slice)> {
         let cut = |place: Place, slice: &Slice| {
             let same = |(at, whole): &&(Place, Slice)| *at == place && is_of(slice, whole);
@@ -339,9 +339,10 @@ fn is_of(piece: &Slice, whole: &Slice) -> bool {
     piece.number() == whole.number() && whole.overlaps(piece.min_key(), piece.max_key())
 }
 
-/// Does nothing stay behind above the output that is older than an input, and would be read instead of what
-/// went down (INVARIANT(oldest-closed))? What stays in the output's place, if that is a tier, is newer than
-/// all inputs or older than all, where it overlaps them: so the output has an age. Only keys in `span` count.
+/// Does nothing stay behind above the output that is older than an input, and would be read instead
+/// of what went down (INVARIANT(oldest-closed))? What stays in the output's place, if that is a
+/// tier, is newer than all inputs or older than all, where it overlaps them: so the output has an
+/// age. Only keys in `span` count.
 fn is_closed(range: &RangeVersion, inputs: &[Inputs], output: Place, span: &Span) -> bool {
     let taken = |place: Place, slice: &Slice| {
         inputs.iter().any(|inputs| {

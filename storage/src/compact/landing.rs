@@ -1,9 +1,10 @@
 //! What is done about the shards of a landing: merged into the level behind it, or into itself.
 //!
-//! A landing takes tables by an edit alone, so a burst costs no rewriting. The price is paid later, in one of two
-//! ways. A *drain* merges a part of a shard with what it overlaps in the level; it pays when much has
-//! landed over little. A *keep* merges neighbours in age within the shard; it pays when a read looks into many
-//! runs, or when they hide each other's entries, and the level is too large to be rewritten yet.
+//! A landing takes tables by an edit alone, so a burst costs no rewriting. The price is paid later,
+//! in one of two ways. A *drain* merges a part of a shard with what it overlaps in the level; it
+//! pays when much has landed over little. A *keep* merges neighbours in age within the shard; it
+//! pays when a read looks into many runs, or when they hide each other's entries, and the level is
+//! too large to be rewritten yet.
 
 use super::backlog::{self, OLD_MS, ShardView};
 use super::job::{Inputs, Job};
@@ -67,7 +68,8 @@ pub(super) struct Shard {
     main: Vec<Slice>,
     /// Its parts that could be drained.
     windows: Vec<Window>,
-    /// Keys of tombstones that are old: of its own, and of those of the level above that lie over it.
+    /// Keys of tombstones that are old: of its own, and of those of the level above that lie over
+    /// it.
     old: Vec<(Bytes, Bytes)>,
 }
 
@@ -138,8 +140,9 @@ impl<'a> Landing<'a> {
         due
     }
 
-    /// When something may be due because its shard has waited, in milliseconds since 1970: as long as anything
-    /// comes, and that is to come; and while nothing does. `None` if never, or if it is.
+    /// When something may be due because its shard has waited, in milliseconds since 1970: as long
+    /// as anything comes, and that is to come; and while nothing does. `None` if never, or if it
+    /// is.
     pub(super) fn next_due_ms(&self, situation: &Situation<'_>) -> (Option<u64>, Option<u64>) {
         let (mut waited, mut idle) = (Vec::new(), Vec::new());
         for shard in &self.shards {
@@ -183,7 +186,8 @@ impl<'a> Landing<'a> {
             keep *= 0.8;
         }
         if view.runs >= options.landing_runs_max && keep > 0.0 {
-            // And if that drain cannot be had, because of a table that is set aside, a keep makes room.
+            // And if that drain cannot be had, because of a table that is set aside, a keep makes
+            // room.
             keep = keep.max(1.0);
         }
         (drain, keep)
@@ -205,7 +209,8 @@ impl<'a> Landing<'a> {
         job.filter(|job| situation.admits(job))
     }
 
-    /// A merge of one part of it into the level, whatever that costs; `None` if none can be run now.
+    /// A merge of one part of it into the level, whatever that costs; `None` if none can be run
+    /// now.
     pub(super) fn rest(&self, situation: &Situation<'_>) -> Option<Job> {
         let mut shards = self.in_order().filter(|_| self.has_room(situation, self.score));
         shards.find_map(|shard| self.drain(shard, situation, 1.0, Choice::Rest))
@@ -291,8 +296,8 @@ impl<'a> Landing<'a> {
         Some(job.because(why))
     }
 
-    /// Would what `slices` are merged into lie over a table that had to stay in L0, and is older? They share no
-    /// key with it, but that could not be seen any more.
+    /// Would what `slices` are merged into lie over a table that had to stay in L0, and is older?
+    /// They share no key with it, but that could not be seen any more.
     fn is_over_older_l0(&self, slices: &[Slice]) -> bool {
         let min = slices.iter().map(|slice| slice.min_key()).min();
         let max = slices.iter().map(|slice| slice.max_key()).max();

@@ -20,7 +20,8 @@ pub struct Order {
     pub keyspace: KeyspaceId,
     /// Keys of it, and what must go with them: whole tables.
     pub span: Span,
-    /// The level where it ends up; what is below stays there. `None`: the deepest that has any of it.
+    /// The level where it ends up; what is below stays there. `None`: the deepest that has any of
+    /// it.
     pub level: Option<u8>,
     /// Ranges that are not touched any more.
     pub given_up: BTreeSet<RangeId>,
@@ -107,8 +108,8 @@ impl Order {
     }
 }
 
-/// The bounds of all slices down to `deepest` that must go together: those that overlap the span, and
-/// whatever overlaps them, until nothing is added. `None` if no slice overlaps the span.
+/// The bounds of all slices down to `deepest` that must go together: those that overlap the span,
+/// and whatever overlaps them, until nothing is added. `None` if no slice overlaps the span.
 fn grow(range: &RangeVersion, span: &Span, deepest: Place) -> Option<(Bytes, Bytes)> {
     let mut bounds: Option<(Bytes, Bytes)> = None;
     loop {

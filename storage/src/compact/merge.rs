@@ -1,7 +1,8 @@
 //! A job, executed: inputs merged, outputs written and durable, nothing installed.
 //!
-//! It is done in slices, so that whoever runs it can let others run in between, take its time, or stop.
-//! Entries are counted on both sides; a job that would lose or invent one fails instead of returning.
+//! It is done in slices, so that whoever runs it can let others run in between, take its time, or
+//! stop. Entries are counted on both sides; a job that would lose or invent one fails instead of
+//! returning.
 
 use super::job::Job;
 use super::options::CompactionOptions;
@@ -40,7 +41,8 @@ pub struct Merge<'a> {
     job: &'a Job,
     cursor: MergeCursor<ConcatCursor<RunParts>>,
     cut: GrandparentCut<'a>,
-    /// Of outputs that are cut at shard bounds, so that merges of two shards touch no table of one another.
+    /// Of outputs that are cut at shard bounds, so that merges of two shards touch no table of one
+    /// another.
     shards: ShardCuts<'a>,
     sink: TableSink<'a>,
     table_bytes_max: u64,
@@ -72,8 +74,8 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Merges a slice: up to `SLICE_ENTRIES` and `SLICE_BYTES`, and at most one output is ended. Is there
-    /// more? Blocks on the disk. After an error there is no next slice.
+    /// Merges a slice: up to `SLICE_ENTRIES` and `SLICE_BYTES`, and at most one output is ended. Is
+    /// there more? Blocks on the disk. After an error there is no next slice.
     pub fn step(&mut self) -> Result<bool> {
         if !self.begun {
             self.begun = true;
@@ -113,7 +115,8 @@ impl<'a> Merge<'a> {
         self.sink.total_bytes()
     }
 
-    /// Ends the last output and makes all of them durable, after the last slice. Blocks on the disk.
+    /// Ends the last output and makes all of them durable, after the last slice. Blocks on the
+    /// disk.
     pub fn finish(self) -> Result<Outcome> {
         assert!(self.begun && !self.cursor.valid(), "there is more to merge");
         let (entries_in, superseded) = (self.entries_in(), self.cursor.superseded());
@@ -194,7 +197,8 @@ mod tests {
 
     const ENTRIES: u32 = 10_000;
 
-    /// How many entries each slice of a merge of `runs` runs with the same keys had, and the outcome.
+    /// How many entries each slice of a merge of `runs` runs with the same keys had, and the
+    /// outcome.
     fn slices(runs: u64, value_bytes: usize, table_bytes_max: u64) -> (Vec<u64>, Outcome) {
         let vfs: Arc<dyn Vfs> = Arc::new(MemVfs::new());
         let dir = Path::new("/db");
@@ -243,8 +247,8 @@ mod tests {
         }
     }
 
-    /// Planted: slices without a limit of entries; of bytes; of outputs; entries that are hidden and do not
-    /// count.
+    /// Planted: slices without a limit of entries; of bytes; of outputs; entries that are hidden
+    /// and do not count.
     #[test]
     fn a_slice_is_bounded_in_entries_in_bytes_and_in_outputs() {
         let entries = u64::from(ENTRIES);

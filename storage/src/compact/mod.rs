@@ -1,9 +1,9 @@
 //! Leveled compaction: when, what, and the merge itself.
 //!
-//! Policy (`options`, `score`, `pick`, `manual`) is pure: a version in, a `Job` out. What running jobs
-//! hold (`claims`) is theirs, and ends with them. Execution (`merge`, slice by slice, and `flush`)
-//! writes tables through a `TableSink`; who calls it on which thread, and who installs the result, is
-//! decided in the actors.
+//! Policy (`options`, `score`, `pick`, `manual`) is pure: a version in, a `Job` out. What running
+//! jobs hold (`claims`) is theirs, and ends with them. Execution (`merge`, slice by slice, and
+//! `flush`) writes tables through a `TableSink`; who calls it on which thread, and who installs the
+//! result, is decided in the actors.
 //!
 //! Guarantees: a job never skips an older overlapping table of L0 (INVARIANT(oldest-closed)), its
 //! output never overlaps another table of its level (INVARIANT(one-run-per-level)), and a tombstone

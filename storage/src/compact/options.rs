@@ -4,7 +4,8 @@ use crate::error::{Error, Result};
 use crate::limits::{LEVELS_MAX, SHARDS_MAX};
 use std::num::NonZeroUsize;
 
-/// One drain rewrites at most so many tables of its level: what it takes of the disk for a while is bounded.
+/// One drain rewrites at most so many tables of its level: what it takes of the disk for a while is
+/// bounded.
 const DRAIN_TABLES_MAX: u64 = 8;
 
 /// The numbers of leveled compaction. Limits are `base x ratio^level`, saturating; `u64::MAX`
@@ -14,7 +15,8 @@ pub struct CompactionOptions {
     /// L0 is compacted when it has this many runs: places where a read has to look. The pieces of a
     /// flush that was cut at shard bounds are one. At least 1.
     pub l0_trigger: usize,
-    /// Shards of a range that is made: flushes cut their tables at the bounds between them. 1 to 1024.
+    /// Shards of a range that is made: flushes cut their tables at the bounds between them. 1 to
+    /// 1024.
     pub shards: usize,
     /// L0 is also compacted when its files have this many bytes.
     pub l0_bytes_max: u64,
@@ -33,27 +35,28 @@ pub struct CompactionOptions {
     pub grandparent_factor: u64,
     /// The deepest level, which has no limit; 1 to 7.
     pub levels_max: u8,
-    /// A table below L0 of whose entries more than this share are tombstones is merged although its level is
-    /// small enough. In percent; 100 switches it off.
+    /// A table below L0 of whose entries more than this share are tombstones is merged although its
+    /// level is small enough. In percent; 100 switches it off.
     pub tombstone_percent_max: u8,
-    /// A table below L0 with a tombstone is merged when it is older than this, in milliseconds; `u64::MAX`:
-    /// never.
+    /// A table below L0 with a tombstone is merged when it is older than this, in milliseconds;
+    /// `u64::MAX`: never.
     pub tombstone_age_max_ms: u64,
     /// Hand tables down without rewriting them where nothing overlaps.
     pub moves: bool,
     /// Runs that a shard of a landing may have; 0 switches landings off.
     pub landing_runs_max: usize,
-    /// A landing is merged into its level when that rewrites at most this many bytes of the level for each
-    /// byte that landed. At least 1.
+    /// A landing is merged into its level when that rewrites at most this many bytes of the level
+    /// for each byte that landed. At least 1.
     pub drain_ratio: u64,
-    /// When nothing has been written to a range for so long, in milliseconds, its landings are merged into their
-    /// levels, and its L0; longer where that costs more than `drain_ratio` says. `u64::MAX`: never.
+    /// When nothing has been written to a range for so long, in milliseconds, its landings are
+    /// merged into their levels, and its L0; longer where that costs more than `drain_ratio` says.
+    /// `u64::MAX`: never.
     pub rest_after_ms: u64,
     /// Tables of a landing that a drain takes at least, if there are as many, and more of a large
     /// shard; runs that a keep takes at least, and at least two. At least 1.
     pub landing_batch: usize,
-    /// A shard of a landing that has this many times `landing_batch` runs is merged into itself. Infinity
-    /// switches that off. At least 1.
+    /// A shard of a landing that has this many times `landing_batch` runs is merged into itself.
+    /// Infinity switches that off. At least 1.
     pub keep_trigger: f64,
     /// Shards of a landing that are merged at once; more when much waits.
     pub landing_parallelism: NonZeroUsize,

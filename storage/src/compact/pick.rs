@@ -1,7 +1,7 @@
 //! Version + scores -> the next job.
 //!
-//! Tables that could not be merged lately may be set aside. Jobs are then planned around them and around
-//! what has to wait for them, so that a damaged table hurts its own keys only.
+//! Tables that could not be merged lately may be set aside. Jobs are then planned around them and
+//! around what has to wait for them, so that a damaged table hurts its own keys only.
 
 use super::backlog::{IDLE_MS, ShardView};
 use super::claims::Claims;
@@ -86,9 +86,9 @@ impl Situation<'_> {
     }
 }
 
-/// The most urgent job that can run beside what is claimed and does not need what is set aside; `None` when
-/// nothing is due. What is too large comes before what rests, and that before a table that is worth a
-/// rewrite for itself. Claim the job before asking again.
+/// The most urgent job that can run beside what is claimed and does not need what is set aside;
+/// `None` when nothing is due. What is too large comes before what rests, and that before a table
+/// that is worth a rewrite for itself. Claim the job before asking again.
 pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
     let mut landings: Vec<Landing<'_>> = Vec::new();
     let mut due: Vec<Due<'_>> = Vec::new();
@@ -127,8 +127,8 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
         _ => pick_level(due.range, due.place.level(), due.score, situation),
     };
     let job = |due: &Due<'_>| situation.of(due.range, |situation| job_of(due, situation));
-    // First those that have a turn in this round. If none of them can be run, another one that can be begins
-    // a new round. What needs no merge costs nobody a turn.
+    // First those that have a turn in this round. If none of them can be run, another one that can
+    // be begins a new round. What needs no merge costs nobody a turn.
     let (has, has_not): (Vec<_>, Vec<_>) = due.iter().partition(|due| rounds.has(due.kind));
     for (due, begins) in has.iter().zip(repeat(false)).chain(has_not.iter().zip(repeat(true))) {
         let Some(job) = job(due).filter(fits) else { continue };
@@ -162,8 +162,8 @@ pub fn landing_of(range: &RangeVersion, level: u8, situation: &Situation<'_>) ->
     landing.map_or_else(Vec::new, |landing| landing.views().collect())
 }
 
-/// When something came last, in milliseconds since 1970, as far as that can be seen: the newest table in L0, or
-/// the last one that landed. 0 if there is none.
+/// When something came last, in milliseconds since 1970, as far as that can be seen: the newest
+/// table in L0, or the last one that landed. 0 if there is none.
 pub fn quiet_since_ms(version: &Version) -> u64 {
     version.ranges().iter().map(|range| newest_ms(range)).max().unwrap_or(0)
 }
@@ -175,15 +175,17 @@ pub(super) fn newest_ms(range: &RangeVersion) -> u64 {
     came.max().unwrap_or(0)
 }
 
-/// Everything in L0 that no running job holds, nor what lies over that: into the landing of L1, or with what it overlaps into L1 itself.
+/// Everything in L0 that no running job holds, nor what lies over that: into the landing of L1, or
+/// with what it overlaps into L1 itself.
 pub(super) fn pick_l0(range: &RangeVersion, score: f64, situation: &Situation<'_>) -> Option<Job> {
     // Before anything lands: a new range learns early how its keys spread.
     if let Some(job) = reshard::pick(range, situation) {
         return Some(job);
     }
     let slices = unhindered(range, situation);
-    // L1 or its landing may be busy or full somewhere below the newest tables: then the oldest ones go, closed
-    // under "older and overlapping". Walking from the oldest, a prefix is closed by itself.
+    // L1 or its landing may be busy or full somewhere below the newest tables: then the oldest ones
+    // go, closed under "older and overlapping". Walking from the oldest, a prefix is closed by
+    // itself.
     (1..=slices.len()).rev().find_map(|count| {
         let oldest = slices[slices.len() - count..].to_vec();
         let inputs = Inputs { place: Place::L0, slices: oldest };
@@ -238,7 +240,8 @@ fn unhindered(range: &RangeVersion, situation: &Situation<'_>) -> Vec<Slice> {
     largest
 }
 
-/// One slice of a level and some neighbours: the one that drags the least along, from the cursor on.
+/// One slice of a level and some neighbours: the one that drags the least along, from the cursor
+/// on.
 fn pick_level(
     range: &RangeVersion,
     level: u8,
@@ -287,9 +290,9 @@ fn pick_level(
     Some(best)
 }
 
-/// The cheapest way for slices of one place into the next level. They go as they are where nothing overlaps. They
-/// are merged with what they overlap where that is little for what they bring, or little at all.
-/// Otherwise they land, and wait for others. `None` if none of that can be done yet.
+/// The cheapest way for slices of one place into the next level. They go as they are where nothing
+/// overlaps. They are merged with what they overlap where that is little for what they bring, or
+/// little at all. Otherwise they land, and wait for others. `None` if none of that can be done yet.
 fn hand_down(
     range: &RangeVersion,
     input: Inputs,
@@ -331,8 +334,8 @@ fn hand_down(
     room.then(|| land().because(why(Choice::Land)))
 }
 
-/// Into a place where nothing overlaps: as they are, unless they overlap each other, or too much of the level
-/// below that.
+/// Into a place where nothing overlaps: as they are, unless they overlap each other, or too much of
+/// the level below that.
 pub(super) fn into_nothing(
     range: &RangeVersion,
     input: Inputs,

@@ -8,9 +8,10 @@ use crate::version::{Place, RangeVersion, Slice};
 
 /// The next rewrite of a table below L0.
 ///
-/// One that is full of tombstones, or has an old one, goes down to what these hide; where that is nothing,
-/// it is rewritten in its place without them. One of whose file little is used is rewritten in its place,
-/// so that the file can go. Each comes nearer to its end: the number of such jobs is bounded.
+/// One that is full of tombstones, or has an old one, goes down to what these hide; where that is
+/// nothing, it is rewritten in its place without them. One of whose file little is used is
+/// rewritten in its place, so that the file can go. Each comes nearer to its end: the number of
+/// such jobs is bounded.
 pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Job> {
     levels(range).find_map(|(place, slice)| {
         let shrinks = is_little_here(slice, range) && is_little(slice, situation);
@@ -25,7 +26,8 @@ pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Jo
             let below = Place::Main(place.level() + 1);
             let landed = range.layers.landing(below.level()).iter();
             if landed.into_iter().any(|layer| !layer.run.overlapping(min, max).is_empty()) {
-                // It would go past what has landed. That is drained one day; at once if this is old.
+                // It would go past what has landed. That is drained one day; at once if this is
+                // old.
                 return None;
             }
             let targets = range.overlapping(below, min, max);

@@ -1,8 +1,8 @@
 //! Turns for each kind of compaction, so that none starves.
 //!
-//! The most urgent job goes first, but in one round each kind has only so many turns. When those that have
-//! something due have used theirs up, a new round begins. The more waits in landings, the more turns they
-//! have.
+//! The most urgent job goes first, but in one round each kind has only so many turns. When those
+//! that have something due have used theirs up, a new round begins. The more waits in landings, the
+//! more turns they have.
 
 /// A kind of compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

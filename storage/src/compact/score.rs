@@ -11,7 +11,8 @@ pub fn score(range: &RangeVersion, place: Place, options: &CompactionOptions) ->
     match place {
         Place::L0 => {
             let by_depth = layers.len() as f64 / options.l0_trigger as f64;
-            // Files that do not overlap cost nobody a look, but there may not be any number of them.
+            // Files that do not overlap cost nobody a look, but there may not be any number of
+            // them.
             let by_count = range.layers.count(place) as f64 / options.l0_files_trigger() as f64;
             let by_bytes = over(bytes, options.l0_bytes_max);
             let by_entries = over(entries, options.l0_entries_max);

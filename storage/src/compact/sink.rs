@@ -2,10 +2,10 @@
 //!
 //! A table may also be taken over from elsewhere as it is: then its file has one more name.
 //!
-//! Each table is created as `<n>.tmp`, written, synced, renamed to `<n>.sst`; the directory is synced
-//! once when the job finishes. Only then may the manifest name the tables. A sink that is dropped
-//! before `finish` removes what it made, as far as the disk lets it; the rest is swept at the next
-//! open.
+//! Each table is created as `<n>.tmp`, written, synced, renamed to `<n>.sst`; the directory is
+//! synced once when the job finishes. Only then may the manifest name the tables. A sink that is
+//! dropped before `finish` removes what it made, as far as the disk lets it; the rest is swept at
+//! the next open.
 
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
@@ -88,10 +88,11 @@ impl<'a> TableSink<'a> {
         Ok(OpenTable { number, temp, builder })
     }
 
-    /// Takes over `table`, of this database or another one, as it is, by giving its file a second name
-    /// (INVARIANT(adopted-as-written)), once all of it was checked; before each block `goes_on` is asked. Keys ascend.
-    /// `false`, and nothing has happened, where that cannot be done: in another file system, because what has the name
-    /// is not that table, because its filter would have to be made anew, or because it does not go on.
+    /// Takes over `table`, of this database or another one, as it is, by giving its file a second
+    /// name (INVARIANT(adopted-as-written)), once all of it was checked; before each block
+    /// `goes_on` is asked. Keys ascend. `false`, and nothing has happened, where that cannot be
+    /// done: in another file system, because what has the name is not that table, because its
+    /// filter would have to be made anew, or because it does not go on.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -192,7 +193,8 @@ impl Drop for TableSink<'_> {
     }
 }
 
-/// Is every byte of the table as it has to be? `false` if that was not found out. It is known as `path`.
+/// Is every byte of the table as it has to be? `false` if that was not found out. It is known as
+/// `path`.
 fn checked(table: &Table, path: &Path, goes_on: &mut dyn FnMut() -> bool) -> Result<bool> {
     let mut first = None;
     let report = table.verify_while(goes_on, &mut |error| {
@@ -226,8 +228,8 @@ mod tests {
         Table::open(vfs, path, id, Some(&meta), BlockCache::new(0)).unwrap()
     }
 
-    /// Planted: no look at the file that has the name; the number in it for the one here; a foreign table
-    /// that passes for any other.
+    /// Planted: no look at the file that has the name; the number in it for the one here; a foreign
+    /// table that passes for any other.
     #[test]
     fn a_table_is_taken_over_only_if_the_file_is_the_one_that_is_meant() {
         let (here, elsewhere) = (MemVfs::new(), MemVfs::new());

@@ -243,7 +243,8 @@ mod tests {
             prop_assert!(rest.is_empty());
             let mut oracle = VecCursor::new(entries);
             let mut cursor = ConcatCursor::new(Rows { parts, opened: Arc::default() });
-            walk_alike(&mut cursor, &mut oracle, moves, key_of, |is, should| assert_eq!(is, should));
+            let same = |is, should| assert_eq!(is, should);
+            walk_alike(&mut cursor, &mut oracle, moves, key_of, same);
         }
     }
 

@@ -13,9 +13,10 @@ pub use merge::MergeCursor;
 
 /// A position in a sorted sequence of entries, each user key at most once.
 ///
-/// A cursor that has gone past very many keys which it does not show may *rest* on such a key, so that
-/// whoever drives it can let others run: it then shows a delete at `Seqno::ZERO`, the number of no entry.
-/// That is what is true of the key there, and of two cursors with the key the one that has an entry wins.
+/// A cursor that has gone past very many keys which it does not show may *rest* on such a key, so
+/// that whoever drives it can let others run: it then shows a delete at `Seqno::ZERO`, the number
+/// of no entry. That is what is true of the key there, and of two cursors with the key the one that
+/// has an entry wins.
 ///
 /// After a positioning call either `valid()` is true and the accessors describe the current entry,
 /// or the cursor stands past one of the ends. After an error the cursor is not valid; a new seek

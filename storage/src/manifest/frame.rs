@@ -146,8 +146,8 @@ pub(super) fn parse_record<'a>(
 
 /// The offset of a valid record after `offset` that says the file was durable beyond `offset`.
 ///
-/// Keys in a torn edit may have been made to look like many long records: each that could be the witness
-/// costs the same, however long it claims to be.
+/// Keys in a torn edit may have been made to look like many long records: each that could be the
+/// witness costs the same, however long it claims to be.
 pub(super) fn find_voucher(identity: &Identity, bytes: &[u8], offset: usize) -> Option<usize> {
     let number = (identity.number.0 as u32).to_le_bytes();
     let last = bytes.len().checked_sub(RECORD_HEADER_BYTES)?;

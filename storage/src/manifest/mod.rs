@@ -15,7 +15,8 @@
 //!  68 crc u32 of bytes 0..68
 //!
 //! record (snapshot or edit)
-//!   0 crc u32 of bytes 4..24+length, seeded with crc(db_id, manifest number u64, record offset u64)
+//!   0 crc u32 of bytes 4..24+length,
+//!     seeded with crc(db_id, manifest number u64, record offset u64)
 //!   4 length u32
 //!   8 type u8 (1 snapshot, 2 edit), 3 zero bytes
 //!  12 manifest number, low 32 bits
@@ -24,9 +25,9 @@
 //! ```
 //!
 //! Promises: an edit is durable once `append` returned, and whole or absent after any crash. A torn
-//! end is cut off and reported; damage below the snapshot's end, or below the `synced_to` of a later
-//! record, or after a clean close, is corruption and refuses to open. `CURRENT` is replaced only when
-//! the new manifest is durable under its name.
+//! end is cut off and reported; damage below the snapshot's end, or below the `synced_to` of a
+//! later record, or after a clean close, is corruption and refuses to open. `CURRENT` is replaced
+//! only when the new manifest is durable under its name.
 //!
 //! Not here: deciding what an edit says, and deleting files.
 

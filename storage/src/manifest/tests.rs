@@ -187,8 +187,8 @@ fn every_damaged_byte_of_current_is_noticed() {
     }
 }
 
-/// A manifest of the same number and database, with valid checksums and as long, but another one than was
-/// made durable before `CURRENT` named it. Planted: a digest that nobody compares.
+/// A manifest of the same number and database, with valid checksums and as long, but another one
+/// than was made durable before `CURRENT` named it. Planted: a digest that nobody compares.
 #[test]
 fn d3_a_snapshot_that_current_does_not_vouch_for_is_refused() {
     let with_split = |key: &'static [u8]| {
@@ -246,11 +246,11 @@ fn t000_20_junk_after_the_end_is_torn_but_not_after_a_clean_close() {
     assert!(error.to_string().contains("clean close"), "{error}");
 }
 
-/// Goal: what a client wrote, a key, never keeps a database from being opened, nor costs more than looking
-/// at it.
-/// Method: behind the last edit a torn one, made of headers each of which claims all the rest, and vouches
-/// for all before it. Were each of them checksummed from begin to end, that would be some 20 GB. With a
-/// true witness behind it the manifest is damaged as ever.
+/// Goal: what a client wrote, a key, never keeps a database from being opened, nor costs more than
+/// looking at it.
+/// Method: behind the last edit a torn one, made of headers each of which claims all the rest, and
+/// vouches for all before it. Were each of them checksummed from begin to end, that would be some
+/// 20 GB. With a true witness behind it the manifest is damaged as ever.
 ///
 /// Planted: a candidate that is checksummed from begin to end; a budget, whose end refuses.
 #[test]
@@ -370,9 +370,9 @@ fn fails_at(
     Some((fired, result, writer, mem))
 }
 
-/// Each operation finds no space, once, and a write also after it put down half. Unless it is a sync
-/// of what `CURRENT` names, or the swap itself, the old state is there, nothing is left behind, and
-/// the next edit is taken.
+/// Each operation finds no space, once, and a write also after it put down half. Unless it is a
+/// sync of what `CURRENT` names, or the swap itself, the old state is there, nothing is left
+/// behind, and the next edit is taken.
 #[test]
 fn a8a_no_space_leaves_a_known_state_and_the_next_edit_is_taken() {
     let refused = Fault::any().errno(ENOSPC);

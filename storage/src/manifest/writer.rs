@@ -2,12 +2,13 @@
 //!
 //! What a failure means depends on whether it is known what the disk holds then:
 //!
-//! * A write that found no space put down less than the edit, which is therefore not in the manifest.
-//!   Nothing is ever appended behind what it may have left: the next edit goes into a new manifest.
+//! * A write that found no space put down less than the edit, which is therefore not in the
+//!   manifest. Nothing is ever appended behind what it may have left: the next edit goes into a new
+//!   manifest.
 //! * A new manifest that could not be written is removed; `CURRENT` names the old one as before.
 //! * After any other failed write, a failed sync, and a swap of `CURRENT` that may or may not have
-//!   happened, nobody knows what a power cut would leave. That is final: the writer refuses every later
-//!   edit with the same error, and only a new open can tell.
+//!   happened, nobody knows what a power cut would leave. That is final: the writer refuses every
+//!   later edit with the same error, and only a new open can tell.
 //!
 //! Blocks on the disk.
 
@@ -105,8 +106,8 @@ impl ManifestWriter {
     /// `Version::apply`; one that contradicts the manifest is refused.
     ///
     /// # Errors
-    /// If `failure` tells nothing afterwards, the edit is not in the manifest and never will be; if it
-    /// has found no space, `wants_roll_over`. Otherwise the writer is finished.
+    /// If `failure` tells nothing afterwards, the edit is not in the manifest and never will be; if
+    /// it has found no space, `wants_roll_over`. Otherwise the writer is finished.
     pub fn append(&mut self, edit: &VersionEdit) -> Result<()> {
         self.check_alive()?;
         assert!(!self.torn, "behind an edit that was not written whole there comes no other");
@@ -146,11 +147,12 @@ impl ManifestWriter {
         self.failed.is_none() && self.sink.tail >= floor
     }
 
-    /// Writes everything, and `edit` if one is given, as manifest `number` and makes `CURRENT` name it;
-    /// returns the old manifest, which the caller may now remove.
+    /// Writes everything, and `edit` if one is given, as manifest `number` and makes `CURRENT` name
+    /// it; returns the old manifest, which the caller may now remove.
     ///
     /// # Errors
-    /// As `append`: unless `failure` tells otherwise the old manifest counts as before, without `edit`.
+    /// As `append`: unless `failure` tells otherwise the old manifest counts as before, without
+    /// `edit`.
     pub fn roll_over(
         &mut self,
         number: FileNumber,

@@ -1,11 +1,11 @@
 //! Memory of the index: nodes, long prefixes, and links between versions.
 //!
-//! Guarantees: what was handed out never moves and stays readable until the chunks are dropped; nodes
-//! start on a cache line, so that walking the index touches as few lines as can be.
+//! Guarantees: what was handed out never moves and stays readable until the chunks are dropped;
+//! nodes start on a cache line, so that walking the index touches as few lines as can be.
 //!
-//! A replaced node stays where a reader may still be looking at it: an index grows by its keys only,
-//! and replaced nodes are a fraction of it. Links between versions come with every overwrite, so those
-//! that are retired are used again, once no reader can be in them (the caller knows when).
+//! A replaced node stays where a reader may still be looking at it: an index grows by its keys
+//! only, and replaced nodes are a fraction of it. Links between versions come with every overwrite,
+//! so those that are retired are used again, once no reader can be in them (the caller knows when).
 
 use super::versions::Versions;
 use crate::buffer::{Chunk, ChunkClass, ChunkSource, LINE_BYTES};
@@ -35,7 +35,8 @@ pub(super) struct Arena {
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// An empty arena; takes its first memory with the first node. Are links between versions ever retired?
+    /// An empty arena; takes its first memory with the first node. Are links between versions ever
+    /// retired?
     pub(super) fn new(source: ChunkSource, reuses_versions: bool) -> Self {
         Self {
             chunks: Vec::new(),
@@ -142,7 +143,8 @@ impl Arena {
         let chunk = if self.chunks.is_empty() && bytes <= FIRST_CHUNK_BYTES {
             Chunk::small(FIRST_CHUNK_BYTES)
         } else {
-            // As much again as there is, in the nearest class. The smallest holds the longest prefix.
+            // As much again as there is, in the nearest class. The smallest holds the longest
+            // prefix.
             let wanted = self.allocated_bytes;
             let class = ChunkClass::ALL.into_iter().rev().find(|class| class.bytes() <= wanted);
             self.source.take(class.unwrap_or_default())

@@ -1,13 +1,14 @@
 //! Walking a memtable in key order, both ways, while it is being written.
 //!
 //! Guarantees: a cursor at `upto` shows, for each key, its newest entry at or below `upto`, and
-//! nothing else, but that it rests (see `Cursor`) when it has passed `PASSED_MAX` keys without such an
-//! entry: an old snapshot's walk may meet millions of younger keys. Why that stays exact beside the writer: sequence numbers never decrease, so every
-//! entry at or below `upto` was inserted before the cursor was made (who hands out `upto` sees to
-//! that). Such an entry is reachable from every root loaded later: the writer only adds children,
-//! puts newer versions in front of older ones, and replaces nodes by copies that contain the same
-//! entries; and a node that was replaced while the cursor stood in it is frozen, not emptied. Entries
-//! added later have larger numbers and are passed over.
+//! nothing else, but that it rests (see `Cursor`) when it has passed `PASSED_MAX` keys without such
+//! an entry: an old snapshot's walk may meet millions of younger keys. Why that stays exact beside
+//! the writer: sequence numbers never decrease, so every entry at or below `upto` was inserted
+//! before the cursor was made (who hands out `upto` sees to that). Such an entry is reachable from
+//! every root loaded later: the writer only adds children, puts newer versions in front of older
+//! ones, and replaces nodes by copies that contain the same entries; and a node that was replaced
+//! while the cursor stood in it is frozen, not emptied. Entries added later have larger numbers and
+//! are passed over.
 //!
 //! An `upto` above the last inserted entry is allowed: then entries that arrive while the cursor
 //! walks may or may not be shown, each key still at most once and in order.
@@ -185,8 +186,9 @@ impl MemtableCursor {
             split_payload(&self.straddling)
         };
         // SAFETY: the bytes are in the memtable's memory, which the pin holds in place and the
-        // memtable alive, or in `straddling`, which is not touched before `current` is replaced. Both
-        // live as long as this cursor, and `current` leaves it only with the cursor's lifetime.
+        // memtable alive, or in `straddling`, which is not touched before `current` is replaced.
+        // Both live as long as this cursor, and `current` leaves it only with the cursor's
+        // lifetime.
         let found = unsafe { std::mem::transmute::<EntryRef<'_>, EntryRef<'static>>(found) };
         self.current = Some(found);
     }

@@ -1,15 +1,16 @@
 //! The memtable: the newest entries of a range, sorted, in memory.
 //!
-//! One writer, any number of readers. A reader takes no lock, writes nothing that it shares with many,
-//! and never waits or retries: it pins (`Grace`), follows published pointers, and unpins. Inside is
-//! an adaptive radix tree (`tree`, `node`) with one place per user key, over entries in a chunked
-//! buffer (`crate::buffer`); an overwrite puts a new entry in front of the older versions of its key
-//! (`versions`), and those that nobody can need any more give their memory back (`reclaim`). Why this
-//! shape: `docs/adr/0006-memtable-radix-tree.md`, `docs/adr/0009-chunked-buffer.md`.
+//! One writer, any number of readers. A reader takes no lock, writes nothing that it shares with
+//! many, and never waits or retries: it pins (`Grace`), follows published pointers, and unpins.
+//! Inside is an adaptive radix tree (`tree`, `node`) with one place per user key, over entries in a
+//! chunked buffer (`crate::buffer`); an overwrite puts a new entry in front of the older versions
+//! of its key (`versions`), and those that nobody can need any more give their memory back
+//! (`reclaim`). Why this shape: `docs/adr/0006-memtable-radix-tree.md`,
+//! `docs/adr/0009-chunked-buffer.md`.
 //!
 //! Guarantees: every insert appears to readers in one step; an entry's bytes never change under a
-//! pin; a reader that was told of a sequence number after its insert finds that entry, or a newer one
-//! and the word that it must look again at a newer number.
+//! pin; a reader that was told of a sequence number after its insert finds that entry, or a newer
+//! one and the word that it must look again at a newer number.
 //!
 //! It does not hide tombstones or limit its own size.
 
@@ -165,9 +166,9 @@ impl Memtable {
         Pin { table: self, phase: self.pin_phase() }
     }
 
-    /// Asks for the memory that a search for `key`, or its insert, will wait for. A hint, that costs the
-    /// way down the index once more: it pays where something else is done before, or where the
-    /// insert is done while others wait for it.
+    /// Asks for the memory that a search for `key`, or its insert, will wait for. A hint, that
+    /// costs the way down the index once more: it pays where something else is done before, or
+    /// where the insert is done while others wait for it.
     #[inline]
     pub fn prefetch(&self, key: &[u8]) {
         // SAFETY: nodes live as long as this memtable.
@@ -187,8 +188,8 @@ impl Memtable {
     }
 
     /// A cursor over the newest entry at or below `upto` of every key. It stands nowhere until its
-    /// first seek, stays exact while the writer goes on, keeps the memtable alive, and pins its memory
-    /// for as long as it lives.
+    /// first seek, stays exact while the writer goes on, keeps the memtable alive, and pins its
+    /// memory for as long as it lives.
     ///
     /// Where the writer reclaims, `upto` must be a held `ReadPoint`, or at or above everything
     /// inserted.
@@ -212,14 +213,14 @@ impl Memtable {
         self.progress.entries.load(Ordering::Acquire)
     }
 
-    /// Bytes held from the allocator: what dropping this memtable gives back, and what waits for the
-    /// last reader. One load. It moves in chunks of 16 KiB to 2 MiB.
+    /// Bytes held from the allocator: what dropping this memtable gives back, and what waits for
+    /// the last reader. One load. It moves in chunks of 16 KiB to 2 MiB.
     pub fn allocated_bytes(&self) -> usize {
         self.progress.allocated_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes in use by entries (dead ones included) and index, exact after every insert; never above
-    /// `allocated_bytes`.
+    /// Bytes in use by entries (dead ones included) and index, exact after every insert; never
+    /// above `allocated_bytes`.
     pub fn used_bytes(&self) -> usize {
         self.progress.used_bytes.load(Ordering::Relaxed)
     }
@@ -294,14 +295,14 @@ pub struct Pin<'a> {
 impl Pin<'_> {
     /// The newest entry of `key` at or below `upto`, tombstones included.
     ///
-    /// Never waits. Costs a descent (one cache line or two per node, about three nodes for
-    /// half a million random keys), one comparison of the key, and few steps however many versions are
+    /// Never waits. Costs a descent (one cache line or two per node, about three nodes for half a
+    /// million random keys), one comparison of the key, and few steps however many versions are
     /// newer than `upto` (INVARIANT(short-lists)).
     #[inline]
     pub fn get(&self, key: &[u8], upto: Seqno) -> Lookup<'_> {
-        // SAFETY: the memory lives as long as this memtable: the writer keeps it alive while it owns
-        // the chunks, and afterwards they are in `chunks`. What dies is not reused under this pin
-        // (INVARIANT(grace-before-reuse)).
+        // SAFETY: the memory lives as long as this memtable: the writer keeps it alive while it
+        // owns the chunks, and afterwards they are in `chunks`. What dies is not reused under this
+        // pin (INVARIANT(grace-before-reuse)).
         let link = unsafe { tree::find(&self.table.root, key) };
         // SAFETY: as above.
         let Found { version, passed_cut } = unsafe { versions::at_or_below(link, upto) };

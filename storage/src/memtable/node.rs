@@ -1,7 +1,7 @@
 //! Inner nodes in four sizes, and the tagged links between them.
 //!
-//! A node has a *prefix* (bytes that all keys below it share at this depth), at most one entry whose
-//! key *ends here*, and children told apart by the byte after the prefix.
+//! A node has a *prefix* (bytes that all keys below it share at this depth), at most one entry
+//! whose key *ends here*, and children told apart by the byte after the prefix.
 //!
 //! Guarantees: a change to a node that readers can reach is one Release store of one pointer; what
 //! that store depends on (the key byte, the index, the presence bit) was written before it, so a
@@ -489,8 +489,9 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Asks for the lines behind the first one that the way to `key` will read, as far as they can be told
-    /// before the first one is there. A guess: behind a prefix it goes on with a later byte.
+    /// Asks for the lines behind the first one that the way to `key` will read, as far as they can
+    /// be told before the first one is there. A guess: behind a prefix it goes on with a later
+    /// byte.
     #[inline(always)]
     pub(super) fn prefetch_rest(self, key: &[u8], depth: usize) {
         let byte = key.get(depth).copied().unwrap_or_default();
@@ -547,8 +548,8 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Which bytes have a child: all that were published to this thread, perhaps newer ones, perhaps
-    /// one whose slot is still empty.
+    /// Which bytes have a child: all that were published to this thread, perhaps newer ones,
+    /// perhaps one whose slot is still empty.
     pub(super) fn present(self) -> ByteSet {
         let mut set = [0; 4];
         let mut insert = |byte: u8| set[usize::from(byte / 64)] |= 1 << (byte % 64);

@@ -1,13 +1,13 @@
 //! Giving memory back while a memtable takes writes: who has died, and when his memory is free.
 //!
 //! ```text
-//! overwritten --(successor visible, no read point between)--> buried --(compaction)--> chunk retired
-//!             --(both phases of readers gone)--> chunk free
+//! overwritten --(successor visible, no read point between)--> buried
+//!             --(compaction)--> chunk retired --(both phases of readers gone)--> chunk free
 //! ```
 //!
-//! Every overwrite leaves a note (`Overwritten`). Notes are looked at in order; one whose old version is
-//! held by a snapshot is kept aside and looked at again when a point was given back. All work is done
-//! by the writer, a bounded amount per call (`MemtableWriter::tend`).
+//! Every overwrite leaves a note (`Overwritten`). Notes are looked at in order; one whose old
+//! version is held by a snapshot is kept aside and looked at again when a point was given back. All
+//! work is done by the writer, a bounded amount per call (`MemtableWriter::tend`).
 
 use super::node::{Header, Link, Slot};
 use super::tree::Place;
@@ -78,12 +78,12 @@ impl Overwritten {
         prefetch(Link::load(&versions.older).address());
     }
 
-    /// The slot that leads to the link, in a bounded time; `None` if that is a place in the tree and
-    /// not the one that led to it then.
+    /// The slot that leads to the link, in a bounded time; `None` if that is a place in the tree
+    /// and not the one that led to it then.
     ///
     /// # Safety
-    /// The link must be in use, the memory of the tree must outlive `'a`, and the caller must be the
-    /// only writer.
+    /// The link must be in use, the memory of the tree must outlive `'a`, and the caller must be
+    /// the only writer.
     #[inline]
     pub(super) unsafe fn holder<'a>(&self) -> Option<&'a Slot> {
         // SAFETY: links are not freed before their arena, which the caller vouches for.

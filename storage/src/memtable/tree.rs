@@ -49,9 +49,9 @@ pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
     }
 }
 
-/// Asks for the memory that a search for `key` reads last, its entry, and on the way there reads what
-/// leads to it. Entries and versions are not looked at, and nodes stay where they are, so no pin is
-/// needed: what the way leads to may be given back meanwhile.
+/// Asks for the memory that a search for `key` reads last, its entry, and on the way there reads
+/// what leads to it. Entries and versions are not looked at, and nodes stay where they are, so no
+/// pin is needed: what the way leads to may be given back meanwhile.
 ///
 /// # Safety
 /// The memory behind `root` must outlive the call.
@@ -104,8 +104,8 @@ unsafe fn place_below<'a>(mut slot: &'a Slot, key: &[u8], depth: &mut usize) -> 
     }
 }
 
-/// One step from `slot` towards the place of the entry's key, which is in the tree, or `None` if it is
-/// reached. Asks for the memory that the next step needs.
+/// One step from `slot` towards the place of the entry's key, which is in the tree, or `None` if it
+/// is reached. Asks for the memory that the next step needs.
 ///
 /// # Safety
 /// As for `place_of`.
@@ -153,8 +153,8 @@ pub(super) enum Met<'a> {
     New,
     /// There were older versions. They and the entry now hang at this place, by these links.
     Older { place: Place<'a>, versions: NonNull<Versions> },
-    /// Its newest version was written so late that nobody has seen it or will: the entry has taken its
-    /// place, and this one has died.
+    /// Its newest version was written so late that nobody has seen it or will: the entry has taken
+    /// its place, and this one has died.
     Unseen(EntryAt<'a>),
 }
 
@@ -162,8 +162,8 @@ pub(super) enum Met<'a> {
 /// together with the entry.
 ///
 /// # Safety
-/// Everything behind `root` must be in `arena` and the buffer of `entry`, both of which must outlive
-/// `'a`; `key` must be the entry's; the caller must be the only writer.
+/// Everything behind `root` must be in `arena` and the buffer of `entry`, both of which must
+/// outlive `'a`; `key` must be the entry's; the caller must be the only writer.
 #[inline(always)]
 pub(super) unsafe fn insert<'a>(
     root: &'a Slot,

@@ -2,16 +2,17 @@
 //!
 //! A key with one version hangs in the tree by itself. An overwrite puts a `Versions` in its place,
 //! which leads to the new entry and to what was there; when the older one has died the new entry
-//! takes the place by itself. A link remembers what has died around it: older versions than the one it
-//! leads to (*cut below*), or versions between the one in front of it and that one (*cut before*). A
-//! reader at a number that is not held (`ReadPoints`) and that comes past a cut must look again at a
-//! newer number, because what it was looking for may be among the dead.
+//! takes the place by itself. A link remembers what has died around it: older versions than the one
+//! it leads to (*cut below*), or versions between the one in front of it and that one (*cut
+//! before*). A reader at a number that is not held (`ReadPoints`) and that comes past a cut must
+//! look again at a newer number, because what it was looking for may be among the dead.
 //!
-//! INVARIANT(short-lists): a reader follows few links, however often its key was written after it. Where
-//! versions are buried, a list has little more than one for each point that somebody holds. Where they are
-//! not, links lead far down as well, as in a random-access stack (Myers, 1983): the list is cut into
-//! runs of `2^rank - 1` links, in which each of two equal halves is one again, and a link leads behind the
-//! run that it heads. So the way down is logarithmic, and a new link costs a look at two others.
+//! INVARIANT(short-lists): a reader follows few links, however often its key was written after it.
+//! Where versions are buried, a list has little more than one for each point that somebody holds.
+//! Where they are not, links lead far down as well, as in a random-access stack (Myers, 1983): the
+//! list is cut into runs of `2^rank - 1` links, in which each of two equal halves is one again, and
+//! a link leads behind the run that it heads. So the way down is logarithmic, and a new link costs
+//! a look at two others.
 
 use super::node::{Link, Slot, Target};
 use crate::buffer::{ADDRESS_BITS, EntryAt};
@@ -26,10 +27,10 @@ pub(super) struct Versions {
     pub(super) newest: Slot,
     /// An entry, or a further `Versions`.
     pub(super) older: Slot,
-    /// Where versions are buried: the link in front of this one; null where the place in the tree leads
-    /// here. For the writer alone, who finds what leads to a link without walking down to it.
-    /// Where they are not: the link behind the run that this one heads, and the run's rank, which is not 0,
-    /// above the address.
+    /// Where versions are buried: the link in front of this one; null where the place in the tree
+    /// leads here. For the writer alone, who finds what leads to a link without walking down to it.
+    /// Where they are not: the link behind the run that this one heads, and the run's rank, which
+    /// is not 0, above the address.
     beside: AtomicPtr<Versions>,
 }
 
@@ -78,7 +79,8 @@ impl Versions {
         self.beside.store(behind.map_addr(|at| at | rank << ADDRESS_BITS), Ordering::Relaxed);
     }
 
-    /// The rank of the run that this link heads, and what is behind it; 0 where links do not lead far.
+    /// The rank of the run that this link heads, and what is behind it; 0 where links do not lead
+    /// far.
     #[inline(always)]
     fn run(&self) -> (usize, Option<NonNull<Self>>) {
         let beside = self.beside.load(Ordering::Relaxed);

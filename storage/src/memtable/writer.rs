@@ -19,16 +19,16 @@ use std::sync::Arc;
 
 /// Notes that gather before they are looked at: one look costs a full fence.
 const NOTES_WORTH_A_LOOK: usize = 32;
-/// So long before its turn a note asks for what leads from it to the older version, and so long before
-/// for that version.
+/// So long before its turn a note asks for what leads from it to the older version, and so long
+/// before for that version.
 const NOTES_AHEAD_FAR: usize = 12;
 const NOTES_AHEAD_NEAR: usize = 5;
-/// Notes that one call looks at: so many, or so many for each entry since the last call. Large batches
-/// leave as many notes as they have entries, and must not leave them behind for ever.
+/// Notes that one call looks at: so many, or so many for each entry since the last call. Large
+/// batches leave as many notes as they have entries, and must not leave them behind for ever.
 const NOTES_PER_CALL: usize = 128;
 const NOTES_PER_ENTRY: usize = 2;
-/// Of those that were held, and may be free since a point was given back, this many: writers should not
-/// notice.
+/// Of those that were held, and may be free since a point was given back, this many: writers should
+/// not notice.
 const HELD_PER_CALL: usize = 16;
 /// While there are such ones, one insert in so many looks at some.
 const INSERTS_PER_LOOK: u64 = 16;
@@ -38,7 +38,8 @@ const INSERTS_WORTH_A_LOOK: u64 = 64;
 const NO_BATCH: Seqno = Seqno(u64::MAX);
 /// A dead entry that a step passes counts as this many copied bytes against the caller's allowance.
 const DEAD_VISIT_BYTES: usize = 64;
-/// Entries whose places are looked for at the same time; as many misses as a core can have under way.
+/// Entries whose places are looked for at the same time; as many misses as a core can have under
+/// way.
 const RELINKED_TOGETHER: usize = 16;
 
 /// The right to insert. There is one per memtable, and it is not `Clone`.
@@ -83,7 +84,8 @@ impl MemtableWriter {
 
     /// The entries from `first` on are one batch, until the next one begins: no number at which
     /// somebody reads lies between two of them. So what one of them overwrites of another has died
-    /// at once, and a key that is written a thousand times in a batch has one version more than before.
+    /// at once, and a key that is written a thousand times in a batch has one version more than
+    /// before.
     #[inline]
     pub fn begin_batch(&mut self, first: Seqno) {
         self.batch_began = first;
@@ -180,8 +182,9 @@ impl MemtableWriter {
         self.buffer.live()
     }
 
-    /// Buries what nobody needs any more, and compacts about `copy_bytes`. `visible` is what readers may see; it must have been read before
-    /// this call. With `scarce`, memory is wanted back: a compaction may start for that.
+    /// Buries what nobody needs any more, and compacts about `copy_bytes`. `visible` is what
+    /// readers may see; it must have been read before this call. With `scarce`, memory is wanted
+    /// back: a compaction may start for that.
     ///
     /// Never waits. Without `Reclaim` it does nothing.
     pub fn tend(&mut self, visible: Seqno, copy_bytes: usize, scarce: bool) -> Tended {
@@ -395,12 +398,12 @@ impl MemtableWriter {
     }
 }
 
-/// What leads to the first of each pair leads to the second from here on. The ways down to them are walked
-/// side by side: each step of one is a cache miss, and so they overlap.
+/// What leads to the first of each pair leads to the second from here on. The ways down to them are
+/// walked side by side: each step of one is a cache miss, and so they overlap.
 ///
 /// # Safety
-/// The first of each pair must hang in the tree below `root`, the second must be its copy; the caller
-/// must be the only writer.
+/// The first of each pair must hang in the tree below `root`, the second must be its copy; the
+/// caller must be the only writer.
 unsafe fn relink<'a>(
     root: &'a Slot,
     moved: &[(EntryAt<'a>, EntryAt<'a>)],
@@ -428,9 +431,9 @@ unsafe fn relink<'a>(
     }
 }
 
-/// Of lists that are long (many snapshots hold versions of one key), by their place, how far down the
-/// last entry hung that was relinked. Entries move in the order in which they were written, so the next
-/// one hangs above it.
+/// Of lists that are long (many snapshots hold versions of one key), by their place, how far down
+/// the last entry hung that was relinked. Entries move in the order in which they were written, so
+/// the next one hangs above it.
 type LongLists = HashMap<NonNull<Slot>, NonNull<Versions>>;
 
 /// A list in which a way so far down is worth remembering.

@@ -1,8 +1,8 @@
 //! The directory of a database, before anything in it is opened: is it ours, and will it last?
 //!
-//! Guarantees: `look` changes nothing, so an open that is refused by it leaves no trace among the files
-//! of others; what `make` created, and what an open that was killed had created, survives a power cut
-//! once it returned.
+//! Guarantees: `look` changes nothing, so an open that is refused by it leaves no trace among the
+//! files of others; what `make` created, and what an open that was killed had created, survives a
+//! power cut once it returned.
 //!
 //! Does not lock: two may look at once, and `open_directory` looks again under the lock.
 
@@ -26,8 +26,8 @@ pub enum Place {
 /// What is in `dir`. Cheap: a listing and 64 bytes.
 ///
 /// # Errors
-/// `Invalid` where the files of others are; `Corrupt` where `CURRENT` is damaged, or gone while other
-/// files of a database are there; `Unsupported`; `Io`.
+/// `Invalid` where the files of others are; `Corrupt` where `CURRENT` is damaged, or gone while
+/// other files of a database are there; `Unsupported`; `Io`.
 pub fn look(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Place> {
     let names = match vfs.list(dir) {
         Ok(names) => names,
@@ -79,8 +79,8 @@ pub fn check_private(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<()> {
 
 /// Creates `dir` and what is missing above it, and makes all their names durable.
 ///
-/// Every name above `dir` is synced, not only those that were missing: an open that was killed after
-/// it had created them may have synced none.
+/// Every name above `dir` is synced, not only those that were missing: an open that was killed
+/// after it had created them may have synced none.
 ///
 /// # Errors
 /// `Io`, naming the directory.

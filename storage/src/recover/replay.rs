@@ -36,7 +36,8 @@ pub(super) struct Replay<'a> {
     pub(super) happened: Vec<(ChangeId, Seqno)>,
     /// INVARIANT(mask-covers-replay): entries with lower numbers in these spans are gone.
     pub(super) masks: Vec<(KeyspaceSpan, Seqno)>,
-    /// The numbers of tables in L0 that changes brought in, with their ranges: the last one comes first.
+    /// The numbers of tables in L0 that changes brought in, with their ranges: the last one comes
+    /// first.
     ahead: Vec<(Seqno, RangeId)>,
     pub(super) next: FileNumber,
     writers: BTreeMap<RangeId, MemtableWriter>,
@@ -152,8 +153,8 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Gives what was replayed into a table to the ranges that have its keys now, without what was cut out. Nobody
-    /// has them where the keyspace has gone: then the table is left over.
+    /// Gives what was replayed into a table to the ranges that have its keys now, without what was
+    /// cut out. Nobody has them where the keyspace has gone: then the table is left over.
     fn bring_home(
         &mut self,
         (keyspace, range): (KeyspaceId, RangeId),
@@ -181,8 +182,8 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// What is replayed from `first` on is newer than some tables that changes brought in, and what was before
-    /// is older: they do not share a table.
+    /// What is replayed from `first` on is newer than some tables that changes brought in, and what
+    /// was before is older: they do not share a table.
     fn pass_tables(&mut self, first: Seqno) -> Result<()> {
         while let Some((at, range)) = self.ahead.last().copied().filter(|(at, _)| *at < first) {
             self.ahead.retain(|ahead| *ahead != (at, range));

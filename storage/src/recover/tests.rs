@@ -327,7 +327,8 @@ fn lives_follow_each_other() {
     assert!(recovered.report.entries_replayed > 0 && recovered.report.entries_skipped > 0);
 }
 
-/// Changes stand among the batches, first and last, over several segments, before and after a flush.
+/// Changes stand among the batches, first and last, over several segments, before and after a
+/// flush.
 #[test]
 fn changes_that_the_manifest_does_not_wait_for_are_counted_and_keep_their_numbers() {
     let mem = disk();
@@ -363,8 +364,8 @@ fn changes_that_the_manifest_does_not_wait_for_are_counted_and_keep_their_number
 
 /// Entries lie before, between and after; a crash in the open changes nothing.
 ///
-/// Planted: a replay that looks at no change; an open that leaves what is prepared for the next one; a
-/// replay that forgets what it has written to the range that has gone.
+/// Planted: a replay that looks at no change; an open that leaves what is prepared for the next
+/// one; a replay that forgets what it has written to the range that has gone.
 #[test]
 fn a_prepared_change_happens_at_the_open_if_the_log_has_its_record() {
     for has_record in [true, false] {
@@ -410,8 +411,8 @@ fn a_prepared_change_happens_at_the_open_if_the_log_has_its_record() {
     }
 }
 
-/// A split that stands in the log: what was replayed before it, some of it in tables by then, goes to both
-/// ranges.
+/// A split that stands in the log: what was replayed before it, some of it in tables by then, goes
+/// to both ranges.
 ///
 /// Planted: a table from before that goes to the left range whole.
 #[test]
@@ -453,8 +454,8 @@ fn replay_stays_within_its_budget() {
     assert!(recovered.report.tables_written > 2, "{:?}", recovered.report);
 }
 
-/// One budget for all ranges: whatever it is, the largest memtables make way, a range skips what it has
-/// flushed and no other does, and a crash in the middle changes nothing.
+/// One budget for all ranges: whatever it is, the largest memtables make way, a range skips what it
+/// has flushed and no other does, and a crash in the middle changes nothing.
 #[test]
 fn t002_15_replay_flushes_what_its_budget_does_not_hold() {
     const BATCH: u64 = 4 << 10;

@@ -1,8 +1,9 @@
 //! Writes a table, front to back.
 //!
-//! The file is written in large chunks, and write-back is started behind each of them, so that the final
-//! sync does not find everything dirty, and a sync of the log beside it no wall of dirty pages. Memory held: one chunk, the index and eight bytes per key for the
-//! filter. After an error the builder only repeats it; the caller removes the file.
+//! The file is written in large chunks, and write-back is started behind each of them, so that the
+//! final sync does not find everything dirty, and a sync of the log beside it no wall of dirty
+//! pages. Memory held: one chunk, the index and eight bytes per key for the filter. After an error
+//! the builder only repeats it; the caller removes the file.
 
 use super::block::BlockBuilder;
 use super::cache::BLOCKS_MAX;
@@ -58,8 +59,8 @@ pub struct TableBuilder {
 }
 
 impl TableBuilder {
-    /// Starts a table in `file`, which is new and empty. `path` is for error messages. Bad `options`
-    /// are reported by the first `add` or by `finish`.
+    /// Starts a table in `file`, which is new and empty. `path` is for error messages. Bad
+    /// `options` are reported by the first `add` or by `finish`.
     pub fn new(file: Arc<dyn File>, path: PathBuf, id: TableId, options: TableOptions) -> Self {
         let failed = options.validate().err();
         let interval = if failed.is_none() { options.restart_interval } else { 1 };
@@ -154,8 +155,8 @@ impl TableBuilder {
     }
 
     /// Writes what is left, the filter, the index, the properties and the footer, makes all of it
-    /// durable, and reads index, properties and footer back. The name is not durable yet: that takes
-    /// a sync of the directory.
+    /// durable, and reads index, properties and footer back. The name is not durable yet: that
+    /// takes a sync of the directory.
     ///
     /// # Errors
     /// `Error::Invalid` for a table without entries or bad options, `Error::Io` from the file,

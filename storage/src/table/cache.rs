@@ -1,12 +1,12 @@
-//! The block cache: decoded data blocks of all tables, bounded in bytes together with the indexes and
-//! filters of the open tables.
+//! The block cache: decoded data blocks of all tables, bounded in bytes together with the indexes
+//! and filters of the open tables.
 //!
-//! What an open table keeps in memory is taken from the blocks' capacity, down to a quarter of it; the
-//! table cache closes tables before they take more.
+//! What an open table keeps in memory is taken from the blocks' capacity, down to a quarter of it;
+//! the table cache closes tables before they take more.
 //!
 //! A hit takes a shared lock on one of several shards for the time of one hash lookup. A miss by a
-//! reader that may wait reads the block once for everybody who asks meanwhile. Errors are never kept:
-//! the next reader tries again.
+//! reader that may wait reads the block once for everybody who asks meanwhile. Errors are never
+//! kept: the next reader tries again.
 
 use super::block::Block;
 use crate::error::Result;
@@ -46,8 +46,8 @@ impl CacheName {
     }
 }
 
-/// Bits of a block's position. The rest are the table's: enough for a thousand new tables per second
-/// over two years.
+/// Bits of a block's position. The rest are the table's: enough for a thousand new tables per
+/// second over two years.
 const POSITION_BITS: u32 = 28;
 /// Tables have at most so many blocks: a terabyte of usual ones.
 pub(super) const BLOCKS_MAX: usize = 1 << POSITION_BITS;

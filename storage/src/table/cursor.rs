@@ -1,7 +1,8 @@
 //! Walks a table's entries in either direction.
 //!
 //! A cursor holds one block. Once it has crossed two block borders in a row without meeting the
-//! cache it reads ahead: one large read for many consecutive blocks, into a buffer that it uses again.
+//! cache it reads ahead: one large read for many consecutive blocks, into a buffer that it uses
+//! again.
 
 use super::block::{Block, BlockCursor, Broken};
 use super::reader::{Table, Wait};

@@ -5,7 +5,8 @@
 //! A filter that could not be read answers "maybe" for everything.
 //!
 //! ```text
-//! section payload   probes u8 | 0 x 7 | lines u64 | lines x 64 bytes (eight little-endian u64 each)
+//! section payload   probes u8 | 0 x 7 | lines u64 | lines x 64 bytes
+//!                   (eight little-endian u64 each)
 //! line              (hash * lines) >> 64
 //! bit number i      (hash * SPREAD) >> (9 * i)  mod 512, for i in 0..probes
 //! ```

@@ -67,8 +67,9 @@ impl Footer {
         out.try_into().expect("the fields add up to the footer")
     }
 
-    /// Reads the footer of the file at `path`, which has `file_bytes` bytes and should be table `id`, if that is
-    /// known. Every handle lies inside the file, in the order filter, index, properties, footer.
+    /// Reads the footer of the file at `path`, which has `file_bytes` bytes and should be table
+    /// `id`, if that is known. Every handle lies inside the file, in the order filter, index,
+    /// properties, footer.
     pub(super) fn decode(
         bytes: &[u8; FOOTER_BYTES],
         path: &Path,

@@ -6,12 +6,13 @@
 //! ```
 //!
 //! Data blocks fill the file from offset 0, so lengths (seals included) are enough. The *separator*
-//! of a block is at or after its last key and before the next block's first key, and as short as that
-//! allows; the last one is the table's last key. `shared` is in common with the separator before.
+//! of a block is at or after its last key and before the next block's first key, and as short as
+//! that allows; the last one is the table's last key. `shared` is in common with the separator
+//! before.
 //!
 //! In memory the first eight bytes of every separator, after the prefix that all of them share, are
-//! numbers (*heads*) in a tree of sixteen-wide nodes without pointers. Only separators whose head equals
-//! the wanted key's are compared byte by byte.
+//! numbers (*heads*) in a tree of sixteen-wide nodes without pointers. Only separators whose head
+//! equals the wanted key's are compared byte by byte.
 
 use super::block::shared_len;
 use super::cache::BLOCKS_MAX;
@@ -191,8 +192,8 @@ impl Index {
         &self.separators[self.starts[i] as usize..self.starts[i + 1] as usize]
     }
 
-    /// The first block whose separator is at or after `key`, which is the only one that may hold it;
-    /// `len()` if the key is after all of them.
+    /// The first block whose separator is at or after `key`, which is the only one that may hold
+    /// it; `len()` if the key is after all of them.
     #[inline]
     pub(super) fn lower_bound(&self, key: &[u8]) -> usize {
         let mut rest = key;
@@ -279,8 +280,8 @@ fn records(payload: &[u8]) -> impl Iterator<Item = Result<Record<'_>, &'static s
     })
 }
 
-/// How many blocks a payload names, and how long their separators are together. Every record is sound
-/// but for the order of the separators.
+/// How many blocks a payload names, and how long their separators are together. Every record is
+/// sound but for the order of the separators.
 fn measure(payload: &[u8]) -> Result<(usize, u64), &'static str> {
     let blocks = Reader::new(payload).u64().ok_or("index is cut short")?;
     if blocks == 0 || blocks > BLOCKS_MAX as u64 {

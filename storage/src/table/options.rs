@@ -15,8 +15,8 @@ const FILTER_BITS_MAX: usize = 24;
 /// How a table is written. Readers need none of it: the file describes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableOptions {
-    /// Target size of a data block before compression, in bytes (256 to 1 MiB). An entry larger than
-    /// that gets a block of its own.
+    /// Target size of a data block before compression, in bytes (256 to 1 MiB). An entry larger
+    /// than that gets a block of its own.
     pub block_bytes: usize,
     /// Entries that share one full key; a power of two from 1 to 128.
     pub restart_interval: usize,

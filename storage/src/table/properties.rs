@@ -4,8 +4,9 @@
 //! section payload   any number of: varint tag | varint length | bytes
 //! ```
 //!
-//! Numbers are little-endian `u64`s; a sketch is its registers. A reader skips tags it does not know; every tag occurs at most
-//! once. Those from 1 to 10 must be there; 11 and 12 are not in old tables. Tags from 32 on are notes for people.
+//! Numbers are little-endian `u64`s; a sketch is its registers. A reader skips tags it does not
+//! know; every tag occurs at most once. Those from 1 to 10 must be there; 11 and 12 are not in old
+//! tables. Tags from 32 on are notes for people.
 
 use super::options::{Compression, TableOptions};
 use super::sketch::KeySketch;

@@ -22,7 +22,8 @@ use std::sync::Arc;
 /// What to do about a block that is not in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Give up with `Error::WouldBlock`. A block in the system's page cache still counts as in memory.
+    /// Give up with `Error::WouldBlock`. A block in the system's page cache still counts as in
+    /// memory.
     Never,
     /// Read it, however long that takes; join a read in progress.
     Allowed,
@@ -249,8 +250,8 @@ impl Table {
         self.filter.may_contain(key_hash)
     }
 
-    /// The entry of `key`, whose `codec::hash64` is `key_hash`; tombstones are found, too. At most one
-    /// block is looked at, and none if the filter says no.
+    /// The entry of `key`, whose `codec::hash64` is `key_hash`; tombstones are found, too. At most
+    /// one block is looked at, and none if the filter says no.
     ///
     /// # Errors
     /// `Error::WouldBlock` under `Wait::Never` if the block is not in memory; `Error::Io` or
@@ -375,8 +376,8 @@ impl Table {
     }
 
     /// Checks and decodes block `i`, which was read to `at` of `buffer`; shares the buffer if the
-    /// block is not compressed. What it returns keeps every rule of a block, so that nothing read from
-    /// it can break one elsewhere (INVARIANT(blocks-keep-their-rules)).
+    /// block is not compressed. What it returns keeps every rule of a block, so that nothing read
+    /// from it can break one elsewhere (INVARIANT(blocks-keep-their-rules)).
     pub(super) fn open_block(&self, i: usize, buffer: Arc<[u8]>, at: usize) -> Result<Block> {
         let (offset, length) = self.index.place(i);
         let block = match unseal(&buffer[at..at + length], self.seed, offset) {

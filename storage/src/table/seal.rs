@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The crc covers payload, codec and raw length. It is seeded with the file's unique id and the
-//! block's offset, so that a block of another file, or from another place in this one, never passes.
+//! block's offset, so that a block of another file, or from another place in this one, never
+//! passes.
 //!
 //! A *section* (filter, index, properties) is a byte string cut into pieces of at most
 //! `PIECE_BYTES`, each stored uncompressed and sealed by itself.
@@ -69,8 +70,8 @@ pub(super) enum Unsealed {
     Inflated(Arc<[u8]>),
 }
 
-/// Appends `raw`, compressed where that pays, and its seal to `out`; the block begins at `offset` of
-/// the file. Returns the feature bits a reader needs.
+/// Appends `raw`, compressed where that pays, and its seal to `out`; the block begins at `offset`
+/// of the file. Returns the feature bits a reader needs.
 pub(super) fn seal(
     out: &mut Vec<u8>,
     raw: &[u8],
@@ -199,7 +200,8 @@ pub(super) fn seal_section(out: &mut Vec<u8>, payload: &[u8], seed: Seed, offset
     }
 }
 
-/// Opens the pieces of a section in place of `sealed`. The error comes with the offset of the piece.
+/// Opens the pieces of a section in place of `sealed`. The error comes with the offset of the
+/// piece.
 pub(super) fn unseal_section(
     sealed: &[u8],
     seed: Seed,

@@ -1,10 +1,12 @@
 //! About how many different keys some tables have together.
 //!
-//! A merge of tables writes each key once. How much that saves decides whether it pays, so every table
-//! records a sketch of its keys, and sketches of several tables are joined without reading one.
+//! A merge of tables writes each key once. How much that saves decides whether it pays, so every
+//! table records a sketch of its keys, and sketches of several tables are joined without reading
+//! one.
 //!
-//! The method is HyperLogLog (Flajolet, Fusy, Gandouet, Meunier 2007): a register keeps the longest run of
-//! zero bits among the hashes that fall to it. With 256 registers the standard error is 6.5 %.
+//! The method is HyperLogLog (Flajolet, Fusy, Gandouet, Meunier 2007): a register keeps the longest
+//! run of zero bits among the hashes that fall to it. With 256 registers the standard error is 6.5
+//! %.
 
 /// Registers; a power of two.
 const REGISTERS: usize = 256;

@@ -319,8 +319,8 @@ fn a_verification_sees_what_checksums_do_not() {
     assert!(told.iter().any(|error| error.contains("separator before")), "{told:?}");
 }
 
-/// A block with right checksums whose entries break a rule is met by every kind of reader as damage,
-/// with file and offset.
+/// A block with right checksums whose entries break a rule is met by every kind of reader as
+/// damage, with file and offset.
 #[test]
 fn c3_blocks_that_break_a_rule_are_damage_to_every_reader() {
     let value = |i: u8| vec![i; 90];
@@ -385,7 +385,8 @@ fn c3_blocks_that_break_a_rule_are_damage_to_every_reader() {
             super::seal::seal(&mut sealed, &raw, Compression::None, seed, offset);
             sealed
         };
-        // The order that the builder would refuse to write: made by swapping where it is about order.
+        // The order that the builder would refuse to write: made by swapping where it is about
+        // order.
         let mut crafted = crafted;
         if want == "keys do not ascend" && i == 1 {
             let (first, second) = crafted.split_at_mut(1);

@@ -33,8 +33,9 @@ struct Totals {
 }
 
 impl Table {
-    /// Reads every byte of the file once: all checksums, the rules of every block and its place between
-    /// its separators, counts and bounds as the properties say, every key in the filter. Each problem goes to `each`, and the check goes on behind it.
+    /// Reads every byte of the file once: all checksums, the rules of every block and its place
+    /// between its separators, counts and bounds as the properties say, every key in the filter.
+    /// Each problem goes to `each`, and the check goes on behind it.
     pub fn verify(&self, each: &mut dyn FnMut(Error)) -> VerifyReport {
         self.verify_while(&mut || true, each).expect("nobody ends it")
     }

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 impl Version {
-    /// The version after `edit`. The tables of added slices come from `added`, or from this version when
-    /// the edit only moves or cuts slices. Checks the touched ranges; untouched ones are shared with this
-    /// version. What the edit prepares or settles is not looked at: a change is applied by itself, when
-    /// the log has stamped it.
+    /// The version after `edit`. The tables of added slices come from `added`, or from this version
+    /// when the edit only moves or cuts slices. Checks the touched ranges; untouched ones are
+    /// shared with this version. What the edit prepares or settles is not looked at: a change is
+    /// applied by itself, when the log has stamped it.
     ///
     /// A conflict means that the edit was made against an older version: the job must be planned
     /// again. This version is not changed.

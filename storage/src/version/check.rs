@@ -1,7 +1,7 @@
 //! The structural invariants of a version, each a named function.
 //!
-//! The version manager calls `check` after every swap in debug builds; recovery and `verify` call it
-//! always. A finding names the rule and the tables.
+//! The version manager calls `check` after every swap in debug builds; recovery and `verify` call
+//! it always. A finding names the rule and the tables.
 
 use super::{Keyspaces, Place, RangeVersion, Slice, Version};
 use crate::key::Span;
@@ -172,9 +172,9 @@ pub fn one_layer_order(range: &RangeVersion) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// Where two slices of L0 overlap, the one in the earlier layer is newer throughout. None of L0 is older
-/// throughout than one that has landed from there. Within a landing the epochs say what is newer: a slice
-/// that was a level's has entries of any age.
+/// Where two slices of L0 overlap, the one in the earlier layer is newer throughout. None of L0 is
+/// older throughout than one that has landed from there. Within a landing the epochs say what is
+/// newer: a slice that was a level's has entries of any age.
 pub fn newest_layer_first(range: &RangeVersion) -> Result<(), Conflict> {
     let l0 = range.layers.at(Place::L0);
     let fail = |newer: &Slice, older: &Slice| {
@@ -275,7 +275,8 @@ mod tests {
         assert_eq!(rule(&version_of(vec![], backwards)), "slices-are-sane");
     }
 
-    /// The younger of two tables of L0 that overlap goes down before the other one: refused, whoever wants it.
+    /// The younger of two tables of L0 that overlap goes down before the other one: refused,
+    /// whoever wants it.
     ///
     /// Planted: no look at what has landed.
     #[test]

@@ -1,7 +1,7 @@
 //! Cutting slices at keys, without rewriting a byte.
 //!
-//! The pieces name the same file. Each begins and ends with a key that the table has, so a cut looks into
-//! the two blocks beside it; nothing else is read.
+//! The pieces name the same file. Each begins and ends with a key that the table has, so a cut
+//! looks into the two blocks beside it; nothing else is read.
 
 use super::{Part, Slice, SliceMeta};
 use crate::error::{Error, Result};
@@ -11,9 +11,10 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 impl Slice {
-    /// The pieces of this slice between `bounds`, which ascend: those of its keys before the first bound,
-    /// then those from each bound to the next. Pieces without a key are left out; a slice that no bound
-    /// divides is its own only piece. How much a piece has is told by the table's index. Blocks on the disk.
+    /// The pieces of this slice between `bounds`, which ascend: those of its keys before the first
+    /// bound, then those from each bound to the next. Pieces without a key are left out; a slice
+    /// that no bound divides is its own only piece. How much a piece has is told by the table's
+    /// index. Blocks on the disk.
     ///
     /// # Errors As `TableHandle::table`, and what a look into its blocks finds; `Corrupt` if the
     /// slice does not begin and end with the keys that the manifest says.

@@ -1,8 +1,8 @@
 //! A table as the versions share it, and what happens when nobody needs it any more.
 //!
-//! Dropping the last handle of an obsolete table does no disk work: whoever drops it may be a reader
-//! on an executor thread. It only leaves the file's number in the graveyard, and the version manager
-//! removes the file (INVARIANT(delete-only-by-version-manager)).
+//! Dropping the last handle of an obsolete table does no disk work: whoever drops it may be a
+//! reader on an executor thread. It only leaves the file's number in the graveyard, and the version
+//! manager removes the file (INVARIANT(delete-only-by-version-manager)).
 
 use super::table_cache::TableCache;
 use crate::error::{Error, Result};
@@ -55,14 +55,14 @@ impl fmt::Debug for Graveyard {
 
 /// One table of one or more versions. Everybody holds it by `Arc`.
 ///
-/// It is opened when somebody reads it, and closed by the table cache when others need the room; what
-/// the manifest knows about it is always here.
+/// It is opened when somebody reads it, and closed by the table cache when others need the room;
+/// what the manifest knows about it is always here.
 #[derive(Debug)]
 pub struct TableHandle {
     meta: Arc<TableMeta>,
     name: CacheName,
-    /// The table while it is open. A reader's load is no shared write; what it loaded stays open while
-    /// it is held.
+    /// The table while it is open. A reader's load is no shared write; what it loaded stays open
+    /// while it is held.
     table: ArcSwapOption<Table>,
     /// Was it read since the table cache last looked? Written only where it changes.
     read: AtomicBool,
@@ -76,10 +76,10 @@ pub struct TableHandle {
 
 /// An open table, to be read and let go of soon. Clone the `Arc` in it to keep the table open.
 ///
-/// If the table cache closes the table meanwhile, the file is closed here, on the reader's thread. That
-/// may be an executor's: closing a descriptor that was only read from writes nothing and waits for no disk
-/// while the file has its name. It has: whoever reads holds the handle, and the file is removed after
-/// that has gone. (The clone must therefore be dropped before the handle is.)
+/// If the table cache closes the table meanwhile, the file is closed here, on the reader's thread.
+/// That may be an executor's: closing a descriptor that was only read from writes nothing and waits
+/// for no disk while the file has its name. It has: whoever reads holds the handle, and the file is
+/// removed after that has gone. (The clone must therefore be dropped before the handle is.)
 #[derive(Debug)]
 pub struct OpenTable(Guard<Option<Arc<Table>>>);
 
@@ -164,8 +164,8 @@ impl TableHandle {
         Ok(OpenTable(Guard::from_inner(table)))
     }
 
-    /// Opens the table if the table cache has room without closing another one. For tables that were
-    /// just written and will be read soon; their first reader meets what goes wrong.
+    /// Opens the table if the table cache has room without closing another one. For tables that
+    /// were just written and will be read soon; their first reader meets what goes wrong.
     pub fn open_early(self: &Arc<Self>) {
         if self.cache.as_ref().is_some_and(|cache| cache.has_room())
             && let Err(error) = self.table(Wait::Allowed)
@@ -174,8 +174,8 @@ impl TableHandle {
         }
     }
 
-    /// Closes the table unless it was read since the last call or is being walked; returns whether it
-    /// did.
+    /// Closes the table unless it was read since the last call or is being walked; returns whether
+    /// it did.
     pub(super) fn close_if_idle(&self) -> bool {
         if self.read.swap(false, Ordering::Relaxed) {
             return false;

@@ -54,8 +54,8 @@ pub struct Image {
     pub slices: BTreeMap<SliceKey, SliceMeta>,
     /// Changes that happen if the log stamps them, with what they do then.
     pub prepared: BTreeMap<ChangeId, VersionEdit>,
-    /// What the log has under these numbers in these spans is gone. One stays until all ranges with its keys
-    /// are flushed that far (INVARIANT(mask-covers-replay)).
+    /// What the log has under these numbers in these spans is gone. One stays until all ranges with
+    /// its keys are flushed that far (INVARIANT(mask-covers-replay)).
     pub masks: Vec<(KeyspaceSpan, Seqno)>,
     /// All keyspaces.
     pub keyspaces: Keyspaces,
@@ -92,8 +92,8 @@ impl Keyspaces {
 }
 
 impl Image {
-    /// Of a new database: ranges that meet at `split_keys` (none: one range over everything), each with
-    /// at most `shards` shards, and nothing else. Keys that do not ascend make an image that
+    /// Of a new database: ranges that meet at `split_keys` (none: one range over everything), each
+    /// with at most `shards` shards, and nothing else. Keys that do not ascend make an image that
     /// `to_version` refuses.
     pub fn of_new_database(
         next_file_number: FileNumber,
@@ -111,9 +111,10 @@ impl Image {
         Self { ranges: ids.zip(ranges).collect(), next_file_number, ..Self::default() }
     }
 
-    /// Applies an edit, or refuses it and stays as it was. What was prepared happens here when it is
-    /// settled, and nowhere else (INVARIANT(prepared-needs-its-record)). Costs the edit's size, not the image's,
-    /// except that route changes check all routes, and that settling a change copies the image.
+    /// Applies an edit, or refuses it and stays as it was. What was prepared happens here when it
+    /// is settled, and nowhere else (INVARIANT(prepared-needs-its-record)). Costs the edit's size,
+    /// not the image's, except that route changes check all routes, and that settling a change
+    /// copies the image.
     pub fn apply(&mut self, edit: &VersionEdit) -> Result<(), Conflict> {
         if !edit.settled.is_empty() {
             *self = self.after(edit)?;
@@ -291,8 +292,9 @@ impl Image {
         }
     }
 
-    /// What its numbers say against each other (INVARIANT(counters-agree)): a range was flushed up to
-    /// a sequence number that was given out, its tables have nothing newer, no number in use is free.
+    /// What its numbers say against each other (INVARIANT(counters-agree)): a range was flushed up
+    /// to a sequence number that was given out, its tables have nothing newer, no number in use is
+    /// free.
     pub fn contradictions(&self) -> Vec<Conflict> {
         let mut found = Vec::new();
         let mut tell = |what: String| found.push(Conflict::new("counters-agree", what));
@@ -311,7 +313,8 @@ impl Image {
         for ((range, place, name), slice) in &self.slices {
             let flushed = self.ranges.get(range).map_or(Seqno::ZERO, |range| range.flushed);
             let (newest, number) = (slice.max_seqno(), name.table);
-            // What a change brought in, and what was merged from it, says nothing of older entries in memory.
+            // What a change brought in, and what was merged from it, says nothing of older entries
+            // in memory.
             let was_flushed = *place == Place::L0 && slice.seqno.is_none();
             let most = if was_flushed { flushed } else { last };
             if newest > most {

@@ -1,7 +1,8 @@
 //! What a keyspace does in another way than its database, and how that is written down.
 //!
 //! ```text
-//! options := (tag varint | value varint)*      ascending tags; one that is not there is as in the database
+//! options := (tag varint | value varint)*
+//!            ascending tags; one that is not there is as in the database
 //! ```
 
 use crate::codec::{Reader, put_varint};
@@ -109,8 +110,8 @@ impl KeyspaceOptions {
         ]
     }
 
-    /// Reads what `encode` wrote, up to the end. None if it has what this build does not know, or a value that
-    /// nothing can have.
+    /// Reads what `encode` wrote, up to the end. None if it has what this build does not know, or a
+    /// value that nothing can have.
     pub(super) fn decode(field: &mut Reader<'_>) -> Option<Self> {
         let (mut options, mut last) = (Self::default(), 0);
         while !field.is_empty() {

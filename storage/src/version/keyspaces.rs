@@ -71,8 +71,8 @@ impl Keyspaces {
         self.last.is_default()
     }
 
-    /// Adds one, or gives the one of this number and name other options; `false` if number or name are taken, or
-    /// nothing can have them.
+    /// Adds one, or gives the one of this number and name other options; `false` if number or name
+    /// are taken, or nothing can have them.
     #[must_use]
     pub fn set(&mut self, id: KeyspaceId, keyspace: Keyspace) -> bool {
         let found = self.find(&keyspace.name);

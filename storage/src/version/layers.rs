@@ -1,11 +1,13 @@
 //! The one newest-first order of what a range has on disk (INVARIANT(one-layer-order)).
 //!
-//! The choice of compactions and `check` walk this list, and reads one that follows from it; nobody knows
-//! another order. A layer is one sorted run in its place. L0 first, newest run first; then, for each level,
-//! the runs of its landing, shard by shard and newest first, and its main run. No layer is empty.
+//! The choice of compactions and `check` walk this list, and reads one that follows from it; nobody
+//! knows another order. A layer is one sorted run in its place. L0 first, newest run first; then,
+//! for each level, the runs of its landing, shard by shard and newest first, and its main run. No
+//! layer is empty.
 //!
-//! Shards share no key. So reads put the newest runs of all shards of a landing end to end, then the next
-//! ones, and so on: they meet as many runs there as the deepest shard has, whatever the number of shards.
+//! Shards share no key. So reads put the newest runs of all shards of a landing end to end, then
+//! the next ones, and so on: they meet as many runs there as the deepest shard has, whatever the
+//! number of shards.
 
 use super::place::Place;
 use super::run::Run;
@@ -145,10 +147,11 @@ fn reading_runs(layers: &[Layer]) -> Vec<Run> {
 
 /// The runs that slices form in a place.
 ///
-/// In a tier, neighbours in age that do not overlap share a run, so that every run is newer throughout
-/// than the next, wherever the two overlap. A flush cut at shard bounds brings several tables that do not
-/// overlap: together they are one run, and cost a reader or a merge what one table costs. So it is the
-/// number of runs that triggers a compaction and makes flushes wait, not the number of files.
+/// In a tier, neighbours in age that do not overlap share a run, so that every run is newer
+/// throughout than the next, wherever the two overlap. A flush cut at shard bounds brings several
+/// tables that do not overlap: together they are one run, and cost a reader or a merge what one
+/// table costs. So it is the number of runs that triggers a compaction and makes flushes wait, not
+/// the number of files.
 pub(crate) fn runs_of(place: Place, mut slices: Vec<Slice>) -> Vec<Run> {
     if slices.is_empty() {
         return Vec::new();
@@ -216,7 +219,8 @@ mod tests {
         assert_eq!(runs_of(&layers, Place::L0), [vec![8], vec![7, 6]]);
     }
 
-    /// Planted: runs of a landing that are not told apart by level; shards read one after the other.
+    /// Planted: runs of a landing that are not told apart by level; shards read one after the
+    /// other.
     #[test]
     fn readers_meet_as_many_runs_as_the_deepest_shard_has() {
         let layers = Layers::default()

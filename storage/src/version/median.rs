@@ -1,7 +1,8 @@
 //! Where a range has its middle: by bytes, by entries, or by any keys with a weight.
 //!
-//! Nothing is counted. A table's index tells keys that divide it evenly; each stands for its part of the
-//! table. Of many tables the largest are looked into, and of the others the two ends are enough.
+//! Nothing is counted. A table's index tells keys that divide it evenly; each stands for its part
+//! of the table. Of many tables the largest are looked into, and of the others the two ends are
+//! enough.
 
 use super::{RangeVersion, Slice, SliceMeta};
 use crate::key::Span;
@@ -15,9 +16,9 @@ const SAMPLES: u64 = 16;
 const TABLES: usize = 16;
 
 impl RangeVersion {
-    /// A key that parts the range's tables about evenly, by what `weight` says of each slice: some of it
-    /// lies before the key, and some does not. `None` if all of it is under one key, or if there is nothing.
-    /// Opens tables that are not open.
+    /// A key that parts the range's tables about evenly, by what `weight` says of each slice: some
+    /// of it lies before the key, and some does not. `None` if all of it is under one key, or if
+    /// there is nothing. Opens tables that are not open.
     pub fn median(&self, weight: impl Fn(&SliceMeta) -> u64) -> Option<Bytes> {
         let mut sample = Vec::new();
         let mut slices: Vec<&Slice> = self.layers.slices().map(|(_, slice)| slice).collect();
@@ -46,8 +47,8 @@ fn look_into(slice: &Slice, weight: u64, sample: &mut Vec<(Bytes, u64)>) -> bool
     sample.len() > before
 }
 
-/// The key of `sample` that parts it most evenly, with something on both sides; `None` unless it has two
-/// different keys inside `span`.
+/// The key of `sample` that parts it most evenly, with something on both sides; `None` unless it
+/// has two different keys inside `span`.
 pub fn median_of(mut sample: Vec<(Bytes, u64)>, span: &Span) -> Option<Bytes> {
     sample.retain(|(key, _)| span.contains(key));
     sample.sort();
@@ -92,7 +93,8 @@ mod tests {
         assert_eq!(median_of(keys, &part).unwrap(), "c", "others have the rest");
     }
 
-    /// Goal: whatever is asked for, both parts have something. Planted: the median itself, wherever it is.
+    /// Goal: whatever is asked for, both parts have something. Planted: the median itself, wherever
+    /// it is.
     #[test]
     fn t002_13_a_median_that_is_the_first_key_is_the_second_one() {
         assert_eq!(middle(&[("a", 9), ("b", 1)]).unwrap(), "b");

@@ -77,7 +77,8 @@ pub struct RangeVersion {
     pub own: Arc<KeyspaceOptions>,
     /// The keys routed to it.
     pub span: Span,
-    /// The bounds between its shards: where flushes cut their tables, and what landings are divided into.
+    /// The bounds between its shards: where flushes cut their tables, and what landings are divided
+    /// into.
     pub shards: Shards,
     /// Every entry of the range up to here is in its tables; replay skips them.
     pub flushed_seqno: Seqno,
@@ -120,7 +121,8 @@ impl RangeVersion {
         self.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.run.entries()))
     }
 
-    /// The slices of L0 that a change brought in while older entries were in memory, which are not in tables yet.
+    /// The slices of L0 that a change brought in while older entries were in memory, which are not
+    /// in tables yet.
     pub fn ahead(&self) -> impl Iterator<Item = &Slice> {
         let runs = self.layers.at(Place::L0).iter();
         let slices = runs.flat_map(|layer| layer.run.slices().iter());
@@ -138,8 +140,8 @@ impl RangeVersion {
         older.all(|layer| layer.run.overlapping(min, max).is_empty())
     }
 
-    /// The slices in a place that share a key with the closed interval `[min, max]`, newest first in a
-    /// tier, in key order in a level.
+    /// The slices in a place that share a key with the closed interval `[min, max]`, newest first
+    /// in a tier, in key order in a level.
     pub fn overlapping(&self, place: Place, min: &[u8], max: &[u8]) -> Vec<Slice> {
         if let Place::Main(level) = place {
             let run = self.layers.main(level);
@@ -152,8 +154,8 @@ impl RangeVersion {
     }
 }
 
-/// Index of the range that `key` of `keyspace` is routed to, of those that cover all keys, in order; none if
-/// there is no such keyspace.
+/// Index of the range that `key` of `keyspace` is routed to, of those that cover all keys, in
+/// order; none if there is no such keyspace.
 #[inline]
 pub(crate) fn route_index<R>(
     ranges: &[R],
@@ -178,8 +180,8 @@ pub struct Version {
 }
 
 impl Version {
-    /// A version of these ranges, sorted by keyspace and span, with no keyspace but the default one. Use `check`
-    /// before trusting it.
+    /// A version of these ranges, sorted by keyspace and span, with no keyspace but the default
+    /// one. Use `check` before trusting it.
     pub fn new(ranges: Vec<Arc<RangeVersion>>, graveyard: Arc<Graveyard>) -> Self {
         Self { ranges, keyspaces: Arc::default(), graveyard }
     }
@@ -216,8 +218,8 @@ impl Version {
         Some(&self.ranges[self.route_index(keyspace, key)?])
     }
 
-    /// INVARIANT(ahead-waits): the same, to be merged: without tables of L0 that are newer than what waits in
-    /// memory. If one went down, an older entry would come to lie above it.
+    /// INVARIANT(ahead-waits): the same, to be merged: without tables of L0 that are newer than
+    /// what waits in memory. If one went down, an older entry would come to lie above it.
     #[must_use]
     pub fn without_ahead(mut self) -> Self {
         for range in &mut self.ranges {
@@ -243,8 +245,9 @@ impl Version {
             .flat_map(|range| range.layers.slices().map(|(place, slice)| (range.id, place, slice)))
     }
 
-    /// The tables that `edit` takes out of this version and that no slice of `next`, the version after
-    /// it, names: what the version manager marks obsolete once the edit is durable and swapped in.
+    /// The tables that `edit` takes out of this version and that no slice of `next`, the version
+    /// after it, names: what the version manager marks obsolete once the edit is durable and
+    /// swapped in.
     pub fn dropped_by(&self, edit: &VersionEdit, next: &Self) -> Vec<Arc<TableHandle>> {
         let mut dropped: Vec<Arc<TableHandle>> = Vec::new();
         let kept: HashSet<_> = edit.added.iter().map(|(_, _, meta)| meta.number()).collect();

@@ -1,8 +1,9 @@
 //! The edit that gives spans of keys another content.
 //!
-//! What lies in the spans is cut out of all tables, and new tables come in. No byte is copied: the rest of a
-//! table that lies on both sides stays as slices of its file (INVARIANT(slices-share-files)). What is in
-//! memory, and in the log, is masked by the number that the change gets (INVARIANT(mask-covers-replay)).
+//! What lies in the spans is cut out of all tables, and new tables come in. No byte is copied: the
+//! rest of a table that lies on both sides stays as slices of its file
+//! (INVARIANT(slices-share-files)). What is in memory, and in the log, is masked by the number that
+//! the change gets (INVARIANT(mask-covers-replay)).
 
 use super::{Place, RangeId, RangeVersion, Slice, SliceMeta, TableHandle, Version, VersionEdit};
 use crate::compact::CompactionOptions;
@@ -15,10 +16,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Version {
-    /// The edit by which nothing is left in `spans`, which are in order and do not touch, but what `tables` have, each
-    /// in its keyspace; these share no key with each other. A part of a table inside a span goes as deep as there is room for it:
-    /// nothing of its keys lies above. Another one goes to L0. Its entries get the number of the change, which is
-    /// `SliceMeta::AT_CHANGE` until it is known. Blocks on the disk: it looks into tables that are cut.
+    /// The edit by which nothing is left in `spans`, which are in order and do not touch, but what
+    /// `tables` have, each in its keyspace; these share no key with each other. A part of a table
+    /// inside a span goes as deep as there is room for it: nothing of its keys lies above. Another
+    /// one goes to L0. Its entries get the number of the change, which is `SliceMeta::AT_CHANGE`
+    /// until it is known. Blocks on the disk: it looks into tables that are cut.
     ///
     /// # Errors
     /// What cutting a slice finds; `Invalid` if there is no such keyspace.
@@ -72,8 +74,9 @@ impl Version {
 }
 
 impl Version {
-    /// This version, to which the prepared `edit` of a change has led, stamped with `Seqno::MAX`, now that the
-    /// change has the number `seqno`. Costs a walk over the places that it put tables into.
+    /// This version, to which the prepared `edit` of a change has led, stamped with `Seqno::MAX`,
+    /// now that the change has the number `seqno`. Costs a walk over the places that it put tables
+    /// into.
     #[must_use]
     pub fn numbered(&self, edit: &VersionEdit, seqno: Seqno) -> Self {
         let mut next = self.clone();
@@ -111,7 +114,8 @@ fn level_for(range: &RangeVersion, bytes: u64, options: &CompactionOptions) -> u
 }
 
 impl Slice {
-    /// What is left of it without `spans`, which ascend: pieces beside them. `None` if it lies beside them as it is.
+    /// What is left of it without `spans`, which ascend: pieces beside them. `None` if it lies
+    /// beside them as it is.
     ///
     /// # Errors
     /// What cutting it finds.
@@ -130,7 +134,8 @@ impl Slice {
 }
 
 impl VersionEdit {
-    /// Does this prepared change touch what a range has in memory: does the range go, or does it reach into it?
+    /// Does this prepared change touch what a range has in memory: does the range go, or does it
+    /// reach into it?
     pub fn concerns(&self, range: &RangeVersion) -> bool {
         self.ranges_removed.contains(&range.id) || self.reaches_into(range)
     }

@@ -10,8 +10,9 @@ use crate::keyspace::KeyspaceId;
 use bytes::Bytes;
 
 impl RangeVersion {
-    /// The edit by which this range parts at `at`, which lies inside it, into the ranges `ids`. Each
-    /// keeps the shard bounds that lie in it. Blocks on the disk: it looks into the tables on both sides.
+    /// The edit by which this range parts at `at`, which lies inside it, into the ranges `ids`.
+    /// Each keeps the shard bounds that lie in it. Blocks on the disk: it looks into the tables on
+    /// both sides.
     ///
     /// # Errors
     /// What cutting a slice finds.
@@ -39,9 +40,9 @@ impl RangeVersion {
         Ok(edit)
     }
 
-    /// The edit by which this range and the `next` one, which begins where it ends, become the range `id`.
-    /// All of both up to `flushed` is in tables, and nothing newer. Where both have more than `shards_max` shards
-    /// together, shards become one.
+    /// The edit by which this range and the `next` one, which begins where it ends, become the
+    /// range `id`. All of both up to `flushed` is in tables, and nothing newer. Where both have
+    /// more than `shards_max` shards together, shards become one.
     pub fn merge(
         &self,
         next: &Self,
@@ -72,7 +73,8 @@ impl RangeVersion {
 }
 
 impl Version {
-    /// The edit by which a keyspace goes with all that is in it, which is not looked at; none if it has gone.
+    /// The edit by which a keyspace goes with all that is in it, which is not looked at; none if it
+    /// has gone.
     pub fn without_keyspace(&self, id: KeyspaceId) -> Option<VersionEdit> {
         let theirs = self.ranges().iter().filter(|range| range.keyspace == id);
         let mut edit = VersionEdit { keyspaces_removed: vec![id], ..VersionEdit::default() };

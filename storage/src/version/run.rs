@@ -12,8 +12,8 @@ pub struct Run {
     /// First eight bytes of each slice's largest key, after the bytes that all of them share: the
     /// search touches this array and then one or two keys, not one key per step.
     fences: Arc<[u64]>,
-    /// The same of each slice's smallest key; 0 for one that does not begin with those bytes, which can only
-    /// be that of the first slice, and is less than every key that does.
+    /// The same of each slice's smallest key; 0 for one that does not begin with those bytes, which
+    /// can only be that of the first slice, and is less than every key that does.
     starts: Arc<[u64]>,
     shared: usize,
     bytes: u64,
@@ -145,10 +145,11 @@ mod tests {
                 prop_assert_eq!(run.find(probe).map(|t| t.number()), found.map(|t| t.number()));
             }
             for pair in probes.chunks_exact(2) {
-                let (min, max) = (pair[0].as_bytes().min(pair[1].as_bytes()), pair[0].as_bytes().max(pair[1].as_bytes()));
-                let found: Vec<_> = run.slices()[run.overlapping(min, max)].iter().map(|t| t.number()).collect();
-                let scan: Vec<_> = tables.iter().filter(|t| t.overlaps(min, max)).map(|t| t.number()).collect();
-                prop_assert_eq!(found, scan);
+                let (one, other) = (pair[0].as_bytes(), pair[1].as_bytes());
+                let (min, max) = (one.min(other), one.max(other));
+                let found = run.slices()[run.overlapping(min, max)].iter().map(|t| t.number());
+                let scan = tables.iter().filter(|t| t.overlaps(min, max)).map(|t| t.number());
+                prop_assert_eq!(found.collect::<Vec<_>>(), scan.collect::<Vec<_>>());
             }
         }
     }

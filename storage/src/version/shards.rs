@@ -1,11 +1,12 @@
 //! Where a range's keys are divided into shards.
 //!
-//! A shard is a part of a range's span. Flushes cut their tables at shard bounds, so that a table of
-//! L0 lies in one shard and can later be handed to that shard's landing by an edit alone.
+//! A shard is a part of a range's span. Flushes cut their tables at shard bounds, so that a table
+//! of L0 lies in one shard and can later be handed to that shard's landing by an edit alone.
 //!
-//! The bounds belong to the data: they are chosen by the span of a range when it comes to be, moved to
-//! quantiles of what is there when that does not spread, and recorded in the manifest. Every flush of a
-//! range cuts at the same places, also after a restart with other options, until they are moved.
+//! The bounds belong to the data: they are chosen by the span of a range when it comes to be, moved
+//! to quantiles of what is there when that does not spread, and recorded in the manifest. Every
+//! flush of a range cuts at the same places, also after a restart with other options, until they
+//! are moved.
 
 use crate::key::{Span, head};
 use crate::limits::SHARDS_MAX;
@@ -19,8 +20,8 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Shards that meet at `bounds`; `None` unless these ascend and lie inside `span`, or if there are too
-    /// many of them.
+    /// Shards that meet at `bounds`; `None` unless these ascend and lie inside `span`, or if there
+    /// are too many of them.
     pub fn at(span: &Span, bounds: Vec<Bytes>) -> Option<Self> {
         let shards = Self { bounds };
         let sound = shards.count() <= SHARDS_MAX
@@ -44,9 +45,10 @@ impl Shards {
         Self { bounds: Vec::new() }
     }
 
-    /// `count` shards (at least 1) that divide `span` evenly by the eight bytes after the prefix that
-    /// both of its ends share. For the whole key space and four shards these are the two top bits of
-    /// the first byte. Fewer where the ends are so close that there are not as many bounds between.
+    /// `count` shards (at least 1) that divide `span` evenly by the eight bytes after the prefix
+    /// that both of its ends share. For the whole key space and four shards these are the two top
+    /// bits of the first byte. Fewer where the ends are so close that there are not as many bounds
+    /// between.
     pub fn of(span: &Span, count: usize) -> Self {
         let shared = match &span.hi {
             Some(hi) => span.lo.iter().zip(hi).take_while(|(lo, hi)| lo == hi).count(),
@@ -79,8 +81,8 @@ impl Shards {
         Self { bounds: self.bounds.iter().filter(inside).cloned().collect() }
     }
 
-    /// Those of a range whose keys up to `at` had these, and from there on `next`. Where that makes more than
-    /// `count_max`, neighbours become one, until it does not.
+    /// Those of a range whose keys up to `at` had these, and from there on `next`. Where that makes
+    /// more than `count_max`, neighbours become one, until it does not.
     pub(super) fn joined(&self, at: &Bytes, next: &Self, count_max: usize) -> Self {
         let bounds = self.bounds.iter().chain([at]).chain(&next.bounds);
         let mut bounds: Vec<Bytes> = bounds.cloned().collect();
@@ -100,8 +102,8 @@ impl Shards {
         self.bounds.partition_point(|bound| bound <= key)
     }
 
-    /// Where a flush of `bytes` is cut. One of less than `cut_bytes_min` is not: it would come in pieces of
-    /// which each costs a file, and what is to be gained is a rewrite of little.
+    /// Where a flush of `bytes` is cut. One of less than `cut_bytes_min` is not: it would come in
+    /// pieces of which each costs a file, and what is to be gained is a rewrite of little.
     pub fn for_flush(&self, bytes: u64, cut_bytes_min: u64) -> &[Bytes] {
         if bytes < cut_bytes_min { &[] } else { &self.bounds }
     }

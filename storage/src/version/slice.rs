@@ -1,8 +1,8 @@
 //! A table, or a part of one, in its place of a range's tree.
 //!
 //! Several slices may share a file: a range that is split, or out of which a span is cut, keeps its
-//! tables, and each half names its part of them (INVARIANT(slices-share-files)). A key of a file is in
-//! one slice at most.
+//! tables, and each half names its part of them (INVARIANT(slices-share-files)). A key of a file is
+//! in one slice at most.
 
 use super::handle::TableHandle;
 use super::slice_cursor::SliceCursor;
@@ -47,7 +47,8 @@ pub struct SliceMeta {
 /// When a slice entered a landing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Landed {
-    /// Greater than that of everything that its range's landings had then. What entered by one edit has one.
+    /// Greater than that of everything that its range's landings had then. What entered by one edit
+    /// has one.
     pub epoch: u64,
     /// In milliseconds since 1970.
     pub at_ms: u64,
@@ -137,8 +138,8 @@ impl SliceMeta {
         max >= &self.min_key()[..] && min <= &self.max_key()[..]
     }
 
-    /// Greater is newer, among the runs of a tier. In a landing the order is that in which they came: one
-    /// from a level may have older entries than one that came before, under other keys.
+    /// Greater is newer, among the runs of a tier. In a landing the order is that in which they
+    /// came: one from a level may have older entries than one that came before, under other keys.
     pub fn age(&self) -> (u64, Seqno, FileNumber) {
         let epoch = self.landed.map_or(0, |landed| landed.epoch);
         (epoch, self.max_seqno(), self.number())
@@ -197,8 +198,8 @@ impl Slice {
         &self.handle
     }
 
-    /// About how many bytes of the file its keys inside `span` take. Of a table that is not open half is
-    /// taken where a part of it lies inside. Does not wait.
+    /// About how many bytes of the file its keys inside `span` take. Of a table that is not open
+    /// half is taken where a part of it lies inside. Does not wait.
     pub fn bytes_in(&self, span: &Span) -> u64 {
         if span.is_empty() || !span.overlaps_closed(self.min_key(), self.max_key()) {
             return 0;

@@ -1,10 +1,12 @@
-//! Which tables are open: at most so many at a time, with a bound on what their indexes and filters take.
+//! Which tables are open: at most so many at a time, with a bound on what their indexes and filters
+//! take.
 //!
-//! A table is opened by its first reader that may wait, and stays open until the room is needed: then
-//! the clock's hand goes around, closes the first table that was not read since it last came by, and
-//! passes over those that a scan or a compaction is walking. If every open table is being walked the
-//! limits are exceeded rather than the reader refused; if the process has no descriptor left a quarter
-//! of the tables is closed and the open tried once more (INVARIANT(open-tables-bounded)).
+//! A table is opened by its first reader that may wait, and stays open until the room is needed:
+//! then the clock's hand goes around, closes the first table that was not read since it last came
+//! by, and passes over those that a scan or a compaction is walking. If every open table is being
+//! walked the limits are exceeded rather than the reader refused; if the process has no descriptor
+//! left a quarter of the tables is closed and the open tried once more
+//! (INVARIANT(open-tables-bounded)).
 //!
 //! Readers of open tables come by here never: see `TableHandle::table`.
 
@@ -96,9 +98,9 @@ impl TableCache {
         handle
     }
 
-    /// The database ends while snapshots or scans are left. Whoever opens the directory next may remove
-    /// any table: therefore all that somebody holds are opened now, however many, and stay open. Blocks on
-    /// the disk. What cannot be opened its reader is told.
+    /// The database ends while snapshots or scans are left. Whoever opens the directory next may
+    /// remove any table: therefore all that somebody holds are opened now, however many, and stay
+    /// open. Blocks on the disk. What cannot be opened its reader is told.
     pub fn outlive(&self) {
         self.lock().ended = true;
         let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner).clone();

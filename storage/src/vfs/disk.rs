@@ -47,8 +47,8 @@ impl Default for DiskVfs {
     }
 }
 
-/// Options that every open shares: std adds `O_CLOEXEC`, we add `O_NOFOLLOW`, and `O_NONBLOCK`, which
-/// is for pipes: opening one would wait for the other end.
+/// Options that every open shares: std adds `O_CLOEXEC`, we add `O_NOFOLLOW`, and `O_NONBLOCK`,
+/// which is for pipes: opening one would wait for the other end.
 fn options(write: bool) -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(write).mode(0o600).custom_flags(linux::OPEN_FLAGS);
@@ -202,7 +202,8 @@ fn read_full(file: &OsFile, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     Ok(done)
 }
 
-/// Unlocks explicitly, because a child forked at the wrong moment may hold a copy of the descriptor.
+/// Unlocks explicitly, because a child forked at the wrong moment may hold a copy of the
+/// descriptor.
 #[derive(Debug)]
 struct DiskLock {
     file: OsFile,
@@ -351,8 +352,8 @@ mod linux {
     use rustix::fs::{FallocateFlags, OFlags};
     use rustix::io::{Errno, ReadWriteFlags};
 
-    /// Passed to open: a symbolic link in the last place is an error (`ELOOP`), and a pipe is opened
-    /// at once.
+    /// Passed to open: a symbolic link in the last place is an error (`ELOOP`), and a pipe is
+    /// opened at once.
     pub(super) const OPEN_FLAGS: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
     /// What opening a symbolic link answers.
     pub(super) const LINK: i32 = Errno::LOOP.raw_os_error();
@@ -362,8 +363,8 @@ mod linux {
     pub(super) const NO_DEVICE: i32 = Errno::NODEV.raw_os_error();
 
     /// Magic numbers (`statfs.f_type`) of the file systems that overwrite in place and honour
-    /// `fallocate` for later stores: ext2/3/4 and XFS. On any other, copy-on-write, compression,
-    /// a quota or a server may refuse a block at write-back, and a mapped store has no way to say so.
+    /// `fallocate` for later stores: ext2/3/4 and XFS. On any other, copy-on-write, compression, a
+    /// quota or a server may refuse a block at write-back, and a mapped store has no way to say so.
     const IN_PLACE: [u32; 2] = [0xef53, 0x5846_5342];
 
     /// Kernels 5.9 and 5.10 could answer `RWF_NOWAIT` with zero bytes where there was data.
@@ -396,9 +397,9 @@ mod linux {
     }
 
     /// Linux answers this advice by starting to write dirty pages, without waiting, and by dropping
-    /// clean ones; those that are being written stay. It does here what `sync_file_range` would, which
-    /// rustix has not: the last sync of a table of 64 MiB took 28 to 75 ms without it and takes 0 to 5 ms
-    /// (6.18, ext4), and all of its pages are in the cache afterwards.
+    /// clean ones; those that are being written stay. It does here what `sync_file_range` would,
+    /// which rustix has not: the last sync of a table of 64 MiB took 28 to 75 ms without it and
+    /// takes 0 to 5 ms (6.18, ext4), and all of its pages are in the cache afterwards.
     pub(super) fn write_back(file: &OsFile, offset: u64, len: u64) -> io::Result<()> {
         let Some(len) = NonZeroU64::new(len) else { return Ok(()) };
         Ok(rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::DontNeed)?)
@@ -419,9 +420,9 @@ mod linux {
     }
 
     /// Takes the pages of `[from, upto)` out of the page tables, all at once; they stay in the page
-    /// cache. A store to a folio of which no page is in the tables brings in all of it, writable, at
-    /// once; a store to a page that a sync made read-only costs 4.3 us, each, and making it so 10 us
-    /// (6.18, ext4, two processors). So whole folios go.
+    /// cache. A store to a folio of which no page is in the tables brings in all of it, writable,
+    /// at once; a store to a page that a sync made read-only costs 4.3 us, each, and making it so
+    /// 10 us (6.18, ext4, two processors). So whole folios go.
     pub(super) fn forget_pages(map: &MmapRaw, from: usize, upto: usize) {
         let start = folio_start(from);
         let Some(len) = upto.min(map.len()).checked_sub(start).filter(|&len| len > 0) else {

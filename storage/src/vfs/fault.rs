@@ -96,8 +96,8 @@ impl Fault {
         self.times(u64::MAX)
     }
 
-    /// Only for files whose name contains `text`: `".wal"`, `"MANIFEST"`. A rename or link matches by
-    /// either name, an operation on a directory by the directory's name.
+    /// Only for files whose name contains `text`: `".wal"`, `"MANIFEST"`. A rename or link matches
+    /// by either name, an operation on a directory by the directory's name.
     #[must_use]
     pub fn named(self, text: &str) -> Self {
         Self { name: Some(text.to_owned()), ..self }
@@ -128,9 +128,9 @@ impl Fault {
     }
 
     /// Syncs fail as on a real disk: later syncs of the data succeed without having persisted it.
-    /// Over a `MemVfs` (see `FaultVfs::over_mem`) just the pages that were unsynced are lost, in the
-    /// way that `MemVfs::set_failed_sync` chose; over another disk the data stays readable, and later
-    /// syncs of the same handle do nothing at all.
+    /// Over a `MemVfs` (see `FaultVfs::over_mem`) just the pages that were unsynced are lost, in
+    /// the way that `MemVfs::set_failed_sync` chose; over another disk the data stays readable, and
+    /// later syncs of the same handle do nothing at all.
     #[must_use]
     pub fn lose_sync(self) -> Self {
         Self { kind: Some(OperationKind::Sync), effect: Effect::LoseSync, ..self }

@@ -2,8 +2,8 @@
 //!
 //! Guarantees the contract in `vfs` and nothing beyond it: content is durable after a sync of that
 //! file, a name after a sync of its directory (also the name of a directory in its parent), closing
-//! syncs nothing. `crash_clone` makes the disk that a power cut could leave behind, `kill_clone` the
-//! one that the death of the process leaves. Stores through a map are writes to the page cache.
+//! syncs nothing. `crash_clone` makes the disk that a power cut could leave behind, `kill_clone`
+//! the one that the death of the process leaves. Stores through a map are writes to the page cache.
 //!
 //! `on_operation` shows each changing operation before it happens, so that a test can take an image
 //! at every boundary. One lock guards the whole disk: it is exact, not fast.
@@ -93,8 +93,8 @@ impl MemVfs {
         self.shared.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Limits the space, in bytes, from now on; `None` lifts the limit. Space is counted in pages of
-    /// 4 KiB. What does not fit fails with `StorageFull`, after what fits was written.
+    /// Limits the space, in bytes, from now on; `None` lifts the limit. Space is counted in pages
+    /// of 4 KiB. What does not fit fails with `StorageFull`, after what fits was written.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.disk().settings.capacity = bytes;
     }
@@ -110,8 +110,8 @@ impl MemVfs {
         self.disk().settings.failed_sync = failed;
     }
 
-    /// Does `allocate` promise blocks, and may files be mapped for writing? At first yes; never where
-    /// space is not used in place.
+    /// Does `allocate` promise blocks, and may files be mapped for writing? At first yes; never
+    /// where space is not used in place.
     pub fn set_can_map(&self, can_map: bool) {
         self.disk().settings.can_map = can_map;
     }
@@ -121,14 +121,15 @@ impl MemVfs {
         self.disk().settings.can_link = can_link;
     }
 
-    /// With `true`, `try_read_exact_at` answers `Ok(false)` until every page of the request was read
-    /// once by `read_at` since it was last dropped; being written does not count. At first `false`.
+    /// With `true`, `try_read_exact_at` answers `Ok(false)` until every page of the request was
+    /// read once by `read_at` since it was last dropped; being written does not count. At first
+    /// `false`.
     pub fn set_cold_reads(&self, cold: bool) {
         self.disk().settings.cold_reads = cold;
     }
 
-    /// With `false`, `try_read_exact_at` answers `Ok(false)` always, as where the kernel has no reads
-    /// that do not wait. At first `true`.
+    /// With `false`, `try_read_exact_at` answers `Ok(false)` always, as where the kernel has no
+    /// reads that do not wait. At first `true`.
     pub fn set_reads_without_waiting(&self, supported: bool) {
         self.disk().settings.reads_without_waiting = supported;
     }
@@ -149,15 +150,15 @@ impl MemVfs {
         self.set_hook(Some(Arc::new(hook)));
     }
 
-    /// Calls `hook` before each read of a file, on the thread that does it, with no lock held. Replaces an
-    /// earlier one.
+    /// Calls `hook` before each read of a file, on the thread that does it, with no lock held.
+    /// Replaces an earlier one.
     pub fn on_read(&self, hook: impl Fn(&Path) + Send + Sync + 'static) {
         let mut slot = self.shared.read_hook.lock().unwrap_or_else(PoisonError::into_inner);
         *slot = Some(Arc::new(hook));
     }
 
-    /// Calls `hook` when a file has been closed and nothing of it is mapped any more, on the thread that
-    /// did it, with no lock held. Replaces an earlier one.
+    /// Calls `hook` when a file has been closed and nothing of it is mapped any more, on the thread
+    /// that did it, with no lock held. Replaces an earlier one.
     pub fn on_close(&self, hook: impl Fn(&Path) + Send + Sync + 'static) {
         let mut slot = self.shared.close_hook.lock().unwrap_or_else(PoisonError::into_inner);
         *slot = Some(Arc::new(hook));
@@ -207,13 +208,14 @@ impl MemVfs {
     }
 
     /// The next sync of a file by this thread fails with EIO: its unsynced pages are marked clean
-    /// without having been written (see `set_failed_sync`), so that a repeated sync succeeds and lies.
+    /// without having been written (see `set_failed_sync`), so that a repeated sync succeeds and
+    /// lies.
     pub fn lose_next_sync(&self) {
         self.disk().lose_sync_of = Some(std::thread::current().id());
     }
 
-    /// The disk as the next process finds it after this one was killed: everything written is there,
-    /// mapped stores included, and as unsynced as before. Unlocked; no hook; counts from 0.
+    /// The disk as the next process finds it after this one was killed: everything written is
+    /// there, mapped stores included, and as unsynced as before. Unlocked; no hook; counts from 0.
     ///
     /// Costs a reference per file and directory, whatever they hold.
     pub fn kill_clone(&self) -> MemVfs {

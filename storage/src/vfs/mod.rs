@@ -3,7 +3,8 @@
 //! The durability contract, which the in-memory disk enforces and the real one obeys:
 //!
 //! * Bytes survive a power cut once `sync_data` or `sync_all` of *that file* returned after them.
-//! * A name (creation, rename, removal) survives once `sync_dir` of its directory returned after it.
+//! * A name (creation, rename, removal) survives once `sync_dir` of its directory returned after
+//!   it.
 //! * A failed sync says nothing about the bytes and must not be repeated on the same handle.
 //! * Closing is not syncing.
 //!
@@ -39,15 +40,16 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Creates a new file for reading and writing (mode 0600); `AlreadyExists` if there is one.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
-    /// Opens an existing file for reading. Never waits for a pipe's other end: what is not a regular
-    /// file is refused, with `NotAFile` in the error.
+    /// Opens an existing file for reading. Never waits for a pipe's other end: what is not a
+    /// regular file is refused, with `NotAFile` in the error.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens an existing file for reading and writing; otherwise as `open`.
     fn open_rw(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Renames a file, replacing `to` if it exists.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Gives the file `from` a second name, in the same directory or in another one. `AlreadyExists` if
-    /// the name is taken; any other error, but for want of space, may mean that the file system cannot.
+    /// Gives the file `from` a second name, in the same directory or in another one.
+    /// `AlreadyExists` if the name is taken; any other error, but for want of space, may mean that
+    /// the file system cannot.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -58,14 +60,14 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the exclusive lock on `path`, creating the file, and writes this process's id into it.
-    /// `LockError::Held` at once if anybody, this process included, holds it, shared or not. Dropping
-    /// the guard unlocks.
+    /// `LockError::Held` at once if anybody, this process included, holds it, shared or not.
+    /// Dropping the guard unlocks.
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError>;
-    /// Takes a shared lock on `path`, which is there: any number of them, or one exclusive one. Changes
-    /// nothing on the disk.
+    /// Takes a shared lock on `path`, which is there: any number of them, or one exclusive one.
+    /// Changes nothing on the disk.
     fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError>;
-    /// Why others than this user can change files in `dir`, as in "the directory ..."; `None` if they
-    /// cannot.
+    /// Why others than this user can change files in `dir`, as in "the directory ..."; `None` if
+    /// they cannot.
     fn open_to_others(&self, _dir: &Path) -> io::Result<Option<String>> {
         Ok(None)
     }
@@ -97,8 +99,8 @@ pub trait File: Send + Sync + Debug {
     fn sync_data(&self) -> io::Result<()>;
     /// Makes content and all metadata of the file durable.
     fn sync_all(&self) -> io::Result<()>;
-    /// Starts writing back `len` bytes at `offset`, which were just written, without waiting or promising
-    /// anything.
+    /// Starts writing back `len` bytes at `offset`, which were just written, without waiting or
+    /// promising anything.
     fn write_back(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Current length in bytes.
     fn len(&self) -> io::Result<u64>;
@@ -130,10 +132,11 @@ pub trait Mapping: Send + Sync + Debug {
     /// Copies `bytes` to `offset`. One thread at a time may write a given byte (the log writer's
     /// seat sees to that); panics when out of the window.
     fn write(&self, offset: usize, bytes: &[u8]);
-    /// Says that the file is about to be synced and that nothing before `upto` is likely to be stored
-    /// to any more. A sync write-protects every dirty page that it finds in the page tables, and
-    /// each time all processors have to agree; this makes it find none there but around `upto`. A
-    /// hint without effect on content; may run while another thread stores. Never waits for the disk.
+    /// Says that the file is about to be synced and that nothing before `upto` is likely to be
+    /// stored to any more. A sync write-protects every dirty page that it finds in the page tables,
+    /// and each time all processors have to agree; this makes it find none there but around `upto`.
+    /// A hint without effect on content; may run while another thread stores. Never waits for the
+    /// disk.
     fn before_sync(&self, _from: usize, _upto: usize) {}
     /// Says that the file was just synced. A sync leaves the pages it finds mapped read-only, and
     /// the next store to each of them slow; this makes stores at `offset` and after it quick again.
@@ -150,7 +153,8 @@ pub trait LockGuard: Send + Sync + Debug {}
 pub enum LockError {
     /// Somebody has it; the process id is read from the file where possible.
     Held {
-        /// Who has it for himself; `None` also where it is shared, because nobody says so in the file.
+        /// Who has it for himself; `None` also where it is shared, because nobody says so in the
+        /// file.
         pid: Option<u32>,
     },
     /// The operating system refused.

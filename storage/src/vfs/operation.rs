@@ -81,7 +81,8 @@ pub struct Operation {
     pub number: u64,
     /// What it does.
     pub kind: OperationKind,
-    /// The file as it was named when it was opened, or the directory. The source of a rename or link.
+    /// The file as it was named when it was opened, or the directory. The source of a rename or
+    /// link.
     pub path: PathBuf,
     /// Where in the file it begins; the length for `SetLen` and `Allocate`; else 0.
     pub offset: u64,

@@ -1,10 +1,12 @@
 //! A disk that is only read, with what would be written to it in memory.
 //!
-//! Whoever works on it finds every file of the disk below, may create, rename and remove as always, and finds
-//! what he has done; below nothing changes, not even an access time that the file system does not count by
-//! itself. So a database is recovered on a disk that must not be touched by the same code as on any other.
+//! Whoever works on it finds every file of the disk below, may create, rename and remove as always,
+//! and finds what he has done; below nothing changes, not even an access time that the file system
+//! does not count by itself. So a database is recovered on a disk that must not be touched by the
+//! same code as on any other.
 //!
-//! Files that are there already cannot be written to: no part of an open does that. Syncs do nothing.
+//! Files that are there already cannot be written to: no part of an open does that. Syncs do
+//! nothing.
 
 use super::mem::MemVfs;
 use super::{File, LockError, LockGuard, Vfs};
@@ -23,7 +25,8 @@ pub struct OverlayVfs {
 }
 
 impl OverlayVfs {
-    /// `below`, of which `dir` may be changed, by `bytes_max` bytes at most: what does not fit is `StorageFull`.
+    /// `below`, of which `dir` may be changed, by `bytes_max` bytes at most: what does not fit is
+    /// `StorageFull`.
     ///
     /// # Errors
     /// None in practice: the directory is made in memory.

@@ -1,8 +1,9 @@
 //! A disk with a speed: wraps any `Vfs` and lets written bytes pass at a given rate.
 //!
-//! Charged are the bytes of a write when it is made, the bytes stored through a map when that handle
-//! is next synced, and a fixed price for every sync of a file or directory. All handles stand in one line, first come, first served, in slices of 64 KiB: a small sync
-//! waits behind a slice of a table, not behind the whole table. Reading, naming and removing are free.
+//! Charged are the bytes of a write when it is made, the bytes stored through a map when that
+//! handle is next synced, and a fixed price for every sync of a file or directory. All handles
+//! stand in one line, first come, first served, in slices of 64 KiB: a small sync waits behind a
+//! slice of a table, not behind the whole table. Reading, naming and removing are free.
 //!
 //! Time is a component here as everywhere: a [`Clock`] is asked and waited for. With one that only
 //! counts, a test learns how long the disk would have been busy and spends no time itself.

@@ -12,18 +12,19 @@ use bytes::Bytes;
 /// Where a lookup reads.
 #[derive(Clone, Copy, Debug)]
 pub enum Instant<V> {
-    /// At this number, which is held as a `ReadPoint`, or below which nothing is overwritten any more.
+    /// At this number, which is held as a `ReadPoint`, or below which nothing is overwritten any
+    /// more.
     Held(Seqno),
     /// At what is visible now. Asked once, and again in the rare case that the version which was
     /// visible then has been overwritten twice meanwhile.
     Newest(V),
 }
 
-/// The value of `key`, which is routed to `range` of a superversion `born` then; `None` where it is absent or
-/// deleted.
+/// The value of `key`, which is routed to `range` of a superversion `born` then; `None` where it is
+/// absent or deleted.
 ///
-/// Copies a value that lies in a memtable; one that lies in a table shares its block or is copied, as
-/// the table decides. `WouldBlock` only with `Wait::Never`.
+/// Copies a value that lies in a memtable; one that lies in a table shares its block or is copied,
+/// as the table decides. `WouldBlock` only with `Wait::Never`.
 #[inline]
 pub fn get<O, V: Fn() -> Seqno>(
     range: &RangeEntry<O>,
@@ -100,8 +101,8 @@ fn in_layers<O, V: Fn() -> Seqno, F, T: Default>(
     Ok(found.map_or_else(T::default, of_table))
 }
 
-/// What `read` makes of the newest visible version of `key` in `memtables`, newest first, which were
-/// published by a superversion `born` then.
+/// What `read` makes of the newest visible version of `key` in `memtables`, newest first, which
+/// were published by a superversion `born` then.
 #[inline]
 fn in_memory<'a, V: Fn() -> Seqno, T>(
     memtables: &(impl Iterator<Item = InMemory<'a>> + Clone),
@@ -135,8 +136,8 @@ fn in_memory<'a, V: Fn() -> Seqno, T>(
     }
 }
 
-/// Asks every slice of `runs` that may have `key`, newest run first, until one answers. The key is hashed
-/// once, and only if a table has to be asked.
+/// Asks every slice of `runs` that may have `key`, newest run first, until one answers. The key is
+/// hashed once, and only if a table has to be asked.
 #[inline]
 fn in_runs<T>(
     runs: &[Run],

@@ -1,8 +1,9 @@
 //! A sealed memtable without the spans that were cut out of it.
 //!
-//! What is excised is gone from memory at once, and nothing waits for a flush: every memtable of the range
-//! is sealed by then, so all that it has in the span is older than the change (INVARIANT(mask-covers-replay)),
-//! and is passed over. A memtable that several ranges share has a slice in each.
+//! What is excised is gone from memory at once, and nothing waits for a flush: every memtable of
+//! the range is sealed by then, so all that it has in the span is older than the change
+//! (INVARIANT(mask-covers-replay)), and is passed over. A memtable that several ranges share has a
+//! slice in each.
 
 use crate::error::Result;
 use crate::iter::Cursor;
@@ -196,8 +197,8 @@ mod tests {
     }
 
     proptest! {
-        /// Planted: a span that is left behind its first key; spans that touch and are taken for one that
-        /// ends with the first of them.
+        /// Planted: a span that is left behind its first key; spans that touch and are taken for
+        /// one that ends with the first of them.
         #[test]
         fn t004_08_what_was_cut_out_of_a_memtable_is_not_found_in_either_direction(
             cuts in prop::collection::vec((0_u8..40, prop::option::of(0_u8..40)), 0..5),

@@ -1,12 +1,12 @@
 //! Reading: what is visible at one instant, across memory and tables.
 //!
-//! A `Superversion` is what readers load through one pointer (INVARIANT(one-pointer)): an entry per range,
-//! which has everything that is to be known of it. A `View` is a superversion and a sequence
+//! A `Superversion` is what readers load through one pointer (INVARIANT(one-pointer)): an entry per
+//! range, which has everything that is to be known of it. A `View` is a superversion and a sequence
 //! number: it sees the newest entry at or below that number, for ever, whatever is flushed or
 //! compacted meanwhile.
 //!
-//! Layers are asked newest first and the first answer wins (INVARIANT(newest-layer-first)): the active
-//! memtable, the sealed ones, then the layers of its tables. Tables keep only the newest
+//! Layers are asked newest first and the first answer wins (INVARIANT(newest-layer-first)): the
+//! active memtable, the sealed ones, then the layers of its tables. Tables keep only the newest
 //! entry of a key, so a table may be published only when everything in it is visible; the version
 //! manager waits for that.
 //!
@@ -39,7 +39,8 @@ use bytes::Bytes;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// One range, as readers and writers find it. `O` is whoever owns it; nothing in here asks who that is.
+/// One range, as readers and writers find it. `O` is whoever owns it; nothing in here asks who that
+/// is.
 #[derive(Clone)]
 pub struct RangeEntry<O> {
     /// The memtable that takes writes.
@@ -47,8 +48,8 @@ pub struct RangeEntry<O> {
     /// Those that wait for flush, newest first. They may have keys of other ranges as well: what is
     /// outside the span is not this range's.
     pub sealed: Vec<MemtableSlice>,
-    /// Tables that came in from outside while there were older memtables, newest first. The tables of the
-    /// range have them as well; before these memtables are flushed they are looked for here.
+    /// Tables that came in from outside while there were older memtables, newest first. The tables
+    /// of the range have them as well; before these memtables are flushed they are looked for here.
     pub pending: Vec<PendingRun>,
     /// What is on disk, and which keys the range has.
     pub stable: Arc<RangeVersion>,
@@ -68,7 +69,8 @@ pub struct PendingRun {
 }
 
 impl PendingRun {
-    /// Is it in front of memtables, of which `oldest` is the id of the oldest one that is not flushed?
+    /// Is it in front of memtables, of which `oldest` is the id of the oldest one that is not
+    /// flushed?
     pub fn is_in_front_of(&self, oldest: Option<u64>) -> bool {
         oldest.is_some_and(|oldest| oldest <= self.behind)
     }
@@ -153,8 +155,8 @@ pub struct Superversion<O> {
     pub number: u64,
     /// Rises with every change of the routes.
     pub epoch: u64,
-    /// The number of the last change in it: everything up to there was applied, in every range, before
-    /// this was published (INVARIANT(born-is-applied)).
+    /// The number of the last change in it: everything up to there was applied, in every range,
+    /// before this was published (INVARIANT(born-is-applied)).
     pub born: Seqno,
     /// By keyspace and key; the spans of a keyspace cover all keys.
     pub ranges: Vec<RangeEntry<O>>,

@@ -1,10 +1,10 @@
 //! Walking a span in key order, across layers and ranges, into chunks.
 //!
 //! Each live key of the view comes out once, in order; tombstones do not. A cursor is owned and
-//! `Send`. When a block is cold and waiting is not allowed, `fill` says `WouldBlock` and keeps what it
-//! has: allow waiting (`set_wait`) on another thread and fill again, and the walk goes on after the
-//! last key that was looked at, whether or not it came out. So every call gets further, and a walk
-//! ends however many tombstones lie on its way and however often it is told to wait or not.
+//! `Send`. When a block is cold and waiting is not allowed, `fill` says `WouldBlock` and keeps what
+//! it has: allow waiting (`set_wait`) on another thread and fill again, and the walk goes on after
+//! the last key that was looked at, whether or not it came out. So every call gets further, and a
+//! walk ends however many tombstones lie on its way and however often it is told to wait or not.
 
 use super::source::{self, Walker};
 use super::{ChunkBuilder, RangeEntry, Superversion, View};
@@ -18,8 +18,8 @@ use std::fmt;
 
 /// A chunk ends at this many bytes, whatever the caller allows.
 const CHUNK_BYTES_CAP: usize = 1 << 30;
-/// `fill` returns after looking at this many keys even if most were deleted or younger than the view, so
-/// that its time is bounded.
+/// `fill` returns after looking at this many keys even if most were deleted or younger than the
+/// view, so that its time is bounded.
 const STEPS_MAX: usize = 4096;
 
 /// What to walk, and how.
@@ -55,9 +55,10 @@ impl ScanSpec {
 
 /// A position in a view.
 pub struct ScanCursor {
-    /// The layers of the range that is walked, positioned on the next entry; `None` before the first seek,
-    /// after an error and after `set_wait`. Goes before the view, whose table handles see to it that a file
-    /// is closed when it is removed: the last to close it would free its blocks, and may be an executor.
+    /// The layers of the range that is walked, positioned on the next entry; `None` before the
+    /// first seek, after an error and after `set_wait`. Goes before the view, whose table handles
+    /// see to it that a file is closed when it is removed: the last to close it would free its
+    /// blocks, and may be an executor.
     walker: Option<Walker>,
     view: View,
     spec: ScanSpec,
@@ -244,8 +245,8 @@ fn first_range<O>(superversion: &Superversion<O>, spec: &ScanSpec) -> Option<usi
     }
 }
 
-/// Moves to the first entry inside the span, in the direction of travel, that lies beyond `after`, if
-/// that is in the span as well.
+/// Moves to the first entry inside the span, in the direction of travel, that lies beyond `after`,
+/// if that is in the span as well.
 fn seek<C: Cursor>(
     cursor: &mut C,
     inside: &Span,

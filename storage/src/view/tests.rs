@@ -1,5 +1,5 @@
-//! A toy engine on the simulated disk against an ordered map: writes, rotations, flushes, compactions
-//! and old views, in random order, everything synchronous.
+//! A toy engine on the simulated disk against an ordered map: writes, rotations, flushes,
+//! compactions and old views, in random order, everything synchronous.
 
 mod excised;
 mod landings;
@@ -173,7 +173,8 @@ impl Toy {
         let version = match old.apply(edit, &added) {
             Ok(version) => version,
             Err(conflict) => {
-                // The shards were divided anew between its choice and its end. Nothing was written for it.
+                // The shards were divided anew between its choice and its end. Nothing was written
+                // for it.
                 assert_eq!(conflict.rule, "landing-in-its-shard", "{conflict}");
                 *self.done.entry("conflict").or_default() += 1;
                 return;
@@ -312,7 +313,8 @@ fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Ve
     }
 }
 
-/// Each table that can be copied as it is has what is to be seen between its ends. Returns their numbers.
+/// Each table that can be copied as it is has what is to be seen between its ends. Returns their
+/// numbers.
 fn check_whole_tables(view: &View, model: &Model) -> Vec<u64> {
     let whole = view.whole_tables(KeyspaceId::DEFAULT, &Span::all(), 0).unwrap();
     for slice in &whole {
@@ -412,7 +414,9 @@ proptest! {
         let mut kept: Vec<(View, Model)> = Vec::new();
         for op in ops {
             match op {
-                Op::Write(key, len) => toy.write(&key_of(key), Some(&vec![len as u8; len as usize])),
+                Op::Write(key, len) => {
+                    toy.write(&key_of(key), Some(&vec![len as u8; len as usize]));
+                }
                 Op::Delete(key) => toy.write(&key_of(key), None),
                 Op::Seal(range) => toy.seal(range % ranges),
                 Op::Flush(range, all) => toy.flush(range % ranges, all),

@@ -8,12 +8,12 @@ use crate::keyspace::KeyspaceId;
 use crate::version::{Run, Slice};
 
 impl View {
-    /// The tables that have, between their first and last keys, exactly what the view has there in `keyspace`, all of it
-    /// in `span`, and of at least `bytes_min` bytes. In key order.
+    /// The tables that have, between their first and last keys, exactly what the view has there in
+    /// `keyspace`, all of it in `span`, and of at least `bytes_min` bytes. In key order.
     ///
-    /// Such a table is used as a whole and has no tombstone; and no other layer, in memory or on disk, has a key
-    /// between its first and its last one. A table has no key twice, and nothing that is newer than a view that has it:
-    /// so each of its entries is what a scan shows.
+    /// Such a table is used as a whole and has no tombstone; and no other layer, in memory or on
+    /// disk, has a key between its first and its last one. A table has no key twice, and nothing
+    /// that is newer than a view that has it: so each of its entries is what a scan shows.
     ///
     /// # Errors
     /// What a walk over memory finds.

@@ -1,10 +1,10 @@
 //! Sync groups: what the log's syncer writes and syncs while the next group forms.
 //!
-//! A `SyncGroup` is written; then it is added to `Unsynced`, which is all that was written and is not
-//! yet synced, however many groups that were. Only `Unsynced` can be synced, so a sync covers every
-//! segment that any of them wrote to. Both own the file handles they need, so the writer's seat is
-//! free while they work: write, tell the writer; sync, tell the writer. Nothing here changes the
-//! writer.
+//! A `SyncGroup` is written; then it is added to `Unsynced`, which is all that was written and is
+//! not yet synced, however many groups that were. Only `Unsynced` can be synced, so a sync covers
+//! every segment that any of them wrote to. Both own the file handles they need, so the writer's
+//! seat is free while they work: write, tell the writer; sync, tell the writer. Nothing here
+//! changes the writer.
 
 use super::SealedSegment;
 use super::spare::SegmentFile;
@@ -45,7 +45,8 @@ pub struct SyncGroup {
 }
 
 impl SyncGroup {
-    /// The last sequence number at or before the end of the group: in the file once `write` succeeded.
+    /// The last sequence number at or before the end of the group: in the file once `write`
+    /// succeeded.
     pub fn upto(&self) -> Seqno {
         self.upto
     }
@@ -61,8 +62,8 @@ impl SyncGroup {
     }
 
     /// Writes the staged bytes into their files: one system call, or one per segment after a
-    /// rotation. After success, and `LogWriter::written`, everything in the group survives the death
-    /// of the process. Repeatable: it writes the same bytes to the same places.
+    /// rotation. After success, and `LogWriter::written`, everything in the group survives the
+    /// death of the process. Repeatable: it writes the same bytes to the same places.
     ///
     /// # Errors
     /// `Io`, naming file and offset.
@@ -144,9 +145,9 @@ impl Unsynced {
     /// Makes all of it durable, older segments before newer ones.
     ///
     /// # Errors
-    /// `Io`, naming the file. Final, whatever the cause, a full disk included: a failed sync must not
-    /// be repeated on the same handle, for nobody knows what is on the disk, and nothing newer may be
-    /// synced after it.
+    /// `Io`, naming the file. Final, whatever the cause, a full disk included: a failed sync must
+    /// not be repeated on the same handle, for nobody knows what is on the disk, and nothing newer
+    /// may be synced after it.
     pub fn sync(&self) -> Result<()> {
         // Order matters: a record vouches for every older segment once its own is synced.
         for (index, target) in self.targets.iter().enumerate() {

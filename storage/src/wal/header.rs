@@ -115,7 +115,8 @@ impl SegmentHeader {
     }
 }
 
-/// The database that the segment `number` in `dir` says it belongs to, if it has a valid header page.
+/// The database that the segment `number` in `dir` says it belongs to, if it has a valid header
+/// page.
 pub fn claimed_id(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber) -> Option<[u8; 16]> {
     let mut page = [0; HEADER_BYTES];
     let read_bytes = vfs.open(&FileKind::Wal(number).path(dir)).ok()?.read_at(&mut page, 0).ok()?;

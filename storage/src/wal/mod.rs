@@ -1,7 +1,8 @@
 //! The log: what was acknowledged before it reached a table.
 //!
 //! ```text
-//! segment  := header page (4096 bytes) | begin | record* | [continued] | zeros, or a former life's bytes
+//! segment  := header page (4096 bytes) | begin | record* | [continued]
+//!             | zeros, or a former life's bytes
 //! record   := header (24 bytes) | payload | zeros up to a multiple of 8
 //! ```
 //!
@@ -9,21 +10,22 @@
 //! * A *segment* is one `.wal` file of fixed length. It is prepared ahead (allocated, zeroed or
 //!   recycled, its header page written, synced, its name durable) as a *spare*, so that committing
 //!   only overwrites bytes that already belong to it. A `.wal` file whose first record is not a
-//!   *beginning* is an unused spare. A segment that is left ends by naming the one that continues it.
+//!   *beginning* is an unused spare. A segment that is left ends by naming the one that continues
+//!   it.
 //! * A record goes into the file on one of two *paths*: stored through the segment's mapping
 //!   (`AppendPath::Mapped`), or *staged* in memory for the next sync group. Both draw their offsets
 //!   from one order, and no record ever reaches the file before its predecessors did.
-//! * A *sync group* is what the log's syncer writes at once. One sync makes everything durable that was
-//!   written and is *unsynced*: usually one group, sometimes several.
+//! * A *sync group* is what the log's syncer writes at once. One sync makes everything durable that
+//!   was written and is *unsynced*: usually one group, sometimes several.
 //! * Every record *vouches*: its `synced_to` says up to where its segment was known to be durable
-//!   when it was encoded. Damage below a vouched point is corruption and is refused; damage above it
-//!   is the torn tail of an unclean stop and is cut.
+//!   when it was encoded. Damage below a vouched point is corruption and is refused; damage above
+//!   it is the torn tail of an unclean stop and is cut.
 //!
 //! Guarantees: a process killed at any instant loses no record that was reported as being in the
 //! file; a power cut loses no record at or below a successful sync; what is replayed is a prefix of
 //! what was appended; records of another database, another segment, another offset or a former life
-//! of a recycled file are never replayed; a file of the log that went missing, or another one in its
-//! place, is noticed (INVARIANT(no-log-file-missing)).
+//! of a recycled file are never replayed; a file of the log that went missing, or another one in
+//! its place, is noticed (INVARIANT(no-log-file-missing)).
 //!
 //! Not here: who stamps sequence numbers, who waits for what, when a segment is obsolete (the log
 //! writer and the version manager decide), and any thread. Byte-exact pictures: `docs/format.md`.

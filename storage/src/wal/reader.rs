@@ -5,12 +5,13 @@
 //! vouches for is ever cut silently; no file that acknowledged records lie in can be missing
 //! unnoticed; nothing on the disk is changed, whatever is found.
 //!
-//! Torn or damaged? Where the records stop, `s` in segment `k`, something later may *vouch* for what
-//! should have followed: a valid record behind `s` whose `synced_to` is above it; a later beginning that
-//! knew `k` to be durable beyond `s`; any record of a later segment with `synced_to > 0`, because an
-//! older segment is always synced first. A later beginning alone proves nothing: the operating system
-//! may have written it back before the end of its predecessor. Vouched for means corrupt; otherwise
-//! it is the torn tail and everything from `s` on is cut, later segments included.
+//! Torn or damaged? Where the records stop, `s` in segment `k`, something later may *vouch* for
+//! what should have followed: a valid record behind `s` whose `synced_to` is above it; a later
+//! beginning that knew `k` to be durable beyond `s`; any record of a later segment with a
+//! `synced_to` above 0, because an older segment is always synced first. A later beginning alone
+//! proves nothing: the operating system may have written it back before the end of its predecessor.
+//! Vouched for means corrupt; otherwise it is the torn tail and everything from `s` on is cut,
+//! later segments included.
 //!
 //! Does not decide what to do with the records, nor which segments are obsolete.
 

@@ -1,10 +1,10 @@
 //! One record of the log: its header, its checksum, its place in the rolling digest.
 //!
 //! The payload's checksum is computed by the caller, outside the writer's seat; the record's own
-//! covers that checksum and the header, so the seat only ever checksums 24 bytes. In this order: where
-//! eight bytes of the header stand directly before the checksum of eight others that are equal, all of
-//! them may turn into zeros together and the result is the same. A record is valid
-//! at one offset of one segment of one database and nowhere else.
+//! covers that checksum and the header, so the seat only ever checksums 24 bytes. In this order:
+//! where eight bytes of the header stand directly before the checksum of eight others that are
+//! equal, all of them may turn into zeros together and the result is the same. A record is valid at
+//! one offset of one segment of one database and nowhere else.
 //!
 //! Pure functions over bytes: no file, no state.
 
@@ -208,8 +208,8 @@ mod tests {
         assert_eq!(verify(other_db, 8192, 5, &bytes), None);
     }
 
-    /// Found by the sweep of power cuts: a `continued` that named segment 2 and had sequence number 2,
-    /// torn where its number begins, was a valid record with zeros for both.
+    /// Found by the sweep of power cuts: a `continued` that named segment 2 and had sequence number
+    /// 2, torn where its number begins, was a valid record with zeros for both.
     #[test]
     fn a_payload_that_is_the_records_own_number_does_not_hide_that_both_are_torn() {
         let seed = Seed::new(&IDENTITY, FileNumber(3));

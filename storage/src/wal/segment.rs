@@ -1,7 +1,7 @@
 //! One segment of the log, as it is read: whose it is, what it continues, its records in order.
 //!
-//! Believes nothing that a checksum does not cover, changes nothing, and does not judge whether what
-//! is missing at its end was torn or damaged: that takes the other segments (`reader.rs`).
+//! Believes nothing that a checksum does not cover, changes nothing, and does not judge whether
+//! what is missing at its end was torn or damaged: that takes the other segments (`reader.rs`).
 
 use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, decode_begin, decode_continued};
 use super::header::{HEADER_BYTES, SegmentHeader};

@@ -1,10 +1,10 @@
 //! Segments prepared ahead, so that committing never creates, grows or names a file.
 //!
 //! A spare is built under its `.spare` name, which recovery may delete at any time, and gets its
-//! `.wal` name as the last step, with the directory synced; its header page, which says which file it
-//! is, is durable before. From then on it is an empty part of the log: a `.wal` file whose first record
-//! is not a beginning. So when the writer rotates into it, in memory only, the first record stored in
-//! it already has a durable name around it.
+//! `.wal` name as the last step, with the directory synced; its header page, which says which file
+//! it is, is durable before. From then on it is an empty part of the log: a `.wal` file whose first
+//! record is not a beginning. So when the writer rotates into it, in memory only, the first record
+//! stored in it already has a durable name around it.
 //!
 //! Everything here is disk work and belongs on the threads of the log.
 
@@ -148,9 +148,9 @@ fn forget(vfs: &Arc<dyn Vfs>, dir: &Path, from: &Path, number: FileNumber) {
 /// Disk work: reads the file, one small sync and one of the directory.
 ///
 /// # Errors
-/// `Io`, and `Corrupt` for a file of another length. The file is then removed, where that can be helped;
-/// else it is under its old name, which is below the manifest's log floor, or its new one, where it is
-/// an unused segment.
+/// `Io`, and `Corrupt` for a file of another length. The file is then removed, where that can be
+/// helped; else it is under its old name, which is below the manifest's log floor, or its new one,
+/// where it is an unused segment.
 pub fn recycle(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -182,7 +182,8 @@ fn reuse(
         let what = format!("the log segment has {bytes} bytes, expected {}", old.bytes);
         return Err(Error::corrupt(path, bytes.min(old.bytes), what));
     }
-    // Before the new name appears: a header under a wrong name means that somebody moved files about.
+    // Before the new name appears: a header under a wrong name means that somebody moved files
+    // about.
     write_header(file.as_ref(), path, &SegmentHeader { identity: *identity, number, bytes })?;
     file.sync_data().map_err(|e| Error::io("sync", path, e))?;
     let solid = file.allocate(bytes).map_err(|e| Error::io("allocate", path, e))?;
@@ -198,8 +199,8 @@ pub fn remove(vfs: &Arc<dyn Vfs>, old: &SealedSegment) -> Result<()> {
     remove_file(vfs, &old.path)
 }
 
-/// Deletes a spare that is not wanted any more. Nothing is synced: should it come back after a power cut,
-/// it is an unused segment.
+/// Deletes a spare that is not wanted any more. Nothing is synced: should it come back after a
+/// power cut, it is an unused segment.
 ///
 /// # Errors
 /// `Io`; a file that is already gone is fine.
@@ -240,7 +241,8 @@ fn zero(file: &dyn File, path: &Path, header: &SegmentHeader) -> Result<bool> {
     Ok(solid)
 }
 
-/// Promises the file's blocks without writing them but for the header, or writes them where that cannot be promised.
+/// Promises the file's blocks without writing them but for the header, or writes them where that
+/// cannot be promised.
 fn allocate(file: &dyn File, path: &Path, header: &SegmentHeader) -> Result<bool> {
     let solid = file.allocate(header.bytes).map_err(|e| Error::io("allocate", path, e))?;
     if !solid {

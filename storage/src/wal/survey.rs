@@ -1,7 +1,7 @@
 //! Everything that is wrong with the log, not only what `replay` would stop at.
 //!
-//! For `verify`. Reads every segment from end to end, goes on behind each piece of damage, and judges
-//! it as `replay` does. Hands out no records and changes nothing.
+//! For `verify`. Reads every segment from end to end, goes on behind each piece of damage, and
+//! judges it as `replay` does. Hands out no records and changes nothing.
 
 use super::reader::{Log, RecoveryReport};
 use super::record::kind;
@@ -18,8 +18,8 @@ use std::sync::Arc;
 /// Pieces of damage after which a segment is given up.
 const HOLES_MAX: usize = 100;
 
-/// Calls `found` for everything that is wrong with the log in `dir`; returns what a replay would say,
-/// if nothing is.
+/// Calls `found` for everything that is wrong with the log in `dir`; returns what a replay would
+/// say, if nothing is.
 pub fn survey(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,

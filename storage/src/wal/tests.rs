@@ -221,8 +221,8 @@ fn an_empty_directory_and_unused_spares_are_an_empty_log() {
     assert_eq!((report.reason, report.last_seqno), (TailReason::End, Seqno(76)));
 }
 
-/// Goal: the former life of a recycled segment never makes a log unopenable (found by `sluice demo`,
-/// whose values are other programs' binary files).
+/// Goal: the former life of a recycled segment never makes a log unopenable (found by
+/// `sluice demo`, whose values are other programs' binary files).
 /// Method: behind the last record, headers of this very segment number that claim long payloads,
 /// many times more bytes in all than a reader is willing to checksum.
 #[test]
@@ -328,8 +328,8 @@ fn the_older_segment_is_synced_first() {
     assert_eq!(done, want);
 }
 
-/// Planted: `Unsynced::add` that forgets what the groups before it wrote to, as one sync of the last
-/// group did.
+/// Planted: `Unsynced::add` that forgets what the groups before it wrote to, as one sync of the
+/// last group did.
 #[test]
 fn a1_a_sync_covers_every_segment_that_was_written_to() {
     for can_map in [false, true] {

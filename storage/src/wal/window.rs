@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 /// How much is read at once.
 const PIECE_BYTES: usize = 1 << 20;
-/// What could be a record and is no longer than this is checksummed as it is; what is longer, by the
-/// checksums of prefixes.
+/// What could be a record and is no longer than this is checksummed as it is; what is longer, by
+/// the checksums of prefixes.
 const SHORT_BYTES: u64 = 4096;
 
 /// A moving window on one segment's bytes.
@@ -143,8 +143,8 @@ impl Window {
     /// Calls `each(offset, header, end)` for every valid record at or after `from`, wherever it may
     /// start, until `each` returns false.
     ///
-    /// Bytes may have been made to look like records, by whoever wrote a value: each that could be one costs
-    /// the same, however long it claims to be, and the file is read twice at most.
+    /// Bytes may have been made to look like records, by whoever wrote a value: each that could be
+    /// one costs the same, however long it claims to be, and the file is read twice at most.
     pub(super) fn scan(
         &mut self,
         from: u64,
@@ -188,8 +188,8 @@ impl Window {
         Ok(Prefixes { from, crcs })
     }
 
-    /// Is the record whole whose header, at `offset`, is this? Looks at its header, its end, and a few bytes
-    /// on the way.
+    /// Is the record whole whose header, at `offset`, is this? Looks at its header, its end, and a
+    /// few bytes on the way.
     fn is_whole(
         &mut self,
         offset: u64,
@@ -259,7 +259,8 @@ impl Window {
         Ok(None)
     }
 
-    /// What the window has from `offset` on, a header at least; it slides only if that is not there.
+    /// What the window has from `offset` on, a header at least; it slides only if that is not
+    /// there.
     fn ahead(&mut self, offset: u64) -> Result<&[u8]> {
         if !self.is_inside(offset, RECORD_HEADER_BYTES) {
             self.slide(offset, RECORD_HEADER_BYTES)?;

@@ -4,7 +4,8 @@
 //! checksum over 24 bytes; no record reaches the file before all its predecessors did, so what a
 //! killed process leaves behind is a prefix.
 //!
-//! Does not stamp sequence numbers (it checks that they are consecutive) and does not know who waits.
+//! Does not stamp sequence numbers (it checks that they are consecutive) and does not know who
+//! waits.
 
 use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, encode_begin};
 use super::group::{Run, SyncGroup, Target, Unsynced};
@@ -46,8 +47,8 @@ pub enum AppendPath {
     /// Stored through the mapping, for a caller who asked for `Buffered`. Falls back to staging
     /// where a segment has no mapping.
     Mapped,
-    /// Staged for the next sync group, for a caller who will wait for its sync anyway: pages dirtied
-    /// by `write` are much cheaper to sync than pages dirtied through a mapping.
+    /// Staged for the next sync group, for a caller who will wait for its sync anyway: pages
+    /// dirtied by `write` are much cheaper to sync than pages dirtied through a mapping.
     Staged,
 }
 
@@ -56,8 +57,8 @@ pub enum AppendPath {
 pub struct Appended {
     /// Offset of the record in the segment `LogWriter::number`.
     pub offset: u64,
-    /// Is the record, with everything before it, in the file? If not, it will be once the group that
-    /// takes it is written.
+    /// Is the record, with everything before it, in the file? If not, it will be once the group
+    /// that takes it is written.
     pub in_file: bool,
 }
 
@@ -97,8 +98,8 @@ pub struct LogWriter {
     buffers: Vec<Arc<Vec<u8>>>,
     /// What the newest record of this segment vouches for.
     vouched: u64,
-    /// What still has to be vouched for: the end of the last batch or change, or of the beginning, which says
-    /// how the previous segment ended.
+    /// What still has to be vouched for: the end of the last batch or change, or of the beginning,
+    /// which says how the previous segment ended.
     vouch_due: u64,
     closed: bool,
 }
@@ -178,7 +179,8 @@ impl LogWriter {
     /// Costs a copy of the payload. A mapped append also copies what is staged, once.
     ///
     /// # Panics
-    /// Without room, with an empty batch, with a sequence number out of order, after the close mark.
+    /// Without room, with an empty batch, with a sequence number out of order, after the close
+    /// mark.
     #[inline]
     pub fn append(
         &mut self,
@@ -203,8 +205,8 @@ impl LogWriter {
         self.put_stamped(kind::CHANGE, seqno, 1, &payload, crc(&payload), path)
     }
 
-    /// Is everything durable while nothing in the log says so about its end? Then damage there could
-    /// not be told from a torn write. When idle, `append_vouch` and sync once more.
+    /// Is everything durable while nothing in the log says so about its end? Then damage there
+    /// could not be told from a torn write. When idle, `append_vouch` and sync once more.
     pub fn wants_vouch(&self) -> bool {
         self.synced == self.tail
             && self.vouched < self.vouch_due
@@ -271,15 +273,15 @@ impl LogWriter {
         self.vouch_due = self.tail;
     }
 
-    /// Was a segment left that no group has taken? Somebody should, soon, and sync it: only then can it
-    /// become obsolete.
+    /// Was a segment left that no group has taken? Somebody should, soon, and sync it: only then
+    /// can it become obsolete.
     #[inline]
     pub fn has_sealed(&self) -> bool {
         !self.sealed.is_empty()
     }
 
-    /// Takes everything appended since the last group. Cheap: it swaps buffers. Write and sync it off
-    /// the seat, in the order groups were taken, and report both.
+    /// Takes everything appended since the last group. Cheap: it swaps buffers. Write and sync it
+    /// off the seat, in the order groups were taken, and report both.
     pub fn take_group(&mut self) -> SyncGroup {
         let mut runs = mem::take(&mut self.sealed_runs);
         // Sealed runs were counted when they were sealed.
@@ -347,8 +349,8 @@ impl LogWriter {
         self.tail + RESERVE_BYTES <= self.segment.bytes
     }
 
-    /// The first record: what the segment continues. Always staged, so that nothing is stored in the
-    /// new file before the old one has all of its own.
+    /// The first record: what the segment continues. Always staged, so that nothing is stored in
+    /// the new file before the old one has all of its own.
     fn begin(&mut self, predecessor: Predecessor) {
         let payload = encode_begin(predecessor);
         self.put(kind::BEGIN, &payload, crc(&payload), AppendPath::Staged);
@@ -419,8 +421,8 @@ impl LogWriter {
         Appended { offset, in_file }
     }
 
-    /// Brings every byte before `tail` into its file through the mappings. `false`: some of them can
-    /// only be written by their group.
+    /// Brings every byte before `tail` into its file through the mappings. `false`: some of them
+    /// can only be written by their group.
     ///
     /// A group that is being written meanwhile writes the same bytes to the same places.
     #[inline]

@@ -1,4 +1,5 @@
-//! Decisions on ranges that nobody has: what is seen is said, and time passes when the test says so.
+//! Decisions on ranges that nobody has: what is seen is said, and time passes when the test says
+//! so.
 
 use super::*;
 use crate::runtime::{Runtime, ThreadRuntime};
@@ -61,8 +62,8 @@ impl Told {
         self.history.look(&seen, &self.policy, self.now)
     }
 
-    /// A look after each period, with so many batches in each second since the one before, until there is
-    /// an order, but for at most so many looks.
+    /// A look after each period, with so many batches in each second since the one before, until
+    /// there is an order, but for at most so many looks.
     fn looks(&mut self, seen: &mut [Seen], rates: &[u64], most: usize) -> (usize, Vec<Order>) {
         for looks in 1..=most {
             self.now += PERIOD;
@@ -124,8 +125,8 @@ fn a_range_is_split_when_it_has_been_hot_for_a_cooldown() {
     assert_eq!(told.looks(&mut seen, &[130], 10), (6, vec![split(1, Cause::Heat)]));
 }
 
-/// Goal: one key that has all the heat costs a few splits, not one after each cooldown. Planted: parts that
-/// count as new.
+/// Goal: one key that has all the heat costs a few splits, not one after each cooldown. Planted:
+/// parts that count as new.
 #[test]
 fn t002_13_heat_that_does_not_part_is_followed_ever_more_rarely() {
     let mut told = Told::new();
@@ -209,8 +210,8 @@ fn without_a_limit_of_heat_one_batch_is_too_many() {
     assert!(!told.looks(&mut seen, &[0, 0], 60).1.is_empty());
 }
 
-/// Goal: ranges do not flap. Method: a hot range that is split, then two parts that are hot and cold by turns,
-/// for as long as ever; and a range around the limit of bytes.
+/// Goal: ranges do not flap. Method: a hot range that is split, then two parts that are hot and
+/// cold by turns, for as long as ever; and a range around the limit of bytes.
 ///
 /// Planted: a merge at half a limit; coldness that is not measured for long.
 #[test]
@@ -276,7 +277,8 @@ fn nothing_is_looked_at_while_nothing_happens() {
     assert!(again == Some(told.now + 4 * COOLDOWN), "{again:?}");
 }
 
-/// What a look at very many ranges costs is told, not demanded: `cargo test --release -- --ignored looks_at`.
+/// What a look at very many ranges costs is told, not demanded:
+/// `cargo test --release -- --ignored looks_at`.
 #[test]
 #[ignore = "it measures"]
 #[allow(clippy::print_stderr, clippy::disallowed_methods, reason = "it measures")]

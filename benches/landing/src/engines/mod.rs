@@ -1,4 +1,5 @@
-//! The engines behind one trait, their named configurations, and the sizes that are the same for all.
+//! The engines behind one trait, their named configurations, and the sizes that are the same for
+//! all.
 
 #[cfg(feature = "rocksdb")]
 mod rocks;
@@ -173,8 +174,8 @@ impl Writer {
         })
     }
 
-    /// Notes a put, and says how long to wait before the next one if puts have a rate. One that is late
-    /// makes the next ones hurry.
+    /// Notes a put, and says how long to wait before the next one if puts have a rate. One that is
+    /// late makes the next ones hurry.
     fn note(&mut self, put: u64, took: Duration) -> Option<Duration> {
         self.latencies.saturating_record(took.as_nanos() as u64);
         // Seldom enough not to be felt.

@@ -2,17 +2,20 @@
 //!
 //! Set, everything else being a default:
 //! * `write_buffer_size` 8 MiB, `max_write_buffer_number` 4;
-//! * `max_bytes_for_level_base` 32 MiB, `max_bytes_for_level_multiplier` 10 (its default): L1 may have 32 MiB,
-//!   L2 320 MiB, L3 3.2 GiB;
-//! * `level_compaction_dynamic_level_bytes` false. Its default is true: then the *last* level gives the sizes
-//!   of the others, which bounds the space taken at about 1.11 of what lives;
-//! * `target_file_size_base` 8 MiB, blocks of 4 KiB, a Bloom filter of 10 bits per key, no compression;
-//! * a block cache of 64 MiB. Indexes and filters are beside it (`cache_index_and_filter_blocks` is false);
+//! * `max_bytes_for_level_base` 32 MiB, `max_bytes_for_level_multiplier` 10 (its default): L1 may
+//!   have 32 MiB, L2 320 MiB, L3 3.2 GiB;
+//! * `level_compaction_dynamic_level_bytes` false. Its default is true: then the *last* level gives
+//!   the sizes of the others, which bounds the space taken at about 1.11 of what lives;
+//! * `target_file_size_base` 8 MiB, blocks of 4 KiB, a Bloom filter of 10 bits per key, no
+//!   compression;
+//! * a block cache of 64 MiB. Indexes and filters are beside it (`cache_index_and_filter_blocks` is
+//!   false);
 //! * `max_background_jobs` 2 (its default): one flush and one compaction at a time;
 //! * the log is written, and not synced (`WriteOptions::sync` false, the default);
 //! * statistics, without histograms and timers, for the bytes of log, flushes and compactions.
 //!
-//! Defaults that matter: L0 is merged from 4 tables on, slows writers down from 20 and stops them at 36.
+//! Defaults that matter: L0 is merged from 4 tables on, slows writers down from 20 and stops them
+//! at 36.
 //!
 //! Four threads write.
 

@@ -1,18 +1,20 @@
 //! SluiceDB.
 //!
 //! Set, everything else being a default:
-//! * `memtable_bytes` 8 MiB, `write_buffer_bytes` 4 x 8 MiB, `sealed_memtables_max` 2 (and one that is written
-//!   to, and one that is being flushed);
+//! * `memtable_bytes` 8 MiB, `write_buffer_bytes` 4 x 8 MiB, `sealed_memtables_max` 2 (and one that
+//!   is written to, and one that is being flushed);
 //! * `level_base_bytes` 3.2 MiB and `level_ratio` 10: L1 may have 32 MiB, L2 320 MiB, L3 3.2 GiB;
-//! * `table_bytes_max` 8 MiB, `block_bytes` 4096, `filter_bits_per_key` 10, no compression at any level;
+//! * `table_bytes_max` 8 MiB, `block_bytes` 4096, `filter_bits_per_key` 10, no compression at any
+//!   level;
 //! * `cache_bytes` 64 MiB, of which the indexes and filters of open tables take their part;
 //! * `durability` buffered: the log is written, not synced.
 //!
-//! Defaults that matter: L0 is merged from 4 runs on and holds flushes up from 20; flushes are cut into 4
-//! shards; log segments have 64 MiB and are used again; one flush and, on a small machine, two compactions at
-//! a time, where RocksDB has one: `sluicedb:compaction_threads=1` is its equal.
+//! Defaults that matter: L0 is merged from 4 runs on and holds flushes up from 20; flushes are cut
+//! into 4 shards; log segments have 64 MiB and are used again; one flush and, on a small machine,
+//! two compactions at a time, where RocksDB has one: `sluicedb:compaction_threads=1` is its equal.
 //!
-//! Four tasks write, on a tokio runtime with two threads. Who reads does so from a thread of its own.
+//! Four tasks write, on a tokio runtime with two threads. Who reads does so from a thread of its
+//! own.
 
 use super::{
     Account, BLOCK_BYTES, CACHE_BYTES, FILTER_BITS_PER_KEY, L1_BYTES, LEVEL_RATIO, Level,

@@ -1,5 +1,6 @@
-//! The buffer alone, against a plain list of entries. Items T001-* are listed in docs/testing.md; what needs
-//! an index (09, 15, 16, 17) is in `memtable/tests/reclaim.rs`, limits of the API (04) too.
+//! The buffer alone, against a plain list of entries. Items T001-* are listed in docs/testing.md;
+//! what needs an index (09, 15, 16, 17) is in `memtable/tests/reclaim.rs`, limits of the API (04)
+//! too.
 
 mod compaction;
 mod entries;

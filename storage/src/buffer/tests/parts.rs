@@ -74,8 +74,8 @@ fn compactions_fill_one_destination_after_the_other() {
     assert!(rig.buffer.parts.len() < 20, "{}", rig.buffer.parts.len());
 }
 
-/// INVARIANT(offsets-add-up), in parts: entries of all sizes die in every strip there is, at every stage
-/// of a compaction. Planted: `bury` that takes a part's entry for one of the writing strip; a
+/// INVARIANT(offsets-add-up), in parts: entries of all sizes die in every strip there is, at every
+/// stage of a compaction. Planted: `bury` that takes a part's entry for one of the writing strip; a
 /// destination's end that forgets what was in it before; `start_with_all` that forgets the parts.
 #[test]
 fn parts_add_up_under_random_work() {

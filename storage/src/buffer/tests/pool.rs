@@ -31,8 +31,8 @@ fn who_grows_finds_large_chunks_stocked() {
     assert_eq!(pool.held_bytes(), 2 * LARGE);
 }
 
-/// Goal: a stock never makes a pool larger than it may be, and is not asked for where it has no room.
-/// Planted: `wants_stock` that does not look at the bytes.
+/// Goal: a stock never makes a pool larger than it may be, and is not asked for where it has no
+/// room. Planted: `wants_stock` that does not look at the bytes.
 #[test]
 fn a_stock_keeps_to_the_size_of_its_pool() {
     let pool = ChunkPool::new(LARGE + LARGE / 2);
@@ -50,9 +50,9 @@ fn chunks(count: usize) -> Vec<Chunk> {
     (0..count).map(|_| Chunk::of(ChunkClass::Large)).collect()
 }
 
-/// What there is no room for is freed by the attendant while there is one, and by whoever puts it back
-/// when there is none. Planted: `keep` that frees the rest itself; an `Attendant` that leaves the excess
-/// behind.
+/// What there is no room for is freed by the attendant while there is one, and by whoever puts it
+/// back when there is none. Planted: `keep` that frees the rest itself; an `Attendant` that leaves
+/// the excess behind.
 #[test]
 fn b5_what_there_is_no_room_for_is_freed_by_the_attendant() {
     let pool = ChunkPool::new(LARGE);
@@ -132,9 +132,10 @@ fn pages_present(chunk: &Chunk) -> usize {
     words.chunks(8).filter(|word| word[7] & 0x80 != 0).count()
 }
 
-/// Who takes a chunk that nobody has stocked, and writes to it, waits for one page to be cleared and not for
-/// all of it; a stocked one is all there. What has small pages is not kept, if there is somebody to free it.
-/// Planted: `at_once` that asks for huge pages (seen where the kernel has any); `keep` that keeps all.
+/// Who takes a chunk that nobody has stocked, and writes to it, waits for one page to be cleared
+/// and not for all of it; a stocked one is all there. What has small pages is not kept, if there is
+/// somebody to free it. Planted: `at_once` that asks for huge pages (seen where the kernel has
+/// any); `keep` that keeps all.
 #[test]
 #[cfg(target_os = "linux")]
 #[cfg_attr(miri, ignore = "there are no pages")]

@@ -171,8 +171,8 @@ fn t000_13_a_landing_waits_for_no_other_ranges() {
     assert_eq!(busy.len(), 2, "{running:?}");
 }
 
-/// The oldest table of a full shard cannot be merged, so no drain can be had. What came later is merged into itself,
-/// or nothing could land any more, also in other shards.
+/// The oldest table of a full shard cannot be merged, so no drain can be had. What came later is
+/// merged into itself, or nothing could land any more, also in other shards.
 ///
 /// Planted: a keep that only looks at its own trigger.
 #[test]
@@ -229,8 +229,8 @@ fn a_drain_goes_around_a_table_of_the_level_that_is_set_aside() {
     assert_eq!((job.mode(), job.inputs.len()), (IngestMode::Drain, 1));
 }
 
-/// A landing is always due, and more so than the level. Yet the level has its turn: also where, after each
-/// job, somebody asks in vain for one that needs no merge.
+/// A landing is always due, and more so than the level. Yet the level has its turn: also where,
+/// after each job, somebody asks in vain for one that needs no merge.
 ///
 /// Planted: a new round whenever nothing is found; the most urgent one first, always.
 #[test]
@@ -261,7 +261,8 @@ fn t000_16_a_level_has_its_turn_beside_a_landing_that_is_always_due() {
     }
 }
 
-/// L0 has an old table and a newer one that overlaps it. The older one cannot go, so the newer one stays.
+/// L0 has an old table and a newer one that overlaps it. The older one cannot go, so the newer one
+/// stays.
 ///
 /// Planted: a landing of the newest ones.
 #[test]
@@ -295,7 +296,8 @@ fn t000_11_a_table_lands_only_when_the_older_ones_that_it_overlaps_do() {
     assert_eq!(numbers(land), [21]);
 }
 
-/// All workers that merge are busy. What is small would be merged at once if one was not; so it lands.
+/// All workers that merge are busy. What is small would be merged at once if one was not; so it
+/// lands.
 ///
 /// Planted: a merge of what is small, whoever is idle.
 #[test]
@@ -337,8 +339,8 @@ fn a_landing_and_new_bounds_are_not_given_out_together() {
     assert!(planner.claims.admits(&land));
 }
 
-/// A shard that waits is drained for twice `drain_ratio` at most, as long as anything comes; and for more when nothing
-/// has come for long, or it is full.
+/// A shard that waits is drained for twice `drain_ratio` at most, as long as anything comes; and
+/// for more when nothing has come for long, or it is full.
 ///
 /// Planted: five times for age alone.
 #[test]
@@ -501,8 +503,8 @@ fn what_will_be_due_is_not_forgotten_beside_what_is() {
     assert_eq!(next_due(&version_of(&range), &options, DAY + 1006), None);
 }
 
-/// An old tombstone goes down although that costs more than what has landed is worth: where it has landed itself, and
-/// where it lies over something that has.
+/// An old tombstone goes down although that costs more than what has landed is worth: where it has
+/// landed itself, and where it lies over something that has.
 ///
 /// Planted: only levels are looked at; a table that lies over a landing is passed by.
 #[test]
@@ -539,7 +541,8 @@ fn tombstones_that_are_old_make_landings_drain() {
     assert_eq!((job.mode(), numbers(&job)), (IngestMode::Drain, vec![5, 1]));
 }
 
-/// Somebody has a part of L0 merged. The rest of it goes on landing; what lies over that part waits.
+/// Somebody has a part of L0 merged. The rest of it goes on landing; what lies over that part
+/// waits.
 ///
 /// Planted: one job of L0 at a time, whatever its keys.
 #[test]

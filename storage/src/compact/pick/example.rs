@@ -1,10 +1,12 @@
-//! The levels of the `seed` options, played step by step: a known example of leveled compaction with toy numbers.
+//! The levels of the `seed` options, played step by step: a known example of leveled compaction
+//! with toy numbers.
 //!
-//! L0 goes down when it has 3 tables, and level N may have 10 x 10^N entries. In the example L1 has 30 entries
-//! when it is said to be too large, "more than 10 x ratio". But 10 x 10^1 is 100, as the line below it there says
-//! as well, so at 30 nothing happens; here L1 goes on until it has 100. The example also flushes 5 entries at a
-//! time, and lets L0 have 2 such tables although those are 10 entries, and L0 may have 10 x 10^0 = 10: with 5 the
-//! entries fire first, in its second step. Here a flush has 3.
+//! L0 goes down when it has 3 tables, and level N may have 10 x 10^N entries. In the example L1 has
+//! 30 entries when it is said to be too large, "more than 10 x ratio". But 10 x 10^1 is 100, as the
+//! line below it there says as well, so at 30 nothing happens; here L1 goes on until it has 100.
+//! The example also flushes 5 entries at a time, and lets L0 have 2 such tables although those are
+//! 10 entries, and L0 may have 10 x 10^0 = 10: with 5 the entries fire first, in its second step.
+//! Here a flush has 3.
 
 use super::*;
 use crate::version::testing::{meta, version_of};

@@ -34,7 +34,8 @@ fn range(id: u32, lo: &'static [u8], hi: Option<&'static [u8]>) -> RangeVersion 
     RangeVersion::empty(RangeId(id), span, Shards::one())
 }
 
-/// 1 MiB in L0, and 2 in the landings of L1 and L2 each, over much more in each level: nothing is due.
+/// 1 MiB in L0, and 2 in the landings of L1 and L2 each, over much more in each level: nothing is
+/// due.
 fn waiting(id: u32, lo: &'static [u8], hi: Option<&'static [u8]>) -> RangeVersion {
     let mut range = range(id, lo, hi);
     let first = u64::from(id) * 100;
@@ -189,8 +190,9 @@ fn what_a_rest_takes_grows_with_what_it_rewrites() {
     }
 }
 
-/// From top to bottom, each level once, although two workers are idle: L0 lands, is merged with what has landed, what
-/// is too much in L1 then lands, and all of that goes into L2 at once. Then it is over.
+/// From top to bottom, each level once, although two workers are idle: L0 lands, is merged with
+/// what has landed, what is too much in L1 then lands, and all of that goes into L2 at once. Then
+/// it is over.
 ///
 /// Planted: the landings of the deepest level first; no look at what runs above; a batch of what
 /// has landed, as drains take it.

@@ -1,8 +1,8 @@
 //! The memtable against a sorted map of all versions, alone and beside concurrent readers.
 //!
 //! Method: keys come from families that hurt a radix tree (tiny alphabets with 0x00 and 0xFF, keys
-//! that are prefixes of keys, long shared prefixes that are left at every length, full fan-out of one
-//! byte). Every random test prints its seed.
+//! that are prefixes of keys, long shared prefixes that are left at every length, full fan-out of
+//! one byte). Every random test prints its seed.
 
 mod reclaim;
 
@@ -209,13 +209,20 @@ fn agrees_with_a_sorted_map_of_versions() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     /// Goal: the same on short histories that shrink to something readable.
     #[test]
     fn agrees_on_any_short_history(
         history in prop::collection::vec(
-            (prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(255), any::<u8>()], 1..12), any::<bool>()),
+            (
+                prop::collection::vec(prop_oneof![Just(0), Just(1), Just(255), any::<u8>()], 1..12),
+                any::<bool>(),
+            ),
             1..80,
         )
     ) {

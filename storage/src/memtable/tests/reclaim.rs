@@ -1,7 +1,7 @@
 //! Overwritten entries: who dies, who stays, and whose bytes are still valid.
 //!
-//! Chunks that leave limbo are filled with 0xDD here, so that a reader of memory that was given back too
-//! early sees it.
+//! Chunks that leave limbo are filled with 0xDD here, so that a reader of memory that was given
+//! back too early sees it.
 
 mod lists;
 
@@ -151,10 +151,10 @@ fn t001_13_a_compaction_ends_without_further_writes() {
     rig.check(&mut Random(2));
 }
 
-/// Cursors and lookups beside a writer that overwrites, buries and compacts all the time: a cursor sees
-/// exactly its point, a lookup at the newest instant what was written last before it or later.
-/// Planted: `Limbo::turn` without `grace.turn()` (torn values). A `hold` that reads `visible` before it says
-/// so is too rare for it; that is the loom model's.
+/// Cursors and lookups beside a writer that overwrites, buries and compacts all the time: a cursor
+/// sees exactly its point, a lookup at the newest instant what was written last before it or later.
+/// Planted: `Limbo::turn` without `grace.turn()` (torn values). A `hold` that reads `visible`
+/// before it says so is too rare for it; that is the loom model's.
 #[test]
 fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
     for seed in [0x5EED_1501_u64, 0x5EED_1502] {
@@ -248,8 +248,8 @@ fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
     }
 }
 
-/// Sealing at every stage of a compaction, with versions held: the frozen memtable shows everything,
-/// in order. Planted: `take_chunks` that forgets the source.
+/// Sealing at every stage of a compaction, with versions held: the frozen memtable shows
+/// everything, in order. Planted: `take_chunks` that forgets the source.
 #[test]
 fn t001_16_a_seal_is_right_in_any_state_of_a_compaction() {
     for stop_after in (0..400).step_by(7) {
@@ -276,8 +276,8 @@ fn t001_16_a_seal_is_right_in_any_state_of_a_compaction() {
 }
 
 /// Buffer and index against a sorted map under random puts, deletes, steps, points and seals.
-/// Planted: `bury` that frees a version between two points (`frees` with `>` for `>=`); `holder_of` that
-/// takes a stale place.
+/// Planted: `bury` that frees a version between two points (`frees` with `>` for `>=`); `holder_of`
+/// that takes a stale place.
 #[test]
 fn t001_17_agrees_with_a_sorted_map_under_random_work() {
     let (mut compactions, mut merges_of_lists, mut seals) = (0, 0, 0);
@@ -330,8 +330,8 @@ fn t001_17_agrees_with_a_sorted_map_under_random_work() {
     );
 }
 
-/// A snapshot keeps exactly what it needs, and gives it up when it goes. Planted: notes that are held are
-/// dropped instead of kept aside.
+/// A snapshot keeps exactly what it needs, and gives it up when it goes. Planted: notes that are
+/// held are dropped instead of kept aside.
 #[test]
 fn a_point_holds_one_version_of_each_key() {
     let mut rig = Rig::new(BufferOptions::default());
@@ -394,9 +394,9 @@ fn what_a_point_held_is_buried_a_little_at_a_time() {
     rig.check(&mut Random(4));
 }
 
-/// Who outgrows small chunks finds large ones that the kernel has handed over, if they are there in time, and
-/// waits for them once. Planted: `is_due_for_other_class` that does not ask (the chunk is not of the
-/// stock); one that always says no.
+/// Who outgrows small chunks finds large ones that the kernel has handed over, if they are there in
+/// time, and waits for them once. Planted: `is_due_for_other_class` that does not ask (the chunk is
+/// not of the stock); one that always says no.
 #[test]
 fn b16_who_outgrows_small_chunks_waits_once_for_a_stock() {
     const LARGE: usize = ChunkClass::Large.bytes();

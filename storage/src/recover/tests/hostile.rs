@@ -1,6 +1,7 @@
-//! Goal: bytes that somebody made up, or that a disk turned, are refused or harmless; never a panic,
-//! never another content, nothing changed on the disk.
-//! Method: files with valid checksums and numbers that no database gives out; every byte of every file.
+//! Goal: bytes that somebody made up, or that a disk turned, are refused or harmless; never a
+//! panic, never another content, nothing changed on the disk.
+//! Method: files with valid checksums and numbers that no database gives out; every byte of every
+//! file.
 
 use super::*;
 use crate::keyspace::{KeyspaceId, KeyspaceSpan};
@@ -227,9 +228,9 @@ fn c7_every_damaged_file_is_named_whatever_else_is() {
     }
 }
 
-/// One bit of every byte that is not zero, and of every 32nd that is; with `SLUICE_DAMAGE_BITS=3` three
-/// bits of every byte. Refused with nothing changed, and then `verify` finds it; or all content is
-/// there, but for a table's block that says that it is damaged.
+/// One bit of every byte that is not zero, and of every 32nd that is; with `SLUICE_DAMAGE_BITS=3`
+/// three bits of every byte. Refused with nothing changed, and then `verify` finds it; or all
+/// content is there, but for a table's block that says that it is damaged.
 #[test]
 fn d3_every_byte_of_every_file_may_be_damaged() {
     let bits: usize = std::env::var("SLUICE_DAMAGE_BITS").map_or(1, |bits| bits.parse().unwrap());

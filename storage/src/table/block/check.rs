@@ -1,6 +1,6 @@
-//! The rules of a data block, all of them, checked once when it comes from the disk. Its checksum was
-//! right, so what breaks a rule was written so; a reader that trusted it could skip keys or return them
-//! out of order, and a compaction would write them again.
+//! The rules of a data block, all of them, checked once when it comes from the disk. Its checksum
+//! was right, so what breaks a rule was written so; a reader that trusted it could skip keys or
+//! return them out of order, and a compaction would write them again.
 
 use super::{Block, Broken, Slot};
 use crate::key::Kind;
@@ -36,8 +36,9 @@ impl Parts<'_> {
 }
 
 impl Block {
-    /// Does the block keep every rule? Keys ascend strictly, share with their restart all they can, and
-    /// have 1 to `KEY_BYTES_MAX` bytes; deletes have no value; keys and seqnos are inside `bounds`.
+    /// Does the block keep every rule? Keys ascend strictly, share with their restart all they can,
+    /// and have 1 to `KEY_BYTES_MAX` bytes; deletes have no value; keys and seqnos are inside
+    /// `bounds`.
     pub(crate) fn check(&self, bounds: &Bounds<'_>) -> Result<(), Broken> {
         let mut restart: &[u8] = &[];
         let mut last = Parts { shared: &[], own: &[] };
@@ -61,7 +62,8 @@ impl Block {
             } else {
                 let shared = restart.get(..slot.shared as usize);
                 let shared = shared.ok_or(Broken("entry shares more than its restart has"))?;
-                // Whoever leaves the restart's key, leaves it upwards, and later ones leave it earlier.
+                // Whoever leaves the restart's key, leaves it upwards, and later ones leave it
+                // earlier.
                 let leaves_upwards = match (own.first(), restart.get(shared.len())) {
                     (Some(own), Some(restart)) => own > restart,
                     (Some(_), None) => true,

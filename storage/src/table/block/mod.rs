@@ -15,8 +15,8 @@
 //! * A value ends where the next entry begins, or with the block; its length is not stored.
 //! * The columns stand in front, so that in memory they share cache lines with each other and with
 //!   the reference count of the block.
-//! * A tag is one byte of the key's hash. A point read compares tags, eight at a time, and then reads
-//!   only entries that match: one of 256 entries that do not have the key.
+//! * A tag is one byte of the key's hash. A point read compares tags, eight at a time, and then
+//!   reads only entries that match: one of 256 entries that do not have the key.
 //!
 //! Nothing read from a block is trusted: every access is checked and reports `Broken`.
 

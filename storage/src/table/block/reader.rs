@@ -271,8 +271,8 @@ impl Block {
     }
 
     /// The value bytes `range`: shared with the block if they are at least an eighth of what the
-    /// block keeps in memory, so that a value held for long never pins more than eight times itself;
-    /// copied otherwise.
+    /// block keeps in memory, so that a value held for long never pins more than eight times
+    /// itself; copied otherwise.
     #[inline]
     pub(crate) fn value(&self, range: Range<u32>) -> Bytes {
         let value = self.part(range.clone());

@@ -7,8 +7,8 @@ const LOW_SEVEN: u64 = 0x7F7F_7F7F_7F7F_7F7F;
 
 /// Calls `check` with the number of each entry whose tag is `tag`, in order, until it says yes.
 ///
-/// `tail` starts with `count` tags and goes on, in all but tiny blocks for at least 7 bytes, so that
-/// the last tags can be loaded like the others.
+/// `tail` starts with `count` tags and goes on, in all but tiny blocks for at least 7 bytes, so
+/// that the last tags can be loaded like the others.
 #[inline]
 pub(super) fn search(
     tail: &[u8],

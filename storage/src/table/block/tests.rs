@@ -117,7 +117,8 @@ fn an_entry_that_shares_what_is_not_there_is_noticed() {
     let starts: Vec<usize> = (0..6)
         .map(|i| good.windows(5).enumerate().filter(|(_, w)| w == b"value").nth(i).unwrap().0 + 5)
         .collect();
-    // (entry, the shared length it claims): more than the one before, more than there is, a restart.
+    // (entry, the shared length it claims): more than the one before, more than there is, a
+    // restart.
     for (entry, claim) in [(2, 3), (3, 2), (5, 9), (4, 1)] {
         let mut bad = good.clone();
         bad[starts[entry - 1]] = claim;

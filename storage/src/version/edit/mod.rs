@@ -90,7 +90,8 @@ pub struct VersionEdit {
     pub last_seqno: Option<Seqno>,
     /// Everything is in tables and nothing follows; any later edit takes it back.
     pub clean_close: bool,
-    /// The newest log segment in use; its file is there for as long as the log floor is not above it.
+    /// The newest log segment in use; its file is there for as long as the log floor is not above
+    /// it.
     pub newest_segment: Option<FileNumber>,
     /// Changes that will happen if the log stamps them, with what they do then.
     pub prepared: Vec<(ChangeId, VersionEdit)>,
@@ -100,13 +101,13 @@ pub struct VersionEdit {
     pub abandoned: Vec<ChangeId>,
     /// Ranges whose shards have other bounds from now on.
     pub shards_moved: Vec<(RangeId, Shards)>,
-    /// Spans that a prepared change cuts out: of what is in memory and in the log as well, which is masked
-    /// when the change has a number. Not empty, in order, and apart.
+    /// Spans that a prepared change cuts out: of what is in memory and in the log as well, which is
+    /// masked when the change has a number. Not empty, in order, and apart.
     pub excised: Vec<KeyspaceSpan>,
     /// What the log has under these numbers in these spans is gone.
     pub masked: Vec<(KeyspaceSpan, Seqno)>,
-    /// New keyspaces, whose ranges are added as well; and others under the names that they have, with other
-    /// options.
+    /// New keyspaces, whose ranges are added as well; and others under the names that they have,
+    /// with other options.
     pub keyspaces_set: Vec<(KeyspaceId, Keyspace)>,
     /// Keyspaces that go, as all of their ranges do.
     pub keyspaces_removed: Vec<KeyspaceId>,

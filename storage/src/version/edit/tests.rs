@@ -156,7 +156,10 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_edit_is_malformed_or_an_edit_of_fewer_fields(edit in edits(), cut in any::<prop::sample::Index>()) {
+    fn a_cut_edit_is_malformed_or_an_edit_of_fewer_fields(
+        edit in edits(),
+        cut in any::<prop::sample::Index>(),
+    ) {
         let mut bytes = Vec::new();
         edit.encode(&mut bytes);
         prop_assume!(!bytes.is_empty());

@@ -160,8 +160,8 @@ impl Inode {
         self.durable.set_len(self.current.len());
     }
 
-    /// What a failed sync leaves: clean pages whose bytes never reached the disk. The length does not
-    /// reach it either, until a later sync of something else.
+    /// What a failed sync leaves: clean pages whose bytes never reached the disk. The length does
+    /// not reach it either, until a later sync of something else.
     pub(super) fn lose_unsynced(&mut self, failed: FailedSync) {
         let dirty = std::mem::take(&mut self.dirty);
         match failed {

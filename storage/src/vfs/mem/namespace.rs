@@ -54,8 +54,9 @@ pub enum SpaceUse {
     /// syncing it take none.
     #[default]
     InPlace,
-    /// Btrfs, ZFS: an overwritten page takes new space and gives the old one back with the next sync
-    /// of its file. A new name takes a page for the time of its making. Nothing can be promised.
+    /// Btrfs, ZFS: an overwritten page takes new space and gives the old one back with the next
+    /// sync of its file. A new name takes a page for the time of its making. Nothing can be
+    /// promised.
     CopyOnWrite,
     /// A server, a quota, thin provisioning: every write succeeds, and the sync finds out. Pages
     /// that have room are durable then, the others are lost as in a failed sync. Nothing can be

@@ -38,8 +38,9 @@ impl Toy {
     }
 }
 
-/// Goal: whatever is set aside, and however small a landing is, no entry is lost or comes back; the choice comes to
-/// an end; L0 goes down when nothing is set aside; and a landing that is switched off drains away.
+/// Goal: whatever is set aside, and however small a landing is, no entry is lost or comes back; the
+/// choice comes to an end; L0 goes down when nothing is set aside; and a landing that is switched
+/// off drains away.
 ///
 /// Planted: a drain that forgets what it cut off; claims that do not count keys.
 #[test]
@@ -118,7 +119,8 @@ fn t000_09_no_size_of_a_landing_and_nothing_set_aside_loses_or_revives_an_entry(
 }
 
 impl Toy {
-    /// A table of these keys, each with a sequence number and a value that cannot be compressed to nothing.
+    /// A table of these keys, each with a sequence number and a value that cannot be compressed to
+    /// nothing.
     fn table(&mut self, entries: &[(&str, u64, usize)]) -> SliceMeta {
         let mut next = self.next_number;
         let mut sink = self.sink(&mut next);
@@ -140,9 +142,9 @@ impl Toy {
     }
 }
 
-/// Two slices came into a landing at once, and the keep ends between them, because the older one is large. What
-/// it writes is as old as what landed at once, and has smaller sequence numbers than the slice that stayed: it
-/// must not be taken for older.
+/// Two slices came into a landing at once, and the keep ends between them, because the older one is
+/// large. What it writes is as old as what landed at once, and has smaller sequence numbers than
+/// the slice that stayed: it must not be taken for older.
 ///
 /// Planted: a keep that ends anywhere.
 #[test]
@@ -224,10 +226,11 @@ impl Toy {
     }
 }
 
-/// Tables of all sizes go into a landing, and its bounds move. A slice of it lies in its shard, always.
+/// Tables of all sizes go into a landing, and its bounds move. A slice of it lies in its shard,
+/// always.
 ///
-/// Planted: a landing that cuts nothing; a cut that leaves the key at the bound on the wrong side; one that
-/// keeps the old shards.
+/// Planted: a landing that cuts nothing; a cut that leaves the key at the bound on the wrong side;
+/// one that keeps the old shards.
 #[test]
 fn t000_02_what_lies_in_a_landing_lies_in_its_shard() {
     let mut toy = Toy::new(&[]);
@@ -281,8 +284,9 @@ fn t000_02_what_lies_in_a_landing_lies_in_its_shard() {
     check_view(&toy.view(), &toy.model, &ALL, false);
 }
 
-/// Twelve versions of each key come into a landing, and tombstones: of a key that the level has, and of one that nothing has. A keep leaves
-/// one version of each, all tombstones, and the level as it was.
+/// Twelve versions of each key come into a landing, and tombstones: of a key that the level has,
+/// and of one that nothing has. A keep leaves one version of each, all tombstones, and the level as
+/// it was.
 ///
 /// Planted: a tombstone that goes although the output is a landing.
 #[test]
@@ -325,7 +329,8 @@ fn t000_08_x_02_a_keep_changes_no_level_and_loses_no_tombstone() {
     check_view(&view, &model, &ALL, false);
 }
 
-/// What a level hands to a landing has smaller sequence numbers than what came there before, and newer entries.
+/// What a level hands to a landing has smaller sequence numbers than what came there before, and
+/// newer entries.
 ///
 /// Planted: an epoch that is not raised.
 #[test]
@@ -353,8 +358,9 @@ fn t000_09_what_lands_later_is_newer_whatever_its_sequence_numbers() {
     assert_eq!(read(&toy), Some(8), "the newer one");
 }
 
-/// A value and, in a newer table, its tombstone are in the landing; the older table is set aside. The newer one does
-/// not go down alone, so the value does not come back: neither while that lasts nor afterwards.
+/// A value and, in a newer table, its tombstone are in the landing; the older table is set aside.
+/// The newer one does not go down alone, so the value does not come back: neither while that lasts
+/// nor afterwards.
 ///
 /// Planted: a drain that does not ask whether what it takes is closed towards the older ones.
 #[test]

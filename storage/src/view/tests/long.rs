@@ -6,8 +6,9 @@ use crate::keyspace::KeyspaceId;
 /// What `ScanCursor` looks at in one call when little comes out.
 const LOOKS_PER_TURN: usize = 4096;
 
-/// A database of these ranges with a live key at each end and `deleted` tombstones between them, in L0,
-/// with nothing cached, on a disk that cannot read without waiting, or that can where it has read before.
+/// A database of these ranges with a live key at each end and `deleted` tombstones between them, in
+/// L0, with nothing cached, on a disk that cannot read without waiting, or that can where it has
+/// read before.
 fn full_of_tombstones(deleted: u32, splits: &[&'static [u8]], without_waiting: bool) -> Toy {
     let mut toy = Toy::caching(0, splits);
     toy.write(b"!first", Some(b"1"));
@@ -24,8 +25,8 @@ fn full_of_tombstones(deleted: u32, splits: &[&'static [u8]], without_waiting: b
     toy
 }
 
-/// Walks as a scan does: not waiting first, waiting for one call where a block is cold, and not waiting
-/// again. Returns what came out and how many calls it took.
+/// Walks as a scan does: not waiting first, waiting for one call where a block is cold, and not
+/// waiting again. Returns what came out and how many calls it took.
 fn walk(view: &View, reverse: bool, turns_max: usize) -> (Vec<Vec<u8>>, usize) {
     let spec = ScanSpec { reverse, ..ScanSpec::new(KeyspaceId::DEFAULT, Span::all()) };
     let mut cursor = view.cursor(spec, Wait::Never);
@@ -67,9 +68,9 @@ fn a4_a_walk_over_cold_tombstones_ends() {
     }
 }
 
-/// A walk at an old instant meets very many keys that were written after it: each call looks at a bounded
-/// number of them, and what it sees is its own instant. Planted: `walk` that never rests (one call takes
-/// them all); a rest that counts as one step.
+/// A walk at an old instant meets very many keys that were written after it: each call looks at a
+/// bounded number of them, and what it sees is its own instant. Planted: `walk` that never rests
+/// (one call takes them all); a rest that counts as one step.
 #[test]
 fn b2_younger_keys_are_passed_a_bounded_number_at_a_time() {
     const YOUNGER: usize = 100_000;

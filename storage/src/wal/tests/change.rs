@@ -1,6 +1,6 @@
-//! Goal: a change is a record like any other: it has its place and its number, it survives or is cut
-//! as batches are, it vouches as they do, and whatever is not exactly one is damage.
-//! Method: changes at every place where records can stand; records made by hand, with right checksums.
+//! Goal: a change is a record like any other: it has its place and its number, it survives or is
+//! cut as batches are, it vouches as they do, and whatever is not exactly one is damage. Method:
+//! changes at every place where records can stand; records made by hand, with right checksums.
 
 use super::damage::{alter, corrupt_at, segment, with};
 use super::*;
@@ -10,8 +10,8 @@ use record::{RECORD_HEADER_BYTES, RecordHeader, Seed, kind};
 /// Length of the record of a change.
 const CHANGE: u64 = (RECORD_HEADER_BYTES + CHANGE_BYTES) as u64;
 
-/// Puts a record at `offset` that claims `claimed` bytes and has those of `payload`; its checksum is
-/// right if that is the same.
+/// Puts a record at `offset` that claims `claimed` bytes and has those of `payload`; its checksum
+/// is right if that is the same.
 fn forge(vfs: &MemVfs, number: u64, offset: u64, header: &RecordHeader, payload: &[u8]) -> u64 {
     let seed = Seed::new(&IDENTITY, FileNumber(number));
     let (head, _) = record::encode(seed, offset, header, crc(payload));
@@ -36,7 +36,8 @@ fn surveyed(vfs: &MemVfs) -> Vec<String> {
     found
 }
 
-/// Two batches and a change, each synced on its own. Returns where the last record, a change, begins.
+/// Two batches and a change, each synced on its own. Returns where the last record, a change,
+/// begins.
 fn ends_with_a_change() -> (Bench, usize) {
     let mut bench = Bench::new(8192);
     bench.append(2, 21, AppendPath::Staged);
@@ -282,8 +283,8 @@ fn numbers_end_for_changes_where_they_end_for_batches() {
     }
 }
 
-/// Found with changes, true of batches: whoever surveys a log believes the number of the record behind a
-/// malformed one, and adds to it.
+/// Found with changes, true of batches: whoever surveys a log believes the number of the record
+/// behind a malformed one, and adds to it.
 #[test]
 fn a_survey_goes_on_behind_a_malformed_change_whatever_number_follows() {
     for next in [kind::CHANGE, kind::BATCH] {

@@ -311,8 +311,9 @@ fn a_value_that_contains_the_log_does_not_replay() {
     assert_eq!(report.offset as usize, torn);
 }
 
-/// Headers of segment `number` from `at` on, each of which claims all the rest, a number that it could have
-/// and that everything before it is durable: to know that it does not takes its checksum.
+/// Headers of segment `number` from `at` on, each of which claims all the rest, a number that it
+/// could have and that everything before it is durable: to know that it does not takes its
+/// checksum.
 fn forge_headers(bytes: &mut [u8], at: usize, number: u16) {
     for at in (at..bytes.len() - 24).step_by(24) {
         let len = (bytes.len() - at - 24) as u32;
@@ -325,11 +326,12 @@ fn forge_headers(bytes: &mut [u8], at: usize, number: u16) {
     }
 }
 
-/// Goal: what a client wrote never keeps a log from being opened, nor costs more than looking at it.
-/// Method: such bytes behind the last record, and in a segment that is in preparation. Were each of them
-/// checksummed by reading what it claims, this would read some 500 GB.
+/// Goal: what a client wrote never keeps a log from being opened, nor costs more than looking at
+/// it. Method: such bytes behind the last record, and in a segment that is in preparation. Were
+/// each of them checksummed by reading what it claims, this would read some 500 GB.
 ///
-/// Planted: a candidate that is checksummed from its first byte to its last; a budget, whose end refuses.
+/// Planted: a candidate that is checksummed from its first byte to its last; a budget, whose end
+/// refuses.
 #[test]
 fn bytes_made_to_look_like_headers_cost_bounded_time() {
     let mut bench = Bench::new(4 << 20);
@@ -343,11 +345,11 @@ fn bytes_made_to_look_like_headers_cost_bounded_time() {
 }
 
 /// Goal: a record whose checksum is computed from those of prefixes is as good a witness as any.
-/// Method: behind a damaged record, one of each length around the interval of the prefixes, between bytes
-/// that look like records.
+/// Method: behind a damaged record, one of each length around the interval of the prefixes, between
+/// bytes that look like records.
 ///
-/// Planted: a part's checksum whose padding is not looked at, that ends where the padding does, or that
-/// begins at the interval's begin.
+/// Planted: a part's checksum whose padding is not looked at, that ends where the padding does, or
+/// that begins at the interval's begin.
 #[test]
 fn long_records_vouch_also_among_bytes_that_look_like_records() {
     for value_len in (8000..8600).step_by(7).chain([100_000, 1 << 20]) {

@@ -1,8 +1,8 @@
 //! Goal: a process killed at any instant loses nothing that was in the file, a power cut at any
 //! instant loses nothing that was synced, and either leaves a log that opens.
-//! Method: random histories of batches and changes on both paths, groups in flight, rotations and recycling, on
-//! the disk that forgets; an image before every operation on that disk; every image is replayed and
-//! compared with the history. Seeds are printed.
+//! Method: random histories of batches and changes on both paths, groups in flight, rotations and
+//! recycling, on the disk that forgets; an image before every operation on that disk; every image
+//! is replayed and compared with the history. Seeds are printed.
 
 use super::*;
 use crate::vfs::CrashKind;
@@ -236,8 +236,8 @@ impl History {
         self.groups_per_sync_max = self.groups_per_sync_max.max(groups);
     }
 
-    /// As if everything in the sealed segments had been flushed: raises the floor above them. From then
-    /// on they may be recycled. Not at once: a power cut before it needs all of them.
+    /// As if everything in the sealed segments had been flushed: raises the floor above them. From
+    /// then on they may be recycled. Not at once: a power cut before it needs all of them.
     fn reuse(&mut self) {
         if let Some(last) = self.obsolete.iter().map(|old| old.number.0).max() {
             self.promised.floor.fetch_max(last + 1, SeqCst);

@@ -3,8 +3,8 @@
 use super::super::super::node::loads;
 use super::*;
 
-/// Links that one insert with its `tend` may follow, however long a list is: a few for each note that it
-/// looks at.
+/// Links that one insert with its `tend` may follow, however long a list is: a few for each note
+/// that it looks at.
 const LOADS_MAX: u64 = 16 * 128;
 
 /// Puts and tends; returns how many links that followed.
@@ -87,8 +87,8 @@ fn a6_a_cut_is_passed_only_below_what_is_visible() {
     }
 }
 
-/// A key that one batch writes very often has one version more after it, and the writes after it do no
-/// more than others. Planted: `meet` without its `unseen`.
+/// A key that one batch writes very often has one version more after it, and the writes after it do
+/// no more than others. Planted: `meet` without its `unseen`.
 #[test]
 fn b1_a_batch_of_one_key_leaves_one_version() {
     let mut rig = Rig::new(BufferOptions::default());
@@ -135,8 +135,8 @@ fn b1_thousands_of_commits_to_one_key_are_buried_a_little_at_a_time() {
     rig.check(&mut Random(0xB2));
 }
 
-/// The same where snapshots held each version and are given back, and while these versions are moved.
-/// Planted: as above; `relocate` without `long_lists`.
+/// The same where snapshots held each version and are given back, and while these versions are
+/// moved. Planted: as above; `relocate` without `long_lists`.
 #[test]
 fn b1_thousands_of_held_versions_cost_no_more_than_few() {
     const HELD: u64 = 2_000;
@@ -168,8 +168,8 @@ fn b1_thousands_of_held_versions_cost_no_more_than_few() {
     rig.check(&mut Random(0xB3));
 }
 
-/// Large batches over hot keys leave no more behind than the last of them did. Planted: `tend` that looks
-/// at 128 notes whatever was written.
+/// Large batches over hot keys leave no more behind than the last of them did. Planted: `tend` that
+/// looks at 128 notes whatever was written.
 #[test]
 fn b6_large_batches_are_buried_as_fast_as_they_are_written() {
     const KEYS: u64 = 3_000;
@@ -190,9 +190,9 @@ fn b6_large_batches_are_buried_as_fast_as_they_are_written() {
     rig.check(&mut Random(0xB6));
 }
 
-/// A reader at an old number follows few links, however often its key was written since: because what nobody
-/// can read is buried (with `Reclaim`), or because links lead far (without). Planted: `lead_over` that leads
-/// to the next link only; `far_above` that leaps without a look.
+/// A reader at an old number follows few links, however often its key was written since: because
+/// what nobody can read is buried (with `Reclaim`), or because links lead far (without). Planted:
+/// `lead_over` that leads to the next link only; `far_above` that leaps without a look.
 #[test]
 fn b2_an_old_reader_passes_few_versions_of_a_key() {
     const WRITTEN: u64 = 50_000;
