@@ -2,12 +2,15 @@
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use sluicedb_actors::kernel::{
-    Capacity, Claim, CommitQueue, Credits, Gate, Handler, Health, Hooks, Mailbox, Published, Reply,
-    Seat, SeatMailbox, Signal, Turn, reply,
+    Answer, Capacity, Claim, CommitQueue, Credits, Gate, Handler, Health, Hooks, Lost, Mailbox,
+    Published, Reply, Seat, SeatMailbox, Signal, Turn, TurnLimits, reply,
 };
 use sluicedb_storage::key::Seqno;
+use std::future::Future;
 use std::hint::black_box;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 struct Sum(u64);
 
@@ -33,6 +36,10 @@ impl Handler for Sum {
 
 const CAPACITY: Capacity = Capacity { messages: 64, bytes: 1 << 20 };
 
+fn now<T>(answer: &mut Answer<T>) -> Poll<Result<T, Lost>> {
+    Pin::new(answer).poll(&mut Context::from_waker(Waker::noop()))
+}
+
 fn seats(c: &mut Criterion) {
     let mut group = c.benchmark_group("kernel/seat");
     let seat = Seat::new(0_u64);
@@ -40,16 +47,16 @@ fn seats(c: &mut Criterion) {
         b.iter(|| *seat.try_enter().expect("free") += 1);
     });
     let hooks = Hooks { kick: Box::new(|| ()), on_panic: Box::new(|_| ()) };
-    let mailbox = SeatMailbox::new(Sum(0), CAPACITY, hooks);
-    group.bench_function("mailbox: try_run_inline", |b| {
-        b.iter(|| mailbox.try_run_inline(|sum| sum.0 += 1));
+    let mailbox = SeatMailbox::new(Sum(0), CAPACITY, TurnLimits::default(), hooks);
+    group.bench_function("mailbox: enter_idle+attempt", |b| {
+        b.iter(|| mailbox.try_enter_idle().expect("idle").attempt(|sum| sum.0 += 1));
     });
     group.bench_function("mailbox: enter_idle+leave", |b| {
         b.iter(|| mailbox.try_enter_idle().expect("idle").0 += 1);
     });
-    group.bench_function("mailbox: reserve_ref+send+deliver", |b| {
+    group.bench_function("mailbox: reserve+send+deliver", |b| {
         b.iter(|| {
-            let permit = mailbox.try_reserve_ref(100).expect("room");
+            let permit = mailbox.try_reserve(100).expect("room");
             mailbox.send(permit, Message::Add(black_box(1)));
         });
     });
@@ -57,7 +64,7 @@ fn seats(c: &mut Criterion) {
         b.iter(|| {
             let (reply, mut answer) = reply();
             mailbox.send(mailbox.try_reserve(100).expect("room"), Message::Ask(reply));
-            answer.try_take()
+            now(&mut answer)
         });
     });
     group.finish();
@@ -66,13 +73,6 @@ fn seats(c: &mut Criterion) {
 fn mailboxes(c: &mut Criterion) {
     let mut group = c.benchmark_group("kernel/mailbox");
     let (mailbox, mut inbox) = Mailbox::new(CAPACITY);
-    group.bench_function("reserve_ref+send+recv", |b| {
-        b.iter(|| {
-            let permit = mailbox.try_reserve_ref(100).expect("room");
-            permit.send(black_box(1_u64)).expect("open");
-            inbox.try_recv()
-        });
-    });
     group.bench_function("reserve+send+recv", |b| {
         b.iter(|| {
             let permit = mailbox.try_reserve(100).expect("room");
@@ -155,7 +155,7 @@ fn cells(c: &mut Criterion) {
             reply::<u64>,
             |(reply, mut answer)| {
                 reply.send(1);
-                answer.try_take()
+                now(&mut answer)
             },
             BatchSize::SmallInput,
         );

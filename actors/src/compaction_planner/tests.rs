@@ -285,9 +285,9 @@ fn a_request_waits_for_the_jobs_that_are_in_its_way() {
     );
     let mut answer = home.compact(Span::all());
     home.runtime.run_all_but(&["sluice-version"]);
-    assert!(answer.try_take().is_none(), "they are in its way");
+    assert!((&mut answer).now_or_never().is_none(), "they are in its way");
     home.runtime.run_all_but(&[]);
-    assert!(matches!(answer.try_take(), Some(Ok(Ok(())))));
+    assert!(matches!((&mut answer).now_or_never(), Some(Ok(Ok(())))));
     for range in home.version().ranges() {
         assert_eq!(range.layers.in_order(Place::L0).len(), 0);
     }
@@ -305,9 +305,9 @@ fn a_request_is_answered_when_what_was_merged_for_it_is_counted() {
     home.runtime.poll("sluice-version");
     home.runtime.poll(PLANNER);
     assert_eq!(home.version().ranges()[0].layers.in_order(Place::L0).len(), 0, "it is installed");
-    assert!(answer.try_take().is_none(), "but not reported");
+    assert!((&mut answer).now_or_never().is_none(), "but not reported");
     home.runtime.run_all_but(&[]);
-    assert!(matches!(answer.try_take(), Some(Ok(Ok(())))));
+    assert!(matches!((&mut answer).now_or_never(), Some(Ok(Ok(())))));
     let Progress { done_bytes, total_bytes, .. } = shown.get();
     assert!(done_bytes > 0 && done_bytes == total_bytes, "{done_bytes} of {total_bytes}");
 }
@@ -331,17 +331,17 @@ fn a_request_goes_before_the_next_automatic_job_and_gives_up_only_ranges_that_fa
     let merges = played.running.iter().flatten().filter(|job| !job.is_metadata_only());
     assert_eq!(merges.count(), 1);
     played.end(0, Ended::Failed(io_error()));
-    assert!(matches!(answer.try_take(), Some(Ok(Err(_)))));
+    assert!(matches!((&mut answer).now_or_never(), Some(Ok(Err(_)))));
     // The next one, with two of its jobs at once, of which one fails.
     let failed = played.job(1).range;
     assert_ne!(failed, played.job(0).range);
     played.end(1, Ended::Failed(io_error()));
     assert_ne!(played.job(1).range, failed, "it goes on with the others");
-    assert!(next.try_take().is_none());
+    assert!((&mut next).now_or_never().is_none());
     played.end(1, Ended::Failed(io_error()));
-    assert!(next.try_take().is_none(), "one of its jobs is under way");
+    assert!((&mut next).now_or_never().is_none(), "one of its jobs is under way");
     played.end(0, Ended::Failed(io_error()));
-    assert!(matches!(next.try_take(), Some(Ok(Err(_)))));
+    assert!(matches!((&mut next).now_or_never(), Some(Ok(Err(_)))));
 }
 
 /// Planted: no look at who wants it; what was merged before counted as left.
@@ -359,13 +359,13 @@ fn an_order_shows_how_far_it_is_and_is_off_when_nobody_wants_it() {
     let done = played.job(0).input_bytes();
     played.end(0, Ended::Done);
     assert_eq!(shown.get().total_bytes, whole + done);
-    assert!(answer.try_take().is_none());
+    assert!((&mut answer).now_or_never().is_none());
     let mut next = request(&played.requests, of_range(0));
     drop(shown);
     played.end(0, Ended::Off);
-    assert!(matches!(answer.try_take(), Some(Err(_))), "it is off");
+    assert!(matches!((&mut answer).now_or_never(), Some(Err(_))), "it is off");
     assert_eq!(played.job(0).range, home.version().ranges()[0].id, "the next one has begun");
-    assert!(next.try_take().is_none());
+    assert!((&mut next).now_or_never().is_none());
 }
 
 /// Planted: any job of an order counted in the one that is under way.
@@ -497,7 +497,7 @@ fn a_worker_that_panics_stops_the_engine_and_leaves_nobody_waiting() {
     home.runtime.run_all_but(&[]);
     let failure = home.engine.failures().stopped_by().expect("it has failed");
     assert!(matches!(failure, Failure::Panicked { actor: "compaction worker", .. }), "{failure}");
-    assert!(!matches!(answer.try_take(), None | Some(Ok(Ok(())))), "who waits is told");
+    assert!(!matches!((&mut answer).now_or_never(), None | Some(Ok(Ok(())))), "who waits is told");
     let left = home.runtime.names();
     let compacts = |name: &String| name == PLANNER || name.starts_with("sluice-merge");
     assert!(!left.iter().any(compacts), "{left:?}");

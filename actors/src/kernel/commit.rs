@@ -1,8 +1,8 @@
 //! What readers may see: `visible` rises over commits in log order, without gaps.
 //!
-//! Guarantees (visible-without-gaps, ack-after-visible): commits are opened in log order and finished
+//! Guarantees (visible-without-gaps): commits are opened in log order and finished
 //! in any order, share by share; `visible` passes a commit only when all its shares and everything
-//! before it are finished; a reply stored with a commit is sent after the raise that covers it; what
+//! before it are finished; a waiter is woken after the raise that covers it; what
 //! a share did before `finish` is seen by whoever loads a `visible` that covers it. Nobody waits for
 //! another thread here: who finds the raise under way leaves a note and goes on, and who raises looks
 //! at the notes before it stops. A ticket dropped unfinished fails the queue; then nothing is raised
@@ -11,11 +11,10 @@
 //! Uncontended, a commit costs four read-modify-writes in its `_ref` form and six when owned.
 //! Does not: know about durability.
 
-use super::reply::Reply;
 use super::room::{Amount, Refused, Room};
-use super::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use super::sync::{Arc, Lane, Mutex, block_on, lock};
-use super::wake::{Hold, wake_all};
+use super::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use super::sync::{Arc, Lane, Mutex, lock};
+use super::wake::wake_all;
 use sluicedb_storage::key::Seqno;
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -43,9 +42,7 @@ const FAILED: u64 = 8;
 struct Cell {
     /// Shares not finished.
     pending: AtomicU32,
-    has_reply: AtomicBool,
     last_seqno: AtomicU64,
-    reply: Mutex<Option<Reply<Seqno>>>,
 }
 
 #[derive(Default)]
@@ -112,12 +109,7 @@ impl CommitQueue {
     /// Asserts that `capacity` is a power of two.
     pub fn new(visible: Seqno, capacity: usize) -> Self {
         assert!(capacity.is_power_of_two(), "a ring's capacity is a power of two");
-        let cell = |_| Cell {
-            pending: AtomicU32::new(0),
-            has_reply: AtomicBool::new(false),
-            last_seqno: AtomicU64::new(0),
-            reply: Mutex::new(None),
-        };
+        let cell = |_| Cell { pending: AtomicU32::new(0), last_seqno: AtomicU64::new(0) };
         Self(Arc::new(Commits {
             visible: Lane(AtomicU64::new(visible.0)),
             opened: Lane(AtomicU64::new(0)),
@@ -148,11 +140,6 @@ impl CommitQueue {
     pub fn wait_visible(&self, seqno: Seqno) -> WaitVisible {
         WaitVisible::new(self.clone(), seqno)
     }
-
-    /// As [`CommitQueue::wait_visible`], parking this thread. For engine threads only.
-    pub fn wait_visible_blocking(&self, seqno: Seqno) -> Result<(), Failed> {
-        block_on(self.wait_visible(seqno))
-    }
 }
 
 impl Commits {
@@ -169,47 +156,14 @@ impl Commits {
         Ok(Slot { queue: Some(self) })
     }
 
-    /// As [`CommitQueue::reserve`], borrowed.
-    pub fn reserve_ref(&self) -> ReserveSlot<&Commits> {
-        ReserveSlot::new(self)
-    }
-
     /// Opens the next commit: its last sequence number, and how many shares must be finished. Called
     /// only under the log's seat, in log order (one-stamp): there is one producer. Never waits.
     #[inline]
     pub fn open<H: Deref<Target = Commits>>(
         &self,
-        slot: Slot<H>,
-        last_seqno: Seqno,
-        shares: u32,
-    ) -> Ticket<H> {
-        self.enqueue(slot, last_seqno, shares, None)
-    }
-
-    /// As [`Commits::open`]; `reply` is sent, with the sequence number, by whoever makes the commit
-    /// visible. If the queue fails first, it says `Lost`.
-    pub fn open_with<H: Deref<Target = Commits>>(
-        &self,
-        slot: Slot<H>,
-        last_seqno: Seqno,
-        shares: u32,
-        reply: Reply<Seqno>,
-    ) -> Ticket<H> {
-        let ticket = self.enqueue(slot, last_seqno, shares, Some(reply));
-        // A failure that swept before the reply was stored did not see it; a later one will.
-        if self.state.fetch_or(0, Ordering::AcqRel) & FAILED != 0 {
-            self.advance();
-        }
-        ticket
-    }
-
-    #[inline]
-    fn enqueue<H: Deref<Target = Commits>>(
-        &self,
         mut slot: Slot<H>,
         last_seqno: Seqno,
         shares: u32,
-        reply: Option<Reply<Seqno>>,
     ) -> Ticket<H> {
         let queue = slot.queue.take().expect("a slot is opened once");
         debug_assert!(
@@ -227,10 +181,6 @@ impl Commits {
         let cell = self.cell(ordinal);
         cell.last_seqno.store(last_seqno.0, Ordering::Relaxed);
         cell.pending.store(shares, Ordering::Relaxed);
-        if reply.is_some() {
-            *lock(&cell.reply) = reply;
-            cell.has_reply.store(true, Ordering::Relaxed);
-        }
         self.opened.store(ordinal + 1, Ordering::Release);
         Ticket { queue, ordinal, seqno: last_seqno, shares, is_whole: true }
     }
@@ -240,23 +190,11 @@ impl Commits {
         &self.ring[ordinal as usize & (self.ring.len() - 1)]
     }
 
-    /// Commits opened and not yet raised.
-    pub fn in_flight(&self) -> u64 {
-        let raised = self.raised.load(Ordering::Acquire);
-        self.opened.load(Ordering::Acquire).saturating_sub(raised)
-    }
-
-    /// Fails the queue: nothing becomes visible any more, every waiter and stored reply resolves with
-    /// an error, reservations are refused. Final.
+    /// Fails the queue: nothing becomes visible any more, every waiter resolves with an error, reservations are refused. Final.
     pub fn fail(&self) {
         self.state.fetch_or(FAILED, Ordering::AcqRel);
         self.slots.close();
         self.advance();
-    }
-
-    /// Has it failed?
-    pub fn is_failed(&self) -> bool {
-        self.state.load(Ordering::Acquire) & FAILED != 0
     }
 
     /// Raises `visible` over what is finished, or leaves a note to who is doing so.
@@ -275,13 +213,10 @@ impl Commits {
         }
         state |= BUSY;
         let mut freed = 0;
-        let mut replies = Vec::new();
         let mut wakers = Vec::new();
         loop {
             if state & FAILED == 0 {
-                freed += self.raise(&mut replies);
-            } else {
-                self.sweep(&mut replies);
+                freed += self.raise();
             }
             if state & WAITERS != 0 && self.collect(state & FAILED != 0, &mut wakers) {
                 state &= !WAITERS;
@@ -300,23 +235,14 @@ impl Commits {
         if freed > 0 {
             self.slots.release(Amount::taken(freed, 0));
         }
-        if replies.is_empty() && wakers.is_empty() {
-            return;
+        if !wakers.is_empty() {
+            wake_all(wakers);
         }
-        // Everybody is told before anybody is woken.
-        let _hold = Hold::new();
-        for (reply, seqno) in replies {
-            match seqno {
-                Some(seqno) => reply.send(seqno),
-                None => drop(reply),
-            }
-        }
-        wake_all(wakers);
     }
 
     /// Holding `BUSY`: passes every finished commit at the head; how many?
     #[inline]
-    fn raise(&self, replies: &mut Vec<(Reply<Seqno>, Option<Seqno>)>) -> u64 {
+    fn raise(&self) -> u64 {
         let opened = self.opened.load(Ordering::Acquire);
         let first = self.raised.load(Ordering::Relaxed);
         let mut next = first;
@@ -327,11 +253,6 @@ impl Commits {
                 break;
             }
             visible = cell.last_seqno.load(Ordering::Relaxed);
-            if cell.has_reply.load(Ordering::Relaxed) {
-                cell.has_reply.store(false, Ordering::Relaxed);
-                let reply = lock(&cell.reply).take();
-                replies.extend(reply.map(|reply| (reply, Some(Seqno(visible)))));
-            }
             next += 1;
         }
         if next != first {
@@ -340,16 +261,6 @@ impl Commits {
             self.visible.store(visible, Ordering::Release);
         }
         next - first
-    }
-
-    /// Holding `BUSY` on a failed queue: takes out the replies that will never be sent.
-    #[cold]
-    fn sweep(&self, replies: &mut Vec<(Reply<Seqno>, Option<Seqno>)>) {
-        let opened = self.opened.load(Ordering::Acquire);
-        for ordinal in self.raised.load(Ordering::Relaxed)..opened {
-            let reply = lock(&self.cell(ordinal).reply).take();
-            replies.extend(reply.map(|reply| (reply, None)));
-        }
     }
 
     /// Takes out the waiters that can be told; is nobody left?
@@ -378,12 +289,6 @@ impl<H: Deref<Target = Commits>> Drop for Slot<H> {
 }
 
 impl<H: Deref<Target = Commits>> Ticket<H> {
-    /// The commit's last sequence number: what `wait_visible` is asked for.
-    #[inline]
-    pub fn seqno(&self) -> Seqno {
-        self.seqno
-    }
-
     /// Splits one share off. Asserts that one is left for this ticket.
     pub fn share(&mut self) -> Self
     where

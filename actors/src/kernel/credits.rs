@@ -1,7 +1,7 @@
 //! An account of bytes and the claims on it.
 //!
-//! Guarantees: the sum of all leases never exceeds the limit (only [`Account::take_anyway`] and a
-//! lowered limit can put it above); waiting is first come, first served, and may be dropped at any
+//! Guarantees: the sum of all leases never exceeds the limit (only [`Credits::take_anyway`] can put
+//! it above); waiting is first come, first served, and may be dropped at any
 //! point; freed bytes wake waiters but belong to nobody until one of them polls (see `room`).
 //! Uncontended, taking is one compare-and-swap and giving back one subtraction.
 //!
@@ -12,7 +12,7 @@
 //! Does not: know what the bytes are for, nor allocate them.
 
 use super::room::{Amount, BYTES_MAX, Place, Refused, Room};
-use super::sync::{Arc, block_on};
+use super::sync::Arc;
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ pub struct Account {
 opaque_debug!("Credits", [] Credits);
 opaque_debug!("Account", [] Account);
 opaque_debug!("Lease", [H: Deref<Target = Account>] Lease<H>);
-opaque_debug!("Take", [H: Deref<Target = Account>] Take<H>);
+opaque_debug!("Take", [] Take);
 
 /// A claim on an account, returned when dropped. The default form owns a handle; [`RawLease`] borrows.
 #[must_use = "a dropped lease returns its bytes at once"]
@@ -86,20 +86,10 @@ impl Credits {
         Take::new(self.clone(), n)
     }
 
-    /// Takes what is already there and only has to be counted (after recovery); may exceed the limit.
+    /// Takes what is already there and only has to be counted; may exceed the limit.
     pub fn take_anyway(&self, n: u64) -> Lease {
-        Account::take_anyway(self, n);
+        self.room.take_anyway(Amount::new(0, n));
         Lease { account: self.clone(), bytes: n }
-    }
-
-    /// A lease over bytes that were forgotten before: dropping it returns them.
-    pub fn remember(&self, n: u64) -> Lease {
-        Lease { account: self.clone(), bytes: n }
-    }
-
-    /// As [`Credits::take`], parking this thread. For engine threads only.
-    pub fn take_blocking(&self, n: u64) -> Result<Lease, Refused> {
-        block_on(self.take(n))
     }
 }
 
@@ -109,16 +99,6 @@ impl Account {
     pub fn try_take_ref(&self, n: u64) -> Result<RawLease<'_>, Refused> {
         self.room.try_take(bytes(n)?)?;
         Ok(Lease { account: self, bytes: n })
-    }
-
-    /// As [`Credits::take`], borrowed.
-    pub fn take_ref(&self, n: u64) -> Take<&Account> {
-        Take::new(self, n)
-    }
-
-    /// Counts `n` bytes as taken, above the limit if need be. Pair it with [`Account::release`].
-    pub fn take_anyway(&self, n: u64) {
-        self.room.take_anyway(Amount::new(0, n));
     }
 
     /// Returns `n` bytes that were taken and forgotten. One subtraction while nobody waits.
@@ -135,11 +115,6 @@ impl Account {
     /// Bytes that may be taken in all.
     pub fn limit(&self) -> u64 {
         self.room.limit().bytes()
-    }
-
-    /// Changes the limit. Waiters that fit now are woken; those that never will get `TooLarge`.
-    pub fn set_limit(&self, limit: u64) {
-        self.room.set_limit(Amount::new(0, limit.min(BYTES_MAX)));
     }
 
     /// Does somebody wait who has not been woken: is there less room than is wanted? One load.
@@ -163,9 +138,9 @@ impl Account {
     }
 }
 
-impl<H: Deref<Target = Account> + Clone> Lease<H> {
+impl Lease {
     /// Takes `n` bytes if they are there now; `passing` those who wait for more, if need be.
-    pub(super) fn try_take(account: &H, n: u64, passing: bool) -> Result<Self, Refused> {
+    pub(super) fn try_take(account: &Credits, n: u64, passing: bool) -> Result<Self, Refused> {
         let need = bytes(n)?;
         if passing {
             account.room.try_take_passing(need)?;
@@ -183,43 +158,11 @@ impl<H: Deref<Target = Account>> Lease<H> {
         self.bytes
     }
 
-    /// The account it belongs to.
-    #[inline]
-    pub fn account(&self) -> &Account {
-        &self.account
-    }
-
     /// Ends the lease without returning its bytes: they are accounted elsewhere from now on, and
     /// whoever does so calls [`Account::release`] with this number one day.
     #[inline]
     pub fn forget_into(mut self) -> u64 {
         std::mem::take(&mut self.bytes)
-    }
-
-    /// Moves `n` of the bytes into a lease of their own. Asserts that they are there.
-    pub fn split(&mut self, n: u64) -> Self
-    where
-        H: Clone,
-    {
-        assert!(n <= self.bytes, "a lease cannot give more than it holds");
-        self.bytes -= n;
-        Self { account: self.account.clone(), bytes: n }
-    }
-
-    /// Takes over the bytes of `other`. Asserts that both belong to the same account.
-    pub fn merge(&mut self, other: Self) {
-        assert!(
-            std::ptr::eq::<Account>(&raw const *self.account, &raw const *other.account),
-            "leases of two accounts cannot be merged"
-        );
-        self.bytes += other.forget_into();
-    }
-
-    /// Returns `n` of the bytes early.
-    pub fn shrink(&mut self, n: u64) {
-        assert!(n <= self.bytes, "a lease cannot give more than it holds");
-        self.bytes -= n;
-        self.account.release(n);
     }
 }
 
@@ -232,21 +175,21 @@ impl<H: Deref<Target = Account>> Drop for Lease<H> {
 
 /// Waits in line for bytes; see [`Credits::take`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Take<H: Deref<Target = Account> = Credits> {
+pub struct Take {
     /// `None` once the lease was handed out.
-    account: Option<H>,
+    account: Option<Credits>,
     bytes: u64,
     place: Place,
 }
 
-impl<H: Deref<Target = Account>> Take<H> {
-    pub(super) fn new(account: H, bytes: u64) -> Self {
+impl Take {
+    pub(super) fn new(account: Credits, bytes: u64) -> Self {
         Self { account: Some(account), bytes, place: Place::default() }
     }
 }
 
-impl<H: Deref<Target = Account> + Unpin> Future for Take<H> {
-    type Output = Result<Lease<H>, Refused>;
+impl Future for Take {
+    type Output = Result<Lease, Refused>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -267,7 +210,7 @@ impl<H: Deref<Target = Account> + Unpin> Future for Take<H> {
     }
 }
 
-impl<H: Deref<Target = Account>> Drop for Take<H> {
+impl Drop for Take {
     #[inline]
     fn drop(&mut self) {
         if let Some(account) = &self.account {
@@ -283,18 +226,13 @@ mod tests {
     #[test]
     fn a_lease_returns_what_it_holds() {
         let credits = Credits::new(100);
-        let mut lease = credits.try_take(60).expect("there is room");
+        let lease = credits.try_take(60).expect("there is room");
         assert!(credits.try_take(41).is_none());
-        let part = lease.split(20);
-        assert_eq!((lease.bytes(), part.bytes(), credits.used()), (40, 20, 60));
-        drop(part);
-        assert_eq!(credits.used(), 40);
-        lease.merge(credits.try_take(5).expect("there is room"));
-        lease.shrink(1);
-        assert_eq!(credits.used(), 44);
+        assert_eq!((lease.bytes(), credits.used()), (60, 60));
+        drop(credits.try_take(40).expect("there is room"));
         let kept = lease.forget_into();
-        assert_eq!((kept, credits.used()), (44, 44));
-        drop(credits.remember(kept));
+        assert_eq!((kept, credits.used()), (60, 60));
+        credits.release(kept);
         assert_eq!(credits.used(), 0);
     }
 
@@ -337,6 +275,6 @@ mod tests {
         assert_eq!(credits.used(), 25);
         assert!(credits.try_take(0).is_none(), "nothing goes while the account is overdrawn");
         drop(over);
-        assert!(credits.take_blocking(10).is_ok());
+        assert!(credits.try_take(10).is_some());
     }
 }

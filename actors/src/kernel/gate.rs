@@ -11,7 +11,7 @@
 //! those who wait for the global account. So somebody turned away has seen an account that others have
 //! just filled, and a large write at the head of the global line is not overtaken for ever.
 //!
-//! Does not: measure time. Who sets a deadline drops the future and asks [`Admit::waiting_for`] first.
+//! Does not: measure time. Who sets a deadline drops the future.
 
 use super::credits::{Account, Credits, Lease, Take};
 use super::room::Refused;
@@ -40,12 +40,12 @@ pub struct Overloaded {
 }
 
 /// What one range is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Claim<H> {
+#[derive(Clone, Debug)]
+pub struct Claim {
     /// Ranges are asked in ascending order of this number.
     pub range: u32,
     /// The account of the range.
-    pub account: H,
+    pub account: Credits,
     /// Bytes of the global account.
     pub bytes: u64,
     /// Bytes of the range's account: as many, or fewer where a range counts a large write as less.
@@ -105,25 +105,17 @@ impl Gate {
     }
 
     /// Admits to several ranges if all accounts have the bytes now; asserts as [`Gate::admit_many`].
-    pub fn try_admit_many(&self, claims: Vec<Claim<Credits>>) -> Result<Admission, Overloaded> {
+    pub fn try_admit_many(&self, claims: Vec<Claim>) -> Result<Admission, Overloaded> {
         let mut admit = self.admit_many(claims);
         admit.try_the_rest(None).map_err(|(at, why)| Overloaded { scope: admit.scope_of(at), why })
     }
 
-    /// Admits `bytes` to one range, waiting for its account and for the global one.
+    /// Admits to all ranges, waiting for their accounts and for the global one; asserts that they
+    /// ascend and that there is at least one.
     ///
     /// # Cancellation
     /// Dropped at any point, everything is given back and the next in line is woken.
-    pub fn admit(&self, local: &Credits, bytes: u64) -> Admit {
-        let account = local.clone();
-        self.admit_many(vec![Claim { range: 0, account, bytes, local_bytes: bytes }])
-    }
-
-    /// Admits to several ranges; asserts that they ascend and that there is at least one.
-    ///
-    /// # Cancellation
-    /// As [`Gate::admit`].
-    pub fn admit_many(&self, claims: Vec<Claim<Credits>>) -> Admit {
+    pub fn admit_many(&self, claims: Vec<Claim>) -> Admit {
         Admit::new(self.global.clone(), claims)
     }
 }
@@ -151,28 +143,21 @@ impl<H: Deref<Target = Account>> Admission<H> {
     }
 }
 
-/// Waits at the gate; see [`Gate::admit`].
+/// Waits at the gate; see [`Gate::admit_many`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Admit<H: Deref<Target = Account> = Credits> {
+pub struct Admit {
     /// The line it stands in: the position of its account among `claims`, or past them for the global
     /// one. Nothing is held meanwhile.
-    asking: Option<(usize, Take<H>)>,
-    claims: Vec<Claim<H>>,
-    global: H,
+    asking: Option<(usize, Take)>,
+    claims: Vec<Claim>,
+    global: Credits,
     bytes: u64,
 }
 
-opaque_debug!("Admit", [H: Deref<Target = Account>] Admit<H>);
+opaque_debug!("Admit", [] Admit);
 
 impl Admit {
-    /// Parks this thread until admitted. For engine threads only.
-    pub fn wait_blocking(self) -> Result<Admission, Overloaded> {
-        super::sync::block_on(self)
-    }
-}
-
-impl<H: Deref<Target = Account> + Clone> Admit<H> {
-    fn new(global: H, claims: Vec<Claim<H>>) -> Self {
+    fn new(global: Credits, claims: Vec<Claim>) -> Self {
         assert!(!claims.is_empty(), "an admission is for at least one range");
         assert!(
             claims.is_sorted_by(|a, b| a.range < b.range),
@@ -188,16 +173,11 @@ impl<H: Deref<Target = Account> + Clone> Admit<H> {
         self.asking.as_ref().map(|(at, _)| *at).filter(|at| *at < self.claims.len())
     }
 
-    /// Whose account this future waits for.
-    pub fn waiting_for(&self) -> Scope {
-        self.asking.as_ref().map_or(Scope::Global, |(at, _)| self.scope_of(*at))
-    }
-
     fn scope_of(&self, at: usize) -> Scope {
         if at < self.claims.len() { Scope::Local } else { Scope::Global }
     }
 
-    fn account(&self, at: usize) -> (&H, u64) {
+    fn account(&self, at: usize) -> (&Credits, u64) {
         match self.claims.get(at) {
             Some(claim) => (&claim.account, claim.local_bytes),
             None => (&self.global, self.bytes),
@@ -208,8 +188,8 @@ impl<H: Deref<Target = Account> + Clone> Admit<H> {
     /// everything goes back, and its position is returned.
     fn try_the_rest(
         &mut self,
-        mut turn: Option<(usize, Lease<H>)>,
-    ) -> Result<Admission<H>, (usize, Refused)> {
+        mut turn: Option<(usize, Lease)>,
+    ) -> Result<Admission, (usize, Refused)> {
         let stood_in_line = turn.is_some();
         if never_fits(&self.global, self.bytes) {
             return Err((self.claims.len(), Refused::TooLarge));
@@ -232,8 +212,8 @@ impl<H: Deref<Target = Account> + Clone> Admit<H> {
     }
 }
 
-impl<H: Deref<Target = Account> + Clone + Unpin> Future for Admit<H> {
-    type Output = Result<Admission<H>, Overloaded>;
+impl Future for Admit {
+    type Output = Result<Admission, Overloaded>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
@@ -244,7 +224,8 @@ impl<H: Deref<Target = Account> + Clone + Unpin> Future for Admit<H> {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(lease)) => Some((*at, lease)),
                     Poll::Ready(Err(why)) => {
-                        let scope = this.waiting_for();
+                        let at = *at;
+                        let scope = this.scope_of(at);
                         return Poll::Ready(Err(Overloaded { scope, why }));
                     }
                 },
@@ -272,7 +253,11 @@ mod tests {
         Pin::new(future).poll(&mut Context::from_waker(std::task::Waker::noop()))
     }
 
-    fn claim(range: u32, account: &Credits, bytes: u64) -> Claim<Credits> {
+    fn admit(gate: &Gate, local: &Credits, bytes: u64) -> Admit {
+        gate.admit_many(vec![claim(0, local, bytes)])
+    }
+
+    fn claim(range: u32, account: &Credits, bytes: u64) -> Claim {
         Claim { range, account: account.clone(), bytes, local_bytes: bytes }
     }
 
@@ -294,19 +279,19 @@ mod tests {
         let gate = Gate::new(Credits::new(10));
         let local = Credits::new(4);
         let held = local.try_take(4).expect("there is room");
-        let mut admit = gate.admit(&local, 3);
+        let mut admit = admit(&gate, &local, 3);
         assert!(poll(&mut admit).is_pending());
-        assert_eq!((admit.waiting_for(), admit.waiting_range()), (Scope::Local, Some(0)));
+        assert_eq!(admit.waiting_range(), Some(0));
         assert_eq!(gate.global().used(), 0);
         let hog = gate.global().try_take(8).expect("there is room");
         drop(held);
         assert!(poll(&mut admit).is_pending());
-        assert_eq!((admit.waiting_for(), admit.waiting_range()), (Scope::Global, None));
+        assert_eq!(admit.waiting_range(), None);
         assert_eq!((local.used(), local.waiters()), (0, 0), "others may have the range's room");
         let taken = local.try_take(2).expect("there is room");
         drop(hog);
         assert!(poll(&mut admit).is_pending());
-        assert_eq!((admit.waiting_for(), gate.global().used()), (Scope::Local, 0));
+        assert_eq!((admit.waiting_range(), gate.global().used()), (Some(0), 0));
         drop(taken);
         let Poll::Ready(Ok(admission)) = poll(&mut admit) else { panic!("both have room") };
         assert_eq!(admission.forget_into(), 3);
@@ -318,10 +303,10 @@ mod tests {
         let gate = Gate::new(Credits::new(10));
         let local = Credits::new(4);
         let hog = gate.global().try_take(10).expect("there is room");
-        let mut early = gate.admit(&local, 1);
+        let mut early = admit(&gate, &local, 1);
         assert!(poll(&mut early).is_pending());
         let held = local.try_take(2).expect("there is room");
-        let mut late = gate.admit(&local, 4);
+        let mut late = admit(&gate, &local, 4);
         assert!(poll(&mut late).is_pending(), "needs more of the range than is left");
         drop(hog);
         assert!(poll(&mut early).is_ready(), "there is room for one, whoever waits for four");

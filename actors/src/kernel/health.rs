@@ -8,8 +8,8 @@
 //! Does not: know what a party or a cause is, nor close anything; those who watch do.
 
 use super::signal::{Watch, Watcher};
+use super::sync::Arc;
 use super::sync::atomic::{AtomicU8, Ordering};
-use super::sync::{Arc, block_on};
 
 /// The states. `C` is a cause, usually an `Arc` of an error, and `P` says whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,15 +191,11 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
             watcher.changed().await;
         }
     }
-
-    /// As [`Health::until_down`], parking this thread. For engine threads only.
-    pub fn until_down_blocking(&self) -> Down<C> {
-        block_on(self.until_down())
-    }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::sync::block_on;
     use super::*;
 
     #[test]
@@ -239,7 +235,7 @@ mod tests {
     fn a_failure_wakes_those_who_wait() {
         let health = Health::<&str, u32>::new();
         let watched = health.clone();
-        let thread = std::thread::spawn(move || watched.until_down_blocking());
+        let thread = std::thread::spawn(move || block_on(watched.until_down()));
         health.degrade("log", 1);
         health.recover(&"log");
         health.fail(7);

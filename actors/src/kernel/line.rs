@@ -37,8 +37,8 @@ fn pushed(counts: u64) -> u32 {
     ((counts >> 32) as u32).cast_signed().max(0) as u32
 }
 
-/// What both ends of a mailbox share; the `_ref` forms of permits borrow it.
-pub struct Line<T> {
+/// What both ends of a mailbox share.
+pub(crate) struct Line<T> {
     pub(crate) room: Room,
     queue: Queue<(T, u64)>,
     /// The oldest message, taken out by a seat's occupant and found too much for its turn. Still

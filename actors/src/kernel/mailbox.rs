@@ -9,10 +9,9 @@
 
 use super::line::{Driver, Line};
 use super::room::{Amount, Place, Refused};
+use super::sync::Arc;
 use super::sync::atomic::{AtomicUsize, Ordering};
-use super::sync::{Arc, block_on};
 use std::future::Future;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -37,28 +36,27 @@ pub struct Inbox<T> {
     line: Arc<Line<T>>,
 }
 
-/// Room for one message of the reserved size; given back when dropped. The default form owns its end
-/// of the line, the `_ref` forms borrow it.
+/// Room for one message of the reserved size; given back when dropped.
 #[must_use = "a dropped permit gives its room back"]
-pub struct Permit<T, H: Deref<Target = Line<T>> = Arc<Line<T>>> {
-    line: H,
+pub struct Permit<T> {
+    line: Arc<Line<T>>,
     bytes: u64,
     used: bool,
 }
 
 /// Waits in line for room; see [`Mailbox::reserve`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Reserve<T, H: Deref<Target = Line<T>> = Arc<Line<T>>> {
+pub struct Reserve<T> {
     /// `None` once the permit was handed out.
-    line: Option<H>,
+    line: Option<Arc<Line<T>>>,
     bytes: u64,
     place: Place,
 }
 
 opaque_debug!("Mailbox", [T] Mailbox<T>);
 opaque_debug!("Inbox", [T] Inbox<T>);
-opaque_debug!("Permit", [T, H: Deref<Target = Line<T>>] Permit<T, H>);
-opaque_debug!("Reserve", [T, H: Deref<Target = Line<T>>] Reserve<T, H>);
+opaque_debug!("Permit", [T] Permit<T>);
+opaque_debug!("Reserve", [T] Reserve<T>);
 
 impl<T> Mailbox<T> {
     /// Both ends of a new mailbox.
@@ -73,11 +71,6 @@ impl<T> Mailbox<T> {
         Permit::try_new(Arc::clone(&self.line), bytes)
     }
 
-    /// As [`Mailbox::try_reserve`], borrowed.
-    pub fn try_reserve_ref(&self, bytes: u64) -> Result<Permit<T, &Line<T>>, Refused> {
-        Permit::try_new(&self.line, bytes)
-    }
-
     /// Room for a message of `bytes`, waiting in line for it.
     ///
     /// # Errors
@@ -87,16 +80,6 @@ impl<T> Mailbox<T> {
     /// Dropped while waiting, nothing is taken and the next in line is woken.
     pub fn reserve(&self, bytes: u64) -> Reserve<T> {
         Reserve::new(Arc::clone(&self.line), bytes)
-    }
-
-    /// As [`Mailbox::reserve`], borrowed.
-    pub fn reserve_ref(&self, bytes: u64) -> Reserve<T, &Line<T>> {
-        Reserve::new(&self.line, bytes)
-    }
-
-    /// As [`Mailbox::reserve`], parking this thread. For engine threads only.
-    pub fn reserve_blocking(&self, bytes: u64) -> Result<Permit<T>, Refused> {
-        block_on(self.reserve(bytes))
     }
 
     /// Messages queued.
@@ -109,14 +92,10 @@ impl<T> Mailbox<T> {
         self.len() == 0
     }
 
-    /// Closes the mailbox from the sending side; see [`Inbox::close`].
+    /// Refuses new messages, also from permits that are out; waiters get `Closed`. What was queued
+    /// still comes out.
     pub fn close(&self) {
         self.line.close();
-    }
-
-    /// Has it been closed?
-    pub fn is_closed(&self) -> bool {
-        self.line.room.is_closed()
     }
 }
 
@@ -135,14 +114,14 @@ impl<T> Drop for Mailbox<T> {
     }
 }
 
-impl<T, H: Deref<Target = Line<T>>> Permit<T, H> {
-    pub(crate) fn try_new(line: H, bytes: u64) -> Result<Self, Refused> {
+impl<T> Permit<T> {
+    pub(crate) fn try_new(line: Arc<Line<T>>, bytes: u64) -> Result<Self, Refused> {
         line.room.try_take(Amount::try_new(1, bytes)?)?;
         Ok(Self { line, bytes, used: false })
     }
 
     /// Room that is taken whether or not there is any, also after the mailbox was closed.
-    pub(crate) fn anyway(line: H, bytes: u64) -> Self {
+    pub(crate) fn anyway(line: Arc<Line<T>>, bytes: u64) -> Self {
         let need = Amount::try_new(1, bytes).expect("what fits into one mailbox fits into another");
         line.room.take_anyway(need);
         Self { line, bytes, used: false }
@@ -156,14 +135,9 @@ impl<T, H: Deref<Target = Line<T>>> Permit<T, H> {
         self.used = true;
         Ok(())
     }
-
-    /// Bytes reserved.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
 }
 
-impl<T, H: Deref<Target = Line<T>>> Drop for Permit<T, H> {
+impl<T> Drop for Permit<T> {
     fn drop(&mut self) {
         if !self.used {
             self.line.room.release(Amount::taken(1, self.bytes));
@@ -171,14 +145,14 @@ impl<T, H: Deref<Target = Line<T>>> Drop for Permit<T, H> {
     }
 }
 
-impl<T, H: Deref<Target = Line<T>>> Reserve<T, H> {
-    pub(crate) fn new(line: H, bytes: u64) -> Self {
+impl<T> Reserve<T> {
+    pub(crate) fn new(line: Arc<Line<T>>, bytes: u64) -> Self {
         Self { line: Some(line), bytes, place: Place::default() }
     }
 }
 
-impl<T, H: Deref<Target = Line<T>> + Unpin> Future for Reserve<T, H> {
-    type Output = Result<Permit<T, H>, Refused>;
+impl<T> Future for Reserve<T> {
+    type Output = Result<Permit<T>, Refused>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
@@ -198,7 +172,7 @@ impl<T, H: Deref<Target = Line<T>> + Unpin> Future for Reserve<T, H> {
     }
 }
 
-impl<T, H: Deref<Target = Line<T>>> Drop for Reserve<T, H> {
+impl<T> Drop for Reserve<T> {
     fn drop(&mut self) {
         if let Some(line) = &self.line {
             line.room.leave(&mut self.place);
@@ -222,8 +196,7 @@ impl<T> Inbox<T> {
         Recv { inbox: self }
     }
 
-    /// As [`Inbox::recv`], for `select`-like loops.
-    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
         loop {
             // Read before the queue: if nothing was under way then, an empty queue stays empty.
             let ended = self.line.no_send_can_follow();
@@ -237,30 +210,6 @@ impl<T> Inbox<T> {
                 return Poll::Pending;
             }
         }
-    }
-
-    /// As [`Inbox::recv`], parking this thread. For engine threads only.
-    pub fn recv_blocking(&mut self) -> Option<T> {
-        if let Some(message) = self.try_recv() {
-            return Some(message);
-        }
-        block_on(self.recv())
-    }
-
-    /// Messages queued.
-    pub fn len(&self) -> usize {
-        self.line.len()
-    }
-
-    /// Is nothing queued?
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Refuses new messages, also from permits that are out; waiters get `Closed`. What was queued
-    /// still comes out.
-    pub fn close(&mut self) {
-        self.line.close();
     }
 }
 

@@ -43,7 +43,6 @@ pub use credits::{Account, Credits, Lease, RawLease};
 pub use gate::{Admission, Claim, Gate, Overloaded, Scope};
 pub use health::{Down, Health, State};
 pub use jobs::{Jobs, Kick, Worker};
-pub use line::Line;
 pub use mailbox::{Capacity, Inbox, Mailbox, Permit};
 pub use published::Published;
 pub use reply::{Answer, Lost, Reply, reply};

@@ -5,7 +5,7 @@
 //! called at most once per registration and never under a lock. Sending never waits. One allocation.
 //! Does not: carry errors of the engine; the value may be a `Result`.
 
-use super::sync::{Arc, Mutex, block_on, lock};
+use super::sync::{Arc, Mutex, lock};
 use super::wake::wake;
 use std::future::Future;
 use std::mem;
@@ -82,8 +82,8 @@ fn settle<T>(shared: &Mutex<Outcome<T>>, outcome: Outcome<T>) {
 }
 
 impl<T> Answer<T> {
-    /// The answer if it is there, without waiting. After `Some`, later calls give `Err(Lost)`.
-    pub fn try_take(&mut self) -> Option<Result<T, Lost>> {
+    /// The answer if it is there. After `Some`, later calls give `Err(Lost)`.
+    fn try_take(&mut self) -> Option<Result<T, Lost>> {
         let mut outcome = lock(&self.shared);
         match mem::replace(&mut *outcome, Outcome::Taken) {
             Outcome::Sent(value) => Some(Ok(value)),
@@ -93,11 +93,6 @@ impl<T> Answer<T> {
                 None
             }
         }
-    }
-
-    /// Parks this thread until the answer is there. For engine threads, never on an executor.
-    pub fn wait_blocking(self) -> Result<T, Lost> {
-        block_on(self)
     }
 }
 
@@ -173,7 +168,7 @@ mod tests {
     #[test]
     fn a_thread_waits_for_its_answer() {
         let (reply, answer) = reply();
-        let thread = std::thread::spawn(move || answer.wait_blocking());
+        let thread = std::thread::spawn(move || crate::kernel::sync::block_on(answer));
         reply.send("done");
         assert_eq!(thread.join().expect("the thread returns"), Ok("done"));
     }

@@ -169,8 +169,7 @@ pub(crate) struct Place(Option<u64>);
 /// See the module.
 pub(crate) struct Room {
     state: Lane<AtomicU64>,
-    /// Written under the line's lock, read anywhere.
-    limit: AtomicU64,
+    limit: Amount,
     /// Length of the line, for those who only want to know.
     waiters: AtomicUsize,
     line: Mutex<Line>,
@@ -181,7 +180,7 @@ impl Room {
     pub(crate) fn new(limit: Amount, on_wait: Option<WaitHook>) -> Self {
         Self {
             state: Lane(AtomicU64::new(0)),
-            limit: AtomicU64::new(limit.0),
+            limit,
             waiters: AtomicUsize::new(0),
             line: Mutex::new(Line::default()),
             on_wait,
@@ -193,7 +192,7 @@ impl Room {
     }
 
     pub(crate) fn limit(&self) -> Amount {
-        Amount(self.limit.load(Ordering::Relaxed))
+        self.limit
     }
 
     pub(crate) fn waiters(&self) -> usize {
@@ -277,17 +276,6 @@ impl Room {
     fn announce(&self) {
         let mut wakes = Vec::new();
         self.pump(&mut lock(&self.line), &mut wakes);
-        wake_all(wakes);
-    }
-
-    /// Changes the limit; what is out above a lowered limit stays out until it comes back.
-    pub(crate) fn set_limit(&self, limit: Amount) {
-        let mut wakes = Vec::new();
-        {
-            let mut line = lock(&self.line);
-            self.limit.store(limit.0, Ordering::Relaxed);
-            self.pump(&mut line, &mut wakes);
-        }
         wake_all(wakes);
     }
 

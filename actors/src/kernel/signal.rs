@@ -6,7 +6,7 @@
 //! wakes outside locks. Does not: queue; use a mailbox for that.
 
 use super::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use super::sync::{Arc, Mutex, block_on, lock};
+use super::sync::{Arc, Mutex, lock};
 use super::wake::{call, wake_all};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -62,8 +62,8 @@ impl Signal {
         self.state.compare_exchange(SET, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Ready, and cleared, when the signal is set. For the one waiter.
-    pub fn poll_wait(&self, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready, and cleared, when the signal is set.
+    pub(crate) fn poll_wait(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.take() {
             return Poll::Ready(());
         }
@@ -86,17 +86,6 @@ impl Signal {
     /// Resolves when the signal is set, and clears it. For the one waiter; may be dropped.
     pub fn wait(&self) -> Wait<'_> {
         Wait { signal: self }
-    }
-
-    /// As [`Signal::wait`], parking this thread. For engine threads only.
-    pub fn wait_blocking(&self) {
-        block_on(self.wait());
-    }
-
-    /// As [`Signal::wait_blocking`], for at most about `longest`; was it set?
-    #[cfg(not(loom))]
-    pub fn wait_blocking_for(&self, longest: std::time::Duration) -> bool {
-        super::sync::block_on_for(self.wait(), longest).is_some()
     }
 }
 
@@ -199,20 +188,9 @@ impl<T: Clone> Watcher<T> {
         inside.value.clone()
     }
 
-    /// Is there a value this watcher has not seen? One atomic load.
-    #[inline]
-    pub fn has_changed(&self) -> bool {
-        self.board.edition.load(Ordering::Acquire) != self.seen
-    }
-
     /// Resolves to the newest value once it is one this watcher has not seen. May be dropped.
     pub fn changed(&mut self) -> Changed<'_, T> {
         Changed { watcher: self, id: None }
-    }
-
-    /// As [`Watcher::changed`], parking this thread. For engine threads only.
-    pub fn changed_blocking(&mut self) -> T {
-        block_on(self.changed())
     }
 }
 
@@ -277,8 +255,7 @@ mod tests {
         assert!(signal.poll_wait(&mut context()).is_pending());
         assert!(!signal.take());
         signal.set();
-        signal.wait_blocking();
-        assert!(!signal.wait_blocking_for(std::time::Duration::ZERO));
+        assert!(signal.take() && !signal.take());
     }
 
     #[test]
@@ -293,9 +270,9 @@ mod tests {
             watch.set(3);
             assert_eq!(Pin::new(&mut changed).poll(&mut context()), Poll::Ready(3));
         }
-        assert!(!watcher.has_changed());
-        assert!(other.has_changed());
-        assert_eq!((other.changed_blocking(), other.get(), watch.get()), (3, 3, 3));
+        assert!(Pin::new(&mut watcher.changed()).poll(&mut context()).is_pending());
+        assert_eq!(Pin::new(&mut other.changed()).poll(&mut context()), Poll::Ready(3));
+        assert_eq!((other.get(), watch.get()), (3, 3));
         assert!(!watch.update(|value| (*value > 5).then_some(9)));
         drop(watcher.changed());
         let mut changed = other.changed();

@@ -140,29 +140,3 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         parker.park();
     }
 }
-
-/// Like [`block_on`], but gives up once the thread has been parked for `longest` without the future
-/// resolving; `None` then, and the future is dropped. For engine threads only.
-#[cfg(not(loom))]
-pub fn block_on_for<F: Future>(future: F, longest: std::time::Duration) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let (parker, waker) = Parker::new();
-    let mut context = Context::from_waker(&waker);
-    let mut out_of_time = false;
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return Some(output);
-        }
-        if out_of_time {
-            return None;
-        }
-        let rung = lock(&parker.rung);
-        let (mut rung, timeout) = parker
-            .bell
-            .wait_timeout_while(rung, longest, |rung| !*rung)
-            .unwrap_or_else(PoisonError::into_inner);
-        *rung = false;
-        // One more poll decides: the answer may have come in the last moment.
-        out_of_time = timeout.timed_out();
-    }
-}

@@ -19,7 +19,6 @@ use super::seat::{Seat, SeatGuard};
 use super::sync::Arc;
 use super::wake::Hold;
 use std::any::Any;
-use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 mod guard;
@@ -94,11 +93,6 @@ impl Turn {
         Self { on_engine, messages: 0, bytes: 0, after: Vec::new() }
     }
 
-    /// Does this turn run on an engine thread, which may take longer?
-    pub fn is_on_engine(&self) -> bool {
-        self.on_engine
-    }
-
     /// Runs `action` after the turn, on the same thread; if it comes to other seats it uses
     /// [`SeatMailbox::deliver_within`]. Costs an allocation.
     pub fn defer(&mut self, action: impl FnOnce(&mut Spent) + Send + 'static) {
@@ -130,13 +124,8 @@ pub struct SeatMailbox<A: Handler> {
 }
 
 impl<A: Handler> SeatMailbox<A> {
-    /// An actor with an empty mailbox and a free seat.
-    pub fn new(actor: A, capacity: Capacity, hooks: Hooks) -> Self {
-        Self::with_limits(actor, capacity, hooks, TurnLimits::default())
-    }
-
-    /// As [`SeatMailbox::new`], with other bounds of a caller's turn.
-    pub fn with_limits(actor: A, capacity: Capacity, hooks: Hooks, limits: TurnLimits) -> Self {
+    /// An actor with an empty mailbox and a free seat; `limits` bound a caller's turn.
+    pub fn new(actor: A, capacity: Capacity, limits: TurnLimits, hooks: Hooks) -> Self {
         assert!(limits.messages > 0, "a turn handles at least one message");
         let seat = Seat::new(actor);
         Self { seat, line: Arc::new(Line::new(capacity, Driver::Seat)), limits, hooks }
@@ -147,28 +136,9 @@ impl<A: Handler> SeatMailbox<A> {
         Permit::try_new(Arc::clone(&self.line), bytes)
     }
 
-    /// As [`SeatMailbox::try_reserve`], borrowed: one compare-and-swap.
-    #[inline]
-    pub fn try_reserve_ref(
-        &self,
-        bytes: u64,
-    ) -> Result<Permit<A::Message, &Line<A::Message>>, Refused> {
-        Permit::try_new(&*self.line, bytes)
-    }
-
     /// Room for a message of `bytes`, waiting in line; as [`super::Mailbox::reserve`].
     pub fn reserve(&self, bytes: u64) -> Reserve<A::Message> {
         Reserve::new(Arc::clone(&self.line), bytes)
-    }
-
-    /// As [`SeatMailbox::reserve`], borrowed.
-    pub fn reserve_ref(&self, bytes: u64) -> Reserve<A::Message, &Line<A::Message>> {
-        Reserve::new(&*self.line, bytes)
-    }
-
-    /// As [`SeatMailbox::reserve`], parking this thread. For engine threads only.
-    pub fn reserve_blocking(&self, bytes: u64) -> Result<Permit<A::Message>, Refused> {
-        super::sync::block_on(self.reserve(bytes))
     }
 
     /// Room for a message of `bytes`, above the capacity if need be: for what another mailbox has given
@@ -192,13 +162,6 @@ impl<A: Handler> SeatMailbox<A> {
         Some(TurnGuard::new(self, chair, false))
     }
 
-    /// Runs `f` as the caller's own message, if [`SeatMailbox::try_enter_idle`] would succeed; sees to
-    /// what was queued meanwhile. `None` also when `f` panicked: then the mailbox is failed.
-    #[inline]
-    pub fn try_run_inline<R>(&self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
-        self.try_enter_idle()?.run(|actor, _| f(actor))
-    }
-
     /// Takes the seat whatever is queued, waiting for its occupant; `None` if it failed. The queue is
     /// seen to when the guard is dropped. For engine threads, to look at or repair the state.
     pub fn enter_blocking(&self) -> Option<TurnGuard<'_, A>> {
@@ -214,7 +177,7 @@ impl<A: Handler> SeatMailbox<A> {
 
     /// As [`SeatMailbox::deliver`], as a part of a turn of which so much is done already.
     pub fn deliver_within(&self, spent: &mut Spent) {
-        self.run(&mut Turn::new(false), spent);
+        self.run(Turn::new(false), spent);
     }
 
     /// The second half of [`TurnGuard::release`]: sees to what was queued while the seat was taken.
@@ -226,10 +189,7 @@ impl<A: Handler> SeatMailbox<A> {
     }
 
     /// As [`Permit::send`], then [`SeatMailbox::deliver`].
-    pub fn send<H>(&self, permit: Permit<A::Message, H>, message: A::Message)
-    where
-        H: Deref<Target = Line<A::Message>>,
-    {
+    pub fn send(&self, permit: Permit<A::Message>, message: A::Message) {
         // A seat's mailbox takes whatever has a permit; a failed one drops it in `deliver`.
         let _ = permit.send(message);
         self.deliver();
@@ -312,25 +272,7 @@ impl<A: Handler> SeatMailbox<A> {
         self.line.room.close();
     }
 
-    /// Has it been closed, or did it fail?
-    pub fn is_closed(&self) -> bool {
-        self.line.room.is_closed()
-    }
-
-    /// Did a handler panic, or was the mailbox failed? Final.
-    #[inline]
-    pub fn is_failed(&self) -> bool {
-        self.seat.is_failed()
-    }
-
-    /// Fails the mailbox from outside: nothing is handled any more, what is queued is dropped.
-    pub fn fail(&self) {
-        self.seat.fail();
-        self.line.room.close();
-        self.discard();
-    }
-
-    fn run(&self, turn: &mut Turn, spent: &mut Spent) {
+    fn run(&self, mut turn: Turn, spent: &mut Spent) {
         let _hold = Hold::new();
         loop {
             let Some(mut chair) = self.seat.try_enter() else {
@@ -340,7 +282,7 @@ impl<A: Handler> SeatMailbox<A> {
                 }
                 break;
             };
-            let end = self.drain(&mut chair, turn, spent);
+            let end = self.drain(&mut chair, &mut turn, spent);
             drop(chair);
             if self.seat.is_failed() && !matches!(end, End::Panicked(_)) {
                 // Failed from outside meanwhile: what this turn held or left is nobody's.
@@ -362,7 +304,7 @@ impl<A: Handler> SeatMailbox<A> {
                 }
             }
         }
-        self.finish(turn);
+        self.finish(&mut turn);
     }
 
     fn drain(&self, chair: &mut SeatGuard<'_, A>, turn: &mut Turn, spent: &mut Spent) -> End {

@@ -26,7 +26,7 @@ use crate::kernel::mailbox::Capacity;
 use crate::kernel::reply::{Reply, reply};
 use crate::kernel::signal::Signal;
 use crate::kernel::sync::lock;
-use crate::kernel::turn::{Hooks, SeatMailbox, Spent};
+use crate::kernel::turn::{Hooks, SeatMailbox, Spent, TurnLimits};
 use crate::range_owner::Topology;
 use crate::runtime::{Environment, Turns};
 use futures::future::{Either, select};
@@ -135,7 +135,7 @@ impl Log {
                 }),
             };
             Self {
-                seat: SeatMailbox::new(actor, capacity, hooks),
+                seat: SeatMailbox::new(actor, capacity, TurnLimits::default(), hooks),
                 durable,
                 due,
                 counts,

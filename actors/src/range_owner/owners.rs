@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::kernel::counter::Counter;
 use crate::kernel::credits::Credits;
 use crate::kernel::mailbox::Capacity;
-use crate::kernel::turn::{Hooks, SeatMailbox};
+use crate::kernel::turn::{Hooks, SeatMailbox, TurnLimits};
 use crate::runtime::{Environment, Turns};
 use sluicedb_storage::memtable::MemtableWriter;
 use sluicedb_storage::version::{RangeId, RangeVersion};
@@ -84,7 +84,7 @@ impl Owners {
             RangeOwner {
                 id,
                 local: Credits::with_pressure(budget.active_bytes_max() as u64, on_wait),
-                seat: SeatMailbox::new(actor, capacity, hooks),
+                seat: SeatMailbox::new(actor, capacity, TurnLimits::default(), hooks),
                 sizes,
                 budget,
                 rotations: Counter::default(),

@@ -151,6 +151,7 @@ impl FlushWaiters {
 mod tests {
     use super::*;
     use crate::kernel::reply::reply;
+    use futures::FutureExt;
 
     #[test]
     fn a_flush_is_answered_after_its_last_memtable() {
@@ -160,10 +161,10 @@ mod tests {
         waiters.wait(HashSet::from([1, 2]), Seqno(7), first);
         waiters.wait(HashSet::from([2]), Seqno(9), second);
         waiters.published(&[2]);
-        assert!(first_answer.try_take().is_none());
-        assert!(matches!(second_answer.try_take(), Some(Ok(Ok(Seqno(9))))));
+        assert!((&mut first_answer).now_or_never().is_none());
+        assert!(matches!((&mut second_answer).now_or_never(), Some(Ok(Ok(Seqno(9))))));
         waiters.published(&[1]);
-        assert!(matches!(first_answer.try_take(), Some(Ok(Ok(Seqno(7))))));
+        assert!(matches!((&mut first_answer).now_or_never(), Some(Ok(Ok(Seqno(7))))));
     }
 
     #[test]
@@ -174,8 +175,8 @@ mod tests {
         waiters.wait(HashSet::from([1, 2]), Seqno(7), first);
         waiters.wait(HashSet::from([3]), Seqno(9), second);
         waiters.failed(&[2, 4], &Failure::Closed);
-        assert!(matches!(first_answer.try_take(), Some(Ok(Err(Failure::Closed)))));
-        assert!(second_answer.try_take().is_none());
+        assert!(matches!((&mut first_answer).now_or_never(), Some(Ok(Err(Failure::Closed)))));
+        assert!((&mut second_answer).now_or_never().is_none());
     }
 
     #[test]
@@ -183,6 +184,6 @@ mod tests {
         let mut waiters = FlushWaiters::default();
         let (reply, mut answer) = reply();
         waiters.wait(HashSet::new(), Seqno(3), reply);
-        assert!(matches!(answer.try_take(), Some(Ok(Ok(Seqno(3))))));
+        assert!(matches!((&mut answer).now_or_never(), Some(Ok(Ok(Seqno(3))))));
     }
 }

@@ -6,7 +6,6 @@ use super::{Routed, Write, WritePath};
 use crate::failure::{Scope, WriteFailure};
 use crate::kernel::Refused;
 use crate::kernel::commit::{CommitQueue, Slot};
-use crate::kernel::credits::Credits;
 use crate::kernel::gate::{Admission, Claim, Overloaded};
 use crate::kernel::mailbox::Permit;
 use crate::kernel::reply::{Answer, reply};
@@ -166,7 +165,7 @@ pub(super) fn owners(superversion: &Superversion, route: &Route) -> Vec<Arc<Rang
 }
 
 /// What each touched range is asked for, in route order.
-pub(super) fn claims(superversion: &Superversion, route: &Route) -> Vec<Claim<Credits>> {
+pub(super) fn claims(superversion: &Superversion, route: &Route) -> Vec<Claim> {
     let claim = |part: &Part| {
         let owner = &superversion.ranges[part.range as usize].owner;
         let bytes = part.charge();

@@ -158,7 +158,7 @@ fn b12_a_write_into_a_log_that_has_failed_is_answered_when_the_seat_is_free() {
     let waker = Waker::from(Arc::clone(&look));
     assert!(write.poll(&mut Context::from_waker(&waker)).is_pending());
     wal.durable.fail(&Failure::Closed);
-    guard.leave();
+    drop(guard);
     assert_eq!(look.seen(), [true]);
     let answer = write.poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(answer, Poll::Ready(Err(_))));
@@ -176,7 +176,7 @@ fn b12_what_a_refused_write_gives_back_wakes_nobody_before_the_seat_is_free() {
     assert!(Pin::new(&mut all).poll(&mut Context::from_waker(&waker)).is_pending());
     let mut after = After::default();
     guard.state.close(Failure::Closed, &mut after);
-    guard.leave();
+    drop(guard);
     assert_eq!(look.seen(), [true], "all of the account is there again");
     let answer = write.poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(answer, Poll::Ready(Err(_))));

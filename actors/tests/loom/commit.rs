@@ -2,7 +2,8 @@ use loom::sync::Arc;
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
-use sluicedb_actors::kernel::{CommitQueue, Failed, Ticket, reply};
+use sluicedb_actors::kernel::sync::block_on;
+use sluicedb_actors::kernel::{CommitQueue, Failed, Ticket};
 use sluicedb_storage::key::Seqno;
 
 fn open(queue: &CommitQueue, seqno: u64, shares: u32) -> Ticket {
@@ -53,36 +54,38 @@ fn no_gaps() {
         let range = thread::spawn(move || {
             writes[1].store(1, Ordering::Relaxed);
             if !second.finish() {
-                other.wait_visible_blocking(Seqno(2)).unwrap();
+                block_on(other.wait_visible(Seqno(2))).unwrap();
             }
             assert!(other.visible() >= Seqno(2));
             assert_eq!(writes[0].load(Ordering::Relaxed), 1, "the first came before");
         });
         applied[0].store(1, Ordering::Relaxed);
         if !first.finish() {
-            queue.wait_visible_blocking(Seqno(1)).unwrap();
+            block_on(queue.wait_visible(Seqno(1))).unwrap();
         }
         assert!(queue.visible() >= Seqno(1));
         range.join().unwrap();
-        assert_eq!((queue.visible(), queue.in_flight()), (Seqno(2), 0));
+        assert_eq!(queue.visible(), Seqno(2));
     });
 }
 
-/// A stored reply is sent, and only when its commit is visible (ack-after-visible).
-/// Catches: sending the reply from `finish` of its own commit.
+/// Who waits for a commit is told when it is visible, and not before.
+/// Catches: taking the waiters out before `visible` is stored.
 #[test]
-fn acked_after_visible() {
+fn told_after_visible() {
     loom::model(|| {
         let queue = CommitQueue::new(Seqno::ZERO, 2);
-        let first = open(&queue, 1, 1);
-        let (reply, answer) = reply();
-        let second = queue.open_with(queue.try_reserve().unwrap(), Seqno(2), 1, reply);
-        let ranges = [first, second].map(|ticket| thread::spawn(move || ticket.finish()));
-        let seqno = answer.wait_blocking().unwrap();
-        assert!(queue.visible() >= seqno);
+        let ranges = [1, 2].map(|seqno| {
+            let ticket = open(&queue, seqno, 1);
+            thread::spawn(move || ticket.finish())
+        });
+        block_on(queue.wait_visible(Seqno(2))).unwrap();
+        assert!(queue.visible() >= Seqno(2));
         for range in ranges {
             range.join().unwrap();
         }
+        // Both places are free again.
+        let _both = [queue.try_reserve().unwrap(), queue.try_reserve().unwrap()];
     });
 }
 
@@ -95,12 +98,11 @@ fn a_slot_is_used_again() {
         let seat = Arc::new(Mutex::new(0));
         let write = |queue: &CommitQueue, seat: &Mutex<u64>| {
             let slot = loom::future::block_on(queue.reserve()).unwrap();
-            let ticket = {
+            let (ticket, seqno) = {
                 let mut last = seat.lock().unwrap();
                 *last += 1;
-                queue.open(slot, Seqno(*last), 1)
+                (queue.open(slot, Seqno(*last), 1), Seqno(*last))
             };
-            let seqno = ticket.seqno();
             assert!(ticket.finish(), "nobody else is in flight");
             assert!(queue.visible() >= seqno);
         };
@@ -108,13 +110,13 @@ fn a_slot_is_used_again() {
         let writer = thread::spawn(move || write(&other, &same));
         write(&queue, &seat);
         writer.join().unwrap();
-        assert_eq!((queue.visible(), queue.in_flight()), (Seqno(2), 0));
+        assert_eq!(queue.visible(), Seqno(2));
     });
 }
 
-/// The queue fails while one waits for `visible` and one opens a commit with a reply: both are told.
-/// Catches: a failure that does not empty the list of waiters; `open_with` that does not look for a
-/// failure after it stored the reply (deadlock).
+/// The queue fails while one waits for `visible` and one opens a commit and waits: both are told.
+/// Catches: a failure that does not empty the list of waiters; a waiter that does not look for a failure
+/// after it is in the list (deadlock).
 #[test]
 fn failed_while_waiting() {
     loom::model(|| {
@@ -122,15 +124,13 @@ fn failed_while_waiting() {
         let stuck = open(&queue, 1, 1);
         let waits = queue.clone();
         let waiter = thread::spawn(move || {
-            assert_eq!(waits.wait_visible_blocking(Seqno(1)), Err(Failed));
+            assert_eq!(block_on(waits.wait_visible(Seqno(1))), Err(Failed));
         });
         let slot = queue.try_reserve().unwrap();
         let opens = queue.clone();
         let opener = thread::spawn(move || {
-            let (reply, answer) = reply();
-            let ticket = opens.open_with(slot, Seqno(2), 1, reply);
-            assert!(answer.wait_blocking().is_err());
-            assert!(!ticket.finish());
+            assert!(!opens.open(slot, Seqno(2), 1).finish());
+            assert_eq!(block_on(opens.wait_visible(Seqno(2))), Err(Failed));
         });
         drop(stuck);
         waiter.join().unwrap();

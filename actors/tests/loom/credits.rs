@@ -12,11 +12,11 @@ fn two_and_one_of_two() {
         let credits = Credits::new(2);
         let other = credits.clone();
         let taker = thread::spawn(move || {
-            let lease = other.take_blocking(1).unwrap();
+            let lease = block_on(other.take(1)).unwrap();
             assert!(other.used() <= 2);
             drop(lease);
         });
-        let lease = credits.take_blocking(2).unwrap();
+        let lease = block_on(credits.take(2)).unwrap();
         assert_eq!(credits.used(), 2);
         drop(lease);
         taker.join().unwrap();
@@ -35,7 +35,7 @@ fn the_head_is_dropped() {
         let mut head = credits.take(2);
         assert!(poll_once(&mut head).is_pending());
         let other = credits.clone();
-        let follower = thread::spawn(move || drop(other.take_blocking(1).unwrap()));
+        let follower = thread::spawn(move || drop(block_on(other.take(1)).unwrap()));
         let releaser = thread::spawn(move || drop(held));
         drop(head);
         follower.join().unwrap();
@@ -55,7 +55,7 @@ fn the_head_is_parked() {
         let mut head = credits.take(1);
         assert!(poll_once(&mut head).is_pending());
         let other = credits.clone();
-        let follower = thread::spawn(move || drop(other.take_blocking(1).unwrap()));
+        let follower = thread::spawn(move || drop(block_on(other.take(1)).unwrap()));
         drop(held);
         follower.join().unwrap();
         assert_eq!((credits.used(), credits.waiters()), (0, 1));
@@ -79,9 +79,9 @@ fn a9_parked_futures_stand_in_nobodys_way() {
             assert!(poll_once(parked).is_pending());
         }
         let other = credits.clone();
-        let follower = thread::spawn(move || drop(other.take_blocking(5).unwrap()));
+        let follower = thread::spawn(move || drop(block_on(other.take(5)).unwrap()));
         drop(held);
-        drop(credits.take_blocking(5).unwrap());
+        drop(block_on(credits.take(5)).unwrap());
         follower.join().unwrap();
         drop(parked);
         assert_eq!((credits.used(), credits.waiters()), (1, 0));
@@ -104,21 +104,5 @@ fn closed_while_waiting() {
         waiter.join().unwrap();
         drop(held);
         assert_eq!(credits.used(), 0);
-    });
-}
-
-/// A raised limit reaches who waits for it.
-/// Catches: `set_limit` that does not look at the line (deadlock).
-#[test]
-fn the_limit_is_raised_while_waiting() {
-    loom::model(|| {
-        let credits = Credits::new(1);
-        let held = credits.try_take(1).unwrap();
-        let other = credits.clone();
-        let waiter = thread::spawn(move || drop(other.take_blocking(1).unwrap()));
-        credits.set_limit(2);
-        waiter.join().unwrap();
-        drop(held);
-        assert_eq!((credits.used(), credits.limit()), (0, 2));
     });
 }

@@ -4,6 +4,7 @@ use loom::thread;
 use sluicedb_actors::failure::Failure;
 use sluicedb_actors::group_commit::durable::{Committed, Durable, Level, Passed};
 use sluicedb_actors::group_commit::{GroupCommit, LogSeat};
+use sluicedb_actors::kernel::sync::block_on;
 use sluicedb_actors::kernel::{Answer, Seat, Signal, reply};
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::codec;
@@ -99,7 +100,7 @@ impl Log {
             if last {
                 return;
             }
-            self.due.wait_blocking();
+            block_on(self.due.wait());
         }
     }
 
@@ -142,15 +143,15 @@ fn durable_never_overstates() {
         let writer = thread::spawn(move || {
             let answer = writing.append(Level::Synced);
             writing.survives(writing.durable.synced());
-            let seqno = answer.wait_blocking().unwrap().unwrap();
+            let seqno = block_on(answer).unwrap().unwrap();
             writing.survives(seqno);
             assert!(writing.durable.synced() >= seqno);
         });
         // Written, and perhaps not synced by itself; then the segment is left.
         let answer = log.append(Level::Buffered);
         log.leave_segment();
-        answer.wait_blocking().unwrap().unwrap();
-        let seqno = log.append(Level::Synced).wait_blocking().unwrap().unwrap();
+        block_on(answer).unwrap().unwrap();
+        let seqno = block_on(log.append(Level::Synced)).unwrap().unwrap();
         log.survives(seqno);
         writer.join().unwrap();
         log.stop.store(true, Ordering::Release);

@@ -1,6 +1,13 @@
 use super::poll_once;
 use loom::thread;
-use sluicedb_actors::kernel::{Claim, Credits, Gate, Scope};
+use sluicedb_actors::kernel::gate::Admit;
+use sluicedb_actors::kernel::sync::block_on;
+use sluicedb_actors::kernel::{Claim, Credits, Gate};
+
+fn admit(gate: &Gate, local: &Credits, bytes: u64) -> Admit {
+    let account = local.clone();
+    gate.admit_many(vec![Claim { range: 0, account, bytes, local_bytes: bytes }])
+}
 
 /// Two ranges, one global account that holds only one of them: both are admitted in turn.
 /// Catches: taking the global account first (the hot range's waiter starves the other: deadlock).
@@ -11,11 +18,11 @@ fn both_ranges_get_in() {
         let other = gate.clone();
         let writer = thread::spawn(move || {
             let local = Credits::new(1);
-            drop(other.admit(&local, 1).wait_blocking().unwrap());
+            drop(block_on(admit(&other, &local, 1)).unwrap());
             assert_eq!(local.used(), 0);
         });
         let local = Credits::new(1);
-        drop(gate.admit(&local, 1).wait_blocking().unwrap());
+        drop(block_on(admit(&gate, &local, 1)).unwrap());
         writer.join().unwrap();
         assert_eq!((local.used(), gate.global().used()), (0, 0));
     });
@@ -29,13 +36,13 @@ fn a_parked_local_waiter_is_in_nobodys_way() {
         let gate = Gate::new(Credits::new(1));
         let full = Credits::new(1);
         let held = full.try_take(1).unwrap();
-        let mut parked = gate.admit(&full, 1);
+        let mut parked = admit(&gate, &full, 1);
         assert!(poll_once(&mut parked).is_pending());
-        assert_eq!(parked.waiting_for(), Scope::Local);
+        assert_eq!(parked.waiting_range(), Some(0));
         let other = gate.clone();
         let writer = thread::spawn(move || {
             let local = Credits::new(1);
-            drop(other.admit(&local, 1).wait_blocking().unwrap());
+            drop(block_on(admit(&other, &local, 1)).unwrap());
         });
         drop(held);
         writer.join().unwrap();
@@ -53,11 +60,11 @@ fn a_parked_global_waiter_keeps_no_room_of_its_range() {
         let gate = Gate::new(Credits::new(1));
         let local = Credits::new(1);
         let hog = gate.global().try_take(1).unwrap();
-        let mut parked = gate.admit(&local, 1);
+        let mut parked = admit(&gate, &local, 1);
         assert!(poll_once(&mut parked).is_pending());
-        assert_eq!(parked.waiting_for(), Scope::Global);
+        assert_eq!(parked.waiting_range(), None);
         let (other, same) = (gate.clone(), local.clone());
-        let writer = thread::spawn(move || drop(other.admit(&same, 1).wait_blocking().unwrap()));
+        let writer = thread::spawn(move || drop(block_on(admit(&other, &same, 1)).unwrap()));
         drop(hog);
         writer.join().unwrap();
         drop(parked);
@@ -81,8 +88,8 @@ fn batches_over_two_ranges_take_turns() {
             vec![claim(1, &low), claim(2, &high)]
         };
         let (other, theirs) = (gate.clone(), claims());
-        let writer = thread::spawn(move || drop(other.admit_many(theirs).wait_blocking().unwrap()));
-        drop(gate.admit_many(claims()).wait_blocking().unwrap());
+        let writer = thread::spawn(move || drop(block_on(other.admit_many(theirs)).unwrap()));
+        drop(block_on(gate.admit_many(claims())).unwrap());
         writer.join().unwrap();
         assert_eq!(gate.global().used(), 0);
     });
@@ -97,11 +104,11 @@ fn a_dropped_global_waiter_gives_everything_back() {
         let local = Credits::new(2);
         let hog = gate.global().try_take(1).unwrap();
         let kept = gate.global().try_take(1).unwrap();
-        let mut leaves = gate.admit(&local, 2);
+        let mut leaves = admit(&gate, &local, 2);
         assert!(poll_once(&mut leaves).is_pending());
-        assert_eq!(leaves.waiting_for(), Scope::Global);
+        assert_eq!(leaves.waiting_range(), None);
         let (other, same) = (gate.clone(), local.clone());
-        let writer = thread::spawn(move || drop(other.admit(&same, 1).wait_blocking().unwrap()));
+        let writer = thread::spawn(move || drop(block_on(admit(&other, &same, 1)).unwrap()));
         drop(hog);
         drop(leaves);
         writer.join().unwrap();

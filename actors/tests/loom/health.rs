@@ -1,5 +1,6 @@
 use loom::sync::{Arc, Mutex};
 use loom::thread;
+use sluicedb_actors::kernel::sync::block_on;
 use sluicedb_actors::kernel::{Capacity, Credits, Down, Health, Mailbox, reply};
 
 /// Two actors fail at once: one cause wins and everybody is told that one.
@@ -10,7 +11,7 @@ fn two_failures() {
     loom::model(|| {
         let health = Health::<(), u32>::new();
         let (one, two) = (health.clone(), health.clone());
-        let watcher = thread::spawn(move || two.until_down_blocking());
+        let watcher = thread::spawn(move || block_on(two.until_down()));
         let other = thread::spawn(move || one.fail(1));
         let mine = health.fail(2);
         let theirs = other.join().unwrap();
@@ -54,12 +55,12 @@ fn everybody_is_answered_on_shutdown() {
         let held = credits.try_take(1).unwrap();
         let (mailbox, inbox) = Mailbox::new(Capacity { messages: 1, bytes: 0 });
         let waits = credits.clone();
-        let writer = thread::spawn(move || assert!(waits.take_blocking(1).is_err()));
+        let writer = thread::spawn(move || assert!(block_on(waits.take(1)).is_err()));
         let asker = thread::spawn(move || {
             let (reply, answer) = reply::<()>();
             if let Ok(permit) = mailbox.try_reserve(0) {
                 drop(permit.send(reply));
-                assert!(answer.wait_blocking().is_err());
+                assert!(block_on(answer).is_err());
             }
         });
         credits.close();

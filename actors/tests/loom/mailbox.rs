@@ -1,5 +1,6 @@
 use super::poll_once;
 use loom::thread;
+use sluicedb_actors::kernel::sync::block_on;
 use sluicedb_actors::kernel::{Capacity, Mailbox, Refused, reply};
 
 const ONE: Capacity = Capacity { messages: 1, bytes: 1 };
@@ -11,11 +12,11 @@ fn in_order_and_then_the_end() {
     loom::model(|| {
         let (mailbox, mut inbox) = Mailbox::new(ONE);
         let sender = thread::spawn(move || {
-            mailbox.reserve_blocking(1).unwrap().send(1).unwrap();
-            mailbox.reserve_blocking(1).unwrap().send(2).unwrap();
+            block_on(mailbox.reserve(1)).unwrap().send(1).unwrap();
+            block_on(mailbox.reserve(1)).unwrap().send(2).unwrap();
         });
-        assert_eq!((inbox.recv_blocking(), inbox.recv_blocking()), (Some(1), Some(2)));
-        assert_eq!(inbox.recv_blocking(), None);
+        assert_eq!((block_on(inbox.recv()), block_on(inbox.recv())), (Some(1), Some(2)));
+        assert_eq!(block_on(inbox.recv()), None);
         sender.join().unwrap();
     });
 }
@@ -28,16 +29,16 @@ fn two_senders_one_receiver() {
         let (mailbox, mut inbox) = Mailbox::new(ONE);
         let senders = [1, 2].map(|n| {
             let mailbox = mailbox.clone();
-            thread::spawn(move || mailbox.reserve_blocking(1).unwrap().send(n).unwrap())
+            thread::spawn(move || block_on(mailbox.reserve(1)).unwrap().send(n).unwrap())
         });
-        let mut got = [inbox.recv_blocking(), inbox.recv_blocking()];
+        let mut got = [block_on(inbox.recv()), block_on(inbox.recv())];
         got.sort_unstable();
         assert_eq!(got, [Some(1), Some(2)]);
         for sender in senders {
             sender.join().unwrap();
         }
         drop(mailbox);
-        assert_eq!(inbox.recv_blocking(), None);
+        assert_eq!(block_on(inbox.recv()), None);
     });
 }
 
@@ -53,11 +54,11 @@ fn a_waiting_sender_is_dropped() {
         assert!(poll_once(&mut leaves).is_pending());
         let other = mailbox.clone();
         let sender = thread::spawn(move || {
-            other.reserve_blocking(1).unwrap().send(2).unwrap();
+            block_on(other.reserve(1)).unwrap().send(2).unwrap();
         });
         let receiver = thread::spawn(move || {
-            assert_eq!(inbox.recv_blocking(), Some(1));
-            assert_eq!(inbox.recv_blocking(), Some(2));
+            assert_eq!(block_on(inbox.recv()), Some(1));
+            assert_eq!(block_on(inbox.recv()), Some(2));
             inbox
         });
         drop(leaves);
@@ -77,11 +78,11 @@ fn closed_while_sending() {
         let (mailbox, mut inbox) = Mailbox::new(ONE);
         let permit = mailbox.try_reserve(1).unwrap();
         let sender = thread::spawn(move || permit.send(1).is_ok());
-        inbox.close();
-        let got = inbox.recv_blocking();
+        mailbox.close();
+        let got = block_on(inbox.recv());
         let sent = sender.join().unwrap();
         assert_eq!(got.is_some(), sent);
-        assert_eq!(inbox.recv_blocking(), None);
+        assert_eq!(block_on(inbox.recv()), None);
         assert_eq!(mailbox.try_reserve(1).map(drop), Err(Refused::Closed));
     });
 }
@@ -97,7 +98,7 @@ fn the_inbox_is_dropped_while_sending() {
         let permit = mailbox.try_reserve(1).unwrap();
         let sender = thread::spawn(move || drop(permit.send(reply)));
         drop(inbox);
-        assert!(answer.wait_blocking().is_err());
+        assert!(block_on(answer).is_err());
         sender.join().unwrap();
     });
 }

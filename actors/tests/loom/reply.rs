@@ -1,7 +1,10 @@
+use super::poll_once;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
+use sluicedb_actors::kernel::sync::block_on;
 use sluicedb_actors::kernel::{Lost, reply};
+use std::task::Poll;
 
 /// Counts how often it is dropped.
 struct Counted(Arc<AtomicUsize>);
@@ -19,7 +22,7 @@ fn sent_while_waiting() {
     loom::model(|| {
         let (reply, answer) = reply();
         let sender = thread::spawn(move || reply.send(7));
-        assert_eq!(answer.wait_blocking(), Ok(7));
+        assert_eq!(block_on(answer), Ok(7));
         sender.join().unwrap();
     });
 }
@@ -31,7 +34,7 @@ fn lost_while_waiting() {
     loom::model(|| {
         let (reply, answer) = reply::<u32>();
         let actor = thread::spawn(move || drop(reply));
-        assert_eq!(answer.wait_blocking(), Err(Lost));
+        assert_eq!(block_on(answer), Err(Lost));
         actor.join().unwrap();
     });
 }
@@ -45,8 +48,8 @@ fn sent_while_the_asker_leaves() {
         let (reply, mut answer) = reply();
         let value = Counted(drops.clone());
         let sender = thread::spawn(move || reply.send(value));
-        let taken = answer.try_take();
-        assert!(!matches!(taken, Some(Err(Lost))));
+        let taken = poll_once(&mut answer);
+        assert!(!matches!(taken, Poll::Ready(Err(Lost))));
         drop(answer);
         drop(taken);
         sender.join().unwrap();

@@ -40,12 +40,16 @@ fn mailbox(limits: TurnLimits) -> (Arc<SeatMailbox<Sum>>, Arc<AtomicUsize>, Arc<
     let kick = kicked.clone();
     let hooks = Hooks { kick: Box::new(move || kick.set()), on_panic: Box::new(|_| ()) };
     let capacity = Capacity { messages: 3, bytes: 3 };
-    let mailbox = SeatMailbox::with_limits(Sum(handled.clone()), capacity, hooks, limits);
+    let mailbox = SeatMailbox::new(Sum(handled.clone()), capacity, limits, hooks);
     (Arc::new(mailbox), handled, kicked)
 }
 
+fn inline<R>(mailbox: &SeatMailbox<Sum>, f: impl FnOnce(&mut Sum) -> R) -> Option<R> {
+    mailbox.try_enter_idle()?.attempt(f)
+}
+
 fn send(mailbox: &SeatMailbox<Sum>, message: Message) {
-    mailbox.send(mailbox.try_reserve_ref(1).expect("there is room"), message);
+    mailbox.send(mailbox.try_reserve(1).expect("there is room"), message);
 }
 
 /// Two senders, nobody else: both messages are handled when both have returned.
@@ -73,10 +77,10 @@ fn an_inline_caller_sees_to_others() {
         let asker = thread::spawn(move || {
             let (reply, answer) = reply();
             send(&other, Message::Ask(reply));
-            answer.wait_blocking().unwrap();
+            block_on(answer).unwrap();
         });
         // The load is where others get their chance: loom does not switch between lock and unlock.
-        mailbox.try_run_inline(|sum| sum.0.load(Ordering::Relaxed));
+        inline(&mailbox, |sum| sum.0.load(Ordering::Relaxed));
         asker.join().unwrap();
     });
 }
@@ -91,16 +95,16 @@ fn inline_never_passes_the_queue() {
     model.preemption_bound = Some(3);
     model.check(|| {
         let (mailbox, _, _) = mailbox(TurnLimits::default());
-        let (third, inline) = (mailbox.clone(), mailbox.clone());
+        let (third, second) = (mailbox.clone(), mailbox.clone());
         let sender = thread::spawn(move || {
-            assert!(third.try_reserve_ref(1).unwrap().send(Message::Add).is_ok());
+            assert!(third.try_reserve(1).unwrap().send(Message::Add).is_ok());
         });
         let occupant = thread::spawn(move || {
-            inline.try_run_inline(|sum| sum.0.load(Ordering::Relaxed));
+            inline(&second, |sum| sum.0.load(Ordering::Relaxed));
         });
         let mine = Arc::new(AtomicUsize::new(0));
         send(&mailbox, Message::Mark(mine.clone()));
-        if mailbox.try_run_inline(|_| ()).is_some() {
+        if inline(&mailbox, |_| ()).is_some() {
             assert_eq!(mine.load(Ordering::Relaxed), 1);
         }
         sender.join().unwrap();
@@ -154,7 +158,7 @@ fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
                 };
                 let limits = TurnLimits { messages: 1, bytes: 1 };
                 let sum = Sum(Arc::new(AtomicUsize::new(0)));
-                SeatMailbox::with_limits(sum, Capacity { messages: 3, bytes: 3 }, hooks, limits)
+                SeatMailbox::new(sum, Capacity { messages: 3, bytes: 3 }, limits, hooks)
             })
         });
         drop(jobs);
@@ -168,7 +172,7 @@ fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
             send(seat, Message::Add);
             send(seat, Message::Ask(reply));
             drop(guard);
-            answer.wait_blocking().unwrap();
+            block_on(answer).unwrap();
         };
         let asker = thread::spawn(move || ask_twice(&other));
         ask_twice(&mine);
@@ -212,17 +216,17 @@ fn a_panic_answers_everybody() {
         let other = mailbox.clone();
         let asker = thread::spawn(move || {
             let (reply, answer) = reply();
-            if let Ok(permit) = other.try_reserve_ref(1) {
+            if let Ok(permit) = other.try_reserve(1) {
                 other.send(permit, Message::Ask(reply));
             } else {
                 drop(reply);
             }
-            answer.wait_blocking().is_ok()
+            block_on(answer).is_ok()
         });
         send(&mailbox, Message::Panic);
         let answered = asker.join().unwrap();
         assert_eq!(handled.load(Ordering::Relaxed), usize::from(answered));
-        assert!(mailbox.is_failed() && mailbox.is_closed());
+        assert!(mailbox.enter_blocking().is_none() && mailbox.try_reserve(1).is_err());
         assert_eq!(mailbox.len(), 0);
     });
 }

@@ -1,6 +1,7 @@
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
+use sluicedb_actors::kernel::sync::block_on;
 use sluicedb_actors::kernel::{Signal, Watch};
 
 /// Two setters, one waiter: what was done before the sets is seen, and no set is lost.
@@ -19,7 +20,7 @@ fn two_setters() {
             })
         });
         while shared.1.load(Ordering::Relaxed) < 2 {
-            shared.0.wait_blocking();
+            block_on(shared.0.wait());
         }
         for setter in setters {
             setter.join().unwrap();
@@ -39,8 +40,8 @@ fn a_watched_value_changes() {
             watch.set(1);
             watch.set(2);
         });
-        let second = thread::spawn(move || while other.changed_blocking() < 2 {});
-        while watcher.changed_blocking() < 2 {}
+        let second = thread::spawn(move || while block_on(other.changed()) < 2 {});
+        while block_on(watcher.changed()) < 2 {}
         setter.join().unwrap();
         second.join().unwrap();
         assert_eq!(watcher.get(), 2);

@@ -3,35 +3,34 @@
 //! Guarantees: a waiter registers before it looks again, and who raises looks at the flag before it
 //! leaves, so no raise and no failure is missed; both may be dropped at any point and leave nothing.
 
-use super::{CommitQueue, Commits, FAILED, Failed, Slot, WAITERS};
+use super::{CommitQueue, FAILED, Failed, Slot, WAITERS};
 use crate::kernel::room::{Amount, Place, Refused};
 use crate::kernel::sync::atomic::Ordering;
 use crate::kernel::sync::lock;
 use sluicedb_storage::key::Seqno;
 use std::future::Future;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-opaque_debug!("ReserveSlot", [H: Deref<Target = Commits>] ReserveSlot<H>);
+opaque_debug!("ReserveSlot", [] ReserveSlot);
 opaque_debug!("WaitVisible", [] WaitVisible);
 
 /// See [`CommitQueue::reserve`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct ReserveSlot<H: Deref<Target = Commits> = CommitQueue> {
+pub struct ReserveSlot {
     /// `None` once the slot was handed out.
-    queue: Option<H>,
+    queue: Option<CommitQueue>,
     place: Place,
 }
 
-impl<H: Deref<Target = Commits>> ReserveSlot<H> {
-    pub(super) fn new(queue: H) -> Self {
+impl ReserveSlot {
+    pub(super) fn new(queue: CommitQueue) -> Self {
         Self { queue: Some(queue), place: Place::default() }
     }
 }
 
-impl<H: Deref<Target = Commits> + Unpin> Future for ReserveSlot<H> {
-    type Output = Result<Slot<H>, Refused>;
+impl Future for ReserveSlot {
+    type Output = Result<Slot, Refused>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -45,7 +44,7 @@ impl<H: Deref<Target = Commits> + Unpin> Future for ReserveSlot<H> {
     }
 }
 
-impl<H: Deref<Target = Commits>> Drop for ReserveSlot<H> {
+impl Drop for ReserveSlot {
     #[inline]
     fn drop(&mut self) {
         if let Some(queue) = &self.queue {

@@ -1,13 +1,14 @@
 //! Both ends in one hand, and one actor on a thread.
 
 use super::*;
+use crate::kernel::sync::block_on;
 
 fn small() -> (Mailbox<u32>, Inbox<u32>) {
     Mailbox::new(Capacity { messages: 2, bytes: 10 })
 }
 
 fn send(mailbox: &Mailbox<u32>, bytes: u64, message: u32) -> Result<(), Refused> {
-    mailbox.try_reserve_ref(bytes)?.send(message).map_err(|_| Refused::Closed)
+    mailbox.try_reserve(bytes)?.send(message).map_err(|_| Refused::Closed)
 }
 
 #[test]
@@ -17,11 +18,11 @@ fn room_comes_back_when_a_message_is_received() {
     assert_eq!(send(&mailbox, 4, 2), Ok(()));
     assert_eq!(send(&mailbox, 1, 3), Err(Refused::Full));
     assert_eq!(send(&mailbox, 11, 3), Err(Refused::TooLarge));
-    assert_eq!((inbox.len(), inbox.try_recv()), (2, Some(1)));
+    assert_eq!((mailbox.len(), inbox.try_recv()), (2, Some(1)));
     assert_eq!(send(&mailbox, 7, 3), Err(Refused::Full), "one message, but 4 bytes are left");
     drop(mailbox.try_reserve(6).expect("6 bytes are free"));
     assert_eq!(send(&mailbox, 6, 3), Ok(()));
-    assert_eq!((inbox.recv_blocking(), inbox.recv_blocking()), (Some(2), Some(3)));
+    assert_eq!((block_on(inbox.recv()), block_on(inbox.recv())), (Some(2), Some(3)));
     assert_eq!(inbox.try_recv(), None);
 }
 
@@ -30,10 +31,10 @@ fn closing_refuses_senders_and_keeps_what_was_queued() {
     let (mailbox, mut inbox) = small();
     assert_eq!(send(&mailbox, 1, 1), Ok(()));
     let permit = mailbox.try_reserve(1).expect("there is room");
-    inbox.close();
+    mailbox.close();
     assert_eq!(permit.send(2), Err(2));
     assert_eq!(send(&mailbox, 1, 3), Err(Refused::Closed));
-    assert_eq!((inbox.recv_blocking(), inbox.recv_blocking()), (Some(1), None));
+    assert_eq!((block_on(inbox.recv()), block_on(inbox.recv())), (Some(1), None));
 }
 
 #[test]
@@ -42,13 +43,13 @@ fn the_last_sender_closes_and_a_lost_inbox_drops_messages() {
     drop(mailbox.clone());
     assert_eq!(send(&mailbox, 1, 1), Ok(()));
     drop(mailbox);
-    assert_eq!((inbox.recv_blocking(), inbox.recv_blocking()), (Some(1), None));
+    assert_eq!((block_on(inbox.recv()), block_on(inbox.recv())), (Some(1), None));
 
     let (mailbox, inbox) = Mailbox::new(Capacity { messages: 1, bytes: 0 });
     let (reply, answer) = crate::kernel::reply::<()>();
     assert!(mailbox.try_reserve(0).expect("there is room").send(reply).is_ok());
     drop(inbox);
-    assert_eq!(answer.wait_blocking(), Err(crate::kernel::Lost));
+    assert_eq!(block_on(answer), Err(crate::kernel::Lost));
     assert_eq!(mailbox.try_reserve(0).map(|_| ()), Err(Refused::Closed));
 }
 
@@ -57,13 +58,13 @@ fn a_thread_drives_an_inbox() {
     let (mailbox, mut inbox) = Mailbox::new(Capacity { messages: 4, bytes: 4 });
     let thread = std::thread::spawn(move || {
         let mut sum = 0;
-        while let Some(n) = inbox.recv_blocking() {
+        while let Some(n) = block_on(inbox.recv()) {
             sum += n;
         }
         sum
     });
     for n in 0..1_000_u64 {
-        mailbox.reserve_blocking(1).expect("open").send(n).expect("open");
+        block_on(mailbox.reserve(1)).expect("open").send(n).expect("open");
     }
     drop(mailbox);
     assert_eq!(thread.join().expect("the thread returns"), 499_500);

@@ -1,7 +1,7 @@
 //! The guard of a caller that works on an actor's state itself.
 //!
 //! Guarantees: leaving it, by any way, sees to messages that were sent meanwhile, after the seat is
-//! free. Does not: catch panics outside [`TurnGuard::run`]; those fail the mailbox and go on.
+//! free. Does not: catch panics outside [`TurnGuard::attempt`]; those fail the mailbox and go on.
 
 use super::{Handler, SeatMailbox, Spent, Turn, words};
 use crate::kernel::seat::SeatGuard;
@@ -11,14 +11,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 opaque_debug!("TurnGuard", [A: Handler] TurnGuard<'_, A>);
 
-/// The seat is taken for the caller's own work. Dropping it frees the seat, runs what the turn
-/// deferred, and sees to messages that were sent meanwhile.
+/// The seat is taken for the caller's own work. Dropping it frees the seat and sees to messages that
+/// were sent meanwhile.
 #[must_use = "the seat is free again once the guard is dropped"]
 pub struct TurnGuard<'a, A: Handler> {
     mailbox: &'a SeatMailbox<A>,
     /// `None` only while dropping.
     chair: Option<SeatGuard<'a, A>>,
-    turn: Turn,
+    on_engine: bool,
     /// Ends last: no waker runs under the seat, nor before what this guard owes others is done.
     _hold: Hold,
 }
@@ -30,20 +30,14 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
         chair: SeatGuard<'a, A>,
         on_engine: bool,
     ) -> Self {
-        Self { mailbox, chair: Some(chair), turn: Turn::new(on_engine), _hold: Hold::new() }
-    }
-
-    /// The state and the turn, to defer and answer.
-    pub fn parts(&mut self) -> (&mut A, &mut Turn) {
-        let chair = self.chair.as_mut().expect("taken only by drop");
-        (&mut **chair, &mut self.turn)
+        Self { mailbox, chair: Some(chair), on_engine, _hold: Hold::new() }
     }
 
     /// Runs `f` and keeps the seat. `None` if `f` panicked: then the mailbox is failed and the seat
     /// free, so nothing may be done with the guard but to drop it; the panic was reported, not passed on.
     #[inline]
     pub fn attempt<R>(&mut self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
-        let (actor, _) = self.parts();
+        let actor = &mut **self;
         match catch_unwind(AssertUnwindSafe(|| f(actor))) {
             Ok(value) => Some(value),
             Err(panic) => {
@@ -53,34 +47,13 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
         }
     }
 
-    /// Runs `f` and frees the seat. `None` if `f` panicked: then the mailbox is failed, and the panic
-    /// was reported, not passed on.
-    pub fn run<R>(mut self, f: impl FnOnce(&mut A, &mut Turn) -> R) -> Option<R> {
-        let (actor, turn) = self.parts();
-        match catch_unwind(AssertUnwindSafe(|| f(actor, turn))) {
-            Ok(value) => Some(value),
-            Err(panic) => {
-                self.fall(words(&*panic));
-                None
-            }
-        }
-    }
-
-    /// As [`TurnGuard::run`], for work that defers nothing, and leaves what was queued meanwhile to the
-    /// caller, as [`TurnGuard::release`] does.
+    /// As [`TurnGuard::attempt`]; frees the seat and leaves what was queued meanwhile to the caller, as
+    /// [`TurnGuard::release`] does.
     #[inline]
     pub fn run_and_release<R>(mut self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
-        let (actor, _) = self.parts();
-        match catch_unwind(AssertUnwindSafe(|| f(actor))) {
-            Ok(value) => {
-                drop(self.chair.take());
-                Some(value)
-            }
-            Err(panic) => {
-                self.fall(words(&*panic));
-                None
-            }
-        }
+        let value = self.attempt(f);
+        drop(self.chair.take());
+        value
     }
 
     /// Frees the seat and leaves what was queued meanwhile to the caller, who must call
@@ -90,9 +63,6 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
     pub fn release(mut self) {
         drop(self.chair.take());
     }
-
-    /// Frees the seat; the same as dropping the guard.
-    pub fn leave(self) {}
 
     #[cold]
     fn fall(&mut self, message: String) {
@@ -132,9 +102,8 @@ impl<A: Handler> Drop for TurnGuard<'_, A> {
                     (self.mailbox.hooks.on_panic)("who held the seat panicked".to_owned());
                 }
             } else if !self.mailbox.line.is_settled() {
-                return self.mailbox.run(&mut self.turn, &mut Spent::default());
+                self.mailbox.run(Turn::new(self.on_engine), &mut Spent::default());
             }
         }
-        self.mailbox.finish(&mut self.turn);
     }
 }

@@ -1,10 +1,12 @@
 //! One thread asks a seat's mailbox everything that needs no second one.
 
 use super::*;
-use crate::kernel::{Reply, reply};
+use crate::kernel::sync::block_on;
+use crate::kernel::{Answer, Lost, Reply, reply};
 use std::sync::Arc as StdArc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 
 #[derive(Default)]
 struct Sum {
@@ -60,19 +62,36 @@ fn mailbox(limits: TurnLimits) -> (SeatMailbox<Sum>, StdArc<Probe>) {
         on_panic: Box::new(move |words| panicked.panics.lock().expect("not poisoned").push(words)),
     };
     let capacity = Capacity { messages: 8, bytes: 100 };
-    (SeatMailbox::with_limits(Sum::default(), capacity, hooks, limits), probe)
+    (SeatMailbox::new(Sum::default(), capacity, limits, hooks), probe)
 }
 
 fn send(mailbox: &SeatMailbox<Sum>, message: Message) {
-    let permit = mailbox.try_reserve_ref(1).expect("there is room");
+    let permit = mailbox.try_reserve(1).expect("there is room");
     mailbox.send(permit, message);
+}
+
+/// Works on the state as a caller whose turn it is.
+fn inline<R>(mailbox: &SeatMailbox<Sum>, f: impl FnOnce(&mut Sum) -> R) -> Option<R> {
+    mailbox.try_enter_idle()?.attempt(f)
+}
+
+fn has_failed(mailbox: &SeatMailbox<Sum>) -> bool {
+    mailbox.enter_blocking().is_none() && mailbox.try_reserve(0).map(drop) == Err(Refused::Closed)
+}
+
+/// The answer, if it is there.
+fn now<T>(answer: &mut Answer<T>) -> Option<Result<T, Lost>> {
+    match std::pin::Pin::new(answer).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    }
 }
 
 fn ask(mailbox: &SeatMailbox<Sum>) -> Vec<u32> {
     let (reply, answer) = reply();
     send(mailbox, Message::Ask(reply));
     mailbox.deliver_blocking();
-    answer.wait_blocking().expect("answered")
+    block_on(answer).expect("answered")
 }
 
 #[test]
@@ -80,7 +99,7 @@ fn a_sender_runs_its_own_message() {
     let (mailbox, probe) = mailbox(TurnLimits::default());
     send(&mailbox, Message::Add(1));
     assert!(mailbox.is_empty());
-    assert_eq!(mailbox.try_run_inline(|sum| sum.seen.push(2)), Some(()));
+    assert_eq!(inline(&mailbox, |sum| sum.seen.push(2)), Some(()));
     assert_eq!(ask(&mailbox), [1, 2]);
     assert_eq!(probe.kicks.load(Ordering::SeqCst), 0);
     assert_eq!(mailbox.line.room.used(), Amount::NOTHING);
@@ -94,7 +113,7 @@ fn what_was_sent_while_the_seat_was_taken_is_seen_to_on_leaving() {
     assert_eq!(mailbox.len(), 1);
     assert!(mailbox.try_enter_idle().is_none());
     guard.seen.push(1);
-    guard.leave();
+    drop(guard);
     assert!(mailbox.is_empty());
     assert_eq!(ask(&mailbox), [1, 2]);
 }
@@ -135,10 +154,10 @@ fn b13_two_seats_share_a_turn() {
 #[test]
 fn a_queued_message_keeps_others_from_passing_it() {
     let (mailbox, _probe) = mailbox(TurnLimits::default());
-    assert!(mailbox.try_reserve_ref(1).expect("room").send(Message::Add(1)).is_ok());
-    assert!(mailbox.try_run_inline(|sum| sum.seen.push(2)).is_none());
+    assert!(mailbox.try_reserve(1).expect("room").send(Message::Add(1)).is_ok());
+    assert!(inline(&mailbox, |sum| sum.seen.push(2)).is_none());
     mailbox.deliver();
-    assert_eq!(mailbox.try_run_inline(|sum| sum.seen.push(2)), Some(()));
+    assert_eq!(inline(&mailbox, |sum| sum.seen.push(2)), Some(()));
     assert_eq!(ask(&mailbox), [1, 2]);
 }
 
@@ -167,7 +186,7 @@ fn heavy_messages_wait_for_an_engine_thread_in_their_place() {
     assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (1, 1));
     send(&mailbox, Message::Add(3));
     assert_eq!(mailbox.len(), 2, "nothing passes it");
-    assert!(mailbox.try_run_inline(|_| ()).is_none());
+    assert!(inline(&mailbox, |_| ()).is_none());
     mailbox.deliver_blocking();
     assert_eq!(ask(&mailbox), [1, 2, 3]);
 }
@@ -180,31 +199,34 @@ fn a_panic_is_caught_reported_and_final() {
     push(Message::Panic);
     push(Message::Ask(reply));
     mailbox.deliver();
-    assert!(mailbox.is_failed() && mailbox.is_closed() && mailbox.is_empty());
+    assert!(has_failed(&mailbox) && mailbox.is_empty());
     assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
-    assert!(answer.wait_blocking().is_err(), "what was queued is dropped");
-    assert!(mailbox.try_reserve_ref(1).is_err());
+    assert!(block_on(answer).is_err(), "what was queued is dropped");
+    assert!(mailbox.try_reserve(1).is_err());
     assert!(mailbox.try_enter_idle().is_none() && mailbox.enter_blocking().is_none());
     mailbox.deliver_blocking();
 }
 
+/// What is deferred runs beside the next occupant, whom its panic must not leave with messages.
 #[test]
-fn failing_from_outside_answers_also_what_was_held_back() {
-    let (mailbox, _probe) = mailbox(TurnLimits::default());
+fn a_panic_in_what_was_deferred_answers_also_what_was_held_back() {
+    let (mailbox, probe) = mailbox(TurnLimits::default());
     let (reply, mut answer) = reply();
-    send(&mailbox, Message::HeavyAsk(reply));
-    assert_eq!((answer.try_take(), mailbox.len()), (None, 1));
-    mailbox.fail();
-    assert!(matches!(answer.try_take(), Some(Err(_))));
-    assert!(mailbox.is_empty() && mailbox.is_failed());
+    let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
+    push(Message::Defer(Box::new(|| panic!("on purpose"))));
+    push(Message::HeavyAsk(reply));
+    mailbox.deliver();
+    assert!(matches!(now(&mut answer), Some(Err(Lost))));
+    assert!(mailbox.is_empty() && has_failed(&mailbox));
     assert_eq!(mailbox.line.room.used(), Amount::NOTHING);
+    assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
 }
 
 #[test]
 fn a_panic_of_an_inline_caller_is_caught_too() {
     let (mailbox, probe) = mailbox(TurnLimits::default());
-    assert!(mailbox.try_run_inline(|_| -> u32 { panic!("inline") }).is_none());
-    assert!(mailbox.is_failed());
+    assert!(inline(&mailbox, |_| -> u32 { panic!("inline") }).is_none());
+    assert!(has_failed(&mailbox));
     assert_eq!(*probe.panics.lock().expect("not poisoned"), ["inline"]);
 }
 
@@ -214,11 +236,10 @@ fn deferred_actions_run_after_the_seat_is_free() {
     let mailbox = StdArc::new(mailbox);
     let (inner, free) = (mailbox.clone(), StdArc::new(AtomicUsize::new(0)));
     let seen = free.clone();
-    mailbox.try_enter_idle().expect("idle").run(move |_, turn| {
-        turn.defer(move |_| {
-            seen.store(usize::from(inner.try_enter_idle().is_some()) + 1, Ordering::SeqCst);
-        });
+    let action = Box::new(move || {
+        seen.store(usize::from(inner.try_enter_idle().is_some()) + 1, Ordering::SeqCst);
     });
+    send(&mailbox, Message::Defer(action));
     assert_eq!(free.load(Ordering::SeqCst), 2);
 }
 
@@ -242,7 +263,8 @@ fn a5_no_seats_kick_is_lost_however_often_another_seat_kicks() {
                 }),
                 on_panic: Box::new(|words| panic!("{words}")),
             };
-            SeatMailbox::new(Sum::default(), Capacity { messages: 300, bytes: 300 }, hooks)
+            let capacity = Capacity { messages: 300, bytes: 300 };
+            SeatMailbox::new(Sum::default(), capacity, TurnLimits::default(), hooks)
         })
     };
     let (busy, other) = (seat(), seat());
@@ -286,15 +308,15 @@ fn o9_wakers_run_after_the_seat_is_free_and_their_panics_fail_nothing() {
     let mut answers: Vec<_> = answers
         .into_iter()
         .map(|(reply, answer)| {
-            let permit = mailbox.try_reserve_ref(1).expect("there is room");
+            let permit = mailbox.try_reserve(1).expect("there is room");
             mailbox.send(permit, Message::Ask(reply));
             answer
         })
         .collect();
-    guard.leave();
-    assert!(answers.iter_mut().all(|answer| answer.try_take() == Some(Ok(vec![]))));
+    drop(guard);
+    assert!(answers.iter_mut().all(|answer| now(answer) == Some(Ok(vec![]))));
     assert_eq!(ask(&mailbox), [7, 7]);
-    assert!(!mailbox.is_failed() && probe.panics.lock().expect("not poisoned").is_empty());
+    assert!(!has_failed(&mailbox) && probe.panics.lock().expect("not poisoned").is_empty());
 }
 
 /// Planted: the work of an inline turn outside of `catch_unwind`.
@@ -306,7 +328,7 @@ fn b14_a_panic_in_an_attempt_fails_the_seat_and_does_not_unwind() {
     assert_eq!(seen, 0);
     assert!(mailbox.try_enter_idle().is_none(), "the seat is kept");
     assert!(guard.attempt(|_| panic!("on purpose")).is_none_or(|()| false));
-    assert!(mailbox.is_failed() && mailbox.is_closed());
+    assert!(has_failed(&mailbox));
     assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
 }
 
@@ -353,8 +375,8 @@ fn a_panic_in_a_message_or_in_what_runs_last_fails_the_mailbox() {
             panic!("on purpose")
         });
         assert_eq!((result, ran), (None::<()>, !in_message));
-        assert!(mailbox.is_failed() && mailbox.is_closed() && mailbox.is_empty());
-        assert!(answer.wait_blocking().is_err(), "what was queued is dropped");
+        assert!(has_failed(&mailbox) && mailbox.is_empty());
+        assert!(block_on(answer).is_err(), "what was queued is dropped");
         assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
         assert_eq!(mailbox.run_last(|_| ()), None);
         assert_eq!(mailbox.line.room.used(), Amount::NOTHING);
@@ -375,7 +397,7 @@ fn what_was_deferred_is_done_after_what_runs_last_with_the_seat_free() {
     assert!(mailbox.try_reserve(1).expect("room").send(Message::Defer(action)).is_ok());
     assert_eq!(mailbox.run_last(|_| ran.swap(1, Ordering::SeqCst)), Some(0));
     assert_eq!(ran.load(Ordering::SeqCst), 2);
-    assert!(!mailbox.is_failed());
+    assert!(!has_failed(&mailbox));
 }
 
 /// Planted: room that is asked for, and refused.
@@ -389,7 +411,7 @@ fn room_is_taken_anyway_where_there_is_none_and_after_the_end() {
     let late = mailbox.reserve_anyway(1);
     assert_eq!(mailbox.line.room.used(), Amount::new(10, 147));
     mailbox.send(over, Message::Add(1));
-    assert_eq!(mailbox.try_run_inline(|sum| sum.seen.clone()), Some(vec![1]), "it is handled");
+    assert_eq!(inline(&mailbox, |sum| sum.seen.clone()), Some(vec![1]), "it is handled");
     drop((all, late));
     assert_eq!(mailbox.line.room.used(), Amount::NOTHING);
 }
