@@ -4,8 +4,8 @@
 //! entries. Inserts are measured with one reader thread that runs gets all the time. The skip list
 //! gets the easier task: one version per key, plain byte vectors, its own comparison.
 //!
-//! `cargo bench --bench memtable` ends with the floor of design section 11: insert and get at least
-//! four times the skip list's rate, both measured in alternation; it fails below that.
+//! `cargo bench --bench memtable` ends with a floor: insert and get at least four times the skip
+//! list's rate, both measured in alternation; it fails below that.
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 #![allow(clippy::print_stdout, reason = "a bench reports")]
 #![allow(missing_docs, reason = "not a library")]

@@ -1,4 +1,6 @@
 //! The database handle.
+//!
+//! Long because the methods of the handle, with their documentation, are what users read.
 
 use crate::compaction::Compaction;
 use crate::error::{Error, Result};

@@ -1,4 +1,6 @@
 //! Settings: plain data with units in the names, validated once, when a database is opened.
+//!
+//! Long because every field has its unit, default and limits beside it.
 
 use crate::error::{Error, Result};
 use bytes::Bytes;

@@ -1,4 +1,6 @@
 //! What the database is doing, in numbers.
+//!
+//! Long because every number has a field, and a sentence that says what it counts.
 
 use crate::health::{Party, Trouble};
 use crate::keyspaces::name_of;

@@ -17,6 +17,7 @@ use std::task::Poll;
 static MADE_KNOWN: Once = Once::new();
 
 /// Makes them known, on a thread of `runtime`, with the first call in this process.
+/// INVARIANT(no-waker-where-others-wait): these wait for nobody.
 pub(crate) fn make_known(runtime: &dyn Runtime) {
     MADE_KNOWN.call_once(|| {
         // Without a thread for it they are called as foreign ones.

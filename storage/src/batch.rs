@@ -5,6 +5,8 @@
 //! batch     := operation*            (the log record around it carries length and checksum)
 //! ```
 //! The kind has one bit more where a keyspace follows. Where none does the operation is of the default one.
+//!
+//! Long because encoding and decoding of an operation are kept side by side.
 
 use crate::codec::{Reader, put_varint, write_varint};
 use crate::key::{Kind, Span};

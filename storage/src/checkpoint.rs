@@ -194,7 +194,7 @@ fn write_memtables(
 
 /// The memtables of a range, newest first, parted where tables that came in from outside stand
 /// between them: no table of memtables may have older entries than such a one and newer ones as
-/// well (INVARIANT(newest-layer-first)).
+/// well (newest-layer-first).
 fn between_tables(range: &RangeEntry<()>) -> Vec<Vec<MemtableSlice>> {
     let mut parts = vec![Vec::new()];
     for layer in range.in_front() {

@@ -1,6 +1,8 @@
 //! Goal: keyspaces have keys of their own and one order of writes: what a batch does to several is
 //! one thing, for readers, for snapshots and after a restart; one that is dropped is gone, whatever
 //! was under way in it.
+//!
+//! Long because each promise about keyspaces is a test.
 
 use crate::home::{Held, Home, Simulated, block_on};
 use crate::kit::settings;

@@ -1,5 +1,7 @@
 //! The memory in front of the tables: found in every phase, newest first, bounded, and nobody waits
 //! in vain. Tables cannot be written where a test says so; the clock is the simulator's.
+//!
+//! Long because the rig that stops and slows the disk is shared by its tests.
 
 use crate::home::{Held, Simulated, block_on, check};
 use crate::kit::chance::Chance;

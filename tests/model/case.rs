@@ -3,6 +3,8 @@
 //! The model is an ordered map, a copy of it per snapshot and iterator, and the batches since the
 //! last reopen, so that what a power cut leaves can be judged. Keys in it begin with their
 //! keyspace, and a key that is nothing more says that the keyspace is there.
+//!
+//! Long because every operation of a history has its arm, and its judgement beside it.
 
 use crate::kit::chance::Chance;
 use crate::kit::disk::{collect, content, fresh_dir, shared};

@@ -3,6 +3,8 @@
 //! The workload runs once; before each changing operation the disk is cloned together with what had
 //! been promised by then. Afterwards each clone becomes the disks that the crash may leave, and
 //! each of those has to open and to hold every promise.
+//!
+//! Long because the workload, the crash and the judgement belong together.
 
 use crate::history::{Driver, History, Promises, Step, Work, judge, mark, steps};
 use crate::keyspaces::whole;

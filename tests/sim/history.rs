@@ -4,6 +4,8 @@
 //!
 //! Each batch also sets `MARK` to its own number, so the content itself says up to where it goes.
 //! To drop a keyspace sets none: it may have happened after the batch that the mark tells.
+//!
+//! Long because what was promised and what may be found is one rule.
 
 use crate::keyspaces::{is_other, part, whole};
 use crate::kit::chance::Chance;

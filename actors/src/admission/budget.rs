@@ -44,6 +44,7 @@ impl RangeBudget {
     }
 
     /// As [`RangeBudget::of`], from the sizes that were said and those that were not.
+    /// INVARIANT(bounded-overlay).
     pub fn derive(
         write_buffer_bytes: usize,
         memtable_bytes: Option<usize>,

@@ -197,6 +197,7 @@ impl CompactionPlanner {
     }
 
     /// A job is over. What it held may be picked again from here on.
+    /// INVARIANT(claims-apart): the report brings the job, and its claim, back.
     fn ended(&mut self, report: Report) {
         let Report { worker, job, ended } = report;
         let purpose = self.workers[worker].runs.take();

@@ -1,5 +1,7 @@
 //! The planner with workers that the test plays, and a whole engine whose actors the test runs one
 //! by one.
+//!
+//! Long because one rig, a planner with played workers, serves all its tests.
 
 mod landings;
 mod rest;

@@ -199,7 +199,7 @@ impl Engine {
             let point = self.parts.memory.points.hold(holder, before.number, visible);
             let after = self.parts.topology.superversion.load();
             // Unchanged: every entry up to the point was applied to a memtable of `before`, or is
-            // in one of its tables (INVARIANT(published-before-used)). Changed: a newer memtable
+            // in one of its tables (published-before-used). Changed: a newer memtable
             // may hold some of them; a swap is rare, so the next round succeeds.
             if Arc::ptr_eq(&before, &after) {
                 return (before, point);

@@ -31,6 +31,7 @@ enum Phase {
 
 impl Cooldown {
     /// May the range be sealed by force?
+    /// INVARIANT(log-bounded): a range rests no longer than its flush takes.
     pub fn is_over(&self, now: Instant) -> bool {
         match self.phase {
             Phase::Never => true,

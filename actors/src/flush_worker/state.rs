@@ -39,6 +39,8 @@ impl Retries {
     /// The range whose oldest frozen memtable is the oldest of all, among those that may be flushed
     /// now: a range that waits for room in its L0, or for its retry, stands in nobody's way. Nobody
     /// starves: what is frozen later has a higher number. A range that has gone is forgotten.
+    /// INVARIANT(parent-drains-first): of all ranges that share a memtable.
+    /// INVARIANT(ahead-waits): older memtables go first.
     pub(super) fn due<O: Clone>(
         &mut self,
         superversion: &Superversion<O>,

@@ -62,6 +62,7 @@ impl LogKeeper {
 
     /// Gives back what can be, unless something was stamped after `next_seqno` was looked at; then
     /// the log goes on in a segment of `bytes` bytes.
+    /// INVARIANT(no-log-file-missing): what is removed was never used, so nobody names it.
     fn rest(&mut self, next_seqno: Seqno, bytes: u64) -> Result<(), Failure> {
         self.resting = true;
         self.growth = Growth::new(self.environment.config.log_segment_bytes);

@@ -233,7 +233,7 @@ impl Log {
         }
     }
 
-    /// The oldest segment that a recovery would need (INVARIANT(watermark-at-seal)).
+    /// The oldest segment that a recovery would need (watermark-at-seal).
     pub fn floor(&self) -> FileNumber {
         FileNumber(self.floor.load(Ordering::Acquire))
     }

@@ -205,6 +205,7 @@ impl LogState {
     /// # Errors
     /// Nothing is stamped then. `NoRoom::Later`: wake the keeper and try again when it has made a
     /// segment.
+    /// INVARIANT(logical-time-at-the-log).
     pub fn append_change(&mut self, id: ChangeId, level: Level) -> Result<Stamped, NoRoom> {
         self.make_room(CHANGE_BYTES)?;
         Ok(self.stamp(1, level, |log, seqno, path| log.append_change(seqno, id, path)))

@@ -9,7 +9,7 @@ use sluicedb_storage::version::RangeId;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-/// Entries of one batch, already in the log (INVARIANT(log-before-apply)).
+/// Entries of one batch, already in the log (log-before-apply).
 #[derive(Debug)]
 pub struct Apply {
     /// The encoded batch, all of it.

@@ -32,6 +32,7 @@ impl Pool {
     ///
     /// # Cancellation
     /// Dropped early, the job may still run; its result is thrown away.
+    /// INVARIANT(no-block-on-executor): what may wait runs here.
     pub async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,

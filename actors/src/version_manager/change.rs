@@ -20,6 +20,8 @@
 //! Readers read at `max(visible, born)`: everything up to `born` was applied before the
 //! superversion was published (INVARIANT(born-is-applied)). A write that was admitted by older
 //! routes is found out when it is to be stamped (`log_writer/stale.rs`).
+//!
+//! Long because the three steps of a change are one protocol, read from top to bottom.
 
 use super::VersionManager;
 use super::message::{Change, InstallFailure};

@@ -47,7 +47,9 @@ impl VersionManager {
         put_behind(ranges.iter_mut(), &version);
         let (floor, newest) = self.log_needed(&ranges).map_err(InstallFailure::Failed)?;
         edit.log_floor = Some(floor);
+        // INVARIANT(no-log-file-missing): every edit names the newest segment.
         edit.newest_segment = Some(newest);
+        // INVARIANT(counters-agree): each edit says how far the counters are.
         edit.next_file_number = Some(self.files.numbers.high_water());
         // A memtable may have entries of batches that are not visible yet.
         let flushed_to = edit.flushed.iter().map(|(_, seqno)| *seqno).max();

@@ -39,6 +39,7 @@ impl VersionManager {
 
     /// A fresh active memtable for `range`; its old one, which is not empty, goes to the flush
     /// worker. Unless it is not time, or the queue is full: then when that has changed.
+    /// INVARIANT(bounded-overlay): it waits for room in the queue.
     pub(super) fn seal_if_due(&mut self, range: RangeId) {
         let current = self.topology.superversion.load_full();
         let Some(at) = current.ranges.iter().position(|entry| entry.id() == range) else { return };

@@ -16,6 +16,7 @@ use std::sync::Arc;
 /// The tables of a flush, whole, go to the ranges that have their keys now, cut where those meet;
 /// and those that have its memtables are flushed so far. Nobody has them where the keyspace has
 /// gone. Blocks on the disk where ranges have parted meanwhile.
+/// INVARIANT(parent-drains-first): also after a split beside the flush.
 pub(super) fn bring_home(
     current: &Superversion,
     flushed: &Flushed,
@@ -55,6 +56,7 @@ pub(super) fn bring_home(
 /// What is to be cut out of the tables of a flush, in a range: the spans that all of its memtables
 /// are without. Those that were cut out after the flush had begun are among them, since all were
 /// sealed by then. What was cut out of some of them before is not in the tables.
+/// INVARIANT(mask-covers-replay).
 fn cut_out_of_all(range: &RangeEntry, flushed: &Flushed) -> Vec<Span> {
     let is_flushed = |slice: &&MemtableSlice| flushed.memtables.contains(&slice.id());
     let mut slices = range.sealed.iter().filter(is_flushed);

@@ -101,6 +101,7 @@ impl WritePath {
     }
 
     /// A place in the commit queue and one in every mailbox on the way, if they are free right now.
+    /// INVARIANT(admission-before-log): all places, or none of them.
     pub(super) fn try_places(
         &self,
         owners: &[Arc<RangeOwner>],

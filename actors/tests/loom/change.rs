@@ -2,6 +2,8 @@
 //!
 //! The kernel is the real one. A toy log stamps, one toy range has all keys, and the change gives it another
 //! name: the new range begins with what the old one had. A "memtable" counts the entries of each number.
+//!
+//! Long because the toy log and range that the models share are in it.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};

@@ -236,6 +236,7 @@ impl Compaction {
     }
 
     fn check_end(&self) {
+        // INVARIANT(offsets-add-up)
         assert_eq!(
             self.destination.end(),
             self.destination_end,

@@ -25,7 +25,7 @@
 //!
 //! Guarantees: `append` never moves an entry; a moved entry is announced while both copies are
 //! whole; a step is bounded (`BufferOptions`); chunks that were left come out through `step`'s
-//! `retired` list and are not touched again. INVARIANT(offsets-add-up): a strip's end is its start
+//! `retired` list and are not touched again. offsets-add-up: a strip's end is its start
 //! plus what is live and dead in it, and a compaction ends at the live bytes it started with.
 //!
 //! One writer. Readers follow pointers to entries, take no lock and are not known here: whoever

@@ -36,6 +36,7 @@ pub(super) struct Census {
 }
 
 impl Census {
+    /// INVARIANT(offsets-add-up): it is the end minus the start.
     pub(super) fn total(self) -> u64 {
         self.live_bytes + self.dead_bytes
     }

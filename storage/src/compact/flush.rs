@@ -17,6 +17,7 @@ const ASKED_EVERY: u64 = 1024;
 /// `bounds`, which ascend. `Ok(None)` when `goes_on`, asked now and then, says no; then, and after
 /// an error, they are removed. The tables are durable when this returns; no table comes from an
 /// empty cursor. Blocks on the disk.
+/// INVARIANT(shard-disjoint): tables end at `cuts`.
 pub fn write_tables<C: Cursor + ?Sized>(
     cursor: &mut C,
     mut sink: TableSink<'_>,

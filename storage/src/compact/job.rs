@@ -271,6 +271,7 @@ impl Job {
     ///
     /// # Errors
     /// As `Slice::cut`.
+    /// INVARIANT(landing-in-its-shard): what lands is cut at the bounds.
     pub fn pieces(&self) -> Result<Vec<(Place, SliceMeta)>> {
         let mut pieces = Vec::new();
         for (place, slice) in self.slices() {

@@ -243,7 +243,8 @@ impl<'a> Landing<'a> {
                 Choice::Rest => shard.slices.len(),
                 _ => backlog::batch(most, bytes as u64, target, shard.slices.len()),
             };
-            // Walking from the oldest, a prefix is closed under "older and overlapping".
+            // INVARIANT(oldest-closed): from the oldest on, a prefix is closed under "older and
+            // overlapping".
             let oldest = shard.slices.iter().rev().filter(touched);
             let free = oldest.take_while(|slice| !situation.is_set_aside(slice));
             let mut slices: Vec<_> = free.take(batch).cloned().collect();

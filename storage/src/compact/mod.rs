@@ -5,7 +5,7 @@
 //! `flush`) writes tables through a `TableSink`; who calls it on which thread, and who installs the
 //! result, is decided in the actors.
 //!
-//! Guarantees: a job never skips an older overlapping table of L0 (INVARIANT(oldest-closed)), its
+//! Guarantees: a job never skips an older overlapping table of L0 (oldest-closed), its
 //! output never overlaps another table of its level (INVARIANT(one-run-per-level)), and a tombstone
 //! is dropped only when no entry older than the job can have its key.
 

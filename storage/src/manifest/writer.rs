@@ -194,6 +194,7 @@ fn refused(conflict: &Conflict) -> Error {
 
 /// Writes a manifest, makes it durable under its name, then swaps `CURRENT`. If it is certain that
 /// `CURRENT` does not name it, nothing of it stays.
+/// INVARIANT(checkpoint-counts-last): `CURRENT` is the last thing that is written.
 fn publish(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,

@@ -297,12 +297,12 @@ impl Pin<'_> {
     ///
     /// Never waits. Costs a descent (one cache line or two per node, about three nodes for half a
     /// million random keys), one comparison of the key, and few steps however many versions are
-    /// newer than `upto` (INVARIANT(short-lists)).
+    /// newer than `upto` (short-lists).
     #[inline]
     pub fn get(&self, key: &[u8], upto: Seqno) -> Lookup<'_> {
         // SAFETY: the memory lives as long as this memtable: the writer keeps it alive while it
         // owns the chunks, and afterwards they are in `chunks`. What dies is not reused under this
-        // pin (INVARIANT(grace-before-reuse)).
+        // pin (grace-before-reuse).
         let link = unsafe { tree::find(&self.table.root, key) };
         // SAFETY: as above.
         let Found { version, passed_cut } = unsafe { versions::at_or_below(link, upto) };

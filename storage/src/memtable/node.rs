@@ -10,6 +10,8 @@
 //!
 //! It does not move or free nodes: a node that must grow or lose part of its prefix is copied, the
 //! copy takes its place in the parent, and the original stays as it was (*frozen*).
+//!
+//! Long because the four sizes of a node are four answers to the same questions.
 
 use super::arena::Arena;
 use super::versions::Versions;

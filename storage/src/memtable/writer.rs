@@ -1,4 +1,6 @@
 //! The one writer of a memtable: inserting, burying what was overwritten, moving what is left.
+//!
+//! Long because all that changes a memtable is in one file, where its orders of stores are.
 
 use super::arena::Arena;
 use super::node::{Link, Slot, Target};
@@ -272,7 +274,8 @@ impl MemtableWriter {
         buried
     }
 
-    /// Buries the version that `note` names as overwritten, unless a read point is in the way.
+    /// Buries the version that `note` names as overwritten, unless a read point is in the way
+    /// (INVARIANT(points-before-death)). Then the key has one link less (INVARIANT(short-lists)).
     fn bury(&mut self, note: Overwritten, reach: &Reach) -> bool {
         let Self { table, buffer, limbo, .. } = self;
         let root = &table.root;
@@ -393,6 +396,8 @@ impl MemtableWriter {
 
     /// Ends the writing and marks the memtable as frozen. A compaction that is under way ends where
     /// it is: every entry is whole in one of its places.
+    ///
+    /// INVARIANT(frozen-before-flushed): nobody can write any more, because the writer is gone.
     pub fn freeze(self) {
         self.table.progress.frozen.store(true, Ordering::Release);
     }

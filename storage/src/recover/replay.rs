@@ -184,6 +184,7 @@ impl<'a> Replay<'a> {
 
     /// What is replayed from `first` on is newer than some tables that changes brought in, and what
     /// was before is older: they do not share a table.
+    /// INVARIANT(ahead-waits).
     fn pass_tables(&mut self, first: Seqno) -> Result<()> {
         while let Some((at, range)) = self.ahead.last().copied().filter(|(at, _)| *at < first) {
             self.ahead.retain(|ahead| *ahead != (at, range));

@@ -1,5 +1,7 @@
 //! Lives and deaths of a small database: written by hand, killed, powered off at every operation of
 //! the open, damaged, and opened again.
+//!
+//! Long because each way to die is a test, over one small database.
 
 mod hostile;
 mod seam;

@@ -1,4 +1,6 @@
 //! Whole tables: against a model, damaged, cold.
+//!
+//! Long because each damage is a test, over one way to build tables.
 
 use super::*;
 use crate::codec::hash64;

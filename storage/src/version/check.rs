@@ -112,6 +112,7 @@ fn spans_cover_everything(spans: &[&Span]) -> Result<(), Conflict> {
 }
 
 /// Slices of one file say the same of it, and no two of them share a key.
+/// INVARIANT(slices-share-files).
 pub fn slices_share_files(version: &Version) -> Result<(), Conflict> {
     let fail = |what: String| Err(Conflict::new("slices-share-files", what));
     let mut seen: HashMap<_, Vec<&Slice>> = HashMap::new();
@@ -156,6 +157,7 @@ pub fn slices_inside_their_range(range: &RangeVersion) -> Result<(), Conflict> {
 }
 
 /// Layers are in reading order, none is empty, and no level is deeper than levels go.
+/// INVARIANT(one-layer-order).
 pub fn one_layer_order(range: &RangeVersion) -> Result<(), Conflict> {
     let fail = |what: String| Err(Conflict::new("one-layer-order", what));
     let mut before = None;
@@ -175,6 +177,7 @@ pub fn one_layer_order(range: &RangeVersion) -> Result<(), Conflict> {
 /// Where two slices of L0 overlap, the one in the earlier layer is newer throughout. None of L0 is
 /// older throughout than one that has landed from there. Within a landing the epochs say what is
 /// newer: a slice that was a level's has entries of any age.
+/// INVARIANT(newest-layer-first).
 pub fn newest_layer_first(range: &RangeVersion) -> Result<(), Conflict> {
     let l0 = range.layers.at(Place::L0);
     let fail = |newer: &Slice, older: &Slice| {
@@ -206,6 +209,7 @@ pub fn newest_layer_first(range: &RangeVersion) -> Result<(), Conflict> {
 }
 
 /// The slices of a run are sorted and disjoint, and a level is one run.
+/// INVARIANT(one-run-per-level).
 pub fn one_run_per_level(range: &RangeVersion) -> Result<(), Conflict> {
     let fail = |what: String| Err(Conflict::new("one-run-per-level", what));
     for layer in range.layers.iter() {

@@ -127,6 +127,7 @@ impl TableHandle {
     /// # Errors
     /// `WouldBlock` under `Wait::Never` if it is not open; what `Table::open` says of the file, and
     /// what `TableCache` says about file descriptors.
+    /// INVARIANT(open-tables-bounded): who holds what this returns keeps it open.
     #[inline]
     pub fn table(self: &Arc<Self>, wait: Wait) -> Result<OpenTable> {
         let table = self.table.load();

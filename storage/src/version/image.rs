@@ -2,6 +2,8 @@
 //!
 //! The manifest's reader folds edits into an image, its writer keeps one to know what a snapshot
 //! must contain, and a version is made from one by opening its tables.
+//!
+//! Long because an image, its edits and its contradictions are checked against each other.
 
 use super::check::{Conflict, ranges_cover_keyspaces};
 use super::{

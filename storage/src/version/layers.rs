@@ -3,7 +3,7 @@
 //! The choice of compactions and `check` walk this list, and reads one that follows from it; nobody
 //! knows another order. A layer is one sorted run in its place. L0 first, newest run first; then,
 //! for each level, the runs of its landing, shard by shard and newest first, and its main run. No
-//! layer is empty.
+//! layer is empty. INVARIANT(newest-layer-first): whoever walks the list may stop at the first hit.
 //!
 //! Shards share no key. So reads put the newest runs of all shards of a landing end to end, then
 //! the next ones, and so on: they meet as many runs there as the deepest shard has, whatever the

@@ -5,8 +5,9 @@ use crate::limits::{LEVELS_MAX, SHARDS_MAX};
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A place in a range's tree. Places are ordered as a reader walks them: what lies in a smaller one
-/// is newer, wherever two overlap (INVARIANT(newest-layer-first)).
+/// A place in a range's tree. Places are ordered as a reader walks them
+/// (INVARIANT(one-layer-order)): what lies in a smaller one is newer, wherever two overlap
+/// (INVARIANT(newest-layer-first)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// What flushes brought. Its runs may overlap, newest first.

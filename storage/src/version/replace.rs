@@ -3,7 +3,7 @@
 //! What lies in the spans is cut out of all tables, and new tables come in. No byte is copied: the
 //! rest of a table that lies on both sides stays as slices of its file
 //! (INVARIANT(slices-share-files)). What is in memory, and in the log, is masked by the number that
-//! the change gets (INVARIANT(mask-covers-replay)).
+//! the change gets (mask-covers-replay).
 
 use super::{Place, RangeId, RangeVersion, Slice, SliceMeta, TableHandle, Version, VersionEdit};
 use crate::compact::CompactionOptions;

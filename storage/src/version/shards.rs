@@ -104,6 +104,7 @@ impl Shards {
 
     /// Where a flush of `bytes` is cut. One of less than `cut_bytes_min` is not: it would come in
     /// pieces of which each costs a file, and what is to be gained is a rewrite of little.
+    /// INVARIANT(shard-disjoint).
     pub fn for_flush(&self, bytes: u64, cut_bytes_min: u64) -> &[Bytes] {
         if bytes < cut_bytes_min { &[] } else { &self.bounds }
     }

@@ -6,6 +6,8 @@
 //!
 //! Does not cache, does not count, and does not promise anything about a file that somebody else
 //! cuts short while it is mapped.
+//!
+//! Long because each operation of `Vfs` is a few lines of Linux and what to say about them.
 #![allow(clippy::disallowed_methods, reason = "this file is where files are opened")]
 
 use std::fs::{self, DirBuilder, File as OsFile, OpenOptions, TryLockError};

@@ -5,6 +5,8 @@
 //! cannot be refused, as on a real machine; it is only counted.
 //!
 //! Does not delay, reorder or lose anything by itself: crashes are the business of `MemVfs`.
+//!
+//! Long because each operation of `Vfs` is wrapped once.
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,8 @@
 //!
 //! `on_operation` shows each changing operation before it happens, so that a test can take an image
 //! at every boundary. One lock guards the whole disk: it is exact, not fast.
+//!
+//! Long because each operation of `Vfs` is there once, under one lock.
 
 mod content;
 mod crash;

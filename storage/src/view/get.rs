@@ -114,7 +114,8 @@ fn in_memory<'a, V: Fn() -> Seqno, T>(
     'again: loop {
         let upto = match at {
             Instant::Held(seqno) => *seqno,
-            // What is at or below `born` was applied, even where it is not called visible yet.
+            // INVARIANT(born-is-applied): what is at or below `born` was applied, even where it is
+            // not called visible yet.
             Instant::Newest(visible) => visible().max(born),
         };
         for (memtable, slice) in memtables.clone() {

@@ -10,8 +10,8 @@
 //! entry of a key, so a table may be published only when everything in it is visible; the version
 //! manager waits for that.
 //!
-//! With `Wait::Never` nothing here waits for the disk: a cold block is `Error::WouldBlock`, and the
-//! caller repeats the read on a thread that may wait.
+//! INVARIANT(no-block-on-executor): with `Wait::Never` nothing here waits for the disk. A cold
+//! block is `Error::WouldBlock`, and the caller repeats the read on a thread that may wait.
 
 mod chunk;
 mod get;
@@ -109,7 +109,8 @@ impl<O> RangeEntry<O> {
         std::iter::once(&self.active).chain(self.sealed.iter().map(MemtableSlice::table))
     }
 
-    /// Everything in front of the tables, newest first (INVARIANT(one-layer-order)).
+    /// Everything in front of the tables, newest first (one-layer-order).
+    /// INVARIANT(ahead-waits): tables ahead of memory have their place among memtables.
     pub fn in_front(&self) -> impl Iterator<Item = InFront<'_>> {
         let mut pending = self.pending.iter().peekable();
         let mut sealed = self.sealed.iter().peekable();

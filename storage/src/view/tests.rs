@@ -1,5 +1,7 @@
 //! A toy engine on the simulated disk against an ordered map: writes, rotations, flushes,
 //! compactions and old views, in random order, everything synchronous.
+//!
+//! Long because the toy engine is in it.
 
 mod excised;
 mod landings;

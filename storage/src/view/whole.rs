@@ -17,6 +17,7 @@ impl View {
     ///
     /// # Errors
     /// What a walk over memory finds.
+    /// INVARIANT(adopted-as-written).
     pub fn whole_tables(
         &self,
         keyspace: KeyspaceId,

@@ -25,7 +25,7 @@
 //! file; a power cut loses no record at or below a successful sync; what is replayed is a prefix of
 //! what was appended; records of another database, another segment, another offset or a former life
 //! of a recycled file are never replayed; a file of the log that went missing, or another one in
-//! its place, is noticed (INVARIANT(no-log-file-missing)).
+//! its place, is noticed (no-log-file-missing).
 //!
 //! Not here: who stamps sequence numbers, who waits for what, when a segment is obsolete (the log
 //! writer and the version manager decide), and any thread. Byte-exact pictures: `docs/format.md`.

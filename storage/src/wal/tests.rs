@@ -1,4 +1,6 @@
 //! The log as a whole, on the disk that forgets. Here: the bench they share, and everyday use.
+//!
+//! Long because the bench that the tests of the log share is in it.
 
 mod change;
 mod damage;

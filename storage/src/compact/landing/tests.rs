@@ -1,4 +1,6 @@
 //! Choices among landings, over versions without files.
+//!
+//! Long because each choice has its example, over one way to make versions.
 
 use super::superseded;
 use crate::codec::hash64;

@@ -3,6 +3,8 @@
 //! Method: keys come from families that hurt a radix tree (tiny alphabets with 0x00 and 0xFF, keys
 //! that are prefixes of keys, long shared prefixes that are left at every length, full fan-out of
 //! one byte). Every random test prints its seed.
+//!
+//! Long because the model and the families of keys are shared by all its tests.
 
 mod reclaim;
 

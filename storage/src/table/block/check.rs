@@ -39,6 +39,7 @@ impl Block {
     /// Does the block keep every rule? Keys ascend strictly, share with their restart all they can,
     /// and have 1 to `KEY_BYTES_MAX` bytes; deletes have no value; keys and seqnos are inside
     /// `bounds`.
+    /// INVARIANT(blocks-keep-their-rules).
     pub(crate) fn check(&self, bounds: &Bounds<'_>) -> Result<(), Broken> {
         let mut restart: &[u8] = &[];
         let mut last = Parts { shared: &[], own: &[] };

@@ -1,5 +1,7 @@
 //! Goal: damage is named, a torn tail is cut, and neither is ever taken for the other.
 //! Method: change the bytes of finished logs, exhaustively where that is possible.
+//!
+//! Long because each place of a record is damaged in a test of its own.
 
 use super::*;
 use crate::limits::{SEQNO_MAX, SEQNO_ON_DISK_MAX};
