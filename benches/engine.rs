@@ -1,7 +1,7 @@
 //! What the whole engine costs: puts, gets and scans through the public API, each beside the bare
 //! structure that bounds it, in one run.
 //!
-//! The bars (issue A), printed with what was reached at the end:
+//! The bars, printed with what was reached at the end:
 //! * a Buffered `put().await` on an idle engine: at most 2.5x a bare memtable insert;
 //! * 16 tasks on 2 workers: at least 0.6x the rate of one task;
 //! * a cached `get().await` from a table of a million entries: at most 1.3x a `BTreeMap` get;

@@ -1,6 +1,6 @@
 //! Hot keys: what compacting the write buffer saves, and what it costs.
 //!
-//! The bars (issue B), printed with what was reached, both sides in alternation in one run:
+//! The bars, printed with what was reached, both sides in alternation in one run:
 //! * zipf 0.99 over a million keys of 16 bytes with 100-byte values: at least 2x fewer flushed
 //!   bytes with `buffer_compaction` than without, at no more than 15 % of the put rate;
 //! * the longest step of a buffer compaction, with 1 MiB values in the mix: below 100 us.

@@ -1,4 +1,4 @@
-//! Does a hot range slow a cold one down? The bar (issue B): beside a hot range, the cold range's
+//! Does a hot range slow a cold one down? The bar: beside a hot range, the cold range's
 //! p99 put latency is at most 2x what it is alone.
 //!
 //! One database of two ranges on a disk of 32 MiB/s. A client puts 1 KiB into the cold range once a

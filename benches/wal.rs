@@ -1,7 +1,7 @@
 //! What the log costs: a commit turn on each path against one `pwrite` per record, in one run, and
 //! reading a log back.
 //!
-//! The bar (issue A): a Buffered turn costs at most a quarter of a `pwrite`. Checked at the end.
+//! The bar: a Buffered turn costs at most a quarter of a `pwrite`. Checked at the end.
 //! Everything is on a real file; the payload is a 16-byte key and a 100-byte value.
 
 use criterion::{Criterion, Throughput};

@@ -312,6 +312,7 @@ fn outside(line: &str) -> Option<&'static str> {
     let phrases = [
         concat!("the ", "issue "),
         concat!("this ", "issue"),
+        concat!("(", "issue "),
         concat!("the ", "audit"),
         concat!("of the ", "design"),
         concat!("the design ", "says"),
@@ -417,9 +418,10 @@ fn invariants_are_upheld_where_their_document_says() {
 /// Every module of the libraries has a row of its own in the code map.
 fn unmapped(files: &[File]) -> Vec<String> {
     let map = chapter(files, "docs/ARCHITECTURE.md", "\n## Code map");
+    // The kernel is a crate of its own, and tells of its modules itself.
     let mut modules = BTreeSet::new();
     for file in files.iter().filter(|file| file.is_library()) {
-        let Some((package, rest)) = ["actors/kernel/src/", "actors/src/", "storage/src/", "src/"]
+        let Some((package, rest)) = ["actors/src/", "storage/src/", "src/"]
             .iter()
             .find_map(|package| Some((package, file.path.strip_prefix(package)?)))
         else {
