@@ -1,9 +1,11 @@
 //! What the kernel costs when nobody contends: the budget of a whole put is about 600 ns.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use sluicedb_actors::admission::gate::{Claim, Gate};
+use sluicedb_actors::failure::health::Health;
 use sluicedb_actors::kernel::{
-    Answer, Capacity, Claim, CommitQueue, Credits, Gate, Handler, Health, Hooks, Lost, Mailbox,
-    Published, Reply, Seat, SeatMailbox, Signal, Turn, TurnLimits, reply,
+    Answer, Capacity, CommitQueue, Credits, Handler, Hooks, Lost, Mailbox, Published, Reply, Seat,
+    SeatMailbox, Signal, Turn, TurnLimits, reply,
 };
 use sluicedb_storage::key::Seqno;
 use std::future::Future;

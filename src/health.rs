@@ -1,8 +1,8 @@
 //! The database's health as a value one can look at or wait on.
 
 use crate::error::Error;
+use sluicedb_actors::failure::health::State;
 use sluicedb_actors::failure::{Concern, Failure, Party as Who};
-use sluicedb_actors::kernel::health::State;
 use sluicedb_actors::kernel::signal::Watcher;
 use std::fmt;
 

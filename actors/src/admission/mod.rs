@@ -2,16 +2,17 @@
 //! near it is.
 //!
 //! Guarantees: what is charged to an account is bounded by it; who waits is counted, timed and
-//! shown. The gate in front of the accounts is `kernel::gate`. Does not: know a range's owner, nor
+//! shown. The gate in front of the accounts is `gate`. Does not: know a range's owner, nor
 //! give room: flushes do.
 
 mod budget;
+pub mod gate;
 pub mod pressure;
 pub mod waits;
 
 pub use budget::RangeBudget;
 
-use crate::kernel::counter::Counter;
+use crate::counter::Counter;
 use crate::kernel::credits::Credits;
 use pressure::{Board, Stall};
 use waits::WaitCounts;

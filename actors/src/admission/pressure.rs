@@ -6,7 +6,7 @@
 //! manager looks after each message, a writer when it begins to wait, and whoever finds the disk
 //! full or in order again. So the board lags by what the active memtables took in since.
 //!
-//! Does not: slow anybody down. That is the accounts' business (`kernel::gate`).
+//! Does not: slow anybody down. That is the accounts' business (`gate`).
 
 use super::RangeBudget;
 use crate::config::EngineConfig;

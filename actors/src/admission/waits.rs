@@ -2,7 +2,8 @@
 
 use super::Accounts;
 use super::pressure::Stall;
-use crate::kernel::counter::Counter;
+use crate::counter::Counter;
+use crate::failure::Scope;
 use crate::runtime::Environment;
 use sluicedb_storage::version::RangeId;
 use std::fmt;
@@ -10,8 +11,6 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
-
-pub use crate::kernel::gate::Scope;
 
 /// Counts of one place where writers wait.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ mod content;
 pub mod message;
 mod run;
 
-use crate::kernel::counter::Counter;
+use crate::counter::Counter;
 use crate::kernel::mailbox::{Inbox, Mailbox};
 use crate::range_owner::Topology;
 use crate::version_manager::Files;

@@ -13,8 +13,8 @@
 pub mod message;
 mod run;
 
+use crate::counter::Counter;
 use crate::failure::Failures;
-use crate::kernel::counter::Counter;
 use crate::kernel::mailbox::{Inbox, Mailbox};
 use crate::runtime::Environment;
 use crate::version_manager::Files;

@@ -2,7 +2,7 @@
 //! landing.
 
 use super::decisions::Decisions;
-use crate::kernel::counter::Counter;
+use crate::counter::Counter;
 use crate::kernel::sync::lock;
 use sluicedb_storage::compact::{IngestMode, Job, Task};
 use sluicedb_storage::limits::LEVELS_MAX;

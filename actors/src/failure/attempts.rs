@@ -1,7 +1,7 @@
 //! Counts of jobs that fail, and who asks for everything to be tried at once.
 
 use super::Failure;
-use crate::kernel::counter::Counter;
+use crate::counter::Counter;
 use sluicedb_storage::Error;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

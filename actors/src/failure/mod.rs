@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod cooldown;
 #[cfg(not(loom))]
 pub mod damage;
+pub mod health;
 #[cfg(not(loom))]
 pub mod space;
 #[cfg(not(loom))]
@@ -21,9 +22,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use crate::kernel::gate::Scope;
 #[cfg(not(loom))]
 pub use trouble::{Failures, Listener};
+
+/// Which account a write waits for, or was refused by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The account of one range.
+    Local,
+    /// The account of the whole engine.
+    Global,
+}
 
 /// What became of a write that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

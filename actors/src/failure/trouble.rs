@@ -10,7 +10,7 @@
 use super::attempts::Attempts;
 use super::damage::Damage;
 use super::{Concern, Failure, Party};
-use crate::kernel::health::{Down, Health, State};
+use crate::failure::health::{Down, Health, State};
 use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::{Reply, reply};
 use crate::kernel::signal::Signal;

@@ -140,7 +140,7 @@ impl Account {
 
 impl Lease {
     /// Takes `n` bytes if they are there now; `passing` those who wait for more, if need be.
-    pub(super) fn try_take(account: &Credits, n: u64, passing: bool) -> Result<Self, Refused> {
+    pub fn try_take(account: &Credits, n: u64, passing: bool) -> Result<Self, Refused> {
         let need = bytes(n)?;
         if passing {
             account.room.try_take_passing(need)?;

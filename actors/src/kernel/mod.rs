@@ -20,11 +20,7 @@ macro_rules! opaque_debug {
 }
 
 pub mod commit;
-pub mod counter;
 pub mod credits;
-pub mod gate;
-pub mod health;
-pub mod jobs;
 mod line;
 pub mod mailbox;
 pub mod preempt;
@@ -38,11 +34,7 @@ pub mod turn;
 pub mod wake;
 
 pub use commit::{CommitQueue, Commits, Failed, Ticket};
-pub use counter::Counter;
 pub use credits::{Account, Credits, Lease, RawLease};
-pub use gate::{Admission, Claim, Gate, Overloaded, Scope};
-pub use health::{Down, Health, State};
-pub use jobs::{Jobs, Kick, Worker};
 pub use mailbox::{Capacity, Inbox, Mailbox, Permit};
 pub use published::Published;
 pub use reply::{Answer, Lost, Reply, reply};

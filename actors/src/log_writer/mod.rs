@@ -18,10 +18,10 @@ mod state;
 
 pub use after::After;
 
+use crate::counter::Counter;
 use crate::failure::{Failure, WriteFailure};
 use crate::group_commit::LogSeat;
 use crate::group_commit::durable::Durable;
-use crate::kernel::counter::Counter;
 use crate::kernel::mailbox::Capacity;
 use crate::kernel::reply::{Reply, reply};
 use crate::kernel::signal::Signal;

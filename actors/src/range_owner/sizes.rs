@@ -1,6 +1,6 @@
 //! Sizes of an overlay, for those who only look.
 
-use crate::kernel::counter::Counter;
+use crate::counter::Counter;
 use sluicedb_storage::memtable::{Memtable, ReclaimStats};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 

@@ -20,8 +20,8 @@ mod state;
 
 use crate::admission::Accounts;
 use crate::config::RangePolicy;
+use crate::counter::Counter;
 use crate::failure::Failures;
-use crate::kernel::counter::Counter;
 use crate::kernel::mailbox::Mailbox;
 use crate::range_owner::Topology;
 use crate::runtime::Environment;

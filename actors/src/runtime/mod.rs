@@ -7,6 +7,7 @@
 //! other way, and nothing needs a tokio runtime to make progress.
 
 mod environment;
+pub mod jobs;
 pub mod pool;
 mod turns;
 mod waking;

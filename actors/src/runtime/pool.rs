@@ -1,9 +1,9 @@
 //! Engine threads for reads that miss every cache and must not run on a caller's thread.
 
+use crate::counter::Counter;
 use crate::failure::Failure;
-use crate::kernel::counter::Counter;
-use crate::kernel::jobs::{JobPlace, Jobs, Worker};
 use crate::kernel::reply::reply;
+use crate::runtime::jobs::{JobPlace, Jobs, Worker};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 

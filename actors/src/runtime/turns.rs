@@ -1,8 +1,8 @@
 //! The engine thread that runs turns which a caller's thread has left: too long for it, or too
 //! many.
 
-use crate::kernel::counter::Counter;
-use crate::kernel::jobs::{Jobs, Kick, Worker};
+use crate::counter::Counter;
+use crate::runtime::jobs::{Jobs, Kick, Worker};
 use std::sync::Arc;
 
 /// Hands turns to that thread. Cheap to clone.

@@ -27,9 +27,9 @@ mod tests;
 mod upkeep;
 
 use crate::admission::Accounts;
+use crate::counter::Counter;
 use crate::failure::Failures;
 use crate::failure::space::ReserveWatch;
-use crate::kernel::counter::Counter;
 use crate::kernel::mailbox::Inbox;
 use crate::kernel::signal::Signal;
 use crate::log_writer::Log;

@@ -19,10 +19,10 @@ pub use pending::{Pending, Submitted};
 
 use self::inline::Seats;
 use crate::admission::Accounts;
+use crate::admission::gate::{Gate, Overloaded};
 use crate::failure::{Failure, Failures, Scope, WriteFailure};
 use crate::kernel::Refused;
 use crate::kernel::commit::CommitQueue;
-use crate::kernel::gate::{Gate, Overloaded};
 use crate::kernel::mailbox::Mailbox;
 use crate::log_writer::message::Level;
 use crate::log_writer::{Log, LogDue};

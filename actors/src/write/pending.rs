@@ -1,9 +1,9 @@
 //! A write on its way, from its submission to its acknowledgement.
 
 use super::Write;
+use crate::failure::health::Health;
 use crate::failure::{Concern, Failure, Scope, WriteFailure};
 use crate::kernel::commit::{CommitQueue, WaitVisible};
-use crate::kernel::health::Health;
 use crate::kernel::reply::Answer;
 use crate::log_writer::message::Committed;
 use sluicedb_storage::key::Seqno;

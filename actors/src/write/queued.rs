@@ -3,10 +3,10 @@
 use super::pending::{Pending, Stage, Submitted};
 use super::waiting::NotSent;
 use super::{Routed, Write, WritePath};
+use crate::admission::gate::{Admission, Claim, Overloaded};
 use crate::failure::{Scope, WriteFailure};
 use crate::kernel::Refused;
 use crate::kernel::commit::{CommitQueue, Slot};
-use crate::kernel::gate::{Admission, Claim, Overloaded};
 use crate::kernel::mailbox::Permit;
 use crate::kernel::reply::{Answer, reply};
 use crate::log_writer::message::{Commit, Committed, Target};

@@ -3,10 +3,10 @@
 use super::pending::Submitted;
 use super::queued::{Taken, claims, owners};
 use super::{Patience, Routed, Write, WritePath};
+use crate::admission::gate::Overloaded;
 use crate::admission::waits::{Place, Stopwatch};
 use crate::failure::{Failure, Scope, WriteFailure};
 use crate::kernel::Refused;
-use crate::kernel::gate::Overloaded;
 use crate::kernel::reply::Answer;
 use crate::log_writer::message::Committed;
 use crate::range_owner::message::is_heavy;

@@ -1,8 +1,8 @@
 use super::poll_once;
 use loom::thread;
-use sluicedb_actors::kernel::gate::Admit;
+use sluicedb_actors::admission::gate::{Admit, Claim, Gate};
+use sluicedb_actors::kernel::Credits;
 use sluicedb_actors::kernel::sync::block_on;
-use sluicedb_actors::kernel::{Claim, Credits, Gate};
 
 fn admit(gate: &Gate, local: &Credits, bytes: u64) -> Admit {
     let account = local.clone();

@@ -1,7 +1,8 @@
 use loom::sync::{Arc, Mutex};
 use loom::thread;
+use sluicedb_actors::failure::health::{Down, Health};
 use sluicedb_actors::kernel::sync::block_on;
-use sluicedb_actors::kernel::{Capacity, Credits, Down, Health, Mailbox, reply};
+use sluicedb_actors::kernel::{Capacity, Credits, Mailbox, reply};
 
 /// Two actors fail at once: one cause wins and everybody is told that one.
 /// Catches: storing the level before taking the lock that orders changes (`check` panics: the state

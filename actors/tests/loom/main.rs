@@ -12,6 +12,7 @@ mod credits;
 mod durable;
 mod gate;
 mod health;
+mod jobs;
 mod mailbox;
 mod published;
 mod replacement;

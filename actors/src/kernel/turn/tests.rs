@@ -243,45 +243,6 @@ fn deferred_actions_run_after_the_seat_is_free() {
     assert_eq!(free.load(Ordering::SeqCst), 2);
 }
 
-/// Two seats whose turns are handed to one thread, which has not begun to run.
-/// Planted: kicks that share a queue of 256 places, one place for each time a seat is kicked.
-#[test]
-fn a5_no_seats_kick_is_lost_however_often_another_seat_kicks() {
-    use crate::kernel::jobs::{Jobs, Kick};
-    let (jobs, workers) = Jobs::new(1, 0);
-    let seat = || {
-        StdArc::new_cyclic(|seat: &std::sync::Weak<SeatMailbox<Sum>>| {
-            let seat = seat.clone();
-            let kick = Kick::new(&jobs, move || {
-                if let Some(seat) = seat.upgrade() {
-                    seat.deliver_blocking();
-                }
-            });
-            let hooks = Hooks {
-                kick: Box::new(move || {
-                    kick.ring();
-                }),
-                on_panic: Box::new(|words| panic!("{words}")),
-            };
-            let capacity = Capacity { messages: 300, bytes: 300 };
-            SeatMailbox::new(Sum::default(), capacity, TurnLimits::default(), hooks)
-        })
-    };
-    let (busy, other) = (seat(), seat());
-    send(&busy, Message::Heavy(0));
-    for _ in 0..256 {
-        send(&busy, Message::Add(1));
-    }
-    send(&other, Message::Heavy(0));
-    assert_eq!((jobs.queued(), busy.len(), other.len()), (2, 257, 1));
-    for worker in workers {
-        let mut worker = std::pin::pin!(worker.run(|_| ()));
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        assert!(worker.as_mut().poll(&mut context).is_pending());
-    }
-    assert_eq!((busy.len(), other.len()), (0, 0));
-}
-
 /// A waker may use the seat from which it is called, and may panic.
 /// Planted: wakers called where the reply is sent (the seat is found taken, and a panic fails it).
 #[test]

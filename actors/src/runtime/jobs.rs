@@ -1,18 +1,19 @@
 //! Jobs for a few engine threads: one queue, and whoever is idle takes the oldest.
 //!
 //! Guarantees: no job waits while a thread is idle; a job that panics costs nobody else anything. A
-//! [`Kick`] is queued at most once, so there is always room for it, and whatever its caller did before
-//! is seen by a look that begins afterwards: none is lost. Room for other jobs is bounded and waited
-//! for in line.
+//! [`Kick`] is queued at most once, so there is always room for it, and whatever its caller did
+//! before is seen by a look that begins afterwards: none is lost. Room for other jobs is bounded
+//! and waited for in line.
 //!
 //! Does not: start the threads; each runs [`Worker::run`].
 
-use super::credits::{Credits, Lease, Take};
-use super::signal::Signal;
-use super::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use super::sync::{Arc, Mutex, lock};
+use crate::kernel::credits::{Credits, Lease, Take};
+use crate::kernel::signal::Signal;
+use crate::kernel::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::kernel::sync::{Arc, Mutex, lock};
 use std::any::Any;
 use std::collections::VecDeque;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 enum Job {
@@ -71,12 +72,26 @@ pub struct Worker {
 
 /// Room for one job; given back when dropped.
 #[must_use = "a dropped place is given back"]
+#[derive(Debug)]
 pub struct JobPlace(Lease);
 
-opaque_debug!("Jobs", [] Jobs);
-opaque_debug!("Worker", [] Worker);
-opaque_debug!("JobPlace", [] JobPlace);
-opaque_debug!("Kick", [] Kick);
+impl fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jobs").field("queued", &self.queued()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Kick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kick").field("kicked", &self.kicked.pending).finish_non_exhaustive()
+    }
+}
 
 impl Jobs {
     /// A queue for `workers` threads, with room for so many jobs beside the kicks.
@@ -133,8 +148,8 @@ struct Kicked {
     look: Box<dyn Fn() + Send + Sync>,
 }
 
-/// A look that an engine thread takes when asked to, at one thing: however often it is asked for, it
-/// has one place in the queue.
+/// A look that an engine thread takes when asked to, at one thing: however often it is asked for,
+/// it has one place in the queue.
 pub struct Kick {
     kicked: Arc<Kicked>,
     jobs: Jobs,
@@ -191,8 +206,8 @@ impl Worker {
                     catch_unwind(AssertUnwindSafe(job))
                 }
                 Some(Job::Kick(kicked)) => {
-                    // INVARIANT(no-kick-is-lost): before the look, so that who rings from here on is
-                    // seen by it, or queued again.
+                    // INVARIANT(no-kick-is-lost): before the look, so that who rings from here on
+                    // is seen by it, or queued again.
                     kicked.pending.swap(false, Ordering::AcqRel);
                     catch_unwind(AssertUnwindSafe(|| (kicked.look)()))
                 }
@@ -206,8 +221,10 @@ impl Worker {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::sync::block_on;
     use super::*;
+    use crate::kernel::Capacity;
+    use crate::kernel::sync::block_on;
+    use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Turn, TurnLimits};
 
     fn push(jobs: &Jobs, job: impl FnOnce() + Send + 'static) {
         jobs.push(block_on(jobs.place()), Box::new(job));
@@ -277,5 +294,62 @@ mod tests {
         drop((kicks, jobs));
         block_on(worker);
         assert_eq!(looks.load(Ordering::SeqCst), 4, "what was rung for is looked at, last of all");
+    }
+
+    struct Count(usize);
+
+    impl Handler for Count {
+        type Message = bool;
+
+        fn handle(&mut self, _: bool, _: &mut Turn) {
+            self.0 += 1;
+        }
+
+        fn weight(_: &bool) -> usize {
+            1
+        }
+
+        fn is_heavy(heavy: &bool) -> bool {
+            *heavy
+        }
+    }
+
+    /// Two seats whose turns are handed to one thread, which has not begun to run.
+    /// Planted: kicks that share a queue of 256 places, one place for each time a seat is kicked.
+    #[test]
+    fn a5_no_seats_kick_is_lost_however_often_another_seat_kicks() {
+        let (jobs, workers) = Jobs::new(1, 0);
+        let seat = || {
+            Arc::new_cyclic(|seat: &std::sync::Weak<SeatMailbox<Count>>| {
+                let seat = seat.clone();
+                let kick = Kick::new(&jobs, move || {
+                    if let Some(seat) = seat.upgrade() {
+                        seat.deliver_blocking();
+                    }
+                });
+                let hooks = Hooks {
+                    kick: Box::new(move || {
+                        kick.ring();
+                    }),
+                    on_panic: Box::new(|words| panic!("{words}")),
+                };
+                let capacity = Capacity { messages: 300, bytes: 300 };
+                SeatMailbox::new(Count(0), capacity, TurnLimits::default(), hooks)
+            })
+        };
+        let send = |seat: &SeatMailbox<Count>, heavy| {
+            seat.send(seat.try_reserve(1).expect("there is room"), heavy);
+        };
+        let (busy, other) = (seat(), seat());
+        send(&busy, true);
+        for _ in 0..256 {
+            send(&busy, false);
+        }
+        send(&other, true);
+        assert_eq!((jobs.queued(), busy.len(), other.len()), (2, 257, 1));
+        for worker in workers {
+            assert!(!poll(&mut Box::pin(worker.run(|_| ()))));
+        }
+        assert_eq!((busy.len(), other.len()), (0, 0));
     }
 }

@@ -1,37 +1,34 @@
 //! Admission: the door in front of the log.
 //!
-//! Guarantees (admission-before-log): who holds an [`Admission`] holds its bytes in every range account
-//! it touches and in the global account. Everything is taken in one go: who lacks room in one account
-//! waits in its line and holds nothing meanwhile, in no account, so a future that is never polled again
-//! keeps no room from anybody, and nobody waits in a circle. Ranges are asked first, in ascending
-//! order, the global account last.
+//! Guarantees (admission-before-log): who holds an [`Admission`] holds its bytes in every range
+//! account it touches and in the global account. Everything is taken in one go: who lacks room in
+//! one account waits in its line and holds nothing meanwhile, in no account, so a future that is
+//! never polled again keeps no room from anybody, and nobody waits in a circle. Ranges are asked
+//! first, in ascending order, the global account last.
 //!
 //! Progress: who has come to the head of one line then takes from the *ranges* without standing in
-//! line again, if they have room; else it goes to the line of the one that has none. It never passes
-//! those who wait for the global account. So somebody turned away has seen an account that others have
-//! just filled, and a large write at the head of the global line is not overtaken for ever.
+//! line again, if they have room; else it goes to the line of the one that has none. It never
+//! passes those who wait for the global account. So somebody turned away has seen an account that
+//! others have just filled, and a large write at the head of the global line is not overtaken for
+//! ever.
 //!
 //! Does not: measure time. Who sets a deadline drops the future.
 
-use super::credits::{Account, Credits, Lease, Take};
-use super::room::Refused;
+use crate::failure::Scope;
+use crate::kernel::Refused;
+use crate::kernel::credits::{Account, Credits, Lease, Take};
+use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Which account an admission waits for or was refused by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// The account of one range.
-    Local,
-    /// The account of the whole engine.
-    Global,
-}
-
 /// Not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the {} account said: {why}", match scope { Scope::Local => "range's", Scope::Global => "global" })]
+#[error("the {} account said: {why}", match scope {
+    Scope::Local => "range's",
+    Scope::Global => "global",
+})]
 pub struct Overloaded {
     /// Whose account refused.
     pub scope: Scope,
@@ -53,6 +50,8 @@ pub struct Claim {
 }
 
 /// Bytes in the local accounts and in the global one; given back when dropped.
+///
+/// INVARIANT(admission-before-log): a commit is sent with one of these, or made under one.
 #[derive(Debug)]
 #[must_use = "a dropped admission gives its bytes back"]
 pub struct Admission<H: Deref<Target = Account> = Credits> {
@@ -104,7 +103,8 @@ impl Gate {
         Ok(Admission { local, more: Vec::new(), global })
     }
 
-    /// Admits to several ranges if all accounts have the bytes now; asserts as [`Gate::admit_many`].
+    /// Admits to several ranges if all accounts have the bytes now; asserts as
+    /// [`Gate::admit_many`].
     pub fn try_admit_many(&self, claims: Vec<Claim>) -> Result<Admission, Overloaded> {
         let mut admit = self.admit_many(claims);
         admit.try_the_rest(None).map_err(|(at, why)| Overloaded { scope: admit.scope_of(at), why })
@@ -131,8 +131,8 @@ impl<H: Deref<Target = Account>> Admission<H> {
         self.global.bytes()
     }
 
-    /// Ends the admission without giving anything back: memtables account for the bytes from now on,
-    /// each releasing its share in its range's account and in the global one.
+    /// Ends the admission without giving anything back: memtables account for the bytes from now
+    /// on, each releasing its share in its range's account and in the global one.
     #[inline]
     pub fn forget_into(self) -> u64 {
         self.local.forget_into();
@@ -146,15 +146,19 @@ impl<H: Deref<Target = Account>> Admission<H> {
 /// Waits at the gate; see [`Gate::admit_many`].
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Admit {
-    /// The line it stands in: the position of its account among `claims`, or past them for the global
-    /// one. Nothing is held meanwhile.
+    /// The line it stands in: the position of its account among `claims`, or past them for the
+    /// global one. Nothing is held meanwhile.
     asking: Option<(usize, Take)>,
     claims: Vec<Claim>,
     global: Credits,
     bytes: u64,
 }
 
-opaque_debug!("Admit", [] Admit);
+impl fmt::Debug for Admit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admit").field("waits_for", &self.waiting_range()).finish_non_exhaustive()
+    }
+}
 
 impl Admit {
     fn new(global: Credits, claims: Vec<Claim>) -> Self {
@@ -167,8 +171,8 @@ impl Admit {
         Self { asking: None, claims, global, bytes }
     }
 
-    /// The position, among the claims, of the range whose account this future waits for; `None` while
-    /// it waits for the global one, or not at all.
+    /// The position, among the claims, of the range whose account this future waits for; `None`
+    /// while it waits for the global one, or not at all.
     pub fn waiting_range(&self) -> Option<usize> {
         self.asking.as_ref().map(|(at, _)| *at).filter(|at| *at < self.claims.len())
     }
@@ -184,8 +188,10 @@ impl Admit {
         }
     }
 
-    /// Takes everything but what `turn` brings along, without waiting. If one account refuses,
-    /// everything goes back, and its position is returned.
+    /// Takes everything but what `turn` brings along, without waiting.
+    ///
+    /// INVARIANT(nothing-held-while-waiting): if one account refuses, everything goes back, and its
+    /// position is returned.
     fn try_the_rest(
         &mut self,
         mut turn: Option<(usize, Lease)>,
@@ -235,7 +241,7 @@ impl Future for Admit {
                 Ok(admission) => return Poll::Ready(Ok(admission)),
                 Err((at, Refused::Full)) => {
                     let (account, bytes) = this.account(at);
-                    this.asking = Some((at, Take::new(account.clone(), bytes)));
+                    this.asking = Some((at, account.take(bytes)));
                 }
                 Err((at, why)) => {
                     return Poll::Ready(Err(Overloaded { scope: this.scope_of(at), why }));

@@ -1,23 +1,24 @@
 //! How the engine is: `Running <-> Degraded -> Failed -> Closed`.
 //!
-//! Guarantees: the first failure wins and is what everybody is told; no way leads back from `Failed`
-//! or `Closed`; each party that cannot work for now has a cause of its own, which nobody else takes
-//! away, and the engine runs again when the last cause is gone; a change wakes every watcher; asking on
-//! the hot path is one atomic load. A check made behind the same seat as the work it guards cannot be
-//! overtaken by a failure declared there.
-//! Does not: know what a party or a cause is, nor close anything; those who watch do.
+//! Guarantees: the first failure wins and is what everybody is told; no way leads back from
+//! `Failed` or `Closed`; each party that cannot work for now has a cause of its own, which nobody
+//! else takes away, and the engine runs again when the last cause is gone; a change wakes every
+//! watcher; asking on the hot path is one atomic load. A check made behind the same seat as the
+//! work it guards cannot be overtaken by a failure declared there. Does not: know what a party or a
+//! cause is, nor close anything; those who watch do.
 
-use super::signal::{Watch, Watcher};
-use super::sync::Arc;
-use super::sync::atomic::{AtomicU8, Ordering};
+use crate::kernel::signal::{Watch, Watcher};
+use crate::kernel::sync::Arc;
+use crate::kernel::sync::atomic::{AtomicU8, Ordering};
+use std::fmt;
 
 /// The states. `C` is a cause, usually an `Arc` of an error, and `P` says whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State<P, C> {
     /// All is well.
     Running,
-    /// Some cannot do their work for now (a full disk): who and why, in the order in which it began.
-    /// Never empty. May go back to `Running`.
+    /// Some cannot do their work for now (a full disk): who and why, in the order in which it
+    /// began. Never empty. May go back to `Running`.
     Degraded(Vec<(P, C)>),
     /// No write and no acknowledgement any more; reads go on. Final for this incarnation.
     Failed(C),
@@ -59,7 +60,11 @@ struct Shown<P, C> {
     watch: Watch<State<P, C>>,
 }
 
-opaque_debug!("Health", [P, C] Health<P, C>);
+impl<P, C> fmt::Debug for Health<P, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Health").finish_non_exhaustive()
+    }
+}
 
 impl<P, C> Clone for Health<P, C> {
     fn clone(&self) -> Self {
@@ -133,8 +138,8 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
         })
     }
 
-    /// `party` cannot work for now, because of `cause`, which replaces an earlier one of this party.
-    /// Does nothing once failed or closed.
+    /// `party` cannot work for now, because of `cause`, which replaces an earlier one of this
+    /// party. Does nothing once failed or closed.
     pub fn degrade(&self, party: P, cause: C) -> bool {
         self.advance(|state| {
             let mut causes = match state {
@@ -195,8 +200,8 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::sync::block_on;
     use super::*;
+    use crate::kernel::sync::block_on;
 
     #[test]
     fn the_first_failure_wins() {

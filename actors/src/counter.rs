@@ -1,6 +1,6 @@
 //! A count that anybody may read.
 
-use super::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Rises, or is set: a count or a gauge. Orders nothing.
 #[derive(Debug, Default)]
@@ -13,8 +13,8 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Adds `n` where only the caller writes, because it holds the seat that guards the counter: no locked
-    /// instruction.
+    /// Adds `n` where only the caller writes, because it holds the seat that guards the counter: no
+    /// locked instruction.
     #[inline]
     pub fn bump(&self, n: u64) {
         self.set(self.get() + n);
