@@ -230,7 +230,7 @@ fn tables(criterion: &mut Criterion) {
 }
 
 /// Overwrites keep every version in the first, none in the skip list, which replaces the value, and
-/// those that are not buried yet in the second, which does what the engine does with each write.
+/// those that are not retired yet in the second, which does what the engine does with each write.
 fn overwrites(criterion: &mut Criterion) {
     let count = entries();
     let keys = keys("random", count / 5);
@@ -254,8 +254,8 @@ fn overwrites(criterion: &mut Criterion) {
             let (table, mut writer) = reclaiming(&pool);
             for (seqno, &at) in (1..).zip(&draws) {
                 writer.insert(&keys[at], Seqno(seqno), Kind::Put, &VALUE);
-                if writer.wants_tending() {
-                    writer.tend(Seqno(seqno), 2 * VALUE.len(), true);
+                if writer.wants_reclaim() {
+                    writer.reclaim(Seqno(seqno), 2 * VALUE.len(), true);
                 }
             }
             table

@@ -186,7 +186,7 @@ fn steps() -> (Vec<Duration>, ReclaimStats) {
             pool.upkeep();
         }
         let started = Instant::now();
-        writer.tend(Seqno(number + 1), 1, true);
+        writer.reclaim(Seqno(number + 1), 1, true);
         steps.push(started.elapsed());
     }
     (steps, table.reclaim_stats())

@@ -9,7 +9,7 @@
 //! Of each point it is noted who holds it. That is for reports: nothing is decided by it.
 //!
 //! INVARIANT(points-before-death): a point is held from before `visible` was read for it. Whoever
-//! takes one says so (`oldest`) first, then reads `visible`; whoever wants to bury an entry reads
+//! takes one says so (`oldest`) first, then reads `visible`; whoever wants to retire an entry reads
 //! `visible` first and then asks who says so; with a full fence between the two steps on both
 //! sides, one of them sees the other.
 
@@ -138,7 +138,7 @@ impl Points {
     }
 }
 
-/// What can be buried, as of one look.
+/// What can be retired, as of one look.
 #[derive(Debug)]
 pub(crate) enum Reach {
     /// Everything that was overwritten at or below the number.
@@ -213,7 +213,7 @@ impl ReadPoints {
         held.places.iter().enumerate().filter_map(holder).collect()
     }
 
-    /// What can be buried of what was overwritten at or below `visible`, which was read before.
+    /// What can be retired of what was overwritten at or below `visible`, which was read before.
     #[inline]
     pub(crate) fn reach(&self) -> Reach {
         fence(Ordering::SeqCst);
@@ -231,7 +231,7 @@ impl ReadPoints {
         }
     }
 
-    /// How often a point was given back: what could not be buried before may be buried after it
+    /// How often a point was given back: what could not be retired before may be retired after it
     /// changes.
     pub(crate) fn released(&self) -> u64 {
         self.released.load(Ordering::Relaxed)

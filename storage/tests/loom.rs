@@ -303,13 +303,13 @@ fn a_point_is_held_before_what_it_needs_can_die() {
         };
         writer.insert(b"k", Seqno(2), Kind::Put, b"two");
         visible.store(2, Ordering::Release);
-        writer.tend(Seqno(2), 1, true);
+        writer.reclaim(Seqno(2), 1, true);
         reader.join().unwrap();
     });
 }
 
-/// A lookup at the newest instant beside two overwrites that are buried at once: it finds a value,
-/// or is told to look again when more is visible. Planted: `bury` that does not cut.
+/// A lookup at the newest instant beside two overwrites that are retired at once: it finds a value,
+/// or is told to look again when more is visible. Planted: `retire` that does not cut.
 #[test]
 fn a_lookup_without_a_point_is_told_when_it_came_too_late() {
     use loom::sync::atomic::{AtomicU64, Ordering};
@@ -343,7 +343,7 @@ fn a_lookup_without_a_point_is_told_when_it_came_too_late() {
         for seqno in 2..=3_u64 {
             writer.insert(b"k", Seqno(seqno), Kind::Put, seqno.to_string().as_bytes());
             visible.store(seqno, Ordering::Release);
-            writer.tend(Seqno(seqno), 1, true);
+            writer.reclaim(Seqno(seqno), 1, true);
         }
         reader.join().unwrap();
     });

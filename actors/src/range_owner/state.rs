@@ -6,7 +6,7 @@ use crate::admission::RangeBudget;
 use crate::config::ENTRY_OVERHEAD_BYTES;
 use sluicedb_storage::batch::Operation;
 use sluicedb_storage::key::Seqno;
-use sluicedb_storage::memtable::{ChunkPool, MemtableWriter, Tended};
+use sluicedb_storage::memtable::{ChunkPool, MemtableWriter, ReclaimStep};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -145,11 +145,11 @@ impl OverlayState {
         if self.writer.is_compacting() {
             self.copy_due += COPIED_PER_WRITTEN * written_bytes;
         }
-        if self.copy_due >= COPIED_AT_ONCE || self.writer.wants_tending() {
+        if self.copy_due >= COPIED_AT_ONCE || self.writer.wants_reclaim() {
             let copy_bytes = std::mem::take(&mut self.copy_due).min(COPIED_PER_TURN_MAX);
             freed = self.reclaim_some(visible, copy_bytes).freed;
         }
-        let garbage = !self.garbage && self.writer.is_untidy();
+        let garbage = !self.garbage && self.writer.has_garbage();
         if garbage {
             self.note_garbage(true);
         }
@@ -160,7 +160,7 @@ impl OverlayState {
     /// The same when no batch comes.
     pub fn reclaim_idle(&mut self, visible: Seqno) -> Idle {
         let idle = self.reclaim_some(visible, IDLE_COPY_BYTES);
-        self.note_garbage(self.writer.is_untidy());
+        self.note_garbage(self.writer.has_garbage());
         idle
     }
 
@@ -176,7 +176,7 @@ impl OverlayState {
         // that moment that a memtable is sealed with less alive.
         let eighths = if self.writer.is_in_parts() { 13 } else { 12 };
         let scarce = self.active_bytes >= self.budget.memtable_bytes / 8 * eighths;
-        let Tended { progress, freed } = self.writer.tend(visible, copy_bytes, scarce);
+        let ReclaimStep { progress, freed } = self.writer.reclaim(visible, copy_bytes, scarce);
         let freed = if freed { self.lower_charge() } else { Freed::default() };
         Idle { progress, freed }
     }

@@ -78,7 +78,7 @@ pub(crate) struct Step {
 
 /// A chunk that the writer needs no more, and the entries that go with it. Readers may still be
 /// looking at it.
-pub(crate) struct Retired {
+pub(crate) struct Vacated {
     pub(crate) chunk: Chunk,
     pub(crate) gone: Content,
 }
@@ -100,7 +100,7 @@ impl Compaction {
     }
 
     /// An entry in the source has died before its turn.
-    pub(super) fn bury_in_source(entry: EntryAt<'_>) {
+    pub(super) fn mark_dead_in_source(entry: EntryAt<'_>) {
         entry.set_state(State::DeadAfterCopy);
     }
 
@@ -114,13 +114,13 @@ impl Compaction {
         &mut self,
         options: &BufferOptions,
         source: &ChunkSource,
-        retired: &mut Vec<Retired>,
+        vacated: &mut Vec<Vacated>,
         moved: &mut dyn FnMut(EntryAt<'a>, EntryAt<'a>),
     ) -> Step {
         let mut step = Step::default();
         loop {
             let Some(at) = self.next.filter(|_| self.position < self.source.end()) else {
-                self.release_until(None, retired);
+                self.release_until(None, vacated);
                 self.check_end();
                 step.finished = true;
                 return step;
@@ -130,7 +130,7 @@ impl Compaction {
             match entry.state() {
                 State::Live | State::DeadAfterCopy => {
                     // SAFETY: the caller's promises are the same.
-                    unsafe { self.copy(entry, options, source, retired, moved, &mut step) };
+                    unsafe { self.copy(entry, options, source, vacated, moved, &mut step) };
                     if self.position == self.source.end() {
                         continue;
                     }
@@ -151,7 +151,7 @@ impl Compaction {
                         self.source.census.padded_bytes -= header.entry_bytes() as u64;
                     }
                     self.source.census.dead_bytes -= header.entry_bytes() as u64;
-                    self.advance(entry, header.entry_bytes(), retired);
+                    self.advance(entry, header.entry_bytes(), vacated);
                 }
             }
         }
@@ -162,7 +162,7 @@ impl Compaction {
         entry: EntryAt<'a>,
         options: &BufferOptions,
         source: &ChunkSource,
-        retired: &mut Vec<Retired>,
+        vacated: &mut Vec<Vacated>,
         moved: &mut dyn FnMut(EntryAt<'a>, EntryAt<'a>),
         step: &mut Step,
     ) {
@@ -205,12 +205,12 @@ impl Compaction {
         from.content_bytes -= content_bytes;
         to.entries += 1;
         to.content_bytes += content_bytes;
-        self.advance(entry, header.entry_bytes(), retired);
+        self.advance(entry, header.entry_bytes(), vacated);
     }
 
     /// The entry is done: the next one begins `bytes` further on. Chunks wholly in front of that
     /// are released.
-    fn advance(&mut self, entry: EntryAt<'_>, bytes: usize, retired: &mut Vec<Retired>) {
+    fn advance(&mut self, entry: EntryAt<'_>, bytes: usize, vacated: &mut Vec<Vacated>) {
         self.position += bytes as u64;
         if self.position == self.source.end() {
             self.next = None;
@@ -223,15 +223,15 @@ impl Compaction {
         }
         self.next = Some(next);
         let inside = self.source.class().bytes() - 1;
-        self.release_until(Some(next.as_ptr().addr() & !inside), retired);
+        self.release_until(Some(next.as_ptr().addr() & !inside), vacated);
     }
 
     /// Releases the source's chunks in front of the one at this address, or all.
-    fn release_until(&mut self, chunk: Option<usize>, retired: &mut Vec<Retired>) {
+    fn release_until(&mut self, chunk: Option<usize>, vacated: &mut Vec<Vacated>) {
         while self.source.first_chunk().is_some_and(|first| Some(first.addr().get()) != chunk) {
             let gone = mem::take(&mut self.skipped);
             let chunk = self.source.release_first().expect("there is a first chunk");
-            retired.push(Retired { chunk, gone });
+            vacated.push(Vacated { chunk, gone });
         }
     }
 

@@ -1,8 +1,8 @@
 //! The chunked buffer: memory for entries that are overwritten, as in go-cmap (ADR 0009).
 //!
 //! Entries are written one behind the other into chunks of 64 KiB, 512 KiB or 2 MiB. Who overwrites
-//! one says so (`bury`); when enough is dead the live entries are copied together in small steps,
-//! and the chunks they left can be used again. So a memtable with hot keys gives memory back
+//! one says so (`mark_dead`); when enough is dead the live entries are copied together in small
+//! steps, and the chunks they left can be used again. So a memtable with hot keys gives memory back
 //! without being flushed.
 //!
 //! ```text
@@ -25,7 +25,7 @@
 //!
 //! Guarantees: `append` never moves an entry; a moved entry is announced while both copies are
 //! whole; a step is bounded (`BufferOptions`); chunks that were left come out through `step`'s
-//! `retired` list and are not touched again. offsets-add-up: a strip's end is its start
+//! `vacated` list and are not touched again. offsets-add-up: a strip's end is its start
 //! plus what is live and dead in it, and a compaction ends at the live bytes it started with.
 //!
 //! One writer. Readers follow pointers to entries, take no lock and are not known here: whoever
@@ -49,7 +49,7 @@ pub use grace::{Grace, Phase};
 pub use pool::{Attendant, ChunkPool};
 
 pub(crate) use chunk::{ADDRESS_BITS, Chunk, LINE_BYTES, prefetch};
-pub(crate) use compaction::{Content, Retired, Step};
+pub(crate) use compaction::{Content, Step, Vacated};
 use entry::PAYLOAD_FIXED_BYTES;
 pub(crate) use entry::{EntryAt, split_payload};
 pub(crate) use pool::ChunkSource;
@@ -130,7 +130,7 @@ impl Buffer {
     /// Writes an entry.
     ///
     /// # Safety
-    /// The chunks must outlive `'a`: retired ones as well as those `into_chunks` gives away.
+    /// The chunks must outlive `'a`: vacated ones as well as those `into_chunks` gives away.
     #[inline(always)]
     pub(crate) unsafe fn append<'a>(
         &mut self,
@@ -170,20 +170,20 @@ impl Buffer {
 
     /// Nobody needs this live entry of the buffer any more.
     #[inline]
-    pub(crate) fn bury(&mut self, entry: EntryAt<'_>) {
+    pub(crate) fn mark_dead(&mut self, entry: EntryAt<'_>) {
         debug_assert_eq!(entry.state(), State::Live, "an entry dies once");
         let bytes = entry.bytes() as u64;
         let strip = entry.chunk().strip();
         match &mut self.compaction {
             Some(compaction) if compaction.source.id() == strip => {
-                Compaction::bury_in_source(entry);
-                return compaction.source.census.bury(bytes);
+                Compaction::mark_dead_in_source(entry);
+                return compaction.source.census.mark_dead(bytes);
             }
             Some(compaction) if compaction.destination.id() == strip => {
-                compaction.destination.census.bury(bytes);
+                compaction.destination.census.mark_dead(bytes);
             }
-            _ if self.writing.id() == strip => self.writing.census.bury(bytes),
-            _ => self.parts.bury(strip, bytes),
+            _ if self.writing.id() == strip => self.writing.census.mark_dead(bytes),
+            _ => self.parts.mark_dead(strip, bytes),
         }
         entry.set_state(State::Dead);
     }
@@ -279,20 +279,20 @@ impl Buffer {
 
     /// One step of the compaction under way, if there is one. `moved(from, to)` is called when a
     /// live entry is whole at its new place; what refers to `from` must refer to `to` when it
-    /// returns. Chunks that are done with go to `retired`.
+    /// returns. Chunks that are done with go to `vacated`.
     ///
     /// # Safety
     /// As for `append`.
     pub(crate) unsafe fn step<'a>(
         &mut self,
-        retired: &mut Vec<Retired>,
+        vacated: &mut Vec<Vacated>,
         moved: &mut dyn FnMut(EntryAt<'a>, EntryAt<'a>),
     ) -> Step {
         let Some(compaction) = &mut self.compaction else {
             return Step { finished: true, ..Step::default() };
         };
         // SAFETY: the caller's promise is the same.
-        let step = unsafe { compaction.step(&self.options, &self.source, retired, moved) };
+        let step = unsafe { compaction.step(&self.options, &self.source, vacated, moved) };
         if step.finished {
             self.merge();
         }

@@ -47,11 +47,11 @@ impl Parts {
 
     /// A live entry of this strip, which is in here, has died.
     #[inline]
-    pub(super) fn bury(&mut self, strip: u32, bytes: u64) {
+    pub(super) fn mark_dead(&mut self, strip: u32, bytes: u64) {
         let at = self.strips.binary_search_by_key(&strip, Strip::id);
         let at = at.expect("an entry is in a strip that its buffer has");
-        self.strips[at].census.bury(bytes);
-        self.census.bury(bytes);
+        self.strips[at].census.mark_dead(bytes);
+        self.census.mark_dead(bytes);
     }
 
     /// Takes the strip with this id out.

@@ -43,7 +43,7 @@ impl Census {
 
     /// A live entry of so many bytes has died.
     #[inline]
-    pub(super) fn bury(&mut self, bytes: u64) {
+    pub(super) fn mark_dead(&mut self, bytes: u64) {
         self.live_bytes -= bytes;
         self.live_entries -= 1;
         self.dead_bytes += bytes;

@@ -30,7 +30,7 @@ pub use crate::buffer::{Attendant, ChunkPool};
 pub use cursor::MemtableCursor;
 #[cfg(not(loom))]
 pub(crate) use cursor::PASSED_MAX;
-pub use reclaim::{Reclaim, Tended};
+pub use reclaim::{Reclaim, ReclaimStep};
 pub use writer::MemtableWriter;
 
 use crate::buffer::{BufferStats, Chunk, ChunkClass, EntryAt, Grace, Phase, split_payload};

@@ -1,18 +1,18 @@
 //! Giving memory back while a memtable takes writes: who has died, and when his memory is free.
 //!
 //! ```text
-//! overwritten --(successor visible, no read point between)--> buried
-//!             --(compaction)--> chunk retired --(both phases of readers gone)--> chunk free
+//! overwritten --(successor visible, no read point between)--> retired
+//!             --(compaction)--> chunk vacated --(both phases of readers gone)--> chunk free
 //! ```
 //!
-//! Every overwrite leaves a note (`Overwritten`). Notes are looked at in order; one whose old
-//! version is held by a snapshot is kept aside and looked at again when a point was given back. All
-//! work is done by the writer, a bounded amount per call (`MemtableWriter::tend`).
+//! Every overwrite puts an entry (`Overwritten`) on the retire list. It is walked in order; one
+//! whose old version is held by a snapshot is kept aside and looked at again when a point was given
+//! back. All work is done by the writer, a bounded amount per call (`MemtableWriter::reclaim`).
 
 use super::node::{Header, Link, Slot};
 use super::tree::Place;
 use super::versions::Versions;
-use crate::buffer::{BufferOptions, Chunk, Content, Grace, Retired, prefetch};
+use crate::buffer::{BufferOptions, Chunk, Content, Grace, Vacated, prefetch};
 use crate::key::Seqno;
 use crate::points::ReadPoints;
 use std::collections::VecDeque;
@@ -29,10 +29,10 @@ pub struct Reclaim {
     pub options: BufferOptions,
 }
 
-/// What `MemtableWriter::tend` has done.
+/// What `MemtableWriter::reclaim` has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tended {
-    /// Something was buried, moved or freed.
+pub struct ReclaimStep {
+    /// Something was retired, moved or freed.
     pub progress: bool,
     /// Memory has become free: what the entries cost may have fallen.
     pub freed: bool,
@@ -41,7 +41,7 @@ pub struct Tended {
 /// A version that was put in front of an older one.
 #[derive(Clone, Copy)]
 pub(super) struct Overwritten {
-    /// The link between the two: of all notes exactly one names it while it is in use.
+    /// The link between the two: of all on the list exactly one names it while it is in use.
     pub(super) versions: NonNull<Versions>,
     /// The place in the tree that led to it.
     slot: NonNull<Slot>,
@@ -104,12 +104,12 @@ impl Overwritten {
     }
 }
 
-// SAFETY: the pointers lead into the arena of the writer that owns the note.
+// SAFETY: the pointers lead into the arena of the writer that owns the list.
 unsafe impl Send for Overwritten {}
 
-/// The notes of one memtable.
+/// What was overwritten in one memtable and is not retired yet.
 #[derive(Default)]
-pub(super) struct Notes {
+pub(super) struct RetireList {
     /// Not looked at yet, oldest first.
     pub(super) fresh: VecDeque<Overwritten>,
     /// A read point held the older version when they were looked at.
@@ -151,8 +151,8 @@ pub(super) struct Freed {
 }
 
 impl Limbo {
-    pub(super) fn add_chunks(&mut self, retired: &mut Vec<Retired>) {
-        for Retired { chunk, gone } in retired.drain(..) {
+    pub(super) fn add_chunks(&mut self, vacated: &mut Vec<Vacated>) {
+        for Vacated { chunk, gone } in vacated.drain(..) {
             self.chunk_bytes += chunk.bytes();
             self.young.chunks.push(chunk);
             self.young.gone.add(gone);

@@ -269,7 +269,7 @@ unsafe fn meet<'a>(
         if !arena.reuses_versions() {
             // SAFETY: just written.
             let versions = unsafe { versions.as_ref() };
-            // SAFETY: not published yet; such an arena's links are never buried.
+            // SAFETY: not published yet; such an arena's links are never retired.
             unsafe { versions.lead_over(below) };
         } else if let Some(below) = below {
             below.hang_below(Some(versions));

@@ -8,7 +8,7 @@
 //! look again at a newer number, because what it was looking for may be among the dead.
 //!
 //! INVARIANT(short-lists): a reader follows few links, however often its key was written after it.
-//! Where versions are buried, a list has little more than one for each point that somebody holds.
+//! Where versions are retired, a list has little more than one for each point that somebody holds.
 //! Where they are not, links lead far down as well, as in a random-access stack (Myers, 1983): the
 //! list is cut into runs of `2^rank - 1` links, in which each of two equal halves is one again, and
 //! a link leads behind the run that it heads. So the way down is logarithmic, and a new link costs
@@ -27,7 +27,7 @@ pub(super) struct Versions {
     pub(super) newest: Slot,
     /// An entry, or a further `Versions`.
     pub(super) older: Slot,
-    /// Where versions are buried: the link in front of this one; null where the place in the tree
+    /// Where versions are retired: the link in front of this one; null where the place in the tree
     /// leads here. For the writer alone, who finds what leads to a link without walking down to it.
     /// Where they are not: the link behind the run that this one heads, and the run's rank, which
     /// is not 0, above the address.
@@ -62,7 +62,7 @@ impl Versions {
     /// Leads far, over `below`, which is the next one in the list.
     ///
     /// # Safety
-    /// It must not be published yet, and no link of the list may ever be buried.
+    /// It must not be published yet, and no link of the list may ever be retired.
     pub(super) unsafe fn lead_over(&self, below: Option<&Self>) {
         let (rank, behind) = match below.map(|below| (below, below.run())) {
             None => (1, None),

@@ -1,10 +1,10 @@
-//! The one writer of a memtable: inserting, burying what was overwritten, moving what is left.
+//! The one writer of a memtable: inserting, retiring what was overwritten, moving what is left.
 //!
 //! Long because all that changes a memtable is in one file, where its orders of stores are.
 
 use super::arena::Arena;
 use super::node::{Link, Slot, Target};
-use super::reclaim::{Freed, Limbo, Notes, Overwritten, Reclaim, Tended};
+use super::reclaim::{Freed, Limbo, Overwritten, Reclaim, ReclaimStep, RetireList};
 use super::tree::{self, Met};
 use super::versions::{Versions, newest};
 use super::{Memtable, MemtableOptions};
@@ -19,16 +19,17 @@ use std::mem;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Notes that gather before they are looked at: one look costs a full fence.
+/// RetireList that gather before they are looked at: one look costs a full fence.
 const NOTES_WORTH_A_LOOK: usize = 32;
-/// So long before its turn a note asks for what leads from it to the older version, and so long
-/// before for that version.
-const NOTES_AHEAD_FAR: usize = 12;
-const NOTES_AHEAD_NEAR: usize = 5;
-/// Notes that one call looks at: so many, or so many for each entry since the last call. Large
-/// batches leave as many notes as they have entries, and must not leave them behind for ever.
-const NOTES_PER_CALL: usize = 128;
-const NOTES_PER_ENTRY: usize = 2;
+/// So long before its turn an entry of the retire list asks for what leads from it to the older
+/// version, and so long before for that version.
+const AHEAD_FAR: usize = 12;
+const AHEAD_NEAR: usize = 5;
+/// RetireList that one call looks at: so many, or so many for each entry since the last call. Large
+/// batches overwrite as many versions as they have entries, and must not leave them behind for
+/// ever.
+const RETIRE_PER_CALL: usize = 128;
+const RETIRE_PER_ENTRY: usize = 2;
 /// Of those that were held, and may be free since a point was given back, this many: writers should
 /// not notice.
 const HELD_PER_CALL: usize = 16;
@@ -52,15 +53,15 @@ pub struct MemtableWriter {
     buffer: Buffer,
     arena: Arena,
     entries: u64,
-    /// `entries` when `tend` was called last.
-    tended_entries: u64,
+    /// `entries` when `reclaim` was called last.
+    entries_seen: u64,
     last_seqno: Seqno,
     /// Where the present batch began.
     batch_began: Seqno,
     /// Something has died in the present batch, and readers have not been told.
-    buried_unseen: bool,
+    retired_unseen: bool,
     reclaim: Option<Reclaim>,
-    notes: Notes,
+    retire_list: RetireList,
     limbo: Limbo,
 }
 
@@ -74,12 +75,12 @@ impl MemtableWriter {
             buffer: Buffer::new(options, source.clone()),
             arena: Arena::new(source, reclaim.is_some()),
             entries: 0,
-            tended_entries: 0,
+            entries_seen: 0,
             last_seqno: Seqno::ZERO,
             batch_began: NO_BATCH,
-            buried_unseen: false,
+            retired_unseen: false,
             reclaim,
-            notes: Notes::default(),
+            retire_list: RetireList::default(),
             limbo: Limbo::default(),
         }
     }
@@ -117,13 +118,13 @@ impl MemtableWriter {
             Met::New => {}
             Met::Unseen(dead) => {
                 if self.reclaim.is_some() {
-                    self.buffer.bury(dead);
-                    self.buried_unseen = true;
+                    self.buffer.mark_dead(dead);
+                    self.retired_unseen = true;
                 }
             }
             Met::Older { place, versions } => {
                 if self.reclaim.is_some() {
-                    self.notes.fresh.push_back(Overwritten::new(versions, place, seqno));
+                    self.retire_list.fresh.push_back(Overwritten::new(versions, place, seqno));
                 }
             }
         }
@@ -146,24 +147,24 @@ impl MemtableWriter {
         self.buffer.allocated_bytes() + self.arena.allocated_bytes() + self.limbo.chunk_bytes()
     }
 
-    /// Is there anything for `tend` to do beside compacting?
+    /// Is there anything for `reclaim` to do beside compacting?
     #[inline(always)]
-    pub fn wants_tending(&self) -> bool {
-        self.notes.fresh.len() >= NOTES_WORTH_A_LOOK
+    pub fn wants_reclaim(&self) -> bool {
+        self.retire_list.fresh.len() >= NOTES_WORTH_A_LOOK
             || self.limbo.is_worth_a_turn()
-            || self.notes.again > 0 && self.entries.is_multiple_of(INSERTS_PER_LOOK)
+            || self.retire_list.again > 0 && self.entries.is_multiple_of(INSERTS_PER_LOOK)
             // A class is outgrown without any overwriting.
-            || self.entries - self.tended_entries >= INSERTS_WORTH_A_LOOK && self.reclaim.is_some()
+            || self.entries - self.entries_seen >= INSERTS_WORTH_A_LOOK && self.reclaim.is_some()
     }
 
     /// Is there anything that should be done even if no further write comes?
     #[inline(always)]
-    pub fn is_untidy(&self) -> bool {
+    pub fn has_garbage(&self) -> bool {
         self.buffer.is_compacting()
             || self.limbo.holds_chunks()
-            || !self.notes.fresh.is_empty()
+            || !self.retire_list.fresh.is_empty()
             // Nobody says when a point is given back.
-            || !self.notes.held.is_empty()
+            || !self.retire_list.held.is_empty()
     }
 
     /// Is a compaction under way?
@@ -184,20 +185,20 @@ impl MemtableWriter {
         self.buffer.live()
     }
 
-    /// Buries what nobody needs any more, and compacts about `copy_bytes`. `visible` is what
+    /// Retires what nobody needs any more, and compacts about `copy_bytes`. `visible` is what
     /// readers may see; it must have been read before this call. With `scarce`, memory is wanted
     /// back: a compaction may start for that.
     ///
     /// Never waits. Without `Reclaim` it does nothing.
-    pub fn tend(&mut self, visible: Seqno, copy_bytes: usize, scarce: bool) -> Tended {
+    pub fn reclaim(&mut self, visible: Seqno, copy_bytes: usize, scarce: bool) -> ReclaimStep {
         if self.reclaim.is_none() {
-            return Tended::default();
+            return ReclaimStep::default();
         }
-        let since = (self.entries - self.tended_entries) as usize;
-        self.tended_entries = self.entries;
-        let notes_max = NOTES_PER_CALL.max(NOTES_PER_ENTRY * since);
-        let buried = self.look_at_notes(visible, notes_max) > 0;
-        let buried = mem::take(&mut self.buried_unseen) || buried;
+        let since = (self.entries - self.entries_seen) as usize;
+        self.entries_seen = self.entries;
+        let retire_max = RETIRE_PER_CALL.max(RETIRE_PER_ENTRY * since);
+        let retired = self.retire_overwritten(visible, retire_max) > 0;
+        let retired = mem::take(&mut self.retired_unseen) || retired;
         if !self.buffer.is_compacting()
             && !self.limbo.holds_chunks()
             && (self.buffer.is_due_for_other_class() || scarce && self.buffer.has_much_dead())
@@ -215,11 +216,11 @@ impl MemtableWriter {
         {
             freed = self.reuse(left);
         }
-        let progress = buried || freed || compacting;
+        let progress = retired || freed || compacting;
         if progress {
             self.show();
         }
-        Tended { progress, freed }
+        ReclaimStep { progress, freed }
     }
 
     /// Key and value bytes of the entries that hold memory, and how many entries that are: what
@@ -231,67 +232,71 @@ impl MemtableWriter {
         (content.content_bytes, content.entries)
     }
 
-    /// Looks at notes, oldest first; returns how many versions were buried.
-    fn look_at_notes(&mut self, visible: Seqno, notes_max: usize) -> usize {
+    /// Walks the retire list, oldest first; returns how many versions were retired.
+    fn retire_overwritten(&mut self, visible: Seqno, retire_max: usize) -> usize {
         let reclaim = self.reclaim.as_ref().expect("the caller looked");
-        let ready = self.notes.fresh.front().is_some_and(|note| note.seqno <= visible);
+        let ready =
+            self.retire_list.fresh.front().is_some_and(|overwritten| overwritten.seqno <= visible);
         let released = reclaim.points.released();
-        if released != self.notes.released {
-            (self.notes.released, self.notes.again) = (released, self.notes.held.len());
+        if released != self.retire_list.released {
+            (self.retire_list.released, self.retire_list.again) =
+                (released, self.retire_list.held.len());
         }
-        if !ready && self.notes.again == 0 {
+        if !ready && self.retire_list.again == 0 {
             return 0;
         }
         let reach = reclaim.points.reach();
         if matches!(reach, Reach::Unknown) {
             return 0;
         }
-        let (mut buried, mut held_left) = (0, HELD_PER_CALL);
-        for _ in 0..notes_max {
-            if let Some(note) = self.notes.fresh.get(NOTES_AHEAD_FAR) {
-                note.prefetch_links();
+        let (mut retired, mut held_left) = (0, HELD_PER_CALL);
+        for _ in 0..retire_max {
+            if let Some(overwritten) = self.retire_list.fresh.get(AHEAD_FAR) {
+                overwritten.prefetch_links();
             }
-            if let Some(note) = self.notes.fresh.get(NOTES_AHEAD_NEAR) {
-                // SAFETY: a note's link is in use as long as there is the note.
-                unsafe { note.prefetch_older() };
+            if let Some(overwritten) = self.retire_list.fresh.get(AHEAD_NEAR) {
+                // SAFETY: the link is in use as long as the list names it.
+                unsafe { overwritten.prefetch_older() };
             }
-            let note = match self.notes.fresh.front() {
-                Some(note) if note.seqno <= visible => self.notes.fresh.pop_front(),
-                _ if self.notes.again > 0 && held_left > 0 => {
+            let overwritten = match self.retire_list.fresh.front() {
+                Some(overwritten) if overwritten.seqno <= visible => {
+                    self.retire_list.fresh.pop_front()
+                }
+                _ if self.retire_list.again > 0 && held_left > 0 => {
                     held_left -= 1;
-                    self.notes.again -= 1;
-                    self.notes.held.pop_front()
+                    self.retire_list.again -= 1;
+                    self.retire_list.held.pop_front()
                 }
                 _ => break,
             };
-            let Some(note) = note else { break };
-            if self.bury(note, &reach) {
-                buried += 1;
+            let Some(overwritten) = overwritten else { break };
+            if self.retire(overwritten, &reach) {
+                retired += 1;
             } else {
-                self.notes.held.push_back(note);
+                self.retire_list.held.push_back(overwritten);
             }
         }
-        buried
+        retired
     }
 
-    /// Buries the version that `note` names as overwritten, unless a read point is in the way
+    /// Retires the version that is `overwritten`, unless a read point is in the way
     /// (INVARIANT(points-before-death)). Then the key has one link less (INVARIANT(short-lists)).
-    fn bury(&mut self, note: Overwritten, reach: &Reach) -> bool {
+    fn retire(&mut self, overwritten: Overwritten, reach: &Reach) -> bool {
         let Self { table, buffer, limbo, .. } = self;
         let root = &table.root;
-        // SAFETY: a note's link is in use as long as there is the note, and the arena is ours.
-        let versions = unsafe { note.versions.as_ref() };
+        // SAFETY: the link is in use as long as the list names it, and the arena is ours.
+        let versions = unsafe { overwritten.versions.as_ref() };
         let newer_link = Link::load(&versions.newest);
         // SAFETY: loaded from a slot of this tree.
         let newer: EntryAt<'_> = unsafe { newer_link.entry() }.expect("a version is an entry");
         let older_link = Link::load(&versions.older);
         // SAFETY: as above.
         let older: EntryAt<'_> = unsafe { newest(older_link) }.expect("there is an older version");
-        if !reach.frees(|| older.seqno(), note.seqno) {
+        if !reach.frees(|| older.seqno(), overwritten.seqno) {
             return false;
         }
         // SAFETY: as above, and `&mut self` makes us the only writer.
-        let holder = unsafe { note.holder() };
+        let holder = unsafe { overwritten.holder() };
         let holder = holder.unwrap_or_else(|| {
             let mut key = Vec::new();
             newer.put_key(&mut key);
@@ -300,7 +305,7 @@ impl MemtableWriter {
         });
         let held_by = Link::load(holder);
         debug_assert!(
-            held_by.leads_where(Link::to_versions(note.versions)),
+            held_by.leads_where(Link::to_versions(overwritten.versions)),
             "a link in use hangs in its key's list"
         );
         // SAFETY: loaded from a slot of this tree.
@@ -318,20 +323,20 @@ impl MemtableWriter {
             }
             Target::Empty | Target::Node(_) => unreachable!("a version has a list of versions"),
         }
-        limbo.add_versions(note.versions);
-        buffer.bury(older);
+        limbo.add_versions(overwritten.versions);
+        buffer.mark_dead(older);
         true
     }
 
     /// Steps until about `copy_bytes` are copied.
     fn compact(&mut self, copy_bytes: usize) {
         let Self { table, buffer, limbo, .. } = self;
-        let mut retired = Vec::new();
+        let mut vacated = Vec::new();
         let mut moved = Vec::with_capacity(4 * RELINKED_TOGETHER);
         let (mut done, mut steps, mut copied) = (0, 0, 0);
         while done < copy_bytes {
             // SAFETY: as in `insert`.
-            let step = unsafe { buffer.step(&mut retired, &mut |from, to| moved.push((from, to))) };
+            let step = unsafe { buffer.step(&mut vacated, &mut |from, to| moved.push((from, to))) };
             steps += 1;
             copied += step.copied_bytes as u64;
             done += step.copied_bytes + step.dead_visited * DEAD_VISIT_BYTES;
@@ -345,7 +350,7 @@ impl MemtableWriter {
             // SAFETY: live entries are in the tree, and we are the only writer.
             unsafe { relink(&table.root, group, &mut long_lists) };
         }
-        limbo.add_chunks(&mut retired);
+        limbo.add_chunks(&mut vacated);
         self.count(|progress| &progress.steps, steps);
         self.count(|progress| &progress.copied_bytes, copied);
     }
@@ -458,7 +463,7 @@ unsafe fn relocate<'a>(
     let place = NonNull::from(slot);
     let mut known = long_lists.get(&place).copied();
     while let Some(at) = known {
-        // SAFETY: nothing is buried while entries are relinked, so the link is in use.
+        // SAFETY: nothing is retired while entries are relinked, so the link is in use.
         let versions = unsafe { at.as_ref() };
         // SAFETY: loaded from a slot of the tree.
         if unsafe { Link::load(&versions.newest).entry() } == Some(from) {

@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn an_obsolete_table_is_buried_when_the_last_handle_goes() {
+    fn an_obsolete_table_is_retired_when_the_last_handle_goes() {
         let graveyard = Graveyard::new();
         let rings = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let bell = Arc::clone(&rings);

@@ -7,8 +7,8 @@ fn small_steps(step_bytes: usize) -> BufferOptions {
     BufferOptions { step_bytes, ..BufferOptions::default() }
 }
 
-/// INVARIANT(offsets-add-up). Planted: `bury` that moves bytes in the destination's census for an
-/// entry in the source.
+/// INVARIANT(offsets-add-up). Planted: `mark_dead` that moves bytes in the destination's census for
+/// an entry in the source.
 #[test]
 fn t001_06_the_end_is_what_is_live_and_dead() {
     for seed in [0x5EED_0601_u64, 0x5EED_0602] {
@@ -25,7 +25,7 @@ fn t001_06_the_end_is_what_is_live_and_dead() {
                 4..=6 if !rig.live.is_empty() => {
                     let at = random.below(rig.live.len());
                     let number = *rig.live.keys().nth(at).unwrap();
-                    rig.bury(number);
+                    rig.mark_dead(number);
                 }
                 _ => {
                     if !rig.buffer.is_compacting() && rig.buffer.wants_compaction() {
@@ -65,7 +65,7 @@ fn t001_07_any_step_size_moves_any_mixture() {
             for at in 0..count {
                 let number = rig.add(bytes);
                 if mixture == "all dead" || mixture == "alternating" && at % 2 == 0 {
-                    rig.bury(number);
+                    rig.mark_dead(number);
                 }
             }
             let live = rig.buffer.stats().live_bytes;
@@ -80,7 +80,7 @@ fn t001_07_any_step_size_moves_any_mixture() {
                 (live, 0),
                 "{mixture} by {step_bytes}"
             );
-            assert_eq!(rig.retired.len() as u64, chunks, "every chunk of the source is given back");
+            assert_eq!(rig.vacated.len() as u64, chunks, "every chunk of the source is given back");
             assert_eq!(rig.gone.entries, (count - rig.live.len()) as u64);
         }
     }
@@ -100,7 +100,7 @@ fn t001_08_an_entry_dies_before_during_and_after_its_copy() {
         if !rig.buffer.is_compacting() {
             break;
         }
-        rig.bury(numbers[3]);
+        rig.mark_dead(numbers[3]);
         let fresh = rig.add(100);
         rig.run();
         rig.check();
@@ -183,7 +183,7 @@ fn t001_12_a_step_is_bounded() {
         let bytes = if random.below(20) == 0 { 200_000 + random.below(400_000) } else { 50 };
         let number = rig.add(bytes);
         if random.below(10) < 7 {
-            rig.bury(number);
+            rig.mark_dead(number);
         }
     }
     rig.buffer.start();
@@ -211,7 +211,7 @@ fn t001_14_every_chunk_is_accounted_for() {
         for _ in 0..8_000 {
             let number = rig.add(random.below(2_000));
             if random.below(10) < 6 {
-                rig.bury(number);
+                rig.mark_dead(number);
             }
             if !rig.buffer.is_compacting() && rig.buffer.wants_compaction() {
                 rig.buffer.start();
@@ -229,7 +229,7 @@ fn t001_14_every_chunk_is_accounted_for() {
         rig.live.clear();
         assert_eq!(chunks.iter().map(|chunk| chunk.bytes() as u64).sum::<u64>(), in_use);
         assert_eq!(rig.buffer.stats().allocated_bytes, 0);
-        chunks.extend(rig.retired.drain(..).map(|retired| retired.chunk));
+        chunks.extend(rig.vacated.drain(..).map(|vacated| vacated.chunk));
         let all: usize = chunks.iter().map(Chunk::bytes).sum();
         rig.buffer.recycle(chunks);
         assert_eq!(rig.pool.held_bytes(), all, "what was taken has come back");

@@ -53,7 +53,7 @@ fn t001_02_a_change_of_state_changes_one_byte() {
     assert_eq!(entry.address().addr() % ChunkClass::Small.bytes(), ChunkClass::Small.bytes() - 1);
     rig.check();
     let bytes = entry.bytes();
-    rig.bury(number);
+    rig.mark_dead(number);
     assert_eq!((entry.state(), entry.bytes()), (State::Dead, bytes));
     rig.check();
 }

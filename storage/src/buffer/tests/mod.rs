@@ -19,7 +19,7 @@ struct Rig {
     next: u64,
     /// Key and value bytes added so far.
     content_bytes: u64,
-    retired: Vec<Retired>,
+    vacated: Vec<Vacated>,
     gone: Content,
     pool: Arc<ChunkPool>,
 }
@@ -34,7 +34,7 @@ impl Rig {
             live: BTreeMap::new(),
             next: 0,
             content_bytes: 0,
-            retired: Vec::new(),
+            vacated: Vec::new(),
             gone: Content::default(),
             pool,
         }
@@ -52,9 +52,9 @@ impl Rig {
         number
     }
 
-    fn bury(&mut self, number: u64) {
+    fn mark_dead(&mut self, number: u64) {
         let (entry, _) = self.live.remove(&number).unwrap();
-        self.buffer.bury(entry);
+        self.buffer.mark_dead(entry);
     }
 
     fn step(&mut self) -> Step {
@@ -66,8 +66,8 @@ impl Rig {
             *at = to;
         };
         // SAFETY: as in `add`.
-        let step = unsafe { self.buffer.step(&mut self.retired, &mut moved) };
-        for Retired { gone, .. } in &mut self.retired {
+        let step = unsafe { self.buffer.step(&mut self.vacated, &mut moved) };
+        for Vacated { gone, .. } in &mut self.vacated {
             self.gone.add(std::mem::take(gone));
         }
         step

@@ -21,7 +21,7 @@ fn add(rig: &mut Rig, bytes: usize, dying_of_ten: u64) {
     for _ in 0..bytes / 4_000 {
         let number = rig.add(4_000);
         if number % 10 < dying_of_ten {
-            rig.bury(number);
+            rig.mark_dead(number);
         }
     }
 }
@@ -75,8 +75,9 @@ fn compactions_fill_one_destination_after_the_other() {
 }
 
 /// INVARIANT(offsets-add-up), in parts: entries of all sizes die in every strip there is, at every
-/// stage of a compaction. Planted: `bury` that takes a part's entry for one of the writing strip; a
-/// destination's end that forgets what was in it before; `start_with_all` that forgets the parts.
+/// stage of a compaction. Planted: `mark_dead` that takes a part's entry for one of the writing
+/// strip; a destination's end that forgets what was in it before; `start_with_all` that forgets the
+/// parts.
 #[test]
 fn parts_add_up_under_random_work() {
     let (mut of_parts, mut of_all, mut large_entries) = (0, 0, 0);
@@ -97,7 +98,7 @@ fn parts_add_up_under_random_work() {
                     let span = if random.below(3) > 0 { 40 } else { rig.next };
                     let near = rig.next - (random.next() % span.min(rig.next)) - 1;
                     if let Some(number) = rig.live.range(..=near).next_back().map(|(n, _)| *n) {
-                        rig.bury(number);
+                        rig.mark_dead(number);
                     }
                 }
                 _ => {

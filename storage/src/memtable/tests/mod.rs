@@ -458,7 +458,7 @@ fn a_pool_recycles_the_memory_of_dropped_memtables() {
             let key = seqno.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
             writer.insert(&key, Seqno(seqno), Kind::Put, &[round; 100]);
             // Moves to large chunks.
-            writer.tend(Seqno(seqno), 1024, true);
+            writer.reclaim(Seqno(seqno), 1024, true);
         }
         assert!(table.allocated_bytes() > 8 << 20);
         assert_eq!(pool.held_bytes(), 0);

@@ -39,15 +39,15 @@ impl Rig {
         self.model.insert((key.to_vec(), Reverse(self.seqno)), (kind, value.to_vec()));
     }
 
-    fn tend(&mut self, copy_bytes: usize) -> Tended {
-        self.writer.tend(Seqno(self.seqno), copy_bytes, true)
+    fn reclaim(&mut self, copy_bytes: usize) -> ReclaimStep {
+        self.writer.reclaim(Seqno(self.seqno), copy_bytes, true)
     }
 
     fn settle(&mut self) {
         for _ in 0..1_000_000 {
             // What is held stays so, whatever is done.
-            let waits = self.held.is_empty() && self.writer.is_untidy();
-            if !self.tend(4096).progress && !waits {
+            let waits = self.held.is_empty() && self.writer.has_garbage();
+            if !self.reclaim(4096).progress && !waits {
                 return;
             }
         }
@@ -106,7 +106,7 @@ fn t001_09_overwrites_during_a_compaction_win() {
     for round in 0..30_000_u64 {
         let key = format!("key{:03}", random.below(400));
         rig.put(key.as_bytes(), Kind::Put, &[round as u8; 300]);
-        rig.tend(300);
+        rig.reclaim(300);
         if round % 700 == 0 {
             rig.hold();
         }
@@ -125,7 +125,7 @@ fn t001_09_overwrites_during_a_compaction_win() {
     assert!(rig.table.allocated_bytes() < 2 << 20, "{stats:?}");
 }
 
-/// Planted: `tend` that steps only when something was buried.
+/// Planted: `reclaim` that steps only when something was retired.
 #[test]
 fn t001_13_a_compaction_ends_without_further_writes() {
     let mut rig = Rig::new(options(1024));
@@ -133,13 +133,13 @@ fn t001_13_a_compaction_ends_without_further_writes() {
         rig.put(&(round % 1_000).to_be_bytes(), Kind::Put, &[round as u8; 200]);
     }
     let before = rig.table.allocated_bytes();
-    // Everything is buried before anything is copied: from here on only the ticks are left.
+    // Everything is retired before anything is copied: from here on only the ticks are left.
     for _ in 0..100 {
-        rig.tend(0);
+        rig.reclaim(0);
     }
     assert!(rig.writer.is_compacting());
     let mut ticks = 0;
-    while rig.tend(64 << 10).progress || rig.writer.is_untidy() {
+    while rig.reclaim(64 << 10).progress || rig.writer.has_garbage() {
         ticks += 1;
         assert!(ticks < 1_000, "{:?}", rig.table.reclaim_stats());
     }
@@ -151,7 +151,7 @@ fn t001_13_a_compaction_ends_without_further_writes() {
     rig.check(&mut Random(2));
 }
 
-/// Cursors and lookups beside a writer that overwrites, buries and compacts all the time: a cursor
+/// Cursors and lookups beside a writer that overwrites, retires and compacts all the time: a cursor
 /// sees exactly its point, a lookup at the newest instant what was written last before it or later.
 /// Planted: `Limbo::turn` without `grace.turn()` (torn values). A `hold` that reads `visible`
 /// before it says so is too rare for it; that is the loom model's.
@@ -238,7 +238,7 @@ fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
                 let number = if seqno <= 500 { seqno - 1 } else { random.below(500) as u64 };
                 writer.insert(&key(number), Seqno(seqno), Kind::Put, &value(number, seqno));
                 visible.store(seqno, Ordering::Release);
-                writer.tend(Seqno(seqno), 2_000, true);
+                writer.reclaim(Seqno(seqno), 2_000, true);
             }
             done.store(true, Ordering::Release);
         });
@@ -263,7 +263,7 @@ fn t001_16_a_seal_is_right_in_any_state_of_a_compaction() {
             }
         }
         for _ in 0..stop_after {
-            rig.tend(1);
+            rig.reclaim(1);
         }
         let Rig { table, writer, model, seqno, held, .. } = rig;
         let before: Vec<_> = shown(&model, seqno);
@@ -276,8 +276,8 @@ fn t001_16_a_seal_is_right_in_any_state_of_a_compaction() {
 }
 
 /// Buffer and index against a sorted map under random puts, deletes, steps, points and seals.
-/// Planted: `bury` that frees a version between two points (`frees` with `>` for `>=`); `holder_of`
-/// that takes a stale place.
+/// Planted: `retire` that frees a version between two points (`frees` with `>` for `>=`);
+/// `holder_of` that takes a stale place.
 #[test]
 fn t001_17_agrees_with_a_sorted_map_under_random_work() {
     let (mut compactions, mut merges_of_lists, mut seals) = (0, 0, 0);
@@ -295,7 +295,7 @@ fn t001_17_agrees_with_a_sorted_map_under_random_work() {
                     }
                     3..=12 => {
                         let bytes = random.below(3_000);
-                        rig.tend(bytes);
+                        rig.reclaim(bytes);
                     }
                     _ => {
                         let (key, kind, mut value) = operation(&mut random, rig.seqno + 1);
@@ -330,15 +330,15 @@ fn t001_17_agrees_with_a_sorted_map_under_random_work() {
     );
 }
 
-/// A snapshot keeps exactly what it needs, and gives it up when it goes. Planted: notes that are
-/// held are dropped instead of kept aside.
+/// A snapshot keeps exactly what it needs, and gives it up when it goes. Planted: a retire list
+/// that is held are dropped instead of kept aside.
 #[test]
 fn a_point_holds_one_version_of_each_key() {
     let mut rig = Rig::new(BufferOptions::default());
     for round in 0..50_u64 {
         for key in 0..100_u64 {
             rig.put(&key.to_be_bytes(), Kind::Put, &[round as u8; 1_000]);
-            rig.tend(10_000);
+            rig.reclaim(10_000);
         }
         if round == 20 {
             rig.hold();
@@ -353,16 +353,16 @@ fn a_point_holds_one_version_of_each_key() {
     );
     rig.check(&mut Random(3));
     rig.held.clear();
-    assert!(rig.writer.is_untidy(), "without a write that would look");
+    assert!(rig.writer.has_garbage(), "without a write that would look");
     rig.settle();
     let live = rig.table.reclaim_stats().buffer.live_bytes;
     assert!(live < 120_000, "{live}");
 }
 
-/// Goal: a writer hardly notices that a point was given back that held very much.
-/// Planted: `look_at_notes` without `HELD_PER_CALL`; `wants_tending` that says so for every insert.
+/// Goal: a writer hardly notices that a point was given back that held very much. Planted:
+/// `retire_overwritten` without `HELD_PER_CALL`; `wants_reclaim` that says so for every insert.
 #[test]
-fn what_a_point_held_is_buried_a_little_at_a_time() {
+fn what_a_point_held_is_retired_a_little_at_a_time() {
     let mut rig = Rig::new(BufferOptions::default());
     for round in 0..2_u8 {
         for key in 0..1_000_u64 {
@@ -371,7 +371,7 @@ fn what_a_point_held_is_buried_a_little_at_a_time() {
         rig.hold();
     }
     for _ in 0..20 {
-        rig.tend(0);
+        rig.reclaim(0);
     }
     let dead = |rig: &Rig| rig.table.reclaim_stats().buffer.dead_bytes;
     let mut before = dead(&rig);
@@ -380,17 +380,17 @@ fn what_a_point_held_is_buried_a_little_at_a_time() {
     let (mut early_calls, mut most) = (0, 0);
     for key in 10_000..20_000_u64 {
         rig.put(&key.to_be_bytes(), Kind::Put, b"");
-        if rig.writer.wants_tending() {
+        if rig.writer.wants_reclaim() {
             early_calls += u64::from(key < 10_128);
-            rig.tend(0);
+            rig.reclaim(0);
             most = most.max(dead(&rig) - before);
             before = dead(&rig);
         }
     }
     assert!((2..10).contains(&early_calls), "{early_calls} calls in 128 inserts");
-    assert!(most > 0 && most <= 16 * 64, "{most} bytes buried at once");
+    assert!(most > 0 && most <= 16 * 64, "{most} bytes retired at once");
     rig.settle();
-    assert!(!rig.writer.is_untidy());
+    assert!(!rig.writer.has_garbage());
     rig.check(&mut Random(4));
 }
 
@@ -407,23 +407,23 @@ fn b16_who_outgrows_small_chunks_waits_once_for_a_stock() {
         let reclaim = Some(Reclaim { points: ReadPoints::new(), options: options(64 << 10) });
         let options = MemtableOptions { pool: Some(Arc::clone(&pool)), reclaim };
         let (table, mut writer) = memtable_with(0, options);
-        let mut tend = || {
-            writer.tend(Seqno(1), 1, false);
+        let mut reclaim = || {
+            writer.reclaim(Seqno(1), 1, false);
             (writer.is_compacting(), pool.take_upkeep_due())
         };
-        assert_eq!(tend(), (false, false), "it is empty");
+        assert_eq!(reclaim(), (false, false), "it is empty");
         writer.insert(b"key", Seqno(1), Kind::Put, &value);
-        let mut tend = || {
-            writer.tend(Seqno(1), 1, false);
+        let mut reclaim = || {
+            writer.reclaim(Seqno(1), 1, false);
             (writer.is_compacting(), pool.take_upkeep_due())
         };
         if bytes_max > LARGE {
-            assert_eq!(tend(), (false, true), "a stock is asked for");
+            assert_eq!(reclaim(), (false, true), "a stock is asked for");
             if in_time {
                 pool.upkeep();
             }
         }
-        let (compacting, missing) = tend();
+        let (compacting, missing) = reclaim();
         assert!(compacting, "it waits once");
         assert_eq!(missing, bytes_max > LARGE, "a large chunk was taken");
         assert_eq!(pool.held_bytes(), if in_time { LARGE } else { 0 });

@@ -3,15 +3,15 @@
 use super::super::super::node::loads;
 use super::*;
 
-/// Links that one insert with its `tend` may follow, however long a list is: a few for each note
-/// that it looks at.
+/// Links that one insert with its `reclaim` may follow, however long a list is: a few for each
+/// overwritten version that it looks at.
 const LOADS_MAX: u64 = 16 * 128;
 
-/// Puts and tends; returns how many links that followed.
-fn put_and_tend(rig: &mut Rig, key: &[u8], visible: u64, copy_bytes: usize) -> u64 {
+/// Puts and reclaims; returns how many links that followed.
+fn put_and_reclaim(rig: &mut Rig, key: &[u8], visible: u64, copy_bytes: usize) -> u64 {
     let before = loads::so_far();
     rig.put(key, Kind::Put, b"small");
-    rig.writer.tend(Seqno(visible), copy_bytes, false);
+    rig.writer.reclaim(Seqno(visible), copy_bytes, false);
     loads::so_far() - before
 }
 
@@ -22,7 +22,7 @@ fn list_len(rig: &Rig, key: &[u8]) -> u64 {
     (loads::so_far() - before) / 2
 }
 
-/// Planted: `bury` that keeps the mark of the link that moves up.
+/// Planted: `retire` that keeps the mark of the link that moves up.
 #[test]
 fn a6_a_link_that_moves_up_leaves_its_mark_behind() {
     let mut rig = Rig::new(BufferOptions::default());
@@ -32,9 +32,9 @@ fn a6_a_link_that_moves_up_leaves_its_mark_behind() {
     rig.hold();
     rig.put(b"k", Kind::Put, b"D");
     rig.put(b"k", Kind::Put, b"N");
-    rig.tend(0);
+    rig.reclaim(0);
     rig.held.remove(1);
-    rig.tend(0);
+    rig.reclaim(0);
     // Not visible yet: readers look at 4.
     rig.put(b"k", Kind::Put, b"P");
     let pin = rig.table.pin();
@@ -64,7 +64,7 @@ fn a6_a_cut_is_passed_only_below_what_is_visible() {
                         rig.held.remove(at);
                     }
                     2 => {
-                        rig.tend(0);
+                        rig.reclaim(0);
                     }
                     _ => rig.put(b"k", Kind::Put, b"v"),
                 }
@@ -93,7 +93,7 @@ fn a6_a_cut_is_passed_only_below_what_is_visible() {
 fn b1_a_batch_of_one_key_leaves_one_version() {
     let mut rig = Rig::new(BufferOptions::default());
     rig.put(b"hot", Kind::Put, b"before");
-    rig.tend(0);
+    rig.reclaim(0);
     rig.hold();
     let visible = rig.seqno;
     rig.writer.begin_batch(Seqno(visible + 1));
@@ -106,7 +106,7 @@ fn b1_a_batch_of_one_key_leaves_one_version() {
     for n in 0..1_000_u32 {
         let visible = rig.seqno;
         rig.writer.begin_batch(Seqno(visible + 1));
-        let loads = put_and_tend(&mut rig, &n.to_be_bytes(), visible, 0);
+        let loads = put_and_reclaim(&mut rig, &n.to_be_bytes(), visible, 0);
         assert!(loads <= LOADS_MAX, "write {n} followed {loads} links");
     }
     rig.settle();
@@ -115,19 +115,19 @@ fn b1_a_batch_of_one_key_leaves_one_version() {
     rig.check(&mut Random(0xB1));
 }
 
-/// Commits to one key that become visible all at once are buried at a bounded cost per write.
+/// Commits to one key that become visible all at once are retired at a bounded cost per write.
 /// Planted: `above` that is null always, and the holder looked for from the place on.
 #[test]
-fn b1_thousands_of_commits_to_one_key_are_buried_a_little_at_a_time() {
+fn b1_thousands_of_commits_to_one_key_are_retired_a_little_at_a_time() {
     let mut rig = Rig::new(BufferOptions::default());
     let mut most = 0;
     for _ in 0..8_000 {
-        most = most.max(put_and_tend(&mut rig, b"hot", 0, 0));
+        most = most.max(put_and_reclaim(&mut rig, b"hot", 0, 0));
     }
     assert_eq!(list_len(&rig, b"hot"), 8_000);
     for n in 0..200_u32 {
         let visible = rig.seqno;
-        most = most.max(put_and_tend(&mut rig, &n.to_be_bytes(), visible, 0));
+        most = most.max(put_and_reclaim(&mut rig, &n.to_be_bytes(), visible, 0));
     }
     println!("{most} links followed by a write, at most");
     assert!(most <= LOADS_MAX, "a write followed {most} links");
@@ -145,11 +145,11 @@ fn b1_thousands_of_held_versions_cost_no_more_than_few() {
         rig.put(b"hot", Kind::Put, &[1; 100]);
         rig.hold();
         rig.put(b"cold", Kind::Put, &[2; 200]);
-        rig.tend(0);
+        rig.reclaim(0);
     }
     // The versions of the other key between two points are dead: a compaction moves the held ones.
     let before = loads::so_far();
-    while rig.tend(64 << 10).progress {}
+    while rig.reclaim(64 << 10).progress {}
     let stats = rig.table.reclaim_stats();
     let moving = loads::so_far() - before;
     println!("{moving} links followed to move {} bytes; {stats:?}", stats.copied_bytes);
@@ -160,7 +160,7 @@ fn b1_thousands_of_held_versions_cost_no_more_than_few() {
     let mut most = 0;
     for n in 0..2_000_u32 {
         let visible = rig.seqno;
-        most = most.max(put_and_tend(&mut rig, &n.to_be_bytes(), visible, 0));
+        most = most.max(put_and_reclaim(&mut rig, &n.to_be_bytes(), visible, 0));
     }
     println!("{most} links followed by a write, at most");
     assert!(most <= LOADS_MAX, "a write followed {most} links");
@@ -168,10 +168,10 @@ fn b1_thousands_of_held_versions_cost_no_more_than_few() {
     rig.check(&mut Random(0xB3));
 }
 
-/// Large batches over hot keys leave no more behind than the last of them did. Planted: `tend` that
-/// looks at 128 notes whatever was written.
+/// Large batches over hot keys leave no more behind than the last of them did. Planted: `reclaim`
+/// that looks at 128 overwritten versions whatever was written.
 #[test]
-fn b6_large_batches_are_buried_as_fast_as_they_are_written() {
+fn b6_large_batches_are_retired_as_fast_as_they_are_written() {
     const KEYS: u64 = 3_000;
     let mut rig = Rig::new(BufferOptions::default());
     let mut most = 0;
@@ -182,7 +182,7 @@ fn b6_large_batches_are_buried_as_fast_as_they_are_written() {
             rig.put(&key.to_be_bytes(), Kind::Put, &[round; 100]);
         }
         // As the range's owner does it: what this batch wrote is not visible yet.
-        rig.writer.tend(Seqno(visible), 512 << 10, true);
+        rig.writer.reclaim(Seqno(visible), 512 << 10, true);
         most = most.max(rig.writer.live().1);
     }
     println!("{most} entries alive at most; {:?}", rig.table.reclaim_stats());
@@ -191,7 +191,7 @@ fn b6_large_batches_are_buried_as_fast_as_they_are_written() {
 }
 
 /// A reader at an old number follows few links, however often its key was written since: because
-/// what nobody can read is buried (with `Reclaim`), or because links lead far (without). Planted:
+/// what nobody can read is retired (with `Reclaim`), or because links lead far (without). Planted:
 /// `lead_over` that leads to the next link only; `far_above` that leaps without a look.
 #[test]
 fn b2_an_old_reader_passes_few_versions_of_a_key() {
@@ -219,8 +219,8 @@ fn b2_an_old_reader_passes_few_versions_of_a_key() {
         for seqno in 3..=WRITTEN {
             writer.begin_batch(Seqno(seqno));
             writer.insert(b"k", Seqno(seqno), Kind::Put, &seqno.to_le_bytes());
-            if writer.wants_tending() {
-                writer.tend(Seqno(seqno), 64 << 10, false);
+            if writer.wants_reclaim() {
+                writer.reclaim(Seqno(seqno), 64 << 10, false);
             }
             if seqno.is_multiple_of(499) || seqno == WRITTEN {
                 let (found, loads) = look(&table, point.seqno().0);
