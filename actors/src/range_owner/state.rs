@@ -174,7 +174,7 @@ impl OverlayState {
         // Compacting early would copy the same entries more often for the same room; it has to be
         // done when there are fifteen eighths of a memtable. Later than this, so much is dead at
         // that moment that a memtable is sealed with less alive.
-        let eighths = if self.writer.is_in_parts() { 13 } else { 12 };
+        let eighths = if self.writer.has_closed_extents() { 13 } else { 12 };
         let scarce = self.active_bytes >= self.budget.memtable_bytes / 8 * eighths;
         let ReclaimStep { progress, freed } = self.writer.reclaim(visible, copy_bytes, scarce);
         let freed = if freed { self.lower_charge() } else { Freed::default() };

@@ -8,7 +8,7 @@
 //! `ChunkPool` keeps it away from threads that others wait for.
 //!
 //! A chunk of a buffer is as aligned as it is large, so a pointer into it and its class lead to its
-//! header: which chunk comes next, and which strip it belongs to.
+//! header: which chunk comes next, and which extent it belongs to.
 
 use super::class::ChunkClass;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -253,27 +253,27 @@ const PAGE_BYTES: usize = 4 << 10;
 /// What a buffer's chunk starts with; entries follow.
 #[repr(C, align(64))]
 pub(super) struct ChunkHeader {
-    /// The next chunk of the same strip. Set before the first entry that straddles into it is
+    /// The next chunk of the same extent. Set before the first entry that straddles into it is
     /// published, so whoever can reach that entry sees it.
     next: AtomicPtr<ChunkHeader>,
     /// Only the writer looks at it.
-    strip: AtomicU32,
+    extent: AtomicU32,
 }
 
 /// Bytes of a chunk that its header takes.
 pub(super) const CHUNK_HEADER_BYTES: usize = size_of::<ChunkHeader>();
 
 impl ChunkHeader {
-    /// Starts a chunk that belongs to `strip`.
+    /// Starts a chunk that belongs to `extent`.
     ///
     /// # Safety
     /// `at` must be the start of a chunk of a class that nobody else uses, and live as long as
     /// `'a`.
-    pub(super) unsafe fn write<'a>(at: NonNull<u8>, strip: u32) -> &'a Self {
+    pub(super) unsafe fn write<'a>(at: NonNull<u8>, extent: u32) -> &'a Self {
         let header = at.cast::<Self>();
         let next = AtomicPtr::new(std::ptr::null_mut());
         // SAFETY: aligned, large enough, and ours alone.
-        unsafe { header.write(Self { next, strip: AtomicU32::new(strip) }) };
+        unsafe { header.write(Self { next, extent: AtomicU32::new(extent) }) };
         // SAFETY: just written.
         unsafe { header.as_ref() }
     }
@@ -304,12 +304,12 @@ impl ChunkHeader {
     }
 
     #[inline(always)]
-    pub(super) fn strip(&self) -> u32 {
-        self.strip.load(Ordering::Relaxed)
+    pub(super) fn extent(&self) -> u32 {
+        self.extent.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_strip(&self, strip: u32) {
-        self.strip.store(strip, Ordering::Relaxed);
+    pub(super) fn set_strip(&self, extent: u32) {
+        self.extent.store(extent, Ordering::Relaxed);
     }
 }
 

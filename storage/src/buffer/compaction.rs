@@ -1,10 +1,11 @@
-//! A compaction in progress: the live entries of one strip move to another one, a little at a time.
+//! A compaction in progress: the live entries of one extent move to another one, a little at a
+//! time.
 //!
 //! Method, of go-cmap (ADR 0009). Find: skip dead entries. Copy: byte by byte, so that a large
 //! entry takes several steps. Commit: look at the source once more, because the entry may have died
 //! meanwhile, and tell the index where it is now. The destination's length is known when it starts:
 //! the live bytes of that moment. An entry that dies before its turn is therefore still copied, as
-//! a dead one (`DeadAfterCopy`), and the next compaction skips it; so the strip that takes the
+//! a dead one (`DeadAfterCopy`), and the next compaction skips it; so the extent that takes the
 //! writes meanwhile could be numbered from the destination's end on, before that end was there.
 //!
 //! It does not decide when to start, nor when the memory of the source may be reused.
@@ -12,9 +13,9 @@
 use super::chunk::{Chunk, LINE_BYTES, prefetch};
 use super::class::BufferOptions;
 use super::entry::{EntryAt, Pieces};
+use super::extent::{Extent, content_bytes};
 use super::header::State;
 use super::pool::ChunkSource;
-use super::strip::{Strip, content_bytes};
 use std::mem;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -25,8 +26,8 @@ const LINES_AHEAD: Range<usize> = 4..7;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Compaction {
-    pub(super) source: Strip,
-    pub(super) destination: Strip,
+    pub(super) source: Extent,
+    pub(super) destination: Extent,
     /// The offset up to which the source is done, and the entry there.
     position: u64,
     next: Option<NonNull<u8>>,
@@ -85,8 +86,8 @@ pub(crate) struct Vacated {
 
 impl Compaction {
     /// Everything live in `source` is to go to the end of `destination`.
-    pub(super) fn new(source: Strip, destination: Strip) -> Self {
-        let destination_end = destination.end() + source.census.live_bytes;
+    pub(super) fn new(source: Extent, destination: Extent) -> Self {
+        let destination_end = destination.end() + source.space.live_bytes;
         let (position, next) = (source.start(), source.first());
         Self {
             source,
@@ -145,12 +146,12 @@ impl Compaction {
                     if state == State::Dead {
                         let content_bytes = content_bytes(header.payload_bytes);
                         self.skipped.add(Content { entries: 1, content_bytes });
-                        self.source.census.entries -= 1;
-                        self.source.census.content_bytes -= content_bytes;
+                        self.source.space.entries -= 1;
+                        self.source.space.content_bytes -= content_bytes;
                     } else {
-                        self.source.census.padded_bytes -= header.entry_bytes() as u64;
+                        self.source.space.padded_bytes -= header.entry_bytes() as u64;
                     }
-                    self.source.census.dead_bytes -= header.entry_bytes() as u64;
+                    self.source.space.dead_bytes -= header.entry_bytes() as u64;
                     self.advance(entry, header.entry_bytes(), vacated);
                 }
             }
@@ -188,7 +189,7 @@ impl Compaction {
         let header = entry.header();
         let (bytes, content_bytes) =
             (header.entry_bytes() as u64, content_bytes(header.payload_bytes));
-        let (from, to) = (&mut self.source.census, &mut self.destination.census);
+        let (from, to) = (&mut self.source.space, &mut self.destination.space);
         if header.state == State::Live {
             copy.set_state(State::Live);
             from.live_bytes -= bytes;
@@ -242,6 +243,6 @@ impl Compaction {
             self.destination_end,
             "a compaction ends where it said it would"
         );
-        assert_eq!(self.source.census.total(), 0, "nothing of the source is left");
+        assert_eq!(self.source.space.total(), 0, "nothing of the source is left");
     }
 }

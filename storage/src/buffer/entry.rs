@@ -377,19 +377,19 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Where the next byte is; `None` at the end of the strip.
+    /// Where the next byte is; `None` at the end of the extent.
     pub(super) fn at(&mut self) -> Option<NonNull<u8>> {
         if self.in_chunk == 0 {
             let next = self.chunk.next()?;
             self.at = next.as_ptr();
             self.in_chunk = self.class.bytes() - CHUNK_HEADER_BYTES;
-            // SAFETY: a chunk of the same strip has the same class and lives as long.
+            // SAFETY: a chunk of the same extent has the same class and lives as long.
             self.chunk = unsafe { ChunkHeader::of(next.as_ptr(), self.class) };
         }
         NonNull::new(self.at)
     }
 
-    /// The next piece, of at most `most` bytes; empty at the end of the strip only.
+    /// The next piece, of at most `most` bytes; empty at the end of the extent only.
     fn up_to(&mut self, most: usize) -> &'a [u8] {
         if most == 0 || self.missing == 0 || self.at().is_none() {
             return &[];

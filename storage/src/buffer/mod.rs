@@ -13,33 +13,33 @@
 //! idle again:  main = destination + filler + fresh
 //! ```
 //!
-//! A large buffer is cut into parts (`parts`). A compaction then takes those as its source of which
-//! most is dead, writes go on where they were, and the destination is a part of its own, which the
-//! next compaction continues:
+//! A large buffer is cut: extents are closed (`closed`). A compaction then takes the closed ones of
+//! which most is dead as its source. Writes go on where they were. The destination is an extent of
+//! its own, and the next compaction goes on in it:
 //!
 //! ```text
-//! parts:       [ cold ][ live dead dead ][ dead dead live ]   main [ live dead ]   <- writes
+//! closed:      [ cold ][ live dead dead ][ dead dead live ]   main [ live dead ]   <- writes
 //! compacting:  [ cold ]  source [ live dead dead | dead dead live ]
 //!                        destination [ live live ]            main [ live dead live ] <- writes
 //! ```
 //!
 //! Guarantees: `append` never moves an entry; a moved entry is announced while both copies are
 //! whole; a step is bounded (`BufferOptions`); chunks that were left come out through `step`'s
-//! `vacated` list and are not touched again. offsets-add-up: a strip's end is its start
-//! plus what is live and dead in it, and a compaction ends at the live bytes it started with.
+//! `vacated` list and are not touched again; an extent's end is its start plus what is live and
+//! dead in it, and a compaction ends at the live bytes it started with.
 //!
 //! One writer. Readers follow pointers to entries, take no lock and are not known here: whoever
-//! retires chunks must wait until no reader can be in them (`Grace`). It keeps no index.
+//! takes vacated chunks must wait until no reader can be in them (`Grace`). It keeps no index.
 
 pub(crate) mod chunk;
 mod class;
+mod closed;
 mod compaction;
 mod entry;
+mod extent;
 mod grace;
 mod header;
-mod parts;
 mod pool;
-mod strip;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;
@@ -55,22 +55,22 @@ pub(crate) use entry::{EntryAt, split_payload};
 pub(crate) use pool::ChunkSource;
 
 use crate::key::{Kind, Seqno};
+use closed::ClosedExtents;
 use compaction::Compaction;
+use extent::{Extent, SpaceStats, room};
 use header::{HEADER_BYTES_MAX, State};
-use parts::Parts;
-use strip::{Census, Strip, room};
 
 /// Entries of one memtable. See the module.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    /// Takes the writes: the only strip, or the fresh one beside a compaction.
-    writing: Strip,
+    /// Takes the writes: the only extent, or the fresh one beside a compaction.
+    writing: Extent,
     /// What was set aside of a large buffer.
-    parts: Parts,
-    /// The part that the next compaction goes on to fill, once there is one.
+    closed: ClosedExtents,
+    /// The closed extent that the next compaction goes on to fill, once there is one.
     destination: Option<u32>,
     compaction: Option<Compaction>,
-    /// Is everything in the source, so that its destination and `writing` will be one strip?
+    /// Is everything in the source, so that its destination and `writing` will be one extent?
     compacts_all: bool,
     /// Once is enough, whether or not there is one then.
     has_asked_for_stock: bool,
@@ -81,15 +81,15 @@ pub(crate) struct Buffer {
 
 /// What an entry takes beside key and value, at most.
 const ENTRY_FIXED_BYTES_MAX: usize = PAYLOAD_FIXED_BYTES + HEADER_BYTES_MAX;
-/// A strip of the largest class is set aside when it has this many chunks.
-const PART_CHUNKS: usize = 2;
-/// The destination of compactions of parts is closed when it has this many: one more seam is worth
-/// as little as one more large strip.
+/// An extent of the largest class is closed when it has this many chunks.
+const EXTENT_CHUNKS: usize = 2;
+/// The destination of compactions of closed extents is closed when it has this many: one more seam
+/// is worth as little as one more large extent.
 const DESTINATION_CHUNKS: usize = 8;
-/// Entries that fill less than this part of a chunk do not straddle the end of a part; for others
-/// that would waste too much.
+/// Entries that fill less than this part of a chunk do not straddle the end of an extent; for
+/// others that would waste too much.
 const SEAM_PART: usize = 16;
-/// A compaction of parts frees about this part of the buffer.
+/// A compaction of closed extents frees about this part of the buffer.
 const FREED_PART: u64 = 10;
 
 /// What a buffer holds.
@@ -115,8 +115,8 @@ impl Buffer {
     /// An empty buffer with chunks from `source`. Takes its first chunk with its first entry.
     pub(crate) fn new(options: BufferOptions, source: ChunkSource) -> Self {
         Self {
-            writing: Strip::new(0, ChunkClass::default(), 0),
-            parts: Parts::default(),
+            writing: Extent::new(0, ChunkClass::default(), 0),
+            closed: ClosedExtents::default(),
             destination: None,
             compaction: None,
             compacts_all: false,
@@ -147,25 +147,25 @@ impl Buffer {
         unsafe { self.writing.append(&self.source, key, seqno, kind, value) }
     }
 
-    /// The next entry may not fit into the last chunk: time to set the strip aside?
+    /// The next entry may not fit into the last chunk: time to set the extent aside?
     #[cold]
     #[inline(never)]
     fn end_of_chunk(&mut self, content_bytes: usize) {
         let class = self.writing.class();
         let is_large =
-            class.is_largest() && self.writing.allocated_bytes() >= PART_CHUNKS * class.bytes();
+            class.is_largest() && self.writing.allocated_bytes() >= EXTENT_CHUNKS * class.bytes();
         let joins = self.compaction.is_some() && self.compacts_all;
         if is_large && !joins && content_bytes < class.bytes() / SEAM_PART {
             self.writing.pad(&self.source);
             let next = self.new_strip(class, 0);
-            self.parts.add(std::mem::replace(&mut self.writing, next));
+            self.closed.add(std::mem::replace(&mut self.writing, next));
         }
     }
 
-    fn new_strip(&mut self, class: ChunkClass, start: u64) -> Strip {
+    fn new_strip(&mut self, class: ChunkClass, start: u64) -> Extent {
         let id = self.next_strip_id;
         self.next_strip_id += 1;
-        Strip::new(id, class, start)
+        Extent::new(id, class, start)
     }
 
     /// Nobody needs this live entry of the buffer any more.
@@ -173,17 +173,17 @@ impl Buffer {
     pub(crate) fn mark_dead(&mut self, entry: EntryAt<'_>) {
         debug_assert_eq!(entry.state(), State::Live, "an entry dies once");
         let bytes = entry.bytes() as u64;
-        let strip = entry.chunk().strip();
+        let extent = entry.chunk().extent();
         match &mut self.compaction {
-            Some(compaction) if compaction.source.id() == strip => {
+            Some(compaction) if compaction.source.id() == extent => {
                 Compaction::mark_dead_in_source(entry);
-                return compaction.source.census.mark_dead(bytes);
+                return compaction.source.space.mark_dead(bytes);
             }
-            Some(compaction) if compaction.destination.id() == strip => {
-                compaction.destination.census.mark_dead(bytes);
+            Some(compaction) if compaction.destination.id() == extent => {
+                compaction.destination.space.mark_dead(bytes);
             }
-            _ if self.writing.id() == strip => self.writing.census.mark_dead(bytes),
-            _ => self.parts.mark_dead(strip, bytes),
+            _ if self.writing.id() == extent => self.writing.space.mark_dead(bytes),
+            _ => self.closed.mark_dead(extent, bytes),
         }
         entry.set_state(State::Dead);
     }
@@ -199,7 +199,7 @@ impl Buffer {
     #[inline]
     fn wants_other_class(&self) -> bool {
         let class = self.writing.class();
-        self.options.wanted(class, self.census().live_bytes) != class
+        self.options.wanted(class, self.space().live_bytes) != class
     }
 
     /// The same for who would start one for that. Before it moves to large chunks it has a stock of
@@ -221,14 +221,14 @@ impl Buffer {
 
     /// Are compactions small beside the buffer?
     #[inline]
-    pub(crate) fn is_in_parts(&self) -> bool {
-        !self.parts.is_empty()
+    pub(crate) fn has_closed_extents(&self) -> bool {
+        !self.closed.is_empty()
     }
 
     /// Is so much dead that a compaction pays? Only asked while none is under way.
     #[inline]
     pub(crate) fn has_much_dead(&self) -> bool {
-        let Census { live_bytes, dead_bytes, padded_bytes, .. } = self.census();
+        let SpaceStats { live_bytes, dead_bytes, padded_bytes, .. } = self.space();
         self.options.is_worth_it(self.writing.class(), live_bytes, dead_bytes, padded_bytes)
     }
 
@@ -240,12 +240,12 @@ impl Buffer {
     /// Starts a compaction; returns how many bytes it will move.
     pub(crate) fn start(&mut self) -> u64 {
         assert!(self.compaction.is_none(), "one compaction at a time");
-        let census = self.census();
-        let class = self.options.wanted(self.writing.class(), census.live_bytes);
+        let space = self.space();
+        let class = self.options.wanted(self.writing.class(), space.live_bytes);
         if class == self.writing.class() {
-            let freed_bytes = census.total() / FREED_PART;
-            let Self { parts, options, source, destination, .. } = self;
-            let picked = parts.pick(freed_bytes, options.dead_ratio, *destination, source);
+            let freed_bytes = space.total() / FREED_PART;
+            let Self { closed, options, source, destination, .. } = self;
+            let picked = closed.pick(freed_bytes, options.dead_ratio, *destination, source);
             if let Some(source) = picked {
                 return self.start_with(source, class);
             }
@@ -253,10 +253,10 @@ impl Buffer {
         self.start_with_all(class)
     }
 
-    /// The source was taken out of the parts.
-    fn start_with(&mut self, source: Strip, class: ChunkClass) -> u64 {
-        let live = source.census.live_bytes;
-        let destination = self.destination.take().and_then(|id| self.parts.take(id));
+    /// The source was taken out of the closed extents.
+    fn start_with(&mut self, source: Extent, class: ChunkClass) -> u64 {
+        let live = source.space.live_bytes;
+        let destination = self.destination.take().and_then(|id| self.closed.take(id));
         let destination = destination.unwrap_or_else(|| self.new_strip(class, 0));
         self.compaction = Some(Compaction::new(source, destination));
         self.compacts_all = false;
@@ -266,12 +266,12 @@ impl Buffer {
     fn start_with_all(&mut self, class: ChunkClass) -> u64 {
         self.destination = None;
         let destination = self.new_strip(class, 0);
-        let live = self.census().live_bytes;
+        let live = self.space().live_bytes;
         let fresh = self.new_strip(class, live.next_multiple_of(room(class)));
         let writing = std::mem::replace(&mut self.writing, fresh);
-        self.parts.add(writing);
-        let source = self.parts.take_all(&self.source);
-        let source = source.expect("a strip was just put in");
+        self.closed.add(writing);
+        let source = self.closed.take_all(&self.source);
+        let source = source.expect("an extent was just put in");
         self.compaction = Some(Compaction::new(source, destination));
         self.compacts_all = true;
         live
@@ -299,8 +299,8 @@ impl Buffer {
         step
     }
 
-    /// Of everything: the destination, and behind it what was written meanwhile. Of parts: another
-    /// part.
+    /// Of everything: the destination, and behind it what was written meanwhile. Of closed
+    /// extents: another one of these.
     fn merge(&mut self) {
         let compaction = self.compaction.take().expect("the caller has just stepped it");
         let mut main = compaction.destination;
@@ -310,11 +310,11 @@ impl Buffer {
             } else {
                 main.pad(&self.source);
             }
-            return self.parts.add(main);
+            return self.closed.add(main);
         }
         if !self.writing.is_empty() {
             main.pad(&self.source);
-            let empty = Strip::new(main.id(), main.class(), 0);
+            let empty = Extent::new(main.id(), main.class(), 0);
             main.join(std::mem::replace(&mut self.writing, empty));
         }
         self.writing = main;
@@ -323,32 +323,32 @@ impl Buffer {
     /// Bytes of entries, dead ones and fillers included.
     #[inline(always)]
     pub(crate) fn used_bytes(&self) -> usize {
-        self.census().total() as usize
+        self.space().total() as usize
     }
 
-    /// What lies in all strips.
+    /// What lies in all extents.
     #[inline(always)]
-    fn census(&self) -> Census {
-        let census = self.writing.census.plus(self.parts.census());
+    fn space(&self) -> SpaceStats {
+        let space = self.writing.space.plus(self.closed.space());
         match &self.compaction {
             Some(Compaction { source, destination, .. }) => {
-                census.plus(source.census).plus(destination.census)
+                space.plus(source.space).plus(destination.space)
             }
-            None => census,
+            None => space,
         }
     }
 
     /// Bytes of entries that somebody may need, and how many these are.
     #[inline(always)]
     pub(crate) fn live(&self) -> (u64, u64) {
-        let Census { live_bytes, live_entries, .. } = self.census();
+        let SpaceStats { live_bytes, live_entries, .. } = self.space();
         (live_bytes, live_entries)
     }
 
     /// Bytes of the chunks that entries are in.
     #[inline(always)]
     pub(crate) fn allocated_bytes(&self) -> usize {
-        let mut bytes = self.writing.allocated_bytes() + self.parts.allocated_bytes();
+        let mut bytes = self.writing.allocated_bytes() + self.closed.allocated_bytes();
         if let Some(Compaction { source, destination, .. }) = &self.compaction {
             bytes += source.allocated_bytes() + destination.allocated_bytes();
         }
@@ -358,7 +358,7 @@ impl Buffer {
     /// The entries that are there, dead ones included.
     #[inline(always)]
     pub(crate) fn content(&self) -> Content {
-        let Census { entries, content_bytes, .. } = self.census();
+        let SpaceStats { entries, content_bytes, .. } = self.space();
         let mut content = Content { entries, content_bytes };
         if let Some(Compaction { skipped, .. }) = &self.compaction {
             // Passed, and its chunk is still there.
@@ -369,7 +369,7 @@ impl Buffer {
 
     /// What it holds.
     pub(crate) fn stats(&self) -> BufferStats {
-        let Census { live_bytes, dead_bytes, .. } = self.census();
+        let SpaceStats { live_bytes, dead_bytes, .. } = self.space();
         let Content { entries, content_bytes } = self.content();
         BufferStats {
             live_bytes,
@@ -389,10 +389,10 @@ impl Buffer {
 
     /// Ends the buffer, in whatever state its compaction is; the entries stay in the chunks.
     pub(crate) fn take_chunks(&mut self) -> Vec<Chunk> {
-        let empty = Strip::new(0, self.writing.class(), 0);
+        let empty = Extent::new(0, self.writing.class(), 0);
         let mut chunks: Vec<_> =
             std::mem::replace(&mut self.writing, empty).into_chunks().collect();
-        chunks.extend(self.parts.take_chunks());
+        chunks.extend(self.closed.take_chunks());
         if let Some(Compaction { source, destination, .. }) = self.compaction.take() {
             chunks.extend(source.into_chunks());
             chunks.extend(destination.into_chunks());

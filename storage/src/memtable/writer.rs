@@ -175,8 +175,8 @@ impl MemtableWriter {
 
     /// Is a compaction small beside the memtable, so that it needs little time and room?
     #[inline]
-    pub fn is_in_parts(&self) -> bool {
-        self.buffer.is_in_parts()
+    pub fn has_closed_extents(&self) -> bool {
+        self.buffer.has_closed_extents()
     }
 
     /// Bytes of entries that somebody may need, headers included, and how many entries that are.

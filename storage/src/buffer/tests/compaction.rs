@@ -1,13 +1,13 @@
 //! Compactions, step by step.
 
-use super::super::strip::room;
+use super::super::extent::room;
 use super::*;
 
 fn small_steps(step_bytes: usize) -> BufferOptions {
     BufferOptions { step_bytes, ..BufferOptions::default() }
 }
 
-/// INVARIANT(offsets-add-up). Planted: `mark_dead` that moves bytes in the destination's census for
+/// INVARIANT(offsets-add-up). Planted: `mark_dead` that moves bytes in the destination's space for
 /// an entry in the source.
 #[test]
 fn t001_06_the_end_is_what_is_live_and_dead() {
@@ -37,8 +37,8 @@ fn t001_06_the_end_is_what_is_live_and_dead() {
                     }
                 }
             }
-            let strip = &rig.buffer.writing;
-            assert_eq!(strip.end() - strip.start(), strip.census.total());
+            let extent = &rig.buffer.writing;
+            assert_eq!(extent.end() - extent.start(), extent.space.total());
             let stats = rig.buffer.stats();
             assert_eq!(stats.entries + rig.gone.entries, rig.next);
             assert_eq!(stats.content_bytes + rig.gone.content_bytes, rig.content_bytes);
@@ -104,14 +104,14 @@ fn t001_08_an_entry_dies_before_during_and_after_its_copy() {
         let fresh = rig.add(100);
         rig.run();
         rig.check();
-        let strip = &rig.buffer.writing;
-        let states: Vec<_> = strip.check().unwrap().into_iter().map(|(state, _)| state).collect();
+        let extent = &rig.buffer.writing;
+        let states: Vec<_> = extent.check().unwrap().into_iter().map(|(state, _)| state).collect();
         use State::{Dead, Filler, Live};
         assert_eq!(states, [Live, Live, Live, Dead, Live, Live, Filler, Live]);
         // The dead one was promised a place, the fresh one was not.
-        let dead = strip.census.dead_bytes - strip.census.padded_bytes;
+        let dead = extent.space.dead_bytes - extent.space.padded_bytes;
         let fresh = rig.live[&fresh].0.bytes() as u64;
-        assert_eq!(end, strip.census.live_bytes + dead - fresh);
+        assert_eq!(end, extent.space.live_bytes + dead - fresh);
         // The next compaction drops what this one had to carry along.
         rig.buffer.start();
         rig.run();
@@ -201,7 +201,7 @@ fn t001_12_a_step_is_bounded() {
 }
 
 /// Allocated less released is what is in use; nothing is left after the end. Planted: `merge` that
-/// forgets the chunks of the fresh strip.
+/// forgets the chunks of the fresh extent.
 #[test]
 fn t001_14_every_chunk_is_accounted_for() {
     for abandon_after in [0, 5, 200, usize::MAX] {

@@ -1,8 +1,8 @@
 //! Headers, payloads and where they may lie.
 
 use super::super::entry::check_payload;
+use super::super::extent::{Extent, room};
 use super::super::header::{Damage, HEADER_BYTES_MAX, Header, decode, encode, header_bytes};
-use super::super::strip::{Strip, room};
 use super::*;
 
 const STATES: [State; 4] = [State::Live, State::Dead, State::DeadAfterCopy, State::Filler];
@@ -104,10 +104,10 @@ fn t001_05_damage_is_named() {
     assert_eq!(check_payload(&payload(1, b"k\x01234567x")), Ok(()));
     // An offset out of range: what stands there is not an entry, and the walk says so.
     let source = ChunkSource::new(None);
-    let mut strip = Strip::new(0, ChunkClass::Small, 0);
-    strip.write(&source, &[0x80; 20]);
-    strip.census.dead_bytes = 20;
-    assert!(strip.check().unwrap_err().contains("HeaderTooLong"));
+    let mut extent = Extent::new(0, ChunkClass::Small, 0);
+    extent.write(&source, &[0x80; 20]);
+    extent.space.dead_bytes = 20;
+    assert!(extent.check().unwrap_err().contains("HeaderTooLong"));
 }
 
 /// Planted: `pad` that always takes the shortest header, which is one byte short at 33.
@@ -117,27 +117,27 @@ fn t001_10_a_filler_fills_any_number_of_bytes_exactly() {
     let source = ChunkSource::new(None);
     let many = (0..=200).chain([4096, 4097, 4098, 4099, room - 22, room - 21]);
     for rest in many {
-        let mut strip = Strip::new(0, ChunkClass::Small, 0);
-        let write = |strip: &mut Strip, value_bytes: usize| {
+        let mut extent = Extent::new(0, ChunkClass::Small, 0);
+        let write = |extent: &mut Extent, value_bytes: usize| {
             let value = vec![7; value_bytes];
-            // SAFETY: the entry is not used after the strip.
-            let _ = unsafe { strip.append(&source, &[1; 8], Seqno(1), Kind::Put, &value) };
+            // SAFETY: the entry is not used after the extent.
+            let _ = unsafe { extent.append(&source, &[1; 8], Seqno(1), Kind::Put, &value) };
         };
         // 21 bytes beside a value of 4 KiB and more, 19 beside a tiny one.
         let first = if room - rest > 5000 { room - rest - 21 } else { room - rest - 19 };
-        write(&mut strip, first);
-        let end = strip.end();
+        write(&mut extent, first);
+        let end = extent.end();
         if (room as u64 - end) as usize != rest {
             // Lengths just at the change of header size: not every rest can be made like this.
             continue;
         }
-        strip.pad(&source);
-        assert_eq!(strip.end(), room as u64);
-        assert_eq!(strip.census.padded_bytes, rest as u64);
-        let mut next = Strip::new(1, ChunkClass::Small, room as u64);
+        extent.pad(&source);
+        assert_eq!(extent.end(), room as u64);
+        assert_eq!(extent.space.padded_bytes, rest as u64);
+        let mut next = Extent::new(1, ChunkClass::Small, room as u64);
         write(&mut next, 10);
-        strip.join(next);
-        let states: Vec<_> = strip.check().unwrap().into_iter().map(|(state, _)| state).collect();
+        extent.join(next);
+        let states: Vec<_> = extent.check().unwrap().into_iter().map(|(state, _)| state).collect();
         if rest == 0 {
             assert_eq!(states, [State::Live, State::Live]);
         } else {

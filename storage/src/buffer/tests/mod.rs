@@ -2,9 +2,9 @@
 //! what needs an index (09, 15, 16, 17) is in `memtable/tests/reclaim.rs`, limits of the API (04)
 //! too.
 
+mod closed;
 mod compaction;
 mod entries;
-mod parts;
 mod pool;
 
 use super::*;
@@ -97,7 +97,7 @@ impl Rig {
             live_bytes += entry.bytes() as u64;
         }
         assert_eq!(self.buffer.stats().live_bytes, live_bytes);
-        let mut found = self.buffer.parts.check().unwrap();
+        let mut found = self.buffer.closed.check().unwrap();
         if !self.buffer.is_compacting() {
             found.extend(self.buffer.writing.check().unwrap());
             let alive = found.iter().filter(|(state, _)| *state == State::Live).count();

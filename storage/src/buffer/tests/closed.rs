@@ -1,6 +1,6 @@
-//! Compactions of a large buffer, which take only the parts that are worth it.
+//! Compactions of a large buffer, which take only the closed extents that are worth it.
 
-use super::super::strip::room;
+use super::super::extent::room;
 use super::*;
 
 /// A buffer that has come to chunks of the largest class.
@@ -26,7 +26,7 @@ fn add(rig: &mut Rig, bytes: usize, dying_of_ten: u64) {
     }
 }
 
-/// What is cold stays where it is, what is hot shrinks. Planted: a pick that takes every part; a
+/// What is cold stays where it is, what is hot shrinks. Planted: a pick that takes every extent; a
 /// pick that takes those with the least dead first.
 #[test]
 fn only_parts_with_much_dead_are_copied() {
@@ -34,7 +34,7 @@ fn only_parts_with_much_dead_are_copied() {
     let cold: Vec<_> = (0..20 * MIB / 4_000).map(|_| rig.add(4_000)).collect();
     add(&mut rig, 20 * MIB, 4);
     add(&mut rig, 40 * MIB, 9);
-    assert!(rig.buffer.is_in_parts() && rig.buffer.wants_compaction());
+    assert!(rig.buffer.has_closed_extents() && rig.buffer.wants_compaction());
     let cold_at: Vec<_> = cold.iter().map(|number| rig.live[number].0).collect();
     let before = rig.buffer.stats();
     let to_copy = rig.buffer.start();
@@ -45,7 +45,7 @@ fn only_parts_with_much_dead_are_copied() {
     assert!(to_copy * 4 < freed, "{to_copy} copied for {freed}");
     assert_eq!(after.live_bytes, before.live_bytes);
     let moved = cold.iter().zip(&cold_at).filter(|(number, at)| rig.live[number].0 != **at).count();
-    // One part has the last of the cold and the first of the hot.
+    // One extent has the last of the cold and the first of the hot.
     assert!(moved < 2 * 2 * MIB / 4_000, "{moved} of {} cold entries were moved", cold.len());
 }
 
@@ -58,11 +58,11 @@ fn compactions_fill_one_destination_after_the_other() {
     let mut padded_most = 0;
     while compactions < 60 {
         add(&mut rig, 2 * MIB, 9);
-        if rig.buffer.is_in_parts() && rig.buffer.wants_compaction() {
+        if rig.buffer.has_closed_extents() && rig.buffer.wants_compaction() {
             rig.buffer.start();
             rig.run();
             compactions += 1;
-            padded_most = padded_most.max(rig.buffer.census().padded_bytes);
+            padded_most = padded_most.max(rig.buffer.space().padded_bytes);
         }
     }
     rig.check();
@@ -71,13 +71,13 @@ fn compactions_fill_one_destination_after_the_other() {
         stats.live_bytes.div_ceil(room(ChunkClass::Large) * DESTINATION_CHUNKS as u64);
     assert!(destinations >= 2, "{stats:?}");
     assert!(padded_most < (destinations + 2) * 2 * MIB as u64, "{padded_most} for {destinations}");
-    assert!(rig.buffer.parts.len() < 20, "{}", rig.buffer.parts.len());
+    assert!(rig.buffer.closed.len() < 20, "{}", rig.buffer.closed.len());
 }
 
-/// INVARIANT(offsets-add-up), in parts: entries of all sizes die in every strip there is, at every
-/// stage of a compaction. Planted: `mark_dead` that takes a part's entry for one of the writing
-/// strip; a destination's end that forgets what was in it before; `start_with_all` that forgets the
-/// parts.
+/// INVARIANT(offsets-add-up), in closed extents: entries of all sizes die in every extent there is,
+/// at every stage of a compaction. Planted: `mark_dead` that takes an entry of a closed extent for
+/// one of the writing extent; a destination's end that forgets what was in it before;
+/// `start_with_all` that forgets the closed ones.
 #[test]
 fn parts_add_up_under_random_work() {
     let (mut of_parts, mut of_all, mut large_entries) = (0, 0, 0);

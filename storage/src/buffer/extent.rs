@@ -1,9 +1,9 @@
-//! A strip: entries one behind the other, without gaps, over chunks of one class.
+//! An extent: entries one behind the other, without gaps, over chunks of one class.
 //!
-//! Offsets count entry bytes from the beginning of the strip's numbering; chunk headers are not
+//! Offsets count entry bytes from the beginning of the extent's numbering; chunk headers are not
 //! counted. Guarantees: between two calls `end - start == live + dead`, padding counted as dead.
 //!
-//! It is written by one thread. Readers follow pointers to entries into it and never see the strip
+//! It is written by one thread. Readers follow pointers to entries into it and never see the extent
 //! itself.
 
 use super::chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader};
@@ -22,9 +22,9 @@ pub(super) const fn room(class: ChunkClass) -> u64 {
     (class.bytes() - CHUNK_HEADER_BYTES) as u64
 }
 
-/// What lies in a strip, in bytes and entries.
+/// What lies in an extent, in bytes and entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Census {
+pub(super) struct SpaceStats {
     pub(super) live_bytes: u64,
     pub(super) live_entries: u64,
     pub(super) dead_bytes: u64,
@@ -35,7 +35,7 @@ pub(super) struct Census {
     pub(super) content_bytes: u64,
 }
 
-impl Census {
+impl SpaceStats {
     /// INVARIANT(offsets-add-up): it is the end minus the start.
     pub(super) fn total(self) -> u64 {
         self.live_bytes + self.dead_bytes
@@ -79,7 +79,7 @@ pub(super) fn content_bytes(payload_bytes: usize) -> u64 {
 }
 
 /// See the module.
-pub(super) struct Strip {
+pub(super) struct Extent {
     id: u32,
     class: ChunkClass,
     chunks: VecDeque<Chunk>,
@@ -88,14 +88,14 @@ pub(super) struct Strip {
     /// Where the next byte goes, and how many more fit into the last chunk.
     at: NonNull<u8>,
     rest: usize,
-    pub(super) census: Census,
+    pub(super) space: SpaceStats,
 }
 
-// SAFETY: `at` points into a chunk that the strip owns.
-unsafe impl Send for Strip {}
+// SAFETY: `at` points into a chunk that the extent owns.
+unsafe impl Send for Extent {}
 
-impl Strip {
-    /// An empty strip whose numbering begins at `start`, the beginning of a chunk. Takes its first
+impl Extent {
+    /// An empty extent whose numbering begins at `start`, the beginning of a chunk. Takes its first
     /// chunk with its first entry.
     pub(super) fn new(id: u32, class: ChunkClass, start: u64) -> Self {
         debug_assert!(start.is_multiple_of(room(class)));
@@ -107,7 +107,7 @@ impl Strip {
             end: start,
             at: NonNull::dangling(),
             rest: 0,
-            census: Census::default(),
+            space: SpaceStats::default(),
         }
     }
 
@@ -137,7 +137,7 @@ impl Strip {
         self.rest
     }
 
-    /// The same strip, numbered from `start` on, the beginning of a chunk.
+    /// The same extent, numbered from `start` on, the beginning of a chunk.
     pub(super) fn starting_at(mut self, start: u64) -> Self {
         debug_assert!(start.is_multiple_of(room(self.class)));
         self.end = start + (self.end - self.start);
@@ -174,10 +174,10 @@ impl Strip {
     /// Counts an entry that was written as alive.
     #[inline(always)]
     fn count_live(&mut self, entry_bytes: usize, payload_bytes: usize) {
-        self.census.live_bytes += entry_bytes as u64;
-        self.census.live_entries += 1;
-        self.census.entries += 1;
-        self.census.content_bytes += content_bytes(payload_bytes);
+        self.space.live_bytes += entry_bytes as u64;
+        self.space.live_entries += 1;
+        self.space.entries += 1;
+        self.space.content_bytes += content_bytes(payload_bytes);
     }
 
     /// Writes an entry.
@@ -258,7 +258,7 @@ impl Strip {
         // SAFETY: a fresh chunk of this class; it stays until its entries are unreachable.
         unsafe { ChunkHeader::write(start, self.id) };
         if let Some(last) = self.chunks.back() {
-            // SAFETY: a chunk of this strip begins with its header.
+            // SAFETY: a chunk of this extent begins with its header.
             unsafe { ChunkHeader::of(last.start().as_ptr(), self.class) }.set_next(start);
         }
         // SAFETY: a chunk is larger than its header.
@@ -285,15 +285,15 @@ impl Strip {
         self.at = unsafe { self.at.add(skipped) };
         self.rest = 0;
         self.end += skipped as u64;
-        self.census.dead_bytes += bytes as u64;
-        self.census.padded_bytes += bytes as u64;
+        self.space.dead_bytes += bytes as u64;
+        self.space.padded_bytes += bytes as u64;
     }
 
-    /// Takes over what `next` holds, which begins where this strip ends.
-    pub(super) fn join(&mut self, next: Strip) {
-        assert_eq!((next.class, next.start), (self.class, self.end), "the next strip begins here");
+    /// Takes over what `next` holds, which begins where this extent ends.
+    pub(super) fn join(&mut self, next: Extent) {
+        assert_eq!((next.class, next.start), (self.class, self.end), "the next extent begins here");
         for chunk in &next.chunks {
-            // SAFETY: a chunk of that strip begins with its header.
+            // SAFETY: a chunk of that extent begins with its header.
             unsafe { ChunkHeader::of(chunk.start().as_ptr(), self.class) }.set_strip(self.id);
         }
         if let (Some(last), Some(first)) = (self.chunks.back(), next.chunks.front()) {
@@ -302,20 +302,20 @@ impl Strip {
         }
         self.chunks.extend(next.chunks);
         (self.at, self.rest, self.end) = (next.at, next.rest, next.end);
-        self.census = self.census.plus(next.census);
+        self.space = self.space.plus(next.space);
     }
 
-    /// Walks every header from the first chunk to the end and compares with the census. For tests:
+    /// Walks every header from the first chunk to the end and compares with the space. For tests:
     /// looks at everything.
     #[cfg(test)]
     pub(super) fn check(&self) -> Result<Vec<(State, usize)>, String> {
         use super::entry::check_payload;
         use super::header::decode;
-        if self.end - self.start != self.census.total() {
-            return Err(format!("{} to {} holds {:?}", self.start, self.end, self.census));
+        if self.end - self.start != self.space.total() {
+            return Err(format!("{} to {} holds {:?}", self.start, self.end, self.space));
         }
         let mut found = Vec::new();
-        let mut census = Census::default();
+        let mut space = SpaceStats::default();
         let Some(first) = self.first() else { return Ok(found) };
         // SAFETY: the first chunk that is there begins with an entry when nothing was released.
         let begin = unsafe { EntryAt::new(first, self.class) };
@@ -331,37 +331,37 @@ impl Strip {
             };
             match header.state {
                 State::Live => {
-                    census.live_bytes += entry.len() as u64;
-                    census.live_entries += 1;
+                    space.live_bytes += entry.len() as u64;
+                    space.live_entries += 1;
                 }
-                State::Filler => census.padded_bytes += entry.len() as u64,
-                State::Dead | State::DeadAfterCopy => census.dead_bytes += entry.len() as u64,
+                State::Filler => space.padded_bytes += entry.len() as u64,
+                State::Dead | State::DeadAfterCopy => space.dead_bytes += entry.len() as u64,
             }
             if header.state != State::Filler {
                 check_payload(&entry[header.bytes..]).map_err(|damage| format!("{damage:?}"))?;
-                census.entries += 1;
-                census.content_bytes += content_bytes(header.payload_bytes);
+                space.entries += 1;
+                space.content_bytes += content_bytes(header.payload_bytes);
             }
             found.push((header.state, entry.len()));
             rest = later;
         }
-        census.dead_bytes += census.padded_bytes;
-        if census == self.census {
+        space.dead_bytes += space.padded_bytes;
+        if space == self.space {
             Ok(found)
         } else {
-            Err(format!("{census:?}, not {:?}", self.census))
+            Err(format!("{space:?}, not {:?}", self.space))
         }
     }
 }
 
-impl std::fmt::Debug for Strip {
+impl std::fmt::Debug for Extent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Strip")
+        f.debug_struct("Extent")
             .field("id", &self.id)
             .field("class", &self.class)
             .field("start", &self.start)
             .field("end", &self.end)
-            .field("census", &self.census)
+            .field("space", &self.space)
             .finish_non_exhaustive()
     }
 }
