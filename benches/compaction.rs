@@ -95,7 +95,7 @@ fn job(disk: &Disk<'_>, tables: &Arc<TableCache>) -> Job {
     let handles = edit.added.iter().map(|(_, _, slice)| tables.handle(Arc::clone(&slice.table)));
     let handles: Vec<_> = handles.collect();
     let range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
-    let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
+    let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.obsolete_files()));
     let version = version.apply(&edit, &handles).unwrap();
     match Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new()) {
         Step::Job(job) => *job,

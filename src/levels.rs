@@ -23,8 +23,8 @@ pub struct LevelInfo {
     pub range: u32,
     /// Whose keys it has: the name of a keyspace.
     pub keyspace: String,
-    /// The first key that is routed to the range; empty for the first range of the keyspace. Serialized as
-    /// text, other bytes than printable ASCII as `\xNN`.
+    /// The first key that is routed to the range; empty for the first range of the keyspace.
+    /// Serialized as text, other bytes than printable ASCII as `\xNN`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub range_start: Vec<u8>,
     /// The first key that is not any more; `None` for its last range. Serialized likewise.
@@ -42,29 +42,29 @@ pub struct LevelInfo {
     pub tombstones: u64,
     /// Their bytes on disk.
     pub bytes: u64,
-    /// Size at which the level without its landing is merged into the next, in bytes; 0 if it is not
-    /// merged because of it.
+    /// Size at which the level without its landing is merged into the next, in bytes; 0 if it is
+    /// not merged because of it.
     pub bytes_max: u64,
     /// Entries at which it is; 0 if it is not merged because of them.
     pub entries_max: u64,
-    /// How full it is, without its landing, by the limit that it is nearest to. At 1.0 a compaction is due.
-    /// 0.0 for the deepest level that there may be.
+    /// How full it is, without its landing, by the limit that it is nearest to. At 1.0 a compaction
+    /// is due. 0.0 for the deepest level that there may be.
     pub score: f64,
     /// How many of its bytes are in its landing.
     pub landing_bytes: u64,
-    /// About how many bytes compactions have to write until nothing is due in its landing, and nothing is too
-    /// much in it.
+    /// About how many bytes compactions have to write until nothing is due in its landing, and
+    /// nothing is too much in it.
     pub debt_bytes: u64,
-    /// When nothing has been written to the range for so long, in milliseconds, what waits in its L0 and its landings is
-    /// merged: the longer, the more that rewrites. `None` where nothing waits, or with
-    /// [`Options::rest_after_ms`](crate::Options::rest_after_ms) 0.
+    /// When nothing has been written to the range for so long, in milliseconds, what waits in its
+    /// L0 and its landings is merged: the longer, the more that rewrites. `None` where nothing
+    /// waits, or with [`Options::rest_after_ms`](crate::Options::rest_after_ms) 0.
     pub rest_ms: Option<u64>,
     /// The shards of its landing that have something, or were merged since the database was opened.
     pub shards: Vec<ShardInfo>,
 }
 
-/// One shard of the landing in front of a level: tables that came there without being rewritten, and wait
-/// until a merge of them into the level is worth what it rewrites.
+/// One shard of the landing in front of a level: tables that came there without being rewritten,
+/// and wait until a merge of them into the level is worth what it rewrites.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, PartialEq)]
@@ -84,8 +84,8 @@ pub struct ShardInfo {
     pub entries: u64,
     /// How long the oldest has been there, in milliseconds.
     pub age_ms: u64,
-    /// About which share of its entries newer ones hide, or are tombstones: 0 to 1, and above where both are
-    /// many.
+    /// About which share of its entries newer ones hide, or are tombstones: 0 to 1, and above where
+    /// both are many.
     pub density: f64,
     /// About which share of its entries newer ones in the shard hide: 0 to 1.
     pub superseded: f64,
@@ -95,8 +95,9 @@ pub struct ShardInfo {
     pub drain_score: f64,
     /// How urgent it is to merge it into itself (a keep). Due from 1.0 on.
     pub keep_score: f64,
-    /// Merges of it into its level, since the database was opened. One that somebody asked for may take several
-    /// shards, and counts in each. When the bounds between shards move, the counts stay with the numbers.
+    /// Merges of it into its level, since the database was opened. One that somebody asked for may
+    /// take several shards, and counts in each. When the bounds between shards move, the counts
+    /// stay with the numbers.
     pub drains: LandingStats,
     /// Merges of it into itself.
     pub keeps: LandingStats,
@@ -141,8 +142,8 @@ impl From<LandingWork> for LandingStats {
 pub struct LevelStats {
     /// 0 for L0.
     pub level: u8,
-    /// Bytes of tables that were written into it: into L0 by flushes, else by merges, those of its landing
-    /// included.
+    /// Bytes of tables that were written into it: into L0 by flushes, else by merges, those of its
+    /// landing included.
     pub bytes_written: u64,
     /// Bytes of its tables that merges read.
     pub bytes_read: u64,
@@ -177,13 +178,15 @@ pub struct Decision {
     pub at_ms: u64,
     /// In which range.
     pub range: u32,
-    /// What: `move`, `land`, `keep`, `drain`, `rest`, `merge`, `tombstones`, `shrink`, `reshard` or `order`.
+    /// What: `move`, `land`, `keep`, `drain`, `rest`, `merge`, `tombstones`, `shrink`, `reshard` or
+    /// `order`.
     pub choice: &'static str,
     /// Where the tables were, in words.
     pub from: String,
     /// Where they go, in words.
     pub to: String,
-    /// How urgent it was; due from 1.0 on. 0.0 where the choice does not depend on it; likewise below.
+    /// How urgent it was; due from 1.0 on. 0.0 where the choice does not depend on it; likewise
+    /// below.
     pub score: f64,
     /// Bytes that go down, or are merged in their landing.
     pub bytes: u64,
@@ -259,7 +262,7 @@ pub(crate) fn situation<'a>(
 
 impl LevelInfo {
     pub(crate) fn of(engine: &Engine) -> Vec<Self> {
-        let version = engine.superversion().version(engine.tables().graveyard());
+        let version = engine.superversion().version(engine.tables().obsolete_files());
         let (claims, set_aside) = (Claims::new(), BTreeSet::new());
         let told = (&engine.config().compaction, engine.unix_ms());
         let situation = situation(told, &version, &claims, &set_aside);

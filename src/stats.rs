@@ -47,8 +47,8 @@ pub struct TroubleStats {
     pub error: String,
 }
 
-/// A table that was found damaged or missing. Its keys cannot be read, and not be merged with what lies
-/// above them; all others are as they were.
+/// A table that was found damaged or missing. Its keys cannot be read, and not be merged with what
+/// lies above them; all others are as they were.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +103,8 @@ pub struct Stats {
     pub splits_heat: u64,
     /// Pairs of ranges that were merged because they were small and cold.
     pub merges_cold: u64,
-    /// Ranges that were to be split or merged for one of these reasons, and could not: most often because all
-    /// that there is, is under one key. It is tried again, ever later.
+    /// Ranges that were to be split or merged for one of these reasons, and could not: most often
+    /// because all that there is, is under one key. It is tried again, ever later.
     pub range_tries_failed: u64,
     /// Queued commits that a change of the routes met on their way.
     pub routed_again: u64,
@@ -120,13 +120,15 @@ pub struct Stats {
     pub waits_local: u64,
     /// Waits for room in the database.
     pub waits_global: u64,
-    /// Time that writes have waited for room in a range, in microseconds. A wait counts when it ends.
+    /// Time that writes have waited for room in a range, in microseconds. A wait counts when it
+    /// ends.
     pub wait_micros_local: u64,
     /// Time that writes have waited for room in the database, in microseconds.
     pub wait_micros_global: u64,
     /// Writes refused as `Overloaded`, at once or at their deadline, for want of room in a range.
     pub overloaded_local: u64,
-    /// Writes refused as `Overloaded`, at once or at their deadline, for want of room in the database.
+    /// Writes refused as `Overloaded`, at once or at their deadline, for want of room in the
+    /// database.
     pub overloaded_global: u64,
     /// All waits for room, by what it was that was short when they began.
     pub stalls: Vec<StallStats>,
@@ -185,8 +187,8 @@ pub struct Stats {
     pub compaction_bytes_read: u64,
     /// Bytes of tables written by compactions.
     pub compaction_bytes_written: u64,
-    /// Time that compactions waited to leave room for others, or because of `compaction_bytes_per_second`, in
-    /// microseconds. Those of several threads add up.
+    /// Time that compactions waited to leave room for others, or because of
+    /// `compaction_bytes_per_second`, in microseconds. Those of several threads add up.
     pub compaction_pace_micros: u64,
     /// Background jobs that failed and were tried again.
     pub job_retries: u64,
@@ -202,10 +204,11 @@ pub struct Stats {
     pub checkpoint_bytes_written: u64,
     /// How long the checkpoints that were made took, in microseconds.
     pub checkpoint_micros: u64,
-    /// Replacements of spans, and tables or batches with deleted ranges that were brought in, asked for.
+    /// Replacements of spans, and tables or batches with deleted ranges that were brought in, asked
+    /// for.
     pub bulk_jobs: u64,
-    /// Entries that were written into tables for them, or came in tables that were taken over; of those under way as
-    /// well, so it tells how far one is.
+    /// Entries that were written into tables for them, or came in tables that were taken over; of
+    /// those under way as well, so it tells how far one is.
     pub bulk_entries: u64,
     /// Tables of other databases, or of this one, that were taken over as they are.
     pub bulk_tables_linked: u64,
@@ -219,12 +222,13 @@ pub struct Stats {
     pub table_entries: u64,
     /// Bytes of their files. A table of which a part is in use has its whole file.
     pub table_file_bytes: u64,
-    /// About how many bytes of tables a reader can still get: what newer entries hide, and tombstones, apart.
+    /// About how many bytes of tables a reader can still get: what newer entries hide, and
+    /// tombstones, apart.
     pub live_bytes: u64,
     /// About how many bytes compactions have to write until none is due: what they are behind by.
     pub compaction_debt_bytes: u64,
-    /// What was written, read and taken over as it is since the database was opened: in L0, and in each level
-    /// with its landing, of all ranges. As many as there are or were.
+    /// What was written, read and taken over as it is since the database was opened: in L0, and in
+    /// each level with its landing, of all ranges. As many as there are or were.
     pub by_level: Vec<LevelStats>,
     /// Tables that came into a landing without being rewritten.
     pub tables_landed: u64,
@@ -275,12 +279,14 @@ pub struct Stats {
     pub recovered_changes: u64,
     /// Bytes after the last good log record that were cut off when the database was opened.
     pub recovered_torn_bytes: u64,
-    /// Space on the disk that is set aside for the time when it is full, in bytes; 0 while it is in use.
+    /// Space on the disk that is set aside for the time when it is full, in bytes; 0 while it is in
+    /// use.
     pub space_reserve_bytes: u64,
-    /// Why the database is degraded, if it is: who cannot work for now, in the order in which it began.
+    /// Why the database is degraded, if it is: who cannot work for now, in the order in which it
+    /// began.
     pub troubles: Vec<TroubleStats>,
-    /// Tables that were found damaged or missing since the database was opened and are still in use. A
-    /// read or a compaction has to come across the damage; `verify` looks for it.
+    /// Tables that were found damaged or missing since the database was opened and are still in
+    /// use. A read or a compaction has to come across the damage; `verify` looks for it.
     pub damaged: Vec<DamagedTable>,
     /// The ranges, in key order.
     pub ranges: Vec<RangeStats>,
@@ -298,8 +304,8 @@ pub struct RangeStats {
     pub range: u32,
     /// Whose keys it has: the name of a keyspace.
     pub keyspace: String,
-    /// The first key that is routed to it; empty for the first range of the keyspace. Serialized as text, other
-    /// bytes than printable ASCII as `\xNN`.
+    /// The first key that is routed to it; empty for the first range of the keyspace. Serialized as
+    /// text, other bytes than printable ASCII as `\xNN`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub range_start: Vec<u8>,
     /// The first key that is not any more; `None` for its last range. Serialized likewise.
@@ -311,8 +317,8 @@ pub struct RangeStats {
     pub sealed_bytes: u64,
     /// Its sealed memtables, the one being flushed included.
     pub sealed_memtables: u64,
-    /// The hard limit of its active memtable, in bytes: at half of it, it is to be sealed, and at it
-    /// the range's writers wait.
+    /// The hard limit of its active memtable, in bytes: at half of it, it is to be sealed, and at
+    /// it the range's writers wait.
     pub active_bytes_max: u64,
     /// What its memtables may hold together, in bytes, before none is sealed any more.
     pub memory_bytes_max: u64,
@@ -437,8 +443,8 @@ macro_rules! take_over {
 }
 
 impl Stats {
-    /// Bytes written to the log, by flushes and by compactions, for each byte of the batches: 0.0 before
-    /// there is one.
+    /// Bytes written to the log, by flushes and by compactions, for each byte of the batches: 0.0
+    /// before there is one.
     pub fn write_amplification(&self) -> f64 {
         if self.bytes_written == 0 {
             return 0.0;
@@ -447,8 +453,9 @@ impl Stats {
         written as f64 / self.bytes_written as f64
     }
 
-    /// Bytes of the tables' files for each byte of them that a reader can still get, about: 0.0 before there is
-    /// one. Files that only snapshots and scans keep are told apart: `pinned_obsolete_bytes`.
+    /// Bytes of the tables' files for each byte of them that a reader can still get, about: 0.0
+    /// before there is one. Files that only snapshots and scans keep are told apart:
+    /// `pinned_obsolete_bytes`.
     pub fn space_amplification(&self) -> f64 {
         if self.live_bytes == 0 {
             return 0.0;
@@ -495,7 +502,8 @@ impl Stats {
         stats
     }
 
-    /// What a database that is only read has as well: its tables, its reads, and what the open found.
+    /// What a database that is only read has as well: its tables, its reads, and what the open
+    /// found.
     fn of_both(
         tables: &TableCache,
         recovery: &RecoveryReport,
@@ -590,7 +598,7 @@ impl Stats {
         stats.drains = LandingStats::of(&counters.compactions.drains);
         let causes = [stats.seals_size, stats.seals_pressure, stats.seals_log, stats.seals_idle];
         stats.seals = causes.iter().sum::<u64>() + stats.seals_flush;
-        let version = superversion.version(engine.tables().graveyard());
+        let version = superversion.version(engine.tables().obsolete_files());
         let (claims, set_aside) = (Claims::new(), BTreeSet::new());
         let told = (&engine.config().compaction, engine.unix_ms());
         let situation = situation(told, &version, &claims, &set_aside);

@@ -332,7 +332,7 @@ impl Problem {
 /// The version that `image` describes. Every table's file is there and has its length; what is in
 /// it is checked when it is read.
 fn make_version(image: &Image, tables: &Arc<TableCache>) -> Result<Version, Problem> {
-    image.to_version(Arc::clone(tables.graveyard()), |meta| {
+    image.to_version(Arc::clone(tables.obsolete_files()), |meta| {
         tables.check_presence(meta).map_err(Problem::File)?;
         Ok(tables.handle(Arc::clone(meta)))
     })

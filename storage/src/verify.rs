@@ -10,7 +10,7 @@ use crate::key::Seqno;
 use crate::manifest::{self, Loaded};
 use crate::recover::{known_log, next_file_number, segments};
 use crate::table::{BlockCache, Table, TableId, TableMeta};
-use crate::version::{Conflict, Graveyard, Image, TableHandle, check};
+use crate::version::{Conflict, Image, ObsoleteFiles, TableHandle, check};
 use crate::vfs::Vfs;
 use crate::wal::{self, KnownLog, LogIdentity};
 use std::collections::{BTreeMap, BTreeSet};
@@ -196,9 +196,9 @@ impl Run<'_> {
     }
 
     fn tree(&mut self, image: &Image, manifest: &Path) {
-        let graveyard = Graveyard::new();
-        let shared = Arc::clone(&graveyard);
-        let version = image.to_version_unchecked(graveyard, |meta| {
+        let obsolete_files = ObsoleteFiles::new();
+        let shared = Arc::clone(&obsolete_files);
+        let version = image.to_version_unchecked(obsolete_files, |meta| {
             Ok::<_, Conflict>(TableHandle::unopened(Arc::clone(meta), Arc::clone(&shared)))
         });
         let conflicts = match &version {

@@ -72,7 +72,7 @@ impl ReadOnlyEngine {
 
     /// What is on disk, and what was in the log only, as if it were.
     pub fn version(&self) -> Version {
-        self.view.superversion.version(self.tables.graveyard())
+        self.view.superversion.version(self.tables.obsolete_files())
     }
 
     /// Threads for cold reads.

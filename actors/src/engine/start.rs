@@ -202,7 +202,7 @@ fn own(version: &Version, owners: &Owners, budget: RangeBudget, born: Seqno) -> 
 /// The version manager is told when a table's last reader has gone.
 fn watch_obsolete(parts: &Parts) {
     let versions = parts.versions.clone();
-    parts.files.tables.graveyard().on_burial(move || {
+    parts.files.tables.obsolete_files().on_obsolete(move || {
         // Full: the manager looks for obsolete tables after every message anyway.
         if let Ok(permit) = versions.try_reserve(1) {
             let _ = permit.send(VersionMessage::DeleteObsolete);

@@ -278,7 +278,7 @@ impl VersionManager {
                 Ok(Some(left.stable.merge(&right.stable, id, flushed, shards)))
             }
             Change::Replace { spans, written } => {
-                let version = current.version(self.files.tables.graveyard());
+                let version = current.version(self.files.tables.obsolete_files());
                 let keyspaces = written.keyspaces.iter().copied();
                 let tables: Vec<_> = keyspaces.zip(written.outputs.handles()).collect();
                 let edit = version.replace(spans, &tables, &self.environment.config.compaction);
@@ -310,7 +310,7 @@ impl VersionManager {
                 Ok(Some(VersionEdit { ranges_added, keyspaces_set, ..VersionEdit::default() }))
             }
             Change::DropKeyspace { id } => {
-                let version = current.version(self.files.tables.graveyard());
+                let version = current.version(self.files.tables.obsolete_files());
                 Ok(version.without_keyspace(*id))
             }
         }
@@ -371,7 +371,7 @@ impl VersionManager {
         room.map_err(NoRoom::Refused).and_then(|room| room)?;
         let current = self.topology.superversion.load_full();
         assert_eq!(current.number, prepared.number, "INVARIANT(prepared-for-what-is)");
-        let before = current.version(self.files.tables.graveyard());
+        let before = current.version(self.files.tables.obsolete_files());
         let tables = &*change.tables();
         // What it brings will be newer than all there is.
         let version = before.apply(&edit.stamped(Seqno::MAX), tables);

@@ -74,6 +74,6 @@ impl Files {
 
     /// What is on disk, as far as it may be merged.
     pub fn version(&self, superversion: &Superversion) -> Version {
-        superversion.version(self.tables.graveyard()).without_ahead()
+        superversion.version(self.tables.obsolete_files()).without_ahead()
     }
 }

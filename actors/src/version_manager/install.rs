@@ -28,7 +28,7 @@ impl VersionManager {
             return Err(InstallFailure::Failed(failure));
         }
         let current = self.topology.superversion.load_full();
-        let before = current.version(self.files.tables.graveyard());
+        let before = current.version(self.files.tables.obsolete_files());
         let flushed = match work {
             Work::Flushed(flushed) => {
                 edit = state::bring_home(&current, flushed, tables)
@@ -124,7 +124,7 @@ impl VersionManager {
     /// The one store of the superversion.
     pub(super) fn publish(&self, next: Superversion) {
         #[cfg(debug_assertions)]
-        if let Err(broken) = check(&next.version(self.files.tables.graveyard())) {
+        if let Err(broken) = check(&next.version(self.files.tables.obsolete_files())) {
             panic!("the new version breaks a rule: {broken}");
         }
         self.topology.superversion.store(Arc::new(next));
@@ -178,7 +178,7 @@ impl VersionManager {
             // The durable manifest is uncertain: it may still name them.
             return;
         }
-        for number in self.files.tables.graveyard().take() {
+        for number in self.files.tables.obsolete_files().take() {
             self.failures.damage.forget(number);
             match self.files.remove(number) {
                 Ok(()) => self.counts.tables_deleted.add(1),

@@ -7,7 +7,7 @@ use crate::memtable::{MemtableWriter, memtable};
 use crate::table::BlockCache;
 use crate::version::check::check;
 use crate::version::{
-    Graveyard, RangeId, RangeVersion, Run, Shards, Slice, TableCache, TableHandle, TableLimits,
+    ObsoleteFiles, RangeId, RangeVersion, Run, Shards, Slice, TableCache, TableHandle, TableLimits,
 };
 use crate::vfs::MemVfs;
 use crate::view::{PendingRun, Superversion};
@@ -128,9 +128,12 @@ fn memtables_with_tables_between_them_are_not_written_together() {
     let mut draft = begin(&vfs, Fresh).unwrap();
     let image = fill(&mut draft, &origin, &mut |_| true).unwrap().unwrap();
     let handle = |meta: &Arc<TableMeta>| {
-        Ok::<_, crate::version::Conflict>(TableHandle::unopened(Arc::clone(meta), Graveyard::new()))
+        Ok::<_, crate::version::Conflict>(TableHandle::unopened(
+            Arc::clone(meta),
+            ObsoleteFiles::new(),
+        ))
     };
-    let version = image.to_version(Graveyard::new(), handle).unwrap();
+    let version = image.to_version(ObsoleteFiles::new(), handle).unwrap();
     check(&version).unwrap();
     let l0 = version.ranges()[0].layers.in_order(Place::L0);
     let entries: Vec<_> = l0.iter().map(|slice| (slice.entries(), slice.max_seqno().0)).collect();

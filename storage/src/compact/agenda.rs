@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::key::Span;
     use crate::version::testing::slice;
-    use crate::version::{Graveyard, Landed, Place, Shards, Slice, SliceMeta};
+    use crate::version::{Landed, ObsoleteFiles, Place, Shards, Slice, SliceMeta};
     use bytes::Bytes;
     use std::time::Instant;
 
@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn version(ranges: &[Arc<RangeVersion>]) -> Version {
-        Version::new(ranges.to_vec(), Graveyard::new())
+        Version::new(ranges.to_vec(), ObsoleteFiles::new())
     }
 
     fn ids(ranges: &[Arc<RangeVersion>]) -> Vec<u32> {

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use crate::codec::hash64;
     use crate::version::testing::{meta, slice, version_of};
-    use crate::version::{Graveyard, Landed, Part, SliceMeta, TableHandle};
+    use crate::version::{Landed, ObsoleteFiles, Part, SliceMeta, TableHandle};
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
@@ -91,7 +91,7 @@ mod tests {
 
     fn debt_of(range: &RangeVersion, options: &CompactionOptions) -> Vec<u64> {
         let situation = Situation {
-            version: &crate::version::testing::empty_version(Graveyard::new()),
+            version: &crate::version::testing::empty_version(ObsoleteFiles::new()),
             ranges: &[],
             options,
             claims: &Claims::new(),
@@ -159,7 +159,7 @@ mod tests {
         }
         meta.entries = keys.end - keys.start;
         (meta.tombstones, meta.file_bytes) = (tombstones, meta.entries * 100);
-        TableHandle::unopened(meta.into(), Graveyard::new())
+        TableHandle::unopened(meta.into(), ObsoleteFiles::new())
     }
 
     /// Planted: a sketch per part; tombstones taken for alive.

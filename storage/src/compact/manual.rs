@@ -134,7 +134,7 @@ fn grow(range: &RangeVersion, span: &Span, deepest: Place) -> Option<(Bytes, Byt
 mod tests {
     use super::*;
     use crate::version::testing::{meta, slice, version_of};
-    use crate::version::{Graveyard, Slice, TableHandle, check};
+    use crate::version::{ObsoleteFiles, Slice, TableHandle, check};
 
     fn inputs(step: &Step) -> (Vec<(u8, Vec<u64>)>, u8) {
         let Step::Job(job) = step else { panic!("{step:?}") };
@@ -168,7 +168,7 @@ mod tests {
     fn a_lone_run_is_rewritten_only_for_its_tombstones() {
         let mut dead = meta(3, b"d", b"e", 1000);
         dead.tombstones = 1;
-        let dead = Slice::whole(&TableHandle::unopened(dead.into(), Graveyard::new()));
+        let dead = Slice::whole(&TableHandle::unopened(dead.into(), ObsoleteFiles::new()));
         let version = version_of(vec![], vec![vec![slice(2, b"a", b"b", 1), dead]]);
         let step = Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new());
         assert_eq!(inputs(&step), (vec![(1, vec![3])], 1));
@@ -217,7 +217,7 @@ mod tests {
     fn t003_05_a_run_is_not_rewritten_for_tombstones_that_hide_something() {
         let mut dead = meta(3, b"d", b"e", 1000);
         dead.tombstones = 1;
-        let dead = Slice::whole(&TableHandle::unopened(dead.into(), Graveyard::new()));
+        let dead = Slice::whole(&TableHandle::unopened(dead.into(), ObsoleteFiles::new()));
         let to_1 = Order { level: Some(1), ..Order::whole(KeyspaceId::DEFAULT, Span::all()) };
         let over = |below| version_of(vec![], vec![vec![dead.clone()], vec![below]]);
         let hides = over(slice(2, b"a", b"d", 1));

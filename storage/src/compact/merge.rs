@@ -228,7 +228,7 @@ mod tests {
         runs.reverse();
         let mut range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
         range.layers = range.layers.with(Place::L0, runs);
-        let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
+        let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.obsolete_files()));
         let Step::Job(job) = Order::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
             .step(&version, &Claims::new())
         else {

@@ -123,7 +123,7 @@ mod tests {
     use super::super::{Claims, CompactionOptions};
     use super::*;
     use crate::version::testing::{slice, version_of};
-    use crate::version::{Graveyard, Version};
+    use crate::version::{ObsoleteFiles, Version};
     use std::collections::BTreeSet;
 
     const MIB: u64 = 1 << 20;
@@ -131,7 +131,7 @@ mod tests {
     fn picked(range: &RangeVersion, shards: usize) -> Option<Job> {
         let (claims, set_aside) = (Claims::new(), BTreeSet::new());
         let options = CompactionOptions { shards, ..CompactionOptions::balanced() };
-        let version = Version::new(Vec::new(), Graveyard::new());
+        let version = Version::new(Vec::new(), ObsoleteFiles::new());
         let situation = Situation {
             version: &version,
             ranges: &[],

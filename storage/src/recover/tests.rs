@@ -428,7 +428,7 @@ fn t002_11_a_split_happens_again_at_the_open_and_parts_what_was_replayed() {
         life.fill(1, entries);
         let tables = Arc::clone(&life.recovered.tables);
         let image = life.recovered.manifest.image();
-        let now = image.to_version(Arc::clone(tables.graveyard()), |meta| {
+        let now = image.to_version(Arc::clone(tables.obsolete_files()), |meta| {
             Ok::<_, Conflict>(tables.handle(Arc::clone(meta)))
         });
         let split = now.unwrap().ranges()[0].split(&"key0350".into(), [2, 3].map(RangeId)).unwrap();

@@ -438,7 +438,7 @@ fn compact(vfs: &Arc<dyn Vfs>, meta: &TableMeta) -> Result<()> {
     let mut range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
     let slice = Slice::whole(&tables.handle(Arc::new(meta.clone())));
     range.layers = range.layers.with(Place::L0, vec![slice]);
-    let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.graveyard()));
+    let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.obsolete_files()));
     let Step::Job(job) = Order::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
         .step(&version, &Claims::new())
     else {

@@ -76,7 +76,8 @@ impl Version {
                 "the edit names an unknown range",
             ));
         }
-        let version = Version::new(ranges, Arc::clone(self.graveyard())).with_keyspaces(keyspaces);
+        let version =
+            Version::new(ranges, Arc::clone(self.obsolete_files())).with_keyspaces(keyspaces);
         if edit.changes_routes() {
             check::ranges_cover_everything(&version)?;
         }
@@ -186,7 +187,7 @@ fn apply_range(
 #[cfg(test)]
 mod tests {
     use super::super::testing::{empty_version, meta, part_of, slice, version_of};
-    use super::super::{Graveyard, Image, NewRange, Shards, SliceMeta};
+    use super::super::{Image, NewRange, ObsoleteFiles, Shards, SliceMeta};
     use super::*;
     use crate::key::{Seqno, Span};
     use crate::keyspace::KeyspaceId;
@@ -195,11 +196,11 @@ mod tests {
     const R: RangeId = RangeId::FIRST;
 
     fn apply(version: &Version, edit: &VersionEdit) -> Result<Version, Conflict> {
-        let graveyard = version.graveyard();
+        let obsolete_files = version.obsolete_files();
         let moved = |number| version.slices().find(|(_, _, slice)| slice.number() == number);
         let handles = edit.added.iter().map(|(_, _, meta)| match moved(meta.number()) {
             Some((_, _, slice)) => Arc::clone(slice.handle()),
-            None => TableHandle::unopened(Arc::clone(&meta.table), Arc::clone(graveyard)),
+            None => TableHandle::unopened(Arc::clone(&meta.table), Arc::clone(obsolete_files)),
         });
         version.apply_handles(edit, &handles.collect::<Vec<_>>())
     }
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn edits_build_the_tree_and_the_image_alike() {
-        let mut version = empty_version(Graveyard::new());
+        let mut version = empty_version(ObsoleteFiles::new());
         let mut image = Image::of_new_database(FileNumber(1), &[], 1);
         let steps = [
             edit(vec![added(0, 2, b"a", b"m")], vec![]),
@@ -255,9 +256,9 @@ mod tests {
             assert_eq!(numbers(&version), shape);
             image.apply(step).unwrap();
             let unopened = |meta: &Arc<_>| {
-                Ok::<_, Conflict>(TableHandle::unopened(Arc::clone(meta), Graveyard::new()))
+                Ok::<_, Conflict>(TableHandle::unopened(Arc::clone(meta), ObsoleteFiles::new()))
             };
-            let rebuilt = image.to_version(Graveyard::new(), unopened).unwrap();
+            let rebuilt = image.to_version(ObsoleteFiles::new(), unopened).unwrap();
             assert_eq!(numbers(&rebuilt), shape);
             let mut again = Image::default();
             again.apply(&image.to_edit()).unwrap();
@@ -325,15 +326,15 @@ mod tests {
     }
 
     #[test]
-    fn an_obsolete_table_is_retired_when_the_last_handle_goes() {
-        let graveyard = Graveyard::new();
+    fn an_obsolete_table_is_told_when_the_last_handle_goes() {
+        let obsolete_files = ObsoleteFiles::new();
         let rings = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let bell = Arc::clone(&rings);
-        graveyard.on_burial(move || {
+        obsolete_files.on_obsolete(move || {
             bell.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         });
         let old = apply(
-            &empty_version(Arc::clone(&graveyard)),
+            &empty_version(Arc::clone(&obsolete_files)),
             &edit(vec![added(1, 3, b"a", b"c")], vec![]),
         )
         .unwrap();
@@ -342,12 +343,12 @@ mod tests {
         for handle in old.dropped_by(&drop_it, &new) {
             handle.mark_obsolete();
         }
-        assert_eq!(graveyard.take(), vec![], "the old version still holds it");
+        assert_eq!(obsolete_files.take(), vec![], "the old version still holds it");
         drop(old);
-        assert_eq!(graveyard.take(), vec![FileNumber(3)]);
+        assert_eq!(obsolete_files.take(), vec![FileNumber(3)]);
         assert_eq!(rings.load(std::sync::atomic::Ordering::Relaxed), 1);
         drop(new);
-        assert_eq!(graveyard.take(), vec![]);
+        assert_eq!(obsolete_files.take(), vec![]);
     }
 
     #[test]

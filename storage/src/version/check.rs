@@ -251,7 +251,9 @@ pub fn landing_in_its_shard(range: &RangeVersion) -> Result<(), Conflict> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{meta, part_of, slice, slice_at, version_of};
-    use super::super::{Graveyard, Landed, RangeId, Shards, SliceMeta, TableHandle, VersionEdit};
+    use super::super::{
+        Landed, ObsoleteFiles, RangeId, Shards, SliceMeta, TableHandle, VersionEdit,
+    };
     use super::*;
     use bytes::Bytes;
     use std::sync::Arc;
@@ -309,7 +311,7 @@ mod tests {
             hi: hi.map(Bytes::from_static),
         };
         let range = |id, span| Arc::new(RangeVersion::empty(RangeId(id), span, Shards::one()));
-        let version = |ranges| Version::new(ranges, Graveyard::new());
+        let version = |ranges| Version::new(ranges, ObsoleteFiles::new());
         assert_eq!(rule(&version(vec![])), "ranges-cover-everything");
         let gap = vec![range(1, span(b"", Some(b"m"))), range(2, span(b"n", None))];
         assert_eq!(rule(&version(gap)), "ranges-cover-everything");
@@ -327,7 +329,7 @@ mod tests {
     fn slices_share_a_file_as_long_as_they_share_no_key() {
         let handle = |number, bytes| {
             let meta = meta(number, b"a", b"z", bytes);
-            TableHandle::unopened(Arc::new(meta), Graveyard::new())
+            TableHandle::unopened(Arc::new(meta), ObsoleteFiles::new())
         };
         let file = handle(3, 100);
         let of =

@@ -1,8 +1,8 @@
 //! A table as the versions share it, and what happens when nobody needs it any more.
 //!
 //! Dropping the last handle of an obsolete table does no disk work: whoever drops it may be a
-//! reader on an executor thread. It only leaves the file's number in the graveyard, and the version
-//! manager removes the file (INVARIANT(delete-only-by-version-manager)).
+//! reader on an executor thread. It only adds the file's number to the list of obsolete files, and
+//! the version manager removes the file (INVARIANT(delete-only-by-version-manager)).
 
 use super::table_cache::TableCache;
 use crate::error::{Error, Result};
@@ -17,39 +17,39 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 /// Numbers of tables that no version, view or job holds any more. Shared by all versions of one
 /// database.
 #[derive(Default)]
-pub struct Graveyard {
-    dead: Mutex<Vec<FileNumber>>,
+pub struct ObsoleteFiles {
+    numbers: Mutex<Vec<FileNumber>>,
     bell: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-impl Graveyard {
+impl ObsoleteFiles {
     /// An empty one.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// Has `bell` called after each burial, on the thread that dropped the last handle; it must be
+    /// Has `bell` called after each new one, on the thread that dropped the last handle; it must be
     /// short and must not wait. The first bell stays; returns whether this one was it.
-    pub fn on_burial(&self, bell: impl Fn() + Send + Sync + 'static) -> bool {
+    pub fn on_obsolete(&self, bell: impl Fn() + Send + Sync + 'static) -> bool {
         self.bell.set(Box::new(bell)).is_ok()
     }
 
     /// Takes the numbers whose files may now be removed.
     pub fn take(&self) -> Vec<FileNumber> {
-        std::mem::take(&mut *self.dead.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.numbers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn bury(&self, number: FileNumber) {
-        self.dead.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+    fn add(&self, number: FileNumber) {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).push(number);
         if let Some(bell) = self.bell.get() {
             bell();
         }
     }
 }
 
-impl fmt::Debug for Graveyard {
+impl fmt::Debug for ObsoleteFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Graveyard").field("dead", &self.dead).finish_non_exhaustive()
+        f.debug_struct("ObsoleteFiles").field("numbers", &self.numbers).finish_non_exhaustive()
     }
 }
 
@@ -71,7 +71,7 @@ pub struct TableHandle {
     /// Absent in versions that are only inspected (`verify`, policy tests).
     cache: Option<Arc<TableCache>>,
     obsolete: AtomicBool,
-    graveyard: Arc<Graveyard>,
+    obsolete_files: Arc<ObsoleteFiles>,
 }
 
 /// An open table, to be read and let go of soon. Clone the `Arc` in it to keep the table open.
@@ -97,7 +97,7 @@ impl TableHandle {
     pub(super) fn new(
         meta: Arc<TableMeta>,
         cache: Option<Arc<TableCache>>,
-        graveyard: Arc<Graveyard>,
+        obsolete_files: Arc<ObsoleteFiles>,
     ) -> Arc<Self> {
         Arc::new(Self {
             meta,
@@ -107,13 +107,13 @@ impl TableHandle {
             opening: Mutex::new(()),
             cache,
             obsolete: AtomicBool::new(false),
-            graveyard,
+            obsolete_files,
         })
     }
 
     /// A handle that can be planned with but not read.
-    pub fn unopened(meta: Arc<TableMeta>, graveyard: Arc<Graveyard>) -> Arc<Self> {
-        Self::new(meta, None, graveyard)
+    pub fn unopened(meta: Arc<TableMeta>, obsolete_files: Arc<ObsoleteFiles>) -> Arc<Self> {
+        Self::new(meta, None, obsolete_files)
     }
 
     /// What the manifest knows about the table.
@@ -195,7 +195,7 @@ impl TableHandle {
         self.meta.number
     }
 
-    /// No newer version will hold it: bury the file when the last handle goes. Call it only after
+    /// No newer version will hold it: its file goes when the last handle does. Call it only after
     /// the edit that drops the table is durable.
     pub fn mark_obsolete(&self) {
         self.obsolete.store(true, Ordering::Release);
@@ -212,7 +212,7 @@ impl Drop for TableHandle {
         if *self.obsolete.get_mut() {
             // Closes the file first: the version manager may remove it at once.
             self.table.store(None);
-            self.graveyard.bury(self.meta.number);
+            self.obsolete_files.add(self.meta.number);
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use super::check::{Conflict, ranges_cover_keyspaces};
 use super::{
-    ChangeId, Graveyard, Keyspaces, NewRange, Place, RangeId, Shards, SliceMeta, SliceName,
+    ChangeId, Keyspaces, NewRange, ObsoleteFiles, Place, RangeId, Shards, SliceMeta, SliceName,
     TableHandle, Version, VersionEdit,
 };
 use crate::filename::FileNumber;
@@ -353,10 +353,10 @@ impl Image {
     /// passed `check`.
     pub fn to_version<E: From<Conflict>>(
         &self,
-        graveyard: Arc<Graveyard>,
+        obsolete_files: Arc<ObsoleteFiles>,
         open: impl FnMut(&Arc<TableMeta>) -> Result<Arc<TableHandle>, E>,
     ) -> Result<Version, E> {
-        let version = self.to_version_unchecked(graveyard, open)?;
+        let version = self.to_version_unchecked(obsolete_files, open)?;
         super::check::check(&version)?;
         Ok(version)
     }
@@ -364,7 +364,7 @@ impl Image {
     /// As `to_version`, for who wants to name every broken rule.
     pub(crate) fn to_version_unchecked<E: From<Conflict>>(
         &self,
-        graveyard: Arc<Graveyard>,
+        obsolete_files: Arc<ObsoleteFiles>,
         mut open: impl FnMut(&Arc<TableMeta>) -> Result<Arc<TableHandle>, E>,
     ) -> Result<Version, E> {
         let mut edit = self.to_edit();
@@ -386,7 +386,7 @@ impl Image {
             }
             handles.push(handle);
         }
-        let version = Version::new(ranges, graveyard);
+        let version = Version::new(ranges, obsolete_files);
         let version = version.with_keyspaces(Arc::new(self.keyspaces.clone()));
         Ok(version.apply_handles(&edit, &handles)?)
     }
@@ -402,7 +402,7 @@ mod tests {
         let image = Image::of_new_database(FileNumber(1), split_keys, 4);
         let none =
             |_: &Arc<TableMeta>| -> Result<_, Conflict> { unreachable!("there are no tables") };
-        image.to_version(Graveyard::new(), none).unwrap()
+        image.to_version(ObsoleteFiles::new(), none).unwrap()
     }
 
     /// Planted: any number that 64 bits can hold; the next one would wrap.

@@ -30,7 +30,7 @@ pub use crate::change::ChangeId;
 pub use check::Conflict;
 pub(crate) use edit::EditError;
 pub use edit::{NewRange, VersionEdit};
-pub use handle::{Graveyard, OpenTable, TableHandle};
+pub use handle::{ObsoleteFiles, OpenTable, TableHandle};
 pub use image::{Image, RangeImage};
 pub use keyspace_options::KeyspaceOptions;
 pub use keyspaces::{DEFAULT_KEYSPACE, Keyspace, Keyspaces, check_name};
@@ -176,14 +176,14 @@ pub(crate) fn route_index<R>(
 pub struct Version {
     ranges: Vec<Arc<RangeVersion>>,
     keyspaces: Arc<Keyspaces>,
-    graveyard: Arc<Graveyard>,
+    obsolete_files: Arc<ObsoleteFiles>,
 }
 
 impl Version {
     /// A version of these ranges, sorted by keyspace and span, with no keyspace but the default
     /// one. Use `check` before trusting it.
-    pub fn new(ranges: Vec<Arc<RangeVersion>>, graveyard: Arc<Graveyard>) -> Self {
-        Self { ranges, keyspaces: Arc::default(), graveyard }
+    pub fn new(ranges: Vec<Arc<RangeVersion>>, obsolete_files: Arc<ObsoleteFiles>) -> Self {
+        Self { ranges, keyspaces: Arc::default(), obsolete_files }
     }
 
     /// The same with these keyspaces.
@@ -234,8 +234,8 @@ impl Version {
     }
 
     /// Where the numbers of unneeded tables gather.
-    pub fn graveyard(&self) -> &Arc<Graveyard> {
-        &self.graveyard
+    pub fn obsolete_files(&self) -> &Arc<ObsoleteFiles> {
+        &self.obsolete_files
     }
 
     /// All slices of all ranges.

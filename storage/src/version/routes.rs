@@ -157,7 +157,7 @@ mod tests {
         range.shards = Shards::at(&range.span, bounds).unwrap();
         let in_landing = vec![landed(&tables.slice(3, &["h", "l", "n"]), 3)];
         range.layers = range.layers.with(Place::Landing(1, 1), in_landing);
-        Version::new(vec![Arc::new(range)], Arc::clone(tables.1.graveyard()))
+        Version::new(vec![Arc::new(range)], Arc::clone(tables.1.obsolete_files()))
     }
 
     fn shape(version: &Version) -> Vec<(u32, Place, u64, String, String)> {

@@ -10,7 +10,7 @@
 //!
 //! Readers of open tables come by here never: see `TableHandle::table`.
 
-use super::handle::{Graveyard, TableHandle};
+use super::handle::{ObsoleteFiles, TableHandle};
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
 use crate::table::{BlockCache, CacheName, Table, TableId, TableMeta, Wait};
@@ -38,7 +38,7 @@ pub struct TableCache {
     dir: PathBuf,
     db_id: [u8; 16],
     limits: TableLimits,
-    graveyard: Arc<Graveyard>,
+    obsolete_files: Arc<ObsoleteFiles>,
     /// Every handle that somebody may hold, and some that nobody does any more.
     handles: Mutex<Vec<Weak<TableHandle>>>,
     clock: Mutex<Clock>,
@@ -76,7 +76,7 @@ impl TableCache {
             dir: dir.to_owned(),
             db_id,
             limits,
-            graveyard: Graveyard::new(),
+            obsolete_files: ObsoleteFiles::new(),
             handles: Mutex::default(),
             clock: Mutex::default(),
             opens: AtomicU64::new(0),
@@ -86,7 +86,8 @@ impl TableCache {
 
     /// A handle of the table with this `meta`, which is opened when it is read.
     pub fn handle(self: &Arc<Self>, meta: Arc<TableMeta>) -> Arc<TableHandle> {
-        let handle = TableHandle::new(meta, Some(Arc::clone(self)), Arc::clone(&self.graveyard));
+        let handle =
+            TableHandle::new(meta, Some(Arc::clone(self)), Arc::clone(&self.obsolete_files));
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         if handles.len() == handles.capacity() {
             handles.retain(|handle| handle.strong_count() > 0);
@@ -112,8 +113,8 @@ impl TableCache {
     }
 
     /// Where the numbers of unneeded tables gather.
-    pub fn graveyard(&self) -> &Arc<Graveyard> {
-        &self.graveyard
+    pub fn obsolete_files(&self) -> &Arc<ObsoleteFiles> {
+        &self.obsolete_files
     }
 
     /// The limits.

@@ -1,7 +1,8 @@
 //! Versions without files, for tests of structure and policy.
 
 use super::{
-    Graveyard, Part, Place, RangeId, RangeVersion, Shards, Slice, SliceMeta, TableHandle, Version,
+    ObsoleteFiles, Part, Place, RangeId, RangeVersion, Shards, Slice, SliceMeta, TableHandle,
+    Version,
 };
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
@@ -45,7 +46,7 @@ pub(crate) fn slice_at(
 }
 
 fn slice_of(meta: TableMeta) -> Slice {
-    Slice::whole(&TableHandle::unopened(Arc::new(meta), Graveyard::new()))
+    Slice::whole(&TableHandle::unopened(Arc::new(meta), ObsoleteFiles::new()))
 }
 
 /// The keys from `min` to `max` of an unopened table.
@@ -63,9 +64,9 @@ pub(crate) fn part_of(handle: &Arc<TableHandle>, min: &[u8], max: &[u8]) -> Slic
 }
 
 /// One range over everything, no tables.
-pub(crate) fn empty_version(graveyard: Arc<Graveyard>) -> Version {
+pub(crate) fn empty_version(obsolete_files: Arc<ObsoleteFiles>) -> Version {
     let range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
-    Version::new(vec![Arc::new(range)], graveyard)
+    Version::new(vec![Arc::new(range)], obsolete_files)
 }
 
 /// One range over everything.
@@ -75,5 +76,5 @@ pub(crate) fn version_of(l0: Vec<Slice>, levels: Vec<Vec<Slice>>) -> Version {
     for (slices, level) in levels.into_iter().zip(1..) {
         range.layers = range.layers.with(Place::Main(level), slices);
     }
-    Version::new(vec![Arc::new(range)], Graveyard::new())
+    Version::new(vec![Arc::new(range)], ObsoleteFiles::new())
 }

@@ -34,7 +34,7 @@ use crate::keyspace::{KeyspaceId, no_keyspace};
 use crate::memtable::Memtable;
 use crate::points::ReadPoint;
 use crate::table::Wait;
-use crate::version::{Graveyard, Keyspaces, RangeId, RangeVersion, Run, Version, route_index};
+use crate::version::{Keyspaces, ObsoleteFiles, RangeId, RangeVersion, Run, Version, route_index};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -225,9 +225,9 @@ impl<O> Superversion<O> {
     }
 
     /// What is on disk of all ranges, to be planned with or edited.
-    pub fn version(&self, graveyard: &Arc<Graveyard>) -> Version {
+    pub fn version(&self, obsolete_files: &Arc<ObsoleteFiles>) -> Version {
         let ranges = self.ranges.iter().map(|range| Arc::clone(&range.stable));
-        Version::new(ranges.collect(), Arc::clone(graveyard))
+        Version::new(ranges.collect(), Arc::clone(obsolete_files))
             .with_keyspaces(Arc::clone(&self.keyspaces))
     }
 }

@@ -125,7 +125,7 @@ impl Toy {
     }
 
     fn version(&self) -> Version {
-        self.superversion.version(self.tables.graveyard())
+        self.superversion.version(self.tables.obsolete_files())
     }
 
     fn view(&self) -> View {
@@ -186,7 +186,7 @@ impl Toy {
         self.swap(ranges);
         old.dropped_by(edit, &version).iter().for_each(|table| table.mark_obsolete());
         drop(old);
-        for number in self.tables.graveyard().take() {
+        for number in self.tables.obsolete_files().take() {
             self.vfs.remove(&FileKind::Table(number).path(&self.dir)).unwrap();
         }
     }
@@ -453,7 +453,7 @@ proptest! {
         }
         // Only what somebody holds is on the disk.
         drop(kept);
-        for number in toy.tables.graveyard().take() {
+        for number in toy.tables.obsolete_files().take() {
             toy.vfs.remove(&FileKind::Table(number).path(&toy.dir)).unwrap();
         }
         let mut files: Vec<_> = toy.vfs.list(Path::new("/db")).unwrap();
@@ -583,13 +583,13 @@ fn a_scan_closes_its_table_before_the_table_may_be_removed() {
         assert!(cursor.fill(&mut ChunkBuilder::new(), 1 << 20, 10).unwrap());
         toy.compact_all();
         let events: Arc<std::sync::Mutex<Vec<&str>>> = Arc::default();
-        let (closed, buried) = (events.clone(), events.clone());
+        let (closed, obsolete) = (events.clone(), events.clone());
         toy.mem.on_close(move |_| closed.lock().unwrap().push("closed"));
-        toy.tables.graveyard().on_burial(move || buried.lock().unwrap().push("buried"));
+        toy.tables.obsolete_files().on_obsolete(move || obsolete.lock().unwrap().push("obsolete"));
         drop(cursor);
         let events = events.lock().unwrap();
         assert!(events.contains(&"closed"), "{events:?}");
-        assert_eq!(events.last(), Some(&"buried"), "{events:?}");
+        assert_eq!(events.last(), Some(&"obsolete"), "{events:?}");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::filename::FileNumber;
 use crate::key::Span;
 use crate::version::testing::{part_of, slice, slice_at};
 use crate::version::{
-    Graveyard, Landed, Place, RangeId, RangeVersion, Shards, Slice, SliceMeta, SliceName,
+    Landed, ObsoleteFiles, Place, RangeId, RangeVersion, Shards, Slice, SliceMeta, SliceName,
     TableHandle, Version, check,
 };
 use bytes::Bytes;
@@ -45,7 +45,7 @@ fn range(
 }
 
 fn version(ranges: Vec<RangeVersion>) -> Version {
-    let version = Version::new(ranges.into_iter().map(Arc::new).collect(), Graveyard::new());
+    let version = Version::new(ranges.into_iter().map(Arc::new).collect(), ObsoleteFiles::new());
     check::check(&version).unwrap();
     version
 }
@@ -356,7 +356,7 @@ fn t000_17_what_has_waited_is_drained_at_a_bounded_price_unless_nothing_comes() 
         // Something has just been flushed elsewhere.
         let mut meta = crate::version::testing::meta(90, b"x", b"y", 1000);
         meta.created_at_ms = HOUR;
-        let flushed = Slice::whole(&TableHandle::unopened(meta.into(), Graveyard::new()));
+        let flushed = Slice::whole(&TableHandle::unopened(meta.into(), ObsoleteFiles::new()));
         range.layers = range.layers.with(Place::L0, vec![flushed]);
         range
     };
@@ -397,7 +397,7 @@ fn with_keys(number: u64, bytes: u64, keys: std::ops::Range<u64>) -> Arc<TableHa
     let mut meta = crate::version::testing::meta(number, b"a", b"z", bytes);
     meta.entries = keys.end - keys.start;
     keys.for_each(|key| meta.keys.add(hash64(&key.to_be_bytes())));
-    TableHandle::unopened(meta.into(), Graveyard::new())
+    TableHandle::unopened(meta.into(), ObsoleteFiles::new())
 }
 
 /// Planted: a sketch for each part of a file; parts that hide as much as whole files would.
@@ -494,7 +494,7 @@ fn what_will_be_due_is_not_forgotten_beside_what_is() {
     let dead = |number, key: &[u8], made| {
         let mut meta = crate::version::testing::meta(number, key, key, MIB);
         (meta.tombstones, meta.created_at_ms) = (1, made);
-        Slice::whole(&TableHandle::unopened(meta.into(), Graveyard::new()))
+        Slice::whole(&TableHandle::unopened(meta.into(), ObsoleteFiles::new()))
     };
     let options = CompactionOptions { tombstone_age_max_ms: DAY, ..options() };
     let mut range = range(1, b"", None, b"m");
@@ -515,7 +515,7 @@ fn tombstones_that_are_old_make_landings_drain() {
     let dead = |number, min: &[u8], max: &[u8]| {
         let mut meta = crate::version::testing::meta(number, min, max, MIB);
         (meta.tombstones, meta.created_at_ms) = (1, 5);
-        Slice::whole(&TableHandle::unopened(meta.into(), Graveyard::new()))
+        Slice::whole(&TableHandle::unopened(meta.into(), ObsoleteFiles::new()))
     };
     let options = CompactionOptions { tombstone_age_max_ms: DAY, ..options() };
     // In a landing, in the second of two windows.

@@ -10,7 +10,7 @@
 
 use super::*;
 use crate::version::testing::{meta, version_of};
-use crate::version::{Graveyard, TableHandle};
+use crate::version::{ObsoleteFiles, TableHandle};
 
 /// L0, L1, and so on, newest first: the entries of their tables.
 type Shape = Vec<Vec<u64>>;
@@ -38,7 +38,7 @@ impl Example {
                 number -= 1;
                 let mut meta = meta(number, b"a", b"z", 100 * entries);
                 meta.entries = *entries;
-                Slice::whole(&TableHandle::unopened(meta.into(), Graveyard::new()))
+                Slice::whole(&TableHandle::unopened(meta.into(), ObsoleteFiles::new()))
             });
             slices.collect()
         };

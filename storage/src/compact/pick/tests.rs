@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::version::testing::{meta, slice, version_of};
-use crate::version::{Graveyard, Landed, RangeId, SliceMeta, TableHandle};
+use crate::version::{Landed, ObsoleteFiles, RangeId, SliceMeta, TableHandle};
 
 const MIB: u64 = 1 << 20;
 static NONE: BTreeSet<SliceName> = BTreeSet::new();
@@ -141,7 +141,7 @@ fn tables_that_are_full_of_tombstones_are_merged_although_their_level_is_small()
     let dead = |number, min: &str, max: &str, percent| {
         let mut meta = meta(number, min.as_bytes(), max.as_bytes(), 10_000);
         meta.tombstones = meta.entries * percent / 100;
-        Slice::whole(&TableHandle::unopened(meta.into(), Graveyard::new()))
+        Slice::whole(&TableHandle::unopened(meta.into(), ObsoleteFiles::new()))
     };
     let cases: Vec<(&str, Version, Option<Shape>)> = vec![
         (
@@ -334,7 +334,7 @@ fn a7_without_landings_l0_goes_around_what_has_landed() {
     let mut range = RangeVersion::clone(&version.ranges()[0]);
     let there = vec![landed(2, t(5, "a", "c", 1)), landed(1, t(4, "b", "h", 1))];
     range.layers = range.layers.with(Place::Landing(1, 0), there);
-    let version = Version::new(vec![Arc::new(range)], Graveyard::new());
+    let version = Version::new(vec![Arc::new(range)], ObsoleteFiles::new());
     let options = CompactionOptions { l0_trigger: 1, level_base_bytes: 100 * MIB, ..options() };
     let damaged: Vec<_> = version.slices().map(|(_, _, slice)| slice.name()).collect();
     let damaged = damaged.into_iter().filter(|name| [4, 5].contains(&name.table.0)).collect();

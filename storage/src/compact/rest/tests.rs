@@ -4,7 +4,7 @@ use super::*;
 use crate::compact::{Agenda, ClaimedJob, Claims, IngestMode, Rounds, Task, pick, quiet_since_ms};
 use crate::key::Span;
 use crate::version::testing::{slice, slice_at};
-use crate::version::{Graveyard, Landed, RangeId, Shards, SliceMeta, Version, check};
+use crate::version::{Landed, ObsoleteFiles, RangeId, Shards, SliceMeta, Version, check};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ fn waiting(id: u32, lo: &'static [u8], hi: Option<&'static [u8]>) -> RangeVersio
 }
 
 fn version(ranges: Vec<RangeVersion>) -> Version {
-    let version = Version::new(ranges.into_iter().map(Arc::new).collect(), Graveyard::new());
+    let version = Version::new(ranges.into_iter().map(Arc::new).collect(), ObsoleteFiles::new());
     check::check(&version).unwrap();
     version
 }
@@ -144,7 +144,7 @@ impl Planner {
         }
         range.layers = range.layers.with(job.output, there);
         ranges[at] = Arc::new(range);
-        self.version = Version::new(ranges, Graveyard::new());
+        self.version = Version::new(ranges, ObsoleteFiles::new());
         check::check(&self.version).unwrap();
         // And with it its claim.
         drop(job);
