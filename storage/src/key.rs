@@ -176,6 +176,25 @@ impl Span {
     }
 }
 
+/// How many leading bytes two keys share.
+#[inline]
+pub(crate) fn common_prefix_len(a: &[u8], b: &[u8]) -> usize {
+    let limit = a.len().min(b.len());
+    let (a, b) = (&a[..limit], &b[..limit]);
+    let mut at = 0;
+    while let (Some(x), Some(y)) = (a[at..].first_chunk::<8>(), b[at..].first_chunk::<8>()) {
+        let differ = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if differ != 0 {
+            return at + differ.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while at < limit && a[at] == b[at] {
+        at += 1;
+    }
+    at
+}
+
 /// The first eight bytes as a number that orders like them. Missing ones count as 0, so a short key
 /// ties with keys that continue so, and ties are resolved on the keys.
 #[inline]

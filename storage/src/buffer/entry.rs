@@ -256,7 +256,7 @@ impl<'a> EntryAt<'a> {
     pub(crate) fn has_key(self, key: &[u8]) -> bool {
         match self.whole() {
             Some(entry) => entry.key == key,
-            None => self.agreement(key) == (key.len(), KeyOrder::Equal),
+            None => self.compare_straddling(key) == KeyOrder::Equal,
         }
     }
 
@@ -265,17 +265,16 @@ impl<'a> EntryAt<'a> {
     pub(crate) fn compare_key(self, key: &[u8]) -> KeyOrder {
         match self.whole() {
             Some(entry) => entry.key.cmp(key),
-            None => self.agreement(key).1,
+            None => self.compare_straddling(key),
         }
     }
 
-    /// Bytes that its key and `key` have in common, and how its key sorts against `key`.
+    /// The same for an entry whose key may straddle chunks.
     #[cold]
-    pub(crate) fn agreement(self, key: &[u8]) -> (usize, KeyOrder) {
+    fn compare_straddling(self, key: &[u8]) -> KeyOrder {
         let mut own = Vec::new();
         self.put_key(&mut own);
-        let same = own.iter().zip(key).take_while(|(own, other)| own == other).count();
-        (same, own[..].cmp(key))
+        own[..].cmp(key)
     }
 
     /// Copies the key to the end of `out`.

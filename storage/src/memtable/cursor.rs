@@ -271,7 +271,7 @@ impl MemtableCursor {
             };
             let header = node.header();
             let rest = &key[depth..];
-            let agreed = header.agreement(rest);
+            let agreed = header.prefix_in_common(rest);
             if agreed < header.prefix_len() {
                 let order = match rest.get(agreed) {
                     Some(byte) => header.prefix()[agreed].cmp(byte),

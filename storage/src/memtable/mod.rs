@@ -18,12 +18,12 @@ mod arena;
 mod cursor;
 mod node;
 mod reclaim;
+mod swar;
 #[cfg(test)]
 #[cfg(not(loom))]
 pub(crate) mod tests;
 mod tree;
 mod versions;
-mod words;
 mod writer;
 
 pub use crate::buffer::{Attendant, ChunkPool};

@@ -14,9 +14,10 @@
 //! Long because the four sizes of a node are four answers to the same questions.
 
 use super::arena::Arena;
+use super::swar::{LOW_BITS, first_word, matches_4, matches_8};
 use super::versions::Versions;
-use super::words::{LOW_BITS, agreement, first_word, matches_4, matches_8};
 use crate::buffer::{ADDRESS_BITS, EntryAt, LINE_BYTES, prefetch};
+use crate::key::common_prefix_len;
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::array;
 use std::ptr::{self, NonNull};
@@ -282,17 +283,17 @@ impl Header {
 
     /// How many bytes of the prefix `rest` agrees with.
     #[inline(always)]
-    pub(super) fn agreement(&self, rest: &[u8]) -> usize {
-        let head = self.head_agreement(rest);
+    pub(super) fn prefix_in_common(&self, rest: &[u8]) -> usize {
+        let head = self.head_in_common(rest);
         if head < HEAD_BYTES {
             return head;
         }
-        HEAD_BYTES + agreement(&self.prefix()[HEAD_BYTES..], &rest[HEAD_BYTES..])
+        HEAD_BYTES + common_prefix_len(&self.prefix()[HEAD_BYTES..], &rest[HEAD_BYTES..])
     }
 
     /// The same, looking at no more than the first eight bytes.
     #[inline(always)]
-    fn head_agreement(&self, rest: &[u8]) -> usize {
+    fn head_in_common(&self, rest: &[u8]) -> usize {
         let same = ((u64::from_le_bytes(self.prefix_head) ^ first_word(rest)).trailing_zeros() / 8)
             as usize;
         same.min(self.prefix_len()).min(rest.len())
@@ -302,7 +303,7 @@ impl Header {
     /// is longer than eight bytes: then the whole key has to be compared at the entry.
     #[inline(always)]
     pub(super) fn may_lead_to(&self, rest: &[u8]) -> bool {
-        self.head_agreement(rest) == self.prefix_len().min(HEAD_BYTES)
+        self.head_in_common(rest) == self.prefix_len().min(HEAD_BYTES)
     }
 
     /// Has a copy taken this node's place? For the writer: slots in it lead nowhere that counts.

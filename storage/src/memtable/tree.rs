@@ -9,9 +9,8 @@
 use super::arena::Arena;
 use super::node::{Header, Link, Node, Slot, Target};
 use super::versions::{Versions, newest};
-use super::words::agreement;
 use crate::buffer::{EntryAt, prefetch};
-use crate::key::Seqno;
+use crate::key::{Seqno, common_prefix_len};
 use std::ptr::NonNull;
 
 /// What leads to the versions of `key` below `root`; empty if there are none.
@@ -194,7 +193,7 @@ pub(super) unsafe fn insert<'a>(
         node.prefetch_rest(key, depth);
         let header = node.header();
         if header.prefix_len() != 0 {
-            let agreed = header.agreement(&key[depth..]);
+            let agreed = header.prefix_in_common(&key[depth..]);
             if agreed < header.prefix_len() {
                 // SAFETY: the caller's promises are the same.
                 unsafe { split_prefix(slot, arena, node, agreed, entry, key, depth) };
@@ -246,7 +245,7 @@ unsafe fn meet<'a>(
     };
     // A slot below a node whose prefix was compared in full: both keys agree up to `depth`.
     let start = depth.min(new.len());
-    let fork = start + agreement(&old[start..], &new[start..]);
+    let fork = start + common_prefix_len(&old[start..], &new[start..]);
     if fork == old.len() && fork == new.len() {
         if written >= unseen {
             // SAFETY: the caller loaded the link from a slot of its tree.

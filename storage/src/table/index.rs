@@ -14,11 +14,10 @@
 //! numbers (*heads*) in a tree of sixteen-wide nodes without pointers. Only separators whose head
 //! equals the wanted key's are compared byte by byte.
 
-use super::block::shared_len;
 use super::cache::BLOCKS_MAX;
 use super::seal::Fault;
 use crate::codec::{Reader, put_varint};
-use crate::key::head;
+use crate::key::{common_prefix_len, head};
 use crate::limits::KEY_BYTES_MAX;
 
 /// Heads per node: two cache lines, compared without branches.
@@ -39,7 +38,7 @@ impl IndexBuilder {
 
     /// Adds the next block, which takes `length` bytes of the file.
     pub(super) fn add(&mut self, separator: &[u8], length: u64) {
-        let shared = shared_len(&self.last, separator);
+        let shared = common_prefix_len(&self.last, separator);
         put_varint(&mut self.payload, shared as u64);
         put_varint(&mut self.payload, (separator.len() - shared) as u64);
         self.payload.extend_from_slice(&separator[shared..]);
@@ -69,7 +68,7 @@ impl IndexBuilder {
 /// Makes `out` a short key `s` with `before <= s < after`; `before < after`.
 pub(super) fn separator(before: &[u8], after: &[u8], out: &mut Vec<u8>) {
     out.clear();
-    let at = shared_len(before, after);
+    let at = common_prefix_len(before, after);
     if at == before.len() {
         out.extend_from_slice(before);
     } else if after.len() > at + 1 {
@@ -137,7 +136,7 @@ impl Index {
         }
         starts.push(separators.len() as u32);
         let first = &separators[..starts[1] as usize];
-        let prefix = first[..shared_len(first, &separators[last])].into();
+        let prefix = first[..common_prefix_len(first, &separators[last])].into();
         let mut index = Self { prefix, levels: Vec::new(), separators, starts, offsets };
         index.build_levels();
         Ok(index)

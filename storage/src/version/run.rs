@@ -1,7 +1,7 @@
 //! A sorted run: disjoint slices, found by key.
 
 use super::slice::{Slice, SliceMeta};
-use crate::key::head;
+use crate::key::{common_prefix_len, head};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Run {
     /// A run of slices that are already in key order and disjoint (`check` proves it).
     pub fn new(slices: Vec<Slice>) -> Self {
         let shared = match (slices.first(), slices.last()) {
-            (Some(first), Some(last)) => shared_prefix(first.max_key(), last.max_key()),
+            (Some(first), Some(last)) => common_prefix_len(first.max_key(), last.max_key()),
             _ => 0,
         };
         // A run that is out of order must still be representable, or `check` could not name it.
@@ -112,10 +112,6 @@ impl Run {
         let count = self.slices[start..].partition_point(|slice| slice.min_key() <= max);
         start..start + count
     }
-}
-
-fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]

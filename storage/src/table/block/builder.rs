@@ -1,8 +1,8 @@
 //! Writes one data block; see the parent module for the format.
 
-use super::{HEADER_BYTES, shared_len, tag};
+use super::{HEADER_BYTES, tag};
 use crate::codec::{VARINT_BYTES_MAX, write_varint};
-use crate::key::{Kind, Seqno};
+use crate::key::{Kind, Seqno, common_prefix_len};
 use crate::limits::SEQNO_MAX;
 
 /// Collects entries in ascending key order and lays them out as a block. Reused from block to block
@@ -52,7 +52,7 @@ impl BlockBuilder {
             self.restart_key.extend_from_slice(key);
             0
         } else {
-            shared_len(&self.restart_key, key)
+            common_prefix_len(&self.restart_key, key)
         };
         self.offsets.push(self.entries.len() as u32);
         self.seqnos.push(seqno.0);

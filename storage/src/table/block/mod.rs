@@ -64,25 +64,6 @@ fn load_last(rest: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// How many leading bytes two keys share.
-#[inline]
-pub(super) fn shared_len(a: &[u8], b: &[u8]) -> usize {
-    let limit = a.len().min(b.len());
-    let (a, b) = (&a[..limit], &b[..limit]);
-    let mut at = 0;
-    while let (Some(x), Some(y)) = (a[at..].first_chunk::<8>(), b[at..].first_chunk::<8>()) {
-        let differ = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
-        if differ != 0 {
-            return at + differ.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    while at < limit && a[at] == b[at] {
-        at += 1;
-    }
-    at
-}
-
 /// Are the two equal? For keys of usual lengths faster than a call of the C library's comparison.
 #[inline]
 pub(super) fn equal(a: &[u8], b: &[u8]) -> bool {

@@ -1,8 +1,8 @@
 //! Reads one data block; see the parent module for the format.
 
-use super::{Broken, HEADER_BYTES, equal, load_u64, shared_len, tag, tags};
+use super::{Broken, HEADER_BYTES, equal, load_u64, tag, tags};
 use crate::codec::Reader;
-use crate::key::{Kind, Seqno};
+use crate::key::{Kind, Seqno, common_prefix_len};
 use crate::limits::SEQNO_MAX;
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -249,7 +249,7 @@ impl Block {
         let Some(group) = lo.checked_sub(1) else { return Ok(0) };
         let restart = group << shift;
         let restart_key = self.restart_key(restart)?;
-        let common = shared_len(restart_key, key);
+        let common = common_prefix_len(restart_key, key);
         let (mut lo, mut hi) = (restart + 1, count.min((group + 1) << shift));
         while lo < hi {
             let middle = lo + (hi - lo) / 2;

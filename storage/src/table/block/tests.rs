@@ -3,7 +3,7 @@
 use super::*;
 use crate::codec::extremes::extremes;
 use crate::codec::hash64;
-use crate::key::{Kind, Seqno};
+use crate::key::{Kind, Seqno, common_prefix_len};
 use std::sync::Arc;
 
 type Entry = (Vec<u8>, Seqno, Kind, Vec<u8>);
@@ -173,13 +173,13 @@ fn comparisons_of_short_keys_are_right() {
     for a_len in 0..40 {
         for b_len in 0..40 {
             assert_eq!(equal(&base[..a_len], &base[..b_len]), a_len == b_len);
-            assert_eq!(shared_len(&base[..a_len], &base[..b_len]), a_len.min(b_len));
+            assert_eq!(common_prefix_len(&base[..a_len], &base[..b_len]), a_len.min(b_len));
         }
         for at in 0..a_len {
             let mut other = base[..a_len].to_vec();
             other[at] ^= 0x80;
             assert!(!equal(&base[..a_len], &other));
-            assert_eq!(shared_len(&base[..a_len], &other), at);
+            assert_eq!(common_prefix_len(&base[..a_len], &other), at);
         }
     }
 }

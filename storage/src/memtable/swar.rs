@@ -1,4 +1,4 @@
-//! Key bytes, compared eight at a time.
+//! Several key bytes at a time in one integer (SWAR: SIMD within a register).
 
 /// A one in every byte.
 pub(super) const LOW_BITS: u64 = 0x0101_0101_0101_0101;
@@ -28,17 +28,4 @@ pub(super) fn first_word(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word[..bytes.len()].copy_from_slice(bytes);
     u64::from_le_bytes(word)
-}
-
-/// How many bytes two slices have in common at their start.
-pub(super) fn agreement(left: &[u8], right: &[u8]) -> usize {
-    let mut done = 0;
-    for (left, right) in left.as_chunks::<8>().0.iter().zip(right.as_chunks::<8>().0) {
-        let differs = u64::from_le_bytes(*left) ^ u64::from_le_bytes(*right);
-        if differs != 0 {
-            return done + (differs.trailing_zeros() / 8) as usize;
-        }
-        done += 8;
-    }
-    done + left[done..].iter().zip(&right[done..]).take_while(|(left, right)| left == right).count()
 }
