@@ -10,7 +10,7 @@ use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::iter::Cursor;
 use sluicedb_storage::key::{Kind, Seqno};
 use sluicedb_storage::table::{
-    BlockCache, CursorOptions, Table, TableBuilder, TableId, TableOptions, Wait,
+    BlockCache, CursorOptions, ReadTier, Table, TableBuilder, TableId, TableOptions,
 };
 use sluicedb_storage::vfs::{DiskVfs, Vfs};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ fn table(c: &mut Criterion) {
     let cache = BlockCache::new(512 << 20);
     let cached = open(&cache);
     for (key, _) in &sorted {
-        assert!(cached.get(key, hash64(key), Wait::Allowed).unwrap().is_some());
+        assert!(cached.get(key, hash64(key), ReadTier::Disk).unwrap().is_some());
     }
     let uncached = open(&BlockCache::new(0));
     let mut map = BTreeMap::new();
@@ -79,14 +79,14 @@ fn table(c: &mut Criterion) {
         let mut step = 0;
         b.iter(|| {
             let key = key(shuffled(&mut step));
-            cached.get(&key, hash64(&key), Wait::Never).unwrap().unwrap()
+            cached.get(&key, hash64(&key), ReadTier::Memory).unwrap().unwrap()
         });
     });
     group.bench_function("cached, probe", |b| {
         let mut step = 0;
         b.iter(|| {
             let key = key(shuffled(&mut step));
-            cached.probe(&key, hash64(&key), Wait::Never).unwrap().unwrap()
+            cached.probe(&key, hash64(&key), ReadTier::Memory).unwrap().unwrap()
         });
     });
     group.bench_function("cached, one block", |b| {
@@ -94,21 +94,21 @@ fn table(c: &mut Criterion) {
         b.iter(|| {
             at = (at + 1) % 32;
             let key = &sorted[at].0;
-            cached.get(key, hash64(key), Wait::Never).unwrap().unwrap()
+            cached.get(key, hash64(key), ReadTier::Memory).unwrap().unwrap()
         });
     });
     group.bench_function("page cache", |b| {
         let mut step = 0;
         b.iter(|| {
             let key = key(shuffled(&mut step));
-            uncached.get(&key, hash64(&key), Wait::Allowed).unwrap().unwrap()
+            uncached.get(&key, hash64(&key), ReadTier::Disk).unwrap().unwrap()
         });
     });
     group.bench_function("absent", |b| {
         let mut step = 0;
         b.iter(|| {
             let key = key(ENTRIES + shuffled(&mut step));
-            cached.get(&key, hash64(&key), Wait::Never).unwrap()
+            cached.get(&key, hash64(&key), ReadTier::Memory).unwrap()
         });
     });
     group.bench_function("key and hash only", |b| {

@@ -27,7 +27,7 @@ use sluicedb_storage::key::{Kind, Seqno, Span};
 use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::points::Holder;
-use sluicedb_storage::table::Wait;
+use sluicedb_storage::table::ReadTier;
 use sluicedb_storage::view::View;
 use std::fmt;
 use std::future::Future;
@@ -447,7 +447,7 @@ impl Db {
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
-        match self.engine().get(self.keyspace.id(), key, Wait::Never) {
+        match self.engine().get(self.keyspace.id(), key, ReadTier::Memory) {
             Err(StorageError::WouldBlock) => self.reader(Holder::Lookup).get(key).await,
             result => Ok(result?),
         }
@@ -460,7 +460,7 @@ impl Db {
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
-        match self.engine().contains_key(self.keyspace.id(), key, Wait::Never) {
+        match self.engine().contains_key(self.keyspace.id(), key, ReadTier::Memory) {
             Err(StorageError::WouldBlock) => self.reader(Holder::Lookup).contains_key(key).await,
             result => Ok(result?),
         }

@@ -6,7 +6,7 @@ use sluicedb_actors::failure::damage::Damage;
 use sluicedb_actors::runtime::pool::Pool;
 use sluicedb_storage::batch::KeyspaceRef;
 use sluicedb_storage::keyspace::KeyspaceId;
-use sluicedb_storage::table::Wait;
+use sluicedb_storage::table::ReadTier;
 use sluicedb_storage::vfs::LockGuard;
 use sluicedb_storage::view::View;
 use sluicedb_storage::{Error as StorageError, Result as StorageResult};
@@ -49,23 +49,23 @@ impl Reader {
     }
 
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        match self.view.get(self.keyspace.id(), key, Wait::Never) {
+        match self.view.get(self.keyspace.id(), key, ReadTier::Memory) {
             Err(StorageError::WouldBlock) => {}
             result => return self.told(result),
         }
         let (view, keyspace) = (self.view.clone(), self.keyspace.id());
         let key = Bytes::copy_from_slice(key);
-        self.told(self.on_read_thread(move || view.get(keyspace, &key, Wait::Allowed)).await?)
+        self.told(self.on_read_thread(move || view.get(keyspace, &key, ReadTier::Disk)).await?)
     }
 
     pub(crate) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
-        match self.view.contains_key(self.keyspace.id(), key, Wait::Never) {
+        match self.view.contains_key(self.keyspace.id(), key, ReadTier::Memory) {
             Err(StorageError::WouldBlock) => {}
             result => return self.told(result),
         }
         let (view, keyspace) = (self.view.clone(), self.keyspace.id());
         let key = Bytes::copy_from_slice(key);
-        let read = move || view.contains_key(keyspace, &key, Wait::Allowed);
+        let read = move || view.contains_key(keyspace, &key, ReadTier::Disk);
         self.told(self.on_read_thread(read).await?)
     }
 
@@ -86,13 +86,13 @@ impl Reader {
         let mut values = Vec::with_capacity(keys.len());
         let mut cold = Vec::new();
         for (index, (keyspace, key)) in keys.enumerate() {
-            match self.view.get(keyspace, key, Wait::Never) {
+            match self.view.get(keyspace, key, ReadTier::Memory) {
                 Ok(value) => values.push(value),
                 Err(StorageError::WouldBlock) => {
                     values.push(None);
                     let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
                     cold.push(async move {
-                        let read = move || view.get(keyspace, &key, Wait::Allowed);
+                        let read = move || view.get(keyspace, &key, ReadTier::Disk);
                         let read = self.on_read_thread(read);
                         read.await.map(|value| (index, value))
                     });

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use futures::stream::Stream;
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::key::Span;
-use sluicedb_storage::table::Wait;
+use sluicedb_storage::table::ReadTier;
 pub use sluicedb_storage::view::Chunk;
 use sluicedb_storage::view::{ChunkBuilder, ScanCursor, ScanSpec};
 use std::fmt;
@@ -133,14 +133,14 @@ impl Scan {
                 State::Ended => return Poll::Ready(Ok(None)),
                 State::Fresh => {
                     if self.limit != Some(0) {
-                        let cursor = self.reader.view().cursor(self.spec.clone(), Wait::Never);
+                        let cursor = self.reader.view().cursor(self.spec.clone(), ReadTier::Memory);
                         self.state = State::Ready(Box::new(cursor));
                     }
                 }
                 State::Ready(mut cursor) => {
                     let entries = self.entries_wanted();
                     let mut builder = ChunkBuilder::new();
-                    cursor.set_wait(Wait::Never);
+                    cursor.set_tier(ReadTier::Memory);
                     let filled = cursor.fill(&mut builder, self.chunk_bytes, entries);
                     let more = match filled {
                         Ok(more) => more,
@@ -186,7 +186,7 @@ impl Scan {
         Box::pin(async move {
             let filled = reader.on_read_thread(move || {
                 let mut builder = ChunkBuilder::new();
-                cursor.set_wait(Wait::Allowed);
+                cursor.set_tier(ReadTier::Disk);
                 let mut more = true;
                 for _ in 0..EMPTY_TURNS_COLD {
                     if more && builder.is_empty() {

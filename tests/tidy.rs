@@ -57,7 +57,6 @@ const TWINS: &[(&str, &str)] = &[
     ("Task", "of the runtime, and of a compaction"),
     ("Ticket", "of the kernel, and of a user"),
     ("Version", "of an entry, and of the tree"),
-    ("Wait", "a future of the kernel, and how far a read may go"),
 ];
 
 struct File {

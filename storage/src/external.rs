@@ -12,7 +12,7 @@ use crate::iter::Cursor;
 use crate::key::{Kind, Seqno};
 use crate::limits::VALUE_BYTES_CAP;
 use crate::table::{
-    BlockCache, CursorOptions, Table, TableBuilder, TableId, TableMeta, TableOptions, Wait,
+    BlockCache, CursorOptions, ReadTier, Table, TableBuilder, TableId, TableMeta, TableOptions,
 };
 use crate::vfs::Vfs;
 use std::cell::Cell;
@@ -185,8 +185,8 @@ impl ExternalTable {
     ) -> std::result::Result<(), E> {
         let cache = BlockCache::new(0);
         let table = Table::open(vfs, self.path.clone(), self.id, Some(&self.meta), cache)?;
-        let (wait, readahead_bytes) = (Wait::Allowed, READAHEAD_BYTES);
-        let how = CursorOptions { wait, fill_cache: false, readahead_bytes };
+        let (tier, readahead_bytes) = (ReadTier::Disk, READAHEAD_BYTES);
+        let how = CursorOptions { tier, fill_cache: false, readahead_bytes };
         let (mut cursor, mut entries) = (table.cursor(how), 0);
         cursor.seek_first()?;
         while cursor.valid() {

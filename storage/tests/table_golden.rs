@@ -13,7 +13,8 @@ use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::iter::Cursor;
 use sluicedb_storage::key::{Kind, Seqno};
 use sluicedb_storage::table::{
-    BlockCache, Compression, CursorOptions, Found, Table, TableBuilder, TableId, TableOptions, Wait,
+    BlockCache, Compression, CursorOptions, Found, ReadTier, Table, TableBuilder, TableId,
+    TableOptions,
 };
 use sluicedb_storage::vfs::{MemVfs, Vfs};
 use std::path::Path;
@@ -72,7 +73,7 @@ fn read(bytes: &[u8]) {
     let mut cursor = table.cursor(CursorOptions::default());
     cursor.seek_first().unwrap();
     for (key, seqno, kind, value) in entries() {
-        let found = table.get(&key, hash64(&key), Wait::Allowed).unwrap();
+        let found = table.get(&key, hash64(&key), ReadTier::Disk).unwrap();
         assert_eq!(found, Some(Found { seqno, kind, value: Bytes::from(value.clone()) }));
         assert_eq!((cursor.key(), cursor.seqno(), cursor.kind()), (&key[..], seqno, kind));
         assert_eq!(cursor.value(), value);

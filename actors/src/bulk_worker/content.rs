@@ -11,7 +11,7 @@ use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::external::ExternalTable;
 use sluicedb_storage::key::{Kind, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
-use sluicedb_storage::table::Wait;
+use sluicedb_storage::table::ReadTier;
 use sluicedb_storage::vfs::Vfs;
 use sluicedb_storage::view::{ChunkBuilder, ScanSpec, View};
 use std::sync::Arc;
@@ -54,7 +54,7 @@ fn walk(
 ) -> Result<(), Failure> {
     // What is read once is not worth a place in the cache.
     let spec = ScanSpec { fill_cache: false, readahead_bytes: CHUNK_BYTES, ..spec };
-    let mut cursor = view.cursor(spec, Wait::Allowed);
+    let mut cursor = view.cursor(spec, ReadTier::Disk);
     let mut goes_on = true;
     while goes_on {
         into.goes_on()?;

@@ -15,7 +15,7 @@ use sluicedb_storage::batch::check_entry;
 use sluicedb_storage::compact::TableSink;
 use sluicedb_storage::key::{Kind, Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
-use sluicedb_storage::table::{TableOptions, Wait};
+use sluicedb_storage::table::{ReadTier, TableOptions};
 use sluicedb_storage::version::{ShardCuts, Slice};
 use std::collections::BTreeMap;
 
@@ -179,7 +179,7 @@ impl<'a> Into<'a> {
         if is_cut || slice.file_bytes() > self.table_bytes_max.saturating_mul(2) {
             return Ok(false);
         }
-        let table = slice.handle().table(Wait::Allowed)?;
+        let table = slice.handle().table(ReadTier::Disk)?;
         // What may be written may be brought in.
         if table.value_bytes_bound() > self.value_bytes_max as u64
             || !self.sink.adopt(&table, &mut || (self.goes_on)().is_ok())?

@@ -44,10 +44,10 @@ use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan, no_keyspace};
 use sluicedb_storage::points::{Holder, ReadPoint};
 use sluicedb_storage::recover::RecoveryReport;
-use sluicedb_storage::table::Wait;
+use sluicedb_storage::table::ReadTier;
 use sluicedb_storage::version::{KeyspaceOptions, TableCache};
 use sluicedb_storage::vfs::Vfs;
-use sluicedb_storage::view::{self, Instant, View};
+use sluicedb_storage::view::{self, ReadAt, View};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -145,18 +145,18 @@ impl Engine {
     /// `visible`, no mailbox.
     ///
     /// # Errors
-    /// `WouldBlock` with `Wait::Never` when a cold block is needed; `Corrupt` and `Io`; `Invalid`
+    /// `WouldBlock` with `ReadTier::Memory` when a cold block is needed; `Corrupt` and `Io`; `Invalid`
     /// if there is no such keyspace.
     #[inline]
     pub fn get(
         &self,
         keyspace: KeyspaceId,
         key: &[u8],
-        wait: Wait,
+        tier: ReadTier,
     ) -> StorageResult<Option<Bytes>> {
         let superversion = self.parts.topology.superversion.load();
         let range = superversion.route(keyspace, key).ok_or_else(no_keyspace)?;
-        view::get(range, superversion.born, key, &self.now(), wait)
+        view::get(range, superversion.born, key, &self.now(), tier)
             .inspect_err(|error| self.parts.failures.damage.note_read(error))
     }
 
@@ -169,19 +169,19 @@ impl Engine {
         &self,
         keyspace: KeyspaceId,
         key: &[u8],
-        wait: Wait,
+        tier: ReadTier,
     ) -> StorageResult<bool> {
         let superversion = self.parts.topology.superversion.load();
         let range = superversion.route(keyspace, key).ok_or_else(no_keyspace)?;
-        let found = view::contains_key(range, superversion.born, key, &self.now(), wait);
+        let found = view::contains_key(range, superversion.born, key, &self.now(), tier);
         found.inspect_err(|error| self.parts.failures.damage.note_read(error))
     }
 
     /// For a lookup. Asked after the superversion was loaded: what became visible since is newer
     /// than the lookup.
     #[inline]
-    fn now(&self) -> Instant<impl Fn() -> Seqno> {
-        Instant::Newest(|| self.visible())
+    fn now(&self) -> ReadAt<impl Fn() -> Seqno> {
+        ReadAt::Newest(|| self.visible())
     }
 
     /// Pins this instant: a superversion and the last sequence number to read in it.

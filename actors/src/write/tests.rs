@@ -273,7 +273,7 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     let after = engine.superversion();
     for byte in 0..4 {
         let value =
-            engine.get(KeyspaceId::DEFAULT, &[byte, 1], sluicedb_storage::table::Wait::Allowed);
+            engine.get(KeyspaceId::DEFAULT, &[byte, 1], sluicedb_storage::table::ReadTier::Disk);
         assert_eq!(value.expect("nothing is damaged").as_deref(), Some(&b"value"[..]));
         let (old, new) = (&before.ranges[usize::from(byte)], &after.ranges[usize::from(byte)]);
         assert_eq!((old.active.entries(), new.active.entries()), (0, 1), "range {byte}");

@@ -10,7 +10,7 @@ use super::sink::TableSink;
 use crate::error::{Error, Result};
 use crate::iter::{ConcatCursor, Cursor, MergeCursor};
 use crate::key::Kind;
-use crate::table::{CursorOptions, TableMeta, Wait};
+use crate::table::{CursorOptions, ReadTier, TableMeta};
 use crate::version::{RunParts, ShardCuts, Slice, runs_of};
 
 /// A slice has at most so many entries: on the fast path, what takes a millisecond or two.
@@ -145,7 +145,7 @@ impl<'a> Merge<'a> {
 /// push others out of the cache.
 fn sources(job: &Job) -> Vec<ConcatCursor<RunParts>> {
     let options =
-        CursorOptions { wait: Wait::Allowed, fill_cache: false, readahead_bytes: READAHEAD_BYTES };
+        CursorOptions { tier: ReadTier::Disk, fill_cache: false, readahead_bytes: READAHEAD_BYTES };
     let runs = job.inputs.iter().flat_map(|inputs| runs_of(inputs.place, inputs.slices.clone()));
     runs.map(|run| ConcatCursor::new(RunParts::new(run, options))).collect()
 }

@@ -211,7 +211,7 @@ fn checked(table: &Table, path: &Path, goes_on: &mut dyn FnMut() -> bool) -> Res
 mod tests {
     use super::*;
     use crate::codec::hash64;
-    use crate::table::Wait;
+    use crate::table::ReadTier;
     use crate::vfs::MemVfs;
 
     const OPTIONS: fn() -> TableOptions = TableOptions::default;
@@ -257,7 +257,7 @@ mod tests {
         let again = open(&meta).unwrap();
         assert_eq!(again.meta(), &meta);
         let found =
-            again.get(b"key", hash64(b"key"), Wait::Allowed).unwrap().expect("it has the key");
+            again.get(b"key", hash64(b"key"), ReadTier::Disk).unwrap().expect("it has the key");
         assert_eq!(&found.value[..], b"wanted");
         // By the manifest something else should be there.
         for unique_id in [id.unique_id(), other.meta().unique_id] {

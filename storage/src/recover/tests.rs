@@ -15,7 +15,7 @@ use crate::iter::Cursor;
 use crate::key::Span;
 use crate::keyspace::KeyspaceId;
 use crate::memtable::{Memtable, MemtableWriter, memtable};
-use crate::table::{BlockCache, Wait};
+use crate::table::{BlockCache, ReadTier};
 use crate::verify::verify_directory;
 use crate::version::{ChangeId, Keyspace, NewRange, Place, RangeId, Shards, SliceMeta, check};
 use crate::vfs::mem::{CrashKind, MemVfs};
@@ -87,7 +87,7 @@ fn try_content(recovered: &Recovered) -> Result<Model> {
     let ranges = recovered.version.ranges().iter().map(entry).collect();
     let superversion = Superversion::new(1, 1, Seqno::ZERO, Arc::default(), ranges);
     let view = View::new(Arc::new(superversion), recovered.last_seqno);
-    let mut cursor = view.cursor(ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), Wait::Allowed);
+    let mut cursor = view.cursor(ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), ReadTier::Disk);
     let mut out = ChunkBuilder::new();
     while cursor.fill(&mut out, 1 << 20, 1 << 20)? {}
     Ok(out.freeze().iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect())
@@ -776,7 +776,7 @@ fn b8_a_damaged_footer_is_met_by_whoever_reads_the_table() {
         .slices()
         .find(|(_, _, slice)| table.starts_with(&slice.number().to_string()))
         .unwrap();
-    let error = slice.handle().table(Wait::Allowed).unwrap_err();
+    let error = slice.handle().table(ReadTier::Disk).unwrap_err();
     assert!(matches!(error, Error::Corrupt { .. }) && error.to_string().contains(table), "{error}");
 }
 

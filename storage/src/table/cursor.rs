@@ -5,7 +5,7 @@
 //! again.
 
 use super::block::{Block, BlockCursor, Broken};
-use super::reader::{Table, Wait};
+use super::reader::{ReadTier, Table};
 use super::seal::{unshared, zeroed};
 use crate::error::Result;
 use crate::iter::Cursor;
@@ -22,7 +22,7 @@ const READAHEAD_FIRST_BYTES: usize = 32 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CursorOptions {
     /// May it wait for the disk? If not, any step may return `Error::WouldBlock`.
-    pub wait: Wait,
+    pub tier: ReadTier,
     /// Does it put blocks it had to read into the cache?
     pub fill_cache: bool,
     /// The most it reads at once when it moves steadily, in bytes (64 to 256 KiB is sensible); 0
@@ -32,7 +32,7 @@ pub struct CursorOptions {
 
 impl Default for CursorOptions {
     fn default() -> Self {
-        Self { wait: Wait::Allowed, fill_cache: true, readahead_bytes: 128 << 10 }
+        Self { tier: ReadTier::Disk, fill_cache: true, readahead_bytes: 128 << 10 }
     }
 }
 
@@ -172,7 +172,7 @@ impl TableCursor {
         {
             return self.open_ahead(i, buffer, at);
         }
-        self.table.fetch(i, self.how.wait, self.how.fill_cache)
+        self.table.fetch(i, self.how.tier, self.how.fill_cache)
     }
 
     /// Opens block `i` out of the window. What goes into the cache is a copy: a slice would keep
@@ -207,9 +207,9 @@ impl TableCursor {
         self.window_bytes = self.window_bytes.saturating_mul(2);
         let mut buffer = self.window.recycle(wanted);
         let target = &mut unshared(&mut buffer)[..wanted];
-        match self.how.wait {
-            Wait::Allowed => self.table.read_into(target, start)?,
-            Wait::Never => {
+        match self.how.tier {
+            ReadTier::Disk => self.table.read_into(target, start)?,
+            ReadTier::Memory => {
                 if !self.table.try_read(target, start)? {
                     self.misses = 0;
                     return Ok(false);

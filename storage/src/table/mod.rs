@@ -41,6 +41,6 @@ pub use cache::{BlockCache, CacheName};
 pub use cursor::{CursorOptions, TableCursor};
 pub use options::{Compression, TableId, TableOptions};
 pub use properties::TableMeta;
-pub use reader::{Found, Table, Wait};
+pub use reader::{Found, ReadTier, Table};
 pub use sketch::KeySketch;
 pub use verify::VerifyReport;

@@ -19,14 +19,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What to do about a block that is not in memory.
+/// How far down a read may go for a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Give up with `Error::WouldBlock`. A block in the system's page cache still counts as in
-    /// memory.
-    Never,
-    /// Read it, however long that takes; join a read in progress.
-    Allowed,
+pub enum ReadTier {
+    /// Memory only, the system's page cache included. A block that is not there is
+    /// `Error::WouldBlock`.
+    Memory,
+    /// To the disk, however long that takes. Joins a read of the same block that is under way.
+    Disk,
 }
 
 /// What a table says about a key.
@@ -254,11 +254,11 @@ impl Table {
     /// one block is looked at, and none if the filter says no.
     ///
     /// # Errors
-    /// `Error::WouldBlock` under `Wait::Never` if the block is not in memory; `Error::Io` or
+    /// `Error::WouldBlock` under `ReadTier::Memory` if the block is not in memory; `Error::Io` or
     /// `Error::Corrupt`, with file and offset, if it cannot be read.
     #[inline]
-    pub fn get(&self, key: &[u8], key_hash: u64, wait: Wait) -> Result<Option<Found>> {
-        self.look_up(key, key_hash, wait, |block, index, slot| Found {
+    pub fn get(&self, key: &[u8], key_hash: u64, tier: ReadTier) -> Result<Option<Found>> {
+        self.look_up(key, key_hash, tier, |block, index, slot| Found {
             seqno: block.seqno(index),
             kind: slot.kind,
             value: block.value(slot.value..slot.end),
@@ -267,8 +267,13 @@ impl Table {
 
     /// Like `get` without the value, which is not copied.
     #[inline]
-    pub fn probe(&self, key: &[u8], key_hash: u64, wait: Wait) -> Result<Option<(Seqno, Kind)>> {
-        self.look_up(key, key_hash, wait, |block, index, slot| (block.seqno(index), slot.kind))
+    pub fn probe(
+        &self,
+        key: &[u8],
+        key_hash: u64,
+        tier: ReadTier,
+    ) -> Result<Option<(Seqno, Kind)>> {
+        self.look_up(key, key_hash, tier, |block, index, slot| (block.seqno(index), slot.kind))
     }
 
     #[inline]
@@ -276,7 +281,7 @@ impl Table {
         &self,
         key: &[u8],
         key_hash: u64,
-        wait: Wait,
+        tier: ReadTier,
         make: impl FnOnce(&Block, u32, Slot) -> T,
     ) -> Result<Option<T>> {
         if !self.filter.may_contain(key_hash) {
@@ -286,7 +291,7 @@ impl Table {
         if i == self.index.len() {
             return Ok(None);
         }
-        let block = self.block(i, wait, true)?;
+        let block = self.block(i, tier, true)?;
         match block.find(key, key_hash) {
             Ok(Some((index, slot))) => Ok(Some(make(&block, index, slot))),
             Ok(None) => Ok(None),
@@ -325,22 +330,22 @@ impl Table {
 
     /// Block `i` from the cache or the file.
     #[inline]
-    pub(super) fn block(&self, i: usize, wait: Wait, fill_cache: bool) -> Result<Block> {
+    pub(super) fn block(&self, i: usize, tier: ReadTier, fill_cache: bool) -> Result<Block> {
         match self.cached(i) {
             Some(block) => Ok(block),
-            None => self.fetch(i, wait, fill_cache),
+            None => self.fetch(i, tier, fill_cache),
         }
     }
 
     /// Block `i`, which is not in the cache.
     #[cold]
-    pub(super) fn fetch(&self, i: usize, wait: Wait, fill_cache: bool) -> Result<Block> {
-        match (wait, fill_cache) {
-            (Wait::Allowed, true) => {
+    pub(super) fn fetch(&self, i: usize, tier: ReadTier, fill_cache: bool) -> Result<Block> {
+        match (tier, fill_cache) {
+            (ReadTier::Disk, true) => {
                 self.cache.get_or_read(self.block_key(i), || self.read_block(i))
             }
-            (Wait::Allowed, false) => self.read_block(i),
-            (Wait::Never, _) => {
+            (ReadTier::Disk, false) => self.read_block(i),
+            (ReadTier::Memory, _) => {
                 let (offset, length) = self.index.place(i);
                 let mut sealed = zeroed(length);
                 if !self.try_read(unshared(&mut sealed), offset)? {

@@ -97,7 +97,7 @@ fn open(vfs: &Arc<dyn Vfs>, cache: &Arc<BlockCache>) -> Result<Arc<Table>> {
 }
 
 fn get(table: &Table, key: &[u8]) -> Result<Option<Found>> {
-    table.get(key, hash64(key), Wait::Allowed)
+    table.get(key, hash64(key), ReadTier::Disk)
 }
 
 fn all_options() -> Vec<TableOptions> {
@@ -142,7 +142,7 @@ fn gets_agree_with_a_model() {
                     (found.seqno, found.kind, &found.value[..]),
                     (*seqno, *kind, &value[..])
                 );
-                let probed = table.probe(key, hash64(key), Wait::Allowed).unwrap();
+                let probed = table.probe(key, hash64(key), ReadTier::Disk).unwrap();
                 assert_eq!(probed, Some((*seqno, *kind)));
             }
             let mut random = Random(seed as u64);
@@ -180,7 +180,7 @@ fn cursors_agree_with_a_model() {
             [(0, true, 0), (0, false, 20_000), (30_000, true, 256 << 10), (64 << 20, true, 8000)]
         {
             let table = open(&vfs, &BlockCache::new(cache_bytes)).unwrap();
-            let how = CursorOptions { wait: Wait::Allowed, fill_cache, readahead_bytes };
+            let how = CursorOptions { tier: ReadTier::Disk, fill_cache, readahead_bytes };
             let mut cursor = table.cursor(how);
             assert!(!cursor.valid());
             for _ in 0..2 {
@@ -579,15 +579,15 @@ fn a_reader_that_must_not_wait_is_told_so() {
     write(&vfs, &model, &TableOptions::default()).unwrap();
     let table = open(&vfs, &BlockCache::new(8 << 20)).unwrap();
     let (key, _) = model.first_key_value().unwrap();
-    let how = CursorOptions { wait: Wait::Never, ..CursorOptions::default() };
+    let how = CursorOptions { tier: ReadTier::Memory, ..CursorOptions::default() };
     let mut cursor = table.cursor(how);
     disk.set_cold_reads(true);
-    assert!(matches!(table.get(key, hash64(key), Wait::Never), Err(Error::WouldBlock)));
+    assert!(matches!(table.get(key, hash64(key), ReadTier::Memory), Err(Error::WouldBlock)));
     assert!(matches!(cursor.seek_first(), Err(Error::WouldBlock)));
     assert!(!cursor.valid());
     // Once somebody who may wait has read the block, it is here for everybody.
     get(&table, key).unwrap();
-    assert!(table.get(key, hash64(key), Wait::Never).unwrap().is_some());
+    assert!(table.get(key, hash64(key), ReadTier::Memory).unwrap().is_some());
     cursor.seek_first().unwrap();
     let mut outcome = Ok(());
     while outcome.is_ok() && cursor.valid() {

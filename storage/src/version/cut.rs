@@ -6,7 +6,7 @@
 use super::{Part, Slice, SliceMeta};
 use crate::error::{Error, Result};
 use crate::iter::Cursor;
-use crate::table::{CursorOptions, Table, Wait};
+use crate::table::{CursorOptions, ReadTier, Table};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ impl Slice {
         if bounds.peek().is_none() {
             return Ok(vec![self.clone()]);
         }
-        let table = self.handle().table(Wait::Allowed)?;
-        let how = CursorOptions { wait: Wait::Allowed, fill_cache: false, readahead_bytes: 0 };
+        let table = self.handle().table(ReadTier::Disk)?;
+        let how = CursorOptions { tier: ReadTier::Disk, fill_cache: false, readahead_bytes: 0 };
         let mut cursor = self.cursor(how)?;
         let mut pieces = Vec::new();
         let mut min_key = self.min_key().clone();

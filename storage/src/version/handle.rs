@@ -7,7 +7,7 @@
 use super::table_cache::TableCache;
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
-use crate::table::{CacheName, Table, TableMeta, Wait};
+use crate::table::{CacheName, ReadTier, Table, TableMeta};
 use arc_swap::{ArcSwapOption, Guard};
 use std::fmt;
 use std::ops::Deref;
@@ -125,14 +125,14 @@ impl TableHandle {
     /// The table, opened if it is not. No disk work if it is open.
     ///
     /// # Errors
-    /// `WouldBlock` under `Wait::Never` if it is not open; what `Table::open` says of the file, and
+    /// `WouldBlock` under `ReadTier::Memory` if it is not open; what `Table::open` says of the file, and
     /// what `TableCache` says about file descriptors.
     /// INVARIANT(open-tables-bounded): who holds what this returns keeps it open.
     #[inline]
-    pub fn table(self: &Arc<Self>, wait: Wait) -> Result<OpenTable> {
+    pub fn table(self: &Arc<Self>, tier: ReadTier) -> Result<OpenTable> {
         let table = self.table.load();
         if table.is_none() {
-            return self.open(wait);
+            return self.open(tier);
         }
         if !self.read.load(Ordering::Relaxed) {
             self.read.store(true, Ordering::Relaxed);
@@ -147,8 +147,8 @@ impl TableHandle {
     }
 
     #[cold]
-    fn open(self: &Arc<Self>, wait: Wait) -> Result<OpenTable> {
-        if wait == Wait::Never {
+    fn open(self: &Arc<Self>, tier: ReadTier) -> Result<OpenTable> {
+        if tier == ReadTier::Memory {
             return Err(Error::WouldBlock);
         }
         let Some(cache) = &self.cache else {
@@ -169,7 +169,7 @@ impl TableHandle {
     /// were just written and will be read soon; their first reader meets what goes wrong.
     pub fn open_early(self: &Arc<Self>) {
         if self.cache.as_ref().is_some_and(|cache| cache.has_room())
-            && let Err(error) = self.table(Wait::Allowed)
+            && let Err(error) = self.table(ReadTier::Disk)
         {
             tracing::warn!(%error, "a new table is not opened yet");
         }

@@ -6,7 +6,7 @@
 
 use super::{RangeVersion, Slice, SliceMeta};
 use crate::key::Span;
-use crate::table::Wait;
+use crate::table::ReadTier;
 use bytes::Bytes;
 use std::cmp::Reverse;
 
@@ -36,7 +36,7 @@ impl RangeVersion {
 /// Keys of a slice with their shares of what its whole table weighs; false if there are none.
 fn look_into(slice: &Slice, weight: u64, sample: &mut Vec<(Bytes, u64)>) -> bool {
     // Damage is told by whoever reads the table.
-    let Ok(table) = slice.handle().table(Wait::Allowed) else { return false };
+    let Ok(table) = slice.handle().table(ReadTier::Disk) else { return false };
     let before = sample.len();
     for at in 0..SAMPLES {
         let key = table.key_at_fraction(at, SAMPLES);

@@ -9,7 +9,7 @@ use super::slice_cursor::SliceCursor;
 use crate::error::Result;
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
-use crate::table::{CursorOptions, TableMeta, Wait};
+use crate::table::{CursorOptions, ReadTier, TableMeta};
 use bytes::Bytes;
 use std::fmt;
 use std::ops::Deref;
@@ -207,7 +207,7 @@ impl Slice {
         if span.contains(self.min_key()) && span.contains(self.max_key()) {
             return self.file_bytes();
         }
-        let Ok(table) = self.handle.table(Wait::Never) else { return self.file_bytes() / 2 };
+        let Ok(table) = self.handle.table(ReadTier::Memory) else { return self.file_bytes() / 2 };
         let before = |key: &[u8]| table.bytes_before(key);
         let from = before((&span.lo[..]).max(&self.min_key()[..]));
         let to = match &span.hi {
@@ -222,7 +222,7 @@ impl Slice {
     /// # Errors
     /// As `TableHandle::table`.
     pub fn cursor(&self, options: CursorOptions) -> Result<SliceCursor> {
-        let table = self.handle.table(options.wait)?;
+        let table = self.handle.table(options.tier)?;
         Ok(SliceCursor::new(table.cursor(options), self.part.clone(), self.seqno))
     }
 }

@@ -13,7 +13,7 @@
 use super::handle::{ObsoleteFiles, TableHandle};
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
-use crate::table::{BlockCache, CacheName, Table, TableId, TableMeta, Wait};
+use crate::table::{BlockCache, CacheName, ReadTier, Table, TableId, TableMeta};
 use crate::vfs::Vfs;
 use std::fmt;
 use std::io::ErrorKind;
@@ -106,7 +106,7 @@ impl TableCache {
         self.lock().ended = true;
         let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for handle in handles.iter().filter_map(Weak::upgrade) {
-            if let Err(error) = handle.table(Wait::Allowed) {
+            if let Err(error) = handle.table(ReadTier::Disk) {
                 tracing::warn!(%error, "a table that a snapshot may need was not opened");
             }
         }

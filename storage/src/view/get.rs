@@ -5,13 +5,13 @@ use crate::codec::hash64;
 use crate::error::Result;
 use crate::key::{Kind, Seqno};
 use crate::memtable::{Lookup, Memtable, Version};
-use crate::table::{Found, Wait};
+use crate::table::{Found, ReadTier};
 use crate::version::{Run, Slice};
 use bytes::Bytes;
 
 /// Where a lookup reads.
 #[derive(Clone, Copy, Debug)]
-pub enum Instant<V> {
+pub enum ReadAt<V> {
     /// At this number, which is held as a `ReadPoint`, or below which nothing is overwritten any
     /// more.
     Held(Seqno),
@@ -24,16 +24,16 @@ pub enum Instant<V> {
 /// absent or deleted.
 ///
 /// Copies a value that lies in a memtable; one that lies in a table shares its block or is copied,
-/// as the table decides. `WouldBlock` only with `Wait::Never`.
+/// as the table decides. `WouldBlock` only with `ReadTier::Memory`.
 #[inline]
 pub fn get<O, V: Fn() -> Seqno>(
     range: &RangeEntry<O>,
     born: Seqno,
     key: &[u8],
-    at: &Instant<V>,
-    wait: Wait,
+    at: &ReadAt<V>,
+    tier: ReadTier,
 ) -> Result<Option<Bytes>> {
-    let ask = |slice: &Slice, hash: u64| slice.handle().table(wait)?.get(key, hash, wait);
+    let ask = |slice: &Slice, hash: u64| slice.handle().table(tier)?.get(key, hash, tier);
     let of_table = |found: Found| (found.kind == Kind::Put).then_some(found.value);
     if !range.pending.is_empty() {
         return in_layers(range, born, key, at, |found| found.value(), ask, of_table);
@@ -50,10 +50,10 @@ pub fn contains_key<O, V: Fn() -> Seqno>(
     range: &RangeEntry<O>,
     born: Seqno,
     key: &[u8],
-    at: &Instant<V>,
-    wait: Wait,
+    at: &ReadAt<V>,
+    tier: ReadTier,
 ) -> Result<bool> {
-    let ask = |slice: &Slice, hash: u64| slice.handle().table(wait)?.probe(key, hash, wait);
+    let ask = |slice: &Slice, hash: u64| slice.handle().table(tier)?.probe(key, hash, tier);
     let of_table = |(_, kind)| kind == Kind::Put;
     if !range.pending.is_empty() {
         return in_layers(range, born, key, at, |found| found.is_put(), ask, of_table);
@@ -79,7 +79,7 @@ fn in_layers<O, V: Fn() -> Seqno, F, T: Default>(
     range: &RangeEntry<O>,
     born: Seqno,
     key: &[u8],
-    at: &Instant<V>,
+    at: &ReadAt<V>,
     read: impl Fn(Version<'_>) -> T,
     ask: impl Fn(&Slice, u64) -> Result<Option<F>>,
     of_table: impl Fn(F) -> T,
@@ -108,15 +108,15 @@ fn in_memory<'a, V: Fn() -> Seqno, T>(
     memtables: &(impl Iterator<Item = InMemory<'a>> + Clone),
     born: Seqno,
     key: &[u8],
-    at: &Instant<V>,
+    at: &ReadAt<V>,
     read: impl Fn(Version<'_>) -> T,
 ) -> Option<T> {
     'again: loop {
         let upto = match at {
-            Instant::Held(seqno) => *seqno,
+            ReadAt::Held(seqno) => *seqno,
             // INVARIANT(born-is-applied): what is at or below `born` was applied, even where it is
             // not called visible yet.
-            Instant::Newest(visible) => visible().max(born),
+            ReadAt::Newest(visible) => visible().max(born),
         };
         for (memtable, slice) in memtables.clone() {
             // To pin it costs two writes. What is at or below `upto` was inserted before this look.
@@ -125,7 +125,7 @@ fn in_memory<'a, V: Fn() -> Seqno, T>(
             }
             let pin = memtable.pin();
             let Lookup { version, passed_cut } = pin.get(key, upto);
-            if passed_cut && matches!(at, Instant::Newest(_)) {
+            if passed_cut && matches!(at, ReadAt::Newest(_)) {
                 // What was cut had a visible successor: the next `visible()` is above this one.
                 continue 'again;
             }

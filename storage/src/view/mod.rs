@@ -10,7 +10,7 @@
 //! entry of a key, so a table may be published only when everything in it is visible; the version
 //! manager waits for that.
 //!
-//! INVARIANT(no-block-on-executor): with `Wait::Never` nothing here waits for the disk. A cold
+//! INVARIANT(no-block-on-executor): with `ReadTier::Memory` nothing here waits for the disk. A cold
 //! block is `Error::WouldBlock`, and the caller repeats the read on a thread that may wait.
 
 mod chunk;
@@ -23,7 +23,7 @@ mod tests;
 mod whole;
 
 pub use chunk::{Chunk, ChunkBuilder};
-pub use get::{Instant, contains_key, get};
+pub use get::{ReadAt, contains_key, get};
 
 pub use memtable_slice::{MemtableSlice, MemtableSliceCursor};
 pub use scan::{ScanCursor, ScanSpec};
@@ -33,7 +33,7 @@ use crate::key::{Seqno, Span};
 use crate::keyspace::{KeyspaceId, no_keyspace};
 use crate::memtable::Memtable;
 use crate::points::ReadPoint;
-use crate::table::Wait;
+use crate::table::ReadTier;
 use crate::version::{Keyspaces, ObsoleteFiles, RangeId, RangeVersion, Run, Version, route_index};
 use bytes::Bytes;
 use std::fmt;
@@ -267,24 +267,24 @@ impl View {
         }
     }
 
-    fn instant(&self) -> Instant<fn() -> Seqno> {
-        Instant::Held(self.upto)
+    fn read_at(&self) -> ReadAt<fn() -> Seqno> {
+        ReadAt::Held(self.upto)
     }
 
     /// The value of `key` of `keyspace`. See `get`.
-    pub fn get(&self, keyspace: KeyspaceId, key: &[u8], wait: Wait) -> Result<Option<Bytes>> {
+    pub fn get(&self, keyspace: KeyspaceId, key: &[u8], tier: ReadTier) -> Result<Option<Bytes>> {
         let Some(range) = self.route(keyspace, key)? else { return Ok(None) };
-        get(range, self.superversion.born, key, &self.instant(), wait)
+        get(range, self.superversion.born, key, &self.read_at(), tier)
     }
 
     /// Has `key` of `keyspace` a value? See `contains_key`.
-    pub fn contains_key(&self, keyspace: KeyspaceId, key: &[u8], wait: Wait) -> Result<bool> {
+    pub fn contains_key(&self, keyspace: KeyspaceId, key: &[u8], tier: ReadTier) -> Result<bool> {
         let Some(range) = self.route(keyspace, key)? else { return Ok(false) };
-        contains_key(range, self.superversion.born, key, &self.instant(), wait)
+        contains_key(range, self.superversion.born, key, &self.read_at(), tier)
     }
 
     /// A walk over the entries of a span.
-    pub fn cursor(&self, spec: ScanSpec, wait: Wait) -> ScanCursor {
-        ScanCursor::new(self.clone(), spec, wait)
+    pub fn cursor(&self, spec: ScanSpec, tier: ReadTier) -> ScanCursor {
+        ScanCursor::new(self.clone(), spec, tier)
     }
 }

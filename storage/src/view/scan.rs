@@ -2,7 +2,7 @@
 //!
 //! Each live key of the view comes out once, in order; tombstones do not. A cursor is owned and
 //! `Send`. When a block is cold and waiting is not allowed, `fill` says `WouldBlock` and keeps what
-//! it has: allow waiting (`set_wait`) on another thread and fill again, and the walk goes on after
+//! it has: allow waiting (`set_tier`) on another thread and fill again, and the walk goes on after
 //! the last key that was looked at, whether or not it came out. So every call gets further, and a
 //! walk ends however many tombstones lie on its way and however often it is told to wait or not.
 
@@ -13,7 +13,7 @@ use crate::iter::Cursor;
 use crate::key::{Kind, Seqno, Span};
 use crate::keyspace::{KeyspaceId, no_keyspace};
 use crate::memtable::PASSED_MAX;
-use crate::table::Wait;
+use crate::table::ReadTier;
 use std::fmt;
 
 /// A chunk ends at this many bytes, whatever the caller allows.
@@ -56,13 +56,13 @@ impl ScanSpec {
 /// A position in a view.
 pub struct ScanCursor {
     /// The layers of the range that is walked, positioned on the next entry; `None` before the
-    /// first seek, after an error and after `set_wait`. Goes before the view, whose table handles
+    /// first seek, after an error and after `set_tier`. Goes before the view, whose table handles
     /// see to it that a file is closed when it is removed: the last to close it would free its
     /// blocks, and may be an executor.
     walker: Option<Walker>,
     view: View,
     spec: ScanSpec,
-    wait: Wait,
+    tier: ReadTier,
     /// That range, by index.
     range: usize,
     /// What of the span is in it: its memtables may have more.
@@ -96,19 +96,19 @@ enum Stop {
 
 impl ScanCursor {
     /// Over `view`. Does nothing yet.
-    pub fn new(view: View, spec: ScanSpec, wait: Wait) -> Self {
+    pub fn new(view: View, spec: ScanSpec, tier: ReadTier) -> Self {
         // A view of before there was the keyspace shows nothing of it.
         let first = first_range(&view.superversion, &spec);
         let (range, done) = (first.unwrap_or_default(), spec.span.is_empty() || first.is_none());
         let inside = spec.span.clone();
         let (walker, last, passed) = (None, None, Vec::new());
-        Self { walker, view, spec, wait, range, inside, last, passed, done }
+        Self { walker, view, spec, tier, range, inside, last, passed, done }
     }
 
     /// From now on, may it wait for the disk? The next `fill` seeks again.
-    pub fn set_wait(&mut self, wait: Wait) {
-        if self.wait != wait {
-            self.wait = wait;
+    pub fn set_tier(&mut self, tier: ReadTier) {
+        if self.tier != tier {
+            self.tier = tier;
             // `last` has the position.
             self.walker = None;
         }
@@ -196,7 +196,7 @@ impl ScanCursor {
     fn enter(&mut self) -> Result<bool> {
         let range = &self.view.superversion.ranges[self.range];
         self.inside = self.spec.span.intersection(range.span());
-        let opened = source::open(range, self.view.upto, &self.spec, self.wait)?;
+        let opened = source::open(range, self.view.upto, &self.spec, self.tier)?;
         let Some(mut walker) = opened else { return Ok(false) };
         // What this call appended before is in other ranges: `last` is enough to seek in this one.
         let after = self.last.as_deref();

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::iter::{ConcatCursor, Cursor, MergeCursor};
 use crate::key::{Kind, Seqno, Span};
 use crate::memtable::Memtable;
-use crate::table::{CursorOptions, Wait};
+use crate::table::{CursorOptions, ReadTier};
 use crate::version::{Run, RunParts, SliceCursor};
 
 /// One layer.
@@ -83,10 +83,10 @@ pub(super) fn open<O>(
     range: &RangeEntry<O>,
     upto: Seqno,
     spec: &ScanSpec,
-    wait: Wait,
+    tier: ReadTier,
 ) -> Result<Option<Walker>> {
     let options =
-        CursorOptions { wait, fill_cache: spec.fill_cache, readahead_bytes: spec.readahead_bytes };
+        CursorOptions { tier, fill_cache: spec.fill_cache, readahead_bytes: spec.readahead_bytes };
     let mut sources = Vec::new();
     // What is visible was inserted before `upto` was chosen: an empty memtable stays empty for this
     // view.

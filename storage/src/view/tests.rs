@@ -294,16 +294,17 @@ impl Toy {
 }
 
 fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut cursor = view.cursor(spec.clone(), if cold { Wait::Never } else { Wait::Allowed });
+    let mut cursor =
+        view.cursor(spec.clone(), if cold { ReadTier::Memory } else { ReadTier::Disk });
     let mut all = Vec::new();
     loop {
         let mut out = ChunkBuilder::new();
         // A cold block is waited for once, then the walk goes on without waiting.
         let mut more = cursor.fill(&mut out, 1 << 20, entries_max);
         if matches!(more, Err(Error::WouldBlock)) {
-            cursor.set_wait(Wait::Allowed);
+            cursor.set_tier(ReadTier::Disk);
             more = cursor.fill(&mut out, 1 << 20, entries_max);
-            cursor.set_wait(Wait::Never);
+            cursor.set_tier(ReadTier::Memory);
         }
         let more = more.unwrap();
         let chunk = out.freeze();
@@ -339,10 +340,10 @@ fn check_view(view: &View, model: &Model, spans: &[(Span, bool, usize)], cold: b
     for key in 0..KEYS {
         let key = key_of(key);
         let want = model.get(&key);
-        let got = view.get(KeyspaceId::DEFAULT, &key, Wait::Allowed).unwrap();
+        let got = view.get(KeyspaceId::DEFAULT, &key, ReadTier::Disk).unwrap();
         assert_eq!(got.as_deref(), want.map(|v| &v[..]), "get {key:?}");
         assert_eq!(
-            view.contains_key(KeyspaceId::DEFAULT, &key, Wait::Allowed).unwrap(),
+            view.contains_key(KeyspaceId::DEFAULT, &key, ReadTier::Disk).unwrap(),
             want.is_some()
         );
     }
@@ -556,7 +557,7 @@ fn long_stretches_of_tombstones_end_a_turn() {
     }
     toy.write(b"zzz", Some(b"last"));
     let mut cursor =
-        toy.view().cursor(ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), Wait::Allowed);
+        toy.view().cursor(ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), ReadTier::Disk);
     let mut out = ChunkBuilder::new();
     let mut empty_turns = 0;
     while cursor.fill(&mut out, 1 << 20, 10).unwrap() {
@@ -579,7 +580,7 @@ fn a_scan_closes_its_table_before_the_table_may_be_removed() {
             toy.flush(0, true);
         }
         let mut cursor =
-            toy.view().cursor(ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), Wait::Allowed);
+            toy.view().cursor(ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), ReadTier::Disk);
         assert!(cursor.fill(&mut ChunkBuilder::new(), 1 << 20, 10).unwrap());
         toy.compact_all();
         let events: Arc<std::sync::Mutex<Vec<&str>>> = Arc::default();

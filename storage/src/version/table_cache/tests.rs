@@ -6,7 +6,7 @@ use crate::compact::TableSink;
 use crate::filename::FileNumber;
 use crate::iter::{ConcatCursor, Cursor};
 use crate::key::{Kind, Seqno};
-use crate::table::{CursorOptions, TableOptions, Wait};
+use crate::table::{CursorOptions, ReadTier, TableOptions};
 use crate::version::{Run, RunParts, Slice};
 use crate::vfs::{Fault, FaultControl, FaultVfs, MemVfs, OperationKind};
 
@@ -49,9 +49,9 @@ fn home(tables: usize, open_max: usize, memory_bytes_max: u64) -> Home {
 }
 
 impl Home {
-    fn read(&self, table: usize, wait: Wait) -> Result<()> {
+    fn read(&self, table: usize, tier: ReadTier) -> Result<()> {
         let key = key(table, 3);
-        let found = self.handles[table].table(wait)?.get(&key, hash64(&key), wait)?;
+        let found = self.handles[table].table(tier)?.get(&key, hash64(&key), tier)?;
         assert_eq!(&found.expect("it was written").value[..], b"value");
         Ok(())
     }
@@ -67,9 +67,9 @@ fn b8_no_more_tables_are_open_than_allowed_and_the_read_ones_stay() {
     assert_eq!((home.open(), home.cache.opens()), (0, 0));
     for round in 0..3 {
         for table in 0..60 {
-            home.read(table, Wait::Allowed).unwrap();
+            home.read(table, ReadTier::Disk).unwrap();
             // Read all the time: the hand passes over it.
-            home.read(0, Wait::Allowed).unwrap();
+            home.read(0, ReadTier::Disk).unwrap();
             assert!(home.open() <= 8, "{} in round {round}", home.open());
         }
     }
@@ -81,28 +81,28 @@ fn b8_no_more_tables_are_open_than_allowed_and_the_read_ones_stay() {
 #[test]
 fn b8_a_closed_table_is_cold_and_its_blocks_are_still_cached() {
     let home = home(9, 8, u64::MAX);
-    assert!(matches!(home.read(0, Wait::Never), Err(Error::WouldBlock)));
+    assert!(matches!(home.read(0, ReadTier::Memory), Err(Error::WouldBlock)));
     for table in 0..9 {
-        home.read(table, Wait::Allowed).unwrap();
+        home.read(table, ReadTier::Disk).unwrap();
     }
-    let closed = (0..9).find(|&t| matches!(home.read(t, Wait::Never), Err(Error::WouldBlock)));
+    let closed = (0..9).find(|&t| matches!(home.read(t, ReadTier::Memory), Err(Error::WouldBlock)));
     let closed = closed.expect("one had to go");
     let misses = home.cache.limits().blocks.misses();
-    home.read(closed, Wait::Allowed).unwrap();
+    home.read(closed, ReadTier::Disk).unwrap();
     assert_eq!(home.cache.limits().blocks.misses(), misses);
-    home.read(closed, Wait::Never).unwrap();
+    home.read(closed, ReadTier::Memory).unwrap();
 }
 
 #[test]
 fn b8_indexes_and_filters_are_bounded_in_bytes() {
     let all = home(60, 1000, u64::MAX);
-    (0..60).for_each(|table| all.read(table, Wait::Allowed).unwrap());
+    (0..60).for_each(|table| all.read(table, ReadTier::Disk).unwrap());
     assert_eq!(all.open(), 60);
     let blocks = &all.cache.limits().blocks;
     let each = (blocks.index_bytes() + blocks.filter_bytes()) / 60;
     let home = home(60, 1000, 10 * each + each / 2);
     for table in 0..60 {
-        home.read(table, Wait::Allowed).unwrap();
+        home.read(table, ReadTier::Disk).unwrap();
         let blocks = &home.cache.limits().blocks;
         assert!(blocks.index_bytes() + blocks.filter_bytes() <= 10 * each + each / 2);
     }
@@ -116,7 +116,7 @@ fn b8_indexes_and_filters_are_bounded_in_bytes() {
 fn b8_what_is_being_walked_stays_open_and_a_long_walk_holds_one_table() {
     let home = home(60, 8, u64::MAX);
     let walked: Vec<_> =
-        home.handles[..20].iter().map(|h| Arc::clone(&*h.table(Wait::Allowed).unwrap())).collect();
+        home.handles[..20].iter().map(|h| Arc::clone(&*h.table(ReadTier::Disk).unwrap())).collect();
     assert_eq!(home.open(), 20, "beyond the limit, because each is held");
     assert_eq!(home.cache.evictions(), 0);
     drop(walked);
@@ -136,16 +136,16 @@ fn b8_what_is_being_walked_stays_open_and_a_long_walk_holds_one_table() {
 #[test]
 fn emfile_closes_tables_and_tries_once_more() {
     let home = home(20, 16, u64::MAX);
-    (0..12).for_each(|table| home.read(table, Wait::Allowed).unwrap());
+    (0..12).for_each(|table| home.read(table, ReadTier::Disk).unwrap());
     home.faults.arm(Fault::of(OperationKind::Open).errno(EMFILE));
-    home.read(15, Wait::Allowed).unwrap();
+    home.read(15, ReadTier::Disk).unwrap();
     assert_eq!((home.cache.evictions(), home.open()), (3, 10));
     home.faults.arm(Fault::of(OperationKind::Open).errno(EMFILE).sticky());
-    let error = home.read(16, Wait::Allowed).unwrap_err();
+    let error = home.read(16, ReadTier::Disk).unwrap_err();
     assert!(error.is_out_of_descriptors(), "{error}");
     assert_eq!(home.open(), 8, "a quarter, once");
     home.faults.disarm();
-    home.read(16, Wait::Allowed).unwrap();
+    home.read(16, ReadTier::Disk).unwrap();
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn b8_many_threads_open_one_table_once() {
         std::thread::scope(|scope| {
             for thread in 0..8 {
                 let home = &home;
-                scope.spawn(move || home.read((thread + round) % 2, Wait::Allowed).unwrap());
+                scope.spawn(move || home.read((thread + round) % 2, ReadTier::Disk).unwrap());
             }
         });
         assert_eq!((home.cache.opens(), home.open()), (2, 2));
@@ -173,7 +173,7 @@ fn b8_reading_and_closing_at_the_same_time() {
             scope.spawn(move || {
                 for step in 0..2_000_usize {
                     let table = (step * (2 * thread + 3) + thread) % 40;
-                    home.read(table, Wait::Allowed).unwrap();
+                    home.read(table, ReadTier::Disk).unwrap();
                 }
             });
         }

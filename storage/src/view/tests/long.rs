@@ -29,14 +29,14 @@ fn full_of_tombstones(deleted: u32, splits: &[&'static [u8]], without_waiting: b
 /// waiting again. Returns what came out and how many calls it took.
 fn walk(view: &View, reverse: bool, turns_max: usize) -> (Vec<Vec<u8>>, usize) {
     let spec = ScanSpec { reverse, ..ScanSpec::new(KeyspaceId::DEFAULT, Span::all()) };
-    let mut cursor = view.cursor(spec, Wait::Never);
+    let mut cursor = view.cursor(spec, ReadTier::Memory);
     let mut out = ChunkBuilder::new();
     for turn in 1..=turns_max {
         let mut more = cursor.fill(&mut out, 1 << 20, 10);
         if matches!(more, Err(Error::WouldBlock)) {
-            cursor.set_wait(Wait::Allowed);
+            cursor.set_tier(ReadTier::Disk);
             more = cursor.fill(&mut out, 1 << 20, 10);
-            cursor.set_wait(Wait::Never);
+            cursor.set_tier(ReadTier::Memory);
         }
         if !more.unwrap() {
             return (out.freeze().iter().map(|(key, _)| key.to_vec()).collect(), turn);
@@ -87,7 +87,7 @@ fn b2_younger_keys_are_passed_a_bounded_number_at_a_time() {
     }
     for reverse in [false, true] {
         let spec = ScanSpec { reverse, ..ScanSpec::new(KeyspaceId::DEFAULT, Span::all()) };
-        let mut cursor = view.cursor(spec, Wait::Allowed);
+        let mut cursor = view.cursor(spec, ReadTier::Disk);
         let mut out = ChunkBuilder::new();
         let mut turns = 1;
         while cursor.fill(&mut out, 1 << 20, 10).unwrap() {
