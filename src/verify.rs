@@ -3,7 +3,7 @@
 use crate::error::Result;
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::filename::FileKind;
-use sluicedb_storage::recover::home;
+use sluicedb_storage::recover::directory;
 use sluicedb_storage::verify::verify_directory;
 pub use sluicedb_storage::verify::{Finding, VerifySummary};
 use sluicedb_storage::vfs::{LockError, Vfs, disk::DiskVfs};
@@ -23,7 +23,7 @@ pub fn verify(path: impl AsRef<Path>, mut progress: impl FnMut(u64, u64)) -> Res
     let (vfs, dir) = (Arc::new(DiskVfs::new()) as Arc<dyn Vfs>, path.as_ref());
     vfs.list(dir).map_err(|error| StorageError::io("list", dir, error))?;
     // Damage is found below; the files of others are not to be locked.
-    if let Err(error @ StorageError::Invalid { .. }) = home::look(&vfs, dir) {
+    if let Err(error @ StorageError::Invalid { .. }) = directory::look(&vfs, dir) {
         return Err(error.into());
     }
     let path = FileKind::Lock.path(dir);

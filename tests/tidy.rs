@@ -48,7 +48,6 @@ const TWINS: &[(&str, &str)] = &[
     ("Outcome", "of an actor, and of a merge"),
     ("Part", "of a batch, and of a table"),
     ("Pin", "of readers in a memtable, and of whoever keeps files"),
-    ("Place", "in a range's tree, and a directory of the tests"),
     ("Progress", "of a checkpoint, and of a compaction"),
     ("ProgressWatch", "of a checkpoint, and of a compaction"),
     ("RecoveryReport", "of a database, and of its log"),

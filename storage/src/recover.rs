@@ -12,10 +12,10 @@
 //! The old log is never appended to; the caller starts a new one after this returned. When an open
 //! is refused nothing that was there has changed. The caller holds the directory's lock.
 
-pub mod home;
+pub mod directory;
 mod replay;
 
-use self::home::Place;
+use self::directory::DirectoryState;
 use self::replay::Replay;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
@@ -112,9 +112,9 @@ pub fn open_directory(
     dir: &Path,
     options: &RecoverOptions,
 ) -> Result<Recovered> {
-    match home::look(vfs, dir)? {
-        Place::Vacant(leftovers) => create(vfs, dir, &leftovers, options),
-        Place::Database(current) => {
+    match directory::look(vfs, dir)? {
+        DirectoryState::Vacant(leftovers) => create(vfs, dir, &leftovers, options),
+        DirectoryState::Database(current) => {
             // Whoever made these names may have died before they were durable. They have to be,
             // before there is any other: a manifest without `CURRENT` is no database.
             vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;

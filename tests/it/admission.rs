@@ -1,7 +1,7 @@
 //! No table can be written here (its creation fails), so unflushed data piles up as far as the
 //! budget allows. The clock is the simulator's: a deadline of an hour takes no time.
 
-use crate::home::Simulated;
+use crate::harness::Simulated;
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
 use crate::kit::settings;

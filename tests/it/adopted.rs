@@ -1,6 +1,6 @@
 //! Replacements of which some tables are taken over as they are: nobody can tell but by the files.
 
-use crate::home::{Home, block_on, check, files};
+use crate::harness::{Home, block_on, check, files};
 use crate::kit::chance::{Chance, cases_factor, replayed};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
@@ -165,7 +165,7 @@ fn a_table_that_was_taken_over_is_a_table_like_others() {
     let (new, live) = (Home::new(), Home::new());
     let (source, db) = (new.open(), live.open());
     block_on(async {
-        let map = crate::home::fill(&source, 2000, 30).await;
+        let map = crate::harness::fill(&source, 2000, 30).await;
         source.compact().await.unwrap();
         db.replace_from(&source.snapshot(), [b"k".to_vec()..b"l".to_vec()], OnEmpty::Refuse)
             .await
@@ -189,7 +189,7 @@ fn a_damaged_table_is_not_taken_over_and_what_was_there_stays() {
     let (new, live) = (Home::new(), Home::new());
     let (source, db) = (new.open(), live.open());
     block_on(async {
-        crate::home::fill(&source, 2000, 30).await;
+        crate::harness::fill(&source, 2000, 30).await;
         source.compact().await.unwrap();
         source.close().await.unwrap();
         drop(source);

@@ -1,4 +1,4 @@
-use crate::home::{Home, Simulated, block_on, check};
+use crate::harness::{Home, Simulated, block_on, check};
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
 use sluicedb::{Db, Error, ErrorKind, Options, Outcome, WriteBatch};

@@ -1,7 +1,7 @@
 //! Whole spans at once: tables from outside, spans cut out, spans that become what another database
 //! has.
 
-use crate::home::{Home, block_on};
+use crate::harness::{Home, block_on};
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
 use crate::kit::settings;

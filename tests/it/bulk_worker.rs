@@ -1,6 +1,6 @@
 //! Who writes the tables of a replacement: on which thread, for how long, and what stops it.
 
-use crate::home::{PATIENCE, block_on};
+use crate::harness::{PATIENCE, block_on};
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::settings;
 use futures::FutureExt;

@@ -1,4 +1,4 @@
-use crate::home::{Held, Home, Simulated, block_on, fill};
+use crate::harness::{Held, Home, Simulated, block_on, fill};
 use crate::kit::disk::{collect, content, shared};
 use crate::kit::settings;
 use futures::FutureExt;

@@ -1,4 +1,4 @@
-use crate::home::{Held, Home, Simulated, block_on, fill, fingerprint};
+use crate::harness::{Held, Home, Simulated, block_on, fill, fingerprint};
 use crate::kit::disk::{collect, content, fresh_dir, shared, verify};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
@@ -95,7 +95,7 @@ fn tables_are_linked_not_copied() {
     let made = block_on(db.checkpoint(&to).into_future()).unwrap();
     let ours: Vec<u64> =
         home.files(".sst").iter().map(|path| path.metadata().unwrap().ino()).collect();
-    let theirs = crate::home::files(&to, ".sst");
+    let theirs = crate::harness::files(&to, ".sst");
     let shared = theirs.iter().filter(|path| ours.contains(&path.metadata().unwrap().ino()));
     assert_eq!(shared.count() as u64, made.tables_linked);
     assert_eq!(theirs.len() as u64, made.tables_linked + made.tables_written);

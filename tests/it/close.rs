@@ -1,4 +1,4 @@
-use crate::home::{Held, Home, PATIENCE, Simulated, block_on, fill};
+use crate::harness::{Held, Home, PATIENCE, Simulated, block_on, fill};
 use crate::kit::disk::{collect, content, fresh_dir, shared};
 use crate::kit::settings;
 use futures::future::BoxFuture;

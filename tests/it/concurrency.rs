@@ -1,4 +1,4 @@
-use crate::home::Home;
+use crate::harness::Home;
 use crate::kit::chance::Chance;
 use crate::kit::disk::{collect, content};
 use crate::kit::settings;

@@ -1,4 +1,4 @@
-use crate::home::{Home, Simulated, block_on, check, fill, fingerprint};
+use crate::harness::{Home, Simulated, block_on, check, fill, fingerprint};
 use crate::kit::disk::{collect, content};
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;

@@ -1,6 +1,6 @@
 //! The directory itself: that it lasts, whose it is, and what may stand in place of its files.
 
-use crate::home::{Home, PATIENCE, block_on, check, fill, fingerprint};
+use crate::harness::{Home, PATIENCE, block_on, check, fill, fingerprint};
 use crate::kit::disk::shared;
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;

@@ -1,4 +1,4 @@
-use crate::home::Simulated;
+use crate::harness::Simulated;
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
 use crate::kit::settings;

@@ -1,7 +1,7 @@
 //! Spans that are cut out: where exactly, in every place where their keys may be, and what becomes
 //! of the rest. The disk and the clock are the simulator's.
 
-use crate::home::{Simulated, check};
+use crate::harness::{Simulated, check};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
 use futures::StreamExt;

@@ -1,6 +1,6 @@
 //! An actor that breaks: everybody who waits is told, nobody waits for ever, nothing is lost.
 
-use crate::home::{Home, Simulated, block_on, fill};
+use crate::harness::{Home, Simulated, block_on, fill};
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::settings;
 use sluicedb::{Db, Durability, ErrorKind, HealthState, WriteOptions};

@@ -1,7 +1,7 @@
 //! Three spans, a primary one and two indexes of it, that are replaced together again and again,
 //! and those who read them meanwhile. Each value says of which generation it is.
 
-use crate::home::block_on;
+use crate::harness::block_on;
 use crate::kit::disk::{collect, fresh_dir, shared};
 use crate::kit::oracle::Entries;
 use crate::kit::settings;

@@ -1,6 +1,6 @@
 //! Overwritten entries give their memory back without a flush, and nobody misses anything.
 
-use crate::home::{Home, Simulated, block_on};
+use crate::harness::{Home, Simulated, block_on};
 use crate::kit::chance::Chance;
 use crate::kit::disk::collect;
 use crate::kit::settings;

@@ -1,7 +1,7 @@
 //! Tables that come in: beside writers that wait, beside each other, and as the last thing that
 //! happened.
 
-use crate::home::{Home, PATIENCE, Simulated, block_on, check, outside};
+use crate::harness::{Home, PATIENCE, Simulated, block_on, check, outside};
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
 use crate::kit::settings;

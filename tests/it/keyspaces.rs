@@ -4,7 +4,7 @@
 //!
 //! Long because each promise about keyspaces is a test.
 
-use crate::home::{Held, Home, Simulated, block_on};
+use crate::harness::{Held, Home, Simulated, block_on};
 use crate::kit::settings;
 use futures::TryStreamExt;
 use sluicedb::{

@@ -1,6 +1,6 @@
 //! What waits in front of a level: shown, counted, and the same after a restart.
 
-use crate::home::{Home, PATIENCE, Simulated, block_on, check, fill};
+use crate::harness::{Home, PATIENCE, Simulated, block_on, check, fill};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
 use futures::future::BoxFuture;

@@ -1,6 +1,6 @@
 //! How much of the log is kept, and which ranges are flushed for its sake. Time is the simulator's.
 
-use crate::home::Simulated;
+use crate::harness::Simulated;
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
 use crate::kit::settings;

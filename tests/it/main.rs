@@ -15,7 +15,7 @@
 mod kit;
 
 // Databases for tests: on a temporary directory, on a simulated disk, held at a chosen point.
-mod home;
+mod harness;
 
 // Room for writes: waiting for it, refusing to, giving up in time.
 mod admission;

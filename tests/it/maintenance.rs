@@ -1,4 +1,4 @@
-use crate::home::{Home, Simulated, block_on, check, fill};
+use crate::harness::{Home, Simulated, block_on, check, fill};
 use crate::kit::disk::content;
 use crate::kit::settings;
 use sluicedb::{ErrorKind, Options, Preset};
@@ -336,7 +336,7 @@ fn a_range_is_compacted_to_the_level_that_was_asked_for_and_others_are_left_alon
 fn a_compaction_that_is_dropped_stops_and_changes_nothing() {
     let mut options = settings::tiny();
     (options.l0_trigger_tables, options.l0_tables_max) = (1000, 2000);
-    let held = crate::home::Held::new(options);
+    let held = crate::harness::Held::new(options);
     let db = held.open();
     block_on(fill_two_areas(&db));
     let (before, levels) = (block_on(content(&db)).unwrap(), db.level_info());

@@ -1,4 +1,4 @@
-use crate::home::{Home, block_on};
+use crate::harness::{Home, block_on};
 use crate::kit::settings;
 use sluicedb::{Durability, ErrorKind, Options, Preset};
 
@@ -206,7 +206,7 @@ fn options_may_change_between_opens() {
         home.options = settings::drawn(&mut chance);
         let db = home.open();
         block_on(async {
-            crate::home::check(&db, &expected).await.unwrap();
+            crate::harness::check(&db, &expected).await.unwrap();
             for n in 0..60 {
                 let key = format!("key{:03}", (n * 7 + round * 13) % 200).into_bytes();
                 db.put(&key, vec![round as u8; 50]).await.unwrap();
@@ -217,5 +217,5 @@ fn options_may_change_between_opens() {
             }
         });
     }
-    block_on(crate::home::check(&home.open(), &expected)).unwrap();
+    block_on(crate::harness::check(&home.open(), &expected)).unwrap();
 }

@@ -3,7 +3,7 @@
 //!
 //! Long because the rig that stops and slows the disk is shared by its tests.
 
-use crate::home::{Held, Simulated, block_on, check};
+use crate::harness::{Held, Simulated, block_on, check};
 use crate::kit::chance::Chance;
 use crate::kit::disk::{collect, content};
 use crate::kit::oracle::{Entries, Map};

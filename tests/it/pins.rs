@@ -1,4 +1,4 @@
-use crate::home::{Home, Simulated, block_on, fill};
+use crate::harness::{Home, Simulated, block_on, fill};
 use crate::kit::disk::collect;
 use futures::StreamExt;
 use sluicedb::{Db, Pin, PinHolder};

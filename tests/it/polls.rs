@@ -1,4 +1,4 @@
-use crate::home::{Simulated, fill};
+use crate::harness::{Simulated, fill};
 use crate::kit::disk::{fresh_dir, shared};
 use crate::kit::settings;
 use sluicedb::{Db, Durability, Options, WriteBatch, WriteOptions};

@@ -1,4 +1,4 @@
-use crate::home::{Simulated, fill};
+use crate::harness::{Simulated, fill};
 use crate::kit::settings;
 use futures::FutureExt;
 use futures::future::BoxFuture;

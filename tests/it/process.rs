@@ -1,4 +1,4 @@
-use crate::home::{Home, block_on};
+use crate::harness::{Home, block_on};
 use futures::FutureExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};

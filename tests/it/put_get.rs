@@ -1,4 +1,4 @@
-use crate::home::{Held, Home, block_on, check, fill};
+use crate::harness::{Held, Home, block_on, check, fill};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
 use std::thread;

@@ -2,7 +2,7 @@
 //!
 //! All of it under the simulator's clock: a look comes when the test lets ten seconds pass.
 
-use crate::home::{Simulated, check, fill};
+use crate::harness::{Simulated, check, fill};
 use crate::kit::oracle::{Map, difference};
 use crate::kit::settings;
 use futures::StreamExt;

@@ -1,6 +1,6 @@
 //! A database of several key ranges: what a user sees of them, and what a user does not.
 
-use crate::home::{Home, Simulated, block_on};
+use crate::harness::{Home, Simulated, block_on};
 use crate::kit::disk::content;
 use crate::kit::oracle::{Map, difference};
 use crate::kit::settings;

@@ -1,4 +1,4 @@
-use crate::home::{Home, Simulated, block_on, fill};
+use crate::harness::{Home, Simulated, block_on, fill};
 use crate::kit::disk::{collect, content, shared, verify};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
@@ -22,7 +22,7 @@ async fn shown(db: &ReadOnlyDb) -> Map {
 
 /// Every file, the lock as well, with what the file system knows of it.
 fn everything(dir: &Path) -> Vec<(PathBuf, Vec<u8>, std::time::SystemTime)> {
-    let paths = crate::home::files(dir, "").into_iter();
+    let paths = crate::harness::files(dir, "").into_iter();
     let all = paths.map(|path| {
         let modified = path.metadata().unwrap().modified().unwrap();
         (path.clone(), std::fs::read(path).unwrap(), modified)
@@ -129,7 +129,7 @@ fn a_directory_that_cannot_be_written_to_is_enough() {
     };
     drop(db);
     let mode = |mode| {
-        for path in crate::home::files(&home.path(), "") {
+        for path in crate::harness::files(&home.path(), "") {
             std::fs::set_permissions(path, PermissionsExt::from_mode(mode & 0o444)).unwrap();
         }
         std::fs::set_permissions(home.path(), PermissionsExt::from_mode(mode)).unwrap();
@@ -206,7 +206,7 @@ fn where_there_is_no_database_none_is_made() {
     assert!(!home.path().exists());
     std::fs::create_dir(home.path()).unwrap();
     assert_eq!(open(&home).unwrap_err().kind(), ErrorKind::Exists);
-    assert_eq!(crate::home::files(&home.path(), "").len(), 0);
+    assert_eq!(crate::harness::files(&home.path(), "").len(), 0);
 }
 
 /// Without a lock file none is made.

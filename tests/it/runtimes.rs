@@ -1,4 +1,4 @@
-use crate::home::{Home, block_on, check, fill};
+use crate::harness::{Home, block_on, check, fill};
 use sluicedb::Db;
 
 async fn exercise(db: &Db) {

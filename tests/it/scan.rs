@@ -1,4 +1,4 @@
-use crate::home::{Held, Home, Simulated, block_on};
+use crate::harness::{Held, Home, Simulated, block_on};
 use crate::kit::chance::Chance;
 use crate::kit::disk::collect;
 use crate::kit::oracle::{Entries, Map};

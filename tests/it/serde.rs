@@ -23,10 +23,10 @@ fn a_part_of_the_options_is_enough() {
 
 #[test]
 fn stats_and_levels_can_be_written_down() {
-    let home = crate::home::Home::new();
+    let home = crate::harness::Home::new();
     let db = home.open();
-    crate::home::block_on(crate::home::fill(&db, 200, 60));
-    crate::home::block_on(db.compact()).unwrap();
+    crate::harness::block_on(crate::harness::fill(&db, 200, 60));
+    crate::harness::block_on(db.compact()).unwrap();
     let stats = serde_json::to_value(db.stats()).unwrap();
     assert_eq!(stats["commits"], 200);
     let levels = serde_json::to_value(db.level_info()).unwrap();
@@ -35,7 +35,7 @@ fn stats_and_levels_can_be_written_down() {
 
 #[test]
 fn pins_can_be_written_down() {
-    let home = crate::home::Home::new();
+    let home = crate::harness::Home::new();
     let db = home.open();
     let _snapshot = db.snapshot_labelled("backup");
     let pins = serde_json::to_value(db.pins()).unwrap();

@@ -1,4 +1,4 @@
-use crate::home::{Home, block_on, fill};
+use crate::harness::{Home, block_on, fill};
 use crate::kit::disk::collect;
 use crate::kit::oracle::{Entries, Map};
 use sluicedb::{Db, Snapshot, WriteBatch};

@@ -1,4 +1,4 @@
-use crate::home::{Home, Simulated, block_on, fill};
+use crate::harness::{Home, Simulated, block_on, fill};
 use crate::kit::disk::collect;
 use crate::kit::settings;
 use sluicedb::{HealthState, LevelInfo, WriteBatch};

@@ -1,4 +1,4 @@
-use crate::home::{Home, Simulated, block_on};
+use crate::harness::{Home, Simulated, block_on};
 use crate::kit::disk::content;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sluicedb::{Db, Durability, Ticket, WriteBatch, WriteOptions};

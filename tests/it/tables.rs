@@ -1,4 +1,4 @@
-use crate::home::{Home, Simulated, block_on};
+use crate::harness::{Home, Simulated, block_on};
 use crate::kit::disk::collect;
 use crate::kit::settings;
 use sluicedb::{Db, ErrorKind, Options};

@@ -4,7 +4,7 @@
 //! a hundred waiting writes may stand in line unpolled. Under the simulator a hang is a fact; with
 //! real threads it is a wait of more than [`PATIENCE`].
 
-use crate::home::{Home, PATIENCE, Simulated};
+use crate::harness::{Home, PATIENCE, Simulated};
 use crate::kit::chance::{Chance, Replay, seeds};
 use crate::kit::disk::content;
 use crate::kit::settings;

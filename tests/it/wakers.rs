@@ -1,7 +1,7 @@
 //! Wakers are foreign code: they panic, sleep, or use the database. The engine goes on, and so does
 //! everybody else.
 
-use crate::home::{Held, Home, PATIENCE, Simulated, block_on, fill};
+use crate::harness::{Held, Home, PATIENCE, Simulated, block_on, fill};
 use crate::kit::settings;
 use futures::future::BoxFuture;
 use sluicedb::{Db, Durability, HealthState, Options, WriteBatch, WriteOptions};

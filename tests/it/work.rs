@@ -1,7 +1,7 @@
 //! What compactions did, what it costs in space, and why writers waited: the numbers agree with
 //! each other.
 
-use crate::home::{Simulated, fill};
+use crate::harness::{Simulated, fill};
 use crate::kit::settings;
 use sluicedb::{Db, LandingStats, LevelInfo, Options, StallStats, Stats};
 use sluicedb_actors::runtime::Runtime;

@@ -15,7 +15,7 @@ use sluicedb_storage::Error;
 use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::manifest::ManifestWriter;
-use sluicedb_storage::recover::home::{self, Place};
+use sluicedb_storage::recover::directory::{self, DirectoryState};
 use sluicedb_storage::recover::{RecoverOptions, Recovered, RecoveryReport, open_directory};
 use sluicedb_storage::reserve::Reserve;
 use sluicedb_storage::table::BlockCache;
@@ -102,7 +102,7 @@ fn lock_directory(
 ) -> Result<Box<dyn LockGuard>, OpenFailure> {
     let dir = &config.dir;
     // Before the lock: taking it writes, which nobody wants among files that are not ours.
-    let exists = matches!(home::look(vfs, dir)?, Place::Database(_));
+    let exists = matches!(directory::look(vfs, dir)?, DirectoryState::Database(_));
     if exists && config.error_if_exists {
         return Err(OpenFailure::Exists(dir.clone()));
     }
@@ -110,10 +110,10 @@ fn lock_directory(
         return Err(OpenFailure::NoDatabase(dir.clone()));
     }
     if !config.allow_shared_directory {
-        home::check_private(vfs, dir)?;
+        directory::check_private(vfs, dir)?;
     }
     if !exists {
-        home::make(vfs, dir)?;
+        directory::make(vfs, dir)?;
     }
     let path = FileKind::Lock.path(dir);
     vfs.lock(&path).map_err(|error| match error {

@@ -16,7 +16,7 @@ use sluicedb_storage::Error;
 use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::memtable;
-use sluicedb_storage::recover::home::{self, Place};
+use sluicedb_storage::recover::directory::{self, DirectoryState};
 use sluicedb_storage::recover::{RecoverOptions, Recovered, RecoveryReport, open_directory};
 use sluicedb_storage::table::BlockCache;
 use sluicedb_storage::version::{TableCache, TableLimits, Version};
@@ -127,11 +127,11 @@ fn recover(
     runtime: Arc<dyn Runtime>,
 ) -> Result<ReadOnlyEngine, OpenFailure> {
     let dir = &config.dir;
-    if !matches!(home::look(vfs, dir)?, Place::Database(_)) {
+    if !matches!(directory::look(vfs, dir)?, DirectoryState::Database(_)) {
         return Err(OpenFailure::NoDatabase(dir.clone()));
     }
     if !config.allow_shared_directory {
-        home::check_private(vfs, dir)?;
+        directory::check_private(vfs, dir)?;
     }
     let lock = lock(vfs, dir)?;
     let bytes_max = config.read_only_log_bytes_max;

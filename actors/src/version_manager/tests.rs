@@ -18,7 +18,7 @@ use sluicedb_storage::external::ExternalWriter;
 use sluicedb_storage::key::{Kind, Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
-use sluicedb_storage::recover::{RecoverOptions, home, open_directory};
+use sluicedb_storage::recover::{RecoverOptions, directory, open_directory};
 use sluicedb_storage::table::{BlockCache, ReadTier, TableOptions};
 use sluicedb_storage::version::{NewRange, RangeId, Shards, TableLimits, VersionEdit};
 use sluicedb_storage::vfs::fault::ENOSPC;
@@ -390,7 +390,7 @@ fn name_the_range(vfs: &Arc<dyn Vfs>, dir: &str, id: u32) {
             blocks: BlockCache::new(1 << 20),
         },
     };
-    home::make(vfs, dir.as_ref()).expect("the disk works");
+    directory::make(vfs, dir.as_ref()).expect("the disk works");
     let mut recovered = open_directory(vfs, dir.as_ref(), &options).expect("it is made");
     let edit = VersionEdit {
         ranges_removed: vec![RangeId::FIRST],

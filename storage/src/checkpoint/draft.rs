@@ -8,7 +8,7 @@ use super::{Counts, is_checkpoint};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::manifest::{self, Loaded, ManifestWriter};
-use crate::recover::home;
+use crate::recover::directory;
 use crate::table::TableMeta;
 use crate::version::{Image, SliceMeta};
 use crate::vfs::{LockError, LockGuard, Vfs};
@@ -77,9 +77,9 @@ impl Draft {
             load(vfs, dir, db_id)?;
         }
         if private {
-            home::check_private(vfs, dir)?;
+            directory::check_private(vfs, dir)?;
         }
-        home::make(vfs, dir)?;
+        directory::make(vfs, dir)?;
         let path = FileKind::Lock.path(dir);
         let lock = vfs.lock(&path).map_err(|error| match error {
             LockError::Held { pid } => Error::Locked { path: dir.to_owned(), pid },

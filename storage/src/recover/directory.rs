@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// What a directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum DirectoryState {
     /// A database: there is a `CURRENT`, and it is one of ours.
     Database(Current),
     /// Nothing, not even the directory perhaps, or what a killed creation left: these files.
@@ -28,14 +28,14 @@ pub enum Place {
 /// # Errors
 /// `Invalid` where the files of others are; `Corrupt` where `CURRENT` is damaged, or gone while
 /// other files of a database are there; `Unsupported`; `Io`.
-pub fn look(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Place> {
+pub fn look(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<DirectoryState> {
     let names = match vfs.list(dir) {
         Ok(names) => names,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Place::Vacant(Vec::new())),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(DirectoryState::Vacant(Vec::new())),
         Err(e) => return Err(Error::io("list", dir, e)),
     };
     if let Some(current) = read_current(vfs, dir)? {
-        return Ok(Place::Database(current));
+        return Ok(DirectoryState::Database(current));
     }
     let mut leftovers = Vec::new();
     for name in names {
@@ -57,7 +57,7 @@ pub fn look(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Place> {
             }
         }
     }
-    Ok(Place::Vacant(leftovers))
+    Ok(DirectoryState::Vacant(leftovers))
 }
 
 /// Refuses a directory in which others can change files.
