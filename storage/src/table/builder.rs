@@ -12,8 +12,8 @@ use super::footer::{FOOTER_BYTES, Footer, Handle};
 use super::index::{IndexBuilder, separator};
 use super::options::{Compression, TableId, TableOptions};
 use super::properties::{self, TableMeta};
-use super::seal::{SEAL_BYTES, Seed, seal, seal_in_place, seal_section};
 use super::sketch::KeySketch;
+use super::trailer::{Seed, TRAILER_BYTES, end_block, put_block, put_section};
 use crate::codec::hash64;
 use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
@@ -174,7 +174,7 @@ impl TableBuilder {
         let mut filter = Handle { offset: self.end(), length: 0 };
         if self.options.filter_bits_per_key > 0 {
             let payload = Filter::build(&self.hashes, self.options.filter_bits_per_key).encode();
-            seal_section(&mut self.chunk, &payload, self.seed, filter.offset);
+            put_section(&mut self.chunk, &payload, self.seed, filter.offset);
             filter.length = self.end() - filter.offset;
         }
         self.write_chunk()?;
@@ -184,7 +184,7 @@ impl TableBuilder {
         let mut tail = Vec::new();
         let data_blocks = self.index.blocks();
         let payload = std::mem::take(&mut self.index).finish();
-        seal_section(&mut tail, &payload, self.seed, start);
+        put_section(&mut tail, &payload, self.seed, start);
         let index = Handle { offset: start, length: tail.len() as u64 };
         let mut meta = TableMeta {
             number: self.id.number,
@@ -201,7 +201,7 @@ impl TableBuilder {
             keys: self.keys,
         };
         let payload = properties::encode(&meta, data_blocks, &self.options);
-        seal_section(&mut tail, &payload, self.seed, index.end());
+        put_section(&mut tail, &payload, self.seed, index.end());
         let properties =
             Handle { offset: index.end(), length: start + tail.len() as u64 - index.end() };
         meta.file_bytes = properties.end() + FOOTER_BYTES as u64;
@@ -244,7 +244,7 @@ impl TableBuilder {
         }
     }
 
-    /// Seals the current block and writes the chunk if it has grown large.
+    /// Ends the current block with its trailer and writes the chunk if it has grown large.
     fn finish_block(&mut self) -> Result<()> {
         if self.index.blocks() >= BLOCKS_MAX as u64 - 1 {
             let what = format!("a table has at most {BLOCKS_MAX} blocks: use larger ones");
@@ -255,16 +255,16 @@ impl TableBuilder {
             // Laid out where it is written from.
             let start = self.chunk.len();
             self.block.finish(&mut self.chunk);
-            seal_in_place(&mut self.chunk, start, self.seed, offset);
+            end_block(&mut self.chunk, start, self.seed, offset);
         } else {
             self.raw.clear();
             self.block.finish(&mut self.raw);
             let compression = self.options.compression;
-            self.features |= seal(&mut self.chunk, &self.raw, compression, self.seed, offset);
+            self.features |= put_block(&mut self.chunk, &self.raw, compression, self.seed, offset);
         }
         self.block.clear();
         self.open_length = self.end() - offset;
-        debug_assert!(self.open_length > SEAL_BYTES as u64);
+        debug_assert!(self.open_length > TRAILER_BYTES as u64);
         if self.chunk.len() >= CHUNK_BYTES {
             self.write_chunk()?;
         }

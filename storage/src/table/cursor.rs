@@ -6,7 +6,7 @@
 
 use super::block::{Block, BlockCursor, Broken};
 use super::reader::{ReadTier, Table};
-use super::seal::{unshared, zeroed};
+use super::trailer::{unshared, zeroed};
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::{Kind, Seqno};

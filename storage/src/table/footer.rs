@@ -11,7 +11,7 @@
 //! ```
 
 use super::options::TableId;
-use super::seal::FEATURES_KNOWN;
+use super::trailer::FEATURES_KNOWN;
 use crate::codec::{Reader, crc};
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;

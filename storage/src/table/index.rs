@@ -5,17 +5,17 @@
 //! record            varint shared | varint unshared | separator[shared..] | varint block_length
 //! ```
 //!
-//! Data blocks fill the file from offset 0, so lengths (seals included) are enough. The *separator*
-//! of a block is at or after its last key and before the next block's first key, and as short as
-//! that allows; the last one is the table's last key. `shared` is in common with the separator
-//! before.
+//! Data blocks fill the file from offset 0, so lengths (trailers included) are enough. The
+//! *separator* of a block is at or after its last key and before the next block's first key, and as
+//! short as that allows; the last one is the table's last key. `shared` is in common with the
+//! separator before.
 //!
 //! In memory the first eight bytes of every separator, after the prefix that all of them share, are
 //! numbers (*heads*) in a tree of sixteen-wide nodes without pointers. Only separators whose head
 //! equals the wanted key's are compared byte by byte.
 
 use super::cache::BLOCKS_MAX;
-use super::seal::Fault;
+use super::trailer::Fault;
 use crate::codec::{Reader, put_varint};
 use crate::key::{common_prefix_len, head};
 use crate::limits::KEY_BYTES_MAX;
@@ -163,7 +163,7 @@ impl Index {
         self.offsets.len() - 1
     }
 
-    /// Where block `i` begins in the file, and its length with its seal.
+    /// Where block `i` begins in the file, and its length with its trailer.
     #[inline]
     pub(super) fn place(&self, i: usize) -> (u64, usize) {
         let start = self.offsets[i];

@@ -4,12 +4,12 @@
 //! +------------+-----+------------+---------+---------+------------+--------+
 //! | data block | ... | data block | filter  | index   | properties | footer |
 //! +------------+-----+------------+---------+---------+------------+--------+
-//! 0                               ^ sections, each cut into sealed pieces   ^ 128 bytes
+//! 0                               ^ sections, each cut into pieces          ^ 128 bytes
 //! ```
 //!
-//! * Every block and every piece of a section ends in a *seal*: codec, raw length and a checksum
+//! * Every block and every piece of a section ends in a *trailer*: codec, raw length and a checksum
 //!   that is seeded with the file's unique id and the block's own offset, so that neither a foreign
-//!   nor a misplaced block passes (`seal`).
+//!   nor a misplaced block passes (`trailer`).
 //! * A data block keeps its entries beside columns of offsets, seqnos and key tags, so that a point
 //!   read touches only the entry it wants (`block`).
 //! * Index and filter are loaded at `Table::open` and stay in memory until the table is closed;
@@ -30,10 +30,10 @@ mod index;
 mod options;
 mod properties;
 mod reader;
-mod seal;
 mod sketch;
 #[cfg(test)]
 mod tests;
+mod trailer;
 mod verify;
 
 pub use builder::TableBuilder;

@@ -8,8 +8,8 @@ use super::footer::{FOOTER_BYTES, Footer, Handle};
 use super::index::Index;
 use super::options::TableId;
 use super::properties::{self, TableMeta};
-use super::seal::{
-    Fault, INFLATED_BYTES_MAX, Seed, Unsealed, unseal, unseal_section, unshared, zeroed,
+use super::trailer::{
+    Fault, INFLATED_BYTES_MAX, Opened, Seed, check_trailer, open_section, unshared, zeroed,
 };
 use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
@@ -347,11 +347,11 @@ impl Table {
             (ReadTier::Disk, false) => self.read_block(i),
             (ReadTier::Memory, _) => {
                 let (offset, length) = self.index.place(i);
-                let mut sealed = zeroed(length);
-                if !self.try_read(unshared(&mut sealed), offset)? {
+                let mut stored = zeroed(length);
+                if !self.try_read(unshared(&mut stored), offset)? {
                     return Err(Error::WouldBlock);
                 }
-                let block = self.open_block(i, sealed, 0)?;
+                let block = self.open_block(i, stored, 0)?;
                 if fill_cache {
                     self.cache(i, block.clone());
                 }
@@ -363,9 +363,9 @@ impl Table {
     /// Block `i` from the file, past the cache.
     pub(super) fn read_block(&self, i: usize) -> Result<Block> {
         let (offset, length) = self.index.place(i);
-        let mut sealed = zeroed(length);
-        self.read_into(unshared(&mut sealed), offset)?;
-        self.open_block(i, sealed, 0)
+        let mut stored = zeroed(length);
+        self.read_into(unshared(&mut stored), offset)?;
+        self.open_block(i, stored, 0)
     }
 
     /// Fills `buffer` from `offset`; false if that would take a disk read.
@@ -385,9 +385,9 @@ impl Table {
     /// from it can break one elsewhere (INVARIANT(blocks-keep-their-rules)).
     pub(super) fn open_block(&self, i: usize, buffer: Arc<[u8]>, at: usize) -> Result<Block> {
         let (offset, length) = self.index.place(i);
-        let block = match unseal(&buffer[at..at + length], self.seed, offset) {
-            Ok(Unsealed::Raw(length)) => Block::parse(buffer, at..at + length),
-            Ok(Unsealed::Inflated(raw)) => {
+        let block = match check_trailer(&buffer[at..at + length], self.seed, offset) {
+            Ok(Opened::Raw(length)) => Block::parse(buffer, at..at + length),
+            Ok(Opened::Inflated(raw)) => {
                 let length = raw.len();
                 Block::parse(raw, 0..length)
             }
@@ -438,8 +438,8 @@ fn load_filter(file: &dyn File, path: &Path, seed: Seed, handle: Handle) -> Resu
 
 /// Reads and opens a section. Its length was checked against the file's.
 fn read_section(file: &dyn File, path: &Path, seed: Seed, handle: Handle) -> Result<Vec<u8>> {
-    let sealed = read(file, path, handle.offset, handle.length as usize)?;
-    unseal_section(&sealed, seed, handle.offset).map_err(|(at, fault)| refuse(path, at, fault))
+    let stored = read(file, path, handle.offset, handle.length as usize)?;
+    open_section(&stored, seed, handle.offset).map_err(|(at, fault)| refuse(path, at, fault))
 }
 
 fn read(file: &dyn File, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {

@@ -275,11 +275,11 @@ fn replace_block(vfs: &Arc<dyn Vfs>, table: &Table, i: usize, entries: &[Put<'_>
     let mut raw = Vec::new();
     builder.finish(&mut raw);
     let (offset, length) = table.index().place(i);
-    let seed = super::seal::Seed::new(&ID.unique_id());
-    let mut sealed = Vec::new();
-    super::seal::seal(&mut sealed, &raw, Compression::None, seed, offset);
-    assert_eq!(sealed.len(), length, "the test's block has another length");
-    vfs.open_rw(Path::new(PATH)).unwrap().write_all_at(&sealed, offset).unwrap();
+    let seed = super::trailer::Seed::new(&ID.unique_id());
+    let mut stored = Vec::new();
+    super::trailer::put_block(&mut stored, &raw, Compression::None, seed, offset);
+    assert_eq!(stored.len(), length, "the test's block has another length");
+    vfs.open_rw(Path::new(PATH)).unwrap().write_all_at(&stored, offset).unwrap();
 }
 
 #[test]
@@ -376,16 +376,16 @@ fn c3_blocks_that_break_a_rule_are_damage_to_every_reader() {
         let intact = open(&vfs, &BlockCache::new(0)).unwrap();
         assert_eq!(intact.data_blocks(), 2);
         let (offset, length) = intact.index().place(i);
-        let seal_and_write = |crafted: &[Crafted<'_>]| {
+        let write_crafted = |crafted: &[Crafted<'_>]| {
             let mut builder = super::block::BlockBuilder::new(16);
             for (key, seqno, kind, value) in crafted {
                 builder.add(key, hash64(key), Seqno(*seqno), *kind, value);
             }
-            let (mut raw, mut sealed) = (Vec::new(), Vec::new());
+            let (mut raw, mut stored) = (Vec::new(), Vec::new());
             builder.finish(&mut raw);
-            let seed = super::seal::Seed::new(&ID.unique_id());
-            super::seal::seal(&mut sealed, &raw, Compression::None, seed, offset);
-            sealed
+            let seed = super::trailer::Seed::new(&ID.unique_id());
+            super::trailer::put_block(&mut stored, &raw, Compression::None, seed, offset);
+            stored
         };
         // The order that the builder would refuse to write: made by swapping where it is about
         // order.
@@ -394,12 +394,12 @@ fn c3_blocks_that_break_a_rule_are_damage_to_every_reader() {
             let (first, second) = crafted.split_at_mut(1);
             std::mem::swap(&mut first[0].0, &mut second[0].0);
         }
-        let short = length as isize - seal_and_write(&crafted).len() as isize;
+        let short = length as isize - write_crafted(&crafted).len() as isize;
         let tail = &mut crafted[usize::from(want != "a delete has a value")].3;
         tail.resize((tail.len() as isize + short) as usize, 1);
-        let sealed = seal_and_write(&crafted);
-        assert_eq!(sealed.len(), length, "{want}");
-        vfs.open_rw(Path::new(PATH)).unwrap().write_all_at(&sealed, offset).unwrap();
+        let stored = write_crafted(&crafted);
+        assert_eq!(stored.len(), length, "{want}");
+        vfs.open_rw(Path::new(PATH)).unwrap().write_all_at(&stored, offset).unwrap();
 
         let table = open(&vfs, &BlockCache::new(1 << 20)).unwrap();
         let damaged = |error: Error| {

@@ -18,7 +18,7 @@ const TAGGED_ENTRIES_MAX: u32 = 1024;
 /// is needed: it lies in the first cache line, beside the reference count.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
-    /// The block's bytes and perhaps more: its seal, or its neighbours in a large read.
+    /// The block's bytes and perhaps more: its trailer, or its neighbours in a large read.
     buffer: Arc<[u8]>,
     /// Where the block lies in `buffer`.
     start: u32,

@@ -9,14 +9,14 @@
 //! passes.
 //!
 //! A *section* (filter, index, properties) is a byte string cut into pieces of at most
-//! `PIECE_BYTES`, each stored uncompressed and sealed by itself.
+//! `PIECE_BYTES`, each stored uncompressed, with a trailer of its own.
 
 use super::options::Compression;
 use crate::codec::{Reader, crc_seeded};
 use std::sync::Arc;
 
-/// Bytes that a seal adds to a payload.
-pub(super) const SEAL_BYTES: usize = 1 + 4 + 4;
+/// Bytes of a trailer.
+pub(super) const TRAILER_BYTES: usize = 1 + 4 + 4;
 /// The longest block that may be compressed: what a reader would allocate on a block's word.
 pub(super) const INFLATED_BYTES_MAX: usize = 32 << 20;
 /// Payload bytes in all pieces of a section but the last, which has 1 to this many.
@@ -50,7 +50,7 @@ impl Seed {
     }
 }
 
-/// Why a sealed block cannot be used.
+/// Why a stored block cannot be used.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The bytes are wrong.
@@ -61,18 +61,18 @@ pub(super) enum Fault {
     OutOfMemory,
 }
 
-/// What was inside a seal.
+/// What stands in front of a trailer.
 #[derive(Debug)]
-pub(super) enum Unsealed {
+pub(super) enum Opened {
     /// The payload is the first so many bytes.
     Raw(usize),
     /// The payload was compressed; here it is.
     Inflated(Arc<[u8]>),
 }
 
-/// Appends `raw`, compressed where that pays, and its seal to `out`; the block begins at `offset`
-/// of the file. Returns the feature bits a reader needs.
-pub(super) fn seal(
+/// Appends `raw`, compressed where that pays, and its trailer to `out`; the block begins at
+/// `offset` of the file. Returns the feature bits a reader needs.
+pub(super) fn put_block(
     out: &mut Vec<u8>,
     raw: &[u8],
     compression: Compression,
@@ -85,7 +85,7 @@ pub(super) fn seal(
         out.truncate(start);
         out.extend_from_slice(raw);
     }
-    put_seal(out, start, codec, raw.len(), seed, offset);
+    put_trailer(out, start, codec, raw.len(), seed, offset);
     match codec {
         LZ4 => FEATURE_LZ4,
         ZSTD => FEATURE_ZSTD,
@@ -93,12 +93,13 @@ pub(super) fn seal(
     }
 }
 
-/// Seals what `out` has from `start` on as it is; the block begins at `offset` of the file.
-pub(super) fn seal_in_place(out: &mut Vec<u8>, start: usize, seed: Seed, offset: u64) {
-    put_seal(out, start, RAW, out.len() - start, seed, offset);
+/// Puts a trailer behind what `out` has from `start` on, as it is; the block begins at `offset` of
+/// the file.
+pub(super) fn end_block(out: &mut Vec<u8>, start: usize, seed: Seed, offset: u64) {
+    put_trailer(out, start, RAW, out.len() - start, seed, offset);
 }
 
-fn put_seal(out: &mut Vec<u8>, start: usize, codec: u8, raw: usize, seed: Seed, offset: u64) {
+fn put_trailer(out: &mut Vec<u8>, start: usize, codec: u8, raw: usize, seed: Seed, offset: u64) {
     out.push(codec);
     let raw_len = u32::try_from(raw).expect("limits keep an entry below 4 GiB");
     out.extend_from_slice(&raw_len.to_le_bytes());
@@ -136,23 +137,23 @@ fn compress(out: &mut Vec<u8>, raw: &[u8], compression: Compression) -> u8 {
     }
 }
 
-/// Checks the seal of `sealed`, which was read at `offset`, and opens it.
-pub(super) fn unseal(sealed: &[u8], seed: Seed, offset: u64) -> Result<Unsealed, Fault> {
+/// Checks the trailer of `stored`, which was read at `offset`, and opens it.
+pub(super) fn check_trailer(stored: &[u8], seed: Seed, offset: u64) -> Result<Opened, Fault> {
     let corrupt = |what: String| Err(Fault::Corrupt(what));
-    let Some(payload_len) = sealed.len().checked_sub(SEAL_BYTES) else {
-        return corrupt(format!("block of {} bytes is too short", sealed.len()));
+    let Some(payload_len) = stored.len().checked_sub(TRAILER_BYTES) else {
+        return corrupt(format!("block of {} bytes is too short", stored.len()));
     };
-    let (covered, stored) = sealed.split_at(payload_len + 5);
+    let (covered, crc) = stored.split_at(payload_len + 5);
     let (payload, fields) = covered.split_at(payload_len);
     let computed = crc_seeded(seed.at(offset), covered);
-    let stored = Reader::new(stored).u32().expect("the seal has four bytes behind the fields");
-    if computed != stored {
-        return corrupt(format!("block checksum is {computed:#010x}, expected {stored:#010x}"));
+    let crc = Reader::new(crc).u32().expect("the trailer has four bytes behind the fields");
+    if computed != crc {
+        return corrupt(format!("block checksum is {computed:#010x}, expected {crc:#010x}"));
     }
     let codec = fields[0];
     let raw_len = Reader::new(&fields[1..]).u32().expect("four bytes are left") as usize;
     match codec {
-        RAW if raw_len == payload_len => Ok(Unsealed::Raw(payload_len)),
+        RAW if raw_len == payload_len => Ok(Opened::Raw(payload_len)),
         RAW => corrupt(format!("block has {payload_len} bytes, expected {raw_len}")),
         LZ4 | ZSTD if raw_len > INFLATED_BYTES_MAX => {
             corrupt(format!("compressed block claims {raw_len} bytes"))
@@ -160,7 +161,7 @@ pub(super) fn unseal(sealed: &[u8], seed: Seed, offset: u64) -> Result<Unsealed,
         LZ4 => {
             let mut raw = zeroed(raw_len);
             match lz4_flex::block::decompress_into(payload, unshared(&mut raw)) {
-                Ok(length) if length == raw_len => Ok(Unsealed::Inflated(raw)),
+                Ok(length) if length == raw_len => Ok(Opened::Inflated(raw)),
                 Ok(length) => corrupt(format!("block inflates to {length}, expected {raw_len}")),
                 Err(error) => corrupt(format!("block does not inflate: {error}")),
             }
@@ -169,7 +170,7 @@ pub(super) fn unseal(sealed: &[u8], seed: Seed, offset: u64) -> Result<Unsealed,
         ZSTD => {
             let mut raw = zeroed(raw_len);
             match zstd::bulk::decompress_to_buffer(payload, unshared(&mut raw)) {
-                Ok(length) if length == raw_len => Ok(Unsealed::Inflated(raw)),
+                Ok(length) if length == raw_len => Ok(Opened::Inflated(raw)),
                 Ok(length) => corrupt(format!("block inflates to {length}, expected {raw_len}")),
                 Err(error) => corrupt(format!("block does not inflate: {error}")),
             }
@@ -191,28 +192,28 @@ pub(super) fn unshared(buffer: &mut Arc<[u8]>) -> &mut [u8] {
 }
 
 /// Appends the pieces of a section that begins at `offset` of the file.
-pub(super) fn seal_section(out: &mut Vec<u8>, payload: &[u8], seed: Seed, offset: u64) {
+pub(super) fn put_section(out: &mut Vec<u8>, payload: &[u8], seed: Seed, offset: u64) {
     assert!(!payload.is_empty(), "a section has at least its header");
     let start = out.len();
     for piece in payload.chunks(PIECE_BYTES) {
         let at = offset + (out.len() - start) as u64;
-        seal(out, piece, Compression::None, seed, at);
+        put_block(out, piece, Compression::None, seed, at);
     }
 }
 
-/// Opens the pieces of a section in place of `sealed`. The error comes with the offset of the
+/// Opens the pieces of a section of `stored`. The error comes with the offset of the
 /// piece.
-pub(super) fn unseal_section(
-    sealed: &[u8],
+pub(super) fn open_section(
+    stored: &[u8],
     seed: Seed,
     offset: u64,
 ) -> Result<Vec<u8>, (u64, Fault)> {
-    let mut payload = Vec::with_capacity(sealed.len());
+    let mut payload = Vec::with_capacity(stored.len());
     let mut at = offset;
-    for piece in sealed.chunks(PIECE_BYTES + SEAL_BYTES) {
-        match unseal(piece, seed, at) {
-            Ok(Unsealed::Raw(length)) => payload.extend_from_slice(&piece[..length]),
-            Ok(Unsealed::Inflated(_)) => {
+    for piece in stored.chunks(PIECE_BYTES + TRAILER_BYTES) {
+        match check_trailer(piece, seed, at) {
+            Ok(Opened::Raw(length)) => payload.extend_from_slice(&piece[..length]),
+            Ok(Opened::Inflated(_)) => {
                 return Err((at, Fault::Corrupt("section piece is compressed".to_owned())));
             }
             Err(fault) => return Err((at, fault)),
@@ -226,10 +227,10 @@ pub(super) fn unseal_section(
 mod tests {
     use super::*;
 
-    fn open(sealed: &[u8], seed: Seed, offset: u64) -> Option<Vec<u8>> {
-        match unseal(sealed, seed, offset) {
-            Ok(Unsealed::Raw(length)) => Some(sealed[..length].to_vec()),
-            Ok(Unsealed::Inflated(raw)) => Some(raw.to_vec()),
+    fn open(stored: &[u8], seed: Seed, offset: u64) -> Option<Vec<u8>> {
+        match check_trailer(stored, seed, offset) {
+            Ok(Opened::Raw(length)) => Some(stored[..length].to_vec()),
+            Ok(Opened::Inflated(raw)) => Some(raw.to_vec()),
             Err(_) => None,
         }
     }
@@ -244,16 +245,16 @@ mod tests {
     }
 
     #[test]
-    fn sealed_blocks_open_only_in_their_place() {
+    fn blocks_open_only_in_their_place() {
         let (here, elsewhere) = (Seed::new(&[1; 16]), Seed::new(&[2; 16]));
         for compression in compressions() {
             for raw in [vec![7; 4000], (0..=255).collect::<Vec<u8>>(), vec![]] {
-                let mut sealed = b"before".to_vec();
-                seal(&mut sealed, &raw, compression, here, 42);
-                let sealed = &sealed[6..];
-                assert_eq!(open(sealed, here, 42), Some(raw), "{compression:?}");
-                assert_eq!(open(sealed, here, 43), None);
-                assert_eq!(open(sealed, elsewhere, 42), None);
+                let mut stored = b"before".to_vec();
+                put_block(&mut stored, &raw, compression, here, 42);
+                let stored = &stored[6..];
+                assert_eq!(open(stored, here, 42), Some(raw), "{compression:?}");
+                assert_eq!(open(stored, here, 43), None);
+                assert_eq!(open(stored, elsewhere, 42), None);
             }
         }
     }
@@ -262,15 +263,15 @@ mod tests {
     fn any_changed_bit_is_noticed() {
         let seed = Seed::new(&[1; 16]);
         for compression in compressions() {
-            let mut sealed = Vec::new();
-            seal(&mut sealed, &b"abcabcab".repeat(40), compression, seed, 0);
-            for at in 0..sealed.len() * 8 {
-                let mut changed = sealed.clone();
+            let mut stored = Vec::new();
+            put_block(&mut stored, &b"abcabcab".repeat(40), compression, seed, 0);
+            for at in 0..stored.len() * 8 {
+                let mut changed = stored.clone();
                 changed[at / 8] ^= 1 << (at % 8);
                 assert_eq!(open(&changed, seed, 0), None, "bit {at}");
             }
-            for cut in 0..sealed.len() {
-                assert_eq!(open(&sealed[..cut], seed, 0), None, "cut {cut}");
+            for cut in 0..stored.len() {
+                assert_eq!(open(&stored[..cut], seed, 0), None, "cut {cut}");
             }
         }
     }
@@ -283,13 +284,13 @@ mod tests {
             noise.extend(crate::codec::hash64(&i.to_le_bytes()).to_le_bytes());
         }
         for compression in compressions() {
-            let mut sealed = Vec::new();
-            assert_eq!(seal(&mut sealed, &noise, compression, seed, 0), 0);
-            assert_eq!(sealed.len(), noise.len() + SEAL_BYTES);
+            let mut stored = Vec::new();
+            assert_eq!(put_block(&mut stored, &noise, compression, seed, 0), 0);
+            assert_eq!(stored.len(), noise.len() + TRAILER_BYTES);
         }
-        let mut sealed = Vec::new();
-        assert_eq!(seal(&mut sealed, &[0; 4096], Compression::Lz4, seed, 0), FEATURE_LZ4);
-        assert!(sealed.len() < 200);
+        let mut stored = Vec::new();
+        assert_eq!(put_block(&mut stored, &[0; 4096], Compression::Lz4, seed, 0), FEATURE_LZ4);
+        assert!(stored.len() < 200);
     }
 
     #[test]
@@ -297,11 +298,11 @@ mod tests {
         let seed = Seed::new(&[1; 16]);
         for (codec, raw_len) in [(RAW, 5_u32), (LZ4, u32::MAX), (LZ4, 5), (ZSTD, u32::MAX), (9, 4)]
         {
-            let mut sealed = vec![1, 2, 3, 4, codec];
-            sealed.extend(raw_len.to_le_bytes());
-            let crc = crc_seeded(seed.at(0), &sealed);
-            sealed.extend(crc.to_le_bytes());
-            assert!(unseal(&sealed, seed, 0).is_err(), "{codec} {raw_len}");
+            let mut stored = vec![1, 2, 3, 4, codec];
+            stored.extend(raw_len.to_le_bytes());
+            let crc = crc_seeded(seed.at(0), &stored);
+            stored.extend(crc.to_le_bytes());
+            assert!(check_trailer(&stored, seed, 0).is_err(), "{codec} {raw_len}");
         }
     }
 
@@ -310,12 +311,12 @@ mod tests {
         let seed = Seed::new(&[1; 16]);
         for length in [1, 100, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES] {
             let payload = vec![3; length];
-            let mut sealed = Vec::new();
-            seal_section(&mut sealed, &payload, seed, 1000);
+            let mut stored = Vec::new();
+            put_section(&mut stored, &payload, seed, 1000);
             let pieces = length.div_ceil(PIECE_BYTES);
-            assert_eq!(sealed.len(), length + pieces * SEAL_BYTES);
-            assert_eq!(unseal_section(&sealed, seed, 1000).unwrap(), payload);
-            assert!(unseal_section(&sealed, seed, 1001).is_err());
+            assert_eq!(stored.len(), length + pieces * TRAILER_BYTES);
+            assert_eq!(open_section(&stored, seed, 1000).unwrap(), payload);
+            assert!(open_section(&stored, seed, 1001).is_err());
         }
     }
 }
