@@ -40,7 +40,7 @@ pub fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-/// A reader of bytes that nobody has vouched for: every step is checked and `None` means "not
+/// A reader of bytes that nobody has confirmed: every step is checked and `None` means "not
 /// there".
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {

@@ -125,7 +125,7 @@ fn a_torn_tail_is_cut_and_reported() {
 
 /// Goal: no value keeps a database from being opened after a crash, whatever it holds. Method: a
 /// value of 1 MiB, made of headers of log records, each of which claims all that follows it and
-/// vouches for nearly all before it. Its own record is torn, at its beginning or its end, and
+/// confirms nearly all before it. Its own record is torn, at its beginning or its end, and
 /// nothing of it was synced.
 ///
 /// Planted: a budget for checksums, whose end refuses the log.

@@ -58,8 +58,8 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
             if sync_wanted || write_wanted || log.has_sealed() {
                 return Some(log.take_group());
             }
-            let vouched = log.wants_vouch() && log.append_vouch();
-            vouched.then(|| log.take_group())
+            let confirmed = log.wants_watermark() && log.append_watermark();
+            confirmed.then(|| log.take_group())
         })?;
         self.sync_wanted |= sync_wanted;
         self.taken = taken;

@@ -154,7 +154,7 @@ fn a1_a_later_sync_covers_what_was_only_written() {
     assert_eq!(log.durable.synced(), Seqno(2));
 }
 
-/// Planted: an idle log thread that takes no vouch; one that syncs it.
+/// Planted: an idle log thread that takes no watermark; one that syncs it.
 #[test]
 fn an_idle_log_says_that_its_end_is_durable() {
     let log = Log::new(false);
@@ -165,7 +165,7 @@ fn an_idle_log_says_that_its_end_is_durable() {
     send(groups.sync(|_| ()).unwrap());
     let tail = || log.with_writer(|log| log.tail()).unwrap();
     let before = tail();
-    assert!(groups.take_due().unwrap(), "the log vouches for its end");
+    assert!(groups.take_due().unwrap(), "the log confirms its end");
     assert!(tail() > before);
     send(groups.write().unwrap());
     assert!(!groups.must_sync() && !groups.take_due().unwrap(), "and once is enough");

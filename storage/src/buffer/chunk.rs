@@ -150,7 +150,7 @@ impl Drop for Chunk {
         freed_here::count(self.layout.size());
         if self.is_mapped {
             // SAFETY: mapped in `new` with this layout, unmapped only here; whoever drops a chunk
-            // vouches that nobody looks at it any more.
+            // confirms that nobody looks at it any more.
             return unsafe { mapping::unmap(self.at, self.layout.size()) };
         }
         // SAFETY: allocated in `new` with this layout, freed only here.

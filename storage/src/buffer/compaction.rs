@@ -126,7 +126,7 @@ impl Compaction {
                 step.finished = true;
                 return step;
             };
-            // SAFETY: `at` is where an entry of the source begins; the caller vouches for the rest.
+            // SAFETY: `at` is where an entry of the source begins; the caller promises the rest.
             let entry: EntryAt<'a> = unsafe { EntryAt::new(at, self.source.class()) };
             match entry.state() {
                 State::Live | State::DeadAfterCopy => {
@@ -182,7 +182,7 @@ impl Compaction {
             self.copying = Some(copying);
             return;
         }
-        // SAFETY: a whole entry was copied to there; the caller vouches for the lifetime.
+        // SAFETY: a whole entry was copied to there; the caller promises the lifetime.
         let copy: EntryAt<'a> = unsafe { EntryAt::new(copying.to, self.destination.class()) };
         #[cfg(loom)]
         copy.note_written();

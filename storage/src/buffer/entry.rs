@@ -126,7 +126,7 @@ impl<'a> EntryAt<'a> {
 
     #[inline(always)]
     pub(super) fn chunk(self) -> &'a ChunkHeader {
-        // SAFETY: whoever made this vouched for the entry's memory, which its chunk is part of.
+        // SAFETY: whoever made this promised the entry's memory, which its chunk is part of.
         unsafe { ChunkHeader::of(self.address(), self.class()) }
     }
 

@@ -221,7 +221,7 @@ impl Extent {
             }
         }
         self.count_live(entry_bytes, payload_bytes);
-        // SAFETY: just written; the caller vouches for the lifetime.
+        // SAFETY: just written; the caller promises the lifetime.
         unsafe { EntryAt::new(at, self.class) }
     }
 

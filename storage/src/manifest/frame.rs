@@ -148,7 +148,7 @@ pub(super) fn parse_record<'a>(
 ///
 /// Keys in a torn edit may have been made to look like many long records: each that could be the
 /// witness costs the same, however long it claims to be.
-pub(super) fn find_voucher(identity: &Identity, bytes: &[u8], offset: usize) -> Option<usize> {
+pub(super) fn find_witness(identity: &Identity, bytes: &[u8], offset: usize) -> Option<usize> {
     let number = (identity.number.0 as u32).to_le_bytes();
     let last = bytes.len().checked_sub(RECORD_HEADER_BYTES)?;
     let mut prefixes = None;

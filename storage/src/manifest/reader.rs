@@ -118,14 +118,14 @@ fn read_whole(vfs: &Arc<dyn Vfs>, path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Checks the part of the manifest that `CURRENT` vouches for.
+/// Checks the part of the manifest that `CURRENT` confirms.
 fn snapshot_end(path: &Path, current: &Current, bytes: &[u8]) -> Result<u64> {
-    let vouched = usize::try_from(current.snapshot_bytes).ok().and_then(|end| bytes.get(..end));
-    let Some(vouched) = vouched else {
+    let confirmed = usize::try_from(current.snapshot_bytes).ok().and_then(|end| bytes.get(..end));
+    let Some(confirmed) = confirmed else {
         let what = format!("the file ends here, but its snapshot at {}", current.snapshot_bytes);
         return Err(Error::corrupt(path, bytes.len() as u64, what));
     };
-    if hash64(vouched) != current.digest {
+    if hash64(confirmed) != current.digest {
         let what = "header and snapshot differ from the digest in CURRENT";
         return Err(Error::corrupt(path, HEADER_BYTES as u64, what));
     }
@@ -168,8 +168,8 @@ fn judge_tail(
         let what = format!("{reason}, after the mark of a clean close");
         return Err(Error::corrupt(path, offset, what));
     }
-    if let Some(voucher) = frame::find_voucher(identity, bytes, offset as usize) {
-        let what = format!("{reason}, but the record at offset {voucher} says it was durable");
+    if let Some(witness) = frame::find_witness(identity, bytes, offset as usize) {
+        let what = format!("{reason}, but the record at offset {witness} says it was durable");
         return Err(Error::corrupt(path, offset, what));
     }
     Ok(TornTail {

@@ -190,7 +190,7 @@ fn every_damaged_byte_of_current_is_noticed() {
 /// A manifest of the same number and database, with valid checksums and as long, but another one
 /// than was made durable before `CURRENT` named it. Planted: a digest that nobody compares.
 #[test]
-fn d3_a_snapshot_that_current_does_not_vouch_for_is_refused() {
+fn d3_a_snapshot_that_current_does_not_confirm_is_refused() {
     let with_split = |key: &'static [u8]| {
         let vfs = disk();
         let image = Image::of_new_database(FileNumber(1), &[key.into()], 1);
@@ -210,7 +210,7 @@ fn d3_a_snapshot_that_current_does_not_vouch_for_is_refused() {
 }
 
 #[test]
-fn t000_20_a_cut_file_loses_only_edits_that_were_not_vouched_for() {
+fn t000_20_a_cut_file_loses_only_edits_that_were_not_confirmed() {
     let (vfs, images, ends) = sample();
     let good = bytes_of(&vfs, MANIFEST);
     for length in 0..good.len() as u64 {
@@ -249,7 +249,7 @@ fn t000_20_junk_after_the_end_is_torn_but_not_after_a_clean_close() {
 /// Goal: what a client wrote, a key, never keeps a database from being opened, nor costs more than
 /// looking at it.
 /// Method: behind the last edit a torn one, made of headers each of which claims all the rest, and
-/// vouches for all before it. Were each of them checksummed from begin to end, that would be some
+/// confirms all before it. Were each of them checksummed from begin to end, that would be some
 /// 20 GB. With a true witness behind it the manifest is damaged as ever.
 ///
 /// Planted: a candidate that is checksummed from begin to end; a budget, whose end refuses.
@@ -270,7 +270,7 @@ fn bytes_made_to_look_like_edits_are_a_torn_edit() {
     overwrite(&vfs, MANIFEST, &crafted);
     let loaded = reload(&vfs).unwrap();
     assert_eq!((loaded.image, loaded.bytes), (images[5].clone(), torn_at));
-    for (synced_to, vouches) in [(torn_at, false), (torn_at + 1, true)] {
+    for (synced_to, confirms) in [(torn_at, false), (torn_at + 1, true)] {
         let identity = frame::Identity { db_id: DB_ID, number: FileNumber(1) };
         let (at, payload) = (crafted.len() as u64, vec![0; 3000]);
         let mut bytes = crafted.clone();
@@ -279,9 +279,9 @@ fn bytes_made_to_look_like_edits_are_a_torn_edit() {
         bytes.extend_from_slice(&[7; 100]);
         overwrite(&vfs, MANIFEST, &bytes);
         match reload(&vfs) {
-            Ok(loaded) => assert!(!vouches && loaded.bytes == torn_at),
+            Ok(loaded) => assert!(!confirms && loaded.bytes == torn_at),
             Err(error) => {
-                assert!(vouches && error.to_string().contains(&at.to_string()), "{error}");
+                assert!(confirms && error.to_string().contains(&at.to_string()), "{error}");
             }
         }
     }
@@ -471,7 +471,7 @@ fn c4_made_up_numbers_are_refused_or_harmless() {
             let mut bytes = good.clone();
             bytes[frame::HEADER_BYTES + at..][..1].fill(byte);
             let _ = frame::parse_record(&identity, &bytes, frame::HEADER_BYTES);
-            let _ = frame::find_voucher(&identity, &bytes, 0);
+            let _ = frame::find_witness(&identity, &bytes, 0);
         }
     }
     overwrite(&vfs, MANIFEST, &good);

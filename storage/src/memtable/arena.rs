@@ -78,7 +78,7 @@ impl Arena {
         // SAFETY: chunks start on a cache line and are cut in whole lines, so `at` is aligned for
         // `N`; nobody else was given these bytes.
         unsafe { at.write(node) };
-        // SAFETY: just written; from here on the node is only shared, and the caller vouches for
+        // SAFETY: just written; from here on the node is only shared, and the caller promises
         // the lifetime.
         unsafe { at.as_ref() }
     }
@@ -91,7 +91,7 @@ impl Arena {
         let at = self.cut(bytes.len());
         // SAFETY: that many bytes were cut for this.
         unsafe { at.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
-        // SAFETY: just written and never changed; the caller vouches for the lifetime.
+        // SAFETY: just written and never changed; the caller promises the lifetime.
         unsafe { std::slice::from_raw_parts(at.as_ptr(), bytes.len()) }
     }
 

@@ -591,12 +591,12 @@ impl<'a> Node<'a> {
     pub(super) unsafe fn small(arena: &mut Arena, prefix: &[u8]) -> Self {
         // SAFETY: the node goes to the same arena.
         let header = unsafe { Header::new(arena, prefix) };
-        // SAFETY: the caller vouches for the lifetime.
+        // SAFETY: the caller promises the lifetime.
         unsafe { Self::four(arena, header) }
     }
 
     unsafe fn four(arena: &mut Arena, header: Header) -> Self {
-        // SAFETY: the caller vouches for the lifetime.
+        // SAFETY: the caller promises the lifetime.
         Self::N4(unsafe { arena.node(Node4 { header, children: empty_slots() }) })
     }
 
@@ -608,15 +608,15 @@ impl<'a> Node<'a> {
         let header = Header::over(self.header().prefix());
         let copy = match self {
             Self::N4(_) => {
-                // SAFETY: the caller vouches for the lifetime.
+                // SAFETY: the caller promises the lifetime.
                 unsafe { Self::sixteen(arena, header) }
             }
             Self::N16(_) => {
-                // SAFETY: the caller vouches for the lifetime.
+                // SAFETY: the caller promises the lifetime.
                 unsafe { Self::forty_eight(arena, header) }
             }
             Self::N48(_) | Self::N256(_) => {
-                // SAFETY: the caller vouches for the lifetime.
+                // SAFETY: the caller promises the lifetime.
                 unsafe { Self::full(arena, header) }
             }
         };
@@ -632,19 +632,19 @@ impl<'a> Node<'a> {
         let header = Header::over(&self.header().prefix()[bytes..]);
         let copy = match self {
             Self::N4(_) => {
-                // SAFETY: the caller vouches for the lifetime.
+                // SAFETY: the caller promises the lifetime.
                 unsafe { Self::four(arena, header) }
             }
             Self::N16(_) => {
-                // SAFETY: the caller vouches for the lifetime.
+                // SAFETY: the caller promises the lifetime.
                 unsafe { Self::sixteen(arena, header) }
             }
             Self::N48(_) => {
-                // SAFETY: the caller vouches for the lifetime.
+                // SAFETY: the caller promises the lifetime.
                 unsafe { Self::forty_eight(arena, header) }
             }
             Self::N256(_) => {
-                // SAFETY: the caller vouches for the lifetime.
+                // SAFETY: the caller promises the lifetime.
                 unsafe { Self::full(arena, header) }
             }
         };
@@ -655,7 +655,7 @@ impl<'a> Node<'a> {
     unsafe fn sixteen(arena: &mut Arena, header: Header) -> Self {
         let bytes = array::from_fn(|_| AtomicU64::new(0));
         let node = Node16 { header, bytes, children: empty_slots() };
-        // SAFETY: the caller vouches for the lifetime.
+        // SAFETY: the caller promises the lifetime.
         Self::N16(unsafe { arena.node(node) })
     }
 
@@ -663,14 +663,14 @@ impl<'a> Node<'a> {
         let present = array::from_fn(|_| AtomicU64::new(0));
         let index = array::from_fn(|_| AtomicU8::new(0));
         let node = Node48 { header, present, index, children: empty_slots() };
-        // SAFETY: the caller vouches for the lifetime.
+        // SAFETY: the caller promises the lifetime.
         Self::N48(unsafe { arena.node(node) })
     }
 
     unsafe fn full(arena: &mut Arena, header: Header) -> Self {
         let present = array::from_fn(|_| AtomicU64::new(0));
         let node = Node256 { header, present, children: empty_slots() };
-        // SAFETY: the caller vouches for the lifetime.
+        // SAFETY: the caller promises the lifetime.
         Self::N256(unsafe { arena.node(node) })
     }
 

@@ -86,7 +86,7 @@ impl Overwritten {
     /// the only writer.
     #[inline]
     pub(super) unsafe fn holder<'a>(&self) -> Option<&'a Slot> {
-        // SAFETY: links are not freed before their arena, which the caller vouches for.
+        // SAFETY: links are not freed before their arena, which the caller promises.
         if let Some(above) = unsafe { self.versions.as_ref() }.above() {
             // SAFETY: as above.
             return Some(&unsafe { above.as_ref() }.older);

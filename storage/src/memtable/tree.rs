@@ -22,7 +22,7 @@ pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
     let mut link = Link::load(root);
     let mut depth = 0;
     loop {
-        // SAFETY: loaded from a slot of this tree; the caller vouches for the memory.
+        // SAFETY: loaded from a slot of this tree; the caller promises the memory.
         let node: Node<'_> = match unsafe { link.target() } {
             Target::Empty => return Link::EMPTY,
             // SAFETY: as above.
@@ -58,7 +58,7 @@ pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
 pub(super) unsafe fn prefetch_entry(root: &Slot, key: &[u8]) {
     let mut link = Link::load(root);
     let mut depth = 0;
-    // SAFETY: loaded from a slot of this tree; the caller vouches for the memory.
+    // SAFETY: loaded from a slot of this tree; the caller promises the memory.
     while let Target::Node(node) = unsafe { link.target() } {
         node.prefetch_rest(key, depth);
         let header = node.header();
@@ -93,7 +93,7 @@ pub(super) unsafe fn place_of<'a>(root: &'a Slot, key: &[u8]) -> &'a Slot {
 
 unsafe fn place_below<'a>(mut slot: &'a Slot, key: &[u8], depth: &mut usize) -> &'a Slot {
     loop {
-        // SAFETY: loaded from a slot of this tree; the caller vouches for the memory.
+        // SAFETY: loaded from a slot of this tree; the caller promises the memory.
         let Target::Node(node) = (unsafe { Link::load(slot).target::<'a>() }) else { return slot };
         let header = node.header();
         *depth += header.prefix_len();
@@ -114,7 +114,7 @@ pub(super) unsafe fn step_to<'a>(
     entry: EntryAt<'a>,
     depth: &mut usize,
 ) -> Option<&'a Slot> {
-    // SAFETY: loaded from a slot of this tree; the caller vouches for the memory.
+    // SAFETY: loaded from a slot of this tree; the caller promises the memory.
     let Target::Node(node) = (unsafe { Link::load(slot).target::<'a>() }) else { return None };
     let Some(whole) = entry.whole() else {
         let mut key = Vec::new();
@@ -176,7 +176,7 @@ pub(super) unsafe fn insert<'a>(
     let mut depth = 0;
     loop {
         let link = Link::load(slot);
-        // SAFETY: loaded from a slot of this tree; the caller vouches for the memory.
+        // SAFETY: loaded from a slot of this tree; the caller promises the memory.
         let node: Node<'a> = match unsafe { link.target() } {
             Target::Empty => {
                 Link::to_entry(entry).publish(slot);
@@ -276,7 +276,7 @@ unsafe fn meet<'a>(
         Link::to_versions(versions).publish(place.slot);
         return Met::Older { place, versions };
     }
-    // SAFETY: the caller vouches for the lifetime.
+    // SAFETY: the caller promises the lifetime.
     let node = unsafe { Node::small(arena, &new[start..fork]) };
     hang(node, old, fork, there);
     hang(node, new, fork, Link::to_entry(entry));
@@ -309,7 +309,7 @@ unsafe fn split_prefix<'a>(
 ) {
     let prefix = node.header().prefix();
     let fork = depth + agreed;
-    // SAFETY: the caller vouches for the lifetime.
+    // SAFETY: the caller promises the lifetime.
     let upper = unsafe { Node::small(arena, &key[depth..fork]) };
     // The byte that leads to the copy is the one after the common part, so that goes too.
     // SAFETY: the node is in this arena.

@@ -98,7 +98,7 @@ impl Versions {
         if rank == 0 {
             return None;
         }
-        // SAFETY: links of such lists stay as long as their arena, which the caller vouches for.
+        // SAFETY: links of such lists stay as long as their arena, which the caller promises.
         let behind = unsafe { behind.as_ref() };
         // SAFETY: as above; `newest` leads to an entry.
         let entry = unsafe { Link::load(&behind.newest).entry() }.expect("a version is an entry");

@@ -149,7 +149,7 @@ impl Unsynced {
     /// not be repeated on the same handle, for nobody knows what is on the disk, and nothing newer
     /// may be synced after it.
     pub fn sync(&self) -> Result<()> {
-        // Order matters: a record vouches for every older segment once its own is synced.
+        // Order matters: a record confirms every older segment once its own is synced.
         for (index, target) in self.targets.iter().enumerate() {
             let segment = &target.segment;
             if let Some(mapping) = &segment.mapping {

@@ -17,8 +17,8 @@
 //!   from one order, and no record ever reaches the file before its predecessors did.
 //! * A *sync group* is what the log's syncer writes at once. One sync makes everything durable that
 //!   was written and is *unsynced*: usually one group, sometimes several.
-//! * Every record *vouches*: its `synced_to` says up to where its segment was known to be durable
-//!   when it was encoded. Damage below a vouched point is corruption and is refused; damage above
+//! * Every record *confirms*: its `synced_to` says up to where its segment was known to be durable
+//!   when it was encoded. Damage below a confirmed point is corruption and is refused; damage above
 //!   it is the torn tail of an unclean stop and is cut.
 //!
 //! Guarantees: a process killed at any instant loses no record that was reported as being in the

@@ -2,15 +2,15 @@
 //! that names what is damaged.
 //!
 //! Guarantees: what is handed out is a prefix of what was appended; nothing that anything later
-//! vouches for is ever cut silently; no file that acknowledged records lie in can be missing
+//! confirms is ever cut silently; no file that acknowledged records lie in can be missing
 //! unnoticed; nothing on the disk is changed, whatever is found.
 //!
-//! Torn or damaged? Where the records stop, `s` in segment `k`, something later may *vouch* for
+//! Torn or damaged? Where the records stop, `s` in segment `k`, something later may *confirm*
 //! what should have followed: a valid record behind `s` whose `synced_to` is above it; a later
 //! beginning that knew `k` to be durable beyond `s`; any record of a later segment with a
 //! `synced_to` above 0, because an older segment is always synced first. A later beginning alone
 //! proves nothing: the operating system may have written it back before the end of its predecessor.
-//! Vouched for means corrupt; otherwise it is the torn tail and everything from `s` on is cut,
+//! Confirmed means corrupt; otherwise it is the torn tail and everything from `s` on is cut,
 //! later segments included.
 //!
 //! Does not decide what to do with the records, nor which segments are obsolete.
@@ -244,7 +244,7 @@ impl Log<'_> {
     }
 
     /// Everything from `offset` in segment `at` on is to be cut. Finishes the report, unless
-    /// something vouches for what is missing.
+    /// something confirms what is missing.
     pub(super) fn cut(
         &self,
         mut report: RecoveryReport,
@@ -253,40 +253,40 @@ impl Log<'_> {
         claimed_end: Option<u64>,
     ) -> Result<RecoveryReport> {
         let stopped = &self.files[at];
-        let mut vouched_by: Option<String> = None;
+        let mut confirmed_by: Option<String> = None;
         let mut dropped = claimed_end.map_or(0, |end| end.saturating_sub(offset));
         stopped.window().scan(offset, |found, record, end| {
             dropped = dropped.max(end - offset);
             if record.synced_to > offset {
-                vouched_by = Some(format!("the record at {found}"));
+                confirmed_by = Some(format!("the record at {found}"));
             }
-            vouched_by.is_none()
+            confirmed_by.is_none()
         })?;
         for later in &self.files[at + 1..] {
-            if vouched_by.is_some() {
+            if confirmed_by.is_some() {
                 break;
             }
             if let Some(link) = later.link() {
-                let vouched = match link.number.cmp(&stopped.number) {
+                let confirmed = match link.number.cmp(&stopped.number) {
                     std::cmp::Ordering::Less => false,
                     std::cmp::Ordering::Equal => link.synced_length > offset,
                     std::cmp::Ordering::Greater => link.synced_length > 0,
                 };
-                if vouched {
-                    vouched_by = Some(format!("the beginning of {}", later.path.display()));
+                if confirmed {
+                    confirmed_by = Some(format!("the beginning of {}", later.path.display()));
                     break;
                 }
             }
             later.window().scan(RECORDS_AT, |found, record, end| {
                 dropped = dropped.saturating_add(end - found);
                 if record.synced_to > 0 {
-                    vouched_by = Some(format!("{} at offset {found}", later.path.display()));
+                    confirmed_by = Some(format!("{} at offset {found}", later.path.display()));
                 }
-                vouched_by.is_none()
+                confirmed_by.is_none()
             })?;
         }
-        if let Some(witness) = vouched_by {
-            let what = format!("the log is damaged: {witness} vouches for what was here");
+        if let Some(witness) = confirmed_by {
+            let what = format!("the log is damaged: {witness} confirms what was here");
             return Err(Error::corrupt(&stopped.path, offset, what));
         }
         report.segment = Some(stopped.number);

@@ -29,7 +29,7 @@ pub(super) mod kind {
     /// The last record of a log that was closed in order.
     pub(in crate::wal) const CLOSE_MARK: u8 = 2;
     /// Nothing but its `synced_to` and its sequence number, the next one to be given.
-    pub(in crate::wal) const VOUCH: u8 = 3;
+    pub(in crate::wal) const WATERMARK: u8 = 3;
     /// The first record of a segment: what it continues.
     pub(in crate::wal) const BEGIN: u8 = 4;
     /// The last record of a segment that was left: which one continues it.

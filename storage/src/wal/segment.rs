@@ -242,7 +242,7 @@ impl Segment {
             return Err(Error::Unsupported { path: self.path.clone(), what });
         }
         if record.synced_to > offset {
-            return corrupt(format!("a record vouches for {}", record.synced_to));
+            return corrupt(format!("a record confirms {}", record.synced_to));
         }
         let first = record.first_seqno;
         if first != next_seqno {
@@ -311,7 +311,7 @@ mod tests {
         assert!(fits(kind::BEGIN, &[0, 40]) && too_long(kind::BEGIN, &[41, 1 << 20]));
         assert!(fits(kind::CHANGE, &[8]) && too_long(kind::CHANGE, &[0, 7, 9, 1 << 31]));
         assert!(fits(kind::CONTINUED, &[8]) && too_long(kind::CONTINUED, &[0, 7, 9, 1 << 20]));
-        for kind in [kind::CLOSE_MARK, kind::VOUCH] {
+        for kind in [kind::CLOSE_MARK, kind::WATERMARK] {
             assert!(fits(kind, &[0]) && too_long(kind, &[1, 8, 1 << 30]));
         }
     }

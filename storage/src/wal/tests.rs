@@ -279,16 +279,16 @@ fn a_group_takes_everything_once() {
         bench.log.written(&group);
         bench.report_synced(&group.into());
     }
-    assert!(bench.log.wants_vouch());
-    assert!(bench.log.append_vouch());
-    assert!(!bench.log.wants_vouch(), "once is enough");
+    assert!(bench.log.wants_watermark());
+    assert!(bench.log.append_watermark());
+    assert!(!bench.log.wants_watermark(), "once is enough");
     bench.sync();
-    assert!(!bench.log.wants_vouch(), "a vouch is not vouched for");
+    assert!(!bench.log.wants_watermark(), "a watermark is not confirmed");
     assert_eq!(bench.replay().unwrap().0.len(), 2);
 }
 
 #[test]
-fn rotation_seals_and_the_successor_vouches() {
+fn rotation_seals_and_the_successor_confirms() {
     let mut bench = Bench::new(8192);
     bench.append(1, 10, AppendPath::Staged);
     bench.rotate();
@@ -299,12 +299,12 @@ fn rotation_seals_and_the_successor_vouches() {
     assert_eq!((sealed.number, sealed.path.clone()), (FileNumber(1), wal_path(1)));
     assert_eq!((sealed.first_seqno, sealed.last_seqno, sealed.bytes), (Seqno(1), Seqno(1), 8192));
     assert!(bench.sync().is_empty());
-    assert!(bench.log.wants_vouch());
-    bench.log.append_vouch();
+    assert!(bench.log.wants_watermark());
+    bench.log.append_watermark();
     bench.sync();
     bench.rotate();
     bench.sync();
-    assert!(bench.log.wants_vouch(), "for the end of the older segment");
+    assert!(bench.log.wants_watermark(), "for the end of the older segment");
     assert_eq!(bench.log.tail(), 4096 + BEGIN);
     assert_eq!(bench.replay().unwrap().0.len(), 2);
 }
@@ -355,8 +355,8 @@ fn a1_a_sync_covers_every_segment_that_was_written_to() {
         bench.report_synced(&unsynced);
         let cut = bench.vfs.crash_clone(CrashKind::DropUnsynced);
         assert_eq!(replay_all(&cut, 1).unwrap().0.len(), 3);
-        // What is durable is vouched for, and nothing is in flight any more.
-        assert!(bench.log.wants_vouch());
+        // What is durable is confirmed, and nothing is in flight any more.
+        assert!(bench.log.wants_watermark());
         assert!(bench.sync().is_empty());
     }
 }
@@ -373,7 +373,7 @@ fn records_of_any_size_fit_into_a_spare_of_the_size_they_need() {
     bench.log.rotate(large);
     assert!(bench.log.has_room(payload.len()));
     assert!(bench.append(1, 3 << 20, AppendPath::Mapped).in_file);
-    assert!(bench.log.append_vouch(), "the reserve holds a vouch");
+    assert!(bench.log.append_watermark(), "the reserve holds a watermark");
     bench.log.append_close_mark();
     bench.sync();
     let (records, report) = bench.replay().unwrap();

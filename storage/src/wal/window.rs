@@ -221,7 +221,9 @@ impl Window {
     /// numbers) does not have to be checksummed again and again.
     fn is_plausible(&self, header: &RecordHeader, offset: u64) -> bool {
         let fitting = match header.kind {
-            kind::BATCH | kind::CLOSE_MARK | kind::VOUCH | kind::CONTINUED | kind::CHANGE => true,
+            kind::BATCH | kind::CLOSE_MARK | kind::WATERMARK | kind::CONTINUED | kind::CHANGE => {
+                true
+            }
             kind::BEGIN => offset == HEADER_BYTES as u64,
             _ => false,
         };

@@ -24,8 +24,8 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-/// Kept free at the end of every segment: one vouch always fits, and the close mark or the name of
-/// the next segment after it.
+/// Kept free at the end of every segment: one watermark always fits, and the close mark or the name
+/// of the next segment after it.
 const RESERVE_BYTES: u64 = record::record_bytes(0) + record::record_bytes(CONTINUED_BYTES);
 /// The longest beginning.
 const BEGIN_BYTES_MAX: u64 = record::record_bytes(BEGIN_PAYLOAD_BYTES_MAX);
@@ -96,17 +96,17 @@ pub struct LogWriter {
     runs_outside: usize,
     next_group: u64,
     buffers: Vec<Arc<Vec<u8>>>,
-    /// What the newest record of this segment vouches for.
-    vouched: u64,
-    /// What still has to be vouched for: the end of the last batch or change, or of the beginning,
+    /// What the newest record of this segment confirms.
+    confirmed: u64,
+    /// What still has to be confirmed: the end of the last batch or change, or of the beginning,
     /// which says how the previous segment ended.
-    vouch_due: u64,
+    watermark_due: u64,
     closed: bool,
 }
 
 impl LogWriter {
     /// Begins a log, or a new incarnation of one, in `first`. The first record is staged: taking,
-    /// writing and syncing a group right away lets every record vouch for it from the start.
+    /// writing and syncing a group right away lets every record confirm it from the start.
     pub fn start(
         identity: LogIdentity,
         first: Spare,
@@ -133,8 +133,8 @@ impl LogWriter {
             runs_outside: 0,
             next_group: 0,
             buffers: Vec::new(),
-            vouched: 0,
-            vouch_due: 0,
+            confirmed: 0,
+            watermark_due: 0,
             closed: false,
         };
         writer.begin(predecessor);
@@ -206,26 +206,27 @@ impl LogWriter {
     }
 
     /// Is everything durable while nothing in the log says so about its end? Then damage there
-    /// could not be told from a torn write. When idle, `append_vouch` and sync once more.
-    pub fn wants_vouch(&self) -> bool {
+    /// could not be told from a torn write. When idle, `append_watermark` and sync once more.
+    pub fn wants_watermark(&self) -> bool {
         self.synced == self.tail
-            && self.vouched < self.vouch_due
+            && self.confirmed < self.watermark_due
             && !self.closed
-            && self.vouch_fits()
+            && self.watermark_fits()
     }
 
-    /// Stages a record that only vouches for what is durable now. `false`: there was no room, and
-    /// the records of the next segment will vouch instead.
-    pub fn append_vouch(&mut self) -> bool {
-        if !self.vouch_fits() {
+    /// Stages a record that only confirms what is durable now. `false`: there was no room, and
+    /// the records of the next segment will confirm instead.
+    pub fn append_watermark(&mut self) -> bool {
+        if !self.watermark_fits() {
             return false;
         }
-        self.put(kind::VOUCH, &[], record::PAYLOAD_CRC_NONE, AppendPath::Staged);
+        self.put(kind::WATERMARK, &[], record::PAYLOAD_CRC_NONE, AppendPath::Staged);
         true
     }
 
-    /// Stages the last record of the log. Best after everything else was synced, so that it vouches
-    /// for all of it. It still has to be taken, written and synced. Nothing can be appended later.
+    /// Stages the last record of the log. Best after everything else was synced, so that it
+    /// confirms for all of it. It still has to be taken, written and synced. Nothing can be
+    /// appended later.
     pub fn append_close_mark(&mut self) {
         self.put(kind::CLOSE_MARK, &[], record::PAYLOAD_CRC_NONE, AppendPath::Staged);
         self.closed = true;
@@ -267,10 +268,10 @@ impl LogWriter {
         self.first_seqno = self.next_seqno;
         self.digest = DIGEST_START;
         self.tail = HEADER_BYTES as u64;
-        (self.synced, self.taken, self.vouched) = (0, 0, 0);
+        (self.synced, self.taken, self.confirmed) = (0, 0, 0);
         self.begin(Predecessor::Follows(link));
-        // A record here has to vouch for the end of the old segment.
-        self.vouch_due = self.tail;
+        // A record here has to confirm the end of the old segment.
+        self.watermark_due = self.tail;
     }
 
     /// Was a segment left that no group has taken? Somebody should, soon, and sync it: only then
@@ -329,7 +330,7 @@ impl LogWriter {
         }
     }
 
-    /// Notes that `unsynced.sync()` succeeded: later records vouch for what it covered.
+    /// Notes that `unsynced.sync()` succeeded: later records confirm what it covered.
     pub fn synced(&mut self, unsynced: &Unsynced) {
         for id in unsynced.groups.clone() {
             let flight =
@@ -345,7 +346,7 @@ impl LogWriter {
         }
     }
 
-    fn vouch_fits(&self) -> bool {
+    fn watermark_fits(&self) -> bool {
         self.tail + RESERVE_BYTES <= self.segment.bytes
     }
 
@@ -383,7 +384,7 @@ impl LogWriter {
         assert!(first_seqno == self.next_seqno, "{first_seqno} is not {}", self.next_seqno);
         let appended = self.put(kind, payload, payload_crc, path);
         self.next_seqno = Seqno(first_seqno.0 + u64::from(count));
-        self.vouch_due = self.tail;
+        self.watermark_due = self.tail;
         appended
     }
 
@@ -417,7 +418,7 @@ impl LogWriter {
         }
         self.digest = record::roll(self.digest, crc);
         self.tail = end;
-        self.vouched = self.synced;
+        self.confirmed = self.synced;
         Appended { offset, in_file }
     }
 

@@ -247,7 +247,7 @@ fn d3_every_byte_of_every_file_may_be_damaged() {
         life.write(&filler);
         life.fill(2, 2);
         life.sync();
-        assert!(life.log.append_vouch());
+        assert!(life.log.append_watermark());
         life.sync();
         let model = life.model.clone();
         if closed {

@@ -111,7 +111,7 @@ fn a3_after_a_clean_close_the_log_is_there_to_its_mark() {
     let gone = mem.kill_clone();
     gone.remove(&path).unwrap();
     assert!(refused(&gone, "gone").to_string().contains(&newest));
-    // The last record, which nothing vouches for but the manifest.
+    // The last record, which nothing confirms but the manifest.
     let file = mem.open(&path).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
     file.read_at(&mut bytes, 0).unwrap();

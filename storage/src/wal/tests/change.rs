@@ -1,5 +1,5 @@
 //! Goal: a change is a record like any other: it has its place and its number, it survives or is
-//! cut as batches are, it vouches as they do, and whatever is not exactly one is damage. Method:
+//! cut as batches are, it confirms as they do, and whatever is not exactly one is damage. Method:
 //! changes at every place where records can stand; records made by hand, with right checksums.
 
 use super::damage::{alter, corrupt_at, segment, with};
@@ -96,7 +96,8 @@ fn a_segment_full_of_changes_rolls_over_where_it_would_overflow() {
     let mut bench = Bench::new(8192);
     for seqno in 1..=300 {
         if !bench.log.has_room(CHANGE_BYTES) {
-            // What is kept free is enough for a vouch and the name of the next segment, no more.
+            // What is kept free is enough for a watermark and the name of the next segment, no
+            // more.
             let left = bench.log.segment_bytes() - bench.log.tail();
             assert!((24 + CONTINUED..24 + CONTINUED + CHANGE).contains(&left), "{left}");
             bench.rotate();
@@ -114,8 +115,8 @@ fn a_segment_full_of_changes_rolls_over_where_it_would_overflow() {
 #[test]
 fn an_idle_log_says_that_its_last_change_is_durable() {
     let (mut bench, last) = ends_with_a_change();
-    assert!(bench.log.wants_vouch());
-    assert!(bench.log.append_vouch());
+    assert!(bench.log.wants_watermark());
+    assert!(bench.log.append_watermark());
     bench.sync();
     let (whole, end) = (segment(&bench.vfs, 1), bench.log.tail() as usize);
     for bit in last * 8..(end + 64) * 8 {
@@ -162,13 +163,13 @@ fn what_follows_a_torn_change_is_cut_with_it() {
     let (records, report) = bench.replay().unwrap();
     assert_eq!((records.len(), report.last_seqno, report.offset), (3, Seqno(5), torn));
     assert_eq!((report.reason, report.bytes_dropped), (TailReason::Torn, end - torn));
-    // Below what they vouch for it is damage.
+    // Below what they confirm it is damage.
     alter(&bench.vfs, 1, |bytes| bytes[last] ^= 1);
     assert_eq!(corrupt_at(bench.replay()), (wal_path(1), last as u64));
 }
 
 #[test]
-fn a_change_alone_vouches_for_what_was_synced_before_it() {
+fn a_change_alone_confirms_what_was_synced_before_it() {
     for segments in [1, 2] {
         let mut bench = Bench::new(8192);
         let batch = bench.append(1, 21, AppendPath::Staged).offset as usize;
@@ -208,7 +209,7 @@ fn a_change_of_another_length_is_refused() {
 }
 
 #[test]
-fn a_change_that_claims_more_than_there_is_is_a_torn_tail_unless_somebody_vouches_for_it() {
+fn a_change_that_claims_more_than_there_is_is_a_torn_tail_unless_somebody_confirms_it() {
     let (bench, _) = ends_with_a_change();
     let tail = bench.log.tail();
     for claimed in [8192, 1 << 31, u32::MAX] {
@@ -216,8 +217,8 @@ fn a_change_that_claims_more_than_there_is_is_a_torn_tail_unless_somebody_vouche
         let end = forge(&disk, 1, tail, &header(kind::CHANGE, claimed, 6), &[7; 8]);
         let (records, report) = replay_all(&disk, 1).unwrap();
         assert_eq!((records.len(), report.offset, report.reason), (3, tail, TailReason::Torn));
-        let vouch = RecordHeader { synced_to: end, ..header(kind::VOUCH, 0, 7) };
-        forge(&disk, 1, end, &vouch, &[]);
+        let watermark = RecordHeader { synced_to: end, ..header(kind::WATERMARK, 0, 7) };
+        forge(&disk, 1, end, &watermark, &[]);
         assert_eq!(corrupt_at(replay_all(&disk, 1)), (wal_path(1), tail), "{claimed}");
         assert!(!surveyed(&disk).is_empty());
     }
@@ -326,7 +327,7 @@ fn a_recycled_segment_forgets_its_former_changes() {
         assert_eq!(records.len() as u64, bench.next - first);
         assert_eq!((report.offset, report.last_seqno.0), (bench.log.tail(), bench.next - 1));
     }
-    // A former life does not vouch for what this one lost.
+    // A former life does not confirm what this one lost.
     alter(&bench.vfs, 65_538, |bytes| bytes[last as usize + 24] ^= 1);
     let (records, report) = replay_all(&bench.vfs, 3).unwrap();
     assert_eq!((records.len(), report.offset), (2, last));

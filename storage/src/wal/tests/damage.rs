@@ -40,7 +40,7 @@ pub(super) fn corrupt_at(result: Result<Replayed>) -> (PathBuf, u64) {
     }
 }
 
-/// Five batches, each synced on its own, the last one not vouched for. Returns where it begins.
+/// Five batches, each synced on its own, the last one not confirmed. Returns where it begins.
 fn five() -> (Bench, usize) {
     let mut bench = Bench::new(8192);
     let mut last = 0;
@@ -76,10 +76,10 @@ fn t002_14_a_last_record_torn_at_any_byte_is_cut_and_reported() {
 }
 
 #[test]
-fn t002_14_every_flipped_bit_below_a_vouch_is_refused() {
+fn t002_14_every_flipped_bit_below_a_watermark_is_refused() {
     let (mut bench, _) = five();
-    let vouch = bench.log.tail() as usize;
-    assert!(bench.log.append_vouch());
+    let watermark = bench.log.tail() as usize;
+    assert!(bench.log.append_watermark());
     bench.sync();
     let whole = segment(&bench.vfs, 1);
     let end = bench.log.tail() as usize;
@@ -87,12 +87,12 @@ fn t002_14_every_flipped_bit_below_a_vouch_is_refused() {
         let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         let result = replay_all(&with(&bench.vfs, 1, &bytes), 1);
-        if bit / 8 < vouch {
+        if bit / 8 < watermark {
             let (path, offset) = corrupt_at(result);
             assert_eq!(path, wal_path(1));
             assert!(offset as usize <= bit / 8, "bit {bit} blamed on {offset}");
         } else {
-            // The vouch itself, or unused space behind it: nothing is lost.
+            // The watermark itself, or unused space behind it: nothing is lost.
             let (records, report) = result.unwrap();
             assert_eq!((records.len(), report.last_seqno), (5, Seqno(10)), "bit {bit}");
         }
@@ -117,9 +117,9 @@ fn a_flipped_bit_in_the_last_record_is_a_torn_tail() {
 }
 
 #[test]
-fn a_zeroed_sector_below_a_vouch_is_refused() {
+fn a_zeroed_sector_below_a_watermark_is_refused() {
     let (mut bench, _) = five();
-    bench.log.append_vouch();
+    bench.log.append_watermark();
     bench.sync();
     for sector in 0..bench.log.tail() as usize / 512 {
         let disk = bench.vfs.kill_clone();
@@ -130,7 +130,7 @@ fn a_zeroed_sector_below_a_vouch_is_refused() {
     }
 }
 
-/// Three segments, each with a change between two batches; everything durable and vouched for.
+/// Three segments, each with a change between two batches; everything durable and confirmed.
 fn three() -> Bench {
     let mut bench = Bench::new(8192);
     for segment in 0..3 {
@@ -142,7 +142,7 @@ fn three() -> Bench {
             bench.rotate();
         }
     }
-    bench.log.append_vouch();
+    bench.log.append_watermark();
     bench.sync();
     assert_eq!(bench.replay().unwrap().0.len(), 9);
     bench
@@ -353,7 +353,7 @@ fn bytes_made_to_look_like_headers_cost_bounded_time() {
 /// Planted: a part's checksum whose padding is not looked at, that ends where the padding does, or
 /// that begins at the interval's begin.
 #[test]
-fn long_records_vouch_also_among_bytes_that_look_like_records() {
+fn long_records_confirm_also_among_bytes_that_look_like_records() {
     for value_len in (8000..8600).step_by(7).chain([100_000, 1 << 20]) {
         let mut bench = Bench::new(4 << 20);
         let damaged = bench.append(1, 10, AppendPath::Staged).offset as usize;
@@ -435,10 +435,10 @@ fn arbitrary_bytes_never_panic() {
 }
 
 #[test]
-fn a_record_of_a_later_segment_vouches_for_the_older_one() {
+fn a_record_of_a_later_segment_confirms_the_older_one() {
     let (mut bench, _) = five();
     let unsynced = bench.append(1, 10, AppendPath::Staged).offset as usize;
-    // Nothing in the header of segment 2 can vouch for the end of segment 1, which is not durable.
+    // Nothing in the header of segment 2 can confirm the end of segment 1, which is not durable.
     bench.rotate();
     bench.append(1, 10, AppendPath::Staged);
     bench.sync();

@@ -15,7 +15,7 @@ fn link() -> Link {
     }
 }
 
-/// A segment with two batches, a change between them, a vouch and a close mark, written today.
+/// A segment with two batches, a change between them, a watermark and a close mark, written today.
 fn encoded() -> Vec<u8> {
     let vfs = MemVfs::new();
     vfs.create_dir_all(Path::new(DIR)).unwrap();
@@ -30,7 +30,7 @@ fn encoded() -> Vec<u8> {
     bench.sync();
     bench.append(5, 7, AppendPath::Staged);
     bench.sync();
-    bench.log.append_vouch();
+    bench.log.append_watermark();
     bench.sync();
     bench.log.append_close_mark();
     bench.sync();

@@ -148,8 +148,8 @@ impl History {
                     self.groups.push_back(group);
                 }
             }
-            10 if self.log.wants_vouch() => {
-                self.log.append_vouch();
+            10 if self.log.wants_watermark() => {
+                self.log.append_watermark();
             }
             11 => self.reuse(),
             _ => self.advance_group(),
