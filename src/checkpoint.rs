@@ -3,7 +3,7 @@
 use crate::db::Db;
 use crate::error::{Error, Result};
 use futures::future::BoxFuture;
-use sluicedb_actors::checkpointer::message::{Progress, ProgressWatch};
+use sluicedb_actors::checkpointer::message::{CopyProgress, CopyWatch};
 use sluicedb_actors::kernel::signal::Watcher;
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::checkpoint::{Counts, Mode};
@@ -66,8 +66,10 @@ pub struct CheckpointProgress {
     pub total_bytes: u64,
 }
 
-impl From<Progress> for CheckpointProgress {
-    fn from(Progress { counts: Counts { done_bytes, total_bytes, .. }, .. }: Progress) -> Self {
+impl From<CopyProgress> for CheckpointProgress {
+    fn from(
+        CopyProgress { counts: Counts { done_bytes, total_bytes, .. }, .. }: CopyProgress,
+    ) -> Self {
         Self { done_bytes, total_bytes }
     }
 }
@@ -125,7 +127,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Checkpoint {
-        let shown = Shown(Arc::new(ProgressWatch::new(Progress::default())));
+        let shown = Shown(Arc::new(CopyWatch::new(CopyProgress::default())));
         let path = path.as_ref().to_owned();
         Checkpoint { db: self.clone(), path, mode: Mode::Fresh, shown }
     }
@@ -147,11 +149,11 @@ pub struct Checkpoint {
 }
 
 /// Whoever has this waits for the checkpoint. The watches see the end when it is dropped.
-struct Shown(Arc<ProgressWatch>);
+struct Shown(Arc<CopyWatch>);
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        self.0.update(|progress| Some(Progress { is_over: true, ..*progress }));
+        self.0.update(|progress| Some(CopyProgress { is_over: true, ..*progress }));
     }
 }
 
@@ -203,7 +205,7 @@ impl std::fmt::Debug for Checkpoint {
 
 /// A watch on the [`progress`](Checkpoint::progress) of a checkpoint.
 pub struct CheckpointWatch {
-    watcher: Watcher<Progress>,
+    watcher: Watcher<CopyProgress>,
     is_over: bool,
 }
 

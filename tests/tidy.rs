@@ -41,21 +41,8 @@ const TWINS: &[(&str, &str)] = &[
     ("RangeEntry", "actors: the same one, with its owner filled in"),
     ("Result", "src: for users"),
     ("Superversion", "actors: the same one, with its owner filled in"),
-    // To be renamed.
-    ("Loaded", "the kernel's, and a manifest's"),
-    ("Operation", "of a batch, and of a disk"),
-    ("Order", "of a checkpoint, and of a compaction"),
-    ("Outcome", "of an actor, and of a merge"),
-    ("Part", "of a batch, and of a table"),
-    ("Pin", "of readers in a memtable, and of whoever keeps files"),
-    ("Progress", "of a checkpoint, and of a compaction"),
-    ("ProgressWatch", "of a checkpoint, and of a compaction"),
-    ("RecoveryReport", "of a database, and of its log"),
-    ("Reserve", "a future of the kernel, and a file"),
-    ("Run", "of operations, and of slices"),
-    ("Task", "of the runtime, and of a compaction"),
+    ("Pin", "src: for users"),
     ("Ticket", "of the kernel, and of a user"),
-    ("Version", "of an entry, and of the tree"),
 ];
 
 struct File {

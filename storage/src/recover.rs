@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::limits::COUNTERS_AT_OPEN_MAX;
-use crate::manifest::{self, Loaded, ManifestWriter, TornTail};
+use crate::manifest::{self, LoadedManifest, ManifestWriter, TornTail};
 use crate::table::TableOptions;
 use crate::version::{Conflict, Image, SliceMeta, TableCache, TableLimits, Version, VersionEdit};
 use crate::vfs::Vfs;
@@ -81,7 +81,7 @@ pub struct RecoveryReport {
     /// The manifest edit that never happened, if the manifest ended in one.
     pub manifest_torn: Option<TornTail>,
     /// What the log held and where it ended; `None` for a new database.
-    pub log: Option<wal::RecoveryReport>,
+    pub log: Option<wal::ReplayReport>,
     /// Bytes of the batches that were read from the log.
     pub bytes_replayed: u64,
     /// The most memory that replayed entries held at once, in bytes.
@@ -186,7 +186,7 @@ fn reopen(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
     names: &[String],
-    loaded: Loaded,
+    loaded: LoadedManifest,
     options: &RecoverOptions,
 ) -> Result<Recovered> {
     let path = FileKind::Manifest(loaded.number).path(dir);
@@ -194,7 +194,7 @@ fn reopen(
         let what = "it has features that forbid this build to write the database".to_owned();
         return Err(Error::Unsupported { path, what });
     }
-    let Loaded { db_id, mut image, torn, number: old, .. } = loaded;
+    let LoadedManifest { db_id, mut image, torn, number: old, .. } = loaded;
     if let Some(conflict) = image.contradictions().first() {
         return Err(Error::corrupt(&path, 0, conflict.to_string()));
     }

@@ -21,7 +21,7 @@ const FILL_BYTES: u64 = 64 << 10;
 /// The reserve of one database. What it holds can be asked at any time, without waiting for whoever
 /// changes it.
 #[derive(Debug)]
-pub struct Reserve {
+pub struct SpaceReserve {
     vfs: Arc<dyn Vfs>,
     path: PathBuf,
     bytes: AtomicU64,
@@ -32,11 +32,11 @@ pub struct Reserve {
 /// The right to change a reserve; one party at a time has it. Held while the disk works.
 #[derive(Debug)]
 pub struct ReserveTurn<'a> {
-    reserve: &'a Reserve,
+    reserve: &'a SpaceReserve,
     _only: MutexGuard<'a, ()>,
 }
 
-impl Reserve {
+impl SpaceReserve {
     /// What an earlier incarnation set aside in `dir`, if it did.
     pub fn adopt(vfs: &Arc<dyn Vfs>, dir: &Path) -> Self {
         let path = FileKind::Reserve.path(dir);
@@ -177,13 +177,13 @@ mod tests {
             mem.set_can_map(can_map);
             let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
             let dir = Path::new("/");
-            let reserve = Reserve::adopt(&vfs, dir);
+            let reserve = SpaceReserve::adopt(&vfs, dir);
             assert_eq!((reserve.bytes(), reserve.is_spent()), (0, false));
             reserve.turn().grow_to(100 << 10).unwrap();
             assert!(mem.used_bytes() >= 100 << 10);
             reserve.turn().grow_to(200 << 10).unwrap();
             assert!(mem.used_bytes() >= 200 << 10);
-            let reserve = Reserve::adopt(&vfs, dir);
+            let reserve = SpaceReserve::adopt(&vfs, dir);
             assert_eq!(reserve.bytes(), 200 << 10, "it outlives its owner");
             reserve.turn().grow_to(400 << 10).unwrap();
             reserve.turn().cut_to(200 << 10).unwrap();

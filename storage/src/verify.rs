@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
-use crate::manifest::{self, Loaded};
+use crate::manifest::{self, LoadedManifest};
 use crate::recover::{known_log, next_file_number, segments};
 use crate::table::{BlockCache, Table, TableId, TableMeta};
 use crate::version::{Conflict, Image, ObsoleteFiles, TableHandle, check};
@@ -119,7 +119,7 @@ impl Run<'_> {
     }
 
     /// The manifest that counts; if there is none, whose files these seem to be.
-    fn manifest(&mut self) -> Result<Loaded, Option<[u8; 16]>> {
+    fn manifest(&mut self) -> Result<LoadedManifest, Option<[u8; 16]>> {
         let (vfs, dir) = (self.vfs, self.dir);
         let current = match manifest::read_current(vfs, dir) {
             Ok(Some(current)) => current,
@@ -148,7 +148,7 @@ impl Run<'_> {
         })
     }
 
-    fn by_manifest(&mut self, loaded: &Loaded) {
+    fn by_manifest(&mut self, loaded: &LoadedManifest) {
         let image = &loaded.image;
         self.summary.manifest_records = loaded.records;
         if let Some(torn) = &loaded.torn {

@@ -10,7 +10,7 @@ use sluicedb_storage::key::Kind;
 use sluicedb_storage::manifest::{load, read_current};
 use sluicedb_storage::table::TableOptions;
 use sluicedb_storage::version::Image;
-use sluicedb_storage::vfs::{FaultControl, FaultVfs, MemVfs, Operation, OperationKind, Vfs};
+use sluicedb_storage::vfs::{DiskOperation, FaultControl, FaultVfs, MemVfs, OperationKind, Vfs};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
@@ -227,7 +227,7 @@ impl Drop for Held {
     }
 }
 
-pub fn is_table_creation(operation: &Operation) -> bool {
+pub fn is_table_creation(operation: &DiskOperation) -> bool {
     let name = operation.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let table = name.contains(".sst") || (name.contains(".tmp") && !name.contains("CURRENT"));
     operation.kind == OperationKind::Create && table

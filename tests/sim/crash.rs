@@ -15,7 +15,7 @@ use crate::kit::settings;
 use crate::kit::simulator::Simulator;
 use crate::replacements::replacements;
 use sluicedb::{Db, Durability, Options, WriteOptions};
-use sluicedb_storage::vfs::{CrashKind, MemVfs, Operation, OperationKind};
+use sluicedb_storage::vfs::{CrashKind, DiskOperation, MemVfs, OperationKind};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -83,7 +83,7 @@ fn record_at(
     steps: &[Step],
     options: Options,
     tally: &mut Tally,
-    at: impl Fn(&Operation, &History) -> bool + Send + Sync + 'static,
+    at: impl Fn(&DiskOperation, &History) -> bool + Send + Sync + 'static,
 ) -> Recording {
     let vfs = MemVfs::new();
     let history = History::default();
@@ -261,7 +261,7 @@ struct State<'a> {
 /// what an interruption of that leaves. `killed` as long as no crash was a power cut.
 fn again(
     state: &State<'_>,
-    (operation, during): &(Operation, MemVfs),
+    (operation, during): &(DiskOperation, MemVfs),
     (killed, least): (bool, usize),
     level: u32,
     chance: &mut Chance,
@@ -384,7 +384,7 @@ fn t000_12_a_crash_at_any_edit_of_a_landing_finds_it_before_or_after() {
         let mut chance = Chance::new(seed);
         let options = settings::landings(&mut chance);
         let steps = steps(&mut chance, 120, false);
-        let is_edit = |operation: &Operation, _: &History| {
+        let is_edit = |operation: &DiskOperation, _: &History| {
             operation.path.to_string_lossy().contains("MANIFEST")
         };
         let recording = record_at(seed, &steps, options, &mut tally, is_edit);
@@ -412,7 +412,7 @@ fn t004_13_x_04_a_crash_at_any_operation_of_a_replacement_leaves_one_generation(
         let mut options = settings::drawn(&mut chance);
         options.initial_split_keys = vec![b"m".to_vec()];
         let steps = replacements(&mut chance, 4);
-        let replacing = |_: &Operation, history: &History| {
+        let replacing = |_: &DiskOperation, history: &History| {
             matches!(history.doing(), Some("replace" | "delete"))
         };
         let recording = record_at(seed, &steps, options, &mut tally, replacing);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// Make a checkpoint.
 #[derive(Debug)]
-pub struct Order {
+pub struct CheckpointOrder {
     /// Of what.
     pub view: View,
     /// Where.
@@ -18,7 +18,7 @@ pub struct Order {
     /// What may be there.
     pub mode: Mode,
     /// Where it is shown how far it has come.
-    pub shown: Arc<ProgressWatch>,
+    pub shown: Arc<CopyWatch>,
     /// Answered when it is there for good. Once nobody waits for the answer any more it is off,
     /// unless it is about to count.
     pub reply: Reply<Result<Counts, Failure>>,
@@ -26,7 +26,7 @@ pub struct Order {
 
 /// How far a checkpoint has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct CopyProgress {
     /// Bytes and tables so far.
     pub counts: Counts,
     /// There will be no more: it is done, or off.
@@ -34,4 +34,4 @@ pub struct Progress {
 }
 
 /// Shows it.
-pub type ProgressWatch = Watch<Progress>;
+pub type CopyWatch = Watch<CopyProgress>;

@@ -19,7 +19,7 @@ use crate::kernel::mailbox::{Inbox, Mailbox};
 use crate::runtime::Environment;
 use crate::version_manager::Files;
 use crate::version_manager::message::VersionMessage;
-use message::Order;
+use message::CheckpointOrder;
 use std::sync::Arc;
 
 /// Counts since the database was opened.
@@ -47,12 +47,16 @@ pub struct Checkpointer {
     files: Arc<Files>,
     versions: Mailbox<VersionMessage>,
     counts: Arc<CheckpointCounts>,
-    inbox: Inbox<Order>,
+    inbox: Inbox<CheckpointOrder>,
 }
 
 impl Checkpointer {
     /// One that makes checkpoints of what is in `files`.
-    pub fn new(files: Arc<Files>, versions: Mailbox<VersionMessage>, inbox: Inbox<Order>) -> Self {
+    pub fn new(
+        files: Arc<Files>,
+        versions: Mailbox<VersionMessage>,
+        inbox: Inbox<CheckpointOrder>,
+    ) -> Self {
         Self {
             environment: Arc::clone(&files.environment),
             failures: Arc::clone(&files.failures),

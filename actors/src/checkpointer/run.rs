@@ -1,7 +1,7 @@
 //! The checkpointer's loop: tables in place, numbers kept, and then it counts.
 
 use super::Checkpointer;
-use super::message::{Order, Progress};
+use super::message::{CheckpointOrder, CopyProgress};
 use crate::admission::RangeBudget;
 use crate::failure::Failure;
 use crate::version_manager::message::VersionMessage;
@@ -29,14 +29,14 @@ impl Checkpointer {
                     tracing::warn!(dir = %order.dir.display(), %failure, "no checkpoint was made");
                 }
             }
-            let Order { view, reply, .. } = order;
+            let CheckpointOrder { view, reply, .. } = order;
             // Before the caller goes on: what only this has held is let go of.
             drop(view);
             reply.send(made);
         }
     }
 
-    async fn make(&self, order: &Order) -> Result<Counts, Failure> {
+    async fn make(&self, order: &CheckpointOrder) -> Result<Counts, Failure> {
         let (draft, image) = self.prepare(order)?;
         // INVARIANT(never-reuse-a-file-number): neither after a crash, which would forget those
         // that only the checkpoint has: the next one in its place could not tell their tables from
@@ -46,8 +46,8 @@ impl Checkpointer {
     }
 
     /// Everything but what makes it count.
-    fn prepare(&self, order: &Order) -> Result<(Draft, Image), Failure> {
-        let Order { view, dir, mode, shown, reply } = order;
+    fn prepare(&self, order: &CheckpointOrder) -> Result<(Draft, Image), Failure> {
+        let CheckpointOrder { view, dir, mode, shown, reply } = order;
         self.failures.check()?;
         let environment = &self.environment;
         let config = &environment.config;
@@ -64,7 +64,7 @@ impl Checkpointer {
         };
         let private = !config.allow_shared_directory;
         let mut told = |counts: &Counts| {
-            shown.set(Progress { counts: *counts, is_over: false });
+            shown.set(CopyProgress { counts: *counts, is_over: false });
             !reply.is_abandoned() && !self.failures.is_stopped()
         };
         let made = (|| {

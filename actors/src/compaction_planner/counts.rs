@@ -4,7 +4,7 @@
 use super::decisions::Decisions;
 use crate::counter::Counter;
 use crate::kernel::sync::lock;
-use sluicedb_storage::compact::{IngestMode, Job, Task};
+use sluicedb_storage::compact::{IngestMode, Job, JobTask};
 use sluicedb_storage::limits::LEVELS_MAX;
 use sluicedb_storage::version::{Place, RangeId, SliceMeta};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,10 +84,10 @@ impl CompactionCounts {
         let level = |place: Place| &self.levels[usize::from(place.level())];
         if job.is_metadata_only() {
             self.trivial_moves.add(1);
-            if job.task == Task::Land {
+            if job.task == JobTask::Land {
                 self.tables_landed.add(added.len() as u64);
             }
-            if job.task != Task::Reshard {
+            if job.task != JobTask::Reshard {
                 for (place, slice) in added {
                     level(*place).bytes_taken_over.add(slice.file_bytes());
                 }

@@ -15,7 +15,7 @@ mod topology;
 
 use crate::admission::Accounts;
 use crate::bulk_worker::message::{BulkMessage, Content};
-use crate::checkpointer::message::{Order as CheckpointOrder, ProgressWatch as CheckpointWatch};
+use crate::checkpointer::message::{CheckpointOrder, CopyWatch};
 use crate::compaction_planner::message::{Assignment, PlannerMessage, Progress, ProgressWatch};
 use crate::compaction_worker::Pace;
 use crate::config::EngineConfig;
@@ -338,7 +338,7 @@ impl Engine {
         &self,
         dir: PathBuf,
         mode: Mode,
-        shown: &Arc<CheckpointWatch>,
+        shown: &Arc<CopyWatch>,
     ) -> Result<(Seqno, CheckpointCounts), Failure> {
         let Parts { failures, checkpoints, .. } = &self.parts;
         failures.check()?;

@@ -17,7 +17,7 @@ use sluicedb_storage::key::Seqno;
 use sluicedb_storage::manifest::ManifestWriter;
 use sluicedb_storage::recover::directory::{self, DirectoryState};
 use sluicedb_storage::recover::{RecoverOptions, Recovered, RecoveryReport, open_directory};
-use sluicedb_storage::reserve::Reserve;
+use sluicedb_storage::reserve::SpaceReserve;
 use sluicedb_storage::table::BlockCache;
 use sluicedb_storage::version::{TableCache, TableLimits, Version, VersionEdit};
 use sluicedb_storage::vfs::{LockError, LockGuard, Vfs};
@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub(super) struct Opened {
     pub(super) environment: Environment,
     pub(super) lock: Box<dyn LockGuard>,
-    pub(super) reserve: Reserve,
+    pub(super) reserve: SpaceReserve,
     /// Why the reserve was let go of, if it was.
     pub(super) reserve_spent_for: Option<Failure>,
     pub(super) version: Arc<Version>,
@@ -70,14 +70,14 @@ fn open_and_start(
 ) -> Result<Engine, OpenFailure> {
     let lock = lock_directory(&config, &vfs)?;
     let mut reserve =
-        OpeningReserve { reserve: Reserve::adopt(&vfs, &config.dir), spent_for: None };
+        OpeningReserve { reserve: SpaceReserve::adopt(&vfs, &config.dir), spent_for: None };
     let recovered = recover(&config, &vfs, &runtime, &mut reserve)?;
     start(begin_log(config, vfs, runtime, lock, reserve, recovered)?, exit)
 }
 
 /// The reserve while the database is opened.
 struct OpeningReserve {
-    reserve: Reserve,
+    reserve: SpaceReserve,
     /// Why it was let go of.
     spent_for: Option<Failure>,
 }

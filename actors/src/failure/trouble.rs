@@ -14,7 +14,7 @@ use crate::failure::health::{Down, Health, State};
 use crate::kernel::mailbox::Mailbox;
 use crate::kernel::reply::{Reply, reply};
 use crate::kernel::signal::Signal;
-use sluicedb_storage::reserve::Reserve;
+use sluicedb_storage::reserve::SpaceReserve;
 use sluicedb_storage::version::RangeId;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -34,7 +34,7 @@ pub struct Failures {
     /// Counts of jobs that fail.
     pub attempts: Attempts,
     /// Space set aside for a full disk.
-    pub reserve: Reserve,
+    pub reserve: SpaceReserve,
     /// The reserve was let go of: the version manager has to look for room.
     pub reserve_due: Signal,
     /// Tables that were found damaged.
@@ -76,7 +76,7 @@ impl Health<Concern, Failure> {
 
 impl Failures {
     /// Nothing has failed yet.
-    pub fn new(reserve: Reserve) -> Self {
+    pub fn new(reserve: SpaceReserve) -> Self {
         Self {
             health: Health::new(),
             attempts: Attempts::default(),

@@ -13,7 +13,7 @@ use sluicedb_storage::view::Superversion;
 
 /// Operations that follow one another in a batch and lie in one range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct OperationRun {
     /// Position of the range among all, in key order.
     range: u32,
     /// Position of the first of them in the batch.
@@ -54,7 +54,7 @@ pub enum Reach {
     /// In this one.
     One(usize),
     /// In several; the first operations are one run.
-    Several(Run),
+    Several(OperationRun),
 }
 
 /// The way of a batch to its ranges.
@@ -63,7 +63,7 @@ pub struct Route {
     /// In key order; at least one.
     parts: Vec<Part>,
     /// Part by part, and within one in the order of the batch. Empty: all of it is one part.
-    runs: Vec<Run>,
+    runs: Vec<OperationRun>,
 }
 
 /// A batch names a keyspace that is not there.
@@ -91,7 +91,8 @@ impl Reach {
         let first = operations.next().expect("a batch is encoded by WriteBatch only");
         let index = superversion.route_index(first.keyspace, first.key).ok_or(NoKeyspace)?;
         let range = &superversion.ranges[index].stable;
-        let mut run = Run { range: index as u32, first: 0, operations: 1, start: 0, end: 0 };
+        let mut run =
+            OperationRun { range: index as u32, first: 0, operations: 1, start: 0, end: 0 };
         loop {
             run.end = operations.position() as u32;
             match operations.next() {
@@ -142,7 +143,7 @@ impl Route {
     fn several<O>(
         superversion: &Superversion<O>,
         payload: &[u8],
-        first: Run,
+        first: OperationRun,
     ) -> Result<Self, NoKeyspace> {
         let mut runs = vec![first];
         let mut run = first;
@@ -161,7 +162,13 @@ impl Route {
             }
             let range = superversion.route_index(next.keyspace, next.key).ok_or(NoKeyspace)?;
             let range = range as u32;
-            run = Run { range, first: run.first + run.operations, operations: 1, start, end };
+            run = OperationRun {
+                range,
+                first: run.first + run.operations,
+                operations: 1,
+                start,
+                end,
+            };
             runs.push(run);
         }
         assert!(operations.malformed_at().is_none(), "a batch is encoded by WriteBatch only");
@@ -202,7 +209,7 @@ impl Route {
 pub struct Lot<'a> {
     payload: &'a [u8],
     first: Seqno,
-    runs: std::slice::Iter<'a, Run>,
+    runs: std::slice::Iter<'a, OperationRun>,
     operations: Operations<'a>,
     next: u64,
 }

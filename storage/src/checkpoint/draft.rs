@@ -7,7 +7,7 @@
 use super::{Counts, is_checkpoint};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
-use crate::manifest::{self, Loaded, ManifestWriter};
+use crate::manifest::{self, LoadedManifest, ManifestWriter};
 use crate::recover::directory;
 use crate::table::TableMeta;
 use crate::version::{Image, SliceMeta};
@@ -253,7 +253,7 @@ fn load(vfs: &Arc<dyn Vfs>, dir: &Path, db_id: [u8; 16]) -> Result<Before> {
     if current.db_id != db_id {
         return Err(Error::exists(dir, "there is another database"));
     }
-    let Loaded { number, image, .. } = manifest::load(vfs, dir, &current)?;
+    let LoadedManifest { number, image, .. } = manifest::load(vfs, dir, &current)?;
     if !is_checkpoint(&image) {
         let what = "there is a database that has been opened for writing, no checkpoint";
         return Err(Error::exists(dir, what));

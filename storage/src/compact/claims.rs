@@ -1,6 +1,6 @@
 //! Claims: what running jobs hold, each until it is over, however that comes about.
 
-use super::job::{IngestMode, Job, Task};
+use super::job::{IngestMode, Job, JobTask};
 use crate::key::Span;
 use crate::version::{Place, RangeId};
 use bytes::Bytes;
@@ -51,14 +51,14 @@ impl Extent {
         let is_landing = |place: &Place| matches!(place, Place::Landing(..));
         Self {
             range: job.range,
-            places: (first, if job.task == Task::Land { first } else { last }),
+            places: (first, if job.task == JobTask::Land { first } else { last }),
             span: job.span().clone(),
             landings: job.inputs.iter().map(|inputs| inputs.place).filter(is_landing).collect(),
             mode: job.mode(),
             shards: match job.task {
-                Task::Land => Bounds::Cuts,
-                Task::Reshard => Bounds::Moves,
-                Task::Merge | Task::Move => Bounds::Any,
+                JobTask::Land => Bounds::Cuts,
+                JobTask::Reshard => Bounds::Moves,
+                JobTask::Merge | JobTask::Move => Bounds::Any,
             },
         }
     }

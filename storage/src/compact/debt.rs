@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use crate::codec::hash64;
     use crate::version::testing::{meta, slice, version_of};
-    use crate::version::{Landed, ObsoleteFiles, Part, SliceMeta, TableHandle};
+    use crate::version::{Landed, ObsoleteFiles, SliceMeta, TableHandle, TablePart};
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
@@ -182,7 +182,7 @@ mod tests {
         let half_deleted = live(vec![whole(&gone)], vec![vec![whole(&base)]]);
         assert!(near(half_deleted, 5_000.0), "{half_deleted}");
         let part = |min: &'static [u8], max: &'static [u8]| {
-            let part = Part {
+            let part = TablePart {
                 min_key: min.into(),
                 max_key: max.into(),
                 file_bytes: 500_000,

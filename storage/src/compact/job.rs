@@ -32,7 +32,7 @@ pub enum IngestMode {
 
 /// What becomes of a job's inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Task {
+pub enum JobTask {
     /// They are merged, and written anew into the output's place.
     Merge,
     /// Nothing overlaps: they go there as they are.
@@ -56,7 +56,7 @@ pub struct Job {
     /// Where the result goes; of several shards the last one.
     pub output: Place,
     /// How.
-    pub task: Task,
+    pub task: JobTask,
     /// Of outputs in a landing: when they came there, as far as that counts.
     pub landed: Option<Landed>,
     /// The bounds between the shards of the range.
@@ -114,7 +114,7 @@ impl Job {
             landed: oldest.filter(|_| output.is_tier()),
             inputs,
             output,
-            task: Task::Merge,
+            task: JobTask::Merge,
             shards: range.shards.clone(),
             grandparents,
             why: Why::default(),
@@ -135,7 +135,7 @@ impl Job {
         let epochs = range.layers.landing(level).iter().flat_map(|l| l.run.slices().iter());
         let newest = epochs.filter_map(|slice| slice.landed).max().map_or(0, |last| last.epoch);
         let mut job = Self::merging(range, inputs, last);
-        job.task = Task::Land;
+        job.task = JobTask::Land;
         job.landed = Some(Landed { epoch: newest + 1, at_ms });
         job
     }
@@ -148,7 +148,7 @@ impl Job {
             own: Arc::clone(&range.own),
             inputs,
             output,
-            task: Task::Reshard,
+            task: JobTask::Reshard,
             landed: None,
             shards,
             grandparents: Vec::new(),
@@ -163,7 +163,7 @@ impl Job {
 
     /// The inputs, which overlap nothing, go there as they are.
     pub(super) fn moved(self) -> Self {
-        Self { task: Task::Move, ..self }
+        Self { task: JobTask::Move, ..self }
     }
 
     /// For the reasons given.
@@ -176,15 +176,15 @@ impl Job {
     pub fn mode(&self) -> IngestMode {
         let first = self.inputs.first().map(|inputs| inputs.place);
         match (&self.task, first, self.output) {
-            (Task::Merge, _, Place::Landing(..)) => IngestMode::Keep,
-            (Task::Merge, Some(Place::Landing(..)), _) => IngestMode::Drain,
+            (JobTask::Merge, _, Place::Landing(..)) => IngestMode::Keep,
+            (JobTask::Merge, Some(Place::Landing(..)), _) => IngestMode::Drain,
             _ => IngestMode::None,
         }
     }
 
     /// Is nothing written but the manifest?
     pub fn is_metadata_only(&self) -> bool {
-        self.task != Task::Merge
+        self.task != JobTask::Merge
     }
 
     /// All input slices with their places.
@@ -276,19 +276,19 @@ impl Job {
         let mut pieces = Vec::new();
         for (place, slice) in self.slices() {
             let parts = match self.task {
-                Task::Merge => unreachable!("a merge writes its outputs"),
-                Task::Move => vec![slice.clone()],
-                Task::Land | Task::Reshard => slice.cut(self.shards.bounds())?,
+                JobTask::Merge => unreachable!("a merge writes its outputs"),
+                JobTask::Move => vec![slice.clone()],
+                JobTask::Land | JobTask::Reshard => slice.cut(self.shards.bounds())?,
             };
             for part in parts {
                 let mut meta = part.meta().clone();
                 let shard = || self.shards.index(part.min_key()) as u16;
                 let to = match self.task {
-                    Task::Reshard => Place::Landing(place.level(), shard()),
-                    Task::Land => Place::Landing(self.output.level(), shard()),
-                    Task::Move | Task::Merge => self.output,
+                    JobTask::Reshard => Place::Landing(place.level(), shard()),
+                    JobTask::Land => Place::Landing(self.output.level(), shard()),
+                    JobTask::Move | JobTask::Merge => self.output,
                 };
-                if self.task != Task::Reshard {
+                if self.task != JobTask::Reshard {
                     meta.landed = self.landed;
                 }
                 pieces.push((to, meta));
@@ -310,7 +310,7 @@ impl Job {
         let deleted = gone.map(|(place, slice)| (range, place, slice.name())).collect();
         let added = added.into_iter().chain(self.left.iter().cloned());
         let added = added.map(|(place, slice)| (range, place, slice)).collect();
-        let moved = (self.task == Task::Reshard).then(|| (range, self.shards.clone()));
+        let moved = (self.task == JobTask::Reshard).then(|| (range, self.shards.clone()));
         let shards_moved = moved.into_iter().collect();
         VersionEdit { deleted, added, shards_moved, ..VersionEdit::default() }
     }

@@ -22,7 +22,7 @@ const READAHEAD_BYTES: usize = 256 << 10;
 
 /// What a finished job made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct MergeOutcome {
     /// The output tables, durable, for `Job::edit`.
     pub added: Vec<TableMeta>,
     /// Entries of all inputs.
@@ -117,7 +117,7 @@ impl<'a> Merge<'a> {
 
     /// Ends the last output and makes all of them durable, after the last slice. Blocks on the
     /// disk.
-    pub fn finish(self) -> Result<Outcome> {
+    pub fn finish(self) -> Result<MergeOutcome> {
         assert!(self.begun && !self.cursor.valid(), "there is more to merge");
         let (entries_in, superseded) = (self.entries_in(), self.cursor.superseded());
         if let Some(expected) = self.job.input_entries()
@@ -137,7 +137,7 @@ impl<'a> Merge<'a> {
             entries_out,
             "entries in minus dropped are entries out"
         );
-        Ok(Outcome { added, entries_in, superseded, tombstones_dropped, entries_out })
+        Ok(MergeOutcome { added, entries_in, superseded, tombstones_dropped, entries_out })
     }
 }
 
@@ -199,7 +199,7 @@ mod tests {
 
     /// How many entries each slice of a merge of `runs` runs with the same keys had, and the
     /// outcome.
-    fn slices(runs: u64, value_bytes: usize, table_bytes_max: u64) -> (Vec<u64>, Outcome) {
+    fn slices(runs: u64, value_bytes: usize, table_bytes_max: u64) -> (Vec<u64>, MergeOutcome) {
         let vfs: Arc<dyn Vfs> = Arc::new(MemVfs::new());
         let dir = Path::new("/db");
         vfs.create_dir_all(dir).unwrap();

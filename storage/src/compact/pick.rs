@@ -5,7 +5,7 @@
 
 use super::backlog::{IDLE_MS, ShardView};
 use super::claims::Claims;
-use super::job::{Inputs, Job, Task, bounds};
+use super::job::{Inputs, Job, JobTask, bounds};
 use super::landing::{Landing, superseded};
 use super::options::CompactionOptions;
 use super::reshard;
@@ -282,7 +282,7 @@ fn pick_level(
         let targets = |job: &Job| job.slices().filter(|(place, _)| *place == target).count();
         let Some(wider) = admitted(at, end) else { break };
         let large = wider.input_bytes() > most;
-        if best.task != Task::Merge || targets(&wider) != targets(&best) || large {
+        if best.task != JobTask::Merge || targets(&wider) != targets(&best) || large {
             break;
         }
         best = wider;
@@ -315,7 +315,7 @@ fn hand_down(
     if !over_landed {
         if targets.is_empty() {
             let job = into_nothing(range, input.clone(), output, options);
-            let choice = if job.task == Task::Move { Choice::Move } else { Choice::Merge };
+            let choice = if job.task == JobTask::Move { Choice::Move } else { Choice::Merge };
             if choice == Choice::Move || !waits {
                 return Some(job.because(why(choice)));
             }

@@ -39,7 +39,7 @@ mod tests;
 mod writer;
 
 pub use current::{Current, read_current};
-pub use reader::{Loaded, TornTail, claimed_id, load};
+pub use reader::{LoadedManifest, TornTail, claimed_id, load};
 pub use writer::ManifestWriter;
 
 /// Version of the manifest and `CURRENT` formats that this build writes.

@@ -27,7 +27,7 @@ pub struct TornTail {
 
 /// A manifest, read.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadedManifest {
     /// The database's random id.
     pub db_id: [u8; 16],
     /// The manifest's number.
@@ -45,7 +45,7 @@ pub struct Loaded {
 }
 
 /// Reads the manifest that `current` names. Modifies nothing.
-pub fn load(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> Result<Loaded> {
+pub fn load(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> Result<LoadedManifest> {
     let path = FileKind::Manifest(current.manifest).path(dir);
     let bytes = read_whole(vfs, &path)?;
     let (identity, writable) = frame::decode_header(&path, current.manifest, &bytes)?;
@@ -53,7 +53,7 @@ pub fn load(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> Result<Loaded>
         return Err(Error::corrupt(&path, 40, "the manifest belongs to another database"));
     }
     let snapshot_end = snapshot_end(&path, current, &bytes)?;
-    let mut loaded = Loaded {
+    let mut loaded = LoadedManifest {
         db_id: identity.db_id,
         number: identity.number,
         image: Image::default(),
@@ -132,7 +132,7 @@ fn snapshot_end(path: &Path, current: &Current, bytes: &[u8]) -> Result<u64> {
     Ok(current.snapshot_bytes)
 }
 
-fn fold(path: &Path, offset: u64, record: &Record<'_>, loaded: &mut Loaded) -> Result<()> {
+fn fold(path: &Path, offset: u64, record: &Record<'_>, loaded: &mut LoadedManifest) -> Result<()> {
     use crate::version::EditError;
     let expected = if loaded.records == 0 { RecordType::Snapshot } else { RecordType::Edit } as u8;
     if record.kind != expected {
@@ -160,7 +160,7 @@ fn judge_tail(
     path: &Path,
     identity: &Identity,
     bytes: &[u8],
-    loaded: &Loaded,
+    loaded: &LoadedManifest,
     reason: &str,
 ) -> Result<TornTail> {
     let offset = loaded.bytes;

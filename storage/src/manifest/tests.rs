@@ -8,11 +8,11 @@ use crate::filename::{FileKind, FileNumber};
 use crate::key::{Seqno, Span};
 use crate::version::testing::slice;
 use crate::version::{
-    ChangeId, Image, Landed, Part, Place, RangeId, Shards, SliceMeta, SliceName, VersionEdit,
+    ChangeId, Image, Landed, Place, RangeId, Shards, SliceMeta, SliceName, TablePart, VersionEdit,
 };
 use crate::vfs::fault::{EIO, ENOSPC};
 use crate::vfs::mem::{CrashKind, MemVfs};
-use crate::vfs::{Fault, FaultVfs, Operation, OperationKind, Vfs};
+use crate::vfs::{DiskOperation, Fault, FaultVfs, OperationKind, Vfs};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ fn edits() -> Vec<VersionEdit> {
     let whole = meta(6, b"apple", b"zebra", 2500);
     let part = |min: &'static [u8], max: &'static [u8]| {
         let (min_key, max_key) = (min.into(), max.into());
-        let part = Part { min_key, max_key, file_bytes: 1000, entries: 10, tombstones: 0 };
+        let part = TablePart { min_key, max_key, file_bytes: 1000, entries: 10, tombstones: 0 };
         SliceMeta { part: Some(Arc::new(part)), ..whole.clone() }
     };
     let (left, right) = (part(b"apple", b"fig"), part(b"melon", b"zebra"));
@@ -102,7 +102,7 @@ fn edits() -> Vec<VersionEdit> {
     ]
 }
 
-fn reload(vfs: &Arc<dyn Vfs>) -> Result<Loaded> {
+fn reload(vfs: &Arc<dyn Vfs>) -> Result<LoadedManifest> {
     let current = read_current(vfs, Path::new(DIR))?.expect("CURRENT is there");
     load(vfs, Path::new(DIR), &current)
 }
@@ -351,7 +351,7 @@ fn fails_at(
     k: u64,
     roll: bool,
     fault: Fault,
-) -> Option<(Operation, Result<()>, ManifestWriter, MemVfs)> {
+) -> Option<(DiskOperation, Result<()>, ManifestWriter, MemVfs)> {
     let mem = MemVfs::new();
     mem.create_dir_all(Path::new(DIR)).unwrap();
     mem.sync_dir(Path::new("/")).unwrap();

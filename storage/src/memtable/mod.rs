@@ -162,8 +162,8 @@ impl Memtable {
 
     /// Keeps everything where it is that is reached through the pin.
     #[inline]
-    pub fn pin(&self) -> Pin<'_> {
-        Pin { table: self, phase: self.pin_phase() }
+    pub fn pin(&self) -> MemtablePin<'_> {
+        MemtablePin { table: self, phase: self.pin_phase() }
     }
 
     /// Asks for the memory that a search for `key`, or its insert, will wait for. A hint, that
@@ -287,12 +287,12 @@ impl fmt::Debug for Memtable {
 
 /// While it lives, memory that can be reached through it is not used again.
 #[derive(Debug)]
-pub struct Pin<'a> {
+pub struct MemtablePin<'a> {
     table: &'a Memtable,
     phase: Option<Phase>,
 }
 
-impl Pin<'_> {
+impl MemtablePin<'_> {
     /// The newest entry of `key` at or below `upto`, tombstones included.
     ///
     /// Never waits. Costs a descent (one cache line or two per node, about three nodes for half a
@@ -306,11 +306,11 @@ impl Pin<'_> {
         let link = unsafe { tree::find(&self.table.root, key) };
         // SAFETY: as above.
         let Found { version, passed_cut } = unsafe { versions::at_or_below(link, upto) };
-        Lookup { version: version.map(Version), passed_cut }
+        Lookup { version: version.map(EntryVersion), passed_cut }
     }
 }
 
-impl Drop for Pin<'_> {
+impl Drop for MemtablePin<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(phase) = self.phase.take() {
@@ -323,7 +323,7 @@ impl Drop for Pin<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct Lookup<'a> {
     /// The newest version at or below the number that is still there.
-    pub version: Option<Version<'a>>,
+    pub version: Option<EntryVersion<'a>>,
     /// A newer one at or below the number may have been there and died. Never so at a held
     /// `ReadPoint`; without one, look again at what is visible now: it is higher.
     pub passed_cut: bool,
@@ -331,9 +331,9 @@ pub struct Lookup<'a> {
 
 /// One version of a key, pinned.
 #[derive(Clone, Copy, Debug)]
-pub struct Version<'a>(EntryAt<'a>);
+pub struct EntryVersion<'a>(EntryAt<'a>);
 
-impl Version<'_> {
+impl EntryVersion<'_> {
     /// When it was written.
     pub fn seqno(&self) -> Seqno {
         self.0.seqno()

@@ -3,7 +3,7 @@
 //! The pieces name the same file. Each begins and ends with a key that the table has, so a cut
 //! looks into the two blocks beside it; nothing else is read.
 
-use super::{Part, Slice, SliceMeta};
+use super::{Slice, SliceMeta, TablePart};
 use crate::error::{Error, Result};
 use crate::iter::Cursor;
 use crate::table::{CursorOptions, ReadTier, Table};
@@ -61,7 +61,7 @@ impl Slice {
             let part = u128::from(count) * u128::from(bytes) / u128::from(whole.file_bytes.max(1));
             part as u64
         };
-        let part = Part {
+        let part = TablePart {
             min_key,
             max_key,
             file_bytes: bytes,

@@ -41,7 +41,7 @@ pub use place::Place;
 pub use run::Run;
 pub use run_parts::RunParts;
 pub use shards::{ShardCuts, Shards};
-pub use slice::{Landed, Part, Slice, SliceMeta, SliceName};
+pub use slice::{Landed, Slice, SliceMeta, SliceName, TablePart};
 pub use slice_cursor::SliceCursor;
 pub use table_cache::{TableCache, TableLimits};
 

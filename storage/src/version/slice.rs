@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// What is known of the entries in a slice that does not take its whole table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct TablePart {
     /// The first key of the slice; the table has it.
     pub min_key: Bytes,
     /// The last key of the slice; the table has it.
@@ -36,7 +36,7 @@ pub struct SliceMeta {
     /// The table.
     pub table: Arc<TableMeta>,
     /// Which part of it; `None`: all of it.
-    pub part: Option<Arc<Part>>,
+    pub part: Option<Arc<TablePart>>,
     /// The sequence number of every entry, where it is not the one that the table says: that of the
     /// change which brought a table in from outside.
     pub seqno: Option<Seqno>,

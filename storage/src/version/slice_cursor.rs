@@ -1,6 +1,6 @@
 //! A walk over a slice: its table's cursor, kept between the slice's bounds.
 
-use super::slice::Part;
+use super::slice::TablePart;
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::{Kind, Seqno};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub struct SliceCursor {
     cursor: TableCursor,
     /// What it is kept to; `None`: all of the table.
-    part: Option<Arc<Part>>,
+    part: Option<Arc<TablePart>>,
     seqno: Option<Seqno>,
     /// With a part: is the cursor in it?
     inside: bool,
@@ -20,7 +20,11 @@ pub struct SliceCursor {
 
 impl SliceCursor {
     /// `cursor` within `part`, where every entry has the number `seqno` if there is one.
-    pub(super) fn new(cursor: TableCursor, part: Option<Arc<Part>>, seqno: Option<Seqno>) -> Self {
+    pub(super) fn new(
+        cursor: TableCursor,
+        part: Option<Arc<TablePart>>,
+        seqno: Option<Seqno>,
+    ) -> Self {
         Self { cursor, part, seqno, inside: false }
     }
 
@@ -147,7 +151,7 @@ mod tests {
 
     fn part(whole: &Slice, min: u8, max: u8, seqno: Option<Seqno>) -> Slice {
         let (min_key, max_key) = (vec![min].into(), vec![max].into());
-        let part = Part { min_key, max_key, file_bytes: 1, entries: 1, tombstones: 0 };
+        let part = TablePart { min_key, max_key, file_bytes: 1, entries: 1, tombstones: 0 };
         let table = Arc::clone(&whole.table);
         let meta = SliceMeta { table, part: Some(Arc::new(part)), seqno, landed: None };
         Slice::new(meta, Arc::clone(whole.handle()))

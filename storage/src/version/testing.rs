@@ -1,7 +1,7 @@
 //! Versions without files, for tests of structure and policy.
 
 use super::{
-    ObsoleteFiles, Part, Place, RangeId, RangeVersion, Shards, Slice, SliceMeta, TableHandle,
+    ObsoleteFiles, Place, RangeId, RangeVersion, Shards, Slice, SliceMeta, TableHandle, TablePart,
     Version,
 };
 use crate::filename::FileNumber;
@@ -52,7 +52,7 @@ fn slice_of(meta: TableMeta) -> Slice {
 /// The keys from `min` to `max` of an unopened table.
 pub(crate) fn part_of(handle: &Arc<TableHandle>, min: &[u8], max: &[u8]) -> Slice {
     let table = Arc::clone(handle.meta());
-    let part = Part {
+    let part = TablePart {
         min_key: Bytes::copy_from_slice(min),
         max_key: Bytes::copy_from_slice(max),
         file_bytes: table.file_bytes / 2,

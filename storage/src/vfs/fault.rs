@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::chance::Chance;
-use super::{File, LockError, LockGuard, Mapping, MemVfs, Operation, OperationKind, Vfs};
+use super::{DiskOperation, File, LockError, LockGuard, Mapping, MemVfs, OperationKind, Vfs};
 
 /// The device failed (Linux number).
 pub const EIO: i32 = 5;
@@ -159,7 +159,7 @@ struct State {
     armed: Vec<Fault>,
     random: Option<Random>,
     counts: [u64; OperationKind::ALL.len()],
-    fired: Vec<Operation>,
+    fired: Vec<DiskOperation>,
 }
 
 #[derive(Debug)]
@@ -220,7 +220,7 @@ impl FaultControl {
     }
 
     /// The operations that were made to fail so far, in order. `number` counts all operations.
-    pub fn fired(&self) -> Vec<Operation> {
+    pub fn fired(&self) -> Vec<DiskOperation> {
         self.state().fired.clone()
     }
 
@@ -259,7 +259,7 @@ impl FaultControl {
         let (effect, code) = due?;
         let number = state.counts.iter().sum();
         let path = paths[0].map(Path::to_owned).unwrap_or_default();
-        state.fired.push(Operation { number, kind, path, offset, len });
+        state.fired.push(DiskOperation { number, kind, path, offset, len });
         Some((effect, code.error()))
     }
 

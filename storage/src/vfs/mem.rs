@@ -28,12 +28,12 @@ pub use namespace::{FailedSync, SpaceUse};
 
 use self::content::PAGE_BYTES;
 use self::namespace::{Disk, Entry, Locked, normal};
-use super::{File, LockError, LockGuard, Mapping, Operation, OperationKind, Vfs};
+use super::{DiskOperation, File, LockError, LockGuard, Mapping, OperationKind, Vfs};
 
 /// `EBADF`: what writing through a handle opened for reading gives.
 const BAD_DESCRIPTOR: i32 = 9;
 
-type Hook = Arc<dyn Fn(&MemVfs, &Operation) + Send + Sync>;
+type Hook = Arc<dyn Fn(&MemVfs, &DiskOperation) + Send + Sync>;
 type FileHook = Arc<dyn Fn(&Path) + Send + Sync>;
 
 /// A handle on an in-memory disk; clones of the handle are the same disk.
@@ -52,12 +52,12 @@ struct Shared {
 /// Images of a disk, taken while it works. See [`MemVfs::record_images`].
 #[derive(Clone, Debug, Default)]
 pub struct Images {
-    taken: Arc<Mutex<Vec<(Operation, MemVfs)>>>,
+    taken: Arc<Mutex<Vec<(DiskOperation, MemVfs)>>>,
 }
 
 impl Images {
     /// The images so far, each with the operation that was *not* yet done; forgets them.
-    pub fn take(&self) -> Vec<(Operation, MemVfs)> {
+    pub fn take(&self) -> Vec<(DiskOperation, MemVfs)> {
         std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -148,7 +148,7 @@ impl MemVfs {
 
     /// Calls `hook` before each changing operation, on the thread that does it, with no lock held:
     /// the hook may clone the disk, but must not operate on it. Replaces an earlier hook.
-    pub fn on_operation(&self, hook: impl Fn(&MemVfs, &Operation) + Send + Sync + 'static) {
+    pub fn on_operation(&self, hook: impl Fn(&MemVfs, &DiskOperation) + Send + Sync + 'static) {
         self.set_hook(Some(Arc::new(hook)));
     }
 
@@ -243,7 +243,7 @@ impl MemVfs {
         if kind.is_change() {
             let hook = self.shared.hook.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(hook) = hook {
-                hook(self, &Operation { number, kind, path: path.to_owned(), offset, len });
+                hook(self, &DiskOperation { number, kind, path: path.to_owned(), offset, len });
             }
         } else if kind == OperationKind::Read {
             let hook = self.shared.read_hook.lock().unwrap_or_else(PoisonError::into_inner).clone();

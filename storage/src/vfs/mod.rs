@@ -30,7 +30,7 @@ use std::sync::Arc;
 pub use disk::DiskVfs;
 pub use fault::{Fault, FaultControl, FaultVfs};
 pub use mem::{CrashKind, FailedSync, MemVfs, SpaceUse};
-pub use operation::{Operation, OperationKind};
+pub use operation::{DiskOperation, OperationKind};
 pub use overlay::OverlayVfs;
 pub use throttle::{Clock, Speed, ThrottleControl, ThrottledVfs};
 

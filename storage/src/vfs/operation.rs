@@ -76,7 +76,7 @@ impl OperationKind {
 
 /// One operation that is about to happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operation {
+pub struct DiskOperation {
     /// Counts the changing operations of one disk from 1.
     pub number: u64,
     /// What it does.

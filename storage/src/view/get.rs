@@ -4,7 +4,7 @@ use super::{InFront, MemtableSlice, RangeEntry};
 use crate::codec::hash64;
 use crate::error::Result;
 use crate::key::{Kind, Seqno};
-use crate::memtable::{Lookup, Memtable, Version};
+use crate::memtable::{EntryVersion, Lookup, Memtable};
 use crate::table::{Found, ReadTier};
 use crate::version::{Run, Slice};
 use bytes::Bytes;
@@ -80,7 +80,7 @@ fn in_layers<O, V: Fn() -> Seqno, F, T: Default>(
     born: Seqno,
     key: &[u8],
     at: &ReadAt<V>,
-    read: impl Fn(Version<'_>) -> T,
+    read: impl Fn(EntryVersion<'_>) -> T,
     ask: impl Fn(&Slice, u64) -> Result<Option<F>>,
     of_table: impl Fn(F) -> T,
 ) -> Result<T> {
@@ -109,7 +109,7 @@ fn in_memory<'a, V: Fn() -> Seqno, T>(
     born: Seqno,
     key: &[u8],
     at: &ReadAt<V>,
-    read: impl Fn(Version<'_>) -> T,
+    read: impl Fn(EntryVersion<'_>) -> T,
 ) -> Option<T> {
     'again: loop {
         let upto = match at {

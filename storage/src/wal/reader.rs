@@ -59,7 +59,7 @@ pub enum TailReason {
 
 /// What `replay` found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecoveryReport {
+pub struct ReplayReport {
     /// The segment in which replay stopped, if there was any.
     pub segment: Option<FileNumber>,
     /// Where in it.
@@ -93,7 +93,7 @@ pub fn replay(
     known: &KnownLog,
     segments: &[FileNumber],
     each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
-) -> Result<RecoveryReport> {
+) -> Result<ReplayReport> {
     assert!(segments.is_sorted_by(|a, b| a < b), "segments are listed once each, ascending");
     let mut files = Vec::new();
     for &number in segments.iter().filter(|&&number| number >= known.floor) {
@@ -106,7 +106,7 @@ pub fn replay(
     Ok(report)
 }
 
-impl RecoveryReport {
+impl ReplayReport {
     pub(super) fn empty() -> Self {
         Self {
             segment: None,
@@ -139,8 +139,8 @@ impl Log<'_> {
     pub(super) fn replay(
         &self,
         each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
-    ) -> Result<RecoveryReport> {
-        let mut report = RecoveryReport::empty();
+    ) -> Result<ReplayReport> {
+        let mut report = ReplayReport::empty();
         let Some(mut at) = self.first()? else {
             if self.files.is_empty() {
                 return Ok(report);
@@ -148,7 +148,7 @@ impl Log<'_> {
             // Nothing can be replayed. Spares look like that, and so does a log whose beginning did
             // not make it, or was damaged.
             let report = self.cut(report, 0, RECORDS_AT, None)?;
-            return Ok(if report.bytes_dropped == 0 { RecoveryReport::empty() } else { report });
+            return Ok(if report.bytes_dropped == 0 { ReplayReport::empty() } else { report });
         };
         loop {
             let segment = &self.files[at];
@@ -247,11 +247,11 @@ impl Log<'_> {
     /// something confirms what is missing.
     pub(super) fn cut(
         &self,
-        mut report: RecoveryReport,
+        mut report: ReplayReport,
         at: usize,
         offset: u64,
         claimed_end: Option<u64>,
-    ) -> Result<RecoveryReport> {
+    ) -> Result<ReplayReport> {
         let stopped = &self.files[at];
         let mut confirmed_by: Option<String> = None;
         let mut dropped = claimed_end.map_or(0, |end| end.saturating_sub(offset));
@@ -297,7 +297,7 @@ impl Log<'_> {
     }
 
     /// A database that was closed in order has a log that was, too: that came first.
-    pub(super) fn check_close(&self, report: &RecoveryReport) -> Result<()> {
+    pub(super) fn check_close(&self, report: &ReplayReport) -> Result<()> {
         let Some(newest) = self.known.newest.filter(|_| self.known.closed) else { return Ok(()) };
         let (found, wanted) = (report.last_seqno, self.known.last_seqno);
         if report.clean_close && found == wanted {

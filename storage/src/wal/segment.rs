@@ -5,7 +5,7 @@
 
 use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, decode_begin, decode_continued};
 use super::header::{HEADER_BYTES, SegmentHeader};
-use super::reader::{Entry, RecoveryReport, TailReason};
+use super::reader::{Entry, ReplayReport, TailReason};
 use super::record::{self, CHANGE_BYTES, DIGEST_START, RecordHeader, Seed, decode_change, kind};
 use super::window::{Found, Window};
 use super::{Link, LogIdentity, Predecessor, SealedSegment};
@@ -149,7 +149,7 @@ impl Segment {
     pub(super) fn replay(
         &self,
         begin: &Begin,
-        report: &mut RecoveryReport,
+        report: &mut ReplayReport,
         each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
     ) -> Result<Outcome> {
         let first_seqno = begin.first_seqno;

@@ -3,7 +3,7 @@
 //! For `verify`. Reads every segment from end to end, goes on behind each piece of damage, and
 //! judges it as `replay` does. Hands out no records and changes nothing.
 
-use super::reader::{Log, RecoveryReport};
+use super::reader::{Log, ReplayReport};
 use super::record::kind;
 use super::segment::{RECORDS_AT, Segment};
 use super::window::Found;
@@ -27,7 +27,7 @@ pub fn survey(
     known: &KnownLog,
     segments: &[FileNumber],
     found: &mut dyn FnMut(Error),
-) -> Option<RecoveryReport> {
+) -> Option<ReplayReport> {
     let mut told = Vec::new();
     let mut tell = |error: Error| {
         let text = error.to_string();
@@ -67,7 +67,7 @@ pub fn survey(
 fn inspect(log: &Log<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
     let segment = &log.files[at];
     let lost = |offset, claimed_end, tell: &mut dyn FnMut(Error)| {
-        if let Err(error) = log.cut(RecoveryReport::empty(), at, offset, claimed_end) {
+        if let Err(error) = log.cut(ReplayReport::empty(), at, offset, claimed_end) {
             tell(error);
         }
     };

@@ -57,7 +57,7 @@ pub(super) fn change(seqno: u64) -> ChangeId {
 }
 
 /// Everything that was replayed.
-pub(super) type Replayed = (Vec<(u64, Said)>, RecoveryReport);
+pub(super) type Replayed = (Vec<(u64, Said)>, ReplayReport);
 
 /// Replays the whole log on a disk.
 pub(super) fn replay_all(vfs: &MemVfs, floor: u64) -> Result<Replayed> {

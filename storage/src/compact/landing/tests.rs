@@ -6,7 +6,7 @@ use super::superseded;
 use crate::codec::hash64;
 use crate::compact::agenda::Agenda;
 use crate::compact::claims::{ClaimedJob, Claims};
-use crate::compact::job::{IngestMode, Job, Task};
+use crate::compact::job::{IngestMode, Job, JobTask};
 use crate::compact::manual::{Order, Step};
 use crate::compact::options::CompactionOptions;
 use crate::compact::pick::{Situation, pick, quiet_since_ms};
@@ -277,7 +277,7 @@ fn t000_11_a_table_lands_only_when_the_older_ones_that_it_overlaps_do() {
     let mut planner = Planner::new(version(vec![range]), options);
     let numbers = |job: &Job| job.slices().map(|(_, s)| s.number().0).collect::<Vec<_>>();
     let all = planner.pick(true).expect("due");
-    assert_eq!((all.task.clone(), numbers(&all)), (Task::Land, vec![22, 21]));
+    assert_eq!((all.task.clone(), numbers(&all)), (JobTask::Land, vec![22, 21]));
     planner.set_aside = [name(21, b"a")].into();
     assert!(planner.pick(true).is_none(), "it would pass the older one");
     planner.set_aside = [name(22, b"k")].into();
@@ -294,7 +294,7 @@ fn t000_11_a_table_lands_only_when_the_older_ones_that_it_overlaps_do() {
     range.layers = range.layers.with(Place::Landing(1, 1), full);
     planner.version = version(vec![range]);
     let jobs: Vec<_> = std::iter::from_fn(|| planner.claim()).collect();
-    let land = jobs.iter().find(|job| job.task == Task::Land).expect("there is room for one");
+    let land = jobs.iter().find(|job| job.task == JobTask::Land).expect("there is room for one");
     assert_eq!(numbers(land), [21]);
 }
 
@@ -310,8 +310,8 @@ fn l0_lands_also_where_it_is_small_when_only_the_manifest_may_be_written() {
         let mut range = range(1, b"", None, b"m");
         range.layers = range.layers.with(Place::L0, l0()).with(Place::Main(1), l1);
         let mut planner = Planner::new(version(vec![range]), options.clone());
-        assert_eq!(planner.pick(true).expect("due").task, Task::Merge);
-        assert_eq!(planner.pick(false).expect("L0 is due").task, Task::Land);
+        assert_eq!(planner.pick(true).expect("due").task, JobTask::Merge);
+        assert_eq!(planner.pick(false).expect("L0 is due").task, JobTask::Land);
         let off = CompactionOptions { landing_runs_max: 0, ..options.clone() };
         planner.options = off;
         assert!(planner.pick(false).is_none(), "there is no landing");
@@ -329,7 +329,7 @@ fn a_landing_and_new_bounds_are_not_given_out_together() {
     let options = CompactionOptions { l0_trigger: 1, ..options() };
     let mut planner = Planner::new(version(vec![range.clone()]), options);
     let land = planner.pick(true).expect("due");
-    assert_eq!(land.task, Task::Land);
+    assert_eq!(land.task, JobTask::Land);
     let bounds = Shards::at(&range.span, vec![Bytes::from_static(b"c")]).unwrap();
     let divides = Job::resharding(&range, Vec::new(), bounds);
     let running = planner.claims.claim(land.clone());
@@ -568,7 +568,7 @@ fn t000_11_l0_lands_beside_a_job_that_has_another_part_of_it() {
     assert_eq!(numbers(&job), [24, 22, 21, 1]);
     let running = planner.claims.claim(*job);
     let job = planner.pick(false).expect("L0 is due");
-    assert_eq!((job.task.clone(), numbers(&job)), (Task::Land, vec![25, 23]));
+    assert_eq!((job.task.clone(), numbers(&job)), (JobTask::Land, vec![25, 23]));
     let landing = planner.claims.claim(job);
     assert!(planner.pick(false).is_none(), "the rest is busy");
     drop((running, landing));

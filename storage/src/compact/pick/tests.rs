@@ -57,7 +57,7 @@ type Shape = (Vec<(u8, Vec<u64>)>, u8, bool);
 fn shape(job: &Job) -> Shape {
     let numbers = |inputs: &Inputs| inputs.slices.iter().map(|t| t.number().0).collect();
     let inputs = job.inputs.iter().map(|inputs| (inputs.place.level(), numbers(inputs))).collect();
-    (inputs, job.output.level(), job.task == Task::Move)
+    (inputs, job.output.level(), job.task == JobTask::Move)
 }
 
 fn t(number: u64, min: &str, max: &str, mib: u64) -> Slice {

@@ -1,7 +1,9 @@
 //! Ranges that nobody writes to, over versions without files.
 
 use super::*;
-use crate::compact::{Agenda, ClaimedJob, Claims, IngestMode, Rounds, Task, pick, quiet_since_ms};
+use crate::compact::{
+    Agenda, ClaimedJob, Claims, IngestMode, JobTask, Rounds, pick, quiet_since_ms,
+};
 use crate::key::Span;
 use crate::version::testing::{slice, slice_at};
 use crate::version::{Landed, ObsoleteFiles, RangeId, Shards, SliceMeta, Version, check};
@@ -128,7 +130,7 @@ impl Planner {
             range.layers = range.layers.with(inputs.place, left);
         }
         let mut there = range.layers.in_order(job.output);
-        if job.task == Task::Merge {
+        if job.task == JobTask::Merge {
             let newest = job.slices().map(|(_, slice)| slice.number().0).max().expect("it has one");
             let min = job.slices().map(|(_, slice)| slice.min_key()).min().expect("it has one");
             let max = job.slices().map(|(_, slice)| slice.max_key()).max().expect("it has one");

@@ -1,6 +1,6 @@
 //! The bytes of a slice and of its table's facts.
 
-use super::super::{Landed, Part, SliceMeta};
+use super::super::{Landed, SliceMeta, TablePart};
 use super::{read_bound, read_number, read_seqno};
 use crate::codec::{Reader, put_length_prefixed, put_varint};
 use crate::table::{KeySketch, TableMeta};
@@ -41,7 +41,7 @@ pub(super) fn read_slice(field: &mut Reader<'_>) -> Option<SliceMeta> {
     let flags = field.u8().filter(|flags| flags & !known == 0)?;
     let mut slice = SliceMeta { table, part: None, seqno: None, landed: None };
     if flags & IS_PART != 0 {
-        slice.part = Some(Arc::new(Part {
+        slice.part = Some(Arc::new(TablePart {
             min_key: read_bound(field)?,
             max_key: read_bound(field)?,
             file_bytes: field.varint()?,

@@ -1,5 +1,5 @@
 use super::super::testing::slice;
-use super::super::{Landed, Part};
+use super::super::{Landed, TablePart};
 use super::*;
 use crate::keyspace::KeyspaceId;
 use crate::limits::LEVELS_MAX;
@@ -52,7 +52,7 @@ fn plain_edits() -> impl Strategy<Value = VersionEdit> {
             keys: KeySketch::default(),
         });
     let part = (key(), key(), any::<[u64; 3]>()).prop_map(|(min_key, max_key, n)| {
-        Arc::new(Part { min_key, max_key, file_bytes: n[0], entries: n[1], tombstones: n[2] })
+        Arc::new(TablePart { min_key, max_key, file_bytes: n[0], entries: n[1], tombstones: n[2] })
     });
     let landed = any::<[u64; 2]>().prop_map(|[epoch, at_ms]| Landed { epoch, at_ms });
     let some_seqno = proptest::option::of(seqno());
