@@ -145,8 +145,8 @@ impl Engine {
     /// `visible`, no mailbox.
     ///
     /// # Errors
-    /// `WouldBlock` with `ReadTier::Memory` when a cold block is needed; `Corrupt` and `Io`; `Invalid`
-    /// if there is no such keyspace.
+    /// `WouldBlock` with `ReadTier::Memory` when a cold block is needed; `Corrupt` and `Io`;
+    /// `Invalid` if there is no such keyspace.
     #[inline]
     pub fn get(
         &self,

@@ -125,8 +125,8 @@ impl TableHandle {
     /// The table, opened if it is not. No disk work if it is open.
     ///
     /// # Errors
-    /// `WouldBlock` under `ReadTier::Memory` if it is not open; what `Table::open` says of the file, and
-    /// what `TableCache` says about file descriptors.
+    /// `WouldBlock` under `ReadTier::Memory` if it is not open; what `Table::open` says of the
+    /// file, and what `TableCache` says about file descriptors.
     /// INVARIANT(open-tables-bounded): who holds what this returns keeps it open.
     #[inline]
     pub fn table(self: &Arc<Self>, tier: ReadTier) -> Result<OpenTable> {
