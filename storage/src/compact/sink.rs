@@ -196,15 +196,10 @@ impl Drop for TableSink<'_> {
 /// Is every byte of the table as it has to be? `false` if that was not found out. It is known as
 /// `path`.
 fn checked(table: &Table, path: &Path, goes_on: &mut dyn FnMut() -> bool) -> Result<bool> {
-    let mut first = None;
-    let report = table.verify_while(goes_on, &mut |error| {
-        first.get_or_insert(error);
-    });
-    match first {
-        Some(Error::Corrupt { offset, what, .. }) => Err(Error::corrupt(path, offset, what)),
-        Some(error) => Err(error),
-        None => Ok(report.is_some()),
-    }
+    table.check_bytes(goes_on).map_err(|error| match error {
+        Error::Corrupt { offset, what, .. } => Error::corrupt(path, offset, what),
+        error => error,
+    })
 }
 
 #[cfg(test)]

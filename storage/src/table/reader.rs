@@ -9,7 +9,8 @@ use super::index::Index;
 use super::options::TableId;
 use super::properties::{self, TableMeta};
 use super::trailer::{
-    Fault, INFLATED_BYTES_MAX, Opened, Seed, check_trailer, open_section, unshared, zeroed,
+    Fault, INFLATED_BYTES_MAX, Opened, Seed, check_bytes, check_trailer, open_section, unshared,
+    zeroed,
 };
 use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
@@ -402,6 +403,13 @@ impl Table {
         block
             .and_then(|block| block.check(&bounds).map(|()| block))
             .map_err(|broken| self.broken(i, broken))
+    }
+
+    /// Looks at the checksum of a block with its trailer, which was read at `offset`.
+    pub(super) fn check_block_bytes(&self, stored: &[u8], offset: u64) -> Result<()> {
+        check_bytes(stored, self.seed, offset)
+            .map(|_| ())
+            .map_err(|fault| refuse(&self.path, offset, fault))
     }
 
     /// The error for something wrong inside block `i`.

@@ -137,19 +137,28 @@ fn compress(out: &mut Vec<u8>, raw: &[u8], compression: Compression) -> u8 {
     }
 }
 
-/// Checks the trailer of `stored`, which was read at `offset`, and opens it.
-pub(super) fn check_trailer(stored: &[u8], seed: Seed, offset: u64) -> Result<Opened, Fault> {
-    let corrupt = |what: String| Err(Fault::Corrupt(what));
+/// The payload of `stored`, which was read at `offset`, and the codec and raw length behind it, if its
+/// checksum is right.
+pub(super) fn check_bytes(stored: &[u8], seed: Seed, offset: u64) -> Result<(&[u8], &[u8]), Fault> {
     let Some(payload_len) = stored.len().checked_sub(TRAILER_BYTES) else {
-        return corrupt(format!("block of {} bytes is too short", stored.len()));
+        let what = format!("block of {} bytes is too short", stored.len());
+        return Err(Fault::Corrupt(what));
     };
     let (covered, crc) = stored.split_at(payload_len + 5);
-    let (payload, fields) = covered.split_at(payload_len);
     let computed = crc_seeded(seed.at(offset), covered);
     let crc = Reader::new(crc).u32().expect("the trailer has four bytes behind the fields");
     if computed != crc {
-        return corrupt(format!("block checksum is {computed:#010x}, expected {crc:#010x}"));
+        let what = format!("block checksum is {computed:#010x}, expected {crc:#010x}");
+        return Err(Fault::Corrupt(what));
     }
+    Ok(covered.split_at(payload_len))
+}
+
+/// Checks the trailer of `stored`, which was read at `offset`, and opens it.
+pub(super) fn check_trailer(stored: &[u8], seed: Seed, offset: u64) -> Result<Opened, Fault> {
+    let corrupt = |what: String| Err(Fault::Corrupt(what));
+    let (payload, fields) = check_bytes(stored, seed, offset)?;
+    let payload_len = payload.len();
     let codec = fields[0];
     let raw_len = Reader::new(&fields[1..]).u32().expect("four bytes are left") as usize;
     match codec {
