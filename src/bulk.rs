@@ -1,4 +1,5 @@
-//! Whole spans of keys at once: tables from outside, spans cut out, spans that become what another database has.
+//! Whole spans of keys at once: tables from outside, spans cut out, spans that become what another
+//! database has.
 
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -21,10 +22,11 @@ use std::sync::Arc;
 /// A span with no more keys than this is deleted key by key.
 const HANDFUL: u64 = 16;
 
-/// Writes a table outside a database, of entries in key order, to be brought in with [`Db::ingest`].
+/// Writes a table outside a database, of entries in key order, to be brought in with
+/// [`Db::ingest`].
 ///
-/// It needs no database, and any number of them can be written side by side. Blocks on the disk: in an async
-/// program use it on a thread that may wait.
+/// It needs no database, and any number of them can be written side by side. Blocks on the disk: in
+/// an async program use it on a thread that may wait.
 ///
 /// # Examples
 ///
@@ -91,8 +93,9 @@ impl TableWriter {
     /// Adds an entry. Its key comes after the last one's in byte order.
     ///
     /// # Errors
-    /// `Invalid` for a key that does not, for one that is empty or longer than 65,535 bytes, and for a value that
-    /// is too long: the table goes on without the entry. `Io`: it is to be dropped.
+    /// `Invalid` for a key that does not, for one that is empty or longer than 65,535 bytes, and
+    /// for a value that is too long: the table goes on without the entry. `Io`: it is to be
+    /// dropped.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         Ok(self.writer.add(key.as_ref(), Kind::Put, value.as_ref())?)
     }
@@ -126,7 +129,8 @@ impl TableWriter {
     }
 }
 
-/// What [`Db::ingest_and_excise`] does: spans, each with the tables that have all that will be in it.
+/// What [`Db::ingest_and_excise`] does: spans, each with the tables that have all that will be in
+/// it.
 #[derive(Clone, Debug, Default)]
 #[must_use = "a plan does nothing by itself"]
 pub struct IngestPlan {
@@ -148,8 +152,8 @@ impl IngestPlan {
         Self::default()
     }
 
-    /// After it nothing is in `span` but what is in `tables`, of which all keys lie in it. Without a table: nothing.
-    /// The span is of the keyspace of the handle that carries the plan out.
+    /// After it nothing is in `span` but what is in `tables`, of which all keys lie in it. Without
+    /// a table: nothing. The span is of the keyspace of the handle that carries the plan out.
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`replace(a..b, tables)` reads better than `replace(&(a..b), tables)`"
@@ -201,9 +205,11 @@ pub enum OnEmpty {
 /// What [`Db::replace_from`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replacement {
-    /// The spans have these entries now, and no others.
+    /// The spans have what the source has there, and nothing else.
     Replaced {
-        /// How many.
+        /// So many entries were written, or are in tables that were taken over. Where such tables
+        /// lie over each other a key may count more than once: they are not read for the sake of
+        /// this number.
         entries: u64,
     },
     /// The source had nothing there, and so has this database now.
@@ -211,21 +217,24 @@ pub enum Replacement {
 }
 
 impl Db {
-    /// Brings in tables from outside: all of them in one change, newer than all that was written before. Each is
-    /// checked from end to end and written anew; the files are only read. Returns the number of entries.
+    /// Brings in tables from outside: all of them in one change, newer than all that was written
+    /// before. Each is checked from end to end and written anew; the files are only read. Returns
+    /// the number of entries.
     ///
-    /// They come as tables, not through the log and memory: nothing is merged because of it. Survives a power cut
-    /// when it returns. Runs on a thread of the engine; writers and readers go on.
+    /// They come as tables, not through the log and memory: nothing is merged because of it.
+    /// Survives a power cut when it returns. Runs on a thread of the engine; writers and readers go
+    /// on.
     ///
     /// # Errors
-    /// `Invalid` for tables that have keys in common between their first and last ones, and for a value longer than
-    /// [`value_bytes_max`](Options::value_bytes_max); `Corrupt` for a file that is damaged or no such table; `Io`,
-    /// `NoSpace`, `Closed`, or why the engine has stopped. Nothing has happened then; but where there is no space to
-    /// sync the log, all is in force, and durable once there is space.
+    /// `Invalid` for tables that have keys in common between their first and last ones, and for a
+    /// value longer than [`value_bytes_max`](Options::value_bytes_max); `Corrupt` for a file that
+    /// is damaged or no such table; `Io`, `NoSpace`, `Closed`, or why the engine has stopped.
+    /// Nothing has happened then; but where there is no space to sync the log, all is in force, and
+    /// durable once there is space.
     ///
     /// # Cancellation
-    /// Dropped before the tables are written, nothing happens, and the writing ends soon. Dropped later, it
-    /// happens all the same.
+    /// Dropped before the tables are written, nothing happens, and the writing ends soon. Dropped
+    /// later, it happens all the same.
     pub async fn ingest<P: AsRef<Path>>(&self, tables: impl IntoIterator<Item = P>) -> Result<u64> {
         let keyspace = self.keyspace_id();
         let file =
@@ -238,16 +247,17 @@ impl Db {
         Ok(entries)
     }
 
-    /// Replaces what is in spans of keys by tables from outside, in one change over all of them: readers see all of
-    /// the old or all of the new, and snapshots and scans that were begun before keep the old. What was acknowledged
-    /// in the spans before the call is gone, what is written after it stays, and a restart agrees. Returns
-    /// the number of entries that came in.
+    /// Replaces what is in spans of keys by tables from outside, in one change over all of them:
+    /// readers see all of the old or all of the new, and snapshots and scans that were begun before
+    /// keep the old. What was acknowledged in the spans before the call is gone, what is written
+    /// after it stays, and a restart agrees. Returns the number of entries that came in.
     ///
-    /// Otherwise as [`ingest`](Self::ingest). Nothing waits for a flush: what memory has in the spans is passed over.
+    /// Otherwise as [`ingest`](Self::ingest). Nothing waits for a flush: what memory has in the
+    /// spans is passed over.
     ///
     /// # Errors
-    /// As [`ingest`](Self::ingest); `Invalid` as well for spans that overlap, and for a table with a key outside
-    /// its span.
+    /// As [`ingest`](Self::ingest); `Invalid` as well for spans that overlap, and for a table with
+    /// a key outside its span.
     ///
     /// # Cancellation
     /// As [`ingest`](Self::ingest).
@@ -273,8 +283,8 @@ impl Db {
         Ok(entries)
     }
 
-    /// Cuts all keys of `range` out, in one change and without looking at them: tables that lie in it go as a whole,
-    /// others are cut. Costs the same for a thousand keys as for a billion.
+    /// Cuts all keys of `range` out, in one change and without looking at them: tables that lie in
+    /// it go as a whole, others are cut. Costs the same for a thousand keys as for a billion.
     ///
     /// # Errors
     /// `Io`, `NoSpace`, `Closed`, or why the engine has stopped.
@@ -293,12 +303,12 @@ impl Db {
         Ok(())
     }
 
-    /// Deletes all keys of `range`: one by one in a batch where there is a handful of them, or else as
-    /// [`excise`](Self::excise). Returns when that is acknowledged.
+    /// Deletes all keys of `range`: one by one in a batch where there is a handful of them, or else
+    /// as [`excise`](Self::excise). Returns when that is acknowledged.
     ///
-    /// All that was acknowledged before the call is gone. A handful is looked for first and deleted then, so of what
-    /// others write into `range` during the call some may stay and some may go. Where that matters use
-    /// [`excise`](Self::excise), which has one place in the order of writes.
+    /// All that was acknowledged before the call is gone. A handful is looked for first and deleted
+    /// then, so of what others write into `range` during the call some may stay and some may go.
+    /// Where that matters use [`excise`](Self::excise), which has one place in the order of writes.
     ///
     /// # Errors
     /// As [`excise`](Self::excise) and [`write`](Self::write).
@@ -358,18 +368,22 @@ impl Db {
         }
     }
 
-    /// Makes the keys in `spans` exactly what `source` has there, in one change over all of them: a snapshot of
-    /// another database, or of this one, seen from whatever keyspace. All else stays as it is. As with
-    /// [`ingest_and_excise`](Self::ingest_and_excise), readers see all of the old or all of the new.
+    /// Makes the keys in `spans` exactly what `source` has there, in one change over all of them: a
+    /// snapshot of another database, or of this one, seen from whatever keyspace. All else stays as
+    /// it is. As with [`ingest_and_excise`](Self::ingest_and_excise), readers see all of the old or
+    /// all of the new.
     ///
-    /// Tables of the source that lie in a span, and of which nothing is hidden, are not copied: their files get a second
-    /// name in this directory, where that is in the same file system, after every byte of them was checked. So they take
-    /// no more space while both have them. They stay as they were written, compression and filters included, until they
-    /// are merged. Of a source that was filled in key order, or [compacted](Self::compact), that is nearly all.
+    /// Tables of the source that lie in a span, with no deletion in them and nothing in memory
+    /// between their keys, are not copied: their files get a second name in this directory, where
+    /// that is in the same file system, after every byte of them was checked. So they take no more
+    /// space while both have them. They stay as they were written, compression and filters
+    /// included, until they are merged. Tables that lie over each other come into a landing and are
+    /// merged from there, if they hide little of each other; of a source that was filled in key
+    /// order, or [compacted](Self::compact), nothing is left to do.
     ///
     /// # Errors
-    /// As [`ingest_and_excise`](Self::ingest_and_excise); what reading the source finds; `Invalid` if it has
-    /// nothing there and `on_empty` says to refuse that. Nothing has happened then.
+    /// As [`ingest_and_excise`](Self::ingest_and_excise); what reading the source finds; `Invalid`
+    /// if it has nothing there and `on_empty` says to refuse that. Nothing has happened then.
     ///
     /// # Cancellation
     /// As [`ingest`](Self::ingest).

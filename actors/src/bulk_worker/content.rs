@@ -1,7 +1,7 @@
 //! Where the entries come from: a view, tables outside any database, or a batch.
 //!
-//! Of a view those tables are taken over as they are of which all is wanted (`View::whole_tables`);
-//! what lies between them is walked over and written anew.
+//! Of a view those tables are taken over as they are of which all is wanted (`View::stacks`); what
+//! lies between them is walked over and written anew.
 
 use super::message::ExternalFile;
 use super::run::Into;
@@ -31,13 +31,13 @@ pub(super) fn copy_view(
     for KeyspaceSpan { keyspace, span } in spans {
         // What is left of it.
         let mut rest = span.clone();
-        for slice in view.whole_tables(from, span, into.adopted_bytes_min())? {
+        for stack in view.stacks(from, span, into.worth(*keyspace))? {
             into.goes_on()?;
-            let before = Span { lo: rest.lo.clone(), hi: Some(slice.min_key().clone()) };
+            let before = Span { lo: rest.lo.clone(), hi: Some(stack.min_key().clone()) };
             walk(view, ScanSpec::new(from, before), *keyspace, into)?;
-            rest.lo = slice.min_key().clone();
-            if into.adopt(*keyspace, &slice)? {
-                rest.lo = [slice.max_key(), &[0][..]].concat().into();
+            rest.lo = stack.min_key().clone();
+            if into.adopt(*keyspace, &stack)? {
+                rest.lo = [stack.max_key(), &[0][..]].concat().into();
             }
         }
         walk(view, ScanSpec::new(from, rest), *keyspace, into)?;

@@ -7,16 +7,17 @@ use crate::failure::Failure;
 use crate::kernel::reply::Reply;
 use crate::kernel::signal::Watch;
 use crate::range_owner::Superversion;
-use crate::version_manager::message::{Change, VersionMessage, Written};
+use crate::version_manager::message::{Change, Destination, VersionMessage, Written};
 use crate::version_manager::outputs::Outputs;
 use bytes::Bytes;
 use sluicedb_storage::Error;
 use sluicedb_storage::batch::check_entry;
-use sluicedb_storage::compact::TableSink;
+use sluicedb_storage::compact::{CompactionOptions, TableSink};
 use sluicedb_storage::key::{Kind, Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::table::{ReadTier, TableOptions};
 use sluicedb_storage::version::{ShardCuts, Slice};
+use sluicedb_storage::view::{Stack, Worth};
 use std::collections::BTreeMap;
 
 /// So often, in entries, it is asked whether to go on, and shown how far it is.
@@ -76,8 +77,8 @@ impl BulkWorker {
             bounds: &bounds,
             cuts: ShardCuts::at(&[]),
             keyspace: None,
-            keyspaces: Vec::new(),
-            table_bytes_max: config.compaction.table_bytes_max,
+            destinations: Vec::new(),
+            compaction: &config.compaction,
             entries: 0,
             value_bytes_max: config.value_bytes_max,
             shown,
@@ -92,15 +93,15 @@ impl BulkWorker {
             Content::Nothing => Ok(()),
         };
         into.tell();
-        let Into { sink, keyspace, mut keyspaces, .. } = into;
+        let Into { sink, keyspace, mut destinations, .. } = into;
         let finished = copied.and_then(|()| sink.finish().map_err(Failure::from));
         let metas = finished.inspect_err(|failure| {
             if let Failure::Storage(error) = failure {
                 files.give_up_descriptors(error);
             }
         })?;
-        keyspaces.resize(metas.len(), keyspace.unwrap_or_default());
-        Ok(Written { outputs: Outputs::new(files, metas), keyspaces })
+        destinations.resize(metas.len(), flat(keyspace));
+        Ok(Written { outputs: Outputs::new(files, metas), destinations })
     }
 }
 
@@ -119,6 +120,11 @@ fn bounds(spans: &[KeyspaceSpan], superversion: &Superversion) -> BTreeMap<Keysp
     bounds
 }
 
+/// Where a table goes that lies over no other.
+fn flat(keyspace: Option<KeyspaceId>) -> Destination {
+    Destination { keyspace: keyspace.unwrap_or_default(), layer: None }
+}
+
 /// Where entries go, in key order.
 pub(super) struct Into<'a> {
     sink: TableSink<'a>,
@@ -129,9 +135,10 @@ pub(super) struct Into<'a> {
     cuts: ShardCuts<'a>,
     /// Of the entry before.
     keyspace: Option<KeyspaceId>,
-    /// Of each table that has ended before the keyspace began.
-    keyspaces: Vec<KeyspaceId>,
-    table_bytes_max: u64,
+    /// Of each table that has ended before the keyspace began, or before one that was taken over
+    /// since.
+    destinations: Vec<Destination>,
+    compaction: &'a CompactionOptions,
     entries: u64,
     value_bytes_max: usize,
     shown: &'a Watch<u64>,
@@ -162,41 +169,57 @@ impl<'a> Into<'a> {
             .add(self.entries - std::mem::replace(&mut self.told, self.entries));
     }
 
-    /// A smaller table is not taken over as it is: many small ones are not as good as one.
-    pub(super) fn adopted_bytes_min(&self) -> u64 {
-        self.table_bytes_max / ADOPTED_SHARE
+    /// Which tables are taken over into `keyspace` as they are: many small ones are not as good as
+    /// one, and with what lies over each other a landing is half full at most.
+    pub(super) fn worth(&self, keyspace: KeyspaceId) -> Worth {
+        let own = self.superversion.keyspaces.options(keyspace);
+        let options = own.compaction(self.compaction);
+        let layers_max = (options.landing_runs_max / 2).max(1);
+        Worth { bytes_min: options.table_bytes_max / ADOPTED_SHARE, layers_max }
     }
 
-    /// Takes over the table of `slice`, which is all of it, in its turn among the entries. `false`:
-    /// that cannot be done, and its entries are to be added.
-    pub(super) fn adopt(&mut self, keyspace: KeyspaceId, slice: &Slice) -> Result<bool, Failure> {
+    /// Takes over the tables of `stack`, in their turn among the entries. `false`: that cannot be
+    /// done, and what is seen of them is to be added.
+    pub(super) fn adopt(&mut self, keyspace: KeyspaceId, stack: &Stack) -> Result<bool, Failure> {
         self.enter(keyspace)?;
+        self.sink.cut()?;
+        let before = self.sink.tables();
+        self.destinations.resize(before, flat(self.keyspace));
+        for (layer, slice) in stack.slices() {
+            if !self.adopt_table(keyspace, slice)? {
+                self.sink.take_back_to(before);
+                self.destinations.truncate(before);
+                return Ok(false);
+            }
+            let layer = (!stack.is_flat()).then_some(layer);
+            self.destinations.push(Destination { keyspace, layer });
+        }
+        self.entries += stack.slices().map(|(_, slice)| slice.entries()).sum::<u64>();
+        self.counts.bulk_tables_linked.add((self.sink.tables() - before) as u64);
+        self.tell();
+        Ok(true)
+    }
+
+    fn adopt_table(&mut self, keyspace: KeyspaceId, slice: &Slice) -> Result<bool, Failure> {
         // Where ranges or spans meet in it, it would have to be cut in the change's turn. And it is
         // not to be much larger than what compactions write.
         let bounds = self.bounds_of(keyspace);
         let next = bounds.partition_point(|bound| bound <= slice.min_key());
         let is_cut = bounds.get(next).is_some_and(|bound| bound <= slice.max_key());
-        if is_cut || slice.file_bytes() > self.table_bytes_max.saturating_mul(2) {
+        if is_cut || slice.file_bytes() > self.compaction.table_bytes_max.saturating_mul(2) {
             return Ok(false);
         }
         let table = slice.handle().table(ReadTier::Disk)?;
         // What may be written may be brought in.
-        if table.value_bytes_bound() > self.value_bytes_max as u64
-            || !self.sink.adopt(&table, &mut || (self.goes_on)().is_ok())?
-        {
-            return Ok(false);
-        }
-        self.entries += slice.entries();
-        self.counts.bulk_tables_linked.add(1);
-        self.tell();
-        Ok(true)
+        let fits = table.value_bytes_bound() <= self.value_bytes_max as u64;
+        Ok(fits && self.sink.adopt(&table, &mut || (self.goes_on)().is_ok())?)
     }
 
     /// What comes next is of `keyspace`.
     fn enter(&mut self, keyspace: KeyspaceId) -> Result<(), Failure> {
         if self.keyspace != Some(keyspace) {
             self.sink.cut()?;
-            self.keyspaces.resize(self.sink.tables(), self.keyspace.unwrap_or_default());
+            self.destinations.resize(self.sink.tables(), flat(self.keyspace));
             self.keyspace = Some(keyspace);
             self.cuts = ShardCuts::at(self.bounds_of(keyspace));
             let own = self.superversion.keyspaces.options(keyspace);
@@ -220,7 +243,7 @@ impl<'a> Into<'a> {
         // What may be written may be brought in.
         check_entry(key.len(), value.len(), self.value_bytes_max).map_err(Error::invalid)?;
         self.enter(keyspace)?;
-        if self.cuts.passes(key) || self.sink.table_bytes() >= self.table_bytes_max {
+        if self.cuts.passes(key) || self.sink.table_bytes() >= self.compaction.table_bytes_max {
             self.sink.cut()?;
         }
         self.entries += 1;

@@ -24,7 +24,7 @@
 //! Long because the three steps of a change are one protocol, read from top to bottom.
 
 use super::VersionManager;
-use super::message::{Change, InstallFailure};
+use super::message::{Change, Destination, InstallFailure};
 use super::obsolete::ObsoleteTables;
 use crate::failure::{Failure, Party};
 use crate::kernel::commit::Slot;
@@ -37,7 +37,7 @@ use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, no_keyspace};
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
 use sluicedb_storage::version::{
-    ChangeId, Keyspace, NewRange, RangeId, Shards, TableHandle, VersionEdit,
+    ChangeId, Incoming, Keyspace, NewRange, RangeId, Shards, TableHandle, VersionEdit,
 };
 use sluicedb_storage::view::put_behind;
 use sluicedb_storage::wal::CHANGE_BYTES;
@@ -279,9 +279,14 @@ impl VersionManager {
             }
             Change::Replace { spans, written } => {
                 let version = current.version(self.files.tables.obsolete_files());
-                let keyspaces = written.keyspaces.iter().copied();
-                let tables: Vec<_> = keyspaces.zip(written.outputs.handles()).collect();
-                let edit = version.replace(spans, &tables, &self.environment.config.compaction);
+                let handles = written.outputs.handles();
+                let tables = written.destinations.iter().zip(handles).map(|(to, table)| {
+                    let Destination { keyspace, layer } = *to;
+                    Incoming { keyspace, table, layer }
+                });
+                let environment = &self.environment;
+                let (options, now_ms) = (&environment.config.compaction, environment.unix_ms());
+                let edit = version.replace(spans, &tables.collect::<Vec<_>>(), options, now_ms);
                 edit.map(Some)
                     .inspect_err(|e| self.files.give_up_descriptors(e))
                     .map_err(Into::into)
@@ -486,10 +491,10 @@ impl Change {
             }
             Self::Replace { spans, written } => {
                 let mut cuts = spans.iter().filter(|cut| cut.keyspace == of);
-                let mut slices = written.keyspaces.iter().zip(written.outputs.slices());
+                let mut slices = written.destinations.iter().zip(written.outputs.slices());
                 cuts.any(|cut| !cut.span.intersection(span).is_empty())
-                    || slices.any(|(keyspace, slice)| {
-                        *keyspace == of && span.overlaps_closed(slice.min_key(), slice.max_key())
+                    || slices.any(|(to, slice)| {
+                        to.keyspace == of && span.overlaps_closed(slice.min_key(), slice.max_key())
                     })
             }
             // Nothing is sealed for them.

@@ -76,7 +76,16 @@ pub enum Change {
 pub struct Written {
     pub(crate) outputs: Outputs,
     /// Of each table.
-    pub(crate) keyspaces: Vec<KeyspaceId>,
+    pub(crate) destinations: Vec<Destination>,
+}
+
+/// Where a table for a change goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Destination {
+    /// The keyspace of its entries.
+    pub(crate) keyspace: KeyspaceId,
+    /// As `Incoming::layer`.
+    pub(crate) layer: Option<usize>,
 }
 
 /// Memtables whose entries an edit brings into tables.

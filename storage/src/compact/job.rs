@@ -132,11 +132,9 @@ impl Job {
         let closed = is_closed(range, &inputs, Place::Landing(level, 0), &Span::all());
         debug_assert!(closed, "INVARIANT(oldest-closed): {inputs:?}");
         let last = Place::Landing(level, range.shards.count() as u16 - 1);
-        let epochs = range.layers.landing(level).iter().flat_map(|l| l.run.slices().iter());
-        let newest = epochs.filter_map(|slice| slice.landed).max().map_or(0, |last| last.epoch);
         let mut job = Self::merging(range, inputs, last);
         job.task = JobTask::Land;
-        job.landed = Some(Landed { epoch: newest + 1, at_ms });
+        job.landed = Some(Landed { epoch: range.newest_landed(level) + 1, at_ms });
         job
     }
 

@@ -28,7 +28,7 @@ const SUPERSEDED_MUCH: f64 = 0.5;
 ///
 /// A file has one sketch, in however many parts it is used: of the entries of a part as many are
 /// hidden as of those of the whole file.
-pub(super) fn superseded(slices: &[Slice]) -> f64 {
+pub(crate) fn superseded(slices: &[Slice]) -> f64 {
     if slices.len() < 2 {
         return 0.0;
     }

@@ -34,6 +34,7 @@ pub use claims::{ClaimedJob, Claims};
 pub use debt::{debt, live_bytes};
 pub use flush::write_tables;
 pub use job::{IngestMode, Inputs, Job, JobTask};
+pub(crate) use landing::superseded;
 pub use manual::{Order, Step};
 pub use merge::{Merge, MergeOutcome};
 pub use options::CompactionOptions;

@@ -89,10 +89,10 @@ impl<'a> TableSink<'a> {
     }
 
     /// Takes over `table`, of this database or another one, as it is, by giving its file a second
-    /// name (INVARIANT(adopted-as-written)), once all of it was checked; before each block
-    /// `goes_on` is asked. Keys ascend. `false`, and nothing has happened, where that cannot be
-    /// done: in another file system, because what has the name is not that table, because its
-    /// filter would have to be made anew, or because it does not go on.
+    /// name (INVARIANT(adopted-as-written)), once all of its bytes were checked; before each piece
+    /// `goes_on` is asked. `false`, and nothing has happened, where that cannot be done: in another
+    /// file system, because what has the name is not that table, because its filter would have to
+    /// be made anew, or because it does not go on.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -123,6 +123,13 @@ impl<'a> TableSink<'a> {
             let _ = self.vfs.remove(&path);
         }
         adopted
+    }
+
+    /// Removes the last tables, until there are `tables` that have ended.
+    pub fn take_back_to(&mut self, tables: usize) {
+        for meta in self.done.drain(tables..) {
+            let _ = self.vfs.remove(&FileKind::Table(meta.number).path(&self.dir));
+        }
     }
 
     /// Bytes of the open table so far; 0 if none is open.

@@ -137,8 +137,8 @@ fn compress(out: &mut Vec<u8>, raw: &[u8], compression: Compression) -> u8 {
     }
 }
 
-/// The payload of `stored`, which was read at `offset`, and the codec and raw length behind it, if its
-/// checksum is right.
+/// The payload of `stored`, which was read at `offset`, and the codec and raw length behind it, if
+/// its checksum is right.
 pub(super) fn check_bytes(stored: &[u8], seed: Seed, offset: u64) -> Result<(&[u8], &[u8]), Fault> {
     let Some(payload_len) = stored.len().checked_sub(TRAILER_BYTES) else {
         let what = format!("block of {} bytes is too short", stored.len());

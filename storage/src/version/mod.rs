@@ -38,6 +38,7 @@ pub(crate) use layers::runs_of;
 pub use layers::{Layer, Layers};
 pub use median::median_of;
 pub use place::Place;
+pub use replace::Incoming;
 pub use run::Run;
 pub use run_parts::RunParts;
 pub use shards::{ShardCuts, Shards};
@@ -109,6 +110,12 @@ impl RangeVersion {
     /// The deepest level that has a table: 0 for L0 or an empty range.
     pub fn deepest(&self) -> u8 {
         self.layers.places().last().map_or(0, Place::level)
+    }
+
+    /// The largest epoch in the landing in front of `level`; 0 where nothing has landed.
+    pub(crate) fn newest_landed(&self, level: u8) -> u64 {
+        let slices = self.layers.landing(level).iter().flat_map(|layer| layer.run.slices().iter());
+        slices.filter_map(|slice| slice.landed).max().map_or(0, |last| last.epoch)
     }
 
     /// Bytes of all slices.

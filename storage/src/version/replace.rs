@@ -5,7 +5,9 @@
 //! (INVARIANT(slices-share-files)). What is in memory, and in the log, is masked by the number that
 //! the change gets (mask-covers-replay).
 
-use super::{Place, RangeId, RangeVersion, Slice, SliceMeta, TableHandle, Version, VersionEdit};
+use super::{
+    Landed, Place, RangeId, RangeVersion, Slice, SliceMeta, TableHandle, Version, VersionEdit,
+};
 use crate::compact::CompactionOptions;
 use crate::error::Result;
 use crate::key::{Seqno, Span};
@@ -15,20 +17,43 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Where a part of a table goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Entry {
+    L0,
+    /// Over those with a smaller number.
+    Landing(usize),
+    Main,
+}
+
+/// A table that comes in.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Of its keys.
+    pub keyspace: KeyspaceId,
+    /// The table.
+    pub table: Arc<TableHandle>,
+    /// `None`: it shares no key with another one. Otherwise it lies in a span, and of two that have
+    /// a key in common the one with the larger number is newer.
+    pub layer: Option<usize>,
+}
+
 impl Version {
     /// The edit by which nothing is left in `spans`, which are in order and do not touch, but what
-    /// `tables` have, each in its keyspace; these share no key with each other. A part of a table
-    /// inside a span goes as deep as there is room for it: nothing of its keys lies above. Another
-    /// one goes to L0. Its entries get the number of the change, which is `SliceMeta::AT_CHANGE`
-    /// until it is known. Blocks on the disk: it looks into tables that are cut.
+    /// `tables` have. A part of a table inside a span goes as deep as there is room for it: nothing
+    /// of its keys lies above. Where tables lie over each other that is the landing in front of the
+    /// level. A part beside the spans goes to L0. Its entries get the number of the change, which
+    /// is `SliceMeta::AT_CHANGE` until it is known. Blocks on the disk: it looks into tables that
+    /// are cut.
     ///
     /// # Errors
     /// What cutting a slice finds; `Invalid` if there is no such keyspace.
     pub fn replace(
         &self,
         spans: &[KeyspaceSpan],
-        tables: &[(KeyspaceId, Arc<TableHandle>)],
+        tables: &[Incoming],
         options: &CompactionOptions,
+        now_ms: u64,
     ) -> Result<VersionEdit> {
         if spans.iter().any(|span| !self.keyspaces().has(span.keyspace)) {
             return Err(no_keyspace());
@@ -43,8 +68,8 @@ impl Version {
                 edit.added.extend(left);
             }
         }
-        let mut new: BTreeMap<usize, Vec<(bool, Slice)>> = BTreeMap::new();
-        for (keyspace, table) in tables {
+        let mut new: BTreeMap<usize, Vec<(Entry, Slice)>> = BTreeMap::new();
+        for Incoming { keyspace, table, layer } in tables {
             let spans = KeyspaceSpan::of(spans, *keyspace);
             let route = |key: &[u8]| self.route_index(*keyspace, key).ok_or_else(no_keyspace);
             let whole = Slice::whole(table);
@@ -56,16 +81,36 @@ impl Version {
             bounds.sort();
             for piece in slice.cut(&bounds)? {
                 let is_inside = spans.iter().any(|span| span.contains(piece.min_key()));
+                let entry = match layer {
+                    Some(layer) => Entry::Landing(*layer),
+                    None if is_inside => Entry::Main,
+                    None => Entry::L0,
+                };
+                debug_assert!(is_inside || entry == Entry::L0, "others lie over nothing");
                 let at = route(piece.min_key())?;
-                new.entry(at).or_default().push((is_inside, piece));
+                new.entry(at).or_default().push((entry, piece));
             }
         }
         for (at, pieces) in new {
             let range = &self.ranges()[at];
             let bytes = pieces.iter().map(|(_, piece)| piece.file_bytes()).sum();
-            let deep = Place::Main(level_for(range, bytes, &range.own.compaction(options)));
-            for (is_inside, piece) in pieces {
-                let place = if is_inside { deep } else { Place::L0 };
+            let level = level_for(range, bytes, &range.own.compaction(options));
+            let newest = range.newest_landed(level);
+            for (entry, piece) in pieces {
+                let place = match entry {
+                    Entry::L0 => Place::L0,
+                    Entry::Main => Place::Main(level),
+                    Entry::Landing(layer) => {
+                        let epoch = newest + 1 + layer as u64;
+                        let landed = Some(Landed { epoch, at_ms: now_ms });
+                        for part in piece.cut(range.shards.bounds())? {
+                            let shard = range.shards.index(part.min_key()) as u16;
+                            let meta = SliceMeta { landed, ..part.meta().clone() };
+                            edit.added.push((range.id, Place::Landing(level, shard), meta));
+                        }
+                        continue;
+                    }
+                };
                 edit.added.push((range.id, place, piece.meta().clone()));
             }
         }

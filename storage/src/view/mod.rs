@@ -27,6 +27,7 @@ pub use get::{ReadAt, contains_key, get};
 
 pub use memtable_slice::{MemtableSlice, MemtableSliceCursor};
 pub use scan::{ScanCursor, ScanSpec};
+pub use whole::{Stack, Worth};
 
 use crate::error::Result;
 use crate::key::{Seqno, Span};

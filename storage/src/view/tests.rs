@@ -316,24 +316,34 @@ fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Ve
     }
 }
 
-/// Each table that can be copied as it is has what is to be seen between its ends. Returns their
-/// numbers.
-fn check_whole_tables(view: &View, model: &Model) -> Vec<u64> {
-    let whole = view.whole_tables(KeyspaceId::DEFAULT, &Span::all(), 0).unwrap();
-    for slice in &whole {
-        let mut cursor = slice.cursor(CursorOptions::default()).unwrap();
-        cursor.seek_first().unwrap();
-        let mut found = Vec::new();
-        while cursor.valid() {
-            assert_eq!(cursor.kind(), Kind::Put);
-            found.push((cursor.key().to_vec(), cursor.value().to_vec()));
-            cursor.next().unwrap();
+/// What a stack has, the newest of each key, is what is to be seen between its ends. Returns the
+/// numbers of the tables, by stacks.
+fn check_stacks(view: &View, model: &Model) -> Vec<Vec<u64>> {
+    let worth = Worth { bytes_min: 0, layers_max: usize::MAX };
+    let stacks = view.stacks(KeyspaceId::DEFAULT, &Span::all(), worth).unwrap();
+    for stack in &stacks {
+        let mut oldest_first: Vec<_> = stack.slices().collect();
+        oldest_first.sort_by_key(|(layer, _)| *layer);
+        let mut found = Model::new();
+        for (_, slice) in oldest_first {
+            let mut cursor = slice.cursor(CursorOptions::default()).unwrap();
+            cursor.seek_first().unwrap();
+            while cursor.valid() {
+                assert_eq!(cursor.kind(), Kind::Put);
+                found.insert(cursor.key().to_vec(), cursor.value().to_vec());
+                cursor.next().unwrap();
+            }
         }
-        let ends = slice.min_key().to_vec()..=slice.max_key().to_vec();
-        let want: Vec<_> = model.range(ends).map(|(k, v)| (k.clone(), v.clone())).collect();
-        assert_eq!((&found, found.len() as u64), (&want, slice.entries()), "{slice:?}");
+        let ends = stack.min_key().to_vec()..=stack.max_key().to_vec();
+        let want: Model = model.range(ends).map(|(k, v)| (k.clone(), v.clone())).collect();
+        assert_eq!(found, want, "{stack:?}");
     }
-    whole.iter().map(|slice| slice.number().0).collect()
+    numbers(&stacks)
+}
+
+fn numbers(stacks: &[Stack]) -> Vec<Vec<u64>> {
+    let of = |stack: &Stack| stack.slices().map(|(_, slice)| slice.number().0).collect();
+    stacks.iter().map(of).collect()
 }
 
 fn check_view(view: &View, model: &Model, spans: &[(Span, bool, usize)], cold: bool) {
@@ -347,7 +357,7 @@ fn check_view(view: &View, model: &Model, spans: &[(Span, bool, usize)], cold: b
             want.is_some()
         );
     }
-    check_whole_tables(view, model);
+    check_stacks(view, model);
     for (span, reverse, entries_max) in spans {
         let mut spec = ScanSpec::new(KeyspaceId::DEFAULT, span.clone());
         spec.reverse = *reverse;
@@ -494,13 +504,15 @@ fn after_a_full_compaction_there_is_one_run_without_tombstones() {
     assert_eq!(toy.version().slices().count(), 0, "all deleted: no files");
 }
 
-/// Planted: each condition left out.
+/// Planted: each condition left out; layers counted from the newest.
 #[test]
 fn only_tables_that_a_view_shows_as_they_are_are_whole() {
     let mut toy = Toy::new(&[]);
-    // 1: alone. 2: with a tombstone. 3 and 4: between each other's ends. 5: in the end.
-    let tables = [(0..5, None), (10..15, Some(12)), (20..25, None), (23..30, None), (50..55, None)];
-    for (keys, dead) in tables {
+    // 1: alone. 2: with a tombstone. 3 and 4: between each other's ends, one key in both. 5: in the
+    // end. 7: over 6, all of whose keys it has.
+    let tables = [(0..5, None), (10..15, Some(12)), (20..25, None), (22..40, None), (50..55, None)];
+    let hiding = [(70..75, None), (70..77, None)];
+    for (keys, dead) in tables.into_iter().chain(hiding) {
         for key in keys.step_by(2) {
             toy.write(&key_of(key), (Some(key) != dead).then_some(&[key as u8; 30]));
         }
@@ -508,22 +520,27 @@ fn only_tables_that_a_view_shows_as_they_are_are_whole() {
         toy.flush(0, true);
     }
     let (before, model) = (toy.view(), toy.model.clone());
-    assert_eq!(check_whole_tables(&before, &model), [1, 5]);
-    let within = |lo: u16, hi: u16, bytes_min| {
+    assert_eq!(check_stacks(&before, &model), [vec![1], vec![3, 4], vec![5]]);
+    let within = |lo: u16, hi: u16, bytes_min, layers_max| {
         let span = Span { lo: key_of(lo).into(), hi: Some(key_of(hi).into()) };
-        let whole = before.whole_tables(KeyspaceId::DEFAULT, &span, bytes_min).unwrap();
-        whole.iter().map(|slice| slice.number().0).collect::<Vec<_>>()
+        let worth = Worth { bytes_min, layers_max };
+        numbers(&before.stacks(KeyspaceId::DEFAULT, &span, worth).unwrap())
     };
-    assert_eq!((within(0, 5, 0), within(0, 4, 0), within(1, 55, 0)), (vec![1], vec![], vec![5]));
-    assert_eq!(within(0, 55, 1 << 20), []);
+    assert_eq!(within(0, 5, 0, 2), [[1]]);
+    assert_eq!(within(0, 4, 0, 2), [[0; 0]; 0]);
+    assert_eq!(within(1, 55, 0, 2), [vec![3, 4], vec![5]]);
+    assert_eq!(within(21, 55, 0, 2), [[5]], "the stack begins before it");
+    assert_eq!(within(0, 55, 0, 1), [[1], [5]]);
+    assert_eq!(within(0, 55, 1 << 20, 2), [[0; 0]; 0]);
     // Something in memory between its ends, under a key that it has not.
     toy.write(&key_of(53), Some(b"new"));
-    assert_eq!(check_whole_tables(&toy.view(), &toy.model), [1]);
+    toy.write(&key_of(35), Some(b"new"));
+    assert_eq!(check_stacks(&toy.view(), &toy.model), [[1]]);
     toy.seal(0);
-    assert_eq!(check_whole_tables(&toy.view(), &toy.model), [1]);
-    assert_eq!(check_whole_tables(&before, &model), [1, 5], "the view is older");
+    assert_eq!(check_stacks(&toy.view(), &toy.model), [[1]]);
+    assert_eq!(check_stacks(&before, &model), [vec![1], vec![3, 4], vec![5]], "it is older");
     toy.compact_all();
-    assert_eq!(check_whole_tables(&before, &model), [1, 5]);
+    assert_eq!(check_stacks(&before, &model), [vec![1], vec![3, 4], vec![5]]);
 }
 
 #[test]

@@ -1,60 +1,147 @@
-//! Tables of which a view shows all there is: they can be copied without a look at their entries.
+//! Tables of which a view shows all there is: they can be taken over without a look at their
+//! entries.
 
 use super::{InFront, MemtableSliceCursor, RangeEntry, View};
+use crate::compact::superseded;
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::{Seqno, Span};
 use crate::keyspace::KeyspaceId;
 use crate::version::{Run, Slice};
+use bytes::Bytes;
+use std::cmp::Reverse;
+
+/// The share of entries in a stack that newer ones may hide. More are not worth their space.
+const HIDDEN_MAX: f64 = 0.25;
+
+/// Tables that lie over each other: together they have, between the first and the last of their
+/// keys, exactly what a view has there.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    /// Each with the number of its layer: of two that have a key in common, the larger is newer. In
+    /// key order.
+    slices: Vec<(usize, Slice)>,
+    /// The largest of their keys.
+    max_key: Bytes,
+}
+
+impl Stack {
+    /// Its tables, each with the number of its layer, from 0: of two that have a key in common, the
+    /// one with the larger number is newer. In key order.
+    pub fn slices(&self) -> impl Iterator<Item = (usize, &Slice)> {
+        self.slices.iter().map(|(layer, slice)| (*layer, slice))
+    }
+
+    /// The first key.
+    pub fn min_key(&self) -> &Bytes {
+        self.slices[0].1.min_key()
+    }
+
+    /// The last key.
+    pub fn max_key(&self) -> &Bytes {
+        &self.max_key
+    }
+
+    /// Is nothing in it over anything else?
+    pub fn is_flat(&self) -> bool {
+        self.slices.len() == 1
+    }
+
+    fn with(&mut self, layer: usize, slice: Slice) {
+        if slice.max_key() > &self.max_key {
+            self.max_key = slice.max_key().clone();
+        }
+        self.slices.push((layer, slice));
+    }
+
+    /// About which share of its entries newer ones hide.
+    fn hidden(&self) -> f64 {
+        let mut newest_first: Vec<_> = self.slices().collect();
+        newest_first.sort_by_key(|(layer, _)| Reverse(*layer));
+        let slices: Vec<_> = newest_first.into_iter().map(|(_, slice)| slice.clone()).collect();
+        superseded(&slices)
+    }
+}
+
+/// Which tables are worth taking over.
+#[derive(Clone, Copy, Debug)]
+pub struct Worth {
+    /// So many bytes on average, at least.
+    pub bytes_min: u64,
+    /// Over any key lie so many at most.
+    pub layers_max: usize,
+}
 
 impl View {
-    /// The tables that have, between their first and last keys, exactly what the view has there in
-    /// `keyspace`, all of it in `span`, and of at least `bytes_min` bytes. In key order.
+    /// The tables, by stacks, that have between their first and last keys exactly what the view has
+    /// there in `keyspace`, all of it in `span`. In key order.
     ///
-    /// Such a table is used as a whole and has no tombstone; and no other layer, in memory or on
-    /// disk, has a key between its first and its last one. A table has no key twice, and nothing
-    /// that is newer than a view that has it: so each of its entries is what a scan shows.
+    /// Such a table is used as a whole and has no tombstone; and no layer in memory, nor a table
+    /// that is no such one, has a key between the first and the last key of its stack. A table has
+    /// no key twice, and nothing that is newer than a view that has it: so each of its entries is
+    /// what a scan shows, or hidden by one of its stack.
     ///
     /// # Errors
     /// What a walk over memory finds.
-    /// INVARIANT(adopted-as-written).
-    pub fn whole_tables(
-        &self,
-        keyspace: KeyspaceId,
-        span: &Span,
-        bytes_min: u64,
-    ) -> Result<Vec<Slice>> {
-        let mut whole = Vec::new();
+    pub fn stacks(&self, keyspace: KeyspaceId, span: &Span, worth: Worth) -> Result<Vec<Stack>> {
+        let mut stacks = Vec::new();
         for range in &self.superversion.ranges {
             if range.stable.keyspace != keyspace || range.span().intersection(span).is_empty() {
                 continue;
             }
-            let runs: Vec<&Run> =
-                tables_in_front(range).chain(range.stable.layers.runs()).collect();
-            for (at, run) in runs.iter().enumerate() {
-                for slice in run.slices().iter() {
-                    let (min, max) = (slice.min_key(), slice.max_key());
-                    debug_assert!(
-                        slice.max_seqno() <= self.upto,
-                        "it shows nothing above the view"
-                    );
-                    let fits = slice.part.is_none()
-                        && slice.tombstones() == 0
-                        && slice.file_bytes() >= bytes_min
-                        && span.contains(min)
-                        && span.contains(max);
-                    let mut others = runs.iter().enumerate().filter(|(other, _)| *other != at);
-                    if fits
-                        && others.all(|(_, run)| run.overlapping(min, max).is_empty())
-                        && !is_in_memory(range, min, max, self.upto)?
-                    {
-                        whole.push(slice.clone());
+            let runs: Vec<_> = tables_in_front(range).chain(range.stable.layers.runs()).collect();
+            let layers = runs.iter().rev().enumerate();
+            let mut slices: Vec<_> = layers
+                .flat_map(|(layer, run)| run.slices().iter().map(move |slice| (layer, slice)))
+                .filter(|(_, slice)| span.overlaps_closed(slice.min_key(), slice.max_key()))
+                .collect();
+            slices.sort_by(|(_, a), (_, b)| a.min_key().cmp(b.min_key()));
+            let mut found: Vec<Stack> = Vec::new();
+            for (layer, slice) in slices {
+                match found.last_mut() {
+                    Some(stack) if slice.min_key() <= stack.max_key() => {
+                        stack.with(layer, slice.clone());
                     }
+                    _ => found.push(Stack {
+                        slices: vec![(layer, slice.clone())],
+                        max_key: slice.max_key().clone(),
+                    }),
+                }
+            }
+            for stack in found {
+                if self.is_whole(&stack, span)
+                    && worth.has(&stack)
+                    && !is_in_memory(range, stack.min_key(), stack.max_key(), self.upto)?
+                {
+                    stacks.push(stack);
                 }
             }
         }
-        whole.sort_by(|a, b| a.min_key().cmp(b.min_key()));
-        Ok(whole)
+        stacks.sort_by(|a, b| a.min_key().cmp(b.min_key()));
+        Ok(stacks)
+    }
+
+    /// Does the view show all there is in these tables, but for what they hide of each other?
+    fn is_whole(&self, stack: &Stack, span: &Span) -> bool {
+        stack.slices().all(|(_, slice)| {
+            debug_assert!(slice.max_seqno() <= self.upto, "it shows nothing above the view");
+            slice.part.is_none()
+                && slice.tombstones() == 0
+                && span.contains(slice.min_key())
+                && span.contains(slice.max_key())
+        })
+    }
+}
+
+impl Worth {
+    fn has(&self, stack: &Stack) -> bool {
+        let bytes = stack.slices().fold(0_u64, |sum, (_, s)| sum.saturating_add(s.file_bytes()));
+        let mut layers: Vec<_> = stack.slices().map(|(layer, _)| layer).collect();
+        layers.sort_unstable();
+        layers.dedup();
+        bytes / stack.slices.len() as u64 >= self.bytes_min
+            && layers.len() <= self.layers_max
+            && stack.hidden() <= HIDDEN_MAX
     }
 }
 

@@ -16,7 +16,7 @@ impl Toy {
         }
         self.seqno = self.seqno.next();
         let of_default: Vec<_> = spans.iter().cloned().map(KeyspaceSpan::of_default).collect();
-        let edit = self.version().replace(&of_default, &[], &self.options).unwrap();
+        let edit = self.version().replace(&of_default, &[], &self.options, 0).unwrap();
         *self.done.entry("excised").or_default() +=
             edit.added.iter().filter(|(_, _, slice)| slice.part.is_some()).count();
         let ranges = self.superversion.ranges.clone();
