@@ -21,7 +21,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Entry {
     L0,
-    /// Over those with a smaller number.
+    /// Over those with a smaller number (INVARIANT(adopted-as-written)).
     Landing(usize),
     Main,
 }

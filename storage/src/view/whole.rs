@@ -74,7 +74,7 @@ pub struct Worth {
 
 impl View {
     /// The tables, by stacks, that have between their first and last keys exactly what the view has
-    /// there in `keyspace`, all of it in `span`. In key order.
+    /// there in `keyspace`, all of it in `span` (INVARIANT(adopted-as-written)). In key order.
     ///
     /// Such a table is used as a whole and has no tombstone; and no layer in memory, nor a table
     /// that is no such one, has a key between the first and the last key of its stack. A table has
