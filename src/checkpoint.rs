@@ -4,7 +4,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use futures::future::BoxFuture;
 use sluicedb_actors::checkpointer::message::{CopyProgress, CopyWatch};
-use sluicedb_actors::kernel::signal::Watcher;
+use sluicedb_kernel::watch::Watcher;
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::checkpoint::{Counts, Mode};
 use std::future::IntoFuture;

@@ -4,7 +4,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use futures::future::BoxFuture;
 use sluicedb_actors::compaction_planner::message::{Progress, ProgressWatch};
-use sluicedb_actors::kernel::signal::Watcher;
+use sluicedb_kernel::watch::Watcher;
 use sluicedb_storage::compact::Order;
 use sluicedb_storage::key::Span;
 use sluicedb_storage::limits::LEVELS_MAX;

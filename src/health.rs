@@ -3,7 +3,7 @@
 use crate::error::Error;
 use sluicedb_actors::failure::health::State;
 use sluicedb_actors::failure::{Concern, Failure, Party as Who};
-use sluicedb_actors::kernel::signal::Watcher;
+use sluicedb_kernel::watch::Watcher;
 use std::fmt;
 
 /// How the database is.

@@ -3,7 +3,7 @@
 use sluicedb_actors::admission::Accounts;
 use sluicedb_actors::admission::pressure::{Cause, Pressure as Level, Stall};
 use sluicedb_actors::admission::waits::WaitCounts;
-use sluicedb_actors::kernel::signal::Watcher;
+use sluicedb_kernel::watch::Watcher;
 use std::fmt;
 
 /// What is short.

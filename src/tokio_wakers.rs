@@ -8,8 +8,8 @@
 //! those with which `block_on` of a runtime and of a handle poll. A combinator that polls with a waker of
 //! its own (`FuturesUnordered`) is not among them, since what that calls may be anything.
 
-use sluicedb_actors::kernel::wake::trust;
 use sluicedb_actors::runtime::Runtime;
+use sluicedb_kernel::wake::trust;
 use std::future::poll_fn;
 use std::sync::Once;
 use std::task::Poll;
@@ -45,7 +45,7 @@ fn look() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sluicedb_actors::kernel::wake::is_trusted;
+    use sluicedb_kernel::wake::is_trusted;
     use std::sync::Arc;
     use std::task::Wake;
 

@@ -1,29 +1,29 @@
-//! Who does the work: the kernel, the actors, and the engine that starts them.
+//! Who does the work: the actors, and the engine that starts them. What they are made of,
+//! mailboxes, semaphores, replies and signals, is a crate of its own, `sluicedb-kernel`.
 //!
 //! `sluicedb` calls `engine`; everything else is reached through it. The modules are layers, the
 //! lowest first. None names one above its own (`actors/tests/layers.rs` checks that):
 //!
-//! 1. `kernel`: mailboxes, seats, accounts, replies, signals. Names no engine type.
-//! 2. `counter`: counts that anybody may read.
-//! 3. `config`: capacities and thresholds.
-//! 4. `failure`: who cannot do its work, why, and when it tries again.
-//! 5. `runtime`: threads, time, and the environment that an engine is put into.
-//! 6. `admission`: who may write now.
-//! 7. `range_owner`: the only writer of a range; the topology that readers load.
-//! 8. `group_commit`: who waits for the log, and what is synced.
-//! 9. `log_writer`: stamps and appends.
-//! 10. `log_syncer`: writes and syncs the log.
-//! 11. `version_manager`: makes edits durable and swaps what readers see.
-//! 12. `range_planner`: splits ranges that are too large or too hot, and merges cold ones.
-//! 13. `checkpointer`: makes checkpoints of what can be read.
-//! 14. `log_keeper`: prepares segments and removes old ones.
-//! 15. `reclaimer`: takes memory back where no write does it.
-//! 16. `flush_worker`: memtables become tables.
-//! 17. `compaction_planner`: chooses what is merged.
-//! 18. `compaction_worker`: merges it.
-//! 19. `bulk_worker`: writes the tables that replace spans of keys.
-//! 20. `write`: the way of a write.
-//! 21. `engine`: open, start, close.
+//! 1. `counter`: counts that anybody may read.
+//! 2. `config`: capacities and thresholds.
+//! 3. `failure`: who cannot do its work, why, and when it tries again.
+//! 4. `runtime`: threads, time, and the environment that an engine is put into.
+//! 5. `admission`: who may write now.
+//! 6. `range_owner`: the only writer of a range; the topology that readers load.
+//! 7. `group_commit`: who waits for the log, and what is synced.
+//! 8. `log_writer`: stamps and appends.
+//! 9. `log_syncer`: writes and syncs the log.
+//! 10. `version_manager`: makes edits durable and swaps what readers see.
+//! 11. `range_planner`: splits ranges that are too large or too hot, and merges cold ones.
+//! 12. `checkpointer`: makes checkpoints of what can be read.
+//! 13. `log_keeper`: prepares segments and removes old ones.
+//! 14. `reclaimer`: takes memory back where no write does it.
+//! 15. `flush_worker`: memtables become tables.
+//! 16. `compaction_planner`: chooses what is merged.
+//! 17. `compaction_worker`: merges it.
+//! 18. `bulk_worker`: writes the tables that replace spans of keys.
+//! 19. `write`: the way of a write.
+//! 20. `engine`: open, start, close.
 //!
 //! Under `--cfg loom` only what models check exists: the kernel, group commit, the gate in front of
 //! the accounts, the queue of the engine's threads, and the failures that these name.
@@ -35,7 +35,6 @@ pub mod admission {
 }
 pub mod failure;
 pub mod group_commit;
-pub mod kernel;
 
 #[cfg(not(loom))]
 pub mod admission;

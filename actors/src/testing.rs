@@ -3,11 +3,11 @@
 use crate::config::{EngineConfig, RangePolicy};
 use crate::engine::Engine;
 use crate::failure::Failure;
-use crate::kernel::sync::lock;
 use crate::runtime::{Runtime, Task};
 use crate::version_manager::message::Change;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use sluicedb_kernel::sync::lock;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::KeyspaceId;

@@ -5,8 +5,8 @@ use crate::harness::{Held, Home, PATIENCE, Simulated, block_on, fill};
 use crate::kit::settings;
 use futures::future::BoxFuture;
 use sluicedb::{Db, Durability, HealthState, Options, WriteBatch, WriteOptions};
-use sluicedb_actors::kernel::sync::block_on as block_on_in_waker;
 use sluicedb_actors::runtime::{Runtime, Task, ThreadRuntime};
+use sluicedb_kernel::sync::block_on as block_on_in_waker;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,7 +125,7 @@ fn exercise(mischief: impl Fn(&Db) -> Mischief) {
     }
 }
 
-/// Planted: `kernel::wake::call` without `catch_unwind`.
+/// Planted: `wake::call` without `catch_unwind`.
 #[test]
 fn o9_wakers_that_panic_harm_nobody() {
     exercise(|_| Arc::new(|| panic!("on purpose")));

@@ -10,8 +10,8 @@
 
 use super::chance::Chance;
 use futures::future::BoxFuture;
-use sluicedb_actors::kernel::preempt;
 use sluicedb_actors::runtime::{Runtime, Task};
+use sluicedb_kernel::combining::preempt;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;

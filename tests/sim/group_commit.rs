@@ -7,7 +7,7 @@ use crate::kit::oracle::Map;
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;
 use sluicedb::{Db, Durability, WriteOptions};
-use sluicedb_actors::kernel::preempt;
+use sluicedb_kernel::combining::preempt;
 use sluicedb_storage::vfs::{CrashKind, MemVfs};
 use std::sync::{Arc, Mutex};
 

@@ -12,14 +12,16 @@
 //! others have just filled, and a large write at the head of the global line is not overtaken for
 //! ever.
 //!
+//! Liveness, beyond the accounts' own: what is out comes back without anybody's poll. A memtable at
+//! half of its account is sealed, one at less is when somebody waits for the engine's account.
+//!
 //! Does not: measure time. Who sets a deadline drops the future.
 
 use crate::failure::Scope;
-use crate::kernel::Refused;
-use crate::kernel::credits::{Account, Credits, Lease, Take};
+use sluicedb_kernel::semaphore::Refused;
+use sluicedb_kernel::semaphore::{Acquire, Semaphore, SemaphorePermit};
 use std::fmt;
 use std::future::Future;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -42,7 +44,7 @@ pub struct Claim {
     /// Ranges are asked in ascending order of this number.
     pub range: u32,
     /// The account of the range.
-    pub account: Credits,
+    pub account: Semaphore,
     /// Bytes of the global account.
     pub bytes: u64,
     /// Bytes of the range's account: as many, or fewer where a range counts a large write as less.
@@ -51,56 +53,71 @@ pub struct Claim {
 
 /// Bytes in the local accounts and in the global one; given back when dropped.
 ///
-/// INVARIANT(admission-before-log): a commit is sent with one of these, or made under one.
+/// INVARIANT(admission-before-log): a commit is sent with one of these, or made under an
+/// [`AdmissionToOne`].
 #[derive(Debug)]
 #[must_use = "a dropped admission gives its bytes back"]
-pub struct Admission<H: Deref<Target = Account> = Credits> {
+pub struct Admission {
     /// Of the only, or first, range.
-    pub local: Lease<H>,
+    pub local: SemaphorePermit,
     /// Of the other ranges, ascending.
-    pub more: Vec<Lease<H>>,
+    pub more: Vec<SemaphorePermit>,
     /// The sum of the claims, in the account of the engine.
-    pub global: Lease<H>,
+    pub global: SemaphorePermit,
+}
+
+/// As an [`Admission`], to one range, for a caller that writes at once: no reference count is
+/// touched.
+#[derive(Debug)]
+#[must_use = "a dropped admission gives its bytes back"]
+pub struct AdmissionToOne<'a> {
+    local: &'a Semaphore,
+    local_bytes: u64,
+    global: &'a Semaphore,
+    bytes: u64,
 }
 
 /// The global account and the order in which accounts are asked.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    global: Credits,
+    global: Semaphore,
 }
 
 impl Gate {
     /// A gate in front of `global`.
-    pub fn new(global: Credits) -> Self {
+    pub fn new(global: Semaphore) -> Self {
         Self { global }
     }
 
     /// The account of the whole engine.
-    pub fn global(&self) -> &Credits {
+    pub fn global(&self) -> &Semaphore {
         &self.global
     }
 
     /// Admits to one range if both accounts have room now: `local_bytes` of the range's account and
     /// `bytes` of the global one. Two compare-and-swaps in all.
+    ///
+    /// # Errors
+    /// Whose account has no room, and why.
     #[inline]
-    pub fn try_admit_ref<'a>(
+    pub fn try_admit_to_one<'a>(
         &'a self,
-        local: &'a Account,
+        local: &'a Semaphore,
         local_bytes: u64,
         bytes: u64,
-    ) -> Result<Admission<&'a Account>, Overloaded> {
-        let local = local.try_take_ref(local_bytes).map_err(|why| {
+    ) -> Result<AdmissionToOne<'a>, Overloaded> {
+        local.try_take(local_bytes).map_err(|why| {
             if never_fits(&self.global, bytes) {
                 Overloaded { scope: Scope::Global, why: Refused::TooLarge }
             } else {
                 Overloaded { scope: Scope::Local, why }
             }
         })?;
-        let global = self
-            .global
-            .try_take_ref(bytes)
-            .map_err(|why| Overloaded { scope: Scope::Global, why })?;
-        Ok(Admission { local, more: Vec::new(), global })
+        if let Err(why) = self.global.try_take(bytes) {
+            local.release(local_bytes);
+            return Err(Overloaded { scope: Scope::Global, why });
+        }
+        Ok(AdmissionToOne { local, local_bytes, global: &self.global, bytes })
     }
 
     /// Admits to several ranges if all accounts have the bytes now; asserts as
@@ -121,25 +138,24 @@ impl Gate {
 }
 
 /// What can never fit is told so at once, also while the range, which is asked first, is full.
-fn never_fits(global: &Account, bytes: u64) -> bool {
+fn never_fits(global: &Semaphore, bytes: u64) -> bool {
     bytes > global.limit()
 }
 
-impl<H: Deref<Target = Account>> Admission<H> {
-    /// Bytes of the global account.
-    pub fn bytes(&self) -> u64 {
-        self.global.bytes()
-    }
-
-    /// Ends the admission without giving anything back: memtables account for the bytes from now
-    /// on, each releasing its share in its range's account and in the global one.
+impl AdmissionToOne<'_> {
+    /// Ends the admission without giving anything back: the memtable accounts for the bytes from
+    /// now on, and releases them in both accounts.
     #[inline]
-    pub fn forget_into(self) -> u64 {
-        self.local.forget_into();
-        for lease in self.more {
-            lease.forget_into();
-        }
-        self.global.forget_into()
+    pub fn forget(mut self) {
+        (self.local_bytes, self.bytes) = (0, 0);
+    }
+}
+
+impl Drop for AdmissionToOne<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.local.release(self.local_bytes);
+        self.global.release(self.bytes);
     }
 }
 
@@ -148,9 +164,9 @@ impl<H: Deref<Target = Account>> Admission<H> {
 pub struct Admit {
     /// The line it stands in: the position of its account among `claims`, or past them for the
     /// global one. Nothing is held meanwhile.
-    asking: Option<(usize, Take)>,
+    asking: Option<(usize, Acquire)>,
     claims: Vec<Claim>,
-    global: Credits,
+    global: Semaphore,
     bytes: u64,
 }
 
@@ -161,7 +177,7 @@ impl fmt::Debug for Admit {
 }
 
 impl Admit {
-    fn new(global: Credits, claims: Vec<Claim>) -> Self {
+    fn new(global: Semaphore, claims: Vec<Claim>) -> Self {
         assert!(!claims.is_empty(), "an admission is for at least one range");
         assert!(
             claims.is_sorted_by(|a, b| a.range < b.range),
@@ -181,7 +197,7 @@ impl Admit {
         if at < self.claims.len() { Scope::Local } else { Scope::Global }
     }
 
-    fn account(&self, at: usize) -> (&Credits, u64) {
+    fn account(&self, at: usize) -> (&Semaphore, u64) {
         match self.claims.get(at) {
             Some(claim) => (&claim.account, claim.local_bytes),
             None => (&self.global, self.bytes),
@@ -194,19 +210,24 @@ impl Admit {
     /// position is returned.
     fn try_the_rest(
         &mut self,
-        mut turn: Option<(usize, Lease)>,
+        mut turn: Option<(usize, SemaphorePermit)>,
     ) -> Result<Admission, (usize, Refused)> {
         let stood_in_line = turn.is_some();
         if never_fits(&self.global, self.bytes) {
             return Err((self.claims.len(), Refused::TooLarge));
         }
         let mut take = |at: usize| {
-            if let Some((_, lease)) = turn.take_if(|(had, _)| *had == at) {
-                return Ok(lease);
+            if let Some((_, permit)) = turn.take_if(|(had, _)| *had == at) {
+                return Ok(permit);
             }
             let (account, bytes) = self.account(at);
             let passing = stood_in_line && at < self.claims.len();
-            Lease::try_take(account, bytes, passing).map_err(|why| (at, why))
+            let taken = if passing {
+                account.try_acquire_passing(bytes)
+            } else {
+                account.try_acquire(bytes)
+            };
+            taken.map_err(|why| (at, why))
         };
         let local = take(0)?;
         let mut more = Vec::with_capacity(self.claims.len() - 1);
@@ -226,9 +247,9 @@ impl Future for Admit {
         loop {
             let turn = match &mut this.asking {
                 None => None,
-                Some((at, take)) => match Pin::new(take).poll(context) {
+                Some((at, acquire)) => match Pin::new(acquire).poll(context) {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ok(lease)) => Some((*at, lease)),
+                    Poll::Ready(Ok(permit)) => Some((*at, permit)),
                     Poll::Ready(Err(why)) => {
                         let at = *at;
                         let scope = this.scope_of(at);
@@ -241,7 +262,7 @@ impl Future for Admit {
                 Ok(admission) => return Poll::Ready(Ok(admission)),
                 Err((at, Refused::Full)) => {
                     let (account, bytes) = this.account(at);
-                    this.asking = Some((at, account.take(bytes)));
+                    this.asking = Some((at, account.acquire(bytes)));
                 }
                 Err((at, why)) => {
                     return Poll::Ready(Err(Overloaded { scope: this.scope_of(at), why }));
@@ -259,22 +280,22 @@ mod tests {
         Pin::new(future).poll(&mut Context::from_waker(std::task::Waker::noop()))
     }
 
-    fn admit(gate: &Gate, local: &Credits, bytes: u64) -> Admit {
+    fn admit(gate: &Gate, local: &Semaphore, bytes: u64) -> Admit {
         gate.admit_many(vec![claim(0, local, bytes)])
     }
 
-    fn claim(range: u32, account: &Credits, bytes: u64) -> Claim {
+    fn claim(range: u32, account: &Semaphore, bytes: u64) -> Claim {
         Claim { range, account: account.clone(), bytes, local_bytes: bytes }
     }
 
     #[test]
     fn the_range_is_asked_first_and_named() {
-        let gate = Gate::new(Credits::new(10));
-        let local = Credits::new(6);
-        let admission = gate.try_admit_ref(&local, 6, 6).expect("both have room");
-        let refused = gate.try_admit_ref(&local, 1, 1).expect_err("the range is full");
+        let gate = Gate::new(Semaphore::new(10));
+        let local = Semaphore::new(6);
+        let admission = gate.try_admit_to_one(&local, 6, 6).expect("both have room");
+        let refused = gate.try_admit_to_one(&local, 1, 1).expect_err("the range is full");
         assert_eq!(refused, Overloaded { scope: Scope::Local, why: Refused::Full });
-        let refused = gate.try_admit_ref(&Credits::new(6), 5, 5).map(|_| ());
+        let refused = gate.try_admit_to_one(&Semaphore::new(6), 5, 5).map(|_| ());
         assert_eq!(refused, Err(Overloaded { scope: Scope::Global, why: Refused::Full }));
         drop(admission);
         assert_eq!((local.used(), gate.global().used()), (0, 0));
@@ -282,36 +303,35 @@ mod tests {
 
     #[test]
     fn who_waits_holds_nothing_anywhere() {
-        let gate = Gate::new(Credits::new(10));
-        let local = Credits::new(4);
-        let held = local.try_take(4).expect("there is room");
+        let gate = Gate::new(Semaphore::new(10));
+        let local = Semaphore::new(4);
+        let held = local.try_acquire(4).expect("there is room");
         let mut admit = admit(&gate, &local, 3);
         assert!(poll(&mut admit).is_pending());
         assert_eq!(admit.waiting_range(), Some(0));
         assert_eq!(gate.global().used(), 0);
-        let hog = gate.global().try_take(8).expect("there is room");
+        let hog = gate.global().try_acquire(8).expect("there is room");
         drop(held);
         assert!(poll(&mut admit).is_pending());
         assert_eq!(admit.waiting_range(), None);
         assert_eq!((local.used(), local.waiters()), (0, 0), "others may have the range's room");
-        let taken = local.try_take(2).expect("there is room");
+        let taken = local.try_acquire(2).expect("there is room");
         drop(hog);
         assert!(poll(&mut admit).is_pending());
         assert_eq!((admit.waiting_range(), gate.global().used()), (Some(0), 0));
         drop(taken);
         let Poll::Ready(Ok(admission)) = poll(&mut admit) else { panic!("both have room") };
-        assert_eq!(admission.forget_into(), 3);
-        assert_eq!((local.used(), gate.global().used()), (3, 3));
+        assert_eq!((admission.local.count(), admission.global.count()), (3, 3));
     }
 
     #[test]
     fn who_stood_in_the_global_line_needs_no_second_place_in_the_ranges() {
-        let gate = Gate::new(Credits::new(10));
-        let local = Credits::new(4);
-        let hog = gate.global().try_take(10).expect("there is room");
+        let gate = Gate::new(Semaphore::new(10));
+        let local = Semaphore::new(4);
+        let hog = gate.global().try_acquire(10).expect("there is room");
         let mut early = admit(&gate, &local, 1);
         assert!(poll(&mut early).is_pending());
-        let held = local.try_take(2).expect("there is room");
+        let held = local.try_acquire(2).expect("there is room");
         let mut late = admit(&gate, &local, 4);
         assert!(poll(&mut late).is_pending(), "needs more of the range than is left");
         drop(hog);
@@ -320,14 +340,14 @@ mod tests {
         assert!(poll(&mut late).is_ready());
     }
 
-    /// Planted: `try_the_rest` and `try_admit_ref` that ask the range only.
+    /// Planted: `try_the_rest` and `try_admit_to_one` that ask the range only.
     #[test]
     fn what_never_fits_is_refused_at_once_also_while_its_range_is_full() {
-        let gate = Gate::new(Credits::new(10));
-        let local = Credits::new(4);
-        let _full = local.try_take(4).expect("there is room");
+        let gate = Gate::new(Semaphore::new(10));
+        let local = Semaphore::new(4);
+        let _full = local.try_acquire(4).expect("there is room");
         let never = Overloaded { scope: Scope::Global, why: Refused::TooLarge };
-        assert_eq!(gate.try_admit_ref(&local, 2, 11).map(|_| ()), Err(never));
+        assert_eq!(gate.try_admit_to_one(&local, 2, 11).map(|_| ()), Err(never));
         let claim = || Claim { range: 0, account: local.clone(), bytes: 11, local_bytes: 2 };
         assert_eq!(gate.try_admit_many(vec![claim()]).map(|_| ()), Err(never));
         let Poll::Ready(answer) = poll(&mut gate.admit_many(vec![claim()])) else {
@@ -339,20 +359,20 @@ mod tests {
 
     #[test]
     fn a_large_write_may_count_as_less_in_its_range() {
-        let gate = Gate::new(Credits::new(10));
-        let local = Credits::new(4);
+        let gate = Gate::new(Semaphore::new(10));
+        let local = Semaphore::new(4);
         let large = Claim { range: 0, account: local.clone(), bytes: 9, local_bytes: 2 };
         let admission = gate.try_admit_many(vec![large]).expect("both have room");
-        assert_eq!((admission.bytes(), local.used(), gate.global().used()), (9, 2, 9));
+        assert_eq!((admission.global.count(), local.used(), gate.global().used()), (9, 2, 9));
     }
 
     #[test]
     fn dropping_gives_everything_back() {
-        let gate = Gate::new(Credits::new(10));
-        let locals = [Credits::new(4), Credits::new(4), Credits::new(4)];
+        let gate = Gate::new(Semaphore::new(10));
+        let locals = [Semaphore::new(4), Semaphore::new(4), Semaphore::new(4)];
         let claims =
             |n: u64| (0..3).map(|at| claim(at, &locals[at as usize], n)).collect::<Vec<_>>();
-        let held = locals[1].try_take(4).expect("there is room");
+        let held = locals[1].try_acquire(4).expect("there is room");
         let mut admit = gate.admit_many(claims(3));
         assert!(poll(&mut admit).is_pending());
         assert_eq!(admit.waiting_range(), Some(1));
@@ -361,17 +381,17 @@ mod tests {
         assert_eq!(locals[1].waiters(), 0);
         drop(held);
         let admission = gate.try_admit_many(claims(3)).expect("all fit");
-        assert_eq!((admission.bytes(), admission.more.len()), (9, 2));
+        assert_eq!((admission.global.count(), admission.more.len()), (9, 2));
         let refused = gate.try_admit_many(claims(1)).expect_err("3 > 1");
         assert_eq!(refused.scope, Scope::Global);
-        assert_eq!(locals.iter().map(|local| local.used()).sum::<u64>(), 9);
+        assert_eq!(locals.iter().map(Semaphore::used).sum::<u64>(), 9);
     }
 
     #[test]
     #[should_panic(expected = "ascending")]
     fn ranges_out_of_order_are_a_bug() {
-        let gate = Gate::new(Credits::new(10));
-        let one = Credits::new(1);
+        let gate = Gate::new(Semaphore::new(10));
+        let one = Semaphore::new(1);
         let _admit = gate.admit_many(vec![claim(2, &one, 1), claim(1, &one, 1)]);
     }
 }

@@ -13,15 +13,15 @@ pub mod waits;
 pub use budget::RangeBudget;
 
 use crate::counter::Counter;
-use crate::kernel::credits::Credits;
 use pressure::{Board, Stall};
+use sluicedb_kernel::semaphore::Semaphore;
 use waits::WaitCounts;
 
 /// The engine's account, and what is counted and shown of all accounts.
 #[derive(Debug)]
 pub struct Accounts {
     /// The account of the engine: all that is in memory and not yet in tables.
-    pub global: Credits,
+    pub global: Semaphore,
     /// Waits for room in a range.
     pub local_waits: WaitCounts,
     /// Waits for room in the engine.
@@ -41,7 +41,7 @@ impl Accounts {
     /// An account of so many bytes. `on_wait` is called when somebody begins to wait for it.
     pub fn new(bytes: u64, on_wait: Box<dyn Fn() + Send + Sync>) -> Self {
         Self {
-            global: Credits::with_pressure(bytes, on_wait),
+            global: Semaphore::with_wait_hook(bytes, on_wait),
             local_waits: WaitCounts::default(),
             global_waits: WaitCounts::default(),
             stalls: Default::default(),

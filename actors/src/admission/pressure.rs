@@ -10,8 +10,8 @@
 
 use super::RangeBudget;
 use crate::config::EngineConfig;
-use crate::kernel::credits::Account;
-use crate::kernel::signal::{Watch, Watcher};
+use sluicedb_kernel::semaphore::Semaphore;
+use sluicedb_kernel::watch::{Watch, Watcher};
 use sluicedb_storage::version::{Layer, Place, RangeId, RangeVersion};
 use sluicedb_storage::view::Superversion;
 use std::fmt;
@@ -160,7 +160,7 @@ pub struct Gauges<'a> {
     /// Capacities.
     pub config: &'a EngineConfig,
     /// The account of the engine.
-    pub global: &'a Account,
+    pub global: &'a Semaphore,
     /// Has somebody found the disk full, and not succeeded since?
     pub disk_full: bool,
     /// Bytes of closed log segments that a recovery would need.
@@ -238,13 +238,13 @@ pub fn l0_has_room(range: &RangeVersion, config: &EngineConfig) -> bool {
 /// 1.0 when the active memtable has reached its hard limit, the account `local`. Half of that,
 /// where it is sealed, is as far as it comes while its range is flushed in time. What the range
 /// holds in all, `held_bytes`, bounds the queue behind it.
-pub fn range_fullness(local: &Account, held_bytes: usize, budget: &RangeBudget) -> f64 {
+pub fn range_fullness(local: &Semaphore, held_bytes: usize, budget: &RangeBudget) -> f64 {
     let share = held_bytes as f64 / budget.buffer_bytes as f64;
     fullness(local).max(share.min(1.0))
 }
 
 /// 1.0 when it is full or somebody waits for more than is left.
-fn fullness(account: &Account) -> f64 {
+fn fullness(account: &Semaphore) -> f64 {
     if account.is_short() {
         return 1.0;
     }
@@ -310,11 +310,11 @@ mod tests {
 
     #[test]
     fn an_account_that_somebody_waits_for_is_full() {
-        let account = crate::kernel::credits::Credits::new(100);
+        let account = sluicedb_kernel::semaphore::Semaphore::new(100);
         assert_eq!(fullness(&account).to_bits(), 0.0_f64.to_bits());
-        let held = account.try_take(50).expect("there is room");
+        let held = account.try_acquire(50).expect("there is room");
         assert_eq!(fullness(&account).to_bits(), 0.5_f64.to_bits());
-        let mut large = account.take(80);
+        let mut large = account.acquire(80);
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(std::pin::Pin::new(&mut large).poll(&mut context).is_pending());
         assert_eq!(fullness(&account).to_bits(), 1.0_f64.to_bits());

@@ -1,8 +1,8 @@
 //! What the bulk worker is told.
 
 use crate::failure::Failure;
-use crate::kernel::reply::Reply;
-use crate::kernel::signal::Watch;
+use sluicedb_kernel::reply::Reply;
+use sluicedb_kernel::watch::Watch;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};

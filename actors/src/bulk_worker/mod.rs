@@ -16,11 +16,11 @@ pub mod message;
 mod run;
 
 use crate::counter::Counter;
-use crate::kernel::mailbox::{Inbox, Mailbox};
 use crate::range_owner::Topology;
 use crate::version_manager::Files;
 use crate::version_manager::message::VersionMessage;
 use message::BulkMessage;
+use sluicedb_kernel::mailbox::{Inbox, Mailbox};
 use std::sync::Arc;
 
 /// Counts since the database was opened.

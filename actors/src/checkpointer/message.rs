@@ -1,8 +1,8 @@
 //! What the checkpointer is told.
 
 use crate::failure::Failure;
-use crate::kernel::reply::Reply;
-use crate::kernel::signal::Watch;
+use sluicedb_kernel::reply::Reply;
+use sluicedb_kernel::watch::Watch;
 use sluicedb_storage::checkpoint::{Counts, Mode};
 use sluicedb_storage::view::View;
 use std::path::PathBuf;

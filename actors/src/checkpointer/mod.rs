@@ -15,11 +15,11 @@ mod run;
 
 use crate::counter::Counter;
 use crate::failure::Failures;
-use crate::kernel::mailbox::{Inbox, Mailbox};
 use crate::runtime::Environment;
 use crate::version_manager::Files;
 use crate::version_manager::message::VersionMessage;
 use message::CheckpointOrder;
+use sluicedb_kernel::mailbox::{Inbox, Mailbox};
 use std::sync::Arc;
 
 /// Counts since the database was opened.

@@ -3,7 +3,7 @@
 
 use super::decisions::Decisions;
 use crate::counter::Counter;
-use crate::kernel::sync::lock;
+use sluicedb_kernel::sync::lock;
 use sluicedb_storage::compact::{IngestMode, Job, JobTask};
 use sluicedb_storage::limits::LEVELS_MAX;
 use sluicedb_storage::version::{Place, RangeId, SliceMeta};

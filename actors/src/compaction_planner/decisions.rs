@@ -1,6 +1,6 @@
 //! What was chosen lately, and why: for people who ask.
 
-use crate::kernel::sync::lock;
+use sluicedb_kernel::sync::lock;
 use sluicedb_storage::compact::{Job, Why};
 use sluicedb_storage::version::{Place, RangeId};
 use std::collections::VecDeque;

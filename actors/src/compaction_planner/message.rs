@@ -1,8 +1,8 @@
 //! What the compaction planner is told, beside the signal that a version changed.
 
 use crate::failure::Failure;
-use crate::kernel::reply::Reply;
-use crate::kernel::signal::Watch;
+use sluicedb_kernel::reply::Reply;
+use sluicedb_kernel::watch::Watch;
 use sluicedb_storage::compact::{ClaimedJob, Order};
 use std::sync::Weak;
 

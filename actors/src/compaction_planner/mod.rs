@@ -21,12 +21,12 @@ mod tests;
 
 use crate::failure::attempts::Asked;
 use crate::failure::{Failure, Failures};
-use crate::kernel::mailbox::{Inbox, Mailbox};
-use crate::kernel::reply::Reply;
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use crate::version_manager::{Files, TablesDue};
 use message::{Assignment, PlannerMessage, ProgressWatch, Report};
+use sluicedb_kernel::mailbox::{Inbox, Mailbox};
+use sluicedb_kernel::reply::Reply;
 use sluicedb_storage::compact::{Agenda, Claims, Order, Rounds};
 use sluicedb_storage::version::RangeId;
 use state::Setbacks;

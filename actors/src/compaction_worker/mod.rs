@@ -17,10 +17,10 @@ mod run;
 
 use crate::compaction_planner::CompactionCounts;
 use crate::compaction_planner::message::{Assignment, Report};
-use crate::kernel::mailbox::{Capacity, Inbox, Mailbox};
 use crate::version_manager::Files;
 use crate::version_manager::message::VersionMessage;
 use pace::Pacer;
+use sluicedb_kernel::mailbox::{Capacity, Inbox, Mailbox};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 

@@ -12,11 +12,11 @@
 use crate::admission::Accounts;
 use crate::compaction_planner::CompactionCounts;
 use crate::failure::Failures;
-use crate::kernel::signal::Watch;
-use crate::kernel::sync::{Mutex, lock};
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use futures::FutureExt;
+use sluicedb_kernel::sync::{Mutex, lock};
+use sluicedb_kernel::watch::Watch;
 use sluicedb_storage::key::Seqno;
 use std::num::NonZeroU64;
 use std::sync::Arc;

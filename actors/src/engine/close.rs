@@ -3,13 +3,13 @@
 use super::registry::Exit;
 use super::{Engine, Parts};
 use crate::failure::Failure;
-use crate::kernel::mailbox::Mailbox;
-use crate::kernel::reply::{Reply, reply};
-use crate::kernel::signal::Watch;
-use crate::kernel::sync::lock;
 use crate::runtime::Task;
 use crate::version_manager::message::VersionMessage;
 use futures::FutureExt;
+use sluicedb_kernel::mailbox::Mailbox;
+use sluicedb_kernel::reply::{Reply, reply};
+use sluicedb_kernel::sync::lock;
+use sluicedb_kernel::watch::Watch;
 use sluicedb_storage::vfs::LockGuard;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -187,7 +187,7 @@ impl Parts {
         self.compaction_pace.release();
         // What is queued was admitted, and completes exactly once.
         let last = self.wal.stop_stamping()?;
-        let visible = self.topology.commits.wait_visible(last).await;
+        let visible = self.topology.commits.wait_visible(last.0).await;
         visible.map_err(|_| self.failures.why_stopped())?;
         let flushed = self.flush().await;
         if flushed.is_ok() {

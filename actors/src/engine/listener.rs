@@ -4,19 +4,19 @@ use super::Parts;
 use crate::admission::Accounts;
 use crate::admission::pressure::{Gauges, Meter, Pressure, Stall};
 use crate::failure::Listener;
-use crate::kernel::commit::CommitQueue;
-use crate::kernel::credits::Credits;
 use crate::log_writer::{LogCounts, LogDue};
 use crate::range_owner::{Memory, Topology};
 use crate::runtime::Environment;
 use crate::version_manager::TablesDue;
+use sluicedb_kernel::semaphore::Semaphore;
+use sluicedb_kernel::sequencer::Sequencer;
 use sluicedb_storage::version::RangeId;
 use std::sync::{Arc, Weak};
 
 /// Closes what is waited for, and wakes those who wait.
 struct Told {
     accounts: Arc<Accounts>,
-    commits: CommitQueue,
+    commits: Sequencer,
     /// Knows the failures, which know this.
     topology: Weak<Topology>,
     log: Arc<LogDue>,
@@ -28,7 +28,7 @@ struct Told {
 struct Measured {
     topology: Weak<Topology>,
     environment: Arc<Environment>,
-    global: Credits,
+    global: Semaphore,
     log: Arc<LogCounts>,
 }
 

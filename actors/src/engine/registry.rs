@@ -5,8 +5,8 @@
 //! failing as if somebody else had it. So does every further opening, and each waits for those that
 //! began before it: what they open may be dropped at once, if nobody wants it any more.
 
-use crate::kernel::signal::Watch;
-use crate::kernel::sync;
+use sluicedb_kernel::sync;
+use sluicedb_kernel::watch::Watch;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

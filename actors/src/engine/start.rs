@@ -12,9 +12,6 @@ use crate::compaction_planner::CompactionPlanner;
 use crate::compaction_worker::{Channels, Pace};
 use crate::failure::{Failure, Failures, Party, Scope};
 use crate::flush_worker::FlushWorker;
-use crate::kernel::commit::CommitQueue;
-use crate::kernel::mailbox::{Capacity, Inbox, Mailbox};
-use crate::kernel::published::Published;
 use crate::log_keeper::LogKeeper;
 use crate::log_syncer::LogSyncer;
 use crate::log_writer::Log;
@@ -29,6 +26,9 @@ use crate::version_manager::{Files, ObsoleteTables, TablesDue, VersionManager, a
 use crate::write::WritePath;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use sluicedb_kernel::mailbox::{Capacity, Inbox, Mailbox};
+use sluicedb_kernel::published::Published;
+use sluicedb_kernel::sequencer::Sequencer;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::Version;
 use std::panic::AssertUnwindSafe;
@@ -64,7 +64,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
     let memory = Arc::new(Memory::new(2 * budget.memtable_bytes, config.buffer.clone()));
     let topology = Arc::new(Topology {
         superversion: Published::new(superversion(&version, last_seqno, Vec::new())),
-        commits: CommitQueue::new(last_seqno, config.commits_in_flight_max),
+        commits: Sequencer::new(last_seqno.0, config.commits_in_flight_max),
         failures: Arc::clone(&failures),
     });
     let owners = Owners {

@@ -2,8 +2,8 @@
 
 use super::Engine;
 use super::start::{CHECKPOINT_INBOX_MAX, COMPACT_INBOX_MAX, VERSION_INBOX_MAX};
-use crate::kernel::mailbox::Mailbox;
 use crate::range_owner::RangeEntry;
+use sluicedb_kernel::mailbox::Mailbox;
 
 /// What a mailbox looks like from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]

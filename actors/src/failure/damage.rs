@@ -1,7 +1,7 @@
 //! Which tables were found damaged.
 
 use super::Failure;
-use crate::kernel::sync::lock;
+use sluicedb_kernel::sync::lock;
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::FileNumber;
 use std::collections::BTreeMap;

@@ -7,9 +7,9 @@
 //! work it guards cannot be overtaken by a failure declared there. Does not: know what a party or a
 //! cause is, nor close anything; those who watch do.
 
-use crate::kernel::signal::{Watch, Watcher};
-use crate::kernel::sync::Arc;
-use crate::kernel::sync::atomic::{AtomicU8, Ordering};
+use sluicedb_kernel::sync::Arc;
+use sluicedb_kernel::sync::atomic::{AtomicU8, Ordering};
+use sluicedb_kernel::watch::{Watch, Watcher};
 use std::fmt;
 
 /// The states. `C` is a cause, usually an `Arc` of an error, and `P` says whose it is.
@@ -201,7 +201,7 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::kernel::sync::block_on;
+    use sluicedb_kernel::sync::block_on;
 
     #[test]
     fn the_first_failure_wins() {

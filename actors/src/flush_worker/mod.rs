@@ -17,12 +17,12 @@ mod write;
 
 use crate::failure::Failures;
 use crate::failure::attempts::Asked;
-use crate::kernel::mailbox::Mailbox;
 use crate::log_writer::Log;
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::{Files, TablesDue};
+use sluicedb_kernel::mailbox::Mailbox;
 use sluicedb_storage::version::RangeId;
 use state::Retries;
 use std::collections::BTreeSet;

@@ -121,7 +121,7 @@ impl FlushWorker {
         let last = frozen.iter().filter_map(|table| table.last_seqno()).max();
         let last = last.expect("empty memtables are never sealed");
         // Tables hold only what is visible, so that readers need no filter on them.
-        if self.topology.commits.wait_visible(last).await.is_err() {
+        if self.topology.commits.wait_visible(last.0).await.is_err() {
             return Err(self.failures.why_stopped());
         }
         // INVARIANT(log-before-table): the tables of one range hold parts of batches whose other

@@ -1,9 +1,9 @@
 //! Who waits for the log to reach the disk, and how far it has.
 
 use crate::failure::{Failure, WriteFailure};
-use crate::kernel::reply::Reply;
-use crate::kernel::sync::atomic::{AtomicU64, Ordering};
-use crate::kernel::sync::{Mutex, MutexGuard, lock};
+use sluicedb_kernel::reply::Reply;
+use sluicedb_kernel::sync::atomic::{AtomicU64, Ordering};
+use sluicedb_kernel::sync::{Mutex, MutexGuard, lock};
 use sluicedb_storage::key::Seqno;
 use std::collections::VecDeque;
 

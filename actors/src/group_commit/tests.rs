@@ -2,9 +2,9 @@
 
 use super::durable::Level;
 use super::*;
-use crate::kernel::reply::{Answer, reply};
-use crate::kernel::seat::Seat;
 use durable::Committed;
+use sluicedb_kernel::reply::{Answer, reply};
+use sluicedb_kernel::sync::{Mutex, lock};
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::codec;
 use sluicedb_storage::filename::{FileKind, FileNumber};
@@ -21,13 +21,13 @@ const IDENTITY: LogIdentity = LogIdentity { db_id: *b"0123456789abcdef" };
 
 struct Log {
     vfs: MemVfs,
-    seat: Seat<LogWriter>,
+    seat: Mutex<LogWriter>,
     durable: Durable,
 }
 
 impl LogSeat for Log {
     fn with_writer<R>(&self, f: impl FnOnce(&mut LogWriter) -> R) -> Result<R, Failure> {
-        Ok(f(&mut self.seat.enter_blocking().expect("nobody panics under it")))
+        Ok(f(&mut lock(&self.seat)))
     }
 }
 
@@ -40,7 +40,7 @@ impl Log {
         let (dir, number) = (Path::new(DIR), FileNumber(1));
         let spare = prepare_spare(&disk(&vfs), dir, &IDENTITY, number, 8192, true).unwrap();
         let log = LogWriter::start(IDENTITY, spare, Seqno(1), Predecessor::Barrier);
-        Self { vfs, seat: Seat::new(log), durable: Durable::new(Seqno::ZERO) }
+        Self { vfs, seat: Mutex::new(log), durable: Durable::new(Seqno::ZERO) }
     }
 
     /// One more write, as a caller does it.

@@ -15,7 +15,6 @@ mod run;
 mod state;
 
 use crate::failure::Failures;
-use crate::kernel::mailbox::Mailbox;
 use crate::log_writer::Log;
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
@@ -23,6 +22,7 @@ use crate::version_manager::Files;
 use crate::version_manager::message::VersionMessage;
 use growth::Growth;
 pub(crate) use growth::{FIRST_SEGMENT_BYTES, FULL_DISK_SEGMENT_BYTES};
+use sluicedb_kernel::mailbox::Mailbox;
 use state::Recycling;
 use std::sync::Arc;
 use std::time::Instant;

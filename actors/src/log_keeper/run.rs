@@ -5,12 +5,12 @@ use super::growth::{FULL_DISK_SEGMENT_BYTES, Growth, Logged};
 use super::state::RECYCLED_WRITE_BUFFERS_MAX;
 use crate::failure::backoff::{Backoff, LONGEST_NO_SPACE};
 use crate::failure::{Failure, Party};
-use crate::kernel::turn::Spent;
 use crate::log_writer::{After, SpareWanted, Way};
 use crate::runtime::Environment;
 use crate::version_manager::message::VersionMessage;
 use futures::FutureExt;
 use futures::future::select;
+use sluicedb_kernel::combining::Spent;
 use sluicedb_storage::wal::{
     LogIdentity, allocate_spare, prepare_spare, recycle, segment_bytes_needed,
 };

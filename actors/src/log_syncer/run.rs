@@ -5,10 +5,10 @@ use crate::failure::backoff::{Backoff, LONGEST_NO_SPACE};
 use crate::failure::{Failure, Party, WriteFailure};
 use crate::group_commit::GroupCommit;
 use crate::group_commit::durable::Passed;
-use crate::kernel::turn::Spent;
-use crate::kernel::wake::Hold;
 use crate::log_writer::{After, Log, LogState};
 use futures::FutureExt;
+use sluicedb_kernel::combining::Spent;
+use sluicedb_kernel::wake::Hold;
 use std::panic::AssertUnwindSafe;
 
 impl LogSyncer {
@@ -121,7 +121,7 @@ impl LogSyncer {
     async fn turn_away(&self, waiting: Passed, failure: &Failure) {
         let Some(last) = waiting.iter().map(|(seqno, _)| *seqno).max() else { return };
         let visible = self.topology.visible() >= last
-            || self.topology.commits.wait_visible(last).await.is_ok();
+            || self.topology.commits.wait_visible(last.0).await.is_ok();
         for (_, reply) in waiting {
             reply.send(Err(if visible {
                 WriteFailure::applied(failure.clone())
@@ -145,7 +145,7 @@ impl LogSyncer {
     async fn answer(&self, passed: Passed) {
         let Some(last) = passed.last().map(|(last, _)| *last) else { return };
         let failed = self.topology.visible() < last
-            && self.topology.commits.wait_visible(last).await.is_err();
+            && self.topology.commits.wait_visible(last.0).await.is_err();
         // All wakers of a group at once.
         let _hold = Hold::new();
         if failed {

@@ -3,9 +3,9 @@
 use super::LogDue;
 use super::message::{Commit, Committed};
 use crate::failure::{Failure, WriteFailure};
-use crate::kernel::reply::Reply;
-use crate::kernel::turn::Spent;
 use crate::range_owner::RangeOwner;
+use sluicedb_kernel::combining::Spent;
+use sluicedb_kernel::reply::Reply;
 use std::sync::Arc;
 
 /// What is done after the seat is released: wakers and other seats are never touched under it.

@@ -1,13 +1,13 @@
 //! What the log writer is told: batches to commit, admitted and routed.
 
-use crate::kernel::commit::Slot;
-use crate::kernel::credits::Lease;
-use crate::kernel::mailbox::Permit;
-use crate::kernel::reply::Reply;
 use crate::range_owner::RangeOwner;
 use crate::range_owner::message::Apply;
 use crate::range_owner::route::Route;
 use bytes::Bytes;
+use sluicedb_kernel::mailbox::Permit;
+use sluicedb_kernel::reply::Reply;
+use sluicedb_kernel::semaphore::SemaphorePermit;
+use sluicedb_kernel::sequencer::Slot;
 use std::sync::Arc;
 
 pub use crate::group_commit::durable::{Committed, Level};
@@ -21,7 +21,7 @@ pub struct Target {
     /// The place in its mailbox.
     pub permit: Permit<Apply>,
     /// What it takes of the range's account.
-    pub local: Lease,
+    pub local: SemaphorePermit,
 }
 
 /// An admitted batch.
@@ -43,8 +43,8 @@ pub struct Commit {
     /// Those ranges, in the order of the route's parts.
     pub targets: Vec<Target>,
     /// The sum of the charges, in the global account.
-    pub global: Lease,
-    /// The reserved place in the commit queue.
+    pub global: SemaphorePermit,
+    /// The reserved place in the sequencer.
     pub slot: Slot,
     /// The way back. `Ok` means stamped and in the log; who asked for more than that waits for it.
     pub reply: Reply<Committed>,

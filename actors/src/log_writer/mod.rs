@@ -22,16 +22,16 @@ use crate::counter::Counter;
 use crate::failure::{Failure, WriteFailure};
 use crate::group_commit::LogSeat;
 use crate::group_commit::durable::Durable;
-use crate::kernel::mailbox::Capacity;
-use crate::kernel::reply::{Reply, reply};
-use crate::kernel::signal::Signal;
-use crate::kernel::sync::lock;
-use crate::kernel::turn::{Hooks, SeatMailbox, Spent, TurnLimits};
 use crate::range_owner::Topology;
 use crate::runtime::{Environment, Turns};
 use futures::future::{Either, select};
 use message::Level;
 pub use run::LogActor;
+use sluicedb_kernel::combining::{CombiningMailbox, Hooks, Spent, TurnLimits};
+use sluicedb_kernel::mailbox::Capacity;
+use sluicedb_kernel::reply::{Reply, reply};
+use sluicedb_kernel::signal::Signal;
+use sluicedb_kernel::sync::lock;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::wal::{LogWriter, SealedSegment};
@@ -79,7 +79,7 @@ pub struct LogDue {
 #[derive(Debug)]
 pub struct Log {
     /// The log behind its seat.
-    pub seat: SeatMailbox<LogActor>,
+    pub seat: CombiningMailbox<LogActor>,
     /// The durable point.
     pub durable: Arc<Durable>,
     /// What its threads have to do.
@@ -135,7 +135,7 @@ impl Log {
                 }),
             };
             Self {
-                seat: SeatMailbox::new(actor, capacity, TurnLimits::default(), hooks),
+                seat: CombiningMailbox::new(actor, capacity, TurnLimits::default(), hooks),
                 durable,
                 due,
                 counts,

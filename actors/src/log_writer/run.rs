@@ -5,9 +5,9 @@ use super::after::After;
 use super::message::Commit;
 use super::state::{LogState, Way};
 use crate::group_commit::durable::Durable;
-use crate::kernel::turn::{Handler, Turn};
 use crate::range_owner::Topology;
 use crate::range_owner::message::is_heavy;
+use sluicedb_kernel::combining::{Handler, Turn};
 use std::sync::Arc;
 
 /// What the seat guards.

@@ -26,7 +26,7 @@ pub(super) fn route_again(commit: &mut Commit, superversion: &Superversion) -> R
     let targets = route.parts().iter().map(|part| {
         let owner = Arc::clone(&superversion.ranges[part.range as usize].owner);
         let permit = owner.seat.reserve_anyway(part.bytes as u64);
-        let local = owner.local.take_anyway(owner.budget.local_charge(part.charge()));
+        let local = owner.local.acquire_anyway(owner.budget.local_charge(part.charge()));
         Target { owner, permit, local }
     });
     // The room in the former ranges is given back here.

@@ -8,10 +8,10 @@ use super::segments::Segments;
 use super::stale::route_again;
 use crate::failure::Failure;
 use crate::group_commit::durable::Durable;
-use crate::kernel::commit::CommitQueue;
-use crate::kernel::published::Published;
 use crate::range_owner::message::Apply;
 use crate::range_owner::{Superversion, Topology};
+use sluicedb_kernel::published::Published;
+use sluicedb_kernel::sequencer::Sequencer;
 use sluicedb_storage::codec;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::ChangeId;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug)]
 pub struct Way<'a> {
     /// From stamped to visible.
-    pub commits: &'a CommitQueue,
+    pub commits: &'a Sequencer,
     /// The routes that count.
     pub superversion: &'a Published<Superversion>,
     /// From stamped to durable.
@@ -284,14 +284,14 @@ impl LogState {
             after.log_due = true;
         }
         // The memtables hold the charges from here on (INVARIANT(lease-follows-bytes)).
-        global.forget_into();
-        let mut whole = Some(way.commits.open(slot, stamped.last, targets.len() as u32));
+        global.forget();
+        let mut whole = Some(way.commits.open(slot, stamped.last.0, targets.len() as u32));
         let last_target = targets.len() - 1;
         for (part, target) in targets.into_iter().enumerate() {
             let Target { owner, permit, local } = target;
-            local.forget_into();
-            let ticket = if part == last_target {
-                whole.take().expect("the last target takes what is left of the ticket")
+            local.forget();
+            let guard = if part == last_target {
+                whole.take().expect("the last target takes what is left of the guard")
             } else {
                 whole.as_mut().expect("taken by the last target only").share()
             };
@@ -300,10 +300,10 @@ impl LogState {
                 first_seqno: stamped.first,
                 route: Arc::clone(&route),
                 part,
-                ticket,
+                guard,
             };
             // A range's mailbox takes whatever has a permit; if the range has failed, the dropped
-            // ticket fails the commit queue and the caller learns from there.
+            // guard fails the sequencer and the caller learns from there.
             let _ = permit.send(apply);
             after.deliver.push(owner);
         }

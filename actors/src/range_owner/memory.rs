@@ -1,6 +1,6 @@
 //! Memory of memtables: what new ones are made of, and who is to see to what is dead in them.
 
-use crate::kernel::signal::Signal;
+use sluicedb_kernel::signal::Signal;
 use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::memtable::{
     ChunkPool, Memtable, MemtableOptions, MemtableWriter, Reclaim, memtable_with,

@@ -2,8 +2,8 @@
 
 use super::route::{Part, Route};
 use crate::config::{EXECUTOR_BATCH_BYTES_MAX, EXECUTOR_OPERATIONS_MAX};
-use crate::kernel::commit::Ticket;
 use bytes::Bytes;
+use sluicedb_kernel::sequencer::CommitGuard;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::RangeId;
 use std::fmt::Debug;
@@ -21,7 +21,7 @@ pub struct Apply {
     /// Which of the route's parts is this range's.
     pub part: usize,
     /// This range's share of the commit.
-    pub ticket: Ticket,
+    pub guard: CommitGuard,
 }
 
 impl Apply {

@@ -4,7 +4,7 @@
 //!            entries are reclaimed with each batch, and by the reclaimer when none comes.
 //! Receives:  Apply, from the log writer, in log order.
 //! Sends:     what it asks for room (`Requests`), to the version manager, after the seat is free.
-//! Publishes: entries, through the commit queue's `visible`.
+//! Publishes: entries, through the sequencer's `visible`.
 //! Stops:     never by itself; it has no thread. Its callers run it.
 
 mod memory;
@@ -20,14 +20,14 @@ use crate::admission::RangeBudget;
 use crate::admission::pressure::{RangeMemory, range_fullness};
 use crate::admission::waits::{Place, WaitCounts};
 use crate::counter::Counter;
-use crate::kernel::credits::Credits;
-use crate::kernel::turn::SeatMailbox;
 use crate::runtime::jobs::Kick;
 pub use memory::Memory;
 use message::Requests;
 pub use owners::Owners;
 pub use run::RangeActor;
 pub use sizes::OverlaySizes;
+use sluicedb_kernel::combining::CombiningMailbox;
+use sluicedb_kernel::semaphore::Semaphore;
 use sluicedb_storage::version::RangeId;
 use state::{Freed, OverlayState};
 use std::sync::Arc;
@@ -40,9 +40,9 @@ pub struct RangeOwner {
     pub id: RangeId,
     /// The local account: bytes in this range's active memtable, and on their way there. Sealing
     /// gives them back, publishing gives back those of the global account.
-    pub local: Credits,
+    pub local: Semaphore,
     /// The overlay behind its seat.
-    pub seat: SeatMailbox<RangeActor>,
+    pub seat: CombiningMailbox<RangeActor>,
     /// How much there is in it.
     pub sizes: Arc<OverlaySizes>,
     /// How much that may be.
@@ -54,7 +54,7 @@ pub struct RangeOwner {
     /// Waits for room in this range.
     pub waits: Arc<WaitCounts>,
     memory: Arc<Memory>,
-    global: Credits,
+    global: Semaphore,
     requests: Arc<dyn Requests>,
     /// Lets the next write ask for a seal again.
     seal_refused: Kick,

@@ -10,10 +10,10 @@ use crate::admission::waits::WaitCounts;
 use crate::admission::{Accounts, RangeBudget};
 use crate::counter::Counter;
 use crate::failure::Failure;
-use crate::kernel::credits::Credits;
-use crate::kernel::mailbox::Capacity;
-use crate::kernel::turn::{Hooks, SeatMailbox, TurnLimits};
 use crate::runtime::{Environment, Turns};
+use sluicedb_kernel::combining::{CombiningMailbox, Hooks, TurnLimits};
+use sluicedb_kernel::mailbox::Capacity;
+use sluicedb_kernel::semaphore::Semaphore;
 use sluicedb_storage::memtable::MemtableWriter;
 use sluicedb_storage::version::{RangeId, RangeVersion};
 use std::sync::{Arc, Weak};
@@ -83,8 +83,8 @@ impl Owners {
             let on_wait = Box::new(move || requests.somebody_waits());
             RangeOwner {
                 id,
-                local: Credits::with_pressure(budget.active_bytes_max() as u64, on_wait),
-                seat: SeatMailbox::new(actor, capacity, TurnLimits::default(), hooks),
+                local: Semaphore::with_wait_hook(budget.active_bytes_max() as u64, on_wait),
+                seat: CombiningMailbox::new(actor, capacity, TurnLimits::default(), hooks),
                 sizes,
                 budget,
                 rotations: Counter::default(),

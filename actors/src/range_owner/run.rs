@@ -4,20 +4,21 @@ use super::RangeOwner;
 use super::message::{Apply, is_heavy};
 use super::route::Lot;
 use super::state::{Applied, OverlayState};
-use crate::kernel::commit::CommitQueue;
-use crate::kernel::turn::{Handler, Turn};
+use sluicedb_kernel::combining::{Handler, Turn};
+use sluicedb_kernel::sequencer::Sequencer;
+use sluicedb_storage::key::Seqno;
 use std::sync::{Arc, Weak};
 
 /// What the seat guards.
 #[derive(Debug)]
 pub struct RangeActor {
     pub(super) state: OverlayState,
-    commits: CommitQueue,
+    commits: Sequencer,
     owner: Weak<RangeOwner>,
 }
 
 impl RangeActor {
-    pub(super) fn new(state: OverlayState, commits: CommitQueue, owner: Weak<RangeOwner>) -> Self {
+    pub(super) fn new(state: OverlayState, commits: Sequencer, owner: Weak<RangeOwner>) -> Self {
         Self { state, commits, owner }
     }
 
@@ -30,7 +31,7 @@ impl RangeActor {
     /// done once the seat is free.
     #[inline]
     pub fn apply(&mut self, lot: Lot<'_>, bytes: usize, charge_bytes: usize) -> Applied {
-        let visible = self.commits.visible();
+        let visible = Seqno(self.commits.visible());
         self.state.apply(lot, charge_bytes);
         self.state.reclaim(visible, bytes)
     }
@@ -44,11 +45,11 @@ impl Handler for RangeActor {
         let (bytes, charge) = (part.bytes, part.charge());
         let lot = message.route.lot(message.part, &message.payload, message.first_seqno);
         let applied = self.apply(lot, bytes, charge as usize);
-        let ticket = message.ticket;
+        let guard = message.guard;
         let owner = (applied != Applied::default()).then(|| self.owner.upgrade()).flatten();
         turn.defer(move |_| {
             // INVARIANT(ack-after-visible): whoever waits for this batch is woken from in here.
-            ticket.finish();
+            guard.finish();
             if let Some(owner) = owner {
                 owner.after(applied);
             }

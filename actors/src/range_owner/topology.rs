@@ -3,8 +3,8 @@
 use super::RangeOwner;
 use crate::admission::Accounts;
 use crate::failure::Failures;
-use crate::kernel::commit::CommitQueue;
-use crate::kernel::published::Published;
+use sluicedb_kernel::published::Published;
+use sluicedb_kernel::sequencer::Sequencer;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::view;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct Topology {
     /// What can be read and who owns what.
     pub superversion: Published<Superversion>,
     /// From stamped to visible.
-    pub commits: CommitQueue,
+    pub commits: Sequencer,
     /// Why nothing more becomes visible, if nothing does.
     pub failures: Arc<Failures>,
 }
@@ -31,7 +31,7 @@ impl Topology {
     /// The last sequence number that readers may see.
     #[inline]
     pub fn visible(&self) -> Seqno {
-        self.commits.visible()
+        Seqno(self.commits.visible())
     }
 
     /// Refuses new writes; what was admitted goes on.

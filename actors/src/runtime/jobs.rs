@@ -7,17 +7,17 @@
 //!
 //! Does not: start the threads; each runs [`Worker::run`].
 
-use crate::kernel::credits::{Credits, Lease, Take};
-use crate::kernel::signal::Signal;
-use crate::kernel::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::kernel::sync::{Arc, Mutex, lock};
+use sluicedb_kernel::semaphore::{Semaphore, SemaphorePermit};
+use sluicedb_kernel::signal::Signal;
+use sluicedb_kernel::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use sluicedb_kernel::sync::{Arc, Mutex, lock};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 enum Job {
-    Once(Box<dyn FnOnce() + Send>, Lease),
+    Once(Box<dyn FnOnce() + Send>, SemaphorePermit),
     Kick(Arc<Kicked>),
 }
 
@@ -29,7 +29,7 @@ struct State {
 }
 
 struct Crew {
-    places: Credits,
+    places: Semaphore,
     /// Kicks there are: each may have one job in the queue.
     kicks: AtomicUsize,
     state: Mutex<State>,
@@ -73,7 +73,7 @@ pub struct Worker {
 /// Room for one job; given back when dropped.
 #[must_use = "a dropped place is given back"]
 #[derive(Debug)]
-pub struct JobPlace(Lease);
+pub struct JobPlace(SemaphorePermit);
 
 impl fmt::Debug for Jobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,7 +98,7 @@ impl Jobs {
     pub fn new(workers: usize, places: usize) -> (Self, Vec<Worker>) {
         let state = State { queue: VecDeque::new(), idle: Vec::new(), ended: false };
         let crew = Arc::new(Crew {
-            places: Credits::new(places as u64),
+            places: Semaphore::new(places as u64),
             kicks: AtomicUsize::new(0),
             state: Mutex::new(state),
             bells: (0..workers).map(|_| Signal::new()).collect(),
@@ -117,13 +117,13 @@ impl Jobs {
     /// # Cancellation
     /// Dropped while waiting, nothing is taken and the next in line is woken.
     pub async fn place(&self) -> JobPlace {
-        let take: Take = self.crew().places.take(1);
-        JobPlace(take.await.expect("the account is never closed, and every place is one"))
+        let permit = self.crew().places.acquire(1).await;
+        JobPlace(permit.expect("the account is never closed, and every place is one"))
     }
 
     /// A place in the queue, if there is one now and nobody waits for it.
     pub fn try_place(&self) -> Option<JobPlace> {
-        self.crew().places.try_take(1).map(JobPlace)
+        self.crew().places.try_acquire(1).ok().map(JobPlace)
     }
 
     /// Queues `job`.
@@ -222,9 +222,9 @@ impl Worker {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::kernel::Capacity;
-    use crate::kernel::sync::block_on;
-    use crate::kernel::turn::{Handler, Hooks, SeatMailbox, Turn, TurnLimits};
+    use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn, TurnLimits};
+    use sluicedb_kernel::mailbox::Capacity;
+    use sluicedb_kernel::sync::block_on;
 
     fn push(jobs: &Jobs, job: impl FnOnce() + Send + 'static) {
         jobs.push(block_on(jobs.place()), Box::new(job));
@@ -320,7 +320,7 @@ mod tests {
     fn a5_no_seats_kick_is_lost_however_often_another_seat_kicks() {
         let (jobs, workers) = Jobs::new(1, 0);
         let seat = || {
-            Arc::new_cyclic(|seat: &std::sync::Weak<SeatMailbox<Count>>| {
+            Arc::new_cyclic(|seat: &std::sync::Weak<CombiningMailbox<Count>>| {
                 let seat = seat.clone();
                 let kick = Kick::new(&jobs, move || {
                     if let Some(seat) = seat.upgrade() {
@@ -334,10 +334,10 @@ mod tests {
                     on_panic: Box::new(|words| panic!("{words}")),
                 };
                 let capacity = Capacity { messages: 300, bytes: 300 };
-                SeatMailbox::new(Count(0), capacity, TurnLimits::default(), hooks)
+                CombiningMailbox::new(Count(0), capacity, TurnLimits::default(), hooks)
             })
         };
-        let send = |seat: &SeatMailbox<Count>, heavy| {
+        let send = |seat: &CombiningMailbox<Count>, heavy| {
             seat.send(seat.try_reserve(1).expect("there is room"), heavy);
         };
         let (busy, other) = (seat(), seat());

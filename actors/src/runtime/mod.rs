@@ -15,10 +15,10 @@ mod waking;
 pub use environment::Environment;
 pub use turns::Turns;
 
-use crate::kernel::reply::{Answer, reply};
-use crate::kernel::sync::{block_on, lock};
-use crate::kernel::wake;
 use futures::future::BoxFuture;
+use sluicedb_kernel::reply::{Answer, reply};
+use sluicedb_kernel::sync::{block_on, lock};
+use sluicedb_kernel::wake;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;

@@ -2,8 +2,8 @@
 
 use crate::counter::Counter;
 use crate::failure::Failure;
-use crate::kernel::reply::reply;
 use crate::runtime::jobs::{JobPlace, Jobs, Worker};
+use sluicedb_kernel::reply::reply;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 

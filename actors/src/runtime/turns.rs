@@ -24,7 +24,7 @@ impl Turns {
         Kick::new(&self.jobs, look)
     }
 
-    /// What a seat calls to hand its next turn on (`kernel::turn::Hooks`). `look` delivers what is
+    /// What a seat calls to hand its next turn on (`Hooks::kick`). `look` delivers what is
     /// queued.
     pub fn hand_on(&self, look: impl Fn() + Send + Sync + 'static) -> Box<dyn Fn() + Send + Sync> {
         let (kick, handed_on) = (self.kick(look), Arc::clone(&self.handed_on));

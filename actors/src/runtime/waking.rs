@@ -7,11 +7,11 @@
 //! is one more thread for each that does not come back; where no further one can be started, wakers
 //! wait for those before them.
 //!
-//! Does not: bound the time a waker takes, nor catch what it panics with (see `kernel::wake`).
-//! Wakers of engine threads do not come here.
+//! Does not: bound the time a waker takes, nor catch what it panics with (see
+//! `sluicedb_kernel::wake`). Wakers of engine threads do not come here.
 
-use crate::kernel::sync::lock;
-use crate::kernel::wake::{Courier, call};
+use sluicedb_kernel::sync::lock;
+use sluicedb_kernel::wake::{Courier, call};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -27,11 +27,11 @@ use super::VersionManager;
 use super::message::{Change, Destination, InstallFailure};
 use super::obsolete::ObsoleteTables;
 use crate::failure::{Failure, Party};
-use crate::kernel::commit::Slot;
-use crate::kernel::reply::Reply;
 use crate::log_writer::NoRoom;
 use crate::log_writer::message::Level;
 use crate::range_owner::{RangeEntry, Superversion};
+use sluicedb_kernel::reply::Reply;
+use sluicedb_kernel::sequencer::Slot;
 use sluicedb_storage::Error;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, no_keyspace};
@@ -422,11 +422,11 @@ impl VersionManager {
             if stamped.spare_due {
                 self.wal.due.keeping.set();
             }
-            Ok((born, self.topology.commits.open(slot, born, 1)))
+            Ok((born, self.topology.commits.open(slot, born.0, 1)))
         });
-        let (seqno, ticket) = turned.unwrap_or_else(|| Err(self.stopped()))?;
+        let (seqno, guard) = turned.unwrap_or_else(|| Err(self.stopped()))?;
         // Before anything else: nothing that is stamped after it becomes visible before.
-        ticket.finish();
+        guard.finish();
         for (owner, local_bytes) in sealed {
             owner.local.release(local_bytes);
         }

@@ -2,8 +2,8 @@
 
 use super::outputs::Outputs;
 use crate::failure::{Failure, Scope};
-use crate::kernel::reply::Reply;
 use bytes::Bytes;
+use sluicedb_kernel::reply::Reply;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::version::{

@@ -2,7 +2,7 @@
 
 use super::Files;
 use super::message::{InstallFailure, VersionMessage, Work};
-use crate::kernel::mailbox::Mailbox;
+use sluicedb_kernel::mailbox::Mailbox;
 use sluicedb_storage::table::TableMeta;
 use sluicedb_storage::version::{SliceMeta, TableHandle, VersionEdit};
 use std::sync::Arc;

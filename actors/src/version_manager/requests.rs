@@ -2,8 +2,8 @@
 
 use super::message::VersionMessage;
 use crate::failure::Scope;
-use crate::kernel::mailbox::Mailbox;
 use crate::range_owner::message::Requests;
+use sluicedb_kernel::mailbox::Mailbox;
 use sluicedb_storage::version::RangeId;
 
 /// Tells the version manager that somebody lacks room: waits for it, or needs so many bytes.

@@ -2,8 +2,8 @@
 
 use super::message::Flushed;
 use crate::failure::Failure;
-use crate::kernel::reply::Reply;
 use crate::range_owner::{RangeEntry, Superversion};
+use sluicedb_kernel::reply::Reply;
 use sluicedb_storage::Result as StorageResult;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::version::{
@@ -152,8 +152,8 @@ impl FlushWaiters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::reply::reply;
     use futures::FutureExt;
+    use sluicedb_kernel::reply::reply;
 
     #[test]
     fn a_flush_is_answered_after_its_last_memtable() {

@@ -4,14 +4,14 @@
 use super::WritePath;
 use super::pending::{Pending, Stage, Submitted};
 use crate::failure::Failure;
-use crate::kernel::commit::{Commits, Slot, Ticket};
-use crate::kernel::reply::{Answer, reply};
-use crate::kernel::turn::Spent;
-use crate::kernel::wake::Hold;
 use crate::log_writer::message::{Committed, Level};
 use crate::log_writer::{LogActor, NoRoom, Stamped};
 use crate::range_owner::RangeOwner;
 use crate::range_owner::route::Lot;
+use sluicedb_kernel::combining::Spent;
+use sluicedb_kernel::reply::{Answer, reply};
+use sluicedb_kernel::sequencer::{CommitGuard, Commits, Slot};
+use sluicedb_kernel::wake::Hold;
 use sluicedb_storage::key::Seqno;
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(super) enum Seats {
 }
 
 /// A write in the log: its acknowledgement, unless that is due at once, and its work in the range.
-type InLog<'a> = (Stamped, Option<Answer<Committed>>, Ticket<&'a Commits>);
+type InLog<'a> = (Stamped, Option<Answer<Committed>>, CommitGuard<&'a Commits>);
 
 pub(super) struct Stamp {
     last: Seqno,
@@ -46,7 +46,7 @@ impl WritePath {
         let stage = match durable {
             Some(answer) => return self.waiting(answer),
             None if visible => return Submitted::Done(last),
-            None => Stage::Visible(last, self.commits.wait_visible(last)),
+            None => Stage::Visible(last, self.commits.wait_visible(last.0)),
         };
         Submitted::Waiting(Pending { stage, health: self.failures.health.clone() })
     }
@@ -75,7 +75,7 @@ impl WritePath {
                 // A panic in there stops the engine, and is told as an error to this caller, too.
                 let batch = (payload, payload_crc, operations);
                 let turn = wal.attempt(|log| self.log_turn(log, epoch, slot, batch, level));
-                let (stamped, durable, ticket) = match turn.unwrap_or(Err(Seats::Lost)) {
+                let (stamped, durable, guard) = match turn.unwrap_or(Err(Seats::Lost)) {
                     Ok(appended) => appended,
                     Err(seats) => {
                         // This one first: what is queued for the range is not handled under it.
@@ -90,11 +90,11 @@ impl WritePath {
                     range.run_and_release(|actor| actor.apply(lot, payload.len(), charge as usize));
                 let visible = match applied {
                     Some(applied) => {
-                        let visible = ticket.finish();
+                        let visible = guard.finish();
                         owner.after(applied);
                         visible
                     }
-                    // The owner panicked; the dropped ticket has failed the commit queue.
+                    // The owner panicked; the dropped guard has failed the sequencer.
                     None => false,
                 };
                 if durable.is_some() || stamped.rotated {
@@ -152,8 +152,8 @@ impl WritePath {
             }
             Some(answer)
         };
-        let ticket = self.commits.open(slot, stamped.last, 1);
+        let guard = self.commits.open(slot, stamped.last.0, 1);
         self.wal.counts.commits_inline.bump(1);
-        Ok((stamped, durable, ticket))
+        Ok((stamped, durable, guard))
     }
 }

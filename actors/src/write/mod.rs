@@ -5,7 +5,7 @@
 //! owner's turn an insertion. Under contention the write is sent instead, and whoever holds the seat
 //! runs it.
 //!
-//! INVARIANT(admission-before-log): nothing is stamped before both accounts, the commit queue and the
+//! INVARIANT(admission-before-log): nothing is stamped before both accounts, the sequencer and the
 //! mailboxes of the touched ranges have given room.
 
 mod inline;
@@ -21,9 +21,6 @@ use self::inline::Seats;
 use crate::admission::Accounts;
 use crate::admission::gate::{Gate, Overloaded};
 use crate::failure::{Failure, Failures, Scope, WriteFailure};
-use crate::kernel::Refused;
-use crate::kernel::commit::CommitQueue;
-use crate::kernel::mailbox::Mailbox;
 use crate::log_writer::message::Level;
 use crate::log_writer::{Log, LogDue};
 use crate::range_owner::message::is_heavy;
@@ -33,6 +30,9 @@ use crate::runtime::Environment;
 use crate::runtime::pool::Pool;
 use crate::version_manager::message::VersionMessage;
 use bytes::Bytes;
+use sluicedb_kernel::mailbox::Mailbox;
+use sluicedb_kernel::semaphore::Refused;
+use sluicedb_kernel::sequencer::Sequencer;
 use sluicedb_storage::batch::Operations;
 use sluicedb_storage::codec;
 use std::sync::Arc;
@@ -114,7 +114,7 @@ impl AsRef<[u8]> for Payload<'_> {
 pub struct WritePath {
     topology: Arc<Topology>,
     wal: Arc<Log>,
-    commits: CommitQueue,
+    commits: Sequencer,
     gate: Gate,
     failures: Arc<Failures>,
     log_due: Arc<LogDue>,
@@ -204,7 +204,7 @@ impl WritePath {
                 let owner = &superversion.ranges[range].owner;
                 let charge = charge(bytes.len(), operations);
                 let local = owner.budget.local_charge(charge);
-                let admission = match self.gate.try_admit_ref(&owner.local, local, charge) {
+                let admission = match self.gate.try_admit_to_one(&owner.local, local, charge) {
                     Ok(admission) => admission,
                     Err(refused) if self.is_gone(refused, epoch) => continue,
                     Err(refused) => {
@@ -218,7 +218,7 @@ impl WritePath {
                 match self.try_seats((epoch, owner), bytes, crc, operations, level, charge) {
                     Seats::Done(stamp) => {
                         // The memtable holds the charge now.
-                        admission.forget_into();
+                        admission.forget();
                         return Ok(self.submitted(stamp));
                     }
                     Seats::Refused(failure) => return Err(WriteFailure::not_applied(failure)),

@@ -3,9 +3,9 @@
 use super::Write;
 use crate::failure::health::Health;
 use crate::failure::{Concern, Failure, Scope, WriteFailure};
-use crate::kernel::commit::{CommitQueue, WaitVisible};
-use crate::kernel::reply::Answer;
 use crate::log_writer::message::Committed;
+use sluicedb_kernel::reply::Answer;
+use sluicedb_kernel::sequencer::{Sequencer, WaitVisible};
 use sluicedb_storage::key::Seqno;
 use std::fmt;
 use std::pin::Pin;
@@ -35,7 +35,7 @@ pub struct Pending {
 
 pub(super) enum Stage {
     /// To be stamped (`Buffered`), or stamped and synced (`Synced`).
-    Answer(Answer<Committed>, CommitQueue),
+    Answer(Answer<Committed>, Sequencer),
     /// Stamped; some other commit before it is not finished.
     Visible(Seqno, WaitVisible),
 }
@@ -86,10 +86,10 @@ impl Pending {
                 Stage::Answer(answer, commits) => match Pin::new(answer).poll(context) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(Ok(seqno))) => {
-                        if commits.visible() >= seqno {
+                        if commits.visible() >= seqno.0 {
                             return Poll::Ready(Ok(seqno));
                         }
-                        self.stage = Stage::Visible(seqno, commits.wait_visible(seqno));
+                        self.stage = Stage::Visible(seqno, commits.wait_visible(seqno.0));
                     }
                     Poll::Ready(Ok(Err(failed))) => return Poll::Ready(Err(failed)),
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(self.lost())),

@@ -5,19 +5,19 @@ use super::waiting::NotSent;
 use super::{Routed, Write, WritePath};
 use crate::admission::gate::{Admission, Claim, Overloaded};
 use crate::failure::{Scope, WriteFailure};
-use crate::kernel::Refused;
-use crate::kernel::commit::{CommitQueue, Slot};
-use crate::kernel::mailbox::Permit;
-use crate::kernel::reply::{Answer, reply};
 use crate::log_writer::message::{Commit, Committed, Target};
 use crate::range_owner::message::{Apply, is_heavy};
 use crate::range_owner::route::{Part, Route};
 use crate::range_owner::{RangeOwner, Superversion};
+use sluicedb_kernel::mailbox::Permit;
+use sluicedb_kernel::reply::{Answer, reply};
+use sluicedb_kernel::semaphore::Refused;
+use sluicedb_kernel::sequencer::{Sequencer, Slot};
 use std::sync::Arc;
 
 /// Room for one write in every queue on its way.
 pub(super) struct Places {
-    slot: Slot<CommitQueue>,
+    slot: Slot<Sequencer>,
     wal: Permit<Commit>,
     ranges: Vec<(Arc<RangeOwner>, Permit<Apply>)>,
 }
@@ -100,7 +100,7 @@ impl WritePath {
         }
     }
 
-    /// A place in the commit queue and one in every mailbox on the way, if they are free right now.
+    /// A place in the sequencer and one in every mailbox on the way, if they are free right now.
     /// INVARIANT(admission-before-log): all places, or none of them.
     pub(super) fn try_places(
         &self,

@@ -5,7 +5,6 @@ use super::queued::{claims, owners};
 use super::*;
 use crate::engine::Engine;
 use crate::failure::{Failure, Outcome, Scope};
-use crate::kernel::turn::TURN_MESSAGES_MAX;
 use crate::log_writer::After;
 use crate::range_owner::RangeOwner;
 use crate::runtime::{Runtime, Task, ThreadRuntime};
@@ -13,6 +12,7 @@ use crate::testing::{config, renew_ranges};
 use crate::version_manager::message::Change;
 use futures::executor::block_on;
 use futures::future::BoxFuture;
+use sluicedb_kernel::combining::TURN_MESSAGES_MAX;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::KeyspaceId;
@@ -104,8 +104,8 @@ fn b13_a_callers_turn_is_bounded_over_all_the_ranges_that_it_comes_to() {
             submit();
         }
         assert_eq!(handled(), 0);
-        guards.into_iter().for_each(crate::kernel::turn::TurnGuard::release);
-        log.into_iter().for_each(crate::kernel::turn::TurnGuard::release);
+        guards.into_iter().for_each(sluicedb_kernel::combining::TurnGuard::release);
+        log.into_iter().for_each(sluicedb_kernel::combining::TurnGuard::release);
         submit();
         let mine = handled();
         assert!((1..=TURN_MESSAGES_MAX).contains(&mine), "{mine} messages in one turn");
@@ -171,7 +171,7 @@ fn b12_what_a_refused_write_gives_back_wakes_nobody_before_the_seat_is_free() {
     let mut guard = wal.seat.enter_blocking().expect("nobody panicked");
     let mut write = queued(&engine, Level::Buffered);
     let global = engine.parts.accounts.global.clone();
-    let mut all = global.take(global.limit());
+    let mut all = global.acquire(global.limit());
     let waker = Waker::from(Arc::clone(&look));
     assert!(Pin::new(&mut all).poll(&mut Context::from_waker(&waker)).is_pending());
     let mut after = After::default();
@@ -318,7 +318,7 @@ fn x_10_who_waits_for_room_in_a_range_that_goes_is_routed_again() {
     let before = engine.superversion();
     let owner = Arc::clone(&before.ranges[0].owner);
     // Nobody gives it back.
-    let all = owner.local.try_take(owner.local.limit()).expect("the range is empty");
+    let all = owner.local.try_acquire(owner.local.limit()).expect("the range is empty");
     let (payload, operations) = put(&[0, 7]);
     let Ok(Submitted::NotAdmitted(write, Scope::Local)) =
         path.submit_owned(payload, operations, Level::Buffered)

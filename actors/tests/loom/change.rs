@@ -8,13 +8,15 @@
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
-use sluicedb_actors::kernel::commit::Slot;
-use sluicedb_actors::kernel::sync::block_on;
-use sluicedb_actors::kernel::turn::Spent;
-use sluicedb_actors::kernel::{
-    Capacity, CommitQueue, Credits, Handler, Hooks, Lease, Permit, Published, Refused, SeatMailbox,
-    Signal, Ticket, Turn, TurnLimits,
-};
+use sluicedb_kernel::combining::Spent;
+use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn, TurnLimits};
+use sluicedb_kernel::mailbox::{Capacity, Permit};
+use sluicedb_kernel::published::Published;
+use sluicedb_kernel::semaphore::{Refused, Semaphore, SemaphorePermit};
+use sluicedb_kernel::sequencer::Slot;
+use sluicedb_kernel::sequencer::{CommitGuard, Sequencer};
+use sluicedb_kernel::signal::Signal;
+use sluicedb_kernel::sync::block_on;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::points::{Holder, ReadPoint, ReadPoints};
 
@@ -32,8 +34,8 @@ impl Memtable {
 }
 
 pub(crate) struct Range {
-    pub(crate) seat: SeatMailbox<Owner>,
-    pub(crate) local: Credits,
+    pub(crate) seat: CombiningMailbox<Owner>,
+    pub(crate) local: Semaphore,
 }
 
 pub(crate) struct Owner {
@@ -44,7 +46,7 @@ pub(crate) struct Owner {
 
 pub(crate) struct Apply {
     seqno: u64,
-    ticket: Ticket,
+    ticket: CommitGuard,
 }
 
 impl Owner {
@@ -78,9 +80,9 @@ fn hooks() -> Hooks {
 impl Range {
     fn new(active: &Arc<Memtable>, capacity: Capacity) -> Arc<Self> {
         let owner = Owner { active: active.clone(), charge: 0, last: 0 };
-        let local = Credits::new(capacity.bytes);
+        let local = Semaphore::new(capacity.bytes);
         Arc::new(Self {
-            seat: SeatMailbox::new(owner, capacity, TurnLimits::default(), hooks()),
+            seat: CombiningMailbox::new(owner, capacity, TurnLimits::default(), hooks()),
             local,
         })
     }
@@ -112,7 +114,7 @@ impl Superversion {
 
 pub(crate) struct Shared {
     pub(crate) superversion: Published<Superversion>,
-    pub(crate) commits: CommitQueue,
+    pub(crate) commits: Sequencer,
 }
 
 pub(crate) struct Log {
@@ -125,14 +127,14 @@ pub(crate) struct Commit {
     epoch: u64,
     range: Arc<Range>,
     permit: Permit<Apply>,
-    local: Lease,
+    local: SemaphorePermit,
     slot: Slot,
 }
 
 impl Log {
-    pub(crate) fn stamp(&mut self, slot: Slot) -> (u64, Ticket) {
+    pub(crate) fn stamp(&mut self, slot: Slot) -> (u64, CommitGuard) {
         self.last += 1;
-        (self.last, self.shared.commits.open(slot, Seqno(self.last), 1))
+        (self.last, self.shared.commits.open(slot, self.last, 1))
     }
 }
 
@@ -144,13 +146,13 @@ impl Handler for Log {
             // As `stale.rs`: room in the new range, whether or not there is any.
             let superversion = self.shared.superversion.load();
             let range = superversion.range.clone();
-            let (permit, local) = (range.seat.reserve_anyway(1), range.local.take_anyway(1));
+            let (permit, local) = (range.seat.reserve_anyway(1), range.local.acquire_anyway(1));
             commit = Commit { epoch: superversion.epoch, range, permit, local, ..commit };
             assert_eq!(commit.epoch, self.epoch, "the newest routes are those that count");
         }
         let Commit { range, permit, local, slot, .. } = commit;
         let (seqno, ticket) = self.stamp(slot);
-        local.forget_into();
+        local.forget();
         assert!(permit.send(Apply { seqno, ticket }).is_ok());
         turn.defer(move |spent| range.seat.deliver_within(spent));
     }
@@ -162,7 +164,7 @@ impl Handler for Log {
 
 pub(crate) struct Toy {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) log: SeatMailbox<Log>,
+    pub(crate) log: CombiningMailbox<Log>,
     pub(crate) points: std::sync::Arc<ReadPoints>,
 }
 
@@ -176,14 +178,14 @@ impl Toy {
         let memtables = vec![active];
         let first = Superversion { epoch: 0, born: 0, range, memtables, came: None };
         let superversion = Published::new(Arc::new(first));
-        let shared = Arc::new(Shared { superversion, commits: CommitQueue::new(Seqno::ZERO, 4) });
+        let shared = Arc::new(Shared { superversion, commits: Sequencer::new(0, 4) });
         let log = Log { shared: shared.clone(), epoch: 0, last: 0 };
-        let log = SeatMailbox::new(log, TWO, TurnLimits::default(), hooks());
+        let log = CombiningMailbox::new(log, TWO, TurnLimits::default(), hooks());
         Arc::new(Self { shared, log, points: ReadPoints::new() })
     }
 
     pub(crate) fn visible(&self) -> u64 {
-        self.shared.commits.visible().0
+        self.shared.commits.visible()
     }
 
     /// A commit with room by the routes of now.
@@ -191,7 +193,7 @@ impl Toy {
         let superversion = self.shared.superversion.load();
         let range = superversion.range.clone();
         let (permit, local) =
-            (range.seat.try_reserve(1).unwrap(), range.local.try_take(1).unwrap());
+            (range.seat.try_reserve(1).unwrap(), range.local.try_acquire(1).unwrap());
         let slot = self.shared.commits.try_reserve().unwrap();
         Commit { epoch: superversion.epoch, range, permit, local, slot }
     }
@@ -213,7 +215,7 @@ impl Toy {
             };
             log.release();
             owner.run_and_release(|owner| owner.apply(seqno)).unwrap();
-            local.forget_into();
+            local.forget();
             ticket.finish();
             range.seat.settle(&mut Spent::default());
             self.log.settle(&mut Spent::default());
@@ -374,7 +376,7 @@ pub(crate) fn put_patiently(toy: &Toy) {
             before.replace(epoch) != Some(epoch),
             "told that the range has gone, and it is there"
         );
-        let local = match block_on(range.local.take(1)) {
+        let local = match block_on(range.local.acquire(1)) {
             Ok(local) => local,
             Err(refused) => {
                 assert_eq!(refused, Refused::Closed);
@@ -405,7 +407,7 @@ fn who_waits_for_a_range_that_goes_is_woken() {
             let toy = Toy::new(Capacity { messages: 1, bytes: 2 });
             let old = toy.shared.superversion.load_full();
             // Never given back: only the change can wake who waits behind.
-            let bytes = bytes_full.then(|| old.range.local.try_take(2).unwrap());
+            let bytes = bytes_full.then(|| old.range.local.try_acquire(2).unwrap());
             let place = messages_full.then(|| old.range.seat.try_reserve(1).unwrap());
             let waits = toy.clone();
             let writer = thread::spawn(move || put_patiently(&waits));
@@ -484,16 +486,16 @@ impl Handler for Count {
     }
 }
 
-fn counted(mailbox: &SeatMailbox<Count>) -> Option<u64> {
+fn counted(mailbox: &CombiningMailbox<Count>) -> Option<u64> {
     mailbox.try_enter_idle()?.attempt(|count| count.0)
 }
 
-fn counting(limits: TurnLimits) -> (Arc<SeatMailbox<Count>>, Arc<Signal>) {
+fn counting(limits: TurnLimits) -> (Arc<CombiningMailbox<Count>>, Arc<Signal>) {
     let kicked = Arc::new(Signal::new());
     let kick = kicked.clone();
     let hooks = Hooks { kick: Box::new(move || kick.set()), ..hooks() };
     let capacity = Capacity { messages: 3, bytes: 3 };
-    (Arc::new(SeatMailbox::new(Count(0), capacity, limits, hooks)), kicked)
+    (Arc::new(CombiningMailbox::new(Count(0), capacity, limits, hooks)), kicked)
 }
 
 /// What this thread has sent is handled first, also behind a message whose sender is half done.

@@ -4,8 +4,9 @@ use loom::thread;
 use sluicedb_actors::failure::Failure;
 use sluicedb_actors::group_commit::durable::{Committed, Durable, Level, Passed};
 use sluicedb_actors::group_commit::{GroupCommit, LogSeat};
-use sluicedb_actors::kernel::sync::block_on;
-use sluicedb_actors::kernel::{Answer, Seat, Signal, reply};
+use sluicedb_kernel::reply::{Answer, reply};
+use sluicedb_kernel::signal::Signal;
+use sluicedb_kernel::sync::{Mutex, block_on, lock};
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::codec;
 use sluicedb_storage::filename::{FileKind, FileNumber};
@@ -24,7 +25,7 @@ const IDENTITY: LogIdentity = LogIdentity { db_id: *b"0123456789abcdef" };
 /// wait for visibility; `commit` has that.
 struct Log {
     vfs: MemVfs,
-    seat: Seat<(LogWriter, Option<Spare>)>,
+    seat: Mutex<(LogWriter, Option<Spare>)>,
     durable: Durable,
     due: Signal,
     stop: AtomicBool,
@@ -32,7 +33,7 @@ struct Log {
 
 impl LogSeat for Log {
     fn with_writer<R>(&self, f: impl FnOnce(&mut LogWriter) -> R) -> Result<R, Failure> {
-        Ok(f(&mut self.seat.enter_blocking().expect("nobody panics under it").0))
+        Ok(f(&mut lock(&self.seat).0))
     }
 }
 
@@ -54,7 +55,7 @@ impl Log {
         let header = Unsynced::from(header);
         header.sync().unwrap();
         log.synced(&header);
-        let seat = Seat::new((log, Some(spare(2))));
+        let seat = Mutex::new((log, Some(spare(2))));
         let (durable, due) = (Durable::new(Seqno::ZERO), Signal::new());
         Self { vfs, seat, durable, due, stop: AtomicBool::new(false) }
     }
@@ -66,7 +67,7 @@ impl Log {
         let payload = batch.into_encoded();
         let (reply, answer) = reply();
         {
-            let mut seat = self.seat.enter_blocking().expect("nobody panics under it");
+            let mut seat = lock(&self.seat);
             let (log, _) = &mut *seat;
             let seqno = log.next_seqno();
             log.append(seqno, 1, &payload, codec::crc(&payload), AppendPath::Staged);
@@ -79,7 +80,7 @@ impl Log {
     /// What the next large write does.
     fn leave_segment(&self) {
         {
-            let mut seat = self.seat.enter_blocking().expect("nobody panics under it");
+            let mut seat = lock(&self.seat);
             let (log, spare) = &mut *seat;
             log.rotate(spare.take().expect("one rotation"));
         }

@@ -1,10 +1,10 @@
 use super::poll_once;
 use loom::thread;
 use sluicedb_actors::admission::gate::{Admit, Claim, Gate};
-use sluicedb_actors::kernel::Credits;
-use sluicedb_actors::kernel::sync::block_on;
+use sluicedb_kernel::semaphore::Semaphore;
+use sluicedb_kernel::sync::block_on;
 
-fn admit(gate: &Gate, local: &Credits, bytes: u64) -> Admit {
+fn admit(gate: &Gate, local: &Semaphore, bytes: u64) -> Admit {
     let account = local.clone();
     gate.admit_many(vec![Claim { range: 0, account, bytes, local_bytes: bytes }])
 }
@@ -14,14 +14,14 @@ fn admit(gate: &Gate, local: &Credits, bytes: u64) -> Admit {
 #[test]
 fn both_ranges_get_in() {
     loom::model(|| {
-        let gate = Gate::new(Credits::new(1));
+        let gate = Gate::new(Semaphore::new(1));
         let other = gate.clone();
         let writer = thread::spawn(move || {
-            let local = Credits::new(1);
+            let local = Semaphore::new(1);
             drop(block_on(admit(&other, &local, 1)).unwrap());
             assert_eq!(local.used(), 0);
         });
-        let local = Credits::new(1);
+        let local = Semaphore::new(1);
         drop(block_on(admit(&gate, &local, 1)).unwrap());
         writer.join().unwrap();
         assert_eq!((local.used(), gate.global().used()), (0, 0));
@@ -33,15 +33,15 @@ fn both_ranges_get_in() {
 #[test]
 fn a_parked_local_waiter_is_in_nobodys_way() {
     loom::model(|| {
-        let gate = Gate::new(Credits::new(1));
-        let full = Credits::new(1);
-        let held = full.try_take(1).unwrap();
+        let gate = Gate::new(Semaphore::new(1));
+        let full = Semaphore::new(1);
+        let held = full.try_acquire(1).unwrap();
         let mut parked = admit(&gate, &full, 1);
         assert!(poll_once(&mut parked).is_pending());
         assert_eq!(parked.waiting_range(), Some(0));
         let other = gate.clone();
         let writer = thread::spawn(move || {
-            let local = Credits::new(1);
+            let local = Semaphore::new(1);
             drop(block_on(admit(&other, &local, 1)).unwrap());
         });
         drop(held);
@@ -57,9 +57,9 @@ fn a_parked_local_waiter_is_in_nobodys_way() {
 #[test]
 fn a_parked_global_waiter_keeps_no_room_of_its_range() {
     loom::model(|| {
-        let gate = Gate::new(Credits::new(1));
-        let local = Credits::new(1);
-        let hog = gate.global().try_take(1).unwrap();
+        let gate = Gate::new(Semaphore::new(1));
+        let local = Semaphore::new(1);
+        let hog = gate.global().try_acquire(1).unwrap();
         let mut parked = admit(&gate, &local, 1);
         assert!(poll_once(&mut parked).is_pending());
         assert_eq!(parked.waiting_range(), None);
@@ -78,10 +78,10 @@ fn a_parked_global_waiter_keeps_no_room_of_its_range() {
 #[test]
 fn batches_over_two_ranges_take_turns() {
     loom::model(|| {
-        let gate = Gate::new(Credits::new(4));
-        let (low, high) = (Credits::new(1), Credits::new(1));
+        let gate = Gate::new(Semaphore::new(4));
+        let (low, high) = (Semaphore::new(1), Semaphore::new(1));
         let claims = move || {
-            let claim = |range, account: &Credits| {
+            let claim = |range, account: &Semaphore| {
                 let account = account.clone();
                 Claim { range, account, bytes: 1, local_bytes: 1 }
             };
@@ -100,10 +100,10 @@ fn batches_over_two_ranges_take_turns() {
 #[test]
 fn a_dropped_global_waiter_gives_everything_back() {
     loom::model(|| {
-        let gate = Gate::new(Credits::new(2));
-        let local = Credits::new(2);
-        let hog = gate.global().try_take(1).unwrap();
-        let kept = gate.global().try_take(1).unwrap();
+        let gate = Gate::new(Semaphore::new(2));
+        let local = Semaphore::new(2);
+        let hog = gate.global().try_acquire(1).unwrap();
+        let kept = gate.global().try_acquire(1).unwrap();
         let mut leaves = admit(&gate, &local, 2);
         assert!(poll_once(&mut leaves).is_pending());
         assert_eq!(leaves.waiting_range(), None);

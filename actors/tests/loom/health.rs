@@ -1,8 +1,10 @@
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 use sluicedb_actors::failure::health::{Down, Health};
-use sluicedb_actors::kernel::sync::block_on;
-use sluicedb_actors::kernel::{Capacity, Credits, Mailbox, reply};
+use sluicedb_kernel::mailbox::{Capacity, Mailbox};
+use sluicedb_kernel::reply::reply;
+use sluicedb_kernel::semaphore::Semaphore;
+use sluicedb_kernel::sync::block_on;
 
 /// Two actors fail at once: one cause wins and everybody is told that one.
 /// Catches: storing the level before taking the lock that orders changes (`check` panics: the state
@@ -52,11 +54,11 @@ fn no_ack_after_failure() {
 #[test]
 fn everybody_is_answered_on_shutdown() {
     loom::model(|| {
-        let credits = Credits::new(1);
-        let held = credits.try_take(1).unwrap();
+        let credits = Semaphore::new(1);
+        let held = credits.try_acquire(1).unwrap();
         let (mailbox, inbox) = Mailbox::new(Capacity { messages: 1, bytes: 0 });
         let waits = credits.clone();
-        let writer = thread::spawn(move || assert!(block_on(waits.take(1)).is_err()));
+        let writer = thread::spawn(move || assert!(block_on(waits.acquire(1)).is_err()));
         let asker = thread::spawn(move || {
             let (reply, answer) = reply::<()>();
             if let Ok(permit) = mailbox.try_reserve(0) {

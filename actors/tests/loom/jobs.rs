@@ -1,11 +1,11 @@
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use sluicedb_actors::kernel::sync::block_on;
-use sluicedb_actors::kernel::{
-    Capacity, Handler, Hooks, Reply, SeatMailbox, Turn, TurnLimits, reply,
-};
 use sluicedb_actors::runtime::jobs::{Jobs, Kick};
+use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn, TurnLimits};
+use sluicedb_kernel::mailbox::Capacity;
+use sluicedb_kernel::reply::{Reply, reply};
+use sluicedb_kernel::sync::block_on;
 
 struct Asked;
 
@@ -21,7 +21,7 @@ impl Handler for Asked {
     }
 }
 
-fn send(seat: &SeatMailbox<Asked>, question: Option<Reply<()>>) {
+fn send(seat: &CombiningMailbox<Asked>, question: Option<Reply<()>>) {
     seat.send(seat.try_reserve(1).expect("there is room"), question);
 }
 
@@ -34,7 +34,7 @@ fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
         let (jobs, mut workers) = Jobs::new(1, 0);
         // Not loom's: it has no weak references. Nothing is decided by these counts.
         let seats = [(); 2].map(|()| {
-            std::sync::Arc::new_cyclic(|seat: &std::sync::Weak<SeatMailbox<Asked>>| {
+            std::sync::Arc::new_cyclic(|seat: &std::sync::Weak<CombiningMailbox<Asked>>| {
                 let seat = seat.clone();
                 let kick = Kick::new(&jobs, move || {
                     if let Some(seat) = seat.upgrade() {
@@ -48,7 +48,7 @@ fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
                     on_panic: Box::new(|_| ()),
                 };
                 let limits = TurnLimits { messages: 1, bytes: 1 };
-                SeatMailbox::new(Asked, Capacity { messages: 3, bytes: 3 }, limits, hooks)
+                CombiningMailbox::new(Asked, Capacity { messages: 3, bytes: 3 }, limits, hooks)
             })
         });
         drop(jobs);
@@ -56,7 +56,7 @@ fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
         let engine = thread::spawn(move || block_on(worker.run(|_| panic!("a look panicked"))));
         let [mine, other] = seats;
         // Under the seat, so that both are left to the end of a turn that has room for one.
-        let ask_twice = |seat: &SeatMailbox<Asked>| {
+        let ask_twice = |seat: &CombiningMailbox<Asked>| {
             let (reply, answer) = reply();
             let guard = seat.try_enter_idle();
             send(seat, None);

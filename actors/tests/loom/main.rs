@@ -1,4 +1,5 @@
-//! Every interleaving of two or three threads, one module per primitive.
+//! Every interleaving of two or three threads, of what the engine builds on the kernel. The kernel's own
+//! models are in `actors/kernel/tests/loom/`.
 //!
 //! Run: `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release -p sluicedb-actors --test
 //! loom`. Each model names the bug that was planted to see it fail ("Catches"). The queue inside a
@@ -7,19 +8,12 @@
 #![cfg(loom)]
 
 mod change;
-mod commit;
-mod credits;
 mod durable;
 mod gate;
 mod health;
 mod jobs;
-mod mailbox;
-mod published;
 mod replacement;
-mod reply;
 mod rotation;
-mod seat;
-mod signal;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -7,7 +7,7 @@
 use crate::change::{Memtable, Superversion, TWO, Toy, put_patiently};
 use loom::sync::Arc;
 use loom::thread;
-use sluicedb_actors::kernel::Capacity;
+use sluicedb_kernel::mailbox::Capacity;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::points::Holder;
 

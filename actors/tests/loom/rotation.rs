@@ -3,7 +3,7 @@
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
-use sluicedb_actors::kernel::Published;
+use sluicedb_kernel::published::Published;
 
 /// Stands for a superversion; a "memtable" is one cell with the newest entry, 0 while empty.
 struct Layers {

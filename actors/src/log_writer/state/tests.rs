@@ -17,7 +17,7 @@ const IDENTITY: LogIdentity = LogIdentity { db_id: *b"0123456789abcdef" };
 struct Bench {
     vfs: Arc<dyn Vfs>,
     state: LogState,
-    commits: CommitQueue,
+    commits: Sequencer,
     superversion: Published<Superversion>,
     durable: Durable,
     next_number: u64,
@@ -32,7 +32,7 @@ impl Bench {
         Self {
             vfs,
             state: LogState::new(log, Seqno(1), 1, Arc::default()),
-            commits: CommitQueue::new(Seqno::ZERO, 8),
+            commits: Sequencer::new(0, 8),
             superversion: Published::new(Arc::new(Superversion::new(
                 1,
                 1,

@@ -1,0 +1,425 @@
+//! An actor that its callers run: state behind a combining lock, and a bounded mailbox that whoever
+//! gets the lock drains.
+//!
+//! This is flat combining: who holds the lock does the work of those who found it taken, so a call
+//! costs no hop to another thread and a crowd of callers passes the state around less often. (D.
+//! Hendler, I. Incze, N. Shavit, M. Tzafrir: Flat Combining and the Synchronization-Parallelism
+//! Tradeoff, SPAA 2010.) Here the publication list is a bounded queue, nobody spins or sleeps for
+//! the lock, and what a caller does for others is bounded. Holding the lock is called *sitting in
+//! the seat*.
+//!
+//! Guarantees: messages are handled one at a time, in the order in which they were sent; none is
+//! left behind while the seat is free: a sender counts its message and *then* tries the seat, an
+//! occupant frees the seat and *then* looks at the count, both with read-modify-writes, so one of
+//! the two sees the other. A turn on a caller's thread is bounded, and so is all that it leads to
+//! in other seats, which shares the bounds of one further turn; what is left over, and everything
+//! heavy, is handed to a thread behind the `kick` hook. Wakers and deferred actions run after the
+//! seat is free, the wakers last of all (see [`wake`](crate::wake)). A panic in a handler is
+//! caught, fails the mailbox for good, drops what is queued (so replies say `Lost`) and never
+//! reaches the caller whose thread happened to run the turn.
+//!
+//! Does not: start the thread behind `kick`; it calls [`CombiningMailbox::deliver_blocking`].
+
+use crate::mailbox::{Capacity, Permit};
+use crate::queue::{Driver, Queue};
+use crate::semaphore::{Amount, Refused};
+use crate::sync::Arc;
+use crate::wake::Hold;
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+mod guard;
+mod lock;
+pub mod preempt;
+
+pub use guard::TurnGuard;
+
+use lock::{Lock, LockGuard};
+
+/// Messages a turn on a caller's thread handles at most: about 100 us of 300 ns each.
+pub const TURN_MESSAGES_MAX: usize = 256;
+/// Weight a turn on a caller's thread handles at most (but always one message).
+pub const TURN_BYTES_MAX: usize = 256 << 10;
+
+/// What an actor does with its messages.
+pub trait Handler {
+    /// Its vocabulary.
+    type Message: Send;
+
+    /// Handles one message. Runs under the seat: no await, no disk, no waker, no second seat.
+    fn handle(&mut self, message: Self::Message, turn: &mut Turn);
+
+    /// How much of a turn's bytes this message uses up.
+    fn weight(message: &Self::Message) -> usize;
+
+    /// Must this message be left to the thread behind [`Hooks::kick`]?
+    fn is_heavy(message: &Self::Message) -> bool {
+        let _ = message;
+        false
+    }
+}
+
+/// Where a turn ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnLimits {
+    /// Messages, at least 1.
+    pub messages: usize,
+    /// Weight; a single message may exceed it.
+    pub bytes: usize,
+}
+
+impl Default for TurnLimits {
+    fn default() -> Self {
+        Self { messages: TURN_MESSAGES_MAX, bytes: TURN_BYTES_MAX }
+    }
+}
+
+/// What a combining mailbox calls outside itself. Both run on any thread and must not block.
+pub struct Hooks {
+    /// Has a thread of yours call [`CombiningMailbox::deliver_blocking`] soon: it handles the rest
+    /// of the queue. A kick that is lost leaves messages behind for ever.
+    pub kick: Box<dyn Fn() + Send + Sync>,
+    /// Reports a panic's message; the seat is failed already.
+    pub on_panic: Box<dyn Fn(String) + Send + Sync>,
+}
+
+/// The turn under way: what is to happen once the seat is free again.
+pub struct Turn {
+    on_own_thread: bool,
+    /// Room of handled messages, given back in one go.
+    messages: u64,
+    bytes: u64,
+    after: Vec<Deferred>,
+}
+
+/// Done after the turn, within what is left of the turn that all these share.
+type Deferred = Box<dyn FnOnce(&mut Spent) + Send>;
+
+opaque_debug!("Hooks", [] Hooks);
+opaque_debug!("Turn", [] Turn);
+opaque_debug!("CombiningMailbox", [A: Handler] CombiningMailbox<A>);
+
+impl Turn {
+    fn new(on_own_thread: bool) -> Self {
+        Self { on_own_thread, messages: 0, bytes: 0, after: Vec::new() }
+    }
+
+    /// Runs `action` after the turn, on the same thread; if it comes to other seats it uses
+    /// [`CombiningMailbox::deliver_within`]. Costs an allocation.
+    pub fn defer(&mut self, action: impl FnOnce(&mut Spent) + Send + 'static) {
+        self.after.push(Box::new(action));
+    }
+}
+
+/// How far a turn got.
+enum End {
+    Empty,
+    /// The turn is used up, or the next message is heavy.
+    Left,
+    Panicked(String),
+}
+
+/// What was done of a turn, which may lead through several seats.
+#[derive(Debug, Default)]
+pub struct Spent {
+    messages: usize,
+    bytes: usize,
+}
+
+/// See the module. Shared by reference or in an `Arc`.
+pub struct CombiningMailbox<A: Handler> {
+    seat: Lock<A>,
+    queue: Arc<Queue<A::Message>>,
+    limits: TurnLimits,
+    hooks: Hooks,
+}
+
+impl<A: Handler> CombiningMailbox<A> {
+    /// An actor with an empty mailbox and a free seat; `limits` bound a caller's turn.
+    pub fn new(actor: A, capacity: Capacity, limits: TurnLimits, hooks: Hooks) -> Self {
+        assert!(limits.messages > 0, "a turn handles at least one message");
+        let queue = Arc::new(Queue::new(capacity, Driver::Combiner));
+        Self { seat: Lock::new(actor), queue, limits, hooks }
+    }
+
+    /// Room for a message of `bytes` if there is some now and nobody waits for it.
+    ///
+    /// # Errors
+    /// Why it is not given.
+    pub fn try_reserve(&self, bytes: u64) -> Result<Permit<A::Message>, Refused> {
+        Permit::try_new(Arc::clone(&self.queue), bytes)
+    }
+
+    /// Room for a message of `bytes`, waiting in line; as
+    /// [`Mailbox::reserve`](crate::mailbox::Mailbox::reserve).
+    pub fn reserve(
+        &self,
+        bytes: u64,
+    ) -> impl Future<Output = Result<Permit<A::Message>, Refused>> + use<A> {
+        Permit::reserve(Arc::clone(&self.queue), bytes)
+    }
+
+    /// Room for a message of `bytes`, above the capacity if need be: for what another mailbox has
+    /// given room to already, and which has to go through this one instead. The caller sees to it
+    /// that no more messages are ever queued than the mailbox holds.
+    pub fn reserve_anyway(&self, bytes: u64) -> Permit<A::Message> {
+        Permit::anyway(Arc::clone(&self.queue), bytes)
+    }
+
+    /// Takes the seat for the caller's own message: only if nothing is queued and the seat is free.
+    /// Dropping the guard frees the seat and sees to what was queued meanwhile. Never runs other
+    /// messages in here, so it may be called under the seat before it in log order.
+    #[inline]
+    pub fn try_enter_idle(&self) -> Option<TurnGuard<'_, A>> {
+        // Whatever was sent before this call, as far as anybody can tell, is counted here. Who
+        // sends later is not passed, and finds the seat free or is seen to when the guard is
+        // dropped.
+        if self.queue.unhandled() > 0 {
+            return None;
+        }
+        let seat = self.seat.try_enter()?;
+        Some(TurnGuard::new(self, seat, false))
+    }
+
+    /// Takes the seat whatever is queued, waiting for its occupant; `None` if it failed. The queue
+    /// is seen to when the guard is dropped. For threads of your own, to look at or repair the
+    /// state.
+    pub fn enter_blocking(&self) -> Option<TurnGuard<'_, A>> {
+        let seat = self.seat.enter_blocking()?;
+        Some(TurnGuard::new(self, seat, true))
+    }
+
+    /// Sees to it that what was sent is handled: by this thread in a bounded turn if the seat is
+    /// free, else by its occupant. What does not fit into the turn is left to [`Hooks::kick`].
+    pub fn deliver(&self) {
+        self.deliver_within(&mut Spent::default());
+    }
+
+    /// As [`CombiningMailbox::deliver`], as a part of a turn of which so much is done already.
+    pub fn deliver_within(&self, spent: &mut Spent) {
+        self.run(Turn::new(false), spent);
+    }
+
+    /// The second half of [`TurnGuard::release`]: sees to what was queued while the seat was taken.
+    #[inline]
+    pub fn settle(&self, spent: &mut Spent) {
+        if !self.queue.is_settled() {
+            self.deliver_within(spent);
+        }
+    }
+
+    /// As [`Permit::send`], then [`CombiningMailbox::deliver`].
+    pub fn send(&self, permit: Permit<A::Message>, message: A::Message) {
+        // It takes whatever has a permit; a failed one drops it in `deliver`.
+        let _ = permit.send(message);
+        self.deliver();
+    }
+
+    /// Handles everything queued, heavy messages too, waiting for the seat. For threads of your own
+    /// only.
+    pub fn deliver_blocking(&self) {
+        loop {
+            let _hold = Hold::new();
+            let mut turn = Turn::new(true);
+            let Some(mut seat) = self.seat.enter_blocking() else { return self.discard() };
+            let end = self.drain(&mut seat, &mut turn, &mut Spent::default());
+            drop(seat);
+            let settled = match end {
+                End::Empty => self.queue.is_settled(),
+                End::Left => false,
+                End::Panicked(message) => {
+                    self.fall(message);
+                    true
+                }
+            };
+            self.finish(&mut turn);
+            if settled {
+                return;
+            }
+        }
+    }
+
+    /// Takes the seat, waiting for its occupant, handles everything queued, heavy messages too, and
+    /// then runs `f`: nothing comes between the last message and it. What the messages deferred is
+    /// done after `f`, with the seat free. `None` if the mailbox has failed, or fails by this. For
+    /// threads of your own only.
+    pub fn run_last<R>(&self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
+        let _hold = Hold::new();
+        let mut turn = Turn::new(true);
+        let Some(mut seat) = self.seat.enter_blocking() else {
+            self.discard();
+            return None;
+        };
+        let result = loop {
+            match self.drain(&mut seat, &mut turn, &mut Spent::default()) {
+                // Nothing is heavy here, and this turn has no end: who is counted comes.
+                End::Left => {}
+                End::Empty => break Ok(()),
+                End::Panicked(message) => break Err(message),
+            }
+        };
+        let result = result.and_then(|()| {
+            let actor = &mut *seat;
+            catch_unwind(AssertUnwindSafe(|| f(actor))).map_err(|panic| {
+                seat.fail();
+                panic_message(&*panic)
+            })
+        });
+        drop(seat);
+        let result = match result {
+            Ok(result) => Some(result),
+            Err(message) => {
+                self.fall(message);
+                None
+            }
+        };
+        self.finish(&mut turn);
+        self.settle(&mut Spent::default());
+        result
+    }
+
+    /// Messages sent and not yet handled.
+    pub fn len(&self) -> usize {
+        self.queue.unhandled() as usize
+    }
+
+    /// Is nothing waiting to be handled?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Refuses new reservations, and those who wait for one get `Closed`. Permits that are out may
+    /// still send, and everything sent is handled.
+    pub fn close(&self) {
+        self.queue.room.close();
+    }
+
+    fn run(&self, mut turn: Turn, spent: &mut Spent) {
+        let _hold = Hold::new();
+        loop {
+            let Some(mut seat) = self.seat.try_enter() else {
+                // Taken: the occupant looks at the queue after it has left. Failed: nobody will.
+                if self.seat.is_failed() {
+                    self.discard();
+                }
+                break;
+            };
+            let end = self.drain(&mut seat, &mut turn, spent);
+            drop(seat);
+            if self.seat.is_failed() && !matches!(end, End::Panicked(_)) {
+                // Failed from outside meanwhile: what this turn held or left is nobody's.
+                self.discard();
+                break;
+            }
+            match end {
+                // INVARIANT(no message is left behind while the seat is free): looked at after the
+                // seat was freed, for those who found it taken.
+                End::Empty if self.queue.is_settled() => break,
+                End::Empty => {}
+                End::Left => {
+                    (self.hooks.kick)();
+                    break;
+                }
+                End::Panicked(message) => {
+                    self.fall(message);
+                    break;
+                }
+            }
+        }
+        self.finish(&mut turn);
+    }
+
+    fn drain(&self, seat: &mut LockGuard<'_, A>, turn: &mut Turn, spent: &mut Spent) -> End {
+        let mut handled = 0;
+        let end = loop {
+            // On a thread of its own also what is not counted yet: in front of what was sent before
+            // this turn there may be a message whose sender is half done.
+            if !turn.on_own_thread && handled >= self.queue.pushed() {
+                break End::Empty;
+            }
+            let Some((message, bytes)) = self.queue.pop() else { break End::Empty };
+            let weight = A::weight(&message);
+            let full = spent.messages >= self.limits.messages
+                || spent.messages > 0 && spent.bytes.saturating_add(weight) > self.limits.bytes;
+            if full || !turn.on_own_thread && A::is_heavy(&message) {
+                self.queue.hold(message, bytes);
+                break End::Left;
+            }
+            handled += 1;
+            spent.messages += 1;
+            spent.bytes = spent.bytes.saturating_add(weight);
+            turn.messages += 1;
+            turn.bytes += bytes;
+            let actor = &mut **seat;
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| actor.handle(message, turn))) {
+                seat.fail();
+                break End::Panicked(panic_message(&*panic));
+            }
+        };
+        if handled > 0 {
+            self.queue.handled(handled);
+        }
+        end
+    }
+
+    /// After the seat: room, deferred actions.
+    #[inline]
+    fn finish(&self, turn: &mut Turn) {
+        if turn.messages > 0 || !turn.after.is_empty() {
+            self.finish_busy(turn);
+        }
+    }
+
+    fn finish_busy(&self, turn: &mut Turn) {
+        let room = Amount::new(std::mem::take(&mut turn.messages), std::mem::take(&mut turn.bytes));
+        let after = std::mem::take(&mut turn.after);
+        let all = || {
+            self.queue.room.release(room);
+            let mut spent = Spent::default();
+            for action in after {
+                action(&mut spent);
+            }
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(all)) {
+            self.seat.fail();
+            self.fall(panic_message(&*panic));
+        }
+    }
+
+    /// After a panic, with the seat failed and free.
+    #[cold]
+    fn fall(&self, message: String) {
+        self.queue.room.close();
+        self.discard();
+        (self.hooks.on_panic)(message);
+    }
+
+    /// Drops what is queued, on a failed seat: replies in it say `Lost`.
+    #[cold]
+    fn discard(&self) {
+        // A message whose drop panics has nobody to be told; the mailbox has failed already.
+        while catch_unwind(AssertUnwindSafe(|| self.queue.discard())).is_err() {}
+    }
+}
+
+impl<A: Handler> Drop for CombiningMailbox<A> {
+    fn drop(&mut self) {
+        self.queue.room.close();
+        self.queue.discard();
+    }
+}
+
+#[cold]
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    if let Some(message) = panic.downcast_ref::<&str>() {
+        (*message).to_owned()
+    } else if let Some(message) = panic.downcast_ref::<String>() {
+        message.clone()
+    } else {
+        "no message".to_owned()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

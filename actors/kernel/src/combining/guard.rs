@@ -1,0 +1,110 @@
+//! The guard of a caller that works on an actor's state itself.
+//!
+//! Guarantees: leaving it, by any way, sees to messages that were sent meanwhile, after the seat is
+//! free. Does not: catch panics outside [`TurnGuard::attempt`]; those fail the mailbox and go on.
+
+use super::lock::LockGuard;
+use super::{CombiningMailbox, Handler, Spent, Turn, panic_message};
+use crate::wake::Hold;
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+opaque_debug!("TurnGuard", [A: Handler] TurnGuard<'_, A>);
+
+/// The seat is taken for the caller's own work. Dropping it frees the seat and sees to messages
+/// that were sent meanwhile.
+#[must_use = "the seat is free again once the guard is dropped"]
+pub struct TurnGuard<'a, A: Handler> {
+    mailbox: &'a CombiningMailbox<A>,
+    /// `None` only while dropping.
+    seat: Option<LockGuard<'a, A>>,
+    on_own_thread: bool,
+    /// Ends last: no waker runs under the seat, nor before what this guard owes others is done.
+    _hold: Hold,
+}
+
+impl<'a, A: Handler> TurnGuard<'a, A> {
+    #[inline]
+    pub(super) fn new(
+        mailbox: &'a CombiningMailbox<A>,
+        seat: LockGuard<'a, A>,
+        on_own_thread: bool,
+    ) -> Self {
+        Self { mailbox, seat: Some(seat), on_own_thread, _hold: Hold::new() }
+    }
+
+    /// Runs `f` and keeps the seat. `None` if `f` panicked: then the mailbox is failed and the seat
+    /// free, so nothing may be done with the guard but to drop it; the panic was reported, not
+    /// passed on.
+    #[inline]
+    pub fn attempt<R>(&mut self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
+        let actor = &mut **self;
+        match catch_unwind(AssertUnwindSafe(|| f(actor))) {
+            Ok(value) => Some(value),
+            Err(panic) => {
+                self.fall(panic_message(&*panic));
+                None
+            }
+        }
+    }
+
+    /// As [`TurnGuard::attempt`]; frees the seat and leaves what was queued meanwhile to the
+    /// caller, as [`TurnGuard::release`] does.
+    #[inline]
+    pub fn run_and_release<R>(mut self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
+        let value = self.attempt(f);
+        drop(self.seat.take());
+        value
+    }
+
+    /// Frees the seat and leaves what was queued meanwhile to the caller, who must call
+    /// [`CombiningMailbox::settle`] soon: for a caller with something more urgent to do under the
+    /// next seat in log order.
+    #[inline]
+    pub fn release(mut self) {
+        drop(self.seat.take());
+    }
+
+    #[cold]
+    fn fall(&mut self, message: String) {
+        if let Some(mut seat) = self.seat.take() {
+            seat.fail();
+        }
+        self.mailbox.fall(message);
+    }
+}
+
+impl<A: Handler> Deref for TurnGuard<'_, A> {
+    type Target = A;
+
+    #[inline]
+    fn deref(&self) -> &A {
+        self.seat.as_ref().expect("taken only by drop")
+    }
+}
+
+impl<A: Handler> DerefMut for TurnGuard<'_, A> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut A {
+        self.seat.as_mut().expect("taken only by drop")
+    }
+}
+
+impl<A: Handler> Drop for TurnGuard<'_, A> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(seat) = self.seat.take() {
+            drop(seat);
+            if self.mailbox.seat.is_failed() {
+                // The holder panics outside `run`, or somebody failed the mailbox meanwhile.
+                self.mailbox.queue.room.close();
+                self.mailbox.discard();
+                if std::thread::panicking() {
+                    (self.mailbox.hooks.on_panic)("who held the seat panicked".to_owned());
+                }
+            } else if !self.mailbox.queue.is_settled() {
+                self.mailbox.run(Turn::new(self.on_own_thread), &mut Spent::default());
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The combining lock, "the seat": an actor's state, one occupant at a time, never a queue of
+//! threads.
+//!
+//! Guarantees: trying never waits; a panic while the seat is taken fails it for good, so nobody
+//! ever enters a state that was left half done. It is a `std` mutex used through `try_lock`, so
+//! there is no unsafe code.
+//!
+//! Does not: remember who was refused; the mailbox looks at its queue after every occupant.
+
+use super::preempt::{self, Occupied};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+use std::ops::{Deref, DerefMut};
+
+/// A state behind a seat.
+pub(super) struct Lock<S> {
+    /// Besides the mutex's own poison: failed without unwinding.
+    failed: AtomicBool,
+    state: Mutex<S>,
+}
+
+/// The seat is taken; dropping the guard frees it. A panic meanwhile fails the seat.
+#[must_use = "the seat is free again once the guard is dropped"]
+pub(super) struct LockGuard<'a, S> {
+    seat: &'a Lock<S>,
+    state: MutexGuard<'a, S>,
+    /// After `state`: the seat is free when this is dropped.
+    _occupied: Occupied,
+}
+
+impl<S> Lock<S> {
+    /// A free seat in front of `state`.
+    pub(super) fn new(state: S) -> Self {
+        Self { failed: AtomicBool::new(false), state: Mutex::new(state) }
+    }
+
+    /// Takes the seat if it is free; `None` if it is taken or failed. Never waits.
+    #[inline]
+    pub(super) fn try_enter(&self) -> Option<LockGuard<'_, S>> {
+        preempt::point();
+        match self.state.try_lock() {
+            Ok(state) if !self.failed.load(Ordering::Relaxed) => {
+                Some(LockGuard { seat: self, state, _occupied: Occupied::new() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes the seat, waiting for the occupant to leave; `None` if it is failed. For threads of
+    /// their own.
+    pub(super) fn enter_blocking(&self) -> Option<LockGuard<'_, S>> {
+        preempt::point();
+        match self.state.lock() {
+            Ok(state) if !self.failed.load(Ordering::Relaxed) => {
+                Some(LockGuard { seat: self, state, _occupied: Occupied::new() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Did an occupant panic, or was the seat failed? Final.
+    #[inline]
+    pub(super) fn is_failed(&self) -> bool {
+        #[cfg(not(loom))]
+        let poisoned = self.state.is_poisoned();
+        #[cfg(loom)]
+        let poisoned = false;
+        poisoned || self.failed.load(Ordering::Acquire)
+    }
+
+    /// Fails the seat from outside: nobody enters any more; who is in it may finish.
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+}
+
+impl<S> LockGuard<'_, S> {
+    /// Fails the seat: nobody enters it after this guard is dropped.
+    pub(super) fn fail(&mut self) {
+        self.seat.fail();
+    }
+}
+
+impl<S> Deref for LockGuard<'_, S> {
+    type Target = S;
+
+    #[inline]
+    fn deref(&self) -> &S {
+        &self.state
+    }
+}
+
+impl<S> DerefMut for LockGuard<'_, S> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.state
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_occupant_at_a_time() {
+        let seat = Lock::new(1);
+        let mut guard = seat.try_enter().expect("free");
+        *guard += 1;
+        assert!(seat.try_enter().is_none());
+        drop(guard);
+        assert_eq!(*seat.enter_blocking().expect("free"), 2);
+        assert!(!seat.is_failed());
+    }
+
+    #[test]
+    fn a_panic_fails_the_seat() {
+        let seat = std::sync::Arc::new(Lock::new(1));
+        let other = seat.clone();
+        let thread = std::thread::spawn(move || {
+            let _guard = other.try_enter().expect("free");
+            panic!("on purpose");
+        });
+        assert!(thread.join().is_err());
+        assert!(seat.is_failed());
+        assert!(seat.try_enter().is_none());
+        assert!(seat.enter_blocking().is_none());
+    }
+
+    #[test]
+    fn a_failed_seat_stays_empty() {
+        let seat = Lock::new(());
+        seat.try_enter().expect("free").fail();
+        assert!(seat.is_failed() && seat.try_enter().is_none() && seat.enter_blocking().is_none());
+    }
+}

@@ -1,0 +1,94 @@
+//! Where a simulator may take the processor away: before a seat is taken, after it is free.
+//!
+//! Threads may be stopped anywhere; what an actor relies on is only that nobody else is in a seat
+//! that its thread holds. A simulator that lets others run at awaits alone never comes between two
+//! visits of a seat in one poll. It installs a hook here, for its own thread.
+//!
+//! Guarantees: the hook is called with no seat held, so whoever it runs finds every seat free. In a
+//! build without debug assertions nothing is left of this. Does not: know what the hook does.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// What runs others.
+pub type Hook = Rc<dyn Fn()>;
+
+thread_local! {
+    static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+    static SEATS_HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The hook of this thread from now on; returns the one before.
+pub fn install(hook: Option<Hook>) -> Option<Hook> {
+    HOOK.with(|slot| slot.replace(hook))
+}
+
+/// Others may run here, if a hook is installed and this thread holds no seat.
+#[inline]
+pub fn point() {
+    if cfg!(debug_assertions) {
+        run_others();
+    }
+}
+
+fn run_others() {
+    if SEATS_HELD.get() > 0 || std::thread::panicking() {
+        return;
+    }
+    let hook = HOOK.with(|slot| slot.borrow().clone());
+    if let Some(hook) = hook {
+        hook();
+    }
+}
+
+/// A seat is held until this is dropped, which is after it is free.
+pub(super) struct Occupied(());
+
+impl Occupied {
+    #[inline]
+    pub(super) fn new() -> Self {
+        if cfg!(debug_assertions) {
+            SEATS_HELD.set(SEATS_HELD.get() + 1);
+        }
+        Self(())
+    }
+}
+
+impl Drop for Occupied {
+    #[inline]
+    fn drop(&mut self) {
+        if cfg!(debug_assertions) {
+            // Its guard is dropped on the thread that took the seat: a std lock allows nothing
+            // else.
+            SEATS_HELD.set(SEATS_HELD.get() - 1);
+            run_others();
+        }
+    }
+}
+
+#[cfg(all(test, debug_assertions, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::combining::lock::Lock;
+
+    #[test]
+    fn others_run_before_a_seat_is_taken_and_after_it_is_free() {
+        let (outer, inner) = (Lock::new(()), Rc::new(Lock::new(())));
+        let runs = Rc::new(Cell::new(0));
+        let (seen, free) = (Rc::clone(&runs), Rc::clone(&inner));
+        install(Some(Rc::new(move || {
+            // What it runs has no hook of its own, and finds the seats free.
+            let hook = install(None);
+            assert!(free.try_enter().is_some());
+            install(hook);
+            seen.set(seen.get() + 1);
+        })));
+        let guard = outer.try_enter();
+        assert_eq!(runs.get(), 1);
+        drop(inner.enter_blocking());
+        assert_eq!(runs.get(), 1, "not under another seat");
+        drop(guard);
+        assert_eq!(runs.get(), 2);
+        install(None);
+    }
+}

@@ -1,0 +1,378 @@
+//! One thread asks a combining mailbox everything that needs no second one.
+
+use super::*;
+use crate::reply::{Answer, Lost, Reply, reply};
+use crate::sync::block_on;
+use std::sync::Arc as StdArc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+
+#[derive(Default)]
+struct Sum {
+    seen: Vec<u32>,
+}
+
+enum Message {
+    Add(u32),
+    Heavy(u32),
+    HeavyAsk(Reply<Vec<u32>>),
+    Ask(Reply<Vec<u32>>),
+    Defer(Box<dyn FnOnce() + Send>),
+    Panic,
+}
+
+impl Handler for Sum {
+    type Message = Message;
+
+    fn handle(&mut self, message: Message, turn: &mut Turn) {
+        match message {
+            Message::Add(n) | Message::Heavy(n) => self.seen.push(n),
+            Message::Ask(reply) | Message::HeavyAsk(reply) => reply.send(self.seen.clone()),
+            Message::Defer(action) => turn.defer(move |_| action()),
+            Message::Panic => panic!("on purpose"),
+        }
+    }
+
+    fn weight(message: &Message) -> usize {
+        match message {
+            Message::Add(n) => *n as usize,
+            _ => 1,
+        }
+    }
+
+    fn is_heavy(message: &Message) -> bool {
+        matches!(message, Message::Heavy(_) | Message::HeavyAsk(_))
+    }
+}
+
+struct Probe {
+    kicks: AtomicUsize,
+    panics: std::sync::Mutex<Vec<String>>,
+}
+
+fn mailbox(limits: TurnLimits) -> (CombiningMailbox<Sum>, StdArc<Probe>) {
+    let probe =
+        StdArc::new(Probe { kicks: AtomicUsize::new(0), panics: std::sync::Mutex::default() });
+    let (kicked, panicked) = (probe.clone(), probe.clone());
+    let hooks = Hooks {
+        kick: Box::new(move || {
+            kicked.kicks.fetch_add(1, Ordering::SeqCst);
+        }),
+        on_panic: Box::new(move |words| panicked.panics.lock().expect("not poisoned").push(words)),
+    };
+    let capacity = Capacity { messages: 8, bytes: 100 };
+    (CombiningMailbox::new(Sum::default(), capacity, limits, hooks), probe)
+}
+
+fn send(mailbox: &CombiningMailbox<Sum>, message: Message) {
+    let permit = mailbox.try_reserve(1).expect("there is room");
+    mailbox.send(permit, message);
+}
+
+/// Works on the state as a caller whose turn it is.
+fn inline<R>(mailbox: &CombiningMailbox<Sum>, f: impl FnOnce(&mut Sum) -> R) -> Option<R> {
+    mailbox.try_enter_idle()?.attempt(f)
+}
+
+fn has_failed(mailbox: &CombiningMailbox<Sum>) -> bool {
+    mailbox.enter_blocking().is_none() && mailbox.try_reserve(0).map(drop) == Err(Refused::Closed)
+}
+
+/// The answer, if it is there.
+fn now<T>(answer: &mut Answer<T>) -> Option<Result<T, Lost>> {
+    match std::pin::Pin::new(answer).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    }
+}
+
+fn ask(mailbox: &CombiningMailbox<Sum>) -> Vec<u32> {
+    let (reply, answer) = reply();
+    send(mailbox, Message::Ask(reply));
+    mailbox.deliver_blocking();
+    block_on(answer).expect("answered")
+}
+
+#[test]
+fn a_sender_runs_its_own_message() {
+    let (mailbox, probe) = mailbox(TurnLimits::default());
+    send(&mailbox, Message::Add(1));
+    assert!(mailbox.is_empty());
+    assert_eq!(inline(&mailbox, |sum| sum.seen.push(2)), Some(()));
+    assert_eq!(ask(&mailbox), [1, 2]);
+    assert_eq!(probe.kicks.load(Ordering::SeqCst), 0);
+    assert_eq!(mailbox.queue.room.used(), Amount::NOTHING);
+}
+
+#[test]
+fn what_was_sent_while_the_seat_was_taken_is_seen_to_on_leaving() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let mut guard = mailbox.try_enter_idle().expect("idle");
+    send(&mailbox, Message::Add(2));
+    assert_eq!(mailbox.len(), 1);
+    assert!(mailbox.try_enter_idle().is_none());
+    guard.seen.push(1);
+    drop(guard);
+    assert!(mailbox.is_empty());
+    assert_eq!(ask(&mailbox), [1, 2]);
+}
+
+/// So a caller finishes what it has begun before it works for others.
+#[test]
+fn b13_what_comes_during_a_callers_own_work_is_left_until_the_caller_settles() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let guard = mailbox.try_enter_idle().expect("idle");
+    let ran = guard.run_and_release(|sum| {
+        sum.seen.push(1);
+        send(&mailbox, Message::Add(2));
+    });
+    assert_eq!((ran, mailbox.len()), (Some(()), 1), "not handled in passing");
+    mailbox.settle(&mut Spent::default());
+    assert!(mailbox.is_empty());
+    assert_eq!(ask(&mailbox), [1, 2]);
+}
+
+/// What was done elsewhere in the same turn counts.
+#[test]
+fn b13_two_seats_share_a_turn() {
+    let limits = TurnLimits { messages: 3, bytes: 100 };
+    let ((first, _), (second, probe)) = (mailbox(limits), mailbox(limits));
+    for mailbox in [&first, &second] {
+        for _ in 0..2 {
+            assert!(mailbox.try_reserve(1).expect("room").send(Message::Add(1)).is_ok());
+        }
+    }
+    let mut spent = Spent::default();
+    first.deliver_within(&mut spent);
+    second.deliver_within(&mut spent);
+    assert_eq!((first.len(), second.len(), probe.kicks.load(Ordering::SeqCst)), (0, 1, 1));
+    second.deliver_blocking();
+    assert_eq!(ask(&second), [1, 1]);
+}
+
+#[test]
+fn a_queued_message_keeps_others_from_passing_it() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    assert!(mailbox.try_reserve(1).expect("room").send(Message::Add(1)).is_ok());
+    assert!(inline(&mailbox, |sum| sum.seen.push(2)).is_none());
+    mailbox.deliver();
+    assert_eq!(inline(&mailbox, |sum| sum.seen.push(2)), Some(()));
+    assert_eq!(ask(&mailbox), [1, 2]);
+}
+
+#[test]
+fn a_turn_is_bounded_and_the_rest_is_kicked_on() {
+    let (mailbox, probe) = mailbox(TurnLimits { messages: 3, bytes: 10 });
+    let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
+    for n in [9, 9, 1, 1, 50] {
+        push(Message::Add(n));
+    }
+    mailbox.deliver();
+    assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (4, 1), "9 + 9 > 10");
+    mailbox.deliver();
+    assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (2, 2), "9 + 1, then full");
+    mailbox.deliver();
+    mailbox.deliver();
+    assert!(mailbox.is_empty(), "a single message may exceed the turn");
+    assert_eq!(ask(&mailbox), [9, 9, 1, 1, 50]);
+}
+
+#[test]
+fn heavy_messages_wait_for_an_engine_thread_in_their_place() {
+    let (mailbox, probe) = mailbox(TurnLimits::default());
+    send(&mailbox, Message::Add(1));
+    send(&mailbox, Message::Heavy(2));
+    assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (1, 1));
+    send(&mailbox, Message::Add(3));
+    assert_eq!(mailbox.len(), 2, "nothing passes it");
+    assert!(inline(&mailbox, |_| ()).is_none());
+    mailbox.deliver_blocking();
+    assert_eq!(ask(&mailbox), [1, 2, 3]);
+}
+
+#[test]
+fn a_panic_is_caught_reported_and_final() {
+    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let (reply, answer) = reply();
+    let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
+    push(Message::Panic);
+    push(Message::Ask(reply));
+    mailbox.deliver();
+    assert!(has_failed(&mailbox) && mailbox.is_empty());
+    assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
+    assert!(block_on(answer).is_err(), "what was queued is dropped");
+    assert!(mailbox.try_reserve(1).is_err());
+    assert!(mailbox.try_enter_idle().is_none() && mailbox.enter_blocking().is_none());
+    mailbox.deliver_blocking();
+}
+
+/// What is deferred runs beside the next occupant, whom its panic must not leave with messages.
+#[test]
+fn a_panic_in_what_was_deferred_answers_also_what_was_held_back() {
+    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let (reply, mut answer) = reply();
+    let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
+    push(Message::Defer(Box::new(|| panic!("on purpose"))));
+    push(Message::HeavyAsk(reply));
+    mailbox.deliver();
+    assert!(matches!(now(&mut answer), Some(Err(Lost))));
+    assert!(mailbox.is_empty() && has_failed(&mailbox));
+    assert_eq!(mailbox.queue.room.used(), Amount::NOTHING);
+    assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
+}
+
+#[test]
+fn a_panic_of_an_inline_caller_is_caught_too() {
+    let (mailbox, probe) = mailbox(TurnLimits::default());
+    assert!(inline(&mailbox, |_| -> u32 { panic!("inline") }).is_none());
+    assert!(has_failed(&mailbox));
+    assert_eq!(*probe.panics.lock().expect("not poisoned"), ["inline"]);
+}
+
+#[test]
+fn deferred_actions_run_after_the_seat_is_free() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let mailbox = StdArc::new(mailbox);
+    let (inner, free) = (mailbox.clone(), StdArc::new(AtomicUsize::new(0)));
+    let seen = free.clone();
+    let action = Box::new(move || {
+        seen.store(usize::from(inner.try_enter_idle().is_some()) + 1, Ordering::SeqCst);
+    });
+    send(&mailbox, Message::Defer(action));
+    assert_eq!(free.load(Ordering::SeqCst), 2);
+}
+
+/// A waker may use the seat from which it is called, and may panic.
+/// Planted: wakers called where the reply is sent (the seat is found taken, and a panic fails it).
+#[test]
+fn o9_wakers_run_after_the_seat_is_free_and_their_panics_fail_nothing() {
+    struct Uses(StdArc<CombiningMailbox<Sum>>);
+    impl std::task::Wake for Uses {
+        fn wake(self: StdArc<Self>) {
+            send(&self.0, Message::Add(7));
+            assert!(self.0.is_empty(), "handled at once: the seat was free");
+            panic!("on purpose");
+        }
+    }
+    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let mailbox = StdArc::new(mailbox);
+    let waker = std::task::Waker::from(StdArc::new(Uses(mailbox.clone())));
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let (reply, mut answer) = reply();
+        let mut context = std::task::Context::from_waker(&waker);
+        assert!(std::pin::Pin::new(&mut answer).poll(&mut context).is_pending());
+        answers.push((reply, answer));
+    }
+    let guard = mailbox.try_enter_idle().expect("idle");
+    let mut answers: Vec<_> = answers
+        .into_iter()
+        .map(|(reply, answer)| {
+            let permit = mailbox.try_reserve(1).expect("there is room");
+            mailbox.send(permit, Message::Ask(reply));
+            answer
+        })
+        .collect();
+    drop(guard);
+    assert!(answers.iter_mut().all(|answer| now(answer) == Some(Ok(vec![]))));
+    assert_eq!(ask(&mailbox), [7, 7]);
+    assert!(!has_failed(&mailbox) && probe.panics.lock().expect("not poisoned").is_empty());
+}
+
+/// Planted: the work of an inline turn outside of `catch_unwind`.
+#[test]
+fn b14_a_panic_in_an_attempt_fails_the_seat_and_does_not_unwind() {
+    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let mut guard = mailbox.try_enter_idle().expect("idle");
+    let seen = guard.attempt(|sum| sum.seen.len()).expect("nothing panics");
+    assert_eq!(seen, 0);
+    assert!(mailbox.try_enter_idle().is_none(), "the seat is kept");
+    assert!(guard.attempt(|_| panic!("on purpose")).is_none_or(|()| false));
+    assert!(has_failed(&mailbox));
+    assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
+}
+
+/// Planted: a turn that ends at its limits.
+#[test]
+fn run_last_handles_everything_that_is_queued_and_then_runs() {
+    let (mailbox, probe) = mailbox(TurnLimits { messages: 1, bytes: 1 });
+    for message in [Message::Add(1), Message::Heavy(2), Message::Add(3), Message::Heavy(4)] {
+        assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
+    }
+    assert_eq!(mailbox.run_last(|sum| sum.seen.clone()), Some(vec![1, 2, 3, 4]));
+    assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (0, 0));
+    assert_eq!(mailbox.queue.room.used(), Amount::NOTHING);
+}
+
+#[test]
+fn run_last_sees_to_what_was_sent_meanwhile() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let seen = mailbox.run_last(|sum| {
+        send(&mailbox, Message::Add(2));
+        sum.seen.push(1);
+        sum.seen.clone()
+    });
+    assert_eq!((seen, mailbox.len()), (Some(vec![1]), 0));
+    assert_eq!(ask(&mailbox), [1, 2]);
+}
+
+#[test]
+fn a_panic_in_a_message_or_in_what_runs_last_fails_the_mailbox() {
+    for in_message in [true, false] {
+        let (mailbox, probe) = mailbox(TurnLimits::default());
+        let (reply, answer) = reply();
+        let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
+        push(Message::Add(1));
+        if in_message {
+            push(Message::Panic);
+            push(Message::Ask(reply));
+        } else {
+            drop(reply);
+        }
+        let mut ran = false;
+        let result = mailbox.run_last(|_| {
+            ran = true;
+            panic!("on purpose")
+        });
+        assert_eq!((result, ran), (None::<()>, !in_message));
+        assert!(has_failed(&mailbox) && mailbox.is_empty());
+        assert!(block_on(answer).is_err(), "what was queued is dropped");
+        assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
+        assert_eq!(mailbox.run_last(|_| ()), None);
+        assert_eq!(mailbox.queue.room.used(), Amount::NOTHING);
+    }
+}
+
+/// Planted: what was deferred done in front of it.
+#[test]
+fn what_was_deferred_is_done_after_what_runs_last_with_the_seat_free() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let mailbox = StdArc::new(mailbox);
+    let (inner, ran) = (mailbox.clone(), StdArc::new(AtomicUsize::new(0)));
+    let before = ran.clone();
+    let action = Box::new(move || {
+        assert!(inner.try_enter_idle().is_some(), "the seat is free");
+        assert_eq!(before.swap(2, Ordering::SeqCst), 1);
+    });
+    assert!(mailbox.try_reserve(1).expect("room").send(Message::Defer(action)).is_ok());
+    assert_eq!(mailbox.run_last(|_| ran.swap(1, Ordering::SeqCst)), Some(0));
+    assert_eq!(ran.load(Ordering::SeqCst), 2);
+    assert!(!has_failed(&mailbox));
+}
+
+/// Planted: room that is asked for, and refused.
+#[test]
+fn room_is_taken_anyway_where_there_is_none_and_after_the_end() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let all: Vec<_> = (0..8).map(|_| mailbox.try_reserve(12).expect("room")).collect();
+    assert!(mailbox.try_reserve(1).is_err());
+    let over = mailbox.reserve_anyway(50);
+    mailbox.close();
+    let late = mailbox.reserve_anyway(1);
+    assert_eq!(mailbox.queue.room.used(), Amount::new(10, 147));
+    mailbox.send(over, Message::Add(1));
+    assert_eq!(inline(&mailbox, |sum| sum.seen.clone()), Some(vec![1]), "it is handled");
+    drop((all, late));
+    assert_eq!(mailbox.queue.room.used(), Amount::NOTHING);
+}

@@ -1,0 +1,199 @@
+//! A mailbox bounded in messages and in bytes, for actors that run on a thread or task of their
+//! own.
+//!
+//! Guarantees: room first, then sending cannot fail or wait; messages of one sender arrive in
+//! order; room comes back when a message is received (or a permit dropped) and is announced to the
+//! waiter at the head of the line, never assigned (see [`semaphore`](crate::semaphore)). After
+//! `close`, senders get `Closed` and what was queued still comes out; the end (`None`) is reported
+//! only when no message can follow.
+//!
+//! Does not: run anything; an actor that its callers run has a
+//! [`CombiningMailbox`](crate::combining::CombiningMailbox).
+
+use crate::queue::{Driver, Queue};
+pub use crate::semaphore::Refused;
+use crate::semaphore::{Amount, Take};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// How much a mailbox holds, in both measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Messages, 1 to 4 Mi.
+    pub messages: usize,
+    /// Bytes, up to 1 TiB.
+    pub bytes: u64,
+}
+
+/// The sending end; clones send to the same inbox. Dropping the last one closes the inbox, also for
+/// permits that are still out.
+pub struct Mailbox<T> {
+    queue: Arc<Queue<T>>,
+    senders: Arc<AtomicUsize>,
+}
+
+/// The receiving end: one consumer.
+pub struct Inbox<T> {
+    queue: Arc<Queue<T>>,
+}
+
+/// Room for one message of the reserved size; given back when dropped.
+#[must_use = "a dropped permit gives its room back"]
+pub struct Permit<T> {
+    queue: Arc<Queue<T>>,
+    bytes: u64,
+    used: bool,
+}
+
+opaque_debug!("Mailbox", [T] Mailbox<T>);
+opaque_debug!("Inbox", [T] Inbox<T>);
+opaque_debug!("Permit", [T] Permit<T>);
+
+impl<T> Mailbox<T> {
+    /// Both ends of a new mailbox.
+    pub fn new(capacity: Capacity) -> (Mailbox<T>, Inbox<T>) {
+        let queue = Arc::new(Queue::new(capacity, Driver::Inbox));
+        let senders = Arc::new(AtomicUsize::new(1));
+        (Mailbox { queue: Arc::clone(&queue), senders }, Inbox { queue })
+    }
+
+    /// Room for a message of `bytes` if there is some now and nobody waits for it.
+    ///
+    /// # Errors
+    /// Why it is not given.
+    pub fn try_reserve(&self, bytes: u64) -> Result<Permit<T>, Refused> {
+        Permit::try_new(Arc::clone(&self.queue), bytes)
+    }
+
+    /// Room for a message of `bytes`, waiting in line for it.
+    ///
+    /// # Errors
+    /// `TooLarge` at once if `bytes` is above the whole capacity, `Closed` when the mailbox closes.
+    ///
+    /// # Cancellation
+    /// Dropped while waiting, nothing is taken and the next in line is woken.
+    pub fn reserve(&self, bytes: u64) -> impl Future<Output = Result<Permit<T>, Refused>> + use<T> {
+        Permit::reserve(Arc::clone(&self.queue), bytes)
+    }
+
+    /// Messages queued.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Is nothing queued?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Refuses new messages, also from permits that are out; waiters get `Closed`. What was queued
+    /// still comes out.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+}
+
+impl<T> Clone for Mailbox<T> {
+    fn clone(&self) -> Self {
+        self.senders.fetch_add(1, Ordering::Relaxed);
+        Self { queue: Arc::clone(&self.queue), senders: Arc::clone(&self.senders) }
+    }
+}
+
+impl<T> Drop for Mailbox<T> {
+    fn drop(&mut self) {
+        if self.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.queue.close();
+        }
+    }
+}
+
+impl<T> Permit<T> {
+    pub(crate) fn try_new(queue: Arc<Queue<T>>, bytes: u64) -> Result<Self, Refused> {
+        queue.room.try_take(Amount::try_new(1, bytes)?)?;
+        Ok(Self { queue, bytes, used: false })
+    }
+
+    pub(crate) fn reserve(
+        queue: Arc<Queue<T>>,
+        bytes: u64,
+    ) -> impl Future<Output = Result<Self, Refused>> + use<T> {
+        let mut take = Take::new(queue, Amount::try_new(1, bytes));
+        poll_fn(move |context| {
+            let taken = Pin::new(&mut take).poll(context);
+            taken.map_ok(|queue| Self { queue, bytes, used: false })
+        })
+    }
+
+    /// Room that is taken whether or not there is any, also after the mailbox was closed.
+    pub(crate) fn anyway(queue: Arc<Queue<T>>, bytes: u64) -> Self {
+        let need = Amount::try_new(1, bytes).expect("what fits into one mailbox fits into another");
+        queue.room.take_anyway(need);
+        Self { queue, bytes, used: false }
+    }
+
+    /// Sends. Never waits. Into a combining mailbox this only queues: call
+    /// [`deliver`](crate::combining::CombiningMailbox::deliver) next.
+    ///
+    /// # Errors
+    /// The message comes back if the inbox was closed meanwhile.
+    pub fn send(mut self, message: T) -> Result<(), T> {
+        self.queue.push(message, self.bytes)?;
+        // The room travels with the message from here.
+        self.used = true;
+        Ok(())
+    }
+}
+
+impl<T> Drop for Permit<T> {
+    fn drop(&mut self) {
+        if !self.used {
+            self.queue.room.release(Amount::taken(1, self.bytes));
+        }
+    }
+}
+
+impl<T> Inbox<T> {
+    /// The next message if one is there; its room comes back here.
+    pub fn try_recv(&mut self) -> Option<T> {
+        let (message, bytes) = self.queue.pop()?;
+        self.queue.room.release(Amount::taken(1, bytes));
+        Some(message)
+    }
+
+    /// The next message; `None` when the mailbox is closed and nothing can follow.
+    ///
+    /// # Cancellation
+    /// Dropped, it has taken nothing.
+    pub fn recv(&mut self) -> impl Future<Output = Option<T>> {
+        poll_fn(|context| self.poll_recv(context))
+    }
+
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
+        loop {
+            // Read before the queue: if nothing was under way then, an empty queue stays empty.
+            let ended = self.queue.no_send_can_follow();
+            if let Some(message) = self.try_recv() {
+                return Poll::Ready(Some(message));
+            }
+            if ended {
+                return Poll::Ready(None);
+            }
+            if self.queue.poll_bell(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<T> Drop for Inbox<T> {
+    fn drop(&mut self) {
+        self.queue.abandon();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

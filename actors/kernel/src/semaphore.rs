@@ -1,0 +1,207 @@
+//! A semaphore: a limit, permits that hold a part of it, and a wait list.
+//!
+//! Guarantees: the sum of all permits never exceeds the limit (only [`Semaphore::acquire_anyway`]
+//! puts it above); waiting is first come, first served, and may be given up at any point. What
+//! comes back is announced, never assigned: the waiter at the head is woken, but it belongs to
+//! nobody until somebody polls, so a waiter that is never polled again keeps nothing. Uncontended,
+//! taking is one compare-and-swap and giving back one subtraction.
+//!
+//! Does not: know what is counted. Bytes, jobs and connections are all the same to it.
+
+use crate::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+mod core;
+
+pub(crate) use core::{Amount, Core, Limited, Take};
+
+/// The most that a semaphore counts: 1 Ti - 1.
+pub const LIMIT_MAX: u64 = core::BYTES_MAX;
+
+/// Why there was no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Not now: it is out, or others wait for it.
+    #[error("full")]
+    Full,
+    /// Not any more.
+    #[error("closed")]
+    Closed,
+    /// Never: the request alone is larger than the limit.
+    #[error("larger than the whole capacity")]
+    TooLarge,
+}
+
+/// A handle on a semaphore; clones share it.
+#[derive(Clone)]
+pub struct Semaphore(Arc<Core>);
+
+/// A part of a semaphore's limit; given back when dropped.
+#[must_use = "a dropped permit gives back what it holds at once"]
+pub struct SemaphorePermit {
+    semaphore: Semaphore,
+    n: u64,
+}
+
+/// Waits in line; see [`Semaphore::acquire`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Acquire {
+    take: Take<Semaphore>,
+    n: u64,
+}
+
+opaque_debug!("Acquire", [] Acquire);
+
+impl std::fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (used, limit) = (self.used(), self.limit());
+        f.debug_struct("Semaphore").field("used", &used).field("limit", &limit).finish()
+    }
+}
+
+impl std::fmt::Debug for SemaphorePermit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SemaphorePermit").field(&self.n).finish()
+    }
+}
+
+impl Limited for Semaphore {
+    #[inline]
+    fn core(&self) -> &Core {
+        &self.0
+    }
+}
+
+impl Semaphore {
+    /// A semaphore with this limit (at most [`LIMIT_MAX`]; more is taken as that).
+    pub fn new(limit: u64) -> Self {
+        Self(Arc::new(Core::new(Amount::new(0, limit.min(LIMIT_MAX)), None)))
+    }
+
+    /// As [`Semaphore::new`]; `on_wait` is called, outside all locks and on the waiter's thread,
+    /// whenever somebody begins to wait. It must not block: set a
+    /// [`Signal`](crate::signal::Signal).
+    pub fn with_wait_hook(limit: u64, on_wait: Box<dyn Fn() + Send + Sync>) -> Self {
+        Self(Arc::new(Core::new(Amount::new(0, limit.min(LIMIT_MAX)), Some(on_wait))))
+    }
+
+    /// Takes `n` if it is there and nobody waits for it; never waits.
+    ///
+    /// # Errors
+    /// Why it is not given.
+    pub fn try_acquire(&self, n: u64) -> Result<SemaphorePermit, Refused> {
+        self.try_take(n)?;
+        Ok(SemaphorePermit { semaphore: self.clone(), n })
+    }
+
+    /// As [`Semaphore::try_acquire`], also past those who wait for more: for who has come to the
+    /// head of another semaphore's line, and would have to stand in two lines at once.
+    ///
+    /// # Errors
+    /// Why it is not given.
+    pub fn try_acquire_passing(&self, n: u64) -> Result<SemaphorePermit, Refused> {
+        self.0.try_take_passing(Amount::try_new(0, n)?)?;
+        Ok(SemaphorePermit { semaphore: self.clone(), n })
+    }
+
+    /// Takes `n`, waiting in line for it.
+    ///
+    /// # Errors
+    /// `TooLarge` at once if `n` is above the limit, `Closed` when the semaphore is closed.
+    ///
+    /// # Cancellation
+    /// Dropped while waiting, nothing is taken and the next in line is woken.
+    pub fn acquire(&self, n: u64) -> Acquire {
+        Acquire { take: Take::new(self.clone(), Amount::try_new(0, n)), n }
+    }
+
+    /// Takes what is already there and only has to be counted; may exceed the limit.
+    pub fn acquire_anyway(&self, n: u64) -> SemaphorePermit {
+        self.0.take_anyway(Amount::new(0, n));
+        SemaphorePermit { semaphore: self.clone(), n }
+    }
+
+    /// As [`Semaphore::try_acquire`] without a permit, which costs no reference count: the caller
+    /// gives it back with [`Semaphore::release`].
+    ///
+    /// # Errors
+    /// Why it is not given.
+    #[inline]
+    pub fn try_take(&self, n: u64) -> Result<(), Refused> {
+        self.0.try_take(Amount::try_new(0, n)?)
+    }
+
+    /// Gives back `n` of what was taken without a permit, or forgotten. One subtraction while
+    /// nobody waits.
+    #[inline]
+    pub fn release(&self, n: u64) {
+        self.0.release(Amount::taken(0, n));
+    }
+
+    /// How much is taken.
+    pub fn used(&self) -> u64 {
+        self.0.used().bytes()
+    }
+
+    /// How much may be taken in all.
+    #[inline]
+    pub fn limit(&self) -> u64 {
+        self.0.limit().bytes()
+    }
+
+    /// Does somebody wait who has not been woken: is there less than is wanted? One load.
+    pub fn is_short(&self) -> bool {
+        self.0.is_short()
+    }
+
+    /// How many futures stand in line (woken or not).
+    pub fn waiters(&self) -> usize {
+        self.0.waiters()
+    }
+
+    /// Refuses everybody from now on; waiters get `Closed`. Permits may still come back.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// Has it been closed?
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+impl SemaphorePermit {
+    /// How much it holds.
+    #[inline]
+    pub fn count(&self) -> u64 {
+        self.n
+    }
+
+    /// Ends the permit and gives nothing back: it is accounted for elsewhere from now on, and
+    /// whoever does so calls [`Semaphore::release`] with this number one day.
+    #[inline]
+    pub fn forget(mut self) -> u64 {
+        std::mem::take(&mut self.n)
+    }
+}
+
+impl Drop for SemaphorePermit {
+    #[inline]
+    fn drop(&mut self) {
+        self.semaphore.release(self.n);
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<SemaphorePermit, Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let n = self.n;
+        Pin::new(&mut self.take).poll(context).map_ok(|semaphore| SemaphorePermit { semaphore, n })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,411 @@
+//! Where wakers are called. They are foreign code: one may panic, sleep, or use the same actors
+//! itself.
+//!
+//! Guarantees: none is called while its thread has a [`Hold`], as every turn and every taken seat
+//! has: what becomes due meanwhile is called when the last one ends, when this thread owes others
+//! nothing more. A panic in a waker ends there. A thread that others need calls none that is
+//! foreign: it hands them to its [`Courier`]. Wakers of a kind that is known to wait for nothing
+//! ([`trust`]), as those of [`block_on`](crate::sync::block_on), are not foreign: they are called
+//! before all that are, on whatever thread they became due, and wait for none of them.
+//!
+//! Does not: order foreign wakers, nor call each on a thread of its own. One that takes long holds
+//! up those that became due in the same call, until it uses an actor itself: then that calls them.
+//! A [`Signal`](crate::signal::Signal) calls its waker at once.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::task::{RawWakerVTable, Waker};
+
+/// Calls wakers on a thread that nobody else waits for.
+pub trait Courier: Send + Sync {
+    /// Sees to it that they are called soon. Must not block.
+    fn carry(&self, wakers: Vec<Waker>);
+}
+
+/// The kinds of wakers that are trusted. A waker's kind is its code.
+static TRUSTED: [OnceLock<&'static RawWakerVTable>; KINDS_MAX] =
+    [const { OnceLock::new() }; KINDS_MAX];
+const KINDS_MAX: usize = 8;
+
+/// From now on wakers of this kind are called on any thread, by those that others need, too: they
+/// unpark a thread or queue a task, and wait for nobody. Of more than a few kinds the last are not
+/// remembered, and are called as foreign ones.
+pub fn trust(waker: &Waker) {
+    // That of a clone need not lie in the same place.
+    for kind in [waker.vtable(), waker.clone().vtable()] {
+        // Ends at the first free place, which it fills, or where the kind is known.
+        let _known = TRUSTED.iter().find(|place| is_same(place.get_or_init(|| kind), kind));
+    }
+}
+
+/// Is it of a kind that is trusted?
+pub fn is_trusted(waker: &Waker) -> bool {
+    let kind = waker.vtable();
+    TRUSTED.iter().map_while(OnceLock::get).any(|known| is_same(known, kind))
+}
+
+/// Who has the same code does the same.
+fn is_same(a: &'static RawWakerVTable, b: &'static RawWakerVTable) -> bool {
+    std::ptr::eq(a, b) || a == b
+}
+
+/// Wakers are due: the highest bit of `HOLDS`, so that ending a hold is one look at one word.
+const DUE: u32 = 1 << 31;
+
+/// Foreign wakers inside one another, at most, for the stack's sake. One that is deeper leaves the
+/// rest to those above.
+const INSIDE_MAX: u32 = 16;
+
+/// What is due on one thread.
+struct Waiting {
+    trusted: VecDeque<Waker>,
+    foreign: VecDeque<Waker>,
+}
+
+impl Waiting {
+    const fn new() -> Self {
+        Self { trusted: VecDeque::new(), foreign: VecDeque::new() }
+    }
+
+    fn push(&mut self, waker: Waker) {
+        let list = if is_trusted(&waker) { &mut self.trusted } else { &mut self.foreign };
+        list.push_back(waker);
+    }
+}
+
+#[cfg(not(loom))]
+thread_local! {
+    /// How many holds this thread has, and `DUE` while `WAITING` is not empty.
+    static HOLDS: Cell<u32> = const { Cell::new(0) };
+    /// How many foreign wakers out of `WAITING` this thread is inside.
+    static INSIDE: Cell<u32> = const { Cell::new(0) };
+    static WAITING: RefCell<Waiting> = const { RefCell::new(Waiting::new()) };
+    static COURIER: RefCell<Option<Arc<dyn Courier>>> = const { RefCell::new(None) };
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    static HOLDS: Cell<u32> = Cell::new(0);
+    static INSIDE: Cell<u32> = Cell::new(0);
+    static WAITING: RefCell<Waiting> = RefCell::new(Waiting::new());
+    static COURIER: RefCell<Option<Arc<dyn Courier>>> = RefCell::new(None);
+}
+
+/// From now on this thread calls no foreign waker but hands all of them to `courier`.
+pub fn hand_on_to(courier: Arc<dyn Courier>) {
+    COURIER.with(|slot| slot.replace(Some(courier)));
+}
+
+/// While it lives, this thread calls no waker.
+#[must_use = "wakers are held back only while it lives"]
+#[derive(Debug)]
+pub struct Hold(PhantomData<*const ()>);
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Hold {
+    /// Holds wakers back. Must not be kept over a wait for somebody who may need one of them.
+    #[inline]
+    pub fn new() -> Self {
+        HOLDS.with(|holds| holds.set(holds.get() + 1));
+        Self(PhantomData)
+    }
+}
+
+impl Drop for Hold {
+    #[inline]
+    fn drop(&mut self) {
+        let left = HOLDS.with(|holds| {
+            holds.set(holds.get() - 1);
+            holds.get()
+        });
+        if left == DUE {
+            call_what_is_due();
+        }
+    }
+}
+
+/// Calls `waker` now, or when this thread's last hold ends, or on another thread.
+pub(crate) fn wake(waker: Waker) {
+    let mut waker = Some(waker);
+    if HOLDS.with(Cell::get) & !DUE != 0 {
+        // A thread that is ending has lost its list, and has no turn under way.
+        let kept = WAITING.try_with(|waiting| {
+            waker.take().into_iter().for_each(|waker| waiting.borrow_mut().push(waker));
+        });
+        if kept.is_ok() {
+            HOLDS.with(|holds| holds.set(holds.get() | DUE));
+        }
+    }
+    if let Some(waker) = waker {
+        match (!is_trusted(&waker)).then(courier).flatten() {
+            Some(courier) => courier.carry(vec![waker]),
+            None => call(waker),
+        }
+    }
+}
+
+/// As [`wake`], many at once.
+pub fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    let _hold = Hold::new();
+    wakers.into_iter().for_each(wake);
+}
+
+#[cold]
+fn call_what_is_due() {
+    // INVARIANT(no-waker-where-others-wait): the last seat is free, and the turn's work done.
+    while let Some(waker) = take(|waiting| waiting.trusted.pop_front()) {
+        call(waker);
+    }
+    if let Some(courier) = courier() {
+        if let Some(wakers) = take(|waiting| Some(std::mem::take(&mut waiting.foreign))) {
+            courier.carry(wakers.into());
+        }
+        return;
+    }
+    let inside = INSIDE.with(Cell::get);
+    if inside >= INSIDE_MAX {
+        return;
+    }
+    // Each is off the list before it is called, and `DUE` stays while there are more: if it uses
+    // the database and waits for one of them, it finds them called when its own hold ends.
+    INSIDE.with(|cell| cell.set(inside + 1));
+    while let Some(waker) = take(|waiting| waiting.foreign.pop_front()) {
+        call(waker);
+    }
+    INSIDE.with(|cell| cell.set(inside));
+}
+
+/// Takes something off the list; `None` also on a thread that is ending.
+fn take<T>(from: impl FnOnce(&mut Waiting) -> Option<T>) -> Option<T> {
+    let (taken, is_empty) = WAITING
+        .try_with(|waiting| {
+            let mut waiting = waiting.borrow_mut();
+            let taken = from(&mut waiting);
+            (taken, waiting.trusted.is_empty() && waiting.foreign.is_empty())
+        })
+        .ok()?;
+    if is_empty {
+        HOLDS.with(|holds| holds.set(holds.get() & !DUE));
+    }
+    taken
+}
+
+fn courier() -> Option<Arc<dyn Courier>> {
+    COURIER.try_with(|slot| slot.borrow().clone()).ok().flatten()
+}
+
+/// Calls one waker here and now. What it panics with is nobody's business but its own.
+pub fn call(waker: Waker) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        tracing::error!("a waker panicked");
+        // The payload is foreign, too.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::block_on;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, channel};
+    use std::task::{Poll, Wake};
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("on purpose");
+        }
+    }
+
+    /// Planted: a hold that ends at the first drop; `call` without `catch_unwind`.
+    #[test]
+    fn o9_wakers_are_called_when_the_last_hold_ends_and_panics_end_there() {
+        let count = Arc::new(Count::default());
+        let called = || count.0.load(Ordering::SeqCst);
+        let outer = Hold::new();
+        {
+            let _inner = Hold::new();
+            wake(Waker::from(Arc::new(Panics)));
+            wake(Waker::from(count.clone()));
+        }
+        assert_eq!(called(), 0);
+        drop(outer);
+        assert_eq!(called(), 1);
+        wake_all([Waker::from(Arc::new(Panics)), Waker::from(count.clone())]);
+        wake(Waker::from(count.clone()));
+        assert_eq!(called(), 3);
+    }
+
+    /// A waker that uses the database again, and others behind it.
+    #[test]
+    fn o9_a_waker_may_hold_and_wake_in_turn() {
+        struct Nested(Arc<Count>);
+        impl Wake for Nested {
+            fn wake(self: Arc<Self>) {
+                let _hold = Hold::new();
+                wake(Waker::from(self.0.clone()));
+            }
+        }
+        let count = Arc::new(Count::default());
+        let nested = Arc::new(Nested(count.clone()));
+        wake_all([Waker::from(nested.clone()), Waker::from(count.clone()), Waker::from(nested)]);
+        assert_eq!(count.0.load(Ordering::SeqCst), 3);
+        assert_eq!(HOLDS.with(Cell::get), 0);
+    }
+
+    /// Does anything.
+    struct Does<F>(F);
+
+    impl<F: Fn() + Send + Sync + 'static> Wake for Does<F> {
+        fn wake(self: Arc<Self>) {
+            (self.0)();
+        }
+    }
+
+    fn does(what: impl Fn() + Send + Sync + 'static) -> Waker {
+        Waker::from(Arc::new(Does(what)))
+    }
+
+    /// An engine thread that ends when it is woken, its waker, and a word of each poll.
+    fn parked() -> (std::thread::JoinHandle<()>, Waker, Receiver<Waker>) {
+        let (told, polls) = channel();
+        let mut woken = false;
+        let thread = std::thread::spawn(move || {
+            block_on(std::future::poll_fn(|context| {
+                told.send(context.waker().clone()).expect("somebody listens");
+                if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending }
+            }));
+        });
+        let waker = polls.recv().expect("it is polled");
+        (thread, waker, polls)
+    }
+
+    #[test]
+    fn o9_the_engines_wakers_are_told_from_foreign_ones() {
+        for _ in 0..2 {
+            let (thread, waker, _polls) = parked();
+            assert!(is_trusted(&waker) && is_trusted(&waker.clone().clone()));
+            waker.wake();
+            thread.join().expect("it was woken");
+        }
+        assert!(!is_trusted(Waker::noop()) && !is_trusted(&does(|| ())));
+        futures::executor::block_on(std::future::poll_fn(|context| {
+            assert!(!is_trusted(context.waker()));
+            Poll::Ready(())
+        }));
+    }
+
+    /// A waker that uses the database, and would then wait for those behind it. Planted: `DUE`
+    /// taken away before the first of them is called.
+    #[test]
+    fn o9_a_waker_that_uses_the_database_calls_those_behind_it() {
+        let (count, seen) = (Arc::new(Count::default()), Arc::new(AtomicUsize::new(0)));
+        let (counted, saw) = (count.clone(), seen.clone());
+        let uses = does(move || {
+            drop(Hold::new());
+            saw.store(counted.0.load(Ordering::SeqCst), Ordering::SeqCst);
+        });
+        wake_all([uses, Waker::from(count.clone()), Waker::from(count.clone())]);
+        assert_eq!((seen.load(Ordering::SeqCst), count.0.load(Ordering::SeqCst)), (2, 2));
+        assert_eq!((HOLDS.with(Cell::get), INSIDE.with(Cell::get)), (0, 0));
+    }
+
+    /// Planted: no bound.
+    #[test]
+    fn o9_any_number_of_wakers_that_use_the_database_fit_on_the_stack() {
+        let [most, now, called] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+        let (high, inside, counted) = (most.clone(), now, called.clone());
+        let uses = does(move || {
+            high.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            drop(Hold::new());
+            inside.fetch_sub(1, Ordering::SeqCst);
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        wake_all(vec![uses; 1_000]);
+        assert_eq!(called.load(Ordering::SeqCst), 1_000);
+        assert_eq!(most.load(Ordering::SeqCst), INSIDE_MAX as usize);
+        assert_eq!((HOLDS.with(Cell::get), INSIDE.with(Cell::get)), (0, 0));
+    }
+
+    /// The log's thread behind a waker that waits for it. Planted: one list for all.
+    #[test]
+    fn o9_engine_threads_are_woken_before_a_foreign_waker_is_called() {
+        let (thread, engine, polls) = parked();
+        let woken = Arc::new(AtomicUsize::new(0));
+        let (polls, counted) = (Mutex::new(polls), woken.clone());
+        let waits = does(move || {
+            let polled = polls.lock().expect("unpoisoned").recv_timeout(PATIENCE);
+            counted.fetch_add(polled.is_ok().into(), Ordering::SeqCst);
+        });
+        wake_all([waits, engine]);
+        assert_eq!(woken.load(Ordering::SeqCst), 1, "it waited in vain");
+        thread.join().expect("it was woken");
+    }
+
+    /// Planted: all of them to the courier.
+    #[test]
+    fn o9_engine_threads_are_woken_without_the_courier() {
+        struct Loses;
+        impl Courier for Loses {
+            fn carry(&self, _: Vec<Waker>) {}
+        }
+        for held in [true, false] {
+            let (thread, engine, polls) = parked();
+            let waking = std::thread::spawn(move || {
+                hand_on_to(Arc::new(Loses));
+                if held {
+                    wake_all([does(|| panic!("called")), engine]);
+                } else {
+                    wake(engine);
+                }
+            });
+            waking.join().expect("the thread returns");
+            polls.recv_timeout(PATIENCE).expect("it is polled again");
+            thread.join().expect("it was woken");
+        }
+    }
+
+    #[test]
+    fn o9_a_thread_with_a_courier_calls_nothing() {
+        #[derive(Default)]
+        struct Bag(Mutex<Vec<Vec<Waker>>>);
+        impl Courier for Bag {
+            fn carry(&self, wakers: Vec<Waker>) {
+                self.0.lock().expect("nothing panics under it").push(wakers);
+            }
+        }
+        let (bag, count) = (Arc::new(Bag::default()), Arc::new(Count::default()));
+        let (theirs, counted) = (bag.clone(), count.clone());
+        let thread = std::thread::spawn(move || {
+            hand_on_to(theirs);
+            wake(Waker::from(counted.clone()));
+            wake_all([Waker::from(counted.clone()), Waker::from(counted)]);
+        });
+        thread.join().expect("the thread returns");
+        let lens: Vec<_> = bag.0.lock().expect("unpoisoned").iter().map(Vec::len).collect();
+        assert_eq!((lens, count.0.load(Ordering::SeqCst)), (vec![1, 2], 0));
+    }
+}
