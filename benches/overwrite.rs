@@ -182,8 +182,8 @@ fn steps() -> (Vec<Duration>, ReclaimStats) {
         };
         writer.insert(&key, Seqno(number + 1), Kind::Put, value);
         // As the reclaimer does.
-        if pool.take_upkeep_due() {
-            pool.upkeep();
+        if pool.take_restock_due() {
+            pool.restock();
         }
         let started = Instant::now();
         writer.reclaim(Seqno(number + 1), 1, true);

@@ -34,7 +34,7 @@ fn writes_are_counted() {
 }
 
 /// Goal: a writer finds the memory that its memtable grows into; nobody else pays for that.
-/// Planted: `RangeOwner::follow_up` that forgets `upkeep_due`.
+/// Planted: `RangeOwner::follow_up` that forgets `restock_due`.
 #[test]
 fn memory_is_stocked_where_a_memtable_grows() {
     let mut options = settings::tiny();

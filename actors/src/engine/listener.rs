@@ -97,7 +97,7 @@ impl Listener for Told {
             &self.log.keeping,
             &self.log.sync,
             &self.memory.reclaim_due,
-            &self.memory.upkeep_due,
+            &self.memory.restock_due,
         ] {
             signal.set();
         }

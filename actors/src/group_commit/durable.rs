@@ -20,7 +20,7 @@ pub enum Level {
 pub type Committed = Result<Seqno, WriteFailure>;
 
 /// Replies with their sequence numbers, in order.
-pub type Passed = Vec<(Seqno, Reply<Committed>)>;
+pub type DueReplies = Vec<(Seqno, Reply<Committed>)>;
 
 /// The durable point and those who wait for it to pass them.
 #[derive(Debug)]
@@ -92,13 +92,13 @@ impl Durable {
     }
 
     /// The file has everything up to `upto`: returns who waited for that.
-    pub fn raise_written(&self, upto: Seqno) -> Passed {
+    pub fn raise_written(&self, upto: Seqno) -> DueReplies {
         self.written.fetch_max(upto.0, Ordering::Release);
         take(&mut self.lock().written, upto)
     }
 
     /// The disk has everything up to `upto`: returns who waited for that.
-    pub fn raise_synced(&self, upto: Seqno) -> Passed {
+    pub fn raise_synced(&self, upto: Seqno) -> DueReplies {
         self.synced.fetch_max(upto.0, Ordering::Release);
         let mut waiting = self.lock();
         let mut passed = take(&mut waiting.synced, upto);
@@ -107,9 +107,9 @@ impl Durable {
     }
 
     /// Everybody who waits; for a log that cannot be written for now.
-    pub fn take_waiting(&self) -> Passed {
+    pub fn take_waiting(&self) -> DueReplies {
         let mut waiting = self.lock();
-        let mut all = Passed::from(std::mem::take(&mut waiting.written));
+        let mut all = DueReplies::from(std::mem::take(&mut waiting.written));
         all.extend(std::mem::take(&mut waiting.synced));
         all
     }
@@ -127,7 +127,7 @@ impl Durable {
     }
 }
 
-fn take(queue: &mut VecDeque<(Seqno, Reply<Committed>)>, upto: Seqno) -> Passed {
+fn take(queue: &mut VecDeque<(Seqno, Reply<Committed>)>, upto: Seqno) -> DueReplies {
     let passed = queue.partition_point(|(seqno, _)| *seqno <= upto);
     queue.drain(..passed).collect()
 }

@@ -15,7 +15,7 @@ pub mod durable;
 mod tests;
 
 use crate::failure::Failure;
-use durable::{Durable, Passed};
+use durable::{DueReplies, Durable};
 use sluicedb_storage::wal::{LogWriter, SealedSegment, SyncGroup, Unsynced};
 
 /// The log behind its seat, as an engine thread enters it.
@@ -81,12 +81,12 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
     /// # Errors
     /// When it cannot be written. It may be called again then, and writes the same bytes to the
     /// same places.
-    pub fn write(&mut self) -> Result<Passed, Failure> {
+    pub fn write(&mut self) -> Result<DueReplies, Failure> {
         if let Some(group) = &self.taken {
             group.write()?;
             self.log.with_writer(|log| log.written(group))?;
         }
-        let Some(group) = self.taken.take() else { return Ok(Passed::new()) };
+        let Some(group) = self.taken.take() else { return Ok(DueReplies::new()) };
         let upto = group.upto();
         self.unsynced.add(group);
         Ok(self.durable.raise_written(upto))
@@ -109,7 +109,7 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
     /// # Errors
     /// When it cannot be synced. Final, a full disk included: nobody knows what is on the disk
     /// then, and asking again would be answered wrongly.
-    pub fn sync(&mut self, retire: impl FnOnce(&[SealedSegment])) -> Result<Passed, Failure> {
+    pub fn sync(&mut self, retire: impl FnOnce(&[SealedSegment])) -> Result<DueReplies, Failure> {
         self.unsynced.sync()?;
         let synced = std::mem::take(&mut self.unsynced);
         self.sync_wanted = false;

@@ -92,7 +92,7 @@ fn disk(vfs: &MemVfs) -> Arc<dyn Vfs> {
     Arc::new(vfs.clone())
 }
 
-fn send(passed: Passed) -> Vec<u64> {
+fn send(passed: DueReplies) -> Vec<u64> {
     let seqnos = passed.iter().map(|(seqno, _)| seqno.0).collect();
     for (seqno, reply) in passed {
         reply.send(Ok(seqno));

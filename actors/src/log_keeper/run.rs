@@ -5,7 +5,7 @@ use super::growth::{FULL_DISK_SEGMENT_BYTES, Growth, Logged};
 use super::state::RECYCLED_WRITE_BUFFERS_MAX;
 use crate::failure::backoff::{Backoff, LONGEST_NO_SPACE};
 use crate::failure::{Failure, Party};
-use crate::log_writer::{After, SpareWanted, Way};
+use crate::log_writer::{AfterTurn, SpareWanted, Way};
 use crate::runtime::Environment;
 use crate::version_manager::message::VersionMessage;
 use futures::FutureExt;
@@ -26,7 +26,7 @@ impl LogKeeper {
         if let Err(panic) = ended {
             self.failures.fail(Failure::panicked("log keeper", &*panic));
         }
-        let mut after = After::default();
+        let mut after = AfterTurn::default();
         // A failed seat has dropped what was queued, and that was an answer.
         let _ = self.wal.with_log(|state| state.close(self.failures.why_stopped(), &mut after));
         after.run(&self.wal.due, &mut Spent::default());
@@ -78,7 +78,7 @@ impl LogKeeper {
                     tracing::warn!(%failure, "no log segment can be prepared");
                     self.failures.attempts.retries.add(1);
                     self.failures.degrade(Party::Log, failure.clone());
-                    let mut after = After::default();
+                    let mut after = AfterTurn::default();
                     let refused =
                         self.wal.with_log(|state| state.refuse_room(&failure, &mut after));
                     after.run(&self.wal.due, &mut Spent::default());
@@ -115,7 +115,7 @@ impl LogKeeper {
         self.recycling.prepared_since += 1;
         self.growth.made(usual);
         self.resting = false;
-        let mut after = After::default();
+        let mut after = AfterTurn::default();
         let way = Way::of(&self.topology, &self.wal.durable);
         self.wal.with_log(|state| state.add_spare(spare, way, &mut after))?;
         self.failures.recover(Party::Log);

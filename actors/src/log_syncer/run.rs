@@ -4,8 +4,8 @@ use super::LogSyncer;
 use crate::failure::backoff::{Backoff, LONGEST_NO_SPACE};
 use crate::failure::{Failure, Party, WriteFailure};
 use crate::group_commit::GroupCommit;
-use crate::group_commit::durable::Passed;
-use crate::log_writer::{After, Log, LogState};
+use crate::group_commit::durable::DueReplies;
+use crate::log_writer::{AfterTurn, Log, LogState};
 use futures::FutureExt;
 use sluicedb_kernel::combining::Spent;
 use sluicedb_kernel::wake::Hold;
@@ -81,7 +81,7 @@ impl LogSyncer {
     /// written to the same places as often as it takes. Meanwhile new writes are refused; those in
     /// the log are told that they are visible and not as durable as was asked, and are written when
     /// there is room. Any other failure is final.
-    async fn write_group(&self, groups: &mut GroupCommit<'_, Log>) -> Result<Passed, Failure> {
+    async fn write_group(&self, groups: &mut GroupCommit<'_, Log>) -> Result<DueReplies, Failure> {
         let mut backoff = Backoff::default();
         loop {
             let failure = match groups.write() {
@@ -102,7 +102,7 @@ impl LogSyncer {
             tracing::warn!(%failure, "the log cannot be written");
             self.failures.attempts.retries.add(1);
             self.failures.degrade(Party::LogWrites, failure.clone());
-            let mut after = After::default();
+            let mut after = AfterTurn::default();
             self.wal.with_log(|state| state.refuse_for_now(&failure, &mut after))?;
             after.run(&self.wal.due, &mut Spent::default());
             // Registered before newcomers were refused: everybody who can be waiting.
@@ -118,7 +118,7 @@ impl LogSyncer {
     }
 
     /// Tells those who waited for the log that they do so in vain for now.
-    async fn turn_away(&self, waiting: Passed, failure: &Failure) {
+    async fn turn_away(&self, waiting: DueReplies, failure: &Failure) {
         let Some(last) = waiting.iter().map(|(seqno, _)| *seqno).max() else { return };
         let visible = self.topology.visible() >= last
             || self.topology.commits.wait_visible(last.0).await.is_ok();
@@ -142,7 +142,7 @@ impl LogSyncer {
 
     /// INVARIANT(ack-after-visible): the disk may be ahead of a range owner; the answer waits for
     /// both.
-    async fn answer(&self, passed: Passed) {
+    async fn answer(&self, passed: DueReplies) {
         let Some(last) = passed.last().map(|(last, _)| *last) else { return };
         let failed = self.topology.visible() < last
             && self.topology.commits.wait_visible(last.0).await.is_err();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// What is done after the seat is released: wakers and other seats are never touched under it.
 #[derive(Debug, Default)]
-pub struct After {
+pub struct AfterTurn {
     /// Whose mailboxes got something.
     pub(super) deliver: Vec<Arc<RangeOwner>>,
     pub(super) answers: Vec<(Reply<Committed>, Committed)>,
@@ -22,7 +22,7 @@ pub struct After {
     pub(super) keeper_due: bool,
 }
 
-impl After {
+impl AfterTurn {
     /// Does it: first the entries are applied, as many as belong to one turn, the others by an
     /// engine thread; then callers are told.
     pub fn run(self, due: &LogDue, spent: &mut Spent) {

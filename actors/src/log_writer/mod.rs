@@ -16,7 +16,7 @@ mod segments;
 mod stale;
 mod state;
 
-pub use after::After;
+pub use after::AfterTurn;
 
 use crate::counter::Counter;
 use crate::failure::{Failure, WriteFailure};
@@ -259,7 +259,7 @@ impl Log {
     pub fn stop_stamping(&self) -> Result<Seqno, Failure> {
         self.seat.close();
         self.seat.deliver_blocking();
-        let mut after = After::default();
+        let mut after = AfterTurn::default();
         let last = self.with_log(|state| {
             state.close(Failure::Closed, &mut after);
             state.last_seqno()

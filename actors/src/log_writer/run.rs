@@ -1,7 +1,7 @@
 //! The log writer's turn: what is done with one commit, under the seat, and what after it.
 
 use super::LogDue;
-use super::after::After;
+use super::after::AfterTurn;
 use super::message::Commit;
 use super::state::{LogState, Way};
 use crate::group_commit::durable::Durable;
@@ -35,7 +35,7 @@ impl Handler for LogActor {
     type Message = Commit;
 
     fn handle(&mut self, message: Commit, turn: &mut Turn) {
-        let mut after = After::default();
+        let mut after = AfterTurn::default();
         self.state.commit(message, Way::of(&self.topology, &self.durable), &mut after);
         let due = Arc::clone(&self.due);
         turn.defer(move |spent| after.run(&due, spent));

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 /// A segment that may still be needed.
 #[derive(Clone, Copy, Debug)]
-struct Needed {
+struct RetainedSegment {
     number: FileNumber,
     first_seqno: Seqno,
     bytes: u64,
@@ -15,7 +15,7 @@ struct Needed {
 
 /// All of them, oldest first; the last one is the current one.
 #[derive(Debug)]
-pub struct Segments(VecDeque<Needed>);
+pub struct Segments(VecDeque<RetainedSegment>);
 
 impl Segments {
     pub(super) fn beginning_with(log: &LogWriter, first_seqno: Seqno) -> Self {
@@ -27,7 +27,7 @@ impl Segments {
     /// The current segment of `log` is new; its first entry has, or will have, this number.
     pub(super) fn begin(&mut self, log: &LogWriter, first_seqno: Seqno) {
         let (number, bytes) = (log.number(), log.segment_bytes());
-        self.0.push_back(Needed { number, first_seqno, bytes });
+        self.0.push_back(RetainedSegment { number, first_seqno, bytes });
     }
 
     /// Segments that a recovery would read.

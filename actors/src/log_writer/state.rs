@@ -2,7 +2,7 @@
 //! keeper's.
 
 use super::LogCounts;
-use super::after::After;
+use super::after::AfterTurn;
 use super::message::{Commit, Level, Target};
 use super::segments::Segments;
 use super::stale::route_again;
@@ -239,7 +239,7 @@ impl LogState {
     }
 
     /// Handles a queued commit, or parks it until there is room; false if parked.
-    pub fn commit(&mut self, commit: Commit, way: Way<'_>, after: &mut After) -> bool {
+    pub fn commit(&mut self, commit: Commit, way: Way<'_>, after: &mut AfterTurn) -> bool {
         if !self.parked.is_empty() {
             self.parked.push_back(commit);
             return false;
@@ -262,7 +262,7 @@ impl LogState {
     }
 
     /// Stamps, appends, and gives each touched range its share, in log order.
-    fn hand_on(&mut self, mut commit: Commit, way: Way<'_>, after: &mut After) {
+    fn hand_on(&mut self, mut commit: Commit, way: Way<'_>, after: &mut AfterTurn) {
         if commit.epoch != self.epoch {
             if let Err(gone) = route_again(&mut commit, &way.superversion.load()) {
                 return after.refused.push((commit, gone));
@@ -310,7 +310,7 @@ impl LogState {
     }
 
     /// A spare segment is ready: takes it and handles what was parked for it.
-    pub fn add_spare(&mut self, spare: Spare, way: Way<'_>, after: &mut After) {
+    pub fn add_spare(&mut self, spare: Spare, way: Way<'_>, after: &mut AfterTurn) {
         self.spares.push_back(spare);
         self.room_failure = None;
         let mut parked = std::mem::take(&mut self.parked);
@@ -323,18 +323,18 @@ impl LogState {
     }
 
     /// No spare segment can be had for now: those who wait for one are told, newcomers too.
-    pub fn refuse_room(&mut self, failure: &Failure, after: &mut After) {
+    pub fn refuse_room(&mut self, failure: &Failure, after: &mut AfterTurn) {
         self.room_failure = Some(failure.clone());
         self.refuse_parked(failure, after);
     }
 
-    fn refuse_parked(&mut self, failure: &Failure, after: &mut After) {
+    fn refuse_parked(&mut self, failure: &Failure, after: &mut AfterTurn) {
         let parked = std::mem::take(&mut self.parked);
         after.refused.extend(parked.into_iter().map(|commit| (commit, failure.clone())));
     }
 
     /// Nothing is stamped from here on.
-    pub fn close(&mut self, failure: Failure, after: &mut After) {
+    pub fn close(&mut self, failure: Failure, after: &mut AfterTurn) {
         self.refuse_room(&failure, after);
         self.refusing = Some(failure);
         self.closed = true;
@@ -342,7 +342,7 @@ impl LogState {
 
     /// Nothing is stamped until `resume`: those who wait for a spare segment are told, newcomers
     /// too.
-    pub fn refuse_for_now(&mut self, failure: &Failure, after: &mut After) {
+    pub fn refuse_for_now(&mut self, failure: &Failure, after: &mut AfterTurn) {
         self.refuse_parked(failure, after);
         if !self.closed {
             self.refusing = Some(failure.clone());

@@ -19,7 +19,7 @@ pub struct Memory {
     /// for it.
     pub reclaim_due: Signal,
     /// The pool of chunks should be stocked, or has chunks to free. The reclaimer waits for it.
-    pub upkeep_due: Signal,
+    pub restock_due: Signal,
     memtables: MemtableOptions,
 }
 
@@ -29,7 +29,7 @@ impl Memory {
         let (chunks, points) = (ChunkPool::new(pool_bytes), ReadPoints::new());
         let reclaim = reclaim.map(|options| Reclaim { points: Arc::clone(&points), options });
         let memtables = MemtableOptions { pool: Some(Arc::clone(&chunks)), reclaim };
-        Self { chunks, points, reclaim_due: Signal::new(), upkeep_due: Signal::new(), memtables }
+        Self { chunks, points, reclaim_due: Signal::new(), restock_due: Signal::new(), memtables }
     }
 
     /// An empty memtable.

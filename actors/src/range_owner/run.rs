@@ -78,13 +78,13 @@ impl RangeOwner {
 
     #[cold]
     fn follow_up(self: &Arc<Self>, applied: Applied) {
-        let Applied { seal, freed, garbage, upkeep_due } = applied;
+        let Applied { seal, freed, garbage, restock_due } = applied;
         self.give_back(freed);
         if garbage {
             self.memory.reclaim_due.set();
         }
-        if upkeep_due {
-            self.memory.upkeep_due.set();
+        if restock_due {
+            self.memory.restock_due.set();
         }
         if let Some(memtable) = seal
             && !self.requests.seal(self.id, memtable)

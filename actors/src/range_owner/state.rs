@@ -34,7 +34,7 @@ pub struct Applied {
     /// The reclaimer should look in, if no write does; said once.
     pub garbage: bool,
     /// The pool of chunks should be seen to; said once.
-    pub upkeep_due: bool,
+    pub restock_due: bool,
 }
 
 /// What a look without a batch has done.
@@ -153,8 +153,8 @@ impl OverlayState {
         if garbage {
             self.note_garbage(true);
         }
-        let upkeep_due = self.writer.memtable().pool().is_some_and(ChunkPool::take_upkeep_due);
-        Applied { seal: self.wants_seal(), freed, garbage, upkeep_due }
+        let restock_due = self.writer.memtable().pool().is_some_and(ChunkPool::take_restock_due);
+        Applied { seal: self.wants_seal(), freed, garbage, restock_due }
     }
 
     /// The same when no batch comes.

@@ -89,7 +89,7 @@ pub(super) struct Decision {
 
 /// What is remembered of a range.
 #[derive(Clone, Copy, Debug)]
-struct Kept {
+struct RangeHistory {
     since: Instant,
     batches: u64,
     /// Batches per second, and whether that was measured yet.
@@ -110,7 +110,7 @@ struct Hot {
     in_vain: u32,
 }
 
-impl Kept {
+impl RangeHistory {
     fn new(now: Instant) -> Self {
         Self {
             since: now,
@@ -135,7 +135,7 @@ impl Kept {
 /// All that is remembered.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    kept: HashMap<RangeId, Kept>,
+    histories: HashMap<RangeId, RangeHistory>,
     looked: Option<Instant>,
 }
 
@@ -153,12 +153,12 @@ impl History {
 
     /// Batches per second of late.
     pub(super) fn heat(&self, range: RangeId) -> u64 {
-        self.kept.get(&range).map_or(0, |kept| kept.heat)
+        self.histories.get(&range).map_or(0, |kept| kept.heat)
     }
 
     /// Is anything going on?
     pub(super) fn is_warm(&self) -> bool {
-        self.kept.values().any(|kept| kept.heat > 0)
+        self.histories.values().any(|kept| kept.heat > 0)
     }
 
     /// `range` was split into `parts`.
@@ -169,19 +169,19 @@ impl History {
         cause: Cause,
         now: Instant,
     ) {
-        let whole = self.kept.remove(&range).unwrap_or(Kept::new(now));
+        let whole = self.histories.remove(&range).unwrap_or(RangeHistory::new(now));
         let hot = Hot { heat: whole.heat, in_vain: whole.in_vain() };
         for part in parts {
             let part_of = (cause == Cause::Heat).then_some(hot);
-            let kept = Kept { heat: whole.heat / 2, part_of, ..Kept::new(now) };
-            self.kept.insert(part, kept);
+            let kept = RangeHistory { heat: whole.heat / 2, part_of, ..RangeHistory::new(now) };
+            self.histories.insert(part, kept);
         }
     }
 
     /// Nothing came of an order.
     pub(super) fn failed(&mut self, order: Order, policy: &RangePolicy, now: Instant) {
         let (Order::Split { range, .. } | Order::Merge { left: range, .. }) = order;
-        let kept = self.kept.entry(range).or_insert(Kept::new(now));
+        let kept = self.histories.entry(range).or_insert(RangeHistory::new(now));
         let pause = policy.cooldown.saturating_mul(1 << kept.tries.min(DOUBLINGS_MAX));
         kept.tries += 1;
         kept.next_try = Some(now + pause);
@@ -192,12 +192,12 @@ impl History {
         let passed = self.looked.map(|before| now.saturating_duration_since(before));
         self.looked = Some(now);
         let there: HashSet<_> = seen.iter().map(|range| range.id).collect();
-        self.kept.retain(|id, _| there.contains(id));
+        self.histories.retain(|id, _| there.contains(id));
         for range in seen {
             let heat_max = range.limits.heat;
             let cold_max = if heat_max == u64::MAX { 0 } else { heat_max / COLD_PART };
-            let new = Kept { batches: range.batches, ..Kept::new(now) };
-            let kept = self.kept.entry(range.id).or_insert(new);
+            let new = RangeHistory { batches: range.batches, ..RangeHistory::new(now) };
+            let kept = self.histories.entry(range.id).or_insert(new);
             let batches = range.batches.saturating_sub(kept.batches);
             kept.batches = range.batches;
             // One that is seen for the first time tells how hot it is at the next look.
@@ -224,7 +224,7 @@ impl History {
             .iter()
             .filter_map(|range| {
                 let (cause, urgency, from) = self.too_much(range, policy)?;
-                let at = from.max(self.kept[&range.id].next_try.unwrap_or(from));
+                let at = from.max(self.histories[&range.id].next_try.unwrap_or(from));
                 if at > now {
                     sooner(again, at);
                     return None;
@@ -241,7 +241,7 @@ impl History {
 
     /// What a range has too much of, how much of it, and from when on that counts.
     fn too_much(&self, range: &Seen, policy: &RangePolicy) -> Option<(Cause, f64, Instant)> {
-        let kept = &self.kept[&range.id];
+        let kept = &self.histories[&range.id];
         let all = [
             (Cause::Bytes, range.bytes, range.limits.bytes),
             (Cause::Entries, range.entries, range.limits.entries),
@@ -295,7 +295,7 @@ impl History {
         {
             return None;
         }
-        let (left, right) = (&self.kept[&left.id], &self.kept[&right.id]);
+        let (left, right) = (&self.histories[&left.id], &self.histories[&right.id]);
         let times = [left.since, right.since, left.cold_since?, right.cold_since?];
         let ripe = times.into_iter().max()? + policy.cooldown * MERGED_AFTER;
         Some(left.next_try.map_or(ripe, |next| ripe.max(next)))

@@ -3,7 +3,7 @@
 //! more.
 //!
 //! Owns:      nothing.
-//! Receives:  the signals `reclaim_due` and `upkeep_due` of [`Memory`], from range owners; the
+//! Receives:  the signals `reclaim_due` and `restock_due` of [`Memory`], from range owners; the
 //!            latter also from whoever drops a memtable.
 //! Sends:     nothing; runs range owners' seats as their caller.
 //! Publishes: nothing.

@@ -16,7 +16,7 @@ const TURNS_PER_ROUND: usize = 32;
 
 /// What a look at a range has shown.
 #[derive(PartialEq, Eq)]
-enum Look {
+enum Visit {
     Clean,
     /// Its writers are at work.
     Busy,
@@ -38,12 +38,12 @@ impl Reclaimer {
         let called = Arc::downgrade(memory);
         let _attendant = memory.chunks.attend(move || {
             if let Some(memory) = called.upgrade() {
-                memory.upkeep_due.set();
+                memory.restock_due.set();
             }
         });
         while !self.failures.is_stopped() {
-            memory.upkeep_due.wait().await;
-            memory.chunks.upkeep();
+            memory.restock_due.wait().await;
+            memory.chunks.restock();
         }
     }
 
@@ -68,21 +68,21 @@ impl Reclaimer {
                 seen.retain(|range, _| superversion.range(*range).is_some());
                 // Its memtables may be flushed meanwhile.
                 drop(superversion);
-                if looks.iter().all(|look| *look == Look::Clean) {
+                if looks.iter().all(|look| *look == Visit::Clean) {
                     break;
                 }
-                let stuck = !looks.contains(&Look::Progress);
+                let stuck = !looks.contains(&Visit::Progress);
                 pause = if stuck { (pause * 2).min(PAUSE_MAX) } else { PAUSE_MIN };
             }
         }
     }
 
-    fn look(&self, owner: &RangeOwner, seen: &mut u64) -> Look {
+    fn look(&self, owner: &RangeOwner, seen: &mut u64) -> Visit {
         let batches = owner.sizes.batches();
         if std::mem::replace(seen, batches) != batches {
-            return if owner.sizes.has_garbage() { Look::Busy } else { Look::Clean };
+            return if owner.sizes.has_garbage() { Visit::Busy } else { Visit::Clean };
         }
-        let mut look = Look::Clean;
+        let mut look = Visit::Clean;
         for _ in 0..TURNS_PER_ROUND {
             if !owner.sizes.has_garbage() {
                 break;
@@ -90,13 +90,13 @@ impl Reclaimer {
             let visible = self.topology.visible();
             let idle = owner.with_state(|state: &mut OverlayState| state.reclaim_idle(visible));
             owner.give_back(idle.freed);
-            if self.memory.chunks.take_upkeep_due() {
-                self.memory.upkeep_due.set();
+            if self.memory.chunks.take_restock_due() {
+                self.memory.restock_due.set();
             }
             if !idle.progress {
-                return Look::Stuck;
+                return Visit::Stuck;
             }
-            look = Look::Progress;
+            look = Visit::Progress;
         }
         look
     }

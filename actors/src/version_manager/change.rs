@@ -456,7 +456,7 @@ impl VersionManager {
         let id = entry.id();
         entry.owner.leave();
         self.failing.remove(&id);
-        self.upkeep.forget(id);
+        self.seal_policy.forget(id);
         for party in [Party::Flush, Party::Compaction] {
             self.failures.recover(party.of(id));
         }

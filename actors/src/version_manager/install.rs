@@ -140,7 +140,7 @@ impl VersionManager {
             let bytes = owner.with_state(|state| state.forget(&flushed.memtables));
             self.accounts.global.release(bytes as u64);
             owner.flushes.add(1);
-            self.upkeep.published(id, now);
+            self.seal_policy.published(id, now);
             self.failures.recover(Party::Flush.of(id));
             self.failing.remove(&id);
             // The queue has room: a seal that waited for it happens now.

@@ -14,17 +14,17 @@ mod entries;
 mod files;
 mod install;
 mod manifest;
+mod memory_pressure;
 pub mod message;
 mod obsolete;
 pub(crate) mod outputs;
-mod relief;
 mod requests;
 mod run;
 mod seal;
+mod seal_policy;
 mod state;
 #[cfg(test)]
 mod tests;
-mod upkeep;
 
 use crate::admission::Accounts;
 use crate::counter::Counter;
@@ -39,6 +39,7 @@ pub use files::{FileNumbers, Files};
 use message::VersionMessage;
 pub use obsolete::{ObsoleteTable, ObsoleteTables};
 pub use requests::ask_for_room;
+use seal_policy::SealPolicy;
 use sluicedb_kernel::mailbox::Inbox;
 use sluicedb_kernel::signal::Signal;
 use sluicedb_storage::manifest::ManifestWriter;
@@ -46,7 +47,6 @@ use sluicedb_storage::version::RangeId;
 use state::FlushWaiters;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use upkeep::Upkeep;
 
 /// Counts since the database was opened.
 #[derive(Debug, Default)]
@@ -107,7 +107,7 @@ pub struct VersionManager {
     /// Bytes of all tables.
     table_bytes: u64,
     reserve: ReserveWatch,
-    upkeep: Upkeep,
+    seal_policy: SealPolicy,
     next_memtable_id: u64,
     next_range_id: u32,
     /// Changes that wait for their turn.
@@ -148,7 +148,7 @@ impl VersionManager {
             hopeless: false,
             table_bytes: 0,
             reserve: ReserveWatch::default(),
-            upkeep: Upkeep::default(),
+            seal_policy: SealPolicy::default(),
             next_memtable_id,
             next_range_id,
             changes: VecDeque::new(),

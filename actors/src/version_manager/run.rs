@@ -64,7 +64,7 @@ impl VersionManager {
     /// The next message; the alarm, and that the reserve is in use, are one that says that
     /// something may be due.
     async fn next_message(&mut self) -> Option<VersionMessage> {
-        let mut alarm = pin!(self.environment.until(self.upkeep.alarm).fuse());
+        let mut alarm = pin!(self.environment.until(self.seal_policy.alarm).fuse());
         futures::select_biased! {
             message = self.inbox.recv().fuse() => message,
             () = self.failures.reserve_due.wait().fuse() => Some(VersionMessage::LogGrown),
@@ -79,7 +79,7 @@ impl VersionManager {
         let now = self.environment.now();
         let free = || self.environment.vfs.free_bytes(self.environment.dir());
         if let Some(at) = self.failures.keep_reserve(wanted, &mut self.reserve, now, free) {
-            self.upkeep.look_again(at);
+            self.seal_policy.look_again(at);
         }
     }
 }

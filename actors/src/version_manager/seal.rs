@@ -2,8 +2,8 @@
 //! whom.
 
 use super::VersionManager;
-use super::relief::{self, Candidate, Relief};
-use super::upkeep::SealCause;
+use super::memory_pressure::{self, Candidate, RoomPlan};
+use super::seal_policy::SealCause;
 use crate::admission::pressure::l0_has_room;
 use crate::failure::{Failure, Party};
 use crate::range_owner::state::OverlayState;
@@ -27,7 +27,7 @@ impl VersionManager {
         let superversion = self.topology.superversion.load_full();
         let Some(entry) = superversion.range(range) else { return };
         entry.owner.with_state(OverlayState::seal_soon);
-        self.upkeep.asked(range, cause);
+        self.seal_policy.asked(range, cause);
         self.seal_if_due(range);
     }
 
@@ -58,7 +58,7 @@ impl VersionManager {
         owner.local.release(local_bytes);
         owner.rotations.add(1);
         let counts = &self.counts;
-        let counter = match self.upkeep.why(range) {
+        let counter = match self.seal_policy.why(range) {
             SealCause::Size => &counts.seals_size,
             SealCause::Pressure => &counts.seals_pressure,
             SealCause::Log => &counts.seals_log,
@@ -116,12 +116,12 @@ impl VersionManager {
                 can_flush: self.can_flush(range),
             }
         });
-        let relief = relief::choose(candidates);
-        self.show_hope(&current, relief);
-        match relief {
-            Relief::Coming => {}
-            Relief::Seal(range) => self.seal(range, SealCause::Pressure),
-            Relief::None => {
+        let plan = memory_pressure::choose(candidates);
+        self.show_hope(&current, plan);
+        match plan {
+            RoomPlan::FlushIsDue => {}
+            RoomPlan::Seal(range) => self.seal(range, SealCause::Pressure),
+            RoomPlan::Nothing => {
                 // What is on its way into a memtable was not counted: then its arrival is the time.
                 if self.accounts.global.used() > accounted as u64 {
                     for range in &current.ranges {
@@ -136,12 +136,12 @@ impl VersionManager {
 
     /// Says to those who wait for room in the engine whether it can come: not if all that holds it
     /// belongs to ranges that cannot be flushed.
-    pub(super) fn show_hope(&mut self, current: &Superversion, relief: Relief) {
+    pub(super) fn show_hope(&mut self, current: &Superversion, plan: RoomPlan) {
         let trouble = |owner: &Arc<RangeOwner>| self.failures.trouble_of(Party::Flush.of(owner.id));
         let holds =
             |owner: &&Arc<RangeOwner>| owner.sizes.active_bytes() + owner.sizes.sealed_bytes() > 0;
         let mut why = None;
-        if relief == Relief::None && !self.failures.health.is_running() {
+        if plan == RoomPlan::Nothing && !self.failures.health.is_running() {
             let mut holders = current.ranges.iter().map(|range| &range.owner).filter(holds);
             why = holders.next().and_then(trouble);
             why = why.filter(|_| holders.all(|owner| trouble(owner).is_some()));

@@ -5,7 +5,7 @@ use super::queued::{claims, owners};
 use super::*;
 use crate::engine::Engine;
 use crate::failure::{Failure, Outcome, Scope};
-use crate::log_writer::After;
+use crate::log_writer::AfterTurn;
 use crate::range_owner::RangeOwner;
 use crate::runtime::{Runtime, Task, ThreadRuntime};
 use crate::testing::{config, renew_ranges};
@@ -174,7 +174,7 @@ fn b12_what_a_refused_write_gives_back_wakes_nobody_before_the_seat_is_free() {
     let mut all = global.acquire(global.limit());
     let waker = Waker::from(Arc::clone(&look));
     assert!(Pin::new(&mut all).poll(&mut Context::from_waker(&waker)).is_pending());
-    let mut after = After::default();
+    let mut after = AfterTurn::default();
     guard.state.close(Failure::Closed, &mut after);
     drop(guard);
     assert_eq!(look.seen(), [true], "all of the account is there again");

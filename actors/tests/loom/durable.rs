@@ -2,7 +2,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use sluicedb_actors::failure::Failure;
-use sluicedb_actors::group_commit::durable::{Committed, Durable, Level, Passed};
+use sluicedb_actors::group_commit::durable::{Committed, DueReplies, Durable, Level};
 use sluicedb_actors::group_commit::{GroupCommit, LogSeat};
 use sluicedb_kernel::reply::{Answer, reply};
 use sluicedb_kernel::signal::Signal;
@@ -125,7 +125,7 @@ fn disk(vfs: &MemVfs) -> std::sync::Arc<dyn Vfs> {
     std::sync::Arc::new(vfs.clone())
 }
 
-fn send(passed: Passed) {
+fn send(passed: DueReplies) {
     for (seqno, reply) in passed {
         reply.send(Ok(seqno));
     }

@@ -35,7 +35,7 @@ const STOCKED_CHUNKS: usize = 2;
 pub struct ChunkPool {
     chunks: Mutex<Held>,
     bytes_max: usize,
-    upkeep_due: AtomicBool,
+    restock_due: AtomicBool,
 }
 
 #[derive(Default)]
@@ -50,7 +50,7 @@ struct Held {
 
 type Call = Arc<dyn Fn() + Send + Sync>;
 
-/// As long as it lives, its owner calls `upkeep` when it is called.
+/// As long as it lives, its owner calls `restock` when it is called.
 #[must_use = "dropped, it attends no longer"]
 pub struct Attendant<'a> {
     pool: &'a ChunkPool,
@@ -85,12 +85,12 @@ impl Held {
 impl ChunkPool {
     /// An empty pool that will keep up to `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Arc<Self> {
-        let upkeep_due = AtomicBool::new(false);
-        Arc::new(Self { chunks: Mutex::default(), bytes_max, upkeep_due })
+        let restock_due = AtomicBool::new(false);
+        Arc::new(Self { chunks: Mutex::default(), bytes_max, restock_due })
     }
 
     /// From now on the caller frees what the pool has no room for: `call` is called when there is
-    /// something and `take_upkeep_due` is not asked. It may run on any thread, and must be short.
+    /// something and `take_restock_due` is not asked. It may run on any thread, and must be short.
     pub fn attend(&self, call: impl Fn() + Send + Sync + 'static) -> Attendant<'_> {
         self.lock().call = Some(Arc::new(call));
         Attendant { pool: self }
@@ -105,17 +105,17 @@ impl ChunkPool {
         }
     }
 
-    /// Has a memtable's writer taken or left a chunk so that `upkeep` has something to do? True
+    /// Has a memtable's writer taken or left a chunk so that `restock` has something to do? True
     /// once for each time.
     #[inline]
-    pub fn take_upkeep_due(&self) -> bool {
-        self.upkeep_due.load(Ordering::Relaxed) && self.upkeep_due.swap(false, Ordering::Relaxed)
+    pub fn take_restock_due(&self) -> bool {
+        self.restock_due.load(Ordering::Relaxed) && self.restock_due.swap(false, Ordering::Relaxed)
     }
 
     /// Sees to it that there are a few large chunks that the kernel has already handed over, and
     /// frees what there was no room for. As slow as `fill`: for a thread of the engine's own, when
-    /// `take_upkeep_due` says so or the attendant is called.
-    pub fn upkeep(&self) {
+    /// `take_restock_due` says so or the attendant is called.
+    pub fn restock(&self) {
         for _ in 0..STOCKED_CHUNKS {
             if self.lock().wants_stock(self.bytes_max) {
                 self.put(vec![Chunk::ready()]);
@@ -158,7 +158,7 @@ impl ChunkPool {
     fn note_stock(&self, held: &Held) -> bool {
         let wanted = held.wants_stock(self.bytes_max);
         if wanted {
-            self.upkeep_due.store(true, Ordering::Relaxed);
+            self.restock_due.store(true, Ordering::Relaxed);
         }
         wanted
     }
@@ -172,10 +172,10 @@ impl ChunkPool {
     }
 
     /// The same for a memtable's writer, on whose seat nobody is to be called: who runs it asks
-    /// `take_upkeep_due`.
+    /// `take_restock_due`.
     fn put_as_writer(&self, freed: Vec<Chunk>) {
         if self.keep(freed).is_some() {
-            self.upkeep_due.store(true, Ordering::Relaxed);
+            self.restock_due.store(true, Ordering::Relaxed);
         }
     }
 

@@ -50,7 +50,7 @@ impl Bench {
         self.next_number += 1;
         let Self { state, commits, superversion, durable, .. } = self;
         let way = Way { commits, superversion, durable };
-        state.add_spare(spare, way, &mut After::default());
+        state.add_spare(spare, way, &mut AfterTurn::default());
     }
 
     fn batch(&mut self, operations: u32, level: Level) -> Result<Stamped, NoRoom> {
@@ -142,11 +142,11 @@ fn a_change_without_room_is_not_stamped_and_goes_on_in_the_next_segment() {
     assert!(bench.state.spare_wanted(2).is_some());
     // Nor may it go on before there is a segment, nor while the log refuses.
     let full = Failure::Closed;
-    bench.state.refuse_room(&full, &mut After::default());
+    bench.state.refuse_room(&full, &mut AfterTurn::default());
     let refused = bench.state.append_change(ChangeId(6), Level::Synced);
     assert!(matches!(refused, Err(NoRoom::Refused(_))));
     bench.add_spare();
-    bench.state.refuse_for_now(&full, &mut After::default());
+    bench.state.refuse_for_now(&full, &mut AfterTurn::default());
     let refused = bench.state.append_change(ChangeId(7), Level::Synced);
     assert!(matches!(refused, Err(NoRoom::Refused(_))));
     bench.state.resume();
@@ -158,7 +158,7 @@ fn a_change_without_room_is_not_stamped_and_goes_on_in_the_next_segment() {
     let logged = bench.logged();
     assert_eq!(logged.len() as u64, stamped.first.0);
     assert_eq!(logged.last(), Some(&(stamped.first, Ok(ChangeId(8)))));
-    bench.state.close(full, &mut After::default());
+    bench.state.close(full, &mut AfterTurn::default());
     let closed = bench.state.append_change(ChangeId(9), Level::Synced);
     assert!(matches!(closed, Err(NoRoom::Refused(_))));
     assert_eq!(bench.state.last_seqno(), stamped.first);

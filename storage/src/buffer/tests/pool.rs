@@ -8,25 +8,25 @@ const LARGE: usize = ChunkClass::Large.bytes();
 
 fn after_taking(pool: &Arc<ChunkPool>, class: ChunkClass) -> bool {
     drop(ChunkSource::new(Some(Arc::clone(pool))).take(class));
-    pool.take_upkeep_due()
+    pool.take_restock_due()
 }
 
 /// Goal: who begins to grow asks for a stock, once, and then finds it there.
-/// Planted: `take` that never asks; `take_upkeep_due` that leaves the flag; `wants_stock` that does
-/// not count.
+/// Planted: `take` that never asks; `take_restock_due` that leaves the flag; `wants_stock` that
+/// does not count.
 #[test]
 fn who_grows_finds_large_chunks_stocked() {
     let pool = ChunkPool::new(64 << 20);
     assert!(!after_taking(&pool, ChunkClass::Small), "an engine with little in it needs none");
     assert!(after_taking(&pool, ChunkClass::Medium));
-    assert!(!pool.take_upkeep_due(), "said once");
-    pool.upkeep();
+    assert!(!pool.take_restock_due(), "said once");
+    pool.restock();
     assert_eq!(pool.held_bytes(), 2 * LARGE);
-    pool.upkeep();
+    pool.restock();
     assert_eq!(pool.held_bytes(), 2 * LARGE);
     assert!(after_taking(&pool, ChunkClass::Large), "one is missing");
     assert_eq!(pool.held_bytes(), LARGE);
-    pool.upkeep();
+    pool.restock();
     assert!(!after_taking(&pool, ChunkClass::Small));
     assert_eq!(pool.held_bytes(), 2 * LARGE);
 }
@@ -37,12 +37,12 @@ fn who_grows_finds_large_chunks_stocked() {
 fn a_stock_keeps_to_the_size_of_its_pool() {
     let pool = ChunkPool::new(LARGE + LARGE / 2);
     assert!(after_taking(&pool, ChunkClass::Large));
-    pool.upkeep();
+    pool.restock();
     assert_eq!(pool.held_bytes(), LARGE);
     assert!(!after_taking(&pool, ChunkClass::Medium), "there is room for one only");
     let pool = ChunkPool::new(LARGE - 1);
     assert!(!after_taking(&pool, ChunkClass::Large));
-    pool.upkeep();
+    pool.restock();
     assert_eq!(pool.held_bytes(), 0);
 }
 
@@ -71,14 +71,14 @@ fn b5_what_there_is_no_room_for_is_freed_by_the_attendant() {
     // A writer that has compacted: nobody is called under its seat.
     ChunkSource::new(Some(Arc::clone(&pool))).give(chunks(1));
     assert_eq!((calls.load(Ordering::Relaxed), freed()), (1, 0));
-    assert!(pool.take_upkeep_due());
+    assert!(pool.take_restock_due());
     let attending = &pool;
     let elsewhere = std::thread::scope(|scope| {
-        let upkeep = scope.spawn(|| {
-            attending.upkeep();
+        let restocking = scope.spawn(|| {
+            attending.restock();
             freed_here::bytes()
         });
-        upkeep.join().unwrap()
+        restocking.join().unwrap()
     });
     assert_eq!((elsewhere, freed()), (4 * LARGE, 0));
     assert_eq!(pool.held_bytes(), LARGE);
@@ -155,7 +155,7 @@ fn b16_a_chunk_that_is_not_stocked_is_cleared_a_page_at_a_time() {
         write(&makeshift, LARGE / 10 * writes);
         assert_eq!(pages_present(&makeshift), writes);
     }
-    pool.upkeep();
+    pool.restock();
     let stocked = source.take(ChunkClass::Large);
     assert_eq!(pages_present(&stocked), LARGE / (4 << 10));
     // Nobody would free it: better than nothing.

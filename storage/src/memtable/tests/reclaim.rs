@@ -409,18 +409,18 @@ fn b16_who_outgrows_small_chunks_waits_once_for_a_stock() {
         let (table, mut writer) = memtable_with(0, options);
         let mut reclaim = || {
             writer.reclaim(Seqno(1), 1, false);
-            (writer.is_compacting(), pool.take_upkeep_due())
+            (writer.is_compacting(), pool.take_restock_due())
         };
         assert_eq!(reclaim(), (false, false), "it is empty");
         writer.insert(b"key", Seqno(1), Kind::Put, &value);
         let mut reclaim = || {
             writer.reclaim(Seqno(1), 1, false);
-            (writer.is_compacting(), pool.take_upkeep_due())
+            (writer.is_compacting(), pool.take_restock_due())
         };
         if bytes_max > LARGE {
             assert_eq!(reclaim(), (false, true), "a stock is asked for");
             if in_time {
-                pool.upkeep();
+                pool.restock();
             }
         }
         let (compacting, missing) = reclaim();

@@ -30,8 +30,8 @@ pub(super) enum SealCause {
 
 /// What the manager remembers about each range.
 #[derive(Debug, Default)]
-pub(super) struct Upkeep {
-    ranges: HashMap<RangeId, Kept>,
+pub(super) struct SealPolicy {
+    ranges: HashMap<RangeId, RangeSeals>,
     /// When to look again although nothing has happened.
     pub(super) alarm: Option<Instant>,
     /// The last segment of which the manifest was to be told that nothing before it is needed.
@@ -39,7 +39,7 @@ pub(super) struct Upkeep {
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct RangeSeals {
     cooldown: Cooldown,
     /// Why it is to be sealed, if somebody has asked.
     asked: Option<SealCause>,
@@ -47,7 +47,7 @@ struct Kept {
     quiet: Option<(u64, Instant)>,
 }
 
-impl Upkeep {
+impl SealPolicy {
     /// The range is to be sealed because of `cause`, now or when its queue has room.
     pub(super) fn asked(&mut self, range: RangeId, cause: SealCause) {
         self.ranges.entry(range).or_default().asked.get_or_insert(cause);
@@ -92,11 +92,11 @@ impl VersionManager {
     /// Seals what has to be sealed although nobody asked for it.
     pub(super) fn look_after_memtables(&mut self) {
         if self.failures.health.failure().is_some() {
-            self.upkeep.alarm = None;
+            self.seal_policy.alarm = None;
             return;
         }
         let now = self.environment.now();
-        self.upkeep.alarm = None;
+        self.seal_policy.alarm = None;
         self.bound_the_log(now);
         self.let_go_of_log();
         self.seal_idle(now);
@@ -122,12 +122,12 @@ impl VersionManager {
         if retained <= max || !is_active || first >= current {
             return;
         }
-        let cooldown = &mut self.upkeep.ranges.entry(range).or_default().cooldown;
+        let cooldown = &mut self.seal_policy.ranges.entry(range).or_default().cooldown;
         if cooldown.is_over(now) {
             cooldown.sealed(now);
             self.seal(range, SealCause::Log);
         } else if let Some(at) = cooldown.ends(now) {
-            self.upkeep.look_again(at);
+            self.seal_policy.look_again(at);
         }
     }
 
@@ -147,10 +147,10 @@ impl VersionManager {
         let Ok((floor, newest)) = self.log_needed(&superversion.ranges) else { return };
         // Once for each segment: where it does not succeed they stay until the next edit.
         let in_trouble = self.failures.trouble_of(Party::Manifest).is_some();
-        if floor <= self.wal.floor().max(self.upkeep.let_go) || in_trouble {
+        if floor <= self.wal.floor().max(self.seal_policy.let_go) || in_trouble {
             return;
         }
-        self.upkeep.let_go = floor;
+        self.seal_policy.let_go = floor;
         let mut edit = VersionEdit {
             log_floor: Some(floor),
             newest_segment: Some(newest),
@@ -177,9 +177,9 @@ impl VersionManager {
         let mut idle = Vec::new();
         for RangeEntry { active, owner, .. } in &superversion.ranges {
             let Some(first) = active.first_seqno() else { continue };
-            let since = self.upkeep.quiet_since(owner.id, owner.sizes.batches(), now);
+            let since = self.seal_policy.quiet_since(owner.id, owner.sizes.batches(), now);
             if since + after > now {
-                self.upkeep.look_again(since + after);
+                self.seal_policy.look_again(since + after);
             } else {
                 idle.push((owner, first));
             }

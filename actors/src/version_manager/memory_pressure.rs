@@ -1,10 +1,10 @@
-//! Somebody waits for room: what is sealed so that there will be some. No I/O in here.
+//! Somebody waits for room: what is sealed so that there will be some. Pure, without I/O.
 
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::RangeId;
 use std::cmp::Reverse;
 
-/// A range, as far as relief is concerned.
+/// A range, as far as plan is concerned.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     /// Which.
@@ -19,33 +19,33 @@ pub(super) struct Candidate {
     pub(super) can_flush: bool,
 }
 
-/// What is to be done for those who wait for room in the engine.
+/// What is done for those who wait for room in the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Relief {
+pub(super) enum RoomPlan {
     /// Nothing: a flush is due that will give room back, and then it is asked again.
-    Coming,
+    FlushIsDue,
     /// Seal the active memtable of this range.
     Seal(RangeId),
     /// Nothing can be sealed that could be flushed.
-    None,
+    Nothing,
 }
 
 /// Seals one memtable at a time: the largest of those that can be flushed, of equal ones the one
 /// with the oldest entry. So cold, half-full memtables starve nobody, and a crowd of waiters does
 /// not cut everything into tiny tables. Ranges that cannot be flushed now are passed over: neither
 /// what is sealed there nor what could be is of any help.
-pub(super) fn choose(candidates: impl Iterator<Item = Candidate>) -> Relief {
+pub(super) fn choose(candidates: impl Iterator<Item = Candidate>) -> RoomPlan {
     let mut largest = None;
     for candidate in candidates.filter(|candidate| candidate.can_flush) {
         if candidate.has_sealed {
-            return Relief::Coming;
+            return RoomPlan::FlushIsDue;
         }
         let rank = (candidate.active_bytes, Reverse(candidate.oldest));
         if candidate.active_bytes > 0 && largest.is_none_or(|(other, _)| rank > other) {
             largest = Some((rank, candidate.range));
         }
     }
-    largest.map_or(Relief::None, |(_, range)| Relief::Seal(range))
+    largest.map_or(RoomPlan::Nothing, |(_, range)| RoomPlan::Seal(range))
 }
 
 #[cfg(test)]
@@ -61,14 +61,14 @@ mod tests {
     #[test]
     fn the_largest_is_sealed_and_of_equal_ones_the_oldest() {
         let ranges = [range(1, 10, 1), range(2, 30, 9), range(3, 30, 7), range(4, 0, 0)];
-        assert_eq!(choose(ranges.into_iter()), Relief::Seal(RangeId(3)));
-        assert_eq!(choose([range(4, 0, 0)].into_iter()), Relief::None);
+        assert_eq!(choose(ranges.into_iter()), RoomPlan::Seal(RangeId(3)));
+        assert_eq!(choose([range(4, 0, 0)].into_iter()), RoomPlan::Nothing);
     }
 
     #[test]
     fn one_flush_at_a_time_is_enough() {
         let flushing = Candidate { has_sealed: true, ..range(1, 5, 1) };
-        assert_eq!(choose([range(2, 30, 9), flushing].into_iter()), Relief::Coming);
+        assert_eq!(choose([range(2, 30, 9), flushing].into_iter()), RoomPlan::FlushIsDue);
     }
 
     /// The hazard of ingest by ranges: everything is held by memtables that nobody seals, because
@@ -78,7 +78,7 @@ mod tests {
         let stuck = Candidate { has_sealed: true, can_flush: false, ..range(1, 90, 1) };
         let full = Candidate { can_flush: false, ..range(2, 80, 2) };
         let ranges = [stuck, full, range(3, 5, 3), range(4, 4, 4)];
-        assert_eq!(choose(ranges.into_iter()), Relief::Seal(RangeId(3)));
-        assert_eq!(choose([stuck, full].into_iter()), Relief::None);
+        assert_eq!(choose(ranges.into_iter()), RoomPlan::Seal(RangeId(3)));
+        assert_eq!(choose([stuck, full].into_iter()), RoomPlan::Nothing);
     }
 }
