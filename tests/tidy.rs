@@ -192,6 +192,30 @@ fn no_line_is_wider_than_a_hundred_columns() {
     assert!(unused.is_empty(), "take these off the list of what is still wide: {unused:?}");
 }
 
+/// Where unsafe code may be.
+const UNSAFE: &[&str] =
+    &["storage/src/buffer/", "storage/src/memtable/", "storage/src/vfs/disk.rs"];
+
+fn unsafe_elsewhere(files: &[File]) -> Vec<String> {
+    let opening = concat!("unsafe", " ");
+    let mut complaints = Vec::new();
+    for file in files.iter().filter(|file| file.is_library()) {
+        for (number, line) in (1..).zip(file.text.lines()) {
+            let code = line.split("//").next().unwrap_or_default();
+            if code.contains(opening) && !UNSAFE.iter().any(|place| file.is_in(place)) {
+                complaints.push(format!("{}:{number}: unsafe code is not for here", file.path));
+            }
+        }
+    }
+    complaints
+}
+
+#[test]
+fn unsafe_code_is_where_the_rules_allow_it() {
+    let planted = concat!("fn f() { unsafe", " { g() } }\n");
+    check(unsafe_elsewhere, vec![plant("src/planted.rs", planted)]);
+}
+
 // --- Names ---------------------------------------------------------------------------------------
 
 /// What follows the `pub` keyword of a type on this line, if the line defines one for everybody.
@@ -376,6 +400,17 @@ fn tags_and_entries(files: &[File]) -> Vec<String> {
             complaints.push(format!("{path}: its tag {name} is not in docs/invariants.md"));
         }
     }
+    // What the checks of an edit are called in messages.
+    let text = &files.iter().find(|file| file.path == "docs/invariants.md").expect("it is").text;
+    for file in files.iter().filter(|file| file.is_library()) {
+        for name in file.text.split(concat!("Conflict::", "new(")).skip(1) {
+            let name = name.trim_start().strip_prefix('"').and_then(|name| name.split('"').next());
+            let Some(name) = name else { continue };
+            if !text.contains(&format!("`{name}`")) && !text.contains(&format!("**{name}.**")) {
+                complaints.push(format!("{}: docs/invariants.md lacks {name}", file.path));
+            }
+        }
+    }
     complaints.extend(tags.keys().map(|name| format!("docs/invariants.md has no entry {name}")));
     complaints
 }
@@ -386,6 +421,7 @@ fn invariants_are_upheld_where_their_document_says() {
     let planted = vec![
         plant("src/planted.rs", tag("one-pointer")),
         plant("src/planted.rs", tag("never-heard-of")),
+        plant("src/planted.rs", concat!("Conflict::", "new(\"never-heard-of\", what)")),
         // In its place nothing has the tag any more.
         plant("storage/src/points.rs", ""),
     ];
