@@ -27,7 +27,7 @@ const IDENTITY: LogIdentity = LogIdentity { db_id: [42; 16] };
 fn payload() -> Vec<u8> {
     let mut batch = WriteBatch::new();
     batch.put([7; 16], [9; 100]);
-    batch.into_encoded()
+    batch.take_encoded()
 }
 
 /// A log on a real directory that never runs out of segments: old ones are recycled, untimed.

@@ -1,6 +1,6 @@
 //! Overload is a value: a fast writer is paced by awaiting, or told so when it will not wait.
 
-use sluicedb::{Db, Durability, ErrorKind, Result};
+use sluicedb::{Db, Durability, ErrorKind, Result, WriteOptions};
 
 const MIB: u64 = 1 << 20;
 
@@ -23,15 +23,16 @@ async fn main() -> Result<()> {
         (stats.wait_micros_local + stats.wait_micros_global) / 1000,
     );
 
-    // `try_put` never waits: shed load, or answer 503.
+    // Told not to wait, it is refused: shed load, or answer 503.
+    let no_wait = WriteOptions::new().no_wait();
     let (mut accepted, mut refused) = (0, 0);
     for index in 0..20_000_u64 {
-        match db.try_put(index.to_be_bytes(), [8; 1000]).await {
-            Ok(()) => accepted += 1,
+        match db.put_with(index.to_be_bytes(), [8; 1000], no_wait).await {
+            Ok(_) => accepted += 1,
             Err(error) if error.kind() == ErrorKind::Overloaded => refused += 1,
             Err(error) => return Err(error),
         }
     }
-    println!("try_put: {accepted} accepted, {refused} refused");
+    println!("without waiting: {accepted} accepted, {refused} refused");
     db.close().await
 }

@@ -12,7 +12,7 @@ async fn main() -> Result<()> {
     for order in 0..1000_u32 {
         let mut batch = WriteBatch::new();
         batch.put(order.to_be_bytes(), "an order");
-        // In the log's final order when this returns; durable when the ticket resolves.
+        // In the final order of writes when this returns; durable when the ticket resolves.
         tickets.push(db.submit(batch).await?);
     }
     for ticket in tickets {

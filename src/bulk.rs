@@ -363,7 +363,7 @@ impl Db {
         }
         match batch.len() as u64 {
             0 => Ok(()),
-            1..=HANDFUL => self.write(batch).await,
+            1..=HANDFUL => self.write(batch).await.map(drop),
             _ => self.excise_span(span).await,
         }
     }

@@ -3,6 +3,7 @@
 use sluicedb_actors::failure::{Failure, WriteFailure};
 pub use sluicedb_actors::failure::{Outcome, Scope};
 use sluicedb_storage::Error as StorageError;
+use sluicedb_storage::batch::WriteBatch;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +27,14 @@ pub enum ErrorKind {
     /// The process or the system has no file descriptor left, after closing tables that nobody was
     /// reading. Nothing is lost; raise the limit (`ulimit -n`), or lower what else is open.
     TooManyOpenFiles,
-    /// The operating system refused. Look at the source; permissions and limits are the usual cause.
+    /// The operating system refused. Look at the source; permissions and limits are the usual
+    /// cause.
     Io,
     /// Another handle, in this process or another, has the database open. Close it first.
     Locked,
     /// There is no database in the directory, and creating one was not asked for; or there is one,
-    /// and a new one was asked for. A checkpoint was to go where something is that it cannot replace.
+    /// and a new one was asked for. A checkpoint was to go where something is that it cannot
+    /// replace.
     Exists,
     /// The files were written by a version or with a feature that this build does not have.
     Unsupported,
@@ -43,11 +46,16 @@ pub enum ErrorKind {
 }
 
 /// Why an operation did not do what it was asked, and what became of it.
-#[derive(Clone)]
-pub struct Error {
+///
+/// One pointer wide. A refused batch comes back in it: see [`take_batch`](Self::take_batch). A
+/// clone is about the same failure and has no batch.
+pub struct Error(Box<Inner>);
+
+struct Inner {
     kind: ErrorKind,
     outcome: Outcome,
     detail: Detail,
+    batch: Option<WriteBatch>,
 }
 
 #[derive(Clone)]
@@ -57,21 +65,57 @@ enum Detail {
 }
 
 impl Error {
+    #[cold]
+    fn new(kind: ErrorKind, detail: Detail) -> Self {
+        Self(Box::new(Inner { kind, outcome: Outcome::NotApplied, detail, batch: None }))
+    }
+
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// Whether the write is in the database: `NotApplied` for everything that failed before it was
-    /// submitted and for all reads; `Applied` when the disk had no room for the log's bytes, which are
-    /// written when there is room; `Unknown` only when the log could not be written or synced.
+    /// submitted and for all reads; `Applied` when the disk had no room for the log's bytes, which
+    /// are written when there is room; `Unknown` only when the log could not be written or synced.
     pub fn outcome(&self) -> Outcome {
-        self.outcome
+        self.0.outcome
+    }
+
+    /// The batch that [`write`](crate::Db::write) or [`submit`](crate::Db::submit) has refused, to
+    /// be changed or written again: nothing of it was copied, and nothing of it is in the database.
+    /// What named no keyspace names that of the handle which refused it.
+    ///
+    /// `None` if the write got its place in the order of writes and failed afterwards, if the batch
+    /// deletes ranges and was not refused as `Invalid`, for everything that is not a batch, and
+    /// once it was taken.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, ErrorKind, WriteBatch, WriteOptions};
+    /// let db = Db::open(dir.path()).await?;
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("user:1", "Ada");
+    /// while let Err(mut error) = db.write_with(batch, WriteOptions::new().no_wait()).await {
+    ///     match error.take_batch() {
+    ///         Some(refused) if error.kind() == ErrorKind::Overloaded => batch = refused,
+    ///         _ => return Err(error),
+    ///     }
+    ///     // Do something else first.
+    ///     tokio::task::yield_now().await;
+    /// #   if false { batch = WriteBatch::new(); }
+    /// }
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub fn take_batch(&mut self) -> Option<WriteBatch> {
+        self.0.batch.take()
     }
 
     /// Whose room was missing, for [`ErrorKind::Overloaded`].
     pub fn scope(&self) -> Option<Scope> {
-        match &self.detail {
+        match &self.0.detail {
             Detail::Failure(Failure::Overloaded { scope, .. }) => Some(*scope),
             _ => None,
         }
@@ -79,7 +123,7 @@ impl Error {
 
     /// How long the caller waited for room, for [`ErrorKind::Overloaded`].
     pub fn waited(&self) -> Option<Duration> {
-        match &self.detail {
+        match &self.0.detail {
             Detail::Failure(Failure::Overloaded { waited, .. }) => Some(*waited),
             _ => None,
         }
@@ -108,26 +152,30 @@ impl Error {
     }
 
     fn storage(&self) -> Option<&Arc<StorageError>> {
-        match &self.detail {
+        match &self.0.detail {
             Detail::Failure(Failure::Storage(error) | Failure::NoSpace(error)) => Some(error),
             _ => None,
         }
     }
 
     pub(crate) fn invalid(what: impl Into<String>) -> Self {
-        Self {
-            kind: ErrorKind::Invalid,
-            outcome: Outcome::NotApplied,
-            detail: Detail::Message(what.into()),
-        }
+        Self::new(ErrorKind::Invalid, Detail::Message(what.into()))
     }
 
     pub(crate) fn exists(what: impl Into<String>) -> Self {
-        Self {
-            kind: ErrorKind::Exists,
-            outcome: Outcome::NotApplied,
-            detail: Detail::Message(what.into()),
-        }
+        Self::new(ErrorKind::Exists, Detail::Message(what.into()))
+    }
+
+    pub(crate) fn with_batch(mut self, batch: WriteBatch) -> Self {
+        self.0.batch = Some(batch);
+        self
+    }
+}
+
+impl Clone for Error {
+    fn clone(&self) -> Self {
+        let Inner { kind, outcome, ref detail, .. } = *self.0;
+        Self(Box::new(Inner { kind, outcome, detail: detail.clone(), batch: None }))
     }
 }
 
@@ -152,14 +200,15 @@ fn kind_of(failure: &Failure) -> ErrorKind {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let kind = kind_of(&failure);
-        Self { kind, outcome: Outcome::NotApplied, detail: Detail::Failure(failure) }
+        Self::new(kind_of(&failure), Detail::Failure(failure))
     }
 }
 
 impl From<WriteFailure> for Error {
     fn from(failed: WriteFailure) -> Self {
-        Self { outcome: failed.outcome, ..Self::from(failed.failure) }
+        let mut error = Self::from(failed.failure);
+        error.0.outcome = failed.outcome;
+        error
     }
 }
 
@@ -171,11 +220,11 @@ impl From<StorageError> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.detail {
+        match &self.0.detail {
             Detail::Failure(failure) => failure.fmt(f)?,
             Detail::Message(message) => f.write_str(message)?,
         }
-        match self.outcome {
+        match self.0.outcome {
             Outcome::NotApplied => Ok(()),
             Outcome::Applied => f.write_str(" (the write is visible, but not yet durable)"),
             Outcome::Unknown => f.write_str(" (reopen to learn whether the write survived)"),
@@ -188,7 +237,8 @@ impl fmt::Debug for Error {
         write!(
             f,
             "Error {{ kind: {:?}, outcome: {:?}, message: \"{self}\" }}",
-            self.kind, self.outcome
+            self.kind(),
+            self.outcome()
         )
     }
 }
@@ -215,6 +265,12 @@ mod tests {
         assert_eq!(error.to_string(), "db/000012.sst: block checksum differs at offset 40960");
         assert_eq!(error.offset(), Some(40_960));
         assert_eq!(error.outcome(), Outcome::NotApplied);
+    }
+
+    #[test]
+    fn an_error_is_one_pointer_wide() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+        assert_eq!(size_of::<Result<u64>>(), 2 * size_of::<u64>());
     }
 
     #[test]

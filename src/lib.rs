@@ -13,6 +13,7 @@ mod options;
 mod pins;
 mod pressure;
 mod ranges;
+mod read;
 mod read_only;
 mod reader;
 mod scan;
@@ -20,11 +21,12 @@ mod snapshot;
 mod stats;
 mod tokio_wakers;
 mod verify;
+mod write;
 
 pub use bulk::{IngestPlan, OnEmpty, Replacement, TableFile, TableWriter};
 pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointProgress, CheckpointWatch};
 pub use compaction::{Compaction, CompactionProgress, CompactionWatch};
-pub use db::{Db, Ticket, WriteOptions};
+pub use db::Db;
 pub use error::{Error, ErrorKind, Outcome, Result, Scope};
 pub use health::{Health, HealthState, Party, Trouble};
 pub use keyspaces::KeyspaceOptions;
@@ -36,11 +38,12 @@ pub use pressure::{Pressure, PressureCause, PressureWatch, StallStats};
 pub use ranges::RangeInfo;
 pub use read_only::ReadOnlyDb;
 pub use scan::{Chunk, Scan};
-pub use sluicedb_storage::batch::{KeyspaceRef, WriteBatch};
+pub use sluicedb_storage::batch::{KeyspaceRef, Operation, Operations, WriteBatch};
 pub use sluicedb_storage::key_range::KeyRange;
 pub use snapshot::Snapshot;
 pub use stats::{ActorStats, BufferStats, DamagedTable, RangeStats, Stats, TroubleStats};
 pub use verify::{Finding, VerifySummary, verify};
+pub use write::{Ticket, WriteOptions};
 
 /// Opens the database in `path`, creating it if there is none: [`Db::open`].
 ///

@@ -4,11 +4,11 @@ use crate::error::Result;
 use bytes::Bytes;
 use sluicedb_actors::failure::damage::Damage;
 use sluicedb_actors::runtime::pool::Pool;
-use sluicedb_storage::batch::KeyspaceRef;
+use sluicedb_storage::batch::{KeyspaceRef, WriteBatch};
 use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::table::ReadTier;
 use sluicedb_storage::vfs::LockGuard;
-use sluicedb_storage::view::View;
+use sluicedb_storage::view::{OwnWrites, View};
 use sluicedb_storage::{Error as StorageError, Result as StorageResult};
 use std::sync::Arc;
 
@@ -33,6 +33,13 @@ impl Reader {
     /// One that reads another keyspace, at the same instant.
     pub(crate) fn of(&self, keyspace: KeyspaceRef) -> Self {
         Self { keyspace, ..self.clone() }
+    }
+
+    /// One that sees `batch`, of which what names no keyspace is of this one, over the same
+    /// instant.
+    pub(crate) fn with(&self, batch: WriteBatch) -> Result<Self> {
+        let own = OwnWrites::new(&batch.within(self.keyspace));
+        Ok(Self { view: self.view.with(own)?, ..self.clone() })
     }
 
     pub(crate) fn keyspace(&self) -> KeyspaceRef {

@@ -1,6 +1,8 @@
 //! Snapshots: one instant, for as long as it is wanted.
 
-use crate::error::Result;
+use crate::WriteBatch;
+use crate::error::{Error, Result};
+use crate::keyspaces::another_database;
 use crate::reader::Reader;
 use crate::scan::Scan;
 use bytes::Bytes;
@@ -24,6 +26,53 @@ impl Snapshot {
 
     pub(crate) fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// The same instant with the writes of `batch` over it: what the database would show if the
+    /// batch were written right then. For a transaction that reads what it will write.
+    ///
+    /// Every read of a snapshot works on it, as on any: gets, scans in both directions, in every
+    /// [keyspace](Self::of). What the batch puts is there, what it deletes, by key or by range, is
+    /// not, and everything else is as the snapshot has it. What names no keyspace is of this
+    /// snapshot's. The snapshot itself stays as it is, and what is added to the batch later is not
+    /// seen. If it has a batch over it already this one takes its place.
+    ///
+    /// Copies and sorts the batch, once; waits for nothing. A read then costs a binary search more,
+    /// a scan one more layer to merge, and a seek for each deleted range that it passes.
+    ///
+    /// # Errors
+    /// `Invalid` for a batch with keyspaces of another database, or that writes to one which the
+    /// snapshot does not have; for what [`Db::write`](crate::Db::write) would refuse of keys.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use futures::TryStreamExt;
+    /// use sluicedb::{Db, WriteBatch};
+    /// let db = Db::open(dir.path()).await?;
+    /// db.put("a", "1").await?;
+    /// db.put("b", "2").await?;
+    ///
+    /// let snapshot = db.snapshot();
+    /// let mut batch = WriteBatch::new();
+    /// batch.delete("a").put("c", "3");
+    /// let mine = snapshot.with_batch(&batch)?;
+    /// assert_eq!(mine.get("a").await?, None);
+    /// let entries: Vec<_> = mine.scan(..).try_collect().await?;
+    /// assert_eq!(entries.len(), 2);
+    /// assert_eq!((&entries[0].0[..], &entries[1].0[..]), (&b"b"[..], &b"c"[..]));
+    /// assert!(snapshot.contains_key("a").await?, "nothing was written");
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub fn with_batch(&self, batch: &WriteBatch) -> Result<Self> {
+        // The length of values is the database's business, when the batch is written.
+        batch.check(usize::MAX).map_err(Error::invalid)?;
+        let mine = self.reader.keyspace().database();
+        if batch.database().is_some_and(|database| database != mine) {
+            return Err(another_database());
+        }
+        Ok(Self::new(self.reader.with(batch.clone())?))
     }
 
     /// The value of `key` at this instant; see [`Db::get`](crate::Db::get).

@@ -17,7 +17,7 @@ const REASON: &str = "//! Long because ";
 const COLUMNS_MAX: usize = 100;
 
 /// Folders and files with lines that are still too long. The list only shrinks.
-const STILL_WIDE: &[&str] = &["actors/src/write/", "actors/tests/", "src/", "storage/src/batch.rs"];
+const STILL_WIDE: &[&str] = &["actors/tests/", "src/", "storage/src/batch.rs"];
 
 /// Names of public types that are there twice, and why.
 ///

@@ -45,7 +45,7 @@ pub async fn put(args: PutArgs) -> Result {
     };
     let db = args.store.create().await?;
     let written = db.put_with(&key, &value, args.durability.write_options()).await;
-    store::close(db, written.map_err(Failure::from)).await
+    store::close(db, written.map(drop).map_err(Failure::from)).await
 }
 
 /// Reads to the end, but not more than a value may hold.
@@ -76,5 +76,6 @@ async fn remove(db: &Db, keys: &[Vec<u8>], must_exist: bool, durability: Durable
         }
         batch.delete(key);
     }
-    Ok(db.write_with(batch, durability.write_options()).await?)
+    db.write_with(batch, durability.write_options()).await?;
+    Ok(())
 }

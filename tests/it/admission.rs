@@ -5,6 +5,7 @@ use crate::harness::Simulated;
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
 use crate::kit::settings;
+use crate::kit::settings::NO_WAIT;
 use sluicedb::{Db, Error, ErrorKind, Outcome, WriteBatch, WriteOptions};
 use sluicedb_actors::runtime::Runtime;
 use sluicedb_storage::vfs::{Fault, OperationKind};
@@ -27,8 +28,8 @@ fn overfill(home: &Simulated, db: &Db) -> Map {
     for n in 0.. {
         assert!(n < 2_000, "a budget of 1 MiB took {n} values of 4 KiB");
         let (key, value) = (format!("fill{n:04}").into_bytes(), vec![n as u8; 4096]);
-        match home.run(db.try_put(&key, &value)) {
-            Ok(()) => {
+        match home.run(db.put_with(&key, &value, NO_WAIT)) {
+            Ok(_) => {
                 map.insert(key, value);
             }
             // A log segment may not be ready yet; that is not the budget.
@@ -71,24 +72,29 @@ fn try_never_waits_and_a_deadline_is_kept() {
     assert!(used > stats.write_buffer_bytes / 2, "{used} of {}", stats.write_buffer_bytes);
 
     let before = home.simulator.now();
-    overloaded(&home.run(db.try_put("late", vec![0; 5000])).unwrap_err());
-    overloaded(&home.run(db.try_write(small_batch())).unwrap_err());
+    overloaded(&home.run(db.put_with("late", vec![0; 5000], NO_WAIT)).unwrap_err());
+    overloaded(&home.run(db.write_with(small_batch(), NO_WAIT)).unwrap_err());
     assert_eq!(home.simulator.now(), before, "try does not wait");
 
     let patience = Duration::from_secs(3600);
     let deadline = before + patience;
-    let error = home.run(db.put_by(deadline, "late", vec![0; 5000])).unwrap_err();
+    let error =
+        home.run(db.put_with("late", vec![0; 5000], WriteOptions::new().by(deadline))).unwrap_err();
     overloaded(&error);
     assert!(home.simulator.now() >= deadline);
     assert!(error.waited().unwrap() >= patience, "{error:?}");
 
     let deadline = home.simulator.now() + patience;
-    overloaded(&home.run(db.write_by(deadline, small_batch())).unwrap_err());
+    overloaded(
+        &home.run(db.write_with(small_batch(), WriteOptions::new().by(deadline))).unwrap_err(),
+    );
     let deadline = home.simulator.now() + patience;
     let options = WriteOptions::default().by(deadline);
     overloaded(&home.run(db.submit_with(small_batch(), options)).unwrap_err());
     // A deadline in the past is like `try`.
-    overloaded(&home.run(db.put_by(before, "late", vec![0; 5000])).unwrap_err());
+    overloaded(
+        &home.run(db.put_with("late", vec![0; 5000], WriteOptions::new().by(before))).unwrap_err(),
+    );
 
     // Reads do not care.
     assert_eq!(home.run(content(&db)).unwrap(), expected);
@@ -179,7 +185,7 @@ fn close_wakes_who_waits_for_room() {
             assert_eq!(home.run(db.get("late")).unwrap(), None);
         }
         // Fine, too: it was admitted before the doors closed.
-        Ok(()) => assert!(home.run(db.contains_key("late")).unwrap()),
+        Ok(_) => assert!(home.run(db.contains_key("late")).unwrap()),
     }
 }
 

@@ -1,7 +1,8 @@
 use crate::harness::{Home, Simulated, block_on, check};
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
-use sluicedb::{Db, Error, ErrorKind, Options, Outcome, WriteBatch};
+use crate::kit::settings::NO_WAIT;
+use sluicedb::{Db, Error, ErrorKind, Options, Outcome, WriteBatch, WriteOptions};
 use sluicedb_actors::runtime::Runtime;
 #[cfg(debug_assertions)]
 use sluicedb_storage::batch::operations_decoded;
@@ -56,8 +57,8 @@ fn what_can_never_succeed_is_refused_before_anything_happens() {
         let empty = "the key is empty; keys are 1..=65535 bytes";
         refused(db.put("", "v").await.unwrap_err(), empty);
         refused(db.delete("").await.unwrap_err(), empty);
-        refused(db.try_put("", "v").await.unwrap_err(), empty);
-        refused(db.try_delete("").await.unwrap_err(), empty);
+        refused(db.put_with("", "v", NO_WAIT).await.unwrap_err(), empty);
+        refused(db.delete_with("", NO_WAIT).await.unwrap_err(), empty);
         let long = vec![b'k'; 65_536];
         let too_long = "the key has 65536 bytes; keys are 1..=65535 bytes";
         refused(db.put(&long, "v").await.unwrap_err(), too_long);
@@ -78,7 +79,7 @@ fn what_can_never_succeed_is_refused_before_anything_happens() {
         refused(db.write(bad(b"", b"v")).await.unwrap_err(), empty);
         refused(db.write(bad(&long, b"v")).await.unwrap_err(), too_long);
         refused(db.write(bad(b"b", &large)).await.unwrap_err(), &too_large);
-        refused(db.try_write(bad(b"", b"v")).await.unwrap_err(), empty);
+        refused(db.write_with(bad(b"", b"v"), NO_WAIT).await.unwrap_err(), empty);
         refused(db.submit(bad(b"", b"v")).await.unwrap_err(), empty);
 
         let huge = batch(|b| {
@@ -138,7 +139,7 @@ fn an_empty_batch_does_nothing() {
         db.put("a", "1").await.unwrap();
         let before = db.stats();
         db.write(WriteBatch::new()).await.unwrap();
-        db.try_write(WriteBatch::new()).await.unwrap();
+        db.write_with(WriteBatch::new(), NO_WAIT).await.unwrap();
         let seqno = db.submit(WriteBatch::new()).await.unwrap().await.unwrap();
         assert_eq!(seqno, before.visible_seqno);
         let mut cleared = batch(|b| {
@@ -288,13 +289,13 @@ fn b3_a_heavy_batch_over_many_ranges_is_written_in_every_way() {
     let operations = 5_000;
     let past = home.simulator.now();
     home.simulator.advance(std::time::Duration::from_secs(1));
-    for operation in scattered(operations).operations() {
+    for operation in scattered(operations).points() {
         expected.insert(operation.key.to_vec(), operation.value.to_vec());
     }
     home.run(async {
-        db.try_write(scattered(operations)).await.unwrap();
+        db.write_with(scattered(operations), NO_WAIT).await.unwrap();
         check(&db, &expected).await.unwrap();
-        db.write_by(past, scattered(operations)).await.unwrap();
+        db.write_with(scattered(operations), WriteOptions::new().by(past)).await.unwrap();
         db.submit(scattered(operations)).await.unwrap().await.unwrap();
         check(&db, &expected).await.unwrap();
         // Wholly in one range.
@@ -302,14 +303,14 @@ fn b3_a_heavy_batch_over_many_ranges_is_written_in_every_way() {
         for n in 0..operations {
             one.put([&[7][..], &n.to_be_bytes()].concat(), "one");
         }
-        for operation in one.operations() {
+        for operation in one.points() {
             expected.insert(operation.key.to_vec(), operation.value.to_vec());
         }
         db.write(one).await.unwrap();
         check(&db, &expected).await.unwrap();
         db.close().await.unwrap();
     });
-    let error = home.run(db.try_write(scattered(operations))).unwrap_err();
+    let error = home.run(db.write_with(scattered(operations), NO_WAIT)).unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Closed, Outcome::NotApplied));
     drop(db);
     home.run(check(&home.open(), &expected)).unwrap();
@@ -331,12 +332,12 @@ fn x_16_the_empty_key_is_refused_by_whatever_writes_and_found_by_nothing() {
             batch
         };
         let refusals = [
-            db.put("", "v").await,
-            db.delete("").await,
-            db.try_put("", "v").await,
-            db.try_delete("").await,
-            db.write(with_empty()).await,
-            db.try_write(with_empty()).await,
+            db.put("", "v").await.map(drop),
+            db.delete("").await.map(drop),
+            db.put_with("", "v", NO_WAIT).await.map(drop),
+            db.delete_with("", NO_WAIT).await.map(drop),
+            db.write(with_empty()).await.map(drop),
+            db.write_with(with_empty(), NO_WAIT).await.map(drop),
             db.submit(with_empty()).await.map(drop),
             db.split_at("").await.map(drop),
             db.merge_at("").await.map(drop),

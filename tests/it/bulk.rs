@@ -5,6 +5,7 @@ use crate::harness::{Home, block_on};
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
 use crate::kit::settings;
+use crate::kit::settings::NO_WAIT;
 use sluicedb::{Db, ErrorKind, IngestPlan, OnEmpty, Replacement, TableWriter, WriteBatch};
 use std::path::PathBuf;
 
@@ -308,7 +309,10 @@ fn a_batch_may_delete_ranges_and_put_into_them() {
         let mut batch = WriteBatch::new();
         batch.put("a00001", "gone").put("c", "new").delete("b00059").delete_range("a".."a00030");
         batch.put("a00002", "new").delete_prefix("b0003").delete("a00003");
-        assert_eq!(db.try_write(batch.clone()).await.unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(
+            db.write_with(batch.clone(), NO_WAIT).await.unwrap_err().kind(),
+            ErrorKind::Invalid
+        );
         db.write(batch).await.unwrap();
         let counts = [count(&db, "a").await, count(&db, "b").await, count(&db, "c").await];
         assert_eq!(counts, [11, 49, 1]);

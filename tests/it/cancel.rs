@@ -58,14 +58,19 @@ fn actions() -> Vec<Action> {
         WriteOptions::durability(Durability::Synced)
     }
     vec![
-        ("put", |db, n| async move { db.put("put", n.to_be_bytes()).await.unwrap() }.boxed()),
-        ("put synced", |db, n| {
-            async move { db.put_with("put", n.to_be_bytes(), synced()).await.unwrap() }.boxed()
+        ("put", |db, n| {
+            async move { db.put("put", n.to_be_bytes()).await.map(drop).unwrap() }.boxed()
         }),
-        ("delete", |db, _| async move { db.delete_with("put", synced()).await.unwrap() }.boxed()),
-        ("write", |db, n| async move { db.write(twins(n)).await.unwrap() }.boxed()),
+        ("put synced", |db, n| {
+            async move { db.put_with("put", n.to_be_bytes(), synced()).await.map(drop).unwrap() }
+                .boxed()
+        }),
+        ("delete", |db, _| {
+            async move { db.delete_with("put", synced()).await.map(drop).unwrap() }.boxed()
+        }),
+        ("write", |db, n| async move { db.write(twins(n)).await.map(drop).unwrap() }.boxed()),
         ("write synced", |db, n| {
-            async move { db.write_with(twins(n), synced()).await.unwrap() }.boxed()
+            async move { db.write_with(twins(n), synced()).await.map(drop).unwrap() }.boxed()
         }),
         ("submit and await", |db, n| {
             async move {
@@ -75,7 +80,7 @@ fn actions() -> Vec<Action> {
             .boxed()
         }),
         ("put large", |db, n| {
-            async move { db.put("large", vec![n as u8; 100_000]).await.unwrap() }.boxed()
+            async move { db.put("large", vec![n as u8; 100_000]).await.map(drop).unwrap() }.boxed()
         }),
         ("get", |db, _| async move { drop(db.get("key0007").await.unwrap().unwrap()) }.boxed()),
         ("contains", |db, _| {

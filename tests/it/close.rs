@@ -1,6 +1,7 @@
 use crate::harness::{Held, Home, PATIENCE, Simulated, block_on, fill};
 use crate::kit::disk::{collect, content, fresh_dir, shared};
 use crate::kit::settings;
+use crate::kit::settings::NO_WAIT;
 use futures::future::BoxFuture;
 use sluicedb::{Db, Durability, ErrorKind, HealthState, Outcome, Result, WriteBatch, WriteOptions};
 use sluicedb_actors::runtime::{Runtime, Task};
@@ -30,12 +31,12 @@ fn after_close_writes_fail_and_reads_go_on() {
         for db in [&db, &other] {
             closed(db.put("a", "1").await);
             closed(db.delete("a").await);
-            closed(db.try_put("a", "1").await);
-            closed(db.try_delete("a").await);
+            closed(db.put_with("a", "1", NO_WAIT).await);
+            closed(db.delete_with("a", NO_WAIT).await);
             let mut batch = WriteBatch::new();
             batch.put("a", "1");
             closed(db.write(batch.clone()).await);
-            closed(db.try_write(batch.clone()).await);
+            closed(db.write_with(batch.clone(), NO_WAIT).await);
             closed(db.submit(batch).await);
             closed(db.flush().await);
             closed(db.sync().await);
@@ -128,7 +129,7 @@ fn close_while_others_write_refuses_or_keeps_each_write() {
                 for n in 0_u32.. {
                     let result = block_on(db.put(format!("{writer}/{n:06}"), vec![1; 30]));
                     match result {
-                        Ok(()) => {}
+                        Ok(_) => {}
                         Err(error) if error.kind() == ErrorKind::Closed => return (writer, n),
                         Err(error) => panic!("{error:?}"),
                     }

@@ -8,7 +8,7 @@ use sluicedb::{Compression, Db, Durability, Error, ErrorKind, WriteOptions};
 use sluicedb_storage::vfs::Vfs;
 use std::path::{Path, PathBuf};
 
-const SYNCED: WriteOptions = WriteOptions { durability: Some(Durability::Synced), deadline: None };
+const SYNCED: WriteOptions = WriteOptions::durability(Durability::Synced);
 
 /// No compression, so that a test finds its values in the files; large memtables, so that it
 /// decides when they are flushed.

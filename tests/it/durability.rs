@@ -5,9 +5,8 @@ use crate::kit::settings;
 use sluicedb::{Db, Durability, Options, WriteBatch, WriteOptions};
 use sluicedb_storage::vfs::CrashKind;
 
-const SYNCED: WriteOptions = WriteOptions { durability: Some(Durability::Synced), deadline: None };
-const BUFFERED: WriteOptions =
-    WriteOptions { durability: Some(Durability::Buffered), deadline: None };
+const SYNCED: WriteOptions = WriteOptions::durability(Durability::Synced);
+const BUFFERED: WriteOptions = WriteOptions::durability(Durability::Buffered);
 
 /// What the next process finds: after kill -9, and after a power cut that keeps nothing unsynced.
 fn left(home: &Simulated) -> (Map, Map) {

@@ -35,7 +35,7 @@ fn a_panicking_actor_stops_the_engine_and_leaves_nobody_waiting() {
         for n in 0..400 {
             let key = format!("more{n:03}").into_bytes();
             match home.run(db.put_with(&key, vec![1; 500], synced)) {
-                Ok(()) => drop(expected.insert(key, vec![1; 500])),
+                Ok(_) => drop(expected.insert(key, vec![1; 500])),
                 Err(error) => {
                     failed = Some(error);
                     break;

@@ -5,7 +5,7 @@ use crate::harness::{Home, PATIENCE, Simulated, block_on, check, outside};
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
-use sluicedb::{Db, ErrorKind, IngestPlan, OnEmpty, Options, Scope, TableWriter};
+use sluicedb::{Db, ErrorKind, IngestPlan, OnEmpty, Options, Scope, TableWriter, WriteOptions};
 use sluicedb_storage::version::SliceMeta;
 use sluicedb_storage::vfs::{MemVfs, OperationKind};
 use std::path::PathBuf;
@@ -75,8 +75,8 @@ impl Flushless {
             let (key, value) = (key(prefix, n / prefixes.len()), vec![n as u8; len]);
             // The log may have no segment ready, or a seal may be on its way.
             let patience = Instant::now() + Duration::from_millis(300);
-            match block_on(self.db.put_by(patience, &key, &value)) {
-                Ok(()) => drop(map.insert(key, value)),
+            match block_on(self.db.put_with(&key, &value, WriteOptions::new().by(patience))) {
+                Ok(_) => drop(map.insert(key, value)),
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Overloaded, "{error:?}");
                     return error.scope().expect("it is about room");
@@ -258,7 +258,7 @@ fn t004_17_tables_come_in_while_writers_wait_for_room() {
         let beside = threads.spawn(|| block_on(db.ingest([&tables[0]])).unwrap());
         assert_eq!(ended(beside), 50, "another range waits for nobody");
         for (key, value) in [("b00050", "written"), ("c", "written")] {
-            block_on(db.put_by(soon(), key, value)).unwrap();
+            block_on(db.put_with(key, value, WriteOptions::new().by(soon()))).unwrap();
         }
         ended(threads.spawn(|| block_on(db.excise("c".."d")).unwrap()));
         assert!(changes.iter().all(|change| !change.is_finished()) && !patient.is_finished());

@@ -6,6 +6,7 @@
 
 use crate::harness::{Held, Home, Simulated, block_on};
 use crate::kit::settings;
+use crate::kit::settings::NO_WAIT;
 use futures::TryStreamExt;
 use sluicedb::{
     Compression, Db, ErrorKind, IngestPlan, KeyspaceOptions, OnEmpty, ReadOnlyDb, Replacement,
@@ -124,7 +125,7 @@ fn a_keyspace_that_is_dropped_is_gone_for_good() {
         let mut batch = WriteBatch::new();
         batch.put("beside", "v").put_in(&index, "k", "v");
         refused(db.write(batch.clone()).await.unwrap_err());
-        refused(db.try_write(batch.clone()).await.unwrap_err());
+        refused(db.write_with(batch.clone(), NO_WAIT).await.unwrap_err());
         batch.delete_range("x".."y");
         refused(db.write(batch).await.unwrap_err());
         assert_eq!(db.get("beside").await.unwrap(), None, "a batch is refused as a whole");
@@ -217,7 +218,7 @@ fn writers_that_wait_for_room_in_a_keyspace_are_told_when_it_goes() {
             db.write(batch).await
         }));
         match write.poll() {
-            std::task::Poll::Ready(done) => done.unwrap(),
+            std::task::Poll::Ready(done) => done.map(drop).unwrap(),
             std::task::Poll::Pending => waiting.push(write),
         }
         written += 1;

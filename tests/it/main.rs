@@ -55,6 +55,8 @@ mod log_retention;
 mod maintenance;
 mod open;
 mod options;
+// A batch that is read before it is written.
+mod own_writes;
 // Who holds files that are replaced.
 mod pins;
 // Memory in front of the tables: phases, order, bounds, and who waits for whom.

@@ -8,6 +8,7 @@ use crate::kit::chance::Chance;
 use crate::kit::disk::{collect, content};
 use crate::kit::oracle::{Entries, Map};
 use crate::kit::settings;
+use crate::kit::settings::NO_WAIT;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sluicedb::{Db, Durability, ErrorKind, Options, Scan, Scope, WriteBatch, WriteOptions};
 use sluicedb_actors::runtime::Runtime;
@@ -44,11 +45,11 @@ fn fill(home: &Simulated, db: &Db, range: usize, len: usize) -> (Map, Scope) {
     let mut map = Map::new();
     for n in 0..10_000 {
         let (key, value) = (range_key(range, n), vec![n as u8; len]);
-        let mut put = home.run(db.try_put(&key, &value));
+        let mut put = home.run(db.put_with(&key, &value, NO_WAIT));
         if put.is_err() {
             // Perhaps it is the log that has no segment ready, or a seal is on its way.
             home.simulator.settle();
-            put = home.run(db.try_put(&key, &value));
+            put = home.run(db.put_with(&key, &value, NO_WAIT));
         }
         if let Err(error) = put {
             assert_eq!(error.kind(), ErrorKind::Overloaded, "{error:?}");
@@ -235,8 +236,8 @@ fn t002_04_cold_ranges_that_hold_everything_starve_nobody() {
         for range in 1..40 {
             let len = if range == 20 { 900 } else { 400 };
             let (key, value) = (range_key(range, n), vec![n as u8; len]);
-            match home.run(db.try_put(&key, &value)) {
-                Ok(()) => drop(expected.insert(key, value)),
+            match home.run(db.put_with(&key, &value, NO_WAIT)) {
+                Ok(_) => drop(expected.insert(key, value)),
                 Err(error) => {
                     assert_eq!(error.scope(), Some(Scope::Global), "{error:?}");
                     if db.stats().active_bytes > 900_000 {

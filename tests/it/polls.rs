@@ -1,6 +1,7 @@
 use crate::harness::{Simulated, fill};
 use crate::kit::disk::{fresh_dir, shared};
 use crate::kit::settings;
+use crate::kit::settings::NO_WAIT;
 use sluicedb::{Db, Durability, Options, WriteBatch, WriteOptions};
 use sluicedb_storage::vfs::MemVfs;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ fn a_buffered_put_completes_on_its_first_poll() {
         assert_ready_ok!(spawn(db.put(n.to_be_bytes(), "value")).poll());
     }
     assert_ready_ok!(spawn(db.delete(7_u32.to_be_bytes())).poll());
-    assert_ready_ok!(spawn(db.try_put("k", "v")).poll());
+    assert_ready_ok!(spawn(db.put_with("k", "v", NO_WAIT)).poll());
     let mut batch = WriteBatch::new();
     batch.put("a", "1").put("b", "2");
     assert_ready_ok!(spawn(db.write(batch.clone())).poll());
@@ -163,8 +164,8 @@ async fn tight_loops_let_other_tasks_run() {
         let worker = tokio::spawn(async move {
             for n in 0..rounds {
                 match kind {
-                    "put" => working.put(n.to_be_bytes(), "v").await.unwrap(),
-                    "write" => working.write(batch.clone()).await.unwrap(),
+                    "put" => working.put(n.to_be_bytes(), "v").await.map(drop).unwrap(),
+                    "write" => working.write(batch.clone()).await.map(drop).unwrap(),
                     "submit" => drop(working.submit(batch.clone()).await.unwrap()),
                     "get" => drop(working.get(n.to_be_bytes()).await.unwrap()),
                     "contains" => drop(working.contains_key(n.to_be_bytes()).await.unwrap()),

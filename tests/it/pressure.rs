@@ -1,8 +1,9 @@
 use crate::harness::{Simulated, fill};
 use crate::kit::settings;
+use crate::kit::settings::NO_WAIT;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use sluicedb::{Db, ErrorKind, Pressure, PressureCause, PressureWatch, Result};
+use sluicedb::{Db, ErrorKind, Pressure, PressureCause, PressureWatch, Result, WriteOptions};
 use sluicedb_actors::runtime::Runtime;
 use sluicedb_storage::vfs::{Fault, OperationKind};
 use std::task::Poll;
@@ -46,8 +47,8 @@ fn memory_fills_up_writers_wait_and_go_on() {
     hold_tables(&home);
     let (mut last, mut steps, mut rotations) = (Pressure::default(), 0, 0);
     for n in 0.. {
-        match home.run(db.try_put(format!("fill{n:04}"), vec![n as u8; 4096])) {
-            Ok(()) => {}
+        match home.run(db.put_with(format!("fill{n:04}"), vec![n as u8; 4096], NO_WAIT)) {
+            Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::Overloaded && last.level < 0.9 => {}
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Overloaded);
@@ -233,17 +234,18 @@ fn waits_and_refusals_are_counted_where_they_happen() {
     let home = Simulated::with(7, options);
     let db = home.open();
     hold_tables(&home);
-    while home.run(db.try_put("key", vec![0; 3000])).is_ok() || db.pressure().level < 0.7 {
+    while home.run(db.put_with("key", vec![0; 3000], NO_WAIT)).is_ok() || db.pressure().level < 0.7
+    {
         home.simulator.settle();
     }
     let range = db.stats().ranges[0].range;
     let cause = Some(PressureCause::RangeMemory { range });
     assert_eq!(db.pressure().cause, cause, "one range is full, the database is not");
-    assert!(home.run(db.try_put("other range", vec![0; 3000])).is_ok());
+    assert!(home.run(db.put_with("other range", vec![0; 3000], NO_WAIT)).is_ok());
     let before = db.stats();
     let patience = Duration::from_secs(100);
     let deadline = home.simulator.now() + patience;
-    home.run(db.put_by(deadline, "late", vec![0; 60_000])).unwrap_err();
+    home.run(db.put_with("late", vec![0; 60_000], WriteOptions::new().by(deadline))).unwrap_err();
     let after = db.stats();
     let scope = |stats: &sluicedb::Stats| {
         let local = (stats.waits_local, stats.wait_micros_local, stats.overloaded_local);
@@ -263,7 +265,9 @@ fn waits_and_refusals_are_counted_where_they_happen() {
     // A wait that is given up counts, too.
     let mut put = {
         let (db, far) = (db.clone(), deadline + 2 * patience);
-        task::spawn(Box::pin(async move { db.put_by(far, "late", vec![0; 60_000]).await }))
+        task::spawn(Box::pin(async move {
+            db.put_with("late", vec![0; 60_000], WriteOptions::new().by(far)).await
+        }))
     };
     assert_pending!(put.poll());
     assert_eq!(db.pressure(), Pressure { level: 1.0, cause });
@@ -294,7 +298,7 @@ fn first_that_waits(
     home: &Simulated,
     db: &Db,
     n: &mut usize,
-) -> task::Spawn<BoxFuture<'static, Result<()>>> {
+) -> task::Spawn<BoxFuture<'static, Result<u64>>> {
     loop {
         home.simulator.settle();
         let (db, key) = (db.clone(), key(*n));
@@ -321,7 +325,7 @@ fn b4_nothing_is_sealed_for_a_waiter_that_has_been_woken() {
     assert!((1..=2).contains(&sealed), "{sealed} memtables were sealed for one waiter");
     // Nobody polls it. Others write a little, and the manager looks again and again.
     for n in 0..64 {
-        home.run(db.try_put(key(n), "little")).unwrap();
+        home.run(db.put_with(key(n), "little", NO_WAIT)).unwrap();
         home.simulator.advance(Duration::from_secs(1));
         home.simulator.settle();
     }
@@ -340,7 +344,7 @@ fn b4_a_waiter_that_comes_too_late_asks_again() {
         let mut late = first_that_waits(&home, &db, &mut n);
         home.simulator.settle();
         // Room came, and others take it before the one who was woken looks.
-        while home.run(db.try_put(key(n), vec![7; 2000])).is_ok() {
+        while home.run(db.put_with(key(n), vec![7; 2000], NO_WAIT)).is_ok() {
             n += 1;
         }
         if late.poll().is_pending() {

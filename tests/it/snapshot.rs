@@ -38,7 +38,7 @@ fn nothing_moves_a_snapshot() {
                 0 => db.put(format!("key{n:04}"), "overwritten").await.unwrap(),
                 1 => db.delete(format!("key{n:04}")).await.unwrap(),
                 _ => db.put(format!("key{n:04}/new"), "new").await.unwrap(),
-            }
+            };
         }
         shows(&early, &first).await;
         let second: Map = collect(db.scan(..)).await.unwrap().into_iter().collect();

@@ -105,7 +105,7 @@ fn a9_futures_that_are_woken_and_never_polled_delay_nobody() {
         }
         let home = Simulated::with(seed, options);
         let db = home.open();
-        let mut parked: Vec<Pin<Box<dyn Future<Output = sluicedb::Result<()>> + '_>>> = Vec::new();
+        let mut parked: Vec<Pin<Box<dyn Future<Output = sluicedb::Result<u64>> + '_>>> = Vec::new();
         for round in 0..300 {
             let bytes = chance.pick(&[10, 100, 1_000, 3_000, 30_000]);
             let key = format!("k{:02}{round}", chance.below(90));
@@ -113,9 +113,9 @@ fn a9_futures_that_are_woken_and_never_polled_delay_nobody() {
             // Not under the simulator: nobody else runs meanwhile, so room runs out.
             let polled = put.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             match polled {
-                Poll::Ready(done) => done.unwrap(),
+                Poll::Ready(done) => done.map(drop).unwrap(),
                 Poll::Pending if parked.len() < 150 && !chance.one_in(8) => parked.push(put),
-                Poll::Pending => home.run(put).unwrap(),
+                Poll::Pending => home.run(put).map(drop).unwrap(),
             }
             if chance.one_in(10) && !parked.is_empty() {
                 // One of them is polled to its end after all, or dropped.

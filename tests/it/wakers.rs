@@ -3,6 +3,7 @@
 
 use crate::harness::{Held, Home, PATIENCE, Simulated, block_on, fill};
 use crate::kit::settings;
+use crate::kit::settings::NO_WAIT;
 use futures::future::BoxFuture;
 use sluicedb::{Db, Durability, HealthState, Options, WriteBatch, WriteOptions};
 use sluicedb_actors::runtime::{Runtime, Task, ThreadRuntime};
@@ -92,8 +93,8 @@ fn exercise(mischief: impl Fn(&Db) -> Mischief) {
         held.wait_until_held();
         let mut full = Vec::new();
         for n in 0.. {
-            match block_on(db.try_put(format!("full{n:05}"), vec![1; 1_000])) {
-                Ok(()) => assert!(n < 10_000),
+            match block_on(db.put_with(format!("full{n:05}"), vec![1; 1_000], NO_WAIT)) {
+                Ok(_) => assert!(n < 10_000),
                 Err(error) if error.scope().is_none() => panic!("{error:?}"),
                 Err(_) if full.len() == 3 => break,
                 // A log segment may not be ready yet; three times in a row it is the memory.
@@ -103,7 +104,8 @@ fn exercise(mischief: impl Fn(&Db) -> Mischief) {
         waiting.add("room", db.put("room", vec![1; 1_000]));
         #[allow(clippy::disallowed_methods, reason = "a deadline that has all but passed")]
         let soon = Instant::now() + std::time::Duration::from_millis(1);
-        waiting.add("a deadline", db.put_by(soon, "late", vec![1; 1_000]));
+        waiting
+            .add("a deadline", db.put_with("late", vec![1; 1_000], WriteOptions::new().by(soon)));
         held.release();
         waiting.wait_for_all();
         block_on(async {

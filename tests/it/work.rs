@@ -3,7 +3,8 @@
 
 use crate::harness::{Simulated, fill};
 use crate::kit::settings;
-use sluicedb::{Db, LandingStats, LevelInfo, Options, StallStats, Stats};
+use crate::kit::settings::NO_WAIT;
+use sluicedb::{Db, LandingStats, LevelInfo, Options, StallStats, Stats, WriteOptions};
 use sluicedb_actors::runtime::Runtime;
 use sluicedb_storage::vfs::{Fault, OperationKind};
 use std::time::Duration;
@@ -100,13 +101,17 @@ fn fail(home: &Simulated, kind: OperationKind) {
 fn wait_in_vain(home: &Simulated, db: &Db) {
     let mut refused = 0;
     for n in 0..100_000_u32 {
-        if home.run(db.try_put(n.wrapping_mul(0x9E37_79B1).to_be_bytes(), vec![0; 1000])).is_err() {
+        if home
+            .run(db.put_with(n.wrapping_mul(0x9E37_79B1).to_be_bytes(), vec![0; 1000], NO_WAIT))
+            .is_err()
+        {
             refused += 1;
         }
         home.simulator.settle();
         if refused == 50 {
             let deadline = home.simulator.now() + Duration::from_secs(1);
-            home.run(db.put_by(deadline, "late", vec![0; 60_000])).unwrap_err();
+            home.run(db.put_with("late", vec![0; 60_000], WriteOptions::new().by(deadline)))
+                .unwrap_err();
             return;
         }
     }

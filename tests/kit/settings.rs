@@ -2,7 +2,10 @@
 //! option to its extreme.
 
 use super::chance::Chance;
-use sluicedb::{Compression, Durability, Options};
+use sluicedb::{Compression, Durability, Options, WriteOptions};
+
+/// A write that is refused where others wait for room.
+pub const NO_WAIT: WriteOptions = WriteOptions::new().no_wait();
 
 /// 4 KiB memtables, 256-byte blocks, tables of 16 KiB: seals, flushes, compactions and log
 /// rotations happen every few operations.

@@ -408,7 +408,7 @@ fn t002_17_after_a_failed_log_sync_nothing_is_acknowledged_and_reads_go_on() {
         let options = sluicedb::WriteOptions::durability(level);
         let result = driver.simulator.run(db.write_with(batch, options));
         let outcome = match &result {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(error) => Err((error.kind(), error.outcome(), error.to_string())),
         };
         driver.history.end(number, level, result);

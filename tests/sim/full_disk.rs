@@ -285,10 +285,10 @@ fn with_little_space(seed: u64, spare: u64, l0_full: bool) -> u32 {
     let mut refused = 0;
     for n in 60..400_u64 {
         if n % 9 == 0 {
-            if check(simulator.run(db.delete(key(n / 2)))) {
+            if check(simulator.run(db.delete(key(n / 2))).map(drop)) {
                 expected.remove(&key(n / 2));
             }
-        } else if check(simulator.run(db.put(key(n), vec![n as u8; 900]))) {
+        } else if check(simulator.run(db.put(key(n), vec![n as u8; 900])).map(drop)) {
             expected.insert(key(n), vec![n as u8; 900]);
         } else {
             refused += 1;
@@ -424,7 +424,7 @@ fn a8a_a_manifest_without_space_degrades_and_resumes() {
         for n in 0..400_u32 {
             let key = format!("key{n:04}").into_bytes();
             match simulator.run(db.put(&key, vec![n as u8; 500])) {
-                Ok(()) => drop(expected.insert(key, vec![n as u8; 500])),
+                Ok(_) => drop(expected.insert(key, vec![n as u8; 500])),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::NoSpace, "{kind:?}: {error:?}"),
             }
             let troubles = db.stats().troubles;

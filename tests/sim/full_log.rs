@@ -50,7 +50,7 @@ impl Scene {
         if result.as_ref().err().is_none_or(|error| error.outcome() == Outcome::Applied) {
             self.expected.insert(key, value);
         }
-        result
+        result.map(drop)
     }
 
     /// Writes of the log fail from now on. A file is known by the name it was created under.

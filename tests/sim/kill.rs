@@ -29,7 +29,7 @@ fn batch(number: u64) -> WriteBatch {
 fn after(count: u64) -> Map {
     let mut map = Map::new();
     for number in 0..count {
-        for operation in batch(number).operations() {
+        for operation in batch(number).points() {
             match operation.kind {
                 sluicedb_storage::key::Kind::Put => {
                     map.insert(operation.key.to_vec(), operation.value.to_vec());

@@ -76,7 +76,7 @@ fn with_a_grown_manifest(spare: u64, reserve: Option<u64>) -> (u64, bool) {
     };
     for n in n..n + 16 {
         match simulator.run(db.put(key(n), n.to_be_bytes())) {
-            Ok(()) => drop(expected.insert(key(n), n.to_be_bytes().to_vec())),
+            Ok(_) => drop(expected.insert(key(n), n.to_be_bytes().to_vec())),
             Err(error) => fits(error),
         }
         simulator.run(db.flush()).unwrap_or_else(fits);
@@ -153,7 +153,7 @@ fn with_a_full_segment(spare: u64, mapped: bool) -> (u64, u64, u64) {
     let mut refused = 0;
     for n in 0..150_u32 {
         match simulator.run(db.put(n.to_be_bytes(), vec![n as u8; 2_000])) {
-            Ok(()) => drop(expected.insert(n.to_be_bytes().to_vec(), vec![n as u8; 2_000])),
+            Ok(_) => drop(expected.insert(n.to_be_bytes().to_vec(), vec![n as u8; 2_000])),
             Err(error) => {
                 let fits = error.kind() == ErrorKind::NoSpace;
                 assert!(fits && error.outcome() == Outcome::NotApplied, "{what}: {error:?}");

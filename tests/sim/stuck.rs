@@ -4,8 +4,9 @@
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
+use crate::kit::settings::NO_WAIT;
 use crate::kit::simulator::Simulator;
-use sluicedb::{Db, Error, ErrorKind, HealthState, Options, Party};
+use sluicedb::{Db, Error, ErrorKind, HealthState, Options, Party, WriteOptions};
 use sluicedb_actors::runtime::Runtime;
 use sluicedb_storage::vfs::fault::{EIO, EMFILE, ENOSPC, EROFS};
 use sluicedb_storage::vfs::{Fault, FaultVfs, MemVfs, OperationKind, Vfs};
@@ -72,9 +73,13 @@ fn a7_a_damaged_table_hurts_its_own_range_only_and_everything_ends() {
         for n in 0..3_000 {
             let deadline = simulator.now() + Duration::from_secs(3600);
             if failed.is_none() {
-                failed = simulator.run(db.put_by(deadline, key('a', n), value(n))).err();
+                failed = simulator
+                    .run(db.put_with(key('a', n), value(n), WriteOptions::new().by(deadline)))
+                    .err();
             }
-            simulator.run(db.put_by(deadline, key('z', n), value(n))).unwrap();
+            simulator
+                .run(db.put_with(key('z', n), value(n), WriteOptions::new().by(deadline)))
+                .unwrap();
             expected.insert(key('z', n), value(n));
         }
         let failed = failed.expect("its L0 is full and cannot be merged");
@@ -92,7 +97,7 @@ fn a7_a_damaged_table_hurts_its_own_range_only_and_everything_ends() {
         assert_eq!(stats.damaged.len(), 1, "{:?}", stats.damaged);
         assert_eq!((&stats.damaged[0].path, stats.damaged[0].offset), (&damaged, failed.offset()));
         assert!(stats.compactions > 0 && stats.ranges[1].l0_runs < 6, "the other one is merged");
-        let tried = simulator.run(db.try_put(key('a', 1), value(1))).unwrap_err();
+        let tried = simulator.run(db.put_with(key('a', 1), value(1), NO_WAIT)).unwrap_err();
         assert_eq!(tried.kind(), ErrorKind::Corrupt, "{tried:?}");
 
         // Whatever waits for the first range ends, with the same.

@@ -91,9 +91,9 @@ impl Home {
     }
 
     /// A batch, and a flush.
-    fn write(&self, batch: WriteBatch) {
+    fn write(&self, mut batch: WriteBatch) {
         let operations = batch.len() as u32;
-        let payload = batch.into_encoded().into();
+        let payload = batch.take_encoded().into();
         let written = self.engine.write_path().submit_owned(payload, operations, Level::Buffered);
         assert!(matches!(written, Ok(Submitted::Done(_) | Submitted::Waiting(_))));
         self.runtime.run(PLANNER, self.engine.flush()).expect("the disk works");

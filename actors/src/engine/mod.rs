@@ -21,7 +21,7 @@ use crate::compaction_worker::Pace;
 use crate::config::EngineConfig;
 use crate::failure::damage::Damage;
 use crate::failure::{Failure, Failures};
-use crate::log_writer::Log;
+use crate::log_writer::{Log, SyncRequest};
 use crate::range_owner::{Memory, Superversion, Topology};
 use crate::runtime::pool::Pool;
 use crate::runtime::{Environment, Runtime, Turns};
@@ -299,6 +299,11 @@ impl Engine {
     /// When the log cannot be synced, or the engine has stopped.
     pub async fn sync(&self) -> Result<(), Failure> {
         self.parts.wal.sync().await
+    }
+
+    /// For who wants the log synced later, and is not to keep the engine.
+    pub fn sync_request(&self) -> SyncRequest {
+        self.parts.wal.sync_request()
     }
 
     /// Flushes, then merges what is ordered. If the flush fails what is in tables is merged all the

@@ -5,7 +5,7 @@
 //! situation, not further into it.
 
 use super::{Failure, Failures, Party};
-use sluicedb_storage::batch::Operations;
+use sluicedb_storage::batch::PointOperations;
 use sluicedb_storage::key::Kind;
 use sluicedb_storage::reserve::ReserveTurn;
 use std::time::{Duration, Instant};
@@ -72,7 +72,8 @@ impl Failures {
     #[cold]
     pub fn refuses(&self, payload: &[u8], heavy: bool) -> Option<Failure> {
         let failure = self.trouble_of(Party::Reserve)?;
-        let deletes_only = !heavy && Operations::new(payload).all(|one| one.kind == Kind::Delete);
+        let deletes_only =
+            !heavy && PointOperations::new(payload).all(|one| one.kind == Kind::Delete);
         (!deletes_only).then_some(failure)
     }
 

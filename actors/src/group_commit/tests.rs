@@ -47,7 +47,7 @@ impl Log {
     fn append(&self, level: Level) -> Answer<Committed> {
         let mut batch = WriteBatch::new();
         batch.put("key", vec![b'v'; 100]);
-        let payload = batch.into_encoded();
+        let payload = batch.take_encoded();
         let (reply, answer) = reply();
         self.with_writer(|log| {
             let seqno = log.next_seqno();

@@ -6,6 +6,7 @@ use crate::failure::{Failure, WriteFailure};
 use crate::range_owner::RangeOwner;
 use sluicedb_kernel::combining::Spent;
 use sluicedb_kernel::reply::Reply;
+use sluicedb_storage::key::Seqno;
 use std::sync::Arc;
 
 /// What is done after the seat is released: wakers and other seats are never touched under it.
@@ -13,6 +14,8 @@ use std::sync::Arc;
 pub struct AfterTurn {
     /// Whose mailboxes got something.
     pub(super) deliver: Vec<Arc<RangeOwner>>,
+    /// Numbers that were given out.
+    pub(super) stamped: Vec<(Reply<Seqno>, Seqno)>,
     pub(super) answers: Vec<(Reply<Committed>, Committed)>,
     /// With the room that they give back.
     pub(super) refused: Vec<(Commit, Failure)>,
@@ -34,6 +37,9 @@ impl AfterTurn {
         }
         for owner in self.deliver {
             owner.seat.deliver_within(spent);
+        }
+        for (reply, seqno) in self.stamped {
+            reply.send(seqno);
         }
         for (reply, committed) in self.answers {
             reply.send(committed);

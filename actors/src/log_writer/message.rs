@@ -8,6 +8,7 @@ use sluicedb_kernel::mailbox::Permit;
 use sluicedb_kernel::reply::Reply;
 use sluicedb_kernel::semaphore::SemaphorePermit;
 use sluicedb_kernel::sequencer::Slot;
+use sluicedb_storage::key::Seqno;
 use std::sync::Arc;
 
 pub use crate::group_commit::durable::{Committed, Level};
@@ -46,6 +47,8 @@ pub struct Commit {
     pub global: SemaphorePermit,
     /// The reserved place in the sequencer.
     pub slot: Slot,
+    /// Where its number is told when it has one, if that is wanted before the acknowledgement.
+    pub stamped: Option<Reply<Seqno>>,
     /// The way back. `Ok` means stamped and in the log; who asked for more than that waits for it.
     pub reply: Reply<Committed>,
 }

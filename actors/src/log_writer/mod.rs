@@ -15,17 +15,17 @@ mod run;
 mod segments;
 mod stale;
 mod state;
+mod sync_request;
 
 pub use after::AfterTurn;
 
 use crate::counter::Counter;
-use crate::failure::{Failure, WriteFailure};
+use crate::failure::Failure;
 use crate::group_commit::LogSeat;
 use crate::group_commit::durable::Durable;
 use crate::range_owner::Topology;
 use crate::runtime::{Environment, Turns};
 use futures::future::{Either, select};
-use message::Level;
 pub use run::LogActor;
 use sluicedb_kernel::combining::{CombiningMailbox, Hooks, Spent, TurnLimits};
 use sluicedb_kernel::mailbox::Capacity;
@@ -39,6 +39,7 @@ pub use state::{LogState, NoRoom, SpareWanted, Stamped, Way};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+pub use sync_request::SyncRequest;
 
 /// Counts since the database was opened. All but the last three are written under the log's seat.
 #[derive(Debug, Default)]
@@ -188,17 +189,16 @@ impl Log {
         if self.durable.synced() >= upto {
             return Ok(());
         }
-        let failures = &self.topology.failures;
-        failures.check()?;
-        let (reply, answer) = reply();
-        if let Err((_, failed)) = self.durable.register(Level::Synced, upto, reply) {
-            return Err(failed.failure);
-        }
-        self.due.sync.set();
-        match answer.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(WriteFailure { failure, .. })) => Err(failure),
-            Err(_) => Err(failures.why_stopped()),
+        self.topology.failures.check()?;
+        self.sync_request().upto(upto).await.map_err(|failed| failed.failure)
+    }
+
+    /// For who wants the log synced later, and is to keep neither the log nor the engine.
+    pub fn sync_request(&self) -> SyncRequest {
+        SyncRequest {
+            durable: Arc::clone(&self.durable),
+            due: Arc::clone(&self.due),
+            health: self.topology.failures.health.clone(),
         }
     }
 

@@ -271,10 +271,12 @@ impl LogState {
         }
         let Commit { payload, payload_crc, operations, level, route, targets, .. } = commit;
         let (global, slot, reply) = (commit.global, commit.slot, commit.reply);
+        let told = commit.stamped;
         let crc = payload_crc.unwrap_or_else(|| codec::crc(&payload));
         let stamped = self.append(&payload, crc, operations, level);
         after.log_due |= stamped.rotated;
         after.keeper_due |= stamped.spare_due;
+        after.stamped.extend(told.map(|told| (told, stamped.last)));
         if level == Level::Buffered && stamped.in_file {
             after.answers.push((reply, Ok(stamped.last)));
         } else {

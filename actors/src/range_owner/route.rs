@@ -6,7 +6,7 @@
 
 use crate::config::ENTRY_OVERHEAD_BYTES;
 use crate::failure::Failure;
-use sluicedb_storage::batch::{Operation, Operations};
+use sluicedb_storage::batch::{PointOperation, PointOperations};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::no_keyspace;
 use sluicedb_storage::view::Superversion;
@@ -87,7 +87,7 @@ impl Reach {
         if superversion.is_one() {
             return Ok(Self::One(0));
         }
-        let mut operations = Operations::new(payload);
+        let mut operations = PointOperations::new(payload);
         let first = operations.next().expect("a batch is encoded by WriteBatch only");
         let index = superversion.route_index(first.keyspace, first.key).ok_or(NoKeyspace)?;
         let range = &superversion.ranges[index].stable;
@@ -148,7 +148,7 @@ impl Route {
         let mut runs = vec![first];
         let mut run = first;
         let begun = first.end as usize;
-        let mut operations = Operations::new(&payload[begun..]);
+        let mut operations = PointOperations::new(&payload[begun..]);
         loop {
             let start = (begun + operations.position()) as u32;
             let Some(next) = operations.next() else { break };
@@ -200,7 +200,7 @@ impl Route {
         }
         let start = part.checked_sub(1).map_or(0, |before| self.parts[before].runs_end);
         let runs = self.runs[start..self.parts[part].runs_end].iter();
-        Lot { payload, first, runs, operations: Operations::new(&[]), next: first.0 }
+        Lot { payload, first, runs, operations: PointOperations::new(&[]), next: first.0 }
     }
 }
 
@@ -210,7 +210,7 @@ pub struct Lot<'a> {
     payload: &'a [u8],
     first: Seqno,
     runs: std::slice::Iter<'a, OperationRun>,
-    operations: Operations<'a>,
+    operations: PointOperations<'a>,
     next: u64,
 }
 
@@ -218,7 +218,7 @@ impl<'a> Lot<'a> {
     /// All of `payload`, numbered from `first` on.
     #[inline]
     pub fn whole(payload: &'a [u8], first: Seqno) -> Self {
-        let operations = Operations::new(payload);
+        let operations = PointOperations::new(payload);
         Self { payload, first, runs: [].iter(), operations, next: first.0 }
     }
 
@@ -228,14 +228,14 @@ impl<'a> Lot<'a> {
         let malformed = self.operations.malformed_at();
         assert!(malformed.is_none(), "a batch is encoded by WriteBatch only");
         let Some(run) = self.runs.next() else { return false };
-        self.operations = Operations::new(&self.payload[run.start as usize..run.end as usize]);
+        self.operations = PointOperations::new(&self.payload[run.start as usize..run.end as usize]);
         self.next = self.first.0 + u64::from(run.first);
         true
     }
 }
 
 impl<'a> Iterator for Lot<'a> {
-    type Item = (Seqno, Operation<'a>);
+    type Item = (Seqno, PointOperation<'a>);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {

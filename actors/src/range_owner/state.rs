@@ -4,7 +4,7 @@ use super::route::Lot;
 use super::sizes::OverlaySizes;
 use crate::admission::RangeBudget;
 use crate::config::ENTRY_OVERHEAD_BYTES;
-use sluicedb_storage::batch::Operation;
+use sluicedb_storage::batch::PointOperation;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::{ChunkPool, MemtableWriter, ReclaimStep};
 use std::collections::VecDeque;
@@ -113,7 +113,7 @@ impl OverlayState {
     pub fn apply(&mut self, lot: Lot<'_>, charge_bytes: usize) {
         let mut before = None;
         for next in lot {
-            let (seqno, Operation { key, .. }) = next;
+            let (seqno, PointOperation { key, .. }) = next;
             match before.replace(next) {
                 None => self.writer.begin_batch(seqno),
                 Some(before) => {
@@ -133,7 +133,7 @@ impl OverlayState {
         self.sizes.batches.store(self.batches, Ordering::Relaxed);
     }
 
-    fn insert(&mut self, (seqno, operation): (Seqno, Operation<'_>)) {
+    fn insert(&mut self, (seqno, operation): (Seqno, PointOperation<'_>)) {
         self.writer.insert(operation.key, seqno, operation.kind, operation.value);
     }
 

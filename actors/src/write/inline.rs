@@ -1,8 +1,8 @@
-//! A write done by its caller, on its caller's thread: both turns, one after the other, if both seats are
-//! free and nothing is queued there.
+//! A write done by its caller, on its caller's thread: both turns, one after the other, if both
+//! seats are free and nothing is queued there.
 
 use super::WritePath;
-use super::pending::{Pending, Stage, Submitted};
+use super::pending::{Number, Pending, Stage, Submitted};
 use crate::failure::Failure;
 use crate::log_writer::message::{Committed, Level};
 use crate::log_writer::{LogActor, NoRoom, Stamped};
@@ -15,9 +15,10 @@ use sluicedb_kernel::wake::Hold;
 use sluicedb_storage::key::Seqno;
 use std::sync::Arc;
 
-/// How often a caller looks again whether a busy seat is free, before it sends its write instead: some
-/// microseconds in all. A turn takes some hundred nanoseconds, one that also gives memory back a few
-/// thousand; queueing behind it costs an allocation, and waking whoever waits for the acknowledgement.
+/// How often a caller looks again whether a busy seat is free, before it sends its write instead:
+/// some microseconds in all. A turn takes some hundred nanoseconds, one that also gives memory back
+/// a few thousand; queueing behind it costs an allocation, and waking whoever waits for the
+/// acknowledgement.
 const SEAT_SPINS_MAX: u32 = 160;
 
 /// What came of trying the seats.
@@ -44,11 +45,12 @@ impl WritePath {
     pub(super) fn submitted(&self, stamp: Stamp) -> Submitted {
         let Stamp { last, visible, durable } = stamp;
         let stage = match durable {
-            Some(answer) => return self.waiting(answer),
+            Some(answer) => return self.waiting(answer, Number::Known(last)),
             None if visible => return Submitted::Done(last),
             None => Stage::Visible(last, self.commits.wait_visible(last.0)),
         };
-        Submitted::Waiting(Pending { stage, health: self.failures.health.clone() })
+        let (number, health) = (Number::Known(last), self.failures.health.clone());
+        Submitted::Waiting(Pending { stage, number, health })
     }
 
     /// Both turns on this thread. The log writer's seat is released before the range owner's work

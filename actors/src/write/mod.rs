@@ -1,9 +1,9 @@
 //! The write path, from an encoded batch to its acknowledgement: admit, commit, apply, wait.
 //!
 //! An uncontended write is done by its caller, on its caller's thread, without queueing and without
-//! an allocation: admission is two compare-and-swaps, the log writer's turn a memory copy, the range
-//! owner's turn an insertion. Under contention the write is sent instead, and whoever holds the seat
-//! runs it.
+//! an allocation: admission is two compare-and-swaps, the log writer's turn a memory copy, the
+//! range owner's turn an insertion. Under contention the write is sent instead, and whoever holds
+//! the seat runs it.
 //!
 //! INVARIANT(admission-before-log): nothing is stamped before both accounts, the sequencer and the
 //! mailboxes of the touched ranges have given room.
@@ -33,19 +33,22 @@ use bytes::Bytes;
 use sluicedb_kernel::mailbox::Mailbox;
 use sluicedb_kernel::semaphore::Refused;
 use sluicedb_kernel::sequencer::Sequencer;
-use sluicedb_storage::batch::Operations;
+use sluicedb_storage::batch::PointOperations;
 use sluicedb_storage::codec;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 /// How long to wait for room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Patience {
     /// As long as it takes.
+    #[default]
     Forever,
     /// Until then.
     Until(Instant),
+    /// Not at all.
+    Never,
 }
 
 /// An encoded batch that is not in the log.
@@ -55,8 +58,25 @@ pub struct Write {
     payload_crc: u32,
     operations: u32,
     level: Level,
+    /// Is its number wanted before its acknowledgement, if that waits for the disk?
+    in_stages: bool,
     /// `None`: a heavy batch that no engine thread has looked at.
     route: Option<Routed>,
+}
+
+impl Write {
+    fn rejected(self, failure: WriteFailure) -> Rejected {
+        Rejected { failure, payload: Some(self.payload) }
+    }
+}
+
+/// A write that has no place in the log.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Why. (Where the log's turn broke nobody knows whether it has one.)
+    pub failure: WriteFailure,
+    /// Its bytes, if they were given away.
+    pub payload: Option<Bytes>,
 }
 
 /// Where a batch goes, by which routes.
@@ -97,6 +117,15 @@ impl Payload<'_> {
             Self::Owned(bytes) => bytes,
         }
     }
+
+    #[cold]
+    fn rejected(self, failure: impl Into<WriteFailure>) -> Rejected {
+        let payload = match self {
+            Self::Borrowed(_) => None,
+            Self::Owned(bytes) => Some(bytes),
+        };
+        Rejected { failure: failure.into(), payload }
+    }
 }
 
 impl AsRef<[u8]> for Payload<'_> {
@@ -125,8 +154,8 @@ pub struct WritePath {
 }
 
 impl WritePath {
-    /// The way into `wal`, by the routes of `topology`; the version manager is asked for room, and heavy
-    /// batches are routed by the threads of `reads`.
+    /// The way into `wal`, by the routes of `topology`; the version manager is asked for room, and
+    /// heavy batches are routed by the threads of `reads`.
     pub fn new(
         environment: Arc<Environment>,
         accounts: Arc<Accounts>,
@@ -152,7 +181,8 @@ impl WritePath {
     /// Commits one or few encoded operations right here if nothing is in the way.
     ///
     /// # Errors
-    /// When the engine has stopped, or the log has no room on a full disk. Nothing has happened then.
+    /// When the engine has stopped, or the log has no room on a full disk. Nothing has happened
+    /// then.
     #[inline]
     pub fn submit(
         &self,
@@ -160,20 +190,35 @@ impl WritePath {
         operations: u32,
         level: Level,
     ) -> Result<Submitted, WriteFailure> {
-        self.submit_payload(Payload::Borrowed(payload), operations, level)
+        let submitted = self.submit_payload(Payload::Borrowed(payload), operations, level, false);
+        submitted.map_err(|rejected| rejected.failure)
     }
 
     /// As `submit`, for bytes that need no copy to be kept.
     ///
     /// # Errors
-    /// As `submit`.
+    /// As `submit`, with the bytes.
     pub fn submit_owned(
         &self,
         payload: Bytes,
         operations: u32,
         level: Level,
-    ) -> Result<Submitted, WriteFailure> {
-        self.submit_payload(Payload::Owned(payload), operations, level)
+    ) -> Result<Submitted, Rejected> {
+        self.submit_payload(Payload::Owned(payload), operations, level, false)
+    }
+
+    /// As `submit_owned`, for a caller who wants to know when it is visible, also where the
+    /// acknowledgement comes later. Costs an allocation if it is queued.
+    ///
+    /// # Errors
+    /// As `submit_owned`.
+    pub fn submit_in_stages(
+        &self,
+        payload: Bytes,
+        operations: u32,
+        level: Level,
+    ) -> Result<Submitted, Rejected> {
+        self.submit_payload(Payload::Owned(payload), operations, level, level == Level::Synced)
     }
 
     fn submit_payload(
@@ -181,17 +226,21 @@ impl WritePath {
         payload: Payload<'_>,
         operations: u32,
         level: Level,
-    ) -> Result<Submitted, WriteFailure> {
+        in_stages: bool,
+    ) -> Result<Submitted, Rejected> {
         let bytes = payload.as_ref();
-        self.check_running(bytes, operations)?;
+        if let Some(failure) = self.why_not_running(bytes, operations) {
+            return Err(payload.rejected(failure));
+        }
         if is_heavy(bytes.len(), operations) {
-            return self.submit_heavy(payload, operations, level);
+            return self.submit_heavy(payload, operations, level, in_stages);
         }
         let mut crc = None;
         loop {
             let superversion = self.topology.superversion.load();
-            // The insert would wait for this memory under the seat, where others wait for the insert.
-            if let Some(first) = Operations::new(bytes).next()
+            // The insert would wait for this memory under the seat, where others wait for the
+            // insert.
+            if let Some(first) = PointOperations::new(bytes).next()
                 && let Some(range) = superversion.route(first.keyspace, first.key)
             {
                 range.active.prefetch(first.key);
@@ -199,7 +248,14 @@ impl WritePath {
             // While that memory comes.
             let crc = *crc.get_or_insert_with(|| codec::crc(bytes));
             let epoch = superversion.epoch;
-            let reach = Reach::of(&superversion, bytes)?;
+            let reach = match Reach::of(&superversion, bytes) {
+                Ok(reach) => reach,
+                Err(gone) => return Err(payload.rejected(gone)),
+            };
+            let write = |payload: Payload<'_>, route| {
+                let (payload, route) = (payload.into_bytes(), Some(Routed { epoch, route }));
+                Write { payload, payload_crc: crc, operations, level, in_stages, route }
+            };
             if let Reach::One(range) = reach {
                 let owner = &superversion.ranges[range].owner;
                 let charge = charge(bytes.len(), operations);
@@ -209,10 +265,7 @@ impl WritePath {
                     Err(refused) if self.is_gone(refused, epoch) => continue,
                     Err(refused) => {
                         let route = Arc::new(Route::whole(range, bytes.len(), operations));
-                        let (payload, route) =
-                            (payload.into_bytes(), Some(Routed { epoch, route }));
-                        let write = Write { payload, payload_crc: crc, operations, level, route };
-                        return self.refused(write, refused);
+                        return self.refused(write(payload, route), refused);
                     }
                 };
                 match self.try_seats((epoch, owner), bytes, crc, operations, level, charge) {
@@ -221,16 +274,22 @@ impl WritePath {
                         admission.forget();
                         return Ok(self.submitted(stamp));
                     }
-                    Seats::Refused(failure) => return Err(WriteFailure::not_applied(failure)),
-                    Seats::Lost => return Err(WriteFailure::unknown(self.failures.why_stopped())),
+                    Seats::Refused(failure) => {
+                        return Err(payload.rejected(WriteFailure::not_applied(failure)));
+                    }
+                    Seats::Lost => {
+                        let why = self.failures.why_stopped();
+                        return Err(payload.rejected(WriteFailure::unknown(why)));
+                    }
                     Seats::Stale => continue,
                     Seats::Busy => {}
                 }
             }
-            let route = Arc::new(Route::from_reach(&superversion, bytes, operations, reach)?);
-            let (payload, route) = (payload.into_bytes(), Some(Routed { epoch, route }));
-            let write = Write { payload, payload_crc: crc, operations, level, route };
-            return self.try_send(&superversion, write);
+            let route = match Route::from_reach(&superversion, bytes, operations, reach) {
+                Ok(route) => Arc::new(route),
+                Err(gone) => return Err(payload.rejected(gone)),
+            };
+            return self.try_send(&superversion, write(payload, route));
         }
     }
 
@@ -242,39 +301,40 @@ impl WritePath {
         payload: Payload<'_>,
         operations: u32,
         level: Level,
-    ) -> Result<Submitted, WriteFailure> {
+        in_stages: bool,
+    ) -> Result<Submitted, Rejected> {
         let superversion = self.topology.superversion.load();
         let payload = payload.into_bytes();
         let route = superversion.is_one().then(|| {
             let route = Arc::new(Route::whole(0, payload.len(), operations));
             Routed { epoch: superversion.epoch, route }
         });
-        self.try_send(&superversion, Write { payload, payload_crc: 0, operations, level, route })
+        let write = Write { payload, payload_crc: 0, operations, level, in_stages, route };
+        self.try_send(&superversion, write)
     }
 
-    /// Was a write by the routes of `epoch` refused because its range has gone? Then there is another one
-    /// for its keys, and the routes say so: they change before the range is closed. By the same routes it
-    /// would be refused again.
+    /// Was a write by the routes of `epoch` refused because its range has gone? Then there is
+    /// another one for its keys, and the routes say so: they change before the range is closed. By
+    /// the same routes it would be refused again.
     #[cold]
     fn is_gone(&self, refused: Overloaded, epoch: u64) -> bool {
         let closed = refused.scope == Scope::Local && refused.why == Refused::Closed;
         if !closed {
             return false;
         }
-        // An account is seen closed without an order; what was published before that has to be seen too.
+        // An account is seen closed without an order; what was published before that has to be seen
+        // too.
         fence(Ordering::Acquire);
         self.topology.superversion.load().epoch != epoch
     }
 
     #[inline]
-    fn check_running(&self, payload: &[u8], operations: u32) -> Result<(), WriteFailure> {
+    fn why_not_running(&self, payload: &[u8], operations: u32) -> Option<WriteFailure> {
         if self.failures.health.is_running() {
-            return Ok(());
+            return None;
         }
         let heavy = is_heavy(payload.len(), operations);
-        match self.failures.stopped_by().or_else(|| self.failures.refuses(payload, heavy)) {
-            None => Ok(()),
-            Some(failure) => Err(WriteFailure::not_applied(failure)),
-        }
+        let why = self.failures.stopped_by().or_else(|| self.failures.refuses(payload, heavy));
+        why.map(WriteFailure::not_applied)
     }
 }

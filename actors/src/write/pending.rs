@@ -8,6 +8,7 @@ use sluicedb_kernel::reply::Answer;
 use sluicedb_kernel::sequencer::{Sequencer, WaitVisible};
 use sluicedb_storage::key::Seqno;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -21,15 +22,16 @@ pub enum Submitted {
     Failed(WriteFailure),
     /// Nowhere: there was no room. Nothing has happened.
     NotAdmitted(Write, Scope),
-    /// Nowhere: it is too much for the caller's thread to find out which ranges it touches. Nothing has
-    /// happened.
+    /// Nowhere: it is too much for the caller's thread to find out which ranges it touches. Nothing
+    /// has happened.
     NotRouted(Write),
 }
 
-/// A write on its way. May outlive the engine, on any thread (INVARIANT(no-block-on-executor)): so it holds
-/// no memtable and no file, nor what leads to one.
+/// A write on its way. May outlive the engine, on any thread (INVARIANT(no-block-on-executor)): so
+/// it holds no memtable and no file, nor what leads to one.
 pub struct Pending {
     pub(super) stage: Stage,
+    pub(super) number: Number,
     pub(super) health: Health<Concern, Failure>,
 }
 
@@ -38,6 +40,15 @@ pub(super) enum Stage {
     Answer(Answer<Committed>, Sequencer),
     /// Stamped; some other commit before it is not finished.
     Visible(Seqno, WaitVisible),
+}
+
+/// The number of a write on its way.
+pub(super) enum Number {
+    /// It comes with the acknowledgement.
+    Unknown,
+    /// It comes when the write is stamped.
+    Coming(Answer<Seqno>),
+    Known(Seqno),
 }
 
 impl fmt::Debug for Submitted {
@@ -77,6 +88,23 @@ impl Submitted {
             }
         }
     }
+
+    /// Resolves once readers see a write that was admitted: with its acknowledgement, or before it
+    /// if it was submitted in stages.
+    ///
+    /// # Errors
+    /// Why they never will, or, for a write that was not submitted so, why it is not acknowledged.
+    ///
+    /// # Cancellation
+    /// No effect.
+    pub async fn visible(&mut self) -> Committed {
+        if let Self::Waiting(pending) = self
+            && let Some(visible) = pending.visible().await
+        {
+            return visible;
+        }
+        poll_fn(|context| self.poll(context)).await
+    }
 }
 
 impl Pending {
@@ -103,6 +131,22 @@ impl Pending {
                 }
             }
         }
+    }
+
+    /// `None` if the acknowledgement says it: nothing is known before, or the write was refused.
+    async fn visible(&mut self) -> Option<Committed> {
+        let Stage::Answer(_, commits) = &self.stage else { return None };
+        let seqno = match &mut self.number {
+            Number::Unknown => return None,
+            Number::Known(seqno) => *seqno,
+            Number::Coming(stamped) => {
+                let seqno = stamped.await.ok()?;
+                self.number = Number::Known(seqno);
+                seqno
+            }
+        };
+        let visible = commits.wait_visible(seqno.0).await;
+        Some(visible.map(|()| seqno).map_err(|_| self.lost()))
     }
 
     /// Whoever had the write is gone: the engine has stopped, and the log may have it.

@@ -1,10 +1,10 @@
 //! A write that is sent: room in every queue on its way, then the log writer's mailbox.
 
-use super::pending::{Pending, Stage, Submitted};
+use super::pending::{Number, Pending, Stage, Submitted};
 use super::waiting::NotSent;
-use super::{Routed, Write, WritePath};
+use super::{Rejected, Routed, Write, WritePath};
 use crate::admission::gate::{Admission, Claim, Overloaded};
-use crate::failure::{Scope, WriteFailure};
+use crate::failure::Scope;
 use crate::log_writer::message::{Commit, Committed, Target};
 use crate::range_owner::message::{Apply, is_heavy};
 use crate::range_owner::route::{Part, Route};
@@ -47,13 +47,14 @@ enum Sent {
 }
 
 impl WritePath {
-    /// Sends the write to the log writer if there is room everywhere right now. If the routes have changed
-    /// since it was routed it goes by the new ones: nobody is told of no room because a range has gone.
+    /// Sends the write to the log writer if there is room everywhere right now. If the routes have
+    /// changed since it was routed it goes by the new ones: nobody is told of no room because a
+    /// range has gone.
     pub(super) fn try_send(
         &self,
         superversion: &Superversion,
         write: Write,
-    ) -> Result<Submitted, WriteFailure> {
+    ) -> Result<Submitted, Rejected> {
         let mut sent = self.try_send_by(superversion, write)?;
         loop {
             let mut write = match sent {
@@ -63,13 +64,16 @@ impl WritePath {
             let superversion = self.topology.superversion.load_full();
             let (bytes, operations) = (&write.payload, write.operations);
             let here = superversion.is_one() || !is_heavy(bytes.len(), operations);
-            let route = here.then(|| Routed::of(&superversion, bytes, operations));
-            write.route = route.transpose()?;
+            write.route = match here.then(|| Routed::of(&superversion, bytes, operations)) {
+                Some(Err(failure)) => return Err(write.rejected(failure)),
+                Some(Ok(routed)) => Some(routed),
+                None => None,
+            };
             sent = self.try_send_by(&superversion, write)?;
         }
     }
 
-    fn try_send_by(&self, superversion: &Superversion, write: Write) -> Result<Sent, WriteFailure> {
+    fn try_send_by(&self, superversion: &Superversion, write: Write) -> Result<Sent, Rejected> {
         let Some(Routed { epoch, route }) = &write.route else {
             return Ok(Sent::Submitted(Submitted::NotRouted(write)));
         };
@@ -85,8 +89,7 @@ impl WritePath {
         match self.try_places(&owners, route, write.payload.len() as u64) {
             Ok(places) => {
                 let routed = Routed { epoch: *epoch, route: Arc::clone(route) };
-                let answer = self.send(write, routed, admission, places);
-                Ok(Sent::Submitted(self.waiting(answer)))
+                Ok(Sent::Submitted(self.send(write, routed, admission, places)))
             }
             Err((taken, Refused::Full)) => {
                 Ok(Sent::Submitted(Submitted::NotAdmitted(write, taken.scope())))
@@ -94,7 +97,7 @@ impl WritePath {
             Err((taken, why)) => {
                 match self.not_sent(&write, *epoch, Overloaded { scope: taken.scope(), why }) {
                     NotSent::Gone => Ok(Sent::Stale(write)),
-                    NotSent::Failed(failure) => Err(failure),
+                    NotSent::Failed(failure) => Err(write.rejected(failure)),
                 }
             }
         }
@@ -128,12 +131,16 @@ impl WritePath {
         routed: Routed,
         admission: Admission,
         places: Places,
-    ) -> Answer<Committed> {
+    ) -> Submitted {
         let Routed { epoch, route } = routed;
         let Admission { local, more, global } = admission;
         let targets = std::iter::once(local).chain(more).zip(places.ranges);
         let targets = targets.map(|(local, (owner, permit))| Target { owner, permit, local });
-        let Write { payload, payload_crc, operations, level, .. } = write;
+        let Write { payload, payload_crc, operations, level, in_stages, .. } = write;
+        let (stamped, number) = match in_stages.then(reply) {
+            Some((stamped, number)) => (Some(stamped), Number::Coming(number)),
+            None => (None, Number::Unknown),
+        };
         let (reply, answer) = reply();
         let payload_crc = (!is_heavy(payload.len(), operations)).then_some(payload_crc);
         let (targets, slot) = (targets.collect(), places.slot);
@@ -147,15 +154,16 @@ impl WritePath {
             targets,
             global,
             slot,
+            stamped,
             reply,
         };
         self.wal.seat.send(places.wal, commit);
-        answer
+        self.waiting(answer, number)
     }
 
-    pub(super) fn waiting(&self, answer: Answer<Committed>) -> Submitted {
+    pub(super) fn waiting(&self, answer: Answer<Committed>, number: Number) -> Submitted {
         let stage = Stage::Answer(answer, self.commits.clone());
-        Submitted::Waiting(Pending { stage, health: self.failures.health.clone() })
+        Submitted::Waiting(Pending { stage, number, health: self.failures.health.clone() })
     }
 }
 

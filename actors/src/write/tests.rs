@@ -1,4 +1,7 @@
-//! Turns on a caller's thread. No other thread of the engine runs, so what is done is done by the caller.
+//! Turns on a caller's thread. No other thread of the engine runs, so what is done is done by the
+//! caller.
+//!
+//! Long because every way of a write is driven here, step by step.
 
 use super::inline::Seats;
 use super::queued::{claims, owners};
@@ -19,6 +22,7 @@ use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::vfs::MemVfs;
 use std::fmt;
 use std::future::Future;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
@@ -60,8 +64,8 @@ impl Runtime for Still {
     }
 }
 
-/// An engine of so many ranges, which part at the values of a byte. No two may share a directory: none
-/// ever leaves it.
+/// An engine of so many ranges, which part at the values of a byte. No two may share a directory:
+/// none ever leaves it.
 fn engine(dir: &str, ranges: u8) -> Engine {
     let runtime = Arc::new(Still::default());
     let opened = Engine::open(config(dir, ranges), Arc::new(MemVfs::new()), runtime);
@@ -74,12 +78,12 @@ fn over(ranges: u8) -> (Bytes, u32) {
         batch.put([byte, 1], "value");
     }
     let operations = batch.len() as u32;
-    (batch.into_encoded().into(), operations)
+    (batch.take_encoded().into(), operations)
 }
 
-/// Each range has more messages than a turn handles, or the log has as many, of which each leads to every
-/// range; and a caller comes to all of them. Planted: a fresh turn for each range; one for each message of
-/// the log.
+/// Each range has more messages than a turn handles, or the log has as many, of which each leads to
+/// every range; and a caller comes to all of them. Planted: a fresh turn for each range; one for
+/// each message of the log.
 #[test]
 fn b13_a_callers_turn_is_bounded_over_all_the_ranges_that_it_comes_to() {
     for log_is_in_use in [false, true] {
@@ -188,7 +192,7 @@ fn heavy() -> (Bytes, u32) {
     batch.put([0], vec![1; 700 << 10]);
     batch.put([1], vec![1; 700 << 10]);
     let operations = batch.len() as u32;
-    (batch.into_encoded().into(), operations)
+    (batch.take_encoded().into(), operations)
 }
 
 /// Planted: every refusal of a place taken for a full queue.
@@ -198,7 +202,9 @@ fn a_queue_that_is_closed_is_not_called_full() {
     let path = engine.write_path();
     engine.parts.wal.seat.close();
     let (payload, operations) = over(2);
-    let told = path.submit_owned(payload, operations, Level::Buffered).map_err(|told| told.failure);
+    let told = path
+        .submit_owned(payload, operations, Level::Buffered)
+        .map_err(|told| told.failure.failure);
     assert!(matches!(told, Err(Failure::Closed)), "{told:?}");
 }
 
@@ -214,20 +220,18 @@ fn who_does_not_wait_for_room_does_not_wait_for_a_place_in_the_read_threads_queu
         Ok(Submitted::NotRouted(write)) => write,
         other => panic!("{other:?}"),
     };
-    let mut in_time = Box::pin(path.route_and_submit(not_routed(), None));
+    let mut in_time = Box::pin(path.route_and_submit(not_routed(), Patience::Never));
     assert!(in_time.as_mut().poll(context).is_pending(), "there is a place");
     for _ in 0..reads.capacity() {
         let mut read = Box::pin(reads.run(|| ()));
         assert!(read.as_mut().poll(context).is_pending());
         queued.push(read);
     }
-    let refused = pin!(path.route_and_submit(not_routed(), None)).poll(context);
-    let Poll::Ready(Err(WriteFailure { failure: Failure::Overloaded { scope, .. }, .. })) = refused
-    else {
-        panic!("{refused:?}")
-    };
-    assert_eq!(scope, Scope::Global);
-    let mut waits = pin!(path.route_and_submit(not_routed(), Some(Patience::Forever)));
+    let refused = pin!(path.route_and_submit(not_routed(), Patience::Never)).poll(context);
+    let Poll::Ready(Err(refused)) = refused else { panic!("{refused:?}") };
+    let why = refused.failure.failure;
+    assert!(matches!(why, Failure::Overloaded { scope: Scope::Global, .. }), "{why:?}");
+    let mut waits = pin!(path.route_and_submit(not_routed(), Patience::Forever));
     assert!(waits.as_mut().poll(context).is_pending());
 }
 
@@ -240,13 +244,14 @@ fn running(dir: &str, ranges: u8) -> Engine {
 fn put(key: &'static [u8]) -> (Bytes, u32) {
     let mut batch = WriteBatch::new();
     batch.put(key, "value");
-    (batch.into_encoded().into(), 1)
+    (batch.take_encoded().into(), 1)
 }
 
-/// Goal: a commit that was admitted by former routes, and comes after they changed, is written once, by the
-/// new ones, and leaves nothing in the accounts of ranges that are gone.
+/// Goal: a commit that was admitted by former routes, and comes after they changed, is written
+/// once, by the new ones, and leaves nothing in the accounts of ranges that are gone.
 ///
-/// Planted: `hand_on` that does not look at the epoch; `route_again` that keeps the first target only.
+/// Planted: `hand_on` that does not look at the epoch; `route_again` that keeps the first target
+/// only.
 #[test]
 fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     let engine = running("/stale", 4);
@@ -264,10 +269,12 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     let changed = block_on(renew_ranges(&engine));
     let changed = changed.expect("the disk works");
     let level = Level::Synced;
-    let write = Write { payload, payload_crc, operations, level, route: None };
+    let write = Write { payload, payload_crc, operations, level, in_stages: true, route: None };
     let routed = Routed { epoch, route };
-    let last = block_on(path.send(write, routed, admission, places)).expect("it is answered");
-    let last = last.expect("it is written");
+    let mut sent = path.send(write, routed, admission, places);
+    let seen = block_on(sent.visible()).expect("it is stamped");
+    let last = block_on(poll_fn(|context| sent.poll(context))).expect("it is written");
+    assert_eq!(last, seen);
     assert_eq!(last.0, changed.0 + 4, "after the change, once");
     assert_eq!(engine.counters().log.routed_again.get(), 1);
     let after = engine.superversion();
@@ -287,7 +294,8 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
 
 /// Goal: a caller's own write that finds the routes changed under it goes by the new ones.
 ///
-/// Planted: `log_turn` that does not look at the epoch (the entry is in a memtable that nobody reads).
+/// Planted: `log_turn` that does not look at the epoch (the entry is in a memtable that nobody
+/// reads).
 #[test]
 fn a_write_that_finds_the_routes_changed_at_the_seat_goes_by_the_new_ones() {
     let engine = running("/stale-seat", 2);
@@ -307,10 +315,11 @@ fn a_write_that_finds_the_routes_changed_at_the_seat_goes_by_the_new_ones() {
     block_on(engine.close()).expect("the disk works");
 }
 
-/// Goal: who waits for room in a range that goes is woken, and finds room in the one that takes its place.
+/// Goal: who waits for room in a range that goes is woken, and finds room in the one that takes its
+/// place.
 ///
-/// Planted: a change that does not close the accounts of ranges that are gone (the writer waits until the
-/// range is flushed, which here is never).
+/// Planted: a change that does not close the accounts of ranges that are gone (the writer waits
+/// until the range is flushed, which here is never).
 #[test]
 fn x_10_who_waits_for_room_in_a_range_that_goes_is_routed_again() {
     let engine = running("/stale-waiter", 2);
@@ -331,15 +340,15 @@ fn x_10_who_waits_for_room_in_a_range_that_goes_is_routed_again() {
     assert_eq!(owner.local.waiters(), 1);
     block_on(renew_ranges(&engine)).expect("the disk works");
     let mut sent = block_on(waiting).expect("there is room");
-    block_on(std::future::poll_fn(|context| sent.poll(context))).expect("the disk works");
+    block_on(poll_fn(|context| sent.poll(context))).expect("the disk works");
     let after = engine.superversion();
     assert_eq!((before.ranges[0].active.entries(), after.ranges[0].active.entries()), (0, 1));
     drop(all);
     block_on(engine.close()).expect("the disk works");
 }
 
-/// Goal: who does not wait is not told that there is no room when a range has gone and another one has its
-/// keys. The caller has looked at the routes, and then they change.
+/// Goal: who does not wait is not told that there is no room when a range has gone and another one
+/// has its keys. The caller has looked at the routes, and then they change.
 ///
 /// Planted: `NotAdmitted` for a write by former routes, and for one whose range is closed.
 #[test]
@@ -350,6 +359,7 @@ fn a_write_that_does_not_wait_goes_by_the_new_routes() {
         payload_crc: codec::crc(&payload),
         route: Some(Routed::of(superversion, &payload, operations).expect("it is there")),
         level: Level::Buffered,
+        in_stages: false,
         payload,
         operations,
     };
@@ -362,14 +372,14 @@ fn a_write_that_does_not_wait_goes_by_the_new_routes() {
     for superversion in [Arc::clone(&before), engine.superversion()] {
         let sent = path.try_send(&superversion, write(&before, over(2)));
         let Ok(mut sent @ Submitted::Waiting(_)) = sent else { panic!("{sent:?}") };
-        block_on(std::future::poll_fn(|context| sent.poll(context))).expect("the disk works");
+        block_on(poll_fn(|context| sent.poll(context))).expect("the disk works");
     }
     // What is too much for the caller's thread is routed again where it was routed before.
     let sent = path.try_send(&before, write(&before, heavy()));
     let Ok(Submitted::NotRouted(again)) = sent else { panic!("{sent:?}") };
-    let sent = block_on(path.route_and_submit(again, None));
+    let sent = block_on(path.route_and_submit(again, Patience::Never));
     let Ok(mut sent @ Submitted::Waiting(_)) = sent else { panic!("{sent:?}") };
-    block_on(std::future::poll_fn(|context| sent.poll(context))).expect("the disk works");
+    block_on(poll_fn(|context| sent.poll(context))).expect("the disk works");
     let after = engine.superversion();
     for at in 0..2 {
         assert_eq!(before.ranges[at].active.entries(), 0);
@@ -378,9 +388,9 @@ fn a_write_that_does_not_wait_goes_by_the_new_routes() {
     block_on(engine.close()).expect("the disk works");
 }
 
-/// Goal: nobody waits for room in a range that comes to be when admission has been closed, because the engine
-/// fails or is closed: after a failure it will not be flushed. The change has begun before; the test holds the log's
-/// seat meanwhile.
+/// Goal: nobody waits for room in a range that comes to be when admission has been closed, because
+/// the engine fails or is closed: after a failure it will not be flushed. The change has begun
+/// before; the test holds the log's seat meanwhile.
 ///
 /// Planted: a change that does not look whether admission was closed.
 #[test]
@@ -411,11 +421,11 @@ fn a_range_that_is_born_after_admission_was_closed_takes_nobody_in() {
     block_on(engine.close()).expect("the disk works");
 }
 
-/// Goal: a range that takes nothing any more, and whose keys no other range has, refuses. It has fallen, and
-/// nobody has told the engine yet.
+/// Goal: a range that takes nothing any more, and whose keys no other range has, refuses. It has
+/// fallen, and nobody has told the engine yet.
 ///
-/// Planted: a closed range taken for one that has gone, whatever the routes say (the caller looks at the
-/// same routes again and again).
+/// Planted: a closed range taken for one that has gone, whatever the routes say (the caller looks
+/// at the same routes again and again).
 #[test]
 fn a_write_into_a_range_that_has_fallen_does_not_look_for_another_one() {
     let account: fn(&RangeOwner) = |owner| owner.local.close();
@@ -437,12 +447,14 @@ fn a_write_into_a_range_that_has_fallen_does_not_look_for_another_one() {
                     payload_crc: codec::crc(payload),
                     operations,
                     level: Level::Buffered,
+                    in_stages: false,
                     route: Routed::of(&engine.superversion(), payload, operations).ok(),
                 };
                 let submitted = path.submit(&payload, operations, Level::Buffered);
                 told.send(submitted.map(drop)).expect("the test waits");
                 let waited = block_on(path.admit_and_submit(write(&payload), Patience::Forever));
-                told.send(waited.map(drop)).expect("the test waits");
+                let waited = waited.map(drop).map_err(|rejected| rejected.failure);
+                told.send(waited).expect("the test waits");
                 drop(guard);
             });
             for _ in 0..2 {
@@ -457,8 +469,8 @@ fn a_write_into_a_range_that_has_fallen_does_not_look_for_another_one() {
     }
 }
 
-/// Goal: a write on its way keeps nothing of the engine in memory but the queue that it waits in, and once it
-/// is answered not even that.
+/// Goal: a write on its way keeps nothing of the engine in memory but the queue that it waits in,
+/// and once it is answered not even that.
 ///
 /// Planted: `Pending` with the topology; one that is kept as it is when it is done.
 #[test]
@@ -478,7 +490,7 @@ fn a_write_on_its_way_keeps_no_memtable_and_no_file() {
         sent
     };
     let mut finished = queued();
-    block_on(std::future::poll_fn(|context| finished.poll(context))).expect("the disk works");
+    block_on(poll_fn(|context| finished.poll(context))).expect("the disk works");
     let mut unfinished = queued();
     block_on(engine.close()).expect("the disk works");
     drop(engine);

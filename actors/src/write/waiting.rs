@@ -2,16 +2,14 @@
 
 use super::pending::Submitted;
 use super::queued::{Taken, claims, owners};
-use super::{Patience, Routed, Write, WritePath};
+use super::{Patience, Rejected, Routed, Write, WritePath};
 use crate::admission::gate::Overloaded;
 use crate::admission::waits::{Place, Stopwatch};
 use crate::failure::{Failure, Scope, WriteFailure};
-use crate::log_writer::message::Committed;
 use crate::range_owner::message::is_heavy;
 use crate::range_owner::route::{Part, charge};
 use crate::version_manager::ask_for_room;
 use futures::future::{Either, FutureExt, select};
-use sluicedb_kernel::reply::Answer;
 use sluicedb_kernel::semaphore::Refused;
 use sluicedb_storage::version::RangeId;
 use std::pin::pin;
@@ -32,18 +30,17 @@ impl From<WriteFailure> for NotSent {
 }
 
 impl WritePath {
-    pub(super) fn refused(
-        &self,
-        write: Write,
-        refused: Overloaded,
-    ) -> Result<Submitted, WriteFailure> {
+    pub(super) fn refused(&self, write: Write, refused: Overloaded) -> Result<Submitted, Rejected> {
         match refused.why {
             Refused::Full => {
                 let bytes = charge(write.payload.len(), write.operations);
                 ask_for_room(&self.versions, refused.scope, bytes);
                 Ok(Submitted::NotAdmitted(write, refused.scope))
             }
-            Refused::TooLarge | Refused::Closed => Err(self.never(&write, refused)),
+            Refused::TooLarge | Refused::Closed => {
+                let failure = self.never(&write, refused);
+                Err(write.rejected(failure))
+            }
         }
     }
 
@@ -63,8 +60,35 @@ impl WritePath {
         if self.is_gone(refused, epoch) { NotSent::Gone } else { self.never(write, refused).into() }
     }
 
+    /// What was submitted, once it is in the log, or queued for it in its final order.
+    ///
+    /// # Errors
+    /// `Overloaded` if there is no room and no `patience`, or not by the deadline; as `submit`.
+    /// Nothing has happened then.
+    ///
+    /// # Cancellation
+    /// Dropped, nothing has happened.
+    pub async fn admitted(
+        &self,
+        submitted: Submitted,
+        patience: Patience,
+    ) -> Result<Submitted, Rejected> {
+        let submitted = match submitted {
+            Submitted::NotRouted(write) => self.route_and_submit(write, patience).await?,
+            submitted => submitted,
+        };
+        match submitted {
+            Submitted::NotAdmitted(write, scope) if patience == Patience::Never => {
+                let failure = self.overloaded(&write, scope);
+                Err(write.rejected(failure))
+            }
+            Submitted::NotAdmitted(write, _) => self.admit_and_submit(write, patience).await,
+            submitted => Ok(submitted),
+        }
+    }
+
     /// The error for `write`, which was not admitted and shall not wait.
-    pub fn overloaded(&self, write: &Write, scope: Scope) -> WriteFailure {
+    fn overloaded(&self, write: &Write, scope: Scope) -> WriteFailure {
         if let Some(failure) = self.failures.refusal(false, |range| self.touches(write, range)) {
             return WriteFailure::not_applied(failure);
         }
@@ -79,44 +103,25 @@ impl WritePath {
         WriteFailure::not_applied(Failure::Overloaded { scope, waited })
     }
 
-    /// Has an engine thread find out which ranges `write` touches, then sends it if there is room. A
-    /// deadline that has passed already is not waited for, as in `submit`. Without `patience` a place in
-    /// the thread's queue is not waited for; who has one waits for the work.
+    /// Has an engine thread find out which ranges `write` touches, then sends it if there is room.
+    /// A deadline that has passed already is not waited for, as in `submit`. With no patience a
+    /// place in the thread's queue is not waited for; who has one waits for the work.
     ///
     /// # Errors
     /// `Overloaded` if no thread has come to it by the deadline, or there is no place; as `submit`.
     ///
     /// # Cancellation
     /// Dropped, nothing has happened.
-    pub async fn route_and_submit(
+    pub(super) async fn route_and_submit(
         &self,
         mut write: Write,
-        patience: Option<Patience>,
-    ) -> Result<Submitted, WriteFailure> {
-        let began = self.environment.now();
+        patience: Patience,
+    ) -> Result<Submitted, Rejected> {
         loop {
-            let find = self.find_route(&write);
-            let route = match patience {
-                None => {
-                    let route = self.reads.try_run(find);
-                    route.ok_or_else(|| self.too_much(Scope::Global, Duration::ZERO))?.left_future()
-                }
-                Some(_) => self.reads.run(find).right_future(),
-            };
-            let route = pin!(route);
-            let routed = match patience {
-                Some(Patience::Until(deadline)) if deadline > began => {
-                    match select(route, self.environment.runtime.sleep_until(deadline)).await {
-                        Either::Left((routed, _)) => routed,
-                        Either::Right(_) => {
-                            let waited = self.environment.now().saturating_duration_since(began);
-                            return Err(self.too_much(Scope::Global, waited));
-                        }
-                    }
-                }
-                Some(Patience::Until(_) | Patience::Forever) | None => route.await,
-            };
-            write.route = Some(routed.map_err(WriteFailure::not_applied)??);
+            match self.found_route(&write, patience).await {
+                Ok(routed) => write.route = Some(routed),
+                Err(failure) => return Err(write.rejected(failure)),
+            }
             match self.try_send(&self.topology.superversion.load_full(), write)? {
                 // The routes have changed meanwhile.
                 Submitted::NotRouted(again) => write = again,
@@ -125,8 +130,34 @@ impl WritePath {
         }
     }
 
-    /// Finds out, on an engine thread, which ranges `write` touches then. Does not hold the superversion
-    /// before: see `admit_and_send`.
+    async fn found_route(&self, write: &Write, patience: Patience) -> Result<Routed, WriteFailure> {
+        let began = self.environment.now();
+        let find = self.find_route(write);
+        let route = match patience {
+            Patience::Never => {
+                let route = self.reads.try_run(find);
+                route.ok_or_else(|| self.too_much(Scope::Global, Duration::ZERO))?.left_future()
+            }
+            Patience::Until(_) | Patience::Forever => self.reads.run(find).right_future(),
+        };
+        let route = pin!(route);
+        let routed = match patience {
+            Patience::Until(deadline) if deadline > began => {
+                match select(route, self.environment.runtime.sleep_until(deadline)).await {
+                    Either::Left((routed, _)) => routed,
+                    Either::Right(_) => {
+                        let waited = self.environment.now().saturating_duration_since(began);
+                        return Err(self.too_much(Scope::Global, waited));
+                    }
+                }
+            }
+            Patience::Until(_) | Patience::Forever | Patience::Never => route.await,
+        };
+        routed.map_err(WriteFailure::not_applied)?
+    }
+
+    /// Finds out, on an engine thread, which ranges `write` touches then. Does not hold the
+    /// superversion before: see `admit_and_send`.
     pub(super) fn find_route(
         &self,
         write: &Write,
@@ -139,16 +170,16 @@ impl WritePath {
     /// Waits for room, then sends.
     ///
     /// # Errors
-    /// `Overloaded` at the deadline; why the room it waits for cannot come, as `NoSpace` while the disk is
-    /// full; why the engine has stopped. Nothing has happened then.
+    /// `Overloaded` at the deadline; why the room it waits for cannot come, as `NoSpace` while the
+    /// disk is full; why the engine has stopped. Nothing has happened then.
     ///
     /// # Cancellation
     /// Dropped, nothing has happened; room that was already given goes to the next in line.
-    pub async fn admit_and_submit(
+    pub(super) async fn admit_and_submit(
         &self,
         mut write: Write,
         patience: Patience,
-    ) -> Result<Submitted, WriteFailure> {
+    ) -> Result<Submitted, Rejected> {
         let mut stopwatch = Stopwatch::start(&self.accounts, &self.environment);
         loop {
             let sent = {
@@ -160,45 +191,51 @@ impl WritePath {
                 }
             };
             match sent {
-                Either::Left(Ok(answer)) => return Ok(self.waiting(answer)),
-                Either::Left(Err(NotSent::Failed(failure))) => return Err(failure),
+                Either::Left(Ok(submitted)) => return Ok(submitted),
                 Either::Left(Err(NotSent::Gone)) => {}
-                Either::Right(Some(failure)) => return Err(WriteFailure::not_applied(failure)),
-                Either::Right(None) => {
-                    return Err(self.too_much(stopwatch.scope(), stopwatch.elapsed()));
-                }
+                Either::Left(Err(NotSent::Failed(failure))) => return Err(write.rejected(failure)),
+                Either::Right(why) => return Err(write.rejected(self.given_up(why, &stopwatch))),
             }
             // The routes have changed, and the new ones say whose room it waits for.
             let superversion = self.topology.superversion.load_full();
             let heavy = is_heavy(write.payload.len(), write.operations);
-            write.route = Some(if heavy && !superversion.is_one() {
+            let routed = if heavy && !superversion.is_one() {
                 drop(superversion);
                 let route = pin!(self.reads.run(self.find_route(&write)));
                 let give_up = pin!(self.give_up(&write, patience));
                 match select(route, give_up).await {
-                    Either::Left((routed, _)) => routed.map_err(WriteFailure::not_applied)??,
-                    Either::Right((Some(failure), _)) => {
-                        return Err(WriteFailure::not_applied(failure));
+                    Either::Left((routed, _)) => {
+                        routed.map_err(WriteFailure::not_applied).and_then(|routed| routed)
                     }
-                    Either::Right((None, _)) => {
-                        return Err(self.too_much(stopwatch.scope(), stopwatch.elapsed()));
-                    }
+                    Either::Right((why, _)) => Err(self.given_up(why, &stopwatch)),
                 }
             } else {
-                Routed::of(&superversion, &write.payload, write.operations)?
-            });
+                Routed::of(&superversion, &write.payload, write.operations)
+            };
+            match routed {
+                Ok(routed) => write.route = Some(routed),
+                Err(failure) => return Err(write.rejected(failure)),
+            }
+        }
+    }
+
+    /// What `give_up` resolved to, as the writer is told it.
+    fn given_up(&self, why: Option<Failure>, stopwatch: &Stopwatch<'_>) -> WriteFailure {
+        match why {
+            Some(failure) => WriteFailure::not_applied(failure),
+            None => self.too_much(stopwatch.scope(), stopwatch.elapsed()),
         }
     }
 
     /// INVARIANT(nothing-held-while-waiting): waits for whatever has no room, and holds nothing of
-    /// anything else meanwhile: this future may never be polled again. Not even the superversion: memtables
-    /// that are flushed meanwhile would stay in memory for it, although their bytes are back in the
-    /// accounts. Bytes first; places in queues turn over within one turn of an actor.
+    /// anything else meanwhile: this future may never be polled again. Not even the superversion:
+    /// memtables that are flushed meanwhile would stay in memory for it, although their bytes are
+    /// back in the accounts. Bytes first; places in queues turn over within one turn of an actor.
     async fn admit_and_send(
         &self,
         write: &Write,
         stopwatch: &mut Stopwatch<'_>,
-    ) -> Result<Answer<Committed>, NotSent> {
+    ) -> Result<Submitted, NotSent> {
         let routed = write.route.as_ref().expect("a write is routed before it waits for room");
         let (owners, claims) = {
             let superversion = self.topology.superversion.load_full();
@@ -259,13 +296,14 @@ impl WritePath {
         }
     }
 
-    /// Resolves when waiting makes no sense any more: at the deadline (`None`), or when the room cannot
-    /// come, because the disk is full, or because the range cannot be flushed.
+    /// Resolves when waiting makes no sense any more: at the deadline (`None`), or when the room
+    /// cannot come, because the disk is full, or because the range cannot be flushed.
     async fn give_up(&self, write: &Write, patience: Patience) -> Option<Failure> {
         let for_ever = matches!(patience, Patience::Forever);
         let touches = |range| self.touches(write, range);
         let refused = pin!(self.failures.until_refused(for_ever, touches));
         match patience {
+            Patience::Never => None,
             Patience::Forever => Some(refused.await),
             Patience::Until(deadline) => {
                 let sleep = self.environment.runtime.sleep_until(deadline);

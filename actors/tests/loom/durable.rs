@@ -64,7 +64,7 @@ impl Log {
     fn append(&self, level: Level) -> Answer<Committed> {
         let mut batch = WriteBatch::new();
         batch.put("key", "value");
-        let payload = batch.into_encoded();
+        let payload = batch.take_encoded();
         let (reply, answer) = reply();
         {
             let mut seat = lock(&self.seat);

@@ -168,8 +168,8 @@ impl Pass {
                 let db = self.db.clone();
                 in_flight.spawn(async move {
                     match value {
-                        Some(value) => db.put(key, value).await,
-                        None => db.delete(key).await,
+                        Some(value) => db.put(key, value).await.map(drop),
+                        None => db.delete(key).await.map(drop),
                     }
                 });
             }

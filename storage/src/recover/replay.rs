@@ -3,7 +3,7 @@
 //! Writes tables that nothing names yet; `undo` removes them when the open is refused after all.
 
 use super::RecoverOptions;
-use crate::batch::Operations;
+use crate::batch::PointOperations;
 use crate::compact::{TableSink, write_tables};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
@@ -200,7 +200,7 @@ impl<'a> Replay<'a> {
 
     /// Takes one batch; its operations have consecutive numbers from `first` on.
     fn batch(&mut self, first: Seqno, payload: &[u8]) -> Result<()> {
-        for (operation, seqno) in Operations::new(payload).zip(first.0..) {
+        for (operation, seqno) in PointOperations::new(payload).zip(first.0..) {
             let Some(range) = self.version.route(operation.keyspace, operation.key) else {
                 // Of a keyspace that was dropped later.
                 self.skipped += 1;

@@ -169,7 +169,7 @@ impl Life {
         let encoded = batch.encoded();
         let count = batch.len() as u32;
         self.log.append(self.next_seqno, count, encoded, crc(encoded), AppendPath::Staged);
-        for operation in batch.operations() {
+        for operation in batch.points() {
             self.unflushed.insert(operation.key, self.next_seqno, operation.kind, operation.value);
             self.next_seqno = self.next_seqno.next();
             match operation.kind {

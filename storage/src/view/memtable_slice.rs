@@ -5,12 +5,14 @@
 //! (INVARIANT(mask-covers-replay)), and is passed over. A memtable that several ranges share has a
 //! slice in each.
 
-use crate::error::Result;
-use crate::iter::Cursor;
-use crate::key::{Kind, Seqno, Span};
+use super::cut_out::{CutOut, find};
+use crate::key::{Seqno, Span};
 use crate::memtable::{Memtable, MemtableCursor};
 use std::ops::Deref;
 use std::sync::Arc;
+
+/// A position in a slice of a memtable.
+pub type MemtableSliceCursor = CutOut<MemtableCursor>;
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -52,7 +54,7 @@ impl MemtableSlice {
 
     /// A walk over what a reader at `upto` sees of it.
     pub fn cursor(&self, upto: Seqno) -> MemtableSliceCursor {
-        MemtableSliceCursor { cursor: self.table.cursor(upto), cut_out: Arc::clone(&self.cut_out) }
+        CutOut::new(self.table.cursor(upto), Arc::clone(&self.cut_out))
     }
 }
 
@@ -65,114 +67,11 @@ impl Deref for MemtableSlice {
     }
 }
 
-/// The span that contains `key`, of some that ascend.
-fn find<'a>(spans: &'a [Span], key: &[u8]) -> Option<&'a Span> {
-    let after = spans.partition_point(|span| &span.lo[..] <= key);
-    let span = &spans[after.checked_sub(1)?];
-    span.contains(key).then_some(span)
-}
-
-/// A position in a slice of a memtable.
-#[derive(Debug)]
-pub struct MemtableSliceCursor {
-    cursor: MemtableCursor,
-    cut_out: Arc<[Span]>,
-}
-
-impl MemtableSliceCursor {
-    /// Of all of a memtable.
-    pub fn whole(cursor: MemtableCursor) -> Self {
-        Self { cursor, cut_out: Arc::default() }
-    }
-
-    #[inline]
-    fn leave_forward(&mut self) -> Result<()> {
-        if self.cut_out.is_empty() { Ok(()) } else { self.seek_behind() }
-    }
-
-    #[inline]
-    fn leave_backward(&mut self) -> Result<()> {
-        if self.cut_out.is_empty() { Ok(()) } else { self.seek_in_front() }
-    }
-
-    #[cold]
-    fn seek_behind(&mut self) -> Result<()> {
-        while self.cursor.valid()
-            && let Some(span) = find(&self.cut_out, self.cursor.key())
-        {
-            if let Some(hi) = &span.hi {
-                self.cursor.seek(hi)?;
-            } else {
-                self.cursor.seek_last()?;
-                self.cursor.next()?;
-            }
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn seek_in_front(&mut self) -> Result<()> {
-        while self.cursor.valid()
-            && let Some(span) = find(&self.cut_out, self.cursor.key())
-        {
-            self.cursor.seek_before(&span.lo)?;
-        }
-        Ok(())
-    }
-}
-
-impl Cursor for MemtableSliceCursor {
-    #[inline]
-    fn valid(&self) -> bool {
-        self.cursor.valid()
-    }
-    #[inline]
-    fn key(&self) -> &[u8] {
-        self.cursor.key()
-    }
-    #[inline]
-    fn seqno(&self) -> Seqno {
-        self.cursor.seqno()
-    }
-    #[inline]
-    fn kind(&self) -> Kind {
-        self.cursor.kind()
-    }
-    #[inline]
-    fn value(&self) -> &[u8] {
-        self.cursor.value()
-    }
-    fn seek_first(&mut self) -> Result<()> {
-        self.cursor.seek_first()?;
-        self.leave_forward()
-    }
-    fn seek_last(&mut self) -> Result<()> {
-        self.cursor.seek_last()?;
-        self.leave_backward()
-    }
-    fn seek(&mut self, key: &[u8]) -> Result<()> {
-        self.cursor.seek(key)?;
-        self.leave_forward()
-    }
-    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        self.cursor.seek_before(key)?;
-        self.leave_backward()
-    }
-    #[inline]
-    fn next(&mut self) -> Result<()> {
-        self.cursor.next()?;
-        self.leave_forward()
-    }
-    #[inline]
-    fn prev(&mut self) -> Result<()> {
-        self.cursor.prev()?;
-        self.leave_backward()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::iter::Cursor;
+    use crate::key::Kind;
     use crate::memtable::memtable;
     use bytes::Bytes;
     use proptest::prelude::*;

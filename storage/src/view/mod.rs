@@ -14,8 +14,10 @@
 //! block is `Error::WouldBlock`, and the caller repeats the read on a thread that may wait.
 
 mod chunk;
+mod cut_out;
 mod get;
 mod memtable_slice;
+mod own_writes;
 mod scan;
 mod source;
 #[cfg(test)]
@@ -25,11 +27,13 @@ mod whole;
 pub use chunk::{Chunk, ChunkBuilder};
 pub use get::{ReadAt, contains_key, get};
 
+pub use cut_out::CutOut;
 pub use memtable_slice::{MemtableSlice, MemtableSliceCursor};
+pub use own_writes::{Own, OwnWrites, OwnWritesCursor};
 pub use scan::{ScanCursor, ScanSpec};
 pub use whole::{Stack, Worth};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::{Seqno, Span};
 use crate::keyspace::{KeyspaceId, no_keyspace};
 use crate::memtable::Memtable;
@@ -243,6 +247,8 @@ pub struct View {
     pub upto: Seqno,
     /// Keeps what is overwritten from here on, while memtables reclaim.
     _point: Option<Arc<ReadPoint>>,
+    /// Writes that lie over it.
+    own: Option<Arc<OwnWrites>>,
 }
 
 impl View {
@@ -250,13 +256,33 @@ impl View {
     /// `visible` after it.
     pub fn new(superversion: Arc<Superversion<()>>, upto: Seqno) -> Self {
         let upto = upto.max(superversion.born);
-        Self { superversion, upto, _point: None }
+        Self { superversion, upto, _point: None, own: None }
     }
 
     /// `superversion` as of a point at or above its birth, which is held as long as the view.
     pub fn at(superversion: Arc<Superversion<()>>, point: ReadPoint) -> Self {
         assert!(point.seqno() >= superversion.born, "the point keeps all that the view shows");
-        Self { superversion, upto: point.seqno(), _point: Some(Arc::new(point)) }
+        let upto = point.seqno();
+        Self { superversion, upto, _point: Some(Arc::new(point)), own: None }
+    }
+
+    /// The same with writes over it, in place of those that lie over it, if any do.
+    ///
+    /// # Errors
+    /// One of their keyspaces is not there.
+    pub fn with(&self, own: OwnWrites) -> Result<Self> {
+        let keyspaces = &self.superversion.keyspaces;
+        if own.keyspaces().any(|keyspace| !keyspaces.has(keyspace)) {
+            let what = "the batch writes to a keyspace that the snapshot does not have";
+            return Err(Error::invalid(what));
+        }
+        Ok(Self { own: Some(Arc::new(own)), ..self.clone() })
+    }
+
+    /// What the writes over it make of a key; `None` if they leave it as it is.
+    #[inline]
+    fn own(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Own<'_>> {
+        self.own.as_ref()?.get(keyspace, key)
     }
 
     /// The range of a key. None where the keyspace is not there yet, which is as if it were empty.
@@ -274,12 +300,18 @@ impl View {
 
     /// The value of `key` of `keyspace`. See `get`.
     pub fn get(&self, keyspace: KeyspaceId, key: &[u8], tier: ReadTier) -> Result<Option<Bytes>> {
+        if let Some(own) = self.own(keyspace, key) {
+            return Ok(own.value().cloned());
+        }
         let Some(range) = self.route(keyspace, key)? else { return Ok(None) };
         get(range, self.superversion.born, key, &self.read_at(), tier)
     }
 
     /// Has `key` of `keyspace` a value? See `contains_key`.
     pub fn contains_key(&self, keyspace: KeyspaceId, key: &[u8], tier: ReadTier) -> Result<bool> {
+        if let Some(own) = self.own(keyspace, key) {
+            return Ok(own.value().is_some());
+        }
         let Some(range) = self.route(keyspace, key)? else { return Ok(false) };
         contains_key(range, self.superversion.born, key, &self.read_at(), tier)
     }

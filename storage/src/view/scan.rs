@@ -179,6 +179,8 @@ impl ScanCursor {
             };
             let stop = match self.walker.as_mut().expect("entered") {
                 Walker::One(cursor) => match cursor {
+                    source::Source::Own(c) => turn.drain(c, out),
+                    source::Source::Under(c) => turn.drain(c, out),
                     source::Source::Memory(c) => turn.drain(c, out),
                     source::Source::Slice(c) => turn.drain(c, out),
                     source::Source::Run(c) => turn.drain(c, out),
@@ -196,7 +198,8 @@ impl ScanCursor {
     fn enter(&mut self) -> Result<bool> {
         let range = &self.view.superversion.ranges[self.range];
         self.inside = self.spec.span.intersection(range.span());
-        let opened = source::open(range, self.view.upto, &self.spec, self.tier)?;
+        let opened =
+            source::open(range, self.view.own.as_ref(), self.view.upto, &self.spec, self.tier)?;
         let Some(mut walker) = opened else { return Ok(false) };
         // What this call appended before is in other ranges: `last` is enough to seek in this one.
         let after = self.last.as_deref();

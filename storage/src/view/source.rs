@@ -1,15 +1,21 @@
 //! What a scan walks: a memtable, a slice, a run, or a merge of them, without dynamic dispatch.
 
-use super::{InFront, MemtableSliceCursor, RangeEntry, ScanSpec};
+use super::cut_out::CutOut;
+use super::{InFront, MemtableSliceCursor, OwnWrites, OwnWritesCursor, RangeEntry, ScanSpec};
 use crate::error::Result;
 use crate::iter::{ConcatCursor, Cursor, MergeCursor};
 use crate::key::{Kind, Seqno, Span};
 use crate::memtable::Memtable;
 use crate::table::{CursorOptions, ReadTier};
 use crate::version::{Run, RunParts, SliceCursor};
+use std::sync::Arc;
 
 /// One layer.
 pub(super) enum Source {
+    /// Writes that lie over the view.
+    Own(OwnWritesCursor),
+    /// A layer of which they delete something by range.
+    Under(Box<CutOut<Source>>),
     Memory(MemtableSliceCursor),
     Slice(SliceCursor),
     Run(ConcatCursor<RunParts>),
@@ -18,6 +24,8 @@ pub(super) enum Source {
 macro_rules! each {
     ($self:expr, $cursor:ident => $call:expr) => {
         match $self {
+            Source::Own($cursor) => $call,
+            Source::Under($cursor) => $call,
             Source::Memory($cursor) => $call,
             Source::Slice($cursor) => $call,
             Source::Run($cursor) => $call,
@@ -81,6 +89,7 @@ pub(super) enum Walker {
 /// The layers of a range that can have a key inside the span; `None` if none can.
 pub(super) fn open<O>(
     range: &RangeEntry<O>,
+    own: Option<&Arc<OwnWrites>>,
     upto: Seqno,
     spec: &ScanSpec,
     tier: ReadTier,
@@ -94,7 +103,7 @@ pub(super) fn open<O>(
     for layer in range.in_front() {
         match layer {
             InFront::Active(memtable) if has(memtable) => {
-                sources.push(Source::Memory(MemtableSliceCursor::whole(memtable.cursor(upto))));
+                sources.push(Source::Memory(CutOut::new(memtable.cursor(upto), Arc::default())));
             }
             InFront::Sealed(memtable) if has(memtable) => {
                 sources.push(Source::Memory(memtable.cursor(upto)));
@@ -107,6 +116,15 @@ pub(super) fn open<O>(
     }
     for run in range.stable.layers.runs().iter().filter(|run| overlaps(run, &spec.span)) {
         sources.push(of_run(run, options)?);
+    }
+    if let Some(own) = own {
+        if let Some(spans) = own.cut_out(spec.keyspace) {
+            let under = |source| Source::Under(Box::new(CutOut::new(source, Arc::clone(spans))));
+            sources = sources.into_iter().map(under).collect();
+        }
+        // In front, so that of a key which is in both it is the newer one.
+        let own = OwnWritesCursor::new(own, spec.keyspace, upto);
+        sources.splice(..0, own.map(Source::Own));
     }
     Ok(match sources.len() {
         0 => None,

@@ -1,7 +1,8 @@
 //! Tables of which a view shows all there is: they can be taken over without a look at their
 //! entries.
 
-use super::{InFront, MemtableSliceCursor, RangeEntry, View};
+use super::cut_out::CutOut;
+use super::{InFront, RangeEntry, View};
 use crate::compact::superseded;
 use crate::error::Result;
 use crate::iter::Cursor;
@@ -10,6 +11,7 @@ use crate::keyspace::KeyspaceId;
 use crate::version::{Run, Slice};
 use bytes::Bytes;
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 /// The share of entries in a stack that newer ones may hide. More are not worth their space.
 const HIDDEN_MAX: f64 = 0.25;
@@ -76,7 +78,8 @@ impl View {
     /// The tables, by stacks, that have between their first and last keys exactly what the view has
     /// there in `keyspace`, all of it in `span` (INVARIANT(adopted-as-written)). In key order.
     ///
-    /// Such a table is used as a whole and has no tombstone; and no layer in memory, nor a table
+    /// Where a batch lies over the view there are none. Such a table is used as a whole and has no
+    /// tombstone; and no layer in memory, nor a table
     /// that is no such one, has a key between the first and the last key of its stack. A table has
     /// no key twice, and nothing that is newer than a view that has it: so each of its entries is
     /// what a scan shows, or hidden by one of its stack.
@@ -85,6 +88,9 @@ impl View {
     /// What a walk over memory finds.
     pub fn stacks(&self, keyspace: KeyspaceId, span: &Span, worth: Worth) -> Result<Vec<Stack>> {
         let mut stacks = Vec::new();
+        if self.own.is_some() {
+            return Ok(stacks);
+        }
         for range in &self.superversion.ranges {
             if range.stable.keyspace != keyspace || range.span().intersection(span).is_empty() {
                 continue;
@@ -156,7 +162,7 @@ fn tables_in_front<O>(range: &RangeEntry<O>) -> impl Iterator<Item = &Run> {
 fn is_in_memory<O>(range: &RangeEntry<O>, min: &[u8], max: &[u8], upto: Seqno) -> Result<bool> {
     for layer in range.in_front() {
         let mut cursor = match layer {
-            InFront::Active(memtable) => MemtableSliceCursor::whole(memtable.cursor(upto)),
+            InFront::Active(memtable) => CutOut::new(memtable.cursor(upto), Arc::default()),
             InFront::Sealed(memtable) => memtable.cursor(upto),
             InFront::Tables(_) => continue,
         };

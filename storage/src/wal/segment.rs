@@ -9,7 +9,7 @@ use super::reader::{Entry, ReplayReport, TailReason};
 use super::record::{self, CHANGE_BYTES, DIGEST_START, RecordHeader, Seed, decode_change, kind};
 use super::window::{Found, Window};
 use super::{Link, LogIdentity, Predecessor, SealedSegment};
-use crate::batch::Operations;
+use crate::batch::PointOperations;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
@@ -274,7 +274,7 @@ impl Segment {
 
     /// How many operations a batch that is not empty has, if it is well-formed.
     fn count_operations(&self, offset: u64, payload: &[u8]) -> Result<u64> {
-        let (mut operations, mut count) = (Operations::new(payload), 0);
+        let (mut operations, mut count) = (PointOperations::new(payload), 0);
         for _ in operations.by_ref() {
             count += 1;
         }

@@ -36,7 +36,7 @@ pub(super) fn batch(first: u64, count: u32, value_len: usize) -> Vec<u8> {
             batch.put(seqno.to_be_bytes(), vec![seqno as u8; value_len]);
         }
     }
-    batch.into_encoded()
+    batch.take_encoded()
 }
 
 /// What a record with numbers says.
@@ -200,7 +200,7 @@ fn what_was_appended_is_replayed() {
         for (first, said) in records {
             assert_eq!(first, next);
             let Said::Batch(payload) = said else { panic!("{said:?}") };
-            let mut operations = crate::batch::Operations::new(&payload);
+            let mut operations = crate::batch::PointOperations::new(&payload);
             next += operations.by_ref().count() as u64;
             assert_eq!(operations.malformed_at(), None);
         }

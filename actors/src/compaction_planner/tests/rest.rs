@@ -44,7 +44,7 @@ fn a_range_rests_when_its_time_has_come_and_nobody_has_written() {
     home.runtime.advance(4 * SECOND);
     let mut batch = WriteBatch::new();
     batch.put([1, 1], [9; 10]);
-    let payload = batch.into_encoded().into();
+    let payload = batch.take_encoded().into();
     assert!(home.engine.write_path().submit_owned(payload, 1, Level::Buffered).is_ok());
     home.runtime.advance(SECOND);
     // No message, and no signal.
@@ -65,7 +65,7 @@ fn a_range_rests_when_its_time_has_come_and_nobody_has_written() {
     let batch = |range: u8| {
         let mut batch = WriteBatch::new();
         batch.put([range, 1], [9; 10]);
-        let payload = batch.into_encoded().into();
+        let payload = batch.take_encoded().into();
         assert!(home.engine.write_path().submit_owned(payload, 1, Level::Buffered).is_ok());
     };
     batch(0);

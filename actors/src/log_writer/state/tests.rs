@@ -98,7 +98,7 @@ fn batch(operations: u32) -> Vec<u8> {
     for _ in 0..operations {
         batch.delete([7]);
     }
-    batch.into_encoded()
+    batch.take_encoded()
 }
 
 #[test]

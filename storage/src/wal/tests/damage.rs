@@ -299,7 +299,7 @@ fn a_value_that_contains_the_log_does_not_replay() {
     }
     let mut batch = WriteBatch::new();
     batch.put("k", &value);
-    let payload = batch.into_encoded();
+    let payload = batch.take_encoded();
     let torn = bench.log.tail() as usize;
     let first = Seqno(bench.next);
     bench.log.append(first, 1, &payload, crc(&payload), AppendPath::Staged);

@@ -1,0 +1,47 @@
+//! The log's durable point as somebody sees it who keeps neither the log nor the engine.
+
+use super::LogDue;
+use super::message::Level;
+use crate::failure::health::Health;
+use crate::failure::{Concern, Failure, WriteFailure};
+use crate::group_commit::durable::Durable;
+use sluicedb_kernel::reply::reply;
+use sluicedb_storage::key::Seqno;
+use std::fmt;
+use std::sync::Arc;
+
+/// Cheap to clone: three reference counts. May outlive the engine.
+#[derive(Clone)]
+pub struct SyncRequest {
+    pub(super) durable: Arc<Durable>,
+    pub(super) due: Arc<LogDue>,
+    pub(super) health: Health<Concern, Failure>,
+}
+
+impl fmt::Debug for SyncRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SyncRequest").finish_non_exhaustive()
+    }
+}
+
+impl SyncRequest {
+    /// Everything up to `upto`, which has been stamped, is visible and synced when this returns.
+    ///
+    /// # Errors
+    /// When the log cannot be synced, or the engine has stopped before it was.
+    ///
+    /// # Cancellation
+    /// It is synced all the same.
+    pub async fn upto(&self, upto: Seqno) -> Result<(), WriteFailure> {
+        if self.durable.synced() >= upto {
+            return Ok(());
+        }
+        let (reply, answer) = reply();
+        self.durable.register(Level::Synced, upto, reply).map_err(|(_, failed)| failed)?;
+        self.due.sync.set();
+        match answer.await {
+            Ok(synced) => synced.map(drop),
+            Err(_) => Err(WriteFailure::unknown(self.health.why_stopped())),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What is read through a database handle: by key, in order, and at an instant that is kept.
+
+use crate::db::Db;
+use crate::error::Result;
+use crate::reader::Reader;
+use crate::scan::Scan;
+use crate::snapshot::Snapshot;
+use bytes::Bytes;
+use sluicedb_storage::Error as StorageError;
+use sluicedb_storage::key::Span;
+use sluicedb_storage::key_range::KeyRange;
+use sluicedb_storage::points::Holder;
+use sluicedb_storage::table::ReadTier;
+use sluicedb_storage::view::View;
+
+impl Db {
+    /// The value of `key`, or `None`.
+    ///
+    /// Completes on its first poll when the value, or the proof of its absence, is in memory or in
+    /// the page cache; otherwise an engine thread reads the block. A small value is a copy; one
+    /// that is a good part of its block shares the block's memory.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Io` when a block cannot be read, naming file and offset; other keys are not
+    /// affected.
+    ///
+    /// # Cancellation
+    /// No effect.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        tokio::task::coop::consume_budget().await;
+        let key = key.as_ref();
+        match self.engine().get(self.keyspace_id(), key, ReadTier::Memory) {
+            Err(StorageError::WouldBlock) => self.reader(Holder::Lookup).get(key).await,
+            result => Ok(result?),
+        }
+    }
+
+    /// Is `key` there? Like [`get`](Self::get) without copying the value.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        tokio::task::coop::consume_budget().await;
+        let key = key.as_ref();
+        match self.engine().contains_key(self.keyspace_id(), key, ReadTier::Memory) {
+            Err(StorageError::WouldBlock) => self.reader(Holder::Lookup).contains_key(key).await,
+            result => Ok(result?),
+        }
+    }
+
+    /// The values of `keys`, in their order and all at one instant.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); one failure fails all.
+    pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
+        tokio::task::coop::consume_budget().await;
+        let reader = self.reader(Holder::Lookup);
+        reader.multi_get(reader.of_mine(keys)).await
+    }
+
+    /// The entries in `range`, in key order, at this instant: a [`Stream`](futures::Stream).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use futures::TryStreamExt;
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// for key in ["a", "b", "c"] {
+    ///     db.put(key, "1").await?;
+    /// }
+    /// let last: Vec<_> = db.scan("a".."c").rev().limit(1).try_collect().await?;
+    /// assert_eq!(last[0].0, "b");
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "`scan(a..b)` reads better than `scan(&(a..b))`"
+    )]
+    pub fn scan(&self, range: impl KeyRange) -> Scan {
+        Scan::new(self.reader(Holder::Scan), range.span())
+    }
+
+    /// The entries whose keys start with `prefix`, in key order, at this instant.
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        Scan::new(self.reader(Holder::Scan), Span::prefix(prefix.as_ref()))
+    }
+
+    /// This instant, to read from at leisure. Waits for nobody (a lock is held for a few
+    /// instructions).
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.reader(Holder::Snapshot))
+    }
+
+    /// [`snapshot`](Self::snapshot) with a label, by which [`pins`](Self::pins) tells whose it is.
+    /// The label decides nothing, and several snapshots may have the same one. It costs a copy of
+    /// the label, a look at the clock and a look at whatever else is open.
+    pub fn snapshot_labelled(&self, label: impl AsRef<str>) -> Snapshot {
+        Snapshot::new(self.reader_of(self.engine().labelled_view(label.as_ref())))
+    }
+
+    pub(crate) fn reader(&self, holder: Holder) -> Reader {
+        self.reader_of(self.engine().view(holder))
+    }
+
+    fn reader_of(&self, view: View) -> Reader {
+        let engine = self.engine();
+        Reader::new(view, self.keyspace_ref(), engine.read_pool(), engine.damage())
+    }
+}

@@ -1,0 +1,362 @@
+//! What is written through a database handle: one way for one key, for a batch, and for many in
+//! flight.
+
+mod options;
+mod ticket;
+
+pub use options::WriteOptions;
+pub use ticket::Ticket;
+
+use crate::WriteBatch;
+use crate::db::Db;
+use crate::error::{Error, Outcome, Result};
+use crate::options::Durability;
+use bytes::Bytes;
+use sluicedb_actors::bulk_worker::message::Content;
+use sluicedb_actors::log_writer::message::Level;
+use sluicedb_actors::range_owner::message::is_heavy;
+use sluicedb_actors::write::{Patience, Submitted, WritePath};
+use sluicedb_storage::batch::{OPERATION_OVERHEAD_MAX, check_entry, encode_operation};
+use sluicedb_storage::key::{Kind, Seqno};
+use sluicedb_storage::keyspace::KeyspaceId;
+use std::future::poll_fn;
+
+/// Entries up to this size are encoded on the stack.
+const STACK_ENTRY_BYTES: usize = 1024;
+/// Most entries: for them less stack is cleared.
+const SMALL_ENTRY_BYTES: usize = 192;
+
+impl Db {
+    /// Sets `key` to `value`; returns the write's sequence number. When it returns, every later
+    /// read by anyone sees it, and it survives what the database's [`Durability`] says.
+    ///
+    /// Costs some hundred nanoseconds where nobody else writes and no sync is asked for, and is
+    /// done on the calling thread then. Waits while the key's range or the whole database has too
+    /// much unflushed data, and, for `Synced`, for a sync of the log, which writers share.
+    ///
+    /// Sequence numbers rise in the order of writes, over all keyspaces: of two writes that came
+    /// one after the other the later has the larger one. A [snapshot](crate::Snapshot::seqno) whose
+    /// number is at or above it shows the write.
+    ///
+    /// # Errors
+    /// `Invalid` for an empty or oversized key or value, before anything else happens; `NoSpace`,
+    /// `Closed`, `Io` with [`Error::outcome`].
+    ///
+    /// # Cancellation
+    /// Dropped while it waits for room, nothing is written. Dropped later, the write completes.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let first = db.put("user:1", "Ada").await?;
+    /// let second = db.put("user:1", "Grace").await?;
+    /// assert!(first < second && db.snapshot().seqno() >= second);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "insert")]
+    #[doc(alias = "set")]
+    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<u64> {
+        self.put_with(key, value, WriteOptions::new()).await
+    }
+
+    /// [`put`](Self::put) with [`WriteOptions`]: a durability of its own, a deadline, or no
+    /// waiting.
+    ///
+    /// # Errors
+    /// As `put`, and `Overloaded` when the deadline passes before there is room, or there is none
+    /// and it was not to wait. Nothing is written then.
+    ///
+    /// # Cancellation
+    /// As `put`.
+    pub async fn put_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: WriteOptions,
+    ) -> Result<u64> {
+        tokio::task::coop::consume_budget().await;
+        match self.submit_one(Kind::Put, key.as_ref(), value.as_ref(), options)? {
+            Submitted::Done(seqno) => Ok(seqno.0),
+            submitted => self.finish(submitted, options).await,
+        }
+    }
+
+    /// Removes `key`; fine if it is not there. Returns the write's sequence number.
+    ///
+    /// Costs and waits as [`put`](Self::put): it writes a tombstone, and reads nothing.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    ///
+    /// # Cancellation
+    /// As [`put`](Self::put).
+    #[doc(alias = "remove")]
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<u64> {
+        self.delete_with(key, WriteOptions::new()).await
+    }
+
+    /// [`delete`](Self::delete) with [`WriteOptions`].
+    ///
+    /// # Errors
+    /// As [`put_with`](Self::put_with).
+    ///
+    /// # Cancellation
+    /// As [`put`](Self::put).
+    pub async fn delete_with(&self, key: impl AsRef<[u8]>, options: WriteOptions) -> Result<u64> {
+        tokio::task::coop::consume_budget().await;
+        match self.submit_one(Kind::Delete, key.as_ref(), &[], options)? {
+            Submitted::Done(seqno) => Ok(seqno.0),
+            submitted => self.finish(submitted, options).await,
+        }
+    }
+
+    /// Writes a batch: all of it becomes visible, durable and recoverable together, or none.
+    /// Returns the sequence number of its last operation. An empty batch does nothing, and returns
+    /// that of the last write which is visible.
+    ///
+    /// Costs no copy of the batch, and waits as [`put`](Self::put) does, for room in all ranges
+    /// that it touches. A batch that deletes ranges is a change of the database's tables: it waits
+    /// for two syncs of the disk.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put); `Invalid` also for a batch larger than `batch_bytes_max`. A batch
+    /// that was refused comes back: [`Error::take_batch`].
+    ///
+    /// # Cancellation
+    /// As [`put`](Self::put).
+    pub async fn write(&self, batch: WriteBatch) -> Result<u64> {
+        self.write_with(batch, WriteOptions::new()).await
+    }
+
+    /// [`write`](Self::write) with [`WriteOptions`].
+    ///
+    /// # Errors
+    /// As `write`, and `Overloaded` when the deadline passes before there is room, or there is none
+    /// and it was not to wait; `Invalid` for a batch that deletes ranges and is not to wait.
+    ///
+    /// # Cancellation
+    /// As [`put`](Self::put).
+    pub async fn write_with(&self, batch: WriteBatch, options: WriteOptions) -> Result<u64> {
+        tokio::task::coop::consume_budget().await;
+        if let Some(seqno) = self.without_the_log(&batch) {
+            return Ok(seqno.0);
+        }
+        if batch.deletes_ranges() {
+            return Ok(self.write_as_change(batch, options).await?.0);
+        }
+        let mut submitted = self.submit_batch(batch, options, false).await?;
+        Ok(poll_fn(|context| submitted.poll(context)).await?.0)
+    }
+
+    /// Submits a batch and returns once its place in the order of writes is fixed; what becomes of
+    /// it is in the [`Ticket`]. For pipelining: submit many, then await them.
+    ///
+    /// True on return, and not more:
+    /// * Whatever is submitted or written after that comes after it, and has a larger sequence
+    ///   number.
+    /// * It is written, whether or not the ticket is awaited or dropped, unless the engine stops,
+    ///   the disk has no room for another log segment, or a keyspace that it names is dropped
+    ///   first.
+    /// * Reads may see it already, or not yet: [`Ticket::visible`] waits for that. A sync that it
+    ///   needs is asked for.
+    ///
+    /// A batch that deletes ranges is visible and durable when this returns.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), for what is known before its place is fixed; the batch comes back
+    /// then.
+    ///
+    /// # Cancellation
+    /// Dropped while it waits for room, nothing is written. The ticket may be dropped: the write
+    /// completes.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, WriteBatch};
+    /// let db = Db::open(dir.path()).await?;
+    /// let mut tickets = Vec::new();
+    /// for n in 0..100_u32 {
+    ///     let mut batch = WriteBatch::new();
+    ///     batch.put(n.to_be_bytes(), "an order");
+    ///     tickets.push(db.submit(batch).await?);
+    /// }
+    /// for ticket in tickets {
+    ///     ticket.await?;
+    /// }
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub async fn submit(&self, batch: WriteBatch) -> Result<Ticket> {
+        self.submit_with(batch, WriteOptions::new()).await
+    }
+
+    /// [`submit`](Self::submit) with [`WriteOptions`].
+    ///
+    /// # Errors
+    /// As `submit`, and as [`write_with`](Self::write_with).
+    ///
+    /// # Cancellation
+    /// As `submit`.
+    pub async fn submit_with(&self, batch: WriteBatch, options: WriteOptions) -> Result<Ticket> {
+        tokio::task::coop::consume_budget().await;
+        let sync = || self.engine().sync_request();
+        if let Some(seqno) = self.without_the_log(&batch) {
+            return Ok(Ticket::done(seqno, sync()));
+        }
+        if batch.deletes_ranges() {
+            return Ok(Ticket::done(self.write_as_change(batch, options).await?, sync()));
+        }
+        let sync = (self.level(options) == Level::Buffered).then(sync);
+        Ok(Ticket::new(self.submit_batch(batch, options, true).await?, sync))
+    }
+
+    /// What an empty batch returns.
+    fn without_the_log(&self, batch: &WriteBatch) -> Option<Seqno> {
+        batch.is_empty().then(|| self.engine().visible())
+    }
+
+    fn level(&self, options: WriteOptions) -> Level {
+        match options.durability.unwrap_or(self.default_durability()) {
+            Durability::Buffered => Level::Buffered,
+            Durability::Synced => Level::Synced,
+        }
+    }
+
+    #[inline]
+    fn submit_one(
+        &self,
+        kind: Kind,
+        key: &[u8],
+        value: &[u8],
+        options: WriteOptions,
+    ) -> Result<Submitted> {
+        check_entry(key.len(), value.len(), self.value_bytes_max()).map_err(Error::invalid)?;
+        let level = self.level(options);
+        let path = self.engine().write_path();
+        let bytes = key.len() + value.len() + OPERATION_OVERHEAD_MAX;
+        let entry = (self.keyspace_id(), kind, key, value);
+        if bytes <= SMALL_ENTRY_BYTES {
+            return submit_on_stack::<SMALL_ENTRY_BYTES>(path, entry, level);
+        }
+        if bytes <= STACK_ENTRY_BYTES {
+            return submit_on_stack::<STACK_ENTRY_BYTES>(path, entry, level);
+        }
+        let mut encoded = vec![0; bytes];
+        let length = encode_operation(&mut encoded, self.keyspace_id(), kind, key, value);
+        encoded.truncate(length);
+        let submitted = path.submit_owned(Bytes::from(encoded), 1, level);
+        Ok(submitted.map_err(|rejected| rejected.failure)?)
+    }
+
+    /// `batch` as it goes into the log, or why it cannot. To copy a heavy one is an engine thread's
+    /// work.
+    async fn checked(&self, batch: WriteBatch) -> Result<WriteBatch> {
+        if let Err(what) = self.check(&batch) {
+            return Err(Error::invalid(what).with_batch(batch));
+        }
+        let keyspace = self.keyspace_ref();
+        if batch.is_within(keyspace.id()) {
+            return Ok(batch);
+        }
+        let batch = if is_heavy(batch.encoded_len(), batch.len() as u32) {
+            self.engine().read_pool().read(move || batch.within(keyspace)).await?
+        } else {
+            batch.within(keyspace)
+        };
+        // It may have become longer.
+        match self.check_size(&batch) {
+            Ok(()) => Ok(batch),
+            Err(what) => Err(Error::invalid(what).with_batch(batch)),
+        }
+    }
+
+    fn check(&self, batch: &WriteBatch) -> Result<(), String> {
+        batch.check(self.value_bytes_max())?;
+        if batch.database().is_some_and(|database| database != self.keyspace_ref().database()) {
+            let what = "the batch names keyspaces of another database, or of one that was closed";
+            return Err(what.to_owned());
+        }
+        self.check_size(batch)
+    }
+
+    fn check_size(&self, batch: &WriteBatch) -> Result<(), String> {
+        let (bytes, limit) = (batch.encoded_len(), self.engine().batch_bytes_max());
+        if bytes > limit {
+            return Err(format!(
+                "the batch has {bytes} bytes; the limit is {limit} (option batch_bytes_max)"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A batch that deletes ranges, in one change; the change's number.
+    async fn write_as_change(&self, batch: WriteBatch, options: WriteOptions) -> Result<Seqno> {
+        if options.patience == Patience::Never {
+            let what = "a batch that deletes ranges waits for the disk; write it without `no_wait`";
+            return Err(Error::invalid(what).with_batch(batch));
+        }
+        let batch = self.checked(batch).await?;
+        let spans = batch.deleted_ranges();
+        let (seqno, _) = self.engine().replace(spans, Content::Batch(batch)).await?;
+        Ok(seqno)
+    }
+
+    /// Waits until the batch is in the log, or queued for it in its final order.
+    async fn submit_batch(
+        &self,
+        batch: WriteBatch,
+        options: WriteOptions,
+        in_stages: bool,
+    ) -> Result<Submitted> {
+        let mut batch = self.checked(batch).await?;
+        let (operations, level) = (batch.len() as u32, self.level(options));
+        let (path, payload) = (self.engine().write_path(), Bytes::from(batch.take_encoded()));
+        let submitted = if in_stages {
+            path.submit_in_stages(payload, operations, level)
+        } else {
+            path.submit_owned(payload, operations, level)
+        };
+        let rejected = match submitted {
+            Ok(Submitted::Done(seqno)) => return Ok(Submitted::Done(seqno)),
+            Ok(submitted) => match path.admitted(submitted, options.patience).await {
+                Ok(admitted) => return Ok(admitted),
+                Err(rejected) => rejected,
+            },
+            Err(rejected) => rejected,
+        };
+        let error = Error::from(rejected.failure);
+        match rejected.payload {
+            Some(payload) if error.outcome() == Outcome::NotApplied => {
+                batch.put_back(payload.into());
+                Err(error.with_batch(batch))
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// One entry that was not done at once.
+    #[cold]
+    async fn finish(&self, submitted: Submitted, options: WriteOptions) -> Result<u64> {
+        let admitted = self.engine().write_path().admitted(submitted, options.patience).await;
+        let mut admitted = admitted.map_err(|rejected| rejected.failure)?;
+        Ok(poll_fn(|context| admitted.poll(context)).await?.0)
+    }
+}
+
+/// Encodes into `BYTES` bytes of stack, which are enough, and submits.
+#[inline]
+fn submit_on_stack<const BYTES: usize>(
+    path: &WritePath,
+    (keyspace, kind, key, value): (KeyspaceId, Kind, &[u8], &[u8]),
+    level: Level,
+) -> Result<Submitted> {
+    let mut scratch = [0; BYTES];
+    let length = encode_operation(&mut scratch, keyspace, kind, key, value);
+    Ok(path.submit(&scratch[..length], 1, level)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! How one write is done.
+
+use crate::options::Durability;
+use sluicedb_actors::write::Patience;
+use std::time::Instant;
+
+/// How one write is done: what its acknowledgement means, and how long it waits for room.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use sluicedb::{Db, Durability, ErrorKind, WriteOptions};
+/// use std::time::{Duration, Instant};
+/// let db = Db::open(dir.path()).await?;
+/// let cheap = WriteOptions::durability(Durability::Buffered);
+/// db.put_with("seen:1", "now", cheap).await?;
+///
+/// let soon = Instant::now() + Duration::from_millis(50);
+/// db.put_with("seen:2", "now", cheap.by(soon)).await?;
+///
+/// match db.put_with("seen:3", "now", WriteOptions::new().no_wait()).await {
+///     Err(error) if error.kind() == ErrorKind::Overloaded => { /* shed the load */ }
+///     written => { written?; }
+/// }
+/// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    pub(super) durability: Option<Durability>,
+    pub(super) patience: Patience,
+}
+
+impl WriteOptions {
+    /// As the database is set: its [`Durability`], and waiting for room as long as it takes.
+    pub const fn new() -> Self {
+        Self { durability: None, patience: Patience::Forever }
+    }
+
+    /// Acknowledged at this durability, whatever the database's setting.
+    pub const fn durability(durability: Durability) -> Self {
+        Self { durability: Some(durability), ..Self::new() }
+    }
+
+    /// The same, but if there is no room by `deadline` it is refused as
+    /// [`Overloaded`](crate::ErrorKind::Overloaded), and nothing is written.
+    ///
+    /// It bounds that wait only: once there is room a write is never given up, however long the
+    /// disk takes to sync it or to bring in a page of the log. A deadline that has passed is
+    /// [`no_wait`](Self::no_wait).
+    #[must_use]
+    pub const fn by(self, deadline: Instant) -> Self {
+        Self { patience: Patience::Until(deadline), ..self }
+    }
+
+    /// The same, but if there is no room now it is refused as
+    /// [`Overloaded`](crate::ErrorKind::Overloaded) at once, and nothing is written. Its
+    /// acknowledgement is waited for as ever.
+    ///
+    /// (For a batch of very many operations an engine thread finds out which ranges it touches.
+    /// That is work, and waited for as the acknowledgement is; a place in that thread's queue is
+    /// not.)
+    #[must_use]
+    pub const fn no_wait(self) -> Self {
+        Self { patience: Patience::Never, ..self }
+    }
+}

@@ -1,0 +1,99 @@
+//! A write on its way, as its writer waits for it.
+
+use crate::error::{Error, Result};
+use sluicedb_actors::log_writer::SyncRequest;
+use sluicedb_actors::log_writer::message::Committed;
+use sluicedb_actors::write::Submitted;
+use sluicedb_storage::key::Seqno;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// A batch that was [submitted](crate::Db::submit): it has its place in the order of writes, and
+/// what can be waited for comes in stages.
+///
+/// * [`visible`](Self::visible): reads see it.
+/// * The ticket itself, which is a future: it is acknowledged, visible and as durable as its
+///   [`WriteOptions`](crate::WriteOptions) or the database say.
+/// * [`durable`](Self::durable): it survives a power cut, whatever they say.
+///
+/// All three say its sequence number, the one that [`Db::write`](crate::Db::write) returns. Holds
+/// neither the database nor its lock, and may outlive both.
+///
+/// # Cancellation
+/// Dropping it changes nothing: the write completes.
+#[must_use = "the write may still fail"]
+#[derive(Debug)]
+pub struct Ticket {
+    state: Submitted,
+    /// For a write whose acknowledgement does not wait for the disk.
+    sync: Option<SyncRequest>,
+}
+
+impl Ticket {
+    pub(super) fn new(state: Submitted, sync: Option<SyncRequest>) -> Self {
+        Self { state, sync }
+    }
+
+    pub(super) fn done(seqno: Seqno, sync: SyncRequest) -> Self {
+        Self::new(Submitted::Done(seqno), Some(sync))
+    }
+
+    /// Waits until every read that begins from then on sees the batch, all of it. That needs no
+    /// disk for a write to be `Synced`, and is what a `Buffered` one is acknowledged for.
+    ///
+    /// # Errors
+    /// Why it never will: it was refused after all (`NoSpace` when no log segment can be made,
+    /// `Invalid` when a keyspace was dropped), or the engine has stopped.
+    ///
+    /// # Cancellation
+    /// No effect; it may be called again, also after it has returned.
+    ///
+    /// # Examples
+    /// A log that answers its readers at once, and its peers when it is durable:
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, Durability, WriteBatch, WriteOptions};
+    /// let db = Db::open(dir.path()).await?;
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("log:7", "an entry");
+    /// let synced = WriteOptions::durability(Durability::Synced);
+    /// let mut ticket = db.submit_with(batch, synced).await?;
+    /// let seqno = ticket.visible().await?;
+    /// assert!(db.contains_key("log:7").await?);
+    /// let peers = tokio::spawn(ticket.durable());
+    /// assert_eq!(peers.await.unwrap()?, seqno);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub async fn visible(&mut self) -> Result<u64> {
+        Ok(self.state.visible().await?.0)
+    }
+
+    /// Waits until the batch survives a power cut, and with it everything before it in the order of
+    /// writes. For a write that was submitted as `Synced` that is its acknowledgement; for a
+    /// `Buffered` one this asks for a sync, which it shares with others who wait.
+    ///
+    /// # Errors
+    /// As [`visible`](Self::visible); `Io`, or why the engine has stopped, if the log cannot be
+    /// synced: [`outcome`](Error::outcome) says whether it is known what became of the write.
+    ///
+    /// # Cancellation
+    /// The sync goes on.
+    pub async fn durable(mut self) -> Result<u64> {
+        let seqno = (&mut self).await?;
+        if let Some(sync) = &self.sync {
+            sync.upto(Seqno(seqno)).await?;
+        }
+        Ok(seqno)
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<u64>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<u64>> {
+        let committed: Committed = ready!(self.state.poll(context));
+        Poll::Ready(committed.map(|seqno| seqno.0).map_err(Error::from))
+    }
+}
