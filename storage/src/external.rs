@@ -1,9 +1,10 @@
-//! Tables outside a database: written by whoever has sorted data, and brought in as a whole.
+//! Tables outside a database: somebody with sorted data writes them, and they are brought in as a
+//! whole.
 //!
-//! Such a file is a table like any other (`table/`), under an identity that no other file has and
-//! that no database can have. So no database takes it for one of its own, and a block of another
-//! such file does not pass. It is never adopted as it is: it is checked completely, and what it has
-//! is written anew. The file itself is only read.
+//! Such a file is a table like any other (`table/`). Its identity is one that no other file has,
+//! and no database. So no database takes it for its own, and a block of another such file does not
+//! pass. It is never taken over as it is: it is checked completely, and its entries are written
+//! anew. The file itself is only read.
 
 use crate::batch::check_entry;
 use crate::error::{Error, Result};

@@ -1,9 +1,8 @@
-//! Keyspaces: parts of a database that have keys of their own, under one log and one order of
-//! writes.
+//! Keyspaces: parts of a database with keys of their own, under one log and one order of writes.
 //!
-//! A range belongs to one keyspace, so its tables do as well, and no key says whose it is: only
-//! what comes before the route does (a batch, a span of a change). Every database has the default
-//! keyspace, which costs no byte anywhere. The others have names.
+//! A range belongs to one keyspace, and so do its tables. No key says to which keyspace it belongs;
+//! only what is not routed yet does: a batch, and the spans of a change. Every database has the
+//! default keyspace, which costs no byte anywhere. The others have names.
 
 use crate::error::Error;
 use crate::key::Span;

@@ -1,17 +1,18 @@
 //! Read points: the sequence numbers at which somebody reads for longer than one lookup.
 //!
-//! A memtable gives up an overwritten entry once nobody can need it: when its successor is visible,
-//! so that no new reader stands before it, and no read point lies between the two. (If both are of
-//! one batch, at once: what is visible, and so every read point, is the end of a batch.) Snapshots
-//! and scans hold a point; a lookup at the newest instant does not, and looks again in the rare
-//! case that it came too late (`Memtable::get`).
+//! A memtable retires an overwritten entry when nobody can need it any more. That is so when its
+//! successor is visible, so no new reader stands before it, and when no read point lies between the
+//! two. (If both are of one batch it is so at once: every read point is the end of a batch.)
 //!
-//! Of each point it is noted who holds it. That is for reports: nothing is decided by it.
+//! Snapshots and scans hold a point. A lookup at the newest instant does not. In the rare case that
+//! it came too late it looks again (`Memtable::get`).
+//!
+//! Each point knows who holds it. That is for reports: nothing is decided by it.
 //!
 //! INVARIANT(points-before-death): a point is held from before `visible` was read for it. Whoever
-//! takes one says so (`oldest`) first, then reads `visible`; whoever wants to retire an entry reads
-//! `visible` first and then asks who says so; with a full fence between the two steps on both
-//! sides, one of them sees the other.
+//! takes a point announces it (`oldest`) first, and reads `visible` then. Whoever wants to retire
+//! an entry reads `visible` first, and looks for announcements then. There is a full fence between
+//! the two steps on both sides, so one of them sees the other.
 
 use crate::key::Seqno;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};

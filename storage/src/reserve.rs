@@ -1,11 +1,11 @@
-//! Space on the disk that is set aside for the time when it is full: so that deletes can be logged,
-//! memory can be flushed, tables can be merged, and the database be closed and opened.
+//! Space on the disk that is set aside for the time when the disk is full. With it deletes can be
+//! logged, memory can be flushed, tables can be merged, and the database can be closed and opened.
 //!
-//! It is one file without content. It is let go of in one step, as a whole, and is set aside anew
-//! when there is room again; it is cut when less is wanted. It outlives the process. Nothing is
-//! lost with it. Blocks on the disk.
+//! It is one file without content. It is let go of as a whole, and set aside anew when there is
+//! room again. It is cut when less is wanted. It outlives the process, and nothing is lost with it.
+//! Its methods block on the disk.
 //!
-//! Not here: when, and how much.
+//! It does not decide when to do that, nor how much to set aside.
 
 use crate::error::{Error, Result};
 use crate::filename::FileKind;

@@ -1,6 +1,4 @@
-//! The reclaimer: takes memory of overwritten entries back in ranges that nobody writes to any
-//! more, and sees to it that those who are written to find memory. Frees what nobody needs any
-//! more.
+//! The reclaimer takes back the memory of overwritten entries where no write does it.
 //!
 //! Owns:      nothing.
 //! Receives:  the signals `reclaim_due` and `restock_due` of [`Memory`], from range owners; the
@@ -9,9 +7,10 @@
 //! Publishes: nothing.
 //! Stops:     when the engine has stopped.
 //!
-//! While a range is written to, its writers do this work by the way, a little with each batch;
-//! without the reclaimer a compaction that is under way when they stop would keep up to twice its
-//! memory for ever.
+//! While a range is written to, its writers reclaim a little with each batch. When the writes stop,
+//! a compaction of the buffer may be half done, and would keep up to twice its memory for ever. The
+//! reclaimer finishes it. It also stocks the chunk pool, and frees chunks that the pool has no room
+//! for, because both are slow.
 
 mod run;
 

@@ -1,14 +1,14 @@
 //! Chunks of memory.
 //!
-//! Guarantees: a chunk is freed (or pooled) exactly once, when its owner drops it.
+//! Guarantees: a chunk is freed, or pooled, exactly once: when its owner drops it.
 //!
-//! Large ones are mapped by themselves and unmapped when they are freed: an allocator that has to
-//! find room for blocks as aligned as they are large leaves holes beside them, which nothing fits
-//! into, and keeps them. Unmapping costs about as much as the first touch of the pages did:
-//! `ChunkPool` keeps it away from threads that others wait for.
+//! Large chunks are mapped and unmapped one by one. An allocator would leave holes beside blocks
+//! that are aligned to their own size, and would keep these holes. Unmapping takes about as long as
+//! the first touch of the pages did, so `ChunkPool` keeps it away from threads that others wait
+//! for.
 //!
-//! A chunk of a buffer is as aligned as it is large, so a pointer into it and its class lead to its
-//! header: which chunk comes next, and which extent it belongs to.
+//! A chunk is aligned to its own size. So a pointer into a chunk, with the chunk's class, leads to
+//! its header. The header says which chunk comes next, and which extent the chunk belongs to.
 
 use super::class::ChunkClass;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};

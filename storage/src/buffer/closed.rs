@@ -1,14 +1,12 @@
 //! Extents that take no more writes, and which of them to compact.
 //!
-//! A large buffer is not compacted as a whole: what was overwritten lies where hot keys were
-//! written, and copying the rest of the buffer for it would be in vain. So the extent that takes
-//! the writes is set aside now and then, and a compaction takes those extents of which the most is
-//! dead; what it leaves alive is cold and lies together from then on. (The cleaning of
-//! log-structured file systems: Rosenblum and Ousterhout, 1992. With zipf 0.99 a third of the bytes
-//! is copied for the same room.)
+//! To compact a large buffer as a whole would copy what is cold for the sake of a few hot keys. So
+//! the extent that takes the writes is closed now and then, and a compaction takes the closed
+//! extents of which most is dead. What it leaves alive is cold, and lies together from then on.
+//! Log-structured file systems clean their segments so (Rosenblum and Ousterhout, 1992). With zipf
+//! 0.99 this copies a third of the bytes for the same room.
 //!
-//! Guarantees: nothing of an extent moves in here; sums are kept, so nothing is counted over all
-//! extents but for a pick.
+//! Guarantees: nothing moves here. Sums are kept up to date, so only a pick looks at all extents.
 
 use super::chunk::Chunk;
 use super::extent::{Extent, SpaceStats};

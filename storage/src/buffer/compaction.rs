@@ -1,14 +1,18 @@
-//! A compaction in progress: the live entries of one extent move to another one, a little at a
-//! time.
+//! A compaction in progress: the live entries of one extent move to another one, step by step.
 //!
-//! Method, of go-cmap (ADR 0009). Find: skip dead entries. Copy: byte by byte, so that a large
-//! entry takes several steps. Commit: look at the source once more, because the entry may have died
-//! meanwhile, and tell the index where it is now. The destination's length is known when it starts:
-//! the live bytes of that moment. An entry that dies before its turn is therefore still copied, as
-//! a dead one (`DeadAfterCopy`), and the next compaction skips it; so the extent that takes the
-//! writes meanwhile could be numbered from the destination's end on, before that end was there.
+//! The method is that of go-cmap (ADR 0009).
 //!
-//! It does not decide when to start, nor when the memory of the source may be reused.
+//! 1. *Find:* skip dead entries.
+//! 2. *Copy:* byte by byte, so a large entry takes several steps.
+//! 3. *Commit:* look at the source again, because the entry may have died meanwhile. Then tell the
+//!    index where the entry is now.
+//!
+//! The destination's length is known at the start: it is the live bytes of that moment. So an entry
+//! that dies before its turn is copied all the same, as a dead one (`DeadAfterCopy`), and the next
+//! compaction skips it. This is why the extent that takes the writes meanwhile can be numbered from
+//! the destination's end on, before that end is there.
+//!
+//! It does not decide when to start, nor when the memory of the source may be used again.
 
 use super::chunk::{Chunk, LINE_BYTES, prefetch};
 use super::class::BufferOptions;

@@ -1,16 +1,15 @@
-//! One entry in a buffer: a header, then the payload, byte by byte, across as many chunks as it
-//! takes.
+//! One entry in a buffer: a header, then the payload, over as many chunks as it takes.
 //!
 //! ```text
 //! header | key length: u16 | key | seqno << 8 | kind: u64 | value    (integers little-endian)
 //! ```
 //!
-//! Guarantees: once published, nothing of an entry changes but the state bits in its first byte,
-//! which only the writer reads. Nearly all entries lie in one chunk and are read in place
-//! (`whole`); of one that straddles, keys are compared piece by piece and the rest is put together
-//! where somebody wants it.
+//! Guarantees: after an entry is published, only the state bits in its first byte change, and only
+//! the writer reads these. Nearly all entries lie in one chunk, and are read in place (`whole`).
+//! Where an entry straddles chunks, its key is put together for a comparison, and its value when
+//! somebody wants it.
 //!
-//! It does not know who refers to the entry, nor how long its memory stays: see `grace`.
+//! It does not know who refers to the entry, nor how long its memory stays (`grace`).
 
 use super::chunk::{ADDRESS_BITS, CHUNK_HEADER_BYTES, ChunkHeader};
 use super::class::ChunkClass;

@@ -1,10 +1,10 @@
 //! An extent: entries one behind the other, without gaps, over chunks of one class.
 //!
-//! Offsets count entry bytes from the beginning of the extent's numbering; chunk headers are not
-//! counted. Guarantees: between two calls `end - start == live + dead`, padding counted as dead.
+//! Offsets count entry bytes from the start of the extent. Chunk headers do not count.
 //!
-//! It is written by one thread. Readers follow pointers to entries into it and never see the extent
-//! itself.
+//! Guarantees: between two calls `end - start == live + dead`. Padding counts as dead.
+//!
+//! One thread writes it. Readers follow pointers to entries and never see the extent itself.
 
 use super::chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader};
 use super::class::ChunkClass;

@@ -1,21 +1,25 @@
 //! When memory that readers may be looking at can be used again.
 //!
-//! A reader of memory that is given back during its life pins the present phase, reads, and unpins:
-//! two atomic additions on a counter that few others use, no lock, no waiting. The writer makes
-//! memory unreachable first and then asks, now and then, whether the readers of that time are gone;
-//! it never waits either.
+//! A reader pins the present phase, reads, and unpins. That costs two atomic additions on a counter
+//! that few others use: no lock, no waiting. The writer makes memory unreachable first. Then it
+//! asks, now and then, whether the readers of that time are gone. It never waits either.
 //!
 //! INVARIANT(grace-before-reuse): memory is used again only after the counters of *both* phases
-//! were seen at zero after it had become unreachable. Why both: a reader picks its counter by a
-//! phase it may have read long ago, so it can be in either. Why that is enough: a reader that could
-//! still see the memory had raised one of the counters before the memory became unreachable, or the
-//! fence between its addition and its first load would have shown it the new state. Turning the
-//! phase only makes sure that the counter that is waited for gets no new readers.
+//! were seen at zero, after the memory had become unreachable.
 //!
-//! The method is that of sleepable RCU (McKenney, 2006), with the waiting left out. Rejected:
-//! epochs per thread (crossbeam-epoch), because a scan keeps its pin while its task moves between
-//! threads; and pinning by the superversion's reference count, because then the version manager,
-//! which waits for the disk, would decide how soon memory comes back.
+//! Why both: a reader picks its counter by a phase that it may have read long ago. So it can be in
+//! either.
+//!
+//! Why that is enough: take a reader that can still see the memory. Either it raised one of the
+//! counters before the memory became unreachable; then that counter is not zero. Or the fence
+//! between its addition and its first load shows it the new state. The phase is turned only so that
+//! the counter that is waited for gets no new readers.
+//!
+//! The method is that of sleepable RCU (McKenney, 2006), without the waiting. Rejected:
+//! * Epochs per thread, as in crossbeam-epoch: a scan keeps its pin while its task moves between
+//!   threads.
+//! * The superversion's reference count as the pin: then the version manager, which waits for the
+//!   disk, would decide how soon memory comes back.
 
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 

@@ -1,9 +1,9 @@
 //! The chunked buffer: memory for entries that are overwritten, as in go-cmap (ADR 0009).
 //!
-//! Entries are written one behind the other into chunks of 64 KiB, 512 KiB or 2 MiB. Who overwrites
-//! one says so (`mark_dead`); when enough is dead the live entries are copied together in small
-//! steps, and the chunks they left can be used again. So a memtable with hot keys gives memory back
-//! without being flushed.
+//! Entries lie one behind the other in chunks of 64 KiB, 512 KiB or 2 MiB. Whoever overwrites an
+//! entry marks it as dead (`mark_dead`). When enough is dead, the live entries are copied together
+//! in small steps, and the chunks that they left are used again. So a memtable with hot keys gives
+//! memory back without a flush.
 //!
 //! ```text
 //! idle:        main [ live dead live dead dead live ]        <- writes
@@ -13,7 +13,7 @@
 //! idle again:  main = destination + filler + fresh
 //! ```
 //!
-//! A large buffer is cut: extents are closed (`closed`). A compaction then takes the closed ones of
+//! A large buffer is cut: extents are closed (`closed`). A compaction takes the closed ones of
 //! which most is dead as its source. Writes go on where they were. The destination is an extent of
 //! its own, and the next compaction goes on in it:
 //!
@@ -23,13 +23,17 @@
 //!                        destination [ live live ]            main [ live dead live ] <- writes
 //! ```
 //!
-//! Guarantees: `append` never moves an entry; a moved entry is announced while both copies are
-//! whole; a step is bounded (`BufferOptions`); chunks that were left come out through `step`'s
-//! `vacated` list and are not touched again; an extent's end is its start plus what is live and
-//! dead in it, and a compaction ends at the live bytes it started with.
+//! Guarantees:
+//! * `append` never moves an entry. When an entry is moved, both copies are whole.
+//! * A step is bounded (`BufferOptions`).
+//! * Chunks that were left come out through the `vacated` list of `step`, and are not touched
+//!   again.
+//! * The end of an extent is its start plus what is live and dead in it. A compaction ends at the
+//!   live bytes that it started with.
 //!
-//! One writer. Readers follow pointers to entries, take no lock and are not known here: whoever
-//! takes vacated chunks must wait until no reader can be in them (`Grace`). It keeps no index.
+//! There is one writer. Readers follow pointers to entries and take no lock; the buffer does not
+//! know them. Whoever takes vacated chunks must wait until no reader can be in them (`Grace`). The
+//! buffer keeps no index.
 
 pub(crate) mod chunk;
 mod class;

@@ -1,20 +1,21 @@
-//! The pool that keeps chunks between memtables, and stocks a few before they are asked for.
+//! The pool keeps chunks between memtables, and stocks a few before they are asked for.
 //!
-//! Guarantees: it never holds more bytes than it was made for; who takes a chunk never waits.
+//! Guarantees: it never holds more bytes than it was made for. Who takes a chunk never waits.
 //!
-//! Why a pool: the first touch of a page costs a trip into the kernel, about as much as inserting
-//! the entries that fit on it. An engine that fills and drops memtables all the time pays that once
-//! instead of always. Why a stock: the first touch of a large chunk is one such trip for all of it,
-//! a millisecond or more, and would be made by a writer whom others wait for. Where the stock is
-//! used up, a writer touches small pages one after the other: dearer in all, but never much at
-//! once.
+//! Why a pool: the first touch of a page is a trip into the kernel, and costs about as much as
+//! inserting the entries that fit on it. An engine that fills and drops memtables all the time pays
+//! that once instead of always.
 //!
-//! What it has no room for is freed, and that is as slow as the first touch. So who puts it back
-//! does not free it (it may be a writer, or a task that drops the last view of an instant), but
-//! leaves it to an *attendant*, a thread of the engine, while there is one (`attend`). Views that
-//! outlive the engine free what they held themselves.
+//! Why a stock: the first touch of a large chunk takes a millisecond or more, and a writer would
+//! make it while others wait. Where the stock is used up, the writer gets memory with small pages
+//! instead. Touching these costs more in all, but never much at once.
 //!
-//! It does not clear recycled memory; the writer writes every byte before anyone reads it.
+//! What the pool has no room for is freed, which is as slow as the first touch. The thread that
+//! puts a chunk back may be a writer, or a task that drops its last view. So it leaves the chunk to
+//! an *attendant*, a thread of the engine, as long as there is one (`attend`). Views that outlive
+//! the engine free what they hold themselves.
+//!
+//! The pool does not clear recycled memory. The writer writes every byte before anyone reads it.
 
 use super::chunk::Chunk;
 use super::class::ChunkClass;

@@ -1,8 +1,8 @@
-//! The directory of a checkpoint while it is made: what may be there, what is made, and what goes
-//! when it comes to nothing.
+//! The directory of a checkpoint while it is made.
 //!
-//! A draft that is dropped before [`Draft::publish`] has returned `Ok` takes back what it made, as
-//! far as the disk lets it. What stays then is no database, or the older checkpoint.
+//! A draft knows what may be there before, and what it has made itself. If it is dropped before
+//! [`Draft::publish`] has returned `Ok`, it removes what it made, as far as the disk lets it. What
+//! stays then is no database, or the older checkpoint.
 
 use super::{Counts, is_checkpoint};
 use crate::error::{Error, Result};

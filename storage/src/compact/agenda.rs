@@ -1,9 +1,9 @@
 //! Which ranges have something due, without a look at all of them each time.
 //!
-//! What is due in a range follows from its tables and the time. Both are known when its entry is
-//! made here, so it is looked at again when its tables have changed, or the time that the entry
-//! names has come. With many ranges nearly all of them rest: to follow a version costs a comparison
-//! of pointers for each of those.
+//! What is due in a range follows from its tables and from the time. Both are known when its entry
+//! here is made. So a range is looked at again only when its tables have changed, or when the time
+//! has come that its entry names. With many ranges nearly all of them are at rest: for each of
+//! these, to follow a version costs one comparison of pointers.
 
 use super::backlog::IDLE_MS;
 use super::claims::Claims;

@@ -1,8 +1,8 @@
 //! How much waits in a landing, and what follows from it. Numbers in, numbers out.
 //!
-//! One score says how much a shard wants to be seen to: its size, weighed by how long it has waited
-//! and by how much of it is not worth keeping. How many shards are seen to at once, and how many
-//! tables each merge takes, grow with it.
+//! One score says how urgent a shard is: its size, weighed by how long it has waited and by how
+//! much of it a merge would remove. The score also decides how many shards are merged at once, and
+//! how many tables each merge takes.
 
 use std::cmp::Ordering;
 

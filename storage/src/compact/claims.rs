@@ -1,4 +1,4 @@
-//! Claims: what running jobs hold, each until it is over, however that comes about.
+//! Claims: what running jobs hold. A claim ends with its job, however the job ends.
 
 use super::job::{IngestMode, Job, JobTask};
 use crate::key::Span;

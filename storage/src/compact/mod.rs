@@ -1,13 +1,13 @@
 //! Leveled compaction: when, what, and the merge itself.
 //!
-//! Policy (`options`, `score`, `pick`, `manual`) is pure: a version in, a `Job` out. What running
-//! jobs hold (`claims`) is theirs, and ends with them. Execution (`merge`, slice by slice, and
-//! `flush`) writes tables through a `TableSink`; who calls it on which thread, and who installs the
-//! result, is decided in the actors.
+//! The policy (`options`, `score`, `pick`, `manual`) is pure: a version goes in, a `Job` comes out.
+//! A running job holds its claim (`claims`) until it ends. The execution (`merge`, slice by slice,
+//! and `flush`) writes tables through a `TableSink`. The actors decide on which thread it runs, and
+//! who installs the result.
 //!
-//! Guarantees: a job never skips an older overlapping table of L0 (oldest-closed), its
-//! output never overlaps another table of its level (INVARIANT(one-run-per-level)), and a tombstone
-//! is dropped only when no entry older than the job can have its key.
+//! Guarantees: a job never skips an older table of L0 that it overlaps (oldest-closed). Its output
+//! never overlaps another table of its level (INVARIANT(one-run-per-level)). It drops a tombstone
+//! only when no entry older than the job can have its key.
 
 mod agenda;
 mod backlog;

@@ -1,10 +1,11 @@
 //! Shard bounds that follow the data.
 //!
-//! A new range is divided evenly over the keys that it may have. Keys with a common prefix all lie
-//! in one shard then, and are merged by one compactor at a time. So the bounds are moved to
-//! quantiles of what is there, as soon as that is known and would spread much better. No byte is
-//! copied: what lies in a landing is cut at the new bounds, later flushes cut there, and what is in
-//! levels does not depend on them.
+//! A new range is divided evenly over the keys that it may have. Keys with a common prefix then all
+//! lie in one shard, and one worker at a time merges them. So the bounds are moved to quantiles of
+//! what is there, as soon as that is known and spreads much better.
+//!
+//! No byte is copied. What lies in a landing is cut at the new bounds, and later flushes cut there.
+//! The levels do not depend on the bounds.
 
 use super::job::{Inputs, Job};
 use super::pick::Situation;

@@ -1,17 +1,17 @@
-//! A range that rests: what waits in front of its levels goes down although that would not be due.
+//! A range that rests: what waits in front of its levels is merged although it is not due.
 //!
-//! A landing makes writes cheap and is paid for by reads and space. When nobody writes to a range,
-//! only the price is left. So it rests after a while, and then its L0 and its landings are merged
-//! into their levels, as long as nothing is written to it.
+//! A landing makes writes cheap; reads and space pay for it. When nobody writes to a range, only
+//! the price is left. So after a while the range rests: its L0 and its landings are merged into
+//! their levels, as long as nothing is written to it.
 //!
-//! * That while is the longer, the more it costs: it is `rest_after_ms` where at most `drain_ratio`
-//!   bytes of the levels are rewritten for each that waits, ten times as long for ten times as
-//!   much. So who writes a little now and then does not have a whole level rewritten for it each
-//!   time.
-//! * From top to bottom: what is too much in one level then comes into the next landing before that
-//!   is merged, and each table of a level is rewritten once.
-//! * After everything that is due in any range. A writer that comes back ends it with the next
-//!   choice.
+//! * The while is longer where it costs more. It is `rest_after_ms` where at most `drain_ratio`
+//!   bytes of the levels are rewritten for each byte that waits, and ten times that for ten times
+//!   as much. So somebody who writes a little now and then does not have a whole level rewritten
+//!   each time.
+//! * It goes from top to bottom. What is too much in one level then comes into the next landing
+//!   before that is merged, and each table of a level is rewritten once.
+//! * It comes after everything that is due in any range. A writer that comes back ends it with the
+//!   next choice.
 
 use super::job::Job;
 use super::landing::Landing;

@@ -1,11 +1,11 @@
-//! Where finished tables come from: the file protocol of every table the engine writes.
+//! Where finished tables come from: the file protocol of every table that the engine writes.
 //!
-//! A table may also be taken over from elsewhere as it is: then its file has one more name.
+//! Each table is created as `<n>.tmp`, written, synced, and renamed to `<n>.sst`. The directory is
+//! synced once, when the job finishes. Only then may the manifest name the tables. A sink that is
+//! dropped before `finish` removes what it made, as far as the disk lets it. The next open removes
+//! the rest.
 //!
-//! Each table is created as `<n>.tmp`, written, synced, renamed to `<n>.sst`; the directory is
-//! synced once when the job finishes. Only then may the manifest name the tables. A sink that is
-//! dropped before `finish` removes what it made, as far as the disk lets it; the rest is swept at
-//! the next open.
+//! A table may also be taken over as it is from elsewhere. Then its file gets one more name.
 
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};

@@ -1,7 +1,7 @@
 //! Tables in a row as one cursor.
 //!
-//! The parts of a run are sorted and disjoint, so at most one of them is open at a time; a part is
-//! opened when the walk reaches it. An empty part is stepped over.
+//! The tables of a run are sorted and share no key. So one of them is open at a time, opened when
+//! the walk reaches it. An empty one is stepped over.
 
 use super::Cursor;
 use crate::error::Result;

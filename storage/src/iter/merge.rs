@@ -1,13 +1,14 @@
-//! Several cursors as one: by key, of equal keys only the newest entry.
+//! Several cursors as one: in key order, and of equal keys only the newest entry.
 //!
-//! Guarantees: each user key comes out once, with the entry of the highest sequence number (of
-//! equal numbers the one from the child with the lower index); tombstones come out too. Forward,
-//! backward and mixed moves. After an error the cursor is not valid until the next seek.
+//! Guarantees: each user key comes out once, with the entry of the highest sequence number. Of
+//! equal numbers it is the one from the child with the lower index. Tombstones come out too. Moves
+//! forward, backward and mixed work. After an error the cursor is not valid until the next seek.
 //!
-//! Children are few, so the best one is found by a plain scan, over the first eight bytes of their
+//! There are few children, so a plain scan finds the best one, over the first eight bytes of their
 //! keys side by side. The runner-up is remembered: while one child stays in front of it, a step
-//! costs one comparison whatever the number of children.
-//! It does not hide tombstones and does not bound the walk: that is the view's business.
+//! costs one comparison, whatever the number of children.
+//!
+//! It does not hide tombstones and does not bound the walk. The view does.
 
 use super::Cursor;
 use crate::error::Result;

@@ -1,16 +1,17 @@
 //! The one writer of the manifest.
 //!
-//! What a failure means depends on whether it is known what the disk holds then:
+//! What a failure means depends on one question: is it known what the disk holds then?
 //!
-//! * A write that found no space put down less than the edit, which is therefore not in the
-//!   manifest. Nothing is ever appended behind what it may have left: the next edit goes into a new
-//!   manifest.
-//! * A new manifest that could not be written is removed; `CURRENT` names the old one as before.
-//! * After any other failed write, a failed sync, and a swap of `CURRENT` that may or may not have
-//!   happened, nobody knows what a power cut would leave. That is final: the writer refuses every
-//!   later edit with the same error, and only a new open can tell.
+//! * A write found no space. Then less than the edit is on the disk, so the edit is not in the
+//!   manifest. Nothing is ever appended behind what the write may have left: the next edit goes
+//!   into a new manifest.
+//! * A new manifest could not be written. Then it is removed, and `CURRENT` names the old one as
+//!   before.
+//! * Any other write has failed, or a sync, or a swap of `CURRENT` that may or may not have
+//!   happened. Then nobody knows what a power cut would leave. That is final: the writer refuses
+//!   every later edit with the same error, and only a new open can tell.
 //!
-//! Blocks on the disk.
+//! Its methods block on the disk.
 
 use super::current::{self, Current, SwapError};
 use super::frame::{self, HEADER_BYTES, Identity, RecordType};

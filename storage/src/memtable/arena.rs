@@ -1,11 +1,11 @@
 //! Memory of the index: nodes, long prefixes, and links between versions.
 //!
-//! Guarantees: what was handed out never moves and stays readable until the chunks are dropped;
-//! nodes start on a cache line, so that walking the index touches as few lines as can be.
+//! Guarantees: what was handed out never moves, and can be read until the chunks are dropped. Nodes
+//! start on a cache line, so a walk over the index touches few lines.
 //!
-//! A replaced node stays where a reader may still be looking at it: an index grows by its keys
-//! only, and replaced nodes are a fraction of it. Links between versions come with every overwrite,
-//! so those that are retired are used again, once no reader can be in them (the caller knows when).
+//! A replaced node stays, because a reader may still be looking at it. That costs little: the index
+//! grows only with new keys. Links between versions come with every overwrite. So retired links are
+//! used again, once no reader can be in them; the caller knows when.
 
 use super::versions::Versions;
 use crate::buffer::{Chunk, ChunkClass, ChunkSource, LINE_BYTES};

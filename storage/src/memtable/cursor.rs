@@ -1,19 +1,22 @@
 //! Walking a memtable in key order, both ways, while it is being written.
 //!
 //! Guarantees: a cursor at `upto` shows, for each key, its newest entry at or below `upto`, and
-//! nothing else, but that it rests (see `Cursor`) when it has passed `PASSED_MAX` keys without such
-//! an entry: an old snapshot's walk may meet millions of younger keys. Why that stays exact beside
-//! the writer: sequence numbers never decrease, so every entry at or below `upto` was inserted
-//! before the cursor was made (who hands out `upto` sees to that). Such an entry is reachable from
-//! every root loaded later: the writer only adds children, puts newer versions in front of older
-//! ones, and replaces nodes by copies that contain the same entries; and a node that was replaced
-//! while the cursor stood in it is frozen, not emptied. Entries added later have larger numbers and
-//! are passed over.
+//! nothing else. An old snapshot's walk may meet millions of younger keys. So after `PASSED_MAX`
+//! keys without an entry to show the cursor stops on such a key (it *rests*, see `Cursor`) and lets
+//! others run.
 //!
-//! An `upto` above the last inserted entry is allowed: then entries that arrive while the cursor
-//! walks may or may not be shown, each key still at most once and in order.
+//! Why that is exact beside the writer:
+//! * Sequence numbers never decrease, and whoever hands out `upto` sees to it that everything at or
+//!   below it was inserted before. So those entries are there when the cursor is made.
+//! * They can be reached from every root that is loaded later. The writer only adds children, puts
+//!   newer versions in front of older ones, and replaces nodes by copies with the same entries.
+//! * A node that is replaced while the cursor stands in it is frozen, not emptied.
+//! * Entries that come later have larger numbers, and are passed over.
 //!
-//! It does not copy keys or values, and it pins the whole memtable.
+//! An `upto` above the last inserted entry is allowed. Then entries that arrive during the walk may
+//! or may not be shown. Each key still comes once at most, and in order.
+//!
+//! It copies neither keys nor values, and it pins the whole memtable.
 
 use super::Memtable;
 use super::node::{ByteSet, Link, Node, Target};

@@ -1,18 +1,22 @@
 //! The memtable: the newest entries of a range, sorted, in memory.
 //!
-//! One writer, any number of readers. A reader takes no lock, writes nothing that it shares with
-//! many, and never waits or retries: it pins (`Grace`), follows published pointers, and unpins.
-//! Inside is an adaptive radix tree (`tree`, `node`) with one place per user key, over entries in a
-//! chunked buffer (`crate::buffer`); an overwrite puts a new entry in front of the older versions
-//! of its key (`versions`), and those that nobody can need any more give their memory back
-//! (`reclaim`). Why this shape: `docs/adr/0006-memtable-radix-tree.md`,
-//! `docs/adr/0009-chunked-buffer.md`.
+//! There is one writer and any number of readers. A reader takes no lock and never waits. It pins
+//! the memory (`Grace`), follows published pointers, and unpins.
 //!
-//! Guarantees: every insert appears to readers in one step; an entry's bytes never change under a
-//! pin; a reader that was told of a sequence number after its insert finds that entry, or a newer
-//! one and the word that it must look again at a newer number.
+//! * The index is an adaptive radix tree (`tree`, `node`) with one place for each user key.
+//! * Entries lie in a chunked buffer (`crate::buffer`).
+//! * An overwrite puts the new entry in front of the older versions of its key (`versions`).
+//! * Versions that nobody can need give their memory back (`reclaim`).
 //!
-//! It does not hide tombstones or limit its own size.
+//! ADR 0006 and ADR 0009 say why it has this shape.
+//!
+//! Guarantees:
+//! * Readers see an insert wholly or not at all.
+//! * The bytes of an entry never change under a pin.
+//! * A reader that was told of a sequence number after its insert finds that entry; or it finds a
+//!   newer one, and is told to look again at a newer number.
+//!
+//! It does not hide tombstones, and does not limit its own size.
 
 mod arena;
 mod cursor;

@@ -1,15 +1,15 @@
 //! Inner nodes in four sizes, and the tagged links between them.
 //!
-//! A node has a *prefix* (bytes that all keys below it share at this depth), at most one entry
-//! whose key *ends here*, and children told apart by the byte after the prefix.
+//! A node has a *prefix*: bytes that all keys below it share at this depth. One entry at most has a
+//! key that *ends here*. The byte after the prefix tells the children apart.
 //!
-//! Guarantees: a change to a node that readers can reach is one Release store of one pointer; what
-//! that store depends on (the key byte, the index, the presence bit) was written before it, so a
-//! reader who does not see all of it sees an empty slot, which means "not there". Only the writer
-//! changes nodes; readers never retry.
+//! Guarantees: each change to a node that readers can reach is one Release store of one pointer.
+//! What the store depends on (the key byte, the index, the presence bit) was written before it. A
+//! reader that does not see all of it sees an empty slot, which means "not there". Only the writer
+//! changes nodes. Readers never retry.
 //!
-//! It does not move or free nodes: a node that must grow or lose part of its prefix is copied, the
-//! copy takes its place in the parent, and the original stays as it was (*frozen*).
+//! Nodes are not moved or freed. A node that must grow, or lose a part of its prefix, is copied.
+//! The copy takes its place in the parent, and the original stays as it was (*frozen*).
 //!
 //! Long because the four sizes of a node are four answers to the same questions.
 

@@ -1,13 +1,15 @@
-//! Giving memory back while a memtable takes writes: who has died, and when his memory is free.
+//! Giving memory back while a memtable takes writes: which versions are dead, and when memory is
+//! free.
 //!
 //! ```text
 //! overwritten --(successor visible, no read point between)--> retired
 //!             --(compaction)--> chunk vacated --(both phases of readers gone)--> chunk free
 //! ```
 //!
-//! Every overwrite puts an entry (`Overwritten`) on the retire list. It is walked in order; one
-//! whose old version is held by a snapshot is kept aside and looked at again when a point was given
-//! back. All work is done by the writer, a bounded amount per call (`MemtableWriter::reclaim`).
+//! Every overwrite adds an entry (`Overwritten`) to the retire list. The list is walked in order.
+//! An entry whose old version is held by a snapshot is set aside, and looked at again when a read
+//! point was given back. The writer does all of this, a bounded amount per call
+//! (`MemtableWriter::reclaim`).
 
 use super::node::{Header, Link, Slot};
 use super::tree::Place;

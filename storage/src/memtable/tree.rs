@@ -1,10 +1,10 @@
 //! The radix tree: finding a key's place, and the one place that changes the index.
 //!
-//! Guarantees: a search never waits, retries or writes; it finds every entry whose insert
-//! happened before it, and only whole entries. An insert is published by exactly one Release store
-//! (`Link::publish`), so that before it nothing and after it everything of the entry is there.
+//! Guarantees: a search never waits, retries or writes. It finds every entry whose insert happened
+//! before it, and only whole entries. Exactly one Release store publishes an insert
+//! (`Link::publish`): before it nothing of the entry can be reached, after it everything.
 //!
-//! It does not check lengths or the order of sequence numbers; the writer does.
+//! It checks neither lengths nor the order of sequence numbers. The writer does.
 
 use super::arena::Arena;
 use super::node::{Header, Link, Node, Slot, Target};

@@ -1,18 +1,20 @@
 //! Several versions of one key: a list of links, newest first.
 //!
-//! A key with one version hangs in the tree by itself. An overwrite puts a `Versions` in its place,
-//! which leads to the new entry and to what was there; when the older one has died the new entry
-//! takes the place by itself. A link remembers what has died around it: older versions than the one
-//! it leads to (*cut below*), or versions between the one in front of it and that one (*cut
-//! before*). A reader at a number that is not held (`ReadPoints`) and that comes past a cut must
-//! look again at a newer number, because what it was looking for may be among the dead.
+//! A key with one version hangs in the tree by itself. An overwrite puts a `Versions` in its place.
+//! It leads to the new entry, and to what was there before. When the older version is retired, the
+//! new entry takes the place by itself again.
+//!
+//! A link remembers what was retired around it: versions older than the one it leads to (*cut
+//! below*), or versions between the one in front of it and that one (*cut before*). A reader at a
+//! number that nobody holds (`ReadPoints`) may come past such a cut. Then it must look again at a
+//! newer number, because what it was looking for may be gone.
 //!
 //! INVARIANT(short-lists): a reader follows few links, however often its key was written after it.
 //! Where versions are retired, a list has little more than one for each point that somebody holds.
 //! Where they are not, links lead far down as well, as in a random-access stack (Myers, 1983): the
-//! list is cut into runs of `2^rank - 1` links, in which each of two equal halves is one again, and
-//! a link leads behind the run that it heads. So the way down is logarithmic, and a new link costs
-//! a look at two others.
+//! list is cut into runs of `2^rank - 1` links, each of two equal halves that are runs again, and a
+//! link leads behind the run that it heads. So the way down is logarithmic, and a new link costs a
+//! look at two others.
 
 use super::node::{Link, Slot, Target};
 use crate::buffer::{ADDRESS_BITS, EntryAt};

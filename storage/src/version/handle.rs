@@ -1,8 +1,8 @@
 //! A table as the versions share it, and what happens when nobody needs it any more.
 //!
-//! Dropping the last handle of an obsolete table does no disk work: whoever drops it may be a
-//! reader on an executor thread. It only adds the file's number to the list of obsolete files, and
-//! the version manager removes the file (INVARIANT(delete-only-by-version-manager)).
+//! Whoever drops the last handle of an obsolete table may be a reader on an executor thread. So the
+//! drop does no disk work. It adds the file's number to the list of obsolete files, and the version
+//! manager removes the file (INVARIANT(delete-only-by-version-manager)).
 
 use super::table_cache::TableCache;
 use crate::error::{Error, Result};

@@ -1,12 +1,11 @@
 //! Where a range's keys are divided into shards.
 //!
-//! A shard is a part of a range's span. Flushes cut their tables at shard bounds, so that a table
-//! of L0 lies in one shard and can later be handed to that shard's landing by an edit alone.
+//! A shard is a part of a range's span. Flushes cut their tables at shard bounds. So a table of L0
+//! lies in one shard, and can move into that shard's landing by an edit alone.
 //!
-//! The bounds belong to the data: they are chosen by the span of a range when it comes to be, moved
-//! to quantiles of what is there when that does not spread, and recorded in the manifest. Every
-//! flush of a range cuts at the same places, also after a restart with other options, until they
-//! are moved.
+//! The bounds belong to the data. A new range gets them from its span. They move to quantiles of
+//! what is there when that does not spread. The manifest has them, so every flush of a range cuts
+//! at the same places until they are moved, also after a restart with other options.
 
 use crate::key::{Span, head};
 use crate::limits::SHARDS_MAX;

@@ -1,8 +1,8 @@
 //! A table, or a part of one, in its place of a range's tree.
 //!
-//! Several slices may share a file: a range that is split, or out of which a span is cut, keeps its
-//! tables, and each half names its part of them (INVARIANT(slices-share-files)). A key of a file is
-//! in one slice at most.
+//! Several slices may share a file. A range that is split keeps its tables, and so does one out of
+//! which a span is cut: each side names its part of them (INVARIANT(slices-share-files)). A key of
+//! a file is in one slice at most.
 
 use super::handle::TableHandle;
 use super::slice_cursor::SliceCursor;

@@ -1,14 +1,14 @@
-//! Which tables are open: at most so many at a time, with a bound on what their indexes and filters
-//! take.
+//! Which tables are open. Their number is bounded, and so are the bytes of their indexes and
+//! filters.
 //!
-//! A table is opened by its first reader that may wait, and stays open until the room is needed:
-//! then the clock's hand goes around, closes the first table that was not read since it last came
-//! by, and passes over those that a scan or a compaction is walking. If every open table is being
-//! walked the limits are exceeded rather than the reader refused; if the process has no descriptor
-//! left a quarter of the tables is closed and the open tried once more
+//! A table is opened by its first reader that may wait. It stays open until others need the room.
+//! Then the clock's hand goes around and closes the first table that was not read since the hand
+//! last came by. It passes over tables that a scan or a compaction is walking. If every open table
+//! is being walked, the limits are exceeded rather than a reader refused. If the process has no
+//! descriptor left, a quarter of the tables is closed and the open is tried once more
 //! (INVARIANT(open-tables-bounded)).
 //!
-//! Readers of open tables come by here never: see `TableHandle::table`.
+//! Readers of open tables never come by here: see `TableHandle::table`.
 
 use super::handle::{ObsoleteFiles, TableHandle};
 use crate::error::{Error, Result};

@@ -1,11 +1,10 @@
 //! A disk that is only read, with what would be written to it in memory.
 //!
-//! Whoever works on it finds every file of the disk below, may create, rename and remove as always,
-//! and finds what he has done; below nothing changes, not even an access time that the file system
-//! does not count by itself. So a database is recovered on a disk that must not be touched by the
-//! same code as on any other.
+//! Whoever works on it finds every file of the disk below. It may create, rename and remove files,
+//! and finds what it has done. Below nothing changes, but for access times that the file system
+//! counts by itself. So the same code recovers a database on a disk that must not be touched.
 //!
-//! Files that are there already cannot be written to: no part of an open does that. Syncs do
+//! Files that are there already cannot be written to; no part of an open does that. Syncs do
 //! nothing.
 
 use super::mem::MemVfs;

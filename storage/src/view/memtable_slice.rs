@@ -1,9 +1,9 @@
 //! A sealed memtable without the spans that were cut out of it.
 //!
-//! What is excised is gone from memory at once, and nothing waits for a flush: every memtable of
-//! the range is sealed by then, so all that it has in the span is older than the change
-//! (INVARIANT(mask-covers-replay)), and is passed over. A memtable that several ranges share has a
-//! slice in each.
+//! An excise takes effect in memory at once, and waits for no flush. Every memtable of the range is
+//! sealed by then, so all that it has in the span is older than the change
+//! (INVARIANT(mask-covers-replay)) and is passed over. A memtable that several ranges share has a
+//! slice in each of them.
 
 use super::cut_out::{CutOut, find};
 use crate::key::{Seqno, Span};

@@ -1,13 +1,13 @@
 //! Reading: what is visible at one instant, across memory and tables.
 //!
-//! A `Superversion` is what readers load through one pointer (INVARIANT(one-pointer)): an entry per
-//! range, which has everything that is to be known of it. A `View` is a superversion and a sequence
-//! number: it sees the newest entry at or below that number, for ever, whatever is flushed or
-//! compacted meanwhile.
+//! Readers load a `Superversion` through one pointer (INVARIANT(one-pointer)). It has an entry for
+//! each range, with everything that a reader must know of it. A `View` is a superversion and a
+//! sequence number. It sees the newest entry at or below that number, for ever, whatever is flushed
+//! or compacted meanwhile.
 //!
-//! Layers are asked newest first and the first answer wins (INVARIANT(newest-layer-first)): the
-//! active memtable, the sealed ones, then the layers of its tables. Tables keep only the newest
-//! entry of a key, so a table may be published only when everything in it is visible; the version
+//! Layers are asked newest first, and the first answer wins (INVARIANT(newest-layer-first)): the
+//! active memtable, the sealed ones, then the layers of the tables. Tables keep only the newest
+//! entry of a key. So a table may be published only when everything in it is visible; the version
 //! manager waits for that.
 //!
 //! INVARIANT(no-block-on-executor): with `ReadTier::Memory` nothing here waits for the disk. A cold

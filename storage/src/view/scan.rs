@@ -1,10 +1,12 @@
 //! Walking a span in key order, across layers and ranges, into chunks.
 //!
-//! Each live key of the view comes out once, in order; tombstones do not. A cursor is owned and
-//! `Send`. When a block is cold and waiting is not allowed, `fill` says `WouldBlock` and keeps what
-//! it has: allow waiting (`set_tier`) on another thread and fill again, and the walk goes on after
-//! the last key that was looked at, whether or not it came out. So every call gets further, and a
-//! walk ends however many tombstones lie on its way and however often it is told to wait or not.
+//! Each live key of the view comes out once, in order. Tombstones do not come out. A cursor is
+//! owned and `Send`.
+//!
+//! When a block is cold and the cursor may not wait, `fill` says `WouldBlock` and keeps what it
+//! has. Allow it to wait (`set_tier`), on another thread, and fill again. The walk goes on after
+//! the last key that was looked at, whether or not that key came out. So every call gets further,
+//! and a walk ends, however many tombstones lie on its way.
 
 use super::source::{self, Walker};
 use super::{ChunkBuilder, RangeEntry, Superversion, View};

@@ -1,10 +1,11 @@
 //! Sync groups: what the log's syncer writes and syncs while the next group forms.
 //!
-//! A `SyncGroup` is written; then it is added to `Unsynced`, which is all that was written and is
-//! not yet synced, however many groups that were. Only `Unsynced` can be synced, so a sync covers
-//! every segment that any of them wrote to. Both own the file handles they need, so the writer's
-//! seat is free while they work: write, tell the writer; sync, tell the writer. Nothing here
-//! changes the writer.
+//! A `SyncGroup` is written first. Then it joins `Unsynced`, which is all that was written and is
+//! not synced yet, of however many groups. Only `Unsynced` can be synced. So a sync covers every
+//! segment that any of the groups wrote to.
+//!
+//! Both own the file handles that they need, so the writer's seat is free while they work: write,
+//! tell the writer; sync, tell the writer. Nothing here changes the writer.
 
 use super::SealedSegment;
 use super::spare::SegmentFile;

@@ -1,19 +1,24 @@
 //! Reading the log back: every record in order, up to where an unclean stop tore it, or an error
 //! that names what is damaged.
 //!
-//! Guarantees: what is handed out is a prefix of what was appended; nothing that anything later
-//! confirms is ever cut silently; no file that acknowledged records lie in can be missing
-//! unnoticed; nothing on the disk is changed, whatever is found.
+//! Guarantees:
+//! * What is handed out is a prefix of what was appended.
+//! * Nothing that a later record confirms is ever cut silently.
+//! * No file with acknowledged records can be missing unnoticed.
+//! * Nothing on the disk is changed, whatever is found.
 //!
-//! Torn or damaged? Where the records stop, `s` in segment `k`, something later may *confirm*
-//! what should have followed: a valid record behind `s` whose `synced_to` is above it; a later
-//! beginning that knew `k` to be durable beyond `s`; any record of a later segment with a
-//! `synced_to` above 0, because an older segment is always synced first. A later beginning alone
-//! proves nothing: the operating system may have written it back before the end of its predecessor.
-//! Confirmed means corrupt; otherwise it is the torn tail and everything from `s` on is cut,
-//! later segments included.
+//! Torn or damaged? The records stop at `s` in segment `k`. Something later may *confirm* what
+//! should have followed:
+//! * a valid record behind `s` whose `synced_to` is above `s`;
+//! * a later beginning that knew `k` to be durable beyond `s`;
+//! * any record of a later segment with a `synced_to` above 0, because an older segment is always
+//!   synced first.
 //!
-//! Does not decide what to do with the records, nor which segments are obsolete.
+//! A later beginning alone proves nothing: the operating system may have written it back before the
+//! end of its predecessor. What is confirmed and missing is corruption. Otherwise it is the torn
+//! tail, and everything from `s` on is cut, later segments included.
+//!
+//! It does not decide what to do with the records, nor which segments are obsolete.
 
 use super::segment::{RECORDS_AT, Segment};
 use super::{KnownLog, Link, LogIdentity, SealedSegment};

@@ -1,12 +1,12 @@
 //! Segments prepared ahead, so that committing never creates, grows or names a file.
 //!
-//! A spare is built under its `.spare` name, which recovery may delete at any time, and gets its
-//! `.wal` name as the last step, with the directory synced; its header page, which says which file
-//! it is, is durable before. From then on it is an empty part of the log: a `.wal` file whose first
-//! record is not a beginning. So when the writer rotates into it, in memory only, the first record
-//! stored in it already has a durable name around it.
+//! A spare is built under its `.spare` name. Recovery may delete it at any time. Its header page,
+//! which says which file it is, is made durable first; its `.wal` name comes last, with the
+//! directory synced. From then on it is an empty part of the log: a `.wal` file whose first record
+//! is not a beginning. So when the writer rotates into it, in memory only, the first record already
+//! has a durable name around it.
 //!
-//! Everything here is disk work and belongs on the threads of the log.
+//! Everything here is disk work, and belongs on the threads of the log.
 
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::record::ALIGN;

@@ -1,10 +1,11 @@
-//! The appending end of the log: offsets, checksums, staging. Lives behind the log writer's seat.
+//! The appending end of the log: offsets, checksums, staging. It lives behind the log writer's
+//! seat.
 //!
-//! Guarantees: no method touches the disk or waits; an append is a copy of the record and a
-//! checksum over 24 bytes; no record reaches the file before all its predecessors did, so what a
+//! Guarantees: no method touches the disk or waits. An append is a copy of the record and a
+//! checksum over 24 bytes. No record reaches the file before all its predecessors did, so what a
 //! killed process leaves behind is a prefix.
 //!
-//! Does not stamp sequence numbers (it checks that they are consecutive) and does not know who
+//! It does not stamp sequence numbers; it checks that they are consecutive. It does not know who
 //! waits.
 
 use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, encode_begin};
