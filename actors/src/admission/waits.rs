@@ -104,11 +104,11 @@ impl<'a> Stopwatch<'a> {
                 None
             }
         };
-        // Looked up now: when the wait is over its cause is as well.
+        // The cause is looked up now. When the wait is over, the cause is gone.
         let stall = self.accounts.board.stall(range);
         self.accounts.stalls[stall as usize].waits.add(1);
         self.at = Some((place, stall, self.environment.now()));
-        // It may have been the next to wait that nobody expected.
+        // Pressure has risen to 1.0, and nobody else may have told the board.
         self.accounts.board.look();
     }
 

@@ -14,14 +14,15 @@ use std::panic::AssertUnwindSafe;
 impl LogSyncer {
     /// The loop.
     pub async fn run(self) {
-        // Caught here, not above: those who wait for the disk have to be told, whatever ended this.
+        // A panic is caught here: whatever ended the loop, those who wait for the disk must be
+        // told.
         let ended = AssertUnwindSafe(self.serve())
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| Err(Failure::panicked("wal writer", &*panic)));
         if let Err(failure) = &ended {
-            // Final for this incarnation: after a failed fsync nobody knows what is on disk, and
-            // asking again would be answered wrongly.
+            // Final until the next open. After a failed fsync nobody knows what is on the disk, and
+            // a second fsync may report success without having written it.
             tracing::error!(%failure, "the log failed; writes have stopped");
             self.failures.fail(failure.clone());
         }

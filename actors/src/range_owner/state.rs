@@ -11,15 +11,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// While a batch is applied, the buffer compacts this many times the batch's bytes: begun at twelve
-/// eighths of a memtable, with eight of them alive, that is done when there are fifteen. One of
-/// parts is done much sooner, and begins later.
+/// While a batch is applied, the buffer copies this many times the batch's bytes. A compaction of
+/// everything begins at twelve eighths of a memtable, of which eight are alive. At this rate it is
+/// done at fifteen eighths, where the memtable is sealed. One of closed extents copies much less.
 const COPIED_PER_WRITTEN: usize = 3;
-/// It does so when this much has come together: entries are found faster in numbers.
+/// It copies when so many bytes are due: many entries at once are found faster.
 const COPIED_AT_ONCE: usize = 4 << 10;
-/// But no more than this in one turn, which has to end soon: eight steps.
+/// It copies at most this much in one turn, which has to end soon: eight steps.
 const COPIED_PER_TURN_MAX: usize = 512 << 10;
-/// Bytes that the reclaimer compacts before it looks whether somebody wants the seat.
+/// The reclaimer copies so many bytes, and then looks whether somebody wants the seat.
 const IDLE_COPY_BYTES: usize = 64 << 10;
 /// Bytes of an entry beside key and value.
 const HEADER_BYTES: usize = 12;
@@ -192,10 +192,10 @@ impl OverlayState {
         Freed { local_bytes, global_bytes }
     }
 
-    /// Is it time to seal the active memtable? What counts is what a flush would have to write.
-    /// Where much of what is written overwrites, the longer a memtable stays the less there is to
-    /// flush, so it may outgrow its size by three eighths; and what was overwritten may take more,
-    /// while it is given back.
+    /// Is it time to seal the active memtable? What a flush would write is what counts. Where keys
+    /// are overwritten often, a memtable that stays longer leaves less to flush. So, where at least
+    /// an eighth is dead, it may outgrow its size by three eighths. Together with what is dead it
+    /// may have fifteen eighths.
     #[inline]
     fn is_full(&self) -> bool {
         let RangeBudget { memtable_bytes, .. } = self.budget;
@@ -211,8 +211,8 @@ impl OverlayState {
         live >= memtable_bytes / 8 * 11 || live >= memtable_bytes && dead < active / 8
     }
 
-    /// What the entries that nobody needs were charged, about: all that hold memory, also where it
-    /// is about to be given back, less those that somebody may need.
+    /// About what the dead entries were charged: the charge of all entries that hold memory, less
+    /// that of the live ones.
     fn dead_charge(&self) -> usize {
         let (live_bytes, live_entries) = self.writer.live();
         let live =

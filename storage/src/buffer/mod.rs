@@ -67,31 +67,31 @@ use header::{HEADER_BYTES_MAX, State};
 /// Entries of one memtable. See the module.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    /// Takes the writes: the only extent, or the fresh one beside a compaction.
+    /// The extent that takes the writes: the only one, or the fresh one beside a compaction.
     writing: Extent,
-    /// What was set aside of a large buffer.
+    /// The closed extents of a large buffer.
     closed: ClosedExtents,
     /// The closed extent that the next compaction goes on to fill, once there is one.
     destination: Option<u32>,
     compaction: Option<Compaction>,
     /// Is everything in the source, so that its destination and `writing` will be one extent?
     compacts_all: bool,
-    /// Once is enough, whether or not there is one then.
+    /// The pool was asked to stock chunks. That is done once.
     has_asked_for_stock: bool,
     options: BufferOptions,
     source: ChunkSource,
-    next_strip_id: u32,
+    next_extent_id: u32,
 }
 
-/// What an entry takes beside key and value, at most.
+/// An entry takes at most this much beside its key and value.
 const ENTRY_FIXED_BYTES_MAX: usize = PAYLOAD_FIXED_BYTES + HEADER_BYTES_MAX;
 /// An extent of the largest class is closed when it has this many chunks.
 const EXTENT_CHUNKS: usize = 2;
 /// The destination of compactions of closed extents is closed when it has this many: one more seam
 /// is worth as little as one more large extent.
 const DESTINATION_CHUNKS: usize = 8;
-/// Entries that fill less than this part of a chunk do not straddle the end of an extent; for
-/// others that would waste too much.
+/// An entry that fills less than this part of a chunk does not straddle the end of an extent. For a
+/// larger one, the space in front of it would be too much to waste.
 const SEAM_PART: usize = 16;
 /// A compaction of closed extents frees about this part of the buffer.
 const FREED_PART: u64 = 10;
@@ -127,7 +127,7 @@ impl Buffer {
             has_asked_for_stock: false,
             options,
             source,
-            next_strip_id: 1,
+            next_extent_id: 1,
         }
     }
 
@@ -167,8 +167,8 @@ impl Buffer {
     }
 
     fn new_strip(&mut self, class: ChunkClass, start: u64) -> Extent {
-        let id = self.next_strip_id;
-        self.next_strip_id += 1;
+        let id = self.next_extent_id;
+        self.next_extent_id += 1;
         Extent::new(id, class, start)
     }
 

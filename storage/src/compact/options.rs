@@ -1,4 +1,4 @@
-//! When a level is too large, and how large an output may be.
+//! Options of compaction: when a level is too large, and how large an output may be.
 
 use crate::error::{Error, Result};
 use crate::limits::{LEVELS_MAX, SHARDS_MAX};
@@ -12,11 +12,11 @@ const DRAIN_TABLES_MAX: u64 = 8;
 /// switches a limit off.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompactionOptions {
-    /// L0 is compacted when it has this many runs: places where a read has to look. The pieces of a
-    /// flush that was cut at shard bounds are one. At least 1.
+    /// L0 is compacted when it has this many runs. A run is one place where a read has to look; all
+    /// tables of one flush are one run. At least 1.
     pub l0_trigger: usize,
-    /// Shards of a range that is made: flushes cut their tables at the bounds between them. 1 to
-    /// 1024.
+    /// Into how many shards a new range is divided, 1 to 1024. Flushes cut their tables at the
+    /// bounds between shards.
     pub shards: usize,
     /// L0 is also compacted when its files have this many bytes.
     pub l0_bytes_max: u64,
@@ -35,8 +35,8 @@ pub struct CompactionOptions {
     pub grandparent_factor: u64,
     /// The deepest level, which has no limit; 1 to 7.
     pub levels_max: u8,
-    /// A table below L0 of whose entries more than this share are tombstones is merged although its
-    /// level is small enough. In percent; 100 switches it off.
+    /// In percent. A table below L0 with a larger share of tombstones is merged even if its level
+    /// is small enough. 100 switches that off.
     pub tombstone_percent_max: u8,
     /// A table below L0 with a tombstone is merged when it is older than this, in milliseconds;
     /// `u64::MAX`: never.

@@ -19,30 +19,29 @@ use std::mem;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// RetireList that gather before they are looked at: one look costs a full fence.
-const NOTES_WORTH_A_LOOK: usize = 32;
-/// So long before its turn an entry of the retire list asks for what leads from it to the older
-/// version, and so long before for that version.
+/// The retire list is walked when it has this many new entries: one walk costs a full fence.
+const RETIRES_WORTH_A_LOOK: usize = 32;
+/// An entry of the retire list is prefetched in two steps: so many entries before its turn what
+/// leads to the older version, and so many before its turn that version.
 const AHEAD_FAR: usize = 12;
 const AHEAD_NEAR: usize = 5;
-/// RetireList that one call looks at: so many, or so many for each entry since the last call. Large
-/// batches overwrite as many versions as they have entries, and must not leave them behind for
-/// ever.
+/// One call walks so many entries of the retire list, or so many for each entry that was inserted
+/// since the last call. A large batch overwrites as many versions as it has entries, and must not
+/// leave them behind for ever.
 const RETIRE_PER_CALL: usize = 128;
 const RETIRE_PER_ENTRY: usize = 2;
-/// Of those that were held, and may be free since a point was given back, this many: writers should
-/// not notice.
+/// One call looks again at so many versions that a read point held, after a point was given back.
+/// So few that writers do not notice.
 const HELD_PER_CALL: usize = 16;
-/// While there are such ones, one insert in so many looks at some.
+/// While there are such versions, one insert in so many looks at some of them.
 const INSERTS_PER_LOOK: u64 = 16;
-/// Inserts that are worth one even if nothing was overwritten.
+/// After so many inserts `reclaim` is worth a call even if nothing was overwritten.
 const INSERTS_WORTH_A_LOOK: u64 = 64;
-/// Nobody has said where a batch begins: above every number.
+/// No batch has begun. Above every sequence number.
 const NO_BATCH: Seqno = Seqno(u64::MAX);
-/// A dead entry that a step passes counts as this many copied bytes against the caller's allowance.
+/// A dead entry that a step passes counts like so many copied bytes.
 const DEAD_VISIT_BYTES: usize = 64;
-/// Entries whose places are looked for at the same time; as many misses as a core can have under
-/// way.
+/// So many entries are looked up side by side: as many cache misses as a core can have under way.
 const RELINKED_TOGETHER: usize = 16;
 
 /// The right to insert. There is one per memtable, and it is not `Clone`.
@@ -150,7 +149,7 @@ impl MemtableWriter {
     /// Is there anything for `reclaim` to do beside compacting?
     #[inline(always)]
     pub fn wants_reclaim(&self) -> bool {
-        self.retire_list.fresh.len() >= NOTES_WORTH_A_LOOK
+        self.retire_list.fresh.len() >= RETIRES_WORTH_A_LOOK
             || self.limbo.is_worth_a_turn()
             || self.retire_list.again > 0 && self.entries.is_multiple_of(INSERTS_PER_LOOK)
             // A class is outgrown without any overwriting.
