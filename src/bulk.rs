@@ -169,7 +169,7 @@ impl IngestPlan {
     /// The same for a span of the keyspace of this handle.
     #[allow(
         clippy::needless_pass_by_value,
-        reason = "`replace_in(&index, a..b, tables)` reads better than `replace_in(&index, &(a..b), tables)`"
+        reason = "`replace_in(&index, a..b, tables)` reads better than with `&(a..b)`"
     )]
     pub fn replace_in<P: AsRef<Path>>(
         self,
@@ -395,7 +395,8 @@ impl Db {
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
     /// use sluicedb::{Db, OnEmpty, Replacement};
     ///
-    /// let (new, live) = (Db::open(dir.path().join("a")).await?, Db::open(dir.path().join("b")).await?);
+    /// let new = Db::open(dir.path().join("a")).await?;
+    /// let live = Db::open(dir.path().join("b")).await?;
     /// live.put("user:1", "old").await?;
     /// new.put("user:2", "new").await?;
     /// let done = live.replace_from(&new.snapshot(), ["user:".."user;"], OnEmpty::Wipe).await?;

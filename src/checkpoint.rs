@@ -75,34 +75,38 @@ impl From<CopyProgress> for CheckpointProgress {
 }
 
 impl Db {
-    /// Makes a checkpoint: a database in the directory `path` that holds one instant of this one. Await
-    /// what this returns to have it made; writes, flushes and compactions go on meanwhile and wait for
-    /// nothing.
+    /// Makes a checkpoint: a database in the directory `path` that holds one instant of this one.
+    /// Await what this returns to have it made; writes, flushes and compactions go on meanwhile and
+    /// wait for nothing.
     ///
     /// * Everything that was acknowledged before the call is in it, synced or not, and of a batch
     ///   all or nothing. What is written during the call may be in it, up to some write.
-    /// * It is durable when this returns: it survives a power cut even where the database's own last
-    ///   writes, which were only `Buffered`, do not.
-    /// * Tables are not copied: they get a second name (a hard link), and are copied only where that
-    ///   cannot be, as on another file system. What is in memory is written out. The database
+    /// * It is durable when this returns: it survives a power cut even where the database's own
+    ///   last writes, which were only `Buffered`, do not.
+    /// * Tables are not copied: they get a second name (a hard link), and are copied only where
+    ///   that cannot be, as on another file system. What is in memory is written out. The database
     ///   itself is not flushed.
-    /// * `path` must not exist, or be an empty directory; see [`Checkpoint::incremental`] for the other case. What is
-    ///   missing of it is created, for this user alone.
-    /// * `CURRENT` comes last: a checkpoint that failed or was interrupted is taken for a database by nobody.
-    ///   One that failed removes what it made. One that was interrupted leaves a directory to be removed.
+    /// * `path` must not exist, or be an empty directory; see [`Checkpoint::incremental`] for the
+    ///   other case. What is missing of it is created, for this user alone.
+    /// * `CURRENT` comes last: a checkpoint that failed or was interrupted is taken for a database
+    ///   by nobody. One that failed removes what it made. One that was interrupted leaves a
+    ///   directory to be removed.
     ///
     /// The checkpoint is *this database at an earlier time*, with the same identity: open it for
-    /// reading ([`ReadOnlyDb`](crate::ReadOnlyDb)) any number of times, or for writing, from when on the two are two
-    /// databases with a common past. Files must not be exchanged between them.
+    /// reading ([`ReadOnlyDb`](crate::ReadOnlyDb)) any number of times, or for writing, from when
+    /// on the two are two databases with a common past. Files must not be exchanged between them.
     ///
-    /// It holds what it shows as a snapshot does: [`pins`](Self::pins) tells how much. One checkpoint is made at a time; others wait.
+    /// It holds what it shows as a snapshot does: [`pins`](Self::pins) tells how much. One
+    /// checkpoint is made at a time; others wait.
     ///
     /// # Errors
-    /// `Exists` for a directory that is not empty; `Locked` for one that somebody else is using; `NoSpace`, `Io` as
-    /// the disk says; `Corrupt` for a table that is missing; `Closed`. The database is unharmed.
+    /// `Exists` for a directory that is not empty; `Locked` for one that somebody else is using;
+    /// `NoSpace`, `Io` as the disk says; `Corrupt` for a table that is missing; `Closed`. The
+    /// database is unharmed.
     ///
     /// # Cancellation
-    /// Dropped, the checkpoint is off and what was made of it is removed, unless it was about to count.
+    /// Dropped, the checkpoint is off and what was made of it is removed, unless it was about to
+    /// count.
     ///
     /// # Examples
     /// ```
@@ -158,9 +162,9 @@ impl Drop for Shown {
 }
 
 impl Checkpoint {
-    /// The directory may hold an older checkpoint of the same database, which this one takes the place
-    /// of: only tables that are not there are linked, and files that it does not need are removed once it
-    /// counts. A crash at any moment leaves the old one or the new one.
+    /// The directory may hold an older checkpoint of the same database, which this one takes the
+    /// place of: only tables that are not there are linked, and files that it does not need are
+    /// removed once it counts. A crash at any moment leaves the old one or the new one.
     ///
     /// The older one must not have been opened for writing since, nor be open now: that is
     /// `Exists`, or `Locked`. So are a database of another identity, or of another

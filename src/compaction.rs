@@ -17,8 +17,8 @@ use std::sync::Arc;
 pub struct CompactionProgress {
     /// Of tables that are merged, and a share of each that is being merged.
     pub done_bytes: u64,
-    /// Those, and all that are to be merged yet. 0 while the memtables are flushed; writes that come
-    /// meanwhile may add some.
+    /// Those, and all that are to be merged yet. 0 while the memtables are flushed; writes that
+    /// come meanwhile may add some.
     pub total_bytes: u64,
 }
 
@@ -58,8 +58,8 @@ impl Compaction {
         Self { db, span, level: None, shown }
     }
 
-    /// Merge into this level, 1 to 7, and leave alone what lies below it. Without it: into the deepest
-    /// level that has some of the keys, where tombstones have nothing left to hide and go.
+    /// Merge into this level, 1 to 7, and leave alone what lies below it. Without it: into the
+    /// deepest level that has some of the keys, where tombstones have nothing left to hide and go.
     pub fn to_level(mut self, level: u8) -> Self {
         self.level = Some(level);
         self

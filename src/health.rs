@@ -12,10 +12,11 @@ use std::fmt;
 pub enum HealthState {
     /// Everything works.
     Running,
-    /// Somebody in the engine cannot do its work for now, for example because the disk is full or because a
-    /// table is damaged: these, in the order in which it began. Reads go on, and so do writes that find
-    /// room in memory. A write that does not find any fails with one of these errors if it is what keeps
-    /// room from coming; it waits as ever if not, and to its deadline for what may pass. Resumes by itself.
+    /// Somebody in the engine cannot do its work for now, for example because the disk is full or
+    /// because a table is damaged: these, in the order in which it began. Reads go on, and so do
+    /// writes that find room in memory. A write that does not find any fails with one of these
+    /// errors if it is what keeps room from coming; it waits as ever if not, and to its deadline
+    /// for what may pass. Resumes by itself.
     Degraded(Vec<Trouble>),
     /// Writes have stopped for good because of this error; reads go on. Reopen after fixing it.
     Failed(Error),
@@ -47,8 +48,8 @@ impl HealthState {
 pub enum Party {
     /// The log: it cannot make its next segment.
     Log,
-    /// The log: what was appended cannot be written. Only where a file system has no room for what it
-    /// had given before (copy-on-write, delayed allocation).
+    /// The log: what was appended cannot be written. Only where a file system has no room for what
+    /// it had given before (copy-on-write, delayed allocation).
     LogWrites,
     /// Flushing: memory cannot be written out as tables.
     Flush,
@@ -56,8 +57,8 @@ pub enum Party {
     Compaction,
     /// The manifest: the list of tables cannot be written.
     Manifest,
-    /// The space reserve: the disk was full, and what was set aside for that is in use. Until it can be set
-    /// aside again, deletes are taken and other writes are refused.
+    /// The space reserve: the disk was full, and what was set aside for that is in use. Until it
+    /// can be set aside again, deletes are taken and other writes are refused.
     Reserve,
 }
 

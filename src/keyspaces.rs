@@ -1,4 +1,5 @@
-//! Keyspaces: parts of a database with keys of their own, which batches and snapshots have together.
+//! Keyspaces: parts of a database with keys of their own, which batches and snapshots have
+//! together.
 
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -21,7 +22,8 @@ pub(crate) fn next_database() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The names of all keyspaces, the default one first and the others in the order in which they were made.
+/// The names of all keyspaces, the default one first and the others in the order in which they were
+/// made.
 pub(crate) fn names(keyspaces: &Keyspaces) -> Vec<String> {
     let named = keyspaces.named().map(|(_, keyspace)| keyspace.name.to_string());
     std::iter::once(DEFAULT_KEYSPACE.to_owned()).chain(named).collect()
@@ -30,8 +32,8 @@ pub(crate) fn names(keyspaces: &Keyspaces) -> Vec<String> {
 /// What a keyspace does in another way than its database: for the options of these names in
 /// [`Options`](crate::Options). What is not set is as the database is opened each time.
 ///
-/// They are part of the database, and may be changed whenever the keyspace is opened: new tables, and new decisions, go
-/// by the new ones.
+/// They are part of the database, and may be changed whenever the keyspace is opened: new tables,
+/// and new decisions, go by the new ones.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
@@ -107,22 +109,23 @@ impl From<&ReadOnlyDb> for KeyspaceRef {
 }
 
 impl Db {
-    /// The same database, seen from the keyspace of this name, which is made if there is none. `"default"` is the
-    /// one that every database has.
+    /// The same database, seen from the keyspace of this name, which is made if there is none.
+    /// `"default"` is the one that every database has.
     ///
-    /// A keyspace has keys of its own, with ranges, memtables and levels of their own. It shares log, memory and
-    /// cache with the others, and the order of writes: a [`WriteBatch`] may write to several at once, and a
-    /// [`Snapshot`] shows all of them. One that is empty takes a few KiB of memory. Each has one range at least, and
-    /// the memtables of all ranges share the write buffer
-    /// ([`Options::memtable_bytes`](crate::Options::memtable_bytes)): with hundreds of keyspaces, give the database more of
-    /// it ([`Options::write_buffer_bytes`](crate::Options::write_buffer_bytes)).
+    /// A keyspace has keys of its own, with ranges, memtables and levels of their own. It shares
+    /// log, memory and cache with the others, and the order of writes: a [`WriteBatch`] may write
+    /// to several at once, and a [`Snapshot`] shows all of them. One that is empty takes a few KiB
+    /// of memory. Each has one range at least, and the memtables of all ranges share the write
+    /// buffer ([`Options::memtable_bytes`](crate::Options::memtable_bytes)): with hundreds of
+    /// keyspaces, give the database more of it
+    /// ([`Options::write_buffer_bytes`](crate::Options::write_buffer_bytes)).
     ///
-    /// To open one that is there costs a lookup. To make one waits for two syncs of the disk, and survives a
-    /// power cut then; nobody else waits.
+    /// To open one that is there costs a lookup. To make one waits for two syncs of the disk, and
+    /// survives a power cut then; nobody else waits.
     ///
     /// # Errors
-    /// `Invalid` for a name that is empty or longer than 255 bytes; `NoSpace`, `Io`, `Closed`, or why the engine
-    /// has stopped.
+    /// `Invalid` for a name that is empty or longer than 255 bytes; `NoSpace`, `Io`, `Closed`, or
+    /// why the engine has stopped.
     ///
     /// # Cancellation
     /// It is made all the same.
@@ -145,11 +148,12 @@ impl Db {
         self.open_keyspace(name.as_ref(), None).await
     }
 
-    /// [`keyspace`](Self::keyspace) with options of its own. One that is there gets them from now on.
+    /// [`keyspace`](Self::keyspace) with options of its own. One that is there gets them from now
+    /// on.
     ///
     /// # Errors
-    /// As [`keyspace`](Self::keyspace); `Invalid` for an option that is out of its limits, and for the default keyspace,
-    /// which does as the database does.
+    /// As [`keyspace`](Self::keyspace); `Invalid` for an option that is out of its limits, and for
+    /// the default keyspace, which does as the database does.
     ///
     /// # Cancellation
     /// As [`keyspace`](Self::keyspace).
@@ -185,7 +189,8 @@ impl Db {
         Ok(self.seen_from(self.engine().keyspace(name, own).await?))
     }
 
-    /// What this handle's keyspace does in another way than the database; `None` once it was dropped.
+    /// What this handle's keyspace does in another way than the database; `None` once it was
+    /// dropped.
     pub fn keyspace_options(&self) -> Option<KeyspaceOptions> {
         let superversion = self.engine().superversion();
         let (keyspaces, id) = (&superversion.keyspaces, self.keyspace_id());
@@ -198,22 +203,23 @@ impl Db {
         superversion.keyspaces.name(self.keyspace_id()).map(str::to_owned)
     }
 
-    /// The names of the keyspaces: the default one first, the others in the order in which they were made.
+    /// The names of the keyspaces: the default one first, the others in the order in which they
+    /// were made.
     pub fn keyspaces(&self) -> Vec<String> {
         names(&self.engine().superversion().keyspaces)
     }
 
-    /// Drops a keyspace with all that is in it, in one change: tables go as a whole, none is read, and what is in
-    /// memory is let go of. `false` if there is none of this name.
+    /// Drops a keyspace with all that is in it, in one change: tables go as a whole, none is read,
+    /// and what is in memory is let go of. `false` if there is none of this name.
     ///
-    /// What is written through its handles from then on is refused, and so is what is read; batches that name it are
-    /// refused as a whole. Snapshots and scans that were begun before see it still, and hold its files. A keyspace
-    /// that is made under the same name later is another one.
+    /// What is written through its handles from then on is refused, and so is what is read; batches
+    /// that name it are refused as a whole. Snapshots and scans that were begun before see it
+    /// still, and hold its files. A keyspace that is made under the same name later is another one.
     ///
     /// # Errors
     /// `Invalid` for the default keyspace, which [`excise`](Self::excise) empties; otherwise as
-    /// [`keyspace`](Self::keyspace). It has not happened then; but where there is no space to sync the log it is in
-    /// force, and durable once there is space.
+    /// [`keyspace`](Self::keyspace). It has not happened then; but where there is no space to sync
+    /// the log it is in force, and durable once there is space.
     ///
     /// # Cancellation
     /// It is dropped all the same.
@@ -229,13 +235,15 @@ impl Db {
         }
     }
 
-    /// An empty batch for this handle's keyspace, by whatever handle it is written. A [`WriteBatch::new`] that is
-    /// written through a handle of another keyspace than the default one is copied once more.
+    /// An empty batch for this handle's keyspace, by whatever handle it is written. A
+    /// [`WriteBatch::new`] that is written through a handle of another keyspace than the default
+    /// one is copied once more.
     pub fn batch(&self) -> WriteBatch {
         WriteBatch::new_in(self)
     }
 
-    /// The values of `keys`, each of the keyspace of a handle, in their order and all at one instant.
+    /// The values of `keys`, each of the keyspace of a handle, in their order and all at one
+    /// instant.
     ///
     /// # Errors
     /// As [`get`](Self::get); one failure fails all. `Invalid` for a handle of another database.
@@ -264,7 +272,8 @@ impl Db {
 }
 
 impl Snapshot {
-    /// The same instant, seen from the keyspace of this handle. One that was made later is empty there.
+    /// The same instant, seen from the keyspace of this handle. One that was made later is empty
+    /// there.
     ///
     /// # Errors
     /// `Invalid` for a handle of another database.

@@ -84,10 +84,10 @@ impl Builder {
     /// this user alone.
     ///
     /// # Errors
-    /// `Invalid` for settings out of range, for a directory with the files of others, and for one that
-    /// others can write to ([`Options::allow_shared_directory`]); [`Exists`](crate::ErrorKind::Exists) against
-    /// `create_if_missing` and `error_if_exists`; `Locked`, `Corrupt`, `Unsupported`, `Io`. A
-    /// refused open changes nothing.
+    /// `Invalid` for settings out of range, for a directory with the files of others, and for one
+    /// that others can write to ([`Options::allow_shared_directory`]);
+    /// [`Exists`](crate::ErrorKind::Exists) against `create_if_missing` and `error_if_exists`;
+    /// `Locked`, `Corrupt`, `Unsupported`, `Io`. A refused open changes nothing.
     ///
     /// # Cancellation
     /// The open goes on and the database is closed again at once.
@@ -101,14 +101,15 @@ impl Builder {
         Ok(Db::new(engine, &self.options))
     }
 
-    /// Opens it for reading only, as any number of processes may at once: see [`ReadOnlyDb`]. Changes
-    /// nothing and creates nothing, whatever `create_if_missing` says; of the [`Options`] those about reads and
-    /// memory count.
+    /// Opens it for reading only, as any number of processes may at once: see [`ReadOnlyDb`].
+    /// Changes nothing and creates nothing, whatever `create_if_missing` says; of the [`Options`]
+    /// those about reads and memory count.
     ///
     /// # Errors
     /// `Exists` where there is no database; `Locked` when it is open for writing; `Invalid` as for
     /// [`open`](Self::open), and where the log of a database that was not closed has more than
-    /// [`read_only_log_bytes_max`](Options::read_only_log_bytes_max); `Corrupt`, `Unsupported`, `Io` as the files demand.
+    /// [`read_only_log_bytes_max`](Options::read_only_log_bytes_max); `Corrupt`, `Unsupported`,
+    /// `Io` as the files demand.
     ///
     /// # Cancellation
     /// The open goes on and what it made in memory is dropped at once.

@@ -11,16 +11,16 @@ use std::fmt;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PressureCause {
-    /// Files cannot be written: most often the disk is full; [`health`](crate::Db::health) says why.
-    /// Writes that need more room fail with that error and resume by themselves.
+    /// Files cannot be written: most often the disk is full; [`health`](crate::Db::health) says
+    /// why. Writes that need more room fail with that error and resume by themselves.
     Disk,
     /// A range has many L0 tables: compaction is behind. At `l0_tables_max` its flushes wait.
     L0 {
         /// The range's number.
         range: u32,
     },
-    /// The log keeps much that is not in tables yet. At `log_retained_bytes_max` the ranges that pin
-    /// it are flushed; no writer waits for that.
+    /// The log keeps much that is not in tables yet. At `log_retained_bytes_max` the ranges that
+    /// pin it are flushed; no writer waits for that.
     Log,
     /// Memory of the whole database: flushing is behind. At `write_buffer_bytes` all writers wait.
     Memory,
@@ -74,9 +74,10 @@ impl fmt::Display for PressureCause {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StallStats {
-    /// What was short when they began, of several the one that the others follow from: `disk` (files cannot be
-    /// written), `l0` (compaction is behind, so flushes are held back), `range memory`, `memory` (flushes are
-    /// behind), or `queue` (places in the log's or a range's mailbox, which turn over by themselves).
+    /// What was short when they began, of several the one that the others follow from: `disk`
+    /// (files cannot be written), `l0` (compaction is behind, so flushes are held back),
+    /// `range memory`, `memory` (flushes are behind), or `queue` (places in the log's or a range's
+    /// mailbox, which turn over by themselves).
     pub cause: &'static str,
     /// How many.
     pub waits: u64,
@@ -101,12 +102,12 @@ impl StallStats {
     }
 }
 
-/// A watch on a database's [`Pressure`]. Any number of them; none slows the database, and none keeps
-/// it open.
+/// A watch on a database's [`Pressure`]. Any number of them; none slows the database, and none
+/// keeps it open.
 ///
 /// It shows steps: a change of the level by 0.05 or more, a new cause, and reaching or leaving 1.0.
-/// Writes do not update it; seals, flushes, compactions and writers that begin to wait do. So it may
-/// be behind by what each range took in since then, about up to `memtable_bytes`;
+/// Writes do not update it; seals, flushes, compactions and writers that begin to wait do. So it
+/// may be behind by what each range took in since then, about up to `memtable_bytes`;
 /// [`Db::pressure`](crate::Db::pressure) never is.
 pub struct PressureWatch {
     watcher: Watcher<Option<Level>>,

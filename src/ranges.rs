@@ -21,8 +21,8 @@ pub struct RangeInfo {
     pub range: u32,
     /// Whose keys it has: the name of a keyspace.
     pub keyspace: String,
-    /// Its first key; empty for the first range. Serialized as text, other bytes than printable ASCII as
-    /// `\xNN`.
+    /// Its first key; empty for the first range. Serialized as text, other bytes than printable
+    /// ASCII as `\xNN`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub start: Vec<u8>,
     /// The first key after it; `None` for the last range. Serialized likewise.
@@ -41,7 +41,8 @@ pub struct RangeInfo {
     /// Batches applied to it since it came to be or the database was opened.
     pub batches: u64,
     /// Batches per second of late, which is its heat. Looked at every ten seconds, or more often
-    /// ([`Options::range_cooldown_ms`](crate::Options::range_cooldown_ms)); 0 where nobody has looked yet.
+    /// ([`Options::range_cooldown_ms`](crate::Options::range_cooldown_ms)); 0 where nobody has
+    /// looked yet.
     pub batches_per_second: u64,
 }
 
@@ -75,13 +76,13 @@ impl RangeInfo {
 }
 
 impl Db {
-    /// The ranges of this handle's keyspace, in key order. They cover all keys, and none has keys of another one.
-    /// None once the keyspace was dropped.
+    /// The ranges of this handle's keyspace, in key order. They cover all keys, and none has keys
+    /// of another one. None once the keyspace was dropped.
     ///
     /// A range is made by [`Options::initial_split_keys`](crate::Options::initial_split_keys), by
     /// [`split_at`](Self::split_at), or by the database itself when one has become too large
-    /// ([`Options::range_bytes_max`](crate::Options::range_bytes_max)). One that is split goes, and two others take its place. Costs some loads
-    /// per table; waits for nobody.
+    /// ([`Options::range_bytes_max`](crate::Options::range_bytes_max)). One that is split goes, and
+    /// two others take its place. Costs some loads per table; waits for nobody.
     pub fn ranges(&self) -> Vec<RangeInfo> {
         let superversion = self.engine().superversion();
         let ranges = superversion.ranges.iter();
@@ -89,9 +90,9 @@ impl Db {
         theirs.map(|range| RangeInfo::of(range, &superversion.keyspaces)).collect()
     }
 
-    /// About how many bytes of tables the keys of `range` take. What is in memory only does not count.
-    /// Reads the indexes of tables that are open; of one that is not, a share by its keys' range is taken
-    /// as one half at each end. Waits for nobody.
+    /// About how many bytes of tables the keys of `range` take. What is in memory only does not
+    /// count. Reads the indexes of tables that are open; of one that is not, a share by its keys'
+    /// range is taken as one half at each end. Waits for nobody.
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`approximate_size(a..b)` reads better than `approximate_size(&(a..b))`"
@@ -105,15 +106,16 @@ impl Db {
         slices.fold(0, |sum, (_, slice)| sum.saturating_add(slice.bytes_in(&span)))
     }
 
-    /// Parts the range that has `key` before it: from now on `key` and what follows have a range of their
-    /// own, with its own memtables and levels. Nothing is copied: the two share what was in memory and in
-    /// tables until it is flushed and compacted. `false` if a range begins with `key` already.
+    /// Parts the range that has `key` before it: from now on `key` and what follows have a range of
+    /// their own, with its own memtables and levels. Nothing is copied: the two share what was in
+    /// memory and in tables until it is flushed and compacted. `false` if a range begins with `key`
+    /// already.
     ///
     /// Writers and readers go on. Survives a restart.
     ///
     /// # Errors
-    /// `Invalid` for an empty key, or one that is too long. `NoSpace` and `Io` if it cannot be recorded: it
-    /// has not happened. `Closed`, or why the engine has stopped.
+    /// `Invalid` for an empty key, or one that is too long. `NoSpace` and `Io` if it cannot be
+    /// recorded: it has not happened. `Closed`, or why the engine has stopped.
     ///
     /// # Cancellation
     /// It happens all the same.
@@ -134,8 +136,8 @@ impl Db {
         Ok(self.engine().change(change).await?.is_some())
     }
 
-    /// The ranges that meet at `key` become one again, after a flush. `false` if none do, or if both are
-    /// written to meanwhile: ranges are merged when they have cooled down.
+    /// The ranges that meet at `key` become one again, after a flush. `false` if none do, or if
+    /// both are written to meanwhile: ranges are merged when they have cooled down.
     ///
     /// # Errors
     /// As [`split_at`](Self::split_at), and those of [`flush`](Self::flush).

@@ -1,7 +1,7 @@
 //! A database that is open for reading only.
 //!
-//! It is a type of its own, not a [`Db`](crate::Db) whose writes fail: what cannot work is not there to be
-//! called, and a function that takes a `ReadOnlyDb` says that it does not write.
+//! It is a type of its own, not a [`Db`](crate::Db) whose writes fail: what cannot work is not
+//! there to be called, and a function that takes a `ReadOnlyDb` says that it does not write.
 
 use crate::error::Result;
 use crate::keyspaces::{names, next_database};
@@ -25,20 +25,24 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A closed database, or a [checkpoint](crate::Db::checkpoint), open for reading only. Cheap to clone;
-/// all clones are the same one.
+/// A closed database, or a [checkpoint](crate::Db::checkpoint), open for reading only. Cheap to
+/// clone; all clones are the same one.
 ///
-/// * *Any number of processes* may have it open at once. Nobody opens it for writing meanwhile, and it cannot
-///   be opened while somebody has it open for writing: both are [`Locked`](crate::ErrorKind::Locked). The lock is held until
-///   the last handle, snapshot and scan is dropped. Where the directory has no `LOCK` file, because
-///   somebody copied it without, none is made and none is held.
-/// * *Not one byte changes* in the directory, which may be on a file system that cannot be written to.
-/// * A database that was *not closed* is recovered as by every open, but into memory: what is only in its
-///   log may take [`read_only_log_bytes_max`](crate::Options::read_only_log_bytes_max). A checkpoint has no log.
-/// * It shows one instant, and never another one. There are no writes, so there is nothing to close: drop it.
+/// * *Any number of processes* may have it open at once. Nobody opens it for writing meanwhile, and
+///   it cannot be opened while somebody has it open for writing: both are
+///   [`Locked`](crate::ErrorKind::Locked). The lock is held until the last handle, snapshot and
+///   scan is dropped. Where the directory has no `LOCK` file, because somebody copied it without,
+///   none is made and none is held.
+/// * *Not one byte changes* in the directory, which may be on a file system that cannot be written
+///   to.
+/// * A database that was *not closed* is recovered as by every open, but into memory: what is only
+///   in its log may take [`read_only_log_bytes_max`](crate::Options::read_only_log_bytes_max). A
+///   checkpoint has no log.
+/// * It shows one instant, and never another one. There are no writes, so there is nothing to
+///   close: drop it.
 ///
-/// Reads are as those of [`Db`](crate::Db): complete at once when everything is in memory, wait for a
-/// read thread otherwise.
+/// Reads are as those of [`Db`](crate::Db): complete at once when everything is in memory, wait for
+/// a read thread otherwise.
 ///
 /// # Examples
 /// ```
@@ -63,7 +67,8 @@ pub struct ReadOnlyDb {
 }
 
 impl ReadOnlyDb {
-    /// Opens the database in `path`, with default [`Options`](crate::Options): [`Builder::open_read_only`].
+    /// Opens the database in `path`, with default [`Options`](crate::Options):
+    /// [`Builder::open_read_only`].
     ///
     /// # Errors
     /// As [`Builder::open_read_only`].
@@ -130,7 +135,8 @@ impl ReadOnlyDb {
         self.reader.multi_get(self.reader.of_mine(keys)).await
     }
 
-    /// The entries in `range`, in key order: a [`Stream`](futures::Stream). See [`Db::scan`](crate::Db::scan).
+    /// The entries in `range`, in key order: a [`Stream`](futures::Stream). See
+    /// [`Db::scan`](crate::Db::scan).
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`scan(a..b)` reads better than `scan(&(a..b))`"
@@ -155,14 +161,14 @@ impl ReadOnlyDb {
         number
     }
 
-    /// Sizes and counters, of those that [`Db::stats`](crate::Db::stats) has the ones about tables, reads, and what the
-    /// open found. All about writes are 0, and there are no actors.
+    /// Sizes and counters, of those that [`Db::stats`](crate::Db::stats) has the ones about tables,
+    /// reads, and what the open found. All about writes are 0, and there are no actors.
     pub fn stats(&self) -> Stats {
         Stats::of_read_only(&self.engine)
     }
 
-    /// The ranges of this handle's keyspace, in key order: see [`Db::ranges`](crate::Db::ranges). What is only in the log counts as tables, and
-    /// nobody writes.
+    /// The ranges of this handle's keyspace, in key order: see [`Db::ranges`](crate::Db::ranges).
+    /// What is only in the log counts as tables, and nobody writes.
     pub fn ranges(&self) -> Vec<RangeInfo> {
         let version = self.engine.version();
         let mine = self.reader.keyspace().id();
@@ -170,7 +176,8 @@ impl ReadOnlyDb {
         theirs.map(|range| RangeInfo::of_stable(range, version.keyspaces())).collect()
     }
 
-    /// The levels of every range: tables, bytes, limits. What is only in the log counts as tables of L0.
+    /// The levels of every range: tables, bytes, limits. What is only in the log counts as tables
+    /// of L0.
     pub fn level_info(&self) -> Vec<LevelInfo> {
         let version = self.engine.version();
         let (claims, set_aside) = (Claims::new(), BTreeSet::new());

@@ -1,12 +1,14 @@
 //! Tokio's own wakers, made known to the engine as such that wait for nobody.
 //!
-//! The engine's threads call no waker that may take its time, or that may even wait for the database: they
-//! hand it to a thread that does nothing else. Those of tokio only queue a task and unpark a thread. To
-//! hand them on would cost each synced put two more switches between threads, about a sixth of its time.
+//! The engine's threads call no waker that may take its time, or that may even wait for the
+//! database: they hand it to a thread that does nothing else. Those of tokio only queue a task and
+//! unpark a thread. To hand them on would cost each synced put two more switches between threads,
+//! about a sixth of its time.
 //!
-//! Tokio does not name its kinds of wakers, so one of each is made here, and looked at: that of a task, and
-//! those with which `block_on` of a runtime and of a handle poll. A combinator that polls with a waker of
-//! its own (`FuturesUnordered`) is not among them, since what that calls may be anything.
+//! Tokio does not name its kinds of wakers, so one of each is made here, and looked at: that of a
+//! task, and those with which `block_on` of a runtime and of a handle poll. A combinator that polls
+//! with a waker of its own (`FuturesUnordered`) is not among them, since what that calls may be
+//! anything.
 
 use sluicedb_actors::runtime::Runtime;
 use sluicedb_kernel::wake::trust;

@@ -11,12 +11,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Reads every byte of the closed database in `path` and reports all damage, not only the first.
-/// Changes nothing, and nobody else does meanwhile: it shares the lock, with those who only read. Blocks
-/// the calling thread: this is for tools, not for services.
+/// Changes nothing, and nobody else does meanwhile: it shares the lock, with those who only read.
+/// Blocks the calling thread: this is for tools, not for services.
 ///
 /// # Errors
-/// `Locked` when the database is open for writing; `Invalid` when the directory has the files of others; `Io` when
-/// it cannot be read at all. Damage is not an error but a [`Finding`].
+/// `Locked` when the database is open for writing; `Invalid` when the directory has the files of
+/// others; `Io` when it cannot be read at all. Damage is not an error but a [`Finding`].
 ///
 /// `progress` is called after each table with how many are done and how many there are.
 pub fn verify(path: impl AsRef<Path>, mut progress: impl FnMut(u64, u64)) -> Result<VerifySummary> {

@@ -147,7 +147,7 @@ impl WriteBatch {
     /// Adds "remove every key in `range`" in the keyspace of this handle.
     #[allow(
         clippy::needless_pass_by_value,
-        reason = "`delete_range_in(&index, a..b)` reads better than `delete_range_in(&index, &(a..b))`"
+        reason = "`delete_range_in(&index, a..b)` reads better than with `&(a..b)`"
     )]
     pub fn delete_range_in(
         &mut self,

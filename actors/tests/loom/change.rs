@@ -1,7 +1,8 @@
 //! A change of routes, as the version manager makes it, against readers and writers.
 //!
-//! The kernel is the real one. A toy log stamps, one toy range has all keys, and the change gives it another
-//! name: the new range begins with what the old one had. A "memtable" counts the entries of each number.
+//! The kernel is the real one. A toy log stamps, one toy range has all keys, and the change gives
+//! it another name: the new range begins with what the old one had. A "memtable" counts the entries
+//! of each number.
 //!
 //! Long because the toy log and range that the models share are in it.
 
@@ -202,7 +203,8 @@ impl Toy {
         self.log.send(self.log.try_reserve(1).unwrap(), commit);
     }
 
-    /// As `WritePath::try_seats`: both turns, or the commit is sent. False: try again by the new routes.
+    /// As `WritePath::try_seats`: both turns, or the commit is sent. False: try again by the new
+    /// routes.
     pub(crate) fn put(&self, commit: Commit) -> bool {
         let Commit { epoch, range, permit, local, slot } = commit;
         if let Some(mut log) = self.log.try_enter_idle()
@@ -276,7 +278,8 @@ impl Toy {
         }
     }
 
-    /// When all is over: so many numbers were given out, and who was stamped by which routes is where.
+    /// When all is over: so many numbers were given out, and who was stamped by which routes is
+    /// where.
     fn check(&self, last: u64) {
         assert_eq!(self.visible(), last);
         let superversion = self.shared.superversion.load();
@@ -310,9 +313,9 @@ fn get_against_a_change(inline: bool) {
     });
 }
 
-/// A queued write is on its way, in every state, when the change comes, and a reader looks meanwhile.
-/// Catches: publishing before the range's mailbox is drained; reading at `visible` alone in a superversion
-/// that is born later; a `born` that is one too high.
+/// A queued write is on its way, in every state, when the change comes, and a reader looks
+/// meanwhile. Catches: publishing before the range's mailbox is drained; reading at `visible` alone
+/// in a superversion that is born later; a `born` that is one too high.
 #[test]
 fn a_get_finds_what_came_before_a_change() {
     get_against_a_change(false);
@@ -324,9 +327,9 @@ fn a_get_finds_what_was_put_inline_before_a_change() {
     get_against_a_change(true);
 }
 
-/// The point may be above what is visible, never above what the pinned superversion has.
-/// Catches: no second look at the superversion (the pinned one has not all that is visible); a point
-/// at `visible` alone.
+/// The point may be above what is visible, never above what the pinned superversion has. Catches:
+/// no second look at the superversion (the pinned one has not all that is visible); a point at
+/// `visible` alone.
 #[test]
 fn a_view_has_everything_up_to_its_point_whatever_the_routes() {
     loom::model(|| {
@@ -347,8 +350,8 @@ fn a_view_has_everything_up_to_its_point_whatever_the_routes() {
     });
 }
 
-/// A view of the new superversion is held at its birth, which is not visible yet, when one of the old one
-/// takes a point below it.
+/// A view of the new superversion is held at its birth, which is not visible yet, when one of the
+/// old one takes a point below it.
 /// Catches: points that are held in the order of their coming (the wrong one is given back).
 #[test]
 fn views_before_and_after_a_change_hold_their_points() {
@@ -397,9 +400,9 @@ pub(crate) fn put_patiently(toy: &Toy) {
     }
 }
 
-/// One waits for bytes of the old range, or for a place in its mailbox, and nothing of that comes back.
-/// Catches: accounts that are not closed (deadlock); accounts closed before the publication (who is woken
-/// finds the old range again).
+/// One waits for bytes of the old range, or for a place in its mailbox, and nothing of that comes
+/// back. Catches: accounts that are not closed (deadlock); accounts closed before the publication
+/// (who is woken finds the old range again).
 #[test]
 fn who_waits_for_a_range_that_goes_is_woken() {
     for (bytes_full, messages_full) in [(true, false), (false, true)] {
@@ -450,15 +453,16 @@ fn puts_against_a_change(queues: bool, inline: bool, preemptions_max: usize) {
 }
 
 /// Sent with room by the old routes; stamped before or after the change.
-/// Catches: no comparison of epochs where it is stamped; an epoch that is set in a turn before the one that
-/// publishes. (Inside of one turn nobody can tell which of the two comes first.)
+/// Catches: no comparison of epochs where it is stamped; an epoch that is set in a turn before the
+/// one that publishes. (Inside of one turn nobody can tell which of the two comes first.)
 #[test]
 fn a_queued_write_lands_where_the_routes_of_its_number_say() {
     puts_against_a_change(true, false, 2);
 }
 
 /// Put by its caller, who took room by the old routes.
-/// Catches: no comparison of epochs in its turn; an epoch that is set in a turn before the one that publishes.
+/// Catches: no comparison of epochs in its turn; an epoch that is set in a turn before the one that
+/// publishes.
 #[test]
 fn an_inline_write_lands_where_the_routes_of_its_number_say() {
     puts_against_a_change(false, true, 2);
@@ -499,8 +503,8 @@ fn counting(limits: TurnLimits) -> (Arc<CombiningMailbox<Count>>, Arc<Signal>) {
 }
 
 /// What this thread has sent is handled first, also behind a message whose sender is half done.
-/// Catches: a drain that ends at the limits of a turn; one that goes by the count of what was sent, which
-/// the message in front is not in yet.
+/// Catches: a drain that ends at the limits of a turn; one that goes by the count of what was sent,
+/// which the message in front is not in yet.
 #[test]
 fn run_last_comes_after_everything_that_was_sent() {
     loom::model(|| {

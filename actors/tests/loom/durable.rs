@@ -21,8 +21,8 @@ use std::path::Path;
 const DIR: &str = "/db";
 const IDENTITY: LogIdentity = LogIdentity { db_id: *b"0123456789abcdef" };
 
-/// What runs: the log, its seat, those who wait, and the log thread's `GroupCommit`. Not the answers'
-/// wait for visibility; `commit` has that.
+/// What runs: the log, its seat, those who wait, and the log thread's `GroupCommit`. Not the
+/// answers' wait for visibility; `commit` has that.
 struct Log {
     vfs: MemVfs,
     seat: Mutex<(LogWriter, Option<Spare>)>,
@@ -133,8 +133,8 @@ fn send(passed: DueReplies) {
 
 /// Group commit of two writers: whoever is answered is on the disk, with everything before it, and
 /// `durable` never tells more than the disk has. One of them leaves a segment.
-/// Catches: `durable` raised before the sync; a left segment looked for in one visit of the seat and
-/// taken in another, with a sync of the last group's segments only.
+/// Catches: `durable` raised before the sync; a left segment looked for in one visit of the seat
+/// and taken in another, with a sync of the last group's segments only.
 #[test]
 fn durable_never_overstates() {
     loom::model(|| {

@@ -51,8 +51,8 @@ fn a_parked_local_waiter_is_in_nobodys_way() {
     });
 }
 
-/// A waiter for the global account that is never polled again keeps none of its range's room: another
-/// writer of the range gets in.
+/// A waiter for the global account that is never polled again keeps none of its range's room:
+/// another writer of the range gets in.
 /// Catches: keeping the range's lease while waiting for the global account (deadlock).
 #[test]
 fn a_parked_global_waiter_keeps_no_room_of_its_range() {
@@ -72,9 +72,9 @@ fn a_parked_global_waiter_keeps_no_room_of_its_range() {
     });
 }
 
-/// Two batches over the same two ranges, each of which holds one: both get in, whoever stands where.
-/// Catches: holding one range while waiting for another in a different order (deadlock), and giving
-/// up a range without waking the next in its line (deadlock).
+/// Two batches over the same two ranges, each of which holds one: both get in, whoever stands
+/// where. Catches: holding one range while waiting for another in a different order (deadlock), and
+/// giving up a range without waking the next in its line (deadlock).
 #[test]
 fn batches_over_two_ranges_take_turns() {
     loom::model(|| {

@@ -25,8 +25,8 @@ fn send(seat: &CombiningMailbox<Asked>, question: Option<Reply<()>>) {
     seat.send(seat.try_reserve(1).expect("there is room"), question);
 }
 
-/// Two seats with turns of one message share the thread behind them, which looks at each as often as
-/// it is asked to and no oftener: every question is answered.
+/// Two seats with turns of one message share the thread behind them, which looks at each as often
+/// as it is asked to and no oftener: every question is answered.
 /// Catches: one flag for both seats; a kick that is dropped because something is queued already.
 #[test]
 fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
@@ -72,8 +72,8 @@ fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
     });
 }
 
-/// Whoever rings again may do so before, during and after the look that it rang for: what it did before is
-/// seen by one of the looks.
+/// Whoever rings again may do so before, during and after the look that it rang for: what it did
+/// before is seen by one of the looks.
 /// Catches: a look that clears its flag after it has looked; a ring that only loads the flag.
 #[test]
 fn a5_no_ring_is_lost_around_the_end_of_a_look() {

@@ -1,9 +1,10 @@
-//! Every interleaving of two or three threads, of what the engine builds on the kernel. The kernel's own
-//! models are in `actors/kernel/tests/loom/`.
+//! Every interleaving of two or three threads, of what the engine builds on the kernel. The
+//! kernel's own models are in `actors/kernel/tests/loom/`.
 //!
-//! Run: `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release -p sluicedb-actors --test
-//! loom`. Each model names the bug that was planted to see it fail ("Catches"). The queue inside a
-//! mailbox is flume in production and a locked deque here; what is checked is everything around it.
+//! Run: `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release
+//! -p sluicedb-actors --test loom`. Each model names the bug that was planted to see it fail
+//! ("Catches"). The queue inside a mailbox is flume in production and a locked deque here; what is
+//! checked is everything around it.
 
 #![cfg(loom)]
 

@@ -30,8 +30,8 @@ impl Range {
         self.visible.store(seqno, Ordering::Release);
     }
 
-    /// The read order of the engine: one load of the published pointer, then `visible`; layers newest
-    /// first, entries above `visible` do not count.
+    /// The read order of the engine: one load of the published pointer, then `visible`; layers
+    /// newest first, entries above `visible` do not count.
     fn get(&self) -> u64 {
         let layers = self.published.load_full();
         let visible = self.visible.load(Ordering::Acquire);
@@ -87,9 +87,10 @@ fn layers(active: &Arc<AtomicU64>, sealed: Option<&Arc<AtomicU64>>, table: u64) 
 /// Goal: an acknowledged put is found at every moment while its memtable is replaced, sealed,
 /// written as a table and forgotten.
 /// Method: the version manager and the owner are one thread, as they are for one range (the manager
-/// runs the owner's seat); a reader beside them. What was visible before the read began must be found.
-/// Catches: writing to the new memtable before it is published (published-before-used); taking the
-/// sealed memtable out in a swap before the one that brings its table in (publish-before-forget).
+/// runs the owner's seat); a reader beside them. What was visible before the read began must be
+/// found. Catches: writing to the new memtable before it is published (published-before-used);
+/// taking the sealed memtable out in a swap before the one that brings its table in
+/// (publish-before-forget).
 #[test]
 fn get_finds_the_entry_through_seal_and_flush() {
     loom::model(|| {
@@ -107,11 +108,11 @@ fn get_finds_the_entry_through_seal_and_flush() {
     });
 }
 
-/// Goal: a snapshot shows everything up to its number, and that once, however the memtables rotate meanwhile.
-/// Method: a reader pins while the other thread lives; each entry up to the pinned number must be in exactly
-/// one of the pinned layers.
-/// Catches: pinning without looking at the pointer a second time (the pair then is of two instants); a table
-/// that comes in while its memtable is still there.
+/// Goal: a snapshot shows everything up to its number, and that once, however the memtables rotate
+/// meanwhile. Method: a reader pins while the other thread lives; each entry up to the pinned
+/// number must be in exactly one of the pinned layers.
+/// Catches: pinning without looking at the pointer a second time (the pair then is of two
+/// instants); a table that comes in while its memtable is still there.
 #[test]
 fn a_pinned_view_has_everything_up_to_its_number() {
     loom::model(|| {
