@@ -115,8 +115,9 @@ pub fn open_directory(
     match directory::look(vfs, dir)? {
         DirectoryState::Vacant(leftovers) => create(vfs, dir, &leftovers, options),
         DirectoryState::Database(current) => {
-            // Whoever made these names may have died before they were durable. They have to be,
-            // before there is any other: a manifest without `CURRENT` is no database.
+            // The process that made these names may have died before they were durable. They must
+            // be durable before any other name is there: a manifest without `CURRENT` is no
+            // database.
             vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
             let names = vfs.list(dir).map_err(|e| Error::io("list", dir, e))?;
             let loaded = manifest::load(vfs, dir, &current)?;
@@ -260,8 +261,8 @@ fn reopen(
     let manifest = match ManifestWriter::create(vfs, dir, db_id, number, image) {
         Ok(manifest) => manifest,
         Err(error) => {
-            // If the new manifest may count already its tables must stay. Where there was no space
-            // for it they are in the way.
+            // If the new manifest may already count, its tables must stay. If there was no space
+            // for it, it does not count, and its tables take space that is needed.
             let counts = |current: manifest::Current| current.manifest != old;
             let counts = manifest::read_current(vfs, dir).map(|found| found.is_none_or(counts));
             if error.is_no_space() && matches!(counts, Ok(false)) {

@@ -24,16 +24,16 @@ const IDLE_COPY_BYTES: usize = 64 << 10;
 /// Bytes of an entry beside key and value.
 const HEADER_BYTES: usize = 12;
 
-/// What became of a batch, or of the time without one.
+/// What applying a batch led to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// The memtable that should be sealed now.
     pub seal: Option<u64>,
     /// Charge that goes back to the accounts.
     pub freed: Freed,
-    /// The reclaimer should look in, if no write does; said once.
+    /// The reclaimer should look in if no write does. It is told once.
     pub garbage: bool,
-    /// The pool of chunks should be seen to; said once.
+    /// The chunk pool should be restocked. That is told once.
     pub restock_due: bool,
 }
 
@@ -74,7 +74,7 @@ pub struct OverlayState {
     seal_requested: bool,
     /// The reclaimer has been told.
     garbage: bool,
-    /// Bytes that the writes since the last look owe to the compaction under way.
+    /// So many bytes of the compaction under way are due for the writes since the last look.
     copy_due: usize,
     batches: u64,
     sizes: Arc<OverlaySizes>,
@@ -137,8 +137,8 @@ impl OverlayState {
         self.writer.insert(operation.key, seqno, operation.kind, operation.value);
     }
 
-    /// What a batch of `written_bytes` leaves to do: reclaims some of what was overwritten, by the
-    /// way, and says whether the memtable should be sealed. `visible` is what readers may see.
+    /// What is to be done after a batch of `written_bytes`: reclaims some of what was overwritten,
+    /// and says whether the memtable should be sealed. `visible` is what readers may see.
     #[inline]
     pub fn reclaim(&mut self, visible: Seqno, written_bytes: usize) -> Applied {
         let mut freed = Freed::default();
@@ -171,9 +171,9 @@ impl OverlayState {
 
     #[inline(never)]
     fn reclaim_some(&mut self, visible: Seqno, copy_bytes: usize) -> Idle {
-        // Compacting early would copy the same entries more often for the same room; it has to be
-        // done when there are fifteen eighths of a memtable. Later than this, so much is dead at
-        // that moment that a memtable is sealed with less alive.
+        // An early compaction copies the same entries more often for the same room. A late one is
+        // not done when the memtable has fifteen eighths of its size, where it is sealed, and then
+        // the memtable is sealed with less alive.
         let eighths = if self.writer.has_closed_extents() { 13 } else { 12 };
         let scarce = self.active_bytes >= self.budget.memtable_bytes / 8 * eighths;
         let ReclaimStep { progress, freed } = self.writer.reclaim(visible, copy_bytes, scarce);
@@ -248,8 +248,8 @@ impl OverlayState {
         active > 0 && self.budget.has_room_in_queue(sealed, self.sealed_bytes(), active)
     }
 
-    /// May it be sealed, and is it time? Asked again whenever the queue gets room: a seal that had
-    /// to wait for that happens then.
+    /// May it be sealed, and is it time? This is asked again whenever the queue gets room, so a
+    /// seal that had to wait happens then.
     pub fn is_seal_due(&self) -> bool {
         self.is_full() && self.may_seal()
     }
@@ -283,9 +283,8 @@ impl OverlayState {
         std::mem::take(&mut self.active_local_bytes)
     }
 
-    /// May the range hand over what it has? That seals the active memtable; for this there is one
-    /// place more in the queue than writers ever take, so a change waits for flushes, but for no
-    /// writer.
+    /// May the range hand over what it has? That seals the active memtable. The queue has one place
+    /// for it that writers never take, so a change waits for flushes, but never for a writer.
     pub fn may_hand_over(&self) -> bool {
         self.sealed.len() <= self.budget.sealed_max.saturating_add(1)
     }

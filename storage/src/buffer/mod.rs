@@ -151,7 +151,7 @@ impl Buffer {
         unsafe { self.writing.append(&self.source, key, seqno, kind, value) }
     }
 
-    /// The next entry may not fit into the last chunk: time to set the extent aside?
+    /// The next entry may not fit into the last chunk. Closes the extent if it is large enough.
     #[cold]
     #[inline(never)]
     fn end_of_chunk(&mut self, content_bytes: usize) {
@@ -161,18 +161,18 @@ impl Buffer {
         let joins = self.compaction.is_some() && self.compacts_all;
         if is_large && !joins && content_bytes < class.bytes() / SEAM_PART {
             self.writing.pad(&self.source);
-            let next = self.new_strip(class, 0);
+            let next = self.new_extent(class, 0);
             self.closed.add(std::mem::replace(&mut self.writing, next));
         }
     }
 
-    fn new_strip(&mut self, class: ChunkClass, start: u64) -> Extent {
+    fn new_extent(&mut self, class: ChunkClass, start: u64) -> Extent {
         let id = self.next_extent_id;
         self.next_extent_id += 1;
         Extent::new(id, class, start)
     }
 
-    /// Nobody needs this live entry of the buffer any more.
+    /// Marks a live entry of the buffer as dead: nobody needs it any more.
     #[inline]
     pub(crate) fn mark_dead(&mut self, entry: EntryAt<'_>) {
         debug_assert_eq!(entry.state(), State::Live, "an entry dies once");
@@ -198,7 +198,7 @@ impl Buffer {
         self.compaction.is_some()
     }
 
-    /// Has it outgrown its chunks, or they it? Only a compaction changes them. Only asked while
+    /// Should it have chunks of another class? Only a compaction changes the class. Ask only while
     /// none is under way.
     #[inline]
     fn wants_other_class(&self) -> bool {
@@ -206,8 +206,8 @@ impl Buffer {
         self.options.wanted(class, self.space().live_bytes) != class
     }
 
-    /// The same for who would start one for that. Before it moves to large chunks it has a stock of
-    /// them made, and so says no once: nobody may be faster than its attendant for long.
+    /// The same, for whoever would start a compaction for it. Before a buffer moves to large
+    /// chunks, it has the pool stock some. So it says no once, and yes the next time.
     #[inline]
     pub(crate) fn is_due_for_other_class(&mut self) -> bool {
         if !self.wants_other_class() {
@@ -223,13 +223,13 @@ impl Buffer {
         self.source.ask_for_stock()
     }
 
-    /// Are compactions small beside the buffer?
+    /// Are there closed extents, so that compactions are small beside the buffer?
     #[inline]
     pub(crate) fn has_closed_extents(&self) -> bool {
         !self.closed.is_empty()
     }
 
-    /// Is so much dead that a compaction pays? Only asked while none is under way.
+    /// Is so much dead that a compaction pays? Ask only while none is under way.
     #[inline]
     pub(crate) fn has_much_dead(&self) -> bool {
         let SpaceStats { live_bytes, dead_bytes, padded_bytes, .. } = self.space();
@@ -261,7 +261,7 @@ impl Buffer {
     fn start_with(&mut self, source: Extent, class: ChunkClass) -> u64 {
         let live = source.space.live_bytes;
         let destination = self.destination.take().and_then(|id| self.closed.take(id));
-        let destination = destination.unwrap_or_else(|| self.new_strip(class, 0));
+        let destination = destination.unwrap_or_else(|| self.new_extent(class, 0));
         self.compaction = Some(Compaction::new(source, destination));
         self.compacts_all = false;
         live
@@ -269,9 +269,9 @@ impl Buffer {
 
     fn start_with_all(&mut self, class: ChunkClass) -> u64 {
         self.destination = None;
-        let destination = self.new_strip(class, 0);
+        let destination = self.new_extent(class, 0);
         let live = self.space().live_bytes;
-        let fresh = self.new_strip(class, live.next_multiple_of(room(class)));
+        let fresh = self.new_extent(class, live.next_multiple_of(room(class)));
         let writing = std::mem::replace(&mut self.writing, fresh);
         self.closed.add(writing);
         let source = self.closed.take_all(&self.source);

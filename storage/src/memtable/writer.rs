@@ -46,7 +46,7 @@ const RELINKED_TOGETHER: usize = 16;
 
 /// The right to insert. There is one per memtable, and it is not `Clone`.
 ///
-/// Dropped without `freeze`, it ends the writing all the same; only the mark is missing.
+/// A drop without `freeze` ends the writing as well. Only the mark is missing then.
 pub struct MemtableWriter {
     table: Arc<Memtable>,
     buffer: Buffer,
@@ -57,7 +57,7 @@ pub struct MemtableWriter {
     last_seqno: Seqno,
     /// Where the present batch began.
     batch_began: Seqno,
-    /// Something has died in the present batch, and readers have not been told.
+    /// A version was retired in the present batch, and the counts do not show it yet.
     retired_unseen: bool,
     reclaim: Option<Reclaim>,
     retire_list: RetireList,
@@ -84,16 +84,15 @@ impl MemtableWriter {
         }
     }
 
-    /// The entries from `first` on are one batch, until the next one begins: no number at which
-    /// somebody reads lies between two of them. So what one of them overwrites of another has died
-    /// at once, and a key that is written a thousand times in a batch has one version more than
-    /// before.
+    /// The entries from `first` on are one batch, until the next one begins. Nobody reads at a
+    /// number between two of them. So a version that a later entry of the same batch overwrites is
+    /// retired at once: a key that is written a thousand times in a batch gets one version more.
     #[inline]
     pub fn begin_batch(&mut self, first: Seqno) {
         self.batch_began = first;
     }
 
-    /// Inserts one entry; readers see it when this returns (those that come in between may).
+    /// Inserts one entry. Readers see it when this returns, and may see it before.
     ///
     /// Never waits for readers. Copies key and value once; allocates once per chunk.
     ///
@@ -152,17 +151,17 @@ impl MemtableWriter {
         self.retire_list.fresh.len() >= RETIRES_WORTH_A_LOOK
             || self.limbo.is_worth_a_turn()
             || self.retire_list.again > 0 && self.entries.is_multiple_of(INSERTS_PER_LOOK)
-            // A class is outgrown without any overwriting.
+            // A buffer may outgrow its chunk class without any overwrite.
             || self.entries - self.entries_seen >= INSERTS_WORTH_A_LOOK && self.reclaim.is_some()
     }
 
-    /// Is there anything that should be done even if no further write comes?
+    /// Should `reclaim` be called even if no further write comes?
     #[inline(always)]
     pub fn has_garbage(&self) -> bool {
         self.buffer.is_compacting()
             || self.limbo.holds_chunks()
             || !self.retire_list.fresh.is_empty()
-            // Nobody says when a point is given back.
+            // Nobody is told when a read point is given back.
             || !self.retire_list.held.is_empty()
     }
 
@@ -172,7 +171,8 @@ impl MemtableWriter {
         self.buffer.is_compacting()
     }
 
-    /// Is a compaction small beside the memtable, so that it needs little time and room?
+    /// Are there closed extents? Then a compaction takes some of them only, and needs little time
+    /// and room.
     #[inline]
     pub fn has_closed_extents(&self) -> bool {
         self.buffer.has_closed_extents()
@@ -184,9 +184,9 @@ impl MemtableWriter {
         self.buffer.live()
     }
 
-    /// Retires what nobody needs any more, and compacts about `copy_bytes`. `visible` is what
-    /// readers may see; it must have been read before this call. With `scarce`, memory is wanted
-    /// back: a compaction may start for that.
+    /// Retires what nobody needs any more, and copies about `copy_bytes` of a compaction. `visible`
+    /// is what readers may see; read it before this call. With `scarce` a compaction may start,
+    /// because memory is wanted back.
     ///
     /// Never waits. Without `Reclaim` it does nothing.
     pub fn reclaim(&mut self, visible: Seqno, copy_bytes: usize, scarce: bool) -> ReclaimStep {
@@ -222,8 +222,8 @@ impl MemtableWriter {
         ReclaimStep { progress, freed }
     }
 
-    /// Key and value bytes of the entries that hold memory, and how many entries that are: what
-    /// was inserted less what has been reclaimed.
+    /// Key and value bytes of the entries that hold memory, and the number of these entries: what
+    /// was inserted, less what has been reclaimed.
     #[inline]
     pub fn content(&self) -> (u64, u64) {
         let mut content = self.buffer.content();
@@ -312,8 +312,9 @@ impl MemtableWriter {
             Target::Entry(_) => {
                 newer_link.cut_below().with_cut_before_of(held_by).publish(holder);
             }
-            // The older one has older ones of its own, which are held: its link becomes ours. First
-            // what it leads on to, so that nobody who finds the newer one there misses the cut.
+            // The older version has older ones behind it, which are held. So its link becomes that
+            // of the newer version. The cut is marked first: nobody who finds the newer version
+            // there may miss it.
             Target::Versions(next) => {
                 Link::load(&next.older).cut_before().publish(&next.older);
                 newer_link.publish(&next.newest);
@@ -343,7 +344,7 @@ impl MemtableWriter {
                 break;
             }
         }
-        // Before the chunks that the entries have left can be used again.
+        // This comes before the vacated chunks can be used again.
         let mut long_lists = LongLists::default();
         for group in moved.chunks(RELINKED_TOGETHER) {
             // SAFETY: live entries are in the tree, and we are the only writer.
@@ -379,7 +380,7 @@ impl MemtableWriter {
         counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
-    /// Brings what readers are told up to date.
+    /// Updates the counts that others read.
     fn show(&self) {
         let progress = &self.table.progress;
         let stats = self.buffer.stats();
@@ -407,8 +408,8 @@ impl MemtableWriter {
     }
 }
 
-/// What leads to the first of each pair leads to the second from here on. The ways down to them are
-/// walked side by side: each step of one is a cache miss, and so they overlap.
+/// Makes what leads to the first of each pair lead to the second. The ways down to them are walked
+/// side by side: each step is a cache miss, and the misses overlap.
 ///
 /// # Safety
 /// The first of each pair must hang in the tree below `root`, the second must be its copy; the
@@ -440,15 +441,15 @@ unsafe fn relink<'a>(
     }
 }
 
-/// Of lists that are long (many snapshots hold versions of one key), by their place, how far down
-/// the last entry hung that was relinked. Entries move in the order in which they were written, so
-/// the next one hangs above it.
+/// For each long list (many snapshots hold versions of one key), by its place: how far down the
+/// entry hung that was relinked last. Entries move in the order in which they were written, so the
+/// next one hangs above it.
 type LongLists = HashMap<NonNull<Slot>, NonNull<Versions>>;
 
-/// A list in which a way so far down is worth remembering.
+/// In a longer list the way down is worth remembering.
 const LONG_LIST: usize = 32;
 
-/// What leads to `from` leads to `to` from here on.
+/// Makes what leads to `from` lead to `to`.
 ///
 /// # Safety
 /// `slot` must be the place of `from`'s key, in whose list it must hang, `to` must be its copy; the

@@ -113,10 +113,10 @@ impl Image {
         Self { ranges: ids.zip(ranges).collect(), next_file_number, ..Self::default() }
     }
 
-    /// Applies an edit, or refuses it and stays as it was. What was prepared happens here when it
-    /// is settled, and nowhere else (INVARIANT(prepared-needs-its-record)). Costs the edit's size,
-    /// not the image's, except that route changes check all routes, and that settling a change
-    /// copies the image.
+    /// Applies an edit, or refuses it and stays as it was. A prepared change happens here when it
+    /// is settled, and nowhere else (INVARIANT(prepared-needs-its-record)). This costs the size of
+    /// the edit, not of the image, with two exceptions: a change of routes checks all routes, and
+    /// settling a change copies the image.
     pub fn apply(&mut self, edit: &VersionEdit) -> Result<(), Conflict> {
         if !edit.settled.is_empty() {
             *self = self.after(edit)?;
@@ -307,7 +307,7 @@ impl Image {
             }
         }
         for (_, seqno) in &self.masks {
-            // It would hide what is written from now on.
+            // Such a mask would hide what is written from now on.
             if *seqno > last {
                 tell(format!("what is older than {seqno} is cut out, the last seqno is {last}"));
             }

@@ -1,13 +1,16 @@
 //! The one newest-first order of what a range has on disk (INVARIANT(one-layer-order)).
 //!
-//! The choice of compactions and `check` walk this list, and reads one that follows from it; nobody
-//! knows another order. A layer is one sorted run in its place. L0 first, newest run first; then,
-//! for each level, the runs of its landing, shard by shard and newest first, and its main run. No
-//! layer is empty. INVARIANT(newest-layer-first): whoever walks the list may stop at the first hit.
+//! Compaction picks and `check` walk this list. Reads walk one that follows from it. Nobody knows
+//! another order. A layer is one sorted run in its place, and is never empty. The order is:
 //!
-//! Shards share no key. So reads put the newest runs of all shards of a landing end to end, then
-//! the next ones, and so on: they meet as many runs there as the deepest shard has, whatever the
-//! number of shards.
+//! 1. L0, newest run first.
+//! 2. For each level, the runs of its landing, shard by shard and newest first; then its main run.
+//!
+//! INVARIANT(newest-layer-first): whoever walks the list may stop at the first hit.
+//!
+//! Shards share no key. So a reader puts the newest runs of all shards of a landing end to end,
+//! then the next ones, and so on. It meets as many runs there as the deepest shard has, whatever
+//! the number of shards.
 
 use super::place::Place;
 use super::run::Run;
@@ -147,11 +150,11 @@ fn reading_runs(layers: &[Layer]) -> Vec<Run> {
 
 /// The runs that slices form in a place.
 ///
-/// In a tier, neighbours in age that do not overlap share a run, so that every run is newer
-/// throughout than the next, wherever the two overlap. A flush cut at shard bounds brings several
-/// tables that do not overlap: together they are one run, and cost a reader or a merge what one
-/// table costs. So it is the number of runs that triggers a compaction and makes flushes wait, not
-/// the number of files.
+/// In L0 and in landings, neighbours in age that do not overlap share a run. So wherever two runs
+/// overlap, the first one is newer throughout. A flush that is cut at shard bounds brings several
+/// tables that do not overlap. Together they are one run, and cost a reader or a merge what one
+/// table costs. So the number of runs triggers a compaction and makes flushes wait, not that of
+/// files.
 pub(crate) fn runs_of(place: Place, mut slices: Vec<Slice>) -> Vec<Run> {
     if slices.is_empty() {
         return Vec::new();

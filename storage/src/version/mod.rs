@@ -1,8 +1,8 @@
 //! The shape of the stable tree at one instant: ranges, their levels, their tables.
 //!
-//! A `Version` never changes. `apply` makes the next one from an edit or says which rule the edit
-//! would break; `check` proves the structural rules of a whole version. What is durable is the edit
-//! log (`manifest`); which version readers see is decided by the version manager alone.
+//! A `Version` never changes. `apply` makes the next one from an edit, or says which rule the edit
+//! would break. `check` proves the structural rules of a whole version. The log of edits is what is
+//! durable (`manifest`). Only the version manager decides which version readers see.
 
 mod apply;
 pub mod check;
@@ -52,7 +52,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-/// A range's name: stable while its span is; never used again after a split retired it.
+/// A range's name. It stays as long as the range has this span, and is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RangeId(pub u32);
 
@@ -225,8 +225,8 @@ impl Version {
         Some(&self.ranges[self.route_index(keyspace, key)?])
     }
 
-    /// INVARIANT(ahead-waits): the same, to be merged: without tables of L0 that are newer than
-    /// what waits in memory. If one went down, an older entry would come to lie above it.
+    /// INVARIANT(ahead-waits): the version as compactions see it: without tables of L0 that are
+    /// newer than what waits in memory. If one went down, an older entry would later lie above it.
     #[must_use]
     pub fn without_ahead(mut self) -> Self {
         for range in &mut self.ranges {

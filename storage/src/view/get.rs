@@ -15,16 +15,16 @@ pub enum ReadAt<V> {
     /// At this number, which is held as a `ReadPoint`, or below which nothing is overwritten any
     /// more.
     Held(Seqno),
-    /// At what is visible now. Asked once, and again in the rare case that the version which was
-    /// visible then has been overwritten twice meanwhile.
+    /// At what is visible now. It is asked once, and again if the version that was visible then has
+    /// been retired meanwhile, which is rare.
     Newest(V),
 }
 
 /// The value of `key`, which is routed to `range` of a superversion `born` then; `None` where it is
 /// absent or deleted.
 ///
-/// Copies a value that lies in a memtable; one that lies in a table shares its block or is copied,
-/// as the table decides. `WouldBlock` only with `ReadTier::Memory`.
+/// A value in a memtable is copied. A value in a table shares its block or is copied, as the table
+/// decides. `WouldBlock` comes only with `ReadTier::Memory`.
 #[inline]
 pub fn get<O, V: Fn() -> Seqno>(
     range: &RangeEntry<O>,
@@ -119,14 +119,15 @@ fn in_memory<'a, V: Fn() -> Seqno, T>(
             ReadAt::Newest(visible) => visible().max(born),
         };
         for (memtable, slice) in memtables.clone() {
-            // To pin it costs two writes. What is at or below `upto` was inserted before this look.
+            // A pin costs two writes, so an empty memtable is not pinned. What is at or below
+            // `upto` was inserted before this look.
             if memtable.first_seqno().is_none() || slice.is_some_and(|slice| slice.lacks(key)) {
                 continue;
             }
             let pin = memtable.pin();
             let Lookup { version, passed_cut } = pin.get(key, upto);
             if passed_cut && matches!(at, ReadAt::Newest(_)) {
-                // What was cut had a visible successor: the next `visible()` is above this one.
+                // What was retired had a visible successor, so the next `visible()` is larger.
                 continue 'again;
             }
             if let Some(version) = version {

@@ -44,17 +44,17 @@ use bytes::Bytes;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// One range, as readers and writers find it. `O` is whoever owns it; nothing in here asks who that
-/// is.
+/// One range, as readers and writers find it. `O` is its owner; nothing here uses it.
 #[derive(Clone)]
 pub struct RangeEntry<O> {
     /// The memtable that takes writes.
     pub active: Arc<Memtable>,
-    /// Those that wait for flush, newest first. They may have keys of other ranges as well: what is
-    /// outside the span is not this range's.
+    /// Memtables that wait for a flush, newest first. After a split they have keys of other ranges
+    /// as well. What is outside the span does not belong to this range.
     pub sealed: Vec<MemtableSlice>,
-    /// Tables that came in from outside while there were older memtables, newest first. The tables
-    /// of the range have them as well; before these memtables are flushed they are looked for here.
+    /// Tables that came in from outside while there were older memtables, newest first. They are
+    /// among the range's tables as well. Until these memtables are flushed, readers look for them
+    /// here.
     pub pending: Vec<PendingRun>,
     /// What is on disk, and which keys the range has.
     pub stable: Arc<RangeVersion>,
@@ -237,8 +237,8 @@ impl<O> Superversion<O> {
     }
 }
 
-/// One instant of the database. Holds its memtables and files, and what was visible then in them;
-/// cheap to clone.
+/// One instant of the database. It holds memtables and files, and what was visible in them then. It
+/// is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct View {
     /// What there is.

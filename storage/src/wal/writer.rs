@@ -25,8 +25,8 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-/// Kept free at the end of every segment: one watermark always fits, and the close mark or the name
-/// of the next segment after it.
+/// So many bytes are kept free at the end of every segment: for one watermark, and behind it for
+/// the close mark or the name of the next segment.
 const RESERVE_BYTES: u64 = record::record_bytes(0) + record::record_bytes(CONTINUED_BYTES);
 /// The longest beginning.
 const BEGIN_BYTES_MAX: u64 = record::record_bytes(BEGIN_PAYLOAD_BYTES_MAX);
@@ -206,8 +206,8 @@ impl LogWriter {
         self.put_stamped(kind::CHANGE, seqno, 1, &payload, crc(&payload), path)
     }
 
-    /// Is everything durable while nothing in the log says so about its end? Then damage there
-    /// could not be told from a torn write. When idle, `append_watermark` and sync once more.
+    /// Is everything durable, and does no record confirm the end of the log? Then damage there
+    /// could not be told from a torn write. When idle, call `append_watermark` and sync once more.
     pub fn wants_watermark(&self) -> bool {
         self.synced == self.tail
             && self.confirmed < self.watermark_due
@@ -225,9 +225,9 @@ impl LogWriter {
         true
     }
 
-    /// Stages the last record of the log. Best after everything else was synced, so that it
-    /// confirms for all of it. It still has to be taken, written and synced. Nothing can be
-    /// appended later.
+    /// Stages the last record of the log. Call it after everything else was synced, so that it
+    /// confirms all of it. It still has to be taken, written and synced. Nothing can be appended
+    /// later.
     pub fn append_close_mark(&mut self) {
         self.put(kind::CLOSE_MARK, &[], record::PAYLOAD_CRC_NONE, AppendPath::Staged);
         self.closed = true;
@@ -275,7 +275,7 @@ impl LogWriter {
         self.watermark_due = self.tail;
     }
 
-    /// Was a segment left that no group has taken? Somebody should, soon, and sync it: only then
+    /// Was a segment left that no group has taken? It should be taken and synced soon: only then
     /// can it become obsolete.
     #[inline]
     pub fn has_sealed(&self) -> bool {
