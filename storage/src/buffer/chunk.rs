@@ -308,7 +308,7 @@ impl ChunkHeader {
         self.extent.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_strip(&self, extent: u32) {
+    pub(super) fn set_extent(&self, extent: u32) {
         self.extent.store(extent, Ordering::Relaxed);
     }
 }

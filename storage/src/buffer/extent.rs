@@ -294,7 +294,7 @@ impl Extent {
         assert_eq!((next.class, next.start), (self.class, self.end), "the next extent begins here");
         for chunk in &next.chunks {
             // SAFETY: a chunk of that extent begins with its header.
-            unsafe { ChunkHeader::of(chunk.start().as_ptr(), self.class) }.set_strip(self.id);
+            unsafe { ChunkHeader::of(chunk.start().as_ptr(), self.class) }.set_extent(self.id);
         }
         if let (Some(last), Some(first)) = (self.chunks.back(), next.chunks.front()) {
             // SAFETY: as above.

@@ -14,7 +14,7 @@ const AGE_MINUTES_MAX: f64 = 4.0;
 const WAITED_MAX: f64 = 2.0;
 /// When nothing has come for so long, in milliseconds, the disk has time for what age asks for.
 pub(super) const IDLE_MS: u64 = 30 * 60_000;
-/// From this age on, in milliseconds, a shard is tidied a little earlier.
+/// From this age on, in milliseconds, a shard is kept a little earlier.
 pub(super) const OLD_MS: u64 = 120_000;
 
 /// What is known of one shard of a landing.

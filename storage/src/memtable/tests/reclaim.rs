@@ -51,7 +51,7 @@ impl Rig {
                 return;
             }
         }
-        panic!("it never gets tidy: {:?}", self.table.reclaim_stats());
+        panic!("it never gets clean: {:?}", self.table.reclaim_stats());
     }
 
     fn hold(&mut self) {
