@@ -97,6 +97,12 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
+    /// After so long without writes a range rests; `None`: it never does.
+    pub fn rest_after(&self) -> Option<Duration> {
+        let after_ms = self.compaction.rest_after_ms;
+        (after_ms != u64::MAX).then(|| Duration::from_millis(after_ms))
+    }
+
     /// Format of new tables below L0.
     pub fn level_table(&self) -> TableOptions {
         let mut options = self.l0_table.clone();

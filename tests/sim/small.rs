@@ -138,6 +138,48 @@ fn segments_grow_with_what_is_written_and_an_idle_log_shrinks() {
     scene.survives(&scene.disk.kill_clone(), "closed");
 }
 
+/// Planted: spares that are kept until a range is idle; one that is made for the next small write.
+#[test]
+fn spares_go_when_writers_pause_and_come_with_more_than_a_little() {
+    let mut scene = Scene::new(Options::default());
+    let db = scene.open();
+    for n in 0..1_500 {
+        scene.put(&db, n, 10_000);
+    }
+    scene.simulator.run(db.flush()).unwrap();
+    for n in 0..600 {
+        scene.put(&db, n, 10_000);
+        scene.simulator.settle();
+    }
+    let segments = |scene: &Scene| {
+        let names = scene.disk.list(&scene.dir).unwrap();
+        names.iter().filter(|name| name.ends_with(".wal")).count()
+    };
+    assert!(segments(&scene) > 2, "the current one, and some for later");
+    let pause = |scene: &Scene| {
+        scene.simulator.advance(Duration::from_millis(5_001));
+        scene.simulator.settle();
+    };
+    // It is looked at from time to time only: the first pause finds that something was written.
+    pause(&scene);
+    pause(&scene);
+    let retained = db.stats().log_retained_bytes;
+    assert_eq!((segments(&scene), retained), (1, 0), "the current one is left");
+    scene.survives(&scene.disk.kill_clone(), "in a pause");
+    let made = scene.made.lock().unwrap().len();
+    for n in 0..10 {
+        scene.put(&db, n, 1_000);
+        pause(&scene);
+    }
+    assert_eq!(scene.made.lock().unwrap().len(), made, "a little is written");
+    for n in 0..1_000 {
+        scene.put(&db, n, 10_000);
+    }
+    assert!(scene.made.lock().unwrap().len() > made);
+    scene.simulator.run(db.close()).unwrap();
+    scene.survives(&scene.disk.kill_clone(), "closed");
+}
+
 /// Planted: growth that does not look at the clock.
 #[test]
 fn slow_writers_get_small_segments() {

@@ -1,9 +1,9 @@
 //! A log that hardly anybody writes to takes little space: what only writers need is given back.
 //!
-//! Spare segments and those kept for recycling are removed, and the log goes on in a small segment,
-//! so that the one it leaves can go when what is in it is in tables (the version manager flushes
-//! idle ranges for that). Whatever of it a crash interrupts: an unused segment may stay or go at
-//! any time, and the log has left a segment as it always does.
+//! In a pause spare segments and those kept for recycling are removed. When it is idle the log goes
+//! on in a small segment, so that the one it leaves can go when what is in it is in tables (the
+//! version manager flushes idle ranges for that). Whatever of it a crash interrupts: an unused
+//! segment may stay or go at any time, and the log has left a segment as it always does.
 
 use super::LogKeeper;
 use super::growth::{FIRST_SEGMENT_BYTES, Growth};
@@ -19,19 +19,24 @@ use std::time::Instant;
 const LITTLE: u64 = 64 << 10;
 
 impl LogKeeper {
-    /// Lets the log rest if next to nothing was written to it for a while. Returns when to look
-    /// again.
+    /// Gives back what nobody needs if next to nothing was written for a while: what is kept ready
+    /// when a range would rest, the large segment as well when one would be idle. Returns when to
+    /// look again.
     pub(super) fn look_for_rest(&mut self) -> Option<Instant> {
-        let after = self.environment.config.idle_seal_after?;
-        let first_bytes = FIRST_SEGMENT_BYTES.min(self.environment.config.log_segment_bytes);
+        let config = &self.environment.config;
+        let (pause, idle) = (config.rest_after(), config.idle_seal_after);
+        let first_bytes = FIRST_SEGMENT_BYTES.min(config.log_segment_bytes);
         // A failed seat has failed the engine.
-        let (next_seqno, grown) =
-            self.wal.with_log(|state| (state.next_seqno(), state.has_grown(first_bytes))).ok()?;
-        let logged = self.wal.counts.log_bytes.get();
-        if !grown && self.recycling.is_empty() {
+        let looked = self.wal.with_log(|state| {
+            (state.next_seqno(), state.has_spares(), state.has_grown(first_bytes))
+        });
+        let (next_seqno, has_spares, grown) = looked.ok()?;
+        let is_ready = has_spares || !self.recycling.is_empty();
+        if !grown && !is_ready {
             self.quiet = None;
             return None;
         }
+        let logged = self.wal.counts.log_bytes.get();
         let now = self.environment.now();
         let since = match self.quiet {
             Some((seen, since)) if logged - seen <= LITTLE => since,
@@ -40,15 +45,35 @@ impl LogKeeper {
                 now
             }
         };
-        if now < since + after {
-            return Some(since + after);
+        let quiet = now.saturating_duration_since(since);
+        if let Some(after) = idle.filter(|after| quiet >= *after) {
+            if let Err(failure) = self.rest(next_seqno, first_bytes) {
+                tracing::debug!(%failure, "the log goes on in a large segment");
+            }
+            // Looked at once more: somebody may have written meanwhile.
+            self.quiet = Some((logged, now));
+            return Some(now + after);
         }
-        if let Err(failure) = self.rest(next_seqno, first_bytes) {
-            tracing::debug!(%failure, "the log goes on in a large segment");
+        let mut again = idle.map(|after| since + after);
+        if let Some(after) = pause.filter(|_| is_ready) {
+            let mut at = since + after;
+            if quiet >= after {
+                self.give_back_spares(next_seqno);
+                at = now + after;
+            }
+            again = Some(again.map_or(at, |again| again.min(at)));
         }
-        // Looked at once more: somebody may have written meanwhile.
-        self.quiet = Some((logged, now));
-        Some(now + after)
+        again
+    }
+
+    /// Nothing is kept ready, unless something was stamped after `next_seqno` was looked at.
+    fn give_back_spares(&mut self, next_seqno: Seqno) {
+        self.resting = true;
+        let obsolete = self.recycling.take_all();
+        self.remove_all(obsolete);
+        if let Ok(spares) = self.wal.with_log(|state| state.give_up_spares(next_seqno, LITTLE)) {
+            self.discard_all(spares);
+        }
     }
 
     /// The log goes on in its last segment, as small as can be, and nothing is kept ready. Best
@@ -64,13 +89,9 @@ impl LogKeeper {
     /// the log goes on in a segment of `bytes` bytes.
     /// INVARIANT(no-log-file-missing): what is removed was never used, so nobody names it.
     fn rest(&mut self, next_seqno: Seqno, bytes: u64) -> Result<(), Failure> {
-        self.resting = true;
         self.growth = Growth::new(self.environment.config.log_segment_bytes);
-        let obsolete = self.recycling.take_all();
-        self.remove_all(obsolete);
         // First, so that their space may be used.
-        let spares = self.wal.with_log(|state| state.give_up_spares(next_seqno))?;
-        self.discard_all(spares);
+        self.give_back_spares(next_seqno);
         if !self.wal.with_log(|state| state.has_grown(bytes))? {
             return Ok(());
         }

@@ -399,13 +399,19 @@ impl LogState {
         self.next_seqno == next_seqno && self.parked.is_empty() && !refuses
     }
 
-    /// The spare segments, of which none is wanted while the log is at rest.
-    pub fn give_up_spares(&mut self, next_seqno: Seqno) -> VecDeque<Spare> {
+    /// Are there spares?
+    pub fn has_spares(&self) -> bool {
+        !self.spares.is_empty()
+    }
+
+    /// The spare segments, of which none is wanted while the log is at rest, and until more than
+    /// `little` is written.
+    pub fn give_up_spares(&mut self, next_seqno: Seqno, little: u64) -> VecDeque<Spare> {
         if !self.is_at_rest(next_seqno) {
             return VecDeque::new();
         }
         self.spare_asked = false;
-        self.ask_at = ask_at(&self.log);
+        self.ask_at = ask_at(&self.log).max(self.log.tail().saturating_add(little));
         std::mem::take(&mut self.spares)
     }
 
