@@ -115,7 +115,8 @@ pub struct Options {
     /// ready, two where it would not last. Of those that nothing needs any more, as many are kept
     /// to be used again as were used up lately, and of at most two write buffers of bytes (or one).
     /// A log to which hardly anything is written (for `rest_after_ms`) keeps none; one that is idle
-    /// (`idle_seal_after_ms`) goes on in one of 512 KiB; a closed database has a log of 8 KiB. Default 64 MiB, at least 64 KiB.
+    /// (`idle_seal_after_ms`) goes on in one of 512 KiB; a closed database has a log of 8 KiB.
+    /// Default 64 MiB, at least 64 KiB.
     pub log_segment_bytes: u64,
     /// Closed log segments whose entries are not all in tables may have this many bytes. When they
     /// have more, the range with the oldest such entry is flushed, then the next, in the

@@ -1,10 +1,11 @@
 //! Replacements of which some tables are taken over as they are: nobody can tell but by the files.
 
-use crate::harness::{Home, block_on, check, files};
+use crate::harness::{Home, Simulated, block_on, check, files};
 use crate::kit::chance::{Chance, cases_factor, replayed};
+use crate::kit::disk::{content, shared};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
-use sluicedb::{Compression, Db, OnEmpty, Replacement, Snapshot, WriteBatch};
+use sluicedb::{Compression, Db, OnEmpty, Options, Replacement, Snapshot, WriteBatch};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -166,29 +167,78 @@ fn what_replaces_spans_is_what_the_source_has_whatever_its_tables() {
     eprintln!("{stacks} times tables were that lie over each other, and hide some entries");
 }
 
-/// Planted: the newest at the bottom; all of them in one layer.
-#[test]
-fn tables_that_lie_over_each_other_are_taken_over_in_their_order() {
+/// Three flushes lie over each other, and a landing half full takes them.
+fn stacked() -> Options {
     let mut options = settings::tiny();
     (options.l0_trigger_tables, options.l0_tables_max) = (8, 16);
-    // A landing half full of them takes three.
     (options.landing_runs_max, options.table_bytes_max) = (6, 16 << 10);
     options.memory_budget_bytes = 64 << 20;
     (options.write_buffer_bytes, options.memtable_bytes) = (Some(32 << 20), Some(1 << 20));
-    let (new, live) = (Home::with(options.clone()), Home::with(options));
-    let (source, db) = (new.open(), live.open());
-    let (mut there, mut map) = (Map::new(), Map::new());
-    block_on(async {
-        for (round, step) in [3, 7, 11].into_iter().enumerate() {
-            let mut batch = WriteBatch::new();
-            for n in (round..600).step_by(step) {
-                let value = format!("round {round} of number {n:060}").into_bytes();
-                batch.put(key(n), &value);
-                there.insert(key(n), value);
-            }
-            source.write(batch).await.unwrap();
-            source.flush().await.unwrap();
+    options
+}
+
+/// Tables over each other in a database with `stacked` options, and what is seen of them.
+async fn fill_stack(db: &Db) -> Map {
+    let mut map = Map::new();
+    for (round, step) in [3, 7, 11].into_iter().enumerate() {
+        let mut batch = db.batch();
+        for n in (round..600).step_by(step) {
+            let value = format!("round {round} of number {n:060}").into_bytes();
+            batch.put(key(n), &value);
+            map.insert(key(n), value);
         }
+        db.write(batch).await.unwrap();
+        db.flush().await.unwrap();
+    }
+    map
+}
+
+/// What is older than a stack, and lies beside its span on both sides, is flushed after it.
+///
+/// Planted: a stack in the first landing, where it lies under what is flushed.
+#[test]
+fn what_memory_has_beside_a_stack_is_flushed_over_it_whatever_crashes() {
+    let scene = Simulated::with(5, stacked());
+    let db = scene.open();
+    let source = scene.run(db.keyspace("source")).unwrap();
+    let mut map = scene.run(fill_stack(&source));
+    let replace = || {
+        let span = [key(0)..key(9999)];
+        scene.run(db.replace_from(&source.snapshot(), span, OnEmpty::Wipe)).unwrap();
+    };
+    replace();
+    for name in ["a", "z"] {
+        scene.run(db.put(name, name)).unwrap();
+        map.insert(name.into(), name.into());
+    }
+    let images = scene.disk.record_images(1);
+    // It lets the tables of the first one go, which is said at once.
+    replace();
+    assert!(db.level_info().iter().any(|level| level.landing_bytes > 0), "a stack");
+    scene.run(db.flush()).unwrap();
+    scene.disk.clear_hook();
+    let images = images.take();
+    assert!(images.len() > 30, "{} images", images.len());
+    for (operation, image) in images {
+        eprintln!("before {operation:?}");
+        let scene = scene.reborn(image.kill_clone());
+        let db = scene.open();
+        let found = scene.run(content(&db)).unwrap();
+        assert_eq!(found, map);
+        scene.simulator.kill();
+    }
+    assert_eq!(scene.run(content(&db)).unwrap(), map);
+    scene.run(db.close()).unwrap();
+}
+
+/// Planted: the newest at the bottom; all of them in one layer.
+#[test]
+fn tables_that_lie_over_each_other_are_taken_over_in_their_order() {
+    let (new, live) = (Home::with(stacked()), Home::with(stacked()));
+    let (source, db) = (new.open(), live.open());
+    let mut map = Map::new();
+    block_on(async {
+        let there = fill_stack(&source).await;
         some_writes(&db, &mut map, &mut Chance::new(7)).await;
         let (snapshot, before) = (db.snapshot(), map.clone());
         let from = (source.snapshot(), there);
@@ -236,6 +286,36 @@ fn a_table_that_was_taken_over_is_a_table_like_others() {
         check(&copy, &map).await.unwrap();
         copy.close().await.unwrap();
     });
+}
+
+/// Planted: a table in front of memory that counts as another one in L0; a filter that is broken on
+/// the disk, and not where it was read before.
+#[test]
+fn a_table_ahead_of_memory_is_taken_over_once_and_one_with_a_broken_filter_never() {
+    let scene = Simulated::with(6, stacked());
+    let db = scene.open();
+    let source = scene.run(db.keyspace("source")).unwrap();
+    let all: Map = (0..200).map(|n| (key(n), vec![n as u8; 60])).collect();
+    let path = scene.outside("all.table", all.iter().map(|(key, value)| (key, Some(value))));
+    scene.run(source.put("zz", "in memory, and older than the table")).unwrap();
+    scene.run(source.ingest([&path])).unwrap();
+    let linked = || db.stats().bulk_tables_linked;
+    let replace = || {
+        let span = [key(0)..key(9999)];
+        let done = scene.run(db.replace_from(&source.snapshot(), span, OnEmpty::Wipe)).unwrap();
+        assert_eq!(done, Replacement::Replaced { entries: 200 });
+        assert_eq!(scene.run(content(&db)).unwrap(), all);
+    };
+    replace();
+    assert_eq!(linked(), 1);
+    // The footer says where the filter is.
+    let file = shared(&scene.disk).open_rw(&scene.dir.join(&scene.tables()[0])).unwrap();
+    let mut offset = [0; 8];
+    file.read_at(&mut offset, file.len().unwrap() - 128 + 32).unwrap();
+    file.write_all_at(&[0x5A; 4], u64::from_le_bytes(offset) + 5).unwrap();
+    replace();
+    assert_eq!(linked(), 1, "it is written anew");
+    scene.run(db.close()).unwrap();
 }
 
 /// Planted: a table that is linked and not looked into.

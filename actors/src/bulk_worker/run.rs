@@ -24,6 +24,8 @@ use std::collections::BTreeMap;
 const ASKED_EVERY: u64 = 1024;
 /// The number of entries in the tables, which counts for nothing: they get that of the change.
 const ENTRY_SEQNO: Seqno = Seqno(1);
+/// Tables that lie over each other are not taken over when they are more than so many full ones.
+const STACK_TABLES_MAX: u64 = 32;
 /// A table is taken over as it is when it has at least this part of a full one.
 const ADOPTED_SHARE: u64 = 16;
 
@@ -175,18 +177,28 @@ impl<'a> Into<'a> {
         let own = self.superversion.keyspaces.options(keyspace);
         let options = own.compaction(self.compaction);
         let layers_max = (options.landing_runs_max / 2).max(1);
-        Worth { bytes_min: options.table_bytes_max / ADOPTED_SHARE, layers_max }
+        Worth {
+            bytes_min: options.table_bytes_max / ADOPTED_SHARE,
+            layers_max,
+            stack_bytes_max: options.table_bytes_max.saturating_mul(STACK_TABLES_MAX),
+        }
     }
 
     /// Takes over the tables of `stack`, in their turn among the entries. `false`: that cannot be
     /// done, and what is seen of them is to be added.
     pub(super) fn adopt(&mut self, keyspace: KeyspaceId, stack: &Stack) -> Result<bool, Failure> {
         self.enter(keyspace)?;
+        for (_, slice) in stack.slices() {
+            if !self.fits(keyspace, slice)? {
+                return Ok(false);
+            }
+        }
         self.sink.cut()?;
         let before = self.sink.tables();
         self.destinations.resize(before, flat(self.keyspace));
         for (layer, slice) in stack.slices() {
-            if !self.adopt_table(keyspace, slice)? {
+            let table = slice.handle().table(ReadTier::Disk)?;
+            if !self.sink.adopt(&table, &mut || (self.goes_on)().is_ok())? {
                 self.sink.take_back_to(before);
                 self.destinations.truncate(before);
                 return Ok(false);
@@ -200,9 +212,10 @@ impl<'a> Into<'a> {
         Ok(true)
     }
 
-    fn adopt_table(&mut self, keyspace: KeyspaceId, slice: &Slice) -> Result<bool, Failure> {
-        // Where ranges or spans meet in it, it would have to be cut in the change's turn. And it is
-        // not to be much larger than what compactions write.
+    /// Where ranges or spans meet in a table, it would have to be cut in the change's turn; it is
+    /// not to be much larger than what compactions write; and what may be written may be brought
+    /// in.
+    fn fits(&self, keyspace: KeyspaceId, slice: &Slice) -> Result<bool, Failure> {
         let bounds = self.bounds_of(keyspace);
         let next = bounds.partition_point(|bound| bound <= slice.min_key());
         let is_cut = bounds.get(next).is_some_and(|bound| bound <= slice.max_key());
@@ -210,9 +223,7 @@ impl<'a> Into<'a> {
             return Ok(false);
         }
         let table = slice.handle().table(ReadTier::Disk)?;
-        // What may be written may be brought in.
-        let fits = table.value_bytes_bound() <= self.value_bytes_max as u64;
-        Ok(fits && self.sink.adopt(&table, &mut || (self.goes_on)().is_ok())?)
+        Ok(table.value_bytes_bound() <= self.value_bytes_max as u64)
     }
 
     /// What comes next is of `keyspace`.

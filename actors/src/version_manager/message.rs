@@ -53,7 +53,8 @@ pub enum Change {
     Replace {
         /// In order, and apart from each other.
         spans: Vec<KeyspaceSpan>,
-        /// No two of a keyspace share a key. Removed again if the change does not happen.
+        /// Two of a keyspace share a key only where their layers say which one is newer. Removed
+        /// again if the change does not happen.
         written: Written,
     },
     /// There is a keyspace of this name, with these options. Nothing is to be done where there is

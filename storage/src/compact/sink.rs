@@ -111,6 +111,8 @@ impl<'a> TableSink<'a> {
         let id = TableId { db_id: self.db_id, number };
         let opened = Table::open(&self.vfs, path.clone(), id, Some(&meta), BlockCache::new(0));
         let adopted = match opened {
+            // It is read anew there, and may have been damaged since the other one was opened.
+            Ok(opened) if opened.filter_is_broken() => Ok(false),
             Ok(opened) => checked(&opened, table.path(), goes_on),
             Err(error) => {
                 tracing::debug!(%error, "a table is copied instead");

@@ -17,6 +17,9 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Of the level that a landing stands in front of into which stacks come.
+const LANDING_MIN: u8 = 2;
+
 /// Where a part of a table goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Entry {
@@ -95,7 +98,10 @@ impl Version {
             let range = &self.ranges()[at];
             let bytes = pieces.iter().map(|(_, piece)| piece.file_bytes()).sum();
             let level = level_for(range, bytes, &range.own.compaction(options));
-            let newest = range.newest_landed(level);
+            // Not the first landing: L0 is newer than that one, and what memory still has beside
+            // the spans will come into L0, but is older than the change.
+            let landing = level.max(LANDING_MIN);
+            let newest = range.newest_landed(landing);
             for (entry, piece) in pieces {
                 let place = match entry {
                     Entry::L0 => Place::L0,
@@ -106,7 +112,7 @@ impl Version {
                         for part in piece.cut(range.shards.bounds())? {
                             let shard = range.shards.index(part.min_key()) as u16;
                             let meta = SliceMeta { landed, ..part.meta().clone() };
-                            edit.added.push((range.id, Place::Landing(level, shard), meta));
+                            edit.added.push((range.id, Place::Landing(landing, shard), meta));
                         }
                         continue;
                     }
@@ -133,15 +139,21 @@ impl Version {
         for range in &mut next.ranges {
             let id = range.id;
             let from = places.partition_point(|(other, _)| *other < id);
-            for (_, place) in places[from..].iter().take_while(|(other, _)| *other == id) {
-                let mut slices = range.layers.in_order(*place);
-                for slice in &mut slices {
-                    if slice.seqno == Some(Seqno::MAX) {
-                        let meta = SliceMeta { seqno: Some(seqno), ..slice.meta().clone() };
-                        *slice = Slice::new(meta, Arc::clone(slice.handle()));
+            let theirs = places[from..].iter().take_while(|(other, _)| *other == id);
+            let changed: BTreeMap<Place, Vec<Slice>> = theirs
+                .map(|(_, place)| {
+                    let mut slices = range.layers.in_order(*place);
+                    for slice in &mut slices {
+                        if slice.seqno == Some(Seqno::MAX) {
+                            let meta = SliceMeta { seqno: Some(seqno), ..slice.meta().clone() };
+                            *slice = Slice::new(meta, Arc::clone(slice.handle()));
+                        }
                     }
-                }
-                let layers = range.layers.with(*place, slices);
+                    (*place, slices)
+                })
+                .collect();
+            if !changed.is_empty() {
+                let layers = range.layers.with_places(changed);
                 *range = Arc::new(RangeVersion { layers, ..(**range).clone() });
             }
         }

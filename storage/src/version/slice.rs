@@ -48,7 +48,7 @@ pub struct SliceMeta {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Landed {
     /// Greater than that of everything that its range's landings had then. What entered by one edit
-    /// has one.
+    /// has one, but for tables that were taken over in layers: each of these has its own.
     pub epoch: u64,
     /// In milliseconds since 1970.
     pub at_ms: u64,

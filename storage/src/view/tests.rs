@@ -319,7 +319,7 @@ fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Ve
 /// What a stack has, the newest of each key, is what is to be seen between its ends. Returns the
 /// numbers of the tables, by stacks.
 fn check_stacks(view: &View, model: &Model) -> Vec<Vec<u64>> {
-    let worth = Worth { bytes_min: 0, layers_max: usize::MAX };
+    let worth = Worth { bytes_min: 0, layers_max: usize::MAX, stack_bytes_max: u64::MAX };
     let stacks = view.stacks(KeyspaceId::DEFAULT, &Span::all(), worth).unwrap();
     for stack in &stacks {
         let mut oldest_first: Vec<_> = stack.slices().collect();
@@ -523,7 +523,7 @@ fn only_tables_that_a_view_shows_as_they_are_are_whole() {
     assert_eq!(check_stacks(&before, &model), [vec![1], vec![3, 4], vec![5]]);
     let within = |lo: u16, hi: u16, bytes_min, layers_max| {
         let span = Span { lo: key_of(lo).into(), hi: Some(key_of(hi).into()) };
-        let worth = Worth { bytes_min, layers_max };
+        let worth = Worth { bytes_min, layers_max, stack_bytes_max: u64::MAX };
         numbers(&before.stacks(KeyspaceId::DEFAULT, &span, worth).unwrap())
     };
     assert_eq!(within(0, 5, 0, 2), [[1]]);

@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::{Seqno, Span};
 use crate::keyspace::KeyspaceId;
-use crate::version::{Run, Slice};
+use crate::table::KeySketch;
+use crate::version::Slice;
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -56,8 +57,26 @@ impl Stack {
         self.slices.push((layer, slice));
     }
 
-    /// About which share of its entries newer ones hide.
+    /// Numbers the layers anew: from 0, and each has something.
+    fn renumber(&mut self) {
+        let mut layers: Vec<_> = self.slices.iter().map(|(layer, _)| *layer).collect();
+        layers.sort_unstable();
+        layers.dedup();
+        for (layer, _) in &mut self.slices {
+            *layer = layers.partition_point(|other| other < layer);
+        }
+    }
+
+    /// How many layers it has.
+    fn layers(&self) -> usize {
+        self.slices.iter().map(|(layer, _)| layer + 1).max().unwrap_or(0)
+    }
+
+    /// About which share of its entries newer ones hide; all, where that is not known.
     fn hidden(&self) -> f64 {
+        if !self.is_flat() && self.slices().any(|(_, s)| s.table.keys == KeySketch::default()) {
+            return 1.0;
+        }
         let mut newest_first: Vec<_> = self.slices().collect();
         newest_first.sort_by_key(|(layer, _)| Reverse(*layer));
         let slices: Vec<_> = newest_first.into_iter().map(|(_, slice)| slice.clone()).collect();
@@ -72,6 +91,8 @@ pub struct Worth {
     pub bytes_min: u64,
     /// Over any key lie so many at most.
     pub layers_max: usize,
+    /// Tables over each other have so many bytes at most: they are merged by one job.
+    pub stack_bytes_max: u64,
 }
 
 impl View {
@@ -95,8 +116,8 @@ impl View {
             if range.stable.keyspace != keyspace || range.span().intersection(span).is_empty() {
                 continue;
             }
-            let runs: Vec<_> = tables_in_front(range).chain(range.stable.layers.runs()).collect();
-            let layers = runs.iter().rev().enumerate();
+            // Tables in front of memory are in L0 as well.
+            let layers = range.stable.layers.runs().iter().rev().enumerate();
             let mut slices: Vec<_> = layers
                 .flat_map(|(layer, run)| run.slices().iter().map(move |slice| (layer, slice)))
                 .filter(|(_, slice)| span.overlaps_closed(slice.min_key(), slice.max_key()))
@@ -114,7 +135,8 @@ impl View {
                     }),
                 }
             }
-            for stack in found {
+            for mut stack in found {
+                stack.renumber();
                 if self.is_whole(&stack, span)
                     && worth.has(&stack)
                     && !is_in_memory(range, stack.min_key(), stack.max_key(), self.upto)?
@@ -142,20 +164,12 @@ impl View {
 impl Worth {
     fn has(&self, stack: &Stack) -> bool {
         let bytes = stack.slices().fold(0_u64, |sum, (_, s)| sum.saturating_add(s.file_bytes()));
-        let mut layers: Vec<_> = stack.slices().map(|(layer, _)| layer).collect();
-        layers.sort_unstable();
-        layers.dedup();
+        let bytes_max = if stack.is_flat() { u64::MAX } else { self.stack_bytes_max };
         bytes / stack.slices.len() as u64 >= self.bytes_min
-            && layers.len() <= self.layers_max
+            && bytes <= bytes_max
+            && stack.layers() <= self.layers_max
             && stack.hidden() <= HIDDEN_MAX
     }
-}
-
-fn tables_in_front<O>(range: &RangeEntry<O>) -> impl Iterator<Item = &Run> {
-    range.in_front().filter_map(|layer| match layer {
-        InFront::Tables(run) => Some(run),
-        InFront::Active(_) | InFront::Sealed(_) => None,
-    })
 }
 
 /// Has a memtable of the range anything in the closed interval `[min, max]`?
