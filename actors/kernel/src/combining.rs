@@ -21,7 +21,7 @@
 //! Does not: start the thread behind `kick`; it calls [`CombiningMailbox::deliver_blocking`].
 
 use crate::mailbox::{Capacity, Permit};
-use crate::queue::{Driver, Queue};
+use crate::queue::Queue;
 use crate::semaphore::{Amount, Refused};
 use crate::sync::Arc;
 use crate::wake::Hold;
@@ -35,7 +35,7 @@ pub mod preempt;
 
 pub use guard::TurnGuard;
 
-use lock::{Lock, LockGuard};
+use lock::Lock;
 
 /// Messages a turn on a caller's thread handles at most: about 100 us of 300 ns each.
 pub const TURN_MESSAGES_MAX: usize = 256;
@@ -139,7 +139,7 @@ impl<A: Handler> CombiningMailbox<A> {
     /// An actor with an empty mailbox and a free seat; `limits` bound a caller's turn.
     pub fn new(actor: A, capacity: Capacity, limits: TurnLimits, hooks: Hooks) -> Self {
         assert!(limits.messages > 0, "a turn handles at least one message");
-        let queue = Arc::new(Queue::new(capacity, Driver::Combiner));
+        let queue = Arc::new(Queue::new(capacity, None));
         Self { seat: Lock::new(actor), queue, limits, hooks }
     }
 
@@ -223,7 +223,7 @@ impl<A: Handler> CombiningMailbox<A> {
             let _hold = Hold::new();
             let mut turn = Turn::new(true);
             let Some(mut seat) = self.seat.enter_blocking() else { return self.discard() };
-            let end = self.drain(&mut seat, &mut turn, &mut Spent::default());
+            let end = self.drain(&mut seat.state, &mut turn, &mut Spent::default());
             drop(seat);
             let settled = match end {
                 End::Empty => self.queue.is_settled(),
@@ -251,29 +251,17 @@ impl<A: Handler> CombiningMailbox<A> {
             self.discard();
             return None;
         };
+        let actor = &mut *seat.state;
         let result = loop {
-            match self.drain(&mut seat, &mut turn, &mut Spent::default()) {
-                // Nothing is heavy here, and this turn has no end: who is counted comes.
+            match self.drain(actor, &mut turn, &mut Spent::default()) {
+                // Nothing is heavy here, and this turn has no end.
                 End::Left => {}
-                End::Empty => break Ok(()),
+                End::Empty => break self.catch(|| f(actor)),
                 End::Panicked(message) => break Err(message),
             }
         };
-        let result = result.and_then(|()| {
-            let actor = &mut *seat;
-            catch_unwind(AssertUnwindSafe(|| f(actor))).map_err(|panic| {
-                seat.fail();
-                panic_message(&*panic)
-            })
-        });
         drop(seat);
-        let result = match result {
-            Ok(result) => Some(result),
-            Err(message) => {
-                self.fall(message);
-                None
-            }
-        };
+        let result = result.map_err(|message| self.fall(message)).ok();
         self.finish(&mut turn);
         self.settle(&mut Spent::default());
         result
@@ -281,7 +269,7 @@ impl<A: Handler> CombiningMailbox<A> {
 
     /// Messages sent and not yet handled.
     pub fn len(&self) -> usize {
-        self.queue.unhandled() as usize
+        self.queue.unhandled()
     }
 
     /// Is nothing waiting to be handled?
@@ -305,7 +293,7 @@ impl<A: Handler> CombiningMailbox<A> {
                 }
                 break;
             };
-            let end = self.drain(&mut seat, &mut turn, spent);
+            let end = self.drain(&mut seat.state, &mut turn, spent);
             drop(seat);
             if self.seat.is_failed() && !matches!(end, End::Panicked(_)) {
                 // Failed from outside meanwhile: what this turn held or left is nobody's.
@@ -330,12 +318,10 @@ impl<A: Handler> CombiningMailbox<A> {
         self.finish(&mut turn);
     }
 
-    fn drain(&self, seat: &mut LockGuard<'_, A>, turn: &mut Turn, spent: &mut Spent) -> End {
+    fn drain(&self, actor: &mut A, turn: &mut Turn, spent: &mut Spent) -> End {
         let mut handled = 0;
         let end = loop {
-            // On a thread of its own also what is not counted yet: in front of what was sent before
-            // this turn there may be a message whose sender is half done.
-            if !turn.on_own_thread && handled >= self.queue.pushed() {
+            if handled >= self.queue.unhandled() {
                 break End::Empty;
             }
             let Some((message, bytes)) = self.queue.pop() else { break End::Empty };
@@ -343,7 +329,7 @@ impl<A: Handler> CombiningMailbox<A> {
             let full = spent.messages >= self.limits.messages
                 || spent.messages > 0 && spent.bytes.saturating_add(weight) > self.limits.bytes;
             if full || !turn.on_own_thread && A::is_heavy(&message) {
-                self.queue.hold(message, bytes);
+                self.queue.put_back(message, bytes);
                 break End::Left;
             }
             handled += 1;
@@ -351,16 +337,23 @@ impl<A: Handler> CombiningMailbox<A> {
             spent.bytes = spent.bytes.saturating_add(weight);
             turn.messages += 1;
             turn.bytes += bytes;
-            let actor = &mut **seat;
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| actor.handle(message, turn))) {
-                seat.fail();
-                break End::Panicked(panic_message(&*panic));
+            if let Err(message) = self.catch(|| actor.handle(message, turn)) {
+                break End::Panicked(message);
             }
         };
         if handled > 0 {
             self.queue.handled(handled);
         }
         end
+    }
+
+    /// Fails the seat if `f` panics, and says with what.
+    #[inline]
+    fn catch<R>(&self, f: impl FnOnce() -> R) -> Result<R, String> {
+        catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
+            self.seat.fail();
+            panic_message(&*panic)
+        })
     }
 
     /// After the seat: room, deferred actions.
@@ -374,16 +367,15 @@ impl<A: Handler> CombiningMailbox<A> {
     fn finish_busy(&self, turn: &mut Turn) {
         let room = Amount::new(std::mem::take(&mut turn.messages), std::mem::take(&mut turn.bytes));
         let after = std::mem::take(&mut turn.after);
-        let all = || {
+        let done = self.catch(|| {
             self.queue.room.release(room);
             let mut spent = Spent::default();
             for action in after {
                 action(&mut spent);
             }
-        };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(all)) {
-            self.seat.fail();
-            self.fall(panic_message(&*panic));
+        });
+        if let Err(message) = done {
+            self.fall(message);
         }
     }
 

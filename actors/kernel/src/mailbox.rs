@@ -10,9 +10,10 @@
 //! Does not: run anything; an actor that its callers run has a
 //! [`CombiningMailbox`](crate::combining::CombiningMailbox).
 
-use crate::queue::{Driver, Queue};
+use crate::queue::Queue;
 pub use crate::semaphore::Refused;
 use crate::semaphore::{Amount, Take};
+use crate::signal::Signal;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use std::future::{Future, poll_fn};
@@ -55,7 +56,7 @@ opaque_debug!("Permit", [T] Permit<T>);
 impl<T> Mailbox<T> {
     /// Both ends of a new mailbox.
     pub fn new(capacity: Capacity) -> (Mailbox<T>, Inbox<T>) {
-        let queue = Arc::new(Queue::new(capacity, Driver::Inbox));
+        let queue = Arc::new(Queue::new(capacity, Some(Signal::new())));
         let senders = Arc::new(AtomicUsize::new(1));
         (Mailbox { queue: Arc::clone(&queue), senders }, Inbox { queue })
     }
@@ -81,7 +82,7 @@ impl<T> Mailbox<T> {
 
     /// Messages queued.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.queue.unhandled()
     }
 
     /// Is nothing queued?
@@ -160,6 +161,7 @@ impl<T> Inbox<T> {
     /// The next message if one is there; its room comes back here.
     pub fn try_recv(&mut self) -> Option<T> {
         let (message, bytes) = self.queue.pop()?;
+        self.queue.handled(1);
         self.queue.room.release(Amount::taken(1, bytes));
         Some(message)
     }
@@ -174,12 +176,10 @@ impl<T> Inbox<T> {
 
     fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
         loop {
-            // Read before the queue: if nothing was under way then, an empty queue stays empty.
-            let ended = self.queue.no_send_can_follow();
             if let Some(message) = self.try_recv() {
                 return Poll::Ready(Some(message));
             }
-            if ended {
+            if self.queue.has_ended() {
                 return Poll::Ready(None);
             }
             if self.queue.poll_bell(context).is_pending() {
@@ -191,7 +191,9 @@ impl<T> Inbox<T> {
 
 impl<T> Drop for Inbox<T> {
     fn drop(&mut self) {
-        self.queue.abandon();
+        // Messages carry replies: dropping them answers whoever waits.
+        self.queue.close();
+        self.queue.discard();
     }
 }
 

@@ -156,11 +156,6 @@ impl Semaphore {
         self.0.is_short()
     }
 
-    /// How many futures stand in line (woken or not).
-    pub fn waiters(&self) -> usize {
-        self.0.waiters()
-    }
-
     /// Refuses everybody from now on; waiters get `Closed`. Permits may still come back.
     pub fn close(&self) {
         self.0.close();

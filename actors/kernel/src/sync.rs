@@ -1,9 +1,7 @@
-//! The switch between std and loom, the queue inside every mailbox, and waiting on a thread.
+//! The switch between std and loom, and waiting on a thread.
 //!
-//! Guarantees: everything in the kernel that two threads share is made of the types named here, so
-//! a loom model sees all of it. The queue is flume in production and a plain locked deque under
-//! loom (flume knows nothing of loom, so it must never be inside a model). Does not: bound
-//! anything; the room in front of a queue does that.
+//! Guarantees: everything in this crate that two threads share is made of the types named here, so
+//! a loom model sees all of it.
 
 use crate::wake::trust;
 use std::future::Future;
@@ -34,65 +32,6 @@ impl<T> std::ops::Deref for Lane<T> {
     #[inline]
     fn deref(&self) -> &T {
         &self.0
-    }
-}
-
-/// First in, first out, many producers, many consumers, never waits. Whoever pushes holds room for
-/// the message, so the queue is never longer than `capacity`.
-#[cfg(not(loom))]
-pub(crate) struct Fifo<T> {
-    sender: flume::Sender<T>,
-    receiver: flume::Receiver<T>,
-}
-
-#[cfg(not(loom))]
-impl<T> Fifo<T> {
-    pub(crate) fn new(capacity: usize) -> Self {
-        let (sender, receiver) = flume::bounded(capacity);
-        Self { sender, receiver }
-    }
-
-    pub(crate) fn push(&self, value: T) {
-        assert!(
-            self.sender.try_send(value).is_ok(),
-            "room was reserved before the message was sent"
-        );
-    }
-
-    pub(crate) fn pop(&self) -> Option<T> {
-        self.receiver.try_recv().ok()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.receiver.len()
-    }
-}
-
-/// First in, first out, as the model sees it.
-#[cfg(loom)]
-pub(crate) struct Fifo<T> {
-    capacity: usize,
-    messages: Mutex<std::collections::VecDeque<T>>,
-}
-
-#[cfg(loom)]
-impl<T> Fifo<T> {
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity, messages: Mutex::new(std::collections::VecDeque::new()) }
-    }
-
-    pub(crate) fn push(&self, value: T) {
-        let mut messages = lock(&self.messages);
-        assert!(messages.len() < self.capacity, "room was reserved before the message was sent");
-        messages.push_back(value);
-    }
-
-    pub(crate) fn pop(&self) -> Option<T> {
-        lock(&self.messages).pop_front()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        lock(&self.messages).len()
     }
 }
 

@@ -4,7 +4,6 @@
 //! of them; setting never waits for anybody and wakes outside locks. Does not: queue; use a mailbox
 //! for that.
 
-use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, lock};
 use crate::wake::wake_all;
 use std::collections::BTreeMap;
@@ -13,23 +12,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 struct Board<T> {
-    /// How often the value was set; written under the lock.
-    edition: AtomicU64,
-    inside: Mutex<Inside<T>>,
-}
-
-struct Inside<T> {
     value: T,
+    /// How often it was set.
+    edition: u64,
     next_id: u64,
     waiting: BTreeMap<u64, Waker>,
 }
 
 /// The latest value, for those who set it. Clones share it.
-pub struct Watch<T>(Arc<Board<T>>);
+pub struct Watch<T>(Arc<Mutex<Board<T>>>);
 
 /// One who watches: knows which edition it has seen.
 pub struct Watcher<T> {
-    board: Arc<Board<T>>,
+    board: Arc<Mutex<Board<T>>>,
     seen: u64,
 }
 
@@ -52,13 +47,13 @@ impl<T> Clone for Watcher<T> {
 impl<T: Clone> Watch<T> {
     /// A watch that shows `value`.
     pub fn new(value: T) -> Self {
-        let inside = Inside { value, next_id: 0, waiting: BTreeMap::new() };
-        Self(Arc::new(Board { edition: AtomicU64::new(0), inside: Mutex::new(inside) }))
+        let board = Board { value, edition: 0, next_id: 0, waiting: BTreeMap::new() };
+        Self(Arc::new(Mutex::new(board)))
     }
 
     /// The newest value.
     pub fn get(&self) -> T {
-        lock(&self.0.inside).value.clone()
+        lock(&self.0).value.clone()
     }
 
     /// Shows `value` and wakes every watcher.
@@ -70,11 +65,10 @@ impl<T: Clone> Watch<T> {
     /// runs under the lock that orders all changes: it must be short and must not use this watch.
     pub fn update(&self, next: impl FnOnce(&T) -> Option<T>) -> bool {
         let (old, waiting) = {
-            let mut inside = lock(&self.0.inside);
-            let Some(value) = next(&inside.value) else { return false };
-            let edition = self.0.edition.load(Ordering::Relaxed) + 1;
-            self.0.edition.store(edition, Ordering::Release);
-            (std::mem::replace(&mut inside.value, value), std::mem::take(&mut inside.waiting))
+            let mut board = lock(&self.0);
+            let Some(value) = next(&board.value) else { return false };
+            board.edition += 1;
+            (std::mem::replace(&mut board.value, value), std::mem::take(&mut board.waiting))
         };
         drop(old);
         wake_all(waiting.into_values());
@@ -83,17 +77,16 @@ impl<T: Clone> Watch<T> {
 
     /// A watcher that has seen the newest value.
     pub fn watcher(&self) -> Watcher<T> {
-        let seen = self.0.edition.load(Ordering::Acquire);
-        Watcher { board: Arc::clone(&self.0), seen }
+        Watcher { board: Arc::clone(&self.0), seen: lock(&self.0).edition }
     }
 }
 
 impl<T: Clone> Watcher<T> {
     /// The newest value, which counts as seen.
     pub fn get(&mut self) -> T {
-        let inside = lock(&self.board.inside);
-        self.seen = self.board.edition.load(Ordering::Relaxed);
-        inside.value.clone()
+        let board = lock(&self.board);
+        self.seen = board.edition;
+        board.value.clone()
     }
 
     /// Resolves to the newest value once it is one this watcher has not seen. May be dropped.
@@ -115,22 +108,19 @@ impl<T: Clone> Future for Changed<'_, T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         let this = self.get_mut();
         let waker = context.waker().clone();
-        let mut inside = lock(&this.watcher.board.inside);
-        let edition = this.watcher.board.edition.load(Ordering::Relaxed);
-        if edition != this.watcher.seen {
-            this.watcher.seen = edition;
+        let mut board = lock(&this.watcher.board);
+        if board.edition != this.watcher.seen {
+            this.watcher.seen = board.edition;
             // Every change empties the list, so there is nothing of ours in it.
             this.id = None;
-            let value = inside.value.clone();
-            drop(inside);
-            return Poll::Ready(value);
+            return Poll::Ready(board.value.clone());
         }
         let id = *this.id.get_or_insert_with(|| {
-            inside.next_id += 1;
-            inside.next_id
+            board.next_id += 1;
+            board.next_id
         });
-        let old = inside.waiting.insert(id, waker);
-        drop(inside);
+        let old = board.waiting.insert(id, waker);
+        drop(board);
         drop(old);
         Poll::Pending
     }
@@ -139,7 +129,7 @@ impl<T: Clone> Future for Changed<'_, T> {
 impl<T> Drop for Changed<'_, T> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            let old = lock(&self.watcher.board.inside).waiting.remove(&id);
+            let old = lock(&self.watcher.board).waiting.remove(&id);
             drop(old);
         }
     }
@@ -173,6 +163,6 @@ mod tests {
         let mut changed = other.changed();
         assert!(Pin::new(&mut changed).poll(&mut context()).is_pending());
         drop(changed);
-        assert!(lock(&watch.0.inside).waiting.is_empty(), "a dropped watcher leaves nothing");
+        assert!(lock(&watch.0).waiting.is_empty(), "a dropped watcher leaves nothing");
     }
 }

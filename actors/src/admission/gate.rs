@@ -314,7 +314,11 @@ mod tests {
         drop(held);
         assert!(poll(&mut admit).is_pending());
         assert_eq!(admit.waiting_range(), None);
-        assert_eq!((local.used(), local.waiters()), (0, 0), "others may have the range's room");
+        assert_eq!(
+            (local.used(), local.is_short()),
+            (0, false),
+            "others may have the range's room"
+        );
         let taken = local.try_acquire(2).expect("there is room");
         drop(hog);
         assert!(poll(&mut admit).is_pending());
@@ -378,7 +382,7 @@ mod tests {
         assert_eq!(admit.waiting_range(), Some(1));
         assert_eq!((locals[0].used(), locals[2].used()), (0, 0), "nothing is held meanwhile");
         drop(admit);
-        assert_eq!(locals[1].waiters(), 0);
+        assert!(!locals[1].is_short());
         drop(held);
         let admission = gate.try_admit_many(claims(3)).expect("all fit");
         assert_eq!((admission.global.count(), admission.more.len()), (9, 2));

@@ -418,7 +418,7 @@ fn who_waits_for_a_range_that_goes_is_woken() {
             writer.join().unwrap();
             toy.check(2);
             drop((bytes, place));
-            assert_eq!((old.range.local.used(), old.range.local.waiters()), (0, 0));
+            assert_eq!((old.range.local.used(), old.range.local.is_short()), (0, false));
         });
     }
 }

@@ -3,8 +3,7 @@
 //!
 //! Run: `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release
 //! -p sluicedb-actors --test loom`. Each model names the bug that was planted to see it fail
-//! ("Catches"). The queue inside a mailbox is flume in production and a locked deque here; what is
-//! checked is everything around it.
+//! ("Catches").
 
 #![cfg(loom)]
 

@@ -4,10 +4,9 @@
 //! free. Does not: catch panics outside [`TurnGuard::attempt`]; those fail the mailbox and go on.
 
 use super::lock::LockGuard;
-use super::{CombiningMailbox, Handler, Spent, Turn, panic_message};
+use super::{CombiningMailbox, Handler, Spent, Turn};
 use crate::wake::Hold;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 opaque_debug!("TurnGuard", [A: Handler] TurnGuard<'_, A>);
 
@@ -38,11 +37,12 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
     /// passed on.
     #[inline]
     pub fn attempt<R>(&mut self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
-        let actor = &mut **self;
-        match catch_unwind(AssertUnwindSafe(|| f(actor))) {
+        let mailbox = self.mailbox;
+        match mailbox.catch(|| f(self)) {
             Ok(value) => Some(value),
-            Err(panic) => {
-                self.fall(panic_message(&*panic));
+            Err(message) => {
+                self.seat = None;
+                mailbox.fall(message);
                 None
             }
         }
@@ -59,18 +59,10 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
 
     /// Frees the seat and leaves what was queued meanwhile to the caller, who must call
     /// [`CombiningMailbox::settle`] soon: for a caller with something more urgent to do under the
-    /// next seat in log order.
+    /// next seat.
     #[inline]
     pub fn release(mut self) {
         drop(self.seat.take());
-    }
-
-    #[cold]
-    fn fall(&mut self, message: String) {
-        if let Some(mut seat) = self.seat.take() {
-            seat.fail();
-        }
-        self.mailbox.fall(message);
     }
 }
 
@@ -79,14 +71,14 @@ impl<A: Handler> Deref for TurnGuard<'_, A> {
 
     #[inline]
     fn deref(&self) -> &A {
-        self.seat.as_ref().expect("taken only by drop")
+        &self.seat.as_ref().expect("taken only by drop").state
     }
 }
 
 impl<A: Handler> DerefMut for TurnGuard<'_, A> {
     #[inline]
     fn deref_mut(&mut self) -> &mut A {
-        self.seat.as_mut().expect("taken only by drop")
+        &mut self.seat.as_mut().expect("taken only by drop").state
     }
 }
 
@@ -96,7 +88,7 @@ impl<A: Handler> Drop for TurnGuard<'_, A> {
         if let Some(seat) = self.seat.take() {
             drop(seat);
             if self.mailbox.seat.is_failed() {
-                // The holder panics outside `run`, or somebody failed the mailbox meanwhile.
+                // The holder panics outside `attempt`, or somebody failed the mailbox meanwhile.
                 self.mailbox.queue.room.close();
                 self.mailbox.discard();
                 if std::thread::panicking() {

@@ -10,7 +10,6 @@
 use super::preempt::{self, Occupied};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard};
-use std::ops::{Deref, DerefMut};
 
 /// A state behind a seat.
 pub(super) struct Lock<S> {
@@ -19,11 +18,10 @@ pub(super) struct Lock<S> {
     state: Mutex<S>,
 }
 
-/// The seat is taken; dropping the guard frees it. A panic meanwhile fails the seat.
+/// The seat is taken; dropping this frees it. A panic meanwhile fails the seat.
 #[must_use = "the seat is free again once the guard is dropped"]
 pub(super) struct LockGuard<'a, S> {
-    seat: &'a Lock<S>,
-    state: MutexGuard<'a, S>,
+    pub(super) state: MutexGuard<'a, S>,
     /// After `state`: the seat is free when this is dropped.
     _occupied: Occupied,
 }
@@ -38,24 +36,19 @@ impl<S> Lock<S> {
     #[inline]
     pub(super) fn try_enter(&self) -> Option<LockGuard<'_, S>> {
         preempt::point();
-        match self.state.try_lock() {
-            Ok(state) if !self.failed.load(Ordering::Relaxed) => {
-                Some(LockGuard { seat: self, state, _occupied: Occupied::new() })
-            }
-            _ => None,
-        }
+        self.enter(self.state.try_lock().ok()?)
     }
 
-    /// Takes the seat, waiting for the occupant to leave; `None` if it is failed. For threads of
-    /// their own.
+    /// Takes the seat, waiting for the occupant to leave; `None` if it is failed.
     pub(super) fn enter_blocking(&self) -> Option<LockGuard<'_, S>> {
         preempt::point();
-        match self.state.lock() {
-            Ok(state) if !self.failed.load(Ordering::Relaxed) => {
-                Some(LockGuard { seat: self, state, _occupied: Occupied::new() })
-            }
-            _ => None,
-        }
+        self.enter(self.state.lock().ok()?)
+    }
+
+    #[inline]
+    fn enter<'a>(&'a self, state: MutexGuard<'a, S>) -> Option<LockGuard<'a, S>> {
+        let may = !self.failed.load(Ordering::Relaxed);
+        may.then(|| LockGuard { state, _occupied: Occupied::new() })
     }
 
     /// Did an occupant panic, or was the seat failed? Final.
@@ -68,32 +61,9 @@ impl<S> Lock<S> {
         poisoned || self.failed.load(Ordering::Acquire)
     }
 
-    /// Fails the seat from outside: nobody enters any more; who is in it may finish.
+    /// Fails the seat: nobody enters any more; who is in it may finish.
     pub(super) fn fail(&self) {
         self.failed.store(true, Ordering::Release);
-    }
-}
-
-impl<S> LockGuard<'_, S> {
-    /// Fails the seat: nobody enters it after this guard is dropped.
-    pub(super) fn fail(&mut self) {
-        self.seat.fail();
-    }
-}
-
-impl<S> Deref for LockGuard<'_, S> {
-    type Target = S;
-
-    #[inline]
-    fn deref(&self) -> &S {
-        &self.state
-    }
-}
-
-impl<S> DerefMut for LockGuard<'_, S> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut S {
-        &mut self.state
     }
 }
 
@@ -105,10 +75,10 @@ mod tests {
     fn one_occupant_at_a_time() {
         let seat = Lock::new(1);
         let mut guard = seat.try_enter().expect("free");
-        *guard += 1;
+        *guard.state += 1;
         assert!(seat.try_enter().is_none());
         drop(guard);
-        assert_eq!(*seat.enter_blocking().expect("free"), 2);
+        assert_eq!(*seat.enter_blocking().expect("free").state, 2);
         assert!(!seat.is_failed());
     }
 
@@ -129,7 +99,7 @@ mod tests {
     #[test]
     fn a_failed_seat_stays_empty() {
         let seat = Lock::new(());
-        seat.try_enter().expect("free").fail();
+        seat.fail();
         assert!(seat.is_failed() && seat.try_enter().is_none() && seat.enter_blocking().is_none());
     }
 }

@@ -18,7 +18,7 @@
 //! to a future that might never be polled again.
 
 use super::Refused;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Lane, Mutex, lock};
 use crate::wake::wake_all;
 use std::collections::VecDeque;
@@ -147,17 +147,14 @@ impl WaitList {
     }
 }
 
-/// A future's entry in the wait list, `None` while it never had to wait. Must be given to
+/// A future's id in the wait list, `None` while it never had to wait. Must be given to
 /// [`Core::leave`] when the future is dropped.
-#[derive(Debug, Default)]
-struct Entry(Option<u64>);
+type Entry = Option<u64>;
 
 /// See the module.
 pub(crate) struct Core {
     state: Lane<AtomicU64>,
     limit: Amount,
-    /// Length of the list, for those who only want to know.
-    waiters: AtomicUsize,
     list: Mutex<WaitList>,
     on_wait: Option<WaitHook>,
 }
@@ -167,7 +164,6 @@ impl Core {
         Self {
             state: Lane(AtomicU64::new(0)),
             limit,
-            waiters: AtomicUsize::new(0),
             list: Mutex::new(WaitList::default()),
             on_wait,
         }
@@ -179,10 +175,6 @@ impl Core {
 
     pub(crate) fn limit(&self) -> Amount {
         self.limit
-    }
-
-    pub(crate) fn waiters(&self) -> usize {
-        self.waiters.load(Ordering::Relaxed)
     }
 
     /// Does somebody wait who has not been woken?
@@ -285,7 +277,7 @@ impl Core {
         need: Amount,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Refused>> {
-        if entry.0.is_none() {
+        if entry.is_none() {
             match self.try_take(need) {
                 Err(Refused::Full) => {}
                 settled => return Poll::Ready(settled),
@@ -307,13 +299,13 @@ impl Core {
         let mut begins = false;
         let outcome = {
             let mut list = lock(&self.list);
-            let at = entry.0.map(|id| list.find(id).expect("an entry is kept until it is left"));
+            let at = entry.map(|id| list.find(id).expect("an entry is kept until it is left"));
             let my_turn = list.is_turn_of(at.unwrap_or(list.waiting.len()));
             let was_short = self.is_short();
             let outcome = self.take_or_flag(need, my_turn);
             match (outcome, at) {
                 (None, None) => {
-                    entry.0 = Some(list.push(need, waker.take()));
+                    *entry = Some(list.push(need, waker.take()));
                     begins = true;
                     // Room may lie idle in front of sleepers because those woken for it never came.
                     self.pump(&mut list, &mut wakes);
@@ -325,13 +317,12 @@ impl Core {
                 }
                 (Some(_), None) => {}
                 (Some(_), Some(at)) => {
-                    entry.0 = None;
+                    *entry = None;
                     list.remove(at);
                     // There may be room for the next one too, or only this one stood in its way.
                     self.pump(&mut list, &mut wakes);
                 }
             }
-            self.waiters.store(list.waiting.len(), Ordering::Relaxed);
             outcome
         };
         wake_all(wakes);
@@ -368,14 +359,13 @@ impl Core {
 
     /// Gives up waiting; what it was woken for goes to the next in list.
     fn leave(&self, entry: &mut Entry) {
-        let Some(id) = entry.0.take() else { return };
+        let Some(id) = entry.take() else { return };
         let mut wakes = Vec::new();
         let gone = {
             let mut list = lock(&self.list);
             let at = list.find(id).expect("an entry is kept until it is left");
             let gone = list.remove(at);
             self.pump(&mut list, &mut wakes);
-            self.waiters.store(list.waiting.len(), Ordering::Relaxed);
             gone
         };
         drop(gone);
@@ -439,7 +429,7 @@ pub(crate) struct Take<H: Limited> {
 
 impl<H: Limited> Take<H> {
     pub(crate) fn new(owner: H, need: Result<Amount, Refused>) -> Self {
-        Self { owner: Some(owner), need, entry: Entry::default() }
+        Self { owner: Some(owner), need, entry: None }
     }
 }
 

@@ -1,9 +1,7 @@
 //! Every interleaving of two or three threads, one module per primitive.
 //!
 //! Run: `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release -p sluicedb-kernel
-//! --test loom`. Each model names the bug that was planted to see it fail ("Catches"). The queue
-//! inside a mailbox is flume in production and a locked deque here; what is checked is everything
-//! around it.
+//! --test loom`. Each model names the bug that was planted to see it fail ("Catches").
 
 #![cfg(loom)]
 

@@ -20,7 +20,7 @@ fn two_and_one_of_two() {
         assert_eq!(semaphore.used(), 2);
         drop(permit);
         taker.join().unwrap();
-        assert_eq!((semaphore.used(), semaphore.waiters()), (0, 0));
+        assert_eq!((semaphore.used(), semaphore.is_short()), (0, false));
     });
 }
 
@@ -41,7 +41,7 @@ fn the_head_is_dropped() {
         follower.join().unwrap();
         repermitr.join().unwrap();
         drop(kept);
-        assert_eq!((semaphore.used(), semaphore.waiters()), (0, 0));
+        assert_eq!((semaphore.used(), semaphore.is_short()), (0, false));
     });
 }
 
@@ -58,9 +58,9 @@ fn the_head_is_parked() {
         let follower = thread::spawn(move || drop(block_on(other.acquire(1)).unwrap()));
         drop(held);
         follower.join().unwrap();
-        assert_eq!((semaphore.used(), semaphore.waiters()), (0, 1));
+        assert_eq!((semaphore.used(), semaphore.is_short()), (0, false));
         drop(head);
-        assert_eq!(semaphore.waiters(), 0);
+        drop(semaphore.try_acquire(1).unwrap());
     });
 }
 
@@ -84,7 +84,7 @@ fn a9_parked_futures_stand_in_nobodys_way() {
         drop(block_on(semaphore.acquire(5)).unwrap());
         follower.join().unwrap();
         drop(parked);
-        assert_eq!((semaphore.used(), semaphore.waiters()), (1, 0));
+        assert_eq!((semaphore.used(), semaphore.is_short()), (1, false));
         drop(kept);
     });
 }
