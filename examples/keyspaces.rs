@@ -9,8 +9,7 @@ async fn main() -> Result<()> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let db = Db::open(dir.path()).await?;
     // Scanned by prefix and never asked for a single key: it needs no filter.
-    let mut options = KeyspaceOptions::default();
-    options.filter_bits_per_key = Some(0);
+    let options = KeyspaceOptions { filter_bits_per_key: Some(0), ..KeyspaceOptions::default() };
     let by_town = db.keyspace_with("by town", options).await?;
 
     for (user, town) in [("ada", "London"), ("grace", "New York"), ("alan", "London")] {

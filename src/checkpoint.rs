@@ -2,9 +2,9 @@
 
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::progress::ProgressWatch;
 use futures::future::BoxFuture;
 use sluicedb_actors::checkpointer::message::{CopyProgress, CopyWatch};
-use sluicedb_kernel::watch::Watcher;
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::checkpoint::{Counts, Mode};
 use std::future::IntoFuture;
@@ -53,24 +53,6 @@ impl CheckpointInfo {
             bytes_written: counts.written.bytes,
             files_removed: counts.removed,
         }
-    }
-}
-
-/// How far a checkpoint has come.
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CheckpointProgress {
-    /// Bytes that are linked, copied, written or were there.
-    pub done_bytes: u64,
-    /// Those, and what is to be done yet. 0 before it has begun.
-    pub total_bytes: u64,
-}
-
-impl From<CopyProgress> for CheckpointProgress {
-    fn from(
-        CopyProgress { counts: Counts { done_bytes, total_bytes, .. }, .. }: CopyProgress,
-    ) -> Self {
-        Self { done_bytes, total_bytes }
     }
 }
 
@@ -175,8 +157,8 @@ impl Checkpoint {
     }
 
     /// A watch on how far it has come. Any number of them; none keeps it going.
-    pub fn progress(&self) -> CheckpointWatch {
-        CheckpointWatch { watcher: self.shown.0.watcher(), is_over: false }
+    pub fn progress(&self) -> ProgressWatch {
+        ProgressWatch::of_checkpoint(self.shown.0.watcher())
     }
 
     async fn run(self) -> Result<CheckpointInfo> {
@@ -204,40 +186,5 @@ impl std::fmt::Debug for Checkpoint {
             .field("path", &self.path)
             .field("mode", &self.mode)
             .finish_non_exhaustive()
-    }
-}
-
-/// A watch on the [`progress`](Checkpoint::progress) of a checkpoint.
-pub struct CheckpointWatch {
-    watcher: Watcher<CopyProgress>,
-    is_over: bool,
-}
-
-impl CheckpointWatch {
-    /// How far it has come, which counts as seen. After its end: how far it had come.
-    pub fn latest(&mut self) -> CheckpointProgress {
-        let progress = self.watcher.get();
-        self.is_over = progress.is_over;
-        progress.into()
-    }
-
-    /// Waits until it has come further than `latest` or `changed` returned last. `None` once it has
-    /// ended, or was dropped.
-    ///
-    /// # Cancellation
-    /// Nothing is missed: the next call returns at once.
-    pub async fn changed(&mut self) -> Option<CheckpointProgress> {
-        if self.is_over {
-            return None;
-        }
-        let progress = self.watcher.changed().await;
-        self.is_over = progress.is_over;
-        (!self.is_over).then(|| progress.into())
-    }
-}
-
-impl std::fmt::Debug for CheckpointWatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CheckpointWatch").field("is_over", &self.is_over).finish_non_exhaustive()
     }
 }

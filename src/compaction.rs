@@ -2,31 +2,14 @@
 
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::progress::ProgressWatch;
 use futures::future::BoxFuture;
-use sluicedb_actors::compaction_planner::message::{Progress, ProgressWatch};
-use sluicedb_kernel::watch::Watcher;
+use sluicedb_actors::compaction_planner::message::{Progress, ProgressWatch as Shows};
 use sluicedb_storage::compact::Order;
 use sluicedb_storage::key::Span;
 use sluicedb_storage::limits::LEVELS_MAX;
 use std::future::IntoFuture;
 use std::sync::Arc;
-
-/// How far a compaction has come, in bytes of the tables that are merged for it.
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CompactionProgress {
-    /// Of tables that are merged, and a share of each that is being merged.
-    pub done_bytes: u64,
-    /// Those, and all that are to be merged yet. 0 while the memtables are flushed; writes that
-    /// come meanwhile may add some.
-    pub total_bytes: u64,
-}
-
-impl From<Progress> for CompactionProgress {
-    fn from(Progress { done_bytes, total_bytes, .. }: Progress) -> Self {
-        Self { done_bytes, total_bytes }
-    }
-}
 
 /// A compaction that was asked for with [`Db::compact_range`]. Await it to have it done.
 ///
@@ -44,7 +27,7 @@ pub struct Compaction {
 }
 
 /// Whoever has this wants the compaction. The watches see the end when it is dropped.
-struct Shown(Arc<ProgressWatch>);
+struct Shown(Arc<Shows>);
 
 impl Drop for Shown {
     fn drop(&mut self) {
@@ -54,7 +37,7 @@ impl Drop for Shown {
 
 impl Compaction {
     pub(crate) fn new(db: Db, span: Span) -> Self {
-        let shown = Shown(Arc::new(ProgressWatch::new(Progress::default())));
+        let shown = Shown(Arc::new(Shows::new(Progress::default())));
         Self { db, span, level: None, shown }
     }
 
@@ -66,8 +49,8 @@ impl Compaction {
     }
 
     /// A watch on how far it has come. Any number of them; none keeps it going.
-    pub fn progress(&self) -> CompactionWatch {
-        CompactionWatch { watcher: self.shown.0.watcher(), is_over: false }
+    pub fn progress(&self) -> ProgressWatch {
+        ProgressWatch::of_compaction(self.shown.0.watcher())
     }
 
     async fn run(self) -> Result<()> {
@@ -102,40 +85,5 @@ impl std::fmt::Debug for Compaction {
             .field("span", &self.span)
             .field("level", &self.level)
             .finish_non_exhaustive()
-    }
-}
-
-/// A watch on the [`progress`](Compaction::progress) of a compaction.
-pub struct CompactionWatch {
-    watcher: Watcher<Progress>,
-    is_over: bool,
-}
-
-impl CompactionWatch {
-    /// How far it has come, which counts as seen. After its end: how far it had come.
-    pub fn latest(&mut self) -> CompactionProgress {
-        let progress = self.watcher.get();
-        self.is_over = progress.is_over;
-        progress.into()
-    }
-
-    /// Waits until it has come further than `latest` or `changed` returned last. `None` once it has
-    /// ended, or was dropped.
-    ///
-    /// # Cancellation
-    /// Nothing is missed: the next call returns at once.
-    pub async fn changed(&mut self) -> Option<CompactionProgress> {
-        if self.is_over {
-            return None;
-        }
-        let progress = self.watcher.changed().await;
-        self.is_over = progress.is_over;
-        (!self.is_over).then(|| progress.into())
-    }
-}
-
-impl std::fmt::Debug for CompactionWatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CompactionWatch").field("is_over", &self.is_over).finish_non_exhaustive()
     }
 }

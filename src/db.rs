@@ -14,6 +14,7 @@ use sluicedb_actors::engine::Engine;
 use sluicedb_storage::batch::KeyspaceRef;
 use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::keyspace::KeyspaceId;
+use sluicedb_storage::limits::KEY_BYTES_MAX;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -213,6 +214,25 @@ impl Db {
         Compaction::new(self.clone(), range.span())
     }
 
+    /// The longest key and value and the largest batch that this database takes, as it was opened.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let limits = db.limits();
+    /// assert!(db.put("k", vec![0; limits.value_bytes_max as usize + 1]).await.is_err());
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub fn limits(&self) -> Limits {
+        Limits {
+            key_bytes_max: KEY_BYTES_MAX as u64,
+            value_bytes_max: self.value_bytes_max as u64,
+            batch_bytes_max: self.engine().batch_bytes_max() as u64,
+        }
+    }
+
     /// Counters, sizes and the actors' mailboxes. Cheap enough to call every second.
     pub fn stats(&self) -> Stats {
         Stats::of(&self.engine)
@@ -275,6 +295,19 @@ impl Db {
     pub async fn close(&self) -> Result<()> {
         Ok(self.engine().close().await?)
     }
+}
+
+/// What an open database takes: see [`Db::limits`].
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest key, in bytes. The same for all databases.
+    pub key_bytes_max: u64,
+    /// The longest value, in bytes: [`Options::value_bytes_max`].
+    pub value_bytes_max: u64,
+    /// The largest batch, in [encoded](crate::WriteBatch::encoded_len) bytes:
+    /// [`Options::batch_bytes_max`].
+    pub batch_bytes_max: u64,
 }
 
 impl fmt::Debug for Db {

@@ -5,6 +5,7 @@ pub use sluicedb_actors::failure::{Outcome, Scope};
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::batch::WriteBatch;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -218,6 +219,36 @@ impl From<StorageError> for Error {
     }
 }
 
+/// With the kind that is nearest, and the error itself inside.
+///
+/// `Invalid` is `InvalidInput`; `Overloaded` is `WouldBlock`, or `TimedOut` if it was waited for;
+/// `NoSpace` is `StorageFull`; `Corrupt` is `InvalidData`; `Locked` is `ResourceBusy`; `Exists` is
+/// `AlreadyExists`; `Unsupported` is `Unsupported`; `Closed` is `BrokenPipe`; `Io` is what the
+/// operating system said; all else is `Other`.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::Invalid => io::ErrorKind::InvalidInput,
+            ErrorKind::Overloaded if error.waited().is_some_and(|waited| !waited.is_zero()) => {
+                io::ErrorKind::TimedOut
+            }
+            ErrorKind::Overloaded => io::ErrorKind::WouldBlock,
+            ErrorKind::NoSpace => io::ErrorKind::StorageFull,
+            ErrorKind::Corrupt => io::ErrorKind::InvalidData,
+            ErrorKind::Locked => io::ErrorKind::ResourceBusy,
+            ErrorKind::Exists => io::ErrorKind::AlreadyExists,
+            ErrorKind::Unsupported => io::ErrorKind::Unsupported,
+            ErrorKind::Closed => io::ErrorKind::BrokenPipe,
+            ErrorKind::Io => match error.storage().map(|error| &**error) {
+                Some(StorageError::Io { source, .. }) => source.kind(),
+                _ => io::ErrorKind::Other,
+            },
+            ErrorKind::TooManyOpenFiles | ErrorKind::Internal => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.detail {
@@ -271,6 +302,26 @@ mod tests {
     fn an_error_is_one_pointer_wide() {
         assert_eq!(size_of::<Error>(), size_of::<usize>());
         assert_eq!(size_of::<Result<u64>>(), 2 * size_of::<u64>());
+    }
+
+    #[test]
+    fn as_an_error_of_std_it_has_the_nearest_kind_and_itself_inside() {
+        let path = Path::new("000012.sst");
+        let kind_of = |error: Error| io::Error::from(error).kind();
+        let refused = io::Error::from(io::ErrorKind::PermissionDenied);
+        let io_error = Error::from(StorageError::io("open", path, refused));
+        assert_eq!(kind_of(io_error), io::ErrorKind::PermissionDenied);
+        assert_eq!(kind_of(Error::invalid("no")), io::ErrorKind::InvalidInput);
+        let overloaded = |millis| {
+            let waited = Duration::from_millis(millis);
+            Error::from(Failure::Overloaded { scope: Scope::Global, waited })
+        };
+        assert_eq!(kind_of(overloaded(0)), io::ErrorKind::WouldBlock);
+        assert_eq!(kind_of(overloaded(7)), io::ErrorKind::TimedOut);
+        let corrupt = io::Error::from(Error::from(StorageError::corrupt(path, 1, "bad")));
+        assert_eq!(corrupt.kind(), io::ErrorKind::InvalidData);
+        let inside = corrupt.get_ref().and_then(|inside| inside.downcast_ref::<Error>());
+        assert_eq!(inside.and_then(Error::offset), Some(1));
     }
 
     #[test]

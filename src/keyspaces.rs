@@ -34,7 +34,6 @@ pub(crate) fn names(keyspaces: &Keyspaces) -> Vec<String> {
 ///
 /// They are part of the database, and may be changed whenever the keyspace is opened: new tables,
 /// and new decisions, go by the new ones.
-#[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,8 +163,8 @@ impl Db {
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
     /// use sluicedb::{Db, KeyspaceOptions};
     /// let db = Db::open(dir.path()).await?;
-    /// let mut options = KeyspaceOptions::default();
-    /// options.filter_bits_per_key = Some(0);
+    /// let options =
+    ///     KeyspaceOptions { filter_bits_per_key: Some(0), ..KeyspaceOptions::default() };
     /// let log = db.keyspace_with("log", options).await?;
     /// assert_eq!(log.keyspace_options(), Some(options));
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();

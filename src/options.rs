@@ -62,7 +62,18 @@ pub enum Preset {
 
 /// Everything that can be set. [`Options::default`] suits most services; `memory_budget_bytes` is
 /// the one number worth choosing.
-#[non_exhaustive]
+///
+/// Fill in what you want, and take the rest from the default. A later version may have more fields,
+/// so end with `..Options::default()`:
+/// ```
+/// use sluicedb::{Durability, Options};
+/// let options = Options {
+///     memory_budget_bytes: 64 << 20,
+///     durability: Durability::Buffered,
+///     ..Options::default()
+/// };
+/// # let _ = options;
+/// ```
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {

@@ -58,6 +58,67 @@ impl Db {
         reader.multi_get(reader.of_mine(keys)).await
     }
 
+    /// The length of the value of `key`, or `None`: as [`get`](Self::get), without copying the
+    /// value. It reads the block that the value is in, if that is not in memory.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancellation
+    /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("photo", vec![0; 5000]).await?;
+    /// assert_eq!(db.value_len("photo").await?, Some(5000));
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub async fn value_len(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
+        tokio::task::coop::consume_budget().await;
+        self.reader(Holder::Lookup).value_len(key.as_ref()).await
+    }
+
+    /// The first entry in `range`; `None` if there is none. It costs what a scan's first entry
+    /// costs.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancellation
+    /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// for key in ["job:1", "job:2", "log:1"] {
+    ///     db.put(key, "").await?;
+    /// }
+    /// let jobs = "job:".."job;";
+    /// let (oldest, newest) = (db.first(&jobs).await?, db.last(&jobs).await?);
+    /// assert_eq!((&oldest.unwrap().0[..], &newest.unwrap().0[..]), (&b"job:1"[..],
+    /// &b"job:2"[..]));
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub async fn first(&self, range: impl KeyRange) -> Result<Option<(Bytes, Bytes)>> {
+        self.scan(range).only_first().await
+    }
+
+    /// The last entry in `range`; see [`first`](Self::first).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancellation
+    /// No effect.
+    pub async fn last(&self, range: impl KeyRange) -> Result<Option<(Bytes, Bytes)>> {
+        self.scan(range).rev().only_first().await
+    }
+
     /// The entries in `range`, in key order, at this instant: a [`Stream`](futures::Stream).
     ///
     /// # Examples

@@ -9,19 +9,16 @@ use crate::levels::{LevelInfo, situation};
 use crate::open::Builder;
 use crate::ranges::RangeInfo;
 use crate::reader::Reader;
-use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
-use bytes::Bytes;
 use sluicedb_actors::compaction_planner::CompactionCounts;
 use sluicedb_actors::engine::ReadOnlyEngine;
 use sluicedb_storage::batch::KeyspaceRef;
 use sluicedb_storage::compact::Claims;
-use sluicedb_storage::key::{Seqno, Span};
-use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::keyspace::KeyspaceId;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,7 +60,16 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct ReadOnlyDb {
     engine: Arc<ReadOnlyEngine>,
-    reader: Reader,
+    snapshot: Snapshot,
+}
+
+/// It reads as a [`Snapshot`] does: it shows one instant.
+impl Deref for ReadOnlyDb {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
 }
 
 impl ReadOnlyDb {
@@ -85,18 +91,21 @@ impl ReadOnlyDb {
         let keyspace = KeyspaceRef::new(next_database(), KeyspaceId::DEFAULT);
         let (view, pool, damage) = (engine.view().clone(), engine.read_pool(), engine.damage());
         let reader = Reader::new(view, keyspace, pool, damage);
-        Self { reader: reader.locking(engine.lock()), engine: Arc::new(engine) }
+        let snapshot = Snapshot::new(reader.locking(engine.lock()));
+        Self { snapshot, engine: Arc::new(engine) }
     }
 
     /// The same database, seen from the keyspace of this name; `None` if there is none.
     pub fn keyspace(&self, name: &str) -> Option<Self> {
         let id = self.engine.view().superversion.keyspaces.find(name)?;
-        let reader = self.reader.of(KeyspaceRef::new(self.reader.keyspace().database(), id));
-        Some(Self { engine: Arc::clone(&self.engine), reader })
+        let reader = self.snapshot.reader();
+        let reader = reader.of(KeyspaceRef::new(reader.keyspace().database(), id));
+        let snapshot = Snapshot::new(reader);
+        Some(Self { engine: Arc::clone(&self.engine), snapshot })
     }
 
     pub(crate) fn keyspace_ref(&self) -> KeyspaceRef {
-        self.reader.keyspace()
+        self.snapshot.reader().keyspace()
     }
 
     /// The names of the keyspaces, the default one first.
@@ -104,61 +113,9 @@ impl ReadOnlyDb {
         names(&self.engine.view().superversion.keyspaces)
     }
 
-    /// The value of `key`, or `None`; see [`Db::get`](crate::Db::get).
-    ///
-    /// # Errors
-    /// `Corrupt` or `Io` when a block cannot be read, naming file and offset; other keys are not
-    /// affected.
-    ///
-    /// # Cancellation
-    /// No effect.
-    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        tokio::task::coop::consume_budget().await;
-        self.reader.get(key.as_ref()).await
-    }
-
-    /// Is `key` there? Like [`get`](Self::get) without copying the value.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        tokio::task::coop::consume_budget().await;
-        self.reader.contains_key(key.as_ref()).await
-    }
-
-    /// The values of `keys`, in their order.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get); one failure fails all.
-    pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
-        tokio::task::coop::consume_budget().await;
-        self.reader.multi_get(self.reader.of_mine(keys)).await
-    }
-
-    /// The entries in `range`, in key order: a [`Stream`](futures::Stream). See
-    /// [`Db::scan`](crate::Db::scan).
-    #[allow(
-        clippy::needless_pass_by_value,
-        reason = "`scan(a..b)` reads better than `scan(&(a..b))`"
-    )]
-    pub fn scan(&self, range: impl KeyRange) -> Scan {
-        Scan::new(self.reader.clone(), range.span())
-    }
-
-    /// The entries whose keys start with `prefix`, in key order.
-    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
-        Scan::new(self.reader.clone(), Span::prefix(prefix.as_ref()))
-    }
-
-    /// The same instant as a [`Snapshot`], for what reads either kind of database through one.
+    /// The same instant as a [`Snapshot`] by itself, which keeps writers out as this does.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.reader.clone())
-    }
-
-    /// The sequence number of the last write that it shows.
-    pub fn seqno(&self) -> u64 {
-        let Seqno(number) = self.engine.view().upto;
-        number
+        self.snapshot.clone()
     }
 
     /// Sizes and counters, of those that [`Db::stats`](crate::Db::stats) has the ones about tables,
@@ -171,7 +128,7 @@ impl ReadOnlyDb {
     /// What is only in the log counts as tables, and nobody writes.
     pub fn ranges(&self) -> Vec<RangeInfo> {
         let version = self.engine.version();
-        let mine = self.reader.keyspace().id();
+        let mine = self.snapshot.reader().keyspace().id();
         let theirs = version.ranges().iter().filter(|range| range.keyspace == mine);
         theirs.map(|range| RangeInfo::of_stable(range, version.keyspaces())).collect()
     }

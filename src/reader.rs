@@ -76,6 +76,17 @@ impl Reader {
         self.told(self.on_read_thread(read).await?)
     }
 
+    pub(crate) async fn value_len(&self, key: &[u8]) -> Result<Option<u64>> {
+        match self.view.value_len(self.keyspace.id(), key, ReadTier::Memory) {
+            Err(StorageError::WouldBlock) => {}
+            result => return self.told(result),
+        }
+        let (view, keyspace) = (self.view.clone(), self.keyspace.id());
+        let key = Bytes::copy_from_slice(key);
+        let read = move || view.value_len(keyspace, &key, ReadTier::Disk);
+        self.told(self.on_read_thread(read).await?)
+    }
+
     /// Keys of its keyspace.
     pub(crate) fn of_mine<'a, K: AsRef<[u8]>>(
         &self,

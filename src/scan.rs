@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::reader::Reader;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::stream::Stream;
+use futures::stream::{FusedStream, Stream, TryStreamExt};
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::key::Span;
 use sluicedb_storage::table::ReadTier;
@@ -12,6 +12,7 @@ pub use sluicedb_storage::view::Chunk;
 use sluicedb_storage::view::{ChunkBuilder, ScanCursor, ScanSpec};
 use std::fmt;
 use std::future::poll_fn;
+use std::ops::Bound;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -41,6 +42,8 @@ const EMPTY_TURNS_COLD: usize = 16;
 pub struct Scan {
     reader: Reader,
     spec: ScanSpec,
+    /// What of its span is walked: less after a seek.
+    span: Span,
     limit: Option<u64>,
     state: State,
     chunk_bytes: usize,
@@ -64,10 +67,11 @@ struct Filled {
 
 impl Scan {
     pub(crate) fn new(reader: Reader, span: Span) -> Self {
-        let spec = ScanSpec::new(reader.keyspace().id(), span);
+        let spec = ScanSpec::new(reader.keyspace().id(), span.clone());
         Self {
             reader,
             spec,
+            span,
             limit: None,
             state: State::Fresh,
             chunk_bytes: CHUNK_BYTES_FIRST,
@@ -88,10 +92,95 @@ impl Scan {
         self
     }
 
-    /// Values come back empty and are not copied.
+    /// Values come back empty and are not copied. How long they are a [`Chunk`] says:
+    /// [`value_len`](Chunk::value_len).
     pub fn keys_only(mut self) -> Self {
         self.spec.keys_only = true;
         self
+    }
+
+    /// Goes on at `key`, within the same instant: the next entry is the first one at or after it,
+    /// or, [from the last key to the first](Self::rev), the last one at or before it. As often as
+    /// wanted, forward or back, also after the end or an error. What lies outside of the scan's
+    /// range stays outside, and a limit counts what was handed out.
+    ///
+    /// Costs nothing where the entry has been read ahead; otherwise the next entry costs what the
+    /// first one did: a look into each layer. Waits for nothing itself.
+    ///
+    /// # Examples
+    /// The newest event of each user, without a walk over the others:
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use futures::TryStreamExt;
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// for key in ["ada/1", "ada/2", "grace/5", "grace/7", "grace/9"] {
+    ///     db.put(key, "").await?;
+    /// }
+    /// let mut scan = db.scan(..).rev();
+    /// let mut newest = Vec::new();
+    /// while let Some((key, _)) = scan.try_next().await? {
+    ///     let user = key.split(|byte| *byte == b'/').next().unwrap();
+    ///     scan.seek(user);
+    ///     newest.push(key.clone());
+    /// }
+    /// assert_eq!(newest, ["grace/9", "ada/2"]);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub fn seek(&mut self, key: impl AsRef<[u8]>) {
+        let (key, reverse) = (key.as_ref(), self.spec.reverse);
+        let is_before = |other: &[u8]| if reverse { other > key } else { other < key };
+        let left = self.current.len() - self.position;
+        let ahead = |at: usize| self.current.entry(at).0;
+        let is_read = left > 0
+            && (is_before(ahead(self.position)) || ahead(self.position) == key)
+            && !is_before(ahead(self.current.len() - 1));
+        let passed = if is_read {
+            let mut at = self.position;
+            while is_before(ahead(at)) {
+                at += 1;
+            }
+            at - self.position
+        } else {
+            left
+        };
+        self.position += passed;
+        if let Some(limit) = &mut self.limit {
+            *limit += passed as u64;
+        }
+        if is_read {
+            // The limit may have ended it; what is behind these entries is there for it again.
+            return self.go_on_behind();
+        }
+        let (lo, hi) = if reverse {
+            (Bound::Unbounded, Bound::Included(key))
+        } else {
+            (Bound::Included(key), Bound::Unbounded)
+        };
+        self.span = self.spec.span.intersection(&Span::from_bounds(lo, hi));
+        (self.state, self.chunk_bytes) = (State::Fresh, CHUNK_BYTES_FIRST);
+    }
+
+    /// After entries were passed that a limit had counted: if it has ended the scan, that begins
+    /// anew behind the last entry that was read.
+    fn go_on_behind(&mut self) {
+        if !matches!(self.state, State::Ended) || self.limit.is_none_or(|limit| limit == 0) {
+            return;
+        }
+        let last = self.current.key(self.current.len() - 1);
+        let (lo, hi) = if self.spec.reverse {
+            (Bound::Unbounded, Bound::Excluded(&last[..]))
+        } else {
+            (Bound::Excluded(&last[..]), Bound::Unbounded)
+        };
+        self.span = self.spec.span.intersection(&Span::from_bounds(lo, hi));
+        self.state = State::Fresh;
+    }
+
+    /// The first entry of the scan, and no more is read than that takes.
+    pub(crate) async fn only_first(mut self) -> Result<Option<(Bytes, Bytes)>> {
+        self.spec.readahead_bytes = 0;
+        self.limit(1).try_next().await
     }
 
     /// The next entries, as many as are cheap to get at once; `None` at the end. Entries already
@@ -105,8 +194,13 @@ impl Scan {
     pub async fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         if self.position < self.current.len() {
             let mut rest = ChunkBuilder::new();
-            for (key, value) in self.current.iter().skip(self.position) {
-                rest.push(key, value);
+            for at in self.position..self.current.len() {
+                let (key, value) = self.current.entry(at);
+                if self.spec.keys_only {
+                    rest.push_key(key, self.current.value_len(at));
+                } else {
+                    rest.push(key, value);
+                }
             }
             self.position = self.current.len();
             return Ok(Some(rest.freeze()));
@@ -133,7 +227,8 @@ impl Scan {
                 State::Ended => return Poll::Ready(Ok(None)),
                 State::Fresh => {
                     if self.limit != Some(0) {
-                        let cursor = self.reader.view().cursor(self.spec.clone(), ReadTier::Memory);
+                        let spec = ScanSpec { span: self.span.clone(), ..self.spec.clone() };
+                        let cursor = self.reader.view().cursor(spec, ReadTier::Memory);
                         self.state = State::Ready(Box::new(cursor));
                     }
                 }
@@ -237,6 +332,12 @@ impl Stream for Scan {
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
         }
+    }
+}
+
+impl FusedStream for Scan {
+    fn is_terminated(&self) -> bool {
+        matches!(self.state, State::Ended) && self.position == self.current.len()
     }
 }
 

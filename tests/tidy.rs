@@ -29,6 +29,8 @@ const TWINS: &[(&str, &str)] = &[
     ("Party", "src: for users"),
     ("Pressure", "src: for users"),
     ("RangeEntry", "actors: the same one, with its owner filled in"),
+    ("Progress", "src: for users"),
+    ("ProgressWatch", "src: for users"),
     ("Result", "src: for users"),
     ("Superversion", "actors: the same one, with its owner filled in"),
     ("Pin", "src: for users"),

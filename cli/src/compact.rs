@@ -6,7 +6,7 @@ use crate::outcome::{Failure, Result};
 use crate::progress::Progress;
 use crate::{levels, output, store, units};
 use serde_json::json;
-use sluicedb::{Compaction, CompactionProgress, LevelInfo};
+use sluicedb::{Compaction, LevelInfo};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -42,7 +42,7 @@ pub async fn run(args: CompactArgs) -> Result {
 }
 
 /// Has it done, and shows how far it has come.
-async fn watched(compaction: Compaction) -> Result<CompactionProgress> {
+async fn watched(compaction: Compaction) -> Result<sluicedb::Progress> {
     let (done, total) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut watch = compaction.progress();
     let bar = Progress::growing_bytes(&total, &done);

@@ -1,67 +1,86 @@
 //! Ranges of keys, in every notation Rust has for them.
 
 use crate::key::Span;
-use std::ops::{Bound, Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
+use std::ops::{
+    Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive,
+};
 
 /// An interval of keys, as scans and whatever else is about one take it: `..`, `a..b`, `a..`,
-/// `..b`, `a..=b`, `..=b` or a pair of [`Bound`]s, over anything that is bytes. An interval that is
-/// empty or upside down holds nothing.
+/// `..b`, `a..=b`, `..=b` or a pair of [`Bound`]s, over anything that is bytes; a reference to one;
+/// or a type of your own that says where it begins and ends. An interval that is empty or upside
+/// down holds nothing.
+///
+/// Of any other `R: RangeBounds<K>` its two bounds are one: `(range.start_bound(),
+/// range.end_bound())`.
+///
+/// # Examples
+/// ```
+/// # use sluicedb_storage::key_range::KeyRange;
+/// use std::ops::Bound;
+/// /// All events of a day.
+/// struct Day([u8; 4]);
+///
+/// impl KeyRange for Day {
+///     fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+///         (Bound::Included(&self.0), Bound::Unbounded)
+///     }
+/// }
+/// ```
 pub trait KeyRange {
+    /// Where it begins, and where it ends.
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>);
+
     /// The same interval, half-open.
     #[doc(hidden)]
-    fn span(&self) -> Span;
+    fn span(&self) -> Span {
+        let (lo, hi) = self.bounds();
+        Span::from_bounds(lo, hi)
+    }
+}
+
+impl<T: KeyRange + ?Sized> KeyRange for &T {
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (**self).bounds()
+    }
+
+    fn span(&self) -> Span {
+        (**self).span()
+    }
 }
 
 impl KeyRange for RangeFull {
-    fn span(&self) -> Span {
-        Span::all()
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (Bound::Unbounded, Bound::Unbounded)
     }
 }
 
 #[doc(hidden)]
 impl KeyRange for Span {
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        let hi = self.hi.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        (Bound::Included(&self.lo), hi)
+    }
+
     fn span(&self) -> Span {
         self.clone()
     }
 }
 
-fn span<K: AsRef<[u8]>>(lo: Bound<&K>, hi: Bound<&K>) -> Span {
-    Span::from_bounds(lo.map(AsRef::as_ref), hi.map(AsRef::as_ref))
+macro_rules! of_std {
+    ($($range:ident),*) => {
+        $(impl<K: AsRef<[u8]>> KeyRange for $range<K> {
+            fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+                (self.start_bound().map(AsRef::as_ref), self.end_bound().map(AsRef::as_ref))
+            }
+        })*
+    };
 }
 
-impl<K: AsRef<[u8]>> KeyRange for Range<K> {
-    fn span(&self) -> Span {
-        span(Bound::Included(&self.start), Bound::Excluded(&self.end))
-    }
-}
-
-impl<K: AsRef<[u8]>> KeyRange for RangeFrom<K> {
-    fn span(&self) -> Span {
-        span(Bound::Included(&self.start), Bound::Unbounded)
-    }
-}
-
-impl<K: AsRef<[u8]>> KeyRange for RangeTo<K> {
-    fn span(&self) -> Span {
-        span(Bound::Unbounded, Bound::Excluded(&self.end))
-    }
-}
-
-impl<K: AsRef<[u8]>> KeyRange for RangeInclusive<K> {
-    fn span(&self) -> Span {
-        span(Bound::Included(self.start()), Bound::Included(self.end()))
-    }
-}
-
-impl<K: AsRef<[u8]>> KeyRange for RangeToInclusive<K> {
-    fn span(&self) -> Span {
-        span(Bound::Unbounded, Bound::Included(&self.end))
-    }
-}
+of_std!(Range, RangeFrom, RangeTo, RangeInclusive, RangeToInclusive);
 
 impl<K: AsRef<[u8]>> KeyRange for (Bound<K>, Bound<K>) {
-    fn span(&self) -> Span {
-        span(self.0.as_ref(), self.1.as_ref())
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (self.0.as_ref().map(AsRef::as_ref), self.1.as_ref().map(AsRef::as_ref))
     }
 }
 
@@ -84,5 +103,16 @@ mod tests {
         let excluded = (Bound::Excluded("a"), Bound::<&str>::Unbounded).span();
         assert!(!excluded.contains(b"a") && excluded.contains(b"a\0"));
         assert!(("c".."a").span().is_empty());
+        let of = |range: &dyn KeyRange| range.span();
+        assert_eq!(of(&&("a".."c")), half_open, "a reference is one, too");
+        assert_eq!(half_open.span(), half_open);
+        assert_eq!(
+            ((..).bounds(), (..).span()),
+            ((Bound::Unbounded, Bound::Unbounded), Span::all())
+        );
+        fn of_any(range: impl RangeBounds<String>) -> Span {
+            (range.start_bound(), range.end_bound()).span()
+        }
+        assert_eq!(of_any(String::from("a")..String::from("c")), half_open);
     }
 }

@@ -76,6 +76,8 @@ mod range_policy;
 mod read_only;
 mod runtimes;
 mod scan;
+// Reads that look at one entry, or go on somewhere else.
+mod seek;
 #[cfg(feature = "serde")]
 mod serde;
 mod snapshot;

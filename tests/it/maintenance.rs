@@ -305,7 +305,7 @@ fn a_range_is_compacted_to_the_level_that_was_asked_for_and_others_are_left_alon
     let tables = l0(&db);
     let compaction = db.compact_range("a".."b").to_level(2);
     let mut progress = compaction.progress();
-    assert_eq!(progress.latest(), sluicedb::CompactionProgress::default());
+    assert_eq!(progress.latest(), sluicedb::Progress::default());
     home.run(async { compaction.await.unwrap() });
     let reached = progress.latest();
     assert!(reached.total_bytes > 0 && reached.done_bytes == reached.total_bytes, "{reached:?}");

@@ -277,6 +277,21 @@ impl Table {
         self.look_up(key, key_hash, tier, |block, index, slot| (block.seqno(index), slot.kind))
     }
 
+    /// Like `get` with the value's length in place of the value.
+    ///
+    /// # Errors
+    /// As `get`.
+    #[inline]
+    pub fn value_len(
+        &self,
+        key: &[u8],
+        key_hash: u64,
+        tier: ReadTier,
+    ) -> Result<Option<(Kind, u64)>> {
+        let length = |slot: &Slot| (slot.end - slot.value) as u64;
+        self.look_up(key, key_hash, tier, |_, _, slot| (slot.kind, length(&slot)))
+    }
+
     #[inline]
     fn look_up<T>(
         &self,

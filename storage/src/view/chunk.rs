@@ -9,6 +9,8 @@ pub struct ChunkBuilder {
     data: Vec<u8>,
     /// Where each entry's key and value end.
     ends: Vec<(u32, u32)>,
+    /// Of entries without their values: how long those are.
+    lengths: Vec<u32>,
 }
 
 impl ChunkBuilder {
@@ -19,7 +21,8 @@ impl ChunkBuilder {
 
     /// An empty one with room for so many bytes and entries.
     pub fn with_capacity(bytes: usize, entries: usize) -> Self {
-        Self { data: Vec::with_capacity(bytes), ends: Vec::with_capacity(entries) }
+        let (data, ends) = (Vec::with_capacity(bytes), Vec::with_capacity(entries));
+        Self { data, ends, lengths: Vec::new() }
     }
 
     /// Appends an entry.
@@ -35,6 +38,17 @@ impl ChunkBuilder {
         self.data.extend_from_slice(key);
         self.data.extend_from_slice(value);
         self.ends.push((key_end as u32, end as u32));
+    }
+
+    /// Appends an entry without its value, which has so many bytes. Not among others with theirs.
+    ///
+    /// # Panics
+    /// As `push`.
+    #[inline]
+    pub fn push_key(&mut self, key: &[u8], value_len: usize) {
+        debug_assert_eq!(self.ends.len(), self.lengths.len(), "all without their values, or none");
+        self.push(key, &[]);
+        self.lengths.push(u32::try_from(value_len).expect("a value is below 4 GiB"));
     }
 
     /// How many entries it has.
@@ -65,7 +79,8 @@ impl ChunkBuilder {
     /// The entries as a chunk; the builder is empty afterwards.
     pub fn freeze(&mut self) -> Chunk {
         let data = Bytes::from(std::mem::take(&mut self.data));
-        Chunk { data, ends: std::mem::take(&mut self.ends).into() }
+        let ends = std::mem::take(&mut self.ends).into();
+        Chunk { data, ends, lengths: std::mem::take(&mut self.lengths).into() }
     }
 }
 
@@ -74,6 +89,8 @@ impl ChunkBuilder {
 pub struct Chunk {
     data: Bytes,
     ends: Arc<[(u32, u32)]>,
+    /// In a scan of keys: of the values. Else empty.
+    lengths: Arc<[u32]>,
 }
 
 impl Chunk {
@@ -108,6 +125,14 @@ impl Chunk {
     pub fn value(&self, index: usize) -> Bytes {
         let (key_end, end) = self.ends[index];
         self.data.slice(key_end as usize..end as usize)
+    }
+
+    /// The length of a value, also in a scan of keys, which does not have it. Panics beyond the
+    /// end.
+    #[inline]
+    pub fn value_len(&self, index: usize) -> usize {
+        let (key_end, end) = self.ends[index];
+        self.lengths.get(index).map_or((end - key_end) as usize, |length| *length as usize)
     }
 
     /// A key and a value, borrowed. Panics beyond the end.

@@ -64,6 +64,30 @@ pub fn contains_key<O, V: Fn() -> Seqno>(
     Ok(in_runs(range.stable.layers.runs(), key, ask)?.is_some_and(of_table))
 }
 
+/// The length of the value of `key`; `None` where it is absent or deleted. As `get`; copies
+/// nothing.
+#[inline]
+pub fn value_len<O, V: Fn() -> Seqno>(
+    range: &RangeEntry<O>,
+    born: Seqno,
+    key: &[u8],
+    at: &ReadAt<V>,
+    tier: ReadTier,
+) -> Result<Option<u64>> {
+    let ask = |slice: &Slice, hash: u64| slice.handle().table(tier)?.value_len(key, hash, tier);
+    let of_table = |(kind, length)| (kind == Kind::Put).then_some(length);
+    let of_memory = |found: EntryVersion<'_>| {
+        found.read(|kind, value| (kind == Kind::Put).then_some(value.len() as u64))
+    };
+    if !range.pending.is_empty() {
+        return in_layers(range, born, key, at, of_memory, ask, of_table);
+    }
+    if let Some(length) = in_memory(&memtables(range), born, key, at, of_memory) {
+        return Ok(length);
+    }
+    Ok(in_runs(range.stable.layers.runs(), key, ask)?.and_then(of_table))
+}
+
 /// A memtable, and the spans that it is without.
 type InMemory<'a> = (&'a Memtable, Option<&'a MemtableSlice>);
 

@@ -25,7 +25,7 @@ mod tests;
 mod whole;
 
 pub use chunk::{Chunk, ChunkBuilder};
-pub use get::{ReadAt, contains_key, get};
+pub use get::{ReadAt, contains_key, get, value_len};
 
 pub use cut_out::CutOut;
 pub use memtable_slice::{MemtableSlice, MemtableSliceCursor};
@@ -314,6 +314,23 @@ impl View {
         }
         let Some(range) = self.route(keyspace, key)? else { return Ok(false) };
         contains_key(range, self.superversion.born, key, &self.read_at(), tier)
+    }
+
+    /// The length of the value of `key` of `keyspace`. See `value_len`.
+    ///
+    /// # Errors
+    /// As `get`.
+    pub fn value_len(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        tier: ReadTier,
+    ) -> Result<Option<u64>> {
+        if let Some(own) = self.own(keyspace, key) {
+            return Ok(own.value().map(|value| value.len() as u64));
+        }
+        let Some(range) = self.route(keyspace, key)? else { return Ok(None) };
+        value_len(range, self.superversion.born, key, &self.read_at(), tier)
     }
 
     /// A walk over the entries of a span.

@@ -308,7 +308,11 @@ impl Turn<'_> {
             }
             debug_assert!(cursor.seqno() <= self.upto, "a layer shows nothing above the view");
             if cursor.kind() == Kind::Put {
-                out.push(key, if spec.keys_only { &[] } else { cursor.value() });
+                if spec.keys_only {
+                    out.push_key(key, cursor.value().len());
+                } else {
+                    out.push(key, cursor.value());
+                }
             } else {
                 if cursor.seqno() == Seqno::ZERO {
                     // It rests, after so many keys.
