@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use bytes::Bytes;
 use sluicedb_actors::admission::RangeBudget;
 use sluicedb_actors::config::{ENTRY_OVERHEAD_BYTES, EngineConfig, RangePolicy};
+pub use sluicedb_actors::group_commit::durable::Durability;
 use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::limits::{
@@ -17,17 +18,6 @@ use sluicedb_storage::vfs::disk::descriptors_max;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
-
-/// What an acknowledged write survives.
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Durability {
-    /// The death of the process (kill -9, out of memory), but not a power cut.
-    Buffered,
-    /// A power cut as well: the log was synced. Concurrent writers share one sync.
-    #[default]
-    Synced,
-}
 
 /// How blocks are compressed.
 #[non_exhaustive]

@@ -13,7 +13,6 @@ use crate::error::{Error, Outcome, Result};
 use crate::options::Durability;
 use bytes::Bytes;
 use sluicedb_actors::bulk_worker::message::Content;
-use sluicedb_actors::log_writer::message::Level;
 use sluicedb_actors::range_owner::message::is_heavy;
 use sluicedb_actors::write::{Patience, Submitted, WritePath};
 use sluicedb_storage::batch::{OPERATION_OVERHEAD_MAX, check_entry, encode_operation};
@@ -209,7 +208,7 @@ impl Db {
         if batch.deletes_ranges() {
             return Ok(Ticket::done(self.write_as_change(batch, options).await?, sync()));
         }
-        let sync = (self.level(options) == Level::Buffered).then(sync);
+        let sync = (self.durability(options) == Durability::Buffered).then(sync);
         Ok(Ticket::new(self.submit_batch(batch, options, true).await?, sync))
     }
 
@@ -218,11 +217,8 @@ impl Db {
         batch.is_empty().then(|| self.engine().visible())
     }
 
-    fn level(&self, options: WriteOptions) -> Level {
-        match options.durability.unwrap_or(self.default_durability()) {
-            Durability::Buffered => Level::Buffered,
-            Durability::Synced => Level::Synced,
-        }
+    fn durability(&self, options: WriteOptions) -> Durability {
+        options.durability.unwrap_or(self.default_durability())
     }
 
     #[inline]
@@ -234,20 +230,20 @@ impl Db {
         options: WriteOptions,
     ) -> Result<Submitted> {
         check_entry(key.len(), value.len(), self.value_bytes_max()).map_err(Error::invalid)?;
-        let level = self.level(options);
+        let durability = self.durability(options);
         let path = self.engine().write_path();
         let bytes = key.len() + value.len() + OPERATION_OVERHEAD_MAX;
         let entry = (self.keyspace_id(), kind, key, value);
         if bytes <= SMALL_ENTRY_BYTES {
-            return submit_on_stack::<SMALL_ENTRY_BYTES>(path, entry, level);
+            return submit_on_stack::<SMALL_ENTRY_BYTES>(path, entry, durability);
         }
         if bytes <= STACK_ENTRY_BYTES {
-            return submit_on_stack::<STACK_ENTRY_BYTES>(path, entry, level);
+            return submit_on_stack::<STACK_ENTRY_BYTES>(path, entry, durability);
         }
         let mut encoded = vec![0; bytes];
         let length = encode_operation(&mut encoded, self.keyspace_id(), kind, key, value);
         encoded.truncate(length);
-        let submitted = path.submit_owned(Bytes::from(encoded), 1, level);
+        let submitted = path.submit_owned(Bytes::from(encoded), 1, durability);
         Ok(submitted.map_err(|rejected| rejected.failure)?)
     }
 
@@ -312,12 +308,12 @@ impl Db {
         in_stages: bool,
     ) -> Result<Submitted> {
         let mut batch = self.checked(batch).await?;
-        let (operations, level) = (batch.len() as u32, self.level(options));
+        let (operations, durability) = (batch.len() as u32, self.durability(options));
         let (path, payload) = (self.engine().write_path(), Bytes::from(batch.take_encoded()));
         let submitted = if in_stages {
-            path.submit_in_stages(payload, operations, level)
+            path.submit_in_stages(payload, operations, durability)
         } else {
-            path.submit_owned(payload, operations, level)
+            path.submit_owned(payload, operations, durability)
         };
         let rejected = match submitted {
             Ok(Submitted::Done(seqno)) => return Ok(Submitted::Done(seqno)),
@@ -351,11 +347,11 @@ impl Db {
 fn submit_on_stack<const BYTES: usize>(
     path: &WritePath,
     (keyspace, kind, key, value): (KeyspaceId, Kind, &[u8], &[u8]),
-    level: Level,
+    durability: Durability,
 ) -> Result<Submitted> {
     let mut scratch = [0; BYTES];
     let length = encode_operation(&mut scratch, keyspace, kind, key, value);
-    Ok(path.submit(&scratch[..length], 1, level)?)
+    Ok(path.submit(&scratch[..length], 1, durability)?)
 }
 
 #[cfg(test)]

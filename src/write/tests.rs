@@ -16,7 +16,7 @@ fn b14_a_panic_in_the_logs_turn_is_an_error_for_its_caller_and_stops_the_engine(
     block_on(db.put("a", "1")).expect("nothing is broken yet");
     let mut batch = WriteBatch::new();
     batch.put("b", "2");
-    let lies = db.engine().write_path().submit(batch.encoded(), 0, Level::Buffered);
+    let lies = db.engine().write_path().submit(batch.encoded(), 0, Durability::Buffered);
     let error = Error::from(lies.expect_err("it says that it has no operations"));
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Internal, Outcome::Unknown));
     let message = error.to_string();

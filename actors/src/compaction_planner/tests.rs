@@ -12,7 +12,7 @@ use super::*;
 use crate::config::EngineConfig;
 use crate::engine::Engine;
 use crate::failure::Party;
-use crate::log_writer::message::Level;
+use crate::log_writer::message::Durability;
 use crate::testing::{Stepped, config, renew_ranges};
 use crate::write::Submitted;
 use futures::FutureExt;
@@ -94,7 +94,8 @@ impl Home {
     fn write(&self, mut batch: WriteBatch) {
         let operations = batch.len() as u32;
         let payload = batch.take_encoded().into();
-        let written = self.engine.write_path().submit_owned(payload, operations, Level::Buffered);
+        let written =
+            self.engine.write_path().submit_owned(payload, operations, Durability::Buffered);
         assert!(matches!(written, Ok(Submitted::Done(_) | Submitted::Waiting(_))));
         self.runtime.run(PLANNER, self.engine.flush()).expect("the disk works");
     }

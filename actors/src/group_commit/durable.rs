@@ -7,12 +7,14 @@ use sluicedb_kernel::sync::{Mutex, MutexGuard, lock};
 use sluicedb_storage::key::Seqno;
 use std::collections::VecDeque;
 
-/// What an acknowledged write survives; see `sluicedb::Durability`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// The death of the process.
+/// What an acknowledged write survives.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// The death of the process (kill -9, out of memory), but not a power cut.
     Buffered,
-    /// A power cut.
+    /// A power cut as well: the log was synced. Concurrent writers share one sync.
+    #[default]
     Synced,
 }
 
@@ -67,7 +69,7 @@ impl Durable {
     /// The log has failed: gives `reply` back with what it should say, once no seat is held.
     pub fn register(
         &self,
-        level: Level,
+        durability: Durability,
         seqno: Seqno,
         reply: Reply<Committed>,
     ) -> Result<(), (Reply<Committed>, WriteFailure)> {
@@ -75,9 +77,9 @@ impl Durable {
         if let Some(failure) = waiting.failure.clone() {
             return Err((reply, WriteFailure::unknown(failure)));
         }
-        let queue = match level {
-            Level::Buffered => &mut waiting.written,
-            Level::Synced => &mut waiting.synced,
+        let queue = match durability {
+            Durability::Buffered => &mut waiting.written,
+            Durability::Synced => &mut waiting.synced,
         };
         // `sync` asks from outside the seat and may come late; then it goes to its place.
         let at = queue.partition_point(|(earlier, _)| *earlier <= seqno);

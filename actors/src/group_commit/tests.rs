@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use super::durable::Level;
+use super::durable::Durability;
 use super::*;
 use durable::Committed;
 use sluicedb_kernel::reply::{Answer, reply};
@@ -44,7 +44,7 @@ impl Log {
     }
 
     /// One more write, as a caller does it.
-    fn append(&self, level: Level) -> Answer<Committed> {
+    fn append(&self, durability: Durability) -> Answer<Committed> {
         let mut batch = WriteBatch::new();
         batch.put("key", vec![b'v'; 100]);
         let payload = batch.take_encoded();
@@ -52,7 +52,7 @@ impl Log {
         self.with_writer(|log| {
             let seqno = log.next_seqno();
             log.append(seqno, 1, &payload, codec::crc(&payload), AppendPath::Staged);
-            assert!(self.durable.register(level, seqno, reply).is_ok());
+            assert!(self.durable.register(durability, seqno, reply).is_ok());
         })
         .unwrap();
         answer
@@ -109,15 +109,15 @@ fn a1_a_sealed_segment_is_synced_whoever_took_it() {
         let log = Log::new(can_map);
         let mut groups = GroupCommit::new(&log, &log.durable);
         // Nobody wants a sync when the log thread looks, and no segment was left.
-        drop(log.append(Level::Buffered));
+        drop(log.append(Durability::Buffered));
         assert!(groups.take_due().unwrap() && !groups.must_sync());
         send(groups.write().unwrap());
-        drop(log.append(Level::Buffered));
+        drop(log.append(Durability::Buffered));
         assert!(groups.take_due().unwrap());
         // In between somebody writes, and leaves the segment.
-        let acked = log.append(Level::Synced);
+        let acked = log.append(Durability::Synced);
         log.rotate();
-        drop(log.append(Level::Buffered));
+        drop(log.append(Durability::Buffered));
         send(groups.write().unwrap());
         assert!(!groups.must_sync(), "what was left was not taken yet");
         assert!(groups.take_due().unwrap());
@@ -139,12 +139,12 @@ fn a1_a_sealed_segment_is_synced_whoever_took_it() {
 fn a1_a_later_sync_covers_what_was_only_written() {
     let log = Log::new(false);
     let mut groups = GroupCommit::new(&log, &log.durable);
-    drop(log.append(Level::Buffered));
+    drop(log.append(Durability::Buffered));
     log.rotate();
     assert!(groups.take_due().unwrap());
     send(groups.write().unwrap());
     assert!(groups.must_sync(), "nobody waits, yet the segment is to be retired");
-    let acked = log.append(Level::Synced);
+    let acked = log.append(Durability::Synced);
     assert!(groups.take_due().unwrap());
     send(groups.write().unwrap());
     let mut retired = 0;
@@ -159,7 +159,7 @@ fn a1_a_later_sync_covers_what_was_only_written() {
 fn an_idle_log_says_that_its_end_is_durable() {
     let log = Log::new(false);
     let mut groups = GroupCommit::new(&log, &log.durable);
-    drop(log.append(Level::Synced));
+    drop(log.append(Durability::Synced));
     assert!(groups.take_due().unwrap());
     send(groups.write().unwrap());
     send(groups.sync(|_| ()).unwrap());

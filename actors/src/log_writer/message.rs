@@ -11,7 +11,7 @@ use sluicedb_kernel::sequencer::Slot;
 use sluicedb_storage::key::Seqno;
 use std::sync::Arc;
 
-pub use crate::group_commit::durable::{Committed, Level};
+pub use crate::group_commit::durable::{Committed, Durability};
 
 /// One touched range: a reserved place in its mailbox and what its entries take of its account. The
 /// place is reserved at the gate, so handing on what is already in the log cannot block or fail.
@@ -36,7 +36,7 @@ pub struct Commit {
     /// How many they are.
     pub operations: u32,
     /// When to answer.
-    pub level: Level,
+    pub durability: Durability,
     /// The routes by which it was admitted.
     pub epoch: u64,
     /// Which ranges they touch, and which of them each.

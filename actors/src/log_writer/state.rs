@@ -3,7 +3,7 @@
 
 use super::LogCounts;
 use super::after::AfterTurn;
-use super::message::{Commit, Level, Target};
+use super::message::{Commit, Durability, Target};
 use super::segments::Segments;
 use super::stale::route_again;
 use crate::failure::Failure;
@@ -186,13 +186,13 @@ impl LogState {
         payload: &[u8],
         payload_crc: u32,
         operations: u32,
-        level: Level,
+        durability: Durability,
     ) -> Stamped {
         assert!(operations > 0, "empty batches never reach the log");
         self.counts.commits.bump(1);
         self.counts.entries_written.bump(u64::from(operations));
         self.counts.bytes_written.bump(payload.len() as u64);
-        self.stamp(operations, level, |log, first, path| {
+        self.stamp(operations, durability, |log, first, path| {
             log.append(first, operations, payload, payload_crc, path)
         })
     }
@@ -206,9 +206,13 @@ impl LogState {
     /// Nothing is stamped then. `NoRoom::Later`: wake the keeper and try again when it has made a
     /// segment.
     /// INVARIANT(logical-time-at-the-log).
-    pub fn append_change(&mut self, id: ChangeId, level: Level) -> Result<Stamped, NoRoom> {
+    pub fn append_change(
+        &mut self,
+        id: ChangeId,
+        durability: Durability,
+    ) -> Result<Stamped, NoRoom> {
         self.make_room(CHANGE_BYTES)?;
-        Ok(self.stamp(1, level, |log, seqno, path| log.append_change(seqno, id, path)))
+        Ok(self.stamp(1, durability, |log, seqno, path| log.append_change(seqno, id, path)))
     }
 
     /// Gives out so many numbers, one at least, to what `append` puts into the log.
@@ -216,15 +220,15 @@ impl LogState {
     fn stamp(
         &mut self,
         numbers: u32,
-        level: Level,
+        durability: Durability,
         append: impl FnOnce(&mut LogWriter, Seqno, AppendPath) -> Appended,
     ) -> Stamped {
         let first = self.next_seqno;
         let last = Seqno(first.0 + u64::from(numbers) - 1);
         self.next_seqno = last.next();
-        let path = match level {
-            Level::Buffered if self.log.is_mapped() => AppendPath::Mapped,
-            Level::Buffered | Level::Synced => AppendPath::Staged,
+        let path = match durability {
+            Durability::Buffered if self.log.is_mapped() => AppendPath::Mapped,
+            Durability::Buffered | Durability::Synced => AppendPath::Staged,
         };
         let before = self.log.tail();
         let appended = append(&mut self.log, first, path);
@@ -269,18 +273,18 @@ impl LogState {
             }
             self.counts.routed_again.bump(1);
         }
-        let Commit { payload, payload_crc, operations, level, route, targets, .. } = commit;
+        let Commit { payload, payload_crc, operations, durability, route, targets, .. } = commit;
         let (global, slot, reply) = (commit.global, commit.slot, commit.reply);
         let told = commit.stamped;
         let crc = payload_crc.unwrap_or_else(|| codec::crc(&payload));
-        let stamped = self.append(&payload, crc, operations, level);
+        let stamped = self.append(&payload, crc, operations, durability);
         after.log_due |= stamped.rotated;
         after.keeper_due |= stamped.spare_due;
         after.stamped.extend(told.map(|told| (told, stamped.last)));
-        if level == Level::Buffered && stamped.in_file {
+        if durability == Durability::Buffered && stamped.in_file {
             after.answers.push((reply, Ok(stamped.last)));
         } else {
-            if let Err((reply, failed)) = way.durable.register(level, stamped.last, reply) {
+            if let Err((reply, failed)) = way.durable.register(durability, stamped.last, reply) {
                 after.answers.push((reply, Err(failed)));
             }
             after.log_due = true;

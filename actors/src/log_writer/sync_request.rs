@@ -1,7 +1,7 @@
 //! The log's durable point as somebody sees it who keeps neither the log nor the engine.
 
 use super::LogDue;
-use super::message::Level;
+use super::message::Durability;
 use crate::failure::health::Health;
 use crate::failure::{Concern, Failure, WriteFailure};
 use crate::group_commit::durable::Durable;
@@ -37,7 +37,7 @@ impl SyncRequest {
             return Ok(());
         }
         let (reply, answer) = reply();
-        self.durable.register(Level::Synced, upto, reply).map_err(|(_, failed)| failed)?;
+        self.durable.register(Durability::Synced, upto, reply).map_err(|(_, failed)| failed)?;
         self.due.sync.set();
         match answer.await {
             Ok(synced) => synced.map(drop),

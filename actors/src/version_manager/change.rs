@@ -28,7 +28,7 @@ use super::message::{Change, Destination, InstallFailure};
 use super::obsolete::ObsoleteTables;
 use crate::failure::{Failure, Party};
 use crate::log_writer::NoRoom;
-use crate::log_writer::message::Level;
+use crate::log_writer::message::Durability;
 use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_kernel::reply::Reply;
 use sluicedb_kernel::sequencer::Slot;
@@ -398,7 +398,7 @@ impl VersionManager {
                     seat.run_last(|_| ()).ok_or_else(|| self.stopped())?;
                 }
             }
-            let stamped = log.state.append_change(*id, Level::Synced)?;
+            let stamped = log.state.append_change(*id, Durability::Synced)?;
             let born = stamped.last;
             // Whatever becomes of the engine now, the next open may find the record.
             change.keep_tables();

@@ -4,7 +4,7 @@ use super::message::{Change, VersionMessage};
 use crate::bulk_worker::message::{Content, ExternalFile};
 use crate::engine::Engine;
 use crate::failure::Failure;
-use crate::log_writer::message::Level;
+use crate::log_writer::message::Durability;
 use crate::runtime::ThreadRuntime;
 use crate::testing::{Stepped, config};
 use crate::write::Submitted;
@@ -34,7 +34,7 @@ const FLUSH: &str = "sluice-flush";
 fn put(engine: &Engine, key: [u8; 2]) {
     let mut batch = WriteBatch::new();
     batch.put(key, "value");
-    let put = engine.write_path().submit(batch.encoded(), 1, Level::Buffered);
+    let put = engine.write_path().submit(batch.encoded(), 1, Durability::Buffered);
     assert!(matches!(put, Ok(Submitted::Done(_))), "no writer waits: {put:?}");
 }
 
@@ -343,7 +343,7 @@ fn born_is_applied_what_came_is_read_before_the_write_in_front_of_it_is_visible(
     let former = preempt::install(Some(Rc::new(hook)));
     let mut batch = WriteBatch::new();
     batch.put([9, 9], "beside");
-    let written = engine.write_path().submit(batch.encoded(), 1, Level::Buffered);
+    let written = engine.write_path().submit(batch.encoded(), 1, Durability::Buffered);
     preempt::install(former);
     assert!(written.is_ok(), "{written:?}");
     let (number, found) = read.borrow_mut().take().expect("it was stopped where it was to be");

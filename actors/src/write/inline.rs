@@ -4,7 +4,7 @@
 use super::WritePath;
 use super::pending::{Number, Pending, Stage, Submitted};
 use crate::failure::Failure;
-use crate::log_writer::message::{Committed, Level};
+use crate::log_writer::message::{Committed, Durability};
 use crate::log_writer::{LogActor, NoRoom, Stamped};
 use crate::range_owner::RangeOwner;
 use crate::range_owner::route::Lot;
@@ -63,7 +63,7 @@ impl WritePath {
         payload: &[u8],
         payload_crc: u32,
         operations: u32,
-        level: Level,
+        durability: Durability,
         charge: u64,
     ) -> Seats {
         // No waker is called before both turns are over and everything they owe others is done.
@@ -76,7 +76,7 @@ impl WritePath {
             {
                 // A panic in there stops the engine, and is told as an error to this caller, too.
                 let batch = (payload, payload_crc, operations);
-                let turn = wal.attempt(|log| self.log_turn(log, epoch, slot, batch, level));
+                let turn = wal.attempt(|log| self.log_turn(log, epoch, slot, batch, durability));
                 let (stamped, durable, guard) = match turn.unwrap_or(Err(Seats::Lost)) {
                     Ok(appended) => appended,
                     Err(seats) => {
@@ -129,7 +129,7 @@ impl WritePath {
         epoch: u64,
         slot: Slot<&'a Commits>,
         (payload, payload_crc, operations): (&[u8], u32, u32),
-        level: Level,
+        durability: Durability,
     ) -> Result<InLog<'a>, Seats> {
         // INVARIANT(stamped-by-its-routes)
         if log.state.epoch() != epoch {
@@ -143,12 +143,13 @@ impl WritePath {
             Err(NoRoom::Later) => return Err(Seats::Busy),
             Err(NoRoom::Refused(failure)) => return Err(Seats::Refused(failure)),
         }
-        let stamped = log.state.append(payload, payload_crc, operations, level);
-        let durable = if level == Level::Buffered && stamped.in_file {
+        let stamped = log.state.append(payload, payload_crc, operations, durability);
+        let durable = if durability == Durability::Buffered && stamped.in_file {
             None
         } else {
             let (reply, answer) = reply();
-            if let Err((reply, failed)) = self.wal.durable.register(level, stamped.last, reply) {
+            if let Err((reply, failed)) = self.wal.durable.register(durability, stamped.last, reply)
+            {
                 // Nobody waits for the answer yet.
                 reply.send(Err(failed));
             }

@@ -21,7 +21,7 @@ use self::inline::Seats;
 use crate::admission::Accounts;
 use crate::admission::gate::{Gate, Overloaded};
 use crate::failure::{Failure, Failures, Scope, WriteFailure};
-use crate::log_writer::message::Level;
+use crate::log_writer::message::Durability;
 use crate::log_writer::{Log, LogDue};
 use crate::range_owner::message::is_heavy;
 use crate::range_owner::route::{NoKeyspace, Reach, Route, charge};
@@ -57,7 +57,7 @@ pub struct Write {
     payload: Bytes,
     payload_crc: u32,
     operations: u32,
-    level: Level,
+    durability: Durability,
     /// Is its number wanted before its acknowledgement, if that waits for the disk?
     in_stages: bool,
     /// `None`: a heavy batch that no engine thread has looked at.
@@ -188,9 +188,10 @@ impl WritePath {
         &self,
         payload: &[u8],
         operations: u32,
-        level: Level,
+        durability: Durability,
     ) -> Result<Submitted, WriteFailure> {
-        let submitted = self.submit_payload(Payload::Borrowed(payload), operations, level, false);
+        let submitted =
+            self.submit_payload(Payload::Borrowed(payload), operations, durability, false);
         submitted.map_err(|rejected| rejected.failure)
     }
 
@@ -202,9 +203,9 @@ impl WritePath {
         &self,
         payload: Bytes,
         operations: u32,
-        level: Level,
+        durability: Durability,
     ) -> Result<Submitted, Rejected> {
-        self.submit_payload(Payload::Owned(payload), operations, level, false)
+        self.submit_payload(Payload::Owned(payload), operations, durability, false)
     }
 
     /// As `submit_owned`, for a caller who wants to know when it is visible, also where the
@@ -216,16 +217,21 @@ impl WritePath {
         &self,
         payload: Bytes,
         operations: u32,
-        level: Level,
+        durability: Durability,
     ) -> Result<Submitted, Rejected> {
-        self.submit_payload(Payload::Owned(payload), operations, level, level == Level::Synced)
+        self.submit_payload(
+            Payload::Owned(payload),
+            operations,
+            durability,
+            durability == Durability::Synced,
+        )
     }
 
     fn submit_payload(
         &self,
         payload: Payload<'_>,
         operations: u32,
-        level: Level,
+        durability: Durability,
         in_stages: bool,
     ) -> Result<Submitted, Rejected> {
         let bytes = payload.as_ref();
@@ -233,7 +239,7 @@ impl WritePath {
             return Err(payload.rejected(failure));
         }
         if is_heavy(bytes.len(), operations) {
-            return self.submit_heavy(payload, operations, level, in_stages);
+            return self.submit_heavy(payload, operations, durability, in_stages);
         }
         let mut crc = None;
         loop {
@@ -254,7 +260,7 @@ impl WritePath {
             };
             let write = |payload: Payload<'_>, route| {
                 let (payload, route) = (payload.into_bytes(), Some(Routed { epoch, route }));
-                Write { payload, payload_crc: crc, operations, level, in_stages, route }
+                Write { payload, payload_crc: crc, operations, durability, in_stages, route }
             };
             if let Reach::One(range) = reach {
                 let owner = &superversion.ranges[range].owner;
@@ -268,7 +274,7 @@ impl WritePath {
                         return self.refused(write(payload, route), refused);
                     }
                 };
-                match self.try_seats((epoch, owner), bytes, crc, operations, level, charge) {
+                match self.try_seats((epoch, owner), bytes, crc, operations, durability, charge) {
                     Seats::Done(stamp) => {
                         // The memtable holds the charge now.
                         admission.forget();
@@ -300,7 +306,7 @@ impl WritePath {
         &self,
         payload: Payload<'_>,
         operations: u32,
-        level: Level,
+        durability: Durability,
         in_stages: bool,
     ) -> Result<Submitted, Rejected> {
         let superversion = self.topology.superversion.load();
@@ -309,7 +315,7 @@ impl WritePath {
             let route = Arc::new(Route::whole(0, payload.len(), operations));
             Routed { epoch: superversion.epoch, route }
         });
-        let write = Write { payload, payload_crc: 0, operations, level, in_stages, route };
+        let write = Write { payload, payload_crc: 0, operations, durability, in_stages, route };
         self.try_send(&superversion, write)
     }
 

@@ -136,7 +136,7 @@ impl WritePath {
         let Admission { local, more, global } = admission;
         let targets = std::iter::once(local).chain(more).zip(places.ranges);
         let targets = targets.map(|(local, (owner, permit))| Target { owner, permit, local });
-        let Write { payload, payload_crc, operations, level, in_stages, .. } = write;
+        let Write { payload, payload_crc, operations, durability, in_stages, .. } = write;
         let (stamped, number) = match in_stages.then(reply) {
             Some((stamped, number)) => (Some(stamped), Number::Coming(number)),
             None => (None, Number::Unknown),
@@ -148,7 +148,7 @@ impl WritePath {
             payload,
             payload_crc,
             operations,
-            level,
+            durability,
             epoch,
             route,
             targets,

@@ -93,7 +93,7 @@ fn b13_a_callers_turn_is_bounded_over_all_the_ranges_that_it_comes_to() {
             engine.superversion().ranges.iter().map(|range| Arc::clone(&range.owner)).collect();
         let submit = || {
             let (payload, operations) = over(8);
-            let submitted = path.submit_owned(payload, operations, Level::Buffered);
+            let submitted = path.submit_owned(payload, operations, Durability::Buffered);
             assert!(matches!(submitted, Ok(Submitted::Waiting(_) | Submitted::Done(_))));
         };
         let handled = || owners.iter().map(|owner| owner.sizes.batches()).sum::<u64>() as usize;
@@ -147,9 +147,9 @@ impl Wake for Look {
 }
 
 /// A write that is queued while the log is in use.
-fn queued(engine: &Engine, level: Level) -> Submitted {
+fn queued(engine: &Engine, durability: Durability) -> Submitted {
     let (payload, operations) = over(1);
-    let submitted = engine.write_path().submit_owned(payload, operations, level);
+    let submitted = engine.write_path().submit_owned(payload, operations, durability);
     submitted.expect("there is room")
 }
 
@@ -158,7 +158,7 @@ fn b12_a_write_into_a_log_that_has_failed_is_answered_when_the_seat_is_free() {
     let engine = engine("/b12a", 1);
     let (wal, look) = (&engine.write_path().wal, Look::new(&engine));
     let guard = wal.seat.enter_blocking().expect("nobody panicked");
-    let mut write = queued(&engine, Level::Synced);
+    let mut write = queued(&engine, Durability::Synced);
     let waker = Waker::from(Arc::clone(&look));
     assert!(write.poll(&mut Context::from_waker(&waker)).is_pending());
     wal.durable.fail(&Failure::Closed);
@@ -173,7 +173,7 @@ fn b12_what_a_refused_write_gives_back_wakes_nobody_before_the_seat_is_free() {
     let engine = engine("/b12b", 1);
     let (wal, look) = (&engine.write_path().wal, Look::new(&engine));
     let mut guard = wal.seat.enter_blocking().expect("nobody panicked");
-    let mut write = queued(&engine, Level::Buffered);
+    let mut write = queued(&engine, Durability::Buffered);
     let global = engine.parts.accounts.global.clone();
     let mut all = global.acquire(global.limit());
     let waker = Waker::from(Arc::clone(&look));
@@ -203,7 +203,7 @@ fn a_queue_that_is_closed_is_not_called_full() {
     engine.parts.wal.seat.close();
     let (payload, operations) = over(2);
     let told = path
-        .submit_owned(payload, operations, Level::Buffered)
+        .submit_owned(payload, operations, Durability::Buffered)
         .map_err(|told| told.failure.failure);
     assert!(matches!(told, Err(Failure::Closed)), "{told:?}");
 }
@@ -216,7 +216,7 @@ fn who_does_not_wait_for_room_does_not_wait_for_a_place_in_the_read_threads_queu
     let reads = engine.read_pool();
     let mut queued = Vec::new();
     let context = &mut Context::from_waker(Waker::noop());
-    let not_routed = || match path.submit_owned(heavy().0, heavy().1, Level::Buffered) {
+    let not_routed = || match path.submit_owned(heavy().0, heavy().1, Durability::Buffered) {
         Ok(Submitted::NotRouted(write)) => write,
         other => panic!("{other:?}"),
     };
@@ -268,8 +268,9 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     };
     let changed = block_on(renew_ranges(&engine));
     let changed = changed.expect("the disk works");
-    let level = Level::Synced;
-    let write = Write { payload, payload_crc, operations, level, in_stages: true, route: None };
+    let durability = Durability::Synced;
+    let write =
+        Write { payload, payload_crc, operations, durability, in_stages: true, route: None };
     let routed = Routed { epoch, route };
     let mut sent = path.send(write, routed, admission, places);
     let seen = block_on(sent.visible()).expect("it is stamped");
@@ -306,10 +307,10 @@ fn a_write_that_finds_the_routes_changed_at_the_seat_goes_by_the_new_ones() {
     let owner = &before.ranges[0].owner;
     let crc = codec::crc(&payload);
     let routed = (before.epoch, owner);
-    let seats = path.try_seats(routed, &payload, crc, operations, Level::Buffered, 100);
+    let seats = path.try_seats(routed, &payload, crc, operations, Durability::Buffered, 100);
     assert!(matches!(seats, Seats::Stale));
     assert!(matches!(
-        path.submit(&payload, operations, Level::Buffered),
+        path.submit(&payload, operations, Durability::Buffered),
         Ok(Submitted::Done(_) | Submitted::Waiting(_))
     ));
     block_on(engine.close()).expect("the disk works");
@@ -330,7 +331,7 @@ fn x_10_who_waits_for_room_in_a_range_that_goes_is_routed_again() {
     let all = owner.local.try_acquire(owner.local.limit()).expect("the range is empty");
     let (payload, operations) = put(&[0, 7]);
     let Ok(Submitted::NotAdmitted(write, Scope::Local)) =
-        path.submit_owned(payload, operations, Level::Buffered)
+        path.submit_owned(payload, operations, Durability::Buffered)
     else {
         panic!("there is no room")
     };
@@ -358,7 +359,7 @@ fn a_write_that_does_not_wait_goes_by_the_new_routes() {
     let write = |superversion: &Superversion, (payload, operations): (Bytes, u32)| Write {
         payload_crc: codec::crc(&payload),
         route: Some(Routed::of(superversion, &payload, operations).expect("it is there")),
-        level: Level::Buffered,
+        durability: Durability::Buffered,
         in_stages: false,
         payload,
         operations,
@@ -446,11 +447,11 @@ fn a_write_into_a_range_that_has_fallen_does_not_look_for_another_one() {
                     payload: payload.clone(),
                     payload_crc: codec::crc(payload),
                     operations,
-                    level: Level::Buffered,
+                    durability: Durability::Buffered,
                     in_stages: false,
                     route: Routed::of(&engine.superversion(), payload, operations).ok(),
                 };
-                let submitted = path.submit(&payload, operations, Level::Buffered);
+                let submitted = path.submit(&payload, operations, Durability::Buffered);
                 told.send(submitted.map(drop)).expect("the test waits");
                 let waited = block_on(path.admit_and_submit(write(&payload), Patience::Forever));
                 let waited = waited.map(drop).map_err(|rejected| rejected.failure);
@@ -484,7 +485,7 @@ fn a_write_on_its_way_keeps_no_memtable_and_no_file() {
         let owner = Arc::clone(&engine.superversion().ranges[0].owner);
         // Behind somebody.
         let guard = owner.seat.enter_blocking().expect("nobody panicked");
-        let sent = engine.write_path().submit_owned(payload, operations, Level::Synced);
+        let sent = engine.write_path().submit_owned(payload, operations, Durability::Synced);
         drop(guard);
         let Ok(sent @ Submitted::Waiting(_)) = sent else { panic!("{sent:?}") };
         sent

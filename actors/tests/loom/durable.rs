@@ -2,7 +2,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use sluicedb_actors::failure::Failure;
-use sluicedb_actors::group_commit::durable::{Committed, DueReplies, Durable, Level};
+use sluicedb_actors::group_commit::durable::{Committed, DueReplies, Durability, Durable};
 use sluicedb_actors::group_commit::{GroupCommit, LogSeat};
 use sluicedb_kernel::reply::{Answer, reply};
 use sluicedb_kernel::signal::Signal;
@@ -61,7 +61,7 @@ impl Log {
     }
 
     /// One more write, as a caller does it.
-    fn append(&self, level: Level) -> Answer<Committed> {
+    fn append(&self, durability: Durability) -> Answer<Committed> {
         let mut batch = WriteBatch::new();
         batch.put("key", "value");
         let payload = batch.take_encoded();
@@ -71,7 +71,7 @@ impl Log {
             let (log, _) = &mut *seat;
             let seqno = log.next_seqno();
             log.append(seqno, 1, &payload, codec::crc(&payload), AppendPath::Staged);
-            assert!(self.durable.register(level, seqno, reply).is_ok());
+            assert!(self.durable.register(durability, seqno, reply).is_ok());
         }
         self.due.set();
         answer
@@ -142,17 +142,17 @@ fn durable_never_overstates() {
         let (serving, writing) = (log.clone(), log.clone());
         let thread = thread::spawn(move || serving.serve());
         let writer = thread::spawn(move || {
-            let answer = writing.append(Level::Synced);
+            let answer = writing.append(Durability::Synced);
             writing.survives(writing.durable.synced());
             let seqno = block_on(answer).unwrap().unwrap();
             writing.survives(seqno);
             assert!(writing.durable.synced() >= seqno);
         });
         // Written, and perhaps not synced by itself; then the segment is left.
-        let answer = log.append(Level::Buffered);
+        let answer = log.append(Durability::Buffered);
         log.leave_segment();
         block_on(answer).unwrap().unwrap();
-        let seqno = block_on(log.append(Level::Synced)).unwrap().unwrap();
+        let seqno = block_on(log.append(Durability::Synced)).unwrap().unwrap();
         log.survives(seqno);
         writer.join().unwrap();
         log.stop.store(true, Ordering::Release);

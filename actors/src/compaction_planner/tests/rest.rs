@@ -45,7 +45,7 @@ fn a_range_rests_when_its_time_has_come_and_nobody_has_written() {
     let mut batch = WriteBatch::new();
     batch.put([1, 1], [9; 10]);
     let payload = batch.take_encoded().into();
-    assert!(home.engine.write_path().submit_owned(payload, 1, Level::Buffered).is_ok());
+    assert!(home.engine.write_path().submit_owned(payload, 1, Durability::Buffered).is_ok());
     home.runtime.advance(SECOND);
     // No message, and no signal.
     played.take();
@@ -66,7 +66,7 @@ fn a_range_rests_when_its_time_has_come_and_nobody_has_written() {
         let mut batch = WriteBatch::new();
         batch.put([range, 1], [9; 10]);
         let payload = batch.take_encoded().into();
-        assert!(home.engine.write_path().submit_owned(payload, 1, Level::Buffered).is_ok());
+        assert!(home.engine.write_path().submit_owned(payload, 1, Durability::Buffered).is_ok());
     };
     batch(0);
     played.end(0, Ended::Conflict);

@@ -53,10 +53,10 @@ impl Bench {
         state.add_spare(spare, way, &mut AfterTurn::default());
     }
 
-    fn batch(&mut self, operations: u32, level: Level) -> Result<Stamped, NoRoom> {
+    fn batch(&mut self, operations: u32, durability: Durability) -> Result<Stamped, NoRoom> {
         let payload = batch(operations);
         self.state.make_room(payload.len())?;
-        Ok(self.state.append(&payload, codec::crc(&payload), operations, level))
+        Ok(self.state.append(&payload, codec::crc(&payload), operations, durability))
     }
 
     /// First numbers, and what each record was: a change's id or a batch's operations.
@@ -105,13 +105,14 @@ fn batch(operations: u32) -> Vec<u8> {
 fn changes_and_batches_share_one_order_of_numbers() {
     let mut bench = Bench::new();
     let mut want = Vec::new();
-    for (round, level) in [Level::Buffered, Level::Synced, Level::Buffered].into_iter().enumerate()
+    for (round, durability) in
+        [Durability::Buffered, Durability::Synced, Durability::Buffered].into_iter().enumerate()
     {
-        let stamped = bench.state.append_change(ChangeId(round as u64), level).unwrap();
+        let stamped = bench.state.append_change(ChangeId(round as u64), durability).unwrap();
         assert_eq!((stamped.first, stamped.last), (stamped.last, bench.state.last_seqno()));
-        assert_eq!(stamped.in_file, level == Level::Buffered);
+        assert_eq!(stamped.in_file, durability == Durability::Buffered);
         want.push((stamped.first, Ok(ChangeId(round as u64))));
-        let stamped = bench.batch(3, level).unwrap();
+        let stamped = bench.batch(3, durability).unwrap();
         assert_eq!(
             (stamped.first, stamped.last),
             (Seqno(2 + 4 * round as u64), Seqno(4 + 4 * round as u64))
@@ -132,7 +133,7 @@ fn a_change_without_room_is_not_stamped_and_goes_on_in_the_next_segment() {
     let mut bench = Bench::new();
     let mut spare_due = 0;
     let last = loop {
-        match bench.state.append_change(ChangeId(5), Level::Synced) {
+        match bench.state.append_change(ChangeId(5), Durability::Synced) {
             Ok(stamped) => spare_due += usize::from(stamped.spare_due),
             Err(NoRoom::Later) => break bench.state.last_seqno(),
             Err(refused) => panic!("{refused:?}"),
@@ -143,14 +144,14 @@ fn a_change_without_room_is_not_stamped_and_goes_on_in_the_next_segment() {
     // Nor may it go on before there is a segment, nor while the log refuses.
     let full = Failure::Closed;
     bench.state.refuse_room(&full, &mut AfterTurn::default());
-    let refused = bench.state.append_change(ChangeId(6), Level::Synced);
+    let refused = bench.state.append_change(ChangeId(6), Durability::Synced);
     assert!(matches!(refused, Err(NoRoom::Refused(_))));
     bench.add_spare();
     bench.state.refuse_for_now(&full, &mut AfterTurn::default());
-    let refused = bench.state.append_change(ChangeId(7), Level::Synced);
+    let refused = bench.state.append_change(ChangeId(7), Durability::Synced);
     assert!(matches!(refused, Err(NoRoom::Refused(_))));
     bench.state.resume();
-    let stamped = bench.state.append_change(ChangeId(8), Level::Synced).unwrap();
+    let stamped = bench.state.append_change(ChangeId(8), Durability::Synced).unwrap();
     assert_eq!((stamped.first, stamped.rotated), (last.next(), true));
     assert_eq!(bench.state.segments.of(last), FileNumber(1));
     assert_eq!(bench.state.segments.of(stamped.first), FileNumber(2));
@@ -159,7 +160,7 @@ fn a_change_without_room_is_not_stamped_and_goes_on_in_the_next_segment() {
     assert_eq!(logged.len() as u64, stamped.first.0);
     assert_eq!(logged.last(), Some(&(stamped.first, Ok(ChangeId(8)))));
     bench.state.close(full, &mut AfterTurn::default());
-    let closed = bench.state.append_change(ChangeId(9), Level::Synced);
+    let closed = bench.state.append_change(ChangeId(9), Durability::Synced);
     assert!(matches!(closed, Err(NoRoom::Refused(_))));
     assert_eq!(bench.state.last_seqno(), stamped.first);
 }
