@@ -12,7 +12,7 @@ pub use sluicedb_storage::view::Chunk;
 use sluicedb_storage::view::{ChunkBuilder, ScanCursor, ScanSpec};
 use std::fmt;
 use std::future::poll_fn;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -193,17 +193,9 @@ impl Scan {
     /// Nothing is lost: the next call returns the chunk.
     pub async fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         if self.position < self.current.len() {
-            let mut rest = ChunkBuilder::new();
-            for at in self.position..self.current.len() {
-                let (key, value) = self.current.entry(at);
-                if self.spec.keys_only {
-                    rest.push_key(key, self.current.value_len(at));
-                } else {
-                    rest.push(key, value);
-                }
-            }
+            let left = self.position..self.current.len();
             self.position = self.current.len();
-            return Ok(Some(rest.freeze()));
+            return Ok(Some(part(&self.current, left, self.spec.keys_only)));
         }
         poll_fn(|context| self.poll_chunk(context)).await
     }
@@ -297,7 +289,12 @@ impl Scan {
     /// Takes a filled chunk over; `None` if it is empty, at the end or in a stretch of tombstones.
     fn accept(&mut self, cursor: Box<ScanCursor>, chunk: Chunk, more: bool) -> Option<Chunk> {
         self.chunk_bytes = (self.chunk_bytes * 2).min(CHUNK_BYTES_MAX);
+        let mut chunk = chunk;
         if let Some(limit) = &mut self.limit {
+            // It may have been set while they were read.
+            if chunk.len() as u64 > *limit {
+                chunk = part(&chunk, 0..*limit as usize, self.spec.keys_only);
+            }
             *limit -= chunk.len() as u64;
         }
         if more && self.limit != Some(0) {
@@ -305,6 +302,20 @@ impl Scan {
         }
         (!chunk.is_empty()).then_some(chunk)
     }
+}
+
+/// Some of the entries of a chunk.
+fn part(chunk: &Chunk, entries: Range<usize>, keys_only: bool) -> Chunk {
+    let mut part = ChunkBuilder::new();
+    for at in entries {
+        let (key, value) = chunk.entry(at);
+        if keys_only {
+            part.push_key(key, chunk.value_len(at));
+        } else {
+            part.push(key, value);
+        }
+    }
+    part.freeze()
 }
 
 /// In a long stretch of tombstones: others get a chance before it goes on.

@@ -8,6 +8,7 @@ use crate::scan::Scan;
 use bytes::Bytes;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::key_range::KeyRange;
+use sluicedb_storage::limits::VALUE_BYTES_CAP;
 
 /// One instant of the database: later writes, flushes and compactions do not change what it shows.
 ///
@@ -67,7 +68,7 @@ impl Snapshot {
     /// ```
     pub fn with_batch(&self, batch: &WriteBatch) -> Result<Self> {
         // The length of values is the database's business, when the batch is written.
-        batch.check(usize::MAX).map_err(Error::invalid)?;
+        batch.check(VALUE_BYTES_CAP).map_err(Error::invalid)?;
         let mine = self.reader.keyspace().database();
         if batch.database().is_some_and(|database| database != mine) {
             return Err(another_database());

@@ -174,6 +174,12 @@ fn a_scan_that_was_dropped_in_the_middle_of_a_cold_read_is_fine() {
     drop(db);
     home.simulator.settle();
     let db = home.open();
+    let mut limited = db.scan(..);
+    assert!(home.run(drop_after(1, limited.next_chunk())).is_none(), "it waits for the disk");
+    let mut limited = limited.limit(2);
+    let chunk = home.run(limited.next_chunk()).unwrap().expect("there are entries");
+    assert_eq!(chunk.len(), 2, "a limit that comes while they are read counts");
+    assert!(home.run(limited.next_chunk()).unwrap().is_none());
     for polls in 0..20 {
         let mut scan = db.scan(..);
         // The pending `next_chunk` is dropped, the scan is not: it goes on where it was.

@@ -325,18 +325,24 @@ impl<A: Handler> CombiningMailbox<A> {
                 break End::Empty;
             }
             let Some((message, bytes)) = self.queue.pop() else { break End::Empty };
-            let weight = A::weight(&message);
-            let full = spent.messages >= self.limits.messages
-                || spent.messages > 0 && spent.bytes.saturating_add(weight) > self.limits.bytes;
-            if full || !turn.on_own_thread && A::is_heavy(&message) {
+            let looked = self.catch(|| {
+                let weight = A::weight(&message);
+                let full = spent.messages >= self.limits.messages
+                    || spent.messages > 0 && spent.bytes.saturating_add(weight) > self.limits.bytes;
+                (weight, full || !turn.on_own_thread && A::is_heavy(&message))
+            });
+            if let Ok((_, true)) = looked {
                 self.queue.put_back(message, bytes);
                 break End::Left;
             }
             handled += 1;
             spent.messages += 1;
-            spent.bytes = spent.bytes.saturating_add(weight);
             turn.messages += 1;
             turn.bytes += bytes;
+            match looked {
+                Ok((weight, _)) => spent.bytes = spent.bytes.saturating_add(weight),
+                Err(message) => break End::Panicked(message),
+            }
             if let Err(message) = self.catch(|| actor.handle(message, turn)) {
                 break End::Panicked(message);
             }
@@ -397,7 +403,8 @@ impl<A: Handler> CombiningMailbox<A> {
 
 impl<A: Handler> Drop for CombiningMailbox<A> {
     fn drop(&mut self) {
-        self.queue.room.close();
+        // A permit that is out brings nothing any more.
+        self.queue.close();
         self.queue.discard();
     }
 }

@@ -167,6 +167,11 @@ impl WriteBatch {
             self.is_mixed |= mine != theirs;
         }
         self.database = self.database.or(other.database);
+        // What `other` is refused for this is refused for: behind such an operation nothing is
+        // read.
+        self.shortest_key = self.shortest_key.into_iter().chain(other.shortest_key).min();
+        self.longest_key = self.longest_key.max(other.longest_key);
+        self.longest_value = self.longest_value.max(other.longest_value);
         let (mut points, mut ranges) = (other.points(), other.deleted.iter().peekable());
         loop {
             let is_next = |(at, ..): &&(usize, Option<KeyspaceId>, Span)| *at <= points.position();
@@ -209,6 +214,7 @@ impl WriteBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::KEY_BYTES_MAX;
 
     fn of(id: u32) -> KeyspaceRef {
         KeyspaceRef::new(1, KeyspaceId(id))
@@ -248,6 +254,27 @@ mod tests {
             let other = batch.get_in(of(9), "a").and_then(|last| last.value());
             assert_eq!(other, Some(&b"other"[..]));
         }
+    }
+
+    #[test]
+    fn a_batch_to_which_one_that_is_refused_was_appended_is_refused() {
+        for bad in [Vec::new(), vec![b'k'; KEY_BYTES_MAX + 1]] {
+            for at in 0..3 {
+                let mut more = WriteBatch::new();
+                for n in 0..3 {
+                    let key = if n == at { bad.clone() } else { vec![b'a' + n] };
+                    more.put(key, "value");
+                }
+                more.delete_range("m"..);
+                let mut batch = WriteBatch::new();
+                batch.put("a", "1").append(&more);
+                assert!(more.check(100).is_err());
+                assert!(batch.check(100).is_err(), "{} bytes, at {at}", bad.len());
+            }
+        }
+        let (mut batch, mut more) = (WriteBatch::new(), WriteBatch::new());
+        more.put("k", vec![0; 101]);
+        assert!(batch.append(&more).check(100).is_err());
     }
 
     #[test]

@@ -20,6 +20,7 @@ enum Message {
     Ask(Reply<Vec<u32>>),
     Defer(Box<dyn FnOnce() + Send>),
     Panic,
+    Weightless,
 }
 
 impl Handler for Sum {
@@ -31,12 +32,14 @@ impl Handler for Sum {
             Message::Ask(reply) | Message::HeavyAsk(reply) => reply.send(self.seen.clone()),
             Message::Defer(action) => turn.defer(move |_| action()),
             Message::Panic => panic!("on purpose"),
+            Message::Weightless => unreachable!("it is not handled"),
         }
     }
 
     fn weight(message: &Message) -> usize {
         match message {
             Message::Add(n) => *n as usize,
+            Message::Weightless => panic!("on purpose"),
             _ => 1,
         }
     }
@@ -193,18 +196,40 @@ fn heavy_messages_wait_for_an_engine_thread_in_their_place() {
 
 #[test]
 fn a_panic_is_caught_reported_and_final() {
+    for bad in [Message::Panic, Message::Weightless] {
+        panics(bad);
+    }
+}
+
+fn panics(bad: Message) {
     let (mailbox, probe) = mailbox(TurnLimits::default());
     let (reply, answer) = reply();
     let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
-    push(Message::Panic);
+    push(Message::Add(1));
+    push(bad);
     push(Message::Ask(reply));
     mailbox.deliver();
     assert!(has_failed(&mailbox) && mailbox.is_empty());
+    assert_eq!(mailbox.queue.room.used(), Amount::NOTHING);
     assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
     assert!(block_on(answer).is_err(), "what was queued is dropped");
     assert!(mailbox.try_reserve(1).is_err());
     assert!(mailbox.try_enter_idle().is_none() && mailbox.enter_blocking().is_none());
     mailbox.deliver_blocking();
+}
+
+/// Planted: a mailbox that is only closed for those who have no permit yet.
+#[test]
+fn a_permit_that_outlives_its_mailbox_brings_nothing() {
+    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let (first, second) = (mailbox.try_reserve(1), mailbox.try_reserve(1));
+    drop(mailbox);
+    let (reply, answer) = reply();
+    let sent = first.expect("there is room").send(Message::Ask(reply));
+    assert!(sent.is_err());
+    drop(sent);
+    assert!(block_on(answer).is_err());
+    drop(second);
 }
 
 /// What is deferred runs beside the next occupant, whom its panic must not leave with messages.

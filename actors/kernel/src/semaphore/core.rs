@@ -297,6 +297,8 @@ impl Core {
         let mut waker = Some(context.waker().clone());
         let mut wakes = Vec::new();
         let mut begins = false;
+        // Dropped after the lock: its waker is foreign code.
+        let mut gone = None;
         let outcome = {
             let mut list = lock(&self.list);
             let at = entry.map(|id| list.find(id).expect("an entry is kept until it is left"));
@@ -318,13 +320,14 @@ impl Core {
                 (Some(_), None) => {}
                 (Some(_), Some(at)) => {
                     *entry = None;
-                    list.remove(at);
+                    gone = list.remove(at);
                     // There may be room for the next one too, or only this one stood in its way.
                     self.pump(&mut list, &mut wakes);
                 }
             }
             outcome
         };
+        drop(gone);
         wake_all(wakes);
         if begins && let Some(hook) = &self.on_wait {
             hook();
