@@ -152,7 +152,7 @@ pub(crate) fn wake(waker: Waker) {
     }
 }
 
-/// As [`wake`], many at once.
+/// As `wake`, many at once.
 pub fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     let _hold = Hold::new();
     wakers.into_iter().for_each(wake);
