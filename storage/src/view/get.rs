@@ -35,13 +35,7 @@ pub fn get<O, V: Fn() -> Seqno>(
 ) -> Result<Option<Bytes>> {
     let ask = |slice: &Slice, hash: u64| slice.handle().table(tier)?.get(key, hash, tier);
     let of_table = |found: Found| (found.kind == Kind::Put).then_some(found.value);
-    if !range.pending.is_empty() {
-        return in_layers(range, born, key, at, |found| found.value(), ask, of_table);
-    }
-    if let Some(value) = in_memory(&memtables(range), born, key, at, |found| found.value()) {
-        return Ok(value);
-    }
-    Ok(in_runs(range.stable.layers.runs(), key, ask)?.and_then(of_table))
+    find(range, born, key, at, |found| found.value(), ask, of_table)
 }
 
 /// Has `key` a value? As `get`; copies nothing.
@@ -55,13 +49,7 @@ pub fn contains_key<O, V: Fn() -> Seqno>(
 ) -> Result<bool> {
     let ask = |slice: &Slice, hash: u64| slice.handle().table(tier)?.probe(key, hash, tier);
     let of_table = |(_, kind)| kind == Kind::Put;
-    if !range.pending.is_empty() {
-        return in_layers(range, born, key, at, |found| found.is_put(), ask, of_table);
-    }
-    if let Some(is_put) = in_memory(&memtables(range), born, key, at, |found| found.is_put()) {
-        return Ok(is_put);
-    }
-    Ok(in_runs(range.stable.layers.runs(), key, ask)?.is_some_and(of_table))
+    find(range, born, key, at, |found| found.is_put(), ask, of_table)
 }
 
 /// The length of the value of `key`; `None` where it is absent or deleted. As `get`; copies
@@ -79,13 +67,29 @@ pub fn value_len<O, V: Fn() -> Seqno>(
     let of_memory = |found: EntryVersion<'_>| {
         found.read(|kind, value| (kind == Kind::Put).then_some(value.len() as u64))
     };
+    find(range, born, key, at, of_memory, ask, of_table)
+}
+
+/// What `read` makes of the newest visible version of `key` in memory, or else `of_table` of what
+/// `ask` finds in a table.
+#[inline]
+fn find<O, V: Fn() -> Seqno, F, T: Default>(
+    range: &RangeEntry<O>,
+    born: Seqno,
+    key: &[u8],
+    at: &ReadAt<V>,
+    read: impl Fn(EntryVersion<'_>) -> T,
+    ask: impl Fn(&Slice, u64) -> Result<Option<F>>,
+    of_table: impl Fn(F) -> T,
+) -> Result<T> {
     if !range.pending.is_empty() {
-        return in_layers(range, born, key, at, of_memory, ask, of_table);
+        return in_layers(range, born, key, at, read, ask, of_table);
     }
-    if let Some(length) = in_memory(&memtables(range), born, key, at, of_memory) {
-        return Ok(length);
+    if let Some(answer) = in_memory(&memtables(range), born, key, at, read) {
+        return Ok(answer);
     }
-    Ok(in_runs(range.stable.layers.runs(), key, ask)?.and_then(of_table))
+    let found = in_runs(range.stable.layers.runs(), key, ask)?;
+    Ok(found.map_or_else(T::default, of_table))
 }
 
 /// A memtable, and the spans that it is without.
