@@ -93,6 +93,17 @@ async fn replace(
     stacks
 }
 
+/// All of `map` is there after an open, and after all of it is merged.
+fn check_reopened(home: &Home, map: &Map) {
+    let db = home.open();
+    block_on(async {
+        check(&db, map).await.unwrap();
+        db.compact().await.unwrap();
+        check(&db, map).await.unwrap();
+        db.close().await.unwrap();
+    });
+}
+
 /// Returns how many tables were taken over, and how often some that lie over each other were.
 fn case(seed: u64) -> (usize, usize) {
     let chance = &mut Chance::new(seed);
@@ -139,13 +150,7 @@ fn case(seed: u64) -> (usize, usize) {
     drop((db, new));
     let report = sluicedb::verify(live.path(), |_, _| {}).unwrap();
     assert!(report.findings.is_empty(), "{report:?}");
-    let db = live.open();
-    block_on(async {
-        check(&db, &map).await.unwrap();
-        db.compact().await.unwrap();
-        check(&db, &map).await.unwrap();
-        db.close().await.unwrap();
-    });
+    check_reopened(&live, &map);
     (found, stacks)
 }
 
@@ -255,13 +260,7 @@ fn tables_that_lie_over_each_other_are_taken_over_in_their_order() {
         db.close().await.unwrap();
     });
     drop(db);
-    let db = live.open();
-    block_on(async {
-        check(&db, &map).await.unwrap();
-        db.compact().await.unwrap();
-        check(&db, &map).await.unwrap();
-        db.close().await.unwrap();
-    });
+    check_reopened(&live, &map);
 }
 
 /// A checkpoint of a database with such tables, and one that is opened for reading.

@@ -63,11 +63,16 @@ impl Scene {
         }
     }
 
-    /// Bytes of the files whose names end so.
-    fn bytes(&self, end: &str) -> u64 {
+    /// The files whose names end so.
+    fn files(&self, end: &str) -> Vec<PathBuf> {
         let names = self.disk.list(&self.dir).unwrap();
-        let names = names.iter().filter(|name| name.ends_with(end));
-        names.map(|name| self.disk.len(&self.dir.join(name)).unwrap()).sum()
+        let names = names.into_iter().filter(|name| name.ends_with(end));
+        names.map(|name| self.dir.join(name)).collect()
+    }
+
+    /// Their bytes.
+    fn bytes(&self, end: &str) -> u64 {
+        self.files(end).iter().map(|path| self.disk.len(path).unwrap()).sum()
     }
 
     /// What a crash leaves of `disk` opens and has everything.
@@ -151,10 +156,7 @@ fn spares_go_when_writers_pause_and_come_with_more_than_a_little() {
         scene.put(&db, n, 10_000);
         scene.simulator.settle();
     }
-    let segments = |scene: &Scene| {
-        let names = scene.disk.list(&scene.dir).unwrap();
-        names.iter().filter(|name| name.ends_with(".wal")).count()
-    };
+    let segments = |scene: &Scene| scene.files(".wal").len();
     assert!(segments(&scene) > 2, "the current one, and some for later");
     let pause = |scene: &Scene| {
         scene.simulator.advance(Duration::from_millis(5_001));

@@ -196,9 +196,7 @@ impl Drop for TableSink<'_> {
         if let Some(open) = self.open.take() {
             let _ = self.vfs.remove(&open.temp);
         }
-        for meta in &self.done {
-            let _ = self.vfs.remove(&FileKind::Table(meta.number).path(&self.dir));
-        }
+        self.take_back_to(0);
     }
 }
 
