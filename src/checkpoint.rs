@@ -149,8 +149,10 @@ impl Checkpoint {
     /// removed once it counts. A crash at any moment leaves the old one or the new one.
     ///
     /// The older one must not have been opened for writing since, nor be open now: that is
-    /// `Exists`, or `Locked`. So are a database of another identity, or of another
-    /// history of the same one, and a directory that an interrupted checkpoint left.
+    /// `Exists`, or `Locked`. So are a database of another identity, a directory that an
+    /// interrupted checkpoint left, and another history of the same database that has given the
+    /// number of a table of this one to another table. Where no numbers clash, a checkpoint of
+    /// another history is taken the place of as well.
     pub fn incremental(mut self) -> Self {
         self.mode = Mode::Incremental;
         self
