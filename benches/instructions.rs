@@ -1,0 +1,128 @@
+//! What one operation costs in instructions, for `valgrind --tool=callgrind`. The count repeats
+//! even on a busy machine, so `.ci/instructions` can hold it against a stored one.
+//!
+//! ```sh
+//! instructions fill DIR      # makes a settled database, without valgrind
+//! instructions put DIR       # prints how many operations `measured` runs
+//! ```
+//!
+//! Only what runs inside of [`measured`], on its thread, is to be counted
+//! (`--collect-atstart=no --toggle-collect='*measured*'`). So the work of the engine's threads is
+//! left out: it depends on when they run. Everything is done once before it counts: a first touch
+//! of a block or of memory is not what the operation costs.
+
+#![allow(clippy::print_stdout, reason = "the script reads the number of operations")]
+
+use futures::TryStreamExt;
+use futures::executor::block_on;
+use sluicedb::{Db, Durability, Options, WriteBatch};
+use std::hint::black_box;
+use std::path::Path;
+
+/// What `fill` writes: several tables, and blocks that all fit the cache.
+const ENTRIES: u64 = 100_000;
+/// Less than a memtable holds, so that nothing is sealed while it counts.
+const OPERATIONS: u64 = 10_000;
+const PER_BATCH: u64 = 100;
+const PER_SCAN: u64 = 100;
+const VALUE: [u8; 100] = [7; 100];
+
+/// Spread over the key space, the same in every run.
+fn key(index: u64) -> [u8; 16] {
+    let mut bits = index.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    bits = (bits ^ (bits >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&(bits ^ (bits >> 29)).to_be_bytes());
+    key[8..].copy_from_slice(&index.to_le_bytes());
+    key
+}
+
+fn open(dir: &Path) -> Db {
+    let mut options = Options::default();
+    options.durability = Durability::Buffered;
+    block_on(Db::builder(dir).options(options).open()).expect("the directory is writable")
+}
+
+/// Where callgrind counts.
+#[inline(never)]
+fn measured(work: impl FnOnce()) {
+    work();
+}
+
+/// Runs `operation` for each number of `from..from + count`, then for as many more in `measured`.
+fn count(from: u64, count: u64, mut operation: impl AsyncFnMut(u64)) {
+    let mut run = |from: u64| {
+        block_on(async {
+            for index in from..from + count {
+                operation(index).await;
+            }
+        });
+    };
+    run(from);
+    measured(|| run(from + count));
+    println!("{count}");
+}
+
+/// As [`count`], twice over the same numbers: the second time everything is cached.
+fn count_again(count: u64, mut operation: impl AsyncFnMut(u64)) {
+    let mut run = || {
+        block_on(async {
+            for index in 0..count {
+                operation(index).await;
+            }
+        });
+    };
+    run();
+    measured(run);
+    println!("{count}");
+}
+
+fn fill(db: &Db) {
+    block_on(async {
+        for index in 0..ENTRIES {
+            db.put(key(index), VALUE).await.expect("there is room");
+        }
+        db.compact().await.expect("there is room");
+        db.close().await.expect("nobody else has it open");
+    });
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    // `cargo bench` names no work: there is nothing to time.
+    let [_, work, dir] = &arguments[..] else {
+        return println!(
+            "usage: instructions fill|put|batch|get|absent|scan DIR (see .ci/instructions)"
+        );
+    };
+    let db = open(Path::new(dir));
+    match work.as_str() {
+        "fill" => return fill(&db),
+        "put" => count(ENTRIES, OPERATIONS, async |index| {
+            db.put(key(index), VALUE).await.expect("there is room");
+        }),
+        "batch" => count(ENTRIES, OPERATIONS / PER_BATCH, async |index| {
+            let mut batch = WriteBatch::new();
+            for at in 0..PER_BATCH {
+                batch.put(key(index * PER_BATCH + at), VALUE);
+            }
+            db.write(batch).await.expect("there is room");
+        }),
+        "get" => count_again(OPERATIONS, async |index| {
+            let value = db.get(key(index)).await.expect("the table is sound");
+            assert!(black_box(value).is_some());
+        }),
+        "absent" => count_again(OPERATIONS, async |index| {
+            let value = db.get(key(ENTRIES + index)).await.expect("the table is sound");
+            assert!(black_box(value).is_none());
+        }),
+        "scan" => count_again(OPERATIONS / PER_SCAN, async |index| {
+            let mut scan = db.scan(key(index)..).limit(PER_SCAN);
+            while let Some(entry) = scan.try_next().await.expect("the table is sound") {
+                black_box(entry);
+            }
+        }),
+        other => panic!("no work is called {other:?}"),
+    }
+    block_on(db.close()).expect("nobody else has it open");
+}
