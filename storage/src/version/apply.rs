@@ -1,4 +1,4 @@
-//! Version x edit -> next version, or the rule that the edit would break.
+//! Applies an edit to a version: the result is the next version, or the rule that the edit breaks.
 
 use super::check::{self, Conflict};
 use super::{
@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 impl Version {
-    /// The version after `edit`. The tables of added slices come from `added`, or from this version
-    /// when the edit only moves or cuts slices. Checks the touched ranges; untouched ones are
-    /// shared with this version. What the edit prepares or settles is not looked at: a change is
-    /// applied by itself, when the log has stamped it.
+    /// The version after `edit`. The tables of added slices come from `added`; if the edit only
+    /// moves or cuts slices, they come from this version. Only the touched ranges are checked; the
+    /// others are shared with this version. Changes that the edit prepares or settles are ignored:
+    /// a change is applied on its own, when the log has stamped it.
     ///
-    /// A conflict means that the edit was made against an older version: the job must be planned
-    /// again. This version is not changed.
+    /// # Errors
+    /// The rule that the edit breaks. It means that the edit was made for an older version, and
+    /// that the job must be planned again.
     pub fn apply(&self, edit: &VersionEdit, added: &[Arc<TableHandle>]) -> Result<Self, Conflict> {
         let moved: HashMap<FileNumber, Arc<TableHandle>> = edit
             .deleted
@@ -122,7 +123,7 @@ impl Version {
     }
 }
 
-/// What an edit takes out of a place and puts into it.
+/// What an edit removes from a place and adds to it.
 #[derive(Default)]
 struct Moves<'a> {
     gone: HashSet<&'a SliceName>,

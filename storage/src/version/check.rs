@@ -1,7 +1,7 @@
 //! The structural invariants of a version, each a named function.
 //!
-//! The version manager calls `check` after every swap in debug builds; recovery and `verify` call
-//! it always. A finding names the rule and the tables.
+//! The version manager calls `check` after every swap in debug builds. Recovery and `verify` always
+//! call it. A finding names the rule and the tables.
 
 use super::{Keyspaces, Place, RangeVersion, Slice, Version};
 use crate::key::Span;
@@ -9,13 +9,13 @@ use crate::keyspace::KeyspaceId;
 use crate::limits::LEVELS_MAX;
 use std::collections::{HashMap, HashSet};
 
-/// A rule of the tree that an edit would break or a version breaks.
+/// A rule of the tree that an edit or a version breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule}: {what}")]
 pub struct Conflict {
     /// The rule's name, as in docs/invariants.md.
     pub rule: &'static str,
-    /// Which range, level and tables.
+    /// The range, the place and the tables.
     pub what: String,
 }
 
@@ -25,7 +25,11 @@ impl Conflict {
     }
 }
 
-/// All rules on all ranges; the first broken one. Costs a walk over all tables.
+/// Checks all rules on all ranges and returns the first that is broken. Costs a walk over all
+/// tables.
+///
+/// # Errors
+/// The first broken rule.
 pub fn check(version: &Version) -> Result<(), Conflict> {
     ranges_cover_everything(version)?;
     slices_share_files(version)?;
@@ -48,7 +52,10 @@ pub(crate) fn all(version: &Version) -> Vec<Conflict> {
     whole.into_iter().chain(within).filter_map(Result::err).collect()
 }
 
-/// The rules within one range.
+/// Checks the rules within one range.
+///
+/// # Errors
+/// The first broken rule.
 pub fn check_range(range: &RangeVersion) -> Result<(), Conflict> {
     slices_are_sane(range)?;
     slices_inside_their_range(range)?;
@@ -58,7 +65,7 @@ pub fn check_range(range: &RangeVersion) -> Result<(), Conflict> {
     landing_in_its_shard(range)
 }
 
-/// Ranges are sorted, touch each other, and leave no key of any keyspace without a range.
+/// Ranges are sorted and adjacent, and every key of every keyspace has a range.
 pub fn ranges_cover_everything(version: &Version) -> Result<(), Conflict> {
     let spans = version.ranges().iter().map(|range| (range.keyspace, &range.span));
     ranges_cover_keyspaces(&spans.collect::<Vec<_>>(), version.keyspaces())?;
@@ -72,7 +79,7 @@ pub fn ranges_cover_everything(version: &Version) -> Result<(), Conflict> {
     }
 }
 
-/// `spans` are in order, each with its keyspace.
+/// As `ranges_cover_everything`, of `spans` in order.
 pub(super) fn ranges_cover_keyspaces(
     spans: &[(KeyspaceId, &Span)],
     keyspaces: &Keyspaces,
@@ -111,8 +118,8 @@ fn spans_cover_everything(spans: &[&Span]) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// Slices of one file say the same of it, and no two of them share a key.
-/// INVARIANT(slices-share-files).
+/// INVARIANT(slices-share-files): slices of one file agree about its metadata, and no two of them
+/// share a key.
 pub fn slices_share_files(version: &Version) -> Result<(), Conflict> {
     let fail = |what: String| Err(Conflict::new("slices-share-files", what));
     let mut seen: HashMap<_, Vec<&Slice>> = HashMap::new();
@@ -130,7 +137,7 @@ pub fn slices_share_files(version: &Version) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// What a slice says about itself and its table is possible.
+/// The metadata of each slice is consistent with itself and with its table.
 pub fn slices_are_sane(range: &RangeVersion) -> Result<(), Conflict> {
     match range.layers.slices().find(|(_, slice)| !slice.is_sane()) {
         Some((_, slice)) => {
@@ -156,8 +163,8 @@ pub fn slices_inside_their_range(range: &RangeVersion) -> Result<(), Conflict> {
     }
 }
 
-/// Layers are in reading order, none is empty, and no level is deeper than levels go.
-/// INVARIANT(one-layer-order).
+/// INVARIANT(one-layer-order): layers are in reading order, no layer is empty, and no level is
+/// deeper than `LEVELS_MAX`.
 pub fn one_layer_order(range: &RangeVersion) -> Result<(), Conflict> {
     let fail = |what: String| Err(Conflict::new("one-layer-order", what));
     let mut before = None;
@@ -174,10 +181,10 @@ pub fn one_layer_order(range: &RangeVersion) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// Where two slices of L0 overlap, the one in the earlier layer is newer throughout. None of L0 is
-/// older throughout than one that has landed from there. Within a landing the epochs say what is
-/// newer: a slice that was a level's has entries of any age.
-/// INVARIANT(newest-layer-first).
+/// INVARIANT(newest-layer-first): where two slices of L0 overlap, all entries of the one in the
+/// earlier layer are newer. No slice of L0 is older throughout than one that it overlaps in the
+/// landing of L1. Within a landing the epochs say what is newer, and are not checked here: a slice
+/// that came from a level has entries of any age.
 pub fn newest_layer_first(range: &RangeVersion) -> Result<(), Conflict> {
     let l0 = range.layers.at(Place::L0);
     let fail = |newer: &Slice, older: &Slice| {
@@ -208,8 +215,8 @@ pub fn newest_layer_first(range: &RangeVersion) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// The slices of a run are sorted and disjoint, and a level is one run.
-/// INVARIANT(one-run-per-level).
+/// INVARIANT(one-run-per-level): the slices of a run are sorted and disjoint, and a level is one
+/// run.
 pub fn one_run_per_level(range: &RangeVersion) -> Result<(), Conflict> {
     let fail = |what: String| Err(Conflict::new("one-run-per-level", what));
     for layer in range.layers.iter() {
@@ -227,8 +234,8 @@ pub fn one_run_per_level(range: &RangeVersion) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// A slice of a landing lies in its shard, and it is known when it came there. No other has landed
-/// (INVARIANT(landing-in-its-shard)).
+/// INVARIANT(landing-in-its-shard): a slice of a landing lies in its shard and records when it
+/// landed. Slices elsewhere have not landed.
 pub fn landing_in_its_shard(range: &RangeVersion) -> Result<(), Conflict> {
     let fits = |place: Place, slice: &Slice| match place {
         Place::Landing(_, shard) => {
@@ -281,10 +288,10 @@ mod tests {
         assert_eq!(rule(&version_of(vec![], backwards)), "slices-are-sane");
     }
 
-    /// The younger of two tables of L0 that overlap goes down before the other one: refused,
-    /// whoever wants it.
+    /// The newer of two overlapping tables of L0 may not move to the landing before the older one,
+    /// whichever job wants it.
     ///
-    /// Planted: no look at what has landed.
+    /// Planted: slices in the landing are not compared.
     #[test]
     fn t000_11_an_edit_that_lands_the_newer_of_two_tables_is_refused() {
         let (new, old) = (slice(22, b"k", b"z", 1), slice(21, b"a", b"m", 1));

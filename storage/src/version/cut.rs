@@ -1,7 +1,7 @@
 //! Cutting slices at keys, without rewriting a byte.
 //!
-//! The pieces name the same file. Each begins and ends with a key that the table has, so a cut
-//! looks into the two blocks beside it; nothing else is read.
+//! All pieces name the same file. Each piece begins and ends with a key that the table contains. So
+//! a cut reads the two blocks next to it, and nothing else.
 
 use super::{Slice, SliceMeta, TablePart};
 use crate::error::{Error, Result};
@@ -11,13 +11,14 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 impl Slice {
-    /// The pieces of this slice between `bounds`, which ascend: those of its keys before the first
-    /// bound, then those from each bound to the next. Pieces without a key are left out; a slice
-    /// that no bound divides is its own only piece. How much a piece has is told by the table's
-    /// index. Blocks on the disk.
+    /// Cuts this slice at `bounds`, which ascend. The first piece has the keys before the first
+    /// bound; each further piece has the keys from one bound to the next. Pieces without a key are
+    /// left out. A slice that no bound divides is returned whole. The sizes of the pieces are
+    /// estimates from the table's index. Blocks on the disk.
     ///
-    /// # Errors As `TableHandle::table`, and what a look into its blocks finds; `Corrupt` if the
-    /// slice does not begin and end with the keys that the manifest says.
+    /// # Errors
+    /// As `TableHandle::table` and as reading its blocks. `Corrupt` if the table does not contain
+    /// the first or the last key of the slice that the manifest records.
     pub fn cut(&self, bounds: &[Bytes]) -> Result<Vec<Self>> {
         let inside = |bound: &&Bytes| *bound > self.min_key() && *bound <= self.max_key();
         let mut bounds = bounds.iter().filter(inside).peekable();
@@ -36,7 +37,7 @@ impl Slice {
             }
             let next = Bytes::copy_from_slice(cursor.key());
             if next == min_key {
-                // The last bound was here already: nothing is between them.
+                // No key lies between the previous bound and this one.
                 continue;
             }
             cursor.prev()?;
@@ -54,7 +55,7 @@ impl Slice {
     fn piece(&self, table: &Table, min_key: Bytes, max_key: Bytes) -> Self {
         let (from, to) = (table.bytes_before(&min_key), table.bytes_before(&max_key));
         let whole = &self.table;
-        // At least the block in which both ends lie.
+        // At least the size of one average block: both ends may lie in the same block.
         let blocks = table.data_blocks().max(1) as u64;
         let bytes = (to - from).max(whole.file_bytes / blocks).min(self.file_bytes());
         let share = |count: u64| {
@@ -73,7 +74,7 @@ impl Slice {
     }
 }
 
-/// A slice should begin or end with `end`, and does not.
+/// The error for a slice whose table does not contain `end`, its first or last key.
 fn has_no(end: &[u8], table: &Table) -> Error {
     let key = end.escape_ascii();
     let what = format!("there is no key {key}, where a part ends by the manifest");

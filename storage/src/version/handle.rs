@@ -1,6 +1,6 @@
 //! A table as the versions share it, and what happens when nobody needs it any more.
 //!
-//! Whoever drops the last handle of an obsolete table may be a reader on an executor thread. So the
+//! The last handle of an obsolete table may be dropped by a reader on an executor's thread. So the
 //! drop does no disk work. It adds the file's number to the list of obsolete files, and the version
 //! manager removes the file (INVARIANT(delete-only-by-version-manager)).
 
@@ -14,8 +14,8 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Numbers of tables that no version, view or job holds any more. Shared by all versions of one
-/// database.
+/// The numbers of the tables that no version, view or job holds any more. All versions of one
+/// database share it.
 #[derive(Default)]
 pub struct ObsoleteFiles {
     numbers: Mutex<Vec<FileNumber>>,
@@ -23,13 +23,14 @@ pub struct ObsoleteFiles {
 }
 
 impl ObsoleteFiles {
-    /// An empty one.
+    /// An empty list.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// Has `bell` called after each new one, on the thread that dropped the last handle; it must be
-    /// short and must not wait. The first bell stays; returns whether this one was it.
+    /// Registers `bell`, which is called after each new number, on the thread that dropped the last
+    /// handle. It must be short and must not wait. Only the first call registers; returns whether
+    /// it did.
     pub fn on_obsolete(&self, bell: impl Fn() + Send + Sync + 'static) -> bool {
         self.bell.set(Box::new(bell)).is_ok()
     }
@@ -53,20 +54,21 @@ impl fmt::Debug for ObsoleteFiles {
     }
 }
 
-/// One table of one or more versions. Everybody holds it by `Arc`.
+/// One table of one or more versions, shared by `Arc`.
 ///
-/// It is opened when somebody reads it, and closed by the table cache when others need the room;
-/// what the manifest knows about it is always here.
+/// A reader opens the table, and the table cache closes it when it needs the room. The metadata
+/// from the manifest is always in memory.
 #[derive(Debug)]
 pub struct TableHandle {
     meta: Arc<TableMeta>,
     name: CacheName,
-    /// The table while it is open. A reader's load is no shared write; what it loaded stays open
-    /// while it is held.
+    /// The table while it is open. A load writes to no shared memory. A loaded table stays open as
+    /// long as it is held.
     table: ArcSwapOption<Table>,
-    /// Was it read since the table cache last looked? Written only where it changes.
+    /// Was the table read since the table cache last looked? Stored only when the value changes, so
+    /// that readers do not contend for the cache line.
     read: AtomicBool,
-    /// Held while the table is opened, so that only one thread does.
+    /// Held while the table is being opened, so that only one thread opens it.
     opening: Mutex<()>,
     /// Absent in versions that are only inspected (`verify`, policy tests).
     cache: Option<Arc<TableCache>>,
@@ -74,12 +76,13 @@ pub struct TableHandle {
     obsolete_files: Arc<ObsoleteFiles>,
 }
 
-/// An open table, to be read and let go of soon. Clone the `Arc` in it to keep the table open.
+/// An open table, for a short read. Clone the inner `Arc` to keep the table open.
 ///
-/// If the table cache closes the table meanwhile, the file is closed here, on the reader's thread.
-/// That may be an executor's: closing a descriptor that was only read from writes nothing and waits
-/// for no disk while the file has its name. It has: whoever reads holds the handle, and the file is
-/// removed after that has gone. (The clone must therefore be dropped before the handle is.)
+/// If the table cache closes the table meanwhile, this guard closes the file when it is dropped, on
+/// the reader's thread. That may be an executor's thread. Closing a file that was only read writes
+/// nothing, and waits for no disk as long as the file still has its name. It has: the reader holds
+/// the handle, and the file is removed only after the last handle is dropped. Therefore a clone of
+/// the `Arc` must be dropped before the handle is.
 #[derive(Debug)]
 pub struct OpenTable(Guard<Option<Arc<Table>>>);
 
@@ -93,7 +96,7 @@ impl Deref for OpenTable {
 }
 
 impl TableHandle {
-    /// A handle of a table that `cache` opens when it is read.
+    /// A handle whose table `cache` opens at the first read.
     pub(super) fn new(
         meta: Arc<TableMeta>,
         cache: Option<Arc<TableCache>>,
@@ -111,23 +114,25 @@ impl TableHandle {
         })
     }
 
-    /// A handle that can be planned with but not read.
+    /// A handle for planning only: it has metadata, but the table cannot be opened.
     pub fn unopened(meta: Arc<TableMeta>, obsolete_files: Arc<ObsoleteFiles>) -> Arc<Self> {
         Self::new(meta, None, obsolete_files)
     }
 
-    /// What the manifest knows about the table.
+    /// The metadata that the manifest records.
     #[inline]
     pub fn meta(&self) -> &Arc<TableMeta> {
         &self.meta
     }
 
-    /// The table, opened if it is not. No disk work if it is open.
+    /// The table, which is opened if necessary. Without disk work if it is open; otherwise it
+    /// blocks on the disk.
+    ///
+    /// INVARIANT(open-tables-bounded): the table stays open as long as the result is held.
     ///
     /// # Errors
-    /// `WouldBlock` under `ReadTier::Memory` if it is not open; what `Table::open` says of the
-    /// file, and what `TableCache` says about file descriptors.
-    /// INVARIANT(open-tables-bounded): who holds what this returns keeps it open.
+    /// `WouldBlock` under `ReadTier::Memory` if the table is not open. Else as `Table::open`, and
+    /// as `TableCache` reports about file descriptors.
     #[inline]
     pub fn table(self: &Arc<Self>, tier: ReadTier) -> Result<OpenTable> {
         let table = self.table.load();
@@ -140,7 +145,7 @@ impl TableHandle {
         Ok(OpenTable(table))
     }
 
-    /// The table if it is open; to look at it does not count as a read.
+    /// The table if it is open. This does not count as a read.
     pub fn if_open(&self) -> Option<OpenTable> {
         let table = self.table.load();
         table.is_some().then_some(OpenTable(table))
@@ -165,8 +170,9 @@ impl TableHandle {
         Ok(OpenTable(Guard::from_inner(table)))
     }
 
-    /// Opens the table if the table cache has room without closing another one. For tables that
-    /// were just written and will be read soon; their first reader meets what goes wrong.
+    /// Opens the table if the table cache has room for it without closing another. For tables that
+    /// were just written and will be read soon. An error is only logged: the first reader will meet
+    /// it again.
     pub fn open_early(self: &Arc<Self>) {
         if self.cache.as_ref().is_some_and(|cache| cache.has_room())
             && let Err(error) = self.table(ReadTier::Disk)
@@ -175,13 +181,13 @@ impl TableHandle {
         }
     }
 
-    /// Closes the table unless it was read since the last call or is being walked; returns whether
-    /// it did.
+    /// Closes the table unless it was read since the last call, or is in use. Returns whether it
+    /// closed the table.
     pub(super) fn close_if_idle(&self) -> bool {
         if self.read.swap(false, Ordering::Relaxed) {
             return false;
         }
-        // Whoever walks it keeps it open: to close it would only mean to open it twice.
+        // A cursor keeps the table open anyway. To close it here would only open it a second time.
         if self.table.load().as_ref().is_some_and(|table| Arc::strong_count(table) > 1) {
             return false;
         }
@@ -195,8 +201,8 @@ impl TableHandle {
         self.meta.number
     }
 
-    /// No newer version will hold it: its file goes when the last handle does. Call it only after
-    /// the edit that drops the table is durable.
+    /// Declares that no newer version will name the table: its file is removed when the last handle
+    /// is dropped. Call it only after the edit that drops the table is durable.
     pub fn mark_obsolete(&self) {
         self.obsolete.store(true, Ordering::Release);
     }
@@ -210,7 +216,8 @@ impl TableHandle {
 impl Drop for TableHandle {
     fn drop(&mut self) {
         if *self.obsolete.get_mut() {
-            // Closes the file first: the version manager may remove it at once.
+            // Close the file first: the version manager may remove it as soon as the number is
+            // listed.
             self.table.store(None);
             self.obsolete_files.add(self.meta.number);
         }

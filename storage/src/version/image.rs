@@ -1,7 +1,7 @@
-//! What the manifest says, as data: routes, slices and counters, without open files.
+//! The contents of a manifest as data: routes, slices and counters, without open files.
 //!
-//! The manifest's reader folds edits into an image, its writer keeps one to know what a snapshot
-//! must contain, and a version is made from one by opening its tables.
+//! The manifest's reader folds edits into an image. The manifest's writer keeps one, because a
+//! snapshot record must contain all of it. A version is made from an image by opening its tables.
 //!
 //! Long because an image, its edits and its contradictions are checked against each other.
 
@@ -19,16 +19,16 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What a manifest records of a range, its slices apart.
+/// What a manifest records of a range, without its slices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeImage {
-    /// Whose keys it has.
+    /// The keyspace of its keys.
     pub keyspace: KeyspaceId,
     /// The keys routed to it.
     pub span: Span,
     /// The bounds between its shards.
     pub shards: Shards,
-    /// Its entries up to here are in its tables.
+    /// All entries of the range up to this number are in its tables.
     pub flushed: Seqno,
 }
 
@@ -38,43 +38,43 @@ impl RangeImage {
         NewRange { id, keyspace: *keyspace, span: span.clone(), shards: shards.clone() }
     }
 
-    /// Has it keys of this span?
+    /// Does it have keys of this span?
     fn overlaps(&self, span: &KeyspaceSpan) -> bool {
         self.keyspace == span.keyspace && !self.span.intersection(&span.span).is_empty()
     }
 }
 
-/// A slice's place among all.
+/// Identifies a slice among all slices of the database.
 type SliceKey = (RangeId, Place, SliceName);
 
-/// Everything a manifest records. Starts from nothing and grows by edits.
+/// Everything that a manifest records. It starts empty and grows by edits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     /// All ranges.
     pub ranges: BTreeMap<RangeId, RangeImage>,
-    /// All slices by place.
+    /// All slices, by range and place.
     pub slices: BTreeMap<SliceKey, SliceMeta>,
-    /// Changes that happen if the log stamps them, with what they do then.
+    /// Prepared changes: the edit that takes effect if the log has the change's record.
     pub prepared: BTreeMap<ChangeId, VersionEdit>,
-    /// What the log has under these numbers in these spans is gone. One stays until all ranges with
-    /// its keys are flushed that far (INVARIANT(mask-covers-replay)).
+    /// Log entries of these spans with sequence numbers below the mask's are excised. A mask stays
+    /// until all ranges with its keys are flushed that far (INVARIANT(mask-covers-replay)).
     pub masks: Vec<(KeyspaceSpan, Seqno)>,
     /// All keyspaces.
     pub keyspaces: Keyspaces,
     /// The lowest log segment that recovery needs.
     pub log_floor: FileNumber,
-    /// A number above every file number in use.
+    /// Above every file number in use.
     pub next_file_number: FileNumber,
-    /// The highest sequence number known to be stamped.
+    /// The largest sequence number known to be stamped.
     pub last_seqno: Seqno,
-    /// Was the last edit a clean close?
+    /// Is the last edit that of a clean close?
     pub clean_close: bool,
-    /// The newest log segment known to be in use; below the log floor: none that is needed.
+    /// The newest log segment known to be in use. Below the log floor: no segment is needed.
     pub newest_segment: FileNumber,
 }
 
 impl Keyspaces {
-    /// Those after an edit.
+    /// The keyspaces after `edit`.
     pub(super) fn after(&self, edit: &VersionEdit) -> Result<Self, Conflict> {
         let mut next = self.clone();
         for id in &edit.keyspaces_removed {
@@ -94,9 +94,9 @@ impl Keyspaces {
 }
 
 impl Image {
-    /// Of a new database: ranges that meet at `split_keys` (none: one range over everything), each
-    /// with at most `shards` shards, and nothing else. Keys that do not ascend make an image that
-    /// `to_version` refuses.
+    /// The image of a new database: ranges that meet at `split_keys` (without keys: one range for
+    /// everything), each with at most `shards` shards. If the keys do not ascend, `to_version`
+    /// refuses the image.
     pub fn of_new_database(
         next_file_number: FileNumber,
         split_keys: &[Bytes],
@@ -113,10 +113,13 @@ impl Image {
         Self { ranges: ids.zip(ranges).collect(), next_file_number, ..Self::default() }
     }
 
-    /// Applies an edit, or refuses it and stays as it was. A prepared change happens here when it
-    /// is settled, and nowhere else (INVARIANT(prepared-needs-its-record)). This costs the size of
-    /// the edit, not of the image, with two exceptions: a change of routes checks all routes, and
-    /// settling a change copies the image.
+    /// Applies an edit, or refuses it and stays as it was. A prepared change takes effect here,
+    /// when it is settled, and nowhere else (INVARIANT(prepared-needs-its-record)). The cost is
+    /// that of the edit, not of the image, with two exceptions: a change of routes checks all
+    /// routes, and settling a change copies the image.
+    ///
+    /// # Errors
+    /// The rule that the edit breaks.
     pub fn apply(&mut self, edit: &VersionEdit) -> Result<(), Conflict> {
         if !edit.settled.is_empty() {
             *self = self.after(edit)?;
@@ -179,7 +182,11 @@ impl Image {
         Ok(next)
     }
 
-    /// Would `apply` take this edit? What it would come to, where that had to be found out.
+    /// Would `apply` accept this edit? Returns the resulting image if the check had to compute it,
+    /// which it must for an edit that settles changes.
+    ///
+    /// # Errors
+    /// The rule that the edit breaks.
     pub fn admits(&self, edit: &VersionEdit) -> Result<Option<Self>, Conflict> {
         if edit.settled.is_empty() {
             return self.admits_plain(edit).map(|()| None);
@@ -187,7 +194,7 @@ impl Image {
         self.after(edit).map(Some)
     }
 
-    /// `admits` for an edit that settles nothing.
+    /// `admits` for an edit that settles no change.
     fn admits_plain(&self, edit: &VersionEdit) -> Result<(), Conflict> {
         let mut gone = BTreeSet::new();
         for key in &edit.deleted {
@@ -275,7 +282,7 @@ impl Image {
         ranges_cover_keyspaces(&sorted, &keyspaces)
     }
 
-    /// The edit that makes this image from nothing: a manifest's first record.
+    /// The edit that makes this image from an empty one: the first record of a manifest.
     pub fn to_edit(&self) -> VersionEdit {
         let ranges = || self.ranges.iter();
         VersionEdit {
@@ -294,9 +301,9 @@ impl Image {
         }
     }
 
-    /// What its numbers say against each other (INVARIANT(counters-agree)): a range was flushed up
-    /// to a sequence number that was given out, its tables have nothing newer, no number in use is
-    /// free.
+    /// Where its numbers contradict each other (INVARIANT(counters-agree)). A range is flushed at
+    /// most up to a stamped sequence number, its tables have nothing newer, and every file number
+    /// in use is below the next one.
     pub fn contradictions(&self) -> Vec<Conflict> {
         let mut found = Vec::new();
         let mut tell = |what: String| found.push(Conflict::new("counters-agree", what));
@@ -307,7 +314,7 @@ impl Image {
             }
         }
         for (_, seqno) in &self.masks {
-            // Such a mask would hide what is written from now on.
+            // Such a mask would hide entries that are written from now on.
             if *seqno > last {
                 tell(format!("what is older than {seqno} is cut out, the last seqno is {last}"));
             }
@@ -315,8 +322,8 @@ impl Image {
         for ((range, place, name), slice) in &self.slices {
             let flushed = self.ranges.get(range).map_or(Seqno::ZERO, |range| range.flushed);
             let (newest, number) = (slice.max_seqno(), name.table);
-            // What a change brought in, and what was merged from it, says nothing of older entries
-            // in memory.
+            // Tables that a change brought in, and tables merged from them, may be newer than
+            // entries that are still in memory.
             let was_flushed = *place == Place::L0 && slice.seqno.is_none();
             let most = if was_flushed { flushed } else { last };
             if newest > most {
@@ -349,8 +356,11 @@ impl Image {
         found
     }
 
-    /// The version that this image describes; `open` provides each table's handle. The result has
-    /// passed `check`.
+    /// The version of this image. `open` provides the handle of each table. The result has passed
+    /// `check`.
+    ///
+    /// # Errors
+    /// The first rule that the image breaks; else what `open` returns.
     pub fn to_version<E: From<Conflict>>(
         &self,
         obsolete_files: Arc<ObsoleteFiles>,
@@ -361,7 +371,7 @@ impl Image {
         Ok(version)
     }
 
-    /// As `to_version`, for who wants to name every broken rule.
+    /// As `to_version`, but without `check`, for a caller that reports every broken rule.
     pub(crate) fn to_version_unchecked<E: From<Conflict>>(
         &self,
         obsolete_files: Arc<ObsoleteFiles>,
@@ -405,7 +415,7 @@ mod tests {
         image.to_version(ObsoleteFiles::new(), none).unwrap()
     }
 
-    /// Planted: any number that 64 bits can hold; the next one would wrap.
+    /// Planted: the largest epoch of 64 bits is accepted; the next one would wrap.
     #[test]
     fn c7_a_landing_cannot_have_had_more_tables_than_there_were() {
         let found = |epoch| {
@@ -425,7 +435,7 @@ mod tests {
         }
     }
 
-    /// One range per key, whose span contains it; next to a boundary, the one that begins there.
+    /// One range per key, whose span contains the key. At a boundary, the range that starts there.
     #[test]
     fn t002_12_routes_have_no_gap_and_no_overlap_and_are_found_at_each_boundary() {
         for count in [0_u16, 1, 2, 3, 7, 255] {
@@ -468,7 +478,7 @@ mod tests {
         assert_eq!(copy, image);
     }
 
-    /// The edit that gives the only range a new name and takes its slices along.
+    /// The edit that replaces the only range by one with a new identity and the same slices.
     fn renaming(image: &Image, to: u32) -> VersionEdit {
         let (id, range) = image.ranges.first_key_value().unwrap();
         let slices = || image.slices.iter();

@@ -1,8 +1,8 @@
-//! What a keyspace does in another way than its database, and how that is written down.
+//! The options in which a keyspace differs from its database, and their encoding.
 //!
 //! ```text
 //! options := (tag varint | value varint)*
-//!            ascending tags; one that is not there is as in the database
+//!            tags ascend; an absent tag means: as the database
 //! ```
 
 use crate::codec::{Reader, put_varint};
@@ -10,14 +10,14 @@ use crate::compact::CompactionOptions;
 use crate::table::{Compression, TableOptions};
 use std::borrow::Cow;
 
-/// `None` is: as the database does it, which may change with each open.
+/// Options of one keyspace. `None` means: as the database, whose options may change at each open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyspaceOptions {
-    /// Of tables below L0.
+    /// The compression of tables below L0.
     pub compression: Option<Compression>,
     /// Filter bits per key.
     pub filter_bits_per_key: Option<usize>,
-    /// Shards of its ranges.
+    /// The number of shards of its ranges.
     pub shards: Option<usize>,
     /// See `CompactionOptions`.
     pub level_base_bytes: Option<u64>,
@@ -25,15 +25,15 @@ pub struct KeyspaceOptions {
     pub level_ratio: Option<u64>,
     /// See `CompactionOptions`.
     pub landing_runs_max: Option<usize>,
-    /// A range with more bytes of tables is split.
+    /// A range with more bytes in tables is split.
     pub range_bytes_max: Option<u64>,
     /// A range with more entries in tables is split.
     pub range_entries_max: Option<u64>,
-    /// A range to which more batches are applied in a second is split.
+    /// A range to which more batches are applied per second is split.
     pub range_heat_max: Option<u64>,
 }
 
-/// Zstandard at level N is written as this and N.
+/// Zstandard at level N is encoded as this number plus N.
 #[cfg(feature = "zstd")]
 const ZSTD: u64 = 100;
 
@@ -47,11 +47,11 @@ const RANGE_BYTES_MAX: u64 = 7;
 const RANGE_ENTRIES_MAX: u64 = 8;
 const RANGE_HEAT_MAX: u64 = 9;
 
-/// One of them: its tag, what callers know it as, its limits, and its value.
+/// One option: its tag, its name for callers, its limits, and its value.
 struct Field(u64, &'static str, u64, u64, Option<u64>);
 
 impl KeyspaceOptions {
-    /// Those of the database, with its own in their place.
+    /// The compaction options of the database, overridden by this keyspace's.
     pub fn compaction<'a>(&self, base: &'a CompactionOptions) -> Cow<'a, CompactionOptions> {
         let Self { shards, level_base_bytes, level_ratio, landing_runs_max, .. } = *self;
         if shards.is_none()
@@ -70,19 +70,19 @@ impl KeyspaceOptions {
         })
     }
 
-    /// Of tables in L0.
+    /// Options of tables in L0.
     pub fn l0_table(&self, base: &TableOptions) -> TableOptions {
         let bits = self.filter_bits_per_key.unwrap_or(base.filter_bits_per_key);
         TableOptions { filter_bits_per_key: bits, ..base.clone() }
     }
 
-    /// Of tables below L0.
+    /// Options of tables below L0.
     pub fn level_table(&self, base: &TableOptions) -> TableOptions {
         let compression = self.compression.unwrap_or(base.compression);
         TableOptions { compression, ..self.l0_table(base) }
     }
 
-    /// Appends its bytes.
+    /// Appends the encoding.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         for Field(tag, .., value) in self.fields() {
             if let Some(value) = value {
@@ -110,8 +110,8 @@ impl KeyspaceOptions {
         ]
     }
 
-    /// Reads what `encode` wrote, up to the end. None if it has what this build does not know, or a
-    /// value that nothing can have.
+    /// Reads what `encode` wrote, up to the end. `None` if there is a tag that this build does not
+    /// know, or a value outside its limits.
     pub(super) fn decode(field: &mut Reader<'_>) -> Option<Self> {
         let (mut options, mut last) = (Self::default(), 0);
         while !field.is_empty() {
@@ -137,7 +137,8 @@ impl KeyspaceOptions {
         options.check().is_ok().then_some(options)
     }
 
-    /// Says which of them is outside of its limits, if any is.
+    /// Checks that each option is inside its limits.
+    /// The error is a message for the user.
     pub fn check(&self) -> Result<(), String> {
         #[cfg(feature = "zstd")]
         if let Some(Compression::Zstd(level)) = self.compression

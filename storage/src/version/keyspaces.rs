@@ -1,4 +1,4 @@
-//! The keyspaces of a database: their names, and what each does in another way than the database.
+//! The keyspaces of a database: their names, and the options in which they differ from it.
 
 use super::KeyspaceOptions;
 use crate::keyspace::KeyspaceId;
@@ -7,28 +7,28 @@ use std::sync::{Arc, LazyLock};
 
 /// The longest name of a keyspace, in bytes.
 pub(super) const KEYSPACE_NAME_BYTES_MAX: usize = 255;
-/// What the default keyspace is called, where it has to be called something.
+/// The name of the default keyspace in messages and interfaces.
 pub const DEFAULT_KEYSPACE: &str = "default";
 
-/// A keyspace that has a name.
+/// A named keyspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keyspace {
     /// The name.
     pub name: Box<str>,
-    /// What it does in another way.
+    /// The options in which it differs from the database.
     pub options: Arc<KeyspaceOptions>,
 }
 
-/// The keyspaces that a database has beside the default one.
+/// All keyspaces of a database except the default one, which always exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keyspaces {
     named: BTreeMap<KeyspaceId, Keyspace>,
-    /// The last one that came. Numbers rise.
+    /// The largest number set so far. Numbers only rise.
     last: KeyspaceId,
 }
 
 impl Keyspaces {
-    /// The number of the one with this name, the default one included.
+    /// The number of the keyspace with this name; also finds the default one.
     pub fn find(&self, name: &str) -> Option<KeyspaceId> {
         if name == DEFAULT_KEYSPACE {
             return Some(KeyspaceId::DEFAULT);
@@ -36,17 +36,17 @@ impl Keyspaces {
         self.named.iter().find(|(_, other)| &*other.name == name).map(|(id, _)| *id)
     }
 
-    /// Is it there?
+    /// Does this keyspace exist?
     pub fn has(&self, id: KeyspaceId) -> bool {
         id.is_default() || self.named.contains_key(&id)
     }
 
-    /// Was it there once?
+    /// Was this keyspace dropped? Every number up to the largest one counts as given.
     pub fn has_gone(&self, id: KeyspaceId) -> bool {
         id <= self.last && !self.has(id)
     }
 
-    /// The name of the one with this number, the default one included.
+    /// The name of the keyspace with this number; also of the default one.
     pub fn name(&self, id: KeyspaceId) -> Option<&str> {
         if id.is_default() {
             Some(DEFAULT_KEYSPACE)
@@ -55,24 +55,24 @@ impl Keyspaces {
         }
     }
 
-    /// What this one does in another way than the database; the default one does nothing so.
+    /// The options in which the keyspace differs from the database; empty for the default one.
     pub fn options(&self, id: KeyspaceId) -> &Arc<KeyspaceOptions> {
         static NONE: LazyLock<Arc<KeyspaceOptions>> = LazyLock::new(Arc::default);
         self.named.get(&id).map_or(&NONE, |of| &of.options)
     }
 
-    /// All but the default one, by number.
+    /// All keyspaces except the default one, by number.
     pub fn named(&self) -> impl Iterator<Item = (KeyspaceId, &Keyspace)> {
         self.named.iter().map(|(id, keyspace)| (*id, keyspace))
     }
 
-    /// Can nobody name another one than the default one?
+    /// Can no caller hold a number but the default one? True until a named keyspace is first set.
     pub fn only_default(&self) -> bool {
         self.last.is_default()
     }
 
-    /// Adds one, or gives the one of this number and name other options; `false` if number or name
-    /// are taken, or nothing can have them.
+    /// Adds a keyspace, or replaces the options of the one with this number and name. Returns
+    /// `false` if the number or the name is taken, or if the name is not valid.
     #[must_use]
     pub fn set(&mut self, id: KeyspaceId, keyspace: Keyspace) -> bool {
         let found = self.find(&keyspace.name);
@@ -85,14 +85,14 @@ impl Keyspaces {
         may_be
     }
 
-    /// Drops one; `false` if it is not there, or is the default one.
+    /// Drops a keyspace; `false` if it does not exist or is the default one.
     #[must_use]
     pub fn remove(&mut self, id: KeyspaceId) -> bool {
         self.named.remove(&id).is_some()
     }
 }
 
-/// Says what is wrong with the name of a keyspace, if anything is.
+/// Checks the length of a keyspace name. The error is a message for the user.
 pub fn check_name(name: &str) -> Result<(), String> {
     let bytes = name.len();
     if bytes == 0 || bytes > KEYSPACE_NAME_BYTES_MAX {

@@ -1,16 +1,16 @@
-//! The one newest-first order of what a range has on disk (INVARIANT(one-layer-order)).
+//! The one order, newest first, of what a range has on disk (INVARIANT(one-layer-order)).
 //!
-//! Compaction picks and `check` walk this list. Reads walk one that follows from it. Nobody knows
-//! another order. A layer is one sorted run in its place, and is never empty. The order is:
+//! Compaction picks and `check` walk this list; reads walk a list derived from it. No other order
+//! exists. A layer is one sorted run in its place, and is never empty. The order is:
 //!
 //! 1. L0, newest run first.
 //! 2. For each level, the runs of its landing, shard by shard and newest first; then its main run.
 //!
-//! INVARIANT(newest-layer-first): whoever walks the list may stop at the first hit.
+//! INVARIANT(newest-layer-first): a reader that walks the list may stop at its first hit.
 //!
-//! Shards share no key. So a reader puts the newest runs of all shards of a landing end to end,
-//! then the next ones, and so on. It meets as many runs there as the deepest shard has, whatever
-//! the number of shards.
+//! The shards of a landing share no key. So a reader concatenates the newest runs of all shards,
+//! then the second newest of all shards, and so on. It visits as many runs as the deepest shard
+//! has, whatever the number of shards.
 
 use super::place::Place;
 use super::run::Run;
@@ -19,16 +19,16 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A sorted run and where it lies.
+/// A sorted run and its place.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// Where.
+    /// Its place.
     pub place: Place,
-    /// What lies there; not empty.
+    /// Its tables; not empty.
     pub run: Run,
 }
 
-/// All layers of a range, newest first. Derefs to them. Cheap to clone.
+/// All layers of a range, newest first. Derefs to a slice of layers. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
     layers: Arc<[Layer]>,
@@ -41,27 +41,27 @@ impl Layers {
         Self { layers: layers.into(), runs: runs.into() }
     }
 
-    /// What a reader asks, newest first.
+    /// The runs that a reader searches, newest first.
     #[inline]
     pub fn runs(&self) -> &[Run] {
         &self.runs
     }
 
-    /// Those in one place, newest first: any number in a tier, at most one in a level.
+    /// The layers of one place, newest first: any number in a tier, at most one in a level.
     pub fn at(&self, place: Place) -> &[Layer] {
         let start = self.layers.partition_point(|layer| layer.place < place);
         let count = self.layers[start..].partition_point(|layer| layer.place == place);
         &self.layers[start..start + count]
     }
 
-    /// Those of the landing in front of a level, shard by shard, newest first in each.
+    /// The layers of the landing in front of a level: shard by shard, newest first in each.
     pub fn landing(&self, level: u8) -> &[Layer] {
         let start = self.layers.partition_point(|layer| layer.place < Place::Landing(level, 0));
         let count = self.layers[start..].partition_point(|layer| layer.place < Place::Main(level));
         &self.layers[start..start + count]
     }
 
-    /// The run of a level, unless nothing lies there.
+    /// The run of a level; `None` if the level is empty.
     pub fn main(&self, level: u8) -> Option<&Run> {
         self.at(Place::Main(level)).first().map(|layer| &layer.run)
     }
@@ -84,17 +84,17 @@ impl Layers {
         slices
     }
 
-    /// How many slices lie in one place.
+    /// The number of slices in one place.
     pub fn count(&self, place: Place) -> usize {
         self.at(place).iter().map(|layer| layer.run.slices().len()).sum()
     }
 
-    /// The places where something lies.
+    /// The places that are not empty.
     pub fn places(&self) -> impl Iterator<Item = Place> {
         self.layers.chunk_by(|a, b| a.place == b.place).map(|layers| layers[0].place)
     }
 
-    /// As before, but with these slices in their places.
+    /// These layers, with the contents of the changed places replaced.
     pub(crate) fn with_places(&self, changed: BTreeMap<Place, Vec<Slice>>) -> Self {
         if changed.is_empty() {
             return self.clone();
@@ -104,17 +104,17 @@ impl Layers {
         for (place, slices) in changed {
             layers.extend(runs_of(place, slices).into_iter().map(|run| Layer { place, run }));
         }
-        // Those of one place stay as they are.
+        // The sort is stable: runs of one place keep their order.
         layers.sort_by_key(|layer| layer.place);
         Self::new(layers)
     }
 
-    /// As before, but with these slices in `place`.
+    /// These layers, with the contents of `place` replaced by `slices`.
     pub(crate) fn with(&self, place: Place, slices: Vec<Slice>) -> Self {
         self.with_places([(place, slices)].into())
     }
 
-    /// The slice of this name in `place`.
+    /// The slice with this name in `place`.
     pub fn find(&self, place: Place, name: &SliceName) -> Option<&Slice> {
         let mut slices = self.at(place).iter().flat_map(|layer| layer.run.slices().iter());
         slices.find(|slice| slice.number() == name.table && *slice.min_key() == name.min_key)
@@ -130,7 +130,7 @@ impl Deref for Layers {
     }
 }
 
-/// The runs as a reader meets them.
+/// The runs in the order in which a reader searches them.
 fn reading_runs(layers: &[Layer]) -> Vec<Run> {
     let mut runs = Vec::with_capacity(layers.len());
     for level in layers.chunk_by(|a, b| a.place.is_landing_of(b.place)) {
@@ -148,13 +148,13 @@ fn reading_runs(layers: &[Layer]) -> Vec<Run> {
     runs
 }
 
-/// The runs that slices form in a place.
+/// Groups the slices of one place into runs.
 ///
-/// In L0 and in landings, neighbours in age that do not overlap share a run. So wherever two runs
-/// overlap, the first one is newer throughout. A flush that is cut at shard bounds brings several
-/// tables that do not overlap. Together they are one run, and cost a reader or a merge what one
-/// table costs. So the number of runs triggers a compaction and makes flushes wait, not that of
-/// files.
+/// In L0 and in landings, slices that are neighbours in age and do not overlap share a run. So
+/// wherever two runs overlap, all entries of the first one are newer. A flush that is cut at shard
+/// bounds writes several tables that do not overlap. They form one run, and cost a reader or a
+/// merge what one table costs. Therefore the number of runs, not of files, triggers compactions and
+/// makes flushes wait.
 pub(crate) fn runs_of(place: Place, mut slices: Vec<Slice>) -> Vec<Run> {
     if slices.is_empty() {
         return Vec::new();
@@ -179,7 +179,7 @@ fn sort_by_age(slices: &mut [Slice]) {
     slices.sort_by(|a, b| b.age().cmp(&a.age()).then_with(|| a.min_key().cmp(b.min_key())));
 }
 
-/// Where `slice` belongs in a sorted run; `None` if it overlaps a slice of it.
+/// The position of `slice` in a sorted run; `None` if it overlaps a slice of the run.
 fn position_in(run: &[Slice], slice: &Slice) -> Option<usize> {
     let at = run.partition_point(|other| other.max_key() < slice.min_key());
     run.get(at).is_none_or(|next| slice.max_key() < next.min_key()).then_some(at)
@@ -214,16 +214,15 @@ mod tests {
 
     #[test]
     fn x_21_an_older_table_never_gets_before_a_newer_one_that_it_overlaps() {
-        // 7 overlaps 8, 6 overlaps neither: it may not go around 7 into the first run, or a table
-        // that comes between them in age would be passed.
+        // 7 overlaps 8; 6 overlaps neither. But 6 must not join the first run: a reader would then
+        // search it before 7, which is newer.
         let slices =
             vec![slice(6, b"x", b"z", 1), slice(7, b"b", b"c", 1), slice(8, b"a", b"f", 1)];
         let layers = Layers::default().with(Place::L0, slices);
         assert_eq!(runs_of(&layers, Place::L0), [vec![8], vec![7, 6]]);
     }
 
-    /// Planted: runs of a landing that are not told apart by level; shards read one after the
-    /// other.
+    /// Planted: runs of landings of different levels are mixed; shards are read one after another.
     #[test]
     fn readers_meet_as_many_runs_as_the_deepest_shard_has() {
         let layers = Layers::default()

@@ -1,8 +1,8 @@
-//! Where a range has its middle: by bytes, by entries, or by any keys with a weight.
+//! The middle key of a range: by bytes, by entries, or of any weighted keys.
 //!
-//! Nothing is counted. A table's index tells keys that divide it evenly; each stands for its part
-//! of the table. Of many tables the largest are looked into, and of the others the two ends are
-//! enough.
+//! The result is an estimate, and no entry is counted. A table's index yields keys that divide the
+//! table evenly, and each key stands for its share of the table. Only the largest tables are
+//! sampled in this way. For the others their first and last key suffice.
 
 use super::{RangeVersion, Slice, SliceMeta};
 use crate::key::Span;
@@ -10,15 +10,15 @@ use crate::table::ReadTier;
 use bytes::Bytes;
 use std::cmp::Reverse;
 
-/// Of each table so many keys are looked at.
+/// Keys that are sampled per table.
 const SAMPLES: u64 = 16;
-/// Of a range so many tables are, the largest ones.
+/// Tables that are sampled per range, the largest ones.
 const TABLES: usize = 16;
 
 impl RangeVersion {
-    /// A key that parts the range's tables about evenly, by what `weight` says of each slice: some
-    /// of it lies before the key, and some does not. `None` if all of it is under one key, or if
-    /// there is nothing. Opens tables that are not open.
+    /// A key that divides the range's tables about evenly by `weight`. Some of the weight is before
+    /// the key and some is not. `None` if all of it is under one key, or if the range is empty.
+    /// Opens tables that are not open, so it blocks on the disk.
     pub fn median(&self, weight: impl Fn(&SliceMeta) -> u64) -> Option<Bytes> {
         let mut sample = Vec::new();
         let mut slices: Vec<&Slice> = self.layers.slices().map(|(_, slice)| slice).collect();
@@ -33,9 +33,10 @@ impl RangeVersion {
     }
 }
 
-/// Keys of a slice with their shares of what its whole table weighs; false if there are none.
+/// Adds sampled keys of a slice, each with its share of the whole table's `weight`. Returns whether
+/// any was added.
 fn look_into(slice: &Slice, weight: u64, sample: &mut Vec<(Bytes, u64)>) -> bool {
-    // Damage is told by whoever reads the table.
+    // Whoever reads the table will report the damage.
     let Ok(table) = slice.handle().table(ReadTier::Disk) else { return false };
     let before = sample.len();
     for at in 0..SAMPLES {
@@ -47,8 +48,8 @@ fn look_into(slice: &Slice, weight: u64, sample: &mut Vec<(Bytes, u64)>) -> bool
     sample.len() > before
 }
 
-/// The key of `sample` that parts it most evenly, with something on both sides; `None` unless it
-/// has two different keys inside `span`.
+/// The key of `sample` that divides its weight most evenly, with at least one key on both sides.
+/// `None` unless two different keys lie inside `span`.
 pub fn median_of(mut sample: Vec<(Bytes, u64)>, span: &Span) -> Option<Bytes> {
     sample.retain(|(key, _)| span.contains(key));
     sample.sort();
@@ -93,8 +94,8 @@ mod tests {
         assert_eq!(median_of(keys, &part).unwrap(), "c", "others have the rest");
     }
 
-    /// Goal: whatever is asked for, both parts have something. Planted: the median itself, wherever
-    /// it is.
+    /// Goal: both sides always get at least one key. Planted: the median is returned even if it is
+    /// the first key.
     #[test]
     fn t002_13_a_median_that_is_the_first_key_is_the_second_one() {
         assert_eq!(middle(&[("a", 9), ("b", 1)]).unwrap(), "b");
@@ -105,7 +106,7 @@ mod tests {
         assert_eq!(median_of(sample(&[("a", 1), ("b", 1), ("c", 1)]), &one), None);
     }
 
-    /// Tables that cannot be opened stand for their ends.
+    /// A table that cannot be opened is represented by its first and last key.
     #[test]
     fn a_range_has_a_median_although_no_table_opens() {
         let mut range = RangeVersion::clone(&version_of(Vec::new(), Vec::new()).ranges()[0]);

@@ -1,8 +1,8 @@
 //! The shape of the stable tree at one instant: ranges, their levels, their tables.
 //!
-//! A `Version` never changes. `apply` makes the next one from an edit, or says which rule the edit
-//! would break. `check` proves the structural rules of a whole version. The log of edits is what is
-//! durable (`manifest`). Only the version manager decides which version readers see.
+//! A `Version` never changes. `apply` makes the next version from an edit, or names the rule that
+//! the edit breaks. `check` proves the structural rules of a whole version. The manifest is what
+//! makes edits durable. Only the version manager decides which version readers see.
 
 mod apply;
 pub mod check;
@@ -52,12 +52,12 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-/// A range's name. It stays as long as the range has this span, and is never used again.
+/// The identity of a range. It is valid as long as the range keeps this span, and is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RangeId(pub u32);
 
 impl RangeId {
-    /// The range that holds the least keys of a new database; the others are numbered upwards.
+    /// The range with the smallest keys of a new database. The other ranges are numbered upwards.
     pub const FIRST: Self = Self(1);
 }
 
@@ -70,18 +70,18 @@ impl fmt::Display for RangeId {
 /// The stable part of one range.
 #[derive(Clone, Debug)]
 pub struct RangeVersion {
-    /// Its name.
+    /// Its identity.
     pub id: RangeId,
-    /// Whose keys it has.
+    /// The keyspace of its keys.
     pub keyspace: KeyspaceId,
-    /// What that keyspace does in another way than the database.
+    /// The options of that keyspace that differ from the database's.
     pub own: Arc<KeyspaceOptions>,
     /// The keys routed to it.
     pub span: Span,
-    /// The bounds between its shards: where flushes cut their tables, and what landings are divided
-    /// into.
+    /// The bounds between its shards. Flushes cut their tables at them, and they divide the
+    /// landings.
     pub shards: Shards,
-    /// Every entry of the range up to here is in its tables; replay skips them.
+    /// All entries of the range up to this number are in its tables. Replay skips them.
     pub flushed_seqno: Seqno,
     /// Its tables, newest first.
     pub layers: Layers,
@@ -128,27 +128,27 @@ impl RangeVersion {
         self.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.run.entries()))
     }
 
-    /// The slices of L0 that a change brought in while older entries were in memory, which are not
-    /// in tables yet.
+    /// The slices of L0 that a change brought in while older entries of the range were still in
+    /// memory. They are newer than everything that the next flush writes.
     pub fn ahead(&self) -> impl Iterator<Item = &Slice> {
         let runs = self.layers.at(Place::L0).iter();
         let slices = runs.flat_map(|layer| layer.run.slices().iter());
         slices.filter(|slice| self.is_ahead(slice))
     }
 
-    /// Is this slice of L0 one of them?
+    /// Is this slice of L0 newer than what the range still has in memory?
     pub fn is_ahead(&self, slice: &SliceMeta) -> bool {
         slice.seqno.is_some_and(|at| at > self.flushed_seqno)
     }
 
-    /// Does nothing that is older than `place` share a key with the closed interval `[min, max]`?
+    /// Is no key of the closed interval `[min, max]` in any place older than `place`?
     pub fn is_bottom_of(&self, place: Place, min: &[u8], max: &[u8]) -> bool {
         let mut older = self.layers.iter().filter(|layer| layer.place > place);
         older.all(|layer| layer.run.overlapping(min, max).is_empty())
     }
 
-    /// The slices in a place that share a key with the closed interval `[min, max]`, newest first
-    /// in a tier, in key order in a level.
+    /// The slices in a place that overlap the closed interval `[min, max]`: newest first in a tier,
+    /// in key order in a level.
     pub fn overlapping(&self, place: Place, min: &[u8], max: &[u8]) -> Vec<Slice> {
         if let Place::Main(level) = place {
             let run = self.layers.main(level);
@@ -161,8 +161,8 @@ impl RangeVersion {
     }
 }
 
-/// Index of the range that `key` of `keyspace` is routed to, of those that cover all keys, in
-/// order; none if there is no such keyspace.
+/// Index of the range that `key` of `keyspace` is routed to. `ranges` are in order, and cover every
+/// key of their keyspaces. `None` if there is no such keyspace.
 #[inline]
 pub(crate) fn route_index<R>(
     ranges: &[R],
@@ -187,46 +187,48 @@ pub struct Version {
 }
 
 impl Version {
-    /// A version of these ranges, sorted by keyspace and span, with no keyspace but the default
-    /// one. Use `check` before trusting it.
+    /// A version of these ranges, sorted by keyspace and span. It has only the default keyspace.
+    /// Nothing is checked here: call `check` before trusting the version.
     pub fn new(ranges: Vec<Arc<RangeVersion>>, obsolete_files: Arc<ObsoleteFiles>) -> Self {
         Self { ranges, keyspaces: Arc::default(), obsolete_files }
     }
 
-    /// The same with these keyspaces.
+    /// This version with these keyspaces.
     #[must_use]
     pub fn with_keyspaces(self, keyspaces: Arc<Keyspaces>) -> Self {
         Self { keyspaces, ..self }
     }
 
-    /// The keyspaces that there are.
+    /// Its keyspaces.
     pub fn keyspaces(&self) -> &Arc<Keyspaces> {
         &self.keyspaces
     }
 
-    /// The ranges, by keyspace and key; those of a keyspace cover every key.
+    /// The ranges, by keyspace and key. The ranges of a keyspace cover all its keys.
     #[inline]
     pub fn ranges(&self) -> &[Arc<RangeVersion>] {
         &self.ranges
     }
 
-    /// The range with this name.
+    /// The range with this identity.
     pub fn range(&self, id: RangeId) -> Option<&Arc<RangeVersion>> {
         self.ranges.iter().find(|range| range.id == id)
     }
 
-    /// Index of the range that `key` of `keyspace` is routed to; none if there is no such keyspace.
+    /// Index of the range that `key` of `keyspace` is routed to; `None` if there is no such
+    /// keyspace.
     pub fn route_index(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<usize> {
         route_index(&self.ranges, |range| range, keyspace, key)
     }
 
-    /// The range that `key` of `keyspace` is routed to; none if there is no such keyspace.
+    /// The range that `key` of `keyspace` is routed to; `None` if there is no such keyspace.
     pub fn route(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&Arc<RangeVersion>> {
         Some(&self.ranges[self.route_index(keyspace, key)?])
     }
 
-    /// INVARIANT(ahead-waits): the version as compactions see it: without tables of L0 that are
-    /// newer than what waits in memory. If one went down, an older entry would later lie above it.
+    /// INVARIANT(ahead-waits): the version as compactions see it, without the tables of L0 that are
+    /// newer than entries in memory. If such a table moved to a deeper level, the flush of those
+    /// older entries would later be placed above it.
     #[must_use]
     pub fn without_ahead(mut self) -> Self {
         for range in &mut self.ranges {
@@ -240,7 +242,7 @@ impl Version {
         self
     }
 
-    /// Where the numbers of unneeded tables gather.
+    /// The list of tables that no version, view or job needs any more.
     pub fn obsolete_files(&self) -> &Arc<ObsoleteFiles> {
         &self.obsolete_files
     }
@@ -252,8 +254,8 @@ impl Version {
             .flat_map(|range| range.layers.slices().map(|(place, slice)| (range.id, place, slice)))
     }
 
-    /// The tables that `edit` takes out of this version and that no slice of `next`, the version
-    /// after it, names: what the version manager marks obsolete once the edit is durable and
+    /// The tables that `edit` drops from this version and that no slice of `next`, the version
+    /// after it, names. The version manager marks them obsolete after the edit is durable and
     /// swapped in.
     pub fn dropped_by(&self, edit: &VersionEdit, next: &Self) -> Vec<Arc<TableHandle>> {
         let mut dropped: Vec<Arc<TableHandle>> = Vec::new();
@@ -261,7 +263,7 @@ impl Version {
         let gone = edit.deleted.iter().filter(|(_, _, name)| !kept.contains(&name.table));
         for (range, place, name) in gone {
             let Some(slice) = self.find(*range, *place, name) else { continue };
-            // INVARIANT(slices-share-files): a part may have left others behind, elsewhere.
+            // INVARIANT(slices-share-files): other slices may still name this slice's file.
             let named = || next.slices().any(|(_, _, other)| other.number() == name.table);
             if slice.part.is_some()
                 && (named() || dropped.iter().any(|handle| handle.number() == name.table))
@@ -273,7 +275,7 @@ impl Version {
         dropped
     }
 
-    /// The slice of this name, if the place of the range has it.
+    /// The slice with this name in the given place of the range.
     pub fn find(&self, range: RangeId, place: Place, name: &SliceName) -> Option<&Slice> {
         self.range(range)?.layers.find(place, name)
     }

@@ -6,11 +6,11 @@ use std::cmp::Ordering;
 use std::fmt;
 
 /// A place in a range's tree. Places are ordered as a reader walks them
-/// (INVARIANT(one-layer-order)): what lies in a smaller one is newer, wherever two overlap
+/// (INVARIANT(one-layer-order)). Where two places overlap, the smaller one has the newer entries
 /// (INVARIANT(newest-layer-first)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// What flushes brought. Its runs may overlap, newest first.
+    /// The tables that flushes wrote. Its runs may overlap, newest first.
     L0,
     /// One shard of the landing in front of a level (1..). Its runs may overlap, newest first.
     Landing(u8, u16),
@@ -27,17 +27,17 @@ impl Place {
         }
     }
 
-    /// May its runs overlap?
+    /// May its runs overlap? True for L0 and for shards of a landing.
     pub fn is_tier(self) -> bool {
         !matches!(self, Self::Main(_))
     }
 
-    /// Are both shards of one landing?
+    /// Are both of them shards of the same landing?
     pub(super) fn is_landing_of(self, other: Self) -> bool {
         matches!((self, other), (Self::Landing(a, _), Self::Landing(b, _)) if a == b)
     }
 
-    /// A landing comes before its level, a shard before the next one.
+    /// A landing is before its level, and a shard before the next shard.
     fn rank(self) -> (u8, bool, u16) {
         match self {
             Self::L0 => (0, false, 0),
@@ -46,7 +46,7 @@ impl Place {
         }
     }
 
-    /// Appends its bytes.
+    /// Appends the encoding.
     ///
     /// ```text
     /// place := 0                                        L0
@@ -64,7 +64,7 @@ impl Place {
         }
     }
 
-    /// Reads what `put` wrote.
+    /// Reads what `put` wrote; `None` if no range can have such a place.
     pub(super) fn read(from: &mut Reader<'_>) -> Option<Self> {
         let number = from.varint()?;
         let level = u8::try_from(number.div_ceil(2)).ok()?;

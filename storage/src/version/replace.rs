@@ -1,9 +1,9 @@
-//! The edit that gives spans of keys another content.
+//! The edit that replaces the contents of spans of keys.
 //!
-//! What lies in the spans is cut out of all tables, and new tables come in. No byte is copied: the
-//! rest of a table that lies on both sides stays as slices of its file
-//! (INVARIANT(slices-share-files)). What is in memory, and in the log, is masked by the number that
-//! the change gets (mask-covers-replay).
+//! It cuts the spans out of all tables and adds new tables. No byte is copied: what remains of a
+//! table on either side of a span stays as slices of its file (INVARIANT(slices-share-files)).
+//! Entries in memory and in the log are masked by the number that the change gets
+//! (mask-covers-replay).
 
 use super::{
     Landed, Place, RangeId, RangeVersion, Slice, SliceMeta, TableHandle, Version, VersionEdit,
@@ -17,40 +17,44 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Of the level that a landing stands in front of into which stacks come.
+/// The first level whose landing may take overlapping tables.
 const LANDING_MIN: u8 = 2;
 
-/// Where a part of a table goes.
+/// The kind of place that a piece of an incoming table enters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Entry {
     L0,
-    /// Over those with a smaller number (INVARIANT(adopted-as-written)).
+    /// Above the pieces with a smaller number (INVARIANT(adopted-as-written)).
     Landing(usize),
     Main,
 }
 
-/// A table that comes in.
+/// An incoming table.
 #[derive(Clone, Debug)]
 pub struct Incoming {
-    /// Of its keys.
+    /// The keyspace of its keys.
     pub keyspace: KeyspaceId,
     /// The table.
     pub table: Arc<TableHandle>,
-    /// `None`: it shares no key with another one. Otherwise it lies in a span, and of two that have
-    /// a key in common the one with the larger number is newer.
+    /// `None`: it overlaps no other incoming table. Otherwise it lies inside a span, and where two
+    /// tables overlap, the one with the larger number is newer.
     pub layer: Option<usize>,
 }
 
 impl Version {
-    /// The edit by which nothing is left in `spans`, which are in order and do not touch, but what
-    /// `tables` have. A part of a table inside a span goes as deep as there is room for it: nothing
-    /// of its keys lies above. Where tables lie over each other that is the landing in front of the
-    /// level. A part beside the spans goes to L0. Its entries get the number of the change, which
-    /// is `SliceMeta::AT_CHANGE` until it is known. Blocks on the disk: it looks into tables that
-    /// are cut.
+    /// The edit after which `spans` contain only the entries of `tables`. The spans ascend and do
+    /// not touch.
+    ///
+    /// - A piece of a table inside a span goes to the deepest level with room for it. Nothing above
+    ///   that level has keys of it any more.
+    /// - Pieces that overlap each other go to the landing in front of that level.
+    /// - A piece outside the spans goes to L0.
+    ///
+    /// The new entries get the sequence number of the change, which is `SliceMeta::AT_CHANGE` until
+    /// it is known. Blocks on the disk: it reads the tables that it cuts.
     ///
     /// # Errors
-    /// What cutting a slice finds; `Invalid` if there is no such keyspace.
+    /// As `Slice::cut`; `Invalid` if a keyspace does not exist.
     pub fn replace(
         &self,
         spans: &[KeyspaceSpan],
@@ -98,8 +102,9 @@ impl Version {
             let range = &self.ranges()[at];
             let bytes = pieces.iter().map(|(_, piece)| piece.file_bytes()).sum();
             let level = level_for(range, bytes, &range.own.compaction(options));
-            // Not the first landing: L0 is newer than that one, and what memory still has beside
-            // the spans will come into L0, but is older than the change.
+            // The landing of L1 must be older than L0. But memory may still have entries outside
+            // the spans, older than this change, that a flush brings into L0. So L2 is the first
+            // possible landing.
             let landing = level.max(LANDING_MIN);
             let newest = range.newest_landed(landing);
             for (entry, piece) in pieces {
@@ -125,9 +130,9 @@ impl Version {
 }
 
 impl Version {
-    /// This version, to which the prepared `edit` of a change has led, stamped with `Seqno::MAX`,
-    /// now that the change has the number `seqno`. Costs a walk over the places that it put tables
-    /// into.
+    /// This version with the real number of a change. The prepared `edit` led to this version with
+    /// `Seqno::MAX` as a placeholder; now the change has the number `seqno`. Costs a walk over the
+    /// places that got tables from the edit.
     #[must_use]
     pub fn numbered(&self, edit: &VersionEdit, seqno: Seqno) -> Self {
         let mut next = self.clone();
@@ -161,7 +166,7 @@ impl Version {
     }
 }
 
-/// The deepest level that the range has, or a deeper one that is large enough for so many bytes.
+/// The deepest level of the range, or the next deeper one that is large enough for `bytes`.
 fn level_for(range: &RangeVersion, bytes: u64, options: &CompactionOptions) -> u8 {
     let mut level = range.deepest().max(1);
     while usize::from(level) < LEVELS_MAX && bytes > options.level_bytes(level) {
@@ -171,11 +176,11 @@ fn level_for(range: &RangeVersion, bytes: u64, options: &CompactionOptions) -> u
 }
 
 impl Slice {
-    /// What is left of it without `spans`, which ascend: pieces beside them. `None` if it lies
-    /// beside them as it is.
+    /// The pieces that remain outside `spans`, which ascend. `None` if the slice does not overlap
+    /// them.
     ///
     /// # Errors
-    /// What cutting it finds.
+    /// As `Slice::cut`.
     pub fn without(&self, spans: &[Span]) -> Result<Option<Vec<Self>>> {
         let overlaps = |span: &&Span| span.overlaps_closed(self.min_key(), self.max_key());
         let spans: Vec<&Span> = spans.iter().filter(overlaps).collect();
@@ -191,13 +196,13 @@ impl Slice {
 }
 
 impl VersionEdit {
-    /// Does this prepared change touch what a range has in memory: does the range go, or does it
-    /// reach into it?
+    /// Does this prepared change affect the memtables of a range: by removing the range, or by
+    /// reaching into it?
     pub fn concerns(&self, range: &RangeVersion) -> bool {
         self.ranges_removed.contains(&range.id) || self.reaches_into(range)
     }
 
-    /// Is something cut out of a range that stays, or put in front of its tables?
+    /// Does this prepared change cut something out of a range that stays, or add tables to its L0?
     pub fn reaches_into(&self, range: &RangeVersion) -> bool {
         let is_over = |(id, place, slice): &(RangeId, Place, SliceMeta)| {
             *id == range.id && *place == Place::L0 && slice.seqno == Some(SliceMeta::AT_CHANGE)
@@ -205,14 +210,14 @@ impl VersionEdit {
         !self.excised_from(range).is_empty() || self.added.iter().any(is_over)
     }
 
-    /// What this prepared change cuts out of a range.
+    /// The spans that this prepared change cuts out of a range.
     pub fn excised_from(&self, range: &RangeVersion) -> Vec<Span> {
         let theirs = self.excised.iter().filter(|cut| cut.keyspace == range.keyspace);
         let cut = theirs.map(|cut| cut.span.intersection(&range.span));
         cut.filter(|span| !span.is_empty()).collect()
     }
 
-    /// What this prepared change does, now that it has a number.
+    /// This prepared change with its sequence number filled in.
     #[must_use]
     pub fn stamped(&self, seqno: Seqno) -> Self {
         let mut edit = self.clone();

@@ -1,7 +1,8 @@
-//! Edits that change which range has which keys: a range parts at a key, or two become one.
+//! Edits that change the routes: a range is split at a key, or two ranges are merged.
 //!
-//! No byte is copied. What lies on both sides of the key is cut into slices of one file
-//! (INVARIANT(slices-share-files)); all else gets another range. What is in memory is not in here.
+//! No byte is copied. A table with keys on both sides is cut into slices of one file
+//! (INVARIANT(slices-share-files)). All other tables only move to another range. These edits say
+//! nothing about memtables.
 
 use super::{NewRange, Place, RangeId, RangeVersion, Shards, Version, VersionEdit};
 use crate::error::Result;
@@ -10,12 +11,12 @@ use crate::keyspace::KeyspaceId;
 use bytes::Bytes;
 
 impl RangeVersion {
-    /// The edit by which this range parts at `at`, which lies inside it, into the ranges `ids`.
-    /// Each keeps the shard bounds that lie in it. Blocks on the disk: it looks into the tables on
-    /// both sides.
+    /// The edit that splits this range at `at`, a key inside it, into the ranges `ids`. Each of
+    /// them keeps the shard bounds inside its span. Blocks on the disk: it reads the tables that
+    /// have keys on both sides.
     ///
     /// # Errors
-    /// What cutting a slice finds.
+    /// As `Slice::cut`.
     pub fn split(&self, at: &Bytes, ids: [RangeId; 2]) -> Result<VersionEdit> {
         let [left, right] = self.span.parted(at).expect("the key lies inside the range");
         let parts = [left, right].map(|span| (self.shards.within(&span), span));
@@ -40,9 +41,9 @@ impl RangeVersion {
         Ok(edit)
     }
 
-    /// The edit by which this range and the `next` one, which begins where it ends, become the
-    /// range `id`. All of both up to `flushed` is in tables, and nothing newer. Where both have
-    /// more than `shards_max` shards together, shards become one.
+    /// The edit that merges this range and its right neighbour `next` into the range `id`. The
+    /// tables of both must have every entry up to `flushed`, and none above it. If both together
+    /// have more than `shards_max` shards, neighbouring shards are joined.
     pub fn merge(
         &self,
         next: &Self,
@@ -73,8 +74,8 @@ impl RangeVersion {
 }
 
 impl Version {
-    /// The edit by which a keyspace goes with all that is in it, which is not looked at; none if it
-    /// has gone.
+    /// The edit that drops a keyspace with all its ranges and tables. No table is read. `None` if
+    /// the keyspace does not exist.
     pub fn without_keyspace(&self, id: KeyspaceId) -> Option<VersionEdit> {
         let theirs = self.ranges().iter().filter(|range| range.keyspace == id);
         let mut edit = VersionEdit { keyspaces_removed: vec![id], ..VersionEdit::default() };
@@ -88,7 +89,7 @@ impl Version {
 }
 
 impl Shards {
-    /// `place`, by these shards, of a slice that begins with `key`.
+    /// Maps `place` to these shards, for a slice that starts at `key`.
     fn place(&self, place: Place, key: &[u8]) -> Place {
         match place {
             Place::Landing(level, _) => {
@@ -116,7 +117,7 @@ mod tests {
 
     const AT: Bytes = Bytes::from_static(b"m");
 
-    /// Makes tables with content.
+    /// Writes tables.
     struct Tables(Arc<dyn Vfs>, Arc<TableCache>);
 
     impl Tables {
@@ -171,7 +172,7 @@ mod tests {
         shape
     }
 
-    /// Planted: a slice on both sides that goes to the left one whole.
+    /// Planted: a slice with keys on both sides goes to the left range as a whole.
     #[test]
     fn t002_09_a_range_parts_into_slices_of_what_it_has() {
         let whole = version();

@@ -5,15 +5,15 @@ use crate::key::{common_prefix_len, head};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Slices in key order, of which no two share a key (INVARIANT(one-run-per-level)). Cheap to clone.
+/// Slices in key order. No two share a key (INVARIANT(one-run-per-level)). Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Run {
     slices: Arc<[Slice]>,
-    /// First eight bytes of each slice's largest key, after the bytes that all of them share: the
-    /// search touches this array and then one or two keys, not one key per step.
+    /// The first eight bytes of each slice's largest key, after the prefix that all largest keys
+    /// share. A search touches this array and then one or two keys, instead of one key per step.
     fences: Arc<[u64]>,
-    /// The same of each slice's smallest key; 0 for one that does not begin with those bytes, which
-    /// can only be that of the first slice, and is less than every key that does.
+    /// The same for each slice's smallest key. 0 if the key does not start with the shared prefix:
+    /// only the first slice can have such a key, and it sorts before every key with the prefix.
     starts: Arc<[u64]>,
     shared: usize,
     bytes: u64,
@@ -22,13 +22,14 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run of slices that are already in key order and disjoint (`check` proves it).
+    /// A run of slices that are in key order and disjoint. This is not checked here; `check` proves
+    /// it.
     pub fn new(slices: Vec<Slice>) -> Self {
         let shared = match (slices.first(), slices.last()) {
             (Some(first), Some(last)) => common_prefix_len(first.max_key(), last.max_key()),
             _ => 0,
         };
-        // A run that is out of order must still be representable, or `check` could not name it.
+        // A run that is out of order must still be representable, so that `check` can report it.
         let fence = |slice: &Slice| head(slice.max_key().get(shared..).unwrap_or(&[]));
         let prefix = slices.first().map_or(&[][..], |first| &first.max_key()[..shared]);
         let start = |slice: &Slice| slice.min_key().strip_prefix(prefix).map_or(0, head);
@@ -67,13 +68,15 @@ impl Run {
         self.tombstones
     }
 
-    /// Index of the first slice that ends at or after `key`; the number of slices if none does.
+    /// Index of the first slice whose largest key is at or after `key`; the number of slices if
+    /// none is.
     #[inline]
     pub fn first_ending_at_or_after(&self, key: &[u8]) -> usize {
         self.locate(key).0
     }
 
-    /// That, and what fences are compared with, if `key` begins as all of them do.
+    /// Index as `first_ending_at_or_after`; also the head of `key` that fences are compared with,
+    /// if `key` starts with the shared prefix.
     #[inline]
     fn locate(&self, key: &[u8]) -> (usize, Option<u64>) {
         let Some(first) = self.slices.first() else {
@@ -89,7 +92,7 @@ impl Run {
         }
         let head = head(&key[self.shared..]);
         let lo = self.fences.partition_point(|&fence| fence < head);
-        // Most often the fences decide; keys are compared only where they tie.
+        // The fences usually decide. Keys are compared only where fences tie.
         let ties = self.fences[lo..].iter().take_while(|&&fence| fence == head).count();
         (lo + self.slices[lo..lo + ties].partition_point(|slice| slice.max_key() < key), Some(head))
     }
@@ -106,7 +109,7 @@ impl Run {
         begins.then_some(slice)
     }
 
-    /// Indexes of the slices that share a key with the closed interval `[min, max]`.
+    /// Indexes of the slices that overlap the closed interval `[min, max]`.
     pub fn overlapping(&self, min: &[u8], max: &[u8]) -> Range<usize> {
         let start = self.first_ending_at_or_after(min);
         let count = self.slices[start..].partition_point(|slice| slice.min_key() <= max);

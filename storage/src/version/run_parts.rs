@@ -1,11 +1,11 @@
-//! A run as the concatenating cursor walks it.
+//! A run, as the parts that the concatenating cursor walks.
 
 use super::{Run, SliceCursor};
 use crate::error::Result;
 use crate::iter::Parts;
 use crate::table::CursorOptions;
 
-/// The slices of a run, walked as one. Holds them.
+/// The slices of a run as `Parts`. Keeps the run alive.
 #[derive(Clone, Debug)]
 pub struct RunParts {
     run: Run,
@@ -13,7 +13,7 @@ pub struct RunParts {
 }
 
 impl RunParts {
-    /// Of `run`.
+    /// The slices of `run`, opened with `options`.
     pub fn new(run: Run, options: CursorOptions) -> Self {
         Self { run, options }
     }

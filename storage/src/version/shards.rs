@@ -1,11 +1,11 @@
-//! Where a range's keys are divided into shards.
+//! How a range's keys are divided into shards.
 //!
 //! A shard is a part of a range's span. Flushes cut their tables at shard bounds. So a table of L0
-//! lies in one shard, and can move into that shard's landing by an edit alone.
+//! lies in one shard, and can move to the landing of that shard by an edit alone.
 //!
-//! The bounds belong to the data. A new range gets them from its span. They move to quantiles of
-//! what is there when that does not spread. The manifest has them, so every flush of a range cuts
-//! at the same places until they are moved, also after a restart with other options.
+//! The bounds follow the data. A new range derives them from its span. They move to quantiles of
+//! the data when that is spread unevenly over the shards. The manifest stores them. So every flush
+//! of a range cuts at the same keys until the bounds move, even after a restart with other options.
 
 use crate::key::{Span, head};
 use crate::limits::SHARDS_MAX;
@@ -19,8 +19,8 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Shards that meet at `bounds`; `None` unless these ascend and lie inside `span`, or if there
-    /// are too many of them.
+    /// Shards with these `bounds`. `None` unless they ascend, lie inside `span`, and make at most
+    /// `SHARDS_MAX` shards.
     pub fn at(span: &Span, bounds: Vec<Bytes>) -> Option<Self> {
         let shards = Self { bounds };
         let sound = shards.count() <= SHARDS_MAX
@@ -39,15 +39,15 @@ impl Shards {
         &self.bounds
     }
 
-    /// One shard: nothing is cut.
+    /// One shard, so that nothing is cut.
     pub fn one() -> Self {
         Self { bounds: Vec::new() }
     }
 
-    /// `count` shards (at least 1) that divide `span` evenly by the eight bytes after the prefix
-    /// that both of its ends share. For the whole key space and four shards these are the two top
-    /// bits of the first byte. Fewer where the ends are so close that there are not as many bounds
-    /// between.
+    /// `count` shards (at least 1) that divide `span` evenly, by the eight bytes after the common
+    /// prefix of both ends. For the whole key space and four shards, these are the top two bits of
+    /// the first byte. There are fewer shards if the ends are too close for `count - 1` different
+    /// bounds.
     pub fn of(span: &Span, count: usize) -> Self {
         let shared = match &span.hi {
             Some(hi) => span.lo.iter().zip(hi).take_while(|(lo, hi)| lo == hi).count(),
@@ -64,7 +64,7 @@ impl Shards {
             let deciding = (lo + width * at / count as u128) as u64;
             let mut bound = span.lo[..shared].to_vec();
             bound.extend_from_slice(&deciding.to_be_bytes());
-            // Short bounds are as good.
+            // Trailing zero bytes are dropped to keep the keys short.
             bound.truncate(bound.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
             let ascends = bounds.last().is_none_or(|last| *last < bound);
             if bound[..] > span.lo[..] && span.hi.as_ref().is_none_or(|hi| bound < *hi) && ascends {
@@ -74,14 +74,14 @@ impl Shards {
         Self { bounds }
     }
 
-    /// Those of `span`, a part of these.
+    /// The bounds inside `span`, a part of this range.
     pub(super) fn within(&self, span: &Span) -> Self {
         let inside = |bound: &&Bytes| span.contains(bound) && **bound != span.lo;
         Self { bounds: self.bounds.iter().filter(inside).cloned().collect() }
     }
 
-    /// Those of a range whose keys up to `at` had these, and from there on `next`. Where that makes
-    /// more than `count_max`, neighbours become one, until it does not.
+    /// The shards of a merged range: `self` before the key `at`, `next` from there on. While there
+    /// are more than `count_max`, neighbouring shards are joined in pairs.
     pub(super) fn joined(&self, at: &Bytes, next: &Self, count_max: usize) -> Self {
         let bounds = self.bounds.iter().chain([at]).chain(&next.bounds);
         let mut bounds: Vec<Bytes> = bounds.cloned().collect();
@@ -91,42 +91,42 @@ impl Shards {
         Self { bounds }
     }
 
-    /// How many shards there are.
+    /// The number of shards.
     pub fn count(&self) -> usize {
         self.bounds.len() + 1
     }
 
-    /// The shard in which `key` lies, from 0 on.
+    /// The index of the shard that contains `key`.
     pub fn index(&self, key: &[u8]) -> usize {
         self.bounds.partition_point(|bound| bound <= key)
     }
 
-    /// Where a flush of `bytes` is cut. One of less than `cut_bytes_min` is not: it would come in
-    /// pieces of which each costs a file, and what is to be gained is a rewrite of little.
+    /// The keys at which a flush of `bytes` is cut. A flush smaller than `cut_bytes_min` is not
+    /// cut: each piece would cost a file, to save the rewrite of little data.
     /// INVARIANT(shard-disjoint).
     pub fn for_flush(&self, bytes: u64, cut_bytes_min: u64) -> &[Bytes] {
         if bytes < cut_bytes_min { &[] } else { &self.bounds }
     }
 
-    /// Walks the bounds beside ascending keys.
+    /// A walk over the bounds in step with ascending keys.
     pub fn cuts(&self) -> ShardCuts<'_> {
         ShardCuts::at(&self.bounds)
     }
 }
 
-/// Bounds, walked beside ascending keys.
+/// A walk over bounds in step with ascending keys.
 #[derive(Debug, Default)]
 pub struct ShardCuts<'a> {
     ahead: &'a [Bytes],
 }
 
 impl<'a> ShardCuts<'a> {
-    /// Of bounds that ascend.
+    /// A walk over `bounds`, which ascend.
     pub fn at(bounds: &'a [Bytes]) -> Self {
         Self { ahead: bounds }
     }
 
-    /// Goes on to `key`, which is not before the last one; does a shard end before it?
+    /// Advances to `key`, which is not before the previous one. Returns whether it crossed a bound.
     #[inline]
     pub fn passes(&mut self, key: &[u8]) -> bool {
         let mut passed = false;
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(Shards::of(&Span::all(), 1), Shards::one());
     }
 
-    /// Planted: a bound that is in the shard before it.
+    /// Planted: a bound belongs to the shard before it.
     #[test]
     fn t000_01_a_key_at_a_bound_is_in_the_shard_that_begins_there() {
         let shards = Shards::of(&Span::all(), 4);

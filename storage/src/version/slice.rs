@@ -1,8 +1,8 @@
 //! A table, or a part of one, in its place of a range's tree.
 //!
-//! Several slices may share a file. A range that is split keeps its tables, and so does one out of
-//! which a span is cut: each side names its part of them (INVARIANT(slices-share-files)). A key of
-//! a file is in one slice at most.
+//! Several slices may share a file (INVARIANT(slices-share-files)). When a range is split, or a
+//! span is cut out of it, its tables stay as they are, and each side names its part of them. A key
+//! of a file is in at most one slice.
 
 use super::handle::TableHandle;
 use super::slice_cursor::SliceCursor;
@@ -15,18 +15,18 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// What is known of the entries in a slice that does not take its whole table.
+/// The bounds and sizes of a slice that covers only a part of its table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TablePart {
-    /// The first key of the slice; the table has it.
+    /// The first key of the slice. The table contains it.
     pub min_key: Bytes,
-    /// The last key of the slice; the table has it.
+    /// The last key of the slice. The table contains it.
     pub max_key: Bytes,
-    /// About how many bytes of the file it takes, by the table's index.
+    /// Estimated bytes of the file, by the table's index.
     pub file_bytes: u64,
-    /// About how many entries it has, tombstones included.
+    /// Estimated number of entries, tombstones included.
     pub entries: u64,
-    /// About how many of those are tombstones.
+    /// Estimated number of tombstones.
     pub tombstones: u64,
 }
 
@@ -35,26 +35,27 @@ pub struct TablePart {
 pub struct SliceMeta {
     /// The table.
     pub table: Arc<TableMeta>,
-    /// Which part of it; `None`: all of it.
+    /// The part of the table; `None`: the whole table.
     pub part: Option<Arc<TablePart>>,
-    /// The sequence number of every entry, where it is not the one that the table says: that of the
-    /// change which brought a table in from outside.
+    /// The sequence number of every entry, where it differs from the table's: a table from outside
+    /// gets the number of the change that ingested it.
     pub seqno: Option<Seqno>,
-    /// When it entered the landing where it lies.
+    /// When the slice entered its landing; `None` if it is not in a landing.
     pub landed: Option<Landed>,
 }
 
 /// When a slice entered a landing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Landed {
-    /// Greater than that of everything that its range's landings had then. What entered by one edit
-    /// has one, but for tables that were taken over in layers: each of these has its own.
+    /// Greater than the epoch of everything that the range's landings held before. Slices that
+    /// enter by one edit share an epoch, except for tables that were ingested in layers: each layer
+    /// has its own.
     pub epoch: u64,
     /// In milliseconds since 1970.
     pub at_ms: u64,
 }
 
-/// What tells one slice from the others in its place: the file, and where the slice begins in it.
+/// Identifies a slice within its place: the file, and the key at which the slice starts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SliceName {
     /// The file's number.
@@ -70,10 +71,10 @@ impl fmt::Display for SliceName {
 }
 
 impl SliceMeta {
-    /// As `seqno`: that of the change which is being prepared. No entry has it.
+    /// The value of `seqno` while its change is being prepared. No entry has this number.
     pub const AT_CHANGE: Seqno = Seqno::ZERO;
 
-    /// All of a table.
+    /// The whole of a table.
     pub fn whole(table: TableMeta) -> Self {
         Self { table: Arc::new(table), part: None, seqno: None, landed: None }
     }
@@ -84,7 +85,7 @@ impl SliceMeta {
         self.table.number
     }
 
-    /// Its name in its place.
+    /// Its name within its place.
     pub fn name(&self) -> SliceName {
         SliceName { table: self.number(), min_key: self.min_key().clone() }
     }
@@ -107,45 +108,46 @@ impl SliceMeta {
         }
     }
 
-    /// Bytes of the file that it takes; exact for all of it.
+    /// Bytes of the file that the slice takes. Exact for a whole table, else an estimate.
     pub fn file_bytes(&self) -> u64 {
         self.part.as_ref().map_or(self.table.file_bytes, |part| part.file_bytes)
     }
 
-    /// Its entries, tombstones included; exact for all of the table.
+    /// Entries, tombstones included. Exact for a whole table, else an estimate.
     pub fn entries(&self) -> u64 {
         self.part.as_ref().map_or(self.table.entries, |part| part.entries)
     }
 
-    /// Its tombstones; exact for all of the table.
+    /// Tombstones. Exact for a whole table, else an estimate.
     pub fn tombstones(&self) -> u64 {
         self.part.as_ref().map_or(self.table.tombstones, |part| part.tombstones)
     }
 
-    /// The smallest sequence number that an entry may have.
+    /// A lower bound of the sequence numbers of the entries.
     pub fn min_seqno(&self) -> Seqno {
         self.seqno.unwrap_or(self.table.min_seqno)
     }
 
-    /// The largest sequence number that an entry may have.
+    /// An upper bound of the sequence numbers of the entries.
     pub fn max_seqno(&self) -> Seqno {
         self.seqno.unwrap_or(self.table.max_seqno)
     }
 
-    /// Is there a key inside both its bounds and the closed interval `[min, max]`?
+    /// Does the closed interval between its first and last key overlap `[min, max]`?
     #[inline]
     pub fn overlaps(&self, min: &[u8], max: &[u8]) -> bool {
         max >= &self.min_key()[..] && min <= &self.max_key()[..]
     }
 
-    /// Greater is newer, among the runs of a tier. In a landing the order is that in which they
-    /// came: one from a level may have older entries than one that came before, under other keys.
+    /// Orders the slices of a tier: greater is newer. In a landing the epoch decides, not the
+    /// sequence number: a slice that came down from a level may have older entries than one that
+    /// landed before it, under other keys.
     pub fn age(&self) -> (u64, Seqno, FileNumber) {
         let epoch = self.landed.map_or(0, |landed| landed.epoch);
         (epoch, self.max_seqno(), self.number())
     }
 
-    /// Does it contradict neither itself nor its table?
+    /// Is it consistent with itself and with its table?
     pub(super) fn is_sane(&self) -> bool {
         let table = &self.table;
         let table_is_sane = table.number.0 > 0
@@ -166,7 +168,7 @@ impl SliceMeta {
     }
 }
 
-/// A slice that can be read: what is known of it, and the table. Derefs to the former.
+/// A slice that can be read: its metadata and its table. Derefs to `SliceMeta`.
 #[derive(Clone, Debug)]
 pub struct Slice {
     meta: SliceMeta,
@@ -180,26 +182,26 @@ impl Slice {
         Self { meta, handle }
     }
 
-    /// All of the table of `handle`.
+    /// The whole table of `handle`.
     pub fn whole(handle: &Arc<TableHandle>) -> Self {
         let table = Arc::clone(handle.meta());
         let meta = SliceMeta { table, part: None, seqno: None, landed: None };
         Self { meta, handle: Arc::clone(handle) }
     }
 
-    /// What the manifest records of it.
+    /// The metadata that the manifest records.
     pub fn meta(&self) -> &SliceMeta {
         &self.meta
     }
 
-    /// The table it is of.
+    /// Its table.
     #[inline]
     pub fn handle(&self) -> &Arc<TableHandle> {
         &self.handle
     }
 
-    /// About how many bytes of the file its keys inside `span` take. Of a table that is not open
-    /// half is taken where a part of it lies inside. Does not wait.
+    /// Estimates the file bytes of its keys inside `span`. If the table is not open and only part
+    /// of the slice lies inside, the estimate is half of the slice. Does not wait.
     pub fn bytes_in(&self, span: &Span) -> u64 {
         if span.is_empty() || !span.overlaps_closed(self.min_key(), self.max_key()) {
             return 0;
@@ -217,7 +219,7 @@ impl Slice {
         to.saturating_sub(from).clamp(1, self.file_bytes().max(1))
     }
 
-    /// A walk over its entries.
+    /// A cursor over its entries.
     ///
     /// # Errors
     /// As `TableHandle::table`.

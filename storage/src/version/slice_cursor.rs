@@ -1,4 +1,4 @@
-//! A walk over a slice: its table's cursor, kept between the slice's bounds.
+//! A cursor over a slice: its table's cursor, confined to the slice's bounds.
 
 use super::slice::TablePart;
 use crate::error::Result;
@@ -11,15 +11,15 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct SliceCursor {
     cursor: TableCursor,
-    /// What it is kept to; `None`: all of the table.
+    /// The bounds; `None`: the whole table.
     part: Option<Arc<TablePart>>,
     seqno: Option<Seqno>,
-    /// With a part: is the cursor in it?
+    /// If there is a part: is the cursor inside it?
     inside: bool,
 }
 
 impl SliceCursor {
-    /// `cursor` within `part`, where every entry has the number `seqno` if there is one.
+    /// Confines `cursor` to `part`. `seqno`, if given, replaces the number of every entry.
     pub(super) fn new(
         cursor: TableCursor,
         part: Option<Arc<TablePart>>,
@@ -28,7 +28,7 @@ impl SliceCursor {
         Self { cursor, part, seqno, inside: false }
     }
 
-    /// After each move.
+    /// Updates `inside`. Called after each move.
     #[inline]
     fn look(&mut self) {
         if let Some(part) = &self.part {
@@ -72,7 +72,7 @@ impl Cursor for SliceCursor {
     fn seek_last(&mut self) -> Result<()> {
         match &self.part {
             None => self.cursor.seek_last()?,
-            // The table has the bound.
+            // The table contains this bound, so the seek stops exactly there.
             Some(part) => self.cursor.seek(&part.max_key)?,
         }
         self.look();
@@ -132,7 +132,7 @@ mod tests {
         }
     }
 
-    /// All of a table with these keys, in small blocks.
+    /// A whole table with these keys, in small blocks.
     fn table(keys: &[u8]) -> Slice {
         let vfs: Arc<dyn Vfs> = Arc::new(MemVfs::new());
         let dir = Path::new("/db");
@@ -157,7 +157,7 @@ mod tests {
         Slice::new(meta, Arc::clone(whole.handle()))
     }
 
-    /// Planted: bounds of a part that are taken for keys of the table.
+    /// Planted: the bounds of a part are taken for keys of the table.
     #[test]
     fn a_part_that_does_not_begin_or_end_as_the_manifest_says_is_damage_when_it_is_cut() {
         let whole = table(&[10, 20, 30]);

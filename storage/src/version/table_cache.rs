@@ -1,14 +1,13 @@
 //! Which tables are open. Their number is bounded, and so are the bytes of their indexes and
-//! filters.
+//! filters (INVARIANT(open-tables-bounded)).
 //!
-//! A table is opened by its first reader that may wait. It stays open until others need the room.
-//! Then the clock's hand goes around and closes the first table that was not read since the hand
-//! last came by. It passes over tables that a scan or a compaction is walking. If every open table
-//! is being walked, the limits are exceeded rather than a reader refused. If the process has no
-//! descriptor left, a quarter of the tables is closed and the open is tried once more
-//! (INVARIANT(open-tables-bounded)).
+//! A table is opened by its first reader that may block. It stays open until the cache needs the
+//! room. Then a clock hand advances and closes the first table that was not read since the hand
+//! last passed it. Tables that a scan or a compaction holds are skipped. If all open tables are
+//! held, the limits are exceeded instead of refusing a reader. If the process is out of file
+//! descriptors, a quarter of the tables is closed and the open is tried once more.
 //!
-//! Readers of open tables never come by here: see `TableHandle::table`.
+//! Readers of open tables do not enter the cache: see `TableHandle::table`.
 
 use super::handle::{ObsoleteFiles, TableHandle};
 use crate::error::{Error, Result};
@@ -21,14 +20,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// What open tables may take.
+/// Limits of the open tables.
 #[derive(Clone, Debug)]
 pub struct TableLimits {
-    /// How many may be open at a time, at least 1.
+    /// The most tables that may be open at a time; at least 1.
     pub open_max: usize,
-    /// What their indexes and filters may have in memory together, in bytes.
+    /// The most bytes that their indexes and filters may take in memory together.
     pub memory_bytes_max: u64,
-    /// Counts them, and caches their blocks.
+    /// The block cache, which also counts open tables and their memory.
     pub blocks: Arc<BlockCache>,
 }
 
@@ -39,21 +38,21 @@ pub struct TableCache {
     db_id: [u8; 16],
     limits: TableLimits,
     obsolete_files: Arc<ObsoleteFiles>,
-    /// Every handle that somebody may hold, and some that nobody does any more.
+    /// All live handles, and some dead ones.
     handles: Mutex<Vec<Weak<TableHandle>>>,
     clock: Mutex<Clock>,
     opens: AtomicU64,
     evictions: AtomicU64,
 }
 
-/// The open tables, and some that were closed because nobody needs them any more.
+/// The open tables, and some whose handles are dropped.
 #[derive(Default)]
 struct Clock {
     tables: Vec<Weak<TableHandle>>,
     hand: usize,
-    /// Tables that are being opened; each has been given room.
+    /// Tables that are being opened. Room has been made for each of them.
     opening: usize,
-    /// The database has ended: nothing is closed any more.
+    /// The database has been closed: no table is closed any more.
     ended: bool,
 }
 
@@ -69,7 +68,7 @@ impl fmt::Debug for TableCache {
 }
 
 impl TableCache {
-    /// For the tables of database `db_id` in `dir`. Opens nothing.
+    /// A cache of the tables of database `db_id` in `dir`. Opens nothing.
     pub fn new(vfs: &Arc<dyn Vfs>, dir: &Path, db_id: [u8; 16], limits: TableLimits) -> Arc<Self> {
         Arc::new(Self {
             vfs: Arc::clone(vfs),
@@ -84,14 +83,14 @@ impl TableCache {
         })
     }
 
-    /// A handle of the table with this `meta`, which is opened when it is read.
+    /// A handle of the table with this `meta`. The table is opened when it is read.
     pub fn handle(self: &Arc<Self>, meta: Arc<TableMeta>) -> Arc<TableHandle> {
         let handle =
             TableHandle::new(meta, Some(Arc::clone(self)), Arc::clone(&self.obsolete_files));
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         if handles.len() == handles.capacity() {
             handles.retain(|handle| handle.strong_count() > 0);
-            // Room for as many again: what this costs is spread over them.
+            // Doubling spreads the cost of the sweep over the handles that are added.
             let more = handles.len().max(64);
             handles.reserve(more);
         }
@@ -99,9 +98,10 @@ impl TableCache {
         handle
     }
 
-    /// The database ends while snapshots or scans are left. Whoever opens the directory next may
-    /// remove any table: therefore all that somebody holds are opened now, however many, and stay
-    /// open. Blocks on the disk. What cannot be opened its reader is told.
+    /// Prepares for the end of the database while snapshots or scans are alive. Whoever opens the
+    /// directory next may remove any table. Therefore this opens all tables that have a live
+    /// handle, however many, and keeps them open. Blocks on the disk. An error is only logged: the
+    /// reader of that table will meet it again.
     pub fn outlive(&self) {
         self.lock().ended = true;
         let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -112,7 +112,7 @@ impl TableCache {
         }
     }
 
-    /// Where the numbers of unneeded tables gather.
+    /// The list of tables that no version, view or job needs any more.
     pub fn obsolete_files(&self) -> &Arc<ObsoleteFiles> {
         &self.obsolete_files
     }
@@ -122,7 +122,7 @@ impl TableCache {
         &self.limits
     }
 
-    /// Is the table's file there, with the length that it should have? Does not open it.
+    /// Checks that the table's file exists and has the right length. Does not open it.
     ///
     /// # Errors
     /// `Missing`, `Corrupt` or `Io`, naming the file.
@@ -139,22 +139,22 @@ impl TableCache {
         }
     }
 
-    /// Tables that were opened, since the database was.
+    /// The number of tables opened since the database was opened.
     pub fn opens(&self) -> u64 {
         self.opens.load(Relaxed)
     }
 
-    /// Tables that were closed to make room, since the database was opened.
+    /// The number of tables closed to make room since the database was opened.
     pub fn evictions(&self) -> u64 {
         self.evictions.load(Relaxed)
     }
 
-    /// Could another table be opened without closing one?
+    /// Can another table be opened without closing one?
     pub(super) fn has_room(&self) -> bool {
         self.fits(self.lock().opening + 1)
     }
 
-    /// Are the limits kept if so many more tables are opened, of unknown size?
+    /// Would the limits hold with `more` tables open? The memory of those is not known yet.
     fn fits(&self, more: usize) -> bool {
         let TableLimits { open_max, memory_bytes_max, blocks } = &self.limits;
         blocks.open_tables() + more as u64 <= *open_max as u64
@@ -181,12 +181,13 @@ impl TableCache {
         clock.opening -= 1;
         let table = opened?;
         self.opens.fetch_add(1, Relaxed);
-        // Its size is known now. It is not in the clock yet, so it is not closed itself.
+        // The size of the table is known now, so the memory limit is enforced. This table is not in
+        // the clock yet, so it is not evicted itself.
         while !self.fits(clock.opening) && self.evict(&mut clock) {}
         Ok(table)
     }
 
-    /// The handle has its table: the clock's hand will come by.
+    /// Adds the handle, whose table is now open, to the clock.
     pub(super) fn opened(&self, handle: &Arc<TableHandle>) {
         let mut clock = self.lock();
         if clock.tables.len() as u64 > 2 * self.limits.blocks.open_tables() + 64 {
@@ -195,20 +196,21 @@ impl TableCache {
         clock.tables.push(Arc::downgrade(handle));
     }
 
-    /// The process has no file descriptor left: closes a quarter of the open tables, at least one;
-    /// false if none can be closed.
+    /// Closes a quarter of the open tables, at least one, because the process is out of file
+    /// descriptors. Returns whether any could be closed.
     pub fn close_some(&self) -> bool {
         let mut clock = self.lock();
         let quarter = (clock.tables.len() / 4).max(1);
         (0..quarter).filter(|_| self.evict(&mut clock)).count() > 0
     }
 
-    /// Closes one table; false if there is none that can be closed.
+    /// Closes one table; `false` if none can be closed.
     fn evict(&self, clock: &mut Clock) -> bool {
         if clock.ended {
             return false;
         }
-        // Twice around: the first time the hand may find nothing but tables that were read.
+        // Two rounds: in the first one the hand may find only tables that were read, and clears
+        // their marks.
         for _ in 0..2 * clock.tables.len() {
             if clock.hand >= clock.tables.len() {
                 clock.hand = 0;

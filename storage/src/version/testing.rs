@@ -28,7 +28,7 @@ pub(crate) fn meta(number: u64, min: &[u8], max: &[u8], bytes: u64) -> TableMeta
     }
 }
 
-/// All of an unopened table whose sequence numbers follow from its number.
+/// A whole unopened table. Its sequence numbers are derived from its number.
 pub(crate) fn slice(number: u64, min: &[u8], max: &[u8], bytes: u64) -> Slice {
     slice_of(meta(number, min, max, bytes))
 }
@@ -49,7 +49,7 @@ fn slice_of(meta: TableMeta) -> Slice {
     Slice::whole(&TableHandle::unopened(Arc::new(meta), ObsoleteFiles::new()))
 }
 
-/// The keys from `min` to `max` of an unopened table.
+/// A part of an unopened table, from `min` to `max`.
 pub(crate) fn part_of(handle: &Arc<TableHandle>, min: &[u8], max: &[u8]) -> Slice {
     let table = Arc::clone(handle.meta());
     let part = TablePart {
@@ -63,7 +63,7 @@ pub(crate) fn part_of(handle: &Arc<TableHandle>, min: &[u8], max: &[u8]) -> Slic
     Slice::new(meta, Arc::clone(handle))
 }
 
-/// One range over everything, no tables.
+/// One range over everything, without tables.
 pub(crate) fn empty_version(obsolete_files: Arc<ObsoleteFiles>) -> Version {
     let range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
     Version::new(vec![Arc::new(range)], obsolete_files)

@@ -1,11 +1,12 @@
-//! A change of the tree, and its bytes.
+//! A version edit, and its encoding.
 //!
 //! ```text
 //! edit  := field*
 //! field := tag varint | length varint | payload
 //! ```
-//! A reader that does not know a tag refuses the manifest when the tag is odd ("must understand")
-//! and steps over the field when it is even. Fields are written in the order of their tags.
+//! A reader that does not know a tag refuses the manifest if the tag is odd ("must understand"),
+//! and skips the field if it is even. Fields are written in the order of their tags; a reader
+//! accepts any order.
 
 mod slice;
 #[cfg(test)]
@@ -45,12 +46,12 @@ const MASKED: u64 = 33;
 const KEYSPACE_SET: u64 = 35;
 const KEYSPACE_REMOVED: u64 = 37;
 
-/// A range that begins to route keys.
+/// A new range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRange {
-    /// Its name.
+    /// Its identity.
     pub id: RangeId,
-    /// Whose keys it has.
+    /// The keyspace of its keys.
     pub keyspace: KeyspaceId,
     /// The keys routed to it.
     pub span: Span,
@@ -67,58 +68,58 @@ impl NewRange {
     }
 }
 
-/// One change of the tree: durable as a whole or not at all. Empty fields change nothing.
+/// One change of the tree. It is durable as a whole or not at all. Empty fields change nothing.
 ///
-/// Deletions come before additions, so that a slice can move by being deleted and added.
+/// Deletions apply before additions, so a slice moves by being deleted and added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VersionEdit {
-    /// Ranges that no longer route keys; their slices must have been deleted.
+    /// Ranges that no longer exist. The edit must delete all their slices.
     pub ranges_removed: Vec<RangeId>,
     /// New ranges.
     pub ranges_added: Vec<NewRange>,
-    /// Slices that leave their place.
+    /// Slices that are removed from their place.
     pub deleted: Vec<(RangeId, Place, SliceName)>,
-    /// Slices that get a place.
+    /// Slices that are added to a place.
     pub added: Vec<(RangeId, Place, SliceMeta)>,
-    /// Up to where the entries of a range are in its tables from now on.
+    /// All entries of the range up to this number are in its tables from now on.
     pub flushed: Vec<(RangeId, Seqno)>,
     /// The lowest log segment that recovery needs from now on.
     pub log_floor: Option<FileNumber>,
-    /// A number above every file number in use.
+    /// Above every file number in use.
     pub next_file_number: Option<FileNumber>,
-    /// The highest sequence number known to be stamped.
+    /// The largest sequence number known to be stamped.
     pub last_seqno: Option<Seqno>,
-    /// Everything is in tables and nothing follows; any later edit takes it back.
+    /// A clean close: everything is in tables and the log is not needed. Any later edit revokes it.
     pub clean_close: bool,
-    /// The newest log segment in use; its file is there for as long as the log floor is not above
-    /// it.
+    /// The newest log segment in use. Its file exists as long as the log floor is not above it.
     pub newest_segment: Option<FileNumber>,
-    /// Changes that will happen if the log stamps them, with what they do then.
+    /// Changes, each with the edit that takes effect if the log stamps it.
     pub prepared: Vec<(ChangeId, VersionEdit)>,
-    /// Prepared changes that the log has stamped, with this number: they have happened.
+    /// Prepared changes that the log has stamped with this number, so they have happened.
     pub settled: Vec<(ChangeId, Seqno)>,
-    /// Prepared changes that the log never stamped: they never happen.
+    /// Prepared changes that the log never stamped. They never happen.
     pub abandoned: Vec<ChangeId>,
-    /// Ranges whose shards have other bounds from now on.
+    /// Ranges whose shard bounds move.
     pub shards_moved: Vec<(RangeId, Shards)>,
-    /// Spans that a prepared change cuts out: of what is in memory and in the log as well, which is
-    /// masked when the change has a number. Not empty, in order, and apart.
+    /// Spans that a prepared change excises. Entries in memory and in the log are excised as well:
+    /// they are masked when the change has a number. The spans are ascending, disjoint and not
+    /// empty.
     pub excised: Vec<KeyspaceSpan>,
-    /// What the log has under these numbers in these spans is gone.
+    /// Log entries of these spans with sequence numbers below the given one are excised.
     pub masked: Vec<(KeyspaceSpan, Seqno)>,
-    /// New keyspaces, whose ranges are added as well; and others under the names that they have,
-    /// with other options.
+    /// New keyspaces, whose ranges must be added by the same edit; or existing keyspaces with the
+    /// same name and new options.
     pub keyspaces_set: Vec<(KeyspaceId, Keyspace)>,
-    /// Keyspaces that go, as all of their ranges do.
+    /// Keyspaces that are dropped. The edit must remove all their ranges.
     pub keyspaces_removed: Vec<KeyspaceId>,
 }
 
-/// Why the bytes of an edit were refused.
+/// Why the bytes of an edit are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EditError {
-    /// They contradict the format at this offset.
+    /// They violate the format at this offset.
     Malformed { at: usize, what: &'static str },
-    /// They have a field that this build must understand and does not.
+    /// They have a field that this build does not know but must understand.
     Unknown { tag: u64 },
 }
 
@@ -128,18 +129,18 @@ impl VersionEdit {
         *self == Self::default()
     }
 
-    /// Does it change which ranges or keyspaces there are?
+    /// Does it change the set of ranges or keyspaces, or options of a keyspace?
     pub fn changes_routes(&self) -> bool {
         !(self.ranges_removed.is_empty() && self.ranges_added.is_empty())
             || self.changes_keyspaces()
     }
 
-    /// Does it change which keyspaces there are, or what they are told to do?
+    /// Does it change the set of keyspaces, or options of one?
     pub(super) fn changes_keyspaces(&self) -> bool {
         !(self.keyspaces_set.is_empty() && self.keyspaces_removed.is_empty())
     }
 
-    /// Appends its bytes.
+    /// Appends the encoding.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut field = Vec::new();
         let mut put = |tag: u64, fill: &dyn Fn(&mut Vec<u8>)| {
@@ -241,7 +242,7 @@ impl VersionEdit {
         Self::decode_within(bytes, false)
     }
 
-    /// `decode`; what is prepared prepares nothing itself.
+    /// `decode`. If `is_prepared`, the edit belongs to a change and must not prepare another.
     fn decode_within(bytes: &[u8], is_prepared: bool) -> Result<Self, EditError> {
         let mut edit = Self::default();
         let mut reader = Reader::new(bytes);
@@ -290,7 +291,8 @@ impl VersionEdit {
                     edit.prepared.push((id, inner));
                     Ok(())
                 }
-                // Of a change of routes only, whose number is of no account.
+                // Only changes of routes were settled by this tag, and those do not need their
+                // number.
                 SETTLED if !is_prepared => {
                     let id = field.varint().map(ChangeId);
                     id.map(|id| edit.settled.push((id, Seqno::ZERO))).err_name("settled change")
@@ -333,7 +335,8 @@ impl VersionEdit {
         let id = read_range(field)?;
         let span = read_span(field)?;
         let shards = read_shards(field, &span)?;
-        // It has the number of its first range, so a new one cannot get it once more.
+        // A keyspace has the number of its first range. So a new keyspace never gets a number
+        // again.
         let keyspace = read_keyspace(field).filter(|keyspace| keyspace.0 <= id.0)?;
         self.ranges_added.push(NewRange { id, keyspace, span, shards });
         Some(())
@@ -353,7 +356,7 @@ impl VersionEdit {
         Some(())
     }
 
-    /// Tables are cut at the ends of these spans, in one pass.
+    /// The spans must ascend: tables are cut at their ends in one pass.
     fn read_excised(&mut self, field: &mut Reader<'_>) -> Option<()> {
         let span = read_span(field).filter(|span| !span.is_empty())?;
         let keyspace = read_keyspace(field)?;
@@ -374,7 +377,7 @@ impl VersionEdit {
     }
 
     fn read_shards_moved(&mut self, field: &mut Reader<'_>) -> Option<()> {
-        // That they lie in the range is seen when the edit is applied.
+        // Applying the edit checks that the bounds lie in the range.
         self.shards_moved.push((read_range(field)?, read_shards(field, &Span::all())?));
         Some(())
     }
@@ -413,7 +416,7 @@ fn read_range(field: &mut Reader<'_>) -> Option<RangeId> {
     (id <= RANGE_ID_MAX).then_some(RangeId(id))
 }
 
-/// At the end of a field; the default one costs no byte there.
+/// Must be the last part of a field: the default keyspace is written as no byte.
 fn put_keyspace(out: &mut Vec<u8>, keyspace: KeyspaceId) {
     if !keyspace.is_default() {
         put_varint(out, u64::from(keyspace.0));
@@ -424,7 +427,7 @@ fn read_keyspace(field: &mut Reader<'_>) -> Option<KeyspaceId> {
     if field.is_empty() { Some(KeyspaceId::DEFAULT) } else { read_keyspace_id(field) }
 }
 
-/// Of one that has a name. It has the number of its first range.
+/// The number of a named keyspace. It is the number of its first range.
 fn read_keyspace_id(field: &mut Reader<'_>) -> Option<KeyspaceId> {
     read_range(field).map(|range| KeyspaceId(range.0)).filter(|id| !id.is_default())
 }

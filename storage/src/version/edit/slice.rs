@@ -1,4 +1,4 @@
-//! The bytes of a slice and of its table's facts.
+//! The encoding of a slice and of its table's metadata.
 
 use super::super::{Landed, SliceMeta, TablePart};
 use super::{read_bound, read_number, read_seqno};
@@ -6,11 +6,11 @@ use crate::codec::{Reader, put_length_prefixed, put_varint};
 use crate::table::{KeySketch, TableMeta};
 use std::sync::Arc;
 
-/// A slice is a part of its table.
+/// The slice is a part of its table.
 const IS_PART: u8 = 1;
-/// A slice's entries have another sequence number than its table says.
+/// The slice's entries have another sequence number than its table records.
 const HAS_SEQNO: u8 = 2;
-/// A slice entered a landing.
+/// The slice is in a landing.
 const HAS_LANDED: u8 = 4;
 
 pub(super) fn put_slice(out: &mut Vec<u8>, slice: &SliceMeta) {

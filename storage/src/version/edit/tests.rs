@@ -123,13 +123,13 @@ fn of(range: &NewRange) -> KeyspaceSpan {
     KeyspaceSpan { keyspace: range.keyspace, span: range.span.clone() }
 }
 
-/// The spans of the ranges, without those that touch.
+/// The spans of the ranges, united where they touch.
 fn apart(ranges: &[(NewRange, Seqno)]) -> Vec<KeyspaceSpan> {
     let full = ranges.iter().filter(|(range, _)| !range.span.is_empty());
     KeyspaceSpan::united(full.map(|(range, _)| of(range)).collect())
 }
 
-/// As `plain_edits`, some of them with what they prepare.
+/// As `plain_edits`, some with prepared changes.
 fn edits() -> impl Strategy<Value = VersionEdit> {
     let prepared = plain_edits().prop_map(|mut edit| {
         edit.settled.clear();
@@ -178,7 +178,7 @@ fn what_is_prepared_prepares_nothing_itself() {
     assert!(matches!(refused, EditError::Malformed { at: 3, .. }), "{refused:?}");
 }
 
-/// Planted: no limit for one of them.
+/// Planted: one of the numbers has no limit.
 #[test]
 fn c4_every_number_that_is_counted_on_from_has_a_limit() {
     type Make = fn(u64) -> VersionEdit;

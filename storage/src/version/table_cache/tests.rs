@@ -1,4 +1,4 @@
-//! Tables of ten entries on a simulated disk, more than may be open.
+//! Tables of ten entries each on a simulated disk. There are more of them than may be open.
 
 use super::*;
 use crate::codec::hash64;
@@ -68,7 +68,7 @@ fn b8_no_more_tables_are_open_than_allowed_and_the_read_ones_stay() {
     for round in 0..3 {
         for table in 0..60 {
             home.read(table, ReadTier::Disk).unwrap();
-            // Read all the time: the hand passes over it.
+            // This table is read all the time, so the clock hand skips it.
             home.read(0, ReadTier::Disk).unwrap();
             assert!(home.open() <= 8, "{} in round {round}", home.open());
         }
@@ -162,8 +162,8 @@ fn b8_many_threads_open_one_table_once() {
     }
 }
 
-/// Tables are opened, closed and replaced while others read: nothing is lost, and in the end the
-/// counts are right.
+/// Goal: while tables are opened, closed and replaced, readers lose nothing, and the counts are
+/// right in the end.
 #[test]
 fn b8_reading_and_closing_at_the_same_time() {
     let home = home(40, 8, u64::MAX);
