@@ -1,9 +1,9 @@
-//! Which ranges have something due, without a look at all of them each time.
+//! Which ranges have something due, without looking at all of them each time.
 //!
-//! What is due in a range follows from its tables and from the time. Both are known when its entry
-//! here is made. So a range is looked at again only when its tables have changed, or when the time
-//! has come that its entry names. With many ranges nearly all of them are at rest: for each of
-//! these, to follow a version costs one comparison of pointers.
+//! What is due in a range depends on its tables and on the time. Both are known when the range's
+//! entry is made. So a range is examined again only when its tables change, or at the time that the
+//! entry names. With many ranges, nearly all are unchanged, and to follow a version costs each of
+//! these one comparison of pointers.
 
 use super::backlog::IDLE_MS;
 use super::claims::Claims;
@@ -17,7 +17,7 @@ use crate::version::{RangeId, RangeVersion, Version};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
-/// The ranges of the version that was followed last.
+/// The due state of each range of the version that was followed last.
 #[derive(Debug, Default)]
 pub struct Agenda {
     /// In key order.
@@ -28,24 +28,24 @@ pub struct Agenda {
 #[derive(Debug)]
 struct Entry {
     id: RangeId,
-    /// Keeps no table: those that nobody else needs any more are to go.
+    /// Weak, so that it keeps no tables alive that nobody else needs.
     range: Weak<RangeVersion>,
     is_due: bool,
-    /// When something more may be due, by time alone, and as long as anything comes: later than the
-    /// look at it.
+    /// When time alone may make something else due, while tables keep arriving. Later than the
+    /// examination.
     next_ms: u64,
-    /// Since when, or from when on, something is due if the database idles.
+    /// From this time on, something is due if the database idles.
     idle_ms: u64,
-    /// When something came last.
+    /// When the last table arrived.
     newest_ms: u64,
-    /// How long nothing has been written to it.
+    /// How long nothing has been written to the range.
     rest: Rest,
 }
 
 impl Agenda {
-    /// Looks at the ranges of `version` that have changed, and at those whose time has come.
-    /// `written` tells how many batches were written to each, by its index. Are the ranges others
-    /// than before?
+    /// Examines the ranges of `version` that have changed, and those whose time has passed.
+    /// `written` returns the number of batches written to a range, by its index. Returns whether
+    /// the set of ranges has changed.
     pub fn follow(
         &mut self,
         version: &Version,
@@ -56,7 +56,7 @@ impl Agenda {
         let ranges = version.ranges();
         let same = self.entries.iter().zip(ranges).all(|(entry, range)| entry.id == range.id);
         let others = self.entries.len() != ranges.len() || !same;
-        // A range that stays goes on resting, whatever becomes of others.
+        // A range that stays keeps its idle state when others are added or removed.
         let mut rests: HashMap<RangeId, Rest> = HashMap::new();
         if others {
             rests.extend(self.entries.drain(..).map(|entry| (entry.id, entry.rest)));
@@ -87,17 +87,18 @@ impl Agenda {
         others
     }
 
-    /// When something came last: see `quiet_since_ms`.
+    /// When the last table arrived: see `quiet_since_ms`.
     pub fn quiet_since_ms(&self) -> u64 {
         self.entries.iter().map(|entry| entry.newest_ms).max().unwrap_or(0)
     }
 
-    /// The ranges that rest and have something to be merged for that.
+    /// The ranges that are idle and have something to merge.
     pub fn resting(&self) -> BTreeSet<RangeId> {
         self.entries.iter().filter(|entry| entry.rest.is_due()).map(|entry| entry.id).collect()
     }
 
-    /// The ranges of `version`, which is the one that was followed last, that have something due.
+    /// The ranges of `version` that have something due. `version` must be the one that was followed
+    /// last.
     pub fn due(&self, version: &Version, now_ms: u64) -> Vec<Arc<RangeVersion>> {
         let idles = now_ms.saturating_sub(self.quiet_since_ms()) >= IDLE_MS;
         let is_due = |entry: &Entry| {
@@ -107,11 +108,11 @@ impl Agenda {
         ranges.filter(|(entry, _)| is_due(entry)).map(|(_, range)| Arc::clone(range)).collect()
     }
 
-    /// When something will be due, or has to be looked at, that is not due yet, if nothing changes
-    /// but the time. Also where something is due: that may wait for a table that is set aside, and
-    /// what will be due does not.
+    /// The next time at which something becomes due or must be examined, if no table changes.
+    /// Ranges that have something due already are included: that may be blocked by a table that is
+    /// set aside, but what becomes due later is not.
     pub fn next_ms(&self, now_ms: u64) -> Option<u64> {
-        // What waits for the database to idle has waited long enough by then.
+        // What waits for the database to idle has waited long enough then.
         let idle_ms = self.quiet_since_ms().saturating_add(IDLE_MS);
         let times = self.entries.iter().flat_map(|entry| {
             let idle = Some(entry.idle_ms.max(idle_ms)).filter(|_| entry.idle_ms < u64::MAX);
@@ -177,14 +178,14 @@ mod tests {
     use std::time::Instant;
 
     const MIB: u64 = 1 << 20;
-    /// Nothing is written.
+    /// No range is written to.
     const NONE: fn(usize) -> u64 = |_| 0;
 
     fn key(n: usize) -> Bytes {
         Bytes::from(format!("{n:08}"))
     }
 
-    /// So many ranges that have something in L1 and before it, at rest.
+    /// `count` ranges with tables in L1 and in front of it, and nothing due.
     fn ranges(count: usize) -> Vec<Arc<RangeVersion>> {
         let range = |n: usize| {
             let lo = if n == 0 { Bytes::new() } else { key(n) };
@@ -220,7 +221,7 @@ mod tests {
         ranges.iter().map(|range| range.id.0).collect()
     }
 
-    /// Planted: an entry that stays when its range has changed, and when its time has come.
+    /// Planted: an entry is kept when its range has changed; when its time has passed.
     #[test]
     fn ranges_are_looked_at_when_they_change_and_when_their_time_comes() {
         let balanced = CompactionOptions::balanced();
@@ -236,11 +237,11 @@ mod tests {
         all[3] = Arc::clone(&ranges(5)[3]);
         agenda.follow(&version(&all), NONE, &options, 2000);
         assert_eq!(ids(&agenda.due(&version(&all), 2000)), []);
-        // 2 MiB over 100 are not worth a drain for twice two, nor for five times.
+        // 2 MiB over 100 are not worth a drain, at twice nor at five times `drain_ratio`.
         assert_eq!(agenda.next_ms(2000), Some(121_001), "then a keep may be due earlier");
         agenda.follow(&version(&all), NONE, &options, 121_001);
         assert_eq!(agenda.next_ms(121_001), None);
-        // 2 over 11 are, when nothing comes.
+        // 2 MiB over 11 are, when the database idles.
         let mut less = RangeVersion::clone(&all[1]);
         let min = key(1);
         less.layers = less.layers.with(Place::Main(1), vec![slice(90, &min, &min, 11 * MIB)]);
@@ -255,8 +256,8 @@ mod tests {
         assert!(agenda.follow(&version(&all), NONE, &options, idle), "one has gone");
     }
 
-    /// Measures what a message costs the planner:
-    /// `cargo test --release -- --ignored --nocapture agenda`.
+    /// Measures what a message costs the planner: `cargo test --release -- --ignored --nocapture
+    /// agenda`.
     #[test]
     #[ignore = "a measurement"]
     #[allow(clippy::disallowed_methods, reason = "there is no runtime whose time it could be")]

@@ -1,68 +1,68 @@
-//! How much waits in a landing, and what follows from it. Numbers in, numbers out.
+//! The backlog of a landing, and what follows from it. Pure arithmetic.
 //!
-//! One score says how urgent a shard is: its size, weighed by how long it has waited and by how
+//! One score says how urgent a shard is: its size, weighted by how long it has waited and by how
 //! much of it a merge would remove. The score also decides how many shards are merged at once, and
 //! how many tables each merge takes.
 
 use std::cmp::Ordering;
 
-/// Waiting weighs up to this much more; each of these minutes adds its size once.
+/// Each minute of waiting adds the size once more, up to this many minutes.
 const AGE_MINUTES_MAX: f64 = 4.0;
-/// A drain of what has waited may cost up to so many times `drain_ratio`, as long as anything
-/// comes: more than rewriting the most for the least would be the rule where writes come slowly,
-/// and they come slowly most of the time.
+/// While tables keep arriving, a drain that has waited may cost up to this many times
+/// `drain_ratio`. A larger factor would make the most expensive rewrite the rule wherever writes
+/// are slow, which is most of the time.
 const WAITED_MAX: f64 = 2.0;
-/// When nothing has come for so long, in milliseconds, the disk has time for what age asks for.
+/// Without new tables for this long, in milliseconds, the database idles: the disk is free, and age
+/// counts fully.
 pub(super) const IDLE_MS: u64 = 30 * 60_000;
-/// From this age on, in milliseconds, a shard is kept a little earlier.
+/// From this age on, in milliseconds, a shard is kept with slightly fewer runs.
 pub(super) const OLD_MS: u64 = 120_000;
 
 /// What is known of one shard of a landing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ShardView {
-    /// Its number.
+    /// The shard's number.
     pub shard: u16,
-    /// Runs: places where a read has to look.
+    /// The number of runs that a read searches.
     pub runs: usize,
-    /// Slices.
+    /// The number of slices.
     pub tables: usize,
-    /// Their bytes.
+    /// Bytes of all slices.
     pub bytes: u64,
-    /// Their entries; of parts of tables about.
+    /// Entries of all slices; an estimate if there are parts of tables.
     pub entries: u64,
-    /// How long its oldest slice has been there, in milliseconds.
+    /// The age of the oldest slice in this landing, in milliseconds.
     pub age_ms: u64,
-    /// The share of its entries that a merge would drop, or that hide others: 0 to 1.
+    /// The share of entries that a merge would drop, or that hide others: 0 to 1.
     pub density: f64,
-    /// Bytes of the level behind it that it overlaps: what a drain of all of it rewrites.
+    /// Bytes that the shard overlaps in the level behind it: what a drain of all of it rewrites.
     pub main_bytes: u64,
-    /// About which share of its entries newer ones of it hide: 0 to 1.
+    /// The estimated share of entries that newer ones of the shard supersede: 0 to 1.
     pub superseded: f64,
-    /// How urgent it is to merge it into its level. Due from 1.0 on.
+    /// The urgency of a drain; due from 1.0 on.
     pub drain_score: f64,
-    /// Likewise, into itself.
+    /// The urgency of a keep; due from 1.0 on.
     pub keep_score: f64,
 }
 
 impl ShardView {
-    /// Its bytes, weighed by age and density. 0 for an empty one.
+    /// The bytes, weighted by age and density; 0 for an empty shard.
     pub(super) fn backlog(&self) -> f64 {
         self.bytes as f64 * weight(self.age_ms, self.density)
     }
 }
 
-/// Size counts up to five times for age and up to two times for density.
+/// Age weighs up to five times, density up to two times.
 fn weight(age_ms: u64, density: f64) -> f64 {
     let minutes = (age_ms as f64 / 60_000.0).min(AGE_MINUTES_MAX);
-    // A density that is no number counts as none.
+    // NaN counts as 0.
     let density = if density > 0.0 { density.min(1.0) } else { 0.0 };
     (1.0 + minutes) * (1.0 + density)
 }
 
-/// How much a drain of so many bytes over so many bytes of its level is worth: from 1.0 on it is
-/// due. It rewrites the level, so it is due when that costs at most `drain_ratio` bytes for each
-/// byte that lands; for one that has waited, at most twice that, and while the database `idles`
-/// five times.
+/// The score of a drain of `bytes` that overlap `main_bytes` of the level; due from 1.0 on. A drain
+/// rewrites the level. So it is due when it rewrites at most `drain_ratio` bytes per byte that
+/// landed. A shard that has waited may cost twice that, and five times while the database `idles`.
 pub(super) fn drain_score(
     bytes: u64,
     main_bytes: u64,
@@ -78,23 +78,22 @@ pub(super) fn drain_score(
     worth * (1.0 + minutes * patience(idles))
 }
 
-/// What a minute of waiting adds to a drain.
+/// What each minute of waiting adds to the worth of a drain, as a share of it.
 fn patience(idles: bool) -> f64 {
     if idles { 1.0 } else { (WAITED_MAX - 1.0) / AGE_MINUTES_MAX }
 }
 
-/// After how long, in milliseconds, a drain that is worth this much at first is due; `None` if
-/// never, or if it is at once. Then it is: who is woken for it finds it.
+/// How long, in milliseconds, until a drain that is worth this much at age 0 is due. `None` if it
+/// never is, or if it is due at once. At the returned time the drain certainly is due, so a planner
+/// that wakes up then finds it.
 pub(super) fn due_after_ms(worth: f64, idles: bool) -> Option<u64> {
     let most = worth * (1.0 + AGE_MINUTES_MAX * patience(idles));
     let minutes = (1.0 / worth - 1.0) / patience(idles);
-    // The next millisecond, because this one is rounded, and one more, because so is what it is
-    // worth then.
+    // One millisecond because of the rounding here, and one because of the rounding of the score.
     (worth < 1.0 && most >= 1.0).then(|| (minutes * 60_000.0) as u64 + 2)
 }
 
-/// The shards that have something, the one with the largest backlog first; of equal ones the lower
-/// number.
+/// The shards that are not empty, by falling backlog, then by number.
 pub(super) fn order(shards: &[ShardView]) -> Vec<u16> {
     let mut order: Vec<_> = shards.iter().filter(|shard| shard.bytes > 0).collect();
     order.sort_by(|a, b| {
@@ -104,24 +103,22 @@ pub(super) fn order(shards: &[ShardView]) -> Vec<u16> {
     order.into_iter().map(|shard| shard.shard).collect()
 }
 
-/// How many shards of a landing are merged at once: `base`, and one more per two of score above 1,
-/// but not more than have something.
+/// How many shards of a landing are merged at once: `base`, plus one per two points of a score
+/// above 1, but at most the number of shards that are not empty.
 pub(super) fn parallelism(base: usize, score: f64, shards_with_tables: usize) -> usize {
     let more = if score > 1.0 { (score / 2.0).ceil() as usize } else { 0 };
     base.saturating_add(more).min(shards_with_tables)
 }
 
-/// How many tables one merge takes: `base` for each `target_bytes` that the shard has, but not more
-/// than there are.
+/// How many tables one merge takes: `base` per `target_bytes` of the shard's bytes, but at most all
+/// of them.
 pub(super) fn batch(base: usize, bytes: u64, target_bytes: u64, tables: usize) -> usize {
     let times = (bytes as f64 / target_bytes.max(1) as f64).ceil().max(1.0);
     base.saturating_mul(times as usize).min(tables)
 }
 
-/// The runs of a shard over the batch, from which it is kept: merged within the landing. The
-/// trigger falls by a fifth while the whole landing has twice what would be drained, and by a tenth
-/// where something is old. Both are other quantities than the one that is compared, so lowering it
-/// matters.
+/// The number of batches of runs from which a shard is kept. It is a fifth lower while the whole
+/// landing has twice what makes a drain due, and a tenth lower if the shard is old.
 pub(super) fn keep_trigger(base: f64, landing_score: f64, age_ms: u64) -> f64 {
     if landing_score >= 2.0 {
         base * 0.8
@@ -140,7 +137,7 @@ mod tests {
         ShardView { shard, bytes, age_ms: age_s * 1000, density, tables: 1, ..ShardView::default() }
     }
 
-    /// Planted: no cap of the age; a density of NaN that is not caught.
+    /// Planted: the age is not limited; a density of NaN is used as it is.
     #[test]
     fn t000_03_the_backlog_is_size_times_age_times_density() {
         let cases = [
@@ -221,7 +218,7 @@ mod tests {
             let at = |wait| drain_score(1000, 1000, 1, wait, idles) * worth;
             assert!(at(wait) >= 1.0 && at(wait - 100) < 1.0, "{worth}: {wait}");
         }
-        // Whatever the sizes, it is due when it is said to be.
+        // For every size, the drain is due at the returned time.
         for main in 101..60_000 {
             let worth = drain_score(100, main, 1, 0, main % 2 == 0);
             if let Some(wait) = due_after_ms(worth, main % 2 == 0) {

@@ -8,39 +8,40 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
 
-/// What running jobs hold, and where the round-robin picks of each place continue.
+/// The claims of running jobs, and the round-robin cursor of each place.
 ///
-/// Two jobs of a range may run at once only if they share no place or no key: then neither changes
-/// what the other planned with, and what a job saw below its output can only sink further
-/// (INVARIANT(claims-apart)). A shard of a landing has one merge at a time, whatever its keys,
-/// because a slice of it may be cut. What lands comes on top of what is there, so it only takes its
-/// place of origin; but it is cut at the bounds between shards, so those do not move meanwhile.
+/// Two jobs of a range may run at once only if they share no place or no key
+/// (INVARIANT(claims-apart)). Then neither changes what the other was planned with, and tables that
+/// a job saw below its output can only move deeper. A landing's shard has one merge at a time,
+/// whatever the keys, because a slice of it may be cut. A job that lands tables holds only its
+/// place of origin, because they are added on top of what is there. But it cuts them at the shard
+/// bounds, so the bounds must not move meanwhile.
 #[derive(Debug, Default)]
 pub struct Claims {
-    /// The jobs own what they hold; those that are gone are forgotten at the next claim.
+    /// The jobs own their claims. Claims of ended jobs are removed at the next claim.
     held: Vec<Weak<Extent>>,
     cursors: BTreeMap<(RangeId, Place), Bytes>,
 }
 
-/// Keys of some neighbouring places of a range.
+/// What a job holds: a span of keys in adjacent places of a range.
 #[derive(Debug)]
 struct Extent {
     range: RangeId,
-    /// From the first place to the last.
+    /// The first and the last place.
     places: (Place, Place),
     span: Span,
-    /// Shards of landings that are merged or divided.
+    /// Shards of landings that are merged or resharded.
     landings: Vec<Place>,
     mode: IngestMode,
-    /// Does it need the bounds between shards as they are, or move them?
+    /// What the job needs of the bounds between shards.
     shards: Bounds,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bounds {
-    /// They may move.
+    /// The job does not depend on them.
     Any,
-    /// Something is cut at them.
+    /// The job cuts slices at them.
     Cuts,
     Moves,
 }
@@ -80,13 +81,13 @@ impl Extent {
     }
 }
 
-/// A job with its claim. Nothing else may touch what it holds until this is dropped: by whoever has
-/// seen to what became of it, by a panic, or with the queue in which it waits.
+/// A job with its claim. No other job may touch what it holds until this is dropped. The owner
+/// drops it when the outcome is handled; a panic drops it, and so does the queue that it waits in.
 #[derive(Debug)]
 #[must_use = "a job that is dropped is not run"]
 pub struct ClaimedJob {
     job: Box<Job>,
-    /// What `Claims` looks at.
+    /// Kept alive for `Claims`, which has only a weak reference.
     _claim: Arc<Extent>,
 }
 
@@ -105,7 +106,7 @@ impl DerefMut for ClaimedJob {
 }
 
 impl Claims {
-    /// Nothing runs.
+    /// No claims.
     pub fn new() -> Self {
         Self::default()
     }
@@ -114,13 +115,13 @@ impl Claims {
         self.held.iter().filter_map(Weak::upgrade)
     }
 
-    /// Could `job` run beside everything that is claimed?
+    /// Can `job` run beside everything that is claimed?
     pub fn admits(&self, job: &Job) -> bool {
         let extent = Extent::of(job);
         !self.held().any(|held| held.conflicts_with(&extent))
     }
 
-    /// From here on `job` runs.
+    /// Claims what `job` needs, until the returned value is dropped.
     pub fn claim(&mut self, job: Job) -> ClaimedJob {
         debug_assert!(self.admits(&job), "picked jobs are admitted");
         let extent = Arc::new(Extent::of(&job));
@@ -135,7 +136,7 @@ impl Claims {
         ClaimedJob { job: Box::new(job), _claim: extent }
     }
 
-    /// How many merges of the landing in front of a level of a range run.
+    /// The number of running merges of the landing in front of a level of a range.
     pub(super) fn merges_of_landing(&self, range: RangeId, level: u8) -> usize {
         let is_one = |held: &Arc<Extent>| {
             held.mode != IngestMode::None
@@ -145,12 +146,12 @@ impl Claims {
         self.held().filter(is_one).count()
     }
 
-    /// Does a job of the range take something from above `place`?
+    /// Does a running job of the range have inputs from above `place`?
     pub(super) fn takes_from_above(&self, range: RangeId, place: Place) -> bool {
         self.held().any(|held| held.range == range && held.places.0 < place)
     }
 
-    /// Forgets where the picks of other ranges than these would continue.
+    /// Drops the round-robin cursors of all other ranges.
     pub fn prune(&mut self, ranges: &BTreeSet<RangeId>) {
         self.cursors.retain(|(range, _), _| ranges.contains(range));
     }
@@ -160,14 +161,14 @@ impl Claims {
         self.held().next().is_none()
     }
 
-    /// The keys of a place that running jobs of its range have.
+    /// The spans that running jobs of the range hold in a place.
     pub(super) fn held_at(&self, range: RangeId, place: Place) -> Vec<Span> {
         let touches = |held: &Extent| (held.places.0..=held.places.1).contains(&place);
         let held = self.held().filter(|held| held.range == range && touches(held));
         held.map(|held| held.span.clone()).collect()
     }
 
-    /// Where the next pick of a place continues: after this key.
+    /// The round-robin cursor of a place: the next pick continues after this key.
     pub(super) fn cursor(&self, range: RangeId, place: Place) -> Option<&Bytes> {
         self.cursors.get(&(range, place))
     }
@@ -205,7 +206,7 @@ mod tests {
         assert!(claims.cursor(range, place).is_none());
     }
 
-    /// Each way in which a job can end without anybody giving its claim back.
+    /// Each way in which a job can end without returning its claim explicitly.
     #[test]
     fn a_claim_ends_with_its_job_whatever_becomes_of_that() {
         let version = version_of(vec![slice(9, b"b", b"d", 1), slice(8, b"c", b"f", 1)], vec![]);

@@ -1,6 +1,5 @@
-//! How much merging is due: what compaction is behind by, and what of the bytes on disk is alive.
-//!
-//! Both are estimates for people. No choice depends on them.
+//! Compaction debt, and the live share of the bytes on disk. Both are estimates for people: no
+//! choice depends on them.
 
 use super::pick::{Situation, landing_of};
 use super::score::score;
@@ -8,11 +7,14 @@ use crate::table::KeySketch;
 use crate::version::{Place, RangeVersion, Run, Slice};
 use std::collections::BTreeMap;
 
-/// About how many bytes merges have to write until nothing is due, for L0 and each level that has
-/// something: those in its landing that are due to be merged into it, or into themselves, and those
-/// that are too many in it. Each of the latter counts with what is rewritten for it in the next
-/// level, and that is at most `drain_ratio` bytes where it may wait in a landing. What goes down
-/// may be too much further down.
+/// The estimated bytes that merges must write until nothing is due, for L0 and each level up to the
+/// deepest.
+///
+/// The debt of a level has two parts. The first is its landing: shards that are due for a drain or
+/// a keep. The second is the excess of the level over its limit, with the bytes of the next level
+/// that are rewritten for it; these are at most `drain_ratio` per byte, because what costs more may
+/// wait in a landing. The excess of one level counts as a part of the next one, which may exceed
+/// its own limit because of it.
 pub fn debt(range: &RangeVersion, situation: &Situation<'_>) -> Vec<u64> {
     let options = &*range.own.compaction(situation.options);
     let lands = options.landing_runs_max > 0;
@@ -32,7 +34,7 @@ pub fn debt(range: &RangeVersion, situation: &Situation<'_>) -> Vec<u64> {
                 }
             }
         }
-        // It has grown since it had its score.
+        // The score is that of the level before the excess from above was added.
         let grown = here as f64 / there.max(1) as f64;
         let score = score(range, place, options).unwrap_or(0.0) * grown.max(1.0);
         let share = match place {
@@ -51,10 +53,10 @@ pub fn debt(range: &RangeVersion, situation: &Situation<'_>) -> Vec<u64> {
     levels.collect()
 }
 
-/// About how many of the range's bytes a reader can still get: no newer entry hides them, and they
-/// are no tombstones. The sketches of the tables' keys tell how many different ones there are.
+/// The estimated bytes of the range that a reader can still get: entries that are neither
+/// superseded nor tombstones. The sketches of the tables estimate the number of different keys.
 pub fn live_bytes(range: &RangeVersion) -> u64 {
-    // A file has one sketch, in however many parts it is used.
+    // A file has one sketch, even if several slices use parts of it.
     let mut files: BTreeMap<_, &Slice> = BTreeMap::new();
     let (mut bytes, mut entries, mut tombstones) = (0_u64, 0_u64, 0_u64);
     for (_, slice) in range.layers.slices() {
@@ -69,7 +71,8 @@ pub fn live_bytes(range: &RangeVersion) -> u64 {
         all.join(&slice.table.keys);
         each += slice.table.keys.keys();
     }
-    // In a run each key has one entry: at least so many keys are there.
+    // A run has one entry per key, so there are at least as many keys as entries in the largest
+    // run.
     let least = range.layers.runs().iter().map(Run::entries).max().unwrap_or(0);
     let share = if each > 0.0 { all.keys() / each } else { 1.0 };
     let share = share.clamp(least as f64 / entries.max(1) as f64, 1.0);
@@ -115,8 +118,8 @@ mod tests {
         }
     }
 
-    /// Planted: a debt of what is not due; what came from above forgotten; no limit by
-    /// `drain_ratio`.
+    /// Planted: what is not due counts; the excess from above is forgotten; `drain_ratio` is no
+    /// limit.
     #[test]
     fn the_debt_is_what_is_too_much_and_what_is_rewritten_for_it() {
         let main = |number, mib| vec![slice(number, b"a", b"z", mib * MIB)];
@@ -127,9 +130,10 @@ mod tests {
         let off = options();
         let lands = CompactionOptions { landing_runs_max: 12, ..options() };
         assert_eq!(debt(l0(1), vec![main(1, 10), main(2, 90)], &off), [0, 0, 0], "just full");
-        // All of L0 with all of L1. That makes L1 14 MiB: 4 of them go, each over 90 / 14 of L2.
+        // All of L0 with all of L1. That makes L1 14 MiB: 4 of them move, over 4/14 of the 90 in
+        // L2.
         assert_eq!(debt(l0(2), vec![main(1, 10), main(2, 90)], &off), [14, 4 + 25, 0]);
-        // Where they may land instead, nothing costs more than three for one.
+        // If they may land instead, they cost at most `drain_ratio` bytes of L2 per byte.
         assert_eq!(debt(l0(2), vec![main(1, 10), main(2, 90)], &lands), [14, 4 + 12, 0]);
         assert_eq!(debt(vec![], vec![main(1, 40)], &off), [0, 0], "nothing is below: it moves");
         assert_eq!(debt(l0(2), vec![], &off), [4], "they overlap each other");
@@ -162,7 +166,7 @@ mod tests {
         TableHandle::unopened(meta.into(), ObsoleteFiles::new())
     }
 
-    /// Planted: a sketch per part; tombstones taken for alive.
+    /// Planted: a sketch for each part; tombstones counted as alive.
     #[test]
     fn what_is_hidden_or_deleted_is_not_alive() {
         let live = |l0: Vec<Slice>, levels| {

@@ -1,7 +1,7 @@
-//! From sealed memtables to L0 tables.
+//! Flush: sealed memtables become tables of L0.
 //!
-//! The input is a cursor over memtables at `Seqno::MAX`, merged newest first, so it has
-//! only the newest entry of each key. Tombstones stay: older entries may lie in any level below.
+//! The input is a cursor over memtables at `Seqno::MAX`, merged newest first. So it yields only the
+//! newest entry of each key. Tombstones are kept: any level below may have older entries.
 
 use super::sink::TableSink;
 use crate::error::Result;
@@ -10,14 +10,18 @@ use crate::table::TableMeta;
 use crate::version::ShardCuts;
 use bytes::Bytes;
 
-/// So often, in entries, it is asked whether anybody wants the rest.
+/// How many entries are written between two calls of `goes_on`.
 const ASKED_EVERY: u64 = 1024;
 
-/// Writes everything under `cursor` into tables, of which none lies on both sides of one of
-/// `bounds`, which ascend. `Ok(None)` when `goes_on`, asked now and then, says no; then, and after
-/// an error, they are removed. The tables are durable when this returns; no table comes from an
-/// empty cursor. Blocks on the disk.
-/// INVARIANT(shard-disjoint): tables end at `cuts`.
+/// Writes all entries of `cursor` into tables. No table spans one of `bounds`, which ascend.
+/// Returns `Ok(None)` if `goes_on`, which is called now and then, returns false. In that case, and
+/// after an error, the tables are removed. When this returns tables, they are durable; an empty
+/// cursor makes none. Blocks on the disk.
+///
+/// INVARIANT(shard-disjoint): tables end at `bounds`.
+///
+/// # Errors
+/// As the cursor and `TableSink`.
 pub fn write_tables<C: Cursor + ?Sized>(
     cursor: &mut C,
     mut sink: TableSink<'_>,

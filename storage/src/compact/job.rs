@@ -1,4 +1,4 @@
-//! A job: which slices go to which place, and how.
+//! A job: which slices move or merge into which place.
 
 use super::why::Why;
 use crate::error::Result;
@@ -13,65 +13,67 @@ use std::sync::Arc;
 /// The slices that a job takes from one place: newest first in a tier, in key order in a level.
 #[derive(Clone, Debug)]
 pub struct Inputs {
-    /// The place.
+    /// The place of the slices.
     pub place: Place,
     /// At least one slice.
     pub slices: Vec<Slice>,
 }
 
-/// How a job has to do with landings.
+/// The job's relation to landings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IngestMode {
-    /// It merges or moves what is in no landing, or all there is.
+    /// The job is not a merge, or its first input is not in a landing.
     None,
-    /// It merges a landing into its level.
+    /// The job merges a landing into its level.
     Drain,
-    /// It merges a landing into itself. The level is not touched, and no tombstone goes.
+    /// The job merges a landing into itself. It leaves the level alone and drops no tombstone.
     Keep,
 }
 
-/// What becomes of a job's inputs.
+/// What a job does with its inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobTask {
-    /// They are merged, and written anew into the output's place.
+    /// It merges them, and writes the result to the output's place.
     Merge,
-    /// Nothing overlaps: they go there as they are.
+    /// It moves them to the output's place as they are, because nothing overlaps.
     Move,
-    /// They go into the landing of the output's level as they are, each into its shard; who lies in
-    /// several is cut.
+    /// It moves them to the landing of the output's level, each to its shard. A slice that spans
+    /// several shards is cut.
     Land,
-    /// They stay in their landings, which are divided anew.
+    /// It leaves them in their landings and divides these at new shard bounds.
     Reshard,
 }
 
-/// One compaction. Holds its slices, so their files stay while it runs.
+/// One compaction. It holds its slices, so their files stay while it runs.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// The range.
+    /// The range that it works on.
     pub range: RangeId,
-    /// What its keyspace does in another way than the database.
+    /// The options in which the range's keyspace differs from the database.
     pub own: Arc<KeyspaceOptions>,
-    /// What goes in, newest place first. The last one may be the output's place itself.
+    /// The inputs, newest place first. The last one may be in the output's place.
     pub inputs: Vec<Inputs>,
-    /// Where the result goes; of several shards the last one.
+    /// The place of the result; if there are several shards, the last one.
     pub output: Place,
-    /// How.
+    /// What is done with the inputs.
     pub task: JobTask,
-    /// Of outputs in a landing: when they came there, as far as that counts.
+    /// For outputs in a landing: the epoch and time that they get.
     pub landed: Option<Landed>,
-    /// The bounds between the shards of the range.
+    /// The bounds between the shards of the range; for `JobTask::Reshard` the new ones.
     pub shards: Shards,
-    /// Slices of the level below the output that overlap the job: where outputs are cut.
+    /// Slices of the level below the output that overlap the job. They decide where outputs are
+    /// cut.
     pub grandparents: Vec<Slice>,
-    /// Why it was chosen.
+    /// Why the job was chosen.
     pub why: Why,
-    /// Only keys in here go in.
+    /// If set, only these keys are merged, and `cut` must run first.
     within: Option<Span>,
-    /// What is cut, as the version knows it, and what stays of it.
+    /// After `cut`: the slices that were cut, as the version knows them, and their parts outside
+    /// `within`.
     cut: Vec<(Place, Slice)>,
     left: Vec<(Place, SliceMeta)>,
-    /// Per layer after the output: overlapping slices, sorted. Older entries of a key can only be
-    /// there, because everything else that is older is an input.
+    /// For each layer after the output, the slices that overlap the job, sorted. Only they can have
+    /// older entries of a key, because everything else that is older is an input.
     older: Vec<Vec<Slice>>,
     span: Span,
 }
@@ -82,8 +84,9 @@ impl Job {
         Self::inside(range, inputs, output, Span::all())
     }
 
-    /// A merge of what lies in `span` of `inputs`, of which none is empty there, as far as their
-    /// bounds tell. Those that reach beyond are cut first, and what is outside stays.
+    /// A merge of the part of `inputs` inside `span`. By their bounds, each input has a part there.
+    /// `cut` must run before the merge: it cuts the slices that reach beyond `span`, and leaves
+    /// their other parts where they are.
     pub(super) fn inside(
         range: &RangeVersion,
         inputs: Vec<Inputs>,
@@ -126,7 +129,7 @@ impl Job {
         }
     }
 
-    /// The slices of one place go into the landing of `level` at `at_ms`.
+    /// A job that moves slices of one place to the landing of `level` at the time `at_ms`.
     pub(super) fn landing(range: &RangeVersion, inputs: Inputs, level: u8, at_ms: u64) -> Self {
         let inputs = vec![inputs];
         let closed = is_closed(range, &inputs, Place::Landing(level, 0), &Span::all());
@@ -138,7 +141,7 @@ impl Job {
         job
     }
 
-    /// The landings of the range, which have `inputs`, are divided at the bounds of `shards`.
+    /// A job that divides the range's landings, which are `inputs`, at the bounds of `shards`.
     pub(super) fn resharding(range: &RangeVersion, inputs: Vec<Inputs>, shards: Shards) -> Self {
         let output = inputs.last().map_or(Place::Landing(1, 0), |inputs| inputs.place);
         Self {
@@ -159,18 +162,18 @@ impl Job {
         }
     }
 
-    /// The inputs, which overlap nothing, go there as they are.
+    /// Turns the job into a move: its inputs overlap nothing in the output's place.
     pub(super) fn moved(self) -> Self {
         Self { task: JobTask::Move, ..self }
     }
 
-    /// For the reasons given.
+    /// The job with this reason.
     pub(super) fn because(mut self, why: Why) -> Self {
         self.why = why;
         self
     }
 
-    /// What it has to do with landings.
+    /// Its relation to landings.
     pub fn mode(&self) -> IngestMode {
         let first = self.inputs.first().map(|inputs| inputs.place);
         match (&self.task, first, self.output) {
@@ -180,7 +183,7 @@ impl Job {
         }
     }
 
-    /// Is nothing written but the manifest?
+    /// Does it write nothing but the manifest?
     pub fn is_metadata_only(&self) -> bool {
         self.task != JobTask::Merge
     }
@@ -190,36 +193,36 @@ impl Job {
         self.inputs.iter().flat_map(|i| i.slices.iter().map(move |slice| (i.place, slice)))
     }
 
-    /// The first place that the job takes from.
+    /// The newest place that it takes slices from.
     pub fn input_place(&self) -> Place {
         self.inputs.first().map_or(self.output, |inputs| inputs.place)
     }
 
-    /// The keys that it touches.
+    /// The span of keys that it touches.
     pub fn span(&self) -> &Span {
         &self.span
     }
 
-    /// Bytes of all inputs: what the job reads, and at most about what it writes.
+    /// Bytes of all inputs: what the job reads, and about the most that it writes.
     pub fn input_bytes(&self) -> u64 {
         self.slices().fold(0, |sum, (_, slice)| sum.saturating_add(slice.file_bytes()))
     }
 
-    /// Entries of all inputs; of parts of tables about.
+    /// Entries of all inputs. An estimate if there are parts of tables.
     pub fn entries_about(&self) -> u64 {
         self.slices().fold(0, |sum, (_, slice)| sum.saturating_add(slice.entries()))
     }
 
-    /// Entries of all inputs, if that is known exactly: of a part of a table it is not.
+    /// Entries of all inputs; `None` if one is a part of a table, whose entries are only estimated.
     pub fn input_entries(&self) -> Option<u64> {
         self.slices().try_fold(0_u64, |sum, (_, slice)| {
             slice.part.is_none().then(|| sum.saturating_add(slice.entries()))
         })
     }
 
-    /// May a tombstone of `key` be dropped: can no entry older than the job have this key? Never in
-    /// a landing, before a level that nobody looked into (INVARIANT(keep-keeps-tombstones)). Costs
-    /// a binary search per layer after the output.
+    /// May a tombstone of `key` be dropped? Yes if no entry older than the job can have this key.
+    /// Never in a landing, because the job has not read the level behind it
+    /// (INVARIANT(keep-keeps-tombstones)). Costs a binary search per layer after the output.
     pub fn may_drop_tombstone(&self, key: &[u8]) -> bool {
         !self.output.is_tier()
             && self.older.iter().all(|slices| {
@@ -228,12 +231,12 @@ impl Job {
             })
     }
 
-    /// Cuts the inputs that reach beyond the job's keys. Blocks on the disk. Without this the job
-    /// cannot be run. Afterwards a landing may have nothing in there: then no input is left, and
-    /// the edit only records the cuts.
+    /// Cuts the inputs that reach beyond the job's span. Must be called before the job runs. It may
+    /// turn out that a landing has no key in the span. Then the job has no inputs left, and its
+    /// edit only records the cuts. Blocks on the disk.
     ///
     /// # Errors
-    /// As `Slice::cut`. The job is as it was then.
+    /// As `Slice::cut`. The job is unchanged then.
     pub fn cut(&mut self) -> Result<()> {
         let Some(span) = &self.within else { return Ok(()) };
         let ends: Vec<_> = std::iter::once(&span.lo).chain(&span.hi).cloned().collect();
@@ -264,12 +267,13 @@ impl Job {
         Ok(())
     }
 
-    /// Where the inputs go that are not written anew, each in as many pieces as it takes. Blocks on
-    /// the disk where one has to be cut.
+    /// The new places of the inputs of a job that writes no table. Each input is one or more
+    /// pieces. Blocks on the disk if a slice must be cut.
+    ///
+    /// INVARIANT(landing-in-its-shard): slices that land are cut at the shard bounds.
     ///
     /// # Errors
     /// As `Slice::cut`.
-    /// INVARIANT(landing-in-its-shard): what lands is cut at the bounds.
     pub fn pieces(&self) -> Result<Vec<(Place, SliceMeta)>> {
         let mut pieces = Vec::new();
         for (place, slice) in self.slices() {
@@ -295,7 +299,7 @@ impl Job {
         Ok(pieces)
     }
 
-    /// Where the tables go that a merge has written.
+    /// The places of the tables that a merge has written.
     pub fn outputs(&self, tables: &[SliceMeta]) -> Vec<(Place, SliceMeta)> {
         let landed = |table: &SliceMeta| SliceMeta { landed: self.landed, ..table.clone() };
         tables.iter().map(|table| (self.output, landed(table))).collect()
@@ -313,8 +317,9 @@ impl Job {
         VersionEdit { deleted, added, shards_moved, ..VersionEdit::default() }
     }
 
-    /// The slices that it takes out of the tree, as they were when it began. One of the same name
-    /// that has other keys by now is not what was merged.
+    /// The slices that the job removes from the tree, as they were when it was planned. The caller
+    /// compares them with the current version: a slice with the same name but other keys is not the
+    /// one that was merged.
     pub fn gone(&self) -> impl Iterator<Item = (Place, &Slice)> {
         let cut = |place: Place, slice: &Slice| {
             let same = |(at, whole): &&(Place, Slice)| *at == place && is_of(slice, whole);
@@ -325,7 +330,7 @@ impl Job {
     }
 }
 
-/// The smallest and the largest key of what goes in; `None` if nothing does.
+/// The smallest and the largest key of the inputs; `None` if there is no slice.
 pub(super) fn bounds(inputs: &[Inputs]) -> Option<(Bytes, Bytes)> {
     let slices = || inputs.iter().flat_map(|inputs| &inputs.slices);
     let min = slices().map(|slice| slice.min_key()).min()?;
@@ -338,10 +343,10 @@ fn is_of(piece: &Slice, whole: &Slice) -> bool {
     piece.number() == whole.number() && whole.overlaps(piece.min_key(), piece.max_key())
 }
 
-/// Does nothing stay behind above the output that is older than an input, and would be read instead
-/// of what went down (INVARIANT(oldest-closed))? What stays in the output's place, if that is a
-/// tier, is newer than all inputs or older than all, where it overlaps them: so the output has an
-/// age. Only keys in `span` count.
+/// Is the job closed (INVARIANT(oldest-closed))? No slice that stays above the output may be older
+/// than an input that it overlaps, or reads would find it before newer entries. If the output's
+/// place is a tier, each slice that stays there must be newer than all inputs that it overlaps, or
+/// older than all of them, so that the output has an age. Only keys in `span` count.
 fn is_closed(range: &RangeVersion, inputs: &[Inputs], output: Place, span: &Span) -> bool {
     let taken = |place: Place, slice: &Slice| {
         inputs.iter().any(|inputs| {

@@ -1,10 +1,10 @@
-//! What is done about the shards of a landing: merged into the level behind it, or into itself.
+//! The jobs of a landing's shards: drains into the level behind it, and keeps within it.
 //!
-//! A landing takes tables by an edit alone, so a burst costs no rewriting. The price is paid later,
-//! in one of two ways. A *drain* merges a part of a shard with what it overlaps in the level; it
-//! pays when much has landed over little. A *keep* merges neighbours in age within the shard; it
-//! pays when a read looks into many runs, or when they hide each other's entries, and the level is
-//! too large to be rewritten yet.
+//! A landing takes tables by an edit alone, so a burst of writes costs no rewrite. The price is
+//! paid later, in one of two ways. A *drain* merges a part of a shard with what it overlaps in the
+//! level. It pays when much has landed over few bytes of the level. A *keep* merges neighbours in
+//! age within the shard. It pays when a read searches many runs, or when the runs supersede each
+//! other's entries, while a rewrite of the level is still too expensive.
 
 use super::backlog::{self, OLD_MS, ShardView};
 use super::job::{Inputs, Job};
@@ -18,16 +18,17 @@ use crate::version::{Place, RangeVersion, Slice, runs_of};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// A keep reaches as far back in age as what came before is at most this many times what it has.
+/// A keep extends to older slices while the next ones have at most this many times the bytes that
+/// it already takes.
 const KEEP_GROWTH: u64 = 2;
-/// From this share of hidden entries on a keep pays by what it removes.
+/// If at least this share of a shard's entries is superseded, a keep pays by what it removes.
 const SUPERSEDED_MUCH: f64 = 0.5;
 
-/// About which share of the entries of `slices`, which are newest first, newer ones of them hide: 0
-/// where their keys are not known.
+/// The estimated share of the entries of `slices`, newest first, that newer ones of them supersede.
+/// 0 if the sketches of their keys are empty.
 ///
-/// A file has one sketch, in however many parts it is used: of the entries of a part as many are
-/// hidden as of those of the whole file.
+/// A file has one sketch, even if several slices use parts of it. The superseded share of a part is
+/// taken to be that of the whole file.
 pub(crate) fn superseded(slices: &[Slice]) -> f64 {
     if slices.len() < 2 {
         return 0.0;
@@ -60,30 +61,30 @@ fn bytes_of(slices: &[Slice]) -> u64 {
     slices.iter().fold(0, |sum, slice| sum.saturating_add(slice.file_bytes()))
 }
 
-/// One shard that has something.
+/// A shard that is not empty.
 pub(super) struct Shard {
     view: ShardView,
     /// Newest first.
     slices: Vec<Slice>,
     main: Vec<Slice>,
-    /// Its parts that could be drained.
+    /// The parts of the shard that can be drained.
     windows: Vec<Window>,
-    /// Keys of tombstones that are old: of its own, and of those of the level above that lie over
-    /// it.
+    /// The key bounds of slices with old tombstones: in this shard, and in the level above where it
+    /// overlaps this shard.
     old: Vec<(Bytes, Bytes)>,
 }
 
-/// What lies in the landing in front of one level of a range.
+/// The landing in front of one level of a range.
 pub(super) struct Landing<'a> {
     range: &'a RangeVersion,
     level: u8,
     shards: Vec<Shard>,
-    /// How much a drain of all of it is worth, however old it is.
+    /// The drain score of the whole landing, without regard to age.
     score: f64,
 }
 
 impl<'a> Landing<'a> {
-    /// As it is at `now_ms`. `None` for one that is empty.
+    /// The landing as it is at `now_ms`; `None` if it is empty.
     pub(super) fn of(
         range: &'a RangeVersion,
         level: u8,
@@ -127,7 +128,8 @@ impl<'a> Landing<'a> {
         situation.claims.merges_of_landing(self.range.id, self.level) < most
     }
 
-    /// What is due, with its score: the drains, then the keeps, each by their shards' backlogs.
+    /// What is due, with its score, the most urgent first. Equal scores are ordered by the backlogs
+    /// of their shards.
     pub(super) fn due(&self) -> Vec<(f64, Choice, u16)> {
         let mut due = Vec::new();
         for shard in self.in_order() {
@@ -140,16 +142,16 @@ impl<'a> Landing<'a> {
         due
     }
 
-    /// When something may be due because its shard has waited, in milliseconds since 1970: as long
-    /// as anything comes, and that is to come; and while nothing does. `None` if never, or if it
-    /// is.
+    /// When a shard may become due by age alone, in milliseconds since 1970. The first result holds
+    /// while tables keep arriving, and lies in the future; the second holds while the database
+    /// idles. `None` if there is no such time.
     pub(super) fn next_due_ms(&self, situation: &Situation<'_>) -> (Option<u64>, Option<u64>) {
         let (mut waited, mut idle) = (Vec::new(), Vec::new());
         for shard in &self.shards {
             let came = situation.now_ms - shard.view.age_ms;
             let worth = shard.best_worth(situation, 0);
             let after = |idles| Some(came.saturating_add(backlog::due_after_ms(worth, idles)?));
-            // From then on less is enough for a keep.
+            // An old shard is kept with fewer runs.
             let old = (shard.view.runs > 1).then(|| came.saturating_add(OLD_MS + 1));
             waited.extend(after(false).into_iter().chain(old));
             idle.extend(after(true));
@@ -158,11 +160,11 @@ impl<'a> Landing<'a> {
         (waited.into_iter().min(), idle.into_iter().min())
     }
 
-    /// How urgent a drain and a keep of a shard are.
+    /// The scores of a drain and of a keep of a shard.
     fn scores(&self, shard: &Shard, situation: &Situation<'_>) -> (f64, f64) {
         let (options, view) = (situation.options, &shard.view);
         if options.landing_runs_max == 0 {
-            // Landings were switched off: what lies there goes down, whatever it costs.
+            // Landings were switched off: drain them, whatever it costs.
             return (f64::MAX, 0.0);
         }
         let mut drain = shard.best_worth(situation, view.age_ms);
@@ -178,22 +180,22 @@ impl<'a> Landing<'a> {
             drain = drain.max(1.0);
         }
         if view.runs >= options.landing_runs_max {
-            // Nothing more can land. If a keep cannot help, a drain has to, whatever it costs.
+            // Nothing more can land. If a keep does not help, a drain must, whatever it costs.
             drain = drain.max(1.0);
         }
-        // Where a drain pays, it does more for a read than a keep.
+        // Where a drain pays, it saves reads more than a keep does.
         if drain >= 1.0 && view.superseded < SUPERSEDED_MUCH {
             keep *= 0.8;
         }
         if view.runs >= options.landing_runs_max && keep > 0.0 {
-            // And if that drain cannot be had, because of a table that is set aside, a keep makes
+            // The drain may be impossible because of a table that is set aside. Then a keep makes
             // room.
             keep = keep.max(1.0);
         }
         (drain, keep)
     }
 
-    /// The merge of `choice` in a shard; `None` if it cannot be run now.
+    /// The merge of `choice` in a shard; `None` if it cannot run now.
     pub(super) fn job(&self, choice: Choice, shard: u16, situation: &Situation<'_>) -> Option<Job> {
         let shard = self.shards.iter().find(|s| s.view.shard == shard)?;
         let ShardView { drain_score, keep_score, .. } = shard.view;
@@ -209,14 +211,14 @@ impl<'a> Landing<'a> {
         job.filter(|job| situation.admits(job))
     }
 
-    /// A merge of one part of it into the level, whatever that costs; `None` if none can be run
+    /// Merges one part of the landing into the level, whatever the cost. `None` if no merge can run
     /// now.
     pub(super) fn rest(&self, situation: &Situation<'_>) -> Option<Job> {
         let mut shards = self.in_order().filter(|_| self.has_room(situation, self.score));
         shards.find_map(|shard| self.drain(shard, situation, 1.0, Choice::Rest))
     }
 
-    /// The part of the shard over which most has landed, with what it overlaps in the level.
+    /// Drains the part of a shard that is worth the most, with what it overlaps in the level.
     fn drain(
         &self,
         shard: &Shard,
@@ -239,12 +241,12 @@ impl<'a> Landing<'a> {
             let target = main_bytes / options.drain_ratio;
             let most = options.landing_batch;
             let batch = match choice {
-                // Nothing else is going to come, so it is to be rewritten once.
+                // No more tables will arrive, so each table of the level is rewritten only once.
                 Choice::Rest => shard.slices.len(),
                 _ => backlog::batch(most, bytes as u64, target, shard.slices.len()),
             };
-            // INVARIANT(oldest-closed): from the oldest on, a prefix is closed under "older and
-            // overlapping".
+            // INVARIANT(oldest-closed): counted from the oldest, every prefix is closed under
+            // "older and overlapping".
             let oldest = shard.slices.iter().rev().filter(touched);
             let free = oldest.take_while(|slice| !situation.is_set_aside(slice));
             let mut slices: Vec<_> = free.take(batch).cloned().collect();
@@ -266,13 +268,14 @@ impl<'a> Landing<'a> {
         })
     }
 
-    /// Neighbours in age, from the newest on: a batch of runs, and what came before it as long as
-    /// that is not much larger than what there is. What is large was merged before. What has the
-    /// same epoch goes or stays together: the result gets the epoch of the oldest, and sequence
-    /// numbers do not tell whether it is newer than what stayed.
+    /// Keeps a shard: merges neighbours in age, from the newest on. It takes a batch of runs, and
+    /// older slices as long as they are not much larger than what it already takes; large slices
+    /// are the result of earlier merges. Slices of the same epoch stay together: the output gets
+    /// the epoch of the oldest input, and sequence numbers do not tell whether it is newer than a
+    /// slice that stayed.
     fn keep(&self, shard: &Shard, situation: &Situation<'_>, score: f64) -> Option<Job> {
         let place = Place::Landing(self.level, shard.view.shard);
-        // One run would be one run again.
+        // A keep of one run would achieve nothing.
         let batch = situation.options.landing_batch.max(2);
         let epoch = |slice: &Slice| slice.landed.map(|landed| landed.epoch);
         let is_set_aside = |slice: &Slice| situation.is_set_aside(slice);
@@ -297,8 +300,8 @@ impl<'a> Landing<'a> {
         Some(job.because(why))
     }
 
-    /// Would what `slices` are merged into lie over a table that had to stay in L0, and is older?
-    /// They share no key with it, but that could not be seen any more.
+    /// Would the output of merging `slices` overlap an older table that had to stay in L0? The
+    /// slices themselves share no key with that table, but the output's bounds no longer show it.
     fn is_over_older_l0(&self, slices: &[Slice]) -> bool {
         let min = slices.iter().map(|slice| slice.min_key()).min();
         let max = slices.iter().map(|slice| slice.max_key()).max();
@@ -313,33 +316,34 @@ impl<'a> Landing<'a> {
 struct Window {
     span: Span,
     main_bytes: u64,
-    /// About how much of the landing it has.
+    /// The estimated bytes of the landing inside the window.
     bytes: f64,
-    /// Has it a table of the level that cannot be merged?
+    /// Does it consist of a table of the level that cannot be merged?
     is_set_aside: bool,
 }
 
 impl Shard {
     fn worth(&self, window: &Window, situation: &Situation<'_>, age_ms: u64) -> f64 {
-        // What is hidden goes in any case: it is no reason to rewrite the level.
+        // Superseded entries are removed in any case, so they do not justify a rewrite of the
+        // level.
         let bytes = window.bytes * (1.0 - self.view.superseded);
         let (main, ratio) = (window.main_bytes, situation.options.drain_ratio);
         backlog::drain_score(bytes as u64, main, ratio, age_ms, situation.idles())
     }
 
-    /// That of the window which is worth the most.
+    /// The worth of the best window.
     fn best_worth(&self, situation: &Situation<'_>, age_ms: u64) -> f64 {
         let worth = |window| self.worth(window, situation, age_ms);
         self.windows.iter().map(worth).fold(0.0, f64::max)
     }
 
-    /// Divides the shard into parts, each with some neighbouring tables of the level: a drain of
-    /// one rewrites no more than `drain_bytes_max`, unless a single table has more. A table that is
-    /// set aside has a window for itself, just as wide as it is, and that is left out: what lies
-    /// beside it goes on.
+    /// Divides the shard into windows, each with adjacent tables of the level, so that the drain of
+    /// one window rewrites at most `drain_bytes_max`, unless a single table is larger. A table that
+    /// is set aside gets a window exactly as wide as itself, and that window is dropped. So the
+    /// keys beside it can still be drained.
     fn divide(&mut self, situation: &Situation<'_>) {
         let most = situation.options.drain_bytes_max();
-        // Each ends where the next one begins.
+        // A window ends where the next one begins.
         let window = |lo: Bytes| Window {
             span: Span { lo, hi: None },
             main_bytes: 0,
@@ -377,7 +381,7 @@ impl Shard {
             let all: u64 = touched.iter().map(|window| window.main_bytes).sum();
             let count = touched.len() as f64;
             for window in &mut touched {
-                // The level shows how keys spread.
+                // The level is taken to show how the keys are spread.
                 let share = match all {
                     0 => 1.0 / count,
                     all => window.main_bytes as f64 / all as f64,

@@ -1,6 +1,6 @@
-//! Compaction on request: a span ends up in one run per range, at the bottom without tombstones.
+//! Manual compaction: merges a span into one run per range; at the bottom, without tombstones.
 //!
-//! One step merges everything that overlaps the span straight into its last place, so each byte is
+//! One step merges everything that overlaps the span directly into its final place, so each byte is
 //! written once. Ask again after each step until `Done`.
 
 use super::claims::Claims;
@@ -13,33 +13,33 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What is to be merged, and where to.
+/// A span to be merged, and the target level.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Whose keys.
+    /// The keyspace of the span.
     pub keyspace: KeyspaceId,
-    /// Keys of it, and what must go with them: whole tables.
+    /// The keys to merge. Whole tables are merged, and with them every table that they overlap.
     pub span: Span,
-    /// The level where it ends up; what is below stays there. `None`: the deepest that has any of
-    /// it.
+    /// The target level; deeper levels are left alone. `None`: the deepest level that has tables of
+    /// the span.
     pub level: Option<u8>,
-    /// Ranges that are not touched any more.
+    /// Ranges to skip from now on.
     pub given_up: BTreeSet<RangeId>,
 }
 
-/// What there is to do for a manual compaction.
+/// The next step of a manual compaction.
 #[derive(Debug)]
 pub enum Step {
-    /// Run and install this, then ask again.
+    /// Run and install this job, then ask again.
     Job(Box<Job>),
-    /// Running jobs are in the way: ask again when one of them is over.
+    /// Running jobs are in the way. Ask again when one of them has ended.
     Busy,
-    /// The span is compact.
+    /// Nothing is left to merge.
     Done,
 }
 
 impl Order {
-    /// Everything in `span` of `keyspace`, to the bottom.
+    /// Everything in `span` of `keyspace`, down to the deepest level.
     pub fn whole(keyspace: KeyspaceId, span: Span) -> Self {
         Self { keyspace, span, level: None, given_up: BTreeSet::new() }
     }
@@ -51,7 +51,7 @@ impl Order {
             let last = inputs.last().expect("there is a slice to merge").place;
             let output = Place::Main(self.level.unwrap_or(last.level().max(1)));
             if last == output && inputs.len() == 1 {
-                // They are rewritten one by one.
+                // The tables of one run are rewritten one by one.
                 inputs[0].slices.truncate(1);
             }
             let why = Why { choice: Choice::Order, runs: inputs.len(), ..Why::default() };
@@ -64,14 +64,14 @@ impl Order {
         if busy { Step::Busy } else { Step::Done }
     }
 
-    /// Bytes of the tables that are to be merged yet.
+    /// Bytes of the tables that are still to be merged.
     pub fn bytes_left(&self, version: &Version) -> u64 {
         let slices = self.inputs(version).flat_map(|(_, inputs)| inputs);
         let slices = slices.flat_map(|inputs| inputs.slices);
         slices.fold(0, |sum, slice| sum.saturating_add(slice.file_bytes()))
     }
 
-    /// What is to be merged of each range that is not done.
+    /// For each range that is not done, the slices to merge.
     fn inputs<'a>(
         &'a self,
         version: &'a Version,
@@ -96,7 +96,8 @@ impl Order {
         let last = inputs.last().expect("grown from at least one slice").place;
         let is_one_run = inputs.len() == 1 && !last.is_tier();
         if is_one_run && self.level.is_none_or(|level| last == Place::Main(level)) {
-            // Only slices with tombstones are rewritten, and those only where nothing lies below.
+            // Only slices with tombstones are rewritten, and only where nothing older overlaps
+            // them.
             let slices = &mut inputs[0].slices;
             slices.retain(|slice| {
                 let (min, max) = (slice.min_key(), slice.max_key());
@@ -108,8 +109,8 @@ impl Order {
     }
 }
 
-/// The bounds of all slices down to `deepest` that must go together: those that overlap the span,
-/// and whatever overlaps them, until nothing is added. `None` if no slice overlaps the span.
+/// The key bounds of all slices down to `deepest` that must be merged together: those that overlap
+/// the span, and repeatedly those that overlap them. `None` if no slice overlaps the span.
 fn grow(range: &RangeVersion, span: &Span, deepest: Place) -> Option<(Bytes, Bytes)> {
     let mut bounds: Option<(Bytes, Bytes)> = None;
     loop {
@@ -212,7 +213,7 @@ mod tests {
         assert_eq!(none.bytes_left(&version), 0);
     }
 
-    /// Planted: no look at what lies below.
+    /// Planted: the levels below are not checked.
     #[test]
     fn t003_05_a_run_is_not_rewritten_for_tombstones_that_hide_something() {
         let mut dead = meta(3, b"d", b"e", 1000);

@@ -1,7 +1,7 @@
-//! A job, executed: inputs merged, outputs written and durable, nothing installed.
+//! Runs a job: merges the inputs and writes durable outputs, but installs nothing.
 //!
-//! It is done in slices, so that whoever runs it can let others run in between, take its time, or
-//! stop. Entries are counted on both sides; a job that would lose or invent one fails instead of
+//! The work is divided into slices, so that the caller can yield, pause or stop between them.
+//! Entries are counted on both sides: a job that would lose or invent an entry fails instead of
 //! returning.
 
 use super::job::Job;
@@ -13,54 +13,53 @@ use crate::key::Kind;
 use crate::table::{CursorOptions, ReadTier, TableMeta};
 use crate::version::{RunParts, ShardCuts, Slice, runs_of};
 
-/// A slice has at most so many entries: on the fast path, what takes a millisecond or two.
+/// The most entries of one slice of work. On the fast path that takes a millisecond or two.
 const SLICE_ENTRIES: u64 = 4096;
-/// A slice ends with the entry that brings its keys and values to so many bytes.
+/// A slice of work ends with the entry that makes its keys and values reach this many bytes.
 const SLICE_BYTES: u64 = 512 << 10;
-/// Compaction reads ahead this far, in bytes.
+/// How far a compaction reads ahead, in bytes.
 const READAHEAD_BYTES: usize = 256 << 10;
 
-/// What a finished job made.
+/// The result of a finished job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergeOutcome {
-    /// The output tables, durable, for `Job::edit`.
+    /// The durable output tables, for `Job::outputs`.
     pub added: Vec<TableMeta>,
-    /// Entries of all inputs.
+    /// The number of entries in all inputs.
     pub entries_in: u64,
-    /// Entries that a newer input hid.
+    /// The number of entries that a newer input superseded.
     pub superseded: u64,
-    /// Tombstones that had nothing left to hide.
+    /// The number of tombstones that were dropped, because they had nothing left to hide.
     pub tombstones_dropped: u64,
-    /// Entries of all outputs.
+    /// The number of entries in all outputs.
     pub entries_out: u64,
 }
 
-/// A job that is being run, slice by slice. Dropped before it is finished it removes its outputs.
+/// A running job. If it is dropped before `finish`, it removes its outputs.
 #[derive(Debug)]
 pub struct Merge<'a> {
     job: &'a Job,
     cursor: MergeCursor<ConcatCursor<RunParts>>,
     cut: GrandparentCut<'a>,
-    /// Of outputs that are cut at shard bounds, so that merges of two shards touch no table of one
-    /// another.
+    /// Outputs are cut at shard bounds, so that merges of two shards never touch the same table.
     shards: ShardCuts<'a>,
     sink: TableSink<'a>,
     table_bytes_max: u64,
     begun: bool,
-    /// Entries that no newer one hid.
+    /// Entries that no newer one superseded.
     walked: u64,
     tombstones_dropped: u64,
 }
 
 impl<'a> Merge<'a> {
-    /// Of `job`, which is no move: that is an edit. Nothing is read yet.
+    /// A merge of `job`, which must not be metadata-only. Reads nothing yet.
     pub fn new(job: &'a Job, options: &CompactionOptions, sink: TableSink<'a>) -> Self {
         assert!(!job.is_metadata_only(), "that is an edit, not a merge");
         Self {
             job,
             cursor: MergeCursor::new(sources(job)),
             cut: GrandparentCut::new(job, options),
-            // One table per level is one table per level.
+            // With one table per level, outputs are not cut at shard bounds.
             shards: if options.table_bytes_max == u64::MAX {
                 ShardCuts::default()
             } else {
@@ -74,8 +73,11 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Merges a slice: up to `SLICE_ENTRIES` and `SLICE_BYTES`, and at most one output is ended. Is
-    /// there more? Blocks on the disk. After an error there is no next slice.
+    /// Merges one slice of work: up to `SLICE_ENTRIES` and `SLICE_BYTES`, ending at most one
+    /// output. Returns whether there is more. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As reading the inputs and writing the outputs. After an error, drop the merge.
     pub fn step(&mut self) -> Result<bool> {
         if !self.begun {
             self.begun = true;
@@ -105,25 +107,29 @@ impl<'a> Merge<'a> {
         Ok(false)
     }
 
-    /// Entries that were read.
+    /// The number of entries that were read so far.
     pub fn entries_in(&self) -> u64 {
         self.walked + self.cursor.superseded()
     }
 
-    /// Bytes that were written, about.
+    /// The estimated number of bytes that were written so far.
     pub fn bytes_out(&self) -> u64 {
         self.sink.total_bytes()
     }
 
-    /// Ends the last output and makes all of them durable, after the last slice. Blocks on the
-    /// disk.
+    /// Ends the last output and makes all outputs durable. Call it after the last slice of work.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// `Corrupt` if the inputs had another number of entries than their metadata says; else as
+    /// `TableSink::finish`.
     pub fn finish(self) -> Result<MergeOutcome> {
         assert!(self.begun && !self.cursor.valid(), "there is more to merge");
         let (entries_in, superseded) = (self.entries_in(), self.cursor.superseded());
         if let Some(expected) = self.job.input_entries()
             && entries_in != expected
         {
-            // No output that misses entries is ever installed.
+            // An output that misses entries must never be installed.
             let what = format!("the inputs have {entries_in} entries, not {expected}");
             let (_, slice) = self.job.slices().next().expect("a job has an input");
             let name = crate::filename::FileKind::Table(slice.number()).name();
@@ -141,8 +147,8 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// One cursor per run, newest first. Blocks read by compaction do not
-/// push others out of the cache.
+/// One cursor per run, newest first. They bypass the block cache, so that a compaction evicts
+/// nothing from it.
 fn sources(job: &Job) -> Vec<ConcatCursor<RunParts>> {
     let options =
         CursorOptions { tier: ReadTier::Disk, fill_cache: false, readahead_bytes: READAHEAD_BYTES };
@@ -150,8 +156,8 @@ fn sources(job: &Job) -> Vec<ConcatCursor<RunParts>> {
     runs.map(|run| ConcatCursor::new(RunParts::new(run, options))).collect()
 }
 
-/// Ends an output before it overlaps too much of the level below, or its own compaction would later
-/// drag all of that along.
+/// Ends an output before it overlaps too much of the level below. Otherwise the later compaction of
+/// that output would have to rewrite all of it.
 #[derive(Debug)]
 struct GrandparentCut<'a> {
     slices: &'a [Slice],
@@ -166,7 +172,7 @@ impl<'a> GrandparentCut<'a> {
         Self { slices: &job.grandparents, passed: 0, overlap: 0, overlap_max }
     }
 
-    /// Goes on to `key`; must the output end before it?
+    /// Advances to `key`. Returns whether the output must end before it.
     #[inline]
     fn passes(&mut self, key: &[u8]) -> bool {
         while let Some(slice) = self.slices.get(self.passed)
@@ -197,7 +203,7 @@ mod tests {
 
     const ENTRIES: u32 = 10_000;
 
-    /// How many entries each slice of a merge of `runs` runs with the same keys had, and the
+    /// The number of entries in each slice of a merge of `runs` runs with the same keys, and the
     /// outcome.
     fn slices(runs: u64, value_bytes: usize, table_bytes_max: u64) -> (Vec<u64>, MergeOutcome) {
         let vfs: Arc<dyn Vfs> = Arc::new(MemVfs::new());
@@ -247,8 +253,8 @@ mod tests {
         }
     }
 
-    /// Planted: slices without a limit of entries; of bytes; of outputs; entries that are hidden
-    /// and do not count.
+    /// Planted: slices without a limit of entries, of bytes, of outputs; superseded entries do not
+    /// count.
     #[test]
     fn a_slice_is_bounded_in_entries_in_bytes_and_in_outputs() {
         let entries = u64::from(ENTRIES);

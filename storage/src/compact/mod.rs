@@ -1,13 +1,13 @@
-//! Leveled compaction: when, what, and the merge itself.
+//! Leveled compaction: when a compaction is due, which tables it takes, and the merge itself.
 //!
-//! The policy (`options`, `score`, `pick`, `manual`) is pure: a version goes in, a `Job` comes out.
-//! A running job holds its claim (`claims`) until it ends. The execution (`merge`, slice by slice,
-//! and `flush`) writes tables through a `TableSink`. The actors decide on which thread it runs, and
-//! who installs the result.
+//! The policy (`options`, `score`, `pick`, `manual`) is pure: it maps a version to a `Job`. A
+//! running job holds its claim (`claims`) until it ends. The execution (`merge`, one slice of work
+//! after another, and `flush`) writes tables through a `TableSink`. The actors decide which thread
+//! runs it and who installs the result.
 //!
 //! Guarantees: a job never skips an older table of L0 that it overlaps (oldest-closed). Its output
 //! never overlaps another table of its level (INVARIANT(one-run-per-level)). It drops a tombstone
-//! only when no entry older than the job can have its key.
+//! only if no entry older than the job can have the tombstone's key.
 
 mod agenda;
 mod backlog;

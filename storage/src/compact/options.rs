@@ -1,64 +1,65 @@
-//! Options of compaction: when a level is too large, and how large an output may be.
+//! Compaction options: when a level is too large, and how large an output may be.
 
 use crate::error::{Error, Result};
 use crate::limits::{LEVELS_MAX, SHARDS_MAX};
 use std::num::NonZeroUsize;
 
-/// One drain rewrites at most so many tables of its level: what it takes of the disk for a while is
-/// bounded.
+/// The most tables of its level that one drain rewrites. This bounds how long a drain occupies the
+/// disk.
 const DRAIN_TABLES_MAX: u64 = 8;
 
-/// The numbers of leveled compaction. Limits are `base x ratio^level`, saturating; `u64::MAX`
-/// switches a limit off.
+/// The parameters of leveled compaction. Level limits are `base x ratio^level`, saturating.
+/// `u64::MAX` switches a limit off.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompactionOptions {
-    /// L0 is compacted when it has this many runs. A run is one place where a read has to look; all
-    /// tables of one flush are one run. At least 1.
+    /// L0 is compacted when it has this many runs. A read searches each run once; all tables of one
+    /// flush are one run. At least 1.
     pub l0_trigger: usize,
-    /// Into how many shards a new range is divided, 1 to 1024. Flushes cut their tables at the
-    /// bounds between shards.
+    /// The number of shards of a new range, 1 to 1024. Flushes cut their tables at the bounds
+    /// between shards.
     pub shards: usize,
-    /// L0 is also compacted when its files have this many bytes.
+    /// L0 is also compacted when its tables have this many bytes.
     pub l0_bytes_max: u64,
     /// L0 is also compacted when its tables have this many entries.
     pub l0_entries_max: u64,
-    /// Level N may have `level_base_bytes x level_ratio^N` bytes.
+    /// The limit of level N is `level_base_bytes x level_ratio^N` bytes.
     pub level_base_bytes: u64,
-    /// Level N may have `level_base_entries x level_ratio^N` entries.
+    /// The limit of level N is `level_base_entries x level_ratio^N` entries.
     pub level_base_entries: u64,
-    /// How much larger each level is than the one above it. At least 2.
+    /// The size ratio of a level to the level above it. At least 2.
     pub level_ratio: u64,
-    /// An output table ends at this many bytes; `u64::MAX` makes one table per level.
+    /// An output table ends at this many bytes. `u64::MAX` makes one table per level.
     pub table_bytes_max: u64,
     /// An output table also ends when it overlaps this many times `table_bytes_max` of the level
     /// below its own.
     pub grandparent_factor: u64,
     /// The deepest level, which has no limit; 1 to 7.
     pub levels_max: u8,
-    /// In percent. A table below L0 with a larger share of tombstones is merged even if its level
-    /// is small enough. 100 switches that off.
+    /// In percent. A table below L0 with a larger share of tombstones is compacted even if its
+    /// level is within its limit. 100 switches this off.
     pub tombstone_percent_max: u8,
-    /// A table below L0 with a tombstone is merged when it is older than this, in milliseconds;
-    /// `u64::MAX`: never.
+    /// A table below L0 that has a tombstone is compacted when it is older than this, in
+    /// milliseconds. `u64::MAX`: never.
     pub tombstone_age_max_ms: u64,
-    /// Hand tables down without rewriting them where nothing overlaps.
+    /// Move tables to the next level without a rewrite where nothing overlaps.
     pub moves: bool,
-    /// Runs that a shard of a landing may have; 0 switches landings off.
+    /// The most runs of a landing's shard. 0 switches landings off.
     pub landing_runs_max: usize,
-    /// A landing is merged into its level when that rewrites at most this many bytes of the level
-    /// for each byte that landed. At least 1.
+    /// A landing is drained when that rewrites at most this many bytes of its level per byte that
+    /// landed. At least 1.
     pub drain_ratio: u64,
-    /// When nothing has been written to a range for so long, in milliseconds, its landings are
-    /// merged into their levels, and its L0; longer where that costs more than `drain_ratio` says.
-    /// `u64::MAX`: never.
+    /// Idle compaction: when nothing has been written to a range for this long, in milliseconds,
+    /// its L0 and its landings are merged into their levels. The wait is longer where the merge
+    /// costs more than `drain_ratio` allows. `u64::MAX`: never.
     pub rest_after_ms: u64,
-    /// Tables of a landing that a drain takes at least, if there are as many, and more of a large
-    /// shard; runs that a keep takes at least, and at least two. At least 1.
+    /// The fewest tables that a drain takes, if there are as many; it takes more of a large shard.
+    /// Also the fewest runs that a keep takes, which is never less than two. At least 1.
     pub landing_batch: usize,
-    /// A shard of a landing that has this many times `landing_batch` runs is merged into itself.
-    /// Infinity switches that off. At least 1.
+    /// A landing's shard is kept, that is merged into itself, when it has this many times
+    /// `landing_batch` runs. Infinity switches that off. At least 1.
     pub keep_trigger: f64,
-    /// Shards of a landing that are merged at once; more when much waits.
+    /// The number of a landing's shards that are merged at once. It is raised when the backlog is
+    /// large.
     pub landing_parallelism: NonZeroUsize,
 }
 
@@ -69,7 +70,7 @@ impl Default for CompactionOptions {
 }
 
 impl CompactionOptions {
-    /// Ratio 10, four tables in L0: L1 holds 320 MiB, L2 3.2 GiB.
+    /// Ratio 10, four runs in L0: L1 holds 320 MiB, L2 3.2 GiB.
     pub fn balanced() -> Self {
         Self {
             l0_trigger: 4,
@@ -94,7 +95,8 @@ impl CompactionOptions {
         }
     }
 
-    /// Toy numbers: 1 MiB and 1,000 entries times 10^N, L0 included, and one table per level.
+    /// Toy numbers: 1 MiB and 1,000 entries times 10^N, which limits L0 as well; one table per
+    /// level.
     #[cfg(test)]
     pub(crate) fn seed() -> Self {
         Self {
@@ -109,12 +111,15 @@ impl CompactionOptions {
         }
     }
 
-    /// Most bytes of a level that one drain rewrites.
+    /// The most bytes of a level that one drain rewrites.
     pub(super) fn drain_bytes_max(&self) -> u64 {
         self.table_bytes_max.saturating_mul(DRAIN_TABLES_MAX)
     }
 
     /// Checks every option against its limits.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the option.
     pub fn validate(&self) -> Result<()> {
         let fail = |what: String| Err(Error::invalid(what));
         if self.l0_trigger == 0 {
@@ -148,23 +153,23 @@ impl CompactionOptions {
         Ok(())
     }
 
-    /// L0 is also compacted when it has this many tables, however they lie: as many as
-    /// `l0_trigger` flushes bring at most.
+    /// L0 is also compacted when it has this many tables, whether they overlap or not. This is the
+    /// most that `l0_trigger` flushes write if each is cut at every shard bound.
     pub fn l0_files_trigger(&self) -> usize {
         self.l0_trigger.saturating_mul(self.shards)
     }
 
-    /// Bytes that level N may have.
+    /// The limit of level N in bytes.
     pub fn level_bytes(&self, level: u8) -> u64 {
         self.level_base_bytes.saturating_mul(self.level_ratio.saturating_pow(u32::from(level)))
     }
 
-    /// Entries that level N may have.
+    /// The limit of level N in entries.
     pub fn level_entries(&self, level: u8) -> u64 {
         self.level_base_entries.saturating_mul(self.level_ratio.saturating_pow(u32::from(level)))
     }
 
-    /// Bytes of the level below its own that one output, or one moved table, may overlap.
+    /// The most bytes of the level below its own that an output, or a moved table, may overlap.
     pub fn grandparent_bytes_max(&self) -> u64 {
         self.table_bytes_max.saturating_mul(self.grandparent_factor)
     }

@@ -1,7 +1,7 @@
-//! Version + scores -> the next job.
+//! Chooses the next job from a version and its scores.
 //!
-//! Tables that could not be merged lately may be set aside. Jobs are then planned around them and
-//! around what has to wait for them, so that a damaged table hurts its own keys only.
+//! Tables that recently failed to merge may be set aside. Jobs are then planned around them, and
+//! around the tables that have to wait for them. So a damaged table affects its own keys only.
 
 use super::backlog::{IDLE_MS, ShardView};
 use super::claims::Claims;
@@ -19,33 +19,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter::repeat;
 use std::sync::Arc;
 
-/// How many slices of a level are compared for the cheapest pick, from the round-robin cursor on.
+/// How many slices of a level are compared to find the cheapest, starting at the round-robin
+/// cursor.
 const WINDOW: usize = 8;
-/// A pick grows by neighbours that cost no further target, up to this many slices.
+/// A pick grows by neighbours that add no further target slice, up to this many slices.
 const GROWTH: usize = 8;
-/// What is this small is merged at once instead of landing first, in tables of full size.
+/// Inputs and targets of at most this many full tables are merged at once instead of landing first.
 const SMALL_TABLES: u64 = 2;
 
-/// What is decided on: all of it is the same while one job is chosen.
+/// The inputs of a decision. They do not change while a job is chosen.
 #[derive(Clone, Copy)]
 pub struct Situation<'a> {
-    /// Where everything lies.
+    /// The version to plan with.
     pub version: &'a Version,
-    /// Those of its ranges among which something is chosen.
+    /// The ranges of that version to choose from.
     pub ranges: &'a [Arc<RangeVersion>],
-    /// Limits and costs, where a keyspace says nothing else.
+    /// Options of the database, which keyspaces may override.
     pub options: &'a CompactionOptions,
-    /// What running jobs hold.
+    /// The claims of running jobs.
     pub claims: &'a Claims,
-    /// Tables, or parts of tables, that no job may need.
+    /// Tables, or parts of tables, that no job may use.
     pub set_aside: &'a BTreeSet<SliceName>,
-    /// The time, in milliseconds since 1970.
+    /// The current time, in milliseconds since 1970.
     pub now_ms: u64,
-    /// When something came last, likewise: see [`quiet_since_ms`].
+    /// When the last table arrived, in the same unit; see [`quiet_since_ms`].
     pub quiet_since_ms: u64,
-    /// Ranges that rest: see [`Agenda::resting`](super::Agenda::resting). `None`: none does.
+    /// Ranges that are idle; see [`Agenda::resting`](super::Agenda::resting). `None`: there are
+    /// none.
     pub resting: Option<&'a BTreeSet<RangeId>>,
-    /// May a job write tables? If not, only the manifest.
+    /// May the job write tables? If not, it may only change the manifest.
     pub merges: bool,
 }
 
@@ -55,7 +57,7 @@ impl std::fmt::Debug for Situation<'_> {
     }
 }
 
-/// Something that is due.
+/// A place that is due.
 struct Due<'a> {
     range: &'a RangeVersion,
     score: f64,
@@ -65,7 +67,7 @@ struct Due<'a> {
 }
 
 impl Situation<'_> {
-    /// What `decide` decides on a range, by the options of its keyspace.
+    /// Decides with the options of the range's keyspace.
     pub fn of<T>(&self, range: &RangeVersion, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
         let options = &*range.own.compaction(self.options);
         decide(&Situation { options, ..*self })
@@ -75,20 +77,20 @@ impl Situation<'_> {
         self.claims.admits(job) && !job.slices().any(|(_, slice)| self.is_set_aside(slice))
     }
 
-    /// Has nothing come for long?
+    /// Has no table arrived for long?
     pub(super) fn idles(&self) -> bool {
         self.now_ms.saturating_sub(self.quiet_since_ms) >= IDLE_MS
     }
 
     pub(super) fn is_set_aside(&self, slice: &Slice) -> bool {
-        // Nearly always nothing is.
+        // Nearly always the set is empty.
         !self.set_aside.is_empty() && self.set_aside.contains(&slice.name())
     }
 }
 
-/// The most urgent job that can run beside what is claimed and does not need what is set aside;
-/// `None` when nothing is due. What is too large comes before what rests, and that before a table
-/// that is worth a rewrite for itself. Claim the job before asking again.
+/// The most urgent job that can run beside the claimed ones and uses no table that is set aside.
+/// `None` if nothing is due. The order is: places over their limit, then idle ranges, then single
+/// tables that are worth a rewrite. Claim the job before asking again.
 pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
     let mut landings: Vec<Landing<'_>> = Vec::new();
     let mut due: Vec<Due<'_>> = Vec::new();
@@ -127,8 +129,9 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
         _ => pick_level(due.range, due.place.level(), due.score, situation),
     };
     let job = |due: &Due<'_>| situation.of(due.range, |situation| job_of(due, situation));
-    // First those that have a turn in this round. If none of them can be run, another one that can
-    // be begins a new round. What needs no merge costs nobody a turn.
+    // Kinds that have a turn left in this round are first. If none of their jobs can run, the first
+    // other job that can run begins a new round. A job that only changes the manifest takes no
+    // turn.
     let (has, has_not): (Vec<_>, Vec<_>) = due.iter().partition(|due| rounds.has(due.kind));
     for (due, begins) in has.iter().zip(repeat(false)).chain(has_not.iter().zip(repeat(true))) {
         let Some(job) = job(due).filter(fits) else { continue };
@@ -156,14 +159,14 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
     rewrite().filter(fits)
 }
 
-/// What waits in the landing in front of a level of a range: its shards that have something.
+/// The non-empty shards of the landing in front of a level of a range.
 pub fn landing_of(range: &RangeVersion, level: u8, situation: &Situation<'_>) -> Vec<ShardView> {
     let landing = situation.of(range, |situation| Landing::of(range, level, situation));
     landing.map_or_else(Vec::new, |landing| landing.views().collect())
 }
 
-/// When something came last, in milliseconds since 1970, as far as that can be seen: the newest
-/// table in L0, or the last one that landed. 0 if there is none.
+/// When the last table arrived, in milliseconds since 1970, as far as the version shows: the newest
+/// table of L0 or of a landing. 0 if there is none.
 pub fn quiet_since_ms(version: &Version) -> u64 {
     version.ranges().iter().map(|range| newest_ms(range)).max().unwrap_or(0)
 }
@@ -175,17 +178,16 @@ pub(super) fn newest_ms(range: &RangeVersion) -> u64 {
     came.max().unwrap_or(0)
 }
 
-/// Everything in L0 that no running job holds, nor what lies over that: into the landing of L1, or
-/// with what it overlaps into L1 itself.
+/// Compacts the tables of L0, except those that a running job holds and those that overlap them and
+/// are newer. They go to the landing of L1, or are merged into L1 with what they overlap.
 pub(super) fn pick_l0(range: &RangeVersion, score: f64, situation: &Situation<'_>) -> Option<Job> {
-    // Before anything lands: a new range learns early how its keys spread.
+    // Before anything lands: so a new range soon learns how its keys are spread.
     if let Some(job) = reshard::pick(range, situation) {
         return Some(job);
     }
     let slices = unhindered(range, situation);
-    // L1 or its landing may be busy or full somewhere below the newest tables: then the oldest ones
-    // go, closed under "older and overlapping". Walking from the oldest, a prefix is closed by
-    // itself.
+    // L1 or its landing may be busy or full below the newest tables. Then only the oldest tables
+    // are taken. Counted from the oldest, every prefix is closed under "older and overlapping".
     (1..=slices.len()).rev().find_map(|count| {
         let oldest = slices[slices.len() - count..].to_vec();
         let inputs = Inputs { place: Place::L0, slices: oldest };
@@ -193,11 +195,13 @@ pub(super) fn pick_l0(range: &RangeVersion, score: f64, situation: &Situation<'_
     })
 }
 
-/// The L0 tables that may go down without one that is set aside, or that a job has, newest first:
-/// closed under "older and overlapping" (INVARIANT(oldest-closed)). Where nothing can land, they
-/// also lie within bounds that hold no table of L1 that is set aside, nor one that has landed, and
-/// of several such groups it is the one with the most tables. Where it can, those that lie over a
-/// shard that has no room stay as well.
+/// The tables of L0 that may be compacted, newest first. No table is among them that is set aside,
+/// that a job holds, or that overlaps such a table and is newer: so the result is closed under
+/// "older and overlapping" (INVARIANT(oldest-closed)).
+///
+/// - With landings, tables over a shard that is full stay as well.
+/// - Without landings, the bounds of the result also contain no table of L1 that is set aside, and
+///   no table that has landed. Among several such groups this is the one with the most tables.
 fn unhindered(range: &RangeVersion, situation: &Situation<'_>) -> Vec<Slice> {
     let l0 = range.layers.in_order(Place::L0);
     let options = situation.options;
@@ -223,7 +227,7 @@ fn unhindered(range: &RangeVersion, situation: &Situation<'_>) -> Vec<Slice> {
     if walls.is_empty() && !l0.iter().any(stays) {
         return l0;
     }
-    // What lies over a table that has to stay has to stay as well.
+    // A table must also stay if it overlaps an older one that stays.
     let mut staying = walls.clone();
     let mut groups: BTreeMap<usize, Vec<Slice>> = BTreeMap::new();
     for slice in l0.iter().rev() {
@@ -240,8 +244,8 @@ fn unhindered(range: &RangeVersion, situation: &Situation<'_>) -> Vec<Slice> {
     largest
 }
 
-/// One slice of a level and some neighbours: the one that drags the least along, from the cursor
-/// on.
+/// One slice of a level and some of its neighbours. Among the slices from the cursor on, it is the
+/// one whose merge rewrites the least per byte.
 fn pick_level(
     range: &RangeVersion,
     level: u8,
@@ -276,7 +280,7 @@ fn pick_level(
     }
     let (_, at) = window.into_iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
     let mut best = admitted(at, at)?;
-    // Neighbours to the right that overlap no further target come along for free.
+    // Neighbours to the right that overlap no further target slice cost nothing extra.
     let most = situation.options.grandparent_bytes_max();
     for end in at + 1..slices.len().min(at + GROWTH) {
         let targets = |job: &Job| job.slices().filter(|(place, _)| *place == target).count();
@@ -290,9 +294,9 @@ fn pick_level(
     Some(best)
 }
 
-/// The cheapest way for slices of one place into the next level. They go as they are where nothing
-/// overlaps. They are merged with what they overlap where that is little for what they bring, or
-/// little at all. Otherwise they land, and wait for others. `None` if none of that can be done yet.
+/// The cheapest way of slices of one place into the next level. They move as they are where nothing
+/// overlaps. They are merged at once if the overlapped bytes are few, per byte or in total.
+/// Otherwise they land and wait for more. `None` if none of this is possible now.
 fn hand_down(
     range: &RangeVersion,
     input: Inputs,
@@ -310,7 +314,7 @@ fn hand_down(
     let mut landed = range.layers.landing(output.level()).iter();
     let over_landed = landed.any(|layer| !layer.run.overlapping(&min, &max).is_empty());
     let lands = options.landing_runs_max > 0;
-    // While nobody can merge, L0 is not to wait for that.
+    // While no worker may merge, L0 must not wait for one.
     let waits = lands && !situation.merges && input.place == Place::L0;
     if !over_landed {
         if targets.is_empty() {
@@ -334,8 +338,8 @@ fn hand_down(
     room.then(|| land().because(why(Choice::Land)))
 }
 
-/// Into a place where nothing overlaps: as they are, unless they overlap each other, or too much of
-/// the level below that.
+/// Hands slices to a place where they overlap nothing. They move as they are, unless they overlap
+/// each other, or too much of the level below that place.
 pub(super) fn into_nothing(
     range: &RangeVersion,
     input: Inputs,
@@ -349,7 +353,7 @@ pub(super) fn into_nothing(
     if is_move { job.moved() } else { job }
 }
 
-/// Could the inputs be one run as they are? With one table per level, only a single one can.
+/// Can the inputs be one run without a rewrite? With one table per level, only a single slice can.
 fn is_disjoint(job: &Job, options: &CompactionOptions) -> bool {
     let mut slices: Vec<_> = job.slices().map(|(_, slice)| slice).collect();
     slices.sort_by(|a, b| a.min_key().cmp(b.min_key()));
@@ -357,14 +361,14 @@ fn is_disjoint(job: &Job, options: &CompactionOptions) -> bool {
     !one_per_level && slices.windows(2).all(|pair| pair[0].max_key() < pair[1].min_key())
 }
 
-/// Has each shard that the input lies in room for its runs?
+/// Does each shard that the input overlaps have room for its runs?
 fn has_room(range: &RangeVersion, input: &Inputs, level: u8, options: &CompactionOptions) -> bool {
     let shards = input.slices.iter().flat_map(|slice| {
         range.shards.index(slice.min_key())..=range.shards.index(slice.max_key())
     });
     let mut more: BTreeMap<usize, usize> = BTreeMap::new();
     shards.for_each(|shard| *more.entry(shard).or_default() += 1);
-    // Slices of a level do not overlap: they are one run.
+    // Slices of a level do not overlap, so they add one run.
     let runs = |more: usize| if input.place.is_tier() { more } else { 1 };
     more.into_iter().all(|(shard, more)| {
         let there = range.layers.at(Place::Landing(level, shard as u16)).len();

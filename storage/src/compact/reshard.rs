@@ -1,11 +1,11 @@
 //! Shard bounds that follow the data.
 //!
-//! A new range is divided evenly over the keys that it may have. Keys with a common prefix then all
-//! lie in one shard, and one worker at a time merges them. So the bounds are moved to quantiles of
-//! what is there, as soon as that is known and spreads much better.
+//! A new range divides the possible keys evenly. If all keys share a prefix, they are all in one
+//! shard, and only one worker at a time can merge them. So the bounds move to quantiles of the
+//! actual keys, as soon as those are known and the new bounds are much better.
 //!
-//! No byte is copied. What lies in a landing is cut at the new bounds, and later flushes cut there.
-//! The levels do not depend on the bounds.
+//! No byte is copied. Slices in landings are cut at the new bounds, and later flushes are cut
+//! there. The levels do not depend on the bounds.
 
 use super::job::{Inputs, Job};
 use super::pick::Situation;
@@ -14,17 +14,16 @@ use crate::table::Table;
 use crate::version::{RangeVersion, Shards, Slice};
 use bytes::Bytes;
 
-/// So many keys are looked at for each shard that a range should have, each of which stands for as
-/// many bytes. A bound that is off by some of them does not make a shard twice as large as its
-/// part.
+/// Keys sampled per shard that the range should have. Each key stands for the same number of bytes.
+/// With this many, a bound that is off by a few of them does not double the size of a shard.
 const KEYS: usize = 16;
-/// What is not known of the bytes may be one part in so many. Bounds between equal parts of the
-/// rest then leave no shard with twice its part, whatever becomes known later.
+/// At most one part in this many of the bytes may be unknown. Quantiles of the rest then leave no
+/// shard with twice its share, whatever the unknown part turns out to be.
 const UNKNOWN: usize = 4;
-/// The largest shard must get smaller than this share of what it was.
+/// New bounds must reduce the largest shard to less than this share of its size.
 const GAIN: f64 = 0.75;
 
-/// New bounds for the shards of a range, if they spread what it has much better.
+/// A job that moves the shard bounds of a range, if that spreads its data much better.
 pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Job> {
     if situation.options.landing_runs_max == 0 || situation.options.shards < 2 {
         return None;
@@ -34,7 +33,7 @@ pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Jo
     let bytes = slices.fold(0_u64, |sum, (_, slice)| sum.saturating_add(slice.file_bytes()));
     let mut sample = sample(range, bytes, wanted)?;
     let largest = largest_share(&range.shards, &sample);
-    // Twice its part is not worth a word.
+    // Up to twice its share, a shard is large enough to tolerate.
     if largest <= 2.0 / wanted as f64 {
         return None;
     }
@@ -55,19 +54,20 @@ pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Jo
     situation.admits(&job).then_some(job)
 }
 
-/// Keys of the range, each of which stands for as many of its `bytes`; `None` while too little is
-/// known.
+/// Samples keys of the range, each of which stands for the same share of its `bytes`. `None` while
+/// too little is known.
 ///
-/// Every so many bytes of all tables, one after the other, a key is looked at: so each table counts
-/// for what it has, and a few bytes more or less change little. Opens no table. One that is not
-/// open is known by its ends if it is small and in a level, where it is narrow.
+/// All tables are laid end to end, and a key is taken every so many bytes. So each table counts by
+/// its size, and small changes in size change the sample little. This opens no table. A table that
+/// is not open is represented by its first and last key if it is small and in a level, where tables
+/// are narrow.
 fn sample(range: &RangeVersion, bytes: u64, wanted: usize) -> Option<Vec<Bytes>> {
     let count = KEYS * wanted;
     let step = (bytes / count as u64).max(1);
     let small = step * KEYS as u64 / UNKNOWN as u64;
     let mut sample = Vec::with_capacity(count);
     let mut unknown = 0;
-    // How far into the next table the next key is.
+    // The offset of the next sample in the next table.
     let mut at = step / 2;
     for (place, slice) in range.layers.slices() {
         let has = slice.file_bytes();
@@ -89,7 +89,7 @@ fn sample(range: &RangeVersion, bytes: u64, wanted: usize) -> Option<Vec<Bytes>>
     (!sample.is_empty() && unknown * UNKNOWN <= sample.len() + unknown).then_some(sample)
 }
 
-/// A key of `slice`, about so many bytes from its first one.
+/// The key of `slice` about `at` bytes after its first one.
 fn key_at(slice: &Slice, table: &Table, at: u64) -> Bytes {
     let before = if slice.part.is_some() { table.bytes_before(slice.min_key()) } else { 0 };
     let all = slice.table.file_bytes.max(1);
@@ -97,7 +97,7 @@ fn key_at(slice: &Slice, table: &Table, at: u64) -> Bytes {
     Bytes::copy_from_slice(key.clamp(slice.min_key(), slice.max_key()))
 }
 
-/// Which share of the keys lies in the shard that has the most.
+/// The share of the sampled keys in the fullest shard.
 fn largest_share(shards: &Shards, sample: &[Bytes]) -> f64 {
     let mut keys = vec![0_u64; shards.count()];
     for key in sample {
@@ -106,7 +106,7 @@ fn largest_share(shards: &Shards, sample: &[Bytes]) -> f64 {
     keys.into_iter().max().unwrap_or(0) as f64 / sample.len() as f64
 }
 
-/// Bounds that divide the keys, which are in order, into equal parts.
+/// Bounds that divide the sorted keys into `count` equal parts.
 fn quantiles(range: &RangeVersion, sample: &[Bytes], count: usize) -> Option<Shards> {
     let mut bounds: Vec<Bytes> = Vec::new();
     for at in 1..count {
@@ -147,7 +147,7 @@ mod tests {
         pick(range, &situation)
     }
 
-    /// 200 neighbours in L1; of each its bytes.
+    /// 200 adjacent tables in L1; `bytes` gives the size of each.
     fn level(bytes: impl Fn(u64) -> u64) -> RangeVersion {
         let table = |n: u64| {
             let (min, max) = (format!("user:{n:03}a"), format!("user:{n:03}z"));
@@ -174,13 +174,13 @@ mod tests {
             other.shards = range.shards.clone();
             assert!(picked(&other, 16).is_none(), "from {first} on");
         }
-        // One shard has more than twice its part now.
+        // Now one shard has more than twice its share.
         let mut other = level(|n| if n < 12 { 3 * MIB } else { MIB });
         other.shards = range.shards.clone();
         assert!(picked(&other, 16).is_some());
     }
 
-    /// Planted: a table that is not open and wide, taken for one that lies where it begins.
+    /// Planted: a wide table that is not open is represented by its first key.
     #[test]
     fn nothing_is_decided_by_tables_of_which_too_little_is_known() {
         let l0 = |count: u64| (0..count).rev().map(|n| slice(500 + n, b"a", b"z", MIB)).collect();

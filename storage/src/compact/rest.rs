@@ -1,17 +1,17 @@
-//! A range that rests: what waits in front of its levels is merged although it is not due.
+//! Idle compaction: what waits in front of the levels of an idle range is merged before it is due.
 //!
-//! A landing makes writes cheap; reads and space pay for it. When nobody writes to a range, only
-//! the price is left. So after a while the range rests: its L0 and its landings are merged into
-//! their levels, as long as nothing is written to it.
+//! A landing makes writes cheap, at the expense of reads and of space. When nobody writes to a
+//! range, only the expense is left. So after a while the range rests: its L0 and its landings are
+//! merged into their levels, as long as nothing is written to it.
 //!
-//! * The while is longer where it costs more. It is `rest_after_ms` where at most `drain_ratio`
-//!   bytes of the levels are rewritten for each byte that waits, and ten times that for ten times
-//!   as much. So somebody who writes a little now and then does not have a whole level rewritten
+//! - The wait grows with the cost of the merge. It is `rest_after_ms` if at most `drain_ratio`
+//!   bytes of the levels are rewritten per byte that waits, and ten times that if ten times as much
+//!   is. So a caller who writes a little now and then does not cause the rewrite of a whole level
 //!   each time.
-//! * It goes from top to bottom. What is too much in one level then comes into the next landing
-//!   before that is merged, and each table of a level is rewritten once.
-//! * It comes after everything that is due in any range. A writer that comes back ends it with the
-//!   next choice.
+//! - The order is from top to bottom. The excess of one level then lands in front of the next level
+//!   before that landing is merged, and each table of a level is rewritten once.
+//! - Everything that is due in any range has priority. A new write ends the rest at the next
+//!   choice.
 
 use super::job::Job;
 use super::landing::Landing;
@@ -21,26 +21,28 @@ use super::why::{Choice, Why};
 use crate::filename::FileNumber;
 use crate::version::{Place, RangeVersion, Slice};
 
-/// How long nothing is written to one range, as far as somebody who looks now and then can tell.
+/// Tracks how long nothing has been written to one range. It is polled, so its times are those of
+/// the calls.
 #[derive(Debug)]
 pub(super) struct Rest {
-    /// What had been written when somebody looked last: batches, and the newest table in L0.
+    /// What was written at the last look: the number of batches, and the newest table of L0.
     seen: (u64, Option<FileNumber>),
-    /// Since when that is so, in milliseconds since 1970.
+    /// When `seen` last changed, in milliseconds since 1970.
     since_ms: u64,
-    /// For how long it has to be so. `None`: nothing waits.
+    /// How long `seen` must stay unchanged until the range rests. `None`: nothing waits to be
+    /// merged.
     takes_ms: Option<u64>,
-    /// It has been so for that long.
+    /// Has that time passed?
     begun: bool,
 }
 
 impl Rest {
-    /// Of a range that has not been looked at before.
+    /// The state of a range that is new here.
     pub(super) fn new(now_ms: u64) -> Self {
         Self { seen: (0, None), since_ms: now_ms, takes_ms: None, begun: false }
     }
 
-    /// The range has other tables.
+    /// Updates the state after the tables of the range changed.
     pub(super) fn changed(
         &mut self,
         range: &RangeVersion,
@@ -49,12 +51,12 @@ impl Rest {
     ) {
         self.takes_ms = takes_ms(range, options);
         let l0 = range.layers.at(Place::L0).iter().flat_map(|layer| layer.run.slices().iter());
-        // It is empty when all of it has gone down: that is nothing new.
+        // An empty L0 was compacted, which is no sign of a write.
         let newest = l0.map(|slice| slice.number()).max().max(self.seen.1);
         self.look((self.seen.0, newest), now_ms);
     }
 
-    /// So many batches have been written to it.
+    /// Updates the state with the number of batches that were ever written to the range.
     pub(super) fn written(&mut self, batches: u64, now_ms: u64) {
         self.look((batches, self.seen.1), now_ms);
     }
@@ -66,18 +68,19 @@ impl Rest {
         self.begun |= self.begins_ms().is_some_and(|at| at <= now_ms);
     }
 
-    /// When it rests if nothing is written until then; `None` if nothing waits.
+    /// When the range will rest if nothing is written until then; `None` if nothing waits to be
+    /// merged.
     pub(super) fn begins_ms(&self) -> Option<u64> {
         Some(self.since_ms.saturating_add(self.takes_ms?))
     }
 
-    /// Does it rest, and is there something to do about it?
+    /// Does the range rest, with something to merge?
     pub(super) fn is_due(&self) -> bool {
         self.begun && self.takes_ms.is_some()
     }
 }
 
-/// How long nothing has to be written to `range` until it rests, in milliseconds. `None` if nothing
+/// How long `range` must stay without writes until it rests, in milliseconds. `None` if nothing
 /// waits in front of its levels, or if it never rests.
 pub fn takes_ms(range: &RangeVersion, options: &CompactionOptions) -> Option<u64> {
     if options.landing_runs_max == 0 || options.rest_after_ms == u64::MAX {
@@ -96,7 +99,7 @@ pub fn takes_ms(range: &RangeVersion, options: &CompactionOptions) -> Option<u64
     for level in 1..=range.deepest() {
         let landing = range.layers.landing(level).chunk_by(|a, b| a.place == b.place);
         let shards: u64 = landing.filter_map(|shard| place(shard[0].place, level)).sum();
-        // What L0 and the landing of L1 lie over is rewritten once for both.
+        // L0 and the landing of L1 overlap the same tables, which are rewritten once for both.
         rewritten = rewritten.saturating_add(shards.max(std::mem::take(&mut above)));
     }
     let worth = waits.saturating_mul(options.drain_ratio);
@@ -119,7 +122,7 @@ pub(super) fn pick(
     }
     for level in 1..=range.deepest() {
         if situation.claims.takes_from_above(range.id, Place::Landing(level, 0)) {
-            // What that brings down is to be merged with what is here already.
+            // The output of that job is to be merged together with what waits here.
             return None;
         }
         let landing = Landing::of(range, level, situation);

@@ -1,4 +1,4 @@
-//! Tables that are worth a rewrite although their level is small enough.
+//! Tables that are worth a rewrite although their level is within its limit.
 
 use super::job::{Inputs, Job};
 use super::options::CompactionOptions;
@@ -8,10 +8,10 @@ use crate::version::{Place, RangeVersion, Slice};
 
 /// The next rewrite of a table below L0.
 ///
-/// One that is full of tombstones, or has an old one, goes down to what these hide; where that is
-/// nothing, it is rewritten in its place without them. One of whose file little is used is
-/// rewritten in its place, so that the file can go. Each comes nearer to its end: the number of
-/// such jobs is bounded.
+/// A table with many or old tombstones is merged into the next level. If nothing below overlaps it,
+/// it is rewritten in place, without its tombstones. A slice that uses little of its file is
+/// rewritten in place, so that the file can be deleted. Each such job makes progress towards an
+/// end, so their number is bounded.
 pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Job> {
     levels(range).find_map(|(place, slice)| {
         let shrinks = is_little_here(slice, range) && is_little(slice, situation);
@@ -26,8 +26,8 @@ pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Jo
             let below = Place::Main(place.level() + 1);
             let landed = range.layers.landing(below.level()).iter();
             if landed.into_iter().any(|layer| !layer.run.overlapping(min, max).is_empty()) {
-                // It would go past what has landed. That is drained one day; at once if this is
-                // old.
+                // The table must not pass what has landed. That will be drained; at once if this
+                // table has an old tombstone.
                 return None;
             }
             let targets = range.overlapping(below, min, max);
@@ -45,7 +45,7 @@ pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Jo
     })
 }
 
-/// Is there one, as far as the range's own tables tell?
+/// Is there such a table? Looks only at tables of this range, so it may say yes in vain.
 pub(super) fn is_due(range: &RangeVersion, situation: &Situation<'_>) -> bool {
     levels(range)
         .any(|(_, slice)| is_little_here(slice, range) || has_due_tombstones(slice, situation))
@@ -55,7 +55,7 @@ fn levels(range: &RangeVersion) -> impl Iterator<Item = (Place, &Slice)> {
     range.layers.slices().filter(|(place, _)| matches!(place, Place::Main(_)))
 }
 
-/// When the next tombstone below L0 will be old that is not old yet, in milliseconds since 1970.
+/// When the next tombstone below L0 becomes old, in milliseconds since 1970; later than `now_ms`.
 pub(super) fn next_old_ms(
     range: &RangeVersion,
     options: &CompactionOptions,
@@ -76,20 +76,21 @@ fn has_due_tombstones(slice: &Slice, situation: &Situation<'_>) -> bool {
     share > u128::from(slice.entries()) * u128::from(percent) || has_old_tombstone(slice, situation)
 }
 
-/// Has it a tombstone that should have come to its end by now?
+/// Does it have a tombstone that is older than allowed?
 pub(super) fn has_old_tombstone(slice: &Slice, situation: &Situation<'_>) -> bool {
-    // When it was made may not be known, and the clock may have been set back.
+    // The creation time may be unknown, and the clock may have been set back.
     let made = slice.table.created_at_ms;
     let age_ms = if made == 0 { 0 } else { situation.now_ms.saturating_sub(made) };
     slice.tombstones() > 0 && age_ms > situation.options.tombstone_age_max_ms
 }
 
-/// Do all slices of its file together take less than half of it?
+/// Do all slices of its file together use less than half of the file?
 fn is_little(slice: &Slice, situation: &Situation<'_>) -> bool {
     is_less_than_half(slice, situation.version.slices().map(|(_, _, other)| other))
 }
 
-/// Do those of this range? If not, nobody has to look through all the others.
+/// As `is_little`, but only with slices of this range. If this is false, the slices of all other
+/// ranges need not be searched.
 fn is_little_here(slice: &Slice, range: &RangeVersion) -> bool {
     slice.part.is_some() && is_less_than_half(slice, range.layers.slices().map(|(_, other)| other))
 }

@@ -1,48 +1,48 @@
 //! Turns for each kind of compaction, so that none starves.
 //!
-//! The most urgent job goes first, but in one round each kind has only so many turns. When those
-//! that have something due have used theirs up, a new round begins. The more waits in landings, the
-//! more turns they have.
+//! The most urgent job runs first, but each kind has a limited number of turns per round. A new
+//! round begins when every kind that has a job due has used up its turns. The fuller the landings,
+//! the more turns they get.
 
 /// A kind of compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// L0 goes down.
+    /// L0 into the next level.
     L0,
-    /// A landing is merged into itself.
+    /// A landing into itself.
     Keep,
-    /// A landing is merged into its level.
+    /// A landing into its level.
     Drain,
-    /// A level goes into the next one.
+    /// A level into the next one.
     Regular,
 }
 
-/// Landings are full from this score on.
+/// From this score on, landings count as full.
 const FULL: f64 = 6.0;
-/// And half full from this one on.
+/// From this score on, landings count as half full.
 const HALF: f64 = 3.0;
 
-/// Turns that are left in this round.
+/// The turns that are left in this round.
 #[derive(Clone, Debug, Default)]
 pub struct Rounds {
     left: [u8; 4],
 }
 
 impl Rounds {
-    /// Has this kind a turn left?
+    /// Does this kind have a turn left?
     pub(super) fn has(&self, kind: Kind) -> bool {
         self.left[kind as usize] > 0
     }
 
-    /// It takes one.
+    /// Uses up a turn of this kind.
     pub(super) fn take(&mut self, kind: Kind) {
         let left = &mut self.left[kind as usize];
         *left = left.saturating_sub(1);
     }
 
-    /// A new round, for landings of which the most urgent has this score.
+    /// Begins a new round. `landing_score` is the score of the most urgent landing.
     pub(super) fn begin(&mut self, landing_score: f64) {
-        // L0, keep, drain, regular.
+        // In the order of `Kind`: L0, keep, drain, regular.
         self.left = if landing_score >= FULL {
             [2, 3, 3, 1]
         } else if landing_score >= HALF {

@@ -1,9 +1,10 @@
-//! How badly each level wants to be compacted.
+//! How urgently each level needs a compaction.
 
 use super::options::CompactionOptions;
 use crate::version::{Place, RangeVersion};
 
-/// How badly one level of a range wants to be compacted; `None` where nothing may go deeper.
+/// The score of one place of a range: how urgent its compaction is, and due from 1.0 on. `None` for
+/// the deepest level, and for landings, which are scored elsewhere.
 pub fn score(range: &RangeVersion, place: Place, options: &CompactionOptions) -> Option<f64> {
     let layers = range.layers.at(place);
     let bytes = layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.run.bytes()));
@@ -11,14 +12,14 @@ pub fn score(range: &RangeVersion, place: Place, options: &CompactionOptions) ->
     match place {
         Place::L0 => {
             let by_depth = layers.len() as f64 / options.l0_trigger as f64;
-            // Files that do not overlap cost nobody a look, but there may not be any number of
-            // them.
+            // Tables that do not overlap cost a read nothing, but their number must still be
+            // bounded.
             let by_count = range.layers.count(place) as f64 / options.l0_files_trigger() as f64;
             let by_bytes = over(bytes, options.l0_bytes_max);
             let by_entries = over(entries, options.l0_entries_max);
             Some(by_depth.max(by_count).max(by_bytes).max(by_entries))
         }
-        // A range may be deeper than the options now allow; what lies there stays there.
+        // The range may be deeper than the options now allow. Those levels are left as they are.
         Place::Main(level) if level < options.levels_max => {
             let by_bytes = over(bytes, options.level_bytes(level));
             Some(by_bytes.max(over(entries, options.level_entries(level))))
@@ -58,7 +59,7 @@ mod tests {
             let version = version_of(vec![], vec![vec![slice(1, b"a", b"z", bytes)]]);
             assert_eq!(score_of(&version, &entries, Place::Main(1)) >= 1.0, due, "{bytes}");
         }
-        // A test table has an entry per 100 bytes.
+        // A test table has one entry per 100 bytes.
         for (entries, due) in [(9_999, false), (10_000, true), (10_001, true)] {
             let version = version_of(vec![], vec![vec![slice(1, b"a", b"z", entries * 100)]]);
             assert_eq!(score_of(&version, &options, Place::Main(1)) >= 1.0, due, "{entries}");
@@ -80,7 +81,7 @@ mod tests {
             assert_eq!(version.ranges()[0].layers.at(Place::L0).len() as u64, flushes);
             assert_eq!(score_of(&version, &options, Place::L0) >= 1.0, due, "{flushes} flushes");
         }
-        // Flushes that do not overlap form one run, but not an endless one.
+        // Flushes that do not overlap form one run, but the number of its tables is limited.
         for (count, due) in [(15, false), (16, true)] {
             let key = |n: u64| format!("{n:03}").into_bytes();
             let l0 = (0..count).rev().map(|n| slice(n + 1, &key(n), &key(n), 10)).collect();

@@ -1,11 +1,10 @@
-//! Where finished tables come from: the file protocol of every table that the engine writes.
+//! The file protocol of every table that the engine writes.
 //!
 //! Each table is created as `<n>.tmp`, written, synced, and renamed to `<n>.sst`. The directory is
-//! synced once, when the job finishes. Only then may the manifest name the tables. A sink that is
-//! dropped before `finish` removes what it made, as far as the disk lets it. The next open removes
-//! the rest.
+//! synced once, in `finish`. Only then may the manifest name the tables. A sink that is dropped
+//! before `finish` removes its files, as far as the disk allows. The next open removes the rest.
 //!
-//! A table may also be taken over as it is from elsewhere. Then its file gets one more name.
+//! A sink may also adopt an existing table unchanged. Then its file gets a second name.
 
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
@@ -42,7 +41,7 @@ impl fmt::Debug for TableSink<'_> {
 }
 
 impl<'a> TableSink<'a> {
-    /// A sink into `dir`. `next_number` hands out file numbers that nobody else gets.
+    /// A sink that writes to `dir`. `next_number` must return file numbers that nobody else gets.
     pub fn new(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
@@ -63,13 +62,16 @@ impl<'a> TableSink<'a> {
         }
     }
 
-    /// What its tables say about when they were made, in milliseconds since 1970.
+    /// Sets the creation time that is recorded in the tables, in milliseconds since 1970.
     pub fn created_at(mut self, unix_ms: u64) -> Self {
         self.created_at_ms = unix_ms;
         self
     }
 
-    /// Adds an entry to the open table, opening one if there is none. Keys ascend.
+    /// Adds an entry to the open table. If none is open, creates one. Keys must ascend.
+    ///
+    /// # Errors
+    /// `Io` if a file cannot be created; else as `TableBuilder::add`.
     pub fn add(&mut self, key: &[u8], seqno: Seqno, kind: Kind, value: &[u8]) -> Result<()> {
         if self.open.is_none() {
             self.open = Some(self.create()?);
@@ -88,14 +90,14 @@ impl<'a> TableSink<'a> {
         Ok(OpenTable { number, temp, builder })
     }
 
-    /// Takes over `table`, of this database or another one, as it is, by giving its file a second
-    /// name (INVARIANT(adopted-as-written)), once all of its bytes were checked; before each piece
-    /// `goes_on` is asked. `false`, and nothing has happened, where that cannot be done: in another
-    /// file system, because what has the name is not that table, because its filter would have to
-    /// be made anew, or because it does not go on.
+    /// Adopts `table`, of this database or another one, by a second name for its file
+    /// (INVARIANT(adopted-as-written)). All its bytes are checked first, and `goes_on` is called
+    /// before each piece. Returns `false`, and changes nothing, where adoption is not possible: the
+    /// file is in another file system, the new name turns out to be another file, the filter must
+    /// be rebuilt, or `goes_on` returned false. Blocks on the disk.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// `Corrupt` or `Io` if the check of its bytes fails.
     pub fn adopt(&mut self, table: &Table, goes_on: &mut dyn FnMut() -> bool) -> Result<bool> {
         if table.filter_is_broken() {
             return Ok(false);
@@ -111,7 +113,7 @@ impl<'a> TableSink<'a> {
         let id = TableId { db_id: self.db_id, number };
         let opened = Table::open(&self.vfs, path.clone(), id, Some(&meta), BlockCache::new(0));
         let adopted = match opened {
-            // It is read anew there, and may have been damaged since the other one was opened.
+            // The filter is read again here, and may have been damaged since the table was opened.
             Ok(opened) if opened.filter_is_broken() => Ok(false),
             Ok(opened) => checked(&opened, table.path(), goes_on),
             Err(error) => {
@@ -127,25 +129,25 @@ impl<'a> TableSink<'a> {
         adopted
     }
 
-    /// Removes the last tables, until there are `tables` that have ended.
+    /// Removes the tables that were finished last, until `tables` are left.
     pub fn take_back_to(&mut self, tables: usize) {
         for meta in self.done.drain(tables..) {
             let _ = self.vfs.remove(&FileKind::Table(meta.number).path(&self.dir));
         }
     }
 
-    /// Bytes of the open table so far; 0 if none is open.
+    /// Estimated bytes of the open table; 0 if none is open.
     #[inline]
     pub fn table_bytes(&self) -> u64 {
         self.open.as_ref().map_or(0, |open| open.builder.estimated_bytes())
     }
 
-    /// How the tables that begin from here on are written.
+    /// Sets the options of all tables that are created from now on.
     pub fn set_options(&mut self, options: TableOptions) {
         self.options = options;
     }
 
-    /// How many tables have ended.
+    /// The number of finished tables.
     pub fn tables(&self) -> usize {
         self.done.len()
     }
@@ -155,7 +157,11 @@ impl<'a> TableSink<'a> {
         self.done.iter().map(|meta| meta.file_bytes).sum::<u64>() + self.table_bytes()
     }
 
-    /// Ends the open table, if there is one: its content is durable, its name not yet.
+    /// Finishes the open table, if there is one. Its contents are durable then, but not yet its
+    /// name.
+    ///
+    /// # Errors
+    /// As `TableBuilder::finish`; `Io` if the file cannot be renamed. The table is removed then.
     pub fn cut(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else {
             return Ok(());
@@ -177,7 +183,11 @@ impl<'a> TableSink<'a> {
         }
     }
 
-    /// Ends the open table and makes all names durable. Only now may an edit name the tables.
+    /// Finishes the open table and makes the names of all tables durable. Only now may an edit name
+    /// them. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As `cut`; `Io` if the directory cannot be synced.
     pub fn finish(mut self) -> Result<Vec<TableMeta>> {
         self.cut()?;
         if !self.done.is_empty() {
@@ -200,7 +210,7 @@ impl Drop for TableSink<'_> {
     }
 }
 
-/// Is every byte of the table as it has to be? `false` if that was not found out. It is known as
+/// Checks every byte of the table; `false` if `goes_on` stopped the check. Errors name the file as
 /// `path`.
 fn checked(table: &Table, path: &Path, goes_on: &mut dyn FnMut() -> bool) -> Result<bool> {
     table.check_bytes(goes_on).map_err(|error| match error {
@@ -230,8 +240,8 @@ mod tests {
         Table::open(vfs, path, id, Some(&meta), BlockCache::new(0)).unwrap()
     }
 
-    /// Planted: no look at the file that has the name; the number in it for the one here; a foreign
-    /// table that passes for any other.
+    /// Planted: the file behind the name is not checked; its number is taken for the one here; a
+    /// foreign table passes for any other.
     #[test]
     fn a_table_is_taken_over_only_if_the_file_is_the_one_that_is_meant() {
         let (here, elsewhere) = (MemVfs::new(), MemVfs::new());
@@ -244,7 +254,7 @@ mod tests {
             let mut sink = TableSink::new(vfs, dir, [2; 16], OPTIONS(), || number);
             (sink.adopt(&wanted, &mut || true).unwrap(), sink.finish().unwrap())
         };
-        // Another disk has nothing there, and then something else.
+        // The other disk has no such file, and then another one.
         assert_eq!(adopt(&elsewhere), (false, vec![]));
         let other = table(&elsewhere, "/a", 3, b"other!");
         assert_eq!(other.path(), wanted.path());
@@ -261,7 +271,7 @@ mod tests {
         let found =
             again.get(b"key", hash64(b"key"), ReadTier::Disk).unwrap().expect("it has the key");
         assert_eq!(&found.value[..], b"wanted");
-        // By the manifest something else should be there.
+        // The manifest expects another table.
         for unique_id in [id.unique_id(), other.meta().unique_id] {
             let error = open(&TableMeta { unique_id, ..meta.clone() }).unwrap_err();
             assert!(matches!(error, Error::Corrupt { .. }), "{error}");

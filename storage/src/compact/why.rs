@@ -1,35 +1,35 @@
-//! Why a job was chosen: the numbers that were compared.
+//! Why a job was chosen: the numbers that the choice compared.
 
 use std::fmt;
 
-/// What was chosen.
+/// The kind of choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Choice {
-    /// Slices go down a level as they are: nothing overlaps.
+    /// Slices move to the next level as they are, because nothing overlaps.
     Move,
-    /// Slices go into a landing as they are: to merge them now would rewrite too much.
+    /// Slices move to a landing as they are, because a merge would rewrite too much now.
     Land,
-    /// A landing is merged into itself: a read would look into too many runs.
+    /// A landing is merged into itself, because a read would search too many runs.
     Keep,
-    /// A landing is merged into its level: what is rewritten is worth it.
+    /// A landing is merged into its level, because enough has landed to pay for the rewrite.
     Drain,
-    /// What waits in front of a level is merged into it, because nothing is written to the range.
+    /// The tables in front of a level are merged into it, because the range is idle.
     Rest,
-    /// Slices are merged into the next level at once.
+    /// Slices are merged into the next level without landing first.
     #[default]
     Merge,
-    /// Tables that are full of tombstones, or have old ones, are merged.
+    /// A table with many or old tombstones is merged.
     Tombstones,
-    /// A slice that uses little of its file is written anew, and the file goes.
+    /// A slice that uses little of its file is rewritten, so that the file can be deleted.
     Shrink,
-    /// The landings are divided at other keys, because the data does not spread.
+    /// The shard bounds move, because the data is spread unevenly.
     Reshard,
-    /// Somebody asked for it.
+    /// A caller asked for it.
     Order,
 }
 
 impl Choice {
-    /// Its name, as statistics show it.
+    /// Its name in statistics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Move => "move",
@@ -46,20 +46,20 @@ impl Choice {
     }
 }
 
-/// A choice, and what it was based on. Numbers that the choice does not depend on are 0.
+/// A choice and the numbers behind it. Numbers that did not matter to the choice are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Why {
     /// What was chosen.
     pub choice: Choice,
-    /// How urgent it is; due from 1.0 on.
+    /// Its urgency; due from 1.0 on.
     pub score: f64,
-    /// Bytes that go down, or are merged in their landing.
+    /// Bytes of the input slices.
     pub bytes: u64,
-    /// Bytes of the level that they go to which they overlap: what a merge rewrites for them.
+    /// Bytes that they overlap in the target level: what a merge rewrites for them.
     pub target_bytes: u64,
-    /// Runs that they are in.
+    /// The number of runs that they form.
     pub runs: usize,
-    /// About which share of their entries newer ones hide.
+    /// The estimated share of their entries that newer ones of them supersede.
     pub superseded: f64,
 }
 

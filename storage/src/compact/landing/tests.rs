@@ -1,6 +1,6 @@
 //! Choices among landings, over versions without files.
 //!
-//! Long because each choice has its example, over one way to make versions.
+//! Long because each choice has its example, and all share one way to make versions.
 
 use super::superseded;
 use crate::codec::hash64;
@@ -32,7 +32,7 @@ fn landed(epoch: u64, slice: &Slice) -> Slice {
     Slice::new(meta, Arc::clone(slice.handle()))
 }
 
-/// A range over a part of the keys, in two shards.
+/// A range over a part of the keys, with two shards.
 fn range(
     id: u32,
     lo: &'static [u8],
@@ -67,14 +67,14 @@ fn name(number: u64, min: &[u8]) -> SliceName {
     SliceName { table: FileNumber(number), min_key: Bytes::copy_from_slice(min) }
 }
 
-/// When something is due, for whoever sleeps until then.
+/// The next time at which something is due, as a sleeping planner sees it.
 fn next_due(version: &Version, options: &CompactionOptions, now_ms: u64) -> Option<u64> {
     let mut agenda = Agenda::default();
     agenda.follow(version, |_| 0, options, now_ms);
     agenda.next_ms(now_ms)
 }
 
-/// Who chooses, again and again.
+/// A planner that picks and claims jobs repeatedly.
 struct Planner {
     version: Version,
     options: CompactionOptions,
@@ -111,7 +111,7 @@ impl Planner {
     }
 }
 
-/// Two shards with much over little, each of them worth a drain.
+/// Two shards with much data over little, each of them worth a drain.
 fn full(mut range: RangeVersion, first: u64, keys: [&[u8]; 2]) -> RangeVersion {
     for (shard, key) in (0..).zip(keys) {
         let number = first + 10 * u64::from(shard);
@@ -123,7 +123,7 @@ fn full(mut range: RangeVersion, first: u64, keys: [&[u8]; 2]) -> RangeVersion {
     range
 }
 
-/// Planted: claims that forget landings.
+/// Planted: claims ignore landings.
 #[test]
 fn t000_13_two_shards_are_drained_at_once_and_the_same_one_never() {
     let mut both = range(1, b"", None, b"m");
@@ -132,7 +132,7 @@ fn t000_13_two_shards_are_drained_at_once_and_the_same_one_never() {
         let of = |n: u64| landed(n, &slice(at + n, min, max, MIB));
         both.layers = both.layers.with(Place::Landing(1, shard), vec![of(3), of(2), of(1)]);
     }
-    // The first shard can be drained in two parts, which share no key.
+    // The first shard can be drained in two parts that share no key.
     let main = [(7, b"c", b"d"), (8, b"e", b"f"), (9, b"p", b"q")];
     let main = main.map(|(number, min, max)| slice(number, min, max, MIB));
     both.layers = both.layers.with(Place::Main(1), main.into());
@@ -152,9 +152,9 @@ fn t000_13_two_shards_are_drained_at_once_and_the_same_one_never() {
     assert_eq!(again.input_place(), place);
 }
 
-/// What a range has under way is no reason to let another one wait: each landing counts its own.
+/// Goal: jobs of one range do not make another range wait. Each landing counts its own merges.
 ///
-/// Planted: merges of all landings counted together.
+/// Planted: merges of all landings are counted together.
 #[test]
 fn t000_13_a_landing_waits_for_no_other_ranges() {
     let first = full(range(1, b"", Some(b"m"), b"f"), 10, [b"c", b"h"]);
@@ -173,10 +173,10 @@ fn t000_13_a_landing_waits_for_no_other_ranges() {
     assert_eq!(busy.len(), 2, "{running:?}");
 }
 
-/// The oldest table of a full shard cannot be merged, so no drain can be had. What came later is
-/// merged into itself, or nothing could land any more, also in other shards.
+/// Goal: the oldest table of a full shard cannot be merged, so no drain is possible. Newer tables
+/// are merged into themselves, or nothing could land any more, not even in other shards.
 ///
-/// Planted: a keep that only looks at its own trigger.
+/// Planted: a keep looks at its own trigger only.
 #[test]
 fn t000_14_a_full_shard_that_cannot_be_drained_is_kept() {
     let mut range = range(1, b"", None, b"m");
@@ -194,10 +194,10 @@ fn t000_14_a_full_shard_that_cannot_be_drained_is_kept() {
     assert_eq!(numbers, [14, 13, 12]);
 }
 
-/// A table of the level cannot be merged, and what has landed lies over that one and over others.
-/// Those are drained, up to the damaged one on either side.
+/// Goal: a table of the level cannot be merged, and slices in the landing overlap it and others.
+/// They are drained on both sides of the damaged table.
 ///
-/// Planted: windows that have a table which is set aside among others.
+/// Planted: a window contains a table that is set aside.
 #[test]
 fn a_drain_goes_around_a_table_of_the_level_that_is_set_aside() {
     let mut range = range(1, b"", None, b"zz");
@@ -231,10 +231,10 @@ fn a_drain_goes_around_a_table_of_the_level_that_is_set_aside() {
     assert_eq!((job.mode(), job.inputs.len()), (IngestMode::Drain, 1));
 }
 
-/// A landing is always due, and more so than the level. Yet the level has its turn: also where,
-/// after each job, somebody asks in vain for one that needs no merge.
+/// Goal: a landing is always due and more urgent than the level, yet the level gets its turn. That
+/// must hold even if the planner asks in vain for a metadata-only job after each job.
 ///
-/// Planted: a new round whenever nothing is found; the most urgent one first, always.
+/// Planted: a new round whenever nothing is found; the most urgent job first, always.
 #[test]
 fn t000_16_a_level_has_its_turn_beside_a_landing_that_is_always_due() {
     for in_vain in [false, true] {
@@ -251,7 +251,7 @@ fn t000_16_a_level_has_its_turn_beside_a_landing_that_is_always_due() {
         let mut planner = Planner::new(version(vec![range]), options);
         let mut met: BTreeMap<&str, u32> = BTreeMap::new();
         for _ in 0..40 {
-            // Nothing is installed: all of it stays due.
+            // No result is installed, so everything stays due.
             let job = planner.claim().expect("due");
             *met.entry(job.why.choice.name()).or_default() += 1;
             if in_vain {
@@ -263,10 +263,9 @@ fn t000_16_a_level_has_its_turn_beside_a_landing_that_is_always_due() {
     }
 }
 
-/// L0 has an old table and a newer one that overlaps it. The older one cannot go, so the newer one
-/// stays.
+/// Goal: of two overlapping tables in L0, the older one cannot move. So the newer one stays.
 ///
-/// Planted: a landing of the newest ones.
+/// Planted: the newest tables land.
 #[test]
 fn t000_11_a_table_lands_only_when_the_older_ones_that_it_overlaps_do() {
     let mut range = range(1, b"", None, b"m");
@@ -286,7 +285,7 @@ fn t000_11_a_table_lands_only_when_the_older_ones_that_it_overlaps_do() {
     let running = planner.claims.claim(all);
     assert!(planner.pick(true).is_none(), "L0 has one job at a time");
     drop(running);
-    // Only the older one has room, because the shard of the other one is full.
+    // Only the older one has room: the shard of the newer one is full.
     let mut range = RangeVersion::clone(&planner.version.ranges()[0]);
     let full = (1..=4).map(|n| landed(n, &slice_at(n + 1, b"n", b"o", MIB, n..=n))).collect();
     range.layers =
@@ -298,10 +297,10 @@ fn t000_11_a_table_lands_only_when_the_older_ones_that_it_overlaps_do() {
     assert_eq!(numbers(land), [21]);
 }
 
-/// All workers that merge are busy. What is small would be merged at once if one was not; so it
-/// lands.
+/// Goal: all workers that merge are busy. A small table would be merged at once if one were idle;
+/// so it lands instead.
 ///
-/// Planted: a merge of what is small, whoever is idle.
+/// Planted: small tables are merged, even if no worker is idle.
 #[test]
 fn l0_lands_also_where_it_is_small_when_only_the_manifest_may_be_written() {
     let l0 = || vec![slice(22, b"c", b"p", 1000), slice(21, b"a", b"l", 1000)];
@@ -318,9 +317,9 @@ fn l0_lands_also_where_it_is_small_when_only_the_manifest_may_be_written() {
     }
 }
 
-/// What lands is cut at bounds, and they must not move meanwhile.
+/// Goal: slices that land are cut at shard bounds, which must not move meanwhile.
 ///
-/// Planted: a place of its own for what moves the bounds.
+/// Planted: a reshard conflicts only by its place.
 #[test]
 fn a_landing_and_new_bounds_are_not_given_out_together() {
     let mut range = range(1, b"", None, b"m");
@@ -341,8 +340,8 @@ fn a_landing_and_new_bounds_are_not_given_out_together() {
     assert!(planner.claims.admits(&land));
 }
 
-/// A shard that waits is drained for twice `drain_ratio` at most, as long as anything comes; and
-/// for more when nothing has come for long, or it is full.
+/// Goal: a shard that has waited is drained for at most twice `drain_ratio` while tables arrive. It
+/// is drained for more when the database idles, or when the shard is full.
 ///
 /// Planted: five times for age alone.
 #[test]
@@ -353,7 +352,7 @@ fn t000_17_what_has_waited_is_drained_at_a_bounded_price_unless_nothing_comes() 
         range.layers = range.layers.with(Place::Landing(1, 0), (1..=runs).map(of).collect());
         let main = vec![slice(1, b"a", b"d", main_mib * MIB)];
         range.layers = range.layers.with(Place::Main(1), main);
-        // Something has just been flushed elsewhere.
+        // A table was just flushed into another range.
         let mut meta = crate::version::testing::meta(90, b"x", b"y", 1000);
         meta.created_at_ms = HOUR;
         let flushed = Slice::whole(&TableHandle::unopened(meta.into(), ObsoleteFiles::new()));
@@ -373,12 +372,12 @@ fn t000_17_what_has_waited_is_drained_at_a_bounded_price_unless_nothing_comes() 
         (3, 1, 0, false),
         (3, 1, HOUR, true),
         (4, 1, HOUR, true),
-        // It has waited for an hour, but this would rewrite five for one.
+        // It has waited for an hour, but a drain would rewrite five bytes per byte.
         (5, 1, HOUR, false),
         (12, 3, HOUR, true),
         (13, 3, HOUR, false),
         (13, 4, HOUR, true),
-        // Nothing has come for half an hour: there is time for it. But not for any price.
+        // The database idles, so the price may be higher, but not any price.
         (5, 1, HOUR + HOUR / 2 - 1, false),
         (5, 1, HOUR + HOUR / 2, true),
         (10, 1, 2 * HOUR, true),
@@ -386,13 +385,13 @@ fn t000_17_what_has_waited_is_drained_at_a_bounded_price_unless_nothing_comes() 
     ] {
         assert_eq!(due(main_mib, runs, now_ms), want, "{main_mib} under {runs}, at {now_ms}");
     }
-    // Who sleeps until something is due is woken for it.
+    // A planner that sleeps until something is due wakes up for it.
     let version = version(vec![of(5, 1)]);
     assert_eq!(next_due(&version, &options, HOUR), Some(HOUR + HOUR / 2));
     assert_eq!(next_due(&version, &options, HOUR + HOUR / 2), None);
 }
 
-/// A table whose keys are known.
+/// A table with a sketch of its keys.
 fn with_keys(number: u64, bytes: u64, keys: std::ops::Range<u64>) -> Arc<TableHandle> {
     let mut meta = crate::version::testing::meta(number, b"a", b"z", bytes);
     meta.entries = keys.end - keys.start;
@@ -400,7 +399,7 @@ fn with_keys(number: u64, bytes: u64, keys: std::ops::Range<u64>) -> Arc<TableHa
     TableHandle::unopened(meta.into(), ObsoleteFiles::new())
 }
 
-/// Planted: a sketch for each part of a file; parts that hide as much as whole files would.
+/// Planted: a sketch for each part of a file; a part supersedes as much as the whole file would.
 #[test]
 fn parts_of_a_file_hide_nothing_of_each_other() {
     let half = |handle: &Arc<TableHandle>| part_of(handle, b"a", b"f");
@@ -416,7 +415,7 @@ fn parts_of_a_file_hide_nothing_of_each_other() {
     near(&[Slice::whole(&new), half(&same), half(&old)], 0.5);
     let other = with_keys(4, MIB, 5000..14_000);
     near(&[Slice::whole(&other), half(&same), half(&old)], 0.05);
-    // So what waits in two parts is worth what it has.
+    // Two parts that wait are worth what they contain.
     let mut range = range(1, b"", None, b"zz");
     let table = with_keys(9, 3 * MIB, 0..1000);
     let parts = [(b"a", b"f"), (b"m", b"z")].map(|(min, max)| part_of(&table, min, max));
@@ -428,7 +427,7 @@ fn parts_of_a_file_hide_nothing_of_each_other() {
     assert!(next_due(&version(vec![range]), &options(), 0).is_some(), "it is worth 0.3");
 }
 
-/// Planted: slices counted instead of runs.
+/// Planted: slices are counted instead of runs.
 #[test]
 fn a_keep_that_is_due_takes_more_than_one_run() {
     let mut range = range(1, b"", None, b"zz");
@@ -448,10 +447,10 @@ fn a_keep_that_is_due_takes_more_than_one_run() {
     }
 }
 
-/// What an earlier keep has merged came there together, in many tables. It is not merged again for
-/// a few small ones on top of it.
+/// Goal: the output of an earlier keep landed as many tables together. It is not merged again for a
+/// few small tables above it.
 ///
-/// Planted: one table of it compared with what there is.
+/// Planted: a single table of it is compared with what is taken already.
 #[test]
 fn a_keep_leaves_what_was_merged_before_until_as_much_has_come() {
     let mut range = range(1, b"", None, b"zz");
@@ -473,10 +472,10 @@ fn a_keep_leaves_what_was_merged_before_until_as_much_has_come() {
     }
 }
 
-/// Something is due, and perhaps cannot be had. What will be due beside it has an alarm all the
-/// same.
+/// Goal: something is due but perhaps cannot run. There still is an alarm for what becomes due
+/// later.
 ///
-/// Planted: no alarm where something is due; the first of all times, though it is past.
+/// Planted: no alarm where something is due; the earliest of all times, even in the past.
 #[test]
 fn what_will_be_due_is_not_forgotten_beside_what_is() {
     const DAY: u64 = 24 * 3_600_000;
@@ -505,10 +504,10 @@ fn what_will_be_due_is_not_forgotten_beside_what_is() {
     assert_eq!(next_due(&version_of(&range), &options, DAY + 1006), None);
 }
 
-/// An old tombstone goes down although that costs more than what has landed is worth: where it has
-/// landed itself, and where it lies over something that has.
+/// Goal: an old tombstone is merged although that costs more than what has landed is worth: in the
+/// landing itself, and in the level above where it overlaps the landing.
 ///
-/// Planted: only levels are looked at; a table that lies over a landing is passed by.
+/// Planted: only levels are searched; a table that overlaps a landing is skipped.
 #[test]
 fn tombstones_that_are_old_make_landings_drain() {
     const DAY: u64 = 24 * 3_600_000;
@@ -532,7 +531,7 @@ fn tombstones_that_are_old_make_landings_drain() {
     let job = planner.pick(true).expect("it is old");
     let numbers = |job: &Job| job.slices().map(|(_, s)| s.number().0).collect::<Vec<_>>();
     assert_eq!((job.mode(), numbers(&job)), (IngestMode::Drain, vec![12, 2]));
-    // In L1, over what has landed before L2.
+    // In L1, over tables in the landing of L2.
     let mut second = range(1, b"", None, b"m");
     second.layers = second.layers.with(Place::Main(1), vec![dead(9, b"a", b"c")]);
     second.layers =
@@ -543,8 +542,7 @@ fn tombstones_that_are_old_make_landings_drain() {
     assert_eq!((job.mode(), numbers(&job)), (IngestMode::Drain, vec![5, 1]));
 }
 
-/// Somebody has a part of L0 merged. The rest of it goes on landing; what lies over that part
-/// waits.
+/// Goal: while a job holds a part of L0, the rest of L0 still lands. Tables over that part wait.
 ///
 /// Planted: one job of L0 at a time, whatever its keys.
 #[test]

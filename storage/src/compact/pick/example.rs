@@ -1,18 +1,20 @@
-//! The levels of the `seed` options, played step by step: a known example of leveled compaction
-//! with toy numbers.
+//! A known example of leveled compaction with toy numbers, played step by step with the options of
+//! `CompactionOptions::seed`.
 //!
-//! L0 goes down when it has 3 tables, and level N may have 10 x 10^N entries. In the example L1 has
-//! 30 entries when it is said to be too large, "more than 10 x ratio". But 10 x 10^1 is 100, as the
-//! line below it there says as well, so at 30 nothing happens; here L1 goes on until it has 100.
-//! The example also flushes 5 entries at a time, and lets L0 have 2 such tables although those are
-//! 10 entries, and L0 may have 10 x 10^0 = 10: with 5 the entries fire first, in its second step.
-//! Here a flush has 3.
+//! L0 is compacted when it has 3 tables, and level N may have 10 x 10^N entries. The example
+//! contradicts this formula twice, and the test follows the formula:
+//!
+//! - The example compacts L1 at 30 entries, because they are "more than 10 x ratio". But 10 x 10^1
+//!   is 100, so here L1 grows until it has 100.
+//! - The example flushes 5 entries at a time and lets L0 have 2 such tables. But those are 10
+//!   entries, the limit of L0 (10 x 10^0), so L0 would be compacted in the second step. Here a
+//!   flush has 3.
 
 use super::*;
 use crate::version::testing::{meta, version_of};
 use crate::version::{ObsoleteFiles, TableHandle};
 
-/// L0, L1, and so on, newest first: the entries of their tables.
+/// L0, L1 and so on: the entries of their tables, newest first.
 type Shape = Vec<Vec<u64>>;
 
 struct Example {
@@ -46,7 +48,7 @@ impl Example {
         version_of(l0, self.levels[1..].iter().map(level).collect())
     }
 
-    /// A flush of so many new keys. Returns which levels went down, one after the other.
+    /// Flushes this many new keys. Returns the levels that were compacted, in order.
     fn flush(&mut self, entries: u64) -> Vec<u8> {
         self.levels[0].insert(0, entries);
         let mut went = Vec::new();
@@ -88,13 +90,13 @@ fn t003_02_the_known_example_goes_down_where_its_formula_says() {
     // Steps 1 and 2: L0 has one table, then two.
     assert_eq!((example.flush(3), shape(&example)), (vec![], vec![vec![3]]));
     assert_eq!((example.flush(3), shape(&example)), (vec![], vec![vec![3, 3]]));
-    // Step 3: it has three, and they become one in L1.
+    // Step 3: L0 has three tables, and they become one in L1.
     assert_eq!((example.flush(3), shape(&example)), (vec![0], vec![vec![], vec![9]]));
-    // Steps 4 to 6: once more, with what is in L1.
+    // Steps 4 to 6: the same again, merged with the table in L1.
     assert_eq!(example.flush(3), [0_u8; 0]);
     assert_eq!(example.flush(3), [0_u8; 0]);
     assert_eq!((example.flush(3), shape(&example)), (vec![0], vec![vec![], vec![18]]));
-    // Step 7, as far as its formula goes: L1 keeps what it gets until it has 100 entries.
+    // Step 7, by the formula: L1 grows until it has 100 entries.
     let mut flushes = 6;
     loop {
         let went = example.flush(3);
@@ -108,7 +110,7 @@ fn t003_02_the_known_example_goes_down_where_its_formula_says() {
     }
     // 11 times 9 are 99, which is not enough.
     assert_eq!((flushes, shape(&example)), (36, vec![vec![], vec![], vec![108]]));
-    // Next time nothing is left in L1 to be merged with, and L2 may have 1,000.
+    // L1 is empty now, so L0 becomes one table in L1. L2 may have 1,000 entries.
     example.flush(3);
     example.flush(3);
     assert_eq!((example.flush(3), shape(&example)), (vec![0], vec![vec![], vec![9], vec![108]]));

@@ -44,7 +44,7 @@ fn options() -> CompactionOptions {
     CompactionOptions {
         level_base_bytes: MIB,
         table_bytes_max: MIB,
-        // Every table is a flush.
+        // Every table is one flush.
         shards: 1,
         landing_runs_max: 0,
         ..CompactionOptions::balanced()
@@ -135,7 +135,7 @@ fn versions_and_the_jobs_they_call_for() {
     }
 }
 
-/// Planted: `>=`; a rewrite in place whatever lies below; L0 too.
+/// Planted: `>=`; a rewrite in place whatever is below; L0 as well.
 #[test]
 fn tables_that_are_full_of_tombstones_are_merged_although_their_level_is_small() {
     let dead = |number, min: &str, max: &str, percent| {
@@ -203,7 +203,7 @@ fn picks_go_round_the_level_and_around_running_jobs() {
         running.push(claims.claim(job));
     }
     assert!(pick(&version, &options(), &claims, &NONE).is_none(), "all of it is claimed");
-    // One at a time, the round goes on from its cursor.
+    // Picked one at a time, the round-robin continues from its cursor.
     let mut claims = Claims::new();
     let mut order = Vec::new();
     for _ in 0..3 {
@@ -259,7 +259,7 @@ fn tombstones_are_dropped_only_over_nothing_older() {
     }
 }
 
-/// (what is set aside, what is picked of L0 and of L1)
+/// (tables set aside, what is picked of L0 and of L1)
 type Around = (&'static [u64], Option<(&'static [u64], &'static [u64])>);
 
 #[test]
@@ -276,11 +276,11 @@ fn a7_jobs_go_around_what_is_set_aside_and_around_what_lies_over_it() {
     let cases: [Around; 8] = [
         (&[], Some((&[16, 15, 14, 13, 12, 11], &[1, 2, 3]))),
         (&[99], Some((&[16, 15, 14, 13, 12, 11], &[1, 2, 3]))),
-        // 13 lies over 11, and 16 and 15 over 13.
+        // 13 overlaps 11; 16 and 15 overlap 13.
         (&[11], Some((&[14, 12], &[3]))),
         (&[13], Some((&[14, 12, 11], &[2, 3]))),
         (&[16], Some((&[15, 14, 13, 12, 11], &[1, 2, 3]))),
-        // A wall in L1 that nothing in L0 overlaps: one side of it.
+        // A wall in L1 that nothing in L0 overlaps: only one side of it is picked.
         (&[2], Some((&[16, 15, 13, 11], &[1]))),
         (&[2, 11], Some((&[14, 12], &[3]))),
         (&[1, 3, 11], None),
@@ -319,10 +319,10 @@ fn a7_a_level_goes_around_what_is_set_aside() {
     assert_eq!(picked(2), None, "both overlap it");
 }
 
-/// Landings were switched off while one had something, and that cannot be merged. Only what lies
-/// over it waits.
+/// Goal: landings were switched off while one had a table, and that table cannot be merged. Only
+/// tables that overlap it wait.
 ///
-/// Planted: landed tables that are no walls.
+/// Planted: landed tables are no walls.
 #[test]
 fn a7_without_landings_l0_goes_around_what_has_landed() {
     let landed = |epoch, slice: Slice| {

@@ -1,4 +1,4 @@
-//! Ranges that nobody writes to, over versions without files.
+//! Idle ranges, over versions without files.
 
 use super::*;
 use crate::compact::{
@@ -36,8 +36,8 @@ fn range(id: u32, lo: &'static [u8], hi: Option<&'static [u8]>) -> RangeVersion 
     RangeVersion::empty(RangeId(id), span, Shards::one())
 }
 
-/// 1 MiB in L0, and 2 in the landings of L1 and L2 each, over much more in each level: nothing is
-/// due.
+/// 1 MiB in L0 and 2 MiB in each of the landings of L1 and L2, all over much larger levels: nothing
+/// is due.
 fn waiting(id: u32, lo: &'static [u8], hi: Option<&'static [u8]>) -> RangeVersion {
     let mut range = range(id, lo, hi);
     let first = u64::from(id) * 100;
@@ -63,7 +63,7 @@ fn version(ranges: Vec<RangeVersion>) -> Version {
     version
 }
 
-/// Who looks and chooses, when the test says so.
+/// A planner that looks and chooses when the test says so.
 struct Planner {
     version: Version,
     options: CompactionOptions,
@@ -108,17 +108,17 @@ impl Planner {
         Some(self.claims.claim(job))
     }
 
-    /// Its alarm, from now on.
+    /// The time of its alarm, from now.
     fn sleeps(&self) -> Option<u64> {
         self.agenda.next_ms(self.now_ms).map(|at| at - self.now_ms)
     }
 
-    /// The time comes for which the alarm is set.
+    /// Lets the time pass until the alarm.
     fn sleep(&mut self) {
         self.now_ms += self.sleeps().expect("it has an alarm");
     }
 
-    /// The job is done: what it took is in one table, or where it lands.
+    /// Finishes the job: its inputs become one table in its output, or land there.
     fn install(&mut self, job: ClaimedJob) {
         let at = self.version.ranges().iter().position(|range| range.id == job.range);
         let at = at.expect("it is there");
@@ -148,7 +148,7 @@ impl Planner {
         ranges[at] = Arc::new(range);
         self.version = Version::new(ranges, ObsoleteFiles::new());
         check::check(&self.version).unwrap();
-        // And with it its claim.
+        // This ends its claim.
         drop(job);
     }
 }
@@ -157,7 +157,7 @@ fn numbers(job: &Job) -> Vec<u64> {
     job.slices().map(|(_, slice)| slice.number().0).collect()
 }
 
-/// Planted: a rest as long whatever it costs; L0 and the landing of L1 counted as two merges.
+/// Planted: the same wait whatever the cost; L0 and the landing of L1 counted as two merges.
 #[test]
 fn what_a_rest_takes_grows_with_what_it_rewrites() {
     let takes = |of: &dyn Fn(&mut RangeVersion)| {
@@ -174,7 +174,7 @@ fn what_a_rest_takes_grows_with_what_it_rewrites() {
             }
         })
     };
-    // 5 MiB wait over 900, and may rewrite twice as much for each 5 seconds.
+    // 5 MiB wait over 900. Each 5 seconds of waiting allow a rewrite of twice the 5 MiB.
     assert_eq!(only(&[Place::L0, Place::Landing(1, 0), Place::Landing(2, 0)]), Some(450 * SECOND));
     assert_eq!(only(&[Place::L0, Place::Landing(1, 0)]), Some(82_500));
     assert_eq!(only(&[Place::L0]), Some(247_500));
@@ -192,12 +192,12 @@ fn what_a_rest_takes_grows_with_what_it_rewrites() {
     }
 }
 
-/// From top to bottom, each level once, although two workers are idle: L0 lands, is merged with
-/// what has landed, what is too much in L1 then lands, and all of that goes into L2 at once. Then
-/// it is over.
+/// Goal: levels are merged from top to bottom, each one once, although two workers are idle. L0
+/// lands and is merged with what has landed; the excess of L1 then lands; all of that is merged
+/// into L2 at once. Then it is over.
 ///
-/// Planted: the landings of the deepest level first; no look at what runs above; a batch of what
-/// has landed, as drains take it.
+/// Planted: the deepest landing first; jobs above are ignored; one batch of a landing, as a drain
+/// takes it.
 #[test]
 fn a_range_that_rests_is_drained_from_top_to_bottom_and_each_level_is_written_once() {
     let mut planner = Planner::new(vec![waiting(1, b"", None)]);
@@ -224,7 +224,7 @@ fn a_range_that_rests_is_drained_from_top_to_bottom_and_each_level_is_written_on
     assert_eq!(planner.sleeps(), None, "nothing waits");
 }
 
-/// Planted: a rest that goes on when something is written; an alarm for the time as it was.
+/// Planted: a rest continues after a write; the alarm keeps its old time.
 #[test]
 fn what_is_written_or_flushed_puts_a_rest_off_and_ends_it() {
     let mut planner = Planner::new(vec![waiting(1, b"", None)]);
@@ -235,7 +235,7 @@ fn what_is_written_or_flushed_puts_a_rest_off_and_ends_it() {
     planner.sleep();
     let land = planner.claim().expect("it rests");
     planner.install(land);
-    // It is not flushed yet, but it is written.
+    // Written, but not flushed yet.
     planner.written[0] += 1;
     assert!(planner.claim().is_none(), "who comes back finds nothing in the way");
     planner.sleep();
@@ -246,7 +246,7 @@ fn what_is_written_or_flushed_puts_a_rest_off_and_ends_it() {
         planner.install(job);
     }
     assert_eq!((planner.sleeps(), planner.version.ranges()[0].layers.runs().len()), (None, 1));
-    // A flush of what was written before, such as that of an idle range.
+    // A flush of entries that were written earlier, as of an idle range.
     let mut range = RangeVersion::clone(&planner.version.ranges()[0]);
     range.layers = range.layers.with(Place::L0, vec![slice(195, b"a", b"b", MIB)]);
     planner.version = version(vec![range]);
@@ -256,10 +256,10 @@ fn what_is_written_or_flushed_puts_a_rest_off_and_ends_it() {
     assert!(planner.claim().is_some(), "it rests");
 }
 
-/// A range rests and its neighbour does not. What is due there goes first; what is not due there
-/// stays; and what rests has its turn.
+/// Goal: one range is idle and its neighbour is not. What is due in the neighbour is first; what is
+/// not due there stays; and the idle range gets its turn.
 ///
-/// Planted: turns shared with drains that are due; all ranges rest when one does.
+/// Planted: turns are shared with drains that are due; all ranges rest when one does.
 #[test]
 fn a_range_rests_beside_a_busy_one() {
     let mut planner = Planner::new(vec![waiting(1, b"", Some(b"m")), waiting(2, b"m", None)]);
@@ -295,9 +295,9 @@ fn a_range_rests_beside_a_busy_one() {
     assert!(planner.version.ranges()[1].layers.landing(1).len() > 1, "it is written to");
 }
 
-/// The landing of L1 cannot be merged. That of L2 is, all the same.
+/// Goal: the landing of L1 cannot be merged. The landing of L2 is merged all the same.
 ///
-/// Planted: nothing is done below what waits.
+/// Planted: nothing is merged below what waits.
 #[test]
 fn what_cannot_be_merged_keeps_nothing_below_it_from_resting() {
     let mut planner = Planner::new(vec![waiting(1, b"", None)]);
@@ -323,7 +323,7 @@ fn what_cannot_be_merged_keeps_nothing_below_it_from_resting() {
     assert_eq!((job.why.choice, job.input_place()), (Choice::Rest, Place::Landing(2, 0)));
 }
 
-/// Planted: rests that begin anew for all ranges when others come or go.
+/// Planted: all ranges start their wait anew when a range is added or removed.
 #[test]
 fn a_range_rests_whatever_ranges_come_and_go_beside_it() {
     let mut planner = Planner::new(vec![waiting(1, b"", Some(b"m")), range(2, b"m", None)]);
