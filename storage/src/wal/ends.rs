@@ -1,25 +1,25 @@
-//! The two records that chain segments: the first one of a segment says what it continues, the last
-//! one which segment continues it.
+//! The two records that chain segments. The first record of a segment describes its predecessor;
+//! the last record names its successor.
 //!
 //! ```text
 //! begin      payload: none (the log begins here), or 40 bytes about the segment before:
 //!            number u64 | final_length u64 | synced_length u64 | last_seqno u64 | digest u64
 //! continued  payload: number u64 of the next segment
 //! ```
-//! The next segment's file and name are durable before `continued` can be written, so a log whose
-//! last file went missing says so by itself.
+//! The file and the name of the next segment are durable before `continued` can be written. So a
+//! log whose last file is missing shows that by itself.
 
 use super::{Link, Predecessor};
 use crate::codec::Reader;
 use crate::filename::FileNumber;
 use crate::key::Seqno;
 
-/// Length of the longest payload of `begin`.
+/// Length of the longest payload of a begin record.
 pub(super) const BEGIN_PAYLOAD_BYTES_MAX: usize = 40;
-/// Length of the payload of `continued`.
+/// Length of the payload of a `continued` record.
 pub(super) const CONTINUED_BYTES: usize = 8;
 
-/// The payload of `begin`.
+/// The payload of a begin record.
 pub(super) fn encode_begin(predecessor: Predecessor) -> Vec<u8> {
     let mut payload = Vec::new();
     if let Predecessor::Follows(link) = predecessor {
@@ -31,7 +31,7 @@ pub(super) fn encode_begin(predecessor: Predecessor) -> Vec<u8> {
     payload
 }
 
-/// Reads the payload of `begin` in the segment `number`; `None` if it makes no sense there.
+/// Decodes the payload of a begin record of segment `number`; `None` if it is not valid there.
 pub(super) fn decode_begin(payload: &[u8], number: FileNumber) -> Option<Predecessor> {
     if payload.is_empty() {
         return Some(Predecessor::Barrier);
@@ -47,7 +47,8 @@ pub(super) fn decode_begin(payload: &[u8], number: FileNumber) -> Option<Predece
     (reader.is_empty() && link.number < number).then_some(Predecessor::Follows(link))
 }
 
-/// Reads the payload of `continued` in the segment `number`; `None` if it makes no sense there.
+/// Decodes the payload of a `continued` record of segment `number`; `None` if it is not valid
+/// there.
 pub(super) fn decode_continued(payload: &[u8], number: FileNumber) -> Option<FileNumber> {
     let next = FileNumber(u64::from_le_bytes(payload.try_into().ok()?));
     (next > number).then_some(next)

@@ -1,11 +1,12 @@
 //! Sync groups: what the log's syncer writes and syncs while the next group forms.
 //!
-//! A `SyncGroup` is written first. Then it joins `Unsynced`, which is all that was written and is
-//! not synced yet, of however many groups. Only `Unsynced` can be synced. So a sync covers every
-//! segment that any of the groups wrote to.
+//! A `SyncGroup` is written first. Then it joins `Unsynced`, which is everything that is written
+//! and not yet synced, of any number of groups. Only `Unsynced` can be synced. So a sync covers
+//! every segment that any of the groups wrote to.
 //!
-//! Both own the file handles that they need, so the writer's seat is free while they work: write,
-//! tell the writer; sync, tell the writer. Nothing here changes the writer.
+//! Both own the file handles that they need, so the writer's combining lock is free during their
+//! I/O: write and report to the writer, then sync and report to the writer. Nothing here changes
+//! the writer.
 
 use super::SealedSegment;
 use super::spare::SegmentFile;
@@ -15,7 +16,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Staged bytes and where they belong.
+/// Staged bytes and their place in a segment.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     pub(super) segment: Arc<SegmentFile>,
@@ -27,15 +28,15 @@ pub(super) struct Run {
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) segment: Arc<SegmentFile>,
-    /// What the sync makes durable: everything before `upto`, of which earlier groups had what is
-    /// before `from`.
+    /// A sync makes durable what is before `upto`. Earlier groups covered what is before `from`.
     pub(super) from: u64,
     pub(super) upto: u64,
 }
 
-/// Everything that was appended before `LogWriter::take_group` and had not been taken yet.
+/// Everything that was appended between two calls of `LogWriter::take_group`.
 ///
-/// Groups are written in the order they were taken, and then added to `Unsynced` in that order.
+/// Groups must be written in the order in which they were taken, and added to `Unsynced` in that
+/// order.
 pub struct SyncGroup {
     pub(super) id: u64,
     pub(super) runs: Vec<Run>,
@@ -46,8 +47,8 @@ pub struct SyncGroup {
 }
 
 impl SyncGroup {
-    /// The last sequence number at or before the end of the group: in the file once `write`
-    /// succeeded.
+    /// The last sequence number at or before the end of the group. It is in the file once `write`
+    /// has succeeded.
     pub fn upto(&self) -> Seqno {
         self.upto
     }
@@ -57,14 +58,15 @@ impl SyncGroup {
         self.runs.is_empty() && self.targets.is_empty()
     }
 
-    /// Staged bytes in it.
+    /// The number of staged bytes in the group.
     pub fn staged_bytes(&self) -> usize {
         self.runs.iter().map(|run| run.bytes.len()).sum()
     }
 
-    /// Writes the staged bytes into their files: one system call, or one per segment after a
-    /// rotation. After success, and `LogWriter::written`, everything in the group survives the
-    /// death of the process. Repeatable: it writes the same bytes to the same places.
+    /// Writes the staged bytes to their files: one system call, or one per segment after a
+    /// rotation. After success and `LogWriter::written`, everything in the group survives the death
+    /// of the process. It may be repeated: it writes the same bytes to the same places. Blocks on
+    /// the disk.
     ///
     /// # Errors
     /// `Io`, naming file and offset.
@@ -91,21 +93,21 @@ impl fmt::Debug for SyncGroup {
     }
 }
 
-/// Everything that was written and is not synced yet, of one group or of several.
+/// Everything that is written and not yet synced, of one group or of several.
 #[derive(Default)]
 pub struct Unsynced {
     pub(super) groups: Range<u64>,
-    /// Oldest segment first; all but the last one are sealed, the last one may be.
+    /// Oldest segment first. All but the last one are sealed; the last one may be.
     pub(super) targets: Vec<Target>,
     sealed: Vec<SealedSegment>,
     upto: Seqno,
 }
 
 impl Unsynced {
-    /// Adds a group that was written, and frees its bytes.
+    /// Adds a written group and frees its bytes.
     ///
     /// # Panics
-    /// When it is not the one that was taken after the last one added.
+    /// If the group is not the next one in the order in which groups were taken.
     pub fn add(&mut self, group: SyncGroup) {
         self.upto = group.upto;
         if group.is_empty() {
@@ -128,7 +130,7 @@ impl Unsynced {
         self.sealed.extend(group.sealed);
     }
 
-    /// The last sequence number at or before the end of it: durable once `sync` succeeded.
+    /// The last sequence number at or before its end. It is durable once `sync` has succeeded.
     pub fn upto(&self) -> Seqno {
         self.upto
     }
@@ -138,23 +140,23 @@ impl Unsynced {
         self.groups.is_empty()
     }
 
-    /// The segments that got their last byte in it; they are complete once it is synced.
+    /// The segments that were sealed in these groups. They are complete once `sync` has succeeded.
     pub fn sealed(&self) -> &[SealedSegment] {
         &self.sealed
     }
 
-    /// Makes all of it durable, older segments before newer ones.
+    /// Makes everything in it durable, older segments before newer ones. Blocks on the disk.
     ///
     /// # Errors
-    /// `Io`, naming the file. Final, whatever the cause, a full disk included: a failed sync must
-    /// not be repeated on the same handle, for nobody knows what is on the disk, and nothing newer
-    /// may be synced after it.
+    /// `Io`, naming the file. Every failure is final, even a full disk. A failed sync must not be
+    /// repeated on the same handle, because nobody knows what is on the disk. Nothing newer may be
+    /// synced after it.
     pub fn sync(&self) -> Result<()> {
-        // Order matters: a record confirms every older segment once its own is synced.
+        // The order matters: once a segment is synced, its records confirm every older segment.
         for (index, target) in self.targets.iter().enumerate() {
             let segment = &target.segment;
             if let Some(mapping) = &segment.mapping {
-                // The sealed segments come first, and nothing of them is stored to again.
+                // Sealed segments come first in `targets`, and nothing is stored to them any more.
                 let is_sealed = index < self.sealed.len();
                 let upto = if is_sealed { segment.bytes } else { target.upto };
                 mapping.before_sync(target.from as usize, upto as usize);

@@ -1,4 +1,4 @@
-//! The header page of a segment: which file this is.
+//! The header page of a segment. It says which file this is.
 //!
 //! ```text
 //!    0  magic "SLUICEWL"
@@ -10,11 +10,12 @@
 //!   72  zeros
 //! 4092  crc u32 over bytes 0..4092
 //! ```
-//! The page is durable before the file gets its `.wal` name and is never written again under that
-//! number. So a `.wal` file without it is damaged, or is not the file that had this name.
+//! The page is durable before the file gets its `.wal` name, and is never written again under that
+//! number. So a `.wal` file without a valid page is damaged, or is not the file that had this name.
 //!
-//! The checksum is not seeded: the page itself says whose it is, so that a file of another database
-//! can be named as such. Magic, format and checksum keep their places in every future format.
+//! The checksum is not seeded, because the page names its database: so the error for a file of
+//! another database can say so. Magic, format and checksum keep their offsets in every future
+//! format.
 
 use super::LogIdentity;
 use crate::codec::{Reader, crc};
@@ -30,11 +31,11 @@ const MAGIC: [u8; 8] = *b"SLUICEWL";
 const FORMAT: u16 = 1;
 /// Features that a reader must know. None yet.
 const INCOMPAT_KNOWN: u64 = 0;
-/// Features that a writer must know. None yet; and replaying always leads to writing.
+/// Features that a writer must know. None yet. A replay always leads to writing.
 const RO_COMPAT_KNOWN: u64 = 0;
 const CRC_AT: usize = HEADER_BYTES - 4;
 
-/// What a segment's header page says.
+/// The contents of a segment's header page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) identity: LogIdentity,
@@ -62,11 +63,11 @@ impl SegmentHeader {
         page
     }
 
-    /// Reads the page of the segment `number` at `path`.
+    /// Decodes the page of the segment `number` at `path`.
     ///
     /// # Errors
-    /// `Unsupported` for an intact page of another format; `Corrupt` for anything else that is not
-    /// the page that was written for this segment.
+    /// `Unsupported` for a valid page of another format or with unknown features. `Corrupt` for any
+    /// other page than the one that was written for this segment.
     pub(super) fn decode(
         page: &[u8],
         path: &Path,
@@ -115,8 +116,8 @@ impl SegmentHeader {
     }
 }
 
-/// The database that the segment `number` in `dir` says it belongs to, if it has a valid header
-/// page.
+/// The id of the database that the segment `number` in `dir` claims to belong to; `None` without a
+/// valid header page. Blocks on the disk.
 pub fn claimed_id(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber) -> Option<[u8; 16]> {
     let mut page = [0; HEADER_BYTES];
     let read_bytes = vfs.open(&FileKind::Wal(number).path(dir)).ok()?.read_at(&mut page, 0).ok()?;
@@ -126,7 +127,7 @@ pub fn claimed_id(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber) -> Option<
     valid.then(|| read(&page)).flatten().map(|(_, _, header)| header.identity.db_id)
 }
 
-/// The feature bits and the rest.
+/// Returns the feature bits and the header.
 fn read(body: &[u8]) -> Option<(u64, u64, SegmentHeader)> {
     let mut reader = Reader::new(body);
     reader.take(16)?;
@@ -151,7 +152,7 @@ mod tests {
         SegmentHeader::decode(page, Path::new("000008.wal"), &identity, FileNumber(8))
     }
 
-    /// A page with `change` made and the checksum made to agree.
+    /// A page with `change` applied and the checksum recomputed.
     fn changed(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
         let mut page = sample().encode();
         change(&mut page);
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn c4_made_up_numbers_are_refused_or_harmless() {
         let page = sample().encode();
-        // All after the fields is zeros.
+        // Everything after the fields is zero.
         let fields = &page[..128];
         extremes_with_crc(&[fields, &[0; 4]].concat(), fields.len(), |bytes| {
             let page = changed(|page| page[..128].copy_from_slice(&bytes[..128]));

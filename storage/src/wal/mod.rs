@@ -1,4 +1,4 @@
-//! The log: what was acknowledged before it reached a table.
+//! The write-ahead log: what was acknowledged before it is in a table.
 //!
 //! ```text
 //! segment  := header page (4096 bytes) | begin | record* | [continued]
@@ -6,29 +6,31 @@
 //! record   := header (24 bytes) | payload | zeros up to a multiple of 8
 //! ```
 //!
-//! Words used here:
-//! * A *segment* is one `.wal` file of fixed length. It is prepared ahead (allocated, zeroed or
-//!   recycled, its header page written, synced, its name durable) as a *spare*, so that committing
-//!   only overwrites bytes that already belong to it. A `.wal` file whose first record is not a
-//!   *beginning* is an unused spare. A segment that is left ends by naming the one that continues
-//!   it.
-//! * A record goes into the file on one of two *paths*: stored through the segment's mapping
-//!   (`AppendPath::Mapped`), or *staged* in memory for the next sync group. Both draw their offsets
-//!   from one order, and no record ever reaches the file before its predecessors did.
-//! * A *sync group* is what the log's syncer writes at once. One sync makes everything durable that
-//!   was written and is *unsynced*: usually one group, sometimes several.
-//! * Every record *confirms*: its `synced_to` says up to where its segment was known to be durable
-//!   when it was encoded. Damage below a confirmed point is corruption and is refused; damage above
-//!   it is the torn tail of an unclean stop and is cut.
+//! Terms:
+//! * A *segment* is one `.wal` file of fixed length. It is prepared ahead as a *spare*: allocated,
+//!   zeroed or recycled, its header page written, synced, its name durable. So a commit only
+//!   overwrites bytes that the file already has. A `.wal` file whose first record is not a *begin*
+//!   record is an unused spare. The last record of a segment names the segment that continues it.
+//! * A record takes one of two *paths* into the file. It is stored through the segment's mapping
+//!   (`AppendPath::Mapped`), or it is *staged* in memory for the next sync group. Both paths take
+//!   their offsets from one order, and no record reaches the file before its predecessors do.
+//! * A *sync group* is what the log's syncer writes at once. One sync covers everything that is
+//!   written and *unsynced*: usually one group, sometimes several.
+//! * Every record *confirms*: its `synced_to` is the offset up to which its segment was known to be
+//!   durable when the record was encoded. Damage below a confirmed offset is corruption and is
+//!   refused. Damage above it is the torn tail of an unclean stop and is cut.
 //!
-//! Guarantees: a process killed at any instant loses no record that was reported as being in the
-//! file; a power cut loses no record at or below a successful sync; what is replayed is a prefix of
-//! what was appended; records of another database, another segment, another offset or a former life
-//! of a recycled file are never replayed; a file of the log that went missing, or another one in
-//! its place, is noticed (no-log-file-missing).
+//! Guarantees:
+//! * A process that is killed at any instant loses no record that was reported as being in the
+//!   file.
+//! * A power cut loses no record at or below a successful sync.
+//! * What is replayed is a prefix of what was appended.
+//! * Records of another database, of another segment, of another offset, or of a former life of a
+//!   recycled file are never replayed.
+//! * A log file that is missing or was exchanged is noticed (no-log-file-missing).
 //!
-//! Not here: who stamps sequence numbers, who waits for what, when a segment is obsolete (the log
-//! writer and the version manager decide), and any thread. Byte-exact pictures: `docs/format.md`.
+//! Not here: who stamps sequence numbers, who waits for what, and when a segment is obsolete. The
+//! log writer and the version manager decide that. No thread. `docs/format.md` shows every byte.
 
 mod ends;
 mod group;
@@ -56,43 +58,43 @@ pub use spare::{Spare, allocate_spare, discard, prepare_spare, recycle, remove};
 pub use survey::survey;
 pub use writer::{AppendPath, Appended, LogWriter, segment_bytes_needed};
 
-/// Whose log it is. Part of every checksum.
+/// The database that a log belongs to. Part of every checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogIdentity {
     /// The database's random id.
     pub db_id: [u8; 16],
 }
 
-/// What the manifest says of the log.
+/// What the manifest records of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownLog {
     /// Segments below this one are not needed.
     pub floor: FileNumber,
     /// The newest segment that the manifest knew to be in use, unless it is below the floor.
     pub newest: Option<FileNumber>,
-    /// The last sequence number that the manifest knew to be given out.
+    /// The last sequence number that the manifest knows to be stamped.
     pub last_seqno: Seqno,
-    /// The database was closed in order.
+    /// Does the manifest end with a clean close?
     pub closed: bool,
 }
 
-/// What a segment's first record says about the segment before it.
+/// What the first record of a segment says about the segment before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Predecessor {
-    /// The log begins here: a new database, or everything older was made durable elsewhere.
+    /// The log begins here: the database is new, or everything older is durable in tables.
     Barrier,
     /// The segment continues another one.
     Follows(Link),
 }
 
-/// How the previous segment ended, as known when its successor was started.
+/// How the previous segment ended, as known when its successor began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The previous segment.
     pub number: FileNumber,
-    /// Offset just after its last record.
+    /// The offset after its last record.
     pub final_length: u64,
-    /// Offset up to which it was known durable at that moment; at most `final_length`.
+    /// The offset up to which it was known to be durable at that moment; at most `final_length`.
     pub synced_length: u64,
     /// The last sequence number in or before it.
     pub last_seqno: Seqno,
@@ -100,16 +102,16 @@ pub struct Link {
     pub digest: u64,
 }
 
-/// A segment that will never be appended to again. Obsolete, and thus ready for `recycle` or
-/// `remove`, once every range's unflushed data is newer than `last_seqno` and the manifest's log
-/// floor is durably above `number` (INVARIANT(watermark-at-seal) is upheld by the caller).
+/// A segment that is never appended to again. It is obsolete once every range's unflushed entries
+/// are newer than `last_seqno` and the manifest's log floor is durably above `number`. Only then
+/// may it be passed to `recycle` or `remove` (the caller upholds INVARIANT(watermark-at-seal)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedSegment {
     /// Its number.
     pub number: FileNumber,
     /// Its file.
     pub path: PathBuf,
-    /// The sequence number its first record has or could have had.
+    /// The sequence number that its first record has, or would have had.
     pub first_seqno: Seqno,
     /// The last sequence number in or before it.
     pub last_seqno: Seqno,

@@ -1,24 +1,24 @@
-//! Reading the log back: every record in order, up to where an unclean stop tore it, or an error
-//! that names what is damaged.
+//! Replays the log: every record in order, up to the point where an unclean stop tore it. Damage is
+//! an error that names the file and the offset.
 //!
 //! Guarantees:
-//! * What is handed out is a prefix of what was appended.
-//! * Nothing that a later record confirms is ever cut silently.
-//! * No file with acknowledged records can be missing unnoticed.
+//! * The replayed records are a prefix of the appended ones.
+//! * Nothing that a later record confirms is cut silently.
+//! * A missing file with acknowledged records is noticed.
 //! * Nothing on the disk is changed, whatever is found.
 //!
-//! Torn or damaged? The records stop at `s` in segment `k`. Something later may *confirm* what
-//! should have followed:
+//! Torn or damaged? Suppose the records stop at offset `s` of segment `k`. Something later may
+//! *confirm* what should have followed:
 //! * a valid record behind `s` whose `synced_to` is above `s`;
-//! * a later beginning that knew `k` to be durable beyond `s`;
+//! * a later begin record that knew `k` to be durable beyond `s`;
 //! * any record of a later segment with a `synced_to` above 0, because an older segment is always
 //!   synced first.
 //!
-//! A later beginning alone proves nothing: the operating system may have written it back before the
-//! end of its predecessor. What is confirmed and missing is corruption. Otherwise it is the torn
-//! tail, and everything from `s` on is cut, later segments included.
+//! A later begin record alone proves nothing: the operating system may have written it back before
+//! the end of its predecessor. What is confirmed and missing is corruption. Otherwise it is the
+//! torn tail, and everything from `s` on is cut, later segments included.
 //!
-//! It does not decide what to do with the records, nor which segments are obsolete.
+//! Not here: what to do with the records, and which segments are obsolete.
 
 use super::segment::{RECORDS_AT, Segment};
 use super::{KnownLog, Link, LogIdentity, SealedSegment};
@@ -30,67 +30,68 @@ use crate::vfs::Vfs;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What was stamped: one record of the log that takes sequence numbers.
+/// A record of the log that takes sequence numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
     /// A batch.
     Batch {
-        /// The number of its first operation; the others count up.
+        /// The sequence number of its first operation; the others follow.
         first: Seqno,
-        /// The encoded operations, already checked to be well-formed.
+        /// The encoded operations. They are checked to be well-formed.
         payload: &'a [u8],
     },
-    /// A change, which the manifest describes, happened between the batches around it.
+    /// A change took effect between the batches around it. The manifest describes it.
     Change {
-        /// Its number.
+        /// Its sequence number.
         seqno: Seqno,
-        /// Which one it was. Any number, and more than once: nothing has been checked.
+        /// Its id, unchecked: it may be any number, and may occur more than once.
         id: ChangeId,
     },
 }
 
-/// Why replay stopped where it did.
+/// Why the replay stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TailReason {
     /// There was nothing to replay.
     Empty,
-    /// The log was closed in order.
+    /// The log was closed cleanly.
     Closed,
     /// Unused space follows the last record: the process stopped without closing the log.
     End,
-    /// A record that was never completely durable follows, or lies beyond a hole; it was cut.
+    /// An incomplete record follows, or valid records follow beyond a hole. They were never
+    /// confirmed, and are cut.
     Torn,
 }
 
-/// What `replay` found.
+/// The result of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayReport {
-    /// The segment in which replay stopped, if there was any.
+    /// The segment in which the replay stopped; `None` if nothing was replayed.
     pub segment: Option<FileNumber>,
-    /// Where in it.
+    /// The offset in that segment.
     pub offset: u64,
-    /// Bytes of unfinished or unreachable records that were cut, as far as they can be recognised.
+    /// Bytes of incomplete or unreachable records that are cut, as far as they can be recognised.
     pub bytes_dropped: u64,
-    /// Why it stopped there.
+    /// Why the replay stopped there.
     pub reason: TailReason,
-    /// How many batches and changes were replayed.
+    /// The number of batches and changes that were replayed.
     pub records: u64,
-    /// The last sequence number that was given out, as far as the log knows; 0 if it knows nothing.
+    /// The last sequence number that the log knows to be stamped; 0 if there is none.
     pub last_seqno: Seqno,
-    /// Was the log closed in order?
+    /// Was the log closed cleanly?
     pub clean_close: bool,
-    /// The segments that were replayed, oldest first, the last one perhaps in part.
+    /// The segments that were replayed, oldest first; the last one perhaps only in part.
     pub segments: Vec<SealedSegment>,
 }
 
 /// Calls `each` for every batch and every change of the log in `dir`, in order.
 ///
-/// `segments` are the numbers of all `.wal` files there, ascending; those below `known.floor` are
-/// ignored. Reads at the speed of the disk, in pieces of 1 MiB.
+/// `segments` are the numbers of all `.wal` files there, ascending. Those below `known.floor` are
+/// ignored. Blocks on the disk: reads at its speed, in pieces of 1 MiB.
 ///
 /// # Errors
 /// `Corrupt`, `Missing` or `Unsupported`, naming the file and offset, for anything but a torn tail;
-/// `Io`; and whatever `each` returns. What was handed out before an error must be thrown away.
+/// `Io`; and whatever `each` returns. Discard everything that was passed to `each` before an error.
 pub fn replay(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -131,12 +132,12 @@ pub(super) struct Log<'a> {
     pub(super) dir: &'a Path,
     pub(super) known: &'a KnownLog,
     pub(super) files: Vec<Segment>,
-    /// Segments that are there, but say nothing: only a survey goes on with those.
+    /// Segments that exist but cannot be read. Only `survey` continues with these.
     pub(super) unreadable: Vec<FileNumber>,
 }
 
 impl Log<'_> {
-    /// INVARIANT(no-log-file-missing): the manifest names the newest file that it knew of.
+    /// INVARIANT(no-log-file-missing): the newest segment that the manifest names must exist.
     pub(super) fn check_present(&self) -> Result<()> {
         self.known.newest.map_or(Ok(()), |newest| self.present(newest))
     }
@@ -150,8 +151,8 @@ impl Log<'_> {
             if self.files.is_empty() {
                 return Ok(report);
             }
-            // Nothing can be replayed. Spares look like that, and so does a log whose beginning did
-            // not make it, or was damaged.
+            // There is nothing to replay. The segments may be unused spares, or their begin records
+            // may be torn or damaged.
             let report = self.cut(report, 0, RECORDS_AT, None)?;
             return Ok(if report.bytes_dropped == 0 { ReplayReport::empty() } else { report });
         };
@@ -166,7 +167,7 @@ impl Log<'_> {
                     format!("log segment {} was closed, yet this one is used", segment.number);
                 return Err(Error::corrupt(&self.files[next].path, RECORDS_AT, what));
             }
-            // INVARIANT(no-log-file-missing): a segment that was left names its successor.
+            // INVARIANT(no-log-file-missing): the successor that a sealed segment names must exist.
             outcome.continued.map_or(Ok(()), |next| self.present(next))?;
             match next {
                 Some((_, link)) if outcome.end < link.final_length => {
@@ -177,7 +178,8 @@ impl Log<'_> {
                     at = next;
                 }
                 None => {
-                    // Left in order: what is missing is the beginning of the next one.
+                    // The segment ended in order, so what is missing is the begin record of the
+                    // next one.
                     let next = outcome.continued.and_then(|next| self.index(next));
                     let (at, offset) = next.map_or((at, outcome.end), |next| (next, RECORDS_AT));
                     return self.cut(report, at, offset, outcome.claimed_end);
@@ -186,8 +188,8 @@ impl Log<'_> {
         }
     }
 
-    /// Checks that the segment that somebody names is there, used or not: its name was durable
-    /// before anybody could.
+    /// Checks that a named segment exists, used or not. Its name was durable before any record
+    /// could name it.
     pub(super) fn present(&self, number: FileNumber) -> Result<()> {
         match self.index(number) {
             Some(_) => Ok(()),
@@ -200,8 +202,8 @@ impl Log<'_> {
         self.files.binary_search_by_key(&number, |segment| segment.number).ok()
     }
 
-    /// Where the log begins. `None`: nowhere, because no segment is used, or because the oldest one
-    /// that is continues a segment that is needed but has no beginning.
+    /// The index of the segment in which the log begins. `None` if no segment is used, or if the
+    /// oldest used one continues a segment that is needed but has no begin record.
     fn first(&self) -> Result<Option<usize>> {
         let begun = |segment: &Segment| Some(segment.begin.as_ref()?.first_seqno);
         let first = self.files.iter().enumerate().find_map(|(at, s)| Some((at, begun(s)?)));
@@ -210,8 +212,8 @@ impl Log<'_> {
         if let Some(link) = segment.link().filter(|link| link.number >= self.known.floor) {
             return self.present(link.number).map(|()| None);
         }
-        // INVARIANT(no-log-file-missing): every edit that sets the floor knows all numbers before
-        // the floor's first one, so there is no gap between the two.
+        // INVARIANT(no-log-file-missing): an edit that sets the floor records all sequence numbers
+        // before the floor's first one. So there is no gap between the manifest and the log.
         let last_seqno = self.known.last_seqno;
         if first_seqno.0 > last_seqno.0 + 1 {
             let what = format!(
@@ -223,9 +225,8 @@ impl Log<'_> {
         Ok(Some(first))
     }
 
-    /// The segment that continues the one at index `at`, with what it says about that one.
-    /// `None`: none continues it, perhaps because the beginning of the one that should never
-    /// reached the disk.
+    /// The segment that continues the one at index `at`, and its link to it. `None` if there is
+    /// none, perhaps because its begin record never reached the disk.
     fn successor(&self, at: usize) -> Result<Option<(usize, Link)>> {
         let later = at + 1..self.files.len();
         let Some(next) = later.into_iter().find(|&next| self.files[next].begin.is_some()) else {
@@ -244,12 +245,14 @@ impl Log<'_> {
         if link.number == number {
             return Ok(Some((next, link)));
         }
-        // The segment in between has no beginning, so nothing says how this one ended.
+        // The segment in between has no begin record, so nothing says how this segment ended.
         self.present(link.number).map(|()| None)
     }
 
-    /// Everything from `offset` in segment `at` on is to be cut. Finishes the report, unless
-    /// something confirms what is missing.
+    /// Cuts everything from `offset` of segment `at` on, and finishes the report.
+    ///
+    /// # Errors
+    /// `Corrupt` if something confirms what is missing.
     pub(super) fn cut(
         &self,
         mut report: ReplayReport,
@@ -301,7 +304,8 @@ impl Log<'_> {
         Ok(report)
     }
 
-    /// A database that was closed in order has a log that was, too: that came first.
+    /// If the manifest says that the database was closed cleanly, the log must have been, too: it
+    /// is closed first.
     pub(super) fn check_close(&self, report: &ReplayReport) -> Result<()> {
         let Some(newest) = self.known.newest.filter(|_| self.known.closed) else { return Ok(()) };
         let (found, wanted) = (report.last_seqno, self.known.last_seqno);

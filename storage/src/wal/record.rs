@@ -1,10 +1,11 @@
-//! One record of the log: its header, its checksum, its place in the rolling digest.
+//! One record of the log: its header, its checksum, its part of the rolling digest.
 //!
-//! The payload's checksum is computed by the caller, outside the writer's seat; the record's own
-//! covers that checksum and the header, so the seat only ever checksums 24 bytes. In this order:
-//! where eight bytes of the header stand directly before the checksum of eight others that are
-//! equal, all of them may turn into zeros together and the result is the same. A record is valid at
-//! one offset of one segment of one database and nowhere else.
+//! The caller computes the payload's checksum outside the writer's combining lock. The record's
+//! checksum covers the payload's checksum and the header, so only 24 bytes are checksummed under
+//! the lock. The payload's checksum comes first. Otherwise eight header bytes could be followed by
+//! the checksum of eight equal payload bytes, and if all of these turned into zeros together, the
+//! result would be the same. A record is valid at one offset of one segment of one database, and
+//! nowhere else.
 //!
 //! Pure functions over bytes: no file, no state.
 
@@ -14,45 +15,47 @@ use crate::codec::{Reader, crc, crc_seeded};
 use crate::filename::FileNumber;
 use crate::key::Seqno;
 
-/// `codec::crc` of no bytes.
+/// `codec::crc` of an empty payload.
 pub(super) const PAYLOAD_CRC_NONE: u32 = 0;
 /// Length of a record's header in bytes.
 pub(super) const RECORD_HEADER_BYTES: usize = 24;
 /// Every record starts at a multiple of this.
 pub(super) const ALIGN: u64 = 8;
 
-/// What a record is. 0 is never valid, so that zeros are the end; a reader that meets a number it
-/// does not know in a record whose checksum is right must not go on.
+/// Record types. 0 is never valid, so zeros mark the end. A reader must stop with an error at a
+/// valid record whose type it does not know.
 pub(super) mod kind {
     /// The operations of one batch.
     pub(in crate::wal) const BATCH: u8 = 1;
     /// The last record of a log that was closed in order.
     pub(in crate::wal) const CLOSE_MARK: u8 = 2;
-    /// Nothing but its `synced_to` and its sequence number, the next one to be given.
+    /// No payload: it only confirms, by its `synced_to`. Its sequence number is the next one to be
+    /// stamped.
     pub(in crate::wal) const WATERMARK: u8 = 3;
     /// The first record of a segment: what it continues.
     pub(in crate::wal) const BEGIN: u8 = 4;
-    /// The last record of a segment that was left: which one continues it.
+    /// The last record of a segment: the segment that continues it.
     pub(in crate::wal) const CONTINUED: u8 = 5;
-    /// Something other than a batch that happened here: which change it was.
+    /// A change of routes or contents that took effect here: its id.
     pub(in crate::wal) const CHANGE: u8 = 6;
 }
 
-/// The decoded header of a record, not yet believed.
+/// A decoded header that no checksum has verified yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordHeader {
     /// Length of the payload in bytes.
     pub(super) len: u32,
-    /// Offset in this segment that was known durable when the record was encoded; multiple of 8.
+    /// The offset in this segment that was known to be durable when the record was encoded; a
+    /// multiple of 8.
     pub(super) synced_to: u64,
     /// One of `kind`.
     pub(super) kind: u8,
-    /// Bits that change the meaning of the record; none is defined yet.
+    /// Bits that change the meaning of the record. None is defined yet.
     pub(super) flags: u8,
     pub(super) first_seqno: Seqno,
 }
 
-/// The part of every checksum that is the same for a whole segment.
+/// The part of every checksum that is the same in a whole segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seed {
     base: u32,
@@ -65,8 +68,9 @@ impl Seed {
         Self { base, number_lo: number.0 as u16 }
     }
 
-    /// Multiplying by an odd number maps different offsets to different seeds, and different seeds
-    /// give different checksums of equal bytes: a record copied within its segment never passes.
+    /// The seed for a record at `offset`. Multiplication by an odd number maps different offsets to
+    /// different seeds, and different seeds give equal bytes different checksums. So a record that
+    /// was copied within its segment never passes.
     #[inline]
     fn at(self, offset: u64) -> u32 {
         debug_assert!(offset.is_multiple_of(ALIGN));
@@ -74,13 +78,13 @@ impl Seed {
     }
 }
 
-/// Bytes that a record with `payload_len` bytes takes in a segment.
+/// Bytes that a record with a payload of `payload_len` bytes takes in a segment.
 #[inline]
 pub(super) const fn record_bytes(payload_len: usize) -> u64 {
     (RECORD_HEADER_BYTES as u64 + payload_len as u64).next_multiple_of(ALIGN)
 }
 
-/// Encodes a header for `offset`; also returns the record's checksum, for the digest.
+/// Encodes a header for `offset`. Also returns the record's checksum, for the digest.
 #[inline]
 pub(super) fn encode(
     seed: Seed,
@@ -109,8 +113,8 @@ fn checksum(seed: Seed, offset: u64, bytes: &[u8; RECORD_HEADER_BYTES], payload_
     crc_seeded(seed.at(offset), &covered)
 }
 
-/// Reads a header that could belong to this segment: the segment's number, not zero fill.
-/// Says nothing about its truth; that needs `verify`.
+/// Decodes a header that may belong to this segment: it has the segment's number and is not zero
+/// fill. The caller must still `verify` it.
 #[inline]
 pub(super) fn decode(seed: Seed, bytes: &[u8; RECORD_HEADER_BYTES]) -> Option<RecordHeader> {
     let mut reader = Reader::new(&bytes[4..]);
@@ -129,16 +133,16 @@ pub(super) fn decode(seed: Seed, bytes: &[u8; RECORD_HEADER_BYTES]) -> Option<Re
     })
 }
 
-/// Is `bytes`, the whole record with its padding, what was encoded for `offset`? Returns its
-/// checksum if so.
+/// Verifies that `bytes`, the whole record with padding, was encoded for `offset`. Returns the
+/// record's checksum if so.
 pub(super) fn verify(seed: Seed, offset: u64, len: usize, bytes: &[u8]) -> Option<u32> {
     let header: &[u8; RECORD_HEADER_BYTES] = bytes.first_chunk()?;
     let (payload, padding) = bytes.get(RECORD_HEADER_BYTES..)?.split_at_checked(len)?;
     verify_header(seed, offset, header, crc(payload)).filter(|_| is_padding(padding))
 }
 
-/// Is `header` what was encoded for `offset` with a payload that has this checksum? Returns the
-/// record's own if so.
+/// Verifies that `header` was encoded for `offset` with a payload that has this checksum. Returns
+/// the record's checksum if so.
 pub(super) fn verify_header(
     seed: Seed,
     offset: u64,
@@ -149,7 +153,7 @@ pub(super) fn verify_header(
     (checksum(seed, offset, header, payload_crc) == stored).then_some(stored)
 }
 
-/// What may stand behind a payload.
+/// Is this valid padding after a payload?
 pub(super) fn is_padding(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte == 0)
 }
@@ -162,7 +166,7 @@ pub(super) fn encode_change(id: ChangeId) -> [u8; CHANGE_BYTES] {
     id.0.to_le_bytes()
 }
 
-/// Reads the payload of a change; `None` if it is none.
+/// Decodes the payload of a change; `None` if its length is wrong.
 pub(super) fn decode_change(payload: &[u8]) -> Option<ChangeId> {
     Some(ChangeId(u64::from_le_bytes(payload.try_into().ok()?)))
 }
@@ -208,8 +212,9 @@ mod tests {
         assert_eq!(verify(other_db, 8192, 5, &bytes), None);
     }
 
-    /// Found by the sweep of power cuts: a `continued` that named segment 2 and had sequence number
-    /// 2, torn where its number begins, was a valid record with zeros for both.
+    /// Found by the sweep of power cuts, when the payload's checksum came last: a `continued`
+    /// record that named segment 2 and had sequence number 2, torn at its number, was valid with
+    /// zeros for both.
     #[test]
     fn a_payload_that_is_the_records_own_number_does_not_hide_that_both_are_torn() {
         let seed = Seed::new(&IDENTITY, FileNumber(3));

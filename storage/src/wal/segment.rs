@@ -1,7 +1,7 @@
-//! One segment of the log, as it is read: whose it is, what it continues, its records in order.
+//! Reads one segment of the log: its identity, its predecessor, its records in order.
 //!
-//! Believes nothing that a checksum does not cover, changes nothing, and does not judge whether
-//! what is missing at its end was torn or damaged: that takes the other segments (`reader.rs`).
+//! It trusts only what a checksum covers, and changes nothing. It does not judge whether a missing
+//! end was torn or damaged: that takes the other segments (`reader.rs`).
 
 use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, decode_begin, decode_continued};
 use super::header::{HEADER_BYTES, SegmentHeader};
@@ -18,7 +18,7 @@ use crate::vfs::{File, Vfs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where the first record stands.
+/// The offset of the first record.
 pub(super) const RECORDS_AT: u64 = HEADER_BYTES as u64;
 
 /// One `.wal` file.
@@ -28,27 +28,27 @@ pub(super) struct Segment {
     file: Arc<dyn File>,
     seed: Seed,
     bytes: u64,
-    /// `None`: it was never used, or how it begins did not make it, or is damaged.
+    /// `None`: the segment was never used, or its first record was torn or damaged.
     pub(super) begin: Option<Begin>,
 }
 
-/// What the first record of a segment says.
+/// The contents of a segment's first record.
 #[derive(Clone, Copy)]
 pub(super) struct Begin {
     pub(super) first_seqno: Seqno,
     predecessor: Predecessor,
 }
 
-/// How the records of one segment ended.
+/// How the records of a segment end.
 pub(super) struct Outcome {
     /// Offset after the last valid record.
     pub(super) end: u64,
     digest: u64,
-    /// The last record is the close mark.
+    /// Is the last record the close mark?
     pub(super) closed: bool,
-    /// The last record says that this segment goes on from here.
+    /// The segment that continues this one, if the last record names one.
     pub(super) continued: Option<FileNumber>,
-    /// Where the record that is not whole would have ended, if one begins at `end`.
+    /// If an incomplete record begins at `end`: the offset at which it would end.
     pub(super) claimed_end: Option<u64>,
 }
 
@@ -87,7 +87,7 @@ impl Segment {
             std::io::ErrorKind::NotFound => Error::Missing { path: path.clone() },
             _ => Error::io("open", &path, e),
         })?;
-        // After a failed sync the cache may hold bytes that the disk does not.
+        // After a failed sync, the page cache may hold bytes that the disk does not.
         file.drop_cache();
         let bytes = file.len().map_err(|e| Error::io("stat", &path, e))?;
         let mut page = [0; HEADER_BYTES];
@@ -144,7 +144,7 @@ impl Segment {
         Err(Error::Unsupported { path: self.path.clone(), what })
     }
 
-    /// Hands out the records up to the first offset where none stands, and adds what it found to
+    /// Passes the records to `each`, up to the first offset without a valid one, and updates
     /// `report`.
     pub(super) fn replay(
         &self,
@@ -216,7 +216,7 @@ impl Segment {
         Ok(outcome)
     }
 
-    /// The segment that a `continued` names.
+    /// The segment that a `continued` record names.
     pub(super) fn read_continued(
         &self,
         window: &mut Window,
@@ -226,8 +226,8 @@ impl Segment {
         Ok(decode_continued(window.payload(offset, record)?, self.number))
     }
 
-    /// Is this record, whose checksum holds, one that could stand here? Returns how many sequence
-    /// numbers it takes.
+    /// Checks a record with a valid checksum against the rules of the format and its position.
+    /// Returns how many sequence numbers it takes.
     pub(super) fn check_record(
         &self,
         window: &mut Window,
@@ -272,7 +272,10 @@ impl Segment {
         Ok(numbers)
     }
 
-    /// How many operations a batch that is not empty has, if it is well-formed.
+    /// The number of operations in a batch that is not empty.
+    ///
+    /// # Errors
+    /// `Corrupt` if the batch is malformed.
     fn count_operations(&self, offset: u64, payload: &[u8]) -> Result<u64> {
         let (mut operations, mut count) = (PointOperations::new(payload), 0);
         for _ in operations.by_ref() {
@@ -286,7 +289,7 @@ impl Segment {
     }
 }
 
-/// Can the payload of such a record have so many bytes?
+/// Can a record of this type have a payload of `len` bytes?
 pub(super) fn is_length(kind: u8, len: usize) -> bool {
     match kind {
         kind::BATCH => (1..=BATCH_BYTES_CAP).contains(&len),
@@ -301,7 +304,7 @@ pub(super) fn is_length(kind: u8, len: usize) -> bool {
 mod tests {
     use super::*;
 
-    /// Planted: no limit for a batch; one too many.
+    /// Planted: no limit for a batch; a limit that is one too high.
     #[test]
     fn c1_a_record_has_a_length_that_its_kind_can_have() {
         let fits = |kind, lengths: &[usize]| lengths.iter().all(|&len| is_length(kind, len));

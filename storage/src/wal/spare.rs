@@ -1,12 +1,12 @@
-//! Segments prepared ahead, so that committing never creates, grows or names a file.
+//! Segments prepared ahead, so that a commit never creates, grows or names a file.
 //!
-//! A spare is built under its `.spare` name. Recovery may delete it at any time. Its header page,
-//! which says which file it is, is made durable first; its `.wal` name comes last, with the
-//! directory synced. From then on it is an empty part of the log: a `.wal` file whose first record
-//! is not a beginning. So when the writer rotates into it, in memory only, the first record already
-//! has a durable name around it.
+//! A spare is built under its `.spare` name; recovery may delete such a file at any time. The
+//! header page, which identifies the file, is made durable first. The `.wal` name comes last, with
+//! a sync of the directory. From then on the spare is an empty part of the log: a `.wal` file whose
+//! first record is not a begin record. So when the writer rotates into it, in memory only, its
+//! first record already has a durable file and name.
 //!
-//! Everything here is disk work, and belongs on the threads of the log.
+//! Everything here blocks on the disk and belongs on the threads of the log.
 
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::record::ALIGN;
@@ -19,34 +19,34 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const ZERO_BYTES: usize = 1 << 20;
-/// Zeros are synced whenever there are this many, so that preparing a segment never piles up dirty
-/// pages that a committing thread would have to wait for.
+/// Zeros are synced after this many bytes. So preparing a segment never accumulates dirty pages
+/// that a committing thread would have to wait for.
 const DIRTY_BYTES_MAX: u64 = 4 << 20;
 static ZEROS: [u8; ZERO_BYTES] = [0; ZERO_BYTES];
 
-/// Longest segment: `synced_to` counts 8 bytes in 32 bits.
+/// The longest segment: `synced_to` counts units of 8 bytes in 32 bits.
 pub(super) const SEGMENT_BYTES_MAX: u64 = (u32::MAX as u64) * ALIGN;
 
-/// The open file of a segment: one handle from before the first write to the last sync.
+/// The open file of a segment. The handle is the same from before the first write to the last sync.
 #[derive(Debug)]
 pub(super) struct SegmentFile {
     pub(super) number: FileNumber,
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn File>,
-    /// Dropping the last reference unmaps the whole segment, which is slow: the sync group that
-    /// seals a segment holds one, so that this happens on the log's syncer.
+    /// Dropping the last reference unmaps the whole segment, which is slow. The sync group that
+    /// seals a segment holds a reference, so the unmapping happens on the log's syncer.
     pub(super) mapping: Option<Arc<dyn Mapping>>,
     pub(super) bytes: u64,
 }
 
-/// A prepared segment: blocks allocated, content zeroed or recycled, name durable, mapped where
-/// that is safe.
+/// A prepared segment: its blocks are allocated, its contents zeroed or recycled, its name durable.
+/// It is mapped where that is safe.
 pub struct Spare {
     pub(super) segment: SegmentFile,
 }
 
 impl Spare {
-    /// The number it will have in the log.
+    /// The number that it will have in the log.
     pub fn number(&self) -> FileNumber {
         self.segment.number
     }
@@ -73,13 +73,13 @@ impl fmt::Debug for Spare {
     }
 }
 
-/// Creates the segment `number` with `bytes` bytes of zeros; mapped if `mapped` asks for it and the
-/// file system can promise its blocks.
+/// Creates the segment `number` with `bytes` bytes of zeros. It is mapped if `mapped` is set and
+/// the file system can guarantee its blocks.
 ///
-/// Disk work: writes and syncs the whole segment, syncs the directory.
+/// Blocks on the disk: writes and syncs the whole segment, and syncs the directory.
 ///
 /// # Errors
-/// `Io`, for example a full disk; no file is left behind where that can be helped.
+/// `Io`, for example if the disk is full. The file is removed then, if possible.
 pub fn prepare_spare(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -91,11 +91,11 @@ pub fn prepare_spare(
     create(vfs, dir, identity, number, bytes, mapped, zero)
 }
 
-/// As `prepare_spare`, in a fraction of the time: the blocks are allocated, but not written. Where
-/// blocks cannot be promised it is the same.
+/// As `prepare_spare`, in a fraction of the time: the blocks are allocated but not written. Where
+/// the file system cannot guarantee blocks, it is the same.
 ///
-/// Stores cost about the same, but each sync of fresh pages costs about half as much again, because
-/// it also records that the blocks are written now. For when a segment is needed soon.
+/// Stores into it cost about the same. But each sync of fresh pages costs about half as much again,
+/// because it also records that the blocks are written now. For a segment that is needed soon.
 ///
 /// # Errors
 /// As `prepare_spare`.
@@ -134,23 +134,24 @@ fn create(
     prepared
 }
 
-/// Removes a file that did not become a spare, under whichever of its two names it is. Best effort:
-/// should it stay, or come back after a power cut, it is an empty part of the log or "delete me".
+/// Removes a file that did not become a spare, under both of its possible names. Best effort: a
+/// file that stays, or comes back after a power cut, is an unused segment, or a `.spare` file that
+/// recovery deletes.
 fn forget(vfs: &Arc<dyn Vfs>, dir: &Path, from: &Path, number: FileNumber) {
     for path in [from, &FileKind::Wal(number).path(dir)] {
         let _ = vfs.remove(path);
     }
 }
 
-/// Turns an obsolete segment into a spare under a new `number`, which saves zeroing it: its old
-/// records carry the old number and can never be read as part of the new segment.
+/// Turns an obsolete segment into a spare with a new `number`. This saves the zeroing: the old
+/// records carry the old number, so they are never read as records of the new segment.
 ///
-/// Disk work: reads the file, one small sync and one of the directory.
+/// Blocks on the disk: reads the file, one small sync, and a sync of the directory.
 ///
 /// # Errors
-/// `Io`, and `Corrupt` for a file of another length. The file is then removed, where that can be
-/// helped; else it is under its old name, which is below the manifest's log floor, or its new one,
-/// where it is an unused segment.
+/// `Io`; `Corrupt` if the file has another length. The file is removed then, if possible. Otherwise
+/// it still has its old name, which is below the manifest's log floor, or its new name, under which
+/// it is an unused segment.
 pub fn recycle(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -182,15 +183,15 @@ fn reuse(
         let what = format!("the log segment has {bytes} bytes, expected {}", old.bytes);
         return Err(Error::corrupt(path, bytes.min(old.bytes), what));
     }
-    // Before the new name appears: a header under a wrong name means that somebody moved files
-    // about.
+    // The header is written before the new name appears. So a header that contradicts the file's
+    // name means that somebody moved files.
     write_header(file.as_ref(), path, &SegmentHeader { identity: *identity, number, bytes })?;
     file.sync_data().map_err(|e| Error::io("sync", path, e))?;
     let solid = file.allocate(bytes).map_err(|e| Error::io("allocate", path, e))?;
     finish(vfs, dir, &file, path, number, bytes, mapped && solid)
 }
 
-/// Deletes an obsolete segment. Nothing is synced: should the file come back after a power cut, the
+/// Deletes an obsolete segment. Syncs nothing: if the file comes back after a power cut, the
 /// manifest's log floor still excludes it.
 ///
 /// # Errors
@@ -199,14 +200,14 @@ pub fn remove(vfs: &Arc<dyn Vfs>, old: &SealedSegment) -> Result<()> {
     remove_file(vfs, &old.path)
 }
 
-/// Deletes a spare that is not wanted any more. Nothing is synced: should it come back after a
-/// power cut, it is an unused segment.
+/// Deletes a spare that is not needed any more. Syncs nothing: if the file comes back after a power
+/// cut, it is an unused segment.
 ///
 /// # Errors
 /// `Io`; a file that is already gone is fine.
 pub fn discard(vfs: &Arc<dyn Vfs>, spare: Spare) -> Result<()> {
     let path = spare.segment.path.clone();
-    // Its mapping first.
+    // Unmap before the file is removed.
     drop(spare);
     remove_file(vfs, &path)
 }
@@ -222,14 +223,15 @@ fn write_header(file: &dyn File, path: &Path, header: &SegmentHeader) -> Result<
     file.write_all_at(&header.encode(), 0).map_err(|e| Error::io_at("write", path, 0, e))
 }
 
-/// Fills the file with real zeros behind its header; says whether its blocks are promised.
+/// Writes the header and real zeros behind it. Returns whether the file system guarantees the
+/// blocks.
 fn zero(file: &dyn File, path: &Path, header: &SegmentHeader) -> Result<bool> {
     let bytes = header.bytes;
     let solid = file.allocate(bytes).map_err(|e| Error::io("allocate", path, e))?;
     write_header(file, path, header)?;
     let mut at = HEADER_BYTES as u64;
     while at < bytes {
-        // Up to a multiple of the piece.
+        // Up to the next multiple of the piece.
         let piece = (ZERO_BYTES - at as usize % ZERO_BYTES).min((bytes - at) as usize);
         file.write_all_at(&ZEROS[..piece], at).map_err(|e| Error::io_at("write", path, at, e))?;
         at += piece as u64;
@@ -241,8 +243,8 @@ fn zero(file: &dyn File, path: &Path, header: &SegmentHeader) -> Result<bool> {
     Ok(solid)
 }
 
-/// Promises the file's blocks without writing them but for the header, or writes them where that
-/// cannot be promised.
+/// Reserves the file's blocks and writes only the header. Where the file system cannot guarantee
+/// blocks, writes all of it.
 fn allocate(file: &dyn File, path: &Path, header: &SegmentHeader) -> Result<bool> {
     let solid = file.allocate(header.bytes).map_err(|e| Error::io("allocate", path, e))?;
     if !solid {
@@ -253,8 +255,9 @@ fn allocate(file: &dyn File, path: &Path, header: &SegmentHeader) -> Result<bool
     Ok(solid)
 }
 
-/// Reads the whole file, so that a store through a mapping finds its page in memory: otherwise a
-/// committing thread would wait for the disk, or, where nothing was written yet, make the page.
+/// Reads the whole file, so that a store through a mapping finds its page in memory. Otherwise a
+/// committing thread would wait for the disk, or for the kernel to zero a page that was never
+/// written.
 fn warm(file: &dyn File, path: &Path) -> Result<()> {
     let mut piece = vec![0; ZERO_BYTES];
     let mut at = 0;
@@ -279,8 +282,8 @@ fn finish(
     if mapped {
         warm(file.as_ref(), from)?;
     }
-    // Mapped last, after the syncs, and not touched: pages that a sync finds in the page tables
-    // are slow to store to, 165 ns per record instead of 8 (docs/adr/0005).
+    // Mapped last, after the syncs, and not touched: a sync makes the pages that it finds in the
+    // page tables slow to store to, 165 ns per record instead of 8 (docs/adr/0005).
     let mapping = match (mapped, usize::try_from(bytes)) {
         (true, Ok(window)) => {
             file.map_for_writing(window).map_err(|e| Error::io("map", from, e))?

@@ -1,7 +1,7 @@
-//! Everything that is wrong with the log, not only what `replay` would stop at.
+//! Finds everything that is wrong with the log, not only what `replay` would stop at.
 //!
-//! For `verify`. Reads every segment from end to end, goes on behind each piece of damage, and
-//! judges it as `replay` does. Hands out no records and changes nothing.
+//! It is used by `verify`. It reads every segment from end to end, continues after each piece of
+//! damage, and judges it as `replay` does. It passes on no records and changes nothing.
 
 use super::reader::{Log, ReplayReport};
 use super::record::kind;
@@ -15,11 +15,11 @@ use crate::vfs::Vfs;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Pieces of damage after which a segment is given up.
+/// After this many pieces of damage, the rest of a segment is skipped.
 const HOLES_MAX: usize = 100;
 
-/// Calls `found` for everything that is wrong with the log in `dir`; returns what a replay would
-/// say, if nothing is.
+/// Calls `found` for everything that is wrong with the log in `dir`. If nothing is, returns the
+/// report of a replay. Blocks on the disk.
 pub fn survey(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -63,7 +63,7 @@ pub fn survey(
     None
 }
 
-/// One segment, and what it and its neighbours say about each other.
+/// Checks one segment, and what it and its neighbours say about each other.
 fn inspect(log: &Log<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
     let segment = &log.files[at];
     let lost = |offset, claimed_end, tell: &mut dyn FnMut(Error)| {
@@ -113,7 +113,7 @@ fn inspect(log: &Log<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
                 if holes == HOLES_MAX {
                     return;
                 }
-                // The next one says where it stands.
+                // The next record says which number is next.
                 match window.find(end) {
                     Ok(Found::Record { header, .. }) => next_seqno = header.first_seqno,
                     _ => return lost(end, None, tell),

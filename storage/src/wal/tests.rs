@@ -1,4 +1,5 @@
-//! The log as a whole, on the disk that forgets. Here: the bench they share, and everyday use.
+//! The log as a whole, on a simulated disk that loses unsynced data. This file has the shared
+//! bench, and tests of everyday use.
 //!
 //! Long because the bench that the tests of the log share is in it.
 
@@ -19,13 +20,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub(super) const DIR: &str = "/db";
-/// Length of the first record of a segment that continues another one.
+/// Length of the begin record of a segment that continues another one.
 pub(super) const BEGIN: u64 = 24 + 40;
-/// Length of the last record of a segment that is continued.
+/// Length of the `continued` record.
 pub(super) const CONTINUED: u64 = 24 + 8;
 pub(super) const IDENTITY: LogIdentity = LogIdentity { db_id: *b"0123456789abcdef" };
 
-/// A batch of `count` operations that can only be the one with `first`.
+/// The batch of `count` operations that is unique to `first`.
 pub(super) fn batch(first: u64, count: u32, value_len: usize) -> Vec<u8> {
     let mut batch = WriteBatch::new();
     for i in 0..u64::from(count) {
@@ -39,7 +40,7 @@ pub(super) fn batch(first: u64, count: u32, value_len: usize) -> Vec<u8> {
     batch.take_encoded()
 }
 
-/// What a record with numbers says.
+/// The contents of a record with sequence numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     Batch(Vec<u8>),
@@ -51,15 +52,15 @@ pub(super) fn said(first: u64, count: u32, value_len: usize) -> Said {
     Said::Batch(batch(first, count, value_len))
 }
 
-/// A change that can only be the one with this number.
+/// The change that is unique to this sequence number.
 pub(super) fn change(seqno: u64) -> ChangeId {
     ChangeId(seqno.wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
-/// Everything that was replayed.
+/// Everything that was replayed, and the report.
 pub(super) type Replayed = (Vec<(u64, Said)>, ReplayReport);
 
-/// Replays the whole log on a disk.
+/// Replays the whole log of a disk.
 pub(super) fn replay_all(vfs: &MemVfs, floor: u64) -> Result<Replayed> {
     let vfs: Arc<dyn Vfs> = Arc::new(vfs.clone());
     let mut numbers: Vec<_> = vfs
@@ -84,7 +85,7 @@ pub(super) fn replay_all(vfs: &MemVfs, floor: u64) -> Result<Replayed> {
     Ok((records, report))
 }
 
-/// A manifest that knows nothing but the floor.
+/// A manifest that records nothing but the floor.
 pub(super) fn known(floor: u64) -> KnownLog {
     KnownLog { floor: FileNumber(floor), newest: None, last_seqno: Seqno::MAX, closed: false }
 }
@@ -216,17 +217,17 @@ fn an_empty_directory_and_unused_spares_are_an_empty_log() {
     let _ = spare(&vfs, 2, 8192, false);
     let (records, report) = replay_all(&vfs, 1).unwrap();
     assert_eq!((records.len(), report.reason, report.segment), (0, TailReason::Empty, None));
-    // A started but empty log gives its number back.
+    // A log that was started but is empty has used no sequence number.
     let mut log = LogWriter::start(IDENTITY, first, Seqno(77), Predecessor::Barrier);
     log.take_group().write().unwrap();
     let (_, report) = replay_all(&vfs, 1).unwrap();
     assert_eq!((report.reason, report.last_seqno), (TailReason::End, Seqno(76)));
 }
 
-/// Goal: the former life of a recycled segment never makes a log unopenable (found by
-/// `sluice demo`, whose values are other programs' binary files).
-/// Method: behind the last record, headers of this very segment number that claim long payloads,
-/// many times more bytes in all than a reader is willing to checksum.
+/// Goal: the former life of a recycled segment never makes a log unreadable (found by `sluice
+/// demo`, whose values are binary files).
+/// Method: behind the last record there are headers with this segment's number that claim long
+/// payloads. In total they claim many times more bytes than a reader is willing to checksum.
 #[test]
 fn bytes_that_look_like_headers_do_not_refuse_a_log() {
     const SEGMENT_BYTES: u64 = 256 << 10;
@@ -319,7 +320,7 @@ fn the_older_segment_is_synced_first() {
     bench.sync();
     let done: Vec<_> =
         images.take().into_iter().map(|(done, _)| (done.kind, done.path, done.len)).collect();
-    // A handle is known by the name it was created under.
+    // The fault injection knows a handle by the name under which it was created.
     let name = |number| FileKind::Spare(FileNumber(number)).path(Path::new(DIR));
     let want = [
         (OperationKind::Write, name(1), 48 + CONTINUED),
@@ -330,8 +331,8 @@ fn the_older_segment_is_synced_first() {
     assert_eq!(done, want);
 }
 
-/// Planted: `Unsynced::add` that forgets what the groups before it wrote to, as one sync of the
-/// last group did.
+/// Planted: `Unsynced::add` forgets what the groups before it wrote to, as if only the last group
+/// were synced.
 #[test]
 fn a1_a_sync_covers_every_segment_that_was_written_to() {
     for can_map in [false, true] {
@@ -342,7 +343,8 @@ fn a1_a_sync_covers_every_segment_that_was_written_to() {
         assert!(!bench.log.has_sealed());
         bench.rotate();
         assert!(bench.log.has_sealed());
-        // Written, because nobody waits for a sync; the next group has nothing of segment 1.
+        // This group is only written, because nobody waits for a sync. The next one has nothing of
+        // segment 1.
         let mut unsynced = Unsynced::from(bench.write());
         assert!(!bench.log.has_sealed());
         bench.append(1, 10, AppendPath::Staged);
@@ -355,7 +357,7 @@ fn a1_a_sync_covers_every_segment_that_was_written_to() {
         bench.report_synced(&unsynced);
         let cut = bench.vfs.crash_clone(CrashKind::DropUnsynced);
         assert_eq!(replay_all(&cut, 1).unwrap().0.len(), 3);
-        // What is durable is confirmed, and nothing is in flight any more.
+        // Everything durable is confirmed, and no group is in flight.
         assert!(bench.log.wants_watermark());
         assert!(bench.sync().is_empty());
     }
@@ -379,7 +381,7 @@ fn records_of_any_size_fit_into_a_spare_of_the_size_they_need() {
     let (records, report) = bench.replay().unwrap();
     assert!(records[0].1 == Said::Batch(payload));
     assert!(report.clean_close);
-    // Exactly full: the smallest need of every length has room.
+    // A segment of the smallest size for each length has room for the record.
     for len in 4000..4200 {
         let needed = segment_bytes_needed(len);
         let vfs = MemVfs::new();
@@ -408,7 +410,7 @@ fn a_full_disk_leaves_no_half_made_spare() {
     let _ = spare(&vfs, 1, 64 << 10, true);
 }
 
-/// Planted: removing the `.spare` name only.
+/// Planted: only the `.spare` name is removed.
 #[test]
 fn b7_a_failed_spare_leaves_no_file_whatever_failed() {
     for kind in [OperationKind::Rename, OperationKind::SyncDir, OperationKind::Sync] {
@@ -439,8 +441,8 @@ fn b7_a_failed_spare_leaves_no_file_whatever_failed() {
     }
 }
 
-/// Goal: taking pages out of the tables after a sync loses no store beside it.
-/// Method: the real disk; one thread appends, another syncs as fast as it can.
+/// Goal: removing pages from the page tables after a sync loses no concurrent store.
+/// Method: the real disk; one thread appends, another one syncs as fast as it can.
 #[test]
 fn stores_survive_the_syncs_beside_them() {
     let home = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
@@ -495,7 +497,7 @@ fn bytes_that_a_failed_sync_lost_are_not_replayed_from_the_cache() {
     bench.vfs.lose_next_sync();
     let failed = unsynced.sync().unwrap_err();
     assert!(failed.to_string().contains("sync"), "{failed}");
-    // The page cache still shows the second record; the disk does not have it.
+    // The page cache still has the second record; the disk does not.
     let (records, report) = bench.replay().unwrap();
     assert_eq!((records.len(), report.last_seqno), (1, Seqno(1)));
 }

@@ -1,7 +1,7 @@
 //! Reads a segment in large pieces and finds records in it.
 //!
-//! Memory is bounded by the piece size or the largest record that really fits into the file: no
-//! length from the disk is believed before it was compared with what the file holds.
+//! Memory is bounded by the piece size, or by the largest record that fits into the file: a length
+//! from the disk is compared with the file's length before it is used.
 
 use super::header::HEADER_BYTES;
 use super::record::{self, ALIGN, RECORD_HEADER_BYTES, RecordHeader, Seed, kind};
@@ -14,10 +14,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How much is read at once.
+/// Bytes that are read at once.
 const PIECE_BYTES: usize = 1 << 20;
-/// What could be a record and is no longer than this is checksummed as it is; what is longer, by
-/// the checksums of prefixes.
+/// A candidate record of at most this length is checksummed directly. The checksum of a longer one
+/// is derived from the checksums of prefixes.
 const SHORT_BYTES: u64 = 4096;
 
 /// A moving window on one segment's bytes.
@@ -30,28 +30,28 @@ pub(super) struct Window {
     start: u64,
     buffer: Vec<u8>,
     filled: usize,
-    /// Bytes that were read apart from the window.
+    /// Bytes that were read without moving the window.
     aside: Vec<u8>,
 }
 
-/// The checksums of what lies between an offset and each later one.
+/// Checksums from which that of any later part of the file can be derived.
 struct Prefixes {
     from: u64,
     crcs: PrefixCrcs,
 }
 
-/// What stands at an offset.
+/// What is at an offset.
 pub(super) enum Found {
-    /// A record whose checksum is right.
+    /// A record with a valid checksum.
     Record { header: RecordHeader, crc: u32, end: u64 },
     /// Zeros, bytes of another segment, or too few bytes for a record.
     Nothing,
-    /// A header of this segment whose record is not whole; it claims to end at `claimed_end`.
+    /// A header of this segment whose record is not valid; by its length it ends at `claimed_end`.
     Broken { claimed_end: u64 },
 }
 
 impl Window {
-    /// `first_seqno` is what the segment's first record says, if it can be read.
+    /// `first_seqno` is that of the segment's first record, if it can be read.
     pub(super) fn new(
         file: Arc<dyn File>,
         path: &Path,
@@ -64,7 +64,7 @@ impl Window {
         Self { file, path, seed, first_seqno, len, start: 0, buffer, filled: 0, aside }
     }
 
-    /// The `count` bytes at `offset`, which lie within the file.
+    /// The `count` bytes at `offset`. They must lie within the file.
     pub(super) fn bytes(&mut self, offset: u64, count: usize) -> Result<&[u8]> {
         debug_assert!(offset + count as u64 <= self.len, "only what is there is asked for");
         if !self.is_inside(offset, count) {
@@ -78,7 +78,7 @@ impl Window {
         offset >= self.start && offset + count as u64 <= self.start + self.filled as u64
     }
 
-    /// As `bytes`, but the window stays where it is.
+    /// As `bytes`, without moving the window.
     fn glance(&mut self, offset: u64, count: usize) -> Result<&[u8]> {
         if self.is_inside(offset, count) {
             return self.bytes(offset, count);
@@ -111,7 +111,7 @@ impl Window {
         Ok(())
     }
 
-    /// What stands at `offset`, a multiple of 8.
+    /// What is at `offset`, a multiple of 8.
     pub(super) fn find(&mut self, offset: u64) -> Result<Found> {
         let room = self.len.saturating_sub(offset);
         if room < RECORD_HEADER_BYTES as u64 {
@@ -135,16 +135,16 @@ impl Window {
         })
     }
 
-    /// The payload of a record that `find` just returned for `offset`.
+    /// The payload of a record that `find` has just returned for `offset`.
     pub(super) fn payload(&mut self, offset: u64, header: &RecordHeader) -> Result<&[u8]> {
         self.bytes(offset + RECORD_HEADER_BYTES as u64, header.len as usize)
     }
 
-    /// Calls `each(offset, header, end)` for every valid record at or after `from`, wherever it may
-    /// start, until `each` returns false.
+    /// Calls `each(offset, header, end)` for every valid record at or after `from`, at any multiple
+    /// of 8, until `each` returns false.
     ///
-    /// Bytes may have been made to look like records, by whoever wrote a value: each that could be
-    /// one costs the same, however long it claims to be, and the file is read twice at most.
+    /// A user's values may contain bytes that look like records. So each candidate costs the same,
+    /// whatever length it claims, and the file is read at most twice.
     pub(super) fn scan(
         &mut self,
         from: u64,
@@ -174,7 +174,7 @@ impl Window {
         Ok(())
     }
 
-    /// Reads all that is left.
+    /// Reads the rest of the file and computes its prefix checksums.
     fn prefixes(&self, from: u64) -> Result<Prefixes> {
         let mut crcs = PrefixCrcs::new(self.len - from);
         let mut piece = vec![0; PIECE_BYTES.min((self.len - from) as usize)];
@@ -188,8 +188,8 @@ impl Window {
         Ok(Prefixes { from, crcs })
     }
 
-    /// Is the record whole whose header, at `offset`, is this? Looks at its header, its end, and a
-    /// few bytes on the way.
+    /// Is the record at `offset` with this header valid? Reads its header, its end, and a few bytes
+    /// in between.
     fn is_whole(
         &mut self,
         offset: u64,
@@ -216,9 +216,9 @@ impl Window {
         Ok(record::verify_header(seed, offset, head, payload_crc).is_some())
     }
 
-    /// Could this header, found at `offset`, have been written there? Said without a checksum, so
-    /// that the former life of a recycled segment (other people's binary files, full of small
-    /// numbers) does not have to be checksummed again and again.
+    /// Could this header have been written at `offset`? This is decided without a checksum. The
+    /// former life of a recycled segment may hold binary values full of small numbers, and not each
+    /// of them should be checksummed.
     fn is_plausible(&self, header: &RecordHeader, offset: u64) -> bool {
         let fitting = match header.kind {
             kind::BATCH | kind::CLOSE_MARK | kind::WATERMARK | kind::CONTINUED | kind::CHANGE => {
@@ -227,7 +227,7 @@ impl Window {
             kind::BEGIN => offset == HEADER_BYTES as u64,
             _ => false,
         };
-        // No two records of a segment are further apart in numbers than in bytes.
+        // Two records of a segment differ by no more in sequence numbers than in bytes.
         let seqnos = match self.first_seqno {
             Some(Seqno(first)) => first..=first.saturating_add(self.len),
             None => 1..=Seqno::MAX.0,
@@ -240,7 +240,7 @@ impl Window {
             && record::record_bytes(header.len as usize) <= self.len - offset
     }
 
-    /// The first header at or after `offset` that this segment could have.
+    /// The first plausible header of this segment at or after `offset`.
     fn next_candidate(&mut self, mut offset: u64) -> Result<Option<(u64, RecordHeader)>> {
         while offset + RECORD_HEADER_BYTES as u64 <= self.len {
             let seed = self.seed;
@@ -261,8 +261,8 @@ impl Window {
         Ok(None)
     }
 
-    /// What the window has from `offset` on, a header at least; it slides only if that is not
-    /// there.
+    /// The bytes in the window from `offset` on, at least a header. Moves the window only if they
+    /// are not in it.
     fn ahead(&mut self, offset: u64) -> Result<&[u8]> {
         if !self.is_inside(offset, RECORD_HEADER_BYTES) {
             self.slide(offset, RECORD_HEADER_BYTES)?;
@@ -271,7 +271,7 @@ impl Window {
     }
 }
 
-/// Reads exactly these bytes of a file that has them.
+/// Reads exactly these bytes. The file must have them.
 fn fill(file: &dyn File, path: &Path, offset: u64, into: &mut [u8]) -> Result<()> {
     let read = file.read_at(into, offset).map_err(|e| Error::io_at("read", path, offset, e))?;
     if read < into.len() {

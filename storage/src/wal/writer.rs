@@ -1,11 +1,11 @@
-//! The appending end of the log: offsets, checksums, staging. It lives behind the log writer's
-//! seat.
+//! The appending end of the log: offsets, checksums, staging. It is guarded by the log writer's
+//! combining lock.
 //!
 //! Guarantees: no method touches the disk or waits. An append is a copy of the record and a
-//! checksum over 24 bytes. No record reaches the file before all its predecessors did, so what a
-//! killed process leaves behind is a prefix.
+//! checksum over 24 bytes. No record reaches the file before all its predecessors. So a killed
+//! process leaves a prefix behind.
 //!
-//! It does not stamp sequence numbers; it checks that they are consecutive. It does not know who
+//! It does not stamp sequence numbers, but checks that they are consecutive. It does not know who
 //! waits.
 
 use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, encode_begin};
@@ -25,31 +25,31 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-/// So many bytes are kept free at the end of every segment: for one watermark, and behind it for
-/// the close mark or the name of the next segment.
+/// Bytes kept free at the end of every segment: for one watermark, and then for the close mark or
+/// the name of the next segment.
 const RESERVE_BYTES: u64 = record::record_bytes(0) + record::record_bytes(CONTINUED_BYTES);
-/// The longest beginning.
+/// The length of the longest begin record.
 const BEGIN_BYTES_MAX: u64 = record::record_bytes(BEGIN_PAYLOAD_BYTES_MAX);
-/// Staging buffers larger than this are not kept for reuse.
+/// Larger staging buffers are not kept for reuse.
 const KEPT_BUFFER_BYTES_MAX: usize = 4 << 20;
-/// One buffer being filled, one being written, one waiting.
+/// One buffer that is being written and one spare, besides the one that is being filled.
 const KEPT_BUFFERS_MAX: usize = 2;
 
-/// Length of the smallest segment that can hold a record with `payload_len` bytes.
+/// Length of the smallest segment that can hold a record with a payload of `payload_len` bytes.
 pub fn segment_bytes_needed(payload_len: usize) -> u64 {
     let frame = HEADER_BYTES as u64 + BEGIN_BYTES_MAX + RESERVE_BYTES;
     let needed = frame + record::record_bytes(payload_len);
     needed.next_multiple_of(HEADER_BYTES as u64)
 }
 
-/// The way a record takes into its file.
+/// The path of a record into its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendPath {
-    /// Stored through the mapping, for a caller who asked for `Buffered`. Falls back to staging
-    /// where a segment has no mapping.
+    /// Stored through the mapping, for a caller that asked for `Buffered`. Falls back to staging if
+    /// the segment has no mapping.
     Mapped,
-    /// Staged for the next sync group, for a caller who will wait for its sync anyway: pages
-    /// dirtied by `write` are much cheaper to sync than pages dirtied through a mapping.
+    /// Staged for the next sync group, for a caller that waits for the sync anyway. Pages that
+    /// `write` makes dirty are much cheaper to sync than pages made dirty through a mapping.
     Staged,
 }
 
@@ -58,15 +58,15 @@ pub enum AppendPath {
 pub struct Appended {
     /// Offset of the record in the segment `LogWriter::number`.
     pub offset: u64,
-    /// Is the record, with everything before it, in the file? If not, it will be once the group
-    /// that takes it is written.
+    /// Is the record in the file, with everything before it? If not, it will be when its group is
+    /// written.
     pub in_file: bool,
 }
 
 /// Runs of a taken group that may not be in the file yet.
 struct InFlight {
     id: u64,
-    /// Emptied by `written`; the flag says that a run was copied through the mapping meanwhile.
+    /// Emptied by `written`. The flag says that the run was copied through the mapping meanwhile.
     runs: Vec<(Run, bool)>,
 }
 
@@ -75,39 +75,39 @@ pub struct LogWriter {
     identity: LogIdentity,
     seed: Seed,
     segment: Arc<SegmentFile>,
-    /// `segment.mapping` at hand.
+    /// A copy of `segment.mapping`, for quick access.
     mapping: Option<Arc<dyn Mapping>>,
-    /// Where the next record goes.
+    /// The offset of the next record.
     tail: u64,
-    /// Known durable up to here.
+    /// The offset up to which this segment is known to be durable.
     synced: u64,
-    /// In groups up to here.
+    /// The offset up to which this segment's bytes are in groups.
     taken: u64,
     digest: u64,
     first_seqno: Seqno,
     next_seqno: Seqno,
-    /// The bytes in front of `tail` that went neither into the mapping nor into a group.
+    /// The bytes before `tail` that are neither in the mapping nor in a group.
     staged: Vec<u8>,
-    /// Staged bytes of sealed segments that no group has taken.
+    /// Staged bytes of sealed segments that are in no group yet.
     sealed_runs: Vec<Run>,
-    /// Sealed segments that no group has taken.
+    /// Sealed segments that are in no group yet.
     sealed: Vec<(Target, SealedSegment)>,
     in_flight: VecDeque<InFlight>,
-    /// Runs in `sealed_runs` and `in_flight` that are not known to be in their files.
+    /// How many runs of `sealed_runs` and `in_flight` are not known to be in their files.
     runs_outside: usize,
     next_group: u64,
     buffers: Vec<Arc<Vec<u8>>>,
-    /// What the newest record of this segment confirms.
+    /// The `synced_to` of the newest record of this segment.
     confirmed: u64,
-    /// What still has to be confirmed: the end of the last batch or change, or of the beginning,
-    /// which says how the previous segment ended.
+    /// The offset up to which a record should confirm: the end of the last batch or change, or of
+    /// the begin record, which says how the previous segment ended.
     watermark_due: u64,
     closed: bool,
 }
 
 impl LogWriter {
-    /// Begins a log, or a new incarnation of one, in `first`. The first record is staged: taking,
-    /// writing and syncing a group right away lets every record confirm it from the start.
+    /// Begins a log, or a new incarnation of one, in `first`. The begin record is staged. Take,
+    /// write and sync a group right away, so that every later record confirms it.
     pub fn start(
         identity: LogIdentity,
         first: Spare,
@@ -152,12 +152,12 @@ impl LogWriter {
         self.segment.bytes
     }
 
-    /// Where the next record of the current segment goes.
+    /// The offset of the next record in the current segment.
     pub fn tail(&self) -> u64 {
         self.tail
     }
 
-    /// The sequence number the next record must have.
+    /// The sequence number that the next record must have.
     pub fn next_seqno(&self) -> Seqno {
         self.next_seqno
     }
@@ -167,20 +167,20 @@ impl LogWriter {
         self.mapping.is_some()
     }
 
-    /// Does a record with `payload_len` bytes fit into the current segment? If not, rotate into a
-    /// spare of at least `segment_bytes_needed(payload_len)` bytes.
+    /// Does a record with a payload of `payload_len` bytes fit into the current segment? If not,
+    /// rotate into a spare of at least `segment_bytes_needed(payload_len)` bytes.
     #[inline]
     pub fn has_room(&self, payload_len: usize) -> bool {
         self.tail + record::record_bytes(payload_len) + RESERVE_BYTES <= self.segment.bytes
     }
 
-    /// Appends one batch of `count` operations, encoded in `payload`, whose first operation has
-    /// `first_seqno`. `payload_crc` is `codec::crc(payload)`, computed outside the seat.
+    /// Appends a batch of `count` operations, encoded in `payload`. Its first operation has
+    /// `first_seqno`. `payload_crc` is `codec::crc(payload)`, computed outside the combining lock.
     ///
     /// Costs a copy of the payload. A mapped append also copies what is staged, once.
     ///
     /// # Panics
-    /// Without room, with an empty batch, with a sequence number out of order, after the close
+    /// Without room, with an empty batch, with a sequence number out of order, or after the close
     /// mark.
     #[inline]
     pub fn append(
@@ -196,18 +196,18 @@ impl LogWriter {
         self.put_stamped(kind::BATCH, first_seqno, count, payload, payload_crc, path)
     }
 
-    /// Appends the change `id`, which takes the number `seqno` and no other; its payload has
-    /// `CHANGE_BYTES`.
+    /// Appends the change `id`, which takes the one sequence number `seqno`. Its payload has
+    /// `CHANGE_BYTES` bytes.
     ///
     /// # Panics
-    /// Without room, with a sequence number out of order, after the close mark.
+    /// Without room, with a sequence number out of order, or after the close mark.
     pub fn append_change(&mut self, seqno: Seqno, id: ChangeId, path: AppendPath) -> Appended {
         let payload = record::encode_change(id);
         self.put_stamped(kind::CHANGE, seqno, 1, &payload, crc(&payload), path)
     }
 
-    /// Is everything durable, and does no record confirm the end of the log? Then damage there
-    /// could not be told from a torn write. When idle, call `append_watermark` and sync once more.
+    /// Is everything durable, while no record confirms the end of the log? Then damage there would
+    /// look like a torn write. When idle, call `append_watermark` and sync once more.
     pub fn wants_watermark(&self) -> bool {
         self.synced == self.tail
             && self.confirmed < self.watermark_due
@@ -215,8 +215,8 @@ impl LogWriter {
             && self.watermark_fits()
     }
 
-    /// Stages a record that only confirms what is durable now. `false`: there was no room, and
-    /// the records of the next segment will confirm instead.
+    /// Stages a record that only confirms what is durable now. Returns `false` if there is no room;
+    /// then the next segment's records will confirm it.
     pub fn append_watermark(&mut self) -> bool {
         if !self.watermark_fits() {
             return false;
@@ -225,21 +225,21 @@ impl LogWriter {
         true
     }
 
-    /// Stages the last record of the log. Call it after everything else was synced, so that it
-    /// confirms all of it. It still has to be taken, written and synced. Nothing can be appended
-    /// later.
+    /// Stages the last record of the log. Call it after everything else is synced, so that it
+    /// confirms all of it. It still must be taken, written and synced. Nothing can be appended
+    /// after it.
     pub fn append_close_mark(&mut self) {
         self.put(kind::CLOSE_MARK, &[], record::PAYLOAD_CRC_NONE, AppendPath::Staged);
         self.closed = true;
     }
 
-    /// Goes on in `spare`. Memory only: the old segment gets its last record, which names the new
-    /// one, and joins the next group, which syncs it before the new one.
+    /// Continues the log in `spare`, in memory only. The last record of the old segment names the
+    /// new one. The old segment joins the next group, which syncs it before the new one.
     pub fn rotate(&mut self, spare: Spare) {
         let new = Arc::new(spare.segment);
         assert!(new.number > self.segment.number, "numbers rise along the log");
         assert!(!self.closed, "nothing follows the close mark");
-        // INVARIANT(no-log-file-missing): its file and its name are durable.
+        // INVARIANT(no-log-file-missing): the file and the name of `new` are durable.
         let name = new.number.0.to_le_bytes();
         self.put(kind::CONTINUED, &name, crc(&name), AppendPath::Staged);
         let link = Link {
@@ -271,22 +271,22 @@ impl LogWriter {
         self.tail = HEADER_BYTES as u64;
         (self.synced, self.taken, self.confirmed) = (0, 0, 0);
         self.begin(Predecessor::Follows(link));
-        // A record here has to confirm the end of the old segment.
+        // A record of the new segment must confirm the end of the old one.
         self.watermark_due = self.tail;
     }
 
-    /// Was a segment left that no group has taken? It should be taken and synced soon: only then
-    /// can it become obsolete.
+    /// Is a sealed segment in no group yet? Take and sync it soon: only then can it become
+    /// obsolete.
     #[inline]
     pub fn has_sealed(&self) -> bool {
         !self.sealed.is_empty()
     }
 
-    /// Takes everything appended since the last group. Cheap: it swaps buffers. Write and sync it
-    /// off the seat, in the order groups were taken, and report both.
+    /// Takes everything appended since the last group. Cheap: it swaps buffers. Write and sync the
+    /// group outside the combining lock, in the order in which groups were taken, and report both.
     pub fn take_group(&mut self) -> SyncGroup {
         let mut runs = mem::take(&mut self.sealed_runs);
-        // Sealed runs were counted when they were sealed.
+        // The runs were counted when their segment was sealed.
         self.runs_outside -= runs.len();
         if !self.staged.is_empty() {
             let run = self.take_staged();
@@ -315,13 +315,13 @@ impl LogWriter {
         group
     }
 
-    /// Notes that `group.write()` succeeded: all of it is in its files.
+    /// Records that `group.write()` succeeded: the whole group is in its files.
     pub fn written(&mut self, group: &SyncGroup) {
         let Some(flight) = self.in_flight.iter_mut().find(|flight| flight.id == group.id) else {
             assert!(group.is_empty(), "a group is written before it is synced");
             return;
         };
-        // The group still holds its segments, so no mapping is torn down here.
+        // The group still holds its segments, so no mapping is unmapped here.
         for (run, copied) in flight.runs.drain(..) {
             self.runs_outside -= usize::from(!copied);
             let reusable = run.bytes.capacity() <= KEPT_BUFFER_BYTES_MAX;
@@ -331,7 +331,7 @@ impl LogWriter {
         }
     }
 
-    /// Notes that `unsynced.sync()` succeeded: later records confirm what it covered.
+    /// Records that `unsynced.sync()` succeeded: later records confirm what it covered.
     pub fn synced(&mut self, unsynced: &Unsynced) {
         for id in unsynced.groups.clone() {
             let flight =
@@ -351,8 +351,8 @@ impl LogWriter {
         self.tail + RESERVE_BYTES <= self.segment.bytes
     }
 
-    /// The first record: what the segment continues. Always staged, so that nothing is stored in
-    /// the new file before the old one has all of its own.
+    /// Appends the begin record. It is always staged, so that nothing is stored in the new file
+    /// before the old one has all its records.
     fn begin(&mut self, predecessor: Predecessor) {
         let payload = encode_begin(predecessor);
         self.put(kind::BEGIN, &payload, crc(&payload), AppendPath::Staged);
@@ -369,7 +369,7 @@ impl LogWriter {
         Run { segment: self.segment.clone(), offset, bytes }
     }
 
-    /// A record that takes `count` numbers from `first_seqno` on.
+    /// Appends a record that takes `count` sequence numbers from `first_seqno` on.
     #[inline]
     fn put_stamped(
         &mut self,
@@ -381,7 +381,7 @@ impl LogWriter {
         path: AppendPath,
     ) -> Appended {
         assert!(self.has_room(payload.len()), "the caller rotates before a segment overflows");
-        // INVARIANT(one-stamp): numbers are given in log order, without gaps.
+        // INVARIANT(one-stamp): sequence numbers follow the order of the log, without gaps.
         assert!(first_seqno == self.next_seqno, "{first_seqno} is not {}", self.next_seqno);
         let appended = self.put(kind, payload, payload_crc, path);
         self.next_seqno = Seqno(first_seqno.0 + u64::from(count));
@@ -423,8 +423,8 @@ impl LogWriter {
         Appended { offset, in_file }
     }
 
-    /// Brings every byte before `tail` into its file through the mappings. `false`: some of them
-    /// can only be written by their group.
+    /// Copies every byte before `tail` that is not in its file through the mappings. `false` if
+    /// some bytes can only be written by their group.
     ///
     /// A group that is being written meanwhile writes the same bytes to the same places.
     #[inline]
@@ -434,7 +434,7 @@ impl LogWriter {
 
     #[cold]
     fn settle_slowly(&mut self) -> bool {
-        // Oldest first, so that a kill in between leaves a prefix, too.
+        // Oldest first, so that a kill in between also leaves a prefix.
         let flying = self.in_flight.iter_mut().flat_map(|flight| &mut flight.runs);
         for (run, copied) in flying.filter(|(_, copied)| !copied) {
             if !copy_through_mapping(run) {
@@ -447,7 +447,7 @@ impl LogWriter {
             if !copy_through_mapping(run) {
                 return false;
             }
-            // The segment is still synced by the next group; only the write is saved.
+            // The next group still syncs the segment; only its write is saved.
             self.sealed_runs.remove(0);
             self.runs_outside -= 1;
         }

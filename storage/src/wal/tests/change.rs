@@ -1,6 +1,7 @@
-//! Goal: a change is a record like any other: it has its place and its number, it survives or is
-//! cut as batches are, it confirms as they do, and whatever is not exactly one is damage. Method:
-//! changes at every place where records can stand; records made by hand, with right checksums.
+//! Goal: a change is a record like any other. It has a place and a sequence number, it survives or
+//! is cut as batches are, and it confirms as they do. Anything that is not exactly a change is
+//! damage.
+//! Method: changes at every place where records can be; hand-made records with valid checksums.
 
 use super::damage::{alter, corrupt_at, segment, with};
 use super::*;
@@ -10,8 +11,8 @@ use record::{RECORD_HEADER_BYTES, RecordHeader, Seed, kind};
 /// Length of the record of a change.
 const CHANGE: u64 = (RECORD_HEADER_BYTES + CHANGE_BYTES) as u64;
 
-/// Puts a record at `offset` that claims `claimed` bytes and has those of `payload`; its checksum
-/// is right if that is the same.
+/// Writes a record at `offset` whose header and bytes are those of `header` and `payload`. Its
+/// checksum is valid if the header claims the length of `payload`.
 fn forge(vfs: &MemVfs, number: u64, offset: u64, header: &RecordHeader, payload: &[u8]) -> u64 {
     let seed = Seed::new(&IDENTITY, FileNumber(number));
     let (head, _) = record::encode(seed, offset, header, crc(payload));
@@ -36,8 +37,8 @@ fn surveyed(vfs: &MemVfs) -> Vec<String> {
     found
 }
 
-/// Two batches and a change, each synced on its own. Returns where the last record, a change,
-/// begins.
+/// Two batches and a change, each synced on its own. Returns the offset of the last record, the
+/// change.
 fn ends_with_a_change() -> (Bench, usize) {
     let mut bench = Bench::new(8192);
     bench.append(2, 21, AppendPath::Staged);
@@ -96,8 +97,7 @@ fn a_segment_full_of_changes_rolls_over_where_it_would_overflow() {
     let mut bench = Bench::new(8192);
     for seqno in 1..=300 {
         if !bench.log.has_room(CHANGE_BYTES) {
-            // What is kept free is enough for a watermark and the name of the next segment, no
-            // more.
+            // The reserve is enough for a watermark and the name of the next segment, and no more.
             let left = bench.log.segment_bytes() - bench.log.tail();
             assert!((24 + CONTINUED..24 + CONTINUED + CHANGE).contains(&left), "{left}");
             bench.rotate();
@@ -163,7 +163,7 @@ fn what_follows_a_torn_change_is_cut_with_it() {
     let (records, report) = bench.replay().unwrap();
     assert_eq!((records.len(), report.last_seqno, report.offset), (3, Seqno(5), torn));
     assert_eq!((report.reason, report.bytes_dropped), (TailReason::Torn, end - torn));
-    // Below what they confirm it is damage.
+    // Below a confirmed offset it is damage.
     alter(&bench.vfs, 1, |bytes| bytes[last] ^= 1);
     assert_eq!(corrupt_at(bench.replay()), (wal_path(1), last as u64));
 }
@@ -183,7 +183,7 @@ fn a_change_alone_confirms_what_was_synced_before_it() {
         for disk in [&before, &bench.vfs] {
             alter(disk, 1, |bytes| bytes[batch + 24] ^= 1);
             if segments == 2 {
-                // Nor does the beginning say anything.
+                // Without the begin record there is no confirmation either.
                 alter(disk, 2, |bytes| bytes[4096] ^= 1);
             }
         }
@@ -234,7 +234,7 @@ fn a_change_whose_number_does_not_continue_is_refused() {
         assert_eq!(corrupt_at(replay_all(&disk, 1)), (wal_path(1), tail), "{seqno}");
         assert!(!surveyed(&disk).is_empty());
     }
-    // Nor does the record behind one that took no number.
+    // The record behind one that takes no number does not.
     let mut bench = Bench::new(8192);
     bench.append_change(AppendPath::Staged);
     bench.sync();
@@ -259,7 +259,7 @@ fn a_change_does_not_begin_a_segment_and_has_no_flags() {
     }
 }
 
-/// The last number that is believed may be a change's; the one after it may not.
+/// A change may take the last valid number, but not the one after it.
 #[test]
 fn numbers_end_for_changes_where_they_end_for_batches() {
     for (first, fits) in [(SEQNO_ON_DISK_MAX - 1, true), (SEQNO_ON_DISK_MAX, false)] {
@@ -284,8 +284,8 @@ fn numbers_end_for_changes_where_they_end_for_batches() {
     }
 }
 
-/// Found with changes, true of batches: whoever surveys a log believes the number of the record
-/// behind a malformed one, and adds to it.
+/// Found with changes, true of batches: a survey trusts the sequence number of the record behind a
+/// malformed one, and adds to it.
 #[test]
 fn a_survey_goes_on_behind_a_malformed_change_whatever_number_follows() {
     for next in [kind::CHANGE, kind::BATCH] {
@@ -313,7 +313,7 @@ fn a_recycled_segment_forgets_its_former_changes() {
     let sealed = bench.sync().sealed()[1].clone();
     let old = segment(&bench.vfs, 2);
     let disk: Arc<dyn Vfs> = Arc::new(bench.vfs.clone());
-    // Number 65,538 has the same low 16 bits as the old one.
+    // Number 65,538 has the same low 16 bits as the old number.
     let number = FileNumber(65_538);
     let spare = recycle(&disk, Path::new(DIR), &IDENTITY, &sealed, number, true).unwrap();
     assert_eq!(segment(&bench.vfs, 65_538)[4096..], old[4096..], "the old changes are still there");
@@ -327,7 +327,7 @@ fn a_recycled_segment_forgets_its_former_changes() {
         assert_eq!(records.len() as u64, bench.next - first);
         assert_eq!((report.offset, report.last_seqno.0), (bench.log.tail(), bench.next - 1));
     }
-    // A former life does not confirm what this one lost.
+    // A record of the former life does not confirm what this life has lost.
     alter(&bench.vfs, 65_538, |bytes| bytes[last as usize + 24] ^= 1);
     let (records, report) = replay_all(&bench.vfs, 3).unwrap();
     assert_eq!((records.len(), report.offset), (2, last));

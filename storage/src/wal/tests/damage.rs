@@ -1,4 +1,4 @@
-//! Goal: damage is named, a torn tail is cut, and neither is ever taken for the other.
+//! Goal: damage is reported, a torn tail is cut, and neither is ever mistaken for the other.
 //! Method: change the bytes of finished logs, exhaustively where that is possible.
 //!
 //! Long because each place of a record is damaged in a test of its own.
@@ -7,7 +7,7 @@ use super::*;
 use crate::limits::{SEQNO_MAX, SEQNO_ON_DISK_MAX};
 use crate::vfs::File;
 
-/// The bytes of segment `number`, changed.
+/// Changes the bytes of segment `number`.
 pub(super) fn alter(vfs: &MemVfs, number: u64, alter: impl FnOnce(&mut Vec<u8>)) {
     let file = vfs.open_rw(&wal_path(number)).unwrap();
     let mut bytes = read(file.as_ref());
@@ -26,7 +26,7 @@ pub(super) fn segment(vfs: &MemVfs, number: u64) -> Vec<u8> {
     read(vfs.open(&wal_path(number)).unwrap().as_ref())
 }
 
-/// A disk whose segment `number` is `bytes` and whose other segments are those of `vfs`.
+/// A disk on which segment `number` has `bytes`, and the other segments are those of `vfs`.
 pub(super) fn with(vfs: &MemVfs, number: u64, bytes: &[u8]) -> MemVfs {
     let disk = vfs.kill_clone();
     alter(&disk, number, |old| *old = bytes.to_vec());
@@ -40,7 +40,7 @@ pub(super) fn corrupt_at(result: Result<Replayed>) -> (PathBuf, u64) {
     }
 }
 
-/// Five batches, each synced on its own, the last one not confirmed. Returns where it begins.
+/// Five batches, each synced on its own; the last one is not confirmed. Returns its offset.
 fn five() -> (Bench, usize) {
     let mut bench = Bench::new(8192);
     let mut last = 0;
@@ -92,7 +92,7 @@ fn t002_14_every_flipped_bit_below_a_watermark_is_refused() {
             assert_eq!(path, wal_path(1));
             assert!(offset as usize <= bit / 8, "bit {bit} blamed on {offset}");
         } else {
-            // The watermark itself, or unused space behind it: nothing is lost.
+            // The watermark itself, or unused space behind it, was damaged: nothing is lost.
             let (records, report) = result.unwrap();
             assert_eq!((records.len(), report.last_seqno), (5, Seqno(10)), "bit {bit}");
         }
@@ -130,7 +130,7 @@ fn a_zeroed_sector_below_a_watermark_is_refused() {
     }
 }
 
-/// Three segments, each with a change between two batches; everything durable and confirmed.
+/// Three segments, each with a change between two batches. Everything is durable and confirmed.
 fn three() -> Bench {
     let mut bench = Bench::new(8192);
     for segment in 0..3 {
@@ -157,7 +157,7 @@ fn t002_14_a_gap_in_the_log_is_refused() {
         let missing = replay_all(&disk, 1).unwrap_err();
         assert!(matches!(missing, Error::Missing { path } if path == wal_path(number)));
     }
-    // Below the floor nothing is needed.
+    // Below the floor, nothing is needed.
     bench.vfs.remove(&wal_path(1)).unwrap();
     assert_eq!(replay_all(&bench.vfs, 2).unwrap().0.len(), 6);
 }
@@ -174,12 +174,13 @@ fn t002_14_older_segments_are_checked_to_their_last_record() {
             let (path, offset) = corrupt_at(replay_all(&with(&bench.vfs, number, &bytes), 1));
             assert!(path <= wal_path(number) && offset <= 8192, "bit {bit}: {path:?} {offset}");
         }
-        // A clean cut at a record's start looks like the end, but for what the successor says.
+        // A cut at the start of a record looks like the end of the log, except that the successor
+        // knows.
         let mut bytes = whole.clone();
         bytes[4096..].fill(0);
         let (path, offset) = corrupt_at(replay_all(&with(&bench.vfs, number, &bytes), 1));
         assert_eq!((path, offset), (wal_path(number), 4096));
-        // So does a file without its last page.
+        // So does a file without its last pages.
         let (path, offset) = corrupt_at(replay_all(&with(&bench.vfs, number, &whole[..4096]), 1));
         assert_eq!((path, offset), (wal_path(number), 4096));
         corrupt_at(replay_all(&with(&bench.vfs, number, &whole[..100]), 1));
@@ -247,7 +248,7 @@ fn a_recycled_segment_forgets_its_former_life() {
     let sealed = bench.sync().sealed()[1].clone();
     let old = segment(&bench.vfs, 2);
     let disk: Arc<dyn Vfs> = Arc::new(bench.vfs.clone());
-    // Number 65,538 has the same low 16 bits as the old one.
+    // Number 65,538 has the same low 16 bits as the old number.
     let number = FileNumber(65_538);
     let spare = recycle(&disk, Path::new(DIR), &IDENTITY, &sealed, number, true).unwrap();
     assert!(spare.is_mapped());
@@ -291,7 +292,7 @@ fn a_value_that_contains_the_log_does_not_replay() {
         bench.sync();
     }
     let logged = segment(&bench.vfs, 2)[4096..bench.log.tail() as usize].to_vec();
-    // At each alignment, so that one copy certainly stands at a multiple of 8.
+    // At each alignment, so that one copy is certainly at a multiple of 8.
     let mut value = Vec::new();
     for shift in 0..9 {
         value.resize(value.len() + shift, 0xEE);
@@ -306,16 +307,16 @@ fn a_value_that_contains_the_log_does_not_replay() {
     bench.sync();
     let (records, _) = bench.replay().unwrap();
     assert_eq!(records.last().unwrap().1, Said::Batch(payload));
-    // Without its header the scan walks through the value and must find nothing.
+    // Without its header, the scan walks through the value and must find nothing.
     alter(&bench.vfs, 2, |bytes| bytes[torn] ^= 1);
     let (records, report) = bench.replay().unwrap();
     assert_eq!((records.len(), report.reason), (8, TailReason::Torn));
     assert_eq!(report.offset as usize, torn);
 }
 
-/// Headers of segment `number` from `at` on, each of which claims all the rest, a number that it
-/// could have and that everything before it is durable: to know that it does not takes its
-/// checksum.
+/// Headers of segment `number` from `at` on. Each claims all the rest of the file, a possible
+/// sequence number, and that everything before it is durable. Only its checksum shows that it is
+/// not valid.
 fn forge_headers(bytes: &mut [u8], at: usize, number: u16) {
     for at in (at..bytes.len() - 24).step_by(24) {
         let len = (bytes.len() - at - 24) as u32;
@@ -328,12 +329,12 @@ fn forge_headers(bytes: &mut [u8], at: usize, number: u16) {
     }
 }
 
-/// Goal: what a client wrote never keeps a log from being opened, nor costs more than looking at
-/// it. Method: such bytes behind the last record, and in a segment that is in preparation. Were
-/// each of them checksummed by reading what it claims, this would read some 500 GB.
+/// Goal: bytes that a client wrote never prevent an open, and cost no more than a look at each.
+/// Method: such bytes behind the last record, and in a segment in preparation. If each of them were
+/// checksummed by reading what it claims, this would read some 500 GB.
 ///
-/// Planted: a candidate that is checksummed from its first byte to its last; a budget, whose end
-/// refuses.
+/// Planted: a candidate is checksummed from its first byte to its last; a budget that refuses when
+/// it is used up.
 #[test]
 fn bytes_made_to_look_like_headers_cost_bounded_time() {
     let mut bench = Bench::new(4 << 20);
@@ -346,12 +347,12 @@ fn bytes_made_to_look_like_headers_cost_bounded_time() {
     assert_eq!((records.len(), report.offset), (1, tail as u64));
 }
 
-/// Goal: a record whose checksum is computed from those of prefixes is as good a witness as any.
+/// Goal: a record whose checksum is derived from those of prefixes confirms as any other does.
 /// Method: behind a damaged record, one of each length around the interval of the prefixes, between
 /// bytes that look like records.
 ///
-/// Planted: a part's checksum whose padding is not looked at, that ends where the padding does, or
-/// that begins at the interval's begin.
+/// Planted: the padding is not checked; the checksum ends after the padding; it begins at the start
+/// of the interval.
 #[test]
 fn long_records_confirm_also_among_bytes_that_look_like_records() {
     for value_len in (8000..8600).step_by(7).chain([100_000, 1 << 20]) {
@@ -366,7 +367,7 @@ fn long_records_confirm_also_among_bytes_that_look_like_records() {
             forge_headers(&mut bytes[..end + 2400], end, 1);
         });
         assert_eq!(corrupt_at(bench.replay()), (wal_path(1), damaged as u64), "{value_len}");
-        // Nothing of it may be otherwise.
+        // No byte of it may differ.
         for at in [witness + 4, witness + 30, witness + value_len / 2, end - 1] {
             let disk = bench.vfs.kill_clone();
             alter(&disk, 1, |bytes| bytes[at] ^= 1);
@@ -376,9 +377,9 @@ fn long_records_confirm_also_among_bytes_that_look_like_records() {
     }
 }
 
-/// Found by `sluice demo`: the former life of a recycled segment had random values, 128 places of
-/// which looked like headers of a record too long for the file, and a log killed in mid-write was
-/// refused as damaged.
+/// Found by `sluice demo`: the former life of a recycled segment had random values. 128 places in
+/// them looked like headers of a record too long for the file, and a log whose process was killed
+/// during a write was refused as damaged.
 #[test]
 fn headers_that_claim_more_than_there_is_cost_nothing() {
     let mut bench = Bench::new(4 << 20);
@@ -395,7 +396,7 @@ fn headers_that_claim_more_than_there_is_cost_nothing() {
     assert_eq!((records.len(), report.offset), (1, tail as u64));
 }
 
-/// Any bytes at all: an answer or a typed error, never a panic. Prints its seed.
+/// Arbitrary bytes give a result or a typed error, never a panic. Prints its seed.
 #[test]
 fn arbitrary_bytes_never_panic() {
     let bench = three();
@@ -438,7 +439,7 @@ fn arbitrary_bytes_never_panic() {
 fn a_record_of_a_later_segment_confirms_the_older_one() {
     let (mut bench, _) = five();
     let unsynced = bench.append(1, 10, AppendPath::Staged).offset as usize;
-    // Nothing in the header of segment 2 can confirm the end of segment 1, which is not durable.
+    // Nothing in segment 2 can confirm the end of segment 1, which is not durable.
     bench.rotate();
     bench.append(1, 10, AppendPath::Staged);
     bench.sync();
@@ -447,14 +448,14 @@ fn a_record_of_a_later_segment_confirms_the_older_one() {
     let (records, report) = replay_all(&torn, 1).unwrap();
     assert_eq!((records.len(), report.reason), (5, TailReason::Torn));
     assert_eq!(report.segment, Some(FileNumber(1)));
-    // Once a record of segment 2 says that its segment was synced, segment 1 was, too.
+    // Once a record of segment 2 says that its segment was synced, segment 1 was synced, too.
     bench.append(1, 10, AppendPath::Mapped);
     alter(&bench.vfs, 1, |bytes| bytes[unsynced] ^= 1);
     assert_eq!(corrupt_at(bench.replay()).0, wal_path(1));
-    // So it does when the beginning in between is gone as well.
+    // The same holds if the begin record in between is damaged.
     alter(&bench.vfs, 2, |bytes| bytes[4096] ^= 1);
     assert_eq!(corrupt_at(bench.replay()).0, wal_path(1));
-    // A lost first header is no better.
+    // So it does without the first header page.
     alter(&bench.vfs, 1, |bytes| bytes[..4096].fill(0));
     assert_eq!(corrupt_at(bench.replay()), (wal_path(1), 0));
 }
@@ -466,7 +467,7 @@ fn a_beginning_that_tells_another_story_is_refused() {
     bench.sync();
     let bytes = segment(&bench.vfs, 1);
     let true_link = {
-        // The truth, as the writer told it.
+        // What the writer wrote.
         let payload = &segment(&bench.vfs, 2)[4096 + 24..4096 + BEGIN as usize];
         match ends::decode_begin(payload, FileNumber(2)).unwrap() {
             Predecessor::Follows(link) => link,
@@ -512,7 +513,7 @@ fn a_segment_of_another_length_is_refused() {
     assert_eq!(corrupt_at(replay_all(&with(&bench.vfs, 1, &longer), 1)), (wal_path(1), 8192));
 }
 
-/// Planted: a mark whose number is not compared with the manifest's.
+/// Planted: the number of a close mark is not compared with the manifest's.
 #[test]
 fn a3_a_log_closed_at_another_number_than_the_manifest_says_is_refused() {
     let mut bench = Bench::new(8192);
@@ -529,9 +530,9 @@ fn a3_a_log_closed_at_another_number_than_the_manifest_says_is_refused() {
     }
 }
 
-/// Whatever the manifest says: where there is none, `verify` believes any number.
+/// Goal: the rule holds without a manifest; `verify` then accepts any number.
 ///
-/// Planted: a beginning whose number is not looked at.
+/// Planted: the number of a begin record is not checked.
 #[test]
 fn c1_a_segment_that_begins_beyond_the_last_number_is_refused() {
     let vfs = MemVfs::new();
@@ -543,9 +544,9 @@ fn c1_a_segment_that_begins_beyond_the_last_number_is_refused() {
     assert_eq!(corrupt_at(replay_all(&vfs, 1)), (wal_path(1), 4096));
 }
 
-/// Every number that stands in a record or in its payload, with a checksum that is right.
+/// Goal: every number in a record or its payload may be anything, with a valid checksum.
 ///
-/// Planted: a record's numbers added up unchecked.
+/// Planted: the numbers of a record are added without a check.
 #[test]
 fn c4_made_up_numbers_in_records_are_refused_or_harmless() {
     use super::record::{RecordHeader, Seed, encode, kind};
@@ -579,7 +580,7 @@ fn c4_made_up_numbers_in_records_are_refused_or_harmless() {
         }
     }
     assert!(believed > 10 && refused > 100, "{believed}, {refused}");
-    // What the first record of a segment says of the one before.
+    // What the begin record of a segment says about the segment before.
     for number in numbers {
         for field in 0..5 {
             let mut link = [0_u8; 40];
@@ -597,7 +598,7 @@ fn c4_made_up_numbers_in_records_are_refused_or_harmless() {
     }
 }
 
-/// Planted: a batch whose last number nobody looks at.
+/// Planted: the last number of a batch is not checked.
 #[test]
 fn c1_a_batch_that_goes_beyond_the_last_number_is_refused() {
     for (first, fits) in [(SEQNO_ON_DISK_MAX - 5, true), (SEQNO_ON_DISK_MAX - 4, false)] {

@@ -1,5 +1,5 @@
 //! Goal: the format never changes by accident.
-//! Method: a committed segment with every kind of record; it must be reproduced and read exactly.
+//! Method: a committed segment with every kind of record must be reproduced and read exactly.
 
 use super::*;
 
@@ -15,7 +15,8 @@ fn link() -> Link {
     }
 }
 
-/// A segment with two batches, a change between them, a watermark and a close mark, written today.
+/// A segment with two batches, a change between them, a watermark and a close mark, encoded by this
+/// build.
 fn encoded() -> Vec<u8> {
     let vfs = MemVfs::new();
     vfs.create_dir_all(Path::new(DIR)).unwrap();
@@ -65,7 +66,7 @@ fn the_reader_reads_the_golden_segment() {
     assert!(matches!(missing, Error::Missing { path } if path == wal_path(7)));
 }
 
-/// Writes the golden file anew: only for a new format number, never to silence a failure.
+/// Writes the golden file again. Only for a new format version, never to silence a failure.
 #[test]
 #[ignore = "rewrites the golden file"]
 fn bless() {

@@ -1,8 +1,8 @@
-//! Goal: a process killed at any instant loses nothing that was in the file, a power cut at any
-//! instant loses nothing that was synced, and either leaves a log that opens.
-//! Method: random histories of batches and changes on both paths, groups in flight, rotations and
-//! recycling, on the disk that forgets; an image before every operation on that disk; every image
-//! is replayed and compared with the history. Seeds are printed.
+//! Goal: a process that is killed at any instant loses nothing that was in the file. A power cut at
+//! any instant loses nothing that was synced. Both leave a log that opens.
+//! Method: random histories of batches and changes on both paths, with groups in flight, rotations
+//! and recycling, on the simulated disk. An image of that disk is taken before every operation,
+//! replayed, and compared with the history. Seeds are printed.
 
 use super::*;
 use crate::vfs::CrashKind;
@@ -27,7 +27,7 @@ impl Random {
     }
 }
 
-/// What was promised so far. Read at the moment an image is taken.
+/// What was promised so far. Read when an image is taken.
 #[derive(Default)]
 struct Promised {
     in_file: AtomicU64,
@@ -47,7 +47,7 @@ struct Image {
 #[derive(Clone, Copy)]
 struct Stamped {
     first: u64,
-    /// How many.
+    /// The number of operations.
     count: u32,
     /// `None` is a change.
     value_len: Option<usize>,
@@ -66,7 +66,7 @@ impl Stamped {
     }
 }
 
-/// Which disks and segments a history uses.
+/// The disks and segments that a history uses.
 #[derive(Clone, Copy, Debug)]
 enum Mapping {
     Always,
@@ -84,12 +84,12 @@ struct History {
     next_number: u64,
     /// Everything that was appended, in order.
     stamped: Vec<Stamped>,
-    /// Taken groups, and whether the first one is written.
+    /// Taken groups; the flag says whether the first one is written.
     groups: VecDeque<SyncGroup>,
     first_is_written: bool,
-    /// Groups that were reported as written: a later sync covers them.
+    /// Groups that were reported as written. A later sync covers them.
     unsynced: Unsynced,
-    /// The longest run of groups under one sync.
+    /// The most groups under one sync.
     groups_per_sync_max: u64,
     obsolete: Vec<SealedSegment>,
     promised: Arc<Promised>,
@@ -209,7 +209,7 @@ impl History {
         self.log.rotate(spare);
     }
 
-    /// Moves the oldest group on by one step, or syncs what was written so far.
+    /// Advances the oldest group by one step, or syncs what is written.
     fn advance_group(&mut self) {
         if self.random.below(4) == 0 {
             return self.sync();
@@ -236,8 +236,9 @@ impl History {
         self.groups_per_sync_max = self.groups_per_sync_max.max(groups);
     }
 
-    /// As if everything in the sealed segments had been flushed: raises the floor above them. From
-    /// then on they may be recycled. Not at once: a power cut before it needs all of them.
+    /// Raises the floor above the sealed segments, as if all their entries had been flushed. They
+    /// may be recycled then, but not at once: a power cut before the new floor is durable needs all
+    /// of them.
     fn reuse(&mut self) {
         if let Some(last) = self.obsolete.iter().map(|old| old.number.0).max() {
             self.promised.floor.fetch_max(last + 1, SeqCst);
@@ -248,7 +249,7 @@ impl History {
         }
     }
 
-    /// What is left must be a run of the history that ends at or after `promised`.
+    /// The surviving records must be a run of the history that ends at or after `promised`.
     fn check(&self, context: &str, floor: u64, promised: u64, result: Result<Replayed>) {
         let (records, report) = match result {
             Ok(replayed) => replayed,
