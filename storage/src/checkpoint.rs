@@ -1,21 +1,21 @@
-//! A checkpoint: a directory of its own with everything that a view shows, while its database goes
-//! on.
+//! A checkpoint: a directory of its own with everything that a view shows, made while the database
+//! is in use.
 //!
-//! What is in it: the tables of the view, as second names of the same files (or copies, where that
-//! cannot be), tables made of what the view's memtables show, and one manifest. There is no log, so
-//! none has to be waited for, cut or copied, and the database itself does nothing: it is not
-//! flushed, and its writers are not asked.
+//! It contains the tables of the view, as hard links to the same files (or copies, where links are
+//! not possible), tables made of what the view's memtables show, and one manifest. It has no log,
+//! so no log needs to be synced, cut or copied. The database does nothing for it: no flush, and no
+//! work of its writers.
 //!
-//! Promises: the checkpoint holds the writes up to the view's number, all of them and nothing else.
-//! It is a database once `CURRENT` is there, which is the last step, after everything else is
-//! durable. Before that no open takes the directory for a database; a checkpoint that takes the
-//! place of an older one has the older one's files until then, and removes what it does not need
-//! afterwards.
+//! Guarantees: the checkpoint contains all writes up to the view's sequence number and nothing
+//! else. It becomes a database when `CURRENT` is written, which is the last step, after everything
+//! else is durable. Until then no open takes the directory for a database. A checkpoint that
+//! replaces an older one keeps the older one's files until then, and removes those that it does not
+//! need afterwards.
 //!
-//! It is the same database at an earlier time: it has the same identity and its tables have the
-//! same numbers, because their checksums are seeded with both.
+//! It is the same database at an earlier time. Its identity and the numbers of its tables are the
+//! same, because the tables' checksums are seeded with both.
 //!
-//! Blocks on the disk. The caller holds the view, so that no table goes meanwhile.
+//! Blocks on the disk. The caller holds the view, so that no table is removed meanwhile.
 
 mod draft;
 #[cfg(test)]
@@ -38,12 +38,12 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-/// So much is copied between two looks whether anybody wants the rest.
+/// Bytes copied between two calls of `told`.
 const COPY_BYTES: usize = 1 << 20;
-/// So often, in entries, the same is asked while memtables are written.
+/// Entries of memtables written between two calls of `told`.
 const ASKED_EVERY: u64 = 1024;
 
-/// What a checkpoint is made of.
+/// The source of a checkpoint.
 pub struct Origin<'a> {
     /// The disk of both directories.
     pub vfs: &'a Arc<dyn Vfs>,
@@ -51,15 +51,15 @@ pub struct Origin<'a> {
     pub dir: &'a Path,
     /// The database's random id.
     pub db_id: [u8; 16],
-    /// What the checkpoint will show.
+    /// What the checkpoint will contain.
     pub view: &'a View,
-    /// How tables made of memtables are written.
+    /// Options of the tables that are made of memtables.
     pub table: TableOptions,
-    /// What they say about when they were made, in milliseconds since 1970.
+    /// The creation time that those tables record, in milliseconds since 1970.
     pub created_at_ms: u64,
     /// A range with fewer bytes in memory is not cut at shard bounds.
     pub shard_cut_bytes_min: u64,
-    /// Hands out file numbers that nobody else gets.
+    /// Returns file numbers that nobody else gets.
     pub next_number: &'a (dyn Fn() -> FileNumber + Sync),
 }
 
@@ -69,12 +69,12 @@ impl fmt::Debug for Origin<'_> {
     }
 }
 
-/// Files of one kind, and their bytes.
+/// A number of files, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
-    /// How many.
+    /// The number of files.
     pub tables: u64,
-    /// Their bytes.
+    /// The bytes of all of them.
     pub bytes: u64,
 }
 
@@ -85,35 +85,35 @@ impl Tables {
     }
 }
 
-/// How far a checkpoint has come; at the end, what it consists of.
+/// The progress of a checkpoint; in the end, what it consists of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Bytes of tables and memtables that there are to do. What memtables take as tables is not
-    /// known before: they count as what they take in memory.
+    /// Bytes of tables and memtables to process. Memtables count with their size in memory, because
+    /// their size as tables is not known before.
     pub total_bytes: u64,
-    /// Of those, what is done.
+    /// The processed part of `total_bytes`.
     pub done_bytes: u64,
-    /// Tables that the database has as well.
+    /// Tables that were linked from the database.
     pub linked: Tables,
     /// Tables that had to be copied.
     pub copied: Tables,
-    /// Tables that were there already.
+    /// Tables that the older checkpoint already had.
     pub kept: Tables,
     /// Tables made of memtables.
     pub written: Tables,
-    /// Files of an older checkpoint that were removed.
+    /// Removed files of an older checkpoint.
     pub removed: u64,
 }
 
-/// Told after each step; says whether to go on.
+/// Called after each step; returns whether to continue.
 pub type Told<'a> = &'a mut dyn FnMut(&Counts) -> bool;
 
-/// Puts the tables of `origin` into `draft`; `None` when `told` said no. See [`Draft::publish`] for
-/// the rest.
+/// Adds the tables of `origin` to `draft`. Returns `None` if `told` returned false. Call
+/// [`Draft::publish`] afterwards. Blocks on the disk.
 ///
 /// # Errors
-/// `Exists` where the draft's older checkpoint has another table under the same name; whatever the
-/// disk says.
+/// `Exists` if the draft's older checkpoint has another table with the same number; `Missing`,
+/// `Corrupt` and `Io`, naming the file.
 pub fn fill(draft: &mut Draft, origin: &Origin<'_>, told: Told<'_>) -> Result<Option<Image>> {
     let superversion = &origin.view.superversion;
     let stable: BTreeMap<FileNumber, &Arc<TableMeta>> = superversion
@@ -131,7 +131,7 @@ pub fn fill(draft: &mut Draft, origin: &Origin<'_>, told: Told<'_>) -> Result<Op
     let tables_bytes: u64 = stable.values().map(|meta| meta.file_bytes).sum();
     let memtables_bytes: u64 = memtables.values().sum();
     let mut counts = Counts { total_bytes: tables_bytes + memtables_bytes, ..Counts::default() };
-    // First: it is what readers of the memtables wait for, and what their writer cannot reclaim.
+    // Memtables first: their read point keeps overwritten entries from being reclaimed.
     let Some(written) = write_memtables(draft, origin, &counts, told)? else { return Ok(None) };
     for (_, meta) in &written {
         counts.written.add(meta.file_bytes);
@@ -146,7 +146,7 @@ pub fn fill(draft: &mut Draft, origin: &Origin<'_>, told: Told<'_>) -> Result<Op
     Ok(told(&counts).then(|| image(origin, written)))
 }
 
-/// Writes what the view shows of its memtables into tables of the draft, each for one range.
+/// Writes what the view shows of its memtables into tables of the draft, each of one range.
 fn write_memtables(
     draft: &mut Draft,
     origin: &Origin<'_>,
@@ -157,7 +157,7 @@ fn write_memtables(
     let numbers = || (origin.next_number)();
     let sink = TableSink::new(vfs, draft.dir(), origin.db_id, origin.table.clone(), numbers);
     let mut sink = sink.created_at(origin.created_at_ms);
-    // Of each table.
+    // `ranges` has the range of each finished table.
     let (mut ranges, mut entries) = (Vec::new(), 0_u64);
     for range in &view.superversion.ranges {
         sink.set_options(range.stable.own.l0_table(&origin.table));
@@ -170,7 +170,7 @@ fn write_memtables(
             let mut cuts = ShardCuts::at(bounds);
             cursor.seek(&range.span().lo)?;
             while cursor.valid() && range.span().contains(cursor.key()) {
-                // A cursor that rests stands on no entry.
+                // A cursor that rests is at a key without an entry to show; see `Cursor`.
                 if cursor.seqno() > Seqno::ZERO {
                     if cuts.passes(cursor.key()) {
                         sink.cut()?;
@@ -192,9 +192,9 @@ fn write_memtables(
     Ok(Some(ranges.into_iter().zip(written).collect()))
 }
 
-/// The memtables of a range, newest first, parted where tables that came in from outside stand
-/// between them: no table of memtables may have older entries than such a one and newer ones as
-/// well (newest-layer-first).
+/// The memtables of a range, newest first, divided where ingested tables lie between them. A table
+/// made of memtables must not have both older and newer entries than such a table
+/// (newest-layer-first).
 fn between_tables(range: &RangeEntry<()>) -> Vec<Vec<MemtableSlice>> {
     let mut parts = vec![Vec::new()];
     for layer in range.in_front() {
@@ -208,8 +208,8 @@ fn between_tables(range: &RangeEntry<()>) -> Vec<Vec<MemtableSlice>> {
     parts
 }
 
-/// Has one table of the database in the draft: it is there already, gets a second name, or is
-/// copied.
+/// Adds one table of the database to the draft: keeps it if it is there, or links it, or copies it.
+/// Returns `false` if `told` stopped the copy.
 fn place(
     draft: &mut Draft,
     origin: &Origin<'_>,
@@ -251,7 +251,7 @@ fn place(
     Ok(true)
 }
 
-/// Copies a file of `bytes` bytes and makes its content durable; false if it was stopped.
+/// Copies a file of `bytes` bytes and makes its contents durable; `false` if `goes_on` stopped it.
 fn copy(
     vfs: &Arc<dyn Vfs>,
     from: &Path,
@@ -273,7 +273,8 @@ fn copy(
             return Err(Error::corrupt(from, at + got as u64, what));
         }
         target.write_all_at(&piece[..want], at).map_err(|e| Error::io_at("write", to, at, e))?;
-        // So that the sync at the end has less to wait for. Its failure is the sync's to tell.
+        // Starts the write-back, so that the final sync has less to wait for. The sync will report
+        // a failure.
         let _ = target.write_back(at, want as u64);
         at += want as u64;
         if !goes_on(want as u64) {
@@ -284,11 +285,11 @@ fn copy(
     Ok(true)
 }
 
-/// What the manifest of the checkpoint says: the view's ranges and tables, all flushed up to its
-/// number; no log; closed in order.
+/// The image of the checkpoint: the view's ranges and tables, all flushed up to the view's number;
+/// no log; cleanly closed.
 fn image(origin: &Origin<'_>, written: Vec<(RangeId, TableMeta)>) -> Image {
     let View { superversion, upto, .. } = origin.view;
-    // As long as no log is named, no segment is expected: all that come have higher numbers.
+    // No log segment is named, so none is expected. All later segments get higher numbers.
     let number = (origin.next_number)();
     let mut image = Image {
         log_floor: number,
@@ -314,8 +315,8 @@ fn image(origin: &Origin<'_>, written: Vec<(RangeId, TableMeta)>) -> Image {
     image
 }
 
-/// Does this manifest say that nobody has written since the checkpoint was made? A database that
-/// was opened for writing has a log.
+/// Does this image show that nobody has written since the checkpoint was made? A database that was
+/// opened for writing has a log.
 fn is_checkpoint(image: &Image) -> bool {
     image.clean_close && image.newest_segment < image.log_floor && image.prepared.is_empty()
 }

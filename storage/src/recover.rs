@@ -1,16 +1,17 @@
-//! Opening a directory: what the disk holds becomes a version, or a reason why it cannot.
+//! Recovery: opens a directory. The result is a version, or the reason why it is refused.
 //!
-//! The order of an open, each step crash-safe and repeatable (a crash anywhere leaves a directory
-//! whose next open ends in the same state):
+//! Each step of an open is crash-safe and repeatable: after a crash anywhere, the next open ends in
+//! the same state.
 //!
-//! 1. `CURRENT` and the manifest are read, and every table that it names is there with its length.
-//! 2. The log is replayed into memtables, which become L0 tables whenever they exceed the budget
-//!    and at the end: everything that will be readable is durable before anybody can read it.
-//! 3. A new manifest whose log floor lies past every replayed segment is written and swapped in.
-//! 4. Only now old logs, old manifests and files that were never published are removed.
+//! 1. Read `CURRENT` and the manifest. Check that each table that it names is there and has its
+//!    length.
+//! 2. Replay the log into memtables. Flush them to L0 when they exceed the budget, and at the end.
+//!    So everything that will be readable is durable before anybody can read it.
+//! 3. Write a new manifest whose log floor is above every replayed segment, and swap it in.
+//! 4. Only now remove old logs, old manifests and files that were never published.
 //!
-//! The old log is never appended to; the caller starts a new one after this returned. When an open
-//! is refused nothing that was there has changed. The caller holds the directory's lock.
+//! The old log is never appended to; the caller starts a new one afterwards. A refused open changes
+//! nothing that was there. The caller holds the directory's lock.
 
 pub mod directory;
 mod replay;
@@ -35,78 +36,79 @@ use std::time::Duration;
 /// How to open a directory.
 #[derive(Clone, Debug)]
 pub struct RecoverOptions {
-    /// Make a new database where there is none; otherwise that is an error.
+    /// Create a database if there is none. Otherwise that is an error.
     pub create_if_missing: bool,
-    /// The id that a new database gets: 16 random bytes.
+    /// The id of a new database: 16 random bytes.
     pub fresh_id: [u8; 16],
-    /// Where the ranges of a new database meet, ascending; an existing one keeps its own ranges.
+    /// The keys at which the ranges of a new database meet, ascending. An existing database keeps
+    /// its own.
     pub split_keys: Vec<Bytes>,
-    /// Memory for replayed entries of all ranges together, in bytes; beyond it the largest
-    /// memtables are flushed. One batch may exceed it.
+    /// Memory for replayed entries, of all ranges together, in bytes. Above it, the largest
+    /// memtables are flushed. A single batch may exceed it.
     pub replay_bytes_max: usize,
-    /// How tables made from the log are written.
+    /// Options of the tables that are made from the log.
     pub table: TableOptions,
-    /// A table of one range that would have fewer bytes is not cut at shard bounds.
+    /// A flush of fewer bytes is not cut at shard bounds.
     pub shard_cut_bytes_min: u64,
-    /// Shards of the ranges of a new database.
+    /// The number of shards of each range of a new database.
     pub shards: usize,
-    /// What open tables may take, and where their blocks are cached.
+    /// Limits of the open tables, and the cache of their blocks.
     pub tables: TableLimits,
 }
 
-/// An open database, before anything runs.
+/// A recovered database, before any actor runs.
 #[derive(Debug)]
 pub struct Recovered {
     /// The database's random id.
     pub db_id: [u8; 16],
-    /// All that was durable. No log entry is outside it.
+    /// Everything that was durable. No entry exists only in the log.
     pub version: Arc<Version>,
-    /// Opens its tables; none is open yet.
+    /// The table cache. No table is open yet.
     pub tables: Arc<TableCache>,
     /// The new manifest.
     pub manifest: ManifestWriter,
     /// The first number that no file has.
     pub next_file_number: FileNumber,
-    /// The last sequence number that was given out.
+    /// The last sequence number that was stamped.
     pub last_seqno: Seqno,
-    /// What was found.
+    /// What the open found and did.
     pub report: RecoveryReport,
 }
 
 /// What an open found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// Was the database made just now?
+    /// Was the database created by this open?
     pub created: bool,
-    /// The manifest edit that never happened, if the manifest ended in one.
+    /// The incomplete edit at the end of the manifest, which never took effect, if there was one.
     pub manifest_torn: Option<TornTail>,
-    /// What the log held and where it ended; `None` for a new database.
+    /// The result of the log's replay; `None` for a new database.
     pub log: Option<wal::ReplayReport>,
     /// Bytes of the batches that were read from the log.
     pub bytes_replayed: u64,
-    /// The most memory that replayed entries held at once, in bytes.
+    /// The most memory that replayed entries took at once, in bytes.
     pub replay_bytes_peak: u64,
     /// Log entries that were in no table yet.
     pub entries_replayed: u64,
-    /// Log entries that were in a table already.
+    /// Log entries that were skipped: already in a table, masked, or of a dropped keyspace.
     pub entries_skipped: u64,
-    /// Changes in the log that the manifest waited for, and that have happened now.
+    /// Changes in the log that the manifest had prepared. They have taken effect now.
     pub changes_replayed: u64,
-    /// Changes in the log that the manifest does not wait for.
+    /// Changes in the log that the manifest has not prepared, because they are settled already.
     pub changes_skipped: u64,
     /// Tables made from the log.
     pub tables_written: u64,
-    /// How long it took. Filled in by the caller, who has a clock.
+    /// The duration of the open. The caller fills it in, because only the caller has a clock.
     pub took: Duration,
-    /// Names of the files that were removed.
+    /// Names of the removed files.
     pub files_removed: Vec<String>,
 }
 
-/// Opens the database in `dir`, or makes one. Blocks on the disk.
+/// Opens the database in `dir`, or creates one. Blocks on the disk: reads the whole log.
 ///
 /// # Errors
-/// `Corrupt`, `Missing` and `Unsupported` name the file; `Invalid` where there is no database and
-/// none may be made, or where somebody else's files are; `Io`.
+/// `Corrupt`, `Missing` and `Unsupported` name the file. `Invalid` if there is no database and none
+/// may be created, or if the directory has files of another program. `Io`.
 pub fn open_directory(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -115,8 +117,8 @@ pub fn open_directory(
     match directory::look(vfs, dir)? {
         DirectoryState::Vacant(leftovers) => create(vfs, dir, &leftovers, options),
         DirectoryState::Database(current) => {
-            // The process that made these names may have died before they were durable. They must
-            // be durable before any other name is there: a manifest without `CURRENT` is no
+            // The process that created these names may have died before they were durable. They
+            // must be durable before any further name exists: a manifest without `CURRENT` is no
             // database.
             vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
             let names = vfs.list(dir).map_err(|e| Error::io("list", dir, e))?;
@@ -126,7 +128,7 @@ pub fn open_directory(
     }
 }
 
-/// Makes a new database in a directory whose name is durable.
+/// Creates a database in a directory whose name is durable.
 fn create(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -138,7 +140,8 @@ fn create(
         return Err(Error::invalid(what));
     }
     let image = Image::of_new_database(FileNumber(2), &options.split_keys, options.shards);
-    // Before anything is written: split keys that make no ranges are refused here.
+    // The version is made before anything is written, so that split keys that make no ranges are
+    // refused.
     let tables = TableCache::new(vfs, dir, options.fresh_id, options.tables.clone());
     let version = make_version(&image, &tables).map_err(|problem| match problem {
         Problem::Rule(conflict) => Error::invalid(format!("the split keys: {conflict}")),
@@ -148,7 +151,7 @@ fn create(
         let path = kind.path(dir);
         vfs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
     }
-    // All ranges are in the manifest's first record, which counts once `CURRENT` names it.
+    // The manifest's first record has all ranges. It counts once `CURRENT` names it.
     let manifest = ManifestWriter::create(vfs, dir, options.fresh_id, FileNumber(1), image)?;
     Ok(Recovered {
         db_id: options.fresh_id,
@@ -161,11 +164,11 @@ fn create(
     })
 }
 
-/// The first number that no file has or had, whoever left it there.
+/// The first number that no file has or had, whoever created the file.
 ///
 /// # Errors
-/// `Corrupt` where it, or the last sequence number, is so large that what follows could not be read
-/// again: only files made by hand have such numbers.
+/// `Corrupt` if this number, or the last sequence number, is so large that later ones could not be
+/// read back. Only hand-made files have such numbers.
 pub(crate) fn next_file_number(dir: &Path, names: &[String], image: &Image) -> Result<FileNumber> {
     let numbers = names.iter().filter_map(|name| FileKind::parse(name)?.number());
     let above = numbers.map(|number| FileNumber(number.0.saturating_add(1))).max();
@@ -228,7 +231,7 @@ fn reopen(
         flushed: replay.version.ranges().iter().map(|range| (range.id, last_seqno)).collect(),
         settled: replay.happened.clone(),
         abandoned: replay.abandoned(),
-        // All segments that exist have lower numbers, all that will come have higher ones.
+        // All existing segments have lower numbers, and all later ones will have higher numbers.
         log_floor: Some(number),
         next_file_number: Some(replay.next),
         last_seqno: Some(last_seqno),
@@ -262,7 +265,7 @@ fn reopen(
         Ok(manifest) => manifest,
         Err(error) => {
             // If the new manifest may already count, its tables must stay. If there was no space
-            // for it, it does not count, and its tables take space that is needed.
+            // for it, and the old one counts, its tables are removed to free their space.
             let counts = |current: manifest::Current| current.manifest != old;
             let counts = manifest::read_current(vfs, dir).map(|found| found.is_none_or(counts));
             if error.is_no_space() && matches!(counts, Ok(false)) {
@@ -284,7 +287,7 @@ fn reopen(
     })
 }
 
-/// What the manifest says of the log.
+/// What the manifest records of the log.
 pub(crate) fn known_log(image: &Image) -> KnownLog {
     let needed = image.log_floor.max(FileNumber(1));
     KnownLog {
@@ -309,7 +312,7 @@ pub(crate) fn segments(names: &[String]) -> Vec<FileNumber> {
     segments
 }
 
-/// Why a manifest's tables do not make a version.
+/// Why the tables of a manifest do not make a version.
 enum Problem {
     Rule(Conflict),
     File(Error),
@@ -330,8 +333,8 @@ impl Problem {
     }
 }
 
-/// The version that `image` describes. Every table's file is there and has its length; what is in
-/// it is checked when it is read.
+/// The version of `image`. Checks that each table's file exists and has its length. Its contents
+/// are checked when they are read.
 fn make_version(image: &Image, tables: &Arc<TableCache>) -> Result<Version, Problem> {
     image.to_version(Arc::clone(tables.obsolete_files()), |meta| {
         tables.check_presence(meta).map_err(Problem::File)?;
@@ -339,8 +342,8 @@ fn make_version(image: &Image, tables: &Arc<TableCache>) -> Result<Version, Prob
     })
 }
 
-/// Removes what the new manifest makes unreachable. Names that are not ours stay, as does
-/// everything that cannot be removed; the next open tries again.
+/// Removes the files that the new manifest does not need. Foreign files stay, and so do files that
+/// cannot be removed; the next open tries again.
 fn sweep(vfs: &Arc<dyn Vfs>, dir: &Path, manifest: &ManifestWriter) -> Vec<String> {
     let image = manifest.image();
     let live: BTreeSet<_> = image.slices.values().map(SliceMeta::number).collect();

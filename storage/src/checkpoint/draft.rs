@@ -1,8 +1,8 @@
 //! The directory of a checkpoint while it is made.
 //!
-//! A draft knows what may be there before, and what it has made itself. If it is dropped before
-//! [`Draft::publish`] has returned `Ok`, it removes what it made, as far as the disk lets it. What
-//! stays then is no database, or the older checkpoint.
+//! A draft knows what was in the directory before, and what it has created itself. If it is dropped
+//! before [`Draft::publish`] has returned `Ok`, it removes what it created, as far as the disk
+//! allows. What remains is no database, or the older checkpoint.
 
 use super::{Counts, is_checkpoint};
 use crate::error::{Error, Result};
@@ -17,16 +17,16 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// So much of the end of two tables is compared: more than a footer, which has the checksum of the
-/// index, which knows all blocks.
+/// How many bytes at the end of two tables are compared. They include the footer, which has the
+/// checksum of the index, which covers all blocks.
 const TAIL_BYTES: u64 = 4096;
 
-/// What may be in the directory before.
+/// What the directory may contain before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Nothing.
     Fresh,
-    /// Nothing, or an older checkpoint of the same database, of which everything is kept that fits.
+    /// Nothing, or an older checkpoint of the same database, whose matching tables are kept.
     Incremental,
 }
 
@@ -37,30 +37,31 @@ struct Before {
     tables: BTreeMap<FileNumber, Arc<TableMeta>>,
 }
 
-/// See the module.
+/// The directory of a checkpoint while it is made; see the module.
 #[derive(Debug)]
 pub struct Draft {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
     db_id: [u8; 16],
     before: Option<Before>,
-    /// Tables that are new in the directory.
+    /// Tables that this draft added to the directory.
     made: Vec<FileNumber>,
-    /// The manifest, from when it may be there on.
+    /// The number of the new manifest, set before its file may exist.
     manifest: Option<FileNumber>,
     pub(super) counts: Counts,
     published: bool,
-    /// Nobody opens the directory, nor makes another checkpoint there, before this one is done.
+    /// Prevents others from opening the directory, or making another checkpoint there, meanwhile.
     _lock: Box<dyn LockGuard>,
 }
 
 impl Draft {
-    /// Begins one of database `db_id` in `dir`, which is created durably. `private` refuses a
-    /// directory in which others can change files.
+    /// Begins a checkpoint of the database `db_id` in `dir`, which is created durably. If `private`
+    /// is set, refuses a directory in which other users can change files. Blocks on the disk.
     ///
     /// # Errors
-    /// `Exists` where `mode` does not allow what is there; `Locked` while somebody uses it;
-    /// `Invalid` where others can write; whatever reading the older checkpoint says; `Io`.
+    /// `Exists` if `mode` does not allow what is there; `Locked` while another process uses the
+    /// directory; `Invalid` if other users can write to it; errors of reading the older checkpoint;
+    /// `Io`.
     pub fn begin(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
@@ -68,7 +69,7 @@ impl Draft {
         mode: Mode,
         private: bool,
     ) -> Result<Self> {
-        // Before anything is created: nothing is left among the files of others.
+        // Checked before anything is created, so that nothing is left among foreign files.
         let vacant = is_vacant(vfs, dir)?;
         if !vacant && mode == Mode::Fresh {
             return Err(Error::exists(dir, "the directory of a new checkpoint has to be empty"));
@@ -85,7 +86,7 @@ impl Draft {
             LockError::Held { pid } => Error::Locked { path: dir.to_owned(), pid },
             LockError::Io(error) => Error::io("lock", &path, error),
         })?;
-        // Once more: now nobody else comes in between.
+        // Checked again under the lock.
         let before = match (is_vacant(vfs, dir)?, mode) {
             (true, _) => None,
             (false, Mode::Fresh) => return Err(Error::exists(dir, "somebody else was quicker")),
@@ -111,7 +112,7 @@ impl Draft {
         &self.dir
     }
 
-    /// What it consists of.
+    /// What it consists of so far.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
@@ -120,7 +121,7 @@ impl Draft {
         self.made.extend(tables);
     }
 
-    /// What an interrupted attempt left, under names that this one may need.
+    /// Removes what an interrupted attempt left under names that this one may need.
     fn clear_strays(&self) -> Result<()> {
         let Some(before) = &self.before else { return Ok(()) };
         let is_stray = |kind: &FileKind| match kind {
@@ -136,7 +137,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Is this table of the database, which is `from` there, in the older checkpoint?
+    /// Is this table of the database, whose file is `from`, in the older checkpoint?
     pub(super) fn has(&self, vfs: &Arc<dyn Vfs>, meta: &TableMeta, from: &Path) -> Result<bool> {
         let there = self.before.as_ref().and_then(|before| before.tables.get(&meta.number));
         let Some(there) = there else { return Ok(false) };
@@ -145,20 +146,20 @@ impl Draft {
         if same { Ok(true) } else { Err(other_history(&path)) }
     }
 
-    /// Makes a database of it, durably: writes `image` as its manifest, and `CURRENT`; then removes
-    /// what the older checkpoint had and this one does not need.
+    /// Turns the directory into a database, durably: writes `image` as its manifest, and then
+    /// `CURRENT`. Afterwards removes what only the older checkpoint needed. Blocks on the disk.
     ///
     /// # Errors
-    /// Whatever the disk says. If the older checkpoint may count or the new one, the files of both
-    /// stay.
+    /// `Exists` if the directory has a newer checkpoint; `Io`. If either checkpoint may count, the
+    /// files of both stay.
     pub fn publish(mut self, image: Image) -> Result<Counts> {
         let number = image.log_floor;
         if let Some(before) = self.before.as_ref().filter(|before| before.manifest >= number) {
             return Err(other_history(&FileKind::Manifest(before.manifest).path(&self.dir)));
         }
         self.manifest = Some(number);
-        // INVARIANT(checkpoint-counts-last): it syncs the manifest, then all names, then swaps
-        // `CURRENT`.
+        // INVARIANT(checkpoint-counts-last): `create` syncs the manifest, then all names, then
+        // swaps `CURRENT`.
         let manifest = ManifestWriter::create(&self.vfs, &self.dir, self.db_id, number, image)?;
         self.published = true;
         if let Some(before) = self.before.take() {
@@ -171,7 +172,7 @@ impl Draft {
                 match self.vfs.remove(&path) {
                     Ok(()) => self.counts.removed += 1,
                     Err(error) => {
-                        // The next one does it, or the next open.
+                        // The next incremental checkpoint removes it, or the next open does.
                         let path = path.display();
                         tracing::warn!(%path, %error, "an old file was left behind");
                     }
@@ -181,8 +182,8 @@ impl Draft {
         Ok(self.counts)
     }
 
-    /// Is it certain that the new manifest does not count? `ManifestWriter::create` has removed it
-    /// then.
+    /// Is it certain that the new manifest does not count? If so, `ManifestWriter::create` has
+    /// removed its file.
     fn manifest_is_gone(&self) -> bool {
         let Some(number) = self.manifest else { return true };
         let length = self.vfs.len(&FileKind::Manifest(number).path(&self.dir));
@@ -197,7 +198,7 @@ impl Drop for Draft {
         }
         let mut names: Vec<FileKind> = Vec::new();
         if self.before.is_none() {
-            // From here on it is no database, whatever else can be removed.
+            // Without `CURRENT` the directory is no database, whatever else cannot be removed.
             if self.vfs.remove(&FileKind::Current.path(&self.dir)).is_ok() {
                 let _ = self.vfs.sync_dir(&self.dir);
             }
@@ -225,13 +226,13 @@ fn other_history(path: &Path) -> Error {
     Error::exists(path, what)
 }
 
-/// The files of ours in `dir`.
+/// The files of the database format in `dir`.
 fn kinds(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Vec<FileKind>> {
     let names = vfs.list(dir).map_err(|e| Error::io("list", dir, e))?;
     Ok(names.iter().filter_map(|name| FileKind::parse(name)).collect())
 }
 
-/// Is nothing in `dir`, but the lock that somebody left who did not come far?
+/// Is `dir` empty, except perhaps for a lock file that an interrupted attempt left?
 fn is_vacant(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<bool> {
     match vfs.list(dir) {
         Ok(names) => Ok(names.iter().all(|name| FileKind::parse(name) == Some(FileKind::Lock))),
@@ -243,7 +244,7 @@ fn is_vacant(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<bool> {
     }
 }
 
-/// The checkpoint of database `db_id` that is in `dir`.
+/// Reads the checkpoint of the database `db_id` in `dir`.
 fn load(vfs: &Arc<dyn Vfs>, dir: &Path, db_id: [u8; 16]) -> Result<Before> {
     let Some(current) = manifest::read_current(vfs, dir)? else {
         let what = "there is no checkpoint, but other files; a checkpoint that was interrupted \
@@ -270,7 +271,7 @@ fn tail(vfs: &Arc<dyn Vfs>, path: &Path, meta: &TableMeta) -> Result<Vec<u8>> {
         _ => Error::io("open", path, e),
     })?;
     let at = meta.file_bytes.saturating_sub(TAIL_BYTES);
-    // One byte more than there should be: a longer file is another one.
+    // One byte more than expected: a longer file is another one.
     let mut bytes = vec![0; (meta.file_bytes - at) as usize + 1];
     let length = file.read_at(&mut bytes, at).map_err(|e| Error::io_at("read", path, at, e))?;
     bytes.truncate(length);

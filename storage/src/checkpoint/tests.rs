@@ -1,4 +1,5 @@
-//! Goal: what the protocol promises of the directory, where the engine cannot show it.
+//! Goal: what the protocol guarantees about the directory, where tests of the engine cannot show
+//! it.
 
 use super::*;
 use crate::checkpoint::Mode::{Fresh, Incremental};
@@ -83,10 +84,10 @@ fn insert(writer: &mut MemtableWriter, keys: &[&str], from: u64) {
     }
 }
 
-/// What came in by a change of number 10 stands between a memtable that is older, of which `b` was
-/// cut out, and one that is newer.
+/// A change with number 10 brought in a table. It is between an older memtable, from which `b` was
+/// excised, and a newer one.
 ///
-/// Planted: all memtables of a range in one table; memtables with what was cut out of them.
+/// Planted: all memtables of a range go into one table; excised entries of memtables are written.
 #[test]
 fn memtables_with_tables_between_them_are_not_written_together() {
     let vfs = disk();

@@ -1,4 +1,4 @@
-//! `CURRENT`: 64 bytes that say which manifest counts and how its snapshot must look.
+//! `CURRENT`: 64 bytes that name the manifest that counts and have the digest of its snapshot.
 
 use super::FORMAT_VERSION;
 use crate::codec::{Reader, crc};
@@ -14,7 +14,7 @@ pub(super) const CURRENT_BYTES: usize = 64;
 const CRC_AT: usize = 60;
 const MAGIC: [u8; 8] = *b"SLUICECU";
 
-/// What `CURRENT` says.
+/// The contents of `CURRENT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Current {
     /// The manifest that counts.
@@ -86,7 +86,10 @@ impl Current {
     }
 }
 
-/// What `CURRENT` in `dir` says; `None` if there is no such file.
+/// Reads `CURRENT` in `dir`; `None` if there is no such file. Blocks on the disk.
+///
+/// # Errors
+/// `Corrupt`, `Unsupported` or `Io`, naming the file; `Invalid` for a `CURRENT` of another engine.
 pub fn read_current(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Current>> {
     let path = FileKind::Current.path(dir);
     let file = match vfs.open(&path) {
@@ -102,13 +105,14 @@ pub fn read_current(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Current>> {
 
 /// Why a swap failed: is it certain that the old `CURRENT` still counts?
 pub(super) enum SwapError {
-    /// Nothing happened yet.
+    /// Nothing has changed.
     Before(Error),
     /// The name may or may not have changed, on disk or in memory.
     Uncertain(Error),
 }
 
-/// Makes `CURRENT` say `current`: written beside it, synced, renamed over it, directory synced.
+/// Replaces `CURRENT` by `current`: writes a temporary file, syncs it, renames it, and syncs the
+/// directory.
 pub(super) fn swap(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> Result<(), SwapError> {
     let temp = FileKind::Temp(FileNumber(0)).path(dir);
     match vfs.remove(&temp) {
@@ -118,14 +122,15 @@ pub(super) fn swap(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> Result<
         _ => {}
     }
     if let Err(error) = write(vfs, &temp, current) {
-        // If it cannot be removed the next swap tries again.
+        // If the file cannot be removed, the next swap tries again.
         let _ = vfs.remove(&temp);
         return Err(SwapError::Before(error));
     }
     let path = FileKind::Current.path(dir);
     if let Err(e) = vfs.rename(&temp, &path) {
         let error = Error::io("rename", &path, e);
-        // Refused for want of space, and the old content is there to be read: nothing happened.
+        // The rename found no space, and `CURRENT` still has the old contents. So nothing has
+        // changed.
         let refused = error.is_no_space() && !names(vfs, dir, current);
         if !refused {
             return Err(SwapError::Uncertain(error));
@@ -142,7 +147,7 @@ fn write(vfs: &Arc<dyn Vfs>, path: &Path, current: &Current) -> Result<()> {
     file.sync_all().map_err(|e| Error::io("sync", path, e))
 }
 
-/// May `CURRENT` name this manifest, as far as can be seen?
+/// Could `CURRENT` name this manifest? True if it cannot be read.
 fn names(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> bool {
     match read_current(vfs, dir) {
         Ok(found) => found.is_some_and(|found| found.manifest == current.manifest),

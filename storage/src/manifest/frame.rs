@@ -1,4 +1,4 @@
-//! The manifest's header and records: encoding, and parsing that believes nothing.
+//! The manifest's header and records: encoding, and parsing that trusts nothing.
 
 use super::FORMAT_VERSION;
 use crate::codec::{PrefixCrcs, Reader, crc, crc_between, crc_seeded};
@@ -10,12 +10,12 @@ pub(super) const HEADER_BYTES: usize = 72;
 pub(super) const RECORD_HEADER_BYTES: usize = 24;
 const HEADER_CRC_AT: usize = 68;
 const MAGIC: [u8; 8] = *b"SLUICEMF";
-/// Features that change the meaning of bytes; none exist yet.
+/// Features that change the meaning of bytes. None exists yet.
 const INCOMPATIBLE_KNOWN: u64 = 0;
-/// Features that a writer must keep up; none exist yet.
+/// Features that a writer must maintain. None exists yet.
 const READ_ONLY_KNOWN: u64 = 0;
 
-/// The manifest a record belongs to: part of every checksum.
+/// The manifest that a record belongs to: part of every checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) db_id: [u8; 16],
@@ -43,7 +43,8 @@ pub(super) fn encode_header(identity: &Identity) -> [u8; HEADER_BYTES] {
     out
 }
 
-/// Reads the header of the manifest `number`; returns whose it is and whether it may be written to.
+/// Decodes the header of the manifest `number`. Returns its identity, and whether this build may
+/// write to it.
 pub(super) fn decode_header(
     path: &Path,
     number: FileNumber,
@@ -78,7 +79,7 @@ pub(super) fn decode_header(
     Ok((Identity { db_id, number }, word(24) & !READ_ONLY_KNOWN == 0))
 }
 
-/// What a record holds.
+/// The type of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordType {
     Snapshot = 1,
@@ -109,17 +110,17 @@ pub(super) fn encode_record(
     Ok(())
 }
 
-/// A record whose checksum holds.
+/// A record with a valid checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record<'a> {
     pub(super) kind: u8,
     pub(super) synced_to: u64,
     pub(super) payload: &'a [u8],
-    /// Offset just after it.
+    /// The offset after it.
     pub(super) end: u64,
 }
 
-/// The record at `offset` of the whole file `bytes`, or why there is none.
+/// Parses the record at `offset` of the whole file `bytes`. The error says why there is none.
 pub(super) fn parse_record<'a>(
     identity: &Identity,
     bytes: &'a [u8],
@@ -146,8 +147,8 @@ pub(super) fn parse_record<'a>(
 
 /// The offset of a valid record after `offset` that says the file was durable beyond `offset`.
 ///
-/// Keys in a torn edit may have been made to look like many long records: each that could be the
-/// witness costs the same, however long it claims to be.
+/// A torn edit may have keys that look like many long records. So each candidate costs the same,
+/// whatever length it claims.
 pub(super) fn find_witness(identity: &Identity, bytes: &[u8], offset: usize) -> Option<usize> {
     let number = (identity.number.0 as u32).to_le_bytes();
     let last = bytes.len().checked_sub(RECORD_HEADER_BYTES)?;

@@ -24,12 +24,12 @@
 //!  24 edit (version/edit/mod.rs), `length` bytes
 //! ```
 //!
-//! Promises: an edit is durable once `append` returned, and whole or absent after any crash. A torn
-//! end is cut off and reported; damage below the snapshot's end, or below the `synced_to` of a
-//! later record, or after a clean close, is corruption and refuses to open. `CURRENT` is replaced
-//! only when the new manifest is durable under its name.
+//! Guarantees: an edit is durable once `append` has returned, and after any crash it is whole or
+//! absent. A torn end is cut off and reported. Damage is corruption, and the open is refused, if it
+//! lies below the snapshot's end, below the `synced_to` of a later record, or after a clean close.
+//! `CURRENT` is replaced only when the new manifest is durable under its name.
 //!
-//! Not here: deciding what an edit says, and deleting files.
+//! Not here: what an edit contains, and the deletion of files.
 
 mod current;
 mod frame;
@@ -42,9 +42,9 @@ pub use current::{Current, read_current};
 pub use reader::{LoadedManifest, TornTail, claimed_id, load};
 pub use writer::ManifestWriter;
 
-/// Version of the manifest and `CURRENT` formats that this build writes.
+/// The version of the formats of manifest and `CURRENT` that this build writes.
 pub const FORMAT_VERSION: u16 = 3;
-/// Largest manifest that is read, in bytes.
+/// The largest manifest that is read, in bytes.
 pub const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 /// A manifest below this size is not rewritten, in bytes.
 pub const ROLL_BYTES: u64 = 4 << 20;

@@ -1,4 +1,4 @@
-//! Reading a manifest: all edits folded into an image, and a verdict on its end.
+//! Reads a manifest: folds all edits into an image, and judges how the file ends.
 
 use super::MANIFEST_BYTES_MAX;
 use super::current::Current;
@@ -12,39 +12,43 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes at the end of a file that never became durable and were cut off.
+/// Bytes at the end of a file that are not a record and that no record confirms. They are cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TornTail {
     /// The file.
     pub path: PathBuf,
-    /// Where the good part ends.
+    /// The offset at which the valid part ends.
     pub offset: u64,
-    /// How many bytes follow it.
+    /// The number of bytes behind it.
     pub bytes_dropped: u64,
     /// Why they are not a record.
     pub reason: String,
 }
 
-/// A manifest, read.
+/// The contents of a manifest.
 #[derive(Clone, Debug)]
 pub struct LoadedManifest {
     /// The database's random id.
     pub db_id: [u8; 16],
     /// The manifest's number.
     pub number: FileNumber,
-    /// All its edits, folded.
+    /// All edits, folded.
     pub image: Image,
-    /// How many records it has, the snapshot included.
+    /// The number of records, the snapshot included.
     pub records: u64,
-    /// Length of the good part, in bytes.
+    /// Length of the valid part, in bytes.
     pub bytes: u64,
-    /// The edit that never happened, if the file ends in one.
+    /// The incomplete edit at the end of the file, which never took effect, if there is one.
     pub torn: Option<TornTail>,
-    /// False if the file has a feature that forbids this build to write the database.
+    /// False if the file has a feature that forbids this build to write to the database.
     pub writable: bool,
 }
 
-/// Reads the manifest that `current` names. Modifies nothing.
+/// Reads the manifest that `current` names, at most `MANIFEST_BYTES_MAX` bytes. Modifies nothing.
+/// Blocks on the disk.
+///
+/// # Errors
+/// `Missing`, `Corrupt`, `Unsupported` or `Io`, naming the file.
 pub fn load(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> Result<LoadedManifest> {
     let path = FileKind::Manifest(current.manifest).path(dir);
     let bytes = read_whole(vfs, &path)?;
@@ -85,7 +89,8 @@ pub fn load(vfs: &Arc<dyn Vfs>, dir: &Path, current: &Current) -> Result<LoadedM
     Ok(loaded)
 }
 
-/// The database that the manifest `number` in `dir` says it belongs to, if its header can be read.
+/// The id of the database that the manifest `number` in `dir` claims to belong to; `None` if its
+/// header cannot be read.
 pub fn claimed_id(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber) -> Option<[u8; 16]> {
     let path = FileKind::Manifest(number).path(dir);
     let mut header = [0; HEADER_BYTES];
@@ -101,7 +106,7 @@ fn read_whole(vfs: &Arc<dyn Vfs>, path: &Path) -> Result<Vec<u8>> {
         }
         Err(e) => return Err(Error::io("open", path, e)),
     };
-    // What the disk holds counts, not what a failed sync left in the page cache.
+    // The contents of the disk count, not what a failed sync left in the page cache.
     file.drop_cache();
     let length = file.len().map_err(|e| Error::io("stat", path, e))?;
     if length > MANIFEST_BYTES_MAX {
@@ -118,7 +123,7 @@ fn read_whole(vfs: &Arc<dyn Vfs>, path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Checks the part of the manifest that `CURRENT` confirms.
+/// Checks the digest of header and snapshot against `CURRENT`. Returns the snapshot's end.
 fn snapshot_end(path: &Path, current: &Current, bytes: &[u8]) -> Result<u64> {
     let confirmed = usize::try_from(current.snapshot_bytes).ok().and_then(|end| bytes.get(..end));
     let Some(confirmed) = confirmed else {
@@ -155,7 +160,7 @@ fn fold(path: &Path, offset: u64, record: &Record<'_>, loaded: &mut LoadedManife
     Ok(())
 }
 
-/// Torn or damaged? The bytes from `loaded.bytes` on are not a record.
+/// Judges whether the bytes from `loaded.bytes` on, which are not a record, are torn or damaged.
 fn judge_tail(
     path: &Path,
     identity: &Identity,

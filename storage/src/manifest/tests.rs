@@ -46,7 +46,7 @@ fn edits() -> Vec<VersionEdit> {
         SliceMeta { part: Some(Arc::new(part)), ..whole.clone() }
     };
     let (left, right) = (part(b"apple", b"fig"), part(b"melon", b"zebra"));
-    // A span is cut out of a table, and another table takes its place.
+    // A span is excised from a table, and another table takes its place.
     let landed = Some(Landed { epoch: 1, at_ms: 1_790_000_000_000 });
     let lemon = meta(7, b"\x81grape", b"\x81lemon", 500);
     let foreign = SliceMeta { seqno: Some(Seqno(60)), landed, ..lemon };
@@ -120,7 +120,8 @@ fn overwrite(vfs: &Arc<dyn Vfs>, kind: FileKind, bytes: &[u8]) {
     file.write_all_at(bytes, 0).unwrap();
 }
 
-/// A manifest with five edits; also the images before and after each, and where each record ends.
+/// A manifest with five edits; also the image before the first and after each, and the end of each
+/// record.
 fn sample() -> (Arc<dyn Vfs>, Vec<Image>, Vec<u64>) {
     let vfs = disk();
     let mut writer = create(&vfs);
@@ -187,8 +188,9 @@ fn every_damaged_byte_of_current_is_noticed() {
     }
 }
 
-/// A manifest of the same number and database, with valid checksums and as long, but another one
-/// than was made durable before `CURRENT` named it. Planted: a digest that nobody compares.
+/// Another manifest of the same number, database and length, with valid checksums, was put in the
+/// place of the one that `CURRENT` names.
+/// Planted: the digest is not compared.
 #[test]
 fn d3_a_snapshot_that_current_does_not_confirm_is_refused() {
     let with_split = |key: &'static [u8]| {
@@ -246,13 +248,13 @@ fn t000_20_junk_after_the_end_is_torn_but_not_after_a_clean_close() {
     assert!(error.to_string().contains("clean close"), "{error}");
 }
 
-/// Goal: what a client wrote, a key, never keeps a database from being opened, nor costs more than
-/// looking at it.
-/// Method: behind the last edit a torn one, made of headers each of which claims all the rest, and
-/// confirms all before it. Were each of them checksummed from begin to end, that would be some
-/// 20 GB. With a true witness behind it the manifest is damaged as ever.
+/// Goal: a key that a client wrote never prevents an open, and costs no more than a look at each
+/// byte.
+/// Method: behind the last edit there is a torn one, made of headers. Each of them claims all the
+/// rest and confirms all before it. Checksumming each of them from start to end would read some 20
+/// GB. With a valid witness behind them, the manifest still counts as damaged.
 ///
-/// Planted: a candidate that is checksummed from begin to end; a budget, whose end refuses.
+/// Planted: a candidate is checksummed from start to end; a budget that refuses when it is used up.
 #[test]
 fn bytes_made_to_look_like_edits_are_a_torn_edit() {
     let (vfs, images, ends) = sample();
@@ -346,7 +348,7 @@ fn a_failed_sync_is_final() {
     assert!(writer.failure().is_some());
 }
 
-/// What an append or a roll-over that failed at operation `k` left, or `None` if nothing failed.
+/// What an append or a roll-over that failed at operation `k` left; `None` if nothing failed.
 fn fails_at(
     k: u64,
     roll: bool,
@@ -370,9 +372,9 @@ fn fails_at(
     Some((fired, result, writer, mem))
 }
 
-/// Each operation finds no space, once, and a write also after it put down half. Unless it is a
-/// sync of what `CURRENT` names, or the swap itself, the old state is there, nothing is left
-/// behind, and the next edit is taken.
+/// Each operation finds no space once; a write also after it wrote half. Unless it is the sync of
+/// the manifest that `CURRENT` names, or the swap itself, the old state is kept, no file is left
+/// behind, and the next edit is accepted.
 #[test]
 fn a8a_no_space_leaves_a_known_state_and_the_next_edit_is_taken() {
     let refused = Fault::any().errno(ENOSPC);
@@ -423,16 +425,16 @@ fn a8a_no_space_leaves_a_known_state_and_the_next_edit_is_taken() {
     assert_eq!(ended, [(OperationKind::Sync, false), (OperationKind::SyncDir, true)]);
 }
 
-/// Nobody knows what the device made of it.
+/// A failed sync: nobody knows what is on the device.
 #[test]
 fn a8a_a_write_that_failed_for_another_reason_is_final() {
     let (_, result, writer, _) = fails_at(0, false, Fault::any().errno(EIO)).unwrap();
     assert!(result.is_err() && writer.failure().is_some());
 }
 
-/// Whatever a record, the header or `CURRENT` say, with checksums that are right.
+/// Goal: a record, the header and `CURRENT` may claim anything, with valid checksums.
 ///
-/// Planted: the length of a snapshot that is believed.
+/// Planted: the length of a snapshot is trusted.
 #[test]
 fn c4_made_up_numbers_are_refused_or_harmless() {
     let (vfs, images, _) = sample();
@@ -450,7 +452,7 @@ fn c4_made_up_numbers_are_refused_or_harmless() {
         let _ = reload(&vfs);
         let _ = frame::decode_header(Path::new("m"), FileNumber(1), header);
     });
-    // One more edit, of all kinds of fields.
+    // One more edit, with every kind of field.
     let mut edit = Vec::new();
     for each in edits() {
         each.encode(&mut edit);
@@ -465,7 +467,7 @@ fn c4_made_up_numbers_are_refused_or_harmless() {
             let _ = loaded.image.contradictions();
         }
     });
-    // The record's own header, whose checksum is not right then.
+    // The record's own header; its checksum is wrong then.
     for at in 0..frame::RECORD_HEADER_BYTES {
         for byte in [0, 0x7F, 0x80, 0xFF] {
             let mut bytes = good.clone();
@@ -494,7 +496,7 @@ fn the_bytes_are_those_of_the_golden_files() {
         overwrite(&vfs, kind, &want);
     }
     assert_eq!(reload(&vfs).unwrap().image, images[5]);
-    // As it was written before a settled change said when it had happened.
+    // As it was written before a settled change recorded its sequence number.
     overwrite(&vfs, MANIFEST, &std::fs::read(golden.join("manifest-v3-writer-1.bin")).unwrap());
     assert_eq!(reload(&vfs).unwrap().image, images[5]);
 }

@@ -1,17 +1,16 @@
 //! The one writer of the manifest.
 //!
-//! What a failure means depends on one question: is it known what the disk holds then?
+//! What a failure means depends on one question: is it known what the disk holds afterwards?
 //!
-//! * A write found no space. Then less than the edit is on the disk, so the edit is not in the
-//!   manifest. Nothing is ever appended behind what the write may have left: the next edit goes
-//!   into a new manifest.
-//! * A new manifest could not be written. Then it is removed, and `CURRENT` names the old one as
-//!   before.
-//! * Any other write has failed, or a sync, or a swap of `CURRENT` that may or may not have
-//!   happened. Then nobody knows what a power cut would leave. That is final: the writer refuses
-//!   every later edit with the same error, and only a new open can tell.
+//! * A write found no space. Then only a part of the edit is on the disk, so the edit is not in the
+//!   manifest. Nothing is appended behind that part: the next edit goes into a new manifest.
+//! * A new manifest could not be written. Then it is removed, and `CURRENT` still names the old
+//!   one.
+//! * Any other write failed, or a sync, or a swap of `CURRENT` that may or may not have happened.
+//!   Then nobody knows what a power cut would leave. This is final: the writer refuses every later
+//!   edit with the same error, and only the next open can tell.
 //!
-//! Its methods block on the disk.
+//! All methods that take or write an edit block on the disk.
 
 use super::current::{self, Current, SwapError};
 use super::frame::{self, HEADER_BYTES, Identity, RecordType};
@@ -31,13 +30,13 @@ pub struct ManifestWriter {
     dir: PathBuf,
     sink: Sink,
     image: Image,
-    /// A write found no space: what lies behind the last edit is not to be built upon.
+    /// A write found no space: no edit may be appended behind the last one.
     torn: bool,
     failed: Option<Error>,
     roll_bytes: u64,
 }
 
-/// One manifest file and how far it is durable.
+/// A manifest file, and its durable length.
 #[derive(Debug)]
 struct Sink {
     identity: Identity,
@@ -48,9 +47,12 @@ struct Sink {
 }
 
 impl ManifestWriter {
-    /// Writes manifest `number` with `image` as its snapshot and makes `CURRENT` name it. All of
-    /// it is durable when this returns. On an error before the swap the directory still names the
-    /// manifest it named before.
+    /// Writes the manifest `number` with `image` as its snapshot, and makes `CURRENT` name it. All
+    /// of it is durable when this returns.
+    ///
+    /// # Errors
+    /// `Io`; `Invalid` if the snapshot is too large. After an error before the swap, the directory
+    /// still names the old manifest, if any.
     pub fn create(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
@@ -73,12 +75,12 @@ impl ManifestWriter {
         }
     }
 
-    /// Sets the size below which the manifest is not rewritten. For tests.
+    /// Sets the size from which on the manifest may be rewritten. For tests.
     pub fn set_roll_bytes(&mut self, bytes: u64) {
         self.roll_bytes = bytes;
     }
 
-    /// What the manifest says: every edit that was appended.
+    /// The contents of the manifest: all appended edits, folded.
     pub fn image(&self) -> &Image {
         &self.image
     }
@@ -98,17 +100,21 @@ impl ManifestWriter {
         self.sink.tail
     }
 
-    /// The failure that ended this writer, if one did.
+    /// The failure that ended this writer, if any.
     pub fn failure(&self) -> Option<&Error> {
         self.failed.as_ref()
     }
 
-    /// Makes one edit durable; after a crash it is whole or absent. It must have passed
-    /// `Version::apply`; one that contradicts the manifest is refused.
+    /// Makes one edit durable. After a crash it is whole or absent. It must have passed
+    /// `Version::apply`; an edit that contradicts the manifest is refused. Blocks on the disk.
     ///
     /// # Errors
-    /// If `failure` tells nothing afterwards, the edit is not in the manifest and never will be; if
-    /// it has found no space, `wants_roll_over`. Otherwise the writer is finished.
+    /// If `failure` is `None` afterwards, the edit is not in the manifest and never will be; if
+    /// `must_roll_over` is true then, there was no space, and the next edit must go through
+    /// `roll_over`. Otherwise the writer has failed for good.
+    ///
+    /// # Panics
+    /// If `must_roll_over` is true.
     pub fn append(&mut self, edit: &VersionEdit) -> Result<()> {
         self.check_alive()?;
         assert!(!self.torn, "behind an edit that was not written whole there comes no other");
@@ -137,22 +143,24 @@ impl ManifestWriter {
         Ok(())
     }
 
-    /// Must the next edit go into a new manifest?
+    /// Must the next edit go into a new manifest, through `roll_over`?
     pub fn must_roll_over(&self) -> bool {
         self.torn
     }
 
-    /// Is the manifest worth rewriting: 4 MiB or more, and twice what its snapshot took?
+    /// Is a rewrite worthwhile? It is from 4 MiB on, if the manifest has at least twice its
+    /// snapshot's size.
     pub fn wants_roll_over(&self) -> bool {
         let floor = self.roll_bytes.max(self.sink.snapshot_bytes.saturating_mul(2));
         self.failed.is_none() && self.sink.tail >= floor
     }
 
-    /// Writes everything, and `edit` if one is given, as manifest `number` and makes `CURRENT` name
-    /// it; returns the old manifest, which the caller may now remove.
+    /// Writes the whole image, with `edit` applied if given, as manifest `number`, and makes
+    /// `CURRENT` name it. Returns the old manifest's number; the caller may remove that file.
+    /// Blocks on the disk.
     ///
     /// # Errors
-    /// As `append`: unless `failure` tells otherwise the old manifest counts as before, without
+    /// As `append`: if `failure` is `None` afterwards, the old manifest still counts, without
     /// `edit`.
     pub fn roll_over(
         &mut self,
@@ -193,9 +201,9 @@ fn refused(conflict: &Conflict) -> Error {
     Error::invalid(format!("the manifest refuses an edit: {conflict}"))
 }
 
-/// Writes a manifest, makes it durable under its name, then swaps `CURRENT`. If it is certain that
-/// `CURRENT` does not name it, nothing of it stays.
-/// INVARIANT(checkpoint-counts-last): `CURRENT` is the last thing that is written.
+/// Writes a manifest, makes it durable under its name, and then swaps `CURRENT`. If it is certain
+/// that `CURRENT` does not name the new manifest, its file is removed.
+/// INVARIANT(checkpoint-counts-last): `CURRENT` is written last.
 fn publish(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -204,7 +212,7 @@ fn publish(
 ) -> Result<Sink, SwapError> {
     let published = write_and_swap(vfs, dir, identity, image);
     if let Err(SwapError::Before(_)) = &published {
-        // Otherwise the next open removes it; on a full disk its space is wanted now.
+        // The next open would also remove it, but on a full disk its space is needed now.
         let _ = vfs.remove(&FileKind::Manifest(identity.number).path(dir));
     }
     published
@@ -217,7 +225,7 @@ fn write_and_swap(
     image: &mut Image,
 ) -> Result<Sink, SwapError> {
     let number = identity.number;
-    // The snapshot must already know the number of the file that it is in.
+    // The snapshot must already count the number of its own file.
     image.next_file_number = image.next_file_number.max(FileNumber(number.0 + 1));
     let mut payload = Vec::new();
     image.to_edit().encode(&mut payload);
@@ -241,7 +249,7 @@ fn write_and_swap(
     let file = vfs.create(&path).map_err(|e| before("create", e))?;
     file.write_all_at(&bytes, 0).map_err(|e| before("write", e))?;
     file.sync_all().map_err(|e| before("sync", e))?;
-    // The name first: CURRENT must never name a manifest that a power cut could take away.
+    // Sync the name first: `CURRENT` must never name a manifest that a power cut could take away.
     vfs.sync_dir(dir).map_err(|e| SwapError::Before(Error::io("sync", dir, e)))?;
     let current = Current {
         manifest: number,

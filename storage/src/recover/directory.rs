@@ -1,10 +1,11 @@
-//! The directory of a database, before anything in it is opened: is it ours, and will it last?
+//! The directory of a database, before anything in it is opened.
 //!
-//! Guarantees: `look` changes nothing, so an open that is refused by it leaves no trace among the
-//! files of others; what `make` created, and what an open that was killed had created, survives a
-//! power cut once it returned.
+//! Guarantees: `look` changes nothing. So an open that it refuses leaves no trace among foreign
+//! files. When `make` returns, the names that it created survive a power cut, and so do those that
+//! an earlier, killed open had created.
 //!
-//! Does not lock: two may look at once, and `open_directory` looks again under the lock.
+//! It does not lock: two processes may look at once, and `open_directory` looks again under the
+//! lock.
 
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
@@ -14,20 +15,21 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What a directory holds.
+/// The contents of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirectoryState {
-    /// A database: there is a `CURRENT`, and it is one of ours.
+    /// A database: there is a `CURRENT` of ours.
     Database(Current),
-    /// Nothing, not even the directory perhaps, or what a killed creation left: these files.
+    /// No database. There may be no directory, or the given files, left by a creation that was
+    /// killed.
     Vacant(Vec<FileKind>),
 }
 
-/// What is in `dir`. Cheap: a listing and 64 bytes.
+/// Finds out what is in `dir`. Blocks on the disk, for a listing and 64 bytes.
 ///
 /// # Errors
-/// `Invalid` where the files of others are; `Corrupt` where `CURRENT` is damaged, or gone while
-/// other files of a database are there; `Unsupported`; `Io`.
+/// `Invalid` if there are foreign files. `Corrupt` if `CURRENT` is damaged, or missing while other
+/// files of a database are there. `Unsupported`; `Io`.
 pub fn look(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<DirectoryState> {
     let names = match vfs.list(dir) {
         Ok(names) => names,
@@ -41,7 +43,7 @@ pub fn look(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<DirectoryState> {
     for name in names {
         match FileKind::parse(&name) {
             Some(FileKind::Lock) => {}
-            // What a crash while the database was being made leaves.
+            // A crash during the creation of a database leaves these files.
             Some(kind @ (FileKind::Manifest(FileNumber(1)) | FileKind::Temp(FileNumber(0)))) => {
                 leftovers.push(kind);
             }
@@ -60,10 +62,10 @@ pub fn look(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<DirectoryState> {
     Ok(DirectoryState::Vacant(leftovers))
 }
 
-/// Refuses a directory in which others can change files.
+/// Refuses a directory in which other users can change files.
 ///
 /// # Errors
-/// `Invalid`, saying who can and what to do about it; `Io`. A directory that is not there is fine.
+/// `Invalid`, saying which users and how to change that; `Io`. A missing directory is accepted.
 pub fn check_private(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<()> {
     match vfs.open_to_others(dir) {
         Ok(None) => Ok(()),
@@ -77,10 +79,10 @@ pub fn check_private(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<()> {
     }
 }
 
-/// Creates `dir` and what is missing above it, and makes all their names durable.
+/// Creates `dir` and its missing parents, and makes all their names durable. Blocks on the disk.
 ///
-/// Every name above `dir` is synced, not only those that were missing: an open that was killed
-/// after it had created them may have synced none.
+/// This syncs every parent of `dir`, not only those of names that were missing: a killed open may
+/// have created names without syncing them.
 ///
 /// # Errors
 /// `Io`, naming the directory.
@@ -95,8 +97,8 @@ pub fn make(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<()> {
     for (parent, child_was_there) in parents.into_iter().zip(was_there) {
         match vfs.sync_dir(parent) {
             Ok(()) => {}
-            // Whoever owns a directory that we may not open, or a file system that knows no sync of
-            // directories, has seen to the names in it that were there before us.
+            // We may not be allowed to open a parent, or its file system may not sync directories.
+            // Names that were there before us are then the owner's responsibility.
             Err(e) if child_was_there && is_not_ours(e.kind()) => {}
             Err(e) => return Err(Error::io("sync", parent, e)),
         }

@@ -1,6 +1,7 @@
-//! Replayed entries on their way into tables, within a budget of memory.
+//! Replays log entries into tables, within a memory budget.
 //!
-//! Writes tables that nothing names yet; `undo` removes them when the open is refused after all.
+//! The tables that it writes are not named by any manifest yet. `undo` removes them if the open is
+//! refused after all.
 
 use super::RecoverOptions;
 use crate::batch::PointOperations;
@@ -20,33 +21,34 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Replayed entries on their way into tables.
+/// The state of a replay.
 pub(super) struct Replay<'a> {
     vfs: &'a Arc<dyn Vfs>,
     dir: &'a Path,
     db_id: [u8; 16],
     options: &'a RecoverOptions,
-    /// Opens what it has written, where that has to be cut.
+    /// Opens tables that were written here, if they must be cut.
     tables: &'a Arc<TableCache>,
-    /// As it is at this point of the log.
+    /// The version at this point of the log.
     pub(super) version: Version,
-    /// What changes do that the log may have stamped.
+    /// Prepared changes that the log may have stamped.
     prepared: BTreeMap<ChangeId, VersionEdit>,
-    /// Those of them that it has.
+    /// Prepared changes that the log has stamped.
     pub(super) happened: Vec<(ChangeId, Seqno)>,
-    /// INVARIANT(mask-covers-replay): entries with lower numbers in these spans are gone.
+    /// INVARIANT(mask-covers-replay): entries of these spans with lower sequence numbers are
+    /// excised.
     pub(super) masks: Vec<(KeyspaceSpan, Seqno)>,
-    /// The numbers of tables in L0 that changes brought in, with their ranges: the last one comes
-    /// first.
+    /// The sequence numbers of L0 tables that changes brought in, with their ranges, in descending
+    /// order.
     ahead: Vec<(Seqno, RangeId)>,
     pub(super) next: FileNumber,
     writers: BTreeMap<RangeId, MemtableWriter>,
-    /// What the memtables use, all ranges together.
+    /// Memory of all memtables together.
     bytes: usize,
     pub(super) bytes_peak: usize,
     pub(super) bytes_read: u64,
     pub(super) added: Vec<(RangeId, Place, SliceMeta)>,
-    /// All tables that were written, whatever has become of their entries.
+    /// All tables that were written, even if no slice of them is left.
     written: Vec<FileNumber>,
     pub(super) replayed: u64,
     pub(super) skipped: u64,
@@ -54,7 +56,7 @@ pub(super) struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    /// Into `tables`, from `next` on, on what `image` and `version` say.
+    /// A replay on top of `version`. New files get numbers from `next` on.
     pub(super) fn new(
         (vfs, dir): (&'a Arc<dyn Vfs>, &'a Path),
         db_id: [u8; 16],
@@ -105,7 +107,7 @@ impl<'a> Replay<'a> {
         number
     }
 
-    /// Takes what the log says next.
+    /// Replays the next entry of the log.
     pub(super) fn entry(&mut self, entry: Entry<'_>) -> Result<()> {
         match entry {
             Entry::Batch { first, payload } => {
@@ -116,8 +118,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// What the manifest prepared happens here, in its place of the order
-    /// (INVARIANT(prepared-needs-its-record)). What it does not wait for is settled.
+    /// Applies a change that the manifest has prepared, at its place in the log
+    /// (INVARIANT(prepared-needs-its-record)). A change that is not prepared is settled already.
     fn change(&mut self, id: ChangeId, seqno: Seqno) -> Result<()> {
         let Some(edit) = self.prepared.remove(&id) else {
             self.changes_skipped += 1;
@@ -134,7 +136,8 @@ impl<'a> Replay<'a> {
             let what = format!("change {id} in the log cannot have happened: {conflict}");
             Error::corrupt(&FileKind::Current.path(self.dir), 0, what)
         })?;
-        // What was replayed so far is older than what the change brings, and may be cut by it.
+        // Entries that were replayed so far are older than the change, which may excise them. So
+        // they go into tables of their own.
         let concerned = self.version.ranges().iter().filter(|range| edit.concerns(range));
         let concerned = concerned.map(|range| (range.id, range.keyspace));
         for (range, keyspace) in concerned.collect::<Vec<_>>() {
@@ -153,8 +156,8 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Gives what was replayed into a table to the ranges that have its keys now, without what was
-    /// cut out. Nobody has them where the keyspace has gone: then the table is left over.
+    /// Distributes a replayed table to the ranges that have its keys now, without excised spans. If
+    /// the keyspace was dropped, no range has them, and the table is left over.
     fn bring_home(
         &mut self,
         (keyspace, range): (KeyspaceId, RangeId),
@@ -182,9 +185,9 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// What is replayed from `first` on is newer than some tables that changes brought in, and what
-    /// was before is older: they do not share a table.
-    /// INVARIANT(ahead-waits).
+    /// INVARIANT(ahead-waits): entries from `first` on are newer than some tables that changes
+    /// brought in, and entries replayed before are older. They must not share a table, so this
+    /// flushes first.
     fn pass_tables(&mut self, first: Seqno) -> Result<()> {
         while let Some((at, range)) = self.ahead.last().copied().filter(|(at, _)| *at < first) {
             self.ahead.retain(|ahead| *ahead != (at, range));
@@ -193,16 +196,16 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Prepared changes that the log has not stamped: they never happen.
+    /// Prepared changes that the log has not stamped. They never take effect.
     pub(super) fn abandoned(&self) -> Vec<ChangeId> {
         self.prepared.keys().copied().collect()
     }
 
-    /// Takes one batch; its operations have consecutive numbers from `first` on.
+    /// Replays one batch. Its operations have consecutive sequence numbers from `first` on.
     fn batch(&mut self, first: Seqno, payload: &[u8]) -> Result<()> {
         for (operation, seqno) in PointOperations::new(payload).zip(first.0..) {
             let Some(range) = self.version.route(operation.keyspace, operation.key) else {
-                // Of a keyspace that was dropped later.
+                // Its keyspace was dropped later.
                 self.skipped += 1;
                 continue;
             };
@@ -223,7 +226,7 @@ impl<'a> Replay<'a> {
         self.bytes_read += payload.len() as u64;
         self.bytes_peak = self.bytes_peak.max(self.bytes);
         if self.bytes > self.options.replay_bytes_max {
-            // By half, so that what is flushed is worth a table.
+            // Down to half of it, so that the flushes are large enough to be worth a table.
             self.flush_down_to(self.options.replay_bytes_max / 2)?;
         }
         Ok(())
@@ -240,14 +243,14 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// What was replayed for `range` and is in no table.
+    /// Removes the memtable of `range`, if it has one.
     fn take(&mut self, range: RangeId) -> Option<MemtableWriter> {
         let writer = self.writers.remove(&range)?;
         self.bytes -= writer.memtable().used_bytes();
         Some(writer)
     }
 
-    /// Writes what was replayed for `range` into tables.
+    /// Flushes the memtable of `range`.
     fn flush(&mut self, range: RangeId) -> Result<()> {
         let Some(writer) = self.take(range) else { return Ok(()) };
         let memtable = Arc::clone(writer.memtable());
@@ -271,7 +274,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Removes what was written, because the open is refused.
+    /// Removes all tables that were written, because the open is refused.
     pub(super) fn undo(&self) {
         for number in &self.written {
             let _ = self.vfs.remove(&FileKind::Table(*number).path(self.dir));

@@ -1,5 +1,5 @@
-//! Lives and deaths of a small database: written by hand, killed, powered off at every operation of
-//! the open, damaged, and opened again.
+//! A small database is written by hand, killed, cut off from power at every operation of an open,
+//! damaged, and opened again.
 //!
 //! Long because each way to die is a test, over one small database.
 
@@ -73,7 +73,7 @@ fn open(mem: &MemVfs) -> Result<Recovered> {
     open_directory(&vfs, &dir(), &options())
 }
 
-/// Everything that is in the tables.
+/// All entries of the tables.
 fn content(recovered: &Recovered) -> Model {
     try_content(recovered).unwrap()
 }
@@ -103,9 +103,9 @@ struct Life {
     model: Model,
     unflushed: MemtableWriter,
     segment_bytes: u64,
-    /// Synced and left segments.
+    /// Sealed segments that are synced.
     sealed: Vec<SealedSegment>,
-    /// Those that nothing needs any more.
+    /// Sealed segments that nothing needs any more.
     obsolete: Vec<SealedSegment>,
 }
 
@@ -191,13 +191,13 @@ impl Life {
         self.sealed.extend_from_slice(unsynced.sealed());
     }
 
-    /// Everything is in tables: the log may begin with the current segment.
+    /// Everything is in tables, so the log may begin with the current segment.
     fn trim(&mut self) {
         self.note(VersionEdit { log_floor: Some(self.log.number()), ..VersionEdit::default() });
         self.obsolete.append(&mut self.sealed);
     }
 
-    /// The clean end.
+    /// Closes the database cleanly.
     fn close(mut self) {
         self.sync();
         self.flush();
@@ -206,7 +206,7 @@ impl Life {
         self.note(VersionEdit { clean_close: true, ..VersionEdit::default() });
     }
 
-    /// An edit that says that so many numbers were given out.
+    /// Appends an edit that says that this many numbers were given out.
     fn close_at(&mut self, seqno: u64, number: u64) {
         let edit = VersionEdit {
             next_file_number: Some(FileNumber(number)),
@@ -216,7 +216,7 @@ impl Life {
         self.recovered.manifest.append(&edit).unwrap();
     }
 
-    /// An edit, with what every edit says.
+    /// Appends an edit, with the counters that every edit has.
     fn note(&mut self, edit: VersionEdit) {
         let edit = VersionEdit {
             next_file_number: Some(FileNumber(self.next_number)),
@@ -227,7 +227,7 @@ impl Life {
         self.recovered.manifest.append(&edit).unwrap();
     }
 
-    /// What the flush worker and the version manager do, without moving the log floor.
+    /// Does what flush worker and version manager do, without moving the log floor.
     fn flush(&mut self) {
         let writer = std::mem::replace(&mut self.unflushed, memtable(0).1);
         let memtable = Arc::clone(writer.memtable());
@@ -235,7 +235,7 @@ impl Life {
         self.install(RangeId::FIRST, &memtable);
     }
 
-    /// Flushes what lies in one of several ranges; of the others there is only the log.
+    /// Flushes the memtable of one of several ranges. The others' entries stay in the log only.
     fn flush_range(&mut self, at: usize) {
         let range = Arc::clone(&self.recovered.version.ranges()[at]);
         let mut cursor = self.unflushed.memtable().cursor(Seqno::MAX);
@@ -295,7 +295,7 @@ impl Life {
     }
 }
 
-/// A disk with tables, a log of several segments, and what it holds.
+/// A disk with tables and a log of several segments, and the expected contents.
 fn sample() -> (MemVfs, Model) {
     let mem = disk();
     let mut life = Life::start(&mem);
@@ -329,8 +329,7 @@ fn lives_follow_each_other() {
     assert!(recovered.report.entries_replayed > 0 && recovered.report.entries_skipped > 0);
 }
 
-/// Changes stand among the batches, first and last, over several segments, before and after a
-/// flush.
+/// Changes are among the batches, first and last, over several segments, before and after a flush.
 #[test]
 fn changes_that_the_manifest_does_not_wait_for_are_counted_and_keep_their_numbers() {
     let mem = disk();
@@ -364,10 +363,10 @@ fn changes_that_the_manifest_does_not_wait_for_are_counted_and_keep_their_number
     assert_eq!(report.changes_skipped, 0, "an open leaves none for the next one");
 }
 
-/// Entries lie before, between and after; a crash in the open changes nothing.
+/// Entries are before, between and after the changes. A crash in the open changes nothing.
 ///
-/// Planted: a replay that looks at no change; an open that leaves what is prepared for the next
-/// one; a replay that forgets what it has written to the range that has gone.
+/// Planted: the replay ignores changes; the open leaves what is prepared for the next open; the
+/// replay forgets what it has written for a range that is gone.
 #[test]
 fn a_prepared_change_happens_at_the_open_if_the_log_has_its_record() {
     for has_record in [true, false] {
@@ -413,10 +412,10 @@ fn a_prepared_change_happens_at_the_open_if_the_log_has_its_record() {
     }
 }
 
-/// A split that stands in the log: what was replayed before it, some of it in tables by then, goes
-/// to both ranges.
+/// A split is in the log. Entries replayed before it, some of which are in tables by then, go to
+/// both ranges.
 ///
-/// Planted: a table from before that goes to the left range whole.
+/// Planted: a table from before the split goes to the left range as a whole.
 #[test]
 fn t002_11_a_split_happens_again_at_the_open_and_parts_what_was_replayed() {
     for entries in [3, 600] {
@@ -456,8 +455,8 @@ fn replay_stays_within_its_budget() {
     assert!(recovered.report.tables_written > 2, "{:?}", recovered.report);
 }
 
-/// One budget for all ranges: whatever it is, the largest memtables make way, a range skips what it
-/// has flushed and no other does, and a crash in the middle changes nothing.
+/// All ranges share one budget. Whatever it is, the largest memtables are flushed first, each range
+/// skips exactly what it has flushed, and a crash in the middle changes nothing.
 #[test]
 fn t002_15_replay_flushes_what_its_budget_does_not_hold() {
     const BATCH: u64 = 4 << 10;
@@ -547,8 +546,8 @@ fn a_power_cut_while_the_database_is_made_leaves_none_or_an_empty_one() {
     }
 }
 
-/// Goal: who dies while the database is made, before its names are durable, and is followed by an
-/// open that a power cut ends, leaves something that opens.
+/// Goal: a creation that was killed before its names were durable, followed by an open that a power
+/// cut ends, leaves a directory that opens.
 #[test]
 fn a_power_cut_in_the_open_after_a_killed_making_leaves_none_or_an_empty_one() {
     let mem = disk();
@@ -573,7 +572,7 @@ fn a_power_cut_in_the_open_after_a_killed_making_leaves_none_or_an_empty_one() {
     assert!(states > 500, "{states} states");
 }
 
-/// Keys at which the ranges meet.
+/// The keys at which the ranges meet.
 fn meeting_points(recovered: &Recovered) -> Vec<Bytes> {
     check::check(&recovered.version).unwrap();
     let ranges = recovered.version.ranges();
@@ -595,7 +594,8 @@ fn a_power_cut_while_ranges_are_made_leaves_no_database_or_all_of_them() {
     let end = [(None, mem.kill_clone())];
     for (operation, image) in images.take().into_iter().map(|(o, i)| (Some(o), i)).chain(end) {
         for kind in CrashKind::each(5) {
-            // Opened with other wishes: what was made before the crash counts, if anything was.
+            // Opened with other options: if the creation before the crash succeeded, its ranges
+            // count.
             let again = image.crash_clone(kind);
             let recovered = open(&again).unwrap_or_else(|e| panic!("{operation:?} {kind:?}: {e}"));
             if recovered.report.created {
@@ -715,7 +715,7 @@ fn a_refused_open_names_the_file_and_changes_nothing() {
     }
 }
 
-/// Planted: an undo of the tables that somebody still wants, instead of all that were written.
+/// Planted: `undo` removes only the tables that are still needed, instead of all that were written.
 #[test]
 fn a_refused_open_after_a_keyspace_was_dropped_leaves_no_file() {
     let mem = disk();
@@ -793,7 +793,7 @@ fn directories_of_others_are_left_alone() {
     assert!(matches!(open_directory(&vfs, &dir(), &refuse), Err(Error::Invalid { .. })));
     assert!(mem.list(&dir()).unwrap().is_empty());
 
-    // Beside a database a foreign name stays.
+    // Beside a database, a foreign file stays.
     let (mem, model) = sample();
     mem.create(&dir().join("notes.txt")).unwrap();
     mem.create(&dir().join("000999.tmp")).unwrap();

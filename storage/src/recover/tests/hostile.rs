@@ -1,7 +1,7 @@
-//! Goal: bytes that somebody made up, or that a disk turned, are refused or harmless; never a
-//! panic, never another content, nothing changed on the disk.
-//! Method: files with valid checksums and numbers that no database gives out; every byte of every
-//! file.
+//! Goal: forged or damaged bytes are refused or harmless. They cause no panic and no other
+//! contents, and nothing on the disk changes.
+//! Method: files with valid checksums and numbers that no database gives out; damage to every byte
+//! of every file.
 
 use super::*;
 use crate::keyspace::{KeyspaceId, KeyspaceSpan};
@@ -12,7 +12,7 @@ use crate::limits::{
 use crate::table::TableMeta;
 use crate::version::testing::slice;
 
-/// A refused open, by its error; `verify` finds something, and neither changes anything.
+/// The error of a refused open. `verify` must find something, and neither may change anything.
 fn refused(mem: &MemVfs, context: &str) -> Error {
     let before = snapshot(mem);
     let error = open(mem).map(|_| ()).expect_err(context);
@@ -98,7 +98,7 @@ fn c1_c4_a_manifest_with_numbers_at_their_end_is_refused() {
         drop(life);
         refused(&mem, &format!("{edit:?}"));
     }
-    // What is believed can be gone on from.
+    // After a valid open, the database can be continued.
     let mem = disk();
     let mut life = Life::start(&mem);
     life.close_at(COUNTERS_AT_OPEN_MAX - 100, COUNTERS_AT_OPEN_MAX - 100);
@@ -110,7 +110,7 @@ fn c1_c4_a_manifest_with_numbers_at_their_end_is_refused() {
     assert_eq!(content(&open(&mem).unwrap()), model);
 }
 
-/// Goal: nothing that an open accepts keeps the next open from reading what it wrote.
+/// Goal: no open accepts something that prevents the next open from reading what was written.
 #[test]
 fn c4_a_file_whose_number_leaves_none_for_others_is_refused_at_once() {
     let (mem, _) = sample();
@@ -150,7 +150,7 @@ fn c7_numbers_that_contradict_each_other_are_found_and_refused() {
     }
 }
 
-/// Planted: masks and excised spans that are taken as they come.
+/// Planted: masks and excised spans are used as they are.
 #[test]
 fn c4_c7_made_up_masks_and_cuts_are_refused() {
     let (mem, _) = sample();
@@ -228,9 +228,10 @@ fn c7_every_damaged_file_is_named_whatever_else_is() {
     }
 }
 
-/// One bit of every byte that is not zero, and of every 32nd that is; with `SLUICE_DAMAGE_BITS=3`
-/// three bits of every byte. Refused with nothing changed, and then `verify` finds it; or all
-/// content is there, but for a table's block that says that it is damaged.
+/// One bit of every nonzero byte and of every 32nd zero byte is flipped; with
+/// `SLUICE_DAMAGE_BITS=3`, three bits of every byte. Either the open is refused with nothing
+/// changed, and `verify` finds the damage; or all contents are there, except for a block of a table
+/// that reports its damage.
 #[test]
 fn d3_every_byte_of_every_file_may_be_damaged() {
     let bits: usize = std::env::var("SLUICE_DAMAGE_BITS").map_or(1, |bits| bits.parse().unwrap());

@@ -1,9 +1,10 @@
-//! Goal: no log file that acknowledged writes lie in can go missing, or be another one, unnoticed.
-//! Method: files of killed, cut off and closed databases are taken away, exchanged and put back.
+//! Goal: no log file with acknowledged writes can go missing or be exchanged unnoticed.
+//! Method: files of killed, cut off and cleanly closed databases are removed, exchanged and put
+//! back.
 
 use super::*;
 
-/// A database that was opened and then took batches for several segments, everything synced.
+/// A database that was opened and then took batches for several segments, all synced.
 fn three_segments(mem: &MemVfs) -> Life {
     let mut life = Life::start(mem);
     life.fill(0, 600);
@@ -64,7 +65,7 @@ fn a3_an_older_manifest_put_back_is_refused() {
     life.sync();
     let old = snapshot(&mem);
     drop(life);
-    // The next open makes tables of the log and begins it anew.
+    // The next open makes tables of the log and begins a new one.
     let mut life = Life::start(&mem);
     life.fill(1, 10);
     life.sync();
@@ -111,7 +112,7 @@ fn a3_after_a_clean_close_the_log_is_there_to_its_mark() {
     let gone = mem.kill_clone();
     gone.remove(&path).unwrap();
     assert!(refused(&gone, "gone").to_string().contains(&newest));
-    // The last record, which nothing confirms but the manifest.
+    // The last record. Nothing confirms it but the manifest.
     let file = mem.open(&path).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
     file.read_at(&mut bytes, 0).unwrap();
@@ -122,8 +123,8 @@ fn a3_after_a_clean_close_the_log_is_there_to_its_mark() {
     open(&mem).unwrap();
 }
 
-/// Rotations with new segments and with recycled ones, the floor moving up: whatever a power cut
-/// leaves can be opened, and has what was synced.
+/// Rotations into new and recycled segments, with a rising floor: whatever a power cut leaves can
+/// be opened, and has everything that was synced.
 #[test]
 fn a3_a_power_cut_anywhere_while_the_log_rotates_is_no_damage() {
     let mem = disk();
