@@ -1,9 +1,9 @@
 //! Writes a table, front to back.
 //!
-//! The file is written in large chunks, and write-back is started behind each of them, so that the
-//! final sync does not find everything dirty, and a sync of the log beside it no wall of dirty
-//! pages. Memory held: one chunk, the index and eight bytes per key for the filter. After an error
-//! the builder only repeats it; the caller removes the file.
+//! The file is written in large chunks, and write-back is started after each of them. So the final
+//! sync does not find everything dirty, and a concurrent sync of the log does not wait behind a
+//! mass of dirty pages. The builder holds one chunk, the index and eight bytes per key for the
+//! filter in memory. After a failed write it only repeats that error; the caller removes the file.
 
 use super::block::BlockBuilder;
 use super::cache::BLOCKS_MAX;
@@ -23,7 +23,7 @@ use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Finished blocks are written when so many bytes have gathered.
+/// Finished blocks are written to the file when they have this many bytes.
 const CHUNK_BYTES: usize = 512 << 10;
 
 /// Writes one table to a file that the caller created.
@@ -35,14 +35,15 @@ pub struct TableBuilder {
     options: TableOptions,
     seed: Seed,
     block: BlockBuilder,
-    /// The last finished block before it was compressed.
+    /// The last finished block before compression.
     raw: Vec<u8>,
     index: IndexBuilder,
     hashes: Vec<u64>,
-    /// Finished bytes that are not in the file yet; they belong at `written`.
+    /// Finished bytes that are not yet in the file, where they start at `written`.
     chunk: Vec<u8>,
     written: u64,
-    /// Length of the last finished block, whose separator waits for the next key.
+    /// Length of the last finished block. Its separator depends on the next key, so it is not
+    /// indexed yet.
     open_length: u64,
     separator: Vec<u8>,
     first_key: Vec<u8>,
@@ -59,7 +60,7 @@ pub struct TableBuilder {
 }
 
 impl TableBuilder {
-    /// Starts a table in `file`, which is new and empty. `path` is for error messages. Bad
+    /// Begins a table in `file`, which is new and empty. `path` is for error messages. Invalid
     /// `options` are reported by the first `add` or by `finish`.
     pub fn new(file: Arc<dyn File>, path: PathBuf, id: TableId, options: TableOptions) -> Self {
         let failed = options.validate().err();
@@ -92,13 +93,14 @@ impl TableBuilder {
         }
     }
 
-    /// What the table says about when it was made, in milliseconds since 1970.
+    /// Sets the creation time that the table records, in milliseconds since 1970.
     pub fn created_at(mut self, unix_ms: u64) -> Self {
         self.created_at_ms = unix_ms;
         self
     }
 
-    /// Adds an entry. Writes to the file about every half megabyte, otherwise a memory copy.
+    /// Adds an entry. Usually a copy in memory; about every half megabyte it writes to the file and
+    /// blocks on the disk.
     ///
     /// # Panics
     /// If `key` is not after the last one, or is empty or too long; if a delete has a value.
@@ -142,21 +144,21 @@ impl TableBuilder {
         Ok(())
     }
 
-    /// What the file would have if the table were finished now, in bytes; a percent off at most.
+    /// The estimated length of the file if the table were finished now, within one percent.
     pub fn estimated_bytes(&self) -> u64 {
         let filter = self.hashes.len() * self.options.filter_bits_per_key / 8;
         let block = if self.block.is_empty() { 0 } else { self.block.estimated_bytes() };
         self.end() + (block + self.index.len() + filter + FOOTER_BYTES + 512) as u64
     }
 
-    /// Entries added so far.
+    /// The number of entries added so far.
     pub fn entries(&self) -> u64 {
         self.entries
     }
 
-    /// Writes what is left, the filter, the index, the properties and the footer, makes all of it
-    /// durable, and reads index, properties and footer back. The name is not durable yet: that
-    /// takes a sync of the directory.
+    /// Writes the last block, the filter, the index, the properties and the footer, and makes all
+    /// of it durable. Then reads index, properties and footer back and compares them. The name is
+    /// not durable yet: that takes a sync of the directory. Blocks on the disk.
     ///
     /// # Errors
     /// `Error::Invalid` for a table without entries or bad options, `Error::Io` from the file,
@@ -179,7 +181,7 @@ impl TableBuilder {
         }
         self.write_chunk()?;
 
-        // The rest is written and read back as one.
+        // The rest is written and read back at once.
         let start = self.end();
         let mut tail = Vec::new();
         let data_blocks = self.index.blocks();
@@ -230,12 +232,12 @@ impl TableBuilder {
         Ok(meta)
     }
 
-    /// Where the next block goes.
+    /// The offset of the next block.
     fn end(&self) -> u64 {
         self.written + self.chunk.len() as u64
     }
 
-    /// Indexes the block before `next_key`, if there is one.
+    /// Adds the last finished block to the index, if there is one. `next_key` is the key after it.
     fn close_separator(&mut self, next_key: &[u8]) {
         if self.open_length > 0 {
             separator(&self.last_key, next_key, &mut self.separator);
@@ -244,7 +246,7 @@ impl TableBuilder {
         }
     }
 
-    /// Ends the current block with its trailer and writes the chunk if it has grown large.
+    /// Finishes the current block with its trailer. Writes the chunk if it is large enough.
     fn finish_block(&mut self) -> Result<()> {
         if self.index.blocks() >= BLOCKS_MAX as u64 - 1 {
             let what = format!("a table has at most {BLOCKS_MAX} blocks: use larger ones");
@@ -252,7 +254,7 @@ impl TableBuilder {
         }
         let offset = self.end();
         if self.options.compression == Compression::None {
-            // Laid out where it is written from.
+            // Built in the chunk, without a copy.
             let start = self.chunk.len();
             self.block.finish(&mut self.chunk);
             end_block(&mut self.chunk, start, self.seed, offset);
@@ -281,7 +283,7 @@ impl TableBuilder {
             self.failed = Some(error.duplicate());
             return Err(error);
         }
-        // A hint: what fails here fails again at the sync, which counts.
+        // Only a hint: if it fails, the final sync fails as well, and that error counts.
         let _ = self.file.write_back(offset, length);
         self.written += length;
         self.chunk.clear();

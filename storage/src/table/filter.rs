@@ -1,8 +1,8 @@
-//! The filter: for most absent keys it says "absent" without looking at a data block.
+//! The filter: for most absent keys it says "absent" without a look at a data block.
 //!
-//! A blocked Bloom filter: the key's hash picks one 64-byte line, and then up to seven bits inside
-//! that line, so that a question costs one cache miss. A "no" is certain, a "yes" means "maybe".
-//! A filter that could not be read answers "maybe" for everything.
+//! It is a blocked Bloom filter: the key's hash picks one 64-byte line, and then up to seven bits
+//! inside that line. So a lookup costs one cache miss. "Absent" is certain, anything else means
+//! "maybe". A filter that could not be read answers "maybe" for every key.
 //!
 //! ```text
 //! section payload   probes u8 | 0 x 7 | lines u64 | lines x 64 bytes
@@ -17,7 +17,7 @@ use crate::codec::Reader;
 const LINE_BITS: usize = 512;
 /// Bytes in a line.
 const LINE_BYTES: usize = LINE_BITS / 8;
-/// Nine bits each, seven probes use 63 bits of one product.
+/// Each probe uses nine bits of one product; seven probes use 63.
 const PROBES_MAX: usize = 7;
 /// Odd, with well mixed bits: the fractional part of the square root of 3.
 const SPREAD: u64 = 0xBB67_AE85_84CA_A73B;
@@ -28,21 +28,21 @@ const HEADER_BYTES: usize = 16;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Line([u64; 8]);
 
-/// Which keys a table may have.
+/// The keys that a table may have.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
-    /// No lines: every key may be there.
+    /// Empty: every key may be present.
     lines: Vec<Line>,
     probes: usize,
 }
 
 impl Filter {
-    /// The filter that never says no.
+    /// The filter that never says "absent".
     pub(super) fn everything() -> Self {
         Self::default()
     }
 
-    /// A filter of all keys with these hashes. `bits_per_key` is positive.
+    /// A filter of all keys with these hashes. `bits_per_key` must be positive.
     pub(super) fn build(hashes: &[u64], bits_per_key: usize) -> Self {
         let lines = (hashes.len() * bits_per_key).div_ceil(LINE_BITS).max(1);
         // 0.69 is the optimum of a plain Bloom filter; a blocked one prefers slightly fewer probes.
@@ -79,7 +79,7 @@ impl Filter {
         all & 1 == 1
     }
 
-    /// The section's payload.
+    /// Encodes the section's payload.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES + self.lines.len() * LINE_BYTES);
         out.extend_from_slice(&[self.probes as u8, 0, 0, 0, 0, 0, 0, 0]);
@@ -92,7 +92,7 @@ impl Filter {
         out
     }
 
-    /// Reads a section's payload; the error says what is wrong with it.
+    /// Decodes a section's payload. The error says what is wrong with it.
     pub(super) fn decode(payload: &[u8]) -> Result<Self, &'static str> {
         let mut reader = Reader::new(payload);
         let mut header = || Some((reader.u64()?, reader.u64()?));
@@ -113,7 +113,7 @@ impl Filter {
         Ok(Self { lines, probes: probes as usize })
     }
 
-    /// Memory taken, in bytes.
+    /// Bytes of memory taken.
     pub(super) fn memory_bytes(&self) -> usize {
         self.lines.len() * LINE_BYTES
     }

@@ -1,4 +1,4 @@
-//! The last 128 bytes of a table: where its sections are and whose it is.
+//! The last 128 bytes of a table: its sections and its identity.
 //!
 //! ```text
 //!   0 properties offset u64, length u64     72 db_id 16 bytes
@@ -23,7 +23,7 @@ const CRC_AT: usize = 116;
 const MAGIC: [u8; 8] = *b"SLUICTBL";
 const FORMAT_VERSION: u16 = 1;
 
-/// Where a section lies in the file. A length of 0 means that there is none.
+/// The place of a section in the file. A length of 0 means that there is no such section.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Handle {
     pub(super) offset: u64,
@@ -67,9 +67,9 @@ impl Footer {
         out.try_into().expect("the fields add up to the footer")
     }
 
-    /// Reads the footer of the file at `path`, which has `file_bytes` bytes and should be table
-    /// `id`, if that is known. Every handle lies inside the file, in the order filter, index,
-    /// properties, footer.
+    /// Decodes the footer of the file at `path`, which has `file_bytes` bytes and must be table
+    /// `id`, if that is known. Checks that the sections fill the file up to the footer, in the
+    /// order filter, index, properties.
     pub(super) fn decode(
         bytes: &[u8; FOOTER_BYTES],
         path: &Path,
@@ -199,7 +199,7 @@ mod tests {
         assert!(error.to_string().contains("fill the file"), "{error}");
     }
 
-    /// Planted: handles that are added up unchecked.
+    /// Planted: handles are added without an overflow check.
     #[test]
     fn c4_made_up_numbers_are_refused_or_harmless() {
         let (footer, id) = footer();

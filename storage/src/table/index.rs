@@ -1,18 +1,18 @@
-//! The index: which data block may hold a key. Decoded at open and kept in memory.
+//! The index: which data block may hold a key. It is decoded at open and kept in memory.
 //!
 //! ```text
 //! section payload   blocks u64 | one record per data block, in file order
 //! record            varint shared | varint unshared | separator[shared..] | varint block_length
 //! ```
 //!
-//! Data blocks fill the file from offset 0, so lengths (trailers included) are enough. The
+//! Data blocks fill the file from offset 0 on, so their lengths (trailers included) are enough. The
 //! *separator* of a block is at or after its last key and before the next block's first key, and as
-//! short as that allows; the last one is the table's last key. `shared` is in common with the
-//! separator before.
+//! short as possible. The last separator is the table's last key. `shared` is the common prefix
+//! with the previous separator.
 //!
-//! In memory the first eight bytes of every separator, after the prefix that all of them share, are
-//! numbers (*heads*) in a tree of sixteen-wide nodes without pointers. Only separators whose head
-//! equals the wanted key's are compared byte by byte.
+//! In memory, the *head* of a separator is the number made of its first eight bytes after the
+//! prefix that all separators share. The heads are in a tree of nodes of sixteen, without pointers.
+//! Only separators whose head equals the wanted key's are compared byte by byte.
 
 use super::cache::BLOCKS_MAX;
 use super::trailer::Fault;
@@ -53,7 +53,7 @@ impl IndexBuilder {
         self.payload.len()
     }
 
-    /// How many blocks were added.
+    /// The number of blocks added.
     pub(super) fn blocks(&self) -> u64 {
         self.blocks
     }
@@ -65,7 +65,7 @@ impl IndexBuilder {
     }
 }
 
-/// Makes `out` a short key `s` with `before <= s < after`; `before < after`.
+/// Sets `out` to a short key `s` with `before <= s < after`. `before` must be less than `after`.
 pub(super) fn separator(before: &[u8], after: &[u8], out: &mut Vec<u8>) {
     out.clear();
     let at = common_prefix_len(before, after);
@@ -77,7 +77,8 @@ pub(super) fn separator(before: &[u8], after: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(&before[..=at]);
         out[at] += 1;
     } else {
-        // `after` ends right where it leaves `before`: stay below it and raise a later byte.
+        // `after` ends with the first byte in which they differ. So stay below it, and raise a
+        // later byte.
         match before[at + 1..].iter().position(|&byte| byte != u8::MAX) {
             Some(more) => {
                 let raised = at + 1 + more;
@@ -89,29 +90,30 @@ pub(super) fn separator(before: &[u8], after: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// All separators and block places of one table.
+/// The separators and offsets of all data blocks of one table.
 #[derive(Debug)]
 pub(super) struct Index {
-    /// What all separators begin with.
+    /// The prefix that all separators share.
     prefix: Box<[u8]>,
-    /// `levels[0]` are the heads of all separators; each cell above is the largest head of a node
-    /// below. Every level is filled up to whole nodes with `u64::MAX`; the last one is one node.
+    /// `levels[0]` has the heads of all separators. Each cell of a higher level is the largest head
+    /// of a node below. Every level is padded to whole nodes with `u64::MAX`. The last level is one
+    /// node.
     levels: Vec<Vec<u64>>,
-    /// Separators in a row.
+    /// All separators, one after another.
     separators: Vec<u8>,
-    /// Where each separator begins in `separators`, and where the last one ends.
+    /// The start of each separator in `separators`, and the end of the last one.
     starts: Vec<u32>,
-    /// Where each block begins in the file, and where the last one ends.
+    /// The file offset of each block, and the end of the last one.
     offsets: Vec<u64>,
 }
 
 impl Index {
-    /// Reads a section's payload of a table whose keys and values have `raw_bytes`.
+    /// Decodes a section's payload. The keys and values of the table have `raw_bytes` bytes.
     pub(super) fn decode(payload: &[u8], raw_bytes: u64) -> Result<Self, Fault> {
         let corrupt = |what: &str| Err(Fault::Corrupt(what.to_owned()));
         let (blocks, bytes) = measure(payload).map_err(|what| Fault::Corrupt(what.to_owned()))?;
-        // A separator is no longer than the key before it or the key after it, and each key of the
-        // table is one or the other at most once.
+        // A separator is no longer than the key before it or the key after it. Each key of the
+        // table is before a separator at most once, and after one at most once.
         if bytes > raw_bytes.saturating_mul(2) || bytes > u64::from(u32::MAX) {
             return corrupt("index separators are longer than the table's keys");
         }
@@ -157,30 +159,30 @@ impl Index {
         }
     }
 
-    /// How many data blocks there are, at least 1.
+    /// The number of data blocks, at least 1.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.offsets.len() - 1
     }
 
-    /// Where block `i` begins in the file, and its length with its trailer.
+    /// The file offset of block `i`, and its length with its trailer.
     #[inline]
     pub(super) fn place(&self, i: usize) -> (u64, usize) {
         let start = self.offsets[i];
         (start, (self.offsets[i + 1] - start) as usize)
     }
 
-    /// Where the last data block ends.
+    /// The offset at which the last data block ends.
     pub(super) fn data_end(&self) -> u64 {
         self.offsets[self.len()]
     }
 
-    /// How many blocks end at or before `offset`.
+    /// The number of blocks that end at or before `offset`.
     pub(super) fn blocks_ending_by(&self, offset: u64) -> usize {
         self.offsets[1..].partition_point(|&end| end <= offset)
     }
 
-    /// How many blocks begin before `offset`.
+    /// The number of blocks that begin before `offset`.
     pub(super) fn blocks_starting_before(&self, offset: u64) -> usize {
         self.offsets[..self.len()].partition_point(|&start| start < offset)
     }
@@ -191,13 +193,13 @@ impl Index {
         &self.separators[self.starts[i] as usize..self.starts[i + 1] as usize]
     }
 
-    /// The first block whose separator is at or after `key`, which is the only one that may hold
-    /// it; `len()` if the key is after all of them.
+    /// The first block whose separator is at or after `key`. Only this block may hold the key.
+    /// `len()` if the key is after all separators.
     #[inline]
     pub(super) fn lower_bound(&self, key: &[u8]) -> usize {
         let mut rest = key;
-        // Not only a shortcut: comparing nothing at the dangling address of an empty box takes some
-        // processors 70 ns.
+        // Not only a shortcut: to compare nothing at the dangling address of an empty box takes 70
+        // ns on some processors.
         if !self.prefix.is_empty() {
             match key.strip_prefix(&*self.prefix) {
                 Some(after) => rest = after,
@@ -209,7 +211,7 @@ impl Index {
         for level in self.levels.iter().rev() {
             let Some(node) = level.get(at * FANOUT..).and_then(|n| n.first_chunk::<FANOUT>())
             else {
-                // Everything above was smaller than `wanted`.
+                // All heads are smaller than `wanted`.
                 return self.len();
             };
             at = at * FANOUT + smaller(node, wanted);
@@ -220,7 +222,7 @@ impl Index {
         self.resolve_tie(key, wanted, at)
     }
 
-    /// Among the separators from `at` on whose head is `wanted`, and the one after them.
+    /// Binary search among the separators from `at` on whose head is `wanted`.
     #[cold]
     fn resolve_tie(&self, key: &[u8], wanted: u64, at: usize) -> usize {
         let heads = &self.levels[0][at.min(self.len())..self.len()];
@@ -236,7 +238,7 @@ impl Index {
         lo.min(self.len())
     }
 
-    /// Memory taken, in bytes.
+    /// Bytes of memory taken.
     pub(super) fn memory_bytes(&self) -> usize {
         let heads: usize = self.levels.iter().map(Vec::len).sum();
         heads * 8 + self.separators.len() + self.starts.len() * 4 + self.offsets.len() * 8
@@ -250,7 +252,7 @@ struct Record<'a> {
     length: u64,
 }
 
-/// The records of a payload, each checked against the one before.
+/// The records of a payload. Each is checked against the one before.
 fn records(payload: &[u8]) -> impl Iterator<Item = Result<Record<'_>, &'static str>> {
     const CUT: &str = "index is cut short";
     let mut reader = Reader::new(payload.get(8..).unwrap_or_default());
@@ -279,8 +281,8 @@ fn records(payload: &[u8]) -> impl Iterator<Item = Result<Record<'_>, &'static s
     })
 }
 
-/// How many blocks a payload names, and how long their separators are together. Every record is
-/// sound but for the order of the separators.
+/// The number of blocks in a payload, and the total length of their separators. Checks every
+/// record, except for the order of the separators.
 fn measure(payload: &[u8]) -> Result<(usize, u64), &'static str> {
     let blocks = Reader::new(payload).u64().ok_or("index is cut short")?;
     if blocks == 0 || blocks > BLOCKS_MAX as u64 {
@@ -298,14 +300,14 @@ fn measure(payload: &[u8]) -> Result<(usize, u64), &'static str> {
     Ok((blocks as usize, bytes))
 }
 
-/// An empty vector with room for so many.
+/// An empty vector with room for `count` elements.
 fn reserved<T>(count: usize) -> Result<Vec<T>, Fault> {
     let mut vec = Vec::new();
     vec.try_reserve_exact(count).map_err(|_| Fault::OutOfMemory)?;
     Ok(vec)
 }
 
-/// How many heads of a node are below `wanted`.
+/// The number of heads of a node that are below `wanted`.
 #[inline]
 fn smaller(node: &[u64; FANOUT], wanted: u64) -> usize {
     let mut at = 0;
@@ -422,7 +424,8 @@ mod tests {
         assert!(Index::decode(&descending.finish(), u64::MAX).is_err());
     }
 
-    /// 320 KB that would take 4 GiB: separators that share nearly everything with the one before.
+    /// 320 KB that would decode to 4 GiB: separators that share nearly everything with the one
+    /// before.
     #[test]
     fn c2_an_index_takes_no_more_memory_than_its_table_has_keys() {
         let hostile = |blocks: u64, first: usize| {
@@ -444,7 +447,7 @@ mod tests {
         assert!(payload.len() < 400_000);
         assert!(refusal(&payload, 3_000_000).contains("longer than the table's keys"));
         assert!(refusal(&hostile(100, KEY_BYTES_MAX), u64::MAX).contains("impossible length"));
-        // As long as keys may be, and not longer than those that the table has.
+        // As long as a key may be, and no longer than the table's keys.
         let longest = hostile(1, KEY_BYTES_MAX);
         assert!(Index::decode(&longest, KEY_BYTES_MAX as u64).is_ok());
         assert!(refusal(&longest, KEY_BYTES_MAX as u64 / 2).contains("longer than"));
@@ -474,7 +477,7 @@ mod tests {
         }
     }
 
-    /// Planted: lengths of blocks without a limit.
+    /// Planted: the length of a block has no limit.
     #[test]
     fn c4_made_up_numbers_are_refused_or_harmless() {
         let mut builder = IndexBuilder::new();

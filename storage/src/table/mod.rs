@@ -7,18 +7,20 @@
 //! 0                               ^ sections, each cut into pieces          ^ 128 bytes
 //! ```
 //!
-//! * Every block and every piece of a section ends in a *trailer*: codec, raw length and a checksum
-//!   that is seeded with the file's unique id and the block's own offset, so that neither a foreign
-//!   nor a misplaced block passes (`trailer`).
-//! * A data block keeps its entries beside columns of offsets, seqnos and key tags, so that a point
-//!   read touches only the entry it wants (`block`).
-//! * Index and filter are loaded at `Table::open` and stay in memory until the table is closed;
-//!   data blocks go through the shared `BlockCache`, which counts both.
-//! * Whatever is wrong with the bytes becomes an error that names file and offset. A broken filter
-//!   is the exception: it is ignored ("maybe"), counted and logged.
+//! Rules:
+//! * Every block and every piece of a section ends in a *trailer*: codec, raw length and a
+//!   checksum. The checksum is seeded with the file's unique id and the block's own offset, so
+//!   neither a foreign nor a misplaced block passes (`trailer`).
+//! * A data block keeps columns of offsets, sequence numbers and key tags beside its entries. So a
+//!   point read touches only the entry that it wants (`block`).
+//! * Index and filter are loaded by `Table::open` and stay in memory until the table is closed.
+//!   Data blocks are cached in the shared `BlockCache`, which also counts the memory of indexes and
+//!   filters.
+//! * Wrong bytes are an error that names file and offset. A broken filter is the exception: it is
+//!   ignored ("maybe"), counted and logged.
 //!
-//! Not here: names, renames and directory syncs (the flush and compaction jobs publish a table),
-//! the choice of keys to keep, and anything about levels.
+//! Not here: file names, renames and directory syncs (flush and compaction publish a table), the
+//! choice of keys to keep, and levels.
 
 mod block;
 mod builder;

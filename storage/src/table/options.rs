@@ -1,4 +1,4 @@
-//! What a caller chooses about a table, and the identity that seeds its checksums.
+//! The options of a table, and the identity that seeds its checksums.
 
 use crate::codec::hash64;
 use crate::error::{Error, Result};
@@ -6,23 +6,24 @@ use crate::filename::FileNumber;
 
 /// Smallest and largest target size of a data block.
 const BLOCK_BYTES: std::ops::RangeInclusive<usize> = 256..=1 << 20;
-/// Largest restart interval: one byte of the block footer holds its logarithm, and a restart is
-/// pointless when a block rarely has that many entries.
+/// Largest restart interval. One byte of the block header holds its logarithm, and blocks rarely
+/// have more entries than this.
 const RESTART_INTERVAL_MAX: usize = 128;
-/// More bits than this no longer buy anything measurable in a 512-bit line.
+/// More bits than this bring no measurable gain in a 512-bit line.
 const FILTER_BITS_MAX: usize = 24;
 
-/// How a table is written. Readers need none of it: the file describes itself.
+/// Options for writing a table. Readers need none of them: the file describes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableOptions {
-    /// Target size of a data block before compression, in bytes (256 to 1 MiB). An entry larger
-    /// than that gets a block of its own.
+    /// Target size of a data block before compression, in bytes (256 to 1 MiB). A larger entry gets
+    /// a block of its own.
     pub block_bytes: usize,
-    /// Entries that share one full key; a power of two from 1 to 128.
+    /// The number of entries per restart point, a power of two from 1 to 128. Only the first of
+    /// them stores its whole key.
     pub restart_interval: usize,
     /// Filter bits per key, 0 to 24; 0 writes no filter. 10 lets about 1 in 100 absent keys pass.
     pub filter_bits_per_key: usize,
-    /// What data blocks are compressed with.
+    /// The compression of data blocks.
     pub compression: Compression,
 }
 
@@ -78,10 +79,11 @@ impl TableOptions {
     }
 }
 
-/// How data blocks are compressed. A block that does not shrink by an eighth is stored as it is.
+/// The compression of data blocks. A block that does not shrink by an eighth is stored
+/// uncompressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// LZ4 block format: fast both ways.
@@ -91,7 +93,7 @@ pub enum Compression {
     Zstd(i32),
 }
 
-/// Which table this is. Together with a block's offset it seeds the block's checksum.
+/// The identity of a table. Together with a block's offset it seeds the block's checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TableId {
     /// The database that the table was written for.

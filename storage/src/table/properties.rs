@@ -1,12 +1,13 @@
-//! What a table says about itself: the facts the manifest repeats, and how it was written.
+//! The properties of a table: the metadata that the manifest repeats, and how the table was
+//! written.
 //!
 //! ```text
 //! section payload   any number of: varint tag | varint length | bytes
 //! ```
 //!
-//! Numbers are little-endian `u64`s; a sketch is its registers. A reader skips tags it does not
-//! know; every tag occurs at most once. Those from 1 to 10 must be there; 11 and 12 are not in old
-//! tables. Tags from 32 on are notes for people.
+//! Numbers are little-endian `u64`s; a sketch is its registers. A reader skips tags that it does
+//! not know. Every tag occurs at most once. Tags 1 to 10 are required; old tables lack 11 and 12.
+//! Tags from 32 on are notes for people.
 
 use super::options::{Compression, TableOptions};
 use super::sketch::KeySketch;
@@ -16,7 +17,8 @@ use crate::key::Seqno;
 use crate::limits::KEY_BYTES_MAX;
 use bytes::Bytes;
 
-/// What is known about a table without opening it. The manifest holds one per live table.
+/// The metadata of a table, which is known without opening it. The manifest records one per live
+/// table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableMeta {
     /// The file number.
@@ -29,19 +31,19 @@ pub struct TableMeta {
     pub raw_bytes: u64,
     /// Entries, tombstones included.
     pub entries: u64,
-    /// Entries that say "absent".
+    /// The number of tombstones.
     pub tombstones: u64,
     /// The first key.
     pub min_key: Bytes,
     /// The last key.
     pub max_key: Bytes,
-    /// The smallest seqno of any entry.
+    /// The smallest sequence number of an entry.
     pub min_seqno: Seqno,
-    /// The largest seqno of any entry.
+    /// The largest sequence number of an entry.
     pub max_seqno: Seqno,
-    /// When it was made, in milliseconds since 1970; 0 if that is not known.
+    /// The creation time, in milliseconds since 1970; 0 if unknown.
     pub created_at_ms: u64,
-    /// Of its keys, to tell how many it shares with others; empty if that is not known.
+    /// A sketch of the keys, which estimates how many of them other tables share; empty if unknown.
     pub keys: KeySketch,
 }
 
@@ -57,7 +59,7 @@ const MAX_SEQNO: u64 = 9;
 const DATA_BLOCKS: u64 = 10;
 const CREATED_AT: u64 = 11;
 const KEYS: u64 = 12;
-/// Tags that are read. Older tables have neither of the last two.
+/// The end of the tags that are read. Older tables lack the last two.
 const READ_END: u64 = 13;
 const BLOCK_BYTES: u64 = 32;
 const RESTART_INTERVAL: u64 = 33;
@@ -66,10 +68,10 @@ const COMPRESSION: u64 = 35;
 const COMPARATOR: u64 = 36;
 const CREATOR: u64 = 37;
 
-/// Changes with whoever changes what the builder writes, so that files can be told apart.
+/// To be changed with what the builder writes, so that files can be told apart.
 const CREATOR_NAME: &[u8] = b"sluicedb table builder 2";
 
-/// The section's payload for a table with `meta` and `data_blocks`, written with `options`.
+/// Encodes the section's payload of a table with `meta` and `data_blocks`, written with `options`.
 pub(super) fn encode(meta: &TableMeta, data_blocks: u64, options: &TableOptions) -> Vec<u8> {
     let mut out = Vec::new();
     let mut put = |tag, bytes: &[u8]| {
@@ -103,8 +105,8 @@ pub(super) fn encode(meta: &TableMeta, data_blocks: u64, options: &TableOptions)
     out
 }
 
-/// Reads a section's payload: the table's facts and its number of data blocks. `file_bytes` comes
-/// from the footer. The error says what is wrong.
+/// Decodes a section's payload into the table's metadata and its number of data blocks.
+/// `file_bytes` comes from the footer. The error says what is wrong.
 pub(super) fn decode(payload: &[u8], file_bytes: u64) -> Result<(TableMeta, u64), String> {
     let mut found: [Option<&[u8]>; READ_END as usize] = [None; _];
     let mut reader = Reader::new(payload);

@@ -1,21 +1,20 @@
-//! About how many different keys some tables have together.
+//! Estimates how many different keys some tables have together.
 //!
-//! A merge of tables writes each key once. How much that saves decides whether it pays, so every
-//! table records a sketch of its keys, and sketches of several tables are joined without reading
-//! one.
+//! A merge of tables writes each key once. Whether the merge pays depends on how much that saves.
+//! So every table records a sketch of its keys, and the sketches of several tables are joined
+//! without reading them.
 //!
 //! The method is HyperLogLog (Flajolet, Fusy, Gandouet, Meunier 2007): a register keeps the longest
-//! run of zero bits among the hashes that fall to it. With 256 registers the standard error is 6.5
-//! %.
+//! run of zero bits among the hashes that it gets. With 256 registers the standard error is 6.5 %.
 
-/// Registers; a power of two.
+/// The number of registers; a power of two.
 const REGISTERS: usize = 256;
-/// Bits of a hash that choose its register.
+/// The number of hash bits that choose the register.
 const INDEX_BITS: u32 = REGISTERS.trailing_zeros();
-/// The longest run that the other bits can show, and one.
+/// The longest run of zero bits in the other bits, plus one.
 const RANK_MAX: u8 = (u64::BITS - INDEX_BITS) as u8 + 1;
 
-/// See the module.
+/// A HyperLogLog sketch of a set of keys; see the module.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeySketch([u8; REGISTERS]);
 
@@ -39,7 +38,7 @@ impl KeySketch {
     #[inline]
     pub fn add(&mut self, key_hash: u64) {
         let register = &mut self.0[(key_hash >> (u64::BITS - INDEX_BITS)) as usize];
-        // The bit that is set ends the run where there is no other.
+        // The bit that is set here ends a run in which all other bits are zero.
         let rest = (key_hash << INDEX_BITS) | (1 << (INDEX_BITS - 1));
         *register = (*register).max(rest.leading_zeros() as u8 + 1);
     }
@@ -51,11 +50,11 @@ impl KeySketch {
         }
     }
 
-    /// About how many different keys were added.
+    /// The estimated number of different keys that were added.
     pub fn keys(&self) -> f64 {
         let count = REGISTERS as f64;
-        // One half to the power of the rank, which is its exponent. Sums side by side wait for each
-        // other less.
+        // Two to the power of minus `rank`, built from its exponent. Eight separate sums have no
+        // dependencies between each other.
         let part = |rank: &u8| f64::from_bits((1023 - u64::from(*rank)) << 52);
         let mut sums = [0.0; 8];
         for ranks in self.0.chunks_exact(sums.len()) {
@@ -65,17 +64,17 @@ impl KeySketch {
         if raw > 2.5 * count {
             return raw;
         }
-        // Few keys leave registers empty, and how many is the better measure then.
+        // With few keys, registers stay empty, and their number gives the better estimate.
         let empty = self.0.iter().map(|rank| u64::from(*rank == 0)).sum::<u64>() as f64;
         if empty > 0.0 { count * (count / empty).ln() } else { raw }
     }
 
-    /// Its bytes: one per register.
+    /// The encoding: one byte per register.
     pub fn encode(&self) -> &[u8; Self::ENCODED_BYTES] {
         &self.0
     }
 
-    /// Reads what `encode` gave; `None` for what no key can have made.
+    /// Reads what `encode` returned; `None` for registers that no key can produce.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let registers: [u8; REGISTERS] = bytes.try_into().ok()?;
         registers.iter().all(|rank| *rank <= RANK_MAX).then_some(Self(registers))
@@ -114,7 +113,7 @@ mod tests {
     #[test]
     fn bytes_survive_a_round_trip_and_impossible_ones_are_refused() {
         let mut sketch = of(0..1000);
-        // All bits that are left are zero.
+        // All other bits are zero.
         sketch.add(0);
         assert_eq!(KeySketch::decode(sketch.encode()), Some(sketch.clone()));
         let mut bytes = *sketch.encode();

@@ -1,6 +1,6 @@
 //! Whole tables: against a model, damaged, cold.
 //!
-//! Long because each damage is a test, over one way to build tables.
+//! Long because each damage is a test, and all share one way to build tables.
 
 use super::*;
 use crate::codec::hash64;
@@ -23,7 +23,7 @@ type Model = BTreeMap<Vec<u8>, Entry>;
 const ID: TableId = TableId { db_id: *b"0123456789abcdef", number: FileNumber(7) };
 const PATH: &str = "/db/000007.sst";
 
-/// A small generator, so that a test is its seed.
+/// A small generator: a test is determined by its seed.
 struct Random(u64);
 
 impl Random {
@@ -151,7 +151,7 @@ fn gets_agree_with_a_model() {
                 let byte = random.below(key.len() as u64) as usize;
                 key[byte] = random.next() as u8;
                 assert_eq!(get(&table, &key).unwrap().is_some(), model.contains_key(&key));
-                // The block's own answer, too: a filter that passes everything.
+                // Ask the block as well, as if the filter passed everything.
                 let i = table.index().lower_bound(&key);
                 if i < table.data_blocks() {
                     let block = table.read_block(i).unwrap();
@@ -228,7 +228,7 @@ fn cursors_agree_with_a_model() {
 
 #[test]
 fn a_block_cursor_steps_the_same_from_anywhere() {
-    // Forward after a jump into the middle of a group is where a wrong shared prefix would show.
+    // A wrong shared prefix would show after a jump into the middle of a group and a step forward.
     let model: Model = (0..300_u32)
         .map(|i| {
             let key = format!("prefix{:03}{}", i / 7, "x".repeat(i as usize % 7)).into_bytes();
@@ -266,7 +266,7 @@ fn a_verification_of_a_good_table_is_quiet() {
 /// Key, seqno and value of a put.
 type Put<'a> = (&'a [u8], u64, &'a [u8]);
 
-/// Replaces block `i`, whose length must stay, by one with `entries`, under a right checksum.
+/// Replaces block `i` by one of the same length with `entries` and a valid checksum.
 fn replace_block(vfs: &Arc<dyn Vfs>, table: &Table, i: usize, entries: &[Put<'_>]) {
     let mut builder = super::block::BlockBuilder::new(16);
     for (key, seqno, value) in entries {
@@ -291,7 +291,7 @@ fn a_verification_sees_what_checksums_do_not() {
         .collect();
     let options = TableOptions { block_bytes: 256, ..TableOptions::default() };
     let value: &[u8] = &[9; 90];
-    // Makes up for the byte that the second of two equal keys shares.
+    // Compensates for the byte that the second of two equal keys shares.
     let longer: &[u8] = &[9; 91];
     let cases: [(&str, [Put<'_>; 2]); 6] = [
         ("first key is not the one", [(b"b", 10, value), (b"a", 11, value)]),
@@ -321,8 +321,8 @@ fn a_verification_sees_what_checksums_do_not() {
     assert!(told.iter().any(|error| error.contains("separator before")), "{told:?}");
 }
 
-/// A block with right checksums whose entries break a rule is met by every kind of reader as
-/// damage, with file and offset.
+/// Goal: every kind of reader reports a block that breaks a rule of the format, with file and
+/// offset, although its checksum is valid.
 #[test]
 fn c3_blocks_that_break_a_rule_are_damage_to_every_reader() {
     let value = |i: u8| vec![i; 90];
@@ -387,8 +387,7 @@ fn c3_blocks_that_break_a_rule_are_damage_to_every_reader() {
             super::trailer::put_block(&mut stored, &raw, Compression::None, seed, offset);
             stored
         };
-        // The order that the builder would refuse to write: made by swapping where it is about
-        // order.
+        // Where the rule is about order, the builder would refuse it, so the entries are swapped.
         let mut crafted = crafted;
         if want == "keys do not ascend" && i == 1 {
             let (first, second) = crafted.split_at_mut(1);
@@ -430,7 +429,7 @@ fn c3_blocks_that_break_a_rule_are_damage_to_every_reader() {
     }
 }
 
-/// Merges the one table that there is into another level.
+/// Merges the only table into another level.
 fn compact(vfs: &Arc<dyn Vfs>, meta: &TableMeta) -> Result<()> {
     let blocks = BlockCache::new(0);
     let limits = TableLimits { open_max: 8, memory_bytes_max: 1 << 20, blocks };
@@ -453,7 +452,7 @@ fn compact(vfs: &Arc<dyn Vfs>, meta: &TableMeta) -> Result<()> {
     merge.finish().map(|_| ())
 }
 
-/// Everything a reader could learn from the table; the first error ends it.
+/// Reads everything that a reader can. Stops at the first error.
 fn read_everything(vfs: &Arc<dyn Vfs>, model: &Model) -> Result<()> {
     let table = open(vfs, &BlockCache::new(1 << 20))?;
     for (key, (seqno, kind, value)) in model {
@@ -512,7 +511,7 @@ fn any_damage_is_an_error_or_changes_no_answer() {
             }
             file.write_all_at(&good[at..=at], at as u64).unwrap();
         }
-        // Only the filter may be damaged without consequences.
+        // Only damage to the filter may have no consequences.
         assert!(harmless > 0 && harmless < good.len() / 8, "{harmless} of {}", good.len());
         for cut in (0..good.len()).step_by(7) {
             file.set_len(cut as u64).unwrap();
@@ -585,7 +584,7 @@ fn a_reader_that_must_not_wait_is_told_so() {
     assert!(matches!(table.get(key, hash64(key), ReadTier::Memory), Err(Error::WouldBlock)));
     assert!(matches!(cursor.seek_first(), Err(Error::WouldBlock)));
     assert!(!cursor.valid());
-    // Once somebody who may wait has read the block, it is here for everybody.
+    // Once a reader that may block has read the block, it is cached for everybody.
     get(&table, key).unwrap();
     assert!(table.get(key, hash64(key), ReadTier::Memory).unwrap().is_some());
     cursor.seek_first().unwrap();

@@ -1,15 +1,16 @@
-//! What stands behind every block: codec, raw length and a checksum that only fits here.
+//! The trailer behind every block: codec, raw length and a checksum that is valid only in this
+//! place.
 //!
 //! ```text
 //! | payload, perhaps compressed | codec u8 | raw_len u32 | crc u32 |
 //! ```
 //!
-//! The crc covers payload, codec and raw length. It is seeded with the file's unique id and the
-//! block's offset, so that a block of another file, or from another place in this one, never
+//! The checksum covers payload, codec and raw length. It is seeded with the file's unique id and
+//! the block's offset, so a block of another file, or from another offset of this one, never
 //! passes.
 //!
-//! A *section* (filter, index, properties) is a byte string cut into pieces of at most
-//! `PIECE_BYTES`, each stored uncompressed, with a trailer of its own.
+//! A *section* (filter, index, properties) is a byte string that is divided into pieces of at most
+//! `PIECE_BYTES`. Each piece is stored uncompressed, with its own trailer.
 
 use super::options::Compression;
 use crate::codec::{Reader, crc_seeded};
@@ -17,16 +18,17 @@ use std::sync::Arc;
 
 /// Bytes of a trailer.
 pub(super) const TRAILER_BYTES: usize = 1 + 4 + 4;
-/// The longest block that may be compressed: what a reader would allocate on a block's word.
+/// The longest block that may be compressed. It limits what a reader allocates because of a block's
+/// claim.
 pub(super) const INFLATED_BYTES_MAX: usize = 32 << 20;
-/// Payload bytes in all pieces of a section but the last, which has 1 to this many.
+/// Payload bytes of each piece of a section, except the last one, which has 1 to this many.
 pub(super) const PIECE_BYTES: usize = 8 << 20;
 
 const RAW: u8 = 0;
 const LZ4: u8 = 1;
 const ZSTD: u8 = 2;
 
-/// Feature bits that a reader must know, one per codec that was really used.
+/// Feature bits that a reader must know, one per codec that is actually used.
 pub(super) const FEATURE_LZ4: u64 = 1;
 /// See `FEATURE_LZ4`.
 pub(super) const FEATURE_ZSTD: u64 = 2;
@@ -34,7 +36,7 @@ pub(super) const FEATURE_ZSTD: u64 = 2;
 pub(super) const FEATURES_KNOWN: u64 =
     FEATURE_LZ4 | if cfg!(feature = "zstd") { FEATURE_ZSTD } else { 0 };
 
-/// The part of the checksums' seed that belongs to the file.
+/// The part of the checksums' seed that depends on the file only.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seed(u32);
 
@@ -55,23 +57,23 @@ impl Seed {
 pub(super) enum Fault {
     /// The bytes are wrong.
     Corrupt(String),
-    /// The bytes are right, but this build lacks a codec.
+    /// The bytes are valid, but this build lacks the codec.
     Unsupported(&'static str),
-    /// The bytes may be right, but what they say does not fit into memory.
+    /// The bytes may be valid, but their contents do not fit into memory.
     OutOfMemory,
 }
 
-/// What stands in front of a trailer.
+/// The payload of a block.
 #[derive(Debug)]
 pub(super) enum Opened {
-    /// The payload is the first so many bytes.
+    /// It was stored uncompressed: the first so many bytes of the block.
     Raw(usize),
-    /// The payload was compressed; here it is.
+    /// It was compressed. This is the result of decompressing it.
     Inflated(Arc<[u8]>),
 }
 
-/// Appends `raw`, compressed where that pays, and its trailer to `out`; the block begins at
-/// `offset` of the file. Returns the feature bits a reader needs.
+/// Appends a block to `out`: `raw`, compressed if that pays, and its trailer. The block begins at
+/// `offset` of the file. Returns the feature bits that a reader needs.
 pub(super) fn put_block(
     out: &mut Vec<u8>,
     raw: &[u8],
@@ -93,8 +95,8 @@ pub(super) fn put_block(
     }
 }
 
-/// Puts a trailer behind what `out` has from `start` on, as it is; the block begins at `offset` of
-/// the file.
+/// Appends the trailer of an uncompressed block, which `out` has from `start` on. The block begins
+/// at `offset` of the file.
 pub(super) fn end_block(out: &mut Vec<u8>, start: usize, seed: Seed, offset: u64) {
     put_trailer(out, start, RAW, out.len() - start, seed, offset);
 }
@@ -107,7 +109,8 @@ fn put_trailer(out: &mut Vec<u8>, start: usize, codec: u8, raw: usize, seed: See
     out.extend_from_slice(&crc.to_le_bytes());
 }
 
-/// Appends the compressed form of `raw`; returns `RAW` if there is none or it is not worth it.
+/// Appends the compressed form of `raw`. Returns `RAW` if it is not compressed, or not small
+/// enough.
 fn compress(out: &mut Vec<u8>, raw: &[u8], compression: Compression) -> u8 {
     let start = out.len();
     let worth = raw.len() - raw.len() / 8;
@@ -137,8 +140,8 @@ fn compress(out: &mut Vec<u8>, raw: &[u8], compression: Compression) -> u8 {
     }
 }
 
-/// The payload of `stored`, which was read at `offset`, and the codec and raw length behind it, if
-/// its checksum is right.
+/// Checks the checksum of `stored`, which was read at `offset`. Returns the payload, and the bytes
+/// of codec and raw length.
 pub(super) fn check_bytes(stored: &[u8], seed: Seed, offset: u64) -> Result<(&[u8], &[u8]), Fault> {
     let Some(payload_len) = stored.len().checked_sub(TRAILER_BYTES) else {
         let what = format!("block of {} bytes is too short", stored.len());
@@ -154,7 +157,8 @@ pub(super) fn check_bytes(stored: &[u8], seed: Seed, offset: u64) -> Result<(&[u
     Ok(covered.split_at(payload_len))
 }
 
-/// Checks the trailer of `stored`, which was read at `offset`, and opens it.
+/// Checks the trailer of `stored`, which was read at `offset`, and decompresses the payload if
+/// needed.
 pub(super) fn check_trailer(stored: &[u8], seed: Seed, offset: u64) -> Result<Opened, Fault> {
     let corrupt = |what: String| Err(Fault::Corrupt(what));
     let (payload, fields) = check_bytes(stored, seed, offset)?;
@@ -190,12 +194,12 @@ pub(super) fn check_trailer(stored: &[u8], seed: Seed, offset: u64) -> Result<Op
     }
 }
 
-/// Shared memory for a block: one allocation, with the reference count beside the first bytes.
+/// Shared memory for a block, in one allocation, with the reference count next to the first bytes.
 pub(super) fn zeroed(length: usize) -> Arc<[u8]> {
     std::iter::repeat_n(0, length).collect()
 }
 
-/// The bytes of a buffer that was just made, for filling them.
+/// Write access to a buffer that nobody shares yet.
 pub(super) fn unshared(buffer: &mut Arc<[u8]>) -> &mut [u8] {
     Arc::get_mut(buffer).expect("nobody else has a buffer that is being filled")
 }
@@ -210,8 +214,8 @@ pub(super) fn put_section(out: &mut Vec<u8>, payload: &[u8], seed: Seed, offset:
     }
 }
 
-/// Opens the pieces of a section of `stored`. The error comes with the offset of the
-/// piece.
+/// Checks the pieces of a stored section and returns its payload. An error comes with the offset of
+/// its piece.
 pub(super) fn open_section(
     stored: &[u8],
     seed: Seed,

@@ -1,4 +1,4 @@
-//! Checks a whole table against itself: disk work, past the cache.
+//! Verifies a whole table against itself. Blocks on the disk and bypasses the cache.
 
 use super::block::BlockCursor;
 use super::index::Index;
@@ -9,22 +9,22 @@ use crate::codec::hash64;
 use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
 
-/// Read at a time where only checksums are looked at: it stays in a core's cache until it is
-/// checked.
+/// Bytes read at once where only checksums are verified. They stay in a core's cache until then.
 const PIECE_BYTES: u64 = 256 << 10;
 
-/// What a verification has seen.
+/// The result of a verification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// Data blocks whose checksum was right.
+    /// Data blocks that could be read: their checksum is right, and they keep the rules of the
+    /// format.
     pub blocks: u64,
-    /// Entries in those blocks.
+    /// Entries of those blocks.
     pub entries: u64,
-    /// Errors handed to the callback.
+    /// Errors passed to the callback.
     pub errors: u64,
 }
 
-/// Running totals, to be compared with the properties.
+/// Running totals, for comparison with the properties.
 #[derive(Debug, Default)]
 struct Totals {
     raw_bytes: u64,
@@ -37,14 +37,15 @@ struct Totals {
 }
 
 impl Table {
-    /// Reads every byte of the file once: all checksums, the rules of every block and its place
-    /// between its separators, counts and bounds as the properties say, every key in the filter.
-    /// Each problem goes to `each`, and the check goes on behind it.
+    /// Reads every byte of the file once. Verifies all checksums, the rules of every block and its
+    /// place between its separators, the counts and bounds in the properties, and that the filter
+    /// has every key. Each problem is passed to `each`, and the verification continues behind it.
+    /// Blocks on the disk.
     pub fn verify(&self, each: &mut dyn FnMut(Error)) -> VerifyReport {
         self.verify_while(&mut || true, each).expect("nobody ends it")
     }
 
-    /// `verify`; before each block `goes_on` is asked. `None` if that ends it.
+    /// As `verify`, but calls `goes_on` before each block. Returns `None` if that returned false.
     pub fn verify_while(
         &self,
         goes_on: &mut dyn FnMut() -> bool,
@@ -114,13 +115,14 @@ impl Table {
         Some(report)
     }
 
-    /// Has every data block the bytes that were written? Looks at the checksums and at nothing
-    /// else: whoever wrote the table kept the rules, and they are looked at whenever a block is
-    /// read. Before each piece `goes_on` is asked; `false` if that ends it. Reads past the cache,
-    /// at about the speed of a copy in memory.
+    /// Verifies that every data block has the bytes that were written, by its checksum only. The
+    /// rules of the format are not checked here: they are checked whenever a block is read. Calls
+    /// `goes_on` before each piece, and returns `false` if that returned false. Bypasses the cache
+    /// and blocks on the disk; with a warm page cache it runs at about the speed of a copy in
+    /// memory.
     ///
     /// # Errors
-    /// What is wrong with the first block that is not as it was written.
+    /// `Corrupt` or `Io` for the first block that differs from what was written.
     pub fn check_bytes(&self, goes_on: &mut dyn FnMut() -> bool) -> Result<bool> {
         let index = self.index();
         let mut piece = Vec::new();
@@ -130,7 +132,7 @@ impl Table {
                 return Ok(false);
             }
             let (start, _) = index.place(next);
-            // At least one block, however long it is.
+            // At least one block, however long.
             let end = index.blocks_ending_by(start + PIECE_BYTES).max(next + 1);
             let (last, length) = index.place(end - 1);
             piece.resize((last - start) as usize + length, 0);
@@ -147,7 +149,7 @@ impl Table {
         Ok(true)
     }
 
-    /// Index and properties as they are on disk now.
+    /// Checks index and properties as they are on the disk now.
     fn verify_sections(&self, tell: &mut dyn FnMut(Error)) {
         let footer = *self.footer();
         let index = self.section(footer.index).and_then(|payload| {
@@ -164,7 +166,7 @@ impl Table {
         });
         match meta {
             Ok((mut meta, _)) => {
-                // One that was taken over has another number in it.
+                // The properties of an adopted table record its former number.
                 meta.number = self.meta().number;
                 if meta != *self.meta() {
                     let what = "properties have changed since the open";

@@ -1,12 +1,12 @@
-//! Writes one data block; see the parent module for the format.
+//! Writes one data block. The parent module describes the format.
 
 use super::{HEADER_BYTES, tag};
 use crate::codec::{VARINT_BYTES_MAX, write_varint};
 use crate::key::{Kind, Seqno, common_prefix_len};
 use crate::limits::SEQNO_MAX;
 
-/// Collects entries in ascending key order and lays them out as a block. Reused from block to block
-/// so that an entry allocates nothing.
+/// Collects entries in ascending key order and encodes them as a block. It is reused for all blocks
+/// of a table, so that an entry allocates nothing.
 #[derive(Debug)]
 pub(crate) struct BlockBuilder {
     entries: Vec<u8>,
@@ -37,14 +37,14 @@ impl BlockBuilder {
         self.offsets.is_empty()
     }
 
-    /// An upper bound of the block's size if it ended now (short of seqno widths, where it guesses
-    /// four bytes).
+    /// An estimate of the block's size if it ended now. It is an upper bound, except that it
+    /// assumes sequence numbers of four bytes.
     #[inline]
     pub(crate) fn estimated_bytes(&self) -> usize {
         self.entries.len() + self.offsets.len() * (2 + 4 + 1) + HEADER_BYTES
     }
 
-    /// Adds an entry. Keys ascend strictly; the table builder sees to that.
+    /// Adds an entry. Keys must ascend strictly; the table builder checks that.
     #[inline]
     pub(crate) fn add(&mut self, key: &[u8], hash: u64, seqno: Seqno, kind: Kind, value: &[u8]) {
         let shared = if self.offsets.len() & (self.restart_interval - 1) == 0 {
@@ -71,7 +71,7 @@ impl BlockBuilder {
         let count = self.offsets.len();
         assert!(count > 0, "a block without entries is never written");
         assert!(u32::try_from(self.entries.len()).is_ok(), "limits keep an entry below 4 GiB");
-        // The last offset counts, not the end: a long value may follow it.
+        // The last offset decides the width, not the end: a long value may follow it.
         let last = self.offsets.last().copied().unwrap_or_default();
         let offset_bytes = if u16::try_from(last).is_ok() { 2 } else { 4 };
         let (base, seqno_bytes) = seqno_column(&self.seqnos);
@@ -89,7 +89,7 @@ impl BlockBuilder {
         out.extend_from_slice(&self.entries);
     }
 
-    /// Forgets everything but the allocations.
+    /// Removes all entries and keeps the allocations.
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.offsets.clear();
@@ -98,8 +98,8 @@ impl BlockBuilder {
     }
 }
 
-/// The base and the width of a column that holds `seqnos`. The base is lowered where needed so that
-/// no cell of that width, whatever its bytes, can mean more than `SEQNO_MAX`.
+/// The base and the width of the column of `seqnos`. The base is lowered if necessary, so that no
+/// cell of that width, whatever its bytes, can exceed `SEQNO_MAX`.
 fn seqno_column(seqnos: &[u64]) -> (u64, usize) {
     let (min, max) = seqnos.iter().fold((u64::MAX, 0), |(min, max), &s| (min.min(s), max.max(s)));
     let width = (64 - (max - min).leading_zeros() as usize).div_ceil(8);

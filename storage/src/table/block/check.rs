@@ -1,6 +1,6 @@
-//! The rules of a data block, all of them, checked once when it comes from the disk. Its checksum
-//! was right, so what breaks a rule was written so; a reader that trusted it could skip keys or
-//! return them out of order, and a compaction would write them again.
+//! All rules of a data block, which are checked once, when the block is read from the disk. Its
+//! checksum is right, so a broken rule was written that way. A reader that trusted such a block
+//! could skip keys or return them out of order, and a compaction would write them again.
 
 use super::{Block, Broken, Slot};
 use crate::key::Kind;
@@ -8,20 +8,20 @@ use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
 use std::cmp::Ordering;
 use std::ops::RangeInclusive;
 
-/// What the rest of the table says of one block.
+/// The facts about one block that the rest of the table states.
 #[derive(Debug)]
 pub(crate) struct Bounds<'a> {
-    /// The first key, in the table's first block.
+    /// The table's first key, if this is its first block.
     pub(crate) first: Option<&'a [u8]>,
-    /// Every key is after it: the separator of the block before.
+    /// The separator of the previous block: every key is after it.
     pub(crate) after: Option<&'a [u8]>,
-    /// No key is after it: the block's separator.
+    /// The block's own separator: no key is after it.
     pub(crate) upto: &'a [u8],
-    /// Every seqno is one of these.
+    /// The range of all sequence numbers.
     pub(crate) seqnos: RangeInclusive<u64>,
 }
 
-/// A key in two parts: the beginning of its restart's key, and its own bytes.
+/// A key in two parts: the prefix that it shares with its restart, and its own bytes.
 #[derive(Clone, Copy)]
 struct Parts<'a> {
     shared: &'a [u8],
@@ -36,10 +36,9 @@ impl Parts<'_> {
 }
 
 impl Block {
-    /// Does the block keep every rule? Keys ascend strictly, share with their restart all they can,
-    /// and have 1 to `KEY_BYTES_MAX` bytes; deletes have no value; keys and seqnos are inside
-    /// `bounds`.
-    /// INVARIANT(blocks-keep-their-rules).
+    /// Checks every rule. Keys ascend strictly, share as much as possible with their restart, and
+    /// have 1 to `KEY_BYTES_MAX` bytes. Deletes have no value. Keys and sequence numbers are inside
+    /// `bounds`. INVARIANT(blocks-keep-their-rules).
     pub(crate) fn check(&self, bounds: &Bounds<'_>) -> Result<(), Broken> {
         let mut restart: &[u8] = &[];
         let mut last = Parts { shared: &[], own: &[] };
@@ -63,8 +62,8 @@ impl Block {
             } else {
                 let shared = restart.get(..slot.shared as usize);
                 let shared = shared.ok_or(Broken("entry shares more than its restart has"))?;
-                // Whoever leaves the restart's key, leaves it upwards, and later ones leave it
-                // earlier.
+                // Each key of a group is above the restart's key, so its first differing byte is
+                // greater. Later keys differ at the same byte or at an earlier one.
                 let leaves_upwards = match (own.first(), restart.get(shared.len())) {
                     (Some(own), Some(restart)) => own > restart,
                     (Some(_), None) => true,
@@ -136,7 +135,7 @@ mod tests {
         Bounds { first: None, after: None, upto: &[0xFF], seqnos: 1..=1 }
     }
 
-    /// Planted: no limit; one too many; the shared part of a key that is not counted.
+    /// Planted: no limit; a limit that is one too high; the shared part of a key does not count.
     #[test]
     fn c3_a_key_beyond_the_limit_is_refused_however_it_is_stored() {
         let longest = vec![b'c'; KEY_BYTES_MAX];
@@ -150,7 +149,7 @@ mod tests {
         assert_eq!(block(&[&longest, &too_long]).check(&bounds()), refused);
     }
 
-    /// Planted: no limit; one too many.
+    /// Planted: no limit; a limit that is one too high.
     #[test]
     fn c3_a_value_beyond_the_limit_is_refused() {
         let block = block(&[b"k"]);

@@ -5,27 +5,28 @@ use super::{Block, Broken};
 use crate::key::{Kind, Seqno};
 use bytes::Bytes;
 
-/// Keys up to this many new bytes are copied with one fixed-size move.
+/// A suffix of at most this many bytes is copied by one move of fixed size.
 const SHORT_SUFFIX: usize = 16;
 
-/// Stands on one entry of one block, with the entry's key assembled. The key buffer is kept from
-/// block to block, so that stepping allocates nothing.
+/// A position at one entry of one block, with the entry's key assembled. The key buffer is kept
+/// from block to block, so that a step allocates nothing.
 #[derive(Debug)]
 pub(crate) struct BlockCursor {
     block: Option<Block>,
     index: u32,
-    /// Bytes of `key` that are known to equal the current restart's key.
+    /// How many bytes of `key` are known to equal the current restart's key.
     shared: u32,
     value: u32,
     end: u32,
     kind: Kind,
     key_len: usize,
-    /// Longer than the key by at least `SHORT_SUFFIX`; what lies behind `key_len` is left over.
+    /// At least `SHORT_SUFFIX` bytes longer than the key. The bytes behind `key_len` have no
+    /// meaning.
     key: Vec<u8>,
 }
 
 impl BlockCursor {
-    /// A cursor that stands nowhere yet.
+    /// A cursor without a block.
     pub(crate) fn new() -> Self {
         Self {
             block: None,
@@ -39,12 +40,12 @@ impl BlockCursor {
         }
     }
 
-    /// Forgets the block and releases its memory.
+    /// Releases the block.
     pub(crate) fn clear(&mut self) {
         self.block = None;
     }
 
-    /// Takes the block out; the cursor then stands nowhere.
+    /// Takes the block out, and leaves the cursor without one.
     pub(crate) fn take_block(&mut self) -> Option<Block> {
         self.block.take()
     }
@@ -70,8 +71,8 @@ impl BlockCursor {
         self.jump(last)
     }
 
-    /// Enters `block` at the first entry at or after `key`; false if there is none (the cursor then
-    /// stands nowhere in particular).
+    /// Enters `block` at the first entry at or after `key`. Returns `false` if there is none; the
+    /// position is undefined then.
     pub(crate) fn enter_at(&mut self, block: Block, key: &[u8]) -> Result<bool, Broken> {
         let index = block.lower_bound(key)?;
         let inside = index < block.count();
@@ -82,7 +83,7 @@ impl BlockCursor {
         Ok(inside)
     }
 
-    /// Enters `block` at the last entry before `key`; false if there is none.
+    /// Enters `block` at the last entry before `key`. Returns `false` if there is none.
     pub(crate) fn enter_before(&mut self, block: Block, key: &[u8]) -> Result<bool, Broken> {
         let index = block.lower_bound(key)?;
         self.block = Some(block);
@@ -92,7 +93,8 @@ impl BlockCursor {
         Ok(index > 0)
     }
 
-    /// Steps forward; false at the end of the block (the position is then unchanged).
+    /// Moves one entry forward. Returns `false` at the end of the block, with the position
+    /// unchanged.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<bool, Broken> {
         let index = self.index + 1;
@@ -104,7 +106,7 @@ impl BlockCursor {
         if block.restart_of(index) == index {
             self.shared = 0;
         }
-        // Sharing never grows inside a group, so the bytes in front are already there.
+        // Within a group `shared` never grows, so these bytes are already in `key`.
         if slot.shared > self.shared {
             return Err(Broken("entry shares more than its predecessor"));
         }
@@ -113,7 +115,8 @@ impl BlockCursor {
         Ok(true)
     }
 
-    /// Steps back; false at the beginning of the block (the position is then unchanged).
+    /// Moves one entry back. Returns `false` at the start of the block, with the position
+    /// unchanged.
     #[inline]
     pub(crate) fn prev(&mut self) -> Result<bool, Broken> {
         if self.index == 0 {
@@ -123,7 +126,7 @@ impl BlockCursor {
         let block = self.block.as_ref().expect("the table cursor enters a block before it steps");
         if block.restart_of(index) == block.restart_of(self.index) {
             let slot = block.slot(index)?;
-            // Nothing more of the restart's key is needed than what is already there.
+            // `key` already has all the bytes of the restart's key that this entry shares.
             if slot.shared == self.shared {
                 self.key_len = put_suffix(&mut self.key, block.bytes(), &slot);
                 self.stand_on(index, &slot);
@@ -134,7 +137,7 @@ impl BlockCursor {
         Ok(true)
     }
 
-    /// Moves to entry `index`, wherever the cursor stood.
+    /// Moves to entry `index` from any position.
     fn jump(&mut self, index: u32) -> Result<(), Broken> {
         let block = self.block.as_ref().expect("the table cursor enters a block before it steps");
         let slot = block.slot(index)?;
@@ -156,7 +159,7 @@ impl BlockCursor {
     #[inline]
     fn stand_on(&mut self, index: u32, slot: &Slot) {
         self.index = index;
-        // A restart's key is shared entirely.
+        // A restart shares its whole key with itself.
         self.shared = if slot.shared == 0 && self.block().restart_of(index) == index {
             self.key_len as u32
         } else {
@@ -191,14 +194,14 @@ impl BlockCursor {
         self.block().part(self.value..self.end)
     }
 
-    /// The current value, shared with the block where that is worth it.
+    /// The current value. It shares the block's memory if it is large enough; see `Block::value`.
     pub(crate) fn value_bytes(&self) -> Bytes {
         self.block().value(self.value..self.end)
     }
 }
 
-/// Writes the key's own bytes behind the shared ones, which `key` begins with; returns the key's
-/// length and leaves room for the next short suffix.
+/// Writes the key's own bytes behind the shared ones, which `key` already has. Returns the key's
+/// length. Leaves room for the next short suffix.
 #[inline(always)]
 fn put_suffix(key: &mut Vec<u8>, block: &[u8], slot: &Slot) -> usize {
     let shared = slot.shared as usize;
@@ -209,7 +212,8 @@ fn put_suffix(key: &mut Vec<u8>, block: &[u8], slot: &Slot) -> usize {
         && let Some(target) =
             key.get_mut(shared..).and_then(|rest| rest.first_chunk_mut::<SHORT_SUFFIX>())
     {
-        // More than the suffix, but always the same amount: one load and one store.
+        // This copies more than the suffix, but always the same number of bytes: one load and one
+        // store.
         *target = *source;
     } else {
         key.truncate(shared);

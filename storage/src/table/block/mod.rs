@@ -9,16 +9,18 @@
 //! entry   varint shared | varint unshared << 1 | kind | key[shared..] | value
 //! ```
 //!
-//! * `shared` counts the bytes an entry's key has in common with the key of its *restart*, the last
-//!   entry before it whose number is a multiple of the interval (not with its neighbour). So any
-//!   entry can be read on its own, and `shared` never grows from one entry to the next.
-//! * A value ends where the next entry begins, or with the block; its length is not stored.
-//! * The columns stand in front, so that in memory they share cache lines with each other and with
-//!   the reference count of the block.
-//! * A tag is one byte of the key's hash. A point read compares tags, eight at a time, and then
-//!   reads only entries that match: one of 256 entries that do not have the key.
+//! Rules:
+//! * `shared` counts the bytes that an entry's key has in common with the key of its *restart*: the
+//!   last entry at or before it whose index is a multiple of the interval. It is not relative to
+//!   the previous entry. So any entry can be read on its own, and within a group `shared` never
+//!   grows.
+//! * A value ends where the next entry begins, or with the block. Its length is not stored.
+//! * The columns come first, so that in memory they share cache lines with each other and with the
+//!   reference count of the block.
+//! * A tag is one byte of the key's hash. A point read compares eight tags at once, and then reads
+//!   only entries whose tag matches. Of the entries with other keys, one in 256 matches.
 //!
-//! Nothing read from a block is trusted: every access is checked and reports `Broken`.
+//! Nothing that is read from a block is trusted: every access is checked and reports `Broken`.
 
 mod builder;
 mod check;
@@ -36,18 +38,18 @@ pub(super) use reader::{Block, Slot};
 /// Bytes of the block header.
 const HEADER_BYTES: usize = 16;
 
-/// What is wrong inside a block; the table adds file and offset.
+/// What is wrong inside a block. The table adds file and offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken(pub(super) &'static str);
 
 /// The tag of a key with this hash.
 #[inline]
 fn tag(hash: u64) -> u8 {
-    // Bits that the filter's choice of a line, which uses the top ones, does not fix.
+    // Not the top bits: the filter's choice of a line uses those.
     (hash >> 16) as u8
 }
 
-/// Eight bytes from `at` as a little-endian number; bytes behind the end count as 0.
+/// Eight bytes from `at` on as a little-endian number. Bytes behind the end count as 0.
 #[inline]
 fn load_u64(bytes: &[u8], at: usize) -> u64 {
     let rest = bytes.get(at..).unwrap_or_default();
@@ -64,7 +66,7 @@ fn load_last(rest: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// Are the two equal? For keys of usual lengths faster than a call of the C library's comparison.
+/// Are the two equal? For keys of common lengths this is faster than a call of `memcmp`.
 #[inline]
 pub(super) fn equal(a: &[u8], b: &[u8]) -> bool {
     let length = a.len();
@@ -75,7 +77,7 @@ pub(super) fn equal(a: &[u8], b: &[u8]) -> bool {
         && length <= 16
         && let (Some(v), Some(w)) = (a.last_chunk::<8>(), b.last_chunk::<8>())
     {
-        // The two words overlap where there are fewer than sixteen bytes.
+        // The two words overlap if there are fewer than sixteen bytes.
         let differ = (u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y))
             | (u64::from_le_bytes(*v) ^ u64::from_le_bytes(*w));
         return differ == 0;

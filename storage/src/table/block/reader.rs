@@ -1,4 +1,4 @@
-//! Reads one data block; see the parent module for the format.
+//! Reads one data block. The parent module describes the format.
 
 use super::{Broken, HEADER_BYTES, equal, load_u64, tag, tags};
 use crate::codec::Reader;
@@ -9,45 +9,45 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Up to this many entries a linear search of the tags beats a binary search of the keys.
+/// Up to this many entries, a linear search of the tags is faster than a binary search of the keys.
 const TAGGED_ENTRIES_MAX: u32 = 1024;
 
-/// A decoded (not decompressed: that happened before) data block. Cloning shares the bytes.
+/// A parsed data block, already decompressed. Clones share the bytes.
 ///
-/// Kept small, as the cache holds many. What the header says is read from the bytes again when it
-/// is needed: it lies in the first cache line, beside the reference count.
+/// The struct is small, because the cache holds many. The fields of the header are read from the
+/// bytes when they are needed: they are in the first cache line, next to the reference count.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
     /// The block's bytes and perhaps more: its trailer, or its neighbours in a large read.
     buffer: Arc<[u8]>,
-    /// Where the block lies in `buffer`.
+    /// The place of the block in `buffer`.
     start: u32,
     end: u32,
-    /// Where the entries begin, counted from `start`.
+    /// The offset of the entries, from `start`.
     entries_at: u32,
     restart_shift: u8,
     offset_bytes: u8,
     seqno_bytes: u8,
 }
 
-/// Where one entry's parts lie in its block.
+/// The offsets of the parts of one entry in its block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
-    /// Bytes in common with the restart's key.
+    /// The number of bytes in common with the restart's key.
     pub(crate) shared: u32,
-    /// Where the rest of the key begins.
+    /// The start of the rest of the key.
     pub(crate) suffix: u32,
-    /// Where the value begins (and the key ends).
+    /// The start of the value, which is the end of the key.
     pub(crate) value: u32,
-    /// Where the value ends.
+    /// The end of the value.
     pub(crate) end: u32,
     pub(crate) kind: Kind,
 }
 
 impl Block {
-    /// Takes the block at `range` of `buffer`: reads its header and checks that the columns fit.
+    /// Parses the block at `range` of `buffer`: reads its header and checks that the columns fit.
     pub(crate) fn parse(buffer: Arc<[u8]>, range: Range<usize>) -> Result<Self, Broken> {
-        // So that no sum of an offset and a length in it exceeds 32 bits. No entry is half as long.
+        // So the sum of an offset and a length never exceeds 32 bits. No entry is half as long.
         if i32::try_from(buffer.len()).is_err() {
             return Err(Broken("block is longer than 2 GiB"));
         }
@@ -92,45 +92,46 @@ impl Block {
         &self.buffer[self.start as usize..self.end as usize]
     }
 
-    /// Entries in the block, at least 1.
+    /// The number of entries, at least 1.
     #[inline]
     pub(crate) fn count(&self) -> u32 {
         load_u64(self.bytes(), 0) as u32
     }
 
-    /// Memory that the block keeps alive, in bytes.
+    /// Bytes of memory that the block keeps alive.
     #[inline]
     pub(crate) fn memory_bytes(&self) -> usize {
         self.buffer.len()
     }
 
-    /// The same block in memory of its own.
+    /// A copy of the block in its own memory.
     pub(crate) fn detached(&self) -> Self {
         let buffer = Arc::from(self.bytes());
         Self { buffer, start: 0, end: self.end - self.start, ..*self }
     }
 
-    /// A part of the block that a `Slot` described.
+    /// The bytes of a part of an entry.
     #[inline]
     pub(crate) fn part(&self, range: Range<u32>) -> &[u8] {
-        // A slot was checked when it was made; the empty slice can only stand for a foreign one.
+        // A slot is checked when it is made. Only a slot of another block can yield the empty
+        // slice.
         self.bytes().get(range.start as usize..range.end as usize).unwrap_or_default()
     }
 
-    /// The first entry of the group that shares one full key with entry `index`.
+    /// The index of the restart of entry `index`.
     #[inline]
     pub(crate) fn restart_of(&self, index: u32) -> u32 {
         index >> self.restart_shift << self.restart_shift
     }
 
-    /// Where the cell of entry `index` lies.
+    /// The offset of the cell of entry `index`.
     #[inline(always)]
     fn cell(&self, index: u32) -> usize {
         let width = usize::from(self.offset_bytes + self.seqno_bytes);
         HEADER_BYTES + self.count() as usize + index as usize * width
     }
 
-    /// Where entry `index` begins; for `count` where the last one ends.
+    /// The offset of entry `index`; for `count`, the end of the last entry.
     #[inline(always)]
     pub(super) fn offset(&self, index: u32) -> Option<u32> {
         let count = self.count();
@@ -146,14 +147,14 @@ impl Block {
         self.entries_at.checked_add(offset)
     }
 
-    /// Where the parts of entry `index` lie.
+    /// The parts of entry `index`.
     #[inline]
     pub(crate) fn slot(&self, index: u32) -> Result<Slot, Broken> {
         let start = self.offset(index).ok_or(Broken("entry is not in the block"))?;
         self.slot_at(start, index)
     }
 
-    /// The same for a caller who knows where entry `index` begins.
+    /// As `slot`, for a caller that knows the offset of entry `index`.
     #[inline(always)]
     pub(crate) fn slot_at(&self, start: u32, index: u32) -> Result<Slot, Broken> {
         const ORDER: Broken = Broken("entry offsets do not ascend");
@@ -184,17 +185,17 @@ impl Block {
         Ok(self.part(slot.suffix..slot.value))
     }
 
-    /// The seqno of entry `index`, which must be below `count`.
+    /// The sequence number of entry `index`, which must be below `count`.
     #[inline]
     pub(crate) fn seqno(&self, index: u32) -> Seqno {
         let bytes = self.bytes();
         let word = load_u64(bytes, self.cell(index) + usize::from(self.offset_bytes));
         let base = load_u64(bytes, 8);
-        // `parse` checked that this cannot exceed `SEQNO_MAX`.
+        // `parse` has checked that this cannot exceed `SEQNO_MAX`.
         Seqno(base + (word & ((1 << (8 * self.seqno_bytes)) - 1)))
     }
 
-    /// The entry that has exactly `key`, whose hash is `hash`.
+    /// The entry with exactly this `key`, whose hash is `hash`.
     #[inline]
     pub(crate) fn find(&self, key: &[u8], hash: u64) -> Result<Option<(u32, Slot)>, Broken> {
         let count = self.count();
@@ -221,7 +222,8 @@ impl Block {
     #[inline]
     fn has_key(&self, index: u32, slot: &Slot, key: &[u8]) -> Result<bool, Broken> {
         let shared = slot.shared as usize;
-        // The suffix first: it nearly always tells, and the restart is one more line to load.
+        // Compare the suffix first: it nearly always decides, and the restart is one more cache
+        // line to load.
         let Some((front, rest)) = key.split_at_checked(shared) else { return Ok(false) };
         if !equal(self.part(slot.suffix..slot.value), rest) {
             return Ok(false);
@@ -233,10 +235,10 @@ impl Block {
         Ok(restart.get(..shared).is_some_and(|restart| equal(restart, front)))
     }
 
-    /// The number of the first entry whose key is at or after `key`; `count` if there is none.
+    /// The index of the first entry whose key is at or after `key`; `count` if there is none.
     pub(crate) fn lower_bound(&self, key: &[u8]) -> Result<u32, Broken> {
         let (count, shift) = (self.count(), self.restart_shift);
-        // How many restarts lie before `key`?
+        // The number of restarts before `key`.
         let (mut lo, mut hi) = (0, ((count - 1) >> shift) + 1);
         while lo < hi {
             let middle = lo + (hi - lo) / 2;
@@ -254,8 +256,8 @@ impl Block {
         while lo < hi {
             let middle = lo + (hi - lo) / 2;
             let slot = self.slot(middle)?;
-            // `key` is after the restart and so is the entry. Whoever leaves the restart's key
-            // earlier, leaves it upwards and is the greater one.
+            // Both `key` and the entry are after the restart. The one that differs from it at an
+            // earlier byte is greater there, and so the greater one.
             let order = match (slot.shared as usize).cmp(&common) {
                 Ordering::Greater => Ordering::Less,
                 Ordering::Less => Ordering::Greater,
@@ -270,9 +272,9 @@ impl Block {
         Ok(lo)
     }
 
-    /// The value bytes `range`: shared with the block if they are at least an eighth of what the
-    /// block keeps in memory, so that a value held for long never pins more than eight times
-    /// itself; copied otherwise.
+    /// The value at `range`. It shares the block's memory if it is at least an eighth of that;
+    /// otherwise it is copied. So a value that is held for long never pins more than eight times
+    /// its size.
     #[inline]
     pub(crate) fn value(&self, range: Range<u32>) -> Bytes {
         let value = self.part(range.clone());
@@ -288,7 +290,7 @@ impl Block {
     }
 }
 
-/// A value that keeps its block alive.
+/// A value that keeps its block's memory alive.
 struct SharedValue {
     buffer: Arc<[u8]>,
     start: u32,
@@ -301,7 +303,7 @@ impl AsRef<[u8]> for SharedValue {
     }
 }
 
-/// The two varints of an entry whose lengths do not fit a byte each.
+/// Decodes the two varints of an entry whose lengths do not fit into a byte each.
 #[cold]
 fn long_head(entry: &[u8]) -> Result<(u32, u32, u32), Broken> {
     let mut reader = Reader::new(entry);

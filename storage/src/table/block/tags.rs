@@ -1,14 +1,14 @@
-//! Searching the tag column: which entries of a block may have a key, without reading them.
+//! Searches the tag column: which entries of a block may have a key, without reading the entries.
 
 use super::Broken;
 
 const LOW: u64 = 0x0101_0101_0101_0101;
 const LOW_SEVEN: u64 = 0x7F7F_7F7F_7F7F_7F7F;
 
-/// Calls `check` with the number of each entry whose tag is `tag`, in order, until it says yes.
+/// Calls `check` with the index of each entry whose tag is `tag`, in order, until it returns true.
 ///
-/// `tail` starts with `count` tags and goes on, in all but tiny blocks for at least 7 bytes, so
-/// that the last tags can be loaded like the others.
+/// `tail` starts with `count` tags. In all but tiny blocks at least 7 more bytes follow, so that
+/// the last tags can be loaded like the others.
 #[inline]
 pub(super) fn search(
     tail: &[u8],

@@ -1,4 +1,5 @@
-//! Blocks without the protection of a checksum: whatever the bytes, no panic and no false position.
+//! Blocks without the protection of a checksum: whatever the bytes, there is no panic and no wrong
+//! position.
 
 use super::*;
 use crate::codec::extremes::extremes;
@@ -41,7 +42,7 @@ fn parse(raw: &[u8]) -> Result<Block, Broken> {
     Block::parse(Arc::from(raw), 0..raw.len())
 }
 
-/// Everything a reader does with a block; errors are fine.
+/// Calls everything that a reader does with a block. Errors are accepted.
 fn exercise(raw: &[u8], entries: &[Entry]) {
     let Ok(block) = parse(raw) else { return };
     for (key, ..) in entries {
@@ -98,7 +99,7 @@ fn a_block_returns_what_was_put_in() {
                 assert_eq!(block.lower_bound(&after), Ok(index + 1));
                 assert!(block.find(&after, hash64(&after)).unwrap().is_none());
                 assert!(block.find(&after, hash64(key)).unwrap().is_none());
-                // Equal tag and equal rest, but another beginning.
+                // The same tag and suffix, but another prefix.
                 let mut other = key.clone();
                 other[0] ^= 0x55;
                 assert!(block.find(&other, hash64(key)).unwrap().is_none());
@@ -117,8 +118,8 @@ fn an_entry_that_shares_what_is_not_there_is_noticed() {
     let starts: Vec<usize> = (0..6)
         .map(|i| good.windows(5).enumerate().filter(|(_, w)| w == b"value").nth(i).unwrap().0 + 5)
         .collect();
-    // (entry, the shared length it claims): more than the one before, more than there is, a
-    // restart.
+    // (entry, the shared length that it claims): more than the entry before, more than the restart
+    // has, on a restart.
     for (entry, claim) in [(2, 3), (3, 2), (5, 9), (4, 1)] {
         let mut bad = good.clone();
         bad[starts[entry - 1]] = claim;
@@ -158,7 +159,7 @@ fn noise_never_makes_a_block_panic() {
         let word = |i: u64| hash64(&(seed << 20 | i).to_le_bytes());
         let length = 16 + word(0) as usize % 120;
         let mut noise: Vec<u8> = (0..length as u64).map(|i| word(i + 1) as u8).collect();
-        // A plausible header, so that more than the header is tried.
+        // A plausible header, so that not only the header is exercised.
         noise[..4].copy_from_slice(&(1 + word(1000) as u32 % 12).to_le_bytes());
         noise[4..8].copy_from_slice(&[(seed % 8) as u8, 2, (seed / 8 % 8) as u8, 0]);
         noise[15] = 0;
@@ -184,7 +185,7 @@ fn comparisons_of_short_keys_are_right() {
     }
 }
 
-/// Planted: an entry's place that is added to the others' unchecked.
+/// Planted: an entry's offset is added without an overflow check.
 #[test]
 fn c4_made_up_numbers_are_refused_or_harmless() {
     let look = |raw: &[u8], entries: &[Entry]| {
@@ -198,7 +199,7 @@ fn c4_made_up_numbers_are_refused_or_harmless() {
     for restart_interval in [1, 4] {
         let mut entries = entries(12);
         extremes(&build(&entries, restart_interval), |raw| look(&raw, &entries));
-        // Places behind a large value take four bytes. Header, tags and places come first.
+        // Offsets behind a large value take four bytes. Header, tags and cells come first.
         let put = entries.iter_mut().find(|entry| entry.2 == Kind::Put).expect("most are");
         put.3 = vec![7; 70_000];
         let large = build(&entries, restart_interval);
