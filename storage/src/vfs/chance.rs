@@ -1,4 +1,4 @@
-//! Seeded decisions for simulated disks: splitmix64, the same on every machine.
+//! Seeded random decisions for simulated disks: splitmix64, the same on every machine.
 
 #[derive(Clone, Debug)]
 pub(super) struct Chance(pub(super) u64);
@@ -12,7 +12,7 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// Below `n`, which is not 0.
+    /// A number below `n`, which must not be 0.
     pub(super) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }

@@ -1,6 +1,6 @@
-//! Goal: every disk behaves the same where the engine can see it.
-//! Method: one suite, run on the real disk, the one in memory, and that one behind `FaultVfs` and
-//! behind `ThrottledVfs`.
+//! Goal: every disk behaves the same, as far as the engine can see.
+//! Method: one suite, run on the real disk, the in-memory disk, and the latter behind `FaultVfs`
+//! and behind `ThrottledVfs`.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ fn the_real_disk() {
 
 #[test]
 fn the_real_disk_without_real_blocks() {
-    // tmpfs on Linux, where no promise is given; elsewhere just another directory.
+    // On Linux a tmpfs, which guarantees no blocks; on other systems just another directory.
     let shm = Path::new("/dev/shm");
     if let Ok(dir) = tempfile::tempdir_in(if shm.is_dir() { shm } else { Path::new(".") }) {
         run(&DiskVfs::new(), dir.path());

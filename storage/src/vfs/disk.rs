@@ -1,11 +1,11 @@
-//! The real disk: `Vfs` over std, with the Linux calls that std lacks taken from rustix.
+//! The real disk: `Vfs` over std, with the Linux calls that std lacks from rustix.
 //!
-//! Guarantees the contract in `vfs`, never follows a symbolic link in the last part of a path, and
-//! creates everything for the owner alone (files 0600, directories 0700). Interrupted and short
-//! system calls are finished here. Nothing is retried that failed for another reason.
+//! It upholds the contract in `vfs`, never follows a symbolic link in the last component of a path,
+//! and creates everything for the owner only (files 0600, directories 0700). It completes
+//! interrupted and short system calls. Calls that fail for another reason are not retried.
 //!
-//! Does not cache, does not count, and does not promise anything about a file that somebody else
-//! cuts short while it is mapped.
+//! It does not cache or count, and guarantees nothing about a file that another process truncates
+//! while it is mapped.
 //!
 //! Long because each operation of `Vfs` is a few lines of Linux and what to say about them.
 #![allow(clippy::disallowed_methods, reason = "this file is where files are opened")]
@@ -22,18 +22,19 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::{File, LockError, LockGuard, Mapping, NotAFile, Vfs};
 
-/// The longest text a lock file is read for: a 32-bit process id and a line end.
+/// How much of a lock file is read: a 32-bit process id and a newline fit.
 const LOCK_TEXT_BYTES_MAX: usize = 16;
 
 /// The file system of this machine.
 #[derive(Debug)]
 pub struct DiskVfs {
-    /// May `try_read_exact_at` ask the kernel? Cleared for good when a file system refuses.
+    /// May `try_read_exact_at` ask the kernel? Cleared permanently when a file system refuses.
     nowait: Arc<AtomicBool>,
 }
 
 impl DiskVfs {
-    /// Reads without waiting are tried until the first file system that cannot do them.
+    /// The file system of this machine. Reads without waiting are used until a file system refuses
+    /// one.
     pub fn new() -> Self {
         Self { nowait: Arc::new(AtomicBool::new(linux::nowait_is_sound())) }
     }
@@ -49,8 +50,8 @@ impl Default for DiskVfs {
     }
 }
 
-/// Options that every open shares: std adds `O_CLOEXEC`, we add `O_NOFOLLOW`, and `O_NONBLOCK`,
-/// which is for pipes: opening one would wait for the other end.
+/// The options of every open. std adds `O_CLOEXEC`; this adds `O_NOFOLLOW`, and `O_NONBLOCK` for
+/// pipes, whose open would wait for the other end.
 fn options(write: bool) -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(write).mode(0o600).custom_flags(linux::OPEN_FLAGS);
@@ -93,7 +94,7 @@ impl Vfs for DiskVfs {
             if entry.file_type()?.is_dir() {
                 continue;
             }
-            // A name that is not text is not one of ours, and callers leave foreign names alone.
+            // A name that is not UTF-8 is not ours, and callers ignore foreign names.
             names.extend(entry.file_name().into_string());
         }
         Ok(names)
@@ -104,7 +105,8 @@ impl Vfs for DiskVfs {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        // The directory's own last part may be a link that the user made on purpose: followed.
+        // The directory itself may be a symbolic link that the user made on purpose, so it is
+        // followed.
         OsFile::open(dir)?.sync_all()
     }
 
@@ -114,7 +116,8 @@ impl Vfs for DiskVfs {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                // Those who share it leave no name: then what the file says is of long ago.
+                // Shared holders leave no id, so the file's contents would be that of an earlier
+                // holder.
                 let shared = file.try_lock_shared().is_ok();
                 let pid = if shared { None } else { lock_holder(&file) };
                 return Err(LockError::Held { pid });
@@ -123,8 +126,9 @@ impl Vfs for DiskVfs {
         }
         let guard = DiskLock { file };
         let text = format!("{}\n", std::process::id());
-        // The text is a courtesy to whoever comes second: a full disk must not keep a database
-        // from being opened for reading, so failing to write it is not failing to lock.
+        // The id is only for the error message of the next caller. A full disk must not keep a
+        // database from being opened for reading, so a failure to write the id is not a failure to
+        // lock.
         if guard.file.write_all_at(text.as_bytes(), 0).is_ok() {
             let _ = guard.file.set_len(text.len() as u64);
         }
@@ -158,12 +162,13 @@ impl Vfs for DiskVfs {
     }
 }
 
-/// Opens what must be a regular file.
+/// Opens a file, and refuses anything but a regular one.
 fn open_regular(options: &OpenOptions, path: &Path) -> io::Result<OsFile> {
     let file = options.open(path).map_err(|error| match error.raw_os_error() {
         Some(linux::LINK) => NotAFile("a symbolic link").into(),
         _ if error.kind() == ErrorKind::IsADirectory => NotAFile("a directory").into(),
-        // What writing to a pipe without a reader, a socket or a device without a driver gives.
+        // The answer for a pipe opened for writing without a reader, a socket, or a device without
+        // a driver.
         Some(linux::NO_DEVICE_OR_ADDRESS) => NotAFile("a pipe, a socket or a device").into(),
         _ => error,
     })?;
@@ -177,13 +182,13 @@ fn open_regular(options: &OpenOptions, path: &Path) -> io::Result<OsFile> {
     }
 }
 
-/// File descriptors that this process may have (its soft limit); `None` if that is not known or not
-/// limited.
+/// The most file descriptors that this process may have (its soft limit); `None` if that is unknown
+/// or unlimited.
 pub fn descriptors_max() -> Option<u64> {
     linux::descriptors_max()
 }
 
-/// The process id in a lock file; `None` for anything that is not a number.
+/// The process id in a lock file; `None` if the file does not start with a number.
 fn lock_holder(file: &OsFile) -> Option<u32> {
     let mut text = [0; LOCK_TEXT_BYTES_MAX];
     let n = read_full(file, &mut text, 0).ok()?;
@@ -204,7 +209,7 @@ fn read_full(file: &OsFile, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     Ok(done)
 }
 
-/// Unlocks explicitly, because a child forked at the wrong moment may hold a copy of the
+/// Unlocks explicitly, because a child process that was forked meanwhile may have a copy of the
 /// descriptor.
 #[derive(Debug)]
 struct DiskLock {
@@ -215,7 +220,7 @@ impl LockGuard for DiskLock {}
 
 impl Drop for DiskLock {
     fn drop(&mut self) {
-        // Closing the file, which follows, unlocks as well.
+        // The file is closed next, which unlocks as well.
         let _ = self.file.unlock();
     }
 }
@@ -223,7 +228,7 @@ impl Drop for DiskLock {
 #[derive(Debug)]
 struct DiskFile {
     file: OsFile,
-    /// `[0, promised)` has real blocks, so a store through a map cannot meet a full disk.
+    /// `[0, promised)` has real blocks, so a store through a mapping cannot run out of space.
     promised: AtomicU64,
     nowait: Arc<AtomicBool>,
 }
@@ -275,7 +280,7 @@ impl File for DiskFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        // First take the promise back, then cut: in between there is less promised than there is.
+        // Lower the guarantee before truncating, so that it never exceeds the file.
         self.promised.fetch_min(len, Ordering::AcqRel);
         self.file.set_len(len)
     }
@@ -299,7 +304,7 @@ impl File for DiskFile {
         if len == 0 || self.promised.load(Ordering::Acquire) < len as u64 {
             return Ok(None);
         }
-        // The map holds the file open by itself; it stays valid when this handle is dropped.
+        // The mapping keeps the file open by itself. It stays valid when this handle is dropped.
         match MmapOptions::new().len(len).map_raw(&self.file) {
             Ok(map) => Ok(Some(Arc::new(DiskMapping { map }))),
             Err(error) if error.raw_os_error() == Some(linux::NO_DEVICE) => Ok(None),
@@ -323,11 +328,12 @@ impl Mapping for DiskMapping {
         let end = offset.checked_add(bytes.len());
         assert!(end.is_some_and(|end| end <= self.map.len()), "store outside of the window");
         let target = self.map.as_mut_ptr().wrapping_add(offset);
-        // SAFETY: `[target, target + bytes.len())` lies in the map (asserted above), which is
-        // readable and writable and lives as long as `self`. Its blocks were promised by `allocate`
-        // on the handle that made it, so the store cannot fault for want of space. `bytes` cannot
-        // overlap: nobody is ever given a reference into the map. The trait lets only one thread at
-        // a time write a given byte, and no thread reads through the map.
+        // SAFETY: `[target, target + bytes.len())` lies in the mapping (asserted above), which is
+        // readable and writable and lives as long as `self`. `allocate` on the handle that made the
+        // mapping guaranteed its blocks, so the store cannot fault for lack of space. `bytes`
+        // cannot overlap the target, because nobody ever gets a reference into the mapping. The
+        // trait allows only one thread at a time to write a given byte, and no thread reads through
+        // the mapping.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) }
     }
 
@@ -354,28 +360,29 @@ mod linux {
     use rustix::fs::{FallocateFlags, OFlags};
     use rustix::io::{Errno, ReadWriteFlags};
 
-    /// Passed to open: a symbolic link in the last place is an error (`ELOOP`), and a pipe is
-    /// opened at once.
+    /// Flags for open: a symbolic link in the last component is an error (`ELOOP`), and a pipe is
+    /// opened without waiting.
     pub(super) const OPEN_FLAGS: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
-    /// What opening a symbolic link answers.
+    /// The error of opening a symbolic link.
     pub(super) const LINK: i32 = Errno::LOOP.raw_os_error();
-    /// What opening a pipe for writing, or a socket, answers.
+    /// The error of opening a pipe for writing, or a socket.
     pub(super) const NO_DEVICE_OR_ADDRESS: i32 = Errno::NXIO.raw_os_error();
-    /// What `mmap` answers on a file system that cannot map.
+    /// The error of `mmap` on a file system that does not support it.
     pub(super) const NO_DEVICE: i32 = Errno::NODEV.raw_os_error();
 
     /// Magic numbers (`statfs.f_type`) of the file systems that overwrite in place and honour
-    /// `fallocate` for later stores: ext2/3/4 and XFS. On any other, copy-on-write, compression, a
-    /// quota or a server may refuse a block at write-back, and a mapped store has no way to say so.
+    /// `fallocate` for later stores: ext2/3/4 and XFS. On others, copy-on-write, compression, a
+    /// quota or a server may refuse a block at write-back, and a store through a mapping cannot
+    /// report that.
     const IN_PLACE: [u32; 2] = [0xef53, 0x5846_5342];
 
-    /// Kernels 5.9 and 5.10 could answer `RWF_NOWAIT` with zero bytes where there was data.
+    /// Kernels 5.9 and 5.10 may answer `RWF_NOWAIT` with zero bytes although there is data.
     pub(super) fn nowait_is_sound() -> bool {
         let uname = rustix::system::uname();
         super::kernel_reads_nowait(&uname.release().to_string_lossy())
     }
 
-    /// Reads what is in the page cache. Short at the first page that is not.
+    /// Reads from the page cache. Stops at the first page that is not cached.
     #[inline]
     pub(super) fn read_cached(file: &OsFile, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut slices = [IoSliceMut::new(buf)];
@@ -386,7 +393,7 @@ mod linux {
         Ok(IN_PLACE.contains(&(rustix::fs::fstatfs(file)?.f_type as u32)))
     }
 
-    /// Reserves blocks and extends the file to `len`; false where that is not supported.
+    /// Reserves blocks and extends the file to `len`; `false` if that is not supported.
     pub(super) fn allocate(file: &OsFile, len: u64) -> io::Result<bool> {
         loop {
             match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
@@ -398,10 +405,10 @@ mod linux {
         }
     }
 
-    /// Linux answers this advice by starting to write dirty pages, without waiting, and by dropping
-    /// clean ones; those that are being written stay. It does here what `sync_file_range` would,
-    /// which rustix has not: the last sync of a table of 64 MiB took 28 to 75 ms without it and
-    /// takes 0 to 5 ms (6.18, ext4), and all of its pages are in the cache afterwards.
+    /// Linux follows this advice by starting to write dirty pages, without waiting, and by dropping
+    /// clean pages; pages that are being written stay. Here it replaces `sync_file_range`, which
+    /// rustix lacks. The last sync of a table of 64 MiB takes 0 to 5 ms, compared with 28 to 75 ms
+    /// without it (6.18, ext4). All pages of the table are in the cache afterwards.
     pub(super) fn write_back(file: &OsFile, offset: u64, len: u64) -> io::Result<()> {
         let Some(len) = NonZeroU64::new(len) else { return Ok(()) };
         Ok(rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::DontNeed)?)
@@ -409,34 +416,34 @@ mod linux {
 
     pub(super) fn drop_cache(file: &OsFile) {
         let whole: Option<NonZeroU64> = None;
-        // Advice: nothing depends on it being taken.
+        // Only advice: nothing depends on it.
         let _ = rustix::fs::fadvise(file, 0, whole, rustix::fs::Advice::DontNeed);
     }
 
-    /// The largest piece in which the page cache holds a file.
+    /// The largest unit in which the page cache holds a file.
     const FOLIO_BYTES_MAX: usize = 2 << 20;
 
-    /// Where the largest possible folio around `offset` begins.
+    /// The start of the largest possible folio around `offset`.
     pub(super) fn folio_start(offset: usize) -> usize {
         offset / FOLIO_BYTES_MAX * FOLIO_BYTES_MAX
     }
 
-    /// Takes the pages of `[from, upto)` out of the page tables, all at once; they stay in the page
-    /// cache. A store to a folio of which no page is in the tables brings in all of it, writable,
-    /// at once; a store to a page that a sync made read-only costs 4.3 us, each, and making it so
-    /// 10 us (6.18, ext4, two processors). So whole folios go.
+    /// Removes the pages of `[from, upto)` from the page tables at once. They stay in the page
+    /// cache. A store to a folio without any page in the tables maps the whole folio as writable,
+    /// at once. A store to a page that a sync made read-only costs 4.3 us per page, and making it
+    /// read-only costs 10 us (6.18, ext4, two processors). So whole folios are removed.
     pub(super) fn forget_pages(map: &MmapRaw, from: usize, upto: usize) {
         let start = folio_start(from);
         let Some(len) = upto.min(map.len()).checked_sub(start).filter(|&len| len > 0) else {
             return;
         };
-        // SAFETY: the map is shared with a file, so its bytes live in the page cache: the kernel
-        // keeps what was stored, also by a thread that stores at this moment, and a later access
-        // finds it there. Nobody ever gets a reference into the map.
+        // SAFETY: the mapping is shared with a file, so its bytes live in the page cache. The
+        // kernel keeps what was stored, also by a thread that stores at this moment, and a later
+        // access finds it there. Nobody ever gets a reference into the mapping.
         let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
     }
 
-    /// Whose rights this process has.
+    /// The user whose rights this process has.
     #[expect(clippy::unnecessary_wraps, reason = "elsewhere nobody can say")]
     pub(super) fn user() -> Option<u32> {
         Some(rustix::process::geteuid().as_raw())
@@ -454,7 +461,7 @@ mod linux {
 
 #[cfg(not(target_os = "linux"))]
 mod linux {
-    //! Elsewhere every one of these says "cannot", which is always a correct answer.
+    //! On other systems each of these says "cannot", which is always a correct answer.
 
     use std::fs::File as OsFile;
     use std::io;
@@ -508,8 +515,8 @@ mod linux {
     }
 }
 
-/// Can this kernel release be trusted with `RWF_NOWAIT`? Not 5.9 and 5.10, and none whose name
-/// cannot be read; older than 4.14 refuse by themselves.
+/// Is `RWF_NOWAIT` sound in this kernel release? Not in 5.9 and 5.10, nor in a release that cannot
+/// be parsed. Kernels before 4.14 refuse it themselves.
 fn kernel_reads_nowait(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {

@@ -1,10 +1,10 @@
-//! A disk that fails on command: wraps any `Vfs` and refuses chosen operations.
+//! Fault injection: wraps any `Vfs` and makes chosen operations fail.
 //!
-//! The faults are armed through a `FaultControl`, at any time and from any thread. What is refused
-//! does not reach the disk below, except for the part of a partial write. A store through a map
-//! cannot be refused, as on a real machine; it is only counted.
+//! Faults are armed through a `FaultControl`, at any time and from any thread. A refused operation
+//! does not reach the disk below, except for the first half of a partial write. A store through a
+//! mapping cannot be refused, as on a real machine; it is only counted.
 //!
-//! Does not delay, reorder or lose anything by itself: crashes are the business of `MemVfs`.
+//! It does not delay, reorder or lose anything by itself; `MemVfs` simulates crashes.
 //!
 //! Long because each operation of `Vfs` is wrapped once.
 
@@ -20,16 +20,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::chance::Chance;
 use super::{DiskOperation, File, LockError, LockGuard, Mapping, MemVfs, OperationKind, Vfs};
 
-/// The device failed (Linux number).
+/// I/O error of the device (Linux number).
 pub const EIO: i32 = 5;
 /// Too many open files in this process (Linux number).
 pub const EMFILE: i32 = 24;
-/// No space left (Linux number).
+/// No space left on the device (Linux number).
 pub const ENOSPC: i32 = 28;
-/// The file system became read-only (Linux number).
+/// The file system is read-only (Linux number).
 pub const EROFS: i32 = 30;
 
-/// How a chosen operation goes wrong.
+/// What happens to a chosen operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     Refuse,
@@ -53,8 +53,8 @@ impl Code {
     }
 }
 
-/// One fault: which operations, from which on, how often, with which error. Made of a kind and
-/// refinements; says EIO once, on the first match, unless refined.
+/// A fault: which operations fail, from which on, how often, and with which error. Made from a kind
+/// and refinements. Unless refined, the first match fails once with EIO.
 #[derive(Clone, Debug)]
 pub struct Fault {
     kind: Option<OperationKind>,
@@ -68,7 +68,8 @@ pub struct Fault {
 impl Fault {
     /// Fails operations of `kind`.
     ///
-    /// Panics for `Store`, which cannot fail.
+    /// # Panics
+    /// For `Store`, which cannot fail.
     pub fn of(kind: OperationKind) -> Self {
         assert!(kind.can_fail(), "a store through a map cannot fail");
         Self { kind: Some(kind), ..Self::any() }
@@ -92,47 +93,48 @@ impl Fault {
         Self { times: n, ..self }
     }
 
-    /// Fails for ever, or until disarmed.
+    /// Fails until disarmed.
     #[must_use]
     pub fn sticky(self) -> Self {
         self.times(u64::MAX)
     }
 
-    /// Only for files whose name contains `text`: `".wal"`, `"MANIFEST"`. A rename or link matches
-    /// by either name, an operation on a directory by the directory's name.
+    /// Matches only files whose name contains `text`, such as `".wal"` or `"MANIFEST"`. A rename or
+    /// a link matches by either name, and an operation on a directory by the directory's name.
     #[must_use]
     pub fn named(self, text: &str) -> Self {
         Self { name: Some(text.to_owned()), ..self }
     }
 
-    /// The error as the operating system's number: `EIO`, `ENOSPC` and so on.
+    /// Sets the error by the operating system's number: `EIO`, `ENOSPC` and so on.
     #[must_use]
     pub fn errno(self, number: i32) -> Self {
         Self { code: Code::Os(number), ..self }
     }
 
-    /// The error as a kind.
+    /// Sets the error by its kind.
     #[must_use]
     pub fn error(self, kind: ErrorKind) -> Self {
         Self { code: Code::Kind(kind), ..self }
     }
 
-    /// Reads give the first half of what was asked for, as if the file ended there; no error.
+    /// Makes reads return the first half of the request, as if the file ended there, without an
+    /// error.
     #[must_use]
     pub fn short_read(self) -> Self {
         Self { kind: Some(OperationKind::Read), effect: Effect::ShortRead, ..self }
     }
 
-    /// Writes put down the first half of their bytes, then fail.
+    /// Makes writes store the first half of their bytes and then fail.
     #[must_use]
     pub fn partial_write(self) -> Self {
         Self { kind: Some(OperationKind::Write), effect: Effect::PartialWrite, ..self }
     }
 
-    /// Syncs fail as on a real disk: later syncs of the data succeed without having persisted it.
-    /// Over a `MemVfs` (see `FaultVfs::over_mem`) just the pages that were unsynced are lost, in
-    /// the way that `MemVfs::set_failed_sync` chose; over another disk the data stays readable, and
-    /// later syncs of the same handle do nothing at all.
+    /// Makes syncs fail as on a real disk: later syncs of the data succeed without persisting it.
+    /// Over a `MemVfs` (see `FaultVfs::over_mem`) exactly the unsynced pages are lost, in the way
+    /// that `MemVfs::set_failed_sync` chose. Over another disk the data stays readable, and later
+    /// syncs of the same handle do nothing.
     #[must_use]
     pub fn lose_sync(self) -> Self {
         Self { kind: Some(OperationKind::Sync), effect: Effect::LoseSync, ..self }
@@ -148,7 +150,7 @@ impl Fault {
     }
 }
 
-/// Arms faults and reads the counters of a `FaultVfs`. Clones control the same disk.
+/// Arms the faults of a `FaultVfs` and reads its counters. Clones control the same disk.
 #[derive(Clone, Default)]
 pub struct FaultControl {
     state: Arc<Mutex<State>>,
@@ -184,34 +186,37 @@ impl FaultControl {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Arms one more fault. Each counts its own matches from now on; where several are due at the
-    /// same operation, the one that was armed first acts, and the others count the operation.
+    /// Arms one more fault. Each fault counts its own matches from now on. If several are due for
+    /// the same operation, the one that was armed first takes effect, and the others only count the
+    /// operation.
     pub fn arm(&self, fault: Fault) {
         self.state().armed.push(fault);
     }
 
-    /// Lets each operation that `fault` matches fail with a chance of one in `one_in`, decided by
-    /// `seed`. Replaces earlier random faults. `after` and `times` of the fault mean nothing here.
+    /// Makes each operation that matches `fault` fail with a probability of one in `one_in`,
+    /// decided by `seed`. Replaces an earlier random fault. `after` and `times` have no effect
+    /// here.
     ///
-    /// Panics when `one_in` is 0.
+    /// # Panics
+    /// If `one_in` is 0.
     pub fn arm_random(&self, seed: u64, one_in: u64, fault: Fault) {
         assert!(one_in > 0, "one in none is not a chance");
         self.state().random = Some(Random { chance: Chance(seed), one_in, fault });
     }
 
-    /// Disarms everything; counters and the list of fired faults stay.
+    /// Disarms all faults. Counters and the list of fired faults stay.
     pub fn disarm(&self) {
         let mut state = self.state();
         state.armed.clear();
         state.random = None;
     }
 
-    /// Operations of one kind so far, failed ones included.
+    /// The number of operations of one kind so far, failed ones included.
     pub fn count(&self, kind: OperationKind) -> u64 {
         self.state().counts[kind as usize]
     }
 
-    /// Operations so far of every kind that can fail: the range of `k` for
+    /// The number of operations so far of every kind that can fail: the range of `k` for
     /// `Fault::any().after(k)`.
     pub fn count_all(&self) -> u64 {
         let state = self.state();
@@ -219,12 +224,13 @@ impl FaultControl {
         failing.map(|&kind| state.counts[kind as usize]).sum()
     }
 
-    /// The operations that were made to fail so far, in order. `number` counts all operations.
+    /// The operations that failed by a fault so far, in order. `number` counts operations of all
+    /// kinds.
     pub fn fired(&self) -> Vec<DiskOperation> {
         self.state().fired.clone()
     }
 
-    /// Counts an operation and decides its fate.
+    /// Counts an operation and returns the fault that is due for it.
     fn decide(
         &self,
         kind: OperationKind,
@@ -277,7 +283,7 @@ pub struct FaultVfs {
 }
 
 impl FaultVfs {
-    /// Wraps any disk. Nothing fails until something is armed.
+    /// Wraps any disk. Nothing fails until a fault is armed.
     pub fn new(inner: Arc<dyn Vfs>) -> Self {
         Self { inner, mem: None, control: FaultControl::default() }
     }
@@ -291,7 +297,7 @@ impl FaultVfs {
         }
     }
 
-    /// The handle that arms and counts.
+    /// The handle that arms faults and reads counters.
     pub fn control(&self) -> FaultControl {
         self.control.clone()
     }
@@ -392,7 +398,8 @@ struct FaultFile {
     path: PathBuf,
     mem: Option<MemVfs>,
     control: FaultControl,
-    /// Syncs succeed and do nothing, since one was lost and the disk below cannot lose pages.
+    /// Set when a sync was lost and the disk below cannot lose pages: later syncs succeed and do
+    /// nothing.
     deaf: AtomicBool,
 }
 
@@ -416,7 +423,7 @@ impl FaultFile {
             match &self.mem {
                 Some(mem) => {
                     mem.lose_next_sync();
-                    // Fails, with an error that the one asked for replaces.
+                    // The sync fails. Its error is replaced by the requested one.
                     let _ = sync(&*self.inner);
                 }
                 None => self.deaf.store(true, Ordering::Release),

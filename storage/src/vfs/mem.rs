@@ -1,9 +1,11 @@
-//! A disk in memory that forgets like a real one: for tests, simulation and throw-away databases.
+//! A disk in memory that loses unsynced data like a real one: for tests, simulation and throw-away
+//! databases.
 //!
-//! Guarantees the contract in `vfs` and nothing beyond it: content is durable after a sync of that
-//! file, a name after a sync of its directory (also the name of a directory in its parent), closing
-//! syncs nothing. `crash_clone` makes the disk that a power cut could leave behind, `kill_clone`
-//! the one that the death of the process leaves. Stores through a map are writes to the page cache.
+//! It upholds the contract in `vfs` and nothing beyond it. Contents are durable after a sync of
+//! their file, and a name after a sync of its directory; this includes the name of a directory in
+//! its parent. Closing syncs nothing. `crash_clone` makes a disk that a power cut could leave
+//! behind, and `kill_clone` the one that the death of the process leaves. Stores through a mapping
+//! are writes to the page cache.
 //!
 //! `on_operation` shows each changing operation before it happens, so that a test can take an image
 //! at every boundary. One lock guards the whole disk: it is exact, not fast.
@@ -30,13 +32,13 @@ use self::content::PAGE_BYTES;
 use self::namespace::{Disk, Entry, Locked, normal};
 use super::{DiskOperation, File, LockError, LockGuard, Mapping, OperationKind, Vfs};
 
-/// `EBADF`: what writing through a handle opened for reading gives.
+/// `EBADF`: the error of writing through a handle that was opened for reading.
 const BAD_DESCRIPTOR: i32 = 9;
 
 type Hook = Arc<dyn Fn(&MemVfs, &DiskOperation) + Send + Sync>;
 type FileHook = Arc<dyn Fn(&Path) + Send + Sync>;
 
-/// A handle on an in-memory disk; clones of the handle are the same disk.
+/// A handle on an in-memory disk. Clones of the handle are the same disk.
 #[derive(Clone)]
 pub struct MemVfs {
     shared: Arc<Shared>,
@@ -49,14 +51,14 @@ struct Shared {
     close_hook: Mutex<Option<FileHook>>,
 }
 
-/// Images of a disk, taken while it works. See [`MemVfs::record_images`].
+/// Images of a disk, taken while it is in use. See [`MemVfs::record_images`].
 #[derive(Clone, Debug, Default)]
 pub struct Images {
     taken: Arc<Mutex<Vec<(DiskOperation, MemVfs)>>>,
 }
 
 impl Images {
-    /// The images so far, each with the operation that was *not* yet done; forgets them.
+    /// Removes and returns the images so far, each with the operation that was *not* yet done.
     pub fn take(&self) -> Vec<(DiskOperation, MemVfs)> {
         std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -79,7 +81,7 @@ impl fmt::Debug for MemVfs {
 }
 
 impl MemVfs {
-    /// An empty disk with a root directory, no limit, mapping allowed, all reads warm.
+    /// An empty disk with a root directory, no limit, mapping allowed, and warm reads.
     pub fn new() -> Self {
         Self::from_disk(Disk::new())
     }
@@ -90,48 +92,50 @@ impl MemVfs {
         Self { shared: Arc::new(Shared { disk, hook, read_hook, close_hook }) }
     }
 
-    /// A panicking test must not turn every later access into a second panic.
+    /// Ignores poisoning, so that a panicking test does not turn every later access into a second
+    /// panic.
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.shared.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Limits the space, in bytes, from now on; `None` lifts the limit. Space is counted in pages
-    /// of 4 KiB. What does not fit fails with `StorageFull`, after what fits was written.
+    /// of 4 KiB. A write that does not fit writes what fits, and then fails with `StorageFull`.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.disk().settings.capacity = bytes;
     }
 
-    /// What takes space, and who is told that there is none. At first `InPlace`. Set it on an empty
-    /// disk: what was allocated before keeps its promise.
+    /// Sets what takes space, and when a lack of it is reported. The default is `InPlace`. Set it
+    /// on an empty disk: blocks that were allocated before stay guaranteed.
     pub fn set_space_use(&self, space: SpaceUse) {
         self.disk().settings.space = space;
     }
 
-    /// What reads see after a failed sync. At first `KeepsNew`.
+    /// Sets what reads return after a failed sync. The default is `KeepsNew`.
     pub fn set_failed_sync(&self, failed: FailedSync) {
         self.disk().settings.failed_sync = failed;
     }
 
-    /// Does `allocate` promise blocks, and may files be mapped for writing? At first yes; never
-    /// where space is not used in place.
+    /// Sets whether `allocate` guarantees blocks and files may be mapped for writing. The default
+    /// is true; it has no effect unless space is used in place.
     pub fn set_can_map(&self, can_map: bool) {
         self.disk().settings.can_map = can_map;
     }
 
-    /// Can a file have two names? At first yes. No, as between two file systems.
+    /// Sets whether a file can have two names. The default is true; false is as between two file
+    /// systems.
     pub fn set_can_link(&self, can_link: bool) {
         self.disk().settings.can_link = can_link;
     }
 
-    /// With `true`, `try_read_exact_at` answers `Ok(false)` until every page of the request was
-    /// read once by `read_at` since it was last dropped; being written does not count. At first
+    /// With `true`, `try_read_exact_at` returns `Ok(false)` unless `read_at` has read every page of
+    /// the request since it was last dropped. Writing a page does not count. The default is
     /// `false`.
     pub fn set_cold_reads(&self, cold: bool) {
         self.disk().settings.cold_reads = cold;
     }
 
-    /// With `false`, `try_read_exact_at` answers `Ok(false)` always, as where the kernel has no
-    /// reads that do not wait. At first `true`.
+    /// With `false`, `try_read_exact_at` always returns `Ok(false)`, as on a kernel without reads
+    /// that do not wait. The default is `true`.
     pub fn set_reads_without_waiting(&self, supported: bool) {
         self.disk().settings.reads_without_waiting = supported;
     }
@@ -141,32 +145,32 @@ impl MemVfs {
         self.disk().used()
     }
 
-    /// Changing operations begun so far: what `OperationKind::is_change` says, stores included.
+    /// Changing operations begun so far, by `OperationKind::is_change`; this includes stores.
     pub fn operations(&self) -> u64 {
         self.disk().operations
     }
 
-    /// Calls `hook` before each changing operation, on the thread that does it, with no lock held:
-    /// the hook may clone the disk, but must not operate on it. Replaces an earlier hook.
+    /// Calls `hook` before each changing operation, on the thread that does it, without a lock. The
+    /// hook may clone the disk, but must not operate on it. Replaces an earlier hook.
     pub fn on_operation(&self, hook: impl Fn(&MemVfs, &DiskOperation) + Send + Sync + 'static) {
         self.set_hook(Some(Arc::new(hook)));
     }
 
-    /// Calls `hook` before each read of a file, on the thread that does it, with no lock held.
+    /// Calls `hook` before each read of a file, on the thread that does it, without a lock.
     /// Replaces an earlier one.
     pub fn on_read(&self, hook: impl Fn(&Path) + Send + Sync + 'static) {
         let mut slot = self.shared.read_hook.lock().unwrap_or_else(PoisonError::into_inner);
         *slot = Some(Arc::new(hook));
     }
 
-    /// Calls `hook` when a file has been closed and nothing of it is mapped any more, on the thread
-    /// that did it, with no lock held. Replaces an earlier one.
+    /// Calls `hook` when a file is closed and unmapped, on the thread that did it, without a lock.
+    /// Replaces an earlier one.
     pub fn on_close(&self, hook: impl Fn(&Path) + Send + Sync + 'static) {
         let mut slot = self.shared.close_hook.lock().unwrap_or_else(PoisonError::into_inner);
         *slot = Some(Arc::new(hook));
     }
 
-    /// Removes the hook.
+    /// Removes the hook of `on_operation`.
     pub fn clear_hook(&self) {
         self.set_hook(None);
     }
@@ -175,9 +179,11 @@ impl MemVfs {
         *self.shared.hook.lock().unwrap_or_else(PoisonError::into_inner) = hook;
     }
 
-    /// Takes a `kill_clone` before every `every`th changing operation. Uses the hook.
+    /// Takes a `kill_clone` before every `every`th changing operation. Uses the hook of
+    /// `on_operation`.
     ///
-    /// Panics when `every` is 0.
+    /// # Panics
+    /// If `every` is 0.
     pub fn record_images(&self, every: u64) -> Images {
         assert!(every > 0, "every 0th operation does not exist");
         let images = Images::default();
@@ -191,8 +197,8 @@ impl MemVfs {
         images
     }
 
-    /// Lets `more` further changing operations happen; after them the power is off: everything
-    /// fails and stores are ignored, until `power_on`. Take the image with `crash_clone`.
+    /// Turns the power off after `more` further changing operations: every operation fails and
+    /// stores are ignored, until `power_on`. Take the image with `crash_clone`.
     pub fn power_off_after(&self, more: u64) {
         let mut disk = self.disk();
         disk.power_off_after = Some(disk.operations + more);
@@ -203,34 +209,36 @@ impl MemVfs {
         self.disk().power_off_after = None;
     }
 
-    /// Has an operation met the power off?
+    /// Has an operation failed because the power is off?
     pub fn is_power_off(&self) -> bool {
         let disk = self.disk();
         disk.power_off_after.is_some_and(|last| disk.operations > last)
     }
 
-    /// The next sync of a file by this thread fails with EIO: its unsynced pages are marked clean
-    /// without having been written (see `set_failed_sync`), so that a repeated sync succeeds and
-    /// lies.
+    /// Makes the next sync of a file by this thread fail with EIO. Its unsynced pages are marked
+    /// clean without having been written (see `set_failed_sync`). So a repeated sync succeeds
+    /// without persisting them.
     pub fn lose_next_sync(&self) {
         self.disk().lose_sync_of = Some(std::thread::current().id());
     }
 
-    /// The disk as the next process finds it after this one was killed: everything written is
-    /// there, mapped stores included, and as unsynced as before. Unlocked; no hook; counts from 0.
+    /// The disk as the next process finds it after this one was killed. Everything written is
+    /// there, mapped stores included, and still unsynced. It has no locks, no hook, and counts
+    /// operations from 0.
     ///
-    /// Costs a reference per file and directory, whatever they hold.
+    /// Costs a reference per file and directory, whatever their size.
     pub fn kill_clone(&self) -> MemVfs {
         Self::from_disk(self.disk().surviving())
     }
 
-    /// A disk that a power cut at this moment could leave behind; everything on it is durable.
-    /// The same kind (and seed) on the same state gives the same disk. Costs what is unsynced.
+    /// A disk that a power cut at this moment could leave behind. Everything on it is durable. The
+    /// same kind (and seed) on the same state gives the same disk. The cost is proportional to what
+    /// is unsynced.
     pub fn crash_clone(&self, kind: CrashKind) -> MemVfs {
         Self::from_disk(crash::image(&self.disk(), kind))
     }
 
-    /// Counts an operation, shows it to the hook, and finds out whether there still is power.
+    /// Counts an operation, passes it to the hook, and fails if the power is off.
     fn begin(&self, kind: OperationKind, path: &Path, offset: u64, len: u64) -> io::Result<()> {
         let number = {
             let mut disk = self.disk();
@@ -359,7 +367,7 @@ impl Vfs for MemVfs {
 
     fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
         let path = normal(path);
-        // As opening it: nothing changes.
+        // As for an open: nothing changes.
         self.begin(OperationKind::Open, &path, 0, 0).map_err(LockError::Io)?;
         let mut disk = self.disk();
         let id = disk.find_file(&path).map_err(LockError::Io)?;
@@ -430,7 +438,7 @@ impl Drop for MemLock {
 struct MemFile {
     handle: Arc<Handle>,
     writable: bool,
-    /// As in `DiskFile`: what `allocate` promised on this handle.
+    /// As in `DiskFile`: the length that `allocate` guaranteed on this handle.
     promised: AtomicU64,
 }
 
@@ -563,7 +571,7 @@ impl Mapping for MemMapping {
         }
         let mut disk = self.handle.vfs.disk();
         let inode = disk.inode_mut(self.handle.id);
-        // Where a real disk would raise SIGBUS.
+        // A real disk would raise SIGBUS here.
         assert!(at + len <= inode.current.len(), "store beyond the end of a file that was cut");
         inode.write(bytes, at);
     }

@@ -1,14 +1,15 @@
-//! The only way to a disk.
+//! The virtual file system: the only access to a disk.
 //!
 //! The durability contract, which the in-memory disk enforces and the real one obeys:
 //!
-//! * Bytes survive a power cut once `sync_data` or `sync_all` of *that file* returned after them.
-//! * A name (creation, rename, removal) survives once `sync_dir` of its directory returned after
-//!   it.
-//! * A failed sync says nothing about the bytes and must not be repeated on the same handle.
-//! * Closing is not syncing.
+//! * Bytes survive a power cut if a `sync_data` or `sync_all` of *that file* returned after they
+//!   were written.
+//! * A name (created, renamed or removed) survives if a `sync_dir` of its directory returned
+//!   afterwards.
+//! * A failed sync says nothing about the bytes, and must not be repeated on the same handle.
+//! * Closing a file syncs nothing.
 //!
-//! Errors are plain `io::Error`s; callers add the path and the operation (`crate::Error::io`).
+//! Errors are plain `io::Error`s. Callers add the path and the operation (`crate::Error::io`).
 
 mod chance;
 #[cfg(test)]
@@ -34,22 +35,23 @@ pub use operation::{DiskOperation, OperationKind};
 pub use overlay::OverlayVfs;
 pub use throttle::{Clock, Speed, ThrottleControl, ThrottledVfs};
 
-/// A file system.
+/// A file system. Its methods block on the disk.
 pub trait Vfs: Send + Sync + Debug + 'static {
-    /// Creates a directory and its parents (mode 0700); fine if it exists.
+    /// Creates a directory and its parents (mode 0700). It may exist already.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Creates a new file for reading and writing (mode 0600); `AlreadyExists` if there is one.
+    /// Creates a new file for reading and writing (mode 0600); `AlreadyExists` if the name is
+    /// taken.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
-    /// Opens an existing file for reading. Never waits for a pipe's other end: what is not a
-    /// regular file is refused, with `NotAFile` in the error.
+    /// Opens an existing file for reading. Anything but a regular file is refused, with `NotAFile`
+    /// as the source of the error; it does not wait for the other end of a pipe.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
-    /// Opens an existing file for reading and writing; otherwise as `open`.
+    /// Opens an existing file for reading and writing. Otherwise as `open`.
     fn open_rw(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Renames a file, replacing `to` if it exists.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Gives the file `from` a second name, in the same directory or in another one.
-    /// `AlreadyExists` if the name is taken; any other error, but for want of space, may mean that
-    /// the file system cannot.
+    /// Gives the file `from` a second name, in the same directory or another one. `AlreadyExists`
+    /// if the name is taken. Any other error, except for a lack of space, may mean that the file
+    /// system does not support this link.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -60,22 +62,23 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the exclusive lock on `path`, creating the file, and writes this process's id into it.
-    /// `LockError::Held` at once if anybody, this process included, holds it, shared or not.
-    /// Dropping the guard unlocks.
+    /// Does not wait: returns `LockError::Held` if anybody holds the lock, shared or exclusive,
+    /// including this process. Dropping the guard releases the lock.
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError>;
-    /// Takes a shared lock on `path`, which is there: any number of them, or one exclusive one.
-    /// Changes nothing on the disk.
+    /// Takes a shared lock on `path`, which must exist. There can be any number of shared locks, or
+    /// one exclusive lock. Changes nothing on the disk, and does not wait.
     fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError>;
-    /// Why others than this user can change files in `dir`, as in "the directory ..."; `None` if
-    /// they cannot.
+    /// Why users other than this one can change files in `dir`, as a phrase for "the directory
+    /// ..."; `None` if they cannot.
     fn open_to_others(&self, _dir: &Path) -> io::Result<Option<String>> {
         Ok(None)
     }
-    /// Bytes that can still be written in `dir`, if the file system says so.
+    /// Bytes that can still be written in `dir`; `None` if the file system does not say.
     fn free_bytes(&self, dir: &Path) -> Option<u64>;
 }
 
-/// What has the name of a file is something else. The source of an error of kind `InvalidInput`.
+/// The name belongs to something other than a regular file. The source of an error of kind
+/// `InvalidInput`.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("it is {0}, not a regular file")]
 pub struct NotAFile(pub &'static str);
@@ -86,21 +89,21 @@ impl From<NotAFile> for io::Error {
     }
 }
 
-/// An open file. All methods take `&self` and are safe to call from several threads.
+/// An open file. Any thread may call any method at any time.
 pub trait File: Send + Sync + Debug {
-    /// Reads at `offset` until `buf` is full or the file ends; returns how much was read.
+    /// Reads at `offset` until `buf` is full or the file ends. Returns the number of bytes read.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Like `read_at`, but only if all of it is in memory: `Ok(false)` means "ask again on a thread
-    /// that may wait". Never waits for the disk. `Ok(true)` only if `buf` was filled entirely.
+    /// Like `read_at`, but never waits for the disk. `Ok(true)` only if all of `buf` was filled
+    /// from memory. `Ok(false)` means: ask again on a thread that may block.
     fn try_read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<bool>;
-    /// Writes all of `bytes` at `offset`, extending the file as needed.
+    /// Writes all of `bytes` at `offset`. Extends the file if necessary.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes content and length durable.
+    /// Makes contents and length durable.
     fn sync_data(&self) -> io::Result<()>;
-    /// Makes content and all metadata of the file durable.
+    /// Makes contents and all metadata of the file durable.
     fn sync_all(&self) -> io::Result<()>;
-    /// Starts writing back `len` bytes at `offset`, which were just written, without waiting or
-    /// promising anything.
+    /// Starts the write-back of `len` bytes at `offset`, which were just written. Does not wait,
+    /// and guarantees nothing.
     fn write_back(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Current length in bytes.
     fn len(&self) -> io::Result<u64>;
@@ -108,20 +111,21 @@ pub trait File: Send + Sync + Debug {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
-    /// Cuts or extends (with zeros) the file.
+    /// Truncates the file, or extends it with zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Reserves real blocks for `[0, len)`. `Ok(false)` where the file system cannot promise that;
-    /// the file must then not be mapped for writing.
+    /// Reserves real blocks for `[0, len)`. `Ok(false)` if the file system cannot guarantee them;
+    /// then the file must not be mapped for writing.
     fn allocate(&self, len: u64) -> io::Result<bool>;
-    /// Drops cached clean pages, so that the next read sees what the disk holds. Best effort.
+    /// Drops cached clean pages, so that the next read returns what the disk holds. Best effort.
     fn drop_cache(&self);
-    /// Maps `[0, len)` for writing, shared with the file. `Ok(None)` where that is not safe (see
-    /// `allocate`) or not supported; the caller then uses `write_all_at`.
+    /// Maps `[0, len)` for writing, shared with the file. `Ok(None)` if that is not safe (see
+    /// `allocate`) or not supported; the caller must use `write_all_at` then.
     fn map_for_writing(&self, len: usize) -> io::Result<Option<Arc<dyn Mapping>>>;
 }
 
-/// A writable window on a file. A store is at once seen by `read_at` and by other processes and
-/// survives the death of this process; it survives a power cut like any other written byte.
+/// A writable memory mapping of a file. A store is visible at once to `read_at` and to other
+/// processes, and survives the death of this process. It survives a power cut under the same
+/// conditions as a write.
 pub trait Mapping: Send + Sync + Debug {
     /// Length of the window in bytes.
     fn len(&self) -> usize;
@@ -129,32 +133,33 @@ pub trait Mapping: Send + Sync + Debug {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Copies `bytes` to `offset`. One thread at a time may write a given byte (the log writer's
-    /// seat sees to that); panics when out of the window.
+    /// Copies `bytes` to `offset`. Only one thread at a time may write a given byte; the log
+    /// writer's combining lock guarantees this. Does not wait for the disk. Panics outside the
+    /// window.
     fn write(&self, offset: usize, bytes: &[u8]);
-    /// Says that the file is about to be synced and that nothing before `upto` is likely to be
-    /// stored to any more. A sync write-protects every dirty page that it finds in the page tables,
-    /// and each time all processors have to agree; this makes it find none there but around `upto`.
-    /// A hint without effect on content; may run while another thread stores. Never waits for the
-    /// disk.
+    /// Announces a sync of the file, after which hardly any store to bytes before `upto` is
+    /// expected. A sync write-protects every dirty page that it finds in the page tables, and each
+    /// time all processors must synchronize. This call removes those pages from the tables first,
+    /// except around `upto`. It is a hint without effect on the contents, may run while another
+    /// thread stores, and never waits for the disk.
     fn before_sync(&self, _from: usize, _upto: usize) {}
-    /// Says that the file was just synced. A sync leaves the pages it finds mapped read-only, and
-    /// the next store to each of them slow; this makes stores at `offset` and after it quick again.
-    /// A hint without effect on content; may run while another thread stores. Never waits for the
-    /// disk.
+    /// Announces that the file was just synced. A sync leaves the pages that it finds mapped
+    /// read-only, so that the next store to each of them is slow. This call makes stores from
+    /// `offset` on fast again. It is a hint without effect on the contents, may run while another
+    /// thread stores, and never waits for the disk.
     fn after_sync(&self, _offset: usize) {}
 }
 
-/// Holds a lock until dropped.
+/// Holds a lock until it is dropped.
 pub trait LockGuard: Send + Sync + Debug {}
 
 /// Why a lock could not be taken.
 #[derive(Debug)]
 pub enum LockError {
-    /// Somebody has it; the process id is read from the file where possible.
+    /// Another holder has the lock.
     Held {
-        /// Who has it for himself; `None` also where it is shared, because nobody says so in the
-        /// file.
+        /// The process id of an exclusive holder, as far as the file shows it; `None` for shared
+        /// holders, which leave no id in the file.
         pid: Option<u32>,
     },
     /// The operating system refused.

@@ -1,4 +1,4 @@
-//! What is done to a disk, as data: for the hooks of `MemVfs` and the faults of `FaultVfs`.
+//! Disk operations as data: for the hooks of `MemVfs` and the faults of `FaultVfs`.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ pub enum OperationKind {
     Allocate,
     /// `map_for_writing`
     Map,
-    /// `Mapping::write`. Cannot fail: the processor does it.
+    /// `Mapping::write`. It cannot fail: the processor does it.
     Store,
 }
 
@@ -74,18 +74,18 @@ impl OperationKind {
     }
 }
 
-/// One operation that is about to happen.
+/// An operation that is about to happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskOperation {
     /// Counts the changing operations of one disk from 1.
     pub number: u64,
-    /// What it does.
+    /// The kind of operation.
     pub kind: OperationKind,
-    /// The file as it was named when it was opened, or the directory. The source of a rename or
-    /// link.
+    /// The name under which the file was opened, or the directory. For a rename or a link, the
+    /// source.
     pub path: PathBuf,
-    /// Where in the file it begins; the length for `SetLen` and `Allocate`; else 0.
+    /// The offset in the file; the length for `SetLen` and `Allocate`; otherwise 0.
     pub offset: u64,
-    /// How many bytes it touches; else 0.
+    /// The number of bytes; 0 if the operation has none.
     pub len: u64,
 }

@@ -1,11 +1,10 @@
-//! A disk that is only read, with what would be written to it in memory.
+//! A read-only disk with an overlay of changes in memory.
 //!
-//! Whoever works on it finds every file of the disk below. It may create, rename and remove files,
-//! and finds what it has done. Below nothing changes, but for access times that the file system
-//! counts by itself. So the same code recovers a database on a disk that must not be touched.
+//! Its user sees every file of the disk below. It may create, rename and remove files, and sees the
+//! results. The disk below does not change, except for access times that the file system updates by
+//! itself. So the usual recovery code can open a database on a disk that must not be changed.
 //!
-//! Files that are there already cannot be written to; no part of an open does that. Syncs do
-//! nothing.
+//! Existing files cannot be written to, and no part of an open does that. Syncs do nothing.
 
 use super::mem::MemVfs;
 use super::{File, LockError, LockGuard, Vfs};
@@ -14,21 +13,21 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// See the module.
+/// A read-only disk with changes in memory; see the module.
 #[derive(Debug)]
 pub struct OverlayVfs {
     below: Arc<dyn Vfs>,
     above: MemVfs,
-    /// Files below that were removed, or replaced.
+    /// Files of the disk below that were removed or replaced.
     hidden: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl OverlayVfs {
-    /// `below`, of which `dir` may be changed, by `bytes_max` bytes at most: what does not fit is
-    /// `StorageFull`.
+    /// An overlay over `below`. Files in `dir` may be changed, by at most `bytes_max` bytes; more
+    /// fails with `StorageFull`.
     ///
     /// # Errors
-    /// None in practice: the directory is made in memory.
+    /// None in practice: the directory is created in memory.
     pub fn new(below: Arc<dyn Vfs>, dir: &Path, bytes_max: u64) -> io::Result<Self> {
         let above = MemVfs::new();
         above.set_can_map(false);
@@ -37,7 +36,7 @@ impl OverlayVfs {
         Ok(Self { below, above, hidden: Mutex::default() })
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes of memory taken by the changes.
     pub fn used_bytes(&self) -> u64 {
         self.above.used_bytes()
     }

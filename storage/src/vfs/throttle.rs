@@ -1,14 +1,14 @@
-//! A disk with a speed: wraps any `Vfs` and lets written bytes pass at a given rate.
+//! A disk with a speed: wraps any `Vfs` and passes written bytes on at a given rate.
 //!
-//! Charged are the bytes of a write when it is made, the bytes stored through a map when that
-//! handle is next synced, and a fixed price for every sync of a file or directory. All handles
-//! stand in one line, first come, first served, in slices of 64 KiB: a small sync waits behind a
-//! slice of a table, not behind the whole table. Reading, naming and removing are free.
+//! A write is charged its bytes when it is made. Bytes stored through a mapping are charged at the
+//! next sync of that handle. Every sync of a file or directory has a fixed price. All handles queue
+//! in one line, first come, first served, in slices of 64 KiB: a small sync waits behind a slice of
+//! a table, not behind the whole table. Reads, creations, renames and removals are free.
 //!
-//! Time is a component here as everywhere: a [`Clock`] is asked and waited for. With one that only
-//! counts, a test learns how long the disk would have been busy and spends no time itself.
+//! Time comes from a [`Clock`]. With one that only counts, a test learns how long the disk would
+//! have been busy, and spends no time itself.
 //!
-//! Does not: refuse, lose or reorder anything (see `fault`, `mem`).
+//! It does not refuse, lose or reorder anything (see `fault`, `mem`).
 
 use super::{File, LockError, LockGuard, Mapping, Vfs};
 use std::fmt::Debug;
@@ -18,30 +18,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What stands in line at once.
+/// The most bytes that queue at once.
 const SLICE_BYTES: u64 = 64 << 10;
 
-/// Time, as a disk needs it.
+/// The time source of a throttled disk.
 pub trait Clock: Send + Sync + Debug + 'static {
-    /// Time since some fixed moment.
+    /// The time since some fixed moment.
     fn now(&self) -> Duration;
-    /// Returns when `now` is at or after `at`. May block: it is called by threads that write.
+    /// Returns when `now` is at or after `at`. May block: threads that write call it.
     fn wait_until(&self, at: Duration);
 }
 
-/// How fast a disk is.
+/// The speed of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speed {
     /// Bytes per second; at least 1.
     pub bytes_per_second: u64,
-    /// What a sync costs beside its bytes, in bytes.
+    /// The price of a sync besides its bytes, in bytes.
     pub sync_bytes: u64,
-    /// What an idle disk takes at once before the rate counts, in bytes (a write cache).
+    /// How many bytes an idle disk accepts at once before the rate applies (a write cache).
     pub burst_bytes: u64,
 }
 
 impl Speed {
-    /// As long as `bytes` take.
+    /// The time that `bytes` take.
     fn time_for(self, bytes: u64) -> Duration {
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second.max(1));
         Duration::from_nanos(nanos as u64)
@@ -51,12 +51,12 @@ impl Speed {
 #[derive(Debug)]
 struct Line {
     speed: Speed,
-    /// When everything that was let in so far is written.
+    /// The time at which everything that is queued so far will be written.
     free_at: Duration,
     passed_bytes: u64,
 }
 
-/// Changes the speed and reads the meter of a `ThrottledVfs`. Clones control the same disk.
+/// Sets the speed of a `ThrottledVfs` and reads its meter. Clones control the same disk.
 #[derive(Clone, Debug)]
 pub struct ThrottleControl {
     line: Arc<Mutex<Line>>,
@@ -64,12 +64,12 @@ pub struct ThrottleControl {
 }
 
 impl ThrottleControl {
-    /// The speed from now on; who waits already does not wait shorter or longer.
+    /// Sets the speed from now on. Waits that have begun are not affected.
     pub fn set_speed(&self, speed: Speed) {
         self.line.lock().unwrap_or_else(PoisonError::into_inner).speed = speed;
     }
 
-    /// Bytes charged so far, syncs included.
+    /// Bytes charged so far, including the price of syncs.
     pub fn passed_bytes(&self) -> u64 {
         self.line.lock().unwrap_or_else(PoisonError::into_inner).passed_bytes
     }
@@ -91,7 +91,7 @@ impl ThrottleControl {
         self.pass(bytes + price);
     }
 
-    /// When `bytes`, which are the last in line, have passed.
+    /// Queues `bytes` and returns the time at which they will have passed.
     fn stand_in_line(&self, bytes: u64) -> Duration {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = self.clock.now().saturating_sub(line.speed.time_for(line.speed.burst_bytes));
@@ -101,7 +101,7 @@ impl ThrottleControl {
     }
 }
 
-/// See the module.
+/// A disk with a speed; see the module.
 #[derive(Debug)]
 pub struct ThrottledVfs {
     inner: Arc<dyn Vfs>,
@@ -109,7 +109,7 @@ pub struct ThrottledVfs {
 }
 
 impl ThrottledVfs {
-    /// `inner`, at `speed` by `clock`.
+    /// Wraps `inner`, with `speed`, measured by `clock`.
     pub fn new(inner: Arc<dyn Vfs>, speed: Speed, clock: Arc<dyn Clock>) -> Self {
         let line = Line { speed, free_at: clock.now(), passed_bytes: 0 };
         Self { inner, control: ThrottleControl { line: Arc::new(Mutex::new(line)), clock } }
@@ -136,7 +136,7 @@ impl Vfs for ThrottledVfs {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        // For reading, which is free.
+        // Opened for reading, which is free.
         self.inner.open(path)
     }
 
@@ -190,7 +190,7 @@ impl Vfs for ThrottledVfs {
 struct ThrottledFile {
     inner: Arc<dyn File>,
     control: ThrottleControl,
-    /// Bytes that reached the file through its map since the last sync.
+    /// Bytes stored through the mapping since the last sync.
     stored: Arc<AtomicU64>,
 }
 
@@ -253,7 +253,7 @@ impl File for ThrottledFile {
     }
 }
 
-/// Never waits: a store is done on a caller's thread.
+/// Never waits: stores happen on callers' threads.
 #[derive(Debug)]
 struct ThrottledMapping {
     inner: Arc<dyn Mapping>,
@@ -284,7 +284,7 @@ pub(super) mod tests {
     use super::*;
     use crate::vfs::MemVfs;
 
-    /// Counts the time that was waited for.
+    /// A clock that counts the time that was waited for.
     #[derive(Debug, Default)]
     pub(in crate::vfs) struct Counted(AtomicU64);
 
@@ -363,7 +363,7 @@ pub(super) mod tests {
     fn who_comes_first_is_served_slice_by_slice() {
         let (vfs, _) = disk(SLOW);
         let control = vfs.control();
-        // A large write has asked for its first slice when a small sync comes.
+        // A large write has queued its first slice when a small sync arrives.
         let table = control.stand_in_line(SLICE_BYTES);
         let sync = control.stand_in_line(4096);
         assert_eq!(sync, table + SLOW.time_for(4096));

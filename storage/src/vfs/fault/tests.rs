@@ -1,4 +1,4 @@
-//! Goal: exactly the armed operations fail, in the armed way, and the counters are right.
+//! Goal: exactly the armed operations fail, as armed, and the counters are right.
 
 use super::*;
 
@@ -100,7 +100,8 @@ fn reads_fall_short_and_writes_stop_halfway() {
     assert_eq!(file.read_at(&mut buf, 0).unwrap(), 4);
 }
 
-/// Goal: the fsync trap of ext4. Method: fail one sync; repeat it; look after a power cut.
+/// Goal: the fsync trap of ext4.
+/// Method: one sync fails and is repeated; then look at the disk after a power cut.
 #[test]
 fn a_lost_sync_lies_when_repeated() {
     let (mem, vfs, control) = disk();

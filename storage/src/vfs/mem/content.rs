@@ -1,23 +1,24 @@
-//! The bytes of one file version: sparse 4 KiB pages in 1 MiB groups, shared until written.
+//! The bytes of one version of a file: sparse pages of 4 KiB in groups of 1 MiB, shared until
+//! written.
 //!
-//! Cloning costs one counter per MiB, whatever the file holds; the first write after a clone copies
-//! one group of pointers and one page. A page that is absent reads as zeros and takes no space.
+//! A clone costs one counter per MiB. The first write after a clone copies one group of pointers
+//! and one page. An absent page reads as zeros and takes no space.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-/// Bytes of a page: the unit of sharing and of being dirty.
+/// Bytes of a page, which is the unit of sharing and of dirtiness.
 pub(super) const PAGE_BYTES: usize = 4096;
-/// Pages of a group: 1 MiB, so that cloning a 64 MiB segment counts 64 references.
+/// Pages of a group. A group is 1 MiB, so a clone of a segment of 64 MiB takes 64 references.
 const GROUP_PAGES: usize = 256;
 
 pub(super) type Page = Arc<[u8; PAGE_BYTES]>;
 type Group = Arc<Vec<Option<Page>>>;
 
-/// Allocated but never written: one page that all files share.
+/// The page that is allocated but never written. All files share it.
 static ZEROS: LazyLock<Page> = LazyLock::new(|| Arc::new([0; PAGE_BYTES]));
 
-/// A length and the pages below it. Bytes of a page beyond the length are zero.
+/// A length and the pages below it. The bytes of a page beyond the length are zero.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Content {
     len: u64,
@@ -40,7 +41,7 @@ impl Content {
         group[(number % GROUP_PAGES as u64) as usize].as_ref()
     }
 
-    /// Puts a page in place or, with `None`, takes it away.
+    /// Sets a page, or removes it with `None`.
     pub(super) fn put_page(&mut self, number: u64, page: Option<Page>) {
         let slot = self.slot(number);
         let before = slot.is_some();
@@ -49,7 +50,7 @@ impl Content {
         self.pages = self.pages + u64::from(after) - u64::from(before);
     }
 
-    /// The page for writing.
+    /// The page, for writing.
     pub(super) fn page_mut(&mut self, number: u64) -> &mut [u8; PAGE_BYTES] {
         if self.page(number).is_none() {
             self.put_page(number, Some(Arc::clone(&ZEROS)));
@@ -63,7 +64,7 @@ impl Content {
         &mut Arc::make_mut(group)[(number % GROUP_PAGES as u64) as usize]
     }
 
-    /// Reads up to the end; returns how much.
+    /// Reads up to the end of the file. Returns the number of bytes.
     pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> usize {
         let n = self.len.saturating_sub(offset).min(buf.len() as u64) as usize;
         for (number, at, from, len) in pieces(offset, n) {
@@ -76,7 +77,7 @@ impl Content {
         n
     }
 
-    /// Writes and extends. Writing nothing extends nothing.
+    /// Writes, and extends the file. An empty write extends nothing.
     pub(super) fn write(&mut self, bytes: &[u8], offset: u64) {
         if bytes.is_empty() {
             return;
@@ -87,7 +88,7 @@ impl Content {
         self.len = self.len.max(offset + bytes.len() as u64);
     }
 
-    /// Gives `[0, len)` real pages and extends to `len`.
+    /// Gives `[0, len)` real pages, and extends the file to `len`.
     pub(super) fn allocate(&mut self, len: u64) {
         for number in 0..len.div_ceil(PAGE_BYTES as u64) {
             if self.page(number).is_none() {
@@ -97,13 +98,13 @@ impl Content {
         self.len = self.len.max(len);
     }
 
-    /// Pages that `allocate(len)` would add.
+    /// The number of pages of `[offset, offset + len)` that are absent.
     pub(super) fn absent_pages(&self, offset: u64, len: u64) -> u64 {
         let (first, end) = page_span(offset, len);
         (first..end).filter(|&number| self.page(number).is_none()).count() as u64
     }
 
-    /// Cuts or extends with zeros.
+    /// Truncates the file, or extends it with zeros.
     pub(super) fn set_len(&mut self, len: u64) {
         if len < self.len {
             let (kept, at) = (len / PAGE_BYTES as u64, (len % PAGE_BYTES as u64) as usize);
@@ -135,7 +136,8 @@ pub(super) fn page_span(offset: u64, len: u64) -> (u64, u64) {
     if len == 0 { (0, 0) } else { (offset / page, (offset + len).div_ceil(page)) }
 }
 
-/// Cuts `[offset, offset + len)` at page bounds: (page, offset in page, offset in buffer, length).
+/// Divides `[offset, offset + len)` at page bounds: (page, offset in page, offset in buffer,
+/// length).
 pub(super) fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize, usize)> {
     let mut done = 0;
     std::iter::from_fn(move || {

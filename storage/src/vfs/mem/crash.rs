@@ -1,8 +1,8 @@
-//! What a power cut may leave: the image of a disk in which everything unsynced was decided.
+//! What a power cut may leave: an image of the disk in which everything unsynced is decided.
 //!
-//! The rules are those that a real disk is allowed, no more: synced bytes and names never change
-//! unless they were written again; each 512-byte sector of unsynced bytes is decided alone, as is
-//! each unsynced name. Zeros and garbage take only bytes that were really unsynced.
+//! The image allows exactly what a real disk is allowed. Synced bytes and names do not change
+//! unless they were written again. Each 512-byte sector of unsynced bytes is decided separately,
+//! and so is each unsynced name. Zeros and garbage replace only bytes that were really unsynced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,26 +16,28 @@ use super::namespace::{Directory, Disk, Entry};
 /// Which of the possible disks a power cut leaves. The number is a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CrashKind {
-    /// Nothing unsynced: neither bytes, nor lengths, nor names.
+    /// Nothing unsynced: no bytes, no lengths, no names.
     DropUnsynced,
     /// Everything that was written, except what a failed sync lost.
     KeepAll,
-    /// Each unsynced sector old, new or anything in between; any length in between. All names.
+    /// Each unsynced sector is old, new or a version in between; the length is any in between. All
+    /// names.
     RandomSectors(u64),
-    /// Everything new up to a random byte of each file, everything old after it. All names.
+    /// Each file is new up to a random byte, and old after it. All names.
     TornTail(u64),
     /// The new length, but zeros instead of most of the bytes beyond the old one. All names.
     ZeroExtended(u64),
-    /// Unsynced sectors old, new, zero, random, 0xFF or taken from another file. All names.
+    /// Unsynced sectors are old, new, zero, random, 0xFF or from another file. All names.
     Garbage(u64),
-    /// Each unsynced name kept or dropped alone; content dropped, kept or random per file.
+    /// Each unsynced name is kept or dropped separately; contents are dropped, kept or random per
+    /// file.
     RandomDirents(u64),
-    /// Names as in `RandomDirents`; for each file any of the rules above.
+    /// Names as in `RandomDirents`; any of the rules above for each file.
     Mixed(u64),
 }
 
 impl CrashKind {
-    /// One of each.
+    /// One of each kind.
     pub fn each(seed: u64) -> [Self; 8] {
         [
             Self::DropUnsynced,
@@ -73,13 +75,13 @@ enum Rule {
     Garbage,
 }
 
-/// The disk that is left of `disk`.
+/// The image that is left of `disk`.
 pub(super) fn image(disk: &Disk, kind: CrashKind) -> Disk {
     let mut chance = Chance(kind.seed());
     let mut dirs = BTreeMap::new();
     let mut ids = BTreeSet::new();
-    // Parents sort before their children, so a directory that lost its own name takes all of its
-    // content with it.
+    // Parents sort before their children. So a directory that lost its own name loses all its
+    // contents.
     for (path, dir) in &disk.dirs {
         if !is_linked(&dirs, path) {
             continue;
@@ -156,7 +158,7 @@ fn surviving_content(disk: &Disk, inode: &Inode, kind: CrashKind, chance: &mut C
     }
     let cut = torn_at(inode, chance);
     let mut content = inode.durable.clone();
-    // Long enough for everything while sectors are decided; cut at the end.
+    // Long enough for all sectors while they are decided; truncated in the end.
     content.set_len(old.max(new));
     for (&number, dirty) in &inode.dirty {
         let current = inode.current.page(number);
@@ -193,7 +195,7 @@ fn surviving_len(rule: Rule, old: u64, new: u64, cut: u64, chance: &mut Chance) 
     }
 }
 
-/// A byte in the unsynced part of the file: what is before it arrived, what follows did not.
+/// An offset in the unsynced part of the file: what is before it arrived, what follows did not.
 fn torn_at(inode: &Inode, chance: &mut Chance) -> u64 {
     let page = PAGE_BYTES as u64;
     let grown = inode.current.len() > inode.durable.len();
@@ -213,7 +215,7 @@ fn bytes_of(page: Option<&Page>) -> [u8; PAGE_BYTES] {
     page.map_or([0; PAGE_BYTES], |page| **page)
 }
 
-/// One dirty page whose sectors are to be decided.
+/// A dirty page whose sectors are being decided.
 struct Decision<'a> {
     disk: &'a Disk,
     number: u64,
@@ -257,7 +259,7 @@ impl Decision<'_> {
         page
     }
 
-    /// The old content (already in place), the new one, or one in between.
+    /// The old contents (already in place), the new ones, or a version in between.
     fn one_version(&self, target: &mut [u8], sector: usize, chance: &mut Chance) {
         let versions = self.dirty.versions(sector);
         match chance.below(versions.len() as u64 + 2) {
@@ -267,7 +269,7 @@ impl Decision<'_> {
         }
     }
 
-    /// Something that nobody wrote there, on the unsynced bytes only.
+    /// Bytes that nobody wrote there, in place of unsynced bytes only.
     fn overwrite(&self, target: &mut [u8], sector: usize, source: u64, chance: &mut Chance) {
         let at = sector * SECTOR_BYTES;
         let foreign = self.foreign_page(chance);
@@ -283,7 +285,7 @@ impl Decision<'_> {
         }
     }
 
-    /// The page at the same place in some file: blocks are recycled.
+    /// The same page of some file: disks reuse blocks.
     fn foreign_page(&self, chance: &mut Chance) -> [u8; PAGE_BYTES] {
         let skip = chance.below(self.disk.inodes.len() as u64) as usize;
         let other = self.disk.inodes.values().nth(skip);

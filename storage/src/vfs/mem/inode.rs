@@ -1,4 +1,5 @@
-//! One file as a disk with a page cache sees it: what is current, what is durable, what differs.
+//! One file of a disk with a page cache: its current contents, its durable contents, and what
+//! differs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,32 +7,33 @@ use std::sync::Arc;
 use super::content::{Content, PAGE_BYTES, page_span, pieces};
 use super::namespace::{FailedSync, SpaceUse};
 
-/// The unit that a disk writes whole or not at all.
+/// The unit that a disk writes atomically.
 pub(super) const SECTOR_BYTES: usize = 512;
-/// Earlier unsynced contents that are kept per sector: any of them may have been written back.
+/// How many earlier unsynced contents are kept per sector. Any of them may have been written back.
 const VERSIONS_MAX: usize = 3;
 
 /// A file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inode {
-    /// What reads see: the page cache.
+    /// The page cache: what reads return.
     pub(super) current: Content,
     /// What certainly survives a power cut.
     pub(super) durable: Content,
     /// Pages with bytes that were written after the last sync.
     pub(super) dirty: BTreeMap<u64, Arc<DirtyPage>>,
-    /// Pages that a failed sync marked clean: readable until the cache is dropped, on no disk.
+    /// Pages that a failed sync marked clean. They are readable until the cache is dropped, but not
+    /// on the disk.
     pub(super) lost: BTreeSet<u64>,
     /// Pages that were read since they were last dropped.
     pub(super) resident: BTreeSet<u64>,
 }
 
-/// What is unsynced in one page.
+/// The unsynced part of one page.
 #[derive(Clone, Debug)]
 pub(super) struct DirtyPage {
     /// One bit per byte that was written.
     written: [u64; PAGE_BYTES / 64],
-    /// Contents of sectors between the durable and the current one.
+    /// Contents of sectors between the durable and the current ones.
     versions: Vec<(usize, Box<[u8; SECTOR_BYTES]>)>,
 }
 
@@ -45,19 +47,19 @@ impl DirtyPage {
         self.written[at / 64] >> (at % 64) & 1 == 1
     }
 
-    /// Was anything in this sector?
+    /// Was any byte of this sector written since the last sync?
     pub(super) fn is_dirty(&self, sector: usize) -> bool {
         let words = SECTOR_BYTES / 64;
         self.written[sector * words..(sector + 1) * words].iter().any(|&word| word != 0)
     }
 
-    /// The in-between contents of a sector.
+    /// The contents of a sector between the durable and the current one.
     pub(super) fn versions(&self, sector: usize) -> Vec<&[u8; SECTOR_BYTES]> {
         let mine = self.versions.iter().filter(|(s, _)| *s == sector);
         mine.map(|(_, bytes)| &**bytes).collect()
     }
 
-    /// Notes that `[at, at + len)` is about to be written over `page`.
+    /// Records that `[at, at + len)` of `page` is about to be overwritten.
     fn mark(&mut self, page: Option<&[u8; PAGE_BYTES]>, at: usize, len: usize) {
         for sector in at / SECTOR_BYTES..(at + len).div_ceil(SECTOR_BYTES) {
             if self.is_dirty(sector) {
@@ -87,7 +89,7 @@ impl DirtyPage {
 }
 
 impl Inode {
-    /// Writes into the page cache.
+    /// Writes to the page cache.
     pub(super) fn write(&mut self, bytes: &[u8], offset: u64) {
         for (number, at, _, len) in pieces(offset, bytes.len()) {
             self.mark(number, at, len);
@@ -95,7 +97,8 @@ impl Inode {
         self.current.write(bytes, offset);
     }
 
-    /// Cuts or extends in the page cache. Cut bytes count as overwritten by zeros.
+    /// Truncates or extends the file in the page cache. Truncated bytes count as overwritten by
+    /// zeros.
     pub(super) fn set_len(&mut self, len: u64) {
         let old = self.current.len();
         if len < old {
@@ -115,7 +118,8 @@ impl Inode {
         let page = self.current.page(number).map(|page| &**page);
         let dirty = self.dirty.entry(number).or_insert_with(|| Arc::new(DirtyPage::new()));
         Arc::make_mut(dirty).mark(page, at, len);
-        // A page dirtied again is written whole by the next sync, lost bytes included.
+        // The next sync writes a page that is dirty again as a whole, including bytes that were
+        // lost.
         self.lost.remove(&number);
     }
 
@@ -128,8 +132,8 @@ impl Inode {
         self.settle_len();
     }
 
-    /// Makes those unsynced pages durable that have room in `free` bytes, in the order of the file;
-    /// the others fail as in a failed sync. Did all of them have room?
+    /// Makes those unsynced pages durable that fit into `free` bytes, in file order. The others are
+    /// lost as in a failed sync. Returns whether all of them fit.
     pub(super) fn sync_within(&mut self, free: u64, failed: FailedSync) -> bool {
         let mut pages_left = free / PAGE_BYTES as u64;
         let has_room = |number: &u64| {
@@ -155,13 +159,13 @@ impl Inode {
         false
     }
 
-    /// Adopts the length, and the reserved blocks when nothing of them is unsynced.
+    /// Makes the length durable.
     fn settle_len(&mut self) {
         self.durable.set_len(self.current.len());
     }
 
-    /// What a failed sync leaves: clean pages whose bytes never reached the disk. The length does
-    /// not reach it either, until a later sync of something else.
+    /// Applies a failed sync: pages are clean, but their bytes never reached the disk. Neither did
+    /// the length; a later sync of other bytes makes it durable.
     pub(super) fn lose_unsynced(&mut self, failed: FailedSync) {
         let dirty = std::mem::take(&mut self.dirty);
         match failed {
@@ -175,7 +179,7 @@ impl Inode {
         }
     }
 
-    /// Forgets clean pages: lost ones show what the disk has.
+    /// Drops clean pages. Lost pages show what the disk has afterwards.
     pub(super) fn drop_cache(&mut self) {
         for number in std::mem::take(&mut self.lost) {
             self.current.put_page(number, self.durable.page(number).cloned());
@@ -216,7 +220,7 @@ impl Inode {
         len
     }
 
-    /// Is all of it in memory? Used when reads start cold.
+    /// Is all of it in memory? Used for cold reads.
     pub(super) fn is_resident(&self, offset: u64, len: usize) -> bool {
         let (first, end) = page_span(offset, len as u64);
         (first..end).all(|number| self.resident.contains(&number))

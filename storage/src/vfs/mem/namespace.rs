@@ -1,5 +1,5 @@
-//! Directories of the in-memory disk: which names exist, which of them are durable, and the inodes
-//! that somebody can still reach.
+//! Directories of the in-memory disk: which names exist, which of them are durable, and which
+//! inodes are still reachable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
@@ -10,7 +10,7 @@ use std::thread::ThreadId;
 use super::content::PAGE_BYTES;
 use super::inode::Inode;
 
-/// What a name means.
+/// What a name refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     File(u64),
@@ -22,7 +22,7 @@ pub(super) enum Entry {
 pub(super) struct Directory {
     pub(super) current: BTreeMap<String, Entry>,
     pub(super) durable: BTreeMap<String, Entry>,
-    /// What each changed name has meant since the last sync, the current meaning last.
+    /// For each changed name, what it has referred to since the last sync, the current entry last.
     pub(super) unsynced: BTreeMap<String, Vec<Option<Entry>>>,
 }
 
@@ -47,34 +47,33 @@ impl Directory {
     }
 }
 
-/// When a disk with a limited capacity finds out that there is no room.
+/// How a disk with a limited capacity uses space, and when it reports a lack of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SpaceUse {
-    /// Ext4, XFS: a page takes space when it is first written or allocated; overwriting it and
-    /// syncing it take none.
+    /// Ext4, XFS: a page takes space when it is first written or allocated. To overwrite or sync it
+    /// takes no more.
     #[default]
     InPlace,
-    /// Btrfs, ZFS: an overwritten page takes new space and gives the old one back with the next
-    /// sync of its file. A new name takes a page for the time of its making. Nothing can be
-    /// promised.
+    /// Btrfs, ZFS: an overwritten page takes new space, and frees the old one at the next sync of
+    /// its file. To create a name takes a page temporarily. No blocks can be guaranteed.
     CopyOnWrite,
-    /// A server, a quota, thin provisioning: every write succeeds, and the sync finds out. Pages
-    /// that have room are durable then, the others are lost as in a failed sync. Nothing can be
-    /// promised.
+    /// A server, a quota, thin provisioning: every write succeeds, and the sync detects the lack of
+    /// space. Pages that have room are durable then; the others are lost as in a failed sync. No
+    /// blocks can be guaranteed.
     Delayed,
 }
 
-/// What reads see after a sync has failed.
+/// What reads return after a failed sync.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FailedSync {
     /// Ext4, XFS: the new bytes, in pages that count as clean, until they leave the cache.
     #[default]
     KeepsNew,
-    /// Btrfs: the bytes and the length that the disk has, at once.
+    /// Btrfs: the bytes and the length that the disk has, immediately.
     RevertsToOld,
 }
 
-/// What the tests can set; a clone of the disk inherits it.
+/// What tests can set. A clone of the disk inherits it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) capacity: Option<u64>,
@@ -86,27 +85,27 @@ pub(super) struct Settings {
     pub(super) reads_without_waiting: bool,
 }
 
-/// How a file is locked.
+/// The holders of a file's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Locked {
-    /// By one.
+    /// One exclusive holder.
     Exclusive,
-    /// By so many.
+    /// This many shared holders.
     Shared(u64),
 }
 
-/// The whole disk with its page cache. Cloning shares all content.
+/// The whole disk with its page cache. Clones share all contents.
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) inodes: BTreeMap<u64, Arc<Inode>>,
     pub(super) dirs: BTreeMap<PathBuf, Arc<Directory>>,
     pub(super) next_inode: u64,
     pub(super) settings: Settings,
-    /// Open handles, maps and locks per inode. A clone has none.
+    /// Open handles, mappings and locks per inode. A clone has none.
     pub(super) handles: BTreeMap<u64, u64>,
     pub(super) locked: BTreeMap<u64, Locked>,
     pub(super) operations: u64,
-    /// Changing operations beyond this number find the power off.
+    /// Changing operations beyond this number fail, because the power is off.
     pub(super) power_off_after: Option<u64>,
     /// The next sync by this thread fails and marks its pages clean.
     pub(super) lose_sync_of: Option<ThreadId>,
@@ -146,7 +145,7 @@ impl Disk {
         }
     }
 
-    /// The same disk after the death of all processes: cache and unsynced state included.
+    /// The same disk after the death of all processes, with cache and unsynced state.
     pub(super) fn surviving(&self) -> Self {
         let mut disk =
             Self::with(self.dirs.clone(), self.inodes.clone(), self.next_inode, self.settings);
@@ -162,7 +161,7 @@ impl Disk {
         self.dirs.get(path).map(|dir| &**dir).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
-    /// What a path means.
+    /// What a path refers to.
     pub(super) fn find(&self, path: &Path) -> io::Result<Entry> {
         if path == Path::new("/") {
             return Ok(Entry::Dir);
@@ -247,7 +246,8 @@ impl Disk {
         Ok(())
     }
 
-    /// A directory is a tree that is copied when it changes. Removing has a reserve of its own.
+    /// With copy-on-write, a directory is a tree that is copied when it changes. Removal uses a
+    /// reserve.
     fn room_for_a_name(&self) -> io::Result<()> {
         let full = self.free().is_some_and(|free| free < PAGE_BYTES as u64);
         if full && self.settings.space == SpaceUse::CopyOnWrite {
@@ -262,7 +262,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Forgets inodes that no name, past unsynced name or handle can reach.
+    /// Drops inodes that no name, unsynced former name or handle can reach.
     fn collect(&mut self) {
         let reachable: BTreeSet<u64> = self.dirs.values().flat_map(|dir| dir.inodes()).collect();
         let handles = &self.handles;
@@ -290,14 +290,14 @@ impl Disk {
         Arc::make_mut(self.inodes.get_mut(&id).expect("a handle keeps its inode"))
     }
 
-    /// The process id that a lock file names.
+    /// The process id in a lock file.
     pub(super) fn lock_holder(&self, id: u64) -> Option<u32> {
         let mut text = [0; 16];
         let n = self.inode(id).current.read(&mut text, 0);
         std::str::from_utf8(&text[..n]).ok()?.trim().parse().ok()
     }
 
-    /// Bytes of space taken: by files that have a name now, or a handle.
+    /// Bytes of space taken by files that have a name now, or a handle.
     pub(super) fn used(&self) -> u64 {
         let named = self.dirs.values().flat_map(|dir| dir.current.values());
         let named = named.filter_map(|e| if let Entry::File(id) = e { Some(*id) } else { None });
@@ -311,13 +311,13 @@ impl Disk {
     }
 }
 
-/// The directory and the name in it.
+/// Splits a path into the directory and the name in it.
 fn split(path: &Path) -> io::Result<(&Path, &str)> {
     let name = path.file_name().and_then(|name| name.to_str());
     path.parent().zip(name).ok_or_else(|| ErrorKind::InvalidInput.into())
 }
 
-/// The one spelling of a path: absolute (the working directory is the root), without dots.
+/// The canonical form of a path: absolute (the working directory is the root), without dots.
 pub(super) fn normal(path: &Path) -> PathBuf {
     let mut out = PathBuf::from("/");
     for component in path.components() {

@@ -1,12 +1,13 @@
-//! Goal: the in-memory disk forgets what a real one may forget, and nothing else.
-//! Method: one test per rule; the last one checks all rules on random histories, seed printed.
+//! Goal: the in-memory disk loses what a real one may lose, and nothing else.
+//! Method: one test per rule; the last one checks all rules on random histories. The seed is
+//! printed.
 
 use std::collections::BTreeSet;
 
 use super::super::chance::Chance;
 use super::*;
 
-// Who is told that there is no space, and what a failed sync leaves.
+// When a lack of space is reported, and what a failed sync leaves.
 mod space;
 
 fn p(path: &str) -> &Path {
@@ -19,7 +20,7 @@ fn put(vfs: &MemVfs, path: &str, bytes: &[u8]) -> Arc<dyn File> {
     file
 }
 
-/// A file whose content and name are durable.
+/// A file whose contents and name are durable.
 fn put_durable(vfs: &MemVfs, path: &str, bytes: &[u8]) -> Arc<dyn File> {
     let file = put(vfs, path, bytes);
     file.sync_all().unwrap();
@@ -34,7 +35,7 @@ fn read(vfs: &MemVfs, path: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The contents that seeds 0..200 leave of one file.
+/// The contents of one file that seeds 0 to 199 leave.
 fn outcomes(vfs: &MemVfs, path: &str, kind: fn(u64) -> CrashKind) -> BTreeSet<Option<Vec<u8>>> {
     (0..200).map(|seed| read(&vfs.crash_clone(kind(seed)), path)).collect()
 }
@@ -367,8 +368,8 @@ fn unreachable_files_are_forgotten() {
 }
 
 /// Goal: no kind of crash changes a byte or a name that was durable and not touched since, invents
-/// a byte outside of the written ranges, or loses anything that was synced last.
-/// Method: random writes, cuts, renames and syncs; per byte, the set of values it may have.
+/// a byte outside the written ranges, or loses anything that is synced.
+/// Method: random writes, truncations, renames and syncs; a set of possible values for each byte.
 #[test]
 fn random_histories_keep_every_promise() {
     let seeds = match std::env::var("SLUICE_SEED") {
@@ -386,7 +387,7 @@ fn history(seed: u64) {
     let file = put_durable(&vfs, "/f", &[0; 3000]);
     let mut now = vec![0_u8; 3000];
     let mut durable = now.clone();
-    // Bytes written (or cut) since the last sync; beyond them everything must be as durable.
+    // Bytes written or truncated since the last sync. All others must be durable.
     let mut touched: BTreeSet<usize> = BTreeSet::new();
     for step in 0..40 {
         match chance.below(10) {
@@ -429,7 +430,7 @@ fn history(seed: u64) {
             if touched.is_empty() && durable.len() == now.len() {
                 assert_eq!(left, durable, "{}", about(kind));
             }
-            // What a crash left is durable: a second power cut takes nothing more.
+            // What a crash left is durable: a second power cut removes nothing more.
             let again = image.crash_clone(CrashKind::DropUnsynced);
             assert_eq!(read(&again, "/f").unwrap(), left, "{}", about(kind));
         }

@@ -1,4 +1,5 @@
-//! Goal: each file system's way of running out of space, and of failing a sync, is kept exactly.
+//! Goal: the way in which each file system runs out of space, and fails a sync, is simulated
+//! exactly.
 
 use super::*;
 
@@ -100,7 +101,7 @@ fn d6_a_failed_sync_shows_the_new_bytes_or_the_old_ones() {
             let left = read(&vfs.crash_clone(kind), "/f").unwrap();
             assert_eq!(left[..100], old, "{failed:?} {kind:?}: no byte reached the disk");
         }
-        // A repeated sync succeeds and persists none of it.
+        // A repeated sync succeeds without persisting any of it.
         file.sync_data().unwrap();
         let left = read(&vfs.crash_clone(CrashKind::DropUnsynced), "/f").unwrap();
         assert!(left.starts_with(&old) && left[100..].iter().all(|&byte| byte == 0), "{failed:?}");
