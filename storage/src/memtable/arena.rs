@@ -1,11 +1,11 @@
 //! Memory of the index: nodes, long prefixes, and links between versions.
 //!
-//! Guarantees: what was handed out never moves, and can be read until the chunks are dropped. Nodes
-//! start on a cache line, so a walk over the index touches few lines.
+//! Guarantees: memory that was handed out never moves, and can be read until the chunks are
+//! dropped. Nodes start on a cache line, so a walk over the index touches few lines.
 //!
-//! A replaced node stays, because a reader may still be looking at it. That costs little: the index
-//! grows only with new keys. Links between versions come with every overwrite. So retired links are
-//! used again, once no reader can be in them; the caller knows when.
+//! A replaced node is never freed, because a reader may still be in it. That costs little: the
+//! index grows only with new keys. Links between versions are made by every overwrite, so retired
+//! links are reused once no reader can be in them; the caller knows when.
 
 use super::versions::Versions;
 use crate::buffer::{Chunk, ChunkClass, ChunkSource, LINE_BYTES};
@@ -13,13 +13,13 @@ use crate::limits::KEY_BYTES_MAX;
 use std::mem;
 use std::ptr::NonNull;
 
-/// Links are made in eights: that many fill whole cache lines.
+/// Links are made in groups of eight, which fill whole cache lines.
 const VERSIONS_BYTES: usize = 3 * LINE_BYTES;
 
-/// First chunk. Small, because an engine may keep many nearly empty memtables.
+/// The size of the first chunk. Small, because an engine may have many nearly empty memtables.
 const FIRST_CHUNK_BYTES: usize = 16 << 10;
 
-/// The writer's side of the memory; readers only follow pointers into it.
+/// The writer's part of the index memory. Readers only follow pointers into it.
 pub(super) struct Arena {
     chunks: Vec<Chunk>,
     at: NonNull<u8>,
@@ -35,8 +35,8 @@ pub(super) struct Arena {
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// An empty arena; takes its first memory with the first node. Are links between versions ever
-    /// retired?
+    /// An empty arena. It takes its first memory with the first node. `reuses_versions`: are links
+    /// between versions ever retired?
     pub(super) fn new(source: ChunkSource, reuses_versions: bool) -> Self {
         Self {
             chunks: Vec::new(),
@@ -55,19 +55,19 @@ impl Arena {
         self.allocated_bytes
     }
 
-    /// Bytes handed out, replaced nodes included.
+    /// Bytes handed out, including replaced nodes.
     pub(super) fn used_bytes(&self) -> usize {
         self.used_bytes
     }
 
-    /// Gives the chunks away; nothing may be asked of the arena afterwards.
+    /// Takes the chunks. The arena must not be used afterwards.
     pub(super) fn take_chunks(&mut self) -> Vec<Chunk> {
         self.rest_bytes = 0;
         self.free_versions.clear();
         mem::take(&mut self.chunks)
     }
 
-    /// Writes a node.
+    /// Stores a node.
     ///
     /// # Safety
     /// The chunks of this arena must outlive `'a`.
@@ -75,11 +75,11 @@ impl Arena {
         const { assert!(align_of::<N>() <= LINE_BYTES) };
         const { assert!(!mem::needs_drop::<N>()) };
         let at = self.cut(size_of::<N>()).cast::<N>();
-        // SAFETY: chunks start on a cache line and are cut in whole lines, so `at` is aligned for
-        // `N`; nobody else was given these bytes.
+        // SAFETY: chunks start on a cache line and are divided into whole lines, so `at` is aligned
+        // for `N`. Nobody else was given these bytes.
         unsafe { at.write(node) };
-        // SAFETY: just written; from here on the node is only shared, and the caller promises
-        // the lifetime.
+        // SAFETY: just written. From here on the node is only shared, and the caller guarantees the
+        // lifetime.
         unsafe { at.as_ref() }
     }
 
@@ -89,13 +89,13 @@ impl Arena {
     /// The chunks of this arena must outlive `'a`.
     pub(super) unsafe fn bytes<'a>(&mut self, bytes: &[u8]) -> &'a [u8] {
         let at = self.cut(bytes.len());
-        // SAFETY: that many bytes were cut for this.
+        // SAFETY: that many bytes were reserved for this.
         unsafe { at.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
-        // SAFETY: just written and never changed; the caller promises the lifetime.
+        // SAFETY: just written and never changed; the caller guarantees the lifetime.
         unsafe { std::slice::from_raw_parts(at.as_ptr(), bytes.len()) }
     }
 
-    /// A link between two versions of a key, perhaps in memory that was one before.
+    /// Memory for a link between two versions of a key, perhaps that of a retired link.
     #[inline]
     pub(super) fn versions(&mut self) -> NonNull<Versions> {
         self.free_versions.pop().unwrap_or_else(|| self.more_versions())
@@ -119,7 +119,7 @@ impl Arena {
         self.reuses_versions
     }
 
-    /// No reader can be in these any more.
+    /// Makes retired links available again. No reader may be in them any more.
     pub(super) fn reuse(&mut self, versions: &mut Vec<NonNull<Versions>>) {
         self.free_versions.append(versions);
     }
@@ -143,8 +143,8 @@ impl Arena {
         let chunk = if self.chunks.is_empty() && bytes <= FIRST_CHUNK_BYTES {
             Chunk::small(FIRST_CHUNK_BYTES)
         } else {
-            // As much again as there is, in the nearest class. The smallest holds the longest
-            // prefix.
+            // As much as there is already, in the nearest class. The smallest class fits the
+            // longest prefix.
             let wanted = self.allocated_bytes;
             let class = ChunkClass::ALL.into_iter().rev().find(|class| class.bytes() <= wanted);
             self.source.take(class.unwrap_or_default())

@@ -1,19 +1,19 @@
 //! The memtable: the newest entries of a range, sorted, in memory.
 //!
-//! There is one writer and any number of readers. A reader takes no lock and never waits. It pins
+//! There is one writer and any number of readers. A reader takes no lock and never waits: it pins
 //! the memory (`Grace`), follows published pointers, and unpins.
 //!
-//! * The index is an adaptive radix tree (`tree`, `node`) with one place for each user key.
-//! * Entries lie in a chunked buffer (`crate::buffer`).
-//! * An overwrite puts the new entry in front of the older versions of its key (`versions`).
-//! * Versions that nobody can need give their memory back (`reclaim`).
+//! * The index is an adaptive radix tree (`tree`, `node`) with one slot per user key.
+//! * Entries are in a chunked buffer (`crate::buffer`).
+//! * An overwrite adds the new entry in front of the older versions of its key (`versions`).
+//! * Memory of versions that nobody can need is reclaimed (`reclaim`).
 //!
 //! ADR 0006 and ADR 0009 say why it has this shape.
 //!
 //! Guarantees:
-//! * Readers see an insert wholly or not at all.
+//! * Readers see an insert as a whole or not at all.
 //! * The bytes of an entry never change under a pin.
-//! * A reader that was told of a sequence number after its insert finds that entry; or it finds a
+//! * A reader that reads at a sequence number at or above an insert finds that entry. Or it finds a
 //!   newer one, and is told to look again at a newer number.
 //!
 //! It does not hide tombstones, and does not limit its own size.
@@ -44,28 +44,28 @@ use bytes::Bytes;
 use node::Slot;
 use std::fmt;
 use std::ptr;
-// Not `crate::sync::Arc`: loom's cannot be a method receiver. What it would check, that the last
-// owner frees, is not a protocol of ours.
+// Not `crate::sync::Arc`: loom's cannot be a method receiver. Loom would only check that the last
+// owner frees, which is not our protocol.
 use std::sync::{Arc, OnceLock};
 use versions::Found;
 
-/// What a memtable is made with; the default keeps everything until it is dropped.
+/// Options of a memtable. By default it keeps everything until it is dropped.
 #[derive(Clone, Debug, Default)]
 pub struct MemtableOptions {
-    /// Where its memory comes from and goes to; without one, the allocator.
+    /// Where its chunks come from and go to; `None` is the allocator.
     pub pool: Option<Arc<ChunkPool>>,
-    /// Give memory of overwritten entries back while the memtable takes writes.
+    /// Reclaims memory of overwritten entries while the memtable takes writes; `None`: never.
     pub reclaim: Option<Reclaim>,
 }
 
-/// Makes an empty memtable and its only writer. Allocates nothing but the two of them.
+/// Creates an empty memtable and its only writer. Allocates nothing else yet.
 ///
-/// `id` is the caller's name for it and means nothing here.
+/// `id` is the caller's identifier and has no meaning here.
 pub fn memtable(id: u64) -> (Arc<Memtable>, MemtableWriter) {
     memtable_with(id, MemtableOptions::default())
 }
 
-/// The same, with options.
+/// As `memtable`, with options.
 pub fn memtable_with(id: u64, options: MemtableOptions) -> (Arc<Memtable>, MemtableWriter) {
     let table = Arc::new(Memtable {
         id,
@@ -79,25 +79,25 @@ pub fn memtable_with(id: u64, options: MemtableOptions) -> (Arc<Memtable>, Memta
     (table, writer)
 }
 
-/// Not a sequence number: nothing was inserted yet.
+/// In place of a sequence number: nothing was inserted yet.
 const NO_SEQNO: u64 = u64::MAX;
 
-/// What readers share: entries by key and sequence number.
+/// The shared part of a memtable: entries by key and sequence number.
 pub struct Memtable {
     id: u64,
-    /// Read by every search and rarely written.
+    /// Every search loads it, and it rarely changes.
     root: Slot,
     progress: Progress,
     grace: Grace,
-    /// The memory behind the tree, left here by the writer when it goes; until then it owns it, and
-    /// keeps this memtable alive.
+    /// The memory behind the tree. The writer owns it, and keeps this memtable alive, until it is
+    /// dropped; then it moves the memory here.
     chunks: OnceLock<Vec<Chunk>>,
-    /// Where the chunks go in the end; without one they are freed.
+    /// Where the chunks go in the end; without a pool they are freed.
     pool: Option<Arc<ChunkPool>>,
 }
 
-/// What the writer stores with every insert; on cache lines of its own, two because processors
-/// fetch them in pairs, so that readers of the root do not wait for it.
+/// What the writer stores with every insert. It has cache lines of its own, so that readers of the
+/// root do not wait for it. Two lines, because processors fetch them in pairs.
 #[repr(align(128))]
 struct Progress {
     entries: AtomicU64,
@@ -107,7 +107,7 @@ struct Progress {
     used_bytes: AtomicUsize,
     index_bytes: AtomicUsize,
     frozen: AtomicBool,
-    // From here on only where something was overwritten.
+    // The fields below change only when something was overwritten.
     dead_bytes: AtomicU64,
     content_bytes: AtomicU64,
     present_entries: AtomicU64,
@@ -143,43 +143,43 @@ impl Default for Progress {
     }
 }
 
-/// What the buffer of a memtable has done for its hot keys.
+/// What reclaiming has done in a memtable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReclaimStats {
-    /// What is in it now.
+    /// The present state of the buffer.
     pub buffer: BufferStats,
     /// Compactions started.
     pub compactions: u64,
-    /// Steps made.
+    /// Compaction steps made.
     pub steps: u64,
-    /// Bytes that steps copied.
+    /// Bytes copied by those steps.
     pub copied_bytes: u64,
     /// Bytes of chunks that became free without a flush.
     pub reclaimed_bytes: u64,
 }
 
 impl Memtable {
-    /// The name that the caller of `memtable` gave.
+    /// The identifier that was passed to `memtable`.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Keeps everything where it is that is reached through the pin.
+    /// Pins the memtable: no memory that is reached through the pin is reused while it lives.
     #[inline]
     pub fn pin(&self) -> MemtablePin<'_> {
         MemtablePin { table: self, phase: self.pin_phase() }
     }
 
-    /// Asks for the memory that a search for `key`, or its insert, will wait for. A hint, that
-    /// costs the way down the index once more: it pays where something else is done before, or
-    /// where the insert is done while others wait for it.
+    /// Prefetches the memory that a search for `key`, or its insert, will wait for. It costs one
+    /// more descent of the index. That pays if other work is done before the search, or if others
+    /// wait for the insert.
     #[inline]
     pub fn prefetch(&self, key: &[u8]) {
         // SAFETY: nodes live as long as this memtable.
         unsafe { tree::prefetch_entry(&self.root, key) };
     }
 
-    /// Where its chunks come from and go to.
+    /// The pool of its chunks.
     #[inline]
     pub fn pool(&self) -> Option<&ChunkPool> {
         self.pool.as_deref()
@@ -187,54 +187,54 @@ impl Memtable {
 
     #[inline]
     fn pin_phase(&self) -> Option<Phase> {
-        // Once the writer has gone, memory only ends with the memtable.
+        // Once the writer is gone, memory is only freed with the memtable.
         (!self.is_frozen()).then(|| self.grace.pin())
     }
 
-    /// A cursor over the newest entry at or below `upto` of every key. It stands nowhere until its
-    /// first seek, stays exact while the writer goes on, keeps the memtable alive, and pins its
-    /// memory for as long as it lives.
+    /// A cursor over the newest entry at or below `upto` of every key. It has no position before
+    /// its first seek. It stays exact while the writer continues, keeps the memtable alive, and
+    /// pins its memory.
     ///
-    /// Where the writer reclaims, `upto` must be a held `ReadPoint`, or at or above everything
+    /// If the writer reclaims, `upto` must be a held `ReadPoint`, or at or above everything
     /// inserted.
     pub fn cursor(self: &Arc<Self>, upto: Seqno) -> MemtableCursor {
         MemtableCursor::new(Arc::clone(self), upto)
     }
 
-    /// The sequence number of the first insert, or `None` while empty.
+    /// The sequence number of the first insert; `None` while empty.
     pub fn first_seqno(&self) -> Option<Seqno> {
         seqno(self.progress.first_seqno.load(Ordering::Acquire))
     }
 
-    /// The sequence number of the latest insert, or `None` while empty. Entries up to it are found
-    /// by every search that starts later.
+    /// The sequence number of the latest insert; `None` while empty. Every search that starts later
+    /// finds the entries up to it.
     pub fn last_seqno(&self) -> Option<Seqno> {
         seqno(self.progress.last_seqno.load(Ordering::Acquire))
     }
 
-    /// Entries inserted, every version counted, those that have died too.
+    /// The number of inserted entries. All versions count, including dead ones.
     pub fn entries(&self) -> u64 {
         self.progress.entries.load(Ordering::Acquire)
     }
 
-    /// Bytes held from the allocator: what dropping this memtable gives back, and what waits for
-    /// the last reader. One load. It moves in chunks of 16 KiB to 2 MiB.
+    /// Bytes held from the allocator. Dropping the memtable frees them, and so does the last reader
+    /// of reclaimed memory. Costs one load. Changes by chunks of 16 KiB to 2 MiB.
     pub fn allocated_bytes(&self) -> usize {
         self.progress.allocated_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes in use by entries (dead ones included) and index, exact after every insert; never
-    /// above `allocated_bytes`.
+    /// Bytes used by entries (dead ones included) and index. Exact after every insert; never above
+    /// `allocated_bytes`.
     pub fn used_bytes(&self) -> usize {
         self.progress.used_bytes.load(Ordering::Relaxed)
     }
 
-    /// The part of `used_bytes` that is index, replaced nodes included.
+    /// The part of `used_bytes` that the index uses, including replaced nodes.
     pub fn index_bytes(&self) -> usize {
         self.progress.index_bytes.load(Ordering::Relaxed)
     }
 
-    /// What reclaiming has done so far, as of the writer's last look.
+    /// What reclaiming has done so far, as of the writer's latest call of `reclaim`.
     pub fn reclaim_stats(&self) -> ReclaimStats {
         let get = |value: &AtomicU64| value.load(Ordering::Relaxed);
         let progress = &self.progress;
@@ -242,7 +242,8 @@ impl Memtable {
         let index_bytes = self.index_bytes() as u64;
         ReclaimStats {
             buffer: BufferStats {
-                // Exact after every insert, where the writer's own number is from its last look.
+                // This is exact after every insert, while the writer's own number is from its
+                // latest call.
                 live_bytes: (self.used_bytes() as u64)
                     .saturating_sub(index_bytes + get(&progress.dead_bytes)),
                 dead_bytes: get(&progress.dead_bytes),
@@ -259,7 +260,7 @@ impl Memtable {
         }
     }
 
-    /// Has the writer said that nothing more comes?
+    /// Has the writer declared that no more entries will be inserted?
     #[inline]
     pub fn is_frozen(&self) -> bool {
         self.progress.frozen.load(Ordering::Acquire)
@@ -289,7 +290,7 @@ impl fmt::Debug for Memtable {
     }
 }
 
-/// While it lives, memory that can be reached through it is not used again.
+/// A pin: memory that is reached through it is not reused while it lives.
 #[derive(Debug)]
 pub struct MemtablePin<'a> {
     table: &'a Memtable,
@@ -299,14 +300,14 @@ pub struct MemtablePin<'a> {
 impl MemtablePin<'_> {
     /// The newest entry of `key` at or below `upto`, tombstones included.
     ///
-    /// Never waits. Costs a descent (one cache line or two per node, about three nodes for half a
-    /// million random keys), one comparison of the key, and few steps however many versions are
+    /// Never waits. Costs a descent (one or two cache lines per node, about three nodes for half a
+    /// million random keys), one comparison of the key, and few steps, however many versions are
     /// newer than `upto` (short-lists).
     #[inline]
     pub fn get(&self, key: &[u8], upto: Seqno) -> Lookup<'_> {
-        // SAFETY: the memory lives as long as this memtable: the writer keeps it alive while it
-        // owns the chunks, and afterwards they are in `chunks`. What dies is not reused under this
-        // pin (grace-before-reuse).
+        // SAFETY: the memory lives as long as this memtable: the writer keeps the memtable alive
+        // while it owns the chunks, and afterwards they are in `chunks`. Memory of dead versions is
+        // not reused under this pin (grace-before-reuse).
         let link = unsafe { tree::find(&self.table.root, key) };
         // SAFETY: as above.
         let Found { version, passed_cut } = unsafe { versions::at_or_below(link, upto) };
@@ -323,13 +324,13 @@ impl Drop for MemtablePin<'_> {
     }
 }
 
-/// What a lookup found.
+/// The result of a lookup.
 #[derive(Clone, Copy, Debug)]
 pub struct Lookup<'a> {
-    /// The newest version at or below the number that is still there.
+    /// The newest version at or below the number that is still present.
     pub version: Option<EntryVersion<'a>>,
-    /// A newer one at or below the number may have been there and died. Never so at a held
-    /// `ReadPoint`; without one, look again at what is visible now: it is higher.
+    /// A newer version at or below the number may have been retired. Never true at a held
+    /// `ReadPoint`. Otherwise look again at the number that is visible now: it is higher.
     pub passed_cut: bool,
 }
 
@@ -338,12 +339,12 @@ pub struct Lookup<'a> {
 pub struct EntryVersion<'a>(EntryAt<'a>);
 
 impl EntryVersion<'_> {
-    /// When it was written.
+    /// Its sequence number.
     pub fn seqno(&self) -> Seqno {
         self.0.seqno()
     }
 
-    /// The value, copied once; `None` for a tombstone.
+    /// A copy of the value; `None` for a tombstone.
     #[inline]
     pub fn value(&self) -> Option<Bytes> {
         match self.0.whole() {
@@ -352,13 +353,14 @@ impl EntryVersion<'_> {
         }
     }
 
-    /// Is it a value, and not a tombstone?
+    /// Is it a put, and not a tombstone?
     #[inline]
     pub fn is_put(&self) -> bool {
         self.read(|kind, _| kind == Kind::Put)
     }
 
-    /// What `look` makes of kind and value, in place unless the entry straddles chunks.
+    /// Passes kind and value to `look` and returns its result. Copies nothing unless the entry
+    /// straddles chunks.
     #[inline]
     pub fn read<T>(&self, look: impl FnOnce(Kind, &[u8]) -> T) -> T {
         if let Some(entry) = self.0.whole() {
@@ -370,7 +372,7 @@ impl EntryVersion<'_> {
         look(entry.kind, entry.value)
     }
 
-    /// The value shares its memory with the key in front of it, which is short beside it.
+    /// The value keeps its key in memory, which is short compared with it.
     #[cold]
     fn straddling_value(self) -> Option<Bytes> {
         let mut payload = Vec::new();

@@ -1,12 +1,12 @@
 //! Inner nodes in four sizes, and the tagged links between them.
 //!
-//! A node has a *prefix*: bytes that all keys below it share at this depth. One entry at most has a
-//! key that *ends here*. The byte after the prefix tells the children apart.
+//! A node has a *prefix*: bytes that all keys below it share at this depth. At most one entry has a
+//! key that *ends here*. The byte after the prefix selects the child.
 //!
 //! Guarantees: each change to a node that readers can reach is one Release store of one pointer.
-//! What the store depends on (the key byte, the index, the presence bit) was written before it. A
-//! reader that does not see all of it sees an empty slot, which means "not there". Only the writer
-//! changes nodes. Readers never retry.
+//! Everything that the store depends on (the key byte, the index, the presence bit) is written
+//! before it. A reader that does not see all of it sees an empty slot, which means "not there".
+//! Only the writer changes nodes. Readers never retry.
 //!
 //! Nodes are not moved or freed. A node that must grow, or lose a part of its prefix, is copied.
 //! The copy takes its place in the parent, and the original stays as it was (*frozen*).
@@ -23,11 +23,12 @@ use std::array;
 use std::ptr::{self, NonNull};
 use std::slice;
 
-/// Where a link is kept and published.
+/// Holds a link and publishes it.
 pub(super) type Slot = AtomicPtr<u8>;
 
-/// An address with the kind of its target above it; null is empty. A link to an entry also carries
-/// what `EntryAt` needs, and every link what has died around it.
+/// A tagged address. The kind of its target is above the address; null is empty. A link to an entry
+/// also has the bits that `EntryAt` needs. Every link records whether versions around it were
+/// retired.
 ///
 /// ```text
 /// bits 0..48 address | 48..51 kind | 51 cut below | 52..54 an entry's own | 54 cut before
@@ -42,13 +43,13 @@ const KIND_16: usize = 2;
 const KIND_48: usize = 3;
 const KIND_256: usize = 4;
 const KIND_VERSIONS: usize = 5;
-/// Older versions than the one this leads to have died.
+/// Versions older than the target were retired.
 const CUT_BELOW: usize = 1 << (ADDRESS_BITS + 3);
-/// Versions between this one's holder and the one it leads to have died.
+/// Versions between the holder of this link and its target were retired.
 const CUT_BEFORE: usize = 1 << (ADDRESS_BITS + 6);
 const CUTS: usize = CUT_BELOW | CUT_BEFORE;
 
-/// What a link leads to.
+/// The target of a link.
 pub(super) enum Target<'a> {
     /// Nothing.
     Empty,
@@ -61,7 +62,7 @@ pub(super) enum Target<'a> {
 }
 
 impl Link {
-    /// Leads nowhere.
+    /// The link without a target.
     pub(super) const EMPTY: Self = Self(ptr::null_mut());
 
     /// A link to an entry.
@@ -86,7 +87,8 @@ impl Link {
         Self(at.map_addr(|at| at | kind << ADDRESS_BITS))
     }
 
-    /// Reads a slot; what the writer did before it published the link is visible afterwards.
+    /// Loads a slot. Everything that the writer did before it published the link is visible
+    /// afterwards.
     #[inline(always)]
     pub(super) fn load(slot: &Slot) -> Self {
         #[cfg(test)]
@@ -94,7 +96,7 @@ impl Link {
         Self(slot.load(Ordering::Acquire))
     }
 
-    /// Publishes this link, and with it everything the writer has done so far.
+    /// Publishes this link, and with it everything that the writer has done so far.
     #[inline(always)]
     pub(super) fn publish(self, slot: &Slot) {
         slot.store(self.0, Ordering::Release);
@@ -105,44 +107,45 @@ impl Link {
         self.0.is_null()
     }
 
-    /// Have older versions than the one this leads to died?
+    /// Were versions older than the target retired?
     #[inline(always)]
     pub(super) fn is_cut_below(self) -> bool {
         self.0.addr() & CUT_BELOW != 0
     }
 
-    /// Have versions between the holder of this link and the one it leads to died?
+    /// Were versions between the holder of this link and its target retired?
     #[inline(always)]
     pub(super) fn is_cut_before(self) -> bool {
         self.0.addr() & CUT_BEFORE != 0
     }
 
-    /// The same link; older versions have died.
+    /// This link, with the mark that older versions were retired.
     #[inline(always)]
     pub(super) fn cut_below(self) -> Self {
         Self(self.0.map_addr(|at| at | CUT_BELOW))
     }
 
-    /// The same link; versions in front of it have died.
+    /// This link, with the mark that versions in front of it were retired.
     #[inline(always)]
     pub(super) fn cut_before(self) -> Self {
         Self(self.0.map_addr(|at| at | CUT_BEFORE))
     }
 
-    /// This link's target, and what `other` knows of the dead around it.
+    /// This link, with the marks of `other` as well.
     #[inline(always)]
     pub(super) fn with_cuts_of(self, other: Self) -> Self {
         Self(self.0.map_addr(|at| at | other.0.addr() & CUTS))
     }
 
-    /// This link's target, and what `other` knows of the dead in front of it: it moves to `other`'s
-    /// place, and what died between its old holder and its target did not die in front of that.
+    /// This link, with the cut-before mark of `other` instead of its own. It moves to the place of
+    /// `other`: versions between its old holder and its target were not retired in front of that
+    /// place.
     #[inline(always)]
     pub(super) fn with_cut_before_of(self, other: Self) -> Self {
         Self(self.0.map_addr(|at| at & !CUT_BEFORE | other.0.addr() & CUT_BEFORE))
     }
 
-    /// Do both lead to the same place?
+    /// Do both have the same target?
     #[inline(always)]
     pub(super) fn leads_where(self, other: Self) -> bool {
         self.address() == other.address()
@@ -154,7 +157,7 @@ impl Link {
         self.0.map_addr(|at| at & ((1 << ADDRESS_BITS) - 1)).cast_const()
     }
 
-    /// The entry that this leads to, if it leads to one.
+    /// The entry that this leads to; `None` for another kind of target.
     ///
     /// # Safety
     /// As for `target`.
@@ -177,12 +180,12 @@ impl Link {
     pub(super) unsafe fn target<'a>(self) -> Target<'a> {
         let at = self.address();
         match self.0.addr() >> ADDRESS_BITS & KIND_MASK {
-            // SAFETY: the caller's promise is the same.
+            // SAFETY: the caller's guarantee is the same.
             KIND_ENTRY => match unsafe { self.entry() } {
                 None => Target::Empty,
                 Some(entry) => Target::Entry(entry),
             },
-            // SAFETY: this tag is put only on links to a `Node4`, which live as long as the arena.
+            // SAFETY: this tag is only on links to a `Node4`, which lives as long as the arena.
             KIND_4 => Target::Node(Node::N4(unsafe { &*at.cast() })),
             // SAFETY: as above, for `Node16`.
             KIND_16 => Target::Node(Node::N16(unsafe { &*at.cast() })),
@@ -196,7 +199,7 @@ impl Link {
     }
 }
 
-/// How many links a thread has loaded, so that tests can say how much work something is.
+/// Counts the links that a thread has loaded, so that tests can measure work.
 #[cfg(test)]
 pub(super) mod loads {
     use std::cell::Cell;
@@ -209,37 +212,37 @@ pub(super) mod loads {
         LOADED.set(LOADED.get() + 1);
     }
 
-    /// So far.
+    /// The count so far.
     pub(in super::super) fn so_far() -> u64 {
         LOADED.get()
     }
 }
 
-/// What every node starts with.
+/// The header of every node.
 #[repr(C, align(8))]
 pub(super) struct Header {
     /// The entry whose key is exactly the path to here, prefix included.
     pub(super) ends_here: Slot,
     /// The whole prefix, in the arena, if it is longer than `HEAD_BYTES`.
     prefix_at: *const u8,
-    /// Its first eight bytes, padded with zeros: most prefixes are compared without leaving this
-    /// cache line.
+    /// The first eight bytes of the prefix, padded with zeros. Most prefixes are compared within
+    /// this cache line.
     prefix_head: [u8; HEAD_BYTES],
     prefix_len: u16,
-    /// Children so far, or `REPLACED`. Only the writer reads it.
+    /// The number of children, or `REPLACED`. Only the writer reads it.
     count: AtomicU16,
-    /// The key bytes of a `Node4`, which keeps them here to fit one cache line.
+    /// The key bytes of a `Node4`. They are here so that it fits into one cache line.
     bytes_4: AtomicU32,
 }
 
-/// Bytes kept inside the header.
+/// Bytes of the prefix that the header has.
 const HEAD_BYTES: usize = 8;
 
-/// The count of a node whose place a copy has taken.
+/// The count of a node that was replaced by a copy.
 const REPLACED: u16 = u16::MAX;
 
 impl Header {
-    /// Of a node with this prefix, which is copied if it is long.
+    /// A header with this prefix, which is copied into the arena if it is long.
     ///
     /// # Safety
     /// The node must not outlive the arena's chunks.
@@ -247,11 +250,11 @@ impl Header {
         if prefix.len() <= HEAD_BYTES {
             return Self::over(prefix);
         }
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller's guarantee is the same.
         Self::over(unsafe { arena.bytes(prefix) })
     }
 
-    /// Of a node with this prefix, which is in the arena if it is long.
+    /// A header with this prefix, which must be in the arena if it is long.
     fn over(prefix: &[u8]) -> Self {
         let mut prefix_head = [0; HEAD_BYTES];
         let head = prefix.len().min(HEAD_BYTES);
@@ -281,7 +284,7 @@ impl Header {
         unsafe { slice::from_raw_parts(self.prefix_at, self.prefix_len()) }
     }
 
-    /// How many bytes of the prefix `rest` agrees with.
+    /// The number of leading bytes that the prefix and `rest` have in common.
     #[inline(always)]
     pub(super) fn prefix_in_common(&self, rest: &[u8]) -> usize {
         let head = self.head_in_common(rest);
@@ -291,7 +294,7 @@ impl Header {
         HEAD_BYTES + common_prefix_len(&self.prefix()[HEAD_BYTES..], &rest[HEAD_BYTES..])
     }
 
-    /// The same, looking at no more than the first eight bytes.
+    /// The same, for at most the first eight bytes.
     #[inline(always)]
     fn head_in_common(&self, rest: &[u8]) -> usize {
         let same = ((u64::from_le_bytes(self.prefix_head) ^ first_word(rest)).trailing_zeros() / 8)
@@ -299,14 +302,15 @@ impl Header {
         same.min(self.prefix_len()).min(rest.len())
     }
 
-    /// Can a key that goes on with `rest` lie below? False is certain; true is not when the prefix
-    /// is longer than eight bytes: then the whole key has to be compared at the entry.
+    /// Can a key that continues with `rest` be below? False is certain. True is not certain if the
+    /// prefix is longer than eight bytes: then the whole key must be compared with the entry's.
     #[inline(always)]
     pub(super) fn may_lead_to(&self, rest: &[u8]) -> bool {
         self.head_in_common(rest) == self.prefix_len().min(HEAD_BYTES)
     }
 
-    /// Has a copy taken this node's place? For the writer: slots in it lead nowhere that counts.
+    /// Was this node replaced by a copy? For the writer: slots of such a node are not part of the
+    /// tree.
     #[inline(always)]
     pub(super) fn is_replaced(&self) -> bool {
         self.count.load(Ordering::Relaxed) == REPLACED
@@ -323,9 +327,8 @@ impl Header {
 
 /// Up to four children, in order of arrival.
 ///
-/// Key bytes of slots that are not taken yet repeat the first child's byte, here and in `Node16`:
-/// a search that takes the lowest match can then never pick a free slot, however old the word
-/// of key bytes is that it has loaded.
+/// Here and in `Node16`, unused key bytes repeat the first child's byte. A search takes the lowest
+/// match, so it never picks a free slot, however old the word of key bytes is that it has loaded.
 #[repr(C, align(64))]
 pub(super) struct Node4 {
     header: Header,
@@ -377,7 +380,7 @@ impl Node4 {
         if found == 0 {
             return None;
         }
-        // The mask is for the compiler: a mark is one of four.
+        // The mask is for the compiler: there are only four marks.
         Some(&self.children[(found.trailing_zeros() / 8) as usize & 3])
     }
 
@@ -410,7 +413,7 @@ impl Node16 {
         } else {
             return None;
         };
-        // The mask is for the compiler: a mark is one of sixteen.
+        // The mask is for the compiler: there are only sixteen marks.
         Some(&self.children[at as usize & 15])
     }
 
@@ -437,7 +440,7 @@ impl Node48 {
     #[inline(always)]
     fn slot(&self, byte: u8) -> Option<&Slot> {
         let at = self.index[usize::from(byte)].load(Ordering::Relaxed);
-        // Zero, "no child", wraps to far outside.
+        // Zero, "no child", wraps to an index far outside.
         self.children.get(usize::from(at).wrapping_sub(1))
     }
 
@@ -472,7 +475,7 @@ fn set_present(present: &[AtomicU64; 4], byte: u8) {
 /// One bit per byte value.
 pub(super) type ByteSet = [u64; 4];
 
-/// A node of whichever size.
+/// A node of any size.
 #[derive(Clone, Copy)]
 pub(super) enum Node<'a> {
     N4(&'a Node4),
@@ -492,14 +495,14 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Asks for the lines behind the first one that the way to `key` will read, as far as they can
-    /// be told before the first one is there. A guess: behind a prefix it goes on with a later
-    /// byte.
+    /// Prefetches the cache lines, after the first one, that the search for `key` will read, as far
+    /// as they are known before the first line is loaded. It is a guess: after a prefix the search
+    /// uses a later byte.
     #[inline(always)]
     pub(super) fn prefetch_rest(self, key: &[u8], depth: usize) {
         let byte = key.get(depth).copied().unwrap_or_default();
         match self {
-            // Its only line.
+            // It has only one line.
             Self::N4(_) => {}
             Self::N16(node) => {
                 let at: *const u8 = ptr::from_ref(node).cast();
@@ -521,7 +524,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The slot of the child under `byte`; it may still be empty.
+    /// The slot of the child for `byte`; it may still be empty.
     #[inline(always)]
     pub(super) fn slot(self, byte: u8) -> Option<&'a Slot> {
         match self {
@@ -532,13 +535,13 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The child under `byte`, or `Link::EMPTY`.
+    /// The child for `byte`, or `Link::EMPTY`.
     #[inline(always)]
     pub(super) fn child(self, byte: u8) -> Link {
         self.slot(byte).map_or(Link::EMPTY, Link::load)
     }
 
-    /// The writer adds a child under a byte that has none; false if there is no room.
+    /// Adds a child for a byte that has none; `false` if there is no room. Only for the writer.
     pub(super) fn add(self, byte: u8, child: Link) -> bool {
         match self {
             Self::N4(node) => node.add(byte, child),
@@ -551,13 +554,13 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Which bytes have a child: all that were published to this thread, perhaps newer ones,
+    /// The bytes that have a child: all that were published to this thread, perhaps newer ones, and
     /// perhaps one whose slot is still empty.
     pub(super) fn present(self) -> ByteSet {
         let mut set = [0; 4];
         let mut insert = |byte: u8| set[usize::from(byte / 64)] |= 1 << (byte % 64);
         match self {
-            // Free slots repeat the first child's byte, which changes nothing in a set.
+            // Unused key bytes repeat the first child's byte, which changes nothing in a set.
             Self::N4(node) => {
                 let bytes = node.header.bytes_4.load(Ordering::Relaxed);
                 bytes.to_le_bytes().into_iter().for_each(&mut insert);
@@ -574,7 +577,7 @@ impl<'a> Node<'a> {
         set
     }
 
-    /// The children's slots of a small node, free ones included; none for a large one.
+    /// All slots of a small node, free ones included; empty for a large node.
     #[inline(always)]
     pub(super) fn few_slots(self) -> &'a [Slot] {
         match self {
@@ -591,12 +594,12 @@ impl<'a> Node<'a> {
     pub(super) unsafe fn small(arena: &mut Arena, prefix: &[u8]) -> Self {
         // SAFETY: the node goes to the same arena.
         let header = unsafe { Header::new(arena, prefix) };
-        // SAFETY: the caller promises the lifetime.
+        // SAFETY: the caller guarantees the lifetime.
         unsafe { Self::four(arena, header) }
     }
 
     unsafe fn four(arena: &mut Arena, header: Header) -> Self {
-        // SAFETY: the caller promises the lifetime.
+        // SAFETY: the caller guarantees the lifetime.
         Self::N4(unsafe { arena.node(Node4 { header, children: empty_slots() }) })
     }
 
@@ -608,15 +611,15 @@ impl<'a> Node<'a> {
         let header = Header::over(self.header().prefix());
         let copy = match self {
             Self::N4(_) => {
-                // SAFETY: the caller promises the lifetime.
+                // SAFETY: the caller guarantees the lifetime.
                 unsafe { Self::sixteen(arena, header) }
             }
             Self::N16(_) => {
-                // SAFETY: the caller promises the lifetime.
+                // SAFETY: the caller guarantees the lifetime.
                 unsafe { Self::forty_eight(arena, header) }
             }
             Self::N48(_) | Self::N256(_) => {
-                // SAFETY: the caller promises the lifetime.
+                // SAFETY: the caller guarantees the lifetime.
                 unsafe { Self::full(arena, header) }
             }
         };
@@ -624,7 +627,7 @@ impl<'a> Node<'a> {
         copy
     }
 
-    /// An unpublished copy of this node that has lost the first `bytes` bytes of its prefix.
+    /// An unpublished copy of this node without the first `bytes` bytes of its prefix.
     ///
     /// # Safety
     /// This node must be in this arena, which must outlive `'a`.
@@ -632,19 +635,19 @@ impl<'a> Node<'a> {
         let header = Header::over(&self.header().prefix()[bytes..]);
         let copy = match self {
             Self::N4(_) => {
-                // SAFETY: the caller promises the lifetime.
+                // SAFETY: the caller guarantees the lifetime.
                 unsafe { Self::four(arena, header) }
             }
             Self::N16(_) => {
-                // SAFETY: the caller promises the lifetime.
+                // SAFETY: the caller guarantees the lifetime.
                 unsafe { Self::sixteen(arena, header) }
             }
             Self::N48(_) => {
-                // SAFETY: the caller promises the lifetime.
+                // SAFETY: the caller guarantees the lifetime.
                 unsafe { Self::forty_eight(arena, header) }
             }
             Self::N256(_) => {
-                // SAFETY: the caller promises the lifetime.
+                // SAFETY: the caller guarantees the lifetime.
                 unsafe { Self::full(arena, header) }
             }
         };
@@ -655,7 +658,7 @@ impl<'a> Node<'a> {
     unsafe fn sixteen(arena: &mut Arena, header: Header) -> Self {
         let bytes = array::from_fn(|_| AtomicU64::new(0));
         let node = Node16 { header, bytes, children: empty_slots() };
-        // SAFETY: the caller promises the lifetime.
+        // SAFETY: the caller guarantees the lifetime.
         Self::N16(unsafe { arena.node(node) })
     }
 
@@ -663,18 +666,18 @@ impl<'a> Node<'a> {
         let present = array::from_fn(|_| AtomicU64::new(0));
         let index = array::from_fn(|_| AtomicU8::new(0));
         let node = Node48 { header, present, index, children: empty_slots() };
-        // SAFETY: the caller promises the lifetime.
+        // SAFETY: the caller guarantees the lifetime.
         Self::N48(unsafe { arena.node(node) })
     }
 
     unsafe fn full(arena: &mut Arena, header: Header) -> Self {
         let present = array::from_fn(|_| AtomicU64::new(0));
         let node = Node256 { header, present, children: empty_slots() };
-        // SAFETY: the caller promises the lifetime.
+        // SAFETY: the caller guarantees the lifetime.
         Self::N256(unsafe { arena.node(node) })
     }
 
-    /// Copies the children and the entry that ends here. The copy will take this node's place.
+    /// Copies the children and the entry that ends here to `copy`, which will replace this node.
     fn copy_into(self, copy: Self) {
         self.header().count.store(REPLACED, Ordering::Relaxed);
         Link::load(&self.header().ends_here).publish(&copy.header().ends_here);

@@ -1,14 +1,13 @@
-//! Giving memory back while a memtable takes writes: which versions are dead, and when memory is
-//! free.
+//! Reclaims memory while a memtable takes writes: which versions are dead, and when memory is free.
 //!
 //! ```text
 //! overwritten --(successor visible, no read point between)--> retired
 //!             --(compaction)--> chunk vacated --(both phases of readers gone)--> chunk free
 //! ```
 //!
-//! Every overwrite adds an entry (`Overwritten`) to the retire list. The list is walked in order.
-//! An entry whose old version is held by a snapshot is set aside, and looked at again when a read
-//! point was given back. The writer does all of this, a bounded amount per call
+//! Every overwrite adds an entry (`Overwritten`) to the retire list, which is walked in order. An
+//! entry whose older version is held by a snapshot is set aside, and examined again when a read
+//! point was released. The writer does all of this, a bounded amount per call
 //! (`MemtableWriter::reclaim`).
 
 use super::node::{Header, Link, Slot};
@@ -22,34 +21,34 @@ use std::mem;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// How and for whom to reclaim.
+/// How a memtable reclaims, and for which readers.
 #[derive(Clone, Debug)]
 pub struct Reclaim {
-    /// Who still reads what was overwritten.
+    /// The read points that hold overwritten versions.
     pub points: Arc<ReadPoints>,
-    /// When to compact, in what steps.
+    /// When to compact, and in what steps.
     pub options: BufferOptions,
 }
 
-/// What `MemtableWriter::reclaim` has done.
+/// What one call of `MemtableWriter::reclaim` did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReclaimStep {
     /// Something was retired, moved or freed.
     pub progress: bool,
-    /// Memory has become free: what the entries cost may have fallen.
+    /// Memory has become free, so the charge of the entries may have fallen.
     pub freed: bool,
 }
 
 /// A version that was put in front of an older one.
 #[derive(Clone, Copy)]
 pub(super) struct Overwritten {
-    /// The link between the two: of all on the list exactly one names it while it is in use.
+    /// The link between the two. While it is in use, exactly one entry of the list names it.
     pub(super) versions: NonNull<Versions>,
-    /// The place in the tree that led to it.
+    /// The slot in the tree that led to it.
     slot: NonNull<Slot>,
-    /// And the node that the place is in, if it is in one.
+    /// The node that the slot is in, if any.
     node: Option<NonNull<Header>>,
-    /// When the newer one was written.
+    /// The sequence number of the newer version.
     pub(super) seqno: Seqno,
 }
 
@@ -59,7 +58,7 @@ impl Overwritten {
         Self { versions, slot: NonNull::from(slot), node: node.map(NonNull::from), seqno }
     }
 
-    /// Asks for the link and the place.
+    /// Prefetches the link and the slot.
     #[inline]
     pub(super) fn prefetch_links(&self) {
         prefetch(self.versions.as_ptr().cast());
@@ -69,39 +68,39 @@ impl Overwritten {
         }
     }
 
-    /// Asks for the older version. Waits for the link, unless it was asked for.
+    /// Prefetches the older version. Waits for the link's cache line, unless that was prefetched.
     ///
     /// # Safety
     /// The link must be in use.
     #[inline]
     pub(super) unsafe fn prefetch_older(&self) {
-        // SAFETY: the caller's promise; links are not freed before their arena.
+        // SAFETY: the caller's guarantee; links are not freed before their arena.
         let versions = unsafe { self.versions.as_ref() };
         prefetch(Link::load(&versions.older).address());
     }
 
-    /// The slot that leads to the link, in a bounded time; `None` if that is a place in the tree
-    /// and not the one that led to it then.
+    /// The slot that leads to the link, in bounded time. `None` if that is a slot in the tree, but
+    /// no longer the recorded one.
     ///
     /// # Safety
     /// The link must be in use, the memory of the tree must outlive `'a`, and the caller must be
     /// the only writer.
     #[inline]
     pub(super) unsafe fn holder<'a>(&self) -> Option<&'a Slot> {
-        // SAFETY: links are not freed before their arena, which the caller promises.
+        // SAFETY: links are not freed before their arena, which the caller guarantees.
         if let Some(above) = unsafe { self.versions.as_ref() }.above() {
             // SAFETY: as above.
             return Some(&unsafe { above.as_ref() }.older);
         }
         if let Some(node) = self.node {
-            // SAFETY: nor are nodes.
+            // SAFETY: nodes are not freed before their arena, either.
             if unsafe { node.as_ref() }.is_replaced() {
                 return None;
             }
         }
         // SAFETY: as above.
         let place = unsafe { self.slot.as_ref() };
-        // It may lead to a node by now, in which the key has got another place.
+        // The slot may lead to a node by now, in which the key has got another slot.
         Link::load(place).leads_where(Link::to_versions(self.versions)).then_some(place)
     }
 }
@@ -109,20 +108,20 @@ impl Overwritten {
 // SAFETY: the pointers lead into the arena of the writer that owns the list.
 unsafe impl Send for Overwritten {}
 
-/// What was overwritten in one memtable and is not retired yet.
+/// Overwritten versions of one memtable that are not retired yet.
 #[derive(Default)]
 pub(super) struct RetireList {
-    /// Not looked at yet, oldest first.
+    /// Not examined yet, oldest first.
     pub(super) fresh: VecDeque<Overwritten>,
-    /// A read point held the older version when they were looked at.
+    /// A read point held the older version when the entry was examined.
     pub(super) held: VecDeque<Overwritten>,
-    /// How many of `held`, from the front, are to be looked at again.
+    /// How many entries of `held`, from the front, must be examined again.
     pub(super) again: usize,
     /// `ReadPoints::released` when `again` was set.
     pub(super) released: u64,
 }
 
-/// Memory that cannot be reached any more but may still be looked at.
+/// Memory that is unreachable but may still have readers.
 #[derive(Default)]
 struct Batch {
     chunks: Vec<Chunk>,
@@ -130,7 +129,7 @@ struct Batch {
     versions: Vec<NonNull<Versions>>,
 }
 
-/// What waits for readers to go (INVARIANT(grace-before-reuse)).
+/// Memory that waits for its readers to leave (INVARIANT(grace-before-reuse)).
 #[derive(Default)]
 pub(super) struct Limbo {
     /// Unreachable since some time after the last turn.
@@ -143,10 +142,10 @@ pub(super) struct Limbo {
 // SAFETY: the pointers lead into the arena of the writer that owns the limbo.
 unsafe impl Send for Limbo {}
 
-/// Links that are worth a look at the readers' counters.
+/// With this many links, a look at the readers' counters is worthwhile.
 const VERSIONS_WORTH_A_TURN: usize = 256;
 
-/// What left limbo.
+/// Memory that has left limbo.
 pub(super) struct Freed {
     pub(super) chunks: Vec<Chunk>,
     pub(super) versions: Vec<NonNull<Versions>>,
@@ -166,7 +165,7 @@ impl Limbo {
         self.young.versions.push(versions);
     }
 
-    /// Bytes of chunks in here.
+    /// Bytes of the chunks in limbo.
     pub(super) fn chunk_bytes(&self) -> usize {
         self.chunk_bytes
     }
@@ -180,7 +179,8 @@ impl Limbo {
         self.holds_chunks() || self.young.versions.len() >= VERSIONS_WORTH_A_TURN
     }
 
-    /// What readers have left since the turn before the last one, if they have.
+    /// Ends a grace period, if all readers of the phase have left. Returns the memory that became
+    /// unreachable before the previous turn.
     pub(super) fn turn(&mut self, grace: &Grace) -> Option<Freed> {
         if !grace.turn() {
             return None;
@@ -191,7 +191,7 @@ impl Limbo {
         Some(Freed { chunks, versions })
     }
 
-    /// What went with the chunks in here.
+    /// The entries that were in the chunks in limbo.
     pub(super) fn gone(&self) -> Content {
         let mut gone = self.young.gone;
         gone.add(self.old.gone);

@@ -11,7 +11,7 @@ pub(super) fn matches_8(word: u64, byte: u8) -> u64 {
     differs.wrapping_sub(LOW_BITS) & !differs & HIGH_BITS
 }
 
-/// The same for four bytes.
+/// As `matches_8`, for four bytes.
 #[inline(always)]
 pub(super) fn matches_4(word: u32, byte: u8) -> u32 {
     const LOW: u32 = LOW_BITS as u32;
@@ -19,7 +19,7 @@ pub(super) fn matches_4(word: u32, byte: u8) -> u32 {
     differs.wrapping_sub(LOW) & !differs & (LOW << 7)
 }
 
-/// The first eight bytes, the first one lowest, padded with zeros.
+/// The first eight bytes as a little-endian number, padded with zeros.
 #[inline(always)]
 pub(super) fn first_word(bytes: &[u8]) -> u64 {
     if let Some(word) = bytes.first_chunk::<8>() {

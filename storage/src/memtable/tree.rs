@@ -1,10 +1,10 @@
-//! The radix tree: finding a key's place, and the one place that changes the index.
+//! The radix tree: finds a key's place, and makes all changes to the index.
 //!
 //! Guarantees: a search never waits, retries or writes. It finds every entry whose insert happened
-//! before it, and only whole entries. Exactly one Release store publishes an insert
-//! (`Link::publish`): before it nothing of the entry can be reached, after it everything.
+//! before it, and only whole entries. Exactly one Release store (`Link::publish`) publishes an
+//! insert: before it nothing of the entry can be reached, after it everything.
 //!
-//! It checks neither lengths nor the order of sequence numbers. The writer does.
+//! It checks neither lengths nor the order of sequence numbers; the writer does.
 
 use super::arena::Arena;
 use super::node::{Header, Link, Node, Slot, Target};
@@ -13,16 +13,16 @@ use crate::buffer::{EntryAt, prefetch};
 use crate::key::{Seqno, common_prefix_len};
 use std::ptr::NonNull;
 
-/// What leads to the versions of `key` below `root`; empty if there are none.
+/// The link to the versions of `key` below `root`; empty if there are none.
 ///
 /// # Safety
-/// The memory behind `root` must outlive `'a`, and entries must not be reused meanwhile.
+/// The memory behind `root` must outlive `'a`, and that of entries must not be reused meanwhile.
 #[inline]
 pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
     let mut link = Link::load(root);
     let mut depth = 0;
     loop {
-        // SAFETY: loaded from a slot of this tree; the caller promises the memory.
+        // SAFETY: loaded from a slot of this tree; the caller guarantees the memory.
         let node: Node<'_> = match unsafe { link.target() } {
             Target::Empty => return Link::EMPTY,
             // SAFETY: as above.
@@ -38,8 +38,8 @@ pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
             depth += header.prefix_len();
         }
         let Some(&byte) = key.get(depth) else {
-            // A long prefix was not compared to its end, so `depth` may even lie beyond the key:
-            // what ends here is compared as a whole.
+            // A long prefix was not compared to its end, so `depth` may even be beyond the key.
+            // Therefore the entry that ends here is compared as a whole.
             // SAFETY: as above.
             return unsafe { only_of(Link::load(&header.ends_here), key) };
         };
@@ -48,9 +48,9 @@ pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
     }
 }
 
-/// Asks for the memory that a search for `key` reads last, its entry, and on the way there reads
-/// what leads to it. Entries and versions are not looked at, and nodes stay where they are, so no
-/// pin is needed: what the way leads to may be given back meanwhile.
+/// Prefetches the memory that a search for `key` reads last: its entry. On the way it reads the
+/// nodes that lead there. It reads no entries or versions, and nodes are never freed. So it needs
+/// no pin: the target may be freed meanwhile.
 ///
 /// # Safety
 /// The memory behind `root` must outlive the call.
@@ -58,7 +58,7 @@ pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
 pub(super) unsafe fn prefetch_entry(root: &Slot, key: &[u8]) {
     let mut link = Link::load(root);
     let mut depth = 0;
-    // SAFETY: loaded from a slot of this tree; the caller promises the memory.
+    // SAFETY: loaded from a slot of this tree; the caller guarantees the memory.
     while let Target::Node(node) = unsafe { link.target() } {
         node.prefetch_rest(key, depth);
         let header = node.header();
@@ -72,28 +72,28 @@ pub(super) unsafe fn prefetch_entry(root: &Slot, key: &[u8]) {
     prefetch(link.address());
 }
 
-/// `link` if it leads to versions of this key.
+/// `link`, if it leads to versions of this key; else empty.
 #[inline(always)]
 unsafe fn only_of(link: Link, key: &[u8]) -> Link {
-    // SAFETY: the caller's promise is the same.
+    // SAFETY: the caller's guarantee is the same.
     match unsafe { newest(link) } {
         Some(entry) if entry.has_key(key) => link,
         _ => Link::EMPTY,
     }
 }
 
-/// The place that leads to the versions of `key`, which is in the tree.
+/// The slot that leads to the versions of `key`, which must be in the tree.
 ///
 /// # Safety
 /// The memory behind `root` must outlive `'a`; the caller must be the only writer.
 pub(super) unsafe fn place_of<'a>(root: &'a Slot, key: &[u8]) -> &'a Slot {
-    // SAFETY: the caller's promises are the same.
+    // SAFETY: the caller's guarantees are the same.
     unsafe { place_below(root, key, &mut 0) }
 }
 
 unsafe fn place_below<'a>(mut slot: &'a Slot, key: &[u8], depth: &mut usize) -> &'a Slot {
     loop {
-        // SAFETY: loaded from a slot of this tree; the caller promises the memory.
+        // SAFETY: loaded from a slot of this tree; the caller guarantees the memory.
         let Target::Node(node) = (unsafe { Link::load(slot).target::<'a>() }) else { return slot };
         let header = node.header();
         *depth += header.prefix_len();
@@ -103,8 +103,8 @@ unsafe fn place_below<'a>(mut slot: &'a Slot, key: &[u8], depth: &mut usize) -> 
     }
 }
 
-/// One step from `slot` towards the place of the entry's key, which is in the tree, or `None` if it
-/// is reached. Asks for the memory that the next step needs.
+/// One step from `slot` towards the place of the entry's key, which must be in the tree. `None` if
+/// `slot` is that place. Prefetches the memory that the next step needs.
 ///
 /// # Safety
 /// As for `place_of`.
@@ -114,13 +114,13 @@ pub(super) unsafe fn step_to<'a>(
     entry: EntryAt<'a>,
     depth: &mut usize,
 ) -> Option<&'a Slot> {
-    // SAFETY: loaded from a slot of this tree; the caller promises the memory.
+    // SAFETY: loaded from a slot of this tree; the caller guarantees the memory.
     let Target::Node(node) = (unsafe { Link::load(slot).target::<'a>() }) else { return None };
     let Some(whole) = entry.whole() else {
         let mut key = Vec::new();
         entry.put_key(&mut key);
-        // From here all the way at once: a straddling entry is rare.
-        // SAFETY: the caller's promises are the same.
+        // All remaining steps at once: straddling entries are rare.
+        // SAFETY: the caller's guarantees are the same.
         let place = unsafe { place_below(slot, &key, depth) };
         return Some(place);
     };
@@ -138,27 +138,27 @@ pub(super) unsafe fn step_to<'a>(
     Some(next)
 }
 
-/// Where a key's versions hang.
+/// The place of a key's versions.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) slot: &'a Slot,
-    /// The node that the slot is in; the root's is in none.
+    /// The node that the slot is in; `None` for the root's slot.
     pub(super) node: Option<&'a Header>,
 }
 
-/// What an insert met.
+/// What an insert found.
 pub(super) enum Met<'a> {
     /// The key is new.
     New,
-    /// There were older versions. They and the entry now hang at this place, by these links.
+    /// There were older versions. They and the entry are now at this place, below these links.
     Older { place: Place<'a>, versions: NonNull<Versions> },
-    /// Its newest version was written so late that nobody has seen it or will: the entry has taken
-    /// its place, and this one has died.
+    /// The newest version is of the same batch, so no reader has seen it or will see it. The entry
+    /// has replaced it, and it is dead.
     Unseen(EntryAt<'a>),
 }
 
-/// Puts an unpublished entry into the tree. Nobody sees what was written at `unseen` or later, but
-/// together with the entry.
+/// Inserts an unpublished entry into the tree. No reader sees entries with numbers from `unseen` on
+/// before this entry is visible as well.
 ///
 /// # Safety
 /// Everything behind `root` must be in `arena` and the buffer of `entry`, both of which must
@@ -176,14 +176,14 @@ pub(super) unsafe fn insert<'a>(
     let mut depth = 0;
     loop {
         let link = Link::load(slot);
-        // SAFETY: loaded from a slot of this tree; the caller promises the memory.
+        // SAFETY: loaded from a slot of this tree; the caller guarantees the memory.
         let node: Node<'a> = match unsafe { link.target() } {
             Target::Empty => {
                 Link::to_entry(entry).publish(slot);
                 return Met::New;
             }
             Target::Entry(_) | Target::Versions(_) => {
-                // SAFETY: the caller's promises are the same.
+                // SAFETY: the caller's guarantees are the same.
                 return unsafe {
                     meet(Place { slot, node: within }, arena, link, entry, key, depth, unseen)
                 };
@@ -195,7 +195,7 @@ pub(super) unsafe fn insert<'a>(
         if header.prefix_len() != 0 {
             let agreed = header.prefix_in_common(&key[depth..]);
             if agreed < header.prefix_len() {
-                // SAFETY: the caller's promises are the same.
+                // SAFETY: the caller's guarantees are the same.
                 unsafe { split_prefix(slot, arena, node, agreed, entry, key, depth) };
                 return Met::New;
             }
@@ -214,7 +214,7 @@ pub(super) unsafe fn insert<'a>(
                 if node.add(byte, link) {
                     return Met::New;
                 }
-                // SAFETY: the caller's promises are the same.
+                // SAFETY: the caller's guarantees are the same.
                 unsafe { grow(slot, arena, node, byte, link) };
                 return Met::New;
             }
@@ -222,8 +222,8 @@ pub(super) unsafe fn insert<'a>(
     }
 }
 
-/// The slot already leads to a key: a new version of it, or two keys that part ways somewhere after
-/// `depth`.
+/// The slot already leads to a key. Either the entry is a new version of it, or the two keys differ
+/// somewhere after `depth`.
 #[inline]
 unsafe fn meet<'a>(
     place: Place<'a>,
@@ -243,7 +243,7 @@ unsafe fn meet<'a>(
         met.put_key(&mut straddling);
         (&straddling[..], met.seqno())
     };
-    // A slot below a node whose prefix was compared in full: both keys agree up to `depth`.
+    // The prefixes of all nodes above were compared in full, so both keys agree up to `depth`.
     let start = depth.min(new.len());
     let fork = start + common_prefix_len(&old[start..], &new[start..]);
     if fork == old.len() && fork == new.len() {
@@ -257,7 +257,7 @@ unsafe fn meet<'a>(
         }
         let versions = arena.versions();
         let both = Versions::of(Link::to_entry(entry), there);
-        // SAFETY: aligned and large enough; no reader is in it and no reader will be before it is
+        // SAFETY: aligned and large enough. No reader is in it, and none will be before it is
         // published.
         unsafe { versions.write(both) };
         // SAFETY: the caller loaded the link from a slot of its tree.
@@ -268,7 +268,7 @@ unsafe fn meet<'a>(
         if !arena.reuses_versions() {
             // SAFETY: just written.
             let versions = unsafe { versions.as_ref() };
-            // SAFETY: not published yet; such an arena's links are never retired.
+            // SAFETY: not published yet; the links of such an arena are never retired.
             unsafe { versions.lead_over(below) };
         } else if let Some(below) = below {
             below.hang_below(Some(versions));
@@ -276,7 +276,7 @@ unsafe fn meet<'a>(
         Link::to_versions(versions).publish(place.slot);
         return Met::Older { place, versions };
     }
-    // SAFETY: the caller promises the lifetime.
+    // SAFETY: the caller guarantees the lifetime.
     let node = unsafe { Node::small(arena, &new[start..fork]) };
     hang(node, old, fork, there);
     hang(node, new, fork, Link::to_entry(entry));
@@ -284,7 +284,7 @@ unsafe fn meet<'a>(
     Met::New
 }
 
-/// Puts the key that `link` leads to into an unpublished node that tells keys apart at `fork`.
+/// Adds the key that `link` leads to to an unpublished node that distinguishes keys at `fork`.
 fn hang(node: Node<'_>, key: &[u8], fork: usize, link: Link) {
     match key.get(fork) {
         Some(&byte) => {
@@ -295,8 +295,8 @@ fn hang(node: Node<'_>, key: &[u8], fork: usize, link: Link) {
     }
 }
 
-/// The key leaves the node's prefix after `agreed` bytes: a new node with the common part takes its
-/// place, above a copy that has lost it and the entry.
+/// The key differs from the node's prefix after `agreed` bytes. A new node with the common part
+/// takes its place. Below it are a copy of the node without that part, and the entry.
 #[cold]
 unsafe fn split_prefix<'a>(
     slot: &Slot,
@@ -309,9 +309,9 @@ unsafe fn split_prefix<'a>(
 ) {
     let prefix = node.header().prefix();
     let fork = depth + agreed;
-    // SAFETY: the caller promises the lifetime.
+    // SAFETY: the caller guarantees the lifetime.
     let upper = unsafe { Node::small(arena, &key[depth..fork]) };
-    // The byte that leads to the copy is the one after the common part, so that goes too.
+    // The copy is the child of the byte after the common part, so it loses that byte as well.
     // SAFETY: the node is in this arena.
     let lower = unsafe { node.without_prefix(arena, agreed + 1) };
     let room = upper.add(prefix[agreed], lower.link());
@@ -320,7 +320,7 @@ unsafe fn split_prefix<'a>(
     upper.link().publish(slot);
 }
 
-/// No room: a larger copy with one more child takes the node's place.
+/// The node is full: a larger copy with one more child takes its place.
 #[inline(never)]
 unsafe fn grow(slot: &Slot, arena: &mut Arena, node: Node<'_>, byte: u8, link: Link) {
     // SAFETY: the node is in this arena.

@@ -1,20 +1,20 @@
 //! Several versions of one key: a list of links, newest first.
 //!
-//! A key with one version hangs in the tree by itself. An overwrite puts a `Versions` in its place.
-//! It leads to the new entry, and to what was there before. When the older version is retired, the
-//! new entry takes the place by itself again.
+//! A key with one version is in the tree directly. An overwrite puts a `Versions` in its place,
+//! which leads to the new entry and to what was there before. When the older version is retired,
+//! the new entry takes the place again.
 //!
-//! A link remembers what was retired around it: versions older than the one it leads to (*cut
-//! below*), or versions between the one in front of it and that one (*cut before*). A reader at a
-//! number that nobody holds (`ReadPoints`) may come past such a cut. Then it must look again at a
-//! newer number, because what it was looking for may be gone.
+//! A link records what was retired around it: versions older than its target (*cut below*), or
+//! versions between its holder and its target (*cut before*). A reader at a number without a held
+//! `ReadPoint` may pass such a cut. Then it must look again at a newer number, because the version
+//! that it looked for may be gone.
 //!
-//! INVARIANT(short-lists): a reader follows few links, however often its key was written after it.
-//! Where versions are retired, a list has little more than one for each point that somebody holds.
-//! Where they are not, links lead far down as well, as in a random-access stack (Myers, 1983): the
-//! list is cut into runs of `2^rank - 1` links, each of two equal halves that are runs again, and a
-//! link leads behind the run that it heads. So the way down is logarithmic, and a new link costs a
-//! look at two others.
+//! INVARIANT(short-lists): a reader follows few links, however often its key was written after its
+//! number. If versions are retired, a list has few links more than there are held read points. If
+//! they are not, links also lead far down, as in a random-access stack (Myers, 1983): the list is
+//! divided into runs of `2^rank - 1` links, each made of two equal halves that are runs again, and
+//! a link leads behind the run that it heads. So the way down is logarithmic, and a new link costs
+//! a look at two others.
 
 use super::node::{Link, Slot, Target};
 use crate::buffer::{ADDRESS_BITS, EntryAt};
@@ -27,17 +27,17 @@ use std::ptr::{self, NonNull};
 pub(super) struct Versions {
     /// An entry.
     pub(super) newest: Slot,
-    /// An entry, or a further `Versions`.
+    /// An entry, or another `Versions`.
     pub(super) older: Slot,
-    /// Where versions are retired: the link in front of this one; null where the place in the tree
-    /// leads here. For the writer alone, who finds what leads to a link without walking down to it.
-    /// Where they are not: the link behind the run that this one heads, and the run's rank, which
-    /// is not 0, above the address.
+    /// If versions are retired: the link in front of this one; null if the place in the tree leads
+    /// here. Only the writer uses it, to find what leads to a link without walking down to it. If
+    /// they are not: the link behind the run that this one heads, with the run's rank, which is not
+    /// 0, above the address.
     beside: AtomicPtr<Versions>,
 }
 
 impl Versions {
-    /// The first of its key, not published yet.
+    /// The first link of its key, not published yet.
     pub(super) fn of(newest: Link, older: Link) -> Self {
         let versions = Self {
             newest: Slot::new(ptr::null_mut()),
@@ -49,7 +49,7 @@ impl Versions {
         versions
     }
 
-    /// What leads here, if it is another link.
+    /// The link that leads here; `None` if the place in the tree does.
     #[inline(always)]
     pub(super) fn above(&self) -> Option<NonNull<Self>> {
         NonNull::new(self.beside.load(Ordering::Relaxed))
@@ -61,7 +61,7 @@ impl Versions {
         self.beside.store(above, Ordering::Relaxed);
     }
 
-    /// Leads far, over `below`, which is the next one in the list.
+    /// Makes the link lead far, over `below`, which is the next one in the list.
     ///
     /// # Safety
     /// It must not be published yet, and no link of the list may ever be retired.
@@ -69,7 +69,7 @@ impl Versions {
         let (rank, behind) = match below.map(|below| (below, below.run())) {
             None => (1, None),
             Some((below, (rank, behind))) => {
-                // SAFETY: links of such lists stay as long as their arena.
+                // SAFETY: links of such lists live as long as their arena.
                 let behind = behind.map(|behind| unsafe { behind.as_ref() });
                 match behind.map(Self::run) {
                     Some((equal, behind)) if equal == rank => (rank + 1, behind),
@@ -81,8 +81,8 @@ impl Versions {
         self.beside.store(behind.map_addr(|at| at | rank << ADDRESS_BITS), Ordering::Relaxed);
     }
 
-    /// The rank of the run that this link heads, and what is behind it; 0 where links do not lead
-    /// far.
+    /// The rank of the run that this link heads, and the link behind the run. The rank is 0 if
+    /// links do not lead far.
     #[inline(always)]
     fn run(&self) -> (usize, Option<NonNull<Self>>) {
         let beside = self.beside.load(Ordering::Relaxed);
@@ -90,7 +90,7 @@ impl Versions {
         (beside.addr() >> ADDRESS_BITS, NonNull::new(address))
     }
 
-    /// What is behind the run, if that is newer than `upto` as well.
+    /// The link behind the run, if it is newer than `upto` as well.
     ///
     /// # Safety
     /// The memory of the tree must outlive `'a`.
@@ -100,7 +100,7 @@ impl Versions {
         if rank == 0 {
             return None;
         }
-        // SAFETY: links of such lists stay as long as their arena, which the caller promises.
+        // SAFETY: links of such lists live as long as their arena, which the caller guarantees.
         let behind = unsafe { behind.as_ref() };
         // SAFETY: as above; `newest` leads to an entry.
         let entry = unsafe { Link::load(&behind.newest).entry() }.expect("a version is an entry");
@@ -108,12 +108,12 @@ impl Versions {
     }
 }
 
-/// What a search for a version found.
+/// The result of a search for a version.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found<'a> {
     /// The newest version at or below the number, if there is one.
     pub(super) version: Option<EntryAt<'a>>,
-    /// Versions above the one found, and not above the number, may have been there once.
+    /// There may have been versions between the one found and the number, which were retired.
     pub(super) passed_cut: bool,
 }
 
@@ -124,10 +124,10 @@ impl Found<'_> {
 /// The newest version of the key that `link` leads to.
 ///
 /// # Safety
-/// `link` was loaded from a place of one key in a tree whose memory outlives `'a`.
+/// `link` must be loaded from a place of one key in a tree whose memory outlives `'a`.
 #[inline(always)]
 pub(super) unsafe fn newest<'a>(link: Link) -> Option<EntryAt<'a>> {
-    // SAFETY: the caller's promise is the same.
+    // SAFETY: the caller's guarantee is the same.
     match unsafe { link.target() } {
         Target::Entry(entry) => Some(entry),
         Target::Versions(versions) => {
@@ -146,7 +146,7 @@ pub(super) unsafe fn newest<'a>(link: Link) -> Option<EntryAt<'a>> {
 pub(super) unsafe fn at_or_below<'a>(mut link: Link, upto: Seqno) -> Found<'a> {
     let mut passed_cut = false;
     loop {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller's guarantee is the same.
         match unsafe { link.target::<'a>() } {
             Target::Entry(entry) => {
                 if entry.seqno() <= upto {
@@ -161,7 +161,7 @@ pub(super) unsafe fn at_or_below<'a>(mut link: Link, upto: Seqno) -> Found<'a> {
                 if entry.seqno() <= upto {
                     return Found { version: Some(entry), passed_cut };
                 }
-                // SAFETY: as above. Where links lead far nothing was ever cut.
+                // SAFETY: as above. In lists whose links lead far, nothing is ever cut.
                 if let Some(far) = unsafe { versions.far_above(upto) } {
                     link = Link::to_versions(NonNull::from(far));
                     continue;

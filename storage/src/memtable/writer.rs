@@ -1,6 +1,6 @@
-//! The one writer of a memtable: inserting, retiring what was overwritten, moving what is left.
+//! The only writer of a memtable: inserts entries, retires overwritten versions, and compacts.
 //!
-//! Long because all that changes a memtable is in one file, where its orders of stores are.
+//! Long because everything that changes a memtable is in one file, with its orders of stores.
 
 use super::arena::Arena;
 use super::node::{Link, Slot, Target};
@@ -19,45 +19,45 @@ use std::mem;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// The retire list is walked when it has this many new entries: one walk costs a full fence.
+/// The retire list is walked when it has this many new entries: a walk costs a full fence.
 const RETIRES_WORTH_A_LOOK: usize = 32;
-/// An entry of the retire list is prefetched in two steps: so many entries before its turn what
-/// leads to the older version, and so many before its turn that version.
+/// An entry of the retire list is prefetched in two steps: this many entries before its turn the
+/// links to the older version, and then that version itself.
 const AHEAD_FAR: usize = 12;
 const AHEAD_NEAR: usize = 5;
-/// One call walks so many entries of the retire list, or so many for each entry that was inserted
-/// since the last call. A large batch overwrites as many versions as it has entries, and must not
-/// leave them behind for ever.
+/// One call walks this many entries of the retire list, or this many per entry that was inserted
+/// since the last call. A large batch may overwrite as many versions as it has entries; they must
+/// not accumulate.
 const RETIRE_PER_CALL: usize = 128;
 const RETIRE_PER_ENTRY: usize = 2;
-/// One call looks again at so many versions that a read point held, after a point was given back.
-/// So few that writers do not notice.
+/// After a read point was released, one call looks again at this many versions that were held. Few
+/// enough that writers do not notice.
 const HELD_PER_CALL: usize = 16;
-/// While there are such versions, one insert in so many looks at some of them.
+/// While there are such versions, one insert in this many looks at some of them.
 const INSERTS_PER_LOOK: u64 = 16;
-/// After so many inserts `reclaim` is worth a call even if nothing was overwritten.
+/// After this many inserts a call of `reclaim` is worthwhile even if nothing was overwritten.
 const INSERTS_WORTH_A_LOOK: u64 = 64;
 /// No batch has begun. Above every sequence number.
 const NO_BATCH: Seqno = Seqno(u64::MAX);
-/// A dead entry that a step passes counts like so many copied bytes.
+/// A dead entry that a step passes counts as this many copied bytes.
 const DEAD_VISIT_BYTES: usize = 64;
-/// So many entries are looked up side by side: as many cache misses as a core can have under way.
+/// Entries that are looked up side by side: as many as a core can have cache misses in flight.
 const RELINKED_TOGETHER: usize = 16;
 
 /// The right to insert. There is one per memtable, and it is not `Clone`.
 ///
-/// A drop without `freeze` ends the writing as well. Only the mark is missing then.
+/// Dropping it without `freeze` also ends the writing, but does not mark the memtable as frozen.
 pub struct MemtableWriter {
     table: Arc<Memtable>,
     buffer: Buffer,
     arena: Arena,
     entries: u64,
-    /// `entries` when `reclaim` was called last.
+    /// `entries` at the last call of `reclaim`.
     entries_seen: u64,
     last_seqno: Seqno,
-    /// Where the present batch began.
+    /// The first sequence number of the current batch.
     batch_began: Seqno,
-    /// A version was retired in the present batch, and the counts do not show it yet.
+    /// A version of the current batch was retired, and the published counts do not show it yet.
     retired_unseen: bool,
     reclaim: Option<Reclaim>,
     retire_list: RetireList,
@@ -84,9 +84,9 @@ impl MemtableWriter {
         }
     }
 
-    /// The entries from `first` on are one batch, until the next one begins. Nobody reads at a
-    /// number between two of them. So a version that a later entry of the same batch overwrites is
-    /// retired at once: a key that is written a thousand times in a batch gets one version more.
+    /// Begins a batch: the entries from `first` on, until the next batch begins. Nobody reads at a
+    /// number inside a batch. So a version that a later entry of its batch overwrites is retired at
+    /// once: a key that is written a thousand times in a batch gets only one more version.
     #[inline]
     pub fn begin_batch(&mut self, first: Seqno) {
         self.batch_began = first;
@@ -94,11 +94,12 @@ impl MemtableWriter {
 
     /// Inserts one entry. Readers see it when this returns, and may see it before.
     ///
-    /// Never waits for readers. Copies key and value once; allocates once per chunk.
+    /// Never waits for readers. Copies key and value once. Allocates once per chunk.
     ///
     /// # Panics
-    /// On a key outside `1..=KEY_BYTES_MAX` bytes, a value above `VALUE_BYTES_CAP`, or a sequence
-    /// number below the last one: callers check what users give them.
+    /// If the key does not have `1..=KEY_BYTES_MAX` bytes, if the value has more than
+    /// `VALUE_BYTES_CAP`, or if the sequence number is below the last one. Callers check what users
+    /// pass to them.
     #[inline]
     pub fn insert(&mut self, key: &[u8], seqno: Seqno, kind: Kind, value: &[u8]) {
         assert!(!key.is_empty(), "a key has at least one byte");
@@ -107,11 +108,11 @@ impl MemtableWriter {
         assert!(seqno >= self.last_seqno, "sequence numbers never decrease");
         assert!(seqno <= Seqno::MAX, "a sequence number has 56 bits");
         let table = &*self.table;
-        // SAFETY: the chunks outlive this borrow of the memtable: they move into it when the writer
+        // SAFETY: the chunks outlive this borrow of the memtable. They move into it when the writer
         // is dropped, and are freed with it.
         let entry = unsafe { self.buffer.append(key, seqno, kind, value) };
         // SAFETY: everything is in this arena and buffer, the key was just written into the entry,
-        // and `&mut self` makes us the only writer.
+        // and `&mut self` makes this the only writer.
         match unsafe { tree::insert(&table.root, &mut self.arena, entry, key, self.batch_began) } {
             Met::New => {}
             Met::Unseen(dead) => {
@@ -145,7 +146,7 @@ impl MemtableWriter {
         self.buffer.allocated_bytes() + self.arena.allocated_bytes() + self.limbo.chunk_bytes()
     }
 
-    /// Is there anything for `reclaim` to do beside compacting?
+    /// Does `reclaim` have anything to do besides compaction?
     #[inline(always)]
     pub fn wants_reclaim(&self) -> bool {
         self.retire_list.fresh.len() >= RETIRES_WORTH_A_LOOK
@@ -155,13 +156,13 @@ impl MemtableWriter {
             || self.entries - self.entries_seen >= INSERTS_WORTH_A_LOOK && self.reclaim.is_some()
     }
 
-    /// Should `reclaim` be called even if no further write comes?
+    /// Should `reclaim` be called even if no further write arrives?
     #[inline(always)]
     pub fn has_garbage(&self) -> bool {
         self.buffer.is_compacting()
             || self.limbo.holds_chunks()
             || !self.retire_list.fresh.is_empty()
-            // Nobody is told when a read point is given back.
+            // The writer is not notified when a read point is released.
             || !self.retire_list.held.is_empty()
     }
 
@@ -171,24 +172,24 @@ impl MemtableWriter {
         self.buffer.is_compacting()
     }
 
-    /// Are there closed extents? Then a compaction takes some of them only, and needs little time
-    /// and room.
+    /// Are there closed extents? If so, a compaction takes only some of them, and needs little time
+    /// and space.
     #[inline]
     pub fn has_closed_extents(&self) -> bool {
         self.buffer.has_closed_extents()
     }
 
-    /// Bytes of entries that somebody may need, headers included, and how many entries that are.
+    /// Bytes of live entries, headers included, and the number of those entries.
     #[inline]
     pub fn live(&self) -> (u64, u64) {
         self.buffer.live()
     }
 
-    /// Retires what nobody needs any more, and copies about `copy_bytes` of a compaction. `visible`
-    /// is what readers may see; read it before this call. With `scarce` a compaction may start,
-    /// because memory is wanted back.
+    /// Retires versions that nobody needs any more, and copies about `copy_bytes` of a compaction.
+    /// `visible` is the visible sequence number; the caller must read it before this call. With
+    /// `scarce`, a compaction may start because memory is short.
     ///
-    /// Never waits. Without `Reclaim` it does nothing.
+    /// Never waits. Does nothing without `Reclaim`.
     pub fn reclaim(&mut self, visible: Seqno, copy_bytes: usize, scarce: bool) -> ReclaimStep {
         if self.reclaim.is_none() {
             return ReclaimStep::default();
@@ -222,8 +223,8 @@ impl MemtableWriter {
         ReclaimStep { progress, freed }
     }
 
-    /// Key and value bytes of the entries that hold memory, and the number of these entries: what
-    /// was inserted, less what has been reclaimed.
+    /// Key and value bytes of the entries that still occupy memory, and the number of these
+    /// entries: everything inserted, except what has been reclaimed.
     #[inline]
     pub fn content(&self) -> (u64, u64) {
         let mut content = self.buffer.content();
@@ -231,7 +232,7 @@ impl MemtableWriter {
         (content.content_bytes, content.entries)
     }
 
-    /// Walks the retire list, oldest first; returns how many versions were retired.
+    /// Walks the retire list, oldest first. Returns the number of retired versions.
     fn retire_overwritten(&mut self, visible: Seqno, retire_max: usize) -> usize {
         let reclaim = self.reclaim.as_ref().expect("the caller looked");
         let ready =
@@ -254,7 +255,7 @@ impl MemtableWriter {
                 overwritten.prefetch_links();
             }
             if let Some(overwritten) = self.retire_list.fresh.get(AHEAD_NEAR) {
-                // SAFETY: the link is in use as long as the list names it.
+                // SAFETY: the link is in use as long as it is on the list.
                 unsafe { overwritten.prefetch_older() };
             }
             let overwritten = match self.retire_list.fresh.front() {
@@ -278,12 +279,13 @@ impl MemtableWriter {
         retired
     }
 
-    /// Retires the version that is `overwritten`, unless a read point is in the way
-    /// (INVARIANT(points-before-death)). Then the key has one link less (INVARIANT(short-lists)).
+    /// Retires the older version below `overwritten`, unless a read point needs it
+    /// (INVARIANT(points-before-death)). The key has one link less afterwards
+    /// (INVARIANT(short-lists)).
     fn retire(&mut self, overwritten: Overwritten, reach: &Reach) -> bool {
         let Self { table, buffer, limbo, .. } = self;
         let root = &table.root;
-        // SAFETY: the link is in use as long as the list names it, and the arena is ours.
+        // SAFETY: the link is in use as long as it is on the list, and the arena is ours.
         let versions = unsafe { overwritten.versions.as_ref() };
         let newer_link = Link::load(&versions.newest);
         // SAFETY: loaded from a slot of this tree.
@@ -294,12 +296,12 @@ impl MemtableWriter {
         if !reach.frees(|| older.seqno(), overwritten.seqno) {
             return false;
         }
-        // SAFETY: as above, and `&mut self` makes us the only writer.
+        // SAFETY: as above, and `&mut self` makes this the only writer.
         let holder = unsafe { overwritten.holder() };
         let holder = holder.unwrap_or_else(|| {
             let mut key = Vec::new();
             newer.put_key(&mut key);
-            // SAFETY: the key of an entry in this tree is in it.
+            // SAFETY: the key of an entry in this tree is in the tree.
             unsafe { tree::place_of(root, &key) }
         });
         let held_by = Link::load(holder);
@@ -312,9 +314,9 @@ impl MemtableWriter {
             Target::Entry(_) => {
                 newer_link.cut_below().with_cut_before_of(held_by).publish(holder);
             }
-            // The older version has older ones behind it, which are held. So its link becomes that
-            // of the newer version. The cut is marked first: nobody who finds the newer version
-            // there may miss it.
+            // Below the older version there are further ones, which are held. So its link becomes
+            // the link of the newer version. The cut is marked first: a reader that finds the newer
+            // version there must see the mark.
             Target::Versions(next) => {
                 Link::load(&next.older).cut_before().publish(&next.older);
                 newer_link.publish(&next.newest);
@@ -328,7 +330,7 @@ impl MemtableWriter {
         true
     }
 
-    /// Steps until about `copy_bytes` are copied.
+    /// Makes compaction steps until about `copy_bytes` are copied.
     fn compact(&mut self, copy_bytes: usize) {
         let Self { table, buffer, limbo, .. } = self;
         let mut vacated = Vec::new();
@@ -344,10 +346,10 @@ impl MemtableWriter {
                 break;
             }
         }
-        // This comes before the vacated chunks can be used again.
+        // Relink before the vacated chunks can be reused.
         let mut long_lists = LongLists::default();
         for group in moved.chunks(RELINKED_TOGETHER) {
-            // SAFETY: live entries are in the tree, and we are the only writer.
+            // SAFETY: live entries are in the tree, and this is the only writer.
             unsafe { relink(&table.root, group, &mut long_lists) };
         }
         limbo.add_chunks(&mut vacated);
@@ -355,10 +357,10 @@ impl MemtableWriter {
         self.count(|progress| &progress.copied_bytes, copied);
     }
 
-    /// True if whole chunks were among it.
+    /// Makes freed memory available again. Returns whether there were whole chunks.
     fn reuse(&mut self, freed: Freed) -> bool {
         let Freed { chunks, mut versions } = freed;
-        // A reader of memory that was given back too early shall see it.
+        // A reader of memory that was reclaimed too early will see this.
         #[cfg(test)]
         chunks.iter().for_each(crate::buffer::Chunk::poison);
         self.arena.reuse(&mut versions);
@@ -380,7 +382,7 @@ impl MemtableWriter {
         counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
-    /// Updates the counts that others read.
+    /// Publishes the counts.
     fn show(&self) {
         let progress = &self.table.progress;
         let stats = self.buffer.stats();
@@ -399,21 +401,22 @@ impl MemtableWriter {
         &self.table
     }
 
-    /// Ends the writing and marks the memtable as frozen. A compaction that is under way ends where
-    /// it is: every entry is whole in one of its places.
+    /// Ends the writing and marks the memtable as frozen. A compaction that is in progress stops
+    /// where it is: every entry is whole in one of its two places.
     ///
-    /// INVARIANT(frozen-before-flushed): nobody can write any more, because the writer is gone.
+    /// INVARIANT(frozen-before-flushed): nobody can write any more, because this consumes the
+    /// writer.
     pub fn freeze(self) {
         self.table.progress.frozen.store(true, Ordering::Release);
     }
 }
 
-/// Makes what leads to the first of each pair lead to the second. The ways down to them are walked
-/// side by side: each step is a cache miss, and the misses overlap.
+/// For each pair, makes the link to the first entry lead to the second. The descents are done side
+/// by side: each step is a cache miss, and so the misses overlap.
 ///
 /// # Safety
-/// The first of each pair must hang in the tree below `root`, the second must be its copy; the
-/// caller must be the only writer.
+/// The first entry of each pair must be in the tree below `root`, and the second must be its copy;
+/// the caller must be the only writer.
 unsafe fn relink<'a>(
     root: &'a Slot,
     moved: &[(EntryAt<'a>, EntryAt<'a>)],
@@ -427,7 +430,7 @@ unsafe fn relink<'a>(
         while left != 0 {
             let at = left.trailing_zeros() as usize;
             left &= left - 1;
-            // SAFETY: the caller's promises are the same.
+            // SAFETY: the caller's guarantees are the same.
             let next = unsafe { tree::step_to(places[at], moved[at].0, &mut depths[at]) };
             match next {
                 Some(place) => places[at] = place,
@@ -436,24 +439,24 @@ unsafe fn relink<'a>(
         }
     }
     for (place, (from, to)) in places.into_iter().zip(moved) {
-        // SAFETY: the caller's promises are the same.
+        // SAFETY: the caller's guarantees are the same.
         unsafe { relocate(place, *from, *to, long_lists) };
     }
 }
 
-/// For each long list (many snapshots hold versions of one key), by its place: how far down the
-/// entry hung that was relinked last. Entries move in the order in which they were written, so the
-/// next one hangs above it.
+/// For each long list (many snapshots hold versions of one key), by its place: the link of the
+/// entry that was relinked last. Entries are moved in the order in which they were written, so the
+/// next one is above it.
 type LongLists = HashMap<NonNull<Slot>, NonNull<Versions>>;
 
-/// In a longer list the way down is worth remembering.
+/// A list of more links than this is remembered.
 const LONG_LIST: usize = 32;
 
-/// Makes what leads to `from` lead to `to`.
+/// Makes the link to `from` lead to `to`.
 ///
 /// # Safety
-/// `slot` must be the place of `from`'s key, in whose list it must hang, `to` must be its copy; the
-/// caller must be the only writer.
+/// `slot` must be the place of `from`'s key, `from` must be in that key's list, and `to` must be
+/// its copy; the caller must be the only writer.
 unsafe fn relocate<'a>(
     mut slot: &'a Slot,
     from: EntryAt<'a>,

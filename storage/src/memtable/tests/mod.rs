@@ -1,8 +1,8 @@
-//! The memtable against a sorted map of all versions, alone and beside concurrent readers.
+//! The memtable against a sorted map of all versions, alone and with concurrent readers.
 //!
-//! Method: keys come from families that hurt a radix tree (tiny alphabets with 0x00 and 0xFF, keys
-//! that are prefixes of keys, long shared prefixes that are left at every length, full fan-out of
-//! one byte). Every random test prints its seed.
+//! Method: keys come from families that are hard for a radix tree: tiny alphabets with 0x00 and
+//! 0xFF, keys that are prefixes of keys, long shared prefixes that end at every length, and full
+//! fan-out of one byte. Every random test prints its seed.
 //!
 //! Long because the model and the families of keys are shared by all its tests.
 
@@ -21,7 +21,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-/// xorshift64*: small, seeded, good enough to mix keys.
+/// xorshift64*: small, seeded, and good enough to mix keys.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -85,7 +85,7 @@ fn at(cursor: &MemtableCursor) -> Option<Shown> {
         .then(|| (cursor.key().to_vec(), cursor.seqno().0, cursor.kind(), cursor.value().to_vec()))
 }
 
-/// Moves, and on to the next entry where the cursor rests.
+/// Moves the cursor, and on to the next entry if it rests.
 fn onward(cursor: &mut MemtableCursor, step: impl FnOnce(&mut MemtableCursor) -> Result<()>) {
     step(cursor).unwrap();
     while cursor.valid() && cursor.seqno() == Seqno::ZERO {
@@ -179,7 +179,7 @@ fn operation(random: &mut Random, seqno: u64) -> (Vec<u8>, Kind, Vec<u8>) {
     (key, Kind::Put, value)
 }
 
-/// Goal: gets and cursors agree with the map at every sequence number, while the table grows.
+/// Goal: gets and cursors agree with the map at every sequence number, while the memtable grows.
 #[test]
 fn agrees_with_a_sorted_map_of_versions() {
     for seed in seeds() {
@@ -217,7 +217,7 @@ proptest! {
         ..Default::default()
     })]
 
-    /// Goal: the same on short histories that shrink to something readable.
+    /// Goal: the same on short histories, which proptest shrinks to something readable.
     #[test]
     fn agrees_on_any_short_history(
         history in prop::collection::vec(
@@ -250,9 +250,9 @@ proptest! {
     }
 }
 
-/// Goal: a reader beside the writer sees everything at or below the number it was told, exactly,
-/// through node growth, prefix splits and overwrites.
-/// Method: the history is known beforehand; two readers check gets and whole walks at `last_seqno`.
+/// Goal: a reader beside the writer sees exactly everything at or below its sequence number, during
+/// node growth, prefix splits and overwrites.
+/// Method: the history is known in advance; two readers check gets and whole walks at `last_seqno`.
 #[test]
 fn readers_beside_the_writer_miss_nothing() {
     for seed in seeds() {
@@ -311,7 +311,7 @@ fn readers_beside_the_writer_miss_nothing() {
     }
 }
 
-/// Goal: a cursor that stands in a node while that node is replaced goes on as if nothing happened.
+/// Goal: a cursor continues correctly when the node that it is in is replaced.
 #[test]
 fn a_cursor_is_exact_while_nodes_are_replaced_under_it() {
     let (table, mut writer) = memtable(0);
@@ -338,7 +338,7 @@ fn a_cursor_is_exact_while_nodes_are_replaced_under_it() {
     assert_eq!(cursor.value(), [20]);
 }
 
-/// Goal: one byte's whole range in every order of arrival, through all four node sizes.
+/// Goal: all 256 values of one byte in every order of arrival, through all four node sizes.
 #[test]
 fn every_byte_value_finds_its_place_in_every_node_size() {
     for stride in [1usize, 37, 101, 255] {
@@ -360,8 +360,8 @@ fn every_byte_value_finds_its_place_in_every_node_size() {
     }
 }
 
-/// Goal: the extreme sizes work: longest keys that differ late, prefixes of each other at every
-/// length, empty values and a 64 MiB one.
+/// Goal: extreme sizes work: longest keys that differ late, prefixes of each other at every length,
+/// empty values, and a value of 64 MiB.
 #[test]
 fn extreme_sizes_are_stored_whole() {
     let (table, mut writer) = memtable(0);
@@ -417,7 +417,7 @@ fn an_empty_table_is_empty() {
     assert!(table.is_frozen());
 }
 
-/// Goal: entries outlive their writer, and a cursor the last other owner of its memtable.
+/// Goal: entries outlive their writer, and a cursor outlives all other owners of its memtable.
 #[test]
 fn memory_lives_as_long_as_the_last_owner() {
     let (table, mut writer) = memtable(0);
@@ -441,8 +441,8 @@ fn memory_lives_as_long_as_the_last_owner() {
     assert_eq!(walked.join().unwrap(), 5_000);
 }
 
-/// Goal: memory goes round: the second memtable is made of the first one's chunks, the pool keeps
-/// no more than it may, and a cursor that outlives the writer keeps its memory out of the pool.
+/// Goal: memory is recycled. The second memtable is made of the first one's chunks, the pool keeps
+/// no more than its limit, and a cursor that outlives the writer keeps its memory out of the pool.
 #[test]
 fn a_pool_recycles_the_memory_of_dropped_memtables() {
     let reclaim = Reclaim { points: ReadPoints::new(), options: BufferOptions::default() };
@@ -457,7 +457,7 @@ fn a_pool_recycles_the_memory_of_dropped_memtables() {
         for seqno in 1..=80_000u64 {
             let key = seqno.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
             writer.insert(&key, Seqno(seqno), Kind::Put, &[round; 100]);
-            // Moves to large chunks.
+            // The buffer moves to large chunks.
             writer.reclaim(Seqno(seqno), 1024, true);
         }
         assert!(table.allocated_bytes() > 8 << 20);
@@ -487,7 +487,7 @@ fn a_smaller_sequence_number_is_refused() {
     writer.insert(b"b", Seqno(1), Kind::Put, b"");
 }
 
-/// Goal: memory per entry stays what `docs/adr/0006-memtable-radix-tree.md` says.
+/// Goal: memory per entry stays as documented in `docs/adr/0006-memtable-radix-tree.md`.
 #[test]
 fn the_index_of_random_keys_stays_small() {
     let (table, mut writer) = memtable(0);

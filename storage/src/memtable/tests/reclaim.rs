@@ -1,7 +1,7 @@
-//! Overwritten entries: who dies, who stays, and whose bytes are still valid.
+//! Overwritten entries: which die, which stay, and whose bytes are still valid.
 //!
-//! Chunks that leave limbo are filled with 0xDD here, so that a reader of memory that was given
-//! back too early sees it.
+//! Chunks that leave limbo are filled with 0xDD here. So a reader of memory that was reclaimed too
+//! early sees it.
 
 mod lists;
 
@@ -14,7 +14,7 @@ fn options(step_bytes: usize) -> BufferOptions {
     BufferOptions { step_bytes, ..BufferOptions::default() }
 }
 
-/// A memtable that reclaims, and what every read point should see.
+/// A memtable that reclaims, and what every read point must see.
 struct Rig {
     table: Arc<Memtable>,
     writer: MemtableWriter,
@@ -45,7 +45,7 @@ impl Rig {
 
     fn settle(&mut self) {
         for _ in 0..1_000_000 {
-            // What is held stays so, whatever is done.
+            // Held versions stay, whatever happens.
             let waits = self.held.is_empty() && self.writer.has_garbage();
             if !self.reclaim(4096).progress && !waits {
                 return;
@@ -59,7 +59,7 @@ impl Rig {
         self.held.push(self.points.hold(Holder::Scan, 1, || Seqno(seqno)));
     }
 
-    /// Everything that a read point, or the newest instant, can see is there.
+    /// Checks that everything that a read point, or the newest instant, can see is there.
     fn check(&self, random: &mut Random) {
         for point in &self.held {
             check_cursor(&self.table, &self.model, point.seqno().0, random);
@@ -71,7 +71,7 @@ impl Rig {
     }
 }
 
-/// Planted: `insert` without its check of the length.
+/// Planted: `insert` does not check the length.
 #[test]
 fn t001_04_what_is_too_large_is_refused_and_the_old_value_stays() {
     let mut rig = Rig::new(BufferOptions::default());
@@ -89,7 +89,7 @@ fn t001_04_what_is_too_large_is_refused_and_the_old_value_stays() {
     };
     assert!(attempt(&mut rig, b"", b"v"));
     assert!(attempt(&mut rig, &vec![7; KEY_BYTES_MAX + 1], b"v"));
-    // Untouched pages: nothing is read of it but its length.
+    // Untouched pages: only the length of this value is read.
     let too_long = vec![0; VALUE_BYTES_CAP + 1];
     assert!(attempt(&mut rig, b"k", &too_long));
     rig.settle();
@@ -97,8 +97,9 @@ fn t001_04_what_is_too_large_is_refused_and_the_old_value_stays() {
     assert_eq!(lookup(&rig.table, b"k", u64::MAX >> 8), Some((1, Kind::Put, b"old".to_vec())));
 }
 
-/// Keys are overwritten at every stage of a compaction, while older versions are held and move too.
-/// Planted: `relocate` that stops at the first `Versions`.
+/// Goal: keys are overwritten at every stage of a compaction, while older versions are held and
+/// move too.
+/// Planted: `relocate` stops at the first `Versions`.
 #[test]
 fn t001_09_overwrites_during_a_compaction_win() {
     let mut rig = Rig::new(options(64));
@@ -125,7 +126,7 @@ fn t001_09_overwrites_during_a_compaction_win() {
     assert!(rig.table.allocated_bytes() < 2 << 20, "{stats:?}");
 }
 
-/// Planted: `reclaim` that steps only when something was retired.
+/// Planted: `reclaim` makes steps only when something was retired.
 #[test]
 fn t001_13_a_compaction_ends_without_further_writes() {
     let mut rig = Rig::new(options(1024));
@@ -133,7 +134,7 @@ fn t001_13_a_compaction_ends_without_further_writes() {
         rig.put(&(round % 1_000).to_be_bytes(), Kind::Put, &[round as u8; 200]);
     }
     let before = rig.table.allocated_bytes();
-    // Everything is retired before anything is copied: from here on only the ticks are left.
+    // Everything is retired before anything is copied. Only calls without writes follow.
     for _ in 0..100 {
         rig.reclaim(0);
     }
@@ -144,17 +145,18 @@ fn t001_13_a_compaction_ends_without_further_writes() {
         assert!(ticks < 1_000, "{:?}", rig.table.reclaim_stats());
     }
     let stats = rig.table.reclaim_stats();
-    // Less than half a chunk may stay: it would not pay to move the rest for it.
+    // Less than half a chunk may remain: moving the rest would not pay for it.
     assert!(!stats.buffer.compacting && stats.buffer.dead_bytes < 256 << 10, "{stats:?}");
     assert!(rig.table.allocated_bytes() < before / 4 * 3);
     assert!(stats.reclaimed_bytes > 0);
     rig.check(&mut Random(2));
 }
 
-/// Cursors and lookups beside a writer that overwrites, retires and compacts all the time: a cursor
-/// sees exactly its point, a lookup at the newest instant what was written last before it or later.
+/// Goal: cursors and lookups run beside a writer that overwrites, retires and compacts all the
+/// time. A cursor sees exactly its read point. A lookup at the newest instant sees the last value
+/// written before it, or a later one.
 /// Planted: `Limbo::turn` without `grace.turn()` (torn values). A `hold` that reads `visible`
-/// before it says so is too rare for it; that is the loom model's.
+/// before it announces itself is too rare to be caught here; the loom model catches it.
 #[test]
 fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
     for seed in [0x5EED_1501_u64, 0x5EED_1502] {
@@ -167,7 +169,7 @@ fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
         let visible = AtomicU64::new(0);
         let done = AtomicBool::new(false);
         let key = |number: u64| format!("key{number:04}").into_bytes();
-        // A value says which key and which number it belongs to, in every byte of it.
+        // Every byte of a value tells its key and its sequence number.
         let value = |number: u64, seqno: u64| {
             let len =
                 16 + (seqno as usize * 37) % if seqno.is_multiple_of(97) { 90_000 } else { 400 };
@@ -232,7 +234,7 @@ fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
                 });
             }
             let mut random = Random(seed);
-            // How soon memory comes back depends on how the readers are scheduled.
+            // How soon memory is free depends on how the readers are scheduled.
             let enough = |seqno| seqno > 20_000 && table.reclaim_stats().compactions > 5;
             for seqno in (1..=2_000_000_u64).take_while(|seqno| !enough(*seqno)) {
                 let number = if seqno <= 500 { seqno - 1 } else { random.below(500) as u64 };
@@ -248,8 +250,9 @@ fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
     }
 }
 
-/// Sealing at every stage of a compaction, with versions held: the frozen memtable shows
-/// everything, in order. Planted: `take_chunks` that forgets the source.
+/// Goal: a memtable that is sealed at any stage of a compaction, with versions held, shows
+/// everything in order.
+/// Planted: `take_chunks` forgets the source.
 #[test]
 fn t001_16_a_seal_is_right_in_any_state_of_a_compaction() {
     for stop_after in (0..400).step_by(7) {
@@ -275,9 +278,10 @@ fn t001_16_a_seal_is_right_in_any_state_of_a_compaction() {
     }
 }
 
-/// Buffer and index against a sorted map under random puts, deletes, steps, points and seals.
-/// Planted: `retire` that frees a version between two points (`frees` with `>` for `>=`);
-/// `holder_of` that takes a stale place.
+/// Goal: buffer and index agree with a sorted map under random puts, deletes, steps, read points
+/// and seals.
+/// Planted: `retire` frees a version between two points (`frees` with `>` for `>=`); `holder`
+/// returns a stale place.
 #[test]
 fn t001_17_agrees_with_a_sorted_map_under_random_work() {
     let (mut compactions, mut merges_of_lists, mut seals) = (0, 0, 0);
@@ -330,8 +334,8 @@ fn t001_17_agrees_with_a_sorted_map_under_random_work() {
     );
 }
 
-/// A snapshot keeps exactly what it needs, and gives it up when it goes. Planted: a retire list
-/// that is held are dropped instead of kept aside.
+/// Goal: a snapshot keeps exactly what it needs, and releases it when it is dropped.
+/// Planted: held entries of the retire list are dropped instead of set aside.
 #[test]
 fn a_point_holds_one_version_of_each_key() {
     let mut rig = Rig::new(BufferOptions::default());
@@ -359,8 +363,8 @@ fn a_point_holds_one_version_of_each_key() {
     assert!(live < 120_000, "{live}");
 }
 
-/// Goal: a writer hardly notices that a point was given back that held very much. Planted:
-/// `retire_overwritten` without `HELD_PER_CALL`; `wants_reclaim` that says so for every insert.
+/// Goal: a writer hardly notices the release of a read point that held very much.
+/// Planted: `retire_overwritten` without `HELD_PER_CALL`; `wants_reclaim` is true for every insert.
 #[test]
 fn what_a_point_held_is_retired_a_little_at_a_time() {
     let mut rig = Rig::new(BufferOptions::default());
@@ -394,14 +398,15 @@ fn what_a_point_held_is_retired_a_little_at_a_time() {
     rig.check(&mut Random(4));
 }
 
-/// Who outgrows small chunks finds large ones that the kernel has handed over, if they are there in
-/// time, and waits for them once. Planted: `is_due_for_other_class` that does not ask (the chunk is
-/// not of the stock); one that always says no.
+/// Goal: a buffer that outgrows small chunks gets large ones that the kernel has already handed
+/// over, if they are there in time, and waits for them once.
+/// Planted: `is_due_for_other_class` does not ask (the chunk is not from the stock); it always
+/// returns false.
 #[test]
 fn b16_who_outgrows_small_chunks_waits_once_for_a_stock() {
     const LARGE: usize = ChunkClass::Large.bytes();
     let value = vec![7; 1 << 20];
-    // There is time to make it; there is none; there is no room for it.
+    // There is time to make the chunk; there is none; there is no room for it.
     for (bytes_max, in_time) in [(8 * LARGE, true), (8 * LARGE, false), (LARGE / 2, false)] {
         let pool = ChunkPool::new(bytes_max);
         let reclaim = Some(Reclaim { points: ReadPoints::new(), options: options(64 << 10) });

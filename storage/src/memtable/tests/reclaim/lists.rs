@@ -1,13 +1,13 @@
-//! Long lists of versions of one key, and what is known about the dead in them.
+//! Long lists of versions of one key, and the marks of retired versions in them.
 
 use super::super::super::node::loads;
 use super::*;
 
-/// Links that one insert with its `reclaim` may follow, however long a list is: a few for each
-/// overwritten version that it looks at.
+/// The most links that one insert with its `reclaim` may follow, whatever the length of a list: a
+/// few for each overwritten version that it examines.
 const LOADS_MAX: u64 = 16 * 128;
 
-/// Puts and reclaims; returns how many links that followed.
+/// Puts and reclaims. Returns how many links that followed.
 fn put_and_reclaim(rig: &mut Rig, key: &[u8], visible: u64, copy_bytes: usize) -> u64 {
     let before = loads::so_far();
     rig.put(key, Kind::Put, b"small");
@@ -15,14 +15,14 @@ fn put_and_reclaim(rig: &mut Rig, key: &[u8], visible: u64, copy_bytes: usize) -
     loads::so_far() - before
 }
 
-/// The places in the list of a key that a lookup below all of them passes.
+/// The number of places in a key's list that a lookup below all of them passes.
 fn list_len(rig: &Rig, key: &[u8]) -> u64 {
     let before = loads::so_far();
     assert!(rig.table.pin().get(key, Seqno(0)).version.is_none());
     (loads::so_far() - before) / 2
 }
 
-/// Planted: `retire` that keeps the mark of the link that moves up.
+/// Planted: `retire` keeps the mark of the link that moves up.
 #[test]
 fn a6_a_link_that_moves_up_leaves_its_mark_behind() {
     let mut rig = Rig::new(BufferOptions::default());
@@ -48,8 +48,9 @@ fn a6_a_link_that_moves_up_leaves_its_mark_behind() {
     assert_eq!(at(2), (Some(1), true), "2 has died");
 }
 
-/// A lookup that is told of a cut finds a newer number that is visible: checked against all that is
-/// visible, with random points. Planted: as above.
+/// Goal: a lookup that is told of a cut finds a newer visible number. Checked against everything
+/// visible, with random read points.
+/// Planted: as above.
 #[test]
 fn a6_a_cut_is_passed_only_below_what_is_visible() {
     for seed in seeds() {
@@ -87,8 +88,9 @@ fn a6_a_cut_is_passed_only_below_what_is_visible() {
     }
 }
 
-/// A key that one batch writes very often has one version more after it, and the writes after it do
-/// no more than others. Planted: `meet` without its `unseen`.
+/// Goal: a key that one batch writes very often has one version more afterwards, and later writes
+/// to it cost no more than others.
+/// Planted: `meet` without its `unseen`.
 #[test]
 fn b1_a_batch_of_one_key_leaves_one_version() {
     let mut rig = Rig::new(BufferOptions::default());
@@ -115,8 +117,9 @@ fn b1_a_batch_of_one_key_leaves_one_version() {
     rig.check(&mut Random(0xB1));
 }
 
-/// Commits to one key that become visible all at once are retired at a bounded cost per write.
-/// Planted: `above` that is null always, and the holder looked for from the place on.
+/// Goal: commits to one key that become visible all at once are retired at a bounded cost per
+/// write.
+/// Planted: `above` is always null, and the holder is searched from the place on.
 #[test]
 fn b1_thousands_of_commits_to_one_key_are_retired_a_little_at_a_time() {
     let mut rig = Rig::new(BufferOptions::default());
@@ -135,8 +138,9 @@ fn b1_thousands_of_commits_to_one_key_are_retired_a_little_at_a_time() {
     rig.check(&mut Random(0xB2));
 }
 
-/// The same where snapshots held each version and are given back, and while these versions are
-/// moved. Planted: as above; `relocate` without `long_lists`.
+/// Goal: the same if snapshots held each version and are released, and while these versions are
+/// moved.
+/// Planted: as above; `relocate` without `long_lists`.
 #[test]
 fn b1_thousands_of_held_versions_cost_no_more_than_few() {
     const HELD: u64 = 2_000;
@@ -147,14 +151,15 @@ fn b1_thousands_of_held_versions_cost_no_more_than_few() {
         rig.put(b"cold", Kind::Put, &[2; 200]);
         rig.reclaim(0);
     }
-    // The versions of the other key between two points are dead: a compaction moves the held ones.
+    // The versions of the other key between two read points are dead: a compaction moves the held
+    // ones.
     let before = loads::so_far();
     while rig.reclaim(64 << 10).progress {}
     let stats = rig.table.reclaim_stats();
     let moving = loads::so_far() - before;
     println!("{moving} links followed to move {} bytes; {stats:?}", stats.copied_bytes);
     assert!(stats.copied_bytes > 0, "nothing was moved");
-    // Once down the list for each call, and a few for each entry.
+    // Once down the list per call, and a few links per entry.
     assert!(moving < 100 * HELD, "{moving} links followed to move what is held");
     rig.held.clear();
     let mut most = 0;
@@ -168,8 +173,8 @@ fn b1_thousands_of_held_versions_cost_no_more_than_few() {
     rig.check(&mut Random(0xB3));
 }
 
-/// Large batches over hot keys leave no more behind than the last of them did. Planted: `reclaim`
-/// that looks at 128 overwritten versions whatever was written.
+/// Goal: large batches over hot keys leave no more behind than the last of them did.
+/// Planted: `reclaim` examines 128 overwritten versions, however many were written.
 #[test]
 fn b6_large_batches_are_retired_as_fast_as_they_are_written() {
     const KEYS: u64 = 3_000;
@@ -181,7 +186,7 @@ fn b6_large_batches_are_retired_as_fast_as_they_are_written() {
         for key in 0..KEYS {
             rig.put(&key.to_be_bytes(), Kind::Put, &[round; 100]);
         }
-        // As the range's owner does it: what this batch wrote is not visible yet.
+        // As the range owner does it: what this batch wrote is not visible yet.
         rig.writer.reclaim(Seqno(visible), 512 << 10, true);
         most = most.max(rig.writer.live().1);
     }
@@ -190,9 +195,9 @@ fn b6_large_batches_are_retired_as_fast_as_they_are_written() {
     rig.check(&mut Random(0xB6));
 }
 
-/// A reader at an old number follows few links, however often its key was written since: because
-/// what nobody can read is retired (with `Reclaim`), or because links lead far (without). Planted:
-/// `lead_over` that leads to the next link only; `far_above` that leaps without a look.
+/// Goal: a reader at an old number follows few links, however often its key was written since: with
+/// `Reclaim` because unneeded versions are retired, and without it because links lead far.
+/// Planted: `lead_over` leads to the next link only; `far_above` leaps without a check.
 #[test]
 fn b2_an_old_reader_passes_few_versions_of_a_key() {
     const WRITTEN: u64 = 50_000;
