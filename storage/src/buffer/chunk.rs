@@ -1,24 +1,24 @@
 //! Chunks of memory.
 //!
-//! Guarantees: a chunk is freed, or pooled, exactly once: when its owner drops it.
+//! Guarantees: a chunk is freed or pooled exactly once, when its owner drops it.
 //!
-//! Large chunks are mapped and unmapped one by one. An allocator would leave holes beside blocks
+//! Large chunks are mapped and unmapped separately. An allocator would leave holes beside blocks
 //! that are aligned to their own size, and would keep these holes. Unmapping takes about as long as
 //! the first touch of the pages did, so `ChunkPool` keeps it away from threads that others wait
 //! for.
 //!
 //! A chunk is aligned to its own size. So a pointer into a chunk, with the chunk's class, leads to
-//! its header. The header says which chunk comes next, and which extent the chunk belongs to.
+//! its header. The header has the next chunk and the extent that the chunk belongs to.
 
 use super::class::ChunkClass;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-/// A cache line: chunks and nodes start on one.
+/// A cache line. Chunks and nodes start on one.
 pub(crate) const LINE_BYTES: usize = 64;
 
-/// Addresses have this many bits; what is above is free for tags.
+/// The number of bits of an address. The bits above are free for tags.
 pub(crate) const ADDRESS_BITS: u32 = 48;
 
 const _: () = assert!(usize::BITS == 64, "pointers carry tags above their 48 bits");
@@ -31,19 +31,19 @@ pub(crate) struct Chunk {
     is_makeshift: bool,
 }
 
-// SAFETY: a chunk owns plain memory and no thread-bound state; who may read or write which part of
+// SAFETY: a chunk owns plain memory and no thread-bound state. Who may read or write which part of
 // it is decided by the rules of publication, not by who owns the chunk.
 unsafe impl Send for Chunk {}
 // SAFETY: `&Chunk` gives no access to the memory.
 unsafe impl Sync for Chunk {}
 
 impl Chunk {
-    /// Allocates a chunk of this class; the contents are not initialised.
+    /// Allocates a chunk of this class with uninitialised contents.
     pub(crate) fn of(class: ChunkClass) -> Self {
         Self::new(class.bytes(), class.bytes())
     }
 
-    /// Allocates a chunk for a start, smaller than any class.
+    /// Allocates a first chunk that is smaller than any class.
     pub(crate) fn small(bytes: usize) -> Self {
         Self::new(bytes, LINE_BYTES)
     }
@@ -61,8 +61,8 @@ impl Chunk {
         Self { at, layout, is_mapped: mapped.is_some(), is_makeshift: false }
     }
 
-    /// A large chunk that the kernel has handed over, in huge pages if it has any: it is cleared
-    /// here, at once.
+    /// A large chunk whose pages the kernel has already provided, as huge pages if possible. The
+    /// kernel clears them here, at once.
     pub(super) fn ready() -> Self {
         let mut chunk = Self::of(ChunkClass::Large);
         chunk.advise(Pages::Huge);
@@ -70,8 +70,8 @@ impl Chunk {
         chunk
     }
 
-    /// A chunk of this class for somebody who cannot wait until all of it is cleared: the first
-    /// touch of each small page clears that page and no more.
+    /// A chunk of this class for a caller that cannot wait until all of it is cleared. The first
+    /// touch of each small page clears only that page.
     pub(super) fn at_once(class: ChunkClass) -> Self {
         let mut chunk = Self::of(class);
         if class.is_largest() {
@@ -81,7 +81,7 @@ impl Chunk {
         chunk
     }
 
-    /// Is it a large one that has small pages?
+    /// Is it a large chunk with small pages?
     pub(super) fn is_makeshift(&self) -> bool {
         self.is_makeshift
     }
@@ -91,34 +91,35 @@ impl Chunk {
         self.at
     }
 
-    /// How many there are.
+    /// The number of bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.layout.size()
     }
 
-    /// Makes every byte wrong.
+    /// Overwrites every byte, so that a late reader notices.
     #[cfg(test)]
     pub(crate) fn poison(&self) {
-        // SAFETY: the caller says that nobody uses the chunk any more, and it is this long.
+        // SAFETY: by the caller's guarantee nobody uses the chunk any more, and it is this long.
         unsafe { self.at.write_bytes(0xDD, self.layout.size()) }
     }
 
-    /// The class it is of; the start of an index is of none.
+    /// The class; `None` for the first chunk of an index.
     pub(super) fn class(&self) -> Option<ChunkClass> {
         ChunkClass::ALL.into_iter().find(|class| class.bytes() == self.layout.align())
     }
 
-    /// Makes the kernel back every page with memory.
+    /// Makes the kernel provide memory for every page.
     pub(super) fn touch(&mut self) {
         for offset in (0..self.layout.size()).step_by(PAGE_BYTES) {
             // SAFETY: the chunk is longer than the offset.
             let page = unsafe { self.at.add(offset) };
-            // SAFETY: the chunk is ours alone (`&mut`). Volatile: nobody reads what is written.
+            // SAFETY: the chunk is exclusively ours (`&mut`). Volatile: nobody reads the written
+            // byte.
             unsafe { page.write_volatile(0) };
         }
     }
 
-    /// Says which pages are wanted. A hint.
+    /// Tells the kernel which pages are wanted. A hint.
     fn advise(&mut self, pages: Pages) {
         #[cfg(all(target_os = "linux", not(any(loom, miri))))]
         {
@@ -127,7 +128,7 @@ impl Chunk {
                 Pages::Small => Advice::LinuxNoHugepage,
                 Pages::Huge => Advice::LinuxHugepage,
             };
-            // SAFETY: the range is ours alone, and the advice changes nothing about its content.
+            // SAFETY: the range is exclusively ours, and the advice does not change its contents.
             let _ = unsafe { madvise(self.at.as_ptr().cast(), self.layout.size(), advice) };
         }
         #[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
@@ -135,9 +136,9 @@ impl Chunk {
     }
 }
 
-/// What memory is handed over in. Entries are met in the order of their keys, not of their places:
-/// with small pages nearly each is a walk through the page tables. But a huge one is cleared in one
-/// go.
+/// The page size to ask for. Entries are accessed in the order of their keys, not of their places.
+/// So with small pages nearly each access walks the page tables. But a huge page is cleared all at
+/// once.
 #[derive(Clone, Copy)]
 enum Pages {
     Small,
@@ -149,8 +150,8 @@ impl Drop for Chunk {
         #[cfg(test)]
         freed_here::count(self.layout.size());
         if self.is_mapped {
-            // SAFETY: mapped in `new` with this layout, unmapped only here; whoever drops a chunk
-            // confirms that nobody looks at it any more.
+            // SAFETY: mapped in `new` with this layout, and unmapped only here. Whoever drops a
+            // chunk guarantees that nobody uses it any more.
             return unsafe { mapping::unmap(self.at, self.layout.size()) };
         }
         // SAFETY: allocated in `new` with this layout, freed only here.
@@ -158,7 +159,7 @@ impl Drop for Chunk {
     }
 }
 
-/// How many bytes of chunks a thread has freed.
+/// Counts the bytes of chunks that a thread has freed.
 #[cfg(test)]
 pub(crate) mod freed_here {
     use std::cell::Cell;
@@ -168,17 +169,17 @@ pub(crate) mod freed_here {
     }
 
     pub(super) fn count(bytes: usize) {
-        // A chunk may outlive the locals of the thread that frees it.
+        // A chunk may outlive the thread-locals of the thread that frees it.
         let _ = BYTES.try_with(|freed| freed.set(freed.get() + bytes));
     }
 
-    /// So far.
+    /// The count so far.
     pub(crate) fn bytes() -> usize {
         BYTES.get()
     }
 }
 
-/// Chunks at least as large (and as aligned) are mapped.
+/// Chunks with at least this size and alignment are mapped.
 const MAPPED_BYTES_MIN: usize = ChunkClass::Medium.bytes();
 
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
@@ -187,28 +188,28 @@ mod mapping {
     use std::alloc::Layout;
     use std::ptr::{self, NonNull};
 
-    /// Fresh memory of this layout, or nothing if the system refuses.
+    /// Fresh memory of this layout; `None` if the system refuses.
     pub(super) fn map(layout: Layout) -> Option<NonNull<u8>> {
         let bytes = layout.size();
         let at = anywhere(bytes)?;
         if at.addr().get().is_multiple_of(layout.align()) {
             return Some(at);
         }
-        // SAFETY: just mapped, and nobody knows it.
+        // SAFETY: just mapped, and nobody uses it.
         unsafe { unmap(at, bytes) };
-        // Enough to have an aligned part in it; what is around that goes back.
+        // Large enough to contain an aligned part. The rest is unmapped.
         let at = anywhere(bytes + layout.align())?;
         let before = at.align_offset(layout.align());
         // SAFETY: inside what was just mapped.
         let aligned = unsafe { at.add(before) };
         if before > 0 {
-            // SAFETY: in front of the aligned part; nobody knows it.
+            // SAFETY: before the aligned part; nobody uses it.
             unsafe { unmap(at, before) };
         }
         // SAFETY: at most one past the end of what was mapped.
         let end = unsafe { aligned.add(bytes) };
         if before < layout.align() {
-            // SAFETY: behind the aligned part; nobody knows it.
+            // SAFETY: behind the aligned part; nobody uses it.
             unsafe { unmap(end, layout.align() - before) };
         }
         Some(aligned)
@@ -216,21 +217,21 @@ mod mapping {
 
     fn anywhere(bytes: usize) -> Option<NonNull<u8>> {
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new private mapping, at a place that the system chooses: it replaces none.
+        // SAFETY: a new private mapping at an address that the system chooses replaces no other.
         let at = unsafe { mmap_anonymous(ptr::null_mut(), bytes, access, MapFlags::PRIVATE) };
         at.ok().and_then(|at| NonNull::new(at.cast()))
     }
 
     /// # Safety
-    /// The range must be mapped by `map`, whole pages of it, and nobody may look at it any more.
+    /// The range must be whole pages that `map` has mapped, and nobody may use it any more.
     pub(super) unsafe fn unmap(at: NonNull<u8>, bytes: usize) {
-        // SAFETY: the caller's promise. If the system has no memory to note it down, the range
-        // stays mapped, and unused.
+        // SAFETY: the caller's guarantee. If the system has no memory to record the change, the
+        // range stays mapped and unused.
         let _ = unsafe { munmap(at.as_ptr().cast(), bytes) };
     }
 }
 
-/// Where chunks come from the allocator, whatever their size.
+/// On these targets all chunks come from the allocator.
 #[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
 mod mapping {
     use std::alloc::Layout;
@@ -247,16 +248,16 @@ mod mapping {
     }
 }
 
-/// No page is smaller.
+/// The smallest page size.
 const PAGE_BYTES: usize = 4 << 10;
 
-/// What a buffer's chunk starts with; entries follow.
+/// The header of a buffer's chunk; entries follow it.
 #[repr(C, align(64))]
 pub(super) struct ChunkHeader {
-    /// The next chunk of the same extent. Set before the first entry that straddles into it is
-    /// published, so whoever can reach that entry sees it.
+    /// The next chunk of the same extent. It is set before the first entry that straddles into that
+    /// chunk is published, so everybody who can reach that entry sees it.
     next: AtomicPtr<ChunkHeader>,
-    /// Only the writer looks at it.
+    /// Only the writer reads it.
     extent: AtomicU32,
 }
 
@@ -264,15 +265,15 @@ pub(super) struct ChunkHeader {
 pub(super) const CHUNK_HEADER_BYTES: usize = size_of::<ChunkHeader>();
 
 impl ChunkHeader {
-    /// Starts a chunk that belongs to `extent`.
+    /// Initialises a chunk that belongs to `extent`.
     ///
     /// # Safety
-    /// `at` must be the start of a chunk of a class that nobody else uses, and live as long as
-    /// `'a`.
+    /// `at` must be the start of a chunk of some class that nobody else uses and that lives as long
+    /// as `'a`.
     pub(super) unsafe fn write<'a>(at: NonNull<u8>, extent: u32) -> &'a Self {
         let header = at.cast::<Self>();
         let next = AtomicPtr::new(std::ptr::null_mut());
-        // SAFETY: aligned, large enough, and ours alone.
+        // SAFETY: aligned, large enough, and exclusively ours.
         unsafe { header.write(Self { next, extent: AtomicU32::new(extent) }) };
         // SAFETY: just written.
         unsafe { header.as_ref() }
@@ -291,7 +292,7 @@ impl ChunkHeader {
         unsafe { &*start }
     }
 
-    /// The first entry byte of the chunk that follows, if one does.
+    /// The first entry byte of the next chunk, if there is one.
     #[inline]
     pub(super) fn next(&self) -> Option<NonNull<u8>> {
         let next = NonNull::new(self.next.load(Ordering::Relaxed))?.cast::<u8>();
@@ -313,7 +314,7 @@ impl ChunkHeader {
     }
 }
 
-/// Asks for the cache line at an address; a hint.
+/// Prefetches the cache line at an address. A hint.
 #[inline(always)]
 pub(crate) fn prefetch(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -330,8 +331,9 @@ pub(crate) fn prefetch(at: *const u8) {
 mod tests {
     use super::*;
 
-    /// The allocator would keep what is freed, and could not use it for chunks again. Planted:
-    /// `MAPPED_BYTES_MIN` of `usize::MAX`.
+    /// Goal: large chunks are mapped, because an allocator would keep freed ones without being able
+    /// to reuse them.
+    /// Planted: `MAPPED_BYTES_MIN` of `usize::MAX`.
     #[test]
     fn b16_chunks_are_mapped_by_themselves_unless_they_are_small() {
         for class in ChunkClass::ALL {

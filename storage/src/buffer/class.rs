@@ -1,10 +1,10 @@
-//! Chunk sizes, and when a buffer moves to another one, as in go-cmap (ADR 0009).
+//! Chunk sizes, and when a buffer changes them, as in go-cmap (ADR 0009).
 //!
-//! A buffer with little in it uses small chunks and wastes little; one with much in it uses large
-//! ones and allocates seldom. `P` says how eager it is: 0 prefers small chunks, 1 always takes the
+//! A small buffer uses small chunks and wastes little memory; a large one uses large chunks and
+//! allocates rarely. The preference `P` decides: 0 prefers small chunks, 1 always takes the
 //! largest. A buffer leaves class `i` upward when it has more than `ceil(2 x (1 - P) x C[i + 1])`
-//! live bytes, and comes back when it has less than that times `downgrade_ratio`, so it cannot
-//! swing to and fro.
+//! live bytes. It comes back when it has less than that times `downgrade_ratio`, so it cannot
+//! oscillate.
 
 use crate::error::{Error, Result};
 
@@ -22,10 +22,10 @@ pub enum ChunkClass {
 }
 
 impl ChunkClass {
-    /// All of them, ascending.
+    /// All classes, ascending.
     pub const ALL: [Self; 3] = [Self::Small, Self::Medium, Self::Large];
 
-    /// Bytes of a chunk: a power of two, and the alignment of the chunk as well.
+    /// Bytes of a chunk: a power of two, which is also its alignment.
     #[inline(always)]
     pub const fn bytes(self) -> usize {
         match self {
@@ -51,17 +51,17 @@ impl ChunkClass {
 /// When a buffer is compacted, and in what steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BufferOptions {
-    /// `P`: 0 keeps chunks small, 1 always takes the largest.
+    /// `P`: 0 prefers small chunks, 1 always takes the largest.
     pub preference: f64,
     /// A class is left downward below its upward threshold times this.
     pub downgrade_ratio: f64,
-    /// Compaction starts when this part of the bytes is dead.
+    /// The part of the bytes that must be dead before a compaction starts.
     pub dead_ratio: f64,
-    /// And when this part of a chunk is dead.
+    /// The part of a chunk's bytes that must be dead as well.
     pub dead_chunk_ratio: f64,
-    /// Bytes that one step copies, at most.
+    /// The most bytes that one step copies.
     pub step_bytes: usize,
-    /// Dead entries that one step looks at, at most.
+    /// The most dead entries that one step passes.
     pub step_dead_max: usize,
 }
 
@@ -79,10 +79,10 @@ impl Default for BufferOptions {
 }
 
 impl BufferOptions {
-    /// Checks every number against its limits.
+    /// Checks every option against its limits.
     ///
     /// # Errors
-    /// `Invalid` names the first one that is out of range.
+    /// `Invalid` names the first option that is out of range.
     pub fn validate(&self) -> Result<()> {
         let inside = |name: &str, value: f64, low: f64, high: f64, open: bool| {
             let fits =
@@ -96,7 +96,7 @@ impl BufferOptions {
             )))
         };
         inside("preference", self.preference, 0.0, 1.0, false)?;
-        // At 1 and above a buffer would change its class for ever.
+        // At 1 or more, a buffer would change its class forever.
         inside("downgrade_ratio", self.downgrade_ratio, 0.0, 1.0, true)?;
         inside("dead_ratio", self.dead_ratio, 0.0, 1.0, true)?;
         inside("dead_chunk_ratio", self.dead_chunk_ratio, 0.0, f64::INFINITY, true)?;
@@ -108,19 +108,21 @@ impl BufferOptions {
         Ok(())
     }
 
-    /// Live bytes above which `class` is left for the next larger one; `None` for the largest.
+    /// The live bytes above which a buffer leaves `class` for the next larger one; `None` for the
+    /// largest.
     pub(super) fn upgrade_above(&self, class: ChunkClass) -> Option<u64> {
         let next = class.larger()?;
         Some((2.0 * (1.0 - self.preference) * next.bytes() as f64).ceil() as u64)
     }
 
-    /// Live bytes below which `class` is left for the next smaller one; `None` for the smallest.
+    /// The live bytes below which a buffer leaves `class` for the next smaller one; `None` for the
+    /// smallest.
     pub(super) fn downgrade_below(&self, class: ChunkClass) -> Option<u64> {
         let threshold = self.upgrade_above(class.smaller()?)?;
         Some((threshold as f64 * self.downgrade_ratio) as u64)
     }
 
-    /// The class that a buffer of class `now` with so many live bytes should have.
+    /// The class for a buffer that has class `now` and this many live bytes.
     pub(super) fn wanted(&self, now: ChunkClass, live_bytes: u64) -> ChunkClass {
         let mut class = now;
         while self.upgrade_above(class).is_some_and(|above| live_bytes > above) {
@@ -135,9 +137,10 @@ impl BufferOptions {
         class
     }
 
-    /// Is there enough dead in it that copying the rest pays?
+    /// Is so much dead that copying the rest pays?
     pub(super) fn is_worth_it(&self, class: ChunkClass, live: u64, dead: u64, padded: u64) -> bool {
-        // What a merge padded is not counted: it must not start the next compaction by itself.
+        // Padding of an earlier merge does not count: it must not start the next compaction by
+        // itself.
         let real = (dead - padded) as f64;
         dead as f64 >= self.dead_chunk_ratio * class.bytes() as f64
             && real > 0.0

@@ -1,23 +1,23 @@
 //! Extents that take no more writes, and which of them to compact.
 //!
-//! To compact a large buffer as a whole would copy what is cold for the sake of a few hot keys. So
-//! the extent that takes the writes is closed now and then, and a compaction takes the closed
-//! extents of which most is dead. What it leaves alive is cold, and lies together from then on.
-//! Log-structured file systems clean their segments so (Rosenblum and Ousterhout, 1992). With zipf
-//! 0.99 this copies a third of the bytes for the same room.
+//! To compact a large buffer as a whole would copy cold entries for the sake of a few hot keys. So
+//! the writing extent is closed from time to time, and a compaction takes the closed extents with
+//! the largest dead parts. What it leaves alive is cold and stays together from then on.
+//! Log-structured file systems clean their segments in this way (Rosenblum and Ousterhout, 1992).
+//! With zipf 0.99 this copies a third of the bytes for the same memory.
 //!
-//! Guarantees: nothing moves here. Sums are kept up to date, so only a pick looks at all extents.
+//! Guarantees: nothing moves here. Sums are maintained, so only a pick looks at all extents.
 
 use super::chunk::Chunk;
 use super::extent::{Extent, SpaceStats};
 use super::pool::ChunkSource;
 
-/// See the module.
+/// The closed extents of a buffer; see the module.
 #[derive(Debug, Default)]
 pub(super) struct ClosedExtents {
-    /// By id.
+    /// Sorted by id.
     extents: Vec<Extent>,
-    /// What lies in all of them.
+    /// The sum over all of them.
     space: SpaceStats,
     allocated_bytes: usize,
 }
@@ -35,7 +35,7 @@ impl ClosedExtents {
         self.allocated_bytes
     }
 
-    /// Takes an extent in.
+    /// Adds an extent.
     pub(super) fn add(&mut self, extent: Extent) {
         self.space = self.space.plus(extent.space);
         self.allocated_bytes += extent.allocated_bytes();
@@ -43,7 +43,7 @@ impl ClosedExtents {
         self.extents.insert(at, extent);
     }
 
-    /// A live entry of this extent, which is in here, has died.
+    /// Records that a live entry of a closed extent has died.
     #[inline]
     pub(super) fn mark_dead(&mut self, extent: u32, bytes: u64) {
         let at = self.extents.binary_search_by_key(&extent, Extent::id);
@@ -52,7 +52,7 @@ impl ClosedExtents {
         self.space.mark_dead(bytes);
     }
 
-    /// Takes the extent with this id out.
+    /// Removes and returns the extent with this id.
     pub(super) fn take(&mut self, id: u32) -> Option<Extent> {
         let at = self.extents.binary_search_by_key(&id, Extent::id).ok()?;
         let extent = self.extents.remove(at);
@@ -61,9 +61,9 @@ impl ClosedExtents {
         Some(extent)
     }
 
-    /// Takes out the extents of which the largest part is dead, until about `dead_bytes` are;
-    /// joined to one. Without `kept`. `None`: not even half of that is to be had from extents of
-    /// which at least `dead_ratio` is dead.
+    /// Removes the extents with the largest dead parts, until they have about `dead_bytes` dead
+    /// bytes, and joins them to one. Never takes `kept`. `None` if the extents that are at least
+    /// `dead_ratio` dead have not even half of that.
     pub(super) fn pick(
         &mut self,
         dead_bytes: u64,
@@ -90,24 +90,24 @@ impl ClosedExtents {
         if found < dead_bytes / 2 || picked.is_empty() {
             return None;
         }
-        // In the order of their age, as they would be in one extent.
+        // By age, as they would be in one extent.
         picked.sort_unstable();
         let picked: Vec<_> = picked.into_iter().filter_map(|id| self.take(id)).collect();
         join_all(picked, source)
     }
 
-    /// Takes all of them out, joined to one.
+    /// Removes all extents, joined to one.
     pub(super) fn take_all(&mut self, source: &ChunkSource) -> Option<Extent> {
         let extents = std::mem::take(self).extents;
         join_all(extents, source)
     }
 
-    /// Gives the chunks away.
+    /// Returns the chunks.
     pub(super) fn take_chunks(&mut self) -> impl Iterator<Item = Chunk> {
         std::mem::take(self).extents.into_iter().flat_map(Extent::into_chunks)
     }
 
-    /// Walks every header and compares with the sums, as `Extent::check`.
+    /// Walks every header and compares the sums, as `Extent::check`.
     #[cfg(test)]
     pub(super) fn check(&self) -> Result<Vec<(super::header::State, usize)>, String> {
         let mut found = Vec::new();
@@ -129,7 +129,7 @@ impl ClosedExtents {
     }
 }
 
-/// The extents behind each other, with fillers at the seams.
+/// Joins the extents in order, with fillers at the seams.
 fn join_all(extents: impl IntoIterator<Item = Extent>, source: &ChunkSource) -> Option<Extent> {
     extents.into_iter().reduce(|mut all, next| {
         all.pad(source);

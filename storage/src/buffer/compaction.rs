@@ -3,16 +3,16 @@
 //! The method is that of go-cmap (ADR 0009).
 //!
 //! 1. *Find:* skip dead entries.
-//! 2. *Copy:* byte by byte, so a large entry takes several steps.
-//! 3. *Commit:* look at the source again, because the entry may have died meanwhile. Then tell the
-//!    index where the entry is now.
+//! 2. *Copy:* in pieces, so a large entry takes several steps.
+//! 3. *Commit:* read the source's state again, because the entry may have died meanwhile. Then tell
+//!    the index the new place.
 //!
-//! The destination's length is known at the start: it is the live bytes of that moment. So an entry
-//! that dies before its turn is copied all the same, as a dead one (`DeadAfterCopy`), and the next
-//! compaction skips it. This is why the extent that takes the writes meanwhile can be numbered from
-//! the destination's end on, before that end is there.
+//! The destination's length is known at the start: it grows by the live bytes of that moment. So an
+//! entry that dies before its turn is still copied, as a dead one (`DeadAfterCopy`), and the next
+//! compaction skips it. For this reason the extent that takes the writes meanwhile can use offsets
+//! from the destination's end on, before that end exists.
 //!
-//! It does not decide when to start, nor when the memory of the source may be used again.
+//! It does not decide when to start, nor when the memory of the source may be reused.
 
 use super::chunk::{Chunk, LINE_BYTES, prefetch};
 use super::class::BufferOptions;
@@ -24,29 +24,29 @@ use std::mem;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-/// Lines of the source that are asked for ahead of the entry that is looked at.
+/// Which cache lines of the source are prefetched, counted from the entry that is being read.
 const LINES_AHEAD: Range<usize> = 4..7;
 
-/// See the module.
+/// A compaction in progress; see the module.
 #[derive(Debug)]
 pub(super) struct Compaction {
     pub(super) source: Extent,
     pub(super) destination: Extent,
-    /// The offset up to which the source is done, and the entry there.
+    /// The offset up to which the source is done, and the address of the entry there.
     position: u64,
     next: Option<NonNull<u8>>,
     copying: Option<Copying>,
-    /// Where the destination will end: behind what was in it and the live bytes of the source, as
-    /// of the start.
+    /// The final end of the destination: its end at the start plus the live bytes of the source at
+    /// the start.
     destination_end: u64,
-    /// What was skipped since the last chunk was released.
+    /// Entries that were skipped since the last chunk was released.
     pub(super) skipped: Content,
 }
 
 // SAFETY: `next` points into a chunk of `source`.
 unsafe impl Send for Compaction {}
 
-/// A large entry on its way.
+/// A large entry that is partly copied.
 #[derive(Debug)]
 struct Copying {
     to: NonNull<u8>,
@@ -54,10 +54,10 @@ struct Copying {
     total: usize,
 }
 
-/// Some entries: how many, and what is in them.
+/// The number and contents of some entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Content {
-    /// How many.
+    /// The number of entries.
     pub(crate) entries: u64,
     /// Their key and value bytes.
     pub(crate) content_bytes: u64,
@@ -77,19 +77,19 @@ pub(crate) struct Step {
     pub(crate) copied_bytes: usize,
     /// Dead entries passed.
     pub(crate) dead_visited: usize,
-    /// Is everything moved?
+    /// Is the compaction finished?
     pub(crate) finished: bool,
 }
 
-/// A chunk that the writer needs no more, and the entries that go with it. Readers may still be
-/// looking at it.
+/// A chunk that the writer does not need any more, and the entries that were skipped in it. It may
+/// still have readers.
 pub(crate) struct Vacated {
     pub(crate) chunk: Chunk,
     pub(crate) gone: Content,
 }
 
 impl Compaction {
-    /// Everything live in `source` is to go to the end of `destination`.
+    /// A compaction that moves all live entries of `source` to the end of `destination`.
     pub(super) fn new(source: Extent, destination: Extent) -> Self {
         let destination_end = destination.end() + source.space.live_bytes;
         let (position, next) = (source.start(), source.first());
@@ -104,17 +104,17 @@ impl Compaction {
         }
     }
 
-    /// An entry in the source has died before its turn.
+    /// Records that an entry of the source died before its turn.
     pub(super) fn mark_dead_in_source(entry: EntryAt<'_>) {
         entry.set_state(State::DeadAfterCopy);
     }
 
-    /// One step: at most `step_dead_max` dead entries are passed, and then one live entry, or
-    /// `step_bytes` of it, is copied. `moved(from, to)` is called for an entry that is live at its
-    /// new place, before its old one is given up.
+    /// Makes one step: passes at most `step_dead_max` dead entries, and then copies one live entry,
+    /// or `step_bytes` of it. Calls `moved(from, to)` for an entry that is live at its new place,
+    /// before the old place is released.
     ///
     /// # Safety
-    /// The chunks must outlive what `moved` makes of the entries.
+    /// The chunks must outlive every use that `moved` makes of the entries.
     pub(super) unsafe fn step<'a>(
         &mut self,
         options: &BufferOptions,
@@ -130,11 +130,11 @@ impl Compaction {
                 step.finished = true;
                 return step;
             };
-            // SAFETY: `at` is where an entry of the source begins; the caller promises the rest.
+            // SAFETY: an entry of the source starts at `at`; the caller guarantees the rest.
             let entry: EntryAt<'a> = unsafe { EntryAt::new(at, self.source.class()) };
             match entry.state() {
                 State::Live | State::DeadAfterCopy => {
-                    // SAFETY: the caller's promises are the same.
+                    // SAFETY: the caller's guarantees are the same.
                     unsafe { self.copy(entry, options, source, vacated, moved, &mut step) };
                     if self.position == self.source.end() {
                         continue;
@@ -186,7 +186,7 @@ impl Compaction {
             self.copying = Some(copying);
             return;
         }
-        // SAFETY: a whole entry was copied to there; the caller promises the lifetime.
+        // SAFETY: a whole entry was copied there; the caller guarantees the lifetime.
         let copy: EntryAt<'a> = unsafe { EntryAt::new(copying.to, self.destination.class()) };
         #[cfg(loom)]
         copy.note_written();
@@ -213,8 +213,7 @@ impl Compaction {
         self.advance(entry, header.entry_bytes(), vacated);
     }
 
-    /// The entry is done: the next one begins `bytes` further on. Chunks wholly in front of that
-    /// are released.
+    /// Advances to the next entry, `bytes` further on. Releases the chunks before it.
     fn advance(&mut self, entry: EntryAt<'_>, bytes: usize, vacated: &mut Vec<Vacated>) {
         self.position += bytes as u64;
         if self.position == self.source.end() {
@@ -222,7 +221,8 @@ impl Compaction {
             return;
         }
         let next = Pieces::starting(entry, bytes, 1).at().expect("the source goes on");
-        // Steps are too far apart for the processor to see that it is read in order.
+        // Steps are too far apart for the processor's prefetcher to recognize the sequential
+        // access.
         for line in LINES_AHEAD {
             prefetch(next.as_ptr().wrapping_add(line * LINE_BYTES));
         }
@@ -231,7 +231,7 @@ impl Compaction {
         self.release_until(Some(next.as_ptr().addr() & !inside), vacated);
     }
 
-    /// Releases the source's chunks in front of the one at this address, or all.
+    /// Releases the source's chunks before the one at this address; all for `None`.
     fn release_until(&mut self, chunk: Option<usize>, vacated: &mut Vec<Vacated>) {
         while self.source.first_chunk().is_some_and(|first| Some(first.addr().get()) != chunk) {
             let gone = mem::take(&mut self.skipped);

@@ -1,15 +1,15 @@
-//! One entry in a buffer: a header, then the payload, over as many chunks as it takes.
+//! One entry in a buffer: a header, then the payload, over several chunks if necessary.
 //!
 //! ```text
 //! header | key length: u16 | key | seqno << 8 | kind: u64 | value    (integers little-endian)
 //! ```
 //!
 //! Guarantees: after an entry is published, only the state bits in its first byte change, and only
-//! the writer reads these. Nearly all entries lie in one chunk, and are read in place (`whole`).
-//! Where an entry straddles chunks, its key is put together for a comparison, and its value when
-//! somebody wants it.
+//! the writer reads them. Nearly all entries are in one chunk and are read in place (`whole`). If
+//! an entry straddles chunks, its key is copied together for a comparison, and its value when a
+//! caller wants it.
 //!
-//! It does not know who refers to the entry, nor how long its memory stays (`grace`).
+//! It does not know who refers to the entry, nor how long its memory lives (`grace`).
 
 use super::chunk::{ADDRESS_BITS, CHUNK_HEADER_BYTES, ChunkHeader};
 use super::class::ChunkClass;
@@ -23,33 +23,33 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 const KEY_LEN_BYTES: usize = 2;
 const STAMP_BYTES: usize = 8;
-/// Under loom the payload also carries the address of a cell that loom watches: it stands for the
+/// Under loom the payload also has the address of a cell that loom watches. The cell represents the
 /// plain bytes, which loom cannot see.
 #[cfg(loom)]
 const WATCH_BYTES: usize = 8;
 #[cfg(not(loom))]
 const WATCH_BYTES: usize = 0;
 
-/// Bytes of a payload beside key and value.
+/// Bytes of a payload besides key and value.
 pub(super) const PAYLOAD_FIXED_BYTES: usize = KEY_LEN_BYTES + STAMP_BYTES + WATCH_BYTES;
 
-/// The class of the chunk that a pointer leads into, above its address.
+/// The class of the chunk that a pointer leads into is stored above its address.
 const CLASS_SHIFT: u32 = ADDRESS_BITS + 4;
 
-/// Where an entry is; its memory lives at least as long as `'a`.
+/// The place of an entry whose memory lives at least as long as `'a`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryAt<'a> {
-    /// The address of the first byte, and the class of its chunk.
+    /// The address of the first byte, tagged with the class of its chunk.
     tagged: NonNull<u8>,
     memory: PhantomData<&'a [u8]>,
 }
 
-// SAFETY: what it leads to is immutable but for an atomic byte.
+// SAFETY: the entry is immutable except for an atomic byte.
 unsafe impl Send for EntryAt<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for EntryAt<'_> {}
 
-/// The stamp of an entry.
+/// The stamp of an entry: sequence number and kind.
 #[inline(always)]
 pub(super) fn stamp(seqno: Seqno, kind: Kind) -> u64 {
     seqno.0 << 8 | kind as u64
@@ -61,7 +61,7 @@ fn unstamp(stamp: u64) -> (Seqno, Kind) {
     (Seqno(stamp >> 8), kind)
 }
 
-/// What comes in front of the key in a payload, and what comes between key and value.
+/// The parts of a payload before the key, and between key and value.
 #[inline(always)]
 pub(super) fn fixed_parts(
     key: &[u8],
@@ -79,24 +79,24 @@ impl<'a> EntryAt<'a> {
     /// The entry whose first byte is at `at`, in a chunk of `class`.
     ///
     /// # Safety
-    /// An entry must have been written there, and live as long as `'a`.
+    /// An entry must have been written there, and it must live as long as `'a`.
     #[inline(always)]
     pub(super) unsafe fn new(at: NonNull<u8>, class: ChunkClass) -> Self {
         let tagged = at.map_addr(|at| at | (class as usize) << CLASS_SHIFT);
         Self { tagged, memory: PhantomData }
     }
 
-    /// The entry behind a pointer that came out of `tagged`.
+    /// The entry of a pointer that `tagged` returned.
     ///
     /// # Safety
-    /// The entry must have been published to this thread (or written by it), and live as long as
-    /// `'a`.
+    /// The entry must have been published to this thread (or written by it), and it must live as
+    /// long as `'a`.
     #[inline(always)]
     pub(crate) unsafe fn from_tagged(tagged: NonNull<u8>) -> Self {
         Self { tagged, memory: PhantomData }
     }
 
-    /// The pointer, for storing: the four bits above the address are free.
+    /// The pointer, for storing. The four bits above the address are free for tags of the caller.
     #[inline(always)]
     pub(crate) fn tagged(self) -> NonNull<u8> {
         self.tagged
@@ -116,7 +116,7 @@ impl<'a> EntryAt<'a> {
         self.tagged.as_ptr().map_addr(|at| at & ((1 << ADDRESS_BITS) - 1))
     }
 
-    /// Bytes from the entry's first to the end of its chunk.
+    /// Bytes from the start of the entry to the end of its chunk.
     #[inline(always)]
     fn rest_of_chunk(self) -> usize {
         let bytes = self.class().bytes();
@@ -125,31 +125,31 @@ impl<'a> EntryAt<'a> {
 
     #[inline(always)]
     pub(super) fn chunk(self) -> &'a ChunkHeader {
-        // SAFETY: whoever made this promised the entry's memory, which its chunk is part of.
+        // SAFETY: whoever made this guaranteed the entry's memory, which its chunk is part of.
         unsafe { ChunkHeader::of(self.address(), self.class()) }
     }
 
     #[inline(always)]
     fn first_byte(self) -> &'a AtomicU8 {
-        // SAFETY: the entry has at least a header, and its first byte is only used atomically once
-        // published.
+        // SAFETY: the entry has at least a header, and its first byte is accessed only atomically
+        // once it is published.
         unsafe { AtomicU8::from_ptr(self.address()) }
     }
 
-    /// What the writer noted about the entry.
+    /// The state that the writer recorded.
     #[inline(always)]
     pub(super) fn state(self) -> State {
         State::of(self.first_byte().load(Ordering::Relaxed))
     }
 
-    /// Notes something else. For the writer only: load and store are two steps.
+    /// Records a new state. Only for the writer: load and store are two steps.
     #[inline(always)]
     pub(super) fn set_state(self, state: State) {
         let byte = self.first_byte();
         byte.store(state.set_in(byte.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
-    /// The entry in place, unless it straddles.
+    /// The entry in place; `None` if it straddles chunks.
     #[inline(always)]
     pub(crate) fn whole(self) -> Option<EntryRef<'a>> {
         let (payload_at, payload_bytes, _) = self.in_place()?;
@@ -158,7 +158,8 @@ impl<'a> EntryAt<'a> {
         Some(split_payload(payload))
     }
 
-    /// Where the payload lies, its length and the header's, if all of it is in this chunk.
+    /// The address and length of the payload, and the length of the header, if all of it is in this
+    /// chunk.
     #[inline(always)]
     fn in_place(self) -> Option<(*const u8, usize, usize)> {
         let rest = self.rest_of_chunk();
@@ -171,8 +172,8 @@ impl<'a> EntryAt<'a> {
         let mut header_bytes = 1;
         if first & 0x80 != 0 {
             loop {
-                // SAFETY: a header ends after at most `HEADER_BYTES_MAX` bytes, and that many are
-                // left in the chunk; bytes after the first never change.
+                // SAFETY: a header has at most `HEADER_BYTES_MAX` bytes, and that many are left in
+                // the chunk. Bytes after the first never change.
                 let next = unsafe { at.add(header_bytes) };
                 // SAFETY: as above.
                 let byte = unsafe { *next };
@@ -191,7 +192,7 @@ impl<'a> EntryAt<'a> {
         Some((unsafe { at.add(header_bytes) }, payload_bytes, header_bytes))
     }
 
-    /// The header, wherever its bytes are.
+    /// The header, even if it straddles chunks.
     #[inline]
     pub(super) fn header(self) -> Header {
         if let Some((_, payload_bytes, bytes)) = self.in_place() {
@@ -207,7 +208,7 @@ impl<'a> EntryAt<'a> {
         decode(&raw[..filled]).expect("the writer writes whole headers")
     }
 
-    /// Header and payload together.
+    /// The length of header and payload together.
     #[inline]
     pub(super) fn bytes(self) -> usize {
         self.header().entry_bytes()
@@ -220,7 +221,7 @@ impl<'a> EntryAt<'a> {
         Pieces::starting(self, header.bytes, header.payload_bytes)
     }
 
-    /// Copies the whole payload to the end of `out`, from where `split_payload` reads it.
+    /// Appends a copy of the whole payload to `out`, for `split_payload`.
     #[cold]
     pub(crate) fn put_together(self, out: &mut Vec<u8>) {
         let header = self.header();
@@ -230,7 +231,7 @@ impl<'a> EntryAt<'a> {
         }
     }
 
-    /// When it was written.
+    /// The sequence number.
     #[inline(always)]
     pub(crate) fn seqno(self) -> Seqno {
         match self.whole() {
@@ -250,7 +251,7 @@ impl<'a> EntryAt<'a> {
         unstamp(u64::from_le_bytes(stamp)).0
     }
 
-    /// Is `key` its key?
+    /// Does it have this key?
     #[inline(always)]
     pub(crate) fn has_key(self, key: &[u8]) -> bool {
         match self.whole() {
@@ -259,7 +260,7 @@ impl<'a> EntryAt<'a> {
         }
     }
 
-    /// How its key sorts against `key`.
+    /// Compares its key with `key`.
     #[inline]
     pub(crate) fn compare_key(self, key: &[u8]) -> KeyOrder {
         match self.whole() {
@@ -268,7 +269,7 @@ impl<'a> EntryAt<'a> {
         }
     }
 
-    /// The same for an entry whose key may straddle chunks.
+    /// As `compare_key`, for an entry that straddles chunks.
     #[cold]
     fn compare_straddling(self, key: &[u8]) -> KeyOrder {
         let mut own = Vec::new();
@@ -276,7 +277,7 @@ impl<'a> EntryAt<'a> {
         own[..].cmp(key)
     }
 
-    /// Copies the key to the end of `out`.
+    /// Appends a copy of the key to `out`.
     pub(crate) fn put_key(self, out: &mut Vec<u8>) {
         if let Some(entry) = self.whole() {
             return out.extend_from_slice(entry.key);
@@ -292,19 +293,19 @@ impl<'a> EntryAt<'a> {
         }
     }
 
-    /// Under loom: the bytes of a copy were written by this thread, now.
+    /// Under loom: records that this thread has just written the bytes of a copy.
     #[cfg(loom)]
     pub(super) fn note_written(self) {
         let entry = self.whole().expect("models use entries that do not straddle");
-        // SAFETY: the watch follows the stamp, in front of the value.
+        // SAFETY: the watch is after the stamp, before the value.
         let at = unsafe { entry.value.as_ptr().cast_mut().sub(WATCH_BYTES) };
         let watched = watch::written().to_le_bytes();
-        // SAFETY: unpublished, so nobody else looks.
+        // SAFETY: unpublished, so nobody else reads it.
         unsafe { std::ptr::copy_nonoverlapping(watched.as_ptr(), at, WATCH_BYTES) };
     }
 }
 
-/// Takes a payload apart that this crate has written.
+/// Splits a payload that this crate has written.
 #[inline(always)]
 pub(crate) fn split_payload(payload: &[u8]) -> EntryRef<'_> {
     debug_assert!(check_payload(payload).is_ok(), "the writer writes whole payloads");
@@ -319,7 +320,7 @@ pub(crate) fn split_payload(payload: &[u8]) -> EntryRef<'_> {
     EntryRef { key, seqno, kind, value }
 }
 
-/// Is this a payload?
+/// Checks that this is a valid payload.
 pub(super) fn check_payload(payload: &[u8]) -> Result<(), Damage> {
     let Some((key_len, rest)) = payload.split_first_chunk::<KEY_LEN_BYTES>() else {
         return Err(Damage::PayloadTooShort);
@@ -337,7 +338,7 @@ pub(super) fn check_payload(payload: &[u8]) -> Result<(), Damage> {
     Ok(())
 }
 
-/// A stretch of bytes of a buffer, chunk by chunk.
+/// A sequence of bytes of a buffer, chunk by chunk.
 pub(super) struct Pieces<'a> {
     at: *mut u8,
     in_chunk: usize,
@@ -375,7 +376,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Where the next byte is; `None` at the end of the extent.
+    /// The address of the next byte; `None` at the end of the extent.
     pub(super) fn at(&mut self) -> Option<NonNull<u8>> {
         if self.in_chunk == 0 {
             let next = self.chunk.next()?;
@@ -387,14 +388,14 @@ impl<'a> Pieces<'a> {
         NonNull::new(self.at)
     }
 
-    /// The next piece, of at most `most` bytes; empty at the end of the extent only.
+    /// The next piece, of at most `most` bytes; empty only at the end.
     fn up_to(&mut self, most: usize) -> &'a [u8] {
         if most == 0 || self.missing == 0 || self.at().is_none() {
             return &[];
         }
         let bytes = most.min(self.in_chunk).min(self.missing);
-        // SAFETY: inside the chunk; the caller asked for bytes that belong to one entry, which are
-        // immutable (but for its first, which is skipped or belongs to the writer).
+        // SAFETY: inside the chunk. The caller asked for bytes that belong to one entry. They are
+        // immutable, except for the first, which is skipped or belongs to the writer.
         let piece = unsafe { slice::from_raw_parts(self.at, bytes) };
         // SAFETY: at most one past the end of the chunk.
         self.at = unsafe { self.at.add(bytes) };
@@ -418,7 +419,7 @@ mod watch {
     use super::WATCH_BYTES;
     use loom::cell::UnsafeCell;
 
-    /// A cell that was written just now. It is never freed: models are small.
+    /// A cell that was just written. It is never freed: models are small.
     pub(super) fn written() -> u64 {
         let cell: &'static UnsafeCell<()> = Box::leak(Box::new(UnsafeCell::new(())));
         cell.with_mut(|_| ());

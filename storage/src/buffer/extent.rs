@@ -1,10 +1,10 @@
-//! An extent: entries one behind the other, without gaps, over chunks of one class.
+//! An extent: consecutive entries without gaps, over chunks of one class.
 //!
 //! Offsets count entry bytes from the start of the extent. Chunk headers do not count.
 //!
 //! Guarantees: between two calls `end - start == live + dead`. Padding counts as dead.
 //!
-//! One thread writes it. Readers follow pointers to entries and never see the extent itself.
+//! One thread writes to it. Readers follow pointers to entries and never see the extent itself.
 
 use super::chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader};
 use super::class::ChunkClass;
@@ -17,18 +17,18 @@ use crate::key::{Kind, Seqno};
 use std::collections::VecDeque;
 use std::ptr::{self, NonNull};
 
-/// Bytes of a chunk that entries can use.
+/// Bytes of a chunk that are available to entries.
 pub(super) const fn room(class: ChunkClass) -> u64 {
     (class.bytes() - CHUNK_HEADER_BYTES) as u64
 }
 
-/// What lies in an extent, in bytes and entries.
+/// The contents of an extent, in bytes and entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SpaceStats {
     pub(super) live_bytes: u64,
     pub(super) live_entries: u64,
     pub(super) dead_bytes: u64,
-    /// The part of `dead_bytes` that fills the end of a chunk and never was an entry.
+    /// The part of `dead_bytes` that pads the end of a chunk and never was an entry.
     pub(super) padded_bytes: u64,
     pub(super) entries: u64,
     /// Key and value bytes of `entries`.
@@ -36,12 +36,12 @@ pub(super) struct SpaceStats {
 }
 
 impl SpaceStats {
-    /// INVARIANT(offsets-add-up): it is the end minus the start.
+    /// INVARIANT(offsets-add-up): this is the end minus the start.
     pub(super) fn total(self) -> u64 {
         self.live_bytes + self.dead_bytes
     }
 
-    /// A live entry of so many bytes has died.
+    /// Records that a live entry of this many bytes has died.
     #[inline]
     pub(super) fn mark_dead(&mut self, bytes: u64) {
         self.live_bytes -= bytes;
@@ -78,7 +78,7 @@ pub(super) fn content_bytes(payload_bytes: usize) -> u64 {
     (payload_bytes - PAYLOAD_FIXED_BYTES) as u64
 }
 
-/// See the module.
+/// Consecutive entries over chunks of one class; see the module.
 pub(super) struct Extent {
     id: u32,
     class: ChunkClass,
@@ -95,7 +95,7 @@ pub(super) struct Extent {
 unsafe impl Send for Extent {}
 
 impl Extent {
-    /// An empty extent whose numbering begins at `start`, the beginning of a chunk. Takes its first
+    /// An empty extent whose offsets start at `start`, the beginning of a chunk. It takes its first
     /// chunk with its first entry.
     pub(super) fn new(id: u32, class: ChunkClass, start: u64) -> Self {
         debug_assert!(start.is_multiple_of(room(class)));
@@ -131,13 +131,13 @@ impl Extent {
         self.end == self.start
     }
 
-    /// Bytes that still fit into the last chunk.
+    /// Bytes that are left in the last chunk.
     #[inline(always)]
     pub(super) fn rest(&self) -> usize {
         self.rest
     }
 
-    /// The same extent, numbered from `start` on, the beginning of a chunk.
+    /// The same extent with offsets that start at `start`, the beginning of a chunk.
     pub(super) fn starting_at(mut self, start: u64) -> Self {
         debug_assert!(start.is_multiple_of(room(self.class)));
         self.end = start + (self.end - self.start);
@@ -149,29 +149,29 @@ impl Extent {
         self.chunks.len() * self.class.bytes()
     }
 
-    /// The first entry byte of the first chunk that is still there.
+    /// The first entry byte of the first chunk that was not released.
     pub(super) fn first(&self) -> Option<NonNull<u8>> {
         let start = self.chunks.front()?.start();
         // SAFETY: a chunk is larger than its header.
         Some(unsafe { start.add(CHUNK_HEADER_BYTES) })
     }
 
-    /// Takes the first chunk away.
+    /// Removes the first chunk.
     pub(super) fn release_first(&mut self) -> Option<Chunk> {
         self.chunks.pop_front()
     }
 
-    /// The address of the first chunk that is still there.
+    /// The address of the first chunk that was not released.
     pub(super) fn first_chunk(&self) -> Option<NonNull<u8>> {
         self.chunks.front().map(Chunk::start)
     }
 
-    /// Gives the chunks away.
+    /// Returns the chunks.
     pub(super) fn into_chunks(self) -> impl Iterator<Item = Chunk> {
         self.chunks.into_iter()
     }
 
-    /// Counts an entry that was written as alive.
+    /// Counts a written entry as live.
     #[inline(always)]
     fn count_live(&mut self, entry_bytes: usize, payload_bytes: usize) {
         self.space.live_bytes += entry_bytes as u64;
@@ -180,7 +180,7 @@ impl Extent {
         self.space.content_bytes += content_bytes(payload_bytes);
     }
 
-    /// Writes an entry.
+    /// Appends an entry.
     ///
     /// # Safety
     /// The chunks must outlive `'a`.
@@ -207,7 +207,8 @@ impl Extent {
         if entry_bytes <= self.rest {
             let mut to = at;
             for part in parts {
-                // SAFETY: all parts together fit into the rest of the chunk, which is ours alone.
+                // SAFETY: all parts together fit into the rest of the chunk, which is exclusively
+                // ours.
                 unsafe { ptr::copy_nonoverlapping(part.as_ptr(), to.as_ptr(), part.len()) };
                 // SAFETY: at most one past the end of the chunk.
                 to = unsafe { to.add(part.len()) };
@@ -221,11 +222,11 @@ impl Extent {
             }
         }
         self.count_live(entry_bytes, payload_bytes);
-        // SAFETY: just written; the caller promises the lifetime.
+        // SAFETY: just written; the caller guarantees the lifetime.
         unsafe { EntryAt::new(at, self.class) }
     }
 
-    /// Where the next entry will begin.
+    /// The address of the next entry.
     pub(super) fn next_entry(&mut self, source: &ChunkSource) -> NonNull<u8> {
         if self.rest == 0 {
             self.grow(source);
@@ -233,7 +234,7 @@ impl Extent {
         self.at
     }
 
-    /// Writes bytes, over as many chunks as it takes, and counts nothing.
+    /// Writes bytes, over several chunks if necessary, and counts nothing.
     pub(super) fn write(&mut self, source: &ChunkSource, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.rest == 0 {
@@ -255,7 +256,7 @@ impl Extent {
     fn grow(&mut self, source: &ChunkSource) {
         let chunk = source.take(self.class);
         let start = chunk.start();
-        // SAFETY: a fresh chunk of this class; it stays until its entries are unreachable.
+        // SAFETY: a fresh chunk of this class. It lives until its entries are unreachable.
         unsafe { ChunkHeader::write(start, self.id) };
         if let Some(last) = self.chunks.back() {
             // SAFETY: a chunk of this extent begins with its header.
@@ -267,7 +268,7 @@ impl Extent {
         self.chunks.push_back(chunk);
     }
 
-    /// Fills the last chunk with one filler, so that the next entry begins a chunk.
+    /// Fills the last chunk with one filler, so that the next entry starts a chunk.
     pub(super) fn pad(&mut self, source: &ChunkSource) {
         let bytes = self.rest;
         if bytes == 0 || self.is_empty() {
@@ -279,7 +280,7 @@ impl Extent {
         let mut encoded = [0; HEADER_BYTES_MAX];
         encode(&mut encoded[..header], bytes - header, State::Filler);
         self.write(source, &encoded[..header]);
-        // What is left of it is never read.
+        // The payload of a filler is never read.
         let skipped = bytes - header;
         // SAFETY: one past the end of the chunk.
         self.at = unsafe { self.at.add(skipped) };
@@ -289,7 +290,7 @@ impl Extent {
         self.space.padded_bytes += bytes as u64;
     }
 
-    /// Takes over what `next` holds, which begins where this extent ends.
+    /// Appends the contents of `next`, which starts where this extent ends.
     pub(super) fn join(&mut self, next: Extent) {
         assert_eq!((next.class, next.start), (self.class, self.end), "the next extent begins here");
         for chunk in &next.chunks {
@@ -305,8 +306,8 @@ impl Extent {
         self.space = self.space.plus(next.space);
     }
 
-    /// Walks every header from the first chunk to the end and compares with the space. For tests:
-    /// looks at everything.
+    /// Walks every header from the first chunk to the end and compares the sums with `space`. For
+    /// tests: it reads everything.
     #[cfg(test)]
     pub(super) fn check(&self) -> Result<Vec<(State, usize)>, String> {
         use super::entry::check_payload;
@@ -317,7 +318,7 @@ impl Extent {
         let mut found = Vec::new();
         let mut space = SpaceStats::default();
         let Some(first) = self.first() else { return Ok(found) };
-        // SAFETY: the first chunk that is there begins with an entry when nothing was released.
+        // SAFETY: the first chunk begins with an entry if nothing was released.
         let begin = unsafe { EntryAt::new(first, self.class) };
         let mut bytes = Vec::new();
         for piece in Pieces::starting(begin, 0, (self.end - self.start) as usize) {

@@ -1,16 +1,16 @@
-//! When memory that readers may be looking at can be used again.
+//! Grace periods: when memory that may have readers can be reused.
 //!
-//! A reader pins the present phase, reads, and unpins. That costs two atomic additions on a counter
-//! that few others use: no lock, no waiting. The writer makes memory unreachable first. Then it
-//! asks, now and then, whether the readers of that time are gone. It never waits either.
+//! A reader pins the current phase, reads, and unpins. That costs two atomic additions on a counter
+//! with few other users: no lock, no waiting. The writer first makes memory unreachable. Then it
+//! asks from time to time whether the readers of that time have left. It never waits, either.
 //!
-//! INVARIANT(grace-before-reuse): memory is used again only after the counters of *both* phases
-//! were seen at zero, after the memory had become unreachable.
+//! INVARIANT(grace-before-reuse): memory is reused only after the counters of *both* phases were
+//! seen at zero, after the memory had become unreachable.
 //!
-//! Why both: a reader picks its counter by a phase that it may have read long ago. So it can be in
-//! either.
+//! Why both: a reader selects its counter by a phase that it may have loaded long ago. So it can be
+//! in either.
 //!
-//! Why that is enough: take a reader that can still see the memory. Either it raised one of the
+//! Why that is enough: take a reader that can still reach the memory. Either it raised one of the
 //! counters before the memory became unreachable; then that counter is not zero. Or the fence
 //! between its addition and its first load shows it the new state. The phase is turned only so that
 //! the counter that is waited for gets no new readers.
@@ -19,29 +19,29 @@
 //! * Epochs per thread, as in crossbeam-epoch: a scan keeps its pin while its task moves between
 //!   threads.
 //! * The superversion's reference count as the pin: then the version manager, which waits for the
-//!   disk, would decide how soon memory comes back.
+//!   disk, would decide how soon memory is free.
 
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 
 #[cfg(not(loom))]
 const SHARDS: usize = 4;
-/// Models have few threads, and every counter multiplies the orders to try.
+/// Models have few threads, and every counter multiplies the interleavings.
 #[cfg(loom)]
 const SHARDS: usize = 1;
 
-/// A counter on cache lines of its own, two because processors fetch them in pairs.
+/// A counter on its own cache lines. Two lines, because processors fetch them in pairs.
 #[repr(align(128))]
 #[derive(Debug)]
 struct Pinned(AtomicUsize);
 
-/// Which readers may still be looking. One per memtable.
+/// The readers that may still be in memory. One per memtable.
 #[derive(Debug)]
 pub struct Grace {
     phase: AtomicUsize,
     pinned: [[Pinned; SHARDS]; 2],
 }
 
-/// A pin: which counter it raised. It must be given back with `unpin`, on whatever thread.
+/// A pin: the counter that it raised. It must be returned to `unpin`, on any thread.
 #[derive(Debug)]
 #[must_use = "memory is held until it is unpinned"]
 pub struct Phase {
@@ -57,31 +57,33 @@ impl Default for Grace {
 }
 
 impl Grace {
-    /// Until `unpin`, nothing that the caller reaches from now on is used again.
+    /// Pins: until `unpin`, no memory that the caller reaches from now on is reused.
     #[inline]
     pub fn pin(&self) -> Phase {
         let parity = self.phase.load(Ordering::Relaxed) & 1;
         let shard = shard();
         self.pinned[parity][shard].0.fetch_add(1, Ordering::SeqCst);
-        // The addition comes before everything that the caller reads next.
+        // Orders the addition before everything that the caller reads next.
         heavy_fence_after_add();
         Phase { parity: parity as u8, shard: shard as u8 }
     }
 
-    /// The caller holds no pointer any more.
+    /// Unpins. The caller must not hold any pointer any more.
     #[inline]
     #[allow(clippy::needless_pass_by_value, reason = "a pin is given back once")]
     pub fn unpin(&self, pin: Phase) {
         let counter = &self.pinned[usize::from(pin.parity)][usize::from(pin.shard)].0;
-        // Everything that the caller read was read before.
+        // Release: orders everything that the caller has read before this.
         counter.fetch_sub(1, Ordering::Release);
     }
 
-    /// For the writer alone. True: the readers of the previous phase are gone and a new phase has
-    /// begun; what was unreachable before the *last* such call can be used again, because both
-    /// counters were at zero since. False: ask again later.
+    /// Tries to begin a new phase. Only for the writer.
+    ///
+    /// Returns true if the readers of the previous phase have left and a new phase has begun.
+    /// Memory that was unreachable before the *last* such call can be reused then, because both
+    /// counters have been at zero since. Returns false if a reader is left: ask again later.
     pub fn turn(&self) -> bool {
-        // What was made unreachable comes before the look at the counters.
+        // Orders the stores that made memory unreachable before the loads of the counters.
         fence(Ordering::SeqCst);
         let phase = self.phase.load(Ordering::Relaxed);
         let previous = &self.pinned[(phase & 1) ^ 1];
@@ -93,7 +95,7 @@ impl Grace {
     }
 }
 
-/// On x86-64 the addition is a full fence already.
+/// On x86-64 the addition already is a full fence.
 #[inline(always)]
 fn heavy_fence_after_add() {
     #[cfg(any(not(target_arch = "x86_64"), loom, miri))]
@@ -102,7 +104,7 @@ fn heavy_fence_after_add() {
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
 }
 
-/// Threads are dealt out over the counters.
+/// Threads are distributed over the counters.
 #[cfg(not(loom))]
 #[inline]
 fn shard() -> usize {
@@ -111,7 +113,7 @@ fn shard() -> usize {
     thread_local! {
         static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
     }
-    // While a thread ends its locals may be gone; any counter will do.
+    // While a thread ends, its thread-locals may be gone. Any counter will do then.
     SHARD
         .try_with(|shard| {
             if shard.get() == usize::MAX {

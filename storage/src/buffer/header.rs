@@ -5,27 +5,27 @@
 //! byte 1..: 1 bit "more follows" | 7 further bits of the length
 //! ```
 //!
-//! LEB128 puts the lowest bits first, so the state sits in the first byte: changing it rewrites one
-//! byte, keeps the length and never crosses the end of a chunk, as in go-cmap (ADR 0009).
+//! LEB128 stores the lowest bits first, so the state is in the first byte. To change it rewrites
+//! one byte, keeps the length, and never crosses the end of a chunk, as in go-cmap (ADR 0009).
 //!
-//! The decoder accepts headers that are longer than they need be: a filler has to fill an exact
-//! number of bytes, and for some numbers no shortest form adds up.
+//! The decoder accepts headers that are longer than necessary: a filler must fill an exact number
+//! of bytes, and for some numbers no shortest form fits.
 
-/// Longest header: 35 bits hold two state bits and the length of the longest payload.
+/// The longest header: 35 bits hold two state bits and the length of the longest payload.
 pub(super) const HEADER_BYTES_MAX: usize = 5;
 
-/// What the bytes behind a header are, as far as the writer knows. Readers do not look at it.
+/// The writer's knowledge about the bytes behind a header. Readers do not look at it.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Some reader may need the entry.
+    /// A reader may need the entry.
     Live = 0,
-    /// Nobody needs the entry; the next compaction skips it.
+    /// Nobody needs the entry. The next compaction skips it.
     Dead = 1,
-    /// Nobody needs the entry, but the running compaction still copies it, as a dead one: its
-    /// length was promised to the destination when the compaction started.
+    /// Nobody needs the entry, but the running compaction still copies it, as a dead one: the
+    /// destination's length was fixed, with this entry, when the compaction started.
     DeadAfterCopy = 2,
-    /// No entry at all: the unused end of a chunk.
+    /// Not an entry: the unused end of a chunk.
     Filler = 3,
 }
 
@@ -34,7 +34,7 @@ const STATE_MASK: u8 = 0b11;
 const MORE: u8 = 0x80;
 
 impl State {
-    /// The state that the first byte of a header tells.
+    /// The state in the first byte of a header.
     #[inline(always)]
     pub(super) fn of(first: u8) -> Self {
         match first & STATE_MASK {
@@ -45,7 +45,7 @@ impl State {
         }
     }
 
-    /// `first` with this state and everything else as it was.
+    /// `first` with this state, and otherwise unchanged.
     #[inline(always)]
     pub(super) fn set_in(self, first: u8) -> u8 {
         first & !STATE_MASK | self as u8
@@ -57,19 +57,19 @@ impl State {
 pub(super) struct Header {
     pub(super) state: State,
     pub(super) payload_bytes: usize,
-    /// Its own length.
+    /// The length of the header itself.
     pub(super) bytes: usize,
 }
 
 impl Header {
-    /// Header and payload together.
+    /// The length of header and payload together.
     #[inline(always)]
     pub(super) fn entry_bytes(self) -> usize {
         self.bytes + self.payload_bytes
     }
 }
 
-/// Bytes of the shortest header for this payload.
+/// The length of the shortest header for this payload.
 #[inline(always)]
 pub(super) fn header_bytes(payload_bytes: usize) -> usize {
     match payload_bytes {
@@ -81,7 +81,7 @@ pub(super) fn header_bytes(payload_bytes: usize) -> usize {
     }
 }
 
-/// Writes a header of exactly `out.len()` bytes, longer than necessary if that is what is asked.
+/// Writes a header of exactly `out.len()` bytes, even if it is longer than necessary.
 #[inline(always)]
 pub(super) fn encode(out: &mut [u8], payload_bytes: usize, state: State) {
     let mut rest = (payload_bytes as u64) << 2 | state as u64;
@@ -94,17 +94,17 @@ pub(super) fn encode(out: &mut [u8], payload_bytes: usize, state: State) {
     out[last] = rest as u8;
 }
 
-/// Why bytes are not an entry. Memory that only this crate writes is never damaged; the strict
-/// readers exist to prove that, in tests and behind assertions.
+/// Why bytes are not an entry. Memory that only this crate writes is never damaged. The strict
+/// readers prove that, in tests and assertions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Damage {
-    /// The header or the payload goes on behind the last byte.
+    /// The header or the payload is cut off.
     CutOff,
-    /// The header is longer than any header.
+    /// The header is longer than any valid one.
     HeaderTooLong,
     /// The payload is too short for a key and a stamp.
     PayloadTooShort,
-    /// The key's length is zero or leads out of the payload.
+    /// The key's length is zero or exceeds the payload.
     BadKeyLength,
     /// The stamp's kind is neither put nor delete.
     BadKind,

@@ -1,9 +1,9 @@
-//! The chunked buffer: memory for entries that are overwritten, as in go-cmap (ADR 0009).
+//! The chunked buffer: memory for entries that may be overwritten, as in go-cmap (ADR 0009).
 //!
-//! Entries lie one behind the other in chunks of 64 KiB, 512 KiB or 2 MiB. Whoever overwrites an
-//! entry marks it as dead (`mark_dead`). When enough is dead, the live entries are copied together
-//! in small steps, and the chunks that they left are used again. So a memtable with hot keys gives
-//! memory back without a flush.
+//! Entries follow one another in chunks of 64 KiB, 512 KiB or 2 MiB. A writer that overwrites an
+//! entry marks the old one as dead (`mark_dead`). When enough is dead, the live entries are copied
+//! together in small steps, and the vacated chunks are reused. So a memtable with hot keys reclaims
+//! memory without a flush.
 //!
 //! ```text
 //! idle:        main [ live dead live dead dead live ]        <- writes
@@ -13,9 +13,9 @@
 //! idle again:  main = destination + filler + fresh
 //! ```
 //!
-//! A large buffer is cut: extents are closed (`closed`). A compaction takes the closed ones of
-//! which most is dead as its source. Writes go on where they were. The destination is an extent of
-//! its own, and the next compaction goes on in it:
+//! A large buffer is divided: extents are closed (`closed`). The source of a compaction is then the
+//! closed extents with the largest dead parts, and writes continue in the writing extent. The
+//! destination is an extent of its own, which the next compaction continues to fill:
 //!
 //! ```text
 //! closed:      [ cold ][ live dead dead ][ dead dead live ]   main [ live dead ]   <- writes
@@ -26,14 +26,13 @@
 //! Guarantees:
 //! * `append` never moves an entry. When an entry is moved, both copies are whole.
 //! * A step is bounded (`BufferOptions`).
-//! * Chunks that were left come out through the `vacated` list of `step`, and are not touched
-//!   again.
-//! * The end of an extent is its start plus what is live and dead in it. A compaction ends at the
-//!   live bytes that it started with.
+//! * Vacated chunks are returned in the `vacated` list of `step`, and are not touched again.
+//! * The end of an extent is its start plus its live and dead bytes. A compaction ends at the live
+//!   bytes that it started with.
 //!
 //! There is one writer. Readers follow pointers to entries and take no lock; the buffer does not
-//! know them. Whoever takes vacated chunks must wait until no reader can be in them (`Grace`). The
-//! buffer keeps no index.
+//! know them. Whoever gets vacated chunks must wait until no reader can be in them (`Grace`). The
+//! buffer has no index.
 
 pub(crate) mod chunk;
 mod class;
@@ -64,59 +63,60 @@ use compaction::Compaction;
 use extent::{Extent, SpaceStats, room};
 use header::{HEADER_BYTES_MAX, State};
 
-/// Entries of one memtable. See the module.
+/// The entries of one memtable. See the module.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    /// The extent that takes the writes: the only one, or the fresh one beside a compaction.
+    /// The extent that takes the writes: the only one, or the fresh one during a compaction.
     writing: Extent,
     /// The closed extents of a large buffer.
     closed: ClosedExtents,
-    /// The closed extent that the next compaction goes on to fill, once there is one.
+    /// The closed extent that the next compaction continues to fill, if there is one.
     destination: Option<u32>,
     compaction: Option<Compaction>,
-    /// Is everything in the source, so that its destination and `writing` will be one extent?
+    /// Is everything in the source? Then its destination and `writing` will be joined to one
+    /// extent.
     compacts_all: bool,
-    /// The pool was asked to stock chunks. That is done once.
+    /// Was the pool asked to stock large chunks? That is done once.
     has_asked_for_stock: bool,
     options: BufferOptions,
     source: ChunkSource,
     next_extent_id: u32,
 }
 
-/// An entry takes at most this much beside its key and value.
+/// The most bytes that an entry takes besides its key and value.
 const ENTRY_FIXED_BYTES_MAX: usize = PAYLOAD_FIXED_BYTES + HEADER_BYTES_MAX;
 /// An extent of the largest class is closed when it has this many chunks.
 const EXTENT_CHUNKS: usize = 2;
-/// The destination of compactions of closed extents is closed when it has this many: one more seam
-/// is worth as little as one more large extent.
+/// The destination of compactions of closed extents is closed when it has this many chunks. It may
+/// be larger, because each seam between extents costs a filler.
 const DESTINATION_CHUNKS: usize = 8;
-/// An entry that fills less than this part of a chunk does not straddle the end of an extent. For a
-/// larger one, the space in front of it would be too much to waste.
+/// An entry smaller than this part of a chunk does not straddle the end of an extent; the space
+/// before it is padded. For a larger entry the padding would waste too much.
 const SEAM_PART: usize = 16;
-/// A compaction of closed extents frees about this part of the buffer.
+/// A compaction of closed extents should free about this part of the buffer.
 const FREED_PART: u64 = 10;
 
-/// What a buffer holds.
+/// The contents of a buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BufferStats {
-    /// Bytes of entries that somebody may need, headers included.
+    /// Bytes of live entries, headers included.
     pub live_bytes: u64,
-    /// Bytes of entries that nobody needs and that are still there, fillers included.
+    /// Bytes of dead entries that are not reclaimed yet, fillers included.
     pub dead_bytes: u64,
-    /// Entries that are there, dead ones included.
+    /// The number of entries, dead ones included.
     pub entries: u64,
-    /// Their key and value bytes.
+    /// Key and value bytes of those entries.
     pub content_bytes: u64,
-    /// Bytes of the chunks.
+    /// Bytes of all chunks.
     pub allocated_bytes: u64,
-    /// Size of the chunks that take writes.
+    /// The size of the chunks that take writes.
     pub class: ChunkClass,
-    /// Is a compaction under way?
+    /// Is a compaction in progress?
     pub compacting: bool,
 }
 
 impl Buffer {
-    /// An empty buffer with chunks from `source`. Takes its first chunk with its first entry.
+    /// An empty buffer with chunks from `source`. It takes its first chunk with its first entry.
     pub(crate) fn new(options: BufferOptions, source: ChunkSource) -> Self {
         Self {
             writing: Extent::new(0, ChunkClass::default(), 0),
@@ -131,10 +131,10 @@ impl Buffer {
         }
     }
 
-    /// Writes an entry.
+    /// Appends an entry.
     ///
     /// # Safety
-    /// The chunks must outlive `'a`: vacated ones as well as those `into_chunks` gives away.
+    /// The chunks must outlive `'a`: vacated ones as well as those that `take_chunks` returns.
     #[inline(always)]
     pub(crate) unsafe fn append<'a>(
         &mut self,
@@ -147,11 +147,12 @@ impl Buffer {
         if content_bytes + ENTRY_FIXED_BYTES_MAX > self.writing.rest() {
             self.end_of_chunk(content_bytes);
         }
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller's guarantee is the same.
         unsafe { self.writing.append(&self.source, key, seqno, kind, value) }
     }
 
-    /// The next entry may not fit into the last chunk. Closes the extent if it is large enough.
+    /// Called when the next entry may not fit into the last chunk. Closes the extent if it is large
+    /// enough.
     #[cold]
     #[inline(never)]
     fn end_of_chunk(&mut self, content_bytes: usize) {
@@ -172,7 +173,7 @@ impl Buffer {
         Extent::new(id, class, start)
     }
 
-    /// Marks a live entry of the buffer as dead: nobody needs it any more.
+    /// Marks a live entry of the buffer as dead.
     #[inline]
     pub(crate) fn mark_dead(&mut self, entry: EntryAt<'_>) {
         debug_assert_eq!(entry.state(), State::Live, "an entry dies once");
@@ -192,22 +193,22 @@ impl Buffer {
         entry.set_state(State::Dead);
     }
 
-    /// Is a compaction under way?
+    /// Is a compaction in progress?
     #[inline(always)]
     pub(crate) fn is_compacting(&self) -> bool {
         self.compaction.is_some()
     }
 
-    /// Should it have chunks of another class? Only a compaction changes the class. Ask only while
-    /// none is under way.
+    /// Should the buffer have chunks of another class? Only a compaction changes the class. Ask
+    /// only while none is in progress.
     #[inline]
     fn wants_other_class(&self) -> bool {
         let class = self.writing.class();
         self.options.wanted(class, self.space().live_bytes) != class
     }
 
-    /// The same, for whoever would start a compaction for it. Before a buffer moves to large
-    /// chunks, it has the pool stock some. So it says no once, and yes the next time.
+    /// Should a compaction start to change the class? Before a buffer moves to large chunks, it
+    /// asks the pool to stock some: so this returns false once, and true the next time.
     #[inline]
     pub(crate) fn is_due_for_other_class(&mut self) -> bool {
         if !self.wants_other_class() {
@@ -223,13 +224,13 @@ impl Buffer {
         self.source.ask_for_stock()
     }
 
-    /// Are there closed extents, so that compactions are small beside the buffer?
+    /// Are there closed extents? If so, compactions are small compared with the buffer.
     #[inline]
     pub(crate) fn has_closed_extents(&self) -> bool {
         !self.closed.is_empty()
     }
 
-    /// Is so much dead that a compaction pays? Ask only while none is under way.
+    /// Is so much dead that a compaction pays? Ask only while none is in progress.
     #[inline]
     pub(crate) fn has_much_dead(&self) -> bool {
         let SpaceStats { live_bytes, dead_bytes, padded_bytes, .. } = self.space();
@@ -241,7 +242,7 @@ impl Buffer {
         self.wants_other_class() || self.has_much_dead()
     }
 
-    /// Starts a compaction; returns how many bytes it will move.
+    /// Starts a compaction. Returns the number of bytes that it will move.
     pub(crate) fn start(&mut self) -> u64 {
         assert!(self.compaction.is_none(), "one compaction at a time");
         let space = self.space();
@@ -257,7 +258,7 @@ impl Buffer {
         self.start_with_all(class)
     }
 
-    /// The source was taken out of the closed extents.
+    /// Starts a compaction of `source`, which was taken out of the closed extents.
     fn start_with(&mut self, source: Extent, class: ChunkClass) -> u64 {
         let live = source.space.live_bytes;
         let destination = self.destination.take().and_then(|id| self.closed.take(id));
@@ -281,9 +282,9 @@ impl Buffer {
         live
     }
 
-    /// One step of the compaction under way, if there is one. `moved(from, to)` is called when a
-    /// live entry is whole at its new place; what refers to `from` must refer to `to` when it
-    /// returns. Chunks that are done with go to `vacated`.
+    /// Makes one step of the compaction in progress, if there is one. Calls `moved(from, to)` when
+    /// a live entry is whole at its new place; when that returns, all references to `from` must
+    /// refer to `to`. Vacated chunks are added to `vacated`.
     ///
     /// # Safety
     /// As for `append`.
@@ -295,7 +296,7 @@ impl Buffer {
         let Some(compaction) = &mut self.compaction else {
             return Step { finished: true, ..Step::default() };
         };
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller's guarantee is the same.
         let step = unsafe { compaction.step(&self.options, &self.source, vacated, moved) };
         if step.finished {
             self.merge();
@@ -303,8 +304,8 @@ impl Buffer {
         step
     }
 
-    /// Of everything: the destination, and behind it what was written meanwhile. Of closed
-    /// extents: another one of these.
+    /// Ends a compaction. If it took everything, the destination is joined with what was written
+    /// meanwhile. Otherwise it becomes another closed extent.
     fn merge(&mut self) {
         let compaction = self.compaction.take().expect("the caller has just stepped it");
         let mut main = compaction.destination;
@@ -324,13 +325,13 @@ impl Buffer {
         self.writing = main;
     }
 
-    /// Bytes of entries, dead ones and fillers included.
+    /// Bytes of all entries, including dead ones and fillers.
     #[inline(always)]
     pub(crate) fn used_bytes(&self) -> usize {
         self.space().total() as usize
     }
 
-    /// What lies in all extents.
+    /// The sums over all extents.
     #[inline(always)]
     fn space(&self) -> SpaceStats {
         let space = self.writing.space.plus(self.closed.space());
@@ -342,14 +343,14 @@ impl Buffer {
         }
     }
 
-    /// Bytes of entries that somebody may need, and how many these are.
+    /// Bytes of live entries, and their number.
     #[inline(always)]
     pub(crate) fn live(&self) -> (u64, u64) {
         let SpaceStats { live_bytes, live_entries, .. } = self.space();
         (live_bytes, live_entries)
     }
 
-    /// Bytes of the chunks that entries are in.
+    /// Bytes of all chunks.
     #[inline(always)]
     pub(crate) fn allocated_bytes(&self) -> usize {
         let mut bytes = self.writing.allocated_bytes() + self.closed.allocated_bytes();
@@ -359,19 +360,19 @@ impl Buffer {
         bytes
     }
 
-    /// The entries that are there, dead ones included.
+    /// The number and contents of all entries, dead ones included.
     #[inline(always)]
     pub(crate) fn content(&self) -> Content {
         let SpaceStats { entries, content_bytes, .. } = self.space();
         let mut content = Content { entries, content_bytes };
         if let Some(Compaction { skipped, .. }) = &self.compaction {
-            // Passed, and its chunk is still there.
+            // Skipped entries whose chunk is not released yet.
             content.add(*skipped);
         }
         content
     }
 
-    /// What it holds.
+    /// Its contents.
     pub(crate) fn stats(&self) -> BufferStats {
         let SpaceStats { live_bytes, dead_bytes, .. } = self.space();
         let Content { entries, content_bytes } = self.content();
@@ -386,12 +387,13 @@ impl Buffer {
         }
     }
 
-    /// Gives chunks back that no reader can be in any more.
+    /// Returns chunks that no reader can be in any more to the pool.
     pub(crate) fn recycle(&self, chunks: Vec<Chunk>) {
         self.source.give(chunks);
     }
 
-    /// Ends the buffer, in whatever state its compaction is; the entries stay in the chunks.
+    /// Takes all chunks, with their entries, in whatever state a compaction is. This ends the
+    /// buffer.
     pub(crate) fn take_chunks(&mut self) -> Vec<Chunk> {
         let empty = Extent::new(0, self.writing.class(), 0);
         let mut chunks: Vec<_> =

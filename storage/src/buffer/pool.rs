@@ -1,19 +1,19 @@
-//! The pool keeps chunks between memtables, and stocks a few before they are asked for.
+//! The pool keeps chunks between memtables, and stocks a few before they are needed.
 //!
-//! Guarantees: it never holds more bytes than it was made for. Who takes a chunk never waits.
+//! Guarantees: it never holds more bytes than its limit. A caller that takes a chunk never waits.
 //!
-//! Why a pool: the first touch of a page is a trip into the kernel, and costs about as much as
-//! inserting the entries that fit on it. An engine that fills and drops memtables all the time pays
-//! that once instead of always.
+//! Why a pool: the first touch of a page enters the kernel, and costs about as much as inserting
+//! the entries that fit on the page. An engine that continually fills and drops memtables pays that
+//! once instead of always.
 //!
-//! Why a stock: the first touch of a large chunk takes a millisecond or more, and a writer would
-//! make it while others wait. Where the stock is used up, the writer gets memory with small pages
-//! instead. Touching these costs more in all, but never much at once.
+//! Why a stock: the first touch of a large chunk takes a millisecond or more, and a writer would do
+//! it while others wait. If the stock is used up, the writer gets memory with small pages instead.
+//! Touching these costs more in total, but never much at once.
 //!
-//! What the pool has no room for is freed, which is as slow as the first touch. The thread that
-//! puts a chunk back may be a writer, or a task that drops its last view. So it leaves the chunk to
-//! an *attendant*, a thread of the engine, as long as there is one (`attend`). Views that outlive
-//! the engine free what they hold themselves.
+//! Chunks that the pool has no room for are freed, which is as slow as the first touch. The thread
+//! that returns a chunk may be a writer, or a task that drops its last view. So it leaves the chunk
+//! to an *attendant*, a thread of the engine, as long as there is one (`attend`). Views that
+//! outlive the engine free their chunks themselves.
 //!
 //! The pool does not clear recycled memory. The writer writes every byte before anyone reads it.
 
@@ -21,18 +21,19 @@ use super::chunk::Chunk;
 use super::class::ChunkClass;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-// Not `crate::sync`: no reader or writer protocol depends on this lock, so loom need not explore
-// it.
+// Not `crate::sync`: no protocol of readers or writers depends on this lock, so loom need not
+// explore it.
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Large chunks that should be there for those who grow: one for a buffer and one for its index.
+/// Large chunks that should be in stock for a growing memtable: one for its buffer and one for its
+/// index.
 const STOCKED_CHUNKS: usize = 2;
 
-/// Memory of dropped memtables and compacted buffers, kept for new ones: an insert into recycled
+/// Memory of dropped memtables and compacted buffers, kept for new ones. An insert into recycled
 /// memory takes about half the time of one into fresh memory.
 ///
-/// Shared by the memtables of an engine. What it holds belongs to no memtable, so count it
-/// (`held_bytes`) beside their `allocated_bytes`.
+/// The memtables of an engine share it. What it holds belongs to no memtable, so count `held_bytes`
+/// in addition to their `allocated_bytes`.
 pub struct ChunkPool {
     chunks: Mutex<Held>,
     bytes_max: usize,
@@ -43,7 +44,7 @@ pub struct ChunkPool {
 struct Held {
     of_class: [Vec<Chunk>; 3],
     bytes: usize,
-    /// What there was no room for, for the attendant to free.
+    /// Chunks without room, which the attendant will free.
     excess: Vec<Chunk>,
     /// Calls the attendant, if there is one.
     call: Option<Call>,
@@ -51,7 +52,7 @@ struct Held {
 
 type Call = Arc<dyn Fn() + Send + Sync>;
 
-/// As long as it lives, its owner calls `restock` when it is called.
+/// While this lives, its owner must call `restock` when the callback is called.
 #[must_use = "dropped, it attends no longer"]
 pub struct Attendant<'a> {
     pool: &'a ChunkPool,
@@ -84,38 +85,39 @@ impl Held {
 }
 
 impl ChunkPool {
-    /// An empty pool that will keep up to `bytes_max` bytes.
+    /// An empty pool that will hold at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Arc<Self> {
         let restock_due = AtomicBool::new(false);
         Arc::new(Self { chunks: Mutex::default(), bytes_max, restock_due })
     }
 
-    /// From now on the caller frees what the pool has no room for: `call` is called when there is
-    /// something and `take_restock_due` is not asked. It may run on any thread, and must be short.
+    /// Makes the caller the attendant, which frees the chunks that the pool has no room for. `call`
+    /// is called when there is such a chunk, unless that is reported by `take_restock_due`. It may
+    /// run on any thread, and must be short.
     pub fn attend(&self, call: impl Fn() + Send + Sync + 'static) -> Attendant<'_> {
         self.lock().call = Some(Arc::new(call));
         Attendant { pool: self }
     }
 
-    /// Fills the pool up to `bytes` with memory that the kernel has already handed over, so that
-    /// the first memtables are as fast as later ones. Takes about half a millisecond per MiB:
-    /// for a thread of the engine's own.
+    /// Fills the pool up to `bytes` with memory whose pages the kernel has already provided, so
+    /// that the first memtables are as fast as later ones. Takes about half a millisecond per MiB:
+    /// only for a thread of the engine.
     pub fn fill(&self, bytes: usize) {
         while self.held_bytes() + ChunkClass::Large.bytes() <= bytes.min(self.bytes_max) {
             self.put(vec![Chunk::ready()]);
         }
     }
 
-    /// Has a memtable's writer taken or left a chunk so that `restock` has something to do? True
-    /// once for each time.
+    /// Has a memtable's writer taken or returned a chunk so that `restock` has something to do?
+    /// Returns true once per occurrence.
     #[inline]
     pub fn take_restock_due(&self) -> bool {
         self.restock_due.load(Ordering::Relaxed) && self.restock_due.swap(false, Ordering::Relaxed)
     }
 
-    /// Sees to it that there are a few large chunks that the kernel has already handed over, and
-    /// frees what there was no room for. As slow as `fill`: for a thread of the engine's own, when
-    /// `take_restock_due` says so or the attendant is called.
+    /// Stocks a few large chunks whose pages the kernel has already provided, and frees chunks
+    /// without room. As slow as `fill`: only for a thread of the engine, when `take_restock_due`
+    /// returns true or the attendant is called.
     pub fn restock(&self) {
         for _ in 0..STOCKED_CHUNKS {
             if self.lock().wants_stock(self.bytes_max) {
@@ -125,7 +127,7 @@ impl ChunkPool {
         self.free_excess();
     }
 
-    /// Outside the lock.
+    /// Frees the chunks without room, outside the lock.
     fn free_excess(&self) {
         let excess = std::mem::take(&mut self.lock().excess);
         drop(excess);
@@ -135,27 +137,28 @@ impl ChunkPool {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that wait here for the next memtable.
+    /// Bytes that are available to the next memtables.
     pub fn held_bytes(&self) -> usize {
         self.lock().bytes
     }
 
-    /// A chunk of this class, if there is one and nobody else is at the pool right now: the writer
-    /// of a memtable does not wait.
+    /// A chunk of this class. `None` if there is none, or if the pool is in use: a memtable's
+    /// writer does not wait.
     pub(crate) fn take(&self, class: ChunkClass) -> Option<Chunk> {
         let mut held = self.chunks.try_lock().ok()?;
         let chunk = held.of_class[class as usize].pop();
         if chunk.is_some() {
             held.bytes -= class.bytes();
         }
-        // Who takes medium chunks will take large ones soon.
+        // A buffer that takes medium chunks will take large ones soon.
         if class > ChunkClass::Small {
             self.note_stock(&held);
         }
         chunk
     }
 
-    /// Is there no stock of large chunks, and room for one? Then it will be seen to.
+    /// Requests a stock of large chunks, if there is none and there is room for it. Returns whether
+    /// it did.
     fn note_stock(&self, held: &Held) -> bool {
         let wanted = held.wants_stock(self.bytes_max);
         if wanted {
@@ -164,23 +167,24 @@ impl ChunkPool {
         wanted
     }
 
-    /// Keeps what it has room for, the largest first, and leaves the rest to its attendant, and
-    /// large chunks with small pages.
+    /// Keeps the chunks that it has room for, the largest first. The rest, and large chunks with
+    /// small pages, are left to the attendant.
     pub(crate) fn put(&self, freed: Vec<Chunk>) {
         if let Some(call) = self.keep(freed) {
             call();
         }
     }
 
-    /// The same for a memtable's writer, on whose seat nobody is to be called: who runs it asks
-    /// `take_restock_due`.
+    /// As `put`, for a memtable's writer. Nothing may be called under its combining lock, so
+    /// whoever runs the writer asks `take_restock_due`.
     fn put_as_writer(&self, freed: Vec<Chunk>) {
         if self.keep(freed).is_some() {
             self.restock_due.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Who is to be called about the rest. Without an attendant it is freed here, outside the lock.
+    /// Keeps chunks as `put` does. Returns the callback if the attendant has something to free.
+    /// Without an attendant the rest is freed here, outside the lock.
     fn keep(&self, mut freed: Vec<Chunk>) -> Option<Call> {
         freed.sort_unstable_by_key(Chunk::bytes);
         let (mut rest, mut small) = (Vec::new(), Vec::new());
@@ -188,13 +192,13 @@ impl ChunkPool {
         let is_attended = held.call.is_some();
         while let Some(chunk) = freed.pop() {
             match chunk.class() {
-                // Its pages are small for ever; there will be a better one.
+                // Its pages will always be small; a better chunk will replace it.
                 Some(_) if is_attended && chunk.is_makeshift() => rest.push(chunk),
                 Some(class) if held.bytes + class.bytes() <= self.bytes_max => {
                     held.push(class, chunk);
                 }
                 Some(_) => rest.push(chunk),
-                // The start of an index: the allocator's business, and quickly done.
+                // The first chunk of an index: the allocator frees it quickly.
                 None => small.push(chunk),
             }
         }
@@ -216,7 +220,7 @@ impl fmt::Debug for ChunkPool {
     }
 }
 
-/// Where a buffer and an index get their chunks.
+/// The source of chunks for a buffer and an index.
 #[derive(Clone, Debug)]
 pub(crate) struct ChunkSource {
     pool: Option<Arc<ChunkPool>>,
@@ -232,8 +236,8 @@ impl ChunkSource {
         pooled.unwrap_or_else(|| Chunk::at_once(class))
     }
 
-    /// Is it worth the while of somebody who will take large chunks to wait for them a little? (Not
-    /// if they are there, or will not be.)
+    /// Should a buffer that will take large chunks wait a little for a stock? No if it is there, or
+    /// will not be.
     pub(crate) fn ask_for_stock(&self) -> bool {
         let Some(pool) = &self.pool else { return false };
         pool.chunks.try_lock().is_ok_and(|held| pool.note_stock(&held))

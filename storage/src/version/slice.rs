@@ -48,8 +48,8 @@ pub struct SliceMeta {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Landed {
     /// Greater than the epoch of everything that the range's landings held before. Slices that
-    /// enter by one edit share an epoch, except for tables that were ingested in layers: each layer
-    /// has its own.
+    /// enter by one edit share an epoch, except for adopted tables that overlap: each of their
+    /// layers has its own.
     pub epoch: u64,
     /// In milliseconds since 1970.
     pub at_ms: u64,

@@ -3,7 +3,7 @@
 use super::super::extent::room;
 use super::*;
 
-/// A buffer that has come to chunks of the largest class.
+/// A buffer that has reached chunks of the largest class.
 fn large(step_bytes: usize) -> Rig {
     let mut rig =
         Rig::new(BufferOptions { preference: 1.0, step_bytes, ..BufferOptions::default() });
@@ -16,7 +16,7 @@ fn large(step_bytes: usize) -> Rig {
 
 const MIB: usize = 1 << 20;
 
-/// `bytes` of entries of about 4 KiB, of which so many of ten die.
+/// Adds `bytes` of entries of about 4 KiB. Out of ten, `dying_of_ten` die.
 fn add(rig: &mut Rig, bytes: usize, dying_of_ten: u64) {
     for _ in 0..bytes / 4_000 {
         let number = rig.add(4_000);
@@ -26,8 +26,8 @@ fn add(rig: &mut Rig, bytes: usize, dying_of_ten: u64) {
     }
 }
 
-/// What is cold stays where it is, what is hot shrinks. Planted: a pick that takes every extent; a
-/// pick that takes those with the least dead first.
+/// Goal: cold entries stay where they are, and hot ones shrink.
+/// Planted: a pick takes every extent; a pick takes those with the least dead first.
 #[test]
 fn only_parts_with_much_dead_are_copied() {
     let mut rig = large(64 << 10);
@@ -45,12 +45,13 @@ fn only_parts_with_much_dead_are_copied() {
     assert!(to_copy * 4 < freed, "{to_copy} copied for {freed}");
     assert_eq!(after.live_bytes, before.live_bytes);
     let moved = cold.iter().zip(&cold_at).filter(|(number, at)| rig.live[number].0 != **at).count();
-    // One extent has the last of the cold and the first of the hot.
+    // One extent has the last of the cold entries and the first of the hot ones.
     assert!(moved < 2 * 2 * MIB / 4_000, "{moved} of {} cold entries were moved", cold.len());
 }
 
-/// The next compaction goes on where the last one ended, up to a limit: no seam for each.
-/// Planted: `merge` that never remembers the destination.
+/// Goal: the next compaction continues in the destination of the last one, up to a limit, so that
+/// not each of them makes a seam.
+/// Planted: `merge` never remembers the destination.
 #[test]
 fn compactions_fill_one_destination_after_the_other() {
     let mut rig = large(64 << 10);
@@ -74,10 +75,10 @@ fn compactions_fill_one_destination_after_the_other() {
     assert!(rig.buffer.closed.len() < 20, "{}", rig.buffer.closed.len());
 }
 
-/// INVARIANT(offsets-add-up), in closed extents: entries of all sizes die in every extent there is,
-/// at every stage of a compaction. Planted: `mark_dead` that takes an entry of a closed extent for
-/// one of the writing extent; a destination's end that forgets what was in it before;
-/// `start_with_all` that forgets the closed ones.
+/// Goal: INVARIANT(offsets-add-up) in closed extents: entries of all sizes die in every extent, at
+/// every stage of a compaction.
+/// Planted: `mark_dead` takes an entry of a closed extent for one of the writing extent; a
+/// destination's end ignores what was in it before; `start_with_all` ignores the closed extents.
 #[test]
 fn parts_add_up_under_random_work() {
     let (mut of_parts, mut of_all, mut large_entries) = (0, 0, 0);
@@ -94,7 +95,7 @@ fn parts_add_up_under_random_work() {
                     rig.add(bytes);
                 }
                 50..=92 if !rig.live.is_empty() => {
-                    // Mostly young ones, as with hot keys.
+                    // Mostly recent entries, as with hot keys.
                     let span = if random.below(3) > 0 { 40 } else { rig.next };
                     let near = rig.next - (random.next() % span.min(rig.next)) - 1;
                     if let Some(number) = rig.live.range(..=near).next_back().map(|(n, _)| *n) {

@@ -7,8 +7,8 @@ fn small_steps(step_bytes: usize) -> BufferOptions {
     BufferOptions { step_bytes, ..BufferOptions::default() }
 }
 
-/// INVARIANT(offsets-add-up). Planted: `mark_dead` that moves bytes in the destination's space for
-/// an entry in the source.
+/// Goal: INVARIANT(offsets-add-up).
+/// Planted: `mark_dead` moves bytes in the destination's space for an entry in the source.
 #[test]
 fn t001_06_the_end_is_what_is_live_and_dead() {
     for seed in [0x5EED_0601_u64, 0x5EED_0602] {
@@ -48,7 +48,7 @@ fn t001_06_the_end_is_what_is_live_and_dead() {
     }
 }
 
-/// Planted: a compaction that copies entries which were dead when it started.
+/// Planted: a compaction copies entries that were dead when it started.
 #[test]
 fn t001_07_any_step_size_moves_any_mixture() {
     let room = room(ChunkClass::Small) as usize;
@@ -86,8 +86,8 @@ fn t001_07_any_step_size_moves_any_mixture() {
     }
 }
 
-/// An entry dies at every stage of its move. Planted: `copy` that does not look at the source again
-/// before it commits.
+/// Goal: an entry dies at every stage of its move.
+/// Planted: `copy` does not read the source's state again before it commits.
 #[test]
 fn t001_08_an_entry_dies_before_during_and_after_its_copy() {
     for die_after_steps in 0..40 {
@@ -108,11 +108,11 @@ fn t001_08_an_entry_dies_before_during_and_after_its_copy() {
         let states: Vec<_> = extent.check().unwrap().into_iter().map(|(state, _)| state).collect();
         use State::{Dead, Filler, Live};
         assert_eq!(states, [Live, Live, Live, Dead, Live, Live, Filler, Live]);
-        // The dead one was promised a place, the fresh one was not.
+        // The dead entry had its place in the destination; the fresh one had not.
         let dead = extent.space.dead_bytes - extent.space.padded_bytes;
         let fresh = rig.live[&fresh].0.bytes() as u64;
         assert_eq!(end, extent.space.live_bytes + dead - fresh);
-        // The next compaction drops what this one had to carry along.
+        // The next compaction drops what this one had to copy.
         rig.buffer.start();
         rig.run();
         rig.check();
@@ -147,7 +147,7 @@ fn t001_11_classes_change_by_p_and_do_not_swing() {
     assert_eq!(options.wanted(ChunkClass::Medium, 128 * kib), ChunkClass::Medium);
     assert_eq!(options.wanted(ChunkClass::Medium, 128 * kib - 1), ChunkClass::Small);
     assert_eq!(options.wanted(ChunkClass::Large, 100 * kib), ChunkClass::Small);
-    // Growing and shrinking around a threshold by less than the distance between up and down.
+    // Grows and shrinks around a threshold by less than the distance between up and down.
     let mut random = Random(0x5EED_1101);
     let (mut class, mut live, mut changes) = (ChunkClass::Small, 256 * kib, 0);
     for _ in 0..10_000 {
@@ -174,7 +174,7 @@ fn t001_11_classes_change_by_p_and_do_not_swing() {
     }
 }
 
-/// Planted: `step` that passes dead entries without counting them.
+/// Planted: `step` passes dead entries without counting them.
 #[test]
 fn t001_12_a_step_is_bounded() {
     let mut rig = Rig::new(BufferOptions::default());
@@ -200,8 +200,8 @@ fn t001_12_a_step_is_bounded() {
     rig.check();
 }
 
-/// Allocated less released is what is in use; nothing is left after the end. Planted: `merge` that
-/// forgets the chunks of the fresh extent.
+/// Goal: allocated minus released bytes are in use, and nothing is left in the end.
+/// Planted: `merge` forgets the chunks of the fresh extent.
 #[test]
 fn t001_14_every_chunk_is_accounted_for() {
     for abandon_after in [0, 5, 200, usize::MAX] {
@@ -239,7 +239,8 @@ fn t001_14_every_chunk_is_accounted_for() {
     }
 }
 
-/// Padding does not start the next compaction by itself. Planted: `is_worth_it` that counts it.
+/// Goal: padding does not start the next compaction by itself.
+/// Planted: `is_worth_it` counts padding.
 #[test]
 fn padding_is_not_worth_a_compaction() {
     let mut rig = Rig::new(BufferOptions { dead_ratio: 0.01, ..BufferOptions::default() });

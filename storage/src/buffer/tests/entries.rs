@@ -1,4 +1,4 @@
-//! Headers, payloads and where they may lie.
+//! Headers and payloads, and where they may be.
 
 use super::super::entry::check_payload;
 use super::super::extent::{Extent, room};
@@ -7,7 +7,7 @@ use super::*;
 
 const STATES: [State; 4] = [State::Live, State::Dead, State::DeadAfterCopy, State::Filler];
 
-/// Planted: `header_bytes` that gives 32 bytes of payload a header of one byte.
+/// Planted: `header_bytes` gives 32 bytes of payload a header of one byte.
 #[test]
 fn t001_01_headers_come_back_as_they_were_written() {
     for payload in [0, 1, 31, 32, 127, 128, 4095, 4096, 65_535, 1 << 21, 25 << 20, 1 << 30] {
@@ -26,7 +26,7 @@ fn t001_01_headers_come_back_as_they_were_written() {
     }
 }
 
-/// Planted: `set_in` that writes the state alone, which loses the bit that says "more follows".
+/// Planted: `set_in` writes only the state, and loses the bit for "more follows".
 #[test]
 fn t001_02_a_change_of_state_changes_one_byte() {
     for payload in [1, 31, 32, 4095, 4096, 1 << 21] {
@@ -44,7 +44,7 @@ fn t001_02_a_change_of_state_changes_one_byte() {
             }
         }
     }
-    // In the last byte of a chunk: the length goes on in the next one.
+    // In the last byte of a chunk: the length continues in the next chunk.
     let mut rig = Rig::new(BufferOptions::default());
     let room = room(ChunkClass::Small) as usize;
     rig.add(room - 1 - (3 + 18));
@@ -58,14 +58,15 @@ fn t001_02_a_change_of_state_changes_one_byte() {
     rig.check();
 }
 
-/// Every position of an entry around the end of a chunk, so that each of its parts straddles once.
-/// Planted: `Pieces::at` that forgets the next chunk's header.
+/// Goal: every position of an entry around the end of a chunk, so that each of its parts straddles
+/// once.
+/// Planted: `Pieces::at` forgets the next chunk's header.
 #[test]
 fn t001_03_entries_straddle_chunks_anywhere() {
     let room = room(ChunkClass::Small) as usize;
     for short in 0..60 {
         let mut rig = Rig::new(BufferOptions::default());
-        // Leaves `short` bytes in the first chunk: 3 bytes of header, 18 beside the value.
+        // Leaves `short` bytes in the first chunk: 3 bytes of header, and 18 besides the value.
         rig.add(room - short - 21);
         rig.add(40);
         rig.add(3);
@@ -88,7 +89,7 @@ fn t001_03_entries_straddle_chunks_anywhere() {
     rig.check();
 }
 
-/// Planted: `check_payload` without the check of the key's length against the payload's.
+/// Planted: `check_payload` does not compare the key's length with the payload's.
 #[test]
 fn t001_05_damage_is_named() {
     assert_eq!(decode(&[]), Err(Damage::CutOff));
@@ -102,7 +103,7 @@ fn t001_05_damage_is_named() {
     assert_eq!(check_payload(&payload(u16::MAX, b"\x01234567x")), Err(Damage::BadKeyLength));
     assert_eq!(check_payload(&payload(1, b"k\x02234567x")), Err(Damage::BadKind));
     assert_eq!(check_payload(&payload(1, b"k\x01234567x")), Ok(()));
-    // An offset out of range: what stands there is not an entry, and the walk says so.
+    // A wrong offset: there is no entry there, and the walk reports that.
     let source = ChunkSource::new(None);
     let mut extent = Extent::new(0, ChunkClass::Small, 0);
     extent.write(&source, &[0x80; 20]);
@@ -110,7 +111,7 @@ fn t001_05_damage_is_named() {
     assert!(extent.check().unwrap_err().contains("HeaderTooLong"));
 }
 
-/// Planted: `pad` that always takes the shortest header, which is one byte short at 33.
+/// Planted: `pad` always takes the shortest header, which is one byte short at 33.
 #[test]
 fn t001_10_a_filler_fills_any_number_of_bytes_exactly() {
     let room = room(ChunkClass::Small) as usize;
@@ -123,12 +124,12 @@ fn t001_10_a_filler_fills_any_number_of_bytes_exactly() {
             // SAFETY: the entry is not used after the extent.
             let _ = unsafe { extent.append(&source, &[1; 8], Seqno(1), Kind::Put, &value) };
         };
-        // 21 bytes beside a value of 4 KiB and more, 19 beside a tiny one.
+        // 21 bytes besides a value of 4 KiB or more, 19 besides a tiny one.
         let first = if room - rest > 5000 { room - rest - 21 } else { room - rest - 19 };
         write(&mut extent, first);
         let end = extent.end();
         if (room as u64 - end) as usize != rest {
-            // Lengths just at the change of header size: not every rest can be made like this.
+            // Lengths just where the header's size changes: not every rest can be made in this way.
             continue;
         }
         extent.pad(&source);

@@ -1,6 +1,6 @@
-//! The buffer alone, against a plain list of entries. Items T001-* are listed in docs/testing.md;
-//! what needs an index (09, 15, 16, 17) is in `memtable/tests/reclaim.rs`, limits of the API (04)
-//! too.
+//! The buffer alone, against a plain list of entries. docs/testing.md lists the items T001-*. Tests
+//! that need an index (09, 15, 16, 17), and those of the API's limits (04), are in
+//! `memtable/tests/reclaim.rs`.
 
 mod closed;
 mod compaction;
@@ -12,7 +12,7 @@ use crate::memtable::tests::Random;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A buffer, what should be in it by number, and every chunk that it has given back.
+/// A buffer, its expected entries by number, and every chunk that it has returned.
 struct Rig {
     buffer: Buffer,
     live: BTreeMap<u64, (EntryAt<'static>, Vec<u8>)>,
@@ -81,7 +81,7 @@ impl Rig {
         steps
     }
 
-    /// Every live entry is whole where the rig believes it is, and the sums are right.
+    /// Checks that every live entry is whole where the rig expects it, and that the sums are right.
     fn check(&self) {
         let mut live_bytes = 0;
         for (number, (entry, value)) in &self.live {

@@ -1,4 +1,4 @@
-//! The stock of the pool, and what it has no room for.
+//! The stock of the pool, and chunks that it has no room for.
 
 use super::*;
 use crate::buffer::chunk::freed_here;
@@ -11,9 +11,9 @@ fn after_taking(pool: &Arc<ChunkPool>, class: ChunkClass) -> bool {
     pool.take_restock_due()
 }
 
-/// Goal: who begins to grow asks for a stock, once, and then finds it there.
-/// Planted: `take` that never asks; `take_restock_due` that leaves the flag; `wants_stock` that
-/// does not count.
+/// Goal: a buffer that begins to grow asks for a stock, once, and then finds it.
+/// Planted: `take` never asks; `take_restock_due` leaves the flag set; `wants_stock` does not
+/// count.
 #[test]
 fn who_grows_finds_large_chunks_stocked() {
     let pool = ChunkPool::new(64 << 20);
@@ -31,8 +31,8 @@ fn who_grows_finds_large_chunks_stocked() {
     assert_eq!(pool.held_bytes(), 2 * LARGE);
 }
 
-/// Goal: a stock never makes a pool larger than it may be, and is not asked for where it has no
-/// room. Planted: `wants_stock` that does not look at the bytes.
+/// Goal: a stock never makes a pool exceed its limit, and is not requested if it has no room.
+/// Planted: `wants_stock` ignores the bytes.
 #[test]
 fn a_stock_keeps_to_the_size_of_its_pool() {
     let pool = ChunkPool::new(LARGE + LARGE / 2);
@@ -50,9 +50,9 @@ fn chunks(count: usize) -> Vec<Chunk> {
     (0..count).map(|_| Chunk::of(ChunkClass::Large)).collect()
 }
 
-/// What there is no room for is freed by the attendant while there is one, and by whoever puts it
-/// back when there is none. Planted: `keep` that frees the rest itself; an `Attendant` that leaves
-/// the excess behind.
+/// Goal: chunks without room are freed by the attendant if there is one, and otherwise by whoever
+/// returns them.
+/// Planted: `keep` frees the rest itself; an `Attendant` leaves the excess behind.
 #[test]
 fn b5_what_there_is_no_room_for_is_freed_by_the_attendant() {
     let pool = ChunkPool::new(LARGE);
@@ -63,12 +63,12 @@ fn b5_what_there_is_no_room_for_is_freed_by_the_attendant() {
     let attendant = pool.attend(move || {
         called.fetch_add(1, Ordering::Relaxed);
     });
-    // A dropped memtable.
+    // The chunks of a dropped memtable.
     pool.put(chunks(1));
     assert_eq!(calls.load(Ordering::Relaxed), 0, "there was room");
     pool.put(chunks(3));
     assert_eq!((calls.load(Ordering::Relaxed), freed()), (1, 0), "somebody else frees it");
-    // A writer that has compacted: nobody is called under its seat.
+    // A writer that has compacted: nothing is called under its combining lock.
     ChunkSource::new(Some(Arc::clone(&pool))).give(chunks(1));
     assert_eq!((calls.load(Ordering::Relaxed), freed()), (1, 0));
     assert!(pool.take_restock_due());
@@ -82,7 +82,7 @@ fn b5_what_there_is_no_room_for_is_freed_by_the_attendant() {
     });
     assert_eq!((elsewhere, freed()), (4 * LARGE, 0));
     assert_eq!(pool.held_bytes(), LARGE);
-    // What is left when the attendant goes, and what comes later.
+    // Chunks that are left when the attendant is dropped, and chunks that arrive later.
     pool.put(chunks(1));
     assert_eq!(freed(), 0);
     drop(attendant);
@@ -91,12 +91,12 @@ fn b5_what_there_is_no_room_for_is_freed_by_the_attendant() {
     assert_eq!((calls.load(Ordering::Relaxed), freed()), (2, 3 * LARGE));
 }
 
-/// Chunks that are mapped are aligned like others, and their memory is there and goes back.
-/// Planted: `map` that gives away the aligned part with what is in front of it.
+/// Goal: mapped chunks are aligned like others; their memory is usable and is freed.
+/// Planted: `map` returns the aligned part with the memory before it.
 #[test]
 fn b16_mapped_chunks_are_as_aligned_as_they_are_large() {
     for class in ChunkClass::ALL {
-        // Many at once, so that the system cannot put all of them where it likes them best.
+        // Many at once, so that the system cannot place all of them at a convenient address.
         let all: Vec<_> = (0..20)
             .map(|_| {
                 let mut chunk = Chunk::of(class);
@@ -115,7 +115,7 @@ fn b16_mapped_chunks_are_as_aligned_as_they_are_large() {
     }
 }
 
-/// How many pages of a chunk have memory behind them.
+/// The number of pages of a chunk that are resident.
 #[cfg(target_os = "linux")]
 #[allow(
     clippy::disallowed_methods,
@@ -132,10 +132,10 @@ fn pages_present(chunk: &Chunk) -> usize {
     words.chunks(8).filter(|word| word[7] & 0x80 != 0).count()
 }
 
-/// Who takes a chunk that nobody has stocked, and writes to it, waits for one page to be cleared
-/// and not for all of it; a stocked one is all there. What has small pages is not kept, if there is
-/// somebody to free it. Planted: `at_once` that asks for huge pages (seen where the kernel has
-/// any); `keep` that keeps all.
+/// Goal: a caller that takes a chunk without stock, and writes to it, waits until one page is
+/// cleared, and not for all of it; a chunk from the stock is fully resident. A chunk with small
+/// pages is not kept if there is an attendant to free it.
+/// Planted: `at_once` asks for huge pages (detected if the kernel has any); `keep` keeps all.
 #[test]
 #[cfg(target_os = "linux")]
 #[cfg_attr(miri, ignore = "there are no pages")]
@@ -158,7 +158,7 @@ fn b16_a_chunk_that_is_not_stocked_is_cleared_a_page_at_a_time() {
     pool.restock();
     let stocked = source.take(ChunkClass::Large);
     assert_eq!(pages_present(&stocked), LARGE / (4 << 10));
-    // Nobody would free it: better than nothing.
+    // There is no attendant to free it, so it is kept.
     pool.put(vec![makeshift]);
     assert_eq!(pool.held_bytes(), 2 * LARGE);
     let all: Vec<_> = (0..3).map(|_| source.take(ChunkClass::Large)).collect();
