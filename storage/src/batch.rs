@@ -1,11 +1,12 @@
-//! A batch that is its own log record: operations are encoded once, when they are added.
+//! A batch is its own log record: each operation is encoded once, when it is added.
 //!
 //! ```text
-//! operation := kind u8 | [keyspace varint] | key_len varint | [value_len varint, puts only] | key
-//! | [value] batch := operation* (the log record around it carries length and checksum)
+//! batch     := operation*     (the log record around it has length and checksum)
+//! operation := kind u8 | [keyspace varint] | key_len varint
+//!              | [value_len varint, puts only] | key | [value]
 //! ```
-//! The kind has one bit more where a keyspace follows. Where none does the operation is of the
-//! default one.
+//! A bit of the kind says whether a keyspace follows. If none does, the operation is of the default
+//! keyspace.
 
 mod encoded;
 mod read;
@@ -23,28 +24,28 @@ use crate::key_range::KeyRange;
 use crate::keyspace::{KeyspaceId, KeyspaceSpan};
 use std::collections::BTreeMap;
 
-/// A keyspace of an open database, as a batch is told of it: made of a handle.
+/// A keyspace of an open database, as batches refer to it. It is made from a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyspaceRef {
-    /// Which of the databases that this process has open, or had.
+    /// The number of the database, among all that this process has opened.
     database: u64,
     id: KeyspaceId,
 }
 
 #[doc(hidden)]
 impl KeyspaceRef {
-    /// Of the database with this number.
+    /// The keyspace `id` of the database with this number.
     pub fn new(database: u64, id: KeyspaceId) -> Self {
         Self { database, id }
     }
 
-    /// Which of the databases that this process has open, or had.
+    /// The number of the database, among all that this process has opened.
     #[doc(hidden)]
     pub fn database(self) -> u64 {
         self.database
     }
 
-    /// Which keyspace of it.
+    /// The keyspace within that database.
     pub fn id(self) -> KeyspaceId {
         self.id
     }
@@ -52,28 +53,28 @@ impl KeyspaceRef {
 
 /// Writes that become visible, durable and recoverable together or not at all.
 ///
-/// Later operations on a key win over earlier ones. Adding never fails; an empty or oversized key
-/// is remembered and refused when the batch is written.
+/// Later operations on a key override earlier ones. Adding never fails: an empty or oversized key
+/// is recorded, and refused when the batch is written.
 ///
-/// A batch that deletes ranges of keys does not go through log and memory: what it puts is written
-/// into a table, and all of it is one change, as a replacement of spans is. It costs two syncs of
-/// the disk, whatever the durability asked for, and is meant for ranges of many keys.
+/// A batch that deletes ranges of keys does not pass through the log and memory. Its puts are
+/// written to a table, and the whole batch is one change, like a replacement of spans. It costs two
+/// syncs of the disk, whatever durability is asked for, and is meant for ranges of many keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteBatch {
     encoded: Vec<u8>,
     count: u32,
-    /// Ranges that are deleted, each with the length of what was encoded before, and with its
-    /// keyspace if that was named.
+    /// Deleted ranges. Each has the length of the operations encoded before it, and the keyspace
+    /// that it names, if any.
     deleted: Vec<(usize, Option<KeyspaceId>, Span)>,
-    /// The database whose keyspaces it names.
+    /// The database whose keyspaces the batch names.
     database: Option<u64>,
-    /// What is added without a keyspace is of this one.
+    /// The keyspace of operations that are added without one.
     keyspace: Option<KeyspaceRef>,
-    /// Does anything in it name no keyspace, and is of that which it will be written by?
+    /// Is there an operation without a keyspace, so that the writing handle decides it?
     is_open: bool,
-    /// Does anything in it name the default keyspace? Nothing that is written does.
+    /// Does an operation name the default keyspace? In the log that keyspace is never named.
     names_default: bool,
-    /// Does it name keyspaces of several?
+    /// Does the batch name keyspaces of several databases?
     is_mixed: bool,
     shortest_key: Option<usize>,
     longest_key: usize,
@@ -86,7 +87,7 @@ impl WriteBatch {
         Self::default()
     }
 
-    /// An empty batch whose operations are of the keyspace of this handle unless they name another
+    /// An empty batch. Its operations are in the keyspace of this handle unless they name another
     /// one.
     pub fn new_in(keyspace: impl Into<KeyspaceRef>) -> Self {
         let keyspace = keyspace.into();
@@ -98,8 +99,8 @@ impl WriteBatch {
         Self { encoded: Vec::with_capacity(bytes), ..Self::default() }
     }
 
-    /// Adds "set `key` to `value`", in the batch's keyspace: that of [`new_in`](Self::new_in), or
-    /// else of the handle that it is written by.
+    /// Adds "set `key` to `value`" in the batch's keyspace: that of [`new_in`](Self::new_in), or
+    /// else that of the handle which writes the batch.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
         let keyspace = self.unnamed();
         self.add(keyspace, Kind::Put, key.as_ref(), value.as_ref())
@@ -116,8 +117,8 @@ impl WriteBatch {
         self.add(Some(keyspace), Kind::Put, key.as_ref(), value.as_ref())
     }
 
-    /// Adds "remove `key`", in the batch's keyspace: that of [`new_in`](Self::new_in), or else of
-    /// the handle that it is written by.
+    /// Adds "remove `key`" in the batch's keyspace: that of [`new_in`](Self::new_in), or else that
+    /// of the handle which writes the batch.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
         let keyspace = self.unnamed();
         self.add(keyspace, Kind::Delete, key.as_ref(), &[])
@@ -133,8 +134,8 @@ impl WriteBatch {
         self.add(Some(keyspace), Kind::Delete, key.as_ref(), &[])
     }
 
-    /// Adds "remove every key in `range`", in the batch's keyspace: that of
-    /// [`new_in`](Self::new_in), or else of the handle that it is written by.
+    /// Adds "remove every key in `range`" in the batch's keyspace: that of
+    /// [`new_in`](Self::new_in), or else that of the handle which writes the batch.
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`delete_range(a..b)` reads better than `delete_range(&(a..b))`"
@@ -158,8 +159,8 @@ impl WriteBatch {
         self.delete_span(Some(keyspace), range.span())
     }
 
-    /// Adds "remove every key that starts with `prefix`", in the batch's keyspace: that of
-    /// [`new_in`](Self::new_in), or else of the handle that it is written by.
+    /// Adds "remove every key that starts with `prefix`" in the batch's keyspace: that of
+    /// [`new_in`](Self::new_in), or else that of the handle which writes the batch.
     pub fn delete_prefix(&mut self, prefix: impl AsRef<[u8]>) -> &mut Self {
         self.delete_range(Span::prefix(prefix.as_ref()))
     }
@@ -213,12 +214,12 @@ impl WriteBatch {
         *self = Self { encoded, database, keyspace, ..Self::default() };
     }
 
-    /// How many operations it has.
+    /// The number of operations.
     pub fn len(&self) -> usize {
         self.count as usize + self.deleted.len()
     }
 
-    /// Has it no operation?
+    /// Does it have no operation?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -228,7 +229,7 @@ impl WriteBatch {
         !self.deleted.is_empty()
     }
 
-    /// All keys of which what was there before goes: in order, and apart from each other.
+    /// The deleted ranges, in order and united.
     #[doc(hidden)]
     pub fn deleted_ranges(&self) -> Vec<KeyspaceSpan> {
         let spans = self.deleted.iter().map(|(_, keyspace, span)| KeyspaceSpan {
@@ -238,8 +239,8 @@ impl WriteBatch {
         KeyspaceSpan::united(spans.collect())
     }
 
-    /// What the batch comes to beside deleting ranges: a value for each key that it puts, and none
-    /// for one that it deletes.
+    /// The result of the batch, apart from the deletion of existing keys in ranges: a value for
+    /// each key that it puts, and none for each key that it deletes.
     #[doc(hidden)]
     pub fn outcome(&self) -> BTreeMap<(KeyspaceId, &[u8]), Option<&[u8]>> {
         let mut outcome: BTreeMap<(KeyspaceId, &[u8]), Option<&[u8]>> = BTreeMap::new();
@@ -265,20 +266,20 @@ impl WriteBatch {
         }
     }
 
-    /// The database whose keyspaces it names, if it names any.
+    /// The database whose keyspaces the batch names, if it names any.
     pub fn database(&self) -> Option<u64> {
         self.database
     }
 
-    /// Is it as it will be in the log, when it is written by a handle on this keyspace? Else
+    /// Is it encoded as the log needs it, if a handle on this keyspace writes it? Otherwise
     /// `within` makes it so.
     #[doc(hidden)]
     pub fn is_within(&self, keyspace: KeyspaceId) -> bool {
         (keyspace.is_default() || !self.is_open) && !self.names_default
     }
 
-    /// The same batch as it will be in the log: what names no keyspace is of this one, and what is
-    /// of the default one names none. Copies it, if it is not so.
+    /// The batch, encoded as the log needs it. Operations without a keyspace are in this one, and
+    /// the default keyspace is not named. Copies the batch only if it must change.
     #[must_use]
     #[doc(hidden)]
     pub fn within(mut self, keyspace: KeyspaceRef) -> Self {
@@ -310,7 +311,7 @@ impl WriteBatch {
         self
     }
 
-    /// Length of the encoded operations, in bytes: all but the deleted ranges.
+    /// Length of the encoded operations in bytes, without the deleted ranges.
     pub fn encoded_len(&self) -> usize {
         self.encoded.len()
     }
@@ -321,25 +322,25 @@ impl WriteBatch {
         &self.encoded
     }
 
-    /// The encoded operations, given away; what is known of them stays, for `put_back`.
+    /// Takes the encoded operations out. Everything else stays, for `put_back`.
     #[doc(hidden)]
     pub fn take_encoded(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.encoded)
     }
 
-    /// What `take_encoded` gave away.
+    /// Puts back what `take_encoded` returned.
     #[doc(hidden)]
     pub fn put_back(&mut self, encoded: Vec<u8>) {
         self.encoded = encoded;
     }
 
-    /// The operations on single keys, in the order in which they were added, as the log has them.
+    /// The operations on single keys, in the order in which they were added.
     #[doc(hidden)]
     pub fn points(&self) -> PointOperations<'_> {
         PointOperations::new(&self.encoded)
     }
 
-    /// Says what is wrong with the keys or values, if anything is.
+    /// Checks keys and values. The error is a message for the user.
     #[doc(hidden)]
     pub fn check(&self, value_bytes_max: usize) -> Result<(), String> {
         if self.is_mixed {
@@ -413,7 +414,8 @@ mod tests {
         assert_eq!(bound.deleted_ranges()[0].keyspace, mine);
     }
 
-    /// Former builds, and the log, know nothing of it as long as nobody has another one.
+    /// Older builds, and the log, know nothing of keyspaces as long as a database has only the
+    /// default one.
     #[test]
     fn the_default_keyspace_costs_no_byte() {
         let default = KeyspaceRef::new(1, KeyspaceId::DEFAULT);

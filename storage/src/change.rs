@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The name of a change that the manifest prepared and the log stamps; never used again.
+/// The identity of a change that the manifest prepares and the log stamps. Never reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChangeId(pub u64);
 

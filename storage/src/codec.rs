@@ -1,4 +1,4 @@
-//! Little-endian integers, LEB128 varints and seeded checksums: the alphabet of every format.
+//! The elements of every format: little-endian integers, LEB128 varints and seeded checksums.
 
 #[cfg(test)]
 pub(crate) mod extremes;
@@ -6,7 +6,7 @@ mod prefix;
 
 pub use prefix::{PrefixCrcs, crc_between};
 
-/// Longest varint of a `u64`.
+/// The length of the longest varint of a `u64`.
 pub const VARINT_BYTES_MAX: usize = 10;
 
 /// Appends `value` as a LEB128 varint.
@@ -19,9 +19,10 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Writes `value` as a varint at the start of `out`; returns its length.
+/// Writes `value` as a varint at the start of `out`. Returns its length.
 ///
-/// Panics when `out` is too short: callers provide `VARINT_BYTES_MAX` bytes or know better.
+/// # Panics
+/// If `out` is too short; `VARINT_BYTES_MAX` bytes always suffice.
 #[inline]
 pub fn write_varint(out: &mut [u8], mut value: u64) -> usize {
     let mut at = 0;
@@ -34,14 +35,13 @@ pub fn write_varint(out: &mut [u8], mut value: u64) -> usize {
     at + 1
 }
 
-/// How many bytes the varint of `value` takes.
+/// The length of `value` as a varint.
 #[inline]
 pub fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-/// A reader of bytes that nobody has confirmed: every step is checked and `None` means "not
-/// there".
+/// Reads untrusted bytes. Every step is checked, and returns `None` if the bytes are not there.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
@@ -49,25 +49,25 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Starts at the first byte.
+    /// A reader at the first byte.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
-    /// How many bytes were consumed.
+    /// The number of bytes read.
     #[inline]
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// How many bytes are left.
+    /// The number of bytes left.
     #[inline]
     pub fn remaining(&self) -> usize {
         self.bytes.len() - self.at
     }
 
-    /// Has everything been consumed?
+    /// Have all bytes been read?
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.at == self.bytes.len()
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
         Some(u64::from_le_bytes(bytes))
     }
 
-    /// A varint; `None` also when it does not fit a `u64`.
+    /// A varint; also `None` if it does not fit into a `u64`.
     #[inline(always)]
     pub fn varint(&mut self) -> Option<u64> {
         let first = self.u8()?;
@@ -155,8 +155,8 @@ pub fn crc(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 
-/// CRC-32 of `bytes`, continued from `seed`: equal bytes of another file or at another offset,
-/// whose seed differs, do not pass.
+/// The CRC-32 of `bytes`, continued from `seed`. The seed depends on the file and the offset, so
+/// equal bytes of another file, or at another offset, do not pass.
 #[inline]
 pub fn crc_seeded(seed: u32, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
@@ -164,7 +164,7 @@ pub fn crc_seeded(seed: u32, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The 64-bit hash that formats may persist (XXH3, default seed).
+/// The 64-bit hash that formats may store (XXH3 with the default seed).
 #[inline]
 pub fn hash64(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)

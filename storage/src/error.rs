@@ -1,26 +1,26 @@
-//! What broke and where. `sluicedb::Error` turns this into what the caller should do.
+//! What failed, and where. `sluicedb::Error` maps this to what the caller should do.
 
 use crate::vfs::NotAFile;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The result of everything in this package that can fail.
+/// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failure below the public API: always names the file, and the offset where there is one.
+/// A failure below the public API. It names the file, and the offset if there is one.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused an operation.
     #[error("{}: {op} failed{}: {source}", path.display(), at(*offset))]
     Io {
-        /// What was attempted: `"read"`, `"write"`, `"sync"`, `"rename"` and so on.
+        /// The operation: `"read"`, `"write"`, `"sync"`, `"rename"` and so on.
         op: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// Byte offset in the file, where the operation has one.
+        /// The byte offset in the file, if the operation has one.
         offset: Option<u64>,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// Bytes on disk contradict their checksum, their format or each other.
@@ -28,48 +28,48 @@ pub enum Error {
     Corrupt {
         /// The damaged file.
         path: PathBuf,
-        /// Where in the file the contradiction was noticed.
+        /// The offset at which the contradiction was noticed.
         offset: u64,
         /// What was expected and what was found, in one lower-case phrase.
         what: String,
     },
-    /// The files are intact but were written by something this build cannot read.
+    /// The files are intact, but this build cannot read them.
     #[error("{}: {what}", path.display())]
     Unsupported {
-        /// The file that says so.
+        /// The file.
         path: PathBuf,
-        /// Which version or feature it needs and which ones this build has.
+        /// The version or feature that it needs, and those that this build has.
         what: String,
     },
-    /// A file that the manifest names is not there.
+    /// A file that the manifest names does not exist.
     #[error("{}: file is missing, but the manifest names it", path.display())]
     Missing {
-        /// The absent file.
+        /// The missing file.
         path: PathBuf,
     },
-    /// Something is where a new thing was to be made, and it is not what was expected there.
+    /// The place for something new is taken, by something unexpected.
     #[error("{}: {what}", path.display())]
     Exists {
-        /// What is there.
+        /// The existing file or directory.
         path: PathBuf,
         /// Why it cannot be used.
         what: String,
     },
-    /// Another handle, in this process or another one, has the database open.
+    /// Another handle, in this or another process, has opened the database.
     #[error("{}: database is in use{}", path.display(), holder(*pid))]
     Locked {
         /// The database directory.
         path: PathBuf,
-        /// The process that holds the lock, if it could be read from the lock file.
+        /// The process that holds the lock, if the lock file names it.
         pid: Option<u32>,
     },
-    /// The request can never succeed as written.
+    /// The request can never succeed as it is.
     #[error("{what}")]
     Invalid {
-        /// What is wrong with it and what would be right.
+        /// What is wrong, and what would be right.
         what: String,
     },
-    /// A cold block was met by a reader that must not wait for the disk. Never leaves the engine:
+    /// A reader that must not wait for the disk needs a cold block. This never leaves the engine:
     /// the read is repeated on an I/O thread.
     #[error("the block is not in memory")]
     WouldBlock,
@@ -84,7 +84,7 @@ fn holder(pid: Option<u32>) -> String {
 }
 
 impl Error {
-    /// An I/O error of `op` on the whole of `path`. Damage, if something else than a file is there.
+    /// An I/O error of `op` on `path`. It is `Corrupt` if the path is not a regular file.
     pub fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
         if let Some(what) = source.get_ref().and_then(|e| e.downcast_ref::<NotAFile>()) {
             return Self::corrupt(path, 0, what.to_string());
@@ -102,7 +102,7 @@ impl Error {
         Self::Corrupt { path: path.to_owned(), offset, what: what.into() }
     }
 
-    /// What is at `path` is in the way.
+    /// The error for a place that is taken by `path`.
     pub fn exists(path: &Path, what: impl Into<String>) -> Self {
         Self::Exists { path: path.to_owned(), what: what.into() }
     }
@@ -112,7 +112,7 @@ impl Error {
         Self::Invalid { what: what.into() }
     }
 
-    /// The kind of the operating-system error, if this is one.
+    /// The kind of the operating system's error, if this is an I/O error.
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
             Self::Io { source, .. } => Some(source.kind()),
@@ -120,18 +120,18 @@ impl Error {
         }
     }
 
-    /// Did the system or the process run out of file descriptors?
+    /// Is the system or the process out of file descriptors?
     pub fn is_out_of_descriptors(&self) -> bool {
-        // ENFILE and EMFILE, which have these numbers on every Unix and no `io::ErrorKind`.
+        // ENFILE and EMFILE have these numbers on every Unix, and no `io::ErrorKind`.
         matches!(self, Self::Io { source, .. } if matches!(source.raw_os_error(), Some(23 | 24)))
     }
 
-    /// Did an operation find no space on the disk, or no more of a quota?
+    /// Is there no space on the disk, or is a quota used up?
     pub fn is_no_space(&self) -> bool {
         matches!(self.io_kind(), Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
-    /// The same failure once more, for the second of two waiters (`io::Error` is not `Clone`).
+    /// A copy of the error, for a second caller (`io::Error` is not `Clone`).
     pub fn duplicate(&self) -> Self {
         match self {
             Self::Io { op, path, offset, source } => {

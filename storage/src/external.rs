@@ -1,10 +1,10 @@
-//! Tables outside a database: somebody with sorted data writes them, and they are brought in as a
+//! Tables outside a database: an application writes sorted data to them, and ingests them as a
 //! whole.
 //!
-//! Such a file is a table like any other (`table/`). Its identity is one that no other file has,
-//! and no database. So no database takes it for its own, and a block of another such file does not
-//! pass. It is never taken over as it is: it is checked completely, and its entries are written
-//! anew. The file itself is only read.
+//! Such a file is a table like any other (`table/`). Its identity is unique, and belongs to no
+//! database. So no database takes it for its own, and a block of another such file does not pass.
+//! It is never adopted as it is: it is verified completely, and its entries are written again. The
+//! file itself is only read.
 
 use crate::batch::check_entry;
 use crate::error::{Error, Result};
@@ -21,16 +21,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Instead of a database's identity such a file has this, and random bytes behind it.
+/// The identity of such a file starts with this, instead of a database's id; random bytes follow.
 const OUTSIDE: [u8; 8] = *b"outside ";
-/// The number of its entries, which counts for nothing: they get that of the change that brings
-/// them in.
+/// The sequence number of its entries, which has no meaning: they get the number of the change that
+/// ingests them.
 const ENTRY_SEQNO: Seqno = Seqno(1);
-/// Read ahead while a table is copied.
+/// How far a copy reads ahead, in bytes.
 const READAHEAD_BYTES: usize = 1 << 20;
 
-/// Writes a table outside a database. Blocks on the disk. Dropped before it is finished, it removes
-/// the file.
+/// Writes a table outside a database. Blocks on the disk. If it is dropped before `finish`, it
+/// removes the file.
 pub struct ExternalWriter {
     vfs: Arc<dyn Vfs>,
     path: PathBuf,
@@ -45,10 +45,10 @@ impl fmt::Debug for ExternalWriter {
 }
 
 impl ExternalWriter {
-    /// Into a new file. `fresh_id` are random bytes: no other file has them.
+    /// Creates the file `path`. `fresh_id` must be random bytes that no other file has.
     ///
     /// # Errors
-    /// `Io`, also where there is a file already; `Invalid` for bad options.
+    /// `Io`, also if the file exists; `Invalid` for invalid options.
     pub fn create(
         vfs: &Arc<dyn Vfs>,
         path: &Path,
@@ -66,11 +66,11 @@ impl ExternalWriter {
         Ok(Self { vfs, path, builder: Some(builder), last_key: Vec::new() })
     }
 
-    /// Adds an entry, whose key is after the last one.
+    /// Adds an entry. Its key must be after the last one.
     ///
     /// # Errors
-    /// `Invalid` for a key that is not, or one that is empty or too long, or a value that is too
-    /// long: the entry is left out, and others may follow. `Io`: nothing more can be added.
+    /// `Invalid` if the key is not after the last one, empty or too long, or if the value is too
+    /// long. The entry is left out, and others may follow. After `Io` nothing more can be added.
     pub fn add(&mut self, key: &[u8], kind: Kind, value: &[u8]) -> Result<()> {
         check_entry(key.len(), value.len(), VALUE_BYTES_CAP).map_err(Error::invalid)?;
         if key <= &self.last_key[..] {
@@ -87,15 +87,15 @@ impl ExternalWriter {
         Ok(())
     }
 
-    /// Entries so far.
+    /// The number of entries so far.
     pub fn entries(&self) -> u64 {
         self.builder.as_ref().map_or(0, TableBuilder::entries)
     }
 
-    /// Ends the table and makes it durable, its name included.
+    /// Finishes the table and makes it durable, including its name.
     ///
     /// # Errors
-    /// `Invalid` if it has no entry; `Io`. The file is removed.
+    /// `Invalid` if there is no entry; `Io`. The file is removed then.
     pub fn finish(mut self) -> Result<TableMeta> {
         let builder = self.builder.take_if(|builder| builder.entries() > 0);
         let Some(builder) = builder else {
@@ -122,8 +122,8 @@ impl Drop for ExternalWriter {
     }
 }
 
-/// A table outside a database, checked from end to end. Not open: any number of them costs next to
-/// nothing.
+/// A table outside a database, verified completely. It is not open, so any number of them costs
+/// almost nothing.
 #[derive(Debug)]
 pub struct ExternalTable {
     path: PathBuf,
@@ -132,11 +132,12 @@ pub struct ExternalTable {
 }
 
 impl ExternalTable {
-    /// Reads every byte of the file at `path`: checksums, order, bounds, counts, sizes. Before each
-    /// block `goes_on` is asked; `None` if that ends it. Blocks on the disk.
+    /// Reads every byte of the file at `path` and verifies checksums, order, bounds, counts and
+    /// sizes. Calls `goes_on` before each block, and returns `None` if that returned false. Blocks
+    /// on the disk.
     ///
     /// # Errors
-    /// `Corrupt` for a file that is not such a table, or is damaged: the first problem;
+    /// `Corrupt`, with the first problem, if the file is no such table or is damaged;
     /// `Unsupported`; `Io`.
     pub fn check(
         vfs: &Arc<dyn Vfs>,
@@ -165,20 +166,20 @@ impl ExternalTable {
         }
     }
 
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it says about itself, which has been checked.
+    /// Its metadata, which was verified.
     pub fn meta(&self) -> &TableMeta {
         &self.meta
     }
 
-    /// Hands its entries to `each`, in order. Blocks on the disk.
+    /// Passes its entries to `each`, in order. Blocks on the disk.
     ///
     /// # Errors
-    /// What `each` finds. `Corrupt` for a file that is not what was checked any more; `Io`.
+    /// As `each`; `Corrupt` if the file has changed since it was checked; `Io`.
     pub fn read<E: From<Error>>(
         &self,
         vfs: &Arc<dyn Vfs>,
@@ -216,7 +217,7 @@ mod tests {
         ExternalWriter::create(vfs, path, [id; 8], TableOptions::default()).unwrap()
     }
 
-    /// Values of five bytes, all of `value`.
+    /// A table of `count` entries with values of five bytes, all `value`.
     fn write(vfs: &Arc<dyn Vfs>, path: &Path, count: u32, value: u8) -> TableMeta {
         let mut writer = create(vfs, path, value);
         for n in 0..count {
@@ -260,7 +261,7 @@ mod tests {
         assert_eq!(n, 3000);
     }
 
-    /// Planted: one identity for all.
+    /// Planted: all files have the same identity.
     #[test]
     fn blocks_of_another_table_outside_are_refused() {
         let vfs = vfs();
@@ -272,7 +273,7 @@ mod tests {
         let spliced = [&a[..a.len() / 2], &b[b.len() / 2..]].concat();
         put(&vfs, "/c", &spliced);
         assert!(matches!(check(&vfs, "/c"), Err(Error::Corrupt { .. })));
-        // Also between the check and the copy, and when it is another table as a whole.
+        // Also between the check and the copy, and if the file becomes another table as a whole.
         let table = check(&vfs, "/a").unwrap();
         for bytes in [spliced, b] {
             put(&vfs, "/a", &bytes);
@@ -330,7 +331,8 @@ mod tests {
         assert!(vfs.open(path).is_err());
     }
 
-    /// Every byte, one bit of it. Planted: a check of the footer alone.
+    /// Goal: one flipped bit in every byte is found.
+    /// Planted: only the footer is checked.
     #[test]
     fn t004_19_a_table_with_a_flipped_bit_is_refused() {
         let (vfs, path) = (vfs(), Path::new("/t"));

@@ -1,11 +1,12 @@
-//! Names and numbers of files. Names come from numbers only; nothing on disk is used as a path.
+//! Names and numbers of files. Names are made only from numbers; nothing read from disk is used as
+//! a path.
 
 use crate::limits::FILE_NUMBER_MAX;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A number from the one monotone space that all numbered files share. Never reused
-/// (INVARIANT(never-reuse-a-file-number) is upheld by the version manager).
+/// A file number. All numbered files share one ascending sequence, and a number is never reused
+/// (the version manager upholds INVARIANT(never-reuse-a-file-number)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileNumber(pub u64);
 
@@ -20,23 +21,23 @@ pub const LOCK: &str = "LOCK";
 /// The name of the pointer to the current manifest.
 pub const CURRENT: &str = "CURRENT";
 
-/// The name of the space that is set aside.
+/// The name of the reserve for a full disk.
 pub const RESERVE: &str = "RESERVE";
 
-/// What a file in the database directory is, by its name.
+/// The kind of a file in the database directory, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileKind {
     /// `LOCK`
     Lock,
     /// `CURRENT`
     Current,
-    /// `RESERVE`: space without content.
+    /// `RESERVE`: reserved space without contents.
     Reserve,
     /// `MANIFEST-000001`
     Manifest(FileNumber),
     /// `000001.wal`
     Wal(FileNumber),
-    /// `000001.spare`: a log segment prepared ahead, not yet part of the log.
+    /// `000001.spare`: a log segment in preparation, not yet part of the log.
     Spare(FileNumber),
     /// `000001.sst`
     Table(FileNumber),
@@ -65,10 +66,10 @@ impl FileKind {
         dir.join(self.name())
     }
 
-    /// What `name` is; `None` for a name that is not ours.
+    /// The kind of the file `name`; `None` if the name is not ours.
     pub fn parse(name: &str) -> Option<Self> {
         let number = |digits: &str| {
-            // As `Display` writes it, so that a number has one name.
+            // Exactly as `Display` writes it, so that a number has only one name.
             let plain = digits.len() == 6 || (digits.len() > 6 && !digits.starts_with('0'));
             let plain = plain && digits.bytes().all(|b| b.is_ascii_digit());
             let number = digits.parse().ok().filter(|number| plain && *number <= FILE_NUMBER_MAX);
@@ -95,7 +96,7 @@ impl FileKind {
         }
     }
 
-    /// The number in the name, if it has one.
+    /// The number in the name, if there is one.
     pub fn number(self) -> Option<FileNumber> {
         match self {
             Self::Lock | Self::Current | Self::Reserve => None,

@@ -1,11 +1,12 @@
-//! Keys, sequence numbers and spans: the nouns every format shares.
+//! Keys, sequence numbers and spans, which all formats share.
 
 use crate::limits::{KEY_BYTES_MAX, SEQNO_MAX};
 use bytes::Bytes;
 use std::fmt;
 use std::ops::Bound;
 
-/// A number stamped by the log writer on every entry; orders everything. 0 means "before anything".
+/// The sequence number that the log writer stamps on every entry. It orders all entries. 0 is
+/// before any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seqno(pub u64);
 
@@ -15,7 +16,10 @@ impl Seqno {
     /// After every entry.
     pub const MAX: Self = Self(SEQNO_MAX);
 
-    /// The number right after this one.
+    /// The next sequence number.
+    ///
+    /// # Panics
+    /// After `MAX`.
     pub fn next(self) -> Self {
         assert!(self.0 < SEQNO_MAX, "56 bits of sequence numbers are spent");
         Self(self.0 + 1)
@@ -28,11 +32,11 @@ impl fmt::Display for Seqno {
     }
 }
 
-/// What an entry says about its key. The numbers are part of every format.
+/// The kind of an entry. The numbers are part of every format.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A tombstone: the key is absent as of this entry.
+    /// A tombstone: the key is deleted.
     Delete = 0,
     /// The key has this value.
     Put = 1,
@@ -49,12 +53,12 @@ impl Kind {
     }
 }
 
-/// One entry, borrowed from wherever it lives.
+/// A borrowed entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryRef<'a> {
     /// The user's key.
     pub key: &'a [u8],
-    /// When it was written.
+    /// Its sequence number.
     pub seqno: Seqno,
     /// Put or delete.
     pub kind: Kind,
@@ -62,12 +66,12 @@ pub struct EntryRef<'a> {
     pub value: &'a [u8],
 }
 
-/// A half-open key interval `[lo, hi)`; `hi == None` is "to the end".
+/// A half-open key interval `[lo, hi)`. Without `hi` it extends to the end of the key space.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
-    /// First key inside.
+    /// The first key inside.
     pub lo: Bytes,
-    /// First key after it, or `None` for no upper end.
+    /// The first key behind it; `None` if there is no upper bound.
     pub hi: Option<Bytes>,
 }
 
@@ -82,29 +86,29 @@ impl Span {
         key >= &self.lo[..] && self.hi.as_ref().is_none_or(|hi| key < &hi[..])
     }
 
-    /// No key can be inside.
+    /// Is it certain that no key is inside?
     pub fn is_empty(&self) -> bool {
         self.hi.as_ref().is_some_and(|hi| hi <= &self.lo)
     }
 
-    /// Is there a key that both contain, where the other one is the closed interval `[min, max]`?
+    /// Does it have a key in common with the closed interval `[min, max]`?
     pub fn overlaps_closed(&self, min: &[u8], max: &[u8]) -> bool {
         max >= &self.lo[..] && self.hi.as_ref().is_none_or(|hi| min < &hi[..])
     }
 
-    /// The same keys, by bounds that formats have room for: none is longer than the successor of
+    /// The same keys, with bounds that the formats can store: none is longer than the successor of
     /// the longest key.
     #[must_use]
     pub fn on_disk(&self) -> Self {
         let bound = |bound: &Bytes| match bound.get(..KEY_BYTES_MAX) {
-            // It is the first key behind this one, of keys that there are.
+            // No valid key lies between this bound and the longer one.
             Some(key) if bound.len() > KEY_BYTES_MAX + 1 => Bytes::from([key, &[0]].concat()),
             _ => bound.clone(),
         };
         Self { lo: bound(&self.lo), hi: self.hi.as_ref().map(bound) }
     }
 
-    /// The same keys in spans that ascend and do not touch.
+    /// The union of `spans`, as spans that ascend and do not touch.
     pub fn united(mut spans: Vec<Self>) -> Vec<Self> {
         spans.sort_by(|a, b| a.lo.cmp(&b.lo));
         let mut united: Vec<Self> = Vec::with_capacity(spans.len());
@@ -123,12 +127,12 @@ impl Span {
         united
     }
 
-    /// The keys at which `spans` begin and end, in their order.
+    /// All bounds of `spans`, in their order.
     pub fn ends<'a>(spans: impl IntoIterator<Item = &'a Self>) -> impl Iterator<Item = &'a Bytes> {
         spans.into_iter().flat_map(|span| [Some(&span.lo), span.hi.as_ref()]).flatten()
     }
 
-    /// What both contain.
+    /// The keys that both contain.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         let lo = self.lo.clone().max(other.lo.clone());
@@ -139,7 +143,8 @@ impl Span {
         Self { lo, hi }
     }
 
-    /// Its two parts, of which the second begins with `at`; `None` if one of them were empty.
+    /// Splits the span at `at`, the first key of the second part. `None` if one part would be
+    /// empty.
     pub fn parted(&self, at: &Bytes) -> Option<[Self; 2]> {
         if !self.contains(at) || *at == self.lo {
             return None;
@@ -176,7 +181,7 @@ impl Span {
     }
 }
 
-/// How many leading bytes two keys share.
+/// The number of leading bytes that two keys share.
 #[inline]
 pub(crate) fn common_prefix_len(a: &[u8], b: &[u8]) -> usize {
     let limit = a.len().min(b.len());
@@ -195,8 +200,8 @@ pub(crate) fn common_prefix_len(a: &[u8], b: &[u8]) -> usize {
     at
 }
 
-/// The first eight bytes as a number that orders like them. Missing ones count as 0, so a short key
-/// ties with keys that continue so, and ties are resolved on the keys.
+/// The first eight bytes as a number that sorts like them. Missing bytes count as 0. So a short key
+/// ties with keys that continue with zeros, and the caller must resolve ties by comparing the keys.
 #[inline]
 pub(crate) fn head(key: &[u8]) -> u64 {
     if let Some(bytes) = key.first_chunk::<8>() {
@@ -207,7 +212,7 @@ pub(crate) fn head(key: &[u8]) -> u64 {
     u64::from_be_bytes(padded)
 }
 
-/// The first key after all keys that start with `prefix`; `None` if no key is.
+/// The first key after all keys that start with `prefix`; `None` if there is none.
 fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
     let last = prefix.iter().rposition(|&byte| byte != 0xFF)?;
     let mut end = prefix[..=last].to_vec();

@@ -1,16 +1,15 @@
-//! Ranges of keys, in every notation Rust has for them.
+//! Ranges of keys, in every notation that Rust has for them.
 
 use crate::key::Span;
 use std::ops::{
     Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive,
 };
 
-/// An interval of keys, as scans and whatever else is about one take it: `..`, `a..b`, `a..`,
-/// `..b`, `a..=b`, `..=b` or a pair of [`Bound`]s, over anything that is bytes; a reference to one;
-/// or a type of your own that says where it begins and ends. An interval that is empty or upside
-/// down holds nothing.
+/// An interval of keys, as scans and other methods take it: `..`, `a..b`, `a..`, `..b`, `a..=b`,
+/// `..=b` or a pair of [`Bound`]s, over any type that is bytes; a reference to one of these; or
+/// your own type that tells its bounds. An interval whose end is before its start contains nothing.
 ///
-/// Of any other `R: RangeBounds<K>` its two bounds are one: `(range.start_bound(),
+/// For another `R: RangeBounds<K>`, pass its two bounds: `(range.start_bound(),
 /// range.end_bound())`.
 ///
 /// # Examples
@@ -27,10 +26,10 @@ use std::ops::{
 /// }
 /// ```
 pub trait KeyRange {
-    /// Where it begins, and where it ends.
+    /// Its lower and its upper bound.
     fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>);
 
-    /// The same interval, half-open.
+    /// The same interval as a half-open span.
     #[doc(hidden)]
     fn span(&self) -> Span {
         let (lo, hi) = self.bounds();

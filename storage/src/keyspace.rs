@@ -1,21 +1,21 @@
-//! Keyspaces: parts of a database with keys of their own, under one log and one order of writes.
+//! Keyspaces: parts of a database with their own keys, under one log and one order of writes.
 //!
-//! A range belongs to one keyspace, and so do its tables. No key says to which keyspace it belongs;
-//! only what is not routed yet does: a batch, and the spans of a change. Every database has the
-//! default keyspace, which costs no byte anywhere. The others have names.
+//! A range belongs to one keyspace, and so do its tables. Keys do not say to which keyspace they
+//! belong. Only data that is not routed yet does: a batch, and the spans of a change. Every
+//! database has the default keyspace, which costs no byte anywhere. The others have names.
 
 use crate::error::Error;
 use crate::key::Span;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A keyspace's number. No other one gets it while the database is open, and no log that names it
-/// outlives that.
+/// The number of a keyspace. No other keyspace gets it while the database is open, or while a log
+/// names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyspaceId(pub u32);
 
 impl KeyspaceId {
-    /// The keyspace that is always there.
+    /// The keyspace that always exists.
     pub const DEFAULT: Self = Self(0);
 
     /// Is it the default one?
@@ -31,27 +31,27 @@ impl fmt::Display for KeyspaceId {
     }
 }
 
-/// Keys of one keyspace.
+/// A span of keys of one keyspace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyspaceSpan {
-    /// Whose keys.
+    /// The keyspace of the keys.
     pub keyspace: KeyspaceId,
-    /// Which.
+    /// The keys.
     pub span: Span,
 }
 
 impl KeyspaceSpan {
-    /// Keys of the default keyspace.
+    /// A span of keys of the default keyspace.
     pub fn of_default(span: Span) -> Self {
         Self { keyspace: KeyspaceId::DEFAULT, span }
     }
 
-    /// Is `key` of `keyspace` in it?
+    /// Does it contain `key` of `keyspace`?
     pub fn contains(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
         self.keyspace == keyspace && self.span.contains(key)
     }
 
-    /// The same keys in spans that are in order, by keyspace and key, and do not touch.
+    /// The union of `spans`, in order by keyspace and key, as spans that do not touch.
     pub fn united(spans: Vec<Self>) -> Vec<Self> {
         let mut by: BTreeMap<KeyspaceId, Vec<Span>> = BTreeMap::new();
         for Self { keyspace, span } in spans {
@@ -63,14 +63,14 @@ impl KeyspaceSpan {
         united.collect()
     }
 
-    /// Those of `spans`, which are in order, that are of `keyspace`.
+    /// The spans of `keyspace` among `spans`, in their order.
     pub fn of(spans: &[Self], keyspace: KeyspaceId) -> Vec<Span> {
         let theirs = spans.iter().filter(|one| one.keyspace == keyspace);
         theirs.map(|one| one.span.clone()).collect()
     }
 }
 
-/// What is told to who names a keyspace that is not there: it was, when he opened it.
+/// The error for a caller whose handle names a keyspace that does not exist any more.
 #[cold]
 pub fn no_keyspace() -> Error {
     Error::invalid("the keyspace has been dropped; open it again to have an empty one")

@@ -1,6 +1,6 @@
-//! What the bytes mean: formats, in-memory structures, pure policy and recovery.
+//! The meaning of the bytes: formats, in-memory structures, pure policy and recovery.
 //!
-//! Synchronous on purpose: nothing here is async, spawns, sleeps or reads a clock.
+//! Everything here is synchronous: nothing is async, starts a thread, sleeps or reads a clock.
 
 pub mod batch;
 pub mod buffer;

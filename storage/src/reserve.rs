@@ -1,9 +1,9 @@
-//! Space on the disk that is set aside for the time when the disk is full. With it deletes can be
-//! logged, memory can be flushed, tables can be merged, and the database can be closed and opened.
+//! The reserve: disk space that is set aside for a full disk. With it, deletes can be logged,
+//! memory can be flushed, tables can be merged, and the database can be closed and opened.
 //!
-//! It is one file without content. It is let go of as a whole, and set aside anew when there is
-//! room again. It is cut when less is wanted. It outlives the process, and nothing is lost with it.
-//! Its methods block on the disk.
+//! It is one file without contents. It is released as a whole, and set aside again when there is
+//! enough space. It is truncated when less is wanted. It outlives the process, and losing it loses
+//! no data.
 //!
 //! It does not decide when to do that, nor how much to set aside.
 
@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Written so much at a time where blocks cannot be promised.
+/// Bytes per write if the file system cannot guarantee blocks.
 const FILL_BYTES: u64 = 64 << 10;
 
-/// The reserve of one database. What it holds can be asked at any time, without waiting for whoever
-/// changes it.
+/// The reserve of one database. Its state can be read at any time, without waiting for a change in
+/// progress.
 #[derive(Debug)]
 pub struct SpaceReserve {
     vfs: Arc<dyn Vfs>,
@@ -29,7 +29,7 @@ pub struct SpaceReserve {
     turn: Mutex<()>,
 }
 
-/// The right to change a reserve; one party at a time has it. Held while the disk works.
+/// The right to change a reserve. One caller at a time has it, and holds it during disk operations.
 #[derive(Debug)]
 pub struct ReserveTurn<'a> {
     reserve: &'a SpaceReserve,
@@ -37,10 +37,11 @@ pub struct ReserveTurn<'a> {
 }
 
 impl SpaceReserve {
-    /// What an earlier incarnation set aside in `dir`, if it did.
+    /// The reserve that an earlier incarnation set aside in `dir`, if any. Blocks on the disk.
     pub fn adopt(vfs: &Arc<dyn Vfs>, dir: &Path) -> Self {
         let path = FileKind::Reserve.path(dir);
-        // What cannot be told, or is no file, is taken for nothing, and made anew.
+        // If the size is unknown, or the path is no file, it counts as nothing and is created
+        // again.
         let bytes = vfs.open(&path).and_then(|file| file.len()).unwrap_or(0);
         Self {
             vfs: Arc::clone(vfs),
@@ -51,19 +52,20 @@ impl SpaceReserve {
         }
     }
 
-    /// What is set aside, in bytes.
+    /// The bytes that are set aside.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
     }
 
-    /// Was it let go of, and not set aside anew since?
+    /// Was it released, and not set aside again since?
     pub fn is_spent(&self) -> bool {
         self.spent.load(Ordering::Acquire)
     }
 
-    /// Waits for the right to change it. Not on an executor thread.
+    /// Waits for the right to change it, which may take as long as a disk operation. Not for
+    /// executor threads.
     pub fn turn(&self) -> ReserveTurn<'_> {
-        // It guards no data: what there is stands in the atomics.
+        // The mutex guards no data: the state is in the atomics.
         let only = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         ReserveTurn { reserve: self, _only: only }
     }
@@ -76,7 +78,7 @@ impl SpaceReserve {
     fn fill(&self, held: u64, bytes: u64) -> Result<()> {
         let io = |op, e| Error::io(op, &self.path, e);
         let file = if held == 0 {
-            // One of an unknown size may be there.
+            // There may be a file of unknown size.
             match self.vfs.remove(&self.path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(io("remove", e)),
                 _ => self.vfs.create(&self.path).map_err(|e| io("create", e))?,
@@ -87,7 +89,7 @@ impl SpaceReserve {
         if file.allocate(bytes).map_err(|e| io("allocate", e))? {
             return Ok(());
         }
-        // Not zeros: those may take no space.
+        // Not zeros: a file system may store those without space.
         let mut chunk = vec![0; FILL_BYTES as usize];
         let mut offset = held;
         while offset < bytes {
@@ -105,10 +107,10 @@ impl SpaceReserve {
 }
 
 impl ReserveTurn<'_> {
-    /// Sets aside so much in all.
+    /// Grows the reserve to `bytes` in total. Blocks on the disk.
     ///
     /// # Errors
-    /// If there is no room. What was set aside before stays.
+    /// `Io` if there is no space. What was set aside before stays.
     pub fn grow_to(&self, bytes: u64) -> Result<()> {
         let reserve = self.reserve;
         let held = reserve.bytes();
@@ -122,10 +124,10 @@ impl ReserveTurn<'_> {
         Ok(())
     }
 
-    /// Keeps so much of it, which is less than there is.
+    /// Shrinks the reserve to `bytes`, which must be less than it has. Blocks on the disk.
     ///
     /// # Errors
-    /// If the file cannot be cut. What was set aside before stays.
+    /// `Io` if the file cannot be truncated. What was set aside before stays.
     pub fn cut_to(&self, bytes: u64) -> Result<()> {
         let reserve = self.reserve;
         let cut = reserve.vfs.open_rw(&reserve.path).and_then(|file| file.set_len(bytes));
@@ -134,10 +136,10 @@ impl ReserveTurn<'_> {
         Ok(())
     }
 
-    /// Lets go of it; returns what that gave, in bytes.
+    /// Releases the reserve. Returns the number of bytes that became free. Blocks on the disk.
     ///
     /// # Errors
-    /// If the file cannot be removed.
+    /// `Io` if the file cannot be removed.
     pub fn release(&self) -> Result<u64> {
         let reserve = self.reserve;
         let bytes = reserve.bytes();
@@ -146,7 +148,7 @@ impl ReserveTurn<'_> {
         }
         let given = match reserve.vfs.remove(&reserve.path) {
             Ok(()) => bytes,
-            // Somebody else took it away.
+            // It was removed by somebody else.
             Err(e) if e.kind() == ErrorKind::NotFound => 0,
             Err(e) => return Err(Error::io("remove", &reserve.path, e)),
         };
@@ -154,10 +156,10 @@ impl ReserveTurn<'_> {
         Ok(given)
     }
 
-    /// None is wanted any more.
+    /// Removes the reserve because none is wanted any more. Blocks on the disk.
     ///
     /// # Errors
-    /// If the file cannot be removed.
+    /// `Io` if the file cannot be removed.
     pub fn give_up(&self) -> Result<()> {
         self.release()?;
         self.reserve.set(0, false);

@@ -1,4 +1,4 @@
-//! Atomics and locks, from std or from loom. The concurrency core names only these.
+//! Atomics and locks, from std or from loom. All concurrent code of this crate uses only these.
 
 #[cfg(not(loom))]
 pub use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, atomic};

@@ -1,8 +1,8 @@
-//! Checks a closed database and reports everything that is wrong, not only the first thing.
+//! Verifies a closed database, and reports everything that is wrong, not only the first problem.
 //!
-//! Reads only. Every checksum of every file that the manifest names, the log, the rules of the
-//! tree, and what manifest, tables and log say about each other. Where the manifest cannot be read,
-//! tables and log are checked by themselves. The caller holds the directory's lock.
+//! It only reads. It checks every checksum of every file that the manifest names, the log, the
+//! rules of the tree, and the consistency of manifest, tables and log. If the manifest cannot be
+//! read, tables and log are checked on their own. The caller holds the directory's lock.
 
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
@@ -18,40 +18,41 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The file.
     pub file: PathBuf,
-    /// Where in it, if known.
+    /// The offset in the file, if known.
     pub offset: Option<u64>,
     /// What is wrong.
     pub what: String,
 }
 
-/// What a verification saw.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifySummary {
-    /// Everything that is wrong.
+    /// All problems.
     pub findings: Vec<Finding>,
-    /// Tables that were read.
+    /// The number of tables that were read.
     pub tables: u64,
-    /// Data blocks whose checksums hold.
+    /// The number of data blocks that could be read.
     pub blocks: u64,
-    /// Entries in those.
+    /// The number of entries in those blocks.
     pub entries: u64,
-    /// Records of the manifest.
+    /// The number of records in the manifest.
     pub manifest_records: u64,
-    /// Batches and changes of the log.
+    /// The number of batches and changes in the log.
     pub log_records: u64,
-    /// Ends of files that an unclean stop tore: not damage; the next open cuts them.
+    /// Ends of files that an unclean stop tore. They are not damage; the next open cuts them.
     pub torn: Vec<Finding>,
-    /// Files that nothing refers to: not damage; the next open removes those that are ours.
+    /// Files that nothing refers to. They are not damage; the next open removes those that are
+    /// ours.
     pub strays: Vec<String>,
 }
 
 impl VerifySummary {
-    /// Is nothing wrong?
+    /// Is there no problem?
     pub fn is_sound(&self) -> bool {
         self.findings.is_empty()
     }
@@ -78,11 +79,11 @@ fn finding(error: &Error) -> Finding {
     Finding { file, offset, what }
 }
 
-/// Verifies the database in `dir`; `progress` is called after each table with how many are done and
-/// how many there are. Blocks on the disk, for about as long as reading everything takes.
+/// Verifies the database in `dir`. Calls `progress` after each table, with the number of verified
+/// tables and of all tables. Blocks on the disk, for about as long as reading everything takes.
 ///
 /// # Errors
-/// Only if the directory cannot be listed; all else is a finding.
+/// `Io` if the directory cannot be listed. Everything else is a finding.
 pub fn verify_directory(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -107,7 +108,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// It has no content that counts, but it has to be a file.
+    /// Its contents do not matter, but it must be a regular file.
     fn lock_file(&mut self) {
         let path = FileKind::Lock.path(self.dir);
         match self.vfs.open(&path) {
@@ -118,7 +119,8 @@ impl Run<'_> {
         }
     }
 
-    /// The manifest that counts; if there is none, whose files these seem to be.
+    /// The current manifest. If it cannot be read, the id of the database to which the files seem
+    /// to belong.
     fn manifest(&mut self) -> Result<LoadedManifest, Option<[u8; 16]>> {
         let (vfs, dir) = (self.vfs, self.dir);
         let current = match manifest::read_current(vfs, dir) {
@@ -138,7 +140,7 @@ impl Run<'_> {
         })
     }
 
-    /// Whose files these are, as the first of them says that can be read that far.
+    /// The id of the database that the first readable header names.
     fn claimed_id(&self) -> Option<[u8; 16]> {
         let kinds = self.names.iter().filter_map(|name| FileKind::parse(name));
         kinds.into_iter().find_map(|kind| match kind {
@@ -179,10 +181,10 @@ impl Run<'_> {
         self.summary.strays.sort();
     }
 
-    /// Tables and log without a manifest. Which of them count nobody knows, so none is a stray.
+    /// Checks tables and log without a manifest. Nobody knows which of them count, so none is a
+    /// stray.
     fn standalone(&mut self, db_id: Option<[u8; 16]>) {
-        // That is a finding already, and of the tables nothing can be said: their checksums need
-        // it.
+        // The missing id is a finding already. Without it, no checksum of a table can be verified.
         let Some(db_id) = db_id else { return };
         let number = |name: &String| match FileKind::parse(name) {
             Some(FileKind::Table(number)) => Some((number, None)),

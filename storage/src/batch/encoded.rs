@@ -1,18 +1,18 @@
-//! The bytes of a batch: operations on single keys, written and read one after the other.
+//! The encoding of a batch: consecutive operations on single keys.
 
 use crate::codec::{Reader, put_varint, write_varint};
 use crate::key::Kind;
 use crate::keyspace::KeyspaceId;
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
 
-/// The most bytes that an operation needs beside its key and value.
+/// The most bytes that an operation takes besides its key and value.
 pub const OPERATION_OVERHEAD_MAX: usize = 1 + KEYSPACE_BYTES_MAX + 3 + 5;
-/// The longest number of a keyspace.
+/// The longest encoded number of a keyspace.
 const KEYSPACE_BYTES_MAX: usize = 5;
-/// This bit of an operation's kind says that the number of a keyspace follows.
+/// The bit of an operation's kind that says that a keyspace follows.
 const NAMES_KEYSPACE: u8 = 2;
 
-/// Says what is wrong with the lengths of one key and value, if anything is.
+/// Checks the lengths of one key and value. The error is a message for the user.
 pub fn check_entry(key: usize, value: usize, value_bytes_max: usize) -> Result<(), String> {
     if key == 0 {
         return Err("the key is empty; keys are 1..=65535 bytes".to_owned());
@@ -62,9 +62,9 @@ pub(super) fn put_operation(
     }
 }
 
-/// Encodes one operation at the start of `out`, which has room for key, value and
-/// `OPERATION_OVERHEAD_MAX` bytes; returns how many it took. The allocation-free twin of
-/// `WriteBatch::put` for the single-write path.
+/// Encodes one operation at the start of `out`, and returns its length. `out` must have room for
+/// the key, the value and `OPERATION_OVERHEAD_MAX` bytes. It is the counterpart of
+/// `WriteBatch::put` without allocation, for single writes.
 #[inline]
 pub fn encode_operation(
     out: &mut [u8],
@@ -93,10 +93,10 @@ pub fn encode_operation(
     at
 }
 
-/// One decoded operation on a single key.
+/// A decoded operation on a single key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PointOperation<'a> {
-    /// Whose key.
+    /// The keyspace of the key.
     pub keyspace: KeyspaceId,
     /// Put or delete.
     pub kind: Kind,
@@ -106,13 +106,13 @@ pub struct PointOperation<'a> {
     pub value: &'a [u8],
 }
 
-/// An operation, and the keyspace that its bytes name.
+/// An operation, and the keyspace that its encoding names, if any.
 pub(super) struct NamedOperation<'a> {
     pub(super) named: Option<KeyspaceId>,
     pub(super) operation: PointOperation<'a>,
 }
 
-/// What comes before an operation's key: the keyspace, if it is named, and the lengths of key and
+/// The fields before an operation's key: the named keyspace, the kind, and the lengths of key and
 /// value.
 type Head = (Option<KeyspaceId>, Kind, usize, usize);
 
@@ -121,13 +121,14 @@ thread_local! {
     static DECODED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// Operations that this thread has decoded, in debug builds: a test counts work by it.
+/// In debug builds, the number of operations that this thread has decoded, so that tests can
+/// measure work.
 #[cfg(debug_assertions)]
 pub fn operations_decoded() -> u64 {
     DECODED.get()
 }
 
-/// The operations of encoded bytes. Ends at the first malformed one; `malformed_at` tells.
+/// Iterates over encoded operations. Ends at the first malformed one; see `malformed_at`.
 #[derive(Clone, Debug)]
 pub struct PointOperations<'a> {
     reader: Reader<'a>,
@@ -135,23 +136,23 @@ pub struct PointOperations<'a> {
 }
 
 impl<'a> PointOperations<'a> {
-    /// Over the encoded operations in `bytes`.
+    /// The encoded operations in `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { reader: Reader::new(bytes), malformed_at: None }
     }
 
-    /// Where decoding stopped short, once it has.
+    /// The offset of the malformed operation at which the iteration has ended, if any.
     pub fn malformed_at(&self) -> Option<usize> {
         self.malformed_at
     }
 
-    /// Where the next operation begins.
+    /// The offset of the next operation.
     #[inline]
     pub fn position(&self) -> usize {
         self.reader.position()
     }
 
-    /// Within the limits of the format, whatever is there.
+    /// Decodes the fields before a key; `None` if they exceed the limits of the format.
     #[inline]
     fn head(&mut self) -> Option<Head> {
         let byte = self.reader.u8()?;
@@ -172,7 +173,7 @@ impl<'a> PointOperations<'a> {
         (value_len <= VALUE_BYTES_CAP).then_some((keyspace, kind, key_len, value_len))
     }
 
-    /// The next operation, and its keyspace if it names one.
+    /// Decodes the next operation, and the keyspace that it names.
     #[inline]
     pub(super) fn decode(&mut self) -> Option<NamedOperation<'a>> {
         #[cfg(debug_assertions)]
@@ -236,7 +237,7 @@ mod tests {
         }
     }
 
-    /// Planted: no limit for values; one too many.
+    /// Planted: no limit for values; a limit that is one too high.
     #[test]
     fn c1_a_length_beyond_the_limits_is_malformed_before_its_bytes_are_looked_for() {
         let head = |kind: Kind, key: usize, value: usize| {

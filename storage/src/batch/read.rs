@@ -1,4 +1,4 @@
-//! A batch as it is read: what is in it, and what it says of a key.
+//! Reading a batch: its operations, and what it does to a key.
 
 use super::{KeyspaceRef, NamedOperation, PointOperations, WriteBatch, put_operation};
 use crate::key::{Kind, Span};
@@ -6,40 +6,40 @@ use crate::keyspace::KeyspaceId;
 
 /// One operation of a [`WriteBatch`], as it was added.
 ///
-/// `keyspace` is the one that it names; `None`: that of the handle which the batch is written by.
-/// Compare it with `KeyspaceRef::from(&db)`.
+/// `keyspace` is the keyspace that it names. `None` is the keyspace of the handle that writes the
+/// batch. Compare it with `KeyspaceRef::from(&db)`.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
     /// Set `key` to `value`.
     Put {
-        /// Whose key.
+        /// The keyspace of the key.
         keyspace: Option<KeyspaceRef>,
         /// The key.
         key: &'a [u8],
-        /// Its value from then on.
+        /// Its new value.
         value: &'a [u8],
     },
     /// Remove `key`.
     Delete {
-        /// Whose key.
+        /// The keyspace of the key.
         keyspace: Option<KeyspaceRef>,
         /// The key.
         key: &'a [u8],
     },
-    /// Remove all keys between two bounds.
+    /// Remove all keys of an interval.
     DeleteRange {
-        /// Whose keys.
+        /// The keyspace of the keys.
         keyspace: Option<KeyspaceRef>,
-        /// The first key that goes.
+        /// The first key that is removed.
         from: &'a [u8],
-        /// The first key after it that stays; `None`: there is none.
+        /// The first key behind the interval; `None` if there is no upper bound.
         to: Option<&'a [u8]>,
     },
 }
 
 impl<'a> Operation<'a> {
-    /// Whose keys it is about; `None`: those of the handle which the batch is written by.
+    /// The keyspace that it names; `None` is the keyspace of the handle that writes the batch.
     pub fn keyspace(&self) -> Option<KeyspaceRef> {
         let (Self::Put { keyspace, .. }
         | Self::Delete { keyspace, .. }
@@ -47,7 +47,7 @@ impl<'a> Operation<'a> {
         *keyspace
     }
 
-    /// The value that its keys have after it: none, unless it is a put.
+    /// The value that it gives to its keys: `None` unless it is a put.
     pub fn value(&self) -> Option<&'a [u8]> {
         match *self {
             Self::Put { value, .. } => Some(value),
@@ -55,7 +55,7 @@ impl<'a> Operation<'a> {
         }
     }
 
-    /// Is it about this key, of whatever keyspace it is?
+    /// Does it affect this key? The keyspace is not compared.
     pub fn covers(&self, wanted: &[u8]) -> bool {
         match *self {
             Self::Put { key, .. } | Self::Delete { key, .. } => key == wanted,
@@ -94,8 +94,8 @@ impl<'a> Iterator for Operations<'a> {
 }
 
 impl WriteBatch {
-    /// The operations, in the order in which they were added: puts and deletes, and among them the
-    /// deletes of ranges. Costs a decoding of each, and no copy.
+    /// The operations in the order in which they were added: puts, deletes, and deletes of ranges.
+    /// Costs one decoding per operation, and no copy.
     ///
     /// # Examples
     /// ```
@@ -112,11 +112,11 @@ impl WriteBatch {
         Operations { batch: self, points: self.points(), ranges: 0 }
     }
 
-    /// What the batch says of `key`, in its own keyspace: the last operation on it. `None` if it
-    /// says nothing, and whatever the database has stays.
+    /// The last operation of the batch on `key` in the batch's own keyspace. `None` if the batch
+    /// does not change the key.
     ///
-    /// Looks through the batch from its beginning: for many keys, or for what a database shows
-    /// together with the batch, see `with_batch` of a snapshot.
+    /// Searches the batch from its start. For many keys, or for what a database shows together with
+    /// the batch, see `with_batch` of a snapshot.
     ///
     /// # Examples
     /// ```
@@ -128,13 +128,13 @@ impl WriteBatch {
     /// assert!(batch.get("A").is_none());
     /// ```
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Operation<'_>> {
-        // What is added without a name is of this one.
+        // Operations without a name are in this keyspace.
         let mine = self.keyspace;
         self.last_on(mine, key.as_ref())
     }
 
-    /// [`get`](Self::get) in the keyspace of this handle. What names no keyspace counts only if the
-    /// batch was made for that one.
+    /// As [`get`](Self::get), in the keyspace of this handle. Operations that name no keyspace
+    /// count only if the batch was made for that keyspace.
     pub fn get_in(
         &self,
         keyspace: impl Into<KeyspaceRef>,
@@ -148,8 +148,8 @@ impl WriteBatch {
         self.operations().filter(on_it).last()
     }
 
-    /// Adds all operations of `other`, in their order, behind those that are there. What names no
-    /// keyspace in it is of this batch's. Copies `other` once.
+    /// Appends all operations of `other`, in order. Those that name no keyspace are in this batch's
+    /// keyspace. Copies `other` once.
     ///
     /// # Examples
     /// ```
@@ -167,8 +167,8 @@ impl WriteBatch {
             self.is_mixed |= mine != theirs;
         }
         self.database = self.database.or(other.database);
-        // What `other` is refused for this is refused for: behind such an operation nothing is
-        // read.
+        // A malformed operation makes `other` invalid, and this batch with it, even though the
+        // operations behind it are not copied.
         self.shortest_key = self.shortest_key.into_iter().chain(other.shortest_key).min();
         self.longest_key = self.longest_key.max(other.longest_key);
         self.longest_value = self.longest_value.max(other.longest_value);
@@ -192,7 +192,7 @@ impl WriteBatch {
         }
     }
 
-    /// How an operation that names this keyspace names it here.
+    /// How an operation in this keyspace names it in this batch.
     fn takes_over(&mut self, keyspace: Option<KeyspaceRef>) -> Option<KeyspaceId> {
         match keyspace {
             Some(keyspace) => Some(self.name(keyspace)),
@@ -200,12 +200,12 @@ impl WriteBatch {
         }
     }
 
-    /// Whose an operation is that names this keyspace in its bytes, or none.
+    /// The keyspace of an operation whose encoding names this keyspace, or none.
     pub(super) fn whose(&self, named: Option<KeyspaceId>) -> Option<KeyspaceRef> {
         let database = self.database?;
         match named {
             Some(id) => Some(KeyspaceRef { database, id }),
-            // Where the batch has a keyspace of its own only the default one is not named.
+            // If the batch has its own keyspace, only the default keyspace is unnamed.
             None => self.keyspace.map(|_| KeyspaceRef { database, id: KeyspaceId::DEFAULT }),
         }
     }
@@ -234,7 +234,7 @@ mod tests {
             Operation::DeleteRange { keyspace: third, from: b"d", to: Some(b"e\0") },
         ];
         assert_eq!(batch.operations().collect::<Vec<_>>(), wanted);
-        // Written by a handle of another keyspace: what named none names that one.
+        // Written by a handle of another keyspace: unnamed operations are in that one.
         let within: Vec<_> = batch.within(of(7)).operations().map(|one| one.keyspace()).collect();
         assert_eq!(within, [Some(of(7)), Some(of(7)), third, first, third]);
     }

@@ -1,16 +1,16 @@
-//! Numbers that somebody made up, for tests of decoders.
+//! Extreme numbers, for tests of decoders.
 //!
-//! Tests are compiled with checks of arithmetic: a decoder that adds or multiplies what it has read
-//! before it has compared it with anything panics here, and would go on with a wrong number in a
-//! release.
+//! Tests are compiled with overflow checks. A decoder that adds or multiplies a number before it
+//! has compared it with a limit panics here, and would continue with a wrong number in a release
+//! build.
 
 use super::{Reader, put_varint};
 
 const NUMBERS: [u64; 6] =
     [u64::MAX, u64::MAX - 7, u64::MAX >> 1, 1 << 63, 1 << 56, u32::MAX as u64];
 
-/// Calls `each` with `bytes` in which one number after the other is as large as it can be: at every
-/// place, of every width, and, where a varint may begin, in its place.
+/// Calls `each` with copies of `bytes` in which one number is extreme: at every offset, with every
+/// width, and as a varint wherever one may start.
 pub(crate) fn extremes(bytes: &[u8], mut each: impl FnMut(Vec<u8>)) {
     for at in 0..bytes.len() {
         for number in NUMBERS {
@@ -31,7 +31,7 @@ pub(crate) fn extremes(bytes: &[u8], mut each: impl FnMut(Vec<u8>)) {
     }
 }
 
-/// As `extremes`, for bytes whose checksum covers all before it: it is made right again.
+/// As `extremes`, for bytes with a checksum over everything before it, which is recomputed.
 pub(crate) fn extremes_with_crc(bytes: &[u8], crc_at: usize, mut each: impl FnMut(&[u8])) {
     extremes(&bytes[..crc_at], |mut made_up| {
         if made_up.len() == crc_at {

@@ -1,35 +1,36 @@
-//! The CRC-32 of any part of some bytes, at the same small cost however long the part is.
+//! The CRC-32 of any part of some bytes, at a small cost that does not depend on the part's length.
 //!
-//! The checksum of a part follows from those of the two prefixes around it. Prefixes are kept at
-//! intervals; one that ends inside an interval takes the bytes since the last one. For readers who
-//! look for records in bytes that may be made to look like many long ones.
+//! The checksum of a part follows from those of the two prefixes that end at its bounds. Prefixes
+//! are kept at regular intervals; for any other prefix the caller passes the bytes since the last
+//! interval. This is for readers that search for records in bytes that may have been made to look
+//! like many long ones.
 
 use super::{crc, crc_seeded};
 use crc32fast::Hasher;
 
 /// The shortest interval.
 const STEP_BYTES_MIN: u64 = 512;
-/// At most about so many prefixes are kept, of 4 bytes each.
+/// About the most prefixes that are kept, of 4 bytes each.
 const MARKS_MAX: u64 = 1 << 20;
 
-/// Checksums of the prefixes of bytes that are handed in once, in order.
+/// Checksums of the prefixes of bytes, which are appended once, in order.
 #[derive(Debug)]
 pub struct PrefixCrcs {
     step: u64,
     bytes: u64,
     all: Hasher,
-    /// Of no, one, two, ... intervals.
+    /// The checksums of the prefixes of 0, 1, 2, ... intervals.
     marks: Vec<u32>,
 }
 
 impl PrefixCrcs {
-    /// For so many bytes.
+    /// Checksums for `bytes` bytes in all.
     pub fn new(bytes: u64) -> Self {
         let step = bytes.div_ceil(MARKS_MAX).next_power_of_two().max(STEP_BYTES_MIN);
         Self { step, bytes: 0, all: Hasher::new(), marks: vec![crc(&[])] }
     }
 
-    /// Takes the next bytes.
+    /// Appends the next bytes.
     pub fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = self.step - self.bytes % self.step;
@@ -43,27 +44,27 @@ impl PrefixCrcs {
         }
     }
 
-    /// Where the interval in which the prefix of `end` bytes ends begins.
+    /// The start of the interval that contains the end of the prefix of `end` bytes.
     pub fn mark_before(&self, end: u64) -> u64 {
         end - end % self.step
     }
 
-    /// The checksum of the first `end` bytes; `since` are the last of them, from `mark_before(end)`
-    /// on.
+    /// The checksum of the first `end` bytes. `since` must be the bytes from `mark_before(end)` to
+    /// `end`.
     pub fn upto(&self, end: u64, since: &[u8]) -> u32 {
         debug_assert!(end <= self.bytes && since.len() as u64 == end % self.step);
         crc_seeded(self.marks[(end / self.step) as usize], since)
     }
 }
 
-/// The CRC-32, continued from `seed`, of the `len` bytes by which the prefix with the checksum
-/// `upto` is longer than the one with `before`.
+/// The CRC-32, continued from `seed`, of the last `len` bytes of a prefix. `upto` is the checksum
+/// of the whole prefix, and `before` is the checksum of the prefix without those bytes.
 pub fn crc_between(seed: u32, before: u32, upto: u32, len: u64) -> u32 {
     if len == 0 {
         return seed;
     }
-    // Both the seed and what was before go through the part as so many zeros would; the sum of two
-    // checksums is that of the sum.
+    // CRC is linear. Both the seed and `before` pass through the part as if it were zeros, and the
+    // checksum of a sum is the sum of the checksums.
     let mut outside = Hasher::new_with_initial(seed ^ before);
     outside.combine(&Hasher::new_with_initial_len(upto, len));
     outside.finalize()
@@ -73,7 +74,7 @@ pub fn crc_between(seed: u32, before: u32, upto: u32, len: u64) -> u32 {
 mod tests {
     use super::*;
 
-    /// Planted: a seed that is left out; a mark after the interval; intervals that do not add up.
+    /// Planted: the seed is left out; a mark is taken after the interval; intervals do not add up.
     #[test]
     fn the_checksum_of_any_part_is_that_of_its_bytes() {
         let bytes: Vec<u8> =

@@ -112,7 +112,7 @@ impl Agenda {
     /// Ranges that have something due already are included: that may be blocked by a table that is
     /// set aside, but what becomes due later is not.
     pub fn next_ms(&self, now_ms: u64) -> Option<u64> {
-        // What waits for the database to idle has waited long enough then.
+        // From that time on, everything is due that is due only in an idle database.
         let idle_ms = self.quiet_since_ms().saturating_add(IDLE_MS);
         let times = self.entries.iter().flat_map(|entry| {
             let idle = Some(entry.idle_ms.max(idle_ms)).filter(|_| entry.idle_ms < u64::MAX);

@@ -57,10 +57,10 @@ pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Jo
 /// Samples keys of the range, each of which stands for the same share of its `bytes`. `None` while
 /// too little is known.
 ///
-/// All tables are laid end to end, and a key is taken every so many bytes. So each table counts by
-/// its size, and small changes in size change the sample little. This opens no table. A table that
-/// is not open is represented by its first and last key if it is small and in a level, where tables
-/// are narrow.
+/// All tables are laid end to end, and keys are sampled at regular distances in bytes. So each
+/// table counts by its size, and small changes in size change the sample little. This opens no
+/// table. A table that is not open is represented by its first and last key if it is small and in a
+/// level, where tables are narrow.
 fn sample(range: &RangeVersion, bytes: u64, wanted: usize) -> Option<Vec<Bytes>> {
     let count = KEYS * wanted;
     let step = (bytes / count as u64).max(1);

@@ -120,8 +120,7 @@ fn overwrite(vfs: &Arc<dyn Vfs>, kind: FileKind, bytes: &[u8]) {
     file.write_all_at(bytes, 0).unwrap();
 }
 
-/// A manifest with five edits; also the image before the first and after each, and the end of each
-/// record.
+/// A manifest with five edits, the images before and after each, and the end of each record.
 fn sample() -> (Arc<dyn Vfs>, Vec<Image>, Vec<u64>) {
     let vfs = disk();
     let mut writer = create(&vfs);
@@ -248,8 +247,7 @@ fn t000_20_junk_after_the_end_is_torn_but_not_after_a_clean_close() {
     assert!(error.to_string().contains("clean close"), "{error}");
 }
 
-/// Goal: a key that a client wrote never prevents an open, and costs no more than a look at each
-/// byte.
+/// Goal: a key that a client wrote never prevents an open, and costs no more than a look at it.
 /// Method: behind the last edit there is a torn one, made of headers. Each of them claims all the
 /// rest and confirms all before it. Checksumming each of them from start to end would read some 20
 /// GB. With a valid witness behind them, the manifest still counts as damaged.

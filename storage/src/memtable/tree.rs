@@ -284,7 +284,7 @@ unsafe fn meet<'a>(
     Met::New
 }
 
-/// Adds the key that `link` leads to to an unpublished node that distinguishes keys at `fork`.
+/// Inserts the key of `link` into an unpublished node that distinguishes keys at `fork`.
 fn hang(node: Node<'_>, key: &[u8], fork: usize, link: Link) {
     match key.get(fork) {
         Some(&byte) => {

@@ -77,8 +77,7 @@ pub(super) fn separator(before: &[u8], after: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(&before[..=at]);
         out[at] += 1;
     } else {
-        // `after` ends with the first byte in which they differ. So stay below it, and raise a
-        // later byte.
+        // `after` ends at the first differing byte: stay below it, and raise a later byte.
         match before[at + 1..].iter().position(|&byte| byte != u8::MAX) {
             Some(more) => {
                 let raised = at + 1 + more;
@@ -95,9 +94,8 @@ pub(super) fn separator(before: &[u8], after: &[u8], out: &mut Vec<u8>) {
 pub(super) struct Index {
     /// The prefix that all separators share.
     prefix: Box<[u8]>,
-    /// `levels[0]` has the heads of all separators. Each cell of a higher level is the largest head
-    /// of a node below. Every level is padded to whole nodes with `u64::MAX`. The last level is one
-    /// node.
+    /// `levels[0]` has the heads of all separators; each cell above is the largest head of a node
+    /// below. Every level is padded to whole nodes with `u64::MAX`, and the last one is one node.
     levels: Vec<Vec<u64>>,
     /// All separators, one after another.
     separators: Vec<u8>,
@@ -112,8 +110,8 @@ impl Index {
     pub(super) fn decode(payload: &[u8], raw_bytes: u64) -> Result<Self, Fault> {
         let corrupt = |what: &str| Err(Fault::Corrupt(what.to_owned()));
         let (blocks, bytes) = measure(payload).map_err(|what| Fault::Corrupt(what.to_owned()))?;
-        // A separator is no longer than the key before it or the key after it. Each key of the
-        // table is before a separator at most once, and after one at most once.
+        // A separator is no longer than the key before it or after it, and each key is at most once
+        // one and at most once the other.
         if bytes > raw_bytes.saturating_mul(2) || bytes > u64::from(u32::MAX) {
             return corrupt("index separators are longer than the table's keys");
         }

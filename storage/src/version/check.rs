@@ -1,7 +1,8 @@
 //! The structural invariants of a version, each a named function.
 //!
-//! The version manager calls `check` after every swap in debug builds. Recovery and `verify` always
-//! call it. A finding names the rule and the tables.
+//! Each function checks one rule, and fails with the first `Conflict` that it finds; that names the
+//! rule and the tables. The version manager calls `check` after every swap in debug builds.
+//! Recovery and `verify` always call it.
 
 use super::{Keyspaces, Place, RangeVersion, Slice, Version};
 use crate::key::Span;

@@ -10,7 +10,7 @@ use std::fmt;
 /// (INVARIANT(newest-layer-first)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// The tables that flushes wrote. Its runs may overlap, newest first.
+    /// Tables from flushes and ingests. Its runs may overlap, newest first.
     L0,
     /// One shard of the landing in front of a level (1..). Its runs may overlap, newest first.
     Landing(u8, u16),
