@@ -1,41 +1,41 @@
-//! How large the next segment is, and how many are kept ready: so much that one lasts about a
-//! second. No I/O in here.
+//! How large the next segment is, and how many are kept ready. The aim is that a segment lasts
+//! about a second. No I/O in here.
 
 use std::time::{Duration, Instant};
 
-/// The first segment of a log, and the first one after a rest.
+/// Size of the first segment of a log, and of the first one after an idle time.
 pub(crate) const FIRST_SEGMENT_BYTES: u64 = 512 << 10;
-/// A segment when the disk is full: there are deletes to log, and no room to waste.
+/// Size of a segment while the disk is full: there are deletes to log and no space to waste.
 pub(crate) const FULL_DISK_SEGMENT_BYTES: u64 = 16 << 10;
-/// How long a segment should last. To make one takes two syncs.
+/// How long a segment should last. Preparing one takes two syncs.
 const LASTS: Duration = Duration::from_secs(1);
-/// How much larger the next one is when more is written than the newest one is good for.
+/// Growth of the next segment when the pace would fill more than the newest one in a second.
 const FACTOR: u64 = 2;
-/// The same when writers had to wait for it, or so many of the newest ones would be filled in a
-/// second: each one in between is one more that may be late.
+/// Growth when writers had to wait for the segment, or when the pace would fill this many of the
+/// newest size in a second. Smaller steps would mean more segments, each of which may be late.
 const LATE_FACTOR: u64 = 8;
-/// The next one is smaller when what is written would fill a quarter of the newest one.
+/// The next segment is half as large when the pace would fill at most this part of the newest one.
 const SHRINK: u64 = 4;
-/// While the log is synced so often for each segment, segments are zeroed.
+/// Segments are zeroed if the log was synced at least this often between two looks at the pace.
 const SYNCS_OFTEN: u64 = 16;
 
-/// What has been put into a log, in all.
+/// Totals of a log since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Logged {
     pub(super) bytes: u64,
     pub(super) syncs: u64,
 }
 
-/// The size follows the pace at which the log is written, in steps; see the module.
+/// The size of segments. It follows the pace of the writes in steps; see the module.
 #[derive(Debug)]
 pub(super) struct Growth {
     max: u64,
-    /// The size of the newest one.
+    /// The size of the newest segment.
     bytes: u64,
-    /// What has been logged when it was last looked at, and when that was. `None`: not since the
-    /// log began, or rested.
+    /// When the totals were last read, and what they were. `None` at the beginning of the log, and
+    /// after an idle time.
     seen: Option<(Instant, Logged)>,
-    /// Bytes in a second. `None`: not known yet.
+    /// Bytes in a second. `None` while that is unknown.
     pace: Option<u64>,
     synced_often: bool,
 }
@@ -47,14 +47,14 @@ impl Growth {
         Self { max, bytes, seen: None, pace: None, synced_often: false }
     }
 
-    /// Somebody looks at how fast the log grows.
+    /// Measures the pace of the log.
     pub(super) fn look(&mut self, now: Instant, logged: Logged) {
         let Some((then, before)) = self.seen else {
             self.seen = Some((now, logged));
             return;
         };
         let bytes = logged.bytes - before.bytes;
-        // Of less than that one cannot tell.
+        // Too little was written to tell a pace.
         if bytes < self.bytes / 4 {
             return;
         }
@@ -65,7 +65,7 @@ impl Growth {
         self.seen = Some((now, logged));
     }
 
-    /// The size that the next segment should have. `late`: writers wait for it.
+    /// The size of the next segment. `late`: writers wait for it.
     pub(super) fn next(&self, late: bool) -> u64 {
         let smallest = FIRST_SEGMENT_BYTES.min(self.max);
         let far = self.pace.is_some_and(|pace| pace / LATE_FACTOR >= self.bytes);
@@ -80,24 +80,24 @@ impl Growth {
         .clamp(smallest, self.max)
     }
 
-    /// One of this size was made.
+    /// A segment was prepared while this was the usual size.
     pub(super) fn made(&mut self, bytes: u64) {
         self.bytes = bytes;
     }
 
-    /// The size of the newest one.
+    /// The size of the newest segment.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// How many segments should be ready beside the current one: one, and one more where it would
-    /// not last.
+    /// How many segments should be ready beside the current one: one, or two if one would not last
+    /// a second.
     pub(super) fn spares_max(&self) -> usize {
         1 + usize::from(self.pace.is_some_and(|pace| pace >= self.bytes))
     }
 
-    /// Should the next one be zeroed? Syncs of fresh blocks are slow. For other writes zeros are no
-    /// use.
+    /// Should the next segment be zeroed? Zeros make syncs faster, because a sync of fresh blocks
+    /// is slow. A log that is seldom synced does not need them.
     pub(super) fn zeroed(&self) -> bool {
         self.synced_often
     }
@@ -124,7 +124,7 @@ mod tests {
             Self { growth, now, logged: Logged::default() }
         }
 
-        /// Writes as much as the newest segment takes, so many bytes in a second.
+        /// Fills the newest segment at this pace.
         fn fill_one(&mut self, bytes_per_second: u64, syncs: u64) -> u64 {
             let bytes = self.growth.bytes();
             self.now += Duration::from_secs(1).mul_f64(bytes as f64 / bytes_per_second as f64);
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    /// Planted: a size that only rises; one that halves as soon as a segment lasts longer than a
+    /// Planted: the size only rises; the size halves as soon as a segment lasts longer than a
     /// second.
     #[test]
     fn a_segment_lasts_about_a_second_at_whatever_pace() {
@@ -149,7 +149,7 @@ mod tests {
         let mut slower = Writer::new();
         let sizes: Vec<u64> = (0..4).map(|_| slower.fill_one(3 * MIB, 1)).collect();
         assert_eq!(sizes, [1, 2, 4, 4].map(|mib| mib * MIB));
-        // A bit slower: sizes stay, so that segments can be recycled.
+        // A little slower: the size stays, so that segments can be recycled.
         assert_eq!(writer.fill_one(20 * MIB, 1), 64 * MIB);
         assert_eq!(writer.growth.spares_max(), 1);
         let last = (0..9).map(|_| writer.fill_one(5 * MIB, 1)).last();
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(last, Some(FIRST_SEGMENT_BYTES));
     }
 
-    /// Planted: growth without a look at the pace; a pace that is made of too little.
+    /// Planted: growth without a look at the pace; a pace computed from too few bytes.
     #[test]
     fn writers_who_wait_are_caught_up_with_and_a_large_write_alone_is_no_pace() {
         let mut writer = Writer::new();
@@ -182,7 +182,7 @@ mod tests {
         assert!(!writer.growth.zeroed());
     }
 
-    /// Planted: a size that is no whole number of pages.
+    /// Planted: a size that is not a whole number of pages.
     #[test]
     fn every_size_is_whole_pages_within_the_options() {
         for max in [64 << 10, 100 << 12, 513 << 12, 64 * MIB + 4096] {

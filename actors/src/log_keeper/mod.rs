@@ -1,13 +1,13 @@
-//! The log's keeper: keeps spare segments ready, as large as what is written asks for, recycles or
-//! removes segments that nothing needs, and gives back what nobody needs while nothing is written.
+//! The log keeper: it keeps spare segments ready, as large as the pace of the writes asks for. It
+//! recycles or removes obsolete segments. While nothing is written it gives back what only writers
+//! need.
 //!
-//! Owns:      segments that are obsolete, how many of them are kept, and the size of the next one.
-//! Receives:  the signal that the log has something to be seen to (`LogDue::keeping`), who waits
-//!            until obsolete segments are out of the way, and who waits until the log has left all
-//!            but a last one.
+//! Owns:      obsolete segments, how many of them are kept, and the size of the next one.
+//! Receives:  the signal that the log needs it (`LogDue::keeping`); who waits for obsolete segments
+//!            to be collected; who waits for the log to end in a last small segment.
 //! Sends:     LogGrown to the version manager.
 //! Publishes: how much of the log a recovery would read (`LogCounts`).
-//! Stops:     when the engine has stopped; nobody gets a segment any more then.
+//! Stops:     when the engine has stopped; nobody gets a segment from then on.
 
 mod growth;
 mod rest;
@@ -27,7 +27,7 @@ use state::Recycling;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The actor. Driven by a thread of its own: it zeroes, renames and removes files.
+/// The actor. A thread of its own drives it, because it zeroes, renames and removes files.
 #[derive(Debug)]
 pub struct LogKeeper {
     environment: Arc<Environment>,
@@ -38,14 +38,14 @@ pub struct LogKeeper {
     versions: Mailbox<VersionMessage>,
     recycling: Recycling,
     growth: Growth,
-    /// The log rests: nothing is kept ready, and nothing for recycling.
+    /// Is the log at rest? Then no spare is kept ready, and no segment is kept for recycling.
     resting: bool,
-    /// Since when next to nothing is written, and how much had been logged then.
+    /// Since when next to nothing is written, and the bytes logged until then.
     quiet: Option<(u64, Instant)>,
 }
 
 impl LogKeeper {
-    /// A keeper of `wal`, which has just begun.
+    /// A keeper of `wal`, which has just been opened.
     pub fn new(
         files: Arc<Files>,
         topology: Arc<Topology>,

@@ -1,9 +1,10 @@
-//! A log that hardly anybody writes to takes little space: what only writers need is given back.
+//! Makes an idle log small: the keeper gives back what only writers need.
 //!
-//! In a pause spare segments and those kept for recycling are removed. When it is idle the log goes
-//! on in a small segment, so that the one it leaves can go when what is in it is in tables (the
-//! version manager flushes idle ranges for that). Whatever of it a crash interrupts: an unused
-//! segment may stay or go at any time, and the log has left a segment as it always does.
+//! After a pause it removes spare segments and those kept for recycling. Once the log is idle, it
+//! goes on in a small segment. The large segment that it leaves can then be removed as soon as its
+//! contents are in tables; the version manager flushes idle ranges for that. A crash at any point
+//! is harmless: an unused segment may stay or go at any time, and the log leaves a segment here as
+//! in any rotation.
 
 use super::LogKeeper;
 use super::growth::{FIRST_SEGMENT_BYTES, Growth};
@@ -15,18 +16,18 @@ use sluicedb_storage::wal::{
 };
 use std::time::Instant;
 
-/// Who writes no more than that in the time after which a range is idle needs nothing ready.
+/// Writers who log no more than this within `idle_seal_after` need nothing kept ready.
 const LITTLE: u64 = 64 << 10;
 
 impl LogKeeper {
-    /// Gives back what nobody needs if next to nothing was written for a while: what is kept ready
-    /// when a range would rest, the large segment as well when one would be idle. Returns when to
-    /// look again.
+    /// Gives back what nobody needs if next to nothing was written for a while. After the pause in
+    /// which a range rests that is whatever is kept ready. After `idle_seal_after` it is the large
+    /// segment as well. Returns when to look again.
     pub(super) fn look_for_rest(&mut self) -> Option<Instant> {
         let config = &self.environment.config;
         let (pause, idle) = (config.rest_after(), config.idle_seal_after);
         let first_bytes = FIRST_SEGMENT_BYTES.min(config.log_segment_bytes);
-        // A failed seat has failed the engine.
+        // If the seat has failed, the engine has failed.
         let looked = self.wal.with_log(|state| {
             (state.next_seqno(), state.has_spares(), state.has_grown(first_bytes))
         });
@@ -50,7 +51,7 @@ impl LogKeeper {
             if let Err(failure) = self.rest(next_seqno, first_bytes) {
                 tracing::debug!(%failure, "the log goes on in a large segment");
             }
-            // Looked at once more: somebody may have written meanwhile.
+            // Looks again later, because somebody may have written meanwhile.
             self.quiet = Some((logged, now));
             return Some(now + after);
         }
@@ -66,7 +67,7 @@ impl LogKeeper {
         again
     }
 
-    /// Nothing is kept ready, unless something was stamped after `next_seqno` was looked at.
+    /// Keeps nothing ready, unless something was stamped since the caller read `next_seqno`.
     fn give_back_spares(&mut self, next_seqno: Seqno) {
         self.resting = true;
         let obsolete = self.recycling.take_all();
@@ -76,8 +77,7 @@ impl LogKeeper {
         }
     }
 
-    /// The log goes on in its last segment, as small as can be, and nothing is kept ready. Best
-    /// effort.
+    /// Ends the log in a last segment of the smallest size, and keeps nothing ready. Best effort.
     pub(super) fn leave(&mut self) {
         let Ok(next_seqno) = self.wal.with_log(|state| state.next_seqno()) else { return };
         if let Err(failure) = self.rest(next_seqno, segment_bytes_needed(0)) {
@@ -85,12 +85,12 @@ impl LogKeeper {
         }
     }
 
-    /// Gives back what can be, unless something was stamped after `next_seqno` was looked at; then
-    /// the log goes on in a segment of `bytes` bytes.
-    /// INVARIANT(no-log-file-missing): what is removed was never used, so nobody names it.
+    /// Gives back what it can, then continues the log in a segment of `bytes` bytes. It does
+    /// neither if something was stamped since the caller read `next_seqno`.
+    /// INVARIANT(no-log-file-missing): the removed files were never used, so nobody names them.
     fn rest(&mut self, next_seqno: Seqno, bytes: u64) -> Result<(), Failure> {
         self.growth = Growth::new(self.environment.config.log_segment_bytes);
-        // First, so that their space may be used.
+        // Removed first, so that the new segment may use their space.
         self.give_back_spares(next_seqno);
         if !self.wal.with_log(|state| state.has_grown(bytes))? {
             return Ok(());
@@ -101,12 +101,12 @@ impl LogKeeper {
         let next = allocate_spare(vfs, &config.dir, &identity, number, bytes, config.log_mapped)?;
         let refused = self.wal.with_log(|state| state.go_on_in(next, next_seqno))?;
         self.discard_all(refused);
-        // What was left has to be synced.
+        // The segment that was left must be synced.
         self.wal.due.sync.set();
         Ok(())
     }
 
-    /// What stays is an unused segment: the next open removes it.
+    /// Removes unused segments. If that fails, the next open removes them.
     fn discard_all(&self, spares: impl IntoIterator<Item = Spare>) {
         for spare in spares {
             if let Err(error) = discard(&self.environment.vfs, spare) {
@@ -115,7 +115,7 @@ impl LogKeeper {
         }
     }
 
-    /// What stays is below the floor: the next open removes it.
+    /// Removes segments below the floor. If that fails, the next open removes them.
     pub(super) fn remove_all(&self, obsolete: Vec<SealedSegment>) {
         for old in obsolete {
             if let Err(error) = remove(&self.environment.vfs, &old) {

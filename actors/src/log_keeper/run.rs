@@ -1,4 +1,4 @@
-//! The keeper's loop, and its disk work.
+//! The keeper's loop and its disk work.
 
 use super::LogKeeper;
 use super::growth::{FULL_DISK_SEGMENT_BYTES, Growth, Logged};
@@ -20,14 +20,14 @@ use std::pin::pin;
 impl LogKeeper {
     /// The loop.
     pub async fn run(mut self) {
-        // Caught here, not above: whatever ended this, no segment comes any more, and those who
-        // wait for one, or will, have to be told.
+        // A panic is caught here because those who wait for a segment, now or later, must be told,
+        // whatever ended the loop.
         let ended = AssertUnwindSafe(self.serve()).catch_unwind().await;
         if let Err(panic) = ended {
             self.failures.fail(Failure::panicked("log keeper", &*panic));
         }
         let mut after = AfterTurn::default();
-        // A failed seat has dropped what was queued, and that was an answer.
+        // If the seat has failed, it has dropped what was queued, and that answered the callers.
         let _ = self.wal.with_log(|state| state.close(self.failures.why_stopped(), &mut after));
         after.run(&self.wal.due, &mut Spent::default());
     }
@@ -44,7 +44,7 @@ impl LogKeeper {
                 }
             }
             let spares_max = self.growth.spares_max();
-            // A failed seat has failed the engine; the next round ends the loop.
+            // If the seat has failed, the engine has failed, too.
             let wanted = self.wal.with_log(|state| state.spare_wanted(spares_max));
             let Ok(wanted) = wanted else { return };
             let waiting = self.wal.take_collecting();
@@ -52,12 +52,12 @@ impl LogKeeper {
             for reply in waiting {
                 reply.send(());
             }
-            // More is retained, or a good part of a segment was written since the last one. Not if
-            // the mailbox is full: then the manager is about to look by itself.
+            // More log is retained, or a good part of a segment has been written since. A full
+            // mailbox needs no message: the version manager looks after each message anyway.
             if (retained > told || wanted.is_some())
                 && let Ok(permit) = self.versions.try_reserve(1)
             {
-                // Closed: nobody seals anything any more.
+                // If the mailbox is closed, nobody seals anything any more.
                 let _ = permit.send(VersionMessage::LogGrown);
             }
             told = retained;
@@ -70,10 +70,10 @@ impl LogKeeper {
             };
             match self.prepare(wanted) {
                 Ok(()) => backoff.reset(),
-                // With what that gives back the next attempt may succeed.
+                // The reserve's space may let the next attempt succeed.
                 Err(failure) if self.failures.use_reserve(&failure) => {}
                 Err(failure) => {
-                    // There may be room for a small one.
+                    // The disk may have room for a small segment.
                     self.growth = Growth::new(self.environment.config.log_segment_bytes);
                     tracing::warn!(%failure, "no log segment can be prepared");
                     self.failures.attempts.retries.add(1);
@@ -105,7 +105,7 @@ impl LogKeeper {
         let spare = if let Some(old) = self.recycling.take(bytes) {
             recycle(vfs, &config.dir, &identity, &old, number, config.log_mapped)?
         } else {
-            // While the reserve is in use there are deletes to log, and no room to waste.
+            // While the reserve is in use there are deletes to log and no space to waste.
             let spent = self.failures.reserve.is_spent();
             let bytes = if spent { needed.max(FULL_DISK_SEGMENT_BYTES) } else { bytes };
             let zeroed = self.growth.zeroed() && !wanted.soon;
@@ -123,13 +123,13 @@ impl LogKeeper {
         Ok(())
     }
 
-    /// Takes segments below the durable floor out of the log: some are kept for recycling, the rest
-    /// is removed (INVARIANT(watermark-at-seal): the floor is the version manager's). Returns the
-    /// bytes of closed segments that stay.
+    /// Takes segments below the durable floor out of the log, keeps some for recycling and removes
+    /// the others. INVARIANT(watermark-at-seal): only the version manager raises the floor. Returns
+    /// the bytes of closed segments that remain.
     fn collect(&mut self) -> u64 {
         let floor = self.wal.floor();
         self.recycling.add(self.wal.take_retired_below(floor));
-        // A failed seat has failed the engine; nobody asks for segments any more.
+        // If the seat has failed, nobody asks for segments any more.
         let segments = self.wal.with_log(|state| {
             state.segments.forget_below(floor);
             (state.segments.count() as u64, state.segments.retained_bytes(floor))
@@ -138,7 +138,7 @@ impl LogKeeper {
         self.wal.counts.log_segments.set(segments);
         self.wal.counts.log_retained_bytes.set(retained);
         let buffer_bytes = self.environment.config.write_buffer_bytes as u64;
-        // Those of another size than the next ones are of no further use.
+        // Segments of another size than the next ones cannot be recycled.
         let surplus = if self.resting {
             self.recycling.take_all()
         } else {

@@ -2,16 +2,15 @@
 
 use sluicedb_storage::wal::SealedSegment;
 
-/// Obsolete segments that are kept for recycling, if there is room for them, beside the spare that
-/// is ready.
+/// At least this many obsolete segments are kept for recycling, if they fit the bound in bytes.
 const RECYCLED_MIN: usize = 2;
-/// Segments that are kept for recycling have at most so many write buffers of bytes.
+/// The bound in bytes on segments kept for recycling, in write buffers.
 pub(super) const RECYCLED_WRITE_BUFFERS_MAX: u64 = 2;
 
-/// Segments that nothing needs any more and that are kept to be recycled: as many as were used up
-/// between the last two times that some became obsolete, because as many will be wanted until the
-/// next time, and zeroing one writes all of it. Their bytes are bounded by the write buffer: who
-/// gives the database little memory does not want it to keep much disk.
+/// Obsolete segments that are kept for recycling. Their number is how many were prepared between
+/// the last two times that segments became obsolete: that many will be wanted until the next time,
+/// and zeroing a new one would write all of it. Their bytes are bounded by the write buffer: a
+/// database that gets little memory should not keep much disk either.
 #[derive(Debug, Default)]
 pub(super) struct Recycling {
     obsolete: Vec<SealedSegment>,
@@ -31,19 +30,20 @@ impl Recycling {
         self.obsolete.is_empty()
     }
 
-    /// All of them: nothing is written that could use them.
+    /// Takes all of them. Nothing is written that could use them.
     pub(super) fn take_all(&mut self) -> Vec<SealedSegment> {
         (self.prepared_since, self.kept_max) = (0, 0);
         std::mem::take(&mut self.obsolete)
     }
 
-    /// One of this size, if there is one.
+    /// Takes one of this size, if there is one.
     pub(super) fn take(&mut self, bytes: u64) -> Option<SealedSegment> {
         let index = self.obsolete.iter().position(|old| old.bytes == bytes)?;
         Some(self.obsolete.swap_remove(index))
     }
 
-    /// What is too much, and what is not of the usual size. One segment may stay in any case.
+    /// Takes the segments beyond the bounds, and those of other sizes. One of the usual size may
+    /// always stay.
     pub(super) fn take_surplus(&mut self, usual_bytes: u64, bytes_max: u64) -> Vec<SealedSegment> {
         let (keep, mut surplus): (Vec<_>, Vec<_>) = std::mem::take(&mut self.obsolete)
             .into_iter()
@@ -77,7 +77,7 @@ mod tests {
         numbers.map(segment).collect()
     }
 
-    /// Planted: `kept_max` that only rises; one that is not kept at all.
+    /// Planted: `kept_max` only rises; `kept_max` is not remembered.
     #[test]
     fn as_many_segments_are_kept_as_were_used_up_before() {
         let mut recycling = Recycling { prepared_since: 5, ..Recycling::default() };
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(recycling.obsolete.len(), RECYCLED_MIN);
     }
 
-    /// Planted: no bound in bytes; one in segments of any size.
+    /// Planted: no bound in bytes; a bound in segments of any size.
     #[test]
     fn o6_segments_kept_for_recycling_are_bounded_in_bytes() {
         let mut recycling = Recycling { prepared_since: 100, ..Recycling::default() };

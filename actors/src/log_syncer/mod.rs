@@ -1,15 +1,15 @@
-//! The log's syncer: writes and syncs what was appended, and answers those who wait for that. One
-//! `fdatasync` answers everybody who was appended before it began, while the next group forms
-//! behind it.
+//! The log syncer: writes and syncs what was appended, and answers those who wait for it. One
+//! `fdatasync` answers everybody whose record was appended before it began; meanwhile the next
+//! group forms.
 //!
-//! Owns:      the group that it has taken (`group_commit` decides what is in it, and what has to be
+//! Owns:      the group that it has taken (`group_commit` decides what is in it, and what must be
 //!            synced).
-//! Receives:  the signal that somebody waits for the log (`LogDue::sync`), and who that is
+//! Receives:  the signal that somebody waits for the log (`LogDue::sync`), and the waiters
 //!            (`Durable`).
 //! Sends:     complete segments to the keeper (`Log::retire`).
-//! Publishes: the durable point.
-//! Stops:     after the log was closed; when a write or a sync has failed for good, and the engine
-//!            with it.
+//! Publishes: the durable sequence number.
+//! Stops:     after the log was closed; or when a write or a sync has failed for good, which stops
+//!            the engine.
 
 mod run;
 
@@ -19,7 +19,7 @@ use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use std::sync::Arc;
 
-/// The actor. Driven by a thread of its own: it syncs the log.
+/// The actor. A thread of its own drives it, because it syncs the log.
 #[derive(Debug)]
 pub struct LogSyncer {
     environment: Arc<Environment>,
@@ -29,7 +29,7 @@ pub struct LogSyncer {
 }
 
 impl LogSyncer {
-    /// A syncer of `wal`, who answers what `topology` shows.
+    /// A syncer of `wal`. It answers a write only when `topology` shows it.
     pub fn new(environment: Arc<Environment>, topology: Arc<Topology>, wal: Arc<Log>) -> Self {
         let failures = Arc::clone(&topology.failures);
         Self { environment, failures, topology, wal }

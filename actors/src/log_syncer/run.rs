@@ -14,15 +14,15 @@ use std::panic::AssertUnwindSafe;
 impl LogSyncer {
     /// The loop.
     pub async fn run(self) {
-        // A panic is caught here: whatever ended the loop, those who wait for the disk must be
-        // told.
+        // A panic is caught here because those who wait for the disk must be told, whatever ended
+        // the loop.
         let ended = AssertUnwindSafe(self.serve())
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| Err(Failure::panicked("wal writer", &*panic)));
         if let Err(failure) = &ended {
-            // Final until the next open. After a failed fsync nobody knows what is on the disk, and
-            // a second fsync may report success without having written it.
+            // This is final until the next open. After a failed fsync nobody knows what is on the
+            // disk, and a second fsync may report success without having written it.
             tracing::error!(%failure, "the log failed; writes have stopped");
             self.failures.fail(failure.clone());
         }
@@ -57,15 +57,16 @@ impl LogSyncer {
         }
     }
 
-    /// One group: write, tell those who wait for that; if need be sync, and tell the others.
+    /// Handles one group: writes it and answers those who wait for that; then, if needed, syncs and
+    /// answers the others.
     async fn commit_group(&self, groups: &mut GroupCommit<'_, Log>) -> Result<(), Failure> {
         let written = self.write_group(groups).await?;
         self.answer(written).await;
         if !groups.must_sync() {
             return Ok(());
         }
-        // Retired before anybody learns that it is synced: who asks for obsolete segments to be
-        // collected then finds these among them.
+        // Segments are retired before anybody learns that they are synced. Whoever then asks the
+        // keeper to collect obsolete segments finds them there.
         let synced = groups.sync(|sealed| {
             if !sealed.is_empty() {
                 self.wal.retire(sealed);
@@ -77,11 +78,11 @@ impl LogSyncer {
         Ok(())
     }
 
-    /// Writes the group that was taken. While the disk is full, and the reserve does not make up
-    /// for it, it is tried again and again: nothing of it was synced, so the same bytes may be
-    /// written to the same places as often as it takes. Meanwhile new writes are refused; those in
-    /// the log are told that they are visible and not as durable as was asked, and are written when
-    /// there is room. Any other failure is final.
+    /// Writes the group that was taken. While the disk is full, and the reserve does not help, it
+    /// tries again and again. That is safe: nothing of the group was synced, so the same bytes may
+    /// be written to the same places any number of times. Meanwhile new writes are refused. Writes
+    /// that are in the log are answered: they are visible, but not as durable as was asked. Their
+    /// bytes are written once there is room. Any other failure is final.
     async fn write_group(&self, groups: &mut GroupCommit<'_, Log>) -> Result<DueReplies, Failure> {
         let mut backoff = Backoff::default();
         loop {
@@ -96,7 +97,7 @@ impl LogSyncer {
                 Err(failure @ Failure::NoSpace(_)) => failure,
                 Err(failure) => return Err(failure),
             };
-            // With what that gives back the next attempt may succeed.
+            // The reserve's space may let the next attempt succeed.
             if self.failures.use_reserve(&failure) {
                 continue;
             }
@@ -106,7 +107,7 @@ impl LogSyncer {
             let mut after = AfterTurn::default();
             self.wal.with_log(|state| state.refuse_for_now(&failure, &mut after))?;
             after.run(&self.wal.due, &mut Spent::default());
-            // Registered before newcomers were refused: everybody who can be waiting.
+            // Newcomers have been refused before this, so it takes everybody who can be waiting.
             self.turn_away(self.wal.durable.take_waiting(), &failure).await;
             let pause = backoff.after_failure_at_most(LONGEST_NO_SPACE);
             if self.wal.is_closing()
@@ -118,7 +119,7 @@ impl LogSyncer {
         }
     }
 
-    /// Tells those who waited for the log that they do so in vain for now.
+    /// Answers those who wait for the log that they wait in vain for now.
     async fn turn_away(&self, waiting: DueReplies, failure: &Failure) {
         let Some(last) = waiting.iter().map(|(seqno, _)| *seqno).max() else { return };
         let visible = self.topology.visible() >= last
@@ -132,7 +133,7 @@ impl LogSyncer {
         }
     }
 
-    /// The last group: with a mark that says nothing follows.
+    /// Writes and syncs the last groups. The final one is a mark that nothing follows.
     async fn end_log(&self, groups: &mut GroupCommit<'_, Log>) -> Result<(), Failure> {
         groups.take_all()?;
         self.commit_group(groups).await?;
@@ -141,13 +142,13 @@ impl LogSyncer {
         self.commit_group(groups).await
     }
 
-    /// INVARIANT(ack-after-visible): the disk may be ahead of a range owner; the answer waits for
+    /// INVARIANT(ack-after-visible): the disk may be ahead of a range owner. The answer waits for
     /// both.
     async fn answer(&self, passed: DueReplies) {
         let Some(last) = passed.last().map(|(last, _)| *last) else { return };
         let failed = self.topology.visible() < last
             && self.topology.commits.wait_visible(last.0).await.is_err();
-        // All wakers of a group at once.
+        // All wakers of a group are called together.
         let _hold = Hold::new();
         if failed {
             let failure = self.failures.why_stopped();

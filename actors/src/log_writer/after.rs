@@ -1,4 +1,4 @@
-//! What a turn of the log leaves to do.
+//! The work that a turn of the log leaves behind.
 
 use super::LogDue;
 use super::message::{Commit, Committed};
@@ -9,25 +9,26 @@ use sluicedb_kernel::reply::Reply;
 use sluicedb_storage::key::Seqno;
 use std::sync::Arc;
 
-/// What is done after the seat is released: wakers and other seats are never touched under it.
+/// The work to do after the seat is free. Nobody wakes anyone or touches another seat under the
+/// log's seat.
 #[derive(Debug, Default)]
 pub struct AfterTurn {
-    /// Whose mailboxes got something.
+    /// Owners of ranges that got a message.
     pub(super) deliver: Vec<Arc<RangeOwner>>,
-    /// Numbers that were given out.
+    /// Numbers that were allotted, with who waits for them.
     pub(super) stamped: Vec<(Reply<Seqno>, Seqno)>,
     pub(super) answers: Vec<(Reply<Committed>, Committed)>,
-    /// With the room that they give back.
+    /// Commits that were refused. Dropping them gives back their room.
     pub(super) refused: Vec<(Commit, Failure)>,
-    /// The syncer has something to do.
+    /// Must the syncer run?
     pub(super) log_due: bool,
-    /// The keeper has.
+    /// Must the keeper run?
     pub(super) keeper_due: bool,
 }
 
 impl AfterTurn {
-    /// Does it: first the entries are applied, as many as belong to one turn, the others by an
-    /// engine thread; then callers are told.
+    /// Applies the entries, as many as belong to one turn; an engine thread applies the others.
+    /// Then it answers callers.
     pub fn run(self, due: &LogDue, spent: &mut Spent) {
         if self.log_due {
             due.sync.set();

@@ -1,4 +1,4 @@
-//! What the log writer is told: batches to commit, admitted and routed.
+//! The log writer's message: a batch to commit, admitted and routed.
 
 use crate::range_owner::RangeOwner;
 use crate::range_owner::message::Apply;
@@ -13,15 +13,16 @@ use std::sync::Arc;
 
 pub use crate::group_commit::durable::{Committed, Durability};
 
-/// One touched range: a reserved place in its mailbox and what its entries take of its account. The
-/// place is reserved at the gate, so handing on what is already in the log cannot block or fail.
+/// One touched range: a reserved place in its mailbox, and the batch's share of its account. The
+/// place is reserved at admission, so enqueueing an `Apply` for a batch that is in the log can
+/// neither block nor fail.
 #[derive(Debug)]
 pub struct Target {
     /// The range's owner.
     pub owner: Arc<RangeOwner>,
     /// The place in its mailbox.
     pub permit: Permit<Apply>,
-    /// What it takes of the range's account.
+    /// The batch's share of the range's account.
     pub local: SemaphorePermit,
 }
 
@@ -30,25 +31,26 @@ pub struct Target {
 pub struct Commit {
     /// The encoded operations.
     pub payload: Bytes,
-    /// Their checksum, computed by the caller outside the seat; `None` for a heavy batch, which an
-    /// engine thread handles.
+    /// Their checksum, computed by the caller outside the seat. `None` for a heavy batch: the
+    /// engine thread that handles it computes the checksum.
     pub payload_crc: Option<u32>,
-    /// How many they are.
+    /// How many operations there are.
     pub operations: u32,
     /// When to answer.
     pub durability: Durability,
-    /// The routes by which it was admitted.
+    /// The epoch of the routes by which it was admitted.
     pub epoch: u64,
-    /// Which ranges they touch, and which of them each.
+    /// Which ranges the batch touches, and which operations belong to each.
     pub route: Arc<Route>,
-    /// Those ranges, in the order of the route's parts.
+    /// The touched ranges, in the order of the route's parts.
     pub targets: Vec<Target>,
-    /// The sum of the charges, in the global account.
+    /// The batch's share of the engine's account: the sum of its charges.
     pub global: SemaphorePermit,
     /// The reserved place in the sequencer.
     pub slot: Slot,
-    /// Where its number is told when it has one, if that is wanted before the acknowledgement.
+    /// Told the batch's number once it is stamped. `None` if the acknowledgement is soon enough.
     pub stamped: Option<Reply<Seqno>>,
-    /// The way back. `Ok` means stamped and in the log; who asked for more than that waits for it.
+    /// Told the result. For `Buffered`, `Ok` means stamped and in the log file; otherwise it waits
+    /// for the sync.
     pub reply: Reply<Committed>,
 }

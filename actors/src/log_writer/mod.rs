@@ -3,11 +3,11 @@
 //! Owns:      the log, the sequence numbers, spare segments.
 //! Receives:  Commit, from callers, already admitted.
 //! Sends:     Apply to range owners, in log order, into places reserved at the gate.
-//! Publishes: the durable point, through its syncer.
+//! Publishes: the durable sequence number, through its syncer.
 //! Stops:     when it is closed (`stop_stamping`), or the log has failed.
 //!
-//! Its seat is run by callers and only touches memory. The disk side has two actors with a thread
-//! each: the log's syncer and the log's keeper. What the three have in common is in [`Log`].
+//! Callers run its seat, which only touches memory. Disk work belongs to two actors with a thread
+//! each: the log syncer and the log keeper. [`Log`] holds what the three share.
 
 mod after;
 pub mod message;
@@ -46,7 +46,7 @@ pub use sync_request::SyncRequest;
 pub struct LogCounts {
     /// Batches committed.
     pub commits: Counter,
-    /// Commits that were handled on their caller's thread without queueing.
+    /// Commits that ran on their caller's thread without queueing.
     pub commits_inline: Counter,
     /// Entries committed.
     pub entries_written: Counter,
@@ -56,8 +56,7 @@ pub struct LogCounts {
     pub log_bytes: Counter,
     /// Changes of contents or routes.
     pub changes: Counter,
-    /// Queued commits that were routed again, because the routes had changed since they were
-    /// admitted.
+    /// Queued commits that were routed again because the routes had changed since their admission.
     pub routed_again: Counter,
     /// Log syncs.
     pub log_syncs: Counter,
@@ -67,42 +66,42 @@ pub struct LogCounts {
     pub log_retained_bytes: Counter,
 }
 
-/// What the log has for its two threads to do.
+/// The signals that wake the log's two threads.
 #[derive(Debug, Default)]
 pub struct LogDue {
-    /// Somebody waits for the log to be written or synced. The syncer waits for it.
+    /// Somebody waits for the log to be written or synced. Wakes the syncer.
     pub sync: Signal,
-    /// The log may have obsolete segments, or needs a spare one. The keeper waits for it.
+    /// The log may have obsolete segments, or needs a spare one. Wakes the keeper.
     pub keeping: Signal,
 }
 
-/// The log as its senders and its threads see it.
+/// The log, as its senders and its threads share it.
 #[derive(Debug)]
 pub struct Log {
-    /// The log behind its seat.
+    /// The log writer behind its seat.
     pub seat: CombiningMailbox<LogActor>,
-    /// The durable point.
+    /// What is written and what is synced so far.
     pub durable: Arc<Durable>,
-    /// What its threads have to do.
+    /// The signals for its threads.
     pub due: Arc<LogDue>,
-    /// What it has done.
+    /// Its counters.
     pub counts: Arc<LogCounts>,
     topology: Arc<Topology>,
     /// The oldest log segment that a recovery would need, by the durable manifest.
     floor: AtomicU64,
-    /// Synced and sealed segments that a recovery may still need, oldest first.
+    /// Segments that are sealed and synced and that a recovery may still need, oldest first.
     retired: Mutex<Vec<SealedSegment>>,
-    /// Set by `close_log`, served by the syncer.
+    /// The caller of `close_log`. The syncer answers.
     closing: Mutex<Option<Reply<Result<(), Failure>>>>,
-    /// Who waits until obsolete segments are out of the way; served by the keeper.
+    /// Callers of `collect`. The keeper answers.
     collecting: Mutex<Vec<Reply<()>>>,
-    /// Who waits until nothing is kept ready; served by the keeper.
+    /// Callers of `leave_segments`. The keeper answers.
     leaving: Mutex<Vec<Reply<()>>>,
 }
 
 impl Log {
-    /// A writer whose next operation gets `next_seqno`. Nothing is in memory yet: no segment before
-    /// the current one is needed.
+    /// A log writer whose next operation gets `next_seqno`. Memory is empty, so a recovery needs no
+    /// segment before the current one.
     pub fn new(
         log: LogWriter,
         next_seqno: Seqno,
@@ -163,7 +162,7 @@ impl Log {
         Ok(f(&mut guard.state))
     }
 
-    /// The segment in which `seqno` lies, or will lie, and the newest one.
+    /// The segment that holds, or will hold, `seqno`; and the newest segment.
     ///
     /// # Errors
     /// When the seat has failed.
@@ -171,17 +170,19 @@ impl Log {
         self.with_log(|state| (state.segments.of(seqno), state.log.number()))
     }
 
-    /// Everything visible now is synced when this returns.
+    /// When this returns, everything that was visible at the call is synced.
     ///
     /// # Errors
     /// When the log cannot be synced, or the engine has stopped.
     pub async fn sync(&self) -> Result<(), Failure> {
-        // Also if nothing is left to sync: who asks is told that the engine does not work any more.
+        // Checked even if nothing is left to sync, so that the caller learns that the engine has
+        // stopped.
         self.topology.failures.check()?;
         self.sync_upto(self.topology.visible()).await
     }
 
-    /// Everything up to `upto`, which has been stamped, is visible and synced when this returns.
+    /// When this returns, everything up to `upto` is visible and synced. `upto` must have been
+    /// stamped.
     ///
     /// # Errors
     /// As `sync`.
@@ -193,7 +194,7 @@ impl Log {
         self.sync_request().upto(upto).await.map_err(|failed| failed.failure)
     }
 
-    /// For who wants the log synced later, and is to keep neither the log nor the engine.
+    /// A request to sync the log later. It keeps neither the log nor the engine alive.
     pub fn sync_request(&self) -> SyncRequest {
         SyncRequest {
             durable: Arc::clone(&self.durable),
@@ -202,8 +203,8 @@ impl Log {
         }
     }
 
-    /// Segments below the durable floor that were closed, and everything in them synced, before the
-    /// call are deleted, or kept aside for recycling, when this returns.
+    /// When this returns, obsolete segments are deleted or kept aside for recycling. That covers
+    /// segments below the durable floor that were closed and synced before the call.
     ///
     /// # Errors
     /// When the engine has stopped.
@@ -211,9 +212,9 @@ impl Log {
         self.ask_keeper(&self.collecting).await
     }
 
-    /// The log goes on in a last segment, as small as can be, and no others are ready, when this
-    /// returns; unless there was no room for it. For the closing thread: nothing is stamped any
-    /// more.
+    /// When this returns, the log continues in a last segment of the smallest size, and no spare
+    /// segment is left; unless there was no room for the last segment. For the closing thread:
+    /// nothing is stamped any more.
     ///
     /// # Errors
     /// When the engine has stopped.
@@ -238,7 +239,7 @@ impl Log {
         FileNumber(self.floor.load(Ordering::Acquire))
     }
 
-    /// The durable manifest says that nothing below `floor` is needed.
+    /// Sets the floor: the durable manifest says that nothing below it is needed.
     pub fn raise_floor(&self, floor: FileNumber) {
         self.floor.store(floor.0, Ordering::Release);
     }
@@ -251,7 +252,7 @@ impl Log {
         std::mem::take(&mut *lock(&self.leaving))
     }
 
-    /// Handles what is queued and stamps nothing more; returns the last sequence number. For the
+    /// Handles what is queued, then stamps nothing more. Returns the last sequence number. For the
     /// closing thread.
     ///
     /// # Errors
@@ -268,7 +269,7 @@ impl Log {
         last
     }
 
-    /// Ends the log with a mark and syncs it.
+    /// Writes the end mark of the log and syncs it.
     ///
     /// # Errors
     /// When the log cannot be synced.
@@ -276,7 +277,7 @@ impl Log {
         let (reply, answer) = reply();
         *lock(&self.closing) = Some(reply);
         self.due.sync.set();
-        // A log that has failed serves nobody any more, and would not answer.
+        // A log that has failed answers nobody, so the health is watched as well.
         let failures = &self.topology.failures;
         let down = pin!(failures.health.until_down());
         match select(answer, down).await {

@@ -1,4 +1,4 @@
-//! The log writer's turn: what is done with one commit, under the seat, and what after it.
+//! The log writer's turn: the work on one commit under the seat, and the work after it.
 
 use super::LogDue;
 use super::after::AfterTurn;
@@ -10,7 +10,7 @@ use crate::range_owner::message::is_heavy;
 use sluicedb_kernel::combining::{Handler, Turn};
 use std::sync::Arc;
 
-/// What the seat guards.
+/// The state behind the log's seat.
 #[derive(Debug)]
 pub struct LogActor {
     /// The log.

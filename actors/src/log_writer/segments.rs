@@ -1,4 +1,4 @@
-//! Which segments of the log may still be needed.
+//! Which log segments a recovery may still need.
 
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
@@ -13,7 +13,7 @@ struct RetainedSegment {
     bytes: u64,
 }
 
-/// All of them, oldest first; the last one is the current one.
+/// All segments that may still be needed, oldest first. The last one is the current one.
 #[derive(Debug)]
 pub struct Segments(VecDeque<RetainedSegment>);
 
@@ -24,18 +24,19 @@ impl Segments {
         segments
     }
 
-    /// The current segment of `log` is new; its first entry has, or will have, this number.
+    /// Adds the current segment of `log`, which is new. Its first entry has, or will have, this
+    /// number.
     pub(super) fn begin(&mut self, log: &LogWriter, first_seqno: Seqno) {
         let (number, bytes) = (log.number(), log.segment_bytes());
         self.0.push_back(RetainedSegment { number, first_seqno, bytes });
     }
 
-    /// Segments that a recovery would read.
+    /// How many segments a recovery would read.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// The segment in which `seqno` lies, or will lie.
+    /// The segment that holds, or will hold, `seqno`.
     pub fn of(&self, seqno: Seqno) -> FileNumber {
         let after = self.0.partition_point(|segment| segment.first_seqno <= seqno);
         self.0[after.saturating_sub(1)].number

@@ -1,12 +1,14 @@
 //! A commit that was admitted by routes which have changed since.
 //!
-//! It is found out when it is to be stamped, by one comparison, and nothing of it is in the log
-//! then (INVARIANT(stamped-by-its-routes)). It keeps its turn and its place in the order: it was
-//! admitted, its bytes are in the engine's account, so it is routed again on the spot, and gets
-//! room in the new ranges whether or not there is any. What comes on top of their limits so is
+//! The log's turn finds this out by one comparison before it stamps the commit, so nothing of the
+//! commit is in the log yet (INVARIANT(stamped-by-its-routes)). The commit keeps its place in the
+//! order. It was admitted, and its bytes are in the engine's account, so it is routed again on the
+//! spot: it gets room in the new ranges even if they are full. The excess over their limits is
 //! bounded by the commits that may be in flight.
 //!
-//! Rejected: to send it back to its caller, who may not poll any more, or to admit it anew from an
+//! Two alternatives were rejected. The commit could go back to its caller, but the caller may never
+//! poll again. An engine thread could admit it anew, but then later writes of the same caller would
+//! overtake it.
 //! engine thread, which would let later writes of the same caller pass it.
 
 use super::message::{Commit, Target};
@@ -15,11 +17,11 @@ use crate::range_owner::Superversion;
 use crate::range_owner::route::Route;
 use std::sync::Arc;
 
-/// Has `commit` admitted by the routes of `superversion`. Decodes the batch, as far as routing
-/// needs it.
+/// Routes `commit` by the routes of `superversion` and takes room in their ranges, full or not.
+/// Decodes as much of the batch as routing needs.
 ///
 /// # Errors
-/// That a keyspace of it has been dropped: it is as it was.
+/// One of its keyspaces has been dropped. The commit is unchanged then.
 #[cold]
 pub(super) fn route_again(commit: &mut Commit, superversion: &Superversion) -> Result<(), Failure> {
     let route = Route::of(superversion, &commit.payload, commit.operations)?;
@@ -29,7 +31,7 @@ pub(super) fn route_again(commit: &mut Commit, superversion: &Superversion) -> R
         let local = owner.local.acquire_anyway(owner.budget.local_charge(part.charge()));
         Target { owner, permit, local }
     });
-    // The room in the former ranges is given back here.
+    // This gives back the room in the former ranges.
     commit.targets = targets.collect();
     (commit.route, commit.epoch) = (Arc::new(route), superversion.epoch);
     Ok(())

@@ -1,5 +1,5 @@
-//! The log's only writer: stamps, appends, hands on. Memory only; the disk is its syncer's and its
-//! keeper's.
+//! The log's only writer: it stamps, appends, and hands commits on to range owners. It touches
+//! memory only. The syncer and the keeper do its disk work.
 
 use super::LogCounts;
 use super::after::AfterTurn;
@@ -19,19 +19,19 @@ use sluicedb_storage::wal::{AppendPath, Appended, CHANGE_BYTES, LogWriter, Spare
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Where commits go from here.
+/// Where commits go from the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Way<'a> {
-    /// From stamped to visible.
+    /// Tracks each commit from stamped to visible.
     pub commits: &'a Sequencer,
-    /// The routes that count.
+    /// The current routes.
     pub superversion: &'a Published<Superversion>,
-    /// From stamped to durable.
+    /// Tracks each commit from stamped to durable.
     pub durable: &'a Durable,
 }
 
 impl<'a> Way<'a> {
-    /// The engine's.
+    /// The engine's sequencer and routes.
     pub fn of(topology: &'a Topology, durable: &'a Durable) -> Self {
         Self { commits: &topology.commits, superversion: &topology.superversion, durable }
     }
@@ -48,16 +48,16 @@ pub struct SpareWanted {
     pub late: bool,
 }
 
-/// What a batch or a change got.
+/// What a batch or a change was given when it was stamped.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamped {
-    /// Sequence number of its first operation; that of a change.
+    /// The sequence number of the first operation. A change has one number.
     pub first: Seqno,
-    /// Sequence number of its last operation; that of a change.
+    /// The sequence number of the last operation. A change has one number.
     pub last: Seqno,
-    /// Is it, with everything before it, in the file already? Then it survives the process.
+    /// Is it in the file already, with everything before it? Then it survives the process.
     pub in_file: bool,
-    /// Was a segment left that the syncer does not know of yet?
+    /// Has the log left a segment that the syncer does not know of yet?
     pub rotated: bool,
     /// Should the keeper be woken?
     pub spare_due: bool,
@@ -66,9 +66,9 @@ pub struct Stamped {
 /// Why nothing can be appended right now.
 #[derive(Debug)]
 pub enum NoRoom {
-    /// A spare segment is being prepared: wait.
+    /// A spare segment is being prepared. Wait for it.
     Later,
-    /// None can be had.
+    /// No spare segment can be prepared.
     Refused(Failure),
 }
 
@@ -83,22 +83,22 @@ pub struct LogState {
     next_seqno: Seqno,
     /// Commits that wait for a spare segment, in their order.
     parked: VecDeque<Commit>,
-    /// Why there is no spare segment, while there is none and that will not change soon.
+    /// Why no spare segment can be prepared. Set while there is none and none is expected soon.
     room_failure: Option<Failure>,
     /// The segments that may still be needed.
     pub segments: Segments,
-    /// Offset in the current segment from which on the keeper is to be woken for the next one.
+    /// The offset in the current segment at which the keeper is woken to prepare the next one.
     ask_at: u64,
-    /// The keeper was told that spares are wanted.
+    /// Has the keeper been told to keep spares ready?
     spare_asked: bool,
-    /// Somebody waits for a spare, or has, since the keeper last looked.
+    /// Has a writer waited for a spare since the keeper last looked?
     late: bool,
     counts: Arc<LogCounts>,
-    /// The routes by which everything that is stamped was admitted.
+    /// The epoch of the current routes. Everything is stamped by these.
     epoch: u64,
-    /// Why nothing is stamped: the log was closed, or what is in it cannot be written for now.
+    /// Why nothing is stamped: the log was closed, or its bytes cannot be written for now.
     refusing: Option<Failure>,
-    /// It refuses for good.
+    /// Has it been closed? Then it refuses for good.
     closed: bool,
 }
 
@@ -134,19 +134,20 @@ impl LogState {
         self.next_seqno
     }
 
-    /// The routes that count: only what was admitted by them is stamped.
+    /// The epoch of the current routes: only what was admitted by them is stamped.
     #[inline]
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Other routes count from here on. For who has just published them, with the seat still taken.
+    /// Makes other routes current. For whoever has just published them and still holds the seat.
     pub fn set_epoch(&mut self, epoch: u64) {
         assert!(epoch > self.epoch, "routes do not come back");
         self.epoch = epoch;
     }
 
-    /// Makes sure that the current segment can take `payload_bytes`, rotating if a spare is ready.
+    /// Makes sure that the current segment has room for `payload_bytes`. Rotates if a spare is
+    /// ready.
     pub fn make_room(&mut self, payload_bytes: usize) -> Result<(), NoRoom> {
         if let Some(failure) = &self.refusing {
             return Err(NoRoom::Refused(failure.clone()));
@@ -161,7 +162,7 @@ impl LogState {
             };
             self.begin_segment(spare);
             self.spare_asked = true;
-            // With the next record: another spare is due.
+            // The next record asks for another spare.
             self.ask_at = 0;
         }
         Ok(())
@@ -173,13 +174,13 @@ impl LogState {
         self.ask_at = ask_at(&self.log);
     }
 
-    /// May a caller's own batch go in front of the queue? Not while older ones are parked.
+    /// May a caller's own batch go ahead of the queue? Not while older commits are parked.
     pub fn is_idle(&self) -> bool {
         self.parked.is_empty()
     }
 
-    /// Stamps and appends (INVARIANT(log-before-apply): nothing is handed on before this).
-    /// `make_room` has said yes.
+    /// Stamps and appends a batch. INVARIANT(log-before-apply): nothing is handed on before this.
+    /// `make_room` must have returned `Ok` for its size.
     #[inline]
     pub fn append(
         &mut self,
@@ -197,15 +198,14 @@ impl LogState {
         })
     }
 
-    /// Stamps a change and appends its record, which is all that is done: who holds the seat
-    /// publishes what it does before anything else is stamped. Whatever was stamped before it has
-    /// lower numbers, parked commits will have higher ones. Memory only; a `Synced` change has
-    /// happened for good when the log is durable up to it.
+    /// Stamps a change and appends its record. INVARIANT(logical-time-at-the-log): whoever holds
+    /// the seat publishes the effect of the change before anything else is stamped. Whatever was
+    /// stamped before has lower numbers; parked commits will get higher ones. This touches memory
+    /// only. A `Synced` change is final once the log is durable up to its number.
     ///
     /// # Errors
-    /// Nothing is stamped then. `NoRoom::Later`: wake the keeper and try again when it has made a
-    /// segment.
-    /// INVARIANT(logical-time-at-the-log).
+    /// Nothing has been stamped then. After `NoRoom::Later`, wake the keeper and try again when it
+    /// has added a segment.
     pub fn append_change(
         &mut self,
         id: ChangeId,
@@ -215,7 +215,7 @@ impl LogState {
         Ok(self.stamp(1, durability, |log, seqno, path| log.append_change(seqno, id, path)))
     }
 
-    /// Gives out so many numbers, one at least, to what `append` puts into the log.
+    /// Allots this many numbers, at least one, and has `append` write them to the log.
     #[inline]
     fn stamp(
         &mut self,
@@ -242,7 +242,7 @@ impl LogState {
         }
     }
 
-    /// Handles a queued commit, or parks it until there is room; false if parked.
+    /// Handles a queued commit. If there is no room yet, parks it and returns false.
     pub fn commit(&mut self, commit: Commit, way: Way<'_>, after: &mut AfterTurn) -> bool {
         if !self.parked.is_empty() {
             self.parked.push_back(commit);
@@ -289,7 +289,7 @@ impl LogState {
             }
             after.log_due = true;
         }
-        // The memtables hold the charges from here on (INVARIANT(lease-follows-bytes)).
+        // From here on the memtables hold the charges (INVARIANT(lease-follows-bytes)).
         global.forget();
         let mut whole = Some(way.commits.open(slot, stamped.last.0, targets.len() as u32));
         let last_target = targets.len() - 1;
@@ -308,14 +308,14 @@ impl LogState {
                 part,
                 guard,
             };
-            // A range's mailbox takes whatever has a permit; if the range has failed, the dropped
-            // guard fails the sequencer and the caller learns from there.
+            // A mailbox accepts whatever has a permit. If the range has failed, the dropped guard
+            // fails the sequencer, and that answers the caller.
             let _ = permit.send(apply);
             after.deliver.push(owner);
         }
     }
 
-    /// A spare segment is ready: takes it and handles what was parked for it.
+    /// Takes a spare segment that is ready, and handles the commits that were parked for it.
     pub fn add_spare(&mut self, spare: Spare, way: Way<'_>, after: &mut AfterTurn) {
         self.spares.push_back(spare);
         self.room_failure = None;
@@ -328,7 +328,8 @@ impl LogState {
         self.parked.append(&mut parked);
     }
 
-    /// No spare segment can be had for now: those who wait for one are told, newcomers too.
+    /// No spare segment can be prepared for now. Refuses the parked commits, and new ones until
+    /// `add_spare`.
     pub fn refuse_room(&mut self, failure: &Failure, after: &mut AfterTurn) {
         self.room_failure = Some(failure.clone());
         self.refuse_parked(failure, after);
@@ -339,15 +340,14 @@ impl LogState {
         after.refused.extend(parked.into_iter().map(|commit| (commit, failure.clone())));
     }
 
-    /// Nothing is stamped from here on.
+    /// Stamps nothing from here on.
     pub fn close(&mut self, failure: Failure, after: &mut AfterTurn) {
         self.refuse_room(&failure, after);
         self.refusing = Some(failure);
         self.closed = true;
     }
 
-    /// Nothing is stamped until `resume`: those who wait for a spare segment are told, newcomers
-    /// too.
+    /// Stamps nothing until `resume`. Refuses the parked commits, and new ones.
     pub fn refuse_for_now(&mut self, failure: &Failure, after: &mut AfterTurn) {
         self.refuse_parked(failure, after);
         if !self.closed {
@@ -362,24 +362,25 @@ impl LogState {
         }
     }
 
-    /// What the keeper should prepare now, if anything, so that `spares_max` segments are ready
-    /// beside the current one once that is in use.
+    /// Which segment the keeper should prepare now, if any, so that `spares_max` segments are ready
+    /// beside the current one as soon as that is in use.
     pub fn spare_wanted(&mut self, spares_max: usize) -> Option<SpareWanted> {
         let parked = self.parked.front().map(|commit| commit.payload.len());
         let spares_max = if self.spare_asked { spares_max } else { 0 };
         if parked.is_none() && self.spares.len() >= spares_max {
-            // Who needs one from here on has it, or waits for one.
+            // Nobody is refused for lack of a spare any more: there are enough, or the next writer
+            // waits for one.
             self.room_failure = None;
             return None;
         }
-        // With none in hand the next rotation may come before a segment could be zeroed.
+        // Without a spare, the next rotation may be due before a segment could be zeroed.
         let soon = self.spares.is_empty() || parked.is_some();
         let late = std::mem::take(&mut self.late);
         Some(SpareWanted { soon, payload_bytes: parked.unwrap_or(0), late })
     }
 
-    /// True once per segment, when a quarter of the first one is used, and when another one is
-    /// begun: time to see to its successor.
+    /// Is it time to prepare a spare? True once per segment: when a quarter of the first one is
+    /// used, and with the first record in each further one.
     #[inline]
     fn spare_due(&mut self) -> bool {
         if self.log.tail() < self.ask_at {
@@ -390,14 +391,15 @@ impl LogState {
         true
     }
 
-    /// Does the log hold more than a log at rest: spares, or a current segment of more than `bytes`
-    /// bytes, or one that will soon want a successor?
+    /// Does the log hold more than an idle log needs: spares, a current segment of more than
+    /// `bytes` bytes, or one that will soon want a successor?
     pub fn has_grown(&self, bytes: u64) -> bool {
         let used = self.log.tail() >= ask_at(&self.log);
         !self.spares.is_empty() || self.log.segment_bytes() > bytes || used
     }
 
-    /// Is nobody about to write, and was nothing stamped since `next_seqno` was looked at?
+    /// Is no commit parked, is the log writable, and was nothing stamped since the caller read
+    /// `next_seqno`?
     fn is_at_rest(&self, next_seqno: Seqno) -> bool {
         let refuses = self.refusing.is_some() && !self.closed;
         self.next_seqno == next_seqno && self.parked.is_empty() && !refuses
@@ -408,8 +410,8 @@ impl LogState {
         !self.spares.is_empty()
     }
 
-    /// The spare segments, of which none is wanted while the log is at rest, and until more than
-    /// `little` is written.
+    /// Takes the spare segments away if the log is at rest. No spare is wanted again until more
+    /// than `little` bytes are written.
     pub fn give_up_spares(&mut self, next_seqno: Seqno, little: u64) -> VecDeque<Spare> {
         if !self.is_at_rest(next_seqno) {
             return VecDeque::new();
@@ -419,7 +421,7 @@ impl LogState {
         std::mem::take(&mut self.spares)
     }
 
-    /// Goes on in `next` while the log is at rest; else returns it.
+    /// Continues in `next` if the log is at rest. Otherwise returns it.
     pub fn go_on_in(&mut self, next: Spare, next_seqno: Seqno) -> Option<Spare> {
         if !self.is_at_rest(next_seqno) || !self.spares.is_empty() {
             return Some(next);

@@ -1,4 +1,4 @@
-//! The log's durable point as somebody sees it who keeps neither the log nor the engine.
+//! The log's durable point, for holders that must not keep the log or the engine alive.
 
 use super::LogDue;
 use super::message::Durability;
@@ -10,7 +10,7 @@ use sluicedb_storage::key::Seqno;
 use std::fmt;
 use std::sync::Arc;
 
-/// Cheap to clone: three reference counts. May outlive the engine.
+/// Costs three reference counts to clone. May outlive the engine.
 #[derive(Clone)]
 pub struct SyncRequest {
     pub(super) durable: Arc<Durable>,
@@ -25,13 +25,14 @@ impl fmt::Debug for SyncRequest {
 }
 
 impl SyncRequest {
-    /// Everything up to `upto`, which has been stamped, is visible and synced when this returns.
+    /// When this returns, everything up to `upto` is visible and synced. `upto` must have been
+    /// stamped.
     ///
     /// # Errors
-    /// When the log cannot be synced, or the engine has stopped before it was.
+    /// When the log cannot be synced, or the engine stops before it is.
     ///
     /// # Cancellation
-    /// It is synced all the same.
+    /// The log is synced all the same.
     pub async fn upto(&self, upto: Seqno) -> Result<(), WriteFailure> {
         if self.durable.synced() >= upto {
             return Ok(());

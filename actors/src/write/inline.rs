@@ -1,5 +1,5 @@
-//! A write done by its caller, on its caller's thread: both turns, one after the other, if both
-//! seats are free and nothing is queued there.
+//! A write that its caller does on its own thread. The caller runs both turns, one after the other,
+//! if both seats are free and nothing is queued at either.
 
 use super::WritePath;
 use super::pending::{Number, Pending, Stage, Submitted};
@@ -15,24 +15,25 @@ use sluicedb_kernel::wake::Hold;
 use sluicedb_storage::key::Seqno;
 use std::sync::Arc;
 
-/// How often a caller looks again whether a busy seat is free, before it sends its write instead:
-/// some microseconds in all. A turn takes some hundred nanoseconds, one that also gives memory back
-/// a few thousand; queueing behind it costs an allocation, and waking whoever waits for the
+/// How often a caller tries busy seats before it sends its write instead: a few microseconds in
+/// all. A turn takes some hundred nanoseconds; a turn that also reclaims memory takes a few
+/// thousand. Sending the write costs an allocation, and a wakeup for whoever waits for the
 /// acknowledgement.
 const SEAT_SPINS_MAX: u32 = 160;
 
-/// What came of trying the seats.
+/// How an attempt at both seats ended.
 pub(super) enum Seats {
     Done(Stamp),
     Busy,
-    /// The routes have changed: try again by the new ones.
+    /// The routes have changed. The caller tries again by the new ones.
     Stale,
     Refused(Failure),
-    /// The log turn broke: the log may have the write, or not.
+    /// The log turn panicked. The log may hold the write or not.
     Lost,
 }
 
-/// A write in the log: its acknowledgement, unless that is due at once, and its work in the range.
+/// A write that is in the log: its stamp, its acknowledgement unless that is due at once, and the
+/// guard of its unfinished commit.
 type InLog<'a> = (Stamped, Option<Answer<Committed>>, CommitGuard<&'a Commits>);
 
 pub(super) struct Stamp {
@@ -53,9 +54,9 @@ impl WritePath {
         Submitted::Waiting(Pending { stage, number, health })
     }
 
-    /// Both turns on this thread. The log writer's seat is released before the range owner's work
-    /// begins; the range owner's is taken before that, so nothing can come in between
-    /// (mailbox order is log order is seqno order).
+    /// Runs both turns on this thread. The range owner's seat is taken before the log writer's seat
+    /// is released, so no other batch can get between the two turns: mailbox order is log order is
+    /// seqno order. The apply turn begins after the log's seat is free.
     #[inline]
     pub(super) fn try_seats(
         &self,
@@ -66,7 +67,7 @@ impl WritePath {
         durability: Durability,
         charge: u64,
     ) -> Seats {
-        // No waker is called before both turns are over and everything they owe others is done.
+        // Wakers are held back until both turns are over and everything they owe others is done.
         let _hold = Hold::new();
         let Ok(slot) = self.commits.try_reserve_ref() else { return Seats::Busy };
         let mut spins = 0;
@@ -74,18 +75,19 @@ impl WritePath {
             if let Some(mut wal) = self.wal.seat.try_enter_idle()
                 && let Some(range) = owner.seat.try_enter_idle()
             {
-                // A panic in there stops the engine, and is told as an error to this caller, too.
+                // A panic in the turn stops the engine. This caller is told of it as an error, too.
                 let batch = (payload, payload_crc, operations);
                 let turn = wal.attempt(|log| self.log_turn(log, epoch, slot, batch, durability));
                 let (stamped, durable, guard) = match turn.unwrap_or(Err(Seats::Lost)) {
                     Ok(appended) => appended,
                     Err(seats) => {
-                        // This one first: what is queued for the range is not handled under it.
+                        // The log's seat is freed first: leaving the range's seat handles what is
+                        // queued there, and that must not happen under the log's seat.
                         drop(wal);
                         return seats;
                     }
                 };
-                // From here on others may commit; their entries queue behind ours.
+                // From here on others may commit. Their entries queue behind ours.
                 wal.release();
                 let lot = Lot::whole(payload, stamped.first);
                 let applied =
@@ -96,7 +98,7 @@ impl WritePath {
                         owner.after(applied);
                         visible
                     }
-                    // The owner panicked; the dropped guard has failed the sequencer.
+                    // The owner panicked. The dropped guard has failed the sequencer.
                     None => false,
                 };
                 if durable.is_some() || stamped.rotated {
@@ -105,14 +107,14 @@ impl WritePath {
                 if stamped.spare_due {
                     self.log_due.keeping.set();
                 }
-                // What others have queued meanwhile, after the caller's own write is done.
+                // The caller's own write is done. Now it handles what others queued meanwhile.
                 let mut spent = Spent::default();
                 owner.seat.settle(&mut spent);
                 self.wal.seat.settle(&mut spent);
                 return Seats::Done(Stamp { last: stamped.last, visible, durable });
             }
             spins += 1;
-            // Behind what is queued there would be no seat for this caller, however long it spins.
+            // A seat with a queue never becomes idle for this caller, however long it spins.
             let queued = !self.wal.seat.is_empty() || !owner.seat.is_empty();
             if spins > SEAT_SPINS_MAX || queued {
                 return Seats::Busy;

@@ -6,7 +6,7 @@
 //! the seat runs it.
 //!
 //! INVARIANT(admission-before-log): nothing is stamped before both accounts, the sequencer and the
-//! mailboxes of the touched ranges have given room.
+//! mailboxes of the touched ranges have granted their room.
 
 mod inline;
 mod pending;
@@ -51,16 +51,16 @@ pub enum Patience {
     Never,
 }
 
-/// An encoded batch that is not in the log.
+/// An encoded batch that is not in the log yet.
 #[derive(Clone, Debug)]
 pub struct Write {
     payload: Bytes,
     payload_crc: u32,
     operations: u32,
     durability: Durability,
-    /// Is its number wanted before its acknowledgement, if that waits for the disk?
+    /// Must its number be told before the acknowledgement, when that waits for the disk?
     in_stages: bool,
-    /// `None`: a heavy batch that no engine thread has looked at.
+    /// `None` for a heavy batch whose ranges no engine thread has found yet.
     route: Option<Routed>,
 }
 
@@ -70,16 +70,16 @@ impl Write {
     }
 }
 
-/// A write that has no place in the log.
+/// A write that was refused.
 #[derive(Debug)]
 pub struct Rejected {
-    /// Why. (Where the log's turn broke nobody knows whether it has one.)
+    /// Why. If the log's turn panicked, nobody knows whether the log holds the write.
     pub failure: WriteFailure,
-    /// Its bytes, if they were given away.
+    /// The encoded bytes, if the caller had given them away.
     pub payload: Option<Bytes>,
 }
 
-/// Where a batch goes, by which routes.
+/// The ranges that a batch touches, and the epoch of the routes that say so.
 #[derive(Clone, Debug)]
 struct Routed {
     epoch: u64,
@@ -104,7 +104,7 @@ impl From<NoKeyspace> for WriteFailure {
     }
 }
 
-/// The bytes of a batch, copied only if they have to outlive the call.
+/// The bytes of a batch. They are copied only if they must outlive the call.
 enum Payload<'a> {
     Borrowed(&'a [u8]),
     Owned(Bytes),
@@ -138,7 +138,8 @@ impl AsRef<[u8]> for Payload<'_> {
     }
 }
 
-/// The way in. One per engine. What an uncontended write needs is held side by side.
+/// The write path. There is one per engine. The fields that an uncontended write needs are stored
+/// side by side.
 #[derive(Debug)]
 pub struct WritePath {
     topology: Arc<Topology>,
@@ -154,8 +155,8 @@ pub struct WritePath {
 }
 
 impl WritePath {
-    /// The way into `wal`, by the routes of `topology`; the version manager is asked for room, and
-    /// heavy batches are routed by the threads of `reads`.
+    /// A write path into `wal`, by the routes of `topology`. It asks the version manager for room,
+    /// and has heavy batches routed by the threads of `reads`.
     pub fn new(
         environment: Arc<Environment>,
         accounts: Arc<Accounts>,
@@ -178,7 +179,7 @@ impl WritePath {
         }
     }
 
-    /// Commits one or few encoded operations right here if nothing is in the way.
+    /// Commits one or few encoded operations on the caller's thread if nothing is in the way.
     ///
     /// # Errors
     /// When the engine has stopped, or the log has no room on a full disk. Nothing has happened
@@ -195,7 +196,7 @@ impl WritePath {
         submitted.map_err(|rejected| rejected.failure)
     }
 
-    /// As `submit`, for bytes that need no copy to be kept.
+    /// As `submit`, for owned bytes, which are kept without a copy.
     ///
     /// # Errors
     /// As `submit`, with the bytes.
@@ -208,8 +209,8 @@ impl WritePath {
         self.submit_payload(Payload::Owned(payload), operations, durability, false)
     }
 
-    /// As `submit_owned`, for a caller who wants to know when it is visible, also where the
-    /// acknowledgement comes later. Costs an allocation if it is queued.
+    /// As `submit_owned`, for a caller who wants to learn when the write is visible even if the
+    /// acknowledgement comes later. Costs an allocation if the write is queued.
     ///
     /// # Errors
     /// As `submit_owned`.
@@ -244,14 +245,14 @@ impl WritePath {
         let mut crc = None;
         loop {
             let superversion = self.topology.superversion.load();
-            // The insert would wait for this memory under the seat, where others wait for the
+            // The insert would wait for this memory under the seat, and others would wait for the
             // insert.
             if let Some(first) = PointOperations::new(bytes).next()
                 && let Some(range) = superversion.route(first.keyspace, first.key)
             {
                 range.active.prefetch(first.key);
             }
-            // While that memory comes.
+            // The checksum is computed while that memory is being fetched.
             let crc = *crc.get_or_insert_with(|| codec::crc(bytes));
             let epoch = superversion.epoch;
             let reach = match Reach::of(&superversion, bytes) {
@@ -299,8 +300,8 @@ impl WritePath {
         }
     }
 
-    /// Sends what is too much for this thread: it is checksummed, and routed if there are several
-    /// ranges, by the engine thread that handles it.
+    /// Sends a batch that is too heavy for this thread. The engine thread that handles it computes
+    /// the checksum, and the route if there are several ranges.
     #[cold]
     fn submit_heavy(
         &self,
@@ -319,17 +320,17 @@ impl WritePath {
         self.try_send(&superversion, write)
     }
 
-    /// Was a write by the routes of `epoch` refused because its range has gone? Then there is
-    /// another one for its keys, and the routes say so: they change before the range is closed. By
-    /// the same routes it would be refused again.
+    /// Was a write by the routes of `epoch` refused because its range is gone? Routes change before
+    /// the old range is closed, so newer routes then name another range for the keys. Under
+    /// unchanged routes the write would be refused again.
     #[cold]
     fn is_gone(&self, refused: Overloaded, epoch: u64) -> bool {
         let closed = refused.scope == Scope::Local && refused.why == Refused::Closed;
         if !closed {
             return false;
         }
-        // An account is seen closed without an order; what was published before that has to be seen
-        // too.
+        // `is_closed` is read without an order. The fence makes the routes visible that were
+        // published before the account was closed.
         fence(Ordering::Acquire);
         self.topology.superversion.load().epoch != epoch
     }

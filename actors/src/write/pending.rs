@@ -16,19 +16,18 @@ use std::task::{Context, Poll, ready};
 pub enum Submitted {
     /// Acknowledged: visible, and as durable as was asked.
     Done(Seqno),
-    /// In the log, or queued for it in its final order; poll for the acknowledgement.
+    /// In the log, or queued for it in its final order. Poll for the acknowledgement.
     Waiting(Pending),
-    /// It was waited for, and this was the answer.
+    /// Polled to its end. This was the answer.
     Failed(WriteFailure),
-    /// Nowhere: there was no room. Nothing has happened.
+    /// Nothing has happened: there was no room.
     NotAdmitted(Write, Scope),
-    /// Nowhere: it is too much for the caller's thread to find out which ranges it touches. Nothing
-    /// has happened.
+    /// Nothing has happened: the batch is too heavy for the caller's thread to find its ranges.
     NotRouted(Write),
 }
 
-/// A write on its way. May outlive the engine, on any thread (INVARIANT(no-block-on-executor)): so
-/// it holds no memtable and no file, nor what leads to one.
+/// A write on its way. It may outlive the engine, on any thread, so it holds no memtable, no file
+/// and nothing that leads to one (INVARIANT(no-block-on-executor)).
 pub struct Pending {
     pub(super) stage: Stage,
     pub(super) number: Number,
@@ -36,17 +35,17 @@ pub struct Pending {
 }
 
 pub(super) enum Stage {
-    /// To be stamped (`Buffered`), or stamped and synced (`Synced`).
+    /// Waits to be stamped (`Buffered`), or stamped and synced (`Synced`).
     Answer(Answer<Committed>, Sequencer),
-    /// Stamped; some other commit before it is not finished.
+    /// Stamped. An earlier commit is not finished.
     Visible(Seqno, WaitVisible),
 }
 
-/// The number of a write on its way.
+/// What is known of the number of a write on its way.
 pub(super) enum Number {
-    /// It comes with the acknowledgement.
+    /// The acknowledgement tells it.
     Unknown,
-    /// It comes when the write is stamped.
+    /// It is told when the write is stamped.
     Coming(Answer<Seqno>),
     Known(Seqno),
 }
@@ -73,7 +72,8 @@ impl Submitted {
     /// Resolves to the acknowledgement of a write that was admitted.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Committed> {
         if let Self::Waiting(pending) = self {
-            // Lets go of the queue: who has the answer may keep this.
+            // Drops the pending stage, and the sequencer with it: a caller may keep `self` for long
+            // after the answer.
             *self = match ready!(pending.poll(context)) {
                 Ok(seqno) => Self::Done(seqno),
                 Err(failure) => Self::Failed(failure),
@@ -89,11 +89,12 @@ impl Submitted {
         }
     }
 
-    /// Resolves once readers see a write that was admitted: with its acknowledgement, or before it
-    /// if it was submitted in stages.
+    /// Resolves once readers see a write that was admitted. For a write submitted in stages that
+    /// may be before its acknowledgement; for others it is the acknowledgement.
     ///
     /// # Errors
-    /// Why they never will, or, for a write that was not submitted so, why it is not acknowledged.
+    /// Why readers will never see it. For a write that was not submitted in stages: why it is not
+    /// acknowledged.
     ///
     /// # Cancellation
     /// No effect.
@@ -133,7 +134,8 @@ impl Pending {
         }
     }
 
-    /// `None` if the acknowledgement says it: nothing is known before, or the write was refused.
+    /// `None` if only the acknowledgement can tell: the number is not told earlier, or the write
+    /// was refused.
     async fn visible(&mut self) -> Option<Committed> {
         let Stage::Answer(_, commits) = &self.stage else { return None };
         let seqno = match &mut self.number {
@@ -149,7 +151,7 @@ impl Pending {
         Some(visible.map(|()| seqno).map_err(|_| self.lost()))
     }
 
-    /// Whoever had the write is gone: the engine has stopped, and the log may have it.
+    /// Whoever held the write is gone: the engine has stopped, and the log may have it.
     fn lost(&self) -> WriteFailure {
         WriteFailure::unknown(self.health.why_stopped())
     }

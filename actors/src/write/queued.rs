@@ -1,4 +1,5 @@
-//! A write that is sent: room in every queue on its way, then the log writer's mailbox.
+//! A write that is sent: it reserves a place in every queue on its way, then goes into the log
+//! writer's mailbox.
 
 use super::pending::{Number, Pending, Stage, Submitted};
 use super::waiting::NotSent;
@@ -15,18 +16,18 @@ use sluicedb_kernel::semaphore::Refused;
 use sluicedb_kernel::sequencer::{Sequencer, Slot};
 use std::sync::Arc;
 
-/// Room for one write in every queue on its way.
+/// A reserved place for one write in every queue on its way.
 pub(super) struct Places {
     slot: Slot<Sequencer>,
     wal: Permit<Commit>,
     ranges: Vec<(Arc<RangeOwner>, Permit<Apply>)>,
 }
 
-/// The queue that gave none.
+/// The queue that had no place.
 pub(super) enum Taken {
     Commits,
     Log,
-    /// Of the range at this position of the route.
+    /// The mailbox of the range at this position of the route.
     Range(usize),
 }
 
@@ -39,17 +40,17 @@ impl Taken {
     }
 }
 
-/// What came of sending a write by the routes of one superversion.
+/// How sending a write by the routes of one superversion ended.
 enum Sent {
     Submitted(Submitted),
-    /// The routes have changed since.
+    /// The routes have changed since the write was routed.
     Stale(Write),
 }
 
 impl WritePath {
-    /// Sends the write to the log writer if there is room everywhere right now. If the routes have
-    /// changed since it was routed it goes by the new ones: nobody is told of no room because a
-    /// range has gone.
+    /// Sends the write to the log writer if every queue has room right now. If the routes have
+    /// changed since the write was routed, it is routed again: nobody is told `Overloaded` because
+    /// a range is gone.
     pub(super) fn try_send(
         &self,
         superversion: &Superversion,
@@ -103,8 +104,8 @@ impl WritePath {
         }
     }
 
-    /// A place in the sequencer and one in every mailbox on the way, if they are free right now.
-    /// INVARIANT(admission-before-log): all places, or none of them.
+    /// Takes a place in the sequencer and one in every mailbox on the way, if all are free right
+    /// now. INVARIANT(admission-before-log): all places, or none of them.
     pub(super) fn try_places(
         &self,
         owners: &[Arc<RangeOwner>],
@@ -124,7 +125,7 @@ impl WritePath {
         Ok(Places { slot, wal, ranges })
     }
 
-    /// The write is in the log writer's mailbox, or already stamped, when this returns.
+    /// When this returns, the write is in the log writer's mailbox or already stamped.
     pub(super) fn send(
         &self,
         write: Write,
@@ -173,7 +174,7 @@ pub(super) fn owners(superversion: &Superversion, route: &Route) -> Vec<Arc<Rang
     route.parts().iter().map(owner).collect()
 }
 
-/// What each touched range is asked for, in route order.
+/// The claim on each touched range's account, in route order.
 pub(super) fn claims(superversion: &Superversion, route: &Route) -> Vec<Claim> {
     let claim = |part: &Part| {
         let owner = &superversion.ranges[part.range as usize].owner;

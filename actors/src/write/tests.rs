@@ -1,7 +1,7 @@
-//! Turns on a caller's thread. No other thread of the engine runs, so what is done is done by the
-//! caller.
+//! Turns on a caller's thread. The engines of most tests here start no thread of their own, so the
+//! test's thread does all the work.
 //!
-//! Long because every way of a write is driven here, step by step.
+//! Long because every path of a write is driven here, step by step.
 
 use super::inline::Seats;
 use super::queued::{claims, owners};
@@ -29,7 +29,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Opens, and starts nobody.
+/// A runtime that runs the open, and never runs the other threads.
 #[derive(Default)]
 struct Still {
     threads: Arc<ThreadRuntime>,
@@ -64,8 +64,8 @@ impl Runtime for Still {
     }
 }
 
-/// An engine of so many ranges, which part at the values of a byte. No two may share a directory:
-/// none ever leaves it.
+/// An engine with this many ranges; range `n` begins at the key `[n]`. Each test needs a directory
+/// of its own, because no engine here ever releases its lock.
 fn engine(dir: &str, ranges: u8) -> Engine {
     let runtime = Arc::new(Still::default());
     let opened = Engine::open(config(dir, ranges), Arc::new(MemVfs::new()), runtime);
@@ -81,9 +81,9 @@ fn over(ranges: u8) -> (Bytes, u32) {
     (batch.take_encoded().into(), operations)
 }
 
-/// Each range has more messages than a turn handles, or the log has as many, of which each leads to
-/// every range; and a caller comes to all of them. Planted: a fresh turn for each range; one for
-/// each message of the log.
+/// Queues more messages than one turn handles, either at each range, or at the log, where each
+/// message leads to every range. One caller then reaches all of them. Planted: a fresh turn for
+/// each range; a fresh turn for each message of the log.
 #[test]
 fn b13_a_callers_turn_is_bounded_over_all_the_ranges_that_it_comes_to() {
     for log_is_in_use in [false, true] {
@@ -113,7 +113,7 @@ fn b13_a_callers_turn_is_bounded_over_all_the_ranges_that_it_comes_to() {
         submit();
         let mine = handled();
         assert!((1..=TURN_MESSAGES_MAX).contains(&mine), "{mine} messages in one turn");
-        // What was left over is not lost.
+        // The rest is not lost.
         engine.parts.wal.seat.deliver_blocking();
         for owner in &owners {
             owner.seat.deliver_blocking();
@@ -123,7 +123,7 @@ fn b13_a_callers_turn_is_bounded_over_all_the_ranges_that_it_comes_to() {
     }
 }
 
-/// Notes whether the log's seat is free when it is called.
+/// A waker that notes whether the log's seat is free when it is called.
 struct Look {
     wal: Arc<Log>,
     free: Mutex<Vec<bool>>,
@@ -146,7 +146,7 @@ impl Wake for Look {
     }
 }
 
-/// A write that is queued while the log is in use.
+/// A write that is queued because the log's seat is taken.
 fn queued(engine: &Engine, durability: Durability) -> Submitted {
     let (payload, operations) = over(1);
     let submitted = engine.write_path().submit_owned(payload, operations, durability);
@@ -186,7 +186,7 @@ fn b12_what_a_refused_write_gives_back_wakes_nobody_before_the_seat_is_free() {
     assert!(matches!(answer, Poll::Ready(Err(_))));
 }
 
-/// A batch of so many bytes that its ranges are found by an engine thread.
+/// A batch so heavy that an engine thread finds its ranges.
 fn heavy() -> (Bytes, u32) {
     let mut batch = WriteBatch::new();
     batch.put([0], vec![1; 700 << 10]);
@@ -195,7 +195,7 @@ fn heavy() -> (Bytes, u32) {
     (batch.take_encoded().into(), operations)
 }
 
-/// Planted: every refusal of a place taken for a full queue.
+/// Planted: every refusal of a place is taken for a full queue.
 #[test]
 fn a_queue_that_is_closed_is_not_called_full() {
     let engine = engine("/closed-queue", 2);
@@ -208,7 +208,7 @@ fn a_queue_that_is_closed_is_not_called_full() {
     assert!(matches!(told, Err(Failure::Closed)), "{told:?}");
 }
 
-/// No thread reads here, so the queue stays full. Planted: `run` for everybody.
+/// No thread reads here, so the queue stays full. Planted: `run` for every patience.
 #[test]
 fn who_does_not_wait_for_room_does_not_wait_for_a_place_in_the_read_threads_queue() {
     let engine = engine("/no-place", 2);
@@ -235,7 +235,7 @@ fn who_does_not_wait_for_room_does_not_wait_for_a_place_in_the_read_threads_queu
     assert!(waits.as_mut().poll(context).is_pending());
 }
 
-/// As `engine`, with its threads.
+/// As `engine`, with running threads.
 fn running(dir: &str, ranges: u8) -> Engine {
     let opened = Engine::open(config(dir, ranges), Arc::new(MemVfs::new()), ThreadRuntime::new());
     block_on(opened).expect("an empty directory opens")
@@ -247,11 +247,10 @@ fn put(key: &'static [u8]) -> (Bytes, u32) {
     (batch.take_encoded().into(), 1)
 }
 
-/// Goal: a commit that was admitted by former routes, and comes after they changed, is written
-/// once, by the new ones, and leaves nothing in the accounts of ranges that are gone.
+/// Goal: a commit that was admitted by old routes, and handled after they changed, is written once,
+/// by the new routes. It leaves no charge in the accounts of ranges that are gone.
 ///
-/// Planted: `hand_on` that does not look at the epoch; `route_again` that keeps the first target
-/// only.
+/// Planted: `hand_on` does not look at the epoch; `route_again` keeps only the first target.
 #[test]
 fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     let engine = running("/stale", 4);
@@ -293,10 +292,9 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     block_on(engine.close()).expect("the disk works");
 }
 
-/// Goal: a caller's own write that finds the routes changed under it goes by the new ones.
+/// Goal: a caller's own write that finds changed routes at the seat is written by the new ones.
 ///
-/// Planted: `log_turn` that does not look at the epoch (the entry is in a memtable that nobody
-/// reads).
+/// Planted: `log_turn` does not look at the epoch (the entry is in a memtable that nobody reads).
 #[test]
 fn a_write_that_finds_the_routes_changed_at_the_seat_goes_by_the_new_ones() {
     let engine = running("/stale-seat", 2);
@@ -316,18 +314,18 @@ fn a_write_that_finds_the_routes_changed_at_the_seat_goes_by_the_new_ones() {
     block_on(engine.close()).expect("the disk works");
 }
 
-/// Goal: who waits for room in a range that goes is woken, and finds room in the one that takes its
-/// place.
+/// Goal: a writer that waits for room in a range that goes away is woken, and finds room in the
+/// range that replaces it.
 ///
-/// Planted: a change that does not close the accounts of ranges that are gone (the writer waits
-/// until the range is flushed, which here is never).
+/// Planted: a change does not close the accounts of replaced ranges (the writer waits until the
+/// range is flushed, which never happens here).
 #[test]
 fn x_10_who_waits_for_room_in_a_range_that_goes_is_routed_again() {
     let engine = running("/stale-waiter", 2);
     let path = engine.write_path();
     let before = engine.superversion();
     let owner = Arc::clone(&before.ranges[0].owner);
-    // Nobody gives it back.
+    // This permit is held until the end.
     let all = owner.local.try_acquire(owner.local.limit()).expect("the range is empty");
     let (payload, operations) = put(&[0, 7]);
     let Ok(Submitted::NotAdmitted(write, Scope::Local)) =
@@ -348,10 +346,10 @@ fn x_10_who_waits_for_room_in_a_range_that_goes_is_routed_again() {
     block_on(engine.close()).expect("the disk works");
 }
 
-/// Goal: who does not wait is not told that there is no room when a range has gone and another one
-/// has its keys. The caller has looked at the routes, and then they change.
+/// Goal: a writer that does not wait is not told `Overloaded` when its range was replaced. The
+/// routes change after the caller has looked at them.
 ///
-/// Planted: `NotAdmitted` for a write by former routes, and for one whose range is closed.
+/// Planted: `NotAdmitted` for a write by old routes, and for one whose range is closed.
 #[test]
 fn a_write_that_does_not_wait_goes_by_the_new_routes() {
     let engine = running("/stale-try", 2);
@@ -369,13 +367,14 @@ fn a_write_that_does_not_wait_goes_by_the_new_routes() {
     };
     let before = engine.superversion();
     change();
-    // It still holds the superversion from before; or it has been routed by it.
+    // First the caller still holds the old superversion. Then it holds the new one, and the write
+    // was routed by the old one.
     for superversion in [Arc::clone(&before), engine.superversion()] {
         let sent = path.try_send(&superversion, write(&before, over(2)));
         let Ok(mut sent @ Submitted::Waiting(_)) = sent else { panic!("{sent:?}") };
         block_on(poll_fn(|context| sent.poll(context))).expect("the disk works");
     }
-    // What is too much for the caller's thread is routed again where it was routed before.
+    // A heavy batch is routed by an engine thread the second time, too.
     let sent = path.try_send(&before, write(&before, heavy()));
     let Ok(Submitted::NotRouted(again)) = sent else { panic!("{sent:?}") };
     let sent = block_on(path.route_and_submit(again, Patience::Never));
@@ -389,11 +388,11 @@ fn a_write_that_does_not_wait_goes_by_the_new_routes() {
     block_on(engine.close()).expect("the disk works");
 }
 
-/// Goal: nobody waits for room in a range that comes to be when admission has been closed, because
-/// the engine fails or is closed: after a failure it will not be flushed. The change has begun
-/// before; the test holds the log's seat meanwhile.
+/// Goal: nobody waits for room in a range that is created after admission was closed, because the
+/// engine fails or is being closed: after a failure that range will not be flushed. The change has
+/// begun before; the test holds the log's seat meanwhile.
 ///
-/// Planted: a change that does not look whether admission was closed.
+/// Planted: a change does not look whether admission was closed.
 #[test]
 fn a_range_that_is_born_after_admission_was_closed_takes_nobody_in() {
     let engine = running("/born-late", 2);
@@ -406,7 +405,7 @@ fn a_range_that_is_born_after_admission_was_closed_takes_nobody_in() {
     let mut change = Box::pin(engine.change(split));
     let mut context = Context::from_waker(Waker::noop());
     assert!(change.as_mut().poll(&mut context).is_pending());
-    // The last place among the commits is the change's: from here on it waits for the seat only.
+    // The change holds the last place among the commits. From here on it waits only for the seat.
     while commits.try_reserve().is_ok() {
         std::thread::yield_now();
     }
@@ -422,10 +421,10 @@ fn a_range_that_is_born_after_admission_was_closed_takes_nobody_in() {
     block_on(engine.close()).expect("the disk works");
 }
 
-/// Goal: a range that takes nothing any more, and whose keys no other range has, refuses. It has
-/// fallen, and nobody has told the engine yet.
+/// Goal: a closed range refuses a write if no other range has its keys. Its owner has failed, and
+/// nobody has told the engine yet.
 ///
-/// Planted: a closed range taken for one that has gone, whatever the routes say (the caller looks
+/// Planted: a closed range is taken for a replaced one, whatever the routes say (the caller looks
 /// at the same routes again and again).
 #[test]
 fn a_write_into_a_range_that_has_fallen_does_not_look_for_another_one() {
@@ -438,7 +437,7 @@ fn a_write_into_a_range_that_has_fallen_does_not_look_for_another_one() {
             let (told, answers) = mpsc::channel();
             thread::spawn(move || {
                 let path = engine.write_path();
-                // Who comes first is behind somebody, and is sent.
+                // A first caller finds the seat taken, so its write is sent.
                 let guard = owner.seat.enter_blocking().expect("nobody panicked");
                 close(&owner);
                 assert!(!engine.parts.accounts.global.is_closed());
@@ -470,10 +469,10 @@ fn a_write_into_a_range_that_has_fallen_does_not_look_for_another_one() {
     }
 }
 
-/// Goal: a write on its way keeps nothing of the engine in memory but the queue that it waits in,
-/// and once it is answered not even that.
+/// Goal: a write on its way keeps nothing of the engine in memory but the sequencer that it waits
+/// in, and not even that once it is answered.
 ///
-/// Planted: `Pending` with the topology; one that is kept as it is when it is done.
+/// Planted: `Pending` holds the topology; a finished `Pending` is kept as it is.
 #[test]
 fn a_write_on_its_way_keeps_no_memtable_and_no_file() {
     let engine = running("/light-ticket", 1);
@@ -483,7 +482,7 @@ fn a_write_on_its_way_keeps_no_memtable_and_no_file() {
     let queued = || {
         let (payload, operations) = put(b"key");
         let owner = Arc::clone(&engine.superversion().ranges[0].owner);
-        // Behind somebody.
+        // The seat is taken, so the write is queued.
         let guard = owner.seat.enter_blocking().expect("nobody panicked");
         let sent = engine.write_path().submit_owned(payload, operations, Durability::Synced);
         drop(guard);
@@ -495,7 +494,7 @@ fn a_write_on_its_way_keeps_no_memtable_and_no_file() {
     let mut unfinished = queued();
     block_on(engine.close()).expect("the disk works");
     drop(engine);
-    // The thread that gives back what the engine had.
+    // Another thread drops what the engine held.
     let deadline = runtime.now() + Duration::from_secs(20);
     while topology.strong_count() > 0 || failures.strong_count() > 0 {
         assert!(runtime.now() < deadline, "they are kept");

@@ -1,4 +1,4 @@
-//! A write for which there was no room: it waits, or is told why it need not.
+//! A write for which there was no room: it waits, or is told why waiting cannot help.
 
 use super::pending::Submitted;
 use super::queued::{Taken, claims, owners};
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// Why a write that waited for room was not sent.
 pub(super) enum NotSent {
-    /// A range that it needed room of is not there any more.
+    /// A range whose room it needed is gone.
     Gone,
     Failed(WriteFailure),
 }
@@ -44,7 +44,7 @@ impl WritePath {
         }
     }
 
-    /// A refusal that waiting does not change.
+    /// The failure for a refusal that waiting cannot change.
     fn never(&self, write: &Write, refused: Overloaded) -> WriteFailure {
         WriteFailure::not_applied(match refused.why {
             Refused::TooLarge => Failure::storage(sluicedb_storage::Error::invalid(format!(
@@ -55,19 +55,20 @@ impl WritePath {
         })
     }
 
-    /// A refusal of a place, or of one who waits, by the routes of `epoch`.
+    /// What a refusal, by the routes of `epoch`, means for a write that asked for a place or
+    /// waited.
     pub(super) fn not_sent(&self, write: &Write, epoch: u64, refused: Overloaded) -> NotSent {
         if self.is_gone(refused, epoch) { NotSent::Gone } else { self.never(write, refused).into() }
     }
 
-    /// What was submitted, once it is in the log, or queued for it in its final order.
+    /// Resolves once the write is in the log, or queued for it in its final order.
     ///
     /// # Errors
-    /// `Overloaded` if there is no room and no `patience`, or not by the deadline; as `submit`.
-    /// Nothing has happened then.
+    /// `Overloaded` if there is no room and no `patience`, or no room until the deadline; as
+    /// `submit`. Nothing has happened then.
     ///
     /// # Cancellation
-    /// Dropped, nothing has happened.
+    /// If it is dropped, nothing has happened.
     pub async fn admitted(
         &self,
         submitted: Submitted,
@@ -87,7 +88,7 @@ impl WritePath {
         }
     }
 
-    /// The error for `write`, which was not admitted and shall not wait.
+    /// The error for `write`, which was not admitted and must not wait.
     fn overloaded(&self, write: &Write, scope: Scope) -> WriteFailure {
         if let Some(failure) = self.failures.refusal(false, |range| self.touches(write, range)) {
             return WriteFailure::not_applied(failure);
@@ -103,15 +104,17 @@ impl WritePath {
         WriteFailure::not_applied(Failure::Overloaded { scope, waited })
     }
 
-    /// Has an engine thread find out which ranges `write` touches, then sends it if there is room.
-    /// A deadline that has passed already is not waited for, as in `submit`. With no patience a
-    /// place in the thread's queue is not waited for; who has one waits for the work.
+    /// Has an engine thread find the ranges that `write` touches, then sends the write if there is
+    /// room. As in `submit`, a deadline that has already passed does not fail the write. Without
+    /// patience this does not wait for a place in the read threads' queue; once the write has a
+    /// place it waits for the routing.
     ///
     /// # Errors
-    /// `Overloaded` if no thread has come to it by the deadline, or there is no place; as `submit`.
+    /// `Overloaded` if no thread has routed it by the deadline, or if the queue has no place; as
+    /// `submit`.
     ///
     /// # Cancellation
-    /// Dropped, nothing has happened.
+    /// If it is dropped, nothing has happened.
     pub(super) async fn route_and_submit(
         &self,
         mut write: Write,
@@ -156,8 +159,8 @@ impl WritePath {
         routed.map_err(WriteFailure::not_applied)?
     }
 
-    /// Finds out, on an engine thread, which ranges `write` touches then. Does not hold the
-    /// superversion before: see `admit_and_send`.
+    /// The routing of `write`, for an engine thread. It loads the superversion when it runs and
+    /// does not hold one before: see `admit_and_send`.
     pub(super) fn find_route(
         &self,
         write: &Write,
@@ -170,11 +173,12 @@ impl WritePath {
     /// Waits for room, then sends.
     ///
     /// # Errors
-    /// `Overloaded` at the deadline; why the room it waits for cannot come, as `NoSpace` while the
-    /// disk is full; why the engine has stopped. Nothing has happened then.
+    /// `Overloaded` at the deadline. The reason why the room cannot become free, such as `NoSpace`
+    /// while the disk is full. The reason why the engine has stopped. Nothing has happened then.
     ///
     /// # Cancellation
-    /// Dropped, nothing has happened; room that was already given goes to the next in line.
+    /// If it is dropped, nothing has happened. Room that it was already granted goes to the next
+    /// waiter.
     pub(super) async fn admit_and_submit(
         &self,
         mut write: Write,
@@ -196,7 +200,7 @@ impl WritePath {
                 Either::Left(Err(NotSent::Failed(failure))) => return Err(write.rejected(failure)),
                 Either::Right(why) => return Err(write.rejected(self.given_up(why, &stopwatch))),
             }
-            // The routes have changed, and the new ones say whose room it waits for.
+            // The routes have changed. The new ones say whose room the write waits for.
             let superversion = self.topology.superversion.load_full();
             let heavy = is_heavy(write.payload.len(), write.operations);
             let routed = if heavy && !superversion.is_one() {
@@ -219,7 +223,7 @@ impl WritePath {
         }
     }
 
-    /// What `give_up` resolved to, as the writer is told it.
+    /// The writer's error for what `give_up` resolved to.
     fn given_up(&self, why: Option<Failure>, stopwatch: &Stopwatch<'_>) -> WriteFailure {
         match why {
             Some(failure) => WriteFailure::not_applied(failure),
@@ -227,10 +231,12 @@ impl WritePath {
         }
     }
 
-    /// INVARIANT(nothing-held-while-waiting): waits for whatever has no room, and holds nothing of
-    /// anything else meanwhile: this future may never be polled again. Not even the superversion:
-    /// memtables that are flushed meanwhile would stay in memory for it, although their bytes are
-    /// back in the accounts. Bytes first; places in queues turn over within one turn of an actor.
+    /// Waits for one account or queue that has no room.
+    ///
+    /// INVARIANT(nothing-held-while-waiting): meanwhile it holds nothing of any other, because this
+    /// future may never be polled again. It does not hold the superversion either: that would keep
+    /// flushed memtables in memory although their bytes are back in the accounts. It waits for
+    /// bytes first, since places in queues become free within one turn of an actor.
     async fn admit_and_send(
         &self,
         write: &Write,
@@ -296,8 +302,8 @@ impl WritePath {
         }
     }
 
-    /// Resolves when waiting makes no sense any more: at the deadline (`None`), or when the room
-    /// cannot come, because the disk is full, or because the range cannot be flushed.
+    /// Resolves when waiting makes no sense any more: at the deadline (`None`), or with the reason
+    /// why the room cannot become free: the disk is full, or the range cannot be flushed.
     async fn give_up(&self, write: &Write, patience: Patience) -> Option<Failure> {
         let for_ever = matches!(patience, Patience::Forever);
         let touches = |range| self.touches(write, range);
@@ -315,12 +321,12 @@ impl WritePath {
         }
     }
 
-    /// Does the write need room of this range?
+    /// Does the write need room in this range?
     fn touches(&self, write: &Write, range: RangeId) -> bool {
         let Some(Routed { epoch, route }) = &write.route else { return true };
         let superversion = self.topology.superversion.load();
         let is_in = |part: &Part| superversion.ranges[part.range as usize].id() == range;
-        // By other routes it needs the room of other ranges, and is about to find that out.
+        // A write by old routes needs room in other ranges. It is about to find that out.
         *epoch == superversion.epoch && route.parts().iter().any(is_in)
     }
 }

@@ -1,4 +1,4 @@
-//! Changes and batches behind the seat: one order, one set of rules.
+//! Changes and batches behind the seat share one order and one set of rules.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -59,7 +59,7 @@ impl Bench {
         Ok(self.state.append(&payload, codec::crc(&payload), operations, durability))
     }
 
-    /// First numbers, and what each record was: a change's id or a batch's operations.
+    /// Each record's first number, with a change's id or the count of a batch's operations.
     fn logged(&mut self) -> Vec<(Seqno, Result<ChangeId, u32>)> {
         let group = self.state.log.take_group();
         group.write().unwrap();
@@ -92,7 +92,7 @@ fn spare(vfs: &Arc<dyn Vfs>, number: u64) -> Spare {
     prepare_spare(vfs, Path::new(DIR), &IDENTITY, FileNumber(number), 8192, true).unwrap()
 }
 
-/// Of three bytes each.
+/// An encoded batch. Each operation takes three bytes.
 fn batch(operations: u32) -> Vec<u8> {
     let mut batch = WriteBatch::new();
     for _ in 0..operations {
@@ -121,7 +121,7 @@ fn changes_and_batches_share_one_order_of_numbers() {
     }
     assert_eq!(bench.state.next_seqno(), Seqno(13));
     assert_eq!(bench.logged(), want);
-    // The log has the bytes of both; users wrote the batches.
+    // The log counts the bytes of both. The other counters are about batches only.
     let counts = &bench.state.counts;
     assert_eq!(counts.log_bytes.get(), 3 * (32 + 40));
     assert_eq!((counts.commits.get(), counts.entries_written.get()), (3, 9));
@@ -141,7 +141,7 @@ fn a_change_without_room_is_not_stamped_and_goes_on_in_the_next_segment() {
     };
     assert_eq!(spare_due, 1, "the keeper is told once per segment");
     assert!(bench.state.spare_wanted(2).is_some());
-    // Nor may it go on before there is a segment, nor while the log refuses.
+    // A change needs a segment, and it needs a log that does not refuse.
     let full = Failure::Closed;
     bench.state.refuse_room(&full, &mut AfterTurn::default());
     let refused = bench.state.append_change(ChangeId(6), Durability::Synced);
