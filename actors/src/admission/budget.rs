@@ -1,29 +1,29 @@
-//! How much memory one range may use, and what for.
+//! How much memory one range may use, and for what.
 
 use crate::config::EngineConfig;
 
-/// Smallest memtable that is derived where there are many ranges.
+/// The smallest memtable size that is derived for several ranges.
 const MEMTABLE_BYTES_FLOOR: usize = 1 << 20;
-/// Largest memtable that is derived.
+/// The largest memtable size that is derived.
 const MEMTABLE_BYTES_CAP: usize = 64 << 20;
 
-/// The sizes that bound a range's overlay. The active memtable is to be sealed at `memtable_bytes`;
-/// while the queue of sealed ones is full it grows on to twice that (the hard limit: the local
-/// account), and then the range's writers wait.
+/// The sizes that bound a range's overlay. The active memtable should be sealed at
+/// `memtable_bytes`. While the queue of sealed memtables is full, it may grow to twice that. That
+/// is the hard limit, which the local account enforces by making the range's writers wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RangeBudget {
     /// Size at which the active memtable is sealed, in bytes.
     pub memtable_bytes: usize,
-    /// What all memtables of the range may hold before no more is sealed, in bytes.
+    /// Bytes that all memtables of the range may hold before no further one is sealed.
     pub buffer_bytes: usize,
     /// Sealed memtables beyond the one in flush.
     pub sealed_max: usize,
 }
 
-/// Size of a memtable where nothing is said. One range gets a quarter of the write buffer. Of
-/// several, a single hot one gets no more than half of the write buffer with everything that it may
-/// queue, and all of them, equally warm, reach their size before the write buffer is full, as far
-/// as memtables do not become tiny by it.
+/// The memtable size if the options set none. A single range gets a quarter of the write buffer.
+/// With several ranges, one hot range with its full queue takes at most half of the write buffer.
+/// If all are equally warm, all reach their size before the write buffer is full, unless that would
+/// make memtables tiny.
 fn default_memtable_bytes(write_buffer_bytes: usize, sealed_max: usize, ranges: usize) -> usize {
     let bytes = if ranges <= 1 {
         write_buffer_bytes / 4
@@ -36,14 +36,14 @@ fn default_memtable_bytes(write_buffer_bytes: usize, sealed_max: usize, ranges: 
 }
 
 impl RangeBudget {
-    /// What each of so many ranges gets.
+    /// The budget of each of this many ranges.
     pub fn of(config: &EngineConfig, ranges: usize) -> Self {
         let EngineConfig { write_buffer_bytes, memtable_bytes, range_buffer_bytes, .. } = *config;
         let sealed_max = config.sealed_memtables_max;
         Self::derive(write_buffer_bytes, memtable_bytes, range_buffer_bytes, sealed_max, ranges)
     }
 
-    /// As [`RangeBudget::of`], from the sizes that were said and those that were not.
+    /// As [`RangeBudget::of`], from the sizes that the options set or leave open.
     /// INVARIANT(bounded-overlay).
     pub fn derive(
         write_buffer_bytes: usize,
@@ -52,7 +52,8 @@ impl RangeBudget {
         sealed_max: usize,
         ranges: usize,
     ) -> Self {
-        // Each of the queue, the one in flush and the active one may be at the hard limit.
+        // Every memtable may reach the hard limit: the queued ones, the one in flush and the active
+        // one.
         let full = sealed_max.saturating_add(2).saturating_mul(2);
         let memtable_bytes = memtable_bytes.unwrap_or_else(|| {
             let most = buffer_bytes.map_or(usize::MAX, |bytes| (bytes / full).max(4096));
@@ -63,18 +64,18 @@ impl RangeBudget {
         Self { memtable_bytes, buffer_bytes, sealed_max }
     }
 
-    /// A flush of fewer bytes is not cut at shard bounds: half a memtable.
+    /// A flush of fewer bytes than this is not cut at shard bounds: half a memtable.
     pub fn shard_cut_bytes_min(&self) -> u64 {
         self.memtable_bytes as u64 / 2
     }
 
-    /// The hard limit of the active memtable: what the local account holds, in bytes.
+    /// The hard limit of the active memtable in bytes: the size of the local account.
     pub fn active_bytes_max(&self) -> usize {
         2 * self.memtable_bytes
     }
 
-    /// What a write that is charged `bytes` takes of the local account. A large one counts as one
-    /// memtable: it is let in while the active memtable is below its size, or empty.
+    /// What a write that is charged `bytes` takes of the local account. A large write counts as one
+    /// memtable, so it is admitted while the active memtable is below its size, or empty.
     #[inline]
     pub fn local_charge(&self, bytes: u64) -> u64 {
         bytes.min(self.memtable_bytes as u64)

@@ -1,21 +1,22 @@
-//! Admission: the door in front of the log.
+//! Admission: what a write passes before the log.
 //!
-//! Guarantees (admission-before-log): who holds an [`Admission`] holds its bytes in every range
-//! account it touches and in the global account. Everything is taken in one go: who lacks room in
-//! one account waits in its line and holds nothing meanwhile, in no account, so a future that is
-//! never polled again keeps no room from anybody, and nobody waits in a circle. Ranges are asked
-//! first, in ascending order, the global account last.
+//! Guarantees (admission-before-log): whoever holds an [`Admission`] holds its bytes in every range
+//! account that it touches, and in the global account. Everything is taken at once. A write that
+//! lacks room in one account waits in that account's line and holds nothing in any account. So a
+//! future that is never polled again keeps no room from anybody, and no cycle of waiters can form.
+//! Range accounts are asked first, in ascending order, the global account last.
 //!
-//! Progress: who has come to the head of one line then takes from the *ranges* without standing in
-//! line again, if they have room; else it goes to the line of the one that has none. It never
-//! passes those who wait for the global account. So somebody turned away has seen an account that
+//! Progress: a write at the head of one line takes from the *ranges* without queueing again, if
+//! they have room. If one has none, the write goes to that range's line. A write never overtakes
+//! those who wait for the global account. So a write that is turned away has met an account that
 //! others have just filled, and a large write at the head of the global line is not overtaken for
 //! ever.
 //!
-//! Liveness, beyond the accounts' own: what is out comes back without anybody's poll. A memtable at
-//! half of its account is sealed, one at less is when somebody waits for the engine's account.
+//! Liveness, beyond that of the accounts: bytes come back without anybody's poll. A memtable at
+//! half of its account is sealed; a smaller one is sealed when somebody waits for the engine's
+//! account.
 //!
-//! Does not: measure time. Who sets a deadline drops the future.
+//! Does not: measure time. Whoever has a deadline drops the future.
 
 use crate::failure::Scope;
 use sluicedb_kernel::semaphore::Refused;
@@ -34,11 +35,11 @@ use std::task::{Context, Poll};
 pub struct Overloaded {
     /// Whose account refused.
     pub scope: Scope,
-    /// `Full` may pass, `TooLarge` and `Closed` will not.
+    /// `Full` may pass. `TooLarge` and `Closed` will not.
     pub why: Refused,
 }
 
-/// What one range is asked for.
+/// What a write asks of one range.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// Ranges are asked in ascending order of this number.
@@ -47,27 +48,27 @@ pub struct Claim {
     pub account: Semaphore,
     /// Bytes of the global account.
     pub bytes: u64,
-    /// Bytes of the range's account: as many, or fewer where a range counts a large write as less.
+    /// Bytes of the range's account. Fewer than `bytes` if the write is large: see
+    /// `RangeBudget::local_charge`.
     pub local_bytes: u64,
 }
 
-/// Bytes in the local accounts and in the global one; given back when dropped.
+/// Bytes in the local accounts and in the global one. Dropping it gives them back.
 ///
 /// INVARIANT(admission-before-log): a commit is sent with one of these, or made under an
 /// [`AdmissionToOne`].
 #[derive(Debug)]
 #[must_use = "a dropped admission gives its bytes back"]
 pub struct Admission {
-    /// Of the only, or first, range.
+    /// The bytes in the only, or first, range.
     pub local: SemaphorePermit,
-    /// Of the other ranges, ascending.
+    /// The bytes in the other ranges, ascending.
     pub more: Vec<SemaphorePermit>,
-    /// The sum of the claims, in the account of the engine.
+    /// The sum of the claims, in the engine's account.
     pub global: SemaphorePermit,
 }
 
-/// As an [`Admission`], to one range, for a caller that writes at once: no reference count is
-/// touched.
+/// As an [`Admission`], to one range, for a caller that writes at once. Touches no reference count.
 #[derive(Debug)]
 #[must_use = "a dropped admission gives its bytes back"]
 pub struct AdmissionToOne<'a> {
@@ -77,14 +78,14 @@ pub struct AdmissionToOne<'a> {
     bytes: u64,
 }
 
-/// The global account and the order in which accounts are asked.
+/// The global account, and the order in which accounts are asked.
 #[derive(Clone, Debug)]
 pub struct Gate {
     global: Semaphore,
 }
 
 impl Gate {
-    /// A gate in front of `global`.
+    /// A gate before the account `global`.
     pub fn new(global: Semaphore) -> Self {
         Self { global }
     }
@@ -95,10 +96,10 @@ impl Gate {
     }
 
     /// Admits to one range if both accounts have room now: `local_bytes` of the range's account and
-    /// `bytes` of the global one. Two compare-and-swaps in all.
+    /// `bytes` of the global one. Costs two compare-and-swaps.
     ///
     /// # Errors
-    /// Whose account has no room, and why.
+    /// The account that has no room, and why.
     #[inline]
     pub fn try_admit_to_one<'a>(
         &'a self,
@@ -120,31 +121,31 @@ impl Gate {
         Ok(AdmissionToOne { local, local_bytes, global: &self.global, bytes })
     }
 
-    /// Admits to several ranges if all accounts have the bytes now; asserts as
-    /// [`Gate::admit_many`].
+    /// Admits to several ranges if all accounts have room now. Asserts as [`Gate::admit_many`].
     pub fn try_admit_many(&self, claims: Vec<Claim>) -> Result<Admission, Overloaded> {
         let mut admit = self.admit_many(claims);
         admit.try_the_rest(None).map_err(|(at, why)| Overloaded { scope: admit.scope_of(at), why })
     }
 
-    /// Admits to all ranges, waiting for their accounts and for the global one; asserts that they
-    /// ascend and that there is at least one.
+    /// Admits to all ranges. Waits for their accounts and for the global one. Asserts that there is
+    /// at least one range and that the ranges ascend.
     ///
     /// # Cancellation
-    /// Dropped at any point, everything is given back and the next in line is woken.
+    /// If it is dropped, everything is given back and the next waiter is woken.
     pub fn admit_many(&self, claims: Vec<Claim>) -> Admit {
         Admit::new(self.global.clone(), claims)
     }
 }
 
-/// What can never fit is told so at once, also while the range, which is asked first, is full.
+/// A write that can never fit is refused at once, even while its range, which is asked first, is
+/// full.
 fn never_fits(global: &Semaphore, bytes: u64) -> bool {
     bytes > global.limit()
 }
 
 impl AdmissionToOne<'_> {
-    /// Ends the admission without giving anything back: the memtable accounts for the bytes from
-    /// now on, and releases them in both accounts.
+    /// Ends the admission and gives nothing back. From now on the memtable holds the bytes, and
+    /// releases them in both accounts.
     #[inline]
     pub fn forget(mut self) {
         (self.local_bytes, self.bytes) = (0, 0);
@@ -159,11 +160,11 @@ impl Drop for AdmissionToOne<'_> {
     }
 }
 
-/// Waits at the gate; see [`Gate::admit_many`].
+/// The future of [`Gate::admit_many`].
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Admit {
-    /// The line it stands in: the position of its account among `claims`, or past them for the
-    /// global one. Nothing is held meanwhile.
+    /// The line that it waits in: the position of the account among `claims`, or one past the last
+    /// for the global account. It holds nothing meanwhile.
     asking: Option<(usize, Acquire)>,
     claims: Vec<Claim>,
     global: Semaphore,
@@ -187,8 +188,8 @@ impl Admit {
         Self { asking: None, claims, global, bytes }
     }
 
-    /// The position, among the claims, of the range whose account this future waits for; `None`
-    /// while it waits for the global one, or not at all.
+    /// The position among the claims of the range whose account this future waits for. `None` while
+    /// it waits for the global account, or not at all.
     pub fn waiting_range(&self) -> Option<usize> {
         self.asking.as_ref().map(|(at, _)| *at).filter(|at| *at < self.claims.len())
     }
@@ -204,10 +205,10 @@ impl Admit {
         }
     }
 
-    /// Takes everything but what `turn` brings along, without waiting.
+    /// Takes from every account without waiting. `turn` is the permit that it waited for, if any.
     ///
-    /// INVARIANT(nothing-held-while-waiting): if one account refuses, everything goes back, and its
-    /// position is returned.
+    /// INVARIANT(nothing-held-while-waiting): if one account refuses, everything is given back and
+    /// that account's position is returned.
     fn try_the_rest(
         &mut self,
         mut turn: Option<(usize, SemaphorePermit)>,
@@ -344,7 +345,7 @@ mod tests {
         assert!(poll(&mut late).is_ready());
     }
 
-    /// Planted: `try_the_rest` and `try_admit_to_one` that ask the range only.
+    /// Planted: `try_the_rest` and `try_admit_to_one` ask only the range.
     #[test]
     fn what_never_fits_is_refused_at_once_also_while_its_range_is_full() {
         let gate = Gate::new(Semaphore::new(10));

@@ -1,9 +1,9 @@
-//! Who may write now: the accounts that writes are charged to, what waiting for them costs, how
-//! near it is.
+//! Who may write now: the accounts that writes are charged to, the time spent waiting for them, and
+//! how close writers are to waiting.
 //!
-//! Guarantees: what is charged to an account is bounded by it; who waits is counted, timed and
-//! shown. The gate in front of the accounts is `gate`. Does not: know a range's owner, nor
-//! give room: flushes do.
+//! Guarantees: an account bounds what is charged to it; every wait is counted, timed and shown.
+//! `gate` admits writes to the accounts. Does not: know a range's owner, or free room; flushes do
+//! that.
 
 mod budget;
 pub mod gate;
@@ -17,28 +17,28 @@ use pressure::{Board, Stall};
 use sluicedb_kernel::semaphore::Semaphore;
 use waits::WaitCounts;
 
-/// The engine's account, and what is counted and shown of all accounts.
+/// The engine's account, and the counters and the pressure of all accounts.
 #[derive(Debug)]
 pub struct Accounts {
-    /// The account of the engine: all that is in memory and not yet in tables.
+    /// The engine's account: everything in memory that is not yet in tables.
     pub global: Semaphore,
     /// Waits for room in a range.
     pub local_waits: WaitCounts,
     /// Waits for room in the engine.
     pub global_waits: WaitCounts,
-    /// All of these once more, in the order of [`Stall::ALL`]: by what they were for when they
-    /// began.
+    /// All waits once more, by what they were for when they began, in the order of [`Stall::ALL`].
     pub stalls: [WaitCounts; Stall::ALL.len()],
     /// Writes refused, at once or at their deadline, because a range had no room.
     pub overloaded_local: Counter,
     /// Writes refused, at once or at their deadline, because the engine had no room.
     pub overloaded_global: Counter,
-    /// What watchers see of the pressure.
+    /// The pressure, as watchers see it.
     pub board: Board,
 }
 
 impl Accounts {
-    /// An account of so many bytes. `on_wait` is called when somebody begins to wait for it.
+    /// An engine account of this many bytes. `on_wait` is called when somebody begins to wait for
+    /// it.
     pub fn new(bytes: u64, on_wait: Box<dyn Fn() + Send + Sync>) -> Self {
         Self {
             global: Semaphore::with_wait_hook(bytes, on_wait),

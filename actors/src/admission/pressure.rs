@@ -1,12 +1,12 @@
-//! How near the engine is to making writers wait, and because of what.
+//! How close the engine is to making writers wait, and why.
 //!
 //! Guarantees: [`Board::measure`] is exact at the moment of the call and costs a few loads per
-//! range; the board shows what [`Board::look`] saw last, in steps, to any number of watchers, and
-//! showing never waits for one of them. The put path does not know about any of this: the version
-//! manager looks after each message, a writer when it begins to wait, and whoever finds the disk
-//! full or in order again. So the board lags by what the active memtables took in since.
+//! range. Watchers see what [`Board::look`] measured last, in steps; there may be any number of
+//! them, and publishing never waits for one. A put measures nothing. The version manager looks
+//! after each message, a writer when it begins to wait, and any party when it finds the disk full
+//! or in order again. So the board lags by what the active memtables have taken in since.
 //!
-//! Does not: slow anybody down. That is the accounts' business (`gate`).
+//! Does not: slow anybody down. The accounts do that (`gate`).
 
 use super::RangeBudget;
 use crate::config::EngineConfig;
@@ -18,10 +18,11 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::OnceLock;
 
-/// The board shows a change of the level from this size on; a new cause, and reaching or leaving
-/// 1.0, at once.
+/// The board publishes a change of the level of at least this size. It publishes at once a new
+/// cause, and reaching or leaving 1.0.
 pub const STEP: f64 = 0.05;
-/// The third table of twenty is a step after the second, although 0.15 - 0.1 < 0.05 in binary.
+/// Tolerates binary rounding: the third L0 table of twenty is one step above the second, although
+/// 0.15 - 0.1 < 0.05 in binary.
 const ROUNDING: f64 = 1e-9;
 
 /// What is short.
@@ -31,7 +32,7 @@ pub enum Cause {
     Disk,
     /// Places in L0 of a range: compaction is behind.
     L0(RangeId),
-    /// Log that cannot be let go: flushing is forced soon.
+    /// Log that must be retained: a flush is forced soon.
     Log,
     /// Memory of the engine: flushing is behind.
     Memory,
@@ -44,19 +45,19 @@ pub enum Cause {
 pub struct Pressure {
     /// From 0.0 (nothing is held) to 1.0 (writers wait, or will with the next bytes).
     pub level: f64,
-    /// What it is about; `None` at 0.0.
+    /// The cause of the level. `None` at 0.0.
     pub cause: Option<Cause>,
 }
 
 impl Pressure {
-    /// Takes over a cause that presses harder. Of equal ones the first stays.
+    /// Replaces the cause by one with a higher level. Of equal levels the first one stays.
     fn raise(&mut self, level: f64, cause: Cause) {
         if level > self.level {
             *self = Self { level, cause: Some(cause) };
         }
     }
 
-    /// Is this worth telling those who know `old`?
+    /// Is the change large enough to publish?
     fn differs_from(self, old: Self) -> bool {
         self.cause != old.cause
             || (self.level - old.level).abs() >= STEP - ROUNDING
@@ -69,7 +70,7 @@ impl Pressure {
 pub enum Stall {
     /// Files cannot be written.
     Disk,
-    /// A range has as many tables in L0 as there may be: its flushes are held back.
+    /// A range has as many runs in L0 as it may have, so its flushes are held back.
     L0,
     /// Memory of one range.
     RangeMemory,
@@ -84,7 +85,7 @@ impl Stall {
     pub const ALL: [Self; 5] = [Self::Disk, Self::L0, Self::RangeMemory, Self::Memory, Self::Queue];
 }
 
-/// Who measures.
+/// Measures the pressure.
 pub trait Meter: Send + Sync {
     /// The pressure at this moment.
     fn pressure(&self) -> Pressure;
@@ -112,7 +113,7 @@ impl Default for Board {
 }
 
 impl Board {
-    /// From here on `meter` measures.
+    /// Sets the meter. Once only.
     pub fn measure_with(&self, meter: Box<dyn Meter>) {
         assert!(self.meter.set(meter).is_ok(), "there is one way to measure it");
     }
@@ -122,12 +123,12 @@ impl Board {
         self.meter.get().map(|meter| meter.pressure()).unwrap_or_default()
     }
 
-    /// What a write waits for that has begun to wait at `range`, or at the engine.
+    /// What a write that begins to wait at `range`, or at the engine, waits for.
     pub(super) fn stall(&self, range: Option<RangeId>) -> Stall {
         self.meter.get().map_or(Stall::Queue, |meter| meter.stall(range))
     }
 
-    /// Shows the watchers what has become of the pressure, if that is worth a word.
+    /// Measures, and publishes the result if the change is large enough.
     pub fn look(&self) {
         self.show(self.measure());
     }
@@ -137,39 +138,39 @@ impl Board {
         self.shown.update(|shown| shown.is_some_and(differs).then_some(Some(now)));
     }
 
-    /// There will be no further change.
+    /// Ends the board: watchers see `None`, and no further change.
     pub(crate) fn end(&self) {
         self.shown.update(|shown| shown.is_some().then_some(None));
     }
 
-    /// A watcher that has seen what is shown now.
+    /// A watcher. What is shown now counts as seen by it.
     pub fn watcher(&self) -> Watcher<Option<Pressure>> {
         self.shown.watcher()
     }
 }
 
-/// What the pressure needs to know of a range's owner.
+/// What the pressure must know of a range's owner.
 pub trait RangeMemory {
     /// 1.0 when the range has no room; see [`range_fullness`].
     fn fullness(&self) -> f64;
 }
 
-/// What the pressure is measured on, beside the ranges.
+/// What the pressure is computed from, beside the ranges.
 #[derive(Debug)]
 pub struct Gauges<'a> {
     /// Capacities.
     pub config: &'a EngineConfig,
     /// The account of the engine.
     pub global: &'a Semaphore,
-    /// Has somebody found the disk full, and not succeeded since?
+    /// Has some party found the disk full, and not succeeded since?
     pub disk_full: bool,
     /// Bytes of closed log segments that a recovery would need.
     pub log_retained_bytes: u64,
 }
 
 impl Gauges<'_> {
-    /// The pressure at this moment. Equal levels are put down to what the others follow from: a
-    /// full L0 stops flushing, which fills the memory.
+    /// The pressure at this moment. Of equal levels the root cause is named: a full L0 stops
+    /// flushes, and that fills the memory.
     pub fn pressure<O: Deref<Target: RangeMemory>>(
         &self,
         superversion: &Superversion<O>,
@@ -191,8 +192,8 @@ impl Gauges<'_> {
         pressure
     }
 
-    /// What a write waits for that has begun to wait at `range`, or at the engine: what the rest
-    /// follows from. Other ranges' L0 is none of a range's business.
+    /// What a write that begins to wait at `range`, or at the engine, waits for: the root cause. A
+    /// write that waits at a range looks only at that range's L0.
     pub fn stall<O: Deref<Target: RangeMemory>>(
         &self,
         superversion: &Superversion<O>,
@@ -215,14 +216,14 @@ impl Gauges<'_> {
     }
 }
 
-/// From 1.0 on no further flush is let in. As with the trigger, runs count, and files only where
-/// they are more than that many flushes bring.
+/// How full L0 is. From 1.0 on no further flush is admitted. As with the compaction trigger, runs
+/// count. Files count only where there are more of them than that many flushes write.
 fn l0_fullness(range: &RangeVersion, config: &EngineConfig) -> f64 {
     let runs_max = config.l0_tables_max;
     let shards = range.own.compaction(&config.compaction).shards;
     let files_max = runs_max.saturating_mul(shards.max(range.shards.count()));
     let share = |count: usize, most: usize| count as f64 / most as f64;
-    // What waits for a flush does not stand in its way.
+    // Tables that are ahead of memtables wait for a flush, so they must not block it.
     let is_ahead = |layer: &&Layer| layer.run.slices().iter().all(|slice| range.is_ahead(slice));
     let ahead = range.layers.at(Place::L0).iter().filter(is_ahead).count();
     let runs = range.layers.at(Place::L0).len() - ahead;
@@ -235,15 +236,16 @@ pub fn l0_has_room(range: &RangeVersion, config: &EngineConfig) -> bool {
     l0_fullness(range, config) < 1.0
 }
 
-/// 1.0 when the active memtable has reached its hard limit, the account `local`. Half of that,
-/// where it is sealed, is as far as it comes while its range is flushed in time. What the range
-/// holds in all, `held_bytes`, bounds the queue behind it.
+/// How full a range is. It is 1.0 when the active memtable has reached its hard limit, which is the
+/// account `local`. While the range is flushed in time, it stays at or below half, where the
+/// memtable is sealed. `held_bytes`, everything that the range holds, bounds the queue of sealed
+/// memtables.
 pub fn range_fullness(local: &Semaphore, held_bytes: usize, budget: &RangeBudget) -> f64 {
     let share = held_bytes as f64 / budget.buffer_bytes as f64;
     fullness(local).max(share.min(1.0))
 }
 
-/// 1.0 when it is full or somebody waits for more than is left.
+/// How full an account is. It is 1.0 when the account is full, or when somebody waits for it.
 fn fullness(account: &Semaphore) -> f64 {
     if account.is_short() {
         return 1.0;

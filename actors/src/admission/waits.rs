@@ -1,4 +1,4 @@
-//! What waiting for room costs: how often, how long, where, and how often in vain.
+//! What waiting for room costs: how often, how long, and where writers wait.
 
 use super::Accounts;
 use super::pressure::Stall;
@@ -25,7 +25,7 @@ impl WaitCounts {
         self.waits.get()
     }
 
-    /// Time waited here in all, in microseconds. A wait is added when it ends.
+    /// Total time waited here, in microseconds. A wait is added when it ends.
     pub fn micros(&self) -> u64 {
         self.micros.get()
     }
@@ -57,12 +57,12 @@ impl Place {
     }
 }
 
-/// Times one write's waiting, place by place; also when the write's future is dropped.
+/// Times the wait of one write, place by place. A dropped wait counts as well.
 pub(crate) struct Stopwatch<'a> {
     accounts: &'a Accounts,
     environment: &'a Environment,
     started: Instant,
-    /// Where it waits, what for, and since when.
+    /// Where the write waits, what for, and since when.
     at: Option<(Place, Stall, Instant)>,
 }
 
@@ -77,17 +77,17 @@ impl<'a> Stopwatch<'a> {
         Self { accounts, environment, started: environment.now(), at: None }
     }
 
-    /// Since the start.
+    /// The time since the start.
     pub(crate) fn elapsed(&self) -> std::time::Duration {
         self.environment.now().saturating_duration_since(self.started)
     }
 
-    /// Whose room is missing, or was.
+    /// Whose room is or was missing.
     pub(crate) fn scope(&self) -> Scope {
         self.at.as_ref().map_or(Scope::Global, |(place, ..)| place.scope())
     }
 
-    /// The write was not served at `place` and is in line there.
+    /// The write begins to wait at `place`.
     pub(crate) fn waits_at(&mut self, place: Place) {
         if self.at.as_ref().is_some_and(|(at, ..)| at.is(&place)) {
             return;
@@ -104,15 +104,15 @@ impl<'a> Stopwatch<'a> {
                 None
             }
         };
-        // The cause is looked up now. When the wait is over, the cause is gone.
+        // The cause is looked up now, because it is gone when the wait is over.
         let stall = self.accounts.board.stall(range);
         self.accounts.stalls[stall as usize].waits.add(1);
         self.at = Some((place, stall, self.environment.now()));
-        // Pressure has risen to 1.0, and nobody else may have told the board.
+        // Pressure has risen to 1.0, and nobody else may have updated the board.
         self.accounts.board.look();
     }
 
-    /// Waits for `work`, which is done at `place`.
+    /// Waits for `work` at `place`.
     pub(crate) async fn during<F: Future>(&mut self, place: Place, work: F) -> F::Output {
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
@@ -125,7 +125,7 @@ impl<'a> Stopwatch<'a> {
         .await
     }
 
-    /// As `during`, for work that moves on from place to place.
+    /// As `during`, for work that moves from place to place.
     pub(crate) async fn along<F: Future + Unpin>(
         &mut self,
         mut work: F,

@@ -1,4 +1,4 @@
-//! What compactions did, since the database was opened: in all, in each level, in each shard of a
+//! What compactions did since the database was opened: in total, per level, and per shard of a
 //! landing.
 
 use super::decisions::Decisions;
@@ -11,14 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Counts since the database was opened, of the planner and its workers.
+/// Counts of the planner and its workers since the database was opened.
 #[derive(Debug, Default)]
 pub struct CompactionCounts {
     /// Compactions begun.
     pub compactions_begun: Counter,
     /// Compactions finished.
     pub compactions: Counter,
-    /// Those that only renamed tables to another level.
+    /// Compactions that only moved tables to another place by an edit.
     pub trivial_moves: Counter,
     /// Bytes of tables read by compactions.
     pub compaction_bytes_read: Counter,
@@ -26,59 +26,59 @@ pub struct CompactionCounts {
     pub compaction_bytes_written: Counter,
     /// Time that workers waited to keep their pace, in microseconds.
     pub compaction_pace_micros: Counter,
-    /// Tables that went into landings.
+    /// Tables that landed.
     pub tables_landed: Counter,
     /// Merges of landings into themselves.
     pub keeps: LandingCounts,
     /// Merges of landings into their levels.
     pub drains: LandingCounts,
-    /// Of L0 and each level, with its landing.
+    /// Counts of L0 and of each level with its landing.
     pub levels: [LevelCounts; LEVELS_MAX + 1],
-    /// Of each shard of a landing that was merged: keeps, and drains.
+    /// For each shard of a landing that was merged: keeps, and drains.
     shards: Mutex<BTreeMap<(RangeId, Place), (LandingWork, LandingWork)>>,
-    /// What was chosen lately.
+    /// What the planner chose lately.
     pub decisions: Decisions,
 }
 
-/// Of one level of all ranges, its landing included.
+/// Counts of one level of all ranges, with its landing.
 #[derive(Debug, Default)]
 pub struct LevelCounts {
-    /// Bytes of its tables that merges read.
+    /// Bytes of this level's tables that merges read.
     pub bytes_read: Counter,
-    /// Bytes of tables that merges wrote into it.
+    /// Bytes of tables that merges wrote to this level.
     pub bytes_written: Counter,
-    /// Bytes of tables that came there as they are: they landed, or were moved.
+    /// Bytes of tables that reached this level unchanged: they landed or were moved.
     pub bytes_taken_over: Counter,
 }
 
-/// Of one kind of merge of landings.
+/// Counts of one kind of merge of landings.
 #[derive(Debug, Default)]
 pub struct LandingCounts {
-    /// Finished.
+    /// Merges that finished.
     pub runs: Counter,
-    /// Tables of landings that they took.
+    /// Tables of landings that they merged.
     pub tables: Counter,
-    /// The bytes of those.
+    /// Bytes of those tables.
     pub bytes: Counter,
     /// How long they took, in microseconds.
     pub micros: Counter,
 }
 
-/// What merges of one kind did with one shard.
+/// What merges of one kind did in one shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LandingWork {
-    /// Merges that took something of it.
+    /// Merges that took tables of this shard.
     pub runs: u64,
-    /// Tables of it that they took.
+    /// Tables of this shard that they merged.
     pub tables: u64,
-    /// The bytes of those.
+    /// Bytes of those tables.
     pub bytes: u64,
     /// How long they took, in microseconds.
     pub micros: u64,
 }
 
 impl CompactionCounts {
-    /// `job` took so long and is installed; `added` is what it wrote, or handed on.
+    /// Counts `job`, which is installed and took this long. `added` is what it wrote or moved.
     pub(crate) fn done(&self, job: &Job, added: &[(Place, SliceMeta)], took: Duration) {
         self.compactions.add(1);
         let level = |place: Place| &self.levels[usize::from(place.level())];
@@ -124,14 +124,14 @@ impl CompactionCounts {
         }
     }
 
-    /// What was done in the shards of the landings of a range: each with its keeps and its drains.
+    /// For each shard of the range's landings: its keeps and its drains.
     pub fn shards(&self, range: RangeId) -> Vec<(Place, LandingWork, LandingWork)> {
         let shards = lock(&self.shards);
         let of_range = shards.range((range, Place::L0)..=(range, Place::Main(LEVELS_MAX as u8)));
         of_range.map(|((_, place), (keeps, drains))| (*place, *keeps, *drains)).collect()
     }
 
-    /// Forgets the shards of ranges that are not there any more.
+    /// Forgets the shards of ranges that are gone.
     pub(super) fn prune(&self, ranges: &BTreeSet<RangeId>) {
         lock(&self.shards).retain(|(range, _), _| ranges.contains(range));
     }

@@ -1,4 +1,4 @@
-//! What was chosen lately, and why: for people who ask.
+//! What the planner chose lately, and why. For diagnostics.
 
 use sluicedb_kernel::sync::lock;
 use sluicedb_storage::compact::{Job, Why};
@@ -6,7 +6,7 @@ use sluicedb_storage::version::{Place, RangeId};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-/// So many are remembered.
+/// How many choices are kept.
 const KEPT: usize = 64;
 
 /// One choice.
@@ -14,13 +14,13 @@ const KEPT: usize = 64;
 pub struct Decision {
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Of which range.
+    /// The range of the job.
     pub range: RangeId,
-    /// Where its tables were.
+    /// The place of its inputs.
     pub from: Place,
-    /// Where they go; of several shards the last one.
+    /// The place of its outputs; the last one if there are several shards.
     pub to: Place,
-    /// What was chosen, and the numbers that were compared.
+    /// The rule that chose it, and the numbers that were compared.
     pub why: Why,
 }
 
@@ -29,7 +29,7 @@ pub struct Decision {
 pub struct Decisions(Mutex<VecDeque<Decision>>);
 
 impl Decisions {
-    /// `job` was chosen.
+    /// Notes that `job` was chosen.
     pub(super) fn note(&self, job: &Job, at_ms: u64) {
         let (from, to) = (job.input_place(), job.output);
         let mut kept = lock(&self.0);
@@ -39,7 +39,7 @@ impl Decisions {
         kept.push_back(Decision { at_ms, range: job.range, from, to, why: job.why });
     }
 
-    /// What there is, oldest first.
+    /// The choices that are kept, oldest first.
     pub fn list(&self) -> Vec<Decision> {
         lock(&self.0).iter().copied().collect()
     }

@@ -1,4 +1,4 @@
-//! What the compaction planner is told, beside the signal that a version changed.
+//! The compaction planner's messages. A signal tells it that a version changed.
 
 use crate::failure::Failure;
 use sluicedb_kernel::reply::Reply;
@@ -9,26 +9,26 @@ use std::sync::Weak;
 /// Messages of callers.
 #[derive(Debug)]
 pub enum PlannerMessage {
-    /// Merge what is ordered.
+    /// Asks for what `order` names to be merged.
     Compact {
-        /// What.
+        /// What to merge.
         order: Order,
-        /// Where it is shown how far it has come. Once the caller has let go of it the order is
-        /// off: what is merged for it stops, and changes nothing.
+        /// Shows the progress. Once the caller has dropped it, the order is cancelled: its merges
+        /// stop and change nothing.
         shown: Weak<ProgressWatch>,
-        /// Answered when it is done.
+        /// Told when the order is done.
         reply: Reply<Result<(), Failure>>,
     },
 }
 
-/// How far an order has come, in bytes of the tables that are merged for it.
+/// The progress of an order, in bytes of the tables that are merged for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Of tables that are merged, and the share of those that are being merged.
+    /// Bytes of tables merged so far, including the finished share of running merges.
     pub done_bytes: u64,
-    /// Those, and of all that are to be merged yet. Writes that come meanwhile may add some.
+    /// The same, plus what is still to be merged. Concurrent writes may raise it.
     pub total_bytes: u64,
-    /// There will be no more: it is done, or off.
+    /// True when the order is done or cancelled. It does not change any more.
     pub is_over: bool,
 }
 
@@ -40,9 +40,9 @@ pub type ProgressWatch = Watch<Progress>;
 pub struct Assignment {
     /// The job.
     pub job: ClaimedJob,
-    /// How much is due: 1.0 is just due, 2.0 urgent. Its worker goes the faster.
+    /// How urgent the job is: 1.0 is just due, 2.0 urgent. The worker's pace follows it.
     pub debt: f64,
-    /// If it is for an order: where it is shown how far that has come.
+    /// Shows the progress of the caller's order, if the job is for one.
     pub shown: Option<Weak<ProgressWatch>>,
 }
 
@@ -51,22 +51,22 @@ pub struct Assignment {
 pub enum Ended {
     /// Installed.
     Done,
-    /// The version moved on under it; pick again.
+    /// The version changed under it. The planner picks again.
     Conflict,
-    /// Failed, and changed nothing.
+    /// It failed, and changed nothing.
     Failed(Failure),
-    /// Nobody wants it any more; it changed nothing.
+    /// Nobody wants it any more. It changed nothing.
     Off,
 }
 
-/// What a worker says when a job is over. It brings the job back, so that nobody picks its tables
-/// before the planner knows what to think of them.
+/// A worker's report that a job is over. It brings the job and its claim back, so nobody picks the
+/// job's tables before the planner has handled the outcome.
 #[derive(Debug)]
 pub struct Report {
-    /// Whose.
+    /// The worker's position.
     pub worker: usize,
-    /// Over, and claimed still.
+    /// The job. It is over, and still claimed.
     pub job: ClaimedJob,
-    /// How.
+    /// How it ended.
     pub ended: Ended,
 }

@@ -1,5 +1,5 @@
-//! The compaction planner: chooses what is merged next, so that levels keep within their limits and
-//! read paths stay short. Workers do it.
+//! The compaction planner: it chooses what is merged next, so that levels stay within their limits
+//! and read paths stay short. Workers do the merging.
 //!
 //! Owns:      the claims and the choice, what is set aside, the request of a caller.
 //! Receives:  Compact, from callers; a Report, from a worker; and the signal that a version
@@ -8,8 +8,8 @@
 //! Publishes: nothing.
 //! Stops:     when its mailbox is closed, or the engine has failed.
 //!
-//! A job that fails changes nothing: its outputs are removed, its inputs stay. What is to blame is
-//! set aside for a while (`state.rs`), and jobs that do not need it go on at once.
+//! A failed job changes nothing: its outputs are removed, its inputs stay. Whatever is to blame is
+//! set aside for a while (`state.rs`). Jobs that do not need it go on at once.
 
 pub mod counts;
 pub mod decisions;
@@ -35,7 +35,7 @@ use std::sync::{Arc, Weak};
 
 pub use counts::CompactionCounts;
 
-/// The actor. Driven by a thread of its own: to choose among many tables takes its time.
+/// The actor. A thread of its own drives it, because choosing among many tables takes time.
 #[derive(Debug)]
 pub struct CompactionPlanner {
     environment: Arc<Environment>,
@@ -50,35 +50,35 @@ pub struct CompactionPlanner {
     claims: Claims,
     agenda: Agenda,
     rounds: Rounds,
-    /// Of the caller whose turn it is; the next ones wait in the mailbox.
+    /// The request that is being served. Others wait in the mailbox.
     request: Option<Request>,
-    /// So many there have been.
+    /// How many requests have been accepted.
     requests: u64,
     setbacks: Setbacks,
-    /// For whom merging is shown to be in trouble.
+    /// The ranges for which a compaction trouble is shown; `None` for all.
     shown: BTreeSet<Option<RangeId>>,
     asked: Asked,
 }
 
-/// A worker as the planner sees it: it has one job at most.
+/// A worker as the planner sees it. It runs at most one job.
 #[derive(Debug)]
 struct Worker {
     jobs: Mailbox<Assignment>,
-    /// Is it there only for what needs no merge? So a flood of flushes always finds room to land,
-    /// even when all others are busy with long merges.
+    /// Does it run only jobs that need no merge? Then a flood of flushes always finds room to land,
+    /// even while all other workers are busy with long merges.
     moves_only: bool,
     runs: Option<Purpose>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    /// A level is due.
+    /// It is due by the policy.
     Due,
     /// The request with this number asked for it.
     Request(u64),
 }
 
-/// What a caller wants merged, except the ranges where that fails.
+/// What a caller wants merged, except in ranges where that fails.
 #[derive(Debug)]
 struct Request {
     /// Counted from 1.
@@ -87,7 +87,7 @@ struct Request {
     shown: Weak<ProgressWatch>,
     reply: Reply<Result<(), Failure>>,
     first: Result<(), Failure>,
-    /// Of the tables that were merged for it.
+    /// Bytes of the tables merged for it.
     done_bytes: u64,
 }
 
@@ -98,8 +98,8 @@ impl Request {
 }
 
 impl CompactionPlanner {
-    /// A planner of what `topology` shows and `files` has, woken by `due`, for the workers behind
-    /// these mailboxes, who have room for one job each. The last one only gets what needs no merge.
+    /// A planner for what `topology` shows and `files` holds, woken by `due`. Each worker's mailbox
+    /// has room for one job. The last worker gets only jobs that need no merge.
     pub fn new(
         files: Arc<Files>,
         topology: Arc<Topology>,
@@ -134,7 +134,7 @@ impl CompactionPlanner {
         }
     }
 
-    /// What it and its workers count.
+    /// The counters of the planner and its workers.
     pub fn counts(&self) -> Arc<CompactionCounts> {
         Arc::clone(&self.counts)
     }

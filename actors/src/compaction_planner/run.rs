@@ -1,4 +1,4 @@
-//! The planner's loop: who has ended, who asks, what is due, and who gets it.
+//! The planner's loop: which job has ended, who asks, what is due, and which worker gets it.
 
 use super::message::{Assignment, Ended, PlannerMessage, Progress, Report};
 use super::state::whose;
@@ -11,10 +11,10 @@ use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-/// What is only a matter of time is looked at so often at least.
+/// The longest sleep before the planner looks at what is due by time alone.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
-/// The debt at which a worker does nothing but work.
+/// The debt from which on a worker does not pause.
 const URGENT: f64 = 2.0;
 
 enum Next {
@@ -25,7 +25,7 @@ enum Next {
 }
 
 impl CompactionPlanner {
-    /// The loop. Nothing in it waits for one job, or for what failed: the rest goes on.
+    /// The loop. It never waits for one job, or for a job that failed: the others go on.
     pub async fn run(mut self) {
         loop {
             match self.next_message().await {
@@ -59,19 +59,20 @@ impl CompactionPlanner {
         }
     }
 
-    /// When something is due because it has waited, if a worker is idle that could merge it: else
-    /// one that ends wakes the planner.
+    /// When something is due by time alone, if an idle worker could merge it. If none is idle, the
+    /// next worker to end wakes the planner.
     fn next_due(&self, now: Instant) -> Option<Instant> {
         if !self.workers.iter().any(|worker| worker.runs.is_none() && !worker.moves_only) {
             return None;
         }
         let now_ms = self.environment.unix_ms();
         let at = self.agenda.next_ms(now_ms)?;
-        // The time of day may be set: then it is looked at once more.
+        // The time of day may be set, so the planner looks again after a while.
         Some(now + Duration::from_millis(at - now_ms).min(LONGEST_WAIT))
     }
 
-    /// Tables may have gone, or have been left to another range.
+    /// Follows the current version: forgets what is set aside, claimed or counted for tables and
+    /// ranges that are gone.
     fn follow(&mut self) -> Version {
         let superversion = self.topology.superversion.load_full();
         let version = self.files.version(&superversion);
@@ -87,7 +88,7 @@ impl CompactionPlanner {
         version
     }
 
-    /// Gives idle workers what there is to do.
+    /// Gives jobs to idle workers until there are no more jobs or no more idle workers.
     fn hand_out(&mut self, version: &Version) {
         loop {
             let idle = |moves_only| {
@@ -107,10 +108,10 @@ impl CompactionPlanner {
             let urgent = shown.is_some();
             self.counts.decisions.note(&job, self.environment.unix_ms());
             let debt = if urgent { URGENT } else { job.why.score };
-            // The claims also remember where each level's picks go on.
+            // The claims also remember where each level's next pick begins.
             let job = self.claims.claim(job);
             if permit.send(Assignment { job, debt, shown }).is_err() {
-                // The worker has gone, and so will everybody.
+                // The worker is gone: the engine is stopping.
                 return;
             }
             self.workers[idle].runs = Some(purpose);
@@ -118,9 +119,9 @@ impl CompactionPlanner {
         }
     }
 
-    /// The next job. A caller's request goes first, and no other merge is begun before it is
-    /// answered: one after the other would be in its way. What needs no merge is over soon, and
-    /// goes on beside it, so that a long one does not keep L0 from landing.
+    /// The next job. A caller's request goes first. Until it is answered no other merge begins,
+    /// because merges one after the other would be in its way. Jobs that need no merge are short
+    /// and go on beside it, so that a long request does not keep L0 from landing.
     fn choose(&mut self, version: &Version, merges: bool) -> Option<(Job, Purpose)> {
         while !self.failures.is_stopped() {
             let mut request = self.request.take();
@@ -130,7 +131,7 @@ impl CompactionPlanner {
             let Some(request) = request else {
                 return self.pick(version, merges).map(|job| (job, Purpose::Due));
             };
-            // Nobody wants it any more: the caller and the database go on without.
+            // If the caller has dropped it, nobody wants the request any more.
             let Some(shown) = request.shown.upgrade() else { continue };
             let total_bytes = request.done_bytes + request.order.bytes_left(version);
             shown.update(|progress| {
@@ -138,7 +139,7 @@ impl CompactionPlanner {
                 Some(Progress { total_bytes, ..*progress })
             });
             match request.order.step(version, &self.claims) {
-                // What is installed and not reported yet is counted first.
+                // Jobs that are installed but not reported yet are counted first.
                 Step::Done if self.runs(request.purpose()) => {
                     self.request = Some(request);
                     return None;
@@ -188,7 +189,7 @@ impl CompactionPlanner {
             merges,
         };
         let job = pick(&situation, &mut self.rounds);
-        // What runs may be what failed, tried again.
+        // A running job may be the retry of what failed, so nothing may run here.
         if job.is_none() && merges && set_aside.is_empty() && self.claims.is_empty() {
             self.setbacks.nothing_due();
             self.show();
@@ -196,12 +197,12 @@ impl CompactionPlanner {
         job
     }
 
-    /// A job is over. What it held may be picked again from here on.
+    /// Handles a report. From here on the job's tables may be picked again.
     /// INVARIANT(claims-apart): the report brings the job, and its claim, back.
     fn ended(&mut self, report: Report) {
         let Report { worker, job, ended } = report;
         let purpose = self.workers[worker].runs.take();
-        // One that is off may have left a job behind: that is not the next one's.
+        // A job of a cancelled request may end now. It does not count for the current request.
         if let Some(request) = &mut self.request
             && purpose == Some(request.purpose())
         {
@@ -240,11 +241,11 @@ impl CompactionPlanner {
         let pause = self.setbacks.failed(range, &inputs, failure, now);
         tracing::warn!(%range, %failure, ?pause, "a compaction failed; its inputs are set aside");
         self.failures.attempts.retries.add(1);
-        // What is shown for it is out of date.
+        // The failure shown for it is out of date.
         self.shown.remove(&whose(range, &inputs, failure));
     }
 
-    /// Shows the troubles that there are, and takes back those that are over.
+    /// Shows the current troubles, and withdraws those that are over.
     fn show(&mut self) {
         let troubles = self.setbacks.troubles();
         let failures = &self.failures;
@@ -265,7 +266,7 @@ impl CompactionPlanner {
             }
         }
         if changed {
-            // Flushes that wait for room in L0 have to know whether it comes.
+            // Flushes that wait for room in L0 must learn whether it can come.
             self.due.flush.set();
         }
     }

@@ -6,19 +6,19 @@ use sluicedb_storage::version::{RangeId, SliceName, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// A slice whose jobs fail.
+/// A slice whose jobs failed.
 #[derive(Debug)]
 struct Setback {
     range: RangeId,
     backoff: Backoff,
     until: Instant,
-    /// Its bytes are wrong, or it is not there.
+    /// Are its bytes wrong, or is its file missing?
     damaged: bool,
-    /// Why, if that is to be shown.
+    /// The failure, if it is to be shown.
     shown: Option<Failure>,
 }
 
-/// Everything pauses.
+/// A pause of all jobs.
 #[derive(Debug)]
 struct Pause {
     backoff: Backoff,
@@ -27,24 +27,25 @@ struct Pause {
     shown: bool,
 }
 
-/// The slices that are set aside, each until its own time: jobs that do not need them go on, also
-/// those that need another part of the same file. What no slice can be to blame for is everybody's:
-/// a full disk, and what a job without inputs met, which only writes the manifest. So it makes all
-/// jobs pause; for a full disk never for long.
+/// The slices that are set aside, each until its own time. Jobs that do not need them go on, even
+/// jobs that need another part of the same file. Some failures are no slice's fault: a full disk,
+/// and the failure of a job without inputs, which only writes the manifest. These make all jobs
+/// pause. The pause for a full disk is never long.
 #[derive(Debug, Default)]
 pub(super) struct Setbacks {
     slices: BTreeMap<SliceName, Setback>,
     all: Option<Pause>,
 }
 
-/// Whose trouble a failure is: that of a range, or everybody's.
+/// Whose trouble a failure is: that of `range`, or everybody's (`None`).
 pub(super) fn whose(range: RangeId, inputs: &[SliceName], failure: &Failure) -> Option<RangeId> {
     (!failure.is_no_space() && !inputs.is_empty()).then_some(range)
 }
 
 impl Setbacks {
-    /// A job of `range` with these inputs failed; returns how long what is to blame for it pauses:
-    /// those of one table, if it is named, or all inputs, or everything.
+    /// A job of `range` with these inputs failed. Sets aside what is to blame: the slices of one
+    /// table, if the failure names it; otherwise all inputs; or everything. Returns the length of
+    /// the pause.
     pub(super) fn failed(
         &mut self,
         range: RangeId,
@@ -82,7 +83,7 @@ impl Setbacks {
             setback.until = now + pause;
             longest = longest.max(pause);
         }
-        // Nobody is turned away because of something that may be over in a moment.
+        // Nobody is refused because of a failure that may be over in a moment.
         if failure.is_damage() || longest >= LASTING {
             for name in blamed {
                 let setback = self.slices.get_mut(name).expect("just set aside");
@@ -92,7 +93,7 @@ impl Setbacks {
         longest
     }
 
-    /// A job that wrote tables was installed: there is space, and nothing is wrong with its inputs.
+    /// A job that wrote tables was installed, so there is space, and its inputs are in order.
     pub(super) fn succeeded(&mut self, inputs: &[SliceName]) {
         self.all = None;
         for name in inputs {
@@ -100,12 +101,13 @@ impl Setbacks {
         }
     }
 
-    /// One that only wrote the manifest was: that says nothing about space for tables.
+    /// A job that only wrote the manifest was installed. That proves nothing about space for
+    /// tables.
     pub(super) fn edited(&mut self) {
         self.all.take_if(|pause| !pause.failure.is_no_space());
     }
 
-    /// Forgets what is not there any more; a range that has gone has left its tables to another.
+    /// Forgets slices that are gone. If a range is gone, its slices belong to another range now.
     pub(super) fn prune(&mut self, version: &Version) {
         if self.slices.is_empty() {
             return;
@@ -117,7 +119,7 @@ impl Setbacks {
         });
     }
 
-    /// Somebody asks for everything to be tried now.
+    /// Lets everything be tried now. A caller has asked for it.
     pub(super) fn try_now(&mut self, now: Instant) {
         for setback in self.slices.values_mut() {
             setback.until = now;
@@ -127,7 +129,7 @@ impl Setbacks {
         }
     }
 
-    /// What no job may need now; `None` if there may be no job at all.
+    /// The slices that no job may use now. `None` if no job may run at all.
     pub(super) fn set_aside(&self, now: Instant) -> Option<BTreeSet<SliceName>> {
         if self.all.as_ref().is_some_and(|pause| pause.until > now) {
             return None;
@@ -136,15 +138,15 @@ impl Setbacks {
         Some(waiting.map(|(name, _)| name.clone()).collect())
     }
 
-    /// When something that is set aside now may be tried again.
+    /// When the next thing that is set aside may be tried again.
     pub(super) fn next_try(&self, now: Instant) -> Option<Instant> {
         let tables = self.slices.values().map(|setback| setback.until);
         tables.chain(self.all.as_ref().map(|pause| pause.until)).filter(|until| *until > now).min()
     }
 
-    /// For whom merging is shown to be in trouble, and why: ranges with a table that has been
-    /// failing for long, or is damaged, and has not been merged since; and, while the disk is full,
-    /// or the manifest has not been written for long, everybody.
+    /// For whom a compaction trouble is shown, and why. These are ranges with a slice that is
+    /// damaged, or has failed for long, and has not been merged since. It is everybody (`None`)
+    /// while the disk is full, or while the manifest could not be written for long.
     pub(super) fn troubles(&self) -> BTreeMap<Option<RangeId>, Failure> {
         let of = |setback: &Setback| Some((Some(setback.range), setback.shown.clone()?));
         let all = self.all.as_ref().filter(|pause| pause.shown);
@@ -152,8 +154,8 @@ impl Setbacks {
         self.slices.values().filter_map(of).chain(all).collect()
     }
 
-    /// Nothing waits for being tried again, and nothing is to be merged: what failed is not wanted
-    /// any more. Only damage stays what it is.
+    /// Nothing waits to be tried again, and nothing is due, so what failed is not wanted any more.
+    /// Only damage remains.
     pub(super) fn nothing_due(&mut self) {
         self.all = None;
         self.slices.retain(|_, setback| setback.damaged);
@@ -206,7 +208,7 @@ mod tests {
         assert!(setbacks.troubles().is_empty());
     }
 
-    /// Planted: the file set aside, wherever it lies.
+    /// Planted: the whole file is set aside.
     #[test]
     fn a7_another_part_of_the_same_file_is_not_set_aside() {
         let (mut setbacks, now) = (Setbacks::default(), ThreadRuntime::new().now());
@@ -232,9 +234,9 @@ mod tests {
         assert!(setbacks.troubles().is_empty(), "nobody wants them merged any more");
     }
 
-    /// Moved shard bounds of a range in which nothing has landed: a job without inputs.
+    /// A job without inputs: it moves the shard bounds of a range in which nothing has landed.
     ///
-    /// Planted: a pause of the inputs only, of which there are none.
+    /// Planted: only the inputs pause, and there are none.
     #[test]
     fn a_job_without_inputs_that_fails_pauses_as_well() {
         let (mut setbacks, mut now) = (Setbacks::default(), ThreadRuntime::new().now());

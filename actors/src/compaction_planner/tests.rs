@@ -1,5 +1,5 @@
-//! The planner with workers that the test plays, and a whole engine whose actors the test runs one
-//! by one.
+//! The compaction planner, with workers that the test plays, and with a whole engine whose actors
+//! the test runs one by one.
 //!
 //! Long because one rig, a planner with played workers, serves all its tests.
 
@@ -33,7 +33,7 @@ use std::sync::LazyLock;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-/// An engine whose actors run when the test says so, over a disk in memory.
+/// An engine over a disk in memory. Its actors run when the test says so.
 struct Home {
     runtime: Stepped,
     disk: MemVfs,
@@ -42,11 +42,11 @@ struct Home {
 
 const RANGES: u8 = 3;
 const KEYS: u8 = 40;
-/// The name of the engine's own.
+/// The thread name of the engine's own planner.
 const PLANNER: &str = "sluice-plan";
 
 impl Home {
-    /// No two may share a directory: none ever leaves it.
+    /// Each test needs a directory of its own, because no engine here ever releases its lock.
     fn new(dir: &str, compaction_threads: usize) -> Self {
         Self::with(dir, RANGES, compaction_threads, |config| {
             config.compaction.l0_trigger = 2;
@@ -77,7 +77,7 @@ impl Home {
         self.engine.parts.files.version(&self.engine.superversion())
     }
 
-    /// Two tables in L0 of each range: all of them are due.
+    /// Writes two tables to L0 of each range, so that all are due.
     fn fill_l0(&self) {
         for _ in 0..2 {
             let mut batch = WriteBatch::new();
@@ -90,7 +90,7 @@ impl Home {
         }
     }
 
-    /// A batch, and a flush.
+    /// Writes a batch and flushes.
     fn write(&self, mut batch: WriteBatch) {
         let operations = batch.len() as u32;
         let payload = batch.take_encoded().into();
@@ -100,7 +100,7 @@ impl Home {
         self.runtime.run(PLANNER, self.engine.flush()).expect("the disk works");
     }
 
-    /// A merge of each range's L0 into L1, which is too much for that, and L0 filled again.
+    /// Merges each range's L0 into L1, which is then over its limit, and fills L0 again.
     fn fill_l0_and_l1(&self) {
         self.fill_l0();
         self.runtime.poll(PLANNER);
@@ -117,7 +117,7 @@ impl Home {
     }
 }
 
-/// Of requests that are wanted to the end.
+/// The progress watch of requests that are never cancelled.
 static WANTED: LazyLock<Arc<ProgressWatch>> = LazyLock::new(unseen);
 
 fn unseen() -> Arc<ProgressWatch> {
@@ -144,8 +144,8 @@ fn of_range(range: u8) -> Span {
     Span::prefix(&[range])
 }
 
-/// A planner of its own over an engine's tables; the engine's does not run. The test plays the
-/// workers.
+/// A second planner, over an engine's tables. The engine's own planner does not run. The test plays
+/// the workers.
 struct Played {
     due: Arc<TablesDue>,
     planner: BoxFuture<'static, ()>,
@@ -162,7 +162,7 @@ impl Played {
         let due = Arc::<TablesDue>::default();
         let one = Capacity { messages: 1, bytes: 1 };
         let (requests, inbox) = Mailbox::new(Capacity { messages: 4, bytes: 4 });
-        // And one for what needs no merge.
+        // The last worker gets only jobs that need no merge.
         let workers = workers + 1;
         let (jobs, inboxes) = (0..workers).map(|_| Mailbox::new(one)).unzip();
         let (reports, ended) = Mailbox::new(Capacity { messages: workers, bytes: 64 });
@@ -171,13 +171,13 @@ impl Played {
         Self { due, planner: planner.run().boxed(), requests, inboxes, reports, running }
     }
 
-    /// Lets the planner look, and the workers take what it gives them.
+    /// Lets the planner look, and lets the workers take their jobs.
     fn look(&mut self) {
         self.due.compaction.set();
         self.take();
     }
 
-    /// Lets the planner go on, if anything wakes it, and the workers take what it gives them.
+    /// Polls the planner, and lets the workers take their jobs.
     fn take(&mut self) {
         let mut context = Context::from_waker(Waker::noop());
         assert!(self.planner.as_mut().poll(&mut context).is_pending(), "it goes on");
@@ -189,7 +189,7 @@ impl Played {
         }
     }
 
-    /// The worker's job ends, and the planner is told.
+    /// Ends the worker's job and reports it to the planner.
     fn end(&mut self, worker: usize, ended: Ended) {
         let job = self.running[worker].take().expect("it has a job");
         let permit = self.reports.try_reserve(1).expect("each worker has room");
@@ -211,14 +211,15 @@ fn io_error() -> Failure {
     Failure::storage(Error::io("write", Path::new("/db/000099.tmp"), error))
 }
 
-/// Planted: one worker is started whatever is asked for; the planner gives out one job at a time.
+/// Planted: one worker is started, whatever the options say; the planner gives out one job at a
+/// time.
 #[test]
 fn two_workers_have_jobs_of_two_ranges_under_way_at_once() {
     let home = Home::new("/planner/two", 2);
     home.fill_l0();
     home.runtime.run_all_but(&[PLANNER]);
     assert_eq!(home.engine.parts.versions.len(), 0);
-    // Both have merged, and wait for being installed.
+    // Both have merged, and wait to be installed.
     home.runtime.run_all_but(&["sluice-version"]);
     let counters = &home.engine.counters().compactions;
     assert_eq!(home.engine.parts.versions.len(), 2);
@@ -231,7 +232,7 @@ fn two_workers_have_jobs_of_two_ranges_under_way_at_once() {
     }
 }
 
-/// Planted: claims that admit everything; a claim that ends when the job is handed out.
+/// Planted: claims that admit every job; a claim that ends when the job is given out.
 #[test]
 fn jobs_that_run_at_once_never_share_a_table() {
     let home = Home::new("/planner/apart", RANGES.into());
@@ -275,7 +276,7 @@ fn jobs_that_run_at_once_never_share_a_table() {
     }
 }
 
-/// Planted: `Busy` taken for done.
+/// Planted: `Busy` is taken for done.
 #[test]
 fn a_request_waits_for_the_jobs_that_are_in_its_way() {
     let home = Home::new("/planner/busy", 4);
@@ -296,7 +297,7 @@ fn a_request_waits_for_the_jobs_that_are_in_its_way() {
     }
 }
 
-/// Planted: an answer as soon as the tables are where they should be.
+/// Planted: the answer comes as soon as the tables are in place.
 #[test]
 fn a_request_is_answered_when_what_was_merged_for_it_is_counted() {
     let home = Home::new("/planner/counted", 1);
@@ -315,7 +316,7 @@ fn a_request_is_answered_when_what_was_merged_for_it_is_counted() {
     assert!(done_bytes > 0 && done_bytes == total_bytes, "{done_bytes} of {total_bytes}");
 }
 
-/// Planted: the automatic job first; an answer while one of its jobs is under way.
+/// Planted: the automatic job goes first; the request is answered while one of its jobs runs.
 #[test]
 fn a_request_goes_before_the_next_automatic_job_and_gives_up_only_ranges_that_fail() {
     let home = Home::new("/planner/first", RANGES.into());
@@ -329,13 +330,13 @@ fn a_request_goes_before_the_next_automatic_job_and_gives_up_only_ranges_that_fa
     let mut next = request(&played.requests, Span::all());
     played.end(0, Ended::Conflict);
     assert_eq!(played.job(0).range, ranges[third]);
-    // Another worker is idle. What it could merge might be in the caller's way.
+    // Another worker is idle. A merge by it might be in the caller's way.
     played.end(1, Ended::Conflict);
     let merges = played.running.iter().flatten().filter(|job| !job.is_metadata_only());
     assert_eq!(merges.count(), 1);
     played.end(0, Ended::Failed(io_error()));
     assert!(matches!((&mut answer).now_or_never(), Some(Ok(Err(_)))));
-    // The next one, with two of its jobs at once, of which one fails.
+    // The next request runs two of its jobs at once, and one fails.
     let failed = played.job(1).range;
     assert_ne!(failed, played.job(0).range);
     played.end(1, Ended::Failed(io_error()));
@@ -347,7 +348,8 @@ fn a_request_goes_before_the_next_automatic_job_and_gives_up_only_ranges_that_fa
     assert!(matches!((&mut next).now_or_never(), Some(Ok(Err(_)))));
 }
 
-/// Planted: no look at who wants it; what was merged before counted as left.
+/// Planted: the planner does not look whether the caller still waits; bytes merged before count as
+/// left.
 #[test]
 fn an_order_shows_how_far_it_is_and_is_off_when_nobody_wants_it() {
     let home = Home::new("/planner/off", RANGES.into());
@@ -358,7 +360,7 @@ fn an_order_shows_how_far_it_is_and_is_off_when_nobody_wants_it() {
     played.look();
     let whole: u64 = home.version().slices().map(|(_, _, slice)| slice.file_bytes()).sum();
     assert_eq!(shown.get(), Progress { total_bytes: whole, ..Progress::default() });
-    // One of three is done: the test installs nothing, so its tables are still to be merged.
+    // One job of three is done. The test installs nothing, so its tables are still to be merged.
     let done = played.job(0).input_bytes();
     played.end(0, Ended::Done);
     assert_eq!(shown.get().total_bytes, whole + done);
@@ -371,7 +373,7 @@ fn an_order_shows_how_far_it_is_and_is_off_when_nobody_wants_it() {
     assert!((&mut next).now_or_never().is_none());
 }
 
-/// Planted: any job of an order counted in the one that is under way.
+/// Planted: any job of an order counts for the current one.
 #[test]
 fn what_an_order_left_behind_does_not_count_in_the_next_one() {
     let home = Home::new("/planner/left", RANGES.into());
@@ -389,20 +391,20 @@ fn what_an_order_left_behind_does_not_count_in_the_next_one() {
     played.look();
     let whole = second.get().total_bytes;
     assert!(whole > 0, "it has begun");
-    // It was nearly done, and is.
+    // The old job was nearly done when its order was cancelled. Now it ends.
     played.end(left.expect("it has begun"), Ended::Done);
     assert_eq!(second.get().total_bytes, whole);
 }
 
-/// A long merge that somebody asked for does not keep what others flush from landing.
+/// A long merge for a request does not keep flushed tables from landing.
 ///
-/// Planted: nothing is chosen beside an order.
+/// Planted: nothing is chosen beside a request.
 #[test]
 fn l0_lands_while_an_order_is_under_way() {
     let home = Home::with("/planner/beside", RANGES, 1, |config| {
         config.compaction.l0_trigger = 2;
         config.compaction.landing_runs_max = 4;
-        // Nothing else comes first.
+        // No other kind of job goes first.
         config.compaction.shards = 1;
     });
     home.fill_l0();
@@ -416,7 +418,7 @@ fn l0_lands_while_an_order_is_under_way() {
     assert_eq!(lands.input_place(), Place::L0);
 }
 
-/// Planted: forgotten as soon as nothing else is due.
+/// Planted: the failure is forgotten as soon as nothing else is due.
 #[test]
 fn what_failed_is_not_forgotten_while_it_is_tried_again() {
     let home = Home::new("/planner/again", RANGES.into());
@@ -442,10 +444,10 @@ fn what_failed_is_not_forgotten_while_it_is_tried_again() {
     assert!(trouble().is_none(), "it has worked");
 }
 
-/// Goal: what keeps a range from being merged is told of whoever has its tables, also after a
-/// change that gives them to another range, and before anything fails again.
+/// Goal: the trouble of a range that is replaced is shown for the range that has its tables now,
+/// before anything fails again.
 ///
-/// Planted: a `show` that only takes away.
+/// Planted: `show` only withdraws troubles.
 #[test]
 fn the_trouble_of_a_range_that_goes_is_that_of_its_heir() {
     let home = Home::new("/planner/heir", RANGES.into());
@@ -470,7 +472,7 @@ fn the_trouble_of_a_range_that_goes_is_that_of_its_heir() {
     let told = trouble(heir).expect("its table is as damaged as it was").to_string();
     assert!(told.contains("planted"), "{told}");
     assert!(trouble(first).is_none() && trouble(range(1)).is_none());
-    // It can be merged after all.
+    // Now the table can be merged after all.
     home.runtime.advance(Duration::from_secs(60));
     for worker in 0..usize::from(RANGES) {
         if played.running[worker].is_some() {
@@ -485,7 +487,7 @@ fn the_trouble_of_a_range_that_goes_is_that_of_its_heir() {
     assert!(trouble(heir).is_none());
 }
 
-/// Planted: a panic that only ends the thread; workers that wait for a job for ever.
+/// Planted: a panic only ends the thread; workers wait for a job for ever.
 #[test]
 fn a_worker_that_panics_stops_the_engine_and_leaves_nobody_waiting() {
     let home = Home::new("/planner/panic", 4);

@@ -9,9 +9,9 @@ use sluicedb_storage::compact::{Job, Merge};
 use std::sync::Arc;
 
 impl CompactionWorker {
-    /// Merges the job's inputs into new tables, or, where nothing is to be merged, none; at the
-    /// pace that is right for so much `debt`. `None` when `goes_on`, which is asked after each
-    /// slice with the number of entries merged so far, says that nobody wants it.
+    /// Merges the job's inputs into new tables, at the pace for this `debt`. Writes none if nothing
+    /// is to be merged. Asks `goes_on` after each slice, with the number of entries merged so far;
+    /// returns `None` when it says that nobody wants the rest.
     pub(super) async fn merge(
         &mut self,
         job: &mut Job,
@@ -48,7 +48,7 @@ impl CompactionWorker {
         let outcome = merge.finish().map_err(failed)?;
         let bytes = outcome.added.iter().map(|table| table.file_bytes).sum::<u64>();
         let time = environment.now().saturating_duration_since(began);
-        // Its pause is the next job's: what is finished is not held up.
+        // The next job pays for this pause: a finished merge is installed at once.
         self.pacer.owe(Worked { time, bytes: bytes.saturating_sub(bytes_before), debt });
         let outputs = Outputs::new(&files, outcome.added);
         files.failures.check()?;

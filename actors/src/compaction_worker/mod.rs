@@ -1,4 +1,4 @@
-//! A compaction worker: merges what the planner chose, and has the result installed.
+//! A compaction worker: it merges what the planner chose and has the result installed.
 //!
 //! Owns:      the tables it is writing, and the claim of the job that it runs.
 //! Receives:  jobs, one at a time.
@@ -6,9 +6,9 @@
 //! Publishes: nothing.
 //! Stops:     when its mailbox is closed, or the engine has failed.
 //!
-//! There may be several: claims keep their jobs apart. A job is merged in slices; between two of
-//! them the worker lets others run, keeps its pace (`pace.rs`), and looks whether the job is still
-//! wanted.
+//! There may be several. Claims keep their jobs apart. A job is merged in slices. Between two
+//! slices the worker lets others run, keeps its pace (`pace.rs`), and looks whether the job is
+//! still wanted.
 
 mod merge;
 mod pace;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 pub use pace::Pace;
 
-/// The actor. Driven by a thread of its own: it reads and writes tables.
+/// The actor. A thread of its own drives it, because it reads and writes tables.
 #[derive(Debug)]
 pub struct CompactionWorker {
     files: Arc<Files>,
@@ -38,18 +38,18 @@ pub struct CompactionWorker {
     pacer: Pacer,
 }
 
-/// Mailboxes of so many workers, and one with room for a report from each.
+/// A mailbox for each worker, and one with room for a report from each.
 #[derive(Debug)]
 pub struct Channels {
-    /// Into the workers, for one job each.
+    /// Into the workers. Each has room for one job.
     pub jobs: Vec<Mailbox<Assignment>>,
     inboxes: Vec<Inbox<Assignment>>,
     reports: Mailbox<Report>,
 }
 
 impl Channels {
-    /// For `merging` of them and one that only gets what needs no merge, the last one; and where
-    /// their reports come out.
+    /// Mailboxes for `merging` workers and for a last one that gets only jobs that need no merge.
+    /// Also returns where their reports arrive.
     pub fn new(merging: NonZeroUsize) -> (Self, Inbox<Report>) {
         let workers = merging.get() + 1;
         let one = Capacity { messages: 1, bytes: 1 };
@@ -58,7 +58,7 @@ impl Channels {
         (Self { jobs, inboxes, reports }, inbox)
     }
 
-    /// The workers, who write to `files` and install through `versions`.
+    /// The workers. They write to `files` and install through `versions`.
     pub fn workers(
         self,
         files: &Arc<Files>,

@@ -1,12 +1,12 @@
-//! How fast compactions go: by a rate of bytes, if there is one, else by how much there is to do.
+//! How fast compactions go: by a rate in bytes, if one is set; otherwise by how much is due.
 //!
-//! Guarantees: with a rate, all workers together have written at most what it lets them, and one
-//! slice each more. Without one a worker works at least a quarter of the time, and the more the
-//! more is due: all of it when it is urgent, when writers wait or soon will, and when nobody
-//! writes. Nobody waits here who is not wanted any more, nor longer than the engine goes on or is
-//! not being closed.
+//! Guarantees: with a rate, all workers together write at most what it allows, plus one slice each.
+//! Without a rate, a worker works at least a quarter of the time, and more if more is due. It works
+//! all the time when its job is urgent, when writers wait or soon will, and when nobody writes. A
+//! worker stops waiting once its job is not wanted, the engine has stopped, or the engine is being
+//! closed.
 //!
-//! Does not: slow a writer down, nor a flush. It only leaves them the disk and the cores for a
+//! Does not: slow a writer or a flush down. It only leaves the disk and the cores to them for a
 //! while.
 
 use crate::admission::Accounts;
@@ -23,30 +23,29 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// The least share of the time that a worker with something to do works.
+/// The smallest share of its time that a worker with a job works.
 const DUTY_MIN: f64 = 0.25;
-/// A shorter wait is put off: it would be longer than what was meant.
+/// A shorter wait is postponed, because it would take longer than meant.
 const WAIT_MIN: Duration = Duration::from_millis(1);
-/// So often somebody who waits looks whether that is still good for anything.
+/// How often a waiting worker looks whether its job is still wanted.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
-/// When nothing has become visible for so long, nobody writes.
+/// Nobody writes if nothing became visible for this long.
 const IDLE_AFTER: Duration = Duration::from_millis(100);
-/// The pressure from which on there is nothing to wait for.
+/// Above this pressure no worker waits.
 const PRESSURE_MAX: f64 = 0.5;
 
-/// The share of the time to work when the debt is `debt`: from a quarter at 1.0, what is just due,
-/// to all of it at 2.0.
+/// The share of the time to work at this debt: from a quarter at 1.0, which is just due, to all of
+/// it at 2.0.
 fn duty(debt: f64) -> f64 {
     DUTY_MIN + (1.0 - DUTY_MIN) * (debt - 1.0).clamp(0.0, 1.0)
 }
 
-/// What is to be waited after `worked`, for that share of the time.
+/// How long to wait after `worked`, so that work is this share of the time.
 fn owed_after(worked: Duration, duty: f64) -> Duration {
     worked.mul_f64(1.0 / duty - 1.0)
 }
 
-/// A bucket that leaks at a rate and never has anything in store: whoever has poured bytes into it
-/// waits until they have run out.
+/// A leaky bucket that saves nothing up. Whoever has poured bytes in waits until they have run out.
 #[derive(Debug)]
 struct Rate {
     bytes_per_second: NonZeroU64,
@@ -54,7 +53,7 @@ struct Rate {
 }
 
 impl Rate {
-    /// So many more bytes were written by `now`. When may there be more?
+    /// Pours in bytes that were written by `now`. Returns when the bucket is empty again.
     fn pour(&mut self, bytes: u64, now: Instant) -> Instant {
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second.get());
         let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
@@ -71,12 +70,12 @@ pub struct Pace {
     accounts: Arc<Accounts>,
     topology: Arc<Topology>,
     rate: Option<Mutex<Rate>>,
-    /// The engine is being closed.
+    /// Is the engine being closed?
     released: Watch<bool>,
 }
 
 impl Pace {
-    /// As the configuration says.
+    /// The pace that the configuration sets.
     pub fn new(
         environment: &Arc<Environment>,
         accounts: &Arc<Accounts>,
@@ -94,13 +93,13 @@ impl Pace {
         })
     }
 
-    /// From now on nobody waits: what is being merged holds up the end.
+    /// From now on nobody waits, because running merges would delay the close.
     pub fn release(&self) {
         self.released.set(true);
     }
 }
 
-/// What one worker owes.
+/// The pause that one worker owes.
 #[derive(Debug)]
 pub(super) struct Pacer {
     pace: Arc<Pace>,
@@ -110,12 +109,12 @@ pub(super) struct Pacer {
     seen_at: Instant,
 }
 
-/// What a worker has done.
+/// What a worker did since it last paused.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Worked {
-    /// How long that took.
+    /// How long it took.
     pub(super) time: Duration,
-    /// What was written, about.
+    /// Bytes written, about.
     pub(super) bytes: u64,
     /// How much is due.
     pub(super) debt: f64,
@@ -127,8 +126,8 @@ impl Pacer {
         Self { pace, counts, owed: Duration::ZERO, seen, seen_at }
     }
 
-    /// Lets others run; then waits as long as it should after this, while `goes_on` says that it is
-    /// wanted.
+    /// Lets others run. Then waits as long as the pace asks for, while `goes_on` says that the job
+    /// is wanted.
     pub(super) async fn rest(
         &mut self,
         worked: Worked,
@@ -162,7 +161,7 @@ impl Pacer {
         }
     }
 
-    /// Counts what was done. Until when should there be nothing more?
+    /// Counts what was done. Returns when the worker may go on.
     pub(super) fn owe(&mut self, worked: Worked) -> Instant {
         let now = self.pace.environment.now();
         if let Some(rate) = &self.pace.rate {
@@ -172,7 +171,7 @@ impl Pacer {
         now + self.owed
     }
 
-    /// Do writers wait, will they soon, or is there none who could?
+    /// Do writers wait, will they soon, or does nobody write?
     fn is_urgent(&mut self, pressure: Option<f64>, now: Instant) -> bool {
         let visible = self.pace.topology.visible();
         if visible != self.seen {
@@ -183,7 +182,7 @@ impl Pacer {
     }
 }
 
-/// Has the runtime look for others once: on a thread of its own there are none.
+/// Yields to other tasks of the runtime once. A thread of its own has none.
 async fn let_others_run() {
     let mut has_let = false;
     std::future::poll_fn(|context| {
@@ -201,33 +200,33 @@ mod tests {
     use super::*;
     use crate::runtime::{Runtime, ThreadRuntime};
 
-    /// Planted: a share that falls with the debt; one below a quarter; a share of the pause instead
-    /// of the time.
+    /// Planted: the share falls with the debt; it is below a quarter; the share is that of the
+    /// pause and not of the time.
     #[test]
     fn the_share_of_work_rises_from_a_quarter_to_all_with_the_debt() {
         let millis = |debt: f64| owed_after(Duration::from_millis(30), duty(debt)).as_millis();
         assert_eq!([0.0, 0.5, 1.0].map(millis), [90; 3]);
-        // A half: as long as the work took.
+        // Half of the time: the pause is as long as the work.
         assert_eq!(millis(4.0 / 3.0), 30);
-        // Three quarters.
+        // Three quarters of the time.
         assert_eq!(millis(5.0 / 3.0), 10);
         assert_eq!([2.0, 5.0, f64::INFINITY].map(millis), [0; 3]);
         let duties: Vec<f64> = (0..=20).map(|tenth| duty(f64::from(tenth) / 10.0)).collect();
         assert!(duties.is_sorted() && duties[0] >= 0.25 && duties[20] <= 1.0, "{duties:?}");
     }
 
-    /// Planted: a bucket for each worker; time without work that is saved up; bytes for nothing.
+    /// Planted: a bucket per worker; idle time is saved up; bytes cost nothing.
     #[test]
     fn those_who_write_wait_together_for_what_the_rate_lets_them() {
         let rate = NonZeroU64::new(1 << 20).expect("not 0");
         let mut rate = Rate { bytes_per_second: rate, empty_at: None };
         let start = ThreadRuntime::new().now();
         let at = |millis| start + Duration::from_millis(millis);
-        // Two workers, at the same time.
+        // Two workers at the same time.
         assert_eq!(rate.pour(512 << 10, at(0)), at(500));
         assert_eq!(rate.pour(1 << 20, at(0)), at(1500));
         assert_eq!(rate.pour(0, at(200)), at(1500));
-        // One who comes before it is empty, and one who comes long after.
+        // One pours before the bucket is empty, and one long after.
         assert_eq!(rate.pour(256 << 10, at(1000)), at(1750));
         assert_eq!(rate.pour(256 << 10, at(9000)), at(9250));
         let mut fastest = Rate { bytes_per_second: NonZeroU64::MAX, empty_at: None };

@@ -1,21 +1,21 @@
-//! What a job adds to the progress of the order that it is for.
+//! What a job adds to the progress of its order.
 
 use crate::compaction_planner::message::{Progress, ProgressWatch};
 use sluicedb_storage::compact::Job;
 use std::sync::Weak;
 
-/// The share of a job in an order. Taken back when it is dropped, unless the job was done.
+/// The share of one job in its order. Dropping it takes the share back, unless the job was done.
 pub(super) struct Share<'a> {
     shown: &'a Weak<ProgressWatch>,
-    /// Of the job's inputs.
+    /// Bytes of the job's inputs.
     bytes: u64,
-    /// In them, about; not 0.
+    /// Their entries, about. Not 0.
     entries: u64,
     added_bytes: u64,
 }
 
 impl<'a> Share<'a> {
-    /// Of `job`, which has not begun.
+    /// The share of `job`, which has not begun.
     pub(super) fn new(job: &Job, shown: &'a Weak<ProgressWatch>) -> Self {
         Self::of(job.input_bytes(), job.entries_about(), shown)
     }
@@ -24,14 +24,15 @@ impl<'a> Share<'a> {
         Self { shown, bytes, entries: entries.max(1), added_bytes: 0 }
     }
 
-    /// So many entries of its inputs were merged. False: nobody wants the rest.
+    /// Shows that this many entries of the inputs were merged. Returns false if nobody wants the
+    /// rest.
     pub(super) fn show(&mut self, entries: u64) -> bool {
         let entries = u128::from(entries.min(self.entries));
         let bytes = u128::from(self.bytes) * entries / u128::from(self.entries);
         self.add_up_to(bytes as u64)
     }
 
-    /// It is done, and stays.
+    /// The job is done, and its share stays.
     pub(super) fn done(mut self) {
         self.add_up_to(self.bytes);
         self.added_bytes = 0;
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    /// Planted: what failed stays; the last entries are forgotten.
+    /// Planted: the share of a failed job stays; the last entries are not counted.
     #[test]
     fn shares_add_up_and_those_of_jobs_that_fail_are_taken_back() {
         let watch = Arc::new(ProgressWatch::new(Progress::default()));

@@ -1,4 +1,4 @@
-//! The worker's loop: a job, its merge, its installation, the report.
+//! The worker's loop: take a job, merge, install, report.
 
 use super::CompactionWorker;
 use super::progress::Share;
@@ -30,7 +30,7 @@ impl CompactionWorker {
         }
     }
 
-    /// Runs one job; once more if it finds no space and there is a reserve.
+    /// Runs a job. Runs it once more if it found no space and the reserve gave some back.
     async fn execute(
         &mut self,
         job: &mut Job,

@@ -1,15 +1,15 @@
 //! The flush worker: frozen memtables become L0 tables.
 //!
-//! Owns:      the tables it is writing, and the choice of the range that comes next.
+//! Owns:      the tables it is writing, and the choice of the next range.
 //! Receives:  the signal that a memtable was frozen, or that a version changed.
 //! Sends:     Install and FlushFailed to the version manager.
 //! Publishes: nothing.
 //! Stops:     when the engine has been shut or has failed.
 //!
-//! What is due is read off the published overlays, so no request can be lost or queue up: the
-//! oldest frozen memtable says which range is next (`state.rs`). One thread serves all ranges, one
-//! flush at a time: a flush is bounded by its memtables and by the disk, which a second thread
-//! would share, and nothing in here waits for one range while another could be served.
+//! The worker reads what is due from the published overlays, so no request can be lost or queue up.
+//! The oldest frozen memtable says which range is next (`state.rs`). One thread serves all ranges,
+//! one flush at a time. A second thread would share the same disk, which bounds a flush. Nothing in
+//! here waits for one range while another could be served.
 
 mod run;
 mod state;
@@ -28,7 +28,7 @@ use state::Retries;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The actor. Driven by a thread of its own: it writes tables.
+/// The actor. A thread of its own drives it, because it writes tables.
 #[derive(Debug)]
 pub struct FlushWorker {
     environment: Arc<Environment>,
@@ -39,13 +39,13 @@ pub struct FlushWorker {
     due: Arc<TablesDue>,
     versions: Mailbox<VersionMessage>,
     retries: Retries,
-    /// Ranges whose L0 is full, while nothing can be merged there; the version manager knows.
+    /// Ranges whose L0 is full and cannot be merged. The version manager has been told.
     stuck: BTreeSet<RangeId>,
     asked: Asked,
 }
 
 impl FlushWorker {
-    /// A worker that writes to `files`, and installs through `versions` what is in `wal`'s log.
+    /// A worker that writes to `files`, and installs through `versions`. It syncs `wal`.
     pub fn new(
         files: Arc<Files>,
         topology: Arc<Topology>,

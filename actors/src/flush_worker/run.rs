@@ -1,5 +1,5 @@
-//! The flush worker's loop: which range, write, sync the log, install; and what is done when that
-//! fails.
+//! The flush worker's loop: choose a range, write its tables, sync the log, install. Also what it
+//! does when that fails.
 
 use super::state::{Due, Next};
 use super::{FlushWorker, write};
@@ -20,7 +20,7 @@ impl FlushWorker {
         while !self.failures.is_stopped() {
             let Due { next, until, for_l0 } = self.look();
             if !for_l0.is_empty() {
-                // Felt upstream as full accounts.
+                // A full L0 reaches writers as full accounts.
                 self.due.compaction.set();
             }
             self.see_to_stuck(for_l0).await;
@@ -36,14 +36,14 @@ impl FlushWorker {
         let now = self.environment.now();
         if self.failures.attempts.is_asked(&mut self.asked) {
             self.retries.try_now(now);
-            // Who asked is to be told once more.
+            // The caller who asked is told again.
             self.stuck.clear();
         }
         self.retries.due(&superversion, now, |range| l0_has_room(range, &self.environment.config))
     }
 
-    /// Says of ranges that wait for room in L0 whether it can come. If it cannot, because their
-    /// tables cannot be merged, that is why they cannot be flushed either.
+    /// For each range that waits for room in L0: can room come? If its tables cannot be merged, the
+    /// range cannot be flushed either, and the failure of the merge is the reason.
     async fn see_to_stuck(&mut self, for_l0: Vec<(RangeId, Vec<u64>)>) {
         for range in std::mem::take(&mut self.stuck) {
             let waits = for_l0.iter().any(|(waiting, _)| *waiting == range);
@@ -64,23 +64,24 @@ impl FlushWorker {
         }
     }
 
-    /// Tells the version manager that `range` cannot be flushed for now: until it knows, those who
-    /// wait for room would count on the flush.
+    /// Tells the version manager that `range` cannot be flushed for now. Otherwise those who wait
+    /// for room would count on the flush.
     async fn failed(&self, range: RangeId, memtables: Vec<u64>, failure: Failure) {
-        // Waits for its place.
+        // Waits for a place in the mailbox.
         if let Ok(permit) = self.versions.reserve(1).await {
-            // Closed: nobody waits for a flush any more.
+            // If the mailbox is closed, nobody waits for a flush any more.
             let _ = permit.send(VersionMessage::FlushFailed { range, memtables, failure });
         }
     }
 
-    /// Waits until a memtable is frozen, a version changes, the engine stops, or it is `until`.
+    /// Waits until a memtable is frozen, a version changes, the engine stops, or `until`.
     async fn wait(&self, until: Option<Instant>) {
         select(self.due.flush.wait(), pin!(self.environment.until(until))).await;
     }
 
-    /// Writes what is frozen as L0 tables and installs them, or arranges for another attempt: the
-    /// memtables stay readable, and accounted, until their tables are published.
+    /// Writes the frozen memtables as L0 tables and installs them. If that fails, arranges another
+    /// attempt: the memtables stay readable, and keep their charge, until their tables are
+    /// published.
     async fn flush(&mut self, next: &Next<Arc<RangeOwner>>) {
         let (range, frozen) = (next.range, &next.frozen);
         let Err(failure) = self.try_flush(next).await else {
@@ -92,21 +93,21 @@ impl FlushWorker {
             return;
         }
         if self.failures.use_reserve(&failure) {
-            // Due still, and with more room.
+            // The flush is still due, and has more space now.
             return;
         }
         let now = self.environment.now();
         let longest = failure.is_no_space().then_some(LONGEST_NO_SPACE);
         let pause = self.retries.failed(range, now, longest);
-        // Sound to repeat, unlike a log sync: the source of the data is still in memory, and fresh
-        // file numbers are used (INVARIANT(never-reuse-a-file-number)).
+        // Unlike a log sync, this is sound to repeat: the data is still in memory, and the next
+        // attempt uses fresh file numbers (INVARIANT(never-reuse-a-file-number)).
         tracing::warn!(%range, %failure, ?pause, "a flush failed and will be tried again");
         self.failures.attempts.retries.add(1);
-        // Writers who wait are not turned away because of something that may be over in a moment.
+        // Waiting writers are not refused because of a failure that may be over in a moment.
         if failure.is_no_space() || pause >= LASTING {
             self.failures.degrade(Party::Flush.of(range), failure.clone());
             if self.topology.superversion.load().range(range).is_none() {
-                // It has gone meanwhile; whoever has its memtables now is due.
+                // The range is gone. Whichever range has its memtables now is due.
                 self.failures.recover(Party::Flush.of(range));
             }
         }
@@ -120,19 +121,20 @@ impl FlushWorker {
         let written = write::write(&self.files, ranges, frozen)?;
         let last = frozen.iter().filter_map(|table| table.last_seqno()).max();
         let last = last.expect("empty memtables are never sealed");
-        // Tables hold only what is visible, so that readers need no filter on them.
+        // Tables hold only visible entries, so readers need no filter on them.
         if self.topology.commits.wait_visible(last.0).await.is_err() {
             return Err(self.failures.why_stopped());
         }
-        // INVARIANT(log-before-table): the tables of one range hold parts of batches whose other
-        // parts, and older batches of other ranges, are only in the log. Were the tables durable
-        // and the log not, a power cut would leave half a batch, or a later write without an
-        // earlier one. With one range its tables are a prefix of everything by themselves.
+        // INVARIANT(log-before-table): the tables of one range hold parts of batches. Other parts
+        // of these batches, and older batches of other ranges, are only in the log. If the tables
+        // were durable and the log were not, a power cut would leave half a batch, or a later write
+        // without an earlier one. The tables of a single range are a prefix of all writes by
+        // themselves.
         if self.topology.superversion.load_full().ranges.len() > 1 {
             self.wal.sync().await?;
         }
         let memtables = frozen.iter().map(|table| table.id()).collect();
-        // A memtable is of ranges of one keyspace.
+        // All ranges of a memtable belong to one keyspace.
         let flushed = Flushed { keyspace: ranges[0].stable.keyspace, memtables };
         let work = Work::Flushed(flushed);
         match written.install(&self.versions, VersionEdit::default(), work).await {

@@ -6,7 +6,7 @@ use sluicedb_storage::view::{MemtableSlice, RangeEntry, Superversion};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-/// What there is to do.
+/// What is due.
 #[derive(Debug)]
 pub(super) struct Due<O> {
     pub(super) next: Option<Next<O>>,
@@ -16,30 +16,30 @@ pub(super) struct Due<O> {
     pub(super) for_l0: Vec<(RangeId, Vec<u64>)>,
 }
 
-/// What is flushed now.
+/// The flush to do now.
 #[derive(Debug)]
 pub(super) struct Next<O> {
     /// The range that is due.
     pub(super) range: RangeId,
-    /// All ranges that have any of the memtables, in key order. Those that came of one by a split
-    /// share what it had.
+    /// All ranges that have any of the memtables, in key order. After a split, the new ranges share
+    /// the memtables of the old one.
     pub(super) ranges: Vec<RangeEntry<O>>,
-    /// The frozen memtables of the one that is due, newest first, without what was cut out of them
-    /// in any of the ranges. All of them go together, so that an entry which a newer one overwrites
-    /// is never written; but for those that are newer than tables which came in from outside: they
-    /// wait for those that are older.
+    /// The frozen memtables of the range that is due, newest first, without the spans cut out of
+    /// them in any of the ranges. They are flushed together, so an entry that a newer one
+    /// overwrites is never written. Memtables newer than tables that came in from outside are left
+    /// out: they wait for the older ones.
     pub(super) frozen: Vec<MemtableSlice>,
 }
 
-/// The ranges that failed, and when each is tried again.
+/// The ranges whose flush failed, and when each is tried again.
 #[derive(Debug, Default)]
 pub(super) struct Retries(BTreeMap<RangeId, (Backoff, Instant)>);
 
 impl Retries {
-    /// The range whose oldest frozen memtable is the oldest of all, among those that may be flushed
-    /// now: a range that waits for room in its L0, or for its retry, stands in nobody's way. Nobody
-    /// starves: what is frozen later has a higher number. A range that has gone is forgotten.
-    /// INVARIANT(parent-drains-first): of all ranges that share a memtable.
+    /// Chooses the range whose oldest frozen memtable is the oldest of all. A range that waits for
+    /// room in its L0, or for its retry, is passed over and delays nobody. No range starves: what
+    /// is frozen later has a higher number. Forgets ranges that are gone.
+    /// INVARIANT(parent-drains-first): all ranges that share a memtable are flushed together.
     /// INVARIANT(ahead-waits): older memtables go first.
     pub(super) fn due<O: Clone>(
         &mut self,
@@ -82,15 +82,14 @@ impl Retries {
         due
     }
 
-    /// Somebody asks for everything to be tried now.
+    /// Lets every range be tried now. A caller has asked for it.
     pub(super) fn try_now(&mut self, now: Instant) {
         for (_, at) in self.0.values_mut() {
             *at = now;
         }
     }
 
-    /// The flush of `range` failed; returns how long it pauses, which is at most `longest` if
-    /// given.
+    /// The flush of `range` failed. Returns how long it pauses, at most `longest` if given.
     pub(super) fn failed(
         &mut self,
         range: RangeId,
@@ -112,7 +111,7 @@ impl Retries {
     }
 }
 
-/// Which ranges, by their position, have each of the sealed memtables.
+/// The positions of the ranges that have each sealed memtable.
 fn holders<O>(superversion: &Superversion<O>) -> HashMap<u64, Vec<usize>> {
     let mut holders: HashMap<u64, Vec<usize>> = HashMap::new();
     for (at, entry) in superversion.ranges.iter().enumerate() {
@@ -139,7 +138,7 @@ mod tests {
         MemtableSlice::whole(table)
     }
 
-    /// One range per list; the numbers are those of its frozen memtables, newest first.
+    /// One range per list. The numbers are the ids of its frozen memtables, newest first.
     fn superversion(ranges: &[&[u64]]) -> Superversion<()> {
         let mut entries = Vec::new();
         for (at, ids) in (0_u8..).zip(ranges) {

@@ -11,9 +11,9 @@ use sluicedb_storage::key::Seqno;
 use sluicedb_storage::view::MemtableSlice;
 use std::sync::Arc;
 
-/// Merges `sealed` (newest first) into L0 tables, of which each is for one of `ranges`, in one of
-/// its shards. They have all keys of these memtables together, are of one keyspace, and in key
-/// order.
+/// Merges `sealed` (newest first) into L0 tables. Each table is for one of `ranges` and for one of
+/// its shards. `ranges` are of one keyspace, in key order, and together hold all keys of these
+/// memtables.
 pub(super) fn write(
     files: &Arc<Files>,
     ranges: &[RangeEntry],
@@ -21,7 +21,7 @@ pub(super) fn write(
 ) -> Result<Outputs, Failure> {
     let config = &files.environment.config;
     let bytes: u64 = sealed.iter().map(|table| table.used_bytes() as u64).sum();
-    // INVARIANT(shard-disjoint): where this cuts depends on the ranges alone.
+    // INVARIANT(shard-disjoint): the cuts depend on the ranges alone.
     let mut bounds: Vec<Bytes> = Vec::new();
     for range in ranges {
         bounds.push(range.span().lo.clone());

@@ -1,4 +1,4 @@
-//! Who waits for the log to reach the disk, and how far it has.
+//! Who waits for the log to reach the disk, and how far the log has reached it.
 
 use crate::failure::{Failure, WriteFailure};
 use sluicedb_kernel::reply::Reply;
@@ -24,27 +24,28 @@ pub type Committed = Result<Seqno, WriteFailure>;
 /// Replies with their sequence numbers, in order.
 pub type DueReplies = Vec<(Seqno, Reply<Committed>)>;
 
-/// The durable point and those who wait for it to pass them.
+/// How far the log is written and synced, and who waits for more.
 #[derive(Debug)]
 pub struct Durable {
-    /// Everything at or below is in the file (survives the process).
+    /// Everything at or below this number is in the file, so it survives the process.
     written: AtomicU64,
-    /// Everything at or below is synced (survives a power cut). Raised only after `fdatasync`
-    /// returned without an error.
+    /// Everything at or below this number is synced, so it survives a power cut. Raised only after
+    /// `fdatasync` returned without an error.
     synced: AtomicU64,
     waiting: Mutex<Waiting>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// In the order of their sequence numbers: registered under the log's seat.
+    /// Both queues are in the order of sequence numbers: replies are registered under the log's
+    /// seat.
     written: VecDeque<(Seqno, Reply<Committed>)>,
     synced: VecDeque<(Seqno, Reply<Committed>)>,
     failure: Option<Failure>,
 }
 
 impl Durable {
-    /// Everything up to `recovered` is in tables already.
+    /// A log in which everything up to `recovered` is in tables already.
     pub fn new(recovered: Seqno) -> Self {
         Self {
             written: AtomicU64::new(recovered.0),
@@ -66,7 +67,7 @@ impl Durable {
     /// caller then sets `LogDue::sync`.
     ///
     /// # Errors
-    /// The log has failed: gives `reply` back with what it should say, once no seat is held.
+    /// The log has failed. Returns `reply` and the answer to send; send it once no seat is held.
     pub fn register(
         &self,
         durability: Durability,
@@ -81,25 +82,26 @@ impl Durable {
             Durability::Buffered => &mut waiting.written,
             Durability::Synced => &mut waiting.synced,
         };
-        // `sync` asks from outside the seat and may come late; then it goes to its place.
+        // `sync` registers from outside the seat and may be late, so its reply is inserted in
+        // order.
         let at = queue.partition_point(|(earlier, _)| *earlier <= seqno);
         queue.insert(at, (seqno, reply));
         Ok(())
     }
 
-    /// Does anybody wait for a sync, or for a write?
+    /// Does anybody wait for a sync, and does anybody wait for a write?
     pub fn wanted(&self) -> (bool, bool) {
         let waiting = self.lock();
         (!waiting.synced.is_empty(), !waiting.written.is_empty())
     }
 
-    /// The file has everything up to `upto`: returns who waited for that.
+    /// The file holds everything up to `upto`. Returns the replies that waited for that.
     pub fn raise_written(&self, upto: Seqno) -> DueReplies {
         self.written.fetch_max(upto.0, Ordering::Release);
         take(&mut self.lock().written, upto)
     }
 
-    /// The disk has everything up to `upto`: returns who waited for that.
+    /// The disk holds everything up to `upto`. Returns the replies that waited for that.
     pub fn raise_synced(&self, upto: Seqno) -> DueReplies {
         self.synced.fetch_max(upto.0, Ordering::Release);
         let mut waiting = self.lock();
@@ -108,7 +110,7 @@ impl Durable {
         passed
     }
 
-    /// Everybody who waits; for a log that cannot be written for now.
+    /// Takes all waiting replies. For a log that cannot be written for now.
     pub fn take_waiting(&self) -> DueReplies {
         let mut waiting = self.lock();
         let mut all = DueReplies::from(std::mem::take(&mut waiting.written));
@@ -116,7 +118,7 @@ impl Durable {
         all
     }
 
-    /// The log failed: nobody will be acknowledged any more.
+    /// The log failed. Answers everybody who waits with `failure`; nobody is acknowledged any more.
     pub fn fail(&self, failure: &Failure) {
         let mut waiting = self.lock();
         waiting.failure.get_or_insert_with(|| failure.clone());

@@ -1,13 +1,14 @@
-//! Group commit: one write and one sync answer everybody who was appended before they began.
+//! Group commit: one write and one sync answer everybody whose record was appended before they
+//! began.
 //!
 //! `Durable` knows who waits for what, and how far the log is. `GroupCommit` is the log thread's
-//! part: it takes what was appended, writes it, and decides what has to be synced. Between any two
-//! of its steps others append and rotate; it relies on nothing that it saw under the seat before.
+//! part: it takes what was appended, writes it, and decides what must be synced. Between any two of
+//! its steps others append and rotate, so it never relies on what it saw under the seat before.
 //!
-//! Guarantees: who is answered is in the file (`Buffered`) or synced (`Synced`), with everything
-//! before it; a segment that was left is synced with the group that has its last bytes, whoever
-//! took that (INVARIANT(sync-covers-segments)). Does not: wait, answer, or start a thread;
-//! `log_syncer` does.
+//! Guarantees: whoever is answered is in the file (`Buffered`) or synced (`Synced`), with
+//! everything before. A segment that was left is synced with the group that holds its last bytes,
+//! whichever group that is (INVARIANT(sync-covers-segments)). Does not: wait, answer, or start a
+//! thread; `log_syncer` does.
 
 pub mod durable;
 
@@ -18,7 +19,7 @@ use crate::failure::Failure;
 use durable::{DueReplies, Durable};
 use sluicedb_storage::wal::{LogWriter, SealedSegment, SyncGroup, Unsynced};
 
-/// The log behind its seat, as an engine thread enters it.
+/// The log behind its seat. An engine thread enters the seat.
 pub trait LogSeat {
     /// Runs `f` on the log.
     ///
@@ -27,28 +28,29 @@ pub trait LogSeat {
     fn with_writer<R>(&self, f: impl FnOnce(&mut LogWriter) -> R) -> Result<R, Failure>;
 }
 
-/// What the log thread holds: see the module.
+/// The groups that the log thread holds; see the module.
 #[derive(Debug)]
 pub struct GroupCommit<'a, L> {
     log: &'a L,
     durable: &'a Durable,
-    /// Taken, and not written.
+    /// Taken and not yet written.
     taken: Option<SyncGroup>,
     unsynced: Unsynced,
     sync_wanted: bool,
 }
 
 impl<'a, L: LogSeat> GroupCommit<'a, L> {
-    /// Nothing was taken so far.
+    /// A group commit that has taken nothing so far.
     pub fn new(log: &'a L, durable: &'a Durable) -> Self {
         Self { log, durable, taken: None, unsynced: Unsynced::default(), sync_wanted: false }
     }
 
-    /// Takes what was appended, if there is something to do; `write` comes next then.
+    /// Takes what was appended, if there is something to do. Call `write` next if it returns true.
     ///
-    /// There is if somebody waits, or if a segment was left. Else, if nothing in the log says that
-    /// its end is durable, a record that does is appended and taken, so that damage to the end is
-    /// told from a torn one. It is written and not synced: it is worth no disk flush of its own.
+    /// There is something to do if somebody waits, or if a segment was left. Otherwise, if no
+    /// record in the log says that its end is durable, a watermark that does is appended and taken,
+    /// so that damage to the end can be told from a torn tail. The watermark is written and not
+    /// synced: it is not worth a disk flush of its own.
     ///
     /// # Errors
     /// When the seat has failed.
@@ -66,7 +68,7 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
         Ok(self.taken.is_some())
     }
 
-    /// Takes what was appended, to be synced whoever waits.
+    /// Takes what was appended. It must be synced even if nobody waits.
     ///
     /// # Errors
     /// When the seat has failed.
@@ -76,11 +78,10 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
         Ok(())
     }
 
-    /// Writes what was taken; returns who waited for that.
+    /// Writes the group that was taken. Returns the replies that waited for the write.
     ///
     /// # Errors
-    /// When it cannot be written. It may be called again then, and writes the same bytes to the
-    /// same places.
+    /// When the group cannot be written. Call it again to write the same bytes to the same places.
     pub fn write(&mut self) -> Result<DueReplies, Failure> {
         if let Some(group) = &self.taken {
             group.write()?;
@@ -92,23 +93,23 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
         Ok(self.durable.raise_written(upto))
     }
 
-    /// Does what was written have to be synced now? The one place that decides it: if somebody
-    /// waits, and if a segment was left, because only what is synced can become obsolete.
+    /// Must what was written be synced now? This is the only place that decides it: yes if somebody
+    /// waits, and yes if a segment was left, because only synced segments can become obsolete.
     pub fn must_sync(&self) -> bool {
         self.sync_wanted || self.has_left_segment()
     }
 
-    /// Is a segment complete with what was written?
+    /// Do the written groups complete a segment?
     pub fn has_left_segment(&self) -> bool {
         !self.unsynced.sealed().is_empty()
     }
 
-    /// Syncs everything that was written; returns who waited for that. Before anybody can learn of
-    /// it, `retire` is told the segments that are complete.
+    /// Syncs everything that was written. Returns the replies that waited for that. `retire` gets
+    /// the complete segments before anybody can learn of the sync.
     ///
     /// # Errors
-    /// When it cannot be synced. Final, a full disk included: nobody knows what is on the disk
-    /// then, and asking again would be answered wrongly.
+    /// When the log cannot be synced. This is final, even for a full disk: nobody knows then what
+    /// is on the disk, and a second sync may wrongly report success.
     pub fn sync(&mut self, retire: impl FnOnce(&[SealedSegment])) -> Result<DueReplies, Failure> {
         self.unsynced.sync()?;
         let synced = std::mem::take(&mut self.unsynced);

@@ -43,7 +43,7 @@ impl Log {
         Self { vfs, seat: Mutex::new(log), durable: Durable::new(Seqno::ZERO) }
     }
 
-    /// One more write, as a caller does it.
+    /// Appends one more write, as a caller does.
     fn append(&self, durability: Durability) -> Answer<Committed> {
         let mut batch = WriteBatch::new();
         batch.put("key", vec![b'v'; 100]);
@@ -67,7 +67,7 @@ impl Log {
         .unwrap();
     }
 
-    /// How many records a power cut leaves.
+    /// How many records survive a power cut now.
     fn after_power_cut(&self) -> u64 {
         let cut = self.vfs.crash_clone(CrashKind::DropUnsynced);
         let mut numbers: Vec<_> = cut
@@ -101,20 +101,20 @@ fn send(passed: DueReplies) -> Vec<u64> {
 }
 
 /// Goal: a segment that was left is synced, and can become obsolete, whatever the log thread saw
-/// when it looked. Planted: `must_sync` that asks only whether somebody waits, together with an
-/// `Unsynced` that forgets what earlier groups wrote to.
+/// when it looked. Planted: `must_sync` asks only whether somebody waits, and `Unsynced` forgets
+/// what earlier groups wrote to.
 #[test]
 fn a1_a_sealed_segment_is_synced_whoever_took_it() {
     for can_map in [false, true] {
         let log = Log::new(can_map);
         let mut groups = GroupCommit::new(&log, &log.durable);
-        // Nobody wants a sync when the log thread looks, and no segment was left.
+        // When the log thread looks, nobody wants a sync and no segment was left.
         drop(log.append(Durability::Buffered));
         assert!(groups.take_due().unwrap() && !groups.must_sync());
         send(groups.write().unwrap());
         drop(log.append(Durability::Buffered));
         assert!(groups.take_due().unwrap());
-        // In between somebody writes, and leaves the segment.
+        // Meanwhile somebody writes and leaves the segment.
         let acked = log.append(Durability::Synced);
         log.rotate();
         drop(log.append(Durability::Buffered));
@@ -133,8 +133,8 @@ fn a1_a_sealed_segment_is_synced_whoever_took_it() {
     }
 }
 
-/// As above, where the thread took a group with a left segment although nobody wanted a sync, and
-/// the sync that is wanted comes with a later group.
+/// As above, but the thread took a group with a left segment while nobody wanted a sync, and a
+/// later group brings the sync.
 #[test]
 fn a1_a_later_sync_covers_what_was_only_written() {
     let log = Log::new(false);
@@ -154,7 +154,7 @@ fn a1_a_later_sync_covers_what_was_only_written() {
     assert_eq!(log.durable.synced(), Seqno(2));
 }
 
-/// Planted: an idle log thread that takes no watermark; one that syncs it.
+/// Planted: an idle log thread appends no watermark; it syncs the watermark.
 #[test]
 fn an_idle_log_says_that_its_end_is_durable() {
     let log = Log::new(false);

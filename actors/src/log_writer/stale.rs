@@ -9,7 +9,6 @@
 //! Two alternatives were rejected. The commit could go back to its caller, but the caller may never
 //! poll again. An engine thread could admit it anew, but then later writes of the same caller would
 //! overtake it.
-//! engine thread, which would let later writes of the same caller pass it.
 
 use super::message::{Commit, Target};
 use crate::failure::Failure;

@@ -1,4 +1,4 @@
-//! Memory of memtables: what new ones are made of, and who is to see to what is dead in them.
+//! Memory of memtables: where a new one gets its chunks, and the signals that call the reclaimer.
 
 use sluicedb_kernel::signal::Signal;
 use sluicedb_storage::buffer::BufferOptions;
@@ -8,23 +8,23 @@ use sluicedb_storage::memtable::{
 use sluicedb_storage::points::ReadPoints;
 use std::sync::Arc;
 
-/// One for an engine.
+/// There is one per engine.
 #[derive(Debug)]
 pub struct Memory {
-    /// Memory of flushed memtables, for new ones.
+    /// Chunks of flushed memtables, kept for new ones.
     pub chunks: Arc<ChunkPool>,
-    /// Where snapshots and scans read: what they may need is not dead.
+    /// Where snapshots and scans read. What they may need is not retired.
     pub points: Arc<ReadPoints>,
-    /// A range has garbage to be reclaimed, should no write come that does it. The reclaimer waits
-    /// for it.
+    /// A range has garbage, which no write may reclaim. Wakes the reclaimer.
     pub reclaim_due: Signal,
-    /// The pool of chunks should be stocked, or has chunks to free. The reclaimer waits for it.
+    /// The chunk pool should be stocked, or has chunks to free. Wakes the reclaimer.
     pub restock_due: Signal,
     memtables: MemtableOptions,
 }
 
 impl Memory {
-    /// The pool holds so many bytes; overwritten entries are reclaimed by `reclaim`, if at all.
+    /// A chunk pool of this many bytes. Overwritten entries are reclaimed as `reclaim` says, if at
+    /// all.
     pub fn new(pool_bytes: usize, reclaim: Option<BufferOptions>) -> Self {
         let (chunks, points) = (ChunkPool::new(pool_bytes), ReadPoints::new());
         let reclaim = reclaim.map(|options| Reclaim { points: Arc::clone(&points), options });

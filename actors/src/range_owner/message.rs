@@ -1,4 +1,4 @@
-//! What a range owner is told, entries to apply in log order; and what it asks for.
+//! What a range owner receives: entries to apply, in log order. What it asks for: room.
 
 use super::route::{Part, Route};
 use crate::config::{EXECUTOR_BATCH_BYTES_MAX, EXECUTOR_OPERATIONS_MAX};
@@ -16,32 +16,31 @@ pub struct Apply {
     pub payload: Bytes,
     /// Sequence number of the batch's first operation.
     pub first_seqno: Seqno,
-    /// Where the operations of each range lie in it.
+    /// Where each range's operations are in the payload.
     pub route: Arc<Route>,
-    /// Which of the route's parts is this range's.
+    /// The position of this range's part in the route.
     pub part: usize,
     /// This range's share of the commit.
     pub guard: CommitGuard,
 }
 
 impl Apply {
-    /// What this range gets of the batch.
+    /// This range's part of the batch.
     pub fn part(&self) -> &Part {
         &self.route.parts()[self.part]
     }
 }
 
-/// Is a batch too much for a turn on a caller's thread?
+/// Is a batch too heavy for a turn on a caller's thread?
 pub fn is_heavy(payload_bytes: usize, operations: u32) -> bool {
     payload_bytes > EXECUTOR_BATCH_BYTES_MAX || operations as usize > EXECUTOR_OPERATIONS_MAX
 }
 
-/// Whom a range owner asks for room: the version manager. Called on callers' threads; does not
-/// wait.
+/// Asks the version manager for room. Called on callers' threads, so it does not wait.
 pub trait Requests: Debug + Send + Sync {
-    /// Asks for a fresh active memtable in place of `memtable`; false if there is no room for the
-    /// request.
+    /// Asks for a fresh active memtable in place of `memtable`. Returns false if the request could
+    /// not be sent because there is no room for it.
     fn seal(&self, range: RangeId, memtable: u64) -> bool;
-    /// Somebody has begun to wait for the account of a range.
+    /// Somebody has begun to wait for a range's account.
     fn somebody_waits(&self);
 }

@@ -1,9 +1,9 @@
 //! A range owner: the only writer of one range's overlay.
 //!
-//! Owns:      the active memtable of the range and the charges of the sealed ones. Overwritten
-//!            entries are reclaimed with each batch, and by the reclaimer when none comes.
+//! Owns:      the active memtable of the range, and the charges of the sealed ones. Each batch
+//!            reclaims overwritten entries; the reclaimer does it when no batch comes.
 //! Receives:  Apply, from the log writer, in log order.
-//! Sends:     what it asks for room (`Requests`), to the version manager, after the seat is free.
+//! Sends:     requests for room (`Requests`), to the version manager, after the seat is free.
 //! Publishes: entries, through the sequencer's `visible`.
 //! Stops:     never by itself; it has no thread. Its callers run it.
 
@@ -33,35 +33,35 @@ use state::{Freed, OverlayState};
 use std::sync::Arc;
 pub use topology::{RangeEntry, Superversion, Topology};
 
-/// A range as its senders see it.
+/// A range owner, as its senders share it.
 #[derive(Debug)]
 pub struct RangeOwner {
     /// Its id.
     pub id: RangeId,
-    /// The local account: bytes in this range's active memtable, and on their way there. Sealing
-    /// gives them back, publishing gives back those of the global account.
+    /// The local account: bytes in this range's active memtable, and on their way there. A seal
+    /// gives them back; a published flush gives back those of the global account.
     pub local: Semaphore,
     /// The overlay behind its seat.
     pub seat: CombiningMailbox<RangeActor>,
-    /// How much there is in it.
+    /// Sizes of the overlay.
     pub sizes: Arc<OverlaySizes>,
-    /// How much that may be.
+    /// Limits of the overlay.
     pub budget: RangeBudget,
-    /// Active memtables that were replaced by a fresh one.
+    /// How often a fresh memtable replaced the active one.
     pub rotations: Counter,
-    /// Flushes published.
+    /// Flushes that were published.
     pub flushes: Counter,
     /// Waits for room in this range.
     pub waits: Arc<WaitCounts>,
     memory: Arc<Memory>,
     global: Semaphore,
     requests: Arc<dyn Requests>,
-    /// Lets the next write ask for a seal again.
+    /// Wakes the turn thread, which lets the next write ask for a seal again.
     seal_refused: Kick,
 }
 
 impl RangeOwner {
-    /// Charge that no entry of this range needs any more goes back to the accounts.
+    /// Returns charge to the accounts that no entry of this range needs any more.
     pub fn give_back(&self, freed: Freed) {
         if freed != Freed::default() {
             self.local.release(freed.local_bytes);
@@ -69,15 +69,15 @@ impl RangeOwner {
         }
     }
 
-    /// The range has gone: whoever waits for room in it is told so, and finds another one for its
-    /// keys.
+    /// Closes the range, which is gone. Whoever waits for its room is refused, and routes its keys
+    /// again.
     pub fn leave(&self) {
         self.local.close();
         self.seat.close();
     }
 
-    /// Runs `f` on the overlay, for engine threads: waits for the seat's occupant, whose turn is
-    /// bounded. A failed seat has failed the engine; its state is then looked at no more.
+    /// Runs `f` on the overlay, for engine threads. Waits for the holder of the seat, whose turn is
+    /// bounded. If the seat has failed, the engine has failed, and the default is returned.
     pub fn with_state<R: Default>(&self, f: impl FnOnce(&mut OverlayState) -> R) -> R {
         match self.seat.enter_blocking() {
             Some(mut guard) => f(&mut guard.state),

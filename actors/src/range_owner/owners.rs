@@ -1,4 +1,4 @@
-//! How ranges get their owners: at the start, and when the routes change.
+//! How ranges get their owners: at the start, and in a change of routes.
 
 use super::message::Requests;
 use super::run::RangeActor;
@@ -18,25 +18,25 @@ use sluicedb_storage::memtable::MemtableWriter;
 use sluicedb_storage::version::{RangeId, RangeVersion};
 use std::sync::{Arc, Weak};
 
-/// What range owners are made with.
+/// What is needed to make range owners.
 #[derive(Debug)]
 pub struct Owners {
     /// Capacities.
     pub environment: Arc<Environment>,
-    /// From stamped to visible.
+    /// The published superversion, and the sequencer.
     pub topology: Arc<Topology>,
     /// The account of the engine.
     pub accounts: Arc<Accounts>,
     /// Memory of memtables.
     pub memory: Arc<Memory>,
-    /// Where turns are left.
+    /// Where turns are left to the turn thread.
     pub turns: Turns,
-    /// Whom owners ask for room.
+    /// Asked for room by the owners.
     pub requests: Arc<dyn Requests>,
 }
 
 impl Owners {
-    /// `stable` with an owner and an empty memtable.
+    /// An entry of `stable`, with a new owner and an empty memtable.
     pub fn entry(
         &self,
         stable: Arc<RangeVersion>,

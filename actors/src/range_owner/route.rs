@@ -1,8 +1,8 @@
-//! Which ranges a batch touches, and where in it the operations of each lie.
+//! Which ranges a batch touches, and where each range's operations are in the batch.
 //!
-//! Guarantees: a batch is decoded once to find that out, and then by each range no further than its
-//! own operations, however many ranges share it. Does not: know who owns a range, nor whether there
-//! is room.
+//! Guarantees: the batch is decoded once to find this out. After that each range decodes only its
+//! own operations, however many ranges share the batch. Does not: know who owns a range, or whether
+//! there is room.
 
 use crate::config::ENTRY_OVERHEAD_BYTES;
 use crate::failure::Failure;
@@ -11,19 +11,19 @@ use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::no_keyspace;
 use sluicedb_storage::view::Superversion;
 
-/// Operations that follow one another in a batch and lie in one range.
+/// Consecutive operations of a batch that belong to one range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperationRun {
     /// Position of the range among all, in key order.
     range: u32,
-    /// Position of the first of them in the batch.
+    /// Position of its first operation in the batch.
     first: u32,
     operations: u32,
     start: u32,
     end: u32,
 }
 
-/// What one range gets of a batch.
+/// One range's part of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Position of the range among all, in key order.
@@ -36,37 +36,38 @@ pub struct Part {
 }
 
 impl Part {
-    /// What it is charged for at the gate, in bytes.
+    /// Its charge at admission, in bytes.
     pub fn charge(&self) -> u64 {
         charge(self.bytes, self.operations)
     }
 }
 
-/// What operations of so many encoded bytes are charged for at the gate, in bytes.
+/// The charge at admission, in bytes, of operations of this many encoded bytes.
 #[inline]
 pub fn charge(bytes: usize, operations: u32) -> u64 {
     bytes as u64 + u64::from(operations) * ENTRY_OVERHEAD_BYTES as u64
 }
 
-/// A batch that is found to lie in one range, or not.
+/// Does a batch lie in one range?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// In this one.
+    /// All of it is in this range.
     One(usize),
-    /// In several; the first operations are one run.
+    /// It is in several ranges. The run is its beginning, which lies in one of them.
     Several(OperationRun),
 }
 
-/// The way of a batch to its ranges.
+/// Which ranges get which parts of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// In key order; at least one.
     parts: Vec<Part>,
-    /// Part by part, and within one in the order of the batch. Empty: all of it is one part.
+    /// The runs of each part in turn, in the order of the batch. Empty if the whole batch is one
+    /// part.
     runs: Vec<OperationRun>,
 }
 
-/// A batch names a keyspace that is not there.
+/// A batch names a keyspace that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoKeyspace;
 
@@ -78,10 +79,10 @@ impl From<NoKeyspace> for Failure {
 }
 
 impl Reach {
-    /// Looks through `payload` as far as it lies in one range.
+    /// Decodes `payload` only as far as it lies in one range.
     ///
     /// # Errors
-    /// `NoKeyspace` if it is found that far.
+    /// `NoKeyspace` if a decoded operation names an unknown keyspace.
     #[inline]
     pub fn of<O>(superversion: &Superversion<O>, payload: &[u8]) -> Result<Self, NoKeyspace> {
         if superversion.is_one() {
@@ -105,16 +106,16 @@ impl Reach {
 }
 
 impl Route {
-    /// Of a batch that lies in one range.
+    /// The route of a batch that lies in one range.
     pub fn whole(range: usize, bytes: usize, operations: u32) -> Self {
         let part = Part { range: range as u32, operations, bytes, runs_end: 0 };
         Self { parts: vec![part], runs: Vec::new() }
     }
 
-    /// Of any batch. Decodes it, as far as that takes.
+    /// The route of any batch. Decodes as much as it needs.
     ///
     /// # Errors
-    /// `NoKeyspace`, whatever else is in the batch.
+    /// `NoKeyspace` if any operation names an unknown keyspace.
     pub fn of<O>(
         superversion: &Superversion<O>,
         payload: &[u8],
@@ -124,7 +125,7 @@ impl Route {
         Self::from_reach(superversion, payload, operations, reach)
     }
 
-    /// Of a batch of which `reach` is known.
+    /// The route of a batch whose `reach` is known.
     ///
     /// # Errors
     /// As `of`.
@@ -153,7 +154,8 @@ impl Route {
             let start = (begun + operations.position()) as u32;
             let Some(next) = operations.next() else { break };
             let end = (begun + operations.position()) as u32;
-            // Batches tend to be sorted, or about one place: look where the one before was.
+            // Batches tend to be sorted, or to stay near one key, so the previous range is tried
+            // first.
             if superversion.ranges[run.range as usize].stable.holds(next.keyspace, next.key) {
                 run.operations += 1;
                 run.end = end;
@@ -172,7 +174,7 @@ impl Route {
             runs.push(run);
         }
         assert!(operations.malformed_at().is_none(), "a batch is encoded by WriteBatch only");
-        // Stable: the operations of a range stay in their order.
+        // The sort is stable, so a range's operations stay in their order.
         runs.sort_by_key(|run| run.range);
         let mut parts: Vec<Part> = Vec::new();
         for (index, run) in runs.iter().enumerate() {
@@ -192,8 +194,8 @@ impl Route {
         &self.parts
     }
 
-    /// The operations of one part of `payload`, numbered from `first` on, which is the number of
-    /// the first operation of the whole batch.
+    /// The operations of one part of `payload`, with their numbers. `first` is the number of the
+    /// whole batch's first operation.
     pub fn lot<'a>(&'a self, part: usize, payload: &'a [u8], first: Seqno) -> Lot<'a> {
         if self.runs.is_empty() {
             return Lot::whole(payload, first);
@@ -222,7 +224,7 @@ impl<'a> Lot<'a> {
         Self { payload, first, runs: [].iter(), operations, next: first.0 }
     }
 
-    /// Goes on to the operations of the next run; false if there is none.
+    /// Moves on to the operations of the next run. Returns false if there is none.
     #[inline]
     fn enter_next_run(&mut self) -> bool {
         let malformed = self.operations.malformed_at();
@@ -261,7 +263,7 @@ mod tests {
     use sluicedb_storage::version::{RangeId, RangeVersion, Shards};
     use sluicedb_storage::view::RangeEntry;
 
-    /// Ranges that meet at these keys.
+    /// Ranges with these split keys.
     fn superversion(splits: &[&str]) -> Superversion<()> {
         let bounds: Vec<&str> = [&[""], splits].concat();
         let range = |at: usize| {
@@ -297,7 +299,7 @@ mod tests {
         assert_eq!((ranges, lots.len()), (vec![0, 2], 2), "nothing is in the middle one");
     }
 
-    /// Seeded: parts of every kind of batch add up to the batch, byte by byte.
+    /// Seeded: the parts of any batch add up to the batch, byte by byte.
     #[test]
     fn b3_the_parts_of_a_batch_are_the_batch() {
         let superversion = superversion(&["c", "f", "k", "q"]);

@@ -1,4 +1,4 @@
-//! The range owner's turn: what is done with one message, under the seat, and what after it.
+//! The range owner's turn: the work on one message under the seat, and the work after it.
 
 use super::RangeOwner;
 use super::message::{Apply, is_heavy};
@@ -9,7 +9,7 @@ use sluicedb_kernel::sequencer::Sequencer;
 use sluicedb_storage::key::Seqno;
 use std::sync::{Arc, Weak};
 
-/// What the seat guards.
+/// The state behind the range owner's seat.
 #[derive(Debug)]
 pub struct RangeActor {
     pub(super) state: OverlayState,
@@ -27,8 +27,8 @@ impl RangeActor {
         &mut self.state
     }
 
-    /// Applies a batch, or this range's part of it, of so many encoded bytes; says what is to be
-    /// done once the seat is free.
+    /// Applies a batch, or this range's part of it. `bytes` is its encoded size. Returns what to do
+    /// once the seat is free.
     #[inline]
     pub fn apply(&mut self, lot: Lot<'_>, bytes: usize, charge_bytes: usize) -> Applied {
         let visible = Seqno(self.commits.visible());
@@ -48,7 +48,7 @@ impl Handler for RangeActor {
         let guard = message.guard;
         let owner = (applied != Applied::default()).then(|| self.owner.upgrade()).flatten();
         turn.defer(move |_| {
-            // INVARIANT(ack-after-visible): whoever waits for this batch is woken from in here.
+            // INVARIANT(ack-after-visible): `finish` wakes whoever waits for this batch.
             guard.finish();
             if let Some(owner) = owner {
                 owner.after(applied);
@@ -68,7 +68,7 @@ impl Handler for RangeActor {
 }
 
 impl RangeOwner {
-    /// What a turn leaves to do once the seat is free.
+    /// Does what a turn leaves to do once the seat is free.
     #[inline]
     pub fn after(self: &Arc<Self>, applied: Applied) {
         if applied != Applied::default() {
@@ -89,8 +89,8 @@ impl RangeOwner {
         if let Some(memtable) = seal
             && !self.requests.seal(self.id, memtable)
         {
-            // No room: let the next write ask again. Not on this thread, which may not wait for the
-            // seat.
+            // The request had no room. The turn thread lets the next write ask again; this thread
+            // must not wait for the seat.
             self.seal_refused.ring();
         }
     }

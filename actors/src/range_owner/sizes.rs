@@ -1,10 +1,10 @@
-//! Sizes of an overlay, for those who only look.
+//! Sizes of an overlay, for readers that hold no seat.
 
 use crate::counter::Counter;
 use sluicedb_storage::memtable::{Memtable, ReclaimStats};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// See the module. Written by the owner, in no hurry.
+/// See the module. The owner writes them with relaxed stores.
 #[derive(Debug, Default)]
 pub struct OverlaySizes {
     pub(super) active_bytes: AtomicUsize,
@@ -15,7 +15,7 @@ pub struct OverlaySizes {
     pub(super) reclaimed: Reclaimed,
 }
 
-/// What the buffers of memtables that are sealed by now have done.
+/// What the buffers of memtables did that are sealed by now.
 #[derive(Debug, Default)]
 pub(super) struct Reclaimed {
     compactions: Counter,
@@ -25,16 +25,16 @@ pub(super) struct Reclaimed {
 }
 
 impl Reclaimed {
-    /// A memtable is sealed.
+    /// Adds the totals of a memtable that was just sealed.
     pub(super) fn add(&self, sealed: &ReclaimStats) {
-        // Written under the seat alone.
+        // Written only under the seat.
         self.compactions.bump(sealed.compactions);
         self.steps.bump(sealed.steps);
         self.copied_bytes.bump(sealed.copied_bytes);
         self.freed_bytes.bump(sealed.reclaimed_bytes);
     }
 
-    /// The same and what the active memtable's buffer has done.
+    /// These totals plus those of the active memtable's buffer.
     fn with(&self, active: ReclaimStats) -> ReclaimStats {
         ReclaimStats {
             buffer: active.buffer,
@@ -57,7 +57,8 @@ impl OverlaySizes {
         self.sealed_bytes.load(Ordering::Relaxed)
     }
 
-    /// What buffers have done since the database was opened, and what is in the one of `active`.
+    /// Totals of all buffers since the database was opened, and the contents of the buffer of
+    /// `active`.
     pub fn reclaim_stats(&self, active: &Memtable) -> ReclaimStats {
         self.reclaimed.with(active.reclaim_stats())
     }
@@ -67,12 +68,12 @@ impl OverlaySizes {
         self.garbage.load(Ordering::Relaxed)
     }
 
-    /// Batches applied per second, when somebody looked last.
+    /// Batches applied per second, as measured last.
     pub fn batches_per_second(&self) -> u64 {
         self.batches_per_second.load(Ordering::Relaxed)
     }
 
-    /// Somebody has looked.
+    /// Stores a new measurement.
     pub fn show_heat(&self, batches_per_second: u64) {
         self.batches_per_second.store(batches_per_second, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The overlay's only writer: what happens to it, without a word about who asks or who waits.
+//! The overlay's only writer: how it changes. It knows nothing of who asks or waits.
 
 use super::route::Lot;
 use super::sizes::OverlaySizes;
@@ -12,35 +12,36 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// While a batch is applied, the buffer copies this many times the batch's bytes. A compaction of
-/// everything begins at twelve eighths of a memtable, of which eight are alive. At this rate it is
-/// done at fifteen eighths, where the memtable is sealed. One of closed extents copies much less.
+/// everything begins at twelve eighths of a memtable, of which eight are live. At this rate it ends
+/// at fifteen eighths, where the memtable is sealed. A compaction of closed extents copies much
+/// less.
 const COPIED_PER_WRITTEN: usize = 3;
-/// It copies when so many bytes are due: many entries at once are found faster.
+/// It copies once this many bytes are due: finding many entries at once is faster.
 const COPIED_AT_ONCE: usize = 4 << 10;
-/// It copies at most this much in one turn, which has to end soon: eight steps.
+/// It copies at most this much in one turn, because turns must be short: eight steps.
 const COPIED_PER_TURN_MAX: usize = 512 << 10;
-/// The reclaimer copies so many bytes, and then looks whether somebody wants the seat.
+/// The reclaimer copies this many bytes, then looks whether somebody wants the seat.
 const IDLE_COPY_BYTES: usize = 64 << 10;
-/// Bytes of an entry beside key and value.
+/// Bytes of an entry besides key and value.
 const HEADER_BYTES: usize = 12;
 
-/// What applying a batch led to.
+/// What is left to do after a batch was applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// The memtable that should be sealed now.
     pub seal: Option<u64>,
     /// Charge that goes back to the accounts.
     pub freed: Freed,
-    /// The reclaimer should look in if no write does. It is told once.
+    /// The reclaimer should look here if no write does. It is told once.
     pub garbage: bool,
-    /// The chunk pool should be restocked. That is told once.
+    /// The chunk pool should be restocked. It is told once.
     pub restock_due: bool,
 }
 
-/// What a look without a batch has done.
+/// What a reclaim without a batch did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Idle {
-    /// Anything at all.
+    /// Did it do anything?
     pub progress: bool,
     /// Charge that goes back to the accounts.
     pub freed: Freed,
@@ -60,21 +61,21 @@ pub struct Freed {
 pub struct OverlayState {
     writer: MemtableWriter,
     budget: RangeBudget,
-    /// What the entries of the active memtable were charged for.
+    /// What the entries of the active memtable were charged.
     active_bytes: usize,
-    /// What they take of the local account: less, where a write was large.
+    /// Their share of the local account. It is smaller if a write was large.
     active_local_bytes: u64,
     /// Sealed and not yet published as tables: memtable id and charge, oldest first.
     sealed: VecDeque<(u64, usize)>,
-    /// Size at which the active memtable is to be sealed.
+    /// The size at which the active memtable should be sealed.
     seal_at: usize,
-    /// Somebody waits for room in the range.
+    /// Does somebody wait for room in the range?
     crowded: bool,
     /// A seal was requested and has not happened yet.
     seal_requested: bool,
-    /// The reclaimer has been told.
+    /// Has the reclaimer been told of the garbage?
     garbage: bool,
-    /// So many bytes of the compaction under way are due for the writes since the last look.
+    /// Bytes that the running compaction owes for the writes since it last copied.
     copy_due: usize,
     batches: u64,
     sizes: Arc<OverlaySizes>,
@@ -108,7 +109,7 @@ impl OverlayState {
         self.sealed.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Inserts the entries. `charge_bytes` stays with the memtable until it is published or its
+    /// Inserts the entries. The memtable holds `charge_bytes` until it is published, or until its
     /// entries are overwritten and their memory is free (INVARIANT(lease-follows-bytes)).
     pub fn apply(&mut self, lot: Lot<'_>, charge_bytes: usize) {
         let mut before = None;
@@ -117,7 +118,7 @@ impl OverlayState {
             match before.replace(next) {
                 None => self.writer.begin_batch(seqno),
                 Some(before) => {
-                    // Comes while the one before it is inserted.
+                    // Its memory is fetched while the previous operation is inserted.
                     self.writer.memtable().prefetch(key);
                     self.insert(before);
                 }
@@ -137,8 +138,8 @@ impl OverlayState {
         self.writer.insert(operation.key, seqno, operation.kind, operation.value);
     }
 
-    /// What is to be done after a batch of `written_bytes`: reclaims some of what was overwritten,
-    /// and says whether the memtable should be sealed. `visible` is what readers may see.
+    /// The work after a batch of `written_bytes`: reclaims some of what was overwritten, and says
+    /// whether the memtable should be sealed. `visible` is what readers may see.
     #[inline]
     pub fn reclaim(&mut self, visible: Seqno, written_bytes: usize) -> Applied {
         let mut freed = Freed::default();
@@ -157,7 +158,7 @@ impl OverlayState {
         Applied { seal: self.wants_seal(), freed, garbage, restock_due }
     }
 
-    /// The same when no batch comes.
+    /// As `reclaim`, when no batch comes.
     pub fn reclaim_idle(&mut self, visible: Seqno) -> Idle {
         let idle = self.reclaim_some(visible, IDLE_COPY_BYTES);
         self.note_garbage(self.writer.has_garbage());
@@ -171,9 +172,9 @@ impl OverlayState {
 
     #[inline(never)]
     fn reclaim_some(&mut self, visible: Seqno, copy_bytes: usize) -> Idle {
-        // An early compaction copies the same entries more often for the same room. A late one is
-        // not done when the memtable has fifteen eighths of its size, where it is sealed, and then
-        // the memtable is sealed with less alive.
+        // An early compaction copies the same entries more often for the same gain. A late one is
+        // unfinished at fifteen eighths of the memtable's size, where the memtable is sealed with
+        // fewer live entries.
         let eighths = if self.writer.has_closed_extents() { 13 } else { 12 };
         let scarce = self.active_bytes >= self.budget.memtable_bytes / 8 * eighths;
         let ReclaimStep { progress, freed } = self.writer.reclaim(visible, copy_bytes, scarce);
@@ -181,7 +182,7 @@ impl OverlayState {
         Idle { progress, freed }
     }
 
-    /// The charge becomes what the entries that hold memory would be charged now.
+    /// Lowers the charge to what the entries that hold memory would be charged now.
     fn lower_charge(&mut self) -> Freed {
         let needed = self.present_charge().min(self.active_bytes);
         let global_bytes = (self.active_bytes - needed) as u64;
@@ -192,10 +193,10 @@ impl OverlayState {
         Freed { local_bytes, global_bytes }
     }
 
-    /// Is it time to seal the active memtable? What a flush would write is what counts. Where keys
-    /// are overwritten often, a memtable that stays longer leaves less to flush. So, where at least
-    /// an eighth is dead, it may outgrow its size by three eighths. Together with what is dead it
-    /// may have fifteen eighths.
+    /// Should the active memtable be sealed? The bytes that a flush would write decide. Where keys
+    /// are overwritten often, a memtable that stays longer leaves less to flush. So a memtable of
+    /// which at least an eighth is dead may outgrow its size by three eighths. Live and dead
+    /// entries together may take fifteen eighths.
     #[inline]
     fn is_full(&self) -> bool {
         let RangeBudget { memtable_bytes, .. } = self.budget;
@@ -211,7 +212,7 @@ impl OverlayState {
         live >= memtable_bytes / 8 * 11 || live >= memtable_bytes && dead < active / 8
     }
 
-    /// About what the dead entries were charged: the charge of all entries that hold memory, less
+    /// About what the dead entries were charged: the charge of all entries that hold memory, minus
     /// that of the live ones.
     fn dead_charge(&self) -> usize {
         let (live_bytes, live_entries) = self.writer.live();
@@ -226,7 +227,7 @@ impl OverlayState {
         content_bytes as usize + entries as usize * ENTRY_OVERHEAD_BYTES
     }
 
-    /// The active memtable's id if it should be sealed now; once per memtable.
+    /// The id of the active memtable if it should be sealed now. Returned once per memtable.
     #[inline]
     fn wants_seal(&mut self) -> Option<u64> {
         if self.seal_requested || !self.is_full() {
@@ -236,40 +237,40 @@ impl OverlayState {
         Some(self.writer.memtable().id())
     }
 
-    /// Takes back a request that could not be sent, so that the next write repeats it.
+    /// Takes back a seal request that could not be sent, so that the next write repeats it.
     pub fn seal_not_requested(&mut self) {
         self.seal_requested = false;
     }
 
-    /// INVARIANT(bounded-overlay): has the active memtable entries, and the queue of sealed ones
-    /// room for it?
+    /// May the active memtable be sealed? INVARIANT(bounded-overlay): it must have entries, and the
+    /// queue of sealed memtables must have room for it.
     pub fn may_seal(&self) -> bool {
         let (sealed, active) = (self.sealed.len(), self.active_bytes);
         active > 0 && self.budget.has_room_in_queue(sealed, self.sealed_bytes(), active)
     }
 
-    /// May it be sealed, and is it time? This is asked again whenever the queue gets room, so a
-    /// seal that had to wait happens then.
+    /// May it be sealed, and is it full? Asked again whenever the queue gets room, so a seal that
+    /// had to wait happens then.
     pub fn is_seal_due(&self) -> bool {
         self.is_full() && self.may_seal()
     }
 
-    /// Somebody waits for room in the range: the active memtable is to be sealed as soon as it has
-    /// its size, whatever is dead in it.
+    /// Somebody waits for room in the range. From now on the active memtable is sealed as soon as
+    /// it has its size, even if much of it is dead.
     pub fn seal_when_full(&mut self) {
         self.crowded = true;
     }
 
-    /// The active memtable is to be sealed whatever its size, as soon as it has an entry and the
-    /// queue has room.
+    /// Has the active memtable sealed at any size, as soon as it has an entry and the queue has
+    /// room.
     pub fn seal_soon(&mut self) {
         self.seal_at = 1;
     }
 
     /// Starts to write to `fresh`, which readers already see in front of the old active memtable
-    /// (INVARIANT(published-before-used)); the old one takes no more writes from here on
-    /// (INVARIANT(frozen-before-flushed)). Returns what goes back to the local account, which is
-    /// about the active memtable.
+    /// (INVARIANT(published-before-used)). From here on the old one takes no more writes
+    /// (INVARIANT(frozen-before-flushed)). Returns the charge to release in the local account,
+    /// which covers only the active memtable.
     pub fn seal(&mut self, fresh: MemtableWriter) -> u64 {
         let old = std::mem::replace(&mut self.writer, fresh);
         self.sizes.reclaimed.add(&old.memtable().reclaim_stats());
@@ -283,16 +284,16 @@ impl OverlayState {
         std::mem::take(&mut self.active_local_bytes)
     }
 
-    /// May the range hand over what it has? That seals the active memtable. The queue has one place
-    /// for it that writers never take, so a change waits for flushes, but never for a writer.
+    /// May the range hand over its memtables? That seals the active one. The queue has one place
+    /// for it that writers never take. So a change waits for flushes, but never for a writer.
     pub fn may_hand_over(&self) -> bool {
         self.sealed.len() <= self.budget.sealed_max.saturating_add(1)
     }
 
-    /// The range ends, and another one takes over what it has in memory: the active memtable is
-    /// sealed, unless it is empty, for `fresh`, which nobody will find. Returns what it was charged
-    /// for each sealed memtable, oldest first. For who holds the seat and has handled everything
-    /// queued.
+    /// Ends the range: another one takes over its memory. The active memtable is sealed unless it
+    /// is empty. The range gets `fresh` in its place, which no reader will find. Returns each
+    /// sealed memtable with its charge, oldest first. The caller holds the seat and has handled
+    /// everything queued.
     pub fn hand_over(&mut self, fresh: MemtableWriter) -> VecDeque<(u64, usize)> {
         if self.writer.memtable().entries() > 0 {
             self.seal(fresh);
@@ -302,9 +303,8 @@ impl OverlayState {
         sealed
     }
 
-    /// Writes to `fresh` from here on, because of a change that happens between what was applied
-    /// and what will be: whatever is in the active memtable is sealed, however little. Returns as
-    /// `seal`.
+    /// Continues in `fresh`, because a change happens between what was applied and what will be.
+    /// Seals the active memtable unless it is empty, at any size. Returns as `seal`.
     pub fn begin_anew(&mut self, fresh: MemtableWriter) -> u64 {
         if self.writer.memtable().entries() > 0 {
             return self.seal(fresh);
@@ -313,8 +313,7 @@ impl OverlayState {
         0
     }
 
-    /// The range, which is new, has these sealed memtables as well, and this share of their
-    /// charges.
+    /// Adds these sealed memtables, with this share of their charges, to the range, which is new.
     pub fn take_over(&mut self, handed: impl Iterator<Item = (u64, usize)>) {
         for (id, bytes) in handed {
             match self.sealed.binary_search_by_key(&id, |(id, _)| *id) {
@@ -325,8 +324,8 @@ impl OverlayState {
         self.show_sizes();
     }
 
-    /// The entries of these memtables are in a published version: returns the charge that goes back
-    /// to the global account (INVARIANT(publish-before-forget) is the version manager's to uphold).
+    /// Forgets memtables whose entries are in a published version. Returns the charge to release in
+    /// the global account. The version manager upholds INVARIANT(publish-before-forget).
     pub fn forget(&mut self, memtables: &[u64]) -> usize {
         let before = self.sealed_bytes();
         self.sealed.retain(|(id, _)| !memtables.contains(id));
@@ -334,7 +333,7 @@ impl OverlayState {
         before - self.sealed_bytes()
     }
 
-    /// Charge of the active memtable.
+    /// The charge of the active memtable.
     pub fn active_bytes(&self) -> usize {
         self.active_bytes
     }
@@ -385,7 +384,7 @@ mod tests {
             assert!(state.is_seal_due());
             state.seal(memtable(id).1);
         }
-        // One may be in flush, one waits, the third has to grow.
+        // One may be in flush and one may wait. The third must grow.
         apply_one(&mut state, "k", 5, 160);
         assert_eq!(state.wants_seal(), Some(3), "asked for nevertheless");
         assert!(!state.is_seal_due());

@@ -1,4 +1,4 @@
-//! The ranges that there are, and how far writes to them are visible: all that a reader loads.
+//! The ranges that exist, and how far writes to them are visible: everything that a reader loads.
 
 use super::RangeOwner;
 use crate::admission::Accounts;
@@ -13,17 +13,17 @@ use std::sync::atomic::{Ordering, fence};
 /// One range, with its owner.
 pub type RangeEntry = view::RangeEntry<Arc<RangeOwner>>;
 /// What readers and writers load with one pointer (INVARIANT(one-pointer)): what can be read, and
-/// who owns each range of it. Stored by the version manager alone.
+/// who owns each range. Only the version manager stores it.
 pub type Superversion = view::Superversion<Arc<RangeOwner>>;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Topology {
-    /// What can be read and who owns what.
+    /// The current superversion.
     pub superversion: Published<Superversion>,
-    /// From stamped to visible.
+    /// Tracks each commit from stamped to visible.
     pub commits: Sequencer,
-    /// Why nothing more becomes visible, if nothing does.
+    /// Says why nothing becomes visible any more, if the engine has stopped.
     pub failures: Arc<Failures>,
 }
 
@@ -34,16 +34,16 @@ impl Topology {
         Seqno(self.commits.visible())
     }
 
-    /// Refuses new writes; what was admitted goes on.
+    /// Refuses new writes. Admitted writes go on.
     pub fn close_admission(&self, accounts: &Accounts) {
-        // First, for `follow_closing`.
+        // The global account is closed first, because `follow_closing` reads it.
         accounts.global.close();
-        // With the one below: whoever is second sees what the first has done.
+        // Pairs with the fence in `follow_closing`: whoever runs second sees what the first did.
         fence(Ordering::SeqCst);
         self.close_ranges();
     }
 
-    /// Ranges were published that are new: are they too late?
+    /// Closes new ranges that were published after admission was closed.
     pub fn follow_closing(&self, accounts: &Accounts) {
         fence(Ordering::SeqCst);
         if accounts.global.is_closed() {
