@@ -1,8 +1,8 @@
-//! A count that anybody may read.
+//! A counter that anybody may read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Rises, or is set: a count or a gauge. Orders nothing.
+/// A count or a gauge. Orders nothing.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -13,20 +13,20 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Adds `n` where only the caller writes, because it holds the seat that guards the counter: no
-    /// locked instruction.
+    /// Adds `n` without a locked instruction. Only for the one writer, who holds the seat that
+    /// guards the counter.
     #[inline]
     pub fn bump(&self, n: u64) {
         self.set(self.get() + n);
     }
 
-    /// Makes it `n`.
+    /// Sets it to `n`.
     #[inline]
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
     }
 
-    /// How much it is.
+    /// The current value.
     #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

@@ -1,32 +1,32 @@
-//! Who does the work: the actors, and the engine that starts them. What they are made of,
-//! mailboxes, semaphores, replies and signals, is a crate of its own, `sluicedb-kernel`.
+//! The actors, and the engine that starts them. Their building blocks (mailboxes, semaphores,
+//! replies, signals) are a crate of its own, `sluicedb-kernel`.
 //!
-//! `sluicedb` calls `engine`; everything else is reached through it. The modules are layers, the
-//! lowest first. None names one above its own (`actors/tests/layers.rs` checks that):
+//! `sluicedb` calls `engine`, which leads to everything else. The modules are layers, the lowest
+//! first. No module names one above its own (`actors/tests/layers.rs` checks that):
 //!
-//! 1. `counter`: counts that anybody may read.
+//! 1. `counter`: counters that anybody may read.
 //! 2. `config`: capacities and thresholds.
-//! 3. `failure`: who cannot do its work, why, and when it tries again.
-//! 4. `runtime`: threads, time, and the environment that an engine is put into.
+//! 3. `failure`: which party cannot work, why, and when it tries again.
+//! 4. `runtime`: threads, time, and the environment of an engine.
 //! 5. `admission`: who may write now.
 //! 6. `range_owner`: the only writer of a range; the topology that readers load.
-//! 7. `group_commit`: who waits for the log, and what is synced.
+//! 7. `group_commit`: who waits for the log, and what must be synced.
 //! 8. `log_writer`: stamps and appends.
 //! 9. `log_syncer`: writes and syncs the log.
 //! 10. `version_manager`: makes edits durable and swaps what readers see.
 //! 11. `range_planner`: splits ranges that are too large or too hot, and merges cold ones.
 //! 12. `checkpointer`: makes checkpoints of what can be read.
 //! 13. `log_keeper`: prepares segments and removes old ones.
-//! 14. `reclaimer`: takes memory back where no write does it.
-//! 15. `flush_worker`: memtables become tables.
+//! 14. `reclaimer`: reclaims memory where no write does it.
+//! 15. `flush_worker`: writes memtables as tables.
 //! 16. `compaction_planner`: chooses what is merged.
-//! 17. `compaction_worker`: merges it.
+//! 17. `compaction_worker`: does the merging.
 //! 18. `bulk_worker`: writes the tables that replace spans of keys.
-//! 19. `write`: the way of a write.
+//! 19. `write`: the write path.
 //! 20. `engine`: open, start, close.
 //!
-//! Under `--cfg loom` only what models check exists: the kernel, group commit, the gate in front of
-//! the accounts, the queue of the engine's threads, and the failures that these name.
+//! Under `--cfg loom` only what the models check exists: the kernel, group commit, the gate, the
+//! queue of the engine's threads, and the failures that these name.
 
 #[cfg(loom)]
 pub mod admission {

@@ -1,4 +1,4 @@
-//! What tests open an engine with: a configuration, and threads and time that stand still.
+//! The configuration of test engines, and a runtime that moves only when the test says so.
 
 use crate::config::{EngineConfig, RangePolicy};
 use crate::engine::Engine;
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// So many ranges, which part at the values of a byte.
+/// A configuration with this many ranges; range `n` begins at the key `[n]`.
 pub(crate) fn config(dir: &str, ranges: u8) -> EngineConfig {
     EngineConfig {
         dir: dir.into(),
@@ -64,8 +64,8 @@ pub(crate) fn config(dir: &str, ranges: u8) -> EngineConfig {
     }
 }
 
-/// Every range gets another name and another owner: it is split behind its first key, and merged
-/// again. Returns the number of the last change.
+/// Replaces every range and its owner: each is split right after its first key and merged again.
+/// Returns the number of the last change.
 pub(crate) async fn renew_ranges(engine: &Engine) -> Result<Seqno, Failure> {
     let mut last = None;
     for range in &engine.superversion().ranges {
@@ -77,11 +77,11 @@ pub(crate) async fn renew_ranges(engine: &Engine) -> Result<Seqno, Failure> {
     Ok(last.expect("there is a range"))
 }
 
-/// Actors on the test's thread: it says who is held, and moves the clock.
+/// A runtime on the test's thread. The test says which actors are held, and moves the clock.
 #[derive(Clone)]
 pub(crate) struct Stepped {
     tasks: Arc<Mutex<Vec<Stepping>>>,
-    /// Who is being polled.
+    /// The name of the actor that is being polled.
     now_running: Arc<Mutex<String>>,
     began: Instant,
     passed: Arc<Mutex<Duration>>,
@@ -122,7 +122,7 @@ impl Stepped {
         lock(&self.tasks).iter().map(|task| task.name.clone()).collect()
     }
 
-    /// Runs everybody whose name does not begin so, as long as there is anything to do.
+    /// Runs every actor that is ready, except those whose names begin with one of `held`.
     pub(crate) fn run_all_but(&self, held: &[&str]) {
         loop {
             let mut task = {
@@ -142,7 +142,7 @@ impl Stepped {
         }
     }
 
-    /// The name of the actor that runs, asked for from within.
+    /// The name of the running actor, for calls from within it.
     pub(crate) fn now_running(&self) -> String {
         lock(&self.now_running).clone()
     }
@@ -163,7 +163,7 @@ impl Stepped {
         *lock(&self.passed) += by;
     }
 
-    /// Runs everybody but one until `future` is done.
+    /// Runs every actor but `held` until `future` is done.
     pub(crate) fn run<T>(&self, held: &str, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         for _ in 0..1000 {
@@ -200,7 +200,7 @@ impl Runtime for Stepped {
 
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
         let this = self.clone();
-        // Whoever moves the clock wakes the sleepers in another way.
+        // No waker is kept. Whoever moves the clock must poll the sleepers again.
         let awake = move || this.now() >= deadline;
         Box::pin(std::future::poll_fn(
             move |_| if awake() { Poll::Ready(()) } else { Poll::Pending },

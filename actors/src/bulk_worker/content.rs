@@ -1,7 +1,7 @@
 //! Where the entries come from: a view, tables outside any database, or a batch.
 //!
-//! Of a view those tables are taken over as they are of which all is wanted (`View::stacks`); what
-//! lies between them is walked over and written anew.
+//! A table of a view of which every entry is wanted is taken over unchanged (`View::stacks`).
+//! Whatever is between such tables is scanned and written anew.
 
 use super::message::ExternalFile;
 use super::run::Into;
@@ -16,12 +16,13 @@ use sluicedb_storage::vfs::Vfs;
 use sluicedb_storage::view::{ChunkBuilder, ScanSpec, View};
 use std::sync::Arc;
 
-/// Taken from a view at a time, in bytes.
+/// Bytes that are taken from a view at a time.
 const CHUNK_BYTES: usize = 1 << 20;
-/// And in entries. A chunk that comes to nothing has looked at a small multiple of them.
+/// Entries that are taken from a view at a time. A chunk that turns out empty has looked at a small
+/// multiple of these.
 const CHUNK_ENTRIES: usize = 1 << 10;
 
-/// What `view` has under the keys of `spans` in its keyspace `from`, all of it as of one instant.
+/// Copies what keyspace `from` of `view` has in `spans`, all of it as of one instant.
 pub(super) fn copy_view(
     view: &View,
     from: KeyspaceId,
@@ -29,7 +30,7 @@ pub(super) fn copy_view(
     into: &mut Into<'_>,
 ) -> Result<(), Failure> {
     for KeyspaceSpan { keyspace, span } in spans {
-        // What is left of it.
+        // The part that is not copied yet.
         let mut rest = span.clone();
         for stack in view.stacks(from, span, into.worth(*keyspace))? {
             into.goes_on()?;
@@ -45,14 +46,14 @@ pub(super) fn copy_view(
     Ok(())
 }
 
-/// What `view` has where `spec` says, entry by entry, for `keyspace`.
+/// Copies what `view` has for `spec`, entry by entry, into `keyspace`.
 fn walk(
     view: &View,
     spec: ScanSpec,
     keyspace: KeyspaceId,
     into: &mut Into<'_>,
 ) -> Result<(), Failure> {
-    // What is read once is not worth a place in the cache.
+    // Blocks that are read once do not belong in the cache.
     let spec = ScanSpec { fill_cache: false, readahead_bytes: CHUNK_BYTES, ..spec };
     let mut cursor = view.cursor(spec, ReadTier::Disk);
     let mut goes_on = true;
@@ -67,8 +68,8 @@ fn walk(
     Ok(())
 }
 
-/// What `batch` comes to. In the spans that it deletes there will be nothing else, so a deletion
-/// has nothing to do.
+/// Copies the outcome of `batch`. The spans that it deletes will hold nothing else, so a deletion
+/// in one of them needs no entry.
 pub(super) fn copy_batch(
     batch: &WriteBatch,
     spans: &[KeyspaceSpan],
@@ -84,8 +85,8 @@ pub(super) fn copy_batch(
     Ok(())
 }
 
-/// What is in `files`, each checked from end to end before anything of it is taken. One is open at
-/// a time.
+/// Copies what is in `files`. Checks each from end to end before it takes anything of it. One file
+/// is open at a time.
 pub(super) fn copy_tables(
     vfs: &Arc<dyn Vfs>,
     files: &[ExternalFile],

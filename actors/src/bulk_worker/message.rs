@@ -1,4 +1,4 @@
-//! What the bulk worker is told.
+//! The bulk worker's messages.
 
 use crate::failure::Failure;
 use sluicedb_kernel::reply::Reply;
@@ -9,17 +9,16 @@ use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::view::View;
 use std::path::PathBuf;
 
-/// What tables are made of.
+/// What the tables are made of.
 #[derive(Debug)]
 pub enum Content {
-    /// What a keyspace of another database, or of this one, had at an instant under the keys of the
-    /// spans.
+    /// What a keyspace of this or another database had in the spans at one instant.
     View(Box<View>, KeyspaceId),
-    /// What is in these tables outside any database.
+    /// The entries of these tables, which are outside any database.
     Tables(Vec<ExternalFile>),
-    /// What a batch that deletes these spans puts, and what it deletes beside them.
+    /// What a batch that deletes these spans puts, and what else it deletes.
     Batch(WriteBatch),
-    /// Nothing: no table is made.
+    /// Nothing. No table is written.
     Nothing,
 }
 
@@ -28,25 +27,25 @@ pub enum Content {
 pub struct ExternalFile {
     /// Where it is.
     pub path: PathBuf,
-    /// Which keyspace gets what it has.
+    /// The keyspace that gets its entries.
     pub keyspace: KeyspaceId,
-    /// Where all of its keys have to lie, if that was said.
+    /// The span that must hold all of its keys, if the caller named one.
     pub within: Option<Span>,
 }
 
 /// Messages to the bulk worker.
 #[derive(Debug)]
 pub enum BulkMessage {
-    /// Make tables, and have the version manager put them in the place of what is there.
+    /// Write tables, and have the version manager put them in place of what is there.
     Replace {
-        /// The spans that will have nothing else. In order, and apart from each other.
+        /// The spans that will hold nothing else. In order, and disjoint.
         spans: Vec<KeyspaceSpan>,
         /// What goes into the tables.
         content: Content,
-        /// Where it is shown how many entries the tables have, so far.
+        /// Shows how many entries the tables have so far.
         shown: Watch<u64>,
-        /// Answered as a change is. Once nobody waits for the answer any more it is off, unless the
-        /// tables are written.
+        /// Told as for any change. Once the caller has dropped it the job is cancelled, unless the
+        /// tables are written already.
         reply: Reply<Result<Option<Seqno>, Failure>>,
     },
 }

@@ -1,15 +1,14 @@
-//! The bulk worker: writes the tables that will replace spans of keys, from files or from another
-//! database.
+//! The bulk worker: it writes the tables that will replace spans of keys, from files or from
+//! another database.
 //!
 //! Owns:      the tables it is writing.
 //! Receives:  Replace, from callers.
 //! Sends:     Change to the version manager, with the tables and the caller's reply.
 //! Publishes: nothing.
-//! Stops:     when its mailbox is closed and empty; a job under way ends when the engine has
-//!            stopped.
+//! Stops:     when its mailbox is closed and empty; a running job ends when the engine has stopped.
 //!
-//! One job at a time, in the order in which they were asked for: each is bounded by the disk, and
-//! several would share it.
+//! It runs one job at a time, in the order of the requests. The disk bounds a job, and several jobs
+//! would share it.
 
 mod content;
 pub mod message;
@@ -26,16 +25,16 @@ use std::sync::Arc;
 /// Counts since the database was opened.
 #[derive(Debug, Default)]
 pub struct BulkCounts {
-    /// Replacements, and tables or batches that were brought in, asked for.
+    /// Jobs that were requested: replacements, ingests, and batches.
     pub bulk_jobs: Counter,
-    /// Entries that were written into tables for them, or came in tables that were taken over; of
-    /// those under way as well.
+    /// Entries written into tables for the jobs, or contained in tables that were taken over.
+    /// Includes running jobs.
     pub bulk_entries: Counter,
-    /// Tables that were taken over as they are.
+    /// Tables that were taken over unchanged.
     pub bulk_tables_linked: Counter,
 }
 
-/// The actor. Driven by a thread of its own: it writes tables.
+/// The actor. A thread of its own drives it, because it writes tables.
 #[derive(Debug)]
 pub struct BulkWorker {
     counts: Arc<BulkCounts>,
@@ -46,7 +45,7 @@ pub struct BulkWorker {
 }
 
 impl BulkWorker {
-    /// A worker that writes to `files`, cut where the ranges meet.
+    /// A worker that writes to `files` and cuts its tables where ranges meet.
     pub fn new(
         files: Arc<Files>,
         topology: Arc<Topology>,
@@ -56,7 +55,7 @@ impl BulkWorker {
         Self { counts: Arc::default(), files, topology, versions, inbox }
     }
 
-    /// What it counts.
+    /// Its counters.
     pub fn counts(&self) -> Arc<BulkCounts> {
         Arc::clone(&self.counts)
     }

@@ -20,13 +20,14 @@ use sluicedb_storage::version::{ShardCuts, Slice};
 use sluicedb_storage::view::{Stack, Worth};
 use std::collections::BTreeMap;
 
-/// So often, in entries, it is asked whether to go on, and shown how far it is.
+/// How many entries are added between two looks at whether to go on.
 const ASKED_EVERY: u64 = 1024;
-/// The number of entries in the tables, which counts for nothing: they get that of the change.
+/// The sequence number of the entries in the tables. It has no meaning: they get the change's
+/// number.
 const ENTRY_SEQNO: Seqno = Seqno(1);
-/// Tables that lie over each other are not taken over when they are more than so many full ones.
+/// Overlapping tables are not taken over if they are together larger than this many full tables.
 const STACK_TABLES_MAX: u64 = 32;
-/// A table is taken over as it is when it has at least this part of a full one.
+/// A table is taken over unchanged if it is at least this part of a full one.
 const ADOPTED_SHARE: u64 = 16;
 
 impl BulkWorker {
@@ -36,11 +37,12 @@ impl BulkWorker {
             let BulkMessage::Replace { spans, content, shown, reply } = message;
             let goes_on = || {
                 self.files.failures.check()?;
-                // Nobody is told where nobody asks.
+                // A dropped reply means that nobody reads the error.
                 if reply.is_abandoned() { Err(self.files.failures.why_stopped()) } else { Ok(()) }
             };
             let written = self.write(&spans, &content, &shown, &goes_on);
-            // Before the caller goes on: what only this has held is let go of.
+            // Dropped before the reply, so that nothing is held for this job when the caller goes
+            // on.
             drop(content);
             match written {
                 Ok(written) => self.send(Change::Replace { spans, written }, reply).await,
@@ -49,11 +51,10 @@ impl BulkWorker {
         }
     }
 
-    /// INVARIANT(no-block-on-executor): the tables never come into the hands of the caller, who may
-    /// be dropped at any time: here, or by the version manager, they are removed if nothing comes
-    /// of the change.
+    /// INVARIANT(no-block-on-executor): the tables never reach the caller, which may be dropped at
+    /// any time. If nothing comes of the change, they are removed here or by the version manager.
     async fn send(&self, change: Change, reply: Reply<Result<Option<Seqno>, Failure>>) {
-        // Closed: the reply says why the engine has stopped, when it is dropped.
+        // If the mailbox is closed, the dropped reply says why the engine has stopped.
         if let Ok(permit) = self.versions.reserve(1).await {
             let _ = permit.send(VersionMessage::Change { change, reply });
         }
@@ -107,7 +108,7 @@ impl BulkWorker {
     }
 }
 
-/// Where tables are cut, in each keyspace: where spans and ranges meet.
+/// Where tables are cut in each keyspace: where spans and ranges meet.
 fn bounds(spans: &[KeyspaceSpan], superversion: &Superversion) -> BTreeMap<KeyspaceId, Vec<Bytes>> {
     let mut bounds: BTreeMap<KeyspaceId, Vec<Bytes>> = BTreeMap::new();
     for range in &superversion.ranges {
@@ -122,29 +123,29 @@ fn bounds(spans: &[KeyspaceSpan], superversion: &Superversion) -> BTreeMap<Keysp
     bounds
 }
 
-/// Where a table goes that lies over no other.
+/// The destination of a table that overlaps no other.
 fn flat(keyspace: Option<KeyspaceId>) -> Destination {
     Destination { keyspace: keyspace.unwrap_or_default(), layer: None }
 }
 
-/// Where entries go, in key order.
+/// Writes entries, in key order, into tables.
 pub(super) struct Into<'a> {
     sink: TableSink<'a>,
-    /// How tables are written where a keyspace says nothing else.
+    /// The table options of a keyspace that has none of its own.
     table: TableOptions,
     superversion: &'a Superversion,
     bounds: &'a BTreeMap<KeyspaceId, Vec<Bytes>>,
     cuts: ShardCuts<'a>,
-    /// Of the entry before.
+    /// The keyspace of the previous entry.
     keyspace: Option<KeyspaceId>,
-    /// Of each table that has ended before the keyspace began, or before one that was taken over
-    /// since.
+    /// The destination of each finished table, up to the current keyspace or the last table taken
+    /// over.
     destinations: Vec<Destination>,
     compaction: &'a CompactionOptions,
     entries: u64,
     value_bytes_max: usize,
     shown: &'a Watch<u64>,
-    /// So many entries have been shown and counted.
+    /// How many entries have been shown and counted.
     told: u64,
     counts: &'a BulkCounts,
     goes_on: &'a dyn Fn() -> Result<(), Failure>,
@@ -155,15 +156,15 @@ impl<'a> Into<'a> {
         self.bounds.get(&keyspace).map_or(&[], |bounds| &bounds[..])
     }
 
-    /// Is it to go on?
+    /// May the job go on?
     ///
     /// # Errors
-    /// Why it is not. This is final.
+    /// Why it may not. This is final.
     pub(super) fn goes_on(&self) -> Result<(), Failure> {
         (self.goes_on)()
     }
 
-    /// Shows how far it is.
+    /// Shows and counts the entries so far.
     fn tell(&mut self) {
         self.shown.set(self.entries);
         self.counts
@@ -171,8 +172,8 @@ impl<'a> Into<'a> {
             .add(self.entries - std::mem::replace(&mut self.told, self.entries));
     }
 
-    /// Which tables are taken over into `keyspace` as they are: many small ones are not as good as
-    /// one, and with what lies over each other a landing is half full at most.
+    /// Which tables are worth taking over into `keyspace` unchanged. Many small tables are worse
+    /// than one. Overlapping ones may fill half a landing at most.
     pub(super) fn worth(&self, keyspace: KeyspaceId) -> Worth {
         let own = self.superversion.keyspaces.options(keyspace);
         let options = own.compaction(self.compaction);
@@ -184,8 +185,8 @@ impl<'a> Into<'a> {
         }
     }
 
-    /// Takes over the tables of `stack`, in their turn among the entries. `false`: that cannot be
-    /// done, and what is seen of them is to be added.
+    /// Takes over the tables of `stack`, in their place among the entries. Returns `false` if that
+    /// cannot be done; then the caller adds the visible entries one by one.
     pub(super) fn adopt(&mut self, keyspace: KeyspaceId, stack: &Stack) -> Result<bool, Failure> {
         self.enter(keyspace)?;
         for (_, slice) in stack.slices() {
@@ -212,9 +213,9 @@ impl<'a> Into<'a> {
         Ok(true)
     }
 
-    /// Where ranges or spans meet in a table, it would have to be cut in the change's turn; it is
-    /// not to be much larger than what compactions write; and what may be written may be brought
-    /// in.
+    /// May the table be taken over? A table across a bound would have to be cut in the change's
+    /// turn. It must not be much larger than what compactions write. Its values must be within the
+    /// option's limit, as written ones are.
     fn fits(&self, keyspace: KeyspaceId, slice: &Slice) -> Result<bool, Failure> {
         let bounds = self.bounds_of(keyspace);
         let next = bounds.partition_point(|bound| bound <= slice.min_key());
@@ -226,7 +227,7 @@ impl<'a> Into<'a> {
         Ok(table.value_bytes_bound() <= self.value_bytes_max as u64)
     }
 
-    /// What comes next is of `keyspace`.
+    /// The next entries belong to `keyspace`.
     fn enter(&mut self, keyspace: KeyspaceId) -> Result<(), Failure> {
         if self.keyspace != Some(keyspace) {
             self.sink.cut()?;
@@ -239,7 +240,7 @@ impl<'a> Into<'a> {
         Ok(())
     }
 
-    /// Entries come by keyspace and key.
+    /// Adds an entry. Entries come in order of keyspace and key.
     pub(super) fn add(
         &mut self,
         keyspace: KeyspaceId,
@@ -251,7 +252,7 @@ impl<'a> Into<'a> {
             self.tell();
             self.goes_on()?;
         }
-        // What may be written may be brought in.
+        // The limits of a write hold for what is brought in as well.
         check_entry(key.len(), value.len(), self.value_bytes_max).map_err(Error::invalid)?;
         self.enter(keyspace)?;
         if self.cuts.passes(key) || self.sink.table_bytes() >= self.compaction.table_bytes_max {

@@ -1,4 +1,4 @@
-//! What the checkpointer is told.
+//! The checkpointer's message.
 
 use crate::failure::Failure;
 use sluicedb_kernel::reply::Reply;
@@ -11,27 +11,27 @@ use std::sync::Arc;
 /// Make a checkpoint.
 #[derive(Debug)]
 pub struct CheckpointOrder {
-    /// Of what.
+    /// What the checkpoint shows.
     pub view: View,
-    /// Where.
+    /// The checkpoint's directory.
     pub dir: PathBuf,
-    /// What may be there.
+    /// What the directory may hold already.
     pub mode: Mode,
-    /// Where it is shown how far it has come.
+    /// Shows the progress.
     pub shown: Arc<CopyWatch>,
-    /// Answered when it is there for good. Once nobody waits for the answer any more it is off,
-    /// unless it is about to count.
+    /// Told when the checkpoint is durable. Once the caller has dropped it the order is cancelled,
+    /// unless the checkpoint is about to be published.
     pub reply: Reply<Result<Counts, Failure>>,
 }
 
-/// How far a checkpoint has come.
+/// The progress of a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CopyProgress {
-    /// Bytes and tables so far.
+    /// Tables and their bytes, so far.
     pub counts: Counts,
-    /// There will be no more: it is done, or off.
+    /// True when the checkpoint is made, or is cancelled. The progress does not change any more.
     pub is_over: bool,
 }
 
-/// Shows it.
+/// Shows the progress of a checkpoint.
 pub type CopyWatch = Watch<CopyProgress>;

@@ -1,14 +1,13 @@
-//! The checkpointer: what a view shows becomes a database in a directory of its own.
+//! The checkpointer: it makes a database in another directory of what a view shows.
 //!
 //! Owns:      the directory that it is filling, and the files in it.
 //! Receives:  orders of callers.
 //! Sends:     KeepNumbers to the version manager.
-//! Publishes: how far it has come.
-//! Stops:     when its mailbox is closed and empty; an order that is under way ends at its next
-//!            look.
+//! Publishes: its progress.
+//! Stops:     when its mailbox is closed and empty; a running order ends at its next look.
 //!
-//! It takes a view as a snapshot does, and needs nobody else's work: memtables stay where they are,
-//! nothing is flushed, writers are not asked. One checkpoint at a time.
+//! It works on a view, as a snapshot does, and needs no work from others: memtables stay in memory,
+//! nothing is flushed, no writer is involved. It makes one checkpoint at a time.
 
 pub mod message;
 mod run;
@@ -25,21 +24,21 @@ use std::sync::Arc;
 /// Counts since the database was opened.
 #[derive(Debug, Default)]
 pub struct CheckpointCounts {
-    /// Checkpoints that were made.
+    /// Checkpoints made.
     pub checkpoints: Counter,
-    /// Those that came to nothing.
+    /// Checkpoints that failed or were cancelled.
     pub checkpoints_failed: Counter,
-    /// Bytes of tables that got a second name.
+    /// Bytes of tables that got a second name (hard link).
     pub checkpoint_bytes_linked: Counter,
     /// Bytes of tables that had to be copied.
     pub checkpoint_bytes_copied: Counter,
-    /// Bytes of tables made of memtables.
+    /// Bytes of tables written from memtables.
     pub checkpoint_bytes_written: Counter,
-    /// How long those that were made took, in microseconds.
+    /// Time spent on the checkpoints that were made, in microseconds.
     pub checkpoint_micros: Counter,
 }
 
-/// The actor. Driven by a thread of its own: it writes tables and waits for the disk.
+/// The actor. A thread of its own drives it, because it writes tables and waits for the disk.
 #[derive(Debug)]
 pub struct Checkpointer {
     environment: Arc<Environment>,
@@ -51,7 +50,7 @@ pub struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// One that makes checkpoints of what is in `files`.
+    /// A checkpointer of the database in `files`.
     pub fn new(
         files: Arc<Files>,
         versions: Mailbox<VersionMessage>,
@@ -67,7 +66,7 @@ impl Checkpointer {
         }
     }
 
-    /// What it counts.
+    /// Its counters.
     pub fn counts(&self) -> Arc<CheckpointCounts> {
         Arc::clone(&self.counts)
     }

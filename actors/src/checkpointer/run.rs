@@ -1,4 +1,4 @@
-//! The checkpointer's loop: tables in place, numbers kept, and then it counts.
+//! The checkpointer's loop: put tables in place, keep their numbers, publish.
 
 use super::Checkpointer;
 use super::message::{CheckpointOrder, CopyProgress};
@@ -30,7 +30,8 @@ impl Checkpointer {
                 }
             }
             let CheckpointOrder { view, reply, .. } = order;
-            // Before the caller goes on: what only this has held is let go of.
+            // Dropped before the reply, so that nothing is held for this order when the caller goes
+            // on.
             drop(view);
             reply.send(made);
         }
@@ -38,14 +39,14 @@ impl Checkpointer {
 
     async fn make(&self, order: &CheckpointOrder) -> Result<Counts, Failure> {
         let (draft, image) = self.prepare(order)?;
-        // INVARIANT(never-reuse-a-file-number): neither after a crash, which would forget those
-        // that only the checkpoint has: the next one in its place could not tell their tables from
-        // others.
+        // INVARIANT(never-reuse-a-file-number): this holds across a crash, which would otherwise
+        // forget numbers that only the checkpoint uses. The next incremental checkpoint could not
+        // tell the tables of one from those of the other.
         self.failures.ask(&self.versions, |reply| VersionMessage::KeepNumbers { reply }).await?;
         Ok(draft.publish(image)?)
     }
 
-    /// Everything but what makes it count.
+    /// Does everything except publish the checkpoint.
     fn prepare(&self, order: &CheckpointOrder) -> Result<(Draft, Image), Failure> {
         let CheckpointOrder { view, dir, mode, shown, reply } = order;
         self.failures.check()?;
@@ -73,7 +74,7 @@ impl Checkpointer {
             Ok(image.map(|image| (draft, image)))
         })();
         let made = made.inspect_err(|error| self.files.give_up_descriptors(error))?;
-        // Nobody is told where nobody asks.
+        // A dropped reply means that nobody reads the error.
         made.ok_or_else(|| self.failures.why_stopped())
     }
 }

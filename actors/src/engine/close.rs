@@ -14,21 +14,22 @@ use sluicedb_storage::vfs::LockGuard;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// The tasks of an engine and the way it ends.
+/// The tasks of an engine, and how it ends.
 #[derive(Debug)]
 pub(crate) struct Closer {
     /// Taken by whoever ends the engine.
     tasks: Tasks,
     exit: Exit,
-    /// How it ended; set to `None` again when nobody ends it after all.
+    /// How it ended. Set to `None` again if the attempt to end it failed.
     closed: Arc<Watch<Option<Result<(), Failure>>>>,
-    /// Dropped with the engine, of which this is the last part.
+    /// Dropped with the engine. This is the engine's last part to go.
     gone: OnceLock<Reply<()>>,
 }
 
 type Tasks = Arc<Mutex<Option<Vec<Task>>>>;
 
-/// Carries the tasks into the thread that ends the engine, and back if there is no such thread.
+/// Carries the tasks into the thread that ends the engine, and back if that thread cannot be
+/// started.
 struct InHand {
     tasks: Vec<Task>,
     back: Tasks,
@@ -60,13 +61,13 @@ impl Closer {
         }
     }
 
-    /// The clean end. The first caller's request does the work, on a thread of the runtime;
-    /// everybody gets its result. If no thread can be had nothing has happened: it may be asked for
-    /// again.
+    /// Ends the engine cleanly. The first call starts a thread of the runtime that does the work;
+    /// every call gets the result. If no thread can be started, nothing has happened and the caller
+    /// may try again.
     pub(crate) async fn close(&self, engine: &Engine) -> Result<(), Failure> {
         let mut watcher = self.closed.watcher();
         loop {
-            // Before the attempt: if somebody else's comes to nothing, that is a change.
+            // Read before the attempt: if another caller's attempt fails, the watch changes.
             if let Some(result) = watcher.get() {
                 return result;
             }
@@ -75,7 +76,7 @@ impl Closer {
         }
     }
 
-    /// Unless somebody else has begun already.
+    /// Starts the closing thread, unless somebody has started it already.
     fn begin_closing(&self, engine: &Engine) -> Result<(), Failure> {
         if let Some(mut in_hand) = InHand::take(&self.tasks) {
             let parts = engine.parts.clone();
@@ -89,7 +90,7 @@ impl Closer {
             let environment = &engine.parts.environment;
             if let Err(error) = environment.runtime.spawn("sluice-close", Box::pin(body)) {
                 let error = environment.no_thread(error);
-                // The tasks are back; those who joined this attempt make one of their own.
+                // The tasks are back. Callers who waited for this attempt make their own.
                 self.closed.set(None);
                 return Err(Failure::storage(error));
             }
@@ -97,11 +98,11 @@ impl Closer {
         Ok(())
     }
 
-    /// The end without ceremony: actors stop when they look up next; nobody waits for them here.
-    /// For an engine that is being dropped.
+    /// Ends the engine without waiting: the actors stop at their next look. For an engine that is
+    /// being dropped.
     ///
-    /// INVARIANT(no-block-on-executor): what it holds is given back by a thread of the runtime,
-    /// also after a clean end: memory is unmapped, and files are closed.
+    /// INVARIANT(no-block-on-executor): a thread of the runtime releases what the engine holds,
+    /// even after a clean end: it unmaps memory and closes files.
     pub(crate) fn abandon(&self, engine: &Engine) {
         let running = lock(&self.tasks).take().map(|tasks| {
             let closing_entry = self.exit.register_closing();
@@ -120,7 +121,7 @@ impl Closer {
                 parts.leave_directory();
                 drop(closing_entry);
             }
-            // Never sent: the engine's own share of all this is gone.
+            // Never sent. The drop says that the engine's own share of all this is gone.
             let _ = dropped.await;
             drop(parts);
         };
@@ -130,8 +131,8 @@ impl Closer {
     }
 }
 
-/// Keeps others out of the directory until the last actor has ended: each has a share of it, and
-/// whoever waits for all of them lets go of it then.
+/// Keeps others out of the directory until the last actor has ended. Each actor has a share of it.
+/// The thread that has joined all of them releases it.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock(Mutex<Option<Box<dyn LockGuard>>>);
 
@@ -146,7 +147,7 @@ impl DirectoryLock {
 }
 
 impl Parts {
-    /// Actors stop when they look up next. Mailboxes are closed in the order of the flow.
+    /// Stops the actors at their next look. Mailboxes are closed in the order of the data flow.
     fn stop(&self) {
         self.failures.shut();
         self.planner.close();
@@ -156,7 +157,7 @@ impl Parts {
         self.versions.close();
     }
 
-    /// Lets others open the directory, after the last actor has ended.
+    /// Lets others open the directory. Called after the last actor has ended.
     fn leave_directory(&self) {
         if !self.memory.points.is_empty() {
             self.files.tables.outlive();
@@ -164,7 +165,7 @@ impl Parts {
         self.directory.release();
     }
 
-    /// Admission, in-flight commits, memtables, log, manifest, threads, lock: in this order.
+    /// Closes admission, in-flight commits, memtables, log, manifest, threads, lock: in this order.
     async fn close(self, tasks: Vec<Task>) -> Result<(), Failure> {
         let ended = AssertUnwindSafe(self.end_cleanly()).catch_unwind().await;
         let result = ended.unwrap_or_else(|panic| {
@@ -172,7 +173,7 @@ impl Parts {
             self.failures.fail(failure.clone());
             Err(failure)
         });
-        // A failure that stopped the engine earlier is not overwritten by this.
+        // This does not overwrite a failure that stopped the engine earlier.
         self.stop();
         for task in tasks {
             task.join().await;
@@ -183,21 +184,21 @@ impl Parts {
 
     async fn end_cleanly(&self) -> Result<(), Failure> {
         self.topology.close_admission(&self.accounts);
-        // Flushes may wait for room in L0.
+        // Flushes may wait for room in L0, so compactions must not pause.
         self.compaction_pace.release();
-        // What is queued was admitted, and completes exactly once.
+        // Queued writes were admitted. Each completes exactly once.
         let last = self.wal.stop_stamping()?;
         let visible = self.topology.commits.wait_visible(last.0).await;
         visible.map_err(|_| self.failures.why_stopped())?;
         let flushed = self.flush().await;
         if flushed.is_ok() {
-            // What is in the segments is in tables.
+            // Everything in the segments is in tables.
             self.wal.leave_segments().await?;
         }
         self.wal.close_log().await?;
         flushed?;
         self.failures.ask(&self.versions, |reply| VersionMessage::Close { reply }).await?;
-        // If this fails the next open removes them.
+        // If this fails, the next open removes them.
         let _ = self.wal.collect().await;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the engine has done since it was opened: each actor counts for itself.
+//! What the engine has done since it was opened. Each actor counts for itself.
 
 use crate::bulk_worker::BulkCounts;
 use crate::checkpointer::CheckpointCounts;
@@ -8,20 +8,20 @@ use crate::range_planner::RangeCounts;
 use crate::version_manager::VersionCounts;
 use std::sync::Arc;
 
-/// The actors' counts. Those of waits are in [`crate::admission::Accounts`], those of failed jobs
-/// in [`crate::failure::attempts::Attempts`].
+/// The actors' counts. [`crate::admission::Accounts`] counts waits, and
+/// [`crate::failure::attempts::Attempts`] failed jobs.
 #[derive(Debug)]
 pub struct Counters {
-    /// Of the log and its threads.
+    /// Counts of the log and its threads.
     pub log: Arc<LogCounts>,
-    /// Of the version manager.
+    /// Counts of the version manager.
     pub versions: Arc<VersionCounts>,
-    /// Of the range planner.
+    /// Counts of the range planner.
     pub ranges: Arc<RangeCounts>,
-    /// Of the checkpointer.
+    /// Counts of the checkpointer.
     pub checkpoints: Arc<CheckpointCounts>,
-    /// Of the bulk worker.
+    /// Counts of the bulk worker.
     pub bulk: Arc<BulkCounts>,
-    /// Of the compaction planner and its workers.
+    /// Counts of the compaction planner and its workers.
     pub compactions: Arc<CompactionCounts>,
 }

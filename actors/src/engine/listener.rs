@@ -1,4 +1,4 @@
-//! Who is told at once when somebody cannot work any more, or when the engine has stopped.
+//! Who is told at once when a party cannot work any more, or when the engine has stopped.
 
 use super::Parts;
 use crate::admission::Accounts;
@@ -13,18 +13,18 @@ use sluicedb_kernel::sequencer::Sequencer;
 use sluicedb_storage::version::RangeId;
 use std::sync::{Arc, Weak};
 
-/// Closes what is waited for, and wakes those who wait.
+/// Closes the accounts and wakes those who wait.
 struct Told {
     accounts: Arc<Accounts>,
     commits: Sequencer,
-    /// Knows the failures, which know this.
+    /// A weak reference, because the topology holds the failures, which hold this.
     topology: Weak<Topology>,
     log: Arc<LogDue>,
     tables: Arc<TablesDue>,
     memory: Arc<Memory>,
 }
 
-/// Knows where what the pressure is measured on is found.
+/// Finds what the pressure is computed from.
 struct Measured {
     topology: Weak<Topology>,
     environment: Arc<Environment>,
@@ -55,7 +55,8 @@ impl Meter for Measured {
     }
 }
 
-/// From here on a trouble changes the pressure, and nobody waits for an engine that has stopped.
+/// Installs the meter and the listener. From here on a trouble changes the pressure, and nobody
+/// waits for a stopped engine.
 pub(super) fn listen(parts: &Parts, tables: &Arc<TablesDue>) {
     let topology = Arc::downgrade(&parts.topology);
     let environment = Arc::clone(&parts.environment);
@@ -84,7 +85,7 @@ impl Listener for Told {
     }
 
     fn stopped(&self) {
-        // Nobody is in a topology that is gone.
+        // If the topology is gone, nobody waits in it.
         if let Some(topology) = self.topology.upgrade() {
             topology.close_admission(&self.accounts);
         }

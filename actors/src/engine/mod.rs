@@ -1,7 +1,7 @@
-//! The running engine as the facade sees it: where to write, what to read, how to stop.
+//! The running engine, as the facade sees it: where to write, what to read, how to stop.
 //!
-//! Supervision is fail-stop: an actor that broke its rules is not restarted on state that may be
-//! broken; the engine stops and the next open recovers.
+//! Supervision is fail-stop. An actor that broke its rules is not restarted on state that may be
+//! broken: the engine stops, and the next open recovers.
 
 mod close;
 mod counters;
@@ -57,9 +57,9 @@ pub use topology::MailboxInfo;
 /// Why a database was not opened.
 #[derive(Debug)]
 pub enum OpenFailure {
-    /// There is none, and creating one was not asked for.
+    /// There is no database, and the caller did not ask to create one.
     NoDatabase(PathBuf),
-    /// There is one, and a new one was asked for.
+    /// There is a database, and the caller asked for a new one.
     Exists(PathBuf),
     /// Anything else.
     Failed(Failure),
@@ -71,7 +71,7 @@ impl<E: Into<Failure>> From<E> for OpenFailure {
     }
 }
 
-/// What an engine consists of, but for its threads: what it needs to end.
+/// The parts of an engine, without its threads: everything that is needed to end it.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
     pub(crate) environment: Arc<Environment>,
@@ -86,7 +86,7 @@ pub(crate) struct Parts {
     pub(crate) planner: Mailbox<PlannerMessage>,
     pub(crate) bulk: Mailbox<BulkMessage>,
     pub(crate) checkpoints: Mailbox<CheckpointOrder>,
-    /// Into the compaction workers, one each.
+    /// Into the compaction workers, one for each.
     pub(crate) compaction_jobs: Vec<Mailbox<Assignment>>,
     pub(crate) compaction_pace: Arc<Pace>,
 }
@@ -96,20 +96,20 @@ impl Parts {
     async fn flush(&self) -> Result<(), Failure> {
         self.failures.check()?;
         let flushed = self.failures.ask(&self.versions, |reply| VersionMessage::Flush { reply });
-        // An engine that has stopped flushes nothing more, and nobody would answer.
+        // A stopped engine flushes nothing more, and nobody would answer.
         let (flushed, down) = (pin!(flushed), pin!(self.failures.health.until_down()));
         let stamped = match select(flushed, down).await {
             Either::Left((stamped, _)) => stamped?,
             Either::Right(_) => return Err(self.failures.why_stopped()),
         };
-        // A segment is taken out of the log only when it is synced: a later one may say so of it.
+        // A segment leaves the log only once it is synced. A later record may confirm it only then.
         self.wal.sync_upto(stamped).await?;
         self.wal.collect().await
     }
 }
 
-/// A running engine. Dropping it stops the actors without waiting for them; what was acknowledged
-/// is in the log.
+/// A running engine. Dropping it stops the actors without waiting for them. Acknowledged writes are
+/// in the log.
 pub struct Engine {
     pub(crate) write_path: WritePath,
     pub(crate) parts: Parts,
@@ -117,13 +117,13 @@ pub struct Engine {
     turns: Turns,
     counters: Counters,
     recovery: RecoveryReport,
-    /// The last to be dropped.
+    /// Dropped last.
     closer: Closer,
 }
 
 impl Engine {
-    /// Opens the directory, recovers it and starts the actors. The disk work happens on a thread of
-    /// the runtime.
+    /// Opens the directory, recovers it and starts the actors. A thread of the runtime does the
+    /// disk work.
     ///
     /// # Errors
     /// See `OpenFailure`.
@@ -135,17 +135,17 @@ impl Engine {
         open::open(config, vfs, runtime).await
     }
 
-    /// The way in for writes.
+    /// The write path.
     #[inline]
     pub fn write_path(&self) -> &WritePath {
         &self.write_path
     }
 
-    /// The newest visible value of `key` of `keyspace`. One load of the superversion, one of
-    /// `visible`, no mailbox.
+    /// The newest visible value of `key` in `keyspace`. Costs one load of the superversion and one
+    /// of `visible`. Uses no mailbox.
     ///
     /// # Errors
-    /// `WouldBlock` with `ReadTier::Memory` when a cold block is needed; `Corrupt` and `Io`;
+    /// `WouldBlock` with `ReadTier::Memory` if a cold block is needed; `Corrupt` and `Io`;
     /// `Invalid` if there is no such keyspace.
     #[inline]
     pub fn get(
@@ -177,14 +177,14 @@ impl Engine {
         found.inspect_err(|error| self.parts.failures.damage.note_read(error))
     }
 
-    /// For a lookup. Asked after the superversion was loaded: what became visible since is newer
-    /// than the lookup.
+    /// The read point of a lookup. It is asked for after the superversion was loaded, so whatever
+    /// became visible since is newer than the lookup.
     #[inline]
     fn now(&self) -> ReadAt<impl Fn() -> Seqno> {
         ReadAt::Newest(|| self.visible())
     }
 
-    /// Pins this instant: a superversion and the last sequence number to read in it.
+    /// Pins this instant: a superversion, and the last sequence number to read in it.
     #[inline]
     pub fn view(&self, holder: Holder) -> View {
         let (superversion, point) = self.pin(holder);
@@ -198,9 +198,9 @@ impl Engine {
             let visible = || self.visible().max(before.born);
             let point = self.parts.memory.points.hold(holder, before.number, visible);
             let after = self.parts.topology.superversion.load();
-            // Unchanged: every entry up to the point was applied to a memtable of `before`, or is
-            // in one of its tables (published-before-used). Changed: a newer memtable
-            // may hold some of them; a swap is rare, so the next round succeeds.
+            // If it is unchanged, every entry up to the point was applied to a memtable of
+            // `before`, or is in one of its tables (published-before-used). If it has changed, a
+            // newer memtable may hold some of them. Swaps are rare, so the next round succeeds.
             if Arc::ptr_eq(&before, &after) {
                 return (before, point);
             }
@@ -228,7 +228,7 @@ impl Engine {
         &self.counters
     }
 
-    /// Who cannot do its work, and why the engine has stopped, if it has.
+    /// The health: which party cannot work, and why the engine has stopped, if it has.
     pub fn failures(&self) -> &Failures {
         &self.parts.failures
     }
@@ -243,12 +243,12 @@ impl Engine {
         &self.parts.accounts
     }
 
-    /// Memory of memtables.
+    /// The memory of memtables.
     pub fn memory(&self) -> &Memory {
         &self.parts.memory
     }
 
-    /// Which tables are open, and their cached blocks.
+    /// The open tables and their cached blocks.
     pub fn tables(&self) -> &TableCache {
         &self.parts.files.tables
     }
@@ -258,12 +258,12 @@ impl Engine {
         self.parts.environment.unix_ms()
     }
 
-    /// What it was started with, and what followed from that.
+    /// The configuration, with all derived values.
     pub fn config(&self) -> &EngineConfig {
         &self.parts.environment.config
     }
 
-    /// What can be read right now.
+    /// The current superversion.
     pub fn superversion(&self) -> Arc<Superversion> {
         self.parts.topology.superversion.load_full()
     }
@@ -278,14 +278,14 @@ impl Engine {
         self.parts.environment.dir()
     }
 
-    /// Largest encoded batch.
+    /// Size of the largest encoded batch.
     pub fn batch_bytes_max(&self) -> usize {
         self.config().batch_bytes_max
     }
 
-    /// Everything visible now is in published tables when this returns, for good: no recovery
-    /// applies an entry of it, or reads a segment that was closed before the call. Those are
-    /// deleted, or kept aside for recycling.
+    /// When this returns, everything that was visible at the call is in published tables and
+    /// durable. No recovery applies an entry of it, or reads a segment that was closed before the
+    /// call. Those segments are deleted, or kept aside for recycling.
     ///
     /// # Errors
     /// When flushing fails, or the engine has stopped.
@@ -293,7 +293,7 @@ impl Engine {
         self.parts.flush().await
     }
 
-    /// Everything visible now is synced when this returns.
+    /// When this returns, everything that was visible at the call is synced.
     ///
     /// # Errors
     /// When the log cannot be synced, or the engine has stopped.
@@ -301,14 +301,14 @@ impl Engine {
         self.parts.wal.sync().await
     }
 
-    /// For who wants the log synced later, and is not to keep the engine.
+    /// A request to sync the log later. It does not keep the engine alive.
     pub fn sync_request(&self) -> SyncRequest {
         self.parts.wal.sync_request()
     }
 
-    /// Flushes, then merges what is ordered. If the flush fails what is in tables is merged all the
-    /// same: that may be what it wants for, room in L0 or on the disk. Once nobody has `shown` any
-    /// more, which shows how far it has come, no more is merged.
+    /// Flushes, then merges what is ordered. If the flush fails, the tables are merged anyway: the
+    /// flush may lack what merging frees, such as room in L0 or on the disk. `shown` shows the
+    /// progress. Once it is dropped, no more is merged.
     ///
     /// # Errors
     /// When a flush or a merge fails, or the engine has stopped.
@@ -325,20 +325,21 @@ impl Engine {
     async fn merge(&self, order: Order, shown: &Arc<ProgressWatch>) -> Result<(), Failure> {
         let Parts { failures, planner, .. } = &self.parts;
         failures.check()?;
-        // Of an earlier attempt.
+        // Clears the progress of an earlier attempt.
         shown.set(Progress::default());
         let shown = Arc::downgrade(shown);
         failures.ask(planner, |reply| PlannerMessage::Compact { order, shown, reply }).await
     }
 
-    /// Makes a checkpoint of what is visible now, or a little later, in `dir`; returns up to which
-    /// number. Nobody waits for it but the caller.
+    /// Makes a checkpoint in `dir` of what is visible now, or a little later. Returns the last
+    /// number in it. Only the caller waits for it.
     ///
     /// # Errors
-    /// Why there is none. The engine goes on as before, unless it has stopped.
+    /// Why no checkpoint was made. The engine goes on as before, unless it has stopped.
     ///
     /// # Cancellation
-    /// Dropped, it is off and leaves nothing, unless it is about to count.
+    /// If it is dropped, the checkpoint is cancelled and leaves nothing, unless it is about to be
+    /// published.
     pub async fn checkpoint(
         &self,
         dir: PathBuf,
@@ -357,25 +358,27 @@ impl Engine {
         Ok((upto, made))
     }
 
-    /// Stops admission, flushes, marks the database as cleanly closed, ends the actors. The work is
-    /// done by a thread of its own, so a dropped future does not stop it; a second call joins it.
+    /// Stops admission, flushes, marks the database as cleanly closed, and ends the actors. A
+    /// thread of its own does the work, so a dropped future does not stop it. A second call joins
+    /// it.
     ///
     /// # Errors
-    /// The first failure met on the way.
+    /// The first failure on the way.
     pub async fn close(&self) -> Result<(), Failure> {
         self.closer.close(self).await
     }
 
-    /// Nothing is left in `spans` but `content`: in one change for all of them, which readers see
-    /// wholly or not at all. Outside of the spans what tables have is newer than all that was
-    /// there. Returns the change's number and the entries it brought.
+    /// Replaces what is in `spans` by `content`, in one change for all spans: readers see all of it
+    /// or nothing. Entries of tables outside the spans are newer than everything there. Returns the
+    /// change's number, and how many entries it brought.
     ///
     /// # Errors
-    /// As [`change`](Self::change); `Invalid` for spans or tables that overlap; what reading
-    /// `content` finds.
+    /// As [`change`](Self::change); `Invalid` for spans or tables that overlap; the errors of
+    /// reading `content`.
     ///
     /// # Cancellation
-    /// Before the tables are written nothing happens; afterwards it happens all the same.
+    /// If it is dropped before the tables are written, nothing happens. Afterwards it happens all
+    /// the same.
     pub async fn replace(
         &self,
         mut spans: Vec<KeyspaceSpan>,
@@ -406,7 +409,8 @@ impl Engine {
         Ok((seqno, shown.get()))
     }
 
-    /// The keyspace of this name, made if there is none. It gets these options, if any are given.
+    /// Returns the keyspace of this name, and creates it if there is none. Sets these options, if
+    /// any are given.
     ///
     /// # Errors
     /// As [`change`](Self::change).
@@ -424,7 +428,7 @@ impl Engine {
             drop(superversion);
             let has = |id| options.as_ref().is_none_or(|options| options == keyspaces.options(id));
             if let Some(id) = keyspaces.find(name).filter(|id| has(*id)) {
-                // Somebody else may have made it just now.
+                // Another caller may have created it just now.
                 self.parts.wal.sync_upto(born).await?;
                 return Ok(id);
             }
@@ -433,16 +437,16 @@ impl Engine {
         }
     }
 
-    /// Changes contents or routes, in the order of writes; returns the change's number when it has
-    /// happened for good, and none if there was nothing to do. Writers do not wait for it, and
-    /// readers see all of it or nothing.
+    /// Changes contents or routes, in the order of writes. Returns the change's number when it is
+    /// durable, and `None` if there was nothing to do. Writers do not wait for it. Readers see all
+    /// of it or nothing.
     ///
     /// # Errors
-    /// Why it could not be prepared or stamped: it has not happened. Why the log could not be
-    /// synced: the engine has failed, and the next open tells whether it has.
+    /// Why it could not be prepared or stamped: then it has not happened. Why the log could not be
+    /// synced: then the engine has failed, and the next open tells whether it has happened.
     ///
     /// # Cancellation
-    /// Dropped, it happens all the same.
+    /// If it is dropped, the change happens all the same.
     pub async fn change(&self, change: Change) -> Result<Option<Seqno>, Failure> {
         let Parts { failures, versions, .. } = &self.parts;
         failures.check()?;

@@ -1,5 +1,5 @@
-//! How a directory is opened: lock, recovery, the first log segment; then the actors are started
-//! (`start.rs`). Blocks on the disk, on a thread of the runtime.
+//! How a directory is opened: the lock, recovery, the first log segment. `start.rs` then starts the
+//! actors. Blocks on the disk, on a thread of the runtime.
 
 use super::registry::{self, Exit};
 use super::start::start;
@@ -24,12 +24,12 @@ use sluicedb_storage::vfs::{LockError, LockGuard, Vfs};
 use sluicedb_storage::wal::{LogIdentity, LogWriter, Predecessor, Unsynced, allocate_spare};
 use std::sync::Arc;
 
-/// A directory that is locked and recovered, with a log to write to: what actors are started on.
+/// A locked and recovered directory, with a log to write to. The actors start on this.
 pub(super) struct Opened {
     pub(super) environment: Environment,
     pub(super) lock: Box<dyn LockGuard>,
     pub(super) reserve: SpaceReserve,
-    /// Why the reserve was let go of, if it was.
+    /// Why the reserve was released, if it was.
     pub(super) reserve_spent_for: Option<Failure>,
     pub(super) version: Arc<Version>,
     pub(super) tables: Arc<TableCache>,
@@ -52,7 +52,7 @@ pub(super) async fn open(
     let body = async move {
         let registration = registry::register_opening(&config.dir).await;
         let opened = open_and_start(config, vfs, for_thread, registration.exit());
-        // If the caller has gone the engine is dropped right here, which closes it again.
+        // If the caller is gone, the engine is dropped right here, and closes again.
         reply.send(opened);
         drop(registration);
     };
@@ -78,12 +78,13 @@ fn open_and_start(
 /// The reserve while the database is opened.
 struct OpeningReserve {
     reserve: SpaceReserve,
-    /// Why it was let go of.
+    /// Why it was released.
     spent_for: Option<Failure>,
 }
 
 impl OpeningReserve {
-    /// Does `work`, which may be done again, and lets go of the reserve if it finds no space.
+    /// Does `work`, which must be repeatable. If it finds no space, releases the reserve and
+    /// repeats it.
     fn run<T>(&mut self, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         match work() {
             Err(error) if error.is_no_space() && self.reserve.turn().release()? > 0 => {
@@ -101,7 +102,8 @@ fn lock_directory(
     vfs: &Arc<dyn Vfs>,
 ) -> Result<Box<dyn LockGuard>, OpenFailure> {
     let dir = &config.dir;
-    // Before the lock: taking it writes, which nobody wants among files that are not ours.
+    // Checked before the lock, because taking the lock writes. Nothing should be written among
+    // foreign files.
     let exists = matches!(directory::look(vfs, dir)?, DirectoryState::Database(_));
     if exists && config.error_if_exists {
         return Err(OpenFailure::Exists(dir.clone()));
@@ -132,7 +134,7 @@ fn recover(
         create_if_missing: config.create_if_missing,
         replay_bytes_max: config.write_buffer_bytes,
         table: config.l0_table.clone(),
-        // The ranges of a database that is there are not known yet.
+        // The ranges of an existing database are not known yet.
         shard_cut_bytes_min: RangeBudget::of(config, config.initial_split_keys.len() + 1)
             .shard_cut_bytes_min(),
         shards: config.compaction.shards,
@@ -150,8 +152,7 @@ fn recover(
     Ok(recovered)
 }
 
-/// The recovered database gets a log of its own, which the manifest names before anything is
-/// written to it.
+/// Gives the recovered database a new log. The manifest names it before anything is written to it.
 fn begin_log(
     config: EngineConfig,
     vfs: Arc<dyn Vfs>,
@@ -165,7 +166,8 @@ fn begin_log(
     let environment = Environment { config, runtime, vfs, db_id };
     let numbers = FileNumbers::starting_at(next_file_number);
     let log = first_segment(&environment, &numbers, &mut reserve, last_seqno.next())?;
-    // INVARIANT(no-log-file-missing): before anything is acknowledged that only this file has.
+    // INVARIANT(no-log-file-missing): the edit is durable before anything is acknowledged that only
+    // this file holds.
     let edit = VersionEdit {
         next_file_number: Some(numbers.high_water()),
         newest_segment: Some(log.number()),
@@ -192,7 +194,7 @@ fn begin_log(
     })
 }
 
-/// The first segment of the log, synced: it says that nothing is before it.
+/// The first segment of the log, synced. It says that nothing precedes it.
 fn first_segment(
     environment: &Environment,
     numbers: &FileNumbers,

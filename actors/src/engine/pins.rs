@@ -1,8 +1,8 @@
-//! Who holds tables that are obsolete, and how many bytes of the disk are taken because of that.
+//! Who holds obsolete tables, and how many bytes of the disk that costs.
 //!
-//! Made of two lists when somebody asks: who holds read points (`storage/src/points.rs`), and which
-//! obsolete tables are held (`actors/src/version_manager/obsolete.rs`). Each has numbers of
-//! superversions in it.
+//! Computed from two lists when somebody asks: who holds read points (`storage/src/points.rs`), and
+//! which obsolete tables are held (`actors/src/version_manager/obsolete.rs`). Both contain numbers
+//! of superversions.
 
 use super::Engine;
 use crate::version_manager::ObsoleteTable;
@@ -11,24 +11,24 @@ use sluicedb_storage::view::View;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Who holds a read point, and what is on the disk because of that.
+/// A holder of a read point, and what stays on the disk because of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// Who it is; `None` for what nobody with a read point holds: that is held by a lookup or a job
-    /// which is under way.
+    /// The holder. `None` stands for tables that no read point holds: a running lookup or job holds
+    /// them.
     pub held: Option<Held>,
     /// How long it has been held, at least.
     pub age: Duration,
-    /// The obsolete tables of which it is the oldest holder.
+    /// Obsolete tables of which it is the oldest holder.
     pub tables: u64,
     /// Bytes of their files.
     pub bytes: u64,
-    /// Of those bytes, what younger holders need as well.
+    /// The part of those bytes that younger holders need as well.
     pub shared_bytes: u64,
 }
 
 impl Engine {
-    /// `view`, with a name, and noticed at once.
+    /// A view with a label. Its age counts from now.
     pub fn labelled_view(&self, label: &str) -> View {
         let (superversion, mut point) = self.pin(Holder::Snapshot);
         point.label(label);
@@ -42,7 +42,7 @@ impl Engine {
         let now = self.parts.environment.now();
         points.notice(now);
         let holders = points.holders();
-        // After the holders: who has gone since holds nothing any more.
+        // Listed after the holders: a holder that is gone since holds nothing any more.
         share_out(holders, &self.obsolete_tables(), now)
     }
 
@@ -51,7 +51,7 @@ impl Engine {
         self.parts.files.obsolete.list()
     }
 
-    /// How long the oldest read point has been held, at least; `None` without any.
+    /// How long the oldest read point has been held, at least. `None` if there is none.
     pub fn oldest_pin(&self) -> Option<Duration> {
         let now = self.parts.environment.now();
         let noticed = self.parts.memory.points.notice(now);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: as much as going through all of them would find, and each table once.
+        /// Goal: the same sums as a search through all holders finds, and each table once.
         #[test]
         #[allow(clippy::disallowed_methods, reason = "any instant will do")]
         fn shares_add_up(

@@ -1,9 +1,9 @@
-//! A database that is only read: recovered into memory, without an actor but the threads for cold
-//! reads.
+//! A database that is only read. It is recovered into memory and has no actors, only threads for
+//! cold reads.
 //!
-//! Guarantees: nothing in the directory changes. The log is replayed as by every open, by the same
-//! code, on a disk that keeps in memory what would be written (`storage/src/vfs/overlay.rs`).
-//! Nobody opens the database for writing as long as the lock is held, which several readers share.
+//! Guarantees: nothing in the directory changes. The log is replayed by the same code as in every
+//! open, on a disk that keeps in memory what would be written (`storage/src/vfs/overlay.rs`).
+//! Nobody can open the database for writing while the lock is held; several readers share it.
 
 use super::{OpenFailure, registry};
 use crate::config::EngineConfig;
@@ -41,10 +41,10 @@ pub struct ReadOnlyEngine {
 }
 
 impl ReadOnlyEngine {
-    /// Opens what is in the directory. The disk work happens on a thread of the runtime.
+    /// Opens the directory's database. A thread of the runtime does the disk work.
     ///
     /// # Errors
-    /// See `OpenFailure`; `Invalid` where more is only in the log than the configuration lets into
+    /// See `OpenFailure`; `Invalid` if more is only in the log than the configuration allows in
     /// memory.
     pub async fn open(
         config: EngineConfig,
@@ -54,7 +54,7 @@ impl ReadOnlyEngine {
         let (reply, answer) = reply();
         let (dir, for_thread) = (config.dir.clone(), Arc::clone(&runtime));
         let body = async move {
-            // An engine of this process that is just leaving has the lock still.
+            // An engine of this process that is just closing may still have the lock.
             let registration = registry::register_opening(&config.dir).await;
             reply.send(recover(config, &vfs, for_thread));
             drop(registration);
@@ -65,12 +65,12 @@ impl ReadOnlyEngine {
         answer.await.unwrap_or(Err(OpenFailure::Failed(Failure::Closed)))
     }
 
-    /// All that there is.
+    /// A view of everything.
     pub fn view(&self) -> &View {
         &self.view
     }
 
-    /// What is on disk, and what was in the log only, as if it were.
+    /// The tables on disk, with tables in memory for what was only in the log.
     pub fn version(&self) -> Version {
         self.view.superversion.version(self.tables.obsolete_files())
     }
@@ -85,17 +85,17 @@ impl ReadOnlyEngine {
         Arc::clone(&self.damage)
     }
 
-    /// Keeps writers out as long as somebody has it; `None` where the directory has no lock file.
+    /// The lock that keeps writers out. `None` if the directory has no lock file.
     pub fn lock(&self) -> Option<Arc<dyn LockGuard>> {
         self.lock.clone()
     }
 
-    /// Which tables are open, and their cached blocks.
+    /// The open tables and their cached blocks.
     pub fn tables(&self) -> &TableCache {
         &self.tables
     }
 
-    /// What it was opened with.
+    /// The configuration it was opened with.
     pub fn config(&self) -> &EngineConfig {
         &self.config
     }
@@ -144,7 +144,7 @@ fn recover(
         split_keys: Vec::new(),
         replay_bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
         table: config.l0_table.clone(),
-        // Nothing is merged: pieces would only be more tables to look into.
+        // Nothing is merged, so cutting tables would only make more of them.
         shard_cut_bytes_min: u64::MAX,
         shards: config.compaction.shards,
         tables: TableLimits {
@@ -156,12 +156,12 @@ fn recover(
     let began = runtime.now();
     let above = Arc::clone(&overlay) as Arc<dyn Vfs>;
     let recovered = open_directory(&above, dir, &options).map_err(|error| {
-        // The disk itself is not written to.
+        // The real disk is not written to, so only the overlay can be full.
         if error.is_no_space() { too_much(dir, bytes_max) } else { error }
     })?;
     let Recovered { version, tables, last_seqno, report: mut recovery, .. } = recovered;
     recovery.took = runtime.now().saturating_duration_since(began);
-    // Those are there still.
+    // The files were removed in the overlay only. They still exist.
     recovery.files_removed.clear();
     let replayed_bytes = overlay.used_bytes();
     let ranges = version.ranges().iter().map(|stable| {
@@ -196,8 +196,8 @@ fn recover(
     })
 }
 
-/// The shared lock. There is none where there is no lock file: to make one would change the
-/// directory, and nobody who writes is there.
+/// Takes the shared lock. `None` if there is no lock file: creating one would change the directory,
+/// and no writer is there.
 fn lock(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Arc<dyn LockGuard>>, Error> {
     let path = FileKind::Lock.path(dir);
     match vfs.lock_shared(&path) {

@@ -1,9 +1,9 @@
-//! The registry of databases of this process that are being opened or closed.
+//! The databases of this process that are being opened or closed.
 //!
-//! A dropped database stops without waiting, so its threads may hold the directory's lock for some
-//! moments more. Opening the same directory again in the same process waits for them, instead of
-//! failing as if somebody else had it. So does every further opening, and each waits for those that
-//! began before it: what they open may be dropped at once, if nobody wants it any more.
+//! A dropped database stops without waiting, so its threads may hold the directory's lock a little
+//! longer. An open of the same directory in the same process waits for them, instead of failing as
+//! if another process had it. Each open also waits for opens that began before it: what they open
+//! may be dropped at once if nobody wants it any more.
 
 use sluicedb_kernel::sync;
 use sluicedb_kernel::watch::Watch;
@@ -24,18 +24,18 @@ fn lock() -> MutexGuard<'static, Option<Entries>> {
 struct Entry {
     id: u64,
     is_closing: bool,
-    /// Set after the entry was taken out.
+    /// Set after the entry was removed.
     gone: Watch<()>,
 }
 
-/// An engine's way out: says where it lives, and later that it is being closed.
+/// Knows an engine's directory. Registers later that the engine is being closed.
 #[derive(Debug)]
 pub(super) struct Exit {
     dir: PathBuf,
 }
 
-/// Held by an engine that is being opened or closed; dropped when it is open, or the lock is free.
-/// Takes its entry with it.
+/// Held while an engine is being opened or closed. Dropped once it is open, or its lock is free.
+/// The drop removes the entry.
 #[derive(Debug)]
 pub(super) struct Registration {
     dir: PathBuf,
@@ -43,8 +43,8 @@ pub(super) struct Registration {
     gone: Watch<()>,
 }
 
-/// Waits until no engine of this process is being closed in `dir`, nor any that came before is
-/// being opened. The returned value is held until this one is open, and was given to who wants it
+/// Waits until no engine of this process is being closed in `dir`, and no earlier one is being
+/// opened. The caller holds the returned value until this engine is open and has been handed over
 /// or dropped.
 pub(super) async fn register_opening(dir: &Path) -> Registration {
     let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
@@ -65,22 +65,22 @@ impl Registration {
     fn new(dir: &Path, is_closing: bool) -> Self {
         let gone = Watch::new(());
         let mut map = lock();
-        // Under the lock: who began before has the smaller one.
+        // Taken under the lock, so that earlier entries have smaller ids.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let entry = Entry { id, is_closing, gone: gone.clone() };
         map.get_or_insert_default().entry(dir.to_owned()).or_default().push(entry);
         Self { dir: dir.to_owned(), id, gone }
     }
 
-    /// The way out of where this leads.
+    /// The exit for the same directory.
     pub(super) fn exit(&self) -> Exit {
         Exit { dir: self.dir.clone() }
     }
 }
 
 impl Exit {
-    /// The engine begins to close. The directory's lock must be released before the returned value
-    /// is dropped.
+    /// Registers that the engine begins to close. Release the directory's lock before dropping the
+    /// returned value.
     pub(super) fn register_closing(&self) -> Registration {
         Registration::new(&self.dir, true)
     }
@@ -131,7 +131,7 @@ mod tests {
         assert!(lock().as_ref().is_none_or(|map| !map.contains_key(dir)));
     }
 
-    /// Planted: who arrives takes the leavers' entries away.
+    /// Planted: an arrival removes the entries of those who leave.
     #[test]
     fn everybody_who_arrives_waits_for_who_is_closing_and_for_who_came_before() {
         let dir = Path::new("/arrivals/of/this/test");
@@ -144,7 +144,7 @@ mod tests {
         drop(leaving);
         assert!(third.as_mut().now_or_never().is_none(), "another one came before");
         let first = first.now_or_never().expect("nobody is in the way");
-        // Nobody wanted it: it leaves as soon as it has come.
+        // Nobody wanted it, so it closes as soon as it is open.
         let leaving = first.exit().register_closing();
         drop(first);
         assert!(third.as_mut().now_or_never().is_none(), "what came before is leaving");

@@ -1,4 +1,4 @@
-//! How the actors are made, introduced to one another and started.
+//! How the actors are created, connected and started.
 
 use super::close::{Closer, DirectoryLock};
 use super::listener::listen;
@@ -34,16 +34,16 @@ use sluicedb_storage::version::Version;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-/// Edits waiting for the version manager, at most.
+/// Most messages that wait for the version manager.
 pub(super) const VERSION_INBOX_MAX: usize = 64;
-/// Manual compactions waiting, at most.
+/// Most manual compactions that wait.
 pub(super) const COMPACT_INBOX_MAX: usize = 16;
-/// Replacements of spans waiting for their tables, at most.
+/// Most replacements of spans that wait for their tables.
 pub(super) const BULK_INBOX_MAX: usize = 16;
-/// Checkpoints waiting, at most.
+/// Most checkpoints that wait.
 pub(super) const CHECKPOINT_INBOX_MAX: usize = 4;
 
-/// Starts the actors on what was opened.
+/// Starts the actors on an opened directory.
 pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
     let Opened { environment, lock, reserve, reserve_spent_for, version, tables, .. } = opened;
     let Opened { manifest, numbers, log, last_seqno, report, .. } = opened;
@@ -75,7 +75,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
         turns: turns.clone(),
         requests: Arc::new(versions.clone()),
     };
-    // Owners know the topology, so it is there before they are.
+    // Owners need the topology, so it is created first, without ranges.
     let next_memtable_id = own(&version, &owners, budget, last_seqno);
     let wal = Log::new(log, last_seqno.next(), &environment, &topology, &turns);
     let files = Arc::new(Files {
@@ -188,36 +188,36 @@ fn superversion(version: &Version, born: Seqno, ranges: Vec<RangeEntry>) -> Arc<
     Arc::new(Superversion::new(1, 1, born, Arc::clone(version.keyspaces()), ranges))
 }
 
-/// Gives each range an owner and shows them; returns the next memtable's id.
+/// Gives each range an owner and publishes them. Returns the next memtable's id.
 fn own(version: &Version, owners: &Owners, budget: RangeBudget, born: Seqno) -> u64 {
     let stables = (0..).zip(version.ranges());
     let ranges = stables.map(|(id, stable)| owners.entry(Arc::clone(stable), id, budget));
     let ranges: Vec<_> = ranges.collect();
     let next_memtable_id = ranges.len() as u64;
-    // INVARIANT(published-before-used): before anybody writes.
+    // INVARIANT(published-before-used): they are published before anybody writes.
     owners.topology.superversion.store(superversion(version, born, ranges));
     next_memtable_id
 }
 
-/// The version manager is told when a table's last reader has gone.
+/// Has the version manager told when a table's last reader is gone.
 fn watch_obsolete(parts: &Parts) {
     let versions = parts.versions.clone();
     parts.files.tables.obsolete_files().on_obsolete(move || {
-        // Full: the manager looks for obsolete tables after every message anyway.
+        // If the mailbox is full, the manager looks for obsolete tables after each message anyway.
         if let Ok(permit) = versions.try_reserve(1) {
             let _ = permit.send(VersionMessage::DeleteObsolete);
         }
     });
 }
 
-/// Starts actors on the runtime; a panic in one of them stops the engine.
+/// Starts actors on the runtime. A panic in an actor stops the engine.
 struct Starter<'a> {
     parts: &'a Parts,
     tasks: Vec<Task>,
 }
 
 impl Starter<'_> {
-    /// Who flushes, and who chooses what is merged.
+    /// Starts the flush worker and the compaction planner.
     fn start_tables(
         &mut self,
         planner: CompactionPlanner,
@@ -249,8 +249,7 @@ impl Starter<'_> {
         Ok(())
     }
 
-    /// Who writes tables that callers bring in.
-    /// Those who see to memtables and to the log.
+    /// Starts the actors of memtables and of the log.
     fn start_log(&mut self) -> Result<(), OpenFailure> {
         let Parts { environment, files, topology, memory, wal, versions, .. } = self.parts;
         let (environment, topology) = (|| Arc::clone(environment), || Arc::clone(topology));
@@ -272,8 +271,8 @@ impl Starter<'_> {
         let failures = Arc::clone(&self.parts.failures);
         let directory = Arc::clone(&self.parts.directory);
         let guarded = async move {
-            // Whatever becomes of the engine's handle: nobody else is in the directory before this
-            // ends.
+            // Whatever happens to the engine's handle, nobody else gets the directory before this
+            // actor ends.
             let _directory = directory;
             if let Err(panic) = AssertUnwindSafe(body).catch_unwind().await {
                 failures.fail(Failure::panicked(actor, &*panic));
@@ -284,8 +283,8 @@ impl Starter<'_> {
         Ok(())
     }
 
-    /// Threads of a pool end with the last handle to the pool, which snapshots may hold: they are
-    /// not joined by `close` and keep nothing of the engine alive.
+    /// Starts the threads of a pool. They end with the last handle to the pool, which a snapshot
+    /// may hold. So `close` does not join them, and they keep nothing of the engine alive.
     fn start_pool(
         &mut self,
         actor: &'static str,

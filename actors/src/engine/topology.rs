@@ -1,14 +1,14 @@
-//! Who there is, as seen from outside: the actors and their mailboxes.
+//! The actors and their mailboxes, as seen from outside.
 
 use super::Engine;
 use super::start::{CHECKPOINT_INBOX_MAX, COMPACT_INBOX_MAX, VERSION_INBOX_MAX};
 use crate::range_owner::RangeEntry;
 use sluicedb_kernel::mailbox::Mailbox;
 
-/// What a mailbox looks like from outside.
+/// The state of a mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailboxInfo {
-    /// Whose it is.
+    /// The actor that it leads to.
     pub actor: String,
     /// Messages waiting.
     pub length: usize,
@@ -36,7 +36,7 @@ impl Engine {
             let name = format!("range owner {}", owner.id.0);
             all.push(info(&name, owner.seat.len(), capacity, owner.sizes.batches()));
         }
-        // It has no mailbox: what is due is read off the ranges.
+        // The flush worker has no mailbox. It reads what is due from the ranges.
         let ranges = &superversion.ranges;
         let to_flush = ranges.iter().filter(|range| !range.sealed.is_empty()).count();
         let to_merge = parts.compaction_jobs.iter().map(Mailbox::len).sum();

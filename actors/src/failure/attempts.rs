@@ -1,36 +1,36 @@
-//! Counts of jobs that fail, and who asks for everything to be tried at once.
+//! Counts of jobs that fail, and requests to try everything at once.
 
 use super::Failure;
 use crate::counter::Counter;
 use sluicedb_storage::Error;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// A device that fails so many syncs in a row is given up.
+/// A device that fails this many syncs in a row is given up.
 const FAILED_SYNCS_MAX: u32 = 3;
 
-/// Counts that belong to failing jobs.
+/// Counts about failing jobs.
 #[derive(Debug, Default)]
 pub struct Attempts {
     /// Jobs that failed and will be tried again.
     pub retries: Counter,
     /// Syncs of tables that failed since the last job that succeeded.
     failed_syncs: AtomicU32,
-    /// How often somebody asked for everything to be tried at once.
+    /// How often a caller has asked to try everything at once.
     asked: AtomicU64,
 }
 
-/// Remembers which request to try everything at once was followed.
+/// Remembers the last request that its owner has followed.
 #[derive(Debug, Default)]
 pub struct Asked(u64);
 
 impl Attempts {
-    /// Whatever failed and pauses is to be tried now. The caller wakes those who have something to
-    /// try.
+    /// Asks that whatever failed and pauses be tried now. The caller then wakes those who have
+    /// something to try.
     pub fn ask(&self) {
         self.asked.fetch_add(1, Ordering::Release);
     }
 
-    /// Has somebody asked since the last call with this `asked`?
+    /// Has anybody asked since the last call with this `asked`?
     pub fn is_asked(&self, asked: &mut Asked) -> bool {
         let now = self.asked.load(Ordering::Acquire);
         std::mem::replace(&mut asked.0, now) != now
@@ -41,7 +41,7 @@ impl Attempts {
         self.failed_syncs.store(0, Ordering::Relaxed);
     }
 
-    /// A job that writes tables has failed: is the device to be given up?
+    /// A job that writes tables has failed. Must the device be given up?
     pub(super) fn was_one_too_many(&self, failure: &Failure) -> bool {
         let Failure::Storage(error) = failure else { return false };
         if !matches!(**error, Error::Io { op: "sync", .. }) {

@@ -6,14 +6,14 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(30);
-/// The longest pause while writers wait for it to be seen that a full disk has room again.
+/// The longest pause on a full disk. Writers wait for it to be noticed that there is room again.
 pub(crate) const LONGEST_NO_SPACE: Duration = Duration::from_millis(500);
 
-/// From this pause on a failure is taken to last: what failed was tried again for as long already.
+/// A failure counts as lasting from this pause on: it has been retried for about as long.
 pub(crate) const LASTING: Duration = Duration::from_secs(1);
 
-/// Pauses that double from failure to failure. The pause itself is `Environment::pause`, or a
-/// deadline that its owner keeps.
+/// Pauses that double with each failure. Its owner waits with `Environment::pause`, or keeps a
+/// deadline.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     next: Duration,
@@ -26,7 +26,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// How long to pause after one more failure.
+    /// The pause after one more failure.
     pub fn after_failure(&mut self) -> Duration {
         self.after_failure_at_most(LONGEST)
     }
@@ -38,12 +38,12 @@ impl Backoff {
         pause
     }
 
-    /// Has nothing failed since it went well?
+    /// Has nothing failed since the last success?
     pub fn is_fresh(&self) -> bool {
         self.next == FIRST
     }
 
-    /// It went well: the next failure is a first one.
+    /// The job succeeded. The next failure is a first one.
     pub fn reset(&mut self) {
         *self = Self::default();
     }

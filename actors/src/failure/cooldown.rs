@@ -2,19 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-/// The shortest pause: a hundred small memtables of one range in a second, at most.
+/// The shortest pause. It allows at most a hundred small memtables of one range in a second.
 const SHORTEST: Duration = Duration::from_millis(10);
-/// The longest pause: what pins the log or holds the memory is let go after that, however slow the
+/// The longest pause. After it, what pins the log or holds memory is released, however slow the
 /// disk is.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Keeps seals of one range that are not due to its size apart: after such a memtable is published
-/// the range is left alone for as long as flushing one takes on average. So these flushes take at
-/// most about half of the flush worker's time, and the slower the disk is, the more entries each of
-/// them brings: no storm of tiny memtables makes a slow disk slower.
+/// Spaces out seals of one range that are not due to its size. After such a memtable is published,
+/// the range is left alone for as long as its flushes take on average. So these flushes use at most
+/// about half of the flush worker's time. The slower the disk, the more entries each of them has:
+/// tiny memtables never make a slow disk slower.
 #[derive(Debug, Default)]
 pub struct Cooldown {
-    /// What a flush took, smoothed; `None` before the first one.
+    /// The smoothed duration of a flush. `None` before the first one.
     average: Option<Duration>,
     phase: Phase,
 }
@@ -25,13 +25,13 @@ enum Phase {
     Never,
     /// Sealed then, and not yet published.
     Sealed(Instant),
-    /// Published; cool from then on.
+    /// Published. Over from then on.
     CoolFrom(Instant),
 }
 
 impl Cooldown {
-    /// May the range be sealed by force?
-    /// INVARIANT(log-bounded): a range rests no longer than its flush takes.
+    /// May the range be sealed by force? INVARIANT(log-bounded): a range rests no longer than its
+    /// flush takes.
     pub fn is_over(&self, now: Instant) -> bool {
         match self.phase {
             Phase::Never => true,
@@ -40,7 +40,7 @@ impl Cooldown {
         }
     }
 
-    /// When it may be; `None` if it may be now, or if that depends on a flush.
+    /// When it may be sealed. `None` if it may be sealed now, or if that depends on a flush.
     pub fn ends(&self, now: Instant) -> Option<Instant> {
         match self.phase {
             Phase::CoolFrom(at) if at > now => Some(at),
@@ -51,8 +51,8 @@ impl Cooldown {
     /// The range is sealed by force.
     pub fn sealed(&mut self, now: Instant) {
         if let (Phase::CoolFrom(at), Some(average)) = (&self.phase, &mut self.average) {
-            // Each stretch of calm as long as the average counts as a flush that took no time. Ends
-            // soon: the average shrinks to the shortest pause.
+            // Each quiet period as long as the average counts as a flush that took no time. The
+            // loop is short: the average shrinks to the shortest pause.
             let mut calm = now.saturating_duration_since(*at);
             while *average > SHORTEST && calm >= *average {
                 calm -= *average;
@@ -62,7 +62,7 @@ impl Cooldown {
         self.phase = Phase::Sealed(now);
     }
 
-    /// What the range has sealed is published.
+    /// The sealed memtables of the range are published.
     pub fn published(&mut self, now: Instant) {
         if let Phase::Sealed(since) = self.phase {
             let took = now.saturating_duration_since(since);
@@ -73,8 +73,8 @@ impl Cooldown {
     }
 }
 
-/// A moving average: three parts of what was, one of what was seen, within the limits. The whole
-/// sum is divided; dividing only what was seen would let the average grow without end.
+/// A moving average of three parts of the old value and one of the new, within the limits. The
+/// whole sum is divided. Dividing only the new value would let the average grow without bound.
 fn smoothed(before: Duration, observed: Duration) -> Duration {
     ((before * 3 + observed) / 4).clamp(SHORTEST, LONGEST)
 }
@@ -84,7 +84,8 @@ mod tests {
     use super::*;
     use crate::runtime::{Runtime, ThreadRuntime};
 
-    /// A forced seal whose flush takes so long; returns when the next one may be.
+    /// Seals by force, with a flush that takes `took`. Returns the pause until the next forced
+    /// seal.
     fn force(cooldown: &mut Cooldown, now: &mut Instant, took: Duration) -> Duration {
         assert!(cooldown.is_over(*now));
         cooldown.sealed(*now);
@@ -107,10 +108,11 @@ mod tests {
             assert!(pause <= LONGEST, "{pause:?}");
         }
         assert_eq!(force(&mut cooldown, &mut now, slow), LONGEST);
-        // One step, by hand: (3 * 5000 + 200) / 4.
+        // One step, computed by hand: (3 * 5000 + 200) / 4.
         let fast = Duration::from_millis(200);
         assert_eq!(force(&mut cooldown, &mut now, fast), Duration::from_millis(3_800));
-        // The calm: no rounding keeps it above the minimum, and it never falls below.
+        // Fast flushes: rounding does not keep the pause above the minimum, and it never falls
+        // below.
         let pauses: Vec<_> =
             (0..40).map(|_| force(&mut cooldown, &mut now, Duration::from_micros(1))).collect();
         assert!(pauses.is_sorted_by(|a, b| a >= b), "{pauses:?}");

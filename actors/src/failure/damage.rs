@@ -7,8 +7,7 @@ use sluicedb_storage::filename::FileNumber;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The tables that were found damaged or missing, each with what was wrong when it was last looked
-/// at.
+/// The tables that were found damaged or missing. Each has the error of its last check.
 #[derive(Debug, Default)]
 pub struct Damage(Mutex<BTreeMap<FileNumber, Arc<Error>>>);
 
@@ -17,7 +16,7 @@ impl Damage {
         lock(&self.0)
     }
 
-    /// Takes note if the failure is that a table is damaged or missing.
+    /// Remembers the failure if it says that a table is damaged or missing.
     pub fn note(&self, failure: &Failure) {
         if let Failure::Storage(error) = failure
             && failure.is_damage()
@@ -27,7 +26,7 @@ impl Damage {
         }
     }
 
-    /// A read has failed: is a table damaged or missing?
+    /// Does the same for the error of a read.
     #[cold]
     pub fn note_read(&self, error: &Error) {
         if !matches!(error, Error::WouldBlock) {
@@ -35,12 +34,12 @@ impl Damage {
         }
     }
 
-    /// The table is gone, or all of it could be read.
+    /// Forgets the table. It is gone, or all of it could be read.
     pub fn forget(&self, number: FileNumber) {
         self.lock().remove(&number);
     }
 
-    /// All of them.
+    /// The last error of each damaged table.
     pub fn list(&self) -> Vec<Arc<Error>> {
         self.lock().values().cloned().collect()
     }

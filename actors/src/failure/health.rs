@@ -1,28 +1,29 @@
-//! How the engine is: `Running <-> Degraded -> Failed -> Closed`.
+//! The state of the engine: `Running <-> Degraded -> Failed -> Closed`.
 //!
-//! Guarantees: the first failure wins and is what everybody is told; no way leads back from
-//! `Failed` or `Closed`; each party that cannot work for now has a cause of its own, which nobody
-//! else takes away, and the engine runs again when the last cause is gone; a change wakes every
-//! watcher; asking on the hot path is one atomic load. A check made behind the same seat as the
-//! work it guards cannot be overtaken by a failure declared there. Does not: know what a party or a
-//! cause is, nor close anything; those who watch do.
+//! Guarantees: the first failure wins, and everybody is told that one. Nothing leads back from
+//! `Failed` or `Closed`. Each party that cannot work for now has a cause of its own, which only
+//! that party withdraws; the engine is running again when the last cause is gone. A change wakes
+//! every watcher. A check on the hot path costs one atomic load. A check made behind the same seat
+//! as the work it guards cannot be overtaken by a failure declared there.
+//!
+//! Does not: know what a party or a cause is, or close anything; watchers do.
 
 use sluicedb_kernel::sync::Arc;
 use sluicedb_kernel::sync::atomic::{AtomicU8, Ordering};
 use sluicedb_kernel::watch::{Watch, Watcher};
 use std::fmt;
 
-/// The states. `C` is a cause, usually an `Arc` of an error, and `P` says whose it is.
+/// The states. `C` is a cause, usually an `Arc` of an error. `P` says whose cause it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State<P, C> {
-    /// All is well.
+    /// Every party can work.
     Running,
-    /// Some cannot do their work for now (a full disk): who and why, in the order in which it
-    /// began. Never empty. May go back to `Running`.
+    /// Some parties cannot work for now, for example because the disk is full: which, and why, in
+    /// the order in which it began. Never empty. May go back to `Running`.
     Degraded(Vec<(P, C)>),
-    /// No write and no acknowledgement any more; reads go on. Final for this incarnation.
+    /// No write and no acknowledgement any more. Reads go on. Final for this incarnation.
     Failed(C),
-    /// Closed; with the first failure, if there was one.
+    /// Closed. With the first failure, if there was one.
     Closed(Option<C>),
 }
 
@@ -42,7 +43,7 @@ impl<P, C> State<P, C> {
 pub enum Down<C> {
     /// Refused for good.
     Failed(C),
-    /// Closed; with the first failure, if there was one.
+    /// Closed. With the first failure, if there was one.
     Closed(Option<C>),
 }
 
@@ -55,7 +56,7 @@ const CLOSED: u8 = 3;
 pub struct Health<P, C>(Arc<Shown<P, C>>);
 
 struct Shown<P, C> {
-    /// The state's number, stored before the watch lets go of its lock.
+    /// The state's level. Stored before the watch releases its lock.
     level: AtomicU8,
     watch: Watch<State<P, C>>,
 }
@@ -79,7 +80,7 @@ impl<P: Clone + Eq, C: Clone> Default for Health<P, C> {
 }
 
 impl<P: Clone + Eq, C: Clone> Health<P, C> {
-    /// Running.
+    /// A running state.
     pub fn new() -> Self {
         let watch = Watch::new(State::Running);
         Self(Arc::new(Shown { level: AtomicU8::new(RUNNING), watch }))
@@ -91,7 +92,7 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
         if self.0.level.load(Ordering::Acquire) <= DEGRADED { Ok(()) } else { Err(self.down()) }
     }
 
-    /// Is all well? One atomic load.
+    /// Can every party work? One atomic load.
     #[inline]
     pub fn is_running(&self) -> bool {
         self.0.level.load(Ordering::Acquire) == RUNNING
@@ -108,7 +109,7 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
         }
     }
 
-    /// The state now.
+    /// The current state.
     pub fn state(&self) -> State<P, C> {
         self.0.watch.get()
     }
@@ -130,7 +131,7 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
         })
     }
 
-    /// Fails for good, unless failed or closed already; did this call decide?
+    /// Fails for good, unless failed or closed already. Did this call decide?
     pub fn fail(&self, cause: C) -> bool {
         self.advance(|state| match state {
             State::Running | State::Degraded(_) => Some(State::Failed(cause)),
@@ -138,7 +139,7 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
         })
     }
 
-    /// `party` cannot work for now, because of `cause`, which replaces an earlier one of this
+    /// `party` cannot work for now because of `cause`, which replaces an earlier cause of the
     /// party. Does nothing once failed or closed.
     pub fn degrade(&self, party: P, cause: C) -> bool {
         self.advance(|state| {
@@ -155,10 +156,10 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
         })
     }
 
-    /// `party` works again: its cause is gone, and with the last cause the engine is running.
+    /// `party` works again. Withdraws its cause; without causes the engine is running.
     pub fn recover(&self, party: &P) -> bool {
-        // One load for everybody who is well: this is called after each success. A cause of this
-        // party was set by itself, so it is seen.
+        // This is called after each success, so a healthy party pays one load. A party that has set
+        // a cause sees its own store.
         if self.0.level.load(Ordering::Acquire) != DEGRADED {
             return false;
         }
@@ -181,7 +182,7 @@ impl<P: Clone + Eq, C: Clone> Health<P, C> {
         })
     }
 
-    /// A watcher that has seen the present state.
+    /// A watcher. The current state counts as seen by it.
     pub fn watcher(&self) -> Watcher<State<P, C>> {
         self.0.watch.watcher()
     }

@@ -1,4 +1,4 @@
-//! Why an engine did not do what it was asked, and what became of the request.
+//! Why an engine did not do what it was asked to do, and what became of the request.
 
 #[cfg(not(loom))]
 pub mod attempts;
@@ -45,11 +45,11 @@ pub enum Outcome {
     Unknown,
 }
 
-/// Who may be unable to do its work for a while. Each says so itself, and only itself that it is
-/// over.
+/// A party that may be unable to work for a while. Each declares that itself, and only it can
+/// withdraw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Party {
-    /// The log: no segment can be made.
+    /// The log: no segment can be prepared.
     Log,
     /// The log: what was appended cannot be written.
     LogWrites,
@@ -59,25 +59,25 @@ pub enum Party {
     Compaction,
     /// The list of tables cannot be written.
     Manifest,
-    /// The disk was full, and the space that was set aside for that is in use.
+    /// The disk was full, and the reserved space is in use.
     Reserve,
 }
 
 #[cfg(not(loom))]
 impl Party {
-    /// It cannot do its work for `range`.
+    /// This party's concern about `range`.
     pub fn of(self, range: RangeId) -> Concern {
         Concern { party: self, range: Some(range) }
     }
 }
 
-/// Who cannot do its work, and for which range if it is for one.
+/// A party that cannot work, and the range for which it cannot.
 #[cfg(not(loom))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Concern {
-    /// Who.
+    /// The party.
     pub party: Party,
-    /// For which range; `None`: for all.
+    /// The range. `None`: all ranges.
     pub range: Option<RangeId>,
 }
 
@@ -88,19 +88,19 @@ impl From<Party> for Concern {
     }
 }
 
-/// Why. Cheap to clone: one failure answers many waiters.
+/// Why. Cheap to clone, because one failure answers many waiters.
 #[derive(Clone, Debug)]
 pub enum Failure {
     /// A failure of the storage layer.
     Storage(Arc<Error>),
-    /// No room, and the caller chose not to wait (longer).
+    /// No room, and the caller chose not to wait, or not to wait any longer.
     Overloaded {
         /// Whose room.
         scope: Scope,
         /// How long the caller waited.
         waited: Duration,
     },
-    /// The disk is full; resumes by itself when there is room again.
+    /// The disk is full. Work resumes by itself when there is room again.
     NoSpace(Arc<Error>),
     /// The engine was closed.
     Closed,
@@ -114,25 +114,25 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// A failure of the storage layer; a full disk is told apart.
+    /// A failure of the storage layer. A full disk becomes `NoSpace`.
     pub fn storage(error: Error) -> Self {
         let full = error.is_no_space();
         let error = Arc::new(error);
         if full { Self::NoSpace(error) } else { Self::Storage(error) }
     }
 
-    /// Is it that there is no space on the disk?
+    /// Is the disk full?
     pub fn is_no_space(&self) -> bool {
         matches!(self, Self::NoSpace(_))
     }
 
-    /// Is it that bytes on disk are wrong, or that a file is missing?
+    /// Are bytes on disk wrong, or is a file missing?
     pub fn is_damage(&self) -> bool {
         let Self::Storage(error) = self else { return false };
         matches!(**error, Error::Corrupt { .. } | Error::Missing { .. })
     }
 
-    /// The table that it is about, by its file's name.
+    /// The table that it is about, found by the file's name.
     pub fn table(&self) -> Option<FileNumber> {
         let Self::Storage(error) = self else { return None };
         let (Error::Corrupt { path, .. } | Error::Missing { path } | Error::Io { path, .. }) =
@@ -146,7 +146,7 @@ impl Failure {
         }
     }
 
-    /// `actor` panicked with this payload.
+    /// The failure of an actor that panicked with this payload.
     pub fn panicked(actor: &'static str, panic: &(dyn std::any::Any + Send)) -> Self {
         let message = panic
             .downcast_ref::<&str>()
@@ -187,7 +187,7 @@ impl fmt::Display for Failure {
 pub struct WriteFailure {
     /// Why.
     pub failure: Failure,
-    /// What became of it.
+    /// What became of the write.
     pub outcome: Outcome,
 }
 
@@ -197,7 +197,7 @@ impl WriteFailure {
         Self { failure: failure.into(), outcome: Outcome::NotApplied }
     }
 
-    /// Visible, and not as durable as was asked.
+    /// The write is visible, but not as durable as was asked.
     pub fn applied(failure: Failure) -> Self {
         Self { failure, outcome: Outcome::Applied }
     }

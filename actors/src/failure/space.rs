@@ -1,8 +1,8 @@
-//! Space on the disk, when there is none: the reserve is let go of for those who find the disk
-//! full, and set aside anew when there is room.
+//! Space on a full disk: the reserve is released for those who find the disk full, and set aside
+//! again when there is room.
 //!
-//! While it is in use deletes are taken and other writes refused: it is for getting out of the
-//! situation, not further into it.
+//! While the reserve is in use, deletes are accepted and other writes refused. The reserve is for
+//! getting out of the situation, not further into it.
 
 use super::{Failure, Failures, Party};
 use sluicedb_storage::batch::PointOperations;
@@ -10,28 +10,28 @@ use sluicedb_storage::key::Kind;
 use sluicedb_storage::reserve::ReserveTurn;
 use std::time::{Duration, Instant};
 
-/// The least that is worth being set aside: a small log segment, a manifest and some small tables.
+/// The smallest reserve that is useful: a small log segment, a manifest and some small tables.
 pub(crate) const RESERVE_BYTES_MIN: u64 = 64 << 10;
 /// The reserve is at least this part of the tables.
 const PART_OF_TABLES: u64 = 32;
 /// Steps between two powers of two.
 const STEPS: u64 = 4;
-/// How often the version manager looks for room while the reserve is in use, and when first.
+/// How often the version manager looks for room while the reserve is in use; also the first delay.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// A reserve of twice what is wanted is cut when that has been so for this long.
+/// A reserve of at least twice the wanted size is cut after this long.
 const CUT_AFTER: Duration = Duration::from_secs(10);
 
-/// What its keeper remembers of the reserve.
+/// What the version manager remembers of the reserve.
 #[derive(Debug, Default)]
 pub struct ReserveWatch {
-    /// When it was first seen to be let go of, if it is.
+    /// When it was first seen to be released, if it is.
     spent_since: Option<Instant>,
-    /// When it was first seen to be twice what is wanted, if it is.
+    /// When it was first seen to be at least twice the wanted size, if it is.
     large_since: Option<Instant>,
 }
 
-/// What a database of this size sets aside: enough to flush what is in memory, and to merge a part
-/// of the tables. In steps, so that it seldom changes.
+/// How much a database of this size sets aside: enough to flush its memory, and to merge a part of
+/// its tables. In steps, so that it seldom changes.
 pub fn reserve_wanted(bytes_max: u64, memory_bytes: u64, table_bytes: u64) -> u64 {
     let wanted = memory_bytes.max(table_bytes / PART_OF_TABLES).max(RESERVE_BYTES_MIN);
     let step = (wanted.next_power_of_two() / (2 * STEPS)).max(1);
@@ -39,13 +39,13 @@ pub fn reserve_wanted(bytes_max: u64, memory_bytes: u64, table_bytes: u64) -> u6
 }
 
 impl Failures {
-    /// Somebody failed: was it for want of space, and is there some now? Then it can be tried again
-    /// at once.
+    /// Releases the reserve if `failure` was for want of space. Returns whether there is space now,
+    /// so that the caller can try again at once.
     pub fn use_reserve(&self, failure: &Failure) -> bool {
         if !failure.is_no_space() || self.reserve.bytes() == 0 {
             return false;
         }
-        // What becomes of it and what health says of that are one change.
+        // The reserve and what health says of it change together.
         let turn = self.reserve.turn();
         self.degrade(Party::Reserve, failure.clone());
         let released = turn.release();
@@ -53,7 +53,7 @@ impl Failures {
             self.recover(Party::Reserve);
         }
         drop(turn);
-        // The version manager looks for room from now on.
+        // From now on the version manager looks for room.
         self.reserve_due.set();
         match released {
             Ok(bytes) => {
@@ -67,8 +67,8 @@ impl Failures {
         }
     }
 
-    /// Why this batch is refused although the engine works, if it is. A heavy one is, whatever it
-    /// holds: to look would take too long here.
+    /// Why this batch is refused although the engine works, if it is. A heavy batch is always
+    /// refused, because checking it would take too long here.
     #[cold]
     pub fn refuses(&self, payload: &[u8], heavy: bool) -> Option<Failure> {
         let failure = self.trouble_of(Party::Reserve)?;
@@ -77,13 +77,13 @@ impl Failures {
         (!deletes_only).then_some(failure)
     }
 
-    /// Sets `wanted` bytes aside if that is more than there is, and there is room for it; cuts what
-    /// has been too large for a while. Returns when to look again, if that is due at some time.
-    /// `free_bytes` tells how much there is on the disk.
+    /// Sets `wanted` bytes aside if that is more than there is now, and if there is room. Cuts a
+    /// reserve that has been too large for a while. Returns when to look again, if that is due.
+    /// `free_bytes` tells how much is free on the disk.
     ///
-    /// Not at once after that: whoever it is for tries again now, and has to find out if it is not
-    /// enough for him. What his attempt gives back would be room for the reserve, and he would try
-    /// for ever.
+    /// It does not set the reserve aside again right after a release. Whoever it was released for
+    /// tries again now, and must be able to fail. Otherwise what the failed attempt frees would
+    /// become the reserve again, and the attempts would never end.
     pub fn keep_reserve(
         &self,
         wanted: u64,
@@ -118,7 +118,7 @@ impl Failures {
                 return Some(due);
             }
         }
-        // Not the last of it: the reserve must not be what makes the disk full.
+        // It never takes the last space: the reserve must not be what makes the disk full.
         let room = free_bytes().is_none_or(|free| free >= 2 * wanted);
         if room && turn.grow_to(wanted).is_ok() {
             watch.spent_since = None;
@@ -128,7 +128,7 @@ impl Failures {
         spent.then(|| now + LOOK_AGAIN)
     }
 
-    /// Leaves `wanted` bytes of the reserve to a database that is closed, at most.
+    /// Leaves at most `wanted` bytes of the reserve to a database that is being closed.
     pub fn cut_reserve(&self, wanted: u64) {
         let turn = self.reserve.turn();
         if wanted < self.reserve.bytes() {

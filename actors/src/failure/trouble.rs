@@ -1,11 +1,11 @@
-//! What keeps the engine's parties from their work, for now or for good, and what follows from it
-//! for others.
+//! What keeps the engine's parties from working, for now or for good, and what follows for others.
 //!
-//! Guarantees: a party's trouble is shown (`health`) from its failure to its next success; a write
-//! that finds no room while the room it needs cannot come is refused with the reason instead of
-//! waiting; three table syncs that fail in a row end the engine; the first failure is the one that
-//! everybody is told. Does not: decide when something is tried again. Each party keeps its own
-//! pauses, which `Attempts::ask` cuts short. Nor know who waits for what: its [`Listener`] does.
+//! Guarantees: a party's trouble is shown (`health`) from its failure to its next success. A write
+//! whose room cannot come is refused with the reason instead of waiting. Three table syncs that
+//! fail in a row end the engine. The first failure is the one that everybody is told.
+//!
+//! Does not: decide when something is tried again. Each party keeps its own pauses, which
+//! `Attempts::ask` cuts short. It does not know who waits for what either: its [`Listener`] does.
 
 use super::attempts::Attempts;
 use super::damage::Damage;
@@ -19,23 +19,23 @@ use sluicedb_storage::version::RangeId;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// Who is told at once. Called on any thread; must not wait.
+/// Told of changes at once. Called on any thread; must not wait.
 pub trait Listener: Send + Sync {
-    /// Somebody cannot do its work any more, or can again.
+    /// A party cannot work any more, or can again.
     fn changed(&self);
-    /// The engine has failed, or was closed: nobody is to wait for it any more.
+    /// The engine has failed or was closed. Nobody must go on waiting for it.
     fn stopped(&self);
 }
 
-/// Who cannot do its work, and whether the engine goes on. One for an engine.
+/// Which parties cannot work, and whether the engine goes on. There is one per engine.
 pub struct Failures {
-    /// The first failure, and who cannot do its work for now.
+    /// The first failure, and the parties that cannot work for now.
     pub health: Health<Concern, Failure>,
     /// Counts of jobs that fail.
     pub attempts: Attempts,
     /// Space set aside for a full disk.
     pub reserve: SpaceReserve,
-    /// The reserve was let go of: the version manager has to look for room.
+    /// The reserve was released. Wakes the version manager, which looks for room.
     pub reserve_due: Signal,
     /// Tables that were found damaged.
     pub damage: Arc<Damage>,
@@ -49,9 +49,10 @@ impl fmt::Debug for Failures {
 }
 
 impl Concern {
-    /// Has a write to ranges that `touches` tells to fail rather than wait for room because of
-    /// this? Merging is felt only where flushing waits for it, and then flushing says so. Space on
-    /// the disk is everybody's. While the reserve is in use flushing goes on in it, and gives room.
+    /// Does this concern make a write fail that needs room in the ranges of `touches`? A compaction
+    /// trouble does not: it matters only where it keeps a flush from running, and then the flush
+    /// has a trouble. A full disk concerns every range. While the reserve is in use, flushes go on
+    /// in it and make room.
     fn stops_writes(&self, failure: &Failure, touches: impl Fn(RangeId) -> bool) -> bool {
         let goes_on = matches!(self.party, Party::Compaction | Party::Reserve);
         !goes_on && (failure.is_no_space() || self.range.is_none_or(touches))
@@ -68,14 +69,14 @@ impl Health<Concern, Failure> {
         }
     }
 
-    /// Why; for those who have just been told that somebody stopped.
+    /// The reason, for callers who have just learnt that something stopped.
     pub fn why_stopped(&self) -> Failure {
         self.stopped_by().unwrap_or(Failure::Closed)
     }
 }
 
 impl Failures {
-    /// Nothing has failed yet.
+    /// No failure so far.
     pub fn new(reserve: SpaceReserve) -> Self {
         Self {
             health: Health::new(),
@@ -87,7 +88,7 @@ impl Failures {
         }
     }
 
-    /// `listener` is told from here on. There is one.
+    /// Installs the listener. There is one.
     pub fn tell(&self, listener: Box<dyn Listener>) {
         assert!(self.listener.set(listener).is_ok(), "there is one listener");
     }
@@ -98,26 +99,26 @@ impl Failures {
         self.health.check().is_err()
     }
 
-    /// Does the engine go on?
+    /// Is the engine neither failed nor closed?
     ///
     /// # Errors
-    /// Why it does not.
+    /// Why it has stopped.
     pub fn check(&self) -> Result<(), Failure> {
         self.stopped_by().map_or(Ok(()), Err)
     }
 
-    /// Why it has stopped, if it has.
+    /// Why the engine has stopped, if it has.
     pub fn stopped_by(&self) -> Option<Failure> {
         self.health.stopped_by()
     }
 
-    /// Why; for those who have just been told that somebody stopped.
+    /// The reason, for callers who have just learnt that something stopped.
     pub fn why_stopped(&self) -> Failure {
         self.health.why_stopped()
     }
 
-    /// Stops the engine for good because of `failure`: no further write, no further
-    /// acknowledgement, reads go on. The first failure is the one that everybody is told.
+    /// Stops the engine for good because of `failure`: no further write or acknowledgement; reads
+    /// go on. The first failure is the one that everybody is told.
     pub fn fail(&self, failure: Failure) {
         if self.health.fail(failure) {
             self.tell_stopped();
@@ -146,7 +147,7 @@ impl Failures {
     /// Asks an actor and waits for its answer. Waits for a place in its mailbox first.
     ///
     /// # Errors
-    /// What it answers; why the engine has stopped, if it does not answer any more.
+    /// The actor's own error; why the engine has stopped, if the actor does not answer any more.
     pub async fn ask<M, T, E: From<Failure>>(
         &self,
         actor: &Mailbox<M>,
@@ -159,13 +160,13 @@ impl Failures {
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// Somebody cannot work for now: writes that need room which only that would give are refused.
+    /// A party cannot work for now. Writes whose room depends on it are refused.
     pub fn degrade(&self, concern: impl Into<Concern>, failure: Failure) {
         self.health.degrade(concern.into(), failure);
         self.tell_changed();
     }
 
-    /// It has worked: nothing known is in the way any more.
+    /// The party has worked: withdraws its cause.
     pub fn recover(&self, concern: impl Into<Concern>) {
         if self.health.recover(&concern.into()) {
             self.tell_changed();
@@ -189,21 +190,21 @@ impl Failures {
         self.troubles().into_iter().find(|(c, _)| concerns(c)).map(|(_, failure)| failure)
     }
 
-    /// The trouble of just this party and range.
+    /// The trouble of exactly this party and range.
     pub fn trouble_of(&self, concern: impl Into<Concern>) -> Option<Failure> {
         let concern = concern.into();
         let mut troubles = self.troubles().into_iter();
         troubles.find(|(other, _)| *other == concern).map(|(_, failure)| failure)
     }
 
-    /// Has somebody found the disk full, and not succeeded since?
+    /// Has a party found the disk full, and not succeeded since?
     pub fn is_disk_full(&self) -> bool {
         self.troubles().iter().any(|(_, failure)| failure.is_no_space())
     }
 
-    /// Why a write that finds no room fails instead of waiting, if it does. One that would wait
-    /// `for_ever` fails for any reason; one that has a deadline, or does not wait, only for one
-    /// that does not pass without somebody doing something about it.
+    /// Why a write that finds no room fails instead of waiting, if it does. A write that would wait
+    /// `for_ever` fails for any trouble. A write with a deadline, or without patience, fails only
+    /// for a trouble that does not pass by itself: a full disk or damage.
     pub fn refusal(&self, for_ever: bool, touches: impl Fn(RangeId) -> bool) -> Option<Failure> {
         let mut troubles = self.troubles().into_iter();
         let stops = troubles.find(|(concern, failure)| {
@@ -228,8 +229,8 @@ impl Failures {
         }
     }
 
-    /// A job that writes tables has failed; has that ended the engine? Its source is still there
-    /// and it can be done again, but not for ever on a device that does not keep what it is given.
+    /// A job that writes tables has failed. Has that ended the engine? The job's source still
+    /// exists, so it can be repeated, but not for ever on a device that loses what it is given.
     pub fn job_failed(&self, failure: &Failure) -> bool {
         let ends = self.attempts.was_one_too_many(failure);
         if ends {

@@ -1,5 +1,5 @@
-//! The range planner: sees to it that ranges part when they have become too large or too hot, and
-//! become one again when they have shrunk and cooled down.
+//! The range planner: it has ranges split that are too large or too hot, and has neighbours merged
+//! that have shrunk and cooled down.
 //!
 //! Owns:      what it remembers of the ranges: how hot each is, and when it was split, merged or
 //!            tried last.
@@ -9,10 +9,9 @@
 //! Publishes: how hot each range is (`OverlaySizes::show_heat`).
 //! Stops:     when the engine has stopped.
 //!
-//! Nobody waits for it, and no writer or reader does anything for it: it reads counters that are
-//! kept anyway, once in a while (`period`), and not at all while nothing happens. Where a range is
-//! split it finds out by a look at what is there: tables, or for a hot range the keys in its
-//! memtables.
+//! Nobody waits for it, and no writer or reader works for it. It reads counters that exist anyway,
+//! once per `period`, and not at all while nothing happens. The split key comes from what is there:
+//! the range's tables, or the keys in its memtables if it is hot.
 
 mod recent;
 mod run;
@@ -32,12 +31,12 @@ use state::History;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Between two looks, at most.
+/// The longest time between two looks.
 const LOOK_PERIOD_MAX: Duration = Duration::from_secs(10);
-/// Between two looks, at least.
+/// The shortest time between two looks.
 const LOOK_PERIOD_MIN: Duration = Duration::from_millis(10);
 
-/// A look comes four times in each cooldown, and every ten seconds at least.
+/// The time between two looks: a quarter of the cooldown, within the limits.
 fn period(policy: &RangePolicy) -> Duration {
     (policy.cooldown / 4).clamp(LOOK_PERIOD_MIN, LOOK_PERIOD_MAX)
 }
@@ -53,11 +52,11 @@ pub struct RangeCounts {
     pub splits_heat: Counter,
     /// Pairs of ranges merged.
     pub merges_cold: Counter,
-    /// Attempts at either that came to nothing.
+    /// Splits and merges that were ordered and did not happen.
     pub range_tries_failed: Counter,
 }
 
-/// The actor. Driven by a thread of its own: it opens tables.
+/// The actor. A thread of its own drives it, because it opens tables.
 #[derive(Debug)]
 pub struct RangePlanner {
     environment: Arc<Environment>,
@@ -68,10 +67,10 @@ pub struct RangePlanner {
     versions: Mailbox<VersionMessage>,
     counts: Arc<RangeCounts>,
     history: History,
-    /// What was visible at the last look and at the one before: what came since is recent.
+    /// What was visible at the last look and at the one before. Later entries are recent.
     visible: [Seqno; 2],
     looked: Instant,
-    /// When to look again although nothing has happened.
+    /// When to look again even if nothing happens.
     alarm: Option<Instant>,
 }
 
@@ -99,7 +98,7 @@ impl RangePlanner {
         }
     }
 
-    /// What it counts.
+    /// Its counters.
     pub fn counts(&self) -> Arc<RangeCounts> {
         Arc::clone(&self.counts)
     }

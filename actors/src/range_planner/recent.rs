@@ -1,8 +1,8 @@
-//! Keys that were written lately, from what is in memory anyway.
+//! Keys that were written lately, taken from memory.
 //!
-//! A memtable knows when each of its entries was written. So a walk over it finds who was written
-//! since some time, each key once, however often that was; and no writer has to note anything. It
-//! is done when a range is to be split, not before.
+//! A memtable knows when each of its entries was written. A walk over it finds the keys that were
+//! written since a given time, each key once, and no writer has to note anything. The walk is done
+//! only when a range is about to be split.
 
 use crate::range_owner::RangeEntry;
 use bytes::Bytes;
@@ -10,16 +10,16 @@ use sluicedb_storage::Result;
 use sluicedb_storage::iter::Cursor;
 use sluicedb_storage::key::{Seqno, Span};
 
-/// Keys that are kept of one memtable, at most.
+/// Most keys that are sampled from one memtable.
 const KEPT_MAX: usize = 1024;
 
-/// Keys of the range that were written after `since`, each with the number of keys that it stands
-/// for.
+/// A sample of the range's keys that were written after `since`. Each has the number of keys that
+/// it stands for.
 pub(super) fn recent_keys(range: &RangeEntry, since: Seqno) -> Result<Vec<(Bytes, u64)>> {
     let mut sample = Vec::new();
     for table in range.memtables().filter(|table| table.last_seqno() > Some(since)) {
         let mut thinned = Thinned::default();
-        // The newest entry of a key is never reclaimed: no read point is needed for it.
+        // The newest entry of a key is never reclaimed, so this needs no read point.
         let mut cursor = table.cursor(Seqno::MAX);
         let Span { lo, .. } = range.span();
         cursor.seek(lo)?;
@@ -34,7 +34,7 @@ pub(super) fn recent_keys(range: &RangeEntry, since: Seqno) -> Result<Vec<(Bytes
     Ok(sample)
 }
 
-/// Every so manieth of the keys that were added; the more there are, the fewer.
+/// Every n-th of the keys that were added. The more keys, the larger n.
 struct Thinned {
     keys: Vec<Bytes>,
     stride: u64,
@@ -68,7 +68,7 @@ impl Thinned {
 mod tests {
     use super::*;
 
-    /// Planted: what is thinned out taken from one end.
+    /// Planted: the keys to drop are taken from one end.
     #[test]
     fn a_sample_is_spread_over_all_that_came() {
         let mut thinned = Thinned::default();

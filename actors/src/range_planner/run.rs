@@ -1,4 +1,4 @@
-//! The planner's loop: when to look, and how an order becomes a change of the routes.
+//! The planner's loop: when to look, and how an order becomes a change of routes.
 
 use super::recent::recent_keys;
 use super::state::{Cause, Limits, Order, Seen};
@@ -27,7 +27,8 @@ impl RangePlanner {
         }
     }
 
-    /// Waits for the alarm, or for something to happen; and for a period since the last look.
+    /// Waits for the alarm or for something to happen, and until a period has passed since the last
+    /// look.
     async fn until_due(&mut self) {
         let next = self.looked + period(&self.environment.config.ranges);
         let (alarm, environment, due) = (self.alarm, &self.environment, &self.due.ranges);
@@ -50,7 +51,8 @@ impl RangePlanner {
                 owner.sizes.show_heat(heat);
             }
         }
-        // What it holds may be flushed, and compacted away, while orders are carried out.
+        // Its memtables and tables may be flushed and compacted away while the orders are carried
+        // out.
         drop(superversion);
         let since = self.visible[1];
         self.visible = [self.topology.visible(), self.visible[0]];
@@ -60,7 +62,8 @@ impl RangePlanner {
             self.alarm = Some(now);
         }
         for order in decision.orders {
-            // While somebody cannot work, or the database is being closed, ranges stay as they are.
+            // Ranges stay as they are while a party cannot work, or while the database is being
+            // closed.
             if !self.failures.health.is_running() || self.accounts.global.is_closed() {
                 return;
             }
@@ -83,7 +86,7 @@ impl RangePlanner {
         self.history.failed(order, policy, now);
     }
 
-    /// Where the ranges of an order meet, or are to meet. Blocks on the disk.
+    /// The key where the order's ranges meet or should meet. Blocks on the disk.
     fn bound_for(&self, order: Order, since: Seqno) -> Option<(KeyspaceId, Bytes)> {
         let superversion = self.topology.superversion.load_full();
         let (Order::Split { range, .. } | Order::Merge { left: range, .. }) = order;
@@ -102,7 +105,7 @@ impl RangePlanner {
         Some((range.stable.keyspace, at?))
     }
 
-    /// Has it been done?
+    /// Has the order's change been made?
     async fn change(
         &mut self,
         order: Order,
@@ -126,8 +129,8 @@ impl RangePlanner {
                     Cause::Entries => counts.splits_entries.add(1),
                     Cause::Heat => counts.splits_heat.add(1),
                 }
-                // A caller may have changed them since; then these are no parts of it, which does
-                // no harm.
+                // A caller may have changed the routes since. Then these are not its parts, which
+                // does no harm.
                 let superversion = self.topology.superversion.load();
                 if let Some(right) = superversion.route_index(keyspace, &at)
                     && let [.., left, right] = &superversion.ranges[..=right]
@@ -141,7 +144,7 @@ impl RangePlanner {
     }
 }
 
-/// What there is to be seen of all ranges, in key order.
+/// What the decision needs of all ranges, in key order.
 fn seen(superversion: &Superversion, policy: &RangePolicy) -> Vec<Seen> {
     let ranges = &superversion.ranges;
     let nexts = ranges.iter().skip(1).map(Some).chain([None]);

@@ -1,51 +1,52 @@
-//! Which ranges are to be split and merged now: a decision on what was seen and what is remembered.
-//! No I/O, no clock.
+//! Which ranges are split and merged now: a decision on what is seen and what is remembered. No
+//! I/O, no clock.
 //!
-//! * A range is split when its bytes or its entries are above their limit, or its heat has been for
-//!   a cooldown.
-//! * Two neighbours are merged when they have a quarter of every limit together, have both been
-//!   cold for four cooldowns, and have been there for as long. So neither undoes the other: what
-//!   was merged is far from a limit, and what was split has more than a quarter of one, or was hot
-//!   and has to be cold for long. Where it is hot and cold by turns it stays split.
-//! * What could not be done is not tried again for a cooldown; for twice as long each time.
-//! * A hot range of which a part is as hot as the whole was (one key has the heat) is hardly split
-//!   on: that part has to be hot for four times as long each time.
+//! * A range is split when its bytes or entries are above their limit, or its heat has been above
+//!   its limit for a cooldown.
+//! * Two neighbours are merged when both together are below a quarter of each limit, and both have
+//!   existed and been cold for four cooldowns. So neither undoes the other: what was merged is far
+//!   from a limit. What was split has more than a quarter of one, or was hot and must be cold for
+//!   long. A range that is hot and cold by turns stays split.
+//! * An order that failed is not tried again for a cooldown, and for twice as long after each
+//!   failure.
+//! * If one part of a split hot range is as hot as the whole was (one key has the heat), that part
+//!   is split later and later: it must be hot for four times as long after each such split.
 
 use crate::config::RangePolicy;
 use sluicedb_storage::version::{KeyspaceOptions, RangeId};
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-/// Two ranges that are merged have a part in so many of each limit together.
+/// Two ranges are merged only if together they have at most this part of each limit.
 const MERGED_PART: u64 = 4;
-/// Cooldowns for which ranges that are merged have been cold.
+/// Ranges are merged after they have been cold for this many cooldowns.
 const MERGED_AFTER: u32 = 4;
-/// A cold range has a part in so many of the limit of heat.
+/// A cold range has at most this part of the limit of heat.
 const COLD_PART: u64 = 8;
-/// Orders of one look, at most: each waits for a sync of the log.
+/// Most orders of one look. Each waits for a sync of the log.
 const ORDERS_MAX: usize = 16;
-/// Doublings of a pause, at most.
+/// Most doublings of a pause.
 const DOUBLINGS_MAX: u32 = 8;
 
-/// What is seen of a range.
+/// What the planner sees of a range.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) id: RangeId,
-    /// Those of its keyspace.
+    /// The limits of its keyspace.
     pub(super) limits: Limits,
     /// Is it the first range of its keyspace?
     pub(super) is_first: bool,
-    /// Of its tables.
+    /// Bytes of its tables.
     pub(super) bytes: u64,
-    /// Of its tables.
+    /// Entries of its tables.
     pub(super) entries: u64,
-    /// Applied to it since it came to be or the database was opened.
+    /// Batches applied to it since it was created or the database was opened.
     pub(super) batches: u64,
-    /// What is in memory does not stand against a merge with the next range.
+    /// Could it be merged with the next range now, as far as memory is concerned?
     pub(super) joins_next: bool,
 }
 
-/// What a range may have; `u64::MAX` is no limit.
+/// What a range may have. `u64::MAX` is no limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     bytes: u64,
@@ -71,33 +72,33 @@ pub(super) enum Cause {
     Heat,
 }
 
-/// What is to be done.
+/// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Split { range: RangeId, cause: Cause },
     Merge { left: RangeId, right: RangeId },
 }
 
-/// What a look came to.
+/// The result of a look.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Decision {
-    /// Most urgent first. They do not touch each other's ranges.
+    /// The most urgent first. No range is in two of them.
     pub(super) orders: Vec<Order>,
-    /// When something may be due by time alone; not before the next period.
+    /// When something may be due by time alone.
     pub(super) again: Option<Instant>,
 }
 
-/// What is remembered of a range.
+/// What the planner remembers of a range.
 #[derive(Clone, Copy, Debug)]
 struct RangeHistory {
     since: Instant,
     batches: u64,
-    /// Batches per second, and whether that was measured yet.
+    /// Batches per second; and whether that has been measured yet.
     heat: u64,
     measured: bool,
     cold_since: Option<Instant>,
     hot_since: Option<Instant>,
-    /// Of which hot range it is a part, if it is.
+    /// The hot range that it is a part of, if any.
     part_of: Option<Hot>,
     tries: u32,
     next_try: Option<Instant>,
@@ -125,14 +126,14 @@ impl RangeHistory {
         }
     }
 
-    /// How often in a row a split has left a part as hot as the whole was.
+    /// How often in a row a split has left one part as hot as the whole was.
     fn in_vain(&self) -> u32 {
         let as_hot = |whole: &Hot| self.heat.saturating_mul(4) >= whole.heat.saturating_mul(3);
         self.part_of.filter(as_hot).map_or(0, |whole| whole.in_vain + 1)
     }
 }
 
-/// All that is remembered.
+/// Everything that the planner remembers.
 #[derive(Debug, Default)]
 pub(super) struct History {
     histories: HashMap<RangeId, RangeHistory>,
@@ -151,12 +152,12 @@ impl History {
         Decision { orders, again }
     }
 
-    /// Batches per second of late.
+    /// Batches per second, smoothed.
     pub(super) fn heat(&self, range: RangeId) -> u64 {
         self.histories.get(&range).map_or(0, |kept| kept.heat)
     }
 
-    /// Is anything going on?
+    /// Is any range written to?
     pub(super) fn is_warm(&self) -> bool {
         self.histories.values().any(|kept| kept.heat > 0)
     }
@@ -178,7 +179,7 @@ impl History {
         }
     }
 
-    /// Nothing came of an order.
+    /// The order was not carried out.
     pub(super) fn failed(&mut self, order: Order, policy: &RangePolicy, now: Instant) {
         let (Order::Split { range, .. } | Order::Merge { left: range, .. }) = order;
         let kept = self.histories.entry(range).or_insert(RangeHistory::new(now));
@@ -187,7 +188,7 @@ impl History {
         kept.next_try = Some(now + pause);
     }
 
-    /// How hot each range has become, and which there are.
+    /// Follows which ranges exist and how hot each is.
     fn follow(&mut self, seen: &[Seen], now: Instant) {
         let passed = self.looked.map(|before| now.saturating_duration_since(before));
         self.looked = Some(now);
@@ -200,11 +201,11 @@ impl History {
             let kept = self.histories.entry(range.id).or_insert(new);
             let batches = range.batches.saturating_sub(kept.batches);
             kept.batches = range.batches;
-            // One that is seen for the first time tells how hot it is at the next look.
+            // The heat of a new range is measured at the next look.
             if let Some(passed) = passed.filter(|_| kept.since < now) {
                 let rate = u128::from(batches) * 1000 / passed.as_millis().max(1);
                 let rate = u64::try_from(rate).unwrap_or(u64::MAX);
-                // What lasts is what counts.
+                // Smoothing makes heat count only if it lasts.
                 kept.heat = if kept.measured { kept.heat.midpoint(rate) } else { rate };
                 kept.measured = true;
             }
@@ -233,13 +234,13 @@ impl History {
             })
             .collect();
         due.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-        // Each keyspace has one, whatever its size.
+        // Each keyspace has a first range, which does not count.
         let others = seen.iter().filter(|range| !range.is_first).count();
         due.truncate(ORDERS_MAX.min(policy.ranges_max.saturating_sub(others + 1)));
         due.into_iter().map(|(_, order)| order).collect()
     }
 
-    /// What a range has too much of, how much of it, and from when on that counts.
+    /// What a range has too much of, in which proportion, and from when on that counts.
     fn too_much(&self, range: &Seen, policy: &RangePolicy) -> Option<(Cause, f64, Instant)> {
         let kept = &self.histories[&range.id];
         let all = [
@@ -277,7 +278,7 @@ impl History {
             let Some(ripe) = self.ripe(left, right, policy) else { continue };
             if ripe > now {
                 sooner(again, ripe);
-            // Otherwise a flush will tell.
+            // If memory is in the way, the next flush brings another look.
             } else if left.joins_next && !is_split(left.id, orders) && !is_split(right.id, orders) {
                 orders.push(Order::Merge { left: left.id, right: right.id });
                 at += 1;

@@ -8,31 +8,32 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two rounds over the ranges; longer while nothing can be done (a scan holds the memory).
+/// The pause between two rounds over the ranges. It grows while nothing can be done, for example
+/// because a scan holds the memory.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Turns that one range gets in a round, each about 64 KiB of copying.
+/// Turns that one range gets per round. Each copies about 64 KiB.
 const TURNS_PER_ROUND: usize = 32;
 
-/// What a look at a range has shown.
+/// The result of a look at a range.
 #[derive(PartialEq, Eq)]
 enum Visit {
     Clean,
-    /// Its writers are at work.
+    /// It is being written to.
     Busy,
     Stuck,
     Progress,
 }
 
 impl Reclaimer {
-    /// Both loops.
+    /// Runs both loops.
     pub async fn run(self) {
         join(self.reclaim_idle(), self.keep_chunks()).await;
     }
 
-    /// The first touch of a chunk takes milliseconds, and so does freeing it. Whoever takes one or
-    /// puts it back is spared that (`ChunkPool`), also who drops the last view of memtables that
-    /// were flushed long ago.
+    /// The first touch of a chunk takes milliseconds, and so does freeing it. This loop spares both
+    /// to whoever takes a chunk or gives it back (`ChunkPool`), including whoever drops the last
+    /// view of memtables that were flushed long ago.
     async fn keep_chunks(&self) {
         let memory = &self.memory;
         let called = Arc::downgrade(memory);
@@ -47,7 +48,7 @@ impl Reclaimer {
         }
     }
 
-    /// Ranges that nobody writes to.
+    /// Reclaims in ranges that nobody writes to.
     async fn reclaim_idle(&self) {
         let mut seen = HashMap::new();
         while !self.failures.is_stopped() {
@@ -66,7 +67,7 @@ impl Reclaimer {
                     })
                     .collect();
                 seen.retain(|range, _| superversion.range(*range).is_some());
-                // Its memtables may be flushed meanwhile.
+                // Its memtables may be flushed during the pause.
                 drop(superversion);
                 if looks.iter().all(|look| *look == Visit::Clean) {
                     break;

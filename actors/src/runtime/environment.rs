@@ -1,5 +1,4 @@
-//! What an engine is put into: its directory on a disk, threads, time, and what it was told about
-//! sizes.
+//! The environment of an engine: its directory on a disk, threads, time, and its configuration.
 
 use super::Runtime;
 use crate::config::EngineConfig;
@@ -39,7 +38,7 @@ impl Environment {
         self.runtime.unix_ms()
     }
 
-    /// Waits until then; for ever, if there is no such time.
+    /// Waits until `at`; for ever if that is `None`.
     pub async fn until(&self, at: Option<Instant>) {
         match at {
             Some(at) => self.runtime.sleep_until(at).await,
@@ -47,7 +46,7 @@ impl Environment {
         }
     }
 
-    /// Waits for so long; false if the engine has stopped by then.
+    /// Waits for this long. Returns false if the engine has stopped by then.
     pub async fn pause(&self, pause: Duration, failures: &Failures) -> bool {
         let sleep = self.runtime.sleep_until(self.now() + pause);
         let down = std::pin::pin!(failures.health.until_down());
@@ -55,7 +54,7 @@ impl Environment {
         !failures.is_stopped()
     }
 
-    /// No thread could be started.
+    /// The error for a thread that could not be started.
     pub fn no_thread(&self, error: std::io::Error) -> Error {
         Error::io("start a thread for", self.dir(), error)
     }

@@ -1,11 +1,11 @@
-//! Jobs for a few engine threads: one queue, and whoever is idle takes the oldest.
+//! Jobs for a few engine threads: one queue, from which an idle thread takes the oldest.
 //!
-//! Guarantees: no job waits while a thread is idle; a job that panics costs nobody else anything. A
-//! [`Kick`] is queued at most once, so there is always room for it, and whatever its caller did
-//! before is seen by a look that begins afterwards: none is lost. Room for other jobs is bounded
-//! and waited for in line.
+//! Guarantees: no job waits while a thread is idle. A job that panics harms no other. A [`Kick`] is
+//! queued at most once, so there is always room for it. A look that begins after a ring sees
+//! whatever the ringing caller did before, so no ring is lost. Room for other jobs is bounded;
+//! callers wait for it in line.
 //!
-//! Does not: start the threads; each runs [`Worker::run`].
+//! Does not: start the threads. Each of them runs [`Worker::run`].
 
 use sluicedb_kernel::semaphore::{Semaphore, SemaphorePermit};
 use sluicedb_kernel::signal::Signal;
@@ -23,17 +23,17 @@ enum Job {
 
 struct State {
     queue: VecDeque<Job>,
-    /// Workers that have found nothing to do and wait for their bell.
+    /// Workers that found the queue empty and wait for their bell.
     idle: Vec<usize>,
     ended: bool,
 }
 
 struct Crew {
     places: Semaphore,
-    /// Kicks there are: each may have one job in the queue.
+    /// How many kicks exist. Each may have one job in the queue.
     kicks: AtomicUsize,
     state: Mutex<State>,
-    /// One for each worker.
+    /// One bell for each worker.
     bells: Box<[Signal]>,
 }
 
@@ -50,7 +50,7 @@ impl Crew {
     }
 }
 
-/// The last handle: when it is gone no job can follow.
+/// The last handle. Once it is dropped, no job can follow.
 struct Handle(Arc<Crew>);
 
 impl Drop for Handle {
@@ -60,7 +60,7 @@ impl Drop for Handle {
     }
 }
 
-/// Where jobs are queued. Clones queue for the same threads.
+/// Queues jobs. Clones queue for the same threads.
 #[derive(Clone)]
 pub struct Jobs(Arc<Handle>);
 
@@ -70,7 +70,7 @@ pub struct Worker {
     index: usize,
 }
 
-/// Room for one job; given back when dropped.
+/// Room for one job. Dropping it gives the room back.
 #[must_use = "a dropped place is given back"]
 #[derive(Debug)]
 pub struct JobPlace(SemaphorePermit);
@@ -94,7 +94,7 @@ impl fmt::Debug for Kick {
 }
 
 impl Jobs {
-    /// A queue for `workers` threads, with room for so many jobs beside the kicks.
+    /// A queue for `workers` threads, with room for `places` jobs besides the kicks.
     pub fn new(workers: usize, places: usize) -> (Self, Vec<Worker>) {
         let state = State { queue: VecDeque::new(), idle: Vec::new(), ended: false };
         let crew = Arc::new(Crew {
@@ -115,13 +115,13 @@ impl Jobs {
     /// Waits in line for a place in the queue.
     ///
     /// # Cancellation
-    /// Dropped while waiting, nothing is taken and the next in line is woken.
+    /// If it is dropped while waiting, nothing is taken and the next waiter is woken.
     pub async fn place(&self) -> JobPlace {
         let permit = self.crew().places.acquire(1).await;
         JobPlace(permit.expect("the account is never closed, and every place is one"))
     }
 
-    /// A place in the queue, if there is one now and nobody waits for it.
+    /// A place in the queue, if one is free now and nobody waits for it.
     pub fn try_place(&self) -> Option<JobPlace> {
         self.crew().places.try_acquire(1).ok().map(JobPlace)
     }
@@ -131,7 +131,7 @@ impl Jobs {
         self.crew().push(Job::Once(job, place.0));
     }
 
-    /// Jobs waiting for a thread.
+    /// Jobs that wait for a thread.
     pub fn queued(&self) -> usize {
         lock(&self.crew().state).queue.len()
     }
@@ -143,29 +143,29 @@ impl Jobs {
 }
 
 struct Kicked {
-    /// Queued, and the look has not begun.
+    /// Set while the look is queued and has not begun.
     pending: AtomicBool,
     look: Box<dyn Fn() + Send + Sync>,
 }
 
-/// A look that an engine thread takes when asked to, at one thing: however often it is asked for,
-/// it has one place in the queue.
+/// A look that an engine thread takes on request. It has one place in the queue, however often it
+/// is rung.
 pub struct Kick {
     kicked: Arc<Kicked>,
     jobs: Jobs,
 }
 
 impl Kick {
-    /// `look` sees to all work that it finds.
+    /// A kick that runs `look`, which must handle all work that it finds.
     pub fn new(jobs: &Jobs, look: impl Fn() + Send + Sync + 'static) -> Self {
         jobs.crew().kicks.fetch_add(1, Ordering::Relaxed);
         let kicked = Kicked { pending: AtomicBool::new(false), look: Box::new(look) };
         Self { kicked: Arc::new(kicked), jobs: jobs.clone() }
     }
 
-    /// Sees to it that a look begins after this call; was none due already?
+    /// Makes sure that a look begins after this call. Was none due already?
     pub fn ring(&self) -> bool {
-        // A swap in any case: the look's own swap must see what this thread did before.
+        // It swaps in any case, because the look's own swap must see what this thread did before.
         if self.kicked.pending.swap(true, Ordering::AcqRel) {
             return false;
         }
@@ -181,8 +181,8 @@ impl Drop for Kick {
 }
 
 impl Worker {
-    /// Runs jobs until every [`Jobs`] is gone and the queue is empty. `on_panic` is told what a job
-    /// panicked with; the next job runs all the same.
+    /// Runs jobs until every [`Jobs`] is dropped and the queue is empty. `on_panic` gets the
+    /// payload of a job that panicked. The next job runs all the same.
     pub async fn run(self, on_panic: impl Fn(Box<dyn Any + Send>)) {
         loop {
             let next = {
@@ -206,8 +206,8 @@ impl Worker {
                     catch_unwind(AssertUnwindSafe(job))
                 }
                 Some(Job::Kick(kicked)) => {
-                    // INVARIANT(no-kick-is-lost): before the look, so that who rings from here on
-                    // is seen by it, or queued again.
+                    // INVARIANT(no-kick-is-lost): cleared before the look begins. A later ring is
+                    // seen by this look, or queues another one.
                     kicked.pending.swap(false, Ordering::AcqRel);
                     catch_unwind(AssertUnwindSafe(|| (kicked.look)()))
                 }
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!((ran.load(Ordering::SeqCst), panics.into_inner()), (1, 1));
     }
 
-    /// Planted: workers with a queue each, the shortest chosen by its length alone.
+    /// Planted: each worker has its own queue, and the shortest one is chosen by its length alone.
     #[test]
     fn b11_no_job_waits_behind_a_busy_thread_while_another_is_idle() {
         let (jobs, workers) = Jobs::new(2, 8);
@@ -261,7 +261,7 @@ mod tests {
         assert!(!poll(&mut idle));
         let ran = Arc::new(AtomicUsize::new(0));
         let (inside, counted) = (jobs.clone(), ran.clone());
-        // While the first thread has this job in hand, four more come.
+        // While the first thread runs this job, four more are queued.
         push(&jobs, move || {
             for _ in 0..4 {
                 let counted = counted.clone();
@@ -314,8 +314,8 @@ mod tests {
         }
     }
 
-    /// Two seats whose turns are handed to one thread, which has not begun to run.
-    /// Planted: kicks that share a queue of 256 places, one place for each time a seat is kicked.
+    /// Two seats hand their turns to one thread, which has not started yet. Planted: kicks share a
+    /// queue of 256 places, and each call of a kick takes a place.
     #[test]
     fn a5_no_seats_kick_is_lost_however_often_another_seat_kicks() {
         let (jobs, workers) = Jobs::new(1, 0);

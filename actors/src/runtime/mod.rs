@@ -1,10 +1,10 @@
 //! The one seam for threads and time.
 //!
-//! An actor that does disk work is written as an `async` loop over kernel primitives and names no
-//! executor. `ThreadRuntime` drives each one on an OS thread of its own, where blocking on the disk
-//! is what the thread is for; a simulator drives all of them on one thread, in an order it draws
-//! from a seed, with a clock it sets. Nothing in the engine starts a thread or reads a clock in any
-//! other way, and nothing needs a tokio runtime to make progress.
+//! An actor that does disk work is an `async` loop over kernel primitives, and names no executor.
+//! `ThreadRuntime` runs each one on an OS thread of its own, which may block on the disk. A
+//! simulator runs all of them on one thread, in an order drawn from a seed, with a clock that it
+//! sets. Nothing in the engine starts a thread or reads a clock in any other way. Nothing needs a
+//! tokio runtime to make progress.
 
 mod environment;
 pub mod jobs;
@@ -31,15 +31,16 @@ use waking::WakingThreads;
 
 /// Threads and time.
 pub trait Runtime: Send + Sync + Debug + 'static {
-    /// Runs `body` to its end on something that may block; `name` shows up in `top -H` and traces.
+    /// Runs `body` to its end on a thread that may block. `name` shows up in `top -H` and in
+    /// traces.
     ///
     /// # Errors
-    /// When the operating system has no thread to give.
+    /// When the operating system cannot start a thread.
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task>;
-    /// The current time. Never compared for correctness, only for waiting and reporting.
+    /// The current time. Used for waiting and reporting, never for correctness.
     fn now(&self) -> Instant;
-    /// The time of day, in milliseconds since 1970: what is recorded of when something happened. It
-    /// may be set back.
+    /// The time of day, in milliseconds since 1970. Used to record when something happened. It may
+    /// be set back.
     fn unix_ms(&self) -> u64;
     /// Resolves at or after `deadline`.
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()>;
@@ -52,7 +53,7 @@ pub struct Task {
 }
 
 impl Task {
-    /// Makes a task and the token whose drop says that it ended.
+    /// Makes a task, and the token whose drop says that it ended.
     pub fn new() -> (Self, impl Send + 'static) {
         let (token, ended) = reply();
         (Self { ended }, token)
@@ -60,13 +61,13 @@ impl Task {
 
     /// Waits until the actor's body has returned or panicked.
     pub async fn join(self) {
-        // The token is dropped, never sent: `Lost` is the only outcome and means "ended".
+        // The token is dropped and never sent, so the only outcome is `Lost`, which means "ended".
         let _ = self.ended.await;
     }
 }
 
-/// One named OS thread per actor, one for timers once somebody sets one, and one that calls the
-/// wakers of those who wait for an actor or a timer.
+/// Runs each actor on a named OS thread of its own. One more thread serves timers, from the first
+/// one on. One more calls the wakers of those who wait for an actor or a timer.
 #[derive(Debug, Default)]
 pub struct ThreadRuntime {
     timers: Mutex<Option<Arc<Timers>>>,
@@ -92,7 +93,7 @@ impl Runtime for ThreadRuntime {
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             wake::hand_on_to(courier);
             let _ended = token;
-            // Its wakers are known for those of an engine thread (see `wake`).
+            // `wake` knows the wakers that this executor makes as those of an engine thread.
             block_on(body);
         })?;
         Ok(task)
@@ -114,7 +115,7 @@ impl Runtime for ThreadRuntime {
     }
 }
 
-/// Pending timers, served by one thread that ends with the last handle.
+/// Pending timers. One thread serves them. It ends with the last handle.
 #[derive(Debug)]
 struct Timers {
     state: Mutex<TimerState>,
@@ -123,7 +124,7 @@ struct Timers {
 
 #[derive(Debug, Default)]
 struct TimerState {
-    /// Of sleeps that somebody still waits for, the earliest first.
+    /// The wakers of sleeps that somebody still waits for, the earliest deadline first.
     pending: BTreeMap<(Instant, u64), Waker>,
     next: u64,
     closed: bool,
@@ -140,14 +141,15 @@ impl Timers {
             })
         });
         if let Err(error) = spawned {
-            // Deadlines then fire late, when the waiting future is polled for another reason.
+            // Without it, a deadline takes effect only when the future is polled for another
+            // reason.
             tracing::error!(%error, "no thread for timers");
         }
         timers
     }
 
     fn lock(&self) -> MutexGuard<'_, TimerState> {
-        // Nothing under this lock can panic half-way.
+        // Nothing under this lock panics halfway.
         lock(&self.state)
     }
 
@@ -171,7 +173,7 @@ impl Timers {
                 due.push(first.remove());
             }
             if due.is_empty() {
-                // Whoever adds an earlier one, or ends the runtime, says so.
+                // Whoever adds an earlier deadline, or ends the runtime, notifies.
                 drop(match until {
                     Some(until) => {
                         let waited = this.changed.wait_timeout(state, until);
@@ -268,7 +270,7 @@ mod tests {
         assert!(runtime.now() >= now + Duration::from_millis(20));
     }
 
-    /// Planted: entries that leave the list at their deadline only.
+    /// Planted: an entry stays in the list until its deadline.
     #[test]
     fn b9_a_cancelled_sleep_leaves_nothing_behind() {
         let runtime = ThreadRuntime::new();

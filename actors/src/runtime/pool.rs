@@ -7,10 +7,10 @@ use sluicedb_kernel::reply::reply;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Jobs queued per thread, at most; more of them wait in line.
+/// Most jobs that are queued per thread. Further callers wait in line.
 const JOBS_QUEUED_MAX: usize = 256;
 
-/// Sends jobs to the threads of a pool. Cheap to clone.
+/// Queues jobs for the threads of a pool. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pool {
     jobs: Jobs,
@@ -18,7 +18,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool and its `threads`, each to be run on an OS thread of its own.
+    /// A pool and its `threads`. Run each of them on an OS thread of its own.
     pub fn new(threads: usize) -> (Self, Vec<Worker>) {
         let (jobs, workers) = Jobs::new(threads, threads * JOBS_QUEUED_MAX);
         (Self { jobs, cold_reads: Arc::default() }, workers)
@@ -27,11 +27,11 @@ impl Pool {
     /// Runs `job` on a thread of the pool. Waits while the queue is full.
     ///
     /// # Errors
-    /// `Panicked` when the job did: nobody else has to do with that. `Closed` when the engine has
-    /// ended.
+    /// `Panicked` if the job panicked; that harms no other job. `Closed` if the engine has ended.
     ///
     /// # Cancellation
-    /// Dropped early, the job may still run; its result is thrown away.
+    /// If it is dropped early, the job may still run. Its result is thrown away.
+    ///
     /// INVARIANT(no-block-on-executor): what may wait runs here.
     pub async fn run<T: Send + 'static>(
         &self,
@@ -41,7 +41,7 @@ impl Pool {
         self.start(place, job).await
     }
 
-    /// As [`Pool::run`], for a read that misses every cache, and is counted.
+    /// As [`Pool::run`], for a read that misses every cache. Counts it.
     ///
     /// # Errors
     /// As [`Pool::run`].
@@ -53,7 +53,7 @@ impl Pool {
         self.run(read).await
     }
 
-    /// As [`Pool::run`], but `None` if there is no room in the queue now: then `job` is dropped.
+    /// As [`Pool::run`], but `None` if the queue has no room now. Then `job` is dropped.
     pub fn try_run<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
@@ -75,12 +75,12 @@ impl Pool {
         async { answer.await.map_err(|_| Failure::Closed)? }
     }
 
-    /// Reads that had to go to a read thread.
+    /// Reads that needed a read thread.
     pub fn cold_reads(&self) -> u64 {
         self.cold_reads.get()
     }
 
-    /// Jobs waiting for a thread.
+    /// Jobs that wait for a thread.
     pub fn queued(&self) -> usize {
         self.jobs.queued()
     }

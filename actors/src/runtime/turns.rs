@@ -1,5 +1,5 @@
-//! The engine thread that runs turns which a caller's thread has left: too long for it, or too
-//! many.
+//! The engine thread that runs turns which callers' threads leave to it, because they are too long
+//! or too many.
 
 use crate::counter::Counter;
 use crate::runtime::jobs::{Jobs, Kick, Worker};
@@ -13,25 +13,25 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// The way to a thread, and what the thread runs.
+    /// The handle, and what the thread must run.
     pub fn new() -> (Self, Vec<Worker>) {
         let (jobs, workers) = Jobs::new(1, 0);
         (Self { jobs, handed_on: Arc::default() }, workers)
     }
 
-    /// A look that the thread takes when asked to.
+    /// A kick whose look runs on that thread.
     pub fn kick(&self, look: impl Fn() + Send + Sync + 'static) -> Kick {
         Kick::new(&self.jobs, look)
     }
 
-    /// What a seat calls to hand its next turn on (`Hooks::kick`). `look` delivers what is
-    /// queued.
+    /// What a seat calls to leave its next turn to the thread (`Hooks::kick`). `look` must deliver
+    /// what is queued.
     pub fn hand_on(&self, look: impl Fn() + Send + Sync + 'static) -> Box<dyn Fn() + Send + Sync> {
         let (kick, handed_on) = (self.kick(look), Arc::clone(&self.handed_on));
         Box::new(move || handed_on.add(kick.ring().into()))
     }
 
-    /// Turns waiting for the thread.
+    /// Turns that wait for the thread.
     pub fn queued(&self) -> usize {
         self.jobs.queued()
     }

@@ -1,14 +1,15 @@
-//! Threads on which the wakers of waiting callers are called, for engine threads that others need.
+//! Threads that call the wakers of waiting callers, in place of the engine threads that made them
+//! due.
 //!
-//! Guarantees (no-waker-where-others-wait): an engine thread hands its wakers on here and is inside
-//! none, whatever happens: there is one thread before there is the first engine thread, and it
-//! stays. While wakers are due, some thread here is inside none of them: a waker that sleeps, or
-//! that waits for a write of its own, holds up nobody else, however many there are of them. There
-//! is one more thread for each that does not come back; where no further one can be started, wakers
-//! wait for those before them.
+//! Guarantees (no-waker-where-others-wait): an engine thread hands its wakers over here and never
+//! runs one. One thread exists before the first engine thread does, and it stays. While wakers are
+//! due, some thread here is inside none. So a waker that sleeps, or that waits for a write of its
+//! own, delays no other waker, however many such wakers there are. One more thread is started for
+//! each waker that does not return. If no further thread can be started, wakers wait for those
+//! before them.
 //!
-//! Does not: bound the time a waker takes, nor catch what it panics with (see
-//! `sluicedb_kernel::wake`). Wakers of engine threads do not come here.
+//! Does not: bound the time that a waker takes, or catch its panics (see `sluicedb_kernel::wake`).
+//! Wakers of engine threads are not handed over here.
 
 use sluicedb_kernel::sync::lock;
 use sluicedb_kernel::wake::{Courier, call};
@@ -18,18 +19,18 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread;
 
-/// Threads that stay although they have nothing to do.
+/// Idle threads that are kept.
 const IDLE_MAX: usize = 2;
 
 #[derive(Debug, Default)]
 struct State {
     due: VecDeque<Waker>,
     threads: usize,
-    /// Those that sleep and were not called.
+    /// Threads that sleep and were not called.
     idle: usize,
-    /// Those that were called and still sleep.
+    /// Threads that were called and still sleep.
     called: usize,
-    /// Those that are inside a waker.
+    /// Threads that are inside a waker.
     inside: usize,
     ended: bool,
 }
@@ -40,7 +41,8 @@ struct Shared {
     called: Condvar,
 }
 
-/// Whoever may hand something on. After the last one the threads call what is due, and end.
+/// Held by whoever may hand wakers over. After the last one is dropped, the threads call what is
+/// due and end.
 #[derive(Debug)]
 struct Handle(Arc<Shared>);
 
@@ -51,15 +53,15 @@ impl Drop for Handle {
     }
 }
 
-/// The threads, once there is somebody whom they serve.
+/// The threads. They are started for the first courier.
 #[derive(Debug, Default)]
 pub(crate) struct WakingThreads(Mutex<Option<Arc<Handle>>>);
 
 impl WakingThreads {
-    /// What an engine thread hands its wakers to.
+    /// The courier to which an engine thread hands its wakers.
     ///
     /// # Errors
-    /// When the operating system has no thread to give, and there is none yet.
+    /// When no thread exists yet and the operating system cannot start one.
     pub(crate) fn courier(&self) -> io::Result<Arc<dyn Courier>> {
         let mut first = lock(&self.0);
         let handle = if let Some(handle) = &*first {
@@ -90,8 +92,8 @@ impl Shared {
         lock(&self.state)
     }
 
-    /// INVARIANT(no-waker-where-others-wait): if wakers are due, one thread is awake and inside
-    /// none.
+    /// INVARIANT(no-waker-where-others-wait): if wakers are due, makes sure that one thread is
+    /// awake and inside none.
     fn see_to_it(this: &Arc<Self>, state: &mut State) {
         if state.due.is_empty() || state.threads - state.idle > state.inside {
             return;
@@ -103,7 +105,7 @@ impl Shared {
             return;
         }
         if let Err(error) = Self::start_thread(this, state) {
-            // Those that there are go on when they come back.
+            // The existing threads go on when they return from their wakers.
             tracing::warn!(%error, "no further thread for wakers");
         }
     }
@@ -153,7 +155,7 @@ mod tests {
     use std::task::Wake;
     use std::time::Duration;
 
-    /// Waits for a word, then says one.
+    /// A waker that waits for a message and then sends one.
     struct Waits(Mutex<(Receiver<()>, Sender<()>)>);
 
     impl Wake for Waits {
@@ -164,7 +166,8 @@ mod tests {
         }
     }
 
-    /// Each waker waits for the one behind it. Planted: one thread for all; a look at `idle` alone.
+    /// Each waker waits for the one behind it. Planted: one thread for all; a check of `idle`
+    /// alone.
     #[test]
     fn o9_wakers_that_wait_for_one_another_are_all_called() {
         for batch in [1, 3, 20] {
@@ -186,7 +189,7 @@ mod tests {
         }
     }
 
-    /// Engine threads may outlive the runtime that started them. Planted: an end with
+    /// Engine threads may outlive the runtime that started them. Planted: the threads end with
     /// `WakingThreads`; a fallback to this thread (the waker waits for it).
     #[test]
     fn o9_what_is_handed_on_after_the_end_is_called_at_once() {
@@ -206,7 +209,7 @@ mod tests {
         heard.recv_timeout(Duration::from_secs(60)).expect("what was due is called");
     }
 
-    /// Planted: threads that are started by the first waker.
+    /// Planted: the first waker starts the threads.
     #[test]
     fn o9_there_is_a_thread_before_the_first_waker_is_due_and_it_stays() {
         let threads = WakingThreads::default();

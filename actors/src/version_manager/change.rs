@@ -1,25 +1,26 @@
 //! A change of contents or routes: prepared on disk, stamped in a turn of the log's seat, settled
 //! later.
 //!
-//! Time advances where the log is written: batches are stamped there, and so is every change
-//! (INVARIANT(logical-time-at-the-log)). It takes three steps.
+//! Time advances where the log is written. Batches are stamped there, and so is every change
+//! (INVARIANT(logical-time-at-the-log)). A change takes three steps.
 //!
-//! 1. *Prepare.* What the change does is in the manifest, under its id. No seat is held.
-//! 2. *Turn.* The log's seat is taken. All that was stamped so far is applied, in every range; the
-//!    change gets the next number and a record in the log; the new superversion is published, born
-//!    with that number; the seat is free again. Memory only: nobody waits for a disk.
-//! 3. *Acknowledge*, when the record is synced. That it has happened is said in the next edit of
-//!    the manifest, before which the log segment with the record cannot go.
+//! 1. *Prepare.* The manifest records what the change does, under its id. No seat is held.
+//! 2. *Turn.* The log's seat is taken. Everything stamped so far is applied, in every range. The
+//!    change gets the next number and a record in the log. The new superversion is published, born
+//!    with that number. The seat is freed. All of this is memory work: nobody waits for a disk.
+//! 3. *Acknowledge.* The caller is told when the record is synced. The next edit of the manifest
+//!    says that the change has happened. The log segment with the record is kept until then.
 //!
-//! What a change does depends on what there is: it is prepared for one superversion and has its
-//! turn in that one (INVARIANT(prepared-for-what-is)). Where it has to wait, it waits unprepared.
+//! The effect of a change depends on the current superversion. It is prepared for one superversion
+//! and has its turn in the same one (INVARIANT(prepared-for-what-is)). A change that must wait
+//! waits unprepared.
 //!
-//! After a crash a prepared change has happened if its record is in the log, in its place of the
-//! order, and otherwise never does (INVARIANT(prepared-needs-its-record)).
+//! After a crash a prepared change has happened if its record is in the log, at that place in the
+//! order. Otherwise it never happens (INVARIANT(prepared-needs-its-record)).
 //!
 //! Readers read at `max(visible, born)`: everything up to `born` was applied before the
 //! superversion was published (INVARIANT(born-is-applied)). A write that was admitted by older
-//! routes is found out when it is to be stamped (`log_writer/stale.rs`).
+//! routes is found out when it is about to be stamped (`log_writer/stale.rs`).
 //!
 //! Long because the three steps of a change are one protocol, read from top to bottom.
 
@@ -49,7 +50,7 @@ use std::sync::Arc;
 pub(super) struct Wanted {
     pub(super) change: Change,
     pub(super) reply: Reply<Result<Option<Seqno>, Failure>>,
-    /// In the manifest, and not in the log: there was no room.
+    /// Set if it is in the manifest and not in the log, because the log had no room.
     prepared: Option<Prepared>,
 }
 
@@ -58,46 +59,46 @@ pub(super) struct Wanted {
 struct Prepared {
     id: ChangeId,
     edit: VersionEdit,
-    /// The superversion that it was made for.
+    /// The superversion for which it was prepared.
     number: u64,
 }
 
 impl Wanted {
-    /// Nothing has been done about it.
+    /// A change for which nothing has been done yet.
     pub(super) fn new(change: Change, reply: Reply<Result<Option<Seqno>, Failure>>) -> Self {
         Self { change, reply, prepared: None }
     }
 }
 
-/// What became of changes, to be said in the next edit.
+/// The outcomes of changes that the next edit must record.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
     settled: Vec<(ChangeId, Seqno)>,
     abandoned: Vec<ChangeId>,
-    /// Ranges that had nothing in memory when a change had this number.
+    /// Ranges that had nothing in memory at a change with this number.
     flushed: Vec<(RangeId, Seqno)>,
-    /// Tables that no slice names any more, once this is said, and the first superversion without
-    /// them.
+    /// Tables that no slice names once the outcomes are recorded, with the first superversion
+    /// without them.
     dropped: Vec<(u64, Vec<Arc<TableHandle>>)>,
 }
 
 impl Outcomes {
-    /// Can files go once this is said?
+    /// Can files be deleted once these are recorded?
     fn let_files_go(&self) -> bool {
         self.dropped.iter().any(|(_, tables)| !tables.is_empty())
     }
 
-    /// Says them in `edit`.
+    /// Adds the outcomes to `edit`.
     pub(super) fn put_into(&self, edit: &mut VersionEdit) {
         edit.settled.extend_from_slice(&self.settled);
         edit.abandoned.extend_from_slice(&self.abandoned);
-        // Before what the edit itself says of later.
+        // They go before the edit's own entries, which are later.
         edit.flushed.splice(..0, self.flushed.iter().copied());
         let last = self.settled.iter().map(|(_, seqno)| *seqno).max();
         edit.last_seqno = edit.last_seqno.max(last);
     }
 
-    /// They were said.
+    /// Clears the outcomes, which an edit has recorded.
     pub(super) fn clear(&mut self, tables: &ObsoleteTables) {
         self.settled.clear();
         self.abandoned.clear();
@@ -108,27 +109,27 @@ impl Outcomes {
     }
 }
 
-/// A change that has had its turn, and whose record may not be durable yet.
+/// A change that has had its turn. Its record may not be durable yet.
 #[derive(Debug)]
 pub(super) struct Stamped {
     id: ChangeId,
     seqno: Seqno,
-    /// The superversion that it published, and the tables that are not in it any more.
+    /// The superversion that it published. The next field has the tables that are no longer in it.
     superversion: u64,
     dropped: Vec<Arc<TableHandle>>,
     flushed: Vec<(RangeId, Seqno)>,
-    /// Memtables that nobody has any more: who waits for their flush waits no longer.
+    /// Memtables that no range has any more. Nobody needs to wait for their flush.
     left: Vec<u64>,
 }
 
 impl VersionManager {
-    /// Changes, in the order in which they are wanted, as far as there is room for what they seal
-    /// and in the log. One that has to wait for a flush holds up no other.
+    /// Runs the changes that wait, in their order, as far as the ranges have room for what they
+    /// seal and the log has room. A change that must wait for a flush delays no other.
     pub(super) async fn look_after_changes(&mut self) {
         let mut at = 0;
         while let Some(wanted) = self.changes.get(at) {
             let waits = match self.short_of_room(&wanted.change) {
-                // A flush gives room, and brings a message.
+                // The flush makes room and sends a message.
                 Some((_, None)) => true,
                 Some((range, Some(failure))) => {
                     tracing::debug!(%range, %failure, "a change waits for no flush that fails");
@@ -149,33 +150,34 @@ impl VersionManager {
                 break;
             }
         }
-        // After those who waited for it were told: it costs a write.
+        // The callers were answered first, because this costs a write.
         if self.outcomes.let_files_go() && self.failures.health.failure().is_none() {
-            // Where it fails, the next edit says it.
+            // If it fails, the next edit records the outcomes.
             let _ = self.append(&mut VersionEdit::default());
         }
     }
 
-    /// INVARIANT(bounded-overlay): a range that has no room for what the change would seal, and why
-    /// it gets none soon, if that is known.
+    /// INVARIANT(bounded-overlay): returns a range that has no room for what the change would seal,
+    /// and the reason why it gets none soon, if there is one.
     fn short_of_room(&self, change: &Change) -> Option<(RangeId, Option<Failure>)> {
         if self.failures.is_stopped() {
             return None;
         }
         let superversion = self.topology.superversion.load_full();
         let mut touched = superversion.ranges.iter().filter(|range| change.touches(range));
-        // Tables ahead of memory wait for its flush: L0 has no more of them than of others.
+        // Tables ahead of memtables wait for a flush. There may be as many of them as of other
+        // tables in L0.
         let ahead_max = self.environment.config.l0_tables_max;
         let is_full = |range: &RangeEntry| {
             let may_hand_over = range.owner.with_state(|state| state.may_hand_over());
             !may_hand_over || range.pending.len() >= ahead_max
         };
         let full = touched.find(|range| is_full(range))?;
-        // What may be over in a moment is waited for.
+        // A failure that may be over in a moment is waited out.
         Some((full.id(), self.failures.trouble_of(Party::Flush.of(full.id()))))
     }
 
-    /// All three steps of a change; the change if there is no room in the log.
+    /// Runs all three steps of a change. Returns the change if the log has no room.
     async fn make_happen(&mut self, wanted: Wanted) -> Option<Wanted> {
         let Wanted { mut change, reply, prepared } = wanted;
         let prepared = match self.prepare(&mut change, prepared) {
@@ -208,7 +210,8 @@ impl VersionManager {
         }
     }
 
-    /// The first step, unless `prepared` is what it would bring; `None` if there is nothing to do.
+    /// Runs the first step, unless `prepared` is still valid. Returns `None` if there is nothing to
+    /// do.
     fn prepare(
         &mut self,
         change: &mut Change,
@@ -219,15 +222,15 @@ impl VersionManager {
         }
         let current = self.topology.superversion.load_full();
         if let Some(prepared) = prepared {
-            // INVARIANT(prepared-for-what-is): since then tables may have come that it does not
-            // know.
+            // INVARIANT(prepared-for-what-is): the superversion may have tables now that the
+            // prepared change does not know.
             if prepared.number == current.number {
                 return Ok(Some(prepared));
             }
             self.outcomes.abandoned.push(prepared.id);
         }
         let Some(edit) = self.edit_for(change, &current)? else { return Ok(None) };
-        // A number that no file has; so ids are never used again either.
+        // File numbers are never reused, so ids of changes are not either.
         let id = ChangeId(self.files.numbers.take().0);
         let mut prepare = VersionEdit {
             prepared: vec![(id, edit.clone())],
@@ -245,7 +248,8 @@ impl VersionManager {
         }
     }
 
-    /// What `change` does now; `None` if that is nothing. Blocks on the disk.
+    /// What `change` does to the current superversion. `None` if it does nothing. Blocks on the
+    /// disk.
     fn edit_for(
         &mut self,
         change: &Change,
@@ -321,10 +325,10 @@ impl VersionManager {
         }
     }
 
-    /// Names for new ranges.
+    /// Takes ids for new ranges.
     ///
     /// # Errors
-    /// When one would be an id that no open goes on from.
+    /// When an id would be larger than the next open accepts.
     fn new_ids<const N: usize>(&mut self) -> Result<[RangeId; N], Failure> {
         let left = (RANGE_ID_AT_OPEN_MAX + 1).saturating_sub(self.next_range_id) as usize;
         if left < N {
@@ -337,11 +341,13 @@ impl VersionManager {
         }))
     }
 
-    /// The third step: what has had its turn is in the log for good when this returns, and the next
-    /// edit says so. No edit may come before that which was made for what the changes left.
+    /// Runs the third step. When this returns, the log is durable up to the changes that had their
+    /// turn, and the next edit records them. No edit that was made for the ranges after a change
+    /// may be appended before.
     ///
     /// # Errors
-    /// Why the log cannot be synced now. The changes are in force, and settled when it can.
+    /// Why the log cannot be synced now. The changes are in force. They are settled once it can be
+    /// synced.
     pub(super) async fn settle(&mut self) -> Result<(), Failure> {
         while let Some(stamped) = self.stamped.front() {
             self.wal.sync_upto(stamped.seqno).await?;
@@ -351,20 +357,20 @@ impl VersionManager {
             self.waiters.published(&stamped.left);
             self.outcomes.dropped.push((stamped.superversion, stamped.dropped));
         }
-        // A later change may have made others of them, which go on from there.
+        // A later change may have replaced these ranges. Their successors carry the number.
         let superversion = self.topology.superversion.load_full();
         self.outcomes.flushed.retain(|(range, _)| superversion.range(*range).is_some());
         Ok(())
     }
 
-    /// Nobody waits for what will not happen any more.
+    /// Refuses the changes that wait, because they will not happen.
     pub(super) fn refuse_changes(&mut self, failure: &Failure) {
         for wanted in self.changes.drain(..) {
             wanted.reply.send(Err(failure.clone()));
         }
     }
 
-    /// The second step.
+    /// Runs the second step.
     fn turn(
         &mut self,
         prepared: &Prepared,
@@ -378,11 +384,12 @@ impl VersionManager {
         assert_eq!(current.number, prepared.number, "INVARIANT(prepared-for-what-is)");
         let before = current.version(self.files.tables.obsolete_files());
         let tables = &*change.tables();
-        // What it brings will be newer than all there is.
+        // The change's tables will be newer than everything else.
         let version = before.apply(&edit.stamped(Seqno::MAX), tables);
         let mut version = version.expect("it was prepared for this version");
         let mut ranges = self.entries_after(&current, &version);
-        // Most of what is on its way is applied before anybody has to wait for it.
+        // Most queued messages are applied here, before the log's seat is taken and others must
+        // wait.
         for entry in current.ranges.iter().filter(|entry| !entry.owner.seat.is_empty()) {
             entry.owner.seat.deliver_blocking();
         }
@@ -390,8 +397,8 @@ impl VersionManager {
         let mut flushed = Vec::new();
         let wal = Arc::clone(&self.wal);
         let turned = wal.seat.run_last(|log| {
-            // INVARIANT(born-is-applied): what was stamped is in the ranges' mailboxes, and is
-            // handled here. Nothing new comes into them while the log's seat is taken.
+            // INVARIANT(born-is-applied): every batch that was stamped is in a range's mailbox, and
+            // is handled here. No new message can arrive while the log's seat is taken.
             for entry in &current.ranges {
                 let seat = &entry.owner.seat;
                 if seat.try_enter_idle().is_none() {
@@ -400,7 +407,7 @@ impl VersionManager {
             }
             let stamped = log.state.append_change(*id, Durability::Synced)?;
             let born = stamped.last;
-            // Whatever becomes of the engine now, the next open may find the record.
+            // From here on the next open may find the record, whatever happens to the engine.
             change.keep_tables();
             if !tables.is_empty() {
                 version = version.numbered(edit, born);
@@ -408,12 +415,12 @@ impl VersionManager {
             }
             let_go = self.hand_over(&current, edit, &mut ranges)?;
             (sealed, flushed) = self.step_back(edit, born, &mut ranges)?;
-            // A keyspace that comes has the last ranges: all others stay where they are.
+            // A new keyspace gets the last ranges, so all other positions stay valid.
             let epoch = current.epoch + u64::from(!edit.ranges_removed.is_empty());
             let ranges = ranges.into_iter().map(|entry| entry.range).collect();
             let keyspaces = Arc::clone(version.keyspaces());
             self.publish(Superversion::new(number, epoch, born, keyspaces, ranges));
-            // Nobody waits for room in a range that will never be flushed.
+            // A range that will never be flushed must not have waiters.
             self.topology.follow_closing(&self.accounts);
             self.wal.counts.changes.bump(1);
             if epoch > current.epoch {
@@ -425,7 +432,7 @@ impl VersionManager {
             Ok((born, self.topology.commits.open(slot, born.0, 1)))
         });
         let (seqno, guard) = turned.unwrap_or_else(|| Err(self.stopped()))?;
-        // Before anything else: nothing that is stamped after it becomes visible before.
+        // This comes first, because no later number may become visible before this one.
         guard.finish();
         for (owner, local_bytes) in sealed {
             owner.local.release(local_bytes);
@@ -445,13 +452,12 @@ impl VersionManager {
         Ok(seqno)
     }
 
-    /// A seat has failed, and the engine with it.
+    /// The failure after a seat has failed, which stops the engine.
     pub(super) fn stopped(&self) -> NoRoom {
         NoRoom::Refused(self.failures.why_stopped())
     }
 
-    /// The range has gone: its waiters look for another one, and nobody is told of its troubles any
-    /// more.
+    /// The range is gone. Its waiters route again, and its troubles are withdrawn.
     fn forget_range(&mut self, entry: &RangeEntry) {
         let id = entry.id();
         entry.owner.leave();
@@ -463,10 +469,11 @@ impl VersionManager {
     }
 }
 
-/// INVARIANT(merged-when-cold): up to where all of both ranges is in tables, if neither has a table
-/// with something newer than what the other has in memory.
+/// INVARIANT(merged-when-cold): the number up to which both ranges are in tables. `None` if one has
+/// something in memory that is not newer than a table of the other.
 pub(crate) fn flushed_together(ranges: [&RangeEntry; 2]) -> Option<Seqno> {
-    // A flush may have begun: it would say "flushed up to here" of both, and know one of them.
+    // A flush may have begun. It would record "flushed up to here" for both and know only one of
+    // them.
     if ranges.iter().any(|range| !range.sealed.is_empty()) {
         return None;
     }
@@ -481,7 +488,7 @@ pub(crate) fn flushed_together(ranges: [&RangeEntry; 2]) -> Option<Seqno> {
 }
 
 impl Change {
-    /// May what the range has in memory be in the way of it?
+    /// Must the range have room in its queue of sealed memtables for this change?
     fn touches(&self, range: &RangeEntry) -> bool {
         let (span, of) = (range.span(), range.stable.keyspace);
         match self {
@@ -497,12 +504,12 @@ impl Change {
                         to.keyspace == of && span.overlaps_closed(slice.min_key(), slice.max_key())
                     })
             }
-            // Nothing is sealed for them.
+            // These seal nothing that stays.
             Self::SetKeyspace { .. } | Self::DropKeyspace { .. } => false,
         }
     }
 
-    /// The tables that it brings.
+    /// The tables that the change adds.
     fn tables(&self) -> Vec<Arc<TableHandle>> {
         match self {
             Self::Replace { written, .. } => written.outputs.handles(),
@@ -510,7 +517,7 @@ impl Change {
         }
     }
 
-    /// It has happened, or may have.
+    /// Keeps the tables: the change has happened, or may have.
     fn keep_tables(&mut self) {
         if let Self::Replace { written, .. } = self {
             written.outputs.keep();

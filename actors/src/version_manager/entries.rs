@@ -1,4 +1,4 @@
-//! What a change makes of the ranges in memory, under the log's seat: who gets which memtables, and
+//! How a change alters the ranges in memory, under the log's seat: who gets which memtables, and
 //! what is cut out of them.
 
 use super::VersionManager;
@@ -18,8 +18,7 @@ pub(super) struct EntryAfter {
     is_new: bool,
 }
 
-/// What is given back to the local accounts once no seat is held any more: whoever waits is woken
-/// by it.
+/// Charge to release in local accounts once no seat is held. Releasing it wakes waiters.
 type Released = Vec<(Arc<RangeOwner>, u64)>;
 
 impl VersionManager {
@@ -47,10 +46,10 @@ impl VersionManager {
         ranges
     }
 
-    /// What the ranges that go have in memory goes to all that get keys of theirs
-    /// (INVARIANT(parent-drains-first)): a range has every memtable that may be older than one it
-    /// has, under the same key. Where the keyspace goes too nobody gets it: says what it was
-    /// charged for it in bytes, and which memtables those are.
+    /// Hands the memtables of removed ranges to all new ranges that get their keys
+    /// (INVARIANT(parent-drains-first)). So a range has every memtable that may hold an older entry
+    /// for a key than one it has. If the keyspace is removed too, nobody gets them; returns their
+    /// charge in bytes, and their ids.
     pub(super) fn hand_over(
         &mut self,
         current: &Superversion,
@@ -101,10 +100,10 @@ impl VersionManager {
         Ok((bytes_left, left))
     }
 
-    /// All that ranges which stay have in memory steps back behind the change `edit` with the
-    /// number `seqno`: it is sealed, and without what the change cuts out
-    /// (INVARIANT(mask-covers-replay)). Says also which of them have nothing left in memory that is
-    /// older.
+    /// For each range that stays and that the change touches, seals what it has in memory, and cuts
+    /// the change's spans out of it (INVARIANT(mask-covers-replay)). All of that is older than the
+    /// change `edit` with the number `seqno`. Also returns the ranges that have nothing older left
+    /// in memory.
     pub(super) fn step_back(
         &mut self,
         edit: &VersionEdit,
@@ -118,7 +117,7 @@ impl VersionManager {
             }
             let (active, writer) = self.fresh_memtable();
             let old = std::mem::replace(&mut range.active, active);
-            // Nothing is applied before this is published: that would take the log's seat.
+            // Nothing is applied before this is published: that would need the log's seat.
             let began = range.owner.seat.run_last(|actor| actor.state().begin_anew(writer));
             released.push((Arc::clone(&range.owner), began.ok_or_else(|| self.stopped())?));
             if old.entries() > 0 {
@@ -147,7 +146,7 @@ impl VersionManager {
     }
 }
 
-/// The tables that stand in front of memtables are those that the range has now.
+/// Takes the tables ahead of memtables from the range's current layers.
 fn renew_pending(range: &mut RangeEntry) {
     let l0 = range.stable.layers.in_order(Place::L0);
     for pending in &mut range.pending {

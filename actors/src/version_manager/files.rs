@@ -1,4 +1,4 @@
-//! The files of tables: how they are numbered, which are open, and how new ones come about.
+//! The files of tables: their numbers, which are open, and where new ones are written.
 
 use super::obsolete::ObsoleteTables;
 use crate::failure::Failures;
@@ -12,8 +12,8 @@ use sluicedb_storage::version::{TableCache, Version};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Hands out file numbers, each once (INVARIANT(never-reuse-a-file-number): the high-water mark is
-/// part of every version edit, and opening starts above every number seen on disk).
+/// Gives each file number once. INVARIANT(never-reuse-a-file-number): the high-water mark is part
+/// of every version edit, and an open starts above every number seen on disk.
 #[derive(Debug)]
 pub struct FileNumbers(AtomicU64);
 
@@ -34,23 +34,23 @@ impl FileNumbers {
     }
 }
 
-/// See the module. One for an engine.
+/// See the module. There is one per engine.
 #[derive(Debug)]
 pub struct Files {
-    /// The directory they are in.
+    /// The engine's directory and disk.
     pub environment: Arc<Environment>,
-    /// Told when the engine stops, and which tables are damaged.
+    /// Knows when the engine stops, and which tables are damaged.
     pub failures: Arc<Failures>,
-    /// Which tables are open, and their cached blocks.
+    /// The open tables and their cached blocks.
     pub tables: Arc<TableCache>,
-    /// Those that no version names any more.
+    /// Tables that no version names any more.
     pub obsolete: ObsoleteTables,
     /// The source of file numbers.
     pub numbers: FileNumbers,
 }
 
 impl Files {
-    /// Where a job writes its tables.
+    /// A sink for the tables of a job.
     pub(crate) fn sink(&self, options: TableOptions) -> TableSink<'_> {
         let environment = &self.environment;
         let (vfs, dir, db_id) = (&environment.vfs, environment.dir(), environment.db_id);
@@ -58,21 +58,21 @@ impl Files {
         sink.created_at(environment.unix_ms())
     }
 
-    /// Removes a table.
+    /// Removes a table's file.
     pub(crate) fn remove(&self, number: FileNumber) -> Result<(), Error> {
         let path = FileKind::Table(number).path(self.environment.dir());
         self.environment.vfs.remove(&path).map_err(|error| Error::io("remove", &path, error))
     }
 
-    /// If a job failed for want of file descriptors: closes tables, so that its next attempt has
-    /// some.
+    /// Closes some tables if a job failed for want of file descriptors, so that its next attempt
+    /// has some.
     pub(crate) fn give_up_descriptors(&self, error: &Error) {
         if error.is_out_of_descriptors() {
             self.tables.close_some();
         }
     }
 
-    /// What is on disk, as far as it may be merged.
+    /// The tables on disk that compactions may merge.
     pub fn version(&self, superversion: &Superversion) -> Version {
         superversion.version(self.tables.obsolete_files()).without_ahead()
     }

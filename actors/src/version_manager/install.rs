@@ -1,5 +1,5 @@
-//! How a version takes the place of another: validated, durable, swapped, and only then is memory
-//! let go of.
+//! How a version replaces another: the edit is validated, made durable and swapped in; then memory
+//! is released.
 //!
 //! INVARIANT(single-swapper): only `publish` below stores the superversion.
 //! INVARIANT(manifest-before-swap): an edit is synced before the version it makes is published.
@@ -17,7 +17,7 @@ use sluicedb_storage::view::put_behind;
 use std::sync::Arc;
 
 impl VersionManager {
-    /// Edit -> durable -> swap -> forget.
+    /// Edit, durable, swap, forget: in this order.
     pub(super) fn install(
         &mut self,
         mut edit: VersionEdit,
@@ -60,23 +60,24 @@ impl VersionManager {
         self.wal.raise_floor(floor);
 
         self.swap(&current, ranges);
-        // Whoever is to hold obsolete tables from now on: how long is told from here at the latest.
+        // Readers hold obsolete tables from now on. The age of these reads counts from here at the
+        // latest.
         self.owners.memory.points.notice(self.environment.now());
         let number = current.number + 1;
         self.files.obsolete.added(tables, number);
-        // All that was in them may have been cut out meanwhile.
+        // All of a table may have been cut out meanwhile.
         let is_named = |table: &Arc<TableHandle>| {
             edit.added.iter().any(|(_, _, slice)| slice.number() == table.number())
         };
         let unnamed: Vec<_> = tables.iter().filter(|table| !is_named(table)).cloned().collect();
         self.files.obsolete.dropped(&unnamed, number);
-        // Deleted once their last readers are gone.
+        // Deleted once their last reader is gone.
         self.files.obsolete.dropped(&before.dropped_by(&edit, &version), number);
         drop((current, before, version));
         self.count_tables();
 
         if let Some(flushed) = flushed {
-            // Before anybody who waits for the flush is told.
+            // Counted before anybody who waits for the flush is told.
             let bytes = edit.added.iter().map(|(_, _, slice)| slice.file_bytes()).sum();
             self.counts.flush_bytes.add(bytes);
             self.counts.flushes.add(flushed.memtables.len() as u64);
@@ -88,7 +89,7 @@ impl VersionManager {
         Ok(())
     }
 
-    /// Makes `edit` durable, and with it what became of changes.
+    /// Makes `edit` durable, and with it the outcomes of changes.
     pub(super) fn append(&mut self, edit: &mut VersionEdit) -> Result<(), InstallFailure> {
         self.outcomes.put_into(edit);
         let edit = &*edit;
@@ -108,20 +109,20 @@ impl VersionManager {
             self.failures.degrade(Party::Manifest, failure.clone());
             return Err(InstallFailure::NotInstalled(failure));
         }
-        // The manifest may or may not hold the edit after a power cut: nothing can be deleted and
-        // nothing acknowledged any more in this incarnation.
+        // After a power cut the manifest may or may not hold the edit. So nothing may be deleted or
+        // acknowledged any more in this incarnation.
         self.failures.fail(failure.clone());
         Err(InstallFailure::Failed(failure))
     }
 
-    /// `ranges`, which are those of `current`, take their place.
+    /// Publishes `ranges` in place of those of `current`. Routes and keyspaces stay.
     pub(super) fn swap(&self, current: &Superversion, ranges: Vec<RangeEntry>) {
         let Superversion { number, epoch, born, .. } = *current;
         let keyspaces = Arc::clone(&current.keyspaces);
         self.publish(Superversion::new(number + 1, epoch, born, keyspaces, ranges));
     }
 
-    /// The one store of the superversion.
+    /// The only store of the superversion.
     pub(super) fn publish(&self, next: Superversion) {
         #[cfg(debug_assertions)]
         if let Err(broken) = check(&next.version(self.files.tables.obsolete_files())) {
@@ -130,9 +131,9 @@ impl VersionManager {
         self.topology.superversion.store(Arc::new(next));
     }
 
-    /// INVARIANT(publish-before-forget): the version with these entries is current, so their memory
-    /// is no longer needed by new readers and its charge goes back to the accounts. `ranges` had
-    /// it.
+    /// INVARIANT(publish-before-forget): the version with these entries is current, so new readers
+    /// do not need their memtables. The charge goes back to the accounts. `ranges` had these
+    /// memtables.
     fn forget(&mut self, flushed: &Flushed, ranges: Vec<RangeId>) {
         let (superversion, now) = (self.topology.superversion.load_full(), self.environment.now());
         for id in ranges {
@@ -146,7 +147,7 @@ impl VersionManager {
             // The queue has room: a seal that waited for it happens now.
             self.seal_if_due(id);
         }
-        // After all that: who waits for the flush finds its memory given back.
+        // Whoever waits for the flush finds the memory released.
         self.waiters.published(&flushed.memtables);
     }
 
@@ -155,10 +156,10 @@ impl VersionManager {
         self.table_bytes = superversion.ranges.iter().map(|range| range.stable.bytes()).sum();
     }
 
-    /// The lowest log segment that holds an entry which is in no table, and the newest segment of
-    /// all: everything above `visible` is still on its way, everything else that is not in a table
-    /// is in a memtable of `ranges` (INVARIANT(watermark-at-seal)). `visible` is read before the
-    /// memtables are looked at.
+    /// The lowest log segment that holds an entry which is in no table, and the newest segment.
+    /// Entries above `visible` are still on their way. Every other entry that is in no table is in
+    /// a memtable of `ranges` (INVARIANT(watermark-at-seal)). So `visible` is read before the
+    /// memtables are.
     pub(super) fn log_needed(
         &self,
         ranges: &[RangeEntry],
@@ -172,17 +173,18 @@ impl VersionManager {
         self.wal.segments_from(oldest)
     }
 
-    /// INVARIANT(delete-only-by-version-manager): tables that no version names and no reader pins.
+    /// INVARIANT(delete-only-by-version-manager): deletes the tables that no version names and no
+    /// reader pins.
     pub(super) fn delete_obsolete(&mut self) {
         if self.failures.health.failure().is_some() {
-            // The durable manifest is uncertain: it may still name them.
+            // The durable manifest is uncertain, and may still name them.
             return;
         }
         for number in self.files.tables.obsolete_files().take() {
             self.failures.damage.forget(number);
             match self.files.remove(number) {
                 Ok(()) => self.counts.tables_deleted.add(1),
-                // If it cannot be deleted the next open does it.
+                // If it cannot be deleted, the next open deletes it.
                 Err(error) => tracing::warn!(%error, "an obsolete table was left behind"),
             }
         }

@@ -8,7 +8,7 @@ use sluicedb_storage::manifest::ManifestWriter;
 use sluicedb_storage::version::VersionEdit;
 
 impl VersionManager {
-    /// Every number that was given out counts as used, whatever became of it, also after a crash.
+    /// Makes durable that every number given out so far is used, whatever became of it.
     pub(super) fn keep_numbers(&mut self) -> Result<(), Failure> {
         if let Some(failure) = self.failures.health.failure() {
             return Err(failure);
@@ -27,8 +27,8 @@ impl VersionManager {
     }
 }
 
-/// Makes `edit` durable, then rolls over to a fresh manifest if the present one has grown. If it
-/// fails and `manifest.failure()` tells nothing, the edit has not happened and the next one may.
+/// Makes `edit` durable. Then rolls over to a fresh manifest if the current one has grown. If this
+/// fails while `manifest.failure()` is `None`, the edit has not happened, and the next one may.
 pub(super) fn append(
     manifest: &mut ManifestWriter,
     edit: &VersionEdit,
@@ -44,7 +44,7 @@ pub(super) fn append(
         if manifest.failure().is_some() {
             return Err(failure);
         }
-        // The edit is durable where it is; the next one brings another attempt.
+        // The edit is durable where it is. The next edit tries the rollover again.
         tracing::warn!(%failure, "the manifest could not be rewritten");
         files.failures.attempts.retries.add(1);
     }
@@ -60,7 +60,7 @@ fn roll_over(
     let old = manifest.roll_over(number, edit)?;
     let path = FileKind::Manifest(old).path(files.environment.dir());
     if let Err(error) = files.environment.vfs.remove(&path) {
-        // It is garbage now; the next open removes it.
+        // The file is garbage now. The next open removes it.
         tracing::warn!(path = %path.display(), %error, "an old manifest was left behind");
     }
     Ok(())

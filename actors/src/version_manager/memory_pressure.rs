@@ -1,39 +1,39 @@
-//! Somebody waits for room: what is sealed so that there will be some. Pure, without I/O.
+//! What to seal when somebody waits for room. Pure, no I/O.
 
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::RangeId;
 use std::cmp::Reverse;
 
-/// A range, as far as plan is concerned.
+/// A range, as far as the choice needs it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     /// Which.
     pub(super) range: RangeId,
     /// Charge of its active memtable.
     pub(super) active_bytes: usize,
-    /// Number of the oldest entry in it.
+    /// Sequence number of its oldest entry.
     pub(super) oldest: Option<Seqno>,
     /// Has it sealed memtables?
     pub(super) has_sealed: bool,
-    /// Does nothing keep the flush worker from it: a full L0, a failure?
+    /// Can the flush worker flush it now? Not with a full L0, and not after a failure.
     pub(super) can_flush: bool,
 }
 
-/// What is done for those who wait for room in the engine.
+/// What to do for those who wait for room in the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RoomPlan {
-    /// Nothing: a flush is due that will give room back, and then it is asked again.
+    /// Nothing. A flush is due that will make room. Choose again after it.
     FlushIsDue,
     /// Seal the active memtable of this range.
     Seal(RangeId),
-    /// Nothing can be sealed that could be flushed.
+    /// Nothing. No memtable that can be sealed could be flushed.
     Nothing,
 }
 
-/// Seals one memtable at a time: the largest of those that can be flushed, of equal ones the one
-/// with the oldest entry. So cold, half-full memtables starve nobody, and a crowd of waiters does
-/// not cut everything into tiny tables. Ranges that cannot be flushed now are passed over: neither
-/// what is sealed there nor what could be is of any help.
+/// Seals one memtable at a time: the largest of those that can be flushed, and of equal ones the
+/// one with the oldest entry. So cold, half-full memtables starve nobody, and many waiters do not
+/// cut everything into tiny tables. Ranges that cannot be flushed now are skipped, because sealing
+/// them, or waiting for what they have sealed, does not help.
 pub(super) fn choose(candidates: impl Iterator<Item = Candidate>) -> RoomPlan {
     let mut largest = None;
     for candidate in candidates.filter(|candidate| candidate.can_flush) {
@@ -71,8 +71,8 @@ mod tests {
         assert_eq!(choose([range(2, 30, 9), flushing].into_iter()), RoomPlan::FlushIsDue);
     }
 
-    /// The hazard of ingest by ranges: everything is held by memtables that nobody seals, because
-    /// some other range has sealed ones already, which cannot be flushed.
+    /// The hazard of memory shared by ranges: nobody seals the memtables that hold all of it,
+    /// because another range has sealed memtables already, and those cannot be flushed.
     #[test]
     fn what_cannot_be_flushed_is_no_relief() {
         let stuck = Candidate { has_sealed: true, can_flush: false, ..range(1, 90, 1) };

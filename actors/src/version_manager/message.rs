@@ -1,4 +1,4 @@
-//! What the version manager is told.
+//! The version manager's messages.
 
 use super::outputs::Outputs;
 use crate::failure::{Failure, Scope};
@@ -14,11 +14,12 @@ use std::sync::Arc;
 /// Why an edit was not installed.
 #[derive(Clone, Debug)]
 pub enum InstallFailure {
-    /// The version moved on: an input is gone. Nothing happened; pick again.
+    /// The version changed, and an input is gone. Nothing happened. Pick again.
     Conflict(String),
-    /// The manifest had no room for it. Nothing happened, and nothing will: its tables can go.
+    /// The manifest had no room for the edit. It has not happened and will not. Its tables can be
+    /// removed.
     NotInstalled(Failure),
-    /// The manifest failed: the engine has stopped.
+    /// The manifest failed, so the engine has stopped.
     Failed(Failure),
 }
 
@@ -31,52 +32,51 @@ impl From<Failure> for InstallFailure {
 /// A change that is not a batch.
 #[derive(Debug)]
 pub enum Change {
-    /// The range that has this key ends before it, and another one begins with it. Nothing is to be
-    /// done where one begins there already.
+    /// The range with this key ends before it, and another begins with it. Does nothing if a range
+    /// begins there already.
     Split {
-        /// Whose key.
+        /// The keyspace of the key.
         keyspace: KeyspaceId,
         /// The key.
         at: Bytes,
     },
-    /// The ranges that meet at this key become one. Nothing is done where none do, nor where what
-    /// one of them has in memory is older than what the other has in tables: after a flush, and
-    /// while nobody writes, it is not.
+    /// The ranges that meet at this key become one. Does nothing if no ranges meet there. Does
+    /// nothing if one of them has something in memory that is older than a table of the other.
+    /// After a flush, and while nobody writes, that is not so.
     Merge {
-        /// Whose key.
+        /// The keyspace of the key.
         keyspace: KeyspaceId,
         /// The key.
         at: Bytes,
     },
-    /// Nothing is left in `spans` but what `tables` have, and what these have elsewhere is newer
-    /// than all that was there.
+    /// `spans` hold nothing but what `written` has for them. What `written` has elsewhere is newer
+    /// than everything there.
     Replace {
-        /// In order, and apart from each other.
+        /// In order, and disjoint.
         spans: Vec<KeyspaceSpan>,
-        /// Two of a keyspace share a key only where their layers say which one is newer. Removed
-        /// again if the change does not happen.
+        /// The tables. Two of one keyspace may share a key only if their layers say which is newer.
+        /// They are removed again if the change does not happen.
         written: Written,
     },
-    /// There is a keyspace of this name, with these options. Nothing is to be done where there is
-    /// one that has them.
+    /// A keyspace of this name exists, with these options. Does nothing if it exists and has them.
     SetKeyspace {
-        /// A name that keyspaces may have, and not that of the default one.
+        /// A valid name of a keyspace, other than the default one.
         name: Box<str>,
-        /// `None`: those that it has; for a new one none of its own.
+        /// `None` keeps the options that it has. A new one then has none of its own.
         options: Option<Arc<KeyspaceOptions>>,
     },
-    /// The keyspace goes, with all that is in it. Nothing is to be done where it has gone.
+    /// The keyspace is dropped, with everything in it. Does nothing if it is gone.
     DropKeyspace {
-        /// Not the default one.
+        /// Any keyspace but the default one.
         id: KeyspaceId,
     },
 }
 
-/// Tables for a change, durable and named by nobody yet.
+/// Tables for a change. They are durable, and nobody names them yet.
 #[derive(Debug)]
 pub struct Written {
     pub(crate) outputs: Outputs,
-    /// Of each table.
+    /// One for each table.
     pub(crate) destinations: Vec<Destination>,
 }
 
@@ -89,21 +89,21 @@ pub struct Destination {
     pub(crate) layer: Option<usize>,
 }
 
-/// Memtables whose entries an edit brings into tables.
+/// Memtables whose entries an edit adds as tables.
 #[derive(Debug)]
 pub struct Flushed {
-    /// Whose they are.
+    /// The keyspace of their ranges.
     pub keyspace: KeyspaceId,
-    /// Their ids. Where a range has some of them it has none that is older, and frozen, beside
-    /// them.
+    /// Their ids. For each range that has some of them, they include every older memtable of it
+    /// that is frozen.
     pub memtables: Vec<u64>,
 }
 
-/// What has gone into tables.
+/// What the tables of an edit replace.
 #[derive(Debug)]
 pub enum Work {
-    /// What readers need no longer find in memory once the swap is done. Which ranges the tables
-    /// are for the manager finds out then.
+    /// Memtables, which readers do not need after the swap. The version manager determines at the
+    /// install which ranges the tables are for.
     Flushed(Flushed),
     /// These slices, as they were when they were merged or moved.
     Merged(Vec<(RangeId, Place, SliceMeta)>),
@@ -118,38 +118,38 @@ pub enum VersionMessage {
         edit: Box<VersionEdit>,
         /// The added tables.
         tables: Vec<Arc<TableHandle>>,
-        /// What has gone into the tables.
+        /// What the tables replace.
         work: Work,
-        /// Answered after the swap.
+        /// Told after the swap.
         reply: Reply<Result<(), InstallFailure>>,
     },
     /// Give a range a fresh active memtable and its old one to the flush worker.
     Seal {
         /// Which range.
         range: RangeId,
-        /// The memtable that has grown too large; nothing is done if it is not active any more.
+        /// The memtable that is full. Nothing happens if it is not active any more.
         memtable: u64,
     },
-    /// The log has grown: see whether something pins too much of it, or lies idle.
+    /// The log has grown. Look whether a range pins too much of it, or is idle.
     LogGrown,
-    /// A writer lacks room: seal what is due, or, for the engine's room, what helps most.
+    /// A writer lacks room. Seal what is due; for the engine's room, seal what helps most.
     Relieve {
         /// Whose room.
         scope: Scope,
-        /// Bytes that a write needs which does not wait for them.
+        /// Bytes that a write needs that does not wait for them.
         bytes: u64,
     },
-    /// Seal everything; answered when all of it is in published tables.
+    /// Seal everything.
     Flush {
-        /// Answered then, with the last number that had been stamped when it was sealed; or when
-        /// flushing any of it fails.
+        /// Told when all of it is in published tables, with the last number that was stamped when
+        /// it was sealed; or told when a flush of any of it fails.
         reply: Reply<Result<Seqno, Failure>>,
     },
-    /// A flush failed, or cannot begin, and will be tried again later.
+    /// A flush failed, or cannot begin. It will be tried again later.
     FlushFailed {
-        /// Whose memtables they are.
+        /// The range of the memtables.
         range: RangeId,
-        /// Which.
+        /// The memtables.
         memtables: Vec<u64>,
         /// Why.
         failure: Failure,
@@ -158,21 +158,20 @@ pub enum VersionMessage {
     Change {
         /// How.
         change: Change,
-        /// Answered, with its number, when it has happened for good; with none if there was nothing
-        /// to do.
+        /// Told when the change is durable, with its number; with `None` if there was nothing to
+        /// do.
         reply: Reply<Result<Option<Seqno>, Failure>>,
     },
-    /// File numbers were given out that no edit will name: none of them is ever to be given out
-    /// again.
+    /// File numbers were given out that no edit will name. None of them may be given out again.
     KeepNumbers {
-        /// Answered when that is durable.
+        /// Told when that is durable.
         reply: Reply<Result<(), Failure>>,
     },
-    /// A table's last reader has gone: delete the file.
+    /// The last reader of an obsolete table is gone. Delete the file.
     DeleteObsolete,
     /// Write the clean-close edit and stop.
     Close {
-        /// Answered when it is durable.
+        /// Told when the edit is durable.
         reply: Reply<Result<(), Failure>>,
     },
 }

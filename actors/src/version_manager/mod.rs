@@ -1,11 +1,10 @@
-//! The version manager: every change of what readers see goes through here, one at a time.
+//! The version manager: it makes every change of what readers see, one at a time.
 //!
-//! Owns:      the manifest, the current superversion, file numbers, the deletion of tables.
-//! Receives:  Install (flush worker, compaction workers), Seal (range owners), Relieve (the gate),
-//!            LogGrown (the log's keeper), KeepNumbers (the checkpointer), Flush, FlushFailed,
-//!            Change, DeleteObsolete, Close.
+//! Receives:  Install (flush worker, compaction workers), Seal (range owners), Relieve (admission),
+//!            LogGrown (log keeper), KeepNumbers (checkpointer), Flush, FlushFailed, Change,
+//!            DeleteObsolete, Close.
 //! Sends:     nothing; wakes the flush worker, the compaction planner and the range planner, and
-//!            runs range owners' seats as their caller.
+//!            enters range owners' seats.
 //! Publishes: `Superversion`, the log floor, the tables that are obsolete and held.
 //! Stops:     after Close, or when its mailbox is closed and empty.
 
@@ -71,26 +70,26 @@ pub struct VersionCounts {
     pub flush_bytes: Counter,
 }
 
-/// What a new superversion may bring to do.
+/// The signals that a new superversion may set.
 #[derive(Debug, Default)]
 pub struct TablesDue {
-    /// A memtable was frozen, or a version changed and L0 may have room again. The flush worker
-    /// waits for it.
+    /// A memtable was frozen, or a version changed and L0 may have room again. Wakes the flush
+    /// worker.
     pub flush: Signal,
-    /// A version changed: the compaction planner may have work, and waits for it.
+    /// A version changed. Wakes the compaction planner.
     pub compaction: Signal,
-    /// The version manager has done something: the range planner may have work, and waits for it.
+    /// The version manager has handled a message. Wakes the range planner.
     pub ranges: Signal,
 }
 
-/// The actor. Driven by a thread of its own: it syncs the manifest.
+/// The actor. A thread of its own drives it, because it syncs the manifest.
 #[derive(Debug)]
 pub struct VersionManager {
     environment: Arc<Environment>,
     failures: Arc<Failures>,
     accounts: Arc<Accounts>,
     topology: Arc<Topology>,
-    /// For new ranges, and memory for new memtables.
+    /// Makes owners for new ranges, and gives memory to new memtables.
     owners: Owners,
     wal: Arc<Log>,
     files: Arc<Files>,
@@ -101,8 +100,8 @@ pub struct VersionManager {
     waiters: FlushWaiters,
     /// Ranges whose last flush failed, or that cannot be flushed.
     failing: BTreeSet<RangeId>,
-    /// Writers wait for room in the engine, and none of what holds it can be flushed: is that
-    /// shown?
+    /// Is it shown that writers wait for room in the engine, and nothing that holds it can be
+    /// flushed?
     hopeless: bool,
     /// Bytes of all tables.
     table_bytes: u64,
@@ -112,14 +111,14 @@ pub struct VersionManager {
     next_range_id: u32,
     /// Changes that wait for their turn.
     changes: VecDeque<Wanted>,
-    /// Those that have had it, oldest first.
+    /// Changes that have had their turn, oldest first.
     stamped: VecDeque<Stamped>,
     outcomes: Outcomes,
 }
 
 impl VersionManager {
-    /// The manager of what `owners.topology` shows, in `files` and `manifest`. Wakes those who wait
-    /// for `due`.
+    /// A manager of what `owners.topology` shows, with `files` and `manifest`. It sets the signals
+    /// of `due`.
     pub fn new(
         owners: Owners,
         wal: Arc<Log>,
@@ -157,7 +156,7 @@ impl VersionManager {
         }
     }
 
-    /// What it counts.
+    /// Its counters.
     pub fn counts(&self) -> Arc<VersionCounts> {
         Arc::clone(&self.counts)
     }

@@ -1,8 +1,8 @@
-//! Tables that no version names any more and that somebody holds all the same.
+//! Tables that no version names any more but that somebody still holds.
 //!
-//! Superversions are numbered, and a table is in all of them from the one that brought it to the
-//! last before it was dropped. So the number of a reader's superversion tells whether the reader
-//! holds the table, and readers do nothing for it.
+//! Superversions are numbered. A table is in all of them from the first that named it to the last
+//! before it was dropped. So the number of a reader's superversion tells whether the reader holds
+//! the table, and readers do nothing for it.
 
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::version::TableHandle;
@@ -15,11 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub struct ObsoleteTable {
     /// The size of its file.
     pub bytes: u64,
-    /// The numbers of the superversions that it is in.
+    /// The numbers of the superversions that have it.
     pub superversions: Range<u64>,
 }
 
-/// See the module. One for an engine; changed by the version manager only.
+/// See the module. There is one per engine. Only the version manager changes it.
 #[derive(Debug, Default)]
 pub struct ObsoleteTables {
     state: Mutex<State>,
@@ -27,15 +27,15 @@ pub struct ObsoleteTables {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The first superversion of each table that is named now. Those that the open found are in
-    /// all.
+    /// The first superversion of each table that is named now. A table that the open found has
+    /// none, and counts from 0.
     since: HashMap<FileNumber, u64>,
-    /// Some of them nobody may hold any more.
+    /// Obsolete tables. Some of them nobody may hold any more.
     obsolete: Vec<(Weak<TableHandle>, ObsoleteTable)>,
 }
 
 impl ObsoleteTables {
-    /// The superversion with this number is the first with these tables.
+    /// The superversion with this number is the first that has these tables.
     pub(super) fn added(&self, tables: &[Arc<TableHandle>], superversion: u64) {
         let mut state = self.lock();
         for table in tables {
@@ -43,8 +43,8 @@ impl ObsoleteTables {
         }
     }
 
-    /// The superversion with this number is the first without these tables, and that is durable:
-    /// their files are to go with their last readers.
+    /// The superversion with this number is the first without these tables, and that is durable.
+    /// Their files are deleted once their last readers are gone.
     pub(super) fn dropped(&self, tables: &[Arc<TableHandle>], superversion: u64) {
         let mut state = self.lock();
         state.obsolete.retain(|(handle, _)| handle.strong_count() > 0);
@@ -57,7 +57,7 @@ impl ObsoleteTables {
         }
     }
 
-    /// Those that somebody holds now.
+    /// The obsolete tables that somebody holds now.
     pub fn list(&self) -> Vec<ObsoleteTable> {
         let state = self.lock();
         let held = state.obsolete.iter().filter(|(handle, _)| handle.strong_count() > 0);

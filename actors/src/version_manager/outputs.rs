@@ -1,4 +1,4 @@
-//! Tables that a flush or a compaction has written and that no manifest names yet.
+//! Tables that a job has written and that no manifest names yet.
 
 use super::Files;
 use super::message::{InstallFailure, VersionMessage, Work};
@@ -7,8 +7,8 @@ use sluicedb_storage::table::TableMeta;
 use sluicedb_storage::version::{SliceMeta, TableHandle, VersionEdit};
 use std::sync::Arc;
 
-/// Finished tables, durable under their names. Removed when dropped, unless a manifest may name
-/// them: a job that fails leaves nothing behind, however often it is tried again.
+/// Finished tables, durable under their names. Dropping them removes the files, unless a manifest
+/// may name them. So a failed job leaves nothing behind, however often it is tried again.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     files: Arc<Files>,
@@ -17,32 +17,33 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// What a job wrote.
+    /// The tables that a job wrote.
     pub(crate) fn new(files: &Arc<Files>, metas: Vec<TableMeta>) -> Self {
         let slices = metas.into_iter().map(SliceMeta::whole).collect();
         Self { files: Arc::clone(files), slices, may_be_named: false }
     }
 
-    /// The tables as an edit names them: all of each.
+    /// The tables as an edit names them: each as a whole.
     pub(crate) fn slices(&self) -> &[SliceMeta] {
         &self.slices
     }
 
-    /// Handles for the version that will name the tables. Opened while this thread may wait, if
-    /// there is room, so that no reader has to; that fails without consequence.
+    /// Handles for the version that will name the tables. The tables are opened here, if the table
+    /// cache has room, because this thread may wait; so no reader has to. If that fails, a reader
+    /// opens them.
     pub(super) fn handles(&self) -> Vec<Arc<TableHandle>> {
         let tables = self.slices.iter().map(|slice| Arc::clone(&slice.table));
         let handles = tables.map(|table| self.files.tables.handle(table));
         handles.inspect(TableHandle::open_early).collect()
     }
 
-    /// A manifest names them, or may: they stay.
+    /// A manifest names the tables, or may, so they stay.
     pub(super) fn keep(&mut self) {
         self.may_be_named = true;
     }
 
-    /// Has the version manager install `edit`, which names them; `work` is what
-    /// has gone into the tables. Removes them if no manifest can have the edit.
+    /// Has the version manager install `edit`, which names the tables. `work` is what they replace.
+    /// Removes the tables if no manifest can have the edit.
     pub(crate) async fn install(
         mut self,
         versions: &Mailbox<VersionMessage>,

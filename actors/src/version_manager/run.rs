@@ -1,4 +1,4 @@
-//! The version manager's loop, and what it looks after between messages.
+//! The version manager's loop, and its checks between messages.
 
 use super::VersionManager;
 use super::change::Wanted;
@@ -39,7 +39,7 @@ impl VersionManager {
                     self.changes.push_back(Wanted::new(change, reply));
                 }
                 VersionMessage::KeepNumbers { reply } => reply.send(self.keep_numbers()),
-                // What these ask for is looked after below, after every message.
+                // The checks after every message do what these ask for.
                 VersionMessage::LogGrown | VersionMessage::DeleteObsolete => {}
                 VersionMessage::Close { reply } => {
                     let settled = self.settle().await;
@@ -61,8 +61,7 @@ impl VersionManager {
         self.refuse_changes(&Failure::Closed);
     }
 
-    /// The next message; the alarm, and that the reserve is in use, are one that says that
-    /// something may be due.
+    /// The next message. The alarm, and the start of the reserve's use, count as a `LogGrown`.
     async fn next_message(&mut self) -> Option<VersionMessage> {
         let mut alarm = pin!(self.environment.until(self.seal_policy.alarm).fuse());
         futures::select_biased! {

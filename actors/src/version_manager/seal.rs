@@ -1,5 +1,5 @@
-//! Seals: a fresh active memtable for a range, and its old one for the flush worker; when, and for
-//! whom.
+//! Seals: a range gets a fresh active memtable, and its old one goes to the flush worker. Also
+//! when, and for whom.
 
 use super::VersionManager;
 use super::memory_pressure::{self, Candidate, RoomPlan};
@@ -37,9 +37,10 @@ impl VersionManager {
         }
     }
 
-    /// A fresh active memtable for `range`; its old one, which is not empty, goes to the flush
-    /// worker. Unless it is not time, or the queue is full: then when that has changed.
-    /// INVARIANT(bounded-overlay): it waits for room in the queue.
+    /// Seals the active memtable of `range` if it is full and the queue has room; otherwise that
+    /// happens when this is asked again. The range gets a fresh memtable, and its old one, which is
+    /// not empty, goes to the flush worker. INVARIANT(bounded-overlay): a seal waits for room in
+    /// the queue.
     pub(super) fn seal_if_due(&mut self, range: RangeId) {
         let current = self.topology.superversion.load_full();
         let Some(at) = current.ranges.iter().position(|entry| entry.id() == range) else { return };
@@ -75,22 +76,22 @@ impl VersionManager {
         self.owners.memory.memtable(id)
     }
 
-    /// Whoever began to wait before this look is seen, and whoever begins later asks for another
-    /// one (`requests.rs`, `somebody_waits`): so nobody waits while something could be sealed for
-    /// him. Who was woken and has not come has room, as far as anybody knows; if he finds none when
-    /// he comes, he begins anew.
+    /// Seals for those who wait. Whoever began to wait before this look is seen. Whoever begins
+    /// later asks for another look (`requests.rs`, `somebody_waits`). So nobody waits while
+    /// something could be sealed for him. A waiter that was woken and has not polled has room, as
+    /// far as anybody knows. If it finds none, it begins to wait anew.
     pub(super) fn look_after_waiters(&mut self) {
         let superversion = self.topology.superversion.load_full();
         let owners = superversion.ranges.iter().map(|range| &range.owner);
         for owner in owners.filter(|owner| owner.local.is_short()) {
-            // What is dead in there is room that somebody wants now.
+            // Dead entries in there occupy room that somebody wants now.
             owner.with_state(OverlayState::seal_when_full);
             self.seal_if_due(owner.id);
         }
         self.relieve_if_short(0);
     }
 
-    /// Nothing is sealed at less than its size for room that is there by now.
+    /// Relieves only if room is short. Otherwise nothing is sealed below its size.
     pub(super) fn relieve_if_short(&mut self, bytes: u64) {
         let global = &self.accounts.global;
         if self.hopeless
@@ -101,7 +102,7 @@ impl VersionManager {
         }
     }
 
-    /// Somebody waits for room in the engine (cold memtables can never starve a writer).
+    /// Makes room in the engine for whoever waits, so that cold memtables never starve a writer.
     pub(super) fn relieve(&mut self) {
         let current = self.topology.superversion.load_full();
         let mut accounted = 0;
@@ -122,7 +123,8 @@ impl VersionManager {
             RoomPlan::FlushIsDue => {}
             RoomPlan::Seal(range) => self.seal(range, SealCause::Pressure),
             RoomPlan::Nothing => {
-                // What is on its way into a memtable was not counted: then its arrival is the time.
+                // Entries on their way into a memtable were not counted. Then the memtable is
+                // sealed when they arrive.
                 if self.accounts.global.used() > accounted as u64 {
                     for range in &current.ranges {
                         if self.can_flush(range) {
@@ -134,8 +136,8 @@ impl VersionManager {
         }
     }
 
-    /// Says to those who wait for room in the engine whether it can come: not if all that holds it
-    /// belongs to ranges that cannot be flushed.
+    /// Tells those who wait for room in the engine whether room can come. It cannot if everything
+    /// that holds it belongs to ranges that cannot be flushed.
     pub(super) fn show_hope(&mut self, current: &Superversion, plan: RoomPlan) {
         let trouble = |owner: &Arc<RangeOwner>| self.failures.trouble_of(Party::Flush.of(owner.id));
         let holds =
@@ -159,7 +161,7 @@ impl VersionManager {
         }
     }
 
-    /// Does nothing keep the flush worker from this range?
+    /// Can the flush worker flush this range now?
     pub(super) fn can_flush(&self, range: &RangeEntry) -> bool {
         let room = l0_has_room(&range.stable, &self.environment.config);
         room && !self.failing.contains(&range.id())
@@ -178,8 +180,7 @@ impl VersionManager {
         match self.wal.with_log(|log| log.last_seqno()) {
             Ok(stamped) => {
                 self.waiters.wait(memtables, stamped, reply);
-                // What failed before and pauses is tried for this caller, who is told what comes of
-                // it.
+                // Flushes that failed and pause are tried now. This caller is told how they end.
                 self.failures.attempts.ask();
                 self.due.flush.set();
                 self.due.compaction.set();

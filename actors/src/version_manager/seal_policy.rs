@@ -1,7 +1,7 @@
-//! Seals that no writer asked for: of a range that pins the log, and of ranges that lie idle.
+//! Seals that no writer asked for: of a range that pins the log, and of idle ranges.
 //!
-//! Looked at after every message, and when the alarm set here goes off. Nothing in here is on a
-//! writer's path: that a range is idle is read off a counter that it keeps anyway.
+//! The manager looks after every message, and when the alarm set here goes off. Nothing in here is
+//! on a writer's path: a range is found idle by a counter that it keeps anyway.
 
 use super::VersionManager;
 use crate::failure::Party;
@@ -28,32 +28,32 @@ pub(super) enum SealCause {
     Flush,
 }
 
-/// What the manager remembers about each range.
+/// What the manager remembers of the seals of each range.
 #[derive(Debug, Default)]
 pub(super) struct SealPolicy {
     ranges: HashMap<RangeId, RangeSeals>,
-    /// When to look again although nothing has happened.
+    /// When to look again even if nothing happens.
     pub(super) alarm: Option<Instant>,
-    /// The last segment of which the manifest was to be told that nothing before it is needed.
+    /// The newest floor that the manifest was asked to record when no flush was due.
     let_go: FileNumber,
 }
 
 #[derive(Debug, Default)]
 struct RangeSeals {
     cooldown: Cooldown,
-    /// Why it is to be sealed, if somebody has asked.
+    /// Why the range should be sealed, if somebody has asked.
     asked: Option<SealCause>,
-    /// The number of batches applied when it was last seen to have changed, and when that was.
+    /// The count of applied batches when it was last seen to change, and when that was.
     quiet: Option<(u64, Instant)>,
 }
 
 impl SealPolicy {
-    /// The range is to be sealed because of `cause`, now or when its queue has room.
+    /// The range should be sealed because of `cause`, now or when its queue has room.
     pub(super) fn asked(&mut self, range: RangeId, cause: SealCause) {
         self.ranges.entry(range).or_default().asked.get_or_insert(cause);
     }
 
-    /// Why the range is being sealed: what was asked first, or else that it is full.
+    /// Why the range is being sealed: the cause that was named first, or else its size.
     pub(super) fn why(&mut self, range: RangeId) -> SealCause {
         let asked = self.ranges.get_mut(&range).and_then(|kept| kept.asked.take());
         asked.unwrap_or(SealCause::Size)
@@ -66,7 +66,7 @@ impl SealPolicy {
         }
     }
 
-    /// The range has gone.
+    /// The range is gone.
     pub(super) fn forget(&mut self, range: RangeId) {
         self.ranges.remove(&range);
     }
@@ -89,7 +89,7 @@ impl SealPolicy {
 }
 
 impl VersionManager {
-    /// Seals what has to be sealed although nobody asked for it.
+    /// Seals what must be sealed although nobody asked for it.
     pub(super) fn look_after_memtables(&mut self) {
         if self.failures.health.failure().is_some() {
             self.seal_policy.alarm = None;
@@ -102,11 +102,11 @@ impl VersionManager {
         self.seal_idle(now);
     }
 
-    /// One step towards a log within its limit: the range whose unflushed data is the oldest is
-    /// sealed. The next step follows when that is published (INVARIANT(log-bounded)).
+    /// Takes one step towards a log within its limit: seals the range whose unflushed data is the
+    /// oldest. The next step follows when that is published (INVARIANT(log-bounded)).
     fn bound_the_log(&mut self, now: Instant) {
         let max = self.environment.config.log_retained_bytes_max;
-        // Written by the thread that keeps the log, which also wakes this one; may be out of date.
+        // The log keeper writes this count and then wakes this thread. It may be out of date.
         if self.wal.counts.log_retained_bytes.get() <= max {
             return;
         }
@@ -114,11 +114,12 @@ impl VersionManager {
         let log = self.wal.with_log(|log| {
             (log.segments.retained_bytes(floor), log.segments.current_first_seqno())
         });
-        // A failed log has failed the engine.
+        // If the log's seat has failed, the engine has failed.
         let Ok((retained, current)) = log else { return };
         let superversion = self.topology.superversion.load_full();
         let Some((first, range, is_active)) = oldest_unflushed(&superversion) else { return };
-        // Sealed already: it is on its way. In the current segment: nothing in memory pins more.
+        // If that memtable is sealed, its flush is due. If its oldest entry is in the current
+        // segment, nothing in memory pins more.
         if retained <= max || !is_active || first >= current {
             return;
         }
@@ -131,11 +132,11 @@ impl VersionManager {
         }
     }
 
-    /// Everything is in tables and the log has gone on in another segment since: no flush will come
-    /// that says that the closed ones are not needed.
+    /// Releases closed log segments if everything is in tables and no flush is due that would
+    /// release them.
     fn let_go_of_log(&mut self) {
-        // May be out of date, as above. The record of a change is needed until an edit can say that
-        // it has happened (INVARIANT(prepared-needs-its-record)).
+        // The count may be out of date, as above. The record of a change is needed until an edit
+        // can say that the change has happened (INVARIANT(prepared-needs-its-record)).
         if self.wal.counts.log_retained_bytes.get() == 0 || !self.stamped.is_empty() {
             return;
         }
@@ -143,9 +144,9 @@ impl VersionManager {
         if oldest_unflushed(&superversion).is_some() {
             return;
         }
-        // A failed log has failed the engine.
+        // If the log's seat has failed, the engine has failed.
         let Ok((floor, newest)) = self.log_needed(&superversion.ranges) else { return };
-        // Once for each segment: where it does not succeed they stay until the next edit.
+        // Tried once per segment. If it fails, the segments stay until the next edit.
         let in_trouble = self.failures.trouble_of(Party::Manifest).is_some();
         if floor <= self.wal.floor().max(self.seal_policy.let_go) || in_trouble {
             return;
@@ -163,14 +164,14 @@ impl VersionManager {
             self.wal.raise_floor(floor);
             self.wal.due.keeping.set();
         } else {
-            // Nobody needs it.
+            // The edit was optional, so its failure is no trouble.
             self.failures.recover(Party::Manifest);
         }
     }
 
-    /// Seals ranges that nobody has written to for a while, where that frees something: segments of
-    /// the log, or memory when more than half of it is taken. Others may stay as they are for ever:
-    /// they cost nobody anything.
+    /// Seals ranges that nobody has written to for a while, where that frees log segments, or
+    /// memory while more than half of it is used. Other idle ranges cost nobody anything and stay
+    /// as they are.
     fn seal_idle(&mut self, now: Instant) {
         let Some(after) = self.environment.config.idle_seal_after else { return };
         let superversion = self.topology.superversion.load_full();

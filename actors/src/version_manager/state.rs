@@ -13,10 +13,10 @@ use sluicedb_storage::view::{MemtableSlice, PendingRun};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The tables of a flush, whole, go to the ranges that have their keys now, cut where those meet;
-/// and those that have its memtables are flushed so far. Nobody has them where the keyspace has
-/// gone. Blocks on the disk where ranges have parted meanwhile.
-/// INVARIANT(parent-drains-first): also after a split beside the flush.
+/// The edit for the tables of a flush. Each table goes to the ranges that have its keys now, cut
+/// where these meet. Ranges that have its memtables are recorded as flushed. If the keyspace is
+/// gone, nobody gets the tables. Blocks on the disk if a range has split meanwhile.
+/// INVARIANT(parent-drains-first): this holds for a split during the flush, too.
 pub(super) fn bring_home(
     current: &Superversion,
     flushed: &Flushed,
@@ -42,7 +42,7 @@ pub(super) fn bring_home(
         let is_flushed = |table: &&MemtableSlice| flushed.memtables.contains(&table.id());
         let theirs = range.sealed.iter().filter(is_flushed);
         if let Some(last) = theirs.filter_map(|table| table.last_seqno()).max() {
-            // Tables that came in over these memtables are no longer in front of any.
+            // Tables that came in over these memtables are no longer ahead of any.
             let oldest =
                 range.sealed.iter().rfind(|table| !is_flushed(table)).map(|table| table.id());
             let over = |pending: &&PendingRun| !pending.is_in_front_of(oldest);
@@ -53,9 +53,9 @@ pub(super) fn bring_home(
     Ok(edit)
 }
 
-/// What is to be cut out of the tables of a flush, in a range: the spans that all of its memtables
-/// are without. Those that were cut out after the flush had begun are among them, since all were
-/// sealed by then. What was cut out of some of them before is not in the tables.
+/// What must be cut out of a flush's tables in one range: the spans that all of its memtables lack.
+/// That covers spans that were cut out after the flush had begun, because all memtables were sealed
+/// by then. What was cut out of some of them before is not in the tables.
 /// INVARIANT(mask-covers-replay).
 fn cut_out_of_all(range: &RangeEntry, flushed: &Flushed) -> Vec<Span> {
     let is_flushed = |slice: &&MemtableSlice| flushed.memtables.contains(&slice.id());
@@ -67,8 +67,8 @@ fn cut_out_of_all(range: &RangeEntry, flushed: &Flushed) -> Vec<Span> {
     })
 }
 
-/// Are these slices there, with the keys that they had when they were merged? A change may have cut
-/// one and left its name to a part of it.
+/// Do these slices still exist, with the keys that they had when they were merged? A change may
+/// have cut one and left its name to a part of it.
 pub(super) fn are_there(
     before: &Version,
     gone: &[(RangeId, Place, SliceMeta)],
@@ -95,7 +95,7 @@ pub(super) fn without(ranges: &[RangeEntry], flushed: Option<&Flushed>) -> Vec<R
     ranges
 }
 
-/// A caller of `flush`: the memtables it still waits for, what it is told then, and its reply.
+/// A caller of `flush`: the memtables it still waits for, the number to tell it, and its reply.
 #[derive(Debug)]
 struct FlushWaiter {
     memtables: HashSet<u64>,
@@ -132,7 +132,8 @@ impl FlushWaiters {
         }
     }
 
-    /// Flushing these memtables fails: nobody waits for it to come right.
+    /// The flush of these memtables failed. Answers those who wait for it; nobody waits for the
+    /// retry.
     pub(super) fn failed(&mut self, memtables: &[u64], failure: &Failure) {
         let waits =
             |waiter: &mut FlushWaiter| memtables.iter().any(|id| waiter.memtables.contains(id));

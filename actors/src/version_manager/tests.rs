@@ -1,4 +1,4 @@
-//! An engine whose actors the test runs, while it holds some of them.
+//! Tests that run an engine's actors one by one and hold some of them back.
 
 use super::message::{Change, VersionMessage};
 use crate::bulk_worker::message::{Content, ExternalFile};
@@ -38,10 +38,10 @@ fn put(engine: &Engine, key: [u8; 2]) {
     assert!(matches!(put, Ok(Submitted::Done(_))), "no writer waits: {put:?}");
 }
 
-/// Goal: changes that follow each other faster than the disk do not fill the memory with sealed
-/// memtables. They wait for flushes; writers do not wait for them.
+/// Goal: changes that follow each other faster than the disk do not fill memory with sealed
+/// memtables. They wait for flushes. Writers do not wait for them.
 ///
-/// Planted: a change that does not ask; one that goes first in the queue of seals.
+/// Planted: a change that does not ask for room; a change that goes first in the queue of seals.
 #[test]
 fn changes_wait_for_flushes_and_writers_do_not_wait_for_them() {
     let (runtime, disk) = (Stepped::new(), MemVfs::new());
@@ -52,7 +52,7 @@ fn changes_wait_for_flushes_and_writers_do_not_wait_for_them() {
     let engine = runtime.run(FLUSH, opening).expect("an empty directory opens");
     let sealed = || engine.superversion().ranges.iter().map(|range| range.sealed.len()).max();
     let mut context = Context::from_waker(Waker::noop());
-    // The range that is written to parts, again and again.
+    // The range that is written to is split again and again.
     let split = |n: u8| {
         engine.change(Change::Split {
             keyspace: KeyspaceId::DEFAULT,
@@ -80,11 +80,11 @@ fn changes_wait_for_flushes_and_writers_do_not_wait_for_them() {
     assert_eq!(sealed(), Some(0));
 }
 
-/// Goal: a flush that was begun before its range parted is for both parts, and one memtable is
-/// flushed once.
+/// Goal: a flush that began before its range split serves both parts, and each memtable is flushed
+/// once.
 ///
-/// Planted: the tables for the left part whole (its rule is broken, and the engine stops); a range
-/// that keeps the memtable (it is flushed again).
+/// Planted: the whole table goes to the left part (its rule is broken, and the engine stops); a
+/// range keeps the memtable (it is flushed again).
 #[test]
 fn t002_10_a_flush_under_way_is_cut_where_its_range_has_parted() {
     for splits in [1, 3] {
@@ -100,7 +100,7 @@ fn t002_10_a_flush_under_way_is_cut_where_its_range_has_parted() {
         let mut flush = Box::pin(engine.flush());
         assert!(flush.as_mut().poll(&mut context).is_pending());
         runtime.run_all_but(&[FLUSH]);
-        // The range parts when the tables are written, and before they are installed.
+        // The range splits after the tables are written and before they are installed.
         let split = |n: u8| {
             engine.change(Change::Split {
                 keyspace: KeyspaceId::DEFAULT,
@@ -137,7 +137,8 @@ fn span(lo: [u8; 2], hi: [u8; 2]) -> KeyspaceSpan {
     KeyspaceSpan::of_default(Span { lo, hi })
 }
 
-/// An engine of `ranges` ranges that seal little, on `disk`; its flush worker is held.
+/// An engine with `ranges` ranges and a queue of one sealed memtable, on `disk`. Its flush worker
+/// is held.
 fn held(runtime: &Stepped, disk: Arc<dyn Vfs>, dir: &str, ranges: u8) -> Engine {
     let mut config = config(dir, ranges);
     config.sealed_memtables_max = 1;
@@ -145,8 +146,7 @@ fn held(runtime: &Stepped, disk: Arc<dyn Vfs>, dir: &str, ranges: u8) -> Engine 
     runtime.run(FLUSH, opening).expect("an empty directory opens")
 }
 
-/// Everybody who is not held does what there is to do for `future`, which may ask several of them
-/// in turn.
+/// Polls `future`, and lets every actor that is not held run, for several rounds.
 fn follow<T>(
     runtime: &Stepped,
     held: &[&str],
@@ -162,7 +162,7 @@ fn follow<T>(
     Poll::Pending
 }
 
-/// Changes of nothing that is there, which seal what is in memory all the same.
+/// Excises spans that hold nothing. That seals what is in memory all the same.
 fn fill_queue(runtime: &Stepped, engine: &Engine, range: u8) {
     for n in 0..3 {
         put(engine, [range, n]);
@@ -178,9 +178,9 @@ fn tables(disk: &MemVfs, dir: &str) -> usize {
     names.iter().filter(is_table).count()
 }
 
-/// Goal: a change that waits for a flush knows what the flush has made.
+/// Goal: a change that waits for a flush knows the tables that the flush made.
 ///
-/// Planted: a change that is prepared before it waits.
+/// Planted: a change is prepared before it waits.
 #[test]
 fn prepared_for_what_is_what_a_flush_brings_meanwhile_is_cut_out_too() {
     let (runtime, disk) = (Stepped::new(), MemVfs::new());
@@ -200,10 +200,10 @@ fn prepared_for_what_is_what_a_flush_brings_meanwhile_is_cut_out_too() {
     }
 }
 
-/// Goal: the parts of a range are flushed as far as the range was when it parted, not when that was
-/// wanted; and what a change said of a range that has gone since holds up no edit.
+/// Goal: the parts of a range are flushed as far as the range was when it split, not when the split
+/// was requested. What a change recorded of a range that is gone blocks no edit.
 ///
-/// Planted: a change that is prepared before it waits; outcomes that name ranges that have gone.
+/// Planted: a change is prepared before it waits; outcomes name ranges that are gone.
 #[test]
 fn prepared_for_what_is_a_range_parts_as_it_is_then() {
     let (runtime, disk) = (Stepped::new(), MemVfs::new());
@@ -222,7 +222,7 @@ fn prepared_for_what_is_a_range_parts_as_it_is_then() {
         Box::pin(engine.change(Change::Split { keyspace: KeyspaceId::DEFAULT, at: at([0, 100]) }));
     assert!(follow(&runtime, &[FLUSH], &mut excise).is_pending(), "the queue is full");
     assert!(follow(&runtime, &[FLUSH], &mut split).is_pending());
-    // The other range is not held up.
+    // The other range does not have to wait.
     let other = engine.change(Change::Split { keyspace: KeyspaceId::DEFAULT, at: at([1, 100]) });
     assert!(runtime.run(FLUSH, other).expect("the disk works").is_some());
     assert!(follow(&runtime, &[], &mut excise).is_ready());
@@ -235,10 +235,10 @@ fn prepared_for_what_is_a_range_parts_as_it_is_then() {
     runtime.run("nobody", engine.flush()).expect("every edit is taken");
 }
 
-/// Goal: files go when nothing of them is left, without anything else happening.
+/// Goal: files of which nothing is left are deleted, without another event.
 ///
-/// Planted: a table that was cut out at its install and that nobody drops; outcomes that wait for
-/// the next edit.
+/// Planted: a table that was cut out entirely at its install is not dropped; outcomes wait for the
+/// next edit.
 #[test]
 fn files_of_which_nothing_is_left_go() {
     let (runtime, disk) = (Stepped::new(), MemVfs::new());
@@ -269,7 +269,7 @@ fn files_of_which_nothing_is_left_go() {
 
 /// Goal: tables that come in while nothing can be flushed are bounded in number.
 ///
-/// Planted: room is asked for what is sealed alone.
+/// Planted: only the sealed memtables are checked for room.
 #[test]
 fn tables_ahead_of_memory_wait_as_others_do() {
     let (runtime, disk) = (Stepped::new(), MemVfs::new());
@@ -296,9 +296,9 @@ fn tables_ahead_of_memory_wait_as_others_do() {
     assert!(follow(&runtime, &[], &mut one_more).is_ready(), "there is room after the flush");
 }
 
-/// Goal: what a replacement brings is found from the moment on in which what it cuts out is not,
-/// although a write in front of it is applied and not yet visible: its caller has been stopped
-/// between the two.
+/// Goal: what a replacement brings is found from the moment in which what it cuts out is not.
+/// Before the replacement a write is applied and not yet visible: its caller is stopped between the
+/// two.
 ///
 /// Planted: a superversion that is published without its number (neither the old value nor the new
 /// one is found).
@@ -323,7 +323,7 @@ fn born_is_applied_what_came_is_read_before_the_write_in_front_of_it_is_visible(
     let mut replaced = Box::pin(engine.replace(vec![within], Content::Tables(vec![file])));
     let waits = ["sluice-version", FLUSH];
     assert!(follow(&runtime, &waits, &mut replaced).is_pending(), "its tables are written");
-    // What was read while the writer was stopped. A panic in there would be one in its turn.
+    // What was read while the writer was stopped. A panic in the hook would be a panic in its turn.
     let read = Rc::new(RefCell::new(None));
     let hook = {
         let (engine, runtime, read) = (Rc::clone(&engine), runtime.clone(), Rc::clone(&read));
@@ -352,9 +352,10 @@ fn born_is_applied_what_came_is_read_before_the_write_in_front_of_it_is_visible(
     assert!(follow(&runtime, &[], &mut replaced).is_ready());
 }
 
-/// Goal: a change that would wait for flushes which fail is told why, and changes elsewhere go on.
+/// Goal: a change that would wait for a flush that fails is told why. Changes of other ranges go
+/// on.
 ///
-/// Planted: one that waits.
+/// Planted: a change that waits.
 #[test]
 fn a_change_waits_for_no_flush_that_fails() {
     let (runtime, disk) = (Stepped::new(), FaultVfs::over_mem(&MemVfs::new()));
@@ -374,7 +375,7 @@ fn a_change_waits_for_no_flush_that_fails() {
     );
 }
 
-/// The only range of a new database gets this id.
+/// Makes a database whose only range has this id.
 fn name_the_range(vfs: &Arc<dyn Vfs>, dir: &str, id: u32) {
     let options = RecoverOptions {
         create_if_missing: true,
@@ -439,7 +440,7 @@ fn c4_a_change_that_would_need_an_id_beyond_the_last_is_refused() {
 
 /// Goal: ranges are not merged while "flushed up to here" means different things in them.
 ///
-/// Planted: the larger of both numbers (the open skips what only the log has).
+/// Planted: the larger of the two numbers is taken (the open skips what only the log has).
 #[test]
 fn a_merge_waits_until_nothing_in_memory_is_older_than_a_table() {
     let (runtime, disk) = (Stepped::new(), MemVfs::new());
@@ -451,7 +452,7 @@ fn a_merge_waits_until_nothing_in_memory_is_older_than_a_table() {
             .run("nobody", engine.change(Change::Merge { keyspace: KeyspaceId::DEFAULT, at }))
             .expect("the disk works")
     };
-    // In memory of the first range, and older than what the second one has in tables.
+    // The first write stays in memory, and is older than what the second range has in tables.
     put(&engine, [0, 1]);
     put(&engine, [1, 1]);
     engine.parts.topology.superversion.load_full().ranges[1].owner.with_state(|state| {

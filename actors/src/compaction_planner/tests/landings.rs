@@ -1,13 +1,14 @@
-//! Landings with workers that the test plays.
+//! The planner and landings, with workers that the test plays.
 
 use super::*;
 use sluicedb_storage::compact::IngestMode;
 use std::collections::BTreeMap;
 
-/// One range, whose landing in front of L1 has something in each of four shards, over little in L1.
+/// An engine with one range. Its landing before L1 has tables in each of four shards; L1 has
+/// little.
 fn landed(dir: &str) -> Home {
     let home = Home::with(dir, 1, 1, |config| {
-        // So that flushes are cut.
+        // So that flushes are cut at shard bounds.
         config.memtable_bytes = Some(32 << 10);
         config.compaction.l0_trigger = 2;
         config.compaction.level_base_bytes = 1 << 30;
@@ -20,7 +21,8 @@ fn landed(dir: &str) -> Home {
         let landing = version.ranges()[0].layers.landing(1);
         landing.iter().map(|layer| layer.place).collect::<BTreeSet<_>>()
     };
-    // Into L1 first, and then in front of it. Where shards move at the same time it is tried again.
+    // Tables go into L1 first and then into its landing. Where the shard bounds move, it tries
+    // again.
     for _ in 0..2 {
         for _ in 0..2 {
             let mut batch = WriteBatch::new();
@@ -41,7 +43,7 @@ fn landed(dir: &str) -> Home {
     home
 }
 
-/// Which worker drains what.
+/// Which worker drains which shard.
 fn drains(played: &Played) -> BTreeMap<Place, usize> {
     let running = played.running.iter().enumerate();
     let jobs = running.filter_map(|(worker, job)| Some((worker, job.as_ref()?)));
@@ -60,7 +62,7 @@ fn t000_14_a_drain_that_fails_in_one_shard_stops_no_other_and_is_tried_again() {
     let first = drains(&played);
     assert!(first.len() >= 2, "two shards are drained at once: {first:?}");
     let (&failing, &worker) = first.first_key_value().expect("there are two");
-    // Also those that have another part of the same file.
+    // This includes shards that have another part of the same file.
     let others: Vec<_> = first.keys().filter(|place| **place != failing).copied().collect();
     assert!(!others.is_empty(), "{first:?}");
     played.end(worker, Ended::Failed(io_error()));
@@ -82,9 +84,9 @@ fn t000_14_a_drain_that_fails_in_one_shard_stops_no_other_and_is_tried_again() {
     }
 }
 
-/// A merge that takes long in one range, and a tombstone that becomes old in another one.
+/// One range is in a long merge while a tombstone of another one becomes too old.
 ///
-/// Planted: an alarm only while nothing runs.
+/// Planted: the alarm is set only while nothing runs.
 #[test]
 fn what_becomes_due_while_a_job_runs_is_given_to_who_is_idle() {
     const HOUR: Duration = Duration::from_secs(3600);
@@ -123,7 +125,7 @@ fn what_becomes_due_while_a_job_runs_is_given_to_who_is_idle() {
     played.look();
     assert_eq!((played.count(), played.job(0).range), (1, version.ranges()[1].id));
     home.runtime.advance(HOUR + Duration::from_secs(1));
-    // No message, and no signal.
+    // Neither a message nor a signal wakes the planner.
     played.take();
     assert_eq!(played.job(1).mode(), IngestMode::Drain);
 }

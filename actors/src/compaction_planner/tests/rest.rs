@@ -1,11 +1,11 @@
-//! Ranges that rest, with workers that the test plays and a clock that it moves.
+//! Ranges at rest, with workers that the test plays and a clock that it moves.
 
 use super::*;
 use sluicedb_storage::compact::Choice;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Ranges with something in L0 that is not due, over little in L1.
+/// An engine whose ranges have tables in L0 that are not due, and little in L1.
 fn home(dir: &str, ranges: u8, workers: usize) -> Home {
     let home = Home::with(dir, ranges, workers, |config| {
         config.compaction.l0_trigger = 4;
@@ -33,7 +33,7 @@ fn home(dir: &str, ranges: u8, workers: usize) -> Home {
     home
 }
 
-/// Planted: an alarm for rests only while nobody looks anyway; batches of another range.
+/// Planted: the alarm for rests is set only when another one is; batches of another range count.
 #[test]
 fn a_range_rests_when_its_time_has_come_and_nobody_has_written() {
     let home = home("/planner/rests", 2, 2);
@@ -47,7 +47,7 @@ fn a_range_rests_when_its_time_has_come_and_nobody_has_written() {
     let payload = batch.take_encoded().into();
     assert!(home.engine.write_path().submit_owned(payload, 1, Durability::Buffered).is_ok());
     home.runtime.advance(SECOND);
-    // No message, and no signal.
+    // Neither a message nor a signal wakes the planner.
     played.take();
     assert_eq!(
         (played.count(), played.job(0).range),
@@ -61,7 +61,7 @@ fn a_range_rests_when_its_time_has_come_and_nobody_has_written() {
     home.runtime.advance(SECOND);
     played.take();
     assert_eq!(played.count(), 2, "now it rests as well");
-    // Who comes back does not meet another one.
+    // A range that is written to again is not chosen again at once.
     let batch = |range: u8| {
         let mut batch = WriteBatch::new();
         batch.put([range, 1], [9; 10]);
@@ -76,7 +76,7 @@ fn a_range_rests_when_its_time_has_come_and_nobody_has_written() {
     assert_eq!(played.count(), 2, "but it is when that is over");
 }
 
-/// The whole engine: what waits goes down without anybody doing anything.
+/// The whole engine: what waits above the levels is merged down without any request.
 #[test]
 fn an_engine_at_rest_has_nothing_in_front_of_its_levels() {
     let home = home("/planner/at-rest", 1, 1);

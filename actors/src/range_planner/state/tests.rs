@@ -1,5 +1,4 @@
-//! Decisions on ranges that nobody has: what is seen is said, and time passes when the test says
-//! so.
+//! Decisions on imaginary ranges. The test says what is seen, and moves the clock.
 
 use super::*;
 use crate::runtime::{Runtime, ThreadRuntime};
@@ -23,7 +22,7 @@ fn id(number: u32) -> RangeId {
     RangeId(number)
 }
 
-/// A range with so many bytes, and a tenth as many entries.
+/// A range with this many bytes, and a twentieth as many entries.
 fn range(number: u32, bytes: u64) -> Seen {
     let limits = Limits::of(&policy(), &KeyspaceOptions::default());
     let (entries, is_first) = (bytes / 20, number == 1);
@@ -55,15 +54,15 @@ impl Told {
         self.decide(seen).orders
     }
 
-    /// By the limits that count now.
+    /// Decides by the current limits.
     fn decide(&mut self, seen: &[Seen]) -> Decision {
         let limits = Limits::of(&self.policy, &KeyspaceOptions::default());
         let seen: Vec<_> = seen.iter().map(|range| Seen { limits, ..*range }).collect();
         self.history.look(&seen, &self.policy, self.now)
     }
 
-    /// A look after each period, with so many batches in each second since the one before, until
-    /// there is an order, but for at most so many looks.
+    /// Looks after each period, with these batches per second since the last look. Stops at the
+    /// first order, or after `most` looks.
     fn looks(&mut self, seen: &mut [Seen], rates: &[u64], most: usize) -> (usize, Vec<Order>) {
         for looks in 1..=most {
             self.now += PERIOD;
@@ -79,7 +78,7 @@ impl Told {
     }
 }
 
-/// Planted: the limit itself; the first cause that is said instead of the one that holds.
+/// Planted: a range at its limit is split; the first cause is named instead of the one that holds.
 #[test]
 fn a_range_is_split_above_a_limit_and_the_fullest_first() {
     let mut told = Told::new();
@@ -92,7 +91,7 @@ fn a_range_is_split_above_a_limit_and_the_fullest_first() {
     assert_eq!(told.look(&seen), []);
 }
 
-/// Planted: a limit of ranges that one look passes.
+/// Planted: one look exceeds the limit of ranges.
 #[test]
 fn as_many_are_split_as_there_may_be_ranges() {
     let mut told = Told::new();
@@ -107,7 +106,7 @@ fn as_many_are_split_as_there_may_be_ranges() {
     assert_eq!(told.look(&seen).len(), ORDERS_MAX);
 }
 
-/// Planted: one burst is enough; a range that is new counts at once.
+/// Planted: one burst is enough; a new range counts at once.
 #[test]
 fn a_range_is_split_when_it_has_been_hot_for_a_cooldown() {
     let mut told = Told::new();
@@ -125,8 +124,8 @@ fn a_range_is_split_when_it_has_been_hot_for_a_cooldown() {
     assert_eq!(told.looks(&mut seen, &[130], 10), (6, vec![split(1, Cause::Heat)]));
 }
 
-/// Goal: one key that has all the heat costs a few splits, not one after each cooldown. Planted:
-/// parts that count as new.
+/// Goal: one key that has all the heat costs a few splits, not one per cooldown. Planted: parts
+/// count as new ranges.
 #[test]
 fn t002_13_heat_that_does_not_part_is_followed_ever_more_rarely() {
     let mut told = Told::new();
@@ -142,7 +141,7 @@ fn t002_13_heat_that_does_not_part_is_followed_ever_more_rarely() {
         seen[0] = Seen { id: hot, batches: 0, ..seen[0] };
     }
     assert_eq!(looks, [5, 17, 65, 257]);
-    // Where it does part, a hot part is as good as any.
+    // If the heat does divide, a hot part counts like any range.
     let mut told = Told::new();
     let mut seen = [range(1, 10)];
     told.look(&seen);
@@ -153,7 +152,7 @@ fn t002_13_heat_that_does_not_part_is_followed_ever_more_rarely() {
     assert_eq!((looks, orders), (5, vec![split(2, Cause::Heat), split(3, Cause::Heat)]));
 }
 
-/// Planted: what fails is tried at each look.
+/// Planted: what failed is tried again at each look.
 #[test]
 fn t002_13_a_range_that_cannot_be_split_is_left_alone_for_longer_each_time() {
     let mut told = Told::new();
@@ -172,12 +171,12 @@ fn t002_13_a_range_that_cannot_be_split_is_left_alone_for_longer_each_time() {
     assert_eq!(tries, [0, 40, 120, 280, 600, 1240, 2520]);
     let decision = told.decide(&seen);
     assert_eq!(decision.again, Some(told.now + Duration::from_secs(5080 - 4000)));
-    // Others are not concerned.
+    // Other ranges are not delayed.
     seen[1].bytes = 1001;
     assert_eq!(told.look(&seen), [split(2, Cause::Bytes)]);
 }
 
-/// Planted: one of two is cold; no more than one look; a range that is merged twice.
+/// Planted: one cold range of two is enough; one look is enough; a range is merged twice.
 #[test]
 fn small_neighbours_are_merged_when_both_have_been_cold_for_long() {
     let mut told = Told::new();
@@ -186,9 +185,9 @@ fn small_neighbours_are_merged_when_both_have_been_cold_for_long() {
     assert_eq!(told.looks(&mut seen, &[50, 11, 0], 50).1, [], "an eighth of 80 is 10");
     let (looks, orders) = told.looks(&mut seen, &[0, 10, 0], 50);
     assert_eq!(orders, [merge(1, 2)], "and not 2 with 3 as well");
-    // The heat of the first one fades: 25, 12, 6.
+    // The heat of the first range fades: 25, 12, 6.
     assert_eq!(looks, 3 + 16);
-    // What is large, or has something in memory in the way, stays.
+    // Large ranges stay, and so do ranges with something in memory that is in the way.
     let mut seen = [range(1, 100), range(2, 151), Seen { joins_next: false, ..range(3, 50) }];
     assert_eq!(told.looks(&mut seen, &[0; 3], 20).1, [merge(2, 3)]);
     seen[1].joins_next = false;
@@ -198,7 +197,7 @@ fn small_neighbours_are_merged_when_both_have_been_cold_for_long() {
     assert_eq!(told.looks(&mut [range(1, 1), range(2, 1)], &[0; 2], 50).1, []);
 }
 
-/// Where heat is no limit, a cold range is one to which nothing is written.
+/// Without a limit of heat, a range is cold only if nothing is written to it.
 #[test]
 fn without_a_limit_of_heat_one_batch_is_too_many() {
     let mut told = Told::new();
@@ -210,10 +209,10 @@ fn without_a_limit_of_heat_one_batch_is_too_many() {
     assert!(!told.looks(&mut seen, &[0, 0], 60).1.is_empty());
 }
 
-/// Goal: ranges do not flap. Method: a hot range that is split, then two parts that are hot and
-/// cold by turns, for as long as ever; and a range around the limit of bytes.
+/// Goal: ranges do not flap. Method: a hot range is split, then its two parts are hot and cold by
+/// turns, for every length of a turn; the range's bytes are around the limit.
 ///
-/// Planted: a merge at half a limit; coldness that is not measured for long.
+/// Planted: ranges merge at half a limit; coldness counts at once.
 #[test]
 fn what_was_split_is_not_merged_at_once_and_the_other_way_round() {
     for on in 1..8_u64 {
@@ -230,7 +229,7 @@ fn what_was_split_is_not_merged_at_once_and_the_other_way_round() {
                 .map(|&range| {
                     let all: &mut u64 = batches.entry(range).or_default();
                     *all += total * PERIOD.as_secs() / count;
-                    // Data that is just too much for one range.
+                    // The data is just too much for one range.
                     Seen { batches: *all, ..self::range(range, 1040 / count) }
                 })
                 .collect();
@@ -251,13 +250,13 @@ fn what_was_split_is_not_merged_at_once_and_the_other_way_round() {
                 }
             }
         }
-        // Up to eight ranges, and then nothing more.
+        // Up to eight ranges, and then no change any more.
         assert!(changes.len() <= 7, "{on}: {changes:?}");
         assert!(changes.iter().all(|look| *look < 500), "{on}: {changes:?}");
     }
 }
 
-/// Planted: an alarm at each look.
+/// Planted: an alarm is set at each look.
 #[test]
 fn nothing_is_looked_at_while_nothing_happens() {
     let mut told = Told::new();
@@ -270,15 +269,15 @@ fn nothing_is_looked_at_while_nothing_happens() {
     assert!(told.history.is_warm());
     told.looks(&mut seen, &[0, 0], 3);
     assert!(!told.history.is_warm(), "{}", told.history.heat(id(1)));
-    // A merge is a matter of time.
+    // A merge is due by time alone.
     let mut told = Told::new();
     let small = [range(1, 1), range(2, 1)];
     let again = told.decide(&small).again;
     assert!(again == Some(told.now + 4 * COOLDOWN), "{again:?}");
 }
 
-/// What a look at very many ranges costs is told, not demanded:
-/// `cargo test --release -- --ignored looks_at`.
+/// Prints what a look at very many ranges costs. It asserts nothing: `cargo test --release --
+/// --ignored looks_at`.
 #[test]
 #[ignore = "it measures"]
 #[allow(clippy::print_stderr, clippy::disallowed_methods, reason = "it measures")]
