@@ -1,5 +1,5 @@
-//! The house stays as it is written down: `actors/src/lib.rs` lists the layers, and no module names
-//! one above its own. What is seen are `crate::` paths, in imports and inline; tests are left out.
+//! The layers are as documented: `actors/src/lib.rs` lists them, and no module names one above its
+//! own. Checked are `crate::` paths, in imports and inline. Tests are left out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -62,7 +62,7 @@ fn names(text: &str) -> BTreeSet<String> {
 
 type Arrows = BTreeMap<String, BTreeMap<String, PathBuf>>;
 
-/// Which module names which others, and a file where it does.
+/// Which modules each module names, with a file in which it does.
 fn arrows() -> Arrows {
     let mut arrows = Arrows::new();
     for entry in fs::read_dir(source()).expect("the folder is there") {
@@ -85,13 +85,13 @@ fn arrows() -> Arrows {
     }
     let modules: BTreeSet<_> = arrows.keys().cloned().collect();
     for named in arrows.values_mut() {
-        // Types and macros of the crate's root are no modules.
+        // Types and macros of the crate's root are not modules.
         named.retain(|name, _| modules.contains(name));
     }
     arrows
 }
 
-/// The shortest way along arrows.
+/// The shortest path along the arrows.
 fn way(arrows: &Arrows, from: &str, to: &str) -> Option<Vec<String>> {
     let mut ways = VecDeque::from([vec![from.to_owned()]]);
     let mut seen = BTreeSet::new();
@@ -129,7 +129,8 @@ fn no_module_names_one_above_it() {
     assert!(wrong.is_empty(), "arrows that go up:\n{}", wrong.join("\n"));
 }
 
-/// Who has read one actor's folder can open the others blind. Planted: a header without `Stops:`.
+/// Whoever has read one actor's folder knows where to look in the others. Planted: a header without
+/// `Stops:`.
 #[test]
 fn every_actors_folder_has_the_same_shape() {
     let actors = [

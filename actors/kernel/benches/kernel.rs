@@ -1,5 +1,5 @@
-//! What the kernel costs, beside tokio's and flume's: single operations that nobody contends for,
-//! and a question to an actor, by one caller and by sixteen. What counts are ratios within one run.
+//! The costs of the kernel beside those of tokio and flume: single operations without contention,
+//! and a question to an actor by one caller and by sixteen. Compare ratios within one run only.
 
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
@@ -50,7 +50,7 @@ impl Handler for Sum {
     }
 }
 
-/// An actor that its callers run, and what its kick wakes.
+/// An actor that its callers run, and the signal that its kick sets.
 fn combining() -> (Arc<CombiningMailbox<Sum>>, Arc<Signal>) {
     let kicked = Arc::new(Signal::new());
     let kick = Arc::clone(&kicked);
@@ -158,8 +158,8 @@ fn alone(c: &mut Criterion) {
     group.finish();
 }
 
-/// How long `clients` tasks take for `count` questions in all, each asking the next one when it has
-/// its answer.
+/// How long `clients` tasks take for `count` questions in total. Each task asks the next question
+/// when it has its answer.
 fn ask<A, F>(runtime: &Runtime, clients: u64, count: u64, asks: A) -> Duration
 where
     A: Fn() -> F + Clone + Send + 'static,

@@ -1,8 +1,8 @@
 //! A rate-limited pool of worker threads with backpressure.
 //!
-//! Jobs go into mailboxes that are bounded in messages and in bytes: who submits faster than the
-//! pool works waits for room, in line, without blocking an executor. All workers share one rate,
-//! which an actor without a thread of its own keeps: whichever worker asks runs it.
+//! Jobs go into mailboxes that are bounded in messages and in bytes. A caller that submits faster
+//! than the pool works waits for room in line, without blocking an executor. All workers share one
+//! rate. An actor without a thread of its own keeps it: whichever worker asks runs the actor.
 //!
 //! ```sh
 //! cargo run --release -p sluicedb-kernel --example worker_pool
@@ -21,14 +21,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// One turn after the other, `pause` apart.
+/// Gives out turns that are `pause` apart.
 struct Pace {
     pause: Duration,
     next: Instant,
 }
 
 impl Handler for Pace {
-    /// Told when it is the asker's turn.
+    /// Told the time of the asker's turn.
     type Message = Reply<Instant>;
 
     fn handle(&mut self, reply: Reply<Instant>, _: &mut Turn) {
@@ -56,7 +56,7 @@ struct Pool {
 impl Pool {
     fn new(workers: usize, per_second: u32) -> Self {
         let pace = Pace { pause: Duration::from_secs(1) / per_second, next: Instant::now() };
-        // No more can ask at once than there are workers, and all of them fit into one turn.
+        // At most one request per worker exists at once, and all of them fit into one turn.
         let hooks =
             Hooks { kick: Box::new(|| ()), on_panic: Box::new(|told| eprintln!("pace: {told}")) };
         let capacity = Capacity { messages: workers, bytes: 0 };
@@ -72,7 +72,7 @@ impl Pool {
         Self { mailboxes, next: AtomicUsize::new(0), workers }
     }
 
-    /// Waits for room, not for the work; that is what the answer is for. Dropped while it waits,
+    /// Waits for room, not for the work; the answer is for that. If it is dropped while waiting,
     /// nothing has happened.
     async fn submit(&self, text: String) -> Result<Answer<usize>, Refused> {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.mailboxes.len();
@@ -82,8 +82,7 @@ impl Pool {
         Ok(answer)
     }
 
-    /// What was submitted is done first: a mailbox ends when its last sender is gone and it is
-    /// empty.
+    /// Submitted jobs are done first: a mailbox ends when it is empty and its last sender is gone.
     fn close(self) {
         drop(self.mailboxes);
         for worker in self.workers {
@@ -106,7 +105,7 @@ fn work(mut inbox: Inbox<Job>, pace: &CombiningMailbox<Pace>) {
 fn main() {
     let begun = Instant::now();
     let pool = Pool::new(4, 200);
-    // Any executor would do; a thread that waits is one.
+    // Any executor will do. A thread that waits is one.
     let words = block_on(async {
         let mut answers = Vec::new();
         for n in 0..100 {

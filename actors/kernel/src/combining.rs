@@ -1,24 +1,28 @@
-//! An actor that its callers run: state behind a combining lock, and a bounded mailbox that whoever
-//! gets the lock drains.
+//! An actor that its callers run: state behind a combining lock, and a bounded mailbox. Whoever
+//! gets the lock drains the mailbox.
 //!
-//! This is flat combining: who holds the lock does the work of those who found it taken, so a call
-//! costs no hop to another thread and a crowd of callers passes the state around less often. (D.
-//! Hendler, I. Incze, N. Shavit, M. Tzafrir: Flat Combining and the Synchronization-Parallelism
-//! Tradeoff, SPAA 2010.) Here the publication list is a bounded queue, nobody spins or sleeps for
-//! the lock, and what a caller does for others is bounded. Holding the lock is called *sitting in
-//! the seat*.
+//! This is flat combining (D. Hendler, I. Incze, N. Shavit, M. Tzafrir: Flat Combining and the
+//! Synchronization-Parallelism Tradeoff, SPAA 2010). The holder of the lock does the work of those
+//! who found it taken. So a call needs no other thread, and many callers pass the state around less
+//! often. Unlike in the paper the publication list is a bounded queue, nobody spins or sleeps for
+//! the lock, and the work that a caller does for others is bounded. The lock is called the *seat*,
+//! and its holder the *occupant*.
 //!
-//! Guarantees: messages are handled one at a time, in the order in which they were sent; none is
-//! left behind while the seat is free: a sender counts its message and *then* tries the seat, an
-//! occupant frees the seat and *then* looks at the count, both with read-modify-writes, so one of
-//! the two sees the other. A turn on a caller's thread is bounded, and so is all that it leads to
-//! in other seats, which shares the bounds of one further turn; what is left over, and everything
-//! heavy, is handed to a thread behind the `kick` hook. Wakers and deferred actions run after the
-//! seat is free, the wakers last of all (see [`wake`](crate::wake)). A panic in a handler is
-//! caught, fails the mailbox for good, drops what is queued (so replies say `Lost`) and never
-//! reaches the caller whose thread happened to run the turn.
+//! Guarantees: messages are handled one at a time, in the order in which they were sent. No message
+//! is left behind while the seat is free: a sender counts its message and *then* tries the seat,
+//! and an occupant frees the seat and *then* looks at the count. Both are read-modify-writes, so
+//! one of the two sees the other.
 //!
-//! Does not: start the thread behind `kick`; it calls [`CombiningMailbox::deliver_blocking`].
+//! A turn on a caller's thread is bounded. Whatever it leads to in other seats shares the bounds of
+//! one further turn. The rest, and every heavy message, is left to a thread behind the `kick` hook.
+//! Wakers and deferred actions run after the seat is free, the wakers last (see
+//! [`wake`](crate::wake)).
+//!
+//! A panic in a handler is caught. It fails the mailbox for good and drops what is queued, so
+//! replies say `Lost`. It never reaches the caller whose thread ran the turn.
+//!
+//! Does not: start the thread behind `kick`. That thread calls
+//! [`CombiningMailbox::deliver_blocking`].
 
 use crate::mailbox::{Capacity, Permit};
 use crate::queue::Queue;
@@ -37,20 +41,21 @@ pub use guard::TurnGuard;
 
 use lock::Lock;
 
-/// Messages a turn on a caller's thread handles at most: about 100 us of 300 ns each.
+/// Most messages of a turn on a caller's thread: about 100 us at 300 ns each.
 pub const TURN_MESSAGES_MAX: usize = 256;
-/// Weight a turn on a caller's thread handles at most (but always one message).
+/// Most weight of a turn on a caller's thread. One message may exceed it.
 pub const TURN_BYTES_MAX: usize = 256 << 10;
 
 /// What an actor does with its messages.
 pub trait Handler {
-    /// Its vocabulary.
+    /// The messages that it understands.
     type Message: Send;
 
-    /// Handles one message. Runs under the seat: no await, no disk, no waker, no second seat.
+    /// Handles one message. Runs under the seat: it must not await, use a disk, call a waker or
+    /// take another seat.
     fn handle(&mut self, message: Self::Message, turn: &mut Turn);
 
-    /// How much of a turn's bytes this message uses up.
+    /// The share of a turn's bytes that this message uses up.
     fn weight(message: &Self::Message) -> usize;
 
     /// Must this message be left to the thread behind [`Hooks::kick`]?
@@ -60,12 +65,12 @@ pub trait Handler {
     }
 }
 
-/// Where a turn ends.
+/// The bounds of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TurnLimits {
-    /// Messages, at least 1.
+    /// Messages. At least 1.
     pub messages: usize,
-    /// Weight; a single message may exceed it.
+    /// Weight. A single message may exceed it.
     pub bytes: usize,
 }
 
@@ -77,23 +82,23 @@ impl Default for TurnLimits {
 
 /// What a combining mailbox calls outside itself. Both run on any thread and must not block.
 pub struct Hooks {
-    /// Has a thread of yours call [`CombiningMailbox::deliver_blocking`] soon: it handles the rest
-    /// of the queue. A kick that is lost leaves messages behind for ever.
+    /// Makes a thread of yours call [`CombiningMailbox::deliver_blocking`] soon, which handles the
+    /// rest of the queue. A lost kick leaves messages behind for ever.
     pub kick: Box<dyn Fn() + Send + Sync>,
-    /// Reports a panic's message; the seat is failed already.
+    /// Reports a panic's message. The seat has failed already.
     pub on_panic: Box<dyn Fn(String) + Send + Sync>,
 }
 
-/// The turn under way: what is to happen once the seat is free again.
+/// The running turn: what to do once the seat is free again.
 pub struct Turn {
     on_own_thread: bool,
-    /// Room of handled messages, given back in one go.
+    /// Room of the handled messages. It is given back in one step.
     messages: u64,
     bytes: u64,
     after: Vec<Deferred>,
 }
 
-/// Done after the turn, within what is left of the turn that all these share.
+/// Runs after the turn, within what is left of the further turn that all deferred actions share.
 type Deferred = Box<dyn FnOnce(&mut Spent) + Send>;
 
 opaque_debug!("Hooks", [] Hooks);
@@ -105,7 +110,7 @@ impl Turn {
         Self { on_own_thread, messages: 0, bytes: 0, after: Vec::new() }
     }
 
-    /// Runs `action` after the turn, on the same thread; if it comes to other seats it uses
+    /// Runs `action` after the turn, on the same thread. An action that enters other seats must use
     /// [`CombiningMailbox::deliver_within`]. Costs an allocation.
     pub fn defer(&mut self, action: impl FnOnce(&mut Spent) + Send + 'static) {
         self.after.push(Box::new(action));
@@ -120,14 +125,14 @@ enum End {
     Panicked(String),
 }
 
-/// What was done of a turn, which may lead through several seats.
+/// How much of a turn is used up. A turn may lead through several seats.
 #[derive(Debug, Default)]
 pub struct Spent {
     messages: usize,
     bytes: usize,
 }
 
-/// See the module. Shared by reference or in an `Arc`.
+/// See the module. Share it by reference or in an `Arc`.
 pub struct CombiningMailbox<A: Handler> {
     seat: Lock<A>,
     queue: Arc<Queue<A::Message>>,
@@ -136,23 +141,23 @@ pub struct CombiningMailbox<A: Handler> {
 }
 
 impl<A: Handler> CombiningMailbox<A> {
-    /// An actor with an empty mailbox and a free seat; `limits` bound a caller's turn.
+    /// An actor with an empty mailbox and a free seat. `limits` bound a caller's turn.
     pub fn new(actor: A, capacity: Capacity, limits: TurnLimits, hooks: Hooks) -> Self {
         assert!(limits.messages > 0, "a turn handles at least one message");
         let queue = Arc::new(Queue::new(capacity, None));
         Self { seat: Lock::new(actor), queue, limits, hooks }
     }
 
-    /// Room for a message of `bytes` if there is some now and nobody waits for it.
+    /// Room for a message of `bytes`, if there is room now and nobody waits for it.
     ///
     /// # Errors
-    /// Why it is not given.
+    /// Why there is none.
     pub fn try_reserve(&self, bytes: u64) -> Result<Permit<A::Message>, Refused> {
         Permit::try_new(Arc::clone(&self.queue), bytes)
     }
 
-    /// Room for a message of `bytes`, waiting in line; as
-    /// [`Mailbox::reserve`](crate::mailbox::Mailbox::reserve).
+    /// Room for a message of `bytes`. Waits in line, as
+    /// [`Mailbox::reserve`](crate::mailbox::Mailbox::reserve) does.
     pub fn reserve(
         &self,
         bytes: u64,
@@ -160,21 +165,22 @@ impl<A: Handler> CombiningMailbox<A> {
         Permit::reserve(Arc::clone(&self.queue), bytes)
     }
 
-    /// Room for a message of `bytes`, above the capacity if need be: for what another mailbox has
-    /// given room to already, and which has to go through this one instead. The caller sees to it
-    /// that no more messages are ever queued than the mailbox holds.
+    /// Room for a message of `bytes`, above the capacity if needed. For a message that has room in
+    /// another mailbox and must go through this one instead. The caller makes sure that the queue
+    /// never holds more messages than the mailbox may count.
     pub fn reserve_anyway(&self, bytes: u64) -> Permit<A::Message> {
         Permit::anyway(Arc::clone(&self.queue), bytes)
     }
 
-    /// Takes the seat for the caller's own message: only if nothing is queued and the seat is free.
-    /// Dropping the guard frees the seat and sees to what was queued meanwhile. Never runs other
-    /// messages in here, so it may be called under the seat before it in log order.
+    /// Takes the seat for the caller's own message, but only if nothing is queued and the seat is
+    /// free. Dropping the guard frees the seat and handles what was queued meanwhile. This call
+    /// never runs other messages, so it may be made under the seat that comes before this one in
+    /// log order.
     #[inline]
     pub fn try_enter_idle(&self) -> Option<TurnGuard<'_, A>> {
-        // Whatever was sent before this call, as far as anybody can tell, is counted here. Who
-        // sends later is not passed, and finds the seat free or is seen to when the guard is
-        // dropped.
+        // The count includes whatever anybody can know to have been sent before this call. A later
+        // message is not overtaken: its sender finds the seat free, or the dropped guard handles
+        // it.
         if self.queue.unhandled() > 0 {
             return None;
         }
@@ -182,26 +188,26 @@ impl<A: Handler> CombiningMailbox<A> {
         Some(TurnGuard::new(self, seat, false))
     }
 
-    /// Takes the seat whatever is queued, waiting for its occupant; `None` if it failed. The queue
-    /// is seen to when the guard is dropped. For threads of your own, to look at or repair the
-    /// state.
+    /// Takes the seat whatever is queued, and waits for its occupant. `None` if it has failed.
+    /// Dropping the guard handles the queue. For threads of your own, to look at the state or to
+    /// repair it.
     pub fn enter_blocking(&self) -> Option<TurnGuard<'_, A>> {
         let seat = self.seat.enter_blocking()?;
         Some(TurnGuard::new(self, seat, true))
     }
 
-    /// Sees to it that what was sent is handled: by this thread in a bounded turn if the seat is
-    /// free, else by its occupant. What does not fit into the turn is left to [`Hooks::kick`].
+    /// Makes sure that what was sent is handled: by this thread in a bounded turn if the seat is
+    /// free, otherwise by the occupant. What does not fit into the turn is left to [`Hooks::kick`].
     pub fn deliver(&self) {
         self.deliver_within(&mut Spent::default());
     }
 
-    /// As [`CombiningMailbox::deliver`], as a part of a turn of which so much is done already.
+    /// As [`CombiningMailbox::deliver`], as a part of a turn of which `spent` is used up.
     pub fn deliver_within(&self, spent: &mut Spent) {
         self.run(Turn::new(false), spent);
     }
 
-    /// The second half of [`TurnGuard::release`]: sees to what was queued while the seat was taken.
+    /// The second half of [`TurnGuard::release`]: handles what was queued while the seat was taken.
     #[inline]
     pub fn settle(&self, spent: &mut Spent) {
         if !self.queue.is_settled() {
@@ -211,13 +217,13 @@ impl<A: Handler> CombiningMailbox<A> {
 
     /// As [`Permit::send`], then [`CombiningMailbox::deliver`].
     pub fn send(&self, permit: Permit<A::Message>, message: A::Message) {
-        // It takes whatever has a permit; a failed one drops it in `deliver`.
+        // A permit always fits. If the mailbox has failed, `deliver` drops the message.
         let _ = permit.send(message);
         self.deliver();
     }
 
-    /// Handles everything queued, heavy messages too, waiting for the seat. For threads of your own
-    /// only.
+    /// Handles everything queued, including heavy messages. Waits for the seat. Only for threads of
+    /// your own.
     pub fn deliver_blocking(&self) {
         loop {
             let _hold = Hold::new();
@@ -240,10 +246,10 @@ impl<A: Handler> CombiningMailbox<A> {
         }
     }
 
-    /// Takes the seat, waiting for its occupant, handles everything queued, heavy messages too, and
-    /// then runs `f`: nothing comes between the last message and it. What the messages deferred is
-    /// done after `f`, with the seat free. `None` if the mailbox has failed, or fails by this. For
-    /// threads of your own only.
+    /// Takes the seat, waiting for its occupant. Handles everything queued, including heavy
+    /// messages, and then runs `f` with nothing in between. What the messages deferred runs after
+    /// `f`, with the seat free. `None` if the mailbox has failed, or fails here. Only for threads
+    /// of your own.
     pub fn run_last<R>(&self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
         let _hold = Hold::new();
         let mut turn = Turn::new(true);
@@ -254,7 +260,7 @@ impl<A: Handler> CombiningMailbox<A> {
         let actor = &mut *seat.state;
         let result = loop {
             match self.drain(actor, &mut turn, &mut Spent::default()) {
-                // Nothing is heavy here, and this turn has no end.
+                // Nothing is heavy here, and this turn has no bounds.
                 End::Left => {}
                 End::Empty => break self.catch(|| f(actor)),
                 End::Panicked(message) => break Err(message),
@@ -267,18 +273,18 @@ impl<A: Handler> CombiningMailbox<A> {
         result
     }
 
-    /// Messages sent and not yet handled.
+    /// Messages that are sent and not yet handled.
     pub fn len(&self) -> usize {
         self.queue.unhandled()
     }
 
-    /// Is nothing waiting to be handled?
+    /// Is no message waiting to be handled?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Refuses new reservations, and those who wait for one get `Closed`. Permits that are out may
-    /// still send, and everything sent is handled.
+    /// Refuses new reservations; those who wait for one get `Closed`. Existing permits may still
+    /// send, and everything sent is handled.
     pub fn close(&self) {
         self.queue.room.close();
     }
@@ -287,7 +293,8 @@ impl<A: Handler> CombiningMailbox<A> {
         let _hold = Hold::new();
         loop {
             let Some(mut seat) = self.seat.try_enter() else {
-                // Taken: the occupant looks at the queue after it has left. Failed: nobody will.
+                // If the seat is taken, the occupant looks at the queue after leaving. If it has
+                // failed, nobody does.
                 if self.seat.is_failed() {
                     self.discard();
                 }
@@ -296,12 +303,12 @@ impl<A: Handler> CombiningMailbox<A> {
             let end = self.drain(&mut seat.state, &mut turn, spent);
             drop(seat);
             if self.seat.is_failed() && !matches!(end, End::Panicked(_)) {
-                // Failed from outside meanwhile: what this turn held or left is nobody's.
+                // Another party failed the seat meanwhile. Nobody will handle what is left.
                 self.discard();
                 break;
             }
             match end {
-                // INVARIANT(no message is left behind while the seat is free): looked at after the
+                // INVARIANT(no message is left behind while the seat is free): checked after the
                 // seat was freed, for those who found it taken.
                 End::Empty if self.queue.is_settled() => break,
                 End::Empty => {}
@@ -353,7 +360,7 @@ impl<A: Handler> CombiningMailbox<A> {
         end
     }
 
-    /// Fails the seat if `f` panics, and says with what.
+    /// Runs `f`. If it panics, fails the seat and returns the panic's message.
     #[inline]
     fn catch<R>(&self, f: impl FnOnce() -> R) -> Result<R, String> {
         catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
@@ -362,7 +369,7 @@ impl<A: Handler> CombiningMailbox<A> {
         })
     }
 
-    /// After the seat: room, deferred actions.
+    /// The work after the seat is free: gives room back and runs deferred actions.
     #[inline]
     fn finish(&self, turn: &mut Turn) {
         if turn.messages > 0 || !turn.after.is_empty() {
@@ -385,7 +392,7 @@ impl<A: Handler> CombiningMailbox<A> {
         }
     }
 
-    /// After a panic, with the seat failed and free.
+    /// The work after a panic. The seat is failed and free.
     #[cold]
     fn fall(&self, message: String) {
         self.queue.room.close();
@@ -393,17 +400,17 @@ impl<A: Handler> CombiningMailbox<A> {
         (self.hooks.on_panic)(message);
     }
 
-    /// Drops what is queued, on a failed seat: replies in it say `Lost`.
+    /// Drops what is queued on a failed seat, so replies say `Lost`.
     #[cold]
     fn discard(&self) {
-        // A message whose drop panics has nobody to be told; the mailbox has failed already.
+        // A panic in a message's drop has nobody to be reported to. The mailbox has failed already.
         while catch_unwind(AssertUnwindSafe(|| self.queue.discard())).is_err() {}
     }
 }
 
 impl<A: Handler> Drop for CombiningMailbox<A> {
     fn drop(&mut self) {
-        // A permit that is out brings nothing any more.
+        // Permits that still exist cannot send any more.
         self.queue.close();
         self.queue.discard();
     }

@@ -1,13 +1,13 @@
 //! A mailbox bounded in messages and in bytes, for actors that run on a thread or task of their
 //! own.
 //!
-//! Guarantees: room first, then sending cannot fail or wait; messages of one sender arrive in
-//! order; room comes back when a message is received (or a permit dropped) and is announced to the
-//! waiter at the head of the line, never assigned (see [`semaphore`](crate::semaphore)). After
-//! `close`, senders get `Closed` and what was queued still comes out; the end (`None`) is reported
-//! only when no message can follow.
+//! Guarantees: room is taken first; after that sending cannot fail for lack of room, and cannot
+//! wait. Messages of one sender arrive in order. Room becomes free when a message is received or a
+//! permit is dropped. It is announced to the waiter at the head of the line, never assigned (see
+//! [`semaphore`](crate::semaphore)). After `close`, senders get `Closed`, and queued messages are
+//! still received. The end (`None`) is reported only when no message can follow.
 //!
-//! Does not: run anything; an actor that its callers run has a
+//! Does not: run anything. An actor that its callers run has a
 //! [`CombiningMailbox`](crate::combining::CombiningMailbox).
 
 use crate::queue::Queue;
@@ -20,7 +20,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// How much a mailbox holds, in both measures.
+/// The capacity of a mailbox, in both measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// Messages, 1 to 4 Mi.
@@ -29,19 +29,19 @@ pub struct Capacity {
     pub bytes: u64,
 }
 
-/// The sending end; clones send to the same inbox. Dropping the last one closes the inbox, also for
-/// permits that are still out.
+/// The sending end. Clones send to the same inbox. Dropping the last one closes the inbox, even for
+/// permits that still exist.
 pub struct Mailbox<T> {
     queue: Arc<Queue<T>>,
     senders: Arc<AtomicUsize>,
 }
 
-/// The receiving end: one consumer.
+/// The receiving end. One consumer.
 pub struct Inbox<T> {
     queue: Arc<Queue<T>>,
 }
 
-/// Room for one message of the reserved size; given back when dropped.
+/// Room for one message of the reserved size. Dropping it gives the room back.
 #[must_use = "a dropped permit gives its room back"]
 pub struct Permit<T> {
     queue: Arc<Queue<T>>,
@@ -61,37 +61,37 @@ impl<T> Mailbox<T> {
         (Mailbox { queue: Arc::clone(&queue), senders }, Inbox { queue })
     }
 
-    /// Room for a message of `bytes` if there is some now and nobody waits for it.
+    /// Room for a message of `bytes`, if there is room now and nobody waits for it.
     ///
     /// # Errors
-    /// Why it is not given.
+    /// Why there is none.
     pub fn try_reserve(&self, bytes: u64) -> Result<Permit<T>, Refused> {
         Permit::try_new(Arc::clone(&self.queue), bytes)
     }
 
-    /// Room for a message of `bytes`, waiting in line for it.
+    /// Room for a message of `bytes`. Waits in line for it.
     ///
     /// # Errors
     /// `TooLarge` at once if `bytes` is above the whole capacity, `Closed` when the mailbox closes.
     ///
     /// # Cancellation
-    /// Dropped while waiting, nothing is taken and the next in line is woken.
+    /// If it is dropped while waiting, nothing is taken and the next waiter is woken.
     pub fn reserve(&self, bytes: u64) -> impl Future<Output = Result<Permit<T>, Refused>> + use<T> {
         Permit::reserve(Arc::clone(&self.queue), bytes)
     }
 
-    /// Messages queued.
+    /// Messages in the queue.
     pub fn len(&self) -> usize {
         self.queue.unhandled()
     }
 
-    /// Is nothing queued?
+    /// Is the queue empty?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Refuses new messages, also from permits that are out; waiters get `Closed`. What was queued
-    /// still comes out.
+    /// Refuses new messages, even from existing permits. Waiters get `Closed`. Queued messages are
+    /// still received.
     pub fn close(&self) {
         self.queue.close();
     }
@@ -129,7 +129,7 @@ impl<T> Permit<T> {
         })
     }
 
-    /// Room that is taken whether or not there is any, also after the mailbox was closed.
+    /// Takes room whether or not there is any, even after the mailbox was closed.
     pub(crate) fn anyway(queue: Arc<Queue<T>>, bytes: u64) -> Self {
         let need = Amount::try_new(1, bytes).expect("what fits into one mailbox fits into another");
         queue.room.take_anyway(need);
@@ -140,10 +140,10 @@ impl<T> Permit<T> {
     /// [`deliver`](crate::combining::CombiningMailbox::deliver) next.
     ///
     /// # Errors
-    /// The message comes back if the inbox was closed meanwhile.
+    /// If the mailbox was closed meanwhile. Returns the message.
     pub fn send(mut self, message: T) -> Result<(), T> {
         self.queue.push(message, self.bytes)?;
-        // The room travels with the message from here.
+        // From here on the room belongs to the message.
         self.used = true;
         Ok(())
     }
@@ -158,7 +158,7 @@ impl<T> Drop for Permit<T> {
 }
 
 impl<T> Inbox<T> {
-    /// The next message if one is there; its room comes back here.
+    /// The next message, if there is one. Its room becomes free here.
     pub fn try_recv(&mut self) -> Option<T> {
         let (message, bytes) = self.queue.pop()?;
         self.queue.handled(1);
@@ -166,10 +166,10 @@ impl<T> Inbox<T> {
         Some(message)
     }
 
-    /// The next message; `None` when the mailbox is closed and nothing can follow.
+    /// The next message. `None` when the mailbox is closed and no message can follow.
     ///
     /// # Cancellation
-    /// Dropped, it has taken nothing.
+    /// If it is dropped, it has taken nothing.
     pub fn recv(&mut self) -> impl Future<Output = Option<T>> {
         poll_fn(|context| self.poll_recv(context))
     }
@@ -191,7 +191,7 @@ impl<T> Inbox<T> {
 
 impl<T> Drop for Inbox<T> {
     fn drop(&mut self) {
-        // Messages carry replies: dropping them answers whoever waits.
+        // Messages carry replies. Dropping them answers whoever waits.
         self.queue.close();
         self.queue.discard();
     }

@@ -1,9 +1,9 @@
 //! A cell that one writer swaps and many readers load.
 //!
-//! Guarantees: a load never waits for the writer and costs no reference count; what was loaded
-//! stays alive while it is held; a load that begins after a store returned sees that store or a
-//! later one. Production uses arc-swap, the loom model a locked `Arc`. Does not: order two writers;
-//! there is one (single-swapper), the cell's users see to that.
+//! Guarantees: a load never waits for the writer and touches no reference count. A loaded value
+//! stays alive while it is held. A load that begins after a store has returned sees that store or a
+//! later one. Production uses arc-swap; the loom model uses a locked `Arc`. Does not: order two
+//! writers. The users of the cell make sure that there is one (single-swapper).
 
 use crate::sync::Arc;
 use std::ops::Deref;
@@ -16,7 +16,7 @@ pub struct Published<T> {
     cell: crate::sync::Mutex<Arc<T>>,
 }
 
-/// A loaded value, cheap to get and meant to be short-lived. Clone the `Arc` in it to keep it.
+/// A loaded value. It is cheap to get and meant to be short-lived. Clone its `Arc` to keep it.
 pub struct PublishedRef<T> {
     #[cfg(not(loom))]
     guard: arc_swap::Guard<Arc<T>>,
@@ -46,7 +46,7 @@ impl<T> Published<T> {
         Self { cell }
     }
 
-    /// The newest value. Never waits; about 10 ns.
+    /// The newest value. Never waits. About 10 ns.
     #[inline]
     pub fn load(&self) -> PublishedRef<T> {
         #[cfg(not(loom))]
@@ -61,7 +61,7 @@ impl<T> Published<T> {
         Arc::clone(&self.load())
     }
 
-    /// Makes `value` the newest and returns the one before. For the one writer.
+    /// Makes `value` the newest. Returns the previous one. For the one writer.
     pub fn swap(&self, value: Arc<T>) -> Arc<T> {
         #[cfg(not(loom))]
         return self.cell.swap(value);
@@ -69,7 +69,7 @@ impl<T> Published<T> {
         return std::mem::replace(&mut *crate::sync::lock(&self.cell), value);
     }
 
-    /// Makes `value` the newest; the one before is dropped here unless somebody holds it.
+    /// Makes `value` the newest. The previous one is dropped here unless somebody holds it.
     pub fn store(&self, value: Arc<T>) {
         drop(self.swap(value));
     }

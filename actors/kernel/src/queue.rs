@@ -1,8 +1,8 @@
-//! The middle of both mailboxes: room, messages, and the count that keeps one from being forgotten.
+//! The queue inside both kinds of mailbox: room, messages, and the count of unhandled messages.
 //!
-//! Guarantees: who pushes holds room; a push into a closed queue hands the message back; a push is
-//! counted in the same moment, so who finds the count at zero passes nobody, and who finds it above
-//! zero finds a message. Does not: wait; the ends do.
+//! Guarantees: whoever pushes holds room. A push into a closed queue returns the message. A message
+//! is counted under the lock under which it is added. So whoever finds the count at zero overtakes
+//! nobody, and whoever finds it above zero finds a message. Does not: wait. The two ends do.
 
 use crate::mailbox::Capacity;
 use crate::semaphore::{Amount, Core, Limited};
@@ -16,14 +16,15 @@ use std::task::{Context, Poll};
 pub(crate) struct Queue<T> {
     pub(crate) room: Core,
     messages: Mutex<Messages<T>>,
-    /// Messages pushed and not handled yet; rises under the lock of `messages`.
+    /// Messages that are pushed and not yet handled. Rises under the lock of `messages`.
     unhandled: AtomicUsize,
-    /// Wakes the one who has the inbox. A combining mailbox has none: its senders try the lock.
+    /// Wakes the owner of the inbox. A combining mailbox has none, because its senders try the
+    /// lock.
     bell: Option<Signal>,
 }
 
 struct Messages<T> {
-    /// The oldest first, each with the bytes of its room.
+    /// The oldest first. Each has the bytes of its room.
     list: VecDeque<(T, u64)>,
     closed: bool,
 }
@@ -61,32 +62,33 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// The oldest message and its bytes. The caller gives their room back, and counts it as
-    /// handled.
+    /// Takes the oldest message and its bytes. The caller gives the room back and counts the
+    /// message as handled.
     pub(crate) fn pop(&self) -> Option<(T, u64)> {
         lock(&self.messages).list.pop_front()
     }
 
-    /// Puts back what was popped, as the oldest.
+    /// Puts back a popped message as the oldest.
     pub(crate) fn put_back(&self, message: T, bytes: u64) {
         lock(&self.messages).list.push_front((message, bytes));
     }
 
-    /// Messages pushed and not handled yet. Zero: whatever this thread knows of was handled.
+    /// Messages that are pushed and not yet handled. Zero means that every message this thread can
+    /// know of was handled.
     #[inline]
     pub(crate) fn unhandled(&self) -> usize {
         self.unhandled.load(Ordering::Acquire)
     }
 
-    /// As [`Queue::unhandled`] is zero, asked after the combining lock was released. A
-    /// read-modify-write, as the sender's before it tries the lock: one of the two sees what the
-    /// other did.
+    /// Is [`Queue::unhandled`] zero? Asked after the combining lock was released. This is a
+    /// read-modify-write, as the sender's is before it tries the lock, so one of the two sees what
+    /// the other did.
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
         self.unhandled.fetch_add(0, Ordering::AcqRel) == 0
     }
 
-    /// Counts `n` messages as handled, before the combining lock is released.
+    /// Counts `n` messages as handled. Called before the combining lock is released.
     pub(crate) fn handled(&self, n: usize) {
         self.unhandled.fetch_sub(n, Ordering::AcqRel);
     }
@@ -100,18 +102,18 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Closed and empty: it stays so.
+    /// Is it closed and empty? Final.
     pub(crate) fn has_ended(&self) -> bool {
         let messages = lock(&self.messages);
         messages.closed && messages.list.is_empty()
     }
 
-    /// Ready once something was pushed, or it was closed, since the last time. For an inbox.
+    /// Ready once a message was pushed, or the queue was closed, since the last call. For an inbox.
     pub(crate) fn poll_bell(&self, context: &mut Context<'_>) -> Poll<()> {
         self.bell.as_ref().expect("an inbox has a bell").poll_wait(context)
     }
 
-    /// Refuses what is pushed from now on. What is queued stays.
+    /// Refuses later pushes. What is queued stays.
     pub(crate) fn close(&self) {
         self.room.close();
         lock(&self.messages).closed = true;

@@ -1,8 +1,8 @@
 //! One answer to one question.
 //!
-//! Guarantees: exactly one outcome, the value that was sent or [`Lost`], whichever side goes first
-//! and also when an actor panics with the `Reply` in its hands; the value is dropped once; the
-//! waker is called at most once per registration and never under a lock. Sending never waits. One
+//! Guarantees: exactly one outcome, the sent value or [`Lost`], whichever side acts first. That
+//! includes an actor that panics while it holds the `Reply`. The value is dropped once. The waker
+//! is called at most once per registration, and never under a lock. Sending never waits. Costs one
 //! allocation. Does not: carry errors; the value may be a `Result`.
 
 use crate::sync::{Arc, Mutex, lock};
@@ -12,31 +12,31 @@ use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// The `Reply` was dropped without an answer: its actor stopped or panicked.
+/// The `Reply` was dropped without an answer, because its actor stopped or panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the actor stopped before it answered")]
 pub struct Lost;
 
 enum Outcome<T> {
-    /// Nothing yet, nobody has asked.
+    /// No outcome, and nobody has asked.
     Open,
-    /// Nothing yet, this task wants to know.
+    /// No outcome, and this task waits for it.
     Awaited(Waker),
-    /// The value, not yet fetched.
+    /// The value is sent and not yet fetched.
     Sent(T),
-    /// There will be none.
+    /// There will be no value.
     Lost,
-    /// The answer was given.
+    /// The outcome was fetched.
     Taken,
 }
 
-/// The side that answers.
+/// The end that answers.
 pub struct Reply<T> {
-    /// `None` once used, so that dropping says `Lost` only when nothing was sent.
+    /// `None` once used. So dropping says `Lost` only if nothing was sent.
     shared: Option<Arc<Mutex<Outcome<T>>>>,
 }
 
-/// The side that asked; a future.
+/// The end that asked. A future.
 #[must_use = "an answer does nothing unless it is awaited"]
 pub struct Answer<T> {
     shared: Arc<Mutex<Outcome<T>>>,
@@ -45,14 +45,14 @@ pub struct Answer<T> {
 opaque_debug!("Reply", [T] Reply<T>);
 opaque_debug!("Answer", [T] Answer<T>);
 
-/// A question's two ends. Costs one allocation.
+/// The two ends of a question. Costs one allocation.
 pub fn reply<T>() -> (Reply<T>, Answer<T>) {
     let shared = Arc::new(Mutex::new(Outcome::Open));
     (Reply { shared: Some(Arc::clone(&shared)) }, Answer { shared })
 }
 
 impl<T> Reply<T> {
-    /// Answers and wakes whoever waits. Never waits; when nobody asks any more the value is
+    /// Answers, and wakes whoever waits. Never waits. If nobody asks any more, the value is
     /// dropped.
     pub fn send(mut self, value: T) {
         if let Some(shared) = self.shared.take() {
@@ -60,7 +60,7 @@ impl<T> Reply<T> {
         }
     }
 
-    /// Does nobody wait for the answer any more? (A hint: true is final, false may be old.)
+    /// Does nobody wait for the answer any more? (A hint: true is final, false may be out of date.)
     pub fn is_abandoned(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| Arc::strong_count(shared) == 1)
     }
@@ -74,7 +74,7 @@ impl<T> Drop for Reply<T> {
     }
 }
 
-/// Stores the one outcome and wakes who waits for it, after the lock is released.
+/// Stores the one outcome. Wakes whoever waits for it, after the lock is released.
 fn settle<T>(shared: &Mutex<Outcome<T>>, outcome: Outcome<T>) {
     let before = mem::replace(&mut *lock(shared), outcome);
     if let Outcome::Awaited(waker) = before {
@@ -83,7 +83,7 @@ fn settle<T>(shared: &Mutex<Outcome<T>>, outcome: Outcome<T>) {
 }
 
 impl<T> Answer<T> {
-    /// The answer if it is there. After `Some`, later calls give `Err(Lost)`.
+    /// The outcome, if there is one. After `Some`, later calls return `Err(Lost)`.
     fn try_take(&mut self) -> Option<Result<T, Lost>> {
         let mut outcome = lock(&self.shared);
         match mem::replace(&mut *outcome, Outcome::Taken) {
@@ -104,7 +104,8 @@ impl<T> Future for Answer<T> {
         if let Some(answer) = self.try_take() {
             return Poll::Ready(answer);
         }
-        // Cloned before the lock and dropped after it: both may run foreign code.
+        // Cloned before the lock is taken and dropped after it is released: both may run foreign
+        // code.
         let mut waker = Outcome::Awaited(context.waker().clone());
         {
             let mut outcome = lock(&self.shared);
@@ -114,7 +115,7 @@ impl<T> Future for Answer<T> {
                 return Poll::Pending;
             }
         }
-        // It came between the two looks.
+        // The outcome was stored between the two looks.
         self.try_take().map_or(Poll::Pending, Poll::Ready)
     }
 }

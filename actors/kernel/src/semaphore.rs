@@ -1,12 +1,12 @@
 //! A semaphore: a limit, permits that hold a part of it, and a wait list.
 //!
-//! Guarantees: the sum of all permits never exceeds the limit (only [`Semaphore::acquire_anyway`]
-//! puts it above); waiting is first come, first served, and may be given up at any point. What
-//! comes back is announced, never assigned: the waiter at the head is woken, but it belongs to
-//! nobody until somebody polls, so a waiter that is never polled again keeps nothing. Uncontended,
-//! taking is one compare-and-swap and giving back one subtraction.
+//! Guarantees: the sum of all permits never exceeds the limit; only [`Semaphore::acquire_anyway`]
+//! goes above it. Waiting is first come, first served, and may be given up at any point. Freed room
+//! is announced, never assigned: the waiter at the head is woken, but the room belongs to nobody
+//! until somebody polls. So a waiter that is never polled again keeps nothing. Without contention,
+//! taking is one compare-and-swap, and giving back one subtraction.
 //!
-//! Does not: know what is counted. Bytes, jobs and connections are all the same to it.
+//! Does not: know what it counts. Bytes, jobs and connections are all the same to it.
 
 use crate::sync::Arc;
 use std::future::Future;
@@ -17,35 +17,35 @@ mod core;
 
 pub(crate) use core::{Amount, Core, Limited, Take};
 
-/// The most that a semaphore counts: 1 Ti - 1.
+/// The largest limit: 1 Ti - 1.
 pub const LIMIT_MAX: u64 = core::BYTES_MAX;
 
 /// Why there was no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Not now: it is out, or others wait for it.
+    /// Not now: too much is taken, or others wait.
     #[error("full")]
     Full,
-    /// Not any more.
+    /// The semaphore was closed.
     #[error("closed")]
     Closed,
-    /// Never: the request alone is larger than the limit.
+    /// Never: the request is larger than the limit.
     #[error("larger than the whole capacity")]
     TooLarge,
 }
 
-/// A handle on a semaphore; clones share it.
+/// A handle on a semaphore. Clones share it.
 #[derive(Clone)]
 pub struct Semaphore(Arc<Core>);
 
-/// A part of a semaphore's limit; given back when dropped.
+/// A part of a semaphore's limit. Dropping it gives the part back.
 #[must_use = "a dropped permit gives back what it holds at once"]
 pub struct SemaphorePermit {
     semaphore: Semaphore,
     n: u64,
 }
 
-/// Waits in line; see [`Semaphore::acquire`].
+/// The future of [`Semaphore::acquire`].
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Acquire {
     take: Take<Semaphore>,
@@ -75,59 +75,59 @@ impl Limited for Semaphore {
 }
 
 impl Semaphore {
-    /// A semaphore with this limit (at most [`LIMIT_MAX`]; more is taken as that).
+    /// A semaphore with this limit, at most [`LIMIT_MAX`].
     pub fn new(limit: u64) -> Self {
         Self(Arc::new(Core::new(Amount::new(0, limit.min(LIMIT_MAX)), None)))
     }
 
-    /// As [`Semaphore::new`]; `on_wait` is called, outside all locks and on the waiter's thread,
-    /// whenever somebody begins to wait. It must not block: set a
+    /// As [`Semaphore::new`]. `on_wait` is called whenever somebody begins to wait, outside all
+    /// locks and on the waiter's thread. It must not block: set a
     /// [`Signal`](crate::signal::Signal).
     pub fn with_wait_hook(limit: u64, on_wait: Box<dyn Fn() + Send + Sync>) -> Self {
         Self(Arc::new(Core::new(Amount::new(0, limit.min(LIMIT_MAX)), Some(on_wait))))
     }
 
-    /// Takes `n` if it is there and nobody waits for it; never waits.
+    /// Takes `n` if that much is free and nobody waits for it. Never waits.
     ///
     /// # Errors
-    /// Why it is not given.
+    /// Why not.
     pub fn try_acquire(&self, n: u64) -> Result<SemaphorePermit, Refused> {
         self.try_take(n)?;
         Ok(SemaphorePermit { semaphore: self.clone(), n })
     }
 
-    /// As [`Semaphore::try_acquire`], also past those who wait for more: for who has come to the
-    /// head of another semaphore's line, and would have to stand in two lines at once.
+    /// As [`Semaphore::try_acquire`], but it also overtakes those who wait. For a caller at the
+    /// head of another semaphore's line, who would otherwise wait in two lines at once.
     ///
     /// # Errors
-    /// Why it is not given.
+    /// Why not.
     pub fn try_acquire_passing(&self, n: u64) -> Result<SemaphorePermit, Refused> {
         self.0.try_take_passing(Amount::try_new(0, n)?)?;
         Ok(SemaphorePermit { semaphore: self.clone(), n })
     }
 
-    /// Takes `n`, waiting in line for it.
+    /// Takes `n`. Waits in line for it.
     ///
     /// # Errors
     /// `TooLarge` at once if `n` is above the limit, `Closed` when the semaphore is closed.
     ///
     /// # Cancellation
-    /// Dropped while waiting, nothing is taken and the next in line is woken.
+    /// If it is dropped while waiting, nothing is taken and the next waiter is woken.
     pub fn acquire(&self, n: u64) -> Acquire {
         Acquire { take: Take::new(self.clone(), Amount::try_new(0, n)), n }
     }
 
-    /// Takes what is already there and only has to be counted; may exceed the limit.
+    /// Takes `n` for something that exists already and must only be counted. May exceed the limit.
     pub fn acquire_anyway(&self, n: u64) -> SemaphorePermit {
         self.0.take_anyway(Amount::new(0, n));
         SemaphorePermit { semaphore: self.clone(), n }
     }
 
-    /// As [`Semaphore::try_acquire`] without a permit, which costs no reference count: the caller
-    /// gives it back with [`Semaphore::release`].
+    /// As [`Semaphore::try_acquire`] without a permit, which would cost a reference count. The
+    /// caller gives it back with [`Semaphore::release`].
     ///
     /// # Errors
-    /// Why it is not given.
+    /// Why not.
     #[inline]
     pub fn try_take(&self, n: u64) -> Result<(), Refused> {
         self.0.try_take(Amount::try_new(0, n)?)
@@ -145,18 +145,18 @@ impl Semaphore {
         self.0.used().bytes()
     }
 
-    /// How much may be taken in all.
+    /// How much may be taken in total.
     #[inline]
     pub fn limit(&self) -> u64 {
         self.0.limit().bytes()
     }
 
-    /// Does somebody wait who has not been woken: is there less than is wanted? One load.
+    /// Does somebody wait who has not been woken, because less is free than is wanted? One load.
     pub fn is_short(&self) -> bool {
         self.0.is_short()
     }
 
-    /// Refuses everybody from now on; waiters get `Closed`. Permits may still come back.
+    /// Refuses everybody from now on. Waiters get `Closed`. Permits may still be given back.
     pub fn close(&self) {
         self.0.close();
     }
@@ -174,8 +174,8 @@ impl SemaphorePermit {
         self.n
     }
 
-    /// Ends the permit and gives nothing back: it is accounted for elsewhere from now on, and
-    /// whoever does so calls [`Semaphore::release`] with this number one day.
+    /// Ends the permit and gives nothing back. From now on something else accounts for it, and
+    /// calls [`Semaphore::release`] with this number in the end.
     #[inline]
     pub fn forget(mut self) -> u64 {
         std::mem::take(&mut self.n)

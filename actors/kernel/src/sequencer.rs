@@ -2,15 +2,17 @@
 //! the order in which their work ends.
 //!
 //! Guarantees (visible-without-gaps): commits are opened in order and finished in any order, share
-//! by share; `visible` passes a commit only when all its shares and everything before it are
-//! finished; a waiter is woken after the raise that covers it; what a share did before `finish` is
-//! seen by whoever loads a `visible` that covers it. Nobody waits for another thread here: who
-//! finds the raise under way leaves a note and goes on, and who raises looks at the notes before it
-//! stops. A guard dropped unfinished fails the sequencer; then nothing is raised or acknowledged
-//! any more (a raise already under way may complete) and every waiter is told.
+//! by share. `visible` passes a commit only when all its shares and everything before it are
+//! finished. A waiter is woken after the raise that covers it. Whoever loads a `visible` that
+//! covers a share sees what the share did before `finish`.
 //!
-//! Uncontended, a commit costs four read-modify-writes in its `_ref` form and six when owned.
-//! Does not: give out numbers; who opens commits does.
+//! Nobody waits for another thread here. A thread that finds a raise running leaves a note and goes
+//! on. The raising thread looks at the notes before it stops. A guard dropped unfinished fails the
+//! sequencer: then nothing is raised or acknowledged any more (a running raise may complete), and
+//! every waiter is told.
+//!
+//! Without contention, a commit costs four read-modify-writes with `try_reserve_ref` and six with
+//! an owned slot. Does not: allot numbers. Whoever opens commits does.
 
 use crate::semaphore::{Amount, Core, Limited, Refused, Take};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -31,18 +33,19 @@ pub use wait::WaitVisible;
 #[error("commits have failed")]
 pub struct Failed;
 
-/// Somebody raises.
+/// A thread is raising.
 const BUSY: u64 = 1;
-/// Somebody finished while `BUSY` was set: look again before leaving.
+/// A thread finished a commit while `BUSY` was set. The raising thread must look again.
 const AGAIN: u64 = 2;
 /// The list of waiters is not empty.
 const WAITERS: u64 = 4;
 /// Nothing is raised any more.
 const FAILED: u64 = 8;
 
-/// One commit in flight. Written by the producer before `opened` covers it, read by who raises.
+/// One commit in flight. The producer writes it before `opened` covers it. The raising thread reads
+/// it.
 struct Cell {
-    /// Shares not finished.
+    /// Shares that are not finished.
     pending: AtomicU32,
     last_number: AtomicU64,
 }
@@ -56,19 +59,19 @@ struct Waiters {
 /// What the handles share, and the borrowed forms borrow.
 pub struct Commits {
     visible: Lane<AtomicU64>,
-    /// Commits opened; written only by the producer.
+    /// Commits opened. Only the producer writes it.
     opened: Lane<AtomicU64>,
-    /// The last of their sequence numbers; written only by the producer.
+    /// The number of the last opened commit. Only the producer writes it.
     opened_number: AtomicU64,
     state: Lane<AtomicU64>,
-    /// Commits raised; written only by who holds `BUSY`.
+    /// Commits raised. Only the holder of `BUSY` writes it.
     raised: AtomicU64,
     ring: Box<[Cell]>,
     slots: Core,
     waiters: Mutex<Waiters>,
 }
 
-/// A handle on a sequencer; clones share it.
+/// A handle on a sequencer. Clones share it.
 #[derive(Clone)]
 pub struct Sequencer(Arc<Commits>);
 
@@ -86,21 +89,21 @@ impl Deref for Sequencer {
     }
 }
 
-/// A reserved place in the ring; given back when dropped.
+/// A reserved place in the ring. Dropping it gives the place back.
 #[must_use = "a dropped slot is given back"]
 pub struct Slot<H: Deref<Target = Commits> = Sequencer> {
     /// `None` once opened.
     queue: Option<H>,
 }
 
-/// One commit's unfinished work, or a part of its shares. Finish it, also when there was nothing to
-/// do; dropping it unfinished fails the sequencer.
+/// One commit's unfinished work, or a part of its shares. Finish it even if there was nothing to
+/// do: dropping it unfinished fails the sequencer.
 #[must_use = "a dropped guard fails the sequencer"]
 pub struct CommitGuard<H: Deref<Target = Commits> = Sequencer> {
     queue: H,
     ordinal: u64,
     number: u64,
-    /// Shares in this guard; 0 once finished.
+    /// Shares in this guard. 0 once finished.
     shares: u32,
     /// Is this the only guard of its commit?
     is_whole: bool,
@@ -114,8 +117,8 @@ impl Limited for Sequencer {
 }
 
 impl Sequencer {
-    /// A sequencer where everything up to `visible` is visible, for at most `capacity` commits in
-    /// flight. Asserts that `capacity` is a power of two.
+    /// A sequencer in which everything up to `visible` is visible. At most `capacity` commits may
+    /// be in flight. Asserts that `capacity` is a power of two.
     pub fn new(visible: u64, capacity: usize) -> Self {
         assert!(capacity.is_power_of_two(), "a ring's capacity is a power of two");
         let cell = |_| Cell { pending: AtomicU32::new(0), last_number: AtomicU64::new(0) };
@@ -131,16 +134,16 @@ impl Sequencer {
         }))
     }
 
-    /// A place in the ring if there is one now.
+    /// A place in the ring, if one is free now.
     pub fn try_reserve(&self) -> Result<Slot, Refused> {
         self.slots.try_take(Amount::taken(1, 0))?;
         Ok(Slot { queue: Some(self.clone()) })
     }
 
-    /// A place in the ring, waiting in line for it. `Closed` once it failed.
+    /// A place in the ring. Waits in line for it. `Closed` once the sequencer has failed.
     ///
     /// # Cancellation
-    /// Dropped while waiting, nothing is taken and the next in line is woken.
+    /// If it is dropped while waiting, nothing is taken and the next waiter is woken.
     pub fn reserve(&self) -> impl Future<Output = Result<Slot, Refused>> + use<> {
         let mut take = Take::new(self.clone(), Amount::try_new(1, 0));
         poll_fn(move |context| {
@@ -156,21 +159,21 @@ impl Sequencer {
 }
 
 impl Commits {
-    /// Everything at or below this has been applied completely. One load.
+    /// Everything up to this number is applied completely. One load.
     #[inline]
     pub fn visible(&self) -> u64 {
         self.visible.load(Ordering::Acquire)
     }
 
-    /// As [`Sequencer::try_reserve`], borrowed: one compare-and-swap.
+    /// As [`Sequencer::try_reserve`], borrowed. One compare-and-swap.
     #[inline]
     pub fn try_reserve_ref(&self) -> Result<Slot<&Commits>, Refused> {
         self.slots.try_take(Amount::taken(1, 0))?;
         Ok(Slot { queue: Some(self) })
     }
 
-    /// Opens the next commit: its last number, and how many shares must be finished. There is one
-    /// producer at a time: called in the order of the numbers, behind a lock. Never waits.
+    /// Opens the next commit, with its last number and how many shares must be finished. There is
+    /// one producer at a time: call it in the order of the numbers, behind a lock. Never waits.
     #[inline]
     pub fn open<H: Deref<Target = Commits>>(
         &self,
@@ -184,7 +187,7 @@ impl Commits {
             "the slot is another sequencer's"
         );
         assert!(shares > 0, "somebody has to finish a commit");
-        // Who has a slot knows that the commit one lap ago was raised, so its cell is free.
+        // A slot means that the commit one lap ago was raised, so its cell is free.
         let ordinal = self.opened.load(Ordering::Relaxed);
         assert!(
             last_number >= self.opened_number.load(Ordering::Relaxed),
@@ -203,20 +206,20 @@ impl Commits {
         &self.ring[ordinal as usize & (self.ring.len() - 1)]
     }
 
-    /// Fails the sequencer: nothing becomes visible any more, every waiter resolves with an error,
-    /// reservations are refused. Final.
+    /// Fails the sequencer. Nothing becomes visible any more, every waiter resolves with an error,
+    /// and reservations are refused. Final.
     pub fn fail(&self) {
         self.state.fetch_or(FAILED, Ordering::AcqRel);
         self.slots.close();
         self.advance();
     }
 
-    /// Raises `visible` over what is finished, or leaves a note to who is doing so.
+    /// Raises `visible` over what is finished, or leaves a note for the raising thread.
     #[inline]
     fn advance(&self) {
         let mut state = self.state.load(Ordering::Relaxed);
         loop {
-            // A write in either case: who raises must see, through it, what this thread finished.
+            // It writes in either case, so that the raising thread sees what this thread finished.
             let next = if state & BUSY == 0 { state | BUSY } else { state | AGAIN };
             match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed)
             {
@@ -242,7 +245,8 @@ impl Commits {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => break,
-                // Somebody finished, began to wait or failed meanwhile.
+                // Another thread finished a commit, began to wait, or failed the sequencer
+                // meanwhile.
                 Err(_) => state = self.state.fetch_and(!AGAIN, Ordering::AcqRel) & !AGAIN,
             }
         }
@@ -254,7 +258,7 @@ impl Commits {
         }
     }
 
-    /// Holding `BUSY`: passes every finished commit at the head; how many?
+    /// Passes every finished commit at the head. Returns how many. Requires `BUSY`.
     #[inline]
     fn raise(&self) -> u64 {
         let opened = self.opened.load(Ordering::Acquire);
@@ -277,7 +281,7 @@ impl Commits {
         next - first
     }
 
-    /// Takes out the waiters that can be told; is nobody left?
+    /// Takes out the waiters that can be told. Is none left?
     #[cold]
     fn collect(&self, all: bool, wakers: &mut Vec<Waker>) -> bool {
         let visible = self.visible.load(Ordering::Relaxed);
@@ -315,8 +319,9 @@ impl<H: Deref<Target = Commits>> CommitGuard<H> {
         Self { queue, ordinal: self.ordinal, number: self.number, shares: 1, is_whole: false }
     }
 
-    /// Finishes all shares in this ticket, and raises `visible` if it can be. True if `visible`
-    /// covers this commit now; if not, somebody else will raise it: await `wait_visible(number)`.
+    /// Finishes all shares of this guard, and raises `visible` if that is possible. Returns true if
+    /// `visible` covers this commit now. Otherwise another thread will raise it: await
+    /// `wait_visible(number)`.
     #[inline]
     pub fn finish(mut self) -> bool {
         let shares = std::mem::take(&mut self.shares);
@@ -324,7 +329,8 @@ impl<H: Deref<Target = Commits>> CommitGuard<H> {
         if self.is_whole {
             cell.pending.store(0, Ordering::Release);
         } else {
-            // Every share's work must be seen by who raises, so each extends the release sequence.
+            // The raising thread must see the work of every share, so each one extends the release
+            // sequence.
             let before = cell.pending.fetch_sub(shares, Ordering::AcqRel);
             debug_assert!(before >= shares, "shares are finished once");
             if before != shares {

@@ -1,9 +1,9 @@
 //! A wake-up without a payload: many setters, one waiter.
 //!
-//! Guarantees: a [`Signal`] that was set is seen by the waiter, however often and by whomever it
-//! was set; sets coalesce; what a setter did before `set` is visible to the waiter after its wait.
-//! Setting never waits and wakes outside locks. Does not: queue; use a mailbox for that. Nor wait
-//! for foreign wakers: the waiter is a thread or task of yours, whose waker is called at once.
+//! Guarantees: the waiter sees that a [`Signal`] was set, however often and by whomever. Sets
+//! coalesce. What a setter did before `set` is visible to the waiter after its wait. Setting never
+//! waits, and wakes outside locks. Does not: queue; use a mailbox for that. It does not hold its
+//! waker back either: the waiter is a thread or task of yours, whose waker is called at once.
 
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::{Mutex, lock};
@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 const QUIET: u8 = 0;
 const SET: u8 = 1;
-/// Quiet, and a waker is stored.
+/// Not set, and a waker is stored.
 const AWAITED: u8 = 2;
 
 /// A coalescing wake-up: many setters, one waiter.
@@ -39,8 +39,8 @@ impl Signal {
     /// Sets the signal and wakes the waiter. One swap while nobody waits.
     #[inline]
     pub fn set(&self) {
-        // Always a swap, also when it is set already: the waiter's next swap must see what this
-        // thread did before.
+        // It swaps even if the signal is set already, because the waiter's next swap must see what
+        // this thread did before.
         if self.state.swap(SET, Ordering::AcqRel) == AWAITED {
             self.wake();
         }
@@ -50,31 +50,33 @@ impl Signal {
     fn wake(&self) {
         let waker = lock(&self.waker).take();
         if let Some(waker) = waker {
-            // The waiter's own, not foreign code: it need not wait for this thread's turn.
+            // It is the waiter's own waker and not foreign code, so it need not wait for the end of
+            // this thread's turn.
             call(waker);
         }
     }
 
-    /// Clears the signal; was it set? For the one waiter.
+    /// Clears the signal. Was it set? For the one waiter.
     pub fn take(&self) -> bool {
         self.state.compare_exchange(SET, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Ready, and cleared, when the signal is set.
+    /// Ready when the signal is set, and clears it.
     pub(crate) fn poll_wait(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.take() {
             return Poll::Ready(());
         }
         let waker = context.waker().clone();
         let old = lock(&self.waker).replace(waker);
-        // The waker is in place before the state says so; a set in between is seen by the exchange.
+        // The waker is stored before the state says so. The exchange sees a set in between.
         let armed =
             self.state.compare_exchange(QUIET, AWAITED, Ordering::AcqRel, Ordering::Acquire);
         drop(old);
         match armed {
             Ok(_) | Err(AWAITED) => Poll::Pending,
             Err(_) => {
-                // A swap, not a store: one more set may have come, and what it tells must be seen.
+                // A swap and not a store: another set may have come, and what its setter did must
+                // be seen.
                 self.state.swap(QUIET, Ordering::AcqRel);
                 Poll::Ready(())
             }
@@ -84,7 +86,7 @@ impl Signal {
     /// Resolves when the signal is set, and clears it. For the one waiter.
     ///
     /// # Cancellation
-    /// Dropped, it has cleared nothing.
+    /// If it is dropped, it has cleared nothing.
     pub fn wait(&self) -> impl Future<Output = ()> {
         poll_fn(|context| self.poll_wait(context))
     }

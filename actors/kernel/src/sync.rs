@@ -1,7 +1,7 @@
 //! The switch between std and loom, and waiting on a thread.
 //!
-//! Guarantees: everything in this crate that two threads share is made of the types named here, so
-//! a loom model sees all of it.
+//! Guarantees: everything in this crate that two threads share is built from the types named here,
+//! so a loom model sees all of it.
 
 use crate::wake::trust;
 use std::future::Future;
@@ -14,14 +14,14 @@ pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
 #[cfg(not(loom))]
 pub use std::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
 
-/// Locks a mutex under which no foreign code runs: what a panic left behind is never half done, and
-/// poison means nothing.
+/// Locks a mutex under which no foreign code runs. A panic cannot leave its state half changed, so
+/// poison is ignored.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A value on cache lines of its own: two threads that write neighbours do not slow each other.
-/// 128 because x86 fetches lines in pairs.
+/// A value on cache lines of its own, so two threads that write neighbours do not slow each other
+/// down. 128, because x86 fetches lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Lane<T>(pub(crate) T);
@@ -70,8 +70,8 @@ impl Wake for Parker {
     }
 }
 
-/// Runs `future` to its end on this thread, parking it between polls. For threads of your own,
-/// never on an executor.
+/// Runs `future` to its end on this thread, and parks the thread between polls. For threads of your
+/// own, never on an executor.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let (parker, waker) = Parker::new();

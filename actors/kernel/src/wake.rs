@@ -1,16 +1,18 @@
-//! Where wakers are called. They are foreign code: one may panic, sleep, or use the same actors
+//! Where wakers are called. They are foreign code: a waker may panic, sleep, or use the same actors
 //! itself.
 //!
-//! Guarantees: none is called while its thread has a [`Hold`], as every turn and every taken seat
-//! has: what becomes due meanwhile is called when the last one ends, when this thread owes others
-//! nothing more. A panic in a waker ends there. A thread that others need calls none that is
-//! foreign: it hands them to its [`Courier`]. Wakers of a kind that is known to wait for nothing
-//! ([`trust`]), as those of [`block_on`](crate::sync::block_on), are not foreign: they are called
-//! before all that are, on whatever thread they became due, and wait for none of them.
+//! Guarantees: no waker is called while its thread has a [`Hold`], and every turn and every taken
+//! seat has one. Wakers that become due meanwhile are called when the last hold ends, when this
+//! thread owes others nothing more. A panic in a waker ends there. A thread that others need calls
+//! no foreign waker: it hands them to its [`Courier`].
 //!
-//! Does not: order foreign wakers, nor call each on a thread of its own. One that takes long holds
-//! up those that became due in the same call, until it uses an actor itself: then that calls them.
-//! A [`Signal`](crate::signal::Signal) calls its waker at once.
+//! Wakers of a kind that is known to wait for nothing ([`trust`]), such as those of
+//! [`block_on`](crate::sync::block_on), are not foreign. They are called before all foreign ones,
+//! on whatever thread they became due, and wait for none of them.
+//!
+//! Does not: order foreign wakers, or call each on a thread of its own. A slow one delays those
+//! that became due in the same call, until it uses an actor itself: then that use calls them. A
+//! [`Signal`](crate::signal::Signal) calls its waker at once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,45 +23,46 @@ use std::task::{RawWakerVTable, Waker};
 
 /// Calls wakers on a thread that nobody else waits for.
 pub trait Courier: Send + Sync {
-    /// Sees to it that they are called soon. Must not block.
+    /// Makes sure that they are called soon. Must not block.
     fn carry(&self, wakers: Vec<Waker>);
 }
 
-/// The kinds of wakers that are trusted. A waker's kind is its code.
+/// The trusted kinds of wakers. The code of a waker is its kind.
 static TRUSTED: [OnceLock<&'static RawWakerVTable>; KINDS_MAX] =
     [const { OnceLock::new() }; KINDS_MAX];
 const KINDS_MAX: usize = 8;
 
-/// From now on wakers of this kind are called on any thread, by those that others need, too: they
-/// unpark a thread or queue a task, and wait for nobody. Of more than a few kinds the last are not
-/// remembered, and are called as foreign ones.
+/// From now on wakers of this kind are called on any thread, including threads that others need.
+/// They must only unpark a thread or queue a task, and wait for nobody. Only a few kinds are
+/// remembered. Further ones count as foreign.
 pub fn trust(waker: &Waker) {
-    // That of a clone need not lie in the same place.
+    // The vtable of a clone may be at another address.
     for kind in [waker.vtable(), waker.clone().vtable()] {
-        // Ends at the first free place, which it fills, or where the kind is known.
+        // Stops where the kind is known, or at the first free place, which it fills.
         let _known = TRUSTED.iter().find(|place| is_same(place.get_or_init(|| kind), kind));
     }
 }
 
-/// Is it of a kind that is trusted?
+/// Is the waker of a trusted kind?
 pub fn is_trusted(waker: &Waker) -> bool {
     let kind = waker.vtable();
     TRUSTED.iter().map_while(OnceLock::get).any(|known| is_same(known, kind))
 }
 
-/// Who has the same code does the same.
+/// Wakers with the same code do the same.
 fn is_same(a: &'static RawWakerVTable, b: &'static RawWakerVTable) -> bool {
     std::ptr::eq(a, b) || a == b
 }
 
-/// Wakers are due: the highest bit of `HOLDS`, so that ending a hold is one look at one word.
+/// Set while wakers are due. It is the highest bit of `HOLDS`, so that ending a hold is one look at
+/// one word.
 const DUE: u32 = 1 << 31;
 
-/// Foreign wakers inside one another, at most, for the stack's sake. One that is deeper leaves the
-/// rest to those above.
+/// Most foreign wakers inside one another, for the sake of the stack. A deeper one leaves the rest
+/// to those above.
 const INSIDE_MAX: u32 = 16;
 
-/// What is due on one thread.
+/// Wakers that are due on one thread.
 struct Waiting {
     trusted: VecDeque<Waker>,
     foreign: VecDeque<Waker>,
@@ -78,7 +81,7 @@ impl Waiting {
 
 #[cfg(not(loom))]
 thread_local! {
-    /// How many holds this thread has, and `DUE` while `WAITING` is not empty.
+    /// This thread's holds, and `DUE` while `WAITING` is not empty.
     static HOLDS: Cell<u32> = const { Cell::new(0) };
     /// How many foreign wakers out of `WAITING` this thread is inside.
     static INSIDE: Cell<u32> = const { Cell::new(0) };
@@ -94,12 +97,12 @@ loom::thread_local! {
     static COURIER: RefCell<Option<Arc<dyn Courier>>> = RefCell::new(None);
 }
 
-/// From now on this thread calls no foreign waker but hands all of them to `courier`.
+/// From now on this thread calls no foreign waker and hands them all to `courier`.
 pub fn hand_on_to(courier: Arc<dyn Courier>) {
     COURIER.with(|slot| slot.replace(Some(courier)));
 }
 
-/// While it lives, this thread calls no waker.
+/// While it exists, this thread calls no waker.
 #[must_use = "wakers are held back only while it lives"]
 #[derive(Debug)]
 pub struct Hold(PhantomData<*const ()>);
@@ -111,7 +114,7 @@ impl Default for Hold {
 }
 
 impl Hold {
-    /// Holds wakers back. Must not be kept over a wait for somebody who may need one of them.
+    /// Holds wakers back. Must not be kept while waiting for somebody who may need one of them.
     #[inline]
     pub fn new() -> Self {
         HOLDS.with(|holds| holds.set(holds.get() + 1));
@@ -136,7 +139,7 @@ impl Drop for Hold {
 pub(crate) fn wake(waker: Waker) {
     let mut waker = Some(waker);
     if HOLDS.with(Cell::get) & !DUE != 0 {
-        // A thread that is ending has lost its list, and has no turn under way.
+        // A thread that is ending has lost its list, and runs no turn.
         let kept = WAITING.try_with(|waiting| {
             waker.take().into_iter().for_each(|waker| waiting.borrow_mut().push(waker));
         });
@@ -152,7 +155,7 @@ pub(crate) fn wake(waker: Waker) {
     }
 }
 
-/// As `wake`, many at once.
+/// As `wake`, for many wakers.
 pub fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     let _hold = Hold::new();
     wakers.into_iter().for_each(wake);
@@ -160,7 +163,7 @@ pub fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 
 #[cold]
 fn call_what_is_due() {
-    // INVARIANT(no-waker-where-others-wait): the last seat is free, and the turn's work done.
+    // INVARIANT(no-waker-where-others-wait): the last seat is free, and the turn's work is done.
     while let Some(waker) = take(|waiting| waiting.trusted.pop_front()) {
         call(waker);
     }
@@ -174,8 +177,8 @@ fn call_what_is_due() {
     if inside >= INSIDE_MAX {
         return;
     }
-    // Each is off the list before it is called, and `DUE` stays while there are more: if it uses
-    // the database and waits for one of them, it finds them called when its own hold ends.
+    // Each waker is off the list before it is called, and `DUE` stays set while there are more. If
+    // a waker uses the database and waits for one of them, they are called when its own hold ends.
     INSIDE.with(|cell| cell.set(inside + 1));
     while let Some(waker) = take(|waiting| waiting.foreign.pop_front()) {
         call(waker);
@@ -183,7 +186,7 @@ fn call_what_is_due() {
     INSIDE.with(|cell| cell.set(inside));
 }
 
-/// Takes something off the list; `None` also on a thread that is ending.
+/// Takes something off the list. `None` on a thread that is ending, too.
 fn take<T>(from: impl FnOnce(&mut Waiting) -> Option<T>) -> Option<T> {
     let (taken, is_empty) = WAITING
         .try_with(|waiting| {
@@ -202,11 +205,11 @@ fn courier() -> Option<Arc<dyn Courier>> {
     COURIER.try_with(|slot| slot.borrow().clone()).ok().flatten()
 }
 
-/// Calls one waker here and now. What it panics with is nobody's business but its own.
+/// Calls one waker here and now. Its panic ends here.
 pub fn call(waker: Waker) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
         tracing::error!("a waker panicked");
-        // The payload is foreign, too.
+        // The payload is foreign code, too.
         drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
     }
 }
@@ -259,7 +262,7 @@ mod tests {
         assert_eq!(called(), 3);
     }
 
-    /// A waker that uses the database again, and others behind it.
+    /// A waker that uses the database again, with others behind it.
     #[test]
     fn o9_a_waker_may_hold_and_wake_in_turn() {
         struct Nested(Arc<Count>);
@@ -276,7 +279,7 @@ mod tests {
         assert_eq!(HOLDS.with(Cell::get), 0);
     }
 
-    /// Does anything.
+    /// A waker that runs a closure.
     struct Does<F>(F);
 
     impl<F: Fn() + Send + Sync + 'static> Wake for Does<F> {
@@ -289,7 +292,7 @@ mod tests {
         Waker::from(Arc::new(Does(what)))
     }
 
-    /// An engine thread that ends when it is woken, its waker, and a word of each poll.
+    /// An engine thread that ends when it is woken; its waker; and a message for each poll.
     fn parked() -> (std::thread::JoinHandle<()>, Waker, Receiver<Waker>) {
         let (told, polls) = channel();
         let mut woken = false;
@@ -318,8 +321,8 @@ mod tests {
         }));
     }
 
-    /// A waker that uses the database, and would then wait for those behind it. Planted: `DUE`
-    /// taken away before the first of them is called.
+    /// A waker that uses the database and would then wait for those behind it. Planted: `DUE` is
+    /// cleared before the first of them is called.
     #[test]
     fn o9_a_waker_that_uses_the_database_calls_those_behind_it() {
         let (count, seen) = (Arc::new(Count::default()), Arc::new(AtomicUsize::new(0)));
@@ -350,7 +353,7 @@ mod tests {
         assert_eq!((HOLDS.with(Cell::get), INSIDE.with(Cell::get)), (0, 0));
     }
 
-    /// The log's thread behind a waker that waits for it. Planted: one list for all.
+    /// The log's thread is behind a waker that waits for it. Planted: one list for all wakers.
     #[test]
     fn o9_engine_threads_are_woken_before_a_foreign_waker_is_called() {
         let (thread, engine, polls) = parked();
@@ -365,7 +368,7 @@ mod tests {
         thread.join().expect("it was woken");
     }
 
-    /// Planted: all of them to the courier.
+    /// Planted: all wakers go to the courier.
     #[test]
     fn o9_engine_threads_are_woken_without_the_courier() {
         struct Loses;

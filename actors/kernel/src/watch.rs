@@ -1,8 +1,8 @@
-//! The latest value, for many who watch.
+//! The latest value, for many watchers.
 //!
-//! Guarantees: every watcher gets the newest value, skipping those in between; a change wakes all
-//! of them; setting never waits for anybody and wakes outside locks. Does not: queue; use a mailbox
-//! for that.
+//! Guarantees: every watcher gets the newest value and skips those in between. A change wakes all
+//! of them. Setting never waits for anybody, and wakes outside locks. Does not: queue; use a
+//! mailbox for that.
 
 use crate::sync::{Arc, Mutex, lock};
 use crate::wake::wake_all;
@@ -22,7 +22,7 @@ struct Board<T> {
 /// The latest value, for those who set it. Clones share it.
 pub struct Watch<T>(Arc<Mutex<Board<T>>>);
 
-/// One who watches: knows which edition it has seen.
+/// A watcher. It knows which edition it has seen.
 pub struct Watcher<T> {
     board: Arc<Mutex<Board<T>>>,
     seen: u64,
@@ -61,8 +61,9 @@ impl<T: Clone> Watch<T> {
         self.update(|_| Some(value));
     }
 
-    /// Shows what `next` makes of the newest value, unless that is `None`; was it changed? `next`
-    /// runs under the lock that orders all changes: it must be short and must not use this watch.
+    /// Shows what `next` makes of the newest value, unless that is `None`. Returns whether it
+    /// changed. `next` runs under the lock that orders all changes: it must be short and must not
+    /// use this watch.
     pub fn update(&self, next: impl FnOnce(&T) -> Option<T>) -> bool {
         let (old, waiting) = {
             let mut board = lock(&self.0);
@@ -75,7 +76,7 @@ impl<T: Clone> Watch<T> {
         true
     }
 
-    /// A watcher that has seen the newest value.
+    /// A watcher. The newest value counts as seen by it.
     pub fn watcher(&self) -> Watcher<T> {
         Watcher { board: Arc::clone(&self.0), seen: lock(&self.0).edition }
     }
@@ -89,7 +90,7 @@ impl<T: Clone> Watcher<T> {
         board.value.clone()
     }
 
-    /// Resolves to the newest value once it is one this watcher has not seen. May be dropped.
+    /// Resolves to the newest value once it is one that this watcher has not seen. May be dropped.
     pub fn changed(&mut self) -> Changed<'_, T> {
         Changed { watcher: self, id: None }
     }
@@ -111,7 +112,7 @@ impl<T: Clone> Future for Changed<'_, T> {
         let mut board = lock(&this.watcher.board);
         if board.edition != this.watcher.seen {
             this.watcher.seen = board.edition;
-            // Every change empties the list, so there is nothing of ours in it.
+            // Every change empties the list, so this future has no entry in it.
             this.id = None;
             return Poll::Ready(board.value.clone());
         }

@@ -1,5 +1,5 @@
-//! The kernel under real threads: many operations in seeded random order, nothing sleeps. Loom
-//! tries every order of a few steps; this tries a few orders of very many.
+//! The kernel under real threads: many operations in a seeded random order, and nothing sleeps.
+//! Loom tries every order of a few steps; this tries a few orders of very many steps.
 
 #![cfg(not(loom))]
 
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-/// xorshift64*: enough to mix operations; the seed is printed with every failure.
+/// xorshift64*: good enough to mix operations. Every failure prints the seed.
 struct Random(u64);
 
 impl Random {
@@ -42,7 +42,7 @@ fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Runs `f(seed, thread)` on all threads and tells which seed failed.
+/// Runs `f` on all threads, each with its own generator. A failure tells the seed.
 fn on_threads(seed: u64, f: impl Fn(&mut Random, u64) + Send + Sync) {
     thread::scope(|scope| {
         let f = &f;
@@ -64,7 +64,7 @@ fn permits_are_conserved() {
                 match random.below(8) {
                     0 | 1 => held.extend(semaphore.try_acquire(random.below(30))),
                     2 => {
-                        // Who waits holds nothing, as the gate's order of accounts demands.
+                        // A waiter holds nothing, as the gate's order of accounts demands.
                         held.clear();
                         held.extend(block_on(semaphore.acquire(random.below(101))));
                     }
@@ -123,7 +123,7 @@ fn a_mailbox_loses_nothing_and_keeps_each_senders_order() {
             }
             sent[thread as usize].store(n, Ordering::Relaxed);
         });
-        // Everything was received or is queued, so all room comes back.
+        // Everything was received or is queued, so all room becomes free.
         drop(block_on(mailbox.reserve(10)).expect("open"));
         drop(mailbox);
         let received = receiver.join().expect("the receiver returns");
@@ -131,7 +131,7 @@ fn a_mailbox_loses_nothing_and_keeps_each_senders_order() {
     }
 }
 
-/// Remembers the last number of every thread.
+/// Remembers the last number of each thread.
 struct Ledger {
     last: [u64; THREADS as usize],
     occupied: AtomicBool,
@@ -268,7 +268,7 @@ fn visible_never_shows_a_gap() {
                 return;
             }
             loop {
-                // Shares handed over by others are finished before waiting for a slot of our own.
+                // Shares handed over by others are finished before waiting for an own slot.
                 let share = handed.lock().expect("no panic").pop_front();
                 if let Some(share) = share {
                     finish(&applied, share);
@@ -323,13 +323,13 @@ impl Wake for Flag {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A new future asks for so much, and is polled.
+    /// A new future asks for this much, and is polled.
     Ask(u64),
-    /// The i-th waiting future is polled, whether woken or not.
+    /// The i-th waiting future is polled, whether or not it was woken.
     Poll(usize),
     /// The i-th waiting future is dropped.
     Leave(usize),
-    /// The i-th permit comes back.
+    /// The i-th permit is given back.
     Return(usize),
     /// Somebody asks without waiting.
     Try(u64),
@@ -347,8 +347,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Against the rule itself: never over the limit, and whenever room is left that the oldest
-    /// sleeper could take, somebody has been woken who has not come yet.
+    /// The rule itself: the limit is never exceeded. While there is room that the oldest sleeper
+    /// could take, somebody has been woken who has not polled yet.
     #[test]
     fn no_wake_is_lost(steps in steps()) {
         let semaphore = Semaphore::new(10);

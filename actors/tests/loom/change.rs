@@ -1,10 +1,10 @@
 //! A change of routes, as the version manager makes it, against readers and writers.
 //!
-//! The kernel is the real one. A toy log stamps, one toy range has all keys, and the change gives
-//! it another name: the new range begins with what the old one had. A "memtable" counts the entries
-//! of each number.
+//! The kernel is the real one. A toy log stamps. One toy range has all keys, and the change
+//! replaces it: the new range begins with what the old one had. A "memtable" counts the entries of
+//! each number.
 //!
-//! Long because the toy log and range that the models share are in it.
+//! Long because the models share the toy log and range in it.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -96,12 +96,12 @@ pub(crate) struct Superversion {
     pub(crate) range: Arc<Range>,
     /// Newest first.
     pub(crate) memtables: Vec<Arc<Memtable>>,
-    /// The number of a table that stands in for all memtables but the newest.
+    /// The number of a table that replaces all memtables but the newest.
     pub(crate) came: Option<u64>,
 }
 
 impl Superversion {
-    /// Who reads at `upto` finds each number up to `all` in one place, and none in two.
+    /// A reader at `upto` finds each number up to `all` in one place, and none in two.
     fn check(&self, all: u64, upto: u64) {
         for seqno in 1..=3 {
             let places: u64 = self.memtables.iter().map(|memtable| memtable.has(seqno)).sum();
@@ -144,7 +144,7 @@ impl Handler for Log {
 
     fn handle(&mut self, mut commit: Commit, turn: &mut Turn) {
         if commit.epoch != self.epoch {
-            // As `stale.rs`: room in the new range, whether or not there is any.
+            // As in `stale.rs`: takes room in the new range, whether or not there is any.
             let superversion = self.shared.superversion.load();
             let range = superversion.range.clone();
             let (permit, local) = (range.seat.reserve_anyway(1), range.local.acquire_anyway(1));
@@ -172,7 +172,7 @@ pub(crate) struct Toy {
 pub(crate) const TWO: Capacity = Capacity { messages: 2, bytes: 2 };
 
 impl Toy {
-    /// One range of so much room.
+    /// One range with this much room.
     pub(crate) fn new(capacity: Capacity) -> Arc<Self> {
         let active = Memtable::new();
         let range = Range::new(&active, capacity);
@@ -189,7 +189,7 @@ impl Toy {
         self.shared.commits.visible()
     }
 
-    /// A commit with room by the routes of now.
+    /// A commit that is admitted by the current routes.
     pub(crate) fn admit(&self) -> Commit {
         let superversion = self.shared.superversion.load();
         let range = superversion.range.clone();
@@ -203,8 +203,8 @@ impl Toy {
         self.log.send(self.log.try_reserve(1).unwrap(), commit);
     }
 
-    /// As `WritePath::try_seats`: both turns, or the commit is sent. False: try again by the new
-    /// routes.
+    /// As `WritePath::try_seats`: runs both turns, or sends the commit. Returns false if the caller
+    /// must try again by the new routes.
     pub(crate) fn put(&self, commit: Commit) -> bool {
         let Commit { epoch, range, permit, local, slot } = commit;
         if let Some(mut log) = self.log.try_enter_idle()
@@ -278,8 +278,8 @@ impl Toy {
         }
     }
 
-    /// When all is over: so many numbers were given out, and who was stamped by which routes is
-    /// where.
+    /// The end state: this many numbers were allotted, and each entry is where the routes of its
+    /// stamp say.
     fn check(&self, last: u64) {
         assert_eq!(self.visible(), last);
         let superversion = self.shared.superversion.load();
@@ -313,22 +313,22 @@ fn get_against_a_change(inline: bool) {
     });
 }
 
-/// A queued write is on its way, in every state, when the change comes, and a reader looks
-/// meanwhile. Catches: publishing before the range's mailbox is drained; reading at `visible` alone
-/// in a superversion that is born later; a `born` that is one too high.
+/// A queued write is on its way, in any state, when the change happens, and a reader looks
+/// meanwhile. Catches: a publication before the range's mailbox is drained; a read at `visible`
+/// alone in a superversion that is born later; a `born` that is one too high.
 #[test]
 fn a_get_finds_what_came_before_a_change() {
     get_against_a_change(false);
 }
 
-/// As before; the write is applied by its caller, after it has freed the log's seat.
+/// As above, with a write that its caller applies after it has freed the log's seat.
 #[test]
 fn a_get_finds_what_was_put_inline_before_a_change() {
     get_against_a_change(true);
 }
 
-/// The point may be above what is visible, never above what the pinned superversion has. Catches:
-/// no second look at the superversion (the pinned one has not all that is visible); a point at
+/// The point may be above what is visible, but never above what the pinned superversion has.
+/// Catches: no second look at the superversion (the pinned one lacks something visible); a point at
 /// `visible` alone.
 #[test]
 fn a_view_has_everything_up_to_its_point_whatever_the_routes() {
@@ -350,9 +350,10 @@ fn a_view_has_everything_up_to_its_point_whatever_the_routes() {
     });
 }
 
-/// A view of the new superversion is held at its birth, which is not visible yet, when one of the
-/// old one takes a point below it.
-/// Catches: points that are held in the order of their coming (the wrong one is given back).
+/// A view of the new superversion is held at its birth, which is not visible yet, when a view of
+/// the old one takes a point below it.
+/// Catches: points that are kept in the order in which they were taken (the wrong one is given
+/// back).
 #[test]
 fn views_before_and_after_a_change_hold_their_points() {
     loom::model(|| {
@@ -400,16 +401,16 @@ pub(crate) fn put_patiently(toy: &Toy) {
     }
 }
 
-/// One waits for bytes of the old range, or for a place in its mailbox, and nothing of that comes
-/// back. Catches: accounts that are not closed (deadlock); accounts closed before the publication
-/// (who is woken finds the old range again).
+/// A writer waits for bytes of the old range, or for a place in its mailbox, and neither comes
+/// back. Catches: accounts that are not closed (deadlock); accounts that are closed before the
+/// publication (the woken writer finds the old range again).
 #[test]
 fn who_waits_for_a_range_that_goes_is_woken() {
     for (bytes_full, messages_full) in [(true, false), (false, true)] {
         loom::model(move || {
             let toy = Toy::new(Capacity { messages: 1, bytes: 2 });
             let old = toy.shared.superversion.load_full();
-            // Never given back: only the change can wake who waits behind.
+            // Never given back, so only the change can wake those who wait.
             let bytes = bytes_full.then(|| old.range.local.try_acquire(2).unwrap());
             let place = messages_full.then(|| old.range.seat.try_reserve(1).unwrap());
             let waits = toy.clone();
@@ -423,7 +424,7 @@ fn who_waits_for_a_range_that_goes_is_woken() {
     }
 }
 
-/// What is put by routes that change meanwhile; the commits have room by the old ones.
+/// Writes by routes that change meanwhile. The commits have room by the old routes.
 fn puts_against_a_change(queues: bool, inline: bool, preemptions_max: usize) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(preemptions_max);
@@ -452,15 +453,15 @@ fn puts_against_a_change(queues: bool, inline: bool, preemptions_max: usize) {
     });
 }
 
-/// Sent with room by the old routes; stamped before or after the change.
+/// The write is sent with room by the old routes, and stamped before or after the change.
 /// Catches: no comparison of epochs where it is stamped; an epoch that is set in a turn before the
-/// one that publishes. (Inside of one turn nobody can tell which of the two comes first.)
+/// one that publishes. (Within one turn nobody can tell which of the two comes first.)
 #[test]
 fn a_queued_write_lands_where_the_routes_of_its_number_say() {
     puts_against_a_change(true, false, 2);
 }
 
-/// Put by its caller, who took room by the old routes.
+/// A caller's own write that took room by the old routes.
 /// Catches: no comparison of epochs in its turn; an epoch that is set in a turn before the one that
 /// publishes.
 #[test]
@@ -468,8 +469,9 @@ fn an_inline_write_lands_where_the_routes_of_its_number_say() {
     puts_against_a_change(false, true, 2);
 }
 
-/// Both at once. One preemption less than elsewhere: three threads go through two seats each.
-/// Catches: as the two before.
+/// Both at once. One preemption less than elsewhere, because three threads go through two seats
+/// each.
+/// Catches: the same as the two before.
 #[test]
 fn two_writes_and_a_change_have_one_order() {
     puts_against_a_change(true, true, 1);
@@ -502,9 +504,9 @@ fn counting(limits: TurnLimits) -> (Arc<CombiningMailbox<Count>>, Arc<Signal>) {
     (Arc::new(CombiningMailbox::new(Count(0), capacity, limits, hooks)), kicked)
 }
 
-/// What this thread has sent is handled first, also behind a message whose sender is half done.
-/// Catches: a drain that ends at the limits of a turn; one that goes by the count of what was sent,
-/// which the message in front is not in yet.
+/// What this thread has sent is handled first, even if another thread is inside a send.
+/// Catches: a drain that ends at the limits of a turn; a count that is raised after the push,
+/// outside the queue's lock (the drain handles the other message in place of ours, and ends).
 #[test]
 fn run_last_comes_after_everything_that_was_sent() {
     loom::model(|| {
@@ -523,7 +525,7 @@ fn run_last_comes_after_everything_that_was_sent() {
     });
 }
 
-/// Two senders find the seat taken, or not: both messages are handled when all have returned.
+/// Two senders find the seat taken, or not: both messages are handled once all have returned.
 /// Catches: no look at the queue after the seat was freed.
 #[test]
 fn run_last_leaves_no_message_behind() {

@@ -21,8 +21,8 @@ use std::path::Path;
 const DIR: &str = "/db";
 const IDENTITY: LogIdentity = LogIdentity { db_id: *b"0123456789abcdef" };
 
-/// What runs: the log, its seat, those who wait, and the log thread's `GroupCommit`. Not the
-/// answers' wait for visibility; `commit` has that.
+/// The real parts are the log, a seat, the waiters, and the log thread's `GroupCommit`. Answers do
+/// not wait for visibility here; the kernel's model of the sequencer covers that.
 struct Log {
     vfs: MemVfs,
     seat: Mutex<(LogWriter, Option<Spare>)>,
@@ -38,7 +38,8 @@ impl LogSeat for Log {
 }
 
 impl Log {
-    /// An empty log on a disk that cannot map, its first page durable, with one spare segment.
+    /// An empty log on a disk that cannot map. Its first page is durable, and it has one spare
+    /// segment.
     fn new() -> Self {
         let vfs = MemVfs::new();
         vfs.set_can_map(false);
@@ -60,7 +61,7 @@ impl Log {
         Self { vfs, seat, durable, due, stop: AtomicBool::new(false) }
     }
 
-    /// One more write, as a caller does it.
+    /// Appends one more write, as a caller does.
     fn append(&self, durability: Durability) -> Answer<Committed> {
         let mut batch = WriteBatch::new();
         batch.put("key", "value");
@@ -77,7 +78,7 @@ impl Log {
         answer
     }
 
-    /// What the next large write does.
+    /// Rotates, as a write that finds no room does.
     fn leave_segment(&self) {
         {
             let mut seat = lock(&self.seat);
@@ -105,7 +106,7 @@ impl Log {
         }
     }
 
-    /// Everything up to here is there after a power cut at this moment.
+    /// Asserts that everything up to `upto` survives a power cut now.
     fn survives(&self, upto: Seqno) {
         let cut = self.vfs.crash_clone(CrashKind::DropUnsynced);
         let numbers: Vec<_> = (1..=2).map(FileNumber).collect();
@@ -132,9 +133,9 @@ fn send(passed: DueReplies) {
 }
 
 /// Group commit of two writers: whoever is answered is on the disk, with everything before it, and
-/// `durable` never tells more than the disk has. One of them leaves a segment.
-/// Catches: `durable` raised before the sync; a left segment looked for in one visit of the seat
-/// and taken in another, with a sync of the last group's segments only.
+/// `durable` never claims more than the disk has. One of them leaves a segment.
+/// Catches: `durable` that is raised before the sync; a left segment that is looked for in one
+/// visit of the seat and taken in another, with a sync of the last group's segments only.
 #[test]
 fn durable_never_overstates() {
     loom::model(|| {
@@ -148,7 +149,7 @@ fn durable_never_overstates() {
             writing.survives(seqno);
             assert!(writing.durable.synced() >= seqno);
         });
-        // Written, and perhaps not synced by itself; then the segment is left.
+        // Written, and perhaps not synced by itself. Then the segment is left.
         let answer = log.append(Durability::Buffered);
         log.leave_segment();
         block_on(answer).unwrap().unwrap();

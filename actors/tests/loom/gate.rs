@@ -9,7 +9,7 @@ fn admit(gate: &Gate, local: &Semaphore, bytes: u64) -> Admit {
     gate.admit_many(vec![Claim { range: 0, account, bytes, local_bytes: bytes }])
 }
 
-/// Two ranges, one global account that holds only one of them: both are admitted in turn.
+/// Two ranges, and a global account with room for only one of them: both are admitted in turn.
 /// Catches: taking the global account first (the hot range's waiter starves the other: deadlock).
 #[test]
 fn both_ranges_get_in() {
@@ -28,7 +28,7 @@ fn both_ranges_get_in() {
     });
 }
 
-/// A waiter of a full range holds no global bytes, whether it is polled or not.
+/// A waiter of a full range holds no global bytes, whether or not it is polled.
 /// Catches: taking the global account first (the other range waits for a parked future: deadlock).
 #[test]
 fn a_parked_local_waiter_is_in_nobodys_way() {
@@ -53,7 +53,7 @@ fn a_parked_local_waiter_is_in_nobodys_way() {
 
 /// A waiter for the global account that is never polled again keeps none of its range's room:
 /// another writer of the range gets in.
-/// Catches: keeping the range's lease while waiting for the global account (deadlock).
+/// Catches: keeping the range's bytes while waiting for the global account (deadlock).
 #[test]
 fn a_parked_global_waiter_keeps_no_room_of_its_range() {
     loom::model(|| {
@@ -72,9 +72,10 @@ fn a_parked_global_waiter_keeps_no_room_of_its_range() {
     });
 }
 
-/// Two batches over the same two ranges, each of which holds one: both get in, whoever stands
-/// where. Catches: holding one range while waiting for another in a different order (deadlock), and
-/// giving up a range without waking the next in its line (deadlock).
+/// Two batches over the same two ranges. Each range has room for one batch, and both get in,
+/// wherever they wait.
+/// Catches: holding one range while waiting for another in a different order (deadlock); giving up
+/// a range without waking the next waiter in its line (deadlock).
 #[test]
 fn batches_over_two_ranges_take_turns() {
     loom::model(|| {
@@ -96,7 +97,7 @@ fn batches_over_two_ranges_take_turns() {
 }
 
 /// A waiter for the global account is dropped: the next one is woken.
-/// Catches: a `Take` without a `Drop` (the dead waiter keeps the head of the line: deadlock).
+/// Catches: a `Take` without a `Drop` (the dead waiter stays at the head of the line: deadlock).
 #[test]
 fn a_dropped_global_waiter_gives_everything_back() {
     loom::model(|| {

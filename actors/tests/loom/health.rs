@@ -6,7 +6,7 @@ use sluicedb_kernel::reply::reply;
 use sluicedb_kernel::semaphore::Semaphore;
 use sluicedb_kernel::sync::block_on;
 
-/// Two actors fail at once: one cause wins and everybody is told that one.
+/// Two actors fail at once: one cause wins, and everybody is told that one.
 /// Catches: storing the level before taking the lock that orders changes (`check` panics: the state
 /// still says running).
 #[test]
@@ -25,8 +25,9 @@ fn two_failures() {
     });
 }
 
-/// No acknowledgement after the failure was declared: checked behind the same lock as the append.
-/// Catches: checking before the lock is taken (an append lands behind the failure).
+/// No acknowledgement after the failure was declared: it is checked behind the same lock as the
+/// append.
+/// Catches: checking before the lock is taken (an append is acknowledged after the failure).
 #[test]
 fn no_ack_after_failure() {
     loom::model(|| {
@@ -49,7 +50,7 @@ fn no_ack_after_failure() {
     });
 }
 
-/// Shutdown against a waiter of the accounts and a question on its way: both are answered.
+/// A shutdown against a waiter of an account and a question on its way: both are answered.
 /// Catches: leaving out either close (deadlock).
 #[test]
 fn everybody_is_answered_on_shutdown() {

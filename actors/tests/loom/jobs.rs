@@ -25,14 +25,14 @@ fn send(seat: &CombiningMailbox<Asked>, question: Option<Reply<()>>) {
     seat.send(seat.try_reserve(1).expect("there is room"), question);
 }
 
-/// Two seats with turns of one message share the thread behind them, which looks at each as often
-/// as it is asked to and no oftener: every question is answered.
+/// Two seats with turns of one message share the thread behind them. It looks at each as often as
+/// it is asked to, and no more often: every question is answered.
 /// Catches: one flag for both seats; a kick that is dropped because something is queued already.
 #[test]
 fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
     loom::model(|| {
         let (jobs, mut workers) = Jobs::new(1, 0);
-        // Not loom's: it has no weak references. Nothing is decided by these counts.
+        // These are not loom's, which has no weak references. No decision depends on these counts.
         let seats = [(); 2].map(|()| {
             std::sync::Arc::new_cyclic(|seat: &std::sync::Weak<CombiningMailbox<Asked>>| {
                 let seat = seat.clone();
@@ -55,7 +55,7 @@ fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
         let worker = workers.pop().unwrap();
         let engine = thread::spawn(move || block_on(worker.run(|_| panic!("a look panicked"))));
         let [mine, other] = seats;
-        // Under the seat, so that both are left to the end of a turn that has room for one.
+        // Sent under the seat, so that both are left to the end of a turn that has room for one.
         let ask_twice = |seat: &CombiningMailbox<Asked>| {
             let (reply, answer) = reply();
             let guard = seat.try_enter_idle();
@@ -72,8 +72,8 @@ fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
     });
 }
 
-/// Whoever rings again may do so before, during and after the look that it rang for: what it did
-/// before is seen by one of the looks.
+/// Somebody may ring again before, during and after the look that it rang for: one of the looks
+/// sees what it did before.
 /// Catches: a look that clears its flag after it has looked; a ring that only loads the flag.
 #[test]
 fn a5_no_ring_is_lost_around_the_end_of_a_look() {

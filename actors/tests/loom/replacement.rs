@@ -1,8 +1,8 @@
 //! A change of contents, as the version manager makes it, against readers and writers.
 //!
-//! The kernel is the real one, log and range are those of `change`. All writes are to one key. The
-//! change gives the key a value of its own: a table whose entry has the change's number; the
-//! memtable steps back behind it and is without the key. The range stays.
+//! The kernel is the real one; log and range are those of `change`. All writes are to one key. The
+//! change gives the key a value of its own: a table whose entry has the change's number. The
+//! memtable is sealed behind it and loses the key. The range stays.
 
 use crate::change::{Memtable, Superversion, TWO, Toy, put_patiently};
 use loom::sync::Arc;
@@ -12,9 +12,9 @@ use sluicedb_storage::key::Seqno;
 use sluicedb_storage::points::Holder;
 
 impl Superversion {
-    /// The number of the newest value of the key up to there; 0 if there is none.
+    /// The number of the key's newest value up to `upto`. 0 if there is none.
     fn read(&self, upto: u64) -> u64 {
-        // What stands in for older memtables has cut the key out of them.
+        // What the table replaces in older memtables has been cut out of them.
         let shown = if self.came.is_some() { 1 } else { self.memtables.len() };
         let of_memtables = (1..=upto.min(3))
             .rev()
@@ -47,7 +47,7 @@ impl Toy {
         });
         let (ticket, released) = turned.unwrap();
         ticket.finish();
-        // Whoever waits is woken by it.
+        // This wakes whoever waits.
         current.range.local.release(released);
     }
 
@@ -62,7 +62,7 @@ impl Toy {
     }
 }
 
-/// When all is over: the key has the value of the last number.
+/// The end state: the key has the value of the last number.
 fn check(toy: &Toy, last: u64) {
     assert_eq!(toy.visible(), last);
     assert_eq!(toy.newest(), last);
@@ -96,17 +96,17 @@ fn gets(toy: &Toy) {
     assert!(1 <= first && first <= second, "{second} after {first}");
 }
 
-/// Each of two lookups finds the old value, the new one or a later one, the second no older one
-/// than the first. Catches: `born` that is not published (what came is not visible yet, and what
-/// was there is cut out: nothing is found); a memtable that steps back when the log's seat is free
-/// again (a later write is in the one that is cut).
+/// Each of two lookups finds the old value, the new one, or a later one, and the second finds none
+/// older than the first. Catches: `born` that is not published (the new value is not visible yet,
+/// and the old one is cut out, so nothing is found); a memtable that is sealed only after the log's
+/// seat is free (a later write is in the one that is cut).
 #[test]
 fn a_get_beside_a_replacement_finds_the_old_value_or_the_new_one() {
     replaced(false, gets);
 }
 
-/// As before; the write is applied by its caller, after it has freed the log's seat.
-/// Catches: as before.
+/// As above, with a write that its caller applies after it has freed the log's seat.
+/// Catches: the same.
 #[test]
 fn a_get_beside_a_replacement_and_an_inline_write_finds_one_of_them() {
     replaced(true, gets);
@@ -126,23 +126,23 @@ fn view(toy: &Toy) {
         }
     };
     let first = pinned.read(point.seqno().0);
-    // Others go on.
+    // Other threads go on.
     let newest = toy.newest();
     assert!(1 <= first && first <= newest, "{newest} after {first}");
     assert_eq!(pinned.read(point.seqno().0), first, "a view does not change");
 }
 
-/// A view shows the old content or the new one, and shows it again later. Catches: `born` that is
-/// not published; a view that takes its point at what is visible alone; no second look at the
+/// A view shows the old content or the new one, and shows the same again later. Catches: `born`
+/// that is not published; a view that takes its point at `visible` alone; no second look at the
 /// superversion.
 #[test]
 fn a_view_beside_a_replacement_shows_one_content_for_ever() {
     replaced(false, view);
 }
 
-/// The range has no room, and no flush gives any. The change seals what is there, so there is room
-/// again, and who waits goes on in the range, which stays. Catches: what the memtable had that
-/// stepped back is not given back (deadlock).
+/// The range has no room, and no flush makes any. The change seals what is there, so there is room
+/// again, and the waiter goes on in the range, which stays. Catches: the charge of the sealed
+/// memtable is not given back (deadlock).
 #[test]
 fn who_waits_for_room_goes_on_when_a_replacement_seals_what_there_is() {
     loom::model(|| {

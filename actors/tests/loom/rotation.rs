@@ -5,7 +5,7 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 use sluicedb_kernel::published::Published;
 
-/// Stands for a superversion; a "memtable" is one cell with the newest entry, 0 while empty.
+/// A toy superversion. A "memtable" is one cell with the newest entry, 0 while empty.
 struct Layers {
     active: Arc<AtomicU64>,
     sealed: Option<Arc<AtomicU64>>,
@@ -18,7 +18,7 @@ struct Range {
 }
 
 impl Range {
-    /// A range with an empty memtable, and the one that will replace it.
+    /// A range with an empty memtable, and the memtable that will replace it.
     fn new() -> (Arc<Self>, Arc<AtomicU64>, Arc<AtomicU64>) {
         let (old, fresh) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let published = Published::new(layers(&old, None, 0));
@@ -30,8 +30,8 @@ impl Range {
         self.visible.store(seqno, Ordering::Release);
     }
 
-    /// The read order of the engine: one load of the published pointer, then `visible`; layers
-    /// newest first, entries above `visible` do not count.
+    /// The engine's order of reads: one load of the published pointer, then `visible`; then the
+    /// layers, newest first. Entries above `visible` do not count.
     fn get(&self) -> u64 {
         let layers = self.published.load_full();
         let visible = self.visible.load(Ordering::Acquire);
@@ -49,7 +49,7 @@ impl Range {
         }
     }
 
-    /// Two puts, with a rotation between them and a flush after.
+    /// Two puts, with a rotation between them and a flush at the end.
     fn live(&self, old: &Arc<AtomicU64>, fresh: &Arc<AtomicU64>) {
         self.put(old, 1);
         self.published.store(layers(fresh, Some(old), 0));
@@ -71,7 +71,7 @@ impl Layers {
         layers.table
     }
 
-    /// In how many layers the entry is.
+    /// How many layers hold the entry.
     fn places_of(&self, seqno: u64) -> usize {
         let memtables = [Some(&self.active), self.sealed.as_ref()].into_iter().flatten();
         let entries = memtables.map(|memtable| memtable.load(Ordering::Relaxed));
@@ -87,10 +87,10 @@ fn layers(active: &Arc<AtomicU64>, sealed: Option<&Arc<AtomicU64>>, table: u64) 
 /// Goal: an acknowledged put is found at every moment while its memtable is replaced, sealed,
 /// written as a table and forgotten.
 /// Method: the version manager and the owner are one thread, as they are for one range (the manager
-/// runs the owner's seat); a reader beside them. What was visible before the read began must be
-/// found. Catches: writing to the new memtable before it is published (published-before-used);
-/// taking the sealed memtable out in a swap before the one that brings its table in
-/// (publish-before-forget).
+/// enters the owner's seat), and a reader runs beside them. What was visible before the read began
+/// must be found. Catches: writing to the new memtable before it is published
+/// (published-before-used); removing the sealed memtable in a swap before the one that adds its
+/// table (publish-before-forget).
 #[test]
 fn get_finds_the_entry_through_seal_and_flush() {
     loom::model(|| {
@@ -108,11 +108,12 @@ fn get_finds_the_entry_through_seal_and_flush() {
     });
 }
 
-/// Goal: a snapshot shows everything up to its number, and that once, however the memtables rotate
-/// meanwhile. Method: a reader pins while the other thread lives; each entry up to the pinned
-/// number must be in exactly one of the pinned layers.
-/// Catches: pinning without looking at the pointer a second time (the pair then is of two
-/// instants); a table that comes in while its memtable is still there.
+/// Goal: a snapshot shows everything up to its number, each entry once, however the memtables
+/// rotate meanwhile.
+/// Method: a reader pins while the other thread runs; each entry up to the pinned number must be in
+/// exactly one of the pinned layers.
+/// Catches: pinning without a second look at the pointer (the pair is of two instants then); a
+/// table that is added while its memtable is still there.
 #[test]
 fn a_pinned_view_has_everything_up_to_its_number() {
     loom::model(|| {

@@ -1,7 +1,8 @@
 //! The guard of a caller that works on an actor's state itself.
 //!
-//! Guarantees: leaving it, by any way, sees to messages that were sent meanwhile, after the seat is
-//! free. Does not: catch panics outside [`TurnGuard::attempt`]; those fail the mailbox and go on.
+//! Guarantees: however the guard is dropped, messages that were sent meanwhile are handled after
+//! the seat is free.
+//! Does not: catch panics outside [`TurnGuard::attempt`]. Those fail the mailbox and unwind.
 
 use super::lock::LockGuard;
 use super::{CombiningMailbox, Handler, Spent, Turn};
@@ -10,15 +11,16 @@ use std::ops::{Deref, DerefMut};
 
 opaque_debug!("TurnGuard", [A: Handler] TurnGuard<'_, A>);
 
-/// The seat is taken for the caller's own work. Dropping it frees the seat and sees to messages
-/// that were sent meanwhile.
+/// The seat, taken for the caller's own work. Dropping the guard frees the seat and handles
+/// messages that were sent meanwhile.
 #[must_use = "the seat is free again once the guard is dropped"]
 pub struct TurnGuard<'a, A: Handler> {
     mailbox: &'a CombiningMailbox<A>,
-    /// `None` only while dropping.
+    /// `None` while dropping, and after an attempt that panicked.
     seat: Option<LockGuard<'a, A>>,
     on_own_thread: bool,
-    /// Ends last: no waker runs under the seat, nor before what this guard owes others is done.
+    /// Dropped last. No waker runs under the seat, or before the work that this guard owes others
+    /// is done.
     _hold: Hold,
 }
 
@@ -33,8 +35,7 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
     }
 
     /// Runs `f` and keeps the seat. `None` if `f` panicked: then the mailbox is failed and the seat
-    /// free, so nothing may be done with the guard but to drop it; the panic was reported, not
-    /// passed on.
+    /// free, so the guard may only be dropped. The panic was reported, and does not unwind.
     #[inline]
     pub fn attempt<R>(&mut self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
         let mailbox = self.mailbox;
@@ -48,8 +49,7 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
         }
     }
 
-    /// As [`TurnGuard::attempt`]; frees the seat and leaves what was queued meanwhile to the
-    /// caller, as [`TurnGuard::release`] does.
+    /// As [`TurnGuard::attempt`], then as [`TurnGuard::release`].
     #[inline]
     pub fn run_and_release<R>(mut self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
         let value = self.attempt(f);
@@ -58,7 +58,7 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
     }
 
     /// Frees the seat and leaves what was queued meanwhile to the caller, who must call
-    /// [`CombiningMailbox::settle`] soon: for a caller with something more urgent to do under the
+    /// [`CombiningMailbox::settle`] soon. For a caller with something more urgent to do under the
     /// next seat.
     #[inline]
     pub fn release(mut self) {
@@ -88,7 +88,8 @@ impl<A: Handler> Drop for TurnGuard<'_, A> {
         if let Some(seat) = self.seat.take() {
             drop(seat);
             if self.mailbox.seat.is_failed() {
-                // The holder panics outside `attempt`, or somebody failed the mailbox meanwhile.
+                // The holder panicked outside `attempt`, or another party failed the mailbox
+                // meanwhile.
                 self.mailbox.queue.room.close();
                 self.mailbox.discard();
                 if std::thread::panicking() {

@@ -1,11 +1,11 @@
-//! The combining lock, "the seat": an actor's state, one occupant at a time, never a queue of
-//! threads.
+//! The combining lock, called the seat: an actor's state with one occupant at a time. It has no
+//! queue of threads.
 //!
-//! Guarantees: trying never waits; a panic while the seat is taken fails it for good, so nobody
-//! ever enters a state that was left half done. It is a `std` mutex used through `try_lock`, so
-//! there is no unsafe code.
+//! Guarantees: trying never waits. A panic while the seat is taken fails it for good, so nobody
+//! ever enters a state that was left half changed. It is a `std` mutex used through `try_lock`, so
+//! it needs no unsafe code.
 //!
-//! Does not: remember who was refused; the mailbox looks at its queue after every occupant.
+//! Does not: remember who was refused. The mailbox looks at its queue after every occupant.
 
 use super::preempt::{self, Occupied};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -13,33 +13,33 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// A state behind a seat.
 pub(super) struct Lock<S> {
-    /// Besides the mutex's own poison: failed without unwinding.
+    /// Failed without unwinding. A panic that unwinds poisons the mutex.
     failed: AtomicBool,
     state: Mutex<S>,
 }
 
-/// The seat is taken; dropping this frees it. A panic meanwhile fails the seat.
+/// The guard of a taken seat. Dropping it frees the seat. A panic while it exists fails the seat.
 #[must_use = "the seat is free again once the guard is dropped"]
 pub(super) struct LockGuard<'a, S> {
     pub(super) state: MutexGuard<'a, S>,
-    /// After `state`: the seat is free when this is dropped.
+    /// Dropped after `state`, so the seat is free then.
     _occupied: Occupied,
 }
 
 impl<S> Lock<S> {
-    /// A free seat in front of `state`.
+    /// A free seat that guards `state`.
     pub(super) fn new(state: S) -> Self {
         Self { failed: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
-    /// Takes the seat if it is free; `None` if it is taken or failed. Never waits.
+    /// Takes the seat if it is free. `None` if it is taken or failed. Never waits.
     #[inline]
     pub(super) fn try_enter(&self) -> Option<LockGuard<'_, S>> {
         preempt::point();
         self.enter(self.state.try_lock().ok()?)
     }
 
-    /// Takes the seat, waiting for the occupant to leave; `None` if it is failed.
+    /// Takes the seat, waiting for the occupant to leave. `None` if it has failed.
     pub(super) fn enter_blocking(&self) -> Option<LockGuard<'_, S>> {
         preempt::point();
         self.enter(self.state.lock().ok()?)
@@ -61,7 +61,7 @@ impl<S> Lock<S> {
         poisoned || self.failed.load(Ordering::Acquire)
     }
 
-    /// Fails the seat: nobody enters any more; who is in it may finish.
+    /// Fails the seat. Nobody enters any more; the occupant may finish.
     pub(super) fn fail(&self) {
         self.failed.store(true, Ordering::Release);
     }

@@ -1,16 +1,17 @@
-//! Where a simulator may take the processor away: before a seat is taken, after it is free.
+//! Where a simulator may switch to other actors: before a seat is taken, and after it is free.
 //!
-//! Threads may be stopped anywhere; what an actor relies on is only that nobody else is in a seat
-//! that its thread holds. A simulator that lets others run at awaits alone never comes between two
-//! visits of a seat in one poll. It installs a hook here, for its own thread.
+//! A thread may be stopped anywhere. An actor relies only on nobody else being in a seat that its
+//! thread holds. A simulator that switches at awaits alone never gets between two visits of seats
+//! in one poll. So it installs a hook here, for its own thread.
 //!
-//! Guarantees: the hook is called with no seat held, so whoever it runs finds every seat free. In a
-//! build without debug assertions nothing is left of this. Does not: know what the hook does.
+//! Guarantees: the hook is called while this thread holds no seat. So whatever it runs finds these
+//! seats free. A build without debug assertions contains none of this. Does not: know what the hook
+//! does.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// What runs others.
+/// Lets others run.
 pub type Hook = Rc<dyn Fn()>;
 
 thread_local! {
@@ -18,12 +19,12 @@ thread_local! {
     static SEATS_HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The hook of this thread from now on; returns the one before.
+/// Sets this thread's hook. Returns the previous one.
 pub fn install(hook: Option<Hook>) -> Option<Hook> {
     HOOK.with(|slot| slot.replace(hook))
 }
 
-/// Others may run here, if a hook is installed and this thread holds no seat.
+/// Lets others run here, if a hook is installed and this thread holds no seat.
 #[inline]
 pub fn point() {
     if cfg!(debug_assertions) {
@@ -41,7 +42,7 @@ fn run_others() {
     }
 }
 
-/// A seat is held until this is dropped, which is after it is free.
+/// Marks a seat as held until it is dropped, which happens after the seat is free.
 pub(super) struct Occupied(());
 
 impl Occupied {
@@ -58,7 +59,7 @@ impl Drop for Occupied {
     #[inline]
     fn drop(&mut self) {
         if cfg!(debug_assertions) {
-            // Its guard is dropped on the thread that took the seat: a std lock allows nothing
+            // The guard is dropped on the thread that took the seat: a std lock allows nothing
             // else.
             SEATS_HELD.set(SEATS_HELD.get() - 1);
             run_others();
@@ -77,7 +78,7 @@ mod tests {
         let runs = Rc::new(Cell::new(0));
         let (seen, free) = (Rc::clone(&runs), Rc::clone(&inner));
         install(Some(Rc::new(move || {
-            // What it runs has no hook of its own, and finds the seats free.
+            // What the hook runs has no hook itself, and finds the seats free.
             let hook = install(None);
             assert!(free.try_enter().is_some());
             install(hook);

@@ -1,4 +1,4 @@
-//! One thread asks a combining mailbox everything that needs no second one.
+//! Tests of a combining mailbox that need only one thread.
 
 use super::*;
 use crate::reply::{Answer, Lost, Reply, reply};
@@ -73,7 +73,7 @@ fn send(mailbox: &CombiningMailbox<Sum>, message: Message) {
     mailbox.send(permit, message);
 }
 
-/// Works on the state as a caller whose turn it is.
+/// Works on the state as a caller that takes the seat.
 fn inline<R>(mailbox: &CombiningMailbox<Sum>, f: impl FnOnce(&mut Sum) -> R) -> Option<R> {
     mailbox.try_enter_idle()?.attempt(f)
 }
@@ -82,7 +82,7 @@ fn has_failed(mailbox: &CombiningMailbox<Sum>) -> bool {
     mailbox.enter_blocking().is_none() && mailbox.try_reserve(0).map(drop) == Err(Refused::Closed)
 }
 
-/// The answer, if it is there.
+/// The answer, if it has been given.
 fn now<T>(answer: &mut Answer<T>) -> Option<Result<T, Lost>> {
     match std::pin::Pin::new(answer).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => Some(answer),
@@ -121,7 +121,7 @@ fn what_was_sent_while_the_seat_was_taken_is_seen_to_on_leaving() {
     assert_eq!(ask(&mailbox), [1, 2]);
 }
 
-/// So a caller finishes what it has begun before it works for others.
+/// A caller finishes its own work before it works for others.
 #[test]
 fn b13_what_comes_during_a_callers_own_work_is_left_until_the_caller_settles() {
     let (mailbox, _probe) = mailbox(TurnLimits::default());
@@ -136,7 +136,7 @@ fn b13_what_comes_during_a_callers_own_work_is_left_until_the_caller_settles() {
     assert_eq!(ask(&mailbox), [1, 2]);
 }
 
-/// What was done elsewhere in the same turn counts.
+/// What was done at another seat in the same turn counts.
 #[test]
 fn b13_two_seats_share_a_turn() {
     let limits = TurnLimits { messages: 3, bytes: 100 };
@@ -218,7 +218,7 @@ fn panics(bad: Message) {
     mailbox.deliver_blocking();
 }
 
-/// Planted: a mailbox that is only closed for those who have no permit yet.
+/// Planted: closing the mailbox stops only those who have no permit yet.
 #[test]
 fn a_permit_that_outlives_its_mailbox_brings_nothing() {
     let (mailbox, _probe) = mailbox(TurnLimits::default());
@@ -232,7 +232,8 @@ fn a_permit_that_outlives_its_mailbox_brings_nothing() {
     drop(second);
 }
 
-/// What is deferred runs beside the next occupant, whom its panic must not leave with messages.
+/// A deferred action runs while the seat may have another occupant. Its panic must not leave
+/// messages to that one.
 #[test]
 fn a_panic_in_what_was_deferred_answers_also_what_was_held_back() {
     let (mailbox, probe) = mailbox(TurnLimits::default());
@@ -269,7 +270,8 @@ fn deferred_actions_run_after_the_seat_is_free() {
 }
 
 /// A waker may use the seat from which it is called, and may panic.
-/// Planted: wakers called where the reply is sent (the seat is found taken, and a panic fails it).
+/// Planted: wakers are called where the reply is sent (the seat is found taken, and a panic fails
+/// it).
 #[test]
 fn o9_wakers_run_after_the_seat_is_free_and_their_panics_fail_nothing() {
     struct Uses(StdArc<CombiningMailbox<Sum>>);
@@ -305,7 +307,7 @@ fn o9_wakers_run_after_the_seat_is_free_and_their_panics_fail_nothing() {
     assert!(!has_failed(&mailbox) && probe.panics.lock().expect("not poisoned").is_empty());
 }
 
-/// Planted: the work of an inline turn outside of `catch_unwind`.
+/// Planted: the work of an inline turn runs outside of `catch_unwind`.
 #[test]
 fn b14_a_panic_in_an_attempt_fails_the_seat_and_does_not_unwind() {
     let (mailbox, probe) = mailbox(TurnLimits::default());
@@ -318,7 +320,7 @@ fn b14_a_panic_in_an_attempt_fails_the_seat_and_does_not_unwind() {
     assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
 }
 
-/// Planted: a turn that ends at its limits.
+/// Planted: the turn ends at its limits.
 #[test]
 fn run_last_handles_everything_that_is_queued_and_then_runs() {
     let (mailbox, probe) = mailbox(TurnLimits { messages: 1, bytes: 1 });
@@ -369,7 +371,7 @@ fn a_panic_in_a_message_or_in_what_runs_last_fails_the_mailbox() {
     }
 }
 
-/// Planted: what was deferred done in front of it.
+/// Planted: deferred actions run before it.
 #[test]
 fn what_was_deferred_is_done_after_what_runs_last_with_the_seat_free() {
     let (mailbox, _probe) = mailbox(TurnLimits::default());
@@ -386,7 +388,7 @@ fn what_was_deferred_is_done_after_what_runs_last_with_the_seat_free() {
     assert!(!has_failed(&mailbox));
 }
 
-/// Planted: room that is asked for, and refused.
+/// Planted: room is asked for, and refused.
 #[test]
 fn room_is_taken_anyway_where_there_is_none_and_after_the_end() {
     let (mailbox, _probe) = mailbox(TurnLimits::default());

@@ -1,4 +1,4 @@
-//! Both ends in one hand, and one actor on a thread.
+//! Tests with both ends on one thread, and one with an actor on a thread.
 
 use super::*;
 use crate::sync::block_on;

@@ -1,21 +1,21 @@
-//! The core of a semaphore, for one number or for two at once: messages and bytes.
+//! The core of a semaphore. It counts one number, or two at once: messages and bytes.
 //!
-//! Guarantees: never more is out than the limit; who waits is served first come, first served;
-//! taking uncontended is one compare-and-swap, giving back one subtraction. A newcomer passes only
-//! waiters that were woken already.
+//! Guarantees: what is taken never exceeds the limit. Waiters are served first come, first served.
+//! Without contention, taking is one compare-and-swap, and giving back one subtraction. A newcomer
+//! overtakes only waiters that have been woken.
 //!
 //! Liveness (nothing-held-while-waiting): a future that was woken and is never polled delays
 //! nobody. While more than a quarter of the limit is free, everybody who fits alone is woken, in
-//! order, up to the first who does not, whoever was woken before and has not come. While less is
-//! free, a return wakes as many as the room is enough for, counting those woken earlier, and one
-//! spare; for then more is on its way back without anybody's poll, as long as every holder gives
-//! back or asks for help (`on_wait`) by itself. The same look is taken when a waiter comes, takes,
-//! or is dropped.
+//! order, up to the first who does not fit. Those woken earlier who have not polled do not count.
+//! While less is free, a return wakes as many as the free room suffices for, counting those woken
+//! earlier, plus one spare. That is enough, because what is taken then comes back without anybody's
+//! poll, as long as every holder gives back, or asks for help (`on_wait`), by itself. The same rule
+//! is applied when a waiter arrives, takes, or is dropped.
 //!
 //! A crowd is woken at most once per quarter of the limit that was taken in between. A large
-//! request is passed only by what comes between its wake and its poll; a poll that finds too little
-//! bars newcomers and everybody behind it again until there is room for it. More cannot be promised
-//! to a future that might never be polled again.
+//! request is overtaken only by what arrives between its wake and its poll. A poll that finds too
+//! little room bars newcomers, and everybody behind it, again until there is room for it. A future
+//! that may never be polled again cannot be promised more.
 
 use super::Refused;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// Called, outside all locks, whenever somebody begins to wait.
+/// Called outside all locks whenever somebody begins to wait.
 pub(crate) type WaitHook = Box<dyn Fn() + Send + Sync>;
 
 const BYTES_BITS: u32 = 40;
@@ -34,19 +34,19 @@ const BYTES_BITS: u32 = 40;
 pub(crate) const BYTES_MAX: u64 = (1 << BYTES_BITS) - 1;
 /// Largest number of messages.
 pub(crate) const COUNT_MAX: u64 = (1 << 22) - 1;
-/// Somebody waits who has not been woken: newcomers queue up, returns must look at the list.
+/// Somebody waits who has not been woken. Newcomers must queue, and returns must look at the list.
 const WAITING: u64 = 1 << 62;
 /// Nothing is given any more.
 const CLOSED: u64 = 1 << 63;
 
-/// A number of messages and of bytes in one word: `flags:2 | count:22 | bytes:40`.
+/// A number of messages and a number of bytes in one word: `flags:2 | count:22 | bytes:40`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Amount(u64);
 
 impl Amount {
     pub(crate) const NOTHING: Self = Self(0);
 
-    /// Asserts that both numbers fit; requests are capped by [`Amount::try_new`] instead.
+    /// Asserts that both numbers fit. [`Amount::try_new`] refuses requests that do not.
     pub(crate) fn new(count: u64, bytes: u64) -> Self {
         Self::try_new(count, bytes).expect("capacities are below 4 Mi messages and 1 TiB")
     }
@@ -59,7 +59,7 @@ impl Amount {
         Ok(Self(count << BYTES_BITS | bytes))
     }
 
-    /// Of something that was taken before, so known to fit.
+    /// The amount of something that was taken before, so it is known to fit.
     #[inline]
     pub(crate) fn taken(count: u64, bytes: u64) -> Self {
         debug_assert!(count <= COUNT_MAX && bytes <= BYTES_MAX, "more than was ever taken");
@@ -88,7 +88,7 @@ impl Amount {
         )
     }
 
-    /// What may be out while a quarter of this limit is free.
+    /// How much may be taken while a quarter of this limit is free.
     fn three_quarters(self) -> Self {
         Self::new(self.count() - self.count() / 4, self.bytes() - self.bytes() / 4)
     }
@@ -98,8 +98,8 @@ impl Amount {
         self.bytes() <= limit.bytes() && self.count() <= limit.count()
     }
 
-    /// Would `self` more still be within `limit` when `used` is out? Sums of two fields cannot
-    /// leave their bits far enough to wrap: each is below half of `u64`.
+    /// Would `self` be within `limit` on top of `used`? The sums cannot overflow: each number is
+    /// below half of `u64`.
     #[inline]
     fn fits(self, used: Self, limit: Self) -> bool {
         self.bytes() + used.bytes() <= limit.bytes() && self.count() + used.count() <= limit.count()
@@ -109,7 +109,7 @@ impl Amount {
 struct Waiter {
     id: u64,
     need: Amount,
-    /// `None` once woken and not polled since.
+    /// `None` while it has been woken and not polled since.
     waker: Option<Waker>,
 }
 
@@ -141,14 +141,14 @@ impl WaitList {
         Some(gone)
     }
 
-    /// Does nobody ahead of this position sleep?
+    /// Has everybody ahead of this position been woken?
     fn is_turn_of(&self, at: usize) -> bool {
         self.asleep == 0 || self.waiting.iter().take(at).all(|waiter| waiter.waker.is_none())
     }
 }
 
-/// A future's id in the wait list, `None` while it never had to wait. Must be given to
-/// [`Core::leave`] when the future is dropped.
+/// A future's id in the wait list. `None` while it never had to wait. When the future is dropped,
+/// it must be given to [`Core::leave`].
 type Entry = Option<u64>;
 
 /// See the module.
@@ -187,14 +187,14 @@ impl Core {
         self.state.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// Takes `need` if it is there and nobody has an older claim.
+    /// Takes `need` if that much is free and nobody has an older claim.
     #[inline]
     pub(crate) fn try_take(&self, need: Amount) -> Result<(), Refused> {
         self.try_take_unless(WAITING | CLOSED, need)
     }
 
-    /// Takes `need` if it is there, also when others wait for more: for who has stood in line
-    /// before.
+    /// Takes `need` if that much is free, even when others wait. For a caller who has waited in
+    /// another line.
     pub(crate) fn try_take_passing(&self, need: Amount) -> Result<(), Refused> {
         self.try_take_unless(CLOSED, need)
     }
@@ -229,7 +229,8 @@ impl Core {
         }
     }
 
-    /// Takes `need` whatever the limit says: for what is already there and only has to be counted.
+    /// Takes `need` whatever the limit says: for something that exists already and must only be
+    /// counted.
     pub(crate) fn take_anyway(&self, need: Amount) {
         let state = self.state.fetch_add(need.0, Ordering::Acquire);
         assert!(
@@ -238,7 +239,7 @@ impl Core {
         );
     }
 
-    /// Gives back; wakes who can go on now, after the lock is released.
+    /// Gives back. Wakes those who can go on now, after the lock is released.
     #[inline]
     pub(crate) fn release(&self, amount: Amount) {
         if amount == Amount::NOTHING {
@@ -258,7 +259,8 @@ impl Core {
         wake_all(wakes);
     }
 
-    /// Refuses everybody from now on, and those who wait. What is out may still come back.
+    /// Refuses everybody from now on, including those who wait. What is taken may still be given
+    /// back.
     pub(crate) fn close(&self) {
         let mut wakes = Vec::new();
         {
@@ -269,7 +271,7 @@ impl Core {
         wake_all(wakes);
     }
 
-    /// Takes `need`, or gets in line and is woken when it may be worth another poll.
+    /// Takes `need`, or joins the line and is woken when another poll may succeed.
     #[inline]
     fn poll_take(
         &self,
@@ -293,11 +295,12 @@ impl Core {
         need: Amount,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Refused>> {
-        // Wakers are cloned before the lock and dropped after it: both may run foreign code.
+        // Wakers are cloned before the lock is taken and dropped after it is released: both may run
+        // foreign code.
         let mut waker = Some(context.waker().clone());
         let mut wakes = Vec::new();
         let mut begins = false;
-        // Dropped after the lock: its waker is foreign code.
+        // Dropped after the lock is released, because its waker is foreign code.
         let mut gone = None;
         let outcome = {
             let mut list = lock(&self.list);
@@ -309,7 +312,8 @@ impl Core {
                 (None, None) => {
                     *entry = Some(list.push(need, waker.take()));
                     begins = true;
-                    // Room may lie idle in front of sleepers because those woken for it never came.
+                    // Room may be unused although waiters sleep, because those woken for it never
+                    // polled.
                     self.pump(&mut list, &mut wakes);
                 }
                 (None, Some(at)) => {
@@ -321,7 +325,7 @@ impl Core {
                 (Some(_), Some(at)) => {
                     *entry = None;
                     gone = list.remove(at);
-                    // There may be room for the next one too, or only this one stood in its way.
+                    // There may be room for the next waiter, too, or only this one was in its way.
                     self.pump(&mut list, &mut wakes);
                 }
             }
@@ -335,8 +339,8 @@ impl Core {
         outcome.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Under the list's lock: takes, refuses, or (`None`) leaves `WAITING` set on a state in which
-    /// there was not enough room. Room and flag share a word, so whoever gives back later sees it.
+    /// Runs under the list's lock. Takes, refuses, or (`None`) leaves `WAITING` set on a state
+    /// without enough room. Room and flag share a word, so a later return sees the flag.
     fn take_or_flag(&self, need: Amount, my_turn: bool) -> Option<Result<(), Refused>> {
         let limit = self.limit();
         let mut state = self.state.load(Ordering::Relaxed);
@@ -360,7 +364,7 @@ impl Core {
         }
     }
 
-    /// Gives up waiting; what it was woken for goes to the next in list.
+    /// Gives up waiting. What it was woken for goes to the next waiter.
     fn leave(&self, entry: &mut Entry) {
         let Some(id) = entry.take() else { return };
         let mut wakes = Vec::new();
@@ -375,16 +379,16 @@ impl Core {
         wake_all(wakes);
     }
 
-    /// Under the list's lock: collects the wakers of everybody who may go on (see the module's
-    /// liveness rule) and clears `WAITING` when nobody unwoken is left.
+    /// Runs under the list's lock. Collects the wakers of everybody who may go on (see the module's
+    /// liveness rule). Clears `WAITING` when everybody has been woken.
     fn pump(&self, list: &mut WaitList, wakes: &mut Vec<Waker>) {
         let state = self.state.load(Ordering::Acquire);
         let (used, limit) = (Amount::of_state(state), self.limit());
         let free = limit.minus_saturating(used);
-        // INVARIANT(nothing-held-while-waiting): with so much free, nothing may come back before
-        // somebody takes; so everybody who could is woken.
+        // INVARIANT(nothing-held-while-waiting): with this much free, nothing may come back before
+        // somebody takes. So everybody who could take is woken.
         let plenty = used.within(limit.three_quarters());
-        // What the room is still enough for after everybody woken has come and taken.
+        // The room that is left once everybody woken has taken.
         let mut left = free;
         let mut spare = 1;
         let WaitList { waiting, asleep, .. } = list;
@@ -398,11 +402,11 @@ impl Core {
             }
             let hopeless = state & CLOSED != 0 || !waiter.need.within(limit);
             if hopeless {
-                // Woken to be told.
+                // Woken to be refused.
             } else if waiter.need.within(left) || plenty && waiter.need.within(free) {
                 left = left.minus_saturating(waiter.need);
             } else if waiter.need.within(free) && spare > 0 {
-                // One of those woken before may never come.
+                // One of those woken before may never poll.
                 spare -= 1;
                 left = Amount::NOTHING;
             } else {
@@ -417,12 +421,12 @@ impl Core {
     }
 }
 
-/// Has such a core inside.
+/// Has a core.
 pub(crate) trait Limited {
     fn core(&self) -> &Core;
 }
 
-/// Waits in line for a part of what its owner limits, and hands the owner back with it.
+/// Waits in line for a part of what its owner limits. Returns the owner when it has taken it.
 pub(crate) struct Take<H: Limited> {
     /// `None` once it has taken.
     owner: Option<H>,

@@ -1,4 +1,4 @@
-//! Permits, by hand.
+//! Permits, used by hand.
 
 use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,7 +62,7 @@ fn what_is_taken_anyway_may_exceed_the_limit() {
     assert!(semaphore.try_acquire(10).is_ok());
 }
 
-/// Planted: a look at those who wait.
+/// Planted: waiters are respected.
 #[test]
 fn who_may_pass_passes_who_waits_for_more() {
     let semaphore = Semaphore::new(10);

@@ -1,4 +1,4 @@
-//! One thread asks the sequencer everything that needs no second one.
+//! Tests of the sequencer that need only one thread.
 
 use super::*;
 use std::future::Future;

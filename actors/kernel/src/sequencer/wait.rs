@@ -1,7 +1,7 @@
-//! Waiting for `visible` to get somewhere.
+//! Waiting for `visible` to reach a number.
 //!
-//! Guarantees: a waiter registers before it looks again, and who raises looks at the flag before it
-//! leaves, so no raise and no failure is missed; dropped at any point it leaves nothing.
+//! Guarantees: a waiter registers before it looks again, and the raising thread looks at the flag
+//! before it stops. So no raise and no failure is missed. Dropped at any point, it leaves nothing.
 
 use super::{FAILED, Failed, Sequencer, WAITERS};
 use crate::sync::atomic::Ordering;
@@ -54,7 +54,7 @@ impl Future for WaitVisible {
             (old, state & FAILED != 0)
         };
         drop(old);
-        // Who raised before the flag was set did not see this waiter; this load sees that raise.
+        // A raise before the flag was set did not see this waiter. This load sees that raise.
         if this.sequencer.visible() >= this.number {
             this.strike();
             return Poll::Ready(Ok(()));

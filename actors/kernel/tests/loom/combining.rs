@@ -53,7 +53,7 @@ fn send(mailbox: &CombiningMailbox<Sum>, message: Message) {
     mailbox.send(mailbox.try_reserve(1).expect("there is room"), message);
 }
 
-/// Two senders, nobody else: both messages are handled when both have returned.
+/// Two senders and nobody else: both messages are handled once both have returned.
 /// Catches: no look at the queue after the seat was freed.
 #[test]
 fn no_message_is_left_behind() {
@@ -69,7 +69,7 @@ fn no_message_is_left_behind() {
 
 /// A question sent while another caller works inline is answered, by one of the two.
 /// Catches: a guard whose drop does not look at the queue; a look by a plain load instead of a
-/// read-modify-write (deadlock both).
+/// read-modify-write (both: deadlock).
 #[test]
 fn an_inline_caller_sees_to_others() {
     loom::model(|| {
@@ -80,19 +80,20 @@ fn an_inline_caller_sees_to_others() {
             send(&other, Message::Ask(reply));
             block_on(answer).unwrap();
         });
-        // The load is where others get their chance: loom does not switch between lock and unlock.
+        // The load is where others can run: loom does not switch between the lock and the unlock.
         inline(&mailbox, |sum| sum.0.load(Ordering::Relaxed));
         asker.join().unwrap();
     });
 }
 
-/// An inline caller never passes what it sent itself, also while a third thread's send is half
-/// done. Catches: no look at the count; one count for both questions, added after the push (the
-/// third thread's message is handled in place of ours, the count says zero).
+/// An inline caller never overtakes what it sent itself, even while a third thread is inside a
+/// send.
+/// Catches: no look at the count; a count that is raised after the push, outside the queue's lock
+/// (the third thread's message is handled in place of ours, and the count says zero).
 #[test]
 fn inline_never_passes_the_queue() {
     let mut model = loom::model::Builder::new();
-    // Both bugs need the occupant to be left and found again while a sender is half done.
+    // Both bugs need a switch away from the occupant and back while a sender is inside its send.
     model.preemption_bound = Some(3);
     model.check(|| {
         let (mailbox, _, _) = mailbox(TurnLimits::default());
@@ -135,8 +136,9 @@ fn what_a_turn_leaves_over_is_kicked_on() {
     });
 }
 
-/// A handler panics while somebody asks: the question resolves, room comes back, nothing unwinds.
-/// Catches: a failed seat whose late senders do not empty the queue (deadlock).
+/// A handler panics while somebody asks: the question resolves, room is given back, nothing
+/// unwinds.
+/// Catches: a failed seat on which late senders do not empty the queue (deadlock).
 #[test]
 fn a_panic_answers_everybody() {
     loom::model(|| {

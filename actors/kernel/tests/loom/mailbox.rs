@@ -8,7 +8,7 @@ use sluicedb_kernel::sync::block_on;
 const ONE: Capacity = Capacity { messages: 1, bytes: 1 };
 
 /// One sender, one receiver, room for one: order is kept, and the end comes after the last message.
-/// Catches: ringing the bell before the message is in the queue (deadlock).
+/// Catches: a bell that is rung before the message is in the queue (deadlock).
 #[test]
 fn in_order_and_then_the_end() {
     loom::model(|| {
@@ -23,8 +23,8 @@ fn in_order_and_then_the_end() {
     });
 }
 
-/// Two senders, one receiver, room for one: nothing is lost or doubled.
-/// Catches: `try_recv` that does not give room back (deadlock).
+/// Two senders, one receiver, room for one: nothing is lost or duplicated.
+/// Catches: a `try_recv` that does not give room back (deadlock).
 #[test]
 fn two_senders_one_receiver() {
     loom::model(|| {
@@ -44,8 +44,9 @@ fn two_senders_one_receiver() {
     });
 }
 
-/// A sender is dropped while it waits for room: the room is not leaked, the next sender gets it.
-/// Catches: a `Take` without a `Drop` (the dead waiter keeps the head of the line: deadlock).
+/// A sender is dropped while it waits for room: the room is not leaked, and the next sender gets
+/// it.
+/// Catches: a `Take` without a `Drop` (the dead waiter stays at the head of the line: deadlock).
 #[test]
 fn a_waiting_sender_is_dropped() {
     loom::model(|| {
@@ -71,9 +72,10 @@ fn a_waiting_sender_is_dropped() {
     });
 }
 
-/// Close against a permit that is out and a waiter: the message is received before the end or
-/// handed back, the waiter is refused. Catches: reporting the end when closed and empty, without
-/// counting sends under way (lost message).
+/// The mailbox is closed while a permit exists. Its message is received before the end or returned
+/// to its sender.
+/// Catches: a push that looks at `closed` before it takes the lock under which it adds the message
+/// (the message arrives after the end and is lost).
 #[test]
 fn closed_while_sending() {
     loom::model(|| {
@@ -89,9 +91,9 @@ fn closed_while_sending() {
     });
 }
 
-/// The actor goes away while somebody sends it a question: the question is answered.
-/// Catches: an inbox that empties the queue before it is marked gone (the reply stays in the queue
-/// for as long as a mailbox lives: deadlock).
+/// The actor is dropped while somebody sends it a question: the question is answered.
+/// Catches: an inbox that empties the queue before it closes it (the reply stays in the queue for
+/// as long as a mailbox exists: deadlock).
 #[test]
 fn the_inbox_is_dropped_while_sending() {
     loom::model(|| {

@@ -19,7 +19,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// Polls once with a waker that nobody listens to: a future that is parked or about to be dropped.
+/// Polls once with a waker that nobody listens to: the future is parked, or about to be dropped.
 fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }

@@ -1,8 +1,8 @@
-//! How you check an actor of your own: write it with the kernel, and let a model run it.
+//! How to check an actor of your own: write it with the kernel, and let a model run it.
 //!
-//! The actor is a pool of seats for concerts: `Book` takes some if there are enough. Its callers
-//! run it, on whatever thread they are. The model tries every interleaving of two of them, through
-//! the kernel's locks, atomics and queue as well, because all of them are loom's here.
+//! The actor sells seats for concerts: `Book` takes some if enough are free. Its callers run it,
+//! each on its own thread. The model tries every interleaving of two of them. That includes the
+//! kernel's locks, atomics and queue, because all of them are loom's here.
 
 use loom::thread;
 use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn, TurnLimits};
@@ -10,15 +10,15 @@ use sluicedb_kernel::mailbox::Capacity;
 use sluicedb_kernel::reply::{Answer, Reply, reply};
 use sluicedb_kernel::sync::{Arc, block_on};
 
-/// The state. Nobody but its turns touches it, so it needs no lock of its own.
+/// The state. Only the actor's turns touch it, so it needs no lock of its own.
 struct Hall {
     free: u32,
 }
 
-/// The vocabulary.
+/// The messages.
 struct Book {
     seats: u32,
-    /// How many are left, or how many there were.
+    /// Told how many are left, or how many there were.
     reply: Reply<Result<u32, u32>>,
 }
 
@@ -57,7 +57,8 @@ fn book(hall: &CombiningMailbox<Hall>, seats: u32) -> Answer<Result<u32, u32>> {
     answer
 }
 
-/// Two callers want more than there is: one gets it, both are answered, nothing is sold twice.
+/// Two callers want more seats than there are: one gets them, both are answered, nothing is sold
+/// twice.
 #[test]
 fn no_seat_is_sold_twice() {
     loom::model(|| {

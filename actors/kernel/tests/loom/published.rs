@@ -15,8 +15,8 @@ impl Drop for Version {
     }
 }
 
-/// A reader's version is alive while it holds it, versions never go back, and the newest is what a
-/// load after the store gets. (Production loads through arc-swap; this checks our use of the cell.)
+/// A reader's version is alive while the reader holds it. Versions never go back. A load after the
+/// store gets the newest one. (Production loads through arc-swap; this checks our use of the cell.)
 /// Catches: a `store` that keeps the old version.
 #[test]
 fn swapped_under_two_readers() {

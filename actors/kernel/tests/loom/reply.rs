@@ -27,7 +27,7 @@ fn sent_while_waiting() {
     });
 }
 
-/// An actor that goes away answers too.
+/// An actor that is dropped answers, too.
 /// Catches: a `Reply` whose drop stores nothing (deadlock).
 #[test]
 fn lost_while_waiting() {
@@ -39,8 +39,8 @@ fn lost_while_waiting() {
     });
 }
 
-/// One outcome, and the value is dropped once, whoever goes first.
-/// Catches: `send` that also runs the drop's `Lost` (the value is overwritten).
+/// There is one outcome, and the value is dropped once, whichever side acts first.
+/// Catches: a `send` after which the drop stores `Lost` as well (the value is overwritten).
 #[test]
 fn sent_while_the_asker_leaves() {
     loom::model(|| {

@@ -3,9 +3,10 @@ use loom::thread;
 use sluicedb_kernel::semaphore::{Refused, Semaphore};
 use sluicedb_kernel::sync::block_on;
 
-/// 2 + 1 of 2: both are served one after the other, the sum is conserved, nothing is over-granted.
-/// Catches: a waiter that queues up without setting `WAITING` on the state it looked at (deadlock);
-/// `repermit` that looks at the flag before it subtracts (deadlock).
+/// Requests of 2 and 1 of 2: both are served one after the other, the sum is conserved, the limit
+/// is kept.
+/// Catches: a waiter that queues up without setting `WAITING` on the state that it looked at
+/// (deadlock); a `release` that looks at the flag before it subtracts (deadlock).
 #[test]
 fn two_and_one_of_two() {
     loom::model(|| {
@@ -24,8 +25,10 @@ fn two_and_one_of_two() {
     });
 }
 
-/// The head of the line, too large for what comes back, is dropped: the follower must get it.
-/// Catches: `leave` that does not pass the wake on; an `Acquire` without a `Drop` (deadlock both).
+/// The head of the line, which is too large for what comes back, is dropped: the next waiter must
+/// get it.
+/// Catches: a `leave` that does not pass the wake on; an `Acquire` without a `Drop` (both:
+/// deadlock).
 #[test]
 fn the_head_is_dropped() {
     loom::model(|| {
@@ -45,8 +48,8 @@ fn the_head_is_dropped() {
     });
 }
 
-/// The head of the line was woken and is never polled again: it keeps nothing from the follower.
-/// Catches: assigning freed room to the head; waking only as many as the room is enough for.
+/// The head of the line was woken and is never polled again: it keeps nothing from the next waiter.
+/// Catches: freed room that is assigned to the head; waking only as many as the room suffices for.
 #[test]
 fn the_head_is_parked() {
     loom::model(|| {
@@ -64,10 +67,10 @@ fn the_head_is_parked() {
     });
 }
 
-/// Three futures that need more than half are woken, or not, and never polled again. What comes
-/// back is not all that was out, and nothing more will: who waits behind them is served all the
-/// same, and so is who comes later. Catches: waking as many as the room is enough for, and one
-/// spare (deadlock).
+/// Three futures that each need more than half are woken, or not, and never polled again. Not
+/// everything that was taken comes back, and nothing more will. A waiter behind them is served all
+/// the same, and so is a later one.
+/// Catches: waking as many as the room suffices for, plus one spare (deadlock).
 #[test]
 fn a9_parked_futures_stand_in_nobodys_way() {
     loom::model(|| {
@@ -89,8 +92,8 @@ fn a9_parked_futures_stand_in_nobodys_way() {
     });
 }
 
-/// Closing answers who waits and who comes; permits still come back.
-/// Catches: `close` that sets its flag outside the lock and wakes nobody (deadlock).
+/// Closing answers those who wait and those who arrive. Permits can still be given back.
+/// Catches: a `close` that sets its flag outside the lock and wakes nobody (deadlock).
 #[test]
 fn closed_while_waiting() {
     loom::model(|| {

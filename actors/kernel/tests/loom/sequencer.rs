@@ -10,7 +10,7 @@ fn open(queue: &Sequencer, number: u64, shares: u32) -> CommitGuard {
 }
 
 /// Two ranges apply one batch: a reader sees both halves or none.
-/// Catches: raising `visible` with the first share; a share that is finished with `Relaxed`.
+/// Catches: a first share that raises `visible`; a share that is finished with `Relaxed`.
 #[test]
 fn both_halves_or_none() {
     loom::model(|| {
@@ -39,10 +39,11 @@ fn both_halves_or_none() {
     });
 }
 
-/// Two commits finish at once, in either order: `visible` covers both in the end and never the
-/// second without the first; who could not raise is told by who does.
-/// Catches: leaving without a second look when somebody finished meanwhile (visible stays behind:
-/// deadlock); raising to the newest finished commit instead of over a prefix.
+/// Two commits finish at once, in either order. In the end `visible` covers both, and never the
+/// second without the first. A thread that could not raise is told by the one that does.
+/// Catches: a raising thread that stops without a second look when another finished meanwhile
+/// (`visible` stays behind: deadlock); a raise to the newest finished commit instead of over a
+/// prefix.
 #[test]
 fn no_gaps() {
     loom::model(|| {
@@ -68,8 +69,8 @@ fn no_gaps() {
     });
 }
 
-/// Who waits for a commit is told when it is visible, and not before.
-/// Catches: taking the waiters out before `visible` is stored.
+/// A waiter for a commit is told when the commit is visible, and not before.
+/// Catches: waiters that are taken out before `visible` is stored.
 #[test]
 fn told_after_visible() {
     loom::model(|| {
@@ -88,8 +89,9 @@ fn told_after_visible() {
     });
 }
 
-/// A ring of one: its place is used again by the next commit, from another thread.
-/// Catches: giving the slot back before the commit was passed (a cell is overwritten in use).
+/// A ring of one: the next commit uses its place again, from another thread.
+/// Catches: a slot that is given back before its commit was passed (a cell is overwritten while in
+/// use).
 #[test]
 fn a_slot_is_used_again() {
     loom::model(|| {
@@ -113,7 +115,8 @@ fn a_slot_is_used_again() {
     });
 }
 
-/// The queue fails while one waits for `visible` and one opens a commit and waits: both are told.
+/// The sequencer fails while one thread waits for `visible` and another opens a commit and waits:
+/// both are told.
 /// Catches: a failure that does not empty the list of waiters; a waiter that does not look for a
 /// failure after it is in the list (deadlock).
 #[test]

@@ -5,9 +5,9 @@ use sluicedb_kernel::signal::Signal;
 use sluicedb_kernel::sync::block_on;
 
 /// Two setters, one waiter: what was done before the sets is seen, and no set is lost.
-/// Catches: `set` that skips the swap when the signal is set already (stale count, then deadlock);
-/// a waiter that stores its waker after it changed the state (deadlock); a waiter that clears the
-/// signal with a plain store, over a set that came meanwhile (this one was not planted).
+/// Catches: a `set` that skips the swap when the signal is set already (stale count, then
+/// deadlock); a waiter that stores its waker after it changed the state (deadlock); a waiter that
+/// clears the signal with a plain store and loses a set (this last one was not planted).
 #[test]
 fn two_setters() {
     loom::model(|| {

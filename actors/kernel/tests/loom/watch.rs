@@ -2,7 +2,7 @@ use loom::thread;
 use sluicedb_kernel::sync::block_on;
 use sluicedb_kernel::watch::Watch;
 
-/// A watcher sleeps through no change.
+/// A watcher misses no change.
 /// Catches: a watcher that compares editions outside the lock (deadlock).
 #[test]
 fn a_watched_value_changes() {

@@ -72,7 +72,7 @@ fn a_woken_waiter_that_is_never_polled_keeps_nothing() {
     core.release(bytes(1));
     assert_eq!((flags[0].wakes(), flags[1].wakes()), (1, 1), "the first may never come");
     assert_eq!(poll(&core, &mut entries[1], 1, &flags[1]), Poll::Ready(Ok(())));
-    // The first comes after all, finds nothing and sleeps again, still at the head.
+    // The first one polls after all, finds nothing and sleeps again, still at the head.
     assert!(poll(&core, &mut entries[0], 1, &flags[0]).is_pending());
     core.release(bytes(1));
     assert_eq!(flags[0].wakes(), 2);
@@ -95,7 +95,7 @@ fn a_dropped_waiter_passes_its_wake_on() {
     assert_eq!(poll(&core, &mut entries[1], 1, &flags[1]), Poll::Ready(Ok(())));
 }
 
-/// So many entries in one line, each asking for `need` with a flag of its own.
+/// This many entries in one line. Each asks for `need` and has a flag of its own.
 fn crowd(core: &Core, count: usize, need: u64) -> Vec<(Entry, Arc<Flag>)> {
     let waiter = |_| {
         let (mut entry, flag) = (None, Arc::new(Flag::default()));
@@ -109,9 +109,9 @@ fn woken(crowd: &[(Entry, Arc<Flag>)]) -> usize {
     crowd.iter().filter(|(_, flag)| flag.wakes() > 0).count()
 }
 
-/// A memtable was sealed: most of the room is back, not all, and nothing follows by itself.
-/// Planted: wakes for as many as the room is enough for and one spare (the last one sleeps for
-/// ever).
+/// A memtable was sealed: most of the room is back, but not all, and nothing else comes back by
+/// itself. Planted: a return wakes as many as the room suffices for plus one spare (the last one
+/// sleeps for ever).
 #[test]
 fn a9_while_much_is_free_everybody_who_fits_alone_is_woken() {
     let core = Core::new(bytes(100), None);
@@ -119,7 +119,7 @@ fn a9_while_much_is_free_everybody_who_fits_alone_is_woken() {
     let mut waiting = crowd(&core, 40, 30);
     core.release(bytes(70));
     assert_eq!(woken(&waiting), 40);
-    // Nobody but the last one comes; then a newcomer, who is not turned away.
+    // Only the last one polls. Then a newcomer arrives and is not refused.
     let (entry, flag) = waiting.last_mut().expect("there are forty");
     assert_eq!(poll(&core, entry, 30, flag), Poll::Ready(Ok(())));
     assert_eq!(core.try_take(bytes(30)), Ok(()));
@@ -130,8 +130,8 @@ fn a9_while_much_is_free_everybody_who_fits_alone_is_woken() {
     assert_eq!((waiters(&core), core.is_short()), (0, false));
 }
 
-/// What is out will come back by itself, so a return wakes for what it is worth, and one spare.
-/// Planted: waking everybody at every return.
+/// What is taken will come back by itself, so a return wakes for what it is worth, plus one spare.
+/// Planted: every return wakes everybody.
 #[test]
 fn a_crowd_is_not_woken_for_a_little_room() {
     let core = Core::new(bytes(100), None);
@@ -148,8 +148,8 @@ fn a_crowd_is_not_woken_for_a_little_room() {
     }
 }
 
-/// Whoever sits unpolled around it: a large request gets in as soon as there is room and it is
-/// polled, and a poll in vain bars everybody else until there is.
+/// Whoever is unpolled around it, a large request gets in as soon as there is room and it is
+/// polled. A poll in vain bars everybody else until there is room.
 #[test]
 fn a9_a_large_request_is_passed_between_its_wake_and_its_poll_only() {
     let core = Core::new(bytes(100), None);
@@ -163,7 +163,7 @@ fn a9_a_large_request_is_passed_between_its_wake_and_its_poll_only() {
     assert_eq!(core.try_take(bytes(1)), Err(Refused::Full), "it is next");
     core.release(bytes(40));
     assert_eq!((large.wakes(), woken(&behind)), (1, 5));
-    // Somebody comes in between.
+    // A newcomer takes in between.
     assert_eq!(core.try_take(bytes(20)), Ok(()));
     assert!(poll(&core, &mut entry, 90, &large).is_pending());
     assert_eq!(core.try_take(bytes(1)), Err(Refused::Full), "and nobody after that");
@@ -179,7 +179,7 @@ fn a9_a_large_request_is_passed_between_its_wake_and_its_poll_only() {
     assert_eq!(core.try_take(bytes(10)), Ok(()));
 }
 
-/// Who comes and finds too little again asks for more again.
+/// A waiter that polls and finds too little again asks for help again.
 #[test]
 fn a9_a_wait_that_begins_again_is_reported_again() {
     let asked = Arc::new(Flag::default());
