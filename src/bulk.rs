@@ -1,5 +1,5 @@
-//! Whole spans of keys at once: tables from outside, spans cut out, spans that become what another
-//! database has.
+//! Whole spans of keys at once: ingesting tables from outside, excising spans, and replacing spans
+//! by what another database has.
 
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -19,14 +19,14 @@ use sluicedb_storage::vfs::disk::DiskVfs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A span with no more keys than this is deleted key by key.
+/// A span with at most this many keys is deleted key by key.
 const HANDFUL: u64 = 16;
 
-/// Writes a table outside a database, of entries in key order, to be brought in with
+/// Writes a table outside a database, with entries in key order, to be ingested with
 /// [`Db::ingest`].
 ///
-/// It needs no database, and any number of them can be written side by side. Blocks on the disk: in
-/// an async program use it on a thread that may wait.
+/// It needs no database, and any number of tables can be written side by side. Blocks on the disk:
+/// in an async program use it on a thread that may wait.
 ///
 /// # Examples
 ///
@@ -69,15 +69,15 @@ pub struct TableFile {
 }
 
 impl TableWriter {
-    /// Into a new file, compressed as a database's tables are by default.
+    /// Creates a table in a new file. It is compressed as a database's tables are by default.
     ///
     /// # Errors
-    /// `Io`, also where there is a file already.
+    /// `Io`, including when the file exists already.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         Self::create_with(path, Options::default().compression)
     }
 
-    /// The same, compressed like this.
+    /// As [`create`](Self::create), with this compression.
     ///
     /// # Errors
     /// As [`create`](Self::create).
@@ -90,17 +90,17 @@ impl TableWriter {
         Ok(Self { path, writer })
     }
 
-    /// Adds an entry. Its key comes after the last one's in byte order.
+    /// Adds an entry. Its key must be greater than the last one, in byte order. Blocks on the disk
+    /// when a block is full.
     ///
     /// # Errors
-    /// `Invalid` for a key that does not, for one that is empty or longer than 65,535 bytes, and
-    /// for a value that is too long: the table goes on without the entry. `Io`: it is to be
-    /// dropped.
+    /// `Invalid` for a key that is not greater, for an empty key or one longer than 65,535 bytes,
+    /// and for a value that is too long: the table goes on without the entry. `Io`: drop the table.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         Ok(self.writer.add(key.as_ref(), Kind::Put, value.as_ref())?)
     }
 
-    /// Adds a delete: brought in, it hides what the database has under the key.
+    /// Adds a delete. Once ingested, it hides what the database has for the key.
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -108,15 +108,15 @@ impl TableWriter {
         Ok(self.writer.add(key.as_ref(), Kind::Delete, &[])?)
     }
 
-    /// Entries so far.
+    /// Entries added so far.
     pub fn entries(&self) -> u64 {
         self.writer.entries()
     }
 
-    /// Ends the table. It is durable, its name included, when this returns.
+    /// Finishes the table. When this returns, the table and its name are durable.
     ///
     /// # Errors
-    /// `Invalid` for a table without entries; `Io`. The file is removed.
+    /// `Invalid` for a table without entries; `Io`. The file is removed then.
     pub fn finish(self) -> Result<TableFile> {
         let meta = self.writer.finish()?;
         Ok(TableFile {
@@ -129,8 +129,28 @@ impl TableWriter {
     }
 }
 
-/// What [`Db::ingest_and_excise`] does: spans, each with the tables that have all that will be in
-/// it.
+/// What [`Db::ingest_and_excise`] does: spans, each with the tables that hold everything that will
+/// be in it.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use sluicedb::{Db, IngestPlan, TableWriter};
+///
+/// let path = dir.path().join("words.table");
+/// let mut table = TableWriter::create(&path)?;
+/// table.put("word:ant", "new")?;
+/// table.finish()?;
+///
+/// let db = Db::open(dir.path().join("db")).await?;
+/// db.put("word:bee", "old").await?;
+/// let plan = IngestPlan::new().replace("word:".."word;", [&path]);
+/// assert_eq!(db.ingest_and_excise(plan).await?, 1);
+/// assert_eq!(db.get("word:bee").await?, None);
+/// assert!(db.contains_key("word:ant").await?);
+/// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "a plan does nothing by itself"]
 pub struct IngestPlan {
@@ -140,7 +160,7 @@ pub struct IngestPlan {
 /// One span of a plan.
 #[derive(Clone, Debug)]
 struct Entry {
-    /// `None`: that of the handle which carries the plan out.
+    /// `None` for the keyspace of the handle that carries the plan out.
     keyspace: Option<KeyspaceRef>,
     span: Span,
     tables: Vec<PathBuf>,
@@ -152,8 +172,9 @@ impl IngestPlan {
         Self::default()
     }
 
-    /// After it nothing is in `span` but what is in `tables`, of which all keys lie in it. Without
-    /// a table: nothing. The span is of the keyspace of the handle that carries the plan out.
+    /// Adds a span. Afterwards it holds what `tables` have and nothing else; without tables it is
+    /// empty. All keys of the tables must be in the span. The span belongs to the keyspace of the
+    /// handle that carries the plan out.
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`replace(a..b, tables)` reads better than `replace(&(a..b), tables)`"
@@ -166,7 +187,7 @@ impl IngestPlan {
         self.with(None, span.span(), tables)
     }
 
-    /// The same for a span of the keyspace of this handle.
+    /// As [`replace`](Self::replace), for a span of the keyspace of this handle.
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`replace_in(&index, a..b, tables)` reads better than with `&(a..b)`"
@@ -192,49 +213,48 @@ impl IngestPlan {
     }
 }
 
-/// What [`Db::replace_from`] does when the source has nothing in any of the spans.
+/// What [`Db::replace_from`] does if the source has nothing in any of the spans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnEmpty {
-    /// The spans become empty: they are what the source has.
+    /// The spans become empty, as they are in the source.
     #[default]
     Wipe,
-    /// Nothing is changed, and the call fails with `Invalid`.
+    /// Nothing changes, and the call fails with `Invalid`.
     Refuse,
 }
 
-/// What [`Db::replace_from`] has done.
+/// What [`Db::replace_from`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replacement {
-    /// The spans have what the source has there, and nothing else.
+    /// The spans hold what the source has there, and nothing else.
     Replaced {
-        /// So many entries were written, or are in tables that were taken over. Where such tables
-        /// lie over each other a key may count more than once: they are not read for the sake of
-        /// this number.
+        /// Entries that were written, or that are in tables that were taken over. If such tables
+        /// overlap, a key may count more than once: they are not read just for this number.
         entries: u64,
     },
-    /// The source had nothing there, and so has this database now.
+    /// The source had nothing there, so the spans are empty now.
     Emptied,
 }
 
 impl Db {
-    /// Brings in tables from outside: all of them in one change, newer than all that was written
-    /// before. Each is checked from end to end and written anew; the files are only read. Returns
-    /// the number of entries.
+    /// Ingests tables from outside, all of them in one change. They are newer than everything that
+    /// was written before. Each is checked from end to end and written anew; the files are only
+    /// read. Returns the number of entries.
     ///
-    /// They come as tables, not through the log and memory: nothing is merged because of it.
-    /// Survives a power cut when it returns. Runs on a thread of the engine; writers and readers go
-    /// on.
+    /// The entries become tables without passing through the log and memory, so this causes no
+    /// merge. When it returns, the change survives a power cut. A thread of the engine does the
+    /// work; writers and readers go on.
     ///
     /// # Errors
-    /// `Invalid` for tables that have keys in common between their first and last ones, and for a
-    /// value longer than [`value_bytes_max`](Options::value_bytes_max); `Corrupt` for a file that
-    /// is damaged or no such table; `Io`, `NoSpace`, `Closed`, or why the engine has stopped.
-    /// Nothing has happened then; but where there is no space to sync the log, all is in force, and
-    /// durable once there is space.
+    /// `Invalid` for tables whose key ranges overlap, and for a value longer than
+    /// [`value_bytes_max`](Options::value_bytes_max). `Corrupt` for a file that is damaged or not
+    /// such a table. `Io`, `NoSpace`, `Closed`, or why the engine has stopped. Nothing has happened
+    /// then, with one exception: if there is no space to sync the log, the change is in force, and
+    /// becomes durable once there is space.
     ///
     /// # Cancellation
-    /// Dropped before the tables are written, nothing happens, and the writing ends soon. Dropped
-    /// later, it happens all the same.
+    /// If it is dropped before the tables are written, nothing happens, and the writing ends soon.
+    /// If it is dropped later, the change happens all the same.
     pub async fn ingest<P: AsRef<Path>>(&self, tables: impl IntoIterator<Item = P>) -> Result<u64> {
         let keyspace = self.keyspace_id();
         let file =
@@ -247,17 +267,17 @@ impl Db {
         Ok(entries)
     }
 
-    /// Replaces what is in spans of keys by tables from outside, in one change over all of them:
-    /// readers see all of the old or all of the new, and snapshots and scans that were begun before
-    /// keep the old. What was acknowledged in the spans before the call is gone, what is written
-    /// after it stays, and a restart agrees. Returns the number of entries that came in.
+    /// Replaces what is in spans of keys by tables from outside, in one change for all spans.
+    /// Readers see all of the old or all of the new; snapshots and scans that began before keep the
+    /// old. What was acknowledged in the spans before the call is gone, and what is written after
+    /// it stays, also after a restart. Returns the number of entries that were ingested.
     ///
-    /// Otherwise as [`ingest`](Self::ingest). Nothing waits for a flush: what memory has in the
-    /// spans is passed over.
+    /// Otherwise it works as [`ingest`](Self::ingest). It waits for no flush: what memory holds in
+    /// the spans is masked.
     ///
     /// # Errors
-    /// As [`ingest`](Self::ingest); `Invalid` as well for spans that overlap, and for a table with
-    /// a key outside its span.
+    /// As [`ingest`](Self::ingest). Also `Invalid` for spans that overlap, and for a table with a
+    /// key outside its span.
     ///
     /// # Cancellation
     /// As [`ingest`](Self::ingest).
@@ -283,14 +303,28 @@ impl Db {
         Ok(entries)
     }
 
-    /// Cuts all keys of `range` out, in one change and without looking at them: tables that lie in
-    /// it go as a whole, others are cut. Costs the same for a thousand keys as for a billion.
+    /// Excises all keys of `range`, in one change and without reading them: tables inside the range
+    /// are dropped as a whole, others are cut. Costs the same for a thousand keys as for a billion.
+    /// Waits for two syncs of the disk.
     ///
     /// # Errors
     /// `Io`, `NoSpace`, `Closed`, or why the engine has stopped.
     ///
     /// # Cancellation
     /// As [`ingest`](Self::ingest).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("session:1", "a").await?;
+    /// db.put("user:1", "b").await?;
+    /// db.excise("session:".."session;").await?;
+    /// assert!(!db.contains_key("session:1").await?);
+    /// assert!(db.contains_key("user:1").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`excise(a..b)` reads better than `excise(&(a..b))`"
@@ -303,12 +337,13 @@ impl Db {
         Ok(())
     }
 
-    /// Deletes all keys of `range`: one by one in a batch where there is a handful of them, or else
-    /// as [`excise`](Self::excise). Returns when that is acknowledged.
+    /// Deletes all keys of `range`: in a batch if there are only a few, otherwise as
+    /// [`excise`](Self::excise). Returns when that is acknowledged.
     ///
-    /// All that was acknowledged before the call is gone. A handful is looked for first and deleted
-    /// then, so of what others write into `range` during the call some may stay and some may go.
-    /// Where that matters use [`excise`](Self::excise), which has one place in the order of writes.
+    /// Everything that was acknowledged before the call is gone. If there are only a few keys, they
+    /// are first looked for and then deleted. So of what others write into `range` during the call,
+    /// some may stay and some may be deleted. Use [`excise`](Self::excise) where that matters: it
+    /// has one place in the order of writes.
     ///
     /// # Errors
     /// As [`excise`](Self::excise) and [`write`](Self::write).
@@ -340,6 +375,18 @@ impl Db {
     ///
     /// # Cancellation
     /// As [`delete_range`](Self::delete_range).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "a").await?;
+    /// db.put("user:2", "b").await?;
+    /// db.delete_prefix("user:").await?;
+    /// assert_eq!(db.get("user:2").await?, None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<()> {
         self.delete_span(Span::prefix(prefix.as_ref())).await
     }
@@ -368,22 +415,23 @@ impl Db {
         }
     }
 
-    /// Makes the keys in `spans` exactly what `source` has there, in one change over all of them: a
-    /// snapshot of another database, or of this one, seen from whatever keyspace. All else stays as
-    /// it is. As with [`ingest_and_excise`](Self::ingest_and_excise), readers see all of the old or
-    /// all of the new.
+    /// Makes the keys in `spans` exactly what `source` has there, in one change for all spans. The
+    /// source is a snapshot of another database, or of this one, seen from any keyspace. Everything
+    /// outside the spans stays as it is. As with [`ingest_and_excise`](Self::ingest_and_excise),
+    /// readers see all of the old or all of the new.
     ///
-    /// Tables of the source that lie in a span, with no deletion in them and nothing in memory
-    /// between their keys, are not copied: their files get a second name in this directory, where
-    /// that is in the same file system, after every byte of them was checked. So they take no more
-    /// space while both have them. They stay as they were written, compression and filters
-    /// included, until they are merged. Tables that lie over each other come into a landing and are
-    /// merged from there, if they hide little of each other; of a source that was filled in key
-    /// order, or [compacted](Self::compact), nothing is left to do.
+    /// Some tables of the source are not copied: those that are inside a span, contain no deletion,
+    /// and have nothing of memory between their keys. Every byte of such a table is checked. Then
+    /// its file gets a second name in this directory, if that is on the same file system. So the
+    /// table takes no more space while both databases have it. It stays as it was written,
+    /// compression and filters included, until it is merged. Tables that overlap each other go into
+    /// a landing and are merged from there, if they hide few of each other's entries. If the source
+    /// was filled in key order, or [compacted](Self::compact), nothing is left to merge.
     ///
     /// # Errors
-    /// As [`ingest_and_excise`](Self::ingest_and_excise); what reading the source finds; `Invalid`
-    /// if it has nothing there and `on_empty` says to refuse that. Nothing has happened then.
+    /// As [`ingest_and_excise`](Self::ingest_and_excise); the errors of reading the source;
+    /// `Invalid` if the source has nothing there and `on_empty` is `Refuse`. Nothing has happened
+    /// then.
     ///
     /// # Cancellation
     /// As [`ingest`](Self::ingest).

@@ -1,4 +1,4 @@
-//! Checkpoints: a copy of the database that costs no copying, made while writes go on.
+//! Checkpoints: a copy of the database that copies no tables, made while writes go on.
 
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -16,11 +16,12 @@ use std::sync::Arc;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckpointInfo {
-    /// The last write that is in it: a number between those of the call and of the return.
+    /// The number of the last write in it. It is between the last number at the call and that at
+    /// the return.
     pub seqno: u64,
     /// Tables that are second names of the database's own files.
     pub tables_linked: u64,
-    /// Their bytes, which take no space as long as the database has them as well.
+    /// Their bytes. They take no space as long as the database has the files, too.
     pub bytes_linked: u64,
     /// Tables that had to be copied, because the directory is on another file system or the file
     /// system has no hard links.
@@ -31,11 +32,11 @@ pub struct CheckpointInfo {
     pub tables_kept: u64,
     /// Their bytes.
     pub bytes_kept: u64,
-    /// Tables made of what was in memory.
+    /// Tables that were written from memory.
     pub tables_written: u64,
     /// Their bytes.
     pub bytes_written: u64,
-    /// Files of an older checkpoint that this one did not need.
+    /// Files of an older checkpoint that were removed because this one did not need them.
     pub files_removed: u64,
 }
 
@@ -58,37 +59,39 @@ impl CheckpointInfo {
 
 impl Db {
     /// Makes a checkpoint: a database in the directory `path` that holds one instant of this one.
-    /// Await what this returns to have it made; writes, flushes and compactions go on meanwhile and
-    /// wait for nothing.
+    /// Await the returned value to have it made. Writes, flushes and compactions go on meanwhile
+    /// and wait for nothing.
     ///
-    /// * Everything that was acknowledged before the call is in it, synced or not, and of a batch
-    ///   all or nothing. What is written during the call may be in it, up to some write.
-    /// * It is durable when this returns: it survives a power cut even where the database's own
-    ///   last writes, which were only `Buffered`, do not.
-    /// * Tables are not copied: they get a second name (a hard link), and are copied only where
-    ///   that cannot be, as on another file system. What is in memory is written out. The database
-    ///   itself is not flushed.
-    /// * `path` must not exist, or be an empty directory; see [`Checkpoint::incremental`] for the
-    ///   other case. What is missing of it is created, for this user alone.
-    /// * `CURRENT` comes last: a checkpoint that failed or was interrupted is taken for a database
-    ///   by nobody. One that failed removes what it made. One that was interrupted leaves a
-    ///   directory to be removed.
+    /// * Everything that was acknowledged before the call is in it, synced or not, and each batch
+    ///   as a whole. It may also contain writes made during the call, up to one of them.
+    /// * It is durable when this returns. It survives a power cut even if the database's own last
+    ///   `Buffered` writes do not.
+    /// * Tables are not copied: they get a second name (a hard link). They are copied only where
+    ///   that is impossible, as on another file system. What is in memory is written out. The
+    ///   database itself is not flushed.
+    /// * `path` must not exist, or be an empty directory; see [`Checkpoint::incremental`] for a
+    ///   directory with an older checkpoint. Missing parts of the path are created, accessible to
+    ///   this user only.
+    /// * `CURRENT` is written last, so nobody takes a failed or interrupted checkpoint for a
+    ///   database. A failed checkpoint removes what it made. An interrupted one leaves a directory
+    ///   that should be removed.
     ///
-    /// The checkpoint is *this database at an earlier time*, with the same identity: open it for
-    /// reading ([`ReadOnlyDb`](crate::ReadOnlyDb)) any number of times, or for writing, from when
-    /// on the two are two databases with a common past. Files must not be exchanged between them.
+    /// The checkpoint is *this database at an earlier time*, with the same identity. Open it for
+    /// reading ([`ReadOnlyDb`](crate::ReadOnlyDb)) any number of times. Or open it for writing:
+    /// from then on the two are databases with a common past. Files must not be exchanged between
+    /// them.
     ///
-    /// It holds what it shows as a snapshot does: [`pins`](Self::pins) tells how much. One
-    /// checkpoint is made at a time; others wait.
+    /// While it is made it holds what it shows, as a snapshot does; [`pins`](Self::pins) tells how
+    /// much. One checkpoint is made at a time; others wait.
     ///
     /// # Errors
-    /// `Exists` for a directory that is not empty; `Locked` for one that somebody else is using;
-    /// `NoSpace`, `Io` as the disk says; `Corrupt` for a table that is missing; `Closed`. The
-    /// database is unharmed.
+    /// `Exists` for a directory that is not empty; `Locked` for one that another process is using;
+    /// `NoSpace` and `Io`; `Corrupt` for a table that is missing; `Closed`. The database is
+    /// unharmed.
     ///
     /// # Cancellation
-    /// Dropped, the checkpoint is off and what was made of it is removed, unless it was about to
-    /// count.
+    /// If it is dropped, the checkpoint is cancelled and what was made is removed, unless it was
+    /// about to be published.
     ///
     /// # Examples
     /// ```
@@ -119,7 +122,7 @@ impl Db {
     }
 }
 
-/// A checkpoint that was asked for with [`Db::checkpoint`]. Await it to have it made.
+/// A checkpoint that was requested with [`Db::checkpoint`]. Await it to have it made.
 ///
 /// # Errors
 /// As [`Db::checkpoint`].
@@ -134,7 +137,7 @@ pub struct Checkpoint {
     shown: Shown,
 }
 
-/// Whoever has this waits for the checkpoint. The watches see the end when it is dropped.
+/// Held by whoever waits for the checkpoint. Dropping it tells the watches that it has ended.
 struct Shown(Arc<CopyWatch>);
 
 impl Drop for Shown {
@@ -144,28 +147,42 @@ impl Drop for Shown {
 }
 
 impl Checkpoint {
-    /// The directory may hold an older checkpoint of the same database, which this one takes the
-    /// place of: only tables that are not there are linked, and files that it does not need are
-    /// removed once it counts. A crash at any moment leaves the old one or the new one.
+    /// Lets the directory hold an older checkpoint of the same database, which the new one
+    /// replaces. Only tables that are not there are linked, and files that it does not need are
+    /// removed once it is published. A crash at any moment leaves the old checkpoint or the new
+    /// one.
     ///
-    /// The older one must not have been opened for writing since, nor be open now: that is
-    /// `Exists`, or `Locked`. So are a database of another identity, a directory that an
-    /// interrupted checkpoint left, and another history of the same database that has given the
-    /// number of a table of this one to another table. Where no numbers clash, a checkpoint of
-    /// another history is taken the place of as well.
+    /// The older one must not have been opened for writing since, and must not be open now: that is
+    /// `Exists`, or `Locked`. `Exists` is also the answer for a database of another identity, for a
+    /// directory that an interrupted checkpoint left, and for a later history of the same database
+    /// in which one of this database's table numbers belongs to another table. If no numbers clash,
+    /// a checkpoint of another history is replaced as well.
     pub fn incremental(mut self) -> Self {
         self.mode = Mode::Incremental;
         self
     }
 
-    /// A watch on how far it has come. Any number of them; none keeps it going.
+    /// A watch on its progress. There may be any number of them. None keeps the checkpoint going.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let checkpoint = db.checkpoint(dir.path().join("backup"));
+    /// let mut progress = checkpoint.progress();
+    /// checkpoint.await?;
+    /// let progress = progress.latest();
+    /// assert_eq!(progress.done_bytes, progress.total_bytes);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn progress(&self) -> ProgressWatch {
         ProgressWatch::of_checkpoint(self.shown.0.watcher())
     }
 
     async fn run(self) -> Result<CheckpointInfo> {
         let Self { db, path, mode, shown } = self;
-        // Files are made later, wherever the process has gone by then.
+        // Files are created later, and the process may have changed its working directory by then.
         let path = std::path::absolute(&path)
             .map_err(|error| Error::from(StorageError::io("make absolute", &path, error)))?;
         let (seqno, counts) = db.engine().checkpoint(path, mode, &shown.0).await?;

@@ -1,4 +1,4 @@
-//! Compactions that callers ask for: what, how far, and how one looks on.
+//! Compactions that callers request: which keys, down to which level, and how to watch one.
 
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -11,13 +11,13 @@ use sluicedb_storage::limits::LEVELS_MAX;
 use std::future::IntoFuture;
 use std::sync::Arc;
 
-/// A compaction that was asked for with [`Db::compact_range`]. Await it to have it done.
+/// A compaction that was requested with [`Db::compact_range`]. Await it to have it done.
 ///
 /// # Errors
-/// As [`Db::compact`]; `Invalid` for a level that there is not.
+/// As [`Db::compact`]; `Invalid` for a level that does not exist.
 ///
 /// # Cancellation
-/// Dropped, the merge that is under way stops and changes nothing. What was merged before stays so.
+/// If it is dropped, the running merge stops and changes nothing. Earlier merges stay.
 #[must_use = "nothing is compacted before it is awaited"]
 pub struct Compaction {
     db: Db,
@@ -26,7 +26,7 @@ pub struct Compaction {
     shown: Shown,
 }
 
-/// Whoever has this wants the compaction. The watches see the end when it is dropped.
+/// Held by whoever wants the compaction. Dropping it tells the watches that it has ended.
 struct Shown(Arc<Shows>);
 
 impl Drop for Shown {
@@ -41,14 +41,26 @@ impl Compaction {
         Self { db, span, level: None, shown }
     }
 
-    /// Merge into this level, 1 to 7, and leave alone what lies below it. Without it: into the
-    /// deepest level that has some of the keys, where tombstones have nothing left to hide and go.
+    /// Merges into this level, 1 to 7, and leaves deeper levels alone. By default it merges into
+    /// the deepest level that has some of the keys; tombstones have nothing left to hide there and
+    /// are dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.compact_range(..).to_level(1).await?;
+    /// assert!(db.level_info().iter().any(|level| level.level == 1 && level.tables == 1));
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn to_level(mut self, level: u8) -> Self {
         self.level = Some(level);
         self
     }
 
-    /// A watch on how far it has come. Any number of them; none keeps it going.
+    /// A watch on its progress. There may be any number of them. None keeps the compaction going.
     pub fn progress(&self) -> ProgressWatch {
         ProgressWatch::of_compaction(self.shown.0.watcher())
     }

@@ -19,27 +19,28 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// An open database, seen from one of its keyspaces. Cheap to clone; all clones are the same
+/// An open database, seen from one of its keyspaces. Cheap to clone. All clones are the same
 /// database.
 ///
-/// [`open`](Self::open) gives a handle on the default keyspace, and [`keyspace`](Self::keyspace)
-/// gives others. What has to do with keys is about the keys of that keyspace, everything else about
-/// the whole database.
+/// [`open`](Self::open) returns a handle on the default keyspace, and [`keyspace`](Self::keyspace)
+/// returns handles on others. Methods that take keys work on that keyspace. All others concern the
+/// whole database.
 ///
-/// No method blocks the calling thread on the disk, on another writer or on compaction; what can
-/// wait is `async`, works in any executor, and completes on its first poll when nothing has to be
-/// waited for.
+/// No method blocks the calling thread on the disk, on another writer or on compaction. A method
+/// that may wait is `async`, works in any executor, and completes on its first poll if nothing must
+/// be waited for.
 ///
-/// Wakers of tasks may do what they like, but for one kind: those of tasks on a tokio `LocalSet`
-/// call whatever polls the set, on threads of the engine, so that must not wait for the database.
+/// Wakers of tasks may do anything, with one exception. Threads of the engine call the waker of a
+/// task on a tokio `LocalSet` themselves, and that calls the waker of whatever polls the set. So
+/// whatever polls the set must not wait for the database.
 ///
-/// Dropping the last handle never blocks and loses nothing that was acknowledged;
+/// Dropping the last handle never blocks, and loses nothing that was acknowledged.
 /// [`close`](Self::close) also flushes, so that the next open is quick.
 #[derive(Clone)]
 pub struct Db {
     engine: Arc<Engine>,
     keyspace: KeyspaceRef,
-    /// Who opened it.
+    /// The process that opened it.
     #[cfg(debug_assertions)]
     process: u32,
     durability: Durability,
@@ -47,12 +48,16 @@ pub struct Db {
 }
 
 impl Db {
-    /// Opens the database in `path`, creating it if there is none, with default [`Options`].
+    /// Opens the database in `path` with default [`Options`], and creates it if there is none. A
+    /// thread of the engine does the disk work.
     ///
     /// # Errors
-    /// [`Locked`](crate::ErrorKind::Locked) at once when it is open elsewhere, with the holder's
-    /// process id; `Corrupt`, `Unsupported`, `Io` as the files demand. A refused open changes
+    /// [`Locked`](crate::ErrorKind::Locked) at once, with the holder's process id, when it is open
+    /// elsewhere; `Corrupt`, `Unsupported` and `Io`, depending on the files. A refused open changes
     /// nothing.
+    ///
+    /// # Cancellation
+    /// The open goes on, and the database is closed again at once.
     ///
     /// # Examples
     /// ```
@@ -69,7 +74,7 @@ impl Db {
         Self::builder(path).open().await
     }
 
-    /// Opens with settings of one's own.
+    /// Opens a database with settings of your own: see [`Builder`].
     pub fn builder(path: impl AsRef<Path>) -> Builder {
         Builder::new(path)
     }
@@ -85,8 +90,8 @@ impl Db {
         }
     }
 
-    /// The engine. Its threads and its lock stay with the process that opened it: a child made by
-    /// `fork` has neither, and would write into files that its parent is writing.
+    /// The engine. Its threads and its lock belong to the process that opened it. A child made by
+    /// `fork` has neither, and would write into files that its parent writes.
     #[inline]
     pub(crate) fn engine(&self) -> &Engine {
         #[cfg(debug_assertions)]
@@ -104,7 +109,7 @@ impl Db {
         self.keyspace
     }
 
-    /// Of writes that do not say it themselves.
+    /// The durability of writes that do not name one.
     #[inline]
     pub(crate) fn default_durability(&self) -> Durability {
         self.durability
@@ -115,22 +120,21 @@ impl Db {
         self.value_bytes_max
     }
 
-    /// The same database, seen from another keyspace of it.
+    /// The same database, seen from another of its keyspaces.
     pub(crate) fn seen_from(&self, id: KeyspaceId) -> Self {
         Self { keyspace: KeyspaceRef::new(self.keyspace.database(), id), ..self.clone() }
     }
 
-    /// Why the disk does not shrink: the snapshots and scans that are open, the oldest first, and
-    /// for each the files that are there only because somebody reads what compactions have replaced
-    /// since.
+    /// Why the disk does not shrink: the open snapshots and scans, the oldest first. For each it
+    /// tells the files that exist only because somebody reads what compactions have replaced since.
     ///
     /// Every such file is counted once, so the bytes add up to `pinned_obsolete_bytes` of
-    /// [`Stats`]. Memory that snapshots and scans hold is not told: see [`Pin`].
+    /// [`Stats`]. The memory that snapshots and scans hold is not included: see [`Pin`].
     ///
-    /// It never fails and waits for no disk. It takes time for each snapshot and scan that is open
-    /// and for each file that is held; a part of that time nobody opens a snapshot or a scan, gets
-    /// and writes go on. It works after [`close`](Self::close) as well: what is held then is
-    /// removed by the next open.
+    /// It never fails and waits for no disk. It takes time for each open snapshot and scan, and for
+    /// each file that is held. For part of that time no snapshot or scan can be opened; gets and
+    /// writes go on. It works after [`close`](Self::close) as well: the next open removes the files
+    /// that are held then.
     ///
     /// # Examples
     /// ```
@@ -150,46 +154,82 @@ impl Db {
         self.engine().pins().into_iter().map(Pin::from).collect()
     }
 
-    /// Writes everything that was written before the call into tables, and lets go of the log: no
+    /// Writes everything that was written before the call into tables, and releases the log: no
     /// recovery will apply any of it again, and log segments that were closed before the call are
     /// deleted or kept aside for recycling. Syncs the log and waits for the disk.
     ///
     /// # Errors
-    /// `NoSpace` or `Io`; the data stays in memory and in the log, and is tried again.
+    /// `NoSpace` or `Io`. The data stays in memory and in the log, and the flush is tried again.
     ///
     /// # Cancellation
     /// The flush goes on.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.flush().await?;
+    /// assert_eq!(db.stats().flushes, 1);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn flush(&self) -> Result<()> {
         Ok(self.engine().flush().await?)
     }
 
-    /// Makes everything that was visible before the call survive a power cut.
+    /// Makes everything that was visible before the call survive a power cut. Waits for a sync of
+    /// the log, which it shares with writers.
     ///
     /// # Errors
-    /// `Io` when the log cannot be synced; writes stop then. `Closed` after [`close`](Self::close),
+    /// `Io` when the log cannot be synced; then writes stop. `Closed` after [`close`](Self::close),
     /// which has synced everything.
     ///
     /// # Cancellation
     /// The sync goes on.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, Durability};
+    /// let db = Db::builder(dir.path()).durability(Durability::Buffered).open().await?;
+    /// let last = db.put("seen:1", "now").await?;
+    /// db.sync().await?;
+    /// assert!(db.durable_seqno() >= last);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn sync(&self) -> Result<()> {
         Ok(self.engine().sync().await?)
     }
 
     /// Flushes, then merges all tables down to one sorted run without tombstones. Writes go on
-    /// meanwhile. The same as [`compact_range`](Self::compact_range) of everything.
+    /// meanwhile. The same as [`compact_range`](Self::compact_range) for all keys.
     ///
     /// # Errors
-    /// As [`flush`](Self::flush), and `Corrupt` when a table cannot be read.
+    /// As [`flush`](Self::flush); `Corrupt` when a table cannot be read.
     ///
     /// # Cancellation
-    /// The merge that is under way stops and changes nothing. What was merged before stays so.
+    /// The running merge stops and changes nothing. Earlier merges stay.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.delete("user:1").await?;
+    /// db.compact().await?;
+    /// assert!(db.level_info().iter().all(|level| level.tables == 0), "nothing is left");
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn compact(&self) -> Result<()> {
         self.compact_range(..).await
     }
 
-    /// Flushes, then merges the tables with keys in `range`, as a whole and with all that overlaps
-    /// them. Writes go on meanwhile, other compactions wait. It says how far it has come, can stop
-    /// at a level, and ends when it is dropped: see [`Compaction`].
+    /// Flushes, then merges the tables with keys in `range`, each as a whole, with everything that
+    /// overlaps them. Writes go on meanwhile; other compactions wait. The returned [`Compaction`]
+    /// shows its progress, can stop at a level, and ends when it is dropped.
     ///
     /// # Examples
     /// ```
@@ -214,7 +254,7 @@ impl Db {
         Compaction::new(self.clone(), range.span())
     }
 
-    /// The longest key and value and the largest batch that this database takes, as it was opened.
+    /// The longest key, the longest value and the largest batch that this open database accepts.
     ///
     /// # Examples
     /// ```
@@ -233,28 +273,70 @@ impl Db {
         }
     }
 
-    /// Counters, sizes and the actors' mailboxes. Cheap enough to call every second.
+    /// Counters, sizes and the actors' mailboxes. Waits for no disk. Cheap enough to call every
+    /// second.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// assert_eq!(db.stats().commits, 1);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn stats(&self) -> Stats {
         Stats::of(&self.engine)
     }
 
-    /// The levels of every range: tables, bytes, limits.
+    /// The levels of every range: tables, bytes, limits. Waits for no disk. Takes time for each
+    /// table.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.flush().await?;
+    /// assert_eq!(db.level_info().iter().map(|level| level.tables).sum::<u64>(), 1);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn level_info(&self) -> Vec<LevelInfo> {
         LevelInfo::of(&self.engine)
     }
 
-    /// The database's health, to look at or to wait on.
+    /// The database's health, to look at or to wait for.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// assert!(db.health().state().is_running());
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn health(&self) -> Health {
         Health::new(self.engine().failures().health.watcher())
     }
 
-    /// How near the database is to making writers wait, at this moment. A few loads per range.
+    /// How close the database is to making writers wait, at this moment. Costs a few loads per
+    /// range.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// assert!(db.pressure().level < 0.5, "it is empty");
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn pressure(&self) -> Pressure {
         self.engine().accounts().board.measure().into()
     }
 
-    /// The pressure to wait on: shed load, slow a producer down or raise an alarm before writers
-    /// wait.
+    /// A watch on the pressure. Use it to shed load, to slow a producer down or to raise an alarm
+    /// before writers wait.
     ///
     /// # Examples
     /// ```
@@ -278,26 +360,38 @@ impl Db {
         PressureWatch::new(self.engine().accounts().board.watcher())
     }
 
-    /// The sequence number of the last write that survives a power cut. Never overstates.
+    /// The sequence number of the last write that survives a power cut. Never overstates. One load.
     pub fn durable_seqno(&self) -> u64 {
         self.engine().durable_seqno().0
     }
 
-    /// Stops writes, flushes, marks the database as cleanly closed and ends the engine's threads.
-    /// Handles, clones and snapshots stay valid values; writes through them then fail as `Closed`,
-    /// reads go on. A second call waits for the first.
+    /// Stops writes, flushes, marks the database as cleanly closed, and ends the engine's threads.
+    /// Handles, clones and snapshots stay valid: writes through them fail as `Closed`, reads go on.
+    /// A second call waits for the first.
     ///
     /// # Errors
-    /// The first failure met on the way; everything acknowledged is in the log all the same.
+    /// The first failure on the way. Everything acknowledged is in the log all the same.
     ///
     /// # Cancellation
     /// The shutdown goes on.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.close().await?;
+    /// assert!(db.put("user:2", "Bob").await.is_err());
+    /// assert!(db.contains_key("user:1").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn close(&self) -> Result<()> {
         Ok(self.engine().close().await?)
     }
 }
 
-/// What an open database takes: see [`Db::limits`].
+/// The limits of an open database: see [`Db::limits`].
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -1,4 +1,5 @@
-//! One error type. Its kind says what the caller should do; its message names file and offset.
+//! The one error type. Its kind says what the caller should do. Its message names the file and the
+//! offset.
 
 use sluicedb_actors::failure::{Failure, WriteFailure};
 pub use sluicedb_actors::failure::{Outcome, Scope};
@@ -13,43 +14,55 @@ use std::time::Duration;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What a caller should do about an [`Error`].
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let db = sluicedb::Db::open(dir.path()).await?;
+/// use sluicedb::ErrorKind;
+/// let error = db.put("", "an empty key").await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Invalid);
+/// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+/// ```
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// The request can never succeed as written. Fix the call or the options.
     Invalid,
-    /// No room now, and the caller chose not to wait (longer). Shed load, or retry later.
+    /// No room now, and the caller chose not to wait, or not to wait any longer. Shed load, or
+    /// retry later.
     Overloaded,
     /// The disk is full. Reads go on; writes resume by themselves once there is space again.
     NoSpace,
-    /// Bytes on disk contradict their checksum or each other. Run `sluice verify`; restore from a
-    /// backup.
+    /// Bytes on disk contradict their checksum or each other. Run `sluice verify`, and restore from
+    /// a backup.
     Corrupt,
-    /// The process or the system has no file descriptor left, after closing tables that nobody was
-    /// reading. Nothing is lost; raise the limit (`ulimit -n`), or lower what else is open.
+    /// The process or the system has no file descriptor left, even after closing tables that nobody
+    /// was reading. Nothing is lost. Raise the limit (`ulimit -n`), or open fewer other files.
     TooManyOpenFiles,
-    /// The operating system refused. Look at the source; permissions and limits are the usual
+    /// The operating system refused. Look at the source. Permissions and limits are the usual
     /// cause.
     Io,
-    /// Another handle, in this process or another, has the database open. Close it first.
+    /// Another handle, in this or another process, has the database open. Close it first.
     Locked,
-    /// There is no database in the directory, and creating one was not asked for; or there is one,
-    /// and a new one was asked for. A checkpoint was to go where something is that it cannot
-    /// replace.
+    /// There is no database in the directory, and the caller did not ask to create one. Or there is
+    /// one, and the caller asked for a new one. Or a checkpoint's directory holds something that
+    /// the checkpoint cannot replace.
     Exists,
-    /// The files were written by a version or with a feature that this build does not have.
+    /// The files were written by a version, or with a feature, that this build does not support.
     Unsupported,
-    /// The database was closed, by `close` or because an earlier failure stopped its writes (the
-    /// source says which). Open it again.
+    /// The database was closed, by `close` or because an earlier failure stopped its writes; the
+    /// source says which. Open it again.
     Closed,
-    /// The engine broke one of its own rules. Please report it; reopen to continue.
+    /// The engine broke one of its own rules. Please report it. Reopen to continue.
     Internal,
 }
 
-/// Why an operation did not do what it was asked, and what became of it.
+/// Why an operation did not do what it was asked to do, and what became of it.
 ///
-/// One pointer wide. A refused batch comes back in it: see [`take_batch`](Self::take_batch). A
-/// clone is about the same failure and has no batch.
+/// One pointer wide. A refused batch is returned in it: see [`take_batch`](Self::take_batch). A
+/// clone describes the same failure and has no batch.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -76,20 +89,20 @@ impl Error {
         self.0.kind
     }
 
-    /// Whether the write is in the database: `NotApplied` for everything that failed before it was
-    /// submitted and for all reads; `Applied` when the disk had no room for the log's bytes, which
-    /// are written when there is room; `Unknown` only when the log could not be written or synced.
+    /// Whether the write is in the database. `NotApplied` for everything that failed before it was
+    /// submitted, and for all reads. `Applied` when the disk had no room for the log's bytes: they
+    /// are written once there is room. `Unknown` only when the log could not be written or synced.
     pub fn outcome(&self) -> Outcome {
         self.0.outcome
     }
 
-    /// The batch that [`write`](crate::Db::write) or [`submit`](crate::Db::submit) has refused, to
-    /// be changed or written again: nothing of it was copied, and nothing of it is in the database.
-    /// What named no keyspace names that of the handle which refused it.
+    /// The batch that [`write`](crate::Db::write) or [`submit`](crate::Db::submit) refused, to be
+    /// changed or written again. It was not copied, and nothing of it is in the database.
+    /// Operations that named no keyspace name that of the handle which refused it.
     ///
-    /// `None` if the write got its place in the order of writes and failed afterwards, if the batch
-    /// deletes ranges and was not refused as `Invalid`, for everything that is not a batch, and
-    /// once it was taken.
+    /// `None` if the write got its place in the order of writes and failed afterwards; if the batch
+    /// deletes ranges and was not refused as `Invalid`; if it was not a batch; and once the batch
+    /// was taken.
     ///
     /// # Examples
     /// ```
@@ -114,7 +127,7 @@ impl Error {
         self.0.batch.take()
     }
 
-    /// Whose room was missing, for [`ErrorKind::Overloaded`].
+    /// The account that had no room, for [`ErrorKind::Overloaded`].
     pub fn scope(&self) -> Option<Scope> {
         match &self.0.detail {
             Detail::Failure(Failure::Overloaded { scope, .. }) => Some(*scope),
@@ -219,12 +232,12 @@ impl From<StorageError> for Error {
     }
 }
 
-/// With the kind that is nearest, and the error itself inside.
+/// Converts to the nearest kind, with the error itself inside.
 ///
-/// `Invalid` is `InvalidInput`; `Overloaded` is `WouldBlock`, or `TimedOut` if it was waited for;
-/// `NoSpace` is `StorageFull`; `Corrupt` is `InvalidData`; `Locked` is `ResourceBusy`; `Exists` is
-/// `AlreadyExists`; `Unsupported` is `Unsupported`; `Closed` is `BrokenPipe`; `Io` is what the
-/// operating system said; all else is `Other`.
+/// `Invalid` is `InvalidInput`; `Overloaded` is `WouldBlock`, or `TimedOut` after a wait; `NoSpace`
+/// is `StorageFull`; `Corrupt` is `InvalidData`; `Locked` is `ResourceBusy`; `Exists` is
+/// `AlreadyExists`; `Unsupported` is `Unsupported`; `Closed` is `BrokenPipe`; `Io` is the operating
+/// system's kind; everything else is `Other`.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind() {

@@ -1,4 +1,4 @@
-//! The database's health as a value one can look at or wait on.
+//! The database's health, as a value to look at or to wait for.
 
 use crate::error::Error;
 use sluicedb_actors::failure::health::State;
@@ -6,26 +6,26 @@ use sluicedb_actors::failure::{Concern, Failure, Party as Who};
 use sluicedb_kernel::watch::Watcher;
 use std::fmt;
 
-/// How the database is.
+/// The state of a database.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub enum HealthState {
-    /// Everything works.
+    /// Every part of the engine can work.
     Running,
-    /// Somebody in the engine cannot do its work for now, for example because the disk is full or
-    /// because a table is damaged: these, in the order in which it began. Reads go on, and so do
-    /// writes that find room in memory. A write that does not find any fails with one of these
-    /// errors if it is what keeps room from coming; it waits as ever if not, and to its deadline
-    /// for what may pass. Resumes by itself.
+    /// Some parts of the engine cannot work for now, for example because the disk is full or a
+    /// table is damaged. This lists them in the order in which that began. Reads go on, and so do
+    /// writes that find room in memory. A write that finds none fails with one of these errors if
+    /// that error keeps room from becoming free, and waits otherwise. Until its deadline it also
+    /// waits for an error that may pass. Work resumes by itself.
     Degraded(Vec<Trouble>),
-    /// Writes have stopped for good because of this error; reads go on. Reopen after fixing it.
+    /// Writes have stopped for good because of this error. Reads go on. Reopen after fixing it.
     Failed(Error),
-    /// It was closed; with the failure that had stopped it before, if there was one.
+    /// It was closed. With the failure that had stopped it before, if there was one.
     Closed(Option<Error>),
 }
 
 impl HealthState {
-    /// Is everything well?
+    /// Can every part of the engine work?
     pub fn is_running(&self) -> bool {
         matches!(self, Self::Running)
     }
@@ -41,36 +41,36 @@ impl HealthState {
     }
 }
 
-/// Who cannot do its work.
+/// A part of the engine that may be unable to work.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Party {
-    /// The log: it cannot make its next segment.
+    /// The log: its next segment cannot be prepared.
     Log,
-    /// The log: what was appended cannot be written. Only where a file system has no room for what
-    /// it had given before (copy-on-write, delayed allocation).
+    /// The log: what was appended cannot be written. This happens only on file systems that may
+    /// have no room for bytes that were allocated before (copy-on-write, delayed allocation).
     LogWrites,
-    /// Flushing: memory cannot be written out as tables.
+    /// Flushes: memory cannot be written out as tables.
     Flush,
     /// Compaction: tables cannot be merged.
     Compaction,
     /// The manifest: the list of tables cannot be written.
     Manifest,
-    /// The space reserve: the disk was full, and what was set aside for that is in use. Until it
-    /// can be set aside again, deletes are taken and other writes are refused.
+    /// The space reserve: the disk was full, and the reserved space is in use. Until it can be set
+    /// aside again, deletes are accepted and other writes are refused.
     Reserve,
 }
 
-/// What keeps a party from its work, for now.
+/// What keeps a part of the engine from working for now.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Trouble {
-    /// Who cannot work.
+    /// Which part.
     pub party: Party,
-    /// For which range, if it is not for all.
+    /// For which range, if not for all.
     pub range: Option<u32>,
-    /// Why: the newest failure of this party.
+    /// Why: the part's newest failure.
     pub error: Error,
 }
 
@@ -114,15 +114,28 @@ impl Health {
         Self { watcher }
     }
 
-    /// The state now.
+    /// The current state, which counts as seen.
     pub fn state(&mut self) -> HealthState {
         public(self.watcher.get())
     }
 
-    /// Waits until the state is another one than `state` or `changed` returned last.
+    /// Waits until the state differs from the one that `state` or `changed` returned last.
     ///
     /// # Cancellation
     /// Nothing is missed: the next call returns at once.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let mut health = db.health();
+    /// assert!(health.state().is_running());
+    /// let alarm = tokio::spawn(async move { health.changed().await });
+    /// db.close().await?;
+    /// assert!(!alarm.await.unwrap().is_running());
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn changed(&mut self) -> HealthState {
         public(self.watcher.changed().await)
     }

@@ -1,5 +1,4 @@
-//! Keyspaces: parts of a database with keys of their own, which batches and snapshots have
-//! together.
+//! Keyspaces: parts of a database with keys of their own. Batches and snapshots span all of them.
 
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -16,24 +15,24 @@ use sluicedb_storage::version::{DEFAULT_KEYSPACE, Keyspaces, RangeVersion, check
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number for a database that is opened now: no other one of this process has it.
+/// A number for a database that is being opened. No other one of this process has it.
 pub(crate) fn next_database() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The names of all keyspaces, the default one first and the others in the order in which they were
-/// made.
+/// The names of all keyspaces: the default one first, the others in the order of their creation.
 pub(crate) fn names(keyspaces: &Keyspaces) -> Vec<String> {
     let named = keyspaces.named().map(|(_, keyspace)| keyspace.name.to_string());
     std::iter::once(DEFAULT_KEYSPACE.to_owned()).chain(named).collect()
 }
 
-/// What a keyspace does in another way than its database: for the options of these names in
-/// [`Options`](crate::Options). What is not set is as the database is opened each time.
+/// The options in which a keyspace differs from its database: see the options of the same names in
+/// [`Options`](crate::Options). An option that is not set is as in the [`Options`](crate::Options)
+/// of each open.
 ///
-/// They are part of the database, and may be changed whenever the keyspace is opened: new tables,
-/// and new decisions, go by the new ones.
+/// They are stored in the database, and may be changed whenever the keyspace is opened. New tables
+/// and new decisions follow the new ones.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,7 +89,7 @@ impl From<&Own> for KeyspaceOptions {
     }
 }
 
-/// The name of the keyspace that a range is of.
+/// The name of the range's keyspace.
 pub(crate) fn name_of(range: &RangeVersion, keyspaces: &Keyspaces) -> String {
     keyspaces.name(range.keyspace).unwrap_or_default().to_owned()
 }
@@ -108,26 +107,26 @@ impl From<&ReadOnlyDb> for KeyspaceRef {
 }
 
 impl Db {
-    /// The same database, seen from the keyspace of this name, which is made if there is none.
+    /// The same database, seen from the keyspace of this name, which is created if there is none.
     /// `"default"` is the one that every database has.
     ///
     /// A keyspace has keys of its own, with ranges, memtables and levels of their own. It shares
-    /// log, memory and cache with the others, and the order of writes: a [`WriteBatch`] may write
-    /// to several at once, and a [`Snapshot`] shows all of them. One that is empty takes a few KiB
-    /// of memory. Each has one range at least, and the memtables of all ranges share the write
-    /// buffer ([`Options::memtable_bytes`](crate::Options::memtable_bytes)): with hundreds of
-    /// keyspaces, give the database more of it
+    /// the log, memory, the cache and the order of writes with the others: a [`WriteBatch`] may
+    /// write to several at once, and a [`Snapshot`] shows all of them. An empty one takes a few KiB
+    /// of memory. Each keyspace has at least one range, and the memtables of all ranges share the
+    /// write buffer ([`Options::memtable_bytes`](crate::Options::memtable_bytes)). With hundreds of
+    /// keyspaces, give the database a larger one
     /// ([`Options::write_buffer_bytes`](crate::Options::write_buffer_bytes)).
     ///
-    /// To open one that is there costs a lookup. To make one waits for two syncs of the disk, and
-    /// survives a power cut then; nobody else waits.
+    /// Opening an existing one costs a lookup. Creating one waits for two syncs of the disk, and
+    /// survives a power cut then. Nobody else waits.
     ///
     /// # Errors
     /// `Invalid` for a name that is empty or longer than 255 bytes; `NoSpace`, `Io`, `Closed`, or
     /// why the engine has stopped.
     ///
     /// # Cancellation
-    /// It is made all the same.
+    /// The keyspace is created all the same.
     ///
     /// # Examples
     /// ```
@@ -147,12 +146,12 @@ impl Db {
         self.open_keyspace(name.as_ref(), None).await
     }
 
-    /// [`keyspace`](Self::keyspace) with options of its own. One that is there gets them from now
-    /// on.
+    /// [`keyspace`](Self::keyspace) with options of its own. An existing keyspace gets them from
+    /// now on.
     ///
     /// # Errors
-    /// As [`keyspace`](Self::keyspace); `Invalid` for an option that is out of its limits, and for
-    /// the default keyspace, which does as the database does.
+    /// As [`keyspace`](Self::keyspace). `Invalid` for an option out of its limits, and for the
+    /// default keyspace, which always has the options of the database.
     ///
     /// # Cancellation
     /// As [`keyspace`](Self::keyspace).
@@ -188,7 +187,7 @@ impl Db {
         Ok(self.seen_from(self.engine().keyspace(name, own).await?))
     }
 
-    /// What this handle's keyspace does in another way than the database; `None` once it was
+    /// The options in which this handle's keyspace differs from the database. `None` once it was
     /// dropped.
     pub fn keyspace_options(&self) -> Option<KeyspaceOptions> {
         let superversion = self.engine().superversion();
@@ -196,32 +195,44 @@ impl Db {
         keyspaces.has(id).then(|| KeyspaceOptions::from(&**keyspaces.options(id)))
     }
 
-    /// The name of the keyspace that this handle sees; `None` once it was dropped.
+    /// The name of this handle's keyspace. `None` once it was dropped.
     pub fn keyspace_name(&self) -> Option<String> {
         let superversion = self.engine().superversion();
         superversion.keyspaces.name(self.keyspace_id()).map(str::to_owned)
     }
 
-    /// The names of the keyspaces: the default one first, the others in the order in which they
-    /// were made.
+    /// The names of the keyspaces: the default one first, the others in the order of their
+    /// creation.
     pub fn keyspaces(&self) -> Vec<String> {
         names(&self.engine().superversion().keyspaces)
     }
 
-    /// Drops a keyspace with all that is in it, in one change: tables go as a whole, none is read,
-    /// and what is in memory is let go of. `false` if there is none of this name.
+    /// Drops a keyspace with everything in it, in one change: tables are dropped as a whole and
+    /// unread, and its memory is released. Returns `false` if there is none of this name.
     ///
-    /// What is written through its handles from then on is refused, and so is what is read; batches
-    /// that name it are refused as a whole. Snapshots and scans that were begun before see it
-    /// still, and hold its files. A keyspace that is made under the same name later is another one.
+    /// From then on, reads and writes through its handles are refused, and so is each batch that
+    /// names it, as a whole. Snapshots and scans that began before still see it, and hold its
+    /// files. A keyspace that is created later under the same name is another one.
     ///
     /// # Errors
     /// `Invalid` for the default keyspace, which [`excise`](Self::excise) empties; otherwise as
-    /// [`keyspace`](Self::keyspace). It has not happened then; but where there is no space to sync
-    /// the log it is in force, and durable once there is space.
+    /// [`keyspace`](Self::keyspace). It has not happened then, with one exception: if there is no
+    /// space to sync the log, it is in force, and becomes durable once there is space.
     ///
     /// # Cancellation
-    /// It is dropped all the same.
+    /// The keyspace is dropped all the same.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let emails = db.keyspace("emails").await?;
+    /// assert!(db.drop_keyspace("emails").await?);
+    /// assert!(emails.put("ada@example.org", "user:1").await.is_err());
+    /// assert_eq!(db.keyspaces(), ["default"]);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn drop_keyspace(&self, name: impl AsRef<str>) -> Result<bool> {
         let found = self.engine().superversion().keyspaces.find(name.as_ref());
         match found {
@@ -234,18 +245,47 @@ impl Db {
         }
     }
 
-    /// An empty batch for this handle's keyspace, by whatever handle it is written. A
-    /// [`WriteBatch::new`] that is written through a handle of another keyspace than the default
-    /// one is copied once more.
+    /// An empty batch for this handle's keyspace. It may be written through any handle of the
+    /// database. A [`WriteBatch::new`] that is written through a handle of another keyspace than
+    /// the default one is copied once more.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let emails = db.keyspace("emails").await?;
+    /// let mut batch = emails.batch();
+    /// batch.put("ada@example.org", "user:1");
+    /// db.write(batch).await?;
+    /// assert!(emails.contains_key("ada@example.org").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn batch(&self) -> WriteBatch {
         WriteBatch::new_in(self)
     }
 
-    /// The values of `keys`, each of the keyspace of a handle, in their order and all at one
-    /// instant.
+    /// The values of `keys`, in their order and all at one instant. Each key belongs to the
+    /// keyspace of the handle beside it. Waits as [`multi_get`](Self::multi_get) does.
     ///
     /// # Errors
-    /// As [`get`](Self::get); one failure fails all. `Invalid` for a handle of another database.
+    /// As [`get`](Self::get). One failure fails all. `Invalid` for a handle of another database.
+    ///
+    /// # Cancellation
+    /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let emails = db.keyspace("emails").await?;
+    /// db.put("user:1", "Ada").await?;
+    /// let values = db.multi_get_in(&[(&db, "user:1"), (&emails, "ada@example.org")]).await?;
+    /// assert_eq!(values[0].as_deref(), Some(&b"Ada"[..]));
+    /// assert_eq!(values[1], None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn multi_get_in<K: AsRef<[u8]>>(
         &self,
         keys: &[(&Self, K)],
@@ -258,24 +298,37 @@ impl Db {
         self.reader(Holder::Lookup).multi_get(keys).await
     }
 
-    /// Is the keyspace that this handle sees still there?
+    /// Does this handle's keyspace still exist?
     pub(crate) fn check_keyspace(&self) -> Result<()> {
         let is_there = self.engine().superversion().keyspaces.has(self.keyspace_id());
         if is_there { Ok(()) } else { Err(no_keyspace().into()) }
     }
 
-    /// Is this keyspace one of the same open database?
+    /// Is this a keyspace of the same open database?
     pub(crate) fn is_same(&self, keyspace: KeyspaceRef) -> bool {
         keyspace.database() == self.keyspace_ref().database()
     }
 }
 
 impl Snapshot {
-    /// The same instant, seen from the keyspace of this handle. One that was made later is empty
-    /// there.
+    /// The same instant, seen from the keyspace of this handle. A keyspace that was created later
+    /// is empty there.
     ///
     /// # Errors
     /// `Invalid` for a handle of another database.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let emails = db.keyspace("emails").await?;
+    /// emails.put("ada@example.org", "user:1").await?;
+    /// let snapshot = db.snapshot();
+    /// assert!(snapshot.of(&emails)?.contains_key("ada@example.org").await?);
+    /// assert!(!snapshot.contains_key("ada@example.org").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn of(&self, keyspace: impl Into<KeyspaceRef>) -> Result<Self> {
         let keyspace = keyspace.into();
         let reader = self.reader();

@@ -1,4 +1,4 @@
-//! What lies in each level and in front of it, what was done with it, and why it is merged or not.
+//! What is in each level and in front of it, what was done with it, and why it is merged or not.
 
 use crate::keyspaces::name_of;
 #[cfg(feature = "serde")]
@@ -21,50 +21,52 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct LevelInfo {
     /// The range's number.
     pub range: u32,
-    /// Whose keys it has: the name of a keyspace.
+    /// The name of the range's keyspace.
     pub keyspace: String,
-    /// The first key that is routed to the range; empty for the first range of the keyspace.
-    /// Serialized as text, other bytes than printable ASCII as `\xNN`.
+    /// The first key of the range; empty for the first range of the keyspace. Serialized as text:
+    /// bytes other than printable ASCII as `\xNN`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub range_start: Vec<u8>,
-    /// The first key that is not any more; `None` for its last range. Serialized likewise.
+    /// The first key after the range; `None` for the last range of the keyspace. Serialized
+    /// likewise.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_optional_text"))]
     pub range_end: Option<Vec<u8>>,
-    /// 0 for freshly flushed, overlapping tables; 1.. are one sorted run each.
+    /// 0 for freshly flushed, overlapping tables. Each of 1.. is one sorted run.
     pub level: u8,
-    /// Tables in it, those in its landing included; likewise below.
+    /// Tables in it. This and the following counts include its landing.
     pub tables: u64,
-    /// Sorted runs that they form: places where a read has to look, at most.
+    /// Sorted runs that the tables form: the most places that a read must look into.
     pub runs: u64,
     /// Entries in them.
     pub entries: u64,
-    /// How many of those are tombstones.
+    /// The tombstones among them.
     pub tombstones: u64,
     /// Their bytes on disk.
     pub bytes: u64,
-    /// Size at which the level without its landing is merged into the next, in bytes; 0 if it is
-    /// not merged because of it.
+    /// Size at which the level, without its landing, is merged into the next, in bytes. 0 if its
+    /// bytes never cause that.
     pub bytes_max: u64,
-    /// Entries at which it is; 0 if it is not merged because of them.
+    /// Number of entries at which it is merged. 0 if its entries never cause that.
     pub entries_max: u64,
-    /// How full it is, without its landing, by the limit that it is nearest to. At 1.0 a compaction
-    /// is due. 0.0 for the deepest level that there may be.
+    /// How full it is, without its landing, by the limit that it is closest to. A compaction is due
+    /// at 1.0. Always 0.0 for the deepest possible level.
     pub score: f64,
     /// How many of its bytes are in its landing.
     pub landing_bytes: u64,
-    /// About how many bytes compactions have to write until nothing is due in its landing, and
-    /// nothing is too much in it.
+    /// About how many bytes compactions must write until nothing is due in the level or in its
+    /// landing.
     pub debt_bytes: u64,
-    /// When nothing has been written to the range for so long, in milliseconds, what waits in its
-    /// L0 and its landings is merged: the longer, the more that rewrites. `None` where nothing
-    /// waits, or with [`Options::rest_after_ms`](crate::Options::rest_after_ms) 0.
+    /// When nothing has been written to the range for this long, in milliseconds, what waits in its
+    /// L0 and its landings is merged. It is longer if that merge rewrites more. `None` if nothing
+    /// waits, or if [`Options::rest_after_ms`](crate::Options::rest_after_ms) is 0.
     pub rest_ms: Option<u64>,
-    /// The shards of its landing that have something, or were merged since the database was opened.
+    /// The shards of its landing that hold something, or that were merged since the database was
+    /// opened.
     pub shards: Vec<ShardInfo>,
 }
 
-/// One shard of the landing in front of a level: tables that came there without being rewritten,
-/// and wait until a merge of them into the level is worth what it rewrites.
+/// One shard of the landing in front of a level. Its tables got there without being rewritten, and
+/// wait until a merge into the level is worth what it rewrites.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, PartialEq)]
@@ -80,26 +82,26 @@ pub struct ShardInfo {
     pub runs: u64,
     /// Their bytes on disk.
     pub bytes: u64,
-    /// Entries in them; of parts of tables about.
+    /// Entries in them. An estimate for parts of tables.
     pub entries: u64,
-    /// How long the oldest has been there, in milliseconds.
+    /// How long the oldest table has been there, in milliseconds.
     pub age_ms: u64,
-    /// About which share of its entries newer ones hide, or are tombstones: 0 to 1, and above where
-    /// both are many.
+    /// About which share of its entries is hidden by newer ones or is a tombstone: 0 to 1, and
+    /// above 1 if both are many.
     pub density: f64,
-    /// About which share of its entries newer ones in the shard hide: 0 to 1.
+    /// About which share of its entries is hidden by newer ones in the shard: 0 to 1.
     pub superseded: f64,
-    /// Bytes of the level that it overlaps: what a merge of all of it rewrites.
+    /// Bytes of the level that it overlaps: what a merge of the whole shard rewrites.
     pub overlapped_bytes: u64,
     /// How urgent it is to merge it into its level (a drain). Due from 1.0 on.
     pub drain_score: f64,
     /// How urgent it is to merge it into itself (a keep). Due from 1.0 on.
     pub keep_score: f64,
-    /// Merges of it into its level, since the database was opened. One that somebody asked for may
+    /// Merges of the shard into its level, since the database was opened. A requested merge may
     /// take several shards, and counts in each. When the bounds between shards move, the counts
-    /// stay with the numbers.
+    /// stay with the shard numbers.
     pub drains: LandingStats,
-    /// Merges of it into itself.
+    /// Merges of the shard into itself.
     pub keeps: LandingStats,
 }
 
@@ -108,11 +110,11 @@ pub struct ShardInfo {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LandingStats {
-    /// Finished.
+    /// Merges that finished.
     pub runs: u64,
-    /// Tables of landings that they took.
+    /// Tables of landings that they merged.
     pub tables: u64,
-    /// The bytes of those.
+    /// Bytes of those tables.
     pub bytes: u64,
     /// How long they took, in microseconds.
     pub micros: u64,
@@ -135,24 +137,24 @@ impl From<LandingWork> for LandingStats {
     }
 }
 
-/// What became of one level of all ranges, its landing included, since the database was opened.
+/// What happened to one level of all ranges, with its landing, since the database was opened.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LevelStats {
     /// 0 for L0.
     pub level: u8,
-    /// Bytes of tables that were written into it: into L0 by flushes, else by merges, those of its
-    /// landing included.
+    /// Bytes of tables that were written into the level or its landing: by flushes into L0,
+    /// otherwise by merges.
     pub bytes_written: u64,
     /// Bytes of its tables that merges read.
     pub bytes_read: u64,
-    /// Bytes of tables that came as they were: they landed, or nothing overlapped them.
+    /// Bytes of tables that reached it unchanged: they landed, or nothing overlapped them.
     pub bytes_taken_over: u64,
 }
 
 impl LevelStats {
-    /// As many as have something, `depth` at least.
+    /// All levels that have something, and at least `depth` of them.
     pub(crate) fn all(counts: &[LevelCounts], flush_bytes: u64, depth: usize) -> Vec<Self> {
         let all = (0_u8..).zip(counts).map(|(level, counts)| Self {
             level,
@@ -169,32 +171,32 @@ impl LevelStats {
     }
 }
 
-/// Something that the compaction planner has chosen to do, and the numbers that it compared.
+/// A decision of the compaction planner, and the numbers that it compared.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
-    /// In which range.
+    /// The range's number.
     pub range: u32,
-    /// What: `move`, `land`, `keep`, `drain`, `rest`, `merge`, `tombstones`, `shrink`, `reshard` or
-    /// `order`.
+    /// What was chosen: `move`, `land`, `keep`, `drain`, `rest`, `merge`, `tombstones`, `shrink`,
+    /// `reshard` or `order`.
     pub choice: &'static str,
-    /// Where the tables were, in words.
+    /// The place of the tables, in words.
     pub from: String,
     /// Where they go, in words.
     pub to: String,
-    /// How urgent it was; due from 1.0 on. 0.0 where the choice does not depend on it; likewise
-    /// below.
+    /// How urgent it was. Due from 1.0 on. This and the following numbers are 0 if the choice does
+    /// not depend on them.
     pub score: f64,
-    /// Bytes that go down, or are merged in their landing.
+    /// Bytes that are merged or moved down, or merged in their landing.
     pub bytes: u64,
-    /// Bytes of the level that they go to which they overlap: what a merge rewrites for them.
+    /// Bytes that they overlap in the level that they go to: what a merge rewrites for them.
     pub overlapped_bytes: u64,
-    /// Runs that they are in.
+    /// Sorted runs that they form.
     pub runs: u64,
-    /// About which share of their entries newer ones hide: 0 to 1.
+    /// About which share of their entries is hidden by newer ones: 0 to 1.
     pub superseded: f64,
 }
 
@@ -239,7 +241,7 @@ impl ShardInfo {
     }
 }
 
-/// What compaction would decide on now, if nothing ran.
+/// What compaction would decide now if no job ran.
 pub(crate) fn situation<'a>(
     (options, now_ms): (&'a CompactionOptions, u64),
     version: &'a Version,
@@ -269,7 +271,7 @@ impl LevelInfo {
         Self::of_version(&situation, &engine.counters().compactions)
     }
 
-    /// Of the version that `situation` is about.
+    /// The levels of the version in `situation`.
     pub(crate) fn of_version(situation: &Situation<'_>, counts: &CompactionCounts) -> Vec<Self> {
         let version = situation.version;
         let levels = version.ranges().iter().flat_map(|range| {

@@ -47,10 +47,22 @@ pub use stats::{ActorStats, BufferStats, DamagedTable, RangeStats, Stats, Troubl
 pub use verify::{Finding, VerifySummary, verify};
 pub use write::{Ticket, WriteOptions};
 
-/// Opens the database in `path`, creating it if there is none: [`Db::open`].
+/// Opens the database in `path`, and creates it if there is none: [`Db::open`].
 ///
 /// # Errors
 /// As [`Db::open`].
+///
+/// # Cancellation
+/// As [`Db::open`].
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let db = sluicedb::open(dir.path()).await?;
+/// db.put("user:1", "Ada").await?;
+/// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+/// ```
 pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Db> {
     Db::open(path).await
 }

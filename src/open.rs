@@ -12,6 +12,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How to open a database: settings ([`Options`]) and components (disk, threads and time).
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use sluicedb::{Db, Durability};
+/// let builder = Db::builder(dir.path()).durability(Durability::Buffered).memory_budget(64 << 20);
+/// let db = builder.open().await?;
+/// db.put("user:1", "Ada").await?;
+/// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is opened before `open`"]
 pub struct Builder {
@@ -35,62 +46,62 @@ impl Builder {
         }
     }
 
-    /// All settings at once.
+    /// Sets all options at once.
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
         self
     }
 
-    /// Memory for write buffers and cache together, in bytes.
+    /// Memory for write buffers and the cache together, in bytes.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.options.memory_budget_bytes = bytes;
         self
     }
 
-    /// What an acknowledged write survives unless it says otherwise.
+    /// What an acknowledged write survives, unless the write says otherwise.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.options.durability = durability;
         self
     }
 
-    /// Create the database if there is none (default true).
+    /// Should the database be created if there is none? Default: true.
     pub fn create_if_missing(mut self, yes: bool) -> Self {
         self.create_if_missing = yes;
         self
     }
 
-    /// Refuse to open a database that exists (default false).
+    /// Should an existing database be refused? Default: false.
     pub fn error_if_exists(mut self, yes: bool) -> Self {
         self.error_if_exists = yes;
         self
     }
 
-    /// A disk of one's own, for tests: see `sluicedb_storage::vfs`.
+    /// A disk for tests: see `sluicedb_storage::vfs`.
     #[doc(hidden)]
     pub fn vfs(mut self, vfs: Arc<dyn Vfs>) -> Self {
         self.vfs = Some(vfs);
         self
     }
 
-    /// Threads and time of one's own, for simulators.
+    /// Threads and time for simulators.
     #[doc(hidden)]
     pub fn runtime(mut self, runtime: Arc<dyn Runtime>) -> Self {
         self.runtime = Some(runtime);
         self
     }
 
-    /// Opens it. Recovery, where one is needed, runs on an engine thread. A relative path means a
-    /// directory below the working directory of this moment; what is missing of it is created, for
-    /// this user alone.
+    /// Opens the database. Recovery, where needed, runs on an engine thread. A relative path is
+    /// taken from the current working directory. Missing parts of the path are created, accessible
+    /// to this user only.
     ///
     /// # Errors
-    /// `Invalid` for settings out of range, for a directory with the files of others, and for one
-    /// that others can write to ([`Options::allow_shared_directory`]);
-    /// [`Exists`](crate::ErrorKind::Exists) against `create_if_missing` and `error_if_exists`;
+    /// `Invalid` for settings out of range, for a directory with foreign files, and for one that
+    /// other users can write to ([`Options::allow_shared_directory`]);
+    /// [`Exists`](crate::ErrorKind::Exists) if `create_if_missing` or `error_if_exists` forbid it;
     /// `Locked`, `Corrupt`, `Unsupported`, `Io`. A refused open changes nothing.
     ///
     /// # Cancellation
-    /// The open goes on and the database is closed again at once.
+    /// The open goes on, and the database is closed again at once.
     pub async fn open(self) -> Result<Db> {
         let path = self.checked_path()?;
         let config =
@@ -101,18 +112,30 @@ impl Builder {
         Ok(Db::new(engine, &self.options))
     }
 
-    /// Opens it for reading only, as any number of processes may at once: see [`ReadOnlyDb`].
-    /// Changes nothing and creates nothing, whatever `create_if_missing` says; of the [`Options`]
-    /// those about reads and memory count.
+    /// Opens the database for reading only, as any number of processes may at once: see
+    /// [`ReadOnlyDb`]. Changes nothing and creates nothing, whatever `create_if_missing` says. Of
+    /// the [`Options`], only those about reads and memory apply.
     ///
     /// # Errors
-    /// `Exists` where there is no database; `Locked` when it is open for writing; `Invalid` as for
-    /// [`open`](Self::open), and where the log of a database that was not closed has more than
-    /// [`read_only_log_bytes_max`](Options::read_only_log_bytes_max); `Corrupt`, `Unsupported`,
-    /// `Io` as the files demand.
+    /// `Exists` if there is no database; `Locked` if it is open for writing; `Invalid` as for
+    /// [`open`](Self::open), and if the database was not closed and its log has more than
+    /// [`read_only_log_bytes_max`](Options::read_only_log_bytes_max); `Corrupt`, `Unsupported` and
+    /// `Io`, depending on the files.
     ///
     /// # Cancellation
-    /// The open goes on and what it made in memory is dropped at once.
+    /// The open goes on, and what it made in memory is dropped at once.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, Options};
+    /// Db::open(dir.path()).await?.close().await?;
+    /// let options = Options { cache_bytes: Some(1 << 20), ..Options::default() };
+    /// let db = Db::builder(dir.path()).options(options).open_read_only().await?;
+    /// assert_eq!(db.get("user:1").await?, None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn open_read_only(self) -> Result<ReadOnlyDb> {
         let path = self.checked_path()?;
         let config = self.options.engine_config(&path, false, false);
@@ -122,7 +145,8 @@ impl Builder {
         Ok(ReadOnlyDb::new(engine))
     }
 
-    /// Absolute: files are opened later, too, wherever the process has gone by then.
+    /// The path, made absolute: files are opened later, and the process may have changed its
+    /// working directory by then.
     fn checked_path(&self) -> Result<PathBuf> {
         self.options.validate()?;
         std::path::absolute(&self.path).map_err(|error| {
@@ -143,7 +167,7 @@ fn threads(chosen: Option<Arc<dyn Runtime>>) -> Arc<dyn Runtime> {
     })
 }
 
-/// `why` there may be none.
+/// The error for a refused open. `why` says why there may be no database.
 fn refusal(failed: OpenFailure, why: &str) -> Error {
     match failed {
         OpenFailure::NoDatabase(path) => {

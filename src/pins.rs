@@ -1,4 +1,4 @@
-//! Who holds space that could otherwise be given back.
+//! Who holds space that could otherwise be freed.
 
 use sluicedb_actors::engine::Pin as Pinned;
 use sluicedb_storage::points::Holder;
@@ -10,15 +10,15 @@ use std::time::Duration;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinHolder {
-    /// A snapshot, with its clones and scans: it is there until the last of them is dropped.
+    /// A snapshot, with its clones and scans. It exists until the last of them is dropped.
     Snapshot,
-    /// A scan by itself.
+    /// A scan that was not begun on a snapshot.
     Scan,
     /// A `multi_get`, or a lookup that waits for the disk.
     Lookup,
     /// A checkpoint that is being made.
     Checkpoint,
-    /// None of them: a compaction, or another lookup, that is just ending.
+    /// None of these: a compaction or another lookup that is about to end.
     Engine,
 }
 
@@ -34,35 +34,36 @@ impl fmt::Display for PinHolder {
     }
 }
 
-/// Somebody who reads an instant of the past, and the files that are on the disk because of that:
+/// A holder of a past instant, and the files that stay on the disk because of it: see
 /// [`Db::pins`](crate::Db::pins).
 ///
-/// A file is *obsolete* when compactions have replaced it. It is removed when the last who can read
-/// it is gone. Until then it is counted for the oldest who can, and for nobody else. So
-/// `obsolete_bytes` of all pins add up; `shared_bytes` of one of them would not become free if it
-/// alone were dropped.
+/// A file is *obsolete* once compactions have replaced it. It is removed when the last holder that
+/// can read it is gone. Until then it counts for the oldest such holder, and for no other. So the
+/// `obsolete_bytes` of all pins add up. The `shared_bytes` of a pin would not become free if that
+/// pin alone were dropped.
 ///
-/// A pin also holds the memtables of its instant, flushed ones too, whose memory is outside of the
-/// write buffer by then. How much that is is not told.
+/// A pin also holds the memtables of its instant, including flushed ones, whose memory no longer
+/// counts in the write buffer. How much memory that is is not told.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// What it is.
+    /// The kind of holder.
     pub holder: PinHolder,
-    /// What it was called, if it is a snapshot with a [label](crate::Db::snapshot_labelled).
+    /// Its name, if it is a snapshot with a [label](crate::Db::snapshot_labelled).
     pub label: Option<String>,
-    /// The last write that it shows; `None` for the engine.
+    /// The number of the last write that it shows. `None` for the engine.
     pub seqno: Option<u64>,
-    /// How long it has been held: exact for a snapshot with a label, at least so long for others.
-    /// They are opened without a look at the clock, and noticed when the next flush or compaction
-    /// ends or somebody calls `stats` or `pins`: before a file becomes obsolete, or just then.
+    /// How long it has been held: exact for a snapshot with a label, a lower bound for others.
+    /// Others are opened without a look at the clock. They are noticed when the next flush or
+    /// compaction ends, or when somebody calls `stats` or `pins`: that is before a file becomes
+    /// obsolete, or just then.
     pub age: Duration,
     /// Obsolete tables of which it is the oldest holder.
     pub obsolete_tables: u64,
     /// Bytes of their files.
     pub obsolete_bytes: u64,
-    /// Of those, what younger holders need as well.
+    /// The part of those bytes that younger holders need as well.
     pub shared_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! How near the database is to making writers wait, as a value one can look at or wait on.
+//! How close the database is to making writers wait, as a value to look at or to wait for.
 
 use sluicedb_actors::admission::Accounts;
 use sluicedb_actors::admission::pressure::{Cause, Pressure as Level, Stall};
@@ -11,20 +11,21 @@ use std::fmt;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PressureCause {
-    /// Files cannot be written: most often the disk is full; [`health`](crate::Db::health) says
-    /// why. Writes that need more room fail with that error and resume by themselves.
+    /// Files cannot be written. Most often the disk is full; [`health`](crate::Db::health) says
+    /// why. Writes that need more room fail with that error. They succeed again by themselves once
+    /// there is space.
     Disk,
-    /// A range has many L0 tables: compaction is behind. At `l0_tables_max` its flushes wait.
+    /// A range has many runs in L0: compaction is behind. At `l0_tables_max` its flushes wait.
     L0 {
         /// The range's number.
         range: u32,
     },
-    /// The log keeps much that is not in tables yet. At `log_retained_bytes_max` the ranges that
-    /// pin it are flushed; no writer waits for that.
+    /// Much of the log is retained because it is not in tables yet. At `log_retained_bytes_max` the
+    /// ranges that pin it are flushed. No writer waits for that.
     Log,
-    /// Memory of the whole database: flushing is behind. At `write_buffer_bytes` all writers wait.
+    /// Memory of the whole database: flushes are behind. At `write_buffer_bytes` all writers wait.
     Memory,
-    /// Memory of one range: above 0.5 flushing is behind there. At its limit the writers of this
+    /// Memory of one range: above 0.5 its flushes are behind. At its limit the writers of this
     /// range wait.
     RangeMemory {
         /// The range's number.
@@ -32,15 +33,15 @@ pub enum PressureCause {
     },
 }
 
-/// How near the database is to making writers wait, and because of what: the highest of all causes.
+/// How close the database is to making writers wait, and why: the highest level of all causes.
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pressure {
     /// From 0.0 (nothing is held) to 1.0 (writers wait for room, or will with the next bytes).
-    /// Memory rises and falls with every memtable: a range that is flushed in time goes up to 0.5,
-    /// where its memtable is sealed, again and again.
+    /// Memory rises and falls with every memtable: a range that is flushed in time rises to 0.5
+    /// again and again, where its memtable is sealed.
     pub level: f64,
-    /// What it is about; `None` at 0.0. Of equally high causes the one that the others follow from.
+    /// The cause of the level. `None` at 0.0. Of equally high causes the root cause.
     pub cause: Option<PressureCause>,
 }
 
@@ -74,14 +75,14 @@ impl fmt::Display for PressureCause {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StallStats {
-    /// What was short when they began, of several the one that the others follow from: `disk`
-    /// (files cannot be written), `l0` (compaction is behind, so flushes are held back),
-    /// `range memory`, `memory` (flushes are behind), or `queue` (places in the log's or a range's
-    /// mailbox, which turn over by themselves).
+    /// The cause when they began, and of several the root cause: `disk` (files cannot be written),
+    /// `l0` (compaction is behind, so flushes are held back), `range memory`, `memory` (flushes are
+    /// behind), or `queue` (places in the mailbox of the log or of a range, which turn over by
+    /// themselves).
     pub cause: &'static str,
-    /// How many.
+    /// How many waits began.
     pub waits: u64,
-    /// How long they took, in microseconds. A wait counts when it ends.
+    /// Their total duration, in microseconds. A wait counts when it ends.
     pub micros: u64,
 }
 
@@ -102,17 +103,17 @@ impl StallStats {
     }
 }
 
-/// A watch on a database's [`Pressure`]. Any number of them; none slows the database, and none
-/// keeps it open.
+/// A watch on a database's [`Pressure`]. There may be any number of them. None slows the database
+/// down, and none keeps it open.
 ///
-/// It shows steps: a change of the level by 0.05 or more, a new cause, and reaching or leaving 1.0.
-/// Writes do not update it; seals, flushes, compactions and writers that begin to wait do. So it
-/// may be behind by what each range took in since then, about up to `memtable_bytes`;
-/// [`Db::pressure`](crate::Db::pressure) never is.
+/// It shows steps: a change of the level by at least 0.05, a new cause, and reaching or leaving
+/// 1.0. Seals, flushes, compactions, and writers that begin to wait update it; other writes do not.
+/// So it may lag by what each range has taken in since then, up to about `memtable_bytes`.
+/// [`Db::pressure`](crate::Db::pressure) never lags.
 pub struct PressureWatch {
     watcher: Watcher<Option<Level>>,
     last: Pressure,
-    /// The watcher has seen the end: it will see nothing more.
+    /// Has the watcher seen the end? Then it sees nothing more.
     ended: bool,
 }
 
@@ -124,7 +125,7 @@ impl PressureWatch {
     }
 
     /// The pressure that was shown last, which counts as seen. After the database was closed or has
-    /// failed: the last one before.
+    /// failed, the last one before that.
     pub fn latest(&mut self) -> Pressure {
         let shown = self.watcher.get();
         self.note(shown);
@@ -138,9 +139,9 @@ impl PressureWatch {
         }
     }
 
-    /// Waits until another pressure is shown than `latest` or `changed` returned last (at first:
-    /// than was shown when the watch was made); changes in between are skipped. `None` once the
-    /// database was closed or has failed: there will be no further change, and
+    /// Waits until a pressure is shown that differs from what `latest` or `changed` returned last
+    /// (at first, from what was shown when the watch was made). Changes in between are skipped.
+    /// Returns `None` once the database was closed or has failed: nothing changes any more, and
     /// [`Health`](crate::Health) says why.
     ///
     /// # Cancellation

@@ -1,4 +1,4 @@
-//! How far something long has come, to look at and to wait on.
+//! The progress of a long operation, to look at or to wait for.
 
 use sluicedb_actors::checkpointer::message::CopyProgress;
 use sluicedb_actors::compaction_planner::message::Progress as MergeProgress;
@@ -10,15 +10,15 @@ use std::fmt;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Of a checkpoint: bytes that are linked, copied, written or were there. Of a compaction:
-    /// bytes of the tables that are merged, and a share of each that is being merged.
+    /// For a checkpoint: bytes that were linked, copied or written, or existed already. For a
+    /// compaction: bytes of the tables that were merged, with the finished share of running merges.
     pub done_bytes: u64,
-    /// Those, and what is to be done yet. 0 before it has begun, which for a compaction is when the
-    /// memtables are flushed. Writes that come meanwhile may add some to a compaction.
+    /// The same, plus what is still to be done. 0 before it has begun; a compaction begins once the
+    /// memtables are flushed. Concurrent writes may raise it for a compaction.
     pub total_bytes: u64,
 }
 
-/// And whether that is all.
+/// The progress, and whether it is final.
 fn of_checkpoint(CopyProgress { counts, is_over, .. }: CopyProgress) -> (Progress, bool) {
     let Counts { done_bytes, total_bytes, .. } = counts;
     (Progress { done_bytes, total_bytes }, is_over)
@@ -29,8 +29,8 @@ fn of_compaction(progress: MergeProgress) -> (Progress, bool) {
     (Progress { done_bytes, total_bytes }, is_over)
 }
 
-/// A watch on how far a [checkpoint](crate::Checkpoint::progress) or a
-/// [compaction](crate::Compaction::progress) has come. It does not keep it going.
+/// A watch on the progress of a [checkpoint](crate::Checkpoint::progress) or a
+/// [compaction](crate::Compaction::progress). It does not keep the operation going.
 pub struct ProgressWatch {
     of: Of,
     is_over: bool,
@@ -50,7 +50,7 @@ impl ProgressWatch {
         Self { of: Of::Compaction(watcher), is_over: false }
     }
 
-    /// How far it has come, which counts as seen. After its end: how far it had come.
+    /// The current progress, which counts as seen. After the end, the last progress.
     pub fn latest(&mut self) -> Progress {
         let (progress, is_over) = match &mut self.of {
             Of::Checkpoint(watcher) => of_checkpoint(watcher.get()),
@@ -60,8 +60,8 @@ impl ProgressWatch {
         progress
     }
 
-    /// Waits until it has come further than `latest` or `changed` returned last. `None` once it has
-    /// ended, or was dropped.
+    /// Waits until the progress differs from what `latest` or `changed` returned last. `None` once
+    /// the operation has ended or was dropped.
     ///
     /// # Cancellation
     /// Nothing is missed: the next call returns at once.

@@ -1,4 +1,4 @@
-//! The key ranges of a database: what there is in each, where they meet, and how that is changed.
+//! The key ranges of a database: what is in each, where they meet, and how that is changed.
 
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -12,37 +12,37 @@ use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::limits::KEY_BYTES_MAX;
 use sluicedb_storage::version::{Keyspaces, RangeVersion};
 
-/// One key range: the part of the keys that has an owner, memtables and levels of its own.
+/// One key range: a part of the keys with an owner, memtables and levels of its own.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, PartialEq)]
 pub struct RangeInfo {
-    /// Its number. Given to no other range as long as the database is open.
+    /// Its number. No other range gets it while the database is open.
     pub range: u32,
-    /// Whose keys it has: the name of a keyspace.
+    /// The name of its keyspace.
     pub keyspace: String,
-    /// Its first key; empty for the first range. Serialized as text, other bytes than printable
+    /// Its first key; empty for the first range. Serialized as text: bytes other than printable
     /// ASCII as `\xNN`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub start: Vec<u8>,
     /// The first key after it; `None` for the last range. Serialized likewise.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_optional_text"))]
     pub end: Option<Vec<u8>>,
-    /// Its tables. Those that another range has a part of count in both.
+    /// Its tables. A table that two ranges share counts in both.
     pub tables: u64,
-    /// Bytes of its tables, or about of its parts of them.
+    /// Bytes of its tables. An estimate for parts of tables.
     pub table_bytes: u64,
-    /// Entries in them, tombstones and overwritten ones included.
+    /// Entries in its tables, including tombstones and overwritten ones.
     pub entries: u64,
-    /// Bytes in its memtables, as accounted.
+    /// Bytes in its memtables, as charged to the accounts.
     pub memtable_bytes: u64,
-    /// Its memtables: the active one and those that wait for their flush.
+    /// Its memtables: the active one and those that wait for a flush.
     pub memtables: u64,
-    /// Batches applied to it since it came to be or the database was opened.
+    /// Batches applied to it since it was created or the database was opened.
     pub batches: u64,
-    /// Batches per second of late, which is its heat. Looked at every ten seconds, or more often
-    /// ([`Options::range_cooldown_ms`](crate::Options::range_cooldown_ms)); 0 where nobody has
-    /// looked yet.
+    /// Its heat: batches per second, smoothed. Measured every ten seconds, or more often
+    /// ([`Options::range_cooldown_ms`](crate::Options::range_cooldown_ms)). 0 before the first
+    /// measurement.
     pub batches_per_second: u64,
 }
 
@@ -76,13 +76,24 @@ impl RangeInfo {
 }
 
 impl Db {
-    /// The ranges of this handle's keyspace, in key order. They cover all keys, and none has keys
-    /// of another one. None once the keyspace was dropped.
+    /// The ranges of this handle's keyspace, in key order. They cover all keys and are disjoint.
+    /// Empty once the keyspace was dropped.
     ///
-    /// A range is made by [`Options::initial_split_keys`](crate::Options::initial_split_keys), by
-    /// [`split_at`](Self::split_at), or by the database itself when one has become too large
-    /// ([`Options::range_bytes_max`](crate::Options::range_bytes_max)). One that is split goes, and
-    /// two others take its place. Costs some loads per table; waits for nobody.
+    /// Ranges come from [`Options::initial_split_keys`](crate::Options::initial_split_keys), from
+    /// [`split_at`](Self::split_at), and from the database itself when a range has become too large
+    /// ([`Options::range_bytes_max`](crate::Options::range_bytes_max)). A split replaces a range by
+    /// two others. Costs some loads per table. Waits for nobody.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let ranges = db.ranges();
+    /// assert_eq!(ranges.len(), 1);
+    /// assert!(ranges[0].start.is_empty() && ranges[0].end.is_none());
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn ranges(&self) -> Vec<RangeInfo> {
         let superversion = self.engine().superversion();
         let ranges = superversion.ranges.iter();
@@ -90,9 +101,21 @@ impl Db {
         theirs.map(|range| RangeInfo::of(range, &superversion.keyspaces)).collect()
     }
 
-    /// About how many bytes of tables the keys of `range` take. What is in memory only does not
-    /// count. Reads the indexes of tables that are open; of one that is not, a share by its keys'
-    /// range is taken as one half at each end. Waits for nobody.
+    /// About how many bytes of tables the keys of `range` take. Memtables do not count. A table
+    /// that has only some of its keys in `range` counts by its index if it is open, and half
+    /// otherwise. Waits for nobody.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("photo:1", vec![0; 50_000]).await?;
+    /// assert_eq!(db.approximate_size("photo:".."photo;"), 0, "it is in memory");
+    /// db.flush().await?;
+    /// assert!(db.approximate_size("photo:".."photo;") > 0);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`approximate_size(a..b)` reads better than `approximate_size(&(a..b))`"
@@ -106,16 +129,16 @@ impl Db {
         slices.fold(0, |sum, (_, slice)| sum.saturating_add(slice.bytes_in(&span)))
     }
 
-    /// Parts the range that has `key` before it: from now on `key` and what follows have a range of
-    /// their own, with its own memtables and levels. Nothing is copied: the two share what was in
-    /// memory and in tables until it is flushed and compacted. `false` if a range begins with `key`
-    /// already.
+    /// Splits the range of `key` before `key`: from now on `key` and what follows it are a range of
+    /// their own, with its own memtables and levels. Nothing is copied: the two ranges share what
+    /// was in memory and in tables until that is flushed and compacted. Returns `false` if a range
+    /// begins with `key` already.
     ///
-    /// Writers and readers go on. Survives a restart.
+    /// Writers and readers go on. Waits for two syncs of the disk, and survives a power cut then.
     ///
     /// # Errors
     /// `Invalid` for an empty key, or one that is too long. `NoSpace` and `Io` if it cannot be
-    /// recorded: it has not happened. `Closed`, or why the engine has stopped.
+    /// recorded: then it has not happened. `Closed`, or why the engine has stopped.
     ///
     /// # Cancellation
     /// It happens all the same.
@@ -136,14 +159,26 @@ impl Db {
         Ok(self.engine().change(change).await?.is_some())
     }
 
-    /// The ranges that meet at `key` become one again, after a flush. `false` if none do, or if
-    /// both are written to meanwhile: ranges are merged when they have cooled down.
+    /// Flushes, then merges the ranges that meet at `key`. Returns `false` if none meet there, or
+    /// if both are written to meanwhile: ranges can be merged once they have cooled down.
     ///
     /// # Errors
-    /// As [`split_at`](Self::split_at), and those of [`flush`](Self::flush).
+    /// As [`split_at`](Self::split_at) and [`flush`](Self::flush).
     ///
     /// # Cancellation
-    /// Before the flush has ended nothing happens, afterwards it happens all the same.
+    /// If it is dropped before the flush has ended, nothing happens. Afterwards it happens all the
+    /// same.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.split_at("m").await?;
+    /// assert!(db.merge_at("m").await?);
+    /// assert_eq!(db.ranges().len(), 1);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn merge_at(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let at = bound(key.as_ref())?;
         self.check_keyspace()?;
@@ -153,7 +188,7 @@ impl Db {
     }
 }
 
-/// A key that ranges may meet at.
+/// A key at which ranges may meet.
 fn bound(key: &[u8]) -> Result<Bytes> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         let what = format!(

@@ -17,15 +17,26 @@ impl Db {
     /// The value of `key`, or `None`.
     ///
     /// Completes on its first poll when the value, or the proof of its absence, is in memory or in
-    /// the page cache; otherwise an engine thread reads the block. A small value is a copy; one
+    /// the page cache. Otherwise an engine thread reads the block. A small value is copied. A value
     /// that is a good part of its block shares the block's memory.
     ///
     /// # Errors
-    /// `Corrupt` or `Io` when a block cannot be read, naming file and offset; other keys are not
-    /// affected.
+    /// `Corrupt` or `Io` when a block cannot be read. The error names file and offset. Other keys
+    /// are not affected.
     ///
     /// # Cancellation
     /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// assert_eq!(db.get("user:1").await?.as_deref(), Some(&b"Ada"[..]));
+    /// assert_eq!(db.get("user:2").await?, None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
@@ -35,10 +46,23 @@ impl Db {
         }
     }
 
-    /// Is `key` there? Like [`get`](Self::get) without copying the value.
+    /// Does `key` have a value? As [`get`](Self::get), without copying the value.
     ///
     /// # Errors
     /// As [`get`](Self::get).
+    ///
+    /// # Cancellation
+    /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// assert!(db.contains_key("user:1").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
@@ -48,18 +72,34 @@ impl Db {
         }
     }
 
-    /// The values of `keys`, in their order and all at one instant.
+    /// The values of `keys`, in their order and all at one instant. Values in memory are read at
+    /// once; the others are read by engine threads, side by side.
     ///
     /// # Errors
-    /// As [`get`](Self::get); one failure fails all.
+    /// As [`get`](Self::get). One failure fails all.
+    ///
+    /// # Cancellation
+    /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// let values = db.multi_get(&["user:1", "user:2"]).await?;
+    /// assert_eq!(values[0].as_deref(), Some(&b"Ada"[..]));
+    /// assert_eq!(values[1], None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
         tokio::task::coop::consume_budget().await;
         let reader = self.reader(Holder::Lookup);
         reader.multi_get(reader.of_mine(keys)).await
     }
 
-    /// The length of the value of `key`, or `None`: as [`get`](Self::get), without copying the
-    /// value. It reads the block that the value is in, if that is not in memory.
+    /// The length of the value of `key`, or `None`. As [`get`](Self::get), without copying the
+    /// value. If the value's block is not in memory, it is read.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -81,8 +121,7 @@ impl Db {
         self.reader(Holder::Lookup).value_len(key.as_ref()).await
     }
 
-    /// The first entry in `range`; `None` if there is none. It costs what a scan's first entry
-    /// costs.
+    /// The first entry in `range`, or `None`. Costs as much as the first entry of a scan.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -107,7 +146,7 @@ impl Db {
         self.scan(range).only_first().await
     }
 
-    /// The last entry in `range`; see [`first`](Self::first).
+    /// The last entry in `range`, or `None`: see [`first`](Self::first).
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -142,19 +181,44 @@ impl Db {
     }
 
     /// The entries whose keys start with `prefix`, in key order, at this instant.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use futures::TryStreamExt;
+    /// db.put("user:1", "Ada").await?;
+    /// db.put("word:1", "ant").await?;
+    /// let users: Vec<_> = db.scan_prefix("user:").try_collect().await?;
+    /// assert_eq!(users.len(), 1);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
         Scan::new(self.reader(Holder::Scan), Span::prefix(prefix.as_ref()))
     }
 
-    /// This instant, to read from at leisure. Waits for nobody (a lock is held for a few
-    /// instructions).
+    /// A snapshot of this instant. Waits for nobody; a lock is held for a few instructions.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// let before = db.snapshot();
+    /// db.delete("user:1").await?;
+    /// assert!(before.contains_key("user:1").await?);
+    /// assert!(!db.contains_key("user:1").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.reader(Holder::Snapshot))
     }
 
-    /// [`snapshot`](Self::snapshot) with a label, by which [`pins`](Self::pins) tells whose it is.
-    /// The label decides nothing, and several snapshots may have the same one. It costs a copy of
-    /// the label, a look at the clock and a look at whatever else is open.
+    /// As [`snapshot`](Self::snapshot), with a label that [`pins`](Self::pins) shows. The label has
+    /// no other effect, and several snapshots may share one. Costs a copy of the label, a look at
+    /// the clock, and a look at whatever else is open.
     pub fn snapshot_labelled(&self, label: impl AsRef<str>) -> Snapshot {
         Snapshot::new(self.reader_of(self.engine().labelled_view(label.as_ref())))
     }

@@ -1,7 +1,7 @@
 //! A database that is open for reading only.
 //!
-//! It is a type of its own, not a [`Db`](crate::Db) whose writes fail: what cannot work is not
-//! there to be called, and a function that takes a `ReadOnlyDb` says that it does not write.
+//! A [`Db`](crate::Db) whose writes fail would not do: what cannot work is not there to be called,
+//! and a function that takes a `ReadOnlyDb` says that it does not write.
 
 use crate::error::Result;
 use crate::keyspaces::{names, next_database};
@@ -23,23 +23,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// A closed database, or a [checkpoint](crate::Db::checkpoint), open for reading only. Cheap to
-/// clone; all clones are the same one.
+/// clone. All clones are the same one.
 ///
-/// * *Any number of processes* may have it open at once. Nobody opens it for writing meanwhile, and
-///   it cannot be opened while somebody has it open for writing: both are
+/// * *Any number of processes* may have it open at once. Nobody can open it for writing meanwhile,
+///   and it cannot be opened while somebody has it open for writing: both are
 ///   [`Locked`](crate::ErrorKind::Locked). The lock is held until the last handle, snapshot and
-///   scan is dropped. Where the directory has no `LOCK` file, because somebody copied it without,
-///   none is made and none is held.
-/// * *Not one byte changes* in the directory, which may be on a file system that cannot be written
-///   to.
-/// * A database that was *not closed* is recovered as by every open, but into memory: what is only
+///   scan is dropped. If the directory has no `LOCK` file, because it was copied without one, none
+///   is created and none is held.
+/// * *Not one byte changes* in the directory, which may be on a read-only file system.
+/// * A database that was *not closed* is recovered as by every open, but into memory. What is only
 ///   in its log may take [`read_only_log_bytes_max`](crate::Options::read_only_log_bytes_max). A
 ///   checkpoint has no log.
-/// * It shows one instant, and never another one. There are no writes, so there is nothing to
-///   close: drop it.
+/// * It always shows the same instant. There are no writes, so there is nothing to close: drop it.
 ///
-/// Reads are as those of [`Db`](crate::Db): complete at once when everything is in memory, wait for
-/// a read thread otherwise.
+/// Reads work as those of [`Db`](crate::Db): they complete at once if everything is in memory, and
+/// wait for a read thread otherwise.
 ///
 /// # Examples
 /// ```
@@ -63,7 +61,7 @@ pub struct ReadOnlyDb {
     snapshot: Snapshot,
 }
 
-/// It reads as a [`Snapshot`] does: it shows one instant.
+/// It reads as a [`Snapshot`] does, because it shows one instant.
 impl Deref for ReadOnlyDb {
     type Target = Snapshot;
 
@@ -73,16 +71,19 @@ impl Deref for ReadOnlyDb {
 }
 
 impl ReadOnlyDb {
-    /// Opens the database in `path`, with default [`Options`](crate::Options):
+    /// Opens the database in `path` with default [`Options`](crate::Options):
     /// [`Builder::open_read_only`].
     ///
     /// # Errors
+    /// As [`Builder::open_read_only`].
+    ///
+    /// # Cancellation
     /// As [`Builder::open_read_only`].
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder(path).open_read_only().await
     }
 
-    /// Opens with settings of one's own; finish with [`Builder::open_read_only`].
+    /// Opens a database with settings of your own. Finish with [`Builder::open_read_only`].
     pub fn builder(path: impl AsRef<Path>) -> Builder {
         Builder::new(path)
     }
@@ -95,7 +96,21 @@ impl ReadOnlyDb {
         Self { snapshot, engine: Arc::new(engine) }
     }
 
-    /// The same database, seen from the keyspace of this name; `None` if there is none.
+    /// The same database, seen from the keyspace of this name. `None` if there is none.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, ReadOnlyDb};
+    /// let db = Db::open(dir.path()).await?;
+    /// db.keyspace("emails").await?.put("ada@example.org", "user:1").await?;
+    /// db.close().await?;
+    /// let db = ReadOnlyDb::open(dir.path()).await?;
+    /// let emails = db.keyspace("emails").expect("it was created");
+    /// assert!(emails.contains_key("ada@example.org").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn keyspace(&self, name: &str) -> Option<Self> {
         let id = self.engine.view().superversion.keyspaces.find(name)?;
         let reader = self.snapshot.reader();
@@ -113,19 +128,19 @@ impl ReadOnlyDb {
         names(&self.engine.view().superversion.keyspaces)
     }
 
-    /// The same instant as a [`Snapshot`] by itself, which keeps writers out as this does.
+    /// The same instant as a separate [`Snapshot`], which keeps writers out as this handle does.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot.clone()
     }
 
-    /// Sizes and counters, of those that [`Db::stats`](crate::Db::stats) has the ones about tables,
-    /// reads, and what the open found. All about writes are 0, and there are no actors.
+    /// Sizes and counters: of those in [`Db::stats`](crate::Db::stats), the ones about tables,
+    /// reads, and what the open found. All numbers about writes are 0, and there are no actors.
     pub fn stats(&self) -> Stats {
         Stats::of_read_only(&self.engine)
     }
 
     /// The ranges of this handle's keyspace, in key order: see [`Db::ranges`](crate::Db::ranges).
-    /// What is only in the log counts as tables, and nobody writes.
+    /// What was only in the log counts as tables, and nothing is written.
     pub fn ranges(&self) -> Vec<RangeInfo> {
         let version = self.engine.version();
         let mine = self.snapshot.reader().keyspace().id();
@@ -133,7 +148,7 @@ impl ReadOnlyDb {
         theirs.map(|range| RangeInfo::of_stable(range, version.keyspaces())).collect()
     }
 
-    /// The levels of every range: tables, bytes, limits. What is only in the log counts as tables
+    /// The levels of every range: tables, bytes, limits. What was only in the log counts as tables
     /// of L0.
     pub fn level_info(&self) -> Vec<LevelInfo> {
         let version = self.engine.version();

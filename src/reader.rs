@@ -1,4 +1,4 @@
-//! Reads over one pinned instant: inline when everything is in memory, else on a read thread.
+//! Reads at one pinned instant: inline if everything is in memory, otherwise on a read thread.
 
 use crate::error::Result;
 use bytes::Bytes;
@@ -12,16 +12,16 @@ use sluicedb_storage::view::{OwnWrites, View};
 use sluicedb_storage::{Error as StorageError, Result as StorageResult};
 use std::sync::Arc;
 
-/// A pinned view and the threads for its cold reads. Holds neither the engine nor its lock: it may
-/// outlive the database handle.
+/// A pinned view, and the threads for its cold reads. Holds neither the engine nor its lock, so it
+/// may outlive the database handle.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
     view: View,
-    /// Which it reads, and of which database.
+    /// The keyspace that it reads, and its database.
     keyspace: KeyspaceRef,
     pool: Pool,
     damage: Arc<Damage>,
-    /// Of a database that is open for reading only: nobody writes to it as long as somebody reads.
+    /// The lock of a database that is open for reading only. Nobody writes while somebody reads.
     _lock: Option<Arc<dyn LockGuard>>,
 }
 
@@ -30,13 +30,13 @@ impl Reader {
         Self { view, keyspace, pool, damage, _lock: None }
     }
 
-    /// One that reads another keyspace, at the same instant.
+    /// A reader of another keyspace, at the same instant.
     pub(crate) fn of(&self, keyspace: KeyspaceRef) -> Self {
         Self { keyspace, ..self.clone() }
     }
 
-    /// One that sees `batch`, of which what names no keyspace is of this one, over the same
-    /// instant.
+    /// A reader of the same instant with the writes of `batch` over it. Operations that name no
+    /// keyspace belong to this reader's keyspace.
     pub(crate) fn with(&self, batch: WriteBatch) -> Result<Self> {
         let own = OwnWrites::new(&batch.within(self.keyspace));
         Ok(Self { view: self.view.with(own)?, ..self.clone() })
@@ -46,7 +46,7 @@ impl Reader {
         self.keyspace
     }
 
-    /// One that keeps writers out.
+    /// The same reader, holding the lock that keeps writers out.
     pub(crate) fn locking(self, lock: Option<Arc<dyn LockGuard>>) -> Self {
         Self { _lock: lock, ..self }
     }
@@ -87,7 +87,7 @@ impl Reader {
         self.told(self.on_read_thread(read).await?)
     }
 
-    /// Keys of its keyspace.
+    /// These keys, in the keyspace of this reader.
     pub(crate) fn of_mine<'a, K: AsRef<[u8]>>(
         &self,
         keys: &'a [K],
@@ -96,7 +96,8 @@ impl Reader {
         keys.iter().map(move |key| (keyspace, key.as_ref()))
     }
 
-    /// All keys at this one instant: what is in memory at once, the cold ones side by side.
+    /// The values of all keys at this instant. Those in memory are read at once, the cold ones side
+    /// by side.
     pub(crate) async fn multi_get<'a>(
         &self,
         keys: impl ExactSizeIterator<Item = (KeyspaceId, &'a [u8])>,
@@ -128,7 +129,7 @@ impl Reader {
         Ok(values)
     }
 
-    /// What a read that is over brought. Whoever meets a damaged table, it is shown.
+    /// The result of a finished read. A damaged table is reported, whoever met it.
     pub(crate) fn told<T>(&self, read: StorageResult<T>) -> Result<T> {
         Ok(read.inspect_err(|error| self.damage.note_read(error))?)
     }
@@ -141,5 +142,5 @@ impl Reader {
     }
 }
 
-/// Keys looked up between two chances for other tasks to run.
+/// Keys that are looked up between two points where other tasks may run.
 const COOPERATE_EVERY: usize = 16;

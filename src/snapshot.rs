@@ -1,4 +1,4 @@
-//! Snapshots: one instant, for as long as it is wanted.
+//! Snapshots: one instant, kept for as long as needed.
 
 use crate::WriteBatch;
 use crate::error::{Error, Result};
@@ -10,11 +10,12 @@ use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::limits::VALUE_BYTES_CAP;
 
-/// One instant of the database: later writes, flushes and compactions do not change what it shows.
+/// One instant of the database. Later writes, flushes and compactions do not change what it shows.
 ///
-/// Cheap to take and to clone (a few reference counts). It holds the memtables and files it reads:
-/// a snapshot kept for hours keeps memory and disk space of that age. [`Db::pins`](crate::Db::pins)
-/// tells how much of the disk, and whose it is if it was [labelled](crate::Db::snapshot_labelled).
+/// Cheap to take and to clone: a few reference counts. It holds the memtables and files that it
+/// reads, so a snapshot kept for hours keeps memory and disk space of that age.
+/// [`Db::pins`](crate::Db::pins) tells how much of the disk, and which snapshot it is if that has a
+/// [label](crate::Db::snapshot_labelled).
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     reader: Reader,
@@ -30,20 +31,21 @@ impl Snapshot {
     }
 
     /// The same instant with the writes of `batch` over it: what the database would show if the
-    /// batch were written right then. For a transaction that reads what it will write.
+    /// batch were written right then. For a transaction that reads its own writes.
     ///
-    /// Every read of a snapshot works on it, as on any: gets, scans in both directions, in every
-    /// [keyspace](Self::of). What the batch puts is there, what it deletes, by key or by range, is
-    /// not, and everything else is as the snapshot has it. What names no keyspace is of this
-    /// snapshot's. The snapshot itself stays as it is, and what is added to the batch later is not
-    /// seen. If it has a batch over it already this one takes its place.
+    /// Every read of a snapshot works on it: gets, and scans in both directions, in every
+    /// [keyspace](Self::of). What the batch puts is there. What it deletes, by key or by range, is
+    /// not. Everything else is as in the snapshot. Operations that name no keyspace belong to this
+    /// snapshot's. The snapshot itself does not change, and operations that are added to the batch
+    /// later are not seen. A batch that is over the snapshot already is replaced.
     ///
-    /// Copies and sorts the batch, once; waits for nothing. A read then costs a binary search more,
-    /// a scan one more layer to merge, and a seek for each deleted range that it passes.
+    /// Copies and sorts the batch once. Waits for nothing. Each read then costs one more binary
+    /// search; a scan merges one more layer, and seeks once for each deleted range that it passes.
     ///
     /// # Errors
-    /// `Invalid` for a batch with keyspaces of another database, or that writes to one which the
-    /// snapshot does not have; for what [`Db::write`](crate::Db::write) would refuse of keys.
+    /// `Invalid` for a batch with keyspaces of another database, for one that writes to a keyspace
+    /// which the snapshot does not have, and for keys that [`Db::write`](crate::Db::write) would
+    /// refuse.
     ///
     /// # Examples
     /// ```
@@ -67,7 +69,7 @@ impl Snapshot {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn with_batch(&self, batch: &WriteBatch) -> Result<Self> {
-        // The length of values is the database's business, when the batch is written.
+        // The limit on values belongs to the database, which checks it when the batch is written.
         batch.check(VALUE_BYTES_CAP).map_err(Error::invalid)?;
         let mine = self.reader.keyspace().database();
         if batch.database().is_some_and(|database| database != mine) {
@@ -76,35 +78,55 @@ impl Snapshot {
         Ok(Self::new(self.reader.with(batch.clone())?))
     }
 
-    /// The value of `key` at this instant; see [`Db::get`](crate::Db::get).
+    /// The value of `key` at this instant: see [`Db::get`](crate::Db::get).
     ///
     /// # Errors
     /// `Corrupt` or `Io` when a block cannot be read.
+    ///
+    /// # Cancellation
+    /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let before = db.snapshot();
+    /// db.put("user:1", "Ada").await?;
+    /// assert_eq!(before.get("user:1").await?, None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         tokio::task::coop::consume_budget().await;
         self.reader.get(key.as_ref()).await
     }
 
-    /// Is `key` there at this instant?
+    /// Does `key` have a value at this instant?
     ///
     /// # Errors
     /// As [`get`](Self::get).
+    ///
+    /// # Cancellation
+    /// No effect.
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         tokio::task::coop::consume_budget().await;
         self.reader.contains_key(key.as_ref()).await
     }
 
-    /// The values of `keys`, in their order.
+    /// The values of `keys`, in their order: see [`Db::multi_get`](crate::Db::multi_get).
     ///
     /// # Errors
-    /// As [`get`](Self::get); one failure fails all.
+    /// As [`get`](Self::get). One failure fails all.
+    ///
+    /// # Cancellation
+    /// No effect.
     pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
         tokio::task::coop::consume_budget().await;
         self.reader.multi_get(self.reader.of_mine(keys)).await
     }
 
-    /// The length of the value of `key`, or `None`: as [`get`](Self::get), without copying the
-    /// value. It reads the block that the value is in, if that is not in memory.
+    /// The length of the value of `key`, or `None`. As [`get`](Self::get), without copying the
+    /// value. If the value's block is not in memory, it is read.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -126,8 +148,7 @@ impl Snapshot {
         self.reader.value_len(key.as_ref()).await
     }
 
-    /// The first entry in `range`; `None` if there is none. It costs what a scan's first entry
-    /// costs.
+    /// The first entry in `range`, or `None`. Costs as much as the first entry of a scan.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -153,7 +174,7 @@ impl Snapshot {
         self.scan(range).only_first().await
     }
 
-    /// The last entry in `range`; see [`first`](Self::first).
+    /// The last entry in `range`, or `None`: see [`first`](Self::first).
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -164,7 +185,7 @@ impl Snapshot {
         self.scan(range).rev().only_first().await
     }
 
-    /// The entries in `range` at this instant; see [`Db::scan`](crate::Db::scan).
+    /// The entries in `range` at this instant: see [`Db::scan`](crate::Db::scan).
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`scan(a..b)` reads better than `scan(&(a..b))`"

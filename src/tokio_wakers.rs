@@ -1,14 +1,14 @@
-//! Tokio's own wakers, made known to the engine as such that wait for nobody.
+//! Makes tokio's own wakers known to the engine as wakers that wait for nobody.
 //!
-//! The engine's threads call no waker that may take its time, or that may even wait for the
-//! database: they hand it to a thread that does nothing else. Those of tokio only queue a task and
-//! unpark a thread. To hand them on would cost each synced put two more switches between threads,
-//! about a sixth of its time.
+//! The engine's threads call no waker that may be slow, or may even wait for the database: they
+//! hand it to a thread that does nothing else. Tokio's wakers only queue a task and unpark a
+//! thread. Handing them over would cost each synced put two more thread switches, about a sixth of
+//! its time.
 //!
-//! Tokio does not name its kinds of wakers, so one of each is made here, and looked at: that of a
-//! task, and those with which `block_on` of a runtime and of a handle poll. A combinator that polls
-//! with a waker of its own (`FuturesUnordered`) is not among them, since what that calls may be
-//! anything.
+//! Tokio does not name its kinds of wakers, so this module makes one of each and looks at it: the
+//! waker of a task, and those with which the `block_on` of a runtime and of a handle poll. A
+//! combinator that polls with a waker of its own (`FuturesUnordered`) is not among them, because
+//! its waker may call anything.
 
 use sluicedb_actors::runtime::Runtime;
 use sluicedb_kernel::wake::trust;
@@ -18,11 +18,11 @@ use std::task::Poll;
 
 static MADE_KNOWN: Once = Once::new();
 
-/// Makes them known, on a thread of `runtime`, with the first call in this process.
-/// INVARIANT(no-waker-where-others-wait): these wait for nobody.
+/// Makes them known, on a thread of `runtime`. Only the first call in this process does anything.
+/// INVARIANT(no-waker-where-others-wait): these wakers wait for nobody.
 pub(crate) fn make_known(runtime: &dyn Runtime) {
     MADE_KNOWN.call_once(|| {
-        // Without a thread for it they are called as foreign ones.
+        // Without that thread they are called as foreign wakers.
         let _started = runtime.spawn("sluice-tokio", Box::pin(async { look() }));
     });
 }
@@ -38,7 +38,7 @@ fn look() {
     let task = runtime.spawn(one());
     runtime.block_on(async {
         one().await;
-        // A task that does nothing else ends well.
+        // A task that does nothing else does not fail.
         let _ended = task.await;
     });
     runtime.handle().block_on(one());
@@ -60,7 +60,7 @@ mod tests {
         fn wake(self: Arc<Self>) {}
     }
 
-    /// Planted: `look` without the task, without one of the `block_on`s.
+    /// Planted: `look` without the task, or without one of the two `block_on`s.
     #[test]
     fn the_wakers_of_tasks_and_of_block_on_are_known_and_no_others() {
         std::thread::spawn(look).join().expect("it only looks");

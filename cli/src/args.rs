@@ -38,25 +38,25 @@ pub enum Command {
     Scan(ScanArgs),
     /// Print counters, memory and the actors' mailboxes
     Stats(StatsArgs),
-    /// Print what each level and its landing hold, drawn as well, and why they are merged or not
+    /// Print what each level and its landing hold, with a picture, and why they are merged or not
     Levels(LevelsArgs),
-    /// Check every checksum and every order rule of a closed database
+    /// Check every checksum and every rule of order of a closed database
     Verify(InspectArgs),
-    /// Flush, and merge all keys down, or some
+    /// Flush, then merge all keys down, or some of them
     Compact(CompactArgs),
     /// Make a copy in another directory by hard links, or bring an older one up to date
     Checkpoint(CheckpointArgs),
-    /// Bring in tables that were written outside a database, all in one change
+    /// Ingest tables that were written outside a database, all in one change
     Ingest(IngestArgs),
-    /// Cut keys out, in one change and without looking at them
+    /// Excise keys, in one change and without reading them
     Excise(ExciseArgs),
-    /// Make keys exactly what another database has there, all of them in one change
+    /// Make keys exactly what another database has there, all in one change
     Replace(ReplaceArgs),
     /// Print a map of the key ranges: where they meet, and what each holds
     Ranges(InspectArgs),
     /// Print the keyspaces and what each holds, or drop some
     Keyspaces(KeyspacesArgs),
-    /// Part the range that has a key before it
+    /// Split the range of a key, so that a new range begins with the key
     Split(SplitArgs),
     /// Import real files into a temporary database, break it, and check every value
     Demo(DemoArgs),
@@ -66,7 +66,7 @@ pub enum Command {
     Bench(BenchArgs),
 }
 
-/// Which keys.
+/// A selection of keys.
 #[derive(clap::Args, Clone, Debug)]
 pub struct KeySpan {
     /// Only keys that begin with this
@@ -83,7 +83,7 @@ pub struct KeySpan {
     pub keys_as: Encoding,
 }
 
-/// Which entries, in which order.
+/// A selection of entries, and their order.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Selection {
     #[command(flatten)]
@@ -117,10 +117,10 @@ pub struct ScanArgs {
 pub struct ExportArgs {
     #[command(flatten)]
     pub store: Store,
-    /// Form of the output [default: by the extension of --output, else jsonl]
+    /// Format of the output [default: by the extension of --output, else jsonl]
     #[arg(long)]
     pub format: Option<Format>,
-    /// Where to; `-` is stdout
+    /// Path of the output; `-` is stdout
     #[arg(long, short, value_name = "PATH", default_value = "-")]
     pub output: PathBuf,
     /// How keys and values are written in csv, tsv and lines; the header tells `import`
@@ -133,7 +133,7 @@ pub struct ExportArgs {
     pub json: bool,
 }
 
-/// A form of data outside the database.
+/// A format of data outside the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// One JSON object per line
@@ -189,16 +189,16 @@ pub struct PutArgs {
 pub struct DelArgs {
     #[command(flatten)]
     pub store: Store,
-    /// The keys, removed in one atomic batch
+    /// The keys, deleted in one atomic batch
     #[arg(required = true)]
     pub keys: Vec<String>,
-    /// Fail with "not found", removing nothing, if one of them is absent
+    /// Fail with "not found", deleting nothing, if one of them is absent
     #[arg(long)]
     pub must_exist: bool,
     /// How the keys are written here
     #[arg(long, value_name = "ENCODING", default_value = "raw")]
     pub keys_as: Encoding,
-    /// What the removal survives once this command has ended
+    /// What the deletes survive once this command has ended
     #[arg(long, default_value = "synced")]
     pub durability: Durable,
 }
@@ -216,8 +216,8 @@ pub struct InspectArgs {
 pub struct StatsArgs {
     #[command(flatten)]
     pub store: Store,
-    /// Change nothing, as `get`, `scan`, `export` and `levels` never do: without what only an
-    /// engine has that could write
+    /// Change nothing: open for reading only, as `get`, `scan`, `export` and `levels` always do,
+    /// and leave out what only a writing engine has
     #[arg(long)]
     pub read_only: bool,
     /// JSON instead of a table
@@ -267,7 +267,7 @@ pub struct ExciseArgs {
 pub struct ReplaceArgs {
     #[command(flatten)]
     pub store: Store,
-    /// The database that has the new content; it is only read
+    /// The database with the new content; it is only read
     #[arg(long, value_name = "DIR")]
     pub from_db: PathBuf,
     /// Which keyspace of that database
@@ -298,7 +298,7 @@ pub struct KeyspacesArgs {
     /// The database directory
     #[arg(value_name = "DB")]
     pub path: PathBuf,
-    /// Drop this keyspace with all that is in it; may be repeated
+    /// Drop this keyspace with everything in it; may be repeated
     #[arg(long, value_name = "NAME")]
     pub drop: Vec<String>,
     /// JSON instead of a table
@@ -338,7 +338,7 @@ pub struct CompactArgs {
     pub store: Store,
     #[command(flatten)]
     pub keys: KeySpan,
-    /// Merge into this level and leave what lies below it alone [default: the deepest]
+    /// Merge into this level and leave deeper levels alone [default: the deepest]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=7))]
     pub to_level: Option<u8>,
     /// JSON instead of a table

@@ -83,7 +83,7 @@ pub async fn replace(args: ReplaceArgs) -> Result {
     ))
 }
 
-/// Has it done, and shows how many entries have come.
+/// Runs the work, and shows how many entries have been brought in.
 async fn watched<T>(db: &Db, work: impl Future<Output = sluicedb::Result<T>>) -> Result<T> {
     let done = Arc::new(AtomicU64::new(0));
     let bar = Progress::items(None, &done);

@@ -41,7 +41,7 @@ fn tables(count: u64, bytes: u64) -> String {
     format!("{} ({})", units::count(count), units::bytes(bytes))
 }
 
-/// Has it made, and shows how far it has come.
+/// Makes the checkpoint, and shows its progress.
 async fn watched(checkpoint: Checkpoint) -> Result<CheckpointInfo> {
     let (done, total) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut watch = checkpoint.progress();
@@ -55,7 +55,7 @@ async fn watched(checkpoint: Checkpoint) -> Result<CheckpointInfo> {
     let (made, ()) = tokio::join!(checkpoint.into_future(), shows);
     drop(bar);
     made.map_err(|error| match error.kind() {
-        // Of the directory: that there is a database was seen before.
+        // This is about the directory: that the database exists was checked before.
         ErrorKind::Exists => Failure::new(Exit::Usage, error.to_string()),
         _ => error.into(),
     })

@@ -1,4 +1,4 @@
-//! `compact`: merges all keys, or some, and shows how far it is.
+//! `compact`: merges all keys, or some, and shows its progress.
 
 use crate::args::CompactArgs;
 use crate::inspect::to_json;
@@ -41,7 +41,7 @@ pub async fn run(args: CompactArgs) -> Result {
     Ok(())
 }
 
-/// Has it done, and shows how far it has come.
+/// Runs the compaction, and shows its progress.
 async fn watched(compaction: Compaction) -> Result<sluicedb::Progress> {
     let (done, total) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut watch = compaction.progress();

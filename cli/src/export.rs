@@ -1,4 +1,4 @@
-//! `export`: every entry, in a form that `import` reads back byte for byte.
+//! `export`: every entry, in a format that `import` reads back byte for byte.
 //!
 //! JSON Lines switch to base64 per field where bytes are not UTF-8. CSV and TSV carry raw bytes, or
 //! say the encoding in the header (`key_base64`). Lines hold values only. A tree holds one file
@@ -80,7 +80,7 @@ async fn export(mut scan: Scan, format: Format, args: &ExportArgs) -> Result<(u6
     Ok((entries, bytes))
 }
 
-/// Where entries go.
+/// Where entries are written.
 enum Sink {
     Jsonl(Output),
     Table(Box<csv::Writer<Output>>, Encoding),
@@ -165,7 +165,8 @@ fn csv_failure(error: csv::Error) -> Failure {
     }
 }
 
-/// Writes one file of a tree. The key is data, perhaps hostile: only plain names may become a path.
+/// Writes one file of a tree. The key is data and may be hostile: only plain names may become a
+/// path.
 fn write_file(root: &Path, key: &[u8], value: &[u8]) -> Result {
     let relative = relative_path(key).ok_or_else(|| {
         Failure::failed(format!("the key {} is not a plain relative path", escape(key)))

@@ -100,7 +100,7 @@ pub fn to_json(value: &impl serde::Serialize) -> Value {
     serde_json::to_value(value).expect("plain structs of numbers and text are JSON")
 }
 
-/// A range by the keys that are routed to it.
+/// A range, named by its keys.
 pub fn range_name(keyspace: &str, range: u32, start: &[u8], end: Option<&[u8]>) -> String {
     let end = end.map(text::escape).unwrap_or_default();
     let keyspace = match keyspace {
@@ -110,7 +110,7 @@ pub fn range_name(keyspace: &str, range: u32, start: &[u8], end: Option<&[u8]>) 
     format!("{keyspace}range {range} [{}..{end})", text::escape(start))
 }
 
-/// The actors' mailboxes; `peaks` adds the fullest that was seen of each, by name.
+/// The actors' mailboxes. `peaks` adds the largest length seen of each, by name.
 pub fn actors(actors: &[ActorStats], peaks: Option<&dyn Fn(&str) -> usize>) -> Table {
     let mut header = vec!["actor", "waiting", "room", "handled"];
     if peaks.is_some() {
@@ -295,13 +295,13 @@ fn counters(stats: &Stats) -> Table {
     table
 }
 
-/// Of L0 and each level.
+/// A number of L0 and of each level.
 fn by_level(stats: &Stats, of: impl Fn(&LevelStats) -> u64) -> String {
     let levels = stats.by_level.iter().map(|level| units::bytes(of(level)));
     levels.collect::<Vec<_>>().join(", ")
 }
 
-/// The causes for which anybody waited.
+/// The causes for which any write waited.
 fn stalls(stalls: &[StallStats]) -> String {
     let some = stalls.iter().filter(|stall| stall.waits > 0).map(|stall| {
         let time = units::nanos(stall.micros.saturating_mul(1000));

@@ -1,4 +1,4 @@
-//! `keyspaces`: what each holds; and dropping some.
+//! `keyspaces`: what each holds. Also drops some.
 
 use crate::args::KeyspacesArgs;
 use crate::outcome::{Exit, Failure, Result};
@@ -33,7 +33,7 @@ pub async fn run(args: KeyspacesArgs) -> Result {
     output::line(&table(&rows))
 }
 
-/// None is dropped unless all of them can be.
+/// Drops all of them, or none if one of them does not exist.
 async fn drop_all(store: &store::Store, names: &[String]) -> Result {
     let db = store.existing().await?;
     let there = db.keyspaces();

@@ -1,4 +1,4 @@
-//! What a measurement was taken on. Everything here is best effort and only printed.
+//! The machine that a measurement was made on. Everything here is best effort and only printed.
 
 use serde_json::{Value, json};
 use std::path::Path;
@@ -19,7 +19,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Looks around. `dir` is where the database lies.
+    /// Inspects the machine. `dir` is the directory of the database.
     pub fn look(dir: &Path) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| {

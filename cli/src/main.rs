@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(usage) => {
-            // Help and version are answers, everything else is a usage error. A closed stream
+            // Help and version are answers; everything else is a usage error. A closed stream
             // leaves nobody to tell.
             let _ = usage.print();
             return if usage.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };

@@ -10,7 +10,7 @@ pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
 /// The exit codes. Documented in `sluice --help` and in the README; numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Nobody reads our output any more (a closed pipe): not our failure.
+    /// Nobody reads our output any more (a closed pipe). That is not our failure.
     Quiet = 0,
     /// The operation failed.
     Failed = 1,
@@ -22,11 +22,11 @@ pub enum Exit {
     Corrupt = 4,
     /// Another process has the database open.
     Locked = 5,
-    /// No room, and not waiting longer.
+    /// No room, and the command does not wait longer.
     Overloaded = 6,
     /// The disk is full.
     NoSpace = 7,
-    /// Written by a version, or with a feature, that this build does not have.
+    /// Written by a version, or with a feature, that this build does not support.
     Unsupported = 8,
 }
 
@@ -39,9 +39,9 @@ impl From<Exit> for ExitCode {
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub struct Failure {
-    /// What to exit with.
+    /// The exit code.
     pub exit: Exit,
-    /// What to say, if there is something left to say.
+    /// The message, if anything is left to say.
     pub message: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl Failure {
         Self::new(Exit::Failed, message)
     }
 
-    /// Everything has been said; only the code is left.
+    /// Everything has been said. Only the code is left.
     pub fn silent(exit: Exit) -> Self {
         Self { exit, message: None }
     }

@@ -1,4 +1,4 @@
-//! Where words go: data to stdout, messages to stderr, tables for people, JSON for machines.
+//! Where text goes: data to stdout, messages to stderr, tables for people, JSON for machines.
 
 use crate::outcome::{Failure, Result};
 use crate::text;
@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent, pres
 use serde_json::{Map, Value};
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
-/// Says something to the person at the terminal. Nobody listening is no error.
+/// Writes a message to the person at the terminal. It is no error if nobody listens.
 pub fn message(text: &str) {
     // A closed stderr leaves nobody to tell.
     let _ = writeln!(io::stderr().lock(), "{text}");
@@ -17,7 +17,7 @@ pub fn stdout() -> BufWriter<StdoutLock<'static>> {
     BufWriter::with_capacity(64 << 10, io::stdout().lock())
 }
 
-/// Flushes.
+/// Flushes `out`.
 pub fn finish(mut out: impl Write) -> Result {
     out.flush().map_err(|error| Failure::stdout(&error))
 }

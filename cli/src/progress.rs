@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How often the bar is redrawn.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A bar that watches a counter, so that whoever counts does not know about bars.
+/// A bar that watches a counter, so that the code that counts knows nothing of bars.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
@@ -27,7 +27,7 @@ impl Progress {
         Self::start(total, style, done)
     }
 
-    /// Bytes out of a total that may grow, and is 0 while it is not known.
+    /// Bytes out of a total that may grow. It is 0 while it is unknown.
     pub fn growing_bytes(total: &Arc<AtomicU64>, done: &Arc<AtomicU64>) -> Self {
         let style = "{wide_bar} {bytes} of {total_bytes} ({percent}%), {elapsed}";
         let (total, done) = (Arc::clone(total), Arc::clone(done));
@@ -78,7 +78,7 @@ impl Drop for Progress {
         self.bar.finish_and_clear();
         if let Some(watcher) = self.watcher.take() {
             watcher.thread().unpark();
-            // It draws; a panic in it is not worth a second one.
+            // It only draws. A panic in it is not worth a second one.
             let _ = watcher.join();
         }
     }

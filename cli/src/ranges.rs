@@ -1,4 +1,4 @@
-//! `ranges` and `split`: where the ranges meet and what each holds, as a map; and one more place to
+//! `ranges` and `split`: a map of where ranges meet and what each holds; and a new place where they
 //! meet.
 
 use crate::args::{InspectArgs, SplitArgs};
@@ -12,7 +12,7 @@ use sluicedb::{Db, RangeInfo};
 
 /// The map fits a terminal of this width.
 const COLUMNS: usize = 80;
-/// Of which the longest bar has so many.
+/// Length of the longest bar.
 const BAR: usize = 20;
 
 pub async fn ranges(args: InspectArgs) -> Result {
@@ -65,7 +65,7 @@ fn map(ranges: &[RangeInfo]) -> String {
     lines.join("\n")
 }
 
-/// A key between two ranges, shortened where it would not fit.
+/// A key between two ranges, shortened if it does not fit.
 fn meeting_place(key: &[u8]) -> String {
     let (indent, room) = ("       ", COLUMNS - 7 - 3);
     let text = escape(key);

@@ -8,11 +8,11 @@ use sluicedb::{ReadOnlyDb, Scan};
 use std::io::Write;
 use std::ops::Bound;
 
-/// From where to where.
+/// The two ends of an interval of keys.
 pub type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 impl KeySpan {
-    /// Do the flags say anything?
+    /// Is any of the flags given?
     pub fn is_given(&self) -> bool {
         [&self.prefix, &self.from, &self.to].into_iter().any(Option::is_some)
     }
@@ -37,7 +37,7 @@ impl KeySpan {
     }
 }
 
-/// The least key after all that begin with `prefix`; `None` if there is none.
+/// The smallest key after all that begin with `prefix`. `None` if there is none.
 pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
     let mut end = prefix[..=last].to_vec();

@@ -1,4 +1,4 @@
-//! Opening a database the way the command line asks for.
+//! Opens a database as the command line says.
 
 use crate::outcome::{Exit, Failure, Result};
 use crate::text::escape;
@@ -16,7 +16,7 @@ pub struct Store {
     /// Memory for write buffers and cache together
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
-    /// Whose keys: a keyspace of the database; what writes new entries makes it if there is none
+    /// Keyspace of the keys; commands that write new entries create it if there is none
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub keyspace: String,
 }
@@ -40,7 +40,7 @@ impl From<Durable> for Durability {
 }
 
 impl Durable {
-    /// As options of one write.
+    /// The options of one write.
     pub fn write_options(self) -> WriteOptions {
         WriteOptions::durability(self.into())
     }
@@ -55,7 +55,7 @@ impl Durable {
 }
 
 impl Store {
-    /// The options that the flags amount to.
+    /// The options that the flags stand for.
     pub fn options(&self) -> Options {
         options(self.memory)
     }
@@ -69,7 +69,7 @@ impl Store {
         }
     }
 
-    /// Opens what exists; "not found" if nothing does.
+    /// Opens an existing database. "Not found" if there is none.
     pub async fn existing(&self) -> Result<Db> {
         self.must_exist()?;
         let db = open(&self.path, self.options(), false).await?;
@@ -79,7 +79,7 @@ impl Store {
         Ok(db.keyspace(&self.keyspace).await?)
     }
 
-    /// Opens what exists, and changes nothing; as often at once as one likes.
+    /// Opens an existing database and changes nothing. Any number of processes may do so at once.
     pub async fn read_only(&self) -> Result<ReadOnlyDb> {
         self.must_exist()?;
         let db = ReadOnlyDb::builder(&self.path).options(self.options()).open_read_only().await?;
@@ -91,7 +91,7 @@ impl Store {
         Failure::new(Exit::NotFound, format!("{path}: no keyspace is called {name}"))
     }
 
-    /// "Not found" unless there is a database, told before anything is opened or created.
+    /// "Not found" unless there is a database. Checked before anything is opened or created.
     pub fn must_exist(&self) -> Result {
         let path = self.path.display();
         match std::fs::metadata(self.path.join("CURRENT")) {
@@ -104,7 +104,7 @@ impl Store {
     }
 }
 
-/// Defaults with another budget.
+/// The defaults with another memory budget.
 pub fn options(memory: Option<u64>) -> Options {
     let mut options = Options::default();
     if let Some(memory) = memory {
@@ -118,7 +118,7 @@ pub async fn open(path: &Path, options: Options, create: bool) -> Result<Db> {
     Ok(Db::builder(path).options(options).create_if_missing(create).open().await?)
 }
 
-/// Closes, and tells the first thing that went wrong: the command itself, or the close.
+/// Closes. Reports the first thing that went wrong: the command itself, or the close.
 pub async fn close<T>(db: Db, ended: Result<T>) -> Result<T> {
     let closed = db.close().await;
     let value = ended?;
@@ -126,7 +126,7 @@ pub async fn close<T>(db: Db, ended: Result<T>) -> Result<T> {
     Ok(value)
 }
 
-/// Bytes of all files of a database; what cannot be looked at counts as nothing.
+/// Bytes of all files of a database. A file that cannot be examined counts as nothing.
 pub fn bytes_on_disk(path: &Path) -> u64 {
     let files = std::fs::read_dir(path).into_iter().flatten().flatten();
     files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()

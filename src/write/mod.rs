@@ -1,5 +1,5 @@
-//! What is written through a database handle: one way for one key, for a batch, and for many in
-//! flight.
+//! What is written through a database handle. Single keys, batches and pipelined batches take the
+//! same path.
 
 mod options;
 mod ticket;
@@ -22,27 +22,28 @@ use std::future::poll_fn;
 
 /// Entries up to this size are encoded on the stack.
 const STACK_ENTRY_BYTES: usize = 1024;
-/// Most entries: for them less stack is cleared.
+/// Most entries fit into this size, and then less of the stack must be cleared.
 const SMALL_ENTRY_BYTES: usize = 192;
 
 impl Db {
-    /// Sets `key` to `value`; returns the write's sequence number. When it returns, every later
-    /// read by anyone sees it, and it survives what the database's [`Durability`] says.
+    /// Sets `key` to `value`. Returns the write's sequence number. When it returns, every later
+    /// read by anyone sees the write, and it survives what the database's [`Durability`] says.
     ///
-    /// Costs some hundred nanoseconds where nobody else writes and no sync is asked for, and is
-    /// done on the calling thread then. Waits while the key's range or the whole database has too
-    /// much unflushed data, and, for `Synced`, for a sync of the log, which writers share.
+    /// Costs some hundred nanoseconds if nobody else writes and no sync is requested; then it runs
+    /// on the calling thread. Waits while the key's range or the whole database has too much
+    /// unflushed data. If it is `Synced`, it also waits for a sync of the log, which writers share.
     ///
-    /// Sequence numbers rise in the order of writes, over all keyspaces: of two writes that came
-    /// one after the other the later has the larger one. A [snapshot](crate::Snapshot::seqno) whose
-    /// number is at or above it shows the write.
+    /// Sequence numbers rise in the order of writes, over all keyspaces: of two writes, one after
+    /// the other, the later has the larger number. A [snapshot](crate::Snapshot::seqno) whose
+    /// number is at least as large shows the write.
     ///
     /// # Errors
-    /// `Invalid` for an empty or oversized key or value, before anything else happens; `NoSpace`,
-    /// `Closed`, `Io` with [`Error::outcome`].
+    /// `Invalid` for an empty or oversized key or value, before anything else happens. `NoSpace`,
+    /// `Closed`, `Io`; [`Error::outcome`] says what became of the write.
     ///
     /// # Cancellation
-    /// Dropped while it waits for room, nothing is written. Dropped later, the write completes.
+    /// If it is dropped while it waits for room, nothing is written. If it is dropped later, the
+    /// write completes.
     ///
     /// # Examples
     /// ```
@@ -60,15 +61,26 @@ impl Db {
         self.put_with(key, value, WriteOptions::new()).await
     }
 
-    /// [`put`](Self::put) with [`WriteOptions`]: a durability of its own, a deadline, or no
+    /// As [`put`](Self::put), with [`WriteOptions`]: a durability of its own, a deadline, or no
     /// waiting.
     ///
     /// # Errors
-    /// As `put`, and `Overloaded` when the deadline passes before there is room, or there is none
-    /// and it was not to wait. Nothing is written then.
+    /// As `put`. `Overloaded` if there is no room until the deadline, or none now and it must not
+    /// wait. Nothing is written then.
     ///
     /// # Cancellation
     /// As `put`.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, Durability, WriteOptions};
+    /// let db = Db::open(dir.path()).await?;
+    /// let buffered = WriteOptions::durability(Durability::Buffered);
+    /// db.put_with("seen:1", "now", buffered).await?;
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn put_with(
         &self,
         key: impl AsRef<[u8]>,
@@ -82,7 +94,7 @@ impl Db {
         }
     }
 
-    /// Removes `key`; fine if it is not there. Returns the write's sequence number.
+    /// Deletes `key`. It need not exist. Returns the write's sequence number.
     ///
     /// Costs and waits as [`put`](Self::put): it writes a tombstone, and reads nothing.
     ///
@@ -91,12 +103,23 @@ impl Db {
     ///
     /// # Cancellation
     /// As [`put`](Self::put).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.delete("user:1").await?;
+    /// assert_eq!(db.get("user:1").await?, None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     #[doc(alias = "remove")]
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<u64> {
         self.delete_with(key, WriteOptions::new()).await
     }
 
-    /// [`delete`](Self::delete) with [`WriteOptions`].
+    /// As [`delete`](Self::delete), with [`WriteOptions`].
     ///
     /// # Errors
     /// As [`put_with`](Self::put_with).
@@ -111,29 +134,42 @@ impl Db {
         }
     }
 
-    /// Writes a batch: all of it becomes visible, durable and recoverable together, or none.
-    /// Returns the sequence number of its last operation. An empty batch does nothing, and returns
-    /// that of the last write which is visible.
+    /// Writes a batch: all of it becomes visible, durable and recoverable together, or nothing
+    /// does. Returns the sequence number of its last operation. An empty batch does nothing, and
+    /// returns the number of the last visible write.
     ///
-    /// Costs no copy of the batch, and waits as [`put`](Self::put) does, for room in all ranges
-    /// that it touches. A batch that deletes ranges is a change of the database's tables: it waits
-    /// for two syncs of the disk.
+    /// Costs no copy of the batch. Waits as [`put`](Self::put) does, for room in all ranges that it
+    /// touches. A batch that deletes ranges is a change of the database's tables, and waits for two
+    /// syncs of the disk.
     ///
     /// # Errors
-    /// As [`put`](Self::put); `Invalid` also for a batch larger than `batch_bytes_max`. A batch
-    /// that was refused comes back: [`Error::take_batch`].
+    /// As [`put`](Self::put). Also `Invalid` for a batch larger than `batch_bytes_max`. A refused
+    /// batch is returned in the error: [`Error::take_batch`].
     ///
     /// # Cancellation
     /// As [`put`](Self::put).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, WriteBatch};
+    /// let db = Db::open(dir.path()).await?;
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("user:1", "Ada").put("user:2", "Bob").delete("user:3");
+    /// db.write(batch).await?;
+    /// assert!(db.contains_key("user:2").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn write(&self, batch: WriteBatch) -> Result<u64> {
         self.write_with(batch, WriteOptions::new()).await
     }
 
-    /// [`write`](Self::write) with [`WriteOptions`].
+    /// As [`write`](Self::write), with [`WriteOptions`].
     ///
     /// # Errors
-    /// As `write`, and `Overloaded` when the deadline passes before there is room, or there is none
-    /// and it was not to wait; `Invalid` for a batch that deletes ranges and is not to wait.
+    /// As `write`. `Overloaded` if there is no room until the deadline, or none now and it must not
+    /// wait. `Invalid` for a batch that deletes ranges and must not wait.
     ///
     /// # Cancellation
     /// As [`put`](Self::put).
@@ -149,27 +185,27 @@ impl Db {
         Ok(poll_fn(|context| submitted.poll(context)).await?.0)
     }
 
-    /// Submits a batch and returns once its place in the order of writes is fixed; what becomes of
-    /// it is in the [`Ticket`]. For pipelining: submit many, then await them.
+    /// Submits a batch. Returns once its place in the order of writes is fixed; the [`Ticket`]
+    /// tells what becomes of it. For pipelining: submit many, then await them.
     ///
-    /// True on return, and not more:
-    /// * Whatever is submitted or written after that comes after it, and has a larger sequence
+    /// On return this holds, and no more:
+    /// * Whatever is submitted or written afterwards comes after it, and has a larger sequence
     ///   number.
-    /// * It is written, whether or not the ticket is awaited or dropped, unless the engine stops,
-    ///   the disk has no room for another log segment, or a keyspace that it names is dropped
-    ///   first.
-    /// * Reads may see it already, or not yet: [`Ticket::visible`] waits for that. A sync that it
-    ///   needs is asked for.
+    /// * It is written, whether the ticket is awaited or dropped, unless one of these comes first:
+    ///   the engine stops, the disk has no room for another log segment, or a keyspace that it
+    ///   names is dropped.
+    /// * Reads may or may not see it already: [`Ticket::visible`] waits for that. If it needs a
+    ///   sync, that has been requested.
     ///
     /// A batch that deletes ranges is visible and durable when this returns.
     ///
     /// # Errors
-    /// As [`write`](Self::write), for what is known before its place is fixed; the batch comes back
-    /// then.
+    /// As [`write`](Self::write), for what is known before its place is fixed. The error then
+    /// returns the batch.
     ///
     /// # Cancellation
-    /// Dropped while it waits for room, nothing is written. The ticket may be dropped: the write
-    /// completes.
+    /// If it is dropped while it waits for room, nothing is written. The ticket may be dropped: the
+    /// write completes.
     ///
     /// # Examples
     /// ```
@@ -192,10 +228,10 @@ impl Db {
         self.submit_with(batch, WriteOptions::new()).await
     }
 
-    /// [`submit`](Self::submit) with [`WriteOptions`].
+    /// As [`submit`](Self::submit), with [`WriteOptions`].
     ///
     /// # Errors
-    /// As `submit`, and as [`write_with`](Self::write_with).
+    /// As `submit` and [`write_with`](Self::write_with).
     ///
     /// # Cancellation
     /// As `submit`.
@@ -212,7 +248,7 @@ impl Db {
         Ok(Ticket::new(self.submit_batch(batch, options, true).await?, sync))
     }
 
-    /// What an empty batch returns.
+    /// The result for an empty batch, which never reaches the log.
     fn without_the_log(&self, batch: &WriteBatch) -> Option<Seqno> {
         batch.is_empty().then(|| self.engine().visible())
     }
@@ -247,8 +283,8 @@ impl Db {
         Ok(submitted.map_err(|rejected| rejected.failure)?)
     }
 
-    /// `batch` as it goes into the log, or why it cannot. To copy a heavy one is an engine thread's
-    /// work.
+    /// `batch` as it goes into the log, or why it cannot. A heavy batch is copied by an engine
+    /// thread.
     async fn checked(&self, batch: WriteBatch) -> Result<WriteBatch> {
         if let Err(what) = self.check(&batch) {
             return Err(Error::invalid(what).with_batch(batch));
@@ -288,7 +324,7 @@ impl Db {
         Ok(())
     }
 
-    /// A batch that deletes ranges, in one change; the change's number.
+    /// Writes a batch that deletes ranges, in one change. Returns the change's number.
     async fn write_as_change(&self, batch: WriteBatch, options: WriteOptions) -> Result<Seqno> {
         if options.patience == Patience::Never {
             let what = "a batch that deletes ranges waits for the disk; write it without `no_wait`";
@@ -333,7 +369,7 @@ impl Db {
         }
     }
 
-    /// One entry that was not done at once.
+    /// Completes a write of one entry that was not done at once.
     #[cold]
     async fn finish(&self, submitted: Submitted, options: WriteOptions) -> Result<u64> {
         let admitted = self.engine().write_path().admitted(submitted, options.patience).await;
@@ -342,7 +378,7 @@ impl Db {
     }
 }
 
-/// Encodes into `BYTES` bytes of stack, which are enough, and submits.
+/// Encodes into `BYTES` bytes of stack, which suffice, and submits.
 #[inline]
 fn submit_on_stack<const BYTES: usize>(
     path: &WritePath,

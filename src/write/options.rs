@@ -32,7 +32,7 @@ pub struct WriteOptions {
 }
 
 impl WriteOptions {
-    /// As the database is set: its [`Durability`], and waiting for room as long as it takes.
+    /// The database's settings: its [`Durability`], and waiting for room as long as it takes.
     pub const fn new() -> Self {
         Self { durability: None, patience: Patience::Forever }
     }
@@ -42,24 +42,23 @@ impl WriteOptions {
         Self { durability: Some(durability), ..Self::new() }
     }
 
-    /// The same, but if there is no room by `deadline` it is refused as
-    /// [`Overloaded`](crate::ErrorKind::Overloaded), and nothing is written.
+    /// The same, with a deadline. If there is no room by `deadline`, the write is refused as
+    /// [`Overloaded`](crate::ErrorKind::Overloaded) and nothing is written.
     ///
-    /// It bounds that wait only: once there is room a write is never given up, however long the
-    /// disk takes to sync it or to bring in a page of the log. A deadline that has passed is
-    /// [`no_wait`](Self::no_wait).
+    /// The deadline bounds only the wait for room. Once there is room a write is never given up,
+    /// however long the disk takes to sync it or to read a page of the log. A deadline in the past
+    /// means the same as [`no_wait`](Self::no_wait).
     #[must_use]
     pub const fn by(self, deadline: Instant) -> Self {
         Self { patience: Patience::Until(deadline), ..self }
     }
 
-    /// The same, but if there is no room now it is refused as
-    /// [`Overloaded`](crate::ErrorKind::Overloaded) at once, and nothing is written. Its
-    /// acknowledgement is waited for as ever.
+    /// The same, without waiting for room. If there is no room now, the write is refused at once as
+    /// [`Overloaded`](crate::ErrorKind::Overloaded) and nothing is written. Its acknowledgement is
+    /// waited for as usual.
     ///
-    /// (For a batch of very many operations an engine thread finds out which ranges it touches.
-    /// That is work, and waited for as the acknowledgement is; a place in that thread's queue is
-    /// not.)
+    /// (For a batch of very many operations an engine thread finds the ranges that it touches. That
+    /// work is waited for, as the acknowledgement is. A place in that thread's queue is not.)
     #[must_use]
     pub const fn no_wait(self) -> Self {
         Self { patience: Patience::Never, ..self }

@@ -6,8 +6,8 @@ use futures::executor::block_on;
 use sluicedb_storage::vfs::MemVfs;
 use std::sync::Arc;
 
-/// Planted: the log's turn outside of `catch_unwind` (the panic reaches the caller, and nobody else
-/// learns of it).
+/// Planted: the log's turn runs outside of `catch_unwind` (the panic reaches the caller, and nobody
+/// else learns of it).
 #[test]
 fn b14_a_panic_in_the_logs_turn_is_an_error_for_its_caller_and_stops_the_engine() {
     let vfs = Arc::new(MemVfs::new());

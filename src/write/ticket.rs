@@ -1,4 +1,4 @@
-//! A write on its way, as its writer waits for it.
+//! A write on its way, for a writer that waits for it.
 
 use crate::error::{Error, Result};
 use sluicedb_actors::log_writer::SyncRequest;
@@ -9,15 +9,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// A batch that was [submitted](crate::Db::submit): it has its place in the order of writes, and
-/// what can be waited for comes in stages.
+/// A batch that was [submitted](crate::Db::submit). Its place in the order of writes is fixed. Its
+/// progress can be waited for in stages.
 ///
 /// * [`visible`](Self::visible): reads see it.
-/// * The ticket itself, which is a future: it is acknowledged, visible and as durable as its
-///   [`WriteOptions`](crate::WriteOptions) or the database say.
-/// * [`durable`](Self::durable): it survives a power cut, whatever they say.
+/// * The ticket itself, which is a future: the write is acknowledged. It is visible, and as durable
+///   as its [`WriteOptions`](crate::WriteOptions) or the database demand.
+/// * [`durable`](Self::durable): it survives a power cut, whatever they demand.
 ///
-/// All three say its sequence number, the one that [`Db::write`](crate::Db::write) returns. Holds
+/// All three return its sequence number, as [`Db::write`](crate::Db::write) does. A ticket holds
 /// neither the database nor its lock, and may outlive both.
 ///
 /// # Cancellation
@@ -26,7 +26,7 @@ use std::task::{Context, Poll, ready};
 #[derive(Debug)]
 pub struct Ticket {
     state: Submitted,
-    /// For a write whose acknowledgement does not wait for the disk.
+    /// Set for a write whose acknowledgement does not wait for the disk.
     sync: Option<SyncRequest>,
 }
 
@@ -39,15 +39,15 @@ impl Ticket {
         Self::new(Submitted::Done(seqno), Some(sync))
     }
 
-    /// Waits until every read that begins from then on sees the batch, all of it. That needs no
-    /// disk for a write to be `Synced`, and is what a `Buffered` one is acknowledged for.
+    /// Waits until every read that begins from then on sees the whole batch. A `Synced` write needs
+    /// no disk for this stage. A `Buffered` write is acknowledged at this stage.
     ///
     /// # Errors
-    /// Why it never will: it was refused after all (`NoSpace` when no log segment can be made,
-    /// `Invalid` when a keyspace was dropped), or the engine has stopped.
+    /// Why reads will never see it: it was refused after all (`NoSpace` when no log segment can be
+    /// prepared, `Invalid` when a keyspace was dropped), or the engine has stopped.
     ///
     /// # Cancellation
-    /// No effect; it may be called again, also after it has returned.
+    /// No effect. It may be called again, even after it has returned.
     ///
     /// # Examples
     /// A log that answers its readers at once, and its peers when it is durable:
@@ -70,13 +70,13 @@ impl Ticket {
         Ok(self.state.visible().await?.0)
     }
 
-    /// Waits until the batch survives a power cut, and with it everything before it in the order of
-    /// writes. For a write that was submitted as `Synced` that is its acknowledgement; for a
-    /// `Buffered` one this asks for a sync, which it shares with others who wait.
+    /// Waits until the batch survives a power cut, with everything before it in the order of
+    /// writes. For a `Synced` write that is its acknowledgement. For a `Buffered` write this
+    /// requests a sync, which it shares with others who wait.
     ///
     /// # Errors
-    /// As [`visible`](Self::visible); `Io`, or why the engine has stopped, if the log cannot be
-    /// synced: [`outcome`](Error::outcome) says whether it is known what became of the write.
+    /// As [`visible`](Self::visible). `Io`, or why the engine has stopped, if the log cannot be
+    /// synced; [`outcome`](Error::outcome) says whether it is known what became of the write.
     ///
     /// # Cancellation
     /// The sync goes on.

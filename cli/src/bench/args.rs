@@ -35,10 +35,10 @@ pub struct BenchArgs {
     /// Bytes per value
     #[arg(long, value_name = "SIZE", default_value = "100", value_parser = parse_size)]
     pub value_bytes: u64,
-    /// Entries that are there before read, scan and mixed begin, and over which zipf is drawn
+    /// Entries that exist before read, scan and mixed begin, and over which zipf is drawn
     #[arg(long, value_name = "N", default_value = "1M", value_parser = parse_count)]
     pub entries: u64,
-    /// Stop after this many operations in all [default: stop after --duration]
+    /// Stop after this many operations in total [default: stop after --duration]
     #[arg(long, value_name = "N", value_parser = parse_count, conflicts_with = "duration")]
     pub count: Option<u64>,
     /// Stop after this time
@@ -65,7 +65,7 @@ pub struct BenchArgs {
     /// Merge everything down before measuring
     #[arg(long)]
     pub settle: bool,
-    /// Where the database is made; must not exist [default: a temporary directory]
+    /// Where the database is created; must not exist [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     pub path: Option<PathBuf>,
     /// Seed of keys and values
@@ -81,9 +81,9 @@ pub struct BenchArgs {
 pub enum Workload {
     /// Write new keys
     Fill,
-    /// Read keys that are there
+    /// Read keys that exist
     Read,
-    /// Scans of --scan-entries from a key that is there
+    /// Scans of --scan-entries from a key that exists
     Scan,
     /// Reads and overwrites
     Mixed,

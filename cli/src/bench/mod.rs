@@ -1,7 +1,7 @@
 //! `bench`: rates and percentiles of one workload, with everything that explains them.
 //!
 //! Keys and values are drawn before the clock starts. A heartbeat task in the same runtime shows
-//! what the work does to its neighbours: how late a timer of one millisecond comes.
+//! how the work affects its neighbours: how late a timer of one millisecond fires.
 
 pub mod args;
 mod report;
@@ -24,7 +24,7 @@ use workload::Plan;
 
 /// Tasks that prepare the data.
 const FILLERS: u64 = 4;
-/// How long the heartbeat is taken before the work begins, for comparison.
+/// How long the heartbeat is measured before the work begins, for comparison.
 const IDLE: Duration = Duration::from_millis(200);
 
 pub async fn run(args: BenchArgs) -> Result {
@@ -68,7 +68,7 @@ fn check(args: &BenchArgs) -> Result {
     Ok(())
 }
 
-/// A directory for the database, and what removes it again.
+/// A directory for the database, and the guard that removes it.
 fn place(args: &BenchArgs) -> Result<(Option<tempfile::TempDir>, PathBuf)> {
     if let Some(path) = &args.path {
         if path.exists() {
@@ -136,7 +136,7 @@ async fn measure(db: &Db, args: &BenchArgs, path: &Path) -> Result<report::Repor
     })
 }
 
-/// Makes the entries that reads and overwrites will find, and flushes them.
+/// Writes the entries that reads and overwrites will find, and flushes them.
 async fn prepare(db: &Db, plan: Plan) -> Result<Plan> {
     let entries = plan.args.entries;
     let plan = Arc::new(plan);
@@ -154,7 +154,7 @@ async fn prepare(db: &Db, plan: Plan) -> Result<Plan> {
     Ok(Arc::into_inner(plan).expect("all fillers have ended"))
 }
 
-/// How late a timer of one millisecond comes while the work goes on.
+/// How late a timer of one millisecond fires while the work goes on.
 struct Heartbeat {
     stop: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<Histogram<u64>>,

@@ -1,4 +1,4 @@
-//! What a benchmark says: the result, and everything one must know to believe it.
+//! The report of a benchmark: the result, and everything one must know to judge it.
 
 use super::args::{BenchArgs, Order, Workload};
 use crate::machine::Machine;
@@ -29,7 +29,7 @@ const PERCENTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
 impl Report {
-    /// User bytes of the entries that were there or were written.
+    /// User bytes of the entries that existed or were written.
     fn data_bytes(&self) -> u64 {
         let entries = match (self.args.workload, self.args.order) {
             (Workload::Fill, Order::Random | Order::Sequential) => self.entries,
@@ -57,7 +57,7 @@ impl Report {
         format!("{name}, {order}{batch}, {} tasks, {key} keys, {value} values", args.tasks)
     }
 
-    /// For people.
+    /// The report for people.
     pub fn text(&self) -> String {
         let args = &self.args;
         let operations = self.latencies.len();
@@ -100,7 +100,7 @@ impl Report {
         format!("{}\n\n{result}\n\n{latency}\n\n{}", head.join("\n"), self.engine())
     }
 
-    /// What the engine did meanwhile.
+    /// What the engine did during the measurement.
     fn engine(&self) -> String {
         let (before, after) = (&self.before, &self.after);
         let log = after.log_bytes - before.log_bytes;
@@ -127,7 +127,7 @@ impl Report {
         )
     }
 
-    /// For machines. Times are nanoseconds.
+    /// The report for machines. Times are in nanoseconds.
     pub fn json(&self) -> Value {
         let args = &self.args;
         let name = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();

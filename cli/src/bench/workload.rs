@@ -1,4 +1,4 @@
-//! One task's share of a workload: draw keys, do operations, keep the time of each.
+//! One task's share of a workload: draw keys, run operations, record the time of each.
 
 use super::args::{BenchArgs, Order, Workload};
 use crate::outcome::{Failure, Result};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Longest latency that the histogram tells apart, in nanoseconds.
+/// Longest latency that the histogram distinguishes, in nanoseconds.
 const NANOS_MAX: u64 = 600_000_000_000;
 
 /// A histogram of nanoseconds with three significant digits.
@@ -17,14 +17,14 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(NANOS_MAX, 3).expect("the bounds are valid")
 }
 
-/// What all tasks share.
+/// The state that all tasks share.
 #[derive(Debug)]
 pub struct Plan {
     pub args: BenchArgs,
     pub zipf: Option<Zipf>,
-    /// Operations handed out.
+    /// Operations given out.
     pub started: AtomicU64,
-    /// Operations to hand out.
+    /// Operations to give out.
     pub quota: u64,
     /// When to stop.
     pub deadline: Option<Instant>,
@@ -42,7 +42,7 @@ pub struct Tally {
     pub latencies: Histogram<u64>,
     pub entries: u64,
     pub bytes: u64,
-    /// Keys that should have been there and were not.
+    /// Keys that should have existed and did not.
     pub missing: u64,
 }
 
@@ -68,7 +68,7 @@ impl Plan {
         }
     }
 
-    /// Writes the key of `id`: scattered unless the order is sequential, and the same every time.
+    /// Writes the key of `id`. It is scattered unless the order is sequential, and always the same.
     pub fn key(&self, id: u64, out: &mut Vec<u8>) {
         out.clear();
         let scattered = self.args.order != Order::Sequential;
@@ -82,7 +82,7 @@ impl Plan {
         out.resize(len, b'k');
     }
 
-    /// A value: a slice of noise, another one each time.
+    /// A value: a slice of noise, at a random place.
     pub fn value(&self, random: &mut Random) -> &[u8] {
         let len = self.args.value_bytes as usize;
         let start = random.below((self.noise.len() - len + 1) as u64) as usize;
@@ -99,7 +99,7 @@ impl Plan {
         }
     }
 
-    /// The id that a write takes: new ones for `fill`, except that zipf overwrites.
+    /// The id that a write uses. `fill` takes new ones; zipf overwrites.
     fn id_to_write(&self, random: &mut Random) -> u64 {
         if self.args.workload == Workload::Fill && self.zipf.is_none() {
             return self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -138,7 +138,7 @@ pub async fn task(db: Db, plan: Arc<Plan>, number: u64) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Notes the time since `begun` and returns now.
+/// Records the time since `begun`. Returns now.
 fn note(tally: &mut Tally, begun: Instant) -> Instant {
     let now = Instant::now();
     tally.latencies.saturating_record((now - begun).as_nanos() as u64);
@@ -214,7 +214,7 @@ async fn scan(db: &Db, plan: &Plan, random: &mut Random, tally: &mut Tally) -> R
     Ok(now)
 }
 
-/// Makes `entries` entries, in batches, as fast as they go in.
+/// Writes the entries of `share`, in batches, as fast as possible.
 pub async fn fill(db: Db, plan: Arc<Plan>, share: std::ops::Range<u64>) -> Result<()> {
     let mut random = Random::new(plan.args.seed ^ mix(share.start));
     let mut key = Vec::new();

@@ -1,5 +1,5 @@
-//! Ranges that part under load, a checkpoint that is only read, and another database that gets
-//! spans of it.
+//! Splits ranges under load, makes a checkpoint and reads it, and replaces spans of another
+//! database by it.
 
 use super::report::{Report, Step};
 use super::work::{Digest, Tally, digest};
@@ -11,10 +11,10 @@ use std::path::Path;
 
 /// The spans of the demo's entries.
 const SPANS: [std::ops::Range<&str>; 2] = ["file/".."file0", "line/".."line0"];
-/// Where ranges meet from then on.
+/// The keys at which ranges meet after the splits.
 const MEET: [&str; 2] = ["file/m", "line/"];
 
-/// Parts ranges while others write.
+/// Splits ranges while others write.
 pub async fn part(db: &Db) -> Result {
     for key in MEET {
         db.split_at(key).await?;
@@ -22,8 +22,8 @@ pub async fn part(db: &Db) -> Result {
     Ok(())
 }
 
-/// A checkpoint of `db`, which holds what `then` says, in a directory beside it; and a database
-/// that had something else, and has the checkpoint's entries then.
+/// Makes a checkpoint of `db` in a directory beside it, and checks that it holds what `then` says.
+/// Then replaces the content of another database by the checkpoint's entries.
 pub async fn copy(db: &Db, then: Digest, path: &Path, memory: u64, report: &mut Report) -> Result {
     // On the same file system, so that files can be linked.
     let beside = path.parent().filter(|dir| !dir.as_os_str().is_empty());
@@ -66,7 +66,7 @@ pub async fn copy(db: &Db, then: Digest, path: &Path, memory: u64, report: &mut 
     report.done(step, &tally)
 }
 
-/// Key by key: what `other` has in `span` is what `copy` has there, and no more.
+/// Compares `other` with `copy` in `span`, key by key: neither has more than the other.
 async fn compare(
     other: &Db,
     copy: &ReadOnlyDb,

@@ -1,8 +1,8 @@
 //! The real data: which files, which lines of them, and what must be in the database afterwards.
 //!
-//! What becomes of an entry (left alone, overwritten, deleted) follows from its place, so the
-//! expected value can be computed again from the file whenever it is checked. Nothing is remembered
-//! but a hash per file, which tells when a file changed under the demo.
+//! What happens to an entry (left alone, overwritten, deleted) follows from its position. So the
+//! expected value can be computed again from the file whenever it is checked. Only a hash per file
+//! is remembered, which shows when a file changed while the demo ran.
 
 use super::args::DemoArgs;
 use crate::import::tree::{Walk, key_of};
@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
-/// Files longer than this are left out: the demo is about many values, not about one.
+/// Larger files are left out: the demo is about many values, not about one.
 const FILE_BYTES_MAX: u64 = 8 << 20;
-/// Files on their way to one task.
+/// Files in the queue of one task.
 const QUEUE: usize = 8;
 
 /// One file of the real data.
@@ -35,7 +35,7 @@ pub struct Item {
     pub bytes: AtomicU64,
 }
 
-/// All of it.
+/// All of the real data.
 #[derive(Debug)]
 pub struct Corpus {
     pub items: Vec<Item>,
@@ -45,7 +45,7 @@ pub struct Corpus {
     lines_max: u64,
 }
 
-/// What becomes of an entry after it was imported.
+/// What happens to an entry after it was imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Kept,
@@ -84,7 +84,7 @@ impl Corpus {
             let walk = Walk::without(&root, skip);
             let walk = walk.map_err(|error| Failure::io(root.display(), &error))?;
             for path in walk {
-                // Unreadable folders belong to somebody else.
+                // Unreadable folders belong to other users.
                 let Ok(path) = path else { continue };
                 let Ok(meta) = std::fs::metadata(&path) else { continue };
                 if meta.len() > file_bytes_max || corpus.bytes + meta.len() > args.cap {
@@ -112,8 +112,8 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// Reads every file once, on a thread, and deals them to `tasks` queues. The first time, notes
-    /// hashes and chooses lines; later, files that changed are counted and left out.
+    /// Reads every file once, on a thread, and distributes them to `tasks` queues. The first pass
+    /// notes hashes and chooses lines. Later passes count files that changed, and leave them out.
     pub fn deal(
         self: &Arc<Self>,
         tasks: u16,
@@ -144,7 +144,7 @@ impl Corpus {
                 changed.push(item.path.clone());
                 continue;
             }
-            // A task that has stopped, has stopped with an error, which will be told.
+            // A task that has stopped has stopped with an error, which will be reported.
             if senders[index % senders.len()].blocking_send(Loaded { index, content }).is_err() {
                 break;
             }
@@ -152,7 +152,7 @@ impl Corpus {
         changed
     }
 
-    /// Entries that must be there now: files and lines, without the deleted ones.
+    /// Entries that must exist now: files and lines, without the deleted ones.
     pub fn live_entries(&self, index: usize, changed: bool) -> u64 {
         let count = self.items[index].lines.load(Ordering::Relaxed);
         let is_live = |fate: Fate| u64::from(!changed || fate != Fate::Deleted);
@@ -169,7 +169,7 @@ impl Corpus {
     }
 }
 
-/// The thread that reads; ends with the files that changed since they were imported.
+/// The reading thread. Returns the files that changed since they were imported.
 #[derive(Debug)]
 pub struct Reader(std::thread::JoinHandle<Vec<PathBuf>>);
 
@@ -191,19 +191,19 @@ impl Item {
     }
 }
 
-/// Lines without their breaks; the last one only if it is not empty.
+/// Lines without their line breaks. The last one counts only if it is not empty.
 pub fn lines(content: &[u8]) -> impl Iterator<Item = &[u8]> {
     content
         .split_inclusive(|&byte| byte == b'\n')
         .map(|line| line.strip_suffix(b"\n").unwrap_or(line))
 }
 
-/// What an entry is after it was overwritten: as long, and different from what it was.
+/// The content of an entry after it was overwritten: as long as before, and different.
 pub fn rewritten(content: &[u8]) -> Vec<u8> {
     content.iter().rev().map(|byte| byte ^ 0x20).collect()
 }
 
-/// What must be under an entry's key: before (`changed == false`) or after the changes.
+/// What must be stored for an entry, before (`changed == false`) or after the changes.
 pub fn expected(content: &[u8], fate: Fate, changed: bool) -> Option<Cow<'_, [u8]>> {
     match fate {
         _ if !changed => Some(Cow::Borrowed(content)),
@@ -213,15 +213,15 @@ pub fn expected(content: &[u8], fate: Fate, changed: bool) -> Option<Cow<'_, [u8
     }
 }
 
-/// A hash of bytes; the same within one run, which is all that is asked.
+/// A hash of bytes. It need only be the same within one run.
 pub fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()
 }
 
-/// This checkout, if the binary still stands in one, else the working directory; and the sources
-/// that cargo has unpacked.
+/// This checkout, if the binary was built in one that still exists, else the working directory; and
+/// the sources that cargo has unpacked.
 fn default_folders() -> Vec<(&'static str, PathBuf)> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
     let checkout = checkout.filter(|path| path.join("Cargo.toml").is_file());

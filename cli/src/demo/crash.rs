@@ -1,10 +1,10 @@
-//! The unclean stop: a child process writes and reports every acknowledgement over a pipe, and is
-//! killed in the middle of it. Whatever it reported must be there after the next open.
+//! The unclean stop. A child process writes, reports every acknowledgement over a pipe, and is
+//! killed meanwhile. What it reported must exist after the next open.
 //!
-//! Each task of the child writes batches `{ <n>: value(n), head: n }` for n = 0, 1, 2... So after
-//! the kill, with m the last acknowledged n: all of 0..=m are there with their values, what is
-//! there beyond m follows without a gap, and head is exactly the last one (batches are whole or
-//! absent, and in order).
+//! Each task of the child writes batches `{ <n>: value(n), head: n }` for n = 0, 1, 2... Let m be
+//! the last acknowledged n. Then after the kill all of 0..=m exist with their values; what exists
+//! beyond m follows without a gap; and head is exactly the last one. (Batches are whole or absent,
+//! and in order.)
 
 use super::args::{ChildArgs, DemoArgs};
 use super::work::Tally;
@@ -20,10 +20,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Time between the first acknowledgement and the kill, in the first round; each round adds as
-/// much.
+/// Time between the first acknowledgement and the kill in the first round. Each round adds as much.
 const KILL_AFTER: Duration = Duration::from_millis(300);
-/// Longest wait for a child's first acknowledgement: it recovers the database first.
+/// Longest wait for a child's first acknowledgement. The child first recovers the database.
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// The child: writes until it is killed.
@@ -40,7 +39,7 @@ pub async fn child(args: ChildArgs) -> Result {
 }
 
 async fn write(db: Db, round: u32, task: u16) -> Result {
-    // Every other task waits for the disk; kill -9 must not matter to either.
+    // Every other task waits for the disk. kill -9 must not matter to either kind.
     let durable = if task.is_multiple_of(2) { Durable::Buffered } else { Durable::Synced };
     let mut n = 0;
     loop {
@@ -48,7 +47,7 @@ async fn write(db: Db, round: u32, task: u16) -> Result {
         batch.put(key(round, task, n), value(round, task, n));
         batch.put(head(round, task), n.to_string());
         db.write_with(batch, durable.write_options()).await?;
-        // One write call per line: a line is in the pipe whole or not at all.
+        // One write call per line, so a line is in the pipe as a whole or not at all.
         let line = format!("{task} {n}\n");
         let mut out = std::io::stdout().lock();
         out.write_all(line.as_bytes())
@@ -76,7 +75,7 @@ fn value(round: u32, task: u16, n: u64) -> Vec<u8> {
     value
 }
 
-/// What the child had reported when it died: per task, the last acknowledged n.
+/// What the child had reported when it was killed: for each task the last acknowledged n.
 pub type Acks = Vec<Option<u64>>;
 
 /// Starts a child, lets it write, kills it (SIGKILL: no destructor, no flush), and returns what it
@@ -121,21 +120,22 @@ pub async fn kill_a_writer(path: &Path, args: &DemoArgs, round: u32) -> Result<A
 fn read_acks(pipe: impl BufRead, tasks: usize, started: &mpsc::Sender<()>) -> Acks {
     let mut acks: Acks = vec![None; tasks];
     for line in pipe.lines() {
-        // A last line without its end was cut by the kill and acknowledges nothing; `lines` would
-        // hand it out, but a number in it would then be a prefix: smaller, hence still true.
+        // A last line without its end was cut by the kill and acknowledges nothing. `lines` would
+        // return it, but a number in it would be a prefix of the true one: smaller, hence still
+        // true.
         let Ok(line) = line else { break };
         let Some((task, n)) = line.split_once(' ') else { continue };
         if let (Ok(task), Ok(n)) = (task.parse::<usize>(), n.parse()) {
             acks[task] = Some(n);
-            // Only the first one is waited for; later ones find nobody, which is fine.
+            // Only the first message is waited for. Later ones find no receiver, which is fine.
             let _ = started.send(());
         }
     }
     acks
 }
 
-/// Checks that everything acknowledged is there, without gaps, whole, and nothing invented.
-/// Returns how many acknowledged batches were checked.
+/// Checks that everything acknowledged exists, without gaps and whole, and that nothing was
+/// invented. Returns how many acknowledged batches were checked.
 pub async fn check(db: &Db, round: u32, acks: &Acks, tally: &mut Tally) -> Result<u64> {
     let mut acknowledged = 0;
     for (task, &acked) in acks.iter().enumerate() {

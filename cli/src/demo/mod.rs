@@ -1,4 +1,4 @@
-//! `demo`: the whole engine over data nobody made up, and every value compared with its file.
+//! `demo`: the whole engine on real data, with every value compared with its file.
 //!
 //! Import real files and their lines with several tasks; take a snapshot; overwrite and delete;
 //! compare everything; kill a writing process and reopen, several times; compare again; scan in
@@ -42,7 +42,7 @@ pub async fn run(args: DemoArgs) -> Result {
     let peaks = Peaks::default();
     let told = Box::pin(steps(&args, &path, &corpus, &peaks, &mut report)).await;
     if let Err(failure) = told {
-        // What went before is worth seeing, and the verdict must not be missing.
+        // The steps before are worth seeing, and the verdict must not be missing.
         report.error(failure.message.as_deref().unwrap_or("stopped"));
         report.end()?;
         return Err(Failure::silent(failure.exit));
@@ -100,7 +100,7 @@ async fn steps(
         report.keep_stats(&db);
         watch.end().await;
         db.close().await?;
-        // The child is to have the directory for itself: no handle may be left here.
+        // The child needs the directory for itself, so no handle may remain here.
         drop(db);
         let step = Step::start("kill -9 a writer, reopen");
         let acks = crash::kill_a_writer(path, args, round).await?;
@@ -184,7 +184,7 @@ async fn open(path: &Path, args: &DemoArgs, create: bool) -> Result<Db> {
     store::open(path, store::options(Some(args.memory)), create).await
 }
 
-/// A directory for the database, and what removes it again.
+/// A directory for the database, and the guard that removes it.
 fn place(args: &DemoArgs) -> Result<(Option<tempfile::TempDir>, PathBuf)> {
     if let Some(path) = &args.keep {
         if path.exists() {

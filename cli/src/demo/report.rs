@@ -1,4 +1,4 @@
-//! Tells what the demo does while it does it, and keeps score.
+//! Reports what the demo does while it does it, and keeps score.
 
 use super::work::{Tally, changed_files};
 use crate::outcome::Result;
@@ -28,7 +28,7 @@ pub struct Report {
     begun: Instant,
     facts: Map<String, Value>,
     steps: Vec<(String, Duration, Tally)>,
-    /// Messages handled, by actor, over all incarnations of the database.
+    /// Messages handled by each actor, over all incarnations of the database.
     actors: Vec<ActorStats>,
     error: Option<String>,
     heading: bool,
@@ -47,7 +47,7 @@ impl Report {
         }
     }
 
-    /// Something one must know to judge the rest.
+    /// A fact that one needs to judge the rest.
     pub fn fact(&mut self, name: &str, what: &str) -> Result {
         match self.facts.get_mut(name) {
             Some(Value::Array(many)) => many.push(what.into()),
@@ -59,7 +59,7 @@ impl Report {
         self.say(&format!("  {name:<10} {what}"))
     }
 
-    /// Tells what a step did and what was wrong.
+    /// Reports what a step did and what was wrong.
     pub fn done(&mut self, step: Step, tally: &Tally) -> Result {
         let elapsed = step.begun.elapsed();
         if !self.heading {
@@ -100,12 +100,12 @@ impl Report {
         Ok(())
     }
 
-    /// A remark about the step before.
+    /// A remark about the previous step.
     pub fn note(&mut self, what: &str) -> Result {
         self.say(&format!("    {what}"))
     }
 
-    /// Who keeps files that are obsolete, if somebody does.
+    /// Who keeps obsolete files, if anybody does.
     pub fn pins(&mut self, db: &Db) -> Result {
         for pin in db.pins().iter().filter(|pin| pin.obsolete_tables > 0) {
             let label = pin.label.as_ref().map_or(String::new(), |label| format!(" {label:?}"));

@@ -1,4 +1,4 @@
-//! Looks at the actors' mailboxes from time to time and remembers how full they have been.
+//! Looks at the actors' mailboxes periodically, and remembers the largest length of each.
 
 use sluicedb::Db;
 use std::collections::BTreeMap;
@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// Often enough to see queues, seldom enough not to matter.
+/// Often enough to see queues, rarely enough not to matter.
 const PERIOD: Duration = Duration::from_millis(5);
 
-/// The fullest that each mailbox was seen.
+/// The largest length seen of each mailbox.
 #[derive(Clone, Debug, Default)]
 pub struct Peaks(Arc<Mutex<BTreeMap<String, usize>>>);
 
 impl Peaks {
-    /// Watches until the watch is ended.
+    /// Watches until the returned watch is ended.
     pub fn watch(&self, db: &Db) -> Watch {
         let (peaks, db) = (self.clone(), db.clone());
         Watch(tokio::spawn(async move {
@@ -33,21 +33,21 @@ impl Peaks {
         }
     }
 
-    /// The fullest that `actor`'s mailbox was seen.
+    /// The largest length seen of `actor`'s mailbox.
     pub fn of(&self, actor: &str) -> usize {
         self.0.lock().expect("nobody panics while holding it").get(actor).copied().unwrap_or(0)
     }
 }
 
-/// A watch that goes on.
+/// A running watch.
 #[derive(Debug)]
 pub struct Watch(JoinHandle<()>);
 
 impl Watch {
-    /// Ends it, and returns when its handle to the database is gone.
+    /// Ends it. Returns once its handle on the database is dropped.
     pub async fn end(self) {
         self.0.abort();
-        // It ends as cancelled, which is what was asked for.
+        // It ends as cancelled, which is what was requested.
         let _ = self.0.await;
     }
 }

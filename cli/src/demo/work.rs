@@ -19,7 +19,7 @@ const LINES_PER_BATCH: usize = 128;
 const BATCH_BYTES: usize = 256 << 10;
 /// Synced changes in flight per task: they share syncs.
 const IN_FLIGHT: usize = 16;
-/// Mismatches that are told one by one.
+/// Mismatches that are reported one by one.
 const TOLD_MAX: usize = 10;
 
 /// What a pass over the data did.
@@ -81,7 +81,7 @@ impl Pass {
         Ok(tally)
     }
 
-    /// Overwrites and deletes; every change `Synced` by itself, many in flight.
+    /// Overwrites and deletes. Every change is `Synced` by itself, with many in flight.
     pub async fn change(&self) -> Result<Tally> {
         self.run(false, Self::change_task).await
     }
@@ -210,7 +210,7 @@ impl Pass {
         Ok(tally)
     }
 
-    /// How many entries of files and lines must be there.
+    /// How many entries of files and lines must exist.
     pub fn live_entries(&self, changed: bool) -> u64 {
         (0..self.corpus.items.len()).map(|index| self.corpus.live_entries(index, changed)).sum()
     }
@@ -224,7 +224,7 @@ async fn join(in_flight: &mut JoinSet<sluicedb::Result<()>>) -> Result {
     }
 }
 
-/// What a scan saw. Two scans of the same entries have the same sum in whatever direction.
+/// What a scan saw. Two scans of the same entries have the same sum, whatever their direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
     pub entries: u64,
@@ -256,7 +256,7 @@ pub async fn digest(mut scan: Scan, reverse: bool, tally: &mut Tally) -> Result<
     Ok(digest)
 }
 
-/// The files that changed meanwhile, once each.
+/// The files that changed meanwhile, each once.
 pub fn changed_files<'a>(tallies: impl Iterator<Item = &'a Tally>) -> BTreeSet<PathBuf> {
     tallies.flat_map(|tally| tally.changed.iter().cloned()).collect()
 }
@@ -297,7 +297,7 @@ mod tests {
     }
 
     /// Goal: a check that passes means something.
-    /// Method: plant each kind of wrong content and see it told.
+    /// Method: plant each kind of wrong content, and see it reported.
     #[tokio::test]
     async fn wrong_content_is_a_mismatch() {
         let dir = tempfile::tempdir().unwrap();

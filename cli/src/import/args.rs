@@ -14,7 +14,7 @@ pub struct ImportArgs {
     pub store: Store,
     /// A file, a directory (its tree: path -> content), or `-` for stdin
     pub source: PathBuf,
-    /// Form of the input [default: by the extension of SOURCE]
+    /// Format of the input [default: by the extension of SOURCE]
     #[arg(long)]
     pub format: Option<Format>,
     /// jsonl: path of the field that is the key, like `user.id` or `tags.0`
@@ -71,14 +71,14 @@ pub enum LineKey {
 /// What to do with bad records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnError {
-    /// End with an error; batches before it stay imported
+    /// End with an error; earlier batches stay imported
     Stop,
     /// Report it and go on
     Skip,
 }
 
 impl ImportArgs {
-    /// The format, asked for or guessed.
+    /// The format, as requested or guessed.
     pub fn resolve_format(&self) -> Result<Format> {
         let format = match self.format {
             Some(format) => format,

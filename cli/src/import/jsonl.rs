@@ -1,7 +1,7 @@
 //! JSON Lines: a path to the key, and a path to the value or the whole line.
 //!
 //! Without paths it reads what `export` writes: `key` and `value`, or `key_base64` and
-//! `value_base64` where the bytes are not UTF-8. Empty lines are passed over.
+//! `value_base64` where the bytes are not UTF-8. Empty lines are skipped.
 
 use super::source::{Lines, Record, Source, Trouble};
 use crate::text::unbase64;
@@ -10,9 +10,9 @@ use std::io::Read;
 
 pub struct JsonLines<R> {
     pub lines: Lines<R>,
-    /// `None`: what `export` writes.
+    /// `None` for the fields that `export` writes.
     pub key: Option<String>,
-    /// `None`: the whole line if there is a key path, else what `export` writes.
+    /// `None` for the whole line if there is a key path, else for the fields that `export` writes.
     pub value: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use super::args::LineKey;
 use super::source::{Lines, Record, Source, Trouble};
 use std::io::Read;
 
-/// Wide enough for a line per nanosecond for a quarter of an hour; keeps numbers in order.
+/// Wide enough for one line per nanosecond during a quarter of an hour. Keeps numbers in order.
 pub const NUMBER_WIDTH: usize = 12;
 
 pub struct PlainLines<R> {

@@ -1,8 +1,8 @@
 //! `import`: one thread reads and parses, several tasks write, and queues between them are short.
 //!
-//! A key always goes to the same writer, so that of two records with one key the later wins, as if
-//! there were one writer. Memory is bounded by writers x queue x batch. The end of an import is
-//! synced whatever `--durability` says: "imported" means on disk.
+//! A key always goes to the same writer. So of two records with one key the later wins, as with a
+//! single writer. Memory is bounded by writers x queue x batch. The end of an import is synced
+//! whatever `--durability` says: "imported" means on disk.
 
 pub mod args;
 mod jsonl;
@@ -28,11 +28,11 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// Batches waiting per writer: one being filled by the reader while one is being written.
+/// Batches that wait per writer: the reader fills one while another is being written.
 const QUEUE: usize = 2;
-/// Entries per batch, at most.
+/// Most entries of a batch.
 const BATCH_ENTRIES_MAX: usize = 4096;
-/// Bad records that are told one by one; the rest is counted.
+/// Bad records that are reported one by one. The rest is counted.
 const REPORTED_MAX: u64 = 20;
 
 pub async fn run(args: ImportArgs) -> Result {
@@ -127,7 +127,7 @@ struct Tally {
 async fn pump(db: &Db, source: Box<dyn Source>, args: &ImportArgs) -> Result<Tally> {
     let options = args.store.options();
     let value_bytes_max = options.effective_value_bytes_max();
-    // A batch is sent once it is full, so it may be longer than asked for by one entry.
+    // A batch is sent once it is full, so it may exceed the requested size by one entry.
     let room = options.effective_batch_bytes_max().saturating_sub(value_bytes_max + (128 << 10));
     let mut writers = JoinSet::new();
     let mut lanes = Vec::new();
@@ -153,7 +153,7 @@ async fn pump(db: &Db, source: Box<dyn Source>, args: &ImportArgs) -> Result<Tal
             failed.get_or_insert(error);
         }
     }
-    // All lanes are closed, so the reader has ended or is about to.
+    // All lanes are closed, so the reader has ended or is about to end.
     let read = reader.join().map_err(|_| Failure::failed("the reader stopped"))?;
     match failed {
         Some(error) => Err(error.into()),
@@ -172,14 +172,14 @@ async fn write(
     Ok(())
 }
 
-/// The way to one writer.
+/// The lane to one writer.
 struct Lane {
     sender: mpsc::Sender<WriteBatch>,
     batch: WriteBatch,
 }
 
 impl Lane {
-    /// Hands the batch over, waiting for room. `false`: the writer has stopped, with an error.
+    /// Hands the batch over. Waits for room. `false`: the writer has stopped with an error.
     fn send(&mut self) -> bool {
         self.batch.is_empty() || self.sender.blocking_send(std::mem::take(&mut self.batch)).is_ok()
     }
@@ -237,7 +237,7 @@ impl Reader {
         Ok(tally)
     }
 
-    /// Adds the prefix and says early, with a place, what the database would say without one.
+    /// Adds the prefix. Reports early, with a place, what the database would report without one.
     fn check(&self, mut record: Record) -> Result<Record, String> {
         if !self.prefix.is_empty() {
             record.key.splice(..0, self.prefix.iter().copied());
@@ -258,7 +258,7 @@ impl Reader {
     }
 
     fn skip(&self, place: &str, what: &str, tally: &mut Tally) -> Result {
-        // A tree's place is a path already.
+        // The place of a tree's record is a path already.
         let place = if place.starts_with("line ") {
             format!("{}, {place}", self.name)
         } else {

@@ -1,4 +1,4 @@
-//! What every form of input has in common: records with a place, and a bound on their size.
+//! What every input format has in common: records with a place, and a bound on their size.
 
 use crate::outcome::Failure;
 use std::io::{self, BufRead, BufReader, Read};
@@ -19,7 +19,7 @@ pub struct Record {
 /// Why there is no record.
 #[derive(Debug)]
 pub enum Trouble {
-    /// This one is bad, the next may be good. `place` is "line 7" or a path.
+    /// This record is bad; the next may be good. `place` is "line 7" or a path.
     Record { place: String, what: String },
     /// Nothing more can be read.
     Fatal(Failure),
@@ -36,15 +36,15 @@ impl Trouble {
 pub trait Source: Send {
     /// The next record, `None` at the end.
     fn next(&mut self) -> Result<Option<Record>, Trouble>;
-    /// Where the record lies that `next` has just returned.
+    /// The place of the record that `next` returned last.
     fn place(&self) -> String;
-    /// What was seen so far and cannot be a record: symbolic links and special files of a tree.
+    /// What was seen so far that cannot be a record: symbolic links and special files of a tree.
     fn passed_over(&self) -> u64 {
         0
     }
 }
 
-/// Counts what is read, and refuses to read more than one record may hold without a break.
+/// Counts what is read. Refuses to read more than one record may hold without finishing a record.
 #[derive(Debug)]
 pub struct Meter<R> {
     inner: R,
@@ -85,7 +85,7 @@ pub struct Lines<R> {
 }
 
 impl<R: Read> Lines<R> {
-    /// Lines of `reader`, which errors call `name`.
+    /// Lines of `reader`. Errors call it `name`.
     pub fn new(reader: R, name: &str, total: &Arc<AtomicU64>) -> Self {
         let since_record = Arc::new(AtomicU64::new(0));
         let meter = Meter::new(reader, total, &since_record);
@@ -113,13 +113,13 @@ impl<R: Read> Lines<R> {
         Ok(Some((self.number, &self.buffer)))
     }
 
-    /// The number of the line that `next` has just returned.
+    /// The number of the line that `next` returned last.
     pub fn number(&self) -> u64 {
         self.number
     }
 }
 
-/// Opens a file or stdin, with its length where it has one.
+/// Opens a file or stdin. Returns its length if it has one.
 pub fn open(source: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     if source == Path::new("-") {
         return Ok((Box::new(io::stdin()), None));

@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What is asked of the columns.
+/// The columns that the caller wants.
 #[derive(Clone, Debug)]
 pub struct Columns {
     pub delimiter: u8,
@@ -30,14 +30,14 @@ pub struct Table<R> {
     row: ByteRecord,
     header: Vec<String>,
     key: Column,
-    /// `None`: the whole row.
+    /// `None` for the whole row.
     value: Option<Column>,
 }
 
 const UNCLOSED: &str = "a quote is not closed before the end of the file";
 
 /// Notices when a file ends inside a quoted field, which the parser takes for the end of the field.
-/// It knows as much of quoting as that needs.
+/// It knows only as much about quoting as that needs.
 struct Quotes<R> {
     inner: R,
     delimiter: u8,
@@ -45,13 +45,13 @@ struct Quotes<R> {
     unclosed: Arc<AtomicBool>,
 }
 
-/// Where in a field the last byte was.
+/// The position in a field after the last byte.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
     Start,
     Plain,
     Quoted,
-    /// After a quote inside quotes: the end of them, or half of an escaped one.
+    /// After a quote inside quotes: it ends them, or is half of an escaped quote.
     Quote,
 }
 
@@ -79,7 +79,7 @@ impl<R: Read> Read for Quotes<R> {
         let n = self.inner.read(buf)?;
         self.follow(&buf[..n]);
         if n == 0 && self.at == At::Quoted {
-            // Told once: the reader asks again after the end.
+            // Reported once, because the reader asks again after the end.
             self.at = At::Start;
             self.unclosed.store(true, Ordering::Relaxed);
         }
@@ -177,8 +177,8 @@ impl<R: Read + Send> Source for Table<R> {
     fn next(&mut self) -> Result<Option<Record>, Trouble> {
         self.since_record.store(0, Ordering::Relaxed);
         let read = self.reader.read_byte_record(&mut self.row);
-        // Seen by the read that met the end, which was for this very record. It has what follows
-        // the quote in it, and too few fields.
+        // The read that met the end was the one for this record. The record contains what follows
+        // the quote, and has too few fields.
         if self.unclosed.swap(false, Ordering::Relaxed) {
             let position = match &read {
                 Ok(_) => self.row.position(),
@@ -283,8 +283,7 @@ mod tests {
         assert_eq!((&*place, &*what), ("line 3", "1 fields where the rows before have 2"));
     }
 
-    /// Planted: an escaped quote taken for the end of the quotes; a quote inside a plain field
-    /// taken for the beginning of some.
+    /// Planted: an escaped quote ends the quotes; a quote inside a plain field begins some.
     #[test]
     fn o7_a_quote_that_is_not_closed_is_told_with_its_line() {
         let columns = Columns { delimiter: b',', headers: true, key: None, value: None };

@@ -1,7 +1,7 @@
 //! A directory tree: the path below the root, with `/`, is the key; the content is the value.
 //!
-//! Symbolic links, sockets and devices are passed over and counted. Names come in sorted order,
-//! so two imports of one tree do the same.
+//! Symbolic links, sockets and devices are skipped and counted. Names come in sorted order, so two
+//! imports of one tree do the same.
 
 use super::source::{Record, Source, Trouble};
 use crate::outcome::Failure;
@@ -20,7 +20,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Walks `root`; a file longer than `bytes_max` is a bad record and not read.
+    /// Walks `root`. A file longer than `bytes_max` is a bad record and is not read.
     pub fn open(root: &Path, bytes_max: u64, total: &Arc<AtomicU64>) -> Result<Self, Failure> {
         let walk = Walk::new(root).map_err(|error| Failure::io(root.display(), &error))?;
         let total = Arc::clone(total);
@@ -73,9 +73,9 @@ impl Source for Tree {
 /// The regular files below a directory, depth first, in sorted order, without following links.
 #[derive(Debug)]
 pub struct Walk {
-    /// What is still to visit, last first.
+    /// What is still to be visited, last first.
     stack: Vec<(PathBuf, bool)>,
-    /// Links and special files that were passed over.
+    /// Links and special files that were skipped.
     passed_over: u64,
     skip: fn(&str) -> bool,
 }

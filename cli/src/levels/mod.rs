@@ -1,6 +1,7 @@
-//! `levels`: what each level holds, as a table and drawn; and why it is merged or not, in words.
+//! `levels`: what each level holds, as a table and a picture; and why it is merged or not, in
+//! words.
 //!
-//! Limits and scores are those of the options that the command opens the database with: the
+//! Limits and scores are those of the options with which the command opens the database: the
 //! defaults.
 
 mod picture;
@@ -42,7 +43,7 @@ pub async fn run(args: LevelsArgs) -> Result {
     Ok(())
 }
 
-/// What all of it costs: space, reads, and merges that are due.
+/// The costs: space, reads, and merges that are due.
 fn sums(stats: &Stats) -> String {
     let bytes = units::bytes;
     format!(
@@ -92,7 +93,7 @@ fn range_of(level: &LevelInfo) -> String {
     range_name(keyspace, *range, range_start, range_end.as_deref())
 }
 
-/// One level as it is shown: its landing is told apart from it.
+/// One level as it is shown. Its landing is shown separately.
 struct Level {
     /// The range, if there are several.
     range: Option<u32>,
@@ -100,11 +101,11 @@ struct Level {
     number: u8,
     held: Held,
     score: f64,
-    /// Where it is full, in words; `None` without a limit.
+    /// Its limit, in words. `None` without a limit.
     limit: Option<String>,
-    /// After how long a rest what waits is merged, if it is.
+    /// The rest after which what waits is merged, if it is.
     rest_ms: Option<u64>,
-    /// What has something in its landing.
+    /// The shards of its landing that hold something.
     shards: Vec<Shard>,
 }
 
@@ -133,7 +134,7 @@ impl Level {
     }
 
     fn of(level: &LevelInfo, several: bool, options: &Options) -> Self {
-        // Those that were drained are listed as well.
+        // The list includes shards that were drained.
         let shards = level.shards.iter().filter(|shard| shard.tables > 0).map(Shard::of);
         let shards: Vec<_> = shards.collect();
         let landed = landed(&shards);
@@ -174,7 +175,7 @@ impl Shard {
     }
 }
 
-/// A whole landing. Its shards share no key: a read meets as many runs as the deepest has.
+/// A whole landing. Its shards share no key, so a read meets as many runs as the deepest has.
 fn landed(shards: &[Shard]) -> Held {
     shards.iter().fold(Held::default(), |all, Shard { held, .. }| Held {
         runs: all.runs.max(held.runs),
@@ -196,7 +197,7 @@ fn score(score: f64) -> String {
     }
 }
 
-/// The levels that the tests of the picture and of the words have.
+/// The levels in the tests of the picture and of the words.
 #[cfg(test)]
 fn made_up() -> Vec<Level> {
     const MIB: u64 = 1 << 20;

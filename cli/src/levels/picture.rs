@@ -1,8 +1,7 @@
 //! The levels of each range from top to bottom, each with the landing in front of it, in 80
 //! columns.
 //!
-//! Plain ASCII, so that a log or a bug report shows it as the terminal does. A bar that is full is
-//! due.
+//! Plain ASCII, so that a log or a bug report shows it as the terminal does. A full bar means due.
 
 use super::{Held, Level, Shard, landed, score};
 use crate::units;
@@ -71,7 +70,7 @@ fn line(out: &mut String, text: &str) {
     writeln!(out, "{}", text.trim_end()).expect("writing to a String cannot fail");
 }
 
-/// A range may be named by very long keys.
+/// The name of a range, cut if its keys are very long.
 fn shortened(name: &str) -> String {
     if name.chars().count() <= COLUMNS {
         return name.to_owned();
@@ -79,13 +78,13 @@ fn shortened(name: &str) -> String {
     name.chars().take(COLUMNS - 3).chain("...".chars()).collect()
 }
 
-/// Full from 1.0 on, and not before.
+/// The bar is full from 1.0 on, and not before.
 fn bar(score: f64, cells: usize) -> String {
     let full = (score * cells as f64).clamp(0.0, cells as f64) as usize;
     format!("{}{}", "#".repeat(full), ".".repeat(cells - full))
 }
 
-/// How long ago, in the largest unit that shows something.
+/// How long ago, in the largest unit that is not zero.
 pub fn age(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {

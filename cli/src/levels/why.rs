@@ -1,4 +1,4 @@
-//! What would be chosen now, and why the rest waits, in words; and what was chosen lately.
+//! What would be chosen now, why the rest waits, and what was chosen lately, in words.
 
 use super::picture::age;
 use super::{Level, Shard, plural, score};
@@ -7,7 +7,7 @@ use sluicedb::{Decision, Options};
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What each choice means, in a line.
+/// The meaning of each choice, in one line.
 pub const CHOICES: [(&str, &str); 10] = [
     ("move", "tables go down a level as they are: nothing overlaps them there"),
     ("land", "tables go into the landing of the next level as they are, and wait there"),
@@ -21,7 +21,7 @@ pub const CHOICES: [(&str, &str); 10] = [
     ("order", "somebody asked for it: `sluice compact`, or the program"),
 ];
 
-/// A landing that hides at least this share of itself is worth a keep by what that removes.
+/// A landing of which newer entries hide at least this share is worth a keep for that alone.
 const HIDDEN_MUCH: f64 = 0.5;
 
 /// Why one level, or one shard of a landing, is merged now or not.
@@ -30,11 +30,11 @@ pub struct Reason {
     /// The range, if there are several.
     range: Option<u32>,
     level: u8,
-    /// Of its landing; `None` for the level itself.
+    /// The shard of its landing. `None` for the level itself.
     shard: Option<u16>,
     /// `wait`, `down` (to the next level or its landing), `keep` or `drain`.
     choice: &'static str,
-    /// Of that choice; of what is nearest to being due, if it waits.
+    /// The score of that choice. If it waits, the score that is closest to being due.
     score: f64,
     words: String,
 }
@@ -53,7 +53,7 @@ impl Reason {
     }
 }
 
-/// First what is due, the most urgent first, then what waits, from top to bottom.
+/// What is due first, the most urgent first; then what waits, from top to bottom.
 pub fn reasons(levels: &[Level], options: &Options) -> Vec<Reason> {
     let all = levels.iter().flat_map(|level| {
         let shards = level.shards.iter().map(|shard| of_shard(level, shard, options));
@@ -132,19 +132,19 @@ fn rests(level: &Level) -> String {
     level.rest_ms.map_or_else(String::new, |ms| format!(", {} of rest drain it", age(ms)))
 }
 
-/// The runs from which a shard that waits is kept. Fewer while much waits, and for what is old: the
-/// score tells, unless there is a single run, which is never kept.
+/// The number of runs from which on a waiting shard is kept. It is smaller while much waits, and
+/// for old tables. It follows from the score, unless there is a single run, which is never kept.
 fn keep_begins_at(shard: &Shard, options: &Options) -> u64 {
     let runs = if shard.keep_score > 0.0 {
         shard.held.runs as f64 / shard.keep_score
     } else {
         options.landing_batch as f64 * options.keep_trigger
     };
-    // Less than what rounding may have added.
+    // Subtracts what rounding may have added.
     (runs - 1e-6).ceil() as u64
 }
 
-/// All of it, for people.
+/// The whole text, for people.
 pub fn text(reasons: &[Reason], decisions: &[Decision]) -> String {
     let mut out = String::new();
     let due = reasons.iter().take_while(|reason| reason.is_due()).count();
