@@ -1,8 +1,8 @@
-//! An uncontended write allocates nothing of its own, a cached read only its value, a snapshot one
-//! note.
+//! An uncontended write allocates nothing of its own. A cached read allocates only its value. A
+//! snapshot makes one allocation.
 //!
-//! A binary of its own, because it counts in the global allocator. Engine threads are idle while it
-//! counts: the writes fit the first memtable and the first log segment.
+//! This is a binary of its own, because it counts in the global allocator. The engine's threads are
+//! idle while it counts: the writes fit into the first memtable and the first log segment.
 
 use sluicedb::{Db, Durability, Options};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -37,9 +37,9 @@ async fn allocations(work: impl Future<Output = ()>) -> u64 {
     COUNT.with(Cell::get) - before
 }
 
-/// Goal: no allocation per write or per cached read beyond the bytes themselves. Method: count on
-/// this thread over a thousand of each; the memtable's arena takes a chunk per some hundred entries
-/// and radix nodes, so a small allowance per thousand stays.
+/// Goal: no allocation per write or per cached read beyond the bytes themselves.
+/// Method: count on this thread over a thousand of each. The memtable's arena takes a chunk and
+/// radix nodes every few hundred entries, so a small allowance per thousand remains.
 #[test]
 fn a_put_allocates_nothing_and_a_get_its_value() {
     let dir = tempfile::tempdir().unwrap();
@@ -69,8 +69,8 @@ fn a_put_allocates_nothing_and_a_get_its_value() {
     });
 }
 
-/// Goal: one allocation for a snapshot or a scan that is not polled, whoever else is open: what its
-/// clones share. A label costs a copy of it, and room in a list.
+/// Goal: a snapshot, or a scan that is not polled, makes one allocation, however many others are
+/// open: the state that its clones share. A label costs a copy of its text and room in a list.
 #[test]
 fn a_snapshot_allocates_what_its_clones_share() {
     let dir = tempfile::tempdir().unwrap();

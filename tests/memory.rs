@@ -1,9 +1,9 @@
 //! Memory stays within its budget while producers are faster than the disk, and while memtables and
-//! their chunks come and go in all sizes.
+//! chunks of all sizes are allocated and freed.
 //!
-//! A binary of its own, with one test, so that the process's memory is the engine's. The work is
-//! bounded, not the time: a slow machine takes longer and sees the same. Nobody sleeps; memory is
-//! looked at by the producers themselves, between their puts.
+//! This is a binary of its own with one test, so that the process's memory is the engine's. The
+//! work is bounded, not the time: a slow machine takes longer and sees the same. Nobody sleeps. The
+//! producers measure memory themselves, between their puts.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
-/// What table and log writers get; a `put` copies memory, some hundred MiB a second.
+/// The rate of table and log writers. A `put` copies memory, some hundred MiB a second.
 const DISK_BYTES_PER_SECOND: u64 = 48 * MIB;
 const BUDGET_BYTES: u64 = 16 * MIB;
 const VALUE_BYTES: usize = 4000;
@@ -32,8 +32,8 @@ const SLACK_BYTES: u64 = 64 * MIB;
 /// Long enough for any machine; only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Who writes how many entries where: first byte of the keys, first and last. In all nine times the
-/// budget, and more than budget and slack together.
+/// Each producer: the lowest and the highest first byte of its keys, and its number of entries.
+/// Together they write nine times the budget, and more than budget and slack together.
 const PRODUCERS: [(u8, u8, u64); 8] = [
     // One hot range,
     (b'a', b'a', 6_000),
@@ -45,7 +45,7 @@ const PRODUCERS: [(u8, u8, u64); 8] = [
     (b'p', b'p', 4_000),
     // a cold one,
     (b'z', b'z', 500),
-    // and one who writes everywhere.
+    // and one that writes everywhere.
     (0, 0xFF, 6_000),
 ];
 
@@ -60,7 +60,7 @@ fn options() -> Options {
     options
 }
 
-/// Resident memory of this process, where the system tells.
+/// Resident memory of this process, if the system reports it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -85,7 +85,7 @@ impl Seen {
     }
 }
 
-/// Returns how far the others had come when this producer was done.
+/// Returns how far the other producers were when this one finished.
 async fn produce(db: Db, index: usize, seen: Arc<Seen>) -> Vec<u64> {
     let (first, last, entries) = PRODUCERS[index];
     let mut chance = Chance::new(index as u64);
@@ -122,13 +122,13 @@ fn check_resident(before: Option<u64>, most: u64) {
     }
 }
 
-/// Rounds of the second test; in all so many times the budget is written.
+/// Rounds of the second test. Together they write this many times the budget.
 const OVERWRITE_ROUNDS: u64 = 12;
 
-/// Keys are overwritten by several threads in values of all sizes, snapshots come and go, and
-/// readers allocate beside that: chunks of every class are taken and given back in every order.
-/// Planted: chunks that stay mapped. (That they do not come from the allocator is tested beside
-/// them: here it is seen too late.)
+/// Several threads overwrite keys with values of all sizes, snapshots are taken and dropped, and
+/// readers allocate meanwhile: chunks of every size class are taken and returned in every order.
+/// Planted: chunks that stay mapped. (The chunks' own tests check that they do not come from the
+/// allocator; here that would show too late.)
 fn b16_chunks_that_come_and_go(before: Option<u64>) {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()

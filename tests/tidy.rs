@@ -1,5 +1,5 @@
-//! What was agreed about the source itself. Each rule is a function from files to complaints. Its
-//! test says two things: the repository breaks the rule nowhere, and each planted file breaks it.
+//! The rules of the source itself. Each rule is a function from files to complaints. Its test says
+//! two things: the repository breaks the rule nowhere, and each planted file breaks it.
 //!
 //! It reads text and uses nothing but std, so `.ci/check-docs` compiles and runs it by itself.
 //!
@@ -16,9 +16,9 @@ const REASON: &str = "//! Long because ";
 /// The most columns of a line.
 const COLUMNS_MAX: usize = 100;
 
-/// Names of public types that are there twice, and why.
+/// Names that two public types have, and why.
 ///
-/// Those of `src` are what users see of the engine's: plain data, without its handles.
+/// Types of `src` are the user's view of the engine's types: plain data, without its handles.
 const TWINS: &[(&str, &str)] = &[
     ("BufferStats", "src: for users"),
     ("Compression", "src: for users"),
@@ -42,7 +42,7 @@ struct File {
 }
 
 impl File {
-    /// Only tests see what is in it.
+    /// Whether only tests see its content.
     fn is_test(&self) -> bool {
         let of_tests = ["tests", "testing", "benches", "examples"];
         self.path.split('/').any(|part| of_tests.contains(&part.trim_end_matches(".rs")))
@@ -56,7 +56,7 @@ impl File {
         self.path.starts_with(folder)
     }
 
-    /// Part of a library that others may use.
+    /// Whether it is part of a library that others may use.
     fn is_library(&self) -> bool {
         let of_library = ["src/", "actors/", "storage/"];
         self.is_rust() && !self.is_test() && of_library.iter().any(|folder| self.is_in(folder))
@@ -73,7 +73,7 @@ fn plant(path: &str, text: impl Into<String>) -> File {
 }
 
 fn root() -> PathBuf {
-    // By itself it runs in the folder in which it is.
+    // Run by itself, it looks in the current folder.
     env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
@@ -113,7 +113,7 @@ fn check(rule: impl Fn(&[File]) -> Vec<String>, planted: Vec<File>) {
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
     for file in planted {
         let path = file.path.clone();
-        // In place of what is there under this name.
+        // It replaces the file of this name.
         let place = files.iter().position(|other| other.path == path);
         let replaced = place.map(|at| files.swap_remove(at));
         files.push(file);
@@ -205,7 +205,7 @@ fn unsafe_code_is_where_the_rules_allow_it() {
 
 // --- Names ---------------------------------------------------------------------------------------
 
-/// What follows the `pub` keyword of a type on this line, if the line defines one for everybody.
+/// The text after `pub` of a type on this line, if the line defines a public type.
 fn public_type(line: &str) -> Option<&str> {
     let rest = line.strip_prefix("pub ")?;
     let kinds = ["struct ", "enum ", "trait ", "type ", "union ", "unsafe trait "];
@@ -251,7 +251,7 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// Does the name say nothing about what it names?
+/// Whether the name says nothing about its content.
 fn is_empty_name(name: &str) -> bool {
     let banned = ["util", "utils", "helper", "helpers", "manager", "managers"];
     let words = words(name);
@@ -348,7 +348,7 @@ fn nothing_outside_the_repository_is_cited() {
     check(citations, planted);
 }
 
-/// The named rules, each with the files that its entry says it is upheld in.
+/// The named rules, each with the files that its entry names under "Upheld".
 fn invariants(files: &[File]) -> Vec<(&str, BTreeSet<&str>)> {
     let document = files.iter().find(|file| file.path == "docs/invariants.md");
     let text = &document.expect("the document is there").text;
@@ -379,7 +379,7 @@ fn tags_and_entries(files: &[File]) -> Vec<String> {
     let mut complaints = Vec::new();
     for (name, upheld) in &entries {
         let tagged = tags.remove(name).unwrap_or_default();
-        // The kernel stands by itself: its headers say what it guarantees.
+        // The kernel is independent: its headers state its guarantees.
         for path in upheld.difference(&tagged).filter(|path| !path.contains("/kernel/")) {
             complaints.push(format!("docs/invariants.md: {name}: {path} has no such tag"));
         }
@@ -387,7 +387,7 @@ fn tags_and_entries(files: &[File]) -> Vec<String> {
             complaints.push(format!("{path}: its tag {name} is not in docs/invariants.md"));
         }
     }
-    // What the checks of an edit are called in messages.
+    // The names of an edit's checks in messages.
     let text = &files.iter().find(|file| file.path == "docs/invariants.md").expect("it is").text;
     for file in files.iter().filter(|file| file.is_library()) {
         for name in file.text.split(concat!("Conflict::", "new(")).skip(1) {
@@ -409,7 +409,7 @@ fn invariants_are_upheld_where_their_document_says() {
         plant("src/planted.rs", tag("one-pointer")),
         plant("src/planted.rs", tag("never-heard-of")),
         plant("src/planted.rs", concat!("Conflict::", "new(\"never-heard-of\", what)")),
-        // In its place nothing has the tag any more.
+        // The planted file takes the place of the only one with the tag.
         plant("storage/src/points.rs", ""),
     ];
     check(tags_and_entries, planted);
@@ -418,7 +418,7 @@ fn invariants_are_upheld_where_their_document_says() {
 /// Every module of the libraries has a row of its own in the code map.
 fn unmapped(files: &[File]) -> Vec<String> {
     let map = chapter(files, "docs/ARCHITECTURE.md", "\n## Code map");
-    // The kernel is a crate of its own, and tells of its modules itself.
+    // The kernel is a crate of its own, and describes its modules itself.
     let mut modules = BTreeSet::new();
     for file in files.iter().filter(|file| file.is_library()) {
         let Some((package, rest)) = ["actors/src/", "storage/src/", "src/"]
@@ -428,7 +428,7 @@ fn unmapped(files: &[File]) -> Vec<String> {
             continue;
         };
         match rest.split_once('/') {
-            // `recover.rs` stands for `recover/` as well.
+            // `recover.rs` counts for `recover/` as well.
             Some((folder, _))
                 if files.iter().any(|f| f.path == format!("{package}{folder}.rs")) => {}
             Some((folder, _)) => drop(modules.insert(format!("{package}{folder}/"))),

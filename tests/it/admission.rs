@@ -1,5 +1,5 @@
-//! No table can be written here (its creation fails), so unflushed data piles up as far as the
-//! budget allows. The clock is the simulator's: a deadline of an hour takes no time.
+//! Admission. No table can be written here (its creation fails), so unflushed data piles up as far
+//! as the budget allows. The clock is the simulator's: a deadline of an hour takes no time.
 
 use crate::harness::Simulated;
 use crate::kit::disk::content;
@@ -12,15 +12,14 @@ use sluicedb_storage::vfs::{Fault, OperationKind};
 use std::time::Duration;
 use tokio_test::task;
 
-/// A database in which only the budget of the whole engine is ever full: one range may have all of
-/// it.
+/// A database in which only the engine's budget is ever full: one range may use all of it.
 fn home(seed: u64) -> Simulated {
     let mut options = settings::tiny();
     options.sealed_memtables_max = 1000;
     Simulated::with(seed, options)
 }
 
-/// Fills the database until there is no room; returns what is in it.
+/// Writes until there is no room, and returns the content.
 fn overfill(home: &Simulated, db: &Db) -> Map {
     home.faults.arm(Fault::of(OperationKind::Create).named(".sst").sticky());
     home.faults.arm(Fault::of(OperationKind::Create).named(".tmp").sticky());
@@ -32,7 +31,7 @@ fn overfill(home: &Simulated, db: &Db) -> Map {
             Ok(_) => {
                 map.insert(key, value);
             }
-            // A log segment may not be ready yet; that is not the budget.
+            // The log may have no segment ready yet. That is not the budget.
             Err(error) if error.kind() == ErrorKind::Overloaded && map.len() < 100 => {
                 home.simulator.settle();
             }
@@ -91,18 +90,18 @@ fn try_never_waits_and_a_deadline_is_kept() {
     let deadline = home.simulator.now() + patience;
     let options = WriteOptions::default().by(deadline);
     overloaded(&home.run(db.submit_with(small_batch(), options)).unwrap_err());
-    // A deadline in the past is like `try`.
+    // A deadline that has passed acts like `try`.
     overloaded(
         &home.run(db.put_with("late", vec![0; 5000], WriteOptions::new().by(before))).unwrap_err(),
     );
 
-    // Reads do not care.
+    // Reads need no room.
     assert_eq!(home.run(content(&db)).unwrap(), expected);
     assert!(db.stats().waits_local + db.stats().waits_global >= 3);
     let stats = db.stats();
     assert!(stats.wait_micros_local + stats.wait_micros_global >= 3 * 3_600_000_000);
 
-    // Nothing of it was in the log.
+    // The log has none of the refused writes.
     drop(db);
     home.simulator.settle();
     home.faults.disarm();
@@ -128,7 +127,7 @@ fn who_waits_goes_on_when_there_is_room() {
     for put in &mut waiting {
         assert!(put.poll().is_pending(), "there is no room yet");
     }
-    // One of them gives up: nothing of it is written, and it does not stand in the others' way.
+    // One waiter gives up: nothing of its write happens, and it does not block the others.
     drop(waiting.remove(0));
     home.faults.disarm();
     home.run(async {
@@ -143,7 +142,7 @@ fn who_waits_goes_on_when_there_is_room() {
     home.run(db.close()).unwrap();
 }
 
-/// A waiter that is neither polled nor dropped keeps nobody waiting.
+/// A waiter that is neither polled nor dropped blocks nobody.
 #[test]
 fn a_future_that_nobody_polls_delays_nobody() {
     let home = home(3);
@@ -184,7 +183,7 @@ fn close_wakes_who_waits_for_room() {
             assert_eq!((error.kind(), error.outcome()), (ErrorKind::Closed, Outcome::NotApplied));
             assert_eq!(home.run(db.get("late")).unwrap(), None);
         }
-        // Fine, too: it was admitted before the doors closed.
+        // Correct as well: it was admitted before the doors closed.
         Ok(_) => assert!(home.run(db.contains_key("late")).unwrap()),
     }
 }
@@ -207,9 +206,9 @@ fn a_thousand_tasks_share_a_small_budget() {
     home.run(db.close()).unwrap();
 }
 
-/// Whoever waits for room, woken or not, keeps no memtable that others have flushed meanwhile: its
-/// memory is there for those who write. Planted: `admit_and_send` that keeps the catalog while it
-/// waits.
+/// A waiter for room, woken or not, keeps no memtable alive that was flushed meanwhile: the memory
+/// is free for other writers.
+/// Planted: `admit_and_send` that keeps its superversion while it waits.
 #[test]
 fn b5_who_waits_for_room_keeps_no_old_memtables() {
     let mut options = settings::tiny();

@@ -1,4 +1,5 @@
-//! Replacements of which some tables are taken over as they are: nobody can tell but by the files.
+//! Replacements that adopt some source tables as they are, by a link. Only the files show the
+//! difference.
 
 use crate::harness::{Home, Simulated, block_on, check, files};
 use crate::kit::chance::{Chance, cases_factor, replayed};
@@ -13,13 +14,13 @@ fn key(n: usize) -> Vec<u8> {
     format!("key{n:05}").into_bytes()
 }
 
-/// Tables of this directory that another name has as well.
+/// The tables of this directory whose file has another name as well.
 fn adopted(dir: &Path) -> usize {
     let tables = files(dir, ".sst");
     tables.iter().filter(|path| path.metadata().is_ok_and(|file| file.nlink() > 1)).count()
 }
 
-/// Some writes of one kind, as a source is filled.
+/// Fills a source with some writes of one kind.
 async fn some_writes(db: &Db, map: &mut Map, chance: &mut Chance) {
     let (first, count) = (chance.below(2000), chance.between(1, 400));
     let put = |map: &mut Map, batch: &mut WriteBatch, key: Vec<u8>, chance: &mut Chance| {
@@ -57,7 +58,7 @@ async fn some_writes(db: &Db, map: &mut Map, chance: &mut Chance) {
     }
 }
 
-/// Spans that ascend and do not overlap.
+/// Ascending spans that do not overlap.
 fn some_spans(chance: &mut Chance) -> Vec<std::ops::Range<Vec<u8>>> {
     let mut ends: Vec<usize> = (0..2 * chance.between(1, 2)).map(|_| chance.below(2500)).collect();
     ends.sort_unstable();
@@ -73,7 +74,7 @@ async fn replace(
     from: &(Snapshot, Map),
     spans: &[std::ops::Range<Vec<u8>>],
 ) -> usize {
-    // Of tables that lie over each other some keys count more than once.
+    // Where tables overlap, some keys count more than once.
     let mut stacks = 0;
     let (source, there) = from;
     let is_in = |key: &Vec<u8>| spans.iter().any(|span| span.contains(key));
@@ -93,7 +94,7 @@ async fn replace(
     stacks
 }
 
-/// All of `map` is there after an open, and after all of it is merged.
+/// Checks that all of `map` is found after an open, and again after a full compaction.
 fn check_reopened(home: &Home, map: &Map) {
     let db = home.open();
     block_on(async {
@@ -104,11 +105,11 @@ fn check_reopened(home: &Home, map: &Map) {
     });
 }
 
-/// Returns how many tables were taken over, and how often some that lie over each other were.
+/// Returns how many tables were adopted, and how often overlapping tables were adopted together.
 fn case(seed: u64) -> (usize, usize) {
     let chance = &mut Chance::new(seed);
     let mut options = settings::drawn(chance);
-    // The files tell which tables were taken over.
+    // The files show which tables were adopted.
     options.compression = chance.pick(&[Compression::None, Compression::Lz4]);
     let (new, mut live) = (Home::with(options), Home::with(settings::drawn(chance)));
     live.options.compression = chance.pick(&[Compression::None, Compression::Lz4]);
@@ -132,7 +133,7 @@ fn case(seed: u64) -> (usize, usize) {
                 check(&db, &map).await.unwrap();
             }
             if chance.one_in(8) {
-                // Of itself, at an earlier time.
+                // The source is the database itself, at an earlier instant.
                 let before = (db.snapshot(), map.clone());
                 some_writes(&db, &mut map, chance).await;
                 stacks += replace(&db, &mut map, &before, &some_spans(chance)).await;
@@ -154,8 +155,8 @@ fn case(seed: u64) -> (usize, usize) {
     (found, stacks)
 }
 
-/// Planted: each of the conditions of `View::stacks` left out; entries that are not counted;
-/// the keys behind a table that was taken over walked once more.
+/// Planted: each of the conditions of `View::stacks` left out; entries that are not counted; a
+/// second walk over the keys behind an adopted table.
 #[test]
 fn what_replaces_spans_is_what_the_source_has_whatever_its_tables() {
     if let Some(seed) = replayed() {
@@ -172,7 +173,7 @@ fn what_replaces_spans_is_what_the_source_has_whatever_its_tables() {
     eprintln!("{stacks} times tables were that lie over each other, and hide some entries");
 }
 
-/// Three flushes lie over each other, and a landing half full takes them.
+/// Three flushes overlap, and a landing that is half full takes them.
 fn stacked() -> Options {
     let mut options = settings::tiny();
     (options.l0_trigger_tables, options.l0_tables_max) = (8, 16);
@@ -182,7 +183,7 @@ fn stacked() -> Options {
     options
 }
 
-/// Tables over each other in a database with `stacked` options, and what is seen of them.
+/// Makes overlapping tables in a database with `stacked` options, and returns its content.
 async fn fill_stack(db: &Db) -> Map {
     let mut map = Map::new();
     for (round, step) in [3, 7, 11].into_iter().enumerate() {
@@ -198,9 +199,10 @@ async fn fill_stack(db: &Db) -> Map {
     map
 }
 
-/// What is older than a stack, and lies beside its span on both sides, is flushed after it.
+/// Data that is older than a stack, and lies on both sides of its span, is flushed after the stack
+/// was adopted.
 ///
-/// Planted: a stack in the first landing, where it lies under what is flushed.
+/// Planted: a stack in the first landing, below the tables that are flushed later.
 #[test]
 fn what_memory_has_beside_a_stack_is_flushed_over_it_whatever_crashes() {
     let scene = Simulated::with(5, stacked());
@@ -217,7 +219,7 @@ fn what_memory_has_beside_a_stack_is_flushed_over_it_whatever_crashes() {
         map.insert(name.into(), name.into());
     }
     let images = scene.disk.record_images(1);
-    // It lets the tables of the first one go, which is said at once.
+    // This replacement drops the tables of the first one, and publishes that at once.
     replace();
     assert!(db.level_info().iter().any(|level| level.landing_bytes > 0), "a stack");
     scene.run(db.flush()).unwrap();
@@ -236,7 +238,7 @@ fn what_memory_has_beside_a_stack_is_flushed_over_it_whatever_crashes() {
     scene.run(db.close()).unwrap();
 }
 
-/// Planted: the newest at the bottom; all of them in one layer.
+/// Planted: the newest table at the bottom; all tables in one layer.
 #[test]
 fn tables_that_lie_over_each_other_are_taken_over_in_their_order() {
     let (new, live) = (Home::with(stacked()), Home::with(stacked()));
@@ -263,7 +265,7 @@ fn tables_that_lie_over_each_other_are_taken_over_in_their_order() {
     check_reopened(&live, &map);
 }
 
-/// A checkpoint of a database with such tables, and one that is opened for reading.
+/// A database with adopted tables: its checkpoint, and an open for reading only.
 #[test]
 fn a_table_that_was_taken_over_is_a_table_like_others() {
     let (new, live) = (Home::new(), Home::new());
@@ -287,8 +289,8 @@ fn a_table_that_was_taken_over_is_a_table_like_others() {
     });
 }
 
-/// Planted: a table in front of memory that counts as another one in L0; a filter that is broken on
-/// the disk, and not where it was read before.
+/// Planted: an adopted table counted as one more in L0; a filter that is damaged on the disk, but
+/// was still good where it was read before.
 #[test]
 fn a_table_ahead_of_memory_is_taken_over_once_and_one_with_a_broken_filter_never() {
     let scene = Simulated::with(6, stacked());
@@ -307,7 +309,7 @@ fn a_table_ahead_of_memory_is_taken_over_once_and_one_with_a_broken_filter_never
     };
     replace();
     assert_eq!(linked(), 1);
-    // The footer says where the filter is.
+    // The footer has the filter's offset.
     let file = shared(&scene.disk).open_rw(&scene.dir.join(&scene.tables()[0])).unwrap();
     let mut offset = [0; 8];
     file.read_at(&mut offset, file.len().unwrap() - 128 + 32).unwrap();
@@ -317,7 +319,7 @@ fn a_table_ahead_of_memory_is_taken_over_once_and_one_with_a_broken_filter_never
     scene.run(db.close()).unwrap();
 }
 
-/// Planted: a table that is linked and not looked into.
+/// Planted: a table that is linked without a check.
 #[test]
 fn a_damaged_table_is_not_taken_over_and_what_was_there_stays() {
     let (new, live) = (Home::new(), Home::new());

@@ -70,7 +70,7 @@ fn what_can_never_succeed_is_refused_before_anything_happens() {
         );
         refused(db.put("a", &large).await.unwrap_err(), &too_large);
 
-        // In the middle of a batch: nothing of it.
+        // An invalid operation in the middle refuses the whole batch.
         let bad = |key: &[u8], value: &[u8]| {
             batch(|b| {
                 b.put("a", "2").put(key, value).delete("a");
@@ -120,7 +120,7 @@ fn the_largest_batch_that_fits_is_written_whole() {
         expected.insert(key, value);
         n += 1;
     }
-    // To the byte.
+    // Exactly up to the limit.
     let rest = batch_max - largest.encoded_len() - (1 + 1 + 2 + 1);
     largest.put("z", vec![1; rest]);
     expected.insert(b"z".to_vec(), vec![1; rest]);
@@ -152,7 +152,8 @@ fn an_empty_batch_does_nothing() {
     });
 }
 
-/// More operations than a turn on an executor thread may take: an engine thread does it.
+/// A batch with more operations than a turn on an executor thread may take is applied by an engine
+/// thread.
 #[test]
 fn a_batch_of_many_operations_is_atomic_too() {
     let mut options = Options::default();
@@ -185,7 +186,7 @@ async fn readers_never_see_half_a_batch() {
             }
         })
     };
-    // The reader has to have had its turns, on any machine.
+    // The loop runs until the reader had its turns, on any machine.
     let mut round = 0_u32;
     while round < 1_500 || (seen.load(Ordering::Relaxed) < 50 && round < 1_000_000) {
         let mut batch = WriteBatch::new();
@@ -217,7 +218,7 @@ async fn one_look(db: &Db) {
     }
 }
 
-/// As many ranges as there can be, and memory enough that nothing is sealed.
+/// The largest number of ranges, and so much memory that nothing is sealed.
 fn many_ranges(seed: u64) -> Simulated {
     let mut options = crate::kit::settings::tiny();
     options.memory_budget_bytes = 256 << 20;
@@ -237,7 +238,7 @@ fn scattered(operations: u32) -> WriteBatch {
     batch
 }
 
-/// Decoded once to find the ranges, and once more by each range for its own part.
+/// A batch is decoded once to find its ranges, and once by each range for its own operations.
 #[cfg(debug_assertions)]
 #[test]
 fn b3_a_batch_over_many_ranges_is_decoded_once_and_by_each_range_its_own_part() {
@@ -253,7 +254,7 @@ fn b3_a_batch_over_many_ranges_is_decoded_once_and_by_each_range_its_own_part() 
     assert_eq!(home.run(content(&db)).unwrap().len(), operations as usize);
 }
 
-/// Seed 2. Nothing of a heavy batch is looked at on the thread of its caller.
+/// Seed 2. The caller's thread looks at no operation of a heavy batch.
 #[cfg(debug_assertions)]
 #[test]
 fn b3_a_heavy_batch_over_many_ranges_is_routed_by_an_engine_thread() {
@@ -280,7 +281,8 @@ fn b3_a_heavy_batch_over_many_ranges_is_routed_by_an_engine_thread() {
     assert_eq!(home.run(content(&db)).unwrap().len(), operations as usize);
 }
 
-/// Also without waiting, at a deadline that has passed, and where the batch has to wait for room.
+/// The same holds without waiting, with a deadline that has passed, and for a batch that has to
+/// wait for room.
 #[test]
 fn b3_a_heavy_batch_over_many_ranges_is_written_in_every_way() {
     let home = many_ranges(3);
@@ -298,7 +300,7 @@ fn b3_a_heavy_batch_over_many_ranges_is_written_in_every_way() {
         db.write_with(scattered(operations), WriteOptions::new().by(past)).await.unwrap();
         db.submit(scattered(operations)).await.unwrap().await.unwrap();
         check(&db, &expected).await.unwrap();
-        // Wholly in one range.
+        // The whole batch is in one range.
         let mut one = WriteBatch::new();
         for n in 0..operations {
             one.put([&[7][..], &n.to_be_bytes()].concat(), "one");
@@ -316,10 +318,10 @@ fn b3_a_heavy_batch_over_many_ranges_is_written_in_every_way() {
     home.run(check(&home.open(), &expected)).unwrap();
 }
 
-/// The empty key is no key: whatever writes refuses it and goes on, whatever reads does not find
-/// it, and as the end of a span it means the beginning of all keys.
+/// The empty key is not a key. A write of it is refused and harms nothing else, a read of it finds
+/// nothing, and as a bound of a span it means the beginning of all keys.
 ///
-/// Planted: an empty key that is taken for the first range's.
+/// Planted: an empty key that is routed to the first range.
 #[test]
 fn x_16_the_empty_key_is_refused_by_whatever_writes_and_found_by_nothing() {
     let home = Home::new();

@@ -1,5 +1,5 @@
-//! Whole spans at once: tables from outside, spans cut out, spans that become what another database
-//! has.
+//! Whole spans at once: tables from outside, spans that are excised, and spans that are replaced
+//! from another database.
 
 use crate::harness::{Home, block_on};
 use crate::kit::disk::content;
@@ -32,7 +32,7 @@ async fn count(db: &Db, prefix: &str) -> usize {
     all.keys().filter(|key| key.starts_with(prefix.as_bytes())).count()
 }
 
-/// A table outside, with these keys.
+/// Writes a table outside the database, with these keys.
 fn table(dir: &tempfile::TempDir, name: &str, keys: &[String], value: &str) -> PathBuf {
     let path = dir.path().join(name);
     let mut writer = TableWriter::create(&path).unwrap();
@@ -66,8 +66,8 @@ fn t004_01_two_hundred_entries_go_from_one_database_to_another() {
     assert!(sluicedb::verify(target.path(), |_, _| {}).unwrap().is_sound());
 }
 
-/// 500 entries and their index become 50: no entry of the index is stale. In every state of the old
-/// ones.
+/// 500 entries and their index become 50. No index entry is stale afterwards, whatever state
+/// (memory, L0, level) the old ones were in.
 #[test]
 fn t004_02_five_hundred_become_fifty_and_no_index_entry_is_stale() {
     for state in ["memory", "tables", "levels", "all"] {
@@ -195,8 +195,8 @@ fn t004_05_bad_input_is_refused_and_changes_nothing() {
     });
 }
 
-/// Written before the call: gone. After it: there. Also when no memtable was flushed, and after a
-/// kill.
+/// A write before the call is gone, a write after it remains. That holds also when no memtable was
+/// flushed, and after a kill.
 #[test]
 fn t004_14_a_restart_agrees_with_what_was_cut_out_of_memory() {
     let (home, dir) = (home(), tempfile::tempdir().unwrap());
@@ -293,9 +293,10 @@ fn x_07_a_database_may_be_its_own_source() {
     });
 }
 
-/// All of it is one change, in the order of the batch; and it is there after a kill.
+/// A batch with range deletes is one change, applied in the order of its operations, and it
+/// survives a kill.
 ///
-/// Planted: what was put before its range was deleted stays; what was put afterwards goes.
+/// Planted: a put before the range delete that stays; a put after it that goes.
 #[test]
 fn a_batch_may_delete_ranges_and_put_into_them() {
     let home = home();

@@ -1,4 +1,5 @@
-//! Who writes the tables of a replacement: on which thread, for how long, and what stops it.
+//! The bulk worker: it writes the tables of a replacement. On which thread, for how long, and what
+//! stops it.
 
 use crate::harness::{PATIENCE, block_on};
 use crate::kit::disk::{content, fresh_dir, shared};
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread::ThreadId;
 
-/// Says that somebody was woken.
+/// A waker that reports each wake.
 struct Woken(mpsc::SyncSender<()>);
 
 impl Wake for Woken {
@@ -43,8 +44,9 @@ async fn fill(db: &Db, value: &str) {
     }
 }
 
-/// INVARIANT(no-block-on-executor): a replacement is dropped when it has been answered, and at its
-/// first polls. It happens wholly or not at all, and whoever drops it removes no file.
+/// INVARIANT(no-block-on-executor): a replacement is dropped after its answer, and after each of
+/// its first polls. It happens wholly or not at all, and the drop removes no file on the caller's
+/// thread.
 ///
 /// Planted: tables that pass through the caller on their way from the bulk worker to the version
 /// manager.
@@ -73,7 +75,8 @@ fn who_drops_a_replacement_removes_no_file() {
                 wake.recv_timeout(PATIENCE).expect("it goes on");
             }
         }
-        // One after the other: what was given up has ended when this has.
+        // The bulk worker works in order: when this excision has ended, the abandoned replacement
+        // has ended too.
         block_on(target.excise("x".."y")).unwrap();
         let all = block_on(content(&target)).unwrap();
         let new = all.values().filter(|value| &value[..] == b"new").count();
@@ -87,8 +90,8 @@ fn who_drops_a_replacement_removes_no_file() {
     block_on(async { (source.close().await.unwrap(), target.close().await.unwrap()) });
 }
 
-/// A disk on which each read of a file with this ending is counted, and the sixth one waits until
-/// it may go on.
+/// A disk that counts the reads of files with this ending, and holds the sixth one until it is
+/// released.
 struct Reads {
     count: Arc<AtomicUsize>,
     arrived: mpsc::Receiver<()>,
@@ -110,7 +113,7 @@ fn reads(disk: &MemVfs, ending: &'static str) -> Reads {
     Reads { count, arrived, go_on }
 }
 
-/// A table outside with many blocks.
+/// Writes a table outside the database with many blocks.
 fn table(disk: &MemVfs, path: &Path, value: &[u8]) {
     let options = TableOptions { block_bytes: 256, ..TableOptions::default() };
     let mut writer = ExternalWriter::create(&shared(disk), path, [7; 8], options).unwrap();
@@ -120,7 +123,7 @@ fn table(disk: &MemVfs, path: &Path, value: &[u8]) {
     writer.finish().unwrap();
 }
 
-/// Planted: a table that is checked from end to end without asking anybody.
+/// Planted: a table check that never looks whether the replacement was cancelled.
 #[test]
 fn close_does_not_wait_for_a_table_to_be_checked() {
     let (disk, path) = (MemVfs::new(), Path::new("/outside.table"));
@@ -142,13 +145,13 @@ fn close_does_not_wait_for_a_table_to_be_checked() {
     assert!(count < 10, "{count} reads");
 }
 
-/// Planted: a copy that asks only at an entry that comes out.
+/// Planted: a copy that looks for cancellation only at an entry that it emits.
 #[test]
 fn a_replacement_that_nobody_waits_for_stands_in_nobodys_way() {
     let (disk, path) = (MemVfs::new(), Path::new("/outside.table"));
     table(&disk, path, &[7; 100]);
     let mut options = settings::tiny();
-    // Nothing is merged, so the deletes stay.
+    // Nothing is compacted, so the deletes stay.
     (options.l0_trigger_tables, options.l0_tables_max) = (1000, 2000);
     options.write_buffer_bytes = Some(64 << 20);
     options.memtable_bytes = Some(32 << 20);
@@ -180,7 +183,7 @@ fn a_replacement_that_nobody_waits_for_stands_in_nobodys_way() {
         go_on.send(()).unwrap();
         block_on(target.excise("x".."y")).unwrap();
         let count = count.load(Ordering::SeqCst);
-        // The deletes alone are 24 MiB, in reads of one; tables are opened before.
+        // The deletes alone are 24 MiB, in reads of 1 MiB. Tables are opened before.
         let most = if of_table { 12 } else { 30 };
         assert!(count < most, "of_table: {of_table}, {count} reads");
     }
@@ -189,7 +192,8 @@ fn a_replacement_that_nobody_waits_for_stands_in_nobodys_way() {
     block_on(async { (source.close().await.unwrap(), target.close().await.unwrap()) });
 }
 
-/// Planted: tables that are all open at once; values that are only as short as the format wants.
+/// Planted: tables that are all open at once; values that are
+/// held against the format's limit alone.
 #[test]
 fn tables_come_in_with_one_open_and_no_value_is_too_long() {
     let disk = MemVfs::new();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-/// Drops its future after so many polls: `None` then.
+/// Drops its future after this many polls, and returns `None` then.
 struct DropAfter<F> {
     polls: usize,
     future: Option<Pin<Box<F>>>,
@@ -52,7 +52,7 @@ fn twins(round: u32) -> WriteBatch {
 
 type Action = (&'static str, fn(Db, u32) -> BoxFuture<'static, ()>);
 
-/// Every async function there is.
+/// Every async function of the API.
 fn actions() -> Vec<Action> {
     fn synced() -> WriteOptions {
         WriteOptions::durability(Durability::Synced)
@@ -124,7 +124,7 @@ fn any_future_may_be_dropped_at_any_poll() {
                 round += 1;
                 let done = home.run(drop_after(polls, action(db.clone(), round)));
                 dropped += usize::from(done.is_none());
-                // Whole or absent, and nothing hangs.
+                // Each batch is whole or absent, and nothing hangs.
                 let keys = ["twin/a", "twin/b"];
                 let both = home.run(db.multi_get(&keys)).unwrap();
                 assert_eq!(both[0], both[1], "{name} dropped after {polls} polls");
@@ -137,7 +137,7 @@ fn any_future_may_be_dropped_at_any_poll() {
             }
         }
         assert!(dropped >= 20, "only {dropped} futures were dropped half-way");
-        // Nothing was kept by the dropped ones: everything can still be filled and emptied.
+        // The dropped futures kept nothing: the database can still be filled and emptied.
         home.run(fill(&db, 400, 3_000));
         home.run(db.close()).unwrap();
         drop(db);
@@ -182,7 +182,7 @@ fn a_scan_that_was_dropped_in_the_middle_of_a_cold_read_is_fine() {
     assert!(home.run(limited.next_chunk()).unwrap().is_none());
     for polls in 0..20 {
         let mut scan = db.scan(..);
-        // The pending `next_chunk` is dropped, the scan is not: it goes on where it was.
+        // The pending `next_chunk` is dropped, but the scan is not: it continues where it was.
         home.run(drop_after(polls, async { scan.next_chunk().await.map(drop) }));
         let mut scan = db.scan("key0100".."kez");
         let mut found = 0;
@@ -190,7 +190,7 @@ fn a_scan_that_was_dropped_in_the_middle_of_a_cold_read_is_fine() {
             loop {
                 match drop_after(1, scan.next_chunk()).await {
                     None => {
-                        // Somebody else runs in between.
+                        // Another write runs in between.
                         db.put("other", "1").await.unwrap();
                     }
                     Some(Ok(Some(chunk))) => found += chunk.len(),
@@ -203,7 +203,7 @@ fn a_scan_that_was_dropped_in_the_middle_of_a_cold_read_is_fine() {
     }
 }
 
-/// No close, no wait: the next open in the same process comes at once.
+/// The database is dropped without `close`. The next open in the same process follows at once.
 #[test]
 fn a_database_may_be_dropped_and_opened_again_at_once() {
     let home = Home::new();
@@ -216,7 +216,7 @@ fn a_database_may_be_dropped_and_opened_again_at_once() {
             block_on(db.put(key, vec![round as u8; 300])).unwrap();
             expected += 1;
         }
-        // With work of every kind under way, and tickets nobody waits for.
+        // Work of every kind is under way, and tickets are dropped.
         if round % 3 == 0 {
             let mut flush = tokio_test::task::spawn(db.flush());
             let _ = flush.poll();
@@ -247,8 +247,8 @@ fn dropping_never_waits() {
     });
     assert!(flush.poll().is_pending());
     held.wait_until_held();
-    // The flush worker stands in the middle of its work, and will not move before `release`: if
-    // these waited for it, they would wait for ever.
+    // The flush worker is held in the middle of its work until `release`. A drop that waited for it
+    // would hang.
     drop(flush);
     drop(db);
     held.release();
@@ -267,7 +267,8 @@ fn p23_the_lock_is_held_until_the_last_call_to_the_disk_has_ended() {
     held.wait_until_held();
     drop(flush);
     drop(db);
-    // The flush worker is inside a call: whoever opened the directory now would meet its table.
+    // The flush worker is inside a call. Another open of the directory now would collide with its
+    // table.
     let lock = FileKind::Lock.path(&held.dir);
     assert!(matches!(shared(&held.disk).lock(&lock), Err(LockError::Held { .. })));
     held.release();
@@ -275,7 +276,7 @@ fn p23_the_lock_is_held_until_the_last_call_to_the_disk_has_ended() {
     assert_eq!(block_on(content(&db)).unwrap().len(), 100);
 }
 
-/// The runtime goes first, with tasks in it that write; what they were told is true.
+/// The runtime is dropped first, with writing tasks in it. What they acknowledged is true.
 #[test]
 fn a_runtime_may_be_dropped_before_the_database() {
     let home = Home::new();
@@ -306,7 +307,7 @@ fn a_runtime_may_be_dropped_before_the_database() {
             drop(db);
             drop(runtime);
         }
-        // In another runtime, at once. Tasks of the old one may hold their handles for a moment.
+        // Another runtime opens at once. Tasks of the old one may keep their handles for a moment.
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut tries = 0;
         let db = loop {
@@ -323,7 +324,7 @@ fn a_runtime_may_be_dropped_before_the_database() {
             let told = told[writer].load(Ordering::Acquire);
             if told > 0 {
                 let found = u64::from_be_bytes(found.unwrap()[..].try_into().unwrap());
-                // At most one more than what was told: the write whose future was dropped.
+                // At most one write more than was acknowledged: the write whose future was dropped.
                 assert!(found == told || found == told + 1, "{found} found, {told} acknowledged");
             }
         }

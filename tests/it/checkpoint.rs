@@ -20,14 +20,15 @@ async fn shown(db: &ReadOnlyDb) -> Map {
     collect(db.scan(..)).await.unwrap().into_iter().collect()
 }
 
-/// What is in the checkpoint in `dir`, which is sound and has nothing that it does not need.
+/// Returns the content of the checkpoint in `dir`, and checks that it is sound and has no file that
+/// it does not need.
 fn checkpointed(home: &Home, dir: &Path) -> Map {
     let summary = verify(dir).unwrap();
     assert!(summary.strays.is_empty(), "{summary:?}");
     closed(home, dir)
 }
 
-/// What is in the closed database in `dir`, which is sound.
+/// Returns the content of the closed database in `dir`, and checks that it is sound.
 fn closed(home: &Home, dir: &Path) -> Map {
     let builder = ReadOnlyDb::builder(dir).options(home.options.clone());
     let db = block_on(builder.open_read_only()).unwrap();
@@ -38,7 +39,7 @@ fn closed(home: &Home, dir: &Path) -> Map {
     map
 }
 
-/// Several ranges and levels, landings, and something in memory.
+/// A database with several ranges and levels, landings, and data in memory.
 fn filled() -> (Home, Db, Map) {
     let mut options = settings::tiny();
     options.initial_split_keys = vec![b"key0100".to_vec(), b"key0300".to_vec()];
@@ -76,7 +77,7 @@ fn a_checkpoint_is_a_database_with_what_was_there() {
     let later = block_on(content(&db)).unwrap();
     assert_eq!(checkpointed(&home, &to), expected, "what came later is not in it");
 
-    // It is a database like any other, and neither harms the other.
+    // The checkpoint is a database like any other. Neither harms the other.
     let copy = block_on(Db::builder(&to).options(home.options.clone()).open()).unwrap();
     block_on(async {
         assert_eq!(copy.ranges().len(), 3);
@@ -126,7 +127,7 @@ fn tables_are_copied_where_links_fail() {
     assert_eq!(reborn.run(shown(&copy)), expected);
     assert!(verify_directory(&shared(&reborn.disk), &to, &mut |_, _| {}).unwrap().is_sound());
 
-    // What an older one has is not copied again.
+    // A file that an older checkpoint has is not copied again.
     home.run(db.put("one", "more")).unwrap();
     let again = home.run(db.checkpoint(&to).incremental().into_future()).unwrap();
     assert_eq!((again.tables_copied, again.tables_kept), (0, made.tables_copied), "{again:?}");
@@ -190,7 +191,7 @@ fn a_directory_that_is_not_empty_is_refused_and_left_alone() {
     refused(&other.path());
     assert_eq!(fingerprint(&other.path()), before);
 
-    // A checkpoint that is open, or was opened for writing.
+    // The target is refused when it is open, or when it was opened for writing.
     let to = beside("copy");
     std::fs::create_dir(&to).unwrap();
     block_on(db.checkpoint(&to).into_future()).unwrap();
@@ -236,7 +237,7 @@ fn an_incremental_one_links_what_is_new_and_removes_what_is_not_needed() {
     assert!(all.files_removed > few.tables_kept, "{all:?}");
     assert_eq!(checkpointed(&home, &to), block_on(content(&db)).unwrap());
 
-    // Numbers of tables that only checkpoints have are not given out again after a crash either.
+    // Table numbers that only checkpoints use are not reused after a crash either.
     drop(db);
     let db = home.open();
     block_on(fill(&db, 50, 20));
@@ -258,7 +259,7 @@ fn tables(dir: &Path) -> BTreeSet<FileNumber> {
 #[test]
 fn another_history_of_the_same_database_is_found_out() {
     let mut options = settings::tiny();
-    // Nothing merges, so what is flushed keeps its number.
+    // Nothing is compacted, so each flushed table keeps its number.
     (options.l0_trigger_tables, options.l0_tables_max) = (1000, 2000);
     let home = Home::with(options);
     let (one, two) = (home.path().with_file_name("one"), home.path().with_file_name("two"));
@@ -276,7 +277,7 @@ fn another_history_of_the_same_database_is_found_out() {
     }
     block_on(db.checkpoint(&two).into_future()).unwrap();
     let before = fingerprint(&two);
-    // The other history gives the same numbers to other tables, once it has come as far.
+    // The other history gives the same numbers to other tables once it has made as many.
     while tables(&one).intersection(&tables(&two)).all(|table| common.contains(table)) {
         flushed(&fork, "another history");
         assert!(tables(&one).len() < 100, "no number in common");
@@ -301,7 +302,7 @@ fn a_checkpoint_that_nobody_waits_for_any_more_leaves_nothing() {
     assert!(pins.iter().any(|pin| pin.holder == PinHolder::Checkpoint), "{pins:?}");
     drop(checkpoint);
     held.release();
-    // The next one waits for it.
+    // The next checkpoint waits for this one.
     let other = fresh_dir();
     block_on(db.checkpoint(&other).into_future()).unwrap();
     assert_eq!(held.disk.list(&to).unwrap(), Vec::<String>::new());
@@ -337,10 +338,10 @@ fn closing_ends_a_checkpoint() {
     }
 }
 
-/// Writers of batches over all ranges, flushes, compactions, splits and merges, and spans that are
-/// replaced, beside checkpoints: each shows whole batches, those that were acknowledged before the
-/// call, none that began after its return, and of two spans that are replaced at once the same
-/// generation.
+/// Checkpoints beside writers of batches over all ranges, flushes, compactions, splits, merges and
+/// replaced spans. Each checkpoint shows whole batches only, every batch that was acknowledged
+/// before the call, none that began after its return, and the same generation of two spans that are
+/// replaced together.
 #[test]
 fn t004_22_a_checkpoint_beside_everything_else_is_one_instant() {
     let mut options = settings::tiny();

@@ -72,7 +72,7 @@ fn close_may_be_called_again_and_by_many() {
         db.close().await.unwrap();
         futures::try_join!(db.close(), db.close()).unwrap();
     });
-    // The handles are still there: the lock is not.
+    // The handles still exist, the lock does not.
     let again = home.open();
     assert_eq!(block_on(content(&again)).unwrap().len(), 300);
 }
@@ -86,7 +86,7 @@ fn t003_11_close_flushes_so_that_the_next_open_replays_nothing() {
     let db = home.open();
     assert_eq!((db.stats().recovered_entries, db.stats().recovered_torn_bytes), (0, 0));
     assert_eq!(block_on(content(&db)).unwrap(), expected);
-    // An unused database can be closed, too, again and again.
+    // An unused database can be closed too, and more than once.
     for _ in 0..3 {
         let db = {
             block_on(db.close()).unwrap();
@@ -168,7 +168,7 @@ fn a_dropped_close_goes_on() {
         drop(close);
         held.release();
         if polls > 0 {
-            // Somebody asked for it: it comes to its end, and so does who asks again.
+            // A polled close runs to its end, and so does a second close.
             block_on(db.close()).unwrap();
             closed(block_on(db.put("a", "1")));
         } else {
@@ -180,7 +180,7 @@ fn a_dropped_close_goes_on() {
     }
 }
 
-/// A runtime that has no more than so many threads to give.
+/// A runtime that refuses to start more than this many threads.
 #[derive(Debug)]
 struct Stingy {
     inner: Arc<dyn Runtime>,
@@ -215,8 +215,8 @@ impl Runtime for Stingy {
     }
 }
 
-/// Planted: the tasks dropped with the thread's body (the second close waits for ever, and after a
-/// drop the lock is never released).
+/// Planted: tasks that are dropped with the thread's body (the second close hangs, and a drop never
+/// releases the lock).
 #[test]
 fn b10_a_close_without_a_thread_has_not_happened_and_may_be_asked_for_again() {
     for again in [true, false] {
@@ -262,7 +262,7 @@ fn others_are_kept_out_until_the_last_actor_has_ended_also_without_a_thread_that
     assert!(is_locked(&home), "its actors have not looked up yet");
     home.simulator.settle();
     assert!(!is_locked(&home));
-    // An open that gets some of its threads.
+    // An open for which only some threads start.
     let mut kept_out = 0;
     for threads in 0.. {
         let runtime = Stingy::new(&home, threads);
@@ -296,7 +296,7 @@ fn o10_sync_after_close_says_closed() {
     });
 }
 
-/// Planted: what a closed database had, dropped with its last handle.
+/// Planted: state of a closed database that is freed by its last handle.
 #[test]
 fn who_drops_the_last_handle_closes_no_file_and_unmaps_nothing() {
     for closes in [true, false] {
@@ -320,12 +320,12 @@ fn who_drops_the_last_handle_closes_no_file_and_unmaps_nothing() {
         if closes {
             block_on(db.close()).unwrap();
         }
-        // A scan may have closed what was compacted away under it.
+        // A scan may have closed a table that was compacted away under it.
         on_callers.lock().unwrap().clear();
         while closed.try_recv().is_ok() {}
         drop(db);
         assert_eq!(*on_callers.lock().unwrap(), Vec::<PathBuf>::new());
-        // Another thread does it, and nobody need wait for that.
+        // Another thread closes the files, and no caller waits for that.
         let again = block_on(builder().open()).unwrap();
         assert_eq!(block_on(content(&again)).unwrap(), expected);
         let is_table = |path: &PathBuf| path.to_string_lossy().ends_with(".sst");
@@ -334,8 +334,8 @@ fn who_drops_the_last_handle_closes_no_file_and_unmaps_nothing() {
     }
 }
 
-/// A ticket may be dropped anywhere, and after everything else. Planted: a ticket that holds what
-/// routes the write, finished or not.
+/// A ticket may be dropped anywhere, also after everything else.
+/// Planted: a ticket that keeps the routes of its write, finished or not.
 #[test]
 fn who_drops_a_ticket_last_closes_no_file_and_unmaps_nothing() {
     for closes in [true, false] {
@@ -351,7 +351,7 @@ fn who_drops_a_ticket_last_closes_no_file_and_unmaps_nothing() {
                 let _ = of_engine.send(path.to_owned());
             }
         });
-        // All tables stay as they are.
+        // No table is compacted.
         let builder = Db::builder(fresh_dir()).vfs(shared(&disk));
         let db = block_on(builder.open()).unwrap();
         let expected = block_on(fill(&db, 20, 100));
@@ -373,7 +373,7 @@ fn who_drops_a_ticket_last_closes_no_file_and_unmaps_nothing() {
         let is_table = |path: &PathBuf| path.to_string_lossy().ends_with(".sst");
         assert!(!closed.try_iter().any(|path| is_table(&path)), "its tables are open");
         drop(db);
-        // By another thread, although the tickets are there.
+        // Another thread closes the tables, although the tickets still exist.
         while !is_table(&closed.recv_timeout(PATIENCE).expect("no table is closed")) {}
         drop((finished, unfinished));
         assert!(!on_callers.load(Ordering::SeqCst), "a caller has closed a file");

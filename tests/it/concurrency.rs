@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::JoinSet;
 
-/// Each task reads what it wrote, at once, while sixteen of them make the engine flush and compact.
+/// Each task reads its own write at once, while sixteen tasks make the engine flush and compact.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_tasks_read_their_own_writes() {
     let home = Home::new();
@@ -69,8 +69,8 @@ async fn balance(db: &Db, n: usize) -> i64 {
     i64::from_le_bytes(bytes[..].try_into().unwrap())
 }
 
-/// One task at a time moves money (who may is agreed outside of the database), in batches; whoever
-/// looks at an instant sees the same sum.
+/// One task at a time moves money, in batches. (The tasks agree outside the database whose turn it
+/// is.) A reader of one instant always sees the same sum.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sum_of_all_accounts_never_changes() {
     let home = Home::new();
@@ -161,7 +161,8 @@ async fn the_sum_of_all_accounts_never_changes() {
     }
 }
 
-/// A register that many write and many read: who has seen a value never sees an older one.
+/// A register with many writers and many readers: a reader that has seen a value never sees an
+/// older one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_sees_time_go_backwards() {
     let mut options = settings::tiny();

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 const SYNCED: WriteOptions = WriteOptions::durability(Durability::Synced);
 
-/// No compression, so that a test finds its values in the files; large memtables, so that it
-/// decides when they are flushed.
+/// Nothing is compressed, so that a test finds its values in the files. Memtables are large, so
+/// that the test decides when they are flushed.
 fn home() -> Home {
     let mut options = settings::tiny();
     options.compression = Compression::None;
@@ -20,7 +20,7 @@ fn home() -> Home {
     Home::with(options)
 }
 
-/// Where `text` is, in which of the files with this ending.
+/// Finds the file with this ending that contains `text`, and its offset there.
 fn find(home: &Home, ending: &str, text: &[u8]) -> (PathBuf, usize) {
     for path in home.files(ending) {
         let bytes = std::fs::read(&path).unwrap();
@@ -41,14 +41,14 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// Drops the database and waits until it has let go of the directory.
+/// Drops the database and waits until the engine has left the directory.
 fn leave(home: &Home, db: Db) {
     drop(db);
     let lock = std::fs::File::options().write(true).open(home.path().join("LOCK")).unwrap();
     lock.lock().unwrap();
 }
 
-/// As `leave`, once the log has come to rest.
+/// Waits until the log is at rest, then does as `leave`.
 fn settle_and_leave(simulator: &Simulator, home: &Home, db: Db) {
     simulator.settle();
     drop(db);
@@ -70,7 +70,7 @@ fn d2_damage_to_any_synced_record_refuses_to_open() {
         simulator.run(db.put_with(format!("key{n:04}"), marked(n), SYNCED)).unwrap();
     }
     settle_and_leave(&simulator, &home, db);
-    // The last one, too: an idle log says that its end is durable.
+    // Damage in the last record is found too: an idle log has recorded that its end is durable.
     for n in [0, 1, 20, 38, 39] {
         let (path, at) = find(&home, ".wal", &marked(n));
         flip(&path, at + 3);
@@ -79,7 +79,7 @@ fn d2_damage_to_any_synced_record_refuses_to_open() {
         assert_eq!(error.kind(), ErrorKind::Corrupt, "record {n}: {error:?}");
         assert_eq!(error.path(), Some(&*path));
         let offset = error.offset().expect("an offset") as usize;
-        // The record that is damaged begins a little before its value.
+        // The damaged record begins a little before its value.
         assert!(offset <= at && at < offset + 100, "{offset} for damage at {at}");
         let message = error.to_string();
         assert!(
@@ -106,7 +106,7 @@ fn a_torn_tail_is_cut_and_reported() {
     leave(&home, db);
     let (path, at) = find(&home, ".wal", &marked(39));
     let mut bytes = std::fs::read(&path).unwrap();
-    // The last record came only in part.
+    // The last record is incomplete.
     bytes[at + 5..].fill(0);
     std::fs::write(&path, bytes).unwrap();
     let db = home.open();
@@ -123,16 +123,16 @@ fn a_torn_tail_is_cut_and_reported() {
     assert_eq!(block_on(content(&db)).unwrap().len(), 40);
 }
 
-/// Goal: no value keeps a database from being opened after a crash, whatever it holds. Method: a
-/// value of 1 MiB, made of headers of log records, each of which claims all that follows it and
-/// confirms nearly all before it. Its own record is torn, at its beginning or its end, and
-/// nothing of it was synced.
+/// Goal: no value makes a database impossible to open after a crash, whatever bytes it holds.
+/// Method: a value of 1 MiB made of log record headers. Each header claims all bytes that follow
+/// it, and confirms nearly all that precede it. The value's own record is torn, at its beginning or
+/// its end, and none of it was synced.
 ///
-/// Planted: a budget for checksums, whose end refuses the log.
+/// Planted: a budget of checksums whose exhaustion refuses the log.
 #[test]
 fn a_torn_value_made_of_log_records_is_cut() {
-    // The engine that goes may have synced the value before it says so in the log. Then the damage
-    // is none that a crash leaves, and the open is right to refuse it.
+    // The engine may have synced the value on its way out before it records that in the log. Then
+    // no crash can leave such damage, and the open refuses it rightly.
     let mut tried = (0..8).map(|_| tear_value_made_of_log_records());
     assert!(tried.any(|tried| tried.is_ok()), "it is refused each time");
 }
@@ -149,19 +149,19 @@ fn tear_value_made_of_log_records() -> sluicedb::Result<()> {
         block_on(db.put_with(format!("key{n:04}"), marked(n), SYNCED)).unwrap();
     }
     let (path, _) = find(&home, ".wal", &marked(9));
-    // Of this segment, or one that follows.
+    // The error names this segment or a later one.
     let first: u16 = name(&path).trim_end_matches(".wal").parse().unwrap();
     let mut value = vec![0; 1 << 20];
     let count = value.len() / 24;
     for (n, head) in value.chunks_exact_mut(24).enumerate() {
         head[4..8].copy_from_slice(&((count - n - 1) as u32 * 24).to_le_bytes());
-        // A little before its own place, in eighths.
+        // A little before its own offset, in units of 8 bytes.
         head[8..12].copy_from_slice(&(514 + 3 * n as u32).to_le_bytes());
         head[12..14].copy_from_slice(&(first + n as u16 % 4).to_le_bytes());
         head[14] = 1;
         head[16..24].copy_from_slice(&11_u64.to_le_bytes());
     }
-    // With a key of 3 bytes it begins where a record could.
+    // With a key of 3 bytes the value begins where a record could begin.
     block_on(db.put("key", &value)).unwrap();
     leave(&home, db);
     let (path, start) = find(&home, ".wal", &value[..240]);
@@ -220,7 +220,7 @@ fn a_damaged_block_hurts_only_its_own_readers() {
         assert_eq!(error.path(), Some(&*path));
         let offset = error.offset().expect("an offset") as usize;
         assert!(offset <= at && at < offset + 512, "{offset} for damage at {at}");
-        // The same every time.
+        // Each read gives the same error.
         assert_eq!(db.get("key0200").await.unwrap_err().kind(), ErrorKind::Corrupt);
         assert!(db.multi_get(&["key0000", "key0200"]).await.is_err());
 
@@ -235,12 +235,12 @@ fn a_damaged_block_hurts_only_its_own_readers() {
             }
         }
         assert!((1..30).contains(&lost), "{lost} keys in a block of 256 bytes");
-        // A scan up to there works, one across it ends with the error, never silently.
+        // A scan up to the damage works. One across it ends with the error, never silently.
         assert_eq!(collect(db.scan(.."key0100")).await.unwrap().len(), 100);
         assert_eq!(collect(db.scan("key0300"..)).await.unwrap().len(), 100);
         assert_eq!(collect(db.scan(..)).await.unwrap_err().kind(), ErrorKind::Corrupt);
         assert_eq!(collect(db.scan(..).rev()).await.unwrap_err().kind(), ErrorKind::Corrupt);
-        // Writing goes on; compaction does not make a table that lacks entries.
+        // Writes continue. Compaction refuses to make a table that lacks entries.
         db.put("new", "1").await.unwrap();
         db.flush().await.unwrap();
         assert!(db.compact().await.is_err());
@@ -258,12 +258,13 @@ fn a_damaged_block_hurts_only_its_own_readers() {
     block_on(check(&db, &expected)).unwrap();
 }
 
-/// Goal: a damaged table is shown whoever meets it: `stats().damaged` is where an operator looks.
+/// Goal: `stats().damaged` shows a damaged table whichever read finds it, because an operator looks
+/// there.
 /// Method: each kind of read, alone, in a process of its own; on the caller's thread and on a read
 /// thread.
 ///
-/// Planted: a scan, a cold scan, a snapshot's read, a cold one, a cold `get`, and a `multi_get`,
-/// warm and cold, that say nothing.
+/// Planted: each of these reads not reporting: a scan, a cold scan, a snapshot's read, a cold one,
+/// a cold `get`, and a `multi_get`, warm and cold.
 #[test]
 fn every_reader_that_meets_damage_shows_it() {
     let mut options = settings::tiny();
@@ -311,7 +312,7 @@ fn every_reader_that_meets_damage_shows_it() {
             let home = home.reborn(disk);
             let db = home.open();
             let what = format!("{what}, cold: {cold}");
-            // Opens the table, and reads another block.
+            // This opens the table and reads another block.
             assert!(home.run(db.get("key0029")).unwrap().is_some(), "{what}");
             assert!(db.stats().damaged.is_empty(), "{what}");
             let before = db.stats().cold_reads;
@@ -327,8 +328,8 @@ fn every_reader_that_meets_damage_shows_it() {
     }
 }
 
-/// Each byte of each small file, each end of a file: the right content, or a typed error. Never
-/// another answer, never a panic.
+/// Damages each byte of each small file, and cuts each file at each length: the database gives the
+/// right content or a typed error, never another answer and never a panic.
 #[test]
 fn every_byte_of_a_small_database_may_be_damaged() {
     let mut options = settings::tiny();
@@ -386,7 +387,8 @@ fn every_byte_of_a_small_database_may_be_damaged() {
                     for (key, value) in &expected {
                         match block_on(db.get(key)) {
                             Err(error) => typed(error),
-                            // Not even the end of the log may be taken for torn: it was at rest.
+                            // Even the end of the log may not be taken for torn: the log was at
+                            // rest.
                             Ok(found) => assert_eq!(found.as_deref(), Some(&value[..]), "{what}"),
                         }
                     }

@@ -1,4 +1,5 @@
-//! The directory itself: that it lasts, whose it is, and what may stand in place of its files.
+//! The directory itself: it is durable, it belongs to one database, and its files may be replaced
+//! by other things.
 
 use crate::harness::{Home, PATIENCE, block_on, check, fill, fingerprint};
 use crate::kit::disk::shared;
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc;
 
-/// In the environment of the child: where it opens a database by a relative path.
+/// An environment variable of the child process: where it opens a database by a relative path.
 const CHILD: &str = "SLUICE_TEST_RELATIVE";
 
 #[test]
@@ -30,7 +31,7 @@ fn a2_every_directory_that_open_creates_is_durable() {
             simulator.kill();
             drop(db);
         };
-        // Another open was killed when it had created the directories, and before it synced any.
+        // An earlier open was killed after it had created the directories and before it synced any.
         let images = disk.record_images(1);
         die(open(&disk));
         let images = images.take();
@@ -109,7 +110,7 @@ fn is_refused(home: &Home, why: &str) {
     assert_eq!(fingerprint(&home.path()), before);
 }
 
-/// Opens on a thread of its own, so that a hang is told from an answer.
+/// Opens on a thread of its own, so that the test can tell a hang from an answer.
 fn open_in_time(home: &Home) -> sluicedb::Result<Db> {
     let (answer, answered) = mpsc::channel();
     let builder = home.builder();
@@ -130,11 +131,11 @@ fn o8_what_is_not_a_file_is_refused_by_name() {
     for file in home.files("") {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         if name == "RESERVE" {
-            // Nothing in it is ever read; it is made anew.
+            // Its content is never read. It is created anew.
             continue;
         }
         let unused = {
-            // A spare segment: nobody misses it.
+            // A spare segment: it holds no data.
             let page = fs::read(&file).unwrap();
             name.ends_with(".wal") && page[4096..].iter().all(|&byte| byte == 0)
         };
@@ -204,7 +205,7 @@ fn o8_the_files_of_others_are_not_touched() {
             assert_eq!(fs::read_to_string(home.path().join(name)).unwrap(), *content, "{name}");
         }
     }
-    // A damaged CURRENT of ours is damage, and still no reason to write.
+    // A damaged CURRENT of SluiceDB is damage, and still no reason to write.
     let home = Home::new();
     block_on(home.open().close()).unwrap();
     fs::remove_file(home.path().join("LOCK")).unwrap();

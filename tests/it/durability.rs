@@ -8,11 +8,12 @@ use sluicedb_storage::vfs::CrashKind;
 const SYNCED: WriteOptions = WriteOptions::durability(Durability::Synced);
 const BUFFERED: WriteOptions = WriteOptions::durability(Durability::Buffered);
 
-/// What the next process finds: after kill -9, and after a power cut that keeps nothing unsynced.
+/// Returns the content that the next process finds after kill -9, and after a power cut that keeps
+/// nothing unsynced.
 fn left(home: &Simulated) -> (Map, Map) {
     let look = |disk| {
         let next = home.reborn(disk);
-        // In a real crash the old engine would be gone by now.
+        // In a real crash the old engine would be gone already.
         let db = next.open();
         let found = next.run(content(&db)).unwrap();
         next.simulator.kill();
@@ -39,7 +40,7 @@ fn each_level_survives_what_it_says() {
         home.run(db.put_with("synced", "1", SYNCED)).unwrap();
         let (killed, cut) = left(&home);
         assert_eq!(killed.len(), 2);
-        // In front of it in the order of writes, so it is durable as well.
+        // It precedes the synced write in the order of writes, so it is durable as well.
         assert_eq!(cut.len(), 2);
 
         home.run(db.delete_with("synced", SYNCED)).unwrap();

@@ -1,5 +1,5 @@
-//! Spans that are cut out: where exactly, in every place where their keys may be, and what becomes
-//! of the rest. The disk and the clock are the simulator's.
+//! Excised spans: their exact bounds in every place where keys may be (memory, L0, levels), and
+//! what remains of the tables. The disk and the clock are the simulator's.
 
 use crate::harness::{Simulated, check};
 use crate::kit::oracle::Map;
@@ -15,7 +15,7 @@ fn key(n: usize) -> Vec<u8> {
     format!("k{n:04}").into_bytes()
 }
 
-/// Even numbers, so that there is a gap behind each key; written so that they end up in `state`.
+/// Puts keys of even numbers, so that there is a gap behind each key, and brings them into `state`.
 async fn fill(db: &Db, map: &mut Map, numbers: Range<usize>, value: u8, state: &str) {
     for n in numbers.step_by(2) {
         db.put(key(n), vec![value; 200]).await.unwrap();
@@ -44,7 +44,8 @@ async fn agree(db: &Db, map: &Map) -> sluicedb::Result<()> {
     Ok(())
 }
 
-/// All reads agree now, after a kill, and after everything was flushed and merged.
+/// Checks that all reads agree with `map` now, after a kill, and after a flush and a full
+/// compaction.
 fn agrees(home: &Simulated, db: Db, map: &Map) {
     home.run(agree(&db, map)).unwrap();
     agrees_after_a_restart(home, map);
@@ -66,8 +67,8 @@ fn agrees_after_a_restart(home: &Simulated, map: &Map) {
     reborn.simulator.kill();
 }
 
-/// What the manifest has of the keys of these tests. It says with the next edit that a change has
-/// happened.
+/// The slices of these tests' keys in the manifest. A change
+/// reaches the manifest with the next edit, so this makes one.
 fn slices(home: &Simulated, db: &Db, map: &mut Map) -> Vec<SliceMeta> {
     home.run(db.put("~", "an edit")).unwrap();
     map.insert(b"~".to_vec(), b"an edit".to_vec());
@@ -76,7 +77,7 @@ fn slices(home: &Simulated, db: &Db, map: &mut Map) -> Vec<SliceMeta> {
     all.filter(|slice| slice.min_key()[..] != *b"~").collect()
 }
 
-/// Nothing is merged because of L0 or in a rest, and tables are as large as their entries.
+/// Nothing is compacted because of L0 or after a rest, and table sizes follow their entries.
 fn options() -> Options {
     let mut options = settings::tiny();
     (options.l0_trigger_tables, options.l0_tables_max) = (100, 200);
@@ -88,8 +89,8 @@ fn options() -> Options {
     options
 }
 
-/// Planted: a span that takes its end along; a table that ends where a span begins and is cut;
-/// remainders of one side only.
+/// Planted: a span that includes its end; a table that is cut although it ends where the span
+/// begins; remainders on one side only.
 #[test]
 fn t004_09_a_key_at_the_start_of_a_span_goes_and_one_at_its_end_stays() {
     let mut options = options();
@@ -109,7 +110,7 @@ fn t004_09_a_key_at_the_start_of_a_span_goes_and_one_at_its_end_stays() {
     };
     let behind = |key: &[u8]| [key, &[0]].concat();
     let (whole, one) = (tables.len(), first.number());
-    // The span; how many slices are left, and how many of the table that is looked at.
+    // The span, the number of slices left, and the number of slices of the observed table.
     let cases = [
         ("from one key to another", inside(2)..inside(4), whole + 1, 2),
         ("one key", inside(3)..behind(&inside(3)), whole + 1, 2),
@@ -135,7 +136,7 @@ fn t004_09_a_key_at_the_start_of_a_span_goes_and_one_at_its_end_stays() {
         assert_eq!((slices.len(), there), (left, of_table), "{name}: {slices:?}");
         agrees(&home, db, &map);
     }
-    // The same ends where the keys are in memory, or in L0.
+    // The same bounds hold for keys in memory and in L0.
     for state in ["memory", "l0"] {
         for span in
             [key(20)..key(40), key(19)..key(41), key(20)..behind(&key(20)), key(21)..key(22)]
@@ -150,16 +151,16 @@ fn t004_09_a_key_at_the_start_of_a_span_goes_and_one_at_its_end_stays() {
     }
 }
 
-/// What is left of a table keeps its numbers: older than what was written before the change, and
-/// hidden by it.
+/// The remainder of a table keeps its sequence numbers: it is older than later writes, and they
+/// hide it.
 ///
-/// Planted: remainders that get the number of the change (an older value comes back).
+/// Planted: remainders that get the sequence number of the change (an older value reappears).
 #[test]
 fn t004_10_what_is_left_of_a_table_keeps_its_sequence_numbers() {
     let home = Simulated::with(410, options());
     let (db, mut map) = (home.open(), Map::new());
     home.run(fill(&db, &mut map, 0..120, 1, "level"));
-    // Newer ones of the same keys, in a table over it and in memory.
+    // Newer values of the same keys, in a table above and in memory.
     home.run(fill(&db, &mut map, 0..120, 2, "l0"));
     home.run(fill(&db, &mut map, 100..120, 3, "memory"));
     home.run(db.delete(key(10))).unwrap();
@@ -181,7 +182,8 @@ fn t004_10_what_is_left_of_a_table_keeps_its_sequence_numbers() {
     assert_eq!(numbers(&are), were);
     home.run(fill(&db, &mut map, 70..76, 4, "memory"));
     home.run(check(&db, &map)).unwrap();
-    // Who came before sees what was there, in its order, also who had begun to walk.
+    // A snapshot or scan from before the change sees the old content, in order, also when it was
+    // half-way.
     let mut rest = vec![(first.0.to_vec(), first.1.to_vec())];
     while let Some(entry) = home.run(scan.next()) {
         let (key, value) = entry.unwrap();
@@ -192,14 +194,14 @@ fn t004_10_what_is_left_of_a_table_keeps_its_sequence_numbers() {
     agrees(&home, db, &map);
 }
 
-/// Planted: a file that goes with the first of its slices; one that nobody removes; a count that
-/// starts anew with each open.
+/// Planted: a file that is deleted with the first of its slices; a file that is never deleted; a
+/// count of slices that starts anew with each open.
 #[test]
 fn t004_11_a_file_goes_with_the_last_of_the_three_slices_that_share_it() {
     for reopened in [false, true] {
         let mut home = Simulated::with(411, options());
         let (mut db, mut map) = (home.open(), Map::new());
-        // In L0, where a file of which little is left is not rewritten.
+        // In L0, where a file with a small remainder is not rewritten.
         home.run(fill(&db, &mut map, 0..200, 1, "l0"));
         let tables = home.tables();
         assert_eq!(tables.len(), 1);
@@ -231,10 +233,10 @@ fn t004_11_a_file_goes_with_the_last_of_the_three_slices_that_share_it() {
     }
 }
 
-/// A range delete is the same as a cut: what is deleted across the end of an earlier cut goes
-/// outside of it, and inside there is nothing left to go. What is written afterwards stays.
+/// A range delete equals an excision. A delete that reaches across the end of an earlier excision
+/// removes the keys outside it; inside nothing is left. Later writes stay.
 ///
-/// Planted: a delete that goes up to the cut; one that hides what comes later.
+/// Planted: a delete that stops at the earlier excision; one that hides later writes.
 #[test]
 fn t004_20_a_range_is_deleted_across_the_end_of_what_was_cut_out() {
     for state in ["memory", "l0", "level"] {
@@ -247,7 +249,7 @@ fn t004_20_a_range_is_deleted_across_the_end_of_what_was_cut_out() {
             let (db, mut map) = (home.open(), Map::new());
             home.run(fill(&db, &mut map, 0..100, 1, state));
             if state == "memory" {
-                // It stays there.
+                // The flush fails, so the keys stay in memory.
                 home.faults.arm(Fault::of(OperationKind::Create).named(".tmp").sticky());
                 home.faults.arm(Fault::of(OperationKind::Create).named(".sst").sticky());
             }
@@ -260,7 +262,7 @@ fn t004_20_a_range_is_deleted_across_the_end_of_what_was_cut_out() {
             cut(&mut map, &deleted);
             home.run(agree(&db, &map)).unwrap();
             home.faults.disarm();
-            // Another one inside a batch, which deletes first what it puts then.
+            // Another range delete, inside a batch that puts keys of the span afterwards.
             let mut batch = WriteBatch::new();
             batch.delete_range(deleted.clone()).put(key(44), "after").put(key(70), "after");
             home.run(db.write(batch)).unwrap();
@@ -273,7 +275,7 @@ fn t004_20_a_range_is_deleted_across_the_end_of_what_was_cut_out() {
     }
 }
 
-/// Planted: a view that holds no point; a scan that looks into the newest superversion.
+/// Planted: a view that pins no point; a scan that reads the newest superversion.
 #[test]
 fn x_06_a_snapshot_outlives_a_cut_and_the_overwriting_of_what_was_beside_it() {
     let mut options = settings::tiny();
@@ -310,10 +312,10 @@ fn x_06_a_snapshot_outlives_a_cut_and_the_overwriting_of_what_was_beside_it() {
     agrees(&home, db, &map);
 }
 
-/// The sizes that are shown of slices stay within those of their file, whatever is cut out of it,
-/// and are exact again when all of it has been rewritten.
+/// The reported sizes of slices never exceed those of their file, whatever is excised, and are
+/// exact again after a full rewrite.
 ///
-/// Planted: sizes of remainders that are those of the whole; a share that is taken off twice.
+/// Planted: remainders that have the whole file's size; a share that is subtracted twice.
 #[test]
 fn x_15_the_parts_of_a_table_are_never_larger_than_it_nor_less_than_nothing() {
     let home = Simulated::with(15, options());
@@ -353,9 +355,9 @@ fn x_15_the_parts_of_a_table_are_never_larger_than_it_nor_less_than_nothing() {
     agrees(&home, db, &map);
 }
 
-/// There is no key behind the largest one, so a span that is to contain it has no end.
+/// No key is larger than the largest one, so a span that contains it has no end.
 ///
-/// Planted: an end that is included and is taken for the key in front of it.
+/// Planted: an inclusive end that is replaced by the key in front of it.
 #[test]
 fn x_17_the_largest_key_is_cut_out_by_a_span_without_an_end() {
     let largest = vec![0xFF; 65_535];
@@ -369,7 +371,7 @@ fn x_17_the_largest_key_is_cut_out_by_a_span_without_an_end() {
     map.remove(&vec![0xFF; 65_534]);
     home.run(check(&db, &map)).unwrap();
     assert_eq!(home.run(db.get(&largest)).unwrap().as_deref(), Some(&b"v"[..]), "the end stays");
-    // A table with it comes in for a span that includes it, and goes again.
+    // A table with the largest key replaces a span that includes it, and is removed again.
     let new = Map::from([(largest.clone(), b"new".to_vec())]);
     let table = home.outside("largest", new.iter().map(|(key, value)| (key, Some(value))));
     let plan = IngestPlan::new().replace(b"b".to_vec()..=largest.clone(), [table]);
@@ -381,7 +383,7 @@ fn x_17_the_largest_key_is_cut_out_by_a_span_without_an_end() {
     agrees(&home, db, &map);
 }
 
-/// Planted: an empty value that is taken for a delete in one of the places.
+/// Planted: an empty value that is taken for a delete, in memory or in a table.
 #[test]
 fn x_18_an_empty_value_is_no_delete_in_any_place() {
     let source = Simulated::new(18);

@@ -1,4 +1,4 @@
-//! An actor that breaks: everybody who waits is told, nobody waits for ever, nothing is lost.
+//! An actor panics: every waiter is answered, nobody hangs, nothing is lost.
 
 use crate::harness::{Home, Simulated, block_on, fill};
 use crate::kit::disk::{content, fresh_dir, shared};
@@ -6,7 +6,7 @@ use crate::kit::settings;
 use sluicedb::{Db, Durability, ErrorKind, HealthState, WriteOptions};
 use sluicedb_storage::vfs::{MemVfs, OperationKind};
 
-/// The disk panics under the actor that does this; a stand-in for any broken rule.
+/// The disk panics under the actor that does this operation. It stands for any broken rule.
 fn breaking(home: &Simulated, kind: OperationKind, name: &'static str) {
     home.disk.on_operation(move |_, operation| {
         let file = operation.path.file_name().unwrap_or_default().to_string_lossy();
@@ -30,7 +30,7 @@ fn a_panicking_actor_stops_the_engine_and_leaves_nobody_waiting() {
         home.simulator.settle();
         breaking(&home, kind, name);
         let mut health = db.health();
-        // Something fails in the end, whoever it is that broke.
+        // Some write fails in the end, whichever actor broke.
         let mut failed = None;
         for n in 0..400 {
             let key = format!("more{n:03}").into_bytes();
@@ -55,7 +55,7 @@ fn a_panicking_actor_stops_the_engine_and_leaves_nobody_waiting() {
         ] {
             assert_eq!(error.kind(), ErrorKind::Internal, "{actor}: {error:?}");
         }
-        // Reads go on; and after a reopen everything acknowledged is there.
+        // Reads continue. After a reopen every acknowledged write is found.
         let found = home.run(content(&db)).unwrap();
         assert!(expected.iter().all(|(key, value)| found.get(key) == Some(value)), "{actor}");
         drop(db);
@@ -67,7 +67,7 @@ fn a_panicking_actor_stops_the_engine_and_leaves_nobody_waiting() {
     }
 }
 
-/// The same with real threads: the panic must not take the process, nor the caller, with it.
+/// The same with real threads: the panic must kill neither the process nor the caller.
 #[test]
 fn a_panic_on_an_engine_thread_stays_there() {
     let disk = MemVfs::new();

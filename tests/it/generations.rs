@@ -1,5 +1,5 @@
-//! Three spans, a primary one and two indexes of it, that are replaced together again and again,
-//! and those who read them meanwhile. Each value says of which generation it is.
+//! Three spans, a primary one and its two indexes, are replaced together again and again beside
+//! readers. Each value names its generation.
 
 use crate::harness::block_on;
 use crate::kit::disk::{collect, fresh_dir, shared};
@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const ROUNDS: u64 = 1000;
 const SPANS: [&str; 3] = ["user/", "by-age/", "by-name/"];
-/// In each generation; others only in some.
+/// The keys in every generation. Other keys are only in some.
 const ALWAYS: u64 = 4;
 
 fn key(span: usize, n: u64) -> String {
     format!("{}{n:03}", SPANS[span])
 }
 
-/// How many a generation has in a span.
+/// The number of entries of a generation in a span.
 fn count(span: usize, generation: u64) -> u64 {
     ALWAYS + (generation + span as u64) % 5
 }
@@ -36,7 +36,7 @@ fn of(value: &[u8]) -> u64 {
     std::str::from_utf8(value).unwrap().trim_end_matches('.').parse().unwrap()
 }
 
-/// What the source is to have: a generation, and nothing of the one before.
+/// The batch that gives the source one generation, and removes the generation before.
 fn generation(number: u64) -> WriteBatch {
     let mut batch = WriteBatch::new();
     for span in 0..SPANS.len() {
@@ -51,7 +51,7 @@ fn generation(number: u64) -> WriteBatch {
     batch
 }
 
-/// The entries of all spans are those of one generation, all of them. Which?
+/// Checks that the entries of all spans are all entries of one generation, and returns it.
 fn whole(entries: &Entries) -> u64 {
     let mut in_spans = entries.iter().filter(|(key, _)| !key.starts_with(b"beside/")).peekable();
     let number = of(&in_spans.peek().expect("there is always something").1);
@@ -80,13 +80,13 @@ impl Seen {
     }
 }
 
-/// One look at the target, in one of the ways that there are.
+/// Reads the target once, in one of the possible ways.
 fn look(way: usize, target: &Db, seen: &mut Seen) {
     let keys: Vec<_> = (0..SPANS.len()).map(|span| key(span, seen.last % ALWAYS)).collect();
     block_on(async {
         match way {
             0 => {
-                // Each lookup is of its own instant, and none of an older one than the last.
+                // Each lookup has its own instant, never an older one than the last.
                 for key in &keys {
                     seen.see(of(&target.get(key).await.unwrap().expect("it is always there")));
                 }
@@ -123,12 +123,12 @@ fn look(way: usize, target: &Db, seen: &mut Seen) {
     });
 }
 
-/// Goal: whoever reads while three spans are replaced a thousand times sees one generation in all
-/// of them, and none after a later one, while ranges are split and merged in the spans, memory is
-/// flushed and tables are merged.
+/// Goal: while three spans are replaced a thousand times, a reader sees one generation in all of
+/// them, and never an older one than before. Ranges are split and merged in the spans, memory is
+/// flushed and tables are compacted meanwhile.
 ///
 /// Planted: spans that are replaced one after the other; a superversion that is published without
-/// its number; a flush under way that brings back what was cut out.
+/// its sequence number; a flush under way that brings back excised entries.
 #[test]
 fn t004_06_readers_see_one_generation_of_all_spans() {
     let (source, target) = (open(), open());
@@ -137,7 +137,7 @@ fn t004_06_readers_see_one_generation_of_all_spans() {
             source.write(generation(number)).await.unwrap();
             let spans = ["by-age/".."by-age0", "by-name/".."by-name0", "user/".."user0"];
             target.replace_from(&source.snapshot(), spans, OnEmpty::Refuse).await.unwrap();
-            // Memory has something of it, too, which the next one cuts out.
+            // Some entries are put into memory too; the next replacement removes them.
             let mut batch = WriteBatch::new();
             for span in 0..SPANS.len() {
                 batch.put(key(span, number % ALWAYS), value(number));

@@ -51,7 +51,7 @@ impl Home {
         block_on(self.builder().open()).unwrap()
     }
 
-    /// The files with these endings (or beginnings), sorted.
+    /// The files whose name contains this text, sorted.
     pub fn files(&self, part: &str) -> Vec<PathBuf> {
         files(&self.path(), part)
     }
@@ -111,7 +111,7 @@ impl Simulated {
         self.run(self.builder().open()).unwrap()
     }
 
-    /// What the manifest says.
+    /// The content of the manifest.
     pub fn image(&self) -> Image {
         let vfs = shared(&self.disk);
         let current = read_current(&vfs, &self.dir).unwrap().expect("there is a database");
@@ -133,7 +133,7 @@ impl Simulated {
         outside(&self.disk, name, entries)
     }
 
-    /// The same directory on another disk, in a new process.
+    /// The same directory on another disk, as a new process sees it.
     pub fn reborn(&self, disk: MemVfs) -> Self {
         Self::on(disk, self.dir.clone(), 77, self.options.clone())
     }
@@ -201,12 +201,12 @@ impl Held {
         block_on(self.builder().open()).unwrap()
     }
 
-    /// From now on nobody gets further than to the creation of a table.
+    /// Holds every creation of a table from now on.
     pub fn hold(&self) {
         *self.gate.closed.lock().unwrap() = true;
     }
 
-    /// Waits until somebody stands there.
+    /// Waits until a thread is held.
     pub fn wait_until_held(&self) {
         self.arrivals.recv_timeout(PATIENCE).expect("nobody writes a table");
     }
@@ -219,7 +219,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Also when a test panics: the engine's threads would wait for ever.
+        // This runs also when a test panics: the engine's threads would hang otherwise.
         if let Ok(mut closed) = self.gate.closed.lock() {
             *closed = false;
         }

@@ -1,4 +1,4 @@
-//! Overwritten entries give their memory back without a flush, and nobody misses anything.
+//! Overwritten entries free their memory without a flush, and no reader misses anything.
 
 use crate::harness::{Home, Simulated, block_on};
 use crate::kit::chance::Chance;
@@ -19,7 +19,7 @@ fn options(buffer_compaction: bool) -> Options {
     options
 }
 
-/// Twenty hot keys among a few cold ones; actors get to run in between.
+/// Writes twenty hot keys among a few cold ones. The actors run in between.
 fn write_hot(home: &Simulated, db: &Db, rounds: u32) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut chance = Chance::new(7);
     let mut model = BTreeMap::new();
@@ -62,7 +62,7 @@ fn run(buffer_compaction: bool) -> Stats {
     stats
 }
 
-/// Planted: `OverlayState::reclaim` that never does.
+/// Planted: `OverlayState::reclaim` that does nothing.
 #[test]
 fn hot_keys_are_compacted_and_not_flushed() {
     let (on, off) = (run(true), run(false));
@@ -79,8 +79,9 @@ fn hot_keys_are_compacted_and_not_flushed() {
     assert!(on.active_bytes < 512 << 10, "{}", on.active_bytes);
 }
 
-/// A snapshot sees its instant while everything it shows is overwritten many times; what it held
-/// goes when it does. Planted: `Engine::view` that holds no point.
+/// A snapshot sees its instant while everything in it is overwritten many times. The memory it
+/// pinned is freed with it.
+/// Planted: `Engine::view` that pins no point.
 #[test]
 fn a_snapshot_outlives_the_overwriting_of_all_it_shows() {
     let home = Simulated::with(4, options(true));
@@ -104,8 +105,9 @@ fn a_snapshot_outlives_the_overwriting_of_all_it_shows() {
     check(&home, &db, &after);
 }
 
-/// Writes stop in the middle of a compaction: the reclaimer finishes it, and memory falls. Planted:
-/// a reclaimer that is never told.
+/// Writes stop in the middle of a compaction in memory. The reclaimer finishes it, and memory
+/// falls.
+/// Planted: a reclaimer that is never woken.
 #[test]
 fn the_reclaimer_finishes_what_writers_left() {
     let home = Simulated::with(5, options(true));
@@ -140,7 +142,7 @@ fn the_reclaimer_finishes_what_writers_left() {
 }
 
 /// Lookups, scans and snapshots on threads of their own beside writers that overwrite all the time:
-/// values are whole, keys never missing, numbers never fall.
+/// values are whole, no key is missing, and counters never fall.
 #[test]
 fn readers_beside_overwriting_writers_see_whole_new_values() {
     let home = Home::with(options(true));
@@ -203,12 +205,12 @@ fn readers_beside_overwriting_writers_see_whole_new_values() {
     block_on(db.close()).unwrap();
 }
 
-/// A span is cut out while its memtable is being compacted: some of its entries have been copied,
-/// some have not, and some were written meanwhile. None is found any more, whatever state the
-/// compaction is in, and nothing else is lost; who came before sees all of them.
+/// A span is excised while its memtable is compacted in memory: some of its entries have been
+/// copied, some have not, and some were written meanwhile. None is found afterwards, whatever the
+/// state of the compaction, and nothing else is lost. Readers from before see all of them.
 ///
-/// Planted: a cut that is known to the memtable's index only; a seal in the middle of a compaction
-/// that forgets what was not yet copied.
+/// Planted: an excision that only the memtable's index knows; a seal in the middle of a compaction
+/// that forgets the entries not yet copied.
 #[test]
 fn x_05_a_span_is_cut_out_while_its_memtable_is_compacted() {
     let mut while_compacting = 0;
@@ -229,7 +231,7 @@ fn x_05_a_span_is_cut_out_while_its_memtable_is_compacted() {
             assert!(left > 0, "no compaction ever began");
             put(&mut model);
         }
-        // Into its middle, and at last beyond its end.
+        // The writes reach its middle, and at last beyond its end.
         (0..round * 4).for_each(|_| put(&mut model));
         while_compacting += usize::from(db.stats().ranges[0].buffer.compacting);
         let (snapshot, before) = (db.snapshot(), model.clone());

@@ -1,5 +1,5 @@
-//! Tables that come in: beside writers that wait, beside each other, and as the last thing that
-//! happened.
+//! Ingested tables: beside writers that wait, beside each other, and as the last change before a
+//! restart.
 
 use crate::harness::{Home, PATIENCE, Simulated, block_on, check, outside};
 use crate::kit::disk::{content, fresh_dir, shared};
@@ -22,7 +22,7 @@ fn entries(prefix: &str, numbers: std::ops::Range<usize>, value: &str) -> Map {
     numbers.map(|n| (key(prefix, n), value.as_bytes().to_vec())).collect()
 }
 
-/// Waits until it is so, which has to come.
+/// Waits until it is so; panics after [`PATIENCE`].
 fn wait_until(is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -31,13 +31,13 @@ fn wait_until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// What a thread came to, which has to come to an end.
+/// The result of a thread that has to end.
 fn ended<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     wait_until(|| thread.is_finished());
     thread.join().unwrap()
 }
 
-/// A database whose flush worker can be stopped; all others go on.
+/// A database whose flush worker can be held; all other actors run.
 struct Flushless {
     disk: MemVfs,
     db: Db,
@@ -61,19 +61,19 @@ impl Flushless {
         Self { disk, db, gate }
     }
 
-    /// Nothing is flushed as long as this is there.
+    /// Nothing is flushed while the returned value lives.
     fn shut(&self) -> Shut<'_> {
         *self.gate.0.lock().unwrap() = true;
         Shut(self)
     }
 
-    /// Writes under `prefixes` in turn until there is no room, and says whose was short.
+    /// Writes under `prefixes` in turn until there is no room, and returns which scope was full.
     fn fill_up(&self, prefixes: &[String], len: usize, map: &mut Map) -> Scope {
         let began = Instant::now();
         for n in 0.. {
             let prefix = &prefixes[n % prefixes.len()];
             let (key, value) = (key(prefix, n / prefixes.len()), vec![n as u8; len]);
-            // The log may have no segment ready, or a seal may be on its way.
+            // The log may have no segment ready, or a seal may be under way.
             let patience = Instant::now() + Duration::from_millis(300);
             match block_on(self.db.put_with(&key, &value, WriteOptions::new().by(patience))) {
                 Ok(_) => drop(map.insert(key, value)),
@@ -101,12 +101,12 @@ impl Drop for Shut<'_> {
     }
 }
 
-/// Writers write into the span while it is cut out, again and again. What was acknowledged before
-/// the call is gone, what was begun after it is there; of each writer's writes in between those up
-/// to some point are gone, and a restart agrees about that point.
+/// Writers write into a span while it is excised again and again. A write acknowledged before the
+/// call is gone, a write begun after it is found. Of each writer's writes in between those up to
+/// some point are gone, and a restart agrees about that point.
 ///
-/// Planted: writes that a change finds on their way and that are applied behind it; a replay that
-/// passes over what is stamped next.
+/// Planted: a change that lets writes in flight be applied behind it; a replay that skips the batch
+/// stamped after a change.
 #[test]
 fn t004_07_writes_beside_a_replacement_are_before_or_after_it_and_a_restart_agrees() {
     const WRITERS: usize = 2;
@@ -129,7 +129,7 @@ fn t004_07_writes_beside_a_replacement_are_before_or_after_it_and_a_restart_agre
             std::iter::zip(load(&acked), before).all(|(now, before)| now >= before + count)
         });
     };
-    // The numbers of each writer that are there.
+    // The numbers of each writer that are found.
     let found = |db: &Db| {
         let mut found: [Vec<usize>; WRITERS] = Default::default();
         for key in block_on(content(db)).unwrap().into_keys() {
@@ -179,7 +179,8 @@ fn t004_07_writes_beside_a_replacement_are_before_or_after_it_and_a_restart_agre
     block_on(db.close()).unwrap();
 }
 
-/// No table and an empty span, no table and a span, a table without entries, and both with a span.
+/// A plan with no table and an empty span, with no table and a span, with a table without entries,
+/// and with both and a span.
 ///
 /// Planted: a plan without tables that does nothing.
 #[test]
@@ -200,7 +201,8 @@ fn t004_15_nothing_comes_in_for_a_span_or_for_none() {
         let nothing_there = IngestPlan::new().replace("x".."y", none());
         assert_eq!(db.ingest_and_excise(nothing_there).await.unwrap(), 0);
         assert_eq!(content(&db).await.unwrap().len(), 80);
-        // A table has an entry, or is none: what would have no bounds is refused where it is made.
+        // A table has at least one entry: without any it would have no bounds, so its writer
+        // refuses to finish it.
         let path = home.path().with_file_name("empty.table");
         let empty = TableWriter::create(&path).unwrap().finish().unwrap_err();
         assert_eq!((empty.kind(), path.exists()), (ErrorKind::Invalid, false));
@@ -208,7 +210,7 @@ fn t004_15_nothing_comes_in_for_a_span_or_for_none() {
         let of_none = IngestPlan::new().replace("a".."b", [&path]);
         assert_eq!(db.ingest_and_excise(of_none).await.unwrap_err().kind(), ErrorKind::Io);
         assert_eq!(content(&db).await.unwrap().len(), 80, "nothing has happened");
-        // The span alone.
+        // A span without tables.
         let plan = IngestPlan::new().replace("a".."b", none());
         assert_eq!(db.ingest_and_excise(plan).await.unwrap(), 0);
         assert_eq!(content(&db).await.unwrap(), entries("b", 0..40, "old"));
@@ -217,12 +219,12 @@ fn t004_15_nothing_comes_in_for_a_span_or_for_none() {
     assert_eq!(block_on(content(&home.open())).unwrap(), entries("b", 0..40, "old"));
 }
 
-/// The range that tables come into has no room: its writer waits, and nothing is flushed. What
-/// comes into another range does not wait; what comes into this one waits for its flush as its
-/// writers do, holds up none of them, and all of it goes on when the flush does.
+/// The range into which tables are ingested has no room: its writer waits, and nothing is flushed.
+/// An ingestion into another range does not wait. One into this range waits for the flush as its
+/// writers do, delays none of them, and all of them continue after the flush.
 ///
 /// Planted: a change that keeps the log's seat while it waits; one that waits for all ranges; one
-/// that never looks again.
+/// that never retries.
 #[test]
 fn t004_17_tables_come_in_while_writers_wait_for_room() {
     let mut options = settings::tiny();
@@ -238,7 +240,7 @@ fn t004_17_tables_come_in_while_writers_wait_for_room() {
     let plan = || IngestPlan::new().replace(key("a", 8)..key("a", 12), [&tables[2]]);
     let soon = || Instant::now() + Duration::from_millis(300);
     std::thread::scope(|threads| {
-        // A change may seal one memtable more; then there is no room for the next one either.
+        // A change may seal one memtable more. Then the next change has no room either.
         let mut changes = Vec::new();
         while changes.is_empty() {
             let change = threads.spawn(|| block_on(db.ingest([&tables[1]])).unwrap());
@@ -273,11 +275,11 @@ fn t004_17_tables_come_in_while_writers_wait_for_room() {
     block_on(db.close()).unwrap();
 }
 
-/// Adjacent and overlapping tables come in from two threads, with and without a span: levels stay
-/// sorted runs (each swap is checked in debug builds), and what both have is all of the one or all
-/// of the other.
+/// Two threads ingest adjacent and overlapping tables, with and without a span. Levels stay sorted
+/// runs (debug builds check each swap), and the keys that both have are all of the one or all of
+/// the other.
 ///
-/// Planted: tables that go to the level which was free when they were written.
+/// Planted: tables that go to the level that was free when they were written.
 #[test]
 fn t004_18_tables_that_come_in_at_once_do_not_overlap_in_a_level() {
     let home = Home::new();
@@ -296,7 +298,7 @@ fn t004_18_tables_that_come_in_at_once_do_not_overlap_in_a_level() {
         }
         table.finish().unwrap().path
     };
-    // Both have 100 to 200 in the even rounds; in the odd ones the second begins where the first
+    // Both have 100 to 200 in the even rounds. In the odd ones the second begins where the first
     // ends.
     let numbers = |thread: usize, round: usize| match (thread, round % 2) {
         (0, 0) => 0..200,
@@ -312,7 +314,7 @@ fn t004_18_tables_that_come_in_at_once_do_not_overlap_in_a_level() {
             let numbers = numbers(thread, round);
             let span = key("k", numbers.start)..key("k", numbers.end);
             let mut map = entries("k", numbers, &format!("{round} of {thread}"));
-            // So that it is seen whether the other one's keys between them go.
+            // This shows whether the other thread's keys in between are removed.
             map.retain(|key, _| !cuts || key[5] % 2 == thread as u8);
             (table(&format!("{round}-{thread}"), &map), span, map)
         });
@@ -354,8 +356,8 @@ fn t004_18_tables_that_come_in_at_once_do_not_overlap_in_a_level() {
     assert!(verified.is_sound(), "{:?}", verified.findings);
 }
 
-/// Planted: a change whose number is not in the manifest when the log has gone; an open that counts
-/// batches alone.
+/// Planted: a change whose sequence number is not in the manifest when the log has been deleted; an
+/// open that counts batches alone.
 #[test]
 fn t004_21_numbers_go_on_after_a_restart_that_follows_an_ingest() {
     for closed in [false, true] {
@@ -382,7 +384,7 @@ fn t004_21_numbers_go_on_after_a_restart_that_follows_an_ingest() {
             let db = home.open();
             assert!(db.stats().visible_seqno >= before, "{closed}, {flushed}");
             home.run(check(&db, &map)).unwrap();
-            // Newer than what came in, in every place.
+            // Writes that are newer than the ingested tables, in every place.
             for n in [5, 9] {
                 home.run(db.put(key("a", n), "after")).unwrap();
                 map.insert(key("a", n), b"after".to_vec());
@@ -398,10 +400,10 @@ fn t004_21_numbers_go_on_after_a_restart_that_follows_an_ingest() {
     }
 }
 
-/// Cold ranges hold the whole write buffer, and nothing can be flushed. Tables, which need none of
-/// it, come in nevertheless; a writer goes on when flushes do.
+/// Cold ranges hold the whole write buffer, and nothing can be flushed. Ingested tables need no
+/// room in it, so they are admitted; a writer continues after the flushes.
 ///
-/// Planted: a change that takes room for its tables from the write buffer.
+/// Planted: a change that charges its tables to the write buffer.
 #[test]
 fn x_08_tables_come_in_while_cold_ranges_hold_the_whole_budget() {
     let mut options = settings::tiny();
@@ -433,11 +435,11 @@ fn x_08_tables_come_in_while_cold_ranges_hold_the_whole_budget() {
     block_on(db.close()).unwrap();
 }
 
-/// Whatever was last, and wherever the largest number is: the log, L0, a landing, a level, or a
-/// table that came in. That the manifest's own number cannot be too small is
-/// `c7_numbers_that_contradict_each_other_are_found_and_refused`.
+/// The sequence numbers continue after the largest one, wherever it is: in the log, L0, a landing,
+/// a level, or an ingested table. `c7_numbers_that_contradict_each_other_are_found_and_refused`
+/// shows that the manifest's own number cannot be too small.
 ///
-/// Planted: an open that goes on from the log alone; one that leaves changes out.
+/// Planted: an open that continues from the log alone; one that ignores changes.
 #[test]
 fn x_13_the_next_number_is_above_all_that_there_are_after_any_restart() {
     let (mut home, source) = (Simulated::new(13), Simulated::new(14));

@@ -1,6 +1,6 @@
-//! Goal: keyspaces have keys of their own and one order of writes: what a batch does to several is
-//! one thing, for readers, for snapshots and after a restart; one that is dropped is gone, whatever
-//! was under way in it.
+//! Goal: keyspaces have keys of their own and one order of writes. A batch over several keyspaces
+//! is one write for readers, for snapshots and after a restart. A dropped keyspace is gone,
+//! whatever was under way in it.
 //!
 //! Long because each promise about keyspaces is a test.
 
@@ -31,7 +31,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-/// Planted: an operation that is routed by its key alone; a scan that goes on into the next
+/// Planted: an operation that is routed by its key alone; a scan that continues into the next
 /// keyspace.
 #[test]
 fn the_same_key_has_a_value_in_each_keyspace() {
@@ -109,7 +109,7 @@ fn a_keyspace_that_is_dropped_is_gone_for_good() {
         assert!(db.drop_keyspace("index").await.unwrap());
         assert!(!db.drop_keyspace("index").await.unwrap(), "it has gone");
         assert_eq!((db.keyspaces(), index.keyspace_name()), (vec!["default".to_owned()], None));
-        // Through its handle: everything is refused, and nothing is half done.
+        // Every call through its handle is refused, and does nothing.
         let refused = |error: sluicedb::Error| {
             assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
             assert!(error.to_string().contains("dropped"), "{error}");
@@ -129,7 +129,7 @@ fn a_keyspace_that_is_dropped_is_gone_for_good() {
         batch.delete_range("x".."y");
         refused(db.write(batch).await.unwrap_err());
         assert_eq!(db.get("beside").await.unwrap(), None, "a batch is refused as a whole");
-        // What was begun before sees it still.
+        // Snapshots and scans from before still see it.
         let then = before.of(&index).unwrap();
         assert!(
             then.get("000").await.unwrap().is_some()
@@ -140,7 +140,7 @@ fn a_keyspace_that_is_dropped_is_gone_for_good() {
             seen += chunk.len();
         }
         assert_eq!(seen, 101);
-        // Another one of the same name is empty, and is not the one that was.
+        // A new keyspace of the same name is empty, and is another keyspace.
         let again = db.keyspace("index").await.unwrap();
         again.put("new", "1").await.unwrap();
         assert_eq!(entries(&again).await, pairs(&[("new", "1")]));
@@ -164,8 +164,8 @@ fn a_keyspace_that_is_dropped_is_gone_for_good() {
     });
 }
 
-/// Memory that a keyspace had is room for the others at once, and whoever waits for its flush is
-/// told. Planted: charges that stay; a flush that waits for memtables nobody has.
+/// A dropped keyspace's memory is free for others at once, and waiters for its flush are answered.
+/// Planted: charges that stay; a flush that waits for memtables that nobody has.
 #[test]
 fn dropping_a_keyspace_gives_its_memory_back_and_answers_who_waits_for_its_flush() {
     let held = Held::new(settings::tiny());
@@ -184,7 +184,7 @@ fn dropping_a_keyspace_gives_its_memory_back_and_answers_who_waits_for_its_flush
     assert!(block_on(db.drop_keyspace("index")).unwrap());
     flush.join().unwrap().unwrap();
     assert_eq!(db.stats().write_buffer_used_bytes, 0);
-    // The flush that was under way brings tables which nobody wants.
+    // The flush under way ends with tables that nobody wants.
     held.release();
     block_on(db.put("k", "v")).unwrap();
     block_on(db.flush()).unwrap();
@@ -199,7 +199,7 @@ fn tables_of(disk: &MemVfs, dir: &Path) -> Vec<String> {
     names.into_iter().filter(is_table).collect()
 }
 
-/// Writers that wait for room in a keyspace, and batches that are queued, are told when it goes.
+/// Writers that wait for room in a keyspace, and queued batches, are answered when it is dropped.
 /// Planted: a commit of older routes that is applied to whatever range is there.
 #[test]
 fn writers_that_wait_for_room_in_a_keyspace_are_told_when_it_goes() {
@@ -207,7 +207,7 @@ fn writers_that_wait_for_room_in_a_keyspace_are_told_when_it_goes() {
     let db = held.open();
     let index = block_on(db.keyspace("index")).unwrap();
     held.hold();
-    // Batches over both keyspaces, until one of them has to wait.
+    // Writes batches over both keyspaces, until one of them has to wait.
     let (mut written, mut waiting) = (0, Vec::new());
     while waiting.len() < 3 {
         let (db, index) = (db.clone(), index.clone());
@@ -249,7 +249,7 @@ fn what_is_said_of_spans_is_said_of_those_of_one_keyspace() {
         assert_eq!(index.ranges()[1].keyspace, "index");
         index.excise("a".."b").await.unwrap();
         assert_eq!(entries(&index).await, pairs(&[("b", "old"), ("c", "old")]));
-        // One change for spans and tables of both.
+        // One change with spans and tables of both keyspaces.
         let table = |name: &str, keys: &[&str]| {
             let path = home.path().with_file_name(name);
             let mut writer = TableWriter::create(&path).unwrap();
@@ -264,7 +264,7 @@ fn what_is_said_of_spans_is_said_of_those_of_one_keyspace() {
         assert_eq!(db.ingest_and_excise(plan).await.unwrap(), 3);
         assert_eq!(entries(&db).await, pairs(&[("a", "new"), ("b", "new"), ("c", "old")]));
         assert_eq!(entries(&index).await, pairs(&[("b", "new")]));
-        // From one keyspace into another.
+        // A replacement of a span in one keyspace from the other.
         let from = db.snapshot();
         let done = index.replace_from(&from, [..], OnEmpty::Refuse).await.unwrap();
         assert_eq!(done, Replacement::Replaced { entries: 3 });
@@ -361,7 +361,7 @@ fn checkpoints_and_readers_have_all_keyspaces() {
     assert!(sluicedb::verify(&to, |_, _| {}).unwrap().is_sound());
 }
 
-/// Ten databases' worth of churn leaves no range, no file and no memory behind.
+/// Much churn of keyspaces leaves no range, no file and no memory behind.
 #[test]
 fn keyspaces_come_and_go_without_a_trace() {
     let home = Home::new();
@@ -385,8 +385,8 @@ fn keyspaces_come_and_go_without_a_trace() {
     assert_eq!(home.files(".sst").len(), 1);
 }
 
-/// Each option is seen in what the keyspace comes to, beside the default one that gets the same
-/// keys. Planted: one option after the other that is not looked at.
+/// Each option shows in the keyspace's shape, beside the default keyspace that gets the same keys.
+/// Planted: each option ignored in turn.
 #[test]
 fn a_keyspace_does_what_its_own_options_say() {
     let mut options = settings::tiny();
@@ -429,12 +429,12 @@ fn a_keyspace_does_what_its_own_options_say() {
     assert!(others.iter().all(|info| info.bytes_max != 63_000), "{others:?}");
     home.run(db.close()).unwrap();
     drop((db, index));
-    // They are part of the database.
+    // Keyspace options are stored in the database.
     let db = home.open();
     home.run(async {
         let index = db.keyspace("index").await.unwrap();
         assert_eq!(index.keyspace_options(), Some(own));
-        // And may become others.
+        // They can be changed.
         own.level_ratio = None;
         own.range_entries_max = Some(u64::MAX);
         assert_eq!(db.keyspace_with("index", own).await.unwrap().keyspace_options(), Some(own));
@@ -464,8 +464,9 @@ fn key(n: usize) -> String {
     format!("{n:05}")
 }
 
-/// The engine lets go of what a dropped keyspace has in memory, whoever waits for room in it and is
-/// not polled any more. Planted: an owner that keeps its writer.
+/// The engine frees a dropped keyspace's memory even while a writer that waits for room in it is
+/// not polled.
+/// Planted: an owner that keeps its writer.
 #[test]
 fn a_dropped_keyspace_leaves_no_memory_with_those_who_wait() {
     let mut options = settings::tiny();
@@ -496,8 +497,9 @@ fn a_dropped_keyspace_leaves_no_memory_with_those_who_wait() {
     assert!(home.run(&mut *waiting).is_err());
 }
 
-/// A heavy batch of another keyspace is copied by an engine thread, and one that is too large is
-/// not copied at all. Planted: `within` on the caller's thread.
+/// A heavy batch of another keyspace is copied by an engine thread. One that is too large is not
+/// copied at all.
+/// Planted: `within` on the caller's thread.
 #[test]
 fn a_heavy_batch_is_not_copied_by_its_caller() {
     let home = Simulated::new(4);
@@ -525,8 +527,9 @@ fn a_heavy_batch_is_not_copied_by_its_caller() {
     assert_eq!(home.run(entries(&db)).len(), 0);
 }
 
-/// Who finds a keyspace that somebody else is just making has it for good as well. Planted: a
-/// second opener who is answered by what is published and not synced.
+/// A caller that finds a keyspace which another caller is just making has it durably too.
+/// Planted: a second opener that is answered as soon as the keyspace is published, before it is
+/// synced.
 #[test]
 fn a_keyspace_is_durable_when_it_is_opened_whoever_made_it() {
     let home = Simulated::new(5);
@@ -534,10 +537,10 @@ fn a_keyspace_is_durable_when_it_is_opened_whoever_made_it() {
     let (seen, other) = (Arc::new(Mutex::new(Vec::new())), db.clone());
     let told = Arc::clone(&seen);
     home.disk.on_operation(move |_, operation| {
-        // The file of a segment is opened when it is a spare one.
+        // A segment's file is opened while it is still a spare.
         let is_log = operation.path.extension().is_some_and(|of| of == "wal" || of == "spare");
         if is_log && operation.kind == OperationKind::Sync && other.keyspaces().len() == 2 {
-            // It is published, and its record is about to be synced.
+            // The keyspace is published, and its record is about to be synced.
             let mut second = task::spawn(Box::pin(other.keyspace("index")));
             told.lock().unwrap().push(second.poll().is_ready());
         }

@@ -1,4 +1,5 @@
-//! What waits in front of a level: shown, counted, and the same after a restart.
+//! Landings, the tables that wait in front of a level: shown, counted, and the same after a
+//! restart.
 
 use crate::harness::{Home, PATIENCE, Simulated, block_on, check, fill};
 use crate::kit::oracle::Map;
@@ -13,8 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A level in which a drain would rewrite much for what a few keys bring, and which is never too
-/// large.
+/// Options under which a drain would rewrite much for a few keys, and no level is ever too large.
 fn options() -> Options {
     let mut options = settings::tiny();
     options.level_base_bytes = 16 << 20;
@@ -25,14 +25,14 @@ fn options() -> Options {
     options
 }
 
-/// So much in L1 that what comes afterwards lands.
+/// Fills L1 so much that later tables land.
 async fn fill_l1(db: &Db) -> Map {
     let map = fill(db, 600, 100).await;
     db.compact_range(..).to_level(1).await.unwrap();
     map
 }
 
-/// A few keys all over L1, flushed.
+/// Flushes a few keys that are spread over L1.
 async fn land_a_few(db: &Db, map: &mut Map, round: u8) {
     for n in (0..600).step_by(40) {
         let (key, value) = (format!("key{n:04}").into_bytes(), vec![round; 20]);
@@ -42,7 +42,7 @@ async fn land_a_few(db: &Db, map: &mut Map, round: u8) {
     db.flush().await.unwrap();
 }
 
-/// Tables in the landing of L1, and nothing to do.
+/// A database with tables in the landing of L1, and no work to do.
 fn landed(home: &Simulated) -> (Db, Map) {
     let db = home.open();
     let mut map = home.run(fill_l1(&db));
@@ -89,7 +89,7 @@ fn t000_12_x_12_a_landing_is_the_same_after_a_restart() {
     assert!(aged - age <= passed + 1000, "x_12: {aged} ms old, {age} ms before, {passed} ms since");
     assert!(db.stats().visible_seqno >= seqno);
     home.run(check(&db, &map)).unwrap();
-    // What lands now is newer than all that was there.
+    // Tables that land now are newer than all that was there.
     let old = in_landings(&home.image());
     let newest = old.iter().map(|slice| slice.landed.expect("it has landed").epoch).max();
     for round in 6..10 {
@@ -157,7 +157,7 @@ fn t000_18_keeps_and_drains_are_counted_apart() {
 fn t000_19_a_table_of_a_landing_may_not_be_missing_and_what_is_left_over_goes_after_the_replay() {
     let home = Simulated::with(19, options());
     let (db, mut map) = landed(&home);
-    // Something for the replay.
+    // A write for the replay.
     home.run(db.put("key0000", "in the log")).unwrap();
     map.insert(b"key0000".to_vec(), b"in the log".to_vec());
     home.simulator.settle();
@@ -185,10 +185,10 @@ fn t000_19_a_table_of_a_landing_may_not_be_missing_and_what_is_left_over_goes_af
     home.run(db.close()).unwrap();
 }
 
-/// A range parts inside the tables of a landing. Each half of them is merged by itself, and a file
-/// is there until both halves are.
+/// A range is split inside the tables of a landing. Each half is merged by itself, and a file stays
+/// until both halves are merged.
 ///
-/// Planted: a file that goes with its first slice; halves that are taken for whole tables.
+/// Planted: a file that is deleted with its first slice; halves that are taken for whole tables.
 #[test]
 fn x_03_a_table_of_a_landing_that_is_split_goes_when_both_halves_are_drained() {
     let home = Simulated::with(3, options());
@@ -222,7 +222,7 @@ fn x_03_a_table_of_a_landing_that_is_split_goes_when_both_halves_are_drained() {
     home.run(db.close()).unwrap();
 }
 
-/// The clock of the simulator, set back by so much.
+/// The simulator's clock, with the time of day set back by an offset.
 #[derive(Debug)]
 struct SetBack {
     clock: Arc<dyn Runtime>,
@@ -247,8 +247,8 @@ impl Runtime for SetBack {
     }
 }
 
-/// The time of day is set back while tables wait, and set right again: nothing becomes older than
-/// it is, nothing stops, and what is due is done.
+/// The time of day is set back while tables wait, and set right again. No table grows older than it
+/// is, nothing stops, and due work is done.
 ///
 /// Planted: an age without `saturating_sub` (a panic, or an age of centuries).
 #[test]
@@ -284,7 +284,7 @@ fn x_19_a_clock_that_is_set_back_makes_nothing_old_and_stops_nobody() {
         }
         home.run(check(&db, &map)).unwrap();
     }
-    // Tombstones that have grown old in the end go.
+    // Tombstones that are old enough are removed.
     home.run(db.flush()).unwrap();
     for _ in 0..20 {
         home.simulator.advance(Duration::from_secs(600));

@@ -1,4 +1,5 @@
-//! How much of the log is kept, and which ranges are flushed for its sake. Time is the simulator's.
+//! How much of the log is kept, and which ranges are flushed to free it. The clock is the
+//! simulator's.
 
 use crate::harness::Simulated;
 use crate::kit::disk::content;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 const SEGMENT: u64 = 64 << 10;
 
-/// Ranges by first letter: ..b, b..c, c.., with memtables that do not fill by themselves.
+/// Ranges `..b`, `b..c` and `c..`, with memtables that do not fill by themselves.
 fn three_ranges() -> Options {
     let mut options = settings::tiny();
     options.initial_split_keys = vec![b"b".to_vec(), b"c".to_vec()];
@@ -21,7 +22,7 @@ fn three_ranges() -> Options {
     options
 }
 
-/// Writes about `bytes` under `prefix`, a bit at a time, letting the engine work in between.
+/// Writes about `bytes` under `prefix` in small steps, and lets the engine work in between.
 fn write(home: &Simulated, db: &Db, map: &mut Map, prefix: &str, bytes: usize) {
     for n in 0..bytes.div_ceil(1_000) {
         let (key, value) = (format!("{prefix}{n:05}").into_bytes(), vec![n as u8; 1_000]);
@@ -39,7 +40,7 @@ fn one(home: &Simulated, db: &Db, map: &mut Map, key: &str) {
     map.insert(key.into(), b"cold".to_vec());
 }
 
-/// The same content after the process died.
+/// Checks that the content survives the death of the process.
 fn survives(home: &Simulated, map: &Map) {
     let home = home.reborn(home.disk.kill_clone());
     let db = home.open();
@@ -74,7 +75,7 @@ fn x_09_a_cold_range_that_pins_the_log_is_flushed_by_itself() {
     }
 }
 
-/// One range after the other, the oldest first, until the log is within its limit.
+/// Ranges are flushed one after the other, the oldest first, until the log is within its limit.
 #[test]
 fn many_cold_ranges_let_go_of_the_log_one_by_one() {
     let mut options = three_ranges();
@@ -87,7 +88,7 @@ fn many_cold_ranges_let_go_of_the_log_one_by_one() {
         one(&home, &db, &mut map, &letter.to_string());
     }
     write(&home, &db, &mut map, "a", 512 << 10);
-    // Those that were held back until their range had cooled down.
+    // These flushes were held back until their range had cooled down.
     home.simulator.advance(Duration::from_secs(10));
     home.simulator.settle();
     let stats = db.stats();
@@ -104,7 +105,7 @@ fn an_idle_range_is_sealed_where_that_frees_the_log() {
     let (home, mut map) = (Simulated::with(13, options), Map::new());
     let db = home.open();
     one(&home, &db, &mut map, "a");
-    // The log is in its second segment, and far enough in it to leave it when it is idle.
+    // The log is in its second segment, and has used enough of it to leave it when idle.
     write(&home, &db, &mut map, "b", 640 << 10);
     home.simulator.advance(Duration::from_secs(59));
     home.simulator.settle();
@@ -113,7 +114,7 @@ fn an_idle_range_is_sealed_where_that_frees_the_log() {
     assert!(stats.log_retained_bytes >= 8 * SEGMENT, "{stats:?}");
     home.simulator.advance(Duration::from_secs(121));
     home.simulator.settle();
-    // The log is idle for once to twice as long until that is seen.
+    // An idle log is noticed after one to two periods.
     home.simulator.advance(Duration::from_secs(61));
     home.simulator.settle();
     let stats = db.stats();
@@ -121,7 +122,7 @@ fn an_idle_range_is_sealed_where_that_frees_the_log() {
     assert!(stats.log_segments == 1, "{stats:?}");
     survives(&home, &map);
 
-    // What pins nothing stays where it is, for however long, although somebody looks.
+    // A memtable that pins no segment stays in memory, however often the engine looks.
     one(&home, &db, &mut map, "a2");
     one(&home, &db, &mut map, "c2");
     write(&home, &db, &mut map, "b", 70 << 10);
@@ -146,7 +147,7 @@ fn idle_ranges_give_memory_back_when_more_than_half_is_taken() {
         options.memtable_bytes = Some(300 << 10);
         let (home, mut map) = (Simulated::with(14, options), Map::new());
         let db = home.open();
-        // Much memory and little log: nothing pins a closed segment, there is none.
+        // Much memory and little log: no closed segment exists, so nothing pins one.
         for (prefix, entries) in [("a", 3_500), ("b", 3_500), ("c", 4_000)] {
             let mut batch = WriteBatch::new();
             for n in 0..entries {
@@ -172,8 +173,8 @@ fn idle_ranges_give_memory_back_when_more_than_half_is_taken() {
     }
 }
 
-/// `flush` is a checkpoint: nothing from before it is replayed, whatever the crash leaves of the
-/// log, and the segments that were closed by then are out of the way.
+/// `flush` is a checkpoint: nothing before it is replayed, whatever a crash leaves of the log, and
+/// the segments closed by then are deleted.
 #[test]
 fn t002_07_what_was_flushed_needs_no_log() {
     for seed in 0..8 {
@@ -187,7 +188,7 @@ fn t002_07_what_was_flushed_needs_no_log() {
         }
         assert!(db.stats().log_segments > 10 && segments(&home) > 10);
         home.run(db.flush()).unwrap();
-        // Right when it returns: nobody gets another turn.
+        // This holds at its return, before any other actor runs.
         let stats = db.stats();
         assert_eq!((stats.log_segments, stats.log_retained_bytes), (1, 0), "{stats:?}");
         let left = segments(&home);
@@ -206,7 +207,7 @@ fn t002_07_what_was_flushed_needs_no_log() {
     }
 }
 
-/// Files of the log, whatever they are for.
+/// The number of log files, spares included.
 fn segments(home: &Simulated) -> usize {
     let names = home.disk.list(&home.dir).unwrap();
     names.iter().filter(|name| name.ends_with(".wal") || name.ends_with(".spare")).count()

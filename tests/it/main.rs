@@ -21,17 +21,17 @@ mod harness;
 mod admission;
 // Batches: whole or not at all, and what is refused before anything happens.
 mod batch;
-// Tables of another database that are taken over as they are.
+// Source tables that a replacement adopts as they are.
 mod adopted;
 mod bulk;
 mod bulk_worker;
-// Spans that are cut out, to the key.
+// Excised spans, exact to the key.
 mod excise;
-// What readers see of spans that are replaced together.
+// Readers of spans that are replaced together.
 mod generations;
-// Tables that come in beside everything else.
+// Ingested tables beside all other work.
 mod ingest;
-// A copy while everything goes on.
+// Checkpoints beside all other work.
 mod checkpoint;
 // Dropped futures, dropped databases, dropped runtimes.
 mod cancel;
@@ -42,28 +42,28 @@ mod directory;
 // Damaged files: named, never served, never made worse.
 mod corruption;
 mod durability;
-// Actors that break.
+// Actors that panic.
 mod failure;
 // Overwritten entries.
 mod hot_keys;
 // Parts of a database with keys of their own.
 mod keyspaces;
-// flush, sync, compact.
-// What waits in front of a level.
+// Landings.
 mod landings;
 mod log_retention;
+// flush, sync, compact.
 mod maintenance;
 mod open;
 mod options;
 // A batch that is read before it is written.
 mod own_writes;
-// Who holds files that are replaced.
+// Holders of replaced files.
 mod pins;
-// Memory in front of the tables: phases, order, bounds, and who waits for whom.
+// Memory in front of the tables: phases, order, bounds, and which writers wait.
 mod overlay;
-// What completes on the first poll, and that a tight loop lets others run.
+// Calls that complete on the first poll, and tight loops that let others run.
 mod polls;
-// How near to waiting, as a value.
+// Pressure: how near writers are to waiting.
 mod pressure;
 // Other processes: forked ones, and programs started beside the database.
 mod process;
@@ -76,7 +76,7 @@ mod range_policy;
 mod read_only;
 mod runtimes;
 mod scan;
-// Reads that look at one entry, or go on somewhere else.
+// Reads of one entry, and seeks of a scan.
 mod seek;
 #[cfg(feature = "serde")]
 mod serde;
@@ -84,11 +84,11 @@ mod snapshot;
 mod stats;
 // Pipelining with tickets.
 mod submit;
-// Which tables are open.
+// The bound on open tables.
 mod tables;
 // Writers that wait and are not polled.
 mod unpolled;
 // Wakers that panic, sleep, or use the database.
 mod wakers;
-// What was done, what it costs, and why writers waited.
+// Statistics of compactions, space and waits.
 mod work;

@@ -14,7 +14,7 @@ fn a_flush_empties_the_memtables() {
     let stats = db.stats();
     assert_eq!(stats.sealed_bytes, 0);
     assert!(stats.tables > 0 && stats.flushes > 0);
-    // Entries of tables, not of memory.
+    // The count covers tables, not memory.
     assert!(stats.table_entries >= 30);
     home.run(check(&db, &expected)).unwrap();
     // Nothing to do the second time.
@@ -23,7 +23,7 @@ fn a_flush_empties_the_memtables() {
     assert_eq!(db.stats().flushes, flushes);
     drop(db);
     home.simulator.settle();
-    // The log is not needed for any of it.
+    // The tables hold everything without the log.
     let db = home.open();
     assert_eq!(db.stats().recovered_entries, 0);
     home.run(check(&db, &expected)).unwrap();
@@ -112,7 +112,7 @@ fn a_failing_flush_is_reported_and_tried_again() {
     assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
     assert!(error.path().is_some());
     home.run(check(&db, &expected)).unwrap();
-    // By itself, after a while.
+    // The engine compacts by itself, after a while.
     for _ in 0..5 {
         let _ = home.run(db.flush());
     }
@@ -123,7 +123,7 @@ fn a_failing_flush_is_reported_and_tried_again() {
     home.run(check(&db, &expected)).unwrap();
 }
 
-/// Background work keeps the shape: nobody asks for it.
+/// Background work keeps the levels' shape without a call for it.
 #[test]
 fn levels_keep_their_limits_by_themselves() {
     let mut options = settings::tiny();
@@ -138,7 +138,7 @@ fn levels_keep_their_limits_by_themselves() {
                 db.put(key, chance.bytes(60)).await.unwrap();
             }
         });
-        // Puts that find room do not yield, and whoever is not asked to wait need not be chosen.
+        // Puts that find room do not yield, so the simulator need not run anyone else.
         home.simulator.settle();
     }
     home.run(db.flush()).unwrap();
@@ -178,8 +178,8 @@ fn spread_out(seed: u64, shards: usize, l0_trigger: usize) -> (Simulated, sluice
     (home, db)
 }
 
-/// Tables of L0 lie in one shard each, so that they can be handed on by an edit alone; the last
-/// flush of half a memtable or less is exempt.
+/// Each table of L0 is in one shard, so an edit alone can hand it on. The last flush, of half a
+/// memtable or less, is exempt.
 #[test]
 fn flushes_are_cut_at_shard_bounds() {
     use sluicedb_storage::manifest;
@@ -201,8 +201,9 @@ fn flushes_are_cut_at_shard_bounds() {
     }
 }
 
-/// Goal: what is half a memtable follows from the ranges that there are, not from the options of
-/// this opening. Planted: half a memtable of a database with one range.
+/// Goal: "half a memtable" follows from the ranges that exist, not from the options of this
+/// opening.
+/// Planted: half a memtable of a database with one range.
 #[test]
 fn flushes_are_cut_after_a_reopening_that_names_no_ranges() {
     let mut options = settings::tiny();
@@ -216,8 +217,8 @@ fn flushes_are_cut_after_a_reopening_that_names_no_ranges() {
     let db = again.open();
     assert_eq!(db.stats().ranges.len(), 16);
     let mut chance = crate::kit::chance::Chance::new(8);
-    // All in the first range, all over it: two memtables of it, and a rest that need not be cut;
-    // neither would be half a memtable of a database with one range.
+    // Two memtables all over the first range, and a remainder that need not be cut. None of them
+    // would be half a memtable of a database with one range.
     again.run(async {
         for _ in 0..12_000 {
             let mut key = chance.bytes(16);
@@ -230,11 +231,11 @@ fn flushes_are_cut_after_a_reopening_that_names_no_ranges() {
     assert!(stats.flushes >= 2 && stats.tables >= 2 * stats.flushes, "{stats:?}");
 }
 
-/// A cut flush is one run, whatever number of files it is: compaction does not start earlier or
-/// rewrite more because of it.
+/// A flush that is cut into several files is one run: it neither starts compactions earlier nor
+/// makes them rewrite more.
 #[test]
 fn shards_do_not_make_more_compactions() {
-    // In how many pieces the work is done is a matter of who comes when.
+    // The number of jobs depends on the schedule.
     let work = |shards| {
         (0..8).fold((0, 0, 0), |(flushes, compactions, bytes), seed| {
             let (_home, db) = spread_out(seed, shards, 4);
@@ -295,7 +296,7 @@ async fn fill_two_areas(db: &sluicedb::Db) {
 #[test]
 fn a_range_is_compacted_to_the_level_that_was_asked_for_and_others_are_left_alone() {
     let mut options = settings::tiny();
-    // Nothing is due by itself.
+    // No compaction is due by itself.
     (options.l0_trigger_tables, options.l0_tables_max) = (1000, 2000);
     let home = Simulated::with(3, options);
     let db = home.open();
@@ -316,13 +317,13 @@ fn a_range_is_compacted_to_the_level_that_was_asked_for_and_others_are_left_alon
     let reached = of_level(2).expect("something is there");
     assert_eq!((reached.entries, reached.tombstones), (199, 0));
     assert_eq!(home.run(content(&db)).unwrap(), before);
-    // What lies deeper stays there.
+    // Deeper tables stay where they are.
     home.run(async { db.compact_range(..).to_level(1).await.unwrap() });
     let levels = db.level_info();
     let at: Vec<_> = levels.iter().filter(|i| i.tables > 0).map(|i| (i.level, i.entries)).collect();
     assert_eq!(at, [(1, 199), (2, 199)]);
     assert_eq!(home.run(content(&db)).unwrap(), before);
-    // A level that there is not; a range without keys.
+    // A level that does not exist; a range without keys.
     for level in [0, 8] {
         let refused = home.run(async { db.compact_range(..).to_level(level).await }).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Invalid);
@@ -331,7 +332,7 @@ fn a_range_is_compacted_to_the_level_that_was_asked_for_and_others_are_left_alon
     home.run(async { db.compact_range("b".."a").await.unwrap() });
 }
 
-/// Planted: a worker that merges on.
+/// Planted: a worker that continues to merge.
 #[test]
 fn a_compaction_that_is_dropped_stops_and_changes_nothing() {
     let mut options = settings::tiny();
@@ -351,7 +352,7 @@ fn a_compaction_that_is_dropped_stops_and_changes_nothing() {
     held.release();
     assert!(progress.latest().total_bytes > 0);
     assert_eq!(block_on(progress.changed()), None, "it is over");
-    // Another one comes after it, so it is over.
+    // The next compaction has run, so the first one is over.
     block_on(async { db.compact_range("c"..).await.unwrap() });
     assert_eq!(db.level_info(), levels);
     assert_eq!(block_on(content(&db)).unwrap(), before);
@@ -360,8 +361,7 @@ fn a_compaction_that_is_dropped_stops_and_changes_nothing() {
     block_on(db.close()).unwrap();
 }
 
-/// `db` by the toy numbers of `Preset::Seed`, with enough in it for three levels, and nothing left
-/// to do.
+/// A database with the toy numbers of `Preset::Seed`, filled for three levels, and at rest.
 fn toy_levels() -> (Simulated, sluicedb::Db) {
     let toy = Options::preset(Preset::Seed);
     let mut options = settings::tiny();
@@ -432,7 +432,7 @@ fn t003_06_the_newest_wins_in_whatever_place_the_others_are() {
         assert_eq!(tables, [4, 1, 1]);
         let newest = content(&db).await.unwrap().remove(&b"k"[..]);
         assert_eq!(newest.as_deref(), Some(&b"the newest of L0"[..]));
-        // Over a deletion in L0 the same, and what it hides does not come back from below.
+        // The same over a delete in L0; the value that it hides does not reappear from below.
         db.delete("k").await.unwrap();
         db.compact_range(..).to_level(1).await.unwrap();
         assert_eq!(db.get("k").await.unwrap(), None);

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// In the environment of the child: the directory it opens and then holds.
+/// An environment variable of the child process: the directory that it opens and holds.
 const CHILD: &str = "SLUICE_TEST_HOLD";
 
 fn fails(home: &Home) -> Error {
@@ -29,7 +29,7 @@ fn x_22_a_second_open_in_this_process_fails_at_once_with_our_id() {
     assert!(message.contains(&wanted), "{message}");
     let verify = crate::kit::disk::verify(&home.path()).unwrap_err();
     assert_eq!(verify.kind(), ErrorKind::Locked);
-    // The first one is not harmed, and after it the next can come.
+    // The first database is not harmed. When it is closed the next open succeeds.
     block_on(db.put("b", "2")).unwrap();
     block_on(db.close()).unwrap();
     let again = home.open();
@@ -121,7 +121,7 @@ fn made(home: &Home) -> crate::kit::oracle::Map {
     expected
 }
 
-/// Open refuses with this kind, about a file with this name, and changes nothing.
+/// Checks that an open fails with this kind, names this file, and changes nothing.
 fn refuses(home: &Home, kind: ErrorKind, name: &str) -> Error {
     let before = fingerprint(&home.path());
     let error = fails(home);
@@ -158,7 +158,7 @@ fn files_of_another_version_are_unsupported() {
     let error = refuses(&home, ErrorKind::Unsupported, "CURRENT");
     assert!(error.to_string().contains("99"), "{error}");
 
-    // A log that was not closed, so that it is read.
+    // The log was not closed, so the open reads it.
     let home = Home::new();
     let db = home.open();
     block_on(db.put("a", "1")).unwrap();
@@ -175,7 +175,7 @@ fn files_of_another_version_are_unsupported() {
     assert!(error.to_string().contains("99"), "{error}");
 }
 
-/// A dropped database has left its directory when its lock can be had.
+/// Takes the lock of a dropped database as soon as the engine has left its directory.
 fn lock_when_free(home: &Home) -> std::fs::File {
     let file = std::fs::File::options().write(true).open(home.path().join("LOCK")).unwrap();
     file.lock().unwrap();
@@ -200,7 +200,7 @@ fn missing_files_are_named() {
     refuses(&home, ErrorKind::Corrupt, &name);
     std::fs::rename(&aside, &manifest).unwrap();
 
-    // Without CURRENT nobody knows what the files are: not a new database, by no means.
+    // Without CURRENT the other files have no meaning. It is by no means a new database.
     let current = home.path().join("CURRENT");
     std::fs::rename(&current, &aside).unwrap();
     refuses(&home, ErrorKind::Corrupt, "CURRENT");
@@ -217,7 +217,7 @@ fn a_table_of_another_database_or_under_another_name_is_refused() {
     let mine = std::fs::read(&ours[0]).unwrap();
     std::fs::copy(&theirs[0], &ours[0]).unwrap();
     let name = ours[0].file_name().unwrap().to_string_lossy().into_owned();
-    // One of another length is noticed by the open, one of the same length by whoever reads it.
+    // The open finds a table of another length. A read finds one of the same length.
     let theirs = std::fs::metadata(&ours[0]).unwrap().len();
     if theirs == mine.len() as u64 {
         let read = block_on(collect(home.open().scan(..)));
@@ -257,7 +257,7 @@ fn files_that_are_not_ours_are_left_alone() {
     assert!(home.path().join("subdirectory").is_dir());
 }
 
-/// Who opens the wrong directory shall not find a database among his files.
+/// An open of the wrong directory must not create a database among other files.
 #[test]
 fn a_directory_with_other_files_is_not_made_into_a_database() {
     let home = Home::new();
@@ -276,7 +276,7 @@ fn a_directory_with_other_files_is_not_made_into_a_database() {
 fn files_that_nobody_names_are_swept() {
     let home = Home::new();
     let expected = made(&home);
-    // What a crash may leave behind: a table that was never published, a half-written file.
+    // A crash may leave these behind: a table that was never published, a half-written file.
     std::fs::write(home.path().join("000002.tmp"), b"half").unwrap();
     std::fs::copy(&home.files(".sst")[0], home.path().join("000001.sst")).unwrap();
     let db = home.open();
@@ -369,7 +369,7 @@ fn a_dropped_open_closes_again() {
         }
         drop(open);
     }
-    // It may still be on its way out: then this one waits, or it has the lock and says so.
+    // The old engine may still be leaving: then this open waits, or it reports the lock.
     let mut tries = 0;
     let db = loop {
         match block_on(home.builder().open()) {

@@ -4,7 +4,7 @@ use sluicedb::{Durability, ErrorKind, Options, Preset};
 
 type Change = fn(&mut Options);
 
-/// A bad value for every field that has a range, and what the message begins with.
+/// A bad value for every field that has a range, and the beginning of the message.
 fn bad() -> Vec<(Change, &'static str)> {
     vec![
         (|o| o.memory_budget_bytes = (4 << 20) - 1, "memory_budget_bytes is 4194303; it must be"),
@@ -111,7 +111,7 @@ fn every_field_out_of_range_is_named_and_nothing_is_created() {
     }
 }
 
-/// The ends of every range do work.
+/// The ends of every range are accepted.
 #[test]
 fn every_field_at_its_ends_works() {
     let ends: Vec<Change> = vec![
@@ -196,7 +196,7 @@ fn presets_and_the_one_number() {
     assert_eq!(db.durable_seqno(), 1);
 }
 
-/// Options belong to an open, not to the files: each may be another one next time.
+/// Options belong to an open, not to the files: each of them may change at the next open.
 #[test]
 fn options_may_change_between_opens() {
     let mut home = Home::new();

@@ -1,5 +1,6 @@
-//! The memory in front of the tables: found in every phase, newest first, bounded, and nobody waits
-//! in vain. Tables cannot be written where a test says so; the clock is the simulator's.
+//! The memory in front of the tables: entries are found in every phase, the newest first; it is
+//! bounded; no waiter is forgotten. Some tests stop the writing of tables. The clock is the
+//! simulator's.
 //!
 //! Long because the rig that stops and slows the disk is shared by its tests.
 
@@ -40,14 +41,14 @@ fn pause_flushes(home: &Simulated) {
     home.faults.arm(Fault::of(OperationKind::Create).named(".tmp").sticky());
 }
 
-/// Puts into one range until it is refused; returns what is in it and whose room was short.
+/// Puts into one range until a put is refused. Returns the content and which scope was full.
 fn fill(home: &Simulated, db: &Db, range: usize, len: usize) -> (Map, Scope) {
     let mut map = Map::new();
     for n in 0..10_000 {
         let (key, value) = (range_key(range, n), vec![n as u8; len]);
         let mut put = home.run(db.put_with(&key, &value, NO_WAIT));
         if put.is_err() {
-            // Perhaps it is the log that has no segment ready, or a seal is on its way.
+            // The log may have no segment ready, or a seal may be under way.
             home.simulator.settle();
             put = home.run(db.put_with(&key, &value, NO_WAIT));
         }
@@ -77,7 +78,7 @@ fn t002_01_a_write_is_read_in_every_phase_of_its_memtable() {
         put(&mut expected, n, 1);
     }
     block_on(check(&db, &expected)).unwrap();
-    // Sealed, and in the hands of the flush worker.
+    // Sealed, and being flushed.
     held.hold();
     for n in 5..60 {
         put(&mut expected, n, 2);
@@ -85,7 +86,7 @@ fn t002_01_a_write_is_read_in_every_phase_of_its_memtable() {
     held.wait_until_held();
     assert!(db.stats().sealed_bytes > 0 && db.stats().flushes == 0);
     block_on(check(&db, &expected)).unwrap();
-    // Some of it once more, in the active memtable in front.
+    // Some keys again, in the active memtable in front.
     for n in 0..10 {
         put(&mut expected, n, 3);
     }
@@ -96,8 +97,8 @@ fn t002_01_a_write_is_read_in_every_phase_of_its_memtable() {
     block_on(check(&db, &expected)).unwrap();
 }
 
-/// One key that always has a newer value, one that is written and deleted in turn; each layer, from
-/// the oldest to the newest, hides all below it.
+/// One key that is always overwritten, and one that is written and deleted in turn: each layer
+/// hides all older ones.
 #[test]
 fn t002_02_the_newest_layer_wins_also_where_it_deletes() {
     let mut options = ranges(1);
@@ -149,7 +150,7 @@ fn t002_02_the_newest_layer_wins_also_where_it_deletes() {
     look(&last);
 }
 
-/// A range whose flushes do not keep up holds what it may hold, and makes its own writers wait.
+/// A range whose flushes fall behind is bounded, and delays only its own writers.
 #[test]
 fn t002_03_t003_10_a_hot_range_makes_only_its_own_writers_wait() {
     let home = Simulated::with(2, ranges(4));
@@ -178,7 +179,7 @@ fn t002_03_t003_10_a_hot_range_makes_only_its_own_writers_wait() {
         }
     }
     assert_eq!(home.simulator.steps(), steps, "nobody else had to run");
-    // A batch that touches the hot range waits for it, and is nowhere until then.
+    // A batch that touches the hot range waits for it, and none of it is visible until then.
     let mut batch = WriteBatch::new();
     batch.put(range_key(0, 88_888), "both").put(range_key(2, 88_888), vec![8; 200]);
     let mut both = waiting(db.write(batch));
@@ -196,7 +197,7 @@ fn t002_03_t003_10_a_hot_range_makes_only_its_own_writers_wait() {
     assert!(db.stats().waits_local >= 2);
 }
 
-/// A write larger than a whole memtable waits for its turn like others, and gets it.
+/// A write larger than a whole memtable waits in line like others, and is admitted.
 #[test]
 fn a_large_write_fits_when_the_range_is_not_full() {
     let home = Simulated::with(3, ranges(2));
@@ -213,7 +214,7 @@ fn a_large_write_fits_when_the_range_is_not_full() {
     home.faults.disarm();
     home.run(large.into_inner()).unwrap();
     assert_eq!(home.run(db.get(range_key(1, 0))).unwrap().unwrap().len(), 100_000);
-    // What can never fit is told at once.
+    // A write that can never fit is refused at once.
     let mut batch = WriteBatch::new();
     for n in 0..14_000 {
         batch.put(range_key(1, n), "");
@@ -222,15 +223,15 @@ fn a_large_write_fits_when_the_range_is_not_full() {
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
 }
 
-/// Memtables that never reach their size hold the whole write buffer: whoever needs room gets it,
-/// because they are sealed for it, one after the other and the largest first.
+/// Memtables that never reach their size fill the whole write buffer. A writer gets room, because
+/// they are sealed for it, one after the other and the largest first.
 #[test]
 fn t002_04_cold_ranges_that_hold_everything_starve_nobody() {
     let mut options = ranges(40);
     options.memtable_bytes = Some(512 << 10);
     let home = Simulated::with(4, options);
     let db = home.open();
-    // Nothing is sealed by its size; the largest of them are in the middle.
+    // No memtable is sealed for its size. The largest ones are in the middle.
     let mut expected = Map::new();
     'full: for n in 0.. {
         for range in 1..40 {
@@ -258,14 +259,14 @@ fn t002_04_cold_ranges_that_hold_everything_starve_nobody() {
     let stats = db.stats();
     assert!(stats.waits_global > 0 && stats.waits_local == 0, "{stats:?}");
     assert!(stats.seals > 3 && stats.flushes > 3, "{stats:?}");
-    // 900 kB more had to go somewhere; each time it was the largest memtable, not a crowd of small
+    // 900 kB more needed room. Each time the largest memtable was sealed, not a crowd of small
     // ones.
     assert!(stats.flushes < 45, "{stats:?}");
     assert_eq!(home.run(content(&db)).unwrap(), expected);
 }
 
-/// One range's flush has failed and pauses; another, half-full one is sealed for who needs room,
-/// and the pause is not waited for.
+/// The flush of one range has failed and pauses. Another range's memtable, half full, is sealed for
+/// a waiting writer, and its flush does not wait for the pause.
 #[test]
 fn t002_04_a_range_that_cannot_be_flushed_stands_in_nobodys_way() {
     let mut options = ranges(6);
@@ -282,7 +283,7 @@ fn t002_04_a_range_that_cannot_be_flushed_stands_in_nobodys_way() {
     };
     home.faults.arm(Fault::of(OperationKind::Create).named(".sst"));
     home.faults.arm(Fault::of(OperationKind::Create).named(".tmp"));
-    // Sealed by its size; the only flush until now has failed. Nothing of this moves the clock.
+    // Sealed for its size. The only flush so far has failed. Nothing here moves the clock.
     let begin = home.simulator.now();
     put(1, 80);
     let stats = db.stats();
@@ -298,7 +299,7 @@ fn t002_04_a_range_that_cannot_be_flushed_stands_in_nobodys_way() {
     assert_eq!(home.simulator.now(), begin, "nobody waited for the failed flush to be tried again");
 }
 
-/// Refused in time, nowhere, and still nowhere after a crash and a restart.
+/// A write is refused in time, is found nowhere, and is still absent after a crash and a restart.
 #[test]
 fn t002_05_a_write_refused_at_its_deadline_is_absent_after_a_restart() {
     for (global, seed) in [(false, 6), (true, 7)] {
@@ -311,7 +312,7 @@ fn t002_05_a_write_refused_at_its_deadline_is_absent_after_a_restart() {
         pause_flushes(&home);
         let (mut expected, mut scope) = fill(&home, &db, 1, 300);
         if global {
-            // And what one range may not have of the write buffer.
+            // This fills the part of the write buffer that one range may not use.
             let (rest, short) = fill(&home, &db, 0, 300);
             expected.extend(rest);
             scope = short;
@@ -340,13 +341,13 @@ fn t002_05_a_write_refused_at_its_deadline_is_absent_after_a_restart() {
     }
 }
 
-/// Dropped while it waits, a write leaves nothing behind and gives its place away; dropped when it
-/// is on its way, it happens whole.
+/// A write that is dropped while it waits leaves nothing behind and gives its place away. One that
+/// is dropped after it was sent happens whole.
 #[test]
 fn t002_06_a_dropped_write_happens_whole_or_not_at_all() {
     let home = Simulated::with(8, ranges(2));
     let db = home.open();
-    // Stamped, not yet synced: nobody waits for the answer any more.
+    // The write is stamped and not yet synced when its future is dropped.
     let synced = WriteOptions::durability(Durability::Synced);
     let mut batch = WriteBatch::new();
     batch.put(range_key(0, 0), "whole").put(range_key(1, 500), "whole");
@@ -384,7 +385,7 @@ fn t002_06_a_dropped_write_happens_whole_or_not_at_all() {
     let stats = db.stats();
     assert_eq!((stats.active_bytes, stats.sealed_bytes), (0, 0));
     assert_eq!(home.run(content(&db)).unwrap(), expected);
-    // All room came back: the range takes as much as in the beginning.
+    // All room was returned: the range takes as much as in the beginning.
     pause_flushes(&home);
     assert_eq!(fill(&home, &db, 1, 300).1, Scope::Local);
     assert_eq!(db.stats().seals, stats.seals + 3);
@@ -402,7 +403,7 @@ fn t002_06_a_dropped_write_happens_whole_or_not_at_all() {
     reborn.simulator.kill();
 }
 
-/// Iterators of every phase, each half-way through, go on over what they saw when they were made.
+/// Iterators from every phase, each half-way through, continue over the content of their creation.
 #[test]
 fn t002_16_an_iterator_sees_its_instant_across_seal_and_flush() {
     let home = Simulated::with(9, ranges(3));
@@ -456,8 +457,8 @@ fn t002_16_an_iterator_sees_its_instant_across_seal_and_flush() {
     }
 }
 
-/// Producers of every kind, faster than the disk: what is accounted never passes the budget, and
-/// each of them gets to its end.
+/// Producers of every kind are faster than the disk. The charged memory never exceeds the budget,
+/// and each producer finishes.
 #[test]
 fn the_budget_is_never_passed_and_every_producer_gets_on() {
     for seed in 0..16 {
@@ -477,7 +478,7 @@ fn the_budget_is_never_passed_and_every_producer_gets_on() {
                 let mut written = 0;
                 for round in 0..12 {
                     let mut batch = WriteBatch::new();
-                    // Some have a favourite range, some go everywhere; some write large values.
+                    // Some producers write one range, some all. Some write large values.
                     for _ in 0..chance.pick(&[1, 1, 1, 4]) {
                         let range =
                             if producer.is_multiple_of(3) { 0 } else { chance.below(ranges) };
@@ -494,7 +495,7 @@ fn the_budget_is_never_passed_and_every_producer_gets_on() {
         let mut producers: FuturesUnordered<_> = (0..40).map(producer).collect();
         let mut written = 0;
         let mut most = 0;
-        // One that waits and is never polled again stands in nobody's way.
+        // A waiter that is never polled again blocks nobody.
         let mut parked = waiting(db.put(range_key(0, 999), vec![1; 9_000]));
         let mut polls = 0;
         home.run(async {

@@ -1,4 +1,4 @@
-//! A batch as it is read: by itself, and laid over a snapshot.
+//! Reads of an unwritten batch: by itself, and over a snapshot.
 
 use crate::harness::Simulated;
 use crate::kit::chance::Chance;
@@ -53,10 +53,11 @@ async fn is_shown(view: &Snapshot, model: &Map, chance: &mut Chance) {
     }
 }
 
-/// Goal: the database as it will be. In memory and in tables, over several ranges, small blocks.
+/// Goal: reads show the database as it will be after the batch. In memory and in tables, over
+/// several ranges, with small blocks.
 ///
-/// Planted: own deletes that are not in the merge; ranges that are cut out of the batch as well; a
-/// seek past a deleted range that passes the key behind it.
+/// Planted: the batch's deletes left out of the merge; a range delete that removes the batch's own
+/// puts as well; a seek past a deleted range that skips the key behind it.
 #[test]
 fn a_batch_over_a_snapshot_shows_what_writing_it_will() {
     for seed in 0..12 {
@@ -82,7 +83,7 @@ fn a_batch_over_a_snapshot_shows_what_writing_it_will() {
                 let (mut batch, mut model) = (WriteBatch::new(), before.clone());
                 draw(&mut chance, &mut batch, &mut model, true);
                 let mine = snapshot.with_batch(&batch).unwrap();
-                // It is an instant: what the batch becomes later is not in it.
+                // It is an instant: later changes of the batch are not in it.
                 let kept = batch.clone();
                 batch.put(key(7), "later");
                 is_shown(&mine, &model, &mut chance).await;
@@ -120,7 +121,7 @@ fn a_batch_over_a_snapshot_is_in_its_keyspaces() {
         assert_eq!(value(&of_default, "d").await.as_deref(), Some(&b"default"[..]));
         assert_eq!(other.multi_get(&["k"]).await.unwrap()[0].as_deref(), Some(&b"2"[..]));
 
-        // A keyspace that came later, one of another database, and a bad key.
+        // A keyspace that is newer than the snapshot, one of another database, and a bad key.
         let before = db.snapshot();
         let late = db.keyspace("late").await.unwrap();
         let mut batch = WriteBatch::new();
@@ -137,7 +138,7 @@ fn a_batch_over_a_snapshot_is_in_its_keyspaces() {
     });
 }
 
-/// What copies a snapshot has the writes over it, too.
+/// Whatever copies a snapshot copies the writes over it too.
 #[test]
 fn a_batch_over_a_snapshot_is_taken_over_with_it() {
     let home = Simulated::new(5);

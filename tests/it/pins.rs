@@ -14,7 +14,7 @@ fn tables(home: &Simulated) -> BTreeMap<PathBuf, u64> {
     paths.map(|path| (path.clone(), home.disk.len(&path).unwrap())).collect()
 }
 
-/// Everything agrees about what is on the disk too much.
+/// Checks that every statistic agrees about the replaced files that are still on the disk.
 fn consistent(home: &Simulated, db: &Db) -> Vec<Pin> {
     home.simulator.settle();
     let (pins, stats, tables) = (db.pins(), db.stats(), tables(home));
@@ -32,7 +32,7 @@ fn consistent(home: &Simulated, db: &Db) -> Vec<Pin> {
     pins
 }
 
-/// The only tables of the database from now on.
+/// Replaces all tables of the database, and returns the new ones.
 fn replace(home: &Simulated, db: &Db, len: usize) -> BTreeMap<PathBuf, u64> {
     let before = tables(home);
     home.run(fill(db, 200, len));
@@ -43,7 +43,7 @@ fn replace(home: &Simulated, db: &Db, len: usize) -> BTreeMap<PathBuf, u64> {
     after
 }
 
-/// Planted: a table that is deleted when the version without it is published.
+/// Planted: a table that is deleted as soon as the version without it is published.
 #[test]
 fn t000_15_tables_are_deleted_only_after_the_last_iterator_is_dropped() {
     let home = Simulated::new(15);
@@ -102,7 +102,7 @@ fn every_holder_is_told_with_its_label_as_long_as_it_is_there() {
     home.run(db.close()).unwrap();
 }
 
-/// Planted: an age by the wall clock; an age of the holder whose place it was.
+/// Planted: an age by the time of day; an age of an earlier holder in the same place.
 #[test]
 fn ages_are_told_by_the_clock_of_the_engine() {
     let home = Simulated::new(2);
@@ -115,7 +115,7 @@ fn ages_are_told_by_the_clock_of_the_engine() {
     home.simulator.advance(5 * second);
     assert_eq!(ages(), [3605 * second, 5 * second]);
     drop(first);
-    // Nobody looks at the clock for it. From the next flush on its age is known.
+    // Opening it reads no clock. Its age counts from the next flush on.
     let scan = db.scan(..);
     home.simulator.advance(10 * second);
     home.run(fill(&db, 5, 5));
@@ -129,8 +129,8 @@ fn ages_are_told_by_the_clock_of_the_engine() {
     home.run(db.close()).unwrap();
 }
 
-/// Planted: a table that every holder is charged with; one that is charged to a holder from before
-/// it was there; a table that is not counted any more when its oldest holder goes.
+/// Planted: a table that is charged to every holder; one that is charged to a holder from before it
+/// existed; one that is no longer counted after its oldest holder is dropped.
 #[test]
 fn each_obsolete_table_is_counted_for_the_oldest_that_reads_it() {
     let home = Simulated::new(3);
@@ -141,7 +141,7 @@ fn each_obsolete_table_is_counted_for_the_oldest_that_reads_it() {
     assert!(consistent(&home, &db).iter().all(|pin| pin.obsolete_tables == 0), "all is in use");
     let second = sum(&replace(&home, &db, 61));
     let two = db.scan(..);
-    // Nobody reads what is made and replaced here.
+    // The tables made and replaced here have no reader.
     replace(&home, &db, 62);
     replace(&home, &db, 63);
     let bytes = || {
@@ -161,7 +161,7 @@ fn each_obsolete_table_is_counted_for_the_oldest_that_reads_it() {
     assert_eq!(db.pins(), []);
 }
 
-/// Random snapshots, scans and compactions, and tables that the open has found.
+/// Random snapshots, scans and compactions, and tables that were found at the open.
 #[test]
 fn sums_are_right_whoever_comes_and_goes() {
     for seed in 0..6 {

@@ -23,7 +23,7 @@ fn roomy() -> Options {
 fn a_buffered_put_completes_on_its_first_poll() {
     let home = Simulated::with(1, roomy());
     let db = home.open();
-    // The engine has finished its own preparations; from here on nobody but us runs.
+    // The engine has finished its preparations. From here on only this task runs.
     home.simulator.settle();
     for n in 0..1_000_u32 {
         assert_ready_ok!(spawn(db.put(n.to_be_bytes(), "value")).poll());
@@ -37,7 +37,7 @@ fn a_buffered_put_completes_on_its_first_poll() {
     assert_ready_ok!(spawn(ticket).poll());
     assert_eq!(db.stats().commits_inline, db.stats().commits);
 
-    // What is in memory is read at once.
+    // A read from memory completes at once.
     let found = assert_ready_ok!(spawn(db.get("a")).poll());
     assert_eq!(found.as_deref(), Some(&b"1"[..]));
     assert_eq!(assert_ready_ok!(spawn(db.get("none")).poll()), None);
@@ -55,7 +55,7 @@ fn a_synced_put_waits_for_the_disk_and_only_for_that() {
     let how = WriteOptions::durability(Durability::Synced);
     let mut put = spawn(db.put_with("a", "1", how));
     assert_pending!(put.poll());
-    // Visible already, durable not yet.
+    // The write is visible and not yet durable.
     assert!(assert_ready_ok!(spawn(db.get("a")).poll()).is_some());
     home.simulator.settle();
     assert!(put.is_woken());
@@ -85,11 +85,11 @@ fn a_cached_block_is_read_on_the_first_poll_and_a_cold_one_is_not() {
     assert!(assert_ready_ok!(spawn(db.get("key0123")).poll()).is_some());
     assert_eq!(db.stats().cold_reads, cold);
     assert!(db.stats().cache_hits > 0);
-    // The filter knows that this one is not there, without a block.
+    // The filter excludes this key without reading a block.
     assert!(assert_ready!(spawn(db.get("absent")).poll()).unwrap().is_none());
 }
 
-/// The page cache is as good as the block cache: no other thread, no waiting.
+/// A read from the page cache completes like one from the block cache: no other thread, no waiting.
 #[test]
 fn what_the_page_cache_has_is_read_on_the_first_poll() {
     let mut options = roomy();
@@ -105,8 +105,8 @@ fn what_the_page_cache_has_is_read_on_the_first_poll() {
     assert_eq!(db.stats().cold_reads, 0);
 }
 
-/// Planted: a worker that looks at its queue again and again; an alarm that is set anew whenever it
-/// goes off; a reclaimer that goes on looking.
+/// Planted: a worker that polls its queue; a timer that is set again whenever it fires; a reclaimer
+/// that never stops looking.
 #[test]
 fn b11_no_actor_runs_while_there_is_nothing_to_do() {
     for mut options in [settings::tiny(), roomy()] {
@@ -125,7 +125,7 @@ fn b11_no_actor_runs_while_there_is_nothing_to_do() {
             home.simulator.settle();
         };
         home.simulator.limit_steps(home.simulator.steps() + 100_000);
-        // What was left over is done, and what is idle is sealed.
+        // Remaining work is done, and idle memtables are sealed.
         (0..20).for_each(|_| rest());
         let before = home.simulator.steps();
         (0..100).for_each(|_| rest());
@@ -138,7 +138,7 @@ fn on_memory() -> sluicedb::Builder {
     Db::builder(fresh_dir()).options(roomy()).vfs(shared(&MemVfs::new()))
 }
 
-/// Everything in here completes on its first poll; without the cooperative budget the loops would
+/// Every call here completes on its first poll. Without the cooperative budget the loops would
 /// never let the other task run.
 #[tokio::test(flavor = "current_thread")]
 async fn tight_loops_let_other_tasks_run() {

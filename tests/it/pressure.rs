@@ -18,7 +18,7 @@ fn roomy_range(seed: u64) -> Simulated {
     Simulated::with(seed, options)
 }
 
-/// From here on no table can be written, so memory fills up.
+/// From now on no table can be written, so memory fills up.
 fn hold_tables(home: &Simulated) {
     home.faults.arm(Fault::of(OperationKind::Create).named(".sst").sticky());
     home.faults.arm(Fault::of(OperationKind::Create).named(".tmp").sticky());
@@ -29,7 +29,7 @@ fn about_memory(pressure: Pressure) -> bool {
     matches!(pressure.cause, Some(Memory | RangeMemory { .. }))
 }
 
-/// What a watch has to say at once, if anything.
+/// The value that a watch has at once, if any.
 fn told(watch: &mut PressureWatch) -> Poll<Option<Pressure>> {
     spawn(Box::pin(watch.changed())).poll()
 }
@@ -83,7 +83,7 @@ fn memory_fills_up_writers_wait_and_go_on() {
     let stats = db.stats();
     assert!(stats.overloaded_local + stats.overloaded_global > 0);
 
-    // Somebody waits: that is 1.0, however much is free for smaller writes.
+    // While a writer waits pressure is 1.0, however much room smaller writes would find.
     let mut put = {
         let db = db.clone();
         task::spawn(Box::pin(async move { db.put("late", vec![0; 100_000]).await }))
@@ -93,7 +93,7 @@ fn memory_fills_up_writers_wait_and_go_on() {
     assert!(full.level >= 1.0 && about_memory(full), "{full:?}");
     assert_eq!(told(&mut watch), Poll::Ready(Some(full)), "at once, without a turn of any actor");
 
-    // Who did not look sees the newest only.
+    // A watch that was not polled sees only the newest value.
     assert_eq!(told(&mut asleep), Poll::Ready(Some(full)));
     assert_eq!(told(&mut asleep), Poll::Pending);
 
@@ -180,7 +180,7 @@ fn a_pinned_log_presses() {
 
 #[test]
 fn a_full_disk_presses_until_there_is_space() {
-    // Only the log meets the full disk: no flush is due, so no message goes to the version manager.
+    // Only the log hits the full disk: no flush is due, so no message reaches the version manager.
     let mut options = settings::tiny();
     options.memtable_bytes = Some(512 << 10);
     let home = Simulated::with(4, options);
@@ -191,7 +191,7 @@ fn a_full_disk_presses_until_there_is_space() {
     assert!(refused && !db.health().state().is_running());
     let full = Pressure { level: 1.0, cause: Some(PressureCause::Disk) };
     assert_eq!((db.pressure(), watch.latest()), (full, full));
-    // The reserve is set aside anew some time after it was seen to be spent.
+    // The reserve is created again some time after the engine saw it spent.
     home.simulator.settle();
     home.disk.set_capacity(None);
     home.simulator.advance(Duration::from_secs(60));
@@ -262,7 +262,7 @@ fn waits_and_refusals_are_counted_where_they_happen() {
     assert_eq!((after.ranges[1].waits, after.ranges[1].wait_micros), (0, 0));
     assert_eq!(db.pressure(), Pressure { level: after.pressure.level, cause });
 
-    // A wait that is given up counts, too.
+    // A wait that is given up counts too.
     let mut put = {
         let (db, far) = (db.clone(), deadline + 2 * patience);
         task::spawn(Box::pin(async move {
@@ -279,7 +279,7 @@ fn waits_and_refusals_are_counted_where_they_happen() {
     assert_eq!(dropped.0.2, local.2, "nobody was refused");
 }
 
-/// Sixteen ranges of which none is full when all memory is in use.
+/// Sixteen ranges, none of which is full when all memory is used.
 fn many_warm_ranges(seed: u64) -> Simulated {
     let mut options = settings::tiny();
     options.memtable_bytes = Some(256 << 10);
@@ -292,7 +292,7 @@ fn key(n: usize) -> [u8; 5] {
     ((n as u64 % 16 * 16) << 32 | n as u64).to_be_bytes()[3..].try_into().unwrap()
 }
 
-/// Puts the keys from `n` on until one finds no room in memory: the log has room, because its
+/// Puts the keys from `n` on until a put finds no room in memory. The log has room, because its
 /// keeper runs.
 fn first_that_waits(
     home: &Simulated,
@@ -310,8 +310,8 @@ fn first_that_waits(
     }
 }
 
-/// Seed 41. A waiter that was woken, and that nobody polls for now, has room: nothing is sealed for
-/// him.
+/// Seed 41. A waiter that was woken and is not polled for now has room: no memtable is sealed for
+/// it.
 #[test]
 fn b4_nothing_is_sealed_for_a_waiter_that_has_been_woken() {
     let home = many_warm_ranges(41);
@@ -323,7 +323,7 @@ fn b4_nothing_is_sealed_for_a_waiter_that_has_been_woken() {
     assert!(waiting.is_woken());
     let sealed = db.stats().seals_pressure;
     assert!((1..=2).contains(&sealed), "{sealed} memtables were sealed for one waiter");
-    // Nobody polls it. Others write a little, and the manager looks again and again.
+    // The waiter is not polled. Others write a little, and the manager looks again and again.
     for n in 0..64 {
         home.run(db.put_with(key(n), "little", NO_WAIT)).unwrap();
         home.simulator.advance(Duration::from_secs(1));
@@ -333,7 +333,7 @@ fn b4_nothing_is_sealed_for_a_waiter_that_has_been_woken() {
     home.run(waiting.into_inner()).unwrap();
 }
 
-/// Seed 42. A waiter that comes too late for the room that it was woken for is not forgotten.
+/// Seed 42. A waiter is not forgotten when others take the room for which it was woken.
 #[test]
 fn b4_a_waiter_that_comes_too_late_asks_again() {
     let home = many_warm_ranges(42);
@@ -343,7 +343,7 @@ fn b4_a_waiter_that_comes_too_late_asks_again() {
     for _ in 0..20 {
         let mut late = first_that_waits(&home, &db, &mut n);
         home.simulator.settle();
-        // Room came, and others take it before the one who was woken looks.
+        // Room was freed, and others take it before the woken waiter is polled.
         while home.run(db.put_with(key(n), vec![7; 2000], NO_WAIT)).is_ok() {
             n += 1;
         }
@@ -353,7 +353,7 @@ fn b4_a_waiter_that_comes_too_late_asks_again() {
     }
 }
 
-/// It may be that the process has too many files open.
+/// The process may have too many files open.
 #[test]
 fn o10_files_that_cannot_be_written_are_not_called_a_full_disk() {
     let said = PressureCause::Disk.to_string();

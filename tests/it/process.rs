@@ -4,7 +4,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// In the environment of the child that has one database, which is idle.
+/// An environment variable of the child process, which has one idle database.
 const IDLE: &str = "SLUICE_TEST_IDLE";
 
 #[test]
@@ -23,7 +23,7 @@ fn p27_a_forked_child_is_told_not_to_use_the_database() {
     for (number, each) in uses.into_iter().enumerate() {
         let child = db.clone();
         let mut command = Command::new("true");
-        // SAFETY: what runs between fork and exec allocates, which glibc allows in a forked child,
+        // SAFETY: the code between fork and exec allocates, which glibc allows in a forked child,
         // and takes no lock that another thread of the parent could hold.
         unsafe {
             command.pre_exec(move || {
@@ -85,7 +85,7 @@ fn child_that_is_idle() {
         db.sync().await.unwrap();
     });
     let mut before = switches();
-    // First it does what is left to do.
+    // The engine finishes its remaining work first.
     for _ in 0..10 {
         std::thread::sleep(Duration::from_millis(1_200));
         let after = switches();

@@ -80,7 +80,7 @@ fn a_deleted_key_never_comes_back() {
         db.put("gone", "old").await.unwrap();
         db.put("stays", "1").await.unwrap();
         db.compact().await.unwrap();
-        // The old value lies at the bottom now.
+        // The old value is in the last level now.
         db.delete("gone").await.unwrap();
         assert_eq!(db.get("gone").await.unwrap(), None);
         db.flush().await.unwrap();
@@ -140,7 +140,7 @@ fn keys_and_values_of_every_size() {
         db.compact().await.unwrap();
         check(&db, &expected).await.unwrap();
     });
-    // The log as well as the tables.
+    // This reads the log as well as the tables.
     block_on(db.put("last", "1")).unwrap();
     expected.insert(b"last".to_vec(), b"1".to_vec());
     drop(db);
@@ -153,7 +153,7 @@ fn large_values_come_back_from_the_log() {
     let db = home.open();
     let mut expected = Map::new();
     for n in 0..6_usize {
-        // Each larger than a log segment and a memtable.
+        // Each value is larger than a log segment and a memtable.
         let (key, value) = (format!("large{n}").into_bytes(), vec![n as u8; 100_000 + n]);
         block_on(db.put(&key, &value)).unwrap();
         expected.insert(key, value);

@@ -1,6 +1,6 @@
-//! Ranges that are split and merged by themselves: when, where, and that nobody else notices.
+//! Ranges that the engine splits and merges by itself: when, where, and that callers do not notice.
 //!
-//! All of it under the simulator's clock: a look comes when the test lets ten seconds pass.
+//! The clock is the simulator's: the planner looks whenever the test lets ten seconds pass.
 
 use crate::harness::{Simulated, check, fill};
 use crate::kit::oracle::{Map, difference};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Looks every ten seconds; no limit is set.
+/// The planner looks every ten seconds, and no limit is set.
 fn options() -> Options {
     let mut options = settings::tiny();
     options.compression = Compression::None;
@@ -32,7 +32,7 @@ fn starts(db: &Db) -> Vec<Vec<u8>> {
     db.ranges().into_iter().map(|range| range.start).collect()
 }
 
-/// So many puts in each second until the next look, of keys `prefix000` to `prefix199`.
+/// Puts `rate` keys a second, of `prefix000` to `prefix199`, for `looks` looks.
 fn heat(home: &Simulated, db: &Db, map: &mut Map, prefix: &str, rate: usize, looks: usize) {
     for _ in 0..looks {
         for n in 0..rate * LOOK.as_secs() as usize {
@@ -44,11 +44,12 @@ fn heat(home: &Simulated, db: &Db, map: &mut Map, prefix: &str, rate: usize, loo
     }
 }
 
-/// What is limited, how, and is it kept?
+/// The name of a limit, how to set it, and whether a range keeps it.
 type Limited = (&'static str, fn(&mut Options), fn(&RangeInfo) -> bool);
 
-/// Goal: large ranges part until none is large, what is being read goes on as it was, and a restart
-/// finds them so. Planted: the first key as the median; a look that is not repeated.
+/// Goal: large ranges are split until none is large. Scans under way continue as they were, and a
+/// restart finds the same ranges.
+/// Planted: the first key as the median; a look that is not repeated.
 #[test]
 fn a_range_that_is_too_large_is_split_and_nobody_notices() {
     let by: [Limited; 2] = [
@@ -117,9 +118,9 @@ fn where_there_may_be_no_more_ranges_none_is_split() {
     }
 }
 
-/// Goal: a hot range parts among the keys that are written now, not among those that it has. What
-/// is told of its heat is true. Planted: the median of what is in tables; heat as the number of all
-/// batches.
+/// Goal: a hot range is split among the keys that are written now, not among the stored ones. The
+/// reported heat is true.
+/// Planted: the median of the tables; heat as the total number of batches.
 #[test]
 fn a_hot_range_is_split_between_the_keys_that_are_written() {
     let mut options = options();
@@ -140,7 +141,7 @@ fn a_hot_range_is_split_between_the_keys_that_are_written() {
     assert_eq!((stats.splits_heat, stats.changes), (1, 1), "{tries} failed; {:?}", db.ranges());
     let at = starts(&db).remove(1);
     assert!(at > b"hot060".to_vec() && at < b"hot140".to_vec(), "{:?}", at.escape_ascii());
-    // Each has a part of it.
+    // Each half has some of the heat.
     heat(&home, &db, &mut map, "hot", 60, 10);
     let ranges = db.ranges();
     assert!(ranges.iter().all(|range| (10..40).contains(&range.batches_per_second)), "{ranges:?}");
@@ -151,8 +152,9 @@ fn a_hot_range_is_split_between_the_keys_that_are_written() {
     home.run(db.close()).unwrap();
 }
 
-/// Goal: ranges that were hot become one again, also after a restart; those of a caller only where
-/// that is asked for. Planted: a merge while one is warm.
+/// Goal: ranges that were hot are merged again, also after a restart. Ranges at a caller's boundary
+/// are merged only where an option asks for it.
+/// Planted: a merge while one of them is warm.
 #[test]
 fn small_ranges_are_merged_when_they_have_cooled_down() {
     for merges in [true, false] {
@@ -164,7 +166,7 @@ fn small_ranges_are_merged_when_they_have_cooled_down() {
         let db = home.open();
         let mut map = Map::new();
         heat(&home, &db, &mut map, "hot", 30, 20);
-        // On both sides of the last bound somebody writes.
+        // Writers use both sides of the last bound.
         let left: &[&str] = if merges { &["", "f", "hot100"] } else { &["", "b", "f", "hot100"] };
         assert_eq!(starts(&db), left.iter().map(|at| Vec::from(*at)).collect::<Vec<_>>());
         home.run(db.close()).unwrap();
@@ -177,9 +179,9 @@ fn small_ranges_are_merged_when_they_have_cooled_down() {
     }
 }
 
-/// Goal: one key, whatever it has, is no reason to try for ever. Planted: a pause that does not
-/// grow; a split with nothing on one side; a look that waits for what is not due yet, whatever
-/// happens.
+/// Goal: a single key, however hot or large, does not make the planner try for ever.
+/// Planted: a pause that does not grow; a split with nothing on one side; a look that waits for
+/// work that is not due yet.
 #[test]
 fn t002_13_what_cannot_be_split_is_hardly_tried() {
     let mut options = options();
@@ -187,7 +189,7 @@ fn t002_13_what_cannot_be_split_is_hardly_tried() {
     options.l0_trigger_tables = 100;
     options.l0_tables_max = 200;
     options.ranges_merge = true;
-    // All that it has stays in L0.
+    // All its data stays in L0.
     options.rest_after_ms = 0;
     let home = Simulated::with(5, options);
     let db = home.open();
@@ -201,7 +203,7 @@ fn t002_13_what_cannot_be_split_is_hardly_tried() {
     let stats = db.stats();
     assert_eq!((stats.changes, db.ranges().len()), (0, 1));
     assert!((3..=6).contains(&stats.range_tries_failed), "{}", stats.range_tries_failed);
-    // What waits for its time keeps nobody from looking.
+    // A postponed split does not stop the looks.
     for n in 0..500_u32 {
         home.run(db.put("one", n.to_be_bytes())).unwrap();
     }
@@ -209,7 +211,7 @@ fn t002_13_what_cannot_be_split_is_hardly_tried() {
     home.run(db.flush()).unwrap();
     looks(&home, 1);
     assert!(db.ranges()[0].batches_per_second > 0);
-    // Two keys: one range each, and that is all.
+    // Two keys: one range for each, and no more.
     home.run(db.put("two", [2; 5000])).unwrap();
     map.insert(b"two".to_vec(), vec![2; 5000]);
     home.run(db.flush()).unwrap();
@@ -237,8 +239,9 @@ fn t002_13_what_cannot_be_split_is_hardly_tried() {
     home.run(db.close()).unwrap();
 }
 
-/// Goal: over a long time with bursts of heat here and there ranges change now and then, and do not
-/// flap; all is found at each moment. Planted: a cooldown that is not asked for.
+/// Goal: over a long time with bursts of heat here and there, ranges change now and then and do not
+/// flap. All data is found at each moment.
+/// Planted: a cooldown that is ignored.
 #[test]
 fn ranges_do_not_flap() {
     let mut options = options();
@@ -249,7 +252,8 @@ fn ranges_do_not_flap() {
     let mut db = home.open();
     let (mut map, mut changes) = (Map::new(), 0);
     for round in 0..20 {
-        // A minute here, a minute there; then a rest that is shorter than a cooldown.
+        // A minute in one place, a minute in the other, then a rest that is shorter than a
+        // cooldown.
         heat(&home, &db, &mut map, if round % 2 == 0 { "a" } else { "b" }, 30, 6);
         looks(&home, 2);
         home.run(check(&db, &map)).unwrap();

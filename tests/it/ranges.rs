@@ -1,4 +1,4 @@
-//! A database of several key ranges: what a user sees of them, and what a user does not.
+//! A database of several key ranges: what a user sees of them, and what stays hidden.
 
 use crate::harness::{Home, Simulated, block_on};
 use crate::kit::disk::content;
@@ -28,7 +28,8 @@ fn range(start: &str, end: Option<&str>) -> (Vec<u8>, Option<Vec<u8>>) {
     (start.as_bytes().to_vec(), end.map(|end| end.as_bytes().to_vec()))
 }
 
-/// Keys on both sides of each boundary, and on it, land where the boundaries say, and stay there.
+/// Keys on both sides of each boundary, and on it, are routed as the boundaries say, and stay
+/// there.
 #[test]
 fn t002_12_keys_at_the_boundaries_are_found_in_their_range_also_after_a_restart() {
     let home = Home::with(split_at(&["g", "n", "n\0"]));
@@ -53,7 +54,7 @@ fn t002_12_keys_at_the_boundaries_are_found_in_their_range_also_after_a_restart(
         db.close().await.unwrap();
     });
     block_on(async {
-        // Another wish, or none, changes nothing in a database that exists.
+        // Other split keys, or none, change nothing in a database that exists.
         let other = Home::path(&home);
         let db = Db::builder(other).options(split_at(&["b"])).open().await.unwrap();
         assert_eq!(ranges(&db), wanted);
@@ -69,8 +70,8 @@ fn t002_12_keys_at_the_boundaries_are_found_in_their_range_also_after_a_restart(
     assert!(summary.tables >= 4);
 }
 
-/// A batch over all ranges, and what a power cut may leave of it: everything or nothing, also when
-/// the tables of some ranges are durable and the log has not been synced by any writer.
+/// A power cut leaves a batch over all ranges whole or absent, also when the tables of some ranges
+/// are durable and no writer has synced the log.
 #[test]
 fn x_11_a_batch_over_many_ranges_is_one_batch_also_in_a_crash() {
     let home = Simulated::with(3, split_at(&["2", "4", "6", "8"]));
@@ -108,13 +109,14 @@ fn x_11_a_batch_over_many_ranges_is_one_batch_also_in_a_crash() {
     }
 }
 
-/// Goal: while the routes change again and again, nobody notices: what was acknowledged is found by
-/// every later get, scan and snapshot, also of another task, numbers rise, and a restart finds all
-/// of it. Method: writers of single keys and of batches over all ranges, each with a counter per
-/// key; readers who check that no counter falls behind what was acknowledged before they began.
+/// Goal: while the routes change again and again, nobody notices. Every later get, scan and
+/// snapshot, also of another task, finds an acknowledged write; sequence numbers rise; a restart
+/// finds all of it.
+/// Method: writers of single keys and of batches over all ranges, each with a counter per key.
+/// Readers check that no counter is behind the value acknowledged before they began.
 ///
-/// Planted: a new owner without the former one's sealed memtables; a flush that is installed for
-/// the range that has gone. (That readers need `born` the model checker shows:
+/// Planted: a new owner without the former one's sealed memtables; a flush that is installed for a
+/// range that is gone. (The model checker shows that readers need `born`:
 /// `a_get_finds_what_came_before_a_change`.)
 #[test]
 fn changes_of_routes_beside_writers_and_readers_lose_nothing() {

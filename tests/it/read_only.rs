@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// In the environment of the child that reads the database there.
+/// An environment variable of the child process, which reads the database there.
 const READ: &str = "SLUICE_TEST_READ";
 
 fn open(home: &Home) -> sluicedb::Result<ReadOnlyDb> {
@@ -20,7 +20,7 @@ async fn shown(db: &ReadOnlyDb) -> Map {
     collect(db.scan(..)).await.unwrap().into_iter().collect()
 }
 
-/// Every file, the lock as well, with what the file system knows of it.
+/// Every file, the lock included, with its metadata.
 fn everything(dir: &Path) -> Vec<(PathBuf, Vec<u8>, std::time::SystemTime)> {
     let paths = crate::harness::files(dir, "").into_iter();
     let all = paths.map(|path| {
@@ -106,7 +106,7 @@ fn not_a_byte_changes() {
     assert_eq!(stats.ranges.len(), 2, "the split has happened");
     drop(db);
     assert_eq!(disk.operations(), changes, "nothing that could change the disk was done");
-    // And who writes finds what he would have found.
+    // A later writer finds what it would have found without the reader.
     let writer = home.reborn(disk);
     let db = writer.open();
     assert_eq!(writer.run(content(&db)).unwrap(), expected);
@@ -182,7 +182,7 @@ fn more_log_than_memory_is_refused_and_a_writer_helps() {
     let refusal = loop {
         let builder = ReadOnlyDb::builder(home.path()).options(small.clone());
         match block_on(builder.open_read_only()) {
-            // Its threads are still leaving.
+            // The old engine's threads are still leaving.
             Err(error) if error.kind() == ErrorKind::Locked => {}
             other => break other.unwrap_err(),
         }
@@ -209,7 +209,7 @@ fn where_there_is_no_database_none_is_made() {
     assert_eq!(crate::harness::files(&home.path(), "").len(), 0);
 }
 
-/// Without a lock file none is made.
+/// An open for reading makes no lock file where there is none.
 #[test]
 fn a_copy_without_its_lock_file_is_read_as_it_is() {
     let home = Home::new();
@@ -261,7 +261,7 @@ fn two_processes_read_at_once_and_neither_lets_a_writer_in() {
     assert!(child.wait().unwrap().success());
     let db = block_on(home.builder().open()).unwrap();
 
-    // And the other way around.
+    // The other way around: a reader keeps a writer out.
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "read_only::child_that_reads", "--nocapture"])
         .env(READ, home.path())

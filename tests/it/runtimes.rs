@@ -24,7 +24,7 @@ async fn in_a_current_thread_runtime() {
 async fn in_a_multi_thread_runtime() {
     let home = Home::new();
     let db = home.builder().open().await.unwrap();
-    // Also as a task: the futures are `Send`.
+    // The same inside a task: the futures are `Send`.
     tokio::spawn(async move { exercise(&db).await }).await.unwrap();
 }
 
@@ -34,7 +34,7 @@ fn without_any_runtime() {
     block_on(async { exercise(&home.builder().open().await.unwrap()).await });
 }
 
-/// A runtime without timers and without I/O: the engine asks it for neither.
+/// A runtime without timers and without I/O: the engine needs neither.
 #[test]
 fn in_a_bare_runtime() {
     let home = Home::new();

@@ -1,4 +1,4 @@
-//! Reads that look at one entry, or go on somewhere else.
+//! Reads of one entry, and scans that seek.
 
 use crate::harness::Simulated;
 use crate::kit::chance::Chance;
@@ -13,7 +13,7 @@ fn key(n: usize) -> Vec<u8> {
     format!("k{n:04}").into_bytes()
 }
 
-/// Half of it in tables, some of it deleted and overwritten.
+/// Fills the database: half in tables, some deleted and overwritten.
 async fn fill(db: &Db, chance: &mut Chance) -> Map {
     let mut map = Map::new();
     for round in 0..600 {
@@ -33,10 +33,10 @@ async fn fill(db: &Db, chance: &mut Chance) -> Map {
     map
 }
 
-/// Goal: wherever it goes, a scan goes on there, at its instant and in its range.
+/// Goal: after any seek a scan continues from there, at its instant and in its range.
 ///
-/// Planted: a limit that counts what a seek has passed; a seek in what was read ahead that does not
-/// look whether its first entry is already behind the key; one that leaves the scan's range.
+/// Planted: a limit that counts the skipped entries; a seek inside the read-ahead that does not
+/// compare its first entry with the key; a seek that leaves the scan's range.
 #[test]
 fn a_scan_goes_on_where_it_is_told() {
     for seed in 0..10 {
@@ -60,7 +60,7 @@ fn a_scan_goes_on_where_it_is_told() {
                 if let Some(left) = left {
                     scan = scan.limit(left as u64);
                 }
-                // Written later, so not seen; and no key that there was.
+                // Written later, so not seen, under a key that did not exist.
                 db.put(key(lo | 1), "later").await.unwrap();
                 let inside = || map.range(key(lo)..key(hi)).map(|(key, _)| key.clone());
                 let mut wanted: Vec<_> = inside().collect();
@@ -167,7 +167,7 @@ fn lengths_are_told_without_the_values() {
         assert_eq!(mine.value_len(key(2)).await.unwrap(), None);
 
         let (mut scan, mut found) = (db.scan(..).keys_only(), Vec::new());
-        // One by the stream, and what is left of its chunk as a chunk.
+        // One entry by the stream, and the rest of its chunk as a chunk.
         let (first, empty) = scan.try_next().await.unwrap().unwrap();
         assert!(empty.is_empty());
         while let Some(chunk) = scan.next_chunk().await.unwrap() {

@@ -58,7 +58,7 @@ fn nothing_moves_a_snapshot() {
         drop(early);
         db.compact().await.unwrap();
         shows(&copy, &first).await;
-        // And it outlives the database and its handle.
+        // The snapshot outlives the database and its handle.
         db.close().await.unwrap();
         shows(&copy, &first).await;
         drop(db);
@@ -93,7 +93,8 @@ fn pinned_tables_are_deleted_when_nobody_reads_them_any_more() {
     block_on(async {
         fill(&db, 200, 60).await;
         db.compact().await.unwrap();
-        // Inputs of that compaction go when its last handle does; each flush lets the manager look.
+        // The compaction's inputs are deleted with their last handle. Each flush makes the version
+        // manager look.
         while home.files(".sst").len() as u64 > db.stats().tables {
             db.flush().await.unwrap();
         }
@@ -103,7 +104,7 @@ fn pinned_tables_are_deleted_when_nobody_reads_them_any_more() {
         db.compact().await.unwrap();
         assert!(pinned.iter().all(|path| path.exists()), "a snapshot reads them");
         drop(snapshot);
-        // The next message to the version manager lets it look at the graves.
+        // The next message makes the version manager look at the graves.
         db.put("one", "more").await.unwrap();
         db.compact().await.unwrap();
         db.close().await.unwrap();

@@ -33,7 +33,7 @@ fn writes_are_counted() {
     assert!(db.stats().log_syncs > 0);
 }
 
-/// Goal: a writer finds the memory that its memtable grows into; nobody else pays for that.
+/// Goal: a writer finds the memory into which its memtable grows, at no other writer's cost.
 /// Planted: `RangeOwner::follow_up` that forgets `restock_due`.
 #[test]
 fn memory_is_stocked_where_a_memtable_grows() {
@@ -171,7 +171,7 @@ fn recovery_is_reported() {
     let db = home.open();
     assert_eq!(db.stats().recovered_entries, 20);
     assert_eq!(db.stats().recovered_torn_bytes, 0);
-    // Recovery wrote them down for good: the next crash has nothing to replay.
+    // Recovery flushed them, so the next crash has nothing to replay.
     drop(db);
     assert_eq!(home.open().stats().recovered_entries, 0);
 }

@@ -31,7 +31,7 @@ fn hundreds_in_flight_keep_their_order() {
                 for n in 0..500_u32 {
                     tickets.push(db.submit_with(one("last", n.to_be_bytes()), how).await.unwrap());
                 }
-                // Awaited from the last to the first: each knows its own answer.
+                // The tickets are awaited from the last to the first: each has its own answer.
                 let mut seqnos = Vec::new();
                 for ticket in tickets.into_iter().rev() {
                     seqnos.push(ticket.await.unwrap());
@@ -82,11 +82,11 @@ fn a_dropped_ticket_does_not_take_its_write_back() {
         for n in 0..200 {
             drop(db.submit(one(&format!("key{n:03}"), "v")).await.unwrap());
         }
-        // Behind all of them in the order of writes.
+        // This write follows all of them in the order of writes.
         db.put("fence", "1").await.unwrap();
         assert_eq!(content(&db).await.unwrap().len(), 201);
     });
-    // Dropped with the database right after them.
+    // The tickets are dropped, and the database right after them.
     for n in 200..260 {
         drop(block_on(db.submit(one(&format!("key{n:03}"), "v"))).unwrap());
     }
@@ -109,12 +109,12 @@ fn what_is_submitted_is_in_the_order_even_before_it_is_awaited() {
     });
 }
 
-/// Goal: a ticket has two stages, and says the number that the write returns.
+/// Goal: a ticket has two stages, and names the sequence number that the write returns.
 ///
 /// Planted: `visible` that waits for the acknowledgement.
 #[test]
 fn a_write_is_visible_before_the_disk_has_it() {
-    // Inline, queued behind a seat that is taken, and across ranges: in each way that a write goes.
+    // Each path of a write: inline, queued behind a taken seat, and across ranges.
     for split_keys in [&[][..], &[vec![64], vec![128], vec![192]]] {
         let mut options = crate::kit::settings::tiny();
         options.initial_split_keys = split_keys.to_vec();
@@ -182,7 +182,7 @@ fn a_ticket_keeps_no_database_and_knows_what_became_of_its_write() {
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Closed, Outcome::Unknown));
 }
 
-/// Goal: a batch that is refused comes back as it was, in every way of refusing it.
+/// Goal: a refused batch is returned unchanged, whatever refused it.
 #[test]
 fn a_refused_batch_comes_back() {
     let home = Simulated::new(14);
@@ -208,7 +208,7 @@ fn a_refused_batch_comes_back() {
     assert_eq!((error.kind(), given_back(&mut error)), (ErrorKind::Invalid, huge));
     assert!(home.run(db.put("", "v")).unwrap_err().take_batch().is_none(), "no batch, none back");
 
-    // No room: neither waiting nor not, of few operations and of many.
+    // No room: with and without waiting, for few operations and for many.
     home.faults.arm(Fault::of(OperationKind::Create).named(".sst").sticky());
     home.faults.arm(Fault::of(OperationKind::Create).named(".tmp").sticky());
     while home.run(db.put_with("fill", vec![0; 4096], NO_WAIT)).is_ok() {
@@ -235,7 +235,8 @@ fn a_refused_batch_comes_back() {
     assert_eq!((error.kind(), given_back(&mut error)), (ErrorKind::Closed, one("k", "v")));
 }
 
-/// What named no keyspace is bound to that of the handle which refused it, whoever writes it then.
+/// An operation that named no keyspace is bound to the keyspace of the handle that refused the
+/// batch, whichever handle writes it afterwards.
 #[test]
 fn a_batch_that_comes_back_stays_in_its_keyspace() {
     let home = Simulated::new(15);

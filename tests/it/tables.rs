@@ -7,12 +7,12 @@ use sluicedb_storage::vfs::{Fault, OperationKind, Vfs};
 use std::process::Command;
 use std::time::Instant;
 
-/// In the environment of the child: the directory.
+/// An environment variable of the child process: the directory.
 const CHILD: &str = "SLUICE_TEST_DESCRIPTORS";
-/// How many tables `b8_opening_costs_no_table` makes.
+/// An environment variable: how many tables `b8_opening_costs_no_table` makes.
 const TABLES: &str = "SLUICE_TABLES";
 
-/// Compaction makes a table of every four kilobytes, when it is asked to.
+/// A requested compaction makes one table of every four kilobytes.
 fn many_tables() -> Options {
     let mut options = settings::tiny();
     options.memtable_bytes = Some(256 << 10);
@@ -80,8 +80,7 @@ fn b8_more_tables_than_may_be_open_are_read_scanned_and_compacted() {
     assert_eq!(db.stats().open_tables, 0);
 }
 
-/// Goal: what a flush has finished is installed whether it can be opened or not, and nothing piles
-/// up.
+/// Goal: a finished flush is installed even when its table cannot be opened, and nothing piles up.
 #[test]
 fn b7_tables_that_cannot_be_opened_are_flushed_once() {
     const EMFILE: i32 = 24;
@@ -105,11 +104,11 @@ fn b7_tables_that_cannot_be_opened_are_flushed_once() {
     home.run(db.close()).unwrap();
 }
 
-/// Goal: a flush or a compaction that fails leaves nothing on the disk, whatever failed in it: it
-/// is tried again under new numbers, perhaps for long.
+/// Goal: a failed flush or compaction leaves nothing on the disk, whatever failed: it is retried
+/// under new file numbers, perhaps for long.
 ///
-/// Planted: tables that stay although no manifest can name them; those that a writer had finished
-/// before the one that failed; one that stays under its first name.
+/// Planted: tables that stay although no manifest can name them; tables that the writer had
+/// finished before the failed one; a table that stays under its temporary name.
 #[test]
 fn b7_a_flush_or_compaction_that_fails_leaves_no_file() {
     let home = Simulated::new(0);
@@ -187,7 +186,7 @@ fn emfile_of_a_flush_closes_tables_before_the_next_attempt() {
     assert!(before.open_tables > 0, "{before:?}");
     home.faults.arm(Fault::of(OperationKind::Create).named(".tmp").errno(EMFILE));
     home.run(db.put(key(2), vec![7; 300])).unwrap();
-    // Whoever waits for it is told of the first failure.
+    // A waiting flush is answered with the first failure.
     let _ = home.run(db.flush());
     home.run(db.flush()).unwrap();
     let after = db.stats();
@@ -240,7 +239,8 @@ fn b8_eight_hundred_tables_work_with_sixty_four_descriptors() {
     assert!(child.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// With `SLUICE_TABLES=10000` it prints how long an open takes, and what it adds to the process.
+/// With `SLUICE_TABLES=10000` it prints how long an open takes, and how much memory it adds to the
+/// process.
 #[test]
 fn b8_opening_costs_no_table() {
     let wanted = std::env::var(TABLES).map_or(200, |text| text.parse().expect("a number"));

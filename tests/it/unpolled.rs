@@ -1,8 +1,8 @@
-//! Writers that wait and are not polled: they keep room from nobody who is.
+//! Waiting writers that are not polled deprive nobody else of room.
 //!
-//! A stream of writes whose consumer writes itself polls the stream only between its own writes, so
-//! a hundred waiting writes may stand in line unpolled. Under the simulator a hang is a fact; with
-//! real threads it is a wait of more than [`PATIENCE`].
+//! A consumer of a stream of writes that itself writes polls the stream only between its own
+//! writes, so a hundred waiting writes may be in line unpolled. Under the simulator a hang is a
+//! fact. With real threads it is a wait of more than [`PATIENCE`].
 
 use crate::harness::{Home, PATIENCE, Simulated};
 use crate::kit::chance::{Chance, Replay, seeds};
@@ -15,7 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// The program of somebody who has read nothing of the inside.
+/// A program whose author knows nothing of the engine's inside.
 async fn import(db: &Db, entries: usize, bytes: usize, at_once: usize) {
     let puts = stream::iter(0..entries).map(|n| db.put(format!("entry{n:05}"), vec![1; bytes]));
     let mut done = puts.buffer_unordered(at_once);
@@ -89,8 +89,8 @@ async fn a9_a_consumer_that_writes_in_a_multi_thread_runtime() {
     import_with_threads(Options::default(), 150, 1 << 20).await;
 }
 
-/// Futures in any state of waiting are left unpolled, at random, for as long as the test lasts.
-/// Every write that is polled gets through, the largest too.
+/// Futures in any state of waiting are left unpolled, at random, for the whole test. Every write
+/// that is polled completes, the largest too.
 #[test]
 fn a9_futures_that_are_woken_and_never_polled_delay_nobody() {
     let test = "a9_futures_that_are_woken_and_never_polled_delay_nobody";
@@ -110,7 +110,7 @@ fn a9_futures_that_are_woken_and_never_polled_delay_nobody() {
             let bytes = chance.pick(&[10, 100, 1_000, 3_000, 30_000]);
             let key = format!("k{:02}{round}", chance.below(90));
             let mut put = Box::pin(db.put(key, vec![1; bytes]));
-            // Not under the simulator: nobody else runs meanwhile, so room runs out.
+            // This poll is outside the simulator: no actor runs meanwhile, so room runs out.
             let polled = put.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             match polled {
                 Poll::Ready(done) => done.map(drop).unwrap(),
@@ -118,7 +118,7 @@ fn a9_futures_that_are_woken_and_never_polled_delay_nobody() {
                 Poll::Pending => home.run(put).map(drop).unwrap(),
             }
             if chance.one_in(10) && !parked.is_empty() {
-                // One of them is polled to its end after all, or dropped.
+                // One parked write is polled to its end after all, or dropped.
                 let put = parked.swap_remove(chance.below(parked.len()));
                 if chance.one_in(2) {
                     home.run(put).unwrap();

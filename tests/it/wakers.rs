@@ -1,5 +1,5 @@
-//! Wakers are foreign code: they panic, sleep, or use the database. The engine goes on, and so does
-//! everybody else.
+//! Wakers are foreign code: they panic, sleep, or use the database. The engine continues, and so do
+//! all other callers.
 
 use crate::harness::{Held, Home, PATIENCE, Simulated, block_on, fill};
 use crate::kit::settings;
@@ -20,7 +20,7 @@ fn synced() -> WriteOptions {
     WriteOptions::durability(Durability::Synced)
 }
 
-/// What a waker does beside waking nobody.
+/// The waker's action. It wakes nobody.
 type Mischief = Arc<dyn Fn() + Send + Sync>;
 
 struct Foreign {
@@ -36,7 +36,7 @@ impl Wake for Foreign {
     }
 }
 
-/// Futures that wait for each of the engine's threads in turn, polled once with such a waker.
+/// Futures that wait for each of the engine's threads, polled once with such a waker.
 struct Waiting<'a> {
     futures: Vec<Pin<Box<dyn Future<Output = ()> + 'a>>>,
     names: Vec<&'static str>,
@@ -62,7 +62,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Every one of them was woken, or is now.
+    /// Waits until every one of them was woken.
     fn wait_for_all(&mut self) {
         while !self.names.is_empty() {
             let called = self.calls.recv_timeout(PATIENCE);
@@ -72,8 +72,8 @@ impl<'a> Waiting<'a> {
     }
 }
 
-/// Held tables, so that writers wait for room; then everything is let go, while an ordinary caller
-/// does one of each.
+/// Holds the writing of tables, so that writers wait for room. Then releases it, while an ordinary
+/// caller makes one call of each kind.
 fn exercise(mischief: impl Fn(&Db) -> Mischief) {
     for log_mapped in [true, false] {
         let mut options = settings::tiny();
@@ -97,7 +97,7 @@ fn exercise(mischief: impl Fn(&Db) -> Mischief) {
                 Ok(_) => assert!(n < 10_000),
                 Err(error) if error.scope().is_none() => panic!("{error:?}"),
                 Err(_) if full.len() == 3 => break,
-                // A log segment may not be ready yet; three times in a row it is the memory.
+                // The log may have no segment ready. Three refusals in a row mean memory.
                 Err(_) => full.push(block_on(db.sync())),
             }
         }
@@ -133,7 +133,8 @@ fn o9_wakers_that_panic_harm_nobody() {
     exercise(|_| Arc::new(|| panic!("on purpose")));
 }
 
-/// Planted: engine threads that call wakers themselves (each of these waits for all of them).
+/// Planted: engine threads that call wakers themselves. (Each of these wakers waits for all of the
+/// threads.)
 #[test]
 fn o9_wakers_that_write_and_read_and_wait_for_it_harm_nobody() {
     exercise(|db| {
@@ -163,7 +164,7 @@ fn o9_wakers_that_sleep_till_the_end_harm_nobody() {
     bed.1.notify_all();
 }
 
-/// On a thread that hands no waker on, as a caller's.
+/// The same on a thread that hands no waker on, like a caller's.
 #[test]
 fn o9_wakers_that_panic_end_their_panics_on_any_thread() {
     let home = Simulated::new(3);
@@ -183,8 +184,8 @@ fn o9_wakers_that_panic_end_their_panics_on_any_thread() {
     home.run(db.close()).unwrap();
 }
 
-/// Threads as the engine has them, but the one for long turns hands no waker on: it is like a
-/// caller's, whose turns make wakers due. Says whether the log's thread is waiting.
+/// The engine's usual threads, except that the one for long turns hands no waker on, like a
+/// caller's thread, whose turns make wakers due. Records whether the log's thread is waiting.
 #[derive(Debug)]
 struct TurnsOfCallers {
     inner: Arc<ThreadRuntime>,
@@ -228,20 +229,21 @@ impl Runtime for TurnsOfCallers {
     }
 }
 
-/// One thread makes three things due: a task whose waker waits for a synced write, the log's
-/// thread, which waits to acknowledge that write until it is visible, and a heavy batch, which it
-/// has done. Planted: one list for all wakers of a thread.
+/// One thread makes three wakers due: that of a task which waits for a synced write; that of the
+/// log's thread, which waits for that write's visibility to acknowledge it; and that of a heavy
+/// batch, which the thread has applied.
+/// Planted: one list for all wakers of a thread.
 #[test]
 fn o9_a_waker_that_waits_for_a_synced_write_waits_for_no_waker_behind_it() {
     for writes_itself in [false, true] {
-        // Now and then a thread of the engine has the log's seat just then, and does the heavy
+        // Now and then an engine thread holds the log's seat at that moment, and takes the heavy
         // batch's turn.
         let mut attempts = 0..100;
         assert!(attempts.any(|_| a_waker_waits_for_a_synced_write(writes_itself)), "never reached");
     }
 }
 
-/// False: the heavy batch was not where it should be.
+/// Returns false if the heavy batch was not taken by the intended thread.
 fn a_waker_waits_for_a_synced_write(writes_itself: bool) -> bool {
     let home = Home::with(Options::default());
     let (log_is_at_work, turns_begin) = (Arc::default(), Arc::new(Barrier::new(2)));
@@ -251,7 +253,7 @@ fn a_waker_waits_for_a_synced_write(writes_itself: bool) -> bool {
         turns_begin: Arc::clone(&turns_begin),
     };
     let db = block_on(home.builder().runtime(Arc::new(runtime)).open()).unwrap();
-    // So heavy that it is left to the thread for long turns, which is held between the log's turn
+    // So heavy that the thread for long turns gets it. That thread is held between the log's turn
     // and the range's.
     let mut heavy = WriteBatch::new();
     for n in 0..5_000 {
@@ -271,7 +273,7 @@ fn a_waker_waits_for_a_synced_write(writes_itself: bool) -> bool {
     assert!(heavy.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     turns_begin.wait();
     is_stamped.recv_timeout(PATIENCE).unwrap();
-    // Stamped behind it, and visible after it.
+    // Stamped after the heavy batch, and visible after it.
     let (done, synced_put) = channel();
     let (awake, was_woken) = channel();
     let (theirs, synced_put) = (db.clone(), Mutex::new(synced_put));
@@ -302,7 +304,7 @@ fn a_waker_waits_for_a_synced_write(writes_itself: bool) -> bool {
             let _ = done.send(());
         }
     });
-    // The log's thread has synced it, and waits until it is visible.
+    // The log's thread has synced it, and waits for its visibility.
     while db.durable_seqno() < last || log_is_at_work.load(Ordering::SeqCst) {
         std::thread::yield_now();
     }

@@ -1,5 +1,5 @@
-//! What compactions did, what it costs in space, and why writers waited: the numbers agree with
-//! each other.
+//! The statistics about compactions, their cost in space, and the causes of waits agree with each
+//! other.
 
 use crate::harness::{Simulated, fill};
 use crate::kit::settings;
@@ -9,7 +9,7 @@ use sluicedb_actors::runtime::Runtime;
 use sluicedb_storage::vfs::{Fault, OperationKind};
 use std::time::Duration;
 
-/// Levels that are soon full, so that all there is to do is done.
+/// Levels that are soon full, so that every kind of compaction happens.
 fn options(keeps: bool) -> Options {
     let mut options = settings::tiny();
     options.table_bytes_max = 4 << 10;
@@ -41,7 +41,7 @@ fn agree(stats: &Stats, levels: &[LevelInfo]) {
     }
 }
 
-/// Planted: keeps counted as drains; what lands counted as written; a shard that is empty left out.
+/// Planted: keeps counted as drains; landed bytes counted as written; an empty shard left out.
 #[test]
 fn t000_18_what_was_done_adds_up_over_levels_and_shards() {
     for keeps in [false, true] {
@@ -89,7 +89,7 @@ fn space_is_told_by_the_byte_that_can_be_read() {
     assert_eq!(stats.compaction_debt_bytes, 0);
 }
 
-/// From here on operations of this kind on tables fail.
+/// From now on operations of this kind on tables fail.
 fn fail(home: &Simulated, kind: OperationKind) {
     home.faults.arm(Fault::of(kind).named(".sst").sticky());
     if kind == OperationKind::Create {
@@ -97,7 +97,7 @@ fn fail(home: &Simulated, kind: OperationKind) {
     }
 }
 
-/// Writes until there is no room, then waits for it for a second.
+/// Writes until there is no room, then waits for room for a second.
 fn wait_in_vain(home: &Simulated, db: &Db) {
     let mut refused = 0;
     for n in 0..100_000_u32 {
@@ -118,7 +118,7 @@ fn wait_in_vain(home: &Simulated, db: &Db) {
     panic!("there is always room");
 }
 
-/// Planted: a cause that is looked up when the wait is over; the L0 of any range for a wait at one.
+/// Planted: a cause that is determined after the wait; the L0 of any range named for a wait at one.
 #[test]
 fn waits_are_counted_by_what_was_short() {
     let one = settings::tiny;
@@ -143,7 +143,7 @@ fn waits_are_counted_by_what_was_short() {
         ("range memory", two(), Some(OperationKind::Create)),
         ("memory", roomy(), Some(OperationKind::Create)),
         ("l0", no_landings(), Some(OperationKind::Read)),
-        // Refused at once: only deletes may wait then.
+        // Refused at once: only deletes may wait here.
         ("none", one(), None),
     ];
     for (cause, options, fault) in cases {

@@ -56,7 +56,7 @@ pub fn replayed() -> Option<u64> {
     Some(seed.expect("SLUICE_SEED is a number, decimal or 0x..."))
 }
 
-/// How many times more cases than usual.
+/// The factor by which the number of cases is multiplied.
 pub fn cases_factor() -> usize {
     std::env::var("SLUICE_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
@@ -69,7 +69,7 @@ pub fn seeds(first: u64, cases: usize) -> Vec<u64> {
     }
 }
 
-/// Says how to replay a case, if its thread panics while this is alive.
+/// Prints how to replay a case, if its thread panics while this value lives.
 #[derive(Debug)]
 pub struct Replay {
     pub binary: &'static str,

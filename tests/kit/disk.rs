@@ -1,4 +1,4 @@
-//! Everything that a test does with a database's content as a whole.
+//! Tests' operations on a database's whole content, and their simulated disks.
 
 use super::oracle::{Entries, Map};
 use futures::TryStreamExt;
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A directory on simulated disks that no other test uses: an engine that leaves a directory keeps
-/// others of this process waiting, by the directory's name.
+/// A directory on simulated disks that no other test uses: an engine that is leaving a directory
+/// delays others of this process that open a directory of the same name.
 pub fn fresh_dir() -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    // Every other one lies deep, in directories that the database has to create.
+    // Every other one is nested, in directories that the database has to create.
     let nested = if number.is_multiple_of(2) { "" } else { "/x/y" };
     format!("{nested}/db{number}").into()
 }
@@ -23,7 +23,7 @@ pub fn shared(vfs: &MemVfs) -> Arc<dyn Vfs> {
     Arc::new(vfs.clone())
 }
 
-/// Everything that is wrong in a closed database.
+/// Verifies a closed database.
 pub fn verify(dir: &Path) -> Result<VerifySummary> {
     sluicedb::verify(dir, |_, _| {})
 }

@@ -1,4 +1,4 @@
-//! What a database has to answer: an ordered map, and the changes that made it.
+//! The oracle: an ordered map that gives the right answers, and the changes that make it.
 
 use super::chance::Chance;
 use sluicedb::WriteBatch;
@@ -9,7 +9,7 @@ use std::ops::Bound;
 /// The content of a database.
 pub type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Keys and values as a list, as scans give them.
+/// Keys and values as a list, in a scan's order.
 pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// One operation of a batch.
@@ -63,7 +63,7 @@ impl fmt::Debug for Shown<'_> {
     }
 }
 
-/// Does `changes` to `map`, in order.
+/// Applies `changes` to `map`, in order.
 pub fn apply(map: &mut Map, changes: &[Change]) {
     for change in changes {
         match change {
@@ -93,7 +93,7 @@ pub fn add(batch: &mut WriteBatch, changes: &[Change]) {
     }
 }
 
-/// What a scan has to give.
+/// The right result of a scan.
 pub fn scan(
     map: &Map,
     (lo, hi): (Bound<&[u8]>, Bound<&[u8]>),
@@ -101,7 +101,7 @@ pub fn scan(
     limit: Option<u64>,
     keys_only: bool,
 ) -> Entries {
-    // `BTreeMap::range` panics where the interval is upside down; ours is then empty.
+    // `BTreeMap::range` panics for an inverted interval. Here it is empty.
     let inside = |key: &[u8]| {
         let above = match lo {
             Bound::Included(lo) => key >= lo,

@@ -4,7 +4,7 @@
 use super::chance::Chance;
 use sluicedb::{Compression, Durability, Options, WriteOptions};
 
-/// A write that is refused where others wait for room.
+/// A write that is refused instead of waiting for room.
 pub const NO_WAIT: WriteOptions = WriteOptions::new().no_wait();
 
 /// 4 KiB memtables, 256-byte blocks, tables of 16 KiB: seals, flushes, compactions and log
@@ -28,14 +28,14 @@ pub fn tiny() -> Options {
     options.drain_ratio = 2;
     options.keep_trigger = 1.0;
     options.read_threads = 1;
-    // Not by the machine's cores: a run is to be the same everywhere.
+    // Independent of the machine's cores: a run is the same everywhere.
     options.compaction_threads = Some(2);
     options.open_tables_max = Some(16);
     options.durability = Durability::Buffered;
     options
 }
 
-/// `tiny` with each option drawn from what is worth trying.
+/// `tiny` with each option drawn from interesting values.
 pub fn drawn(chance: &mut Chance) -> Options {
     let mut options = tiny();
     options.memtable_bytes = Some(chance.pick(&[4 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10]));
@@ -70,7 +70,7 @@ pub fn drawn(chance: &mut Chance) -> Options {
     options
 }
 
-/// Ranges that are split and merged by themselves, for little or nothing.
+/// Options under which the engine splits and merges ranges for little load, or for none.
 fn ranges_change(options: &mut Options, chance: &mut Chance) {
     options.ranges_max = Some(chance.pick(&[4, 16, 16]));
     options.range_bytes_max = chance.pick(&[4 << 10, 16 << 10, u64::MAX]);
@@ -80,8 +80,7 @@ fn ranges_change(options: &mut Options, chance: &mut Chance) {
     options.range_cooldown_ms = chance.pick(&[10, 40, 1000]);
 }
 
-/// `drawn` with landings, and with levels so small that soon everything is done that is done with
-/// them.
+/// `drawn` with landings, and with levels so small that every operation on them soon happens.
 pub fn landings(chance: &mut Chance) -> Options {
     let mut options = drawn(chance);
     options.memtable_bytes = Some(4 << 10);
@@ -99,8 +98,8 @@ pub fn landings(chance: &mut Chance) -> Options {
     options
 }
 
-/// Boundaries among the keys of `oracle::key`: none, one between the hot and the cold, or many,
-/// some of them keys that are written, some ranges always empty.
+/// Boundaries among the keys of `oracle::key`: none, one between hot and cold keys, or many. Some
+/// are keys that are written, and some ranges are always empty.
 fn split_keys(chance: &mut Chance) -> Vec<Vec<u8>> {
     let all: [&[u8]; 12] = [
         &[0, 0],

@@ -1,12 +1,12 @@
-//! Threads and time for the engine, on the test's own thread: every actor is a task, the next one
-//! to run is drawn from a seed, and the clock moves only when nobody can run.
+//! Threads and time for the engine, on the test's own thread. Every actor is a task, the next one
+//! to run is drawn from a seed, and the clock moves only when no task can run.
 //!
-//! A preempting one lets others run also where no await is: before a seat is taken, after it is
-//! free, and before an operation of the disk, if that calls `preempt::point`. Who is preempted goes
-//! on when those who run then have come to an await of theirs.
+//! A preempting simulator also lets others run where there is no await: before a seat is taken,
+//! after a seat is free, and before a disk operation that calls `preempt::point`. The preempted
+//! task continues when those others have reached an await of theirs.
 //!
 //! So a run can be repeated exactly, an hour of back-off takes no time, and a hang is not a timeout
-//! but a fact: nobody can run and no timer is set.
+//! but a fact: no task can run and no timer is set.
 
 use super::chance::Chance;
 use futures::future::BoxFuture;
@@ -22,13 +22,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// Polls after which a run is taken to go in circles.
+/// After this many polls a run is taken for a livelock.
 const STEPS_MAX: u64 = 5_000_000;
 
-/// How deep those who run in the middle of another's poll may be preempted themselves.
+/// How deep preemptions may nest: a task that runs inside another's poll may be preempted itself.
 const NESTED_MAX: usize = 3;
 
-/// A handle on a simulator; clones are the same one.
+/// A handle on a simulator. Clones share it.
 #[derive(Clone)]
 pub struct Simulator {
     state: Arc<Mutex<State>>,
@@ -52,7 +52,7 @@ struct State {
 struct Slot {
     name: String,
     flag: Arc<Flag>,
-    /// Taken out while it is polled.
+    /// `None` while the task is polled.
     body: Option<BoxFuture<'static, ()>>,
 }
 
@@ -100,14 +100,14 @@ impl Simulator {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// One that preempts.
+    /// A preempting simulator.
     pub fn preempting(seed: u64) -> Self {
         let simulator = Self::new(seed);
         simulator.lock().preempts = true;
         simulator
     }
 
-    /// How often somebody ran in the middle of another's poll.
+    /// How often a task ran inside another's poll.
     pub fn preemptions(&self) -> u64 {
         self.lock().preemptions
     }
@@ -130,7 +130,7 @@ impl Simulator {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs the actors until `future` is done. Panics when it never will be.
+    /// Runs the actors until `future` is done. Panics on a hang.
     pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         let flag = Flag::new();
@@ -156,14 +156,14 @@ impl Simulator {
         }
     }
 
-    /// Runs the actors until none of them can go on without the clock moving.
+    /// Runs the actors until none of them can run unless the clock moves.
     pub fn settle(&self) {
         while let Choice::Task(index) = self.choose(None) {
             self.poll_task(index);
         }
     }
 
-    /// Ends every actor where it stands, as the death of the process does.
+    /// Drops every actor at its current await, as the death of the process does.
     pub fn kill(&self) {
         loop {
             let (tasks, timers) = {
@@ -174,7 +174,7 @@ impl Simulator {
             if tasks.is_empty() && timers.is_empty() {
                 return;
             }
-            // Dropped without the lock: what they own may call back.
+            // They are dropped without the lock: their drops may call back.
             drop((tasks, timers));
         }
     }
@@ -186,7 +186,7 @@ impl Simulator {
 
     fn choose(&self, main: Option<&Arc<Flag>>) -> Choice {
         let mut state = self.lock();
-        // Who has no body is being polled, and was preempted.
+        // A task without a body is being polled, and was preempted.
         let ready = |slot: &Slot| slot.flag.is_set() && slot.body.is_some();
         let ready = state.tasks.iter().enumerate().filter(|(_, slot)| ready(slot));
         let ready: Vec<usize> = ready.map(|(index, _)| index).collect();
@@ -239,7 +239,7 @@ impl Simulator {
         value
     }
 
-    /// Perhaps lets some others run, from within the poll of one.
+    /// Perhaps runs some other tasks, from within the poll of one.
     fn preempt(&self) {
         let polls = {
             let mut state = self.lock();

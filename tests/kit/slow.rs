@@ -1,10 +1,10 @@
-//! A real disk made slow, in real time.
+//! A real disk slowed down in real time.
 
 use sluicedb_storage::vfs::{Clock, DiskVfs, Speed, ThrottleControl, ThrottledVfs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The clock on the wall.
+/// The real clock.
 #[derive(Debug)]
 struct RealTime(Instant);
 
@@ -18,8 +18,8 @@ impl Clock for RealTime {
     }
 }
 
-/// The machine's own disk, at `bytes_per_second`. A sync costs as much as 16 KiB, and what a thread
-/// oversleeps, up to 5 ms, is not lost.
+/// The machine's own disk, at `bytes_per_second`. A sync costs as much as 16 KiB. Up to 5 ms that a
+/// thread oversleeps are credited to it.
 pub fn slow_disk(bytes_per_second: u64) -> (Arc<ThrottledVfs>, ThrottleControl) {
     let burst_bytes = bytes_per_second / 200;
     let speed = Speed { bytes_per_second, sync_bytes: 16 << 10, burst_bytes };

@@ -1,10 +1,10 @@
 //! One history on one database: every answer is compared with the model's.
 //!
 //! The model is an ordered map, a copy of it per snapshot and iterator, and the batches since the
-//! last reopen, so that what a power cut leaves can be judged. Keys in it begin with their
-//! keyspace, and a key that is nothing more says that the keyspace is there.
+//! last reopen, which say what a power cut may leave. Keys in it begin with their keyspace. A key
+//! with nothing after that prefix says that the keyspace exists.
 //!
-//! Long because every operation of a history has its arm, and its judgement beside it.
+//! Long because every operation of a history has its arm, with its check beside it.
 
 use crate::kit::chance::Chance;
 use crate::kit::disk::{collect, content, fresh_dir, shared};
@@ -49,10 +49,10 @@ impl Setup {
     }
 }
 
-/// Answers in the order of the history, for comparing runs with each other.
+/// Answers in the order of the history, to compare runs.
 pub type Answers = Vec<String>;
 
-/// Does it. The text of an error says at which operation what was wrong.
+/// Runs the history. The text of an error names the operation and the difference.
 pub fn run(setup: &Setup, history: &[Operation]) -> Result<(Tally, Answers), String> {
     let mut case = Case::open(setup)?;
     for (index, operation) in history.iter().enumerate() {
@@ -68,18 +68,18 @@ struct Case<'a> {
     disk: MemVfs,
     dir: PathBuf,
     simulator: Simulator,
-    /// A handle of each keyspace that is there, and which of them is used now.
+    /// A handle of each keyspace that exists, and which of them is in use.
     handles: [Option<Db>; KEYSPACES],
     at: usize,
-    /// How often each keyspace was made.
+    /// How often each keyspace was created.
     made: [u64; KEYSPACES],
     opened: u64,
     has_copy: bool,
     model: Map,
-    /// What each batch since the last reopen made of the model, and whether it was synced.
+    /// The changes of each batch since the last reopen.
     since_open: Vec<Vec<Change>>,
     at_open: Map,
-    /// So many batches of `since_open` survive a power cut.
+    /// This many batches of `since_open` survive a power cut.
     synced: usize,
     snapshots: Vec<Taken>,
     iterators: Vec<(Iterating, u64)>,
@@ -90,7 +90,7 @@ struct Case<'a> {
 
 const KEYSPACES: usize = 3;
 
-/// A snapshot, and what it has to show.
+/// A snapshot, and the content that it must show.
 #[derive(Clone)]
 struct Taken {
     snapshot: Snapshot,
@@ -101,12 +101,12 @@ struct Taken {
     compactions: u64,
 }
 
-/// A key as the model has it.
+/// A key with the prefix that the model uses.
 fn tagged(at: usize, key: &[u8]) -> Vec<u8> {
     [&[at as u8], key].concat()
 }
 
-/// What the model has of a keyspace.
+/// The model's content of one keyspace.
 fn part(model: &Map, at: usize) -> Map {
     let theirs = model.iter().filter(|(key, _)| key[0] == at as u8 && key.len() > 1);
     theirs.map(|(key, value)| (key[1..].to_vec(), value.clone())).collect()
@@ -116,7 +116,7 @@ fn name(at: usize) -> String {
     if at == 0 { "default".to_owned() } else { format!("keyspace {at}") }
 }
 
-/// The same changes, by the keys that the model has.
+/// The same changes with the model's keys.
 fn all_tagged(at: usize, changes: impl IntoIterator<Item = Change>) -> Vec<Change> {
     let tag = |change| match change {
         Change::Put(key, value) => Change::Put(tagged(at, &key), value),
@@ -178,7 +178,7 @@ impl<'a> Case<'a> {
         self.handles[self.at].as_ref().expect("open between steps")
     }
 
-    /// What the database has in all keyspaces, as the model has it.
+    /// The database's content of all keyspaces, with the model's keys.
     fn whole(&self) -> Result<Map, String> {
         let mut whole = Map::new();
         for (at, handle) in self.handles.iter().enumerate() {
@@ -190,20 +190,20 @@ impl<'a> Case<'a> {
         Ok(whole)
     }
 
-    /// A snapshot as it is seen from the keyspace that is used now, and what it has to show. One of
-    /// before the last open is seen from where it was taken.
+    /// A snapshot seen from the keyspace in use, and the content that it must show. A snapshot from
+    /// before the last open is seen from the keyspace where it was taken.
     fn look(&self, taken: &Taken) -> Result<(Snapshot, Map), String> {
         let Taken { snapshot, model, at, made, opened, .. } = taken;
         if *opened != self.opened {
             return Ok((snapshot.clone(), part(model, *at)));
         }
         let seen = snapshot.of(self.db()).map_err(text)?;
-        // A keyspace that was made later has nothing of what had its name.
+        // A keyspace that was created later shows nothing of an earlier one with its name.
         let is_it = made[self.at] == self.made[self.at];
         Ok((seen, if is_it { part(model, self.at) } else { Map::new() }))
     }
 
-    /// What it has to have in the keyspace that is used now.
+    /// The content that the keyspace in use must have.
     fn mine(&self) -> Map {
         part(&self.model, self.at)
     }
@@ -284,7 +284,7 @@ impl<'a> Case<'a> {
         add(Event::Reshard, reshards.count() as u64);
     }
 
-    /// After everything: what is on disk is in order, and the same after one more reopen.
+    /// At the end: the files on disk verify, and one more reopen shows the same.
     fn finish(mut self) -> Result<(Tally, Answers), String> {
         self.iterators.clear();
         self.snapshots.clear();
@@ -308,7 +308,7 @@ impl<'a> Case<'a> {
     fn check_levels(&self) -> Result<(), String> {
         let (stats, levels) = (self.db().stats(), self.db().level_info());
         let tables: u64 = levels.iter().map(|info| info.tables).sum();
-        // With threads the two are not taken at the same instant.
+        // With threads the two are not read at the same instant.
         if !self.setup.threads && tables != stats.tables {
             return Err(format!("{tables} tables in levels, {} in stats", stats.tables));
         }
@@ -323,7 +323,7 @@ impl<'a> Case<'a> {
         self.applied_to_all(all_tagged(self.at, changes), durability);
     }
 
-    /// The keys are as the model has them.
+    /// Applies changes whose keys are the model's.
     fn applied_to_all(&mut self, changes: Vec<Change>, durability: Durability) {
         oracle::apply(&mut self.model, &changes);
         self.since_open.push(changes);
@@ -332,7 +332,8 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// A table outside the database, of what `changes` come to between two keys; and what that is.
+    /// Writes a table outside the database with the outcome of `changes` between two keys, and
+    /// returns that outcome.
     fn outside(
         &mut self,
         changes: &[Change],
@@ -364,7 +365,7 @@ impl<'a> Case<'a> {
         Ok((path, last))
     }
 
-    /// Between two keys there is nothing but what `changes` come to.
+    /// Replaces the model's content between two keys by the outcome of `changes`.
     fn replaced(&mut self, lo: &[u8], hi: &[u8], changes: Vec<Change>, durability: Durability) {
         let inside = |key: &&Vec<u8>| lo <= &key[..] && &key[..] < hi;
         let mine = self.mine();
@@ -401,7 +402,7 @@ impl<'a> Case<'a> {
                 for (changes, ticket) in batches.iter().zip(tickets) {
                     let seqno = self.wait(ticket).map_err(text)?;
                     let next = last + changes.len() as u64;
-                    // A change of the routes takes a number.
+                    // A change of the routes takes a sequence number.
                     let exact = self.setup.options.effective_ranges_max() == 1;
                     if last != 0 && (seqno < next || exact && seqno != next) {
                         return Err(format!("sequence number {seqno} after {last}"));
@@ -414,7 +415,7 @@ impl<'a> Case<'a> {
                 let batch = oracle::batch(changes);
                 let ticket = self.wait(self.db().submit(batch)).map_err(text)?;
                 drop(ticket);
-                // The next write is behind it: when that is visible, so is this.
+                // The next write follows it: when that one is visible, so is this.
                 let fence = oracle::batch(&[Change::Delete(b"fence".to_vec())]);
                 self.wait(self.db().write(fence)).map_err(text)?;
                 self.applied(changes.clone(), Durability::Buffered);
@@ -503,7 +504,7 @@ impl<'a> Case<'a> {
                 }
             }
             Op::Split(at) => {
-                // Written before it: acknowledged as synced with it.
+                // Earlier writes are synced with it.
                 if self.wait(self.db().split_at(at)).map_err(text)? {
                     self.tally.add(Event::Split, 1);
                     self.synced = self.since_open.len();
@@ -520,8 +521,7 @@ impl<'a> Case<'a> {
             Op::DeleteRange(lo, hi) => {
                 self.wait(self.db().delete_range(&lo[..]..&hi[..])).map_err(text)?;
                 self.tally.add(Event::DeleteRange, 1);
-                // Where nothing is there, nothing is written, and nothing promised of what was
-                // before.
+                // An empty span writes nothing, and so promises nothing about earlier writes.
                 if self.mine().keys().any(|key| lo <= key && key < hi) {
                     self.replaced(lo, hi, Vec::new(), default);
                 }
@@ -556,7 +556,7 @@ impl<'a> Case<'a> {
             }
             Op::ReplaceFrom(which, lo, hi) => {
                 let Some(which) = which.checked_rem(self.snapshots.len()) else { return Ok(()) };
-                // What it shows of the keyspace that it was taken in, whatever has become of that.
+                // What it shows of its own keyspace, whatever happened to that since.
                 let Taken { snapshot, model, at, .. } = self.snapshots[which].clone();
                 let then = part(&model, at);
                 let spans = [&lo[..]..&hi[..]];
@@ -707,7 +707,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Takes single entries, or one chunk, and compares them with what has to come next.
+    /// Takes single entries, or one chunk, and compares them with the expected ones.
     fn step_iterator(&self, iterating: &mut Iterating, entries: usize) -> Result<(), String> {
         let Iterating { scan, rest, chunked } = iterating;
         let mut found = Entries::new();
@@ -738,7 +738,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The machine loses power; what is left opens and holds the batches up to some point.
+    /// Cuts the power. The disk that is left must open, and hold the batches up to some point.
     fn power_cut(&mut self, seed: u64) -> Result<(), String> {
         self.take_stock();
         self.tally.add(Event::PowerCut, 1);

@@ -19,9 +19,9 @@ mod case;
 mod metamorphic;
 // The operations and how they are drawn.
 mod operation;
-// Many histories; all structures must have been exercised.
+// Many histories, which must exercise all structures.
 mod random;
 // Makes a failing history short.
 mod shrink;
-// What a run has exercised.
+// Counts of what a run has exercised.
 mod tally;

@@ -1,5 +1,5 @@
-//! Options decide how the work is done, never what is answered: the same history under very
-//! different options gives the same answers.
+//! Options decide how work is done, never an answer: the same history under very different options
+//! gives the same answers.
 
 use crate::case::{self, Setup};
 use crate::kit::chance::{Chance, Replay, seeds};

@@ -1,5 +1,5 @@
-//! One step of a history. Numbers that choose among what is there (a snapshot, an iterator) are
-//! taken modulo their count, so that any part of a history is a history.
+//! One step of a history. A number that chooses a snapshot or an iterator is taken modulo their
+//! count, so that any part of a history is a history.
 
 use crate::kit::chance::Chance;
 use crate::kit::oracle::{self, Change};
@@ -32,36 +32,36 @@ pub enum Operation {
     Compact,
     Sync,
     Split(Vec<u8>),
-    /// Of the ranges that meet at the first bound from this key on.
+    /// Merges the ranges that meet at the first bound from this key on.
     Merge(Vec<u8>),
-    /// All keys from the one to the other.
+    /// Deletes all keys from the one to the other.
     DeleteRange(Vec<u8>, Vec<u8>),
-    /// A table from outside, over what is there.
+    /// Ingests a table over the content.
     Ingest(Vec<Change>),
-    /// The same, in place of what is there between two keys.
+    /// Ingests a table in place of the content between two keys.
     Replace(Vec<u8>, Vec<u8>, Vec<Change>),
-    /// A batch that changes something, deletes all keys from the one to the other, and changes
-    /// something.
+    /// A batch: changes, a range delete, changes.
     BatchOfRange(Vec<Change>, Vec<u8>, Vec<u8>, Vec<Change>),
-    /// What an open snapshot has between two keys becomes what the database has there.
+    /// Replaces the database's content between two keys by that of an open snapshot.
     ReplaceFrom(usize, Vec<u8>, Vec<u8>),
-    /// What follows is done in this keyspace, which is made if there is none. 0 is the default one.
+    /// The following operations use this keyspace, which is created if it does not exist. 0 is the
+    /// default one.
     Keyspace(usize),
     DropKeyspace(usize),
-    /// A batch over keyspaces, of those that there are.
+    /// A batch over several of the keyspaces that exist.
     Across(Vec<(usize, Change)>),
-    /// A copy is made, in place of the last one or beside it, and read.
+    /// Makes a checkpoint, in place of the last one or beside it, and reads it.
     Checkpoint,
     Rest,
-    /// So many milliseconds pass, three times.
+    /// This many milliseconds pass, three times.
     Pass(u64),
     CloseOpen,
     DropOpen,
-    /// Opens what a power cut leaves: the seed chooses among the possible disks.
+    /// Opens the disk that a power cut leaves. The seed chooses among the possible disks.
     PowerCut(u64),
 }
 
-/// What is scanned and how.
+/// A scan's bounds and form.
 #[derive(Clone, Debug)]
 pub struct ScanOf {
     pub lo: Bound<Vec<u8>>,
@@ -100,8 +100,8 @@ pub fn scan(chance: &mut Chance) -> ScanOf {
     }
 }
 
-/// A history of `count` operations. `gentle` has no power cuts and no forgotten tickets: every
-/// answer is then fixed by the history alone.
+/// A history of `count` operations. A `gentle` one has no power cuts and no forgotten tickets: the
+/// history alone fixes every answer.
 pub fn history(chance: &mut Chance, count: usize, gentle: bool) -> Vec<Operation> {
     // Some histories mostly overwrite, some mostly read, some reopen all the time.
     let lives = chance.pick(&[60, 200, 1000]);

@@ -1,4 +1,4 @@
-//! Many histories, each under options of its own.
+//! Random histories, each under options of its own.
 
 use crate::case::{self, Setup};
 use crate::kit::chance::{Chance, replayed, seeds};

@@ -1,10 +1,10 @@
-//! Makes a failing history short: leaves parts out as long as it still fails.
+//! Shortens a failing history: it leaves parts out as long as the case still fails.
 
 use crate::case::{self, Setup};
 use crate::operation::Operation;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs, at most, that are spent on it.
+/// The limit of runs for that.
 const ATTEMPTS: usize = 400;
 
 /// The failure of a case, a panic included; `None` if it passes.

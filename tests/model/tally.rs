@@ -1,5 +1,5 @@
-//! What the histories have exercised. A test that never met a compaction proves nothing about
-//! compactions: each of these must have happened often enough.
+//! Counts of what the histories have exercised. A test without a compaction proves nothing about
+//! compactions, so each of these must have happened often enough.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ pub enum Event {
     ManyRanges,
     Split,
     Merge,
-    /// Spans were cut out; tables came in over what was there, and in its place.
+    /// Spans were deleted; tables were ingested over the content, and in its place.
     DeleteRange,
     Ingest,
     Replace,
@@ -42,14 +42,14 @@ pub enum Event {
     KeyspaceDropped,
     AcrossKeyspaces,
     ReplaceFromAnotherKeyspace,
-    /// Ranges were split, or merged, and no caller asked for it.
+    /// Ranges were split, or merged, without a caller's order.
     SplitByItself,
     SplitForHeat,
     MergeByItself,
-    /// An open found a change in the log that the manifest waited for.
+    /// An open found a change in the log that the manifest lacked.
     ChangeReplayed,
-    /// Tables came into a landing, were merged in it, and into its level; its shards were divided
-    /// anew.
+    /// Tables landed, were merged in the landing, and were merged into its level; its shards were
+    /// divided anew.
     Land,
     Keep,
     Drain,
@@ -103,10 +103,10 @@ impl Event {
         Self::LandedReopen,
     ];
 
-    /// How often a full run has to meet it.
+    /// How often a full run must see it.
     fn least(self) -> u64 {
         match self {
-            // Needs a write buffer that is full: the histories are too short for many.
+            // This needs a full write buffer: the histories are too short for many.
             Self::WaitForRoom => 0,
             Self::LogRotation => 200,
             Self::SplitForHeat
@@ -141,7 +141,7 @@ impl Tally {
         self.counts.get(&event).copied().unwrap_or(0)
     }
 
-    /// Panics when something was met too rarely.
+    /// Panics when an event was too rare.
     pub fn demand_all(&self) {
         let rare: Vec<_> =
             Event::ALL.iter().filter(|event| self.count(**event) < event.least()).collect();

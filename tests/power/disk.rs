@@ -1,7 +1,7 @@
-//! A file system of our own in a file, and how its power is cut.
+//! A private file system in a file, and how its power is cut.
 //!
-//! Everything is mounted in the mount namespace of this process and on loop devices that clear
-//! themselves, so nothing is left behind, not even by SIGKILL, but the file itself.
+//! Everything is mounted in this process's mount namespace, on loop devices that clear themselves.
+//! So nothing is left behind but the file itself, not even after SIGKILL.
 
 use crate::kit::chance::Chance;
 use rustix::fs::Advice;
@@ -14,18 +14,18 @@ use std::process::Command;
 
 const IMAGE_BYTES: u64 = 768 << 20;
 const PAGE_BYTES: u64 = 4096;
-/// Looks whether a loop device is gone; each takes about a millisecond.
+/// How often the test looks whether a loop device is gone. Each look takes about a millisecond.
 const LOOKS_MAX: usize = 30_000;
 
 /// `EXT4_IOC_SHUTDOWN` (the same number as on XFS).
 const SHUTDOWN: ioctl::Opcode = ioctl::opcode::read::<u32>(b'X', 125);
 
-/// What becomes of the file system's own journal at the cut.
+/// The fate of the file system's own journal at the cut.
 #[derive(Clone, Copy, Debug)]
 pub enum Journal {
-    /// What is in memory of it goes as well.
+    /// The part in memory is lost as well.
     Dropped = 2,
-    /// It is written first, without the data that it does not speak about.
+    /// It is written first, without the data that it does not cover.
     Flushed = 1,
 }
 
@@ -71,9 +71,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Unmounts it; nobody may have a file of it open. When it returns nothing is written to the
-    /// image any more: on a busy machine the loop device goes later than the mount, and what it
-    /// still has in its cache would be written into what is mounted next.
+    /// Unmounts it; no file of it may be open. After the return nothing is written to the image any
+    /// more: on a busy machine the loop device disappears later than the mount, and its cache would
+    /// be written into the next mount.
     pub fn unmount(&mut self) -> io::Result<()> {
         command("umount", |c| c.arg(&self.root))?;
         self.mounted = false;
@@ -91,7 +91,7 @@ impl Disk {
         copy(&self.image, image)
     }
 
-    /// Has the kernel write back a few random stretches of random log files, as it does by itself
+    /// Makes the kernel write back a few random stretches of random log files, as it does by itself
     /// when memory is short or pages are old.
     pub fn write_back_some(&self, chance: &mut Chance) -> io::Result<()> {
         for entry in fs::read_dir(self.dir())? {
@@ -99,14 +99,14 @@ impl Disk {
             if path.extension().is_none_or(|extension| extension != "wal") || chance.one_in(3) {
                 continue;
             }
-            // It may be removed or renamed at this moment.
+            // The file may be removed or renamed at this moment.
             let Ok(file) = File::open(&path) else { continue };
             let pages = (file.metadata()?.len() / PAGE_BYTES).max(1) as usize;
             for _ in 0..chance.between(1, 3) {
                 let first = chance.below(pages) as u64;
                 let count = chance.between(1, 4) as u64;
                 let len = NonZeroU64::new(count * PAGE_BYTES);
-                // Pages that are not wanted any more are first written back.
+                // The kernel writes dirty pages back before it drops them.
                 rustix::fs::fadvise(&file, first * PAGE_BYTES, len, Advice::DontNeed)?;
             }
         }
@@ -116,7 +116,7 @@ impl Disk {
     /// Cuts the power: from now on nothing reaches the image.
     pub fn cut(&self, journal: Journal) -> io::Result<()> {
         let root = File::open(&self.root)?;
-        // SAFETY: the call with this number reads one `u32` where it is pointed to.
+        // SAFETY: the call with this number reads one `u32` through its pointer.
         let how = unsafe { ioctl::Setter::<SHUTDOWN, u32>::new(journal as u32) };
         // SAFETY: as above; on any other file system the number is refused.
         unsafe { ioctl::ioctl(&root, how) }?;
@@ -136,12 +136,12 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     command("cp", |c| c.arg("--sparse=always").arg(from).arg(to))
 }
 
-/// Runs a command to its end; its error output is the error.
+/// Runs a command to its end. Its error output becomes the error.
 pub fn command(name: &str, with: impl FnOnce(&mut Command) -> &mut Command) -> io::Result<()> {
     output(name, with).map(drop)
 }
 
-/// As `command`; returns what it said.
+/// As `command`; returns its output.
 fn output(name: &str, with: impl FnOnce(&mut Command) -> &mut Command) -> io::Result<Vec<u8>> {
     let mut command = Command::new(name);
     let output = with(&mut command).output();

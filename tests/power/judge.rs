@@ -1,36 +1,35 @@
-//! What a power cut may leave: of each task the batches up to some point, none torn and none
-//! invented; everything that was promised; and of all batches together a prefix of their order, as
-//! far as it could be seen from outside.
+//! What a power cut may leave: each task's batches up to some point, none torn and none invented;
+//! everything that was promised; and of all batches together a prefix of their order, as far as
+//! that is known outside.
 
 use crate::kit::oracle::{Map, apply, difference};
 use crate::story::{Event, SAID_EVERY, Setup, TASKS, changes, mark_of, task_of};
 
-/// What was found, where it is what it may be.
+/// What was found, if it is allowed.
 #[derive(Debug)]
 pub struct Verdict {
-    /// Batches of each task.
+    /// The number of batches of each task.
     pub counts: Vec<u64>,
-    /// Batches that were said to be acknowledged and are gone, as they may when they were not
-    /// synced.
+    /// Acknowledged batches that are gone, which is allowed when they were not synced.
     pub gone: u64,
 }
 
-/// What was said.
+/// What the writer reported.
 struct Promises {
-    /// Batches of each task that must be there.
+    /// The least number of batches of each task that must be found.
     least: Vec<u64>,
     /// Position, task and number of each acknowledgement.
     acked: Vec<(usize, usize, u64)>,
 }
 
 impl Promises {
-    /// How many events there had been, at least, when batch `number` of a task was begun.
+    /// The least number of events that preceded the beginning of batch `number` of a task.
     fn before(&self, task: usize, number: u64) -> usize {
         let mut before = self.acked.iter().filter(|(_, t, n)| *t == task && *n < number);
         before.next_back().map_or(0, |(position, ..)| position + 1)
     }
 
-    /// How many batches of a task can have been begun at most.
+    /// The most batches of a task that can have begun.
     fn most(&self, setup: &Setup, task: usize) -> u64 {
         let mut mine = self.acked.iter().filter(|(_, t, _)| *t == task);
         let acked = mine.next_back().map_or(setup.first[task], |(_, _, number)| number + 1);
@@ -39,7 +38,7 @@ impl Promises {
 }
 
 fn promises(setup: &Setup, events: &[Event]) -> Promises {
-    // What was there before was closed properly.
+    // The content from before was closed properly.
     let (mut least, mut acked) = (setup.first.clone(), Vec::new());
     let (mut at_sync, mut cut) = (0, false);
     for (position, event) in events.iter().enumerate() {
@@ -97,7 +96,7 @@ pub fn judge(setup: &Setup, events: &[Event], found: &Map) -> Result<Verdict, St
         counts.push(count);
     }
 
-    // A batch that was begun after another had been acknowledged comes after it in the log.
+    // A batch that began after another was acknowledged follows it in the log.
     let new = (0..TASKS).filter(|&task| counts[task] > setup.first[task]);
     let begun = new.map(|task| (promises.before(task, counts[task] - 1), task));
     if let Some((events, late)) = begun.max() {

@@ -1,7 +1,8 @@
-//! Power cuts on a real kernel: an ext4 on a loop device is shut down without its journal in the
-//! middle of writing, and what it then holds has to open and to keep every promise.
+//! Power cuts on a real kernel. An ext4 on a loop device is shut down without its journal in the
+//! middle of writes. The remaining database has to open and to keep every promise.
 //!
-//! It mounts file systems, so it does nothing unless asked, and nothing where it may not:
+//! It mounts file systems, so it does nothing unless it is asked to, and nothing without the
+//! permission:
 //!
 //! ```sh
 //! SLUICE_POWER_CUTS=30 cargo test --test power          # as root
@@ -10,9 +11,9 @@
 //! SLUICE_POWER_REPLAY=target/power/cut-12.img ...       # judge a kept image once more
 //! ```
 //!
-//! Time, and so what is on the disk at the cut, belongs to the kernel: a seed repeats the choices,
-//! not the cut. So the image of a cut that fails is kept, with what was acknowledged, and judged
-//! again as often as one likes.
+//! Time belongs to the kernel, and with it the state of the disk at the cut: a seed repeats the
+//! choices, not the cut. So the image of a failed cut is kept together with the acknowledgements,
+//! and can be judged again as often as needed.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,13 +33,13 @@ mod judge;
 #[cfg(target_os = "linux")]
 #[path = "../kit/mod.rs"]
 mod kit;
-// Cut after cut.
+// The loop over the cuts.
 #[cfg(target_os = "linux")]
 mod rig;
-// Which writer wrote, under which options.
+// The writers, their options, and their batches.
 #[cfg(target_os = "linux")]
 mod story;
-// The process that is writing when the power goes.
+// The process that writes when the power is cut.
 #[cfg(target_os = "linux")]
 mod writer;
 

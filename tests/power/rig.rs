@@ -1,4 +1,4 @@
-//! Cut after cut: start a writer, listen, cut the power, look.
+//! The loop over the cuts: start a writer, listen, cut the power, judge the disk.
 
 use crate::disk::{Disk, Journal};
 use crate::judge::{Verdict, judge};
@@ -60,7 +60,7 @@ pub fn run() -> ExitCode {
             }
         };
     }
-    // Can it be done here at all?
+    // Checks that this machine allows it at all.
     if let Err(error) = Disk::make(home.path()).and_then(|mut disk| {
         disk.mount()?;
         disk.cut(Journal::Dropped)?;
@@ -72,13 +72,13 @@ pub fn run() -> ExitCode {
     Rig::new(home.path().to_owned(), cuts).run()
 }
 
-/// In memory if possible: what the image's own disk does is of no interest, and its syncs are slow.
+/// In memory if possible: the image's own disk does not matter, and its syncs are slow.
 fn memory() -> PathBuf {
     let shm = Path::new("/dev/shm");
     if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() }
 }
 
-/// Starts over in a mount namespace of its own: whatever ends the process, its mounts end with it.
+/// Restarts in a private mount namespace: however the process ends, its mounts end with it.
 fn enter() -> ExitCode {
     let me = std::env::current_exe().unwrap();
     let inside = Command::new("unshare")
@@ -118,7 +118,7 @@ struct Tally {
     acked: u64,
     synced: u64,
     gone: u64,
-    /// Cuts after which acknowledged batches were gone, as they may.
+    /// Cuts after which acknowledged batches were gone, which is allowed for them.
     lossy: u64,
     replayed: u64,
     torn: u64,
@@ -132,7 +132,7 @@ struct Rig {
     tally: Tally,
 }
 
-/// A file system, what is on it, and how many cuts it has seen.
+/// A file system, its content, and how many cuts it has seen.
 struct Life {
     disk: Disk,
     seed: u64,
@@ -166,7 +166,7 @@ impl Rig {
             }
             let cell = self.cells[(cut * 7 % self.cells.len() as u64) as usize];
             let cell = match &life {
-                // The ranges of a database stay, and so must the cell's.
+                // A database keeps its ranges, so the cell must keep them too.
                 Some(life) => Cell { ranges: life.ranges, ..cell },
                 None => cell,
             };
@@ -178,7 +178,7 @@ impl Rig {
             }
         }
         println!("power: {} cuts, {} failed; {:?}", self.cuts, failed.len(), self.tally);
-        // Cuts that never took anything away would prove nothing.
+        // Cuts that never lost anything would prove nothing.
         if self.cuts >= 30 && self.tally.lossy == 0 && self.cells.len() == Cell::all().len() {
             println!("power: no cut ever took a buffered batch away: these are no power cuts");
             return ExitCode::FAILURE;
@@ -241,7 +241,7 @@ impl Rig {
     }
 }
 
-/// Opens what the cut left, judges it, closes it, and has every byte of it checked.
+/// Opens the database that the cut left, judges it, closes it, and verifies every byte of it.
 fn look(setup: &Setup, events: &[Event], dir: &Path, tally: &mut Tally) -> Result<Verdict> {
     let db = block_on(Db::builder(dir).options(setup.options()).open())
         .map_err(|error| format!("does not open: {error}"))?;
@@ -279,7 +279,7 @@ fn judge_again(image: &Path, home: &Path) -> Result<Verdict> {
     look(&setup, &events, &disk.dir(), &mut Tally::default())
 }
 
-/// The writing process, and what it said so far.
+/// The writing process, and its reports so far.
 struct Writer {
     child: Child,
     lines: Receiver<String>,
@@ -294,7 +294,7 @@ impl Writer {
             .spawn()?;
         let pipe = child.stdout.take().expect("it was asked for");
         let (sender, lines) = channel();
-        // Its own thread, so that a full pipe never keeps the writer from writing.
+        // A thread of its own reads, so that a full pipe never delays the writer.
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines() {
                 if line.is_err() || line.is_ok_and(|line| sender.send(line).is_err()) {
@@ -313,7 +313,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Everything that was heard so far was said while there was power.
+    /// All reports so far were made while there was power.
     fn note_the_cut(&mut self) -> Result<()> {
         while let Ok(line) = self.lines.try_recv() {
             self.listen_to(&line)?;
@@ -330,7 +330,7 @@ impl Writer {
         Ok(())
     }
 
-    /// What was said after the cut shows how far the writer had come.
+    /// The reports after the cut show how far the writer was.
     fn kill_and_listen(mut self) -> Result<Vec<Event>> {
         self.child.kill()?;
         self.child.wait()?;

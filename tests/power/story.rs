@@ -1,4 +1,4 @@
-//! Who writes what: the cells of the matrix, the batches, and the record of what was acknowledged.
+//! The cells of the matrix, the batches, and the record of the acknowledgements.
 
 use crate::kit::chance::Chance;
 use crate::kit::oracle::Change;
@@ -7,13 +7,13 @@ use sluicedb::{Durability, Options};
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
-/// Writers of a life, whether they write this time or not.
+/// The writers of a life, whether they write this time or not.
 pub const TASKS: usize = 16;
 const SLOTS: usize = 150;
 /// One letter in each of four ranges.
 const LETTERS: [char; 4] = ['b', 'h', 'p', 'v'];
 
-/// At which level is written?
+/// The durability of the writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     Synced,
@@ -32,8 +32,8 @@ pub struct Cell {
     pub ranges: usize,
 }
 
-/// A writer that is to be quick says only every so many of its buffered batches that they were
-/// acknowledged; it says all others.
+/// A fast writer reports only every so many of its acknowledged buffered batches. It reports all
+/// others.
 pub const SAID_EVERY: u64 = 64;
 
 impl Cell {
@@ -51,14 +51,14 @@ impl Cell {
         all
     }
 
-    /// Does its name have all of these words?
+    /// Whether its name has all of these words.
     pub fn has(self, words: &str) -> bool {
         let name = self.to_string();
         words.split(',').all(|word| name.split('-').any(|own| own == word.trim()))
     }
 
-    /// Settings so small that tables and segments come and go all the time, or, with a large
-    /// memtable, that many segments are needed.
+    /// Options so small that tables and segments are made and deleted all the time, or, with a
+    /// large memtable, so that many segments are needed.
     pub fn options(self, chance: &mut Chance) -> Options {
         let mut options = settings::tiny();
         options.memtable_bytes = Some(chance.pick(&[16 << 10, 256 << 10, 16 << 20]));
@@ -75,7 +75,7 @@ impl Cell {
         options
     }
 
-    /// The level of a batch.
+    /// The durability of a batch.
     pub fn durability(self, chance: &mut Chance) -> Durability {
         match self.level {
             Level::Synced => Durability::Synced,
@@ -109,15 +109,15 @@ impl FromStr for Cell {
     }
 }
 
-/// Everything about one cut that cannot be found on the disk.
+/// All facts about one cut that the disk does not hold.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub cell: Cell,
     /// Decides the content of all batches of a life, and the options.
     pub seed: u64,
-    /// Does the writer say of all batches that they were acknowledged?
+    /// Whether the writer reports every acknowledgement.
     pub says_all: bool,
-    /// Batches of each task that were there before this cut.
+    /// The number of batches of each task before this cut.
     pub first: Vec<u64>,
 }
 
@@ -154,14 +154,14 @@ pub fn task_of(key: &[u8]) -> Option<usize> {
     std::str::from_utf8(key.get(2..4)?).ok()?.parse().ok()
 }
 
-/// Where a task says how many of its batches there are.
+/// The key that holds a task's number of batches.
 pub fn mark_of(task: usize) -> Vec<u8> {
     format!("{}/{task:02}/mark", LETTERS[task % LETTERS.len()]).into_bytes()
 }
 
-/// What batch `number` of a task changes: keys of its own in all ranges, and its mark. In every
-/// other life there is hardly more than the mark, so that very many batches meet at the log: a
-/// segment is then left at any moment, also at the rare ones.
+/// The changes of batch `number` of a task: keys of its own in all ranges, and its mark. In every
+/// other life there is hardly more than the mark, so that very many batches meet at the log: the
+/// log then leaves a segment at any moment, the rare ones included.
 pub fn changes(seed: u64, task: usize, number: u64) -> Vec<Change> {
     let mut chance = Chance::new(seed ^ (task as u64) << 56 ^ number << 8);
     let mut changes = Vec::new();
@@ -184,17 +184,17 @@ pub fn changes(seed: u64, task: usize, number: u64) -> Vec<Change> {
     changes
 }
 
-/// What the writer says, in the order in which it happened.
+/// The writer's reports, in the order of the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A batch was acknowledged, as `Synced` or not. Said before the task begins another one.
+    /// A batch was acknowledged, as `Synced` or not. Reported before the task begins another one.
     Acked { task: usize, number: u64, synced: bool },
     /// `Db::sync` is about to be called.
     SyncBegun,
     /// It returned.
     SyncDone,
-    /// Said by the rig: the power goes now. What is said later may have been true of a disk that
-    /// was already cut off: the kernel lets a last sync of reserved blocks succeed without them.
+    /// Reported by the rig: the power is cut now. A later report may be true of a disk that was
+    /// already cut off: the kernel lets a last sync of reserved blocks succeed without them.
     Cut,
 }
 

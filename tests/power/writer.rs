@@ -1,4 +1,4 @@
-//! The process that is writing when the power goes.
+//! The process that writes when the power is cut.
 
 use crate::kit::chance::Chance;
 use crate::kit::oracle::batch;
@@ -8,18 +8,18 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// In the environment of the process: the setup and the directory, with a line end between them.
+/// An environment variable of the process: the setup and the directory, separated by a line end.
 pub const TASK: &str = "SLUICE_TEST_POWER_WRITER";
-/// How a line begins that tells of a failure.
+/// The beginning of a line that reports a failure.
 pub const FAILED: &str = "failed ";
 
-/// Says something in one piece: a line is in the pipe or not.
+/// Writes a line in one piece: the pipe has all of it or none.
 fn say(line: &str) -> bool {
     let mut out = std::io::stdout().lock();
     out.write_all(format!("{line}\n").as_bytes()).is_ok() && out.flush().is_ok()
 }
 
-/// Writes until it is killed, or until nobody listens or a write fails.
+/// Writes until it is killed, until nobody listens, or until a write fails.
 pub fn run(task: &str) -> ExitCode {
     let (setup, dir) = task.split_once('\n').expect("a setup and a directory");
     let setup: Setup = setup.parse().expect("the rig made it");

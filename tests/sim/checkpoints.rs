@@ -1,8 +1,8 @@
-//! A crash, or a failing disk, at every operation while a checkpoint is made, beside writes.
+//! A crash, or a failing disk, at every operation of a checkpoint, beside writes.
 //!
-//! Whatever happens: the database has all that was acknowledged; the directory of the checkpoint is
-//! taken for a database by nobody, or holds an instant between the call and the end, whole batches
-//! only; one that takes the place of an older one has the older one until then.
+//! Whatever happens, the database has all acknowledged writes. The checkpoint's directory is not
+//! recognized as a database, or holds one instant between the call and the end, with whole batches
+//! only. A checkpoint that replaces an older one leaves the older one until then.
 
 use crate::kit::chance::Chance;
 use crate::kit::disk::{collect, fresh_dir, shared};
@@ -44,9 +44,9 @@ struct Scene {
     dir: PathBuf,
     to: PathBuf,
     options: Options,
-    /// After each batch.
+    /// The content after each batch.
     contents: Vec<Map>,
-    /// Batches of which somebody was told that they are durable, and that may be in the log.
+    /// Batches that were acknowledged as durable, and that may be in the log.
     acknowledged: Arc<AtomicUsize>,
     begun: Arc<AtomicUsize>,
     /// What the older checkpoint holds.
@@ -159,14 +159,14 @@ impl Scene {
         })
     }
 
-    /// Which batches `map` shows: all up to one, of which this is the number.
+    /// The number of the batch up to which `map` shows all batches.
     fn number_of(&self, map: &Map) -> std::result::Result<usize, String> {
         let mark = map.get(&b"mark"[..]).map_or("0", |mark| std::str::from_utf8(mark).unwrap());
         let number = mark.parse().unwrap();
         if self.contents[number] == *map { Ok(number) } else { Err(format!("not as of {number}")) }
     }
 
-    /// What the copy on `disk` shows; `None` if nobody takes it for a database.
+    /// The content of the copy on `disk`; `None` if it is not recognized as a database.
     fn copy_on(&self, disk: &MemVfs) -> std::result::Result<Option<usize>, String> {
         let simulator = Simulator::new(9);
         let builder = ReadOnlyDb::builder(&self.to).options(self.options.clone());
@@ -193,7 +193,7 @@ impl Scene {
         if summary.is_sound() { Ok(Some(number)) } else { Err(format!("{:?}", summary.findings)) }
     }
 
-    /// What the database on `disk` shows.
+    /// The content of the database on `disk`.
     fn database_on(&self, disk: &MemVfs) -> std::result::Result<usize, String> {
         let simulator = Simulator::new(8);
         let builder = Db::builder(&self.dir).options(self.options.clone());
@@ -233,7 +233,7 @@ fn a_crash_at_any_operation_of_a_checkpoint_leaves_all_or_nothing_of_it() {
         made.unwrap();
         written.unwrap();
         scene.disk.clear_hook();
-        // It is durable when the call returns.
+        // The checkpoint is durable when the call returns.
         let end = scene.copy_on(&scene.disk.crash_clone(CrashKind::DropUnsynced)).unwrap();
         assert!(end.is_some_and(|number| number >= BEFORE), "{end:?} {how:?}");
         scene.simulator.kill();
@@ -267,7 +267,8 @@ fn a_crash_at_any_operation_of_a_checkpoint_leaves_all_or_nothing_of_it() {
     assert!(nothing > 200 && whole > 20 && old > 200, "{nothing}, {whole}, {old}");
 }
 
-/// Planted: `Draft` without `Drop`; `publish` that says it is published before the manifest is.
+/// Planted: `Draft` without `Drop`; `publish` that reports success before the manifest is
+/// published.
 #[test]
 fn a_fault_at_any_operation_of_a_checkpoint_harms_nothing() {
     let (mut failed, mut made_it) = (0, 0);
@@ -296,8 +297,8 @@ fn a_fault_at_any_operation_of_a_checkpoint_harms_nothing() {
                 (Ok(()), Some(number), _) if number >= BEFORE => made_it += 1,
                 (Err(_), None, None) => failed += 1,
                 (Err(_), Some(number), Some(older)) if number == older => failed += 1,
-                // Nobody knows whether the last step has happened, or it cannot be undone: then
-                // it is whole.
+                // The last step may or may not have happened, or cannot be undone. The checkpoint
+                // is whole then.
                 (Err(_), Some(number), Some(_)) if number >= BEFORE => failed += 1,
                 (Err(_), Some(number), None) if number >= BEFORE && for_ever => failed += 1,
                 other => panic!("{other:?}: {context}"),

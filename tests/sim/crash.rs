@@ -1,10 +1,10 @@
 //! A power cut, or the death of the process, at every operation of the disk.
 //!
-//! The workload runs once; before each changing operation the disk is cloned together with what had
-//! been promised by then. Afterwards each clone becomes the disks that the crash may leave, and
-//! each of those has to open and to hold every promise.
+//! The workload runs once. Before each changing operation the disk is cloned, together with the
+//! promises made by then. Afterwards each clone becomes the disks that the crash may leave. Each of
+//! those has to open and to keep every promise.
 //!
-//! Long because the workload, the crash and the judgement belong together.
+//! Long because the workload, the crash and the judgement form one test.
 
 use crate::history::{Driver, History, Promises, Step, Work, judge, mark, steps};
 use crate::keyspaces::whole;
@@ -33,32 +33,32 @@ struct Image {
     promises: Promises,
 }
 
-/// How often what was met: a sweep that never saw a torn log proves nothing about torn logs.
+/// Counts of what a sweep has met: a sweep without a torn log proves nothing about torn logs.
 #[derive(Debug, Default)]
 struct Tally {
     images: u64,
     states: u64,
-    /// Crashes in a recovery, in the one after that, and in the one after that.
+    /// Crashes in a recovery, in the recovery from that, and in the recovery from that one.
     nested: [u64; 3],
     torn: u64,
     replayed: u64,
     partial: u64,
-    /// All that had been begun was found.
+    /// Every batch that had begun was found.
     whole: u64,
     /// Ranges flushed because they pinned the log.
     log_seals: u64,
     work: Work,
-    /// Crashes before something is written to the manifest.
+    /// Crashes before a write to the manifest.
     edits: u64,
     /// Opens that found tables in landings.
     landed: u64,
     per_kind: BTreeMap<OperationKind, u64>,
-    /// Crashes while something else than a write was under way.
+    /// Crashes while something other than a write was under way.
     during: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
-    /// Crashes in the middle of each of these.
+    /// Demands crashes in the middle of each of these.
     fn demand_during(&self, all: &[&'static str], least: u64) {
         let during = |what| self.during.get(what).copied().unwrap_or(0);
         assert!(all.iter().all(|what| during(what) >= least), "{:?}", self.during);
@@ -77,7 +77,7 @@ fn record(seed: u64, steps: &[Step], options: Options, every: u64, tally: &mut T
     record_at(seed, steps, options, tally, move |operation, _| operation.number % every == 0)
 }
 
-/// As it is before the operations that `at` says.
+/// Records the state before the operations that `at` chooses.
 fn record_at(
     seed: u64,
     steps: &[Step],
@@ -155,7 +155,7 @@ fn look(simulator: &Simulator, db: &Db) -> Result<Map, String> {
     simulator.run(whole(db)).map_err(|error| format!("cannot be read: {error:?}"))
 }
 
-/// The process dies: no thread of it does anything any more.
+/// The process dies: none of its threads runs any more.
 fn die(simulator: &Simulator, db: Db) {
     simulator.kill();
     drop(db);
@@ -201,7 +201,7 @@ fn check(
 
     match chance.below(4) {
         0 => {
-            // What was seen after recovery survives a power cut at once.
+            // The recovered content survives a power cut at once.
             die(&simulator, db);
             let again = disk.crash_clone(CrashKind::DropUnsynced);
             let (simulator, db) = open(&again, dir, options, chance.next())?;
@@ -209,7 +209,7 @@ fn check(
             die(&simulator, db);
         }
         1 => {
-            // Writing works again, and survives the next crash.
+            // Writes work again, and survive the next crash.
             let mut expected = found.clone();
             expected.insert(b"after".to_vec(), b"the crash".to_vec());
             let options_synced = WriteOptions::durability(Durability::Synced);
@@ -245,20 +245,20 @@ fn check(
     Ok(())
 }
 
-/// In one of how many states the recovery is interrupted as well; 1 for all of them.
+/// The recovery is interrupted too in one of this many states; 1 means in all of them.
 fn nested_every() -> usize {
     std::env::var("SLUICE_NESTED_EVERY").map_or(48, |every| every.parse().unwrap())
 }
 
-/// What does not change while recoveries are interrupted.
+/// The constants of a chain of interrupted recoveries.
 struct State<'a> {
     recording: &'a Recording,
     image: &'a Image,
     most: usize,
 }
 
-/// The disk as an interrupted recovery left it, `level` crashes after the first: opens, and so does
-/// what an interruption of that leaves. `killed` as long as no crash was a power cut.
+/// Checks the disk of an interrupted recovery, `level` crashes after the first: it opens, and so
+/// does the disk of a further interruption. `killed` as long as no crash was a power cut.
 fn again(
     state: &State<'_>,
     (operation, during): &(DiskOperation, MemVfs),
@@ -350,7 +350,7 @@ fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
         assert!(tally.nested.iter().all(|count| *count >= 300), "{tally:?}");
         assert!(tally.torn >= 50 && tally.replayed >= 500 && tally.partial >= 100, "{tally:?}");
         assert!(tally.work.drops >= 3, "{tally:?}");
-        // Landings have a sweep of their own.
+        // Landings have their own sweep.
         tally.work.demand(2);
         let all = ["split", "merge", "delete", "ingest", "replace", "checkpoint"];
         tally.demand_during(&all, 10);
@@ -373,8 +373,8 @@ fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
     }
 }
 
-/// Goal: whatever a landing is being changed by, a crash before any write to the manifest finds it
-/// as it was before or after.
+/// Goal: whatever is changing a landing, a crash before any write to the manifest leaves it as it
+/// was before or after.
 #[test]
 fn t000_12_a_crash_at_any_edit_of_a_landing_finds_it_before_or_after() {
     let mut tally = Tally::default();
@@ -397,9 +397,9 @@ fn t000_12_a_crash_at_any_edit_of_a_landing_finds_it_before_or_after() {
     }
 }
 
-/// Goal: a crash at any operation of the disk while three spans are replaced leaves all of the old
-/// or all of the new in all of them, while a range is split in one of them, memory is flushed and
-/// tables are merged.
+/// Goal: a crash at any disk operation while three spans are replaced leaves all of the old or all
+/// of the new in all of them. Meanwhile a range is split in one of them, memory is flushed and
+/// tables are compacted.
 ///
 /// Planted: spans that are prepared one after the other; masks that the manifest does not keep.
 #[test]
@@ -426,9 +426,9 @@ fn t004_13_x_04_a_crash_at_any_operation_of_a_replacement_leaves_one_generation(
     }
 }
 
-/// Several ranges are written to at once, flushed at different times and by themselves when they
-/// pin the log, which goes a segment at a time: whenever the crash comes, nothing that any range
-/// has not flushed is missing.
+/// Several ranges are written at once, and flushed at different times, also because they pin the
+/// log, which is freed a segment at a time. Whenever the crash happens, nothing is missing that a
+/// range had not flushed.
 #[test]
 fn t002_08_the_log_goes_only_when_every_range_is_newer() {
     let mut tally = Tally::default();
@@ -443,7 +443,7 @@ fn t002_08_the_log_goes_only_when_every_range_is_newer() {
         options.write_buffer_bytes = Some(2 << 20);
         options.memtable_bytes = Some(chance.pick(&[64 << 10, 512 << 10]));
         let steps = steps(&mut chance, 120, true);
-        // What flushes everything would hide what one range pins.
+        // A step that flushes everything would hide what one range pins.
         let hides = |step: &Step| matches!(step, Step::Flush | Step::Compact | Step::Reopen { .. });
         let steps: Vec<_> = steps.into_iter().filter(|step| !hides(step)).collect();
         let recording = record(seed, &steps, options, 17, &mut tally);
@@ -456,7 +456,7 @@ fn t002_08_the_log_goes_only_when_every_range_is_newer() {
     }
 }
 
-/// The first moments of a database, and each of its protocols alone: every operation, every crash.
+/// The creation of a database, and each of its protocols alone: every operation, every crash.
 #[test]
 fn t003_07_every_operation_of_each_protocol_may_be_the_last_one() {
     use crate::kit::oracle::Change::{Delete, Put};

@@ -1,4 +1,4 @@
-//! The same seed does the same: without that, no finding of this binary could be replayed.
+//! The same seed gives the same run. Without that, no finding of this binary could be replayed.
 
 use crate::history::{Driver, History, Work, steps};
 use crate::kit::chance::Chance;
@@ -29,7 +29,7 @@ fn trace_with(seed: u64, drawn: fn(&mut Chance) -> Options) -> (Vec<String>, Wor
     let options = drawn(&mut chance);
     let steps = steps(&mut chance, 80, seed.is_multiple_of(2));
     let (simulator, history) = (Simulator::new(seed), History::default());
-    // As deep in every run, whatever the others get.
+    // The same depth in every run, whatever number other tests get.
     let dir = Path::new("/x").join(fresh_dir().file_name().unwrap());
     let vfs = shared(&vfs);
     let driver = Driver { vfs, dir, options, simulator, history, lossy: false };
@@ -53,8 +53,8 @@ fn the_same_seed_gives_the_same_trace() {
     assert_ne!(trace(0), trace(1));
 }
 
-/// Goal: the schedules of several compactors over landings can be repeated, and do all that can be
-/// done with landings.
+/// Goal: the schedules of several compactors over landings can be repeated, and include every
+/// operation on landings.
 #[test]
 fn t000_the_same_seed_gives_the_same_trace_of_several_compactors_over_landings() {
     let mut work = Work::default();

@@ -1,4 +1,4 @@
-//! Spans are cut out beside everything that the engine does by itself.
+//! Spans are excised beside all of the engine's own work.
 
 use crate::kit::chance::{Chance, Replay, replayed, seeds};
 use crate::kit::disk::{content, fresh_dir, shared};
@@ -9,7 +9,7 @@ use sluicedb::{Db, Stats};
 use sluicedb_storage::verify::verify_directory;
 use sluicedb_storage::vfs::MemVfs;
 
-/// What came to its end while a span was cut out.
+/// The work that ended while a span was excised.
 #[derive(Clone, Copy, Debug, Default)]
 struct Beside {
     flushes: u64,
@@ -18,7 +18,7 @@ struct Beside {
     drains: u64,
     merges: u64,
     splits: u64,
-    /// Cuts.
+    /// Excisions.
     cuts: u64,
 }
 
@@ -46,12 +46,12 @@ impl Beside {
     }
 }
 
-/// Goal: a flush, a landing, a keep, a drain, a merge or a split that is under way when a span is
-/// cut out brings nothing back of it and loses nothing beside it: it is cut as well, or ends in
-/// vain.
+/// Goal: a flush, a landing, a keep, a drain, a merge or a split that is under way during an
+/// excision brings nothing of the span back and loses nothing outside it. Its result is cut as
+/// well, or is discarded.
 ///
-/// Planted: the tables of a flush that are installed whole; a merge that is installed although one
-/// of its inputs has been cut; a split that hands memtables on without what was cut out of them.
+/// Planted: a flush whose tables are installed whole; a merge that is installed although one of its
+/// inputs has been cut; a split that hands memtables on without their excisions.
 #[test]
 fn t004_12_what_is_under_way_brings_back_nothing_that_is_cut_out() {
     let mut beside = Beside::default();

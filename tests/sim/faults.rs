@@ -1,12 +1,12 @@
-//! Each operation of the disk fails: once, or from then on, with any of the errors that disks give,
-//! or as a sync that loses what it should have kept.
+//! Each operation of the disk fails: once, or from then on, with any of the errors of real disks,
+//! or as a sync that loses written data.
 //!
-//! Whatever fails: no panic, no hang, a typed error that names a file, no acknowledgement that was
-//! not kept, nothing that was refused appears, and with a working disk the database opens again and
-//! has no file that nobody needs.
+//! Whatever fails: no panic, no hang, a typed error that names a file, no broken acknowledgement,
+//! no trace of a refused write. With a working disk the database opens again and has no file that
+//! nobody needs.
 //!
-//! A run without a fault says how many operations there are; the run with one has the same
-//! schedule, so its fault has to fire. Not firing is a failure of the test.
+//! A run without a fault counts the operations. The run with a fault has the same schedule, so its
+//! fault must fire; otherwise the test fails.
 
 use crate::history::{Did, Driver, History, Step, is_fitting, judge, mark};
 use crate::keyspaces::whole;
@@ -59,7 +59,7 @@ impl Wrong {
         }
     }
 
-    /// How many operations this can hit, of what a run without faults did.
+    /// How many operations of a run without faults this can hit.
     fn reach(self, calm: &FaultControl) -> u64 {
         match self {
             Self::Once(_) | Self::ForEver(_) => calm.count_all(),
@@ -113,17 +113,17 @@ pub fn workload() -> Vec<Step> {
 pub fn driver(vfs: Arc<dyn Vfs>, options: Options, seed: u64) -> Driver {
     let simulator = Simulator::new(seed);
     simulator.limit_steps(400_000);
-    // At the same depth in each run, so that making it takes as many operations.
+    // The same depth in each run, so that its creation takes the same number of operations.
     let dir = Path::new("/").join(fresh_dir().file_name().expect("it has a name"));
     let history = History::default();
     Driver { vfs, dir, options, simulator, history, lossy: false }
 }
 
-/// Reads everything, then closes: what each run does after the workload, while its fault is armed.
+/// Reads everything, then closes. Each run does this after the workload, while its fault is armed.
 pub fn read_and_close(driver: &Driver, db: &Db) -> Result<(), String> {
     let contents = driver.history.contents();
     let promises = driver.history.promises();
-    // Reads go on. What is acknowledged is visible.
+    // Reads continue. Acknowledged writes are visible.
     match driver.content(db) {
         Ok(found) => {
             judge(&contents, &found, promises.buffered, promises.submitted)
@@ -132,7 +132,7 @@ pub fn read_and_close(driver: &Driver, db: &Db) -> Result<(), String> {
         Err(error) if is_fitting(&error) => {}
         Err(error) => return Err(format!("reading failed unfittingly: {error:?}")),
     }
-    // Closing may fail, but has to come to an end.
+    // A close may fail, but must end.
     match driver.simulator.run(db.close()) {
         Err(error) if !is_fitting(&error) => Err(format!("closing failed unfittingly: {error:?}")),
         _ => Ok(()),
@@ -149,8 +149,7 @@ fn calm_run(options: &Options, steps: &[Step], wrong: Wrong, schedule: u64) -> F
     calm.control()
 }
 
-/// What a run met: the kinds of operation that failed and how often, and what came of what was
-/// asked for.
+/// What a run has met: how often each kind of operation failed, and the outcomes of its steps.
 type Met = (BTreeMap<OperationKind, u64>, BTreeMap<&'static str, Did>);
 
 /// One run with a fault.
@@ -188,7 +187,7 @@ fn one_run(
     Ok((fired, driver.history.did()))
 }
 
-/// The process ends: whatever of the disk is left opens with a working disk, keeps every promise,
+/// The process ends. Every disk that may be left opens when it works again, keeps every promise,
 /// and holds no file that nobody needs.
 pub fn survives(driver: &Driver, mem: &MemVfs, seed: u64) -> Result<(), String> {
     let contents = driver.history.contents();
@@ -228,8 +227,9 @@ pub fn survives(driver: &Driver, mem: &MemVfs, seed: u64) -> Result<(), String> 
     Ok(())
 }
 
-/// The directory of an open database at rest holds what its manifest names, the log from its floor
-/// on, and at most two segments in preparation and two that wait for it.
+/// The directory of an open database at rest holds the files that its manifest names, the log from
+/// its floor on, at most two spares, and at most two segments below the floor that wait to be
+/// recycled.
 fn only_what_is_needed(disk: &MemVfs, dir: &Path) -> Result<(), String> {
     let vfs = shared(disk);
     let current = manifest::read_current(&vfs, dir).map_err(|error| error.to_string())?;
@@ -263,16 +263,16 @@ fn only_what_is_needed(disk: &MemVfs, dir: &Path) -> Result<(), String> {
     }
 }
 
-/// So much room that writers need not wait for flushes, which may fail for ever.
+/// So much memory that writers never wait for flushes, which may fail for ever.
 pub fn roomy() -> Options {
     let mut options = settings::tiny();
     options.sealed_memtables_max = 1000;
     options
 }
 
-/// Lets every `every`th operation fail in each way; the ways begin at different ones, so that each
-/// operation fails in some of them. `SLUICE_CASES` divides `every`, down to each in each way.
-/// Returns what came of what was asked for beside writes.
+/// Lets every `every`th operation fail in each way. The ways begin at different operations, so that
+/// each operation fails in some of them. `SLUICE_CASES` divides `every`, down to every operation in
+/// every way. Returns the outcomes of the steps beside writes.
 fn all_runs(
     test: &'static str,
     options: &Options,
@@ -336,11 +336,11 @@ fn all_runs(
     all_did
 }
 
-/// Goal: what fails while spans are replaced or deleted, tables come in, ranges are split and
-/// merged, or a checkpoint is made leaves all of the old or all of the new, says which, and leaves
-/// no file.
+/// Goal: a failure while spans are replaced or deleted, tables are ingested, ranges are split and
+/// merged, or a checkpoint is made leaves all of the old or all of the new, reports which, and
+/// leaves no file.
 ///
-/// Planted: tables of a replacement that failed and that nobody removes; a change that is abandoned
+/// Planted: tables of a failed replacement that are not removed; a change that is abandoned
 /// although its record may be in the log.
 #[test]
 fn t004_13_each_operation_of_a_replacement_may_fail() {
@@ -422,7 +422,7 @@ fn t002_17_after_a_failed_log_sync_nothing_is_acknowledged_and_reads_go_on() {
     let (kind, outcome, first) = failed;
     assert_eq!((kind, outcome), (ErrorKind::Io, sluicedb::Outcome::Unknown));
     assert_eq!(control.fired().len(), 1);
-    // A second sync would succeed, and lie. Nobody may ask for it.
+    // A second sync would succeed, and lie. The engine must not try it.
     for (n, level) in [(3, Durability::Synced), (4, Durability::Buffered)] {
         let (kind, outcome, message) = write(n, level).unwrap_err();
         assert_eq!((kind, outcome), (ErrorKind::Io, sluicedb::Outcome::NotApplied));

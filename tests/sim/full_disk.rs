@@ -1,5 +1,5 @@
-//! A disk without space: a typed refusal, nothing lost, and work goes on by itself when there is
-//! space again.
+//! A disk without space: a typed refusal, nothing lost, and the engine continues by itself when
+//! there is space again.
 
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
@@ -57,13 +57,13 @@ fn a_full_disk_refuses_writes_and_resumes_without_a_reopen() {
         assert!(refused.path().is_some(), "{refused:?}");
         let state = db.health().state();
         assert!(matches!(state, HealthState::Degraded(_)), "{state:?}");
-        // Reads go on, with everything that was acknowledged and nothing that was refused.
+        // Reads continue, with every acknowledged write and no refused one.
         assert_eq!(simulator.run(content(&db)).unwrap(), expected);
 
         disk.set_capacity(None);
         let mut waited = Duration::ZERO;
         let mut n = 1000;
-        // Until a flush has succeeded, a write that finds no room in memory is refused.
+        // Until a flush succeeds, a write that finds no room in memory is refused.
         while put(n, &mut expected).is_err() || !db.health().state().is_running() {
             n += 1;
             waited += Duration::from_millis(100);
@@ -71,7 +71,7 @@ fn a_full_disk_refuses_writes_and_resumes_without_a_reopen() {
             simulator.advance(Duration::from_millis(100));
             simulator.settle();
         }
-        // The flush worker has seen that there is space; who prepares log segments looks by itself.
+        // The flush worker has seen the space. The log keeper looks by itself.
         simulator.advance(Duration::from_secs(1));
         simulator.settle();
         for n in 2000..2040 {
@@ -112,7 +112,7 @@ fn a8f_opening_on_a_full_disk_uses_the_reserve() {
     simulator.run(db.delete("a")).unwrap();
     let refused = simulator.run(db.put("b", "2")).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NoSpace, "the reserve is in use: {refused:?}");
-    // Full again and again: each time there is room it is set aside anew.
+    // The disk fills again and again. Each time there is space the reserve is created anew.
     for round in 0..3 {
         disk.set_capacity(None);
         simulator.advance(Duration::from_secs(1));
@@ -128,8 +128,7 @@ fn a8f_opening_on_a_full_disk_uses_the_reserve() {
     simulator.run(db.close()).unwrap_or_else(|error| assert_eq!(error.kind(), ErrorKind::NoSpace));
 }
 
-/// Nobody but a compaction finds the disk full: the reserve that it uses is set aside anew without
-/// a write.
+/// Only a compaction finds the disk full. The reserve that it uses is created anew without a write.
 #[test]
 fn a8f_a_reserve_that_a_compaction_used_comes_back_by_itself() {
     let simulator = Simulator::new(2);
@@ -184,7 +183,7 @@ fn a8f_who_wants_no_reserve_has_none() {
     simulator.run(db.put("a", "1")).unwrap();
 }
 
-/// There is no reserve, or what is needed is more.
+/// There is no reserve, or the need is larger.
 #[test]
 fn opening_on_a_full_disk_fails_typed_and_works_later() {
     let disk = MemVfs::new();
@@ -210,14 +209,15 @@ fn opening_on_a_full_disk_fails_typed_and_works_later() {
     assert_eq!(simulator.run(db.get("a")).unwrap().as_deref(), Some(&b"1"[..]));
 }
 
-/// Tables find no room while the log does: a new log segment is no sign that a flush would succeed.
+/// Tables find no space while the log does: a new log segment is no sign that a flush would
+/// succeed.
 #[test]
 fn a8e_a_new_log_segment_does_not_take_away_what_the_flush_worker_said() {
     let simulator = Simulator::new(13);
     let faulty = Arc::new(FaultVfs::over_mem(&MemVfs::new()));
     let control = faulty.control();
     let mut options = settings::tiny();
-    // While it is in use writes are refused, and the log is not used up.
+    // While the reserve is in use writes are refused, and the log is not used up.
     options.space_reserve_bytes = Some(0);
     let builder = Db::builder(fresh_dir()).options(options);
     let db = simulator.run(builder.vfs(faulty).runtime(simulator.handle()).open()).unwrap();
@@ -227,7 +227,7 @@ fn a8e_a_new_log_segment_does_not_take_away_what_the_flush_worker_said() {
     assert!(degraded.is_some(), "a flush was due");
     let segments = control.count(OperationKind::Create);
     for n in 1000..1100 {
-        // Refused or not; small ones find room in memory for a while, and use up the log.
+        // Refused or not: small writes find room in memory for a while, and use up the log.
         drop(simulator.run(db.put((n % 7_u32).to_be_bytes(), vec![9; 3_000])));
         let state = db.health().state();
         let HealthState::Degraded(troubles) = &state else { panic!("{n}: {state:?}") };
@@ -245,9 +245,9 @@ fn a8e_a_new_log_segment_does_not_take_away_what_the_flush_worker_said() {
     simulator.run(db.close()).unwrap();
 }
 
-/// One run with so many bytes to spare: writes, deletes, flushes and compactions until long after
-/// they are used up. `l0_full`: merging finds no space from the start, so that flushes have to wait
-/// for it too. Returns how many writes were refused.
+/// One run with `spare` bytes of space: writes, deletes, flushes and compactions until long after
+/// it is used up. With `l0_full` compactions find no space from the start, so that flushes have to
+/// wait for them too. Returns how many writes were refused.
 fn with_little_space(seed: u64, spare: u64, l0_full: bool) -> u32 {
     let what = format!("SLUICE_SEED={seed} spare {spare}, L0 full: {l0_full}");
     let mem = MemVfs::new();
@@ -270,7 +270,7 @@ fn with_little_space(seed: u64, spare: u64, l0_full: bool) -> u32 {
     simulator.settle();
     mem.set_capacity(Some(mem.used_bytes() + spare));
     if l0_full {
-        // Written in pieces of one entry, which flushes are not: theirs are small tables.
+        // Compactions write pieces of one entry; flushes write small tables.
         control
             .arm(Fault::of(OperationKind::Create).named(".tmp").errno(ENOSPC).after(6).times(40));
     }
@@ -303,7 +303,7 @@ fn with_little_space(seed: u64, spare: u64, l0_full: bool) -> u32 {
     assert_eq!(simulator.run(content(&db)).unwrap(), expected, "{what}");
     let image = mem.kill_clone();
     if seed.is_multiple_of(2) {
-        // Goes on by itself, within about a second.
+        // It continues by itself, within about a second.
         mem.set_capacity(None);
         control.disarm();
         for _ in 0..3 {
@@ -316,7 +316,7 @@ fn with_little_space(seed: u64, spare: u64, l0_full: bool) -> u32 {
         simulator.run(db.close()).unwrap();
     } else {
         check(simulator.run(db.close()));
-        // What a kill would have left opens with space, and without it as far as it goes.
+        // The disk of a kill opens with space, and also without it, as far as it can.
         let full = image.kill_clone();
         full.set_capacity(Some(full.used_bytes()));
         match open(shared(&full)) {
@@ -335,8 +335,8 @@ fn with_little_space(seed: u64, spare: u64, l0_full: bool) -> u32 {
     refused
 }
 
-/// Whatever it is that meets the full disk: log, flush, compaction, manifest.
-/// `SLUICE_FULL_DISK_STEP` makes the steps of the space finer.
+/// Any actor may hit the full disk: log, flush, compaction, manifest. `SLUICE_FULL_DISK_STEP` makes
+/// the steps of the space finer.
 #[test]
 fn a8_any_amount_of_space_may_be_left() {
     let step = std::env::var("SLUICE_FULL_DISK_STEP").ok().and_then(|step| step.parse().ok());
@@ -350,7 +350,7 @@ fn a8_any_amount_of_space_may_be_left() {
     }
 }
 
-/// Out of a full disk from inside: delete, compact, and go on.
+/// A user leaves a full disk from inside: delete, compact, continue.
 #[test]
 fn a8f_a_full_disk_takes_deletes_and_compacts_and_goes_on() {
     let (disk, simulator, dir) = (MemVfs::new(), Simulator::new(3), fresh_dir());
@@ -374,7 +374,7 @@ fn a8f_a_full_disk_takes_deletes_and_compacts_and_goes_on() {
     let troubles = db.stats().troubles;
     assert!(troubles.iter().any(|one| one.party == Party::Reserve), "{troubles:?}");
     assert_eq!(db.stats().space_reserve_bytes, 0);
-    // Whatever has room in memory: only deletes are taken.
+    // Whether or not memory has room: only deletes are accepted.
     let refused = simulator.run(db.put("a", "1")).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NoSpace, "{refused:?}");
     for n in 0..full {
@@ -397,7 +397,7 @@ fn a8f_a_full_disk_takes_deletes_and_compacts_and_goes_on() {
     assert_eq!(simulator.run(content(&open().unwrap())).unwrap().len(), 20);
 }
 
-/// The state of a database whose manifest finds no space, once or for some time, goes on by itself.
+/// A database whose manifest finds no space, once or for some time, continues by itself.
 #[test]
 fn a8a_a_manifest_without_space_degrades_and_resumes() {
     for (kind, name) in [
@@ -412,7 +412,7 @@ fn a8a_a_manifest_without_space_degrades_and_resumes() {
         let faulty = Arc::new(FaultVfs::over_mem(&mem));
         let (control, dir) = (faulty.control(), fresh_dir());
         let mut options = settings::tiny();
-        // Nothing is given back that would make up for it.
+        // No reserve is freed to make up for it.
         options.space_reserve_bytes = Some(0);
         let builder = Db::builder(&dir).options(options.clone());
         let db = simulator.run(builder.vfs(faulty).runtime(simulator.handle()).open()).unwrap();
@@ -446,8 +446,8 @@ fn a8a_a_manifest_without_space_degrades_and_resumes() {
     }
 }
 
-/// The manifest is long enough to be rewritten, and that finds no space: what it says is durable
-/// where it is, so nobody is to notice.
+/// The manifest is long enough to be rewritten, and the rewrite finds no space. Its content is
+/// durable where it is, so nobody notices.
 #[test]
 fn a8b_a_manifest_that_cannot_be_rewritten_goes_on_growing() {
     let (mem, simulator, dir) = (MemVfs::new(), Simulator::new(6), fresh_dir());
@@ -456,7 +456,7 @@ fn a8b_a_manifest_that_cannot_be_rewritten_goes_on_growing() {
     let builder = Db::builder(&dir).options(settings::tiny()).vfs(faulty);
     let db = simulator.run(builder.runtime(simulator.handle()).open()).unwrap();
     control.arm(Fault::of(OperationKind::Create).named("MANIFEST").errno(ENOSPC).sticky());
-    // Each table has one of these, or two, in its entry in the manifest.
+    // Each table's entry in the manifest has one or two of these keys.
     let key = |n: u32| [vec![b'k'; 60_000], (n % 5).to_be_bytes().to_vec()].concat();
     let manifests = || {
         let names = mem.list(&dir).unwrap();

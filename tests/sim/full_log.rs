@@ -1,4 +1,4 @@
-//! A disk without room for the bytes of the log: possible where overwriting takes new blocks.
+//! A disk without space for the bytes of the log: possible where overwriting takes new blocks.
 
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
@@ -42,7 +42,7 @@ impl Scene {
         scene
     }
 
-    /// What it says is remembered: it is visible unless nothing happened.
+    /// Puts, and remembers the outcome: the write is visible unless it was refused.
     fn put(&mut self, n: usize, durability: Durability) -> Result<(), Error> {
         let (key, value) = (format!("key{n:04}").into_bytes(), vec![n as u8; 1_000]);
         let options = WriteOptions::durability(durability);
@@ -53,7 +53,7 @@ impl Scene {
         result.map(drop)
     }
 
-    /// Writes of the log fail from now on. A file is known by the name it was created under.
+    /// From now on writes of the log fail. A file is matched by the name of its creation.
     fn fill_disk(&self, partly: bool) {
         let fault = Fault::of(OperationKind::Write).named(".spare").errno(ENOSPC).sticky();
         self.faults.arm(if partly { fault.partial_write() } else { fault });
@@ -78,12 +78,12 @@ impl Scene {
     }
 }
 
-/// Planted: a failed write of the log that is final; one that is given up and not repeated; callers
-/// that are left waiting; a log that goes on stamping; one that does not resume.
+/// Planted: a failed log write that is final; one that is dropped instead of repeated; callers that
+/// are never answered; a log that continues to stamp; one that does not resume.
 #[test]
 fn a8c_a_log_write_without_room_is_repeated_when_there_is_room() {
     let (buffered, synced) = (Durability::Buffered, Durability::Synced);
-    // With a mapping only those who want a sync meet it.
+    // With a mapping only syncs hit it.
     for (mapped, level) in [(false, buffered), (false, synced), (true, synced)] {
         for partly in [false, true] {
             let mut scene = Scene::new(mapped);
@@ -92,7 +92,7 @@ fn a8c_a_log_write_without_room_is_repeated_when_there_is_room() {
             assert_eq!((error.kind(), error.outcome()), (ErrorKind::NoSpace, Outcome::Applied));
             assert!(error.path().is_some(), "{error:?}");
             assert!(scene.troubled().contains(&Party::LogWrites), "{:?}", scene.troubled());
-            // Nothing new is taken, and nobody is left waiting.
+            // Nothing new is accepted, and every waiter is answered.
             for n in 101..104 {
                 for level in [buffered, synced] {
                     let error = scene.put(n, level).unwrap_err();
@@ -102,7 +102,7 @@ fn a8c_a_log_write_without_room_is_repeated_when_there_is_room() {
             }
             let error = scene.simulator.run(scene.db.sync()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::NoSpace, "{error:?}");
-            // What was applied is read, and was not promised.
+            // Applied writes are visible, and were not promised.
             assert_eq!(scene.simulator.run(content(&scene.db)).unwrap(), scene.expected);
             assert!(scene.troubled().contains(&Party::LogWrites), "{:?}", scene.troubled());
 
@@ -119,10 +119,10 @@ fn a8c_a_log_write_without_room_is_repeated_when_there_is_room() {
     }
 }
 
-/// Goal: the log takes what the reserve has before it refuses anybody.
-/// Method: a write of the log finds no space once, and then does. Nobody notices but who asks.
+/// Goal: the log uses the reserve before it refuses a write.
+/// Method: one log write finds no space, and the retry does. Only the statistics show it.
 ///
-/// Planted: a log write that does not let go of the reserve.
+/// Planted: a log write that does not release the reserve.
 #[test]
 fn a8f_a_log_write_without_room_uses_the_reserve() {
     for level in [Durability::Buffered, Durability::Synced] {
@@ -144,7 +144,7 @@ fn a8f_a_log_write_without_room_uses_the_reserve() {
     }
 }
 
-/// Closing ends with the failure and not never; what was acknowledged is there.
+/// A close ends with the failure instead of hanging. Acknowledged writes are found.
 #[test]
 fn a8c_a_full_log_closes() {
     let mut scene = Scene::new(false);
@@ -153,7 +153,7 @@ fn a8c_a_full_log_closes() {
     let error = scene.simulator.run(scene.db.close()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error:?}");
     scene.faults.disarm();
-    // It went to a table or it is lost: it was visible, and not promised.
+    // The write reached a table or is lost: it was visible, and not promised.
     let simulator = Simulator::new(7);
     let builder = Db::builder(&scene.dir).options(settings::tiny());
     let builder = builder.vfs(shared(&scene.disk)).runtime(simulator.handle());
@@ -165,7 +165,7 @@ fn a8c_a_full_log_closes() {
     simulator.kill();
 }
 
-/// Planted: a sync without room that is tried again, as a write is.
+/// Planted: a sync without space that is retried, as a write is.
 #[test]
 fn a8c_a_log_sync_without_room_is_final() {
     let mut scene = Scene::new(false);

@@ -1,5 +1,5 @@
-//! Several writers, one log thread, and a crash at the operations of the disk: the writers and the
-//! thread are preempted wherever they hold no seat, and before each operation of the disk.
+//! Several writers, one log thread, and a crash at disk operations. The writers and the thread are
+//! preempted wherever they hold no seat, and before each disk operation.
 
 use crate::kit::chance::{Chance, Replay, replayed, seeds};
 use crate::kit::disk::{content, fresh_dir, shared};
@@ -20,8 +20,8 @@ type Counts = [usize; WRITERS];
 
 #[derive(Clone, Debug, Default)]
 struct Story {
-    /// What was acknowledged when a write began, per writer and write: that is before it in the
-    /// log.
+    /// Per writer and write: the writes that were acknowledged when it began, and so precede it in
+    /// the log.
     begun: [Vec<Counts>; WRITERS],
     acked: Counts,
     synced: Counts,
@@ -48,7 +48,7 @@ fn key(writer: usize, number: usize) -> Vec<u8> {
     format!("{writer}/{number:04}").into_bytes()
 }
 
-/// One writer: its writes one after another, each at a durability of its own.
+/// One writer: its writes one after another, each with a durability of its own.
 async fn write(db: Db, writer: usize, mut chance: Chance, story: Arc<Mutex<Story>>) {
     for number in 0..WRITES {
         {
@@ -75,7 +75,7 @@ async fn write(db: Db, writer: usize, mut chance: Chance, story: Arc<Mutex<Story
     }
 }
 
-/// What has to hold of what a crash left.
+/// Judges the content after a crash.
 fn judge(found: &Map, story: &Story, least: Counts) -> Result<(), String> {
     let mut present = Counts::default();
     for (writer, count) in present.iter_mut().enumerate() {
@@ -143,7 +143,7 @@ fn record(seed: u64, mapped: bool, tally: &mut Tally) -> (Vec<Image>, std::path:
     (images, dir)
 }
 
-/// Memtables so large that nothing is flushed: what a crash leaves is what the log has.
+/// Memtables so large that nothing is flushed: a crash leaves the content of the log.
 fn options(mapped: bool) -> sluicedb::Options {
     let mut options = settings::tiny();
     options.memtable_bytes = Some(512 << 10);
@@ -151,11 +151,11 @@ fn options(mapped: bool) -> sluicedb::Options {
     options
 }
 
-/// Goal: group commit as it really runs. Whoever is acknowledged is there after the crash that the
-/// durability speaks of, with everything before it, at any interleaving that the seats allow.
-/// Planted: a log thread that asks whether a segment was left in one visit of the seat and takes
-/// the group in another, a sync of the last group's segments only (as it was); a sync that is
-/// answered up to what was appended when it ended.
+/// Goal: group commit with the real code. An acknowledged write survives the crash of its
+/// durability, with everything before it, at any interleaving that the seats allow.
+/// Planted: a log thread that asks in one visit of the seat whether the log has left a segment and
+/// takes the group in another; a sync of the last group's segments only (a former bug); a sync that
+/// is answered up to what was appended when it ended.
 #[test]
 fn d1_several_writers_under_one_sync_keep_every_promise() {
     let test = "d1_several_writers_under_one_sync_keep_every_promise";

@@ -1,11 +1,11 @@
-//! A run of a database, written down: every batch, what was promised about it, and the rule for
-//! what may be found later: the batches up to some point, none of them torn, none invented, and
-//! none missing that was acknowledged.
+//! The record of a run: every batch, what was promised about it, and the rule of what may be found
+//! later. That is the batches up to some point, none torn, none invented, and no acknowledged one
+//! missing.
 //!
-//! Each batch also sets `MARK` to its own number, so the content itself says up to where it goes.
-//! To drop a keyspace sets none: it may have happened after the batch that the mark tells.
+//! Each batch also sets `MARK` to its own number, so the content itself says how far it goes. The
+//! drop of a keyspace sets no mark: it may have happened after the batch that the mark names.
 //!
-//! Long because what was promised and what may be found is one rule.
+//! Long because the promises and the judgement are one rule.
 
 use crate::keyspaces::{is_other, part, whole};
 use crate::kit::chance::Chance;
@@ -20,19 +20,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub const MARK: &[u8] = b"~mark";
 
-/// What happened to a batch.
+/// The fate of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Nobody knows yet.
+    /// Not answered yet.
     Submitted,
     Acked(Durability),
-    /// Failed, and the engine said that nothing happened.
+    /// Failed, and the engine reported that nothing happened.
     Refused,
-    /// Failed, and the engine said that nobody knows.
+    /// Failed, and the engine reported that the outcome is unknown.
     Unknown,
 }
 
-/// What may be found after a crash at one instant, in numbers of batches.
+/// What may be found after a crash at one instant, as numbers of batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Promises {
     /// Submitted so far: no more than this can be found.
@@ -43,15 +43,14 @@ pub struct Promises {
     pub synced: usize,
 }
 
-/// How often what was done with tables. A run that never merged a landing proves nothing about
-/// landings.
+/// Counts of the work on tables. A run without a merged landing proves nothing about landings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work {
     /// Tables that landed.
     pub lands: u64,
     pub keeps: u64,
     pub drains: u64,
-    /// Of those that are remembered.
+    /// Counted among the remembered jobs only.
     pub moves: u64,
     pub reshards: u64,
     /// Keyspaces that were dropped.
@@ -80,7 +79,7 @@ impl Work {
         self.drops += other.drops;
     }
 
-    /// Each of them so often.
+    /// Demands each of them this often.
     pub fn demand(&self, least: u64) {
         let Self { lands, keeps, drains, moves, reshards, drops: _ } = *self;
         let rarest = [lands, keeps, drains, moves, reshards].into_iter().min();
@@ -98,7 +97,7 @@ struct Log {
     did: BTreeMap<&'static str, Did>,
 }
 
-/// How often something was asked for, and what came of it.
+/// How often a step was requested, and its outcomes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Did {
     pub happened: u64,
@@ -120,7 +119,7 @@ impl Log {
     }
 }
 
-/// The story so far; clones are the same one.
+/// The record so far. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     log: Arc<Mutex<Log>>,
@@ -150,7 +149,7 @@ impl History {
         (number, log.batches[number].0.clone())
     }
 
-    /// Adds that all keys are about to go which `goes` says, without a mark.
+    /// Records that all keys for which `goes` is true are about to be dropped, without a mark.
     pub fn begin_drop(&self, goes: impl Fn(&[u8]) -> bool) -> usize {
         let mut log = self.lock();
         let before = log.batches.iter().flat_map(|(changes, _)| changes);
@@ -159,14 +158,14 @@ impl History {
         log.add_unmarked(gone)
     }
 
-    /// A keyspace was dropped, or was not there.
+    /// Records whether the keyspace was dropped, or did not exist.
     pub fn dropped(&self, dropped: bool) {
         self.lock().work.drops += u64::from(dropped);
     }
 
-    /// Adds a replacement that is about to be asked for; it counts as a batch. All that was ever
-    /// put into `spans` goes, and `changes` come. Returns these with its mark, the last of each
-    /// key.
+    /// Records a replacement that is about to be requested; it counts as a batch. It removes all
+    /// keys that were ever put into `spans`, and puts `changes`. Returns these with its mark, the
+    /// last of each key.
     pub fn begin_replacement(&self, spans: &[Span], changes: &[Change]) -> (usize, Vec<Change>) {
         let mut log = self.lock();
         let inside = |(lo, hi): &Span, key: &[u8]| &lo[..] <= key && key < &hi[..];
@@ -181,20 +180,20 @@ impl History {
         (number, oracle::last_of_each(&all[all.len() - kept..]))
     }
 
-    /// It has failed, and has happened all the same if it had come to where it cannot be taken
-    /// back.
+    /// Records a failed replacement. It has happened all the same if it was past the point of no
+    /// return.
     pub fn end_badly(&self, number: usize, error: Error, happened: bool) {
         let mut log = self.lock();
         log.batches[number].1 = if happened { Fate::Submitted } else { Fate::Refused };
         log.failures.push(error);
     }
 
-    /// What is under way beside writes.
+    /// The step under way beside writes.
     pub fn doing(&self) -> Option<&'static str> {
         self.lock().doing
     }
 
-    /// What was asked for beside writes.
+    /// The steps beside writes, and their outcomes.
     pub fn did(&self) -> BTreeMap<&'static str, Did> {
         self.lock().did.clone()
     }
@@ -219,7 +218,7 @@ impl History {
             Err(error) => {
                 log.batches[number].1 = match error.outcome() {
                     Outcome::NotApplied => Fate::Refused,
-                    // Visible, and as durable as whatever is acknowledged after it.
+                    // Visible, and as durable as the next acknowledged batch.
                     Outcome::Applied => Fate::Submitted,
                     Outcome::Unknown => Fate::Unknown,
                 };
@@ -228,12 +227,12 @@ impl History {
         }
     }
 
-    /// What was done in all lives of the database that are over.
+    /// The work of all past lives of the database.
     pub fn work(&self) -> Work {
         self.lock().work
     }
 
-    /// A life of the database is over.
+    /// Adds the work of a life that is over.
     pub fn worked(&self, stats: &Stats) {
         self.lock().work.add(Work::of(stats));
     }
@@ -249,8 +248,8 @@ impl History {
         log.promises.buffered = log.promises.buffered.max(visible);
     }
 
-    /// A reopened database holds `count` batches: what was unknown is known now, and what was found
-    /// is durable.
+    /// A reopened database holds `count` batches: the unknown ones are known now, and the found
+    /// ones are durable.
     fn settle(&self, count: usize) {
         let mut log = self.lock();
         for (number, (_, fate)) in log.batches.iter_mut().enumerate() {
@@ -264,7 +263,7 @@ impl History {
         log.promises.buffered = count;
     }
 
-    /// Batches whose fate is "acknowledged": how many of them, counted from the first.
+    /// The number of acknowledged batches, counted from the first.
     fn visible(&self) -> usize {
         let log = self.lock();
         let acked = |(_, fate): &(_, Fate)| matches!(fate, Fate::Acked(_));
@@ -286,7 +285,7 @@ impl History {
     }
 }
 
-/// How many batches `found` goes up to.
+/// The number of the last batch in `found`.
 pub fn mark(found: &Map) -> usize {
     found.get(MARK).map_or(0, |text| {
         let text = std::str::from_utf8(text).expect("a mark is a number");
@@ -294,13 +293,13 @@ pub fn mark(found: &Map) -> usize {
     })
 }
 
-/// Is `found` what may be left? Returns how many batches it holds.
+/// Judges whether `found` may be left by a crash. Returns how many batches it holds.
 pub fn judge(contents: &[Map], found: &Map, least: usize, most: usize) -> Result<usize, String> {
     let marked = mark(found);
     if marked > most {
         return Err(format!("{marked} batches found, but only {most} were submitted"));
     }
-    // What sets no mark may have happened as well.
+    // Steps that set no mark may have happened as well.
     let unmarked = contents[marked + 1..=most].iter().take_while(|map| mark(map) == marked);
     let last = marked + unmarked.count();
     let is_it = |count: &usize| difference(&contents[*count], found).is_none();
@@ -316,31 +315,32 @@ pub fn judge(contents: &[Map], found: &Map, least: usize, most: usize) -> Result
     }
 }
 
-/// Keys from the first to the second one, which is not in it.
+/// The keys from the first to the second, without the second.
 pub type Span = (Vec<u8>, Vec<u8>);
 
 /// One step of a run.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Nothing is in `spans` any more but what `changes` come to, which lie in them. Meanwhile, if
-    /// a key is given, a range is split there, and memory is flushed and tables are merged.
+    /// Replaces the content of `spans` by the outcome of `changes`, which are inside them.
+    /// Meanwhile, if a key is given, a range is split there, memory is flushed and tables are
+    /// compacted.
     Replace {
         spans: Vec<Span>,
         changes: Vec<Change>,
         beside: Option<Vec<u8>>,
     },
-    /// A table with these comes in.
+    /// Ingests a table with these.
     Ingest(Vec<Change>),
     /// A batch deletes a span and puts these into it.
     Delete {
         span: Span,
         changes: Vec<Change>,
     },
-    /// Into the directory beside, from the last one there.
+    /// Makes a checkpoint in the directory beside, based on the last one there.
     Checkpoint,
     /// Writes and waits for the acknowledgement.
     Write(Vec<Change>, Durability),
-    /// Submits; the acknowledgement is waited for by a later step.
+    /// Submits; a later step waits for the acknowledgement.
     Submit(Vec<Change>, Durability),
     Await,
     Flush,
@@ -356,8 +356,8 @@ pub enum Step {
     },
 }
 
-/// `count` steps; mostly small writes at random levels. Heavy ones leave a log segment behind every
-/// few steps.
+/// `count` steps, mostly small writes of random durability. With `heavy` the log leaves a segment
+/// every few steps.
 pub fn steps(chance: &mut Chance, count: usize, heavy: bool) -> Vec<Step> {
     let level = |chance: &mut Chance| {
         if chance.one_in(3) { Durability::Synced } else { Durability::Buffered }
@@ -391,15 +391,15 @@ pub fn steps(chance: &mut Chance, count: usize, heavy: bool) -> Vec<Step> {
     steps
 }
 
-/// Who drives a database through a run.
+/// Drives a database through a run.
 pub struct Driver {
     pub vfs: Arc<dyn Vfs>,
     pub dir: PathBuf,
     pub options: Options,
     pub simulator: Simulator,
     pub history: History,
-    /// The disk loses written bytes in a failed sync: what was only written is not safe then, not
-    /// even from the death of the process.
+    /// The disk loses written bytes in a failed sync: unsynced writes are then not safe even from
+    /// the death of the process.
     pub lossy: bool,
 }
 
@@ -409,7 +409,7 @@ impl Driver {
         builder.vfs(Arc::clone(&self.vfs)).runtime(self.simulator.handle()).open().await
     }
 
-    /// Does `steps`. Failures are written down; returns the database if it is open at the end.
+    /// Does `steps` and records failures. Returns the database if it is open at the end.
     pub fn run(&self, steps: &[Step]) -> Option<Db> {
         let mut db = self.reopen(None, true);
         let mut tickets = Vec::new();
@@ -537,13 +537,13 @@ impl Driver {
         }
     }
 
-    /// What the open database shows.
+    /// The content of the open database.
     pub fn content(&self, db: &Db) -> Result<Map, Error> {
         self.simulator.run(whole(db))
     }
 }
 
-/// Failures that a failing disk may cause: typed, and about a file.
+/// Whether a failing disk may cause this error: it is typed, and names a file.
 pub fn is_fitting(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::TooManyOpenFiles => error.path().is_some(),

@@ -1,6 +1,6 @@
 //! A second keyspace in a history: keys that begin with `@` are in it, and all others in the
 //! default one. So the content of both together is one map, and every rule about a history holds
-//! for it as it is.
+//! for it unchanged.
 
 use crate::history::{Driver, Step};
 use crate::kit::disk::content;
@@ -14,7 +14,7 @@ pub fn is_other(key: &[u8]) -> bool {
     key.starts_with(b"@")
 }
 
-/// Every second hot key goes there.
+/// Moves every second hot key there.
 pub fn part(steps: &mut [Step]) {
     let move_key = |change: &mut Change| {
         let (Change::Put(key, _) | Change::Delete(key)) = change;
@@ -45,12 +45,12 @@ pub async fn whole(db: &Db) -> Result<Map, Error> {
 }
 
 impl Driver {
-    /// The second keyspace, made if it is not there.
+    /// The second keyspace, created if it does not exist.
     pub fn other(&self, db: &Db) -> Result<Db, Error> {
         self.simulator.run(db.keyspace(OTHER))
     }
 
-    /// A handle that `key` can be looked for by.
+    /// A handle of the keyspace that has `key`.
     pub fn home_of(&self, db: &Db, key: &[u8]) -> Result<Db, Error> {
         if is_other(key) { self.other(db) } else { Ok(db.clone()) }
     }
@@ -80,13 +80,14 @@ impl Driver {
         })
     }
 
-    /// Drops the second keyspace: it counts as a batch that deletes all that was ever put into it.
+    /// Drops the second keyspace. This counts as a batch that deletes all keys that were ever put
+    /// into it.
     pub fn drop_other(&self, db: &Db) {
         let number = self.history.begin_drop(is_other);
         match self.simulator.run(db.drop_keyspace(OTHER)) {
             Ok(dropped) => {
                 self.history.dropped(dropped);
-                // Nothing to drop is nothing to sync.
+                // Without a keyspace to drop there is nothing to sync.
                 let level = if dropped { Durability::Synced } else { Durability::Buffered };
                 self.history.end(number, level, Ok(()));
             }

@@ -1,4 +1,4 @@
-//! kill -9 of a real process on a real disk: the page cache survives, so not one write that was
+//! kill -9 of a real process on a real disk: the page cache survives, so no write that was
 //! acknowledged as `Buffered` may be missing.
 
 use crate::kit::disk::content;
@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// In the environment of the child: the directory, and the number of its first batch.
+/// An environment variable of the child process: the directory, and the number of its first batch.
 const CHILD: &str = "SLUICE_TEST_KILL";
 const ROUNDS: u64 = 12;
 
@@ -25,7 +25,7 @@ fn batch(number: u64) -> WriteBatch {
     batch
 }
 
-/// What is there after the batches below `count`.
+/// The content after the batches below `count`.
 fn after(count: u64) -> Map {
     let mut map = Map::new();
     for number in 0..count {
@@ -43,7 +43,7 @@ fn after(count: u64) -> Map {
     map
 }
 
-/// The child: writes for ever, and says after each batch that it was acknowledged.
+/// The child: writes for ever, and reports each acknowledged batch.
 #[test]
 fn child_that_writes_until_it_is_killed() {
     let Ok(task) = std::env::var(CHILD) else { return };
@@ -56,7 +56,7 @@ fn child_that_writes_until_it_is_killed() {
         for number in first.. {
             let level = if number % 50 == 49 { Durability::Synced } else { Durability::Buffered };
             db.write_with(batch(number), WriteOptions::durability(level)).await.unwrap();
-            // One write, so that a line is there or not.
+            // One write call, so that the pipe has the whole line or none of it.
             if out.write_all(format!("acked {number}\n").as_bytes()).is_err()
                 || out.flush().is_err()
             {
@@ -78,7 +78,7 @@ fn kill_after(dir: &Path, first: u64, lines: u64) -> Option<u64> {
     let mut last = None;
     let mut seen = 0;
     let mut killed = false;
-    // Reads on after the kill: what is in the pipe was acknowledged, too.
+    // It reads on after the kill: a line in the pipe is an acknowledgement too.
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let Ok(line) = line else { break };
         if let Some(number) = line.split_once("acked ").and_then(|(_, n)| n.trim().parse().ok()) {

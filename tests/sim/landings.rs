@@ -1,4 +1,4 @@
-//! Readers beside everything that is done with landings, preempted wherever no seat is held.
+//! Readers beside all work on landings, preempted wherever no seat is held.
 
 use crate::history::Work;
 use crate::kit::chance::{Chance, Replay, replayed, seeds};
@@ -39,7 +39,8 @@ fn t000_10_no_read_misses_while_tables_land_and_are_merged() {
         let write = async {
             for round in 1..=ROUNDS {
                 for n in 0..KEYS {
-                    // Some rest, so that old and new ones of a key lie at all depths.
+                    // Some keys are left out, so that old and new values of a key lie at all
+                    // depths.
                     if round > 1 && (n + round as usize).is_multiple_of(3) {
                         continue;
                     }
@@ -81,7 +82,7 @@ fn t000_10_no_read_misses_while_tables_land_and_are_merged() {
     }
     eprintln!("{work:?}, {preemptions} preemptions, {reads} reads");
     if replayed().is_none() {
-        // Of moves and of shards that move only the last ones are remembered.
+        // Only the last moves and reshards are remembered.
         assert!(work.lands.min(work.keeps).min(work.drains) >= 100, "{work:?}");
         assert!(preemptions > 1000 && reads > 1000);
     }

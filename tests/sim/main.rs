@@ -22,7 +22,7 @@ mod checkpoints;
 mod crash;
 // The same seed does the same.
 mod deterministic;
-// Spans are cut out beside all that goes on.
+// Spans are excised beside all other work.
 mod excisions;
 // Each operation of the disk fails once, or from then on.
 mod faults;
@@ -32,25 +32,25 @@ mod full_disk;
 mod full_log;
 // Several writers under one sync, preempted wherever no seat is held.
 mod group_commit;
-// The story of a run: what was written, what was promised, what a crash may leave of it.
+// The record of a run: what was written, what was promised, what a crash may leave of it.
 mod history;
 // A second keyspace in a history.
 mod keyspaces;
 // kill -9 of a real process.
 mod kill;
-// Readers beside all that is done with landings.
+// Readers beside all work on landings.
 mod landings;
-// No space, found out late.
+// No space, reported late.
 mod no_room;
-// Compactions that are held to a rate.
+// Compactions with a rate limit.
 mod pace;
 // Spans of keys that are replaced, as steps of a history.
 mod replacements;
-// No space just when a manifest or a log segment is to be followed by the next.
+// No space just when the next manifest or log segment is due.
 mod roll_over;
 // Memtables are replaced under writers and readers.
 mod rotation;
-// The end comes in the middle of a job.
+// A close, or a drop, in the middle of a job.
 mod shutdown;
 // Small databases take little space.
 mod small;

@@ -1,8 +1,7 @@
-//! A disk that runs out of space as btrfs does, or a quota: at an overwrite, at a rename, at a
-//! sync.
+//! A disk that runs out of space as btrfs or a quota does: at an overwrite, at a rename, at a sync.
 //!
-//! Wherever it is met: a typed error that names a file, no hang, nothing lost that was
-//! acknowledged, and with space the database opens again and goes on.
+//! Wherever that happens: a typed error that names a file, no hang, no acknowledged write lost.
+//! With space the database opens again and continues.
 
 use crate::faults::{driver, read_and_close, roomy, survives, workload};
 use crate::history::is_fitting;
@@ -11,8 +10,8 @@ use crate::kit::disk::shared;
 use sluicedb::ErrorKind;
 use sluicedb_storage::vfs::{FailedSync, MemVfs, SpaceUse};
 
-/// One run on a disk that from operation `moment` on has room for `spare` more bytes. Did anything
-/// fail for want of space?
+/// One run on a disk that from operation `moment` on has space for `spare` more bytes. Returns
+/// whether anything failed for want of space.
 fn one_run(
     space: SpaceUse,
     failed: FailedSync,
@@ -31,7 +30,7 @@ fn one_run(
     let mut options = roomy();
     options.log_mapped = false;
     let mut driver = driver(shared(&mem), options, seed);
-    // A sync that found no room has lost what was written.
+    // A sync that found no space has lost the written data.
     driver.lossy = space == SpaceUse::Delayed;
     let db = driver.run(&workload());
     let failures = driver.history.failures();

@@ -1,5 +1,5 @@
-//! Compactions that are held to a rate, in simulated time: they keep it, all of them together, and
-//! nobody waits for it who need not.
+//! Compactions with a rate limit, in simulated time: all of them together keep it, and only they
+//! wait for it.
 
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
@@ -30,7 +30,7 @@ impl Scene {
         options.compaction_threads = Some(threads);
         options.compaction_bytes_per_second = Some(BYTES_PER_SECOND);
         options.initial_split_keys = vec![b"1".to_vec(), b"2".to_vec()];
-        // Flushes wait for merges where those are due early.
+        // Flushes wait for compactions where those are due early.
         options.l0_tables_max = l0_trigger_tables + 2;
         options.l0_trigger_tables = l0_trigger_tables;
         options.compression = sluicedb::Compression::None;
@@ -61,7 +61,8 @@ impl Scene {
     }
 }
 
-/// Planted: a bucket for each worker; bytes that are not counted; a close that waits for the pace.
+/// Planted: a bucket for each worker; bytes that are not counted; a close that waits for the rate
+/// limit.
 #[test]
 fn compactions_keep_the_rate_together_and_an_end_does_not_wait_for_it() {
     for (seed, threads) in (0..9).zip([1, 2, 3].into_iter().cycle()) {
@@ -72,7 +73,7 @@ fn compactions_keep_the_rate_together_and_an_end_does_not_wait_for_it() {
         scene.simulator.run(scene.db.compact()).unwrap();
         let took = scene.simulator.handle().now() - began;
         let stats = scene.db.stats();
-        // The last slices are not waited for: each has one table, or what there is.
+        // The last slices are exempt: each has one table, or less.
         let due = stats.compaction_bytes_written.saturating_sub(threads as u64 * (20 << 10));
         assert!(due > 2 * BYTES_PER_SECOND, "{what}: {due} bytes");
         let least = Duration::from_secs_f64(due as f64 / BYTES_PER_SECOND as f64);
@@ -89,7 +90,7 @@ fn compactions_keep_the_rate_together_and_an_end_does_not_wait_for_it() {
     }
 }
 
-/// Planted: a wait that the end of the engine does not end.
+/// Planted: a wait that the engine's end does not interrupt.
 #[test]
 fn an_engine_that_is_dropped_ends_at_once_whatever_its_pace() {
     for seed in 0..6 {
@@ -106,7 +107,7 @@ fn an_engine_that_is_dropped_ends_at_once_whatever_its_pace() {
     }
 }
 
-/// Planted: an order that is looked at again only when its wait is over.
+/// Planted: an order that is checked again only after its wait.
 #[test]
 fn an_order_that_nobody_wants_stops_while_it_waits() {
     for seed in 0..6 {
@@ -115,7 +116,7 @@ fn an_order_that_nobody_wants_stops_while_it_waits() {
         scene.simulator.run(scene.db.flush()).unwrap();
         {
             let mut order = pin!(scene.db.compact());
-            // It flushes, and then asks the planner.
+            // The call flushes, and then asks the planner.
             for _ in 0..4 {
                 let polled = order.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 assert!(polled.is_pending());

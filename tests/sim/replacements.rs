@@ -12,8 +12,8 @@ use sluicedb_storage::table::TableOptions;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// Up to three spans that become something else, or are cut out, or one that is deleted, or a table
-/// that comes in.
+/// One replacement: up to three spans that are replaced or excised, a range delete, or an ingested
+/// table.
 pub fn replacement(chance: &mut Chance) -> Step {
     let changes = oracle::changes(chance, 12);
     if chance.one_in(3) {
@@ -36,8 +36,8 @@ pub fn replacement(chance: &mut Chance) -> Step {
     Step::Replace { spans, changes, beside }
 }
 
-/// Three spans become one generation after the other. Each value in them says of which it is; what
-/// is written between replacements is of the one that is there.
+/// Steps that replace three spans by one generation after the other. Each value names its
+/// generation. A write between replacements has the present generation.
 pub fn replacements(chance: &mut Chance, generations: usize) -> Vec<Step> {
     let spans: Vec<Span> =
         [("a", "b"), ("k", "n"), ("x", "y")].map(|(lo, hi)| (lo.into(), hi.into())).into();
@@ -78,13 +78,13 @@ pub fn replacements(chance: &mut Chance, generations: usize) -> Vec<Step> {
     steps
 }
 
-/// How many changes there have been beside splits, while no ranges are merged, from some number on.
+/// The number of changes other than splits, up to a constant, while no ranges are merged.
 fn changes_of_content(db: &Db) -> i64 {
     db.stats().changes as i64 - db.ranges().len() as i64
 }
 
 impl Driver {
-    /// Spans become something else; without one a table comes in.
+    /// Replaces `spans`. Without any it ingests a table.
     pub fn replace(&self, db: &Db, spans: &[Span], changes: &[Change], beside: Option<&[u8]>) {
         let mut spans = spans.to_vec();
         if !spans.is_empty() && !spans.iter().any(|(lo, hi)| &lo[..] <= MARK && MARK < &hi[..]) {
@@ -111,7 +111,7 @@ impl Driver {
         self.end_change(db, number, before, result);
     }
 
-    /// A batch deletes a span and puts something into it.
+    /// Writes a batch that deletes a span and puts something into it.
     pub fn delete(&self, db: &Db, span: &Span, changes: &[Change]) {
         let spans = std::slice::from_ref(span);
         let (number, changes) = self.history.begin_replacement(spans, changes);
@@ -149,7 +149,8 @@ impl Driver {
         result
     }
 
-    /// A table outside the database for each span that gets something; without spans one for all.
+    /// Writes a table outside the database for each span that gets content; without spans, one for
+    /// all.
     fn outside(
         &self,
         number: usize,

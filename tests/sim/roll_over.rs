@@ -1,5 +1,5 @@
-//! A disk that becomes full just when one file is to be followed by the next: the manifest, which
-//! is rewritten when it has grown, or a segment of the log.
+//! A disk that becomes full just when the next file is due: the manifest, which is rewritten when
+//! it has grown, or a log segment.
 
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How often files with this in their names were begun, and brought to an end by a rename of them
-/// or of what replaces them.
+/// How often files with this text in their names were created, and were finished by a rename of
+/// them or of their replacements.
 fn count(disk: &MemVfs, begun: &'static str, ended: &'static str) -> [Arc<AtomicU64>; 2] {
     let counters: [Arc<AtomicU64>; 2] = Default::default();
     let [begins, ends] = counters.clone();
@@ -34,18 +34,18 @@ fn current_manifest(disk: &MemVfs, dir: &Path) -> FileNumber {
     manifest::read_current(&shared(disk), dir).unwrap().expect("there is one").manifest
 }
 
-/// Tables whose keys are so long that the manifest grows with each as it does with a thousand
-/// others.
+/// A key so long that the manifest grows with its table as much as with a thousand others.
 fn key(n: u32) -> Vec<u8> {
     [vec![b'k'; 60_000], (n % 2).to_be_bytes().to_vec()].concat()
 }
 
-/// A manifest just below the length at which it is rewritten, and then so many bytes of space.
-/// Returns how often it was to be rewritten while there was no more, and whether it was.
+/// Grows a manifest to just below the length at which it is rewritten, and then leaves `spare`
+/// bytes of space. Returns how often a rewrite was due while there was no more, and whether one was
+/// done.
 fn with_a_grown_manifest(spare: u64, reserve: Option<u64>) -> (u64, bool) {
     let what = format!("{spare} bytes to spare, reserve {reserve:?}");
     let (disk, simulator, dir) = (MemVfs::new(), Simulator::new(spare), fresh_dir());
-    // What is tried again and again without a pause would not come to an end.
+    // A retry without a pause would never end.
     simulator.limit_steps(200_000);
     let mut options = settings::tiny();
     options.space_reserve_bytes = reserve;
@@ -87,7 +87,8 @@ fn with_a_grown_manifest(spare: u64, reserve: Option<u64>) -> (u64, bool) {
     assert_eq!(simulator.run(content(&db)).unwrap(), expected, "{what}");
     let (killed, when_killed) = (disk.kill_clone(), expected.clone());
 
-    // With space it goes on by itself; it is rewritten when it is long enough.
+    // With space the engine continues by itself, and the manifest is rewritten when it is long
+    // enough.
     disk.set_capacity(None);
     for _ in 0..3 {
         simulator.advance(Duration::from_millis(500));
@@ -112,9 +113,8 @@ fn with_a_grown_manifest(spare: u64, reserve: Option<u64>) -> (u64, bool) {
     (tried, rewritten)
 }
 
-/// Planted: a manifest that could not be rewritten and takes no more edits; an error of the
-/// rewriting that is told to whoever brought the edit; a reserve that is set aside anew at once,
-/// for ever.
+/// Planted: a manifest that takes no more edits after a failed rewrite; a rewrite's error that is
+/// returned to the actor that brought the edit; a reserve that is created anew at once, for ever.
 #[test]
 fn d5_any_amount_of_space_may_be_left_when_the_manifest_is_rewritten() {
     let (mut failed, mut rewritten) = (0, 0);
@@ -130,8 +130,8 @@ fn d5_any_amount_of_space_may_be_left_when_the_manifest_is_rewritten() {
     assert!(rewritten >= 2, "it could never be rewritten");
 }
 
-/// A log in its first segment, and then so many bytes of space. Returns how many segments were to
-/// be made while there was no more, how many were, and in how many the log then was.
+/// A log in its first segment, and then `spare` bytes of space. Returns how many segments were due
+/// while there was no more, how many were made, and how many the log has used.
 fn with_a_full_segment(spare: u64, mapped: bool) -> (u64, u64, u64) {
     let what = format!("{spare} bytes to spare, mapped: {mapped}");
     let (disk, simulator, dir) = (MemVfs::new(), Simulator::new(spare), fresh_dir());
@@ -139,7 +139,7 @@ fn with_a_full_segment(spare: u64, mapped: bool) -> (u64, u64, u64) {
     let mut options = settings::tiny();
     options.log_mapped = mapped;
     options.space_reserve_bytes = Some(0);
-    // Nothing is flushed, so that nothing but the log takes space, and no segment can be recycled.
+    // Nothing is flushed, so that only the log takes space and no segment can be recycled.
     options.memtable_bytes = Some(512 << 10);
     let open = |disk: &MemVfs| {
         let builder = Db::builder(&dir).options(options.clone()).vfs(shared(disk));
@@ -180,7 +180,7 @@ fn with_a_full_segment(spare: u64, mapped: bool) -> (u64, u64, u64) {
     (tried, made, segments)
 }
 
-/// Planted: a log that has no spare and waits instead of refusing; one that is not tried again.
+/// Planted: a log without a spare that waits instead of refusing; one that is not retried.
 #[test]
 fn d5_any_amount_of_space_may_be_left_when_the_log_goes_on_in_another_segment() {
     let (mut failed, mut went_on) = (0, 0);

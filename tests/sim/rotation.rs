@@ -1,5 +1,5 @@
-//! Writers go on while memtables rotate, are flushed and forgotten: no moment at which something is
-//! missing, none at which it is there twice.
+//! Writers continue while memtables are sealed, flushed and dropped. At no moment is an entry
+//! missing or doubled.
 
 use crate::kit::chance::{Chance, seeds};
 use crate::kit::disk::{collect, content, fresh_dir, shared};
@@ -30,12 +30,12 @@ async fn entries(snapshot: &Snapshot) -> Map {
     entries.into_iter().collect()
 }
 
-/// Goal: the content is exactly what was acknowledged, at any schedule of owner, version manager,
-/// flush worker and compaction: after each write by lookup, again and again by whole scans, and by
-/// snapshots that stay while everything under them is replaced.
+/// Goal: the content is exactly the acknowledged writes, at any schedule of owner, version manager,
+/// flush worker and compaction: in a lookup after each write, in whole scans again and again, and
+/// in snapshots that stay while everything under them is replaced.
 /// Method: hot and cold keys, memtables of a few KiB, the next actor to run drawn by seed.
 /// Catches: a seal that publishes a superversion without the old memtable; sealed memtables in the
-/// wrong order; a flush whose swap takes the memtable out and leaves the old version in.
+/// wrong order; a flush whose swap removes the memtable and leaves the old version.
 #[test]
 fn every_write_is_there_once_while_memtables_rotate() {
     let (mut rotations, mut flushes, mut compactions) = (0, 0, 0);
@@ -72,7 +72,7 @@ fn every_write_is_there_once_while_memtables_rotate() {
                     let expected = model.get(key.as_bytes()).map(Vec::as_slice);
                     assert!(found.as_deref() == expected, "write {number}: {key}");
                 }
-                // Seldom, so that several sealed memtables stand behind each other now and then.
+                // Seldom, so that several sealed memtables queue up now and then.
                 if chance.one_in(12) {
                     pause().await;
                 }

@@ -1,4 +1,4 @@
-//! The end comes in the middle of each job.
+//! A close, or a drop, in the middle of each job.
 
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
@@ -63,7 +63,8 @@ impl Scene {
         simulator.run(builder.runtime(simulator.handle()).open()).unwrap()
     }
 
-    /// Something everywhere, in all places; and what it was before the last of it was written.
+    /// Fills a level, L0 and memory. Returns the content, and a snapshot from before the writes in
+    /// memory.
     fn fill(&self, db: &Db) -> (Map, Snapshot) {
         let mut map = Map::new();
         let write = |map: &mut Map, prefix: &str, value: &str| {
@@ -84,7 +85,7 @@ impl Scene {
         (map, snapshot)
     }
 
-    /// The job, and what there is after it.
+    /// The job, and the content after it.
     fn job<'a>(
         &'a self,
         db: &'a Db,
@@ -126,7 +127,7 @@ impl Scene {
         (future, after)
     }
 
-    /// What is in the directory, and no manifest names it.
+    /// Files of the directory that the manifest does not name.
     fn strays(&self, disk: &MemVfs, ending: &str) -> Vec<String> {
         let verified = verify_directory(&shared(disk), &self.dir, &mut |_, _| {}).unwrap();
         assert!(verified.is_sound(), "{:?}", verified.findings);
@@ -134,11 +135,11 @@ impl Scene {
     }
 }
 
-/// Goal: `close` comes to its end whatever is under way, which happens or is told that it does not;
-/// no temporary file is left, nothing is half done, and the next open finds all that was
-/// acknowledged. A database that is dropped is one that has crashed.
+/// Goal: `close` ends whatever job is under way. The job happens, or its caller is told that it
+/// does not. No temporary file is left, nothing is half done, and the next open finds every
+/// acknowledged write. A dropped database is like a crashed one.
 ///
-/// Planted: a close that flushes nothing; unfinished tables that nobody removes.
+/// Planted: a close that flushes nothing; unfinished tables that are not removed.
 #[test]
 fn x_20_the_end_may_come_in_the_middle_of_every_job() {
     let (mut in_the_middle, mut told) = (BTreeMap::<_, u32>::new(), 0);
@@ -176,7 +177,7 @@ fn x_20_the_end_may_come_in_the_middle_of_every_job() {
                 drop((then, db));
                 let disk = scene.disk.kill_clone();
                 if closes {
-                    // Tables that somebody still had in hand are removed by the next open.
+                    // The next open removes tables that were still being written.
                     assert_eq!(scene.strays(&disk, ".tmp"), Vec::<String>::new(), "{shown}");
                 }
                 let simulator = Simulator::new(polls);

@@ -1,5 +1,5 @@
-//! Small databases stay small: how much space the log and the reserve take, when they give it back,
-//! and what a crash or a full disk in the middle of that may do.
+//! Small databases stay small: the space of the log and the reserve, when it is given back, and a
+//! crash or a full disk in the middle of that.
 
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
@@ -19,7 +19,7 @@ struct Scene {
     simulator: Simulator,
     dir: PathBuf,
     options: Options,
-    /// Lengths of the segments that were made, in their order.
+    /// The lengths of the segments, in the order of their creation.
     made: Arc<Mutex<Vec<u64>>>,
     expected: Map,
 }
@@ -55,7 +55,7 @@ impl Scene {
         self.expected.insert(key, value);
     }
 
-    /// Long enough for everything that is done when nothing is written.
+    /// Rests long enough for all work that an idle database does.
     fn rest(&self) {
         for _ in 0..6 {
             self.simulator.advance(Duration::from_secs(61));
@@ -63,19 +63,19 @@ impl Scene {
         }
     }
 
-    /// The files whose names end so.
+    /// The files with this ending.
     fn files(&self, end: &str) -> Vec<PathBuf> {
         let names = self.disk.list(&self.dir).unwrap();
         let names = names.into_iter().filter(|name| name.ends_with(end));
         names.map(|name| self.dir.join(name)).collect()
     }
 
-    /// Their bytes.
+    /// The total length of the files with this ending.
     fn bytes(&self, end: &str) -> u64 {
         self.files(end).iter().map(|path| self.disk.len(path).unwrap()).sum()
     }
 
-    /// What a crash leaves of `disk` opens and has everything.
+    /// Checks that the disk left by a crash opens and has everything.
     fn survives(&self, disk: &MemVfs, what: &str) {
         let simulator = Simulator::new(2);
         let db = self.open_on(disk, &simulator).unwrap_or_else(|e| panic!("{what}: {e:?}"));
@@ -103,8 +103,8 @@ fn a_fresh_database_takes_less_than_a_mebibyte() {
     scene.survives(&scene.disk.kill_clone(), "closed");
 }
 
-/// Planted: a log that keeps its spares, those for recycling, or its large segment; a flush that is
-/// not told.
+/// Planted: a log that keeps its spares, the segments for recycling, or its large segment; a flush
+/// that is not reported to the log.
 #[test]
 fn segments_grow_with_what_is_written_and_an_idle_log_shrinks() {
     let mut scene = Scene::new(Options::default());
@@ -120,7 +120,7 @@ fn segments_grow_with_what_is_written_and_an_idle_log_shrinks() {
     assert!(scene.bytes(".wal") > 15 * MIB);
     assert_eq!(db.stats().seals, 0, "the memtable is larger");
     scene.rest();
-    // It was idle, so it is in tables, and the log begins anew.
+    // The range was idle, so its data is in tables, and the log begins anew.
     let stats = db.stats();
     assert_eq!((stats.seals_idle, stats.active_bytes), (1, 0), "{stats:?}");
     assert_eq!((scene.bytes(".wal"), scene.bytes(".spare")), (FIRST_SEGMENT, 0));
@@ -128,7 +128,7 @@ fn segments_grow_with_what_is_written_and_an_idle_log_shrinks() {
     let reserve = stats.space_reserve_bytes;
     assert!(reserve <= tables / 24, "{reserve} bytes for {tables} of tables");
     scene.survives(&scene.disk.kill_clone(), "at rest");
-    // A long rest is no work, and the next burst is as the first one.
+    // A long rest causes no work, and the next burst is like the first one.
     let operations = scene.disk.operations();
     scene.rest();
     assert_eq!(scene.disk.operations(), operations);
@@ -162,7 +162,7 @@ fn spares_go_when_writers_pause_and_come_with_more_than_a_little() {
         scene.simulator.advance(Duration::from_millis(5_001));
         scene.simulator.settle();
     };
-    // It is looked at from time to time only: the first pause finds that something was written.
+    // The engine looks only from time to time: the first pause finds that something was written.
     pause(&scene);
     pause(&scene);
     let retained = db.stats().log_retained_bytes;
@@ -210,7 +210,7 @@ fn a_log_that_is_hardly_written_to_keeps_nothing_ready() {
         scene.simulator.advance(Duration::from_secs(10));
         scene.simulator.settle();
     }
-    // What pins the rest is in memory; it goes when that is flushed.
+    // A memtable pins the remaining segments. Its flush frees them.
     let stats = db.stats();
     let (files, needed) = (scene.bytes(".wal"), stats.log_retained_bytes + FIRST_SEGMENT);
     assert_eq!((files, scene.bytes(".spare")), (needed, 0), "{stats:?}");
@@ -219,7 +219,8 @@ fn a_log_that_is_hardly_written_to_keeps_nothing_ready() {
     scene.survives(&scene.disk.kill_clone(), "hardly written to");
 }
 
-/// What was flushed before it was idle: no flush says that the large segment is not needed.
+/// The data was flushed before the idle time: no flush reports that the large segment is not
+/// needed.
 #[test]
 fn an_idle_log_shrinks_though_everything_is_in_tables() {
     let mut scene = Scene::new(Options::default());
@@ -235,9 +236,9 @@ fn an_idle_log_shrinks_though_everything_is_in_tables() {
     scene.survives(&scene.disk.kill_clone(), "at rest");
 }
 
-/// At every operation of the disk while a log shrinks, is left, and is closed.
+/// A crash at every disk operation while a log shrinks, leaves a segment, and is closed.
 ///
-/// Planted: the large segment removed before the manifest says that it is not needed; a segment
+/// Planted: the large segment removed before the manifest records that it is not needed; a segment
 /// that is used before its name is durable.
 #[test]
 fn a_crash_while_an_idle_log_shrinks_loses_nothing() {
@@ -273,7 +274,7 @@ fn a_crash_while_an_idle_log_shrinks_loses_nothing() {
     assert!(states > 300, "{states}");
 }
 
-/// The reserve of a small database is small. It is enough to open it when there is no other space,
+/// The reserve of a small database is small. Without other space it is enough to open the database,
 /// to delete, to flush, to close, and to open it again.
 ///
 /// Planted: a first segment that is as large as the reserve.
@@ -315,7 +316,7 @@ fn a_small_reserve_is_enough_for_deletes_flush_and_close() {
     }
 }
 
-/// Where there is no room for a last segment the log ends in the one that it has.
+/// Without space for a last segment the log ends in its present one.
 #[test]
 fn a_database_closes_without_room_for_a_last_segment() {
     let mut options = Options::default();

@@ -1,5 +1,5 @@
-//! Flushes and compactions that cannot succeed: who needs them is told, nobody else notices,
-//! everything ends, and what comes right again goes on by itself.
+//! Flushes and compactions that cannot succeed. A caller that needs them is answered, nobody else
+//! notices, everything ends, and the engine continues by itself after a repair.
 
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
@@ -67,7 +67,7 @@ fn a7_a_damaged_table_hurts_its_own_range_only_and_everything_ends() {
         let damaged = tables(&disk, &dir).pop().expect("one table was flushed");
         damage(&disk, &damaged);
 
-        // Both are filled. The first range fails in the end, with what is the matter.
+        // Both ranges are filled. Writes to the first one fail in the end, with the cause.
         let mut expected = Map::new();
         let mut failed: Option<Error> = None;
         for n in 0..3_000 {
@@ -100,7 +100,7 @@ fn a7_a_damaged_table_hurts_its_own_range_only_and_everything_ends() {
         let tried = simulator.run(db.put_with(key('a', 1), value(1), NO_WAIT)).unwrap_err();
         assert_eq!(tried.kind(), ErrorKind::Corrupt, "{tried:?}");
 
-        // Whatever waits for the first range ends, with the same.
+        // Every call that waits for the first range ends with the same error.
         for error in [
             simulator.run(db.flush()).unwrap_err(),
             simulator.run(db.compact()).unwrap_err(),
@@ -112,7 +112,7 @@ fn a7_a_damaged_table_hurts_its_own_range_only_and_everything_ends() {
                 "{error:?}"
             );
         }
-        // The lock is free although a handle is left, and what was acknowledged is there.
+        // The lock is free although a handle is left, and acknowledged writes are found.
         let again = open().unwrap();
         let found: Map = simulator
             .run(crate::kit::disk::collect(again.scan(b"m".to_vec()..)))
@@ -127,7 +127,7 @@ fn a7_a_damaged_table_hurts_its_own_range_only_and_everything_ends() {
     }
 }
 
-/// What tables are made with fails, for ever or for a while.
+/// An operation that makes tables fails, for ever or for a while.
 #[test]
 fn a7_a_failing_flush_or_compaction_is_told_and_resumes() {
     for errno in [EIO, ENOSPC, EMFILE, EROFS] {
@@ -138,7 +138,7 @@ fn a7_a_failing_flush_or_compaction_is_told_and_resumes() {
             OperationKind::Rename,
         ] {
             for for_ever in [false, true] {
-                // Of tables, which have this name until they are whole.
+                // Tables have this ending until they are whole.
                 fails(errno, Fault::of(kind).named(".tmp").errno(errno).sticky(), for_ever, kind);
             }
         }
@@ -175,7 +175,7 @@ fn fails(errno: i32, fault: Fault, for_ever: bool, kind: OperationKind) {
         _ => error.kind() == ErrorKind::Io,
     };
     assert!(fits(&failed), "{what}: {failed:?}");
-    // Syncs of tables that fail again and again end the engine; nothing else does.
+    // Repeated failures of table syncs end the engine; no other failure does.
     let ended = kind == OperationKind::Sync && errno != ENOSPC;
     let error = simulator.run(db.flush()).unwrap_err();
     assert!(fits(&error), "{what}: {error:?}");
