@@ -1,5 +1,7 @@
 //! Whole spans of keys at once: ingesting tables from outside, excising spans, and replacing spans
 //! by what another database has.
+//!
+//! Long because each call has its rules and an example beside it.
 
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -73,6 +75,17 @@ impl TableWriter {
     ///
     /// # Errors
     /// `Io`, including when the file exists already.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut table = sluicedb::TableWriter::create(dir.path().join("words.table"))?;
+    /// table.put("ant", "an animal")?;
+    /// table.finish()?;
+    /// let again = sluicedb::TableWriter::create(dir.path().join("words.table"));
+    /// assert_eq!(again.unwrap_err().kind(), sluicedb::ErrorKind::Io);
+    /// # Ok::<_, sluicedb::Error>(())
+    /// ```
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         Self::create_with(path, Options::default().compression)
     }
@@ -81,6 +94,17 @@ impl TableWriter {
     ///
     /// # Errors
     /// As [`create`](Self::create).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use sluicedb::{Compression, TableWriter};
+    /// let path = dir.path().join("photos.table");
+    /// let mut table = TableWriter::create_with(&path, Compression::None)?;
+    /// table.put("photo:1", vec![7; 50_000])?;
+    /// assert!(table.finish()?.bytes > 50_000);
+    /// # Ok::<_, sluicedb::Error>(())
+    /// ```
     pub fn create_with(path: impl AsRef<Path>, compression: Compression) -> Result<Self> {
         let vfs: Arc<dyn Vfs> = Arc::new(DiskVfs::new());
         let path = path.as_ref().to_owned();
@@ -96,6 +120,17 @@ impl TableWriter {
     /// # Errors
     /// `Invalid` for a key that is not greater, for an empty key or one longer than 65,535 bytes,
     /// and for a value that is too long: the table goes on without the entry. `Io`: drop the table.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut table = sluicedb::TableWriter::create(dir.path().join("words.table"))?;
+    /// table.put("bee", "an animal")?;
+    /// assert_eq!(table.put("ant", "late").unwrap_err().kind(), sluicedb::ErrorKind::Invalid);
+    /// table.put("cat", "an animal")?;
+    /// assert_eq!(table.finish()?.entries, 2);
+    /// # Ok::<_, sluicedb::Error>(())
+    /// ```
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         Ok(self.writer.add(key.as_ref(), Kind::Put, value.as_ref())?)
     }
@@ -104,11 +139,37 @@ impl TableWriter {
     ///
     /// # Errors
     /// As [`put`](Self::put).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, TableWriter};
+    /// let db = Db::open(dir.path().join("db")).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// let path = dir.path().join("gone.table");
+    /// let mut table = TableWriter::create(&path)?;
+    /// table.delete("user:1")?;
+    /// table.finish()?;
+    /// db.ingest([&path]).await?;
+    /// assert_eq!(db.get("user:1").await?, None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         Ok(self.writer.add(key.as_ref(), Kind::Delete, &[])?)
     }
 
     /// Entries added so far.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut table = sluicedb::TableWriter::create(dir.path().join("words.table"))?;
+    /// table.put("ant", "an animal")?;
+    /// table.delete("bee")?;
+    /// assert_eq!(table.entries(), 2);
+    /// # Ok::<_, sluicedb::Error>(())
+    /// ```
     pub fn entries(&self) -> u64 {
         self.writer.entries()
     }
@@ -117,6 +178,17 @@ impl TableWriter {
     ///
     /// # Errors
     /// `Invalid` for a table without entries; `Io`. The file is removed then.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut table = sluicedb::TableWriter::create(dir.path().join("words.table"))?;
+    /// table.put("ant", "an animal")?;
+    /// table.put("bee", "an animal")?;
+    /// let file = table.finish()?;
+    /// assert_eq!((file.entries, &file.last_key[..]), (2, &b"bee"[..]));
+    /// # Ok::<_, sluicedb::Error>(())
+    /// ```
     pub fn finish(self) -> Result<TableFile> {
         let meta = self.writer.finish()?;
         Ok(TableFile {
@@ -168,6 +240,16 @@ struct Entry {
 
 impl IngestPlan {
     /// A plan that changes nothing yet.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let plan = sluicedb::IngestPlan::new();
+    /// assert_eq!(db.ingest_and_excise(plan).await?, 0, "nothing happens");
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
@@ -175,6 +257,21 @@ impl IngestPlan {
     /// Adds a span. Afterwards it holds what `tables` have and nothing else; without tables it is
     /// empty. All keys of the tables must be in the span. The span belongs to the keyspace of the
     /// handle that carries the plan out.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use sluicedb::IngestPlan;
+    /// db.put("a:1", "old").await?;
+    /// db.put("b:1", "old").await?;
+    /// let nothing: [&str; 0] = [];
+    /// let plan = IngestPlan::new().replace("a:".."a;", nothing).replace("b:".."b;", nothing);
+    /// db.ingest_and_excise(plan).await?;
+    /// assert!(!db.contains_key("a:1").await? && !db.contains_key("b:1").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`replace(a..b, tables)` reads better than `replace(&(a..b), tables)`"
@@ -188,6 +285,23 @@ impl IngestPlan {
     }
 
     /// As [`replace`](Self::replace), for a span of the keyspace of this handle.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use sluicedb::IngestPlan;
+    /// let index = db.keyspace("index").await?;
+    /// db.put("user:1", "Ada").await?;
+    /// index.put("Ada", "user:1").await?;
+    /// let nothing: [&str; 0] = [];
+    /// let plan = IngestPlan::new().replace("user:".."user;", nothing);
+    /// let plan = plan.replace_in(&index, .., nothing);
+    /// db.ingest_and_excise(plan).await?;
+    /// assert!(!db.contains_key("user:1").await? && !index.contains_key("Ada").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`replace_in(&index, a..b, tables)` reads better than with `&(a..b)`"
@@ -255,6 +369,23 @@ impl Db {
     /// # Cancellation
     /// If it is dropped before the tables are written, nothing happens, and the writing ends soon.
     /// If it is dropped later, the change happens all the same.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, TableWriter};
+    /// let path = dir.path().join("words.table");
+    /// let mut table = TableWriter::create(&path)?;
+    /// table.put("ant", "an animal")?;
+    /// table.finish()?;
+    ///
+    /// let db = Db::open(dir.path().join("db")).await?;
+    /// db.put("ant", "old").await?;
+    /// assert_eq!(db.ingest([&path]).await?, 1);
+    /// assert_eq!(db.get("ant").await?.as_deref(), Some(&b"an animal"[..]));
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn ingest<P: AsRef<Path>>(&self, tables: impl IntoIterator<Item = P>) -> Result<u64> {
         let keyspace = self.keyspace_id();
         let file =
@@ -281,6 +412,26 @@ impl Db {
     ///
     /// # Cancellation
     /// As [`ingest`](Self::ingest).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, IngestPlan, TableWriter};
+    /// let path = dir.path().join("users.table");
+    /// let mut table = TableWriter::create(&path)?;
+    /// table.put("user:2", "Bob")?;
+    /// table.finish()?;
+    ///
+    /// let db = Db::open(dir.path().join("db")).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// let before = db.snapshot();
+    /// db.ingest_and_excise(IngestPlan::new().replace("user:".."user;", [&path])).await?;
+    /// assert_eq!(db.get("user:1").await?, None);
+    /// assert!(db.contains_key("user:2").await?);
+    /// assert!(before.contains_key("user:1").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn ingest_and_excise(&self, plan: IngestPlan) -> Result<u64> {
         let (mut spans, mut files) = (Vec::new(), Vec::new());
         for Entry { keyspace, span, tables } in plan.entries {

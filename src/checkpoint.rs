@@ -157,6 +157,22 @@ impl Checkpoint {
     /// directory that an interrupted checkpoint left, and for a later history of the same database
     /// in which one of this database's table numbers belongs to another table. If no numbers clash,
     /// a checkpoint of another history is replaced as well.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path().join("my.db")).await?;
+    /// let copy = dir.path().join("copy");
+    /// db.put("user:1", "Ada").await?;
+    /// db.checkpoint(&copy).await?;
+    /// db.put("user:2", "Bob").await?;
+    /// let info = db.checkpoint(&copy).incremental().await?;
+    /// assert_eq!(info.seqno, 2);
+    /// let copy = sluicedb::ReadOnlyDb::open(&copy).await?;
+    /// assert!(copy.contains_key("user:2").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn incremental(mut self) -> Self {
         self.mode = Mode::Incremental;
         self

@@ -61,6 +61,20 @@ impl Compaction {
     }
 
     /// A watch on its progress. There may be any number of them. None keeps the compaction going.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// let compaction = db.compact_range("user:".."user;");
+    /// let mut progress = compaction.progress();
+    /// compaction.await?;
+    /// let progress = progress.latest();
+    /// assert_eq!(progress.done_bytes, progress.total_bytes);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn progress(&self) -> ProgressWatch {
         ProgressWatch::of_compaction(self.shown.0.watcher())
     }

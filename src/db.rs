@@ -75,6 +75,15 @@ impl Db {
     }
 
     /// Opens a database with settings of your own: see [`Builder`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::builder(dir.path()).memory_budget(64 << 20).open().await?;
+    /// db.put("user:1", "Ada").await?;
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn builder(path: impl AsRef<Path>) -> Builder {
         Builder::new(path)
     }
@@ -361,6 +370,18 @@ impl Db {
     }
 
     /// The sequence number of the last write that survives a power cut. Never overstates. One load.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use sluicedb::{Durability, WriteOptions};
+    /// let seqno = db.put_with("a", "1", WriteOptions::durability(Durability::Buffered)).await?;
+    /// db.sync().await?;
+    /// assert!(db.durable_seqno() >= seqno);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn durable_seqno(&self) -> u64 {
         self.engine().durable_seqno().0
     }

@@ -85,6 +85,16 @@ impl Error {
     }
 
     /// What to do about it.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let error = db.put("", "the empty key is not a key").await.unwrap_err();
+    /// assert_eq!(error.kind(), sluicedb::ErrorKind::Invalid);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -92,6 +102,16 @@ impl Error {
     /// Whether the write is in the database. `NotApplied` for everything that failed before it was
     /// submitted, and for all reads. `Applied` when the disk had no room for the log's bytes: they
     /// are written once there is room. `Unknown` only when the log could not be written or synced.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let error = db.put("", "the empty key is not a key").await.unwrap_err();
+    /// assert_eq!(error.outcome(), sluicedb::Outcome::NotApplied);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn outcome(&self) -> Outcome {
         self.0.outcome
     }
@@ -128,6 +148,19 @@ impl Error {
     }
 
     /// The account that had no room, for [`ErrorKind::Overloaded`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use sluicedb::{ErrorKind, WriteOptions};
+    /// match db.put_with("a", "1", WriteOptions::new().no_wait()).await {
+    ///     Err(error) if error.kind() == ErrorKind::Overloaded => assert!(error.scope().is_some()),
+    ///     written => assert!(written? > 0),
+    /// }
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn scope(&self) -> Option<Scope> {
         match &self.0.detail {
             Detail::Failure(Failure::Overloaded { scope, .. }) => Some(*scope),
@@ -136,6 +169,19 @@ impl Error {
     }
 
     /// How long the caller waited for room, for [`ErrorKind::Overloaded`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use std::time::{Duration, Instant};
+    /// let options = sluicedb::WriteOptions::new().by(Instant::now() + Duration::from_millis(50));
+    /// if let Err(error) = db.put_with("a", "1", options).await {
+    ///     println!("gave up after {:?}: {error}", error.waited());
+    /// }
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn waited(&self) -> Option<Duration> {
         match &self.0.detail {
             Detail::Failure(Failure::Overloaded { waited, .. }) => Some(*waited),
@@ -143,7 +189,19 @@ impl Error {
         }
     }
 
-    /// The file that the failure is about, if it is about one.
+    /// The file or directory that the failure is about, if it is about one.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::Db;
+    /// let db = Db::open(dir.path()).await?;
+    /// let error = Db::open(dir.path()).await.unwrap_err();
+    /// assert_eq!(error.kind(), sluicedb::ErrorKind::Locked);
+    /// println!("{} is open already", error.path().expect("its directory").display());
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn path(&self) -> Option<&std::path::Path> {
         match &**self.storage()? {
             StorageError::Io { path, .. }
@@ -157,6 +215,16 @@ impl Error {
     }
 
     /// The offset in [`path`](Self::path), if there is one.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let error = db.put("", "the empty key is not a key").await.unwrap_err();
+    /// assert_eq!(error.offset(), None, "it is about no file");
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn offset(&self) -> Option<u64> {
         match &**self.storage()? {
             StorageError::Io { offset, .. } => *offset,

@@ -26,11 +26,31 @@ pub enum HealthState {
 
 impl HealthState {
     /// Can every part of the engine work?
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// assert!(db.health().state().is_running());
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn is_running(&self) -> bool {
         matches!(self, Self::Running)
     }
 
     /// The first failure, in every state that has one.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// if let Some(error) = db.health().state().error() {
+    ///     println!("not all parts of the engine can work: {error}");
+    /// }
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn error(&self) -> Option<&Error> {
         match self {
             Self::Running => None,
@@ -115,6 +135,18 @@ impl Health {
     }
 
     /// The current state, which counts as seen.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use sluicedb::HealthState;
+    /// let mut health = db.health();
+    /// db.close().await?;
+    /// assert!(matches!(health.state(), HealthState::Closed(None)));
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn state(&mut self) -> HealthState {
         public(self.watcher.get())
     }

@@ -189,6 +189,18 @@ impl Db {
 
     /// The options in which this handle's keyspace differs from the database. `None` once it was
     /// dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let index = db.keyspace("index").await?;
+    /// assert!(index.keyspace_options().is_some());
+    /// db.drop_keyspace("index").await?;
+    /// assert!(index.keyspace_options().is_none());
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn keyspace_options(&self) -> Option<KeyspaceOptions> {
         let superversion = self.engine().superversion();
         let (keyspaces, id) = (&superversion.keyspaces, self.keyspace_id());
@@ -196,6 +208,17 @@ impl Db {
     }
 
     /// The name of this handle's keyspace. `None` once it was dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let index = db.keyspace("index").await?;
+    /// assert_eq!(index.keyspace_name().as_deref(), Some("index"));
+    /// assert_eq!(db.keyspace_name().as_deref(), Some("default"));
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn keyspace_name(&self) -> Option<String> {
         let superversion = self.engine().superversion();
         superversion.keyspaces.name(self.keyspace_id()).map(str::to_owned)
@@ -203,6 +226,16 @@ impl Db {
 
     /// The names of the keyspaces: the default one first, the others in the order of their
     /// creation.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.keyspace("index").await?;
+    /// assert_eq!(db.keyspaces(), ["default", "index"]);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn keyspaces(&self) -> Vec<String> {
         names(&self.engine().superversion().keyspaces)
     }

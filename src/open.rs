@@ -47,30 +47,80 @@ impl Builder {
     }
 
     /// Sets all options at once.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Compression, Db, Options};
+    /// let options = Options { compression: Compression::None, ..Options::default() };
+    /// let db = Db::builder(dir.path()).options(options).open().await?;
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
         self
     }
 
     /// Memory for write buffers and the cache together, in bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::builder(dir.path()).memory_budget(64 << 20).open().await?;
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.options.memory_budget_bytes = bytes;
         self
     }
 
     /// What an acknowledged write survives, unless the write says otherwise.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, Durability};
+    /// let db = Db::builder(dir.path()).durability(Durability::Buffered).open().await?;
+    /// db.put("seen:1", "now").await?; // survives the death of the process
+    /// db.sync().await?; // and, from here on, a power cut
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn durability(mut self, durability: Durability) -> Self {
         self.options.durability = durability;
         self
     }
 
     /// Should the database be created if there is none? Default: true.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, ErrorKind};
+    /// let missing = Db::builder(dir.path().join("none")).create_if_missing(false).open().await;
+    /// assert_eq!(missing.unwrap_err().kind(), ErrorKind::Exists);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn create_if_missing(mut self, yes: bool) -> Self {
         self.create_if_missing = yes;
         self
     }
 
     /// Should an existing database be refused? Default: false.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, ErrorKind};
+    /// Db::open(dir.path()).await?.close().await?;
+    /// let existing = Db::builder(dir.path()).error_if_exists(true).open().await;
+    /// assert_eq!(existing.unwrap_err().kind(), ErrorKind::Exists);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn error_if_exists(mut self, yes: bool) -> Self {
         self.error_if_exists = yes;
         self
@@ -102,6 +152,15 @@ impl Builder {
     ///
     /// # Cancellation
     /// The open goes on, and the database is closed again at once.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::builder(dir.path()).open().await?;
+    /// db.put("user:1", "Ada").await?;
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn open(self) -> Result<Db> {
         let path = self.checked_path()?;
         let config =

@@ -126,6 +126,16 @@ impl PressureWatch {
 
     /// The pressure that was shown last, which counts as seen. After the database was closed or has
     /// failed, the last one before that.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let mut watch = db.pressure_watch();
+    /// assert!(watch.latest().level < 1.0, "no writer waits");
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn latest(&mut self) -> Pressure {
         let shown = self.watcher.get();
         self.note(shown);
@@ -146,6 +156,22 @@ impl PressureWatch {
     ///
     /// # Cancellation
     /// Nothing is missed: the next call returns at once.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let mut watch = db.pressure_watch();
+    /// let shed = tokio::spawn(async move {
+    ///     while let Some(pressure) = watch.changed().await {
+    ///         println!("level {}, {:?}", pressure.level, pressure.cause);
+    ///     }
+    /// });
+    /// db.close().await?;
+    /// shed.await.unwrap(); // it ends with the database
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn changed(&mut self) -> Option<Pressure> {
         if !self.ended {
             let shown = self.watcher.changed().await;

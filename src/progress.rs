@@ -51,6 +51,20 @@ impl ProgressWatch {
     }
 
     /// The current progress, which counts as seen. After the end, the last progress.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path().join("my.db")).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// let checkpoint = db.checkpoint(dir.path().join("copy"));
+    /// let mut progress = checkpoint.progress();
+    /// checkpoint.await?;
+    /// let progress = progress.latest();
+    /// assert_eq!(progress.done_bytes, progress.total_bytes);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn latest(&mut self) -> Progress {
         let (progress, is_over) = match &mut self.of {
             Of::Checkpoint(watcher) => of_checkpoint(watcher.get()),
@@ -65,6 +79,24 @@ impl ProgressWatch {
     ///
     /// # Cancellation
     /// Nothing is missed: the next call returns at once.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path().join("my.db")).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// let checkpoint = db.checkpoint(dir.path().join("copy"));
+    /// let mut progress = checkpoint.progress();
+    /// let shown = tokio::spawn(async move {
+    ///     while let Some(progress) = progress.changed().await {
+    ///         println!("{} of {} bytes", progress.done_bytes, progress.total_bytes);
+    ///     }
+    /// });
+    /// checkpoint.await?;
+    /// shown.await.unwrap(); // it ends with the checkpoint
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn changed(&mut self) -> Option<Progress> {
         if self.is_over {
             return None;

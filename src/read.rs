@@ -153,6 +153,19 @@ impl Db {
     ///
     /// # Cancellation
     /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// for key in ["user:1", "user:2", "word:1"] {
+    ///     db.put(key, "x").await?;
+    /// }
+    /// let (key, _) = db.last("user:".."user;").await?.expect("there are users");
+    /// assert_eq!(key, "user:2");
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn last(&self, range: impl KeyRange) -> Result<Option<(Bytes, Bytes)>> {
         self.scan(range).rev().only_first().await
     }
@@ -219,6 +232,17 @@ impl Db {
     /// As [`snapshot`](Self::snapshot), with a label that [`pins`](Self::pins) shows. The label has
     /// no other effect, and several snapshots may share one. Costs a copy of the label, a look at
     /// the clock, and a look at whatever else is open.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// let backup = db.snapshot_labelled("nightly backup");
+    /// assert!(backup.contains_key("user:1").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn snapshot_labelled(&self, label: impl AsRef<str>) -> Snapshot {
         Snapshot::new(self.reader_of(self.engine().labelled_view(label.as_ref())))
     }

@@ -79,11 +79,35 @@ impl ReadOnlyDb {
     ///
     /// # Cancellation
     /// As [`Builder::open_read_only`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, ReadOnlyDb};
+    /// let db = Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.close().await?;
+    /// let db = ReadOnlyDb::open(dir.path()).await?;
+    /// assert!(db.contains_key("user:1").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder(path).open_read_only().await
     }
 
     /// Opens a database with settings of your own. Finish with [`Builder::open_read_only`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, ReadOnlyDb};
+    /// Db::open(dir.path()).await?.close().await?;
+    /// let db = ReadOnlyDb::builder(dir.path()).memory_budget(64 << 20).open_read_only().await?;
+    /// assert_eq!(db.get("user:1").await?, None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn builder(path: impl AsRef<Path>) -> Builder {
         Builder::new(path)
     }
@@ -124,23 +148,77 @@ impl ReadOnlyDb {
     }
 
     /// The names of the keyspaces, the default one first.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, ReadOnlyDb};
+    /// let db = Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.close().await?;
+    /// let db = ReadOnlyDb::open(dir.path()).await?;
+    /// assert_eq!(db.keyspaces(), ["default"]);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn keyspaces(&self) -> Vec<String> {
         names(&self.engine.view().superversion.keyspaces)
     }
 
     /// The same instant as a separate [`Snapshot`], which keeps writers out as this handle does.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, ReadOnlyDb};
+    /// let db = Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.close().await?;
+    /// let db = ReadOnlyDb::open(dir.path()).await?;
+    /// let snapshot = db.snapshot();
+    /// drop(db);
+    /// assert!(snapshot.contains_key("user:1").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot.clone()
     }
 
     /// Sizes and counters: of those in [`Db::stats`](crate::Db::stats), the ones about tables,
     /// reads, and what the open found. All numbers about writes are 0, and there are no actors.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, ReadOnlyDb};
+    /// let db = Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.close().await?;
+    /// let db = ReadOnlyDb::open(dir.path()).await?;
+    /// assert_eq!(db.stats().tables, 1);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn stats(&self) -> Stats {
         Stats::of_read_only(&self.engine)
     }
 
     /// The ranges of this handle's keyspace, in key order: see [`Db::ranges`](crate::Db::ranges).
     /// What was only in the log counts as tables, and nothing is written.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, ReadOnlyDb};
+    /// let db = Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.close().await?;
+    /// let db = ReadOnlyDb::open(dir.path()).await?;
+    /// assert_eq!(db.ranges().len(), 1);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn ranges(&self) -> Vec<RangeInfo> {
         let version = self.engine.version();
         let mine = self.snapshot.reader().keyspace().id();
@@ -150,6 +228,19 @@ impl ReadOnlyDb {
 
     /// The levels of every range: tables, bytes, limits. What was only in the log counts as tables
     /// of L0.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use sluicedb::{Db, ReadOnlyDb};
+    /// let db = Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.close().await?;
+    /// let db = ReadOnlyDb::open(dir.path()).await?;
+    /// assert_eq!(db.level_info()[0].tables, 1, "L0 has the flushed entry");
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn level_info(&self) -> Vec<LevelInfo> {
         let version = self.engine.version();
         let (claims, set_aside) = (Claims::new(), BTreeSet::new());

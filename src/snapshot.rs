@@ -108,6 +108,18 @@ impl Snapshot {
     ///
     /// # Cancellation
     /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let before = db.snapshot();
+    /// db.put("user:1", "Ada").await?;
+    /// assert!(!before.contains_key("user:1").await?);
+    /// assert!(db.snapshot().contains_key("user:1").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         tokio::task::coop::consume_budget().await;
         self.reader.contains_key(key.as_ref()).await
@@ -120,6 +132,18 @@ impl Snapshot {
     ///
     /// # Cancellation
     /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// let values = db.snapshot().multi_get(&["user:1", "user:2"]).await?;
+    /// assert_eq!(values[0].as_deref(), Some(&b"Ada"[..]));
+    /// assert_eq!(values[1], None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
         tokio::task::coop::consume_budget().await;
         self.reader.multi_get(self.reader.of_mine(keys)).await
@@ -181,11 +205,37 @@ impl Snapshot {
     ///
     /// # Cancellation
     /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// let before = db.snapshot();
+    /// db.put("user:2", "Bob").await?;
+    /// let (key, _) = before.last(..).await?.expect("it had one entry");
+    /// assert_eq!(key, "user:1");
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn last(&self, range: impl KeyRange) -> Result<Option<(Bytes, Bytes)>> {
         self.scan(range).rev().only_first().await
     }
 
     /// The entries in `range` at this instant: see [`Db::scan`](crate::Db::scan).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("a", "1").await?;
+    /// let mut scan = db.snapshot().scan("a".."c");
+    /// db.put("b", "2").await?;
+    /// let chunk = scan.next_chunk().await?.expect("there is an entry");
+    /// assert_eq!(chunk.iter().count(), 1);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     #[allow(
         clippy::needless_pass_by_value,
         reason = "`scan(a..b)` reads better than `scan(&(a..b))`"
@@ -195,11 +245,34 @@ impl Snapshot {
     }
 
     /// The entries whose keys start with `prefix`, at this instant.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.put("word:1", "ant").await?;
+    /// let mut scan = db.snapshot().scan_prefix("user:");
+    /// let chunk = scan.next_chunk().await?.expect("there is a user");
+    /// assert_eq!(chunk.iter().count(), 1);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
         Scan::new(self.reader.clone(), Span::prefix(prefix.as_ref()))
     }
 
     /// The sequence number of the last write that this snapshot shows.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let seqno = db.put("user:1", "Ada").await?;
+    /// assert_eq!(db.snapshot().seqno(), seqno);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn seqno(&self) -> u64 {
         let Seqno(number) = self.reader.view().upto;
         number

@@ -126,6 +126,16 @@ impl Db {
     ///
     /// # Cancellation
     /// As [`put`](Self::put).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use sluicedb::{Durability, WriteOptions};
+    /// db.delete_with("seen:1", WriteOptions::durability(Durability::Buffered)).await?;
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn delete_with(&self, key: impl AsRef<[u8]>, options: WriteOptions) -> Result<u64> {
         tokio::task::coop::consume_budget().await;
         match self.submit_one(Kind::Delete, key.as_ref(), &[], options)? {
@@ -173,6 +183,21 @@ impl Db {
     ///
     /// # Cancellation
     /// As [`put`](Self::put).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use sluicedb::{ErrorKind, WriteBatch, WriteOptions};
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("a", "1").put("b", "2");
+    /// match db.write_with(batch, WriteOptions::new().no_wait()).await {
+    ///     Err(error) if error.kind() == ErrorKind::Overloaded => { /* shed the load */ }
+    ///     written => assert!(written? > 0),
+    /// }
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn write_with(&self, batch: WriteBatch, options: WriteOptions) -> Result<u64> {
         tokio::task::coop::consume_budget().await;
         if let Some(seqno) = self.without_the_log(&batch) {
@@ -235,6 +260,20 @@ impl Db {
     ///
     /// # Cancellation
     /// As `submit`.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use sluicedb::{Durability, WriteBatch, WriteOptions};
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("a", "1");
+    /// let ticket = db.submit_with(batch, WriteOptions::durability(Durability::Buffered)).await?;
+    /// ticket.await?;
+    /// assert!(db.contains_key("a").await?);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn submit_with(&self, batch: WriteBatch, options: WriteOptions) -> Result<Ticket> {
         tokio::task::coop::consume_budget().await;
         let sync = || self.engine().sync_request();

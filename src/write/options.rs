@@ -33,11 +33,30 @@ pub struct WriteOptions {
 
 impl WriteOptions {
     /// The database's settings: its [`Durability`], and waiting for room as long as it takes.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put_with("a", "1", sluicedb::WriteOptions::new()).await?; // the same as `put`
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub const fn new() -> Self {
         Self { durability: None, patience: Patience::Forever }
     }
 
     /// Acknowledged at this durability, whatever the database's setting.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use sluicedb::{Durability, WriteOptions};
+    /// db.put_with("a", "1", WriteOptions::durability(Durability::Buffered)).await?;
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub const fn durability(durability: Durability) -> Self {
         Self { durability: Some(durability), ..Self::new() }
     }
@@ -48,6 +67,17 @@ impl WriteOptions {
     /// The deadline bounds only the wait for room. Once there is room a write is never given up,
     /// however long the disk takes to sync it or to read a page of the log. A deadline in the past
     /// means the same as [`no_wait`](Self::no_wait).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use std::time::{Duration, Instant};
+    /// let soon = Instant::now() + Duration::from_secs(1);
+    /// db.put_with("a", "1", sluicedb::WriteOptions::new().by(soon)).await?;
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub const fn by(self, deadline: Instant) -> Self {
         Self { patience: Patience::Until(deadline), ..self }
@@ -59,6 +89,19 @@ impl WriteOptions {
     ///
     /// (For a batch of very many operations an engine thread finds the ranges that it touches. That
     /// work is waited for, as the acknowledgement is. A place in that thread's queue is not.)
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use sluicedb::{ErrorKind, WriteOptions};
+    /// match db.put_with("a", "1", WriteOptions::new().no_wait()).await {
+    ///     Err(error) if error.kind() == ErrorKind::Overloaded => { /* shed the load */ }
+    ///     written => assert!(written? > 0),
+    /// }
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub const fn no_wait(self) -> Self {
         Self { patience: Patience::Never, ..self }

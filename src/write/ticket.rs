@@ -80,6 +80,20 @@ impl Ticket {
     ///
     /// # Cancellation
     /// The sync goes on.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// use sluicedb::{Durability, WriteBatch, WriteOptions};
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("a", "1");
+    /// let ticket = db.submit_with(batch, WriteOptions::durability(Durability::Buffered)).await?;
+    /// let seqno = ticket.durable().await?;
+    /// assert!(db.durable_seqno() >= seqno);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn durable(mut self) -> Result<u64> {
         let seqno = (&mut self).await?;
         if let Some(sync) = &self.sync {
