@@ -149,9 +149,8 @@ pub struct Level {
     pub bytes: u64,
 }
 
-/// Latencies in nanoseconds.
 pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(600_000_000_000, 3).expect("the bounds are valid")
+    sluicedb_bench_peers::histogram(3)
 }
 
 /// One writer's puts, each timed.

@@ -13,17 +13,25 @@ pub fn bytes_written() -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()
 }
 
-/// Space that the files of a flat directory take, what is allocated ahead included.
+/// Space that the files below a directory take, what is allocated ahead included.
+///
+/// # Errors
+/// The directory cannot be read.
 pub fn size(dir: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
         // A file may be gone since it was listed.
-        bytes += entry?.metadata().map_or(0, |file| file.blocks() * 512);
+        let Ok(file) = entry.metadata() else { continue };
+        bytes += if file.is_dir() { size(&entry.path())? } else { file.blocks() * 512 };
     }
     Ok(bytes)
 }
 
 /// The largest size of `dir` until `stop`, looked at ten times a second.
+///
+/// # Errors
+/// The directory cannot be read.
 pub fn largest_size(dir: &Path, stop: &AtomicBool) -> Result<u64> {
     let mut largest = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -34,6 +42,9 @@ pub fn largest_size(dir: &Path, stop: &AtomicBool) -> Result<u64> {
 }
 
 /// Lets what others left dirty go to the disk now, not during the next measurement.
+///
+/// # Errors
+/// There is no `sync`.
 pub fn sync_all() -> Result<()> {
     std::process::Command::new("sync").status()?;
     Ok(())

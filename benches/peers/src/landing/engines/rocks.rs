@@ -6,11 +6,8 @@
 //!   have 32 MiB, L2 320 MiB, L3 3.2 GiB;
 //! * `level_compaction_dynamic_level_bytes` false. Its default is true: then the *last* level gives
 //!   the sizes of the others, which bounds the space taken at about 1.11 of what lives;
-//! * `target_file_size_base` 8 MiB, blocks of 4 KiB, a Bloom filter of 10 bits per key, no
-//!   compression;
-//! * a block cache of 64 MiB. Indexes and filters are beside it (`cache_index_and_filter_blocks` is
-//!   false);
-//! * `max_background_jobs` 2 (its default): one flush and one compaction at a time;
+//! * `target_file_size_base` 8 MiB, a block cache of 64 MiB;
+//! * what `rocks.rs` beside this folder sets;
 //! * the log is written, and not synced (`WriteOptions::sync` false, the default);
 //! * statistics, without histograms and timers, for the bytes of log, flushes and compactions.
 //!
@@ -20,16 +17,15 @@
 //! Four threads write.
 
 use super::{
-    Account, BLOCK_BYTES, CACHE_BYTES, FILTER_BITS_PER_KEY, L1_BYTES, LEVEL_RATIO, Level,
-    MEMTABLE_BYTES, MEMTABLES, Store, TABLE_BYTES, Writer, histogram,
+    Account, CACHE_BYTES, L1_BYTES, LEVEL_RATIO, Level, MEMTABLE_BYTES, MEMTABLES, Store,
+    TABLE_BYTES, Writer, histogram,
 };
 use crate::Result;
 use crate::keys::{Plan, Progress};
 use hdrhistogram::Histogram;
 use rocksdb::statistics::{StatsLevel, Ticker};
-use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, Options, WaitForCompactOptions, properties,
-};
+use rocksdb::{DB, Options, WaitForCompactOptions, properties};
+use sluicedb_bench_peers::rocks::Sizes;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,21 +37,16 @@ pub struct Rocks {
 
 impl Rocks {
     pub fn open(dir: &Path) -> Result<Self> {
-        let mut tables = BlockBasedOptions::default();
-        tables.set_block_size(BLOCK_BYTES as usize);
-        tables.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES as usize));
-        tables.set_bloom_filter(FILTER_BITS_PER_KEY as f64, false);
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.set_write_buffer_size(MEMTABLE_BYTES as usize);
-        options.set_max_write_buffer_number(MEMTABLES as i32);
+        let sizes = Sizes {
+            memtable_bytes: MEMTABLE_BYTES,
+            memtables: MEMTABLES,
+            cache_bytes: CACHE_BYTES,
+        };
+        let mut options = sluicedb_bench_peers::rocks::options(sizes);
         options.set_max_bytes_for_level_base(L1_BYTES);
         options.set_max_bytes_for_level_multiplier(LEVEL_RATIO as f64);
         options.set_level_compaction_dynamic_level_bytes(false);
         options.set_target_file_size_base(TABLE_BYTES);
-        options.set_compression_type(DBCompressionType::None);
-        options.set_max_background_jobs(2);
-        options.set_block_based_table_factory(&tables);
         options.enable_statistics();
         options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
         let db = DB::open(&options, dir)?;

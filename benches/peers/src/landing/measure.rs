@@ -1,12 +1,12 @@
 //! One configuration with one distribution of keys: fill, settle, read, scan; then let it rest,
 //! read and scan again.
 
-use crate::Result;
 use crate::args::Args;
-use crate::disk;
 use crate::engines::{Account, Config, Store, histogram};
-use crate::keys::{Plan, Progress, mix, scale};
+use crate::keys::{Plan, Progress};
 use hdrhistogram::Histogram;
+use sluicedb_bench_peers::keys::{mix, scale};
+use sluicedb_bench_peers::{Result, disk};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,7 +55,7 @@ impl Drop for Directory {
 }
 
 pub fn row(args: &Args, config: Config, plan: &Plan) -> Result<Row> {
-    let dir = Directory(args.dir.join(format!("sluicedb-bench-landing-{}", std::process::id())));
+    let dir = Directory(args.dir.join(format!("sluicedb-landing-{}", std::process::id())));
     std::fs::create_dir_all(&dir.0)?;
     disk::sync_all()?;
     let before = disk::bytes_written();

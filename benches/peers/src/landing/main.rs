@@ -2,10 +2,10 @@
 //! run.
 //!
 //! ```sh
-//! cargo run --release -p sluicedb-bench-landing -- --quick             # SluiceDB alone, 2 M puts
+//! cargo run --release -p sluicedb-bench-landing --bin landing -- --quick # SluiceDB, 2 M puts
 //! LIBCLANG_PATH=/usr/lib/llvm-14/lib \
 //! BINDGEN_EXTRA_CLANG_ARGS=-I/usr/lib/gcc/x86_64-linux-gnu/12/include \
-//!     cargo run --release -p sluicedb-bench-landing --features rocksdb # both, 20 M puts each
+//!     cargo run --release -p sluicedb-bench-landing --features rocksdb --bin landing # 20 M, both
 //! ```
 //!
 //! `--engines sluicedb,rocksdb,sluicedb:level_ratio=8:l0_trigger_tables=8` compares settings as
@@ -26,7 +26,6 @@
 #![allow(unreachable_pub, missing_docs, reason = "a binary has no public items")]
 
 mod args;
-mod disk;
 mod engines;
 mod keys;
 mod measure;
@@ -34,9 +33,7 @@ mod report;
 
 use args::Args;
 use clap::Parser;
-use std::error::Error;
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use sluicedb_bench_peers::Result;
 
 fn main() -> Result<()> {
     let args = Args::parse();
