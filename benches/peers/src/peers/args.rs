@@ -43,7 +43,7 @@ pub struct ProfileArgs {
     /// How much is done.
     #[arg(long, value_enum, default_value = "quick")]
     pub profile: Size,
-    /// Seconds per row, at most; rows that fill get three times as many [default: by profile]
+    /// Seconds per row, at most; rows that fill get five times as many [default: by profile]
     #[arg(long)]
     pub seconds: Option<f64>,
 }

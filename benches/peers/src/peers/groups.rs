@@ -48,8 +48,8 @@ const OPEN_CRASHED: usize = 3;
 /// What a batch of a load has.
 const LOAD_BATCH: u64 = 1000;
 const CRASH_BATCH: u64 = 10;
-/// Rows that fill take so many times as long as others.
-const FILL_TIMES: f64 = 3.0;
+/// Rows that fill may take so many times as long as others.
+pub const FILL_TIMES: f64 = 5.0;
 /// For rows that have to be done.
 const UNLIMITED_SECONDS: f64 = 3600.0;
 /// Operations of rows that end by time.

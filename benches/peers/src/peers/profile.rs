@@ -37,14 +37,14 @@ impl Profile {
     pub fn new(size: Size, seconds: Option<f64>) -> Self {
         let mut profile = match size {
             Size::Quick => Self {
-                seconds: 0.6,
+                seconds: 0.5,
                 puts: 1_000_000,
                 loaded: 250_000,
                 cache_bytes: 64 * MIB,
                 memtable_bytes: 16 * MIB,
             },
             Size::Full => Self {
-                seconds: 4.0,
+                seconds: 2.0,
                 puts: 6_000_000,
                 loaded: 1_000_000,
                 cache_bytes: 256 * MIB,

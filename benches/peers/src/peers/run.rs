@@ -4,7 +4,7 @@ use crate::Result;
 use crate::args::{ProfileArgs, RunArgs};
 use crate::engines::{BASELINE, Known, OURS, known, named};
 use crate::figures::Figures;
-use crate::groups::Group;
+use crate::groups::{FILL_TIMES, Group};
 use crate::machine::Machine;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -122,9 +122,11 @@ pub fn run(args: &RunArgs) -> Result<Runs> {
 fn describe(args: ProfileArgs) -> String {
     let profile = args.profile();
     format!(
-        "{}, {} s a row, {} puts, {} loaded, {} MiB of cache, 4 x {} MiB of write buffers",
+        "Profile {}: {} s a row, {} s a row that fills, {} puts, {} loaded, {} MiB of cache, \
+         4 x {} MiB of write buffers",
         if args.profile == crate::profile::Size::Quick { "quick" } else { "full" },
         profile.seconds,
+        profile.seconds * FILL_TIMES,
         profile.puts,
         profile.loaded,
         profile.cache_bytes >> 20,

@@ -13,12 +13,13 @@ use canopydb::{Database, DbOptions, EnvOptions, TreeOptions};
 use sluicedb_bench_peers::Result;
 use sluicedb_bench_peers::keys::Key;
 use std::path::Path;
+use std::sync::Arc;
 
 const TREE: &[u8] = b"all";
 
 #[derive(Clone)]
 pub struct Canopy {
-    db: Database,
+    db: Arc<Database>,
     synced: bool,
 }
 
@@ -37,7 +38,7 @@ impl Engine for Canopy {
         tree.compress_overflow_values = None;
         txn.get_or_create_tree_with(TREE, tree)?;
         txn.commit()?;
-        Ok(Self { db, synced: setup.synced })
+        Ok(Self { db: Arc::new(db), synced: setup.synced })
     }
 
     async fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
@@ -81,7 +82,7 @@ impl Engine for Canopy {
 
     async fn close(self) -> Result<()> {
         self.db.checkpoint()?;
-        drop(self.db);
+        drop(Arc::into_inner(self.db).ok_or("a client still has a handle")?);
         Ok(())
     }
 }

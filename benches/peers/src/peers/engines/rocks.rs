@@ -44,7 +44,7 @@ impl Engine for Rocks {
         for (key, value) in entries {
             batch.put(key, value);
         }
-        Ok(self.0.db.write_opt(&batch, &self.0.write)?)
+        Ok(self.0.db.write_opt(batch, &self.0.write)?)
     }
 
     async fn get(&self, key: &Key) -> Result<bool> {

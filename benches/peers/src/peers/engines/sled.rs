@@ -6,25 +6,31 @@
 //!
 //! *Buffered* is its default: a thread flushes every 200 ms. That is less than the others give:
 //! what was written since is gone when the process ends. *Synced* is a `flush` after each write.
+//!
+//! A handle may be sent to another thread, not shared by two. So each client has one of its own,
+//! in a mutex that nobody else locks.
 
 use super::{Engine, Setup, look_at};
 use sled::{Batch, Config, Db};
 use sluicedb_bench_peers::Result;
 use sluicedb_bench_peers::keys::Key;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-#[derive(Clone)]
 pub struct Sled {
-    db: Db,
+    db: Mutex<Db>,
     synced: bool,
 }
 
 impl Sled {
-    fn done(&self) -> Result<()> {
-        if self.synced {
-            self.db.flush()?;
-        }
-        Ok(())
+    fn db(&self) -> MutexGuard<'_, Db> {
+        self.db.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for Sled {
+    fn clone(&self) -> Self {
+        Self { db: Mutex::new(self.db().clone()), synced: self.synced }
     }
 }
 
@@ -34,12 +40,16 @@ impl Engine for Sled {
             .path(dir)
             .cache_capacity_bytes(setup.memory_bytes() as usize)
             .zstd_compression_level(1);
-        Ok(Self { db: config.open()?, synced: setup.synced })
+        Ok(Self { db: Mutex::new(config.open()?), synced: setup.synced })
     }
 
     async fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
-        self.db.insert(key, value)?;
-        self.done()
+        let db = self.db();
+        db.insert(key, value)?;
+        if self.synced {
+            db.flush()?;
+        }
+        Ok(())
     }
 
     async fn write(&self, entries: &[(Key, &[u8])]) -> Result<()> {
@@ -47,18 +57,21 @@ impl Engine for Sled {
         for (key, value) in entries {
             batch.insert(key, *value);
         }
-        self.db.apply_batch(batch)?;
-        self.done()
+        self.db().apply_batch(batch)?;
+        if self.synced {
+            self.settle().await?;
+        }
+        Ok(())
     }
 
     async fn get(&self, key: &Key) -> Result<bool> {
-        let value = self.db.get(key)?;
+        let value = self.db().get(key)?;
         Ok(value.inspect(|value| look_at(key, value)).is_some())
     }
 
     async fn scan(&self, from: &Key, limit: u64) -> Result<u64> {
         let mut entries = 0;
-        for entry in self.db.range(from.as_slice()..).take(limit as usize) {
+        for entry in self.db().range(from.as_slice()..).take(limit as usize) {
             let (key, value) = entry?;
             look_at(&key, &value);
             entries += 1;
@@ -67,13 +80,11 @@ impl Engine for Sled {
     }
 
     async fn settle(&self) -> Result<()> {
-        self.db.flush()?;
+        self.db().flush()?;
         Ok(())
     }
 
     async fn close(self) -> Result<()> {
-        self.db.flush()?;
-        drop(self.db);
-        Ok(())
+        self.settle().await
     }
 }
