@@ -9,10 +9,16 @@
 //!
 //! Each point knows who holds it. That is for reports: nothing is decided by it.
 //!
+//! Points lie in *stripes*. A thread takes its points in one of them, which few others use. So
+//! scans on several cores share no lock, and write to no common cache line. A point stays in its
+//! stripe and is given back there, by whichever thread.
+//!
 //! INVARIANT(points-before-death): a point is held from before `visible` was read for it. Whoever
-//! takes a point announces it (`oldest`) first, and reads `visible` then. Whoever wants to retire
-//! an entry reads `visible` first, and looks for announcements then. There is a full fence between
-//! the two steps on both sides, so one of them sees the other.
+//! takes a point announces it (`oldest` of its stripe) first, and reads `visible` then. Whoever
+//! wants to retire an entry reads `visible` first, and looks for announcements in every stripe
+//! then. There is a full fence between the two steps on both sides, so one of them sees the other.
+//! The stripes are looked at one after the other. That is enough: a point that is taken in a stripe
+//! after the look at it stands at or above the `visible` that was read before.
 
 use crate::key::Seqno;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
@@ -25,9 +31,24 @@ use std::time::Instant;
 /// Nobody holds a point.
 const NOBODY: u64 = u64::MAX;
 
+#[cfg(not(loom))]
+const STRIPES: usize = 8;
+/// Models have few threads, and every stripe multiplies the orders to try.
+#[cfg(loom)]
+const STRIPES: usize = 2;
+
 /// The points of one engine.
 pub struct ReadPoints {
-    /// At or below every held point; `NOBODY` without one.
+    stripes: [Stripe; STRIPES],
+    /// Points are dealt out in turn: loom's threads have no numbers of their own.
+    #[cfg(loom)]
+    dealt: crate::sync::atomic::AtomicUsize,
+}
+
+/// Some of the points, on cache lines of their own: two, because processors fetch them in pairs.
+#[repr(align(128))]
+struct Stripe {
+    /// At or below every point held here; `NOBODY` without one.
     oldest: AtomicU64,
     /// Counts the points that were given back.
     released: AtomicU64,
@@ -166,59 +187,83 @@ impl Reach {
     }
 }
 
+impl Stripe {
+    fn new() -> Self {
+        Self {
+            oldest: AtomicU64::new(NOBODY),
+            released: AtomicU64::new(0),
+            held: Mutex::new(Points { vacant: NOWHERE, ..Points::default() }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Points> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl ReadPoints {
     /// Nobody holds one.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
-            oldest: AtomicU64::new(NOBODY),
-            released: AtomicU64::new(0),
-            held: Mutex::new(Points { vacant: NOWHERE, ..Points::default() }),
+            stripes: std::array::from_fn(|_| Stripe::new()),
+            #[cfg(loom)]
+            dealt: crate::sync::atomic::AtomicUsize::new(0),
         })
     }
 
     /// Takes a point at what `visible` says, to read a superversion with this number. It is called
-    /// with a lock held for a few instructions.
+    /// with a lock held for a few instructions, which hardly anybody else wants.
     pub fn hold(
         self: &Arc<Self>,
         holder: Holder,
         superversion: u64,
         visible: impl FnOnce() -> Seqno,
     ) -> ReadPoint {
-        let mut held = self.lock();
+        let at = self.mine();
+        let stripe = &self.stripes[at];
+        let mut held = stripe.lock();
         // Before `visible` is read, everything is to be kept.
-        self.oldest.store(0, Ordering::Relaxed);
+        stripe.oldest.store(0, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let seqno = visible();
         held.insert(seqno);
-        self.oldest.store(held.seqnos[0].0, Ordering::Relaxed);
+        stripe.oldest.store(held.seqnos[0].0, Ordering::Relaxed);
         let place = held.note(holder, seqno, superversion);
         drop(held);
-        ReadPoint { points: Arc::clone(self), seqno, place, labelled: false }
+        ReadPoint { points: Arc::clone(self), seqno, stripe: at, place, labelled: false }
     }
 
     /// It is `now`, and whoever holds a point is noticed. Returns when the first of them was.
     pub fn notice(&self, now: Instant) -> Option<Instant> {
-        let mut held = self.lock();
-        let taken = held.places.iter_mut().filter(|place| place.holder.is_some());
-        taken.map(|place| *place.noticed.get_or_insert(now)).min()
+        let notice = |stripe: &Stripe| {
+            let mut held = stripe.lock();
+            let taken = held.places.iter_mut().filter(|place| place.holder.is_some());
+            taken.map(|place| *place.noticed.get_or_insert(now)).min()
+        };
+        self.stripes.iter().filter_map(notice).min()
     }
 
     /// Who holds a point now, in no order.
     pub fn holders(&self) -> Vec<Held> {
-        let held = self.lock();
-        let holder = |(at, place): (usize, &Place)| {
-            let Place { holder, seqno, superversion, noticed, .. } = *place;
-            let label = held.labels.get(&at).cloned();
-            Some(Held { holder: holder?, label, seqno, superversion, noticed })
-        };
-        held.places.iter().enumerate().filter_map(holder).collect()
+        let mut holders = Vec::new();
+        for stripe in &self.stripes {
+            let held = stripe.lock();
+            let holder = |(at, place): (usize, &Place)| {
+                let Place { holder, seqno, superversion, noticed, .. } = *place;
+                let label = held.labels.get(&at).cloned();
+                Some(Held { holder: holder?, label, seqno, superversion, noticed })
+            };
+            holders.extend(held.places.iter().enumerate().filter_map(holder));
+        }
+        holders
     }
 
     /// What can be retired of what was overwritten at or below `visible`, which was read before.
     #[inline]
     pub(crate) fn reach(&self) -> Reach {
         fence(Ordering::SeqCst);
-        if self.oldest.load(Ordering::Relaxed) == NOBODY {
+        let is_free = |stripe: &Stripe| stripe.oldest.load(Ordering::Relaxed) == NOBODY;
+        if self.stripes.iter().all(is_free) {
             return Reach::Everything;
         }
         self.reach_around()
@@ -226,21 +271,30 @@ impl ReadPoints {
 
     #[cold]
     fn reach_around(&self) -> Reach {
-        match self.held.try_lock() {
-            Ok(held) => Reach::Around(held.seqnos.clone()),
-            Err(_) => Reach::Unknown,
+        let mut all = Vec::new();
+        for stripe in &self.stripes {
+            if stripe.oldest.load(Ordering::Relaxed) == NOBODY {
+                continue;
+            }
+            match stripe.held.try_lock() {
+                Ok(held) => all.extend_from_slice(&held.seqnos),
+                Err(_) => return Reach::Unknown,
+            }
         }
+        all.sort_unstable();
+        Reach::Around(all)
     }
 
     /// How often a point was given back: what could not be retired before may be retired after it
     /// changes.
     pub(crate) fn released(&self) -> u64 {
-        self.released.load(Ordering::Relaxed)
+        let released = |stripe: &Stripe| stripe.released.load(Ordering::Relaxed);
+        self.stripes.iter().map(released).sum()
     }
 
     /// Points held now.
     pub fn len(&self) -> usize {
-        self.lock().seqnos.len()
+        self.stripes.iter().map(|stripe| stripe.lock().seqnos.len()).sum()
     }
 
     /// Is none held?
@@ -248,8 +302,30 @@ impl ReadPoints {
         self.len() == 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, Points> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The stripe for a point that this thread takes.
+    #[cfg(not(loom))]
+    #[inline]
+    #[allow(clippy::unused_self, reason = "loom's points are dealt out by the engine")]
+    fn mine(&self) -> usize {
+        use std::cell::Cell;
+        static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        thread_local! {
+            static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
+        }
+        // While a thread ends its locals may be gone; any stripe will do.
+        STRIPE
+            .try_with(|stripe| {
+                if stripe.get() == usize::MAX {
+                    stripe.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
+                }
+                stripe.get()
+            })
+            .unwrap_or(0)
+    }
+
+    #[cfg(loom)]
+    fn mine(&self) -> usize {
+        self.dealt.fetch_add(1, Ordering::Relaxed) % STRIPES
     }
 }
 
@@ -263,6 +339,8 @@ impl fmt::Debug for ReadPoints {
 pub struct ReadPoint {
     points: Arc<ReadPoints>,
     seqno: Seqno,
+    /// Where it lies.
+    stripe: usize,
     /// Where its holder is noted.
     place: usize,
     labelled: bool,
@@ -277,18 +355,21 @@ impl ReadPoint {
     /// Its holder goes by this name.
     pub fn label(&mut self, label: &str) {
         let label = Arc::from(label);
-        self.points.lock().labels.insert(self.place, label);
+        self.points.stripes[self.stripe].lock().labels.insert(self.place, label);
         self.labelled = true;
     }
 }
 
 impl Drop for ReadPoint {
     fn drop(&mut self) {
-        let mut held = self.points.lock();
+        let stripe = &self.points.stripes[self.stripe];
+        let mut held = stripe.lock();
         held.remove(self.seqno);
         let oldest = held.seqnos.first().map_or(NOBODY, |oldest| oldest.0);
-        self.points.oldest.store(oldest, Ordering::Relaxed);
-        self.points.released.fetch_add(1, Ordering::Relaxed);
+        stripe.oldest.store(oldest, Ordering::Relaxed);
+        // Only who has the lock writes it.
+        let released = stripe.released.load(Ordering::Relaxed);
+        stripe.released.store(released + 1, Ordering::Relaxed);
         held.vacate(self.place);
         let label = if self.labelled { held.labels.remove(&self.place) } else { None };
         // Freed without the lock.
@@ -357,5 +438,32 @@ mod tests {
         assert_eq!(points.notice(begin + 2 * second), later);
         drop((two, kept));
         assert_eq!((points.notice(begin), points.holders()), (None, vec![]));
+    }
+
+    /// Planted: a look at the stripe of the thread that looks, and at no other; points that are
+    /// collected without being put in order.
+    #[test]
+    fn a_point_of_any_thread_is_seen() {
+        let points = ReadPoints::new();
+        let hold = |seqno: u64| {
+            let points = Arc::clone(&points);
+            let held = std::thread::spawn(move || points.hold(Holder::Scan, 1, || Seqno(seqno)));
+            held.join().unwrap()
+        };
+        // More threads than stripes, the later ones with the lower points.
+        let mut held: Vec<_> = (0..40).map(|at| hold(1000 - at * 10)).collect();
+        while let Some(point) = held.pop() {
+            let (seqno, next) = (point.seqno().0, point.seqno().0 + 10);
+            let frees = |of, by| points.reach().frees(|| Seqno(of), Seqno(by));
+            assert_eq!(points.len(), held.len() + 1);
+            assert_eq!(points.holders().len(), held.len() + 1);
+            assert!(!frees(seqno, seqno + 1) && frees(seqno + 1, next) && frees(1, seqno));
+            assert_eq!(frees(seqno + 1, next + 1), held.is_empty());
+            let released = points.released();
+            drop(point);
+            assert_eq!(points.released(), released + 1);
+            assert!(frees(seqno, next), "what was given back is in nobody's way");
+        }
+        assert!(points.is_empty() && matches!(points.reach(), Reach::Everything));
     }
 }

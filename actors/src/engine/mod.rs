@@ -188,13 +188,14 @@ impl Engine {
     #[inline]
     pub fn view(&self, holder: Holder) -> View {
         let (superversion, point) = self.pin(holder);
-        View::at(Arc::clone(superversion.without_owners()), point)
+        View::at(superversion, point)
     }
 
     #[inline]
-    fn pin(&self, holder: Holder) -> (Arc<Superversion>, ReadPoint) {
+    fn pin(&self, holder: Holder) -> (Arc<view::Superversion<()>>, ReadPoint) {
         loop {
-            let before = self.parts.topology.superversion.load_full();
+            // Borrowed: to count one more holder is a store that all readers would share.
+            let before = self.parts.topology.superversion.load();
             let visible = || self.visible().max(before.born);
             let point = self.parts.memory.points.hold(holder, before.number, visible);
             let after = self.parts.topology.superversion.load();
@@ -202,7 +203,7 @@ impl Engine {
             // `before`, or is in one of its tables (published-before-used). If it has changed, a
             // newer memtable may hold some of them. Swaps are rare, so the next round succeeds.
             if Arc::ptr_eq(&before, &after) {
-                return (before, point);
+                return (Arc::clone(before.without_owners()), point);
             }
         }
     }

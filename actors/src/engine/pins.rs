@@ -8,7 +8,6 @@ use super::Engine;
 use crate::version_manager::ObsoleteTable;
 use sluicedb_storage::points::{Held, Holder};
 use sluicedb_storage::view::View;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A holder of a read point, and what stays on the disk because of it.
@@ -33,7 +32,7 @@ impl Engine {
         let (superversion, mut point) = self.pin(Holder::Snapshot);
         point.label(label);
         self.parts.memory.points.notice(self.parts.environment.now());
-        View::at(Arc::clone(superversion.without_owners()), point)
+        View::at(superversion, point)
     }
 
     /// Who holds what, the oldest holder first. Each obsolete table that is held is counted once.

@@ -237,6 +237,9 @@ impl MemtableWriter {
         let reclaim = self.reclaim.as_ref().expect("the caller looked");
         let ready =
             self.retire_list.fresh.front().is_some_and(|overwritten| overwritten.seqno <= visible);
+        if !ready && self.retire_list.held.is_empty() {
+            return 0;
+        }
         let released = reclaim.points.released();
         if released != self.retire_list.released {
             (self.retire_list.released, self.retire_list.again) =
