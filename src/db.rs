@@ -9,6 +9,7 @@ use crate::levels::LevelInfo;
 use crate::options::{Durability, Options};
 use crate::pins::Pin;
 use crate::pressure::{Pressure, PressureWatch};
+use crate::reader::Cold;
 use crate::stats::Stats;
 use sluicedb_actors::engine::Engine;
 use sluicedb_storage::batch::KeyspaceRef;
@@ -39,6 +40,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Db {
     engine: Arc<Engine>,
+    /// For readers, which may outlive the engine.
+    cold: Cold,
     keyspace: KeyspaceRef,
     /// The process that opened it.
     #[cfg(debug_assertions)]
@@ -90,6 +93,7 @@ impl Db {
 
     pub(crate) fn new(engine: Engine, options: &Options) -> Self {
         Self {
+            cold: Cold::new(engine.read_pool(), engine.damage(), None),
             engine: Arc::new(engine),
             keyspace: KeyspaceRef::new(next_database(), KeyspaceId::DEFAULT),
             #[cfg(debug_assertions)]
@@ -116,6 +120,12 @@ impl Db {
     #[inline]
     pub(crate) fn keyspace_ref(&self) -> KeyspaceRef {
         self.keyspace
+    }
+
+    /// The way of readers to the read threads.
+    #[inline]
+    pub(crate) fn cold(&self) -> &Cold {
+        &self.cold
     }
 
     /// The durability of writes that do not name one.

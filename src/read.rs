@@ -252,7 +252,6 @@ impl Db {
     }
 
     fn reader_of(&self, view: View) -> Reader {
-        let engine = self.engine();
-        Reader::new(view, self.keyspace_ref(), engine.read_pool(), engine.damage())
+        Reader::new(view, self.keyspace_ref(), self.cold().clone())
     }
 }

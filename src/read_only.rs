@@ -8,7 +8,7 @@ use crate::keyspaces::{names, next_database};
 use crate::levels::{LevelInfo, situation};
 use crate::open::Builder;
 use crate::ranges::RangeInfo;
-use crate::reader::Reader;
+use crate::reader::{Cold, Reader};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use sluicedb_actors::compaction_planner::CompactionCounts;
@@ -114,9 +114,8 @@ impl ReadOnlyDb {
 
     pub(crate) fn new(engine: ReadOnlyEngine) -> Self {
         let keyspace = KeyspaceRef::new(next_database(), KeyspaceId::DEFAULT);
-        let (view, pool, damage) = (engine.view().clone(), engine.read_pool(), engine.damage());
-        let reader = Reader::new(view, keyspace, pool, damage);
-        let snapshot = Snapshot::new(reader.locking(engine.lock()));
+        let cold = Cold::new(engine.read_pool(), engine.damage(), engine.lock());
+        let snapshot = Snapshot::new(Reader::new(engine.view().clone(), keyspace, cold));
         Self { snapshot, engine: Arc::new(engine) }
     }
 

@@ -12,22 +12,55 @@ use sluicedb_storage::view::{OwnWrites, View};
 use sluicedb_storage::{Error as StorageError, Result as StorageResult};
 use std::sync::Arc;
 
-/// A pinned view, and the threads for its cold reads. Holds neither the engine nor its lock, so it
-/// may outlive the database handle.
+/// The threads for cold reads, and the report of damaged tables. Holds neither the engine nor its
+/// lock. All readers of a database share one, so a clone costs one count.
 #[derive(Clone, Debug)]
-pub(crate) struct Reader {
-    view: View,
-    /// The keyspace that it reads, and its database.
-    keyspace: KeyspaceRef,
+pub(crate) struct Cold(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     pool: Pool,
     damage: Arc<Damage>,
     /// The lock of a database that is open for reading only. Nobody writes while somebody reads.
     _lock: Option<Arc<dyn LockGuard>>,
 }
 
+impl Cold {
+    /// Reads on the threads of `pool`. `lock` keeps writers out as long as it lives.
+    pub(crate) fn new(pool: Pool, damage: Arc<Damage>, lock: Option<Arc<dyn LockGuard>>) -> Self {
+        Self(Arc::new(Shared { pool, damage, _lock: lock }))
+    }
+
+    /// The result of a finished read. A damaged table is reported, whoever met it.
+    pub(crate) fn told<T>(&self, read: StorageResult<T>) -> Result<T> {
+        Ok(read.inspect_err(|error| self.0.damage.note_read(error))?)
+    }
+
+    pub(crate) async fn on_read_thread<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        Ok(self.0.pool.read(read).await?)
+    }
+}
+
+/// A pinned view, and the threads for its cold reads. It may outlive the database handle.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader {
+    view: View,
+    /// The keyspace that it reads, and its database.
+    keyspace: KeyspaceRef,
+    cold: Cold,
+}
+
 impl Reader {
-    pub(crate) fn new(view: View, keyspace: KeyspaceRef, pool: Pool, damage: Arc<Damage>) -> Self {
-        Self { view, keyspace, pool, damage, _lock: None }
+    pub(crate) fn new(view: View, keyspace: KeyspaceRef, cold: Cold) -> Self {
+        Self { view, keyspace, cold }
+    }
+
+    /// Its parts, for a scan.
+    pub(crate) fn into_parts(self) -> (View, Cold) {
+        (self.view, self.cold)
     }
 
     /// A reader of another keyspace, at the same instant.
@@ -46,11 +79,6 @@ impl Reader {
         self.keyspace
     }
 
-    /// The same reader, holding the lock that keeps writers out.
-    pub(crate) fn locking(self, lock: Option<Arc<dyn LockGuard>>) -> Self {
-        Self { _lock: lock, ..self }
-    }
-
     pub(crate) fn view(&self) -> &View {
         &self.view
     }
@@ -58,33 +86,34 @@ impl Reader {
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         match self.view.get(self.keyspace.id(), key, ReadTier::Memory) {
             Err(StorageError::WouldBlock) => {}
-            result => return self.told(result),
+            result => return self.cold.told(result),
         }
         let (view, keyspace) = (self.view.clone(), self.keyspace.id());
         let key = Bytes::copy_from_slice(key);
-        self.told(self.on_read_thread(move || view.get(keyspace, &key, ReadTier::Disk)).await?)
+        self.cold
+            .told(self.cold.on_read_thread(move || view.get(keyspace, &key, ReadTier::Disk)).await?)
     }
 
     pub(crate) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
         match self.view.contains_key(self.keyspace.id(), key, ReadTier::Memory) {
             Err(StorageError::WouldBlock) => {}
-            result => return self.told(result),
+            result => return self.cold.told(result),
         }
         let (view, keyspace) = (self.view.clone(), self.keyspace.id());
         let key = Bytes::copy_from_slice(key);
         let read = move || view.contains_key(keyspace, &key, ReadTier::Disk);
-        self.told(self.on_read_thread(read).await?)
+        self.cold.told(self.cold.on_read_thread(read).await?)
     }
 
     pub(crate) async fn value_len(&self, key: &[u8]) -> Result<Option<u64>> {
         match self.view.value_len(self.keyspace.id(), key, ReadTier::Memory) {
             Err(StorageError::WouldBlock) => {}
-            result => return self.told(result),
+            result => return self.cold.told(result),
         }
         let (view, keyspace) = (self.view.clone(), self.keyspace.id());
         let key = Bytes::copy_from_slice(key);
         let read = move || view.value_len(keyspace, &key, ReadTier::Disk);
-        self.told(self.on_read_thread(read).await?)
+        self.cold.told(self.cold.on_read_thread(read).await?)
     }
 
     /// These keys, in the keyspace of this reader.
@@ -112,11 +141,11 @@ impl Reader {
                     let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
                     cold.push(async move {
                         let read = move || view.get(keyspace, &key, ReadTier::Disk);
-                        let read = self.on_read_thread(read);
+                        let read = self.cold.on_read_thread(read);
                         read.await.map(|value| (index, value))
                     });
                 }
-                failed => return self.told(failed.map(|_| Vec::new())),
+                failed => return self.cold.told(failed.map(|_| Vec::new())),
             }
             if index % COOPERATE_EVERY == COOPERATE_EVERY - 1 {
                 tokio::task::coop::consume_budget().await;
@@ -124,21 +153,9 @@ impl Reader {
         }
         for read in futures::future::join_all(cold).await {
             let (index, value) = read?;
-            values[index] = self.told(value)?;
+            values[index] = self.cold.told(value)?;
         }
         Ok(values)
-    }
-
-    /// The result of a finished read. A damaged table is reported, whoever met it.
-    pub(crate) fn told<T>(&self, read: StorageResult<T>) -> Result<T> {
-        Ok(read.inspect_err(|error| self.damage.note_read(error))?)
-    }
-
-    pub(crate) async fn on_read_thread<T: Send + 'static>(
-        &self,
-        read: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T> {
-        Ok(self.pool.read(read).await?)
     }
 }
 

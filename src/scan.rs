@@ -1,7 +1,7 @@
 //! Scans: owned streams over one instant of the database.
 
 use crate::error::{Error, Result};
-use crate::reader::Reader;
+use crate::reader::{Cold, Reader};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FusedStream, Stream, TryStreamExt};
@@ -9,15 +9,16 @@ use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::key::Span;
 use sluicedb_storage::table::ReadTier;
 pub use sluicedb_storage::view::Chunk;
-use sluicedb_storage::view::{ChunkBuilder, ScanCursor, ScanSpec};
+use sluicedb_storage::view::{Advanced, ChunkBuilder, ScanCursor, ScanSpec};
 use std::fmt;
 use std::future::poll_fn;
-use std::ops::{Bound, Range};
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 /// A chunk ends after this many bytes or entries: the first one early, so that short scans are
-/// cheap, later ones larger.
+/// cheap, later ones larger. Where a limit says how long the scan is, the first one takes all of it
+/// if it can.
 const CHUNK_BYTES_FIRST: usize = 4 << 10;
 const CHUNK_BYTES_MAX: usize = 32 << 10;
 const CHUNK_ENTRIES_MAX: usize = 1024;
@@ -25,6 +26,10 @@ const CHUNK_ENTRIES_MAX: usize = 1024;
 const CHUNK_BYTES_COLD: usize = 128 << 10;
 /// And it may pass so many stretches of tombstones: other reads wait for it.
 const EMPTY_TURNS_COLD: usize = 16;
+/// Entries that are lent one by one count as one operation of the task for each so many bytes.
+const LENT_BYTES_PER_TURN: usize = 8 << 10;
+/// What an entry counts beside its bytes.
+const LENT_ENTRY_BYTES: usize = 32;
 
 /// The entries of a span in key order: a [`Stream`] of `Result<(key, value)>`.
 ///
@@ -40,62 +45,75 @@ const EMPTY_TURNS_COLD: usize = 16;
 /// Dropping it, or a pending `next`, at any time is fine; the scan then continues where it was.
 #[must_use = "a scan does nothing until it is polled"]
 pub struct Scan {
-    reader: Reader,
-    spec: ScanSpec,
-    /// What of its span is walked: less after a seek.
-    span: Span,
+    /// Where the scan is. While a chunk is read elsewhere, where it was before.
+    cursor: ScanCursor,
+    cold: Cold,
     limit: Option<u64>,
     state: State,
     chunk_bytes: usize,
+    /// Entries that were read and not handed out: those from `position` on.
     current: Chunk,
     position: usize,
+    /// Bytes that may be lent before the task's budget is asked.
+    paid_bytes: usize,
 }
 
 enum State {
-    Fresh,
-    Ready(Box<ScanCursor>),
+    Ready,
     Filling(BoxFuture<'static, Result<Filled>>),
     Ended,
 }
 
+/// Where the next entry is.
+enum Next {
+    InChunk,
+    InCursor,
+    Nowhere,
+}
+
 /// What a read thread brings back.
 struct Filled {
-    cursor: Box<ScanCursor>,
+    cursor: ScanCursor,
     chunk: Chunk,
     more: bool,
 }
 
 impl Scan {
     pub(crate) fn new(reader: Reader, span: Span) -> Self {
-        let spec = ScanSpec::new(reader.keyspace().id(), span.clone());
+        let spec = ScanSpec::new(reader.keyspace().id(), span);
+        let (view, cold) = reader.into_parts();
         Self {
-            reader,
-            spec,
-            span,
+            cursor: ScanCursor::new(view, spec, ReadTier::Memory),
+            cold,
             limit: None,
-            state: State::Fresh,
+            state: State::Ready,
             chunk_bytes: CHUNK_BYTES_FIRST,
             current: Chunk::default(),
             position: 0,
+            paid_bytes: 0,
         }
     }
 
     /// From the last key to the first.
     pub fn rev(mut self) -> Self {
-        self.spec.reverse = !self.spec.reverse;
+        let spec = self.cursor.spec_mut();
+        spec.reverse = !spec.reverse;
         self
     }
 
     /// At most `entries` of them.
     pub fn limit(mut self, entries: u64) -> Self {
-        self.limit = Some(self.limit.map_or(entries, |limit| limit.min(entries)));
+        let limit = self.limit.map_or(entries, |limit| limit.min(entries));
+        self.limit = Some(limit);
+        self.cursor.spec_mut().entries_wanted = Some(limit);
+        self.chunk_bytes = self.chunk_bytes_first();
         self
     }
 
     /// Values come back empty and are not copied. How long they are a [`Chunk`] says:
     /// [`value_len`](Chunk::value_len).
     pub fn keys_only(mut self) -> Self {
-        self.spec.keys_only = true;
+        self.cursor.spec_mut().keys_only = true;
         self
     }
 
@@ -128,7 +146,7 @@ impl Scan {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn seek(&mut self, key: impl AsRef<[u8]>) {
-        let (key, reverse) = (key.as_ref(), self.spec.reverse);
+        let (key, reverse) = (key.as_ref(), self.cursor.spec().reverse);
         let is_before = |other: &[u8]| if reverse { other > key } else { other < key };
         let left = self.current.len() - self.position;
         let ahead = |at: usize| self.current.entry(at).0;
@@ -149,42 +167,148 @@ impl Scan {
             *limit += passed as u64;
         }
         if is_read {
-            // The limit may have ended it; what is behind these entries is there for it again.
-            return self.go_on_behind();
-        }
-        let (lo, hi) = if reverse {
-            (Bound::Unbounded, Bound::Included(key))
-        } else {
-            (Bound::Included(key), Bound::Unbounded)
-        };
-        self.span = self.spec.span.intersection(&Span::from_bounds(lo, hi));
-        (self.state, self.chunk_bytes) = (State::Fresh, CHUNK_BYTES_FIRST);
-    }
-
-    /// After entries were passed that a limit had counted: if it has ended the scan, that begins
-    /// anew behind the last entry that was read.
-    fn go_on_behind(&mut self) {
-        if !matches!(self.state, State::Ended) || self.limit.is_none_or(|limit| limit == 0) {
+            // What is behind these entries is read when it is asked for, also where the limit had
+            // ended the scan.
             return;
         }
-        let last = self.current.key(self.current.len() - 1);
-        let (lo, hi) = if self.spec.reverse {
-            (Bound::Unbounded, Bound::Excluded(&last[..]))
-        } else {
-            (Bound::Excluded(&last[..]), Bound::Unbounded)
-        };
-        self.span = self.spec.span.intersection(&Span::from_bounds(lo, hi));
-        self.state = State::Fresh;
+        // A chunk that is on its way is not waited for: it is of somewhere else.
+        self.state = State::Ready;
+        self.chunk_bytes = self.chunk_bytes_first();
+        self.cursor.seek(key);
+    }
+
+    /// How large the first chunk may be.
+    fn chunk_bytes_first(&self) -> usize {
+        let is_short = self.limit.is_some_and(|limit| limit <= CHUNK_ENTRIES_MAX as u64);
+        if is_short { CHUNK_BYTES_MAX } else { CHUNK_BYTES_FIRST }
     }
 
     /// The first entry of the scan, and no more is read than that takes.
     pub(crate) async fn only_first(mut self) -> Result<Option<(Bytes, Bytes)>> {
-        self.spec.readahead_bytes = 0;
+        self.cursor.spec_mut().readahead_bytes = 0;
         self.limit(1).try_next().await
     }
 
+    /// The next entry, borrowed; `None` at the end. In memory it is not copied: key and value are
+    /// those of the block or memtable in which they lie. So this is the cheapest way through few
+    /// entries, or through large ones. It sees what the stream sees, and mixes with it and with
+    /// [`next_chunk`](Self::next_chunk): each entry comes once.
+    ///
+    /// Completes on its first poll while entries are in memory or in the page cache, but for a
+    /// chance for other tasks now and then. Where a block is cold, waits for an engine thread to
+    /// read it, and more behind it.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Io` when a block cannot be read; the scan then ends.
+    ///
+    /// # Cancellation
+    /// Nothing is lost: the next call returns the entry.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// for (key, value) in [("apple", "3"), ("pear", "4"), ("plum", "5")] {
+    ///     db.put(key, value).await?;
+    /// }
+    /// let (mut scan, mut sum) = (db.scan_prefix("p"), 0);
+    /// while let Some((_, value)) = scan.next_entry().await? {
+    ///     sum += i32::from(value[0] - b'0');
+    /// }
+    /// assert_eq!(sum, 9);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    #[inline]
+    pub async fn next_entry(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        let next = match self.next_paid() {
+            Some(next) => next?,
+            None => poll_fn(|context| self.poll_next_place(context)).await?,
+        };
+        Ok(match next {
+            Next::InChunk => Some(self.current.entry(self.position - 1)),
+            Next::InCursor => Some(self.cursor.entry()),
+            Next::Nowhere => None,
+        })
+    }
+
+    /// Where the next entry is, if that can be told at once and is paid for.
+    #[inline]
+    fn next_paid(&mut self) -> Option<Result<Next>> {
+        if self.position < self.current.len() {
+            self.position += 1;
+            return Some(Ok(Next::InChunk));
+        }
+        if self.paid_bytes == 0 || !matches!(self.state, State::Ready) {
+            return None;
+        }
+        if self.limit == Some(0) {
+            return Some(Ok(self.end_of_limit()));
+        }
+        match self.cursor.advance() {
+            Ok(Advanced::Entry) => {
+                if let Some(limit) = &mut self.limit {
+                    *limit -= 1;
+                }
+                let (key, value) = self.cursor.entry();
+                let bytes = key.len() + value.len() + LENT_ENTRY_BYTES;
+                self.paid_bytes = self.paid_bytes.saturating_sub(bytes);
+                Some(Ok(Next::InCursor))
+            }
+            Ok(Advanced::End) => {
+                self.state = State::Ended;
+                Some(Ok(Next::Nowhere))
+            }
+            Ok(Advanced::Rest) => {
+                self.paid_bytes = 0;
+                None
+            }
+            Err(StorageError::WouldBlock) => {
+                self.state = State::Filling(self.fill_cold());
+                None
+            }
+            Err(error) => {
+                self.state = State::Ended;
+                Some(self.cold.told(Err(error)))
+            }
+        }
+    }
+
+    /// The limit has ended the scan: it keeps no memory from being used again. It may go on after a
+    /// seek.
+    #[cold]
+    fn end_of_limit(&mut self) -> Next {
+        self.cursor.close();
+        Next::Nowhere
+    }
+
+    #[inline(never)]
+    fn poll_next_place(&mut self, context: &mut Context<'_>) -> Poll<Result<Next>> {
+        loop {
+            if matches!(self.state, State::Ended) {
+                return Poll::Ready(Ok(Next::Nowhere));
+            }
+            if matches!(self.state, State::Filling(_)) {
+                let Some(chunk) = ready!(self.poll_chunk(context))? else {
+                    return Poll::Ready(Ok(Next::Nowhere));
+                };
+                (self.current, self.position) = (chunk, 1);
+                return Poll::Ready(Ok(Next::InChunk));
+            }
+            ready!(tokio::task::coop::poll_proceed(context)).made_progress();
+            self.paid_bytes = LENT_BYTES_PER_TURN;
+            match self.next_paid() {
+                Some(next) => return Poll::Ready(next),
+                // A stretch of tombstones.
+                None if matches!(self.state, State::Ready) => return yield_to_others(context),
+                None => {}
+            }
+        }
+    }
+
     /// The next entries, as many as are cheap to get at once; `None` at the end. Entries already
-    /// handed out by the stream do not come again. The fastest way through many entries.
+    /// handed out by the stream do not come again. The fastest way through many entries that are
+    /// kept.
     ///
     /// # Errors
     /// `Corrupt` or `Io` when a block cannot be read; the scan then ends.
@@ -195,7 +319,7 @@ impl Scan {
         if self.position < self.current.len() {
             let left = self.position..self.current.len();
             self.position = self.current.len();
-            return Ok(Some(part(&self.current, left, self.spec.keys_only)));
+            return Ok(Some(part(&self.current, left, self.cursor.spec().keys_only)));
         }
         poll_fn(|context| self.poll_chunk(context)).await
     }
@@ -215,63 +339,54 @@ impl Scan {
 
     fn poll_chunk_now(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Chunk>>> {
         loop {
-            match std::mem::replace(&mut self.state, State::Ended) {
+            let filled = match &mut self.state {
                 State::Ended => return Poll::Ready(Ok(None)),
-                State::Fresh => {
-                    if self.limit != Some(0) {
-                        let spec = ScanSpec { span: self.span.clone(), ..self.spec.clone() };
-                        let cursor = self.reader.view().cursor(spec, ReadTier::Memory);
-                        self.state = State::Ready(Box::new(cursor));
-                    }
+                State::Ready if self.limit == Some(0) => {
+                    self.end_of_limit();
+                    return Poll::Ready(Ok(None));
                 }
-                State::Ready(mut cursor) => {
+                State::Ready => {
                     let entries = self.entries_wanted();
                     let mut builder = ChunkBuilder::new();
-                    cursor.set_tier(ReadTier::Memory);
-                    let filled = cursor.fill(&mut builder, self.chunk_bytes, entries);
-                    let more = match filled {
-                        Ok(more) => more,
+                    match self.cursor.fill(&mut builder, self.chunk_bytes, entries) {
                         Err(StorageError::WouldBlock) if builder.is_empty() => {
-                            self.state = State::Filling(self.fill_cold(cursor, entries));
+                            self.state = State::Filling(self.fill_cold());
                             continue;
                         }
-                        Err(StorageError::WouldBlock) => true,
-                        Err(error) => return Poll::Ready(self.reader.told(Err(error))),
-                    };
-                    if let Some(chunk) = self.accept(cursor, builder.freeze(), more) {
-                        return Poll::Ready(Ok(Some(chunk)));
-                    }
-                    if !matches!(self.state, State::Ended) {
-                        return yield_to_others(context);
+                        Err(StorageError::WouldBlock) => Ok((builder.freeze(), true)),
+                        Err(error) => self.cold.told(Err(error)),
+                        Ok(more) => Ok((builder.freeze(), more)),
                     }
                 }
-                State::Filling(mut filling) => match filling.as_mut().poll(context) {
-                    Poll::Pending => {
-                        self.state = State::Filling(filling);
-                        return Poll::Pending;
+                State::Filling(filling) => match ready!(filling.as_mut().poll(context)) {
+                    Ok(Filled { cursor, chunk, more }) => {
+                        self.cursor = cursor;
+                        Ok((chunk, more))
                     }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Ready(Ok(Filled { cursor, chunk, more })) => {
-                        if let Some(chunk) = self.accept(cursor, chunk, more) {
-                            return Poll::Ready(Ok(Some(chunk)));
-                        }
-                        if !matches!(self.state, State::Ended) {
-                            return yield_to_others(context);
-                        }
-                    }
+                    Err(error) => Err(error),
                 },
+            };
+            self.state = State::Ended;
+            let (chunk, more) = filled?;
+            if more {
+                self.state = State::Ready;
+            }
+            if let Some(chunk) = self.accept(chunk) {
+                return Poll::Ready(Ok(Some(chunk)));
+            }
+            if more {
+                return yield_to_others(context);
             }
         }
     }
 
-    fn fill_cold(
-        &self,
-        mut cursor: Box<ScanCursor>,
-        entries: usize,
-    ) -> BoxFuture<'static, Result<Filled>> {
-        let reader = self.reader.clone();
+    fn fill_cold(&mut self) -> BoxFuture<'static, Result<Filled>> {
+        let (mut cursor, entries) = (self.cursor.fork(), self.entries_wanted());
+        // What has been opened here is opened again when the scan has come so far.
+        self.cursor.close();
+        let cold = self.cold.clone();
         Box::pin(async move {
-            let filled = reader.on_read_thread(move || {
+            let filled = cold.on_read_thread(move || {
                 let mut builder = ChunkBuilder::new();
                 cursor.set_tier(ReadTier::Disk);
                 let mut more = true;
@@ -280,25 +395,30 @@ impl Scan {
                         more = cursor.fill(&mut builder, CHUNK_BYTES_COLD, entries)?;
                     }
                 }
+                // Goes on in memory, on another thread.
+                cursor.set_tier(ReadTier::Memory);
                 Ok::<_, StorageError>(Filled { cursor, chunk: builder.freeze(), more })
             });
-            reader.told(filled.await?)
+            cold.told(filled.await?)
         })
     }
 
     /// Takes a filled chunk over; `None` if it is empty, at the end or in a stretch of tombstones.
-    fn accept(&mut self, cursor: Box<ScanCursor>, chunk: Chunk, more: bool) -> Option<Chunk> {
+    fn accept(&mut self, mut chunk: Chunk) -> Option<Chunk> {
         self.chunk_bytes = (self.chunk_bytes * 2).min(CHUNK_BYTES_MAX);
-        let mut chunk = chunk;
         if let Some(limit) = &mut self.limit {
             // It may have been set while they were read.
             if chunk.len() as u64 > *limit {
-                chunk = part(&chunk, 0..*limit as usize, self.spec.keys_only);
+                chunk = part(&chunk, 0..*limit as usize, self.cursor.spec().keys_only);
+                if let Some(last) = chunk.len().checked_sub(1) {
+                    self.state = State::Ready;
+                    self.cursor.seek_beyond(chunk.entry(last).0);
+                }
             }
             *limit -= chunk.len() as u64;
-        }
-        if more && self.limit != Some(0) {
-            self.state = State::Ready(cursor);
+            if *limit == 0 {
+                self.cursor.close();
+            }
         }
         (!chunk.is_empty()).then_some(chunk)
     }
@@ -348,14 +468,15 @@ impl Stream for Scan {
 
 impl FusedStream for Scan {
     fn is_terminated(&self) -> bool {
-        matches!(self.state, State::Ended) && self.position == self.current.len()
+        let is_over = matches!(self.state, State::Ended) || self.limit == Some(0);
+        is_over && self.position == self.current.len()
     }
 }
 
 impl fmt::Debug for Scan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scan")
-            .field("reverse", &self.spec.reverse)
+            .field("reverse", &self.cursor.spec().reverse)
             .field("limit", &self.limit)
             .finish_non_exhaustive()
     }

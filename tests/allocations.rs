@@ -96,3 +96,47 @@ fn a_snapshot_allocates_what_its_clones_share() {
         db.close().await.unwrap();
     });
 }
+
+/// Goal: a scan of a hundred entries that are in memory takes its memory at once, and not with each
+/// entry; one that goes on elsewhere keeps what it has.
+///
+/// Planted: a chunk that grows with its entries; a seek that opens the layers again.
+#[test]
+fn a_short_scan_takes_its_memory_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    futures::executor::block_on(async {
+        let db = Db::builder(dir.path()).open().await.unwrap();
+        for key in 0..2000_u32 {
+            db.put(key.to_be_bytes(), [1; 100]).await.unwrap();
+        }
+        db.flush().await.unwrap();
+        db.compact().await.unwrap();
+        // From here on the blocks are in the cache.
+        let mut scan = db.scan(..);
+        while scan.next_chunk().await.unwrap().is_some() {}
+        let chunk = allocations(async {
+            let mut scan = db.scan(&700_u32.to_be_bytes()[..]..).limit(100);
+            assert_eq!(scan.next_chunk().await.unwrap().unwrap().len(), 100);
+            assert!(scan.next_chunk().await.unwrap().is_none());
+        });
+        let chunk = chunk.await;
+        assert!(chunk <= 8, "{chunk} allocations for a chunk");
+        let mut scan = db.scan(..);
+        let lent = allocations(async {
+            for _ in 0..100 {
+                assert!(scan.next_entry().await.unwrap().is_some());
+            }
+        });
+        let lent = lent.await;
+        assert!(lent <= 8, "{lent} allocations for entries that are lent");
+        let sought = allocations(async {
+            for key in 0..500_u32 {
+                scan.seek((key * 7919 % 1900).to_be_bytes());
+                assert!(scan.next_entry().await.unwrap().is_some());
+            }
+        });
+        let sought = sought.await;
+        assert!(sought <= 8, "{sought} allocations in 500 seeks of one scan");
+        db.close().await.unwrap();
+    });
+}

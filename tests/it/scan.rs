@@ -3,9 +3,12 @@ use crate::kit::chance::Chance;
 use crate::kit::disk::collect;
 use crate::kit::oracle::{Entries, Map};
 use crate::kit::settings;
+use futures::stream::FusedStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use sluicedb::{Chunk, Db, Durability, Options, Scan, WriteBatch};
 use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_test::assert_ready_ok;
 use tokio_test::task::spawn;
 
@@ -155,7 +158,15 @@ fn chunks_and_single_entries_mix() {
             let mut turn = 0;
             loop {
                 turn += 1;
-                if turn % 3 == 0 {
+                if turn % 5 == 0 {
+                    for _ in 0..turn % 90 {
+                        if let Some((key, value)) = scan.next_entry().await.unwrap() {
+                            found.push(String::from_utf8(key.to_vec()).unwrap());
+                            let n: usize = found.last().unwrap()[1..].parse().unwrap();
+                            assert_eq!(value, [n as u8; 30]);
+                        }
+                    }
+                } else if turn % 3 == 0 {
                     let Some(chunk) = scan.next_chunk().await.unwrap() else { break };
                     assert!(!chunk.is_empty());
                     take_chunk(&chunk, &mut found);
@@ -176,14 +187,61 @@ fn chunks_and_single_entries_mix() {
         }
         assert_eq!(found, wanted);
     }
-    // A limit is kept across both ways.
-    let mut scan = db.scan(..).limit(5);
+    // A limit is kept across all ways.
+    let mut scan = db.scan(..).limit(7);
     block_on(async {
+        assert_eq!(scan.next_entry().await.unwrap().unwrap().0, b"k00000");
         assert!(scan.next().await.is_some());
-        let chunk = scan.next_chunk().await.unwrap().unwrap();
-        assert_eq!(chunk.len(), 4);
-        assert!(scan.next_chunk().await.unwrap().is_none());
+        let chunk = scan.next_chunk().await.unwrap();
+        assert!(chunk.is_none_or(|chunk| chunk.len() <= 5));
+        while scan.next_entry().await.unwrap().is_some() {}
+        assert!(scan.next_chunk().await.unwrap().is_none() && scan.is_terminated());
     });
+    let mut lent = db.scan("k00010"..).limit(3).keys_only();
+    block_on(async {
+        let mut keys = Vec::new();
+        while let Some((key, value)) = lent.next_entry().await.unwrap() {
+            assert!(value.is_empty());
+            keys.push(key.to_vec());
+        }
+        assert_eq!(keys, [b"k00010", b"k00011", b"k00012"]);
+        assert!(lent.next_entry().await.unwrap().is_none());
+    });
+}
+
+/// Goal: whoever takes very many entries one by one lets other tasks run in between.
+///
+/// Planted: entries that are lent without counting.
+#[test]
+fn entries_that_are_lent_leave_room_for_others() {
+    let home = Home::new();
+    let db = many(&home, 3_000);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (others, seen) = runtime.block_on(async move {
+        let others = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::clone(&others);
+        let counting = tokio::spawn(async move {
+            loop {
+                counts.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let walk = tokio::spawn(async move {
+            let mut seen = 0;
+            for _ in 0..20 {
+                let mut scan = db.scan(..);
+                while scan.next_entry().await.unwrap().is_some() {
+                    seen += 1;
+                }
+            }
+            seen
+        });
+        let seen = walk.await.unwrap();
+        counting.abort();
+        (others.load(Ordering::Relaxed), seen)
+    });
+    assert_eq!(seen, 60_000);
+    assert!(others > 3, "{others} turns of others");
 }
 
 #[test]
@@ -270,8 +328,18 @@ fn cold_blocks_are_scanned_by_another_thread() {
     });
     drop(db);
     let db = held.open();
+    block_on(async {
+        let mut scan = db.scan("k00400"..);
+        for n in 400..500 {
+            let (key, value) = scan.next_entry().await.unwrap().unwrap();
+            assert_eq!((key, value), (format!("k{n:05}").as_bytes(), &[n as u8; 30][..]));
+        }
+        assert!(scan.next_entry().await.unwrap().is_none());
+    });
+    let lent = db.stats().cold_reads;
+    assert!(lent > 0);
     assert_eq!(keys(db.scan(..)).len(), 500);
-    assert!(db.stats().cold_reads > 0);
+    assert!(db.stats().cold_reads > lent);
     assert_eq!(keys(db.scan("k00100".."k00110").rev()).len(), 10);
     assert_eq!(block_on(db.get("k00400")).unwrap().unwrap()[..], [144; 30]);
 }

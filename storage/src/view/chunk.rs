@@ -3,6 +3,10 @@
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// Memory is taken ahead for so much at most.
+const ENTRIES_FORESEEN_MAX: usize = 4096;
+const BYTES_FORESEEN_MAX: usize = 256 << 10;
+
 /// Collects entries. Reusable: `freeze` leaves it empty.
 #[derive(Debug, Default)]
 pub struct ChunkBuilder {
@@ -23,6 +27,22 @@ impl ChunkBuilder {
     pub fn with_capacity(bytes: usize, entries: usize) -> Self {
         let (data, ends) = (Vec::with_capacity(bytes), Vec::with_capacity(entries));
         Self { data, ends, lengths: Vec::new() }
+    }
+
+    /// Before the first of up to `entries_max` entries, which are about as long as this one, and
+    /// have about `bytes_max` bytes: takes the memory for them at once.
+    #[inline]
+    pub fn make_room(&mut self, entry_bytes: usize, bytes_max: usize, entries_max: usize) {
+        if self.ends.capacity() == 0 {
+            self.take_room(entry_bytes.max(1), bytes_max, entries_max);
+        }
+    }
+
+    #[cold]
+    fn take_room(&mut self, entry_bytes: usize, bytes_max: usize, entries_max: usize) {
+        let entries = entries_max.min(bytes_max / entry_bytes + 1).min(ENTRIES_FORESEEN_MAX);
+        self.ends.reserve_exact(entries);
+        self.data.reserve_exact((entries * entry_bytes).min(BYTES_FORESEEN_MAX));
     }
 
     /// Appends an entry.
@@ -79,8 +99,8 @@ impl ChunkBuilder {
     /// The entries as a chunk; the builder is empty afterwards.
     pub fn freeze(&mut self) -> Chunk {
         let data = Bytes::from(std::mem::take(&mut self.data));
-        let ends = std::mem::take(&mut self.ends).into();
-        Chunk { data, ends, lengths: std::mem::take(&mut self.lengths).into() }
+        let (ends, lengths) = (std::mem::take(&mut self.ends), std::mem::take(&mut self.lengths));
+        Chunk { data, places: (!ends.is_empty()).then(|| Arc::new(Places { ends, lengths })) }
     }
 }
 
@@ -88,20 +108,32 @@ impl ChunkBuilder {
 #[derive(Clone, Debug, Default)]
 pub struct Chunk {
     data: Bytes,
-    ends: Arc<[(u32, u32)]>,
-    /// In a scan of keys: of the values. Else empty.
-    lengths: Arc<[u32]>,
+    /// `None` without entries.
+    places: Option<Arc<Places>>,
+}
+
+#[derive(Debug)]
+struct Places {
+    /// Where each entry's key and value end.
+    ends: Vec<(u32, u32)>,
+    /// In a scan of keys: how long the values are. Else empty.
+    lengths: Vec<u32>,
 }
 
 impl Chunk {
+    #[inline]
+    fn ends(&self) -> &[(u32, u32)] {
+        self.places.as_ref().map_or(&[], |places| &places.ends)
+    }
+
     /// How many entries it has.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.ends().len()
     }
 
     /// Has it no entry?
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.places.is_none()
     }
 
     /// Bytes of all keys and values.
@@ -111,19 +143,19 @@ impl Chunk {
 
     #[inline]
     fn start(&self, index: usize) -> usize {
-        if index == 0 { 0 } else { self.ends[index - 1].1 as usize }
+        if index == 0 { 0 } else { self.ends()[index - 1].1 as usize }
     }
 
     /// A key. Panics beyond the end.
     #[inline]
     pub fn key(&self, index: usize) -> Bytes {
-        self.data.slice(self.start(index)..self.ends[index].0 as usize)
+        self.data.slice(self.start(index)..self.ends()[index].0 as usize)
     }
 
     /// A value; empty in a scan of keys. Panics beyond the end.
     #[inline]
     pub fn value(&self, index: usize) -> Bytes {
-        let (key_end, end) = self.ends[index];
+        let (key_end, end) = self.ends()[index];
         self.data.slice(key_end as usize..end as usize)
     }
 
@@ -131,14 +163,15 @@ impl Chunk {
     /// end.
     #[inline]
     pub fn value_len(&self, index: usize) -> usize {
-        let (key_end, end) = self.ends[index];
-        self.lengths.get(index).map_or((end - key_end) as usize, |length| *length as usize)
+        let (key_end, end) = self.ends()[index];
+        let length = self.places.as_ref().and_then(|places| places.lengths.get(index));
+        length.map_or((end - key_end) as usize, |length| *length as usize)
     }
 
     /// A key and a value, borrowed. Panics beyond the end.
     #[inline]
     pub fn entry(&self, index: usize) -> (&[u8], &[u8]) {
-        let (key_end, end) = self.ends[index];
+        let (key_end, end) = self.ends()[index];
         let (key_end, end) = (key_end as usize, end as usize);
         (&self.data[self.start(index)..key_end], &self.data[key_end..end])
     }

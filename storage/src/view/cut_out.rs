@@ -16,30 +16,35 @@ pub(super) fn find<'a>(spans: &'a [Span], key: &[u8]) -> Option<&'a Span> {
 #[derive(Debug)]
 pub struct CutOut<C> {
     cursor: C,
-    /// Ascending, and apart from each other.
-    spans: Arc<[Span]>,
+    /// Ascending, and apart from each other; `None` if there are none.
+    spans: Option<Arc<[Span]>>,
 }
 
 impl<C: Cursor> CutOut<C> {
     /// `cursor` without `spans`, which ascend and are apart from each other.
     pub fn new(cursor: C, spans: Arc<[Span]>) -> Self {
-        Self { cursor, spans }
+        Self { cursor, spans: Some(spans).filter(|spans| !spans.is_empty()) }
+    }
+
+    /// `cursor`, of which nothing is cut out.
+    pub(super) fn whole(cursor: C) -> Self {
+        Self { cursor, spans: None }
     }
 
     #[inline]
     fn leave_forward(&mut self) -> Result<()> {
-        if self.spans.is_empty() { Ok(()) } else { self.seek_behind() }
+        if self.spans.is_none() { Ok(()) } else { self.seek_behind() }
     }
 
     #[inline]
     fn leave_backward(&mut self) -> Result<()> {
-        if self.spans.is_empty() { Ok(()) } else { self.seek_in_front() }
+        if self.spans.is_none() { Ok(()) } else { self.seek_in_front() }
     }
 
     #[cold]
     fn seek_behind(&mut self) -> Result<()> {
         while self.cursor.valid()
-            && let Some(span) = find(&self.spans, self.cursor.key())
+            && let Some(span) = find(self.spans.as_deref().unwrap_or_default(), self.cursor.key())
         {
             if let Some(hi) = &span.hi {
                 self.cursor.seek(hi)?;
@@ -54,7 +59,7 @@ impl<C: Cursor> CutOut<C> {
     #[cold]
     fn seek_in_front(&mut self) -> Result<()> {
         while self.cursor.valid()
-            && let Some(span) = find(&self.spans, self.cursor.key())
+            && let Some(span) = find(self.spans.as_deref().unwrap_or_default(), self.cursor.key())
         {
             self.cursor.seek_before(&span.lo)?;
         }

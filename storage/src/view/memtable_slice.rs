@@ -54,7 +54,12 @@ impl MemtableSlice {
 
     /// A walk over what a reader at `upto` sees of it.
     pub fn cursor(&self, upto: Seqno) -> MemtableSliceCursor {
-        CutOut::new(self.table.cursor(upto), Arc::clone(&self.cut_out))
+        let cursor = self.table.cursor(upto);
+        if self.cut_out.is_empty() {
+            // An empty list has a count of holders, too, which all readers would write to.
+            return CutOut::whole(cursor);
+        }
+        CutOut::new(cursor, Arc::clone(&self.cut_out))
     }
 }
 

@@ -22,6 +22,7 @@ mod scan;
 mod source;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod whole;
 
 pub use chunk::{Chunk, ChunkBuilder};
@@ -30,7 +31,7 @@ pub use get::{ReadAt, contains_key, get, value_len};
 pub use cut_out::CutOut;
 pub use memtable_slice::{MemtableSlice, MemtableSliceCursor};
 pub use own_writes::{Own, OwnWrites, OwnWritesCursor};
-pub use scan::{ScanCursor, ScanSpec};
+pub use scan::{Advanced, ScanCursor, ScanSpec};
 pub use whole::{Stack, Worth};
 
 use crate::error::{Error, Result};

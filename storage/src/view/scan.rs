@@ -1,26 +1,27 @@
-//! Walking a span in key order, across layers and ranges, into chunks.
+//! Walking a span in key order, across layers and ranges: into chunks, or entry by entry.
 //!
 //! Each live key of the view comes out once, in order. Tombstones do not come out. A cursor is
 //! owned and `Send`.
 //!
-//! When a block is cold and the cursor may not wait, `fill` says `WouldBlock` and keeps what it
-//! has. Allow it to wait (`set_tier`), on another thread, and fill again. The walk goes on after
-//! the last key that was looked at, whether or not that key came out. So every call gets further,
-//! and a walk ends, however many tombstones lie on its way.
+//! When a block is cold and the cursor may not wait, `fill` and `advance` say `WouldBlock`. What
+//! came out stays good. Allow it to wait (`set_tier`), or fork it and let the fork wait on another
+//! thread, and go on. The walk goes on after the last key that was looked at, whether or not that
+//! key came out. So every call gets further, and a walk ends, however many tombstones lie on its
+//! way.
 
-use super::source::{self, Walker};
-use super::{ChunkBuilder, RangeEntry, Superversion, View};
+use super::source::{self, Source, Walker, each_source};
+use super::turn::{End, Inside, Start, Stop, Turn, first_range, seek};
+use super::{ChunkBuilder, View};
 use crate::error::Result;
 use crate::iter::Cursor;
-use crate::key::{Kind, Seqno, Span};
+use crate::key::Span;
 use crate::keyspace::{KeyspaceId, no_keyspace};
-use crate::memtable::PASSED_MAX;
 use crate::table::ReadTier;
 use std::fmt;
 
 /// A chunk ends at this many bytes, whatever the caller allows.
 const CHUNK_BYTES_CAP: usize = 1 << 30;
-/// `fill` returns after looking at this many keys even if most were deleted or younger than the
+/// A call returns after looking at this many keys even if most were deleted or younger than the
 /// view, so that its time is bounded.
 const STEPS_MAX: usize = 4096;
 
@@ -39,6 +40,8 @@ pub struct ScanSpec {
     pub fill_cache: bool,
     /// How far to read ahead, in bytes.
     pub readahead_bytes: usize,
+    /// How many entries will be taken, if that is known. It bounds what is read ahead, and no more.
+    pub entries_wanted: Option<u64>,
 }
 
 impl ScanSpec {
@@ -51,29 +54,46 @@ impl ScanSpec {
             keys_only: false,
             fill_cache: true,
             readahead_bytes: 128 << 10,
+            entries_wanted: None,
         }
     }
 }
 
 /// A position in a view.
 pub struct ScanCursor {
-    /// The layers of the range that is walked, positioned on the next entry; `None` before the
-    /// first seek, after an error and after `set_tier`. Goes before the view, whose table handles
-    /// see to it that a file is closed when it is removed: the last to close it would free its
-    /// blocks, and may be an executor.
+    /// The layers of the range that is walked; `None` where they are to be opened. Goes before the
+    /// view, whose table handles see to it that a file is closed when it is removed: the last to
+    /// close it would free its blocks, and may be an executor.
     walker: Option<Walker>,
+    /// Does it stand on the next entry? Else it is put there, by `start`.
+    is_placed: bool,
+    /// It stands on an entry that `advance` has handed out.
+    is_lent: bool,
     view: View,
     spec: ScanSpec,
     tier: ReadTier,
-    /// That range, by index.
-    range: usize,
-    /// What of the span is in it: its memtables may have more.
-    inside: Span,
-    /// Continue after this key.
-    last: Option<Vec<u8>>,
-    /// The last key that this `fill` looked at and did not put out; empty if there is none.
+    /// That range, by index; `None` before the first step.
+    range: Option<usize>,
+    /// Where the walk over it ends. Right once the walker is in place.
+    end: End,
+    /// Where the walk goes on, unless the walker is in place.
+    start: Start,
+    /// The key that `start` means.
+    last: Vec<u8>,
+    /// The last key that this call looked at and did not put out; empty if there is none.
     passed: Vec<u8>,
     done: bool,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advanced {
+    /// The cursor stands on an entry: see `entry`.
+    Entry,
+    /// It has looked at very many keys that do not come out. Let others run, and call again.
+    Rest,
+    /// The walk is over.
+    End,
 }
 
 impl fmt::Debug for ScanCursor {
@@ -88,31 +108,126 @@ impl fmt::Debug for ScanCursor {
     }
 }
 
-/// Why a walk over one range stopped.
-enum Stop {
-    /// The chunk is full, or the turn is over.
-    Full,
-    /// There is nothing more in this range.
-    RangeEnd,
+/// Calls with the walker's cursor, compiled once per kind of cursor.
+macro_rules! each_walker {
+    ($walker:expr, $cursor:ident => $call:expr) => {
+        match $walker {
+            Walker::One(source) => each_source!(source, $cursor => $call),
+            Walker::Many($cursor) => $call,
+        }
+    };
 }
 
 impl ScanCursor {
     /// Over `view`. Does nothing yet.
     pub fn new(view: View, spec: ScanSpec, tier: ReadTier) -> Self {
-        // A view of before there was the keyspace shows nothing of it.
-        let first = first_range(&view.superversion, &spec);
-        let (range, done) = (first.unwrap_or_default(), spec.span.is_empty() || first.is_none());
-        let inside = spec.span.clone();
-        let (walker, last, passed) = (None, None, Vec::new());
-        Self { walker, view, spec, tier, range, inside, last, passed, done }
+        Self {
+            walker: None,
+            is_placed: false,
+            is_lent: false,
+            view,
+            spec,
+            tier,
+            range: None,
+            end: End::Open,
+            start: Start::Bound,
+            last: Vec::new(),
+            passed: Vec::new(),
+            done: false,
+        }
     }
 
-    /// From now on, may it wait for the disk? The next `fill` seeks again.
+    /// What it walks.
+    pub fn spec(&self) -> &ScanSpec {
+        &self.spec
+    }
+
+    /// What it walks, to be changed before the first step.
+    pub fn spec_mut(&mut self) -> &mut ScanSpec {
+        &mut self.spec
+    }
+
+    /// Another cursor where this one is. It has opened nothing.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        self.note_place();
+        Self {
+            range: self.range,
+            start: self.start,
+            last: self.last.clone(),
+            done: self.done,
+            ..Self::new(self.view.clone(), self.spec.clone(), self.tier)
+        }
+    }
+
+    /// From now on, may it wait for the disk? Layers are opened again where that changes.
     pub fn set_tier(&mut self, tier: ReadTier) {
         if self.tier != tier {
+            self.close();
             self.tier = tier;
-            // `last` has the position.
+        }
+    }
+
+    /// Lets go of the layers, and of the memory that they pin. The next step opens them again.
+    pub fn close(&mut self) {
+        self.note_place();
+        self.walker = None;
+        self.is_placed = false;
+        self.is_lent = false;
+    }
+
+    /// Goes on at `key`, or beyond it if the span has no such entry: forward or back, also after
+    /// the end or an error. What lies outside of the span stays outside. Layers that are open stay
+    /// open.
+    pub fn seek(&mut self, key: &[u8]) {
+        self.go_on(key, Start::At);
+    }
+
+    /// Goes on beyond `key`, as `seek` goes on at one.
+    pub fn seek_beyond(&mut self, key: &[u8]) {
+        self.go_on(key, Start::After);
+    }
+
+    fn go_on(&mut self, key: &[u8], start: Start) {
+        self.is_placed = false;
+        self.is_lent = false;
+        let span = &self.spec.span;
+        let is_above = span.hi.as_ref().is_some_and(|hi| key >= &hi[..]);
+        let is_below = key < &span.lo[..];
+        let (is_behind, is_in_front) =
+            if self.spec.reverse { (is_below, is_above) } else { (is_above, is_below) };
+        self.done = is_behind || span.is_empty();
+        if self.done {
             self.walker = None;
+            return;
+        }
+        let superversion = &self.view.superversion;
+        let range = if is_in_front {
+            self.start = Start::Bound;
+            first_range(superversion, &self.spec)
+        } else {
+            self.start = start;
+            self.last.clear();
+            self.last.extend_from_slice(key);
+            superversion.route_index(self.spec.keyspace, key)
+        };
+        if range != self.range {
+            self.walker = None;
+            self.range = range;
+        }
+    }
+
+    /// Notes where the walker stands, which may go then.
+    fn note_place(&mut self) {
+        let Some(walker) = self.walker.as_ref().filter(|_| self.is_placed) else { return };
+        let (valid, key) = each_walker!(walker, c => {
+            let valid = c.valid();
+            (valid, if valid { c.key() } else { &[] })
+        });
+        if valid {
+            self.start = if self.is_lent { Start::After } else { Start::At };
+            self.last.clear();
+            self.last.extend_from_slice(key);
         }
     }
 
@@ -120,27 +235,61 @@ impl ScanCursor {
     /// amount of work is done. `Ok(false)` when the walk is over; `Ok(true)` otherwise, also with
     /// nothing appended (a stretch of tombstones, or of younger keys): call again.
     ///
-    /// After an error what was appended stays good, and the next call continues after it.
+    /// # Errors
+    /// What was appended stays good, and the next call continues after it.
     pub fn fill(
         &mut self,
         out: &mut ChunkBuilder,
         bytes_max: usize,
         entries_max: usize,
     ) -> Result<bool> {
-        if self.view.superversion.keyspaces.has_gone(self.spec.keyspace) {
-            return Err(no_keyspace());
-        }
+        self.check_keyspace()?;
         let before = out.len();
         let result = self.fill_some(out, bytes_max.min(CHUNK_BYTES_CAP), entries_max);
-        self.remember(out.last_key().filter(|_| out.len() > before));
         if result.is_err() {
-            self.walker = None;
+            self.give_up(out.last_key().filter(|_| out.len() > before));
         }
+        self.passed.clear();
         result
     }
 
-    /// The walk continues after what was looked at last: `came_out`, or what was passed after it.
-    fn remember(&mut self, came_out: Option<&[u8]>) {
+    /// Steps to the next entry; `entry` shows it until the next call. It copies nothing but the
+    /// key.
+    ///
+    /// # Errors
+    /// The next call continues where this one came to.
+    pub fn advance(&mut self) -> Result<Advanced> {
+        let result = self.advance_some();
+        if result.is_err() {
+            self.give_up(None);
+        }
+        self.passed.clear();
+        result
+    }
+
+    /// The entry that `advance` came to. In a walk over keys the value is empty.
+    ///
+    /// # Panics
+    /// If the last call was not an `advance` that came to an entry.
+    #[inline]
+    pub fn entry(&self) -> (&[u8], &[u8]) {
+        assert!(self.is_lent, "advance has come to an entry");
+        let walker = self.walker.as_ref().expect("the entry is lent by a walker");
+        let keys_only = self.spec.keys_only;
+        each_walker!(walker, c => (c.key(), if keys_only { &[] } else { c.value() }))
+    }
+
+    fn check_keyspace(&self) -> Result<()> {
+        if self.view.superversion.keyspaces.has_gone(self.spec.keyspace) {
+            return Err(no_keyspace());
+        }
+        Ok(())
+    }
+
+    /// After an error the walk continues after what was looked at last: `came_out`, or what was
+    /// passed after it.
+    #[cold]
+    fn give_up(&mut self, came_out: Option<&[u8]>) {
         let passed = Some(&self.passed[..]).filter(|passed| !passed.is_empty());
         let looked_at = if self.spec.reverse {
             came_out.into_iter().chain(passed).min()
@@ -148,11 +297,13 @@ impl ScanCursor {
             came_out.max(passed)
         };
         if let Some(key) = looked_at {
-            let last = self.last.get_or_insert_default();
-            last.clear();
-            last.extend_from_slice(key);
+            self.start = Start::After;
+            self.last.clear();
+            self.last.extend_from_slice(key);
         }
-        self.passed.clear();
+        self.walker = None;
+        self.is_placed = false;
+        self.is_lent = false;
     }
 
     fn fill_some(
@@ -162,172 +313,135 @@ impl ScanCursor {
         entries_max: usize,
     ) -> Result<bool> {
         let mut steps = STEPS_MAX.max(entries_max.saturating_mul(2).min(STEPS_MAX * 16));
+        self.leave_lent()?;
         while !self.done {
             if out.len() >= entries_max || out.bytes() >= bytes_max || steps == 0 {
                 return Ok(true);
             }
-            if self.walker.is_none() && !self.enter()? {
+            if !self.is_placed && !self.enter()? {
                 self.leave();
                 continue;
             }
-            let mut turn = Turn {
-                spec: &self.spec,
-                inside: &self.inside,
-                upto: self.view.upto,
-                bytes_max,
-                entries_max,
-                steps: &mut steps,
-                passed: &mut self.passed,
-            };
-            let stop = match self.walker.as_mut().expect("entered") {
-                Walker::One(cursor) => match cursor {
-                    source::Source::Own(c) => turn.drain(c, out),
-                    source::Source::Under(c) => turn.drain(c, out),
-                    source::Source::Memory(c) => turn.drain(c, out),
-                    source::Source::Slice(c) => turn.drain(c, out),
-                    source::Source::Run(c) => turn.drain(c, out),
-                },
-                Walker::Many(c) => turn.drain(c, out),
-            }?;
-            if let Stop::RangeEnd = stop {
+            let (walker, mut turn) = self.turn();
+            let steps = &mut steps;
+            let stop = each_walker!(walker, c => turn.drain(c, out, bytes_max, entries_max, steps));
+            if let Stop::RangeEnd = stop? {
                 self.leave();
             }
         }
         Ok(false)
     }
 
-    /// Opens the layers of the current range and seeks; false if no layer has anything.
-    fn enter(&mut self) -> Result<bool> {
-        let range = &self.view.superversion.ranges[self.range];
-        self.inside = self.spec.span.intersection(range.span());
-        let opened =
-            source::open(range, self.view.own.as_ref(), self.view.upto, &self.spec, self.tier)?;
-        let Some(mut walker) = opened else { return Ok(false) };
-        // What this call appended before is in other ranges: `last` is enough to seek in this one.
-        let after = self.last.as_deref();
-        match &mut walker {
-            Walker::One(cursor) => seek(cursor, &self.inside, self.spec.reverse, after)?,
-            Walker::Many(cursor) => seek(cursor, &self.inside, self.spec.reverse, after)?,
+    fn advance_some(&mut self) -> Result<Advanced> {
+        self.leave_lent()?;
+        let mut steps = STEPS_MAX;
+        while !self.done {
+            if steps == 0 {
+                return Ok(Advanced::Rest);
+            }
+            if !self.is_placed {
+                self.check_keyspace()?;
+                if !self.enter()? {
+                    self.leave();
+                    continue;
+                }
+            }
+            let (walker, mut turn) = self.turn();
+            let steps = &mut steps;
+            match each_walker!(walker, c => turn.find(c, steps))? {
+                Stop::Entry => {
+                    self.is_lent = true;
+                    return Ok(Advanced::Entry);
+                }
+                Stop::Full => {}
+                Stop::RangeEnd => self.leave(),
+            }
         }
-        self.walker = Some(walker);
+        Ok(Advanced::End)
+    }
+
+    /// Steps off an entry that is lent.
+    #[inline]
+    fn leave_lent(&mut self) -> Result<()> {
+        if !self.is_lent {
+            return Ok(());
+        }
+        self.is_lent = false;
+        let walker = self.walker.as_mut().expect("the entry is lent by a walker");
+        let (passed, reverse) = (&mut self.passed, self.spec.reverse);
+        each_walker!(walker, c => {
+            // The step may fail, and the key is gone then.
+            passed.clear();
+            passed.extend_from_slice(c.key());
+            if reverse { c.prev() } else { c.next() }
+        })
+    }
+
+    /// Puts the walker where the walk goes on in this range, opening its layers if they are not;
+    /// false if no layer has anything.
+    fn enter(&mut self) -> Result<bool> {
+        let range = match self.range {
+            Some(range) => range,
+            // A view of before there was the keyspace shows nothing of it.
+            None => match first_range(&self.view.superversion, &self.spec) {
+                Some(first) if !self.spec.span.is_empty() => *self.range.insert(first),
+                _ => return Ok(false),
+            },
+        };
+        let entry = &self.view.superversion.ranges[range];
+        if self.walker.is_none() {
+            let own = self.view.own.as_ref();
+            self.walker = source::open(entry, own, self.view.upto, &self.spec, self.tier)?;
+        }
+        let Some(walker) = &mut self.walker else { return Ok(false) };
+        let inside = Inside::of(entry, &self.spec);
+        // What this call appended before is in other ranges: `last` is enough to seek in this one.
+        let (start, last, reverse) = (self.start, &self.last[..], self.spec.reverse);
+        each_walker!(walker, c => seek(c, &inside, reverse, start, last))?;
+        self.end = inside.end(&self.spec);
+        self.is_placed = true;
         Ok(true)
+    }
+
+    /// What a call walks in the range that was entered.
+    #[inline]
+    fn turn(&mut self) -> (&mut Walker, Turn<'_>) {
+        fn end(span: &Span, reverse: bool) -> Option<&[u8]> {
+            if reverse { Some(&span.lo) } else { span.hi.as_deref() }
+        }
+        let (reverse, keys_only) = (self.spec.reverse, self.spec.keys_only);
+        let bound = match self.end {
+            End::Open => None,
+            End::OfSpan => end(&self.spec.span, reverse),
+            End::OfRange => {
+                let range = self.range.expect("a range was entered");
+                end(self.view.superversion.ranges[range].span(), reverse)
+            }
+        };
+        let upto = self.view.upto;
+        let turn = Turn { reverse, keys_only, bound, upto, passed: &mut self.passed };
+        (self.walker.as_mut().expect("a range was entered"), turn)
     }
 
     /// Goes on to the next range in the direction of travel.
     fn leave(&mut self) {
         self.walker = None;
-        let span = self.view.superversion.ranges[self.range].span();
+        self.is_placed = false;
+        let Some(range) = self.range else {
+            self.done = true;
+            return;
+        };
+        let span = self.view.superversion.ranges[range].span();
         if self.spec.reverse {
             self.done = span.lo.is_empty() || span.lo <= self.spec.span.lo;
-            self.range = self.range.saturating_sub(1);
+            self.range = Some(range.saturating_sub(1));
         } else {
             self.done = match (&span.hi, &self.spec.span.hi) {
                 (None, _) => true,
                 (Some(end), Some(hi)) => end >= hi,
                 (Some(_), None) => false,
             };
-            self.range += 1;
+            self.range = Some(range + 1);
         }
-    }
-}
-
-/// The range that a walk starts in; none if there is no such keyspace.
-fn first_range<O>(superversion: &Superversion<O>, spec: &ScanSpec) -> Option<usize> {
-    let ScanSpec { keyspace, span, reverse, .. } = spec;
-    match &span.hi {
-        _ if !reverse => superversion.route_index(*keyspace, &span.lo),
-        None => {
-            let theirs = |range: &RangeEntry<O>| range.stable.keyspace <= *keyspace;
-            let last = superversion.ranges.partition_point(theirs).checked_sub(1)?;
-            (superversion.ranges[last].stable.keyspace == *keyspace).then_some(last)
-        }
-        Some(hi) => {
-            let at = superversion.route_index(*keyspace, hi)?;
-            // `hi` is outside the span: if it opens a range, that range is not needed.
-            let opens = !hi.is_empty() && superversion.ranges[at].span().lo == *hi;
-            Some(if opens { at - 1 } else { at })
-        }
-    }
-}
-
-/// Moves to the first entry inside the span, in the direction of travel, that lies beyond `after`,
-/// if that is in the span as well.
-fn seek<C: Cursor>(
-    cursor: &mut C,
-    inside: &Span,
-    reverse: bool,
-    after: Option<&[u8]>,
-) -> Result<()> {
-    if reverse {
-        let below = |last: &&[u8]| inside.hi.as_ref().is_none_or(|hi| last < &&hi[..]);
-        return match (after.filter(below), &inside.hi) {
-            (Some(last), _) => cursor.seek_before(last),
-            (None, Some(hi)) => cursor.seek_before(hi),
-            (None, None) => cursor.seek_last(),
-        };
-    }
-    match after.filter(|last| *last >= &inside.lo[..]) {
-        Some(last) => {
-            cursor.seek(last)?;
-            if cursor.valid() && cursor.key() == last {
-                cursor.next()?;
-            }
-            Ok(())
-        }
-        None if inside.lo.is_empty() => cursor.seek_first(),
-        None => cursor.seek(&inside.lo),
-    }
-}
-
-/// What one call may do, and how far it has come.
-struct Turn<'a> {
-    spec: &'a ScanSpec,
-    inside: &'a Span,
-    upto: Seqno,
-    bytes_max: usize,
-    entries_max: usize,
-    /// Entries that it may still look at.
-    steps: &'a mut usize,
-    passed: &'a mut Vec<u8>,
-}
-
-impl Turn<'_> {
-    /// The hot loop, compiled once per kind of cursor.
-    fn drain<C: Cursor>(&mut self, cursor: &mut C, out: &mut ChunkBuilder) -> Result<Stop> {
-        let (spec, inside) = (self.spec, self.inside);
-        let lo = (spec.reverse && !inside.lo.is_empty()).then_some(&inside.lo);
-        let hi = if spec.reverse { None } else { inside.hi.as_ref() };
-        while cursor.valid() {
-            if out.len() >= self.entries_max || out.bytes() >= self.bytes_max || *self.steps == 0 {
-                return Ok(Stop::Full);
-            }
-            *self.steps -= 1;
-            let key = cursor.key();
-            if hi.is_some_and(|hi| key >= &hi[..]) || lo.is_some_and(|lo| key < &lo[..]) {
-                return Ok(Stop::RangeEnd);
-            }
-            debug_assert!(cursor.seqno() <= self.upto, "a layer shows nothing above the view");
-            if cursor.kind() == Kind::Put {
-                if spec.keys_only {
-                    out.push_key(key, cursor.value().len());
-                } else {
-                    out.push(key, cursor.value());
-                }
-            } else {
-                if cursor.seqno() == Seqno::ZERO {
-                    // It rests, after so many keys.
-                    *self.steps = self.steps.saturating_sub(PASSED_MAX);
-                }
-                // The next step may fail, and the key is gone then.
-                self.passed.clear();
-                self.passed.extend_from_slice(key);
-            }
-            if spec.reverse {
-                cursor.prev()?;
-            } else {
-                cursor.next()?;
-            }
-        }
-        Ok(Stop::RangeEnd)
     }
 }

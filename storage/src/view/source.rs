@@ -21,7 +21,8 @@ pub(super) enum Source {
     Run(ConcatCursor<RunParts>),
 }
 
-macro_rules! each {
+/// Calls with the cursor of a source.
+macro_rules! each_source {
     ($self:expr, $cursor:ident => $call:expr) => {
         match $self {
             Source::Own($cursor) => $call,
@@ -33,46 +34,48 @@ macro_rules! each {
     };
 }
 
+pub(super) use each_source;
+
 impl Cursor for Source {
     #[inline]
     fn valid(&self) -> bool {
-        each!(self, cursor => cursor.valid())
+        each_source!(self, cursor => cursor.valid())
     }
     #[inline]
     fn key(&self) -> &[u8] {
-        each!(self, cursor => cursor.key())
+        each_source!(self, cursor => cursor.key())
     }
     #[inline]
     fn seqno(&self) -> Seqno {
-        each!(self, cursor => cursor.seqno())
+        each_source!(self, cursor => cursor.seqno())
     }
     #[inline]
     fn kind(&self) -> Kind {
-        each!(self, cursor => cursor.kind())
+        each_source!(self, cursor => cursor.kind())
     }
     #[inline]
     fn value(&self) -> &[u8] {
-        each!(self, cursor => cursor.value())
+        each_source!(self, cursor => cursor.value())
     }
     fn seek_first(&mut self) -> Result<()> {
-        each!(self, cursor => cursor.seek_first())
+        each_source!(self, cursor => cursor.seek_first())
     }
     fn seek_last(&mut self) -> Result<()> {
-        each!(self, cursor => cursor.seek_last())
+        each_source!(self, cursor => cursor.seek_last())
     }
     fn seek(&mut self, key: &[u8]) -> Result<()> {
-        each!(self, cursor => cursor.seek(key))
+        each_source!(self, cursor => cursor.seek(key))
     }
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        each!(self, cursor => cursor.seek_before(key))
+        each_source!(self, cursor => cursor.seek_before(key))
     }
     #[inline]
     fn next(&mut self) -> Result<()> {
-        each!(self, cursor => cursor.next())
+        each_source!(self, cursor => cursor.next())
     }
     #[inline]
     fn prev(&mut self) -> Result<()> {
-        each!(self, cursor => cursor.prev())
+        each_source!(self, cursor => cursor.prev())
     }
 }
 
@@ -94,46 +97,83 @@ pub(super) fn open<O>(
     spec: &ScanSpec,
     tier: ReadTier,
 ) -> Result<Option<Walker>> {
-    let options =
-        CursorOptions { tier, fill_cache: spec.fill_cache, readahead_bytes: spec.readahead_bytes };
-    let mut sources = Vec::new();
+    let mut sources = Sources::default();
+    if let Some(own) = own {
+        sources.cut_out = own.cut_out(spec.keyspace);
+        // In front, so that of a key which is in both it is the newer one.
+        if let Some(own) = OwnWritesCursor::new(own, spec.keyspace, upto) {
+            sources.push_as_is(Source::Own(own));
+        }
+    }
     // What is visible was inserted before `upto` was chosen: an empty memtable stays empty for this
     // view.
     let has = |memtable: &Memtable| memtable.first_seqno().is_some_and(|first| first <= upto);
     for layer in range.in_front() {
         match layer {
             InFront::Active(memtable) if has(memtable) => {
-                sources.push(Source::Memory(CutOut::new(memtable.cursor(upto), Arc::default())));
+                sources.push(Source::Memory(CutOut::whole(memtable.cursor(upto))));
             }
             InFront::Sealed(memtable) if has(memtable) => {
                 sources.push(Source::Memory(memtable.cursor(upto)));
             }
             InFront::Tables(run) if overlaps(run, &spec.span) => {
-                sources.push(of_run(run, options)?);
+                sources.push(of_run(run, spec, tier)?);
             }
             InFront::Active(_) | InFront::Sealed(_) | InFront::Tables(_) => {}
         }
     }
     for run in range.stable.layers.runs().iter().filter(|run| overlaps(run, &spec.span)) {
-        sources.push(of_run(run, options)?);
+        sources.push(of_run(run, spec, tier)?);
     }
-    if let Some(own) = own {
-        if let Some(spans) = own.cut_out(spec.keyspace) {
-            let under = |source| Source::Under(Box::new(CutOut::new(source, Arc::clone(spans))));
-            sources = sources.into_iter().map(under).collect();
-        }
-        // In front, so that of a key which is in both it is the newer one.
-        let own = OwnWritesCursor::new(own, spec.keyspace, upto);
-        sources.splice(..0, own.map(Source::Own));
-    }
-    Ok(match sources.len() {
-        0 => None,
-        1 => sources.pop().map(Walker::One),
-        _ => Some(Walker::Many(MergeCursor::new(sources))),
-    })
+    Ok(sources.into_walker())
 }
 
-fn of_run(run: &Run, options: CursorOptions) -> Result<Source> {
+/// Layers that are being opened, newest first. One alone is walked without a merge.
+#[derive(Default)]
+struct Sources<'a> {
+    only: Option<Source>,
+    several: Vec<Source>,
+    /// What the view's own writes delete by range in the layers below them.
+    cut_out: Option<&'a Arc<[Span]>>,
+}
+
+impl Sources<'_> {
+    fn push(&mut self, source: Source) {
+        self.push_as_is(match self.cut_out {
+            Some(spans) => Source::Under(Box::new(CutOut::new(source, Arc::clone(spans)))),
+            None => source,
+        });
+    }
+
+    fn push_as_is(&mut self, source: Source) {
+        if self.several.is_empty() {
+            match self.only.take() {
+                None => self.only = Some(source),
+                Some(first) => self.several.extend([first, source]),
+            }
+        } else {
+            self.several.push(source);
+        }
+    }
+
+    fn into_walker(self) -> Option<Walker> {
+        match self.only {
+            Some(only) => Some(Walker::One(only)),
+            None if self.several.is_empty() => None,
+            None => Some(Walker::Many(MergeCursor::new(self.several))),
+        }
+    }
+}
+
+fn of_run(run: &Run, spec: &ScanSpec, tier: ReadTier) -> Result<Source> {
+    let mut readahead_bytes = spec.readahead_bytes;
+    if let Some(entries) = spec.entries_wanted {
+        // What this run would have of them if it had all.
+        let share =
+            u128::from(entries) * u128::from(run.bytes()) / u128::from(run.entries().max(1));
+        readahead_bytes = readahead_bytes.min(usize::try_from(share).unwrap_or(usize::MAX));
+    }
+    let options = CursorOptions { tier, fill_cache: spec.fill_cache, readahead_bytes };
     Ok(match &run.slices()[..] {
         [slice] => Source::Slice(slice.cursor(options)?),
         _ => Source::Run(ConcatCursor::new(RunParts::new(run.clone(), options))),

@@ -293,15 +293,17 @@ impl Toy {
     }
 }
 
+/// Chunks, and entries one by one, in turn. A cold block is waited for once, by a fork; then the
+/// walk goes on without waiting.
 fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut cursor =
-        view.cursor(spec.clone(), if cold { ReadTier::Memory } else { ReadTier::Disk });
+    let tier = if cold { ReadTier::Memory } else { ReadTier::Disk };
+    let mut cursor = view.cursor(spec.clone(), tier);
     let mut all = Vec::new();
     loop {
         let mut out = ChunkBuilder::new();
-        // A cold block is waited for once, then the walk goes on without waiting.
         let mut more = cursor.fill(&mut out, 1 << 20, entries_max);
         if matches!(more, Err(Error::WouldBlock)) {
+            cursor = cursor.fork();
             cursor.set_tier(ReadTier::Disk);
             more = cursor.fill(&mut out, 1 << 20, entries_max);
             cursor.set_tier(ReadTier::Memory);
@@ -312,6 +314,23 @@ fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Ve
         all.extend(chunk.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
         if !more {
             return all;
+        }
+        for _ in 0..entries_max % 4 {
+            let mut advanced = cursor.advance();
+            if matches!(advanced, Err(Error::WouldBlock)) {
+                cursor.set_tier(ReadTier::Disk);
+                advanced = cursor.advance();
+            }
+            match advanced.unwrap() {
+                Advanced::Entry => {
+                    let (key, value) = cursor.entry();
+                    all.push((key.to_vec(), value.to_vec()));
+                }
+                Advanced::Rest => {}
+                Advanced::End => return all,
+            }
+            // Also with an entry that is lent.
+            cursor.set_tier(tier);
         }
     }
 }
