@@ -27,7 +27,7 @@ pub enum Group {
     Overwrite,
     /// Gets and scans of what fits into the cache.
     Read,
-    /// Gets and scans right after many puts.
+    /// Gets and scans right after many puts, nothing being settled.
     Levels,
     /// Gets from four times as much as fits into the cache.
     Beyond,
@@ -48,6 +48,7 @@ const OPEN_CRASHED: usize = 3;
 /// What a batch of a load has.
 const LOAD_BATCH: u64 = 1000;
 const CRASH_BATCH: u64 = 10;
+const LEVELS_BATCH: u64 = 100;
 /// Rows that fill may take so many times as long as others.
 pub const FILL_TIMES: f64 = 5.0;
 /// For rows that have to be done.
@@ -228,11 +229,10 @@ async fn read<E: Engine>(bench: &Bench<'_>) -> Result<()> {
 async fn levels<E: Engine>(bench: &Bench<'_>) -> Result<()> {
     let Job { profile, dir, .. } = bench.job;
     let engine = E::open(dir, profile.setup()).await?;
-    let mut rows = Rows { bench, engine, data: Arc::new(Data::new()) };
-    let load =
-        Load { clients: 16, operations: profile.puts, seconds: FILL_TIMES * profile.seconds };
-    let filled = drive(rows.on(Operation::Put, 0), load).await?;
-    rows.data = Arc::new(Data::written(filled.done));
+    // As much with every engine, so in batches: some would take minutes otherwise.
+    let count = profile.puts / LEVELS_BATCH * 2 / 3 * LEVELS_BATCH;
+    let rows = Rows { bench, engine, data: Arc::new(Data::written(vec![count])) };
+    rows.all(16, Operation::Batch(LEVELS_BATCH), count / LEVELS_BATCH).await?;
     rows.row("get after puts c16", 16, Operation::Get).await?;
     rows.row("scan 100 after puts c16", 16, Operation::Scan).await?;
     rows.engine.close().await

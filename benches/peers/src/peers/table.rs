@@ -76,6 +76,8 @@ pub const LIMITS: &[Limit] = &[
     limit("put c16", name::WRITTEN, 2.8),
     limit("overwrite zipf c16", name::WRITTEN, 1.6),
     limit("put c16", name::SPACE, 1.12),
+    // The budget of the full profile, and 64 MiB.
+    limit("put c16", name::PEAK, 576.0),
     limit("open, closed with 116 MB", name::OPEN, 100.0),
     // A log that is read at 300 MB a second.
     limit("open, crashed with 58 MB", name::OPEN, 193.0),
