@@ -10,7 +10,7 @@ use super::{DiskVfs, FaultVfs, LockError, MemVfs, ThrottledVfs, Vfs};
 
 type Check = fn(&dyn Vfs, &Path);
 
-const CHECKS: [(&str, Check); 14] = [
+const CHECKS: [(&str, Check); 15] = [
     ("create_and_open", create_and_open),
     ("directories", directories),
     ("reads_end_at_the_end", reads_end_at_the_end),
@@ -25,6 +25,7 @@ const CHECKS: [(&str, Check); 14] = [
     ("maps", maps),
     ("maps_need_a_promise", maps_need_a_promise),
     ("syncs", syncs),
+    ("holes", holes),
 ];
 
 fn run(vfs: &dyn Vfs, root: &Path) {
@@ -331,4 +332,30 @@ fn syncs(vfs: &dyn Vfs, dir: &Path) {
     file.sync_all().unwrap();
     vfs.sync_dir(dir).unwrap();
     vfs.open(&dir.join("f")).unwrap().sync_all().unwrap();
+}
+
+fn holes(vfs: &dyn Vfs, dir: &Path) {
+    let file = vfs.create(&dir.join("f")).unwrap();
+    let promised = file.allocate(1 << 20).unwrap();
+    file.set_len(1 << 20).unwrap();
+    // Whatever it says, there are only zeros before it.
+    let no_data_before = |at: u64, found: Option<u64>| {
+        assert!(found.is_none_or(|found| (at..=1 << 20).contains(&found)), "{at}: {found:?}");
+        let mut bytes = vec![0; (found.unwrap_or(1 << 20) - at) as usize];
+        assert_eq!(file.read_at(&mut bytes, at).unwrap(), bytes.len());
+        assert!(bytes.iter().all(|byte| *byte == 0), "data between {at} and {found:?}");
+    };
+    no_data_before(0, file.next_data(0).unwrap());
+    file.write_all_at(b"staged", 300_000).unwrap();
+    if promised && let Some(map) = file.map_for_writing(1 << 20).unwrap() {
+        map.write(700_000, b"stored");
+    }
+    for at in [0, 8, 299_999, 300_000, 300_005, 300_006, 699_999, 700_005, 700_006, 1_048_575] {
+        no_data_before(at, file.next_data(at).unwrap());
+        file.sync_data().unwrap();
+        no_data_before(at, file.next_data(at).unwrap());
+    }
+    file.drop_cache();
+    no_data_before(0, file.next_data(0).unwrap());
+    assert!(file.next_data(300_000).unwrap() == Some(300_000));
 }

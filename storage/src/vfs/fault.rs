@@ -493,6 +493,11 @@ impl File for FaultFile {
         self.inner.allocate(len)
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.check(OperationKind::Inspect, offset, 0)?;
+        self.inner.next_data(offset)
+    }
+
     fn drop_cache(&self) {
         self.inner.drop_cache();
     }

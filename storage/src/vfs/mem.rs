@@ -538,6 +538,11 @@ impl File for MemFile {
         Ok(true)
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.handle.begin(OperationKind::Inspect, offset, 0)?;
+        Ok(self.handle.vfs.disk().inode(self.handle.id).current.next_data(offset))
+    }
+
     fn drop_cache(&self) {
         self.handle.vfs.disk().inode_mut(self.handle.id).drop_cache();
     }

@@ -116,6 +116,10 @@ pub trait File: Send + Sync + Debug {
     /// Reserves real blocks for `[0, len)`. `Ok(false)` if the file system cannot guarantee them;
     /// then the file must not be mapped for writing.
     fn allocate(&self, len: u64) -> io::Result<bool>;
+    /// Where the first byte at or after `offset` may be that is not zero; `None` where nothing but
+    /// zeros follows. The file system's map of the file says so: nothing is read. A disk that has
+    /// no such map says `offset`.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
     /// Drops cached clean pages, so that the next read returns what the disk holds. Best effort.
     fn drop_cache(&self);
     /// Maps `[0, len)` for writing, shared with the file. `Ok(None)` if that is not safe (see

@@ -17,7 +17,7 @@ pub enum OperationKind {
     Link,
     /// `remove`
     Remove,
-    /// `list` and both `len`s
+    /// `list`, `next_data` and both `len`s
     Inspect,
     /// `sync_dir`
     SyncDir,

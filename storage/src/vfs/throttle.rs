@@ -240,6 +240,10 @@ impl File for ThrottledFile {
         self.inner.allocate(len)
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.inner.next_data(offset)
+    }
+
     fn drop_cache(&self) {
         self.inner.drop_cache();
     }

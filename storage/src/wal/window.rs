@@ -20,6 +20,10 @@ const PIECE_BYTES: usize = 1 << 20;
 /// is derived from the checksums of prefixes.
 const SHORT_BYTES: u64 = 4096;
 
+/// So many bytes are looked at together, to see whether all of them are zeros: a multiple of
+/// `ALIGN`.
+const ZEROS_BYTES: usize = 1024;
+
 /// A moving window on one segment's bytes.
 pub(super) struct Window {
     file: Arc<dyn File>,
@@ -243,9 +247,21 @@ impl Window {
     /// The first plausible header of this segment at or after `offset`.
     fn next_candidate(&mut self, mut offset: u64) -> Result<Option<(u64, RecordHeader)>> {
         while offset + RECORD_HEADER_BYTES as u64 <= self.len {
+            let Some(data) = self.skip_hole(offset)? else { return Ok(None) };
+            if data > offset {
+                offset = data;
+                continue;
+            }
             let seed = self.seed;
             let bytes = self.ahead(offset)?;
+            let zeros = zeros_ahead(bytes);
+            if zeros > RECORD_HEADER_BYTES {
+                // The first bytes of a header may be zeros.
+                offset += (zeros - RECORD_HEADER_BYTES) as u64;
+                continue;
+            }
             let steps = (bytes.len() - RECORD_HEADER_BYTES) / ALIGN as usize + 1;
+            let steps = steps.min(ZEROS_BYTES / ALIGN as usize);
             let found = (0..steps).map(|step| step * ALIGN as usize).find_map(|at| {
                 let head = bytes[at..].first_chunk().expect("a step leaves room for a header");
                 Some((offset + at as u64, record::decode(seed, head)?))
@@ -261,6 +277,19 @@ impl Window {
         Ok(None)
     }
 
+    /// Where a header at or after `offset` can begin; `None`: nowhere. The end of a segment may
+    /// never have been written to, and reading its zeros can take longer than reading the records.
+    fn skip_hole(&self, offset: u64) -> Result<Option<u64>> {
+        if self.is_inside(offset, RECORD_HEADER_BYTES) {
+            return Ok(Some(offset));
+        }
+        let data = self.file.next_data(offset);
+        let data = data.map_err(|e| Error::io_at("seek in", &self.path, offset, e))?;
+        // The first bytes of a header may be zeros.
+        let first = |data: u64| data.saturating_sub(RECORD_HEADER_BYTES as u64);
+        Ok(data.map(|data| first(data).next_multiple_of(ALIGN).max(offset)))
+    }
+
     /// The bytes in the window from `offset` on, at least a header. Moves the window only if they
     /// are not in it.
     fn ahead(&mut self, offset: u64) -> Result<&[u8]> {
@@ -269,6 +298,12 @@ impl Window {
         }
         Ok(&self.buffer[(offset - self.start) as usize..self.filled])
     }
+}
+
+/// How many of the first bytes are zeros, counted in pieces of `ZEROS_BYTES`.
+fn zeros_ahead(bytes: &[u8]) -> usize {
+    let all_zeros = |piece: &&[u8]| piece.iter().fold(0, |any, byte| any | byte) == 0;
+    bytes.chunks_exact(ZEROS_BYTES).take_while(all_zeros).count() * ZEROS_BYTES
 }
 
 /// Reads exactly these bytes. The file must have them.

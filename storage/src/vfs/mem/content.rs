@@ -98,6 +98,15 @@ impl Content {
         self.len = self.len.max(len);
     }
 
+    /// The page of the first byte at or after `offset` that is not zero.
+    pub(super) fn next_data(&self, offset: u64) -> Option<u64> {
+        let (first, end) = page_span(offset, self.len.saturating_sub(offset));
+        let has_data =
+            |number: &u64| self.page(*number).is_some_and(|page| !Arc::ptr_eq(page, &ZEROS));
+        let number = (first..end).find(has_data)?;
+        Some(offset.max(number * PAGE_BYTES as u64))
+    }
+
     /// The number of pages of `[offset, offset + len)` that are absent.
     pub(super) fn absent_pages(&self, offset: u64, len: u64) -> u64 {
         let (first, end) = page_span(offset, len);

@@ -614,3 +614,39 @@ fn c1_a_batch_that_goes_beyond_the_last_number_is_refused() {
         assert_eq!(found.is_ok(), fits, "{first}: {found:?}");
     }
 }
+
+/// Goal: zeros are passed in pieces, and a record behind them is found wherever it begins.
+/// Method: a record is zeroed that the next one confirms, for each length that it can have up to
+/// two pages. Planted: passing a piece too many.
+#[test]
+fn a_record_behind_zeros_is_found_wherever_it_begins() {
+    for value_len in (0..8192).step_by(8) {
+        let mut bench = Bench::new(32 << 10);
+        let zeroed = bench.append(1, value_len, AppendPath::Staged).offset;
+        bench.sync();
+        let confirming = bench.append(1, 21, AppendPath::Staged).offset;
+        bench.sync();
+        let bytes = zeroed as usize..confirming as usize;
+        alter(&bench.vfs, 1, |segment| segment[bytes].fill(0));
+        assert_eq!(corrupt_at(bench.replay()), (wal_path(1), zeroed), "{value_len} bytes");
+    }
+}
+
+/// Goal: what was never written to costs no reads. Method: count those of a short log before a long
+/// spare that was only allocated.
+#[test]
+fn a_spare_that_was_never_written_to_is_not_read() {
+    let mut bench = Bench::new(8192);
+    bench.append(2, 21, AppendPath::Staged);
+    bench.sync();
+    let faulty = FaultVfs::over_mem(&bench.vfs);
+    let control = faulty.control();
+    let disk: Arc<dyn Vfs> = Arc::new(faulty);
+    let dir = Path::new(DIR);
+    allocate_spare(&disk, dir, &IDENTITY, FileNumber(2), 16 << 20, true).unwrap();
+    let before = control.count(OperationKind::Read);
+    let numbers = [FileNumber(1), FileNumber(2)];
+    let log = replay(&disk, dir, &IDENTITY, &known(1), &numbers, &mut |_| Ok(())).unwrap();
+    let reads = control.count(OperationKind::Read) - before;
+    assert!(log.records == 1 && reads < 10, "{log:?}: {reads} reads");
+}
