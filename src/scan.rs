@@ -96,6 +96,8 @@ impl Scan {
 
     /// From the last key to the first.
     pub fn rev(mut self) -> Self {
+        // Where the walk ends depends on its direction.
+        self.cursor.close();
         let spec = self.cursor.spec_mut();
         spec.reverse = !spec.reverse;
         self
@@ -174,6 +176,8 @@ impl Scan {
         // A chunk that is on its way is not waited for: it is of somewhere else.
         self.state = State::Ready;
         self.chunk_bytes = self.chunk_bytes_first();
+        // A look into each layer costs more than many entries.
+        self.paid_bytes = 0;
         self.cursor.seek(key);
     }
 
@@ -189,8 +193,8 @@ impl Scan {
         self.limit(1).try_next().await
     }
 
-    /// The next entry, borrowed; `None` at the end. In memory it is not copied: key and value are
-    /// those of the block or memtable in which they lie. So this is the cheapest way through few
+    /// The next entry, borrowed; `None` at the end. What is in memory is usually not copied: the
+    /// value is the one in its block or memtable. So this is the cheapest way through few
     /// entries, or through large ones. It sees what the stream sees, and mixes with it and with
     /// [`next_chunk`](Self::next_chunk): each entry comes once.
     ///
@@ -246,12 +250,12 @@ impl Scan {
             return Some(Ok(self.end_of_limit()));
         }
         match self.cursor.advance() {
-            Ok(Advanced::Entry) => {
+            Ok(Advanced::Entry { passed }) => {
                 if let Some(limit) = &mut self.limit {
                     *limit -= 1;
                 }
                 let (key, value) = self.cursor.entry();
-                let bytes = key.len() + value.len() + LENT_ENTRY_BYTES;
+                let bytes = key.len() + value.len() + (1 + passed) * LENT_ENTRY_BYTES;
                 self.paid_bytes = self.paid_bytes.saturating_sub(bytes);
                 Some(Ok(Next::InCursor))
             }

@@ -50,6 +50,7 @@ mod hot_keys;
 mod keyspaces;
 // Landings.
 mod landings;
+mod lent;
 mod log_retention;
 // flush, sync, compact.
 mod maintenance;

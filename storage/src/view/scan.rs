@@ -89,7 +89,10 @@ pub struct ScanCursor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advanced {
     /// The cursor stands on an entry: see `entry`.
-    Entry,
+    Entry {
+        /// Keys before it that do not come out.
+        passed: usize,
+    },
     /// It has looked at very many keys that do not come out. Let others run, and call again.
     Rest,
     /// The walk is over.
@@ -228,6 +231,9 @@ impl ScanCursor {
             self.start = if self.is_lent { Start::After } else { Start::At };
             self.last.clear();
             self.last.extend_from_slice(key);
+        } else {
+            // The last step came to the end of the range.
+            self.leave();
         }
     }
 
@@ -253,8 +259,8 @@ impl ScanCursor {
         result
     }
 
-    /// Steps to the next entry; `entry` shows it until the next call. It copies nothing but the
-    /// key.
+    /// Steps to the next entry; `entry` shows it until the next call. A key
+    /// of a table is put together from two pieces; else nothing is copied that lies in one piece.
     ///
     /// # Errors
     /// The next call continues where this one came to.
@@ -351,7 +357,7 @@ impl ScanCursor {
             match each_walker!(walker, c => turn.find(c, steps))? {
                 Stop::Entry => {
                     self.is_lent = true;
-                    return Ok(Advanced::Entry);
+                    return Ok(Advanced::Entry { passed: STEPS_MAX - *steps });
                 }
                 Stop::Full => {}
                 Stop::RangeEnd => self.leave(),

@@ -322,7 +322,7 @@ fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Ve
                 advanced = cursor.advance();
             }
             match advanced.unwrap() {
-                Advanced::Entry => {
+                Advanced::Entry { .. } => {
                     let (key, value) = cursor.entry();
                     all.push((key.to_vec(), value.to_vec()));
                 }
