@@ -1,4 +1,6 @@
 //! Scans: owned streams over one instant of the database.
+//!
+//! Long because each method of the one type has an example.
 
 use crate::error::{Error, Result};
 use crate::reader::{Cold, Reader};
@@ -95,6 +97,20 @@ impl Scan {
     }
 
     /// From the last key to the first.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use futures::TryStreamExt;
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// for (key, value) in [("apple", "3"), ("pear", "40"), ("plum", "5")] {
+    ///     db.put(key, value).await?;
+    /// }
+    /// let last = db.scan(..).rev().try_next().await?.unwrap();
+    /// assert_eq!(last.0, "plum");
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn rev(mut self) -> Self {
         // Where the walk ends depends on its direction.
         self.cursor.close();
@@ -104,6 +120,20 @@ impl Scan {
     }
 
     /// At most `entries` of them.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use futures::TryStreamExt;
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// for (key, value) in [("apple", "3"), ("pear", "40"), ("plum", "5")] {
+    ///     db.put(key, value).await?;
+    /// }
+    /// let two: Vec<_> = db.scan(..).limit(2).try_collect().await?;
+    /// assert_eq!(two.len(), 2);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn limit(mut self, entries: u64) -> Self {
         let limit = self.limit.map_or(entries, |limit| limit.min(entries));
         self.limit = Some(limit);
@@ -114,6 +144,20 @@ impl Scan {
 
     /// Values come back empty and are not copied. How long they are a [`Chunk`] says:
     /// [`value_len`](Chunk::value_len).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use futures::TryStreamExt;
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// for (key, value) in [("apple", "3"), ("pear", "40"), ("plum", "5")] {
+    ///     db.put(key, value).await?;
+    /// }
+    /// let entries: Vec<_> = db.scan_prefix("p").keys_only().try_collect().await?;
+    /// assert_eq!(entries[0], ("pear".into(), "".into()));
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn keys_only(mut self) -> Self {
         self.cursor.spec_mut().keys_only = true;
         self
@@ -319,6 +363,22 @@ impl Scan {
     ///
     /// # Cancellation
     /// Nothing is lost: the next call returns the chunk.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// for (key, value) in [("apple", "3"), ("pear", "40"), ("plum", "5")] {
+    ///     db.put(key, value).await?;
+    /// }
+    /// let (mut scan, mut bytes) = (db.scan(..), 0);
+    /// while let Some(chunk) = scan.next_chunk().await? {
+    ///     bytes += (0..chunk.len()).map(|at| chunk.value(at).len()).sum::<usize>();
+    /// }
+    /// assert_eq!(bytes, 4);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub async fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         if self.position < self.current.len() {
             let left = self.position..self.current.len();

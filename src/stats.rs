@@ -445,6 +445,18 @@ macro_rules! take_over {
 impl Stats {
     /// Bytes written to the log, by flushes and by compactions, for each byte of the batches: 0.0
     /// before there is one.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("key", vec![7; 1000]).await?;
+    /// db.flush().await?;
+    /// // Once to the log, and once more by the flush.
+    /// assert!(db.stats().write_amplification() > 1.0);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn write_amplification(&self) -> f64 {
         if self.bytes_written == 0 {
             return 0.0;
@@ -456,6 +468,17 @@ impl Stats {
     /// Bytes of the tables' files for each byte of them that a reader can still get, about: 0.0
     /// before there is one. Files that only snapshots and scans keep are told apart:
     /// `pinned_obsolete_bytes`.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// db.put("key", vec![7; 1000]).await?;
+    /// db.flush().await?;
+    /// assert!(db.stats().space_amplification() >= 1.0);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
     pub fn space_amplification(&self) -> f64 {
         if self.live_bytes == 0 {
             return 0.0;
