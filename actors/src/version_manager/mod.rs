@@ -1,5 +1,6 @@
 //! The version manager: it makes every change of what readers see, one at a time.
 //!
+//! Owns:      the manifest, the current superversion, file numbers, the deletion of tables.
 //! Receives:  Install (flush worker, compaction workers), Seal (range owners), Relieve (admission),
 //!            LogGrown (log keeper), KeepNumbers (checkpointer), Flush, FlushFailed, Change,
 //!            DeleteObsolete, Close.
