@@ -109,13 +109,14 @@ impl Event {
             // This needs a full write buffer: the histories are too short for many.
             Self::WaitForRoom => 0,
             Self::LogRotation => 200,
+            // Met 30 to 120 times. How often depends on when engine threads run.
             Self::SplitForHeat
             | Self::KeyspaceDropped
             | Self::ReplaceFromAnotherKeyspace
             | Self::MergeByItself
             | Self::TornReopen
             | Self::LogRecycledOrRemoved
-            | Self::ChangeReplayed => 30,
+            | Self::ChangeReplayed => 10,
             _ => 100,
         }
     }
