@@ -49,8 +49,9 @@ fn measured(work: impl FnOnce()) {
     work();
 }
 
-/// Runs `operation` for each number of `from..from + count`, then for as many more in `measured`.
-fn count(from: u64, count: u64, mut operation: impl AsyncFnMut(u64)) {
+/// Runs `operation` for `count` numbers from the first of `rounds` on. Then again, in `measured`,
+/// from the second on.
+fn count(rounds: [u64; 2], count: u64, mut operation: impl AsyncFnMut(u64)) {
     let mut run = |from: u64| {
         block_on(async {
             for index in from..from + count {
@@ -58,22 +59,8 @@ fn count(from: u64, count: u64, mut operation: impl AsyncFnMut(u64)) {
             }
         });
     };
-    run(from);
-    measured(|| run(from + count));
-    println!("{count}");
-}
-
-/// As [`count`], twice over the same numbers: the second time everything is cached.
-fn count_again(count: u64, mut operation: impl AsyncFnMut(u64)) {
-    let mut run = || {
-        block_on(async {
-            for index in 0..count {
-                operation(index).await;
-            }
-        });
-    };
-    run();
-    measured(run);
+    run(rounds[0]);
+    measured(|| run(rounds[1]));
     println!("{count}");
 }
 
@@ -98,25 +85,29 @@ fn main() {
     let db = open(Path::new(dir));
     match work.as_str() {
         "fill" => return fill(&db),
-        "put" => count(ENTRIES, OPERATIONS, async |index| {
+        "put" => count([ENTRIES, ENTRIES + OPERATIONS], OPERATIONS, async |index| {
             db.put(key(index), VALUE).await.expect("there is room");
         }),
-        "batch" => count(ENTRIES, OPERATIONS / PER_BATCH, async |index| {
-            let mut batch = WriteBatch::new();
-            for at in 0..PER_BATCH {
-                batch.put(key(index * PER_BATCH + at), VALUE);
-            }
-            db.write(batch).await.expect("there is room");
-        }),
-        "get" => count_again(OPERATIONS, async |index| {
+        "batch" => count(
+            [ENTRIES, ENTRIES + OPERATIONS / PER_BATCH],
+            OPERATIONS / PER_BATCH,
+            async |index| {
+                let mut batch = WriteBatch::new();
+                for at in 0..PER_BATCH {
+                    batch.put(key(index * PER_BATCH + at), VALUE);
+                }
+                db.write(batch).await.expect("there is room");
+            },
+        ),
+        "get" => count([0, 0], OPERATIONS, async |index| {
             let value = db.get(key(index)).await.expect("the table is sound");
             assert!(black_box(value).is_some());
         }),
-        "absent" => count_again(OPERATIONS, async |index| {
+        "absent" => count([0, 0], OPERATIONS, async |index| {
             let value = db.get(key(ENTRIES + index)).await.expect("the table is sound");
             assert!(black_box(value).is_none());
         }),
-        "scan" => count_again(OPERATIONS / PER_SCAN, async |index| {
+        "scan" => count([0, 0], OPERATIONS / PER_SCAN, async |index| {
             let mut scan = db.scan(key(index)..).limit(PER_SCAN);
             while let Some(entry) = scan.try_next().await.expect("the table is sound") {
                 black_box(entry);

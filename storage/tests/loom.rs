@@ -275,56 +275,20 @@ fn grace_is_over_only_when_the_readers_are_gone() {
     });
 }
 
-/// A snapshot is taken beside an overwrite: what it needs is there. Planted: `hold` that reads
-/// `visible` before it says so; `reach` without its fence.
-#[test]
-fn a_point_is_held_before_what_it_needs_can_die() {
+/// Scans begin while a version is overwritten: what each of them needs is there.
+fn scans_beside_an_overwrite(scans: usize) {
     use loom::sync::atomic::{AtomicU64, Ordering};
     use sluicedb_storage::buffer::BufferOptions;
     use sluicedb_storage::memtable::{MemtableOptions, Reclaim, memtable_with};
     use sluicedb_storage::points::{Holder, ReadPoints};
-    model(|| {
+    model(move || {
         let points = ReadPoints::new();
         let options = BufferOptions::default();
         let reclaim = Some(Reclaim { points: Arc::clone(&points), options });
         let (table, mut writer) = memtable_with(0, MemtableOptions { pool: None, reclaim });
         writer.insert(b"k", Seqno(1), Kind::Put, b"one");
         let visible = Arc::new(AtomicU64::new(1));
-        let reader = {
-            let (table, points, visible) =
-                (Arc::clone(&table), Arc::clone(&points), Arc::clone(&visible));
-            thread::spawn(move || {
-                let visible = || Seqno(visible.load(Ordering::Acquire));
-                let point = points.hold(Holder::Scan, 0, visible);
-                let found = value(&table, b"k", point.seqno());
-                let want = if point.seqno() == Seqno(1) { "one" } else { "two" };
-                assert_eq!(found.and_then(|(_, value)| value), Some(want.as_bytes().to_vec()));
-            })
-        };
-        writer.insert(b"k", Seqno(2), Kind::Put, b"two");
-        visible.store(2, Ordering::Release);
-        writer.reclaim(Seqno(2), 1, true);
-        reader.join().unwrap();
-    });
-}
-
-/// Two scans begin, each with its point in a stripe of its own, while a version is overwritten:
-/// what each of them needs is there. Planted: `reach` that looks at the first stripe alone, and one
-/// that looks before its fence.
-#[test]
-fn a_point_in_any_stripe_is_held_before_what_it_needs_can_die() {
-    use loom::sync::atomic::{AtomicU64, Ordering};
-    use sluicedb_storage::buffer::BufferOptions;
-    use sluicedb_storage::memtable::{MemtableOptions, Reclaim, memtable_with};
-    use sluicedb_storage::points::{Holder, ReadPoints};
-    model(|| {
-        let points = ReadPoints::new();
-        let options = BufferOptions::default();
-        let reclaim = Some(Reclaim { points: Arc::clone(&points), options });
-        let (table, mut writer) = memtable_with(0, MemtableOptions { pool: None, reclaim });
-        writer.insert(b"k", Seqno(1), Kind::Put, b"one");
-        let visible = Arc::new(AtomicU64::new(1));
-        let readers: Vec<_> = (0..2)
+        let readers: Vec<_> = (0..scans)
             .map(|_| {
                 let (table, points, visible) =
                     (Arc::clone(&table), Arc::clone(&points), Arc::clone(&visible));
@@ -344,6 +308,19 @@ fn a_point_in_any_stripe_is_held_before_what_it_needs_can_die() {
             reader.join().unwrap();
         }
     });
+}
+
+/// Planted: `hold` that reads `visible` before it says so; `reach` without its fence.
+#[test]
+fn a_point_is_held_before_what_it_needs_can_die() {
+    scans_beside_an_overwrite(1);
+}
+
+/// Two scans have their points in a stripe each. Planted: `reach` that looks at the first stripe
+/// alone, and one that looks before its fence.
+#[test]
+fn a_point_in_any_stripe_is_held_before_what_it_needs_can_die() {
+    scans_beside_an_overwrite(2);
 }
 
 /// A lookup at the newest instant beside two overwrites that are retired at once: it finds a value,

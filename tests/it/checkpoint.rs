@@ -1,4 +1,4 @@
-use crate::harness::{Held, Home, Simulated, block_on, fill, fingerprint};
+use crate::harness::{Held, Home, Simulated, block_on, files, fill, fingerprint};
 use crate::kit::disk::{collect, content, fresh_dir, shared, verify};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
@@ -7,7 +7,6 @@ use sluicedb::{
     Db, Durability, ErrorKind, IngestPlan, PinHolder, ReadOnlyDb, TableWriter, WriteBatch,
     WriteOptions,
 };
-use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::verify::verify_directory;
 use sluicedb_storage::vfs::{CrashKind, Vfs};
 use std::collections::BTreeSet;
@@ -246,14 +245,9 @@ fn an_incremental_one_links_what_is_new_and_removes_what_is_not_needed() {
     assert_eq!(checkpointed(&home, &to), block_on(content(&db)).unwrap());
 }
 
-/// The numbers of the tables in `dir`.
-fn tables(dir: &Path) -> BTreeSet<FileNumber> {
-    let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
-    let table = |name: OsString| match FileKind::parse(name.to_str().unwrap()) {
-        Some(FileKind::Table(number)) => Some(number),
-        _ => None,
-    };
-    names.filter_map(table).collect()
+/// The names of the tables in `dir`.
+fn tables(dir: &Path) -> BTreeSet<OsString> {
+    files(dir, ".sst").iter().map(|path| path.file_name().unwrap().to_owned()).collect()
 }
 
 #[test]

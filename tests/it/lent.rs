@@ -3,6 +3,7 @@
 use crate::harness::{Home, block_on};
 use crate::scan::many;
 use futures::future::BoxFuture;
+use sluicedb::Db;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,6 +25,18 @@ fn turns_beside(walk: BoxFuture<'static, usize>) -> (usize, usize) {
     })
 }
 
+/// Takes all entries one by one, so often; returns how many came.
+async fn walks(db: Db, times: usize) -> usize {
+    let mut seen = 0;
+    for _ in 0..times {
+        let mut scan = db.scan(..);
+        while scan.next_entry().await.unwrap().is_some() {
+            seen += 1;
+        }
+    }
+    seen
+}
+
 /// Goal: a walk over very many entries, one by one, lets other tasks run in between.
 ///
 /// Planted: entries that are lent without counting.
@@ -31,16 +44,7 @@ fn turns_beside(walk: BoxFuture<'static, usize>) -> (usize, usize) {
 fn entries_that_are_lent_leave_room_for_others() {
     let home = Home::new();
     let db = many(&home, 3_000);
-    let (others, seen) = turns_beside(Box::pin(async move {
-        let mut seen = 0;
-        for _ in 0..20 {
-            let mut scan = db.scan(..);
-            while scan.next_entry().await.unwrap().is_some() {
-                seen += 1;
-            }
-        }
-        seen
-    }));
+    let (others, seen) = turns_beside(Box::pin(walks(db, 20)));
     assert_eq!(seen, 60_000);
     assert!(others > 3, "{others} turns of others");
 }
@@ -57,16 +61,7 @@ fn lent_entries_pay_for_tombstones() {
             db.delete(format!("k{n:05}")).await.unwrap();
         }
     });
-    let (others, seen) = turns_beside(Box::pin(async move {
-        let mut seen = 0;
-        for _ in 0..100 {
-            let mut scan = db.scan(..);
-            while scan.next_entry().await.unwrap().is_some() {
-                seen += 1;
-            }
-        }
-        seen
-    }));
+    let (others, seen) = turns_beside(Box::pin(walks(db, 100)));
     assert_eq!(seen, 600);
     assert!(others > 3, "{others} turns of others");
 }

@@ -23,12 +23,6 @@ impl ChunkBuilder {
         Self::default()
     }
 
-    /// An empty one with room for so many bytes and entries.
-    pub fn with_capacity(bytes: usize, entries: usize) -> Self {
-        let (data, ends) = (Vec::with_capacity(bytes), Vec::with_capacity(entries));
-        Self { data, ends, lengths: Vec::new() }
-    }
-
     /// Before the first of up to `entries_max` entries, which are about as long as this one, and
     /// have about `bytes_max` bytes: takes the memory for them at once.
     #[inline]
