@@ -305,7 +305,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn stats(&self) -> Stats {
-        Stats::of(&self.engine)
+        Stats::of(&self.engine, self.cold.counts().sum())
     }
 
     /// The levels of every range: tables, bytes, limits. Waits for no disk. Takes time for each

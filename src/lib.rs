@@ -15,6 +15,7 @@ mod pressure;
 mod progress;
 mod ranges;
 mod read;
+mod read_counts;
 mod read_only;
 mod reader;
 mod scan;

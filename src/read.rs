@@ -41,8 +41,15 @@ impl Db {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
         match self.engine().get(self.keyspace_id(), key, ReadTier::Memory) {
-            Err(StorageError::WouldBlock) => self.reader(Holder::Lookup).get(key).await,
-            result => Ok(result?),
+            Err(StorageError::WouldBlock) => {
+                let reader = self.reader(Holder::Lookup);
+                reader.look_up_cold(key, View::get, Option::is_some).await
+            }
+            result => {
+                let value = result?;
+                self.cold().counts().looked_up(value.is_some());
+                Ok(value)
+            }
         }
     }
 
@@ -67,8 +74,15 @@ impl Db {
         tokio::task::coop::consume_budget().await;
         let key = key.as_ref();
         match self.engine().contains_key(self.keyspace_id(), key, ReadTier::Memory) {
-            Err(StorageError::WouldBlock) => self.reader(Holder::Lookup).contains_key(key).await,
-            result => Ok(result?),
+            Err(StorageError::WouldBlock) => {
+                let reader = self.reader(Holder::Lookup);
+                reader.look_up_cold(key, View::contains_key, |found| *found).await
+            }
+            result => {
+                let is_found = result?;
+                self.cold().counts().looked_up(is_found);
+                Ok(is_found)
+            }
         }
     }
 
@@ -119,6 +133,38 @@ impl Db {
     pub async fn value_len(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
         tokio::task::coop::consume_budget().await;
         self.reader(Holder::Lookup).value_len(key.as_ref()).await
+    }
+
+    /// The sequence number of the last write of `key`: the one that [`put`](Self::put) or
+    /// [`write`](Self::write) returned for it, or that of the ingest that brought the key in.
+    /// `None` if the key has no value.
+    ///
+    /// A later write of the key has a larger number, also after a delete. So a caller who kept the
+    /// number can tell whether the key was written since. Flushes, compactions, splits, reopening
+    /// and checkpoints keep it. Costs as much as [`contains_key`](Self::contains_key).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancellation
+    /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let seen = db.put("page:1", "<h1>").await?;
+    /// assert_eq!(db.last_seqno("page:1").await?, Some(seen), "nobody has written it since");
+    /// db.put("page:1", "<h2>").await?;
+    /// assert!(db.last_seqno("page:1").await? > Some(seen));
+    /// db.delete("page:1").await?;
+    /// assert_eq!(db.last_seqno("page:1").await?, None);
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub async fn last_seqno(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
+        tokio::task::coop::consume_budget().await;
+        self.reader(Holder::Lookup).last_seqno(key.as_ref()).await
     }
 
     /// The first entry in `range`, or `None`. Costs as much as the first entry of a scan.

@@ -200,7 +200,7 @@ impl ReadOnlyDb {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn stats(&self) -> Stats {
-        Stats::of_read_only(&self.engine)
+        Stats::of_read_only(&self.engine, self.snapshot.reader().counts())
     }
 
     /// The ranges of this handle's keyspace, in key order: see [`Db::ranges`](crate::Db::ranges).

@@ -1,10 +1,12 @@
 //! Reads at one pinned instant: inline if everything is in memory, otherwise on a read thread.
 
 use crate::error::Result;
+use crate::read_counts::{ReadCounts, Reads};
 use bytes::Bytes;
 use sluicedb_actors::failure::damage::Damage;
 use sluicedb_actors::runtime::pool::Pool;
 use sluicedb_storage::batch::{KeyspaceRef, WriteBatch};
+use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::table::ReadTier;
 use sluicedb_storage::vfs::LockGuard;
@@ -12,8 +14,8 @@ use sluicedb_storage::view::{OwnWrites, View};
 use sluicedb_storage::{Error as StorageError, Result as StorageResult};
 use std::sync::Arc;
 
-/// The threads for cold reads, and the report of damaged tables. Holds neither the engine nor its
-/// lock. All readers of a database share one, so a clone costs one count.
+/// What all readers of a database share: the threads for cold reads, the report of damaged tables,
+/// and the counts of reads. Holds neither the engine nor its lock. A clone costs one count.
 #[derive(Clone, Debug)]
 pub(crate) struct Cold(Arc<Shared>);
 
@@ -21,6 +23,7 @@ pub(crate) struct Cold(Arc<Shared>);
 struct Shared {
     pool: Pool,
     damage: Arc<Damage>,
+    counts: ReadCounts,
     /// The lock of a database that is open for reading only. Nobody writes while somebody reads.
     _lock: Option<Arc<dyn LockGuard>>,
 }
@@ -28,7 +31,13 @@ struct Shared {
 impl Cold {
     /// Reads on the threads of `pool`. `lock` keeps writers out as long as it lives.
     pub(crate) fn new(pool: Pool, damage: Arc<Damage>, lock: Option<Arc<dyn LockGuard>>) -> Self {
-        Self(Arc::new(Shared { pool, damage, _lock: lock }))
+        Self(Arc::new(Shared { pool, damage, counts: ReadCounts::default(), _lock: lock }))
+    }
+
+    /// How much was read since the database was opened.
+    #[inline]
+    pub(crate) fn counts(&self) -> &ReadCounts {
+        &self.0.counts
     }
 
     /// The result of a finished read. A damaged table is reported, whoever met it.
@@ -79,41 +88,64 @@ impl Reader {
         self.keyspace
     }
 
+    /// How much was read of its database, by all readers.
+    pub(crate) fn counts(&self) -> Reads {
+        self.cold.counts().sum()
+    }
+
     pub(crate) fn view(&self) -> &View {
         &self.view
     }
 
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        match self.view.get(self.keyspace.id(), key, ReadTier::Memory) {
-            Err(StorageError::WouldBlock) => {}
-            result => return self.cold.told(result),
-        }
-        let (view, keyspace) = (self.view.clone(), self.keyspace.id());
-        let key = Bytes::copy_from_slice(key);
-        self.cold
-            .told(self.cold.on_read_thread(move || view.get(keyspace, &key, ReadTier::Disk)).await?)
+        self.look_up(key, View::get, Option::is_some).await
     }
 
     pub(crate) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
-        match self.view.contains_key(self.keyspace.id(), key, ReadTier::Memory) {
-            Err(StorageError::WouldBlock) => {}
-            result => return self.cold.told(result),
-        }
-        let (view, keyspace) = (self.view.clone(), self.keyspace.id());
-        let key = Bytes::copy_from_slice(key);
-        let read = move || view.contains_key(keyspace, &key, ReadTier::Disk);
-        self.cold.told(self.cold.on_read_thread(read).await?)
+        self.look_up(key, View::contains_key, |found| *found).await
     }
 
     pub(crate) async fn value_len(&self, key: &[u8]) -> Result<Option<u64>> {
-        match self.view.value_len(self.keyspace.id(), key, ReadTier::Memory) {
-            Err(StorageError::WouldBlock) => {}
-            result => return self.cold.told(result),
+        self.look_up(key, View::value_len, Option::is_some).await
+    }
+
+    pub(crate) async fn last_seqno(&self, key: &[u8]) -> Result<Option<u64>> {
+        let found = self.look_up(key, View::last_seqno, Option::is_some).await?;
+        Ok(found.map(|Seqno(number)| number))
+    }
+
+    /// What `read` finds of `key`: at once if it is in memory, otherwise on a read thread.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        key: &[u8],
+        read: impl Fn(&View, KeyspaceId, &[u8], ReadTier) -> StorageResult<T> + Send + 'static,
+        is_found: impl FnOnce(&T) -> bool,
+    ) -> Result<T> {
+        match read(&self.view, self.keyspace.id(), key, ReadTier::Memory) {
+            Err(StorageError::WouldBlock) => self.look_up_cold(key, read, is_found).await,
+            read => self.counted(read, is_found),
         }
+    }
+
+    /// As `look_up`, of a key whose block is known not to be in memory.
+    pub(crate) async fn look_up_cold<T: Send + 'static>(
+        &self,
+        key: &[u8],
+        read: impl Fn(&View, KeyspaceId, &[u8], ReadTier) -> StorageResult<T> + Send + 'static,
+        is_found: impl FnOnce(&T) -> bool,
+    ) -> Result<T> {
         let (view, keyspace) = (self.view.clone(), self.keyspace.id());
         let key = Bytes::copy_from_slice(key);
-        let read = move || view.value_len(keyspace, &key, ReadTier::Disk);
-        self.cold.told(self.cold.on_read_thread(read).await?)
+        let read = move || read(&view, keyspace, &key, ReadTier::Disk);
+        self.counted(self.cold.on_read_thread(read).await?, is_found)
+    }
+
+    fn counted<T>(
+        &self,
+        read: StorageResult<T>,
+        is_found: impl FnOnce(&T) -> bool,
+    ) -> Result<T> {
+        self.cold.told(read).inspect(|found| self.cold.counts().looked_up(is_found(found)))
     }
 
     /// These keys, in the keyspace of this reader.
@@ -135,7 +167,10 @@ impl Reader {
         let mut cold = Vec::new();
         for (index, (keyspace, key)) in keys.enumerate() {
             match self.view.get(keyspace, key, ReadTier::Memory) {
-                Ok(value) => values.push(value),
+                Ok(value) => {
+                    self.cold.counts().looked_up(value.is_some());
+                    values.push(value);
+                }
                 Err(StorageError::WouldBlock) => {
                     values.push(None);
                     let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
@@ -154,6 +189,7 @@ impl Reader {
         for read in futures::future::join_all(cold).await {
             let (index, value) = read?;
             values[index] = self.cold.told(value)?;
+            self.cold.counts().looked_up(values[index].is_some());
         }
         Ok(values)
     }

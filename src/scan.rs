@@ -58,6 +58,8 @@ pub struct Scan {
     position: usize,
     /// Bytes that may be lent before the task's budget is asked.
     paid_bytes: usize,
+    /// Entries that were handed out and are not counted yet.
+    uncounted: u64,
 }
 
 enum State {
@@ -84,6 +86,7 @@ impl Scan {
     pub(crate) fn new(reader: Reader, span: Span) -> Self {
         let spec = ScanSpec::new(reader.keyspace().id(), span);
         let (view, cold) = reader.into_parts();
+        cold.counts().begun();
         Self {
             cursor: ScanCursor::new(view, spec, ReadTier::Memory),
             cold,
@@ -93,7 +96,14 @@ impl Scan {
             current: Chunk::default(),
             position: 0,
             paid_bytes: 0,
+            uncounted: 0,
         }
+    }
+
+    /// Counts what was handed out, now and then: a counter that others read costs more than a field
+    /// of one's own.
+    fn count(&mut self) {
+        self.cold.counts().scanned(std::mem::take(&mut self.uncounted));
     }
 
     /// From the last key to the first.
@@ -285,6 +295,7 @@ impl Scan {
     fn next_paid(&mut self) -> Option<Result<Next>> {
         if self.position < self.current.len() {
             self.position += 1;
+            self.uncounted += 1;
             return Some(Ok(Next::InChunk));
         }
         if self.paid_bytes == 0 || !matches!(self.state, State::Ready) {
@@ -298,6 +309,7 @@ impl Scan {
                 if let Some(limit) = &mut self.limit {
                     *limit -= 1;
                 }
+                self.uncounted += 1;
                 let (key, value) = self.cursor.entry();
                 let bytes = key.len() + value.len() + (1 + passed) * LENT_ENTRY_BYTES;
                 self.paid_bytes = self.paid_bytes.saturating_sub(bytes);
@@ -341,9 +353,11 @@ impl Scan {
                     return Poll::Ready(Ok(Next::Nowhere));
                 };
                 (self.current, self.position) = (chunk, 1);
+                self.uncounted += 1;
                 return Poll::Ready(Ok(Next::InChunk));
             }
             ready!(tokio::task::coop::poll_proceed(context)).made_progress();
+            self.count();
             self.paid_bytes = LENT_BYTES_PER_TURN;
             match self.next_paid() {
                 Some(next) => return Poll::Ready(next),
@@ -383,9 +397,12 @@ impl Scan {
         if self.position < self.current.len() {
             let left = self.position..self.current.len();
             self.position = self.current.len();
+            self.uncounted += left.len() as u64;
             return Ok(Some(part(&self.current, left, self.cursor.spec().keys_only)));
         }
-        poll_fn(|context| self.poll_chunk(context)).await
+        let chunk = poll_fn(|context| self.poll_chunk(context)).await?;
+        self.uncounted += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        Ok(chunk)
     }
 
     fn entries_wanted(&self) -> usize {
@@ -394,6 +411,7 @@ impl Scan {
 
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Chunk>>> {
         let coop = ready!(tokio::task::coop::poll_proceed(context));
+        self.count();
         let polled = self.poll_chunk_now(context);
         if polled.is_ready() {
             coop.made_progress();
@@ -516,6 +534,7 @@ impl Stream for Scan {
             if self.position < self.current.len() {
                 let at = self.position;
                 self.position += 1;
+                self.uncounted += 1;
                 return Poll::Ready(Some(Ok((self.current.key(at), self.current.value(at)))));
             }
             match ready!(self.poll_chunk(context)) {
@@ -534,6 +553,12 @@ impl FusedStream for Scan {
     fn is_terminated(&self) -> bool {
         let is_over = matches!(self.state, State::Ended) || self.limit == Some(0);
         is_over && self.position == self.current.len()
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        self.count();
     }
 }
 

@@ -172,6 +172,32 @@ impl Snapshot {
         self.reader.value_len(key.as_ref()).await
     }
 
+    /// The sequence number of the last write of `key` that this snapshot shows: see
+    /// [`Db::last_seqno`](crate::Db::last_seqno). `None` if the key has no value. Writes that were
+    /// laid over the snapshot have no number yet, so for their keys it is `None` as well.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancellation
+    /// No effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = sluicedb::Db::open(dir.path()).await?;
+    /// let seqno = db.put("page:1", "<h1>").await?;
+    /// let before = db.snapshot();
+    /// db.put("page:1", "<h2>").await?;
+    /// assert_eq!(before.last_seqno("page:1").await?, Some(seqno));
+    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
+    /// ```
+    pub async fn last_seqno(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
+        tokio::task::coop::consume_budget().await;
+        self.reader.last_seqno(key.as_ref()).await
+    }
+
     /// The first entry in `range`, or `None`. Costs as much as the first entry of a scan.
     ///
     /// # Errors

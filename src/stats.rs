@@ -6,6 +6,7 @@ use crate::health::{Party, Trouble};
 use crate::keyspaces::name_of;
 use crate::levels::{Decision, LandingStats, LevelStats, situation};
 use crate::pressure::{Pressure, StallStats};
+use crate::read_counts::Reads;
 use sluicedb_actors::engine::{Engine, ReadOnlyEngine};
 use sluicedb_actors::failure::damage::Damage;
 use sluicedb_actors::failure::health::State;
@@ -267,6 +268,15 @@ pub struct Stats {
     pub cache_hits: u64,
     /// Block look-ups that it did not.
     pub cache_misses: u64,
+    /// Keys that were looked up and had a value: by `get`, `contains_key`, `value_len`,
+    /// `last_seqno`, and each key of `multi_get`. All handles and snapshots count.
+    pub gets_found: u64,
+    /// Keys that were looked up and had none.
+    pub gets_absent: u64,
+    /// Scans created; `first` and `last` are scans.
+    pub scans: u64,
+    /// Entries that scans handed out. A scan counts them a chunk at a time, and when it is dropped.
+    pub scan_entries: u64,
     /// Reads that went to a read thread.
     pub cold_reads: u64,
     /// Bytes of batches read from the log when the database was opened.
@@ -508,13 +518,13 @@ impl Stats {
     }
 
     /// Of a database without writers.
-    pub(crate) fn of_read_only(engine: &ReadOnlyEngine) -> Self {
+    pub(crate) fn of_read_only(engine: &ReadOnlyEngine, reads: Reads) -> Self {
         let (tables, recovery) = (engine.tables(), engine.recovery());
         let mut stats = Self {
             visible_seqno: engine.view().upto.0,
             durable_seqno: engine.view().upto.0,
             active_bytes: engine.replayed_bytes(),
-            ..Self::of_both(tables, recovery, &engine.read_pool(), &engine.damage())
+            ..Self::of_both(tables, recovery, reads, &engine.read_pool(), &engine.damage())
         };
         let mut files = BTreeSet::new();
         let version = engine.version();
@@ -530,7 +540,8 @@ impl Stats {
     fn of_both(
         tables: &TableCache,
         recovery: &RecoveryReport,
-        reads: &Pool,
+        reads: Reads,
+        threads: &Pool,
         damage: &Damage,
     ) -> Self {
         let cache = &tables.limits().blocks;
@@ -546,7 +557,11 @@ impl Stats {
             cache_capacity_bytes: cache.capacity_bytes(),
             cache_hits: cache.hits(),
             cache_misses: cache.misses(),
-            cold_reads: reads.cold_reads(),
+            gets_found: reads.found,
+            gets_absent: reads.absent,
+            scans: reads.scans,
+            scan_entries: reads.scanned,
+            cold_reads: threads.cold_reads(),
             damaged: damaged.iter().filter_map(|error| DamagedTable::of(error)).collect(),
             recovered_bytes: recovery.bytes_replayed,
             recovery_micros: recovery.took.as_micros() as u64,
@@ -557,7 +572,7 @@ impl Stats {
         }
     }
 
-    pub(crate) fn of(engine: &Engine) -> Self {
+    pub(crate) fn of(engine: &Engine, reads: Reads) -> Self {
         let counters = engine.counters();
         let (failures, accounts) = (engine.failures(), engine.accounts());
         let memory = engine.memory();
@@ -592,6 +607,7 @@ impl Stats {
             ..Self::of_both(
                 engine.tables(),
                 engine.recovery(),
+                reads,
                 &engine.read_pool(),
                 &failures.damage,
             )

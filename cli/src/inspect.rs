@@ -287,6 +287,10 @@ fn counters(stats: &Stats) -> Table {
         ),
         ("cache", format!("{} of {}", bytes(stats.cache_bytes), bytes(stats.cache_capacity_bytes))),
         ("cache hits", format!("{} of {}", count(stats.cache_hits), count(lookups))),
+        ("keys looked up", count(stats.gets_found + stats.gets_absent)),
+        ("  without a value", count(stats.gets_absent)),
+        ("scans", count(stats.scans)),
+        ("  entries", count(stats.scan_entries)),
         ("cold reads", count(stats.cold_reads)),
     ];
     for (what, value) in rows {

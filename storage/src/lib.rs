@@ -15,6 +15,7 @@ pub mod keyspace;
 pub mod limits;
 pub mod memtable;
 pub mod points;
+pub mod stripe;
 pub mod sync;
 pub mod vfs;
 pub mod wal;

@@ -307,20 +307,7 @@ impl ReadPoints {
     #[inline]
     #[allow(clippy::unused_self, reason = "loom's points are dealt out by the engine")]
     fn mine(&self) -> usize {
-        use std::cell::Cell;
-        static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        thread_local! {
-            static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
-        }
-        // While a thread ends its locals may be gone; any stripe will do.
-        STRIPE
-            .try_with(|stripe| {
-                if stripe.get() == usize::MAX {
-                    stripe.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
-                }
-                stripe.get()
-            })
-            .unwrap_or(0)
+        crate::stripe::of_this_thread() % STRIPES
     }
 
     #[cfg(loom)]

@@ -50,6 +50,8 @@ mod hot_keys;
 mod keyspaces;
 // Landings.
 mod landings;
+// The number of a key's last write.
+mod last_seqno;
 mod lent;
 mod log_retention;
 // flush, sync, compact.

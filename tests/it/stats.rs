@@ -33,6 +33,57 @@ fn writes_are_counted() {
     assert!(db.stats().log_syncs > 0);
 }
 
+/// Goal: each key that is looked up counts once, each entry of a scan once, whoever reads it and
+/// wherever it is.
+///
+/// Planted: a lookup that goes to a read thread and does not count; entries that are lent and do
+/// not count; a chunk that counts when it is filled, and again when it is handed out.
+#[test]
+fn reads_are_counted() {
+    let mut options = settings::tiny();
+    options.cache_bytes = Some(0);
+    let home = Simulated::with(5, options);
+    home.disk.set_cold_reads(true);
+    let db = home.open();
+    home.run(fill(&db, 200, 50));
+    home.run(db.close()).unwrap();
+    drop(db);
+    home.simulator.settle();
+    let db = home.open();
+    let reads = |stats: &sluicedb::Stats| {
+        (stats.gets_found, stats.gets_absent, stats.scans, stats.scan_entries)
+    };
+    assert_eq!(reads(&db.stats()), (0, 0, 0, 0));
+    let cold = db.stats().cold_reads;
+    home.run(async {
+        db.put("new", "1").await.unwrap();
+        assert!(db.get("new").await.unwrap().is_some());
+        assert!(db.get("key0007").await.unwrap().is_some());
+        assert!(db.get("absent").await.unwrap().is_none());
+        assert!(db.contains_key("key0008").await.unwrap());
+        assert!(!db.contains_key("key0008x").await.unwrap());
+        assert_eq!(db.value_len("key0100").await.unwrap(), Some(50));
+        assert!(db.last_seqno("key0150").await.unwrap().is_some());
+        let keys = ["new", "key0199", "nothing"];
+        db.multi_get(&keys).await.unwrap();
+        db.snapshot().multi_get(&keys).await.unwrap();
+    });
+    assert_eq!(reads(&db.stats()), (5 + 2 + 2, 2 + 1 + 1, 0, 0));
+    assert!(db.stats().cold_reads > cold + 2, "some of them were cold");
+    home.run(async {
+        // By item, by chunk, lent; a part, with a seek; the first one.
+        assert_eq!(collect(db.scan(..)).await.unwrap().len(), 201);
+        let mut scan = db.snapshot().scan("key0000".."key0100");
+        scan.next_entry().await.unwrap();
+        while scan.next_chunk().await.unwrap().is_some() {}
+        let mut scan = db.scan(..).limit(10);
+        scan.seek("key0050");
+        while scan.next_entry().await.unwrap().is_some() {}
+        assert!(db.first(..).await.unwrap().is_some());
+    });
+    assert_eq!(reads(&db.stats()), (9, 4, 4, 201 + 100 + 10 + 1));
+}
+
 /// Goal: a writer finds the memory into which its memtable grows, at no other writer's cost.
 /// Planted: `RangeOwner::follow_up` that forgets `restock_due`.
 #[test]

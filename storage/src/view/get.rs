@@ -70,6 +70,26 @@ pub fn value_len<O, V: Fn() -> Seqno>(
     find(range, born, key, at, of_memory, ask, of_table)
 }
 
+/// The sequence number of the entry that gave `key` its value; `None` where it is absent or
+/// deleted. As `get`; copies nothing.
+#[inline]
+pub fn last_seqno<O, V: Fn() -> Seqno>(
+    range: &RangeEntry<O>,
+    born: Seqno,
+    key: &[u8],
+    at: &ReadAt<V>,
+    tier: ReadTier,
+) -> Result<Option<Seqno>> {
+    let ask = |slice: &Slice, hash: u64| {
+        let found = slice.handle().table(tier)?.probe(key, hash, tier)?;
+        // Entries of tables from outside all have the number of the change that brought them in.
+        Ok(found.map(|(seqno, kind)| (slice.seqno.unwrap_or(seqno), kind)))
+    };
+    let of_table = |(seqno, kind)| (kind == Kind::Put).then_some(seqno);
+    let of_memory = |found: EntryVersion<'_>| found.is_put().then(|| found.seqno());
+    find(range, born, key, at, of_memory, ask, of_table)
+}
+
 /// What `read` makes of the newest visible version of `key` in memory, or else `of_table` of what
 /// `ask` finds in a table.
 #[inline]

@@ -26,7 +26,7 @@ mod turn;
 mod whole;
 
 pub use chunk::{Chunk, ChunkBuilder};
-pub use get::{ReadAt, contains_key, get, value_len};
+pub use get::{ReadAt, contains_key, get, last_seqno, value_len};
 
 pub use cut_out::CutOut;
 pub use memtable_slice::{MemtableSlice, MemtableSliceCursor};
@@ -332,6 +332,24 @@ impl View {
         }
         let Some(range) = self.route(keyspace, key)? else { return Ok(None) };
         value_len(range, self.superversion.born, key, &self.read_at(), tier)
+    }
+
+    /// The sequence number of the last write of `key` of `keyspace`, while it has a value. See
+    /// `last_seqno`. Writes that lie over the view have no number yet.
+    ///
+    /// # Errors
+    /// As `get`.
+    pub fn last_seqno(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        tier: ReadTier,
+    ) -> Result<Option<Seqno>> {
+        if self.own(keyspace, key).is_some() {
+            return Ok(None);
+        }
+        let Some(range) = self.route(keyspace, key)? else { return Ok(None) };
+        last_seqno(range, self.superversion.born, key, &self.read_at(), tier)
     }
 
     /// A walk over the entries of a span.
