@@ -2,10 +2,10 @@
 //! run.
 //!
 //! ```sh
-//! cargo run --release -p sluicedb-bench-landing --bin landing -- --quick # SluiceDB, 2 M puts
+//! cargo run --release -p sluicedb-bench-peers --bin landing -- --quick # SluiceDB, 2 M puts
 //! LIBCLANG_PATH=/usr/lib/llvm-14/lib \
 //! BINDGEN_EXTRA_CLANG_ARGS=-I/usr/lib/gcc/x86_64-linux-gnu/12/include \
-//!     cargo run --release -p sluicedb-bench-landing --features rocksdb --bin landing # 20 M, both
+//!     cargo run --release -p sluicedb-bench-peers --features rocksdb --bin landing # 20 M, both
 //! ```
 //!
 //! `--engines sluicedb,rocksdb,sluicedb:level_ratio=8:l0_trigger_tables=8` compares settings as

@@ -2,10 +2,10 @@
 //! runtime is, processor time, write and space amplification, memory, opening and closing.
 //!
 //! ```sh
-//! cargo build --release -p sluicedb-bench-landing --features rust-peers,lmdb   # two minutes
+//! cargo build --release -p sluicedb-bench-peers --features rust-peers,lmdb   # two minutes
 //! export LIBCLANG_PATH=/usr/lib/llvm-14/lib
 //! export BINDGEN_EXTRA_CLANG_ARGS=-I/usr/lib/gcc/x86_64-linux-gnu/12/include
-//! cargo build --release -p sluicedb-bench-landing --features all-peers         # RocksDB: ten more
+//! cargo build --release -p sluicedb-bench-peers --features all-peers         # RocksDB: ten more
 //! target/release/peers --engines fjall,LMDB,redb,SurrealKV                   # five minutes
 //! target/release/peers --only put-c16,read --engines fjall --rounds 3
 //! target/release/peers --profile full --only read --json full.json           # in pieces
