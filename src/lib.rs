@@ -40,7 +40,7 @@ pub use pressure::{Pressure, PressureCause, PressureWatch, StallStats};
 pub use progress::{Progress, ProgressWatch};
 pub use ranges::RangeInfo;
 pub use read_only::ReadOnlyDb;
-pub use scan::{Chunk, Scan};
+pub use scan::{Scan, ScanBatch};
 pub use sluicedb_storage::batch::{KeyspaceRef, Operation, Operations, WriteBatch};
 pub use sluicedb_storage::key_range::KeyRange;
 pub use snapshot::Snapshot;

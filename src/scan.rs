@@ -10,22 +10,22 @@ use futures::stream::{FusedStream, Stream, TryStreamExt};
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::key::Span;
 use sluicedb_storage::table::ReadTier;
-pub use sluicedb_storage::view::Chunk;
-use sluicedb_storage::view::{Advanced, ChunkBuilder, ScanCursor, ScanSpec};
+pub use sluicedb_storage::view::ScanBatch;
+use sluicedb_storage::view::{Advanced, ScanBatchBuilder, ScanCursor, ScanSpec};
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// A chunk ends after this many bytes or entries: the first one early, so that short scans are
+/// A batch ends after this many bytes or entries: the first one early, so that short scans are
 /// cheap, later ones larger. Where a limit says how long the scan is, the first one takes all of it
 /// if it can.
-const CHUNK_BYTES_FIRST: usize = 4 << 10;
-const CHUNK_BYTES_MAX: usize = 32 << 10;
-const CHUNK_ENTRIES_MAX: usize = 1024;
+const BATCH_BYTES_FIRST: usize = 4 << 10;
+const BATCH_BYTES_MAX: usize = 32 << 10;
+const BATCH_ENTRIES_MAX: usize = 1024;
 /// A read thread may fill more at once: nobody's executor waits for it.
-const CHUNK_BYTES_COLD: usize = 128 << 10;
+const BATCH_BYTES_COLD: usize = 128 << 10;
 /// And it may pass so many stretches of tombstones: other reads wait for it.
 const EMPTY_TURNS_COLD: usize = 16;
 /// Entries that are lent one by one count as one operation of the task for each so many bytes.
@@ -47,14 +47,14 @@ const LENT_ENTRY_BYTES: usize = 32;
 /// Dropping it, or a pending `next`, at any time is fine; the scan then continues where it was.
 #[must_use = "a scan does nothing until it is polled"]
 pub struct Scan {
-    /// Where the scan is. While a chunk is read elsewhere, where it was before.
+    /// Where the scan is. While a batch is read elsewhere, where it was before.
     cursor: ScanCursor,
     cold: Cold,
     limit: Option<u64>,
     state: State,
-    chunk_bytes: usize,
+    batch_bytes: usize,
     /// Entries that were read and not handed out: those from `position` on.
-    current: Chunk,
+    current: ScanBatch,
     position: usize,
     /// Bytes that may be lent before the task's budget is asked.
     paid_bytes: usize,
@@ -70,7 +70,7 @@ enum State {
 
 /// Where the next entry is.
 enum Next {
-    InChunk,
+    InBatch,
     InCursor,
     Nowhere,
 }
@@ -78,7 +78,7 @@ enum Next {
 /// What a read thread brings back.
 struct Filled {
     cursor: ScanCursor,
-    chunk: Chunk,
+    batch: ScanBatch,
     more: bool,
 }
 
@@ -92,8 +92,8 @@ impl Scan {
             cold,
             limit: None,
             state: State::Ready,
-            chunk_bytes: CHUNK_BYTES_FIRST,
-            current: Chunk::default(),
+            batch_bytes: BATCH_BYTES_FIRST,
+            current: ScanBatch::default(),
             position: 0,
             paid_bytes: 0,
             uncounted: 0,
@@ -148,12 +148,12 @@ impl Scan {
         let limit = self.limit.map_or(entries, |limit| limit.min(entries));
         self.limit = Some(limit);
         self.cursor.spec_mut().entries_wanted = Some(limit);
-        self.chunk_bytes = self.chunk_bytes_first();
+        self.batch_bytes = self.batch_bytes_first();
         self
     }
 
-    /// Values come back empty and are not copied. How long they are a [`Chunk`] says:
-    /// [`value_len`](Chunk::value_len).
+    /// Values come back empty and are not copied. How long they are a [`ScanBatch`] says:
+    /// [`value_len`](ScanBatch::value_len).
     ///
     /// # Examples
     /// ```
@@ -227,18 +227,18 @@ impl Scan {
             // ended the scan.
             return;
         }
-        // A chunk that is on its way is not waited for: it is of somewhere else.
+        // A batch that is on its way is not waited for: it is of somewhere else.
         self.state = State::Ready;
-        self.chunk_bytes = self.chunk_bytes_first();
+        self.batch_bytes = self.batch_bytes_first();
         // A look into each layer costs more than many entries.
         self.paid_bytes = 0;
         self.cursor.seek(key);
     }
 
-    /// How large the first chunk may be.
-    fn chunk_bytes_first(&self) -> usize {
-        let is_short = self.limit.is_some_and(|limit| limit <= CHUNK_ENTRIES_MAX as u64);
-        if is_short { CHUNK_BYTES_MAX } else { CHUNK_BYTES_FIRST }
+    /// How large the first batch may be.
+    fn batch_bytes_first(&self) -> usize {
+        let is_short = self.limit.is_some_and(|limit| limit <= BATCH_ENTRIES_MAX as u64);
+        if is_short { BATCH_BYTES_MAX } else { BATCH_BYTES_FIRST }
     }
 
     /// The first entry of the scan, and no more is read than that takes.
@@ -250,7 +250,7 @@ impl Scan {
     /// The next entry, borrowed; `None` at the end. What is in memory is usually not copied: the
     /// value is the one in its block or memtable. So this is the cheapest way through few
     /// entries, or through large ones. It sees what the stream sees, and mixes with it and with
-    /// [`next_chunk`](Self::next_chunk): each entry comes once.
+    /// [`next_batch`](Self::next_batch): each entry comes once.
     ///
     /// Completes on its first poll while entries are in memory or in the page cache, but for a
     /// chance for other tasks now and then. Where a block is cold, waits for an engine thread to
@@ -284,7 +284,7 @@ impl Scan {
             None => poll_fn(|context| self.poll_next_place(context)).await?,
         };
         Ok(match next {
-            Next::InChunk => Some(self.current.entry(self.position - 1)),
+            Next::InBatch => Some(self.current.entry(self.position - 1)),
             Next::InCursor => Some(self.cursor.entry()),
             Next::Nowhere => None,
         })
@@ -296,7 +296,7 @@ impl Scan {
         if self.position < self.current.len() {
             self.position += 1;
             self.uncounted += 1;
-            return Some(Ok(Next::InChunk));
+            return Some(Ok(Next::InBatch));
         }
         if self.paid_bytes == 0 || !matches!(self.state, State::Ready) {
             return None;
@@ -349,12 +349,12 @@ impl Scan {
                 return Poll::Ready(Ok(Next::Nowhere));
             }
             if matches!(self.state, State::Filling(_)) {
-                let Some(chunk) = ready!(self.poll_chunk(context))? else {
+                let Some(batch) = ready!(self.poll_batch(context))? else {
                     return Poll::Ready(Ok(Next::Nowhere));
                 };
-                (self.current, self.position) = (chunk, 1);
+                (self.current, self.position) = (batch, 1);
                 self.uncounted += 1;
-                return Poll::Ready(Ok(Next::InChunk));
+                return Poll::Ready(Ok(Next::InBatch));
             }
             ready!(tokio::task::coop::poll_proceed(context)).made_progress();
             self.count();
@@ -376,7 +376,7 @@ impl Scan {
     /// `Corrupt` or `Io` when a block cannot be read; the scan then ends.
     ///
     /// # Cancellation
-    /// Nothing is lost: the next call returns the chunk.
+    /// Nothing is lost: the next call returns the batch.
     ///
     /// # Examples
     /// ```
@@ -387,39 +387,39 @@ impl Scan {
     ///     db.put(key, value).await?;
     /// }
     /// let (mut scan, mut bytes) = (db.scan(..), 0);
-    /// while let Some(chunk) = scan.next_chunk().await? {
-    ///     bytes += (0..chunk.len()).map(|at| chunk.value(at).len()).sum::<usize>();
+    /// while let Some(batch) = scan.next_batch().await? {
+    ///     bytes += (0..batch.len()).map(|at| batch.value(at).len()).sum::<usize>();
     /// }
     /// assert_eq!(bytes, 4);
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
-    pub async fn next_chunk(&mut self) -> Result<Option<Chunk>> {
+    pub async fn next_batch(&mut self) -> Result<Option<ScanBatch>> {
         if self.position < self.current.len() {
             let left = self.position..self.current.len();
             self.position = self.current.len();
             self.uncounted += left.len() as u64;
             return Ok(Some(part(&self.current, left, self.cursor.spec().keys_only)));
         }
-        let chunk = poll_fn(|context| self.poll_chunk(context)).await?;
-        self.uncounted += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        Ok(chunk)
+        let batch = poll_fn(|context| self.poll_batch(context)).await?;
+        self.uncounted += batch.as_ref().map_or(0, |batch| batch.len() as u64);
+        Ok(batch)
     }
 
     fn entries_wanted(&self) -> usize {
-        self.limit.map_or(CHUNK_ENTRIES_MAX, |limit| limit.min(CHUNK_ENTRIES_MAX as u64) as usize)
+        self.limit.map_or(BATCH_ENTRIES_MAX, |limit| limit.min(BATCH_ENTRIES_MAX as u64) as usize)
     }
 
-    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Chunk>>> {
+    fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<ScanBatch>>> {
         let coop = ready!(tokio::task::coop::poll_proceed(context));
         self.count();
-        let polled = self.poll_chunk_now(context);
+        let polled = self.poll_batch_now(context);
         if polled.is_ready() {
             coop.made_progress();
         }
         polled
     }
 
-    fn poll_chunk_now(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Chunk>>> {
+    fn poll_batch_now(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<ScanBatch>>> {
         loop {
             let filled = match &mut self.state {
                 State::Ended => return Poll::Ready(Ok(None)),
@@ -429,8 +429,8 @@ impl Scan {
                 }
                 State::Ready => {
                     let entries = self.entries_wanted();
-                    let mut builder = ChunkBuilder::new();
-                    match self.cursor.fill(&mut builder, self.chunk_bytes, entries) {
+                    let mut builder = ScanBatchBuilder::new();
+                    match self.cursor.fill(&mut builder, self.batch_bytes, entries) {
                         Err(StorageError::WouldBlock) if builder.is_empty() => {
                             self.state = State::Filling(self.fill_cold());
                             continue;
@@ -441,20 +441,20 @@ impl Scan {
                     }
                 }
                 State::Filling(filling) => match ready!(filling.as_mut().poll(context)) {
-                    Ok(Filled { cursor, chunk, more }) => {
+                    Ok(Filled { cursor, batch, more }) => {
                         self.cursor = cursor;
-                        Ok((chunk, more))
+                        Ok((batch, more))
                     }
                     Err(error) => Err(error),
                 },
             };
             self.state = State::Ended;
-            let (chunk, more) = filled?;
+            let (batch, more) = filled?;
             if more {
                 self.state = State::Ready;
             }
-            if let Some(chunk) = self.accept(chunk) {
-                return Poll::Ready(Ok(Some(chunk)));
+            if let Some(batch) = self.accept(batch) {
+                return Poll::Ready(Ok(Some(batch)));
             }
             if more {
                 return yield_to_others(context);
@@ -469,50 +469,50 @@ impl Scan {
         let cold = self.cold.clone();
         Box::pin(async move {
             let filled = cold.on_read_thread(move || {
-                let mut builder = ChunkBuilder::new();
+                let mut builder = ScanBatchBuilder::new();
                 cursor.set_tier(ReadTier::Disk);
                 let mut more = true;
                 for _ in 0..EMPTY_TURNS_COLD {
                     if more && builder.is_empty() {
-                        more = cursor.fill(&mut builder, CHUNK_BYTES_COLD, entries)?;
+                        more = cursor.fill(&mut builder, BATCH_BYTES_COLD, entries)?;
                     }
                 }
                 // Goes on in memory, on another thread.
                 cursor.set_tier(ReadTier::Memory);
-                Ok::<_, StorageError>(Filled { cursor, chunk: builder.freeze(), more })
+                Ok::<_, StorageError>(Filled { cursor, batch: builder.freeze(), more })
             });
             cold.told(filled.await?)
         })
     }
 
-    /// Takes a filled chunk over; `None` if it is empty, at the end or in a stretch of tombstones.
-    fn accept(&mut self, mut chunk: Chunk) -> Option<Chunk> {
-        self.chunk_bytes = (self.chunk_bytes * 2).min(CHUNK_BYTES_MAX);
+    /// Takes a filled batch over; `None` if it is empty, at the end or in a stretch of tombstones.
+    fn accept(&mut self, mut batch: ScanBatch) -> Option<ScanBatch> {
+        self.batch_bytes = (self.batch_bytes * 2).min(BATCH_BYTES_MAX);
         if let Some(limit) = &mut self.limit {
             // It may have been set while they were read.
-            if chunk.len() as u64 > *limit {
-                chunk = part(&chunk, 0..*limit as usize, self.cursor.spec().keys_only);
-                if let Some(last) = chunk.len().checked_sub(1) {
+            if batch.len() as u64 > *limit {
+                batch = part(&batch, 0..*limit as usize, self.cursor.spec().keys_only);
+                if let Some(last) = batch.len().checked_sub(1) {
                     self.state = State::Ready;
-                    self.cursor.seek_beyond(chunk.entry(last).0);
+                    self.cursor.seek_beyond(batch.entry(last).0);
                 }
             }
-            *limit -= chunk.len() as u64;
+            *limit -= batch.len() as u64;
             if *limit == 0 {
                 self.cursor.close();
             }
         }
-        (!chunk.is_empty()).then_some(chunk)
+        (!batch.is_empty()).then_some(batch)
     }
 }
 
-/// Some of the entries of a chunk.
-fn part(chunk: &Chunk, entries: Range<usize>, keys_only: bool) -> Chunk {
-    let mut part = ChunkBuilder::new();
+/// Some of the entries of a batch.
+fn part(batch: &ScanBatch, entries: Range<usize>, keys_only: bool) -> ScanBatch {
+    let mut part = ScanBatchBuilder::new();
     for at in entries {
-        let (key, value) = chunk.entry(at);
+        let (key, value) = batch.entry(at);
         if keys_only {
-            part.push_key(key, chunk.value_len(at));
+            part.push_key(key, batch.value_len(at));
         } else {
             part.push(key, value);
         }
@@ -537,9 +537,9 @@ impl Stream for Scan {
                 self.uncounted += 1;
                 return Poll::Ready(Some(Ok((self.current.key(at), self.current.value(at)))));
             }
-            match ready!(self.poll_chunk(context)) {
-                Ok(Some(chunk)) => {
-                    self.current = chunk;
+            match ready!(self.poll_batch(context)) {
+                Ok(Some(batch)) => {
+                    self.current = batch;
                     self.position = 0;
                 }
                 Ok(None) => return Poll::Ready(None),

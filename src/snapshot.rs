@@ -258,8 +258,8 @@ impl Snapshot {
     /// db.put("a", "1").await?;
     /// let mut scan = db.snapshot().scan("a".."c");
     /// db.put("b", "2").await?;
-    /// let chunk = scan.next_chunk().await?.expect("there is an entry");
-    /// assert_eq!(chunk.iter().count(), 1);
+    /// let batch = scan.next_batch().await?.expect("there is an entry");
+    /// assert_eq!(batch.iter().count(), 1);
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     #[allow(
@@ -280,8 +280,8 @@ impl Snapshot {
     /// db.put("user:1", "Ada").await?;
     /// db.put("word:1", "ant").await?;
     /// let mut scan = db.snapshot().scan_prefix("user:");
-    /// let chunk = scan.next_chunk().await?.expect("there is a user");
-    /// assert_eq!(chunk.iter().count(), 1);
+    /// let batch = scan.next_batch().await?.expect("there is a user");
+    /// assert_eq!(batch.iter().count(), 1);
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {

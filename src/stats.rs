@@ -275,7 +275,7 @@ pub struct Stats {
     pub gets_absent: u64,
     /// Scans created; `first` and `last` are scans.
     pub scans: u64,
-    /// Entries that scans handed out. A scan counts them a chunk at a time, and when it is dropped.
+    /// Entries that scans handed out. A scan counts them a batch at a time, and when it is dropped.
     pub scan_entries: u64,
     /// Reads that went to a read thread.
     pub cold_reads: u64,

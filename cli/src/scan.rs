@@ -71,8 +71,8 @@ async fn print(mut scan: Scan, args: &ScanArgs) -> Result {
     }
     // Not held across an await: the lock of stdout belongs to a thread.
     let mut buffer = Vec::with_capacity(64 << 10);
-    while let Some(chunk) = scan.next_chunk().await? {
-        for (key, value) in chunk.iter() {
+    while let Some(batch) = scan.next_batch().await? {
+        for (key, value) in batch.iter() {
             let value = (!args.keys_only).then_some(value);
             if args.json {
                 buffer.extend_from_slice(output::json_entry(key, value).to_string().as_bytes());

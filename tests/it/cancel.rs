@@ -175,25 +175,25 @@ fn a_scan_that_was_dropped_in_the_middle_of_a_cold_read_is_fine() {
     home.simulator.settle();
     let db = home.open();
     let mut limited = db.scan(..);
-    assert!(home.run(drop_after(1, limited.next_chunk())).is_none(), "it waits for the disk");
+    assert!(home.run(drop_after(1, limited.next_batch())).is_none(), "it waits for the disk");
     let mut limited = limited.limit(2);
-    let chunk = home.run(limited.next_chunk()).unwrap().expect("there are entries");
-    assert_eq!(chunk.len(), 2, "a limit that comes while they are read counts");
-    assert!(home.run(limited.next_chunk()).unwrap().is_none());
+    let batch = home.run(limited.next_batch()).unwrap().expect("there are entries");
+    assert_eq!(batch.len(), 2, "a limit that comes while they are read counts");
+    assert!(home.run(limited.next_batch()).unwrap().is_none());
     for polls in 0..20 {
         let mut scan = db.scan(..);
-        // The pending `next_chunk` is dropped, but the scan is not: it continues where it was.
-        home.run(drop_after(polls, async { scan.next_chunk().await.map(drop) }));
+        // The pending `next_batch` is dropped, but the scan is not: it continues where it was.
+        home.run(drop_after(polls, async { scan.next_batch().await.map(drop) }));
         let mut scan = db.scan("key0100".."kez");
         let mut found = 0;
         home.run(async {
             loop {
-                match drop_after(1, scan.next_chunk()).await {
+                match drop_after(1, scan.next_batch()).await {
                     None => {
                         // Another write runs in between.
                         db.put("other", "1").await.unwrap();
                     }
-                    Some(Ok(Some(chunk))) => found += chunk.len(),
+                    Some(Ok(Some(batch))) => found += batch.len(),
                     Some(Ok(None)) => break,
                     Some(Err(error)) => panic!("{error:?}"),
                 }

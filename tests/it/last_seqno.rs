@@ -42,7 +42,7 @@ async fn write(db: &Db, chance: &mut Chance, numbers: &mut Numbers) {
                 numbers.insert(key((n + 2) % KEYS), last);
             }
             _ => {
-                let seqno = db.put(key(n), vec![7; 1 + n as usize]).await.unwrap();
+                let seqno = db.put(key(n), vec![7; 1 + n]).await.unwrap();
                 numbers.insert(key(n), seqno);
             }
         }
@@ -77,7 +77,8 @@ fn the_number_of_the_last_write_stays() {
                     5 => {
                         let from = chance.below(KEYS);
                         let keys: Vec<_> = (from..KEYS).step_by(3).map(key).collect();
-                        let entries = keys.iter().map(|key| (key, (key != &keys[0]).then_some(key)));
+                        let entries =
+                            keys.iter().map(|key| (key, (key != &keys[0]).then_some(key)));
                         let table = home.outside(&format!("outside{round}.sst"), entries);
                         db.ingest([table]).await.unwrap();
                         let seqno = db.snapshot().seqno();

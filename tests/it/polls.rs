@@ -44,7 +44,7 @@ fn a_buffered_put_completes_on_its_first_poll() {
     assert!(assert_ready_ok!(spawn(db.contains_key("b")).poll()));
     assert_eq!(assert_ready_ok!(spawn(db.multi_get(&["a", "b"])).poll()).len(), 2);
     let mut scan = db.scan(..);
-    assert!(assert_ready_ok!(spawn(scan.next_chunk()).poll()).is_some());
+    assert!(assert_ready_ok!(spawn(scan.next_batch()).poll()).is_some());
 }
 
 #[test]
@@ -170,7 +170,7 @@ async fn tight_loops_let_other_tasks_run() {
                     "get" => drop(working.get(n.to_be_bytes()).await.unwrap()),
                     "contains" => drop(working.contains_key(n.to_be_bytes()).await.unwrap()),
                     "snapshot" => drop(snapshot.get(n.to_be_bytes()).await.unwrap()),
-                    _ => drop(working.scan(n.to_be_bytes()..).next_chunk().await.unwrap()),
+                    _ => drop(working.scan(n.to_be_bytes()..).next_batch().await.unwrap()),
                 }
             }
         });

@@ -5,7 +5,7 @@ use crate::kit::oracle::{Entries, Map};
 use crate::kit::settings;
 use futures::stream::FusedStream;
 use futures::{Stream, StreamExt, TryStreamExt};
-use sluicedb::{Chunk, Db, Durability, Options, Scan, WriteBatch};
+use sluicedb::{Db, Durability, Options, Scan, ScanBatch, WriteBatch};
 use std::ops::Bound;
 use tokio_test::assert_ready_ok;
 use tokio_test::task::spawn;
@@ -136,11 +136,11 @@ pub fn many(home: &Home, count: usize) -> Db {
     db
 }
 
-fn take_chunk(chunk: &Chunk, into: &mut Vec<String>) {
-    for at in 0..chunk.len() {
-        into.push(String::from_utf8(chunk.key(at).to_vec()).unwrap());
+fn take_batch(batch: &ScanBatch, into: &mut Vec<String>) {
+    for at in 0..batch.len() {
+        into.push(String::from_utf8(batch.key(at).to_vec()).unwrap());
         let n: usize = into.last().unwrap()[1..].parse().unwrap();
-        assert_eq!(chunk.value(at)[..], [n as u8; 30]);
+        assert_eq!(batch.value(at)[..], [n as u8; 30]);
     }
 }
 
@@ -165,9 +165,9 @@ fn chunks_and_single_entries_mix() {
                         }
                     }
                 } else if turn % 3 == 0 {
-                    let Some(chunk) = scan.next_chunk().await.unwrap() else { break };
-                    assert!(!chunk.is_empty());
-                    take_chunk(&chunk, &mut found);
+                    let Some(batch) = scan.next_batch().await.unwrap() else { break };
+                    assert!(!batch.is_empty());
+                    take_batch(&batch, &mut found);
                 } else {
                     for _ in 0..turn % 7 {
                         if let Some((key, _)) = scan.try_next().await.unwrap() {
@@ -177,7 +177,7 @@ fn chunks_and_single_entries_mix() {
                 }
             }
             // The end stays the end.
-            assert!(scan.next_chunk().await.unwrap().is_none());
+            assert!(scan.next_batch().await.unwrap().is_none());
             assert!(scan.next().await.is_none());
         });
         if reverse {
@@ -190,10 +190,10 @@ fn chunks_and_single_entries_mix() {
     block_on(async {
         assert_eq!(scan.next_entry().await.unwrap().unwrap().0, b"k00000");
         assert!(scan.next().await.is_some());
-        let chunk = scan.next_chunk().await.unwrap();
-        assert!(chunk.is_none_or(|chunk| chunk.len() <= 5));
+        let batch = scan.next_batch().await.unwrap();
+        assert!(batch.is_none_or(|batch| batch.len() <= 5));
         while scan.next_entry().await.unwrap().is_some() {}
-        assert!(scan.next_chunk().await.unwrap().is_none() && scan.is_terminated());
+        assert!(scan.next_batch().await.unwrap().is_none() && scan.is_terminated());
     });
     let mut lent = db.scan("k00010"..).limit(3).keys_only();
     block_on(async {
@@ -254,8 +254,8 @@ fn a_scan_goes_on_while_tables_are_written_and_after_close() {
     let mut scan = db.scan(..);
     let mut found = Vec::new();
     block_on(async {
-        let chunk = scan.next_chunk().await.unwrap().unwrap();
-        take_chunk(&chunk, &mut found);
+        let batch = scan.next_batch().await.unwrap().unwrap();
+        take_batch(&batch, &mut found);
         db.compact().await.unwrap();
         db.close().await.unwrap();
     });
@@ -265,8 +265,8 @@ fn a_scan_goes_on_while_tables_are_written_and_after_close() {
     block_on(async {
         again.put("k00001", "other").await.unwrap();
         again.compact().await.unwrap();
-        while let Some(chunk) = scan.next_chunk().await.unwrap() {
-            take_chunk(&chunk, &mut found);
+        while let Some(batch) = scan.next_batch().await.unwrap() {
+            take_batch(&batch, &mut found);
         }
     });
     let wanted: Vec<String> = (0..300).map(|n| format!("k{n:05}")).collect();
@@ -313,7 +313,7 @@ fn a_scan_is_owned() {
     fn stream<T: Stream<Item = Result<(bytes::Bytes, bytes::Bytes), sluicedb::Error>>>() {}
     owned::<Scan>();
     stream::<Scan>();
-    owned::<Chunk>();
+    owned::<ScanBatch>();
     let home = Home::new();
     let scan = {
         let db = spread(&home);
@@ -374,15 +374,15 @@ fn a4_a_scan_over_very_many_deleted_keys_ends() {
             let mut scan = if reverse { db.scan(..).rev() } else { db.scan(..) };
             let (mut found, mut polls) = (Vec::new(), 0);
             loop {
-                let mut chunk = spawn(scan.next_chunk());
+                let mut batch = spawn(scan.next_batch());
                 polls += 1;
-                let mut polled = chunk.poll();
+                let mut polled = batch.poll();
                 while polled.is_pending() {
                     home.simulator.settle();
-                    assert!(chunk.is_woken(), "nobody will poll it again");
+                    assert!(batch.is_woken(), "nobody will poll it again");
                     polls += 1;
                     assert!(polls < 200, "no end after {polls} polls");
-                    polled = chunk.poll();
+                    polled = batch.poll();
                 }
                 match assert_ready_ok!(polled) {
                     Some(chunk) => found.extend(chunk.iter().map(|(key, _)| key.to_vec())),

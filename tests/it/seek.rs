@@ -175,20 +175,20 @@ fn lengths_are_told_without_the_values() {
         assert_eq!(mine.value_len(key(2)).await.unwrap(), None);
 
         let (mut scan, mut found) = (db.scan(..).keys_only(), Vec::new());
-        // One entry by the stream, and the rest of its chunk as a chunk.
+        // One entry by the stream, and the rest of its batch as a batch.
         let (first, empty) = scan.try_next().await.unwrap().unwrap();
         assert!(empty.is_empty());
-        while let Some(chunk) = scan.next_chunk().await.unwrap() {
-            for at in 0..chunk.len() {
-                assert!(chunk.value(at).is_empty());
-                found.push((chunk.key(at).to_vec(), chunk.value_len(at)));
+        while let Some(batch) = scan.next_batch().await.unwrap() {
+            for at in 0..batch.len() {
+                assert!(batch.value(at).is_empty());
+                found.push((batch.key(at).to_vec(), batch.value_len(at)));
             }
         }
         let lengths = map.iter().map(|(key, value)| (key.clone(), value.len()));
         let wanted: Vec<_> = lengths.filter(|(key, _)| *key != first[..]).collect();
         assert_eq!(found, wanted);
-        let chunk = db.scan(..).next_chunk().await.unwrap().unwrap();
-        assert_eq!(chunk.value_len(0), chunk.value(0).len());
+        let batch = db.scan(..).next_batch().await.unwrap().unwrap();
+        assert_eq!(batch.value_len(0), batch.value(0).len());
     });
     home.faults.arm(Fault::of(OperationKind::Read).named(".sst").sticky());
     home.faults.arm(Fault::of(OperationKind::Read).sticky());

@@ -71,11 +71,11 @@ fn reads_are_counted() {
     assert_eq!(reads(&db.stats()), (5 + 2 + 2, 2 + 1 + 1, 0, 0));
     assert!(db.stats().cold_reads > cold + 2, "some of them were cold");
     home.run(async {
-        // By item, by chunk, lent; a part, with a seek; the first one.
+        // By item, by batch, lent; a part, with a seek; the first one.
         assert_eq!(collect(db.scan(..)).await.unwrap().len(), 201);
         let mut scan = db.snapshot().scan("key0000".."key0100");
         scan.next_entry().await.unwrap();
-        while scan.next_chunk().await.unwrap().is_some() {}
+        while scan.next_batch().await.unwrap().is_some() {}
         let mut scan = db.scan(..).limit(10);
         scan.seek("key0050");
         while scan.next_entry().await.unwrap().is_some() {}

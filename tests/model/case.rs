@@ -698,24 +698,24 @@ impl<'a> Case<'a> {
         }
         self.wait(async {
             let mut entries = Entries::new();
-            while let Some(chunk) = scan.next_chunk().await.map_err(text)? {
-                for at in 0..chunk.len() {
-                    entries.push((chunk.key(at).to_vec(), chunk.value(at).to_vec()));
+            while let Some(batch) = scan.next_batch().await.map_err(text)? {
+                for at in 0..batch.len() {
+                    entries.push((batch.key(at).to_vec(), batch.value(at).to_vec()));
                 }
             }
             Ok(entries)
         })
     }
 
-    /// Takes single entries, or one chunk, and compares them with the expected ones.
+    /// Takes single entries, or one batch, and compares them with the expected ones.
     fn step_iterator(&self, iterating: &mut Iterating, entries: usize) -> Result<(), String> {
         let Iterating { scan, rest, chunked } = iterating;
         let mut found = Entries::new();
         let mut ended = false;
         if *chunked && entries.is_multiple_of(3) {
-            if let Some(chunk) = self.wait(scan.next_chunk()).map_err(text)? {
-                for at in 0..chunk.len() {
-                    found.push((chunk.key(at).to_vec(), chunk.value(at).to_vec()));
+            if let Some(batch) = self.wait(scan.next_batch()).map_err(text)? {
+                for at in 0..batch.len() {
+                    found.push((batch.key(at).to_vec(), batch.value(at).to_vec()));
                 }
             } else {
                 ended = true;

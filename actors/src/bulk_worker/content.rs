@@ -13,14 +13,14 @@ use sluicedb_storage::key::{Kind, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::table::ReadTier;
 use sluicedb_storage::vfs::Vfs;
-use sluicedb_storage::view::{ChunkBuilder, ScanSpec, View};
+use sluicedb_storage::view::{ScanBatchBuilder, ScanSpec, View};
 use std::sync::Arc;
 
 /// Bytes that are taken from a view at a time.
-const CHUNK_BYTES: usize = 1 << 20;
-/// Entries that are taken from a view at a time. A chunk that turns out empty has looked at a small
+const BATCH_BYTES: usize = 1 << 20;
+/// Entries that are taken from a view at a time. A batch that turns out empty has looked at a small
 /// multiple of these.
-const CHUNK_ENTRIES: usize = 1 << 10;
+const BATCH_ENTRIES: usize = 1 << 10;
 
 /// Copies what keyspace `from` of `view` has in `spans`, all of it as of one instant.
 pub(super) fn copy_view(
@@ -54,14 +54,14 @@ fn walk(
     into: &mut Into<'_>,
 ) -> Result<(), Failure> {
     // Blocks that are read once do not belong in the cache.
-    let spec = ScanSpec { fill_cache: false, readahead_bytes: CHUNK_BYTES, ..spec };
+    let spec = ScanSpec { fill_cache: false, readahead_bytes: BATCH_BYTES, ..spec };
     let mut cursor = view.cursor(spec, ReadTier::Disk);
     let mut goes_on = true;
     while goes_on {
         into.goes_on()?;
-        let mut chunk = ChunkBuilder::new();
-        goes_on = cursor.fill(&mut chunk, CHUNK_BYTES, CHUNK_ENTRIES)?;
-        for (key, value) in chunk.freeze().iter() {
+        let mut entries = ScanBatchBuilder::new();
+        goes_on = cursor.fill(&mut entries, BATCH_BYTES, BATCH_ENTRIES)?;
+        for (key, value) in entries.freeze().iter() {
             into.add(keyspace, key, Kind::Put, value)?;
         }
     }

@@ -74,8 +74,8 @@ async fn compare(
     tally: &mut Tally,
 ) -> Result {
     let (mut scan, mut found) = (other.scan(span.clone()), 0);
-    while let Some(chunk) = scan.next_chunk().await? {
-        for (key, value) in chunk.iter() {
+    while let Some(batch) = scan.next_batch().await? {
+        for (key, value) in batch.iter() {
             if copy.get(key).await?.as_deref() != Some(value) {
                 tally.mismatch(format!("{} is not what the source has", escape(key)));
             }

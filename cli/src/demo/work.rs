@@ -236,8 +236,8 @@ pub struct Digest {
 pub async fn digest(mut scan: Scan, reverse: bool, tally: &mut Tally) -> Result<Digest> {
     let mut digest = Digest::default();
     let mut last = Vec::new();
-    while let Some(chunk) = scan.next_chunk().await? {
-        for (key, value) in chunk.iter() {
+    while let Some(batch) = scan.next_batch().await? {
+        for (key, value) in batch.iter() {
             digest.entries += 1;
             digest.bytes += (key.len() + value.len()) as u64;
             let entry = hash(key).wrapping_mul(3).wrapping_add(hash(value));

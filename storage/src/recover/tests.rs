@@ -20,7 +20,7 @@ use crate::verify::verify_directory;
 use crate::version::{ChangeId, Keyspace, NewRange, Place, RangeId, Shards, SliceMeta, check};
 use crate::vfs::mem::{CrashKind, MemVfs};
 use crate::vfs::{Fault, FaultVfs, OperationKind};
-use crate::view::{ChunkBuilder, RangeEntry, ScanSpec, Superversion, View};
+use crate::view::{RangeEntry, ScanBatchBuilder, ScanSpec, Superversion, View};
 use crate::wal::SealedSegment;
 use crate::wal::{
     AppendPath, CHANGE_BYTES, LogWriter, Predecessor, Unsynced, prepare_spare, recycle,
@@ -88,7 +88,7 @@ fn try_content(recovered: &Recovered) -> Result<Model> {
     let superversion = Superversion::new(1, 1, Seqno::ZERO, Arc::default(), ranges);
     let view = View::new(Arc::new(superversion), recovered.last_seqno);
     let mut cursor = view.cursor(ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), ReadTier::Disk);
-    let mut out = ChunkBuilder::new();
+    let mut out = ScanBatchBuilder::new();
     while cursor.fill(&mut out, 1 << 20, 1 << 20)? {}
     Ok(out.freeze().iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect())
 }

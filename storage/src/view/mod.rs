@@ -13,7 +13,7 @@
 //! INVARIANT(no-block-on-executor): with `ReadTier::Memory` nothing here waits for the disk. A cold
 //! block is `Error::WouldBlock`, and the caller repeats the read on a thread that may wait.
 
-mod chunk;
+mod batch;
 mod cut_out;
 mod get;
 mod memtable_slice;
@@ -25,7 +25,7 @@ mod tests;
 mod turn;
 mod whole;
 
-pub use chunk::{Chunk, ChunkBuilder};
+pub use batch::{ScanBatch, ScanBatchBuilder};
 pub use get::{ReadAt, contains_key, get, last_seqno, value_len};
 
 pub use cut_out::CutOut;

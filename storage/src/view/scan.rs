@@ -1,4 +1,4 @@
-//! Walking a span in key order, across layers and ranges: into chunks, or entry by entry.
+//! Walking a span in key order, across layers and ranges: into batches, or entry by entry.
 //!
 //! Each live key of the view comes out once, in order. Tombstones do not come out. A cursor is
 //! owned and `Send`.
@@ -11,7 +11,7 @@
 
 use super::source::{self, Source, Walker, each_source};
 use super::turn::{End, Inside, Start, Stop, Turn, first_range, seek};
-use super::{ChunkBuilder, View};
+use super::{ScanBatchBuilder, View};
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::Span;
@@ -19,8 +19,8 @@ use crate::keyspace::{KeyspaceId, no_keyspace};
 use crate::table::ReadTier;
 use std::fmt;
 
-/// A chunk ends at this many bytes, whatever the caller allows.
-const CHUNK_BYTES_CAP: usize = 1 << 30;
+/// A batch ends at this many bytes, whatever the caller allows.
+const BATCH_BYTES_CAP: usize = 1 << 30;
 /// A call returns after looking at this many keys even if most were deleted or younger than the
 /// view, so that its time is bounded.
 const STEPS_MAX: usize = 4096;
@@ -34,7 +34,7 @@ pub struct ScanSpec {
     pub span: Span,
     /// From the last key to the first?
     pub reverse: bool,
-    /// Leave values out (they are empty in the chunks)?
+    /// Leave values out (they are empty in the batches)?
     pub keys_only: bool,
     /// Put blocks that had to be read into the block cache?
     pub fill_cache: bool,
@@ -245,13 +245,13 @@ impl ScanCursor {
     /// What was appended stays good, and the next call continues after it.
     pub fn fill(
         &mut self,
-        out: &mut ChunkBuilder,
+        out: &mut ScanBatchBuilder,
         bytes_max: usize,
         entries_max: usize,
     ) -> Result<bool> {
         self.check_keyspace()?;
         let before = out.len();
-        let result = self.fill_some(out, bytes_max.min(CHUNK_BYTES_CAP), entries_max);
+        let result = self.fill_some(out, bytes_max.min(BATCH_BYTES_CAP), entries_max);
         if result.is_err() {
             self.give_up(out.last_key().filter(|_| out.len() > before));
         }
@@ -314,7 +314,7 @@ impl ScanCursor {
 
     fn fill_some(
         &mut self,
-        out: &mut ChunkBuilder,
+        out: &mut ScanBatchBuilder,
         bytes_max: usize,
         entries_max: usize,
     ) -> Result<bool> {

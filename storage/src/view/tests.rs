@@ -9,7 +9,7 @@ mod long;
 
 use super::*;
 use crate::compact::{
-    self, Choice, ClaimedJob, Claims, CompactionOptions, Job, Merge, Rounds, Situation, Step,
+    self, Choice, ClaimedJob, Claims, CompactionOptions, Job, ManualStep, Merge, Rounds, Situation,
     TableSink,
 };
 use crate::error::Error;
@@ -281,12 +281,13 @@ impl Toy {
             self.end(0);
         }
         for _ in 0..100 {
-            let step = compact::Order::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
-                .step(&self.version(), &self.claims);
+            let step =
+                compact::ManualCompaction::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
+                    .step(&self.version(), &self.claims);
             match step {
-                Step::Job(mut job) => self.run(&mut job),
-                Step::Busy => panic!("nothing runs"),
-                Step::Done => return,
+                ManualStep::Job(mut job) => self.run(&mut job),
+                ManualStep::Busy => panic!("nothing runs"),
+                ManualStep::Done => return,
             }
         }
         panic!("manual compaction never ends");
@@ -300,7 +301,7 @@ fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Ve
     let mut cursor = view.cursor(spec.clone(), tier);
     let mut all = Vec::new();
     loop {
-        let mut out = ChunkBuilder::new();
+        let mut out = ScanBatchBuilder::new();
         let mut more = cursor.fill(&mut out, 1 << 20, entries_max);
         if matches!(more, Err(Error::WouldBlock)) {
             cursor = cursor.fork();
@@ -309,9 +310,9 @@ fn scan(view: &View, spec: &ScanSpec, entries_max: usize, cold: bool) -> Vec<(Ve
             cursor.set_tier(ReadTier::Memory);
         }
         let more = more.unwrap();
-        let chunk = out.freeze();
-        assert!(chunk.len() <= entries_max);
-        all.extend(chunk.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
+        let batch = out.freeze();
+        assert!(batch.len() <= entries_max);
+        all.extend(batch.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
         if !more {
             return all;
         }
@@ -594,7 +595,7 @@ fn long_stretches_of_tombstones_end_a_turn() {
     toy.write(b"zzz", Some(b"last"));
     let mut cursor =
         toy.view().cursor(ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), ReadTier::Disk);
-    let mut out = ChunkBuilder::new();
+    let mut out = ScanBatchBuilder::new();
     let mut empty_turns = 0;
     while cursor.fill(&mut out, 1 << 20, 10).unwrap() {
         empty_turns += usize::from(out.is_empty());
@@ -617,7 +618,7 @@ fn a_scan_closes_its_table_before_the_table_may_be_removed() {
         }
         let mut cursor =
             toy.view().cursor(ScanSpec::new(KeyspaceId::DEFAULT, Span::all()), ReadTier::Disk);
-        assert!(cursor.fill(&mut ChunkBuilder::new(), 1 << 20, 10).unwrap());
+        assert!(cursor.fill(&mut ScanBatchBuilder::new(), 1 << 20, 10).unwrap());
         toy.compact_all();
         let events: Arc<std::sync::Mutex<Vec<&str>>> = Arc::default();
         let (closed, obsolete) = (events.clone(), events.clone());

@@ -3,7 +3,7 @@
 //! The loops are compiled once per kind of cursor. They pass tombstones, and stop at the end of the
 //! range or of the span, whichever comes first.
 
-use super::{ChunkBuilder, RangeEntry, ScanSpec, Superversion};
+use super::{RangeEntry, ScanBatchBuilder, ScanSpec, Superversion};
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::{Kind, Seqno};
@@ -35,7 +35,7 @@ pub(super) enum End {
 pub(super) enum Stop {
     /// An entry to show.
     Entry,
-    /// The chunk is full, or the turn is over.
+    /// The batch is full, or the turn is over.
     Full,
     /// There is nothing more in this range.
     RangeEnd,
@@ -184,11 +184,11 @@ impl Turn<'_> {
         self.step(cursor)
     }
 
-    /// The hot loop of a chunk.
+    /// The hot loop of a batch.
     pub(super) fn drain<C: Cursor>(
         &mut self,
         cursor: &mut C,
-        out: &mut ChunkBuilder,
+        out: &mut ScanBatchBuilder,
         bytes_max: usize,
         entries_max: usize,
         steps: &mut usize,

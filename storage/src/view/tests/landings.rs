@@ -98,7 +98,7 @@ fn t000_09_no_size_of_a_landing_and_nothing_set_aside_loses_or_revives_an_entry(
         toy.rests = seed % 2 == 0;
         toy.settle();
         for range in toy.version().ranges().iter().filter(|_| toy.rests) {
-            assert_eq!(compact::rest_takes_ms(range, &toy.options), None, "something waits");
+            assert_eq!(compact::quiet_needed_ms(range, &toy.options), None, "something waits");
         }
         for range in toy.version().ranges() {
             let due = compact::score(range, Place::L0, &toy.options);

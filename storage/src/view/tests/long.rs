@@ -30,7 +30,7 @@ fn full_of_tombstones(deleted: u32, splits: &[&'static [u8]], without_waiting: b
 fn walk(view: &View, reverse: bool, turns_max: usize) -> (Vec<Vec<u8>>, usize) {
     let spec = ScanSpec { reverse, ..ScanSpec::new(KeyspaceId::DEFAULT, Span::all()) };
     let mut cursor = view.cursor(spec, ReadTier::Memory);
-    let mut out = ChunkBuilder::new();
+    let mut out = ScanBatchBuilder::new();
     for turn in 1..=turns_max {
         let mut more = cursor.fill(&mut out, 1 << 20, 10);
         if matches!(more, Err(Error::WouldBlock)) {
@@ -88,7 +88,7 @@ fn b2_younger_keys_are_passed_a_bounded_number_at_a_time() {
     for reverse in [false, true] {
         let spec = ScanSpec { reverse, ..ScanSpec::new(KeyspaceId::DEFAULT, Span::all()) };
         let mut cursor = view.cursor(spec, ReadTier::Disk);
-        let mut out = ChunkBuilder::new();
+        let mut out = ScanBatchBuilder::new();
         let mut turns = 1;
         while cursor.fill(&mut out, 1 << 20, 10).unwrap() {
             turns += 1;
@@ -96,8 +96,8 @@ fn b2_younger_keys_are_passed_a_bounded_number_at_a_time() {
         println!("reverse {reverse}: {turns} turns");
         assert!(turns >= YOUNGER / LOOKS_PER_TURN - 1, "one turn passes too many: {turns} turns");
         assert!(turns <= YOUNGER / LOOKS_PER_TURN + 2, "{turns} turns");
-        let chunk = out.freeze();
-        let mut found: Vec<_> = chunk.iter().collect();
+        let entries = out.freeze();
+        let mut found: Vec<_> = entries.iter().collect();
         if reverse {
             found.reverse();
         }

@@ -142,8 +142,8 @@ impl Store for Sluice {
     fn scan(&self) -> Result<u64> {
         self.runtime.block_on(async {
             let (mut scan, mut entries) = (self.db.scan(..), 0);
-            while let Some(chunk) = scan.next_chunk().await? {
-                for (key, value) in chunk.iter() {
+            while let Some(batch) = scan.next_batch().await? {
+                for (key, value) in batch.iter() {
                     entries += 1;
                     std::hint::black_box((key, value));
                 }

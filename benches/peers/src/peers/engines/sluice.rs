@@ -49,8 +49,8 @@ impl Engine for Sluice {
 
     async fn scan(&self, from: &Key, limit: u64) -> Result<u64> {
         let (mut scan, mut entries) = (self.0.scan(from.as_slice()..).limit(limit), 0);
-        while let Some(chunk) = scan.next_chunk().await? {
-            for (key, value) in chunk.iter() {
+        while let Some(batch) = scan.next_batch().await? {
+            for (key, value) in batch.iter() {
                 look_at(key, value);
                 entries += 1;
             }

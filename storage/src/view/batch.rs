@@ -9,7 +9,7 @@ const BYTES_FORESEEN_MAX: usize = 256 << 10;
 
 /// Collects entries. Reusable: `freeze` leaves it empty.
 #[derive(Debug, Default)]
-pub struct ChunkBuilder {
+pub struct ScanBatchBuilder {
     data: Vec<u8>,
     /// Where each entry's key and value end.
     ends: Vec<(u32, u32)>,
@@ -17,7 +17,7 @@ pub struct ChunkBuilder {
     lengths: Vec<u32>,
 }
 
-impl ChunkBuilder {
+impl ScanBatchBuilder {
     /// An empty one.
     pub fn new() -> Self {
         Self::default()
@@ -47,7 +47,7 @@ impl ChunkBuilder {
     pub fn push(&mut self, key: &[u8], value: &[u8]) {
         let key_end = self.data.len() + key.len();
         let end = key_end + value.len();
-        assert!(u32::try_from(end).is_ok(), "a chunk is below 4 GiB");
+        assert!(u32::try_from(end).is_ok(), "a batch is below 4 GiB");
         self.data.reserve(end - self.data.len());
         self.data.extend_from_slice(key);
         self.data.extend_from_slice(value);
@@ -90,17 +90,17 @@ impl ChunkBuilder {
         Some(&self.data[start as usize..key_end as usize])
     }
 
-    /// The entries as a chunk; the builder is empty afterwards.
-    pub fn freeze(&mut self) -> Chunk {
+    /// The entries as a batch; the builder is empty afterwards.
+    pub fn freeze(&mut self) -> ScanBatch {
         let data = Bytes::from(std::mem::take(&mut self.data));
         let (ends, lengths) = (std::mem::take(&mut self.ends), std::mem::take(&mut self.lengths));
-        Chunk { data, places: (!ends.is_empty()).then(|| Arc::new(Places { ends, lengths })) }
+        ScanBatch { data, places: (!ends.is_empty()).then(|| Arc::new(Places { ends, lengths })) }
     }
 }
 
 /// Entries in scan order. Clones and slices share one buffer, which lives as long as any of them.
 #[derive(Clone, Debug, Default)]
-pub struct Chunk {
+pub struct ScanBatch {
     data: Bytes,
     /// `None` without entries.
     places: Option<Arc<Places>>,
@@ -114,7 +114,7 @@ struct Places {
     lengths: Vec<u32>,
 }
 
-impl Chunk {
+impl ScanBatch {
     #[inline]
     fn ends(&self) -> &[(u32, u32)] {
         self.places.as_ref().map_or(&[], |places| &places.ends)
